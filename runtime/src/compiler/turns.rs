@@ -29,7 +29,7 @@ impl Turns {
     /// Waits for a turn.
     pub async fn take(&self, client: &Client) -> Turn {
         let (sender, receiver) = oneshot::channel();
-        let pushed = self.lock().waiting.push(client.flow.clone(), sender, None);
+        let pushed = self.lock().waiting.push(client.key().clone(), sender, None);
         assert!(pushed.is_ok(), "an unbounded queue has room");
         hand_out(&self.0);
         receiver.await.expect("a queued sender is only dropped by sending")
@@ -49,9 +49,9 @@ fn hand_out(turns: &Arc<Mutex<State>>) {
             if slots.free(COMPILER) == 0 {
                 return;
             }
-            let Some((flow, sender)) = waiting.pop_where(|flow| slots.may_start(flow)) else { return };
-            slots.try_acquire(COMPILER, &flow).expect("a slot is free and within the quota");
-            (sender, Turn { turns: turns.clone(), flow })
+            let Some((key, sender)) = waiting.pop_where(|key| slots.may_start(key)) else { return };
+            slots.try_acquire(COMPILER, &key).expect("a slot is free and within the quota");
+            (sender, Turn { turns: turns.clone(), key })
         };
         // Whoever has stopped waiting gives the turn straight back: the failed send drops it.
         let _ = sender.send(turn);
@@ -61,12 +61,12 @@ fn hand_out(turns: &Arc<Mutex<State>>) {
 /// Leave to compile one module; given back when dropped.
 pub struct Turn {
     turns: Arc<Mutex<State>>,
-    flow: Arc<str>,
+    key: Arc<str>,
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.turns.lock().expect("no panic while the lock is held").slots.release(COMPILER, &self.flow);
+        self.turns.lock().expect("no panic while the lock is held").slots.release(COMPILER, &self.key);
         hand_out(&self.turns);
     }
 }

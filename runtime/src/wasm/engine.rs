@@ -55,7 +55,7 @@ pub fn compiler() -> wasmtime::Result<Engine> {
 ///
 /// When the address space that the pool reserves (4 GiB and guards a slot) cannot be had.
 pub fn worker(workers: &Workers, limits: &Limits) -> wasmtime::Result<Engine> {
-    let slots = workers.slots;
+    let slots = workers.slots as u32;
     let mut pool = PoolingAllocationConfig::new();
     pool.total_core_instances(slots)
         .total_memories(slots)
@@ -63,7 +63,7 @@ pub fn worker(workers: &Workers, limits: &Limits) -> wasmtime::Result<Engine> {
         .total_stacks(slots)
         .total_component_instances(slots)
         .max_memory_size(limits.memory.as_usize())
-        .table_elements(limits.table_elements as usize)
+        .table_elements(limits.table_elements)
         .max_core_instance_size(MAX_CORE_INSTANCE_SIZE)
         .linear_memory_keep_resident(MEMORY_KEEP_RESIDENT)
         .table_keep_resident(TABLE_KEEP_RESIDENT)

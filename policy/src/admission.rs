@@ -3,6 +3,11 @@
 //! A request is counted once, whichever queue it is in and while it is being compiled; [`FairQueue`](crate::FairQueue)'s own
 //! bounds only back this up. Payloads are held in memory while they wait, so bytes are bounded as well as requests.
 //!
+//! The total is shared by dynamic thresholds (A. K. Choudhury, E. L. Hahne, "Dynamic Queue Length Thresholds for
+//! Shared-Memory Packet Switches", IEEE/ACM Transactions on Networking 6(2), 1998): no key may come to hold more than is then
+//! free. Where n keys take all that they can get, each ends up with one part in n + 1 of the total and as much is left
+//! for whoever comes next, so that a few clients that flood cannot shut the others out.
+//!
 //! Who is refused is told when to come back, from Little's law (J. D. C. Little, "A Proof for the Queuing Formula
 //! L = λW", Operations Research 9(3), 1961): L waiting requests that are served at a rate λ are gone after L / λ. Since keys take
 //! turns, a key's own backlog of l is gone after l × keys / λ, and never later than all of L. λ is an exponentially
@@ -27,7 +32,6 @@ pub struct Load {
 }
 
 impl Load {
-    /// Nothing is let in beyond `limit`, to the byte.
     fn fits(self, more: Load, limit: Load) -> bool {
         let within =
             |held: usize, more: usize, limit: usize| held.checked_add(more).is_some_and(|sum| sum <= limit);
@@ -37,6 +41,13 @@ impl Load {
     fn add(&mut self, more: Load) {
         self.requests += more.requests;
         self.bytes += more.bytes;
+    }
+
+    fn left_of(self, limit: Load) -> Load {
+        Load {
+            requests: limit.requests.saturating_sub(self.requests),
+            bytes: limit.bytes.saturating_sub(self.bytes),
+        }
     }
 
     fn subtract(&mut self, less: Load) {
@@ -52,7 +63,8 @@ impl Load {
 pub struct AdmissionLimits {
     /// For one key. Default: 4 096 requests, 64 MiB.
     pub per_key: Load,
-    /// For all keys together. Default: 65 536 requests, 256 MiB (a sixteenth of a small gateway's 4 GB).
+    /// For all keys together. Default: 65 536 requests, 256 MiB (a sixteenth of a small gateway's 4 GB). A single
+    /// key gets at most half of it.
     pub total: Load,
 }
 
@@ -108,14 +120,14 @@ impl<K: Clone + Eq + Hash> Admission<K> {
     /// Counts a request as waiting.
     ///
     /// # Errors
-    /// [`Busy`] when it would exceed what the key or all keys may have waiting.
+    /// [`Busy`] when the key would have more waiting than one key may, or than is left of the total.
     pub fn admit(&mut self, key: &K, load: Load, now: Time) -> Result<(), Busy> {
         self.rate.advance(now, self.total.requests > 0);
         let of_key = self.of_key.get_mut(key);
         let held = of_key.as_deref().copied().unwrap_or_default();
         let reason = if !held.fits(load, self.limits.per_key) {
             Full::Key
-        } else if !self.total.fits(load, self.limits.total) {
+        } else if !held.fits(load, self.total.left_of(self.limits.total)) {
             Full::Total
         } else {
             match of_key {
@@ -237,16 +249,18 @@ mod tests {
 
     #[test]
     fn the_bound_that_was_reached_is_named() {
-        let mut admission = admission(2, 3);
-        admission.admit(&'a', ONE, ms(0)).unwrap();
-        admission.admit(&'a', ONE, ms(0)).unwrap();
-        assert_eq!(admission.admit(&'a', ONE, ms(0)).unwrap_err().reason, Full::Key);
-        admission.admit(&'b', ONE, ms(0)).unwrap();
-        assert_eq!(admission.admit(&'b', ONE, ms(0)).unwrap_err().reason, Full::Total);
-        admission.withdrawn(&'a', ONE, ms(0));
-        admission.admit(&'b', ONE, ms(0)).unwrap();
-        assert_eq!(admission.waiting(), Load { requests: 3, bytes: 30 });
+        let mut admission = admission(2, 5);
+        for key in ['a', 'a', 'b', 'b', 'c'] {
+            admission.admit(&key, ONE, ms(0)).unwrap();
+        }
+        assert_eq!(admission.waiting(), Load { requests: 5, bytes: 50 });
         assert_eq!(admission.waiting_of(&'b'), Load { requests: 2, bytes: 20 });
+        for (key, reason) in [('a', Full::Key), ('c', Full::Total), ('d', Full::Total)] {
+            assert_eq!(admission.admit(&key, ONE, ms(0)).unwrap_err().reason, reason, "{key}");
+        }
+        admission.withdrawn(&'a', ONE, ms(0));
+        assert_eq!(admission.admit(&'c', ONE, ms(0)).unwrap_err().reason, Full::Total, "more than is free");
+        admission.admit(&'d', ONE, ms(0)).unwrap();
     }
 
     #[test]
@@ -261,6 +275,31 @@ mod tests {
         assert_eq!(admission.admit(&'b', big, ms(0)).unwrap_err().reason, Full::Total);
         let overflowing = Load { requests: 1, bytes: usize::MAX };
         assert_eq!(admission.admit(&'a', overflowing, ms(0)).unwrap_err().reason, Full::Key);
+    }
+
+    #[test]
+    fn those_that_take_all_they_can_get_leave_room_for_the_next() {
+        let mut books = admission(100, 90);
+        let greedy = ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h'];
+        let refill = |books: &mut Admission<char>| {
+            for key in greedy {
+                while books.admit(&key, ONE, ms(0)).is_ok() {}
+            }
+        };
+        refill(&mut books);
+        for key in greedy.iter().cycle().take(1000) {
+            if books.waiting_of(key) != Load::default() {
+                books.started(key, ONE, ms(0));
+                refill(&mut books);
+            }
+        }
+        for key in greedy {
+            let held = books.waiting_of(&key).requests;
+            assert!((9..=11).contains(&held), "{key} holds {held}");
+        }
+        for newcomer in ['w', 'x', 'y'] {
+            books.admit(&newcomer, ONE, ms(0)).unwrap();
+        }
     }
 
     /// Lets `count` in at once, and serves the first `served` of them evenly over `over`; returns when it is.
@@ -313,7 +352,7 @@ mod tests {
 
     #[test]
     fn idle_time_does_not_slow_the_estimate_and_a_standstill_does() {
-        let mut books = admission(100, 100);
+        let mut books = admission(100, 1000);
         let now = serve(&mut books, 'a', 100, 100, ms(1000), ms(0));
         let now = serve(&mut books, 'a', 100, 0, ms(0), now + ms(3_600_000));
         let busy = books.admit(&'a', ONE, now).unwrap_err();
@@ -367,7 +406,7 @@ mod tests {
                         let load = Load { requests: 1, bytes };
                         let expected = if !sum(&inside, Some(key)).fits(load, limits.per_key) {
                             Err(Full::Key)
-                        } else if !sum(&inside, None).fits(load, limits.total) {
+                        } else if !sum(&inside, Some(key)).fits(load, sum(&inside, None).left_of(limits.total)) {
                             Err(Full::Total)
                         } else {
                             inside.push((key, load));
@@ -382,6 +421,7 @@ mod tests {
                     }
                 }
                 prop_assert_eq!(books.waiting(), sum(&inside, None));
+                prop_assert!(Load::default().fits(books.waiting(), limits.total));
                 for key in 0..4 {
                     prop_assert_eq!(books.waiting_of(&key), sum(&inside, Some(key)));
                 }

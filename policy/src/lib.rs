@@ -48,12 +48,12 @@
 //! slots.release(0, &key);
 //! ```
 
-mod admission;
-mod fair_queue;
+pub mod admission;
+pub mod fair_queue;
 mod key_map;
 mod linked_slab;
-mod slices;
-mod slots;
+pub mod slices;
+pub mod slots;
 
 pub use admission::{Admission, AdmissionLimits, Busy, Load};
 pub use fair_queue::{FairQueue, Full, QueueLimits, Refused};

@@ -73,7 +73,7 @@ impl RunQueue {
     /// A guest that has used less than this shares the lowest level with requests that have not started.
     pub const SHORT: Time = Time::from_micros(100);
 
-    /// A guest that has used this much takes equal turns with all others that have.
+    /// A guest that has used this much, 12.8 ms, takes equal turns with all others that have.
     pub const LONG: Time = Time::from_micros(100 << (LEVELS - 2));
 
     /// How many times the length of the longest waiting guest's slice passes before one is served out of turn.
@@ -118,11 +118,11 @@ impl RunQueue {
         if let Some(began) = self.longest_began.take() {
             self.rest_until = now + now.saturating_sub(began) * Self::REST;
         }
-        let Some((level, first)) = self.fronts().next() else {
+        let (Some((level, first)), Some((since, longest))) = (self.fronts().next(), self.longest_waiting())
+        else {
             return if can_start { Choice::StartNew } else { Choice::Idle };
         };
         let start = can_start && (level > LOWEST || !self.started_last);
-        let (since, longest) = self.longest_waiting().unwrap_or((now, first));
         let out_of_turn = now >= self.rest_until && now.saturating_sub(since) >= self.max_wait;
         self.started_last = start && !out_of_turn;
         if self.started_last {

@@ -1,17 +1,20 @@
 //! Who is let in: the books of what waits, from arrival to the first slice.
 //!
-//! A request is counted once, whichever queue it is in and while it is being compiled; [`FairQueue`](crate::FairQueue)'s own
-//! bounds only back this up. Payloads are held in memory while they wait, so bytes are bounded as well as requests.
+//! A request is counted once, whichever queue it is in and while it is being compiled;
+//! [`FairQueue`](crate::FairQueue)'s own bounds only back this up. Payloads are held in memory while they
+//! wait, so bytes are bounded as well as requests.
 //!
-//! The total is shared by dynamic thresholds (A. K. Choudhury, E. L. Hahne, "Dynamic Queue Length Thresholds for
-//! Shared-Memory Packet Switches", IEEE/ACM Transactions on Networking 6(2), 1998): no key may come to hold more than is then
-//! free. Where n keys take all that they can get, each ends up with one part in n + 1 of the total and as much is left
-//! for whoever comes next, so that a few clients that flood cannot shut the others out.
+//! The total is shared by dynamic thresholds (A. K. Choudhury, E. L. Hahne, "Dynamic Queue Length Thresholds
+//! for Shared-Memory Packet Switches", IEEE/ACM Transactions on Networking 6(2), 1998): no key may come to
+//! hold more than is then free. Where n keys take all that they can get, each ends up with one part in n + 1
+//! of the total and as much is left for whoever comes next, so that a few clients that flood cannot shut the
+//! others out.
 //!
-//! Who is refused is told when to come back, from Little's law (J. D. C. Little, "A Proof for the Queuing Formula
-//! L = λW", Operations Research 9(3), 1961): L waiting requests that are served at a rate λ are gone after L / λ. Since keys take
-//! turns, a key's own backlog of l is gone after l × keys / λ, and never later than all of L. λ is an exponentially
-//! weighted mean over the time in which something waited: an idle hour says nothing about how fast the gateway is.
+//! Who is refused is told when to come back, from Little's law (J. D. C. Little, "A Proof for the Queuing
+//! Formula L = λW", Operations Research 9(3), 1961): L waiting requests that are served at a rate λ are gone
+//! after L / λ. Since keys take turns, a key's own backlog of l is gone after l × keys / λ, and never later
+//! than all of L. λ is an exponentially weighted mean over the time in which something waited: an idle hour
+//! says nothing about how fast the gateway is.
 //!
 //! All operations are O(1).
 
@@ -57,14 +60,14 @@ impl Load {
     }
 }
 
-/// How much may wait. `bytes` below the size of one request lets that request never in: choose it well above the
-/// largest payload.
+/// How much may wait. `bytes` below the size of one request lets that request never in: choose it well above
+/// the largest payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AdmissionLimits {
     /// For one key. Default: 4 096 requests, 64 MiB.
     pub per_key: Load,
-    /// For all keys together. Default: 65 536 requests, 256 MiB (a sixteenth of a small gateway's 4 GB). A single
-    /// key gets at most half of it.
+    /// For all keys together. Default: 65 536 requests, 256 MiB (a sixteenth of a small gateway's 4 GB). A
+    /// single key gets at most half of it.
     pub total: Load,
 }
 
@@ -154,8 +157,8 @@ impl<K: Clone + Eq + Hash> Admission<K> {
         self.leave(key, load, now);
     }
 
-    /// The request leaves without having run: it expired, could not be compiled, or nobody waits for it any more.
-    /// It is not counted as served. `load` is what it was admitted with.
+    /// The request leaves without having run: it expired, could not be compiled, or nobody waits for it any
+    /// more. It is not counted as served. `load` is what it was admitted with.
     ///
     /// # Panics
     /// If the key does not have that much waiting: the driver's books are wrong.
@@ -392,9 +395,11 @@ mod tests {
             let mut inside: Vec<(u8, Load)> = Vec::new();
             let mut now = Time::ZERO;
             let sum = |of: &[(u8, Load)], key: Option<u8>| {
-                let mut sum = Load::default();
-                of.iter().filter(|(owner, _)| key.is_none_or(|key| key == *owner)).for_each(|(_, load)| sum.add(*load));
-                sum
+                let counted = of.iter().filter(|(owner, _)| key.is_none_or(|key| key == *owner));
+                counted.fold(Load::default(), |mut sum, (_, load)| {
+                    sum.add(*load);
+                    sum
+                })
             };
             for (step, key, bytes, wait) in steps {
                 now += ms(wait);
@@ -404,9 +409,10 @@ mod tests {
                     (2, Some(at)) => books.withdrawn(&key, inside.remove(at).1, now),
                     _ => {
                         let load = Load { requests: 1, bytes };
-                        let expected = if !sum(&inside, Some(key)).fits(load, limits.per_key) {
+                        let held = sum(&inside, Some(key));
+                        let expected = if !held.fits(load, limits.per_key) {
                             Err(Full::Key)
-                        } else if !sum(&inside, Some(key)).fits(load, sum(&inside, None).left_of(limits.total)) {
+                        } else if !held.fits(load, sum(&inside, None).left_of(limits.total)) {
                             Err(Full::Total)
                         } else {
                             inside.push((key, load));

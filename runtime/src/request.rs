@@ -132,7 +132,7 @@ impl Sink for Requests {
         let Delivery { client, topic, payload, properties, retained, responder } = delivery;
         let Some(asked) = topic::parse_request(&topic) else { return responder.ignore() };
         if retained {
-            tracing::info!(topic = telemetry::bounded(&topic), "a retained message is no request: ignored");
+            tracing::info!(topic = %telemetry::bounded(&topic), "a retained message is no request: ignored");
             return responder.ignore();
         }
 

@@ -82,12 +82,13 @@ mod tests {
     #[tokio::test]
     async fn one_client_leaves_a_turn_for_the_others() {
         let turns = Turns::new(2);
-        let first = turns.take(&client("bomber")).await;
-        let mut second = Box::pin(turns.take(&client("bomber")));
-        assert!(futures_pending(&mut second).await);
+        let bomber = client("bomber");
+        let first = turns.take(&bomber).await;
+        let mut second = Box::pin(turns.take(&bomber));
+        assert!(is_waiting(&mut second).await);
         let other = turns.take(&client("honest")).await;
         drop(other);
-        assert!(futures_pending(&mut second).await);
+        assert!(is_waiting(&mut second).await);
         drop(first);
         second.await;
     }
@@ -96,15 +97,16 @@ mod tests {
     async fn whoever_stops_waiting_blocks_nobody() {
         let turns = Turns::new(1);
         let first = turns.take(&client("a")).await;
-        let mut gone = Box::pin(turns.take(&client("b")));
-        assert!(futures_pending(&mut gone).await);
+        let impatient = client("b");
+        let mut gone = Box::pin(turns.take(&impatient));
+        assert!(is_waiting(&mut gone).await);
         drop(gone);
         drop(first);
         turns.take(&client("c")).await;
     }
 
     /// Whether a future, polled once, is still waiting.
-    async fn futures_pending<F: Future + Unpin>(future: &mut F) -> bool {
+    async fn is_waiting<F: Future + Unpin>(future: &mut F) -> bool {
         std::future::poll_fn(|cx| std::task::Poll::Ready(std::pin::Pin::new(&mut *future).poll(cx).is_pending())).await
     }
 }

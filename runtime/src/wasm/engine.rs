@@ -23,7 +23,8 @@ pub const MAX_WASM_STACK: usize = 512 << 10;
 /// Bytes of instance state (globals, function and table descriptors) that one instance may need.
 pub const MAX_CORE_INSTANCE_SIZE: usize = 1 << 20;
 
-/// What shapes compiled code: the same for workers and for the compile child.
+/// What shapes compiled code: the same for workers and for the compile child. (wasmtime is built without its
+/// parallel compilation: the child has one thread, so that its seccomp filter needs no clone and bystanders keep a core.)
 fn code_config() -> Config {
     let mut config = Config::new();
     config.strategy(Strategy::Cranelift);
@@ -39,8 +40,6 @@ fn code_config() -> Config {
     config.relaxed_simd_deterministic(true);
     // Components are run without the async ABI, which costs each call.
     config.concurrency_support(false);
-    // The child compiles on one thread, so that its seccomp filter needs no clone and a bystander keeps a core.
-    config.parallel_compilation(false);
     config
 }
 

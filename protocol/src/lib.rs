@@ -1,1 +1,13 @@
-//! TODO
+//! The wire contract of offload-rt: topics, request forms, answers and error kinds.
+//!
+//! Pure: bytes in, values out. No sockets, no clock, no engine; `docs/protocol.md` is the contract for users and
+//! this crate is its one implementation, shared by gateway, clients and tests.
+
+pub mod answer;
+pub mod error;
+mod json;
+pub mod request;
+pub mod topic;
+
+/// The user properties of an MQTT 5 PUBLISH packet, in their order; a name may occur more than once.
+pub type UserProperties = Vec<(String, String)>;

@@ -1,0 +1,395 @@
+//! Who is let in: the books of what waits, from arrival to the first slice.
+//!
+//! A request is counted once, whichever queue it is in and while it is being compiled; [`FairQueue`](crate::FairQueue)'s own
+//! bounds only back this up. Payloads are held in memory while they wait, so bytes are bounded as well as requests.
+//!
+//! Who is refused is told when to come back, from Little's law (J. D. C. Little, "A Proof for the Queuing Formula
+//! L = λW", Operations Research 9(3), 1961): L waiting requests that are served at a rate λ are gone after L / λ. Since keys take
+//! turns, a key's own backlog of l is gone after l × keys / λ, and never later than all of L. λ is an exponentially
+//! weighted mean over the time in which something waited: an idle hour says nothing about how fast the gateway is.
+//!
+//! All operations are O(1).
+
+use std::fmt;
+use std::hash::Hash;
+
+use crate::Time;
+use crate::fair_queue::Full;
+use crate::key_map::KeyMap;
+
+/// An amount of waiting requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// How many.
+    pub requests: usize,
+    /// What they hold in memory, in bytes.
+    pub bytes: usize,
+}
+
+impl Load {
+    /// Nothing is let in beyond `limit`, to the byte.
+    fn fits(self, more: Load, limit: Load) -> bool {
+        let within =
+            |held: usize, more: usize, limit: usize| held.checked_add(more).is_some_and(|sum| sum <= limit);
+        within(self.requests, more.requests, limit.requests) && within(self.bytes, more.bytes, limit.bytes)
+    }
+
+    fn add(&mut self, more: Load) {
+        self.requests += more.requests;
+        self.bytes += more.bytes;
+    }
+
+    fn subtract(&mut self, less: Load) {
+        let subtract = |held: usize, less: usize| held.checked_sub(less).expect("more left than was let in");
+        self.requests = subtract(self.requests, less.requests);
+        self.bytes = subtract(self.bytes, less.bytes);
+    }
+}
+
+/// How much may wait. `bytes` below the size of one request lets that request never in: choose it well above the
+/// largest payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AdmissionLimits {
+    /// For one key. Default: 4 096 requests, 64 MiB.
+    pub per_key: Load,
+    /// For all keys together. Default: 65 536 requests, 256 MiB (a sixteenth of a small gateway's 4 GB).
+    pub total: Load,
+}
+
+impl Default for AdmissionLimits {
+    fn default() -> Self {
+        Self {
+            per_key: Load { requests: crate::DEFAULT_WAITING_PER_KEY, bytes: 64 << 20 },
+            total: Load { requests: crate::DEFAULT_WAITING_TOTAL, bytes: 256 << 20 },
+        }
+    }
+}
+
+/// A request that was not let in, and not counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Busy {
+    /// After how long what stands in the way should be done; between [`Busy::MIN_RETRY_AFTER`] and
+    /// [`Busy::MAX_RETRY_AFTER`].
+    pub retry_after: Time,
+    /// The bound that was reached.
+    pub reason: Full,
+}
+
+impl Busy {
+    /// Short enough that no device notices it, long enough that a refused flood does not come straight back.
+    pub const MIN_RETRY_AFTER: Time = Time::from_millis(50);
+    /// Also the answer where nothing has been served yet. A device that waits longer has been forgotten.
+    pub const MAX_RETRY_AFTER: Time = Time::from_secs(30);
+}
+
+impl fmt::Display for Busy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, try again after {} ms", self.reason, self.retry_after.as_millis())
+    }
+}
+
+impl std::error::Error for Busy {}
+
+/// Counts what waits, and refuses what would be too much.
+#[derive(Debug)]
+pub struct Admission<K> {
+    limits: AdmissionLimits,
+    total: Load,
+    of_key: KeyMap<K, Load>,
+    rate: ServiceRate,
+}
+
+impl<K: Clone + Eq + Hash> Admission<K> {
+    /// Nothing waits yet.
+    pub fn new(limits: AdmissionLimits) -> Self {
+        Self { limits, total: Load::default(), of_key: KeyMap::new(), rate: ServiceRate::default() }
+    }
+
+    /// Counts a request as waiting.
+    ///
+    /// # Errors
+    /// [`Busy`] when it would exceed what the key or all keys may have waiting.
+    pub fn admit(&mut self, key: &K, load: Load, now: Time) -> Result<(), Busy> {
+        self.rate.advance(now, self.total.requests > 0);
+        let of_key = self.of_key.get_mut(key);
+        let held = of_key.as_deref().copied().unwrap_or_default();
+        let reason = if !held.fits(load, self.limits.per_key) {
+            Full::Key
+        } else if !self.total.fits(load, self.limits.total) {
+            Full::Total
+        } else {
+            match of_key {
+                Some(held) => held.add(load),
+                None => self.of_key.insert(key.clone(), load),
+            }
+            self.total.add(load);
+            return Ok(());
+        };
+        let ahead = match reason {
+            Full::Key => held.requests.saturating_mul(self.of_key.len()).min(self.total.requests),
+            Full::Total => self.total.requests,
+        };
+        Err(Busy { retry_after: self.rate.time_for(ahead), reason })
+    }
+
+    /// The request got its slot and waits no longer. `load` is what it was admitted with.
+    ///
+    /// # Panics
+    /// If the key does not have that much waiting: the driver's books are wrong.
+    pub fn started(&mut self, key: &K, load: Load, now: Time) {
+        // Before the time is: it ends at this request, which belongs to it.
+        self.rate.served += load.requests;
+        self.leave(key, load, now);
+    }
+
+    /// The request leaves without having run: it expired, could not be compiled, or nobody waits for it any more.
+    /// It is not counted as served. `load` is what it was admitted with.
+    ///
+    /// # Panics
+    /// If the key does not have that much waiting: the driver's books are wrong.
+    pub fn withdrawn(&mut self, key: &K, load: Load, now: Time) {
+        self.leave(key, load, now);
+    }
+
+    /// What all keys have waiting.
+    pub fn waiting(&self) -> Load {
+        self.total
+    }
+
+    /// What this key has waiting.
+    pub fn waiting_of(&self, key: &K) -> Load {
+        self.of_key.get(key).copied().unwrap_or_default()
+    }
+
+    fn leave(&mut self, key: &K, load: Load, now: Time) {
+        self.rate.advance(now, true);
+        let held = self.of_key.get_mut(key).expect("a request left that was not let in");
+        held.subtract(load);
+        if *held == Load::default() {
+            self.of_key.remove(key);
+        }
+        self.total.subtract(load);
+    }
+}
+
+/// Requests served a second, over the time in which any waited.
+#[derive(Debug, Default)]
+struct ServiceRate {
+    /// None until the first sample is complete.
+    mean: Option<f64>,
+    /// Since the last sample.
+    served: usize,
+    /// Time since the last sample in which something waited.
+    busy: Time,
+    advanced_to: Time,
+}
+
+impl ServiceRate {
+    /// A sample is taken after this much busy time: enough requests to mean something.
+    const SAMPLE: Time = Time::from_millis(100);
+    /// How long a change of the rate takes to be believed (the time constant of the mean).
+    const MEMORY: Time = Time::from_secs(2);
+
+    /// Accounts for the time since the last call, in which something `waited` or did not.
+    fn advance(&mut self, now: Time, waited: bool) {
+        if waited {
+            self.busy += now.saturating_sub(self.advanced_to);
+        }
+        self.advanced_to = self.advanced_to.max(now);
+        if self.busy >= Self::SAMPLE {
+            let seconds = self.busy.as_secs_f64();
+            let sample = self.served as f64 / seconds;
+            self.mean = Some(match self.mean {
+                Some(mean) => sample + (mean - sample) * (-seconds / Self::MEMORY.as_secs_f64()).exp(),
+                None => sample,
+            });
+            self.served = 0;
+            self.busy = Time::ZERO;
+        }
+    }
+
+    /// How long that many requests take, between the bounds of [`Busy::retry_after`].
+    fn time_for(&self, requests: usize) -> Time {
+        // Before the first sample is complete, as much of it as there is.
+        let rate = self.mean.unwrap_or_else(|| self.served as f64 / self.busy.as_secs_f64());
+        // No rate (0) and no time (0 / 0) both end at the upper bound.
+        Time::try_from_secs_f64(requests as f64 / rate)
+            .unwrap_or(Time::MAX)
+            .clamp(Busy::MIN_RETRY_AFTER, Busy::MAX_RETRY_AFTER)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const ONE: Load = Load { requests: 1, bytes: 10 };
+
+    fn ms(ms: u64) -> Time {
+        Time::from_millis(ms)
+    }
+
+    fn admission(per_key: usize, total: usize) -> Admission<char> {
+        let limit = |requests| Load { requests, bytes: 10 * requests };
+        Admission::new(AdmissionLimits { per_key: limit(per_key), total: limit(total) })
+    }
+
+    #[test]
+    fn the_bound_that_was_reached_is_named() {
+        let mut admission = admission(2, 3);
+        admission.admit(&'a', ONE, ms(0)).unwrap();
+        admission.admit(&'a', ONE, ms(0)).unwrap();
+        assert_eq!(admission.admit(&'a', ONE, ms(0)).unwrap_err().reason, Full::Key);
+        admission.admit(&'b', ONE, ms(0)).unwrap();
+        assert_eq!(admission.admit(&'b', ONE, ms(0)).unwrap_err().reason, Full::Total);
+        admission.withdrawn(&'a', ONE, ms(0));
+        admission.admit(&'b', ONE, ms(0)).unwrap();
+        assert_eq!(admission.waiting(), Load { requests: 3, bytes: 30 });
+        assert_eq!(admission.waiting_of(&'b'), Load { requests: 2, bytes: 20 });
+    }
+
+    #[test]
+    fn bytes_are_bounded_too() {
+        let mut admission = admission(2, 3);
+        let big = Load { requests: 1, bytes: 20 };
+        admission.admit(&'a', big, ms(0)).unwrap();
+        assert_eq!(
+            admission.admit(&'a', Load { requests: 1, bytes: 1 }, ms(0)).unwrap_err().reason,
+            Full::Key
+        );
+        assert_eq!(admission.admit(&'b', big, ms(0)).unwrap_err().reason, Full::Total);
+        let overflowing = Load { requests: 1, bytes: usize::MAX };
+        assert_eq!(admission.admit(&'a', overflowing, ms(0)).unwrap_err().reason, Full::Key);
+    }
+
+    /// Lets `count` in at once, and serves the first `served` of them evenly over `over`; returns when it is.
+    fn serve(
+        admission: &mut Admission<char>,
+        key: char,
+        count: u64,
+        served: u64,
+        over: Time,
+        start: Time,
+    ) -> Time {
+        for _ in 0..count {
+            admission.admit(&key, ONE, start).unwrap();
+        }
+        for number in 1..=served {
+            admission.started(&key, ONE, start + over * number as u32 / served as u32);
+        }
+        start + over
+    }
+
+    #[test]
+    fn retry_after_is_the_time_that_the_backlog_takes() {
+        // 200 let in, 100 of them served in a second: the other hundred take another second.
+        let mut books = admission(100, 1000);
+        for _ in 0..100 {
+            books.admit(&'a', ONE, ms(0)).unwrap();
+        }
+        let now = serve(&mut books, 'b', 100, 100, ms(1000), ms(0));
+        let busy = books.admit(&'a', ONE, now).unwrap_err();
+        assert_eq!(busy.reason, Full::Key);
+        let error = busy.retry_after.abs_diff(ms(1000));
+        assert!(error < ms(20), "{busy:?}");
+        assert!(
+            busy.to_string().starts_with("too many of this client's requests are waiting, try again after ")
+        );
+    }
+
+    #[test]
+    fn a_key_waits_for_its_turns_between_others() {
+        let mut books = admission(10, 1000);
+        let now = serve(&mut books, 'z', 10, 9, ms(90), ms(0)) + ms(10);
+        books.started(&'z', ONE, now);
+        // At 100 a second; three keys take turns, and none has more than ten.
+        for key in ['a', 'b', 'c'] {
+            serve(&mut books, key, if key == 'c' { 4 } else { 10 }, 0, ms(0), now);
+        }
+        let busy = books.admit(&'a', ONE, now).unwrap_err();
+        assert!(busy.retry_after.abs_diff(ms(240)) < ms(15), "24 wait, 10 × 3 turns is more: {busy:?}");
+    }
+
+    #[test]
+    fn idle_time_does_not_slow_the_estimate_and_a_standstill_does() {
+        let mut books = admission(100, 100);
+        let now = serve(&mut books, 'a', 100, 100, ms(1000), ms(0));
+        let now = serve(&mut books, 'a', 100, 0, ms(0), now + ms(3_600_000));
+        let busy = books.admit(&'a', ONE, now).unwrap_err();
+        assert!(busy.retry_after.abs_diff(ms(1000)) < ms(20), "{busy:?}");
+        // Nothing is served for a minute.
+        assert_eq!(books.admit(&'a', ONE, now + ms(60_000)).unwrap_err().retry_after, Busy::MAX_RETRY_AFTER);
+    }
+
+    #[test]
+    fn retry_after_is_bounded_where_nothing_is_known_or_all_is_fast() {
+        let mut books = admission(1, 1);
+        books.admit(&'a', ONE, ms(0)).unwrap();
+        assert_eq!(books.admit(&'a', ONE, ms(0)).unwrap_err().retry_after, Busy::MAX_RETRY_AFTER);
+        for at in 1..1000 {
+            books.started(&'a', ONE, ms(at));
+            books.admit(&'a', ONE, ms(at)).unwrap();
+        }
+        assert_eq!(books.admit(&'a', ONE, ms(1000)).unwrap_err().retry_after, Busy::MIN_RETRY_AFTER);
+    }
+
+    #[test]
+    #[should_panic(expected = "was not let in")]
+    fn what_was_not_let_in_cannot_leave() {
+        admission(1, 1).started(&'a', ONE, ms(0));
+    }
+
+    proptest! {
+        #[test]
+        fn the_books_are_exact_and_no_bound_is_exceeded(
+            steps in prop::collection::vec((0..3u8, 0..4u8, 0..40usize, 0..200u64), 0..300),
+        ) {
+            let limits = AdmissionLimits {
+                per_key: Load { requests: 5, bytes: 100 },
+                total: Load { requests: 12, bytes: 200 },
+            };
+            let mut books = Admission::new(limits);
+            let mut inside: Vec<(u8, Load)> = Vec::new();
+            let mut now = Time::ZERO;
+            let sum = |of: &[(u8, Load)], key: Option<u8>| {
+                let mut sum = Load::default();
+                of.iter().filter(|(owner, _)| key.is_none_or(|key| key == *owner)).for_each(|(_, load)| sum.add(*load));
+                sum
+            };
+            for (step, key, bytes, wait) in steps {
+                now += ms(wait);
+                let leaving = inside.iter().position(|(owner, _)| *owner == key);
+                match (step, leaving) {
+                    (1, Some(at)) => books.started(&key, inside.remove(at).1, now),
+                    (2, Some(at)) => books.withdrawn(&key, inside.remove(at).1, now),
+                    _ => {
+                        let load = Load { requests: 1, bytes };
+                        let expected = if !sum(&inside, Some(key)).fits(load, limits.per_key) {
+                            Err(Full::Key)
+                        } else if !sum(&inside, None).fits(load, limits.total) {
+                            Err(Full::Total)
+                        } else {
+                            inside.push((key, load));
+                            Ok(())
+                        };
+                        let answer = books.admit(&key, load, now);
+                        if let Err(busy) = answer {
+                            prop_assert!(busy.retry_after >= Busy::MIN_RETRY_AFTER);
+                            prop_assert!(busy.retry_after <= Busy::MAX_RETRY_AFTER);
+                        }
+                        prop_assert_eq!(answer.map_err(|busy| busy.reason), expected);
+                    }
+                }
+                prop_assert_eq!(books.waiting(), sum(&inside, None));
+                for key in 0..4 {
+                    prop_assert_eq!(books.waiting_of(&key), sum(&inside, Some(key)));
+                }
+            }
+            for (key, load) in inside {
+                books.withdrawn(&key, load, now);
+            }
+            prop_assert_eq!(books.of_key.len(), 0, "idle keys are forgotten");
+        }
+    }
+}

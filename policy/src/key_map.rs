@@ -1,0 +1,72 @@
+//! A hash map over those that requests are counted for. Clients come and go, so what one leaves is given back.
+//!
+//! The hasher is the standard library's keyed one: strangers choose their names, and must not choose collisions.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+
+/// Below this capacity shrinking is not worth the copying.
+const KEPT_KEYS: usize = 64;
+
+#[derive(Debug)]
+pub(crate) struct KeyMap<K, V>(HashMap<K, V>);
+
+impl<K: Eq + Hash, V> KeyMap<K, V> {
+    pub(crate) fn new() -> Self {
+        Self(HashMap::new())
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(crate) fn get(&self, key: &K) -> Option<&V> {
+        self.0.get(key)
+    }
+
+    pub(crate) fn get_mut(&mut self, key: &K) -> Option<&mut V> {
+        self.0.get_mut(key)
+    }
+
+    pub(crate) fn insert(&mut self, key: K, value: V) {
+        self.0.insert(key, value);
+    }
+
+    /// Forgets the key; a map three quarters empty is halved, which costs O(1) a removal, amortised.
+    pub(crate) fn remove(&mut self, key: &K) {
+        self.0.remove(key);
+        let capacity = self.0.capacity();
+        if capacity > KEPT_KEYS && self.0.len() < capacity / 4 {
+            self.0.shrink_to(capacity / 2);
+        }
+    }
+
+    /// Keys that memory is held for.
+    #[cfg(test)]
+    pub(crate) fn capacity(&self) -> usize {
+        self.0.capacity()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_follows_the_keys_that_are_there() {
+        let mut map = KeyMap::new();
+        for key in 0..10_000 {
+            map.insert(key, ());
+        }
+        for key in 0..10_000 {
+            map.remove(&key);
+            assert!(
+                map.capacity() <= KEPT_KEYS.max(4 * map.len() + 8),
+                "{} for {}",
+                map.capacity(),
+                map.len()
+            );
+        }
+        assert_eq!(map.len(), 0);
+    }
+}

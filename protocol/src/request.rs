@@ -1,0 +1,265 @@
+//! A request: its forms on the wire, told apart by their bytes, and the one value that all of them become.
+//!
+//! One submodule a form, each with its `decode` and `encode`. The CBOR envelope belongs beside `json_envelope`, and
+//! legacy text beside `legacy_args`; until this gateway speaks them they are refused by name.
+
+mod json_envelope;
+mod legacy_args;
+mod properties;
+mod raw_module;
+
+use std::collections::HashSet;
+use std::fmt;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::UserProperties;
+use crate::answer::AnswerForm;
+use crate::error::{ErrorKind, WireError, cut};
+pub use crate::topic::RequestKind;
+
+/// What every wasm module and component starts with.
+pub const WASM_MAGIC: [u8; 4] = *b"\0asm";
+
+/// The self-described CBOR tag that a CBOR envelope starts with.
+const CBOR_TAG: [u8; 3] = [0xD9, 0xD9, 0xF7];
+
+/// An `id` has at most this many bytes.
+pub const MAX_ID: usize = 64;
+
+/// The form that a request came in, or is to be sent in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Form {
+    /// A wasm module as it stands; the rest from user properties.
+    RawModule,
+    /// A JSON envelope.
+    Json,
+    /// The arguments of the gateway's default program, as text.
+    LegacyArgs,
+}
+
+/// A request's own name: text of 1 to [`MAX_ID`] bytes; echoed, and the key by which repetitions are known.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RequestId(Box<str>);
+
+impl RequestId {
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<&str> for RequestId {
+    type Error = WireError;
+
+    /// Fails with `malformed` on an empty text or one of more than [`MAX_ID`] bytes.
+    fn try_from(id: &str) -> Result<Self, WireError> {
+        match id.len() {
+            1..=MAX_ID => Ok(Self(id.into())),
+            length => {
+                Err(WireError::malformed("id", format_args!("expected 1 to {MAX_ID} bytes, got {length}")))
+            }
+        }
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What is to be run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Code {
+    /// A module or component that the request carries.
+    Module(Bytes),
+    /// A program that the gateway has, by its name.
+    Program(String),
+    /// The program that the gateway's configuration names as the default.
+    DefaultProgram,
+}
+
+/// What the request asks to be limited to; it may lower the gateway's limits, never raise them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Units of fuel, as wasmtime counts them.
+    pub fuel: Option<u64>,
+    /// Linear memory in bytes.
+    pub memory: Option<u64>,
+    /// Time from arrival to answer, in whole milliseconds on the wire.
+    pub timeout: Option<Duration>,
+}
+
+/// What an envelope's `reply` asks for. The other forms are always answered with stdout.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum ReplyForm {
+    /// An envelope in the request's encoding.
+    #[default]
+    Envelope,
+    /// The bytes of stdout, or one error line.
+    Stdout,
+}
+
+/// A request, whatever form it came in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// The form on the wire.
+    pub form: Form,
+    /// The request's own name, if it has one.
+    pub id: Option<RequestId>,
+    /// What is to be run.
+    pub code: Code,
+    /// The program's arguments, without its name; none holds a NUL.
+    pub args: Vec<String>,
+    /// The environment, each name once; no name is empty or holds `=` or NUL, no value holds NUL.
+    pub env: Vec<(String, String)>,
+    /// What the program reads from stdin.
+    pub stdin: Bytes,
+    /// Limits lower than the gateway's.
+    pub limits: Limits,
+    /// How to answer; [`ReplyForm::Stdout`] in every form but envelopes.
+    pub reply: ReplyForm,
+}
+
+impl Request {
+    /// A request to run `code`, by JSON envelope and answered with an envelope, with nothing else set.
+    pub fn new(code: Code) -> Self {
+        Self {
+            form: Form::Json,
+            id: None,
+            code,
+            args: Vec::new(),
+            env: Vec::new(),
+            stdin: Bytes::new(),
+            limits: Limits::default(),
+            reply: ReplyForm::Envelope,
+        }
+    }
+
+    /// The form in which this request is to be answered.
+    pub fn answer_form(&self) -> AnswerForm {
+        match (self.form, self.reply) {
+            (Form::Json, ReplyForm::Envelope) => AnswerForm::Json,
+            _ => AnswerForm::Line,
+        }
+    }
+}
+
+/// A payload that is no request, with all that is needed to answer it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejected {
+    /// How to answer.
+    pub form: AnswerForm,
+    /// The request's id, where it could be read.
+    pub id: Option<RequestId>,
+    /// Why.
+    pub error: WireError,
+}
+
+impl Rejected {
+    fn line(error: WireError) -> Self {
+        Self { form: AnswerForm::Line, id: None, error }
+    }
+}
+
+/// Reads the payload of a message on a request topic. Fails with [`ErrorKind::Malformed`], or with
+/// [`ErrorKind::TooLarge`] where a bound of the form itself is exceeded; the message names the field.
+pub fn decode(
+    kind: RequestKind,
+    payload: Bytes,
+    user_properties: &[(String, String)],
+) -> Result<Request, Rejected> {
+    if payload.starts_with(&WASM_MAGIC) {
+        return raw_module::decode(kind, payload, user_properties);
+    }
+    if payload.starts_with(&CBOR_TAG) {
+        return Err(Rejected::line(not_supported("CBOR envelope")));
+    }
+    if payload.trim_ascii_start().starts_with(b"{") {
+        return json_envelope::decode(kind, &payload);
+    }
+    match kind {
+        RequestKind::LocalCode => legacy_args::decode(&payload, user_properties),
+        RequestKind::InputCode if payload.windows(4).any(|part| part == b"----") => {
+            Err(Rejected::line(not_supported("source")))
+        }
+        RequestKind::InputCode => {
+            Err(Rejected::line(WireError::malformed("payload", "expected a wasm module or an envelope")))
+        }
+    }
+}
+
+/// Writes a request: the topic it goes to, the payload and the user properties. Fails with `malformed`, naming the
+/// field, where the request's form cannot carry it or the contract forbids it; what is written is read back the same.
+pub fn encode(request: &Request) -> Result<(RequestKind, Bytes, UserProperties), WireError> {
+    check_args(&request.args)?;
+    check_env(&request.env)?;
+    if request.form != Form::Json {
+        if request.reply != ReplyForm::Stdout {
+            return Err(only_in_envelope("reply"));
+        }
+        if !request.stdin.is_empty() {
+            return Err(only_in_envelope("stdin"));
+        }
+    }
+    match request.form {
+        Form::RawModule => raw_module::encode(request),
+        Form::Json => json_envelope::encode(request),
+        Form::LegacyArgs => legacy_args::encode(request),
+    }
+}
+
+fn not_supported(field: impl fmt::Display) -> WireError {
+    WireError::malformed(field, "not supported by this gateway yet")
+}
+
+fn only_in_envelope(field: &str) -> WireError {
+    WireError::malformed(field, "only an envelope carries it")
+}
+
+fn code_on_local_code(field: impl fmt::Display) -> WireError {
+    WireError::malformed(field, "localCode runs programs that the gateway has; code goes to inputCode")
+}
+
+/// WASI hands arguments to programs as NUL-terminated strings.
+fn check_args(args: &[String]) -> Result<(), WireError> {
+    match args.iter().position(|arg| arg.contains('\0')) {
+        Some(index) => Err(WireError::malformed(format_args!("args[{index}]"), "expected text without NUL")),
+        None => Ok(()),
+    }
+}
+
+/// WASI hands the environment to programs as NUL-terminated `NAME=value` strings.
+fn check_env(env: &[(String, String)]) -> Result<(), WireError> {
+    let mut names = HashSet::with_capacity(env.len());
+    for (name, value) in env {
+        let field = || env_field(name);
+        if name.is_empty() {
+            return Err(WireError::malformed("env", "expected names that are not empty"));
+        }
+        if name.contains(['=', '\0']) {
+            return Err(WireError::malformed(field(), "expected a name without `=` and NUL"));
+        }
+        if value.contains('\0') {
+            return Err(WireError::malformed(field(), "expected text without NUL"));
+        }
+        if !names.insert(name) {
+            return Err(WireError::malformed(field(), "given twice"));
+        }
+    }
+    Ok(())
+}
+
+/// An environment variable as a message names it; no name is so long that what is wrong falls off the line.
+fn env_field(name: &str) -> String {
+    format!("env.{}", cut(name, 64))
+}
+
+fn too_many_values() -> WireError {
+    WireError::new(ErrorKind::TooLarge, format!("envelope: more than {} values", crate::json::MAX_VALUES))
+}
+
+#[cfg(test)]
+mod tests;

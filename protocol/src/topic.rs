@@ -1,0 +1,229 @@
+//! Topics: what a request's topic says, where its answer goes, and MQTT's rules for topic filters.
+
+/// The subscription that sees every request to run a program that the gateway has. It also matches the bare
+/// `localCode`, which is no request ([`parse_request`]).
+pub const LOCAL_CODE_FILTER: &str = "localCode/#";
+
+/// The subscription that sees every request that carries code.
+pub const INPUT_CODE_FILTER: &str = "inputCode/#";
+
+/// What the topic of every answer starts with, unless a Response Topic says otherwise.
+pub const RESULT_PREFIX: &str = "result/";
+
+/// What the topics that gateways publish about themselves start with.
+pub const GATEWAY_PREFIX: &str = "gateway/";
+
+/// The longest topic that MQTT can carry, in bytes (MQTT 5, section 1.5.4).
+pub const MAX_TOPIC: usize = 65_535;
+
+/// Which of the two request topics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RequestKind {
+    /// `localCode/<id>`: run a program that the gateway already has.
+    LocalCode,
+    /// `inputCode/<id>`: run the code that the message carries.
+    InputCode,
+}
+
+impl RequestKind {
+    /// The topic's part before the reply id, with its `/`.
+    pub const fn prefix(self) -> &'static str {
+        match self {
+            RequestKind::LocalCode => "localCode/",
+            RequestKind::InputCode => "inputCode/",
+        }
+    }
+}
+
+/// A request's topic, taken apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestTopic<'a> {
+    /// Which request topic.
+    pub kind: RequestKind,
+    /// Everything after the first `/`, as it stands; may be empty and may hold further `/`.
+    pub reply_id: &'a str,
+}
+
+/// Takes a request's topic apart. `None` for any other topic, also for the bare `localCode` and `inputCode`.
+pub fn parse_request(topic: &str) -> Option<RequestTopic<'_>> {
+    [RequestKind::LocalCode, RequestKind::InputCode]
+        .into_iter()
+        .find_map(|kind| topic.strip_prefix(kind.prefix()).map(|reply_id| RequestTopic { kind, reply_id }))
+}
+
+/// The topic on which a device with this reply id asks.
+pub fn request(kind: RequestKind, reply_id: &str) -> String {
+    format!("{}{reply_id}", kind.prefix())
+}
+
+/// The topic on which a device with this reply id is answered.
+pub fn result(reply_id: &str) -> String {
+    format!("{RESULT_PREFIX}{reply_id}")
+}
+
+/// The retained topic on which the gateway of this name says how it is.
+pub fn gateway_status(name: &str) -> String {
+    format!("{GATEWAY_PREFIX}{name}/status")
+}
+
+/// Whether `topic` is `result/<reply_id>` or a level below it.
+pub fn is_result_or_below(topic: &str, reply_id: &str) -> bool {
+    topic
+        .strip_prefix(RESULT_PREFIX)
+        .and_then(|rest| rest.strip_prefix(reply_id))
+        .is_some_and(|below| below.is_empty() || below.starts_with('/'))
+}
+
+/// Whether a request with this reply id may have its answer sent to `topic`, its Response Topic: its own result topic
+/// or below, or a topic that one of the configured `patterns` (topic filters) matches. Never a request topic, `$…`,
+/// `gateway/…` or anything that is no valid topic name, whatever the patterns say.
+pub fn is_response_permitted(topic: &str, reply_id: &str, patterns: &[impl AsRef<str>]) -> bool {
+    if !is_valid_name(topic) || topic.starts_with('$') {
+        return false;
+    }
+    let reserved = ["localCode", "inputCode", "gateway"];
+    if topic.split('/').next().is_some_and(|first| reserved.contains(&first)) {
+        return false;
+    }
+    is_result_or_below(topic, reply_id) || patterns.iter().any(|pattern| matches(pattern.as_ref(), topic))
+}
+
+/// Whether `topic` may be published to: 1 to [`MAX_TOPIC`] bytes, no wildcards, no NUL (MQTT 5, section 4.7).
+pub fn is_valid_name(topic: &str) -> bool {
+    !topic.is_empty() && topic.len() <= MAX_TOPIC && !topic.contains(['+', '#', '\0'])
+}
+
+/// Whether `filter` may be subscribed to: `+` and `#` only as whole levels, `#` only as the last (MQTT 5, section 4.7.1).
+pub fn is_valid_filter(filter: &str) -> bool {
+    if filter.is_empty() || filter.len() > MAX_TOPIC || filter.contains('\0') {
+        return false;
+    }
+    let mut levels = filter.split('/').peekable();
+    while let Some(level) = levels.next() {
+        let valid = match level {
+            "+" => true,
+            "#" => levels.peek().is_none(),
+            _ => !level.contains(['+', '#']),
+        };
+        if !valid {
+            return false;
+        }
+    }
+    true
+}
+
+/// Whether a valid `filter` matches a valid `topic`. A wildcard at the start matches no topic that starts with `$`
+/// (MQTT 5, section 4.7.2).
+pub fn matches(filter: &str, topic: &str) -> bool {
+    if topic.starts_with('$') && filter.starts_with(['+', '#']) {
+        return false;
+    }
+    let mut levels = topic.split('/');
+    for wanted in filter.split('/') {
+        match (wanted, levels.next()) {
+            // `#` also matches the level above it.
+            ("#", _) => return true,
+            ("+", Some(_)) => {}
+            (wanted, Some(level)) if wanted == level => {}
+            _ => return false,
+        }
+    }
+    levels.next().is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reply_id_is_everything_after_the_first_slash() {
+        let parsed = |topic| parse_request(topic).map(|request| (request.kind, request.reply_id));
+        assert_eq!(parsed("localCode/arduino0"), Some((RequestKind::LocalCode, "arduino0")));
+        assert_eq!(parsed("inputCode/a/b//"), Some((RequestKind::InputCode, "a/b//")));
+        assert_eq!(parsed("localCode/"), Some((RequestKind::LocalCode, "")));
+        for other in ["localCode", "inputCode", "localcode/a", "result/a", "/localCode/a", "localCodes/a", ""]
+        {
+            assert_eq!(parsed(other), None, "{other}");
+        }
+        assert_eq!(request(RequestKind::InputCode, "a/b"), "inputCode/a/b");
+        assert_eq!(result(""), "result/");
+        assert_eq!(gateway_status("box"), "gateway/box/status");
+    }
+
+    #[test]
+    fn an_answer_goes_to_its_own_result_topic_or_below() {
+        for (topic, reply_id, expected) in [
+            ("result/a", "a", true),
+            ("result/a/b", "a", true),
+            ("result/a/", "a", true),
+            ("result/ab", "a", false),
+            ("result/b", "a", false),
+            ("result/", "", true),
+            ("result//x", "", true),
+            ("result/a", "", false),
+            ("result", "", false),
+            ("other/a", "a", false),
+        ] {
+            assert_eq!(is_result_or_below(topic, reply_id), expected, "{topic} for {reply_id:?}");
+        }
+    }
+
+    #[test]
+    fn response_topics_are_permitted_by_pattern_only() {
+        let patterns = ["replies/+/out", "#"];
+        assert!(is_response_permitted("result/a/1", "a", &[] as &[&str]));
+        assert!(!is_response_permitted("replies/a/out", "a", &[] as &[&str]));
+        assert!(is_response_permitted("replies/a/out", "a", &patterns[..1]));
+        assert!(!is_response_permitted("replies/a/in", "a", &patterns[..1]));
+        for never in [
+            "localCode/a",
+            "inputCode",
+            "gateway/x/status",
+            "$SYS/x",
+            "result/+",
+            "result/a/#",
+            "",
+            "result/a\0",
+        ] {
+            assert!(!is_response_permitted(never, "a", &patterns), "{never}");
+        }
+    }
+
+    #[test]
+    fn filters_match_as_the_standard_says() {
+        for (filter, topic, expected) in [
+            ("localCode/#", "localCode/a/b", true),
+            ("localCode/#", "localCode", true),
+            ("localCode/#", "localCode/", true),
+            ("localCode/#", "localCodes", false),
+            ("a/+", "a/b", true),
+            ("a/+", "a/", true),
+            ("a/+", "a", false),
+            ("a/+", "a/b/c", false),
+            ("+/+", "/a", true),
+            ("/+", "/a", true),
+            ("+", "/a", false),
+            ("a/+/c/#", "a/b/c", true),
+            ("#", "$SYS/a", false),
+            ("+/a", "$SYS/a", false),
+            ("$SYS/#", "$SYS/a", true),
+            ("a", "a", true),
+            ("a", "a/b", false),
+        ] {
+            assert_eq!(matches(filter, topic), expected, "{filter} on {topic}");
+        }
+        for (filter, valid) in [
+            ("#", true),
+            ("a/#", true),
+            ("+/b/#", true),
+            ("a/#/b", false),
+            ("a#", false),
+            ("a+/b", false),
+            ("", false),
+            ("a\0", false),
+            ("/", true),
+        ] {
+            assert_eq!(is_valid_filter(filter), valid, "{filter}");
+        }
+    }
+}

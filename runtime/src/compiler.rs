@@ -1,0 +1,146 @@
+//! Compilation, in a child process: bytes in, artifact out.
+//!
+//! wasmtime bounds neither the time nor the memory of a compile, so the gateway never compiles in its own process.
+//! The child is this same program in another role ([`child`]); here it is started, fed, watched and judged.
+
+pub mod child;
+pub mod precheck;
+mod turns;
+
+use crate::config;
+use crate::ingress::Client;
+use crate::telemetry;
+use bytes::Bytes;
+use offload_protocol::error::{ErrorKind, WireError};
+use std::io;
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::{ExitStatus, Stdio};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::process::Command;
+use turns::Turns;
+
+/// Name of the child's role on the command line.
+pub const CHILD_ROLE: &str = "compile-child";
+
+/// Bytes of the child's standard error that are read; a compiler's message fits.
+const MAX_STDERR: u64 = 4 << 10;
+
+/// Compiles modules, a bounded number at a time, in turns that are fair between clients.
+pub struct Compiler {
+    config: config::Compiler,
+    limits: config::Limits,
+    program: PathBuf,
+    turns: Turns,
+}
+
+impl Compiler {
+    /// A compiler that starts `config.program`, or this executable if the configuration names none.
+    ///
+    /// # Errors
+    ///
+    /// When this executable's path cannot be told.
+    pub fn new(config: config::Compiler, limits: config::Limits) -> io::Result<Compiler> {
+        let program = match &config.program {
+            Some(program) => program.clone(),
+            None => std::env::current_exe()?,
+        };
+        let turns = Turns::new(config.concurrency);
+        Ok(Compiler { config, limits, program, turns })
+    }
+
+    /// Compiles one module.
+    ///
+    /// # Errors
+    ///
+    /// `malformed` for what is no valid command, `compile` where a limit on compiling was reached, `memory` for a
+    /// module that can never start, `internal` where the child could not do its work.
+    pub async fn compile(&self, client: &Client, module: Bytes) -> Result<Vec<u8>, WireError> {
+        let _turn = self.turns.take(client).await;
+        let (config, limits) = (self.config.clone(), self.limits.clone());
+        let checked = module.clone();
+        tokio::task::spawn_blocking(move || precheck::check(&checked, &config, &limits))
+            .await
+            .map_err(|panic| telemetry::internal_error(&format!("pre-check: {panic}")))??;
+        match tokio::time::timeout(self.config.wall.as_duration(), self.run_child(module)).await {
+            Ok(Ok(output)) => self.judge(output),
+            Ok(Err(error)) => {
+                let what = format!("compile child {}: {error}", self.program.display());
+                Err(telemetry::internal_error(&what))
+            }
+            Err(_) => Err(refused(format!("took longer than {} to compile", self.config.wall))),
+        }
+    }
+
+    async fn run_child(&self, module: Bytes) -> io::Result<Output> {
+        let mut child = Command::new(&self.program)
+            .arg(CHILD_ROLE)
+            .arg(format!("--cpu-seconds={}", self.config.cpu.as_duration().as_secs().max(1)))
+            .arg(format!("--memory={}", self.config.memory.as_u64()))
+            .env_clear()
+            .current_dir("/")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()?;
+        let mut stdin = child.stdin.take().expect("stdin is piped");
+        let stdout = child.stdout.take().expect("stdout is piped");
+        let stderr = child.stderr.take().expect("stderr is piped");
+        let feed = async move {
+            // A child that ends early closes the pipe; its exit status says more than this error.
+            let _ = stdin.write_all(&module).await;
+        };
+        // One byte over the limit tells a full artifact from a cut one.
+        let artifact = read_at_most(stdout, self.config.max_artifact.as_u64() + 1);
+        let ((), artifact, message) = tokio::join!(feed, artifact, read_at_most(stderr, MAX_STDERR));
+        let (artifact, message) = (artifact?, message?);
+        if artifact.len() as u64 > self.config.max_artifact.as_u64() {
+            child.start_kill()?;
+        }
+        let status = child.wait().await?;
+        Ok(Output { status, artifact, message: String::from_utf8_lossy(&message).into_owned() })
+    }
+
+    fn judge(&self, output: Output) -> Result<Vec<u8>, WireError> {
+        let Output { status, artifact, message } = output;
+        let max_artifact = self.config.max_artifact;
+        if artifact.len() as u64 > max_artifact.as_u64() {
+            return Err(refused(format!("compiles to more than {max_artifact}")));
+        }
+        match (status.code(), status.signal()) {
+            (Some(0), _) => Ok(artifact),
+            (Some(code), _) if code == i32::from(child::EXIT_INVALID) => {
+                Err(WireError::new(ErrorKind::Malformed, format!("not valid wasm: {message}")))
+            }
+            (Some(code), _) if code == i32::from(child::EXIT_REFUSED) => Err(refused(message)),
+            (_, Some(libc::SIGXCPU | libc::SIGKILL)) => {
+                Err(refused(format!("takes more than {} of CPU time to compile", self.config.cpu)))
+            }
+            (_, Some(libc::SIGABRT)) => {
+                Err(refused(format!("takes more than {} of memory to compile", self.config.memory)))
+            }
+            (_, Some(signal @ (libc::SIGSEGV | libc::SIGBUS))) => {
+                tracing::warn!(signal, "a compile child crashed on its input");
+                Err(refused("the compiler crashed on this module".to_string()))
+            }
+            _ => Err(telemetry::internal_error(&format!("compile child: {status}: {message}"))),
+        }
+    }
+}
+
+struct Output {
+    status: ExitStatus,
+    artifact: Vec<u8>,
+    message: String,
+}
+
+fn refused(message: String) -> WireError {
+    WireError::new(ErrorKind::Compile, message)
+}
+
+async fn read_at_most(pipe: impl AsyncRead + Unpin, limit: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    pipe.take(limit).read_to_end(&mut bytes).await?;
+    Ok(bytes)
+}

@@ -1,0 +1,184 @@
+//! Cheap counts over a module before a compiler sees it.
+//!
+//! Validation accepts modules that take a compiler minutes and gigabytes: half a million empty functions, fifty
+//! thousand data segments, twenty thousand nested blocks. Counting them costs a walk over the bytes; the child's
+//! limits catch what no count foresees.
+
+use crate::config::{Compiler, Limits};
+use crate::wasm::preview1;
+use offload_protocol::error::{ErrorKind, WireError};
+use wasmparser::{BinaryReaderError, ExternalKind, FunctionBody, Operator, Parser, Payload, TypeRef};
+
+/// The function that a WASI command starts at.
+const START: &str = "_start";
+
+/// Refuses what is no WASI command, and what would cost a compiler more than the configuration allows.
+///
+/// # Errors
+///
+/// `malformed` for bytes that are not a preview 1 command, `compile` for a count over its limit, `memory` for a module
+/// that could never start within the guest's limits.
+pub fn check(module: &[u8], compiler: &Compiler, limits: &Limits) -> Result<(), WireError> {
+    let mut commands = false;
+    for payload in Parser::new(0).parse_all(module) {
+        match payload.map_err(not_wasm)? {
+            Payload::Version { encoding: wasmparser::Encoding::Component, .. } => {
+                return Err(malformed("a component: this gateway takes core modules (WASI preview 1 commands)"));
+            }
+            Payload::TypeSection(types) => count("types", types.count(), compiler.max_types)?,
+            Payload::ImportSection(imports) => {
+                count("imports", imports.count(), compiler.max_imports)?;
+                for import in imports.into_imports() {
+                    let import = import.map_err(not_wasm)?;
+                    if import.module != preview1::MODULE || !matches!(import.ty, TypeRef::Func(_)) {
+                        return Err(malformed(format!(
+                            "imports `{}.{}`: a guest gets the functions of {} and nothing else",
+                            import.module,
+                            import.name,
+                            preview1::MODULE
+                        )));
+                    }
+                }
+            }
+            Payload::FunctionSection(functions) => {
+                count("functions", functions.count(), compiler.max_functions)?;
+            }
+            Payload::TableSection(tables) => {
+                for table in tables {
+                    let table = table.map_err(not_wasm)?;
+                    if table.ty.initial > u64::from(limits.table_elements) {
+                        return Err(memory("table elements", table.ty.initial, limits.table_elements.into()));
+                    }
+                }
+            }
+            Payload::MemorySection(memories) => {
+                for memory_type in memories {
+                    let memory_type = memory_type.map_err(not_wasm)?;
+                    let page = 1u64 << memory_type.page_size_log2.unwrap_or(16);
+                    let initial = memory_type.initial.saturating_mul(page);
+                    if initial > limits.memory.as_u64() {
+                        return Err(memory("bytes of memory", initial, limits.memory.as_u64()));
+                    }
+                }
+            }
+            Payload::GlobalSection(globals) => count("globals", globals.count(), compiler.max_globals)?,
+            Payload::ExportSection(exports) => {
+                count("exports", exports.count(), compiler.max_exports)?;
+                for export in exports {
+                    let export = export.map_err(not_wasm)?;
+                    commands |= export.name == START && export.kind == ExternalKind::Func;
+                }
+            }
+            Payload::ElementSection(elements) => {
+                count("element segments", elements.count(), compiler.max_element_segments)?;
+            }
+            Payload::DataSection(data) => {
+                count("data segments", data.count(), compiler.max_data_segments)?;
+            }
+            Payload::CodeSectionEntry(body) => {
+                count("bytes in one function", body.range().len() as u32, compiler.max_function_bytes)?;
+                nesting(&body, compiler.max_nesting)?;
+            }
+            _ => {}
+        }
+    }
+    if !commands {
+        return Err(malformed(format!("exports no function `{START}`: build it as a WASI command")));
+    }
+    Ok(())
+}
+
+/// Depth of blocks in one function. Register allocation and the control-flow graph are worse than linear in it.
+fn nesting(body: &FunctionBody<'_>, limit: u32) -> Result<(), WireError> {
+    let mut depth = 0u32;
+    for operator in body.get_operators_reader().map_err(not_wasm)? {
+        match operator.map_err(not_wasm)? {
+            Operator::Block { .. } | Operator::Loop { .. } | Operator::If { .. } | Operator::TryTable { .. } => {
+                depth += 1;
+                count("nested blocks", depth, limit)?;
+            }
+            Operator::End => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn count(what: &str, found: u32, limit: u32) -> Result<(), WireError> {
+    if found > limit {
+        let message = format!("the module has more than {limit} {what}");
+        return Err(WireError::new(ErrorKind::Compile, message));
+    }
+    Ok(())
+}
+
+fn malformed(message: impl Into<String>) -> WireError {
+    WireError::new(ErrorKind::Malformed, message)
+}
+
+fn memory(what: &str, found: u64, limit: u64) -> WireError {
+    WireError::new(ErrorKind::Memory, format!("the module starts with {found} {what}, the limit is {limit}"))
+}
+
+fn not_wasm(error: BinaryReaderError) -> WireError {
+    malformed(format!("not valid wasm: {} (at offset {:#x})", error.message(), error.offset()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check_wat(text: &str) -> Result<(), WireError> {
+        check(&wat::parse_str(text).unwrap(), &Compiler::default(), &Limits::default())
+    }
+
+    fn kind(text: &str) -> ErrorKind {
+        check_wat(text).unwrap_err().kind
+    }
+
+    fn command(body: &str) -> String {
+        format!("(module (func (export \"_start\") {body}))")
+    }
+
+    #[test]
+    fn a_command_passes() {
+        check_wat(&command("")).unwrap();
+        check_wat(include_str!("../../../guest-examples/add/add.wat")).unwrap();
+    }
+
+    #[test]
+    fn what_is_no_command_is_malformed() {
+        for (bytes, expected) in [
+            (&b"\0asm"[..], "not valid wasm"),
+            (b"\0asm\x01\0\0\0\xff", "not valid wasm"),
+            (b"\0asm\x01\0\0\0", "_start"),
+            (b"\0asm\x0d\0\x01\0", "component"),
+        ] {
+            let error = check(bytes, &Compiler::default(), &Limits::default()).unwrap_err();
+            assert_eq!(error.kind, ErrorKind::Malformed);
+            assert!(error.message.contains(expected), "{error}");
+        }
+        let error = check_wat("(module (import \"env\" \"system\" (func)) (func (export \"_start\")))").unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Malformed);
+        assert!(error.message.contains("`env.system`"), "{error}");
+    }
+
+    #[test]
+    fn bombs_are_counted() {
+        let functions = "(func)".repeat(500_000);
+        assert_eq!(kind(&format!("(module {functions} (func (export \"_start\")))")), ErrorKind::Compile);
+        let segments = "(data (i32.const 0) \"x\")".repeat(50_000);
+        let segments = format!("(module (memory 1) {segments} (func (export \"_start\")))");
+        assert_eq!(kind(&segments), ErrorKind::Compile);
+        let nested = format!("{}{}", "(if (i32.const 1) (then ".repeat(3_000), "))".repeat(3_000));
+        assert_eq!(kind(&command(&nested)), ErrorKind::Compile);
+        let sequence = "(if (i32.const 1) (then))".repeat(20_000);
+        check_wat(&command(&sequence)).unwrap();
+    }
+
+    #[test]
+    fn what_cannot_start_is_refused_before_it_is_compiled() {
+        assert_eq!(kind("(module (memory 65536) (func (export \"_start\")))"), ErrorKind::Memory);
+        assert_eq!(kind("(module (table 10000000 funcref) (func (export \"_start\")))"), ErrorKind::Memory);
+    }
+}

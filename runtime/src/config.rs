@@ -1,0 +1,241 @@
+//! The gateway's configuration: one typed tree, one file a table, whose defaults are its documentation.
+//!
+//! Without a file every value is its default. A file names only what differs; a key that does not exist, a
+//! wrong unit or an impossible value is refused with its place in the file and with what would be accepted.
+
+mod answers;
+mod broker;
+mod compiler;
+mod defaults;
+mod error;
+mod host_port;
+mod limits;
+mod listen;
+mod locate;
+mod program;
+mod quantity;
+mod queue;
+mod size;
+mod table;
+mod time_span;
+mod topic_filter;
+mod workers;
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+pub use answers::{Answers, MaxAnswer};
+pub use broker::{Broker, BrokerUrl, MqttVersion};
+pub use compiler::Compiler;
+pub use error::{ConfigError, Place, Refusal};
+pub use host_port::HostPort;
+pub use limits::Limits;
+pub use listen::Listen;
+pub use program::Program;
+pub use queue::Queue;
+pub use size::ByteSize;
+pub use time_span::TimeSpan;
+pub use topic_filter::TopicFilter;
+pub use workers::Workers;
+
+use locate::Document;
+use table::{Key, Table, table};
+
+/// Most bytes of a configuration file: a file given by mistake is refused before it fills the memory.
+pub const MAX_FILE_BYTES: u64 = 1 << 20;
+
+table! {
+    /// Configuration of offload-rt. Sizes are written "64MiB" or "64KB" (plain integers are bytes), times "10s",
+    /// "500ms" or "250us". Relative paths are relative to the folder that this file is in.
+    pub struct Config {
+        /// The gateway's name, in its status topic `gateway/<name>/status`: 1 to 64 of `A-Z a-z 0-9 . _ -`.
+        /// Default: the host's name.
+        pub name: String = defaults::name();
+        /// Folder for what outlives the process; one gateway at a time uses it. Default:
+        /// $XDG_STATE_HOME/offload-rt or ~/.local/state/offload-rt; for root /var/lib/offload-rt.
+        pub data_dir: PathBuf = defaults::data_dir();
+        /// Longest time that running requests get to finish when the gateway is told to stop.
+        pub drain: TimeSpan = TimeSpan::secs(10), in TimeSpan::ZERO..=TimeSpan::secs(3600);
+    }
+    tables {
+        /// `[listen]`: the embedded broker. Not used when there is a `[broker]`.
+        pub listen: Listen,
+        /// `[broker]`: an existing broker to join instead of the embedded one. Absent by default.
+        pub broker: Option<Broker>,
+        /// `[workers]`: the threads that run guests.
+        pub workers: Workers,
+        /// `[limits]`: what one request may use.
+        pub limits: Limits,
+        /// `[queue]`: how many requests may wait.
+        pub queue: Queue,
+        /// `[compiler]`: the child process that compiles modules.
+        pub compiler: Compiler,
+        /// `[[program]]`: programs that requests may name.
+        pub program: Vec<Program>,
+        /// `[answers]`: where answers may go and how large they may be.
+        pub answers: Answers,
+    }
+}
+
+/// One table as it stands in a file.
+struct Section {
+    /// Path of the table: `limits`, `program[0]`.
+    path: String,
+    heading: String,
+    doc: &'static [&'static str],
+    keys: Vec<Key>,
+    /// False for a table that is absent, and printed as a comment to show what it could hold.
+    present: bool,
+}
+
+impl Section {
+    fn of<T: Table>(
+        path: impl Into<String>,
+        heading: impl Into<String>,
+        table: &T,
+        present: bool,
+    ) -> Section {
+        Section { path: path.into(), heading: heading.into(), doc: T::DOC, keys: table.keys(), present }
+    }
+}
+
+impl Config {
+    /// Reads and validates `path`. Relative paths in it are relative to the folder that it is in.
+    ///
+    /// # Errors
+    /// When the file cannot be read, is larger than [`MAX_FILE_BYTES`], or holds anything that is refused.
+    pub fn load(path: &Path) -> Result<Config, ConfigError> {
+        let unreadable = |source| ConfigError::Read { path: path.to_owned(), source };
+        let size = std::fs::metadata(path).map_err(unreadable)?.len();
+        if size > MAX_FILE_BYTES {
+            return Err(ConfigError::TooLarge { path: path.to_owned(), size, max: MAX_FILE_BYTES });
+        }
+        let text = std::fs::read_to_string(path).map_err(unreadable)?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        Config::parse(&text, folder).map_err(|refusal| ConfigError::Refused(refusal.in_file(path, &text)))
+    }
+
+    /// Parses `text`; relative paths in it are relative to `folder`.
+    fn parse(text: &str, folder: &Path) -> Result<Config, Refusal> {
+        let document = Document::parse(text)?;
+        document.refuse_unknown_keys(&Config::schema())?;
+        let mut config: Config = toml::from_str(text).map_err(|error| {
+            let key = error.span().and_then(|span| document.key_at(span.start)).unwrap_or_default();
+            let accepted = Config::schema().into_iter().find_map(|section| section.accepts(&key));
+            Refusal { accepted, span: error.span(), ..Refusal::new(key, error.message()) }
+        })?;
+        config.resolve_paths(folder);
+        config.validate().map_err(|refusal| Refusal { span: document.span_of(&refusal.key), ..refusal })?;
+        Ok(config)
+    }
+
+    /// Refuses what no gateway could run with. To be called again after values were changed in code.
+    ///
+    /// # Errors
+    /// Names the key, what is wrong with its value, and what is accepted; the place in the file is added by
+    /// [`Config::load`].
+    pub fn validate(&self) -> Result<(), Refusal> {
+        for section in self.sections().iter().filter(|section| section.present) {
+            if let Some(key) = section.keys.iter().find(|key| !key.in_range) {
+                let value = key.value.as_deref().unwrap_or_default();
+                let refusal = Refusal::new(section.key(key.name), format!("{value} is out of range"));
+                return Err(refusal.accepting(key.accepts.clone()));
+            }
+        }
+        if !is_gateway_name(&self.name) {
+            let problem = format!("{:?} is no gateway name", self.name);
+            return Err(Refusal::new("name", problem).accepting("1 to 64 of `A-Z a-z 0-9 . _ -`"));
+        }
+        if let Some(broker) = &self.broker {
+            broker.validate()?;
+        }
+        self.limits.validate()?;
+        self.queue.validate()?;
+        self.compiler.validate()?;
+        for (index, max) in self.answers.max.iter().enumerate() {
+            max.validate(&format!("answers.max[{index}]"))?;
+        }
+        self.validate_programs()
+    }
+
+    fn validate_programs(&self) -> Result<(), Refusal> {
+        let mut names = HashSet::new();
+        let mut default: Option<&str> = None;
+        for (index, program) in self.program.iter().enumerate() {
+            let path = format!("program[{index}]");
+            program.validate(&path)?;
+            if !names.insert(&program.name) {
+                let problem = format!("there are two programs called `{}`", program.name);
+                return Err(Refusal::new(format!("{path}.name"), problem).accepting("a name of its own"));
+            }
+            if program.default {
+                if let Some(first) = default {
+                    let problem = format!("`{first}` is the default program already");
+                    return Err(Refusal::new(format!("{path}.default"), problem)
+                        .accepting("true for one program at most"));
+                }
+                default = Some(&program.name);
+            }
+        }
+        Ok(())
+    }
+
+    /// The effective configuration as TOML: each key below its documentation, accepted values and unit. What is
+    /// absent is shown as a comment. Parses back to the same configuration.
+    pub fn to_commented_toml(&self) -> String {
+        let sections = self.sections();
+        sections.iter().map(Section::to_toml).collect::<Vec<_>>().join("\n")
+    }
+
+    /// The tables that this configuration has, and the optional ones that it could have.
+    fn sections(&self) -> Vec<Section> {
+        let broker = self.broker.clone().unwrap_or_default();
+        let mut sections = vec![
+            Section::of("", "", self, true),
+            Section::of("listen", "[listen]", &self.listen, true),
+            Section::of("broker", "[broker]", &broker, self.broker.is_some()),
+            Section::of("workers", "[workers]", &self.workers, true),
+            Section::of("limits", "[limits]", &self.limits, true),
+            Section::of("queue", "[queue]", &self.queue, true),
+            Section::of("compiler", "[compiler]", &self.compiler, true),
+        ];
+        for (index, program) in self.program.iter().enumerate() {
+            sections.push(Section::of(format!("program[{index}]"), "[[program]]", program, true));
+        }
+        if self.program.is_empty() {
+            sections.push(Section::of("program[0]", "[[program]]", &Program::default(), false));
+        }
+        sections.push(Section::of("answers", "[answers]", &self.answers, true));
+        for (index, max) in self.answers.max.iter().enumerate() {
+            sections.push(Section::of(format!("answers.max[{index}]"), "[[answers.max]]", max, true));
+        }
+        if self.answers.max.is_empty() {
+            sections.push(Section::of("answers.max[0]", "[[answers.max]]", &MaxAnswer::default(), false));
+        }
+        sections
+    }
+
+    /// Every table with its keys; those of a list stand for all of its entries.
+    fn schema() -> Vec<Section> {
+        Config::default().sections()
+    }
+
+    fn resolve_paths(&mut self, folder: &Path) {
+        let password = self.broker.as_mut().and_then(|broker| broker.password_file.as_mut());
+        let programs = self.program.iter_mut().map(|program| &mut program.file);
+        let paths = programs.chain(password).chain(&mut self.compiler.program).chain([&mut self.data_dir]);
+        // An empty path is a missing one, and is refused as such.
+        for path in paths.filter(|path| !path.as_os_str().is_empty()) {
+            *path = folder.join(&*path);
+        }
+    }
+}
+
+/// The name is a level of a topic, and part of client ids and logs.
+fn is_gateway_name(name: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    (1..=64).contains(&name.len()) && name.chars().all(allowed)
+}
+
+#[cfg(test)]
+mod tests;

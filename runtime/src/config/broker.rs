@@ -1,0 +1,171 @@
+//! `[broker]`: an existing broker to join.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, de};
+
+use super::table::{Setting, quoted, table};
+use super::{ByteSize, HostPort, Refusal, TimeSpan};
+
+table! {
+    /// An existing MQTT broker to join instead of the embedded one. The broker's own access rules decide who may
+    /// ask and who reads the answers.
+    pub struct Broker {
+        /// The broker.
+        pub url: BrokerUrl = BrokerUrl(HostPort::new("127.0.0.1", BrokerUrl::DEFAULT_PORT));
+        /// Version of MQTT. With 3.1.1 there is no Receive Maximum: Mosquitto holds 20 requests in flight then, and
+        /// drops all but 1000 more in silence.
+        pub protocol: MqttVersion = MqttVersion::Auto;
+        /// Requests that the broker may have in flight to this gateway (MQTT 5 Receive Maximum).
+        pub receive_maximum: u16 = 4_096, in 1..=u16::MAX;
+        /// How long the broker keeps requests for a gateway that has gone without a word, in whole seconds (MQTT 5).
+        pub session_expiry: TimeSpan = TimeSpan::secs(60), in TimeSpan::secs(1)..=TimeSpan::secs(86_400);
+        /// Idle time after which the connection is probed, in whole seconds.
+        pub keep_alive: TimeSpan = TimeSpan::secs(10), in TimeSpan::secs(5)..=TimeSpan::secs(3_600);
+        /// Largest MQTT packet that is taken from the broker.
+        pub max_packet: ByteSize = ByteSize::mib(16), in ByteSize::kib(1)..=ByteSize::mib(256);
+        /// User name to connect with.
+        pub username: Option<String> = None;
+        /// File whose first line is the password.
+        pub password_file: Option<PathBuf> = None;
+        /// Longest time that one attempt to connect may take, in whole seconds.
+        pub connect_timeout: TimeSpan = TimeSpan::secs(5), in TimeSpan::secs(1)..=TimeSpan::secs(60);
+        /// Wait after the first attempt to connect that failed; it doubles with each that follows.
+        pub reconnect_min: TimeSpan = TimeSpan::millis(100), in TimeSpan::millis(10)..=TimeSpan::secs(60);
+        /// Longest wait between two attempts to connect.
+        pub reconnect_max: TimeSpan = TimeSpan::secs(30), in TimeSpan::millis(10)..=TimeSpan::secs(3_600);
+    }
+}
+
+impl Broker {
+    pub(super) fn validate(&self) -> Result<(), Refusal> {
+        let whole_seconds = [
+            ("session_expiry", self.session_expiry),
+            ("keep_alive", self.keep_alive),
+            ("connect_timeout", self.connect_timeout),
+        ];
+        if let Some((key, value)) = whole_seconds.iter().find(|(_, time)| time.duration().subsec_nanos() != 0)
+        {
+            return Err(Refusal::new(format!("broker.{key}"), format!("{value} is a fraction of seconds"))
+                .accepting("whole seconds"));
+        }
+        if self.reconnect_min > self.reconnect_max {
+            let problem = format!("{} is more than reconnect_max", self.reconnect_min);
+            return Err(Refusal::new("broker.reconnect_min", problem)
+                .accepting(format!("at most {}", self.reconnect_max)));
+        }
+        if self.password_file.is_some() && self.username.is_none() {
+            return Err(Refusal::new(
+                "broker.password_file",
+                "there is no username that the password is for",
+            )
+            .accepting("both or neither"));
+        }
+        Ok(())
+    }
+}
+
+/// Where a broker is: `mqtt://HOST:PORT`, port 1883 when it is left out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BrokerUrl(pub HostPort);
+
+impl BrokerUrl {
+    /// The port that is registered for MQTT without TLS.
+    pub const DEFAULT_PORT: u16 = 1883;
+}
+
+impl fmt::Display for BrokerUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "mqtt://{}", self.0)
+    }
+}
+
+impl FromStr for BrokerUrl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let Some((scheme, rest)) = text.split_once("://") else { return Err(format!("{text:?} is no URL")) };
+        if scheme != "mqtt" {
+            return Err(format!("{scheme}:// is no kind of broker that can be joined"));
+        }
+        // A password in a URL ends in logs and process lists, so it is not repeated here either.
+        if rest.contains('@') {
+            return Err(
+                "user name and password do not belong in the URL: see username and password_file".to_owned()
+            );
+        }
+        let address = rest.strip_suffix('/').unwrap_or(rest);
+        let has_port = address.rsplit_once(':').is_some_and(|(_, port)| !port.contains(']'));
+        let parsed =
+            if has_port { address.parse() } else { format!("{address}:{}", Self::DEFAULT_PORT).parse() };
+        parsed.map(BrokerUrl)
+    }
+}
+
+impl Setting for BrokerUrl {
+    const FORM: &'static str = "mqtt://HOST or mqtt://HOST:PORT";
+    fn to_toml(&self) -> Option<String> {
+        Some(quoted(self))
+    }
+}
+
+impl<'de> Deserialize<'de> for BrokerUrl {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+/// The version of MQTT that a foreign broker is spoken to in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub enum MqttVersion {
+    /// MQTT 5, and 3.1.1 with a warning where the broker refuses it.
+    #[serde(rename = "auto")]
+    Auto,
+    /// MQTT 5 alone.
+    #[serde(rename = "5")]
+    V5,
+    /// MQTT 3.1.1 alone.
+    #[serde(rename = "3.1.1")]
+    V311,
+}
+
+impl Setting for MqttVersion {
+    const FORM: &'static str = "\"auto\" (5, else 3.1.1), \"5\" or \"3.1.1\"";
+    fn to_toml(&self) -> Option<String> {
+        Some(quoted(match self {
+            MqttVersion::Auto => "auto",
+            MqttVersion::V5 => "5",
+            MqttVersion::V311 => "3.1.1",
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_read_and_printed() {
+        for (text, printed) in [
+            ("mqtt://host", "mqtt://host:1883"),
+            ("mqtt://host:42/", "mqtt://host:42"),
+            ("mqtt://[::1]", "mqtt://[::1]:1883"),
+            ("mqtt://[::1]:9", "mqtt://[::1]:9"),
+        ] {
+            assert_eq!(text.parse::<BrokerUrl>().unwrap().to_string(), printed);
+        }
+    }
+
+    #[test]
+    fn what_is_no_broker_is_refused_and_no_password_repeated() {
+        for text in
+            ["", "host:1883", "http://host", "mqtts://host", "mqtt://", "mqtt://host/path", "mqtt://host:x"]
+        {
+            assert!(text.parse::<BrokerUrl>().is_err(), "{text:?}");
+        }
+        let error = "mqtt://user:secret@host".parse::<BrokerUrl>().unwrap_err();
+        assert!(!error.contains("secret"), "{error}");
+    }
+}

@@ -1,0 +1,64 @@
+//! `[compiler]`: the child process that compiles modules.
+
+use std::path::PathBuf;
+
+use super::table::table;
+use super::{ByteSize, Refusal, TimeSpan, defaults};
+
+table! {
+    /// The child process that compiles modules, and what is refused before it is started. Compiling has no limits of
+    /// its own, and some small modules take minutes and gigabytes.
+    pub struct Compiler {
+        /// Program of the child. Default: the gateway's own.
+        pub program: Option<PathBuf> = None;
+        /// Time on a core for one module, in whole seconds.
+        pub cpu: TimeSpan = TimeSpan::secs(10), in TimeSpan::secs(1)..=TimeSpan::secs(3_600);
+        /// Time from start to end for one module.
+        pub wall: TimeSpan = TimeSpan::secs(30), in TimeSpan::millis(10)..=TimeSpan::secs(3_600);
+        /// Address space of one child.
+        pub memory: ByteSize = ByteSize::gib(1), in ByteSize::mib(64)..=ByteSize::gib(64);
+        /// Children at once. Default: half of the cores.
+        pub concurrency: usize = defaults::cores().div_ceil(2), in 1..=1_024;
+        /// Largest artifact that a child may return.
+        pub max_artifact: ByteSize = ByteSize::mib(64), in ByteSize::kib(64)..=ByteSize::gib(1);
+        /// Artifacts kept in the data directory, all together; the least recently used go first.
+        pub cache: ByteSize = ByteSize::gib(1), in ByteSize::mib(1)..=ByteSize::gib(1024);
+        /// Modules that a worker keeps loaded; the least recently used go first.
+        pub loaded_modules: usize = 256, in 1..=65_536;
+        /// Types of a module.
+        pub types: usize = 10_000, in 1..=1_000_000;
+        /// Functions of a module.
+        pub functions: usize = 50_000, in 1..=1_000_000;
+        /// Bytes of one function's body.
+        pub function_body: ByteSize = ByteSize::mib(1), in ByteSize::kib(1)..=ByteSize::mib(7);
+        /// Blocks inside of each other in a function. Compilers make one for each case of a switch.
+        pub nesting: usize = 4_096, in 1..=65_536;
+        /// Locals of one function, parameters included.
+        pub locals: usize = 10_000, in 1..=50_000;
+        /// Data segments of a module.
+        pub data_segments: usize = 4_096, in 1..=100_000;
+        /// Element segments of a module.
+        pub element_segments: usize = 4_096, in 1..=100_000;
+        /// Imports of a module.
+        pub imports: usize = 1_000, in 1..=100_000;
+        /// Exports of a module.
+        pub exports: usize = 10_000, in 1..=1_000_000;
+        /// Globals of a module.
+        pub globals: usize = 10_000, in 1..=1_000_000;
+        /// Tables of a module.
+        pub tables: usize = 1, in 1..=16;
+        /// Memories of a module.
+        pub memories: usize = 1, in 1..=16;
+    }
+}
+
+impl Compiler {
+    pub(super) fn validate(&self) -> Result<(), Refusal> {
+        // The child's limit is RLIMIT_CPU, which counts in seconds.
+        if self.cpu.duration().subsec_nanos() != 0 {
+            let problem = format!("{} is a fraction of seconds", self.cpu);
+            return Err(Refusal::new("compiler.cpu", problem).accepting("whole seconds"));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,49 @@
+//! `[[program]]`: programs that requests may name.
+
+use std::path::PathBuf;
+
+use super::Refusal;
+use super::table::table;
+
+/// Longest name of a program, in bytes.
+const MAX_NAME: usize = 64;
+
+table! {
+    /// A program that requests may name. Without any, and unless one of them is the default, arguments alone are
+    /// added up by the built-in program `add`.
+    pub struct Program {
+        /// What requests call it: 1 to 64 of `A-Z a-z 0-9 _ -`.
+        pub name: String = String::new();
+        /// The program: a `.wasm` or a `.wat` file.
+        pub file: PathBuf = PathBuf::new();
+        /// Whether it runs when a request has arguments alone; true for one program at most.
+        pub default: bool = false;
+    }
+}
+
+impl Program {
+    /// `path` is that of the table, for the refusal.
+    pub(super) fn validate(&self, path: &str) -> Result<(), Refusal> {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+        if !(1..=MAX_NAME).contains(&self.name.len()) || !self.name.chars().all(allowed) {
+            let problem = format!("{:?} is no name of a program", self.name);
+            return Err(
+                Refusal::new(format!("{path}.name"), problem).accepting("1 to 64 of `A-Z a-z 0-9 _ -`")
+            );
+        }
+        let refuse = |problem: String| {
+            Err(Refusal::new(format!("{path}.file"), problem).accepting("a `.wasm` or `.wat` file"))
+        };
+        let file = self.file.display();
+        match self.file.extension().and_then(|extension| extension.to_str()) {
+            Some("wasm" | "wat") => {}
+            _ if self.file.as_os_str().is_empty() => return refuse("the program has no file".to_owned()),
+            _ => return refuse(format!("{file} is no such file by its name")),
+        }
+        match self.file.metadata() {
+            Ok(metadata) if metadata.is_file() => Ok(()),
+            Ok(_) => refuse(format!("{file} is not a file")),
+            Err(error) => refuse(format!("{file}: {error}")),
+        }
+    }
+}

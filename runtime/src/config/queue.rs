@@ -1,0 +1,25 @@
+//! `[queue]`: how many requests may wait.
+
+use super::Refusal;
+use super::table::table;
+
+table! {
+    /// How many requests may wait for a worker; more are answered `busy` at once.
+    pub struct Queue {
+        /// Requests of one principal.
+        pub per_principal: usize = 4_096, in 1..=1_000_000;
+        /// Requests of all together.
+        pub total: usize = 16_384, in 1..=1_000_000;
+    }
+}
+
+impl Queue {
+    pub(super) fn validate(&self) -> Result<(), Refusal> {
+        if self.per_principal > self.total {
+            let problem = format!("{} is more than queue.total", self.per_principal);
+            return Err(Refusal::new("queue.per_principal", problem)
+                .accepting(format!("at most queue.total, {}", self.total)));
+        }
+        Ok(())
+    }
+}

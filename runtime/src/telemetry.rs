@@ -1,0 +1,32 @@
+//! What the operator sees: the log, and errors of ours that a client can refer to.
+
+use offload_protocol::error::{ErrorKind, WireError};
+use std::io::IsTerminal;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tracing_subscriber::EnvFilter;
+
+/// Environment variable that sets the log filter, in tracing's syntax (`debug`, `offload_broker=trace`).
+pub const LOG_VARIABLE: &str = "OFFLOAD_LOG";
+
+/// Bytes of one logged detail at the most; what is logged may hold what a stranger sent.
+const MAX_DETAIL: usize = 1024;
+
+/// Sends the log to standard error: `info` and above, in colour only on a terminal.
+pub fn start_logging() {
+    let filter = EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .init();
+}
+
+/// Logs an error that is ours and makes the wire's `internal` error, which repeats the log's reference.
+pub fn internal_error(detail: &str) -> WireError {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    let reference = format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    let detail = &detail[..detail.floor_char_boundary(MAX_DETAIL)];
+    tracing::error!(reference, "internal error: {}", detail.escape_debug());
+    WireError::new(ErrorKind::Internal, format!("the gateway failed; its log says more under {reference}"))
+}

@@ -1,0 +1,9 @@
+//! Running guests: the engines, the workers that drive them, and what a guest may call.
+
+pub mod engine;
+pub mod guest;
+mod mailbox;
+pub mod preview1;
+mod ticker;
+mod worker;
+pub mod workers;

@@ -1,0 +1,76 @@
+//! One configuration of wasmtime for every engine of the gateway, and for the compile child.
+//!
+//! Code compiled by one engine runs on another only if all that shapes the code is equal, so there is a single place
+//! where it is chosen.
+
+use crate::config::{Limits, Workers};
+use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Strategy};
+
+/// Linear memory that a pool slot keeps mapped between guests, in bytes. Clearing it with `memset` is several times
+/// cheaper than giving the pages back and faulting them in again, and without it a second thread makes the pool
+/// slower (page-table locks).
+pub const MEMORY_KEEP_RESIDENT: usize = 1 << 20;
+
+/// The same for tables, in bytes.
+pub const TABLE_KEEP_RESIDENT: usize = 64 << 10;
+
+/// Stack of a guest's fiber, in bytes; [`MAX_WASM_STACK`] of it is the guest's, the rest is for host calls.
+pub const ASYNC_STACK_SIZE: usize = 1 << 20;
+
+/// Stack that wasm code may use before it traps, in bytes.
+pub const MAX_WASM_STACK: usize = 512 << 10;
+
+/// Bytes of instance state (globals, function and table descriptors) that one instance may need.
+pub const MAX_CORE_INSTANCE_SIZE: usize = 1 << 20;
+
+/// What shapes compiled code: the same for workers and for the compile child.
+fn code_config() -> Config {
+    let mut config = Config::new();
+    config.strategy(Strategy::Cranelift);
+    // Both meters: fuel bounds the work, epochs end a slice.
+    config.consume_fuel(true);
+    config.epoch_interruption(true);
+    config.max_wasm_stack(MAX_WASM_STACK);
+    config.async_stack_size(ASYNC_STACK_SIZE);
+    // On by default in wasmtime, but no guest of ours can own more than the 4 GiB that 32 bits address, and 64-bit
+    // memories bring bounds checks.
+    config.wasm_memory64(false);
+    // The same input gives the same output on every machine of a fleet.
+    config.relaxed_simd_deterministic(true);
+    // Components are run without the async ABI, which costs each call.
+    config.concurrency_support(false);
+    // The child compiles on one thread, so that its seccomp filter needs no clone and a bystander keeps a core.
+    config.parallel_compilation(false);
+    config
+}
+
+/// The compile child's engine: produces artifacts, never runs them.
+pub fn compiler() -> wasmtime::Result<Engine> {
+    Engine::new(&code_config())
+}
+
+/// A worker's engine: its own pool of slots, sized by the configuration.
+///
+/// # Errors
+///
+/// When the address space that the pool reserves (4 GiB and guards a slot) cannot be had.
+pub fn worker(workers: &Workers, limits: &Limits) -> wasmtime::Result<Engine> {
+    let slots = workers.slots;
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_core_instances(slots)
+        .total_memories(slots)
+        .total_tables(slots)
+        .total_stacks(slots)
+        .total_component_instances(slots)
+        .max_memory_size(limits.memory.as_usize())
+        .table_elements(limits.table_elements as usize)
+        .max_core_instance_size(MAX_CORE_INSTANCE_SIZE)
+        .linear_memory_keep_resident(MEMORY_KEEP_RESIDENT)
+        .table_keep_resident(TABLE_KEEP_RESIDENT)
+        .async_stack_keep_resident(ASYNC_STACK_SIZE)
+        // Slower than keep-resident alone for the small guests that are the common case, and Linux 6.7 or newer.
+        .pagemap_scan(Enabled::No);
+    let mut config = code_config();
+    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+    Engine::new(&config)
+}

@@ -1,0 +1,310 @@
+//! One worker: a thread, an engine with its pool, and a loop that gives guests their slices.
+//!
+//! A guest is a future. Polling it runs the guest until it ends, sleeps, or its slice is over (the engine's epoch moves
+//! on and the guest yields at its next loop or call). Which guest is polled next, or whether a new one is started, is
+//! the policy's choice; the worker keeps the books and the limits that fuel cannot: CPU and wall-clock time.
+
+use super::guest::{self, Ended, GuestState};
+use super::mailbox::{GuestId, GuestWaker, Mailbox};
+use super::preview1;
+use super::ticker::Ticks;
+use super::workers::{Job, Key, Outcome, Shared};
+use crate::modules::{Artifact, Digest};
+use crate::telemetry;
+use lru::LruCache;
+use offload_policy::{Choice, RunQueue, Time};
+use offload_protocol::error::{ErrorKind, WireError};
+use rustix::time::{ClockId, clock_gettime};
+use std::collections::{BTreeSet, HashMap};
+use std::future::Future;
+use std::num::NonZeroUsize;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+use tokio::runtime::Handle;
+use wasmtime::{Engine, InstancePre, Linker, Module};
+
+/// Modules that a worker keeps loaded. Loading one again takes a millisecond or two at the most.
+const LOADED_MODULES: NonZeroUsize = NonZeroUsize::new(256).unwrap();
+
+/// A worker's state; all of it is its thread's own but what `shared` and `mailbox` say.
+pub struct Worker {
+    index: usize,
+    engine: Engine,
+    linker: Linker<GuestState>,
+    loaded: LruCache<Digest, InstancePre<GuestState>>,
+    shared: Arc<Shared>,
+    mailbox: Arc<Mailbox>,
+    ticks: Ticks,
+    runtime: Handle,
+    run_queue: RunQueue,
+    guests: HashMap<GuestId, Guest>,
+    /// When guests must have ended, earliest first.
+    deadlines: BTreeSet<(Instant, GuestId)>,
+    next_id: GuestId,
+    /// Reused between calls of `Mailbox::take`.
+    woken: Vec<GuestId>,
+}
+
+/// A guest that has been started and has not ended.
+struct Guest {
+    key: Key,
+    future: Pin<Box<dyn Future<Output = Ended> + Send>>,
+    waker: Arc<GuestWaker>,
+    cpu_used: Duration,
+    limits: TimeLimits,
+    deadline: Instant,
+    started: Instant,
+    queued: Duration,
+    done: Box<dyn FnOnce(Outcome) + Send>,
+}
+
+#[derive(Clone, Copy)]
+struct TimeLimits {
+    cpu: Duration,
+    wall: Duration,
+    /// The request's own `timeout_ms` comes before the wall-clock limit.
+    requested: bool,
+}
+
+impl Worker {
+    /// A worker on its own engine.
+    pub fn new(
+        index: usize,
+        engine: Engine,
+        mailbox: Arc<Mailbox>,
+        shared: Arc<Shared>,
+        ticks: Ticks,
+        runtime: Handle,
+    ) -> wasmtime::Result<Worker> {
+        let mut linker = Linker::new(&engine);
+        preview1::add_to_linker(&mut linker)?;
+        Ok(Worker {
+            index,
+            engine,
+            linker,
+            loaded: LruCache::new(LOADED_MODULES),
+            shared,
+            mailbox,
+            ticks,
+            runtime,
+            run_queue: RunQueue::new(RunQueue::DEFAULT_MAX_WAIT),
+            guests: HashMap::new(),
+            deadlines: BTreeSet::new(),
+            next_id: 0,
+            woken: Vec::new(),
+        })
+    }
+
+    /// The worker's life, until the gateway stops.
+    pub fn run(mut self) {
+        self.mailbox.attach();
+        // Guests that sleep use the runtime's timers.
+        let runtime = self.runtime.clone();
+        let _context = runtime.enter();
+        while !self.shared.stop.load(Ordering::SeqCst) {
+            self.collect_woken();
+            self.end_overdue();
+            let seen = self.shared.submitted.load(Ordering::SeqCst);
+            let new = self.shared.queued.load(Ordering::SeqCst) > 0;
+            match self.run_queue.choose(self.shared.now(), new) {
+                Choice::StartNew => match self.shared.take(self.index) {
+                    Some(job) => self.start(job),
+                    // Its slot or quota is used up, or another worker was faster: go on with what has started.
+                    None => match self.run_queue.choose(self.shared.now(), false) {
+                        Choice::Resume(id) => self.resume(id),
+                        _ => self.wait(seen),
+                    },
+                },
+                Choice::Resume(id) => self.resume(id),
+                Choice::Idle => self.wait(seen),
+            }
+        }
+        for (_, guest) in self.guests.drain() {
+            self.shared.release(self.index, &guest.key);
+            drop(guest.future);
+            (guest.done)(Outcome::Stopped);
+        }
+    }
+
+    /// Puts the guests that can go on into the run queue.
+    fn collect_woken(&mut self) {
+        self.mailbox.take(&mut self.woken);
+        if self.woken.is_empty() {
+            return;
+        }
+        let now = self.shared.now();
+        for id in self.woken.drain(..) {
+            // A wake may come after the guest's end.
+            if let Some(guest) = self.guests.get(&id) {
+                self.run_queue.insert(id, guest.cpu_used, now);
+            }
+        }
+    }
+
+    /// Ends the guests whose wall-clock time is up, asleep or not.
+    fn end_overdue(&mut self) {
+        while let Some(&(deadline, id)) = self.deadlines.first() {
+            if deadline > Instant::now() {
+                return;
+            }
+            self.run_queue.remove(id);
+            let guest = self.forget(id);
+            let error = guest.limits.wall_error();
+            self.end(guest, Ended::failed(error));
+        }
+    }
+
+    /// Nothing to do before a guest is woken, a request comes, or a guest's time is up.
+    /// `seen` is the count of submitted jobs from before the last look at the queue.
+    fn wait(&mut self, seen: u64) {
+        self.ticks.done();
+        let timeout = self.deadlines.first().map(|(at, _)| at.saturating_duration_since(Instant::now()));
+        let Shared { submitted, stop, .. } = &*self.shared;
+        self.mailbox.park(timeout, || {
+            submitted.load(Ordering::SeqCst) == seen && !stop.load(Ordering::SeqCst)
+        });
+    }
+
+    /// Starts a guest and runs its first slice, which for most is the only one.
+    fn start(&mut self, job: Job) {
+        let started = Instant::now();
+        let queued = started.saturating_duration_since(job.arrived);
+        let Job { key, artifact, input, budget, deadline, done, .. } = job;
+        if deadline.is_some_and(|deadline| deadline <= started) {
+            self.shared.release(self.index, &key);
+            return done(Outcome::Expired);
+        }
+        let program = match self.load(&artifact) {
+            Ok(program) => program,
+            Err(error) => {
+                self.shared.release(self.index, &key);
+                let ended = Ended::failed(error);
+                return done(Outcome::Ran { ended, run: started.elapsed(), queued });
+            }
+        };
+        let wall = started + budget.wall;
+        let id = self.next_id;
+        self.next_id += 1;
+        let guest = Guest {
+            key,
+            future: Box::pin(guest::run(program, input, budget)),
+            waker: Arc::new(GuestWaker::new(id, self.mailbox.clone())),
+            cpu_used: Duration::ZERO,
+            limits: TimeLimits {
+                cpu: budget.cpu,
+                wall: deadline.unwrap_or(wall).min(wall) - started,
+                requested: deadline.is_some_and(|deadline| deadline < wall),
+            },
+            deadline: deadline.unwrap_or(wall).min(wall),
+            started,
+            queued,
+            done,
+        };
+        self.slice(id, guest, true);
+    }
+
+    fn resume(&mut self, id: GuestId) {
+        let guest = self.forget(id);
+        self.slice(id, guest, false);
+    }
+
+    /// Runs a guest until it ends, sleeps, or its slice is over.
+    fn slice(&mut self, id: GuestId, mut guest: Guest, first: bool) {
+        self.ticks.want();
+        guest.waker.rearm();
+        let clock = SliceClock::start(first);
+        let waker = Waker::from(guest.waker.clone());
+        let future = guest.future.as_mut();
+        // A panic in a host call is our fault, and only this guest's end.
+        let polled = catch_unwind(AssertUnwindSafe(|| future.poll(&mut Context::from_waker(&waker))));
+        guest.cpu_used += clock.used();
+        match polled {
+            Ok(Poll::Ready(ended)) => self.end(guest, ended),
+            Err(_) => self.end(guest, Ended::failed(telemetry::internal_error("a host call panicked"))),
+            Ok(Poll::Pending) if guest.cpu_used > guest.limits.cpu => {
+                let error = guest.limits.cpu_error();
+                self.end(guest, Ended::failed(error));
+            }
+            Ok(Poll::Pending) => {
+                self.deadlines.insert((guest.deadline, id));
+                self.guests.insert(id, guest);
+            }
+        }
+    }
+
+    /// Takes a guest out of the books of those that have started.
+    fn forget(&mut self, id: GuestId) -> Guest {
+        let guest = self.guests.remove(&id).expect("a guest in the run queue or with a deadline is known");
+        self.deadlines.remove(&(guest.deadline, id));
+        guest
+    }
+
+    /// Gives the guest's slot back, then hands its outcome over.
+    fn end(&mut self, guest: Guest, ended: Ended) {
+        let Guest { key, future, started, queued, done, .. } = guest;
+        // Before the slot is counted as free, it must be.
+        drop(future);
+        self.shared.release(self.index, &key);
+        done(Outcome::Ran { ended, run: started.elapsed(), queued });
+    }
+
+    /// The module, loaded into this worker's engine and linked.
+    fn load(&mut self, artifact: &Artifact) -> Result<InstancePre<GuestState>, WireError> {
+        if let Some(program) = self.loaded.get(&artifact.digest) {
+            return Ok(program.clone());
+        }
+        // SAFETY: the bytes of an `Artifact` came from our own compile child in this process's life, or from the
+        // store, where they were authenticated after they had been read (see `ArtifactStore::load`).
+        let module = unsafe { Module::deserialize(&self.engine, &artifact.code) }
+            .map_err(|error| telemetry::internal_error(&format!("loading an artifact: {error:#}")))?;
+        let program = self
+            .linker
+            .instantiate_pre(&module)
+            .map_err(|error| WireError::new(ErrorKind::Malformed, format!("cannot be linked: {error:#}")))?;
+        self.loaded.put(artifact.digest, program.clone());
+        Ok(program)
+    }
+}
+
+impl TimeLimits {
+    fn cpu_error(&self) -> WireError {
+        WireError::new(ErrorKind::Timeout, format!("used its {:?} of CPU time", self.cpu))
+    }
+
+    fn wall_error(&self) -> WireError {
+        let whose = if self.requested { "requested" } else { "gateway's" };
+        WireError::new(ErrorKind::Timeout, format!("did not end within the {whose} {:?}", self.wall))
+    }
+}
+
+/// Measures the CPU time of one slice.
+///
+/// Most guests end in their first slice, after microseconds; for these the wall clock is read, which costs a tenth of
+/// the thread's CPU clock. A guest that has had a slice already may share its core with other threads for long, so from
+/// then on it is charged for CPU time alone.
+enum SliceClock {
+    Wall(Instant),
+    Cpu(Duration),
+}
+
+impl SliceClock {
+    fn start(first: bool) -> SliceClock {
+        if first { SliceClock::Wall(Instant::now()) } else { SliceClock::Cpu(thread_cpu_time()) }
+    }
+
+    fn used(&self) -> Duration {
+        match self {
+            SliceClock::Wall(start) => start.elapsed(),
+            SliceClock::Cpu(start) => thread_cpu_time().saturating_sub(*start),
+        }
+    }
+}
+
+fn thread_cpu_time() -> Time {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}

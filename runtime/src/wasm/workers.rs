@@ -1,0 +1,273 @@
+//! The workers as a whole: what waits for them, and the books that they share.
+
+use super::engine;
+use super::guest::{Budget, Ended, Input};
+use super::mailbox::Mailbox;
+use super::ticker::Ticker;
+use super::worker::Worker;
+use crate::config;
+use crate::modules::Artifact;
+use offload_policy::{Admission, AdmissionLimits, Busy, FairQueue, Load, QueueLimits, Slots, Time};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+use tokio::runtime::Handle;
+
+/// What fairness and quotas are kept by.
+pub type Key = Arc<str>;
+
+/// One guest to run.
+pub struct Job {
+    /// Whose it is.
+    pub key: Key,
+    /// What it was admitted with.
+    pub load: Load,
+    /// The compiled module.
+    pub artifact: Arc<Artifact>,
+    /// What the guest is given.
+    pub input: Input,
+    /// What it may use.
+    pub budget: Budget,
+    /// When the request arrived.
+    pub arrived: Instant,
+    /// When its answer is no longer of use; also bounds its run.
+    pub deadline: Option<Instant>,
+    /// Takes the outcome, on the worker's thread. Called exactly once.
+    pub done: Box<dyn FnOnce(Outcome) + Send>,
+}
+
+/// What became of a job.
+pub enum Outcome {
+    /// It ran.
+    Ran {
+        /// How it ended.
+        ended: Ended,
+        /// Wall-clock time from its first slice to its end.
+        run: Duration,
+        /// Time from arrival to its first slice.
+        queued: Duration,
+    },
+    /// Its deadline came before a slot did.
+    Expired,
+    /// The gateway stopped first.
+    Stopped,
+}
+
+/// The pool of workers.
+pub struct Workers {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+    /// Stops after the workers: fields are dropped in this order.
+    _ticker: Ticker,
+}
+
+/// What the workers and those who hand them work have in common.
+pub(super) struct Shared {
+    books: Mutex<Books>,
+    /// How many jobs are in the queue: a worker looks here before it takes the lock.
+    pub(super) queued: AtomicUsize,
+    /// How many jobs have ever been queued: tells a worker that found nothing to take whether to look again.
+    pub(super) submitted: AtomicU64,
+    pub(super) stop: AtomicBool,
+    mailboxes: Vec<Arc<Mailbox>>,
+    epoch: Instant,
+    /// Told when the earliest deadline in the queue may have changed.
+    deadline_changed: tokio::sync::Notify,
+}
+
+/// The policy's state machines, behind one lock.
+pub(super) struct Books {
+    admission: Admission<Key>,
+    pub(super) queue: FairQueue<Key, Job>,
+    slots: Slots<Key>,
+    running: usize,
+}
+
+impl Workers {
+    /// Starts the workers. `runtime` drives the timers of sleeping guests.
+    ///
+    /// # Errors
+    ///
+    /// When the pools' address space cannot be reserved.
+    pub fn start(
+        workers: &config::Workers,
+        limits: &config::Limits,
+        queue: &config::Queue,
+        runtime: &Handle,
+    ) -> wasmtime::Result<Workers> {
+        let count = workers.count();
+        let engines = (0..count)
+            .map(|_| engine::worker(workers, limits))
+            .collect::<wasmtime::Result<Vec<_>>>()?;
+        let mailboxes: Vec<Arc<Mailbox>> = engines.iter().map(|_| Arc::default()).collect();
+        let admission = AdmissionLimits {
+            per_key: Load { requests: queue.per_principal, bytes: queue.bytes_per_principal.as_usize() },
+            total: Load { requests: queue.total, bytes: queue.bytes_total.as_usize() },
+        };
+        let share = (workers.slot_share * 100.0) as usize;
+        let shared = Arc::new(Shared {
+            books: Mutex::new(Books {
+                admission: Admission::new(admission),
+                queue: FairQueue::new(QueueLimits { per_key: queue.per_principal, total: queue.total }),
+                slots: Slots::new(count, workers.slots as usize, share),
+                running: 0,
+            }),
+            queued: AtomicUsize::new(0),
+            submitted: AtomicU64::new(0),
+            stop: AtomicBool::new(false),
+            mailboxes: mailboxes.clone(),
+            epoch: Instant::now(),
+            deadline_changed: tokio::sync::Notify::new(),
+        });
+        let ticker = Ticker::start(engines.clone(), workers.slice.as_duration());
+        let mut threads = Vec::with_capacity(count);
+        for (index, (engine, mailbox)) in engines.into_iter().zip(mailboxes).enumerate() {
+            let worker =
+                Worker::new(index, engine, mailbox, shared.clone(), ticker.for_worker(index), runtime.clone())?;
+            let thread = thread::Builder::new()
+                .name(format!("worker-{index}"))
+                .spawn(move || worker.run())
+                .map_err(|error| wasmtime::format_err!("cannot start a worker thread: {error}"))?;
+            threads.push(thread);
+        }
+        runtime.spawn(expire(shared.clone()));
+        Ok(Workers { shared, threads, _ticker: ticker })
+    }
+
+    /// Counts a request as waiting, from here until it is submitted and started, or withdrawn.
+    ///
+    /// # Errors
+    ///
+    /// [`Busy`] when this client, or all of them, have too much waiting.
+    pub fn admit(&self, key: &Key, load: Load) -> Result<(), Busy> {
+        let now = self.shared.now();
+        self.shared.lock().admission.admit(key, load, now)
+    }
+
+    /// An admitted request ends without having been submitted.
+    pub fn withdraw(&self, key: &Key, load: Load) {
+        let now = self.shared.now();
+        self.shared.lock().admission.withdrawn(key, load, now);
+    }
+
+    /// Puts an admitted request into the queue.
+    pub fn submit(&self, job: Job) {
+        if self.shared.stop.load(Ordering::SeqCst) {
+            self.withdraw(&job.key, job.load);
+            return (job.done)(Outcome::Stopped);
+        }
+        let deadline = job.deadline.map(|deadline| self.shared.since_start(deadline));
+        {
+            let mut books = self.shared.lock();
+            let pushed = books.queue.push(job.key.clone(), job, deadline);
+            assert!(pushed.is_ok(), "admission lets no more in than the queue holds");
+            self.shared.queued.fetch_add(1, Ordering::SeqCst);
+            self.shared.submitted.fetch_add(1, Ordering::SeqCst);
+        }
+        if deadline.is_some() {
+            self.shared.deadline_changed.notify_one();
+        }
+        // One that waits is enough; if none does, each looks at the queue at the end of its slice.
+        let _ = self.shared.mailboxes.iter().any(|mailbox| mailbox.notify());
+    }
+
+    /// Requests that wait or run.
+    pub fn in_flight(&self) -> usize {
+        let books = self.shared.lock();
+        books.admission.waiting().requests + books.running
+    }
+
+    /// Ends the workers: what still runs or waits is answered with [`Outcome::Stopped`].
+    pub fn stop(mut self) {
+        self.shared.stop.store(true, Ordering::SeqCst);
+        self.shared.deadline_changed.notify_one();
+        for mailbox in &self.shared.mailboxes {
+            mailbox.notify();
+        }
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a worker panicked");
+            }
+        }
+        let left: Vec<Job> = {
+            let mut books = self.shared.lock();
+            std::iter::from_fn(|| books.queue.pop_where(|_| true)).map(|(_, job)| job).collect()
+        };
+        for job in left {
+            self.withdraw(&job.key, job.load);
+            (job.done)(Outcome::Stopped);
+        }
+    }
+}
+
+impl Shared {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Books> {
+        self.books.lock().expect("no panic while the lock is held")
+    }
+
+    /// The policy's time.
+    pub(super) fn now(&self) -> Time {
+        self.epoch.elapsed()
+    }
+
+    pub(super) fn since_start(&self, instant: Instant) -> Time {
+        instant.saturating_duration_since(self.epoch)
+    }
+
+    /// The next job for this worker, which now holds a slot for it.
+    pub(super) fn take(&self, worker: usize) -> Option<Job> {
+        if self.queued.load(Ordering::SeqCst) == 0 {
+            return None;
+        }
+        let now = self.now();
+        let mut books = self.lock();
+        let Books { admission, queue, slots, running } = &mut *books;
+        if slots.free(worker) == 0 {
+            return None;
+        }
+        let (key, job) = queue.pop_where(|key| slots.may_start(key))?;
+        self.queued.fetch_sub(1, Ordering::SeqCst);
+        slots.try_acquire(worker, &key).expect("a slot is free and within the quota");
+        admission.started(&key, job.load, now);
+        *running += 1;
+        Some(job)
+    }
+
+    /// A job that [`Shared::take`] gave out has ended. Others may have waited for its slot or its quota.
+    pub(super) fn release(&self, worker: usize, key: &Key) {
+        let mut books = self.lock();
+        books.slots.release(worker, key);
+        books.running -= 1;
+    }
+}
+
+/// Answers requests whose deadline comes while they wait.
+async fn expire(shared: Arc<Shared>) {
+    while !shared.stop.load(Ordering::SeqCst) {
+        let next = shared.lock().queue.next_deadline();
+        let sleep = async {
+            match next {
+                Some(at) => tokio::time::sleep_until((shared.epoch + at).into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = sleep => {}
+            () = shared.deadline_changed.notified() => continue,
+        }
+        let now = shared.now();
+        let expired: Vec<Job> = {
+            let mut books = shared.lock();
+            let expired: Vec<(Key, Job)> = books.queue.expire(now).collect();
+            shared.queued.fetch_sub(expired.len(), Ordering::SeqCst);
+            for (key, job) in &expired {
+                books.admission.withdrawn(key, job.load, now);
+            }
+            expired.into_iter().map(|(_, job)| job).collect()
+        };
+        for job in expired {
+            (job.done)(Outcome::Expired);
+        }
+    }
+}

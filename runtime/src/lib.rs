@@ -9,6 +9,7 @@
 
 pub mod compiler;
 pub mod config;
+pub mod data_dir;
 pub mod ingress;
 pub mod modules;
 pub mod programs;

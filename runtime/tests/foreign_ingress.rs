@@ -33,9 +33,8 @@ fn settings(port: u16) -> Broker {
 }
 
 async fn start(broker: &Broker, client_id: &str, sink: &Arc<EchoSink>) -> ForeignIngress {
-    let ingress = ForeignIngress::start(broker, client_id.to_owned(), sink.clone()).unwrap();
-    wait_for(&ingress, |status| matches!(status, Status::Serving { .. })).await;
-    ingress
+    let started = ForeignIngress::start(broker, client_id, sink.clone());
+    tokio::time::timeout(PATIENCE, started).await.expect("joined in time").unwrap()
 }
 
 async fn wait_for(ingress: &ForeignIngress, wanted: impl FnMut(&Status) -> bool) -> Status {
@@ -111,13 +110,13 @@ async fn a_gateway_that_stops_gives_its_share_back_and_answers_what_it_has() {
     device.request("localCode/d", 0..10).await;
     leaving.received_at_least(10).await;
     let second = start(&settings(broker.port), "staying", &staying).await;
-    first.stop_taking();
-    leaving.release();
-    assert_eq!(device.answers(10).await, numbers(0..10));
-    first.shutdown().await;
+    first.stop_taking().await;
     device.request("localCode/d", 10..60).await;
     assert_eq!(device.answers(50).await, numbers(10..60));
+    leaving.release();
+    assert_eq!(device.answers(10).await, numbers(0..10));
     assert_eq!((leaving.received().len(), staying.received().len()), (10, 50));
+    first.shutdown().await;
     second.shutdown().await;
 }
 
@@ -142,7 +141,7 @@ async fn a_clash_of_client_ids_is_reported_and_not_fought_over() {
         let settings = Broker { protocol: version, ..settings(broker.port) };
         let sink = EchoSink::answering();
         let first = start(&settings, "copied", &sink).await;
-        let second = ForeignIngress::start(&settings, "copied".to_owned(), sink.clone()).unwrap();
+        let second = ForeignIngress::connect(&settings, "copied", sink.clone()).unwrap();
         let clashes = |status: &Status| *status == Status::Clash;
         let serves = tokio::select! {
             _ = wait_for(&first, clashes) => &second,
@@ -221,7 +220,7 @@ async fn a_broker_that_is_not_there_yet_is_waited_for() {
     let mut broker = Mosquitto::start();
     broker.stop();
     let sink = EchoSink::answering();
-    let ingress = ForeignIngress::start(&settings(broker.port), "early".to_owned(), sink.clone()).unwrap();
+    let ingress = ForeignIngress::connect(&settings(broker.port), "early", sink.clone()).unwrap();
     wait_for(&ingress, |status| matches!(status, Status::Waiting { .. })).await;
     broker.restart();
     wait_for(&ingress, |status| matches!(status, Status::Serving { .. })).await;

@@ -15,16 +15,19 @@ mod clash;
 mod driver;
 mod link;
 mod responder;
+mod seldom;
 mod version;
 mod window;
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 pub use version::Version;
 
@@ -34,6 +37,8 @@ use driver::Driver;
 use link::Options;
 use responder::Command;
 
+/// How long the broker may take to confirm that it took our share back.
+const STOP_WAIT: Duration = Duration::from_secs(2);
 /// Largest password file that is read, in bytes.
 const MAX_PASSWORD_FILE: u64 = 64 << 10;
 
@@ -81,14 +86,30 @@ pub struct ForeignIngress {
 }
 
 impl ForeignIngress {
-    /// Connects in the background, and again whenever the connection is lost. `client_id` names the session on the
-    /// broker: the same after a restart, another for each gateway. Call it within a tokio runtime.
+    /// Joins `broker`, and returns when it sends requests to `sink`: as long as it is away, or refuses, that takes.
+    /// `client_id` names the session on the broker: the same after a restart, another for each gateway.
     ///
     /// # Errors
     /// When the password file cannot be read.
-    pub fn start(
+    pub async fn start(
         broker: &config::Broker,
-        client_id: String,
+        client_id: &str,
+        sink: Arc<dyn Sink>,
+    ) -> Result<ForeignIngress, ForeignError> {
+        let ingress = ForeignIngress::connect(broker, client_id, sink)?;
+        let mut status = ingress.status();
+        // An error would mean that the task is gone, which it is not before a shutdown.
+        let _ = status.wait_for(|status| matches!(status, Status::Serving { .. })).await;
+        Ok(ingress)
+    }
+
+    /// Like [`ForeignIngress::start`], without waiting for the broker. Call it within a tokio runtime.
+    ///
+    /// # Errors
+    /// When the password file cannot be read.
+    pub fn connect(
+        broker: &config::Broker,
+        client_id: &str,
         sink: Arc<dyn Sink>,
     ) -> Result<ForeignIngress, ForeignError> {
         let password = broker.password_file.as_deref().map(read_password).transpose()?.unwrap_or_default();
@@ -100,7 +121,7 @@ impl ForeignIngress {
                 address.host.clone()
             },
             port: address.port,
-            client_id,
+            client_id: client_id.to_owned(),
             credentials: broker.username.clone().map(|name| (name, password)),
             keep_alive: broker.keep_alive.into(),
             connect_timeout: broker.connect_timeout.into(),
@@ -120,10 +141,13 @@ impl ForeignIngress {
         self.status.clone()
     }
 
-    /// Gives this gateway's share of the requests back. What was received, and what the broker had set aside for us
-    /// already, is still delivered and can be answered.
-    pub fn stop_taking(&self) {
-        self.send(Command::StopTaking);
+    /// Gives this gateway's share of the requests back, and returns when the broker has it, or cannot be told in a short
+    /// time. What the broker had set aside for us already is still delivered and can be answered.
+    pub async fn stop_taking(&self) {
+        let (done, given_back) = oneshot::channel();
+        self.send(Command::StopTaking(done));
+        // Either way there is nothing more to do: without a connection the next one gives the share back.
+        let _ = timeout(STOP_WAIT, given_back).await;
     }
 
     /// Publishes the answers that were given, for a short time at most, and disconnects. Requests without an answer

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use offload_protocol::topic;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error, info, warn};
 
@@ -19,6 +19,7 @@ use super::backoff::Backoff;
 use super::clash::Clash;
 use super::link::{self, Connected, Event, Failure, Granted, Incoming, Options, Requests};
 use super::responder::{Command, ForeignResponder};
+use super::seldom::Seldom;
 use super::version::{Choice, Version};
 use super::window::{Received, Ticket, Window};
 use crate::config;
@@ -36,25 +37,31 @@ const SHUTDOWN_WAIT: Duration = Duration::from_secs(2);
 /// See the module's documentation.
 pub(super) struct Driver {
     /// For logs.
-    pub broker: String,
-    pub options: Options,
-    pub sink: Arc<dyn Sink>,
-    pub commands: UnboundedReceiver<Command>,
+    broker: String,
+    options: Options,
+    sink: Arc<dyn Sink>,
+    commands: UnboundedReceiver<Command>,
     /// For the responders.
-    pub sender: UnboundedSender<Command>,
-    pub status: watch::Sender<Status>,
-    pub choice: Choice,
-    pub backoff: Backoff,
-    pub clash_backoff: Backoff,
+    sender: UnboundedSender<Command>,
+    status: watch::Sender<Status>,
+    choice: Choice,
+    backoff: Backoff,
+    clash_backoff: Backoff,
     clash: Clash,
     window: Window,
     hasher: RandomState,
     /// False when the gateway takes no more requests.
     taking: bool,
+    /// Who waits until the broker has our share back.
+    given_back: Vec<oneshot::Sender<()>>,
     /// Set when the ingress shuts down: the latest time for it.
     deadline: Option<Instant>,
-    dropped: u64,
-    refused: u64,
+    /// Answers for which there was no room.
+    dropped: Seldom,
+    /// Answers that the broker refused.
+    refused: Seldom,
+    /// Answers that no packet could hold.
+    unfit: Seldom,
 }
 
 /// What is true of one connection.
@@ -69,6 +76,8 @@ struct Session {
     max_packet: usize,
     /// Subscriptions that are still to be ended.
     unsubscribe: VecDeque<String>,
+    /// Subscriptions that the broker is to end, and has not confirmed.
+    unsubscribing: usize,
     disconnecting: bool,
 }
 
@@ -100,9 +109,11 @@ impl Driver {
             window: Window::default(),
             hasher: RandomState::new(),
             taking: true,
+            given_back: Vec::new(),
             deadline: None,
-            dropped: 0,
-            refused: 0,
+            dropped: Seldom::default(),
+            refused: Seldom::default(),
+            unfit: Seldom::default(),
         }
     }
 
@@ -113,6 +124,8 @@ impl Driver {
             let mut session = Session::new(requests, version);
             let Ended::Failed(failure) = self.connection(&mut session, events).await else { break };
             self.window.disconnected();
+            // Nobody is there to confirm it, or to send anything.
+            self.given_back.clear();
             self.choice.ended(&failure);
             let lasted = session.since.map(|since| since.elapsed());
             let wait = if lasted.is_some_and(|lasted| self.clash.ended(&failure, lasted)) {
@@ -205,20 +218,18 @@ impl Driver {
             Event::Published(packet_id) => self.window.published(packet_id),
             Event::Confirmed(packet_id, refusal) => {
                 let answer = self.window.confirmed(packet_id);
-                if let (Some(answer), Some(reason)) = (answer, refusal) {
-                    self.refused += 1;
-                    if self.refused.is_power_of_two() {
-                        let topic = topic_for_log(&answer.0.topic);
-                        warn!(
-                            topic,
-                            reason,
-                            refused = self.refused,
-                            "the broker refuses answers: see its access rules"
-                        );
-                    }
+                if let (Some(answer), Some(reason)) = (answer, refusal)
+                    && let Some(count) = self.refused.count()
+                {
+                    let topic = topic_for_log(&answer.0.topic);
+                    warn!(topic, reason, count, "the broker refuses answers: see its access rules");
                 }
             }
-            Event::Unsubscribed | Event::Disconnected | Event::Other => {}
+            Event::Unsubscribed => {
+                session.unsubscribing = session.unsubscribing.saturating_sub(1);
+                self.tell_given_back(session);
+            }
+            Event::Disconnected | Event::Other => {}
         }
         Ok(())
     }
@@ -274,7 +285,10 @@ impl Driver {
             Command::Answer(ticket, answer) => self.answer(ticket, answer),
             Command::Settle(ticket) => self.window.settle(ticket),
             Command::Release(ticket) => self.window.release(ticket),
-            Command::StopTaking => self.stop_taking(session),
+            Command::StopTaking(done) => {
+                self.given_back.push(done);
+                self.stop_taking(session);
+            }
             Command::Shutdown => {
                 self.stop_taking(session);
                 self.deadline.get_or_insert(Instant::now() + SHUTDOWN_WAIT);
@@ -283,25 +297,31 @@ impl Driver {
     }
 
     fn stop_taking(&mut self, session: Option<&mut Session>) {
-        if !std::mem::replace(&mut self.taking, false) {
-            return;
+        let was_taking = std::mem::replace(&mut self.taking, false);
+        match session.filter(|session| session.since.is_some()) {
+            Some(session) => {
+                if was_taking {
+                    session.unsubscribe.extend(filters(session.shared));
+                }
+                self.tell_given_back(session);
+            }
+            // Nothing comes now, and the next connection gives the share back.
+            None => self.given_back.clear(),
         }
-        // Without a connection the next one does it.
-        if let Some(session) = session.filter(|session| session.since.is_some()) {
-            session.unsubscribe.extend(filters(session.shared));
+    }
+
+    /// Tells those who wait, when the broker has our share back.
+    fn tell_given_back(&mut self, session: &Session) {
+        if !self.taking && session.unsubscribe.is_empty() && session.unsubscribing == 0 {
+            self.given_back.clear();
         }
     }
 
     fn answer(&mut self, ticket: Option<Ticket>, answer: Answer) {
-        if !self.window.answer(ticket, answer) {
-            self.dropped += 1;
-            if self.dropped.is_power_of_two() {
-                warn!(
-                    broker = self.broker,
-                    dropped = self.dropped,
-                    "answers dropped: too many wait for the broker"
-                );
-            }
+        if !self.window.answer(ticket, answer)
+            && let Some(count) = self.dropped.count()
+        {
+            warn!(broker = self.broker, count, "answers dropped: too many wait for the broker");
         }
     }
 
@@ -313,6 +333,7 @@ impl Driver {
                 return;
             }
             session.unsubscribe.pop_front();
+            session.unsubscribing += 1;
         }
         while let Some(packet_id) = self.window.next_acknowledgement() {
             if requests.acknowledge(packet_id).is_err() {
@@ -322,10 +343,9 @@ impl Driver {
         }
         while let Some(answer) = self.window.next_answer(session.window) {
             if !topic::is_valid_name(&answer.0.topic) || !answer.fit(session.version, session.max_packet) {
-                warn!(
-                    topic = topic_for_log(&answer.0.topic),
-                    "no answer on this topic fits into the broker's packets"
-                );
+                if let Some(count) = self.unfit.count() {
+                    warn!(topic = topic_for_log(&answer.0.topic), count, "answers that fit into no packet");
+                }
                 self.window.give_up();
             } else if requests.publish(answer).is_err() {
                 return;
@@ -387,6 +407,7 @@ impl Session {
             window: 0,
             max_packet: 0,
             unsubscribe: VecDeque::new(),
+            unsubscribing: 0,
             disconnecting: false,
         }
     }

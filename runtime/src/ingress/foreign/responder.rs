@@ -1,6 +1,7 @@
 //! Completes a delivery of a foreign broker, from whichever thread has its answer.
 
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::oneshot;
 
 use super::answer::Answer;
 use super::window::Ticket;
@@ -16,7 +17,8 @@ pub(super) enum Command {
     Settle(Ticket),
     /// Nobody answers: do not acknowledge.
     Release(Ticket),
-    StopTaking,
+    /// Give the share back, and drop the sender when the broker has it.
+    StopTaking(oneshot::Sender<()>),
     Shutdown,
 }
 

@@ -1,5 +1,7 @@
 //! MQTT 5 on rumqttc.
 
+use std::time::Duration;
+
 use rumqttc::Outgoing;
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{
@@ -7,10 +9,14 @@ use rumqttc::v5::mqttbytes::v5::{
     Publish, PublishProperties, RetainForwardRule, SubAck, SubscribeReasonCode,
 };
 use rumqttc::v5::{AsyncClient, ConnectionError, EventLoop, MqttOptions, StateError};
+use tokio::time::timeout;
 
 use super::{Busy, Connected, Event, Failure, Granted, Incoming, MAX_UNCONFIRMED, Options, REQUESTS, reason};
 use crate::ingress::DeliveryProperties;
 use crate::ingress::foreign::answer::Answer;
+
+/// How long a write may take, on top of the time to connect and that in which an idle connection is probed.
+const STALL: Duration = Duration::from_secs(10);
 
 /// A connection in MQTT 5.
 pub(in super::super) struct Events {
@@ -44,7 +50,13 @@ pub(super) fn open(options: &Options) -> (AsyncClient, Events) {
 impl Events {
     pub async fn next(&mut self) -> Result<Event, Failure> {
         use rumqttc::v5::Event as Raw;
-        let event = self.event_loop.poll().await.map_err(|error| self.failure(error))?;
+        // rumqttc probes an idle connection, but not one on which it waits to write.
+        let options = &self.event_loop.options;
+        let longest = Duration::from_secs(options.connection_timeout()) + options.keep_alive() * 2 + STALL;
+        let event = match timeout(longest, self.event_loop.poll()).await {
+            Ok(event) => event.map_err(|error| self.failure(error))?,
+            Err(_) => return Err(Failure::Lost("the broker takes nothing any more".to_owned())),
+        };
         Ok(match event {
             Raw::Incoming(Packet::ConnAck(connack)) => {
                 self.connected = true;

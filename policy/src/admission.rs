@@ -1,12 +1,20 @@
 //! Who is let in: the books of what waits, from arrival to the first slice.
 //!
-//! A request is counted once, whichever queue it is in and while it is being compiled; [`FairQueue`](crate::FairQueue)'s own
-//! bounds only back this up. Payloads are held in memory while they wait, so bytes are bounded as well as requests.
+//! A request is counted once, whichever queue it is in and while it is being compiled;
+//! [`FairQueue`](crate::FairQueue)'s own bounds only back this up. Payloads are held in memory while they
+//! wait, so bytes are bounded as well as requests.
 //!
-//! Who is refused is told when to come back, from Little's law (J. D. C. Little, "A Proof for the Queuing Formula
-//! L = λW", Operations Research 9(3), 1961): L waiting requests that are served at a rate λ are gone after L / λ. Since keys take
-//! turns, a key's own backlog of l is gone after l × keys / λ, and never later than all of L. λ is an exponentially
-//! weighted mean over the time in which something waited: an idle hour says nothing about how fast the gateway is.
+//! The total is shared by dynamic thresholds (A. K. Choudhury, E. L. Hahne, "Dynamic Queue Length Thresholds
+//! for Shared-Memory Packet Switches", IEEE/ACM Transactions on Networking 6(2), 1998): no key may come to
+//! hold more than is then free. Where n keys take all that they can get, each ends up with one part in n + 1
+//! of the total and as much is left for whoever comes next, so that a few clients that flood cannot shut the
+//! others out.
+//!
+//! Who is refused is told when to come back, from Little's law (J. D. C. Little, "A Proof for the Queuing
+//! Formula L = λW", Operations Research 9(3), 1961): L waiting requests that are served at a rate λ are gone
+//! after L / λ. Since keys take turns, a key's own backlog of l is gone after l × keys / λ, and never later
+//! than all of L. λ is an exponentially weighted mean over the time in which something waited: an idle hour
+//! says nothing about how fast the gateway is.
 //!
 //! All operations are O(1).
 
@@ -27,7 +35,6 @@ pub struct Load {
 }
 
 impl Load {
-    /// Nothing is let in beyond `limit`, to the byte.
     fn fits(self, more: Load, limit: Load) -> bool {
         let within =
             |held: usize, more: usize, limit: usize| held.checked_add(more).is_some_and(|sum| sum <= limit);
@@ -39,6 +46,13 @@ impl Load {
         self.bytes += more.bytes;
     }
 
+    fn left_of(self, limit: Load) -> Load {
+        Load {
+            requests: limit.requests.saturating_sub(self.requests),
+            bytes: limit.bytes.saturating_sub(self.bytes),
+        }
+    }
+
     fn subtract(&mut self, less: Load) {
         let subtract = |held: usize, less: usize| held.checked_sub(less).expect("more left than was let in");
         self.requests = subtract(self.requests, less.requests);
@@ -46,13 +60,14 @@ impl Load {
     }
 }
 
-/// How much may wait. `bytes` below the size of one request lets that request never in: choose it well above the
-/// largest payload.
+/// How much may wait. `bytes` below the size of one request lets that request never in: choose it well above
+/// the largest payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AdmissionLimits {
     /// For one key. Default: 4 096 requests, 64 MiB.
     pub per_key: Load,
-    /// For all keys together. Default: 65 536 requests, 256 MiB (a sixteenth of a small gateway's 4 GB).
+    /// For all keys together. Default: 65 536 requests, 256 MiB (a sixteenth of a small gateway's 4 GB). A
+    /// single key gets at most half of it.
     pub total: Load,
 }
 
@@ -108,14 +123,14 @@ impl<K: Clone + Eq + Hash> Admission<K> {
     /// Counts a request as waiting.
     ///
     /// # Errors
-    /// [`Busy`] when it would exceed what the key or all keys may have waiting.
+    /// [`Busy`] when the key would have more waiting than one key may, or than is left of the total.
     pub fn admit(&mut self, key: &K, load: Load, now: Time) -> Result<(), Busy> {
         self.rate.advance(now, self.total.requests > 0);
         let of_key = self.of_key.get_mut(key);
         let held = of_key.as_deref().copied().unwrap_or_default();
         let reason = if !held.fits(load, self.limits.per_key) {
             Full::Key
-        } else if !self.total.fits(load, self.limits.total) {
+        } else if !held.fits(load, self.total.left_of(self.limits.total)) {
             Full::Total
         } else {
             match of_key {
@@ -142,8 +157,8 @@ impl<K: Clone + Eq + Hash> Admission<K> {
         self.leave(key, load, now);
     }
 
-    /// The request leaves without having run: it expired, could not be compiled, or nobody waits for it any more.
-    /// It is not counted as served. `load` is what it was admitted with.
+    /// The request leaves without having run: it expired, could not be compiled, or nobody waits for it any
+    /// more. It is not counted as served. `load` is what it was admitted with.
     ///
     /// # Panics
     /// If the key does not have that much waiting: the driver's books are wrong.
@@ -237,16 +252,18 @@ mod tests {
 
     #[test]
     fn the_bound_that_was_reached_is_named() {
-        let mut admission = admission(2, 3);
-        admission.admit(&'a', ONE, ms(0)).unwrap();
-        admission.admit(&'a', ONE, ms(0)).unwrap();
-        assert_eq!(admission.admit(&'a', ONE, ms(0)).unwrap_err().reason, Full::Key);
-        admission.admit(&'b', ONE, ms(0)).unwrap();
-        assert_eq!(admission.admit(&'b', ONE, ms(0)).unwrap_err().reason, Full::Total);
-        admission.withdrawn(&'a', ONE, ms(0));
-        admission.admit(&'b', ONE, ms(0)).unwrap();
-        assert_eq!(admission.waiting(), Load { requests: 3, bytes: 30 });
+        let mut admission = admission(2, 5);
+        for key in ['a', 'a', 'b', 'b', 'c'] {
+            admission.admit(&key, ONE, ms(0)).unwrap();
+        }
+        assert_eq!(admission.waiting(), Load { requests: 5, bytes: 50 });
         assert_eq!(admission.waiting_of(&'b'), Load { requests: 2, bytes: 20 });
+        for (key, reason) in [('a', Full::Key), ('c', Full::Total), ('d', Full::Total)] {
+            assert_eq!(admission.admit(&key, ONE, ms(0)).unwrap_err().reason, reason, "{key}");
+        }
+        admission.withdrawn(&'a', ONE, ms(0));
+        assert_eq!(admission.admit(&'c', ONE, ms(0)).unwrap_err().reason, Full::Total, "more than is free");
+        admission.admit(&'d', ONE, ms(0)).unwrap();
     }
 
     #[test]
@@ -261,6 +278,31 @@ mod tests {
         assert_eq!(admission.admit(&'b', big, ms(0)).unwrap_err().reason, Full::Total);
         let overflowing = Load { requests: 1, bytes: usize::MAX };
         assert_eq!(admission.admit(&'a', overflowing, ms(0)).unwrap_err().reason, Full::Key);
+    }
+
+    #[test]
+    fn those_that_take_all_they_can_get_leave_room_for_the_next() {
+        let mut books = admission(100, 90);
+        let greedy = ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h'];
+        let refill = |books: &mut Admission<char>| {
+            for key in greedy {
+                while books.admit(&key, ONE, ms(0)).is_ok() {}
+            }
+        };
+        refill(&mut books);
+        for key in greedy.iter().cycle().take(1000) {
+            if books.waiting_of(key) != Load::default() {
+                books.started(key, ONE, ms(0));
+                refill(&mut books);
+            }
+        }
+        for key in greedy {
+            let held = books.waiting_of(&key).requests;
+            assert!((9..=11).contains(&held), "{key} holds {held}");
+        }
+        for newcomer in ['w', 'x', 'y'] {
+            books.admit(&newcomer, ONE, ms(0)).unwrap();
+        }
     }
 
     /// Lets `count` in at once, and serves the first `served` of them evenly over `over`; returns when it is.
@@ -313,7 +355,7 @@ mod tests {
 
     #[test]
     fn idle_time_does_not_slow_the_estimate_and_a_standstill_does() {
-        let mut books = admission(100, 100);
+        let mut books = admission(100, 1000);
         let now = serve(&mut books, 'a', 100, 100, ms(1000), ms(0));
         let now = serve(&mut books, 'a', 100, 0, ms(0), now + ms(3_600_000));
         let busy = books.admit(&'a', ONE, now).unwrap_err();
@@ -353,9 +395,11 @@ mod tests {
             let mut inside: Vec<(u8, Load)> = Vec::new();
             let mut now = Time::ZERO;
             let sum = |of: &[(u8, Load)], key: Option<u8>| {
-                let mut sum = Load::default();
-                of.iter().filter(|(owner, _)| key.is_none_or(|key| key == *owner)).for_each(|(_, load)| sum.add(*load));
-                sum
+                let counted = of.iter().filter(|(owner, _)| key.is_none_or(|key| key == *owner));
+                counted.fold(Load::default(), |mut sum, (_, load)| {
+                    sum.add(*load);
+                    sum
+                })
             };
             for (step, key, bytes, wait) in steps {
                 now += ms(wait);
@@ -365,9 +409,10 @@ mod tests {
                     (2, Some(at)) => books.withdrawn(&key, inside.remove(at).1, now),
                     _ => {
                         let load = Load { requests: 1, bytes };
-                        let expected = if !sum(&inside, Some(key)).fits(load, limits.per_key) {
+                        let held = sum(&inside, Some(key));
+                        let expected = if !held.fits(load, limits.per_key) {
                             Err(Full::Key)
-                        } else if !sum(&inside, None).fits(load, limits.total) {
+                        } else if !held.fits(load, sum(&inside, None).left_of(limits.total)) {
                             Err(Full::Total)
                         } else {
                             inside.push((key, load));
@@ -382,6 +427,7 @@ mod tests {
                     }
                 }
                 prop_assert_eq!(books.waiting(), sum(&inside, None));
+                prop_assert!(Load::default().fits(books.waiting(), limits.total));
                 for key in 0..4 {
                     prop_assert_eq!(books.waiting_of(&key), sum(&inside, Some(key)));
                 }

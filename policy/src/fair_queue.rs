@@ -1,9 +1,9 @@
 //! What waits for its turn: fair between keys, first in, first out within a key.
 //!
 //! Round robin between the keys that have something waiting, one item a turn (J. Nagle, "On Packet Switches
-//! with Infinite Storage", IEEE Transactions on Communications 35(4), 1987). Every item costs the same turn, so the
-//! deficit counters of Shreedhar and Varghese ("Efficient Fair Queuing Using Deficit Round Robin", SIGCOMM
-//! 1995) would always be nought and are left out; how long an item then runs is for
+//! with Infinite Storage", IEEE Transactions on Communications 35(4), 1987). Every item costs the same turn,
+//! so the deficit counters of Shreedhar and Varghese ("Efficient Fair Queueing Using Deficit Round Robin",
+//! SIGCOMM 1995) would always be nought and are left out; how long an item then runs is for
 //! [`RunQueue`](crate::RunQueue) to share out.
 //!
 //! A key whose turn comes while it may not be served keeps its place, and is served as soon as it may.
@@ -108,11 +108,12 @@ impl<K: Clone + Eq + Hash, T> FairQueue<K, T> {
         }
     }
 
-    /// Puts an item behind those of its key. At its deadline, if it has one, it becomes due for [`expire`](Self::expire).
+    /// Puts an item behind those of its key. At its deadline, if it has one, it becomes due for
+    /// [`expire`](Self::expire).
     ///
     /// # Errors
-    /// [`Refused`], with the item, when the key or the queue is full. Nothing else makes room: an item that is
-    /// past its deadline counts until it is expired.
+    /// [`Refused`], with the item, when the key or the queue is full. Nothing else makes room: an item that
+    /// is past its deadline counts until it is expired.
     pub fn push(&mut self, key: K, item: T, deadline: Option<Time>) -> Result<(), Refused<T>> {
         let known = self.lane_of.get(&key).copied();
         let reason = if known.map_or(0, |lane| self.lanes[lane].len) >= self.limits.per_key {
@@ -148,8 +149,9 @@ impl<K: Clone + Eq + Hash, T> FairQueue<K, T> {
     /// Takes the oldest item of the first key in turn that is `eligible`; the key's next turn comes after
     /// all others'. `None` when nothing waits, or nothing of an eligible key.
     ///
-    /// Each key that is passed over costs a step and a call. With [`Slots::may_start`](crate::Slots::may_start) as
-    /// the condition these are few: only so many keys can hold their full quota of slots at once.
+    /// Each key that is passed over costs a step and a call. With
+    /// [`Slots::may_start`](crate::Slots::may_start) as the condition these are few: only so many keys can
+    /// hold their full quota of slots at once.
     pub fn pop_where(&mut self, mut eligible: impl FnMut(&K) -> bool) -> Option<(K, T)> {
         let mut turn = self.turns.front();
         while let Some(lane) = turn {
@@ -163,8 +165,8 @@ impl<K: Clone + Eq + Hash, T> FairQueue<K, T> {
         None
     }
 
-    /// Takes the items whose deadline is `now` or earlier, earliest first (in order of arrival where equal). Lazy: what the
-    /// caller does not draw stays queued, so the work done at once can be bounded with `take`.
+    /// Takes the items whose deadline is `now` or earlier, earliest first (in order of arrival where equal).
+    /// Lazy: what the caller does not draw stays queued, so the work done at once can be bounded with `take`.
     pub fn expire(&mut self, now: Time) -> impl Iterator<Item = (K, T)> {
         std::iter::from_fn(move || {
             let &(deadline, _, at) = self.deadlines.first()?;
@@ -323,7 +325,8 @@ mod tests {
     }
 
     proptest! {
-        /// Against a plain model: bounds, order within a key, turns between keys, exact expiry, nothing lost or doubled.
+        /// Against a plain model: bounds, order within a key, turns between keys, exact expiry, nothing lost
+        /// or doubled.
         #[test]
         fn behaves_as_specified(steps in steps()) {
             const LIMITS: QueueLimits = QueueLimits { per_key: 5, total: 16 };
@@ -364,7 +367,8 @@ mod tests {
                             model.remove(&key);
                         }
                         passed_by.remove(&key);
-                        for (&waiting, served) in passed_by.iter_mut().filter(|(waiting, _)| eligible(waiting)) {
+                        let passed = passed_by.iter_mut().filter(|(waiting, _)| eligible(waiting));
+                        for (&waiting, served) in passed {
                             prop_assert!(!served.contains(&key), "{} twice while {} waited", key, waiting);
                             served.push(key);
                         }

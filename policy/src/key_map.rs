@@ -1,6 +1,8 @@
-//! A hash map over those that requests are counted for. Clients come and go, so what one leaves is given back.
+//! A hash map over those that requests are counted for. Clients come and go, so what one leaves is given
+//! back.
 //!
-//! The hasher is the standard library's keyed one: strangers choose their names, and must not choose collisions.
+//! The hasher is the standard library's keyed one: strangers choose their names, and must not choose
+//! collisions.
 
 use std::collections::HashMap;
 use std::hash::Hash;

@@ -1,7 +1,8 @@
 //! The gateway's decisions as plain state machines: who is let in, who is next, who may hold how much.
 //!
-//! Nothing here has a clock, a socket, a thread or a log. Time comes in as a parameter, answers go out as values,
-//! and the same calls in the same order give the same results, so that three drivers can share the code:
+//! Nothing here has a clock, a socket, a thread or a log. Time comes in as a parameter, answers go out as
+//! values, and the same calls in the same order give the same results, so that three drivers can share the
+//! code:
 //!
 //! - the **runtime** passes the time since its start and holds the shared parts behind one lock;
 //! - a **simulator** passes virtual time, and runs fleets of gateways in one thread;
@@ -9,29 +10,34 @@
 //!
 //! # The way of a request
 //!
-//! 1. [`Admission::admit`] counts it as waiting, or says `busy` and after how long to try again. It then waits in a
-//!    [`FairQueue`]: of those that must be compiled first, then of those that can run. It counts as waiting,
-//!    once, through both and while it is compiled.
-//! 2. A worker that has time asks its own [`RunQueue::choose`] what to do. To start something new it takes from the
-//!    queue what [`Slots::may_start`] allows, then calls [`Slots::try_acquire`] and [`Admission::started`].
+//! 1. [`Admission::admit`] counts it as waiting, or says `busy` and after how long to try again. It then waits
+//!    in a [`FairQueue`]: of those that must be compiled first, then of those that can run. It counts as
+//!    waiting, once, through both and while it is compiled.
+//! 2. A worker that has time asks its own [`RunQueue::choose`] what to do. To start something new it takes from
+//!    the queue what [`Slots::may_start`] allows, then calls [`Slots::try_acquire`] and [`Admission::started`].
 //! 3. A guest that is ready to go on is put into the worker's run queue with the CPU time it has used; when it
 //!    ends, [`Slots::release`] returns its slot.
 //!
 //! A request that leaves without having run (expired, not compilable) goes through [`Admission::withdrawn`].
 //!
+//! Keys are hashed and cloned several times for each request: use one that is cheap at both, such as a shared
+//! pointer.
+//!
 //! ```
-//! use offload_policy::{Admission, AdmissionLimits, Choice, FairQueue, Load, QueueLimits, RunQueue, Slots, Time};
+//! use offload_policy::{Admission, AdmissionLimits, DEFAULT_MAX_SHARE_PERCENT, Load, Slots};
+//! use offload_policy::{Choice, FairQueue, QueueLimits, RunQueue, Time};
 //!
 //! let mut admission = Admission::new(AdmissionLimits::default());
 //! let mut queue = FairQueue::new(QueueLimits::default());
-//! let mut slots = Slots::new(1, 100, 50);
+//! let mut slots = Slots::new(1, 100, DEFAULT_MAX_SHARE_PERCENT);
 //! let mut run_queue = RunQueue::new(RunQueue::DEFAULT_MAX_WAIT);
 //! let now = Time::ZERO;
 //!
-//! // A request comes in; it must be answered within two seconds.
+//! // A request comes in; it must start within two seconds.
 //! let load = Load { requests: 1, bytes: 64 };
+//! let deadline = now + Time::from_secs(2);
 //! admission.admit(&"device-1", load, now).expect("an empty gateway has room");
-//! queue.push("device-1", "5 7", Some(now + Time::from_secs(2))).expect("admission let no more in than fits");
+//! queue.push("device-1", "5 7", Some(deadline)).expect("admission let no more in than fits");
 //!
 //! // Worker 0 has nothing else to do.
 //! assert_eq!(queue.expire(now).count(), 0);
@@ -48,23 +54,25 @@
 //! slots.release(0, &key);
 //! ```
 
-mod admission;
-mod fair_queue;
+pub mod admission;
+pub mod fair_queue;
 mod key_map;
 mod linked_slab;
-mod slices;
-mod slots;
+pub mod slices;
+pub mod slots;
 
 pub use admission::{Admission, AdmissionLimits, Busy, Load};
 pub use fair_queue::{FairQueue, Full, QueueLimits, Refused};
 pub use slices::{Choice, GuestId, RunQueue};
-pub use slots::{NoSlot, Slots};
+pub use slots::{DEFAULT_MAX_SHARE_PERCENT, NoSlot, Slots};
 
-/// A point in time: how long after a start that the driver chose once, for all parts. It never goes backwards.
+/// A point in time: how long after a start that the driver chose once, for all parts. It never goes
+/// backwards.
 pub type Time = std::time::Duration;
 
 /// How many requests one key may have waiting, unless configured otherwise.
 pub const DEFAULT_WAITING_PER_KEY: usize = 4096;
 
-/// How many requests may wait altogether, unless configured otherwise: sixteen keys with all that they may have.
+/// How many requests may wait altogether, unless configured otherwise: sixteen keys with all that they may
+/// have.
 pub const DEFAULT_WAITING_TOTAL: usize = 16 * DEFAULT_WAITING_PER_KEY;

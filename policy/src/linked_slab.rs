@@ -166,7 +166,9 @@ mod tests {
     proptest! {
         /// Two lists in one slab behave as two plain vectors do.
         #[test]
-        fn lists_match_vectors(steps in prop::collection::vec((0..3u8, 0..2usize, any::<prop::sample::Index>()), 0..200)) {
+        fn lists_match_vectors(
+            steps in prop::collection::vec((0..3u8, 0..2usize, any::<prop::sample::Index>()), 0..200),
+        ) {
             let mut slab = LinkedSlab::new();
             let mut lists = [List::default(); 2];
             let mut model: [Vec<(Handle, u32)>; 2] = [Vec::new(), Vec::new()];

@@ -1,22 +1,24 @@
 //! Whose slice is next, on one worker.
 //!
-//! **Least used first, to a factor of two.** How long a guest will run is unknown, but who has used little CPU so far is
-//! likely to be done soon. Guests are put into levels by the CPU time they have used, each level twice as wide as the
-//! one before; the lowest level goes first, and within a level who has been runnable longest. This is the multilevel
-//! feedback queue of CTSS (F. J. Corbató et al., "An Experimental Time-Sharing System", AFIPS SJCC 1962), an
-//! approximation of foreground-background scheduling (L. Kleinrock, Queueing Systems II, 1976, section 4.4).
-//! A request that has not started yet has used nothing and belongs to the lowest level, where starting and resuming
-//! alternate: neither a crowd of newcomers nor guests that wake all the time hold the other up.
+//! **Least used first, to a factor of two.** How long a guest will run is unknown, but who has used little
+//! CPU so far is likely to be done soon. Guests are put into levels by the CPU time they have used, each
+//! level twice as wide as the one before; the lowest level goes first, and within a level who has been
+//! runnable longest. This is the multilevel feedback queue of CTSS (F. J. Corbató et al., "An Experimental
+//! Time-Sharing System", AFIPS SJCC 1962), an approximation of foreground-background scheduling (L.
+//! Kleinrock, Queueing Systems II, 1976, chapter 4). A request that has not started yet has used nothing
+//! and belongs to the lowest level, where starting and resuming alternate: neither a crowd of newcomers nor
+//! guests that wake all the time hold the other up.
 //!
-//! **Equal turns for the endless.** Past [`RunQueue::LONG`] all are in the last level, whatever they have used, and
-//! go round. Were they ordered by use as well, a newcomer would keep older ones waiting until it had caught up with
-//! them: minutes.
+//! **Equal turns for the endless.** Past [`RunQueue::LONG`] all are in the last level, whatever they have
+//! used, and go round. Were they ordered by use as well, a newcomer would keep older ones waiting until it
+//! had caught up with them: minutes.
 //!
-//! **No starvation.** A guest that has been runnable for `max_wait` without a slice is overdue, and the longest waiting
-//! is served out of turn. After a slice for the longest waiting guest, in turn or not, none is given out of
-//! turn for [`RunQueue::REST`] times its length: the overdue are sure of a fifth of the CPU, the short keep the rest,
-//! and a short one that arrives in such a slice waits for this one alone, however many endless guests there are. With n
-//! runnable guests and slices of at most s, each is served within `max_wait + (n + 1) × (REST + 2) × s`.
+//! **No starvation.** A guest that has been runnable for `max_wait` without a slice is overdue, and the
+//! longest waiting is served out of turn. After a slice for the longest waiting guest, in turn or not, none
+//! is given out of turn for [`RunQueue::REST`] times its length: the overdue are sure of a fifth of the CPU,
+//! the short keep the rest, and a short one that arrives in such a slice waits for this one alone, however
+//! many endless guests there are. With n runnable guests and slices of at most s, each is served within
+//! `max_wait + (n + 1) × (REST + 2) × s`.
 //!
 //! All operations are O(1), or O(levels); in steady state none allocates.
 
@@ -73,10 +75,11 @@ impl RunQueue {
     /// A guest that has used less than this shares the lowest level with requests that have not started.
     pub const SHORT: Time = Time::from_micros(100);
 
-    /// A guest that has used this much takes equal turns with all others that have.
+    /// A guest that has used this much, 12.8 ms, takes equal turns with all others that have.
     pub const LONG: Time = Time::from_micros(100 << (LEVELS - 2));
 
-    /// How many times the length of the longest waiting guest's slice passes before one is served out of turn.
+    /// How many times the length of the longest waiting guest's slice passes before one is served out of
+    /// turn.
     pub const REST: u32 = 4;
 
     /// A run queue without guests, in which one is overdue after `max_wait`.
@@ -92,8 +95,8 @@ impl RunQueue {
         }
     }
 
-    /// A guest is runnable: it woke, or its slice ended before it was done. `used` is the CPU time of all its slices,
-    /// host calls and polling included. If it is in the run queue already it keeps its place.
+    /// A guest is runnable: it woke, or its slice ended before it was done. `used` is the CPU time of all its
+    /// slices, host calls and polling included. If it is in the run queue already it keeps its place.
     pub fn insert(&mut self, id: GuestId, used: Time, now: Time) {
         if id >= self.by_id.len() {
             self.by_id.resize(id + 1, None);
@@ -111,18 +114,20 @@ impl RunQueue {
         at.map(|at| self.take(at)).is_some()
     }
 
-    /// What to do next. `can_start` says that a request waits that may start, and that the worker has a slot for it.
+    /// What to do next. `can_start` says that a request waits that may start, and that the worker has a slot
+    /// for it.
     ///
-    /// To be called when the slice before has ended: the time between two calls is what the first one's choice cost.
+    /// To be called when the slice before has ended: the time between two calls is what the first one's
+    /// choice cost.
     pub fn choose(&mut self, now: Time, can_start: bool) -> Choice {
         if let Some(began) = self.longest_began.take() {
             self.rest_until = now + now.saturating_sub(began) * Self::REST;
         }
-        let Some((level, first)) = self.fronts().next() else {
+        let (Some((level, first)), Some((since, longest))) = (self.fronts().next(), self.longest_waiting())
+        else {
             return if can_start { Choice::StartNew } else { Choice::Idle };
         };
         let start = can_start && (level > LOWEST || !self.started_last);
-        let (since, longest) = self.longest_waiting().unwrap_or((now, first));
         let out_of_turn = now >= self.rest_until && now.saturating_sub(since) >= self.max_wait;
         self.started_last = start && !out_of_turn;
         if self.started_last {
@@ -363,8 +368,8 @@ mod tests {
     }
 
     proptest! {
-        /// Each runnable guest gets a slice within the documented bound, whatever else wants the worker, and what is
-        /// given out of turn leaves its share to the others.
+        /// Each runnable guest gets a slice within the documented bound, whatever else wants the worker, and
+        /// what is given out of turn leaves its share to the others.
         #[test]
         fn every_guest_is_served_in_time(
             used in prop::collection::vec(0..30_000u64, 1..20),
@@ -382,7 +387,8 @@ mod tests {
             let mut now = Time::ZERO;
             let mut out_of_turn = Time::ZERO;
             for (length, fate) in slices {
-                // New requests wait all the time; every other one needs a slot of its own for more than one slice.
+                // New requests wait all the time; every other one needs a slot of its own for more than one
+                // slice.
                 let free = used.iter().position(Option::is_none);
                 let choice = queue.choose(now, true);
                 let length = us(length);
@@ -419,11 +425,14 @@ mod tests {
             }
         }
 
-        /// Against a plain list: nothing lost or doubled, the lowest level first unless one is overdue, first in first
-        /// out within a level.
+        /// Against a plain list: nothing lost or doubled, the lowest level first unless one is overdue, first
+        /// in first out within a level.
         #[test]
         fn chooses_as_specified(
-            steps in prop::collection::vec((0..4u8, 0..12usize, 0..20_000u64, 0..4000u64, any::<bool>()), 0..300),
+            steps in prop::collection::vec(
+                (0..4u8, 0..12usize, 0..20_000u64, 0..4000u64, any::<bool>()),
+                0..300,
+            ),
         ) {
             let mut queue = queue();
             let mut model: Vec<(GuestId, usize, Time)> = Vec::new();

@@ -1,8 +1,8 @@
 //! Who holds the pool's slots.
 //!
-//! A started guest holds a slot of its worker until it ends, even while it sleeps, so slots and not threads are what
-//! one key can take from the others. A key is held to a share of all slots together rather than to a share of each
-//! worker's, so that the quota does not decide where a guest runs.
+//! A started guest holds a slot of its worker until it ends, even while it sleeps, so slots and not threads
+//! are what one key can take from the others. A key is held to a share of all slots together rather than to a
+//! share of each worker's, so that the quota does not decide where a guest runs.
 //!
 //! All operations are O(1).
 
@@ -10,6 +10,10 @@ use std::fmt;
 use std::hash::Hash;
 
 use crate::key_map::KeyMap;
+
+/// The share of all slots, in percent, that one key may hold by default: with half of them taken by one key's
+/// sleeping guests, every other key still finds the other half.
+pub const DEFAULT_MAX_SHARE_PERCENT: usize = 50;
 
 /// Why a guest cannot start now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,12 +45,8 @@ pub struct Slots<K> {
 }
 
 impl<K: Clone + Eq + Hash> Slots<K> {
-    /// The share of all slots, in percent, that one key may hold by default: with half of them taken by one key's
-    /// sleeping guests, every other key still finds the other half.
-    pub const DEFAULT_MAX_SHARE_PERCENT: usize = 50;
-
-    /// `workers` with `per_worker` free slots each. One key may hold `max_share_percent` of them all (more than
-    /// 100 is as good as 100), rounded down, but always one.
+    /// `workers` with `per_worker` free slots each. One key may hold `max_share_percent` of them all (more
+    /// than 100 is as good as 100), rounded down, but always one.
     pub fn new(workers: usize, per_worker: usize, max_share_percent: usize) -> Self {
         let total = workers * per_worker;
         // In two parts, because the product may not fit.

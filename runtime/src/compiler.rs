@@ -62,7 +62,7 @@ impl Compiler {
         tokio::task::spawn_blocking(move || precheck::check(&checked, &config, &limits))
             .await
             .map_err(|panic| telemetry::internal_error(&format!("pre-check: {panic}")))??;
-        match tokio::time::timeout(self.config.wall.as_duration(), self.run_child(module)).await {
+        match tokio::time::timeout(self.config.wall.duration(), self.run_child(module)).await {
             Ok(Ok(output)) => self.judge(output),
             Ok(Err(error)) => {
                 let what = format!("compile child {}: {error}", self.program.display());
@@ -75,8 +75,8 @@ impl Compiler {
     async fn run_child(&self, module: Bytes) -> io::Result<Output> {
         let mut child = Command::new(&self.program)
             .arg(CHILD_ROLE)
-            .arg(format!("--cpu-seconds={}", self.config.cpu.as_duration().as_secs().max(1)))
-            .arg(format!("--memory={}", self.config.memory.as_u64()))
+            .arg(format!("--cpu-seconds={}", self.config.cpu.duration().as_secs().max(1)))
+            .arg(format!("--memory={}", self.config.memory.bytes()))
             .env_clear()
             .current_dir("/")
             .stdin(Stdio::piped())
@@ -92,10 +92,10 @@ impl Compiler {
             let _ = stdin.write_all(&module).await;
         };
         // One byte over the limit tells a full artifact from a cut one.
-        let artifact = read_at_most(stdout, self.config.max_artifact.as_u64() + 1);
+        let artifact = read_at_most(stdout, self.config.max_artifact.bytes() + 1);
         let ((), artifact, message) = tokio::join!(feed, artifact, read_at_most(stderr, MAX_STDERR));
         let (artifact, message) = (artifact?, message?);
-        if artifact.len() as u64 > self.config.max_artifact.as_u64() {
+        if artifact.len() as u64 > self.config.max_artifact.bytes() {
             child.start_kill()?;
         }
         let status = child.wait().await?;
@@ -105,7 +105,7 @@ impl Compiler {
     fn judge(&self, output: Output) -> Result<Vec<u8>, WireError> {
         let Output { status, artifact, message } = output;
         let max_artifact = self.config.max_artifact;
-        if artifact.len() as u64 > max_artifact.as_u64() {
+        if artifact.len() as u64 > max_artifact.bytes() {
             return Err(refused(format!("compiles to more than {max_artifact}")));
         }
         match (status.code(), status.signal()) {

@@ -5,10 +5,9 @@
 //! ([`foreign`]): what differs (when a request is acknowledged, how an answer finds its session) is inside the
 //! [`Responder`] that comes with each delivery.
 
-pub mod embedded;
-pub mod foreign;
-
 use bytes::Bytes;
+use offload_protocol::UserProperties;
+use offload_protocol::answer::{self, Answer, AnswerForm};
 use std::sync::Arc;
 
 /// Takes deliveries from an ingress. Called on the ingress's own task, so it never blocks.
@@ -22,8 +21,15 @@ pub trait Sink: Send + Sync + 'static {
 pub struct Client {
     /// The authenticated identity, or the reply id where a foreign broker hides it; `None` for an anonymous client.
     pub principal: Option<Arc<str>>,
-    /// What service is fair between: one connection's client id (embedded broker) or one reply id (foreign broker).
+    /// What service is fair between where there is no principal: one client id of the embedded broker.
     pub flow: Arc<str>,
+}
+
+impl Client {
+    /// What queues are fair between and quotas are counted by.
+    pub fn key(&self) -> &Arc<str> {
+        self.principal.as_ref().unwrap_or(&self.flow)
+    }
 }
 
 /// A publish on a request topic.
@@ -63,20 +69,40 @@ pub trait Responder: Send {
     fn ignore(self: Box<Self>);
 }
 
-/// Payload and user properties of an answer in its encoded form.
-pub type Encoded = (Bytes, Vec<(String, String)>);
-
-/// An answer on its way out.
+/// An answer on its way out. How it is encoded depends on who receives it, so that is left to the ingress.
+#[derive(Clone, Debug)]
 pub struct Outgoing {
     /// Where it goes.
     pub topic: String,
-    /// The encoded answer.
-    pub payload: Bytes,
+    /// What it says.
+    pub answer: Answer,
+    /// The form that the request asked for.
+    pub form: AnswerForm,
     /// Correlation Data of the request, returned.
     pub correlation_data: Option<Bytes>,
-    /// User properties of the answer (MQTT 5 receivers only).
-    pub user_properties: Vec<(String, String)>,
-    /// Makes a replacement whose payload and user properties together have at most this many bytes, for a receiver
-    /// whose Maximum Packet Size the answer exceeds.
-    pub oversize: Box<dyn Fn(usize) -> Encoded + Send>,
+    /// Bytes that the payload may have, where the configuration limits the answers on this topic.
+    pub max_payload: Option<usize>,
+}
+
+/// Payload and user properties of an answer in its encoded form.
+pub type Encoded = (Bytes, UserProperties);
+
+impl Outgoing {
+    /// The payload, and the user properties for an MQTT 5 receiver.
+    pub fn encode(&self) -> Encoded {
+        let encoded = answer::encode(&self.answer, self.form);
+        match self.max_payload {
+            Some(max) if encoded.0.len() > max => {
+                answer::encode_within(&self.answer, self.form, max, false).unwrap_or_default()
+            }
+            _ => encoded,
+        }
+    }
+
+    /// A replacement for a receiver that takes no more than `room` bytes of payload and user properties, as MQTT 5
+    /// counts them. `None` if not even an error fits.
+    pub fn encode_within(&self, room: usize) -> Option<Encoded> {
+        let room = self.max_payload.map_or(room, |max| max.min(room));
+        answer::encode_within(&self.answer, self.form, room, true)
+    }
 }

@@ -1,3 +1,18 @@
-//! TODO
+//! `offload-rt`: the gateway that runs what small devices hand over by MQTT.
+//!
+//! [`Gateway::start`] is the whole; the binary is a thin command line over it. The way of a request:
+//!
+//! 1. an [`ingress`] turns an MQTT publish into a delivery,
+//! 2. [`request`] decodes it, admits it and has its module compiled ([`compiler`], [`modules`]),
+//! 3. a worker runs it ([`wasm`]), and
+//! 4. the answer goes back through the ingress.
 
+pub mod compiler;
 pub mod config;
+pub mod ingress;
+pub mod modules;
+pub mod programs;
+pub mod request;
+pub mod telemetry;
+pub mod wasm;
+

@@ -1,2 +1,7 @@
-//! TODO
-fn main() {}
+//! The `offload-rt` program.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    offload_rt::cli::run()
+}

@@ -26,7 +26,11 @@ pub fn start_logging() {
 pub fn internal_error(detail: &str) -> WireError {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     let reference = format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-    let detail = &detail[..detail.floor_char_boundary(MAX_DETAIL)];
-    tracing::error!(reference, "internal error: {}", detail.escape_debug());
+    tracing::error!(reference, "internal error: {}", bounded(detail));
     WireError::new(ErrorKind::Internal, format!("the gateway failed; its log says more under {reference}"))
+}
+
+/// What a stranger may have chosen, as it can stand in a log: one line, bounded, without control characters.
+pub fn bounded(text: &str) -> impl std::fmt::Display {
+    text[..text.floor_char_boundary(MAX_DETAIL)].escape_debug()
 }

@@ -25,9 +25,9 @@ pub fn check(module: &[u8], compiler: &Compiler, limits: &Limits) -> Result<(), 
             Payload::Version { encoding: wasmparser::Encoding::Component, .. } => {
                 return Err(malformed("a component: this gateway takes core modules (WASI preview 1 commands)"));
             }
-            Payload::TypeSection(types) => count("types", types.count(), compiler.max_types)?,
+            Payload::TypeSection(types) => count("types", types.count(), compiler.types)?,
             Payload::ImportSection(imports) => {
-                count("imports", imports.count(), compiler.max_imports)?;
+                count("imports", imports.count(), compiler.imports)?;
                 for import in imports.into_imports() {
                     let import = import.map_err(not_wasm)?;
                     if import.module != preview1::MODULE || !matches!(import.ty, TypeRef::Func(_)) {
@@ -41,13 +41,13 @@ pub fn check(module: &[u8], compiler: &Compiler, limits: &Limits) -> Result<(), 
                 }
             }
             Payload::FunctionSection(functions) => {
-                count("functions", functions.count(), compiler.max_functions)?;
+                count("functions", functions.count(), compiler.functions)?;
             }
             Payload::TableSection(tables) => {
                 for table in tables {
                     let table = table.map_err(not_wasm)?;
-                    if table.ty.initial > u64::from(limits.table_elements) {
-                        return Err(memory("table elements", table.ty.initial, limits.table_elements.into()));
+                    if table.ty.initial > limits.table_elements as u64 {
+                        return Err(memory("table elements", table.ty.initial, limits.table_elements as u64));
                     }
                 }
             }
@@ -56,28 +56,28 @@ pub fn check(module: &[u8], compiler: &Compiler, limits: &Limits) -> Result<(), 
                     let memory_type = memory_type.map_err(not_wasm)?;
                     let page = 1u64 << memory_type.page_size_log2.unwrap_or(16);
                     let initial = memory_type.initial.saturating_mul(page);
-                    if initial > limits.memory.as_u64() {
-                        return Err(memory("bytes of memory", initial, limits.memory.as_u64()));
+                    if initial > limits.memory.bytes() {
+                        return Err(memory("bytes of memory", initial, limits.memory.bytes()));
                     }
                 }
             }
-            Payload::GlobalSection(globals) => count("globals", globals.count(), compiler.max_globals)?,
+            Payload::GlobalSection(globals) => count("globals", globals.count(), compiler.globals)?,
             Payload::ExportSection(exports) => {
-                count("exports", exports.count(), compiler.max_exports)?;
+                count("exports", exports.count(), compiler.exports)?;
                 for export in exports {
                     let export = export.map_err(not_wasm)?;
                     commands |= export.name == START && export.kind == ExternalKind::Func;
                 }
             }
             Payload::ElementSection(elements) => {
-                count("element segments", elements.count(), compiler.max_element_segments)?;
+                count("element segments", elements.count(), compiler.element_segments)?;
             }
             Payload::DataSection(data) => {
-                count("data segments", data.count(), compiler.max_data_segments)?;
+                count("data segments", data.count(), compiler.data_segments)?;
             }
             Payload::CodeSectionEntry(body) => {
-                count("bytes in one function", body.range().len() as u32, compiler.max_function_bytes)?;
-                nesting(&body, compiler.max_nesting)?;
+                count("bytes in one function", body.range().len(), compiler.function_body.as_usize())?;
+                nesting(&body, compiler.nesting)?;
             }
             _ => {}
         }
@@ -89,8 +89,8 @@ pub fn check(module: &[u8], compiler: &Compiler, limits: &Limits) -> Result<(), 
 }
 
 /// Depth of blocks in one function. Register allocation and the control-flow graph are worse than linear in it.
-fn nesting(body: &FunctionBody<'_>, limit: u32) -> Result<(), WireError> {
-    let mut depth = 0u32;
+fn nesting(body: &FunctionBody<'_>, limit: usize) -> Result<(), WireError> {
+    let mut depth = 0usize;
     for operator in body.get_operators_reader().map_err(not_wasm)? {
         match operator.map_err(not_wasm)? {
             Operator::Block { .. } | Operator::Loop { .. } | Operator::If { .. } | Operator::TryTable { .. } => {
@@ -104,8 +104,8 @@ fn nesting(body: &FunctionBody<'_>, limit: u32) -> Result<(), WireError> {
     Ok(())
 }
 
-fn count(what: &str, found: u32, limit: u32) -> Result<(), WireError> {
-    if found > limit {
+fn count(what: &str, found: impl TryInto<usize>, limit: usize) -> Result<(), WireError> {
+    if found.try_into().map_or(true, |found| found > limit) {
         let message = format!("the module has more than {limit} {what}");
         return Err(WireError::new(ErrorKind::Compile, message));
     }
@@ -170,7 +170,7 @@ mod tests {
         let segments = "(data (i32.const 0) \"x\")".repeat(50_000);
         let segments = format!("(module (memory 1) {segments} (func (export \"_start\")))");
         assert_eq!(kind(&segments), ErrorKind::Compile);
-        let nested = format!("{}{}", "(if (i32.const 1) (then ".repeat(3_000), "))".repeat(3_000));
+        let nested = format!("{}{}", "(if (i32.const 1) (then ".repeat(5_000), "))".repeat(5_000));
         assert_eq!(kind(&command(&nested)), ErrorKind::Compile);
         let sequence = "(if (i32.const 1) (then))".repeat(20_000);
         check_wat(&command(&sequence)).unwrap();

@@ -29,7 +29,7 @@ impl Turns {
     /// Waits for a turn.
     pub async fn take(&self, client: &Client) -> Turn {
         let (sender, receiver) = oneshot::channel();
-        let pushed = self.lock().waiting.push(client.flow.clone(), sender, None);
+        let pushed = self.lock().waiting.push(client.key().clone(), sender, None);
         assert!(pushed.is_ok(), "an unbounded queue has room");
         hand_out(&self.0);
         receiver.await.expect("a queued sender is only dropped by sending")
@@ -49,9 +49,9 @@ fn hand_out(turns: &Arc<Mutex<State>>) {
             if slots.free(COMPILER) == 0 {
                 return;
             }
-            let Some((flow, sender)) = waiting.pop_where(|flow| slots.may_start(flow)) else { return };
-            slots.try_acquire(COMPILER, &flow).expect("a slot is free and within the quota");
-            (sender, Turn { turns: turns.clone(), flow })
+            let Some((key, sender)) = waiting.pop_where(|key| slots.may_start(key)) else { return };
+            slots.try_acquire(COMPILER, &key).expect("a slot is free and within the quota");
+            (sender, Turn { turns: turns.clone(), key })
         };
         // Whoever has stopped waiting gives the turn straight back: the failed send drops it.
         let _ = sender.send(turn);
@@ -61,12 +61,12 @@ fn hand_out(turns: &Arc<Mutex<State>>) {
 /// Leave to compile one module; given back when dropped.
 pub struct Turn {
     turns: Arc<Mutex<State>>,
-    flow: Arc<str>,
+    key: Arc<str>,
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.turns.lock().expect("no panic while the lock is held").slots.release(COMPILER, &self.flow);
+        self.turns.lock().expect("no panic while the lock is held").slots.release(COMPILER, &self.key);
         hand_out(&self.turns);
     }
 }
@@ -82,12 +82,13 @@ mod tests {
     #[tokio::test]
     async fn one_client_leaves_a_turn_for_the_others() {
         let turns = Turns::new(2);
-        let first = turns.take(&client("bomber")).await;
-        let mut second = Box::pin(turns.take(&client("bomber")));
-        assert!(futures_pending(&mut second).await);
+        let bomber = client("bomber");
+        let first = turns.take(&bomber).await;
+        let mut second = Box::pin(turns.take(&bomber));
+        assert!(is_waiting(&mut second).await);
         let other = turns.take(&client("honest")).await;
         drop(other);
-        assert!(futures_pending(&mut second).await);
+        assert!(is_waiting(&mut second).await);
         drop(first);
         second.await;
     }
@@ -96,15 +97,16 @@ mod tests {
     async fn whoever_stops_waiting_blocks_nobody() {
         let turns = Turns::new(1);
         let first = turns.take(&client("a")).await;
-        let mut gone = Box::pin(turns.take(&client("b")));
-        assert!(futures_pending(&mut gone).await);
+        let impatient = client("b");
+        let mut gone = Box::pin(turns.take(&impatient));
+        assert!(is_waiting(&mut gone).await);
         drop(gone);
         drop(first);
         turns.take(&client("c")).await;
     }
 
     /// Whether a future, polled once, is still waiting.
-    async fn futures_pending<F: Future + Unpin>(future: &mut F) -> bool {
+    async fn is_waiting<F: Future + Unpin>(future: &mut F) -> bool {
         std::future::poll_fn(|cx| std::task::Poll::Ready(std::pin::Pin::new(&mut *future).poll(cx).is_pending())).await
     }
 }

@@ -1,5 +1,7 @@
 //! `[answers]`: where answers may go and how large they may be.
 
+use offload_protocol::topic;
+
 use super::table::table;
 use super::{ByteSize, Refusal, TopicFilter};
 
@@ -24,6 +26,16 @@ table! {
         pub topic: TopicFilter = TopicFilter::default();
         /// The whole PUBLISH packet, in bytes.
         pub bytes: ByteSize = ByteSize::new(256), in ByteSize::new(64)..=ByteSize::mib(256);
+    }
+}
+
+impl Answers {
+    /// Bytes that the payload of an answer on this topic may have; `None` where nothing limits it.
+    pub fn max_payload(&self, topic: &str) -> Option<usize> {
+        let max = self.max.iter().find(|max| topic::matches(max.topic.as_ref(), topic))?;
+        // Packet type and flags, remaining length (4 bytes at the most), topic with its length, packet identifier.
+        let header = 1 + 4 + 2 + topic.len() + 2;
+        Some(max.bytes.as_usize().saturating_sub(header))
     }
 }
 

@@ -17,12 +17,15 @@ table! {
         pub wall: TimeSpan = TimeSpan::secs(30), in TimeSpan::millis(10)..=TimeSpan::secs(3_600);
         /// Address space of one child.
         pub memory: ByteSize = ByteSize::gib(1), in ByteSize::mib(64)..=ByteSize::gib(64);
-        /// Children at once. Default: half of the cores.
-        pub concurrency: usize = defaults::cores().div_ceil(2), in 1..=1_024;
+        /// Children at once. One principal never holds all of them while there are two or more. Default: half of the
+        /// cores, but two.
+        pub concurrency: usize = defaults::cores().div_ceil(2).max(2), in 1..=1_024;
         /// Largest artifact that a child may return.
         pub max_artifact: ByteSize = ByteSize::mib(64), in ByteSize::kib(64)..=ByteSize::gib(1);
+        /// Artifacts kept in memory, all together; the least recently used go first.
+        pub memory_cache: ByteSize = ByteSize::mib(256), in ByteSize::mib(1)..=ByteSize::gib(64);
         /// Artifacts kept in the data directory, all together; the least recently used go first.
-        pub cache: ByteSize = ByteSize::gib(1), in ByteSize::mib(1)..=ByteSize::gib(1024);
+        pub disk_cache: ByteSize = ByteSize::gib(1), in ByteSize::mib(1)..=ByteSize::gib(1024);
         /// Modules that a worker keeps loaded; the least recently used go first.
         pub loaded_modules: usize = 256, in 1..=65_536;
         /// Types of a module.

@@ -1,6 +1,6 @@
 //! `[queue]`: how many requests may wait.
 
-use super::Refusal;
+use super::{ByteSize, Refusal};
 use super::table::table;
 
 table! {
@@ -10,6 +10,10 @@ table! {
         pub per_principal: usize = 4_096, in 1..=1_000_000;
         /// Requests of all together.
         pub total: usize = 16_384, in 1..=1_000_000;
+        /// Bytes (code, arguments, stdin) of one principal's requests. Above the largest request, or it never gets in.
+        pub bytes_per_principal: ByteSize = ByteSize::mib(64), in ByteSize::mib(1)..=ByteSize::gib(64);
+        /// Bytes of all together.
+        pub bytes_total: ByteSize = ByteSize::mib(256), in ByteSize::mib(1)..=ByteSize::gib(64);
     }
 }
 

@@ -23,7 +23,8 @@ pub const MAX_WASM_STACK: usize = 512 << 10;
 /// Bytes of instance state (globals, function and table descriptors) that one instance may need.
 pub const MAX_CORE_INSTANCE_SIZE: usize = 1 << 20;
 
-/// What shapes compiled code: the same for workers and for the compile child.
+/// What shapes compiled code: the same for workers and for the compile child. (wasmtime is built without its
+/// parallel compilation: the child has one thread, so that its seccomp filter needs no clone and bystanders keep a core.)
 fn code_config() -> Config {
     let mut config = Config::new();
     config.strategy(Strategy::Cranelift);
@@ -39,8 +40,6 @@ fn code_config() -> Config {
     config.relaxed_simd_deterministic(true);
     // Components are run without the async ABI, which costs each call.
     config.concurrency_support(false);
-    // The child compiles on one thread, so that its seccomp filter needs no clone and a bystander keeps a core.
-    config.parallel_compilation(false);
     config
 }
 
@@ -55,7 +54,7 @@ pub fn compiler() -> wasmtime::Result<Engine> {
 ///
 /// When the address space that the pool reserves (4 GiB and guards a slot) cannot be had.
 pub fn worker(workers: &Workers, limits: &Limits) -> wasmtime::Result<Engine> {
-    let slots = workers.slots;
+    let slots = workers.slots as u32;
     let mut pool = PoolingAllocationConfig::new();
     pool.total_core_instances(slots)
         .total_memories(slots)
@@ -63,7 +62,7 @@ pub fn worker(workers: &Workers, limits: &Limits) -> wasmtime::Result<Engine> {
         .total_stacks(slots)
         .total_component_instances(slots)
         .max_memory_size(limits.memory.as_usize())
-        .table_elements(limits.table_elements as usize)
+        .table_elements(limits.table_elements)
         .max_core_instance_size(MAX_CORE_INSTANCE_SIZE)
         .linear_memory_keep_resident(MEMORY_KEEP_RESIDENT)
         .table_keep_resident(TABLE_KEEP_RESIDENT)

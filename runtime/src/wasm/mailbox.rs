@@ -1,14 +1,12 @@
 //! How a worker is told that a guest can go on, or that there is something new: its mailbox, and the wakers of its
 //! guests.
 
+use offload_policy::GuestId;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::task::Wake;
 use std::thread::{self, Thread};
 use std::time::Duration;
-
-/// Numbers the guests of one worker.
-pub type GuestId = u64;
 
 /// What other threads leave for a worker.
 #[derive(Default)]

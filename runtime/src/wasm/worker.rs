@@ -5,17 +5,18 @@
 //! the policy's choice; the worker keeps the books and the limits that fuel cannot: CPU and wall-clock time.
 
 use super::guest::{self, Ended, GuestState};
-use super::mailbox::{GuestId, GuestWaker, Mailbox};
+use super::mailbox::{GuestWaker, Mailbox};
 use super::preview1;
 use super::ticker::Ticks;
 use super::workers::{Job, Key, Outcome, Shared};
 use crate::modules::{Artifact, Digest};
 use crate::telemetry;
 use lru::LruCache;
-use offload_policy::{Choice, RunQueue, Time};
+use offload_policy::{Choice, GuestId, RunQueue};
 use offload_protocol::error::{ErrorKind, WireError};
 use rustix::time::{ClockId, clock_gettime};
-use std::collections::{BTreeSet, HashMap};
+use slab::Slab;
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -26,9 +27,6 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use wasmtime::{Engine, InstancePre, Linker, Module};
-
-/// Modules that a worker keeps loaded. Loading one again takes a millisecond or two at the most.
-const LOADED_MODULES: NonZeroUsize = NonZeroUsize::new(256).unwrap();
 
 /// A worker's state; all of it is its thread's own but what `shared` and `mailbox` say.
 pub struct Worker {
@@ -41,10 +39,9 @@ pub struct Worker {
     ticks: Ticks,
     runtime: Handle,
     run_queue: RunQueue,
-    guests: HashMap<GuestId, Guest>,
+    guests: Slab<Guest>,
     /// When guests must have ended, earliest first.
     deadlines: BTreeSet<(Instant, GuestId)>,
-    next_id: GuestId,
     /// Reused between calls of `Mailbox::take`.
     woken: Vec<GuestId>,
 }
@@ -55,23 +52,18 @@ struct Guest {
     future: Pin<Box<dyn Future<Output = Ended> + Send>>,
     waker: Arc<GuestWaker>,
     cpu_used: Duration,
-    limits: TimeLimits,
+    cpu_limit: Duration,
     deadline: Instant,
+    deadline_is_requested: bool,
     started: Instant,
     queued: Duration,
     done: Box<dyn FnOnce(Outcome) + Send>,
 }
 
-#[derive(Clone, Copy)]
-struct TimeLimits {
-    cpu: Duration,
-    wall: Duration,
-    /// The request's own `timeout_ms` comes before the wall-clock limit.
-    requested: bool,
-}
-
 impl Worker {
-    /// A worker on its own engine.
+    /// A worker on its own engine, which keeps up to `loaded_modules` modules loaded: loading one again takes a
+    /// millisecond or two at the most.
+    #[allow(clippy::too_many_arguments)]
     pub fn new(
         index: usize,
         engine: Engine,
@@ -79,6 +71,7 @@ impl Worker {
         shared: Arc<Shared>,
         ticks: Ticks,
         runtime: Handle,
+        loaded_modules: NonZeroUsize,
     ) -> wasmtime::Result<Worker> {
         let mut linker = Linker::new(&engine);
         preview1::add_to_linker(&mut linker)?;
@@ -86,15 +79,14 @@ impl Worker {
             index,
             engine,
             linker,
-            loaded: LruCache::new(LOADED_MODULES),
+            loaded: LruCache::new(loaded_modules),
             shared,
             mailbox,
             ticks,
             runtime,
             run_queue: RunQueue::new(RunQueue::DEFAULT_MAX_WAIT),
-            guests: HashMap::new(),
+            guests: Slab::new(),
             deadlines: BTreeSet::new(),
-            next_id: 0,
             woken: Vec::new(),
         })
     }
@@ -114,16 +106,16 @@ impl Worker {
                 Choice::StartNew => match self.shared.take(self.index) {
                     Some(job) => self.start(job),
                     // Its slot or quota is used up, or another worker was faster: go on with what has started.
-                    None => match self.run_queue.choose(self.shared.now(), false) {
-                        Choice::Resume(id) => self.resume(id),
-                        _ => self.wait(seen),
+                    None => match self.run_queue.next(self.shared.now()) {
+                        Some(id) => self.slice(id, false),
+                        None => self.wait(seen),
                     },
                 },
-                Choice::Resume(id) => self.resume(id),
+                Choice::Resume(id) => self.slice(id, false),
                 Choice::Idle => self.wait(seen),
             }
         }
-        for (_, guest) in self.guests.drain() {
+        for guest in self.guests.drain() {
             self.shared.release(self.index, &guest.key);
             drop(guest.future);
             (guest.done)(Outcome::Stopped);
@@ -138,8 +130,8 @@ impl Worker {
         }
         let now = self.shared.now();
         for id in self.woken.drain(..) {
-            // A wake may come after the guest's end.
-            if let Some(guest) = self.guests.get(&id) {
+            // A wake may come after the guest's end, even when another has its number: it is polled once in vain.
+            if let Some(guest) = self.guests.get(id) {
                 self.run_queue.insert(id, guest.cpu_used, now);
             }
         }
@@ -151,10 +143,8 @@ impl Worker {
             if deadline > Instant::now() {
                 return;
             }
-            self.run_queue.remove(id);
-            let guest = self.forget(id);
-            let error = guest.limits.wall_error();
-            self.end(guest, Ended::failed(error));
+            let error = self.guests[id].wall_error();
+            self.end(id, Ended::failed(error));
         }
     }
 
@@ -187,34 +177,31 @@ impl Worker {
             }
         };
         let wall = started + budget.wall;
-        let id = self.next_id;
-        self.next_id += 1;
-        let guest = Guest {
+        let entry = self.guests.vacant_entry();
+        let id = entry.key();
+        entry.insert(Guest {
             key,
             future: Box::pin(guest::run(program, input, budget)),
             waker: Arc::new(GuestWaker::new(id, self.mailbox.clone())),
             cpu_used: Duration::ZERO,
-            limits: TimeLimits {
-                cpu: budget.cpu,
-                wall: deadline.unwrap_or(wall).min(wall) - started,
-                requested: deadline.is_some_and(|deadline| deadline < wall),
-            },
+            cpu_limit: budget.cpu,
+            // The request's own limit counts from its arrival, the gateway's from the start.
             deadline: deadline.unwrap_or(wall).min(wall),
+            deadline_is_requested: deadline.is_some_and(|deadline| deadline < wall),
             started,
             queued,
             done,
-        };
-        self.slice(id, guest, true);
-    }
-
-    fn resume(&mut self, id: GuestId) {
-        let guest = self.forget(id);
-        self.slice(id, guest, false);
+        });
+        self.slice(id, true);
+        if let Some(guest) = self.guests.get(id) {
+            self.deadlines.insert((guest.deadline, id));
+        }
     }
 
     /// Runs a guest until it ends, sleeps, or its slice is over.
-    fn slice(&mut self, id: GuestId, mut guest: Guest, first: bool) {
+    fn slice(&mut self, id: GuestId, first: bool) {
         self.ticks.want();
+        let guest = &mut self.guests[id];
         guest.waker.rearm();
         let clock = SliceClock::start(first);
         let waker = Waker::from(guest.waker.clone());
@@ -222,30 +209,20 @@ impl Worker {
         // A panic in a host call is our fault, and only this guest's end.
         let polled = catch_unwind(AssertUnwindSafe(|| future.poll(&mut Context::from_waker(&waker))));
         guest.cpu_used += clock.used();
-        match polled {
-            Ok(Poll::Ready(ended)) => self.end(guest, ended),
-            Err(_) => self.end(guest, Ended::failed(telemetry::internal_error("a host call panicked"))),
-            Ok(Poll::Pending) if guest.cpu_used > guest.limits.cpu => {
-                let error = guest.limits.cpu_error();
-                self.end(guest, Ended::failed(error));
-            }
-            Ok(Poll::Pending) => {
-                self.deadlines.insert((guest.deadline, id));
-                self.guests.insert(id, guest);
-            }
-        }
-    }
-
-    /// Takes a guest out of the books of those that have started.
-    fn forget(&mut self, id: GuestId) -> Guest {
-        let guest = self.guests.remove(&id).expect("a guest in the run queue or with a deadline is known");
-        self.deadlines.remove(&(guest.deadline, id));
-        guest
+        let ended = match polled {
+            Ok(Poll::Ready(ended)) => ended,
+            Err(_) => Ended::failed(telemetry::internal_error("a host call panicked")),
+            Ok(Poll::Pending) if guest.cpu_used > guest.cpu_limit => Ended::failed(guest.cpu_error()),
+            Ok(Poll::Pending) => return,
+        };
+        self.end(id, ended);
     }
 
     /// Gives the guest's slot back, then hands its outcome over.
-    fn end(&mut self, guest: Guest, ended: Ended) {
-        let Guest { key, future, started, queued, done, .. } = guest;
+    fn end(&mut self, id: GuestId, ended: Ended) {
+        self.run_queue.remove(id);
+        let Guest { key, future, deadline, started, queued, done, .. } = self.guests.remove(id);
+        self.deadlines.remove(&(deadline, id));
         // Before the slot is counted as free, it must be.
         drop(future);
         self.shared.release(self.index, &key);
@@ -270,14 +247,15 @@ impl Worker {
     }
 }
 
-impl TimeLimits {
+impl Guest {
     fn cpu_error(&self) -> WireError {
-        WireError::new(ErrorKind::Timeout, format!("used its {:?} of CPU time", self.cpu))
+        WireError::new(ErrorKind::Timeout, format!("used its {:?} of CPU time", self.cpu_limit))
     }
 
     fn wall_error(&self) -> WireError {
-        let whose = if self.requested { "requested" } else { "gateway's" };
-        WireError::new(ErrorKind::Timeout, format!("did not end within the {whose} {:?}", self.wall))
+        let whose = if self.deadline_is_requested { "the request's timeout" } else { "the gateway's limit" };
+        let after = self.deadline.saturating_duration_since(self.started);
+        WireError::new(ErrorKind::Timeout, format!("still running after {after:.1?}, {whose}"))
     }
 }
 
@@ -304,7 +282,7 @@ impl SliceClock {
     }
 }
 
-fn thread_cpu_time() -> Time {
+fn thread_cpu_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }

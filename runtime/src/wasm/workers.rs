@@ -8,11 +8,13 @@ use super::worker::Worker;
 use crate::config;
 use crate::modules::Artifact;
 use offload_policy::{Admission, AdmissionLimits, Busy, FairQueue, Load, QueueLimits, Slots, Time};
+use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
+use tokio::sync::Notify;
 
 /// What fairness and quotas are kept by.
 pub type Key = Arc<str>;
@@ -57,7 +59,7 @@ pub enum Outcome {
 /// The pool of workers.
 pub struct Workers {
     shared: Arc<Shared>,
-    threads: Vec<JoinHandle<()>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
     /// Stops after the workers: fields are dropped in this order.
     _ticker: Ticker,
 }
@@ -73,7 +75,9 @@ pub(super) struct Shared {
     mailboxes: Vec<Arc<Mailbox>>,
     epoch: Instant,
     /// Told when the earliest deadline in the queue may have changed.
-    deadline_changed: tokio::sync::Notify,
+    deadline_changed: Notify,
+    /// Told when nothing waits and nothing runs any more.
+    idle: Notify,
 }
 
 /// The policy's state machines, behind one lock.
@@ -94,9 +98,10 @@ impl Workers {
         workers: &config::Workers,
         limits: &config::Limits,
         queue: &config::Queue,
+        loaded_modules: NonZeroUsize,
         runtime: &Handle,
     ) -> wasmtime::Result<Workers> {
-        let count = workers.count();
+        let count = workers.count;
         let engines = (0..count)
             .map(|_| engine::worker(workers, limits))
             .collect::<wasmtime::Result<Vec<_>>>()?;
@@ -110,7 +115,7 @@ impl Workers {
             books: Mutex::new(Books {
                 admission: Admission::new(admission),
                 queue: FairQueue::new(QueueLimits { per_key: queue.per_principal, total: queue.total }),
-                slots: Slots::new(count, workers.slots as usize, share),
+                slots: Slots::new(count, workers.slots, share),
                 running: 0,
             }),
             queued: AtomicUsize::new(0),
@@ -118,13 +123,15 @@ impl Workers {
             stop: AtomicBool::new(false),
             mailboxes: mailboxes.clone(),
             epoch: Instant::now(),
-            deadline_changed: tokio::sync::Notify::new(),
+            deadline_changed: Notify::new(),
+            idle: Notify::new(),
         });
-        let ticker = Ticker::start(engines.clone(), workers.slice.as_duration());
+        let ticker = Ticker::start(engines.clone(), workers.slice.duration());
         let mut threads = Vec::with_capacity(count);
         for (index, (engine, mailbox)) in engines.into_iter().zip(mailboxes).enumerate() {
+            let ticks = ticker.for_worker(index);
             let worker =
-                Worker::new(index, engine, mailbox, shared.clone(), ticker.for_worker(index), runtime.clone())?;
+                Worker::new(index, engine, mailbox, shared.clone(), ticks, runtime.clone(), loaded_modules)?;
             let thread = thread::Builder::new()
                 .name(format!("worker-{index}"))
                 .spawn(move || worker.run())
@@ -132,7 +139,7 @@ impl Workers {
             threads.push(thread);
         }
         runtime.spawn(expire(shared.clone()));
-        Ok(Workers { shared, threads, _ticker: ticker })
+        Ok(Workers { shared, threads: Mutex::new(threads), _ticker: ticker })
     }
 
     /// Counts a request as waiting, from here until it is submitted and started, or withdrawn.
@@ -148,7 +155,9 @@ impl Workers {
     /// An admitted request ends without having been submitted.
     pub fn withdraw(&self, key: &Key, load: Load) {
         let now = self.shared.now();
-        self.shared.lock().admission.withdrawn(key, load, now);
+        let mut books = self.shared.lock();
+        books.admission.withdrawn(key, load, now);
+        self.shared.tell_if_idle(&books);
     }
 
     /// Puts an admitted request into the queue.
@@ -174,18 +183,29 @@ impl Workers {
 
     /// Requests that wait or run.
     pub fn in_flight(&self) -> usize {
-        let books = self.shared.lock();
-        books.admission.waiting().requests + books.running
+        self.shared.lock().in_flight()
+    }
+
+    /// Returns when nothing waits and nothing runs.
+    pub async fn idle(&self) {
+        loop {
+            let idle = self.shared.idle.notified();
+            if self.in_flight() == 0 {
+                return;
+            }
+            idle.await;
+        }
     }
 
     /// Ends the workers: what still runs or waits is answered with [`Outcome::Stopped`].
-    pub fn stop(mut self) {
+    pub fn stop(&self) {
         self.shared.stop.store(true, Ordering::SeqCst);
         self.shared.deadline_changed.notify_one();
         for mailbox in &self.shared.mailboxes {
             mailbox.notify();
         }
-        for thread in self.threads.drain(..) {
+        let threads = std::mem::take(&mut *self.threads.lock().expect("no panic while the lock is held"));
+        for thread in threads {
             if thread.join().is_err() {
                 tracing::error!("a worker panicked");
             }
@@ -198,6 +218,12 @@ impl Workers {
             self.withdraw(&job.key, job.load);
             (job.done)(Outcome::Stopped);
         }
+    }
+}
+
+impl Books {
+    fn in_flight(&self) -> usize {
+        self.admission.waiting().requests + self.running
     }
 }
 
@@ -239,6 +265,13 @@ impl Shared {
         let mut books = self.lock();
         books.slots.release(worker, key);
         books.running -= 1;
+        self.tell_if_idle(&books);
+    }
+
+    fn tell_if_idle(&self, books: &Books) {
+        if books.in_flight() == 0 {
+            self.idle.notify_waiters();
+        }
     }
 }
 

@@ -1,0 +1,94 @@
+//! The command line: one file a command.
+
+mod config;
+mod demo;
+mod serve;
+
+use crate::compiler::{self, child};
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Runs what small devices hand over by MQTT: wasm modules, sandboxed and metered.
+#[derive(Parser)]
+#[command(name = "offload-rt", version, propagate_version = true, arg_required_else_help = true)]
+#[command(after_help = "Logs go to standard error; OFFLOAD_LOG=debug shows more of them.")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start the gateway
+    Serve(Overrides),
+    /// Print the effective configuration as commented TOML
+    Config(Overrides),
+    /// Start a gateway, play a device, and show what comes back
+    Demo(demo::Options),
+    /// Compile standard input (started by the gateway itself)
+    #[command(name = compiler::CHILD_ROLE, hide = true)]
+    CompileChild(child::ChildLimits),
+}
+
+/// The configuration file, and flags that go before it.
+#[derive(Args)]
+struct Overrides {
+    /// Read this TOML file (`offload-rt config` prints one to start from)
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Take MQTT connections here; port 0 picks a free one
+    #[arg(long, value_name = "HOST:PORT", conflicts_with = "broker")]
+    listen: Option<crate::config::HostPort>,
+    /// Join this MQTT broker instead of starting one: mqtt://HOST[:PORT]
+    #[arg(long, value_name = "URL")]
+    broker: Option<crate::config::BrokerUrl>,
+    /// Number of worker threads [default: one for each core]
+    #[arg(long, value_name = "N")]
+    workers: Option<usize>,
+    /// Keep state in this folder
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+}
+
+impl Overrides {
+    fn into_config(self) -> anyhow::Result<crate::config::Config> {
+        let mut config = match &self.config {
+            Some(file) => crate::config::Config::load(file)?,
+            None => crate::config::Config::default(),
+        };
+        if let Some(address) = self.listen {
+            config.listen.address = address;
+            config.broker = None;
+        }
+        if let Some(url) = self.broker {
+            config.broker.get_or_insert_default().url = url;
+        }
+        if let Some(count) = self.workers {
+            config.workers.count = count;
+        }
+        if let Some(folder) = self.data_dir {
+            config.data_dir = folder;
+        }
+        config.validate()?;
+        Ok(config)
+    }
+}
+
+/// Parses the command line and does what it says.
+pub fn run() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        // Before anything else: this process is to hold nothing.
+        Command::CompileChild(limits) => return child::run(limits),
+        Command::Serve(overrides) => serve::run(overrides),
+        Command::Config(overrides) => config::run(overrides),
+        Command::Demo(options) => demo::run(options),
+    };
+    match outcome {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! `offload-rt demo`: a gateway on a free port, a device that plays its part over real MQTT, and a table of what
+//! happened.
+
+use crate::config::{Config, HostPort};
+use crate::Gateway;
+use anyhow::{Context, bail};
+use clap::Args;
+use rumqttc::v5::mqttbytes::QoS;
+use rumqttc::v5::mqttbytes::v5::{Packet, PublishProperties};
+use rumqttc::v5::{AsyncClient, Event, EventLoop, MqttOptions};
+use std::io::IsTerminal;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+/// The device's client id, and its reply id.
+const DEVICE: &str = "demo";
+
+/// How long the demo waits for one answer.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Width of the table where standard output is no terminal, in columns.
+const DEFAULT_WIDTH: usize = 100;
+
+/// `demo` takes no options of its own.
+#[derive(Args)]
+pub struct Options {}
+
+/// One thing that the device sends.
+struct Step {
+    what: &'static str,
+    topic: &'static str,
+    /// As a person would write it.
+    shown: &'static str,
+    payload: Vec<u8>,
+    user_properties: &'static [(&'static str, &'static str)],
+    /// What the answer must start with.
+    expected: &'static str,
+}
+
+fn steps() -> anyhow::Result<Vec<Step>> {
+    let assemble = |text| wat::parse_str(text).context("a guest example");
+    let hello = assemble(include_str!("../../../guest-examples/hello/hello.wat"))?;
+    let spin = assemble(include_str!("../../../guest-examples/spin/spin.wat"))?;
+    let step = |what, topic, shown, payload: &[u8], expected| Step {
+        what,
+        topic,
+        shown,
+        payload: payload.to_vec(),
+        user_properties: &[],
+        expected,
+    };
+    Ok(vec![
+        step("numbers to add", "localCode/demo", "5 7", b"5 7", "12"),
+        step("more of them", "localCode/demo", "1 2 3 4", b"1 2 3 4", "10"),
+        step("a program of its own", "inputCode/demo", "hello.wasm", &hello, "Hello"),
+        Step {
+            user_properties: &[("fuel", "50000000")],
+            ..step("one that never ends", "inputCode/demo", "spin.wasm", &spin, "error: fuel")
+        },
+        step("what is no program", "inputCode/demo", "\\0asm, then noise", b"\0asm noise", "error: malformed"),
+        step(
+            "an envelope",
+            "localCode/demo",
+            "{\"program\":\"add\", …}",
+            br#"{"program":"add","args":["40","2"],"id":"last"}"#,
+            "{",
+        ),
+    ])
+}
+
+/// What came back for one step.
+struct Result {
+    answer: String,
+    took: Duration,
+    right: bool,
+}
+
+pub fn run(_: Options) -> anyhow::Result<ExitCode> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
+        tokio::select! {
+            shown = show() => shown,
+            interrupted = tokio::signal::ctrl_c() => { interrupted?; Ok(ExitCode::from(130)) }
+        }
+    })
+}
+
+async fn show() -> anyhow::Result<ExitCode> {
+    let folder = tempfile::tempdir().context("a folder for the demo's state")?;
+    let mut config = Config { data_dir: folder.path().into(), ..Config::default() };
+    config.listen.address = HostPort::new("127.0.0.1", 0);
+    let gateway = Gateway::start(config).await?;
+    let address = gateway.address().context("the embedded broker has an address")?;
+    println!("A gateway listens on mqtt://{address}; a device called `{DEVICE}` connects.\n");
+
+    let mut device = Device::connect(address.ip().to_string(), address.port()).await?;
+    let width = width();
+    print_row(width, ["", "sent", "came back", "took"]);
+    let mut all_right = true;
+    for step in steps()? {
+        let result = device.play(&step).await?;
+        all_right &= result.right;
+        let sign = if result.right { "ok" } else { "??" };
+        let took = format!("{:.1} ms", result.took.as_secs_f64() * 1e3);
+        let sent = format!("{}: {}", step.what, step.shown);
+        print_row(width, [sign, &sent, &result.answer, &took]);
+    }
+    gateway.shutdown().await;
+
+    if !all_right {
+        println!("\nNot everything came back as it should (??).");
+        return Ok(ExitCode::FAILURE);
+    }
+    println!(
+        "\nAll came back right. Next, a gateway that stays, and from a second terminal a device:\n\n  \
+         cargo run --release --bin offload-rt -- serve\n\n  \
+         cargo run --release --bin offload-client -- send add --args 5 7\n  \
+         cargo run --release --bin offload-client -- send guest-examples/hello/hello.wat\n\n\
+         or with the tools that you have:\n\n  \
+         mosquitto_sub -i dev1 -t result/dev1 &\n  \
+         mosquitto_pub -t localCode/dev1 -m '5 7'"
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A device: one MQTT 5 connection that asks and waits.
+struct Device {
+    client: AsyncClient,
+    events: EventLoop,
+}
+
+impl Device {
+    async fn connect(host: String, port: u16) -> anyhow::Result<Device> {
+        let mut options = MqttOptions::new(DEVICE, host, port);
+        options.set_keep_alive(Duration::from_secs(60));
+        let mut network = options.network_options();
+        network.set_tcp_nodelay(true);
+        let (client, mut events) = AsyncClient::new(options, 16);
+        events.network_options = network;
+        client.subscribe(offload_protocol::topic::result(DEVICE), QoS::AtLeastOnce).await?;
+        let mut device = Device { client, events };
+        device.until(|packet| matches!(packet, Packet::SubAck(_)).then_some(())).await?;
+        Ok(device)
+    }
+
+    async fn play(&mut self, step: &Step) -> anyhow::Result<Result> {
+        let started = Instant::now();
+        let owned = |(name, value): &(&str, &str)| (name.to_string(), value.to_string());
+        let properties = PublishProperties {
+            user_properties: step.user_properties.iter().map(owned).collect(),
+            ..PublishProperties::default()
+        };
+        self.client
+            .publish_with_properties(step.topic, QoS::AtLeastOnce, false, step.payload.clone(), properties)
+            .await?;
+        let payload = self
+            .until(|packet| match packet {
+                Packet::Publish(publish) => Some(publish.payload),
+                _ => None,
+            })
+            .await?;
+        let answer = String::from_utf8_lossy(&payload).trim_end().to_string();
+        Ok(Result { right: answer.starts_with(step.expected), answer, took: started.elapsed() })
+    }
+
+    /// Drives the connection until a packet is the one that is waited for.
+    async fn until<T>(&mut self, mut wanted: impl FnMut(Packet) -> Option<T>) -> anyhow::Result<T> {
+        let wait = async {
+            loop {
+                if let Event::Incoming(packet) = self.events.poll().await?
+                    && let Some(found) = wanted(packet)
+                {
+                    return anyhow::Ok(found);
+                }
+            }
+        };
+        match tokio::time::timeout(PATIENCE, wait).await {
+            Ok(found) => found,
+            Err(_) => bail!("the gateway did not answer within {PATIENCE:?}"),
+        }
+    }
+}
+
+/// Columns of the terminal, or the default where there is none.
+fn width() -> usize {
+    let stdout = std::io::stdout();
+    let columns = stdout.is_terminal().then(|| rustix::termios::tcgetwinsize(&stdout).ok()).flatten();
+    columns.map(|size| usize::from(size.ws_col)).filter(|&columns| columns > 0).unwrap_or(DEFAULT_WIDTH)
+}
+
+/// Prints one row, cut to the width.
+fn print_row(width: usize, cells: [&str; 4]) {
+    const SIGN: usize = 2;
+    const TOOK: usize = 9;
+    const GAPS: usize = 6;
+    let room = width.saturating_sub(SIGN + TOOK + GAPS).max(20);
+    let sent = (room * 2 / 5).min(44);
+    let [sign, what, answer, took] = cells;
+    let (what, answer) = (cut(what, sent), cut(answer, room - sent));
+    println!("{sign:<SIGN$}  {what:<sent$}  {answer:<width$}  {took:>TOOK$}", width = room - sent);
+}
+
+/// The beginning of a text, one line of at most so many characters.
+fn cut(text: &str, columns: usize) -> String {
+    let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if text.chars().count() <= columns {
+        return text;
+    }
+    text.chars().take(columns - 1).chain(['…']).collect()
+}

@@ -1,0 +1,166 @@
+//! The gateway as a whole: its parts in the order in which they start, and how they stop.
+
+use crate::compiler::Compiler;
+use crate::config::{Config, Refusal};
+use crate::data_dir::{DataDir, DataDirError};
+use crate::ingress::embedded::EmbeddedIngress;
+use crate::ingress::foreign::ForeignIngress;
+use crate::modules::{ArtifactStore, Modules};
+use crate::programs::{ProgramError, Programs};
+use crate::request::Requests;
+use crate::wasm::engine;
+use crate::wasm::workers::Workers;
+use std::io;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::runtime::Handle;
+
+/// Name of the artifacts' folder in the data directory.
+const ARTIFACTS: &str = "artifacts";
+
+/// A running gateway. Stop it with [`Gateway::shutdown`]; dropping it stops taking requests, without draining.
+pub struct Gateway {
+    ingress: Ingress,
+    requests: Arc<Requests>,
+    workers: Arc<Workers>,
+    drain: Duration,
+    url: String,
+    /// Keeps the directory locked while we live.
+    _data_dir: DataDir,
+}
+
+enum Ingress {
+    Embedded(EmbeddedIngress),
+    Foreign(ForeignIngress),
+}
+
+/// Why a gateway cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration is not one to run with.
+    #[error(transparent)]
+    Config(#[from] Refusal),
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// A program of the configuration, or the built-in one, cannot be offered.
+    #[error(transparent)]
+    Program(#[from] ProgramError),
+    /// wasmtime cannot be set up, most likely because address space is short.
+    #[error("cannot set up the workers: {0:#}; fewer [workers] slots or a smaller count need less address space")]
+    Engine(wasmtime::Error),
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {source}{}", hint(.source))]
+    Listen {
+        /// The address.
+        address: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// Strangers could reach it.
+    #[error("cannot listen on {0}: only loopback addresses (127.0.0.1, ::1) are served for now")]
+    NotLoopback(SocketAddr),
+    /// The broker of the configuration cannot be joined.
+    #[error(transparent)]
+    Foreign(#[from] crate::ingress::foreign::ForeignError),
+    /// Something else that the operating system refused.
+    #[error("{0}: {1}")]
+    Io(&'static str, io::Error),
+}
+
+fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "; is another broker running? `--listen 127.0.0.1:0` picks a free port",
+        io::ErrorKind::PermissionDenied => "; ports below 1024 are for root",
+        _ => "",
+    }
+}
+
+impl Gateway {
+    /// Starts a gateway on the current tokio runtime, which must be a multi-threaded one with I/O and time enabled.
+    /// When this returns, requests are taken.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`] says which part could not start, and what may help.
+    pub async fn start(config: Config) -> Result<Gateway, StartError> {
+        config.validate()?;
+        let runtime = Handle::current();
+        let path = config.data_dir.clone();
+        let data_dir = tokio::task::spawn_blocking(move || DataDir::open(&path))
+            .await
+            .map_err(|panic| StartError::Io("data directory", io::Error::other(panic)))??;
+
+        let compiler = Compiler::new(config.compiler.clone(), config.limits.clone())
+            .map_err(|error| StartError::Io("own executable", error))?;
+        let engine = engine::compiler().map_err(StartError::Engine)?;
+        let artifacts = data_dir.path().join(ARTIFACTS);
+        let store =
+            ArtifactStore::open(artifacts, *data_dir.mac_key(), &engine, config.compiler.disk_cache.bytes())
+                .map_err(|error| StartError::Io("artifact store", error))?;
+        let modules = Arc::new(Modules::new(compiler, store, config.compiler.memory_cache.bytes()));
+        let programs = Programs::load(&config.program, &modules).await?;
+
+        let loaded_modules = NonZeroUsize::new(config.compiler.loaded_modules).unwrap_or(NonZeroUsize::MIN);
+        let workers = Workers::start(&config.workers, &config.limits, &config.queue, loaded_modules, &runtime)
+            .map_err(StartError::Engine)?;
+        let workers = Arc::new(workers);
+        let requests = Arc::new(Requests::new(
+            programs,
+            modules,
+            workers.clone(),
+            config.limits.clone(),
+            config.answers.clone(),
+            runtime,
+        ));
+
+        let (ingress, url) = match &config.broker {
+            None => {
+                let ingress = EmbeddedIngress::start(&config.listen, requests.clone()).await?;
+                let url = format!("mqtt://{}", ingress.address());
+                (Ingress::Embedded(ingress), url)
+            }
+            Some(broker) => {
+                let ingress =
+                    ForeignIngress::start(broker, data_dir.instance_id(), requests.clone()).await?;
+                (Ingress::Foreign(ingress), broker.url.to_string())
+            }
+        };
+        let drain = config.drain.duration();
+        Ok(Gateway { ingress, requests, workers, drain, url, _data_dir: data_dir })
+    }
+
+    /// Where the embedded broker listens; `None` on a foreign broker.
+    pub fn address(&self) -> Option<SocketAddr> {
+        match &self.ingress {
+            Ingress::Embedded(ingress) => Some(ingress.address()),
+            Ingress::Foreign(_) => None,
+        }
+    }
+
+    /// The URL that clients connect to.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Stops: takes no more requests, lets those that are here finish for up to the configured `drain` time, publishes
+    /// their answers, and closes the connections.
+    pub async fn shutdown(self) {
+        if let Ingress::Foreign(ingress) = &self.ingress {
+            ingress.stop_taking().await;
+        }
+        self.requests.stop_taking();
+        if tokio::time::timeout(self.drain, self.workers.idle()).await.is_err() {
+            tracing::warn!(requests = self.workers.in_flight(), "stopped before all requests were done");
+        }
+        let workers = self.workers.clone();
+        // Ends within a slice, but it waits for threads.
+        let _ = tokio::task::spawn_blocking(move || workers.stop()).await;
+        match self.ingress {
+            Ingress::Embedded(ingress) => ingress.shutdown().await,
+            Ingress::Foreign(ingress) => ingress.shutdown().await,
+        }
+    }
+}

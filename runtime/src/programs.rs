@@ -1,0 +1,117 @@
+//! The programs that requests can name, compiled before the gateway takes its first request.
+
+use crate::config;
+use crate::ingress::Client;
+use crate::modules::{Artifact, Digest, Modules};
+use bytes::Bytes;
+use offload_protocol::error::WireError;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// The built-in program: adds its arguments. It is the default until the configuration names another.
+pub const BUILT_IN: &str = "add";
+
+/// Its source, which is also an example for whoever writes a guest.
+const BUILT_IN_SOURCE: &str = include_str!("../../guest-examples/add/add.wat");
+
+/// A program that the gateway has.
+pub struct Program {
+    /// Its name, and its `argv[0]`.
+    pub name: Arc<str>,
+    /// Its code.
+    pub artifact: Arc<Artifact>,
+}
+
+/// All programs that the gateway has.
+pub struct Programs {
+    by_name: BTreeMap<Arc<str>, Program>,
+    default: Arc<str>,
+}
+
+/// Why a program cannot be offered.
+#[derive(Debug, thiserror::Error)]
+pub enum ProgramError {
+    /// Its file cannot be read.
+    #[error("program `{name}`: {}: {source}", path.display())]
+    Read {
+        /// The program.
+        name: String,
+        /// Its file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Its text is no WebAssembly text.
+    #[error("program `{name}`: {source}")]
+    Text {
+        /// The program.
+        name: String,
+        /// Where, and why.
+        source: wat::Error,
+    },
+    /// It cannot be compiled.
+    #[error("program `{name}`: {error}")]
+    Compile {
+        /// The program.
+        name: String,
+        /// Why.
+        error: WireError,
+    },
+}
+
+impl Programs {
+    /// Reads and compiles the configured programs, and the built-in one.
+    ///
+    /// # Errors
+    ///
+    /// When any of them cannot be offered.
+    pub async fn load(configured: &[config::Program], modules: &Modules) -> Result<Programs, ProgramError> {
+        let mut programs = Programs { by_name: BTreeMap::new(), default: BUILT_IN.into() };
+        programs.add(BUILT_IN, BUILT_IN_SOURCE.as_bytes(), modules).await?;
+        for program in configured {
+            let name = &program.name;
+            let read = |source| ProgramError::Read { name: name.clone(), path: program.file.clone(), source };
+            let source = tokio::fs::read(&program.file).await.map_err(read)?;
+            programs.add(name, &source, modules).await.map_err(|error| match error {
+                ProgramError::Text { name, mut source } => {
+                    source.set_path(&program.file);
+                    ProgramError::Text { name, source }
+                }
+                error => error,
+            })?;
+            if program.default {
+                programs.default = name.as_str().into();
+            }
+        }
+        Ok(programs)
+    }
+
+    async fn add(&mut self, name: &str, source: &[u8], modules: &Modules) -> Result<(), ProgramError> {
+        let text = |source| ProgramError::Text { name: name.into(), source };
+        let module: Bytes = wat::parse_bytes(source).map_err(text)?.into_owned().into();
+        let owner = Client { principal: None, flow: "configuration".into() };
+        let artifact = modules
+            .compile(&owner, Digest::of(&module), module)
+            .await
+            .map_err(|error| ProgramError::Compile { name: name.into(), error })?;
+        let name: Arc<str> = name.into();
+        self.by_name.insert(name.clone(), Program { name, artifact });
+        Ok(())
+    }
+
+    /// The program of this name.
+    pub fn get(&self, name: &str) -> Option<&Program> {
+        self.by_name.get(name)
+    }
+
+    /// The program that runs when a request has arguments alone.
+    pub fn default_program(&self) -> &Program {
+        &self.by_name[&self.default]
+    }
+
+    /// All names, for a message.
+    pub fn names(&self) -> String {
+        self.by_name.keys().map(|name| &**name).collect::<Vec<_>>().join(", ")
+    }
+}

@@ -77,7 +77,8 @@ pub struct Config {
     pub session_queue_messages: usize,
     /// See [`DEFAULT_SESSION_QUEUE_BYTES`]. At least `max_packet_size`.
     pub session_queue_bytes: usize,
-    /// See [`DEFAULT_MAX_QUEUED_BYTES`].
+    /// See [`DEFAULT_MAX_QUEUED_BYTES`]. One session never holds more than is left of it, so that many that hoard
+    /// messages leave room for the others.
     pub max_queued_bytes: usize,
     /// See [`DEFAULT_RECEIVE_MAXIMUM`]. More end an MQTT 5 connection (0x93); a 3.1.1 client is read from
     /// no further until some are acknowledged.

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use bytes::Buf;
+use bytes::{Buf, BytesMut};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::{Instant, Sleep, sleep_until, timeout},
@@ -63,7 +63,7 @@ pub(crate) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
         Ok(Err(Unopened::Refused)) => {
             let _ = timeout(CLOSE_TIMEOUT, stream.close()).await;
         }
-        Ok(Err(Unopened::NotMqtt)) => {
+        Ok(Err(Unopened::Unanswerable)) => {
             count(&core.counters.violations);
             if let Some(left_out) = core.throttle.line() {
                 info!(%peer, left_out, "closed: no acceptable CONNECT");
@@ -120,6 +120,8 @@ struct Connection<S> {
     link: u64,
     client: Arc<ClientInfo>,
     version: Version,
+    /// Bytes of the largest packet that the client takes.
+    max_packet: usize,
     /// The client may not change an expiry of 0 at the end (section 3.14.2.2.2).
     session_expires_at_once: bool,
     /// One and a half times what was agreed (section 3.1.2.10).
@@ -143,6 +145,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             link: connected.link,
             client,
             version,
+            max_packet: connected.max_packet,
             session_expires_at_once: connected.session_expiry == 0,
             keep_alive: (keep_alive > 0).then(|| Duration::from_millis(u64::from(keep_alive) * 1500)),
             last_packet: Instant::now(),
@@ -269,7 +272,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Packet::Subscribe { id, filters } => self.subscribe(id, &filters)?,
             Packet::Unsubscribe { id, filters } => {
                 let removed = self.core.unsubscribe(&self.session, self.link, &filters)?;
-                codec::unsuback(id, &removed, version, &mut self.stream.output);
+                self.answer(|out| codec::unsuback(id, &removed, version, out))?;
             }
             Packet::PingReq => codec::pingresp(&mut self.stream.output),
             Packet::Disconnect { reason, session_expiry } => {
@@ -294,7 +297,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 info!(client_id, filter = clip(&filter.path), ?reason, left_out, "subscription refused");
             }
         }
-        codec::suback(id, &granted, self.version, &mut self.stream.output);
+        let version = self.version;
+        self.answer(|out| codec::suback(id, &granted, version, out))
+    }
+
+    /// Appends a packet whose length is up to the client, unless it is larger than the client takes.
+    fn answer(&mut self, write: impl FnOnce(&mut BytesMut)) -> Result<(), End> {
+        let out = &mut self.stream.output;
+        let before = out.len();
+        write(out);
+        if out.len() - before > self.max_packet {
+            out.truncate(before); // [MQTT-3.1.2-24]
+            return Err(Violation::new(Reason::PacketTooLarge, "asked for more than it takes").into());
+        }
         Ok(())
     }
 

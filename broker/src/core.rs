@@ -51,7 +51,8 @@ pub(crate) struct Core {
     subscriptions: RwLock<Trie<Arc<Session>>>,
     retained: RwLock<Retained>,
     deadlines: Deadlines,
-    last_link: AtomicU64,
+    /// Numbers sessions, connections and assigned client ids.
+    last_number: AtomicU64,
     ids: RandomState,
 }
 
@@ -63,6 +64,8 @@ pub(crate) struct Connected {
     pub session_present: bool,
     /// Seconds that the session will outlive the connection.
     pub session_expiry: u32,
+    /// Bytes of the largest packet that the client takes.
+    pub max_packet: usize,
 }
 
 /// How a connection ended, as far as the session is concerned.
@@ -128,7 +131,7 @@ impl Core {
             subscriptions: RwLock::default(),
             retained: RwLock::default(),
             deadlines: Deadlines::default(),
-            last_link: AtomicU64::new(0),
+            last_number: AtomicU64::new(0),
             ids: RandomState::new(),
         }
     }
@@ -184,7 +187,7 @@ impl Core {
             Some(former) if session_present => former.clone(),
             None if sessions.len() >= self.config.max_sessions => return Err(Reason::QuotaExceeded),
             _ => {
-                let session = Arc::new(Session::new(client_id.clone()));
+                let session = Arc::new(Session::new(client_id.clone(), self.next_number()));
                 sessions.insert(client_id.clone(), session.clone());
                 session
             }
@@ -192,10 +195,10 @@ impl Core {
         let thrown_out = former.as_ref().map(|former| self.throw_out(former, session_present));
 
         let client = Arc::new(client(Arc::downgrade(&session)));
-        let link = self.last_link.fetch_add(1, Relaxed) + 1;
+        let link = self.next_number();
+        let max_packet = connect.max_packet_size.map_or(usize::MAX, |size| size as usize);
         {
             let state = &mut *session.lock();
-            let max_packet = connect.max_packet_size.map_or(usize::MAX, |size| size as usize);
             state.link = Some(Link::new(link, client.clone(), max_packet));
             state.outbox.connected(connect.receive_maximum.min(self.config.max_inflight));
             state.will = connect.will.take().map(Box::new);
@@ -209,7 +212,7 @@ impl Core {
                 self.publish_will(&client, &former, *will);
             }
         }
-        Ok(Connected { session, link, client, session_present, session_expiry })
+        Ok(Connected { session, link, client, session_present, session_expiry, max_packet })
     }
 
     /// Takes a session away from its connection, if it has one, and ends it unless it is to be resumed.
@@ -337,9 +340,13 @@ impl Core {
         }
     }
 
+    fn next_number(&self) -> u64 {
+        self.last_number.fetch_add(1, Relaxed) + 1
+    }
+
     /// Not to be guessed, so that nobody can take the session of a client that does not know its own name.
     fn assign_client_id(&self) -> String {
-        let number = self.last_link.fetch_add(1, Relaxed);
+        let number = self.next_number();
         format!("auto-{:016x}{:016x}", self.ids.hash_one(number), self.ids.hash_one((number, "second half")))
     }
 

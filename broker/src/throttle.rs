@@ -5,7 +5,7 @@ use std::{
     time::Instant,
 };
 
-/// Lines of one kind within a second.
+/// Lines within a second.
 const LINES_PER_SECOND: u32 = 10;
 
 pub(crate) struct Throttle {

@@ -280,7 +280,8 @@ impl Core {
         let mut sessions = self.sessions.write();
         let subscriptions = {
             let state = &mut *session.lock();
-            if state.link.is_some() || state.ended {
+            let over = state.expiry == 0 || state.expires.is_some_and(|at| at <= Instant::now());
+            if state.link.is_some() || state.ended || !over {
                 return; // resumed or replaced meanwhile
             }
             self.end(state)

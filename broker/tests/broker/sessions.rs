@@ -76,7 +76,7 @@ async fn a_session_that_would_end_is_not_resumed_by_a_take_over() {
 #[tokio::test]
 async fn a_session_expires() {
     let server = Server::start().await;
-    let mut client = Client::connect(&server, &Connect::new(V5, "s").expiry(1)).await;
+    let mut client = Client::connect(&server, &Connect::new(V5, "s").expiry(3)).await;
     client.subscribe("t", 1).await;
     client.disconnect().await;
     let mut publisher = Client::new(&server, V5, "p").await;

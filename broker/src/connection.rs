@@ -50,8 +50,9 @@ pub(crate) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
     shutdown: CancellationToken,
 ) {
     let mut stream = Stream::new(socket);
+    let opening = handshake::open(&core, &mut stream, peer, full);
     let opened = tokio::select! {
-        opened = timeout(core.config.connect_timeout, handshake::open(&core, &mut stream, peer, full)) => opened,
+        opened = timeout(core.config.connect_timeout, opening) => opened,
         () = shutdown.cancelled() => return,
     };
     match opened {
@@ -160,8 +161,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             let filled =
                 self.session.fill(self.link, &self.core.config, &self.core.counters, &mut self.stream.output);
             let Ok(Pause(pause)) = filled else { return End::TakenOver };
-            // A client that does not take what it is sent, or whose messages are not acknowledged, is not heard
-            // for the moment: this is what bounds the memory it can bind.
+            // A client that does not take what it is sent, or whose messages are not acknowledged, is not
+            // heard for the moment: this is what bounds the memory it can bind.
             let hold = pause || self.stream.output.len() >= self.core.config.write_buffer;
             if self.unread && !hold {
                 if let Err(end) = self.handle_input() {
@@ -389,7 +390,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     async fn close(&mut self, end: End) {
         let core = &self.core;
-        let client_id = clip(&self.client.client_id);
+        let (client_id, peer) = (clip(&self.client.client_id), self.client.peer);
         let (publish_will, session_expiry, last_word) = match end {
             End::Goodbye { reason, session_expiry } => (reason != 0, session_expiry, None),
             End::Lost | End::Stalled => (true, None, None),
@@ -402,15 +403,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             End::Violation(Violation { reason, detail }) => {
                 count(&core.counters.violations);
                 if let Some(left_out) = core.throttle.line() {
-                    info!(client_id, peer = %self.client.peer, ?reason, detail, left_out, "connection closed");
+                    info!(client_id, %peer, ?reason, detail, left_out, "connection closed");
                 }
             }
             End::Stalled => {
                 if let Some(left_out) = core.throttle.line() {
-                    info!(client_id, peer = %self.client.peer, left_out, "connection closed: nothing is read");
+                    info!(client_id, %peer, left_out, "connection closed: nothing is read");
                 }
             }
-            end => debug!(client_id, peer = %self.client.peer, ?end, "disconnected"),
+            end => debug!(client_id, %peer, ?end, "disconnected"),
         }
         core.disconnect(&self.session, self.link, Ending { publish_will, session_expiry });
         if let Some(reason) = last_word {
@@ -423,7 +424,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 }
 
 impl<S> Drop for Connection<S> {
-    /// If the task is cut off, by a panic in the application for example, the session must not stay connected.
+    /// If the task is cut off, by a panic in the application for example, the session must not stay
+    /// connected.
     fn drop(&mut self) {
         self.core.disconnect(&self.session, self.link, Ending { publish_will: true, session_expiry: None });
     }

@@ -37,8 +37,8 @@ use crate::{
     will::Will,
 };
 
-/// Chooses a replacement for a message that a receiver does not take: gets the receiver's limit in bytes and a
-/// function that says how large a message would be for it.
+/// Chooses a replacement for a message that a receiver does not take: gets the receiver's limit in bytes and
+/// a function that says how large a message would be for it.
 pub type Oversize<'a> = &'a dyn Fn(usize, &dyn Fn(&Message) -> usize) -> Option<Message>;
 
 pub(crate) struct Core {
@@ -148,7 +148,8 @@ impl Core {
 
     // ---- Connections and sessions ----
 
-    /// Gives a connection its session (section 3.1.4): resumed, or new. A connection that had it is thrown out.
+    /// Gives a connection its session (section 3.1.4): resumed, or new. A connection that had it is thrown
+    /// out.
     pub fn connect(
         &self,
         connect: &mut Connect,
@@ -439,8 +440,8 @@ impl Core {
         if topic.starts_with('$') { Route::Refuse } else { self.application.route(client, topic) }
     }
 
-    /// Retains the message if it says so and hands it to every session with a matching subscription. `publisher`
-    /// is the session it comes from, for No Local.
+    /// Retains the message if it says so and hands it to every session with a matching subscription.
+    /// `publisher` is the session it comes from, for No Local.
     pub fn publish(
         &self,
         publisher: Option<&Session>,

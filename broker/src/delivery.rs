@@ -1,7 +1,7 @@
 //! A message on its way to one subscriber, and its PUBLISH packet (section 3.3).
 //!
-//! Encoded by hand, straight into the connection's buffer: rumqttd's `Publish` keeps QoS and packet identifier to
-//! itself, and this is the hot path.
+//! Encoded by hand, straight into the connection's buffer: rumqttd's `Publish` keeps QoS and packet
+//! identifier to itself, and this is the hot path.
 
 use bytes::{BufMut, BytesMut};
 use tokio::time::Instant;

@@ -44,8 +44,9 @@ impl Outbox {
         self.inflight.connected(window);
     }
 
-    /// Queues a message, or refuses it: the oldest are kept. QoS 0 goes first, at half of the bounds. Retained
-    /// messages for a new subscription may come in numbers, and get as much room again as the store of them has.
+    /// Queues a message, or refuses it: the oldest are kept. QoS 0 goes first, at half of the bounds.
+    /// Retained messages for a new subscription may come in numbers, and get as much room again as the store
+    /// of them has.
     pub fn push(
         &mut self,
         delivery: Delivery,
@@ -63,8 +64,8 @@ impl Outbox {
             bytes /= 2;
         }
         let fits = self.queue.len() < messages && (self.bytes == 0 || self.bytes + weight <= bytes);
-        // Nobody may hold more than is left: however many sessions hoard messages, there is always room for those
-        // that do not.
+        // Nobody may hold more than is left: however many sessions hoard messages, there is always room for
+        // those that do not.
         let left = config.max_queued_bytes.saturating_sub(counters.queued_bytes.load(Relaxed));
         if !fits || self.bytes + weight > left {
             let counter = match delivery.qos {
@@ -89,7 +90,8 @@ impl Outbox {
         let now = Instant::now();
         while out.len() < high {
             match self.inflight.resend() {
-                // This connection takes less than the one before: as if it had been delivered [MQTT-3.1.2-25].
+                // This connection takes less than the one before: as if it had been delivered
+                // [MQTT-3.1.2-25].
                 Some(Resend::Publish(id, delivery)) if delivery.packet_size(to.version) > to.max_packet => {
                     let stage = Stage::first(delivery.qos);
                     count(&counters.dropped_oversize);

@@ -144,7 +144,8 @@ impl Session {
         match &state.link {
             Some(link) => {
                 let to = Receiver { version: link.client.version, max_packet: link.max_packet };
-                // Nearly every packet is far below any limit: its weight is a bound, and cheaper than its size.
+                // Nearly every packet is far below any limit: its weight is a bound, and cheaper than its
+                // size.
                 if delivery.weight() > to.max_packet && delivery.packet_size(to.version) > to.max_packet {
                     return Offered::Oversize(to);
                 }

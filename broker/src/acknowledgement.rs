@@ -4,9 +4,9 @@ use std::{fmt, sync::Arc};
 
 use crate::{incoming::Ticket, message::QoS, reason::Reason, session::Session};
 
-/// Completes a message that the application received: PUBACK at QoS 1, PUBREC at QoS 2, nothing at QoS 0. May be
-/// kept for any time and completed on any thread; acknowledgements reach the client in the order of its publishes,
-/// so one that is kept holds up those behind it. Dropped, it refuses with 0x80.
+/// Completes a message that the application received: PUBACK at QoS 1, PUBREC at QoS 2, nothing at QoS 0. May
+/// be kept for any time and completed on any thread; acknowledgements reach the client in the order of its
+/// publishes, so one that is kept holds up those behind it. Dropped, it refuses with 0x80.
 #[must_use = "dropping it refuses the message"]
 pub struct Acknowledgement {
     /// `None` at QoS 0 and once it is completed.
@@ -25,13 +25,14 @@ impl Acknowledgement {
         Self { owed }
     }
 
-    /// Tells the publisher that its message is safe. Without effect if its connection is gone, but a QoS 2 message
-    /// that comes again is then known.
+    /// Tells the publisher that its message is safe. Without effect if its connection is gone, but a QoS 2
+    /// message that comes again is then known.
     pub fn complete(mut self) {
         self.decide(Reason::Success);
     }
 
-    /// Tells an MQTT 5 publisher why its message was not taken. 3.1.1 has no words for it: a plain acknowledgement.
+    /// Tells an MQTT 5 publisher why its message was not taken. 3.1.1 has no words for it: a plain
+    /// acknowledgement.
     pub fn refuse(mut self, reason: Reason) {
         self.decide(reason);
     }

@@ -61,11 +61,11 @@ pub enum Route {
     Refuse,
 }
 
-/// The application in whose process the broker runs. All methods are called on a connection's task: they must not
-/// block. Topics that start with `$` are refused without asking.
+/// The application in whose process the broker runs. All methods are called on a connection's task: they must
+/// not block. Topics that start with `$` are refused without asking.
 pub trait Application: Send + Sync + 'static {
-    /// Decides about a PUBLISH, or a will, before it is routed. A will is also checked at CONNECT, which is refused
-    /// when this refuses it.
+    /// Decides about a PUBLISH, or a will, before it is routed. A will is also checked at CONNECT, which is
+    /// refused when this refuses it.
     fn route(&self, client: &ClientInfo, topic: &str) -> Route;
 
     /// Takes a message whose topic `route` claimed; a QoS 2 message exactly once. Nothing is retained.

@@ -30,9 +30,9 @@ impl Broker {
         Self { core: Arc::new(Core::new(config, application)) }
     }
 
-    /// Accepts connections until `shutdown` is cancelled, then closes them (MQTT 5: DISCONNECT 0x8B; wills are not
-    /// published) and returns when they are gone, after a second at most. Sessions stay, and a broker may be served
-    /// again, or on several listeners at a time.
+    /// Accepts connections until `shutdown` is cancelled, then closes them (MQTT 5: DISCONNECT 0x8B; wills
+    /// are not published) and returns when they are gone, after a second at most. Sessions stay, and a broker
+    /// may be served again, or on several listeners at a time.
     ///
     /// # Errors
     /// At once, for an address that is not loopback and for a configuration that fails [`Config::check`].
@@ -40,18 +40,19 @@ impl Broker {
         listener::serve(&self.core, listener, shutdown).await
     }
 
-    /// Hands a message to every session with a matching subscription, and retains it if it says so; returns how
-    /// many sessions have it now. May be called on any thread; never waits for a client.
+    /// Hands a message to every session with a matching subscription, and retains it if it says so; returns
+    /// how many sessions have it now. May be called on any thread; never waits for a client.
     ///
-    /// `oversize` is asked for a replacement when the message exceeds a receiver's Maximum Packet Size; without one
-    /// the receiver does not get it, and that is counted. A message that cannot be encoded (invalid topic, a field
-    /// over 65 535 bytes) reaches nobody.
+    /// `oversize` is asked for a replacement when the message exceeds a receiver's Maximum Packet Size;
+    /// without one the receiver does not get it, and that is counted. A message that cannot be encoded
+    /// (invalid topic, a field over 65 535 bytes) reaches nobody.
     pub fn publish(&self, message: &Message, oversize: Option<Oversize<'_>>) -> usize {
         if self.publishable(message) { self.core.publish(None, message, oversize).reached } else { 0 }
     }
 
-    /// Hands a message to the session of one client only, if one of its subscriptions matches; false if none does,
-    /// its queue is full, or the session is no more. Nothing is retained. Otherwise as [`publish`](Self::publish).
+    /// Hands a message to the session of one client only, if one of its subscriptions matches; false if none
+    /// does, its queue is full, or the session is no more. Nothing is retained. Otherwise as
+    /// [`publish`](Self::publish).
     pub fn publish_to(&self, client: &ClientInfo, message: &Message, oversize: Option<Oversize<'_>>) -> bool {
         match client.session.upgrade() {
             Some(session) if self.publishable(message) => self.core.publish_to(&session, message, oversize),

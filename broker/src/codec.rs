@@ -1,7 +1,7 @@
 //! Between bytes and packets. What has structure and is rare goes through rumqttd's codecs, behind
-//! [`guard`](crate::guard); PUBLISH and the packets of a few bytes are done here, for speed and because the codecs
-//! get them wrong: they hide QoS and packet identifier of a PUBLISH, refuse a DISCONNECT that is only a reason
-//! code, and write one byte too many after it.
+//! [`guard`](crate::guard); PUBLISH and the packets of a few bytes are done here, for speed and because the
+//! codecs get them wrong: they hide QoS and packet identifier of a PUBLISH, refuse a DISCONNECT that is only
+//! a reason code, and write one byte too many after it.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -274,8 +274,8 @@ fn whole(first: u8, body: &[u8]) -> BytesMut {
     packet
 }
 
-/// The codec, on a packet that [`guard`] has passed. It must not panic on one; should it all the same, that is
-/// this client's loss and nobody else's.
+/// The codec, on a packet that [`guard`] has passed. It must not panic on one; should it all the same, that
+/// is this client's loss and nobody else's.
 fn decode_guarded(mut packet: BytesMut, version: Version) -> Result<Wire, Violation> {
     let size = packet.len();
     let decoded = catch_unwind(AssertUnwindSafe(|| match version {

@@ -77,7 +77,8 @@ pub struct Config {
     pub session_queue_messages: usize,
     /// See [`DEFAULT_SESSION_QUEUE_BYTES`]. At least `max_packet_size`.
     pub session_queue_bytes: usize,
-    /// See [`DEFAULT_MAX_QUEUED_BYTES`].
+    /// See [`DEFAULT_MAX_QUEUED_BYTES`]. One session never holds more than is left of it, so that many that
+    /// hoard messages leave room for the others.
     pub max_queued_bytes: usize,
     /// See [`DEFAULT_RECEIVE_MAXIMUM`]. More end an MQTT 5 connection (0x93); a 3.1.1 client is read from
     /// no further until some are acknowledged.
@@ -86,7 +87,8 @@ pub struct Config {
     pub max_inflight: u16,
     /// See [`DEFAULT_TOPIC_ALIAS_MAXIMUM`]; 0 offers none.
     pub topic_alias_maximum: u16,
-    /// See [`DEFAULT_MAX_RETAINED_MESSAGES`]. One more is routed but not retained, and refused to its publisher.
+    /// See [`DEFAULT_MAX_RETAINED_MESSAGES`]. One more is routed but not retained, and refused to its
+    /// publisher.
     pub max_retained_messages: usize,
     /// See [`DEFAULT_MAX_RETAINED_BYTES`].
     pub max_retained_bytes: usize,

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use bytes::Buf;
+use bytes::{Buf, BytesMut};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::{Instant, Sleep, sleep_until, timeout},
@@ -50,8 +50,9 @@ pub(crate) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
     shutdown: CancellationToken,
 ) {
     let mut stream = Stream::new(socket);
+    let opening = handshake::open(&core, &mut stream, peer, full);
     let opened = tokio::select! {
-        opened = timeout(core.config.connect_timeout, handshake::open(&core, &mut stream, peer, full)) => opened,
+        opened = timeout(core.config.connect_timeout, opening) => opened,
         () = shutdown.cancelled() => return,
     };
     match opened {
@@ -63,7 +64,7 @@ pub(crate) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
         Ok(Err(Unopened::Refused)) => {
             let _ = timeout(CLOSE_TIMEOUT, stream.close()).await;
         }
-        Ok(Err(Unopened::NotMqtt)) => {
+        Ok(Err(Unopened::Unanswerable)) => {
             count(&core.counters.violations);
             if let Some(left_out) = core.throttle.line() {
                 info!(%peer, left_out, "closed: no acceptable CONNECT");
@@ -120,6 +121,8 @@ struct Connection<S> {
     link: u64,
     client: Arc<ClientInfo>,
     version: Version,
+    /// Bytes of the largest packet that the client takes.
+    max_packet: usize,
     /// The client may not change an expiry of 0 at the end (section 3.14.2.2.2).
     session_expires_at_once: bool,
     /// One and a half times what was agreed (section 3.1.2.10).
@@ -143,6 +146,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             link: connected.link,
             client,
             version,
+            max_packet: connected.max_packet,
             session_expires_at_once: connected.session_expiry == 0,
             keep_alive: (keep_alive > 0).then(|| Duration::from_millis(u64::from(keep_alive) * 1500)),
             last_packet: Instant::now(),
@@ -157,8 +161,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             let filled =
                 self.session.fill(self.link, &self.core.config, &self.core.counters, &mut self.stream.output);
             let Ok(Pause(pause)) = filled else { return End::TakenOver };
-            // A client that does not take what it is sent, or whose messages are not acknowledged, is not heard
-            // for the moment: this is what bounds the memory it can bind.
+            // A client that does not take what it is sent, or whose messages are not acknowledged, is not
+            // heard for the moment: this is what bounds the memory it can bind.
             let hold = pause || self.stream.output.len() >= self.core.config.write_buffer;
             if self.unread && !hold {
                 if let Err(end) = self.handle_input() {
@@ -269,7 +273,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Packet::Subscribe { id, filters } => self.subscribe(id, &filters)?,
             Packet::Unsubscribe { id, filters } => {
                 let removed = self.core.unsubscribe(&self.session, self.link, &filters)?;
-                codec::unsuback(id, &removed, version, &mut self.stream.output);
+                self.answer(|out| codec::unsuback(id, &removed, version, out))?;
             }
             Packet::PingReq => codec::pingresp(&mut self.stream.output),
             Packet::Disconnect { reason, session_expiry } => {
@@ -294,7 +298,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 info!(client_id, filter = clip(&filter.path), ?reason, left_out, "subscription refused");
             }
         }
-        codec::suback(id, &granted, self.version, &mut self.stream.output);
+        let version = self.version;
+        self.answer(|out| codec::suback(id, &granted, version, out))
+    }
+
+    /// Appends a packet whose length is up to the client, unless it is larger than the client takes.
+    fn answer(&mut self, write: impl FnOnce(&mut BytesMut)) -> Result<(), End> {
+        let out = &mut self.stream.output;
+        let before = out.len();
+        write(out);
+        if out.len() - before > self.max_packet {
+            out.truncate(before); // [MQTT-3.1.2-24]
+            return Err(Violation::new(Reason::PacketTooLarge, "asked for more than it takes").into());
+        }
         Ok(())
     }
 
@@ -374,7 +390,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     async fn close(&mut self, end: End) {
         let core = &self.core;
-        let client_id = clip(&self.client.client_id);
+        let (client_id, peer) = (clip(&self.client.client_id), self.client.peer);
         let (publish_will, session_expiry, last_word) = match end {
             End::Goodbye { reason, session_expiry } => (reason != 0, session_expiry, None),
             End::Lost | End::Stalled => (true, None, None),
@@ -387,15 +403,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             End::Violation(Violation { reason, detail }) => {
                 count(&core.counters.violations);
                 if let Some(left_out) = core.throttle.line() {
-                    info!(client_id, peer = %self.client.peer, ?reason, detail, left_out, "connection closed");
+                    info!(client_id, %peer, ?reason, detail, left_out, "connection closed");
                 }
             }
             End::Stalled => {
                 if let Some(left_out) = core.throttle.line() {
-                    info!(client_id, peer = %self.client.peer, left_out, "connection closed: nothing is read");
+                    info!(client_id, %peer, left_out, "connection closed: nothing is read");
                 }
             }
-            end => debug!(client_id, peer = %self.client.peer, ?end, "disconnected"),
+            end => debug!(client_id, %peer, ?end, "disconnected"),
         }
         core.disconnect(&self.session, self.link, Ending { publish_will, session_expiry });
         if let Some(reason) = last_word {
@@ -408,7 +424,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 }
 
 impl<S> Drop for Connection<S> {
-    /// If the task is cut off, by a panic in the application for example, the session must not stay connected.
+    /// If the task is cut off, by a panic in the application for example, the session must not stay
+    /// connected.
     fn drop(&mut self) {
         self.core.disconnect(&self.session, self.link, Ending { publish_will: true, session_expiry: None });
     }

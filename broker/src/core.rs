@@ -37,8 +37,8 @@ use crate::{
     will::Will,
 };
 
-/// Chooses a replacement for a message that a receiver does not take: gets the receiver's limit in bytes and a
-/// function that says how large a message would be for it.
+/// Chooses a replacement for a message that a receiver does not take: gets the receiver's limit in bytes and
+/// a function that says how large a message would be for it.
 pub type Oversize<'a> = &'a dyn Fn(usize, &dyn Fn(&Message) -> usize) -> Option<Message>;
 
 pub(crate) struct Core {
@@ -51,7 +51,8 @@ pub(crate) struct Core {
     subscriptions: RwLock<Trie<Arc<Session>>>,
     retained: RwLock<Retained>,
     deadlines: Deadlines,
-    last_link: AtomicU64,
+    /// Numbers sessions, connections and assigned client ids.
+    last_number: AtomicU64,
     ids: RandomState,
 }
 
@@ -63,6 +64,8 @@ pub(crate) struct Connected {
     pub session_present: bool,
     /// Seconds that the session will outlive the connection.
     pub session_expiry: u32,
+    /// Bytes of the largest packet that the client takes.
+    pub max_packet: usize,
 }
 
 /// How a connection ended, as far as the session is concerned.
@@ -128,7 +131,7 @@ impl Core {
             subscriptions: RwLock::default(),
             retained: RwLock::default(),
             deadlines: Deadlines::default(),
-            last_link: AtomicU64::new(0),
+            last_number: AtomicU64::new(0),
             ids: RandomState::new(),
         }
     }
@@ -145,7 +148,8 @@ impl Core {
 
     // ---- Connections and sessions ----
 
-    /// Gives a connection its session (section 3.1.4): resumed, or new. A connection that had it is thrown out.
+    /// Gives a connection its session (section 3.1.4): resumed, or new. A connection that had it is thrown
+    /// out.
     pub fn connect(
         &self,
         connect: &mut Connect,
@@ -184,7 +188,7 @@ impl Core {
             Some(former) if session_present => former.clone(),
             None if sessions.len() >= self.config.max_sessions => return Err(Reason::QuotaExceeded),
             _ => {
-                let session = Arc::new(Session::new(client_id.clone()));
+                let session = Arc::new(Session::new(client_id.clone(), self.next_number()));
                 sessions.insert(client_id.clone(), session.clone());
                 session
             }
@@ -192,10 +196,10 @@ impl Core {
         let thrown_out = former.as_ref().map(|former| self.throw_out(former, session_present));
 
         let client = Arc::new(client(Arc::downgrade(&session)));
-        let link = self.last_link.fetch_add(1, Relaxed) + 1;
+        let link = self.next_number();
+        let max_packet = connect.max_packet_size.map_or(usize::MAX, |size| size as usize);
         {
             let state = &mut *session.lock();
-            let max_packet = connect.max_packet_size.map_or(usize::MAX, |size| size as usize);
             state.link = Some(Link::new(link, client.clone(), max_packet));
             state.outbox.connected(connect.receive_maximum.min(self.config.max_inflight));
             state.will = connect.will.take().map(Box::new);
@@ -209,7 +213,7 @@ impl Core {
                 self.publish_will(&client, &former, *will);
             }
         }
-        Ok(Connected { session, link, client, session_present, session_expiry })
+        Ok(Connected { session, link, client, session_present, session_expiry, max_packet })
     }
 
     /// Takes a session away from its connection, if it has one, and ends it unless it is to be resumed.
@@ -277,7 +281,8 @@ impl Core {
         let mut sessions = self.sessions.write();
         let subscriptions = {
             let state = &mut *session.lock();
-            if state.link.is_some() || state.ended {
+            let over = state.expiry == 0 || state.expires.is_some_and(|at| at <= Instant::now());
+            if state.link.is_some() || state.ended || !over {
                 return; // resumed or replaced meanwhile
             }
             self.end(state)
@@ -337,9 +342,13 @@ impl Core {
         }
     }
 
+    fn next_number(&self) -> u64 {
+        self.last_number.fetch_add(1, Relaxed) + 1
+    }
+
     /// Not to be guessed, so that nobody can take the session of a client that does not know its own name.
     fn assign_client_id(&self) -> String {
-        let number = self.last_link.fetch_add(1, Relaxed);
+        let number = self.next_number();
         format!("auto-{:016x}{:016x}", self.ids.hash_one(number), self.ids.hash_one((number, "second half")))
     }
 
@@ -431,8 +440,8 @@ impl Core {
         if topic.starts_with('$') { Route::Refuse } else { self.application.route(client, topic) }
     }
 
-    /// Retains the message if it says so and hands it to every session with a matching subscription. `publisher`
-    /// is the session it comes from, for No Local.
+    /// Retains the message if it says so and hands it to every session with a matching subscription.
+    /// `publisher` is the session it comes from, for No Local.
     pub fn publish(
         &self,
         publisher: Option<&Session>,

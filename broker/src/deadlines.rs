@@ -42,20 +42,23 @@ impl Deadlines {
     pub async fn next(&self) -> Arc<Session> {
         loop {
             let first = self.due.lock().first_key_value().map(|((at, _), _)| *at);
-            match first {
-                None => self.earlier.notified().await,
-                Some(at) => tokio::select! {
-                    () = sleep_until(at) => {
-                        let mut due = self.due.lock();
-                        let passed = due.first_key_value().is_some_and(|((first, _), _)| *first <= Instant::now());
-                        let entry = if passed { due.pop_first() } else { None };
-                        if let Some(session) = entry.and_then(|(_, session)| session.upgrade()) {
-                            return session;
-                        }
-                    }
-                    () = self.earlier.notified() => {}
-                },
+            let Some(at) = first else {
+                self.earlier.notified().await;
+                continue;
+            };
+            tokio::select! {
+                () = sleep_until(at) => if let Some(session) = self.take_due() { return session },
+                () = self.earlier.notified() => {}
             }
         }
+    }
+
+    fn take_due(&self) -> Option<Arc<Session>> {
+        let mut due = self.due.lock();
+        let first = due.first_entry()?;
+        if first.key().0 > Instant::now() {
+            return None;
+        }
+        first.remove().upgrade()
     }
 }

@@ -1,7 +1,7 @@
 //! A message on its way to one subscriber, and its PUBLISH packet (section 3.3).
 //!
-//! Encoded by hand, straight into the connection's buffer: rumqttd's `Publish` keeps QoS and packet identifier to
-//! itself, and this is the hot path.
+//! Encoded by hand, straight into the connection's buffer: rumqttd's `Publish` keeps QoS and packet
+//! identifier to itself, and this is the hot path.
 
 use bytes::{BufMut, BytesMut};
 use tokio::time::Instant;
@@ -24,9 +24,9 @@ pub(crate) struct Delivery {
 }
 
 impl Delivery {
-    /// What a queue's bound in bytes counts.
+    /// What a queue's bound in bytes counts. Never less than the size of the packet.
     pub fn weight(&self) -> usize {
-        size_of::<Self>() - size_of::<Message>() + self.message.weight()
+        size_of::<Self>() - size_of::<Message>() + self.message.weight() + 5 * self.subscription_ids.len()
     }
 
     pub fn expired(&self, now: Instant) -> bool {
@@ -166,6 +166,7 @@ mod tests {
                     let mut out = BytesMut::new();
                     delivery.encode(version, 1, false, now, &mut out);
                     assert_eq!(out.len(), delivery.packet_size(version));
+                    assert!(out.len() <= delivery.weight());
                 }
             }
         }

@@ -1,5 +1,5 @@
-//! Control packets in the byte stream: fixed header and length (section 2.1), checked before anything else sees
-//! the bytes. The codec panics on packets that only a server sends and does not look at flags.
+//! Control packets in the byte stream: fixed header and length (section 2.1), checked before anything else
+//! sees the bytes. The codec panics on packets that only a server sends and does not look at flags.
 
 use crate::reason::{Reason, Violation};
 
@@ -30,8 +30,8 @@ pub(crate) struct Frame<'a> {
     pub size: usize,
 }
 
-/// The packet at the start of `input`; `None` if more bytes are needed. `max_size` bounds the whole packet and is
-/// checked as soon as its length is known.
+/// The packet at the start of `input`; `None` if more bytes are needed. `max_size` bounds the whole packet
+/// and is checked as soon as its length is known.
 pub(crate) fn next(input: &[u8], max_size: usize) -> Result<Option<Frame<'_>>, Violation> {
     let Some(&first) = input.first() else { return Ok(None) };
     let flags = first & 0x0F;

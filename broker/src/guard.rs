@@ -1,9 +1,9 @@
 //! Checks CONNECT, SUBSCRIBE and UNSUBSCRIBE before rumqttd's codec decodes them.
 //!
-//! The codec trusts property lengths (a string may run on into what follows), takes NUL, reserved bits, packet
-//! identifier 0 and trailing bytes for granted, refuses passwords that are not UTF-8, and cannot tell an empty
-//! user name from none. So structure is checked here and the codec only builds the values; credentials, which it
-//! would spoil, are cut off.
+//! The codec trusts property lengths (a string may run on into what follows), takes NUL, reserved bits,
+//! packet identifier 0 and trailing bytes for granted, refuses passwords that are not UTF-8, and cannot tell
+//! an empty user name from none. So structure is checked here and the codec only builds the values;
+//! credentials, which it would spoil, are cut off.
 
 use crate::{
     application::Version,

@@ -10,7 +10,7 @@ use tracing::info;
 use crate::{
     application::Version,
     codec::{self, Connect},
-    core::{Connected, Core, clip},
+    core::{Connected, Core, Ending, clip},
     frame::{self, Kind},
     guard::{self, Protocol},
     reason::Reason,
@@ -31,7 +31,7 @@ pub(crate) enum Unopened {
     /// A CONNACK that says why is in the stream's output.
     Refused,
     /// No CONNACK would be understood.
-    NotMqtt,
+    Unanswerable,
     Lost,
 }
 
@@ -52,7 +52,7 @@ pub(crate) async fn open<S: AsyncRead + AsyncWrite + Unpin>(
         match frame::next(&stream.input, core.config.max_connect_size) {
             Ok(Some(frame)) if frame.kind == Kind::Connect => break frame.size,
             Ok(None) if stream.input.first().is_none_or(|first| first >> 4 == 1) => {}
-            _ => return Err(Unopened::NotMqtt), // [MQTT-3.1.0-1]
+            _ => return Err(Unopened::Unanswerable), // [MQTT-3.1.0-1]
         }
         if poll_fn(|cx| stream.poll_read(cx)).await? == 0 {
             return Err(Unopened::Lost);
@@ -67,7 +67,7 @@ pub(crate) async fn open<S: AsyncRead + AsyncWrite + Unpin>(
 /// Answers the CONNECT at the start of the input.
 fn answer<S>(core: &Core, stream: &mut Stream<S>, peer: SocketAddr, full: bool) -> Result<Opened, Unopened> {
     let Ok(Some(frame)) = frame::next(&stream.input, core.config.max_connect_size) else {
-        return Err(Unopened::NotMqtt);
+        return Err(Unopened::Unanswerable);
     };
     let out = &mut stream.output;
     let mut refuse = |version, reason: Reason, client_id: &str| {
@@ -82,12 +82,12 @@ fn answer<S>(core: &Core, stream: &mut Stream<S>, peer: SocketAddr, full: bool) 
         Ok(Protocol::Offered(version)) => version,
         Ok(Protocol::Older) => return Err(refuse(Version::V311, Reason::UnsupportedProtocolVersion, "")),
         Ok(Protocol::Newer) => return Err(refuse(Version::V5, Reason::UnsupportedProtocolVersion, "")),
-        Err(_) => return Err(Unopened::NotMqtt),
+        Err(_) => return Err(Unopened::Unanswerable),
     };
     let mut connect = match codec::connect(frame.body, version, &core.config) {
         Ok(connect) => connect,
         // 3.1.1 has no return code for what is malformed: it is closed [MQTT-4.8.0-1].
-        Err(_) if version == Version::V311 => return Err(Unopened::NotMqtt),
+        Err(_) if version == Version::V311 => return Err(Unopened::Unanswerable),
         Err(violation) => return Err(refuse(version, violation.reason, "")),
     };
     if full {
@@ -120,6 +120,16 @@ fn answer<S>(core: &Core, stream: &mut Stream<S>, peer: SocketAddr, full: bool) 
         }
     });
     codec::connack(connected.session_present, Reason::Success, properties, version, out);
+    let max_packet = connected.max_packet;
+    if out.len() > max_packet {
+        out.clear(); // [MQTT-3.1.2-24]
+        core.disconnect(
+            &connected.session,
+            connected.link,
+            Ending { publish_will: false, session_expiry: None },
+        );
+        return Err(Unopened::Unanswerable);
+    }
     Ok(Opened { connected, version, keep_alive })
 }
 

@@ -111,19 +111,17 @@ impl Incoming {
     /// Decides the acknowledgement of a publish; without effect if its connection is gone and it was QoS 1.
     pub fn decide(&mut self, ticket: Ticket, id: u16, qos: QoS, reason: Reason) {
         let mut waits = Some(ticket);
-        if qos == QoS::ExactlyOnce {
-            match self.exact.entry(id) {
-                Entry::Occupied(mut entry) if entry.get().ticket == ticket => {
-                    let exact = entry.get_mut();
-                    waits = exact.waits.take();
-                    exact.received = true;
-                    if reason.is_error() {
-                        // A refused message is finished: its PUBREC is the last word (section 4.3.3).
-                        self.used -= usize::from(exact.counted);
-                        entry.remove();
-                    }
-                }
-                _ => return,
+        if qos == QoS::ExactlyOnce
+            && let Entry::Occupied(mut entry) = self.exact.entry(id)
+            && entry.get().ticket == ticket
+        {
+            let exact = entry.get_mut();
+            waits = exact.waits.take();
+            exact.received = true;
+            if reason.is_error() {
+                // A refused message is finished: its PUBREC is the last word (section 4.3.3).
+                self.used -= usize::from(exact.counted);
+                entry.remove();
             }
         }
         let at = waits.and_then(|ticket| ticket.checked_sub(self.first));
@@ -235,6 +233,18 @@ mod tests {
         assert_eq!(incoming.used(), 0);
         assert!(!incoming.holds(9));
         new(&mut incoming, 9, QoS::ExactlyOnce);
+    }
+
+    #[test]
+    fn a_message_released_before_it_is_decided_holds_up_nobody() {
+        let mut incoming = Incoming::default();
+        let early = new(&mut incoming, 9, QoS::ExactlyOnce);
+        assert!(incoming.release(9));
+        let again = new(&mut incoming, 9, QoS::ExactlyOnce);
+        incoming.decide(again, 9, QoS::ExactlyOnce, Reason::Success);
+        assert_eq!(sent(&mut incoming), [] as [u16; 0]);
+        incoming.decide(early, 9, QoS::ExactlyOnce, Reason::Success);
+        assert_eq!(sent(&mut incoming), [9, 9]);
     }
 
     #[test]

@@ -103,8 +103,8 @@ impl Inflight {
         }
     }
 
-    /// The client finished with a message that waited for `stage`: PUBACK, PUBCOMP, or a refusing PUBREC. `None` if
-    /// there is no such message; the bytes it held otherwise.
+    /// The client finished with a message that waited for `stage`: PUBACK, PUBCOMP, or a refusing PUBREC.
+    /// `None` if there is no such message; the bytes it held otherwise.
     pub fn finish(&mut self, id: u16, stage: Stage) -> Option<usize> {
         let at = self.position(id, stage)?;
         let entry = self.entries.remove(at)?;

@@ -27,8 +27,8 @@ impl Retained {
         self.bytes
     }
 
-    /// Keeps a message in place of its topic's former one, or clears it if the payload is empty; false if there is
-    /// no room, and then the former one stays.
+    /// Keeps a message in place of its topic's former one, or clears it if the payload is empty; false if
+    /// there is no room, and then the former one stays.
     pub fn keep(
         &mut self,
         message: &Message,
@@ -66,8 +66,8 @@ impl Retained {
                 .into_iter()
                 .collect();
         }
-        // Topics are in order, so only those that share the filter's literal beginning are looked at. The parent
-        // that `a/#` matches too is without the last `/`.
+        // Topics are in order, so only those that share the filter's literal beginning are looked at. The
+        // parent that `a/#` matches too is without the last `/`.
         let literal = filter.find(['+', '#']).map_or(filter, |at| &filter[..at]);
         let literal = literal.strip_suffix('/').unwrap_or(literal);
         let from = (Bound::Included(literal), Bound::Unbounded);

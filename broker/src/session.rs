@@ -6,10 +6,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::Arc,
     task::{Context, Poll, Waker},
 };
 
@@ -31,11 +28,9 @@ use crate::{
     will::Will,
 };
 
-static LAST_SERIAL: AtomicU64 = AtomicU64::new(0);
-
 pub(crate) struct Session {
     pub client_id: Arc<str>,
-    /// Tells sessions of one client id apart.
+    /// Tells sessions apart, those of one client id too.
     pub serial: u64,
     state: Mutex<State>,
 }
@@ -110,10 +105,10 @@ pub(crate) enum Offered {
 pub(crate) struct TakenOver;
 
 impl Session {
-    pub fn new(client_id: Arc<str>) -> Self {
+    pub fn new(client_id: Arc<str>, serial: u64) -> Self {
         Self {
             client_id,
-            serial: LAST_SERIAL.fetch_add(1, Relaxed),
+            serial,
             state: Mutex::new(State {
                 link: None,
                 incoming: Incoming::default(),
@@ -149,9 +144,9 @@ impl Session {
         match &state.link {
             Some(link) => {
                 let to = Receiver { version: link.client.version, max_packet: link.max_packet };
-                // Nearly every packet is smaller than any limit: a bound is cheaper than its exact size.
-                if delivery.weight() + 64 > to.max_packet && delivery.packet_size(to.version) > to.max_packet
-                {
+                // Nearly every packet is far below any limit: its weight is a bound, and cheaper than its
+                // size.
+                if delivery.weight() > to.max_packet && delivery.packet_size(to.version) > to.max_packet {
                     return Offered::Oversize(to);
                 }
             }

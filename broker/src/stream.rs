@@ -68,8 +68,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Stream<S> {
         }
     }
 
-    /// Sends what is left and says goodbye, then waits for the other end to do the same: closing a socket with
-    /// unread input would reset the connection, and the last packet could be lost with it.
+    /// Sends what is left and says goodbye, then waits for the other end to do the same: closing a socket
+    /// with unread input would reset the connection, and the last packet could be lost with it.
     pub async fn close(&mut self) -> io::Result<()> {
         std::future::poll_fn(|cx| self.poll_write(cx)).await?;
         self.socket.shutdown().await?;

@@ -5,7 +5,7 @@ use std::{
     time::Instant,
 };
 
-/// Lines of one kind within a second.
+/// Lines within a second.
 const LINES_PER_SECOND: u32 = 10;
 
 pub(crate) struct Throttle {
@@ -19,8 +19,8 @@ impl Throttle {
         Self { started: Instant::now(), second: AtomicU64::new(0), lines: AtomicU32::new(0) }
     }
 
-    /// `Some` if a line may be written, with how many were left out since the last one. Threads that race at the
-    /// turn of a second may write a line more.
+    /// `Some` if a line may be written, with how many were left out since the last one. Threads that race at
+    /// the turn of a second may write a line more.
     pub fn line(&self) -> Option<u32> {
         self.line_in(self.started.elapsed().as_secs())
     }

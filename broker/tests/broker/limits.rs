@@ -101,12 +101,24 @@ async fn the_clients_maximum_packet_size_is_honoured() {
     server.until("only the publisher is connected", |stats| stats.connections == 1).await;
     publisher.publish_acknowledged("t", "queued while away").await;
     publisher.publish_acknowledged("t", "fits").await;
-    let mut smaller = Client::connect(&server, &Connect::persistent(V5, "s").max_packet_size(15)).await;
+    let mut smaller = Client::connect(&server, &Connect::persistent(V5, "s").max_packet_size(20)).await;
     assert_eq!(smaller.take_text().await, "fits");
     assert_eq!(server.broker.stats().dropped.oversize, 3);
     server
         .until("the account is balanced", |stats| stats.queued_messages == 0 && stats.queued_bytes == 0)
         .await;
+}
+
+#[tokio::test]
+async fn no_answer_is_larger_than_the_client_takes() {
+    let server = Server::start().await;
+    let mut client = Client::open(&server, V5).await;
+    client.send(&Connect::new(V5, "c").max_packet_size(10).bytes()).await;
+    client.expect_end().await;
+    let mut client = Client::connect(&server, &Connect::new(V5, "c").max_packet_size(50)).await;
+    let filters: Vec<u8> = (0..50).flat_map(|_| [0, 1, b't', 0]).collect();
+    client.send(&packet(0x82, &[&[0, 1, 0][..], &filters].concat())).await;
+    client.expect_disconnect(0x95).await;
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
-//! The broker from outside: a real listener on a free port, and clients that send exactly the bytes they mean to.
-//! Nothing waits for a fixed time: what must not arrive is shown by what arrives next.
+//! The broker from outside: a real listener on a free port, and clients that send exactly the bytes they mean
+//! to. Nothing waits for a fixed time: what must not arrive is shown by what arrives next.
 
 mod application;
 mod client;

@@ -393,7 +393,7 @@ impl Driver {
             Status::Clash => error!(
                 broker,
                 client_id,
-                "another gateway takes this client id; is the data directory copied? Waiting, so as not to fight for it"
+                "another gateway seems to use this client id; is the data directory copied? Waiting, so as not to fight for it"
             ),
             Status::Stopped => info!(broker, "stopped"),
         }

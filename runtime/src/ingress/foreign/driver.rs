@@ -285,7 +285,7 @@ impl Driver {
 
     fn command(&mut self, command: Command, session: Option<&mut Session>) {
         match command {
-            Command::Answer(ticket, answer) => self.answer(ticket, answer),
+            Command::Answer(ticket, answer) => self.answer(ticket, *answer),
             Command::Settle(ticket) => self.window.settle(ticket),
             Command::Release(ticket) => self.window.release(ticket),
             Command::StopTaking(done) => {

@@ -285,7 +285,7 @@ impl Driver {
 
     fn command(&mut self, command: Command, session: Option<&mut Session>) {
         match command {
-            Command::Answer(ticket, answer) => self.answer(ticket, answer),
+            Command::Answer(ticket, answer) => self.answer(ticket, *answer),
             Command::Settle(ticket) => self.window.settle(ticket),
             Command::Release(ticket) => self.window.release(ticket),
             Command::StopTaking(done) => {
@@ -393,7 +393,7 @@ impl Driver {
             Status::Clash => error!(
                 broker,
                 client_id,
-                "another gateway takes this client id; is the data directory copied? Waiting, so as not to fight for it"
+                "another gateway seems to use this client id; is the data directory copied? Waiting, so as not to fight for it"
             ),
             Status::Stopped => info!(broker, "stopped"),
         }

@@ -7,8 +7,10 @@
 mod v311;
 mod v5;
 
-use bytes::Bytes;
+use std::io;
 use std::time::Duration;
+
+use bytes::Bytes;
 
 use super::answer::Answer;
 use super::version::Version;
@@ -104,7 +106,8 @@ pub(super) enum Failure {
     /// The broker closed the connection, or spoke in tongues, before it had accepted it.
     #[error("the broker did not complete the connection: {0}")]
     Handshake(String),
-    /// The broker closed the connection without a word, which in MQTT 3.1.1 is all that it can say.
+    /// The broker closed the connection without a word: all that it can say in MQTT 3.1.1, and all that Mosquitto 2.0
+    /// says in MQTT 5 when another client takes over a persistent session.
     #[error("the broker closed the connection")]
     Closed,
     /// The broker cannot be reached, or not any more.
@@ -190,6 +193,12 @@ impl Requests {
             Requests::V311(client) => client.try_disconnect().map_err(|_| Busy),
         }
     }
+}
+
+/// Whether the other end closed the connection, be it that we had more to read or to write.
+fn is_closed(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
 }
 
 /// A reason that can be logged: bounded, without control characters.

@@ -12,7 +12,8 @@ use crate::ingress::{Outgoing, Responder};
 /// The channel has no bound of its own: every delivery sends one command, so what bounds the deliveries (Receive
 /// Maximum, the gateway's queues) bounds it too, and sending never blocks a worker.
 pub(super) enum Command {
-    Answer(Option<Ticket>, Answer),
+    /// Boxed: it is far larger than the others.
+    Answer(Option<Ticket>, Box<Answer>),
     /// No answer is due: acknowledge.
     Settle(Ticket),
     /// Nobody answers: do not acknowledge.
@@ -44,7 +45,7 @@ impl Responder for ForeignResponder {
 
     fn answer(mut self: Box<Self>, answer: Outgoing) {
         let ticket = self.ticket.take();
-        self.send(Command::Answer(ticket, answer.into()));
+        self.send(Command::Answer(ticket, Box::new(answer.into())));
     }
 
     fn ignore(mut self: Box<Self>) {

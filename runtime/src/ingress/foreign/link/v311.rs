@@ -1,11 +1,14 @@
 //! MQTT 3.1.1 on rumqttc.
 
+use rumqttc::mqttbytes::Error as MqttError;
 use rumqttc::{
     AsyncClient, ConnectReturnCode, ConnectionError, EventLoop, MqttOptions, Outgoing, Packet, Publish, QoS,
     StateError, SubAck, SubscribeFilter, SubscribeReasonCode,
 };
 
-use super::{Busy, Connected, Event, Failure, Granted, Incoming, MAX_UNCONFIRMED, Options, REQUESTS, reason};
+use super::{
+    Busy, Connected, Event, Failure, Granted, Incoming, MAX_UNCONFIRMED, Options, REQUESTS, is_closed, reason,
+};
 use crate::ingress::DeliveryProperties;
 use crate::ingress::foreign::answer::Answer;
 
@@ -65,8 +68,16 @@ impl Events {
                 Failure::UnsupportedVersion
             }
             ConnectionError::ConnectionRefused(code) => Failure::Refused(reason(format!("{code:?}"))),
-            ConnectionError::MqttState(StateError::ConnectionAborted) if self.connected => Failure::Closed,
-            ConnectionError::MqttState(error) if !self.connected => Failure::Handshake(reason(error)),
+            ConnectionError::MqttState(error) if self.connected => match error {
+                StateError::ConnectionAborted => Failure::Closed,
+                StateError::Io(error) | StateError::Deserialization(MqttError::Io(error))
+                    if is_closed(&error) =>
+                {
+                    Failure::Closed
+                }
+                error => Failure::Lost(reason(error)),
+            },
+            ConnectionError::MqttState(error) => Failure::Handshake(reason(error)),
             error => Failure::Lost(reason(error)),
         }
     }

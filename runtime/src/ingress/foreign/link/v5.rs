@@ -3,15 +3,17 @@
 use std::time::Duration;
 
 use rumqttc::Outgoing;
-use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{
     ConnAck, ConnectProperties, ConnectReturnCode, DisconnectReasonCode, Filter, Packet, PubAckReason,
     Publish, PublishProperties, RetainForwardRule, SubAck, SubscribeReasonCode,
 };
+use rumqttc::v5::mqttbytes::{Error as MqttError, QoS};
 use rumqttc::v5::{AsyncClient, ConnectionError, EventLoop, MqttOptions, StateError};
 use tokio::time::timeout;
 
-use super::{Busy, Connected, Event, Failure, Granted, Incoming, MAX_UNCONFIRMED, Options, REQUESTS, reason};
+use super::{
+    Busy, Connected, Event, Failure, Granted, Incoming, MAX_UNCONFIRMED, Options, REQUESTS, is_closed, reason,
+};
 use crate::ingress::DeliveryProperties;
 use crate::ingress::foreign::answer::Answer;
 
@@ -89,6 +91,12 @@ impl Events {
                 StateError::ServerDisconnect { reason_code, reason_string } => {
                     let why = reason_string.unwrap_or_default();
                     Failure::Lost(reason(format!("the broker ended the connection: {reason_code:?} {why}")))
+                }
+                StateError::ConnectionAborted => Failure::Closed,
+                StateError::Io(error) | StateError::Deserialization(MqttError::Io(error))
+                    if is_closed(&error) =>
+                {
+                    Failure::Closed
                 }
                 error => Failure::Lost(reason(error)),
             },

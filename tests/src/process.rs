@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 
 use anyhow::{Context, Result, bail};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::timeout;
@@ -14,11 +14,22 @@ use crate::PATIENCE;
 /// The most of a log that an error repeats, in bytes.
 const LOG_SHOWN: usize = 4096;
 
-/// Killed when dropped.
+/// Killed when dropped, and dead after that.
 pub struct Process {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
     log: PathBuf,
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let id = self.child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+        if let (Some(id), Ok(())) = (id, self.child.start_kill()) {
+            // Alive for a moment longer it would still write to the folder that is removed next. That it is dead is
+            // left for tokio to collect.
+            let _ = waitid(WaitId::Pid(id), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
+        }
+    }
 }
 
 impl Process {

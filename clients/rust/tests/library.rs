@@ -167,14 +167,20 @@ async fn two_clients_of_one_id_do_not_evict_each_other_for_ever() {
     let mut gateway = Gateway::start(&broker).await;
     let options = Options { client_id: "twin".into(), ..broker.options() };
     let first = Client::connect(options.clone()).await.unwrap();
-    let (waiting, second) = tokio::join!(first.send(program(&[])), async {
+    let (waiting, second) = tokio::join!(first.send(program(&["first"])), async {
         gateway.next().await;
         Client::connect(options.clone()).await.unwrap()
     });
     assert!(matches!(waiting, Err(Error::Closed(_))));
     assert!(matches!(first.send(program(&[])).await, Err(Error::Closed(_))));
-    let (answer, ()) = tokio::join!(second.send(program(&[])), async {
-        let delivery = gateway.next().await;
+    // Mosquitto does not say why it closes a connection: they try a few times, the first sends its request each time.
+    let (answer, ()) = tokio::join!(second.send(program(&["second"])), async {
+        let delivery = loop {
+            let delivery = gateway.next().await;
+            if delivery.request.args[0] == "second" {
+                break delivery;
+            }
+        };
         gateway.answer(&delivery, exited(0, "", "")).await;
     });
     assert!(answer.is_ok());

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use offload_client::{Client, Code, Error, Form, Options, Outcome, ReplyForm, Request};
-use side::{DEADLINE, Gateway, Mosquitto, exited};
+use side::{DEADLINE, Gateway, Mosquitto, Road, exited};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -90,6 +90,25 @@ async fn what_has_no_answer_is_sent_again_after_the_broker_was_restarted() {
     });
     assert!(["before", "after"].contains(&str::from_utf8(&first.unwrap().stdout).unwrap()));
     assert_eq!(second.unwrap().stdout, "after");
+}
+
+#[tokio::test]
+async fn an_answer_that_comes_while_the_connection_is_lost_is_kept_by_the_session() {
+    let broker = Mosquitto::start().await;
+    let mut gateway = Gateway::start(&broker).await;
+    let road = Road::to(&broker).await;
+    let options = Options { port: road.port, answer_timeout: DEADLINE, ..broker.options() };
+    let client = Client::connect(options).await.unwrap();
+    let (first, second, ()) =
+        tokio::join!(client.send(program(&["1"])), client.send(program(&["2"])), async {
+            let deliveries = [gateway.next().await, gateway.next().await];
+            road.cut();
+            // Once each: what is sent again is not answered.
+            for delivery in deliveries {
+                gateway.answer(&delivery, exited(0, delivery.request.args[0].clone(), "")).await;
+            }
+        });
+    assert_eq!((first.unwrap().stdout, second.unwrap().stdout), ("1".into(), "2".into()));
 }
 
 #[tokio::test]

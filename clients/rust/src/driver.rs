@@ -13,7 +13,7 @@ use rumqttc::v5::mqttbytes::v5::{
     ConnAck, ConnectReturnCode, DisconnectReasonCode, Packet, PubAck, PubAckReason, SubAck,
     SubscribeReasonCode,
 };
-use rumqttc::v5::{AsyncClient, ConnectionError, Event, EventLoop, StateError};
+use rumqttc::v5::{AsyncClient, ConnectionError, Event, EventLoop, MqttState, StateError};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tracing::{debug, info, warn};
@@ -87,9 +87,14 @@ impl Driver {
                 }
                 Err(error) => error,
             };
-            if let Some(error) = ends_for_good(&error) {
-                return shared.in_flight.close(error);
-            }
+            let pause = if taken_over(&error) { None } else { backoff.pause(Instant::now()) };
+            let Some(pause) = pause else {
+                let reason = format!(
+                    "the broker closed it: is another client connected with the id `{}`?",
+                    shared.options.client_id
+                );
+                return shared.in_flight.close(Error::Closed(reason));
+            };
             let reason = describe(&shared, &error);
             // Once a loss, not once an attempt.
             if self.link.connected {
@@ -99,7 +104,6 @@ impl Driver {
             }
             self.link.connected = false;
             shared.in_flight.set_lost(Some(reason));
-            let pause = backoff.pause(Instant::now());
             if self.link.until(&mut to_send, sleep(pause)).await.is_none() {
                 return;
             }
@@ -227,8 +231,15 @@ impl Link {
         self.shared.in_flight.set_lost(None);
         if !connack.session_present {
             // The broker knows nothing of us: neither the subscription, nor what it has acknowledged, nor whether the
-            // answers were sent. rumqttc drops what it had, but for a message that waits for a packet id.
-            events.state.collision = None;
+            // answers were sent. Of the old session rumqttc would keep its packet ids, which may exceed the new Receive
+            // Maximum, and a message that waits for one of them.
+            let queued = std::mem::take(&mut events.state.events);
+            events.state = MqttState::new(self.shared.options.max_in_flight, false);
+            events
+                .state
+                .handle_incoming_packet(Packet::ConnAck(connack.clone()))
+                .map_err(|error| Error::Closed(error.to_string()))?;
+            events.state.events = queued;
             self.handed_over.clear();
             self.written.clear();
             self.no_gateway.clear();
@@ -276,14 +287,14 @@ fn subscribed(suback: &SubAck) -> Result<(), Error> {
 }
 
 /// Two clients of one id would evict each other for ever.
-fn ends_for_good(error: &ConnectionError) -> Option<Error> {
-    match error {
+fn taken_over(error: &ConnectionError) -> bool {
+    matches!(
+        error,
         ConnectionError::MqttState(StateError::ServerDisconnect {
             reason_code: DisconnectReasonCode::SessionTakenOver,
             ..
-        }) => Some(Error::Closed("another client connected with the same id".to_owned())),
-        _ => None,
-    }
+        })
+    )
 }
 
 fn refused(shared: &Shared, code: ConnectReturnCode) -> Error {

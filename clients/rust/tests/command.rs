@@ -6,7 +6,7 @@ use std::fs;
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
-use offload_client::{Answer, Code, ErrorKind, Limits, Outcome, ReplyForm, Request, WireError, answer};
+use offload_client::{Answer, Code, ErrorKind, Limits, ReplyForm, Request, WireError, answer};
 use side::{DEADLINE, ENVELOPE, Gateway, Mosquitto, exited};
 use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, Command};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use offload_client::{Client, Code, Error, Form, Options, Outcome, ReplyForm, Request};
-use side::{DEADLINE, Gateway, Mosquitto, exited};
+use side::{DEADLINE, Gateway, Mosquitto, Road, exited};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -93,6 +93,25 @@ async fn what_has_no_answer_is_sent_again_after_the_broker_was_restarted() {
 }
 
 #[tokio::test]
+async fn an_answer_that_comes_while_the_connection_is_lost_is_kept_by_the_session() {
+    let broker = Mosquitto::start().await;
+    let mut gateway = Gateway::start(&broker).await;
+    let road = Road::to(&broker).await;
+    let options = Options { port: road.port, answer_timeout: DEADLINE, ..broker.options() };
+    let client = Client::connect(options).await.unwrap();
+    let (first, second, ()) =
+        tokio::join!(client.send(program(&["1"])), client.send(program(&["2"])), async {
+            let deliveries = [gateway.next().await, gateway.next().await];
+            road.cut();
+            // Once each: what is sent again is not answered.
+            for delivery in deliveries {
+                gateway.answer(&delivery, exited(0, delivery.request.args[0].clone(), "")).await;
+            }
+        });
+    assert_eq!((first.unwrap().stdout, second.unwrap().stdout), ("1".into(), "2".into()));
+}
+
+#[tokio::test]
 async fn without_a_gateway_nobody_waits() {
     let broker = Mosquitto::start().await;
     let client = Client::connect(broker.options()).await.unwrap();
@@ -167,14 +186,20 @@ async fn two_clients_of_one_id_do_not_evict_each_other_for_ever() {
     let mut gateway = Gateway::start(&broker).await;
     let options = Options { client_id: "twin".into(), ..broker.options() };
     let first = Client::connect(options.clone()).await.unwrap();
-    let (waiting, second) = tokio::join!(first.send(program(&[])), async {
+    let (waiting, second) = tokio::join!(first.send(program(&["first"])), async {
         gateway.next().await;
         Client::connect(options.clone()).await.unwrap()
     });
     assert!(matches!(waiting, Err(Error::Closed(_))));
     assert!(matches!(first.send(program(&[])).await, Err(Error::Closed(_))));
-    let (answer, ()) = tokio::join!(second.send(program(&[])), async {
-        let delivery = gateway.next().await;
+    // Mosquitto does not say why it closes a connection: they try a few times, the first sends its request each time.
+    let (answer, ()) = tokio::join!(second.send(program(&["second"])), async {
+        let delivery = loop {
+            let delivery = gateway.next().await;
+            if delivery.request.args[0] == "second" {
+                break delivery;
+            }
+        };
         gateway.answer(&delivery, exited(0, "", "")).await;
     });
     assert!(answer.is_ok());

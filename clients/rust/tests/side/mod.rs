@@ -6,6 +6,7 @@
 use std::fs;
 use std::net::TcpListener;
 use std::process::Stdio;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,10 +16,11 @@ use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{Filter, Packet, Publish, PublishProperties};
 use rumqttc::v5::{AsyncClient, Event, MqttOptions};
 use tempfile::TempDir;
+use tokio::io::copy_bidirectional;
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep, timeout};
 
 /// Nothing that a test waits for takes so long unless it is broken.
@@ -90,6 +92,43 @@ impl Mosquitto {
 
     pub fn url(&self) -> String {
         format!("mqtt://127.0.0.1:{}", self.port)
+    }
+}
+
+/// A way to a broker that can be cut: its connections end, new ones get through.
+pub struct Road {
+    pub port: u16,
+    connections: Arc<Mutex<JoinSet<()>>>,
+    listener: JoinHandle<()>,
+}
+
+impl Drop for Road {
+    fn drop(&mut self) {
+        self.listener.abort();
+    }
+}
+
+impl Road {
+    pub async fn to(broker: &Mosquitto) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (port, behind) = (listener.local_addr().unwrap().port(), broker.port);
+        let connections = Arc::new(Mutex::new(JoinSet::new()));
+        let accepted = connections.clone();
+        let listener = tokio::spawn(async move {
+            loop {
+                let (mut near, _) = listener.accept().await.unwrap();
+                accepted.lock().unwrap().spawn(async move {
+                    let mut far = TcpStream::connect(("127.0.0.1", behind)).await.unwrap();
+                    // It ends with either side.
+                    let _ = copy_bidirectional(&mut near, &mut far).await;
+                });
+            }
+        });
+        Self { port, connections, listener }
+    }
+
+    pub fn cut(&self) {
+        self.connections.lock().unwrap().abort_all();
     }
 }
 

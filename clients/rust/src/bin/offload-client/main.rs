@@ -22,15 +22,15 @@ use crate::send::Send;
 #[derive(Parser)]
 #[command(name = "offload-client", version, disable_help_flag = true, after_help = EXAMPLES)]
 struct Cli {
+    /// Print help
+    #[arg(long, action = clap::ArgAction::Help, global = true)]
+    help: Option<bool>,
+
     #[command(flatten)]
     connection: ConnectionFlags,
 
     #[command(subcommand)]
     command: Command,
-
-    /// Print help
-    #[arg(long, action = clap::ArgAction::Help, global = true)]
-    help: Option<bool>,
 }
 
 #[derive(Subcommand)]

@@ -1,2 +1,51 @@
-//! TODO
-fn main() {}
+//! What developers run, as `cargo xtask <command>`: one place for how this project is set up, tested and measured.
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+mod bench;
+mod guests;
+mod process;
+mod setup;
+mod test;
+mod toolchain;
+mod workspace;
+
+/// What developers of offload-rt run.
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Finds the programs that guests and tests need, and installs what is missing where it can
+    ///
+    /// As root on Debian or Ubuntu by apt-get; elsewhere it prints what to run, and fails.
+    Setup,
+    /// Builds all guest examples to <target directory>/guests/<name>.wasm
+    Guests,
+    /// Sets up, builds the guests and the workspace, and runs all tests
+    Test {
+        /// Handed on to `cargo test`
+        #[arg(last = true)]
+        rest: Vec<String>,
+    },
+    /// Builds what benchmarks need and runs them
+    Bench {
+        /// Handed on to the benchmark program
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        rest: Vec<String>,
+    },
+}
+
+fn main() -> Result<()> {
+    match Arguments::parse().command {
+        Command::Setup => setup::run().map(drop),
+        Command::Guests => guests::run(&setup::run()?),
+        Command::Test { rest } => test::run(&rest),
+        Command::Bench { rest } => bench::run(&rest),
+    }
+}

@@ -1,1 +1,203 @@
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
 
+use super::*;
+
+fn exited(code: i32, stdout: &'static str) -> Answer {
+    Answer {
+        id: Some("req-1".try_into().unwrap()),
+        outcome: Outcome::Exited(code),
+        stdout: stdout.into(),
+        stderr: "warning".into(),
+        fuel: 12,
+        run_us: 34,
+        queue_us: 56,
+    }
+}
+
+fn failed(kind: ErrorKind, message: &str) -> Answer {
+    Answer { outcome: Outcome::Failed(WireError::new(kind, message)), ..exited(0, "partial") }
+}
+
+fn property<'p>(user_properties: &'p [(String, String)], name: &str) -> Option<&'p str> {
+    user_properties.iter().find(|(given, _)| given == name).map(|(_, value)| value.as_str())
+}
+
+#[test]
+fn the_line_form_is_stdout_or_one_error_line() {
+    for (answer, payload, status, exit_code, error_kind) in [
+        (exited(0, "12\n"), "12\n", "ok", Some("0"), None),
+        (exited(0, ""), "", "ok", Some("0"), None),
+        (exited(3, "half\n"), "half\n", "exit", Some("3"), None),
+        (exited(3, ""), "error: exit: program exited with code 3", "exit", Some("3"), Some("exit")),
+        (failed(ErrorKind::Fuel, "a\nb"), "error: fuel: a b", "error", None, Some("fuel")),
+    ] {
+        let (written, user_properties) = encode(&answer, AnswerForm::Line);
+        assert_eq!(written, payload);
+        assert_eq!(property(&user_properties, "status"), Some(status));
+        assert_eq!(property(&user_properties, "exit-code"), exit_code);
+        assert_eq!(property(&user_properties, "error-kind"), error_kind);
+        assert_eq!(property(&user_properties, "fuel"), Some("12"));
+        assert_eq!(property(&user_properties, "run-us"), Some("34"));
+        assert_eq!(property(&user_properties, "id"), Some("req-1"));
+    }
+}
+
+#[test]
+fn the_envelope_says_everything() {
+    let (payload, user_properties) = encode(&exited(3, "a"), AnswerForm::Json);
+    assert_eq!(
+        payload,
+        r#"{"id":"req-1","status":"exit","exit_code":3,"stdout":"YQ==","stderr":"d2FybmluZw==","error":null,"fuel":12,"run_us":34,"queue_us":56}"#
+    );
+    assert_eq!(property(&user_properties, "status"), Some("exit"));
+    let rejected = Rejected {
+        form: AnswerForm::Json,
+        id: None,
+        error: WireError::malformed("args[2]", "expected text"),
+    };
+    let (payload, _) = encode(&rejected.into(), AnswerForm::Json);
+    assert_eq!(
+        payload,
+        r#"{"id":null,"status":"error","exit_code":null,"stdout":"","stderr":"","error":{"kind":"malformed","message":"args[2]: expected text"},"fuel":0,"run_us":0,"queue_us":0}"#
+    );
+}
+
+#[test]
+fn without_user_properties_an_error_line_is_recognised() {
+    let read = |payload: &'static str| decode(AnswerForm::Line, payload.into(), &[]).unwrap();
+    assert_eq!(read("12\n").outcome, Outcome::Exited(0));
+    assert_eq!(read("12\n").stdout, "12\n");
+    assert_eq!(read("error: exit: program exited with code 3").outcome, Outcome::Exited(3));
+    assert_eq!(
+        read("error: busy: again in 2 s").outcome,
+        Outcome::Failed(WireError::new(ErrorKind::Busy, "again in 2 s"))
+    );
+    for printed in ["error: none of ours", "error: nothing: x", "error:", "error: busy"] {
+        assert_eq!(read(printed).outcome, Outcome::Exited(0), "{printed}");
+    }
+    // With user properties, what a program prints is never taken for an error.
+    let (payload, user_properties) = encode(&exited(0, "error: busy: no"), AnswerForm::Line);
+    assert_eq!(decode(AnswerForm::Line, payload, &user_properties).unwrap().stdout, "error: busy: no");
+}
+
+#[test]
+fn an_id_that_mqtt_cannot_carry_stays_in_the_envelope() {
+    let answer = Answer { id: Some("a\0b".try_into().unwrap()), ..exited(0, "") };
+    let (payload, user_properties) = encode(&answer, AnswerForm::Json);
+    assert_eq!(property(&user_properties, "id"), None);
+    assert_eq!(decode(AnswerForm::Json, payload, &user_properties), Ok(answer));
+}
+
+#[test]
+fn answers_that_are_none_are_refused_by_field() {
+    let good = r#"{"id":null,"status":"ok","exit_code":0,"stdout":"","stderr":"","error":null,"fuel":0,"run_us":0,"queue_us":0,"later":1}"#;
+    assert!(decode(AnswerForm::Json, good.into(), &[]).is_ok());
+    for (from, to, message) in [
+        (r#""ok""#, r#""fine""#, "status: "),
+        (r#""exit_code":0"#, r#""exit_code":null"#, "exit_code: "),
+        (r#""ok""#, r#""error""#, "error: "),
+        (r#""stdout":"""#, r#""stdout":"?""#, "stdout: "),
+        (r#""id":null"#, r#""id":"""#, "id: "),
+        ("{", "", "envelope: "),
+    ] {
+        let error = decode(AnswerForm::Json, good.replace(from, to).into(), &[]).unwrap_err();
+        assert!(error.message.starts_with(message), "{error}");
+    }
+    for (pairs, message) in [
+        (&[("status", "fine")][..], "status: "),
+        (&[("status", "ok")], "exit-code: "),
+        (&[("status", "ok"), ("exit-code", "x")], "exit-code: "),
+        (&[("status", "error")], "error-kind: "),
+        (&[("status", "error"), ("error-kind", "x")], "error-kind: "),
+    ] {
+        let given: UserProperties = pairs.iter().map(|&(n, v)| (n.to_owned(), v.to_owned())).collect();
+        let error = decode(AnswerForm::Line, Bytes::new(), &given).unwrap_err();
+        assert!(error.message.starts_with(message), "{error}");
+    }
+}
+
+#[test]
+fn an_answer_too_large_for_its_receiver_is_replaced() {
+    let answer = Answer { stdout: vec![b'x'; 5000].into(), ..exited(0, "") };
+    let within = |form, room, with_properties| encode_within(&answer, form, room, with_properties);
+    // 3.1.1, a packet of 256 bytes.
+    let (payload, user_properties) = within(AnswerForm::Line, 230, false).unwrap();
+    assert_eq!(payload, "error: output: the answer has 5000 bytes, its receiver takes 230");
+    assert!(user_properties.is_empty());
+    // MQTT 5: the terse error keeps its properties, then loses them.
+    let (payload, user_properties) = within(AnswerForm::Line, 130, true).unwrap();
+    assert_eq!(payload, "error: output: too large");
+    assert_eq!(property(&user_properties, "error-kind"), Some("output"));
+    let (payload, user_properties) = within(AnswerForm::Line, 24, true).unwrap();
+    assert_eq!(payload, "error: output: too large");
+    assert!(user_properties.is_empty());
+    assert_eq!(within(AnswerForm::Line, 23, true), None);
+    let (payload, _) = within(AnswerForm::Json, 300, false).unwrap();
+    let replaced = decode(AnswerForm::Json, payload, &[]).unwrap();
+    assert!(matches!(replaced.outcome, Outcome::Failed(error) if error.kind == ErrorKind::Output));
+    assert_eq!((replaced.id, replaced.fuel), (answer.id.clone(), answer.fuel));
+    // What fits is left alone.
+    assert_eq!(within(AnswerForm::Line, 5000, false).unwrap().0, answer.stdout);
+}
+
+fn answers() -> impl Strategy<Value = Answer> {
+    let message = "[^\\p{Cc}\u{2028}\u{2029}]{0,60}";
+    let outcome = prop_oneof![
+        any::<i32>().prop_map(Outcome::Exited),
+        (0..ErrorKind::ALL.len(), message)
+            .prop_map(|(kind, message)| Outcome::Failed(WireError::new(ErrorKind::ALL[kind], message))),
+    ];
+    let bytes = || vec(any::<u8>(), 0..64).prop_map(Bytes::from);
+    let id = option::of("\\PC{1,16}".prop_map(|id| RequestId::try_from(id.as_str()).unwrap()));
+    (id, outcome, bytes(), bytes(), any::<[u64; 3]>()).prop_map(
+        |(id, outcome, stdout, stderr, [fuel, run_us, queue_us])| Answer {
+            id,
+            outcome,
+            stdout,
+            stderr,
+            fuel,
+            run_us,
+            queue_us,
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn an_envelope_is_read_back(answer in answers()) {
+        let (payload, user_properties) = encode(&answer, AnswerForm::Json);
+        prop_assert_eq!(decode(AnswerForm::Json, payload, &user_properties), Ok(answer));
+    }
+
+    /// The line form carries no stderr, no time in the queue and no stdout of a failed run, and cuts messages.
+    #[test]
+    fn a_line_is_read_back_but_for_what_it_drops(answer in answers()) {
+        let (payload, user_properties) = encode(&answer, AnswerForm::Line);
+        let read = decode(AnswerForm::Line, payload, &user_properties).unwrap();
+        let mut expected = Answer { stderr: Bytes::new(), queue_us: 0, ..answer };
+        if let Outcome::Failed(error) = &mut expected.outcome {
+            expected.stdout = Bytes::new();
+            let start = format!("error: {}: ", error.kind).len();
+            error.message = error.line().split_off(start);
+        }
+        prop_assert_eq!(read, expected);
+    }
+
+    #[test]
+    fn what_is_said_to_fit_fits(answer in answers(), room in 0..400usize, with_properties: bool, json: bool) {
+        let form = if json { AnswerForm::Json } else { AnswerForm::Line };
+        if let Some((payload, user_properties)) = encode_within(&answer, form, room, with_properties) {
+            prop_assert!(size(&payload, &user_properties) <= room);
+            prop_assert!(with_properties || user_properties.is_empty());
+        }
+    }
+
+    #[test]
+    fn any_bytes_are_an_answer_or_refused(payload in vec(any::<u8>(), 0..64)) {
+        for form in [AnswerForm::Line, AnswerForm::Json] {
+            let _ = decode(form, payload.clone().into(), &[]);
+        }
+    }
+}

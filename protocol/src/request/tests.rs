@@ -1,1 +1,377 @@
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
 
+use super::*;
+
+fn properties(pairs: &[(&str, &str)]) -> UserProperties {
+    pairs.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
+fn decode_text(kind: RequestKind, payload: &str) -> Result<Request, Rejected> {
+    decode(kind, Bytes::copy_from_slice(payload.as_bytes()), &[])
+}
+
+#[test]
+fn legacy_args_are_the_default_programs() {
+    for (payload, args) in [
+        ("5 7", &["5", "7"][..]),
+        (" 5\t7\r\n", &["5", "7"]),
+        ("", &[]),
+        ("größe \u{2003}2", &["größe", "2"]),
+        ("a----b", &["a----b"]),
+    ] {
+        let request = decode_text(RequestKind::LocalCode, payload).unwrap();
+        assert_eq!(request.form, Form::LegacyArgs);
+        assert_eq!(request.code, Code::DefaultProgram);
+        assert_eq!(request.args, args);
+        assert_eq!(request.answer_form(), AnswerForm::Line);
+    }
+    let given =
+        properties(&[("id", "a"), ("fuel", "7"), ("memory", "8"), ("timeout-ms", "9"), ("arg", "no")]);
+    let request = decode(RequestKind::LocalCode, "5 7".into(), &given).unwrap();
+    assert_eq!(request.id, Some("a".try_into().unwrap()));
+    assert_eq!(
+        request.limits,
+        Limits { fuel: Some(7), memory: Some(8), timeout: Some(Duration::from_millis(9)) }
+    );
+    assert_eq!(request.args, ["5", "7"]);
+}
+
+#[test]
+fn a_raw_module_takes_the_rest_from_user_properties() {
+    let given = properties(&[
+        ("arg", "-x"),
+        ("env.A", "1"),
+        ("unknown", "ignored"),
+        ("unknown", "twice"),
+        ("arg", ""),
+        ("env.B", "="),
+        ("memory", "18446744073709551615"),
+    ]);
+    let payload = Bytes::from_static(b"\0asm\x01\0\0\0\xff");
+    let request = decode(RequestKind::InputCode, payload.clone(), &given).unwrap();
+    assert_eq!(request.form, Form::RawModule);
+    assert_eq!(request.code, Code::Module(payload));
+    assert_eq!(request.args, ["-x", ""]);
+    assert_eq!(request.env, properties(&[("A", "1"), ("B", "=")]));
+    assert_eq!(request.limits.memory, Some(u64::MAX));
+    assert_eq!(request.answer_form(), AnswerForm::Line);
+}
+
+#[test]
+fn an_envelope_carries_everything() {
+    let request = decode_text(
+        RequestKind::InputCode,
+        "\x0c\r\n\t {\"id\":\"\\u0061\",\"module\":\"AGFzbQ==\",\"args\":[\"a\",\"\"],\"env\":{\"B\":\"2\",\"A\":\"1\"},\
+         \"stdin\":\"/+8=\",\"fuel\":0,\"memory\":9007199254740993,\"timeout_ms\":1500,\"reply\":\"stdout\"} \n",
+    )
+    .unwrap();
+    assert_eq!(
+        request,
+        Request {
+            form: Form::Json,
+            id: Some("a".try_into().unwrap()),
+            code: Code::Module(Bytes::from_static(&WASM_MAGIC)),
+            args: vec!["a".into(), String::new()],
+            env: properties(&[("B", "2"), ("A", "1")]),
+            stdin: Bytes::from_static(b"\xff\xef"),
+            limits: Limits {
+                fuel: Some(0),
+                memory: Some(9_007_199_254_740_993),
+                timeout: Some(Duration::from_millis(1500)),
+            },
+            reply: ReplyForm::Stdout,
+        }
+    );
+    assert_eq!(request.answer_form(), AnswerForm::Line);
+    let program = decode_text(RequestKind::InputCode, r#"{"program":"add","reply":"envelope"}"#).unwrap();
+    assert_eq!(program.code, Code::Program("add".into()));
+    assert_eq!(program.answer_form(), AnswerForm::Json);
+}
+
+/// Every field of an envelope, each with what must not be in it, and the message that says so.
+#[test]
+fn a_wrong_field_of_an_envelope_is_refused_by_name() {
+    let long_id = "x".repeat(MAX_ID + 1);
+    for (fields, message) in [
+        (r#""id":7"#, "id: expected text, got a number"),
+        (r#""id":null"#, "id: expected text, got null"),
+        (r#""id":"""#, "id: expected 1 to 64 bytes, got 0"),
+        (&format!(r#""id":"{long_id}""#), "id: expected 1 to 64 bytes, got 65"),
+        (r#""id":"a","id":"b""#, "id: given twice"),
+        (r#""module":"""#, "program, module: expected exactly one of module, digest, program, source, files"),
+        (r#""program":"b""#, "program: given twice"),
+        (r#""args":"5 7""#, "args: expected a list of text, got text"),
+        (r#""args":["5","6",7]"#, "args[2]: expected text, got a number"),
+        (r#""args":[["5"]]"#, "args[0]: expected text, got a list"),
+        (r#""args":["a\u0000"]"#, "args[0]: expected text without NUL"),
+        (r#""args":[],"args":[]"#, "args: given twice"),
+        (r#""env":["A=1"]"#, "env: expected a map from text to text, got a list"),
+        (r#""env":{"A":1}"#, "env.A: expected text, got a number"),
+        (r#""env":{"A":"1","B":"2","A":"1"}"#, "env.A: given twice"),
+        (r#""env":{"":"1"}"#, "env: expected names that are not empty"),
+        (r#""env":{"A=B":"1"}"#, "env.A=B: expected a name without `=` and NUL"),
+        (r#""env":{"A\u0000":"1"}"#, "env.A\0: expected a name without `=` and NUL"),
+        (r#""env":{"A":"\u0000"}"#, "env.A: expected text without NUL"),
+        (r#""env":{},"env":{}"#, "env: given twice"),
+        (r#""stdin":[1,2]"#, "stdin: expected bytes as base64 text, got a list"),
+        (r#""stdin":"AA""#, "stdin: expected padded base64: Invalid padding"),
+        (r#""stdin":"","stdin":"""#, "stdin: given twice"),
+        (r#""fuel":"7""#, "fuel: expected an unsigned 64-bit integer, got text"),
+        (r#""fuel":7,"fuel":7"#, "fuel: given twice"),
+        (r#""memory":true"#, "memory: expected an unsigned 64-bit integer, got a boolean"),
+        (r#""memory":7,"memory":7"#, "memory: given twice"),
+        (r#""timeout_ms":{}"#, "timeout_ms: expected an unsigned 64-bit integer, got a map"),
+        (r#""timeout_ms":7,"timeout_ms":7"#, "timeout_ms: given twice"),
+        (r#""reply":"json""#, "reply: expected `envelope` or `stdout`, got another text"),
+        (r#""reply":1"#, "reply: expected `envelope` or `stdout`, got a number"),
+        (r#""reply":"stdout","reply":"stdout""#, "reply: given twice"),
+        (r#""Args":[]"#, "Args: no such field"),
+        (r#""timeout-ms":1"#, "timeout-ms: no such field"),
+        (r#""makefile":"all:""#, "makefile: not supported by this gateway yet"),
+        (r#""name":"x""#, "name: not supported by this gateway yet"),
+        (r#""target":"x""#, "target: not supported by this gateway yet"),
+    ] {
+        let rejected =
+            decode_text(RequestKind::LocalCode, &format!(r#"{{"program":"a",{fields}}}"#)).unwrap_err();
+        assert_eq!(rejected.error, WireError::new(ErrorKind::Malformed, message), "{fields}");
+        assert_eq!((rejected.form, rejected.id), (AnswerForm::Json, None), "{fields}");
+    }
+}
+
+#[test]
+fn only_integer_literals_are_integers() {
+    for field in ["fuel", "memory", "timeout_ms"] {
+        for number in ["1.0", "1e3", "-1", "-0", "18446744073709551616"] {
+            let payload = format!(r#"{{"program":"a","{field}":{number}}}"#);
+            let error = decode_text(RequestKind::LocalCode, &payload).unwrap_err().error;
+            assert_eq!(error.kind, ErrorKind::Malformed);
+            assert!(
+                error
+                    .message
+                    .starts_with(&format!("{field}: expected an unsigned 64-bit integer, got a number")),
+                "{number}: {error}"
+            );
+        }
+    }
+}
+
+#[test]
+fn an_envelope_says_what_to_run_exactly_once() {
+    let none = "module, digest, program, source, files: expected exactly one of these fields, got none";
+    for (payload, message) in [
+        (r#"{}"#, none),
+        (r#"{"args":[]}"#, none),
+        (r#"{"digest":"sha256:00"}"#, "digest: not supported by this gateway yet"),
+        (r#"{"source":"int main"}"#, "source: not supported by this gateway yet"),
+        (r#"{"files":{}}"#, "files: not supported by this gateway yet"),
+        (r#"{"module":7}"#, "module: expected bytes as base64 text, got a number"),
+        (r#"{"module":"AGFzbQ=","args":[]}"#, "module: expected padded base64: Invalid padding"),
+        (r#"{"module":"-_8="}"#, "module: expected padded base64: Invalid symbol 45, offset 0."),
+        (r#"{"program":["add"]}"#, "program: expected text, got a list"),
+    ] {
+        let error = decode_text(RequestKind::InputCode, payload).unwrap_err().error;
+        assert_eq!(error, WireError::new(ErrorKind::Malformed, message), "{payload}");
+    }
+}
+
+#[test]
+fn code_on_local_code_is_refused() {
+    let module = decode(RequestKind::LocalCode, Bytes::from_static(b"\0asm\x01\0\0\0"), &[]).unwrap_err();
+    let envelope = decode_text(RequestKind::LocalCode, r#"{"id":"a","module":"AGFzbQ=="}"#).unwrap_err();
+    assert!(module.error.message.starts_with("module: localCode runs programs"));
+    assert_eq!(module.error, envelope.error);
+    assert_eq!((module.form, envelope.form), (AnswerForm::Line, AnswerForm::Json));
+    assert_eq!(envelope.id, Some("a".try_into().unwrap()));
+}
+
+#[test]
+fn a_refused_envelope_is_answered_as_it_asked() {
+    let wrong = decode_text(RequestKind::LocalCode, r#"{"fuel":-1,"reply":"stdout","id":"a","program":"b"}"#);
+    let wrong = wrong.unwrap_err();
+    assert_eq!((wrong.form, wrong.id), (AnswerForm::Line, Some("a".try_into().unwrap())));
+    for unreadable in [r#"{"id":"a","#, r#"{"id":"a"} x"#, r#"{"id":"a","env":{"A":{"B":{"C":{}}}}}"#] {
+        let rejected = decode_text(RequestKind::LocalCode, unreadable).unwrap_err();
+        assert!(rejected.error.message.starts_with("envelope: "), "{}", rejected.error);
+        assert_eq!((rejected.form, rejected.id), (AnswerForm::Json, None));
+    }
+    let many = format!(r#"{{"program":"a","args":[{}""]}}"#, r#""","#.repeat(crate::json::MAX_VALUES));
+    let rejected = decode_text(RequestKind::LocalCode, &many).unwrap_err();
+    assert_eq!(rejected.error, too_many_values());
+}
+
+#[test]
+fn wrong_user_properties_are_refused_by_name() {
+    let long_id = "x".repeat(MAX_ID + 1);
+    for (given, message) in [
+        (&[("id", "a"), ("id", "a")][..], "id: given twice"),
+        (&[("id", "")], "id: expected 1 to 64 bytes, got 0"),
+        (&[("id", &long_id)], "id: expected 1 to 64 bytes, got 65"),
+        (&[("fuel", "1"), ("fuel", "1")], "fuel: given twice"),
+        (&[("fuel", "+1")], "fuel: expected an unsigned 64-bit integer in decimal digits"),
+        (&[("fuel", "")], "fuel: expected an unsigned 64-bit integer in decimal digits"),
+        (&[("memory", "1"), ("memory", "2")], "memory: given twice"),
+        (&[("memory", "64MiB")], "memory: expected an unsigned 64-bit integer in decimal digits"),
+        (&[("timeout-ms", "1"), ("timeout-ms", "2")], "timeout-ms: given twice"),
+        (
+            &[("timeout-ms", "18446744073709551616")],
+            "timeout-ms: expected an unsigned 64-bit integer in decimal digits",
+        ),
+    ] {
+        for (kind, payload) in
+            [(RequestKind::InputCode, &b"\0asm\x01\0\0\0"[..]), (RequestKind::LocalCode, b"5 7")]
+        {
+            let rejected = decode(kind, Bytes::copy_from_slice(payload), &properties(given)).unwrap_err();
+            assert_eq!(rejected.error, WireError::new(ErrorKind::Malformed, message));
+            assert_eq!((rejected.form, rejected.id), (AnswerForm::Line, None));
+        }
+    }
+    for (given, message) in [
+        (&[("env.A", "1"), ("env.A", "2")][..], "env.A: given twice"),
+        (&[("env.", "1")], "env: expected names that are not empty"),
+        (&[("env.A=", "1")], "env.A=: expected a name without `=` and NUL"),
+        (&[("env.A", "\0")], "env.A: expected text without NUL"),
+        (&[("arg", "a"), ("arg", "\0")], "args[1]: expected text without NUL"),
+    ] {
+        let given = [properties(&[("id", "a")]), properties(given)].concat();
+        let rejected = decode(RequestKind::InputCode, Bytes::from_static(&WASM_MAGIC), &given).unwrap_err();
+        assert_eq!(rejected.error, WireError::new(ErrorKind::Malformed, message));
+        assert_eq!(rejected.id, Some("a".try_into().unwrap()));
+    }
+}
+
+#[test]
+fn an_envelope_ignores_user_properties() {
+    let given = properties(&[("id", "a"), ("id", "b"), ("fuel", "x"), ("arg", "1")]);
+    let request = decode(RequestKind::LocalCode, r#"{"program":"add"}"#.into(), &given).unwrap();
+    assert_eq!(request, Request::new(Code::Program("add".into())));
+}
+
+#[test]
+fn whatever_has_no_form_is_refused() {
+    use RequestKind::{InputCode, LocalCode};
+    for (kind, payload, message) in [
+        (LocalCode, &b"\xff\xfe"[..], "payload: expected a form of request, got bytes that are not text"),
+        (LocalCode, b"5 7\0", "args: expected text without control characters"),
+        (LocalCode, b"5\x1b[31m", "args: expected text without control characters"),
+        (LocalCode, b"\xd9\xd9\xf7\xa0", "CBOR envelope: not supported by this gateway yet"),
+        (InputCode, b"\xd9\xd9\xf7\xa0", "CBOR envelope: not supported by this gateway yet"),
+        (InputCode, b"5 7", "payload: expected a wasm module or an envelope"),
+        (InputCode, b"", "payload: expected a wasm module or an envelope"),
+        (InputCode, b"add----5 7----int main----gcc", "source: not supported by this gateway yet"),
+        (InputCode, b"\0as", "payload: expected a wasm module or an envelope"),
+    ] {
+        let rejected = decode(kind, Bytes::copy_from_slice(payload), &[]).unwrap_err();
+        assert_eq!(rejected, Rejected::line(WireError::new(ErrorKind::Malformed, message)));
+    }
+}
+
+#[test]
+fn a_form_refuses_what_it_cannot_carry() {
+    let module = Request {
+        form: Form::RawModule,
+        reply: ReplyForm::Stdout,
+        ..Request::new(Code::Module(Bytes::from_static(&WASM_MAGIC)))
+    };
+    let args = Request { form: Form::LegacyArgs, ..module.clone() };
+    let args = Request { code: Code::DefaultProgram, ..args };
+    let json = Request::new(Code::Program("add".into()));
+    let text = |text: &str| vec![text.to_owned()];
+    for (request, field) in [
+        (Request { stdin: "x".into(), ..module.clone() }, "stdin"),
+        (Request { reply: ReplyForm::Envelope, ..module.clone() }, "reply"),
+        (Request { code: Code::DefaultProgram, ..module.clone() }, "program"),
+        (Request { code: Code::Module("x".into()), ..module.clone() }, "module"),
+        (Request { args: text("\0"), ..module.clone() }, "args[0]"),
+        (Request { env: properties(&[("", "1")]), ..module }, "env"),
+        (Request { env: properties(&[("A", "1")]), ..args.clone() }, "env"),
+        (Request { args: text("5 7"), ..args.clone() }, "args"),
+        (Request { args: text(""), ..args.clone() }, "args"),
+        (Request { args: text("{"), ..args.clone() }, "args"),
+        (Request { code: json.code.clone(), ..args }, "program"),
+        (Request { code: Code::DefaultProgram, ..json }, "program"),
+    ] {
+        let error = encode(&request).unwrap_err();
+        assert!(error.message.starts_with(&format!("{field}: ")), "{error}");
+    }
+}
+
+fn id() -> impl Strategy<Value = Option<RequestId>> {
+    option::of("\\PC{1,16}".prop_map(|id| RequestId::try_from(id.as_str()).unwrap()))
+}
+
+fn limits() -> impl Strategy<Value = Limits> {
+    let number = || option::of(any::<u64>());
+    (number(), number(), number()).prop_map(|(fuel, memory, timeout)| Limits {
+        fuel,
+        memory,
+        timeout: timeout.map(Duration::from_millis),
+    })
+}
+
+fn module() -> impl Strategy<Value = Code> {
+    vec(any::<u8>(), 0..64).prop_map(|tail| Code::Module([&WASM_MAGIC[..], &tail].concat().into()))
+}
+
+fn env() -> impl Strategy<Value = Vec<(String, String)>> {
+    proptest::collection::btree_map("[^=\0]{1,8}", "[^\0]{0,8}", 0..4)
+        .prop_map(|env| env.into_iter().collect())
+}
+
+/// Requests in every form, each with all that it can carry.
+fn requests() -> impl Strategy<Value = Request> {
+    let args = || vec("[^\0]{0,8}", 0..4);
+    let words = vec("[a-zA-Z0-9ä.-]{1,8}", 0..4);
+    let stdin = vec(any::<u8>(), 0..32).prop_map(Bytes::from);
+    let reply = prop_oneof![Just(ReplyForm::Envelope), Just(ReplyForm::Stdout)];
+    let raw = (module(), args(), env()).prop_map(|(code, args, env)| Request {
+        form: Form::RawModule,
+        args,
+        env,
+        reply: ReplyForm::Stdout,
+        ..Request::new(code)
+    });
+    let code = prop_oneof![module(), any::<String>().prop_map(Code::Program)];
+    let json = (code, args(), env(), stdin, reply).prop_map(|(code, args, env, stdin, reply)| Request {
+        args,
+        env,
+        stdin,
+        reply,
+        ..Request::new(code)
+    });
+    let legacy = words.prop_map(|args| Request {
+        form: Form::LegacyArgs,
+        args,
+        reply: ReplyForm::Stdout,
+        ..Request::new(Code::DefaultProgram)
+    });
+    (prop_oneof![raw, json, legacy], id(), limits()).prop_map(|(request, id, limits)| Request {
+        id,
+        limits,
+        ..request
+    })
+}
+
+proptest! {
+    #[test]
+    fn what_is_written_is_read_back(request in requests()) {
+        let (kind, payload, user_properties) = encode(&request).unwrap();
+        prop_assert_eq!(decode(kind, payload, &user_properties), Ok(request));
+    }
+
+    #[test]
+    fn any_bytes_are_a_request_or_refused(
+        start in prop_oneof![Just(&b""[..]), Just(&b"\0asm"[..]), Just(&b"{"[..]), Just(&b"{\"program\":"[..])],
+        tail in vec(any::<u8>(), 0..64),
+        user_properties in vec((prop_oneof![Just("id".to_owned()), "env\\..*", any::<String>()], any::<String>()), 0..4),
+    ) {
+        let payload = Bytes::from([start, &tail].concat());
+        for kind in [RequestKind::LocalCode, RequestKind::InputCode] {
+            if let Ok(request) = decode(kind, payload.clone(), &user_properties) {
+                let (_, payload, user_properties) = encode(&request).unwrap();
+                prop_assert_eq!(decode(kind, payload, &user_properties), Ok(request));
+            }
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! What is wrong with an answer, by the contract: an empty list for a right one.
+
+use serde_json::Value;
+
+use crate::device::{Message, Version};
+use crate::envelope;
+use crate::guest::Expected;
+
+/// Most bytes of an error line.
+const MAX_ERROR_LINE: usize = 200;
+
+/// What holds for every answer: published at QoS 1, not retained, and in MQTT 5 with the outcome as properties.
+pub fn common_problems(message: &Message, version: Version, expected: &Expected) -> Vec<String> {
+    let mut problems = Vec::new();
+    if message.qos != 1 {
+        problems.push(format!("came at QoS {}", message.qos));
+    }
+    if message.retain {
+        problems.push("was retained".to_owned());
+    }
+    if version == Version::V5 {
+        let mut property = |name: &str, expected: Option<String>| {
+            let found = message.property(name).map(str::to_owned);
+            if expected.is_some() && found != expected {
+                problems.push(format!("user property {name} is {found:?}, expected {expected:?}"));
+            }
+        };
+        match expected {
+            Expected::Exit { code, .. } => {
+                property("status", Some(if *code == 0 { "ok" } else { "exit" }.to_owned()));
+                property("exit-code", Some(code.to_string()));
+            }
+            Expected::Error(kind) => {
+                property("status", Some("error".to_owned()));
+                property("error-kind", Some(kind.clone()));
+            }
+        }
+        for name in ["fuel", "run-us"] {
+            if message.property(name).is_none_or(|value| value.parse::<u64>().is_err()) {
+                problems.push(format!("user property {name} is {:?}", message.property(name)));
+            }
+        }
+    }
+    problems
+}
+
+/// An answer in line form: stdout's bytes, or one error line.
+pub fn line_problems(payload: &[u8], expected: &Expected) -> Vec<String> {
+    match expected {
+        Expected::Error(kind) => error_line_problems(payload, kind),
+        Expected::Exit { code, stdout } if *code != 0 && stdout.is_empty() => {
+            let line = format!("error: exit: program exited with code {code}");
+            unequal("payload", payload, line.as_bytes())
+        }
+        Expected::Exit { stdout, .. } => unequal("payload", payload, stdout),
+    }
+}
+
+/// An error line of this kind.
+pub fn error_line_problems(payload: &[u8], kind: &str) -> Vec<String> {
+    let text = String::from_utf8_lossy(payload);
+    let mut problems = Vec::new();
+    if !text.starts_with(&format!("error: {kind}: ")) {
+        problems.push(format!("expected an error of kind {kind}, got {}", shown(payload)));
+    }
+    if payload.len() > MAX_ERROR_LINE {
+        problems.push(format!("the error line has {} bytes", payload.len()));
+    }
+    if std::str::from_utf8(payload).is_err() || text.chars().any(char::is_control) {
+        problems.push(format!("the error line is no clean text: {}", shown(payload)));
+    }
+    problems
+}
+
+/// An answer in a JSON envelope.
+pub fn envelope_problems(
+    message: &Message,
+    id: Option<&str>,
+    expected: &Expected,
+    stderr: Option<&str>,
+) -> Vec<String> {
+    let answer = match envelope::read(message) {
+        Ok(answer) => answer,
+        Err(error) => return vec![format!("{error:#}")],
+    };
+    let mut problems = Vec::new();
+    let mut field = |name: &str, expected: Value| {
+        if answer[name] != expected {
+            problems.push(format!("{name} is {}, expected {expected}; {answer}", answer[name]));
+        }
+    };
+    field("id", id.into());
+    match expected {
+        Expected::Exit { code, stdout } => {
+            field("status", if *code == 0 { "ok" } else { "exit" }.into());
+            field("exit_code", (*code).into());
+            match envelope::bytes_of(&answer, "stdout") {
+                Ok(found) => problems.extend(unequal("stdout", &found, stdout)),
+                Err(error) => problems.push(format!("{error:#}")),
+            }
+        }
+        Expected::Error(kind) => {
+            field("status", "error".into());
+            if envelope::error_kind(&answer) != kind || !answer["error"]["message"].is_string() {
+                problems.push(format!("error is {}, expected kind {kind}", answer["error"]));
+            }
+        }
+    }
+    if let Some(expected) = stderr {
+        match envelope::bytes_of(&answer, "stderr") {
+            Ok(found) => problems.extend(unequal("stderr", &found, expected.as_bytes())),
+            Err(error) => problems.push(format!("{error:#}")),
+        }
+    }
+    for name in ["fuel", "run_us", "queue_us"] {
+        if !answer[name].is_u64() {
+            problems.push(format!("{name} is {}", answer[name]));
+        }
+    }
+    problems
+}
+
+fn unequal(what: &str, found: &[u8], expected: &[u8]) -> Vec<String> {
+    if found == expected {
+        return Vec::new();
+    }
+    vec![format!("{what} is {}, expected {}", shown(found), shown(expected))]
+}
+
+/// The beginning of it, readable.
+fn shown(bytes: &[u8]) -> String {
+    const SHOWN: usize = 200;
+    let beginning = bytes[..bytes.len().min(SHOWN)].escape_ascii();
+    format!("\"{beginning}\" ({} bytes)", bytes.len())
+}

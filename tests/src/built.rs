@@ -1,0 +1,35 @@
+//! Where cargo and `cargo xtask` put what is tested.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+/// A program of this workspace: `offload-rt`, `offload-client`.
+pub fn program(name: &str) -> Result<PathBuf> {
+    existing(profile()?.join(name).with_extension(std::env::consts::EXE_EXTENSION))
+}
+
+/// The module of a guest example.
+pub fn guest(name: &str) -> Result<PathBuf> {
+    let profile = profile()?;
+    let target = profile.parent().context("the profile's folder has no parent")?;
+    existing(target.join("guests").join(name).with_extension("wasm"))
+}
+
+/// The sources of the guest examples, one folder each.
+pub fn guest_examples() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../guest-examples")
+}
+
+/// `<target directory>/<profile>`, in which the running test is `deps/<name>`.
+fn profile() -> Result<PathBuf> {
+    let test = std::env::current_exe()?;
+    Ok(test.parent().and_then(Path::parent).context("a test lies outside cargo's folders")?.to_owned())
+}
+
+fn existing(file: PathBuf) -> Result<PathBuf> {
+    if !file.is_file() {
+        bail!("{} is not built: run `cargo xtask test`", file.display());
+    }
+    Ok(file)
+}

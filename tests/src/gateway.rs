@@ -1,0 +1,65 @@
+//! A gateway: `offload-rt serve` on a free port, with a data directory of its own.
+
+use std::net::SocketAddr;
+
+use anyhow::{Context, Result, ensure};
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use crate::built;
+use crate::process::Process;
+
+/// Killed when dropped, and its data directory removed.
+pub struct Gateway {
+    process: Process,
+    /// What it printed when it was ready.
+    ready: String,
+    folder: TempDir,
+}
+
+impl Gateway {
+    /// Starts one with further flags and this configuration (TOML; empty for none), and waits until it takes requests.
+    pub async fn start(flags: &[&str], configuration: &str) -> Result<Gateway> {
+        let folder = TempDir::new()?;
+        let file = folder.path().join("offload-rt.toml");
+        std::fs::write(&file, configuration)?;
+        let data = folder.path().join("data");
+        let mut arguments = vec!["serve", "--config", file.to_str().context("a path is not UTF-8")?];
+        arguments.extend(["--data-dir", data.to_str().context("a path is not UTF-8")?]);
+        arguments.extend(flags);
+        let log = folder.path().join("log");
+        let mut process = Process::start(&built::program("offload-rt")?, &arguments, &log)?;
+        let ready = process.line().await?;
+        Ok(Gateway { process, ready, folder })
+    }
+
+    /// Starts one with the embedded broker.
+    pub async fn embedded(configuration: &str) -> Result<Gateway> {
+        Gateway::start(&["--listen", "127.0.0.1:0"], configuration).await
+    }
+
+    /// The one line that it printed.
+    pub fn ready(&self) -> &str {
+        &self.ready
+    }
+
+    /// Where its embedded broker listens.
+    pub fn address(&self) -> Result<SocketAddr> {
+        let address = self.ready.strip_prefix("listening on mqtt://");
+        Ok(address.with_context(|| format!("not the line of the contract: {}", self.ready))?.parse()?)
+    }
+
+    /// The data directory.
+    pub fn data_dir(&self) -> std::path::PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// Asks it to stop by this signal, and expects that it says nothing more and succeeds.
+    pub async fn stop(mut self, signal: Signal) -> Result<()> {
+        self.process.signal(signal)?;
+        let status = self.process.end().await?;
+        ensure!(status.success(), "{status} after {signal:?}; its log: {}", self.process.log());
+        ensure!(self.process.line().await.is_err(), "it printed more than one line");
+        Ok(())
+    }
+}

@@ -1,0 +1,141 @@
+//! The guest examples: what each is expected to do.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use bytes::Bytes;
+use serde::Deserialize;
+
+use crate::built;
+
+/// A program with its cases.
+pub struct Guest {
+    /// The folder's name.
+    pub name: String,
+    /// The built module.
+    pub module: Bytes,
+    /// What it has to do.
+    pub cases: Vec<Case>,
+}
+
+/// One `[[case]]` of a `cases.toml`; `guest-examples/README.md` describes its fields.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Case {
+    /// What it shows.
+    pub name: String,
+    /// Arguments.
+    #[serde(default)]
+    pub args: Vec<String>,
+    /// Environment.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    #[serde(default)]
+    stdin: String,
+    #[serde(default = "once")]
+    stdin_repeat: usize,
+    /// Limit in units of fuel.
+    pub fuel: Option<u64>,
+    /// Limit in bytes.
+    pub memory: Option<u64>,
+    /// Limit in milliseconds.
+    pub timeout_ms: Option<u64>,
+    stdout: Option<String>,
+    #[serde(default = "once")]
+    stdout_repeat: usize,
+    /// What it must write to stderr; anything if `None`.
+    pub stderr: Option<String>,
+    #[serde(default)]
+    exit_code: i32,
+    error: Option<String>,
+}
+
+/// How a case has to end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Expected {
+    /// By itself.
+    Exit {
+        /// With this code.
+        code: i32,
+        /// Having printed this.
+        stdout: Vec<u8>,
+    },
+    /// With an error of this kind.
+    Error(String),
+}
+
+fn once() -> usize {
+    1
+}
+
+impl Case {
+    /// The whole input.
+    pub fn stdin(&self) -> Vec<u8> {
+        self.stdin.repeat(self.stdin_repeat).into_bytes()
+    }
+
+    /// How it has to end.
+    pub fn expected(&self) -> Expected {
+        match &self.error {
+            Some(kind) => Expected::Error(kind.clone()),
+            None => {
+                let stdout = self.stdout.as_deref().unwrap_or_default();
+                Expected::Exit {
+                    code: self.exit_code,
+                    stdout: stdout.repeat(self.stdout_repeat).into_bytes(),
+                }
+            }
+        }
+    }
+
+    /// Whether it asks for limits of its own.
+    pub fn has_limits(&self) -> bool {
+        self.fuel.is_some() || self.memory.is_some() || self.timeout_ms.is_some()
+    }
+
+    fn check(&self) -> Result<()> {
+        let ended = self.stdout.is_some() || self.stderr.is_some() || self.exit_code != 0;
+        ensure!(
+            self.error.is_some() != ended,
+            "{}: either what it prints or an error is expected",
+            self.name
+        );
+        ensure!(self.error.is_some() || self.stdout.is_some(), "{}: stdout is missing", self.name);
+        Ok(())
+    }
+}
+
+/// All guests, by name.
+pub fn all() -> Result<Vec<Guest>> {
+    let mut guests = Vec::new();
+    for entry in fs::read_dir(built::guest_examples())? {
+        let entry = entry?;
+        let cases = entry.path().join("cases.toml");
+        if cases.is_file() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let cases = read_cases(&cases).with_context(|| format!("{}", cases.display()))?;
+            guests.push(Guest { module: module(&name)?, name, cases });
+        }
+    }
+    guests.sort_by(|a, b| a.name.cmp(&b.name));
+    ensure!(!guests.is_empty(), "there are no guests");
+    Ok(guests)
+}
+
+/// The module of one guest.
+pub fn module(name: &str) -> Result<Bytes> {
+    Ok(fs::read(built::guest(name)?)?.into())
+}
+
+fn read_cases(file: &Path) -> Result<Vec<Case>> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Cases {
+        case: Vec<Case>,
+    }
+    let Cases { case } = toml::from_str(&fs::read_to_string(file)?)?;
+    case.iter().try_for_each(Case::check)?;
+    Ok(case)
+}

@@ -1,0 +1,96 @@
+//! `cargo xtask setup`: finds what guests and tests need, and installs what is missing where it can.
+
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::process::{find, first_line, run as run_command};
+use crate::toolchain::{C, Rust};
+
+/// Compilers for the guests.
+pub struct Toolchains {
+    /// For those in C.
+    pub c: C,
+    /// For those in Rust.
+    pub rust: Rust,
+}
+
+/// Something that has to be there.
+struct Need {
+    what: &'static str,
+    /// What it is on this machine, if it is there.
+    found: fn() -> Option<String>,
+    /// Debian's packages with it: the only place that names them.
+    packages: &'static [&'static str],
+    /// What to do on any other system.
+    elsewhere: &'static str,
+}
+
+const NEEDS: &[Need] = &[
+    Need {
+        what: "C compiler for WASI",
+        found: || C::find().map(|c| c.describe()),
+        packages: &["clang", "lld", "wasi-libc", "libclang-rt-dev-wasm32"],
+        elsewhere: "python3 -m pip install ziglang",
+    },
+    Need {
+        what: "Rust compiler for WASI",
+        found: || Rust::find().map(|rust| rust.describe()),
+        packages: &["rustc-web", "rust-web-src", "lld", "wasi-libc", "libclang-rt-dev-wasm32"],
+        elsewhere: "rustup target add wasm32-wasip1",
+    },
+    Need {
+        what: "mosquitto, the other broker of the tests",
+        found: || find("mosquitto").map(|file| file.display().to_string()),
+        packages: &["mosquitto"],
+        elsewhere: "brew install mosquitto, or see https://mosquitto.org/download",
+    },
+    Need {
+        what: "mosquitto_pub and mosquitto_sub",
+        found: || {
+            Some(find("mosquitto_pub")?.display().to_string()).filter(|_| find("mosquitto_sub").is_some())
+        },
+        packages: &["mosquitto-clients"],
+        elsewhere: "brew install mosquitto, or see https://mosquitto.org/download",
+    },
+];
+
+/// Fails unless, in the end, everything is there.
+pub fn run() -> Result<Toolchains> {
+    let missing: Vec<&Need> = NEEDS.iter().filter(|need| (need.found)().is_none()).collect();
+    if !missing.is_empty() {
+        install(&missing)?;
+    }
+    for need in NEEDS {
+        let found = (need.found)().with_context(|| format!("{} is still missing", need.what))?;
+        println!("{}: {found}", need.what);
+    }
+    Ok(Toolchains {
+        c: C::find().context("no C compiler for WASI")?,
+        rust: Rust::find().context("no Rust compiler for WASI")?,
+    })
+}
+
+fn install(missing: &[&Need]) -> Result<()> {
+    let mut packages: Vec<&str> = missing.iter().flat_map(|need| need.packages).copied().collect();
+    packages.sort_unstable();
+    packages.dedup();
+    for need in missing {
+        println!("{}: missing", need.what);
+    }
+    if find("apt-get").is_none() {
+        let lines: Vec<&str> = missing.iter().map(|need| need.elsewhere).collect();
+        bail!("something is missing. To install it:\n  {}", lines.join("\n  "));
+    }
+    if first_line(Command::new("id").arg("-u")).as_deref() != Some("0") {
+        bail!("something is missing. To install it:\n  sudo apt-get install -y {}", packages.join(" "));
+    }
+    println!("apt-get installs {}", packages.join(" "));
+    let apt_get = || {
+        let mut apt_get = Command::new("apt-get");
+        apt_get.env("DEBIAN_FRONTEND", "noninteractive").arg("-qq");
+        apt_get
+    };
+    run_command(apt_get().arg("update"))?;
+    run_command(apt_get().args(["install", "-y", "--no-install-recommends"]).args(packages))
+}

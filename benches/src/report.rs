@@ -39,7 +39,8 @@ impl Report {
                 turns.iter().filter(move |turn| turn.in_flight == in_flight && turn.contender == contender)
             };
             for (place, contender) in ALL.iter().enumerate() {
-                let row = Row::of(in_flight, contender.name.to_owned(), |figure| of(place).map(figure).collect());
+                let row =
+                    Row::of(in_flight, contender.name.to_owned(), |figure| of(place).map(figure).collect());
                 figures.extend(row);
             }
             for (upper, lower) in RATIOS {
@@ -71,7 +72,10 @@ impl Row {
 impl Display for Report {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let Report { rounds, seconds, cores, .. } = self;
-        writeln!(f, "`localCode` `5 7`, QoS 1, one connection, {cores} cores; {rounds} rounds of {seconds} s each.")?;
+        writeln!(
+            f,
+            "`localCode` `5 7`, QoS 1, one connection, {cores} cores; {rounds} rounds of {seconds} s each."
+        )?;
         writeln!(f, "Median of the rounds (lowest–highest).\n")?;
         table(f, ["in flight", "server", "requests/s", "p50 µs", "p99 µs"], &self.figures, 0)?;
         writeln!(f)?;

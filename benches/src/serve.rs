@@ -33,7 +33,9 @@ pub enum Kind {
 pub fn run(kind: Kind) -> Result<()> {
     telemetry::start_logging();
     match kind {
-        Kind::Gateway => runtime::Builder::new_multi_thread().enable_all().build()?.block_on(gateway::serve()),
+        Kind::Gateway => {
+            runtime::Builder::new_multi_thread().enable_all().build()?.block_on(gateway::serve())
+        }
         Kind::Echo => runtime::Builder::new_multi_thread().enable_all().build()?.block_on(echo::serve()),
         Kind::MosquittoEcho => {
             runtime::Builder::new_current_thread().enable_all().build()?.block_on(mosquitto_echo::serve())

@@ -1,1 +1,79 @@
-//! TODO
+//! An embeddable MQTT 3.1.1 and 5 broker.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::sync::Arc;
+//!
+//! use offload_broker::{Broker, Config, NoApplication};
+//!
+//! let broker = Broker::new(Config::default(), Arc::new(NoApplication));
+//! let listener = tokio::net::TcpListener::bind("127.0.0.1:1883").await?;
+//! broker.serve(listener, tokio_util::sync::CancellationToken::new()).await?;
+//! # Ok(()) }
+//! ```
+//!
+//! # Design
+//!
+//! A connection is one task (`connection`). It takes what the socket has, handles every whole packet in it, and
+//! sends all that is due with one write. Bytes become packets in three steps: `frame` checks the fixed header and
+//! the size, `guard` and `properties` the structure, and only then `codec` lets rumqttd's codec build the values;
+//! PUBLISH and acknowledgements, which are nearly all of the traffic, are decoded and encoded here.
+//!
+//! There is no router task. Whoever publishes, a connection or the application on any thread, looks the topic up
+//! in the tree of subscriptions (`trie`) and puts the message into the queue of each session (`outbox`) that
+//! matches, under that session's mutex, and wakes its connection, once however many messages follow. The connection encodes
+//! what fits the client's window (`inflight`) into its write buffer. What the client published is acknowledged
+//! in order (`incoming`), when it was routed or when the application completes its [`Acknowledgement`].
+//!
+//! A client of 3.1.1 and one of 5 differ in how bytes are read and written, hardly anywhere else.
+//!
+//! Everything is bounded: packets before they are allocated, queues in messages and bytes for each session and in
+//! bytes for all, write buffers, retained messages, subscriptions, sessions, log lines. The oldest message is kept,
+//! the newest refused; QoS 0 goes first. A client whose messages wait for acknowledgement is not read from, one
+//! that takes nothing is disconnected. [`Config`] has the numbers, [`Broker::stats`] counts what was dropped.
+//!
+//! Nothing is stored on disk. A message is sent again only on a new connection. There is no authentication yet,
+//! so only loopback addresses are served. Not offered, and refused as the standard says: shared subscriptions,
+//! extended authentication, topic aliases towards clients, MQTT 3.1.
+
+mod acknowledgement;
+mod application;
+mod broker;
+mod codec;
+pub mod config;
+mod connection;
+mod core;
+mod deadlines;
+mod delivery;
+mod error;
+mod fields;
+mod frame;
+mod guard;
+mod handshake;
+mod incoming;
+mod inflight;
+mod listener;
+mod message;
+mod outbox;
+mod properties;
+mod reason;
+mod retained;
+mod session;
+mod stats;
+mod stream;
+mod throttle;
+mod topic;
+mod trie;
+mod will;
+
+pub use self::{
+    acknowledgement::Acknowledgement,
+    application::{Application, ClientInfo, NoApplication, Received, Route, Version},
+    broker::Broker,
+    config::Config,
+    core::Oversize,
+    error::Error,
+    message::{Message, Properties, QoS},
+    reason::Reason,
+    stats::{Dropped, Stats},
+};

@@ -124,7 +124,7 @@ impl Gateway {
             }
             Some(broker) => {
                 let ingress =
-                    ForeignIngress::start(broker, data_dir.instance_id(), requests.clone()).await?;
+                    ForeignIngress::start(broker, &data_dir.client_id(), requests.clone()).await?;
                 (Ingress::Foreign(ingress), broker.url.to_string())
             }
         };

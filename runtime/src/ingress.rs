@@ -5,6 +5,9 @@
 //! ([`foreign`]): what differs (when a request is acknowledged, how an answer finds its session) is inside the
 //! [`Responder`] that comes with each delivery.
 
+pub mod embedded;
+pub mod foreign;
+
 use bytes::Bytes;
 use offload_protocol::UserProperties;
 use offload_protocol::answer::{self, Answer, AnswerForm};

@@ -7,8 +7,11 @@
 //! 3. a worker runs it ([`wasm`]), and
 //! 4. the answer goes back through the ingress.
 
+pub mod cli;
 pub mod compiler;
 pub mod config;
+pub mod data_dir;
+mod gateway;
 pub mod ingress;
 pub mod modules;
 pub mod programs;
@@ -16,3 +19,5 @@ pub mod request;
 pub mod telemetry;
 pub mod wasm;
 
+
+pub use gateway::{Gateway, StartError};

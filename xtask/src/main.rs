@@ -1,5 +1,7 @@
 //! What developers run, as `cargo xtask <command>`: one place for how this project is set up, tested and measured.
 
+use std::process::ExitCode;
+
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
@@ -41,8 +43,19 @@ enum Command {
     },
 }
 
-fn main() -> Result<()> {
-    match Arguments::parse().command {
+fn main() -> ExitCode {
+    match run(Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Without the backtrace that anyhow adds where RUST_BACKTRACE is set: the line to run is the last one.
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    match command {
         Command::Setup => setup::run().map(drop),
         Command::Guests => guests::run(&setup::run()?),
         Command::Test { rest } => test::run(&rest),

@@ -1,1 +1,33 @@
-//! TODO
+//! Hand work to an offload-rt gateway: connect, send a request, await its answer.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), offload_client::Error> {
+//! use offload_client::{Client, Code, Options, Request};
+//!
+//! let client = Client::connect(Options::default()).await?;
+//! let mut request = Request::new(Code::Program("add".into()));
+//! request.args = vec!["5".into(), "7".into()];
+//! let answer = client.send(request).await?;
+//! println!("{}", String::from_utf8_lossy(&answer.stdout));
+//! client.disconnect().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Many requests may be in flight on one [`Client`]; MQTT 5 Correlation Data says which answer is whose. A lost
+//! connection is made again, and what has no answer yet is sent again where the broker has forgotten it. A request
+//! may so be run twice, unless it has an id, by which the gateway knows it again.
+
+mod client;
+mod driver;
+mod error;
+mod in_flight;
+mod options;
+mod reconnect;
+
+pub use client::Client;
+pub use error::Error;
+pub use offload_protocol::answer::{self, Answer, AnswerForm, Outcome};
+pub use offload_protocol::error::{ErrorKind, WireError};
+pub use offload_protocol::request::{Code, Form, Limits, ReplyForm, Request, RequestId};
+pub use options::{DEFAULT_HOST, DEFAULT_PORT, Options, UrlError};

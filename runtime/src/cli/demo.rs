@@ -134,8 +134,8 @@ impl Device {
         options.set_keep_alive(Duration::from_secs(60));
         let mut network = options.network_options();
         network.set_tcp_nodelay(true);
-        let (client, mut events) = AsyncClient::new(options, 16);
-        events.network_options = network;
+        options.set_network_options(network);
+        let (client, events) = AsyncClient::new(options, 16);
         client.subscribe(offload_protocol::topic::result(DEVICE), QoS::AtLeastOnce).await?;
         let mut device = Device { client, events };
         device.until(|packet| matches!(packet, Packet::SubAck(_)).then_some(())).await?;

@@ -1,7 +1,7 @@
 //! `[queue]`: how many requests may wait.
 
-use super::{ByteSize, Refusal};
 use super::table::table;
+use super::{ByteSize, Refusal};
 
 table! {
     /// How many requests may wait for a worker; more are answered `busy` at once.

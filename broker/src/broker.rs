@@ -1,0 +1,74 @@
+//! The handle that an application holds.
+
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use crate::{
+    application::{Application, ClientInfo},
+    config::Config,
+    core::{Core, Oversize, clip},
+    delivery::encodable,
+    error::Error,
+    listener,
+    message::Message,
+    stats::Stats,
+    topic,
+};
+
+/// An MQTT broker. Clones are handles to the same one.
+#[derive(Clone)]
+pub struct Broker {
+    core: Arc<Core>,
+}
+
+impl Broker {
+    /// A broker without clients; the application decides about what they publish.
+    pub fn new(config: Config, application: Arc<dyn Application>) -> Self {
+        Self { core: Arc::new(Core::new(config, application)) }
+    }
+
+    /// Accepts connections until `shutdown` is cancelled, then closes them (MQTT 5: DISCONNECT 0x8B; wills are not
+    /// published) and returns when they are gone, after a second at most. Sessions stay, and a broker may be served
+    /// again, or on several listeners at a time.
+    ///
+    /// # Errors
+    /// At once, for an address that is not loopback and for a configuration that fails [`Config::check`].
+    pub async fn serve(&self, listener: TcpListener, shutdown: CancellationToken) -> Result<(), Error> {
+        listener::serve(&self.core, listener, shutdown).await
+    }
+
+    /// Hands a message to every session with a matching subscription, and retains it if it says so; returns how
+    /// many sessions have it now. May be called on any thread; never waits for a client.
+    ///
+    /// `oversize` is asked for a replacement when the message exceeds a receiver's Maximum Packet Size; without one
+    /// the receiver does not get it, and that is counted. A message that cannot be encoded (invalid topic, a field
+    /// over 65 535 bytes) reaches nobody.
+    pub fn publish(&self, message: &Message, oversize: Option<Oversize<'_>>) -> usize {
+        if self.publishable(message) { self.core.publish(None, message, oversize).reached } else { 0 }
+    }
+
+    /// Hands a message to the session of one client only, if one of its subscriptions matches; false if none does,
+    /// its queue is full, or the session is no more. Nothing is retained. Otherwise as [`publish`](Self::publish).
+    pub fn publish_to(&self, client: &ClientInfo, message: &Message, oversize: Option<Oversize<'_>>) -> bool {
+        match client.session.upgrade() {
+            Some(session) if self.publishable(message) => self.core.publish_to(&session, message, oversize),
+            _ => false,
+        }
+    }
+
+    /// What happens in the broker, in numbers.
+    pub fn stats(&self) -> Stats {
+        self.core.stats()
+    }
+
+    fn publishable(&self, message: &Message) -> bool {
+        let publishable = topic::valid_name(&message.topic, &self.core.config) && encodable(message);
+        if !publishable && let Some(left_out) = self.core.throttle.line() {
+            warn!(topic = clip(&message.topic), left_out, "the application published what cannot be encoded");
+        }
+        publishable
+    }
+}

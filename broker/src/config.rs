@@ -1,0 +1,166 @@
+//! The limits of a broker. Every one has a default that suits a small machine with 4 GB.
+
+use std::time::Duration;
+
+use crate::error::Error;
+
+/// Largest packet in either direction, in bytes: a request with a module of some megabytes fits.
+pub const DEFAULT_MAX_PACKET_SIZE: usize = 16 * 1024 * 1024;
+/// Largest CONNECT, in bytes: a will of 64 KiB with topic, ids and properties fits.
+pub const DEFAULT_MAX_CONNECT_SIZE: usize = 256 * 1024;
+/// Largest property section of a packet, in bytes: decoded properties take several times their size.
+pub const DEFAULT_MAX_PROPERTIES_SIZE: usize = 256 * 1024;
+/// TCP connections at a time.
+pub const DEFAULT_MAX_CONNECTIONS: usize = 16_384;
+/// Sessions at a time, connected or not.
+pub const DEFAULT_MAX_SESSIONS: usize = 32_768;
+/// Subscriptions of one session.
+pub const DEFAULT_MAX_SUBSCRIPTIONS: usize = 1_024;
+/// Filters in one SUBSCRIBE or UNSUBSCRIBE.
+pub const DEFAULT_MAX_FILTERS_PER_PACKET: usize = 256;
+/// Messages that wait for one session, beyond those in flight.
+pub const DEFAULT_SESSION_QUEUE_MESSAGES: usize = 4_096;
+/// Bytes of messages waiting or in flight for one session.
+pub const DEFAULT_SESSION_QUEUE_BYTES: usize = 32 * 1024 * 1024;
+/// Bytes of messages waiting or in flight for all sessions together.
+pub const DEFAULT_MAX_QUEUED_BYTES: usize = 256 * 1024 * 1024;
+/// Unacknowledged QoS 1 and 2 messages that one client may have sent.
+pub const DEFAULT_RECEIVE_MAXIMUM: u16 = 1_024;
+/// Unacknowledged QoS 1 and 2 messages on the way to one client.
+pub const DEFAULT_MAX_INFLIGHT: u16 = 1_024;
+/// Topic aliases of one client (MQTT 5, towards the broker).
+pub const DEFAULT_TOPIC_ALIAS_MAXIMUM: u16 = 16;
+/// Retained messages.
+pub const DEFAULT_MAX_RETAINED_MESSAGES: usize = 10_000;
+/// Bytes of retained messages.
+pub const DEFAULT_MAX_RETAINED_BYTES: usize = 64 * 1024 * 1024;
+/// Longest time that a session outlives its connection.
+pub const DEFAULT_MAX_SESSION_EXPIRY: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Time from accepting a connection to its whole CONNECT.
+pub const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time without progress after which a client that does not read is dropped.
+pub const DEFAULT_WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Longest keepalive in seconds; 0 leaves it to the client, who may choose none.
+pub const DEFAULT_MAX_KEEP_ALIVE: u16 = 0;
+/// Longest topic name or filter, in bytes.
+pub const DEFAULT_MAX_TOPIC_LENGTH: usize = 1_024;
+/// Most levels of a topic name or filter.
+pub const DEFAULT_MAX_TOPIC_LEVELS: usize = 64;
+/// Longest client identifier, in bytes.
+pub const DEFAULT_MAX_CLIENT_ID_LENGTH: usize = 256;
+/// Bytes collected for one write; a connection with more than this unsent is not read from.
+pub const DEFAULT_WRITE_BUFFER: usize = 64 * 1024;
+
+/// The deepest tree of topics that [`Config::max_topic_levels`] may allow: trees are walked recursively.
+const MOST_TOPIC_LEVELS: usize = 1_024;
+/// The largest packet that a remaining length can express (section 1.5.5), fixed header included.
+const LARGEST_PACKET: usize = 268_435_455 + 5;
+
+/// The limits of a [`Broker`](crate::Broker). Each field's default is the constant of its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// See [`DEFAULT_MAX_PACKET_SIZE`]. Told to MQTT 5 clients; a larger packet ends the connection (0x95).
+    pub max_packet_size: usize,
+    /// See [`DEFAULT_MAX_CONNECT_SIZE`].
+    pub max_connect_size: usize,
+    /// See [`DEFAULT_MAX_PROPERTIES_SIZE`]. More ends the connection (0x97).
+    pub max_properties_size: usize,
+    /// See [`DEFAULT_MAX_CONNECTIONS`]. One more is refused in CONNACK, many more are just closed.
+    pub max_connections: usize,
+    /// See [`DEFAULT_MAX_SESSIONS`]. One more is refused in CONNACK.
+    pub max_sessions: usize,
+    /// See [`DEFAULT_MAX_SUBSCRIPTIONS`]. One more is refused in SUBACK.
+    pub max_subscriptions: usize,
+    /// See [`DEFAULT_MAX_FILTERS_PER_PACKET`]. More end the connection (0x97).
+    pub max_filters_per_packet: usize,
+    /// See [`DEFAULT_SESSION_QUEUE_MESSAGES`]. The newest is dropped, and QoS 0 at half of it already.
+    pub session_queue_messages: usize,
+    /// See [`DEFAULT_SESSION_QUEUE_BYTES`]. At least `max_packet_size`.
+    pub session_queue_bytes: usize,
+    /// See [`DEFAULT_MAX_QUEUED_BYTES`].
+    pub max_queued_bytes: usize,
+    /// See [`DEFAULT_RECEIVE_MAXIMUM`]. More end an MQTT 5 connection (0x93); a 3.1.1 client is read from
+    /// no further until some are acknowledged.
+    pub receive_maximum: u16,
+    /// See [`DEFAULT_MAX_INFLIGHT`]. The lower of this and the client's Receive Maximum counts.
+    pub max_inflight: u16,
+    /// See [`DEFAULT_TOPIC_ALIAS_MAXIMUM`]; 0 offers none.
+    pub topic_alias_maximum: u16,
+    /// See [`DEFAULT_MAX_RETAINED_MESSAGES`]. One more is routed but not retained, and refused to its publisher.
+    pub max_retained_messages: usize,
+    /// See [`DEFAULT_MAX_RETAINED_BYTES`].
+    pub max_retained_bytes: usize,
+    /// See [`DEFAULT_MAX_SESSION_EXPIRY`]; whole seconds. Also that of persistent 3.1.1 sessions.
+    pub max_session_expiry: Duration,
+    /// See [`DEFAULT_CONNECT_TIMEOUT`].
+    pub connect_timeout: Duration,
+    /// See [`DEFAULT_WRITE_TIMEOUT`].
+    pub write_timeout: Duration,
+    /// See [`DEFAULT_MAX_KEEP_ALIVE`]; told to MQTT 5 clients as Server Keep Alive, 3.1.1 cannot be told.
+    pub max_keep_alive: u16,
+    /// See [`DEFAULT_MAX_TOPIC_LENGTH`].
+    pub max_topic_length: usize,
+    /// See [`DEFAULT_MAX_TOPIC_LEVELS`].
+    pub max_topic_levels: usize,
+    /// See [`DEFAULT_MAX_CLIENT_ID_LENGTH`].
+    pub max_client_id_length: usize,
+    /// See [`DEFAULT_WRITE_BUFFER`]; a single larger message is still sent.
+    pub write_buffer: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            max_packet_size: DEFAULT_MAX_PACKET_SIZE,
+            max_connect_size: DEFAULT_MAX_CONNECT_SIZE,
+            max_properties_size: DEFAULT_MAX_PROPERTIES_SIZE,
+            max_connections: DEFAULT_MAX_CONNECTIONS,
+            max_sessions: DEFAULT_MAX_SESSIONS,
+            max_subscriptions: DEFAULT_MAX_SUBSCRIPTIONS,
+            max_filters_per_packet: DEFAULT_MAX_FILTERS_PER_PACKET,
+            session_queue_messages: DEFAULT_SESSION_QUEUE_MESSAGES,
+            session_queue_bytes: DEFAULT_SESSION_QUEUE_BYTES,
+            max_queued_bytes: DEFAULT_MAX_QUEUED_BYTES,
+            receive_maximum: DEFAULT_RECEIVE_MAXIMUM,
+            max_inflight: DEFAULT_MAX_INFLIGHT,
+            topic_alias_maximum: DEFAULT_TOPIC_ALIAS_MAXIMUM,
+            max_retained_messages: DEFAULT_MAX_RETAINED_MESSAGES,
+            max_retained_bytes: DEFAULT_MAX_RETAINED_BYTES,
+            max_session_expiry: DEFAULT_MAX_SESSION_EXPIRY,
+            connect_timeout: DEFAULT_CONNECT_TIMEOUT,
+            write_timeout: DEFAULT_WRITE_TIMEOUT,
+            max_keep_alive: DEFAULT_MAX_KEEP_ALIVE,
+            max_topic_length: DEFAULT_MAX_TOPIC_LENGTH,
+            max_topic_levels: DEFAULT_MAX_TOPIC_LEVELS,
+            max_client_id_length: DEFAULT_MAX_CLIENT_ID_LENGTH,
+            write_buffer: DEFAULT_WRITE_BUFFER,
+        }
+    }
+}
+
+impl Config {
+    /// Limits that no broker could keep. Checked when the broker starts to serve.
+    pub fn check(&self) -> Result<(), Error> {
+        let wrong = if self.receive_maximum == 0 {
+            "receive_maximum must be 1 or more"
+        } else if self.max_inflight == 0 {
+            "max_inflight must be 1 or more"
+        } else if self.max_packet_size > LARGEST_PACKET {
+            "max_packet_size is more than MQTT can express (268435460)"
+        } else if self.session_queue_bytes < self.max_packet_size {
+            "session_queue_bytes is less than max_packet_size: the largest message could never be delivered"
+        } else if self.max_queued_bytes < self.session_queue_bytes {
+            "max_queued_bytes is less than session_queue_bytes"
+        } else if self.max_topic_levels > MOST_TOPIC_LEVELS {
+            "max_topic_levels must be 1024 or less"
+        } else {
+            return Ok(());
+        };
+        Err(Error::Config(wrong))
+    }
+
+    /// [`Config::max_session_expiry`] in seconds, below the value that means never (section 3.1.2.11.2).
+    pub(crate) fn max_session_expiry_seconds(&self) -> u32 {
+        u32::try_from(self.max_session_expiry.as_secs()).unwrap_or(u32::MAX).min(u32::MAX - 1)
+    }
+}

@@ -1,0 +1,419 @@
+//! One client's connection: a task that reads packets, handles them, and writes what is due.
+
+use std::{
+    collections::HashMap,
+    future::{Future, poll_fn},
+    io,
+    net::SocketAddr,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Buf;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::{Instant, Sleep, sleep_until, timeout},
+};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
+use tracing::{debug, info};
+
+use crate::{
+    acknowledgement::{Acknowledgement, Owed},
+    application::{ClientInfo, Received, Route, Version},
+    codec::{self, Filter, Packet, Publish},
+    core::{Core, Ending, Routed, clip},
+    frame,
+    handshake::{self, Opened, Unopened},
+    incoming::Accepted,
+    inflight::Stage,
+    message::{Message, QoS},
+    reason::{Reason, Violation},
+    session::{Pause, Session, TakenOver, over_receive_maximum},
+    stats::count,
+    stream::Stream,
+    topic,
+};
+
+/// How long a client has to take the last packet and close.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+/// When a connection without any deadline looks again.
+const IDLE: Duration = Duration::from_secs(24 * 3600);
+
+/// Serves a connection from its first byte to its last.
+pub(crate) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
+    core: Arc<Core>,
+    socket: S,
+    peer: SocketAddr,
+    full: bool,
+    shutdown: CancellationToken,
+) {
+    let mut stream = Stream::new(socket);
+    let opened = tokio::select! {
+        opened = timeout(core.config.connect_timeout, handshake::open(&core, &mut stream, peer, full)) => opened,
+        () = shutdown.cancelled() => return,
+    };
+    match opened {
+        Ok(Ok(opened)) => {
+            let mut connection = Connection::new(core, stream, opened);
+            let end = connection.serve(shutdown.cancelled()).await;
+            connection.close(end).await;
+        }
+        Ok(Err(Unopened::Refused)) => {
+            let _ = timeout(CLOSE_TIMEOUT, stream.close()).await;
+        }
+        Ok(Err(Unopened::NotMqtt)) => {
+            count(&core.counters.violations);
+            if let Some(left_out) = core.throttle.line() {
+                info!(%peer, left_out, "closed: no acceptable CONNECT");
+            }
+        }
+        Ok(Err(Unopened::Lost)) | Err(_) => debug!(%peer, "closed before CONNECT"),
+    }
+}
+
+/// Why a connection ends.
+#[derive(Debug)]
+enum End {
+    /// DISCONNECT.
+    Goodbye {
+        reason: u8,
+        session_expiry: Option<u32>,
+    },
+    /// The client closed without one, or the network failed.
+    Lost,
+    Violation(Violation),
+    TakenOver,
+    KeepAlive,
+    /// The client takes nothing any more.
+    Stalled,
+    Shutdown,
+}
+
+impl From<Violation> for End {
+    fn from(violation: Violation) -> Self {
+        Self::Violation(violation)
+    }
+}
+
+impl From<TakenOver> for End {
+    fn from(_: TakenOver) -> Self {
+        Self::TakenOver
+    }
+}
+
+enum Event {
+    Read(io::Result<usize>),
+    Written(io::Result<()>),
+    /// Something was put into the session.
+    Awake,
+    Timer,
+    Shutdown,
+}
+
+struct Connection<S> {
+    core: Arc<Core>,
+    stream: Stream<S>,
+    session: Arc<Session>,
+    /// Which connection of the session this is.
+    link: u64,
+    client: Arc<ClientInfo>,
+    version: Version,
+    /// The client may not change an expiry of 0 at the end (section 3.14.2.2.2).
+    session_expires_at_once: bool,
+    /// One and a half times what was agreed (section 3.1.2.10).
+    keep_alive: Option<Duration>,
+    last_packet: Instant,
+    /// The input may hold a whole packet.
+    unread: bool,
+    aliases: HashMap<u16, Arc<str>>,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+    fn new(core: Arc<Core>, stream: Stream<S>, opened: Opened) -> Self {
+        let Opened { connected, version, keep_alive } = opened;
+        let client = connected.client;
+        debug!(client_id = clip(&client.client_id), peer = %client.peer, ?version, "connected");
+        Self {
+            core,
+            unread: !stream.input.is_empty(),
+            stream,
+            session: connected.session,
+            link: connected.link,
+            client,
+            version,
+            session_expires_at_once: connected.session_expiry == 0,
+            keep_alive: (keep_alive > 0).then(|| Duration::from_millis(u64::from(keep_alive) * 1500)),
+            last_packet: Instant::now(),
+            aliases: HashMap::new(),
+        }
+    }
+
+    async fn serve(&mut self, shutdown: WaitForCancellationFuture<'_>) -> End {
+        let mut shutdown = pin!(shutdown);
+        let mut timer = pin!(sleep_until(self.deadline(Instant::now())));
+        loop {
+            let filled =
+                self.session.fill(self.link, &self.core.config, &self.core.counters, &mut self.stream.output);
+            let Ok(Pause(pause)) = filled else { return End::TakenOver };
+            // A client that does not take what it is sent, or whose messages are not acknowledged, is not heard
+            // for the moment: this is what bounds the memory it can bind.
+            let hold = pause || self.stream.output.len() >= self.core.config.write_buffer;
+            if self.unread && !hold {
+                if let Err(end) = self.handle_input() {
+                    return end;
+                }
+                continue;
+            }
+            match poll_fn(|cx| self.poll_event(cx, hold, timer.as_mut(), shutdown.as_mut())).await {
+                Event::Read(Ok(1..)) => self.unread = true,
+                Event::Read(_) | Event::Written(Err(_)) => return End::Lost,
+                Event::Written(Ok(())) | Event::Awake => {}
+                Event::Shutdown => return End::Shutdown,
+                Event::Timer => {
+                    let now = Instant::now();
+                    if hold {
+                        self.last_packet = now; // not the client's silence
+                    }
+                    if self.stream.stalled.is_some_and(|since| since + self.core.config.write_timeout <= now)
+                    {
+                        return End::Stalled;
+                    }
+                    if self.keep_alive.is_some_and(|keep_alive| self.last_packet + keep_alive <= now) {
+                        return End::KeepAlive;
+                    }
+                    timer.as_mut().reset(self.deadline(now));
+                }
+            }
+        }
+    }
+
+    /// When the timer has to look next. Packets that come meanwhile only move `last_packet`.
+    fn deadline(&self, now: Instant) -> Instant {
+        self.keep_alive.map_or(now + IDLE, |keep_alive| self.last_packet + keep_alive)
+    }
+
+    fn poll_event(
+        &mut self,
+        cx: &mut Context<'_>,
+        hold: bool,
+        mut timer: Pin<&mut Sleep>,
+        shutdown: Pin<&mut WaitForCancellationFuture<'_>>,
+    ) -> Poll<Event> {
+        if !self.stream.output.is_empty() {
+            if let Poll::Ready(written) = self.stream.poll_write(cx) {
+                return Poll::Ready(Event::Written(written));
+            }
+            if let Some(since) = self.stream.stalled {
+                let latest = since + self.core.config.write_timeout;
+                if timer.deadline() > latest {
+                    timer.as_mut().reset(latest);
+                }
+            }
+        }
+        if shutdown.poll(cx).is_ready() {
+            return Poll::Ready(Event::Shutdown);
+        }
+        if self.session.poll_awake(self.link, cx).is_ready() {
+            return Poll::Ready(Event::Awake);
+        }
+        if !hold && let Poll::Ready(read) = self.stream.poll_read(cx) {
+            return Poll::Ready(Event::Read(read));
+        }
+        timer.poll(cx).map(|()| Event::Timer)
+    }
+
+    /// Handles the packets that are there, until the client has to be held back.
+    fn handle_input(&mut self) -> Result<(), End> {
+        let mut handled = false;
+        while let Some(frame) = frame::next(&self.stream.input, self.core.config.max_packet_size)? {
+            let size = frame.size;
+            let packet = codec::decode(&frame, self.version, &self.core.config)?;
+            self.stream.input.advance(size);
+            if !handled {
+                handled = true;
+                self.last_packet = Instant::now();
+            }
+            let Pause(pause) = self.handle(packet)?;
+            if pause || self.stream.output.len() >= self.core.config.write_buffer {
+                return Ok(());
+            }
+        }
+        self.unread = false;
+        self.stream.handled();
+        Ok(())
+    }
+
+    fn handle(&mut self, packet: Packet) -> Result<Pause, End> {
+        let version = self.version;
+        match packet {
+            Packet::Publish(publish) => return self.publish(publish),
+            Packet::PubAck(id) => {
+                self.session.lock_for(self.link)?.outbox.finish(id, Stage::Acknowledged, &self.core.counters);
+            }
+            Packet::PubRec { id, refused: true } => {
+                self.session.lock_for(self.link)?.outbox.finish(id, Stage::Received, &self.core.counters);
+            }
+            Packet::PubRec { id, refused: false } => {
+                let known = self.session.lock_for(self.link)?.outbox.receive(id, &self.core.counters);
+                codec::pubrel(id, found(known), version, &mut self.stream.output);
+            }
+            Packet::PubRel(id) => {
+                let known = self.session.lock_for(self.link)?.incoming.release(id);
+                codec::pubcomp(id, found(known), version, &mut self.stream.output);
+            }
+            Packet::PubComp(id) => {
+                self.session.lock_for(self.link)?.outbox.finish(id, Stage::Completed, &self.core.counters);
+            }
+            Packet::Subscribe { id, filters } => self.subscribe(id, &filters)?,
+            Packet::Unsubscribe { id, filters } => {
+                let removed = self.core.unsubscribe(&self.session, self.link, &filters)?;
+                codec::unsuback(id, &removed, version, &mut self.stream.output);
+            }
+            Packet::PingReq => codec::pingresp(&mut self.stream.output),
+            Packet::Disconnect { reason, session_expiry } => {
+                if self.session_expires_at_once && session_expiry.is_some_and(|expiry| expiry > 0) {
+                    return Err(
+                        Violation::protocol("DISCONNECT gives a session an expiry that had none").into()
+                    );
+                }
+                return Err(End::Goodbye { reason, session_expiry });
+            }
+        }
+        Ok(Pause(false))
+    }
+
+    fn subscribe(&mut self, id: u16, filters: &[Filter]) -> Result<(), End> {
+        let granted = self.core.subscribe(&self.session, self.link, filters)?;
+        for (filter, granted) in filters.iter().zip(&granted) {
+            if let Err(reason) = granted
+                && let Some(left_out) = self.core.throttle.line()
+            {
+                let client_id = clip(&self.client.client_id);
+                info!(client_id, filter = clip(&filter.path), ?reason, left_out, "subscription refused");
+            }
+        }
+        codec::suback(id, &granted, self.version, &mut self.stream.output);
+        Ok(())
+    }
+
+    fn publish(&mut self, mut publish: Publish) -> Result<Pause, End> {
+        count(&self.core.counters.messages_received);
+        self.resolve_alias(&mut publish)?;
+        if !topic::valid_name(&publish.topic, &self.core.config) {
+            return Err(Violation::new(Reason::TopicNameInvalid, "invalid topic name").into());
+        }
+        let Publish { topic, payload, qos, retain, dup, id, properties, .. } = publish;
+        let mut pause = Pause(false);
+        let mut owed = None;
+        if qos != QoS::AtMostOnce {
+            let mut state = self.session.lock_for(self.link)?;
+            let incoming = &mut state.incoming;
+            let again = qos == QoS::ExactlyOnce && incoming.holds(id);
+            if !again && over_receive_maximum(incoming, self.version, &self.core.config) {
+                let detail = "more unacknowledged messages than Receive Maximum";
+                return Err(Violation::new(Reason::ReceiveMaximumExceeded, detail).into());
+            }
+            let accepted = incoming.accept(id, qos);
+            pause = Pause(incoming.pending() > usize::from(self.core.config.receive_maximum));
+            match accepted {
+                Accepted::New(ticket) => owed = Some(ticket),
+                Accepted::Repeated => return Ok(pause),
+            }
+        }
+        let owed = owed.map(|ticket| Owed { session: self.session.clone(), ticket, id, qos });
+        let ack = Acknowledgement::owed(owed);
+        match self.core.route(&self.client, &topic) {
+            Route::Application => {
+                let client = self.client.clone();
+                let received = Received { client, topic, payload, properties, qos, retain, dup, ack };
+                self.core.application.publish(received);
+            }
+            Route::Broker => {
+                let properties = properties.map(|properties| Arc::new(*properties));
+                let message = Message { topic, payload, qos, retain, properties };
+                match self.core.publish(Some(&self.session), &message, None) {
+                    Routed { reached: 1.., .. } => ack.complete(),
+                    Routed { refused: 1.., .. } => ack.refuse(Reason::QuotaExceeded),
+                    Routed { .. } => ack.refuse(Reason::NoMatchingSubscribers),
+                }
+            }
+            Route::Refuse => {
+                count(&self.core.counters.dropped_refused);
+                if let Some(left_out) = self.core.throttle.line() {
+                    info!(
+                        client_id = clip(&self.client.client_id),
+                        topic = clip(&topic),
+                        left_out,
+                        "publish refused"
+                    );
+                }
+                ack.refuse(Reason::NotAuthorized);
+            }
+        }
+        Ok(pause)
+    }
+
+    /// Topic aliases (section 3.3.2.3.4), of which each connection may set as many as CONNACK offered.
+    fn resolve_alias(&mut self, publish: &mut Publish) -> Result<(), Violation> {
+        let Some(alias) = publish.alias else { return Ok(()) };
+        if alias > self.core.config.topic_alias_maximum {
+            return Err(Violation::new(Reason::TopicAliasInvalid, "topic alias over the maximum"));
+        }
+        if publish.topic.is_empty() {
+            match self.aliases.get(&alias) {
+                Some(topic) => publish.topic = topic.clone(),
+                None => return Err(Violation::protocol("topic alias that was never set")),
+            }
+        } else {
+            self.aliases.insert(alias, publish.topic.clone());
+        }
+        Ok(())
+    }
+
+    async fn close(&mut self, end: End) {
+        let core = &self.core;
+        let client_id = clip(&self.client.client_id);
+        let (publish_will, session_expiry, last_word) = match end {
+            End::Goodbye { reason, session_expiry } => (reason != 0, session_expiry, None),
+            End::Lost | End::Stalled => (true, None, None),
+            End::Violation(violation) => (true, None, Some(violation.reason)),
+            End::TakenOver => (true, None, Some(Reason::SessionTakenOver)),
+            End::KeepAlive => (true, None, Some(Reason::KeepAliveTimeout)),
+            End::Shutdown => (false, None, Some(Reason::ServerShuttingDown)),
+        };
+        match end {
+            End::Violation(Violation { reason, detail }) => {
+                count(&core.counters.violations);
+                if let Some(left_out) = core.throttle.line() {
+                    info!(client_id, peer = %self.client.peer, ?reason, detail, left_out, "connection closed");
+                }
+            }
+            End::Stalled => {
+                if let Some(left_out) = core.throttle.line() {
+                    info!(client_id, peer = %self.client.peer, left_out, "connection closed: nothing is read");
+                }
+            }
+            end => debug!(client_id, peer = %self.client.peer, ?end, "disconnected"),
+        }
+        core.disconnect(&self.session, self.link, Ending { publish_will, session_expiry });
+        if let Some(reason) = last_word {
+            if self.version == Version::V5 {
+                codec::disconnect(reason, &mut self.stream.output);
+            }
+            let _ = timeout(CLOSE_TIMEOUT, self.stream.close()).await;
+        }
+    }
+}
+
+impl<S> Drop for Connection<S> {
+    /// If the task is cut off, by a panic in the application for example, the session must not stay connected.
+    fn drop(&mut self) {
+        self.core.disconnect(&self.session, self.link, Ending { publish_will: true, session_expiry: None });
+    }
+}
+
+fn found(known: bool) -> Reason {
+    if known { Reason::Success } else { Reason::PacketIdentifierNotFound }
+}

@@ -1,0 +1,173 @@
+//! A message on its way to one subscriber, and its PUBLISH packet (section 3.3).
+//!
+//! Encoded by hand, straight into the connection's buffer: rumqttd's `Publish` keeps QoS and packet identifier to
+//! itself, and this is the hot path.
+
+use bytes::{BufMut, BytesMut};
+use tokio::time::Instant;
+
+use crate::{
+    application::Version,
+    fields::{put_binary, put_variable, variable_len},
+    message::{Message, Properties, QoS},
+};
+
+#[derive(Clone, Debug)]
+pub(crate) struct Delivery {
+    pub message: Message,
+    /// The lower of the message's and the subscription's.
+    pub qos: QoS,
+    pub retain: bool,
+    /// Of every subscription that matched (section 3.3.4).
+    pub subscription_ids: Vec<u32>,
+    pub expires: Option<Instant>,
+}
+
+impl Delivery {
+    /// What a queue's bound in bytes counts.
+    pub fn weight(&self) -> usize {
+        size_of::<Self>() - size_of::<Message>() + self.message.weight()
+    }
+
+    pub fn expired(&self, now: Instant) -> bool {
+        self.expires.is_some_and(|expires| expires <= now)
+    }
+
+    /// Size of the whole packet in bytes.
+    pub fn packet_size(&self, version: Version) -> usize {
+        let remaining = self.remaining_length(version);
+        1 + variable_len(remaining) + remaining
+    }
+
+    fn remaining_length(&self, version: Version) -> usize {
+        let id = if self.qos == QoS::AtMostOnce { 0 } else { 2 };
+        let properties = match version {
+            Version::V311 => 0,
+            Version::V5 => {
+                let len = self.properties_len();
+                variable_len(len) + len
+            }
+        };
+        2 + self.message.topic.len() + id + properties + self.message.payload.len()
+    }
+
+    fn properties_len(&self) -> usize {
+        let ids: usize = self.subscription_ids.iter().map(|&id| 1 + variable_len(id as usize)).sum();
+        let expiry = if self.expires.is_some() { 5 } else { 0 };
+        ids + expiry + self.message.properties.as_ref().map_or(0, |properties| properties_len(properties))
+    }
+
+    /// Appends the packet; `id` counts from QoS 1 on. Message expiry is what is left of it [MQTT-3.3.2-6].
+    pub fn encode(&self, version: Version, id: u16, dup: bool, now: Instant, out: &mut BytesMut) {
+        let remaining = self.remaining_length(version);
+        out.reserve(5 + remaining);
+        out.put_u8(0x30 | u8::from(dup) << 3 | (self.qos as u8) << 1 | u8::from(self.retain));
+        put_variable(out, remaining);
+        put_binary(out, self.message.topic.as_bytes());
+        if self.qos != QoS::AtMostOnce {
+            out.put_u16(id);
+        }
+        if version == Version::V5 {
+            put_variable(out, self.properties_len());
+            for &id in &self.subscription_ids {
+                out.put_u8(11);
+                put_variable(out, id as usize);
+            }
+            if let Some(expires) = self.expires {
+                out.put_u8(2);
+                out.put_u32(expires.duration_since(now).as_secs().try_into().unwrap_or(u32::MAX));
+            }
+            if let Some(properties) = &self.message.properties {
+                put_properties(properties, out);
+            }
+        }
+        out.put_slice(&self.message.payload);
+    }
+}
+
+/// All but message expiry, which is the delivery's.
+fn properties_len(properties: &Properties) -> usize {
+    let text = |text: &Option<String>| text.as_ref().map_or(0, |text| 3 + text.len());
+    properties.payload_format.map_or(0, |_| 2)
+        + text(&properties.content_type)
+        + text(&properties.response_topic)
+        + properties.correlation_data.as_ref().map_or(0, |data| 3 + data.len())
+        + properties.user_properties.iter().map(|(name, value)| 5 + name.len() + value.len()).sum::<usize>()
+}
+
+fn put_properties(properties: &Properties, out: &mut BytesMut) {
+    if let Some(format) = properties.payload_format {
+        out.put_slice(&[1, format]);
+    }
+    if let Some(content_type) = &properties.content_type {
+        out.put_u8(3);
+        put_binary(out, content_type.as_bytes());
+    }
+    if let Some(topic) = &properties.response_topic {
+        out.put_u8(8);
+        put_binary(out, topic.as_bytes());
+    }
+    if let Some(data) = &properties.correlation_data {
+        out.put_u8(9);
+        put_binary(out, data);
+    }
+    for (name, value) in &properties.user_properties {
+        out.put_u8(38);
+        put_binary(out, name.as_bytes());
+        put_binary(out, value.as_bytes());
+    }
+}
+
+/// True if no field is longer than its length can say, which messages from clients never are.
+pub(crate) fn encodable(message: &Message) -> bool {
+    const LONGEST: usize = u16::MAX as usize;
+    let text = |text: &Option<String>| text.as_ref().is_none_or(|text| text.len() <= LONGEST);
+    message.topic.len() <= LONGEST
+        && message.properties.as_ref().is_none_or(|properties| {
+            text(&properties.content_type)
+                && text(&properties.response_topic)
+                && properties.correlation_data.as_ref().is_none_or(|data| data.len() <= LONGEST)
+                && properties
+                    .user_properties
+                    .iter()
+                    .all(|(name, value)| name.len() <= LONGEST && value.len() <= LONGEST)
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn packet_size_is_what_is_encoded() {
+        let now = Instant::now();
+        let properties = Properties {
+            payload_format: Some(1),
+            message_expiry: Some(9),
+            content_type: Some("text/plain".into()),
+            response_topic: Some("result/x".into()),
+            correlation_data: Some(vec![1, 2, 3].into()),
+            user_properties: vec![("a".into(), "b".into()), ("a".into(), String::new())],
+        };
+        for size in [0, 100, 20_000] {
+            for qos in [QoS::AtMostOnce, QoS::ExactlyOnce] {
+                for version in [Version::V311, Version::V5] {
+                    let mut message = Message::new("a/b", vec![7u8; size], qos);
+                    message.properties = Some(Arc::new(properties.clone()));
+                    let delivery = Delivery {
+                        message,
+                        qos,
+                        retain: true,
+                        subscription_ids: vec![1, 200, 20_000],
+                        expires: Some(now),
+                    };
+                    let mut out = BytesMut::new();
+                    delivery.encode(version, 1, false, now, &mut out);
+                    assert_eq!(out.len(), delivery.packet_size(version));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! Acknowledgements that a session owes for what its client published: in the order of the publishes
+//! [MQTT-4.6.0-2], whenever each of them is decided, and QoS 2 messages once only.
+
+use std::collections::{HashMap, VecDeque, hash_map::Entry};
+
+use crate::{message::QoS, reason::Reason};
+
+/// Names one publish within its session, beyond the reuse of packet identifiers.
+pub(crate) type Ticket = u64;
+
+/// What to do with a QoS 1 or 2 PUBLISH that came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Accepted {
+    /// Hand it on; its acknowledgement is decided under this ticket.
+    New(Ticket),
+    /// A QoS 2 message that was handed on before.
+    Repeated,
+}
+
+/// An acknowledgement that may be sent: PUBACK or PUBREC by the QoS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Decided {
+    pub id: u16,
+    pub qos: QoS,
+    pub reason: Reason,
+}
+
+#[derive(Default)]
+pub(crate) struct Incoming {
+    /// What this connection's client waits for, in the order of its publishes.
+    pending: VecDeque<Pending>,
+    /// The ticket of the first in `pending`; those behind it count up.
+    first: Ticket,
+    /// QoS 2 messages between PUBLISH and PUBREL, which outlive the connection.
+    exact: HashMap<u16, Exact>,
+    /// QoS 1 and 2 publishes of this connection that count against Receive Maximum.
+    used: usize,
+}
+
+struct Pending {
+    id: u16,
+    qos: QoS,
+    decision: Option<Reason>,
+}
+
+struct Exact {
+    /// Of the publish that was handed on.
+    ticket: Ticket,
+    /// Which entry of `pending` this connection's client waits for, if PUBREC is still due.
+    waits: Option<Ticket>,
+    received: bool,
+    /// Counted in `used`.
+    counted: bool,
+}
+
+impl Incoming {
+    /// Publishes whose acknowledgement is not decided, or waits for one before it.
+    pub fn pending(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Publishes of this connection that count against Receive Maximum (section 4.9).
+    pub fn used(&self) -> usize {
+        self.used
+    }
+
+    /// QoS 2 messages whose PUBREL has not come.
+    pub fn unreleased(&self) -> usize {
+        self.exact.len()
+    }
+
+    /// Whether a QoS 2 message of this identifier was received and not released.
+    pub fn holds(&self, id: u16) -> bool {
+        self.exact.contains_key(&id)
+    }
+
+    /// Takes note of a PUBLISH. A repeated one gets its PUBREC in turn.
+    pub fn accept(&mut self, id: u16, qos: QoS) -> Accepted {
+        let ticket = self.first + self.pending.len() as u64;
+        let mut pending = Pending { id, qos, decision: None };
+        if qos == QoS::AtLeastOnce {
+            self.used += 1;
+            self.pending.push_back(pending);
+            return Accepted::New(ticket);
+        }
+        match self.exact.entry(id) {
+            Entry::Vacant(entry) => {
+                entry.insert(Exact { ticket, waits: Some(ticket), received: false, counted: true });
+                self.used += 1;
+                self.pending.push_back(pending);
+                Accepted::New(ticket)
+            }
+            Entry::Occupied(mut entry) => {
+                let exact = entry.get_mut();
+                if !exact.counted {
+                    exact.counted = true;
+                    self.used += 1;
+                }
+                if exact.received {
+                    pending.decision = Some(Reason::Success);
+                    self.pending.push_back(pending);
+                } else if exact.waits.is_none() {
+                    exact.waits = Some(ticket);
+                    self.pending.push_back(pending);
+                }
+                Accepted::Repeated
+            }
+        }
+    }
+
+    /// Decides the acknowledgement of a publish; without effect if its connection is gone and it was QoS 1.
+    pub fn decide(&mut self, ticket: Ticket, id: u16, qos: QoS, reason: Reason) {
+        let mut waits = Some(ticket);
+        if qos == QoS::ExactlyOnce {
+            match self.exact.entry(id) {
+                Entry::Occupied(mut entry) if entry.get().ticket == ticket => {
+                    let exact = entry.get_mut();
+                    waits = exact.waits.take();
+                    exact.received = true;
+                    if reason.is_error() {
+                        // A refused message is finished: its PUBREC is the last word (section 4.3.3).
+                        self.used -= usize::from(exact.counted);
+                        entry.remove();
+                    }
+                }
+                _ => return,
+            }
+        }
+        let at = waits.and_then(|ticket| ticket.checked_sub(self.first));
+        if let Some(pending) = at.and_then(|at| self.pending.get_mut(at as usize)) {
+            pending.decision = Some(reason);
+        }
+    }
+
+    /// The next acknowledgement whose turn it is.
+    pub fn next_decided(&mut self) -> Option<Decided> {
+        let reason = self.pending.front()?.decision?;
+        let Pending { id, qos, .. } = self.pending.pop_front()?;
+        self.first += 1;
+        if qos == QoS::AtLeastOnce {
+            self.used -= 1;
+        }
+        if self.pending.is_empty() && self.pending.capacity() > 64 {
+            self.pending = VecDeque::new();
+        }
+        Some(Decided { id, qos, reason })
+    }
+
+    /// PUBREL came; false if no such message was held.
+    pub fn release(&mut self, id: u16) -> bool {
+        let Some(exact) = self.exact.remove(&id) else { return false };
+        self.used -= usize::from(exact.counted);
+        if self.exact.is_empty() {
+            self.exact = HashMap::new();
+        }
+        true
+    }
+
+    /// The connection is gone: what it waited for need not be sent, but QoS 2 messages stay known.
+    pub fn disconnected(&mut self) {
+        self.first += self.pending.len() as u64;
+        self.pending = VecDeque::new();
+        self.used = 0;
+        for exact in self.exact.values_mut() {
+            exact.waits = None;
+            exact.counted = false;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn new(incoming: &mut Incoming, id: u16, qos: QoS) -> Ticket {
+        match incoming.accept(id, qos) {
+            Accepted::New(ticket) => ticket,
+            Accepted::Repeated => panic!("{id} is not new"),
+        }
+    }
+
+    fn sent(incoming: &mut Incoming) -> Vec<u16> {
+        std::iter::from_fn(|| incoming.next_decided()).map(|decided| decided.id).collect()
+    }
+
+    #[test]
+    fn acknowledgements_keep_the_order_of_the_publishes() {
+        let mut incoming = Incoming::default();
+        let tickets: Vec<_> = (1..=4).map(|id| new(&mut incoming, id, QoS::AtLeastOnce)).collect();
+        incoming.decide(tickets[2], 3, QoS::AtLeastOnce, Reason::Success);
+        incoming.decide(tickets[1], 2, QoS::AtLeastOnce, Reason::Success);
+        assert_eq!(sent(&mut incoming), [] as [u16; 0]);
+        incoming.decide(tickets[0], 1, QoS::AtLeastOnce, Reason::QuotaExceeded);
+        assert_eq!(sent(&mut incoming), [1, 2, 3]);
+        assert_eq!(incoming.used(), 1);
+    }
+
+    #[test]
+    fn a_qos_2_message_is_new_once_until_it_is_released() {
+        let mut incoming = Incoming::default();
+        let ticket = new(&mut incoming, 9, QoS::ExactlyOnce);
+        assert_eq!(incoming.accept(9, QoS::ExactlyOnce), Accepted::Repeated);
+        incoming.decide(ticket, 9, QoS::ExactlyOnce, Reason::Success);
+        assert_eq!(sent(&mut incoming), [9]);
+        assert_eq!(incoming.accept(9, QoS::ExactlyOnce), Accepted::Repeated);
+        assert_eq!(sent(&mut incoming), [9]);
+        assert_eq!(incoming.used(), 1);
+        assert!(incoming.release(9));
+        assert!(!incoming.release(9));
+        assert_eq!(incoming.used(), 0);
+        new(&mut incoming, 9, QoS::ExactlyOnce);
+    }
+
+    #[test]
+    fn a_qos_2_message_decided_after_reconnecting_is_acknowledged_to_its_repetition() {
+        let mut incoming = Incoming::default();
+        let ticket = new(&mut incoming, 9, QoS::ExactlyOnce);
+        incoming.disconnected();
+        assert_eq!(incoming.used(), 0);
+        new(&mut incoming, 1, QoS::AtLeastOnce);
+        assert_eq!(incoming.accept(9, QoS::ExactlyOnce), Accepted::Repeated);
+        incoming.decide(ticket, 9, QoS::ExactlyOnce, Reason::Success);
+        assert_eq!(sent(&mut incoming), [] as [u16; 0]);
+        incoming.decide(ticket + 1, 1, QoS::AtLeastOnce, Reason::Success);
+        assert_eq!(sent(&mut incoming), [1, 9]);
+        assert_eq!(incoming.used(), 1);
+    }
+
+    #[test]
+    fn a_refused_qos_2_message_is_finished() {
+        let mut incoming = Incoming::default();
+        let ticket = new(&mut incoming, 9, QoS::ExactlyOnce);
+        incoming.decide(ticket, 9, QoS::ExactlyOnce, Reason::NotAuthorized);
+        assert_eq!(sent(&mut incoming), [9]);
+        assert_eq!(incoming.used(), 0);
+        assert!(!incoming.holds(9));
+        new(&mut incoming, 9, QoS::ExactlyOnce);
+    }
+
+    #[test]
+    fn a_decision_for_a_lost_connection_disturbs_nobody() {
+        let mut incoming = Incoming::default();
+        let old = new(&mut incoming, 1, QoS::AtLeastOnce);
+        incoming.disconnected();
+        let ticket = new(&mut incoming, 1, QoS::AtLeastOnce);
+        incoming.decide(old, 1, QoS::AtLeastOnce, Reason::Success);
+        assert_eq!(sent(&mut incoming), [] as [u16; 0]);
+        incoming.decide(ticket, 1, QoS::AtLeastOnce, Reason::Success);
+        assert_eq!(sent(&mut incoming), [1]);
+    }
+}

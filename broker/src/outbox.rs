@@ -1,0 +1,236 @@
+//! What waits for one client: a bounded queue, then the window of messages in flight.
+
+use std::{collections::VecDeque, sync::atomic::Ordering::Relaxed};
+
+use bytes::BytesMut;
+use tokio::time::Instant;
+
+use crate::{
+    application::Version,
+    codec,
+    config::Config,
+    delivery::Delivery,
+    inflight::{Inflight, Resend, Stage},
+    message::QoS,
+    reason::Reason,
+    stats::{Counters, count},
+};
+
+/// The queue did not take a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Full;
+
+pub(crate) struct Outbox {
+    queue: VecDeque<Delivery>,
+    inflight: Inflight,
+    /// Of the messages in both.
+    bytes: usize,
+}
+
+/// Where packets are written to: a connection of this version that takes packets up to this size.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Receiver {
+    pub version: Version,
+    pub max_packet: usize,
+}
+
+impl Outbox {
+    pub fn new() -> Self {
+        Self { queue: VecDeque::new(), inflight: Inflight::new(), bytes: 0 }
+    }
+
+    /// A new connection: what is unfinished will be sent again.
+    pub fn connected(&mut self, window: u16) {
+        self.inflight.connected(window);
+    }
+
+    /// Queues a message, or refuses it: the oldest are kept. QoS 0 goes first, at half of the bounds. Retained
+    /// messages for a new subscription may come in numbers, and get as much room again as the store of them has.
+    pub fn push(
+        &mut self,
+        delivery: Delivery,
+        retained: bool,
+        config: &Config,
+        counters: &Counters,
+    ) -> Result<(), Full> {
+        let weight = delivery.weight();
+        let (mut messages, mut bytes) = (config.session_queue_messages, config.session_queue_bytes);
+        if retained {
+            messages += config.max_retained_messages;
+            bytes += config.max_retained_bytes;
+        } else if delivery.qos == QoS::AtMostOnce {
+            messages /= 2;
+            bytes /= 2;
+        }
+        let fits = self.queue.len() < messages && (self.bytes == 0 || self.bytes + weight <= bytes);
+        if !fits || counters.queued_bytes.load(Relaxed) + weight > config.max_queued_bytes {
+            let counter = match delivery.qos {
+                QoS::AtMostOnce => &counters.dropped_qos0_queue,
+                _ => &counters.dropped_queue_full,
+            };
+            count(counter);
+            return Err(Full);
+        }
+        self.bytes += weight;
+        counters.queued_bytes.fetch_add(weight, Relaxed);
+        counters.queued_messages.fetch_add(1, Relaxed);
+        self.queue.push_back(delivery);
+        Ok(())
+    }
+
+    /// Appends what may be sent now to `out`, until it holds `high` bytes or more.
+    pub fn fill(&mut self, to: Receiver, high: usize, counters: &Counters, out: &mut BytesMut) {
+        if self.queue.is_empty() && self.inflight.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        while out.len() < high {
+            match self.inflight.resend() {
+                // This connection takes less than the one before: as if it had been delivered [MQTT-3.1.2-25].
+                Some(Resend::Publish(id, delivery)) if delivery.packet_size(to.version) > to.max_packet => {
+                    let stage = Stage::first(delivery.qos);
+                    count(&counters.dropped_oversize);
+                    self.finish(id, stage, counters);
+                    continue;
+                }
+                Some(Resend::Publish(id, delivery)) => {
+                    delivery.encode(to.version, id, true, now, out);
+                    count(&counters.messages_sent);
+                    continue;
+                }
+                Some(Resend::Release(id)) => {
+                    codec::pubrel(id, Reason::Success, to.version, out);
+                    continue;
+                }
+                None => {}
+            }
+            match self.queue.front() {
+                None => break,
+                Some(delivery) if delivery.qos != QoS::AtMostOnce && !self.inflight.has_room() => break,
+                Some(_) => {}
+            }
+            let Some(delivery) = self.queue.pop_front() else { break };
+            if delivery.expired(now) {
+                count(&counters.dropped_expired);
+            } else if delivery.packet_size(to.version) > to.max_packet {
+                // It was queued for a connection that took more, or for none.
+                count(&counters.dropped_oversize);
+            } else {
+                count(&counters.messages_sent);
+                if delivery.qos != QoS::AtMostOnce {
+                    let (id, delivery) = self.inflight.send(delivery);
+                    delivery.encode(to.version, id, false, now, out);
+                    continue;
+                }
+                delivery.encode(to.version, 0, false, now, out);
+            }
+            self.forget(delivery.weight(), 1, counters);
+        }
+        if self.queue.is_empty() && self.queue.capacity() > 64 {
+            self.queue = VecDeque::new();
+        }
+    }
+
+    /// PUBACK, PUBCOMP or a refusing PUBREC; false if it fits nothing.
+    pub fn finish(&mut self, id: u16, stage: Stage, counters: &Counters) -> bool {
+        let Some(weight) = self.inflight.finish(id, stage) else { return false };
+        self.forget(weight, usize::from(stage != Stage::Completed), counters);
+        true
+    }
+
+    /// PUBREC; false if it fits nothing. One that comes twice is answered twice.
+    pub fn receive(&mut self, id: u16, counters: &Counters) -> bool {
+        match self.inflight.receive(id) {
+            Some(weight) => {
+                self.forget(weight, 1, counters);
+                true
+            }
+            None => self.inflight.releasing(id),
+        }
+    }
+
+    /// The session has ended: nothing waits any more.
+    pub fn clear(&mut self, counters: &Counters) {
+        let messages = self.queue.len() + self.inflight.unfinished();
+        self.forget(self.bytes, messages, counters);
+        *self = Self::new();
+    }
+
+    fn forget(&mut self, weight: usize, messages: usize, counters: &Counters) {
+        self.bytes -= weight;
+        counters.queued_bytes.fetch_sub(weight, Relaxed);
+        counters.queued_messages.fetch_sub(messages, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::Message;
+
+    fn delivery(payload: &str, qos: QoS) -> Delivery {
+        let message = Message::new("a", payload.to_owned(), qos);
+        Delivery { message, qos, retain: false, subscription_ids: Vec::new(), expires: None }
+    }
+
+    const TO: Receiver = Receiver { version: Version::V311, max_packet: 100 };
+
+    fn packets(outbox: &mut Outbox, counters: &Counters) -> usize {
+        let mut out = BytesMut::new();
+        outbox.fill(TO, usize::MAX, counters, &mut out);
+        // Each packet here has seven or eight bytes: header 2, topic 3, identifier 2, payload 1.
+        out.iter().filter(|&&byte| byte & 0xF0 == 0x30 && byte != b'1').count()
+    }
+
+    #[test]
+    fn bounds_hold_and_qos_0_goes_first() {
+        let config = Config { session_queue_messages: 4, ..Config::default() };
+        let counters = Counters::default();
+        let mut outbox = Outbox::new();
+        for _ in 0..3 {
+            let _ = outbox.push(delivery("q", QoS::AtMostOnce), false, &config, &counters);
+        }
+        for _ in 0..3 {
+            let _ = outbox.push(delivery("q", QoS::AtLeastOnce), false, &config, &counters);
+        }
+        let stats = counters.snapshot();
+        assert_eq!((stats.queued_messages, stats.dropped.qos0_queue, stats.dropped.queue_full), (4, 1, 1));
+        outbox.clear(&counters);
+        let stats = counters.snapshot();
+        assert_eq!((stats.queued_messages, stats.queued_bytes), (0, 0));
+    }
+
+    #[test]
+    fn the_bound_on_all_queues_together_holds() {
+        let weight = delivery("q", QoS::AtLeastOnce).weight();
+        let config = Config { max_queued_bytes: 2 * weight, ..Config::default() };
+        let counters = Counters::default();
+        let (mut one, mut other) = (Outbox::new(), Outbox::new());
+        assert_eq!(one.push(delivery("q", QoS::AtLeastOnce), false, &config, &counters), Ok(()));
+        assert_eq!(other.push(delivery("q", QoS::AtLeastOnce), false, &config, &counters), Ok(()));
+        assert_eq!(other.push(delivery("q", QoS::AtLeastOnce), false, &config, &counters), Err(Full));
+        one.clear(&counters);
+        assert_eq!(other.push(delivery("q", QoS::AtLeastOnce), false, &config, &counters), Ok(()));
+    }
+
+    #[test]
+    fn the_account_is_balanced_when_all_is_acknowledged() {
+        let config = Config::default();
+        let counters = Counters::default();
+        let mut outbox = Outbox::new();
+        outbox.connected(2);
+        for qos in [QoS::AtLeastOnce, QoS::ExactlyOnce, QoS::AtMostOnce, QoS::AtLeastOnce] {
+            outbox.push(delivery("q", qos), false, &config, &counters).unwrap();
+        }
+        assert_eq!(packets(&mut outbox, &counters), 3); // QoS 0 needs no place in the window
+        assert!(outbox.finish(1, Stage::Acknowledged, &counters));
+        assert!(outbox.receive(2, &counters));
+        assert!(outbox.receive(2, &counters));
+        assert_eq!(packets(&mut outbox, &counters), 1);
+        assert!(outbox.finish(2, Stage::Completed, &counters));
+        assert!(outbox.finish(3, Stage::Acknowledged, &counters));
+        assert!(!outbox.finish(3, Stage::Acknowledged, &counters));
+        let stats = counters.snapshot();
+        assert_eq!((stats.queued_messages, stats.queued_bytes, stats.messages_sent), (0, 0, 4));
+    }
+}

@@ -1,0 +1,186 @@
+//! Property sections of MQTT 5 (section 2.2.2): which are allowed where, once only, within their bounds.
+
+use crate::{
+    fields::Fields,
+    reason::{Reason, Violation},
+};
+
+/// The packet, or part of one, that a property section belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Section {
+    Connect,
+    Will,
+    Publish,
+    Subscribe,
+    Unsubscribe,
+    Acknowledgement,
+    Disconnect,
+}
+
+/// A property that the broker itself needs from a packet; the others are only checked.
+pub(crate) enum Property<'a> {
+    PayloadFormat(u8),
+    MessageExpiry(u32),
+    ContentType(&'a str),
+    ResponseTopic(&'a str),
+    CorrelationData(&'a [u8]),
+    SessionExpiry(u32),
+    TopicAlias(u16),
+    User(&'a str, &'a str),
+    Other,
+}
+
+/// Reads a property section to its end, handing each property to `each`.
+pub(crate) fn read<'a>(
+    fields: &mut Fields<'a>,
+    section: Section,
+    max_size: usize,
+    mut each: impl FnMut(Property<'a>),
+) -> Result<(), Violation> {
+    let len = fields.variable()? as usize;
+    if len > max_size {
+        return Err(Violation::new(Reason::QuotaExceeded, "property section too large"));
+    }
+    let mut fields = Fields::new(fields.take(len)?);
+    let mut seen = 0u64;
+    while !fields.is_empty() {
+        let id = fields.byte()?;
+        if !allowed(id, section) {
+            return Err(Violation::protocol("a property that does not belong to the packet"));
+        }
+        if id != USER_PROPERTY {
+            if seen & 1 << id != 0 {
+                return Err(Violation::protocol("a property given twice"));
+            }
+            seen |= 1 << id;
+        }
+        each(property(id, &mut fields)?);
+    }
+    Ok(())
+}
+
+const USER_PROPERTY: u8 = 38;
+
+fn allowed(id: u8, section: Section) -> bool {
+    use Section::{Acknowledgement, Connect, Disconnect, Publish, Subscribe, Will};
+    match id {
+        1 | 2 | 3 | 8 | 9 => matches!(section, Publish | Will),
+        // A client sends subscription identifiers in SUBSCRIBE only [MQTT-3.3.4-6].
+        11 => section == Subscribe,
+        17 => matches!(section, Connect | Disconnect),
+        21 | 22 | 23 | 25 | 33 | 34 | 39 => section == Connect,
+        24 => section == Will,
+        31 => matches!(section, Acknowledgement | Disconnect),
+        35 => section == Publish,
+        USER_PROPERTY => true,
+        _ => false,
+    }
+}
+
+fn property<'a>(id: u8, fields: &mut Fields<'a>) -> Result<Property<'a>, Violation> {
+    Ok(match id {
+        1 => Property::PayloadFormat(flag(fields)?),
+        2 => Property::MessageExpiry(fields.four_bytes()?),
+        3 => Property::ContentType(fields.string()?),
+        8 => match fields.string()? {
+            topic if topic.contains(['+', '#']) => {
+                return Err(Violation::protocol("response topic with a wildcard"));
+            }
+            topic => Property::ResponseTopic(topic),
+        },
+        9 => Property::CorrelationData(fields.binary()?),
+        11 => match fields.variable()? {
+            0 => return Err(Violation::protocol("subscription identifier 0")),
+            _ => Property::Other,
+        },
+        17 => Property::SessionExpiry(fields.four_bytes()?),
+        21 | 31 => {
+            fields.string()?;
+            Property::Other
+        }
+        22 => {
+            fields.binary()?;
+            Property::Other
+        }
+        23 | 25 => {
+            flag(fields)?;
+            Property::Other
+        }
+        24 => {
+            fields.four_bytes()?;
+            Property::Other
+        }
+        33 => match fields.two_bytes()? {
+            0 => return Err(Violation::protocol("receive maximum 0")),
+            _ => Property::Other,
+        },
+        34 => {
+            fields.two_bytes()?;
+            Property::Other
+        }
+        35 => match fields.two_bytes()? {
+            0 => return Err(Violation::new(Reason::TopicAliasInvalid, "topic alias 0")),
+            alias => Property::TopicAlias(alias),
+        },
+        39 => match fields.four_bytes()? {
+            0 => return Err(Violation::protocol("maximum packet size 0")),
+            _ => Property::Other,
+        },
+        _ => Property::User(fields.string()?, fields.string()?),
+    })
+}
+
+fn flag(fields: &mut Fields<'_>) -> Result<u8, Violation> {
+    match fields.byte()? {
+        value @ (0 | 1) => Ok(value),
+        _ => Err(Violation::protocol("a property that is 0 or 1 has another value")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(section: Section, bytes: &[u8]) -> Result<(), Reason> {
+        read(&mut Fields::new(bytes), section, 1000, |_| {}).map_err(|violation| violation.reason)
+    }
+
+    #[test]
+    fn sections_end_where_they_say() {
+        assert_eq!(check(Section::Publish, &[0]), Ok(()));
+        assert_eq!(check(Section::Publish, &[2, 1, 1]), Ok(()));
+        // The codec would read this string beyond the section, into the payload.
+        assert_eq!(
+            check(Section::Publish, &[3, 3, 0, 4, b'a', b'b', b'c', b'd']),
+            Err(Reason::MalformedPacket)
+        );
+        assert_eq!(check(Section::Publish, &[9, 1, 1]), Err(Reason::MalformedPacket));
+    }
+
+    #[test]
+    fn properties_are_refused_where_they_do_not_belong() {
+        assert_eq!(check(Section::Subscribe, &[2, 1, 1]), Err(Reason::ProtocolError));
+        assert_eq!(check(Section::Publish, &[2, 11, 1]), Err(Reason::ProtocolError));
+        assert_eq!(check(Section::Publish, &[1, 0]), Err(Reason::ProtocolError));
+        assert_eq!(check(Section::Publish, &[1, 200]), Err(Reason::ProtocolError));
+    }
+
+    #[test]
+    fn values_out_of_range_and_repetitions_are_refused() {
+        assert_eq!(check(Section::Publish, &[4, 1, 1, 1, 1]), Err(Reason::ProtocolError));
+        assert_eq!(check(Section::Publish, &[2, 1, 2]), Err(Reason::ProtocolError));
+        assert_eq!(check(Section::Publish, &[3, 35, 0, 0]), Err(Reason::TopicAliasInvalid));
+        assert_eq!(check(Section::Connect, &[3, 33, 0, 0]), Err(Reason::ProtocolError));
+        assert_eq!(check(Section::Publish, &[4, 8, 0, 1, b'#']), Err(Reason::ProtocolError));
+        assert_eq!(
+            check(Section::Publish, &[10, 38, 0, 1, b'a', 0, 0, 38, 0, 0, 0, 0]),
+            Err(Reason::MalformedPacket)
+        );
+        assert_eq!(check(Section::Publish, &[11, 38, 0, 1, b'a', 0, 0, 38, 0, 0, 0, 0]), Ok(()));
+    }
+
+    #[test]
+    fn a_section_over_the_limit_is_refused() {
+        assert_eq!(check(Section::Publish, &[0xE9, 0x07]), Err(Reason::QuotaExceeded));
+    }
+}

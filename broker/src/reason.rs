@@ -1,0 +1,76 @@
+//! Reason codes.
+
+/// Why a packet was refused or a connection closed: the reason codes of MQTT 5 (section 2.4) that this broker
+/// sends. What 3.1.1 can say of them is less.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+#[expect(missing_docs, reason = "the names are the standard's")]
+pub enum Reason {
+    Success = 0x00,
+    NoMatchingSubscribers = 0x10,
+    NoSubscriptionExisted = 0x11,
+    UnspecifiedError = 0x80,
+    MalformedPacket = 0x81,
+    ProtocolError = 0x82,
+    ImplementationSpecificError = 0x83,
+    UnsupportedProtocolVersion = 0x84,
+    ClientIdentifierNotValid = 0x85,
+    NotAuthorized = 0x87,
+    ServerUnavailable = 0x88,
+    ServerBusy = 0x89,
+    ServerShuttingDown = 0x8B,
+    BadAuthenticationMethod = 0x8C,
+    KeepAliveTimeout = 0x8D,
+    SessionTakenOver = 0x8E,
+    TopicFilterInvalid = 0x8F,
+    TopicNameInvalid = 0x90,
+    PacketIdentifierNotFound = 0x92,
+    ReceiveMaximumExceeded = 0x93,
+    TopicAliasInvalid = 0x94,
+    PacketTooLarge = 0x95,
+    QuotaExceeded = 0x97,
+    PayloadFormatInvalid = 0x99,
+    SharedSubscriptionsNotSupported = 0x9E,
+}
+
+impl Reason {
+    /// True for the codes that mean failure (section 2.4).
+    pub fn is_error(self) -> bool {
+        self as u8 >= 0x80
+    }
+
+    /// The code as PUBACK and PUBREC may carry it (sections 3.4.2.1 and 3.5.2.1).
+    pub(crate) fn in_publish_ack(self) -> Self {
+        match self {
+            Self::Success
+            | Self::NoMatchingSubscribers
+            | Self::ImplementationSpecificError
+            | Self::NotAuthorized
+            | Self::TopicNameInvalid
+            | Self::QuotaExceeded
+            | Self::PayloadFormatInvalid => self,
+            _ => Self::UnspecifiedError,
+        }
+    }
+}
+
+/// What a client did that ends its connection, and how the log says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Violation {
+    pub reason: Reason,
+    pub detail: &'static str,
+}
+
+impl Violation {
+    pub const fn new(reason: Reason, detail: &'static str) -> Self {
+        Self { reason, detail }
+    }
+
+    pub const fn malformed(detail: &'static str) -> Self {
+        Self::new(Reason::MalformedPacket, detail)
+    }
+
+    pub const fn protocol(detail: &'static str) -> Self {
+        Self::new(Reason::ProtocolError, detail)
+    }
+}

@@ -1,0 +1,229 @@
+//! A client's session (section 4.1): its subscriptions, what waits for it, what it is owed. It outlives the
+//! connection if the client asked for that.
+//!
+//! One mutex guards it, held for moments only, by the connection's task and by whoever delivers a message. A
+//! delivery goes into the queue and wakes the connection once, however many follow before it runs.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    task::{Context, Poll, Waker},
+};
+
+use bytes::BytesMut;
+use parking_lot::{Mutex, MutexGuard};
+use tokio::time::Instant;
+
+use crate::{
+    application::{ClientInfo, Version},
+    codec,
+    config::Config,
+    delivery::Delivery,
+    incoming::{Incoming, Ticket},
+    message::QoS,
+    outbox::{Outbox, Receiver},
+    reason::Reason,
+    stats::Counters,
+    trie::Options,
+    will::Will,
+};
+
+static LAST_SERIAL: AtomicU64 = AtomicU64::new(0);
+
+pub(crate) struct Session {
+    pub client_id: Arc<str>,
+    /// Tells sessions of one client id apart.
+    pub serial: u64,
+    state: Mutex<State>,
+}
+
+impl PartialEq for Session {
+    fn eq(&self, other: &Self) -> bool {
+        self.serial == other.serial
+    }
+}
+
+pub(crate) struct State {
+    /// The connection, while there is one.
+    pub link: Option<Link>,
+    pub incoming: Incoming,
+    pub outbox: Outbox,
+    /// The same as in the tree of subscriptions.
+    pub subscriptions: HashMap<Box<str>, Options>,
+    /// Of the connection, or of the last one while it is held back.
+    pub will: Option<Box<Will>>,
+    /// Whose will it is, while it is held back.
+    pub last_client: Option<Arc<ClientInfo>>,
+    /// Seconds that the session outlives its connection; `u32::MAX` is for ever.
+    pub expiry: u32,
+    /// When a held-back will is due and when the session ends, while there is no connection.
+    pub will_due: Option<Instant>,
+    pub expires: Option<Instant>,
+    /// Under which instant the deadlines know this session.
+    pub deadline: Option<Instant>,
+    /// It is in no map any more and takes nothing.
+    pub ended: bool,
+}
+
+/// What others need to know of a connection.
+pub(crate) struct Link {
+    /// Tells connections apart.
+    pub id: u64,
+    pub client: Arc<ClientInfo>,
+    pub max_packet: usize,
+    /// Something was put here for the connection to pick up.
+    awake: bool,
+    waker: Option<Waker>,
+}
+
+impl Link {
+    pub fn new(id: u64, client: Arc<ClientInfo>, max_packet: usize) -> Self {
+        Self { id, client, max_packet, awake: false, waker: None }
+    }
+
+    pub fn wake(&mut self) {
+        if !self.awake {
+            self.awake = true;
+            if let Some(waker) = self.waker.take() {
+                waker.wake();
+            }
+        }
+    }
+}
+
+/// What became of a message offered to a session.
+pub(crate) enum Offered {
+    Queued,
+    /// Refused by the bounds of the queue.
+    Full,
+    /// QoS 0 and nobody connected, or the session is no more.
+    Absent,
+    /// Larger than the connection takes.
+    Oversize(Receiver),
+}
+
+/// The session belongs to another connection by now.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct TakenOver;
+
+impl Session {
+    pub fn new(client_id: Arc<str>) -> Self {
+        Self {
+            client_id,
+            serial: LAST_SERIAL.fetch_add(1, Relaxed),
+            state: Mutex::new(State {
+                link: None,
+                incoming: Incoming::default(),
+                outbox: Outbox::new(),
+                subscriptions: HashMap::new(),
+                will: None,
+                last_client: None,
+                expiry: 0,
+                will_due: None,
+                expires: None,
+                deadline: None,
+                ended: false,
+            }),
+        }
+    }
+
+    pub fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock()
+    }
+
+    /// Locks it for its connection.
+    pub fn lock_for(&self, link: u64) -> Result<MutexGuard<'_, State>, TakenOver> {
+        let state = self.state.lock();
+        match &state.link {
+            Some(current) if current.id == link => Ok(state),
+            _ => Err(TakenOver),
+        }
+    }
+
+    /// Queues a message for the client.
+    pub fn offer(&self, delivery: Delivery, retained: bool, config: &Config, counters: &Counters) -> Offered {
+        let state = &mut *self.state.lock();
+        match &state.link {
+            Some(link) => {
+                let to = Receiver { version: link.client.version, max_packet: link.max_packet };
+                // Nearly every packet is smaller than any limit: a bound is cheaper than its exact size.
+                if delivery.weight() + 64 > to.max_packet && delivery.packet_size(to.version) > to.max_packet
+                {
+                    return Offered::Oversize(to);
+                }
+            }
+            None if delivery.qos == QoS::AtMostOnce => return Offered::Absent,
+            None => {}
+        }
+        if state.ended {
+            return Offered::Absent;
+        }
+        if state.outbox.push(delivery, retained, config, counters).is_err() {
+            return Offered::Full;
+        }
+        if let Some(link) = &mut state.link {
+            link.wake();
+        }
+        Offered::Queued
+    }
+
+    /// Decides an acknowledgement that the client is owed.
+    pub fn decide(&self, ticket: Ticket, id: u16, qos: QoS, reason: Reason) {
+        let state = &mut *self.state.lock();
+        state.incoming.decide(ticket, id, qos, reason);
+        if let Some(link) = &mut state.link {
+            link.wake();
+        }
+    }
+
+    /// Appends to `out` what the connection may send now.
+    pub fn fill(
+        &self,
+        link: u64,
+        config: &Config,
+        counters: &Counters,
+        out: &mut BytesMut,
+    ) -> Result<Pause, TakenOver> {
+        let mut state = self.lock_for(link)?;
+        let State { link: Some(link), incoming, outbox, .. } = &mut *state else { return Err(TakenOver) };
+        link.awake = false;
+        let to = Receiver { version: link.client.version, max_packet: link.max_packet };
+        while let Some(decided) = incoming.next_decided() {
+            codec::publish_ack(decided, to.version, out);
+        }
+        outbox.fill(to, config.write_buffer, counters, out);
+        Ok(Pause(incoming.pending() > usize::from(config.receive_maximum)))
+    }
+
+    /// Ready when something was put here since the last [`fill`](Self::fill).
+    pub fn poll_awake(&self, link: u64, cx: &mut Context<'_>) -> Poll<()> {
+        let Ok(mut state) = self.lock_for(link) else { return Poll::Ready(()) };
+        match &mut state.link {
+            Some(link) if !link.awake => {
+                if !link.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+                    link.waker = Some(cx.waker().clone());
+                }
+                Poll::Pending
+            }
+            _ => Poll::Ready(()),
+        }
+    }
+}
+
+/// True if the client should be read from no further until it was sent some acknowledgements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Pause(pub bool);
+
+/// How the version of a connection bounds what it may leave unacknowledged.
+pub(crate) fn over_receive_maximum(incoming: &Incoming, version: Version, config: &Config) -> bool {
+    let maximum = usize::from(config.receive_maximum);
+    match version {
+        Version::V5 => incoming.used() >= maximum,
+        // 3.1.1 has no such limit; it is just read from no further, but identifiers that are never released
+        // would accumulate.
+        Version::V311 => incoming.unreleased() > maximum,
+    }
+}

@@ -1,0 +1,334 @@
+//! An application in the broker's process.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use offload_broker::{
+    Application, ClientInfo, Config, Message, Properties, QoS, Reason, Received, Route,
+    Version::{V5, V311},
+};
+use tokio::{
+    sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+    time::timeout,
+};
+
+use crate::{
+    client::{BOTH, Client, Connect, Will, string},
+    server::{DEADLINE, Server},
+};
+
+/// Claims `claimed/…`, refuses `refused/…`, and hands over what it gets.
+struct Claims(UnboundedSender<Received>);
+
+impl Application for Claims {
+    fn route(&self, _client: &ClientInfo, topic: &str) -> Route {
+        match topic.split('/').next() {
+            Some("claimed") => Route::Application,
+            Some("refused") => Route::Refuse,
+            _ => Route::Broker,
+        }
+    }
+
+    fn publish(&self, message: Received) {
+        self.0.send(message).unwrap();
+    }
+}
+
+struct Requests(UnboundedReceiver<Received>);
+
+impl Requests {
+    async fn next(&mut self) -> Received {
+        timeout(DEADLINE, self.0.recv()).await.expect("nothing was received").unwrap()
+    }
+
+    fn none_left(&mut self) -> bool {
+        self.0.try_recv().is_err()
+    }
+}
+
+async fn start(config: Config) -> (Server, Requests) {
+    let (sender, receiver) = unbounded_channel();
+    (Server::with(config, Arc::new(Claims(sender))).await, Requests(receiver))
+}
+
+#[tokio::test]
+async fn claimed_messages_go_to_the_application_alone() {
+    let (server, mut requests) = start(Config::default()).await;
+    for version in BOTH {
+        let mut client = Client::new(&server, version, "c").await;
+        client.subscribe("#", 0).await;
+        for qos in 0..=2 {
+            let bytes = client.publish_bytes(0x31 | qos << 1, "claimed/", 3, &[], b"5 7");
+            client.send(&bytes).await;
+            let received = requests.next().await;
+            assert_eq!((&*received.topic, &received.payload[..]), ("claimed/", &b"5 7"[..]));
+            assert_eq!((received.qos as u8, received.retain, received.dup), (qos, true, false));
+            assert_eq!((&*received.client.client_id, received.client.version), ("c", version));
+            received.ack.complete();
+            match qos {
+                0 => {}
+                1 => assert_eq!(client.acknowledged(0x40, 3).await, 0),
+                _ => {
+                    assert_eq!(client.acknowledged(0x50, 3).await, 0);
+                    client.acknowledge(0x62, 3).await;
+                    assert_eq!(client.acknowledged(0x70, 3).await, 0);
+                }
+            }
+        }
+        client.publish("other", "x", 0, 0).await;
+        assert_eq!(client.take().await.topic, "other");
+        assert_eq!(server.broker.stats().retained_messages, 0);
+    }
+    assert!(requests.none_left());
+}
+
+#[tokio::test]
+async fn properties_reach_the_application() {
+    let (server, mut requests) = start(Config::default()).await;
+    let mut client = Client::new(&server, V5, "c").await;
+    let properties =
+        [&[8][..], &string("result/c"), &[9], &string([1, 2]), &[38], &string("arg"), &string("-v")].concat();
+    let bytes = client.publish_bytes(0x30, "claimed/c", 0, &properties, b"");
+    client.send(&bytes).await;
+    let expected = Properties {
+        response_topic: Some("result/c".into()),
+        correlation_data: Some(Bytes::from_static(&[1, 2])),
+        user_properties: vec![("arg".into(), "-v".into())],
+        ..Properties::default()
+    };
+    assert_eq!(requests.next().await.properties.as_deref(), Some(&expected));
+}
+
+#[tokio::test]
+async fn refused_topics_are_refused_as_the_version_can_say() {
+    let (server, mut requests) = start(Config::default()).await;
+    let mut v5 = Client::new(&server, V5, "a").await;
+    v5.subscribe("#", 0).await;
+    assert_eq!(v5.publish_acknowledged("refused/x", "x").await, 0x87);
+    v5.publish("refused/x", "x", 2, 1).await;
+    assert_eq!(v5.acknowledged(0x50, 1).await, 0x87);
+    v5.publish("refused/x", "x", 0, 0).await;
+    let mut v311 = Client::new(&server, V311, "b").await;
+    assert_eq!(v311.publish_acknowledged("refused/x", "x").await, 0);
+    v311.publish("refused/x", "x", 2, 1).await;
+    assert_eq!(v311.acknowledged(0x50, 1).await, 0);
+    v311.acknowledge(0x62, 1).await;
+    v311.acknowledged(0x70, 1).await;
+    v311.publish("fine", "x", 0, 0).await;
+    assert_eq!(v5.take().await.topic, "fine");
+    assert_eq!(server.broker.stats().dropped.refused, 5);
+    assert!(requests.none_left());
+}
+
+#[tokio::test]
+async fn acknowledgements_keep_the_order_whenever_they_are_completed() {
+    let (server, mut requests) = start(Config::default()).await;
+    for version in BOTH {
+        let mut client = Client::new(&server, version, "c").await;
+        let mut acks = Vec::new();
+        for id in 1..=3 {
+            client.publish("claimed/c", "x", 1, id).await;
+            acks.push(requests.next().await.ack);
+        }
+        client.publish("free", "x", 1, 4).await;
+        // From other threads, the last first.
+        for ack in acks.into_iter().rev() {
+            client.ping().await;
+            std::thread::spawn(move || ack.complete()).join().unwrap();
+        }
+        for id in 1..=4 {
+            assert!(client.acknowledged(0x40, id).await < 0x80);
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_application_may_refuse_and_must_not_forget() {
+    let (server, mut requests) = start(Config::default()).await;
+    for (version, busy, forgotten) in [(V5, 0x97, 0x80), (V311, 0, 0)] {
+        let mut client = Client::new(&server, version, "c").await;
+        for (qos, first) in [(1, 0x40), (2, 0x50)] {
+            client.publish("claimed/c", "x", qos, 1).await;
+            requests.next().await.ack.refuse(Reason::QuotaExceeded);
+            assert_eq!(client.acknowledged(first, 1).await, busy);
+            client.publish("claimed/c", "x", qos, 2).await;
+            drop(requests.next().await);
+            assert_eq!(client.acknowledged(first, 2).await, forgotten);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_qos_2_message_is_received_once_however_often_it_is_sent() {
+    let (server, mut requests) = start(Config::default()).await;
+    for version in BOTH {
+        let session = Connect::persistent(version, "c");
+        let mut client = Client::connect(&server, &session).await;
+        client.publish("claimed/c", "x", 2, 1).await;
+        let ack = requests.next().await.ack;
+        drop(client);
+        let mut client = Client::connect(&server, &session).await;
+        let again = client.publish_bytes(0x3C, "claimed/c", 1, &[], b"x");
+        client.send(&again).await;
+        client.ping().await;
+        ack.complete();
+        assert_eq!(client.acknowledged(0x50, 1).await, 0);
+        client.send(&again).await;
+        assert_eq!(client.acknowledged(0x50, 1).await, 0);
+        assert!(requests.none_left());
+        Client::new(&server, version, "c").await;
+    }
+}
+
+#[tokio::test]
+async fn an_acknowledgement_for_a_connection_that_is_gone_is_without_effect() {
+    let (server, mut requests) = start(Config::default()).await;
+    for version in BOTH {
+        let session = Connect::persistent(version, "c");
+        let mut client = Client::connect(&server, &session).await;
+        client.publish("claimed/c", "x", 1, 1).await;
+        let old = requests.next().await.ack;
+        drop(client);
+        let mut client = Client::connect(&server, &session).await;
+        old.complete();
+        client.ping().await;
+        Client::new(&server, version, "c").await;
+    }
+}
+
+#[tokio::test]
+async fn a_v311_client_is_read_no_further_than_the_application_acknowledges() {
+    let (server, mut requests) = start(Config { receive_maximum: 4, ..Config::default() }).await;
+    let mut client = Client::new(&server, V311, "c").await;
+    for id in 1..=100 {
+        client.publish("claimed/c", "x", 1, id).await;
+    }
+    let mut acks = Vec::new();
+    for _ in 0..5 {
+        acks.push(requests.next().await.ack);
+    }
+    assert_eq!(server.broker.stats().messages_received, 5);
+    let mut acknowledged = 0;
+    while acknowledged < 100 {
+        match acks.pop() {
+            Some(ack) => {
+                ack.complete();
+                acknowledged += 1;
+            }
+            None => acks.push(requests.next().await.ack),
+        }
+    }
+    for id in 1..=100 {
+        assert_eq!(client.acknowledged(0x40, id).await, 0);
+    }
+}
+
+#[tokio::test]
+async fn answers_reach_the_asking_connection_alone() {
+    let (server, mut requests) = start(Config::default()).await;
+    for version in BOTH {
+        let (mut one, mut other) =
+            (Client::new(&server, version, "").await, Client::new(&server, version, "").await);
+        for client in [&mut one, &mut other] {
+            client.subscribe("result/", 1).await;
+        }
+        for (client, answer) in [(&mut one, "first"), (&mut other, "second")] {
+            client.publish("claimed/", "x", 0, 0).await;
+            let asker = requests.next().await.client;
+            assert!(asker.assigned);
+            let message = Message::new("result/", answer, QoS::AtLeastOnce);
+            let broker = server.broker.clone();
+            assert!(std::thread::spawn(move || broker.publish_to(&asker, &message, None)).join().unwrap());
+            assert_eq!(client.take_text().await, answer);
+        }
+        one.publish("claimed/", "x", 0, 0).await;
+        let asker = requests.next().await.client;
+        let message = |topic: &str| Message::new(topic, "x", QoS::AtLeastOnce);
+        assert!(!server.broker.publish_to(&asker, &message("result/other"), None));
+        drop(one);
+        server.until("the session is gone", |stats| stats.sessions == 1).await;
+        assert!(!server.broker.publish_to(&asker, &message("result/"), None));
+    }
+}
+
+#[tokio::test]
+async fn the_application_publishes_to_every_subscriber() {
+    let (server, _requests) = start(Config::default()).await;
+    let mut v5 = Client::new(&server, V5, "a").await;
+    let mut v311 = Client::new(&server, V311, "b").await;
+    v5.subscribe("refused/+", 1).await; // refused to clients, not to the application
+    v311.subscribe("refused/#", 0).await;
+    let mut message = Message::new("refused/status", "online", QoS::AtLeastOnce);
+    message.retain = true;
+    assert_eq!(server.broker.publish(&message, None), 2);
+    assert_eq!(v5.take().await.qos, 1);
+    assert_eq!(v311.take().await.qos, 0);
+    v311.subscribe("refused/#", 1).await;
+    assert!(v311.take().await.retain);
+    for topic in ["", "a/+", "a\0b"] {
+        assert_eq!(server.broker.publish(&Message::new(topic, "x", QoS::AtMostOnce), None), 0);
+    }
+}
+
+#[tokio::test]
+async fn an_answer_too_large_for_its_receiver_is_replaced() {
+    let (server, mut requests) = start(Config::default()).await;
+    let mut client = Client::connect(&server, &Connect::new(V5, "c").max_packet_size(50)).await;
+    client.subscribe("result/c", 1).await;
+    client.publish("claimed/c", "x", 0, 0).await;
+    let asker = requests.next().await.client;
+    let large = Message::new("result/c", "x".repeat(100), QoS::AtLeastOnce);
+    let replace = |limit: usize, size: &dyn Fn(&Message) -> usize| {
+        assert_eq!(limit, 50);
+        let fits = |len: usize| Message::new("result/c", "x".repeat(len), QoS::AtLeastOnce);
+        (0..100).map(fits).take_while(|message| size(message) <= limit).last()
+    };
+    assert!(server.broker.publish_to(&asker, &large, Some(&replace)));
+    assert_eq!(server.broker.publish(&large, Some(&replace)), 1);
+    for _ in 0..2 {
+        assert_eq!(client.take().await.payload.len(), 50 - 2 - 10 - 2 - 1);
+    }
+    assert!(!server.broker.publish_to(&asker, &large, None));
+    assert_eq!(server.broker.publish(&large, Some(&|_, _| None)), 0);
+    assert_eq!(server.broker.stats().dropped.oversize, 2);
+}
+
+#[tokio::test]
+async fn a_will_goes_to_the_application_too() {
+    let (server, mut requests) = start(Config::default()).await;
+    for version in BOTH {
+        let connect = Connect::new(version, "c").will(Will::new("claimed/c"));
+        drop(Client::connect(&server, &connect).await);
+        let received = requests.next().await;
+        assert_eq!((&*received.client.client_id, &received.payload[..]), ("c", &b"gone"[..]));
+        received.ack.complete();
+        let connect = Connect::new(version, "c").will(Will::new("refused/c"));
+        let refused = Client::try_connect(&server, &connect).await;
+        assert_eq!(refused.connack[1], if version == V5 { 0x87 } else { 5 });
+    }
+}
+
+/// Panics on every message, as no application should.
+struct Faulty;
+
+impl Application for Faulty {
+    fn route(&self, _client: &ClientInfo, topic: &str) -> Route {
+        if topic == "faulty" { Route::Application } else { Route::Broker }
+    }
+
+    fn publish(&self, _message: Received) {
+        panic!("this application is at fault");
+    }
+}
+
+#[tokio::test]
+async fn an_application_that_panics_costs_one_connection() {
+    let server = Server::with(Config::default(), Arc::new(Faulty)).await;
+    let mut watcher = Client::new(&server, V5, "watcher").await;
+    watcher.subscribe("will", 0).await;
+    let mut client = Client::connect(&server, &Connect::new(V5, "c").will(Will::new("will"))).await;
+    client.publish("faulty", "x", 1, 1).await;
+    client.expect_end().await;
+    assert_eq!(watcher.take().await.topic, "will");
+    server.until("its place is free", |stats| stats.connections == 1 && stats.sessions == 1).await;
+}

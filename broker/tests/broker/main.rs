@@ -1,0 +1,15 @@
+//! The broker from outside: a real listener on a free port, and clients that send exactly the bytes they mean to.
+//! Nothing waits for a fixed time: what must not arrive is shown by what arrives next.
+
+mod application;
+mod client;
+mod connect;
+mod hostile;
+mod limits;
+mod messages;
+mod real_clients;
+mod retained;
+mod server;
+mod sessions;
+mod subscriptions;
+mod wills;

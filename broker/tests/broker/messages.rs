@@ -1,0 +1,225 @@
+//! PUBLISH: qualities of service, properties, topics.
+
+use offload_broker::Version::{V5, V311};
+
+use crate::{
+    client::{BOTH, Client, Connect, packet, string},
+    server::Server,
+};
+
+#[tokio::test]
+async fn every_qos_goes_both_ways_between_both_versions() {
+    let server = Server::start().await;
+    for from in BOTH {
+        for to in BOTH {
+            let mut publisher = Client::new(&server, from, "from").await;
+            let mut subscriber = Client::new(&server, to, "to").await;
+            subscriber.subscribe("a/b", 2).await;
+            for qos in 0..=2 {
+                publisher.publish("a/b", "hello", qos, 5).await;
+                match qos {
+                    0 => {}
+                    1 => assert_eq!(publisher.acknowledged(0x40, 5).await, 0),
+                    _ => {
+                        assert_eq!(publisher.acknowledged(0x50, 5).await, 0);
+                        publisher.acknowledge(0x62, 5).await;
+                        assert_eq!(publisher.acknowledged(0x70, 5).await, 0);
+                    }
+                }
+                let message = subscriber.take().await;
+                assert_eq!(
+                    (message.text(), message.qos, message.retain, message.dup),
+                    ("hello", qos, false, false)
+                );
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_lower_qos_of_publish_and_subscription_counts() {
+    let server = Server::start().await;
+    let mut client = Client::new(&server, V311, "c").await;
+    for granted in 0..=2 {
+        client.subscribe("t", granted).await;
+        for published in 0..=1 {
+            client.publish("t", "x", published, 1).await;
+            let (mut qos, mut acknowledged) = (None, published == 0);
+            while qos.is_none() || !acknowledged {
+                let packet = client.receive().await;
+                if packet.first == 0x40 {
+                    acknowledged = true;
+                } else {
+                    qos = Some(packet.first >> 1 & 3);
+                    if qos == Some(1) {
+                        client.acknowledge(0x40, u16::from_be_bytes([packet.body[3], packet.body[4]])).await;
+                    }
+                }
+            }
+            assert_eq!(qos, Some(granted.min(published)));
+        }
+    }
+}
+
+#[tokio::test]
+async fn topics_may_have_empty_levels_and_any_characters() {
+    let server = Server::start().await;
+    for version in BOTH {
+        let mut client = Client::new(&server, version, "c").await;
+        client.subscribe("#", 0).await;
+        for topic in ["result/", "/", "//a", "ä", "\u{FEFF}x", " ", "a/ünïcode/☃/"] {
+            client.publish(topic, "x", 0, 0).await;
+            assert_eq!(client.take().await.topic, topic);
+        }
+    }
+}
+
+#[tokio::test]
+async fn invalid_topic_names_end_the_connection() {
+    let server = Server::start().await;
+    for version in BOTH {
+        for (topic, reason) in
+            [("a/+", 0x90), ("#", 0x90), ("", 0x90), ("a\0b", 0x81), (&"x".repeat(1025), 0x90)]
+        {
+            let mut client = Client::new(&server, version, "c").await;
+            client.publish(topic, "x", 1, 1).await;
+            client.expect_disconnect(reason).await;
+        }
+        let mut client = Client::new(&server, version, "c").await;
+        client.send(&packet(0x30, &[&string([0xC3, 0x28])[..], &[0, b'x']].concat())).await;
+        client.expect_disconnect(0x81).await;
+    }
+}
+
+#[tokio::test]
+async fn the_servers_own_topics_are_refused_to_clients() {
+    let server = Server::start().await;
+    let mut subscriber = Client::new(&server, V5, "s").await;
+    subscriber.subscribe("$SYS/#", 1).await;
+    subscriber.subscribe("t", 1).await;
+    let mut v5 = Client::new(&server, V5, "a").await;
+    assert_eq!(v5.publish_acknowledged("$SYS/x", "x").await, 0x87);
+    v5.publish("$share/g/x", "x", 2, 3).await;
+    assert_eq!(v5.acknowledged(0x50, 3).await, 0x87);
+    let mut v311 = Client::new(&server, V311, "b").await;
+    assert_eq!(v311.publish_acknowledged("$SYS/x", "x").await, 0);
+    v5.publish_acknowledged("t", "next").await;
+    assert_eq!(subscriber.take_text().await, "next");
+    assert_eq!(server.broker.stats().dropped.refused, 3);
+}
+
+#[tokio::test]
+async fn a_publish_that_nobody_gets_says_so() {
+    let server = Server::start().await;
+    let mut client = Client::new(&server, V5, "c").await;
+    assert_eq!(client.publish_acknowledged("nobody", "x").await, 0x10);
+}
+
+#[tokio::test]
+async fn properties_reach_v5_subscribers_and_do_not_hurt_v311_subscribers() {
+    let server = Server::start().await;
+    let mut v5 = Client::new(&server, V5, "v5").await;
+    let mut v311 = Client::new(&server, V311, "v311").await;
+    v5.subscribe("t", 1).await;
+    v311.subscribe("t", 1).await;
+    let properties = [
+        &[1, 1, 3][..],
+        &string("text/plain"),
+        &[8],
+        &string("result/x"),
+        &[9],
+        &string([0, 255]),
+        &[38],
+        &string("arg"),
+        &string("1"),
+        &[38],
+        &string("arg"),
+        &string("2"),
+    ]
+    .concat();
+    let mut publisher = Client::new(&server, V5, "p").await;
+    let bytes = publisher.publish_bytes(0x32, "t", 1, &properties, b"payload");
+    publisher.send(&bytes).await;
+    let message = v5.take().await;
+    assert_eq!((&message.properties, message.text()), (&properties, "payload"));
+    assert_eq!(v311.take_text().await, "payload");
+}
+
+#[tokio::test]
+async fn topic_aliases_of_clients_work_within_their_maximum() {
+    let server = Server::start().await;
+    let mut subscriber = Client::new(&server, V5, "s").await;
+    subscriber.subscribe("#", 0).await;
+    let mut client = Client::new(&server, V5, "c").await;
+    let alias = |number: u8| [35, 0, number];
+    for (topic, number) in [("a/b", 1), ("", 1), ("c", 16), ("", 16), ("d", 1), ("", 1)] {
+        let bytes = client.publish_bytes(0x30, topic, 0, &alias(number), b"x");
+        client.send(&bytes).await;
+    }
+    for expected in ["a/b", "a/b", "c", "c", "d", "d"] {
+        let message = subscriber.take().await;
+        assert_eq!((&message.topic[..], &message.properties[..]), (expected, &[][..]));
+    }
+    for (topic, number, reason) in [("a", 17, 0x94), ("a", 0, 0x94), ("", 3, 0x82)] {
+        let mut client = Client::new(&server, V5, "x").await;
+        let bytes = client.publish_bytes(0x30, topic, 0, &alias(number), b"x");
+        client.send(&bytes).await;
+        client.expect_disconnect(reason).await;
+    }
+}
+
+#[tokio::test]
+async fn expired_messages_are_not_delivered_and_others_say_what_is_left() {
+    let server = Server::start().await;
+    let session = Connect::persistent(V5, "s");
+    let mut subscriber = Client::connect(&server, &session).await;
+    subscriber.subscribe("t", 1).await;
+    subscriber.disconnect().await;
+    let mut publisher = Client::new(&server, V5, "p").await;
+    for (expiry, payload) in [(0u32, "expired"), (1000, "in time")] {
+        let properties = [&[2], &expiry.to_be_bytes()[..]].concat();
+        let bytes = publisher.publish_bytes(0x32, "t", 1, &properties, payload.as_bytes());
+        publisher.send(&bytes).await;
+        publisher.acknowledged(0x40, 1).await;
+    }
+    let mut subscriber = Client::connect(&server, &session).await;
+    let message = subscriber.take().await;
+    assert_eq!(message.text(), "in time");
+    assert_eq!(message.properties[0], 2);
+    let left = u32::from_be_bytes(message.properties[1..5].try_into().unwrap());
+    assert!((900..=1000).contains(&left), "{left}");
+    assert_eq!(server.broker.stats().dropped.expired, 1);
+}
+
+#[tokio::test]
+async fn a_large_message_passes() {
+    let server = Server::start().await;
+    for version in BOTH {
+        let mut subscriber = Client::new(&server, version, "s").await;
+        subscriber.subscribe("t", 1).await;
+        let mut publisher = Client::new(&server, version, "p").await;
+        let payload: Vec<u8> = (0..5_000_000u32).map(|at| (at >> 8) as u8).collect();
+        let bytes = publisher.publish_bytes(0x32, "t", 1, &[], &payload);
+        publisher.send(&bytes).await;
+        assert!(subscriber.take().await.payload == payload);
+        publisher.acknowledged(0x40, 1).await;
+    }
+}
+
+#[tokio::test]
+async fn packet_identifier_0_ends_the_connection() {
+    let server = Server::start().await;
+    for version in BOTH {
+        let section = if version == V5 { &[0][..] } else { &[] };
+        for bytes in [
+            packet(0x32, &[&string("t")[..], &[0, 0], section].concat()),
+            packet(0x82, &[&[0, 0], section, &string("t")[..], &[0]].concat()),
+            packet(0xA2, &[&[0, 0], section, &string("t")[..]].concat()),
+            packet(0x40, &[0, 0]),
+        ] {
+            let mut client = Client::new(&server, version, "c").await;
+            client.send(&bytes).await;
+            client.expect_disconnect(0x82).await;
+        }
+    }
+}

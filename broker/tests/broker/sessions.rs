@@ -1,0 +1,199 @@
+//! Sessions that outlive their connection, redelivery, expiry.
+
+use offload_broker::{
+    Config,
+    Version::{V5, V311},
+};
+
+use crate::{
+    client::{BOTH, Client, Connect, packet},
+    server::Server,
+};
+
+#[tokio::test]
+async fn a_persistent_session_gets_what_came_while_it_was_away() {
+    let server = Server::start().await;
+    for version in BOTH {
+        let session = Connect::persistent(version, "s");
+        let mut subscriber = Client::connect(&server, &session).await;
+        assert!(!subscriber.session_present());
+        subscriber.subscribe("t/#", 2).await;
+        subscriber.disconnect().await;
+        let mut publisher = Client::new(&server, version, "p").await;
+        publisher.publish("t/0", "lost", 0, 0).await;
+        for at in 1..=300 {
+            assert_eq!(publisher.publish_acknowledged("t/1", &at.to_string()).await, 0);
+        }
+        let mut subscriber = Client::connect(&server, &session).await;
+        assert!(subscriber.session_present());
+        for at in 1..=300 {
+            assert_eq!(subscriber.take_text().await, at.to_string());
+        }
+        // A clean one forgets.
+        let subscriber = Client::new(&server, version, "s").await;
+        assert!(!subscriber.session_present());
+        assert_eq!(server.broker.stats().subscriptions, 0);
+    }
+}
+
+#[tokio::test]
+async fn a_clean_start_with_an_expiry_is_kept() {
+    let server = Server::start().await;
+    let mut subscriber = Client::connect(&server, &Connect::new(V5, "s").expiry(1000)).await;
+    subscriber.subscribe("t", 1).await;
+    subscriber.disconnect().await;
+    assert_eq!(Client::new(&server, V5, "p").await.publish_acknowledged("t", "kept").await, 0);
+    let mut subscriber = Client::connect(&server, &Connect::persistent(V5, "s")).await;
+    assert!(subscriber.session_present());
+    assert_eq!(subscriber.take_text().await, "kept");
+}
+
+#[tokio::test]
+async fn a_session_without_expiry_ends_with_its_connection() {
+    let server = Server::start().await;
+    for connect in [Connect::new(V311, "s"), Connect::new(V5, "s"), {
+        let mut connect = Connect::new(V5, "s");
+        connect.clean = false;
+        connect
+    }] {
+        let mut client = Client::connect(&server, &connect).await;
+        client.subscribe("t", 1).await;
+        drop(client);
+        server.until("the session is gone", |stats| stats.sessions == 0 && stats.subscriptions == 0).await;
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_would_end_is_not_resumed_by_a_take_over() {
+    let server = Server::start().await;
+    let mut old = Client::new(&server, V311, "s").await;
+    old.subscribe("t", 1).await;
+    let new = Client::connect(&server, &Connect::persistent(V311, "s")).await;
+    assert!(!new.session_present());
+    assert_eq!(server.broker.stats().subscriptions, 0);
+}
+
+#[tokio::test]
+async fn a_session_expires() {
+    let server = Server::start().await;
+    let mut client = Client::connect(&server, &Connect::new(V5, "s").expiry(1)).await;
+    client.subscribe("t", 1).await;
+    client.disconnect().await;
+    let mut publisher = Client::new(&server, V5, "p").await;
+    assert_eq!(publisher.publish_acknowledged("t", "waits").await, 0);
+    assert_eq!(server.broker.stats().queued_messages, 1);
+    server.until("the session has expired", |stats| stats.sessions == 1 && stats.queued_messages == 0).await;
+    let again = Client::connect(&server, &Connect::persistent(V5, "s")).await;
+    assert!(!again.session_present());
+}
+
+#[tokio::test]
+async fn disconnect_may_change_the_expiry_but_not_give_one() {
+    let server = Server::start().await;
+    let goodbye = |expiry: u32| packet(0xE0, &[&[0, 5, 17][..], &expiry.to_be_bytes()].concat());
+    let mut client = Client::connect(&server, &Connect::persistent(V5, "s")).await;
+    client.send(&goodbye(0)).await;
+    client.expect_end().await;
+    assert_eq!(server.broker.stats().sessions, 0);
+    let mut client = Client::new(&server, V5, "s").await;
+    client.send(&goodbye(10)).await;
+    client.expect_disconnect(0x82).await;
+}
+
+#[tokio::test]
+async fn unacknowledged_messages_are_sent_again_in_order_with_dup() {
+    let server = Server::start().await;
+    for version in BOTH {
+        let session = Connect::persistent(version, "s");
+        let mut subscriber = Client::connect(&server, &session).await;
+        subscriber.subscribe("t", 2).await;
+        let mut publisher = Client::new(&server, version, "p").await;
+        for (at, qos) in [1, 2, 1, 2].into_iter().enumerate() {
+            publisher.publish("t", &at.to_string(), qos, 1 + at as u16).await;
+        }
+        let mut ids = Vec::new();
+        for _ in 0..4 {
+            let message = subscriber.message().await;
+            assert!(!message.dup);
+            ids.push(message.id);
+        }
+        // The first is acknowledged, the second received, the others neither.
+        subscriber.acknowledge(0x40, ids[0]).await;
+        subscriber.acknowledge(0x50, ids[1]).await;
+        assert_eq!(subscriber.acknowledged(0x62, ids[1]).await, 0);
+        drop(subscriber);
+        let mut subscriber = Client::connect(&server, &session).await;
+        assert_eq!(subscriber.acknowledged(0x62, ids[1]).await, 0);
+        for at in 2..4 {
+            let message = subscriber.message().await;
+            assert_eq!((message.text(), message.dup, message.id), (&at.to_string()[..], true, ids[at]));
+        }
+        // Nothing is sent again on the same connection.
+        publisher.publish("t", "new", 0, 0).await;
+        assert_eq!(subscriber.take_text().await, "new");
+        subscriber.acknowledge(0x70, ids[1]).await;
+        subscriber.acknowledge(0x40, ids[2]).await;
+        subscriber.acknowledge(0x50, ids[3]).await;
+        assert_eq!(subscriber.acknowledged(0x62, ids[3]).await, 0);
+        subscriber.acknowledge(0x70, ids[3]).await;
+        subscriber.disconnect().await;
+        let mut subscriber = Client::connect(&server, &session).await;
+        publisher.publish("t", "newer", 0, 0).await;
+        assert_eq!(subscriber.take_text().await, "newer");
+        Client::new(&server, version, "s").await;
+    }
+}
+
+#[tokio::test]
+async fn a_qos_2_message_sent_again_is_not_delivered_again() {
+    let server = Server::start().await;
+    for version in BOTH {
+        let mut subscriber = Client::new(&server, version, "s").await;
+        subscriber.subscribe("t", 0).await;
+        let session = Connect::persistent(version, "p");
+        let mut publisher = Client::connect(&server, &session).await;
+        publisher.publish("t", "once", 2, 1).await;
+        assert_eq!(publisher.acknowledged(0x50, 1).await, 0);
+        drop(publisher);
+        let mut publisher = Client::connect(&server, &session).await;
+        assert!(publisher.session_present());
+        let again = publisher.publish_bytes(0x3C, "t", 1, &[], b"once");
+        publisher.send(&again).await;
+        assert_eq!(publisher.acknowledged(0x50, 1).await, 0);
+        for reason in [0, if version == V5 { 0x92 } else { 0 }] {
+            publisher.acknowledge(0x62, 1).await;
+            assert_eq!(publisher.acknowledged(0x70, 1).await, reason);
+        }
+        publisher.publish("t", "next", 2, 1).await;
+        assert_eq!(publisher.acknowledged(0x50, 1).await, 0);
+        assert_eq!(subscriber.take_text().await, "once");
+        assert_eq!(subscriber.take_text().await, "next");
+        Client::new(&server, version, "p").await;
+    }
+}
+
+#[tokio::test]
+async fn a_full_queue_keeps_the_oldest_and_tells_the_publisher() {
+    let server = Server::with_config(Config { session_queue_messages: 5, ..Config::default() }).await;
+    let session = Connect::persistent(V5, "s");
+    let mut subscriber = Client::connect(&server, &session).await;
+    subscriber.subscribe("t", 1).await;
+    subscriber.disconnect().await;
+    let mut publisher = Client::new(&server, V5, "p").await;
+    let mut v311 = Client::new(&server, V311, "q").await;
+    for at in 0..5 {
+        assert_eq!(publisher.publish_acknowledged("t", &at.to_string()).await, 0);
+    }
+    assert_eq!(publisher.publish_acknowledged("t", "5").await, 0x97);
+    assert_eq!(v311.publish_acknowledged("t", "6").await, 0);
+    assert_eq!(server.broker.stats().dropped.queue_full, 2);
+    let mut subscriber = Client::connect(&server, &session).await;
+    for at in 0..5 {
+        assert_eq!(subscriber.take_text().await, at.to_string());
+    }
+    assert_eq!(publisher.publish_acknowledged("t", "again").await, 0);
+    assert_eq!(subscriber.take_text().await, "again");
+    server
+        .until("the account is balanced", |stats| stats.queued_messages == 0 && stats.queued_bytes == 0)
+        .await;
+}

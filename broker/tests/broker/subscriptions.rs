@@ -1,0 +1,158 @@
+//! SUBSCRIBE and UNSUBSCRIBE.
+
+use offload_broker::{
+    Config, Message, QoS,
+    Version::{V5, V311},
+};
+
+use crate::{
+    client::{BOTH, Client, packet, string},
+    server::Server,
+};
+
+#[tokio::test]
+async fn several_filters_get_one_suback_with_all_codes() {
+    let server = Server::start().await;
+    let filters = [("a", 0), ("b/#", 1), ("c#", 1), ("$share/g/t", 1), ("+/d", 2)];
+    let mut v5 = Client::new(&server, V5, "a").await;
+    assert_eq!(v5.subscribe_all(&filters, &[]).await, [0, 1, 0x8F, 0x9E, 2]);
+    let mut v311 = Client::new(&server, V311, "b").await;
+    assert_eq!(v311.subscribe_all(&filters, &[]).await, [0, 1, 0x80, 0x80, 2]);
+}
+
+#[tokio::test]
+async fn several_filters_get_one_unsuback_with_all_codes() {
+    let server = Server::start().await;
+    for (version, codes) in [(V311, &[][..]), (V5, &[0, 0x11, 0][..])] {
+        let mut client = Client::new(&server, version, "c").await;
+        client.subscribe_all(&[("a", 0), ("b/#", 1)], &[]).await;
+        assert_eq!(client.unsubscribe(&["a", "unknown", "b/#"]).await, codes);
+        assert_eq!(server.broker.stats().subscriptions, 0);
+    }
+}
+
+#[tokio::test]
+async fn what_is_unsubscribed_is_not_delivered() {
+    let server = Server::start().await;
+    for version in BOTH {
+        let mut client = Client::new(&server, version, "c").await;
+        client.subscribe_all(&[("a", 0), ("b", 0)], &[]).await;
+        client.unsubscribe(&["a"]).await;
+        client.publish("a", "1", 0, 0).await;
+        client.publish("b", "2", 0, 0).await;
+        assert_eq!(client.take_text().await, "2");
+    }
+}
+
+#[tokio::test]
+async fn overlapping_subscriptions_deliver_once_at_the_highest_qos() {
+    let server = Server::start().await;
+    for version in BOTH {
+        let mut client = Client::new(&server, version, "c").await;
+        client.subscribe_all(&[("a/#", 0), ("a/+", 2), ("+/b", 1)], &[]).await;
+        let mut publisher = Client::new(&server, version, "p").await;
+        publisher.publish("a/b", "once", 2, 1).await;
+        let message = client.take().await;
+        assert_eq!((message.text(), message.qos), ("once", 2));
+        publisher.publish("a/b", "next", 0, 0).await;
+        assert_eq!(client.take_text().await, "next");
+    }
+}
+
+#[tokio::test]
+async fn subscription_identifiers_come_with_every_message() {
+    let server = Server::start().await;
+    let mut client = Client::new(&server, V5, "c").await;
+    client.subscribe_all(&[("a/#", 0)], &[11, 1]).await;
+    client.subscribe_all(&[("a/b", 0)], &[11, 0x80, 0x01, 38, 0, 1, b'k', 0, 1, b'v']).await;
+    client.subscribe_all(&[("a/+", 0)], &[]).await;
+    client.publish("a/b", "x", 0, 0).await;
+    let properties = client.take().await.properties;
+    assert!(properties == [11, 1, 11, 0x80, 1] || properties == [11, 0x80, 1, 11, 1], "{properties:?}");
+    // A new subscription to the same filter replaces the identifier too.
+    client.subscribe_all(&[("a/#", 0)], &[11, 7]).await;
+    client.publish("a/c", "x", 0, 0).await;
+    assert_eq!(client.take().await.properties, [11, 7]);
+}
+
+#[tokio::test]
+async fn no_local_spares_a_client_its_own_messages() {
+    let server = Server::start().await;
+    let mut client = Client::new(&server, V5, "c").await;
+    let mut other = Client::new(&server, V5, "o").await;
+    client.subscribe("t", 0b100).await;
+    client.publish("t", "own", 0, 0).await;
+    client.ping().await;
+    other.publish("t", "other", 0, 0).await;
+    assert_eq!(client.take_text().await, "other");
+}
+
+#[tokio::test]
+async fn retain_as_published_keeps_the_flag() {
+    let server = Server::start().await;
+    let mut with = Client::new(&server, V5, "with").await;
+    let mut without = Client::new(&server, V5, "without").await;
+    with.subscribe("t", 0b1000).await;
+    without.subscribe("t", 0).await;
+    Client::new(&server, V5, "p").await.retain("t", "x", 1).await;
+    assert!(with.take().await.retain);
+    assert!(!without.take().await.retain);
+}
+
+#[tokio::test]
+async fn leading_wildcards_do_not_match_the_servers_own_topics() {
+    let server = Server::start().await;
+    for version in BOTH {
+        let mut client = Client::new(&server, version, "c").await;
+        client.subscribe_all(&[("#", 0), ("+/x", 0)], &[]).await;
+        let publish = |topic: &str| server.broker.publish(&Message::new(topic, "m", QoS::AtMostOnce), None);
+        assert_eq!(publish("$SYS/x"), 0);
+        assert_eq!(publish("a/x"), 1);
+        assert_eq!(client.take().await.topic, "a/x");
+        client.subscribe("$SYS/#", 0).await;
+        assert_eq!(publish("$SYS/x"), 1);
+        assert_eq!(client.take().await.topic, "$SYS/x");
+    }
+}
+
+#[tokio::test]
+async fn subscriptions_over_the_limit_are_refused() {
+    let server = Server::with_config(Config { max_subscriptions: 2, ..Config::default() }).await;
+    let mut client = Client::new(&server, V5, "c").await;
+    let codes = client.subscribe_all(&[("a", 0), ("b", 0), ("c", 0), ("a", 1)], &[]).await;
+    assert_eq!(codes, [0, 0, 0x97, 1]);
+}
+
+#[tokio::test]
+async fn malformed_subscriptions_end_the_connection() {
+    let server = Server::start().await;
+    for (body, reason) in [
+        (&[0, 1, 0][..], 0x82),                          // no filter
+        (&[0, 1, 0, 0, 1, b'a'], 0x81),                  // no options
+        (&[0, 1, 0, 0, 1, b'a', 3], 0x81),               // QoS 3
+        (&[0, 1, 0, 0, 1, b'a', 0x30], 0x81),            // retain handling 3
+        (&[0, 1, 0, 0, 1, b'a', 0x40], 0x81),            // reserved bit
+        (&[0, 1, 2, 11, 0, 0, 1, b'a', 0], 0x82),        // subscription identifier 0
+        (&[0, 1, 4, 11, 1, 11, 2, 0, 1, b'a', 0], 0x82), // two of them
+        (&[0, 1, 0, 0, 2, 0xC3, 0x28, 0], 0x81),         // not UTF-8
+    ] {
+        let mut client = Client::new(&server, V5, "c").await;
+        client.send(&packet(0x82, body)).await;
+        client.expect_disconnect(reason).await;
+    }
+    for body in [&[0, 1][..], &[0, 1, 0, 1, b'a', 4], &[0], &[0, 1, 0, 9, b'a', 0]] {
+        let mut client = Client::new(&server, V311, "c").await;
+        client.send(&packet(0x82, body)).await;
+        client.expect_end().await;
+    }
+    // The codec computes with lengths that are not there.
+    for body in [&[0, 1][..], &[0], &[], &[0, 1, 0], &[0, 1, 0, 9, b'a']] {
+        let mut client = Client::new(&server, V311, "c").await;
+        client.send(&packet(0xA2, body)).await;
+        client.expect_end().await;
+    }
+    let many: Vec<u8> = (0..257).flat_map(|_| [string("a"), vec![0]].concat()).collect();
+    let mut client = Client::new(&server, V5, "c").await;
+    client.send(&packet(0x82, &[&[0, 1, 0][..], &many].concat())).await;
+    client.expect_disconnect(0x97).await;
+}

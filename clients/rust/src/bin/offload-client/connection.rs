@@ -1,0 +1,75 @@
+//! The flags that say where to connect and as whom, named as `mosquitto_pub` names them.
+
+use std::time::Duration;
+
+use clap::Args;
+use offload_client::{DEFAULT_HOST, DEFAULT_PORT, Options};
+
+use crate::failure::Failure;
+
+/// The environment variable that stands in for `--broker`.
+const BROKER_VARIABLE: &str = "OFFLOAD_BROKER";
+
+#[derive(Args)]
+#[command(next_help_heading = "Connection")]
+pub struct ConnectionFlags {
+    /// Broker to connect to, usually the gateway itself [default: 127.0.0.1]
+    #[arg(short = 'h', long, global = true)]
+    host: Option<String>,
+
+    /// Port of the broker [default: 1883]
+    #[arg(short, long, global = true)]
+    port: Option<u16>,
+
+    /// MQTT client id, and reply id of the request [default: a random one]
+    #[arg(short, long, global = true)]
+    id: Option<String>,
+
+    /// User name
+    #[arg(short, long, global = true, value_name = "NAME")]
+    username: Option<String>,
+
+    /// Password
+    #[arg(short = 'P', long = "pw", global = true, value_name = "PASSWORD")]
+    password: Option<String>,
+
+    /// mqtt://[user[:password]@]host[:port], instead of host and port [env: OFFLOAD_BROKER]
+    // Not clap's `env`: host and port on the command line win over the environment.
+    #[arg(long, global = true, value_name = "URL", conflicts_with_all = ["host", "port"])]
+    broker: Option<String>,
+}
+
+impl ConnectionFlags {
+    /// The client's options by flags, environment and defaults, in this order.
+    pub fn options(self) -> Result<Options, Failure> {
+        self.options_with(std::env::var(BROKER_VARIABLE).ok().filter(|url| !url.is_empty()))
+    }
+
+    pub fn options_with(self, from_environment: Option<String>) -> Result<Options, Failure> {
+        let by_host = self.host.is_some() || self.port.is_some();
+        let mut options = match (self.broker, from_environment) {
+            (Some(url), _) => {
+                Options::from_url(&url).map_err(|error| Failure::usage(format!("--broker: {error}")))?
+            }
+            (None, Some(url)) if !by_host => Options::from_url(&url)
+                .map_err(|error| Failure::usage(format!("{BROKER_VARIABLE}: {error}")))?,
+            _ => Options {
+                host: self.host.unwrap_or_else(|| DEFAULT_HOST.to_owned()),
+                port: self.port.unwrap_or(DEFAULT_PORT),
+                ..Options::default()
+            },
+        };
+        if let Some(id) = self.id {
+            options.client_id = id;
+        }
+        let (known_user, known_password) = options.credentials.take().unzip();
+        options.credentials = match (self.username.or(known_user), self.password.or(known_password)) {
+            (Some(user), password) => Some((user, password.unwrap_or_default())),
+            (None, Some(_)) => return Err(Failure::usage("--pw: expected together with --username")),
+            (None, None) => None,
+        };
+        // One request, waited for by one process: a session that outlives it serves nobody.
+        options.session_expiry = Duration::ZERO;
+        Ok(options)
+    }
+}

@@ -1,0 +1,46 @@
+//! What keeps the command from getting an answer, and the exit codes that say so.
+
+use offload_client::Error;
+
+/// There is no guest's exit code to exit with: an error, the gateway's or ours.
+pub const EXIT_ERROR: u8 = 125;
+
+/// Time ran out, at the gateway or here.
+pub const EXIT_TIMEOUT: u8 = 124;
+
+/// As a shell says it of a command that ctrl-c ended.
+pub const EXIT_INTERRUPTED: u8 = 130;
+
+/// An error that is not the gateway's answer.
+#[derive(Debug)]
+pub struct Failure {
+    pub kind: &'static str,
+    pub message: String,
+    pub exit_code: u8,
+}
+
+impl Failure {
+    pub fn new(kind: &'static str, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), exit_code: EXIT_ERROR }
+    }
+
+    /// The command line asks for something that cannot be done.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self::new("malformed", message)
+    }
+
+    /// The user pressed ctrl-c.
+    pub fn interrupted() -> Self {
+        Self {
+            exit_code: EXIT_INTERRUPTED,
+            ..Self::new("interrupted", "the gateway may still run the request")
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let exit_code = if matches!(error, Error::NoAnswer { .. }) { EXIT_TIMEOUT } else { EXIT_ERROR };
+        Self { exit_code, ..Self::new(error.kind(), error.to_string()) }
+    }
+}

@@ -1,0 +1,129 @@
+//! `offload-client`: hand work to an offload-rt gateway from the command line.
+
+mod code;
+mod connection;
+mod failure;
+mod interrupt;
+mod progress;
+mod report;
+mod send;
+mod units;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::connection::ConnectionFlags;
+use crate::failure::EXIT_ERROR;
+use crate::send::Send;
+
+/// Hand work to an offload-rt gateway: a WebAssembly program of your own, or arguments for one that the gateway has.
+#[derive(Parser)]
+#[command(name = "offload-client", version, disable_help_flag = true, after_help = EXAMPLES)]
+struct Cli {
+    #[command(flatten)]
+    connection: ConnectionFlags,
+
+    #[command(subcommand)]
+    command: Command,
+
+    /// Print help
+    #[arg(long, action = clap::ArgAction::Help, global = true)]
+    help: Option<bool>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Send(Send),
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  offload-client send add --args 5 7
+  offload-client send hello.wat
+  offload-client -h gateway.local send sort.wasm --stdin numbers.txt --timeout 2s
+  OFFLOAD_BROKER=mqtt://alice:secret@plant:1883 offload-client send prog.wasm --json";
+
+fn main() -> ExitCode {
+    let (own, guest_args) = split_guest_args(std::env::args_os().collect());
+    let cli = match Cli::try_parse_from(own) {
+        Ok(cli) => cli,
+        // Help and version are no errors; 2, which clap would exit with, could be a guest's own code.
+        Err(message) => {
+            let _ = message.print();
+            return if message.use_stderr() { EXIT_ERROR.into() } else { ExitCode::SUCCESS };
+        }
+    };
+    match cli.command {
+        Command::Send(command) => command.run(cli.connection, guest_args).into(),
+    }
+}
+
+/// Everything after `--args` is the guest's, also what looks like one of our flags or like `--`.
+fn split_guest_args(mut args: Vec<OsString>) -> (Vec<OsString>, Option<Vec<OsString>>) {
+    match args.iter().position(|arg| arg == "--args") {
+        Some(at) => {
+            let guest_args = args.split_off(at + 1);
+            args.pop();
+            (args, Some(guest_args))
+        }
+        None => (args, None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn everything_after_args_is_the_guests() {
+        let split = |line: &str| split_guest_args(line.split(' ').map(OsString::from).collect());
+        let words = |line: &str| line.split(' ').map(OsString::from).collect::<Vec<_>>();
+        assert_eq!(
+            split("oc send add --json --args -x --json -- --args 5"),
+            (words("oc send add --json"), Some(words("-x --json -- --args 5")))
+        );
+        assert_eq!(split("oc send add --args"), (words("oc send add"), Some(vec![])));
+        assert_eq!(split("oc send add"), (words("oc send add"), None));
+    }
+
+    #[test]
+    fn h_is_the_host_and_connection_flags_stand_on_either_side() {
+        for line in ["oc -h box -p 1884 -i me send add", "oc send -h box --port 1884 --id me add"] {
+            let cli = Cli::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{error}"));
+            let options = cli.connection.options_with(None).unwrap();
+            assert_eq!(
+                (options.host.as_str(), options.port, options.client_id.as_str()),
+                ("box", 1884, "me")
+            );
+        }
+    }
+
+    #[test]
+    fn flags_win_over_the_environment() {
+        let options = |line: &str, env: Option<&str>| {
+            let cli = Cli::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{error}"));
+            cli.connection.options_with(env.map(str::to_owned))
+        };
+        let env = Some("mqtt://alice:pw@plant:1");
+        let from_env = options("oc send add", env).unwrap();
+        assert_eq!((from_env.host.as_str(), from_env.port), ("plant", 1));
+        assert_eq!(from_env.credentials, Some(("alice".into(), "pw".into())));
+        let from_flag = options("oc --broker mqtt://b:2 send add", env).unwrap();
+        assert_eq!((from_flag.host.as_str(), from_flag.port, from_flag.credentials), ("b", 2, None));
+        let from_port = options("oc -p 7 send add", env).unwrap();
+        assert_eq!((from_port.host.as_str(), from_port.port, from_port.credentials), ("127.0.0.1", 7, None));
+        let user = options("oc -u bob -P x send add", env).unwrap();
+        assert_eq!((user.host.as_str(), user.credentials), ("plant", Some(("bob".into(), "x".into()))));
+        assert!(options("oc -P x send add", None).is_err());
+        assert!(options("oc send add", Some("http://plant")).is_err());
+        assert!(Cli::try_parse_from("oc --broker mqtt://b -h c send add".split(' ')).is_err());
+    }
+}

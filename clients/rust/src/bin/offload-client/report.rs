@@ -1,0 +1,85 @@
+//! What the command prints, and what it exits with.
+
+use std::io::{self, Write};
+
+use offload_client::answer;
+use offload_client::{Answer, AnswerForm, ErrorKind, Outcome};
+use serde_json::json;
+
+use crate::failure::{EXIT_ERROR, EXIT_TIMEOUT, Failure};
+
+/// Prints an answer, or why there is none; returns the exit code.
+///
+/// With `as_json` all of it is one JSON object on stdout, an envelope of the wire contract. Else the guest's stdout and
+/// stderr go where they belong, and an error follows on stderr as one `error: <kind>: <message>`.
+pub fn report(result: Result<Answer, Failure>, as_json: bool) -> u8 {
+    let exit_code = match &result {
+        Ok(answer) => answer_exit_code(answer),
+        Err(failure) => failure.exit_code,
+    };
+    let printed = match result {
+        Ok(answer) if as_json => print_line(io::stdout(), &answer::encode(&answer, AnswerForm::Json).0),
+        Err(failure) if as_json => print_line(io::stdout(), failure_as_json(&failure).as_bytes()),
+        Ok(answer) => print_streams(&answer),
+        Err(failure) => print_line(io::stderr(), error(failure.kind, &failure.message).as_bytes()),
+    };
+    match printed {
+        // Whoever read our output has had enough, as in `offload-client send … | head -1`.
+        Err(problem) if problem.kind() == io::ErrorKind::BrokenPipe => exit_code,
+        Err(problem) => {
+            let _ = print_line(io::stderr(), error("output", &problem.to_string()).as_bytes());
+            EXIT_ERROR
+        }
+        Ok(()) => exit_code,
+    }
+}
+
+fn answer_exit_code(answer: &Answer) -> u8 {
+    match &answer.outcome {
+        // A code that does not fit must not become another one, least of all 0.
+        Outcome::Exited(code) => u8::try_from(*code).unwrap_or(u8::MAX),
+        Outcome::Failed(error) => match error.kind {
+            ErrorKind::Timeout | ErrorKind::Expired => EXIT_TIMEOUT,
+            _ => EXIT_ERROR,
+        },
+    }
+}
+
+fn print_streams(answer: &Answer) -> io::Result<()> {
+    print(io::stdout(), &answer.stdout)?;
+    print(io::stderr(), &answer.stderr)?;
+    match &answer.outcome {
+        Outcome::Exited(_) => Ok(()),
+        Outcome::Failed(failed) => {
+            print_line(io::stderr(), error(failed.kind.as_str(), &failed.message).as_bytes())
+        }
+    }
+}
+
+fn error(kind: &str, message: &str) -> String {
+    format!("error: {kind}: {message}")
+}
+
+fn failure_as_json(failure: &Failure) -> String {
+    json!({
+        "id": null,
+        "status": "error",
+        "exit_code": null,
+        "stdout": "",
+        "stderr": "",
+        "error": { "kind": failure.kind, "message": failure.message },
+        "fuel": 0,
+        "run_us": 0,
+        "queue_us": 0,
+    })
+    .to_string()
+}
+
+fn print_line(stream: impl Write, line: &[u8]) -> io::Result<()> {
+    print(stream, &[line, b"\n"].concat())
+}
+
+fn print(mut stream: impl Write, bytes: &[u8]) -> io::Result<()> {
+    stream.write_all(bytes)?;
+    stream.flush()
+}

@@ -1,0 +1,116 @@
+//! The client as programs see it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use offload_protocol::{request, topic};
+use rumqttc::v5::mqttbytes::v5::PublishProperties;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use crate::driver::Driver;
+use crate::in_flight::{InFlight, Message, Sequence};
+use crate::{Answer, Error, Options, Request};
+
+/// The largest packet that MQTT can carry (MQTT 5, section 2.1.4): a fixed header of 5 bytes and what follows.
+const LARGEST_PACKET: usize = 268_435_455 + 5;
+
+/// What a client and its driver share.
+pub(crate) struct Shared {
+    pub(crate) options: Options,
+    pub(crate) in_flight: Arc<InFlight>,
+    /// The broker's Maximum Packet Size in bytes.
+    max_packet: AtomicUsize,
+}
+
+impl Shared {
+    /// Notes what the broker says in its CONNACK.
+    pub(crate) fn set_max_packet(&self, announced: Option<u32>) {
+        let limit = announced.map_or(LARGEST_PACKET, |limit| LARGEST_PACKET.min(limit as usize));
+        self.max_packet.store(limit, Ordering::Relaxed);
+    }
+}
+
+/// A connection to a broker that has a gateway.
+///
+/// Dropping it disconnects in the background; [`Client::disconnect`] waits until that is done.
+pub struct Client {
+    shared: Arc<Shared>,
+    /// One for each request in flight.
+    slots: Semaphore,
+    /// Tells the driver of requests to send; the driver ends when it is dropped.
+    requests: mpsc::Sender<Sequence>,
+    driver: JoinHandle<()>,
+}
+
+impl Client {
+    /// Connects by MQTT 5 and subscribes to the answers. Fails if that does not succeed at the first attempt, within
+    /// [`Options::connect_timeout`]. Must be called within a tokio runtime, on which the connection then lives.
+    pub async fn connect(options: Options) -> Result<Self, Error> {
+        options.check()?;
+        let max_in_flight = usize::from(options.max_in_flight);
+        let shared = Arc::new(Shared {
+            options,
+            in_flight: Arc::new(InFlight::new()),
+            max_packet: AtomicUsize::new(LARGEST_PACKET),
+        });
+        let driver = Driver::connect(shared.clone()).await?;
+        let (requests, to_send) = mpsc::channel(max_in_flight);
+        Ok(Self {
+            shared,
+            slots: Semaphore::new(max_in_flight),
+            requests,
+            driver: tokio::spawn(driver.run(to_send)),
+        })
+    }
+
+    /// Sends a request and waits for its answer; waits before that while too many are in flight.
+    ///
+    /// Bounded by the request's own timeout and [`Options::transport_grace`], or by [`Options::answer_timeout`]. A
+    /// caller that no longer wants the answer drops the future.
+    pub async fn send(&self, request: Request) -> Result<Answer, Error> {
+        let Options { transport_grace, answer_timeout, .. } = self.shared.options;
+        let wait = request.limits.timeout.map_or(answer_timeout, |own| own.saturating_add(transport_grace));
+        match timeout(wait, self.exchange(request)).await {
+            Ok(reply) => reply,
+            Err(_) => Err(Error::NoAnswer { waited: wait, lost: self.shared.in_flight.lost() }),
+        }
+    }
+
+    async fn exchange(&self, request: Request) -> Result<Answer, Error> {
+        let message = self.message(&request)?;
+        let _slot = self.slots.acquire().await.expect("the semaphore is never closed");
+        let (place, reply) = self.shared.in_flight.insert(message, request.answer_form())?;
+        // Fails only when the driver has ended, which then has said why.
+        let _ = self.requests.send(place.sequence).await;
+        reply.await.unwrap_or_else(|_| Err(self.closed()))
+    }
+
+    fn message(&self, request: &Request) -> Result<Message, Error> {
+        let (kind, payload, user_properties) =
+            request::encode(request).map_err(|error| Error::Request(error.message))?;
+        let Options { client_id, .. } = &self.shared.options;
+        let properties = PublishProperties {
+            response_topic: Some(self.shared.options.result_topic()),
+            user_properties,
+            ..PublishProperties::default()
+        };
+        let message = Message { topic: topic::request(kind, client_id), payload, properties };
+        let size = message.packet_size();
+        let limit = self.shared.max_packet.load(Ordering::Relaxed);
+        if size > limit { Err(Error::TooLarge { size, limit }) } else { Ok(message) }
+    }
+
+    fn closed(&self) -> Error {
+        self.shared.in_flight.closed().unwrap_or_else(|| Error::Closed("its runtime has ended".to_owned()))
+    }
+
+    /// Disconnects as MQTT wants it done, within a second.
+    pub async fn disconnect(self) {
+        let Self { requests, driver, .. } = self;
+        drop(requests);
+        // It fails only with the runtime, and then there is nothing left to wait for.
+        let _ = driver.await;
+    }
+}

@@ -1,0 +1,234 @@
+//! Where to connect, as whom, and within which bounds.
+
+use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+use std::time::Duration;
+
+use offload_protocol::topic;
+use percent_encoding::percent_decode_str;
+use rumqttc::NetworkOptions;
+use rumqttc::v5::MqttOptions;
+use rumqttc::v5::mqttbytes::v5::ConnectProperties;
+use url::Url;
+
+use crate::Error;
+
+/// Where a gateway listens by default.
+pub const DEFAULT_HOST: &str = "127.0.0.1";
+
+/// MQTT's port without TLS.
+pub const DEFAULT_PORT: u16 = 1883;
+
+/// Seconds without traffic after which the broker is asked whether it is there.
+const KEEP_ALIVE: Duration = Duration::from_secs(30);
+
+/// How a [`crate::Client`] connects. [`Options::default`] is right for a gateway on this machine.
+#[derive(Clone)]
+pub struct Options {
+    /// Host name or address of the broker; [`DEFAULT_HOST`] by default. An IPv6 address may stand in brackets.
+    pub host: String,
+    /// Port of the broker; [`DEFAULT_PORT`] by default.
+    pub port: u16,
+    /// The MQTT client id, and the reply id of every request: answers come on `result/<client id>`. No `+`, `#` or
+    /// NUL. By default `offload-` and a random number, another one for each `Options`.
+    pub client_id: String,
+    /// User name and password; none by default.
+    pub credentials: Option<(String, String)>,
+    /// The first connection, from name look-up to the granted subscription, is given up after this time; 5 s by
+    /// default. Later each attempt may take as long.
+    pub connect_timeout: Duration,
+    /// How long to wait for the answer to a request that has no timeout of its own; 5 minutes by default. A request
+    /// that has one is waited for that long and [`Options::transport_grace`].
+    pub answer_timeout: Duration,
+    /// What is added to a request's own timeout, which counts from its arrival at the gateway, for both ways; 10 s by
+    /// default.
+    pub transport_grace: Duration,
+    /// Requests in flight; [`crate::Client::send`] waits while there are so many. 1 024 by default, at least 1.
+    pub max_in_flight: u16,
+    /// The broker keeps what it has for this client so long after a connection is lost, so that answers are not;
+    /// 30 s by default. With less than a second it keeps nothing and every unanswered request is sent again.
+    pub session_expiry: Duration,
+    /// The largest packet to receive, in bytes; 32 MiB by default. The gateway answers with an `output` error instead
+    /// of a larger one.
+    pub max_answer: u32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            host: DEFAULT_HOST.to_owned(),
+            port: DEFAULT_PORT,
+            client_id: format!("offload-{:016x}", random()),
+            credentials: None,
+            connect_timeout: Duration::from_secs(5),
+            answer_timeout: Duration::from_secs(300),
+            transport_grace: Duration::from_secs(10),
+            max_in_flight: 1024,
+            session_expiry: Duration::from_secs(30),
+            max_answer: 32 * 1024 * 1024,
+        }
+    }
+}
+
+/// Without the password.
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options")
+            .field("address", &self.address())
+            .field("client_id", &self.client_id)
+            .field("user", &self.credentials.as_ref().map(|(user, _)| user))
+            .finish_non_exhaustive()
+    }
+}
+
+/// A broker URL that cannot be used; never quotes the URL, which may hold a password.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected mqtt://[user[:password]@]host[:port], {0}")]
+pub struct UrlError(String);
+
+impl Options {
+    /// Takes host, port and credentials from `mqtt://[user[:password]@]host[:port]`; the rest as by default. User and
+    /// password are percent-decoded.
+    pub fn from_url(url: &str) -> Result<Self, UrlError> {
+        let refused = |problem: &str| UrlError(problem.to_owned());
+        let parsed = Url::parse(url).map_err(|problem| UrlError(format!("got another text: {problem}")))?;
+        match parsed.scheme() {
+            "mqtt" => {}
+            "mqtts" => return Err(refused("TLS (mqtts) is not supported yet")),
+            other => return Err(UrlError(format!("got the scheme {other}"))),
+        }
+        let host = parsed.host_str().filter(|host| !host.is_empty());
+        let host = host.ok_or_else(|| refused("got no host"))?.to_owned();
+        if !matches!(parsed.path(), "" | "/") || parsed.query().is_some() || parsed.fragment().is_some() {
+            return Err(refused("got more after the port"));
+        }
+        let decode = |text: &str| {
+            percent_decode_str(text)
+                .decode_utf8()
+                .map(|text| text.into_owned())
+                .map_err(|_| refused("got a user or password that is not text"))
+        };
+        let credentials = match (parsed.username(), parsed.password()) {
+            ("", None) => None,
+            ("", Some(_)) => return Err(refused("got a password without a user")),
+            (user, password) => Some((decode(user)?, decode(password.unwrap_or_default())?)),
+        };
+        Ok(Self { host, port: parsed.port().unwrap_or(DEFAULT_PORT), credentials, ..Self::default() })
+    }
+
+    /// Host and port as messages name them, and as a name look-up takes them.
+    pub(crate) fn address(&self) -> String {
+        format!("{}:{}", self.bracketed_host(), self.port)
+    }
+
+    fn bracketed_host(&self) -> String {
+        if self.host.contains(':') && !self.host.starts_with('[') {
+            format!("[{}]", self.host)
+        } else {
+            self.host.clone()
+        }
+    }
+
+    /// The topic on which all answers to this client come.
+    pub(crate) fn result_topic(&self) -> String {
+        topic::result(&self.client_id)
+    }
+
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        let refused = |problem: &str| Err(Error::InvalidOption(problem.to_owned()));
+        if self.client_id.is_empty() || !topic::is_valid_name(&self.result_topic()) {
+            return refused("client id: expected text without `+`, `#` and NUL that is not empty");
+        }
+        if self.host.is_empty() {
+            return refused("host: expected a name or an address, got nothing");
+        }
+        if self.max_in_flight == 0 {
+            return refused("requests in flight: expected at least 1");
+        }
+        if self.max_answer == 0 {
+            return refused("largest answer: expected at least 1 byte");
+        }
+        Ok(())
+    }
+
+    pub(crate) fn mqtt(&self) -> MqttOptions {
+        let mut mqtt = MqttOptions::new(&self.client_id, self.bracketed_host(), self.port);
+        let mut network = NetworkOptions::new();
+        // With Nagle's algorithm a round trip at QoS 1 takes 44 ms.
+        network.set_tcp_nodelay(true);
+        mqtt.set_network_options(network);
+        mqtt.set_keep_alive(KEEP_ALIVE);
+        mqtt.set_connection_timeout(self.connect_timeout.as_secs().max(1));
+        // The first connection starts from nothing; the driver turns this off for those after it.
+        mqtt.set_clean_start(true);
+        mqtt.set_outgoing_inflight_upper_limit(self.max_in_flight);
+        if let Some((user, password)) = &self.credentials {
+            mqtt.set_credentials(user, password);
+        }
+        let mut properties = ConnectProperties::new();
+        properties.session_expiry_interval =
+            Some(self.session_expiry.as_secs().try_into().unwrap_or(u32::MAX));
+        properties.max_packet_size = Some(self.max_answer);
+        mqtt.set_connect_properties(properties);
+        mqtt
+    }
+}
+
+/// A number that no other process and no earlier call is likely to have got. Nothing secret hangs on it.
+pub(crate) fn random() -> u64 {
+    RandomState::new().hash_one(std::process::id())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_says_where_and_as_whom() {
+        let options = Options::from_url("mqtt://alice:p%40ss%3A@broker.example:1884").unwrap();
+        assert_eq!((options.host.as_str(), options.port), ("broker.example", 1884));
+        assert_eq!(options.credentials, Some(("alice".into(), "p@ss:".into())));
+        assert!(!format!("{options:?}").contains("p@ss"));
+        let plain = Options::from_url("mqtt://[::1]/").unwrap();
+        assert_eq!((plain.address().as_str(), plain.credentials.clone()), ("[::1]:1883", None));
+        assert_eq!(Options { host: "::1".into(), ..plain }.address(), "[::1]:1883");
+        assert_eq!(
+            Options::from_url("mqtt://bob@h").unwrap().credentials,
+            Some(("bob".to_owned(), String::new()))
+        );
+    }
+
+    #[test]
+    fn a_url_that_says_something_else_is_refused_without_quoting_it() {
+        for (url, problem) in [
+            ("broker:1883", "got the scheme broker"),
+            ("mqtts://h", "TLS (mqtts) is not supported yet"),
+            ("mqtt://", "got no host"),
+            ("mqtt://h/topic", "got more after the port"),
+            ("mqtt://h?x=secret", "got more after the port"),
+            ("mqtt://:secret@h", "got a password without a user"),
+            ("mqtt://a:%ff@h", "got a user or password that is not text"),
+            ("mqtt://a:secret@h:99999", "got another text: invalid port number"),
+        ] {
+            let error = Options::from_url(url).unwrap_err().to_string();
+            assert!(error.ends_with(problem), "{url}: {error}");
+            assert!(!error.contains("secret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn unusable_options_are_refused() {
+        assert!(Options::default().check().is_ok());
+        let unusable = [
+            Options { client_id: String::new(), ..Options::default() },
+            Options { client_id: "a/#".into(), ..Options::default() },
+            Options { host: String::new(), ..Options::default() },
+            Options { max_in_flight: 0, ..Options::default() },
+            Options { max_answer: 0, ..Options::default() },
+        ];
+        for options in unusable {
+            assert!(matches!(options.check(), Err(Error::InvalidOption(_))), "{options:?}");
+        }
+        assert_ne!(Options::default().client_id, Options::default().client_id);
+    }
+}

@@ -1,0 +1,209 @@
+//! The command against a real broker.
+
+mod side;
+
+use std::fs;
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+use offload_client::{Answer, Code, ErrorKind, Limits, Outcome, ReplyForm, Request, WireError, answer};
+use side::{DEADLINE, ENVELOPE, Gateway, Mosquitto, exited};
+use tokio::io::AsyncWriteExt;
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+
+fn command(broker: &str, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_offload-client"));
+    command.args(args).env("OFFLOAD_BROKER", broker).kill_on_drop(true);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+async fn output(child: Child) -> (i32, String, String) {
+    let Output { status, stdout, stderr } =
+        timeout(DEADLINE, child.wait_with_output()).await.expect("the command ends").unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (status.code().expect("it exits"), text(stdout), text(stderr))
+}
+
+/// Runs the command while the gateway answers its one request; returns that and what the command said.
+async fn run(
+    gateway: &mut Gateway,
+    mut command: Command,
+    answer: Answer,
+) -> (Request, (i32, String, String)) {
+    let child = command.spawn().unwrap();
+    let (delivery, output) = tokio::join!(
+        async {
+            let delivery = gateway.next().await;
+            gateway.answer(&delivery, answer).await;
+            delivery
+        },
+        output(child)
+    );
+    (delivery.request, output)
+}
+
+#[tokio::test]
+async fn a_program_is_run_by_name_and_its_streams_and_exit_code_are_the_commands() {
+    let broker = Mosquitto::start().await;
+    let mut gateway = Gateway::start(&broker).await;
+    let send = command(&broker.url(), &["send", "add", "--args", "5", "--json", "--", "-h"]);
+    let (request, output) = run(&mut gateway, send, exited(0, "12\n", "")).await;
+    assert_eq!(request.code, Code::Program("add".into()));
+    assert_eq!(request.args, ["5", "--json", "--", "-h"]);
+    assert_eq!((request.reply, request.limits), (ReplyForm::Envelope, Limits::default()));
+    assert_eq!(output, (0, "12\n".into(), String::new()));
+    let send = command(&broker.url(), &["send", "add"]);
+    let (_, output) = run(&mut gateway, send, exited(7, "half", "what?\n")).await;
+    assert_eq!(output, (7, "half".into(), "what?\n".into()));
+    // 256 must not become 0.
+    let send = command(&broker.url(), &["send", "add"]);
+    let (_, output) = run(&mut gateway, send, exited(256, "", "")).await;
+    assert_eq!(output.0, 255);
+}
+
+#[tokio::test]
+async fn a_file_is_sent_with_all_that_the_flags_say() {
+    let broker = Mosquitto::start().await;
+    let mut gateway = Gateway::start(&broker).await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a.wat");
+    fs::write(&file, "(module)").unwrap();
+    let mut send = command(
+        "mqtt://nowhere.invalid",
+        &[
+            "--port",
+            &broker.port.to_string(),
+            "send",
+            "--stdin",
+            "-",
+            "--env",
+            "A=1=2",
+            "--env",
+            "B=",
+            "--fuel",
+            "9007199254740993",
+            "--memory",
+            "64MiB",
+            "--timeout",
+            "1500ms",
+            file.to_str().unwrap(),
+        ],
+    );
+    let mut child = send.stdin(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(b"\xff\0in").await.unwrap();
+    drop(stdin);
+    let (delivery, output) = tokio::join!(
+        async {
+            let delivery = gateway.next().await;
+            gateway.answer(&delivery, exited(0, "ran", "")).await;
+            delivery
+        },
+        output(child)
+    );
+    assert_eq!(output, (0, "ran".into(), String::new()));
+    let expected = Request {
+        env: vec![("A".into(), "1=2".into()), ("B".into(), String::new())],
+        stdin: b"\xff\0in"[..].into(),
+        limits: Limits {
+            fuel: Some(9_007_199_254_740_993),
+            memory: Some(64 << 20),
+            timeout: Some(Duration::from_millis(1500)),
+        },
+        ..Request::new(Code::Module(b"\0asm\x01\0\0\0"[..].into()))
+    };
+    assert_eq!(delivery.request, expected);
+}
+
+#[tokio::test]
+async fn errors_of_the_gateway_are_one_line_and_an_exit_code() {
+    let broker = Mosquitto::start().await;
+    let mut gateway = Gateway::start(&broker).await;
+    for (kind, exit_code) in
+        [(ErrorKind::Trap, 125), (ErrorKind::Busy, 125), (ErrorKind::Timeout, 124), (ErrorKind::Expired, 124)]
+    {
+        let failed = Answer::failed(None, WireError::new(kind, "so it is"));
+        let send = command(&broker.url(), &["send", "add"]);
+        let (_, output) = run(&mut gateway, send, failed.clone()).await;
+        assert_eq!(output, (exit_code, String::new(), format!("error: {kind}: so it is\n")));
+        let send = command(&broker.url(), &["send", "--json", "add"]);
+        let (_, (code, stdout, stderr)) = run(&mut gateway, send, failed.clone()).await;
+        assert_eq!((code, stderr.as_str()), (exit_code, ""));
+        assert_eq!(answer::decode(ENVELOPE, stdout.into(), &[]), Ok(failed));
+    }
+    let printed = exited(3, "out", "err");
+    let send = command(&broker.url(), &["send", "--json", "add"]);
+    let (_, (code, stdout, stderr)) = run(&mut gateway, send, printed.clone()).await;
+    assert_eq!((code, stderr.as_str()), (3, ""));
+    assert_eq!(stdout.lines().count(), 1);
+    assert_eq!(answer::decode(ENVELOPE, stdout.into(), &[]), Ok(printed));
+}
+
+#[tokio::test]
+async fn errors_of_our_own_exit_125() {
+    let broker = Mosquitto::start().await;
+    let url = broker.url();
+    for (args, stderr) in [
+        (&["send", "none.wasm"][..], "error: not-found: none.wasm: no such file\n"),
+        (&["send", "add", "--stdin", "none.txt"], "error: not-found: none.txt: no such file\n"),
+        (&["-i", "a+b", "send", "add"], "error: malformed: client id: expected text without"),
+        (&["send", "add"], "error: connection: no gateway takes requests at this broker"),
+        (&["-P", "x", "send", "add"], "error: malformed: --pw: expected together with --username\n"),
+        (&["--broker", "mqtts://h", "send", "add"], "error: malformed: --broker: expected mqtt://"),
+        (
+            &["-p", "1", "send", "add"],
+            "error: connection: cannot connect to 127.0.0.1:1: connection refused: is the gateway",
+        ),
+        (&["send", "add", "--timeout", "2"], "error: invalid value '2' for '--timeout <T>'"),
+        (&["send"], "error: the following required arguments were not provided"),
+        (&["fetch"], "error: unrecognized subcommand 'fetch'"),
+    ] {
+        let (code, said, message) = output(command(&url, args).spawn().unwrap()).await;
+        assert_eq!((code, said.as_str()), (125, ""), "{args:?}");
+        assert!(message.starts_with(stderr), "{args:?}: {message}");
+    }
+    let (code, stdout, stderr) = output(command(&url, &["send", "add", "--json"]).spawn().unwrap()).await;
+    assert_eq!((code, stderr.as_str()), (125, ""));
+    let object: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(object["status"], "error");
+    assert_eq!(object["error"]["kind"], "connection");
+}
+
+#[tokio::test]
+async fn help_and_version_are_no_errors() {
+    for (args, stdout) in [
+        (&["--help"][..], "send add --args 5 7"),
+        (&["send", "--help"], "-h, --host <HOST>"),
+        (&["--version"], concat!("offload-client ", env!("CARGO_PKG_VERSION"))),
+    ] {
+        let (code, said, stderr) = output(command("", args).spawn().unwrap()).await;
+        assert_eq!((code, stderr.as_str()), (0, ""), "{args:?}");
+        assert!(said.contains(stdout), "{args:?}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn a_reader_that_has_had_enough_is_no_error() {
+    let broker = Mosquitto::start().await;
+    let mut gateway = Gateway::start(&broker).await;
+    let mut child = command(&broker.url(), &["send", "add"]).spawn().unwrap();
+    drop(child.stdout.take());
+    let (output, ()) = tokio::join!(output(child), async {
+        let delivery = gateway.next().await;
+        gateway.answer(&delivery, exited(3, vec![b'x'; 1 << 20], "")).await;
+    });
+    assert_eq!(output, (3, String::new(), String::new()));
+}
+
+#[tokio::test]
+async fn ctrl_c_ends_the_wait() {
+    let broker = Mosquitto::start().await;
+    let mut gateway = Gateway::start(&broker).await;
+    let child = command(&broker.url(), &["send", "add"]).spawn().unwrap();
+    gateway.next().await;
+    let pid = child.id().unwrap().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().await.unwrap().success());
+    assert_eq!(output(child).await.0, 130);
+}

@@ -1,0 +1,203 @@
+//! The library against a real broker.
+
+mod side;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use offload_client::{Client, Code, Error, Form, Options, Outcome, ReplyForm, Request};
+use side::{DEADLINE, Gateway, Mosquitto, exited};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+fn program(args: &[&str]) -> Request {
+    Request {
+        args: args.iter().map(|&arg| arg.to_owned()).collect(),
+        ..Request::new(Code::Program("echo".into()))
+    }
+}
+
+#[tokio::test]
+async fn many_in_flight_get_each_its_own_answer() {
+    const REQUESTS: usize = 300;
+    let broker = Mosquitto::start().await;
+    let mut gateway = Gateway::start(&broker).await;
+    let client = Arc::new(Client::connect(broker.options()).await.unwrap());
+    let mut senders = JoinSet::new();
+    for number in 0..REQUESTS {
+        let client = client.clone();
+        senders.spawn(async move {
+            let mut request = program(&[&number.to_string()]);
+            // Both forms of answer, on one topic.
+            request.reply = if number % 2 == 0 { ReplyForm::Envelope } else { ReplyForm::Stdout };
+            let answer = client.send(request).await.unwrap();
+            assert_eq!(answer.stdout, number.to_string());
+        });
+    }
+    let mut deliveries = Vec::new();
+    while deliveries.len() < REQUESTS {
+        deliveries.push(gateway.next().await);
+    }
+    for delivery in deliveries.iter().rev() {
+        gateway.answer(delivery, exited(0, delivery.request.args[0].clone(), "")).await;
+    }
+    while let Some(sender) = senders.join_next().await {
+        sender.unwrap();
+    }
+    Arc::into_inner(client).unwrap().disconnect().await;
+}
+
+#[tokio::test]
+async fn every_form_of_request_can_be_sent() {
+    let broker = Mosquitto::start().await;
+    let mut gateway = Gateway::start(&broker).await;
+    let client = Client::connect(broker.options()).await.unwrap();
+    let stdout_only = |form, code| Request { form, reply: ReplyForm::Stdout, ..Request::new(code) };
+    let module = Request {
+        env: vec![("A".into(), "1".into())],
+        args: vec!["x y".into()],
+        ..stdout_only(Form::RawModule, Code::Module(b"\0asm\x01\0\0\0"[..].into()))
+    };
+    let args = Request { args: vec!["5".into()], ..stdout_only(Form::LegacyArgs, Code::DefaultProgram) };
+    for request in [module, args, program(&["x y", ""])] {
+        let (answer, ()) = tokio::join!(client.send(request.clone()), async {
+            let delivery = gateway.next().await;
+            assert_eq!(delivery.request, request);
+            gateway.answer(&delivery, exited(3, "", "")).await;
+        });
+        assert_eq!(answer.unwrap().outcome, Outcome::Exited(3));
+    }
+}
+
+#[tokio::test]
+async fn what_has_no_answer_is_sent_again_after_the_broker_was_restarted() {
+    let mut broker = Mosquitto::start().await;
+    let mut gateway = Gateway::start(&broker).await;
+    let client = Client::connect(broker.options()).await.unwrap();
+    let (first, second) = (program(&["1"]), program(&["2"]));
+    let (first, second, ()) = tokio::join!(client.send(first), client.send(second), async {
+        let (delivery, _) = (gateway.next().await, gateway.next().await);
+        gateway.answer(&delivery, exited(0, "before", "")).await;
+        broker.restart().await;
+        loop {
+            let delivery = gateway.next().await;
+            gateway.answer(&delivery, exited(0, "after", "")).await;
+            // The first may come again: nobody can know whether its answer got through.
+            if delivery.request.args[0] == "2" {
+                break;
+            }
+        }
+    });
+    assert!(["before", "after"].contains(&str::from_utf8(&first.unwrap().stdout).unwrap()));
+    assert_eq!(second.unwrap().stdout, "after");
+}
+
+#[tokio::test]
+async fn without_a_gateway_nobody_waits() {
+    let broker = Mosquitto::start().await;
+    let client = Client::connect(broker.options()).await.unwrap();
+    assert!(matches!(client.send(program(&[])).await, Err(Error::NoGateway)));
+}
+
+#[tokio::test]
+async fn a_request_larger_than_the_broker_takes_is_not_sent() {
+    let broker = Mosquitto::start_with("allow_anonymous true\nmax_packet_size 20000").await;
+    let mut gateway = Gateway::start(&broker).await;
+    let client = Client::connect(broker.options()).await.unwrap();
+    let large = "x".repeat(20_000);
+    let error = client.send(program(&[&large])).await.unwrap_err();
+    assert!(matches!(error, Error::TooLarge { size, limit: 20_000 } if size > 20_000), "{error}");
+    // The largest that is taken: what is measured is what is sent.
+    let overhead = match client.send(program(&[&large])).await {
+        Err(Error::TooLarge { size, .. }) => size - large.len(),
+        other => panic!("{other:?}"),
+    };
+    let (answer, ()) = tokio::join!(client.send(program(&[&large[overhead..]])), async {
+        let delivery = gateway.next().await;
+        gateway.answer(&delivery, exited(0, "", "")).await;
+    });
+    assert_eq!(answer.unwrap().outcome, Outcome::Exited(0));
+}
+
+#[tokio::test]
+async fn a_caller_that_gives_up_makes_room_for_another() {
+    let broker = Mosquitto::start().await;
+    let mut gateway = Gateway::start(&broker).await;
+    let client = Client::connect(Options { max_in_flight: 1, ..broker.options() }).await.unwrap();
+    let delivery = tokio::select! {
+        _ = client.send(program(&["given up"])) => panic!("nobody answered"),
+        delivery = gateway.next() => delivery,
+    };
+    gateway.answer(&delivery, exited(0, "late", "")).await;
+    let (answer, ()) = tokio::join!(client.send(program(&["second"])), async {
+        let delivery = gateway.next().await;
+        gateway.answer(&delivery, exited(0, "second", "")).await;
+    });
+    assert_eq!(answer.unwrap().stdout, "second");
+}
+
+#[tokio::test]
+async fn no_wait_is_endless() {
+    let broker = Mosquitto::start().await;
+    let _gateway = Gateway::start(&broker).await;
+    let grace = Duration::from_millis(50);
+    let client = Client::connect(Options { transport_grace: grace, ..broker.options() }).await.unwrap();
+    let mut request = program(&[]);
+    request.limits.timeout = Some(Duration::from_millis(1));
+    let error = timeout(DEADLINE, client.send(request)).await.unwrap().unwrap_err();
+    assert_eq!(error.to_string(), "no answer within 51 ms");
+    assert_eq!(error.kind(), "timeout");
+}
+
+#[tokio::test]
+async fn an_answer_that_is_none_is_an_error() {
+    let broker = Mosquitto::start().await;
+    let mut gateway = Gateway::start(&broker).await;
+    let client = Client::connect(broker.options()).await.unwrap();
+    let (answer, ()) = tokio::join!(client.send(program(&[])), async {
+        let delivery = gateway.next().await;
+        gateway.publish(&delivery, "{}".into(), Vec::new()).await;
+    });
+    assert!(matches!(answer, Err(Error::Answer(_))));
+}
+
+#[tokio::test]
+async fn two_clients_of_one_id_do_not_evict_each_other_for_ever() {
+    let broker = Mosquitto::start().await;
+    let mut gateway = Gateway::start(&broker).await;
+    let options = Options { client_id: "twin".into(), ..broker.options() };
+    let first = Client::connect(options.clone()).await.unwrap();
+    let (waiting, second) = tokio::join!(first.send(program(&[])), async {
+        gateway.next().await;
+        Client::connect(options.clone()).await.unwrap()
+    });
+    assert!(matches!(waiting, Err(Error::Closed(_))));
+    assert!(matches!(first.send(program(&[])).await, Err(Error::Closed(_))));
+    let (answer, ()) = tokio::join!(second.send(program(&[])), async {
+        let delivery = gateway.next().await;
+        gateway.answer(&delivery, exited(0, "", "")).await;
+    });
+    assert!(answer.is_ok());
+}
+
+#[tokio::test]
+async fn a_connection_that_is_not_to_be_had_is_an_error() {
+    let broker = Mosquitto::start_with("allow_anonymous false").await;
+    let error = Client::connect(broker.options()).await.err().unwrap();
+    assert!(matches!(error, Error::Unauthorized(_)), "{error}");
+    let options = broker.options();
+    drop(broker);
+    let refused = async {
+        loop {
+            match Client::connect(options.clone()).await {
+                // The killed broker may take a moment to go.
+                Err(Error::Connect { reason, .. }) if reason.starts_with("connection refused") => {
+                    return reason;
+                }
+                _ => tokio::task::yield_now().await,
+            }
+        }
+    };
+    let reason = timeout(DEADLINE, refused).await.unwrap();
+    assert_eq!(reason, "connection refused: is the gateway running? `offload-rt serve` starts one");
+}

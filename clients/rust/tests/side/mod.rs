@@ -1,0 +1,197 @@
+//! The other side of the client: a Mosquitto of the test's own, and a gateway whose answers the test decides.
+
+// Each test file uses its part of this.
+#![allow(dead_code)]
+
+use std::fs;
+use std::net::TcpListener;
+use std::process::Stdio;
+use std::time::Duration;
+
+use bytes::Bytes;
+use offload_client::{Answer, AnswerForm, Options, Outcome, Request, answer};
+use offload_protocol::{request, topic};
+use rumqttc::v5::mqttbytes::QoS;
+use rumqttc::v5::mqttbytes::v5::{Filter, Packet, Publish, PublishProperties};
+use rumqttc::v5::{AsyncClient, Event, MqttOptions};
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+use tokio::process::{Child, Command};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout};
+
+/// Nothing that a test waits for takes so long unless it is broken.
+pub const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Between two looks at what is awaited, and two attempts to connect.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// A Mosquitto on a port of its own; gone when dropped.
+pub struct Mosquitto {
+    pub port: u16,
+    folder: TempDir,
+    process: Child,
+}
+
+impl Mosquitto {
+    pub async fn start() -> Self {
+        Self::start_with("allow_anonymous true").await
+    }
+
+    /// With further lines of configuration.
+    pub async fn start_with(configuration: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        // Another process may take the port between our look and Mosquitto's start: then try another one.
+        for _ in 0..10 {
+            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+            let lines = format!("listener {port} 127.0.0.1\nset_tcp_nodelay true\n{configuration}\n");
+            fs::write(folder.path().join("mosquitto.conf"), lines).unwrap();
+            if let Some(process) = Self::spawn(&folder, port).await {
+                return Self { port, folder, process };
+            }
+        }
+        panic!("Mosquitto does not start");
+    }
+
+    async fn spawn(folder: &TempDir, port: u16) -> Option<Child> {
+        let program = ["/usr/sbin/mosquitto", "/usr/local/sbin/mosquitto"]
+            .into_iter()
+            .find(|path| fs::exists(path).unwrap());
+        let mut process = Command::new(program.unwrap_or("mosquitto"))
+            .arg("-c")
+            .arg(folder.path().join("mosquitto.conf"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("mosquitto is installed");
+        let deadline = Instant::now() + DEADLINE;
+        while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
+            if process.try_wait().unwrap().is_some() {
+                return None;
+            }
+            assert!(Instant::now() < deadline, "Mosquitto does not listen");
+            sleep(PAUSE).await;
+        }
+        // Somebody listens; it is Mosquitto if that has not given up.
+        process.try_wait().unwrap().is_none().then_some(process)
+    }
+
+    /// Kills it and starts it again on the same port; it forgets everything.
+    pub async fn restart(&mut self) {
+        self.process.kill().await.unwrap();
+        self.process = Self::spawn(&self.folder, self.port).await.expect("Mosquitto starts again");
+    }
+
+    pub fn options(&self) -> Options {
+        Options { port: self.port, ..Options::default() }
+    }
+
+    pub fn url(&self) -> String {
+        format!("mqtt://127.0.0.1:{}", self.port)
+    }
+}
+
+/// A request as it arrived.
+pub struct Delivery {
+    pub request: Request,
+    publish: Publish,
+}
+
+/// Takes requests from a broker and answers as it is told.
+pub struct Gateway {
+    client: AsyncClient,
+    deliveries: mpsc::UnboundedReceiver<Delivery>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Gateway {
+    /// Connects, and returns once it gets what is published on the request topics.
+    pub async fn start(broker: &Mosquitto) -> Self {
+        let mut options = MqttOptions::new("gateway", "127.0.0.1", broker.port);
+        options.set_max_packet_size(Some(1 << 24));
+        let mut network = rumqttc::NetworkOptions::new();
+        network.set_tcp_nodelay(true);
+        options.set_network_options(network);
+        let (client, mut events) = AsyncClient::new(options, 1000);
+        let (send, deliveries) = mpsc::unbounded_channel();
+        let (ready, subscribed) = oneshot::channel();
+        let mut ready = Some(ready);
+        let subscriber = client.clone();
+        let task = tokio::spawn(async move {
+            loop {
+                match events.poll().await {
+                    Ok(Event::Incoming(Packet::ConnAck(_))) => {
+                        let filters = [topic::LOCAL_CODE_FILTER, topic::INPUT_CODE_FILTER];
+                        let filters = filters.map(|filter| Filter::new(filter, QoS::AtLeastOnce));
+                        subscriber.try_subscribe_many(filters).unwrap();
+                    }
+                    Ok(Event::Incoming(Packet::SubAck(_))) => {
+                        ready.take().map(|ready| ready.send(()));
+                    }
+                    Ok(Event::Incoming(Packet::Publish(publish))) => {
+                        let name = str::from_utf8(&publish.topic).unwrap();
+                        let kind = topic::parse_request(name).unwrap().kind;
+                        let properties = publish.properties.clone().unwrap_or_default();
+                        let request =
+                            request::decode(kind, publish.payload.clone(), &properties.user_properties);
+                        // The test may be over.
+                        let _ = send.send(Delivery { request: request.unwrap(), publish });
+                    }
+                    Ok(_) => {}
+                    Err(_) => sleep(PAUSE).await,
+                }
+            }
+        });
+        timeout(DEADLINE, subscribed).await.expect("a SUBACK in time").unwrap();
+        Self { client, deliveries, task }
+    }
+
+    /// The next request.
+    pub async fn next(&mut self) -> Delivery {
+        timeout(DEADLINE, self.deliveries.recv()).await.expect("a request in time").unwrap()
+    }
+
+    /// Answers it as the contract says.
+    pub async fn answer(&self, delivery: &Delivery, answer: Answer) {
+        let (payload, user_properties) = answer::encode(&answer, delivery.request.answer_form());
+        self.publish(delivery, payload, user_properties).await;
+    }
+
+    pub async fn publish(&self, delivery: &Delivery, payload: Bytes, user_properties: Vec<(String, String)>) {
+        let asked = delivery.publish.properties.clone().unwrap();
+        let properties = PublishProperties {
+            correlation_data: asked.correlation_data,
+            user_properties,
+            ..PublishProperties::default()
+        };
+        let topic = asked.response_topic.unwrap();
+        self.client
+            .publish_with_properties(topic, QoS::AtLeastOnce, false, payload, properties)
+            .await
+            .unwrap();
+    }
+}
+
+/// The answer of a program that printed this and ended with this code.
+pub fn exited(code: i32, stdout: impl Into<Bytes>, stderr: impl Into<Bytes>) -> Answer {
+    Answer {
+        id: None,
+        outcome: Outcome::Exited(code),
+        stdout: stdout.into(),
+        stderr: stderr.into(),
+        fuel: 1,
+        run_us: 2,
+        queue_us: 3,
+    }
+}
+
+/// The form in which a test reads what `--json` prints.
+pub const ENVELOPE: AnswerForm = AnswerForm::Json;

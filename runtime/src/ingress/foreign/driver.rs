@@ -1,0 +1,442 @@
+//! The task that owns the connection: connects, subscribes, carries messages both ways, and connects again.
+
+use std::collections::VecDeque;
+use std::future::pending;
+use std::hash::{BuildHasher, RandomState};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use offload_protocol::topic;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+use tokio::sync::{oneshot, watch};
+use tokio::time::{Instant, sleep_until};
+use tracing::{debug, error, info, warn};
+
+use super::Status;
+use super::answer::Answer;
+use super::backoff::Backoff;
+use super::clash::Clash;
+use super::link::{self, Connected, Event, Failure, Granted, Incoming, Options, Requests};
+use super::responder::{Command, ForeignResponder};
+use super::seldom::Seldom;
+use super::version::{Choice, Version};
+use super::window::{Received, Ticket, Window};
+use crate::config;
+use crate::ingress::{Client, Delivery, Sink};
+
+/// All gateways on one broker are one group, of which each request reaches one member.
+const SHARE: &str = "$share/offload-rt/";
+/// A connection that lasted so long was a good one: the next attempt is made soon again.
+const GOOD: Duration = Duration::from_secs(10);
+/// First and longest wait when another client uses our client id. Both of them wait, so that each gets some work done.
+const CLASH_WAIT: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(600));
+/// How long the last answers may take to reach the broker when the ingress shuts down.
+const SHUTDOWN_WAIT: Duration = Duration::from_secs(2);
+
+/// See the module's documentation.
+pub(super) struct Driver {
+    /// For logs.
+    broker: String,
+    options: Options,
+    sink: Arc<dyn Sink>,
+    commands: UnboundedReceiver<Command>,
+    /// For the responders.
+    sender: UnboundedSender<Command>,
+    status: watch::Sender<Status>,
+    choice: Choice,
+    backoff: Backoff,
+    clash_backoff: Backoff,
+    clash: Clash,
+    window: Window,
+    hasher: RandomState,
+    /// False when the gateway takes no more requests.
+    taking: bool,
+    /// Who waits until the broker has our share back.
+    given_back: Vec<oneshot::Sender<()>>,
+    /// Set when the ingress shuts down: the latest time for it.
+    deadline: Option<Instant>,
+    /// Answers for which there was no room.
+    dropped: Seldom,
+    /// Answers that the broker refused.
+    refused: Seldom,
+    /// Answers that no packet could hold.
+    unfit: Seldom,
+}
+
+/// What is true of one connection.
+struct Session {
+    requests: Requests,
+    version: Version,
+    /// Set when the broker has accepted the connection.
+    since: Option<Instant>,
+    shared: bool,
+    /// Answers that may be on their way at once.
+    window: usize,
+    max_packet: usize,
+    /// Subscriptions that are still to be ended.
+    unsubscribe: VecDeque<String>,
+    /// Subscriptions that the broker is to end, and has not confirmed.
+    unsubscribing: usize,
+    disconnecting: bool,
+}
+
+/// Why a connection is no more.
+enum Ended {
+    Failed(Failure),
+    Shutdown,
+}
+
+impl Driver {
+    pub fn new(
+        broker: &config::Broker,
+        options: Options,
+        sink: Arc<dyn Sink>,
+        (sender, commands): (UnboundedSender<Command>, UnboundedReceiver<Command>),
+        status: watch::Sender<Status>,
+    ) -> Driver {
+        Driver {
+            broker: broker.url.to_string(),
+            options,
+            sink,
+            commands,
+            sender,
+            status,
+            choice: Choice::new(broker.protocol),
+            backoff: Backoff::new(broker.reconnect_min.into(), broker.reconnect_max.into()),
+            clash_backoff: Backoff::new(CLASH_WAIT.0, CLASH_WAIT.1),
+            clash: Clash::default(),
+            window: Window::default(),
+            hasher: RandomState::new(),
+            taking: true,
+            given_back: Vec::new(),
+            deadline: None,
+            dropped: Seldom::default(),
+            refused: Seldom::default(),
+            unfit: Seldom::default(),
+        }
+    }
+
+    pub async fn run(mut self) {
+        loop {
+            let version = self.choice.version();
+            let (requests, events) = link::open(version, &self.options);
+            let mut session = Session::new(requests, version);
+            let Ended::Failed(failure) = self.connection(&mut session, events).await else { break };
+            self.window.disconnected();
+            // Nobody is there to confirm it, or to send anything.
+            self.given_back.clear();
+            self.choice.ended(&failure);
+            let lasted = session.since.map(|since| since.elapsed());
+            let wait = if lasted.is_some_and(|lasted| self.clash.ended(&failure, lasted)) {
+                self.report(Status::Clash);
+                self.clash_backoff.wait()
+            } else {
+                if lasted.is_some_and(|lasted| lasted >= GOOD) {
+                    self.backoff.reset();
+                    self.clash_backoff.reset();
+                }
+                self.report(Status::Waiting { reason: failure.to_string() });
+                self.backoff.wait()
+            };
+            debug!(broker = self.broker, ?wait, "connecting again after a wait");
+            if self.pause(wait).await {
+                break;
+            }
+        }
+        self.report(Status::Stopped);
+    }
+
+    /// Handles commands while there is no connection. True when the ingress is to end.
+    async fn pause(&mut self, wait: Duration) -> bool {
+        let until = Instant::now() + wait;
+        loop {
+            if self.may_leave() {
+                return true;
+            }
+            tokio::select! {
+                Some(command) = self.commands.recv() => self.command(command, None),
+                () = sleep_until(until) => return false,
+                () = reached(self.deadline) => return true,
+            }
+        }
+    }
+
+    /// Told to shut down, with nothing left to say.
+    fn may_leave(&self) -> bool {
+        self.deadline.is_some() && self.window.is_settled()
+    }
+
+    /// One connection, from the attempt to its end.
+    async fn connection(&mut self, session: &mut Session, mut events: link::Events) -> Ended {
+        loop {
+            let event = {
+                // Polled to its end, whatever else happens meanwhile: half an event could be a lost packet.
+                let mut next = pin!(events.next());
+                loop {
+                    if session.since.is_some() {
+                        self.pump(session);
+                    } else if self.may_leave() {
+                        return Ended::Shutdown;
+                    }
+                    tokio::select! {
+                        event = &mut next => break event,
+                        Some(command) = self.commands.recv() => self.command(command, Some(session)),
+                        () = reached(self.deadline) => return Ended::Shutdown,
+                    }
+                }
+            };
+            match event {
+                Ok(Event::Disconnected) => return Ended::Shutdown,
+                Ok(event) => {
+                    if let Err(failure) = self.event(event, session) {
+                        return Ended::Failed(failure);
+                    }
+                }
+                Err(failure) => return Ended::Failed(failure),
+            }
+        }
+    }
+
+    fn event(&mut self, event: Event, session: &mut Session) -> Result<(), Failure> {
+        match event {
+            Event::Connected(connected) => self.connected(connected, session),
+            Event::Subscribed(Granted::Yes) => {
+                self.report(Status::Serving { version: session.version, shared: session.shared });
+            }
+            Event::Subscribed(Granted::NotShared) if session.shared => {
+                session.shared = false;
+                session.subscribe();
+            }
+            Event::Subscribed(Granted::NotShared) => {
+                return Err(Failure::Refused("subscriptions are not supported".to_owned()));
+            }
+            Event::Subscribed(Granted::No(reason)) => {
+                return Err(Failure::Refused(format!("subscription to the request topics: {reason}")));
+            }
+            Event::Publish(message) => self.deliver(message),
+            Event::Published(packet_id) => self.window.published(packet_id),
+            Event::Confirmed(packet_id, refusal) => {
+                let answer = self.window.confirmed(packet_id);
+                if let (Some(answer), Some(reason)) = (answer, refusal)
+                    && let Some(count) = self.refused.count()
+                {
+                    let topic = topic_for_log(&answer.0.topic);
+                    warn!(topic, reason, count, "the broker refuses answers: see its access rules");
+                }
+            }
+            Event::Unsubscribed => {
+                session.unsubscribing = session.unsubscribing.saturating_sub(1);
+                self.tell_given_back(session);
+            }
+            Event::Disconnected | Event::Other => {}
+        }
+        Ok(())
+    }
+
+    fn connected(&mut self, connected: Connected, session: &mut Session) {
+        self.window.connected(connected.session_present);
+        session.since = Some(Instant::now());
+        session.window = connected.window;
+        session.max_packet = connected.max_packet;
+        session.shared = connected.shared_subscriptions;
+        if !self.taking {
+            session.unsubscribe = filters(true).chain(filters(false)).collect();
+            return;
+        }
+        if connected.session_present {
+            // The session may be from a time when this gateway subscribed in the other way.
+            session.unsubscribe = filters(!session.shared).collect();
+        }
+        session.subscribe();
+    }
+
+    fn deliver(&mut self, message: Incoming) {
+        let Incoming { packet_id, dup, retain, topic, payload, properties } = message;
+        let ticket = match packet_id {
+            None => None,
+            Some(packet_id) => {
+                let rest =
+                    (&properties.response_topic, &properties.correlation_data, &properties.user_properties);
+                let content = self.hasher.hash_one((&topic, &payload, rest));
+                match self.window.received(packet_id, dup, content) {
+                    Received::New(ticket) => Some(ticket),
+                    Received::Again => {
+                        debug!(topic = topic_for_log(&topic), "delivered again: it runs, or was answered");
+                        return;
+                    }
+                }
+            }
+        };
+        let Some(request) = topic::parse_request(&topic) else {
+            debug!(topic = topic_for_log(&topic), "not a request topic: ignored");
+            ticket.inspect(|ticket| self.window.settle(*ticket));
+            return;
+        };
+        // The broker knows who published this, and does not say: the reply id stands in.
+        let flow: Arc<str> = request.reply_id.into();
+        let client = Client { principal: (!flow.is_empty()).then(|| flow.clone()), flow };
+        let responder = Box::new(ForeignResponder::new(ticket, self.sender.clone()));
+        self.sink.deliver(Delivery { client, topic, payload, properties, retained: retain, responder });
+    }
+
+    fn command(&mut self, command: Command, session: Option<&mut Session>) {
+        match command {
+            Command::Answer(ticket, answer) => self.answer(ticket, answer),
+            Command::Settle(ticket) => self.window.settle(ticket),
+            Command::Release(ticket) => self.window.release(ticket),
+            Command::StopTaking(done) => {
+                self.given_back.push(done);
+                self.stop_taking(session);
+            }
+            Command::Shutdown => {
+                self.stop_taking(session);
+                self.deadline.get_or_insert(Instant::now() + SHUTDOWN_WAIT);
+            }
+        }
+    }
+
+    fn stop_taking(&mut self, session: Option<&mut Session>) {
+        let was_taking = std::mem::replace(&mut self.taking, false);
+        match session.filter(|session| session.since.is_some()) {
+            Some(session) => {
+                if was_taking {
+                    session.unsubscribe.extend(filters(session.shared));
+                }
+                self.tell_given_back(session);
+            }
+            // Nothing comes now, and the next connection gives the share back.
+            None => self.given_back.clear(),
+        }
+    }
+
+    /// Tells those who wait, when the broker has our share back.
+    fn tell_given_back(&mut self, session: &Session) {
+        if !self.taking && session.unsubscribe.is_empty() && session.unsubscribing == 0 {
+            self.given_back.clear();
+        }
+    }
+
+    fn answer(&mut self, ticket: Option<Ticket>, answer: Answer) {
+        if !self.window.answer(ticket, answer)
+            && let Some(count) = self.dropped.count()
+        {
+            warn!(broker = self.broker, count, "answers dropped: too many wait for the broker");
+        }
+    }
+
+    /// Hands over what the connection has room for.
+    fn pump(&mut self, session: &mut Session) {
+        let requests = &session.requests;
+        while let Some(filter) = session.unsubscribe.front() {
+            if requests.unsubscribe(filter).is_err() {
+                return;
+            }
+            session.unsubscribe.pop_front();
+            session.unsubscribing += 1;
+        }
+        while let Some(packet_id) = self.window.next_acknowledgement() {
+            if requests.acknowledge(packet_id).is_err() {
+                return;
+            }
+            self.window.acknowledged();
+        }
+        while let Some(answer) = self.window.next_answer(session.window) {
+            if !topic::is_valid_name(&answer.0.topic) || !answer.fit(session.version, session.max_packet) {
+                if let Some(count) = self.unfit.count() {
+                    warn!(topic = topic_for_log(&answer.0.topic), count, "answers that fit into no packet");
+                }
+                self.window.give_up();
+            } else if requests.publish(answer).is_err() {
+                return;
+            } else {
+                self.window.handed_over();
+            }
+        }
+        if self.may_leave() && !session.disconnecting {
+            session.disconnecting = requests.disconnect().is_ok();
+        }
+    }
+
+    /// Logs a change of status, once, and tells those who watch.
+    fn report(&self, status: Status) {
+        let changed = self.status.send_if_modified(|known| {
+            let changed = *known != status;
+            if changed {
+                known.clone_from(&status);
+            }
+            changed
+        });
+        if !changed {
+            return;
+        }
+        let (broker, client_id) = (&self.broker, &self.options.client_id);
+        match status {
+            Status::Connecting => {}
+            Status::Serving { version, shared } => {
+                info!(broker, client_id, %version, shared, "serving");
+                if version == Version::V311 {
+                    warn!(
+                        broker,
+                        "MQTT 3.1.1 has no Receive Maximum: Mosquitto holds 20 requests in flight, and drops all but \
+                         1000 more in silence"
+                    );
+                }
+                if !shared {
+                    warn!(broker, "no shared subscription: with another gateway on this broker, both answer");
+                }
+            }
+            Status::Waiting { reason } => warn!(broker, reason, "no connection; trying again"),
+            Status::Clash => error!(
+                broker,
+                client_id,
+                "another gateway uses this client id; is the data directory copied? Waiting, so as not to fight for it"
+            ),
+            Status::Stopped => info!(broker, "stopped"),
+        }
+    }
+}
+
+impl Session {
+    fn new(requests: Requests, version: Version) -> Session {
+        Session {
+            requests,
+            version,
+            since: None,
+            shared: false,
+            window: 0,
+            max_packet: 0,
+            unsubscribe: VecDeque::new(),
+            unsubscribing: 0,
+            disconnecting: false,
+        }
+    }
+
+    fn subscribe(&self) {
+        let filters: Vec<String> = filters(self.shared).collect();
+        // The connection is new, so it has room.
+        let _ = self.requests.subscribe(&filters);
+    }
+}
+
+/// The subscriptions of a gateway.
+fn filters(shared: bool) -> impl Iterator<Item = String> {
+    let prefix = if shared { SHARE } else { "" };
+    [topic::LOCAL_CODE_FILTER, topic::INPUT_CODE_FILTER]
+        .into_iter()
+        .map(move |filter| format!("{prefix}{filter}"))
+}
+
+/// Waits for a deadline, for ever where there is none.
+async fn reached(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => pending().await,
+    }
+}
+
+/// The beginning of a topic: topics are others' text, of up to 64 KB.
+fn topic_for_log(topic: &str) -> &str {
+    const LONGEST: usize = 100;
+    &topic[..topic.floor_char_boundary(LONGEST)]
+}

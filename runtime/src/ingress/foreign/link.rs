@@ -1,0 +1,197 @@
+//! One connection to a broker, the same for both versions of MQTT.
+//!
+//! A connection is a fresh rumqttc event loop. rumqttc could reconnect by itself and publish again what was not
+//! acknowledged, but it does so beyond the broker's Receive Maximum, forgets everything when the session is gone,
+//! and keeps a packet identifier that collided for ever. What outlives a connection is ours ([`super::window`]).
+
+mod v311;
+mod v5;
+
+use bytes::Bytes;
+use std::time::Duration;
+
+use super::answer::Answer;
+use super::version::Version;
+use crate::ingress::DeliveryProperties;
+
+/// Requests that wait for the event loop. It takes one at a time, so a few are enough to keep it busy.
+const REQUESTS: usize = 64;
+/// Answers on their way to the broker without its acknowledgement, where the broker allows so many.
+const MAX_UNCONFIRMED: u16 = 1_024;
+/// The longest reason that is repeated from a broker, in characters.
+const MAX_REASON: usize = 200;
+
+/// Whom to connect to, and as whom.
+pub(super) struct Options {
+    /// A name or an address; IPv6 in brackets.
+    pub host: String,
+    pub port: u16,
+    pub client_id: String,
+    pub credentials: Option<(String, String)>,
+    pub keep_alive: Duration,
+    pub connect_timeout: Duration,
+    pub receive_maximum: u16,
+    pub session_expiry: Duration,
+    /// Bytes of the largest packet that is taken. MQTT 3.1.1 has no means to tell the broker.
+    pub max_packet: usize,
+}
+
+/// What happens on a connection.
+pub(super) enum Event {
+    /// The broker accepted the connection.
+    Connected(Connected),
+    /// The broker answered a subscription.
+    Subscribed(Granted),
+    /// The broker took our subscriptions back.
+    Unsubscribed,
+    /// The broker delivers a message.
+    Publish(Incoming),
+    /// The oldest answer that was handed over is on its way as this packet.
+    Published(u16),
+    /// The broker has the answer in this packet, and may have refused it.
+    Confirmed(u16, Option<String>),
+    /// Our DISCONNECT was written.
+    Disconnected,
+    /// Nothing that matters here.
+    Other,
+}
+
+/// What the broker says of itself.
+pub(super) struct Connected {
+    pub session_present: bool,
+    /// Answers that may be on their way at once.
+    pub window: usize,
+    /// Bytes of the largest packet that the broker takes.
+    pub max_packet: usize,
+    pub shared_subscriptions: bool,
+}
+
+/// The broker's answer to a subscription.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Granted {
+    Yes,
+    /// Shared subscriptions are not supported: not to be used on this connection.
+    NotShared,
+    No(String),
+}
+
+/// A message that the broker delivers.
+pub(super) struct Incoming {
+    /// None at QoS 0.
+    pub packet_id: Option<u16>,
+    pub dup: bool,
+    pub retain: bool,
+    /// Bytes that are no UTF-8 are a topic that matches nothing.
+    pub topic: String,
+    pub payload: Bytes,
+    pub properties: DeliveryProperties,
+}
+
+/// Why a connection ended, or was not made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Failure {
+    /// Another client uses our client id.
+    #[error("another client has taken over the client id")]
+    TakenOver,
+    /// The broker does not speak this version of MQTT.
+    #[error("the broker does not speak this version of MQTT")]
+    UnsupportedVersion,
+    /// The broker refuses us.
+    #[error("the broker refuses the connection: {0}")]
+    Refused(String),
+    /// The broker closed the connection, or spoke in tongues, before it had accepted it.
+    #[error("the broker did not complete the connection: {0}")]
+    Handshake(String),
+    /// The broker closed the connection without a word.
+    #[error("the broker closed the connection")]
+    Closed,
+    /// The broker cannot be reached, or not any more.
+    #[error("{0}")]
+    Lost(String),
+}
+
+/// Hands packets to a connection. Everything is refused, and to be tried again, while the connection is busy.
+pub(super) enum Requests {
+    V5(rumqttc::v5::AsyncClient),
+    V311(rumqttc::AsyncClient),
+}
+
+/// The connection is busy.
+pub(super) struct Busy;
+
+/// What a connection yields. `next` must be polled to its end: dropped half way it can lose a packet.
+pub(super) enum Events {
+    V5(Box<v5::Events>),
+    V311(Box<v311::Events>),
+}
+
+/// Starts a connection; it is made by the first [`Events::next`].
+pub(super) fn open(version: Version, options: &Options) -> (Requests, Events) {
+    match version {
+        Version::V5 => {
+            let (requests, events) = v5::open(options);
+            (Requests::V5(requests), Events::V5(Box::new(events)))
+        }
+        Version::V311 => {
+            let (requests, events) = v311::open(options);
+            (Requests::V311(requests), Events::V311(Box::new(events)))
+        }
+    }
+}
+
+impl Events {
+    pub async fn next(&mut self) -> Result<Event, Failure> {
+        match self {
+            Events::V5(events) => events.next().await,
+            Events::V311(events) => events.next().await,
+        }
+    }
+}
+
+impl Requests {
+    /// Publishes at QoS 1, not retained.
+    pub fn publish(&self, answer: &Answer) -> Result<(), Busy> {
+        match self {
+            Requests::V5(client) => v5::publish(client, answer),
+            Requests::V311(client) => v311::publish(client, answer),
+        }
+    }
+
+    /// Acknowledges a message that came at QoS 1.
+    pub fn acknowledge(&self, packet_id: u16) -> Result<(), Busy> {
+        match self {
+            Requests::V5(client) => v5::acknowledge(client, packet_id),
+            Requests::V311(client) => v311::acknowledge(client, packet_id),
+        }
+    }
+
+    /// Subscribes to all `filters` at QoS 1 in one packet.
+    pub fn subscribe(&self, filters: &[String]) -> Result<(), Busy> {
+        match self {
+            Requests::V5(client) => v5::subscribe(client, filters),
+            Requests::V311(client) => v311::subscribe(client, filters),
+        }
+    }
+
+    /// Ends a subscription, which need not exist.
+    pub fn unsubscribe(&self, filter: &str) -> Result<(), Busy> {
+        match self {
+            Requests::V5(client) => client.try_unsubscribe(filter).map_err(|_| Busy),
+            Requests::V311(client) => client.try_unsubscribe(filter).map_err(|_| Busy),
+        }
+    }
+
+    /// Ends the connection. The session stays, for as long as it was agreed.
+    pub fn disconnect(&self) -> Result<(), Busy> {
+        match self {
+            Requests::V5(client) => client.try_disconnect().map_err(|_| Busy),
+            Requests::V311(client) => client.try_disconnect().map_err(|_| Busy),
+        }
+    }
+}
+
+/// A reason that can be logged: bounded, without control characters.
+fn reason(text: impl ToString) -> String {
+    let text = text.to_string();
+    text.chars().take(MAX_REASON).map(|c| if c.is_control() { ' ' } else { c }).collect()
+}

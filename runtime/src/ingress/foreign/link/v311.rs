@@ -1,0 +1,103 @@
+//! MQTT 3.1.1 on rumqttc.
+
+use rumqttc::{
+    AsyncClient, ConnectReturnCode, ConnectionError, EventLoop, MqttOptions, Outgoing, Packet, Publish, QoS,
+    StateError, SubscribeFilter, SubscribeReasonCode,
+};
+
+use super::{Busy, Connected, Event, Failure, Granted, Incoming, MAX_UNCONFIRMED, Options, REQUESTS, reason};
+use crate::ingress::DeliveryProperties;
+use crate::ingress::foreign::answer::Answer;
+
+/// The largest packet that MQTT has. A packet over our own limit would end the connection, and be delivered again on
+/// the next one, for ever: in 3.1.1 the broker cannot be told, so all are taken, and admission refuses what is too large.
+const MAX_PACKET: usize = 268_435_455 + 5;
+
+/// A connection in MQTT 3.1.1.
+pub(in super::super) struct Events {
+    event_loop: EventLoop,
+    connected: bool,
+}
+
+pub(super) fn open(options: &Options) -> (AsyncClient, Events) {
+    let mut mqtt = MqttOptions::new(&options.client_id, &options.host, options.port);
+    mqtt.set_keep_alive(options.keep_alive)
+        .set_clean_session(false)
+        .set_manual_acks(true)
+        .set_inflight(MAX_UNCONFIRMED)
+        .set_max_packet_size(MAX_PACKET, MAX_PACKET);
+    if let Some((name, password)) = &options.credentials {
+        mqtt.set_credentials(name, password);
+    }
+    let (client, mut event_loop) = AsyncClient::new(mqtt, REQUESTS);
+    event_loop.network_options.set_tcp_nodelay(true);
+    event_loop.network_options.set_connection_timeout(options.connect_timeout.as_secs());
+    (client, Events { event_loop, connected: false })
+}
+
+impl Events {
+    pub async fn next(&mut self) -> Result<Event, Failure> {
+        use rumqttc::Event as Raw;
+        let event = self.event_loop.poll().await.map_err(|error| self.failure(error))?;
+        Ok(match event {
+            Raw::Incoming(Packet::ConnAck(connack)) => {
+                self.connected = true;
+                Event::Connected(Connected {
+                    session_present: connack.session_present,
+                    window: usize::from(MAX_UNCONFIRMED),
+                    max_packet: MAX_PACKET,
+                    shared_subscriptions: false,
+                })
+            }
+            Raw::Incoming(Packet::SubAck(suback)) => {
+                let refused = suback.return_codes.contains(&SubscribeReasonCode::Failure);
+                let why = || Granted::No("refused without a reason".to_owned());
+                Event::Subscribed(if refused { why() } else { Granted::Yes })
+            }
+            Raw::Incoming(Packet::UnsubAck(_)) => Event::Unsubscribed,
+            Raw::Incoming(Packet::Publish(publish)) => Event::Publish(incoming(publish)),
+            Raw::Incoming(Packet::PubAck(puback)) => Event::Confirmed(puback.pkid, None),
+            Raw::Outgoing(Outgoing::Publish(packet_id)) => Event::Published(packet_id),
+            Raw::Outgoing(Outgoing::Disconnect) => Event::Disconnected,
+            _ => Event::Other,
+        })
+    }
+
+    fn failure(&self, error: ConnectionError) -> Failure {
+        match error {
+            ConnectionError::ConnectionRefused(ConnectReturnCode::RefusedProtocolVersion) => {
+                Failure::UnsupportedVersion
+            }
+            ConnectionError::ConnectionRefused(code) => Failure::Refused(reason(format!("{code:?}"))),
+            ConnectionError::MqttState(StateError::ConnectionAborted) if self.connected => Failure::Closed,
+            ConnectionError::MqttState(error) if !self.connected => Failure::Handshake(reason(error)),
+            error => Failure::Lost(reason(error)),
+        }
+    }
+}
+
+fn incoming(publish: Publish) -> Incoming {
+    Incoming {
+        packet_id: (publish.qos != QoS::AtMostOnce).then_some(publish.pkid),
+        dup: publish.dup,
+        retain: publish.retain,
+        topic: publish.topic,
+        payload: publish.payload,
+        properties: DeliveryProperties::default(),
+    }
+}
+
+pub(super) fn publish(client: &AsyncClient, answer: &Answer) -> Result<(), Busy> {
+    client.try_publish(&answer.0.topic, QoS::AtLeastOnce, false, answer.0.payload.clone()).map_err(|_| Busy)
+}
+
+pub(super) fn acknowledge(client: &AsyncClient, packet_id: u16) -> Result<(), Busy> {
+    let mut publish = Publish::new("", QoS::AtLeastOnce, Vec::new());
+    publish.pkid = packet_id;
+    client.try_ack(&publish).map_err(|_| Busy)
+}
+
+pub(super) fn subscribe(client: &AsyncClient, filters: &[String]) -> Result<(), Busy> {
+    let filters = filters.iter().map(|filter| SubscribeFilter::new(filter.clone(), QoS::AtLeastOnce));
+    client.try_subscribe_many(filters).map_err(|_| Busy)
+}

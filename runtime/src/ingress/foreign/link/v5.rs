@@ -1,0 +1,171 @@
+//! MQTT 5 on rumqttc.
+
+use std::time::Duration;
+
+use rumqttc::Outgoing;
+use rumqttc::v5::mqttbytes::QoS;
+use rumqttc::v5::mqttbytes::v5::{
+    ConnAck, ConnectProperties, ConnectReturnCode, DisconnectReasonCode, Filter, Packet, PubAckReason,
+    Publish, PublishProperties, RetainForwardRule, SubAck, SubscribeReasonCode,
+};
+use rumqttc::v5::{AsyncClient, ConnectionError, EventLoop, MqttOptions, StateError};
+use tokio::time::timeout;
+
+use super::{Busy, Connected, Event, Failure, Granted, Incoming, MAX_UNCONFIRMED, Options, REQUESTS, reason};
+use crate::ingress::DeliveryProperties;
+use crate::ingress::foreign::answer::Answer;
+
+/// How long a write may take, on top of the time to connect and that in which an idle connection is probed.
+const STALL: Duration = Duration::from_secs(10);
+
+/// A connection in MQTT 5.
+pub(in super::super) struct Events {
+    event_loop: EventLoop,
+    connected: bool,
+}
+
+pub(super) fn open(options: &Options) -> (AsyncClient, Events) {
+    let mut mqtt = MqttOptions::new(&options.client_id, &options.host, options.port);
+    mqtt.set_keep_alive(options.keep_alive)
+        .set_connection_timeout(options.connect_timeout.as_secs())
+        .set_clean_start(false)
+        .set_manual_acks(true)
+        .set_outgoing_inflight_upper_limit(MAX_UNCONFIRMED);
+    if let Some((name, password)) = &options.credentials {
+        mqtt.set_credentials(name, password);
+    }
+    let mut properties = ConnectProperties::new();
+    properties.session_expiry_interval =
+        Some(options.session_expiry.as_secs().try_into().unwrap_or(u32::MAX));
+    properties.receive_maximum = Some(options.receive_maximum);
+    properties.max_packet_size = Some(options.max_packet.try_into().unwrap_or(u32::MAX));
+    mqtt.set_connect_properties(properties);
+    let mut network = mqtt.network_options();
+    network.set_tcp_nodelay(true);
+    mqtt.set_network_options(network);
+    let (client, event_loop) = AsyncClient::new(mqtt, REQUESTS);
+    (client, Events { event_loop, connected: false })
+}
+
+impl Events {
+    pub async fn next(&mut self) -> Result<Event, Failure> {
+        use rumqttc::v5::Event as Raw;
+        // rumqttc probes an idle connection, but not one on which it waits to write.
+        let options = &self.event_loop.options;
+        let longest = Duration::from_secs(options.connection_timeout()) + options.keep_alive() * 2 + STALL;
+        let event = match timeout(longest, self.event_loop.poll()).await {
+            Ok(event) => event.map_err(|error| self.failure(error))?,
+            Err(_) => return Err(Failure::Lost("the broker takes nothing any more".to_owned())),
+        };
+        Ok(match event {
+            Raw::Incoming(Packet::ConnAck(connack)) => {
+                self.connected = true;
+                Event::Connected(connected(connack))
+            }
+            Raw::Incoming(Packet::SubAck(suback)) => Event::Subscribed(granted(&suback)),
+            Raw::Incoming(Packet::UnsubAck(_)) => Event::Unsubscribed,
+            Raw::Incoming(Packet::Publish(publish)) => Event::Publish(incoming(publish)),
+            Raw::Incoming(Packet::PubAck(puback)) => {
+                let accepted =
+                    matches!(puback.reason, PubAckReason::Success | PubAckReason::NoMatchingSubscribers);
+                Event::Confirmed(puback.pkid, (!accepted).then(|| reason(format!("{:?}", puback.reason))))
+            }
+            Raw::Outgoing(Outgoing::Publish(packet_id)) => Event::Published(packet_id),
+            Raw::Outgoing(Outgoing::Disconnect) => Event::Disconnected,
+            _ => Event::Other,
+        })
+    }
+
+    fn failure(&self, error: ConnectionError) -> Failure {
+        match error {
+            ConnectionError::ConnectionRefused(ConnectReturnCode::UnsupportedProtocolVersion) => {
+                Failure::UnsupportedVersion
+            }
+            ConnectionError::ConnectionRefused(code) => Failure::Refused(reason(format!("{code:?}"))),
+            ConnectionError::MqttState(error) if self.connected => match error {
+                StateError::ServerDisconnect {
+                    reason_code: DisconnectReasonCode::SessionTakenOver, ..
+                } => Failure::TakenOver,
+                StateError::ServerDisconnect { reason_code, reason_string } => {
+                    let why = reason_string.unwrap_or_default();
+                    Failure::Lost(reason(format!("the broker ended the connection: {reason_code:?} {why}")))
+                }
+                StateError::ConnectionAborted => Failure::Closed,
+                error => Failure::Lost(reason(error)),
+            },
+            ConnectionError::MqttState(error) => Failure::Handshake(reason(error)),
+            error => Failure::Lost(reason(error)),
+        }
+    }
+}
+
+fn connected(connack: ConnAck) -> Connected {
+    let session_present = connack.session_present;
+    let properties = connack.properties;
+    let properties = properties.as_ref();
+    let receive_maximum = properties.and_then(|properties| properties.receive_max).unwrap_or(u16::MAX);
+    let max_packet = properties.and_then(|properties| properties.max_packet_size);
+    Connected {
+        session_present,
+        window: usize::from(receive_maximum.min(MAX_UNCONFIRMED)),
+        max_packet: max_packet.map_or(usize::MAX, |bytes| bytes as usize),
+        shared_subscriptions: properties.and_then(|properties| properties.shared_subscription_available)
+            != Some(0),
+    }
+}
+
+fn granted(suback: &SubAck) -> Granted {
+    let refused = suback.return_codes.iter().find(|code| !matches!(code, SubscribeReasonCode::Success(_)));
+    match refused {
+        None => Granted::Yes,
+        Some(SubscribeReasonCode::SharedSubscriptionsNotSupported) => Granted::NotShared,
+        Some(code) => Granted::No(reason(format!("{code:?}"))),
+    }
+}
+
+fn incoming(publish: Publish) -> Incoming {
+    let properties = publish.properties.unwrap_or_default();
+    Incoming {
+        packet_id: (publish.qos != QoS::AtMostOnce).then_some(publish.pkid),
+        dup: publish.dup,
+        retain: publish.retain,
+        topic: String::from_utf8(publish.topic.into()).unwrap_or_default(),
+        payload: publish.payload,
+        properties: DeliveryProperties {
+            response_topic: properties.response_topic,
+            correlation_data: properties.correlation_data,
+            user_properties: properties.user_properties,
+        },
+    }
+}
+
+pub(super) fn publish(client: &AsyncClient, answer: &Answer) -> Result<(), Busy> {
+    let properties = PublishProperties {
+        correlation_data: answer.0.correlation_data.clone(),
+        user_properties: answer.0.user_properties.clone(),
+        ..Default::default()
+    };
+    client
+        .try_publish_with_properties(
+            &answer.0.topic,
+            QoS::AtLeastOnce,
+            false,
+            answer.0.payload.clone(),
+            properties,
+        )
+        .map_err(|_| Busy)
+}
+
+pub(super) fn acknowledge(client: &AsyncClient, packet_id: u16) -> Result<(), Busy> {
+    let publish = Publish { qos: QoS::AtLeastOnce, pkid: packet_id, ..Default::default() };
+    client.try_ack(&publish).map_err(|_| Busy)
+}
+
+pub(super) fn subscribe(client: &AsyncClient, filters: &[String]) -> Result<(), Busy> {
+    let filters = filters.iter().map(|filter| Filter {
+        // What was stored before we came is no request: the broker need not send it.
+        retain_forward_rule: RetainForwardRule::Never,
+        ..Filter::new(filter, QoS::AtLeastOnce)
+    });
+    client.try_subscribe_many(filters).map_err(|_| Busy)
+}

@@ -1,0 +1,64 @@
+//! Completes a delivery of a foreign broker, from whichever thread has its answer.
+
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::oneshot;
+
+use super::answer::Answer;
+use super::window::Ticket;
+use crate::ingress::{Outgoing, Responder};
+
+/// What is asked of the task that owns the connection.
+///
+/// The channel has no bound of its own: every delivery sends one command, so what bounds the deliveries (Receive
+/// Maximum, the gateway's queues) bounds it too, and sending never blocks a worker.
+pub(super) enum Command {
+    Answer(Option<Ticket>, Answer),
+    /// No answer is due: acknowledge.
+    Settle(Ticket),
+    /// Nobody answers: do not acknowledge.
+    Release(Ticket),
+    /// Give the share back, and drop the sender when the broker has it.
+    StopTaking(oneshot::Sender<()>),
+    Shutdown,
+}
+
+/// One delivery; without a ticket where the broker wants no acknowledgement (QoS 0).
+pub(super) struct ForeignResponder {
+    ticket: Option<Ticket>,
+    commands: UnboundedSender<Command>,
+}
+
+impl ForeignResponder {
+    pub fn new(ticket: Option<Ticket>, commands: UnboundedSender<Command>) -> ForeignResponder {
+        ForeignResponder { ticket, commands }
+    }
+
+    fn send(&self, command: Command) {
+        // The receiver is gone when the ingress has shut down: nobody is left to tell, and the broker keeps the request.
+        let _ = self.commands.send(command);
+    }
+}
+
+impl Responder for ForeignResponder {
+    fn accepted(&mut self) {}
+
+    fn answer(mut self: Box<Self>, answer: Outgoing) {
+        let ticket = self.ticket.take();
+        self.send(Command::Answer(ticket, Answer(answer)));
+    }
+
+    fn ignore(mut self: Box<Self>) {
+        if let Some(ticket) = self.ticket.take() {
+            self.send(Command::Settle(ticket));
+        }
+    }
+}
+
+/// Given up without an answer, as when the gateway stops: the broker delivers the request again.
+impl Drop for ForeignResponder {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket.take() {
+            self.send(Command::Release(ticket));
+        }
+    }
+}

@@ -1,0 +1,174 @@
+use super::*;
+use crate::ingress::Outgoing;
+
+fn answer(text: &str) -> Answer {
+    Answer(Outgoing {
+        topic: text.to_owned(),
+        payload: bytes::Bytes::new(),
+        correlation_data: None,
+        user_properties: Vec::new(),
+        oversize: Box::new(|_| (bytes::Bytes::new(), Vec::new())),
+    })
+}
+
+fn connected() -> Window {
+    let mut window = Window::default();
+    window.connected(false);
+    window
+}
+
+fn receive(window: &mut Window, packet_id: u16) -> Ticket {
+    match window.received(packet_id, false, u64::from(packet_id)) {
+        Received::New(ticket) => ticket,
+        Received::Again => panic!("seen before"),
+    }
+}
+
+/// Publishes what waits, as packets from `first` on; the topics in order.
+fn publish(window: &mut Window, first: u16) -> Vec<String> {
+    let mut topics = Vec::new();
+    while let Some(answer) = window.next_answer(100) {
+        topics.push(answer.0.topic.clone());
+        window.handed_over();
+        window.published(first + topics.len() as u16 - 1);
+    }
+    topics
+}
+
+#[test]
+fn a_request_is_acknowledged_once_the_broker_has_its_answer() {
+    let mut window = connected();
+    let ticket = receive(&mut window, 7);
+    assert!(window.answer(Some(ticket), answer("a")));
+    assert_eq!(publish(&mut window, 1), ["a"]);
+    assert_eq!(window.next_acknowledgement(), None);
+    window.confirmed(1);
+    assert_eq!(window.next_acknowledgement(), Some(7));
+    assert!(!window.is_settled());
+    window.acknowledged();
+    assert!(window.is_settled());
+}
+
+#[test]
+fn answers_are_limited_by_the_brokers_window() {
+    let mut window = connected();
+    for topic in ["a", "b"] {
+        assert!(window.answer(None, answer(topic)));
+    }
+    assert!(window.next_answer(1).is_some());
+    window.handed_over();
+    assert!(window.next_answer(1).is_none(), "handed over counts");
+    window.published(1);
+    assert!(window.next_answer(1).is_none(), "on the wire counts");
+    window.confirmed(1);
+    assert!(window.next_answer(1).is_some());
+}
+
+#[test]
+fn unconfirmed_answers_are_published_again_in_order() {
+    let mut window = connected();
+    for topic in ["a", "b", "c", "d"] {
+        assert!(window.answer(None, answer(topic)));
+    }
+    for packet_id in [1, 2] {
+        window.handed_over();
+        window.published(packet_id);
+    }
+    window.handed_over();
+    window.disconnected();
+    window.connected(true);
+    assert_eq!(publish(&mut window, 1), ["a", "b", "c", "d"]);
+}
+
+#[test]
+fn a_request_that_runs_is_not_run_again() {
+    let mut window = connected();
+    let ticket = receive(&mut window, 7);
+    window.disconnected();
+    window.connected(true);
+    assert_eq!(window.received(7, true, 7), Received::Again);
+    assert!(window.answer(Some(ticket), answer("a")));
+    publish(&mut window, 1);
+    window.confirmed(1);
+    assert_eq!(window.next_acknowledgement(), Some(7));
+}
+
+#[test]
+fn a_request_answered_while_the_connection_was_away_is_acknowledged_when_it_comes_again() {
+    let mut window = connected();
+    let ticket = receive(&mut window, 7);
+    window.disconnected();
+    assert!(window.answer(Some(ticket), answer("a")));
+    window.connected(true);
+    publish(&mut window, 1);
+    window.confirmed(1);
+    assert_eq!(window.next_acknowledgement(), None, "not delivered on this connection");
+    assert_eq!(window.received(7, true, 7), Received::Again);
+    assert_eq!(window.next_acknowledgement(), Some(7));
+}
+
+#[test]
+fn a_lost_acknowledgement_is_sent_again() {
+    let mut window = connected();
+    let ticket = receive(&mut window, 7);
+    window.settle(ticket);
+    window.acknowledged();
+    window.disconnected();
+    window.connected(true);
+    assert_eq!(window.received(7, true, 7), Received::Again);
+    assert_eq!(window.next_acknowledgement(), Some(7));
+}
+
+#[test]
+fn another_request_under_a_known_packet_identifier_is_new() {
+    let mut window = connected();
+    let old = receive(&mut window, 7);
+    window.disconnected();
+    window.connected(true);
+    let Received::New(other) = window.received(7, true, 8) else { panic!("other content") };
+    window.settle(old);
+    assert_eq!(window.next_acknowledgement(), None, "the old one is gone");
+    window.settle(other);
+    assert_eq!(window.next_acknowledgement(), Some(7));
+    window.acknowledged();
+    assert!(
+        matches!(window.received(7, false, 8), Received::New(_)),
+        "not DUP: the identifier is used again"
+    );
+}
+
+#[test]
+fn without_the_session_packet_identifiers_mean_nothing() {
+    let mut window = connected();
+    let ticket = receive(&mut window, 7);
+    window.disconnected();
+    window.connected(false);
+    assert!(window.answer(Some(ticket), answer("a")));
+    assert_eq!(publish(&mut window, 1), ["a"], "the answer is still wanted");
+    window.confirmed(1);
+    assert_eq!(window.next_acknowledgement(), None);
+    assert!(matches!(window.received(7, true, 7), Received::New(_)));
+}
+
+#[test]
+fn what_the_gateway_gave_up_is_run_when_it_comes_again() {
+    let mut window = connected();
+    let ticket = receive(&mut window, 7);
+    window.release(ticket);
+    window.disconnected();
+    window.connected(true);
+    assert!(matches!(window.received(7, true, 7), Received::New(_)));
+}
+
+#[test]
+fn too_many_waiting_answers_are_dropped_and_their_requests_forgotten() {
+    let mut window = connected();
+    for _ in 0..MAX_WAITING {
+        assert!(window.answer(None, answer("a")));
+    }
+    let ticket = receive(&mut window, 7);
+    assert!(!window.answer(Some(ticket), answer("b")));
+    window.disconnected();
+    window.connected(true);
+    assert!(matches!(window.received(7, true, 7), Received::New(_)));
+}

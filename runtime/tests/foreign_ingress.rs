@@ -1,0 +1,228 @@
+//! The ingress on an existing broker, against a real Mosquitto.
+
+#[path = "foreign_ingress/device.rs"]
+mod device;
+#[path = "foreign_ingress/mosquitto.rs"]
+mod mosquitto;
+#[path = "foreign_ingress/old_broker.rs"]
+mod old_broker;
+#[path = "foreign_ingress/sink.rs"]
+mod sink;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use device::Device;
+use mosquitto::Mosquitto;
+use offload_rt::config::{Broker, BrokerUrl, HostPort, MqttVersion, TimeSpan};
+use offload_rt::ingress::foreign::{ForeignIngress, Status, Version};
+use sink::EchoSink;
+
+/// The longest that anything here may take: reached only when a test fails.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn settings(port: u16) -> Broker {
+    Broker {
+        url: BrokerUrl(HostPort::new("127.0.0.1", port)),
+        receive_maximum: 500,
+        reconnect_min: TimeSpan::millis(10),
+        reconnect_max: TimeSpan::millis(200),
+        ..Broker::default()
+    }
+}
+
+async fn start(broker: &Broker, client_id: &str, sink: &Arc<EchoSink>) -> ForeignIngress {
+    let started = ForeignIngress::start(broker, client_id, sink.clone());
+    tokio::time::timeout(PATIENCE, started).await.expect("joined in time").unwrap()
+}
+
+async fn wait_for(ingress: &ForeignIngress, wanted: impl FnMut(&Status) -> bool) -> Status {
+    let mut status = ingress.status();
+    let reached = tokio::time::timeout(PATIENCE, status.wait_for(wanted)).await;
+    reached.expect("status reached in time").expect("ingress alive").clone()
+}
+
+fn numbers(range: std::ops::Range<usize>) -> BTreeSet<String> {
+    range.map(|number| number.to_string()).collect()
+}
+
+#[tokio::test]
+async fn a_window_of_more_than_twenty_loses_nothing() {
+    let broker = Mosquitto::start();
+    let sink = EchoSink::holding();
+    let ingress = start(&settings(broker.port), "window", &sink).await;
+    let mut device = Device::connect(broker.port, "d").await;
+    device.request("localCode/d", 0..1500).await;
+    // The broker's window is full of requests that are not answered: all others wait in the broker.
+    sink.received_at_least(500).await;
+    sink.release();
+    assert_eq!(device.answers(1500).await, numbers(0..1500));
+    assert_eq!(sink.received().len(), 1500, "each is delivered once");
+    ingress.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_restart_of_the_broker_in_mid_flight_loses_nothing_and_runs_nothing_twice() {
+    for version in [MqttVersion::V5, MqttVersion::V311] {
+        let mut broker = Mosquitto::start();
+        let sink = EchoSink::holding();
+        let ingress = start(&Broker { protocol: version, ..settings(broker.port) }, "restart", &sink).await;
+        let mut device = Device::connect(broker.port, "d").await;
+        device.request("localCode/d", 0..40).await;
+        let in_flight = if version == MqttVersion::V5 { 40 } else { 20 };
+        sink.received_at_least(in_flight).await;
+        broker.stop();
+        wait_for(&ingress, |status| matches!(status, Status::Waiting { .. })).await;
+        // Answered while there is nobody to tell.
+        sink.release();
+        broker.restart();
+        wait_for(&ingress, |status| matches!(status, Status::Serving { .. })).await;
+        assert_eq!(device.answers(40).await, numbers(0..40), "{version:?}");
+        assert_eq!(sink.received().len(), 40, "{version:?}: each is run once");
+        ingress.shutdown().await;
+    }
+}
+
+#[tokio::test]
+async fn two_gateways_share_the_work() {
+    let broker = Mosquitto::start();
+    let sinks = [EchoSink::answering(), EchoSink::answering()];
+    let first = start(&settings(broker.port), "share-1", &sinks[0]).await;
+    let second = start(&settings(broker.port), "share-2", &sinks[1]).await;
+    assert!(matches!(*second.status().borrow(), Status::Serving { shared: true, .. }));
+    let mut device = Device::connect(broker.port, "d").await;
+    device.request("inputCode/d", 0..200).await;
+    assert_eq!(device.answers(200).await, numbers(0..200));
+    let counts = sinks.each_ref().map(|sink| sink.received().len());
+    assert_eq!(counts[0] + counts[1], 200);
+    assert!(counts.iter().all(|count| *count > 0), "{counts:?}");
+    first.shutdown().await;
+    second.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_gateway_that_stops_gives_its_share_back_and_answers_what_it_has() {
+    let broker = Mosquitto::start();
+    let (leaving, staying) = (EchoSink::holding(), EchoSink::answering());
+    let first = start(&settings(broker.port), "leaving", &leaving).await;
+    let mut device = Device::connect(broker.port, "d").await;
+    device.request("localCode/d", 0..10).await;
+    leaving.received_at_least(10).await;
+    let second = start(&settings(broker.port), "staying", &staying).await;
+    first.stop_taking().await;
+    device.request("localCode/d", 10..60).await;
+    assert_eq!(device.answers(50).await, numbers(10..60));
+    leaving.release();
+    assert_eq!(device.answers(10).await, numbers(0..10));
+    assert_eq!((leaving.received().len(), staying.received().len()), (10, 50));
+    first.shutdown().await;
+    second.shutdown().await;
+}
+
+#[tokio::test]
+async fn what_a_gateway_leaves_unanswered_is_delivered_to_its_successor() {
+    let broker = Mosquitto::start();
+    let (unable, able) = (EchoSink::holding(), EchoSink::answering());
+    let first = start(&settings(broker.port), "same", &unable).await;
+    let mut device = Device::connect(broker.port, "d").await;
+    device.request("localCode/d", 0..30).await;
+    unable.received_at_least(30).await;
+    first.shutdown().await;
+    let second = start(&settings(broker.port), "same", &able).await;
+    assert_eq!(device.answers(30).await, numbers(0..30));
+    second.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_clash_of_client_ids_is_reported_and_not_fought_over() {
+    for version in [MqttVersion::V5, MqttVersion::V311] {
+        let broker = Mosquitto::start();
+        let settings = Broker { protocol: version, ..settings(broker.port) };
+        let sink = EchoSink::answering();
+        let first = start(&settings, "copied", &sink).await;
+        let second = ForeignIngress::connect(&settings, "copied", sink.clone()).unwrap();
+        let clashes = |status: &Status| *status == Status::Clash;
+        let serves = tokio::select! {
+            _ = wait_for(&first, clashes) => &second,
+            _ = wait_for(&second, clashes) => &first,
+        };
+        // The one that backs off leaves the other in peace.
+        wait_for(serves, |status| matches!(status, Status::Serving { .. })).await;
+        let mut device = Device::connect(broker.port, "d").await;
+        device.request("localCode/d", 0..10).await;
+        assert_eq!(device.answers(10).await, numbers(0..10), "{version:?}");
+        first.shutdown().await;
+        second.shutdown().await;
+    }
+}
+
+#[tokio::test]
+async fn a_stored_message_is_flagged_where_the_broker_sends_it_at_all() {
+    for (version, retained) in [(MqttVersion::V5, 0), (MqttVersion::V311, 1)] {
+        let broker = Mosquitto::start();
+        let mut device = Device::connect(broker.port, "d").await;
+        device.store("localCode/d", "stored").await;
+        let sink = EchoSink::answering();
+        let ingress = start(&Broker { protocol: version, ..settings(broker.port) }, "retained", &sink).await;
+        device.request("localCode/d", 0..1).await;
+        assert_eq!(device.answers(1).await, numbers(0..1));
+        let received = sink.received();
+        assert_eq!(received.iter().filter(|request| request.retained).count(), retained, "{version:?}");
+        assert_eq!(received.len(), retained + 1, "{version:?}");
+        ingress.shutdown().await;
+    }
+}
+
+#[tokio::test]
+async fn the_reply_id_stands_in_for_the_principal_and_bare_topics_are_ignored() {
+    let broker = Mosquitto::start();
+    let sink = EchoSink::answering();
+    let ingress = start(&settings(broker.port), "topics", &sink).await;
+    let mut device = Device::connect(broker.port, "a/b").await;
+    for topic in ["localCode", "inputCode", "localCode/", "inputCode/a/b"] {
+        device.request(topic, 0..1).await;
+    }
+    assert_eq!(device.answers(1).await, numbers(0..1));
+    let received = sink.received();
+    let seen: Vec<_> =
+        received.iter().map(|request| (request.topic.as_str(), request.principal.as_deref())).collect();
+    assert_eq!(seen, [("localCode/", None), ("inputCode/a/b", Some("a/b"))]);
+    ingress.shutdown().await;
+}
+
+#[tokio::test]
+async fn an_answer_over_the_brokers_maximum_packet_size_is_replaced() {
+    let broker = Mosquitto::with("max_packet_size 400\n");
+    let sink = EchoSink::verbose(1000);
+    let ingress = start(&settings(broker.port), "size", &sink).await;
+    let mut device = Device::connect(broker.port, "d").await;
+    device.request("localCode/d", 0..3).await;
+    assert_eq!(device.answers(3).await, BTreeSet::from(["error: output".to_owned()]));
+    ingress.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_broker_that_knows_no_mqtt_5_is_spoken_to_in_3_1_1() {
+    let broker = Mosquitto::start();
+    let old = old_broker::in_front_of(broker.port).await;
+    let sink = EchoSink::answering();
+    let ingress = start(&settings(old), "old", &sink).await;
+    assert_eq!(*ingress.status().borrow(), Status::Serving { version: Version::V311, shared: false });
+    let mut device = Device::connect(broker.port, "d").await;
+    device.request("localCode/d", 0..10).await;
+    assert_eq!(device.answers(10).await, numbers(0..10));
+    ingress.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_broker_that_is_not_there_yet_is_waited_for() {
+    let mut broker = Mosquitto::start();
+    broker.stop();
+    let sink = EchoSink::answering();
+    let ingress = ForeignIngress::connect(&settings(broker.port), "early", sink.clone()).unwrap();
+    wait_for(&ingress, |status| matches!(status, Status::Waiting { .. })).await;
+    broker.restart();
+    wait_for(&ingress, |status| matches!(status, Status::Serving { .. })).await;
+    ingress.shutdown().await;
+}

@@ -1,0 +1,112 @@
+//! A gateway that answers with what it was sent.
+
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use offload_rt::ingress::{Delivery, Outgoing, Responder, Sink};
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::PATIENCE;
+
+/// What a delivery was.
+#[derive(Clone)]
+pub struct Request {
+    pub topic: String,
+    pub principal: Option<Arc<str>>,
+    pub retained: bool,
+    payload: Bytes,
+}
+
+pub struct EchoSink {
+    /// Answers at once, or holds requests until it is told to answer.
+    state: Mutex<State>,
+    count: watch::Sender<usize>,
+    padding: usize,
+}
+
+#[derive(Default)]
+struct State {
+    holding: bool,
+    received: Vec<Request>,
+    held: Vec<(Request, Box<dyn Responder>)>,
+}
+
+impl EchoSink {
+    pub fn answering() -> Arc<EchoSink> {
+        Self::new(false, 0)
+    }
+
+    pub fn holding() -> Arc<EchoSink> {
+        Self::new(true, 0)
+    }
+
+    /// Answers with so many bytes more.
+    pub fn verbose(padding: usize) -> Arc<EchoSink> {
+        Self::new(false, padding)
+    }
+
+    fn new(holding: bool, padding: usize) -> Arc<EchoSink> {
+        let state = Mutex::new(State { holding, ..State::default() });
+        Arc::new(EchoSink { state, count: watch::Sender::new(0), padding })
+    }
+
+    /// All that came, in order.
+    pub fn received(&self) -> Vec<Request> {
+        self.state.lock().unwrap().received.clone()
+    }
+
+    pub async fn received_at_least(&self, count: usize) {
+        let mut watched = self.count.subscribe();
+        let enough = watched.wait_for(|now| *now >= count);
+        timeout(PATIENCE, enough).await.expect("delivered in time").expect("sink alive");
+    }
+
+    /// Answers all that is held, from a thread that knows nothing of the ingress, and from now on at once.
+    pub fn release(self: &Arc<Self>) {
+        let sink = self.clone();
+        std::thread::spawn(move || {
+            let held = {
+                let mut state = sink.state.lock().unwrap();
+                state.holding = false;
+                std::mem::take(&mut state.held)
+            };
+            held.into_iter().for_each(|(request, responder)| sink.answer(&request, responder));
+        })
+        .join()
+        .unwrap();
+    }
+
+    fn answer(&self, request: &Request, responder: Box<dyn Responder>) {
+        if request.retained {
+            return responder.ignore();
+        }
+        let (_, reply_id) = request.topic.split_once('/').unwrap();
+        let padded = [&request.payload[..], &vec![b'.'; self.padding]].concat();
+        responder.answer(Outgoing {
+            topic: format!("result/{reply_id}"),
+            payload: padded.into(),
+            correlation_data: None,
+            user_properties: vec![("status".to_owned(), "ok".to_owned())],
+            oversize: Box::new(|room| (Bytes::from("error: output").slice(..room.min(13)), Vec::new())),
+        });
+    }
+}
+
+impl Sink for EchoSink {
+    fn deliver(&self, delivery: Delivery) {
+        let Delivery { client, topic, payload, retained, mut responder, .. } = delivery;
+        let request = Request { topic, principal: client.principal, retained, payload };
+        responder.accepted();
+        let mut state = self.state.lock().unwrap();
+        state.received.push(request.clone());
+        let count = state.received.len();
+        if state.holding {
+            state.held.push((request, responder));
+        } else {
+            self.answer(&request, responder);
+        }
+        drop(state);
+        self.count.send_replace(count);
+    }
+}

@@ -1,0 +1,114 @@
+//! Gateways on a Mosquitto: its restart, several gateways, what it stored.
+
+use std::collections::{HashMap, HashSet};
+
+use anyhow::{Context, Result};
+use offload_tests::deployment::Deployment;
+use offload_tests::device::{Device, Options, PubAckReason, Version};
+use offload_tests::gateway::Gateway;
+use offload_tests::mosquitto::Mosquitto;
+use offload_tests::{envelope, guest};
+use rustix::process::Signal;
+use serde_json::json;
+
+/// Requests that wait in the gateway when the broker goes, beside those that were just acknowledged.
+const SLEEPERS: usize = 10;
+const SUMS: usize = 200;
+
+#[tokio::test]
+async fn a_restart_of_the_broker_loses_no_acknowledged_request() -> Result<()> {
+    let mut deployment = Deployment::on_mosquitto("").await?;
+    let options = Options { clean: false, ..Options::default() };
+    let mut device = Device::connect_with(deployment.address(), Version::V311, "steady", options).await?;
+    device.subscribe("result/steady").await?;
+
+    let module = envelope::bytes(guest::module("sleep")?);
+    for number in 0..SLEEPERS {
+        // Without an `id` that the answer repeats, one could not tell the sleepers apart.
+        let request = json!({ "id": format!("sleeper {number}"), "module": module, "args": ["1000"] });
+        device.publish("inputCode/steady", request.to_string()).await?;
+    }
+    for number in 0..SUMS {
+        device.publish("localCode/steady", format!("1000 {number}")).await?;
+    }
+    for _ in 0..SLEEPERS + SUMS {
+        assert_eq!(device.acknowledged().await?, PubAckReason::Success);
+    }
+    let mosquitto = deployment.mosquitto.as_mut().context("there is a Mosquitto")?;
+    mosquitto.pause().await?;
+    mosquitto.resume().await?;
+
+    // Answers whose acknowledgement the restart cut off come twice: that is QoS 1.
+    let mut missing: HashSet<String> = (0..SUMS).map(|number| format!("{}\n", 1000 + number)).collect();
+    missing.extend((0..SLEEPERS).map(|number| format!("sleeper {number}")));
+    while !missing.is_empty() {
+        let answer = device.message().await.with_context(|| format!("never answered: {missing:?}"))?;
+        match envelope::read(&answer) {
+            Ok(envelope) if envelope.is_object() => {
+                assert_eq!(envelope["status"], "ok", "{envelope}");
+                missing.remove(envelope["id"].as_str().unwrap_or_default());
+            }
+            _ => {
+                missing.remove(&answer.text());
+            }
+        }
+    }
+    device.publish("localCode/steady", "70000 7").await?;
+    while device.message().await?.text() != "70007\n" {}
+    Ok(())
+}
+
+#[tokio::test]
+async fn two_gateways_answer_each_request_once() -> Result<()> {
+    const REQUESTS: usize = 300;
+    let mosquitto = Mosquitto::start().await?;
+    let first = Gateway::start(&["--broker", &mosquitto.url()], "").await?;
+    let second = Gateway::start(&["--broker", &mosquitto.url()], "").await?;
+    let mut device = Device::connect(mosquitto.address(), Version::V311, "asking").await?;
+    device.subscribe("result/asking").await?;
+    for number in 0..REQUESTS {
+        device.publish("localCode/asking", format!("{number} 0")).await?;
+    }
+    let mut answers: HashMap<String, usize> = HashMap::new();
+    for _ in 0..REQUESTS {
+        *answers.entry(device.message().await?.text()).or_default() += 1;
+    }
+    assert_eq!(
+        answers.len(),
+        REQUESTS,
+        "{:?}",
+        answers.iter().filter(|(_, count)| **count > 1).collect::<Vec<_>>()
+    );
+
+    // One that stops gives its share back, and has answered all that it took: nothing comes twice, nothing is lost.
+    first.stop(Signal::TERM).await?;
+    for number in 0..REQUESTS {
+        let answer = device.ask("localCode/asking", format!("{number} 5000")).await?;
+        assert_eq!(answer.text(), format!("{}\n", 5000 + number));
+    }
+    second.stop(Signal::TERM).await
+}
+
+#[tokio::test]
+async fn what_mosquitto_retained_is_no_request() -> Result<()> {
+    let mosquitto = Mosquitto::start().await?;
+    let mut device = Device::connect(mosquitto.address(), Version::V5, "retaining").await?;
+    device.subscribe("result/retaining").await?;
+    device.publish_with("localCode/retaining", "1 1", Default::default(), true).await?;
+    assert!(matches!(
+        device.acknowledged().await?,
+        PubAckReason::Success | PubAckReason::NoMatchingSubscribers
+    ));
+    let gateway = Gateway::start(&["--broker", &mosquitto.url()], "").await?;
+    let answer = device.ask("localCode/retaining", "2 2").await?;
+    assert_eq!(answer.text(), "4\n");
+    gateway.stop(Signal::TERM).await
+}
+
+#[tokio::test]
+async fn the_line_at_the_start_names_the_broker() -> Result<()> {
+    let deployment = Deployment::on_mosquitto("").await?;
+    let mosquitto = deployment.mosquitto.as_ref().context("there is a Mosquitto")?;
+    assert_eq!(deployment.gateway.ready(), format!("serving via {}", mosquitto.url()));
+    Ok(())
+}

@@ -6,6 +6,7 @@ mod gateway;
 mod mosquitto_echo;
 
 use anyhow::Result;
+use offload_rt::config::{Config, HostPort};
 use offload_rt::telemetry;
 use std::io::{Write, copy, sink, stdin, stdout};
 use std::net::SocketAddr;
@@ -14,8 +15,12 @@ use tokio::runtime;
 /// What a server prints before its address, once it takes requests.
 pub const READY: &str = "listening on mqtt://";
 
-/// Where servers listen.
-const ANY_PORT: &str = "127.0.0.1:0";
+/// The gateway's configuration with its defaults, but on a free port.
+fn on_any_port() -> Config {
+    let mut config = Config::default();
+    config.listen.address = HostPort::new("127.0.0.1", 0);
+    config
+}
 
 /// Which server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]

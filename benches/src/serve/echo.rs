@@ -1,18 +1,15 @@
 //! What the gateway would do if running code cost nothing: the same ingress, and a handler that answers at once.
 
-use super::{announce, told_to_stop};
+use super::{announce, on_any_port, told_to_stop};
 use anyhow::Result;
 use offload_protocol::answer::{Answer, AnswerForm, Outcome};
 use offload_protocol::topic;
-use offload_rt::config::Config;
 use offload_rt::ingress::embedded::EmbeddedIngress;
 use offload_rt::ingress::{Delivery, Outgoing, Sink};
 use std::sync::Arc;
 
 pub async fn serve() -> Result<()> {
-    let mut config = Config::default();
-    config.listen.address = super::ANY_PORT.parse()?;
-    let ingress = EmbeddedIngress::start(&config.listen, Arc::new(Echo)).await?;
+    let ingress = EmbeddedIngress::start(&on_any_port().listen, Arc::new(Echo)).await?;
     announce(ingress.address())?;
     told_to_stop().await?;
     ingress.shutdown().await;

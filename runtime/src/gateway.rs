@@ -49,15 +49,17 @@ pub enum StartError {
     #[error(transparent)]
     Program(#[from] ProgramError),
     /// wasmtime cannot be set up, most likely because address space is short.
-    #[error("cannot set up the workers: {0:#}; fewer [workers] slots or a smaller count need less address space")]
+    #[error(
+        "cannot set up the workers: {0:#}; fewer [workers] slots or a smaller count need less address space"
+    )]
     Engine(wasmtime::Error),
     /// The address cannot be listened on.
-    #[error("cannot listen on {address}: {source}{}", hint(.source))]
+    #[error("cannot listen on {address}: {error}{}", hint(.error))]
     Listen {
         /// The address.
         address: String,
         /// Why.
-        source: io::Error,
+        error: io::Error,
     },
     /// Strangers could reach it.
     #[error("cannot listen on {0}: only loopback addresses (127.0.0.1, ::1) are served for now")]
@@ -104,8 +106,9 @@ impl Gateway {
         let programs = Programs::load(&config.program, &modules).await?;
 
         let loaded_modules = NonZeroUsize::new(config.compiler.loaded_modules).unwrap_or(NonZeroUsize::MIN);
-        let workers = Workers::start(&config.workers, &config.limits, &config.queue, loaded_modules, &runtime)
-            .map_err(StartError::Engine)?;
+        let workers =
+            Workers::start(&config.workers, &config.limits, &config.queue, loaded_modules, &runtime)
+                .map_err(StartError::Engine)?;
         let workers = Arc::new(workers);
         let requests = Arc::new(Requests::new(
             programs,
@@ -123,8 +126,7 @@ impl Gateway {
                 (Ingress::Embedded(ingress), url)
             }
             Some(broker) => {
-                let ingress =
-                    ForeignIngress::start(broker, &data_dir.client_id(), requests.clone()).await?;
+                let ingress = ForeignIngress::start(broker, &data_dir.client_id(), requests.clone()).await?;
                 (Ingress::Foreign(ingress), broker.url.to_string())
             }
         };

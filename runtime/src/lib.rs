@@ -19,5 +19,4 @@ pub mod request;
 pub mod telemetry;
 pub mod wasm;
 
-
 pub use gateway::{Gateway, StartError};

@@ -33,22 +33,22 @@ pub struct Programs {
 #[derive(Debug, thiserror::Error)]
 pub enum ProgramError {
     /// Its file cannot be read.
-    #[error("program `{name}`: {}: {source}", path.display())]
+    #[error("program `{name}`: {}: {error}", path.display())]
     Read {
         /// The program.
         name: String,
         /// Its file.
         path: PathBuf,
         /// Why.
-        source: std::io::Error,
+        error: std::io::Error,
     },
     /// Its text is no WebAssembly text.
-    #[error("program `{name}`: {source}")]
+    #[error("program `{name}`: {error}")]
     Text {
         /// The program.
         name: String,
         /// Where, and why.
-        source: wat::Error,
+        error: wat::Error,
     },
     /// It cannot be compiled.
     #[error("program `{name}`: {error}")]
@@ -71,14 +71,14 @@ impl Programs {
         programs.add(BUILT_IN, BUILT_IN_SOURCE.as_bytes(), modules).await?;
         for program in configured {
             let name = &program.name;
-            let read = |source| ProgramError::Read { name: name.clone(), path: program.file.clone(), source };
+            let read = |error| ProgramError::Read { name: name.clone(), path: program.file.clone(), error };
             let source = tokio::fs::read(&program.file).await.map_err(read)?;
             programs.add(name, &source, modules).await.map_err(|error| match error {
-                ProgramError::Text { name, mut source } => {
-                    source.set_path(&program.file);
-                    ProgramError::Text { name, source }
+                ProgramError::Text { name, mut error } => {
+                    error.set_path(&program.file);
+                    ProgramError::Text { name, error }
                 }
-                error => error,
+                other => other,
             })?;
             if program.default {
                 programs.default = name.as_str().into();
@@ -88,7 +88,7 @@ impl Programs {
     }
 
     async fn add(&mut self, name: &str, source: &[u8], modules: &Modules) -> Result<(), ProgramError> {
-        let text = |source| ProgramError::Text { name: name.into(), source };
+        let text = |error| ProgramError::Text { name: name.into(), error };
         let module: Bytes = wat::parse_bytes(source).map_err(text)?.into_owned().into();
         let owner = Client { principal: None, flow: "configuration".into() };
         let artifact = modules

@@ -160,8 +160,7 @@ impl Sink for Requests {
                 return ticket.answer(rejected.into());
             }
         };
-        let mut ticket =
-            Ticket { responder, route, form: request.answer_form(), id: request.id.clone() };
+        let mut ticket = Ticket { responder, route, form: request.answer_form(), id: request.id.clone() };
         if misdirected {
             let message = "answers to this client cannot go to its Response Topic";
             return ticket.fail(WireError::new(ErrorKind::Unauthorized, message));
@@ -173,7 +172,8 @@ impl Sink for Requests {
             Err(error) => return ticket.fail(error),
         };
         if self.stopping.load(Ordering::SeqCst) {
-            return ticket.fail(WireError::new(ErrorKind::Busy, "the gateway is stopping, try again after 5 s"));
+            return ticket
+                .fail(WireError::new(ErrorKind::Busy, "the gateway is stopping, try again after 5 s"));
         }
         let load = Load { requests: 1, bytes: size + REQUEST_OVERHEAD };
         if let Err(busy) = self.workers.admit(client.key(), load) {
@@ -296,7 +296,10 @@ impl Ticket {
             }
             Outcome::Expired => self.fail(expired_error()),
             Outcome::Stopped => {
-                self.fail(WireError::new(ErrorKind::Internal, "the gateway was stopped before this was done"));
+                self.fail(WireError::new(
+                    ErrorKind::Internal,
+                    "the gateway was stopped before this was done",
+                ));
             }
         }
     }

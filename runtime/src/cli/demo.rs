@@ -1,8 +1,8 @@
 //! `offload-rt demo`: a gateway on a free port, a device that plays its part over real MQTT, and a table of what
 //! happened.
 
-use crate::config::{Config, HostPort};
 use crate::Gateway;
+use crate::config::{Config, HostPort};
 use anyhow::{Context, bail};
 use clap::Args;
 use rumqttc::v5::mqttbytes::QoS;
@@ -52,12 +52,18 @@ fn steps() -> anyhow::Result<Vec<Step>> {
     Ok(vec![
         step("numbers to add", "localCode/demo", "5 7", b"5 7", "12"),
         step("more of them", "localCode/demo", "1 2 3 4", b"1 2 3 4", "10"),
-        step("a program of its own", "inputCode/demo", "hello.wasm", &hello, "Hello"),
+        step("a program of its own", "inputCode/demo", "hello.wasm", &hello, "hello"),
         Step {
             user_properties: &[("fuel", "50000000")],
             ..step("one that never ends", "inputCode/demo", "spin.wasm", &spin, "error: fuel")
         },
-        step("what is no program", "inputCode/demo", "\\0asm, then noise", b"\0asm noise", "error: malformed"),
+        step(
+            "what is no program",
+            "inputCode/demo",
+            "\\0asm, then noise",
+            b"\0asm noise",
+            "error: malformed",
+        ),
         step(
             "an envelope",
             "localCode/demo",
@@ -86,7 +92,7 @@ pub fn run(_: Options) -> anyhow::Result<ExitCode> {
 
 async fn show() -> anyhow::Result<ExitCode> {
     let folder = tempfile::tempdir().context("a folder for the demo's state")?;
-    let mut config = Config { data_dir: folder.path().into(), ..Config::default() };
+    let mut config = Config { data_dir: folder.path().join("state"), ..Config::default() };
     config.listen.address = HostPort::new("127.0.0.1", 0);
     let gateway = Gateway::start(config).await?;
     let address = gateway.address().context("the embedded broker has an address")?;

@@ -23,7 +23,9 @@ pub fn check(module: &[u8], compiler: &Compiler, limits: &Limits) -> Result<(), 
     for payload in Parser::new(0).parse_all(module) {
         match payload.map_err(not_wasm)? {
             Payload::Version { encoding: wasmparser::Encoding::Component, .. } => {
-                return Err(malformed("a component: this gateway takes core modules (WASI preview 1 commands)"));
+                return Err(malformed(
+                    "a component: this gateway takes core modules (WASI preview 1 commands)",
+                ));
             }
             Payload::TypeSection(types) => count("types", types.count(), compiler.types)?,
             Payload::ImportSection(imports) => {
@@ -93,7 +95,10 @@ fn nesting(body: &FunctionBody<'_>, limit: usize) -> Result<(), WireError> {
     let mut depth = 0usize;
     for operator in body.get_operators_reader().map_err(not_wasm)? {
         match operator.map_err(not_wasm)? {
-            Operator::Block { .. } | Operator::Loop { .. } | Operator::If { .. } | Operator::TryTable { .. } => {
+            Operator::Block { .. }
+            | Operator::Loop { .. }
+            | Operator::If { .. }
+            | Operator::TryTable { .. } => {
                 depth += 1;
                 count("nested blocks", depth, limit)?;
             }
@@ -158,7 +163,8 @@ mod tests {
             assert_eq!(error.kind, ErrorKind::Malformed);
             assert!(error.message.contains(expected), "{error}");
         }
-        let error = check_wat("(module (import \"env\" \"system\" (func)) (func (export \"_start\")))").unwrap_err();
+        let error =
+            check_wat("(module (import \"env\" \"system\" (func)) (func (export \"_start\")))").unwrap_err();
         assert_eq!(error.kind, ErrorKind::Malformed);
         assert!(error.message.contains("`env.system`"), "{error}");
     }

@@ -4,7 +4,9 @@
 use super::{Client, Delivery, DeliveryProperties, Encoded, Outgoing, Responder, Sink};
 use crate::config::Listen;
 use crate::gateway::StartError;
-use offload_broker::{Acknowledgement, Application, Broker, ClientInfo, Message, Properties, QoS, Received, Route};
+use offload_broker::{
+    Acknowledgement, Application, Broker, ClientInfo, Message, Properties, QoS, Received, Route,
+};
 use offload_protocol::topic;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
@@ -30,12 +32,14 @@ impl EmbeddedIngress {
     ///
     /// When the address cannot be bound, or is not a loopback address.
     pub async fn start(config: &Listen, sink: Arc<dyn Sink>) -> Result<EmbeddedIngress, StartError> {
-        let failed = |source| StartError::Listen { address: config.address.to_string(), source };
-        let listener = TcpListener::bind(config.address.to_string()).await.map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
-        if !address.ip().is_loopback() {
-            return Err(StartError::NotLoopback(address));
+        let failed = |error| StartError::Listen { address: config.address.to_string(), error };
+        let addresses: Vec<SocketAddr> =
+            tokio::net::lookup_host(config.address.to_string()).await.map_err(failed)?.collect();
+        if let Some(open) = addresses.iter().find(|address| !address.ip().is_loopback()) {
+            return Err(StartError::NotLoopback(*open));
         }
+        let listener = TcpListener::bind(&*addresses).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
         let hook = Arc::new(Hook { sink, broker: OnceLock::new() });
         let broker = Broker::new(broker_config(config), hook.clone());
         hook.broker.set(broker.clone()).unwrap_or_else(|_| unreachable!("set once, here"));
@@ -92,11 +96,12 @@ impl Application for Hook {
     fn publish(&self, received: Received) {
         let Received { client, topic, payload, properties, ack, .. } = received;
         let broker = self.broker.get().expect("set before the broker serves").clone();
-        let properties = properties.map_or_else(DeliveryProperties::default, |properties| DeliveryProperties {
-            response_topic: properties.response_topic.clone(),
-            correlation_data: properties.correlation_data.clone(),
-            user_properties: properties.user_properties.clone(),
-        });
+        let properties =
+            properties.map_or_else(DeliveryProperties::default, |properties| DeliveryProperties {
+                response_topic: properties.response_topic.clone(),
+                correlation_data: properties.correlation_data.clone(),
+                user_properties: properties.user_properties.clone(),
+            });
         self.sink.deliver(Delivery {
             client: Client {
                 principal: client.username.as_deref().map(Arc::from),
@@ -128,8 +133,7 @@ impl Responder for EmbeddedResponder {
     fn answer(mut self: Box<Self>, outgoing: Outgoing) {
         self.accepted();
         let message = message(&outgoing, outgoing.encode());
-        let oversize =
-            |limit: usize, size: &dyn Fn(&Message) -> usize| fitting(&outgoing, limit, size);
+        let oversize = |limit: usize, size: &dyn Fn(&Message) -> usize| fitting(&outgoing, limit, size);
         // A client that never learnt its name waits on `result/`, and so may others: the answer is its own.
         let unnamed = outgoing.topic == topic::RESULT_PREFIX;
         if !(unnamed && self.broker.publish_to(&self.client, &message, Some(&oversize))) {

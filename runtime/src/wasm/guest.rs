@@ -141,7 +141,8 @@ impl ResourceLimiter for MemoryLimiter {
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
         if desired > self.table_elements {
-            let message = format!("asked for a table of {desired} elements, the limit is {}", self.table_elements);
+            let message =
+                format!("asked for a table of {desired} elements, the limit is {}", self.table_elements);
             return Err(LimitReached { kind: ErrorKind::Memory, message }.into());
         }
         Ok(true)

@@ -154,9 +154,8 @@ impl Worker {
         self.ticks.done();
         let timeout = self.deadlines.first().map(|(at, _)| at.saturating_duration_since(Instant::now()));
         let Shared { submitted, stop, .. } = &*self.shared;
-        self.mailbox.park(timeout, || {
-            submitted.load(Ordering::SeqCst) == seen && !stop.load(Ordering::SeqCst)
-        });
+        self.mailbox
+            .park(timeout, || submitted.load(Ordering::SeqCst) == seen && !stop.load(Ordering::SeqCst));
     }
 
     /// Starts a guest and runs its first slice, which for most is the only one.

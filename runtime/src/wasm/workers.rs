@@ -102,9 +102,8 @@ impl Workers {
         runtime: &Handle,
     ) -> wasmtime::Result<Workers> {
         let count = workers.count;
-        let engines = (0..count)
-            .map(|_| engine::worker(workers, limits))
-            .collect::<wasmtime::Result<Vec<_>>>()?;
+        let engines =
+            (0..count).map(|_| engine::worker(workers, limits)).collect::<wasmtime::Result<Vec<_>>>()?;
         let mailboxes: Vec<Arc<Mailbox>> = engines.iter().map(|_| Arc::default()).collect();
         let admission = AdmissionLimits {
             per_key: Load { requests: queue.per_principal, bytes: queue.bytes_per_principal.as_usize() },

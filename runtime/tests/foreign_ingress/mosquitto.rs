@@ -10,6 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 /// Where Debian has it, which is not on everybody's path.
 const PROGRAM: &str = "/usr/sbin/mosquitto";
+const PASSWORD_PROGRAM: &str = "mosquitto_passwd";
 const PATIENCE: Duration = Duration::from_secs(30);
 
 pub struct Mosquitto {
@@ -24,7 +25,20 @@ impl Mosquitto {
         Mosquitto::with("")
     }
 
-    /// With more lines of configuration.
+    /// For one user alone.
+    pub fn with_user(name: &str, password: &str) -> Mosquitto {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let made = Command::new(PASSWORD_PROGRAM)
+            .arg("-b")
+            .arg(file.path())
+            .args([name, password])
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{made:?}");
+        Mosquitto::with(&format!("allow_anonymous false\npassword_file {}\n", file.path().display()))
+    }
+
+    /// With more lines of configuration, which are read before this returns.
     pub fn with(lines: &str) -> Mosquitto {
         // Another process can take the port between our look and Mosquitto's: then the next one is tried.
         for _ in 0..10 {
@@ -39,7 +53,8 @@ impl Mosquitto {
     }
 
     fn configure(&self, lines: &str) {
-        let mut text = format!("listener {} 127.0.0.1\nallow_anonymous true\npersistence true\n", self.port);
+        let anonymous = if lines.contains("allow_anonymous") { "" } else { "allow_anonymous true\n" };
+        let mut text = format!("listener {} 127.0.0.1\npersistence true\n{anonymous}", self.port);
         writeln!(text, "persistence_location {}/", self.folder.path().display()).unwrap();
         // Started by root it would become a user that cannot write to the folder.
         if rustix::process::geteuid().is_root() {

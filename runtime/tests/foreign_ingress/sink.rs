@@ -3,6 +3,8 @@
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
+use offload_protocol::answer::{Answer, AnswerForm, Outcome};
+use offload_protocol::topic;
 use offload_rt::ingress::{Delivery, Outgoing, Responder, Sink};
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -81,14 +83,22 @@ impl EchoSink {
         if request.retained {
             return responder.ignore();
         }
-        let (_, reply_id) = request.topic.split_once('/').unwrap();
-        let padded = [&request.payload[..], &vec![b'.'; self.padding]].concat();
+        let reply_id = topic::parse_request(&request.topic).unwrap().reply_id;
+        let answer = Answer {
+            id: None,
+            outcome: Outcome::Exited(0),
+            stdout: [&request.payload[..], &vec![b'.'; self.padding]].concat().into(),
+            stderr: Bytes::new(),
+            fuel: 0,
+            run_us: 0,
+            queue_us: 0,
+        };
         responder.answer(Outgoing {
-            topic: format!("result/{reply_id}"),
-            payload: padded.into(),
+            topic: topic::result(reply_id),
+            answer,
+            form: AnswerForm::Line,
             correlation_data: None,
-            user_properties: vec![("status".to_owned(), "ok".to_owned())],
-            oversize: Box::new(|room| (Bytes::from("error: output").slice(..room.min(13)), Vec::new())),
+            max_payload: None,
         });
     }
 }

@@ -19,14 +19,12 @@ pub(super) struct Clash {
 }
 
 impl Clash {
-    /// A connection that was established has ended after `lasted`. True when another client has our id.
-    pub fn ended(&mut self, failure: &Failure, lasted: Duration) -> bool {
-        match failure {
-            Failure::TakenOver => return true,
-            Failure::Closed if lasted < SHORT => self.short_in_a_row += 1,
-            _ => self.short_in_a_row = 0,
-        }
-        self.short_in_a_row >= SHORT_IN_A_ROW
+    /// An attempt to connect has failed (`lasted` is none), or its connection has ended after `lasted`. True when it
+    /// looks as if another client had our id.
+    pub fn ended(&mut self, failure: &Failure, lasted: Option<Duration>) -> bool {
+        let short = lasted.is_some_and(|lasted| lasted < SHORT);
+        self.short_in_a_row = if short && *failure == Failure::Closed { self.short_in_a_row + 1 } else { 0 };
+        *failure == Failure::TakenOver || self.short_in_a_row >= SHORT_IN_A_ROW
     }
 }
 
@@ -34,19 +32,30 @@ impl Clash {
 mod tests {
     use super::*;
 
+    const SECOND: Option<Duration> = Some(Duration::from_secs(1));
+
     #[test]
     fn a_take_over_is_a_clash_at_once() {
-        assert!(Clash::default().ended(&Failure::TakenOver, Duration::from_secs(3600)));
+        assert!(Clash::default().ended(&Failure::TakenOver, Some(Duration::from_secs(3600))));
     }
 
     #[test]
     fn closing_soon_is_a_clash_when_it_happens_again_and_again() {
-        let second = Duration::from_secs(1);
         let mut clash = Clash::default();
-        let ends: Vec<bool> = (0..5).map(|_| clash.ended(&Failure::Closed, second)).collect();
+        let ends: Vec<bool> = (0..5).map(|_| clash.ended(&Failure::Closed, SECOND)).collect();
         assert_eq!(ends, [false, false, false, true, true]);
-        assert!(!clash.ended(&Failure::Closed, SHORT), "a long connection ends the row");
-        assert!(!clash.ended(&Failure::Closed, second));
-        assert!(!clash.ended(&Failure::Lost("timeout".to_owned()), second), "so does another reason");
+    }
+
+    #[test]
+    fn a_long_connection_another_reason_or_a_broker_that_is_away_end_the_row() {
+        let lost = || Failure::Lost("timeout".to_owned());
+        for (failure, lasted) in [(Failure::Closed, Some(SHORT)), (lost(), SECOND), (lost(), None)] {
+            let mut clash = Clash::default();
+            for _ in 1..SHORT_IN_A_ROW {
+                assert!(!clash.ended(&Failure::Closed, SECOND));
+            }
+            assert!(!clash.ended(&failure, lasted), "{failure}");
+            assert!(!clash.ended(&Failure::Closed, SECOND), "{failure}");
+        }
     }
 }

@@ -128,7 +128,7 @@ impl Driver {
             self.given_back.clear();
             self.choice.ended(&failure);
             let lasted = session.since.map(|since| since.elapsed());
-            let wait = if lasted.is_some_and(|lasted| self.clash.ended(&failure, lasted)) {
+            let wait = if self.clash.ended(&failure, lasted) {
                 self.report(Status::Clash);
                 self.clash_backoff.wait()
             } else {
@@ -201,7 +201,10 @@ impl Driver {
     fn event(&mut self, event: Event, session: &mut Session) -> Result<(), Failure> {
         match event {
             Event::Connected(connected) => self.connected(connected, session),
-            Event::Subscribed(Granted::Yes) => {
+            Event::Subscribed(granted @ (Granted::Yes | Granted::Partly(_))) => {
+                if let Granted::Partly(reason) = granted {
+                    warn!(broker = self.broker, reason, "the broker refuses one of the two request topics");
+                }
                 self.report(Status::Serving { version: session.version, shared: session.shared });
             }
             Event::Subscribed(Granted::NotShared) if session.shared => {
@@ -221,7 +224,7 @@ impl Driver {
                 if let (Some(answer), Some(reason)) = (answer, refusal)
                     && let Some(count) = self.refused.count()
                 {
-                    let topic = topic_for_log(&answer.0.topic);
+                    let topic = topic_for_log(answer.topic());
                     warn!(topic, reason, count, "the broker refuses answers: see its access rules");
                 }
             }
@@ -342,9 +345,9 @@ impl Driver {
             self.window.acknowledged();
         }
         while let Some(answer) = self.window.next_answer(session.window) {
-            if !topic::is_valid_name(&answer.0.topic) || !answer.fit(session.version, session.max_packet) {
+            if !topic::is_valid_name(answer.topic()) || !answer.fit(session.version, session.max_packet) {
                 if let Some(count) = self.unfit.count() {
-                    warn!(topic = topic_for_log(&answer.0.topic), count, "answers that fit into no packet");
+                    warn!(topic = topic_for_log(answer.topic()), count, "answers that fit into no packet");
                 }
                 self.window.give_up();
             } else if requests.publish(answer).is_err() {
@@ -390,7 +393,7 @@ impl Driver {
             Status::Clash => error!(
                 broker,
                 client_id,
-                "another gateway uses this client id; is the data directory copied? Waiting, so as not to fight for it"
+                "another gateway takes this client id; is the data directory copied? Waiting, so as not to fight for it"
             ),
             Status::Stopped => info!(broker, "stopped"),
         }

@@ -70,6 +70,8 @@ pub(super) struct Connected {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Granted {
     Yes,
+    /// To some of the filters.
+    Partly(String),
     /// Shared subscriptions are not supported: not to be used on this connection.
     NotShared,
     No(String),
@@ -102,7 +104,7 @@ pub(super) enum Failure {
     /// The broker closed the connection, or spoke in tongues, before it had accepted it.
     #[error("the broker did not complete the connection: {0}")]
     Handshake(String),
-    /// The broker closed the connection without a word.
+    /// The broker closed the connection without a word, which in MQTT 3.1.1 is all that it can say.
     #[error("the broker closed the connection")]
     Closed,
     /// The broker cannot be reached, or not any more.

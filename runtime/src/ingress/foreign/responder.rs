@@ -44,7 +44,7 @@ impl Responder for ForeignResponder {
 
     fn answer(mut self: Box<Self>, answer: Outgoing) {
         let ticket = self.ticket.take();
-        self.send(Command::Answer(ticket, Answer(answer)));
+        self.send(Command::Answer(ticket, answer.into()));
     }
 
     fn ignore(mut self: Box<Self>) {

@@ -2,7 +2,7 @@
 
 use rumqttc::{
     AsyncClient, ConnectReturnCode, ConnectionError, EventLoop, MqttOptions, Outgoing, Packet, Publish, QoS,
-    StateError, SubscribeFilter, SubscribeReasonCode,
+    StateError, SubAck, SubscribeFilter, SubscribeReasonCode,
 };
 
 use super::{Busy, Connected, Event, Failure, Granted, Incoming, MAX_UNCONFIRMED, Options, REQUESTS, reason};
@@ -49,11 +49,7 @@ impl Events {
                     shared_subscriptions: false,
                 })
             }
-            Raw::Incoming(Packet::SubAck(suback)) => {
-                let refused = suback.return_codes.contains(&SubscribeReasonCode::Failure);
-                let why = || Granted::No("refused without a reason".to_owned());
-                Event::Subscribed(if refused { why() } else { Granted::Yes })
-            }
+            Raw::Incoming(Packet::SubAck(suback)) => Event::Subscribed(granted(&suback)),
             Raw::Incoming(Packet::UnsubAck(_)) => Event::Unsubscribed,
             Raw::Incoming(Packet::Publish(publish)) => Event::Publish(incoming(publish)),
             Raw::Incoming(Packet::PubAck(puback)) => Event::Confirmed(puback.pkid, None),
@@ -76,6 +72,16 @@ impl Events {
     }
 }
 
+fn granted(suback: &SubAck) -> Granted {
+    let refused = suback.return_codes.iter().filter(|code| **code == SubscribeReasonCode::Failure).count();
+    let why = "refused without a reason".to_owned();
+    match refused {
+        0 => Granted::Yes,
+        _ if refused < suback.return_codes.len() => Granted::Partly(why),
+        _ => Granted::No(why),
+    }
+}
+
 fn incoming(publish: Publish) -> Incoming {
     Incoming {
         packet_id: (publish.qos != QoS::AtMostOnce).then_some(publish.pkid),
@@ -88,7 +94,7 @@ fn incoming(publish: Publish) -> Incoming {
 }
 
 pub(super) fn publish(client: &AsyncClient, answer: &Answer) -> Result<(), Busy> {
-    client.try_publish(&answer.0.topic, QoS::AtLeastOnce, false, answer.0.payload.clone()).map_err(|_| Busy)
+    client.try_publish(answer.topic(), QoS::AtLeastOnce, false, answer.payload.clone()).map_err(|_| Busy)
 }
 
 pub(super) fn acknowledge(client: &AsyncClient, packet_id: u16) -> Result<(), Busy> {

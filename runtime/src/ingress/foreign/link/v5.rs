@@ -90,7 +90,6 @@ impl Events {
                     let why = reason_string.unwrap_or_default();
                     Failure::Lost(reason(format!("the broker ended the connection: {reason_code:?} {why}")))
                 }
-                StateError::ConnectionAborted => Failure::Closed,
                 error => Failure::Lost(reason(error)),
             },
             ConnectionError::MqttState(error) => Failure::Handshake(reason(error)),
@@ -115,10 +114,13 @@ fn connected(connack: ConnAck) -> Connected {
 }
 
 fn granted(suback: &SubAck) -> Granted {
-    let refused = suback.return_codes.iter().find(|code| !matches!(code, SubscribeReasonCode::Success(_)));
+    let is_granted = |code: &&SubscribeReasonCode| matches!(code, SubscribeReasonCode::Success(_));
+    let refused = suback.return_codes.iter().find(|code| !is_granted(code));
+    let any = suback.return_codes.iter().any(|code| is_granted(&code));
     match refused {
         None => Granted::Yes,
         Some(SubscribeReasonCode::SharedSubscriptionsNotSupported) => Granted::NotShared,
+        Some(code) if any => Granted::Partly(reason(format!("{code:?}"))),
         Some(code) => Granted::No(reason(format!("{code:?}"))),
     }
 }
@@ -141,16 +143,16 @@ fn incoming(publish: Publish) -> Incoming {
 
 pub(super) fn publish(client: &AsyncClient, answer: &Answer) -> Result<(), Busy> {
     let properties = PublishProperties {
-        correlation_data: answer.0.correlation_data.clone(),
-        user_properties: answer.0.user_properties.clone(),
+        correlation_data: answer.correlation_data().cloned(),
+        user_properties: answer.user_properties.clone(),
         ..Default::default()
     };
     client
         .try_publish_with_properties(
-            &answer.0.topic,
+            answer.topic(),
             QoS::AtLeastOnce,
             false,
-            answer.0.payload.clone(),
+            answer.payload.clone(),
             properties,
         )
         .map_err(|_| Busy)

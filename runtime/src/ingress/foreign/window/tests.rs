@@ -1,14 +1,19 @@
+use offload_protocol::answer::{self, AnswerForm};
+use offload_protocol::error::{ErrorKind, WireError};
+
 use super::*;
 use crate::ingress::Outgoing;
 
-fn answer(text: &str) -> Answer {
-    Answer(Outgoing {
-        topic: text.to_owned(),
-        payload: bytes::Bytes::new(),
+fn answer(topic: &str) -> Answer {
+    let nothing = WireError::new(ErrorKind::Internal, "");
+    Outgoing {
+        topic: topic.to_owned(),
+        answer: answer::Answer::failed(None, nothing),
+        form: AnswerForm::Line,
         correlation_data: None,
-        user_properties: Vec::new(),
-        oversize: Box::new(|_| (bytes::Bytes::new(), Vec::new())),
-    })
+        max_payload: None,
+    }
+    .into()
 }
 
 fn connected() -> Window {
@@ -28,7 +33,7 @@ fn receive(window: &mut Window, packet_id: u16) -> Ticket {
 fn publish(window: &mut Window, first: u16) -> Vec<String> {
     let mut topics = Vec::new();
     while let Some(answer) = window.next_answer(100) {
-        topics.push(answer.0.topic.clone());
+        topics.push(answer.topic().to_owned());
         window.handed_over();
         window.published(first + topics.len() as u16 - 1);
     }

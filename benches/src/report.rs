@@ -72,10 +72,7 @@ impl Row {
 impl Display for Report {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let Report { rounds, seconds, cores, .. } = self;
-        writeln!(
-            f,
-            "`localCode` `5 7`, QoS 1, one connection, {cores} cores; {rounds} rounds of {seconds} s each."
-        )?;
+        writeln!(f, "`localCode` `5 7`, QoS 1, one connection, {cores} cores; {rounds} × {seconds} s each.")?;
         writeln!(f, "Median of the rounds (lowest–highest).\n")?;
         table(f, ["in flight", "server", "requests/s", "p50 µs", "p99 µs"], &self.figures, 0)?;
         writeln!(f)?;
@@ -126,6 +123,7 @@ mod tests {
             requests_per_second,
             p50_us: 1.0,
             p99_us: 2.0,
+            max_us: 3.0,
         }
     }
 

@@ -3,7 +3,7 @@
 use crate::contender::{ALL, REQUEST};
 use crate::load::{self, Load};
 use crate::server::Server;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use std::time::Duration;
 
@@ -29,6 +29,8 @@ pub struct Turn {
     pub requests_per_second: f64,
     pub p50_us: f64,
     pub p99_us: f64,
+    /// The longest: tells a stall from a slow turn.
+    pub max_us: f64,
 }
 
 /// Starts all servers, and gives each its turns. Those that are not under load are idle.
@@ -65,6 +67,7 @@ fn turn(plan: &Plan, round: u32, in_flight: u16, contender: usize, server: &Serv
         measured: plan.measured,
     };
     let measured = load::run(server.address(), &load)?;
+    ensure!(measured.requests > 0, "nothing was answered in {:?}", measured.elapsed);
     let latency_us = |quantile| measured.latency_ns.value_at_quantile(quantile) as f64 / 1e3;
     Ok(Turn {
         round,
@@ -75,6 +78,7 @@ fn turn(plan: &Plan, round: u32, in_flight: u16, contender: usize, server: &Serv
         requests_per_second: measured.requests as f64 / measured.elapsed.as_secs_f64(),
         p50_us: latency_us(0.5),
         p99_us: latency_us(0.99),
+        max_us: latency_us(1.0),
     })
 }
 

@@ -155,8 +155,7 @@ impl WireError {
     }
 
     /// The message as an envelope carries it: at most [`MAX_MESSAGE`] bytes, of a compiler's output the last ones, and
-    /// control characters but line feed and tab
-    /// replaced.
+    /// control characters but line feed and tab replaced.
     pub(crate) fn envelope_message(&self) -> String {
         let message = match self.kind {
             // What a compiler says last is what ended it.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::source::{check_files, check_source, file_field, safe_name};
+use super::source::{check_files, check_source, file_field};
 use super::{
     Build, Code, Files, Form, Rejected, ReplyForm, Request, RequestId, RequestKind, Source, check_args,
     check_env, code_on_local_code, env_field,
@@ -68,9 +68,8 @@ fn read(
             "program" => code = Some(Code::Program(value.text(field)?)),
             // What else belongs to these comes in any order.
             "source" => {
-                let text = value.text(field)?.into();
                 let build = Build::Makefile(String::new());
-                code = Some(Code::Source(Source { name: safe_name(b""), text, build }));
+                code = Some(Code::Source(Source::new(b"", value.text(field)?.into(), build)));
             }
             "files" => {
                 let files = files(encoding, value)?;
@@ -97,8 +96,8 @@ fn read(
             let makefile = makefile
                 .take()
                 .ok_or_else(|| WireError::malformed("makefile", "expected together with source, got none"))?;
-            source.build = Build::parse(&makefile)?;
-            source.name = safe_name(name.take().unwrap_or_default().as_bytes());
+            let name = name.take().unwrap_or_default();
+            *source = Source::new(name.as_bytes(), source.text.clone(), Build::parse(&makefile)?);
         }
         Code::Files(files) => {
             (files.makefile, files.target) = (makefile.take(), target.take());

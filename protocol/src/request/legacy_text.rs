@@ -4,7 +4,7 @@
 use bytes::Bytes;
 
 use super::properties::{self, Properties};
-use super::source::{check_source, safe_name};
+use super::source::check_source;
 use super::{
     Build, Code, Form, Rejected, ReplyForm, Request, RequestKind, Source, WASM_MAGIC, check_args,
     only_in_envelope,
@@ -63,11 +63,7 @@ fn split(payload: &Bytes) -> Result<(Code, Vec<String>), WireError> {
     }
     let source_end = find_last(&rest).ok_or_else(|| missing("makefile"))?;
     let build = str::from_utf8(&rest[source_end + DELIMITER.len()..]).map_err(|_| not_text("makefile"))?;
-    let source = Source {
-        name: safe_name(&payload[..name_end]),
-        text: rest.slice(..source_end),
-        build: Build::parse(build)?,
-    };
+    let source = Source::new(&payload[..name_end], rest.slice(..source_end), Build::parse(build)?);
     Ok((Code::Source(source), args))
 }
 

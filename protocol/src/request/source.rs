@@ -37,6 +37,12 @@ pub struct Source {
 }
 
 impl Source {
+    /// Source of a program with the name that was given, or with [`UNNAMED`] where that cannot be one.
+    pub fn new(name: &[u8], text: Bytes, build: Build) -> Self {
+        let name = str::from_utf8(name).ok().filter(|name| is_safe_name(name)).unwrap_or(UNNAMED);
+        Self { name: name.to_owned(), text, build }
+    }
+
     /// The language, and with it the ending of the source file.
     pub fn language(&self) -> Language {
         self.build.language()
@@ -126,14 +132,6 @@ pub struct Files {
     pub makefile: Option<String>,
     /// The program to run, a path as above; the makefile's first target by default.
     pub target: Option<String>,
-}
-
-/// The program's name, or [`UNNAMED`] where what was given cannot be one.
-pub(super) fn safe_name(given: &[u8]) -> String {
-    match str::from_utf8(given) {
-        Ok(name) if is_safe_name(name) => name.to_owned(),
-        _ => UNNAMED.to_owned(),
-    }
 }
 
 fn is_safe_name(name: &str) -> bool {
@@ -234,6 +232,7 @@ mod tests {
     #[test]
     fn unsafe_names_are_replaced() {
         let longest = "x".repeat(MAX_NAME);
+        let safe_name = |given: &[u8]| Source::new(given, Bytes::new(), Build::Makefile("all:".into())).name;
         for safe in ["a", "Prime-2_x", "-", longest.as_str()] {
             assert_eq!(safe_name(safe.as_bytes()), safe);
         }

@@ -2,6 +2,7 @@
 
 mod code;
 mod connection;
+mod console;
 mod failure;
 mod interrupt;
 mod progress;
@@ -15,6 +16,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::connection::ConnectionFlags;
+use crate::console::Console;
 use crate::failure::EXIT_ERROR;
 use crate::send::Send;
 
@@ -36,6 +38,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Send(Send),
+    Console(Console),
 }
 
 const EXAMPLES: &str = "\
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
     };
     match cli.command {
         Command::Send(command) => command.run(cli.connection, guest_args).into(),
+        Command::Console(command) => command.run(cli.connection).into(),
     }
 }
 

@@ -1,0 +1,210 @@
+//! One MQTT connection, of either version, as a source of events. It is made once: whoever debugs wants to see it
+//! break.
+
+mod v3;
+mod v5;
+
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use offload_client::Options;
+use rumqttc::{NetworkOptions, QoS};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::command::Version;
+use super::message::Message;
+
+/// Events that wait to be shown. Beyond them the socket is not read, so that the broker's flow control takes over.
+const MAX_WAITING_EVENTS: usize = 64;
+
+/// Requests that rumqttc has and has not written. The console waits for each, so that there is no second but the
+/// farewell.
+const MAX_REQUESTS: usize = 4;
+
+/// Without traffic for so long the broker is asked whether it is there.
+const KEEP_ALIVE: Duration = Duration::from_secs(30);
+
+/// What happened on the connection.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// A packet of ours was written; 0 is the packet id of a message at QoS 0, and of DISCONNECT.
+    Sent(Packet, u16),
+    Acknowledged(Acknowledgement),
+    Message(Message),
+    /// The broker says why it ends the connection (MQTT 5).
+    Disconnected(Code),
+    /// Always the last one; with a reason unless we ended it.
+    Closed(Option<String>),
+}
+
+/// The packets that the console sends by itself after CONNECT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Packet {
+    Publish,
+    Subscribe,
+    Unsubscribe,
+    Disconnect,
+}
+
+/// What the broker answers to a packet of ours.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Acknowledgement {
+    pub packet: AckPacket,
+    /// Of the packet that is acknowledged; 0 with CONNACK.
+    pub id: u16,
+    /// None where the version has none.
+    pub codes: Vec<Code>,
+    /// What else the packet says.
+    pub details: Vec<String>,
+}
+
+impl Acknowledgement {
+    /// The first code that says no.
+    pub fn refusal(&self) -> Option<&Code> {
+        self.codes.iter().find(|code| code.refused)
+    }
+}
+
+/// Names as the standard writes them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AckPacket {
+    ConnAck,
+    PubAck,
+    PubRec,
+    PubComp,
+    SubAck,
+    UnsubAck,
+}
+
+impl fmt::Display for AckPacket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            AckPacket::ConnAck => "CONNACK",
+            AckPacket::PubAck => "PUBACK",
+            AckPacket::PubRec => "PUBREC",
+            AckPacket::PubComp => "PUBCOMP",
+            AckPacket::SubAck => "SUBACK",
+            AckPacket::UnsubAck => "UNSUBACK",
+        })
+    }
+}
+
+/// A return or reason code.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Code {
+    pub number: u8,
+    pub name: String,
+    pub refused: bool,
+}
+
+impl Code {
+    fn granted(qos: u8) -> Self {
+        Self { number: qos, name: format!("granted QoS {qos}"), refused: false }
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "0x{:02X} {}", self.number, self.name)
+    }
+}
+
+/// A connection that is being made or is there.
+pub struct Link {
+    client: Client,
+    events: mpsc::Receiver<Event>,
+    task: JoinHandle<()>,
+}
+
+enum Client {
+    V3(rumqttc::AsyncClient),
+    V5(rumqttc::v5::AsyncClient),
+}
+
+/// The connection takes no more, for nothing gets through.
+#[derive(Debug)]
+pub struct Stuck;
+
+impl Link {
+    /// Begins to connect; a CONNACK or [`Event::Closed`] follows.
+    pub fn connect(options: &Options, version: Version) -> Self {
+        let (sender, events) = mpsc::channel(MAX_WAITING_EVENTS);
+        let (client, task) = match version {
+            Version::V3 => {
+                let (client, task) = v3::start(options, sender);
+                (Client::V3(client), task)
+            }
+            Version::V5 => {
+                let (client, task) = v5::start(options, sender);
+                (Client::V5(client), task)
+            }
+        };
+        Self { client, events, task }
+    }
+
+    /// The next event. After [`Event::Closed`] there is none.
+    pub async fn event(&mut self) -> Event {
+        self.events.recv().await.unwrap_or(Event::Closed(None))
+    }
+
+    pub fn publish(&self, topic: &str, value: &str, qos: QoS, retain: bool) -> Result<(), Stuck> {
+        match &self.client {
+            Client::V3(client) => client.try_publish(topic, qos, retain, value).map_err(drop),
+            Client::V5(client) => {
+                client.try_publish(topic, v5::qos(qos), retain, value.to_owned()).map_err(drop)
+            }
+        }
+        .map_err(|()| Stuck)
+    }
+
+    pub fn subscribe(&self, filter: &str, qos: QoS) -> Result<(), Stuck> {
+        match &self.client {
+            Client::V3(client) => client.try_subscribe(filter, qos).map_err(drop),
+            Client::V5(client) => client.try_subscribe(filter, v5::qos(qos)).map_err(drop),
+        }
+        .map_err(|()| Stuck)
+    }
+
+    pub fn unsubscribe(&self, filter: &str) -> Result<(), Stuck> {
+        match &self.client {
+            Client::V3(client) => client.try_unsubscribe(filter).map_err(drop),
+            Client::V5(client) => client.try_unsubscribe(filter).map_err(drop),
+        }
+        .map_err(|()| Stuck)
+    }
+
+    pub fn disconnect(&self) -> Result<(), Stuck> {
+        match &self.client {
+            Client::V3(client) => client.try_disconnect().map_err(drop),
+            Client::V5(client) => client.try_disconnect().map_err(drop),
+        }
+        .map_err(|()| Stuck)
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// With Nagle's algorithm a round trip at QoS 1 takes 44 ms.
+fn network() -> NetworkOptions {
+    let mut network = NetworkOptions::new();
+    network.set_tcp_nodelay(true);
+    network
+}
+
+/// The host as rumqttc takes it, which puts `:port` behind it.
+fn bracketed(host: &str) -> String {
+    if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host.to_owned() }
+}
+
+fn describe_io(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => "connection refused: is the broker running?".to_owned(),
+        _ => error.to_string(),
+    }
+}

@@ -1,0 +1,125 @@
+//! The connection in MQTT 3.1.1.
+
+use offload_client::Options;
+use rumqttc::{
+    AsyncClient, ConnAck, ConnectReturnCode, ConnectionError, Event, EventLoop, MqttOptions, Outgoing,
+    Packet, Publish, StateError, SubscribeReasonCode,
+};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::{AckPacket, Acknowledgement, Code, KEEP_ALIVE, MAX_REQUESTS, bracketed, describe_io, network};
+use crate::console::link;
+use crate::console::message::Message;
+
+/// Starts the task that owns the connection.
+pub fn start(options: &Options, events: mpsc::Sender<link::Event>) -> (AsyncClient, JoinHandle<()>) {
+    let mut mqtt = MqttOptions::new(&options.client_id, bracketed(&options.host), options.port);
+    mqtt.set_keep_alive(KEEP_ALIVE);
+    let max_packet = usize::try_from(options.max_answer).unwrap_or(usize::MAX);
+    mqtt.set_max_packet_size(max_packet, max_packet);
+    if let Some((user, password)) = &options.credentials {
+        mqtt.set_credentials(user, password);
+    }
+    let (client, mut connection) = AsyncClient::new(mqtt, MAX_REQUESTS);
+    let mut network = network();
+    network.set_connection_timeout(options.connect_timeout.as_secs().max(1));
+    connection.set_network_options(network);
+    (client, tokio::spawn(run(connection, events)))
+}
+
+async fn run(mut connection: EventLoop, events: mpsc::Sender<link::Event>) {
+    let ended = loop {
+        let event = match connection.poll().await {
+            Ok(event) => event,
+            Err(error) => break Some(error),
+        };
+        let farewell = event == Event::Outgoing(Outgoing::Disconnect);
+        if !hand_out(event, &events).await {
+            return;
+        }
+        if farewell {
+            break None;
+        }
+    };
+    // What came together with the end comes before it.
+    while let Some(event) = connection.state.events.pop_front() {
+        if !hand_out(event, &events).await {
+            return;
+        }
+    }
+    let reason = match ended {
+        Some(ConnectionError::ConnectionRefused(code)) => {
+            let event = link::Event::Acknowledged(connack(code, Vec::new()));
+            let _ = events.send(event).await;
+            Some("the broker refused it".to_owned())
+        }
+        ended => ended.map(|error| describe(&error)),
+    };
+    let _ = events.send(link::Event::Closed(reason)).await;
+}
+
+/// False once nobody listens.
+async fn hand_out(event: Event, events: &mpsc::Sender<link::Event>) -> bool {
+    match translate(event) {
+        Some(event) => events.send(event).await.is_ok(),
+        None => true,
+    }
+}
+
+fn translate(event: Event) -> Option<link::Event> {
+    let acknowledged = |packet, id, codes| {
+        link::Event::Acknowledged(Acknowledgement { packet, id, codes, details: Vec::new() })
+    };
+    Some(match event {
+        Event::Outgoing(Outgoing::Publish(id)) => link::Event::Sent(link::Packet::Publish, id),
+        Event::Outgoing(Outgoing::Subscribe(id)) => link::Event::Sent(link::Packet::Subscribe, id),
+        Event::Outgoing(Outgoing::Unsubscribe(id)) => link::Event::Sent(link::Packet::Unsubscribe, id),
+        Event::Outgoing(Outgoing::Disconnect) => link::Event::Sent(link::Packet::Disconnect, 0),
+        Event::Incoming(Packet::ConnAck(ConnAck { session_present, code })) => {
+            let present = if session_present { "yes" } else { "no" };
+            link::Event::Acknowledged(connack(code, vec![format!("session present: {present}")]))
+        }
+        Event::Incoming(Packet::PubAck(ack)) => acknowledged(AckPacket::PubAck, ack.pkid, Vec::new()),
+        Event::Incoming(Packet::PubRec(ack)) => acknowledged(AckPacket::PubRec, ack.pkid, Vec::new()),
+        Event::Incoming(Packet::PubComp(ack)) => acknowledged(AckPacket::PubComp, ack.pkid, Vec::new()),
+        Event::Incoming(Packet::UnsubAck(ack)) => acknowledged(AckPacket::UnsubAck, ack.pkid, Vec::new()),
+        Event::Incoming(Packet::SubAck(ack)) => {
+            let codes = ack.return_codes.into_iter().map(|code| match code {
+                SubscribeReasonCode::Success(qos) => Code::granted(qos as u8),
+                SubscribeReasonCode::Failure => {
+                    Code { number: 0x80, name: "Failure".to_owned(), refused: true }
+                }
+            });
+            acknowledged(AckPacket::SubAck, ack.pkid, codes.collect())
+        }
+        Event::Incoming(Packet::Publish(publish)) => link::Event::Message(message(publish)),
+        _ => return None,
+    })
+}
+
+fn connack(code: ConnectReturnCode, details: Vec<String>) -> Acknowledgement {
+    let refused = code != ConnectReturnCode::Success;
+    let code = Code { number: code as u8, name: format!("{code:?}"), refused };
+    Acknowledgement { packet: AckPacket::ConnAck, id: 0, codes: vec![code], details }
+}
+
+fn message(publish: Publish) -> Message {
+    Message {
+        topic: publish.topic,
+        payload: publish.payload,
+        qos: publish.qos as u8,
+        retain: publish.retain,
+        properties: Vec::new(),
+    }
+}
+
+fn describe(error: &ConnectionError) -> String {
+    match error {
+        ConnectionError::Io(error) | ConnectionError::MqttState(StateError::Io(error)) => describe_io(error),
+        ConnectionError::MqttState(StateError::ConnectionAborted) => {
+            "the broker closed the connection".to_owned()
+        }
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,133 @@
+//! A message that arrived, as one line of text.
+
+use std::fmt::Write;
+
+use bytes::Bytes;
+
+/// Of a topic, a payload or a property so many bytes are shown.
+const MAX_SHOWN_TEXT: usize = 1024;
+
+/// Of a payload that is no text so many bytes are shown.
+const MAX_SHOWN_BINARY: usize = 64;
+
+/// So many properties are shown.
+const MAX_SHOWN_PROPERTIES: usize = 16;
+
+/// An incoming PUBLISH.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Message {
+    pub topic: String,
+    pub payload: Bytes,
+    pub qos: u8,
+    pub retain: bool,
+    /// User properties and those of MQTT 5's own that say something to people.
+    pub properties: Vec<(String, String)>,
+}
+
+impl Message {
+    /// Bounded, without anything that a terminal would act on.
+    pub fn line(&self) -> String {
+        let mut line = format!("MESSAGE {} (QoS {}", text(&self.topic), self.qos);
+        if self.retain {
+            line.push_str(", retained");
+        }
+        for (name, value) in self.properties.iter().take(MAX_SHOWN_PROPERTIES) {
+            let _ = write!(line, ", {}={}", text(name), text(value));
+        }
+        if let Some(more @ 1..) = self.properties.len().checked_sub(MAX_SHOWN_PROPERTIES) {
+            let _ = write!(line, ", {more} more properties");
+        }
+        line.push_str("): ");
+        line.push_str(&payload(&self.payload));
+        line
+    }
+}
+
+fn payload(bytes: &[u8]) -> String {
+    match str::from_utf8(bytes) {
+        Ok(payload) => text(payload),
+        Err(_) => {
+            let mut hex = "0x".to_owned();
+            for byte in bytes.iter().take(MAX_SHOWN_BINARY) {
+                let _ = write!(hex, "{byte:02x}");
+            }
+            cut(hex, bytes.len(), MAX_SHOWN_BINARY)
+        }
+    }
+}
+
+/// Text from the network or from an error, bounded, with what a terminal would act on escaped.
+pub fn text(text: &str) -> String {
+    let mut shown = String::new();
+    for c in text[..text.floor_char_boundary(MAX_SHOWN_TEXT)].chars() {
+        if c.is_control() || changes_direction(c) {
+            shown.extend(c.escape_default());
+        } else {
+            shown.push(c);
+        }
+    }
+    cut(shown, text.len(), MAX_SHOWN_TEXT)
+}
+
+fn cut(mut shown: String, length: usize, most: usize) -> String {
+    if length > most {
+        let _ = write!(shown, "… ({length} bytes in all)");
+    }
+    shown
+}
+
+/// Unicode's marks that reorder or break the line around them.
+fn changes_direction(c: char) -> bool {
+    matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(payload: &[u8]) -> Message {
+        Message {
+            topic: "a/b".into(),
+            payload: Bytes::copy_from_slice(payload),
+            qos: 1,
+            retain: false,
+            properties: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn text_is_shown_as_text_and_the_rest_as_hex() {
+        for (payload, expected) in [
+            (&b"12"[..], "MESSAGE a/b (QoS 1): 12"),
+            (b"", "MESSAGE a/b (QoS 1): "),
+            ("grün \"x\" \\".as_bytes(), "MESSAGE a/b (QoS 1): grün \"x\" \\"),
+            (b"\xff\0a", "MESSAGE a/b (QoS 1): 0xff0061"),
+            (b"two\nlines\x1b[2J\0", "MESSAGE a/b (QoS 1): two\\nlines\\u{1b}[2J\\u{0}"),
+            ("\u{202e}x".as_bytes(), "MESSAGE a/b (QoS 1): \\u{202e}x"),
+        ] {
+            assert_eq!(message(payload).line(), expected);
+        }
+    }
+
+    #[test]
+    fn what_else_it_carries_is_shown() {
+        let message = Message {
+            retain: true,
+            properties: vec![("status".into(), "ok".into()), ("exit-code".into(), "0".into())],
+            ..message(b"12")
+        };
+        assert_eq!(message.line(), "MESSAGE a/b (QoS 1, retained, status=ok, exit-code=0): 12");
+    }
+
+    #[test]
+    fn a_line_is_bounded() {
+        assert!(message(&[b'x'; 1 << 20]).line().ends_with("x… (1048576 bytes in all)"));
+        assert!(message("é".repeat(1 << 20).as_bytes()).line().len() < 2 * MAX_SHOWN_TEXT);
+        let binary = message(&[0xff; 1000]).line();
+        assert!(binary.ends_with("ff… (1000 bytes in all)") && binary.len() < 200, "{binary}");
+        let properties = vec![("k".repeat(5000), "v".repeat(5000)); 1000];
+        let line = Message { properties, ..message(b"") }.line();
+        assert!(line.contains(", 984 more properties)"), "{line}");
+        assert!(line.len() < 3 * MAX_SHOWN_TEXT * MAX_SHOWN_PROPERTIES);
+    }
+}

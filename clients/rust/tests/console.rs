@@ -1,0 +1,333 @@
+//! The console against a real broker, from a pipe and on a terminal.
+
+mod side;
+
+use std::process::Stdio;
+
+use rumqttc::v5::mqttbytes::QoS;
+use rumqttc::v5::{AsyncClient, MqttOptions};
+use side::{DEADLINE, Mosquitto};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::time::timeout;
+
+/// A console with somebody who reads along.
+struct Console {
+    process: Child,
+    input: Option<ChildStdin>,
+    output: ChildStdout,
+    /// All that it has printed on stdout.
+    printed: String,
+    /// Where it is understood up to.
+    read: usize,
+    _home: TempDir,
+}
+
+impl Console {
+    fn piped(flags: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_offload-client"));
+        command.args(flags).arg("console");
+        Self::spawn(command, tempfile::tempdir().unwrap())
+    }
+
+    /// On a pseudo-terminal, which util-linux's `script` makes.
+    fn on_terminal(home: TempDir, flags: &str) -> Self {
+        let console = concat!(env!("CARGO_BIN_EXE_offload-client"), " console ").to_owned() + flags;
+        let mut command = Command::new("script");
+        command.args(["--quiet", "--return", "--command", &console, "/dev/null"]);
+        command.env("TERM", "xterm");
+        Self::spawn(command, home)
+    }
+
+    fn spawn(mut command: Command, home: TempDir) -> Self {
+        command.env("XDG_STATE_HOME", home.path()).env_remove("OFFLOAD_BROKER").env_remove("NO_COLOR");
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        let mut process = command.spawn().expect("the command starts");
+        let (input, output) = (process.stdin.take(), process.stdout.take().unwrap());
+        Self { process, input, output, printed: String::new(), read: 0, _home: home }
+    }
+
+    async fn enter(&mut self, text: &str) {
+        self.input.as_mut().unwrap().write_all(text.as_bytes()).await.unwrap();
+    }
+
+    /// Waits until it has printed this, behind what was waited for before.
+    async fn until(&mut self, expected: &str) {
+        let read = async {
+            loop {
+                if let Some(at) = self.printed[self.read..].find(expected) {
+                    self.read += at + expected.len();
+                    return;
+                }
+                let mut bytes = [0; 4096];
+                let count = self.output.read(&mut bytes).await.unwrap();
+                assert!(count > 0, "it ended without {expected:?}");
+                self.printed.push_str(&String::from_utf8_lossy(&bytes[..count]));
+            }
+        };
+        let found = timeout(DEADLINE, read).await;
+        assert!(found.is_ok(), "no {expected:?} after\n{}", &self.printed[..self.read]);
+    }
+
+    /// Closes its input; returns exit code, stdout and stderr.
+    async fn end(mut self) -> (i32, String, String) {
+        drop(self.input.take());
+        let end = async {
+            let mut rest = String::new();
+            self.output.read_to_string(&mut rest).await.unwrap();
+            self.printed.push_str(&rest);
+            self.process.wait_with_output().await.unwrap()
+        };
+        let output = timeout(DEADLINE, end).await.expect("it ends");
+        (output.status.code().expect("it exits"), self.printed, String::from_utf8(output.stderr).unwrap())
+    }
+}
+
+/// Carries out a script to its end.
+async fn script(flags: &[&str], lines: &str) -> (i32, String, String) {
+    let mut console = Console::piped(flags);
+    console.enter(lines).await;
+    console.end().await
+}
+
+/// Another client of the broker, which publishes.
+async fn publish(broker: &Mosquitto, topic: &str, payload: &[u8]) {
+    let (client, mut events) = AsyncClient::new(MqttOptions::new("other", "127.0.0.1", broker.port), 10);
+    client.publish(topic, QoS::AtLeastOnce, false, payload.to_vec()).await.unwrap();
+    client.disconnect().await.unwrap();
+    timeout(DEADLINE, async { while events.poll().await.is_ok() {} }).await.unwrap();
+}
+
+#[tokio::test]
+async fn every_command_shows_its_acknowledgement() {
+    let broker = Mosquitto::start().await;
+    let lines = format!(
+        "# what a newcomer tries\n\
+         CONNECT 127.0.0.1:{}\n\
+         Subscribe -q 2 a/#\n\
+         subs b -q 0\n\
+         publ -q 0 x none\n\
+         PUBLISH x one\n\
+         publ -q 2 x two\n\
+         unsubscribe a/#\n\
+         UNSUBSCRIBE never\n\
+         disc\n\
+         exit\n\
+         not reached\n",
+        broker.port
+    );
+    let (code, stdout, stderr) = script(&[], &lines).await;
+    assert_eq!((code, stderr.as_str()), (0, ""), "{stdout}");
+    let (connack, rest) = stdout.split_once('\n').unwrap();
+    assert!(connack.starts_with("CONNACK: 0x00 Success (session present: no"), "{connack}");
+    assert!(connack.contains("receive maximum: 20"), "{connack}");
+    // A packet id is for the one who sends: it only has to be the same in all packets of an exchange.
+    let expected = "\
+        SUBACK id 1: 0x02 granted QoS 2\n\
+        SUBACK id 2: 0x00 granted QoS 0\n\
+        PUBLISH sent: nobody acknowledges QoS 0\n\
+        PUBACK id 3: 0x10 NoMatchingSubscribers\n\
+        PUBREC id 4: 0x10 NoMatchingSubscribers\n\
+        PUBCOMP id 4: 0x00 Success\n\
+        UNSUBACK id 5: 0x00 Success\n\
+        UNSUBACK id 6: 0x11 NoSubscriptionExisted\n\
+        DISCONNECT sent\n";
+    assert_eq!(rest, expected);
+}
+
+#[tokio::test]
+async fn mqtt_3_1_1_is_spoken_too() {
+    let broker = Mosquitto::start().await;
+    let lines = "conn -V 3.1.1\nsubs -q 1 a\npubl x y\npubl -q 2 x y\nunsubscribe a\ndisc\nconn -V 5\nexit\n";
+    let (code, stdout, stderr) = script(&["-p", &broker.port.to_string()], lines).await;
+    assert_eq!((code, stderr.as_str()), (0, ""), "{stdout}");
+    let expected = "\
+        CONNACK: 0x00 Success (session present: no)\n\
+        SUBACK id 1: 0x01 granted QoS 1\n\
+        PUBACK id 2\n\
+        PUBREC id 3\n\
+        PUBCOMP id 3\n\
+        UNSUBACK id 4\n\
+        DISCONNECT sent\n\
+        CONNACK: 0x00 Success (session present: no, ";
+    assert!(stdout.starts_with(expected), "{stdout}");
+}
+
+#[tokio::test]
+async fn messages_are_shown_as_they_come_and_can_be_held_back() {
+    let broker = Mosquitto::start().await;
+    for version in ["5", "3.1.1"] {
+        let mut console = Console::piped(&["--broker", &broker.url()]);
+        console.enter(&format!("conn -V {version}\nsubs a/+\n")).await;
+        console.until("SUBACK").await;
+        publish(&broker, "a/text", b"5 7\n").await;
+        console.until("MESSAGE a/text (QoS 1): 5 7\\n\n").await;
+        publish(&broker, "a/bytes", b"\xff\x00").await;
+        console.until("MESSAGE a/bytes (QoS 1): 0xff00\n").await;
+        console.enter("tgll\n").await;
+        console.until("messages are held back").await;
+        for count in 0..105 {
+            console.enter(&format!("publ -q 2 a/flood {count}\n")).await;
+            console.until("PUBCOMP").await;
+        }
+        // Mosquitto delivers in order: once the last one is there, all are.
+        console.enter("tgll\n").await;
+        console.until(" were held back\n").await;
+        assert!(!console.printed[..console.read].contains("a/flood"));
+        console.until("MESSAGE a/flood (QoS 1): 104\n").await;
+        assert!(!console.printed.contains("MESSAGE a/flood (QoS 1): 0\n"), "{}", console.printed);
+        console.enter("publ -r a/kept still there\nunsubscribe a/+\nsubs a/kept\n").await;
+        console.until("MESSAGE a/kept (QoS 1, retained): still there\n").await;
+        console.enter("publ -r a/kept\n").await;
+        console.until("MESSAGE a/kept (QoS 1): \n").await;
+        assert_eq!(console.end().await.0, 0);
+    }
+}
+
+#[tokio::test]
+async fn a_command_that_failed_makes_the_exit_code_and_the_next_is_carried_out() {
+    let broker = Mosquitto::start().await;
+    let port = broker.port;
+    let lines = format!(
+        "publ a b\n\
+         fetch\n\
+         conn 127.0.0.1:1\n\
+         conn 127.0.0.1:{port}\n\
+         conn\n\
+         subs a#\n\
+         subs a\n"
+    );
+    let (code, stdout, stderr) = script(&[], &lines).await;
+    assert_eq!(code, 125);
+    assert!(stdout.contains("CONNACK: 0x00") && stdout.contains("SUBACK id 1: 0x01"), "{stdout}");
+    let expected = "\
+        error: connection: line 1: there is none: CONNECT first\n\
+        error: malformed: line 2: no command \"fetch\": `help` lists them\n\
+        error: connection: line 3: connection refused: is the broker running?\n\
+        error: connection: line 5: there is one: DISCONNECT first\n\
+        error: malformed: line 6: expected a topic, with + and # only as whole levels, # as the last\n";
+    assert_eq!(stderr, expected);
+}
+
+#[tokio::test]
+async fn refusals_are_shown_with_their_code() {
+    let folder = tempfile::tempdir().unwrap();
+    let acl = folder.path().join("acl");
+    std::fs::write(&acl, "topic readwrite open/#\n").unwrap();
+    let users = folder.path().join("users");
+    std::fs::write(&users, "").unwrap();
+    let guarded = Mosquitto::start_with(&format!("allow_anonymous true\nacl_file {}", acl.display())).await;
+    let (code, stdout, stderr) =
+        script(&["--broker", &guarded.url()], "conn\npubl -q 1 closed x\npubl -q 2 closed x\n").await;
+    assert_eq!(code, 125);
+    assert!(stdout.contains("PUBACK id 1: 0x87 NotAuthorized\n"), "{stdout}");
+    assert!(stdout.contains("PUBREC id 2: 0x87 NotAuthorized\n"), "{stdout}");
+    assert!(stderr.starts_with("error: refused: line 2: 0x87 NotAuthorized\n"), "{stderr}");
+
+    let closed =
+        Mosquitto::start_with(&format!("allow_anonymous false\npassword_file {}", users.display())).await;
+    for (version, connack) in
+        [("5", "CONNACK: 0x87 NotAuthorized\n"), ("3.1.1", "CONNACK: 0x05 NotAuthorized\n")]
+    {
+        let (code, stdout, stderr) =
+            script(&["--broker", &closed.url()], &format!("conn -V {version}\n")).await;
+        assert_eq!((code, stdout.as_str()), (125, connack));
+        assert_eq!(stderr, "error: connection: line 1: the broker refused it\n");
+    }
+}
+
+/// A broker that lets everybody in and then says nothing, or not even that.
+async fn silent(lets_in: bool) -> (u16, tokio::task::JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let task = tokio::spawn(async move {
+        let mut connections: Vec<TcpStream> = Vec::new();
+        loop {
+            let (mut connection, _) = listener.accept().await.unwrap();
+            if lets_in {
+                // CONNACK of MQTT 5: no session, success, no properties.
+                connection.write_all(&[0x20, 3, 0, 0, 0]).await.unwrap();
+            }
+            connections.push(connection);
+        }
+    });
+    (port, task)
+}
+
+#[tokio::test]
+async fn an_acknowledgement_that_does_not_come_is_not_waited_for_for_ever() {
+    for (lets_in, expected) in [
+        (true, "error: timeout: line 2: no SUBACK for id 1 within 200 ms\n"),
+        (false, "error: timeout: line 1: no CONNACK within 200 ms: connection closed\n"),
+    ] {
+        let (port, broker) = silent(lets_in).await;
+        let mut command = Command::new(env!("CARGO_BIN_EXE_offload-client"));
+        command.args(["-p", &port.to_string(), "console", "--ack-timeout", "200ms"]);
+        let mut console = Console::spawn(command, tempfile::tempdir().unwrap());
+        console.enter("conn\nsubs a\n").await;
+        let (code, _, stderr) = console.end().await;
+        assert_eq!(code, 124, "{stderr}");
+        assert!(stderr.starts_with(expected), "{stderr}");
+        broker.abort();
+    }
+}
+
+#[tokio::test]
+async fn the_end_of_the_connection_is_shown_and_a_new_one_can_be_made() {
+    let mut broker = Mosquitto::start().await;
+    let mut console = Console::piped(&["--broker", &broker.url(), "--id", "me"]);
+    console.enter("conn\n").await;
+    console.until("CONNACK").await;
+    let mut other = Console::piped(&["--broker", &broker.url(), "--id", "me"]);
+    other.enter("conn\n").await;
+    other.until("CONNACK").await;
+    console.until("DISCONNECT received: 0x8E SessionTakenOver\n").await;
+    console.enter("conn\n").await;
+    console.until("CONNACK").await;
+    other.until("0x8E").await;
+    broker.restart().await;
+    console.enter("conn\nsubs a\n").await;
+    console.until("SUBACK").await;
+    let (code, _, stderr) = console.end().await;
+    assert_eq!(code, 125);
+    assert!(stderr.contains("error: connection: the broker"), "{stderr}");
+}
+
+#[tokio::test]
+async fn a_message_does_not_tear_the_line_that_is_being_typed() {
+    let broker = Mosquitto::start().await;
+    let home = tempfile::tempdir().unwrap();
+    let mut console = Console::on_terminal(home, &format!("--broker {}", broker.url()));
+    console.until("mqtt> ").await;
+    console.enter("conn\r").await;
+    console.until("CONNACK: 0x00").await;
+    console.enter("su\tall\r").await;
+    // Completed, and green.
+    console.until("subscribe all").await;
+    console.until("\x1b[32mSUBACK id 1").await;
+    console.enter("publ all hel").await;
+    console.until("publ all hel").await;
+    publish(&broker, "all", b"from elsewhere").await;
+    console.until("MESSAGE all (QoS 1): from elsewhere").await;
+    console.until("mqtt> publ all hel").await;
+    console.enter("lo\r").await;
+    console.until("MESSAGE all (QoS 1): hello\x1b[0m").await;
+    // Ctrl-c clears the line, ctrl-d leaves.
+    console.enter("publ all nev").await;
+    console.until("publ all nev").await;
+    console.enter("\x03").await;
+    console.until("mqtt> ").await;
+    console.enter("help\r").await;
+    console.until("UNSUBSCRIBE TOPIC").await;
+    console.enter("\x04").await;
+    let history = console._home.path().join("offload-client/history");
+    let (ended, _) = tokio::join!(timeout(DEADLINE, console.process.wait()), async {
+        let _ = console.output.read_to_string(&mut console.printed).await;
+    });
+    assert!(ended.unwrap().unwrap().success());
+    let history = std::fs::read_to_string(history).unwrap();
+    assert!(history.contains("publ all hello\nhelp\n"), "{history}");
+    assert!(!history.contains("nev"), "{history}");
+}

@@ -20,7 +20,7 @@ use crate::console::message::Message;
 const FIRST_REFUSAL: u8 = 0x80;
 
 /// The numbers that rumqttc keeps to itself, by the names that it gives them (MQTT 5, section 2.4).
-const REASONS: [(&str, u8); 42] = [
+const REASONS: [(&str, u8); 46] = [
     ("Success", 0x00),
     ("NormalDisconnection", 0x00),
     ("DisconnectWithWillMessage", 0x04),
@@ -60,8 +60,12 @@ const REASONS: [(&str, u8); 42] = [
     ("QoSNotSupported", 0x9B),
     ("UseAnotherServer", 0x9C),
     ("ServerMoved", 0x9D),
+    ("SharedSubscriptionNotSupported", 0x9E),
     ("SharedSubscriptionsNotSupported", 0x9E),
     ("ConnectionRateExceeded", 0x9F),
+    ("MaximumConnectTime", 0xA0),
+    ("SubscriptionIdNotSupported", 0xA1),
+    ("SubscriptionIdentifiersNotSupported", 0xA1),
     ("WildcardSubscriptionsNotSupported", 0xA2),
 ];
 
@@ -168,7 +172,7 @@ fn acknowledged(packet: AckPacket, id: u16, codes: Vec<Code>, details: Vec<Strin
 
 fn code(variant: impl Debug) -> Code {
     let name = format!("{variant:?}");
-    // A name that is not in the table can only be a refusal that rumqttc has learned since.
+    // The table has all that MQTT 5 has; what it lacks can only be a refusal of no particular kind.
     let number =
         REASONS.iter().find(|(known, _)| *known == name).map_or(FIRST_REFUSAL, |(_, number)| *number);
     Code { number, name, refused: number >= FIRST_REFUSAL }

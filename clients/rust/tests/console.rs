@@ -22,7 +22,7 @@ struct Console {
     printed: String,
     /// Where it is understood up to.
     read: usize,
-    _home: TempDir,
+    home: TempDir,
 }
 
 impl Console {
@@ -46,7 +46,7 @@ impl Console {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut process = command.spawn().expect("the command starts");
         let (input, output) = (process.stdin.take(), process.stdout.take().unwrap());
-        Self { process, input, output, printed: String::new(), read: 0, _home: home }
+        Self { process, input, output, printed: String::new(), read: 0, home }
     }
 
     async fn enter(&mut self, text: &str) {
@@ -339,7 +339,7 @@ async fn a_message_does_not_tear_the_line_that_is_being_typed() {
     console.until("starts a comment.").await;
     console.until("mqtt> ").await;
     console.enter("\x04").await;
-    let history = console._home.path().join("offload-client/history");
+    let history = console.home.path().join("offload-client/history");
     let (ended, _) = tokio::join!(timeout(DEADLINE, console.process.wait()), async {
         let _ = console.output.read_to_string(&mut console.printed).await;
     });

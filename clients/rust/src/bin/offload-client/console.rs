@@ -32,8 +32,8 @@ const MAX_WAITING_LINES: usize = 1024;
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Console {
-    /// How long a command waits for its acknowledgement: 2s, 500ms
-    #[arg(long, value_name = "T", value_parser = units::duration, default_value = "10s")]
+    /// How long a command waits for its acknowledgement: 2s, 500ms; at most an hour
+    #[arg(long, value_name = "T", value_parser = ack_timeout, default_value = "10s")]
     ack_timeout: Duration,
 }
 
@@ -41,6 +41,14 @@ const EXAMPLES: &str = "\
 Examples:
   offload-client -h gateway.local console
   printf 'connect\\npublish -q 2 lamp on\\n' | offload-client console";
+
+/// Who waits longer wants no limit at all.
+const MAX_ACK_TIMEOUT: Duration = Duration::from_secs(60 * 60);
+
+fn ack_timeout(text: &str) -> Result<Duration, String> {
+    let timeout = units::duration(text)?;
+    if timeout <= MAX_ACK_TIMEOUT { Ok(timeout) } else { Err("expected at most 1h".to_owned()) }
+}
 
 /// A line to be carried out.
 struct Line {

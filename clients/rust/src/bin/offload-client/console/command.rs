@@ -7,6 +7,9 @@ use rumqttc::QoS;
 /// QoS where none is asked for: the lowest that is acknowledged, so that every command shows what the broker says.
 const DEFAULT_QOS: QoS = QoS::AtLeastOnce;
 
+/// Of a word that is not understood so many characters are repeated.
+const MAX_QUOTED: usize = 32;
+
 /// A line, understood.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {
@@ -107,8 +110,7 @@ pub fn parse(line: &str) -> Result<Option<Command>, String> {
         "toggle" | "tgll" => Command::Toggle,
         "help" | "?" => Command::Help,
         "exit" => Command::Exit,
-        // Bounded: whatever was typed or piped here is echoed.
-        _ => return Err(format!("no command {:.32?}: `help` lists them", name)),
+        _ => return Err(format!("no command {}: `help` lists them", quoted(&name))),
     };
     words.end()?;
     Ok(Some(command))
@@ -200,11 +202,16 @@ fn valid_filter(text: &str) -> Result<String, String> {
 }
 
 fn unknown(option: &str) -> String {
-    format!("no option {option:.32?} here: `help` lists them")
+    format!("no option {} here: `help` lists them", quoted(option))
 }
 
 fn surplus(word: &str) -> String {
-    format!("did not expect {word:.32?}; a topic with spaces is quoted")
+    format!("did not expect {}; a topic with spaces is quoted", quoted(word))
+}
+
+/// Bounded, for anything may have been typed or piped here.
+fn quoted(word: &str) -> String {
+    format!("{:?}", word.chars().take(MAX_QUOTED).collect::<String>())
 }
 
 /// What is left of a line.

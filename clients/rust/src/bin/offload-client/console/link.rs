@@ -190,6 +190,54 @@ impl Drop for Link {
     }
 }
 
+/// What the versions' event loops have in common.
+trait Connection: Send {
+    type Event: Send;
+    type Error: Send;
+
+    fn poll(&mut self) -> impl Future<Output = Result<Self::Event, Self::Error>> + Send;
+
+    /// After the end: what came together with it.
+    fn left_over(&mut self) -> Option<Self::Event>;
+
+    /// `None` for what the console does not show.
+    fn translate(event: Self::Event) -> Option<Event>;
+
+    /// The CONNACK that rumqttc gives as an error.
+    fn refusal(error: &Self::Error) -> Option<Acknowledgement>;
+
+    /// For people.
+    fn describe(error: &Self::Error) -> String;
+}
+
+/// The task that owns a connection: hands out what it says until it ends, or until nobody listens.
+async fn hand_out<C: Connection>(mut connection: C, events: mpsc::Sender<Event>) {
+    let error = loop {
+        let event = match connection.poll().await {
+            Ok(event) => C::translate(event),
+            Err(error) => break Some(error),
+        };
+        let Some(event) = event else { continue };
+        let farewell = matches!(event, Event::Sent(Packet::Disconnect, _));
+        if events.send(event).await.is_err() {
+            return;
+        }
+        // It is sent; to poll on would be to connect again.
+        if farewell {
+            break None;
+        }
+    };
+    let left_over = std::iter::from_fn(|| connection.left_over()).filter_map(C::translate);
+    let refusal = error.as_ref().and_then(C::refusal).map(Event::Acknowledged);
+    let last = Event::Closed(error.as_ref().map(C::describe));
+    let rest: Vec<_> = left_over.chain(refusal).chain([last]).collect();
+    for event in rest {
+        if events.send(event).await.is_err() {
+            return;
+        }
+    }
+}
+
 /// With Nagle's algorithm a round trip at QoS 1 takes 44 ms.
 fn network() -> NetworkOptions {
     let mut network = NetworkOptions::new();

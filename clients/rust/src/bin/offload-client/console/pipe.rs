@@ -9,17 +9,21 @@ use super::Line;
 /// The longest line, in bytes; what follows a longer one is not read.
 const MAX_LINE: u64 = 16 * 1024 * 1024;
 
-/// Hands out lines until the end, or until nobody takes them any more.
+/// Hands out lines until the end, until one that ends it all, or until nobody takes them any more.
 pub fn read(mut input: impl BufRead, lines: &mpsc::Sender<Line>) {
     for number in 1.. {
         let mut bytes = Vec::new();
-        let text = match input.by_ref().take(MAX_LINE).read_until(b'\n', &mut bytes) {
+        let read = input.by_ref().take(MAX_LINE).read_until(b'\n', &mut bytes);
+        let cut = bytes.len() as u64 == MAX_LINE && !bytes.ends_with(b"\n");
+        let (text, more) = match read {
             Ok(0) => return,
-            Ok(_) => understood(bytes),
-            Err(error) => Err(error.to_string()),
+            Ok(_) if cut => {
+                (Err(format!("expected a line of at most {MAX_LINE} bytes; nothing after it is read")), false)
+            }
+            Ok(_) => (String::from_utf8(without_end(bytes)).map_err(|_| NO_TEXT.to_owned()), true),
+            Err(error) => (Err(error.to_string()), false),
         };
-        let last = text.as_ref().is_err_and(|problem| problem != NO_TEXT);
-        if lines.blocking_send(Line { number: Some(number), text }).is_err() || last {
+        if lines.blocking_send(Line { number: Some(number), text }).is_err() || !more {
             return;
         }
     }
@@ -27,16 +31,15 @@ pub fn read(mut input: impl BufRead, lines: &mpsc::Sender<Line>) {
 
 const NO_TEXT: &str = "expected UTF-8";
 
-fn understood(mut bytes: Vec<u8>) -> Result<String, String> {
-    if bytes.ends_with(b"\n") {
-        bytes.pop();
-        if bytes.ends_with(b"\r") {
-            bytes.pop();
+/// Without the line's end, which is that of any system.
+fn without_end(mut line: Vec<u8>) -> Vec<u8> {
+    if line.ends_with(b"\n") {
+        line.pop();
+        if line.ends_with(b"\r") {
+            line.pop();
         }
-    } else if bytes.len() as u64 == MAX_LINE {
-        return Err(format!("expected a line of at most {MAX_LINE} bytes; nothing after it is read"));
     }
-    String::from_utf8(bytes).map_err(|_| NO_TEXT.to_owned())
+    line
 }
 
 #[cfg(test)]

@@ -112,14 +112,13 @@ impl Session {
         self.number = line.number;
         match line.text.and_then(|line| command::parse(&line)) {
             Ok(None) => {}
-            Ok(Some(Command::Exit)) => return false,
-            Ok(Some(command)) => self.carry_out(command),
+            Ok(Some(command)) => return self.carry_out(command),
             Err(problem) => self.fail("malformed", EXIT_ERROR, &problem),
         }
         true
     }
 
-    fn carry_out(&mut self, command: Command) {
+    fn carry_out(&mut self, command: Command) -> bool {
         match command {
             Command::Connect { address, version } => self.connect(address, version),
             Command::Publish { topic, value, qos, retain } => {
@@ -134,8 +133,9 @@ impl Session {
             Command::Disconnect => self.send(Packet::Disconnect, QoS::AtMostOnce, Link::disconnect),
             Command::Toggle => self.toggle(),
             Command::Help => command::help().iter().for_each(|line| self.notice(line)),
-            Command::Exit => unreachable!("it ends the session before"),
+            Command::Exit => return false,
         }
+        true
     }
 
     fn connect(&mut self, address: Option<(String, u16)>, version: Version) {

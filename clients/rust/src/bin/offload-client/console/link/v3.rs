@@ -8,7 +8,10 @@ use rumqttc::{
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::{AckPacket, Acknowledgement, Code, KEEP_ALIVE, MAX_REQUESTS, bracketed, describe_io, network};
+use super::{
+    AckPacket, Acknowledgement, Code, Connection, KEEP_ALIVE, MAX_REQUESTS, bracketed, describe_io, hand_out,
+    network,
+};
 use crate::console::link;
 use crate::console::message::Message;
 
@@ -25,45 +28,34 @@ pub fn start(options: &Options, events: mpsc::Sender<link::Event>) -> (AsyncClie
     let mut network = network();
     network.set_connection_timeout(options.connect_timeout.as_secs().max(1));
     connection.set_network_options(network);
-    (client, tokio::spawn(run(connection, events)))
+    (client, tokio::spawn(hand_out(connection, events)))
 }
 
-async fn run(mut connection: EventLoop, events: mpsc::Sender<link::Event>) {
-    let ended = loop {
-        let event = match connection.poll().await {
-            Ok(event) => event,
-            Err(error) => break Some(error),
-        };
-        let farewell = event == Event::Outgoing(Outgoing::Disconnect);
-        if !hand_out(event, &events).await {
-            return;
-        }
-        if farewell {
-            break None;
-        }
-    };
-    // What came together with the end comes before it.
-    while let Some(event) = connection.state.events.pop_front() {
-        if !hand_out(event, &events).await {
-            return;
+impl Connection for EventLoop {
+    type Event = Event;
+    type Error = ConnectionError;
+
+    fn poll(&mut self) -> impl Future<Output = Result<Event, ConnectionError>> + Send {
+        EventLoop::poll(self)
+    }
+
+    fn left_over(&mut self) -> Option<Event> {
+        self.state.events.pop_front()
+    }
+
+    fn translate(event: Event) -> Option<link::Event> {
+        translate(event)
+    }
+
+    fn refusal(error: &ConnectionError) -> Option<Acknowledgement> {
+        match error {
+            ConnectionError::ConnectionRefused(code) => Some(connack(*code, Vec::new())),
+            _ => None,
         }
     }
-    let reason = match ended {
-        Some(ConnectionError::ConnectionRefused(code)) => {
-            let event = link::Event::Acknowledged(connack(code, Vec::new()));
-            let _ = events.send(event).await;
-            Some("the broker refused it".to_owned())
-        }
-        ended => ended.map(|error| describe(&error)),
-    };
-    let _ = events.send(link::Event::Closed(reason)).await;
-}
 
-/// False once nobody listens.
-async fn hand_out(event: Event, events: &mpsc::Sender<link::Event>) -> bool {
-    match translate(event) {
-        Some(event) => events.send(event).await.is_ok(),
-        None => true,
+    fn describe(error: &ConnectionError) -> String {
+        describe(error)
     }
 }
 
@@ -116,6 +108,7 @@ fn message(publish: Publish) -> Message {
 
 fn describe(error: &ConnectionError) -> String {
     match error {
+        ConnectionError::ConnectionRefused(_) => "the broker refused it".to_owned(),
         ConnectionError::Io(error) | ConnectionError::MqttState(StateError::Io(error)) => describe_io(error),
         ConnectionError::MqttState(StateError::ConnectionAborted) => {
             "the broker closed the connection".to_owned()

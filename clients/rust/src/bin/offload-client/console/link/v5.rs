@@ -12,7 +12,10 @@ use rumqttc::v5::{AsyncClient, ConnectionError, Event, EventLoop, MqttOptions, S
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::{AckPacket, Acknowledgement, Code, KEEP_ALIVE, MAX_REQUESTS, bracketed, describe_io, network};
+use super::{
+    AckPacket, Acknowledgement, Code, Connection, KEEP_ALIVE, MAX_REQUESTS, bracketed, describe_io, hand_out,
+    network,
+};
 use crate::console::link;
 use crate::console::message::Message;
 
@@ -20,7 +23,7 @@ use crate::console::message::Message;
 const FIRST_REFUSAL: u8 = 0x80;
 
 /// The numbers that rumqttc keeps to itself, by the names that it gives them (MQTT 5, section 2.4).
-const REASONS: [(&str, u8); 42] = [
+const REASONS: [(&str, u8); 46] = [
     ("Success", 0x00),
     ("NormalDisconnection", 0x00),
     ("DisconnectWithWillMessage", 0x04),
@@ -60,8 +63,12 @@ const REASONS: [(&str, u8); 42] = [
     ("QoSNotSupported", 0x9B),
     ("UseAnotherServer", 0x9C),
     ("ServerMoved", 0x9D),
+    ("SharedSubscriptionNotSupported", 0x9E),
     ("SharedSubscriptionsNotSupported", 0x9E),
     ("ConnectionRateExceeded", 0x9F),
+    ("MaximumConnectTime", 0xA0),
+    ("SubscriptionIdNotSupported", 0xA1),
+    ("SubscriptionIdentifiersNotSupported", 0xA1),
     ("WildcardSubscriptionsNotSupported", 0xA2),
 ];
 
@@ -78,44 +85,39 @@ pub fn start(options: &Options, events: mpsc::Sender<link::Event>) -> (AsyncClie
     properties.max_packet_size = Some(options.max_answer);
     mqtt.set_connect_properties(properties);
     let (client, connection) = AsyncClient::new(mqtt, MAX_REQUESTS);
-    (client, tokio::spawn(run(connection, events)))
+    (client, tokio::spawn(hand_out(connection, events)))
 }
 
-async fn run(mut connection: EventLoop, events: mpsc::Sender<link::Event>) {
-    let ended = loop {
-        let event = match connection.poll().await {
-            Ok(event) => event,
-            Err(error) => break Some(error),
-        };
-        let farewell = event == Event::Outgoing(Outgoing::Disconnect);
-        if !hand_out(event, &events).await {
-            return;
-        }
-        if farewell {
-            break None;
-        }
-    };
-    // What came together with the end comes before it.
-    while let Some(event) = connection.state.events.pop_front() {
-        if !hand_out(event, &events).await {
-            return;
+impl Connection for EventLoop {
+    type Event = Event;
+    type Error = ConnectionError;
+
+    fn poll(&mut self) -> impl Future<Output = Result<Event, ConnectionError>> + Send {
+        EventLoop::poll(self)
+    }
+
+    fn left_over(&mut self) -> Option<Event> {
+        self.state.events.pop_front()
+    }
+
+    fn translate(event: Event) -> Option<link::Event> {
+        translate(event)
+    }
+
+    fn refusal(error: &ConnectionError) -> Option<Acknowledgement> {
+        match error {
+            ConnectionError::ConnectionRefused(refusal) => Some(Acknowledgement {
+                packet: AckPacket::ConnAck,
+                id: 0,
+                codes: vec![code(refusal)],
+                details: Vec::new(),
+            }),
+            _ => None,
         }
     }
-    let reason = match ended {
-        Some(ConnectionError::ConnectionRefused(refusal)) => {
-            let _ = events.send(acknowledged(AckPacket::ConnAck, 0, vec![code(refusal)], Vec::new())).await;
-            Some("the broker refused it".to_owned())
-        }
-        ended => ended.map(|error| describe(&error)),
-    };
-    let _ = events.send(link::Event::Closed(reason)).await;
-}
 
-/// False once nobody listens.
-async fn hand_out(event: Event, events: &mpsc::Sender<link::Event>) -> bool {
-    match translate(event) {
-        Some(event) => events.send(event).await.is_ok(),
-        None => true,
+    fn describe(error: &ConnectionError) -> String {
+        describe(error)
     }
 }
 
@@ -168,7 +170,7 @@ fn acknowledged(packet: AckPacket, id: u16, codes: Vec<Code>, details: Vec<Strin
 
 fn code(variant: impl Debug) -> Code {
     let name = format!("{variant:?}");
-    // A name that is not in the table can only be a refusal that rumqttc has learned since.
+    // The table has all that MQTT 5 has; what it lacks can only be a refusal of no particular kind.
     let number =
         REASONS.iter().find(|(known, _)| *known == name).map_or(FIRST_REFUSAL, |(_, number)| *number);
     Code { number, name, refused: number >= FIRST_REFUSAL }
@@ -228,6 +230,7 @@ pub fn qos(qos: rumqttc::QoS) -> QoS {
 
 fn describe(error: &ConnectionError) -> String {
     match error {
+        ConnectionError::ConnectionRefused(_) => "the broker refused it".to_owned(),
         ConnectionError::Io(error) | ConnectionError::MqttState(StateError::Io(error)) => describe_io(error),
         ConnectionError::Timeout(_) => "the broker does not answer".to_owned(),
         ConnectionError::MqttState(StateError::ConnectionAborted) => {

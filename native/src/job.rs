@@ -26,10 +26,17 @@ const REAP_WITHIN: Duration = Duration::from_secs(2);
 /// Size of what bubblewrap reports: two lines.
 const MAX_STATUS: usize = 4096;
 
+/// Where a shell lies inside that waits for a line on its standard input, which it reads byte by byte, and ends itself at
+/// a hang-up: whoever was to set the limits is gone. bubblewrap's `--block-fd`, which holds its first process back until
+/// they are set, takes a hang-up for leave to go on; a sandbox whose starter died meanwhile would run without them.
+const LAUNCHER: &str = "/launch";
+const LAUNCH: &str = "read -r go && exec \"$@\"";
+
 /// One sandbox to be.
 pub struct Job {
     pub bubblewrap: PathBuf,
     pub prlimit: PathBuf,
+    pub shell: PathBuf,
     /// User and group to become first, where the caller is root.
     pub uid: Option<u32>,
     pub cage: Cage,
@@ -72,6 +79,7 @@ impl Job {
             number
         };
         cage.add(["--json-status-fd", &hand_over(status_writer.into())]);
+        cage.add(["--ro-bind".as_ref(), self.shell.as_os_str().as_encoded_bytes(), LAUNCHER.as_bytes()]);
         cage.add(["--block-fd", &hand_over(block_reader.into())]);
         cage.add(["--seccomp", &hand_over(in_memory(&self.filter)?)]);
         let mut largest = self.limits.file_size;
@@ -82,7 +90,7 @@ impl Job {
         let options = hand_over(in_memory(&cage.finish())?);
 
         let mut command = Command::new(&self.bubblewrap);
-        command.arg("--args").arg(options).arg("--").args(&self.command);
+        command.arg("--args").arg(options).args(["--", LAUNCHER, "-c", LAUNCH, "sh"]).args(&self.command);
         // Cleared here and not inside: the sandbox's first process is bubblewrap, whose environment all others can read.
         command.env_clear().current_dir("/");
         command.stdin(stdin_reader).stdout(stdout_writer).stderr(stderr_writer);
@@ -102,7 +110,7 @@ impl Job {
         let mut status = Output::new(status_reader, MAX_STATUS, Excess::Dropped)?;
         let mut stdout = Output::new(stdout_reader, self.limits.stdout, Excess::Ends)?;
         let mut stderr = Output::new(stderr_reader, self.limits.stderr, self.stderr)?;
-        let mut stdin = Input::new(stdin_writer.into(), self.stdin)?;
+        let mut stdin = Input::new(stdin_writer.into(), &self.stdin)?;
         let mut inner: Option<(Pid, OwnedFd)> = None;
         let mut measured = Instant::now();
         let mut exceeded = None;
@@ -143,7 +151,9 @@ impl Job {
                 } else {
                     None
                 };
-                stdin.write();
+                if inner.is_some() {
+                    stdin.write();
+                }
             }
             if ended {
                 break;
@@ -351,7 +361,7 @@ impl Drop for Process {
     }
 }
 
-/// Standard input, written as far as it is taken.
+/// Standard input, written as far as it is taken. Its first line lets the launcher go on.
 struct Input {
     pipe: Option<File>,
     bytes: Vec<u8>,
@@ -359,9 +369,9 @@ struct Input {
 }
 
 impl Input {
-    fn new(pipe: OwnedFd, bytes: Vec<u8>) -> io::Result<Self> {
+    fn new(pipe: OwnedFd, bytes: &[u8]) -> io::Result<Self> {
         rustix::io::ioctl_fionbio(&pipe, true)?;
-        Ok(Self { pipe: (!bytes.is_empty()).then(|| pipe.into()), bytes, written: 0 })
+        Ok(Self { pipe: Some(pipe.into()), bytes: [b"\n", bytes].concat(), written: 0 })
     }
 
     fn descriptor(&self) -> Option<std::os::fd::BorrowedFd<'_>> {

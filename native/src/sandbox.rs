@@ -20,6 +20,7 @@ pub struct Sandbox {
     config: Config,
     bubblewrap: PathBuf,
     prlimit: PathBuf,
+    shell: PathBuf,
     /// User to become first, where the caller is root.
     uid: Option<u32>,
     filter: Vec<u8>,
@@ -30,7 +31,8 @@ pub struct Sandbox {
 pub struct Input {
     /// Arguments after the program's own name.
     pub args: Vec<String>,
-    /// The whole environment but `PWD`, which bubblewrap sets.
+    /// The whole environment but `PWD`, which bubblewrap sets. A shell hands it on, and drops what is no name of a
+    /// variable in shells.
     pub env: Vec<(String, String)>,
     /// Standard input.
     pub stdin: Vec<u8>,
@@ -44,12 +46,14 @@ impl Sandbox {
             .ok_or_else(|| unavailable("bubblewrap is missing".into(), "apt-get install bubblewrap"))?;
         let prlimit = find(Path::new("prlimit"))
             .ok_or_else(|| unavailable("prlimit is missing".into(), "apt-get install util-linux"))?;
+        let shell = std::fs::canonicalize("/bin/sh")
+            .map_err(|error| unavailable(format!("/bin/sh: {error}"), "apt-get install dash"))?;
         let filter = syscalls::filter().map_err(|error| {
             unavailable(format!("no filter of system calls: {error}"), "x86_64, aarch64 or riscv64")
         })?;
         let is_root = rustix::process::geteuid().is_root();
         let uid = is_root.then_some(config.uid);
-        let sandbox = Self { config, bubblewrap, prlimit, uid, filter };
+        let sandbox = Self { config, bubblewrap, prlimit, shell, uid, filter };
 
         // Processes can be started, and those over the limit cannot.
         for (processes, started) in [(4, true), (2, false)] {
@@ -171,6 +175,7 @@ impl Sandbox {
         Job {
             bubblewrap: self.bubblewrap.clone(),
             prlimit: self.prlimit.clone(),
+            shell: self.shell.clone(),
             uid: self.uid,
             cage,
             filter: self.filter.clone(),

@@ -136,7 +136,7 @@ async fn the_environment_is_empty() {
     let code = "#include <stdio.h>\nextern char **environ;\nint main() { for (char **e = environ; *e; e++) puts(*e); }";
     assert_eq!(stdout(&run(code).await), "PWD=/work\n");
     // Nor is anything of ours in that of bubblewrap, the first process.
-    assert_eq!(make_says("tr '\\0' ';' </proc/1/environ").await.lines().next(), Some("PWD=/;"));
+    assert_eq!(make_says("tr '\\0' ';' </proc/1/environ").await.lines().next(), Some(""));
 }
 
 #[tokio::test]
@@ -317,12 +317,12 @@ async fn a_crash_is_told_from_an_exit() {
 /// As on every Linux.
 const SIGABRT: i32 = 6;
 
-/// Processes of this machine that have `word` on their command line.
+/// Programs that run in a sandbox on this machine with `word` among their arguments.
 fn running(word: &str) -> usize {
     let all = std::fs::read_dir("/proc").unwrap().flatten();
     all.filter(|entry| {
         let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        String::from_utf8_lossy(&line).contains(word)
+        line.starts_with(b"/program/") && String::from_utf8_lossy(&line).contains(word)
     })
     .count()
 }
@@ -371,4 +371,56 @@ async fn a_machine_without_bubblewrap_says_so() {
     assert!(error.why.contains("bubblewrap") && error.hint.contains("install"), "{error}");
     let config = Config { bubblewrap: "/bin/false".into(), ..Config::default() };
     assert!(Sandbox::probe(config).unwrap_err().hint.contains("user namespaces"));
+}
+
+/// Set for a process of its own that these tests start.
+const ROLE: &str = "OFFLOAD_NATIVE_TEST_ROLE";
+
+/// This very test program once more, as standard input: it may lie where another user cannot look.
+fn again(mut command: std::process::Command, args: &[&str]) -> std::process::Command {
+    let program = std::fs::File::open(std::env::current_exe().unwrap()).unwrap();
+    command.arg("/proc/self/fd/0").args(args).stdin(program);
+    command
+}
+
+#[tokio::test]
+async fn a_sandbox_dies_with_who_started_it() {
+    let name = "a_sandbox_dies_with_who_started_it";
+    let mark = "orphan-of-the-test";
+    if std::env::var_os(ROLE).is_some() {
+        let input = Input { args: vec![mark.into()], ..Input::default() };
+        run_with("#include <unistd.h>\nint main() { pause(); }", input, limits()).await;
+        return;
+    }
+    let mut command = again(std::process::Command::new("env"), &["--exact", name]);
+    let mut starter = command.env(ROLE, "starter").spawn().unwrap();
+    let until = |there: bool| async move {
+        let change = async {
+            while (running(mark) > 0) != there {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), change).await
+    };
+    let appeared = until(true).await;
+    starter.kill().unwrap();
+    starter.wait().unwrap();
+    appeared.unwrap();
+    until(false).await.unwrap();
+}
+
+/// Who is no root already has run all tests as an ordinary user.
+#[test]
+fn all_holds_for_an_ordinary_user() {
+    if std::env::var_os(ROLE).is_some() || !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let mut setpriv = std::process::Command::new("setpriv");
+    setpriv.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]).env(ROLE, "ordinary");
+    // What starts itself again runs above, and marks processes that both would look for.
+    let output =
+        again(setpriv, &["--skip", "a_sandbox_dies", "--skip", "daemons", "--skip", "whoever_stops"])
+            .output()
+            .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }

@@ -5,18 +5,22 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use offload_protocol::request::{self, RequestKind};
 use offload_protocol::topic;
-use rumqttc::v5::mqttbytes::v5::PublishProperties;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::driver::Driver;
-use crate::in_flight::{InFlight, Message, Sequence};
-use crate::{Answer, Code, Digest, Error, ErrorKind, Form, Options, Outcome, Request, WireError};
+use crate::in_flight::{InFlight, KnownBy, Sequence, no_correlation};
+use crate::link::Message;
+use crate::options::random;
+use crate::{
+    Answer, Code, Digest, Error, ErrorKind, Form, MqttVersion, Options, Outcome, ReplyForm, Request,
+    RequestId, WireError,
+};
 
 /// The largest packet that MQTT can carry (MQTT 5, section 2.1.4): a fixed header of 5 bytes and what follows.
-const LARGEST_PACKET: usize = 268_435_455 + 5;
+pub(crate) const LARGEST_PACKET: usize = 268_435_455 + 5;
 
 /// What a client and its driver share.
 pub(crate) struct Shared {
@@ -51,7 +55,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects by MQTT 5 and subscribes to the answers. Fails if that does not succeed at the first attempt, within
+    /// Connects and subscribes to the answers. Fails if that does not succeed at the first attempt, within
     /// [`Options::connect_timeout`]. Must be called within a tokio runtime, on which the connection then lives.
     pub async fn connect(options: Options) -> Result<Self, Error> {
         options.check()?;
@@ -82,6 +86,10 @@ impl Client {
     pub async fn send(&self, request: Request) -> Result<Answer, Error> {
         let Options { transport_grace, answer_timeout, .. } = self.shared.options;
         let wait = request.limits.timeout.map_or(answer_timeout, |own| own.saturating_add(transport_grace));
+        let request = match self.shared.options.mqtt_version {
+            MqttVersion::V311 => in_envelope(request)?,
+            MqttVersion::V5 => request,
+        };
         match timeout(wait, self.digest_first(request)).await {
             Ok(reply) => reply,
             Err(_) => Err(Error::NoAnswer { waited: wait, lost: self.shared.in_flight.lost() }),
@@ -90,17 +98,16 @@ impl Client {
 
     async fn digest_first(&self, request: Request) -> Result<Answer, Error> {
         let Code::Module(module) = &request.code else {
-            return self.exchange(self.message(&request)?, &request).await;
+            return self.exchange(request, None).await;
         };
         let in_envelope = matches!(request.form, Form::Cbor | Form::Json);
         if !in_envelope || self.shared.no_digests.load(Ordering::Relaxed) {
-            return self.exchange(self.message(&request)?, &request).await;
+            return self.exchange(request, None).await;
         }
         let digest = Digest(Sha256::digest(module).into());
-        let mut message = self.message(&Request { code: Code::Digest(digest), ..request.clone() })?;
+        let by_digest = Request { code: Code::Digest(digest), ..request.clone() };
         // Where the module would go: a client may be permitted that topic alone.
-        message.topic = topic::request(RequestKind::InputCode, &self.shared.options.client_id);
-        let answer = self.exchange(message, &request).await?;
+        let answer = self.exchange(by_digest, Some(RequestKind::InputCode)).await?;
         match &answer.outcome {
             Outcome::Failed(WireError { kind: ErrorKind::NotFound, .. }) => {}
             Outcome::Failed(WireError { kind: ErrorKind::Malformed, message })
@@ -110,29 +117,40 @@ impl Client {
             }
             _ => return Ok(answer),
         }
-        self.exchange(self.message(&request)?, &request).await
+        self.exchange(request, None).await
     }
 
-    /// Publishes the message of a request and waits for the answer in the form that the request asks for.
-    async fn exchange(&self, message: Message, request: &Request) -> Result<Answer, Error> {
+    /// Publishes a request of this kind and waits for its answer.
+    async fn exchange(&self, mut request: Request, kind: Option<RequestKind>) -> Result<Answer, Error> {
+        let known_by = match self.shared.options.mqtt_version {
+            MqttVersion::V5 => KnownBy::Correlation(request.answer_form()),
+            MqttVersion::V311 => {
+                let made_up = request.id.is_none();
+                let id = request.id.get_or_insert_with(made_up_id).clone();
+                KnownBy::Id { id, made_up }
+            }
+        };
+        let message = self.message(&request, kind)?;
         let _slot = self.slots.acquire().await.expect("the semaphore is never closed");
-        let (place, reply) = self.shared.in_flight.insert(message, request.answer_form())?;
+        let (place, reply) = self.shared.in_flight.insert(message, known_by)?;
         // Fails only when the driver has ended, which then has said why.
         let _ = self.requests.send(place.sequence).await;
         reply.await.unwrap_or_else(|_| Err(self.closed()))
     }
 
-    fn message(&self, request: &Request) -> Result<Message, Error> {
-        let (kind, payload, user_properties) =
+    /// The message of a request, on the topic of `kind` or by default on that where its code belongs.
+    fn message(&self, request: &Request, kind: Option<RequestKind>) -> Result<Message, Error> {
+        let (own_kind, payload, user_properties) =
             request::encode(request).map_err(|error| Error::Request(error.message))?;
-        let Options { client_id, .. } = &self.shared.options;
-        let properties = PublishProperties {
-            response_topic: Some(self.shared.options.result_topic()),
+        let Options { client_id, mqtt_version, .. } = &self.shared.options;
+        let message = Message {
+            topic: topic::request(kind.unwrap_or(own_kind), client_id),
+            payload,
             user_properties,
-            ..PublishProperties::default()
+            correlation: no_correlation(),
+            response_topic: self.shared.options.result_topic(),
         };
-        let message = Message { topic: topic::request(kind, client_id), payload, properties };
-        let size = message.packet_size();
+        let size = message.packet_size(*mqtt_version);
         let limit = self.shared.max_packet.load(Ordering::Relaxed);
         if size > limit { Err(Error::TooLarge { size, limit }) } else { Ok(message) }
     }
@@ -148,4 +166,19 @@ impl Client {
         // It fails only with the runtime, and then there is nothing left to wait for.
         let _ = driver.await;
     }
+}
+
+/// MQTT 3.1.1 has neither user properties nor Correlation Data: envelopes take their place, both ways.
+fn in_envelope(request: Request) -> Result<Request, Error> {
+    if request.code == Code::DefaultProgram {
+        let problem = "program: expected a name; MQTT 3.1.1 cannot tell answers of the default program apart";
+        return Err(Error::Request(problem.to_owned()));
+    }
+    let form = if request.form == Form::Cbor { Form::Cbor } else { Form::Json };
+    Ok(Request { form, reply: ReplyForm::Envelope, ..request })
+}
+
+fn made_up_id() -> RequestId {
+    let id = format!("{:016x}{:016x}", random(), random());
+    id.as_str().try_into().expect("it is not too long")
 }

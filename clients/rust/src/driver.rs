@@ -2,18 +2,10 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;
-use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rumqttc::Outgoing;
-use rumqttc::v5::mqttbytes::QoS;
-use rumqttc::v5::mqttbytes::v5::{
-    ConnAck, ConnectReturnCode, DisconnectReasonCode, Packet, PubAck, PubAckReason, SubAck,
-    SubscribeReasonCode,
-};
-use rumqttc::v5::{AsyncClient, ConnectionError, Event, EventLoop, MqttState, StateError};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tracing::{debug, info, warn};
@@ -21,6 +13,7 @@ use tracing::{debug, info, warn};
 use crate::Error;
 use crate::client::Shared;
 use crate::in_flight::Sequence;
+use crate::link::{self, Acknowledgement, Events, Failure, Happened, Publisher};
 use crate::reconnect::Backoff;
 
 /// How long a farewell may take.
@@ -34,8 +27,8 @@ const GATEWAY_PAUSE: Duration = Duration::from_millis(250);
 
 /// The connection and what is under way on it.
 pub(crate) struct Driver {
-    events: EventLoop,
-    link: Link,
+    events: Events,
+    under_way: UnderWay,
 }
 
 impl Driver {
@@ -43,40 +36,39 @@ impl Driver {
     pub(crate) async fn connect(shared: Arc<Shared>) -> Result<Self, Error> {
         // Beside the requests in flight the queue holds the subscription and the farewell.
         let capacity = usize::from(shared.options.max_in_flight) + 2;
-        let (client, mut events) = AsyncClient::new(shared.options.mqtt(), capacity);
-        let mut link = Link::new(shared.clone(), client);
+        let (publisher, mut events) = link::open(&shared.options, capacity);
+        let mut under_way = UnderWay::new(shared.clone(), publisher);
         let failed = |reason: String| Error::Connect { address: shared.options.address(), reason };
         let deadline = Instant::now() + shared.options.connect_timeout;
         loop {
-            let event = timeout_at(deadline, events.poll()).await.map_err(|_| failed(timed_out(&shared)))?;
-            let subscribed = matches!(event, Ok(Event::Incoming(Packet::SubAck(_))));
-            match event {
-                Ok(event) => link.handle(event, &mut events)?,
-                Err(ConnectionError::ConnectionRefused(code)) => return Err(refused(&shared, code)),
-                Err(error) => return Err(failed(describe(&shared, &error))),
+            let happened = timeout_at(deadline, events.poll()).await.unwrap_or(Err(Failure::TimedOut));
+            let subscribed = matches!(happened, Ok(Happened::Subscribed(Ok(()))));
+            match happened {
+                Ok(happened) => under_way.handle(happened)?,
+                Err(Failure::Unauthorized(reason)) => return Err(Error::Unauthorized(reason)),
+                Err(failure) => return Err(failed(describe(&shared, &failure))),
             }
             if subscribed {
-                // From now on the session is worth keeping, where the broker keeps one.
-                events.options.set_clean_start(false);
-                link.established = true;
-                return Ok(Self { events, link });
+                events.keep_session();
+                under_way.established = true;
+                return Ok(Self { events, under_way });
             }
         }
     }
 
     /// Runs until the client is dropped or there is no point in going on.
     pub(crate) async fn run(mut self, mut to_send: mpsc::Receiver<Sequence>) {
-        let shared = self.link.shared.clone();
+        let shared = self.under_way.shared.clone();
         let mut backoff = Backoff::new();
         backoff.connected(Instant::now());
         loop {
-            let Some(event) = self.link.until(&mut to_send, self.events.poll()).await else {
+            let Some(happened) = self.under_way.until(&mut to_send, self.events.poll()).await else {
                 return self.farewell().await;
             };
-            let error = match event {
-                Ok(event) => {
-                    let connected = matches!(event, Event::Incoming(Packet::ConnAck(_)));
-                    if let Err(error) = self.link.handle(event, &mut self.events) {
+            let failure = match happened {
+                Ok(happened) => {
+                    let connected = matches!(happened, Happened::Connected { .. });
+                    if let Err(error) = self.under_way.handle(happened) {
                         return shared.in_flight.close(error);
                     }
                     if connected {
@@ -85,9 +77,11 @@ impl Driver {
                     }
                     continue;
                 }
-                Err(error) => error,
+                Err(failure) => failure,
             };
-            let pause = if taken_over(&error) { None } else { backoff.pause(Instant::now()) };
+            // Two clients of one id would evict each other for ever.
+            let taken_over = matches!(failure, Failure::TakenOver);
+            let pause = if taken_over { None } else { backoff.pause(Instant::now()) };
             let Some(pause) = pause else {
                 let reason = format!(
                     "the broker closed it: is another client connected with the id `{}`?",
@@ -95,16 +89,16 @@ impl Driver {
                 );
                 return shared.in_flight.close(Error::Closed(reason));
             };
-            let reason = describe(&shared, &error);
+            let reason = describe(&shared, &failure);
             // Once a loss, not once an attempt.
-            if self.link.connected {
+            if self.under_way.connected {
                 warn!(%reason, "the connection is lost");
             } else {
                 debug!(%reason, "no connection yet");
             }
-            self.link.connected = false;
+            self.under_way.connected = false;
             shared.in_flight.set_lost(Some(reason));
-            if self.link.until(&mut to_send, sleep(pause)).await.is_none() {
+            if self.under_way.until(&mut to_send, sleep(pause)).await.is_none() {
                 return;
             }
         }
@@ -112,21 +106,20 @@ impl Driver {
 
     /// Says good-bye, so that the broker does not keep the session for a client that was lost.
     async fn farewell(mut self) {
-        if !self.link.connected || self.link.client.try_disconnect().is_err() {
+        if !self.under_way.connected || self.under_way.publisher.try_disconnect().is_err() {
             return;
         }
-        let gone = async {
-            while !matches!(self.events.poll().await, Ok(Event::Outgoing(Outgoing::Disconnect)) | Err(_)) {}
-        };
+        let gone =
+            async { while !matches!(self.events.poll().await, Ok(Happened::Disconnected) | Err(_)) {} };
         // A broker that does not read keeps nobody from leaving.
         let _ = timeout(FAREWELL, gone).await;
     }
 }
 
 /// What is under way on the connection: which requests are to be sent, and which packet was whose.
-struct Link {
+struct UnderWay {
     shared: Arc<Shared>,
-    client: AsyncClient,
+    publisher: Publisher,
     /// Whether rumqttc may be given messages: not before the CONNACK has said what became of those that it has.
     connected: bool,
     /// Whether there was a connection with a subscription before.
@@ -144,11 +137,11 @@ struct Link {
     retry_at: Option<Instant>,
 }
 
-impl Link {
-    fn new(shared: Arc<Shared>, client: AsyncClient) -> Self {
+impl UnderWay {
+    fn new(shared: Arc<Shared>, publisher: Publisher) -> Self {
         Self {
             shared,
-            client,
+            publisher,
             connected: false,
             established: false,
             connected_again: None,
@@ -188,15 +181,8 @@ impl Link {
             && let Some(&sequence) = self.waiting.front()
         {
             if let Some(message) = self.shared.in_flight.message(sequence) {
-                let published = self.client.try_publish_with_properties(
-                    message.topic,
-                    QoS::AtLeastOnce,
-                    false,
-                    message.payload,
-                    message.properties,
-                );
-                if published.is_err() {
-                    // Its queue is full; the next event says that there is room.
+                if self.publisher.try_publish(message).is_err() {
+                    // The next event says that there is room.
                     return;
                 }
                 self.handed_over.push_back(sequence);
@@ -205,48 +191,42 @@ impl Link {
         }
     }
 
-    /// Takes one event in. Fails if there is no point in going on.
-    fn handle(&mut self, event: Event, events: &mut EventLoop) -> Result<(), Error> {
-        match event {
-            Event::Incoming(Packet::ConnAck(connack)) => self.connack(&connack, events)?,
-            Event::Incoming(Packet::SubAck(suback)) => subscribed(&suback)?,
-            Event::Incoming(Packet::PubAck(puback)) => self.puback(&puback),
-            Event::Incoming(Packet::Publish(publish)) => {
-                self.shared.in_flight.answer(publish);
+    /// Takes in what happened. Fails if there is no point in going on.
+    fn handle(&mut self, happened: Happened) -> Result<(), Error> {
+        match happened {
+            Happened::Connected { session_present, max_packet } => {
+                self.connected(session_present, max_packet)?;
             }
+            Happened::Subscribed(granted) => granted?,
+            Happened::Acknowledged(packet_id, acknowledgement) => {
+                self.acknowledged(packet_id, acknowledgement);
+            }
+            Happened::Message(message) => self.shared.in_flight.answer(message),
             // A packet id that is in use already is that of a message written again.
-            Event::Outgoing(Outgoing::Publish(packet_id)) if !self.written.contains_key(&packet_id) => {
+            Happened::Written(packet_id) if !self.written.contains_key(&packet_id) => {
                 if let Some(sequence) = self.handed_over.pop_front() {
                     self.written.insert(packet_id, sequence);
                 }
             }
-            _ => {}
+            Happened::Written(_) | Happened::Disconnected | Happened::Other => {}
         }
         self.hand_over();
         Ok(())
     }
 
-    fn connack(&mut self, connack: &ConnAck, events: &mut EventLoop) -> Result<(), Error> {
-        self.shared.connected(connack.properties.as_ref().and_then(|given| given.max_packet_size));
+    fn connected(&mut self, session_present: bool, max_packet: Option<u32>) -> Result<(), Error> {
+        self.shared.connected(max_packet);
         self.shared.in_flight.set_lost(None);
-        if !connack.session_present {
+        if !session_present {
             // The broker knows nothing of us: neither the subscription, nor what it has acknowledged, nor whether the
-            // answers were sent. Of the old session rumqttc would keep its packet ids, which may exceed the new Receive
-            // Maximum, and a message that waits for one of them.
-            let queued = std::mem::take(&mut events.state.events);
-            events.state = MqttState::new(self.shared.options.max_in_flight, false);
-            events
-                .state
-                .handle_incoming_packet(Packet::ConnAck(connack.clone()))
-                .map_err(|error| Error::Closed(error.to_string()))?;
-            events.state.events = queued;
+            // answers were sent.
             self.handed_over.clear();
             self.written.clear();
             self.no_gateway.clear();
             self.retry_at = None;
             self.waiting = self.shared.in_flight.unanswered().into();
-            self.client
-                .try_subscribe(self.shared.options.result_topic(), QoS::AtLeastOnce)
+            self.publisher
+                .try_subscribe(self.shared.options.result_topic())
                 .map_err(|_| Error::Closed("the queue has no room for the subscription".to_owned()))?;
         }
         self.connected_again = self.established.then(Instant::now);
@@ -254,11 +234,11 @@ impl Link {
         Ok(())
     }
 
-    fn puback(&mut self, puback: &PubAck) {
-        let Some(sequence) = self.written.remove(&puback.pkid) else { return };
-        let error = match puback.reason {
-            PubAckReason::Success => return,
-            PubAckReason::NoMatchingSubscribers => {
+    fn acknowledged(&mut self, packet_id: u16, acknowledgement: Acknowledgement) {
+        let Some(sequence) = self.written.remove(&packet_id) else { return };
+        let error = match acknowledgement {
+            Acknowledgement::Taken => return,
+            Acknowledgement::NobodyListens => {
                 let again =
                     self.connected_again.is_some_and(|since| since.elapsed() < GATEWAY_MAY_BE_MISSING);
                 if again {
@@ -268,68 +248,21 @@ impl Link {
                 }
                 Error::NoGateway
             }
-            PubAckReason::NotAuthorized => Error::Unauthorized(format!(
+            Acknowledgement::Unauthorized => Error::Unauthorized(format!(
                 "client `{}` may not publish this request",
                 self.shared.options.client_id
             )),
-            reason => Error::Refused(format!("{reason:?}")),
+            Acknowledgement::Refused(reason) => Error::Refused(reason),
         };
         self.shared.in_flight.fail(sequence, error);
     }
 }
 
-fn subscribed(suback: &SubAck) -> Result<(), Error> {
-    match suback.return_codes.first() {
-        Some(SubscribeReasonCode::Success(_)) => Ok(()),
-        Some(code) => Err(Error::Unauthorized(format!("no subscription to the answers: {code:?}"))),
-        None => Err(Error::Closed("the broker's SUBACK is empty".to_owned())),
-    }
-}
-
-/// Two clients of one id would evict each other for ever.
-fn taken_over(error: &ConnectionError) -> bool {
-    matches!(
-        error,
-        ConnectionError::MqttState(StateError::ServerDisconnect {
-            reason_code: DisconnectReasonCode::SessionTakenOver,
-            ..
-        })
-    )
-}
-
-fn refused(shared: &Shared, code: ConnectReturnCode) -> Error {
-    match code {
-        ConnectReturnCode::BadUserNamePassword => {
-            Error::Unauthorized("wrong user name or password".to_owned())
-        }
-        ConnectReturnCode::NotAuthorized => {
-            Error::Unauthorized("the broker does not let this client in".to_owned())
-        }
-        code => Error::Connect {
-            address: shared.options.address(),
-            reason: format!("the broker refused the connection: {code:?}"),
-        },
-    }
-}
-
-fn timed_out(shared: &Shared) -> String {
-    format!("no answer within {} ms", shared.options.connect_timeout.as_millis())
-}
-
 /// What happened, for people.
-fn describe(shared: &Shared, error: &ConnectionError) -> String {
-    match error {
-        ConnectionError::Io(error) | ConnectionError::MqttState(StateError::Io(error)) => {
-            match error.kind() {
-                io::ErrorKind::ConnectionRefused => {
-                    "connection refused: is the gateway running? `offload-rt serve` starts one".to_owned()
-                }
-                _ => error.to_string(),
-            }
-        }
-        ConnectionError::Timeout(_) => timed_out(shared),
-        ConnectionError::MqttState(StateError::ConnectionAborted) => {
-            "the broker closed the connection".to_owned()
+fn describe(shared: &Shared, failure: &Failure) -> String {
+    match failure {
+        Failure::TimedOut => {
+            format!("no answer within {} ms", shared.options.connect_timeout.as_millis())
         }
         other => other.to_string(),
     }

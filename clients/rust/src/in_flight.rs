@@ -5,13 +5,12 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
 use offload_protocol::answer::{self, AnswerForm};
-use rumqttc::v5::mqttbytes::QoS;
-use rumqttc::v5::mqttbytes::v5::{Publish, PublishProperties};
 use tokio::sync::oneshot;
 use tracing::debug;
 
+use crate::link::{Incoming, Message};
 use crate::options::random;
-use crate::{Answer, Error};
+use crate::{Answer, Error, RequestId};
 
 /// What comes of a request.
 pub(crate) type Reply = Result<Answer, Error>;
@@ -19,27 +18,7 @@ pub(crate) type Reply = Result<Answer, Error>;
 /// The number of a request within one client: what its Correlation Data says.
 pub(crate) type Sequence = u64;
 
-/// A request as it is published, at QoS 1.
-#[derive(Clone)]
-pub(crate) struct Message {
-    pub(crate) topic: String,
-    pub(crate) payload: Bytes,
-    pub(crate) properties: PublishProperties,
-}
-
-impl Message {
-    /// The bytes of the whole packet, Correlation Data included.
-    pub(crate) fn packet_size(&self) -> usize {
-        let properties =
-            PublishProperties { correlation_data: Some(correlation(0, 0)), ..self.properties.clone() };
-        let mut publish =
-            Publish::new(self.topic.as_str(), QoS::AtLeastOnce, self.payload.clone(), Some(properties));
-        // Any packet id has the same size, but none has none.
-        publish.pkid = 1;
-        publish.size()
-    }
-}
-
+/// The Correlation Data of a request.
 fn correlation(nonce: u64, sequence: Sequence) -> Bytes {
     [nonce.to_be_bytes(), sequence.to_be_bytes()].concat().into()
 }
@@ -47,8 +26,16 @@ fn correlation(nonce: u64, sequence: Sequence) -> Bytes {
 /// One request that waits for its answer.
 struct Entry {
     message: Message,
-    form: AnswerForm,
+    known_by: KnownBy,
     reply: oneshot::Sender<Reply>,
+}
+
+/// How an answer is known to be a request's.
+pub(crate) enum KnownBy {
+    /// By its Correlation Data; it has this form.
+    Correlation(AnswerForm),
+    /// By the id in its envelope, which is the caller's own or, without that, made up and kept from the caller.
+    Id { id: RequestId, made_up: bool },
 }
 
 /// All of a client's requests in flight; shared by the callers, who put them in and take them out when they no longer
@@ -82,6 +69,11 @@ impl Drop for Place {
     }
 }
 
+/// Correlation Data before it says whose: of the same length.
+pub(crate) fn no_correlation() -> Bytes {
+    correlation(0, 0)
+}
+
 impl InFlight {
     pub(crate) fn new() -> Self {
         Self { nonce: random(), table: Mutex::default() }
@@ -96,7 +88,7 @@ impl InFlight {
     pub(crate) fn insert(
         self: &Arc<Self>,
         mut message: Message,
-        form: AnswerForm,
+        known_by: KnownBy,
     ) -> Result<(Place, oneshot::Receiver<Reply>), Error> {
         let (reply, receiver) = oneshot::channel();
         let mut table = self.table();
@@ -105,8 +97,8 @@ impl InFlight {
         }
         table.last += 1;
         let sequence = table.last;
-        message.properties.correlation_data = Some(correlation(self.nonce, sequence));
-        table.entries.insert(sequence, Entry { message, form, reply });
+        message.correlation = correlation(self.nonce, sequence);
+        table.entries.insert(sequence, Entry { message, known_by, reply });
         Ok((Place { in_flight: self.clone(), sequence }, receiver))
     }
 
@@ -121,15 +113,35 @@ impl InFlight {
     }
 
     /// Hands an answer to whoever waits for it.
-    pub(crate) fn answer(&self, publish: Publish) {
-        let properties = publish.properties.unwrap_or_default();
-        let sequence = properties.correlation_data.as_deref().and_then(|data| self.sequence(data));
-        let Some(entry) = sequence.and_then(|sequence| self.table().entries.remove(&sequence)) else {
+    pub(crate) fn answer(&self, incoming: Incoming) {
+        let Some((reply_to, reply)) = self.known(incoming) else {
             return debug!("an answer that nobody waits for");
         };
-        let reply = answer::decode(entry.form, publish.payload, &properties.user_properties);
         // Nobody minds if the caller has just gone.
-        let _ = entry.reply.send(reply.map_err(Error::Answer));
+        let _ = reply_to.send(reply);
+    }
+
+    fn known(&self, incoming: Incoming) -> Option<(oneshot::Sender<Reply>, Reply)> {
+        let Incoming { payload, correlation, user_properties } = incoming;
+        if let Some(correlation) = correlation {
+            let sequence = self.sequence(&correlation)?;
+            let Entry { known_by, reply, .. } = self.table().entries.remove(&sequence)?;
+            let KnownBy::Correlation(form) = known_by else { return None };
+            return Some((reply, answer::decode(form, payload, &user_properties).map_err(Error::Answer)));
+        }
+        let form = if payload.starts_with(b"{") { AnswerForm::Json } else { AnswerForm::Cbor };
+        let mut answer = answer::decode(form, payload, &user_properties).ok()?;
+        let mut table = self.table();
+        // The oldest of those that have this id. There are few: what is in flight is bounded.
+        let (&sequence, made_up) =
+            table.entries.iter().find_map(|(sequence, entry)| match &entry.known_by {
+                KnownBy::Id { id, made_up } if answer.id.as_ref() == Some(id) => Some((sequence, *made_up)),
+                _ => None,
+            })?;
+        if made_up {
+            answer.id = None;
+        }
+        table.entries.remove(&sequence).map(|entry| (entry.reply, Ok(answer)))
     }
 
     fn sequence(&self, correlation: &[u8]) -> Option<Sequence> {

@@ -14,7 +14,8 @@
 //! # }
 //! ```
 //!
-//! Many requests may be in flight on one [`Client`]; MQTT 5 Correlation Data says which answer is whose. A lost
+//! Many requests may be in flight on one [`Client`]; MQTT 5 Correlation Data says which answer is whose, in MQTT 3.1.1 the
+//! id of the envelope. A lost
 //! connection is made again, and what has no answer yet is sent again where the broker has forgotten it. A request
 //! may so be run twice, unless it has an id, by which the gateway knows it again.
 
@@ -22,6 +23,7 @@ mod client;
 mod driver;
 mod error;
 mod in_flight;
+mod link;
 mod options;
 mod reconnect;
 
@@ -32,4 +34,4 @@ pub use offload_protocol::error::{ErrorKind, WireError};
 pub use offload_protocol::request::{
     Build, Code, Digest, Files, Form, Language, Limits, ReplyForm, Request, RequestId, Source,
 };
-pub use options::{DEFAULT_HOST, DEFAULT_PORT, Options, UrlError};
+pub use options::{DEFAULT_HOST, DEFAULT_PORT, MqttVersion, Options, UrlError};

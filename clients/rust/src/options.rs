@@ -6,9 +6,6 @@ use std::time::Duration;
 
 use offload_protocol::topic;
 use percent_encoding::percent_decode_str;
-use rumqttc::NetworkOptions;
-use rumqttc::v5::MqttOptions;
-use rumqttc::v5::mqttbytes::v5::ConnectProperties;
 use url::Url;
 
 use crate::Error;
@@ -20,7 +17,19 @@ pub const DEFAULT_HOST: &str = "127.0.0.1";
 pub const DEFAULT_PORT: u16 = 1883;
 
 /// Seconds without traffic after which the broker is asked whether it is there.
-const KEEP_ALIVE: Duration = Duration::from_secs(30);
+pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(30);
+
+/// A version of MQTT.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum MqttVersion {
+    /// MQTT 3.1.1. Every request goes in an envelope and gets an id where it has none, by which its answer is known;
+    /// the default program, which has no envelope, cannot be run. That no gateway is there, and that a request
+    /// was lost since its gateway was away for a moment, is seen only by the time that passes.
+    V311,
+    /// MQTT 5.
+    #[default]
+    V5,
+}
 
 /// How a [`crate::Client`] connects. [`Options::default`] is right for a gateway on this machine.
 #[derive(Clone)]
@@ -32,6 +41,8 @@ pub struct Options {
     /// The MQTT client id, and the reply id of every request: answers come on `result/<client id>`. No `+`, `#` or
     /// NUL. By default `offload-` and a random number, another one for each `Options`.
     pub client_id: String,
+    /// The version of MQTT to speak; 5 by default.
+    pub mqtt_version: MqttVersion,
     /// User name and password; none by default.
     pub credentials: Option<(String, String)>,
     /// The first connection, from name look-up to the granted subscription, is given up after this time; 5 s by
@@ -46,10 +57,10 @@ pub struct Options {
     /// Requests in flight; [`crate::Client::send`] waits while there are so many. 1 024 by default, at least 1.
     pub max_in_flight: u16,
     /// The broker keeps what it has for this client so long after a connection is lost, so that answers are not;
-    /// 30 s by default. With less than a second it keeps nothing and every unanswered request is sent again.
+    /// 30 s by default. With less than a second it keeps nothing and every unanswered request is sent again, and so it is with MQTT 3.1.1.
     pub session_expiry: Duration,
     /// The largest packet to receive, in bytes; 32 MiB by default. The gateway answers with an `output` error instead
-    /// of a larger one.
+    /// of a larger one; with MQTT 3.1.1 it is not told, and a larger one ends the connection.
     pub max_answer: u32,
 }
 
@@ -59,6 +70,7 @@ impl Default for Options {
             host: DEFAULT_HOST.to_owned(),
             port: DEFAULT_PORT,
             client_id: format!("offload-{:016x}", random()),
+            mqtt_version: MqttVersion::V5,
             credentials: None,
             connect_timeout: Duration::from_secs(5),
             answer_timeout: Duration::from_secs(300),
@@ -121,7 +133,7 @@ impl Options {
         format!("{}:{}", self.bracketed_host(), self.port)
     }
 
-    fn bracketed_host(&self) -> String {
+    pub(crate) fn bracketed_host(&self) -> String {
         if self.host.contains(':') && !self.host.starts_with('[') {
             format!("[{}]", self.host)
         } else {
@@ -149,28 +161,6 @@ impl Options {
             return refused("largest answer: expected at least 1 byte");
         }
         Ok(())
-    }
-
-    pub(crate) fn mqtt(&self) -> MqttOptions {
-        let mut mqtt = MqttOptions::new(&self.client_id, self.bracketed_host(), self.port);
-        let mut network = NetworkOptions::new();
-        // With Nagle's algorithm a round trip at QoS 1 takes 44 ms.
-        network.set_tcp_nodelay(true);
-        mqtt.set_network_options(network);
-        mqtt.set_keep_alive(KEEP_ALIVE);
-        mqtt.set_connection_timeout(self.connect_timeout.as_secs().max(1));
-        // The first connection starts from nothing; the driver turns this off for those after it.
-        mqtt.set_clean_start(true);
-        mqtt.set_outgoing_inflight_upper_limit(self.max_in_flight);
-        if let Some((user, password)) = &self.credentials {
-            mqtt.set_credentials(user, password);
-        }
-        let mut properties = ConnectProperties::new();
-        properties.session_expiry_interval =
-            Some(self.session_expiry.as_secs().try_into().unwrap_or(u32::MAX));
-        properties.max_packet_size = Some(self.max_answer);
-        mqtt.set_connect_properties(properties);
-        mqtt
     }
 }
 

@@ -126,6 +126,21 @@ async fn a_file_is_sent_with_all_that_the_flags_say() {
 }
 
 #[tokio::test]
+async fn either_version_of_mqtt_is_spoken() {
+    let broker = Mosquitto::start().await;
+    let mut gateway = Gateway::start(&broker).await;
+    for (version, by_id) in
+        [("3.1.1", true), ("311", true), ("mqttv311", true), ("5", false), ("mqttv5", false)]
+    {
+        let send = command(&broker.url(), &["-V", version, "send", "--json", "add"]);
+        let (request, (code, stdout, _)) = run(&mut gateway, send, exited(3, "x", "y")).await;
+        assert_eq!(request.id.is_some(), by_id, "{version}");
+        let answer = answer::decode(ENVELOPE, stdout.into(), &[]).unwrap();
+        assert_eq!((code, answer), (3, exited(3, "x", "y")));
+    }
+}
+
+#[tokio::test]
 async fn source_is_sent_with_its_build_part_and_a_digest_as_it_stands() {
     let broker = Mosquitto::start().await;
     let mut gateway = Gateway::start(&broker).await;

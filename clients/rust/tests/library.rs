@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use offload_client::{
-    Answer, Build, Client, Code, Error, ErrorKind, Form, Options, Outcome, ReplyForm, Request, Source,
-    WireError,
+    Answer, Build, Client, Code, Error, ErrorKind, Form, MqttVersion, Options, Outcome, ReplyForm, Request,
+    Source, WireError,
 };
 use side::{DEADLINE, Gateway, Mosquitto, Road, exited};
 use tokio::task::JoinSet;
@@ -74,6 +74,53 @@ async fn every_form_of_request_can_be_sent() {
         });
         assert_eq!(answer.unwrap().outcome, Outcome::Exited(3));
     }
+}
+
+#[tokio::test]
+async fn in_mqtt_3_1_1_answers_are_known_by_the_id_of_the_envelope() {
+    let broker = Mosquitto::start().await;
+    let mut gateway = Gateway::start(&broker).await;
+    let road = Road::to(&broker).await;
+    let options = Options { mqtt_version: MqttVersion::V311, port: road.port, ..broker.options() };
+    let options = Options { answer_timeout: DEADLINE, ..options };
+    let client = Client::connect(options).await.unwrap();
+    let own_id = Request { id: Some("mine".try_into().unwrap()), ..program(&["1"]) };
+    let cbor = Request { form: Form::Cbor, ..program(&["2"]) };
+    let raw = Request {
+        form: Form::RawModule,
+        reply: ReplyForm::Stdout,
+        args: vec!["3".into()],
+        ..Request::new(Code::Module(b"\0asm\x01\0\0\0"[..].into()))
+    };
+    let senders = async { tokio::join!(client.send(own_id.clone()), client.send(cbor), client.send(raw)) };
+    let gateway = async {
+        let mut deliveries = [gateway.next().await, gateway.next().await, gateway.next().await];
+        deliveries.sort_by_key(|delivery| delivery.request.args[0].clone());
+        let [first, second, third] = &deliveries;
+        assert_eq!(first.request, own_id);
+        assert_eq!(second.request.form, Form::Cbor);
+        assert!(matches!(third.request.code, Code::Digest(_)));
+        gateway.answer(third, exited(0, "3", "")).await;
+        gateway.answer(second, exited(0, "2", "")).await;
+        road.cut();
+        // What has no answer comes again; nobody can know which answers got through.
+        loop {
+            let again = gateway.next().await;
+            gateway.answer(&again, exited(0, again.request.args[0].clone(), "")).await;
+        }
+    };
+    let (first, second, third) = tokio::select! {
+        answers = senders => answers,
+        () = gateway => unreachable!("it goes on"),
+    };
+    assert_eq!(first.unwrap(), Answer { id: own_id.id.clone(), ..exited(0, "1", "") });
+    assert_eq!((second.unwrap(), third.unwrap()), (exited(0, "2", ""), exited(0, "3", "")));
+    let default =
+        Request { form: Form::LegacyArgs, reply: ReplyForm::Stdout, ..Request::new(Code::DefaultProgram) };
+    assert!(
+        matches!(client.send(default).await, Err(Error::Request(problem)) if problem.starts_with("program: "))
+    );
+    client.disconnect().await;
 }
 
 #[tokio::test]
@@ -248,8 +295,10 @@ async fn two_clients_of_one_id_do_not_evict_each_other_for_ever() {
 #[tokio::test]
 async fn a_connection_that_is_not_to_be_had_is_an_error() {
     let broker = Mosquitto::start_with("allow_anonymous false").await;
-    let error = Client::connect(broker.options()).await.err().unwrap();
-    assert!(matches!(error, Error::Unauthorized(_)), "{error}");
+    for mqtt_version in [MqttVersion::V311, MqttVersion::V5] {
+        let error = Client::connect(Options { mqtt_version, ..broker.options() }).await.err().unwrap();
+        assert!(matches!(error, Error::Unauthorized(_)), "{error}");
+    }
     let options = broker.options();
     drop(broker);
     let refused = async {

@@ -200,18 +200,21 @@ impl Gateway {
 
     /// Answers it as the contract says.
     pub async fn answer(&self, delivery: &Delivery, answer: Answer) {
+        let answer = Answer { id: delivery.request.id.clone(), ..answer };
         let (payload, user_properties) = answer::encode(&answer, delivery.request.answer_form());
         self.publish(delivery, payload, user_properties).await;
     }
 
     pub async fn publish(&self, delivery: &Delivery, payload: Bytes, user_properties: Vec<(String, String)>) {
-        let asked = delivery.publish.properties.clone().unwrap();
+        let asked = delivery.publish.properties.clone().unwrap_or_default();
         let properties = PublishProperties {
             correlation_data: asked.correlation_data,
             user_properties,
             ..PublishProperties::default()
         };
-        let topic = asked.response_topic.unwrap();
+        let asked_on = topic::parse_request(str::from_utf8(&delivery.publish.topic).unwrap()).unwrap();
+        // None in MQTT 3.1.1.
+        let topic = asked.response_topic.unwrap_or_else(|| topic::result(asked_on.reply_id));
         self.client
             .publish_with_properties(topic, QoS::AtLeastOnce, false, payload, properties)
             .await

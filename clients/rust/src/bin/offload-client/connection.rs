@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use clap::Args;
-use offload_client::{DEFAULT_HOST, DEFAULT_PORT, Options};
+use clap::{Args, ValueEnum};
+use offload_client::{DEFAULT_HOST, DEFAULT_PORT, MqttVersion, Options};
 
 use crate::failure::Failure;
 
@@ -33,10 +33,23 @@ pub struct ConnectionFlags {
     #[arg(short = 'P', long = "pw", global = true, value_name = "PASSWORD")]
     password: Option<String>,
 
+    /// Version of MQTT to speak
+    #[arg(short = 'V', long, global = true, value_name = "VERSION", default_value = "5")]
+    mqtt_version: Version,
+
     /// mqtt://[user[:password]@]host[:port], instead of host and port [env: OFFLOAD_BROKER]
     // Not clap's `env`: host and port on the command line win over the environment.
     #[arg(long, global = true, value_name = "URL", conflicts_with_all = ["host", "port"])]
     broker: Option<String>,
+}
+
+/// With the names that `mosquitto_pub` has for them, too.
+#[derive(Clone, Copy, ValueEnum)]
+enum Version {
+    #[value(name = "3.1.1", aliases = ["311", "mqttv311"])]
+    V311,
+    #[value(name = "5", alias = "mqttv5")]
+    V5,
 }
 
 impl ConnectionFlags {
@@ -58,6 +71,10 @@ impl ConnectionFlags {
                 port: self.port.unwrap_or(DEFAULT_PORT),
                 ..Options::default()
             },
+        };
+        options.mqtt_version = match self.mqtt_version {
+            Version::V311 => MqttVersion::V311,
+            Version::V5 => MqttVersion::V5,
         };
         if let Some(id) = self.id {
             options.client_id = id;

@@ -22,11 +22,16 @@ use crate::send::Send;
 
 /// Hand work to an offload-rt gateway: a WebAssembly program of your own, or arguments for one that the gateway has.
 #[derive(Parser)]
-#[command(name = "offload-client", version, disable_help_flag = true, after_help = EXAMPLES)]
+#[command(name = "offload-client", version, disable_help_flag = true, disable_version_flag = true, after_help = EXAMPLES)]
 struct Cli {
     /// Print help
     #[arg(long, action = clap::ArgAction::Help, global = true)]
     help: Option<bool>,
+
+    /// Print version
+    // Without clap's short form, which is the version of MQTT.
+    #[arg(long, action = clap::ArgAction::Version)]
+    version: Option<bool>,
 
     #[command(flatten)]
     connection: ConnectionFlags,

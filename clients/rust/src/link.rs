@@ -1,0 +1,183 @@
+//! One connection to a broker by rumqttc, the same for both versions of MQTT.
+
+mod v311;
+mod v5;
+
+use std::io;
+
+use bytes::Bytes;
+use offload_protocol::UserProperties;
+
+use crate::{Error, MqttVersion, Options};
+
+/// A request as it is published, at QoS 1. MQTT 3.1.1 carries topic and payload alone.
+#[derive(Clone)]
+pub(crate) struct Message {
+    pub(crate) topic: String,
+    pub(crate) payload: Bytes,
+    pub(crate) user_properties: UserProperties,
+    /// Says which answer is whose.
+    pub(crate) correlation: Bytes,
+    /// Where the answer goes.
+    pub(crate) response_topic: String,
+}
+
+impl Message {
+    /// The bytes of the whole packet.
+    pub(crate) fn packet_size(&self, version: MqttVersion) -> usize {
+        match version {
+            MqttVersion::V311 => v311::packet_size(self),
+            MqttVersion::V5 => v5::packet_size(self),
+        }
+    }
+}
+
+/// What happens on a connection.
+pub(crate) enum Happened {
+    /// There is a connection.
+    Connected { session_present: bool, max_packet: Option<u32> },
+    /// The broker granted the subscription, or did not.
+    Subscribed(Result<(), Error>),
+    /// The oldest message that was handed over is on its way as this packet, maybe again.
+    Written(u16),
+    /// The broker has the message in this packet.
+    Acknowledged(u16, Acknowledgement),
+    /// A message came.
+    Message(Incoming),
+    /// Our farewell was written.
+    Disconnected,
+    /// Nothing that matters here.
+    Other,
+}
+
+/// What a broker says of a message that it got.
+pub(crate) enum Acknowledgement {
+    Taken,
+    /// And nobody is subscribed to it; MQTT 3.1.1 cannot say so.
+    NobodyListens,
+    Unauthorized,
+    Refused(String),
+}
+
+/// A message that came.
+pub(crate) struct Incoming {
+    pub(crate) payload: Bytes,
+    pub(crate) correlation: Option<Bytes>,
+    pub(crate) user_properties: UserProperties,
+}
+
+/// Why there is no connection, or not any more.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    #[error("{0}")]
+    Unauthorized(String),
+    #[error("another client has taken over the client id")]
+    TakenOver,
+    #[error("no answer in time")]
+    TimedOut,
+    #[error("{0}")]
+    Lost(String),
+}
+
+impl Failure {
+    fn io(error: &io::Error) -> Self {
+        Failure::Lost(match error.kind() {
+            io::ErrorKind::ConnectionRefused => {
+                "connection refused: is the gateway running? `offload-rt serve` starts one".to_owned()
+            }
+            _ => error.to_string(),
+        })
+    }
+
+    fn closed() -> Self {
+        Failure::Lost("the broker closed the connection".to_owned())
+    }
+
+    fn wrong_password() -> Self {
+        Failure::Unauthorized("wrong user name or password".to_owned())
+    }
+
+    fn not_let_in() -> Self {
+        Failure::Unauthorized("the broker does not let this client in".to_owned())
+    }
+
+    fn refused(code: impl std::fmt::Debug) -> Self {
+        Failure::Lost(format!("the broker refused the connection: {code:?}"))
+    }
+}
+
+/// Hands packets to a connection; each call fails while the queue is full.
+pub(crate) enum Publisher {
+    V311(rumqttc::AsyncClient),
+    V5(rumqttc::v5::AsyncClient),
+}
+
+impl Publisher {
+    pub(crate) fn try_publish(&self, message: Message) -> Result<(), Full> {
+        match self {
+            Publisher::V311(client) => v311::try_publish(client, message),
+            Publisher::V5(client) => v5::try_publish(client, message),
+        }
+    }
+
+    pub(crate) fn try_subscribe(&self, topic: String) -> Result<(), Full> {
+        match self {
+            Publisher::V311(client) => {
+                client.try_subscribe(topic, rumqttc::QoS::AtLeastOnce).map_err(|_| Full)
+            }
+            Publisher::V5(client) => {
+                client.try_subscribe(topic, rumqttc::v5::mqttbytes::QoS::AtLeastOnce).map_err(|_| Full)
+            }
+        }
+    }
+
+    pub(crate) fn try_disconnect(&self) -> Result<(), Full> {
+        match self {
+            Publisher::V311(client) => client.try_disconnect().map_err(|_| Full),
+            Publisher::V5(client) => client.try_disconnect().map_err(|_| Full),
+        }
+    }
+}
+
+/// rumqttc's queue has no room.
+#[derive(Debug)]
+pub(crate) struct Full;
+
+/// The connection itself, which lives while it is polled.
+pub(crate) enum Events {
+    V311(Box<v311::Events>),
+    V5(Box<v5::Events>),
+}
+
+impl Events {
+    /// Waits for what happens next; connects where there is no connection.
+    pub(crate) async fn poll(&mut self) -> Result<Happened, Failure> {
+        match self {
+            Events::V311(events) => events.poll().await,
+            Events::V5(events) => events.poll().await,
+        }
+    }
+
+    /// From now on the session is worth keeping, where the broker keeps one. MQTT 3.1.1 cannot say for how long, so there
+    /// every connection has a new one.
+    pub(crate) fn keep_session(&mut self) {
+        match self {
+            Events::V311(_) => {}
+            Events::V5(events) => events.keep_session(),
+        }
+    }
+}
+
+/// A connection whose queue takes `capacity` packets; made when it is polled first.
+pub(crate) fn open(options: &Options, capacity: usize) -> (Publisher, Events) {
+    match options.mqtt_version {
+        MqttVersion::V311 => {
+            let (client, events) = v311::open(options, capacity);
+            (Publisher::V311(client), Events::V311(Box::new(events)))
+        }
+        MqttVersion::V5 => {
+            let (client, events) = v5::open(options, capacity);
+            (Publisher::V5(client), Events::V5(Box::new(events)))
+        }
+    }
+}

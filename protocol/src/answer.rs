@@ -1,14 +1,15 @@
 //! An answer: what became of a request, and the forms in which that is said.
 //!
-//! One submodule a form, each with its `encode` and `decode`; the CBOR envelope belongs beside `json_envelope`.
+//! One submodule a form, each with its `encode` and `decode`; the two envelopes share one.
 
-mod json_envelope;
+mod envelope;
 mod line;
 mod properties;
 
 use bytes::Bytes;
 
 use crate::UserProperties;
+use crate::envelope::Encoding;
 use crate::error::{ErrorKind, WireError};
 use crate::request::{Rejected, RequestId};
 
@@ -66,6 +67,8 @@ impl From<Rejected> for Answer {
 pub enum AnswerForm {
     /// The bytes of stdout, or one error line.
     Line,
+    /// A CBOR envelope.
+    Cbor,
     /// A JSON envelope.
     Json,
 }
@@ -76,7 +79,8 @@ pub fn encode(answer: &Answer, form: AnswerForm) -> (Bytes, UserProperties) {
         AnswerForm::Line => {
             (line::encode(answer), properties::encode(answer, line::needs_error_line(answer)))
         }
-        AnswerForm::Json => (json_envelope::encode(answer), properties::encode(answer, false)),
+        AnswerForm::Cbor => (envelope::encode(Encoding::Cbor, answer), properties::encode(answer, false)),
+        AnswerForm::Json => (envelope::encode(Encoding::Json, answer), properties::encode(answer, false)),
     }
 }
 
@@ -129,7 +133,8 @@ pub fn decode(
 ) -> Result<Answer, WireError> {
     match form {
         AnswerForm::Line => line::decode(payload, user_properties),
-        AnswerForm::Json => json_envelope::decode(&payload),
+        AnswerForm::Cbor => envelope::decode(Encoding::Cbor, &payload),
+        AnswerForm::Json => envelope::decode(Encoding::Json, &payload),
     }
 }
 

@@ -131,7 +131,7 @@ impl WireError {
     pub fn line(&self) -> String {
         let mut line = format!("error: {}: ", self.kind);
         // Each replacement is no longer than what it replaces, so that many bytes of the message are enough.
-        let message = cut(&self.message, MAX_ERROR_LINE);
+        let message = cut(self.first_error(), MAX_ERROR_LINE);
         line.extend(message.chars().map(|c| match c {
             '\u{2028}' | '\u{2029}' => ' ',
             c if c.is_control() && c.is_whitespace() => ' ',
@@ -142,13 +142,30 @@ impl WireError {
         line
     }
 
-    /// The message as an envelope carries it: at most [`MAX_MESSAGE`] bytes, control characters but line feed and tab
-    /// replaced.
+    /// What a line says: of a compiler's output the first error.
+    fn first_error(&self) -> &str {
+        match self.kind {
+            ErrorKind::Build => {
+                let mut lines = self.message.lines().filter(|line| !line.trim().is_empty());
+                let first = lines.clone().next();
+                lines.find(|line| line.contains("error")).or(first).unwrap_or_default()
+            }
+            _ => &self.message,
+        }
+    }
+
+    /// The message as an envelope carries it: at most [`MAX_MESSAGE`] bytes, of a compiler's output the last ones, and
+    /// control characters but line feed and tab replaced.
     pub(crate) fn envelope_message(&self) -> String {
-        cut(&self.message, MAX_MESSAGE)
-            .chars()
-            .map(|c| if c.is_control() && c != '\n' && c != '\t' { '?' } else { c })
-            .collect()
+        let message = match self.kind {
+            // What a compiler says last is what ended it.
+            ErrorKind::Build => {
+                let surplus = self.message.len().saturating_sub(MAX_MESSAGE);
+                &self.message[self.message.ceil_char_boundary(surplus)..]
+            }
+            _ => cut(&self.message, MAX_MESSAGE),
+        };
+        message.chars().map(|c| if c.is_control() && c != '\n' && c != '\t' { '?' } else { c }).collect()
     }
 }
 
@@ -180,6 +197,20 @@ mod tests {
     fn a_line_replaces_control_characters() {
         let error = WireError::new(ErrorKind::Trap, "a\nb\r\tc\u{0}d\u{1b}e\u{85}f\u{2028}g");
         assert_eq!(error.line(), "error: trap: a b  c?d?e f g");
+    }
+
+    #[test]
+    fn of_a_compilers_output_a_line_has_the_first_error_and_an_envelope_the_last_bytes() {
+        let build = |message: String| WireError::new(ErrorKind::Build, message);
+        let said = build("In file a.c:\na.c:1: error: no\na.c:2: error: never".into());
+        assert_eq!(said.line(), "error: build: a.c:1: error: no");
+        assert_eq!(
+            build("\nmake: *** no targets.\nbye".into()).line(),
+            "error: build: make: *** no targets."
+        );
+        let long = build("ä".repeat(MAX_MESSAGE) + "x");
+        assert_eq!(long.envelope_message().len(), MAX_MESSAGE - 1);
+        assert!(long.envelope_message().ends_with("äx"));
     }
 
     #[test]

@@ -4,8 +4,9 @@
 //! this crate is its one implementation, shared by gateway, clients and tests.
 
 pub mod answer;
+pub mod digest;
+mod envelope;
 pub mod error;
-mod json;
 pub mod request;
 pub mod topic;
 

@@ -1,12 +1,13 @@
 //! A request: its forms on the wire, told apart by their bytes, and the one value that all of them become.
 //!
-//! One submodule a form, each with its `decode` and `encode`. The CBOR envelope belongs beside `json_envelope`, and
-//! legacy text beside `legacy_args`; until this gateway speaks them they are refused by name.
+//! One submodule a form, each with its `decode` and `encode`; the two envelopes share one.
 
-mod json_envelope;
+mod envelope;
 mod legacy_args;
+mod legacy_text;
 mod properties;
 mod raw_module;
+mod source;
 
 use std::collections::HashSet;
 use std::fmt;
@@ -14,16 +15,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+pub use self::source::{Build, Files, Language, MAX_NAME, MAX_PATH, PLACEHOLDER, Source, UNNAMED};
 use crate::UserProperties;
 use crate::answer::AnswerForm;
-use crate::error::{ErrorKind, WireError, cut};
+pub use crate::digest::Digest;
+use crate::envelope::{CBOR_TAG, Encoding};
+use crate::error::{WireError, cut};
 pub use crate::topic::RequestKind;
 
 /// What every wasm module and component starts with.
 pub const WASM_MAGIC: [u8; 4] = *b"\0asm";
-
-/// The self-described CBOR tag that a CBOR envelope starts with.
-const CBOR_TAG: [u8; 3] = [0xD9, 0xD9, 0xF7];
 
 /// An `id` has at most this many bytes.
 pub const MAX_ID: usize = 64;
@@ -33,8 +34,12 @@ pub const MAX_ID: usize = 64;
 pub enum Form {
     /// A wasm module as it stands; the rest from user properties.
     RawModule,
+    /// A CBOR envelope.
+    Cbor,
     /// A JSON envelope.
     Json,
+    /// Name, arguments, source and how to build it, as text; or a module in place of the latter two.
+    LegacyText,
     /// The arguments of the gateway's default program, as text.
     LegacyArgs,
 }
@@ -75,6 +80,12 @@ impl fmt::Display for RequestId {
 pub enum Code {
     /// A module or component that the request carries.
     Module(Bytes),
+    /// A module or component that the gateway has, by its digest.
+    Digest(Digest),
+    /// Source to build natively.
+    Source(Source),
+    /// Several files to build natively.
+    Files(Files),
     /// A program that the gateway has, by its name.
     Program(String),
     /// The program that the gateway's configuration names as the default.
@@ -142,6 +153,7 @@ impl Request {
     pub fn answer_form(&self) -> AnswerForm {
         match (self.form, self.reply) {
             (Form::Json, ReplyForm::Envelope) => AnswerForm::Json,
+            (Form::Cbor, ReplyForm::Envelope) => AnswerForm::Cbor,
             _ => AnswerForm::Line,
         }
     }
@@ -158,14 +170,8 @@ pub struct Rejected {
     pub error: WireError,
 }
 
-impl Rejected {
-    fn line(error: WireError) -> Self {
-        Self { form: AnswerForm::Line, id: None, error }
-    }
-}
-
-/// Reads the payload of a message on a request topic. Fails with [`ErrorKind::Malformed`], or with
-/// [`ErrorKind::TooLarge`] where a bound of the form itself is exceeded; the message names the field.
+/// Reads the payload of a message on a request topic. Fails with `malformed`, or with `too-large` where a bound of the
+/// form itself is exceeded; the message names the field.
 pub fn decode(
     kind: RequestKind,
     payload: Bytes,
@@ -175,18 +181,21 @@ pub fn decode(
         return raw_module::decode(kind, payload, user_properties);
     }
     if payload.starts_with(&CBOR_TAG) {
-        return Err(Rejected::line(not_supported("CBOR envelope")));
+        return envelope::decode(Encoding::Cbor, kind, &payload);
     }
     if payload.trim_ascii_start().starts_with(b"{") {
-        return json_envelope::decode(kind, &payload);
+        return envelope::decode(Encoding::Json, kind, &payload);
     }
     match kind {
         RequestKind::LocalCode => legacy_args::decode(&payload, user_properties),
-        RequestKind::InputCode if payload.windows(4).any(|part| part == b"----") => {
-            Err(Rejected::line(not_supported("source")))
+        RequestKind::InputCode if legacy_text::is_one(&payload) => {
+            legacy_text::decode(&payload, user_properties)
         }
         RequestKind::InputCode => {
-            Err(Rejected::line(WireError::malformed("payload", "expected a wasm module or an envelope")))
+            let problem =
+                "expected a wasm module, an envelope, or source in four parts with `----` between them";
+            let error = WireError::malformed("payload", problem);
+            Err(Rejected { form: AnswerForm::Line, id: None, error })
         }
     }
 }
@@ -196,7 +205,7 @@ pub fn decode(
 pub fn encode(request: &Request) -> Result<(RequestKind, Bytes, UserProperties), WireError> {
     check_args(&request.args)?;
     check_env(&request.env)?;
-    if request.form != Form::Json {
+    if !matches!(request.form, Form::Cbor | Form::Json) {
         if request.reply != ReplyForm::Stdout {
             return Err(only_in_envelope("reply"));
         }
@@ -206,13 +215,11 @@ pub fn encode(request: &Request) -> Result<(RequestKind, Bytes, UserProperties),
     }
     match request.form {
         Form::RawModule => raw_module::encode(request),
-        Form::Json => json_envelope::encode(request),
+        Form::Cbor => envelope::encode(Encoding::Cbor, request),
+        Form::Json => envelope::encode(Encoding::Json, request),
+        Form::LegacyText => legacy_text::encode(request),
         Form::LegacyArgs => legacy_args::encode(request),
     }
-}
-
-fn not_supported(field: impl fmt::Display) -> WireError {
-    WireError::malformed(field, "not supported by this gateway yet")
 }
 
 fn only_in_envelope(field: &str) -> WireError {
@@ -255,10 +262,6 @@ fn check_env(env: &[(String, String)]) -> Result<(), WireError> {
 /// An environment variable as a message names it; no name is so long that what is wrong falls off the line.
 fn env_field(name: &str) -> String {
     format!("env.{}", cut(name, 64))
-}
-
-fn too_many_values() -> WireError {
-    WireError::new(ErrorKind::TooLarge, format!("envelope: more than {} values", crate::json::MAX_VALUES))
 }
 
 #[cfg(test)]

@@ -82,6 +82,9 @@ impl Requests {
                     None => Ok(Executable::Module(digest, module.clone())),
                 }
             }
+            Code::Digest(_) => Err(not_supported("digest")),
+            Code::Source(_) => Err(not_supported("source")),
+            Code::Files(_) => Err(not_supported("files")),
         }
     }
 
@@ -89,7 +92,7 @@ impl Requests {
         let limits = &self.limits;
         let module = match &request.code {
             Code::Module(module) => module.len(),
-            _ => 0,
+            Code::Digest(_) | Code::Source(_) | Code::Files(_) | Code::Program(_) | Code::DefaultProgram => 0,
         };
         let args: usize = request.args.iter().map(String::len).sum();
         let env: usize = request.env.iter().map(|(name, value)| name.len() + value.len()).sum();
@@ -313,6 +316,10 @@ impl Ticket {
         let Route { topic, correlation_data, max_payload } = self.route;
         self.responder.answer(Outgoing { topic, answer, form: self.form, correlation_data, max_payload });
     }
+}
+
+fn not_supported(field: &str) -> WireError {
+    WireError::malformed(field, "not supported by this gateway yet")
 }
 
 fn expired_error() -> WireError {

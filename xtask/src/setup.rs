@@ -40,6 +40,12 @@ const NEEDS: &[Need] = &[
         elsewhere: "rustup target add wasm32-wasip1",
     },
     Need {
+        what: "bubblewrap, the sandbox of native programs",
+        found: || find("bwrap").map(|file| file.display().to_string()),
+        packages: &["bubblewrap"],
+        elsewhere: "see https://github.com/containers/bubblewrap",
+    },
+    Need {
         what: "mosquitto, the other broker of the tests",
         found: || find("mosquitto").map(|file| file.display().to_string()),
         packages: &["mosquitto"],

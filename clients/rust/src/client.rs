@@ -1,17 +1,19 @@
 //! The client as programs see it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use offload_protocol::{request, topic};
+use offload_protocol::request::{self, RequestKind};
+use offload_protocol::topic;
 use rumqttc::v5::mqttbytes::v5::PublishProperties;
+use sha2::{Digest as _, Sha256};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::driver::Driver;
 use crate::in_flight::{InFlight, Message, Sequence};
-use crate::{Answer, Error, Options, Request};
+use crate::{Answer, Code, Digest, Error, ErrorKind, Form, Options, Outcome, Request, WireError};
 
 /// The largest packet that MQTT can carry (MQTT 5, section 2.1.4): a fixed header of 5 bytes and what follows.
 const LARGEST_PACKET: usize = 268_435_455 + 5;
@@ -22,11 +24,15 @@ pub(crate) struct Shared {
     pub(crate) in_flight: Arc<InFlight>,
     /// The broker's Maximum Packet Size in bytes.
     max_packet: AtomicUsize,
+    /// Whether the gateway of this connection is known not to take digests.
+    no_digests: AtomicBool,
 }
 
 impl Shared {
-    /// Notes what the broker says in its CONNACK.
-    pub(crate) fn set_max_packet(&self, announced: Option<u32>) {
+    /// Notes a new connection, and what the broker says in its CONNACK.
+    pub(crate) fn connected(&self, announced: Option<u32>) {
+        // Another gateway may be behind it now.
+        self.no_digests.store(false, Ordering::Relaxed);
         let limit = announced.map_or(LARGEST_PACKET, |limit| LARGEST_PACKET.min(limit as usize));
         self.max_packet.store(limit, Ordering::Relaxed);
     }
@@ -54,6 +60,7 @@ impl Client {
             options,
             in_flight: Arc::new(InFlight::new()),
             max_packet: AtomicUsize::new(LARGEST_PACKET),
+            no_digests: AtomicBool::new(false),
         });
         let driver = Driver::connect(shared.clone()).await?;
         let (requests, to_send) = mpsc::channel(max_in_flight);
@@ -67,19 +74,47 @@ impl Client {
 
     /// Sends a request and waits for its answer; waits before that while too many are in flight.
     ///
+    /// Of a module in an envelope only the digest is sent at first, and the module itself to a gateway that does not
+    /// have it.
+    ///
     /// Bounded by the request's own timeout and [`Options::transport_grace`], or by [`Options::answer_timeout`]. A
     /// caller that no longer wants the answer drops the future.
     pub async fn send(&self, request: Request) -> Result<Answer, Error> {
         let Options { transport_grace, answer_timeout, .. } = self.shared.options;
         let wait = request.limits.timeout.map_or(answer_timeout, |own| own.saturating_add(transport_grace));
-        match timeout(wait, self.exchange(request)).await {
+        match timeout(wait, self.digest_first(request)).await {
             Ok(reply) => reply,
             Err(_) => Err(Error::NoAnswer { waited: wait, lost: self.shared.in_flight.lost() }),
         }
     }
 
-    async fn exchange(&self, request: Request) -> Result<Answer, Error> {
-        let message = self.message(&request)?;
+    async fn digest_first(&self, request: Request) -> Result<Answer, Error> {
+        let Code::Module(module) = &request.code else {
+            return self.exchange(self.message(&request)?, &request).await;
+        };
+        let in_envelope = matches!(request.form, Form::Cbor | Form::Json);
+        if !in_envelope || self.shared.no_digests.load(Ordering::Relaxed) {
+            return self.exchange(self.message(&request)?, &request).await;
+        }
+        let digest = Digest(Sha256::digest(module).into());
+        let mut message = self.message(&Request { code: Code::Digest(digest), ..request.clone() })?;
+        // Where the module would go: a client may be permitted that topic alone.
+        message.topic = topic::request(RequestKind::InputCode, &self.shared.options.client_id);
+        let answer = self.exchange(message, &request).await?;
+        match &answer.outcome {
+            Outcome::Failed(WireError { kind: ErrorKind::NotFound, .. }) => {}
+            Outcome::Failed(WireError { kind: ErrorKind::Malformed, message })
+                if message.starts_with("digest") =>
+            {
+                self.shared.no_digests.store(true, Ordering::Relaxed);
+            }
+            _ => return Ok(answer),
+        }
+        self.exchange(self.message(&request)?, &request).await
+    }
+
+    /// Publishes the message of a request and waits for the answer in the form that the request asks for.
+    async fn exchange(&self, message: Message, request: &Request) -> Result<Answer, Error> {
         let _slot = self.slots.acquire().await.expect("the semaphore is never closed");
         let (place, reply) = self.shared.in_flight.insert(message, request.answer_form())?;
         // Fails only when the driver has ended, which then has said why.

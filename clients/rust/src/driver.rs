@@ -227,7 +227,7 @@ impl Link {
     }
 
     fn connack(&mut self, connack: &ConnAck, events: &mut EventLoop) -> Result<(), Error> {
-        self.shared.set_max_packet(connack.properties.as_ref().and_then(|given| given.max_packet_size));
+        self.shared.connected(connack.properties.as_ref().and_then(|given| given.max_packet_size));
         self.shared.in_flight.set_lost(None);
         if !connack.session_present {
             // The broker knows nothing of us: neither the subscription, nor what it has acknowledged, nor whether the

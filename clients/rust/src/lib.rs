@@ -29,5 +29,7 @@ pub use client::Client;
 pub use error::Error;
 pub use offload_protocol::answer::{self, Answer, AnswerForm, Outcome};
 pub use offload_protocol::error::{ErrorKind, WireError};
-pub use offload_protocol::request::{Code, Form, Limits, ReplyForm, Request, RequestId};
+pub use offload_protocol::request::{
+    Build, Code, Digest, Files, Form, Language, Limits, ReplyForm, Request, RequestId, Source,
+};
 pub use options::{DEFAULT_HOST, DEFAULT_PORT, Options, UrlError};

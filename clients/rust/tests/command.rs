@@ -6,7 +6,9 @@ use std::fs;
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
-use offload_client::{Answer, Code, ErrorKind, Limits, ReplyForm, Request, WireError, answer};
+use offload_client::{
+    Answer, Build, Code, Digest, ErrorKind, Limits, ReplyForm, Request, Source, WireError, answer,
+};
 use side::{DEADLINE, ENVELOPE, Gateway, Mosquitto, exited};
 use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, Command};
@@ -95,11 +97,14 @@ async fn a_file_is_sent_with_all_that_the_flags_say() {
     let mut stdin = child.stdin.take().unwrap();
     stdin.write_all(b"\xff\0in").await.unwrap();
     drop(stdin);
-    let (delivery, output) = tokio::join!(
+    let (deliveries, output) = tokio::join!(
         async {
-            let delivery = gateway.next().await;
-            gateway.answer(&delivery, exited(0, "ran", "")).await;
-            delivery
+            let digest = gateway.next().await;
+            let unknown = WireError::new(ErrorKind::NotFound, "no such module");
+            gateway.answer(&digest, Answer::failed(None, unknown)).await;
+            let module = gateway.next().await;
+            gateway.answer(&module, exited(0, "ran", "")).await;
+            [digest.request, module.request]
         },
         output(child)
     );
@@ -114,7 +119,35 @@ async fn a_file_is_sent_with_all_that_the_flags_say() {
         },
         ..Request::new(Code::Module(b"\0asm\x01\0\0\0"[..].into()))
     };
-    assert_eq!(delivery.request, expected);
+    let [digest, module] = deliveries;
+    assert_eq!(module, expected);
+    assert_eq!(digest, Request { code: digest.code.clone(), ..expected });
+    assert!(matches!(digest.code, Code::Digest(_)));
+}
+
+#[tokio::test]
+async fn source_is_sent_with_its_build_part_and_a_digest_as_it_stands() {
+    let broker = Mosquitto::start().await;
+    let mut gateway = Gateway::start(&broker).await;
+    let folder = tempfile::tempdir().unwrap();
+    let [file, makefile] = ["sum.c", "rules.mk"].map(|name| folder.path().join(name));
+    fs::write(&file, "int main(void) {}").unwrap();
+    fs::write(&makefile, "all:\n\tgcc sum.c\n").unwrap();
+    let [file, makefile] = [&file, &makefile].map(|path| path.to_str().unwrap());
+    for (args, build) in [
+        (&["send", file, "--makefile", makefile][..], Build::Makefile("all:\n\tgcc sum.c\n".into())),
+        (&["send", "--build", "cc <name>.c", file], Build::Command("cc <name>.c".into())),
+        (&["send", file, "--args", "--build"], Build::Command("gcc <name>.c -o <name>".into())),
+    ] {
+        let (request, output) = run(&mut gateway, command(&broker.url(), args), exited(0, "", "")).await;
+        let source = Source { name: "sum".into(), text: "int main(void) {}".into(), build };
+        assert_eq!(request.code, Code::Source(source));
+        assert_eq!(output.0, 0);
+    }
+    let digest = Digest([7; 32]);
+    let send = command(&broker.url(), &["send", &digest.to_string()]);
+    let (request, _) = run(&mut gateway, send, exited(0, "", "")).await;
+    assert_eq!(request.code, Code::Digest(digest));
 }
 
 #[tokio::test]
@@ -147,6 +180,17 @@ async fn errors_of_our_own_exit_125() {
     let url = broker.url();
     for (args, stderr) in [
         (&["send", "none.wasm"][..], "error: not-found: none.wasm: no such file\n"),
+        (&["send", "./"], "error: malformed: ./: sending a folder is not supported yet\n"),
+        (
+            &["send", "a", "--target", "b"],
+            "error: malformed: --target: sending a folder is not supported yet\n",
+        ),
+        (&["send", "a.c", "--makefile", "none"], "error: not-found: none: no such file\n"),
+        (
+            &["send", "a.c", "--build", "make"],
+            "error: malformed: --build: expected one line that starts with",
+        ),
+        (&["send", "sha256:0"], "error: malformed: digest: expected `sha256:` and 64"),
         (&["send", "add", "--stdin", "none.txt"], "error: not-found: none.txt: no such file\n"),
         (&["-i", "a+b", "send", "add"], "error: malformed: client id: expected text without"),
         (&["send", "add"], "error: connection: no gateway takes requests at this broker"),

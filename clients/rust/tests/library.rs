@@ -5,7 +5,10 @@ mod side;
 use std::sync::Arc;
 use std::time::Duration;
 
-use offload_client::{Client, Code, Error, Form, Options, Outcome, ReplyForm, Request};
+use offload_client::{
+    Answer, Build, Client, Code, Error, ErrorKind, Form, Options, Outcome, ReplyForm, Request, Source,
+    WireError,
+};
 use side::{DEADLINE, Gateway, Mosquitto, Road, exited};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -59,13 +62,50 @@ async fn every_form_of_request_can_be_sent() {
         ..stdout_only(Form::RawModule, Code::Module(b"\0asm\x01\0\0\0"[..].into()))
     };
     let args = Request { args: vec!["5".into()], ..stdout_only(Form::LegacyArgs, Code::DefaultProgram) };
-    for request in [module, args, program(&["x y", ""])] {
+    let build = Build::Command("gcc <name>.c -o <name>".into());
+    let source = Code::Source(Source { name: "a".into(), text: "int main;".into(), build });
+    let text = Request { args: vec!["5".into()], ..stdout_only(Form::LegacyText, source.clone()) };
+    let cbor = Request { form: Form::Cbor, stdin: "x".into(), ..Request::new(source) };
+    for request in [module, args, text, cbor, program(&["x y", ""])] {
         let (answer, ()) = tokio::join!(client.send(request.clone()), async {
             let delivery = gateway.next().await;
             assert_eq!(delivery.request, request);
             gateway.answer(&delivery, exited(3, "", "")).await;
         });
         assert_eq!(answer.unwrap().outcome, Outcome::Exited(3));
+    }
+}
+
+#[tokio::test]
+async fn a_module_is_sent_only_to_a_gateway_that_does_not_have_it() {
+    let broker = Mosquitto::start().await;
+    let mut gateway = Gateway::start(&broker).await;
+    let client = Client::connect(broker.options()).await.unwrap();
+    let module = Request::new(Code::Module(b"\0asm\x01\0\0\0"[..].into()));
+    let failed = |kind, message: &str| Answer::failed(None, WireError::new(kind, message));
+    // What the gateway says to the digest, whether the module follows, and whether a digest is sent at all.
+    for (answer, module_follows, digest_first) in [
+        (exited(3, "known", ""), false, true),
+        (failed(ErrorKind::Busy, "later"), false, true),
+        (failed(ErrorKind::Malformed, "args: no"), false, true),
+        (failed(ErrorKind::NotFound, "no such module"), true, true),
+        (failed(ErrorKind::Malformed, "digest: not supported by this gateway yet"), true, true),
+        (exited(0, "", ""), true, false),
+    ] {
+        let (answered, ()) = tokio::join!(client.send(module.clone()), async {
+            if digest_first {
+                let delivery = gateway.next().await;
+                assert!(matches!(delivery.request.code, Code::Digest(_)));
+                gateway.answer(&delivery, answer.clone()).await;
+            }
+            if module_follows {
+                let delivery = gateway.next().await;
+                assert_eq!(delivery.request, module);
+                gateway.answer(&delivery, exited(5, "ran", "")).await;
+            }
+        });
+        let expected = if module_follows { exited(5, "ran", "") } else { answer };
+        assert_eq!(answered.unwrap(), expected);
     }
 }
 

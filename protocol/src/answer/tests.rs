@@ -52,6 +52,13 @@ fn the_envelope_says_everything() {
         r#"{"id":"req-1","status":"exit","exit_code":3,"stdout":"YQ==","stderr":"d2FybmluZw==","error":null,"fuel":12,"run_us":34,"queue_us":56}"#
     );
     assert_eq!(property(&user_properties, "status"), Some("exit"));
+    let (payload, user_properties) = encode(&exited(-3, "a"), AnswerForm::Cbor);
+    assert_eq!(
+        payload,
+        &b"\xd9\xd9\xf7\xa9\x62id\x65req-1\x66status\x64exit\x69exit_code\x22\x66stdout\x41a\x66stderr\x47warning\
+           \x65error\xf6\x64fuel\x0c\x66run_us\x18\x22\x68queue_us\x18\x38"[..]
+    );
+    assert_eq!(property(&user_properties, "status"), Some("exit"));
     let rejected = Rejected {
         form: AnswerForm::Json,
         id: None,
@@ -167,8 +174,10 @@ fn answers() -> impl Strategy<Value = Answer> {
 proptest! {
     #[test]
     fn an_envelope_is_read_back(answer in answers()) {
-        let (payload, user_properties) = encode(&answer, AnswerForm::Json);
-        prop_assert_eq!(decode(AnswerForm::Json, payload, &user_properties), Ok(answer));
+        for form in [AnswerForm::Json, AnswerForm::Cbor] {
+            let (payload, user_properties) = encode(&answer, form);
+            prop_assert_eq!(decode(form, payload, &user_properties), Ok(answer.clone()));
+        }
     }
 
     /// The line form carries no stderr, no time in the queue and no stdout of a failed run, and cuts messages.
@@ -186,8 +195,8 @@ proptest! {
     }
 
     #[test]
-    fn what_is_said_to_fit_fits(answer in answers(), room in 0..400usize, with_properties: bool, json: bool) {
-        let form = if json { AnswerForm::Json } else { AnswerForm::Line };
+    fn what_is_said_to_fit_fits(answer in answers(), room in 0..400usize, with_properties: bool, form in 0..3usize) {
+        let form = [AnswerForm::Line, AnswerForm::Json, AnswerForm::Cbor][form];
         if let Some((payload, user_properties)) = encode_within(&answer, form, room, with_properties) {
             prop_assert!(size(&payload, &user_properties) <= room);
             prop_assert!(with_properties || user_properties.is_empty());
@@ -196,8 +205,10 @@ proptest! {
 
     #[test]
     fn any_bytes_are_an_answer_or_refused(payload in vec(any::<u8>(), 0..64)) {
-        for form in [AnswerForm::Line, AnswerForm::Json] {
+        for form in [AnswerForm::Line, AnswerForm::Json, AnswerForm::Cbor] {
             let _ = decode(form, payload.clone().into(), &[]);
         }
+        let tagged = [&crate::envelope::CBOR_TAG[..], &payload].concat();
+        let _ = decode(AnswerForm::Cbor, tagged.into(), &[]);
     }
 }

@@ -3,6 +3,8 @@ use proptest::option;
 use proptest::prelude::*;
 
 use super::*;
+use crate::envelope::{Fields, Value};
+use crate::error::ErrorKind;
 
 fn properties(pairs: &[(&str, &str)]) -> UserProperties {
     pairs.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect()
@@ -92,7 +94,7 @@ fn an_envelope_carries_everything() {
 
 /// Every field of an envelope, each with what must not be in it, and the message that says so.
 #[test]
-fn a_wrong_field_of_an_envelope_is_refused_by_name() {
+fn a_wrong_field_of_a_json_envelope_is_refused_by_name() {
     let long_id = "x".repeat(MAX_ID + 1);
     for (fields, message) in [
         (r#""id":7"#, "id: expected text, got a number"),
@@ -129,14 +131,174 @@ fn a_wrong_field_of_an_envelope_is_refused_by_name() {
         (r#""reply":"stdout","reply":"stdout""#, "reply: given twice"),
         (r#""Args":[]"#, "Args: no such field"),
         (r#""timeout-ms":1"#, "timeout-ms: no such field"),
-        (r#""makefile":"all:""#, "makefile: not supported by this gateway yet"),
-        (r#""name":"x""#, "name: not supported by this gateway yet"),
-        (r#""target":"x""#, "target: not supported by this gateway yet"),
+        (r#""makefile":"all:""#, "makefile: expected only together with source or files"),
+        (r#""name":"x""#, "name: expected only together with source"),
+        (r#""target":"x""#, "target: expected only together with files"),
     ] {
         let rejected =
             decode_text(RequestKind::LocalCode, &format!(r#"{{"program":"a",{fields}}}"#)).unwrap_err();
         assert_eq!(rejected.error, WireError::new(ErrorKind::Malformed, message), "{fields}");
         assert_eq!((rejected.form, rejected.id), (AnswerForm::Json, None), "{fields}");
+    }
+}
+
+/// Every field in both encodings: a value of each type that it does not take, and itself twice.
+#[test]
+fn a_field_of_the_wrong_type_or_given_twice_is_refused_by_name() {
+    let text = |text: &'static str| Value::Text(text.into());
+    let bytes = || Value::Bytes(Bytes::from_static(b"\0asm"));
+    let map = |value| Value::Map(vec![("a".into(), value)]);
+    let digest = Value::Text(Digest([7; 32]).to_string().into());
+    for (field, right, code) in [
+        ("id", text("a"), "program"),
+        ("module", bytes(), ""),
+        ("digest", digest, ""),
+        ("program", text("a"), ""),
+        ("source", text("int main;"), "makefile"),
+        ("files", map(bytes()), "makefile"),
+        ("makefile", text("all:"), "source"),
+        ("name", text("a"), "source"),
+        ("target", text("a"), "files"),
+        ("args", Value::List(vec![text("a")]), "program"),
+        ("env", map(text("a")), "program"),
+        ("stdin", bytes(), "program"),
+        ("fuel", Value::Unsigned(1), "program"),
+        ("memory", Value::Unsigned(1), "program"),
+        ("timeout_ms", Value::Unsigned(1), "program"),
+        ("reply", text("stdout"), "program"),
+    ] {
+        for encoding in [Encoding::Json, Encoding::Cbor] {
+            let refused = |values: Vec<Value<'static>>| {
+                let mut fields = Fields::new();
+                match code {
+                    "program" | "makefile" => fields.push((code.into(), text("a"))),
+                    "source" => {
+                        fields.push((code.into(), text("int main;")));
+                        if field != "makefile" {
+                            fields.push(("makefile".into(), text("all:")));
+                        }
+                    }
+                    "files" => fields.push((code.into(), map(bytes()))),
+                    _ => {}
+                }
+                fields.extend(values.into_iter().map(|value| (field.into(), value)));
+                let rejected = decode(RequestKind::InputCode, encoding.write(fields), &[]).unwrap_err();
+                assert_eq!(rejected.error.kind, ErrorKind::Malformed);
+                rejected.error.message
+            };
+            assert_eq!(refused(vec![right.clone(), right.clone()]), format!("{field}: given twice"));
+            let of_each_type = [
+                Value::Null,
+                Value::Unsigned(1),
+                Value::Negative(-1),
+                text("a"),
+                bytes(),
+                Value::List(vec![]),
+                map(Value::Null),
+            ];
+            for wrong in of_each_type {
+                let written_as = |value: &Value<'static>| match value {
+                    Value::Bytes(_) if encoding == Encoding::Json => "text",
+                    other => other.description(),
+                };
+                // A map from text to the wrong thing names its entry, a text that says something else is another test.
+                if written_as(&wrong) == written_as(&right) && !matches!(wrong, Value::Map(_)) {
+                    continue;
+                }
+                let message = refused(vec![wrong.clone()]);
+                let named = [format!("{field}: expected "), format!("{field}.a: expected ")];
+                assert!(named.iter().any(|start| message.starts_with(start)), "{field} {wrong:?}: {message}");
+            }
+        }
+    }
+}
+
+#[test]
+fn paths_lead_nowhere_else() {
+    let request = |path: &str, target: Option<&str>| {
+        let files = vec![(path.to_owned(), Bytes::new())];
+        let target = target.map(str::to_owned);
+        encode(&Request::new(Code::Files(Files { files, makefile: Some("all:".to_owned()), target })))
+    };
+    let longest = format!("{}/a", "x".repeat(MAX_PATH - 2));
+    for path in ["a.c", "a b/ä.c", ".hidden", "a/..b/c..", longest.as_str()] {
+        assert!(request(path, Some(path)).is_ok(), "{path}");
+    }
+    for path in [
+        "",
+        "/etc/passwd",
+        "..",
+        "../a",
+        "a/../b",
+        "a//b",
+        "a/",
+        "./a",
+        "a\\b",
+        "a\0",
+        "a\n",
+        &(longest + "x"),
+    ] {
+        let (file, target) = (request(path, None).unwrap_err(), request("a", Some(path)).unwrap_err());
+        assert!(file.message.starts_with("files: expected relative paths"), "{path}: {file}");
+        assert!(target.message.starts_with("target: expected relative paths"), "{path}: {target}");
+    }
+}
+
+#[test]
+fn an_unreadable_cbor_envelope_is_answered_in_cbor() {
+    for kind in [RequestKind::LocalCode, RequestKind::InputCode] {
+        for payload in
+            [&b"\xd9\xd9\xf7"[..], b"\xd9\xd9\xf7\xbf\xff", b"\xd9\xd9\xf7\xa0\xa0", b"\xd9\xd9\xf7\x80"]
+        {
+            let rejected = decode(kind, Bytes::copy_from_slice(payload), &[]).unwrap_err();
+            assert!(rejected.error.message.starts_with("envelope: "), "{}", rejected.error);
+            assert_eq!((rejected.form, rejected.id), (AnswerForm::Cbor, None));
+        }
+    }
+}
+
+#[test]
+fn legacy_text_is_taken_apart_at_its_delimiters() {
+    let source = |name: &str, text: &'static [u8], build| {
+        Code::Source(Source { name: name.into(), text: Bytes::from_static(text), build })
+    };
+    let gcc = || Build::Command("gcc <name>.c -o <name>".into());
+    for (payload, code, args) in [
+        // As the deployed clients send it.
+        (
+            &b"prime----1 100----int main() {}\n----gcc <name>.c -o <name>"[..],
+            source("prime", b"int main() {}\n", gcc()),
+            &["1", "100"][..],
+        ),
+        (b"------------gcc <name>.c -o <name>", source("program", b"", gcc()), &[]),
+        (b"../a---- 1\n2 ----x----gcc <name>.c -o <name>\n", source("program", b"x", gcc()), &["1", "2"]),
+        (b"\xff--------x----gcc <name>.c -o <name>", source("program", b"x", gcc()), &[]),
+        // Source may hold the delimiter and what is not text; the name ends at the first one.
+        (b"a--------// ---- \xe4\n----gcc <name>.c -o <name>", source("a", b"// ---- \xe4\n", gcc()), &[]),
+        (b"a-b-----c----x-----all:", source("a-b", b"x-", Build::Makefile("all:".into())), &["-c"]),
+        // A module, to its last byte.
+        (b"a----5 7----\0asm--------", Code::Module(Bytes::from_static(b"\0asm--------")), &["5", "7"]),
+    ] {
+        let given = properties(&[("id", "a"), ("fuel", "7"), ("arg", "no")]);
+        let request = decode(RequestKind::InputCode, Bytes::copy_from_slice(payload), &given).unwrap();
+        assert_eq!((request.form, &request.code), (Form::LegacyText, &code), "{payload:?}");
+        assert_eq!(request.args, args);
+        assert_eq!((request.id, request.limits.fuel), (Some("a".try_into().unwrap()), Some(7)));
+    }
+}
+
+#[test]
+fn in_an_envelope_a_name_is_made_safe_and_may_be_absent() {
+    for (fields, name) in [("", "program"), (r#","name":"../x""#, "program"), (r#","name":"sum-2""#, "sum-2")]
+    {
+        let envelope = format!(r#"{{"makefile":"g++ <name>.cpp","source":"int main;"{fields}}}"#);
+        let request = decode_text(RequestKind::InputCode, &envelope).unwrap();
+        let Code::Source(source) = request.code else { panic!("no source") };
+        assert_eq!((source.name.as_str(), source.language()), (name, Language::Cpp));
+        assert_eq!(
+            (source.text, source.build),
+            ("int main;".into(), Build::Command("g++ <name>.cpp".into()))
+        );
     }
 }
 
@@ -163,9 +325,26 @@ fn an_envelope_says_what_to_run_exactly_once() {
     for (payload, message) in [
         (r#"{}"#, none),
         (r#"{"args":[]}"#, none),
-        (r#"{"digest":"sha256:00"}"#, "digest: not supported by this gateway yet"),
-        (r#"{"source":"int main"}"#, "source: not supported by this gateway yet"),
-        (r#"{"files":{}}"#, "files: not supported by this gateway yet"),
+        (r#"{"digest":"sha256:00"}"#, "digest: expected `sha256:` and 64 hexadecimal digits"),
+        (r#"{"source":"int main"}"#, "makefile: expected together with source, got none"),
+        (
+            r#"{"source":"","makefile":" "}"#,
+            "makefile: expected a makefile or a compiler command, got nothing",
+        ),
+        (r#"{"source":"","makefile":"all:","target":"a"}"#, "target: expected only together with files"),
+        (r#"{"files":{},"makefile":"all:"}"#, "files: expected at least one file, got none"),
+        (r#"{"files":{"a.c":""}}"#, "makefile: expected, here or as a file `Makefile`"),
+        (r#"{"files":{"a.c":""},"makefile":"\n"}"#, "makefile: expected a makefile, got nothing"),
+        (r#"{"files":{"a.c":"","a.c":""},"makefile":"all:"}"#, "files.a.c: given twice"),
+        (
+            r#"{"files":{"a/b":"","a":""},"makefile":"all:"}"#,
+            "files.a: expected a file or a folder, got both",
+        ),
+        (r#"{"files":{"a.c":""},"makefile":"all:","name":"a"}"#, "name: expected only together with source"),
+        (
+            r#"{"files":{"a.c":7},"makefile":"all:"}"#,
+            "files.a.c: expected bytes as base64 text, got a number",
+        ),
         (r#"{"module":7}"#, "module: expected bytes as base64 text, got a number"),
         (r#"{"module":"AGFzbQ=","args":[]}"#, "module: expected padded base64: Invalid padding"),
         (r#"{"module":"-_8="}"#, "module: expected padded base64: Invalid symbol 45, offset 0."),
@@ -196,9 +375,9 @@ fn a_refused_envelope_is_answered_as_it_asked() {
         assert!(rejected.error.message.starts_with("envelope: "), "{}", rejected.error);
         assert_eq!((rejected.form, rejected.id), (AnswerForm::Json, None));
     }
-    let many = format!(r#"{{"program":"a","args":[{}""]}}"#, r#""","#.repeat(crate::json::MAX_VALUES));
+    let many = format!(r#"{{"program":"a","args":[{}""]}}"#, r#""","#.repeat(crate::envelope::MAX_VALUES));
     let rejected = decode_text(RequestKind::LocalCode, &many).unwrap_err();
-    assert_eq!(rejected.error, too_many_values());
+    assert_eq!(rejected.error.to_string(), "too-large: envelope: more than 65536 values");
 }
 
 #[test]
@@ -248,6 +427,11 @@ fn an_envelope_ignores_user_properties() {
     assert_eq!(request, Request::new(Code::Program("add".into())));
 }
 
+const NOTHING: &str =
+    "payload: expected a wasm module, an envelope, or source in four parts with `----` between them";
+const FOUR_PARTS_SOURCE: &str = "source: expected name, args, source and build with `----` between them";
+const FOUR_PARTS_MAKEFILE: &str = "makefile: expected name, args, source and build with `----` between them";
+
 #[test]
 fn whatever_has_no_form_is_refused() {
     use RequestKind::{InputCode, LocalCode};
@@ -255,15 +439,25 @@ fn whatever_has_no_form_is_refused() {
         (LocalCode, &b"\xff\xfe"[..], "payload: expected a form of request, got bytes that are not text"),
         (LocalCode, b"5 7\0", "args: expected text without control characters"),
         (LocalCode, b"5\x1b[31m", "args: expected text without control characters"),
-        (LocalCode, b"\xd9\xd9\xf7\xa0", "CBOR envelope: not supported by this gateway yet"),
-        (InputCode, b"\xd9\xd9\xf7\xa0", "CBOR envelope: not supported by this gateway yet"),
-        (InputCode, b"5 7", "payload: expected a wasm module or an envelope"),
-        (InputCode, b"", "payload: expected a wasm module or an envelope"),
-        (InputCode, b"add----5 7----int main----gcc", "source: not supported by this gateway yet"),
-        (InputCode, b"\0as", "payload: expected a wasm module or an envelope"),
+        (InputCode, b"5 7", NOTHING),
+        (InputCode, b"", NOTHING),
+        (InputCode, b"\0as", NOTHING),
+        (InputCode, b"a---b", NOTHING),
+        (InputCode, b"a----5 7", FOUR_PARTS_SOURCE),
+        (InputCode, b"a----5 7----int main;", FOUR_PARTS_MAKEFILE),
+        (InputCode, b"a----5 7-----int main;", FOUR_PARTS_MAKEFILE),
+        (InputCode, b"a----\xff--------gcc", "args: expected UTF-8"),
+        (InputCode, b"a----a\0--------gcc", "args[0]: expected text without NUL"),
+        (InputCode, b"a--------int----gcc \xff", "makefile: expected UTF-8"),
+        (
+            InputCode,
+            b"a--------int---- \n",
+            "makefile: expected a makefile or a compiler command, got nothing",
+        ),
     ] {
+        let error = WireError::new(ErrorKind::Malformed, message);
         let rejected = decode(kind, Bytes::copy_from_slice(payload), &[]).unwrap_err();
-        assert_eq!(rejected, Rejected::line(WireError::new(ErrorKind::Malformed, message)));
+        assert_eq!(rejected, Rejected { form: AnswerForm::Line, id: None, error });
     }
 }
 
@@ -278,6 +472,12 @@ fn a_form_refuses_what_it_cannot_carry() {
     let args = Request { code: Code::DefaultProgram, ..args };
     let json = Request::new(Code::Program("add".into()));
     let text = |text: &str| vec![text.to_owned()];
+    let source = |name: &str, text: &'static str, makefile: &str| {
+        let build = Build::Makefile(makefile.into());
+        Code::Source(Source { name: name.into(), text: text.into(), build })
+    };
+    let with = |code| Request { code, ..json.clone() };
+    let legacy = |code| Request { form: Form::LegacyText, reply: ReplyForm::Stdout, ..with(code) };
     for (request, field) in [
         (Request { stdin: "x".into(), ..module.clone() }, "stdin"),
         (Request { reply: ReplyForm::Envelope, ..module.clone() }, "reply"),
@@ -290,7 +490,15 @@ fn a_form_refuses_what_it_cannot_carry() {
         (Request { args: text(""), ..args.clone() }, "args"),
         (Request { args: text("{"), ..args.clone() }, "args"),
         (Request { code: json.code.clone(), ..args }, "program"),
-        (Request { code: Code::DefaultProgram, ..json }, "program"),
+        (Request { code: Code::DefaultProgram, ..json.clone() }, "program"),
+        (with(source("a b", "x", "all:")), "name"),
+        (with(source("a", "x", " ")), "makefile"),
+        (with(source("a", "x", "gcc <name>.c")), "makefile"),
+        (legacy(source("a", "x", "all: # ----")), "source"),
+        (legacy(source("a-", "x", "all:")), "source"),
+        (Request { args: text("5 7"), ..legacy(source("a", "x", "all:")) }, "source"),
+        (Request { env: properties(&[("A", "1")]), ..legacy(source("a", "x", "all:")) }, "env"),
+        (legacy(Code::Program("add".into())), "source"),
     ] {
         let error = encode(&request).unwrap_err();
         assert!(error.message.starts_with(&format!("{field}: ")), "{error}");
@@ -319,10 +527,28 @@ fn env() -> impl Strategy<Value = Vec<(String, String)>> {
         .prop_map(|env| env.into_iter().collect())
 }
 
+fn source(name: &'static str, text: impl Strategy<Value = Bytes>) -> impl Strategy<Value = Code> {
+    let build =
+        prop_oneof!["(gcc|clang\\+\\+)( [a-z<>.]{1,8}){0,3}", "[a-z]{1,4}:\n(\t[$()A-Za-z +.]{0,16}\n){0,3}"];
+    (name, text, build).prop_map(|(name, text, build)| {
+        Code::Source(Source { name, text, build: Build::parse(&build).unwrap() })
+    })
+}
+
+fn files() -> impl Strategy<Value = Code> {
+    let contents = vec(any::<u8>(), 0..32).prop_map(Bytes::from);
+    let files = proptest::collection::btree_map("[a-z]{1,4}/[a-zä]{1,4}\\.c", contents, 1..4);
+    (files, "[a-z]{1,4}:\\PC{0,16}", option::of("[a-z]{1,8}(/[a-z]{1,8})?")).prop_map(
+        |(files, makefile, target)| {
+            Code::Files(Files { files: files.into_iter().collect(), makefile: Some(makefile), target })
+        },
+    )
+}
+
 /// Requests in every form, each with all that it can carry.
 fn requests() -> impl Strategy<Value = Request> {
     let args = || vec("[^\0]{0,8}", 0..4);
-    let words = vec("[a-zA-Z0-9ä.-]{1,8}", 0..4);
+    let words = vec("[a-zA-Z0-9ä.]{1,8}", 0..4);
     let stdin = vec(any::<u8>(), 0..32).prop_map(Bytes::from);
     let reply = prop_oneof![Just(ReplyForm::Envelope), Just(ReplyForm::Stdout)];
     let raw = (module(), args(), env()).prop_map(|(code, args, env)| Request {
@@ -332,12 +558,26 @@ fn requests() -> impl Strategy<Value = Request> {
         reply: ReplyForm::Stdout,
         ..Request::new(code)
     });
-    let code = prop_oneof![module(), any::<String>().prop_map(Code::Program)];
-    let json = (code, args(), env(), stdin, reply).prop_map(|(code, args, env, stdin, reply)| Request {
+    let digest = any::<[u8; 32]>().prop_map(|digest| Code::Digest(Digest(digest)));
+    let source_text = any::<String>().prop_map(Bytes::from);
+    let program = any::<String>().prop_map(Code::Program);
+    let code = prop_oneof![module(), digest, program, source("[a-zA-Z0-9_-]{1,16}", source_text), files()];
+    let form = prop_oneof![Just(Form::Json), Just(Form::Cbor)];
+    let envelope =
+        (form, code, args(), env(), stdin, reply).prop_map(|(form, code, args, env, stdin, reply)| Request {
+            form,
+            args,
+            env,
+            stdin,
+            reply,
+            ..Request::new(code)
+        });
+    let any_text = vec(any::<u8>(), 0..64).prop_map(Bytes::from);
+    let code = prop_oneof![module(), source("[a-z]{1,16}", any_text)];
+    let text = (code, words.clone()).prop_map(|(code, args)| Request {
+        form: Form::LegacyText,
         args,
-        env,
-        stdin,
-        reply,
+        reply: ReplyForm::Stdout,
         ..Request::new(code)
     });
     let legacy = words.prop_map(|args| Request {
@@ -346,7 +586,7 @@ fn requests() -> impl Strategy<Value = Request> {
         reply: ReplyForm::Stdout,
         ..Request::new(Code::DefaultProgram)
     });
-    (prop_oneof![raw, json, legacy], id(), limits()).prop_map(|(request, id, limits)| Request {
+    (prop_oneof![raw, envelope, text, legacy], id(), limits()).prop_map(|(request, id, limits)| Request {
         id,
         limits,
         ..request
@@ -362,7 +602,16 @@ proptest! {
 
     #[test]
     fn any_bytes_are_a_request_or_refused(
-        start in prop_oneof![Just(&b""[..]), Just(&b"\0asm"[..]), Just(&b"{"[..]), Just(&b"{\"program\":"[..])],
+        start in prop_oneof![
+            Just(&b""[..]),
+            Just(&b"\0asm"[..]),
+            Just(&b"{"[..]),
+            Just(&b"{\"program\":"[..]),
+            Just(&b"\xd9\xd9\xf7"[..]),
+            Just(&b"\xd9\xd9\xf7\xa2\x67program\x61a\x65stdin"[..]),
+            Just(&b"a----5 7----"[..]),
+            Just(&b"a----5 7----int main;----"[..]),
+        ],
         tail in vec(any::<u8>(), 0..64),
         user_properties in vec((prop_oneof![Just("id".to_owned()), "env\\..*", any::<String>()], any::<String>()), 0..4),
     ) {

@@ -117,11 +117,10 @@ async fn show() -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::FAILURE);
     }
     println!(
-        "\nAll came back right. Next, a gateway that stays, and from a second terminal a device:\n\n  \
-         cargo run --release --bin offload-rt -- serve\n\n  \
-         cargo run --release --bin offload-client -- send add --args 5 7\n  \
-         cargo run --release --bin offload-client -- send guest-examples/hello/hello.wat\n\n\
-         or with the tools that you have:\n\n  \
+        "\nAll came back right. Next, a gateway that stays:\n\n  \
+         cargo run --release --bin offload-rt -- serve\n\n\
+         and from a second terminal a device, with our client or the tools you have:\n\n  \
+         cargo run --release --bin offload-client -- send add --args 5 7\n\n  \
          mosquitto_sub -i dev1 -t result/dev1 &\n  \
          mosquitto_pub -t localCode/dev1 -m '5 7'"
     );

@@ -4,6 +4,7 @@ use super::preview1;
 use bytes::{Bytes, BytesMut};
 use offload_protocol::error::{ErrorKind, WireError};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use wasmtime::{InstancePre, ResourceLimiter, Store, Trap, UpdateDeadline, WasmBacktrace};
 use wasmtime_wasi::p1::WasiP1Ctx;
@@ -161,8 +162,14 @@ pub struct GuestState {
 
 /// Runs one guest to its end. The future yields at the end of each slice and while the guest sleeps; dropping it ends
 /// the guest.
-pub async fn run(program: InstancePre<GuestState>, input: Input, budget: Budget) -> Ended {
-    let mut store = match store(&program, input, budget) {
+/// `fuel_used` is brought up to date at the end of each slice, so that the guest's use is known even then.
+pub async fn run(
+    program: InstancePre<GuestState>,
+    input: Input,
+    budget: Budget,
+    fuel_used: Arc<AtomicU64>,
+) -> Ended {
+    let mut store = match store(&program, input, budget, fuel_used) {
         Ok(store) => store,
         Err(error) => return Ended::failed(internal(&error)),
     };
@@ -176,7 +183,7 @@ pub async fn run(program: InstancePre<GuestState>, input: Input, budget: Budget)
 }
 
 impl Ended {
-    /// Ended before or without any output.
+    /// Ended by the gateway: what it had printed is dropped with it.
     pub fn failed(error: WireError) -> Ended {
         Ended { result: Err(error), stdout: Bytes::new(), stderr: Bytes::new(), fuel: 0 }
     }
@@ -186,6 +193,7 @@ fn store(
     program: &InstancePre<GuestState>,
     input: Input,
     budget: Budget,
+    fuel_used: Arc<AtomicU64>,
 ) -> wasmtime::Result<Store<GuestState>> {
     let clock = Clock(Instant::now());
     let mut wasi = WasiCtxBuilder::new();
@@ -203,9 +211,12 @@ fn store(
     store.set_fuel(budget.fuel)?;
     store.limiter(|state| &mut state.limiter);
     store.set_hostcall_fuel(preview1::HOSTCALL_BYTES);
-    // A slice ends at the next tick. What it used is accounted for by the worker.
+    // A slice ends at the next tick. The time that it took is accounted for by the worker.
     store.set_epoch_deadline(1);
-    store.epoch_deadline_callback(|_| Ok(UpdateDeadline::Yield(1)));
+    store.epoch_deadline_callback(move |store| {
+        fuel_used.store(budget.fuel.saturating_sub(store.get_fuel()?), Ordering::Relaxed);
+        Ok(UpdateDeadline::Yield(1))
+    });
     Ok(store)
 }
 

@@ -22,7 +22,7 @@ use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
@@ -51,6 +51,8 @@ struct Guest {
     key: Key,
     future: Pin<Box<dyn Future<Output = Ended> + Send>>,
     waker: Arc<GuestWaker>,
+    /// Fuel, as of the end of its last slice.
+    fuel_used: Arc<AtomicU64>,
     cpu_used: Duration,
     cpu_limit: Duration,
     deadline: Instant,
@@ -143,8 +145,9 @@ impl Worker {
             if deadline > Instant::now() {
                 return;
             }
-            let error = self.guests[id].wall_error();
-            self.end(id, Ended::failed(error));
+            let guest = &self.guests[id];
+            let ended = guest.ended_by(guest.wall_error());
+            self.end(id, ended);
         }
     }
 
@@ -178,9 +181,11 @@ impl Worker {
         let wall = started + budget.wall;
         let entry = self.guests.vacant_entry();
         let id = entry.key();
+        let fuel_used = Arc::new(AtomicU64::new(0));
         entry.insert(Guest {
             key,
-            future: Box::pin(guest::run(program, input, budget)),
+            future: Box::pin(guest::run(program, input, budget, fuel_used.clone())),
+            fuel_used,
             waker: Arc::new(GuestWaker::new(id, self.mailbox.clone())),
             cpu_used: Duration::ZERO,
             cpu_limit: budget.cpu,
@@ -211,7 +216,7 @@ impl Worker {
         let ended = match polled {
             Ok(Poll::Ready(ended)) => ended,
             Err(_) => Ended::failed(telemetry::internal_error("a host call panicked")),
-            Ok(Poll::Pending) if guest.cpu_used > guest.cpu_limit => Ended::failed(guest.cpu_error()),
+            Ok(Poll::Pending) if guest.cpu_used > guest.cpu_limit => guest.ended_by(guest.cpu_error()),
             Ok(Poll::Pending) => return,
         };
         self.end(id, ended);
@@ -247,6 +252,10 @@ impl Worker {
 }
 
 impl Guest {
+    fn ended_by(&self, error: WireError) -> Ended {
+        Ended { fuel: self.fuel_used.load(Ordering::Relaxed), ..Ended::failed(error) }
+    }
+
     fn cpu_error(&self) -> WireError {
         WireError::new(ErrorKind::Timeout, format!("used its {:?} of CPU time", self.cpu_limit))
     }

@@ -133,7 +133,11 @@ impl Workers {
                 Worker::new(index, engine, mailbox, shared.clone(), ticks, runtime.clone(), loaded_modules)?;
             let thread = thread::Builder::new()
                 .name(format!("worker-{index}"))
-                .spawn(move || worker.run())
+                .spawn(move || {
+                    let guard = AbortOnPanic;
+                    worker.run();
+                    std::mem::forget(guard);
+                })
                 .map_err(|error| wasmtime::format_err!("cannot start a worker thread: {error}"))?;
             threads.push(thread);
         }
@@ -271,6 +275,17 @@ impl Shared {
         if books.in_flight() == 0 {
             self.idle.notify_waiters();
         }
+    }
+}
+
+/// Ends the process when a worker panics outside a guest's slice: its books are wrong, its guests are gone, and a
+/// gateway that is deaf on one core is worse than one that is started again.
+struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        tracing::error!("a worker panicked: the gateway cannot go on");
+        std::process::abort();
     }
 }
 

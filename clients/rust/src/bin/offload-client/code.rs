@@ -4,37 +4,69 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 
-use offload_client::Code;
+use offload_client::{Build, Code, Source};
 
 use crate::failure::Failure;
 
 /// What a wasm module or component starts with.
 const WASM_MAGIC: &[u8] = b"\0asm";
 
-/// Reads the file that `operand` names, assembling text on the way, or takes it for the name of a program that the
-/// gateway has: a name without `/` and without an ending that is no wasm file here.
-pub fn resolve(operand: &str) -> Result<Code, Failure> {
-    if operand.starts_with("sha256:") {
-        return Err(Failure::usage(format!("{operand}: sending by digest is not supported yet")));
-    }
+/// The build parts of source that comes without one.
+const BUILD_C: &str = "gcc <name>.c -o <name>";
+const BUILD_CPP: &str = "g++ <name>.cpp -o <name>";
+
+/// Reads the file that `operand` names, assembling text on the way, or takes it for a digest, or for the name of a
+/// program that the gateway has: a name without `/` and without an ending that is no file of ours here. With a build
+/// part it is source, whatever its ending.
+pub fn resolve(operand: &str, build: Option<Build>) -> Result<Code, Failure> {
     let path = Path::new(operand);
     let ending = path.extension().and_then(|ending| ending.to_str());
-    match ending {
-        Some("wat") => return assemble(path),
-        Some("c" | "cc" | "cpp" | "cxx") if path.is_file() => {
-            return Err(Failure::usage(format!("{operand}: sending C and C++ source is not supported yet")));
-        }
-        _ => {}
+    let build = match (build, ending) {
+        (Some(build), _) => Some(build),
+        (None, Some("c")) => Some(Build::Command(BUILD_C.to_owned())),
+        (None, Some("cc" | "cpp" | "cxx")) => Some(Build::Command(BUILD_CPP.to_owned())),
+        _ => None,
+    };
+    if path.is_dir() && (build.is_some() || ending.is_some() || operand.contains('/')) {
+        return Err(Failure::usage(format!("{operand}: sending a folder is not supported yet")));
+    }
+    if let Some(build) = build {
+        let text = fs::read(path).map_err(|error| unreadable(path, &error))?;
+        let name = path.file_stem().unwrap_or_default().as_encoded_bytes();
+        return Ok(Code::Source(Source::new(name, text.into(), build)));
+    }
+    if operand.starts_with("sha256:") {
+        return operand.parse().map(Code::Digest).map_err(|error| Failure::usage(error.message));
+    }
+    if ending == Some("wat") {
+        return assemble(path);
     }
     let named_as_file = ending.is_some() || operand.contains('/');
     match fs::read(path) {
         Ok(bytes) if bytes.starts_with(WASM_MAGIC) => Ok(Code::Module(bytes.into())),
         Ok(_) if named_as_file => Err(Failure::new("malformed", format!("{operand}: not a wasm module"))),
-        Err(error) if error.kind() == ErrorKind::IsADirectory && named_as_file => {
-            Err(Failure::usage(format!("{operand}: sending a folder is not supported yet")))
-        }
         Err(error) if named_as_file => Err(unreadable(path, &error)),
         _ => Ok(Code::Program(operand.to_owned())),
+    }
+}
+
+/// What `--build` or `--makefile` say.
+pub fn build(command: Option<&str>, makefile: Option<&Path>) -> Result<Option<Build>, Failure> {
+    let parse = |flag: &str, text: &str| {
+        Build::parse(text).map_err(|error| Failure::usage(format!("{flag}: {}", error.message)))
+    };
+    match (command, makefile) {
+        (Some(command), _) => match parse("--build", command)? {
+            build @ Build::Command(_) => Ok(Some(build)),
+            Build::Makefile(_) => Err(Failure::usage(
+                "--build: expected one line that starts with gcc, cc, clang, tcc, g++, c++ or clang++",
+            )),
+        },
+        (None, Some(path)) => {
+            let text = fs::read_to_string(path).map_err(|error| unreadable(path, &error))?;
+            parse("--makefile", &text).map(Some)
+        }
+        (None, None) => Ok(None),
     }
 }
 
@@ -57,6 +89,8 @@ pub fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use offload_client::Digest;
+
     use super::*;
 
     #[test]
@@ -68,24 +102,54 @@ mod tests {
             path.to_str().unwrap().to_owned()
         };
         let module = Code::Module(b"\0asm\x01\0\0\0"[..].into());
-        assert_eq!(resolve(&file("a.wasm", b"\0asm\x01\0\0\0")).unwrap(), module);
-        assert_eq!(resolve(&file("a", b"\0asm\x01\0\0\0")).unwrap(), module);
-        assert_eq!(resolve(&file("a.wat", b"(module)")).unwrap(), module);
-        assert_eq!(resolve("add").unwrap(), Code::Program("add".into()));
+        let code = |operand: &str| resolve(operand, None).unwrap();
+        assert_eq!(code(&file("a.wasm", b"\0asm\x01\0\0\0")), module);
+        assert_eq!(code(&file("a", b"\0asm\x01\0\0\0")), module);
+        assert_eq!(code(&file("a.wat", b"(module)")), module);
+        assert_eq!(code("add"), Code::Program("add".into()));
+        assert_eq!(code(&format!("sha256:{}", "07".repeat(32))), Code::Digest(Digest([7; 32])));
         for (operand, kind, problem) in [
             (file("b.wasm", b"text"), "malformed", "not a wasm module"),
-            (file("b.c", b"int main;"), "malformed", "C and C++ source is not supported yet"),
-            (folder.path().to_str().unwrap().to_owned(), "malformed", "a folder is not supported yet"),
+            (format!("{}/", folder.path().display()), "malformed", "a folder is not supported yet"),
             ("none.wasm".into(), "not-found", "none.wasm: no such file"),
             ("none.wat".into(), "not-found", "none.wat: no such file"),
             ("none.c".into(), "not-found", "none.c: no such file"),
             ("./none".into(), "not-found", "./none: no such file"),
-            ("sha256:00".into(), "malformed", "sending by digest is not supported yet"),
+            ("sha256:00".into(), "malformed", "digest: expected `sha256:` and 64 hexadecimal digits"),
         ] {
-            let failure = resolve(&operand).unwrap_err();
+            let failure = resolve(&operand, None).unwrap_err();
             assert_eq!(failure.kind, kind, "{operand}");
             assert!(failure.message.ends_with(problem), "{}", failure.message);
         }
+    }
+
+    #[test]
+    fn source_is_named_for_its_file_and_built_as_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let makefile = folder.path().join("Makefile");
+        fs::write(&makefile, "all:\n\tgcc <name>.c\n").unwrap();
+        let from_makefile = || build(None, Some(&makefile)).unwrap();
+        let from_command = || build(Some(" cc <name>.c "), None).unwrap();
+        for (file, build, name, expected) in [
+            ("sum.c", None, "sum", Build::Command(BUILD_C.into())),
+            ("sum.cc", None, "sum", Build::Command(BUILD_CPP.into())),
+            ("my sum.c", from_command(), "program", Build::Command("cc <name>.c".into())),
+            ("sum.txt", from_makefile(), "sum", Build::Makefile("all:\n\tgcc <name>.c\n".into())),
+        ] {
+            let path = folder.path().join(file);
+            fs::write(&path, "int main;").unwrap();
+            let source = Source { name: name.into(), text: "int main;".into(), build: expected };
+            assert_eq!(resolve(path.to_str().unwrap(), build).unwrap(), Code::Source(source));
+        }
+        for (command, problem) in [
+            ("make", "--build: expected one line that starts with gcc"),
+            ("gcc a.c\ngcc b.c", "--build: expected one line that starts with gcc"),
+            (" ", "--build: makefile: expected a makefile or a compiler command, got nothing"),
+        ] {
+            let failure = build(Some(command), None).unwrap_err();
+            assert!(failure.message.starts_with(problem), "{}", failure.message);
+        }
+        assert_eq!(build(None, Some(Path::new("none"))).unwrap_err().kind, "not-found");
     }
 
     #[test]
@@ -93,7 +157,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("bad.wat");
         fs::write(&path, "(module\n  (fun))").unwrap();
-        let message = resolve(path.to_str().unwrap()).unwrap_err().message;
+        let message = resolve(path.to_str().unwrap(), None).unwrap_err().message;
         assert!(message.contains("bad.wat:2:4") && message.contains("(fun))"), "{message}");
     }
 }

@@ -26,9 +26,21 @@ const MAX_STDIN: u64 = 256 * 1024 * 1024;
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Send {
-    /// A .wasm or .wat file, or the name of a program that the gateway has
-    #[arg(value_name = "FILE|PROGRAM")]
+    /// A .wasm, .wat, C or C++ file, the name of a program that the gateway has, or the digest of a module that it has
+    #[arg(value_name = "FILE|PROGRAM|sha256:HEX")]
     operand: String,
+
+    /// Build FILE at the gateway with this makefile, in which `<name>` stands for the program's path
+    #[arg(long, value_name = "FILE")]
+    makefile: Option<PathBuf>,
+
+    /// Build FILE at the gateway with this compiler command [default: gcc <name>.c -o <name>, or g++ for C++]
+    #[arg(long, value_name = "CMD", conflicts_with = "makefile")]
+    build: Option<String>,
+
+    /// The program of a folder to run; folders are not supported yet
+    #[arg(long, value_name = "NAME")]
+    target: Option<String>,
 
     /// What the guest reads from stdin; `-` is this command's own
     #[arg(long, value_name = "FILE|-")]
@@ -65,6 +77,7 @@ const EXAMPLES: &str = "\
 Examples:
   offload-client send add --args 5 7
   offload-client send prog.wasm --stdin - --env LANG=C < numbers.txt
+  offload-client send prog.c --build 'gcc <name>.c -lm -o <name>' --args 5 7
   offload-client send prog.wat --timeout 2s --memory 64MiB --json --args -v file";
 
 fn variable(text: &str) -> Result<(String, String), String> {
@@ -94,13 +107,17 @@ impl Send {
                 arg.into_string().map_err(|_| Failure::usage(format!("args[{index}]: expected UTF-8")))
             })
             .collect::<Result<_, _>>()?;
+        if self.target.is_some() {
+            return Err(Failure::usage("--target: sending a folder is not supported yet"));
+        }
+        let build = code::build(self.build.as_deref(), self.makefile.as_deref())?;
         Ok(Request {
             args,
             env: self.env,
             stdin: self.stdin.as_deref().map(read_stdin).transpose()?.unwrap_or_default().into(),
             limits: Limits { fuel: self.fuel, memory: self.memory, timeout: self.timeout },
             // In an envelope, so that stdin goes there and stderr comes back.
-            ..Request::new(code::resolve(&self.operand)?)
+            ..Request::new(code::resolve(&self.operand, build)?)
         })
     }
 }

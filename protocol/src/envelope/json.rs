@@ -1,66 +1,48 @@
-//! Strict reading of JSON: what a forgiving parser would silently drop or round is kept apart, so that the envelope's
-//! fields can be refused by name.
+//! Plain writing and strict reading of JSON: what a forgiving parser would silently drop or round is kept apart, so that
+//! the fields of an envelope can be refused by name.
 
 use std::borrow::Cow;
 use std::cell::Cell;
 use std::fmt;
 
+use base64::display::Base64Display;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::{Serialize, Serializer};
 
-/// Lists and maps may be nested this deep: an envelope needs two levels, itself and one field of it.
-const MAX_DEPTH: u8 = 4;
+use super::value::Value;
+use super::{MAX_DEPTH, MAX_VALUES, nested_too_deep, too_many_values, unreadable};
+use crate::error::WireError;
 
-/// One document may hold this many values: bounds memory, since a value of two bytes becomes one of some forty.
-pub(crate) const MAX_VALUES: usize = 65_536;
-
-/// A JSON value. Texts without escapes are borrowed from the document, duplicate names are kept.
-#[derive(Debug, PartialEq)]
-pub(crate) enum Value<'a> {
-    Null,
-    Bool,
-    /// An integer literal from 0 to 2^64 - 1.
-    Unsigned(u64),
-    /// Any other number: negative, with fraction or exponent, or too large.
-    OtherNumber,
-    Text(Cow<'a, str>),
-    List(Vec<Value<'a>>),
-    Map(Vec<(Cow<'a, str>, Value<'a>)>),
-}
-
-impl Value<'_> {
-    /// What this is, as a message says it: "expected text, got …".
-    pub(crate) fn description(&self) -> &'static str {
-        match self {
-            Value::Null => "null",
-            Value::Bool => "a boolean",
-            Value::Unsigned(_) => "a number",
-            Value::OtherNumber => "a number that is negative, too large or not an integer literal",
-            Value::Text(_) => "text",
-            Value::List(_) => "a list",
-            Value::Map(_) => "a map",
-        }
-    }
-}
-
-/// Why a document could not be read.
-#[derive(Debug)]
-pub(crate) enum ReadError {
-    /// Not JSON, nested too deep, or something follows it; says what and where.
-    Syntax(String),
-    /// More than [`MAX_VALUES`] values.
-    TooManyValues,
-}
-
-/// Reads one document that is all of `bytes`.
-pub(crate) fn read(bytes: &[u8]) -> Result<Value<'_>, ReadError> {
+/// Reads one document that is all of `payload`, but for white space around it.
+pub(super) fn read(payload: &[u8]) -> Result<Value<'_>, WireError> {
     let left = Cell::new(MAX_VALUES);
-    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    // JSON's own white space lacks the form feed.
+    let mut deserializer = serde_json::Deserializer::from_slice(payload.trim_ascii_start());
     Seed { depth: 0, left: &left }
         .deserialize(&mut deserializer)
         .and_then(|value| deserializer.end().map(|()| value))
-        .map_err(|error| {
-            if left.get() == 0 { ReadError::TooManyValues } else { ReadError::Syntax(error.to_string()) }
-        })
+        .map_err(|problem| if left.get() == 0 { too_many_values() } else { unreadable(problem) })
+}
+
+/// Writes a document.
+pub(super) fn write(value: &Value<'_>) -> Vec<u8> {
+    serde_json::to_vec(value).expect("texts, integers, lists and maps always serialize")
+}
+
+impl Serialize for Value<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Value::Null => serializer.serialize_unit(),
+            Value::Unsigned(number) => serializer.serialize_u64(*number),
+            Value::Negative(number) => serializer.serialize_i64(*number),
+            Value::Text(text) => serializer.serialize_str(text),
+            Value::Bytes(bytes) => serializer.collect_str(&Base64Display::new(bytes, &BASE64)),
+            Value::List(items) => serializer.collect_seq(items),
+            Value::Map(entries) => serializer.collect_map(entries.iter().map(|(name, value)| (name, value))),
+            Value::Unfit(_) => unreachable!("only read, never written"),
+        }
+    }
 }
 
 /// Reads one value at `depth`, taking it from what is `left` of the document's values.
@@ -73,7 +55,7 @@ struct Seed<'c> {
 impl Seed<'_> {
     fn inner<E: serde::de::Error>(self) -> Result<Self, E> {
         if self.depth == MAX_DEPTH {
-            return Err(E::custom(format_args!("nested deeper than {MAX_DEPTH} levels")));
+            return Err(E::custom(nested_too_deep()));
         }
         Ok(Self { depth: self.depth + 1, ..self })
     }
@@ -101,19 +83,19 @@ impl<'de> Visitor<'de> for Seed<'_> {
     }
 
     fn visit_bool<E>(self, _: bool) -> Result<Value<'de>, E> {
-        Ok(Value::Bool)
+        Ok(Value::Unfit("a boolean"))
     }
 
     fn visit_u64<E>(self, number: u64) -> Result<Value<'de>, E> {
         Ok(Value::Unsigned(number))
     }
 
-    fn visit_i64<E>(self, _: i64) -> Result<Value<'de>, E> {
-        Ok(Value::OtherNumber)
+    fn visit_i64<E>(self, number: i64) -> Result<Value<'de>, E> {
+        Ok(Value::Negative(number))
     }
 
     fn visit_f64<E>(self, _: f64) -> Result<Value<'de>, E> {
-        Ok(Value::OtherNumber)
+        Ok(Value::OTHER_NUMBER)
     }
 
     fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Value<'de>, E> {
@@ -183,8 +165,9 @@ mod tests {
         assert_eq!(one("0"), Value::Unsigned(0));
         assert_eq!(one("18446744073709551615"), Value::Unsigned(u64::MAX));
         assert_eq!(one("9007199254740993"), Value::Unsigned(9_007_199_254_740_993));
-        for other in ["18446744073709551616", "-1", "-0", "1.0", "1e3", "1E0", "0.5"] {
-            assert_eq!(one(other), Value::OtherNumber, "{other}");
+        assert_eq!(one("-1"), Value::Negative(-1));
+        for other in ["18446744073709551616", "-0", "1.0", "1e3", "1E0", "0.5"] {
+            assert_eq!(one(other), Value::OTHER_NUMBER, "{other}");
         }
     }
 
@@ -211,7 +194,7 @@ mod tests {
             b"[[[[[1]]]]]",
         ];
         for document in documents {
-            assert!(matches!(read(document), Err(ReadError::Syntax(_))), "{document:?}");
+            assert!(read(document).unwrap_err().message.starts_with("envelope: "), "{document:?}");
         }
         assert_eq!(one("[[[[1]]]]").description(), "a list");
     }
@@ -220,6 +203,6 @@ mod tests {
     fn the_number_of_values_is_bounded() {
         let list = |items: usize| format!("[{}0]", "0,".repeat(items - 1));
         assert!(read(list(MAX_VALUES - 1).as_bytes()).is_ok());
-        assert!(matches!(read(list(MAX_VALUES).as_bytes()), Err(ReadError::TooManyValues)));
+        assert_eq!(read(list(MAX_VALUES).as_bytes()), Err(too_many_values()));
     }
 }

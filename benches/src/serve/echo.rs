@@ -1,0 +1,42 @@
+//! What the gateway would do if running code cost nothing: the same ingress, and a handler that answers at once.
+
+use super::{announce, on_any_port, told_to_stop};
+use anyhow::Result;
+use offload_protocol::answer::{Answer, AnswerForm, Outcome};
+use offload_protocol::topic;
+use offload_rt::ingress::embedded::EmbeddedIngress;
+use offload_rt::ingress::{Delivery, Outgoing, Sink};
+use std::sync::Arc;
+
+pub async fn serve() -> Result<()> {
+    let ingress = EmbeddedIngress::start(&on_any_port().listen, Arc::new(Echo)).await?;
+    announce(ingress.address())?;
+    told_to_stop().await?;
+    ingress.shutdown().await;
+    Ok(())
+}
+
+struct Echo;
+
+impl Sink for Echo {
+    fn deliver(&self, mut delivery: Delivery) {
+        delivery.responder.accepted();
+        let Some(request) = topic::parse_request(&delivery.topic) else { return delivery.responder.ignore() };
+        let answer = Answer {
+            id: None,
+            outcome: Outcome::Exited(0),
+            stdout: delivery.payload,
+            stderr: Default::default(),
+            fuel: 0,
+            run_us: 0,
+            queue_us: 0,
+        };
+        delivery.responder.answer(Outgoing {
+            topic: topic::result(request.reply_id),
+            answer,
+            form: AnswerForm::Line,
+            correlation_data: delivery.properties.correlation_data,
+            max_payload: None,
+        });
+    }
+}

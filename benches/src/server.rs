@@ -1,0 +1,74 @@
+//! A server in a process of its own: this program in another role.
+
+use crate::serve::{Kind, READY};
+use anyhow::{Context, Result};
+use clap::ValueEnum;
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Longest time that a server may take to start, or to stop.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How often it is looked whether a server has stopped.
+const POLL: Duration = Duration::from_millis(5);
+
+/// The longest line that a server may announce itself with, in bytes.
+const MAX_READY: u64 = 256;
+
+/// Stopped when dropped.
+pub struct Server {
+    process: Child,
+    /// Its end tells the server to stop, also when we do not live to drop this.
+    stdin: Option<ChildStdin>,
+    address: SocketAddr,
+}
+
+impl Server {
+    /// Starts one and waits until it takes requests.
+    pub fn start(kind: Kind) -> Result<Server> {
+        let value = kind.to_possible_value().context("every server has a name")?;
+        let mut process = Command::new(std::env::current_exe()?)
+            .args(["serve", value.get_name()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let stdin = process.stdin.take();
+        let stdout = process.stdout.take().context("stdout is a pipe")?;
+        // From here on it is stopped whatever happens.
+        let mut server = Server { process, stdin, address: SocketAddr::from(([0, 0, 0, 0], 0)) };
+        let (sender, line) = mpsc::channel();
+        thread::spawn(move || {
+            let mut line = String::new();
+            let read = BufReader::new(stdout.take(MAX_READY)).read_line(&mut line);
+            let _ = sender.send(read.map(|_| line));
+        });
+        let line = line.recv_timeout(PATIENCE).context("it does not start")??;
+        let address = line.trim_end().strip_prefix(READY).context("it ended instead of taking requests")?;
+        server.address = address.parse()?;
+        Ok(server)
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.stdin.take());
+        let deadline = Instant::now() + PATIENCE;
+        while let Ok(None) = self.process.try_wait() {
+            if Instant::now() > deadline {
+                let _ = self.process.kill();
+                let _ = self.process.wait();
+                return;
+            }
+            thread::sleep(POLL);
+        }
+    }
+}

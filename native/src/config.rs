@@ -1,0 +1,61 @@
+//! What an operator may choose.
+
+use crate::Limits;
+use std::path::PathBuf;
+
+/// An identity that no distribution hands out (above systemd's ranges, below 2^31).
+const DEFAULT_UID: u32 = 1_879_100_000;
+
+/// What an operator may choose.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// bubblewrap, 0.8 or newer. Default: `bwrap`, looked for in `PATH`.
+    pub bubblewrap: PathBuf,
+    /// User and group that sandboxes run as where the caller is root. It should own nothing. Default: 1879100000.
+    /// Anyone else's sandboxes run as himself, in a user namespace that holds no other identity.
+    pub uid: u32,
+    /// What a build sees of the host, read-only; what is missing is left out.
+    /// Default: `/usr` and what belongs to it, without `/etc` but the linker's cache and Debian's choice of tools.
+    pub toolchain: Vec<PathBuf>,
+    /// What a run sees of the host, read-only. Default: the libraries.
+    pub libraries: Vec<PathBuf>,
+    /// First words that make one line a compiler command, not a makefile.
+    /// Default: gcc, cc, g++, c++, clang, clang++ and tcc.
+    pub compilers: Vec<String>,
+    /// Limits of a build.
+    pub build: Limits,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let paths = |all: &[&str]| all.iter().map(PathBuf::from).collect();
+        Self {
+            bubblewrap: "bwrap".into(),
+            uid: DEFAULT_UID,
+            toolchain: paths(&[
+                "/usr",
+                "/bin",
+                "/lib",
+                "/lib32",
+                "/lib64",
+                "/libx32",
+                "/etc/alternatives",
+                "/etc/ld.so.cache",
+            ]),
+            libraries: paths(&[
+                "/usr/lib",
+                "/usr/lib32",
+                "/usr/lib64",
+                "/usr/libx32",
+                "/usr/local/lib",
+                "/lib",
+                "/lib32",
+                "/lib64",
+                "/libx32",
+                "/etc/ld.so.cache",
+            ]),
+            compilers: ["gcc", "cc", "g++", "c++", "clang", "clang++", "tcc"].map(String::from).to_vec(),
+            build: Limits::build(),
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! Why there is no answer.
+
+use crate::Limit;
+use std::io;
+
+/// Why this machine cannot contain native programs.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("native programs cannot be contained here: {why} ({hint})")]
+pub struct Unavailable {
+    /// What is missing.
+    pub why: String,
+    /// What to do about it.
+    pub hint: String,
+}
+
+/// Why a build made no program, or a run no outcome.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The compiler or make failed.
+    #[error("{first}")]
+    Build {
+        /// The first line that names an error, else the last line.
+        first: String,
+        /// The last [`crate::MAX_DIAGNOSTICS`] bytes of what they printed, without control characters but line ends and
+        /// tabs.
+        output: String,
+    },
+    /// The build went over a limit.
+    #[error("the build went over its limit of {limit}")]
+    BuildLimit {
+        /// The limit.
+        limit: Limit,
+        /// As of [`Error::Build`].
+        output: String,
+    },
+    /// Arguments or environment cannot be handed to a program: a NUL in them, a name with `=`, or too many.
+    #[error("{0}")]
+    Input(&'static str),
+    /// The sandbox itself failed: the machine's fault, never the program's.
+    #[error("the sandbox could not be set up: {0}")]
+    Sandbox(String),
+    /// The machine is out of descriptors, processes or the like.
+    #[error("the sandbox could not be started: {0}")]
+    Io(#[from] io::Error),
+}

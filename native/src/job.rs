@@ -1,0 +1,409 @@
+//! The life of one sandbox: started, held until its limits are set, watched, ended, reaped.
+
+use crate::error::Error;
+use crate::outcome::{Ending, Limit, Outcome};
+use crate::output::{Excess, Output};
+use crate::{Limits, cage::Cage, diagnostics, usage};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{MemfdFlags, SeekFrom, memfd_create, seek};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use serde::Deserialize;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, PipeReader, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// How often memory and CPU time are measured: at a gigabyte a second, a bomb gets 10 MB over its limit.
+const MEASURE_EVERY: Duration = Duration::from_millis(10);
+
+/// How long bubblewrap may take to follow the sandbox that it watches.
+const REAP_WITHIN: Duration = Duration::from_secs(2);
+
+/// Size of what bubblewrap reports: two lines.
+const MAX_STATUS: usize = 4096;
+
+/// Where a shell lies inside that waits for a line on its standard input, which it reads byte by byte, and ends itself at
+/// a hang-up: whoever was to set the limits is gone. bubblewrap's `--block-fd`, which holds its first process back until
+/// they are set, takes a hang-up for leave to go on; a sandbox whose starter died meanwhile would run without them.
+const LAUNCHER: &str = "/launch";
+const LAUNCH: &str = "read -r go && exec \"$@\"";
+
+/// One sandbox to be.
+pub struct Job {
+    pub bubblewrap: PathBuf,
+    pub prlimit: PathBuf,
+    pub shell: PathBuf,
+    /// User and group to become first, where the caller is root.
+    pub uid: Option<u32>,
+    pub cage: Cage,
+    pub filter: Vec<u8>,
+    /// Path inside, permissions in octal, contents.
+    pub files: Vec<(String, &'static str, Vec<u8>)>,
+    pub command: Vec<OsString>,
+    pub stdin: Vec<u8>,
+    pub limits: Limits,
+    /// Whether standard error over its limit ends it.
+    pub stderr: Excess,
+    /// Hangs up when nobody waits for the outcome any more.
+    pub abandoned: PipeReader,
+}
+
+/// What bubblewrap reports, a line each.
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Status {
+    child_pid: Option<i32>,
+    /// Only where the command was started.
+    exit_code: Option<i32>,
+}
+
+impl Job {
+    /// Runs it to its end. bubblewrap dies with the thread that started it, so this one stays until it is reaped.
+    pub fn run(self) -> Result<Outcome, Error> {
+        let started = Instant::now();
+        let (status_reader, status_writer) = io::pipe()?;
+        let (block_reader, mut block_writer) = io::pipe()?;
+        let (stdin_reader, stdin_writer) = io::pipe()?;
+        let (stdout_reader, stdout_writer) = io::pipe()?;
+        let (stderr_reader, stderr_writer) = io::pipe()?;
+
+        let mut cage = self.cage;
+        let mut inherited: Vec<OwnedFd> = Vec::new();
+        let mut hand_over = |descriptor: OwnedFd| {
+            let number = descriptor.as_raw_fd().to_string();
+            inherited.push(descriptor);
+            number
+        };
+        cage.add(["--json-status-fd", &hand_over(status_writer.into())]);
+        cage.add(["--ro-bind".as_ref(), self.shell.as_os_str().as_encoded_bytes(), LAUNCHER.as_bytes()]);
+        cage.add(["--block-fd", &hand_over(block_reader.into())]);
+        cage.add(["--seccomp", &hand_over(in_memory(&self.filter)?)]);
+        let mut largest = self.limits.file_size;
+        for (path, mode, bytes) in &self.files {
+            largest = largest.max(bytes.len() as u64);
+            cage.add(["--perms", mode, "--file", &hand_over(in_memory(bytes)?), path]);
+        }
+        let options = hand_over(in_memory(&cage.finish())?);
+
+        let mut command = Command::new(&self.bubblewrap);
+        command.arg("--args").arg(options).args(["--", LAUNCHER, "-c", LAUNCH, "sh"]).args(&self.command);
+        // Cleared here and not inside: the sandbox's first process is bubblewrap, whose environment all others can read.
+        command.env_clear().current_dir("/");
+        command.stdin(stdin_reader).stdout(stdout_writer).stderr(stderr_writer);
+        if let Some(uid) = self.uid {
+            command.uid(uid).gid(uid);
+        }
+        let numbers: Vec<RawFd> = inherited.iter().map(AsRawFd::as_raw_fd).collect();
+        // SAFETY: after the fork the closure makes system calls on numbers that it was given, and nothing else; the
+        // descriptors are open until after the spawn.
+        unsafe { command.pre_exec(move || keep_only(&numbers)) };
+        let mut process = Process { child: command.spawn()?, reaped: false };
+        // The command holds the writers' ends of the pipes.
+        drop(command);
+        drop(inherited);
+
+        let outer = pidfd_open(process.pid(), PidfdFlags::empty()).map_err(io::Error::from)?;
+        let mut status = Output::new(status_reader, MAX_STATUS, Excess::Dropped)?;
+        let mut stdout = Output::new(stdout_reader, self.limits.stdout, Excess::Ends)?;
+        let mut stderr = Output::new(stderr_reader, self.limits.stderr, self.stderr)?;
+        let mut stdin = Input::new(stdin_writer.into(), &self.stdin)?;
+        let mut inner: Option<(Pid, OwnedFd)> = None;
+        let mut measured = Instant::now();
+        let mut exceeded = None;
+        let mut ended_at = None;
+        let deadline = started + self.limits.wall;
+
+        loop {
+            let now = Instant::now();
+            let until =
+                if exceeded.is_some() { now + REAP_WITHIN } else { deadline.min(measured + MEASURE_EVERY) };
+            let ready = wait(
+                [
+                    Some((outer.as_fd(), PollFlags::IN)),
+                    Some((self.abandoned.as_fd(), PollFlags::IN)),
+                    status.descriptor().map(|descriptor| (descriptor, PollFlags::IN)),
+                    stdout
+                        .descriptor()
+                        .filter(|_| exceeded.is_none())
+                        .map(|descriptor| (descriptor, PollFlags::IN)),
+                    stderr
+                        .descriptor()
+                        .filter(|_| exceeded.is_none())
+                        .map(|descriptor| (descriptor, PollFlags::IN)),
+                    stdin
+                        .descriptor()
+                        .filter(|_| exceeded.is_none())
+                        .map(|descriptor| (descriptor, PollFlags::OUT)),
+                ],
+                until.saturating_duration_since(now),
+            )?;
+            let (ended, abandoned) = (ready[0], ready[1]);
+            status.read()?;
+            if exceeded.is_none() {
+                exceeded = if stdout.read()? {
+                    Some(Limit::Stdout)
+                } else if stderr.read()? {
+                    Some(Limit::Stderr)
+                } else {
+                    None
+                };
+                if inner.is_some() {
+                    stdin.write();
+                }
+            }
+            if ended {
+                break;
+            }
+            if abandoned {
+                // Ends it by way of `Drop`.
+                return Err(Error::Io(io::ErrorKind::Interrupted.into()));
+            }
+            if inner.is_none()
+                && let Some(pid) = first_process(status.bytes())
+            {
+                let descriptor = pidfd_open(pid, PidfdFlags::empty()).map_err(io::Error::from)?;
+                limit(&self.prlimit, self.uid, pid, &self.limits, largest)?;
+                // A sandbox that cannot be measured is not let go.
+                usage::of(pid, self.limits.processes)?;
+                block_writer.write_all(b"\n")?;
+                inner = Some((pid, descriptor));
+            }
+            let now = Instant::now();
+            if exceeded.is_none() && now >= measured + MEASURE_EVERY {
+                measured = now;
+                // It may have ended since; the next turn sees that.
+                if let Some(used) =
+                    inner.as_ref().and_then(|(pid, _)| usage::of(*pid, self.limits.processes).ok())
+                {
+                    if used.memory > self.limits.memory {
+                        exceeded = Some(Limit::Memory);
+                    } else if used.cpu > self.limits.cpu {
+                        exceeded = Some(Limit::Cpu);
+                    }
+                }
+            }
+            if exceeded.is_none() && now >= deadline {
+                exceeded = Some(Limit::Wall);
+            }
+            if exceeded.is_some() {
+                // All other processes of a namespace die with its first one; bubblewrap, outside, then says how.
+                match &inner {
+                    Some((_, first)) => drop(pidfd_send_signal(first, Signal::KILL)),
+                    None => drop(process.child.kill()),
+                }
+                let since = *ended_at.get_or_insert(now);
+                if now >= since + REAP_WITHIN {
+                    process.child.kill()?;
+                }
+            }
+        }
+
+        // No process is left that could write: what is in the pipes is all there is.
+        while exceeded.is_none() && (stdout.descriptor().is_some() || stderr.descriptor().is_some()) {
+            if stdout.read()? {
+                exceeded = Some(Limit::Stdout);
+            } else if stderr.read()? {
+                exceeded = Some(Limit::Stderr);
+            }
+        }
+        status.read()?;
+        let cpu = process.reap()?;
+        let ending = match (exceeded, exit_code(status.bytes())) {
+            (Some(limit), _) => Ending::Limit(limit),
+            (None, Some(code)) => Ending::from_exit_code(code),
+            (None, None) => return Err(Error::Sandbox(diagnostics::first_error(stderr.bytes()))),
+        };
+        Ok(Outcome {
+            ending,
+            stdout: stdout.into_bytes(),
+            stderr: stderr.into_bytes(),
+            cpu,
+            wall: started.elapsed(),
+        })
+    }
+}
+
+/// Which of them are ready, after `timeout` at the latest. Hang-ups count.
+fn wait<const N: usize>(
+    wanted: [Option<(std::os::fd::BorrowedFd<'_>, PollFlags)>; N],
+    timeout: Duration,
+) -> io::Result<[bool; N]> {
+    let timeout = Timespec { tv_sec: timeout.as_secs() as _, tv_nsec: timeout.subsec_nanos() as _ };
+    let mut fds: Vec<PollFd<'_>> = wanted
+        .iter()
+        .flatten()
+        .map(|(descriptor, flags)| PollFd::from_borrowed_fd(*descriptor, *flags))
+        .collect();
+    match poll(&mut fds, Some(&timeout)) {
+        Ok(_) => {}
+        Err(rustix::io::Errno::INTR) => return Ok([false; N]),
+        Err(error) => return Err(error.into()),
+    }
+    let mut results = fds.iter().map(|fd| !fd.revents().is_empty());
+    Ok(wanted.map(|one| one.is_some() && results.next().unwrap_or(false)))
+}
+
+/// Whoever started the gateway may have left it descriptors: nothing of them gets through.
+fn keep_only(numbers: &[RawFd]) -> io::Result<()> {
+    // SAFETY: marks descriptors; they are closed by exec, which drops every owner in this process as well.
+    let marked = unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    if marked != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    for number in numbers {
+        // SAFETY: as above.
+        if unsafe { libc::fcntl(*number, libc::F_SETFD, 0) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
+
+/// Bytes as a file that only its descriptor leads to.
+fn in_memory(bytes: &[u8]) -> io::Result<OwnedFd> {
+    let mut file = File::from(memfd_create("sandbox", MemfdFlags::CLOEXEC)?);
+    file.write_all(bytes)?;
+    seek(&file, SeekFrom::Start(0))?;
+    Ok(file.into())
+}
+
+fn statuses(lines: &[u8]) -> impl Iterator<Item = Status> {
+    lines.split_inclusive(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok())
+}
+
+fn first_process(lines: &[u8]) -> Option<Pid> {
+    statuses(lines).find_map(|status| Pid::from_raw(status.child_pid?))
+}
+
+fn exit_code(lines: &[u8]) -> Option<i32> {
+    statuses(lines).find_map(|status| status.exit_code)
+}
+
+/// Limits on the sandbox's first process, which all others inherit. It is still held back, and counts processes in a
+/// user namespace of its own, so neither the caller's processes nor other sandboxes' count.
+///
+/// util-linux's `prlimit` sets them, as the sandbox's own user: the system call wants a right that root may lack in a
+/// container.
+fn limit(
+    prlimit: &Path,
+    uid: Option<u32>,
+    pid: Pid,
+    limits: &Limits,
+    largest_file: u64,
+) -> Result<(), Error> {
+    let mut command = Command::new(prlimit);
+    command.env_clear().current_dir("/").args(["--pid", &pid.as_raw_nonzero().to_string()]);
+    // The kernel counts full seconds; the first after the limit is for what is measured to be ended as that.
+    let cpu = limits.cpu.as_secs() + 1;
+    for (resource, value) in [
+        ("as", limits.address_space()),
+        ("core", 0),
+        ("cpu", cpu),
+        ("fsize", largest_file),
+        ("memlock", 0),
+        ("msgqueue", 0),
+        ("nofile", limits.open_files),
+        ("nproc", limits.processes),
+        ("sigpending", limits.processes),
+    ] {
+        command.arg(format!("--{resource}={value}:{value}"));
+    }
+    if let Some(uid) = uid {
+        command.uid(uid).gid(uid);
+    }
+    let output = command.stdin(Stdio::null()).output()?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(Error::Sandbox(diagnostics::first_error(&output.stderr)))
+}
+
+/// bubblewrap, outside of the sandbox that it watches. With it dies the sandbox.
+struct Process {
+    child: Child,
+    reaped: bool,
+}
+
+impl Process {
+    fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    /// Once it has ended. The CPU time is its own and that of all that ran inside.
+    fn reap(&mut self) -> io::Result<Duration> {
+        let pid = self.pid().as_raw_nonzero().get();
+        let mut status = 0;
+        // SAFETY: an all-zero `rusage` is a valid one.
+        let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+        // SAFETY: both pointers are to locals of the right type; the process is our child and not reaped yet.
+        if unsafe { libc::wait4(pid, &mut status, 0, &mut usage) } != pid {
+            return Err(io::Error::last_os_error());
+        }
+        self.reaped = true;
+        let time = |value: libc::timeval| {
+            Duration::from_secs(value.tv_sec as u64) + Duration::from_micros(value.tv_usec as u64)
+        };
+        Ok(time(usage.ru_utime) + time(usage.ru_stime))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if !self.reaped {
+            // It may have ended by itself; there is nobody to tell.
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+}
+
+/// Standard input, written as far as it is taken. Its first line lets the launcher go on.
+struct Input {
+    pipe: Option<File>,
+    bytes: Vec<u8>,
+    written: usize,
+}
+
+impl Input {
+    fn new(pipe: OwnedFd, bytes: &[u8]) -> io::Result<Self> {
+        rustix::io::ioctl_fionbio(&pipe, true)?;
+        Ok(Self { pipe: Some(pipe.into()), bytes: [b"\n", bytes].concat(), written: 0 })
+    }
+
+    fn descriptor(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
+        self.pipe.as_ref().map(File::as_fd)
+    }
+
+    fn write(&mut self) {
+        let Some(pipe) = &mut self.pipe else { return };
+        match pipe.write(&self.bytes[self.written..]) {
+            Ok(written) => self.written += written,
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                return;
+            }
+            // A program need not read what it was sent.
+            Err(_) => self.written = self.bytes.len(),
+        }
+        if self.written == self.bytes.len() {
+            self.pipe = None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reports_are_read_line_by_line() {
+        let lines = b"{ \"child-pid\": 17, \"net-namespace\": 4026532183 }\n{ \"exit-code\": 3 }\n";
+        assert_eq!(first_process(lines), Pid::from_raw(17));
+        assert_eq!(exit_code(lines), Some(3));
+        assert_eq!(first_process(b"{ \"child-pid\": 1"), None);
+        assert_eq!(exit_code(b""), None);
+    }
+}

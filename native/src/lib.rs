@@ -1,0 +1,31 @@
+//! Builds and runs strangers' C programs inside bubblewrap.
+//!
+//! [`Sandbox::probe`] finds out at start whether this machine can contain them; [`Sandbox::build`] makes a [`Program`]
+//! of [`Source`]; [`Sandbox::run`] runs it. Each build and each run has a sandbox of its own that is thrown away. What
+//! contains what is told in `docs/security.md`.
+//!
+//! The work directory is a file system in memory that exists only inside the sandbox, and a program leaves it as bytes
+//! on a pipe: there is nothing on the host to clean up, and the host never opens a file that a stranger made.
+
+mod cage;
+mod config;
+mod diagnostics;
+mod error;
+mod job;
+mod limits;
+mod outcome;
+mod output;
+mod program;
+mod sandbox;
+mod source;
+mod syscalls;
+mod usage;
+
+pub use config::Config;
+pub use diagnostics::MAX_DIAGNOSTICS;
+pub use error::{Error, Unavailable};
+pub use limits::Limits;
+pub use outcome::{Ending, Limit, Outcome};
+pub use program::Program;
+pub use sandbox::{Input, Sandbox};
+pub use source::{Build, Language, Source};

@@ -1,0 +1,34 @@
+//! A program that was built.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// A program that was built: its bytes, cheap to clone, fit to be kept and run any number of times.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Program {
+    name: String,
+    bytes: Arc<[u8]>,
+}
+
+impl Program {
+    /// From what an earlier build left. `name` as in [`crate::Source::name`].
+    pub fn new(name: impl Into<String>, bytes: impl Into<Arc<[u8]>>) -> Self {
+        Self { name: name.into(), bytes: bytes.into() }
+    }
+
+    /// Its name; it is its own first argument as `/program/<name>`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The executable file.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl fmt::Debug for Program {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Program({}, {} bytes)", self.name, self.bytes.len())
+    }
+}

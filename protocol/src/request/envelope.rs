@@ -1,0 +1,282 @@
+//! Forms 2 and 3: one map of fields, as CBOR or as JSON.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::source::{check_files, check_source, file_field};
+use super::{
+    Build, Code, Files, Form, Rejected, ReplyForm, Request, RequestId, RequestKind, Source, check_args,
+    check_env, code_on_local_code, env_field,
+};
+use crate::UserProperties;
+use crate::answer::AnswerForm;
+use crate::envelope::{Encoding, Fields, Value, expected};
+use crate::error::{WireError, cut};
+
+/// The fields of which exactly one says what to run.
+const CODE_FIELDS: [&str; 5] = ["module", "digest", "program", "source", "files"];
+
+/// The other fields.
+const FURTHER_FIELDS: [&str; 11] =
+    ["id", "makefile", "name", "target", "args", "env", "stdin", "fuel", "memory", "timeout_ms", "reply"];
+
+pub(super) fn decode(encoding: Encoding, kind: RequestKind, payload: &Bytes) -> Result<Request, Rejected> {
+    let (form, answer_form) = match encoding {
+        Encoding::Json => (Form::Json, AnswerForm::Json),
+        Encoding::Cbor => (Form::Cbor, AnswerForm::Cbor),
+    };
+    let fields = encoding.read(payload).map_err(|error| Rejected { form: answer_form, id: None, error })?;
+    // Before all else, so that an error in another field is answered under the id and in the form that were asked for.
+    let id = find(&fields, "id", id);
+    let reply = find(&fields, "reply", reply);
+    let echoed = id.as_ref().ok().cloned().flatten();
+    let answer_form = match reply {
+        Ok(Some(ReplyForm::Stdout)) => AnswerForm::Line,
+        _ => answer_form,
+    };
+    let request = || {
+        let request = Request {
+            form,
+            id: id?,
+            reply: reply?.unwrap_or_default(),
+            ..Request::new(Code::DefaultProgram)
+        };
+        read(request, encoding, kind, fields)
+    };
+    request().map_err(|error| Rejected { form: answer_form, id: echoed, error })
+}
+
+/// Reads all fields but `id` and `reply`, which are in `request` already.
+fn read(
+    mut request: Request,
+    encoding: Encoding,
+    kind: RequestKind,
+    fields: Fields<'_>,
+) -> Result<Request, WireError> {
+    only_known_once(&fields)?;
+    let (mut makefile, mut name, mut target) = (None, None, None);
+    let mut code = None;
+    for (field, value) in fields {
+        let field = &*field;
+        match field {
+            "module" | "source" | "files" if kind == RequestKind::LocalCode => {
+                return Err(code_on_local_code(field));
+            }
+            "module" => code = Some(Code::Module(encoding.bytes(field, value)?)),
+            "digest" => code = Some(Code::Digest(value.text(field)?.parse()?)),
+            "program" => code = Some(Code::Program(value.text(field)?)),
+            // What else belongs to these comes in any order.
+            "source" => {
+                let build = Build::Makefile(String::new());
+                code = Some(Code::Source(Source::new(b"", value.text(field)?.into(), build)));
+            }
+            "files" => {
+                let files = files(encoding, value)?;
+                code = Some(Code::Files(Files { files, makefile: None, target: None }));
+            }
+            "makefile" => makefile = Some(value.text(field)?),
+            "name" => name = Some(value.text(field)?),
+            "target" => target = Some(value.text(field)?),
+            "args" => request.args = args(value)?,
+            "env" => request.env = env(value)?,
+            "stdin" => request.stdin = encoding.bytes(field, value)?,
+            "fuel" => request.limits.fuel = Some(value.unsigned(field)?),
+            "memory" => request.limits.memory = Some(value.unsigned(field)?),
+            "timeout_ms" => request.limits.timeout = Some(Duration::from_millis(value.unsigned(field)?)),
+            // `only_known_once` let nothing through that is not read already.
+            _ => {}
+        }
+    }
+    request.code = code.ok_or_else(|| {
+        WireError::malformed(CODE_FIELDS.join(", "), "expected exactly one of these fields, got none")
+    })?;
+    match &mut request.code {
+        Code::Source(source) => {
+            let makefile = makefile
+                .take()
+                .ok_or_else(|| WireError::malformed("makefile", "expected together with source, got none"))?;
+            let name = name.take().unwrap_or_default();
+            *source = Source::new(name.as_bytes(), source.text.clone(), Build::parse(&makefile)?);
+        }
+        Code::Files(files) => {
+            (files.makefile, files.target) = (makefile.take(), target.take());
+            check_files(files)?;
+        }
+        _ => {}
+    }
+    for (field, left, owner) in
+        [("makefile", makefile, "source or files"), ("name", name, "source"), ("target", target, "files")]
+    {
+        if left.is_some() {
+            return Err(WireError::malformed(field, format_args!("expected only together with {owner}")));
+        }
+    }
+    Ok(request)
+}
+
+/// Refuses fields that are unknown or given twice, and more than one field that says what to run.
+fn only_known_once(fields: &Fields<'_>) -> Result<(), WireError> {
+    let mut code = None;
+    for (index, (name, _)) in fields.iter().enumerate() {
+        let name = &**name;
+        // At most as many distinct names as there are fields get past this: the scan below is short.
+        if !CODE_FIELDS.contains(&name) && !FURTHER_FIELDS.contains(&name) {
+            return Err(WireError::malformed(cut(name, 64), "no such field"));
+        }
+        if fields[..index].iter().any(|(earlier, _)| earlier == name) {
+            return Err(WireError::malformed(name, "given twice"));
+        }
+        if CODE_FIELDS.contains(&name)
+            && let Some(other) = code.replace(name)
+        {
+            return Err(WireError::malformed(
+                format_args!("{other}, {name}"),
+                format_args!("expected exactly one of {}", CODE_FIELDS.join(", ")),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Reads a field out of turn; `None` if it is absent or given twice (which is refused later).
+fn find<T>(
+    fields: &Fields<'_>,
+    name: &str,
+    read: impl FnOnce(&Value<'_>) -> Result<T, WireError>,
+) -> Result<Option<T>, WireError> {
+    let mut found = fields.iter().filter(|(given, _)| given == name);
+    match (found.next(), found.next()) {
+        (Some((_, value)), None) => read(value).map(Some),
+        _ => Ok(None),
+    }
+}
+
+fn id(value: &Value<'_>) -> Result<RequestId, WireError> {
+    match value {
+        Value::Text(text) => RequestId::try_from(&**text),
+        other => Err(expected("id", "text", other)),
+    }
+}
+
+fn reply(value: &Value<'_>) -> Result<ReplyForm, WireError> {
+    match value {
+        Value::Text(text) if text == "envelope" => Ok(ReplyForm::Envelope),
+        Value::Text(text) if text == "stdout" => Ok(ReplyForm::Stdout),
+        Value::Text(_) => {
+            Err(WireError::malformed("reply", "expected `envelope` or `stdout`, got another text"))
+        }
+        other => Err(expected("reply", "`envelope` or `stdout`", other)),
+    }
+}
+
+fn args(value: Value<'_>) -> Result<Vec<String>, WireError> {
+    let list = match value {
+        Value::List(list) => list,
+        other => return Err(expected("args", "a list of text", &other)),
+    };
+    let args = list
+        .into_iter()
+        .enumerate()
+        .map(|(index, value)| value.text(format_args!("args[{index}]")))
+        .collect::<Result<Vec<_>, _>>()?;
+    check_args(&args)?;
+    Ok(args)
+}
+
+fn env(value: Value<'_>) -> Result<Vec<(String, String)>, WireError> {
+    let map = match value {
+        Value::Map(map) => map,
+        other => return Err(expected("env", "a map from text to text", &other)),
+    };
+    let env = map
+        .into_iter()
+        .map(|(name, value)| {
+            let value = value.text(env_field(&name))?;
+            Ok((name.into_owned(), value))
+        })
+        .collect::<Result<Vec<_>, WireError>>()?;
+    check_env(&env)?;
+    Ok(env)
+}
+
+fn files(encoding: Encoding, value: Value<'_>) -> Result<Vec<(String, Bytes)>, WireError> {
+    let map = match value {
+        Value::Map(map) => map,
+        other => return Err(expected("files", "a map from paths to bytes", &other)),
+    };
+    map.into_iter()
+        .map(|(path, value)| {
+            let contents = encoding.bytes(&file_field(&path), value)?;
+            Ok((path.into_owned(), contents))
+        })
+        .collect()
+}
+
+pub(super) fn encode<'a>(
+    encoding: Encoding,
+    request: &'a Request,
+) -> Result<(RequestKind, Bytes, UserProperties), WireError> {
+    let mut fields = Fields::new();
+    // What is absent or empty is left out.
+    let mut push = |name: &'static str, value: Option<Value<'a>>| {
+        fields.extend(value.map(|value| (name.into(), value)));
+    };
+    push("id", request.id.as_ref().map(|id| text(id.as_str())));
+    let kind = match &request.code {
+        Code::Module(module) => {
+            push("module", Some(Value::Bytes(module.clone())));
+            RequestKind::InputCode
+        }
+        Code::Digest(digest) => {
+            push("digest", Some(Value::Text(digest.to_string().into())));
+            RequestKind::LocalCode
+        }
+        Code::Program(name) => {
+            push("program", Some(text(name)));
+            RequestKind::LocalCode
+        }
+        Code::Source(source) => {
+            check_source(source)?;
+            let code = str::from_utf8(&source.text).map_err(|_| {
+                WireError::malformed("source", "expected UTF-8; only legacy text carries other")
+            })?;
+            push("source", Some(text(code)));
+            push("makefile", Some(text(source.build.as_str())));
+            push("name", Some(text(&source.name)));
+            RequestKind::InputCode
+        }
+        Code::Files(files) => {
+            check_files(files)?;
+            let contents = files
+                .files
+                .iter()
+                .map(|(path, contents)| (path.as_str().into(), Value::Bytes(contents.clone())));
+            push("files", Some(Value::Map(contents.collect())));
+            push("makefile", files.makefile.as_deref().map(text));
+            push("target", files.target.as_deref().map(text));
+            RequestKind::InputCode
+        }
+        Code::DefaultProgram => {
+            return Err(WireError::malformed("program", "an envelope names the program to run"));
+        }
+    };
+    let timeout = request.limits.timeout.map(|timeout| u64::try_from(timeout.as_millis()));
+    let timeout = timeout
+        .transpose()
+        .map_err(|_| WireError::malformed("timeout_ms", "expected at most 64 bits of milliseconds"))?;
+    let args = || Value::List(request.args.iter().map(|arg| text(arg)).collect());
+    let env = || Value::Map(request.env.iter().map(|(name, value)| (name.into(), text(value))).collect());
+    push("args", (!request.args.is_empty()).then(args));
+    push("env", (!request.env.is_empty()).then(env));
+    push("stdin", (!request.stdin.is_empty()).then(|| Value::Bytes(request.stdin.clone())));
+    push("fuel", request.limits.fuel.map(Value::Unsigned));
+    push("memory", request.limits.memory.map(Value::Unsigned));
+    push("timeout_ms", timeout.map(Value::Unsigned));
+    push("reply", (request.reply == ReplyForm::Stdout).then(|| text("stdout")));
+    Ok((kind, encoding.write(fields), UserProperties::new()))
+}
+
+fn text(text: &str) -> Value<'_> {
+    Value::Text(text.into())
+}

@@ -259,12 +259,12 @@ async fn saying(bytes: Vec<u8>) -> (u16, tokio::task::JoinHandle<()>) {
 #[tokio::test]
 async fn an_acknowledgement_that_does_not_come_is_not_waited_for_for_ever() {
     for (said, expected) in [
-        (&CONNACK[..], "error: timeout: line 2: no SUBACK for id 1 within 200 ms\n"),
-        (&[], "error: timeout: line 1: no CONNACK within 200 ms: connection closed\n"),
+        (&CONNACK[..], "error: timeout: line 2: no SUBACK for id 1 within 2000 ms\n"),
+        (&[], "error: timeout: line 1: no CONNACK within 2000 ms: connection closed\n"),
     ] {
         let (port, broker) = saying(said.to_vec()).await;
         let mut command = Command::new(env!("CARGO_BIN_EXE_offload-client"));
-        command.args(["-p", &port.to_string(), "console", "--ack-timeout", "200ms"]);
+        command.args(["-p", &port.to_string(), "console", "--ack-timeout", "2s"]);
         let mut console = Console::spawn(command, tempfile::tempdir().unwrap());
         console.enter("conn\nsubs a\n").await;
         let (code, _, stderr) = console.end().await;

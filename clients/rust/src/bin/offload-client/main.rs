@@ -42,7 +42,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    Send(Send),
+    Send(Box<Send>),
     Console(Console),
 }
 

@@ -16,7 +16,7 @@ pub enum Command {
     /// What is missing is as the command line's connection flags say.
     Connect {
         address: Option<(String, u16)>,
-        version: Version,
+        version: Option<Version>,
     },
     Publish {
         topic: String,
@@ -117,13 +117,13 @@ pub fn parse(line: &str) -> Result<Option<Command>, String> {
 }
 
 fn connect(mut words: Words) -> Result<Command, String> {
-    let (mut host_and_port, mut version) = (None, Version::V5);
+    let (mut host_and_port, mut version) = (None, None);
     while let Some(word) = words.next()? {
         match word {
             "-V" | "--mqtt-version" => {
                 version = match words.next()? {
-                    Some("5" | "mqttv5") => Version::V5,
-                    Some("3.1.1" | "311" | "mqttv311") => Version::V3,
+                    Some("5" | "mqttv5") => Some(Version::V5),
+                    Some("3.1.1" | "311" | "mqttv311") => Some(Version::V3),
                     _ => return Err(format!("{word}: expected 5 or 3.1.1")),
                 }
             }
@@ -260,12 +260,12 @@ mod tests {
             version,
         };
         for (line, expected) in [
-            ("CONNECT", connect(None, Version::V5)),
-            ("conn box", connect(Some(("box", 1883)), Version::V5)),
-            ("Connect box:1884", connect(Some(("box", 1884)), Version::V5)),
-            ("conn [::1] -V 5", connect(Some(("[::1]", 1883)), Version::V5)),
-            ("conn -V 3.1.1 [::1]:7", connect(Some(("[::1]", 7)), Version::V3)),
-            ("conn --mqtt-version mqttv311", connect(None, Version::V3)),
+            ("CONNECT", connect(None, None)),
+            ("conn box", connect(Some(("box", 1883)), None)),
+            ("Connect box:1884", connect(Some(("box", 1884)), None)),
+            ("conn [::1] -V 5", connect(Some(("[::1]", 1883)), Some(Version::V5))),
+            ("conn -V 3.1.1 [::1]:7", connect(Some(("[::1]", 7)), Some(Version::V3))),
+            ("conn --mqtt-version mqttv311", connect(None, Some(Version::V3))),
         ] {
             assert_eq!(command(line), expected, "{line}");
         }

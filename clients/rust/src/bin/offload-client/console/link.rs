@@ -33,7 +33,7 @@ pub enum Event {
     Sent(Packet, u16),
     Acknowledged(Acknowledgement),
     Message(Message),
-    /// The broker says why it ends the connection (MQTT 5).
+    /// The broker says why it ends the connection, which comes to the same as [`Event::Closed`] (MQTT 5).
     Disconnected(Code),
     /// Always the last one; with a reason unless we ended it.
     Closed(Option<String>),

@@ -20,6 +20,9 @@ use crate::failure::{EXIT_ERROR, EXIT_INTERRUPTED, EXIT_TIMEOUT};
 /// While the display is paused, the newest messages are kept for when it goes on; of earlier ones only their number.
 const MAX_HELD_BACK: usize = 100;
 
+/// Which MQTT is spoken where CONNECT does not say it.
+const DEFAULT_VERSION: Version = Version::V5;
+
 /// How long the DISCONNECT at the end may take.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -138,14 +141,14 @@ impl Session {
         true
     }
 
-    fn connect(&mut self, address: Option<(String, u16)>, version: Version) {
+    fn connect(&mut self, address: Option<(String, u16)>, version: Option<Version>) {
         if self.link.is_some() {
             return self.fail("connection", EXIT_ERROR, "there is one: DISCONNECT first");
         }
         if let Some((host, port)) = address {
             (self.options.host, self.options.port) = (host, port);
         }
-        self.link = Some(Link::connect(&self.options, version));
+        self.link = Some(Link::connect(&self.options, version.unwrap_or(DEFAULT_VERSION)));
         self.wait_for(Awaited::ConnAck);
     }
 
@@ -166,7 +169,10 @@ impl Session {
             Event::Sent(packet, id) => self.sent(packet, id),
             Event::Acknowledged(acknowledgement) => self.acknowledged(&acknowledgement),
             Event::Message(message) => self.message(&message),
-            Event::Disconnected(code) => self.show(Kind::Refusal, &format!("DISCONNECT received: {code}")),
+            Event::Disconnected(code) => {
+                self.show(Kind::Refusal, &format!("DISCONNECT received: {code}"));
+                self.closed(Some("the broker ended the connection".to_owned()));
+            }
             Event::Closed(reason) => self.closed(reason),
         }
     }

@@ -236,9 +236,6 @@ fn describe(error: &ConnectionError) -> String {
         ConnectionError::MqttState(StateError::ConnectionAborted) => {
             "the broker closed the connection".to_owned()
         }
-        ConnectionError::MqttState(StateError::ServerDisconnect { .. }) => {
-            "the broker ended the connection".to_owned()
-        }
         other => other.to_string(),
     }
 }

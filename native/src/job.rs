@@ -165,12 +165,20 @@ impl Job {
             if inner.is_none()
                 && let Some(pid) = first_process(status.bytes())
             {
-                let descriptor = pidfd_open(pid, PidfdFlags::empty()).map_err(io::Error::from)?;
-                limit(&self.prlimit, self.uid, pid, &self.limits, largest)?;
-                // A sandbox that cannot be measured is not let go.
-                usage::of(pid, self.limits.processes)?;
-                block_writer.write_all(b"\n")?;
-                inner = Some((pid, descriptor));
+                let mut release = || -> Result<OwnedFd, Error> {
+                    let descriptor = pidfd_open(pid, PidfdFlags::empty()).map_err(io::Error::from)?;
+                    limit(&self.prlimit, self.uid, pid, &self.limits, largest)?;
+                    // A sandbox that cannot be measured is not let go.
+                    usage::of(pid, self.limits.processes)?;
+                    block_writer.write_all(b"\n")?;
+                    Ok(descriptor)
+                };
+                match release() {
+                    Ok(descriptor) => inner = Some((pid, descriptor)),
+                    // It is gone because its set-up failed, and bubblewrap says why.
+                    Err(_) if wait([Some((outer.as_fd(), PollFlags::IN))], REAP_WITHIN)?[0] => continue,
+                    Err(error) => return Err(error),
+                }
             }
             let now = Instant::now();
             if exceeded.is_none() && now >= measured + MEASURE_EVERY {

@@ -40,6 +40,8 @@ impl std::error::Error for NoSlot {}
 pub struct Slots<K> {
     free: Vec<usize>,
     per_worker: usize,
+    total_free: usize,
+    percent: usize,
     quota: usize,
     held: KeyMap<K, usize>,
 }
@@ -50,13 +52,31 @@ impl<K: Clone + Eq + Hash> Slots<K> {
     pub fn new(workers: usize, per_worker: usize, max_share_percent: usize) -> Self {
         let total = workers * per_worker;
         // In two parts, because the product may not fit.
-        let share = total / 100 * max_share_percent.min(100) + total % 100 * max_share_percent.min(100) / 100;
-        Self { free: vec![per_worker; workers], per_worker, quota: share.max(1), held: KeyMap::new() }
+        let percent = max_share_percent.min(100);
+        let share = total / 100 * percent + total % 100 * percent / 100;
+        Self {
+            free: vec![per_worker; workers],
+            per_worker,
+            total_free: total,
+            percent,
+            quota: share.max(1),
+            held: KeyMap::new(),
+        }
     }
 
-    /// Whether the key's quota lets it start one more guest, on a worker that has a free slot.
+    /// Whether the key may start one more guest, on a worker that has a free slot: within its quota, and holding no
+    /// larger a part of what is then free than of the whole (dynamic thresholds: A. K. Choudhury and E. L. Hahne,
+    /// IEEE/ACM Transactions on Networking 6(2), 1998). So however many keys take all that they may, some is left for
+    /// the next; a first slot is never denied while one is free.
     pub fn may_start(&self, key: &K) -> bool {
-        self.held_by(key) < self.quota
+        self.allows(self.held_by(key))
+    }
+
+    fn allows(&self, held: usize) -> bool {
+        let free = self.total_free;
+        let within =
+            |held: usize| held.saturating_mul(100 - self.percent) < free.saturating_mul(self.percent);
+        held == 0 || (held < self.quota && within(held))
     }
 
     /// Takes a slot of this worker for the key.
@@ -67,16 +87,18 @@ impl<K: Clone + Eq + Hash> Slots<K> {
     /// # Panics
     /// If there is no such worker.
     pub fn try_acquire(&mut self, worker: usize, key: &K) -> Result<(), NoSlot> {
+        let may = self.may_start(key);
         let free = &mut self.free[worker];
         if *free == 0 {
             return Err(NoSlot::Worker);
         }
         match self.held.get_mut(key) {
-            Some(held) if *held >= self.quota => return Err(NoSlot::Quota),
+            Some(_) if !may => return Err(NoSlot::Quota),
             Some(held) => *held += 1,
             None => self.held.insert(key.clone(), 1),
         }
         *free -= 1;
+        self.total_free -= 1;
         Ok(())
     }
 
@@ -90,6 +112,7 @@ impl<K: Clone + Eq + Hash> Slots<K> {
         assert!(*free < self.per_worker, "a slot released that worker {worker} did not give");
         let held = self.held.get_mut(key).expect("a slot released by a key that holds none");
         *free += 1;
+        self.total_free += 1;
         *held -= 1;
         if *held == 0 {
             self.held.remove(key);

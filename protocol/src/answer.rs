@@ -88,14 +88,15 @@ pub fn encode(answer: &Answer, form: AnswerForm) -> (Bytes, UserProperties) {
 /// them (each property 5 bytes more than its name and value).
 ///
 /// Without `with_properties` (MQTT 3.1.1) there are no properties. An answer that does not fit is replaced by an
-/// `output` error that says so, then by a terser one, then by that without properties. `None` if not even that fits.
+/// `output` error that says so, then by a terser one, then by that without properties, and last by a bare error line,
+/// which is shorter than any envelope. `None` if not even that fits.
 pub fn encode_within(
     answer: &Answer,
     form: AnswerForm,
     room: usize,
     with_properties: bool,
 ) -> Option<(Bytes, UserProperties)> {
-    let within = |answer: &Answer, with_properties: bool| {
+    let within = |answer: &Answer, form: AnswerForm, with_properties: bool| {
         let (payload, mut user_properties) = encode(answer, form);
         if !with_properties {
             user_properties.clear();
@@ -103,7 +104,7 @@ pub fn encode_within(
         let size = size(&payload, &user_properties);
         if size <= room { Ok((payload, user_properties)) } else { Err(size) }
     };
-    let size = match within(answer, with_properties) {
+    let size = match within(answer, form, with_properties) {
         Ok(encoded) => return Some(encoded),
         Err(size) => size,
     };
@@ -115,9 +116,14 @@ pub fn encode_within(
     };
     let full = replaced(format!("the answer has {size} bytes, its receiver takes {room}"));
     let terse = replaced("too large".to_owned());
-    [(&full, with_properties), (&terse, with_properties), (&terse, false)]
-        .into_iter()
-        .find_map(|(answer, with_properties)| within(answer, with_properties).ok())
+    [
+        (&full, form, with_properties),
+        (&terse, form, with_properties),
+        (&terse, form, false),
+        (&terse, AnswerForm::Line, false),
+    ]
+    .into_iter()
+    .find_map(|(answer, form, with_properties)| within(answer, form, with_properties).ok())
 }
 
 fn size(payload: &[u8], user_properties: &[(String, String)]) -> usize {

@@ -55,20 +55,25 @@ impl Compiler {
     ///
     /// `malformed` for what is no valid command, `compile` where a limit on compiling was reached, `memory` for a
     /// module that can never start, `internal` where the child could not do its work.
-    pub async fn compile(&self, client: &Client, module: Bytes) -> Result<Vec<u8>, WireError> {
+    pub async fn compile(&self, client: &Client, module: Bytes) -> Result<Vec<u8>, Failure> {
         let _turn = self.turns.take(client).await;
         let (config, limits) = (self.config.clone(), self.limits.clone());
         let checked = module.clone();
         tokio::task::spawn_blocking(move || precheck::check(&checked, &config, &limits))
             .await
-            .map_err(|panic| telemetry::internal_error(&format!("pre-check: {panic}")))??;
+            .map_err(|panic| Failure::passing(telemetry::internal_error(&format!("pre-check: {panic}"))))?
+            .map_err(Failure::lasting)?;
         match tokio::time::timeout(self.config.wall.duration(), self.run_child(module)).await {
             Ok(Ok(output)) => self.judge(output),
             Ok(Err(error)) => {
                 let what = format!("compile child {}: {error}", self.program.display());
-                Err(telemetry::internal_error(&what))
+                Err(Failure::passing(telemetry::internal_error(&what)))
             }
-            Err(_) => Err(refused(format!("took longer than {} to compile", self.config.wall))),
+            // A busy machine may have been the reason.
+            Err(_) => {
+                let message = format!("took longer than {} to compile", self.config.wall);
+                Err(Failure::passing(WireError::new(ErrorKind::Compile, message)))
+            }
         }
     }
 
@@ -102,7 +107,7 @@ impl Compiler {
         Ok(Output { status, artifact, message: String::from_utf8_lossy(&message).into_owned() })
     }
 
-    fn judge(&self, output: Output) -> Result<Vec<u8>, WireError> {
+    fn judge(&self, output: Output) -> Result<Vec<u8>, Failure> {
         let Output { status, artifact, message } = output;
         let max_artifact = self.config.max_artifact;
         if artifact.len() as u64 > max_artifact.bytes() {
@@ -111,10 +116,11 @@ impl Compiler {
         match (status.code(), status.signal()) {
             (Some(0), _) => Ok(artifact),
             (Some(code), _) if code == i32::from(child::EXIT_INVALID) => {
-                Err(WireError::new(ErrorKind::Malformed, format!("not valid wasm: {message}")))
+                let message = format!("not valid wasm: {message}");
+                Err(Failure::lasting(WireError::new(ErrorKind::Malformed, message)))
             }
             (Some(code), _) if code == i32::from(child::EXIT_REFUSED) => Err(refused(message)),
-            (_, Some(libc::SIGXCPU | libc::SIGKILL)) => {
+            (_, Some(libc::SIGXCPU)) => {
                 Err(refused(format!("takes more than {} of CPU time to compile", self.config.cpu)))
             }
             (_, Some(libc::SIGABRT)) => {
@@ -124,7 +130,10 @@ impl Compiler {
                 tracing::warn!(signal, "a compile child crashed on its input");
                 Err(refused("the compiler crashed on this module".to_string()))
             }
-            _ => Err(telemetry::internal_error(&format!("compile child: {status}: {message}"))),
+            // SIGKILL among them: an operator's, or the kernel's when memory is short.
+            _ => Err(Failure::passing(telemetry::internal_error(&format!(
+                "compile child: {status}: {message}"
+            )))),
         }
     }
 }
@@ -135,8 +144,27 @@ struct Output {
     message: String,
 }
 
-fn refused(message: String) -> WireError {
-    WireError::new(ErrorKind::Compile, message)
+fn refused(message: String) -> Failure {
+    Failure::lasting(WireError::new(ErrorKind::Compile, message))
+}
+
+/// Why there is no artifact.
+#[derive(Debug)]
+pub struct Failure {
+    /// What the client is told.
+    pub error: WireError,
+    /// It is the module's own, and would be the same the next time.
+    pub lasting: bool,
+}
+
+impl Failure {
+    fn lasting(error: WireError) -> Failure {
+        Failure { error, lasting: true }
+    }
+
+    fn passing(error: WireError) -> Failure {
+        Failure { error, lasting: false }
+    }
 }
 
 async fn read_at_most(pipe: impl AsyncRead + Unpin, limit: u64) -> io::Result<Vec<u8>> {

@@ -105,7 +105,7 @@ impl Config {
     /// # Errors
     /// When the file cannot be read, is larger than [`MAX_FILE_BYTES`], or holds anything that is refused.
     pub fn load(path: &Path) -> Result<Config, ConfigError> {
-        let unreadable = |source| ConfigError::Read { path: path.to_owned(), source };
+        let unreadable = |error| ConfigError::Read { path: path.to_owned(), error };
         let size = std::fs::metadata(path).map_err(unreadable)?.len();
         if size > MAX_FILE_BYTES {
             return Err(ConfigError::TooLarge { path: path.to_owned(), size, max: MAX_FILE_BYTES });

@@ -12,7 +12,6 @@ use crate::wasm::engine;
 use crate::wasm::workers::Workers;
 use std::io;
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
@@ -105,9 +104,8 @@ impl Gateway {
         let modules = Arc::new(Modules::new(compiler, store, config.compiler.memory_cache.bytes()));
         let programs = Programs::load(&config.program, &modules).await?;
 
-        let loaded_modules = NonZeroUsize::new(config.compiler.loaded_modules).unwrap_or(NonZeroUsize::MIN);
         let workers =
-            Workers::start(&config.workers, &config.limits, &config.queue, loaded_modules, &runtime)
+            Workers::start(&config.workers, &config.limits, &config.queue, &config.compiler, &runtime)
                 .map_err(StartError::Engine)?;
         let workers = Arc::new(workers);
         let requests = Arc::new(Requests::new(
@@ -157,6 +155,7 @@ impl Gateway {
         if tokio::time::timeout(self.drain, self.workers.idle()).await.is_err() {
             tracing::warn!(requests = self.workers.in_flight(), "stopped before all requests were done");
         }
+        self.requests.stop_compiling().await;
         let workers = self.workers.clone();
         // Ends within a slice, but it waits for threads.
         let _ = tokio::task::spawn_blocking(move || workers.stop()).await;

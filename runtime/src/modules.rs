@@ -2,11 +2,11 @@
 
 mod store;
 
-use crate::compiler::Compiler;
+use crate::compiler::{Compiler, Failure};
 use crate::ingress::Client;
 use bytes::Bytes;
 use lru::LruCache;
-use offload_protocol::error::{ErrorKind, WireError};
+use offload_protocol::error::WireError;
 use sha2::{Digest as _, Sha256};
 use std::fmt;
 use std::sync::{Arc, Mutex};
@@ -45,7 +45,7 @@ pub struct Artifact {
     pub(crate) code: Box<[u8]>,
 }
 
-/// Outcome of a compile. Failures are kept too: a module that cannot be compiled is not tried at every request.
+/// Outcome of a compile. Failures that are the module's own are kept too: it is not tried again at every request.
 type Outcome = Result<Arc<Artifact>, WireError>;
 
 /// The gateway's modules.
@@ -58,8 +58,15 @@ pub struct Modules {
 }
 
 struct Cache {
-    entries: LruCache<Digest, Arc<OnceCell<Outcome>>>,
+    entries: LruCache<Digest, Entry>,
     bytes: u64,
+}
+
+#[derive(Clone, Default)]
+struct Entry {
+    cell: Arc<OnceCell<Outcome>>,
+    /// What of `Cache::bytes` is this entry's: nothing while it is compiled.
+    counted: u64,
 }
 
 /// What a cache entry costs beside its code, so that failures are bounded too.
@@ -78,7 +85,7 @@ impl Modules {
 
     /// The artifact, if it is at hand: the way of all but a module's first requests.
     pub fn ready(&self, digest: &Digest) -> Option<Outcome> {
-        self.lock().entries.get(digest)?.get().cloned()
+        self.lock().entries.get(digest)?.cell.get().cloned()
     }
 
     /// The artifact of a module, from the store or compiled now. Concurrent calls for one digest compile it once.
@@ -87,22 +94,36 @@ impl Modules {
     ///
     /// See [`Compiler::compile`].
     pub async fn compile(&self, client: &Client, digest: Digest, module: Bytes) -> Outcome {
-        let cell = self.lock().entries.get_or_insert(digest, Default::default).clone();
-        let mut filled_now = false;
+        let cell = self.lock().entries.get_or_insert(digest, Entry::default).cell.clone();
+        // Set by whoever of those that wait for it compiles it.
+        let mut lasting = None;
         let outcome = cell
-            .get_or_init(|| {
-                filled_now = true;
-                self.load_or_compile(client, digest, module)
+            .get_or_init(|| async {
+                match self.load_or_compile(client, digest, module).await {
+                    Ok(artifact) => {
+                        lasting = Some(true);
+                        Ok(artifact)
+                    }
+                    Err(failure) => {
+                        lasting = Some(failure.lasting);
+                        Err(failure.error)
+                    }
+                }
             })
             .await
             .clone();
-        if filled_now {
-            self.account(digest, &cell, &outcome);
+        if let Some(lasting) = lasting {
+            self.account(digest, &cell, &outcome, lasting);
         }
         outcome
     }
 
-    async fn load_or_compile(&self, client: &Client, digest: Digest, module: Bytes) -> Outcome {
+    async fn load_or_compile(
+        &self,
+        client: &Client,
+        digest: Digest,
+        module: Bytes,
+    ) -> Result<Arc<Artifact>, Failure> {
         if let Some(code) = self.store.load(&digest).await {
             return Ok(Arc::new(Artifact { digest, code }));
         }
@@ -111,23 +132,24 @@ impl Modules {
         Ok(Arc::new(Artifact { digest, code }))
     }
 
-    /// Counts a new entry, forgets it again if it says nothing about the module, and evicts what was used least
-    /// recently.
-    fn account(&self, digest: Digest, cell: &Arc<OnceCell<Outcome>>, outcome: &Outcome) {
+    /// Counts a new entry, or forgets it if it says nothing about the module, and evicts what was used least recently.
+    fn account(&self, digest: Digest, cell: &Arc<OnceCell<Outcome>>, outcome: &Outcome, lasting: bool) {
         let mut cache = self.lock();
-        if !cache.entries.peek(&digest).is_some_and(|kept| Arc::ptr_eq(kept, cell)) {
+        let Cache { entries, bytes } = &mut *cache;
+        let entry = match entries.peek_mut(&digest) {
+            Some(entry) if Arc::ptr_eq(&entry.cell, cell) => entry,
             // Evicted while it was compiled.
+            _ => return,
+        };
+        if !lasting {
+            entries.pop(&digest);
             return;
         }
-        if matches!(outcome, Err(error) if error.kind == ErrorKind::Internal) {
-            cache.entries.pop(&digest);
-            return;
-        }
-        cache.bytes += cost(outcome);
-        while cache.bytes > self.max_bytes {
-            let Some((_, cell)) = cache.entries.pop_lru() else { break };
-            // An entry that is still being compiled has not been counted; its waiters hold it.
-            cache.bytes -= cell.get().map_or(0, cost);
+        entry.counted = cost(outcome);
+        *bytes += entry.counted;
+        while *bytes > self.max_bytes {
+            let Some((_, evicted)) = entries.pop_lru() else { break };
+            *bytes -= evicted.counted;
         }
     }
 

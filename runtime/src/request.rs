@@ -22,6 +22,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 /// `argv[0]` of a module that came without a name.
 const UNNAMED: &str = "program";
@@ -38,6 +40,9 @@ pub struct Requests {
     answers: Answers,
     runtime: Handle,
     stopping: AtomicBool,
+    /// The requests that wait for their module.
+    compiling: TaskTracker,
+    stop_compiling: CancellationToken,
 }
 
 /// What a request wants to run.
@@ -58,12 +63,29 @@ impl Requests {
         answers: Answers,
         runtime: Handle,
     ) -> Requests {
-        Requests { programs, modules, workers, limits, answers, runtime, stopping: AtomicBool::new(false) }
+        Requests {
+            programs,
+            modules,
+            workers,
+            limits,
+            answers,
+            runtime,
+            stopping: AtomicBool::new(false),
+            compiling: TaskTracker::new(),
+            stop_compiling: CancellationToken::new(),
+        }
     }
 
     /// From now on requests are answered `busy`: the gateway drains.
     pub fn stop_taking(&self) {
         self.stopping.store(true, Ordering::SeqCst);
+    }
+
+    /// Answers the requests that still wait for their module: they will not run.
+    pub async fn stop_compiling(&self) {
+        self.stop_compiling.cancel();
+        self.compiling.close();
+        self.compiling.wait().await;
     }
 
     /// Finds what to run.
@@ -175,8 +197,7 @@ impl Sink for Requests {
             Err(error) => return ticket.fail(error),
         };
         if self.stopping.load(Ordering::SeqCst) {
-            return ticket
-                .fail(WireError::new(ErrorKind::Busy, "the gateway is stopping, try again after 5 s"));
+            return ticket.fail(stopping_error());
         }
         let load = Load { requests: 1, bytes: size + REQUEST_OVERHEAD };
         if let Err(busy) = self.workers.admit(client.key(), load) {
@@ -200,7 +221,9 @@ impl Sink for Requests {
             Executable::Ready(name, artifact) => self.workers.submit(admitted.into_job(name, artifact)),
             Executable::Module(digest, module) => {
                 let (modules, workers) = (self.modules.clone(), self.workers.clone());
-                self.runtime.spawn(compile(modules, workers, digest, module, admitted));
+                let stop = self.stop_compiling.clone();
+                let waiting = compile(modules, workers, digest, module, admitted, stop);
+                self.compiling.spawn_on(waiting, &self.runtime);
             }
         }
     }
@@ -214,6 +237,7 @@ async fn compile(
     digest: Digest,
     module: Bytes,
     admitted: Admitted,
+    stop: CancellationToken,
 ) {
     let client = admitted.client.clone();
     let compiled = tokio::spawn(async move { modules.compile(&client, digest, module).await });
@@ -230,9 +254,12 @@ async fn compile(
             Err(panic) => telemetry::internal_error(&format!("compile: {panic}")),
         },
         () = expired => expired_error(),
+        () = stop.cancelled() => stopping_error(),
     };
-    workers.withdraw(admitted.client.key(), admitted.load);
-    admitted.ticket.fail(error);
+    let Admitted { ticket, client, load, .. } = admitted;
+    ticket.fail(error);
+    // Only now: whoever waits for the gateway to be idle waits for the answer too.
+    workers.withdraw(client.key(), load);
 }
 
 /// A request that counts as waiting.
@@ -298,12 +325,8 @@ impl Ticket {
                 self.answer(answer);
             }
             Outcome::Expired => self.fail(expired_error()),
-            Outcome::Stopped => {
-                self.fail(WireError::new(
-                    ErrorKind::Internal,
-                    "the gateway was stopped before this was done",
-                ));
-            }
+            Outcome::NotStarted => self.fail(stopping_error()),
+            Outcome::Stopped => self.fail(telemetry::internal_error("stopped while a guest ran")),
         }
     }
 
@@ -320,6 +343,10 @@ impl Ticket {
 
 fn not_supported(field: &str) -> WireError {
     WireError::malformed(field, "not supported by this gateway yet")
+}
+
+fn stopping_error() -> WireError {
+    WireError::new(ErrorKind::Busy, "the gateway is stopping, try again after 5 s")
 }
 
 fn expired_error() -> WireError {

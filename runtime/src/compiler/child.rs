@@ -70,7 +70,9 @@ fn confine(limits: ChildLimits) -> rustix::io::Result<()> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     rustix::process::nice(NICENESS)?;
     let hard = |value| Rlimit { current: Some(value), maximum: Some(value) };
-    setrlimit(Resource::Cpu, hard(limits.cpu_seconds))?;
+    // The soft limit's SIGXCPU tells the parent why; SIGKILL at the hard one would not.
+    let cpu = Rlimit { current: Some(limits.cpu_seconds), maximum: Some(limits.cpu_seconds + 1) };
+    setrlimit(Resource::Cpu, cpu)?;
     setrlimit(Resource::As, hard(limits.memory))?;
     setrlimit(Resource::Core, hard(0))?;
     setrlimit(Resource::Fsize, hard(0))

@@ -19,7 +19,10 @@ const START: &str = "_start";
 /// `malformed` for bytes that are not a preview 1 command, `compile` for a count over its limit, `memory` for a module
 /// that could never start within the guest's limits.
 pub fn check(module: &[u8], compiler: &Compiler, limits: &Limits) -> Result<(), WireError> {
-    let mut commands = false;
+    // Which types take and return nothing; the types of all functions, imported ones first.
+    let mut plain_types = Vec::new();
+    let mut functions = Vec::new();
+    let mut start = None;
     for payload in Parser::new(0).parse_all(module) {
         match payload.map_err(not_wasm)? {
             Payload::Version { encoding: wasmparser::Encoding::Component, .. } => {
@@ -27,25 +30,40 @@ pub fn check(module: &[u8], compiler: &Compiler, limits: &Limits) -> Result<(), 
                     "a component: this gateway takes core modules (WASI preview 1 commands)",
                 ));
             }
-            Payload::TypeSection(types) => count("types", types.count(), compiler.types)?,
+            Payload::TypeSection(types) => {
+                count("types", types.count(), compiler.types)?;
+                for function in types.into_iter_err_on_gc_types() {
+                    let function = function.map_err(not_wasm)?;
+                    plain_types.push(function.params().is_empty() && function.results().is_empty());
+                }
+            }
             Payload::ImportSection(imports) => {
                 count("imports", imports.count(), compiler.imports)?;
                 for import in imports.into_imports() {
                     let import = import.map_err(not_wasm)?;
-                    if import.module != preview1::MODULE || !matches!(import.ty, TypeRef::Func(_)) {
-                        return Err(malformed(format!(
-                            "imports `{}.{}`: a guest gets the functions of {} and nothing else",
-                            import.module,
-                            import.name,
-                            preview1::MODULE
-                        )));
+                    match import.ty {
+                        TypeRef::Func(function) if import.module == preview1::MODULE => {
+                            functions.push(function)
+                        }
+                        _ => {
+                            return Err(malformed(format!(
+                                "imports `{}.{}`: a guest gets the functions of {} and nothing else",
+                                import.module,
+                                import.name,
+                                preview1::MODULE
+                            )));
+                        }
                     }
                 }
             }
-            Payload::FunctionSection(functions) => {
-                count("functions", functions.count(), compiler.functions)?;
+            Payload::FunctionSection(section) => {
+                count("functions", section.count(), compiler.functions)?;
+                for function in section {
+                    functions.push(function.map_err(not_wasm)?);
+                }
             }
             Payload::TableSection(tables) => {
+                count("tables", tables.count(), compiler.tables)?;
                 for table in tables {
                     let table = table.map_err(not_wasm)?;
                     if table.ty.initial > limits.table_elements as u64 {
@@ -54,6 +72,7 @@ pub fn check(module: &[u8], compiler: &Compiler, limits: &Limits) -> Result<(), 
                 }
             }
             Payload::MemorySection(memories) => {
+                count("memories", memories.count(), compiler.memories)?;
                 for memory_type in memories {
                     let memory_type = memory_type.map_err(not_wasm)?;
                     let page = 1u64 << memory_type.page_size_log2.unwrap_or(16);
@@ -68,7 +87,9 @@ pub fn check(module: &[u8], compiler: &Compiler, limits: &Limits) -> Result<(), 
                 count("exports", exports.count(), compiler.exports)?;
                 for export in exports {
                     let export = export.map_err(not_wasm)?;
-                    commands |= export.name == START && export.kind == ExternalKind::Func;
+                    if export.name == START && export.kind == ExternalKind::Func {
+                        start = functions.get(export.index as usize).copied();
+                    }
                 }
             }
             Payload::ElementSection(elements) => {
@@ -79,13 +100,28 @@ pub fn check(module: &[u8], compiler: &Compiler, limits: &Limits) -> Result<(), 
             }
             Payload::CodeSectionEntry(body) => {
                 count("bytes in one function", body.range().len(), compiler.function_body.as_usize())?;
+                locals(&body, compiler.locals)?;
                 nesting(&body, compiler.nesting)?;
             }
             _ => {}
         }
     }
-    if !commands {
-        return Err(malformed(format!("exports no function `{START}`: build it as a WASI command")));
+    let takes_nothing = |function: u32| plain_types.get(function as usize).copied().unwrap_or(false);
+    match start {
+        Some(function) if takes_nothing(function) => {}
+        Some(_) => return Err(malformed(format!("`{START}` must take and return nothing"))),
+        None => {
+            return Err(malformed(format!("exports no function `{START}`: build it as a WASI command")));
+        }
+    }
+    Ok(())
+}
+
+fn locals(body: &FunctionBody<'_>, limit: usize) -> Result<(), WireError> {
+    let mut total = 0u64;
+    for group in body.get_locals_reader().map_err(not_wasm)? {
+        total += u64::from(group.map_err(not_wasm)?.0);
+        count("locals in one function", total, limit)?;
     }
     Ok(())
 }
@@ -180,6 +216,25 @@ mod tests {
         assert_eq!(kind(&command(&nested)), ErrorKind::Compile);
         let sequence = "(if (i32.const 1) (then))".repeat(20_000);
         check_wat(&command(&sequence)).unwrap();
+    }
+
+    #[test]
+    fn a_start_that_takes_or_returns_something_is_malformed() {
+        assert_eq!(kind("(module (func (export \"_start\") (param i32)))"), ErrorKind::Malformed);
+        assert_eq!(
+            kind("(module (func (export \"_start\") (result i32) i32.const 1))"),
+            ErrorKind::Malformed
+        );
+    }
+
+    #[test]
+    fn tables_memories_and_locals_are_counted() {
+        assert_eq!(
+            kind("(module (table 1 funcref) (table 1 funcref) (func (export \"_start\")))"),
+            ErrorKind::Compile
+        );
+        assert_eq!(kind("(module (memory 1) (memory 1) (func (export \"_start\")))"), ErrorKind::Compile);
+        assert_eq!(kind(&command(&format!("(local {})", "i32 ".repeat(10_001)))), ErrorKind::Compile);
     }
 
     #[test]

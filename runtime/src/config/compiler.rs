@@ -36,7 +36,7 @@ table! {
         pub function_body: ByteSize = ByteSize::mib(1), in ByteSize::kib(1)..=ByteSize::mib(7);
         /// Blocks inside of each other in a function. Compilers make one for each case of a switch.
         pub nesting: usize = 4_096, in 1..=65_536;
-        /// Locals of one function, parameters included.
+        /// Locals of one function, parameters not counted.
         pub locals: usize = 10_000, in 1..=50_000;
         /// Data segments of a module.
         pub data_segments: usize = 4_096, in 1..=100_000;

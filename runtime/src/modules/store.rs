@@ -86,20 +86,25 @@ impl ArtifactStore {
         if file.len() as u64 > self.max_bytes {
             return Ok(());
         }
+        fs::create_dir_all(&self.directory)?;
         self.make_room(file.len() as u64)?;
         let path = self.path(digest);
         // Whole or not at all, whatever stops us in between.
         let partial = path.with_extension("partial");
-        fs::write(&partial, file)?;
-        fs::rename(&partial, &path)
+        let written = fs::write(&partial, file).and_then(|()| fs::rename(&partial, &path));
+        if written.is_err() {
+            let _ = fs::remove_file(&partial);
+        }
+        written
     }
 
     fn make_room(&self, bytes: u64) -> io::Result<()> {
         let mut files = Vec::new();
-        for entry in fs::read_dir(&self.directory)? {
-            let entry = entry?;
-            let metadata = entry.metadata()?;
-            files.push((metadata.modified()?, metadata.len(), entry.path()));
+        // A file that another save removes meanwhile is one less to count.
+        for entry in fs::read_dir(&self.directory)?.flatten() {
+            if let Ok(metadata) = entry.metadata() {
+                files.push((metadata.modified()?, metadata.len(), entry.path()));
+            }
         }
         let mut total: u64 = files.iter().map(|(_, len, _)| len).sum();
         files.sort();
@@ -107,8 +112,9 @@ impl ArtifactStore {
             if total + bytes <= self.max_bytes {
                 break;
             }
-            fs::remove_file(&path)?;
-            total -= len;
+            if fs::remove_file(&path).is_ok() {
+                total -= len;
+            }
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 //! Code compiled by one engine runs on another only if all that shapes the code is equal, so there is a single place
 //! where it is chosen.
 
-use crate::config::{Limits, Workers};
+use crate::config::{Compiler, Limits, Workers};
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Strategy};
 
 /// Linear memory that a pool slot keeps mapped between guests, in bytes. Clearing it with `memset` is several times
@@ -53,12 +53,15 @@ pub fn compiler() -> wasmtime::Result<Engine> {
 /// # Errors
 ///
 /// When the address space that the pool reserves (4 GiB and guards a slot) cannot be had.
-pub fn worker(workers: &Workers, limits: &Limits) -> wasmtime::Result<Engine> {
+pub fn worker(workers: &Workers, limits: &Limits, compiler: &Compiler) -> wasmtime::Result<Engine> {
     let slots = workers.slots as u32;
+    let (tables, memories) = (compiler.tables as u32, compiler.memories as u32);
     let mut pool = PoolingAllocationConfig::new();
     pool.total_core_instances(slots)
-        .total_memories(slots)
-        .total_tables(slots)
+        .total_memories(slots * memories)
+        .max_memories_per_module(memories)
+        .total_tables(slots * tables)
+        .max_tables_per_module(tables)
         .total_stacks(slots)
         .total_component_instances(slots)
         .max_memory_size(limits.memory.as_usize())

@@ -162,7 +162,8 @@ pub struct GuestState {
 
 /// Runs one guest to its end. The future yields at the end of each slice and while the guest sleeps; dropping it ends
 /// the guest.
-/// `fuel_used` is brought up to date at the end of each slice, so that the guest's use is known even then.
+/// `fuel_used` is brought up to date at the end of each slice, as far as the compiled code has written it back: a
+/// tight loop without calls keeps its count in a register.
 pub async fn run(
     program: InstancePre<GuestState>,
     input: Input,
@@ -238,8 +239,8 @@ fn exit_code(error: &wasmtime::Error, budget: Budget) -> Result<i32, WireError> 
             Err(WireError::new(ErrorKind::Fuel, format!("used its {} units of fuel", budget.fuel)))
         }
         Some(trap) => Err(WireError::new(ErrorKind::Trap, describe_trap(*trap, error))),
-        // Neither an exit, a limit nor a trap: a host call failed, and that is not the guest's doing.
-        None => Err(internal(error)),
+        // A host call that could not be made sense of: a pointer outside of memory, no memory at all.
+        None => Err(WireError::new(ErrorKind::Trap, format!("{:#}", error.root_cause()))),
     }
 }
 

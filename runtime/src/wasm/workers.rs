@@ -52,7 +52,9 @@ pub enum Outcome {
     },
     /// Its deadline came before a slot did.
     Expired,
-    /// The gateway stopped first.
+    /// The gateway stopped before it could start.
+    NotStarted,
+    /// The gateway stopped while it ran.
     Stopped,
 }
 
@@ -98,12 +100,14 @@ impl Workers {
         workers: &config::Workers,
         limits: &config::Limits,
         queue: &config::Queue,
-        loaded_modules: NonZeroUsize,
+        compiler: &config::Compiler,
         runtime: &Handle,
     ) -> wasmtime::Result<Workers> {
         let count = workers.count;
-        let engines =
-            (0..count).map(|_| engine::worker(workers, limits)).collect::<wasmtime::Result<Vec<_>>>()?;
+        let loaded_modules = NonZeroUsize::new(compiler.loaded_modules).unwrap_or(NonZeroUsize::MIN);
+        let engines = (0..count)
+            .map(|_| engine::worker(workers, limits, compiler))
+            .collect::<wasmtime::Result<Vec<_>>>()?;
         let mailboxes: Vec<Arc<Mailbox>> = engines.iter().map(|_| Arc::default()).collect();
         let admission = AdmissionLimits {
             per_key: Load { requests: queue.per_principal, bytes: queue.bytes_per_principal.as_usize() },
@@ -165,13 +169,14 @@ impl Workers {
 
     /// Puts an admitted request into the queue.
     pub fn submit(&self, job: Job) {
-        if self.shared.stop.load(Ordering::SeqCst) {
-            self.withdraw(&job.key, job.load);
-            return (job.done)(Outcome::Stopped);
-        }
         let deadline = job.deadline.map(|deadline| self.shared.since_start(deadline));
         {
             let mut books = self.shared.lock();
+            // Looked at under the lock: what is pushed before the stop is found by it.
+            if self.shared.stop.load(Ordering::SeqCst) {
+                drop(books);
+                return self.turn_away(job);
+            }
             let pushed = books.queue.push(job.key.clone(), job, deadline);
             assert!(pushed.is_ok(), "admission lets no more in than the queue holds");
             self.shared.queued.fetch_add(1, Ordering::SeqCst);
@@ -200,7 +205,7 @@ impl Workers {
         }
     }
 
-    /// Ends the workers: what still runs or waits is answered with [`Outcome::Stopped`].
+    /// Ends the workers: what still runs or waits is told so.
     pub fn stop(&self) {
         self.shared.stop.store(true, Ordering::SeqCst);
         self.shared.deadline_changed.notify_one();
@@ -217,10 +222,13 @@ impl Workers {
             let mut books = self.shared.lock();
             std::iter::from_fn(|| books.queue.pop_where(|_| true)).map(|(_, job)| job).collect()
         };
-        for job in left {
-            self.withdraw(&job.key, job.load);
-            (job.done)(Outcome::Stopped);
-        }
+        left.into_iter().for_each(|job| self.turn_away(job));
+    }
+
+    fn turn_away(&self, job: Job) {
+        let (key, load) = (job.key, job.load);
+        (job.done)(Outcome::NotStarted);
+        self.withdraw(&key, load);
     }
 }
 
@@ -311,6 +319,7 @@ async fn expire(shared: Arc<Shared>) {
             for (key, job) in &expired {
                 books.admission.withdrawn(key, job.load, now);
             }
+            shared.tell_if_idle(&books);
             expired.into_iter().map(|(_, job)| job).collect()
         };
         for job in expired {

@@ -186,6 +186,18 @@ mod tests {
         slots.release(0, &'b');
     }
 
+    #[test]
+    fn however_many_keys_take_all_they_may_some_is_left() {
+        let mut slots = Slots::new(1, 128, 50);
+        let mut held = Vec::new();
+        for key in 0..6 {
+            while slots.try_acquire(0, &key).is_ok() {}
+            held.push(slots.held_by(&key));
+        }
+        assert_eq!(held, [64, 32, 16, 8, 4, 2]);
+        assert_eq!(slots.free(0), 2);
+    }
+
     proptest! {
         #[test]
         fn quota_and_capacity_are_never_exceeded(
@@ -198,10 +210,12 @@ mod tests {
             for (acquire, worker, key) in steps {
                 let of_worker = out.iter().filter(|slot| slot.0 == worker).count();
                 let of_key = out.iter().filter(|slot| slot.1 == key).count();
-                prop_assert_eq!(slots.may_start(&key), of_key < slots.quota());
+                let free = 3 * PER_WORKER - out.len();
+                let may = of_key == 0 || (of_key < slots.quota() && of_key * (100 - percent) < free * percent);
+                prop_assert_eq!(slots.may_start(&key), may);
                 if acquire {
                     let granted = slots.try_acquire(worker, &key).is_ok();
-                    prop_assert_eq!(granted, of_worker < PER_WORKER && of_key < slots.quota());
+                    prop_assert_eq!(granted, of_worker < PER_WORKER && may);
                     out.extend(granted.then_some((worker, key)));
                 } else if let Some(at) = out.iter().position(|&slot| slot == (worker, key)) {
                     out.swap_remove(at);

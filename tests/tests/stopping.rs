@@ -1,0 +1,49 @@
+//! A gateway that is told to stop leaves no request that it has acknowledged without an answer.
+
+use anyhow::{Context, Result, ensure};
+use offload_tests::answer::error_line_problems;
+use offload_tests::device::{Device, Properties, Version};
+use offload_tests::gateway::Gateway;
+use offload_tests::guest;
+use rustix::process::Signal;
+
+/// A module that takes a compiler seconds, within all limits.
+fn slow_to_compile() -> Result<Vec<u8>> {
+    let function = "(func (param i32) (result i32) local.get 0 i32.const 1 i32.add i32.const 3 i32.mul)";
+    Ok(wat::parse_str(format!("(module (func (export \"_start\")) {})", function.repeat(40_000)))?)
+}
+
+#[tokio::test]
+async fn whoever_waits_for_a_compile_is_told_to_come_back() -> Result<()> {
+    let gateway = Gateway::embedded("drain = \"0s\"\n").await?;
+    let mut device = Device::connect(gateway.address()?, Version::V5, "late").await?;
+    device.subscribe("result/late").await?;
+    device.publish("inputCode/late", slow_to_compile()?).await?;
+    device.acknowledged().await?;
+    let (stopped, answer) = tokio::join!(gateway.stop(Signal::TERM), device.message());
+    stopped.context("the gateway's end")?;
+    let problems = error_line_problems(&answer?.payload, "busy");
+    ensure!(problems.is_empty(), "{problems:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn whoever_runs_when_the_time_to_drain_is_up_is_told() -> Result<()> {
+    let gateway = Gateway::embedded("drain = \"0s\"\n").await?;
+    let mut device = Device::connect(gateway.address()?, Version::V5, "hog").await?;
+    device.subscribe("result/hog").await?;
+    let spin = guest::module("spin")?;
+    // The first one is compiled before it can run.
+    device.publish_with("inputCode/hog", spin.clone(), Properties::user(&[("fuel", "1000")]), false).await?;
+    device.message().await?;
+    device.publish("inputCode/hog", spin).await?;
+    device.acknowledged().await?;
+    // Answered by the same worker or another: the endless one has long begun.
+    device.publish_with("localCode/hog", "1 1", Properties::default(), false).await?;
+    assert_eq!(device.message().await?.text(), "2\n");
+    let (stopped, answer) = tokio::join!(gateway.stop(Signal::TERM), device.message());
+    stopped.context("the gateway's end")?;
+    let answer = answer?;
+    ensure!(answer.property("status") == Some("error"), "{}", answer.text());
+    Ok(())
+}

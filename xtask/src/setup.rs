@@ -98,5 +98,5 @@ fn install(missing: &[&Need]) -> Result<()> {
         apt_get
     };
     run_command(apt_get().arg("update"))?;
-    run_command(apt_get().args(["install", "-y", "--no-install-recommends"]).args(packages))
+    run_command(apt_get().args(["install", "-y"]).args(packages))
 }

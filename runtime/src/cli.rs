@@ -25,7 +25,7 @@ enum Command {
     /// Print the effective configuration as commented TOML
     Config(Overrides),
     /// Start a gateway, play a device, and show what comes back
-    Demo(demo::Options),
+    Demo,
     /// Compile standard input (started by the gateway itself)
     #[command(name = compiler::CHILD_ROLE, hide = true)]
     CompileChild(child::ChildLimits),
@@ -82,7 +82,7 @@ pub fn run() -> ExitCode {
         Command::CompileChild(limits) => return child::run(limits),
         Command::Serve(overrides) => serve::run(overrides),
         Command::Config(overrides) => config::run(overrides),
-        Command::Demo(options) => demo::run(options),
+        Command::Demo => demo::run(),
     };
     match outcome {
         Ok(code) => code,

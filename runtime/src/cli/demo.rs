@@ -4,7 +4,6 @@
 use crate::Gateway;
 use crate::config::{Config, HostPort};
 use anyhow::{Context, bail};
-use clap::Args;
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{Packet, PublishProperties};
 use rumqttc::v5::{AsyncClient, Event, EventLoop, MqttOptions};
@@ -20,10 +19,6 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Width of the table where standard output is no terminal, in columns.
 const DEFAULT_WIDTH: usize = 100;
-
-/// `demo` takes no options of its own.
-#[derive(Args)]
-pub struct Options {}
 
 /// One thing that the device sends.
 struct Step {
@@ -81,7 +76,7 @@ struct Result {
     right: bool,
 }
 
-pub fn run(_: Options) -> anyhow::Result<ExitCode> {
+pub fn run() -> anyhow::Result<ExitCode> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
         tokio::select! {
             shown = show() => shown,

@@ -1,7 +1,5 @@
 //! `[answers]`: where answers may go and how large they may be.
 
-use offload_protocol::topic;
-
 use super::table::table;
 use super::{ByteSize, Refusal, TopicFilter};
 
@@ -32,7 +30,7 @@ table! {
 impl Answers {
     /// Bytes that the payload of an answer on this topic may have; `None` where nothing limits it.
     pub fn max_payload(&self, topic: &str) -> Option<usize> {
-        let max = self.max.iter().find(|max| topic::matches(max.topic.as_ref(), topic))?;
+        let max = self.max.iter().find(|max| max.topic.matches(topic))?;
         // Packet type and flags, remaining length (4 bytes at the most), topic with its length, packet identifier.
         let header = 1 + 4 + 2 + topic.len() + 2;
         Some(max.bytes.as_usize().saturating_sub(header))

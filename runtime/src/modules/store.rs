@@ -8,7 +8,7 @@ use super::Digest;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use std::hash::{Hash, Hasher};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::SystemTime;
 use std::{fs, io};
 use wasmtime::Engine;
@@ -130,16 +130,12 @@ impl ArtifactStore {
         mac.update(code);
         mac
     }
-
-    /// Where the artifacts are.
-    pub fn directory(&self) -> &Path {
-        &self.directory
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
 
     fn store(directory: &Path, key: u8, max_bytes: u64) -> ArtifactStore {
         ArtifactStore::open(directory.into(), [key; 32], &Engine::default(), max_bytes).unwrap()

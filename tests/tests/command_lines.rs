@@ -224,7 +224,7 @@ async fn the_client_says_when_nobody_is_there() -> Result<()> {
     Ok(())
 }
 
-/// What the README tells newcomers to type.
+/// With either version of MQTT.
 #[tokio::test]
 async fn the_tools_of_mosquitto_are_clients_too() -> Result<()> {
     let deployment = Deployment::embedded("").await?;

@@ -21,6 +21,9 @@ use tokio::time::timeout;
 /// In an expected line: anything.
 const DIFFERS: char = '…';
 
+/// By default a broker that is not the gateway's own brings no source.
+const CONFIGURATION: &str = "native = \"native\"\n";
+
 #[tokio::test]
 async fn the_examples_of_the_protocol_on_the_embedded_broker() -> Result<()> {
     run("docs/protocol.md", &Deployment::embedded("").await?).await
@@ -28,7 +31,7 @@ async fn the_examples_of_the_protocol_on_the_embedded_broker() -> Result<()> {
 
 #[tokio::test]
 async fn the_examples_of_the_protocol_on_mosquitto() -> Result<()> {
-    run("docs/protocol.md", &Deployment::on_mosquitto("").await?).await
+    run("docs/protocol.md", &Deployment::on_mosquitto(CONFIGURATION).await?).await
 }
 
 #[tokio::test]
@@ -38,7 +41,7 @@ async fn the_examples_of_the_readme_on_the_embedded_broker() -> Result<()> {
 
 #[tokio::test]
 async fn the_examples_of_the_readme_on_mosquitto() -> Result<()> {
-    run("README.md", &Deployment::on_mosquitto("").await?).await
+    run("README.md", &Deployment::on_mosquitto(CONFIGURATION).await?).await
 }
 
 /// Runs a document's examples, from top to bottom.

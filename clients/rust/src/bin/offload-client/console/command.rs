@@ -72,18 +72,17 @@ pub const MANUALS: [Manual; 8] = [
     manual("EXIT", "", "", "disconnect and leave, as ctrl-d does"),
 ];
 
-/// The list of commands, for people.
+/// The list of commands, for people with a terminal of 80 columns.
 pub fn help() -> Vec<String> {
     let synopsis = |manual: &Manual| format!("{} {}", manual.name, manual.operands);
     let width = MANUALS.iter().map(|manual| synopsis(manual).len()).max().unwrap_or_default();
-    let mut lines: Vec<_> = MANUALS
-        .iter()
-        .map(|manual| format!("{:width$}  {:4}  {}", synopsis(manual), manual.short, manual.what))
-        .collect();
-    lines.push(
-        "QoS (-q) is 1 unless told otherwise. A topic with spaces is quoted. # starts a comment.".to_owned(),
-    );
-    lines
+    let entry = |manual: &Manual| {
+        let names = format!("{:width$}  {}", synopsis(manual), manual.short);
+        [names.trim_end().to_owned(), format!("    {}", manual.what)]
+    };
+    let notes =
+        ["QoS (-q) is 1 unless told otherwise. A topic with spaces is quoted.", "# starts a comment."];
+    MANUALS.iter().flat_map(entry).chain(notes.map(str::to_owned)).collect()
 }
 
 /// Reads a line. `None` for one that is empty or a comment; an error says what was expected.
@@ -355,5 +354,6 @@ mod tests {
             }
             assert!(help().iter().any(|line| line.starts_with(manual.name)));
         }
+        assert!(help().iter().all(|line| line.len() < 80));
     }
 }

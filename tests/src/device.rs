@@ -1,5 +1,6 @@
 //! A device: one MQTT connection, in either version, that publishes and listens.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -251,35 +252,44 @@ fn connect_v311(address: SocketAddr, id: &str, options: Options, heard: Heard) -
     connect.set_clean_session(options.clean);
     let (client, mut connection) = rumqttc::AsyncClient::new(connect, REQUESTS);
     connection.set_network_options(network());
+    let hear = move |event| match event {
+        Event::Incoming(Incoming::ConnAck(_)) => Heard::pass(&heard.connected, ()),
+        Event::Incoming(Incoming::SubAck(answer)) => {
+            let granted = |code: &SubscribeReasonCode| matches!(code, SubscribeReasonCode::Success(_));
+            let refused = || format!("not granted: {:?}", answer.return_codes);
+            Heard::pass(
+                &heard.grants,
+                answer.return_codes.iter().all(granted).then_some(()).ok_or_else(refused),
+            );
+        }
+        Event::Incoming(Incoming::PubAck(_)) => {
+            Heard::pass(&heard.acknowledgements, PubAckReason::Success);
+        }
+        Event::Incoming(Incoming::Publish(publish)) => {
+            let message = Message {
+                topic: publish.topic,
+                payload: publish.payload,
+                qos: publish.qos as u8,
+                retain: publish.retain,
+                user_properties: Vec::new(),
+                correlation_data: None,
+            };
+            Heard::pass(&heard.messages, message);
+        }
+        _ => {}
+    };
     let task = tokio::spawn(async move {
         loop {
-            match connection.poll().await {
-                Ok(Event::Incoming(Incoming::ConnAck(_))) => Heard::pass(&heard.connected, ()),
-                Ok(Event::Incoming(Incoming::SubAck(answer))) => {
-                    let granted =
-                        |code: &SubscribeReasonCode| matches!(code, SubscribeReasonCode::Success(_));
-                    let refused = || format!("not granted: {:?}", answer.return_codes);
-                    Heard::pass(
-                        &heard.grants,
-                        answer.return_codes.iter().all(granted).then_some(()).ok_or_else(refused),
-                    );
-                }
-                Ok(Event::Incoming(Incoming::PubAck(_))) => {
-                    Heard::pass(&heard.acknowledgements, PubAckReason::Success);
-                }
-                Ok(Event::Incoming(Incoming::Publish(publish))) => {
-                    let message = Message {
-                        topic: publish.topic,
-                        payload: publish.payload,
-                        qos: publish.qos as u8,
-                        retain: publish.retain,
-                        user_properties: Vec::new(),
-                        correlation_data: None,
-                    };
-                    Heard::pass(&heard.messages, message);
-                }
-                Ok(_) => {}
-                Err(_) => sleep(RECONNECT).await,
+            let polled = connection.poll().await;
+            let lost = polled.is_err();
+            // What was read together with the end of the connection is left in there, and would only come out after
+            // the next one is made.
+            let left = if lost { std::mem::take(&mut connection.state.events) } else { VecDeque::new() };
+            for event in polled.into_iter().chain(left) {
+                hear(event);
+            }
+            if lost {
+                sleep(RECONNECT).await;
             }
         }
     });
@@ -296,36 +306,45 @@ fn connect_v5(address: SocketAddr, id: &str, options: Options, heard: Heard) -> 
     connect.set_session_expiry_interval((!options.clean).then_some(SESSION_EXPIRY));
     connect.set_network_options(network());
     let (client, mut connection) = v5::AsyncClient::new(connect, REQUESTS);
+    let hear = move |event| match event {
+        Event::Incoming(Incoming::ConnAck(_)) => Heard::pass(&heard.connected, ()),
+        Event::Incoming(Incoming::SubAck(answer)) => {
+            let granted = |code: &SubscribeReasonCode| matches!(code, SubscribeReasonCode::Success(_));
+            let refused = || format!("not granted: {:?}", answer.return_codes);
+            Heard::pass(
+                &heard.grants,
+                answer.return_codes.iter().all(granted).then_some(()).ok_or_else(refused),
+            );
+        }
+        Event::Incoming(Incoming::PubAck(answer)) => {
+            Heard::pass(&heard.acknowledgements, answer.reason);
+        }
+        Event::Incoming(Incoming::Publish(publish)) => {
+            let properties = publish.properties.unwrap_or_default();
+            let message = Message {
+                topic: String::from_utf8_lossy(&publish.topic).into_owned(),
+                payload: publish.payload,
+                qos: publish.qos as u8,
+                retain: publish.retain,
+                user_properties: properties.user_properties,
+                correlation_data: properties.correlation_data,
+            };
+            Heard::pass(&heard.messages, message);
+        }
+        _ => {}
+    };
     let task = tokio::spawn(async move {
         loop {
-            match connection.poll().await {
-                Ok(Event::Incoming(Incoming::ConnAck(_))) => Heard::pass(&heard.connected, ()),
-                Ok(Event::Incoming(Incoming::SubAck(answer))) => {
-                    let granted =
-                        |code: &SubscribeReasonCode| matches!(code, SubscribeReasonCode::Success(_));
-                    let refused = || format!("not granted: {:?}", answer.return_codes);
-                    Heard::pass(
-                        &heard.grants,
-                        answer.return_codes.iter().all(granted).then_some(()).ok_or_else(refused),
-                    );
-                }
-                Ok(Event::Incoming(Incoming::PubAck(answer))) => {
-                    Heard::pass(&heard.acknowledgements, answer.reason);
-                }
-                Ok(Event::Incoming(Incoming::Publish(publish))) => {
-                    let properties = publish.properties.unwrap_or_default();
-                    let message = Message {
-                        topic: String::from_utf8_lossy(&publish.topic).into_owned(),
-                        payload: publish.payload,
-                        qos: publish.qos as u8,
-                        retain: publish.retain,
-                        user_properties: properties.user_properties,
-                        correlation_data: properties.correlation_data,
-                    };
-                    Heard::pass(&heard.messages, message);
-                }
-                Ok(_) => {}
-                Err(_) => sleep(RECONNECT).await,
+            let polled = connection.poll().await;
+            let lost = polled.is_err();
+            // What was read together with the end of the connection is left in there, and would only come out after
+            // the next one is made.
+            let left = if lost { std::mem::take(&mut connection.state.events) } else { VecDeque::new() };
+            for event in polled.into_iter().chain(left) {
+                hear(event);
+            }
+            if lost {
+                sleep(RECONNECT).await;
             }
         }
     });

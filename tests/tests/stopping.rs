@@ -32,7 +32,6 @@ async fn whoever_waits_for_a_compile_is_told_to_come_back() -> Result<()> {
 #[tokio::test]
 async fn whoever_runs_when_the_time_to_drain_is_up_is_told() -> Result<()> {
     let gateway = Gateway::embedded("drain = \"0s\"\n").await?;
-    // In MQTT 5 the library throws away what it reads together with the broker's DISCONNECT.
     let mut device = Device::connect(gateway.address()?, Version::V311, "hog").await?;
     device.subscribe("result/hog").await?;
     let spin = guest::module("spin")?;

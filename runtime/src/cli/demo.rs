@@ -30,7 +30,17 @@ struct Step {
     user_properties: &'static [(&'static str, &'static str)],
     /// What the answer must start with.
     expected: &'static str,
+    /// Whether a machine may refuse it: one without the means to contain it.
+    refusable: bool,
 }
+
+/// A deployed device's message: name, arguments, source, makefile.
+const SOURCE: &str = concat!(
+    "add----5 7----",
+    "#include <stdio.h>\n#include <stdlib.h>\n",
+    "int main(int n, char **v) { printf(\"%d\\n\", atoi(v[1]) + atoi(v[2])); }\n",
+    "----<name>: <name>.c\n\tgcc <name>.c -o <name>\n"
+);
 
 fn steps() -> anyhow::Result<Vec<Step>> {
     let assemble = |text| wat::parse_str(text).context("a guest example");
@@ -43,6 +53,7 @@ fn steps() -> anyhow::Result<Vec<Step>> {
         payload: payload.to_vec(),
         user_properties: &[],
         expected,
+        refusable: false,
     };
     Ok(vec![
         step("numbers to add", "localCode/demo", "5 7", b"5 7", "12"),
@@ -59,6 +70,10 @@ fn steps() -> anyhow::Result<Vec<Step>> {
             b"\0asm noise",
             "error: malformed",
         ),
+        Step {
+            refusable: true,
+            ..step("C and its makefile", "inputCode/demo", "add.c, Makefile", SOURCE.as_bytes(), "12")
+        },
         step(
             "an envelope",
             "localCode/demo",
@@ -159,7 +174,9 @@ impl Device {
             })
             .await?;
         let answer = String::from_utf8_lossy(&payload).trim_end().to_string();
-        Ok(Result { right: answer.starts_with(step.expected), answer, took: started.elapsed() })
+        let right =
+            answer.starts_with(step.expected) || step.refusable && answer.starts_with("error: unauthorized");
+        Ok(Result { right, answer, took: started.elapsed() })
     }
 
     /// Drives the connection until a packet is the one that is waited for.

@@ -2,8 +2,12 @@
 
 pub mod engine;
 pub mod guest;
+mod linking;
 mod mailbox;
 pub mod preview1;
+mod preview2;
+mod random;
+mod stdio;
 mod ticker;
 mod worker;
 pub mod workers;

@@ -10,7 +10,7 @@ use crate::ingress::{Client, Delivery, Outgoing, Responder, Sink};
 use crate::modules::{Artifact, Digest, Modules};
 use crate::programs::{Program, Programs};
 use crate::telemetry;
-use crate::wasm::guest::{Budget, Input};
+use crate::wasm::guest::{Budget, Context, Input};
 use crate::wasm::workers::{Job, Outcome, Workers};
 use bytes::Bytes;
 use offload_policy::Load;
@@ -213,6 +213,7 @@ impl Sink for Requests {
             arrived,
             deadline: request.limits.timeout.and_then(|timeout| arrived.checked_add(timeout)),
             budget: self.budget(&request),
+            reply_id: asked.reply_id.into(),
             args: request.args,
             env: request.env,
             stdin: request.stdin,
@@ -270,6 +271,7 @@ struct Admitted {
     arrived: Instant,
     deadline: Option<Instant>,
     budget: Budget,
+    reply_id: Arc<str>,
     args: Vec<String>,
     env: Vec<(String, String)>,
     stdin: Bytes,
@@ -278,11 +280,12 @@ struct Admitted {
 impl Admitted {
     fn into_job(self, name: Arc<str>, artifact: Arc<Artifact>) -> Job {
         let ticket = self.ticket;
+        let context = Context { reply_id: self.reply_id, request_id: ticket.id.clone() };
         Job {
             key: self.client.key().clone(),
             load: self.load,
             artifact,
-            input: Input { name, args: self.args, env: self.env, stdin: self.stdin },
+            input: Input { name, args: self.args, env: self.env, stdin: self.stdin, context },
             budget: self.budget,
             arrived: self.arrived,
             deadline: self.deadline,

@@ -1,5 +1,6 @@
 //! Running guests: the engines, the workers that drive them, and what a guest may call.
 
+pub mod context;
 pub mod engine;
 pub mod guest;
 mod linking;

@@ -355,6 +355,99 @@ async fn there_are_no_sockets() -> Result<()> {
     Ok(())
 }
 
+/// Prints the reply id and the request's id, and ends with how the time and the fuel that are left compare to these.
+fn asks_for_its_context(nanoseconds: u64, fuel: u64) -> Bytes {
+    parse(&format!(
+        r#"(component
+            (import "offload:guest/context@0.1.0" (instance $context
+                (export "reply-id" (func (result string)))
+                (export "request-id" (func (result (option string))))
+                (export "time-left" (func (result u64)))
+                (export "fuel-left" (func (result u64)))))
+            (import "wasi:io/error@0.2.0" (instance $errors (export "error" (type (sub resource)))))
+            (alias export $errors "error" (type $error))
+            (import "wasi:io/streams@0.2.0" (instance $streams
+                (export "output-stream" (type $output (sub resource)))
+                (type $failure (variant (case "last-operation-failed" (own $error)) (case "closed")))
+                (export "stream-error" (type $stream-error (eq $failure)))
+                (export "[method]output-stream.write" (func
+                    (param "self" (borrow $output)) (param "contents" (list u8))
+                    (result (result (error $stream-error)))))))
+            (alias export $streams "output-stream" (type $output))
+            (import "wasi:cli/stdout@0.2.0" (instance $stdout (export "get-stdout" (func (result (own $output))))))
+            (core module $libc-module
+                (memory (export "memory") 1)
+                (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024)))
+            (core instance $libc (instantiate $libc-module))
+            (alias core export $libc "memory" (core memory $memory))
+            (alias core export $libc "realloc" (core func $realloc))
+            (core func $reply-id (canon lower (func $context "reply-id") (memory $memory) (realloc $realloc)))
+            (core func $request-id (canon lower (func $context "request-id") (memory $memory) (realloc $realloc)))
+            (core func $time-left (canon lower (func $context "time-left")))
+            (core func $fuel-left (canon lower (func $context "fuel-left")))
+            (core func $get-stdout (canon lower (func $stdout "get-stdout")))
+            (core func $write (canon lower (func $streams "[method]output-stream.write") (memory $memory)))
+            (core module $main-module
+                (import "libc" "memory" (memory 1))
+                (import "host" "reply-id" (func $reply-id (param i32)))
+                (import "host" "request-id" (func $request-id (param i32)))
+                (import "host" "time-left" (func $time-left (result i64)))
+                (import "host" "fuel-left" (func $fuel-left (result i64)))
+                (import "host" "get-stdout" (func $get-stdout (result i32)))
+                (import "host" "write" (func $write (param i32 i32 i32 i32)))
+                (func (export "main") (result i32) (local $stdout i32) (local $fuel i64)
+                    (local.set $stdout (call $get-stdout))
+                    (local.set $fuel (call $fuel-left))
+                    (call $reply-id (i32.const 0))
+                    (call $write (local.get $stdout)
+                        (i32.load (i32.const 0)) (i32.load (i32.const 4)) (i32.const 32))
+                    (call $request-id (i32.const 0))
+                    (if (i32.load8_u (i32.const 0)) (then
+                        (call $write (local.get $stdout)
+                            (i32.load (i32.const 4)) (i32.load (i32.const 8)) (i32.const 32))))
+                    (i32.eqz (i32.and
+                        (i32.and
+                            (i64.gt_u (call $time-left) (i64.const 0))
+                            (i64.le_u (call $time-left) (i64.const {nanoseconds})))
+                        (i32.and
+                            (i64.lt_u (local.get $fuel) (i64.const {fuel}))
+                            (i64.lt_u (call $fuel-left) (local.get $fuel)))))))
+            (core instance $main (instantiate $main-module
+                (with "libc" (instance $libc))
+                (with "host" (instance
+                    (export "reply-id" (func $reply-id))
+                    (export "request-id" (func $request-id))
+                    (export "time-left" (func $time-left))
+                    (export "fuel-left" (func $fuel-left))
+                    (export "get-stdout" (func $get-stdout))
+                    (export "write" (func $write))))))
+            (func $run (result (result)) (canon lift (core func $main "main")))
+            (instance $command (export "run" (func $run)))
+            (export "wasi:cli/run@0.2.0" (instance $command)))"#
+    ))
+}
+
+#[tokio::test]
+async fn a_component_may_ask_about_its_request() -> Result<()> {
+    let deployment = Deployment::embedded("").await?;
+    let mut device = deployment.device(Version::V5, "curious").await?;
+    let guest = asks_for_its_context(20_000_000_000, 1_000_000);
+    let limits = Properties::user(&[("timeout-ms", "20000"), ("fuel", "1000000")]);
+    device.publish_with("inputCode/curious", guest.clone(), limits, false).await?;
+    let answer = device.message().await?;
+    assert_eq!((answer.text().as_str(), answer.property("exit-code")), ("curious", Some("0")));
+    let module = envelope::bytes(&guest);
+    let request = json!({"id": "-7", "module": module, "fuel": 1_000_000, "timeout_ms": 20_000});
+    let answer = envelope::read(&device.ask("inputCode/curious", request.to_string()).await?)?;
+    assert_eq!(envelope::bytes_of(&answer, "stdout")?, b"curious-7", "{answer}");
+    assert_eq!(answer["exit_code"], 0, "{answer}");
+    // More fuel than the guest expects.
+    let request = json!({"module": module, "fuel": 2_000_000, "timeout_ms": 20_000});
+    let answer = envelope::read(&device.ask("inputCode/curious", request.to_string()).await?)?;
+    assert_eq!(answer["exit_code"], 1, "{answer}");
+    Ok(())
+}
+
 #[tokio::test]
 async fn what_cannot_be_imported_is_named() -> Result<()> {
     let http = r#"(import "example:shop/prices" (instance (export "all" (func))))"#;

@@ -140,7 +140,8 @@ mod tests {
     #[test]
     fn a_component_that_runs_passes() {
         check_wat(&component("")).unwrap();
-        let types = r#"(type (func)) (import "wasi:cli/environment@0.2.0" (instance))"#;
+        let types = r#"(type (func)) (import "wasi:cli/environment@0.2.0" (instance))
+            (import "offload:guest/context@0.1.0" (instance))"#;
         check_wat(&component(types)).unwrap();
         // What is named like the interface that a command exports, and is not it.
         for other in ["wasi:cli/run@0.3.0", "wasi:cli/runner@0.2.0"] {

@@ -6,12 +6,22 @@ use super::preview2::MAX_RESOURCES;
 use super::stdio::Stdio;
 use bytes::Bytes;
 use offload_protocol::error::{ErrorKind, WireError};
+use offload_protocol::request::RequestId;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use wasmtime::{ResourceLimiter, Store, Trap, UpdateDeadline, WasmBacktrace};
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::{HostMonotonicClock, I32Exit, WasiCtxBuilder, WasiCtxView, WasiView};
+
+/// Which request a guest was started for.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// The reply id of the topic that the request came on.
+    pub reply_id: Arc<str>,
+    /// The request's own id.
+    pub request_id: Option<RequestId>,
+}
 
 /// What a guest is given.
 #[derive(Clone, Debug)]
@@ -24,6 +34,8 @@ pub struct Input {
     pub env: Vec<(String, String)>,
     /// Its standard input.
     pub stdin: Bytes,
+    /// What it may ask about its request.
+    pub context: Context,
 }
 
 /// What one guest may use: the configuration's limits, lowered where the request asked for less.
@@ -150,6 +162,9 @@ pub struct GuestState {
     /// Shared with the streams that a component holds.
     pub(super) stdio: Arc<Mutex<Stdio>>,
     pub(super) clock: Clock,
+    pub(super) context: Context,
+    /// When it is ended.
+    pub(super) deadline: Instant,
     limiter: MemoryLimiter,
 }
 
@@ -160,11 +175,17 @@ impl WasiView for GuestState {
 }
 
 /// Runs one guest to its end. The future yields at the end of each slice and while the guest sleeps; dropping it ends
-/// the guest.
+/// the guest, which the caller does at `deadline`.
 /// `fuel_used` is brought up to date at the end of each slice, as far as the compiled code has written it back: a
 /// tight loop without calls keeps its count in a register.
-pub async fn run(program: Program, input: Input, budget: Budget, fuel_used: Arc<AtomicU64>) -> Ended {
-    let mut store = match store(&program, input, budget, fuel_used) {
+pub async fn run(
+    program: Program,
+    input: Input,
+    budget: Budget,
+    deadline: Instant,
+    fuel_used: Arc<AtomicU64>,
+) -> Ended {
+    let mut store = match store(&program, input, budget, deadline, fuel_used) {
         Ok(store) => store,
         Err(error) => return Ended::failed(internal(&error)),
     };
@@ -188,6 +209,7 @@ fn store(
     program: &Program,
     input: Input,
     budget: Budget,
+    deadline: Instant,
     fuel_used: Arc<AtomicU64>,
 ) -> wasmtime::Result<Store<GuestState>> {
     let clock = Clock(Instant::now());
@@ -200,6 +222,8 @@ fn store(
         wasi: wasi.build_p1(),
         stdio: Arc::new(Mutex::new(Stdio::new(input.stdin, budget.stdout, budget.stderr))),
         clock,
+        context: input.context,
+        deadline,
         limiter: MemoryLimiter {
             memory: counted(budget.memory),
             table_elements: counted(budget.table_elements),

@@ -1,7 +1,7 @@
 //! What is loaded into a worker's engine, and what it may import.
 
 use super::guest::GuestState;
-use super::{preview1, preview2};
+use super::{context, preview1, preview2};
 use crate::modules::Artifact;
 use crate::telemetry;
 use offload_protocol::error::{ErrorKind, WireError};
@@ -36,12 +36,13 @@ pub struct Linkers {
 }
 
 impl Linkers {
-    /// WASI preview 1 for modules, WASI 0.2 for components.
+    /// WASI preview 1 for modules; WASI 0.2 and the request's context for components.
     pub fn new(engine: Engine) -> wasmtime::Result<Linkers> {
         let mut modules = Linker::new(&engine);
         preview1::add_to_linker(&mut modules)?;
         let mut components = component::Linker::new(&engine);
         preview2::add_to_linker(&mut components)?;
+        context::add_to_linker(&mut components)?;
         Ok(Linkers { engine, modules, components })
     }
 

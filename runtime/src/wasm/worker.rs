@@ -175,18 +175,19 @@ impl Worker {
             }
         };
         let wall = started + budget.wall;
+        // The request's own limit counts from its arrival, the gateway's from the start.
+        let ends = deadline.unwrap_or(wall).min(wall);
         let entry = self.guests.vacant_entry();
         let id = entry.key();
         let fuel_used = Arc::new(AtomicU64::new(0));
         entry.insert(Guest {
             key,
-            future: Box::pin(guest::run(program, input, budget, fuel_used.clone())),
+            future: Box::pin(guest::run(program, input, budget, ends, fuel_used.clone())),
             fuel_used,
             waker: Arc::new(GuestWaker::new(id, self.mailbox.clone())),
             cpu_used: Duration::ZERO,
             cpu_limit: budget.cpu,
-            // The request's own limit counts from its arrival, the gateway's from the start.
-            deadline: deadline.unwrap_or(wall).min(wall),
+            deadline: ends,
             deadline_is_requested: deadline.is_some_and(|deadline| deadline < wall),
             started,
             queued,

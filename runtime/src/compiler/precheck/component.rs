@@ -3,13 +3,14 @@
 use super::counts::{Counts, add};
 use super::{count, malformed, not_wasm};
 use crate::config::{Compiler, Limits};
+use crate::wasm::context;
 use offload_protocol::error::{ErrorKind, WireError};
 use wasmparser::{
     ComponentExternalKind, ComponentInstance, ComponentTypeRef, Encoding, Instance, Parser, Payload,
 };
 
 /// What the name of an import of the whole component starts with.
-const IMPORTS: [&str; 1] = ["wasi:"];
+const IMPORTS: [&str; 2] = ["wasi:", context::PACKAGE];
 
 /// The interface that a command exports, in any version of WASI 0.2.
 const RUN: &str = "wasi:cli/run@0.2.";

@@ -215,7 +215,7 @@ fn store(
     let clock = Clock(Instant::now());
     let mut wasi = WasiCtxBuilder::new();
     wasi.arg(&*input.name).args(&input.args).envs(&input.env).monotonic_clock(clock);
-    // The default of all but these two is nothing: no files, no names, no addresses.
+    // wasmtime-wasi gives no files and no addresses by default either; it does give sockets.
     wasi.allow_tcp(false).allow_udp(false).allow_ip_name_lookup(false);
     let counted = |limit| Counted { used: 0, limit };
     let mut state = GuestState {

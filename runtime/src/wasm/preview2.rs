@@ -74,10 +74,13 @@ async fn random_bytes(mut store: StoreContextMut<'_, GuestState>, len: u64) -> R
         bail!("asked for {len} random bytes, the limit of one call is {MAX_RANDOM}");
     }
     let mut bytes = vec![0; len as usize];
-    for chunk in bytes.chunks_mut(random::CHUNK) {
+    for (n, chunk) in bytes.chunks_mut(random::CHUNK).enumerate() {
+        // Not for the few bytes that most programs ask for at their start.
+        if n > 0 {
+            tokio::task::yield_now().await;
+        }
         random::charge(&mut store, chunk.len())?;
         random::fill(chunk)?;
-        tokio::task::yield_now().await;
     }
     Ok((bytes,))
 }

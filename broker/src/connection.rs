@@ -158,9 +158,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let mut shutdown = pin!(shutdown);
         let mut timer = pin!(sleep_until(self.deadline(Instant::now())));
         loop {
-            let filled =
-                self.session.fill(self.link, &self.core.config, &self.core.counters, &mut self.stream.output);
-            let Ok(Pause(pause)) = filled else { return End::TakenOver };
+            let Ok(Pause(pause)) = self.fill() else { return End::TakenOver };
             // A client that does not take what it is sent, or whose messages are not acknowledged, is not
             // heard for the moment: this is what bounds the memory it can bind.
             let hold = pause || self.stream.output.len() >= self.core.config.write_buffer;
@@ -174,7 +172,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Event::Read(Ok(1..)) => self.unread = true,
                 Event::Read(_) | Event::Written(Err(_)) => return End::Lost,
                 Event::Written(Ok(())) | Event::Awake => {}
-                Event::Shutdown => return End::Shutdown,
+                Event::Shutdown => {
+                    // What came between the last look and the shutdown is sent too: whoever stops the broker has
+                    // published his last words before.
+                    let _ = self.fill();
+                    return End::Shutdown;
+                }
                 Event::Timer => {
                     let now = Instant::now();
                     if hold {
@@ -191,6 +194,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 }
             }
         }
+    }
+
+    /// Puts what waits for the client into the output, as far as there is room.
+    fn fill(&mut self) -> Result<Pause, TakenOver> {
+        self.session.fill(self.link, &self.core.config, &self.core.counters, &mut self.stream.output)
     }
 
     /// When the timer has to look next. Packets that come meanwhile only move `last_packet`.

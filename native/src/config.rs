@@ -19,9 +19,6 @@ pub struct Config {
     pub toolchain: Vec<PathBuf>,
     /// What a run sees of the host, read-only. Default: the libraries.
     pub libraries: Vec<PathBuf>,
-    /// First words that make one line a compiler command, not a makefile.
-    /// Default: gcc, cc, g++, c++, clang, clang++ and tcc.
-    pub compilers: Vec<String>,
     /// Limits of a build.
     pub build: Limits,
 }
@@ -54,7 +51,6 @@ impl Default for Config {
                 "/libx32",
                 "/etc/ld.so.cache",
             ]),
-            compilers: ["gcc", "cc", "g++", "c++", "clang", "clang++", "tcc"].map(String::from).to_vec(),
             build: Limits::build(),
         }
     }

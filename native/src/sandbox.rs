@@ -90,11 +90,6 @@ impl Sandbox {
         )
     }
 
-    /// The compilers that make one line a command: for [`Source::from_parts`].
-    pub fn compilers(&self) -> &[String] {
-        &self.config.compilers
-    }
-
     /// Builds a program. Dropping the future ends the sandbox.
     pub async fn build(&self, source: Source) -> Result<Program, Error> {
         let limits = self.config.build.clone();
@@ -109,7 +104,9 @@ impl Sandbox {
             files.push((format!("{WORK_DIR}/Makefile"), "0600", makefile));
         }
         let command = shell(&source.script(), &name);
-        files.push((format!("{WORK_DIR}/{}", source.file_name()), "0600", source.code));
+        for file in source.file_names() {
+            files.push((format!("{WORK_DIR}/{file}"), "0600", source.code.clone()));
+        }
         let outcome = self.start(cage, files, command, Vec::new(), limits, Excess::Ends).await?;
         let failed = |output: &[u8]| Error::Build {
             first: diagnostics::first_error(output),

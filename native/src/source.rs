@@ -34,28 +34,20 @@ pub enum Build {
     Makefile(Vec<u8>),
 }
 
-impl Source {
-    /// From a build part that may be either: one line whose first word is one of `compilers` is a command, anything
-    /// else a makefile. It is C++ when the command's compiler is, or when the part speaks of `<name>.cpp`.
-    pub fn from_parts(name: &str, code: Vec<u8>, build: &[u8], compilers: &[String]) -> Self {
-        let command =
-            std::str::from_utf8(build).ok().map(str::trim).filter(|line| !line.contains(['\n', '\r']));
-        let compiler = command.and_then(|line| line.split_whitespace().next());
-        let compiler = compiler.filter(|word| compilers.iter().any(|allowed| allowed == word));
-        let dotted = b"<name>.cpp";
-        let cpp = compiler.is_some_and(|word| word.contains("++"))
-            || build.windows(dotted.len()).any(|at| at == dotted);
-        Self {
-            name: name.to_owned(),
-            code,
-            language: if cpp { Language::Cpp } else { Language::C },
-            build: match command.filter(|_| compiler.is_some()) {
-                Some(line) => Build::Command(line.to_owned()),
-                None => Build::Makefile(build.to_vec()),
-            },
-        }
+impl Build {
+    /// Whether it says `<name>.c`, and not only as the beginning of `<name>.cpp`.
+    fn mentions_c_file(&self) -> bool {
+        let part = match self {
+            Build::Command(line) => line.as_bytes(),
+            Build::Makefile(text) => text,
+        };
+        let file = b"<name>.c";
+        let is_it = |at: usize| part[at..].starts_with(file) && part.get(at + file.len()) != Some(&b'p');
+        (0..part.len()).any(is_it)
     }
+}
 
+impl Source {
     /// The name as it may be used for a file and on a command line.
     pub(crate) fn safe_name(&self) -> &str {
         let safe = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
@@ -67,10 +59,16 @@ impl Source {
         }
     }
 
-    pub(crate) fn file_name(&self) -> String {
+    /// The names of the source file in the work directory: the language's, and `<name>.c` where the build part speaks of
+    /// that (`g++ <name>.c` is C++, and a deployed habit).
+    pub(crate) fn file_names(&self) -> Vec<String> {
+        let name = self.safe_name();
         match self.language {
-            Language::C => format!("{}.c", self.safe_name()),
-            Language::Cpp => format!("{}.cpp", self.safe_name()),
+            Language::C => vec![format!("{name}.c")],
+            Language::Cpp if self.build.mentions_c_file() => {
+                vec![format!("{name}.cpp"), format!("{name}.c")]
+            }
+            Language::Cpp => vec![format!("{name}.cpp")],
         }
     }
 
@@ -123,44 +121,41 @@ exec cat -- "$1""#;
 mod tests {
     use super::*;
 
-    fn parse(build: &str) -> Source {
-        Source::from_parts("p", Vec::new(), build.as_bytes(), &crate::Config::default().compilers)
+    fn source(language: Language, build: Build) -> Source {
+        Source { name: "p".to_owned(), code: Vec::new(), language, build }
+    }
+
+    fn command(language: Language, line: &str) -> Source {
+        source(language, Build::Command(line.to_owned()))
     }
 
     #[test]
-    fn build_parts_are_told_apart() {
-        for (part, command, language) in [
-            ("gcc <name>.c -o <name>", true, Language::C),
-            ("\n gcc <name>.c -o <name> \r\n", true, Language::C),
-            ("g++ <name>.cpp -o <name>", true, Language::Cpp),
-            ("gcc <name>.cpp -lstdc++ -o <name>", true, Language::Cpp),
-            ("clang++ a", true, Language::Cpp),
-            ("rm -rf /", false, Language::C),
-            ("gccx <name>.c", false, Language::C),
-            ("gcc a\ngcc b", false, Language::C),
-            ("all:\n\tg++ <name>.cpp -o <name>", false, Language::Cpp),
-            ("all:\n\tgcc <name>.c -o <name>", false, Language::C),
-            ("", false, Language::C),
+    fn the_file_has_the_ending_of_its_language_and_the_one_that_is_asked_for() {
+        for (language, line, names) in [
+            (Language::C, "gcc <name>.c -o <name>", &["p.c"][..]),
+            (Language::Cpp, "g++ <name>.cpp -o <name>", &["p.cpp"]),
+            (Language::Cpp, "g++ *.cpp -o <name>", &["p.cpp"]),
+            (Language::Cpp, "g++ <name>.c -o <name>", &["p.cpp", "p.c"]),
+            (Language::Cpp, "g++ <name>.c", &["p.cpp", "p.c"]),
         ] {
-            let source = parse(part);
-            assert_eq!(matches!(source.build, Build::Command(_)), command, "{part:?}");
-            assert_eq!(source.language, language, "{part:?}");
+            assert_eq!(command(language, line).file_names(), names, "{line}");
         }
     }
 
     #[test]
     fn unsafe_names_become_program() {
         for name in ["", "a/b", "..", "-o", "a b", "ä", "$(x)", &"n".repeat(65)] {
-            let source = Source { name: name.to_owned(), ..parse("gcc <name>.c") };
+            let source = Source { name: name.to_owned(), ..command(Language::C, "gcc <name>.c") };
             assert_eq!(source.safe_name(), "program", "{name:?}");
         }
-        assert_eq!(Source { name: "a_B-9".into(), ..parse("gcc") }.safe_name(), "a_B-9");
+        assert_eq!(Source { name: "a_B-9".into(), ..command(Language::C, "gcc") }.safe_name(), "a_B-9");
     }
 
     #[test]
     fn the_placeholder_is_replaced_wherever_it_stands() {
-        let source = parse("all: <name>\n<<name>>: <name>.c\n\tgcc <nam <name");
+        let makefile = b"all: <name>\n<<name>>: <name>.c\n\tgcc <nam <name".to_vec();
+        let source = source(Language::C, Build::Makefile(makefile));
         assert_eq!(source.makefile().unwrap(), b"all: p\n<p>: p.c\n\tgcc <nam <name");
-        assert!(parse("gcc <name>.c -o <name>").script().contains("gcc p.c -o p"));
+        assert!(command(Language::C, "gcc <name>.c -o <name>").script().contains("gcc p.c -o p"));
     }
 }

@@ -1,6 +1,8 @@
 //! The real sandbox: what works in it, and what does not.
 
-use offload_native::{Config, Ending, Error, Input, Limit, Limits, Outcome, Program, Sandbox, Source};
+use offload_native::{
+    Build, Config, Ending, Error, Input, Language, Limit, Limits, Outcome, Program, Sandbox, Source,
+};
 use std::time::Duration;
 
 const GCC: &str = "gcc <name>.c -o <name>";
@@ -10,8 +12,12 @@ fn sandbox() -> Sandbox {
 }
 
 async fn build(sandbox: &Sandbox, code: &str, how: &str) -> Result<Program, Error> {
-    let source = Source::from_parts("hello", code.into(), how.as_bytes(), sandbox.compilers());
-    sandbox.build(source).await
+    let language = if how.contains("++") { Language::Cpp } else { Language::C };
+    let build = match how.split(' ').next() {
+        Some("gcc" | "g++") => Build::Command(how.to_owned()),
+        _ => Build::Makefile(how.into()),
+    };
+    sandbox.build(Source { name: "hello".to_owned(), code: code.into(), language, build }).await
 }
 
 fn limits() -> Limits {
@@ -92,8 +98,11 @@ async fn makefiles_build_the_named_program_or_the_only_one() {
         assert_eq!(stdout(&outcome), "made\n", "{makefile}");
     }
     let cpp = "#include <iostream>\nint main() { std::cout << \"plus\"; }";
-    let program = build(&sandbox, cpp, "g++ <name>.cpp -o <name>").await.unwrap();
-    assert_eq!(stdout(&sandbox.run(&program, Input::default(), limits()).await.unwrap()), "plus");
+    for command in ["g++ <name>.cpp -o <name>", "g++ <name>.c -o <name>"] {
+        let program = build(&sandbox, cpp, command).await.unwrap();
+        let outcome = sandbox.run(&program, Input::default(), limits()).await.unwrap();
+        assert_eq!(stdout(&outcome), "plus", "{command}");
+    }
 }
 
 #[tokio::test]

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use sha2::{Digest as _, Sha256};
+
 use crate::error::WireError;
 
 const PREFIX: &str = "sha256:";
@@ -10,6 +12,18 @@ const PREFIX: &str = "sha256:";
 /// A module's SHA-256.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest(pub [u8; 32]);
+
+impl Digest {
+    /// The digest of these bytes.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(Sha256::digest(bytes).into())
+    }
+
+    /// Its 64 hexadecimal digits alone, in lower case: fit for a file's name.
+    pub fn hex(&self) -> String {
+        self.to_string().split_off(PREFIX.len())
+    }
+}
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -40,11 +54,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn it_is_sha_256() {
+        let empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        assert_eq!(Digest::of(b"").hex(), empty);
+    }
+
+    #[test]
     fn a_digest_is_read_back_and_nothing_else_is_one() {
         let text = format!("sha256:{}", "0aF9".repeat(16));
         let digest: Digest = text.parse().unwrap();
         assert_eq!((digest.0[0], digest.0[31]), (0x0a, 0xf9));
         assert_eq!(digest.to_string(), text.to_lowercase());
+        assert_eq!(digest.hex(), text[7..].to_lowercase());
         for other in [
             "",
             "sha256:",

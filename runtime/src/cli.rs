@@ -49,6 +49,9 @@ struct Overrides {
     /// Keep state in this folder
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
+    /// Build and run source natively, whoever may send it (by default only where this machine alone can)
+    #[arg(long)]
+    allow_native: bool,
 }
 
 impl Overrides {
@@ -69,6 +72,9 @@ impl Overrides {
         }
         if let Some(folder) = self.data_dir {
             config.data_dir = folder;
+        }
+        if self.allow_native {
+            config.native = crate::config::Native::Native;
         }
         config.validate()?;
         Ok(config)

@@ -9,9 +9,12 @@ mod compiler;
 mod defaults;
 mod error;
 mod host_port;
+mod idempotency;
 mod limits;
 mod listen;
 mod locate;
+mod modules;
+mod native;
 mod program;
 mod quantity;
 mod queue;
@@ -29,8 +32,11 @@ pub use broker::{Broker, BrokerUrl, MqttVersion};
 pub use compiler::Compiler;
 pub use error::{ConfigError, Place, Refusal};
 pub use host_port::HostPort;
+pub use idempotency::Idempotency;
 pub use limits::Limits;
 pub use listen::Listen;
+pub use modules::Modules;
+pub use native::{Native, Sandbox};
 pub use program::Program;
 pub use queue::Queue;
 pub use size::ByteSize;
@@ -56,6 +62,9 @@ table! {
         pub data_dir: PathBuf = defaults::data_dir();
         /// Longest time that running requests get to finish when the gateway is told to stop.
         pub drain: TimeSpan = TimeSpan::secs(10), in TimeSpan::ZERO..=TimeSpan::secs(3600);
+        /// Whether source that requests carry is built and run natively, in a sandbox. With "auto" it is where this
+        /// gateway's own broker listens on loopback alone.
+        pub native: Native = Native::Auto;
     }
     tables {
         /// `[listen]`: the embedded broker. Not used when there is a `[broker]`.
@@ -70,6 +79,12 @@ table! {
         pub queue: Queue,
         /// `[compiler]`: the child process that compiles modules.
         pub compiler: Compiler,
+        /// `[modules]`: the modules that clients have sent.
+        pub modules: Modules,
+        /// `[sandbox]`: what native programs may use.
+        pub sandbox: Sandbox,
+        /// `[idempotency]`: how long requests with an `id` are remembered.
+        pub idempotency: Idempotency,
         /// `[[program]]`: programs that requests may name.
         pub program: Vec<Program>,
         /// `[answers]`: where answers may go and how large they may be.
@@ -152,6 +167,7 @@ impl Config {
         self.limits.validate()?;
         self.queue.validate()?;
         self.compiler.validate()?;
+        self.modules.validate()?;
         for (index, max) in self.answers.max.iter().enumerate() {
             max.validate(&format!("answers.max[{index}]"))?;
         }
@@ -198,6 +214,9 @@ impl Config {
             Section::of("limits", "[limits]", &self.limits, true),
             Section::of("queue", "[queue]", &self.queue, true),
             Section::of("compiler", "[compiler]", &self.compiler, true),
+            Section::of("modules", "[modules]", &self.modules, true),
+            Section::of("sandbox", "[sandbox]", &self.sandbox, true),
+            Section::of("idempotency", "[idempotency]", &self.idempotency, true),
         ];
         for (index, program) in self.program.iter().enumerate() {
             sections.push(Section::of(format!("program[{index}]"), "[[program]]", program, true));

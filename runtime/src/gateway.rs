@@ -3,11 +3,13 @@
 use crate::compiler::Compiler;
 use crate::config::{Config, Refusal};
 use crate::data_dir::{DataDir, DataDirError};
+use crate::idempotency::Ledger;
 use crate::ingress::embedded::EmbeddedIngress;
 use crate::ingress::foreign::ForeignIngress;
-use crate::modules::{ArtifactStore, Modules};
+use crate::modules::{ArtifactStore, Library, Modules};
+use crate::native::Native;
 use crate::programs::{ProgramError, Programs};
-use crate::request::Requests;
+use crate::request::{Parts, Requests};
 use crate::wasm::engine;
 use crate::wasm::workers::Workers;
 use std::io;
@@ -18,6 +20,9 @@ use tokio::runtime::Handle;
 
 /// Name of the artifacts' folder in the data directory.
 const ARTIFACTS: &str = "artifacts";
+
+/// Name of the folder of the modules that clients have sent.
+const MODULES: &str = "modules";
 
 /// A running gateway. Stop it with [`Gateway::shutdown`]; dropping it stops taking requests, without draining.
 pub struct Gateway {
@@ -71,6 +76,13 @@ pub enum StartError {
     Io(&'static str, io::Error),
 }
 
+/// Whether only this machine can send requests.
+async fn is_local(config: &Config) -> bool {
+    let addresses = tokio::net::lookup_host(config.listen.address.to_string()).await;
+    let loopback = addresses.is_ok_and(|mut all| all.all(|address| address.ip().is_loopback()));
+    config.broker.is_none() && loopback
+}
+
 fn hint(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::AddrInUse => "; is another broker running? `--listen 127.0.0.1:0` picks a free port",
@@ -101,21 +113,26 @@ impl Gateway {
         let store =
             ArtifactStore::open(artifacts, *data_dir.mac_key(), &engine, config.compiler.disk_cache.bytes())
                 .map_err(|error| StartError::Io("artifact store", error))?;
-        let modules = Arc::new(Modules::new(compiler, store, config.compiler.memory_cache.bytes()));
+        let library = Library::open(data_dir.path().join(MODULES), config.modules.clone())
+            .map_err(|error| StartError::Io("modules", error))?;
+        let modules = Arc::new(Modules::new(compiler, store, library, config.compiler.memory_cache.bytes()));
+        let native = Native::start(&config, is_local(&config).await).await;
         let programs = Programs::load(&config.program, &modules).await?;
 
         let workers =
             Workers::start(&config.workers, &config.limits, &config.queue, &config.compiler, &runtime)
                 .map_err(StartError::Engine)?;
         let workers = Arc::new(workers);
-        let requests = Arc::new(Requests::new(
+        let requests = Arc::new(Requests::new(Parts {
             programs,
             modules,
-            workers.clone(),
-            config.limits.clone(),
-            config.answers.clone(),
+            native: Arc::new(native),
+            workers: workers.clone(),
+            ledger: Arc::new(Ledger::new(config.idempotency.clone())),
+            limits: config.limits.clone(),
+            answers: config.answers.clone(),
             runtime,
-        ));
+        }));
 
         let (ingress, url) = match &config.broker {
             None => {
@@ -155,7 +172,7 @@ impl Gateway {
         if tokio::time::timeout(self.drain, self.workers.idle()).await.is_err() {
             tracing::warn!(requests = self.workers.in_flight(), "stopped before all requests were done");
         }
-        self.requests.stop_compiling().await;
+        self.requests.stop_tasks().await;
         let workers = self.workers.clone();
         // Ends within a slice, but it waits for threads.
         let _ = tokio::task::spawn_blocking(move || workers.stop()).await;

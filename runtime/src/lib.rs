@@ -3,8 +3,9 @@
 //! [`Gateway::start`] is the whole; the binary is a thin command line over it. The way of a request:
 //!
 //! 1. an [`ingress`] turns an MQTT publish into a delivery,
-//! 2. [`request`] decodes it, admits it and has its module compiled ([`compiler`], [`modules`]),
-//! 3. a worker runs it ([`wasm`]), and
+//! 2. [`request`] decodes it, knows it again if it has been run ([`idempotency`]), admits it and has its module compiled
+//!    ([`compiler`], [`modules`]),
+//! 3. a worker runs it ([`wasm`]), or the sandbox does if it is source ([`native`]), and
 //! 4. the answer goes back through the ingress.
 
 pub mod cli;
@@ -12,11 +13,14 @@ pub mod compiler;
 pub mod config;
 pub mod data_dir;
 mod gateway;
+pub mod idempotency;
 pub mod ingress;
 pub mod modules;
+pub mod native;
 pub mod programs;
 pub mod request;
 pub mod telemetry;
+mod turns;
 pub mod wasm;
 
 pub use gateway::{Gateway, StartError};

@@ -1,40 +1,18 @@
 //! From a module's digest to its artifact: compiled once, kept, shared between the workers' engines.
 
+mod library;
 mod store;
 
 use crate::compiler::{Compiler, Failure};
 use crate::ingress::Client;
 use bytes::Bytes;
+pub use library::Library;
 use lru::LruCache;
-use offload_protocol::error::WireError;
-use sha2::{Digest as _, Sha256};
-use std::fmt;
+use offload_protocol::error::{ErrorKind, WireError};
+pub use offload_protocol::request::Digest;
 use std::sync::{Arc, Mutex};
 pub use store::ArtifactStore;
 use tokio::sync::OnceCell;
-
-/// SHA-256 of a module's bytes.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Digest(pub [u8; 32]);
-
-impl Digest {
-    /// The digest of these bytes.
-    pub fn of(module: &[u8]) -> Digest {
-        Digest(Sha256::digest(module).into())
-    }
-}
-
-impl fmt::Display for Digest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-impl fmt::Debug for Digest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "sha256:{self}")
-    }
-}
 
 /// A compiled module: what an engine loads.
 pub struct Artifact {
@@ -52,6 +30,7 @@ type Outcome = Result<Arc<Artifact>, WireError>;
 pub struct Modules {
     compiler: Compiler,
     store: ArtifactStore,
+    library: Library,
     /// Bytes of artifacts that are kept in memory.
     max_bytes: u64,
     cache: Mutex<Cache>,
@@ -76,11 +55,17 @@ fn cost(outcome: &Outcome) -> u64 {
     ENTRY_COST + outcome.as_ref().map_or(0, |artifact| artifact.code.len() as u64)
 }
 
+/// A digest is not enough.
+pub fn not_found(digest: &Digest) -> WireError {
+    let message = format!("no module {digest} of yours: send the module itself");
+    WireError::new(ErrorKind::NotFound, message)
+}
+
 impl Modules {
-    /// Modules compiled by `compiler`, kept in memory up to `max_bytes` and in `store`.
-    pub fn new(compiler: Compiler, store: ArtifactStore, max_bytes: u64) -> Modules {
+    /// Modules of `library`, compiled by `compiler`, their artifacts kept in memory up to `max_bytes` and in `store`.
+    pub fn new(compiler: Compiler, store: ArtifactStore, library: Library, max_bytes: u64) -> Modules {
         let cache = Mutex::new(Cache { entries: LruCache::unbounded(), bytes: 0 });
-        Modules { compiler, store, max_bytes, cache }
+        Modules { compiler, store, library, max_bytes, cache }
     }
 
     /// The artifact, if it is at hand: the way of all but a module's first requests.
@@ -88,12 +73,31 @@ impl Modules {
         self.lock().entries.get(digest)?.cell.get().cloned()
     }
 
-    /// The artifact of a module, from the store or compiled now. Concurrent calls for one digest compile it once.
+    /// Whether this client has sent this module: then the digest is enough.
+    pub fn has(&self, client: &Client, digest: &Digest) -> bool {
+        self.library.has(client, digest)
+    }
+
+    /// The artifact of a module that a client has sent, now or before. One that it sends now is kept for it.
     ///
     /// # Errors
     ///
-    /// See [`Compiler::compile`].
-    pub async fn compile(&self, client: &Client, digest: Digest, module: Bytes) -> Outcome {
+    /// See [`Compiler::compile`]; `not-found` when the module was evicted in the meantime.
+    pub async fn prepare(&self, client: &Client, digest: Digest, module: Option<Bytes>) -> Outcome {
+        let artifact = self.compile(client, digest, module.clone()).await?;
+        if let Some(module) = module {
+            self.library.keep(client, digest, module).await;
+        }
+        Ok(artifact)
+    }
+
+    /// The artifact of a module, from the store or compiled now; without the module's bytes from those in the library.
+    /// Concurrent calls for one digest compile it once.
+    ///
+    /// # Errors
+    ///
+    /// See [`Compiler::compile`]; `not-found` without bytes.
+    pub async fn compile(&self, client: &Client, digest: Digest, module: Option<Bytes>) -> Outcome {
         let cell = self.lock().entries.get_or_insert(digest, Entry::default).cell.clone();
         // Set by whoever of those that wait for it compiles it.
         let mut lasting = None;
@@ -122,11 +126,16 @@ impl Modules {
         &self,
         client: &Client,
         digest: Digest,
-        module: Bytes,
+        module: Option<Bytes>,
     ) -> Result<Arc<Artifact>, Failure> {
         if let Some(code) = self.store.load(&digest).await {
             return Ok(Arc::new(Artifact { digest, code }));
         }
+        let module = match module {
+            Some(module) => Some(module),
+            None => self.library.load(&digest).await,
+        };
+        let module = module.ok_or_else(|| Failure::passing(not_found(&digest)))?;
         let code = self.compiler.compile(client, module).await?.into_boxed_slice();
         self.store.save(&digest, &code).await;
         Ok(Arc::new(Artifact { digest, code }))

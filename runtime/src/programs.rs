@@ -92,7 +92,7 @@ impl Programs {
         let module: Bytes = wat::parse_bytes(source).map_err(text)?.into_owned().into();
         let owner = Client { principal: None, flow: "configuration".into() };
         let artifact = modules
-            .compile(&owner, Digest::of(&module), module)
+            .compile(&owner, Digest::of(&module), Some(module))
             .await
             .map_err(|error| ProgramError::Compile { name: name.into(), error })?;
         let name: Arc<str> = name.into();
@@ -103,6 +103,11 @@ impl Programs {
     /// The program of this name.
     pub fn get(&self, name: &str) -> Option<&Program> {
         self.by_name.get(name)
+    }
+
+    /// The program whose module has this digest: what the configuration offers to all is known to all.
+    pub fn by_digest(&self, digest: &Digest) -> Option<&Program> {
+        self.by_name.values().find(|program| program.artifact.digest == *digest)
     }
 
     /// The program that runs when a request has arguments alone.

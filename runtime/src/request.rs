@@ -1,26 +1,31 @@
 //! The life of a request, from a delivery to its answer, top to bottom.
 //!
-//! [`Requests::deliver`] runs on the ingress's task and decides at once: it decodes the request, finds what it wants to
-//! run, and admits or refuses it. A module that has not been seen is compiled in a task of its own. Then the job waits
-//! for a worker, runs, and its answer is published from the worker's thread. Whatever happens, the responder that came
-//! with the delivery is used exactly once.
+//! [`Requests::deliver`] runs on the ingress's task and decides at once: it decodes the request, admits or refuses it,
+//! knows it again if it has been run, and finds what it wants to run. A module that is not at hand is prepared, and source
+//! is built and run, in a task of its own. Then the job waits for a worker, runs, and its answer is published from the
+//! worker's thread. Whatever happens, the responder that came with the delivery is used exactly once.
+
+mod ticket;
 
 use crate::config::{Answers, Limits};
-use crate::ingress::{Client, Delivery, Outgoing, Responder, Sink};
-use crate::modules::{Artifact, Digest, Modules};
+use crate::idempotency::{Begun, Fingerprint, Fingerprinter, Key, Ledger, ReplyTo};
+use crate::ingress::{Client, Delivery, Sink};
+use crate::modules::{self, Artifact, Digest, Modules};
+use crate::native::{Native, Timing};
 use crate::programs::{Program, Programs};
 use crate::telemetry;
 use crate::wasm::guest::{Budget, Context, Input};
-use crate::wasm::workers::{Job, Outcome, Workers};
+use crate::wasm::workers::{Job, Outcome, Waiting, Workers};
 use bytes::Bytes;
 use offload_policy::Load;
-use offload_protocol::answer::{Answer, AnswerForm, Outcome as Ending};
 use offload_protocol::error::{ErrorKind, WireError};
-use offload_protocol::request::{self, Code, Request, RequestId};
+use offload_protocol::request::{self, Code, Request, Source};
 use offload_protocol::topic;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
+pub use ticket::Repetition;
+use ticket::{Route, Ticket, expired_error, stopping_error};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -33,46 +38,51 @@ const REQUEST_OVERHEAD: usize = 512;
 
 /// All that requests need on their way.
 pub struct Requests {
-    programs: Programs,
-    modules: Arc<Modules>,
-    workers: Arc<Workers>,
-    limits: Limits,
-    answers: Answers,
-    runtime: Handle,
+    parts: Parts,
     stopping: AtomicBool,
-    /// The requests that wait for their module.
-    compiling: TaskTracker,
-    stop_compiling: CancellationToken,
+    /// The requests that wait for their module, or are run natively.
+    tasks: TaskTracker,
+    stop_tasks: CancellationToken,
+}
+
+/// The parts of the gateway that a request meets.
+pub struct Parts {
+    /// What it can name.
+    pub programs: Programs,
+    /// What it can carry, or has carried before.
+    pub modules: Arc<Modules>,
+    /// What builds and runs its source.
+    pub native: Arc<Native>,
+    /// What admits it, and runs it.
+    pub workers: Arc<Workers>,
+    /// What knows it again.
+    pub ledger: Arc<Ledger<Repetition>>,
+    /// What it may use.
+    pub limits: Limits,
+    /// Where its answer may go.
+    pub answers: Answers,
+    /// Where modules are prepared and native programs are waited for.
+    pub runtime: Handle,
 }
 
 /// What a request wants to run.
 enum Executable {
     /// It can run at once.
     Ready(Arc<str>, Arc<Artifact>),
-    /// It must be compiled first.
-    Module(Digest, Bytes),
+    /// A module that must be compiled, loaded or kept first; without its bytes it is one that was sent before.
+    Module(Digest, Option<Bytes>),
+    /// Source, to be built and run natively.
+    Source(Source),
 }
 
 impl Requests {
-    /// The way of requests through these parts. `runtime` is where modules are compiled.
-    pub fn new(
-        programs: Programs,
-        modules: Arc<Modules>,
-        workers: Arc<Workers>,
-        limits: Limits,
-        answers: Answers,
-        runtime: Handle,
-    ) -> Requests {
+    /// The way of requests through these parts.
+    pub fn new(parts: Parts) -> Requests {
         Requests {
-            programs,
-            modules,
-            workers,
-            limits,
-            answers,
-            runtime,
+            parts,
             stopping: AtomicBool::new(false),
-            compiling: TaskTracker::new(),
-            stop_compiling: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            stop_tasks: CancellationToken::new(),
         }
     }
 
@@ -81,45 +91,99 @@ impl Requests {
         self.stopping.store(true, Ordering::SeqCst);
     }
 
-    /// Answers the requests that still wait for their module: they will not run.
-    pub async fn stop_compiling(&self) {
-        self.stop_compiling.cancel();
-        self.compiling.close();
-        self.compiling.wait().await;
+    /// Answers the requests that still wait for their module, which will not run, and ends native programs.
+    pub async fn stop_tasks(&self) {
+        self.stop_tasks.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
     }
 
-    /// Finds what to run.
-    fn find(&self, code: &Code) -> Result<Executable, WireError> {
+    /// What names the request and tells it apart; `None` for one that runs each time it comes.
+    fn identify(
+        &self,
+        client: &Client,
+        reply_id: &str,
+        request: &Request,
+        digest: Option<Digest>,
+    ) -> Option<(Key, Fingerprint)> {
+        let id = request.id.clone()?;
+        let reply_to = match (reply_id, &client.flow) {
+            ("", flow) if flow.is_empty() => return None,
+            ("", flow) => ReplyTo::Connection(flow.clone()),
+            (id, _) => ReplyTo::Id(id.into()),
+        };
+        let key = Key { principal: client.principal.clone(), reply_to, id };
+        let code = match (&request.code, digest) {
+            (_, Some(digest)) => Fingerprinter::new("wasm").part(&digest.0),
+            (Code::Program(name), _) => Fingerprinter::new("program").part(name.as_bytes()),
+            (Code::Source(source), _) => Fingerprinter::new("source")
+                .part(source.name.as_bytes())
+                .part(&source.text)
+                .part(source.build.as_str().as_bytes()),
+            _ => Fingerprinter::new("program").part(self.parts.programs.default_program().name.as_bytes()),
+        };
+        let mut env: Vec<&(String, String)> = request.env.iter().collect();
+        env.sort();
+        let env: Vec<&[u8]> =
+            env.iter().flat_map(|(name, value)| [name.as_bytes(), value.as_bytes()]).collect();
+        let fingerprint = code
+            .list(request.args.iter().map(String::as_bytes))
+            .list(env.into_iter())
+            .part(&request.stdin)
+            .finish();
+        Some((key, fingerprint))
+    }
+
+    /// Finds what to run. `digest` is that of the module, if the request carries or names one.
+    fn find(&self, client: &Client, code: Code, digest: Option<Digest>) -> Result<Executable, WireError> {
+        let Parts { programs, modules, native, .. } = &self.parts;
         let program = |program: &Program| Executable::Ready(program.name.clone(), program.artifact.clone());
-        match code {
-            Code::DefaultProgram => Ok(program(self.programs.default_program())),
-            Code::Program(name) => self.programs.get(name).map(program).ok_or_else(|| {
-                let known = self.programs.names();
-                WireError::new(ErrorKind::NotFound, format!("no program `{name}`; there are: {known}"))
-            }),
-            Code::Module(module) => {
-                let digest = Digest::of(module);
-                match self.modules.ready(&digest) {
+        match (code, digest) {
+            (Code::Module(module), Some(digest)) => match modules.ready(&digest) {
+                Some(Err(error)) => Err(error),
+                // One that its sender does not have yet is kept for him first.
+                Some(Ok(artifact)) if modules.has(client, &digest) => {
+                    Ok(Executable::Ready(UNNAMED.into(), artifact))
+                }
+                _ => Ok(Executable::Module(digest, Some(module))),
+            },
+            (_, Some(digest)) => {
+                if let Some(shared) = programs.by_digest(&digest) {
+                    return Ok(program(shared));
+                }
+                if !modules.has(client, &digest) {
+                    return Err(modules::not_found(&digest));
+                }
+                match modules.ready(&digest) {
                     Some(outcome) => Ok(Executable::Ready(UNNAMED.into(), outcome?)),
-                    None => Ok(Executable::Module(digest, module.clone())),
+                    None => Ok(Executable::Module(digest, None)),
                 }
             }
-            Code::Digest(_) => Err(not_supported("digest")),
-            Code::Source(_) => Err(not_supported("source")),
-            Code::Files(_) => Err(not_supported("files")),
+            (Code::Program(name), _) => programs.get(&name).map(program).ok_or_else(|| {
+                let known = programs.names();
+                WireError::new(ErrorKind::NotFound, format!("no program `{name}`; there are: {known}"))
+            }),
+            (Code::Source(source), _) => native.permitted().map(|()| Executable::Source(source)),
+            (Code::Files(_), _) => {
+                let problem = "several files are not supported by this gateway yet: send one as `source`";
+                Err(WireError::malformed("files", problem))
+            }
+            _ => Ok(program(programs.default_program())),
         }
     }
 
     fn check_sizes(&self, request: &Request) -> Result<(), WireError> {
-        let limits = &self.limits;
-        let module = match &request.code {
-            Code::Module(module) => module.len(),
-            Code::Digest(_) | Code::Source(_) | Code::Files(_) | Code::Program(_) | Code::DefaultProgram => 0,
+        let limits = &self.parts.limits;
+        let (module, source) = match &request.code {
+            Code::Module(module) => (module.len(), 0),
+            Code::Source(source) => (0, source.text.len() + source.build.as_str().len()),
+            Code::Digest(_) | Code::Files(_) | Code::Program(_) | Code::DefaultProgram => (0, 0),
         };
         let args: usize = request.args.iter().map(String::len).sum();
         let env: usize = request.env.iter().map(|(name, value)| name.len() + value.len()).sum();
         for (what, found, limit) in [
             ("module: ", module, limits.module.as_usize()),
+            ("source: ", source, limits.source.as_usize()),
             ("args: number ", request.args.len(), limits.args),
             ("args: ", args, limits.args_bytes.as_usize()),
             ("env: number ", request.env.len(), limits.env),
@@ -137,7 +201,7 @@ impl Requests {
 
     /// The gateway's limits, lowered to what the request asks for.
     fn budget(&self, request: &Request) -> Budget {
-        let limits = &self.limits;
+        let limits = &self.parts.limits;
         let memory = limits.memory.bytes();
         Budget {
             fuel: request.limits.fuel.map_or(limits.fuel, |fuel| fuel.min(limits.fuel)),
@@ -149,11 +213,21 @@ impl Requests {
             stderr: limits.stderr.as_usize(),
         }
     }
+
+    fn admit(&self, client: &Client, size: usize) -> Result<Waiting, WireError> {
+        if self.stopping.load(Ordering::SeqCst) {
+            return Err(stopping_error());
+        }
+        let load = Load { requests: 1, bytes: size + REQUEST_OVERHEAD };
+        let admitted = self.parts.workers.admit(client.key(), load);
+        admitted.map_err(|busy| WireError::new(ErrorKind::Busy, busy.to_string()))
+    }
 }
 
 impl Sink for Requests {
     fn deliver(&self, delivery: Delivery) {
         let arrived = Instant::now();
+        let Parts { modules, native, workers, ledger, answers, runtime, .. } = &self.parts;
         let Delivery { client, topic, payload, properties, retained, responder } = delivery;
         let Some(asked) = topic::parse_request(&topic) else { return responder.ignore() };
         if retained {
@@ -163,13 +237,12 @@ impl Sink for Requests {
 
         // Where the answer goes.
         let route = |topic: String| {
-            let max_payload = self.answers.max_payload(&topic);
+            let max_payload = answers.max_payload(&topic);
             Route { topic, correlation_data: properties.correlation_data.clone(), max_payload }
         };
         let own_result = || topic::result(asked.reply_id);
-        let permitted = |wanted: &String| {
-            topic::is_response_permitted(wanted, asked.reply_id, &self.answers.response_topics)
-        };
+        let permitted =
+            |wanted: &String| topic::is_response_permitted(wanted, asked.reply_id, &answers.response_topics);
         let (route, misdirected) = match properties.response_topic {
             Some(wanted) if !permitted(&wanted) => (route(own_result()), true),
             Some(wanted) => (route(wanted), false),
@@ -181,75 +254,106 @@ impl Sink for Requests {
         let request = match request::decode(asked.kind, payload, &properties.user_properties) {
             Ok(request) => request,
             Err(rejected) => {
-                let ticket = Ticket { responder, route, form: rejected.form, id: None };
+                let ticket = Ticket { responder, route, form: rejected.form, id: None, repeatable: None };
                 return ticket.answer(rejected.into());
             }
         };
-        let mut ticket = Ticket { responder, route, form: request.answer_form(), id: request.id.clone() };
+        let (form, id) = (request.answer_form(), request.id.clone());
+        let mut ticket = Ticket { responder, route, form, id, repeatable: None };
         if misdirected {
             let message = "answers to this client cannot go to its Response Topic";
             return ticket.fail(WireError::new(ErrorKind::Unauthorized, message));
         }
 
-        // May it run?
-        let executable = match self.check_sizes(&request).and_then(|()| self.find(&request.code)) {
+        // May it come in?
+        let waiting = match self.check_sizes(&request).and_then(|()| self.admit(&client, size)) {
+            Ok(waiting) => waiting,
+            Err(error) => return ticket.fail(error),
+        };
+        ticket.responder.accepted();
+
+        // Has it been here before?
+        let digest = match &request.code {
+            Code::Module(module) => Some(Digest::of(module)),
+            Code::Digest(digest) => Some(*digest),
+            _ => None,
+        };
+        let (ticket, waiting) = match self.identify(&client, asked.reply_id, &request, digest) {
+            None => (ticket, waiting),
+            Some((key, fingerprint)) => {
+                match ledger.begin(&key, fingerprint, Repetition { ticket, waiting }, arrived) {
+                    Begun::First(Repetition { mut ticket, waiting }) => {
+                        ticket.repeatable = Some((ledger.clone(), key));
+                        (ticket, waiting)
+                    }
+                    Begun::Joined => return,
+                    Begun::Done(Repetition { ticket, waiting }, answer) => {
+                        ticket.answer(answer);
+                        return drop(waiting);
+                    }
+                    Begun::Another(Repetition { ticket, waiting }) => {
+                        ticket
+                            .fail(WireError::malformed("id", "another request had this id a short time ago"));
+                        return drop(waiting);
+                    }
+                }
+            }
+        };
+
+        // It runs, now or when its module is prepared.
+        let budget = self.budget(&request);
+        let Request { code, args, env, stdin, limits, .. } = request;
+        let executable = match self.find(&client, code, digest) {
             Ok(executable) => executable,
             Err(error) => return ticket.fail(error),
         };
-        if self.stopping.load(Ordering::SeqCst) {
-            return ticket.fail(stopping_error());
-        }
-        let load = Load { requests: 1, bytes: size + REQUEST_OVERHEAD };
-        if let Err(busy) = self.workers.admit(client.key(), load) {
-            return ticket.fail(WireError::new(ErrorKind::Busy, busy.to_string()));
-        }
-        ticket.responder.accepted();
-
-        // It runs, now or when its module is compiled.
+        let deadline = limits.timeout.and_then(|timeout| arrived.checked_add(timeout));
         let admitted = Admitted {
             ticket,
             client,
-            load,
-            arrived,
-            deadline: request.limits.timeout.and_then(|timeout| arrived.checked_add(timeout)),
-            budget: self.budget(&request),
+            waiting,
+            timing: Timing { arrived, deadline },
+            budget,
+            memory: limits.memory,
             reply_id: asked.reply_id.into(),
-            args: request.args,
-            env: request.env,
-            stdin: request.stdin,
+            args,
+            env,
+            stdin,
         };
+        let stop = self.stop_tasks.clone();
         match executable {
-            Executable::Ready(name, artifact) => self.workers.submit(admitted.into_job(name, artifact)),
+            Executable::Ready(name, artifact) => workers.submit(admitted.into_job(name, artifact)),
             Executable::Module(digest, module) => {
-                let (modules, workers) = (self.modules.clone(), self.workers.clone());
-                let stop = self.stop_compiling.clone();
-                let waiting = compile(modules, workers, digest, module, admitted, stop);
-                self.compiling.spawn_on(waiting, &self.runtime);
+                let prepared = prepare(modules.clone(), workers.clone(), digest, module, admitted, stop);
+                self.tasks.spawn_on(prepared, runtime);
+            }
+            Executable::Source(source) => {
+                self.tasks.spawn_on(run_natively(native.clone(), source, admitted, stop), runtime);
             }
         }
     }
 }
 
-/// Compiles an admitted request's module and submits it, unless its time runs out first. The compile goes on even
-/// then: the next request for this module will find it done.
-async fn compile(
+/// Prepares an admitted request's module and submits it, unless its time runs out first. Preparing goes on even then: the
+/// next request for this module will find it done.
+async fn prepare(
     modules: Arc<Modules>,
     workers: Arc<Workers>,
     digest: Digest,
-    module: Bytes,
+    module: Option<Bytes>,
     admitted: Admitted,
     stop: CancellationToken,
 ) {
     let client = admitted.client.clone();
-    let compiled = tokio::spawn(async move { modules.compile(&client, digest, module).await });
+    let prepared = tokio::spawn(async move { modules.prepare(&client, digest, module).await });
     let expired = async {
-        match admitted.deadline {
+        match admitted.timing.deadline {
             Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
             None => std::future::pending().await,
         }
     };
     let error = tokio::select! {
-        joined = compiled => match joined {
+        joined = prepared => match joined {
             Ok(Ok(artifact)) => return workers.submit(admitted.into_job(UNNAMED.into(), artifact)),
             Ok(Err(error)) => error,
             Err(panic) => telemetry::internal_error(&format!("compile: {panic}")),
@@ -257,20 +361,35 @@ async fn compile(
         () = expired => expired_error(),
         () = stop.cancelled() => stopping_error(),
     };
-    let Admitted { ticket, client, load, .. } = admitted;
-    ticket.fail(error);
-    // Only now: whoever waits for the gateway to be idle waits for the answer too.
-    workers.withdraw(client.key(), load);
+    admitted.ticket.fail(error);
+    drop(admitted.waiting);
+}
+
+/// Builds an admitted request's source and runs the program.
+async fn run_natively(native: Arc<Native>, source: Source, admitted: Admitted, stop: CancellationToken) {
+    let Admitted { ticket, client, waiting, timing, budget, memory, reply_id, args, env, stdin } = admitted;
+    let context = Context { reply_id, request_id: ticket.id.clone() };
+    let input = Input { name: source.name.as_str().into(), args, env, stdin, context };
+    let outcome = tokio::select! {
+        outcome = native.run(&client, &source, input, &budget, memory, timing) => outcome,
+        () = stop.cancelled() => Ok(Outcome::Stopped),
+    };
+    match outcome {
+        Ok(outcome) => ticket.finish(outcome),
+        Err(error) => ticket.fail(error),
+    }
+    drop(waiting);
 }
 
 /// A request that counts as waiting.
 struct Admitted {
     ticket: Ticket,
     client: Client,
-    load: Load,
-    arrived: Instant,
-    deadline: Option<Instant>,
+    waiting: Waiting,
+    timing: Timing,
     budget: Budget,
+    /// What it asks for; a native program's own limit is another than a guest's.
+    memory: Option<u64>,
     reply_id: Arc<str>,
     args: Vec<String>,
     env: Vec<(String, String)>,
@@ -280,82 +399,17 @@ struct Admitted {
 impl Admitted {
     fn into_job(self, name: Arc<str>, artifact: Arc<Artifact>) -> Job {
         let ticket = self.ticket;
+        let (key, load) = self.waiting.into_job();
         let context = Context { reply_id: self.reply_id, request_id: ticket.id.clone() };
         Job {
-            key: self.client.key().clone(),
-            load: self.load,
+            key,
+            load,
             artifact,
             input: Input { name, args: self.args, env: self.env, stdin: self.stdin, context },
             budget: self.budget,
-            arrived: self.arrived,
-            deadline: self.deadline,
+            arrived: self.timing.arrived,
+            deadline: self.timing.deadline,
             done: Box::new(move |outcome| ticket.finish(outcome)),
         }
     }
-}
-
-/// Where an answer goes, beside the topic that the request came on.
-struct Route {
-    topic: String,
-    correlation_data: Option<Bytes>,
-    max_payload: Option<usize>,
-}
-
-/// What is needed to answer a request; used once.
-struct Ticket {
-    responder: Box<dyn Responder>,
-    route: Route,
-    form: AnswerForm,
-    id: Option<RequestId>,
-}
-
-impl Ticket {
-    fn finish(self, outcome: Outcome) {
-        match outcome {
-            Outcome::Ran { ended, run, queued } => {
-                let answer = Answer {
-                    id: self.id.clone(),
-                    outcome: match ended.result {
-                        Ok(code) => Ending::Exited(code),
-                        Err(error) => Ending::Failed(error),
-                    },
-                    stdout: ended.stdout,
-                    stderr: ended.stderr,
-                    fuel: ended.fuel,
-                    run_us: micros(run),
-                    queue_us: micros(queued),
-                };
-                self.answer(answer);
-            }
-            Outcome::Expired => self.fail(expired_error()),
-            Outcome::NotStarted => self.fail(stopping_error()),
-            Outcome::Stopped => self.fail(telemetry::internal_error("stopped while a guest ran")),
-        }
-    }
-
-    fn fail(self, error: WireError) {
-        let answer = Answer::failed(self.id.clone(), error);
-        self.answer(answer);
-    }
-
-    fn answer(self, answer: Answer) {
-        let Route { topic, correlation_data, max_payload } = self.route;
-        self.responder.answer(Outgoing { topic, answer, form: self.form, correlation_data, max_payload });
-    }
-}
-
-fn not_supported(field: &str) -> WireError {
-    WireError::malformed(field, "not supported by this gateway yet")
-}
-
-fn stopping_error() -> WireError {
-    WireError::new(ErrorKind::Busy, "the gateway is stopping, try again after 5 s")
-}
-
-fn expired_error() -> WireError {
-    WireError::new(ErrorKind::Expired, "the request's timeout ran out before it could start")
-}
-
-fn micros(duration: Duration) -> u64 {
-    duration.as_micros().try_into().unwrap_or(u64::MAX)
 }

@@ -1,5 +1,6 @@
 //! What is wrong with an answer, by the contract: an empty list for a right one.
 
+use anyhow::Result;
 use serde_json::Value;
 
 use crate::device::{Message, Version};
@@ -72,14 +73,14 @@ pub fn error_line_problems(payload: &[u8], kind: &str) -> Vec<String> {
     problems
 }
 
-/// An answer in a JSON envelope.
+/// An answer in an envelope, as `envelope::read` or `cbor::read` found it.
 pub fn envelope_problems(
-    message: &Message,
+    answer: Result<Value>,
     id: Option<&str>,
     expected: &Expected,
     stderr: Option<&str>,
 ) -> Vec<String> {
-    let answer = match envelope::read(message) {
+    let answer = match answer {
         Ok(answer) => answer,
         Err(error) => return vec![format!("{error:#}")],
     };

@@ -1,4 +1,4 @@
-//! Where cargo and `cargo xtask` put what is tested.
+//! Where cargo and `cargo xtask` put what is tested, and what it is tested with.
 
 use std::path::{Path, PathBuf};
 
@@ -11,14 +11,26 @@ pub fn program(name: &str) -> Result<PathBuf> {
 
 /// The module of a guest example.
 pub fn guest(name: &str) -> Result<PathBuf> {
-    let profile = profile()?;
-    let target = profile.parent().context("the profile's folder has no parent")?;
-    existing(target.join("guests").join(name).with_extension("wasm"))
+    existing(target()?.join("guests").join(name).with_extension("wasm"))
+}
+
+/// A Python that has what the clients in Python need.
+pub fn python() -> Result<PathBuf> {
+    existing(target()?.join("python/bin/python"))
+}
+
+/// A client in Python.
+pub fn python_client(file: &str) -> Result<PathBuf> {
+    existing(Path::new(env!("CARGO_MANIFEST_DIR")).join("../clients/raspberry-pi").join(file))
 }
 
 /// The sources of the guest examples, one folder each.
 pub fn guest_examples() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../guest-examples")
+}
+
+fn target() -> Result<PathBuf> {
+    Ok(profile()?.parent().context("the profile's folder has no parent")?.to_owned())
 }
 
 /// `<target directory>/<profile>`, in which the running test is `deps/<name>`.

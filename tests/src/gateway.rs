@@ -20,7 +20,10 @@ pub struct Gateway {
 impl Gateway {
     /// Starts one with further flags and this configuration (TOML; empty for none), and waits until it takes requests.
     pub async fn start(flags: &[&str], configuration: &str) -> Result<Gateway> {
-        let folder = TempDir::new()?;
+        Gateway::start_in(TempDir::new()?, flags, configuration).await
+    }
+
+    async fn start_in(folder: TempDir, flags: &[&str], configuration: &str) -> Result<Gateway> {
         let file = folder.path().join("offload-rt.toml");
         std::fs::write(&file, configuration)?;
         let data = folder.path().join("data");
@@ -31,6 +34,13 @@ impl Gateway {
         let mut process = Process::start(&built::program("offload-rt")?, &arguments, &log)?;
         let ready = process.line().await?;
         Ok(Gateway { process, ready, folder })
+    }
+
+    /// Stops it, and starts another one in its data directory.
+    pub async fn restart(mut self, flags: &[&str], configuration: &str) -> Result<Gateway> {
+        self.process.signal(Signal::TERM)?;
+        self.process.end().await?;
+        Gateway::start_in(self.folder, flags, configuration).await
     }
 
     /// Starts one with the embedded broker.

@@ -6,6 +6,7 @@
 
 pub mod answer;
 pub mod built;
+pub mod cbor;
 pub mod deployment;
 pub mod device;
 pub mod envelope;

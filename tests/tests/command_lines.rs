@@ -170,6 +170,44 @@ async fn the_client_runs_a_program_by_its_name() -> Result<()> {
 }
 
 #[tokio::test]
+async fn the_client_runs_a_module_by_its_digest_once_it_was_sent() -> Result<()> {
+    let sending = Sending::new().await?;
+    let module = built::guest("primes")?;
+    let digest = tool("sha256sum", &[path(&module)?]).await?;
+    let digest = format!("sha256:{}", digest.split(' ').next().context("a digest comes first")?);
+    let unknown = sending.send(&[&digest, "--args", "--count", "100"], b"").await?;
+    assert_eq!(unknown.status.code(), Some(ERROR));
+    assert!(text(&unknown.stderr).starts_with("error: not-found: "), "{}", text(&unknown.stderr));
+    // The second time it is the client that asks by digest first.
+    for _ in 0..2 {
+        ended(&sending.send(&[path(&module)?, "--args", "--count", "100"], b"").await?, 0, "25\n", "");
+    }
+    ended(&sending.send(&[&digest, "--args", "--count", "100"], b"").await?, 0, "25\n", "");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_client_has_source_built_as_it_is_told() -> Result<()> {
+    let sending = Sending::new().await?;
+    let primes = built::guest_examples().join("primes/primes.c");
+    ended(&sending.send(&[path(&primes)?, "--args", "--count", "100"], b"").await?, 0, "25\n", "");
+    let folder = TempDir::new()?;
+    let source = folder.path().join("answer.c");
+    std::fs::write(&source, "int main(void) { return ANSWER; }\n")?;
+    let command = ["--build", "gcc -DANSWER=42 <name>.c -o <name>", path(&source)?];
+    ended(&sending.send(&command, b"").await?, 42, "", "");
+    let makefile = folder.path().join("Makefile");
+    std::fs::write(&makefile, "all:\n\tgcc -DANSWER=43 <name>.c -o <name>\n")?;
+    let makefile = ["--makefile", path(&makefile)?, path(&source)?];
+    ended(&sending.send(&makefile, b"").await?, 43, "", "");
+    let undefined = sending.send(&[path(&source)?], b"").await?;
+    assert_eq!((undefined.status.code(), text(&undefined.stdout)), (Some(ERROR), String::new()));
+    let error = text(&undefined.stderr);
+    assert!(error.starts_with("error: build: ") && error.contains("answer.c:1"), "{error}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn the_client_passes_on_exit_code_and_stderr() -> Result<()> {
     let sending = Sending::new().await?;
     let json_filter = built::guest("json-filter")?;
@@ -224,7 +262,7 @@ async fn the_client_says_when_nobody_is_there() -> Result<()> {
     Ok(())
 }
 
-/// What the README tells newcomers to type.
+/// With either version of MQTT.
 #[tokio::test]
 async fn the_tools_of_mosquitto_are_clients_too() -> Result<()> {
     let deployment = Deployment::embedded("").await?;

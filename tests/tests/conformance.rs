@@ -8,26 +8,39 @@ use bytes::Bytes;
 use offload_tests::answer::{common_problems, envelope_problems, line_problems};
 use offload_tests::deployment::Deployment;
 use offload_tests::device::{Device, Properties, Version};
-use offload_tests::envelope;
 use offload_tests::guest::{self, Case, Guest};
+use offload_tests::{built, cbor, envelope};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 /// What guests may use where their cases say nothing: enough for all of them, and soon used up by those that take
 /// what they can get.
-const CONFIGURATION: &str = "[limits]\nfuel = 2_000_000_000\nmemory = \"32MiB\"\n";
+const LIMITS: &str = "[limits]\nfuel = 2_000_000_000\nmemory = \"32MiB\"\n";
 
 #[tokio::test]
 async fn every_case_on_the_embedded_broker() -> Result<()> {
-    every_case(&Deployment::embedded(CONFIGURATION).await?).await
+    let guests = guest::all()?;
+    every_case(&Deployment::embedded(&configuration(&guests)?).await?, guests).await
 }
 
 #[tokio::test]
 async fn every_case_on_mosquitto() -> Result<()> {
-    every_case(&Deployment::on_mosquitto(CONFIGURATION).await?).await
+    let guests = guest::all()?;
+    every_case(&Deployment::on_mosquitto(&configuration(&guests)?).await?, guests).await
 }
 
-#[derive(Clone, Copy, Debug)]
+/// All guests as programs of the gateway; `add` is the default one.
+fn configuration(guests: &[Guest]) -> Result<String> {
+    let mut configuration = LIMITS.to_owned();
+    for guest in guests {
+        let file = built::guest(&guest.name)?;
+        let program = json!({ "name": guest.name, "file": file, "default": guest.name == "add" });
+        configuration += &format!("[[program]]\n{}", toml::to_string(&program)?);
+    }
+    Ok(configuration)
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Form {
     /// The module as it is; with MQTT 5 also its arguments, environment and limits.
     RawModule,
@@ -35,15 +48,44 @@ enum Form {
     Envelope,
     /// A JSON envelope, answered by stdout.
     EnvelopeForStdout,
-    /// Words on `localCode` for the default program, which is `add`.
+    /// A CBOR envelope, answered by one.
+    Cbor,
+    /// A CBOR envelope, answered by stdout.
+    CborForStdout,
+    /// A JSON envelope on `localCode` that names a program of the gateway.
+    ProgramByName,
+    /// The module behind its name and its arguments; with MQTT 5 also its limits.
+    LegacyText,
+    /// Words on `localCode` for the default program, which is `add`; with MQTT 5 also its limits.
     LegacyArgs,
 }
 
+impl Form {
+    const ALL: [Form; 8] = [
+        Form::RawModule,
+        Form::Envelope,
+        Form::EnvelopeForStdout,
+        Form::Cbor,
+        Form::CborForStdout,
+        Form::ProgramByName,
+        Form::LegacyText,
+        Form::LegacyArgs,
+    ];
+
+    /// What requests of this form are published on, before the reply id.
+    fn topic(self) -> &'static str {
+        match self {
+            Form::ProgramByName | Form::LegacyArgs => "localCode",
+            _ => "inputCode",
+        }
+    }
+}
+
 /// Each on a connection of its own, all at once. All that is wrong is reported, not only the first.
-async fn every_case(deployment: &Deployment) -> Result<()> {
-    let guests = Arc::new(guest::all()?);
+async fn every_case(deployment: &Deployment, guests: Vec<Guest>) -> Result<()> {
+    let guests = Arc::new(guests);
     let mut ways = JoinSet::new();
-    for form in [Form::RawModule, Form::Envelope, Form::EnvelopeForStdout, Form::LegacyArgs] {
+    for form in Form::ALL {
         for version in [Version::V311, Version::V5] {
             let id = format!("{form:?}-{version:?}");
             let device = deployment.device(version, &id).await?;
@@ -96,67 +138,89 @@ impl Way {
     }
 
     fn carries(&self, guest: &Guest, case: &Case) -> bool {
+        let v5 = self.version == Version::V5;
+        let words = || case.args.iter().all(|arg| is_word(arg));
+        let no_input = case.stdin().is_empty();
         match self.form {
-            Form::RawModule if self.version == Version::V5 => case.stdin().is_empty(),
             Form::RawModule => {
-                case.stdin().is_empty() && case.args.is_empty() && case.env.is_empty() && !case.has_limits()
+                no_input && (v5 || case.args.is_empty() && case.env.is_empty() && !case.has_limits())
             }
-            Form::Envelope | Form::EnvelopeForStdout => true,
-            Form::LegacyArgs => {
-                let word = |arg: &String| !arg.is_empty() && !arg.contains(char::is_whitespace);
-                guest.name == "add" && case.args.iter().all(word) && !case.has_limits()
-            }
+            Form::LegacyText => no_input && case.env.is_empty() && words() && (v5 || !case.has_limits()),
+            Form::LegacyArgs => guest.name == "add" && words() && (v5 || !case.has_limits()),
+            _ => true,
         }
     }
 
     async fn problems(&mut self, guest: &Guest, case: &Case) -> Result<Vec<String>> {
-        let topic = match self.form {
-            Form::LegacyArgs => format!("localCode/{}", self.id),
-            _ => format!("inputCode/{}", self.id),
-        };
+        let topic = format!("{}/{}", self.form.topic(), self.id);
+        let by_module = ("module", envelope::bytes(&guest.module));
         let payload: Bytes = match self.form {
             Form::RawModule => guest.module.clone(),
-            Form::Envelope => in_envelope(guest, case, "envelope").into(),
-            Form::EnvelopeForStdout => in_envelope(guest, case, "stdout").into(),
+            Form::Envelope => in_envelope(by_module, case, "envelope").to_string().into(),
+            Form::EnvelopeForStdout => in_envelope(by_module, case, "stdout").to_string().into(),
+            Form::Cbor => cbor::write(&in_envelope(by_module, case, "envelope"))?.into(),
+            Form::CborForStdout => cbor::write(&in_envelope(by_module, case, "stdout"))?.into(),
+            Form::ProgramByName => {
+                in_envelope(("program", guest.name.as_str().into()), case, "envelope").to_string().into()
+            }
+            Form::LegacyText => {
+                // The space keeps a hyphen at the end of the arguments apart from the delimiter.
+                let before = format!("{}----{} ----", guest.name, case.args.join(" "));
+                [before.as_bytes(), &guest.module].concat().into()
+            }
             Form::LegacyArgs => case.args.join(" ").into(),
         };
         let properties = match (self.form, self.version) {
             (Form::RawModule, Version::V5) => in_properties(case),
+            (Form::LegacyText | Form::LegacyArgs, Version::V5) => limits_in_properties(case),
             _ => Properties::default(),
         };
         self.device.publish_with(&topic, payload, properties, false).await?;
         let answer = self.device.message().await?;
         let expected = case.expected();
         let mut problems = common_problems(&answer, self.version, &expected);
+        let in_answer =
+            |answer| envelope_problems(answer, Some(&case.name), &expected, case.stderr.as_deref());
         problems.extend(match self.form {
-            Form::Envelope => envelope_problems(&answer, Some(&case.name), &expected, case.stderr.as_deref()),
+            Form::Envelope | Form::ProgramByName => in_answer(envelope::read(&answer)),
+            Form::Cbor => in_answer(cbor::read(&answer)),
             _ => line_problems(&answer.payload, &expected),
         });
         Ok(problems)
     }
 }
 
-/// The case's name serves as the request's id.
-fn in_envelope(guest: &Guest, case: &Case, reply: &str) -> String {
+/// Whether it can be one of several arguments in one text.
+fn is_word(arg: &str) -> bool {
+    !arg.is_empty() && !arg.contains(char::is_whitespace) && !arg.contains("----")
+}
+
+/// `code` is the field that says what to run. The case's name serves as the request's id.
+fn in_envelope(code: (&str, Value), case: &Case, reply: &str) -> Value {
     let mut request = json!({
         "id": case.name,
-        "module": envelope::bytes(&guest.module),
         "args": case.args,
         "env": case.env,
         "stdin": envelope::bytes(case.stdin()),
         "reply": reply,
     });
+    request[code.0] = code.1;
     for (name, limit) in limits(case) {
         request[name.replace('-', "_")] = Value::from(limit);
     }
-    request.to_string()
+    request
 }
 
 fn in_properties(case: &Case) -> Properties {
     let args = case.args.iter().map(|arg| ("arg".to_owned(), arg.clone()));
     let env = case.env.iter().map(|(name, value)| (format!("env.{name}"), value.clone()));
-    let limits = limits(case).map(|(name, limit)| (name.to_owned(), limit.to_string()));
+    let limits = limits_in_properties(case).user;
     Properties { user: args.chain(env).chain(limits).collect(), ..Properties::default() }
+}
+
+fn limits_in_properties(case: &Case) -> Properties {
+    let user = limits(case).map(|(name, limit)| (name.to_owned(), limit.to_string())).collect();
+    Properties { user, ..Properties::default() }
 }
 
 fn limits(case: &Case) -> impl Iterator<Item = (&'static str, u64)> {

@@ -62,7 +62,7 @@ fn refused(answer: &Message, kind: &str, named: &str) -> Result<()> {
 /// Kind and field of a request that is refused in an envelope.
 fn refused_in_envelope(answer: &Message, kind: &str, named: &str) -> Result<()> {
     let problems = envelope_problems(
-        answer,
+        envelope::read(answer),
         envelope::read(answer)?["id"].as_str(),
         &Expected::Error(kind.into()),
         None,
@@ -213,7 +213,10 @@ async fn properties_do_not_touch_envelopes(deployment: &Deployment) -> Result<()
     device.publish_with("localCode/both", request.to_string(), properties, false).await?;
     let answer = device.message().await?;
     let expected = Expected::Exit { code: 0, stdout: b"1\n".to_vec() };
-    assert_eq!(envelope_problems(&answer, Some("inner"), &expected, Some("")), Vec::<String>::new());
+    assert_eq!(
+        envelope_problems(envelope::read(&answer), Some("inner"), &expected, Some("")),
+        Vec::<String>::new()
+    );
     Ok(())
 }
 

@@ -2,10 +2,12 @@
 
 use anyhow::{Context, Result, ensure};
 use offload_tests::answer::error_line_problems;
-use offload_tests::device::{Device, Properties, Version};
+use offload_tests::device::{Device, Version};
+use offload_tests::envelope;
 use offload_tests::gateway::Gateway;
 use offload_tests::guest;
 use rustix::process::Signal;
+use serde_json::json;
 
 /// A module that takes a compiler seconds, within all limits.
 fn slow_to_compile() -> Result<Vec<u8>> {
@@ -16,7 +18,7 @@ fn slow_to_compile() -> Result<Vec<u8>> {
 #[tokio::test]
 async fn whoever_waits_for_a_compile_is_told_to_come_back() -> Result<()> {
     let gateway = Gateway::embedded("drain = \"0s\"\n").await?;
-    let mut device = Device::connect(gateway.address()?, Version::V5, "late").await?;
+    let mut device = Device::connect(gateway.address()?, Version::V311, "late").await?;
     device.subscribe("result/late").await?;
     device.publish("inputCode/late", slow_to_compile()?).await?;
     device.acknowledged().await?;
@@ -30,20 +32,19 @@ async fn whoever_waits_for_a_compile_is_told_to_come_back() -> Result<()> {
 #[tokio::test]
 async fn whoever_runs_when_the_time_to_drain_is_up_is_told() -> Result<()> {
     let gateway = Gateway::embedded("drain = \"0s\"\n").await?;
-    let mut device = Device::connect(gateway.address()?, Version::V5, "hog").await?;
+    // In MQTT 5 the library throws away what it reads together with the broker's DISCONNECT.
+    let mut device = Device::connect(gateway.address()?, Version::V311, "hog").await?;
     device.subscribe("result/hog").await?;
     let spin = guest::module("spin")?;
     // The first one is compiled before it can run.
-    device.publish_with("inputCode/hog", spin.clone(), Properties::user(&[("fuel", "1000")]), false).await?;
-    device.message().await?;
+    let limited = json!({ "module": envelope::bytes(&spin), "fuel": 1000 });
+    device.ask("inputCode/hog", limited.to_string()).await?;
     device.publish("inputCode/hog", spin).await?;
-    device.acknowledged().await?;
     // Answered by the same worker or another: the endless one has long begun.
-    device.publish_with("localCode/hog", "1 1", Properties::default(), false).await?;
-    assert_eq!(device.message().await?.text(), "2\n");
+    assert_eq!(device.ask("localCode/hog", "1 1").await?.text(), "2\n");
     let (stopped, answer) = tokio::join!(gateway.stop(Signal::TERM), device.message());
     stopped.context("the gateway's end")?;
     let answer = answer?;
-    ensure!(answer.property("status") == Some("error"), "{}", answer.text());
+    ensure!(answer.text().starts_with("error: "), "{}", answer.text());
     Ok(())
 }

@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 mod bench;
 mod guests;
 mod process;
+mod python;
 mod setup;
 mod test;
 mod toolchain;

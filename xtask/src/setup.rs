@@ -3,9 +3,12 @@
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
+use rustix::process::geteuid;
 
-use crate::process::{find, first_line, run as run_command};
+use crate::process::{find, run as run_command};
+use crate::python;
 use crate::toolchain::{C, Rust};
+use crate::workspace::Workspace;
 
 /// Compilers for the guests.
 pub struct Toolchains {
@@ -59,6 +62,12 @@ const NEEDS: &[Need] = &[
         packages: &["mosquitto-clients"],
         elsewhere: "brew install mosquitto, or see https://mosquitto.org/download",
     },
+    Need {
+        what: "Python with venv, for the clients in Python",
+        found: || python::interpreter().map(|file| file.display().to_string()),
+        packages: &["python3-venv"],
+        elsewhere: "see https://www.python.org/downloads",
+    },
 ];
 
 /// Fails unless, in the end, everything is there.
@@ -71,6 +80,8 @@ pub fn run() -> Result<Toolchains> {
         let found = (need.found)().with_context(|| format!("{} is still missing", need.what))?;
         println!("{}: {found}", need.what);
     }
+    let python = python::environment(&Workspace::find()?)?;
+    println!("Python environment of the tests: {}", python.display());
     Ok(Toolchains {
         c: C::find().context("no C compiler for WASI")?,
         rust: Rust::find().context("no Rust compiler for WASI")?,
@@ -88,7 +99,7 @@ fn install(missing: &[&Need]) -> Result<()> {
         let lines: Vec<&str> = missing.iter().map(|need| need.elsewhere).collect();
         bail!("something is missing. To install it:\n  {}", lines.join("\n  "));
     }
-    if first_line(Command::new("id").arg("-u")).as_deref() != Some("0") {
+    if !geteuid().is_root() {
         bail!("something is missing. To install it:\n  sudo apt-get install -y {}", packages.join(" "));
     }
     println!("apt-get installs {}", packages.join(" "));

@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use offload_protocol::request::{self, RequestKind};
 use offload_protocol::topic;
-use sha2::{Digest as _, Sha256};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -104,7 +103,7 @@ impl Client {
         if !in_envelope || self.shared.no_digests.load(Ordering::Relaxed) {
             return self.exchange(request, None).await;
         }
-        let digest = Digest(Sha256::digest(module).into());
+        let digest = Digest::of(module);
         let by_digest = Request { code: Code::Digest(digest), ..request.clone() };
         // Where the module would go: a client may be permitted that topic alone.
         let answer = self.exchange(by_digest, Some(RequestKind::InputCode)).await?;

@@ -98,7 +98,9 @@ impl Failure {
     }
 
     fn not_let_in() -> Self {
-        Failure::Unauthorized("the broker does not let this client in".to_owned())
+        Failure::Unauthorized(
+            "the broker does not let this client in: are user name and password right?".to_owned(),
+        )
     }
 
     fn refused(code: impl std::fmt::Debug) -> Self {

@@ -231,6 +231,22 @@ async fn errors_of_our_own_exit_125() {
 }
 
 #[tokio::test]
+async fn who_is_not_let_in_is_told_what_to_check() {
+    let folder = tempfile::tempdir().unwrap();
+    let users = folder.path().join("users");
+    fs::write(&users, "").unwrap();
+    let closed =
+        Mosquitto::start_with(&format!("allow_anonymous false\npassword_file {}", users.display())).await;
+    for version in ["5", "3.1.1"] {
+        let send = ["-u", "alice", "-P", "wrong", "-V", version, "send", "add"];
+        let (code, stdout, stderr) = output(command(&closed.url(), &send).spawn().unwrap()).await;
+        assert_eq!((code, stdout.as_str()), (125, ""), "{version}");
+        let expected = "error: unauthorized: the broker does not let this client in: are user name and password right?\n";
+        assert_eq!(stderr, expected, "{version}");
+    }
+}
+
+#[tokio::test]
 async fn help_and_version_are_no_errors() {
     for (args, stdout) in [
         (&["--help"][..], "send add --args 5 7"),

@@ -156,6 +156,21 @@ async fn mqtt_3_1_1_is_spoken_too() {
 }
 
 #[tokio::test]
+async fn connect_speaks_the_mqtt_of_the_command_line() {
+    let broker = Mosquitto::start().await;
+    let lines = "conn\ndisc\nconn -V 5\ndisc\nconn\n";
+    let (code, stdout, stderr) = script(&["-V", "3.1.1", "--broker", &broker.url()], lines).await;
+    assert_eq!((code, stderr.as_str()), (0, ""), "{stdout}");
+    // Only MQTT 5 says more than that.
+    let more: Vec<bool> = stdout
+        .lines()
+        .filter_map(|line| line.strip_prefix("CONNACK: 0x00 Success (session present: no"))
+        .map(|rest| rest != ")")
+        .collect();
+    assert_eq!(more, [false, true, false], "{stdout}");
+}
+
+#[tokio::test]
 async fn messages_are_shown_as_they_come_and_can_be_held_back() {
     let broker = Mosquitto::start().await;
     for version in ["5", "3.1.1"] {

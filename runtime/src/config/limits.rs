@@ -27,6 +27,8 @@ table! {
         pub stdin: ByteSize = ByteSize::mib(8), in ByteSize::new(0)..=ByteSize::mib(256);
         /// A module or component.
         pub module: ByteSize = ByteSize::mib(8), in ByteSize::new(8)..=ByteSize::mib(256);
+        /// Source and how it is built.
+        pub source: ByteSize = ByteSize::mib(1), in ByteSize::kib(1)..=ByteSize::mib(64);
         /// Number of arguments.
         pub args: usize = 256, in 0..=65_536;
         /// Bytes of all arguments together.

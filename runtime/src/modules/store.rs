@@ -120,7 +120,7 @@ impl ArtifactStore {
     }
 
     fn path(&self, digest: &Digest) -> PathBuf {
-        self.directory.join(format!("{digest}-{:016x}", self.compatibility)).with_extension(EXTENSION)
+        self.directory.join(format!("{}-{:016x}", digest.hex(), self.compatibility)).with_extension(EXTENSION)
     }
 
     fn mac(&self, digest: &Digest, code: &[u8]) -> Hmac<Sha256> {

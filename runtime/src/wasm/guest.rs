@@ -34,7 +34,7 @@ pub struct Input {
     pub env: Vec<(String, String)>,
     /// Its standard input.
     pub stdin: Bytes,
-    /// What it may ask about its request.
+    /// What a component may ask about its request.
     pub context: Context,
 }
 

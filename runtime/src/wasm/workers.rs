@@ -149,18 +149,19 @@ impl Workers {
         Ok(Workers { shared, threads: Mutex::new(threads), _ticker: ticker })
     }
 
-    /// Counts a request as waiting, from here until it is submitted and started, or withdrawn.
+    /// Counts a request as waiting, from here until it is submitted and started, or what is returned is dropped.
     ///
     /// # Errors
     ///
     /// [`Busy`] when this client, or all of them, have too much waiting.
-    pub fn admit(&self, key: &Key, load: Load) -> Result<(), Busy> {
+    pub fn admit(self: &Arc<Self>, key: &Key, load: Load) -> Result<Waiting, Busy> {
         let now = self.shared.now();
-        self.shared.lock().admission.admit(key, load, now)
+        self.shared.lock().admission.admit(key, load, now)?;
+        Ok(Waiting { workers: self.clone(), key: key.clone(), load, submitted: false })
     }
 
-    /// An admitted request ends without having been submitted.
-    pub fn withdraw(&self, key: &Key, load: Load) {
+    /// An admitted request ends without having been started.
+    fn withdraw(&self, key: &Key, load: Load) {
         let now = self.shared.now();
         let mut books = self.shared.lock();
         books.admission.withdrawn(key, load, now);
@@ -229,6 +230,31 @@ impl Workers {
         let (key, load) = (job.key, job.load);
         (job.done)(Outcome::NotStarted);
         self.withdraw(&key, load);
+    }
+}
+
+/// A request that counts as waiting. Dropped when it has been answered in another way than by a worker, so that whoever
+/// waits for the gateway to be idle waits for the answer too.
+pub struct Waiting {
+    workers: Arc<Workers>,
+    key: Key,
+    load: Load,
+    submitted: bool,
+}
+
+impl Waiting {
+    /// The request becomes a job, which counts from here on: whose it is, and what it was admitted with.
+    pub fn into_job(mut self) -> (Key, Load) {
+        self.submitted = true;
+        (self.key.clone(), self.load)
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if !self.submitted {
+            self.workers.withdraw(&self.key, self.load);
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The console's language: one command a line, in any letter case.
 
-use offload_client::DEFAULT_PORT;
+use offload_client::{DEFAULT_PORT, MqttVersion};
 use offload_protocol::topic;
 use rumqttc::QoS;
 
@@ -16,7 +16,7 @@ pub enum Command {
     /// What is missing is as the command line's connection flags say.
     Connect {
         address: Option<(String, u16)>,
-        version: Option<Version>,
+        version: Option<MqttVersion>,
     },
     Publish {
         topic: String,
@@ -35,13 +35,6 @@ pub enum Command {
     Toggle,
     Help,
     Exit,
-}
-
-/// Which MQTT is spoken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Version {
-    V3,
-    V5,
 }
 
 /// How a command is written, for `help` and for completion.
@@ -68,7 +61,7 @@ pub const MANUALS: [Manual; 8] = [
         "CONNECT",
         "conn",
         "[HOST[:PORT]] [-V 5|3.1.1]",
-        "connect, in MQTT 5 unless told otherwise; without HOST as the command line says",
+        "connect; without HOST as before, without -V as the command line says",
     ),
     manual("PUBLISH", "publ", "[-q 0|1|2] [-r] TOPIC [VALUE]", "publish the rest of the line; -r retains it"),
     manual("SUBSCRIBE", "subs", "[-q 0|1|2] TOPIC", "show messages on this topic; + and # are wildcards"),
@@ -79,18 +72,17 @@ pub const MANUALS: [Manual; 8] = [
     manual("EXIT", "", "", "disconnect and leave, as ctrl-d does"),
 ];
 
-/// The list of commands, for people.
+/// The list of commands, for people with a terminal of 80 columns.
 pub fn help() -> Vec<String> {
     let synopsis = |manual: &Manual| format!("{} {}", manual.name, manual.operands);
     let width = MANUALS.iter().map(|manual| synopsis(manual).len()).max().unwrap_or_default();
-    let mut lines: Vec<_> = MANUALS
-        .iter()
-        .map(|manual| format!("{:width$}  {:4}  {}", synopsis(manual), manual.short, manual.what))
-        .collect();
-    lines.push(
-        "QoS (-q) is 1 unless told otherwise. A topic with spaces is quoted. # starts a comment.".to_owned(),
-    );
-    lines
+    let entry = |manual: &Manual| {
+        let names = format!("{:width$}  {}", synopsis(manual), manual.short);
+        [names.trim_end().to_owned(), format!("    {}", manual.what)]
+    };
+    let notes =
+        ["QoS (-q) is 1 unless told otherwise. A topic with spaces is quoted.", "# starts a comment."];
+    MANUALS.iter().flat_map(entry).chain(notes.map(str::to_owned)).collect()
 }
 
 /// Reads a line. `None` for one that is empty or a comment; an error says what was expected.
@@ -122,8 +114,8 @@ fn connect(mut words: Words) -> Result<Command, String> {
         match word {
             "-V" | "--mqtt-version" => {
                 version = match words.next()? {
-                    Some("5" | "mqttv5") => Some(Version::V5),
-                    Some("3.1.1" | "311" | "mqttv311") => Some(Version::V3),
+                    Some("5" | "mqttv5") => Some(MqttVersion::V5),
+                    Some("3.1.1" | "311" | "mqttv311") => Some(MqttVersion::V311),
                     _ => return Err(format!("{word}: expected 5 or 3.1.1")),
                 }
             }
@@ -263,9 +255,9 @@ mod tests {
             ("CONNECT", connect(None, None)),
             ("conn box", connect(Some(("box", 1883)), None)),
             ("Connect box:1884", connect(Some(("box", 1884)), None)),
-            ("conn [::1] -V 5", connect(Some(("[::1]", 1883)), Some(Version::V5))),
-            ("conn -V 3.1.1 [::1]:7", connect(Some(("[::1]", 7)), Some(Version::V3))),
-            ("conn --mqtt-version mqttv311", connect(None, Some(Version::V3))),
+            ("conn [::1] -V 5", connect(Some(("[::1]", 1883)), Some(MqttVersion::V5))),
+            ("conn -V 3.1.1 [::1]:7", connect(Some(("[::1]", 7)), Some(MqttVersion::V311))),
+            ("conn --mqtt-version mqttv311", connect(None, Some(MqttVersion::V311))),
         ] {
             assert_eq!(command(line), expected, "{line}");
         }
@@ -362,5 +354,6 @@ mod tests {
             }
             assert!(help().iter().any(|line| line.starts_with(manual.name)));
         }
+        assert!(help().iter().all(|line| line.len() < 80));
     }
 }

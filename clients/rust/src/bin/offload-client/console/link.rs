@@ -8,12 +8,11 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
-use offload_client::Options;
+use offload_client::{MqttVersion, Options};
 use rumqttc::{NetworkOptions, QoS};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::command::Version;
 use super::message::Message;
 
 /// Events that wait to be shown. Beyond them the socket is not read, so that the broker's flow control takes over.
@@ -129,14 +128,14 @@ pub struct Stuck;
 
 impl Link {
     /// Begins to connect; a CONNACK or [`Event::Closed`] follows.
-    pub fn connect(options: &Options, version: Version) -> Self {
+    pub fn connect(options: &Options, version: MqttVersion) -> Self {
         let (sender, events) = mpsc::channel(MAX_WAITING_EVENTS);
         let (client, task) = match version {
-            Version::V3 => {
+            MqttVersion::V311 => {
                 let (client, task) = v3::start(options, sender);
                 (Client::V3(client), task)
             }
-            Version::V5 => {
+            MqttVersion::V5 => {
                 let (client, task) = v5::start(options, sender);
                 (Client::V5(client), task)
             }

@@ -5,13 +5,13 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
-use offload_client::Options;
+use offload_client::{MqttVersion, Options};
 use rumqttc::QoS;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::Line;
-use super::command::{self, Command, Version};
+use super::command::{self, Command};
 use super::link::{AckPacket, Acknowledgement, Event, Link, Packet, Stuck};
 use super::message::{Message, text};
 use super::screen::{Kind, Screen};
@@ -19,9 +19,6 @@ use crate::failure::{EXIT_ERROR, EXIT_INTERRUPTED, EXIT_TIMEOUT};
 
 /// While the display is paused, the newest messages are kept for when it goes on; of earlier ones only their number.
 const MAX_HELD_BACK: usize = 100;
-
-/// Which MQTT is spoken where CONNECT does not say it.
-const DEFAULT_VERSION: Version = Version::V5;
 
 /// How long the DISCONNECT at the end may take.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -141,14 +138,14 @@ impl Session {
         true
     }
 
-    fn connect(&mut self, address: Option<(String, u16)>, version: Option<Version>) {
+    fn connect(&mut self, address: Option<(String, u16)>, version: Option<MqttVersion>) {
         if self.link.is_some() {
             return self.fail("connection", EXIT_ERROR, "there is one: DISCONNECT first");
         }
         if let Some((host, port)) = address {
             (self.options.host, self.options.port) = (host, port);
         }
-        self.link = Some(Link::connect(&self.options, version.unwrap_or(DEFAULT_VERSION)));
+        self.link = Some(Link::connect(&self.options, version.unwrap_or(self.options.mqtt_version)));
         self.wait_for(Awaited::ConnAck);
     }
 

@@ -1,0 +1,16 @@
+//! `[idempotency]`: how long a request with an `id` is known as one that has been run.
+
+use super::table::table;
+use super::{ByteSize, TimeSpan};
+
+table! {
+    /// How long a request with an `id` is known as one that has been run, and gets the same answer again.
+    pub struct Idempotency {
+        /// Time from the outcome; zero joins only what comes while the request runs.
+        pub retention: TimeSpan = TimeSpan::secs(600), in TimeSpan::ZERO..=TimeSpan::secs(86_400);
+        /// Outcomes that are remembered; the oldest are forgotten before their time.
+        pub outcomes: usize = 65_536, in 1..=10_000_000;
+        /// Bytes of these outcomes, in memory.
+        pub bytes: ByteSize = ByteSize::mib(64), in ByteSize::kib(64)..=ByteSize::gib(64);
+    }
+}

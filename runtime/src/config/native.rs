@@ -1,0 +1,53 @@
+//! `native` and `[sandbox]`: whether source is built and run natively, and within which limits.
+
+use serde::Deserialize;
+
+use super::table::{Setting, quoted, table};
+use super::{ByteSize, TimeSpan, defaults};
+use std::path::PathBuf;
+
+/// Whether source is built and run natively.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Native {
+    /// Where the gateway listens on loopback alone.
+    Auto,
+    /// For everyone who may publish.
+    Native,
+    /// For nobody.
+    Off,
+}
+
+impl Setting for Native {
+    const FORM: &'static str = "\"auto\" (on where only this machine can ask), \"native\" or \"off\"";
+    fn to_toml(&self) -> Option<String> {
+        Some(quoted(match self {
+            Native::Auto => "auto",
+            Native::Native => "native",
+            Native::Off => "off",
+        }))
+    }
+}
+
+table! {
+    /// What source that is built and run natively may use. Its time, its output and its input are those of `[limits]`.
+    pub struct Sandbox {
+        /// bubblewrap, 0.8 or newer. A name is looked for in PATH.
+        pub bubblewrap: PathBuf = PathBuf::from("bwrap");
+        /// Builds and runs at once. One principal never holds all of them while there are two or more. Default: the
+        /// number of cores, but two.
+        pub concurrency: usize = defaults::cores().max(2), in 1..=1_024;
+        /// Memory of one run, all its processes together. A request can ask for less.
+        pub memory: ByteSize = ByteSize::mib(256), in ByteSize::mib(16)..=ByteSize::gib(64);
+        /// Processes and threads of one run; two of them are the sandbox's own.
+        pub processes: u64 = 32, in 3..=4_096;
+        /// The work directory of one run; it is in memory.
+        pub work_dir: ByteSize = ByteSize::mib(16), in ByteSize::mib(1)..=ByteSize::gib(16);
+        /// Time on a core for one build.
+        pub build_cpu: TimeSpan = TimeSpan::secs(20), in TimeSpan::secs(1)..=TimeSpan::secs(3_600);
+        /// Time from start to end for one build.
+        pub build_wall: TimeSpan = TimeSpan::secs(30), in TimeSpan::secs(1)..=TimeSpan::secs(3_600);
+        /// Memory of one build, all its processes together.
+        pub build_memory: ByteSize = ByteSize::mib(512), in ByteSize::mib(64)..=ByteSize::gib(64);
+    }
+}

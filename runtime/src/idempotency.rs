@@ -1,0 +1,274 @@
+//! Requests with an `id` run once: a repetition waits for the outcome of the first, or gets it again.
+//!
+//! The ledger lives in memory and is bounded; a durable one will keep the same two calls. It holds no clock, and knows
+//! nothing of what waits: the caller passes the time, and whatever it needs to answer a repetition.
+
+use crate::config;
+use offload_protocol::answer::Answer;
+use offload_protocol::request::RequestId;
+use sha2::{Digest, Sha256};
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Instant;
+
+/// What an outcome costs beside its bytes.
+const ENTRY_COST: usize = 512;
+
+/// What names a request: whoever repeats all of it means the same one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Key {
+    /// The authenticated identity, if there is one.
+    pub principal: Option<Arc<str>>,
+    /// Who waits for the answer.
+    pub reply_to: ReplyTo,
+    /// The request's own name.
+    pub id: RequestId,
+}
+
+/// Who waits for the answer.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum ReplyTo {
+    /// The reply id.
+    Id(Arc<str>),
+    /// The connection of a client with an empty reply id, by its client id: it is answered there alone.
+    Connection(Arc<str>),
+}
+
+/// Tells requests apart that have the same name: code, arguments, environment and stdin. Equal for equal requests in
+/// different forms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fingerprint([u8; 32]);
+
+/// Collects a request's parts into its [`Fingerprint`].
+pub struct Fingerprinter(Sha256);
+
+impl Fingerprinter {
+    /// Begins with what kind of code it is.
+    pub fn new(kind: &str) -> Fingerprinter {
+        Fingerprinter(Sha256::new()).part(kind.as_bytes())
+    }
+
+    /// Adds one part. Each goes in with its length, so that no two lists of parts run together into the same bytes.
+    pub fn part(mut self, part: &[u8]) -> Fingerprinter {
+        self.0.update((part.len() as u64).to_le_bytes());
+        self.0.update(part);
+        self
+    }
+
+    /// Adds the parts of a list, and how many they are.
+    pub fn list<'a>(self, parts: impl ExactSizeIterator<Item = &'a [u8]>) -> Fingerprinter {
+        let count = parts.len() as u64;
+        parts.fold(self.part(&count.to_le_bytes()), Fingerprinter::part)
+    }
+
+    /// All parts are in.
+    pub fn finish(self) -> Fingerprint {
+        Fingerprint(self.0.finalize().into())
+    }
+}
+
+/// What becomes of a request that has an `id`.
+#[derive(Debug, PartialEq)]
+pub enum Begun<W> {
+    /// It is the first of its name, to be run; [`Ledger::end`] must follow.
+    First(W),
+    /// The first one is on its way: this one's answer comes with that one's.
+    Joined,
+    /// It has been run, with this outcome.
+    Done(W, Answer),
+    /// Another request had this name.
+    Another(W),
+}
+
+/// The requests that have an `id`, while they run and for the retention time afterwards.
+pub struct Ledger<W> {
+    config: config::Idempotency,
+    state: Mutex<State<W>>,
+}
+
+struct State<W> {
+    entries: HashMap<Key, Entry<W>>,
+    /// The keys of all entries that are done, oldest first.
+    done: VecDeque<(Instant, Key)>,
+    /// Of the outcomes.
+    bytes: usize,
+}
+
+struct Entry<W> {
+    fingerprint: Fingerprint,
+    progress: Progress<W>,
+}
+
+enum Progress<W> {
+    /// It runs, and these wait for its outcome. Each of them was admitted, which bounds them.
+    Running(Vec<W>),
+    Done(Answer),
+}
+
+fn cost(answer: &Answer) -> usize {
+    ENTRY_COST + answer.stdout.len() + answer.stderr.len()
+}
+
+impl<W> Ledger<W> {
+    /// An empty ledger.
+    pub fn new(config: config::Idempotency) -> Ledger<W> {
+        let state = State { entries: HashMap::new(), done: VecDeque::new(), bytes: 0 };
+        Ledger { config, state: Mutex::new(state) }
+    }
+
+    /// A request with a name comes in. `waiter` is kept if it has to wait, and otherwise given back.
+    pub fn begin(&self, key: &Key, fingerprint: Fingerprint, waiter: W, now: Instant) -> Begun<W> {
+        let mut state = self.lock();
+        state.forget(now, &self.config, 0);
+        match state.entries.get_mut(key) {
+            Some(entry) if entry.fingerprint != fingerprint => Begun::Another(waiter),
+            Some(Entry { progress: Progress::Running(waiters), .. }) => {
+                waiters.push(waiter);
+                Begun::Joined
+            }
+            Some(Entry { progress: Progress::Done(answer), .. }) => Begun::Done(waiter, answer.clone()),
+            None => {
+                let progress = Progress::Running(Vec::new());
+                state.entries.insert(key.clone(), Entry { fingerprint, progress });
+                Begun::First(waiter)
+            }
+        }
+    }
+
+    /// The first one has ended, with an outcome that is to be remembered or none. Returns who has waited for it.
+    pub fn end(&self, key: &Key, outcome: Option<&Answer>, now: Instant) -> Vec<W> {
+        let mut state = self.lock();
+        let Some(entry) = state.entries.remove(key) else { return Vec::new() };
+        if let Some(answer) = outcome
+            && cost(answer) <= self.config.bytes.as_usize()
+        {
+            state.forget(now, &self.config, cost(answer));
+            state.bytes += cost(answer);
+            state.done.push_back((now, key.clone()));
+            let progress = Progress::Done(answer.clone());
+            state.entries.insert(key.clone(), Entry { fingerprint: entry.fingerprint, progress });
+        }
+        match entry.progress {
+            Progress::Running(waiters) => waiters,
+            Progress::Done(_) => Vec::new(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<W>> {
+        self.state.lock().expect("no panic while the lock is held")
+    }
+}
+
+impl<W> State<W> {
+    /// Forgets what is too old, and what must go so that an outcome of `room` bytes fits (0: none is coming).
+    fn forget(&mut self, now: Instant, config: &config::Idempotency, room: usize) {
+        let coming = usize::from(room > 0);
+        while let Some((since, _)) = self.done.front() {
+            let old = now.saturating_duration_since(*since) >= config.retention.duration();
+            let full =
+                self.done.len() + coming > config.outcomes || self.bytes + room > config.bytes.as_usize();
+            if !old && !full {
+                return;
+            }
+            let Some((_, key)) = self.done.pop_front() else { return };
+            if let Some(Entry { progress: Progress::Done(answer), .. }) = self.entries.remove(&key) {
+                self.bytes -= cost(&answer);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{ByteSize, TimeSpan};
+    use offload_protocol::answer::Outcome;
+    use std::time::Duration;
+
+    fn key(id: &str) -> Key {
+        let reply_to = ReplyTo::Id("device".into());
+        Key { principal: None, reply_to, id: RequestId::try_from(id).unwrap() }
+    }
+
+    fn print(code: &str) -> Fingerprint {
+        Fingerprinter::new("wasm").part(code.as_bytes()).finish()
+    }
+
+    fn answer(bytes: usize) -> Answer {
+        Answer {
+            id: None,
+            outcome: Outcome::Exited(0),
+            stdout: vec![b'x'; bytes].into(),
+            stderr: Default::default(),
+            fuel: 0,
+            run_us: 0,
+            queue_us: 0,
+        }
+    }
+
+    fn ledger(outcomes: usize) -> Ledger<u32> {
+        let (retention, bytes) = (TimeSpan::secs(600), ByteSize::kib(64));
+        Ledger::new(config::Idempotency { retention, outcomes, bytes })
+    }
+
+    #[test]
+    fn repetitions_join_and_later_ones_get_the_stored_outcome() {
+        let (ledger, now) = (ledger(10), Instant::now());
+        assert_eq!(ledger.begin(&key("a"), print("x"), 1, now), Begun::First(1));
+        assert_eq!(ledger.begin(&key("a"), print("x"), 2, now), Begun::Joined);
+        assert_eq!(ledger.begin(&key("a"), print("y"), 3, now), Begun::Another(3));
+        assert_eq!(ledger.begin(&key("b"), print("y"), 4, now), Begun::First(4));
+        assert_eq!(ledger.end(&key("a"), Some(&answer(1)), now), vec![2]);
+        assert_eq!(ledger.begin(&key("a"), print("x"), 5, now), Begun::Done(5, answer(1)));
+        assert_eq!(ledger.begin(&key("a"), print("y"), 6, now), Begun::Another(6));
+        let later = now + Duration::from_secs(600);
+        assert_eq!(ledger.begin(&key("a"), print("y"), 7, later), Begun::First(7));
+    }
+
+    #[test]
+    fn what_is_no_outcome_is_not_remembered() {
+        let (ledger, now) = (ledger(10), Instant::now());
+        ledger.begin(&key("a"), print("x"), 1, now);
+        ledger.begin(&key("a"), print("x"), 2, now);
+        assert_eq!(ledger.end(&key("a"), None, now), vec![2]);
+        assert_eq!(ledger.begin(&key("a"), print("y"), 3, now), Begun::First(3));
+    }
+
+    #[test]
+    fn names_of_others_are_others_names() {
+        let (ledger, now) = (ledger(10), Instant::now());
+        let other = Key { principal: Some("p".into()), ..key("a") };
+        let unnamed = Key { reply_to: ReplyTo::Connection("device".into()), ..key("a") };
+        for (n, key) in [key("a"), other, unnamed].iter().enumerate() {
+            assert_eq!(ledger.begin(key, print("x"), n as u32, now), Begun::First(n as u32));
+        }
+    }
+
+    #[test]
+    fn the_oldest_outcomes_make_room() {
+        let (ledger, now) = (ledger(2), Instant::now());
+        for id in ["a", "b", "c"] {
+            ledger.begin(&key(id), print(id), 0, now);
+            ledger.end(&key(id), Some(&answer(1)), now);
+        }
+        assert_eq!(ledger.begin(&key("b"), print("b"), 1, now), Begun::Done(1, answer(1)));
+        assert_eq!(ledger.begin(&key("a"), print("a"), 1, now), Begun::First(1));
+        // One that leaves no room for the others, and one that never fits.
+        ledger.end(&key("a"), Some(&answer((64 << 10) - ENTRY_COST)), now);
+        assert_eq!(ledger.begin(&key("b"), print("b"), 1, now), Begun::First(1));
+        ledger.end(&key("b"), Some(&answer(64 << 10)), now);
+        assert_eq!(ledger.begin(&key("b"), print("b"), 1, now), Begun::First(1));
+        assert!(matches!(ledger.begin(&key("a"), print("a"), 1, now), Begun::Done(1, _)));
+    }
+
+    #[test]
+    fn parts_do_not_run_together() {
+        let list = |parts: &[&str]| {
+            let parts: Vec<&[u8]> = parts.iter().map(|part| part.as_bytes()).collect();
+            Fingerprinter::new("wasm").list(parts.into_iter()).finish()
+        };
+        assert_ne!(list(&["ab", "c"]), list(&["a", "bc"]));
+        assert_ne!(list(&["ab"]), list(&["ab", ""]));
+        assert_eq!(list(&["ab"]), list(&["ab"]));
+    }
+}

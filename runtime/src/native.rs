@@ -1,0 +1,240 @@
+//! Strangers' source, built and run natively: whether this gateway does that, how many at a time, and what the client is
+//! told of how it ended. Containing it is the business of `offload_native`.
+
+use crate::config::{self, Config};
+use crate::ingress::Client;
+use crate::telemetry;
+use crate::turns::Turns;
+use crate::wasm::guest::{Budget, Ended, Input};
+use crate::wasm::workers::Outcome;
+use offload_native::{Build, Ending, Error, Language, Limit, Limits, Sandbox, Source};
+use offload_protocol::error::{ErrorKind, WireError};
+use offload_protocol::request::{self, Source as RequestSource};
+use std::time::{Duration, Instant};
+
+/// Builds and runs source, or says why not.
+pub struct Native(Result<Granted, WireError>);
+
+struct Granted {
+    sandbox: Sandbox,
+    turns: Turns,
+    run: Limits,
+}
+
+/// When a request came, and when its answer is no longer of use.
+#[derive(Clone, Copy)]
+pub struct Timing {
+    /// When it arrived.
+    pub arrived: Instant,
+    /// Before the start the request has expired then; a run ends then.
+    pub deadline: Option<Instant>,
+}
+
+impl Native {
+    /// Finds out whether source is to be built here, and whether this machine can contain it; logs both. `local` tells
+    /// whether only this machine can send requests.
+    pub async fn start(config: &Config, local: bool) -> Native {
+        let granted = match config.native {
+            config::Native::Native => true,
+            config::Native::Auto => local,
+            config::Native::Off => false,
+        };
+        if !granted {
+            tracing::info!(
+                "native source is refused (--allow-native, or `native` in the configuration, allows it)"
+            );
+            return Native::refused("this gateway takes no source: send a wasm module, or ask its operator");
+        }
+        let sandbox = &config.sandbox;
+        let probed = offload_native::Config {
+            bubblewrap: sandbox.bubblewrap.clone(),
+            build: Limits {
+                cpu: sandbox.build_cpu.duration(),
+                wall: sandbox.build_wall.duration(),
+                memory: sandbox.build_memory.bytes(),
+                ..Limits::build()
+            },
+            ..offload_native::Config::default()
+        };
+        let unavailable = match tokio::task::spawn_blocking(|| Sandbox::probe(probed)).await {
+            Ok(Ok(ready)) => {
+                tracing::info!(sandbox = ready.describe(), "native source is built and run");
+                let run = Limits {
+                    cpu: config.limits.cpu.duration(),
+                    memory: sandbox.memory.bytes(),
+                    processes: sandbox.processes,
+                    file_size: sandbox.work_dir.bytes(),
+                    work_dir: sandbox.work_dir.bytes(),
+                    stdout: config.limits.stdout.as_usize(),
+                    stderr: config.limits.stderr.as_usize(),
+                    ..Limits::run()
+                };
+                let turns = Turns::new(sandbox.concurrency);
+                return Native(Ok(Granted { sandbox: ready, turns, run }));
+            }
+            Ok(Err(unavailable)) => unavailable.to_string(),
+            Err(panic) => panic.to_string(),
+        };
+        tracing::warn!("native source is refused: {unavailable}");
+        Native::refused("this gateway cannot contain native programs: its log says what is missing")
+    }
+
+    fn refused(message: &str) -> Native {
+        Native(Err(WireError::new(ErrorKind::Unauthorized, message)))
+    }
+
+    /// Whether source is built at all.
+    ///
+    /// # Errors
+    ///
+    /// `unauthorized`, with what to do instead.
+    pub fn permitted(&self) -> Result<(), WireError> {
+        self.0.as_ref().map(|_| ()).map_err(Clone::clone)
+    }
+
+    /// Builds the source and runs the program, within `budget`'s times and at most `memory` bytes, where the request asks for
+    /// less than the sandbox gives. Dropping the future ends both.
+    ///
+    /// # Errors
+    ///
+    /// Where there is nothing to run: `build`, `unauthorized`, `too-large` for arguments, `internal`.
+    pub async fn run(
+        &self,
+        client: &Client,
+        source: &RequestSource,
+        input: Input,
+        budget: &Budget,
+        memory: Option<u64>,
+        timing: Timing,
+    ) -> Result<Outcome, WireError> {
+        let Granted { sandbox, turns, run } = self.0.as_ref().map_err(Clone::clone)?;
+        let built = async {
+            let turn = turns.take(client).await;
+            sandbox.build(to_build(source)).await.map(|program| (turn, program))
+        };
+        let built = match timing.deadline {
+            Some(deadline) => tokio::time::timeout_at(deadline.into(), built).await,
+            None => Ok(built.await),
+        };
+        let Ok(built) = built else { return Ok(Outcome::Expired) };
+        let (_turn, program) = built.map_err(wire_error)?;
+
+        let started = Instant::now();
+        let left = timing.deadline.map(|deadline| deadline.saturating_duration_since(started));
+        let requested = left.is_some_and(|left| left < budget.wall);
+        let limits = Limits {
+            wall: left.unwrap_or(budget.wall).min(budget.wall),
+            memory: memory.map_or(run.memory, |asked| asked.min(run.memory)),
+            ..run.clone()
+        };
+        let given = offload_native::Input { args: input.args, env: input.env, stdin: input.stdin.to_vec() };
+        let outcome = sandbox.run(&program, given, limits.clone()).await.map_err(wire_error)?;
+        let result = ended(outcome.ending, &limits, requested);
+        // An error is the whole answer, as it is for a guest.
+        let (stdout, stderr) = (outcome.stdout.into(), outcome.stderr.into());
+        let ended = Ended { result, stdout, stderr, fuel: 0 };
+        Ok(Outcome::Ran { ended, run: outcome.wall, queued: started.duration_since(timing.arrived) })
+    }
+}
+
+fn to_build(source: &RequestSource) -> Source {
+    Source {
+        name: source.name.clone(),
+        code: source.text.to_vec(),
+        language: match source.language() {
+            request::Language::C => Language::C,
+            request::Language::Cpp => Language::Cpp,
+        },
+        build: match &source.build {
+            request::Build::Command(line) => Build::Command(line.clone()),
+            request::Build::Makefile(text) => Build::Makefile(text.clone().into_bytes()),
+        },
+    }
+}
+
+fn wire_error(error: Error) -> WireError {
+    match error {
+        // What is cut from a long output is its beginning, and a line of an answer has the first error alone.
+        Error::Build { first, output } if output.contains(&first) => WireError::new(ErrorKind::Build, output),
+        Error::Build { first, output } => WireError::new(ErrorKind::Build, format!("{first}\n{output}")),
+        Error::BuildLimit { limit, output } => {
+            let message = format!("error: the build went over its limit of {limit}\n{output}");
+            WireError::new(ErrorKind::Build, message)
+        }
+        Error::Input(problem) => WireError::new(ErrorKind::TooLarge, problem),
+        Error::Sandbox(_) | Error::Io(_) => telemetry::internal_error(&format!("native: {error}")),
+    }
+}
+
+/// The exit code, or what the client is told instead. `requested` tells whose limit the wall-clock time is.
+fn ended(ending: Ending, limits: &Limits, requested: bool) -> Result<i32, WireError> {
+    let (kind, message) = match ending {
+        Ending::Exit(code) => return Ok(code),
+        Ending::Signal(signal) => (ErrorKind::Trap, format!("killed by {}", signal_name(signal))),
+        Ending::Limit(Limit::Cpu) => (ErrorKind::Timeout, format!("used its {:?} of CPU time", limits.cpu)),
+        Ending::Limit(Limit::Wall) => {
+            let whose = if requested { "the request's timeout" } else { "the gateway's limit" };
+            (ErrorKind::Timeout, format!("still running after {:.1?}, {whose}", rounded(limits.wall)))
+        }
+        Ending::Limit(Limit::Memory) => {
+            (ErrorKind::Memory, format!("used more than its {} bytes", limits.memory))
+        }
+        Ending::Limit(Limit::FileSize) => {
+            (ErrorKind::Trap, format!("wrote a file of more than {} bytes", limits.file_size))
+        }
+        Ending::Limit(Limit::Stdout | Limit::Stderr) => {
+            (ErrorKind::Output, format!("stdout is over the limit of {} bytes", limits.stdout))
+        }
+    };
+    Err(WireError::new(kind, message))
+}
+
+/// To the millisecond, which is what a request can ask for.
+fn rounded(duration: Duration) -> Duration {
+    Duration::from_millis(duration.as_millis() as u64)
+}
+
+fn signal_name(signal: i32) -> String {
+    let name = match signal {
+        libc::SIGABRT => "SIGABRT, which abort() raises",
+        libc::SIGBUS => "SIGBUS, a bad memory access",
+        libc::SIGFPE => "SIGFPE, an arithmetic error such as a division by zero",
+        libc::SIGILL => "SIGILL, an illegal instruction",
+        libc::SIGKILL => "SIGKILL",
+        libc::SIGPIPE => "SIGPIPE",
+        libc::SIGSEGV => "SIGSEGV, a bad memory access",
+        libc::SIGSYS => "SIGSYS, a system call that the sandbox does not allow",
+        libc::SIGTERM => "SIGTERM",
+        libc::SIGTRAP => "SIGTRAP",
+        other => return format!("signal {other}"),
+    };
+    name.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_ending_has_its_kind() {
+        let limits = Limits::run();
+        let kind = |ending| ended(ending, &limits, true).unwrap_err().kind;
+        assert_eq!(ended(Ending::Exit(3), &limits, false), Ok(3));
+        assert_eq!(kind(Ending::Signal(libc::SIGSEGV)), ErrorKind::Trap);
+        assert_eq!(kind(Ending::Limit(Limit::Cpu)), ErrorKind::Timeout);
+        assert_eq!(kind(Ending::Limit(Limit::Wall)), ErrorKind::Timeout);
+        assert_eq!(kind(Ending::Limit(Limit::Memory)), ErrorKind::Memory);
+        assert_eq!(kind(Ending::Limit(Limit::FileSize)), ErrorKind::Trap);
+        assert_eq!(kind(Ending::Limit(Limit::Stdout)), ErrorKind::Output);
+    }
+
+    #[test]
+    fn a_build_error_keeps_the_first_error_even_where_the_output_was_cut() {
+        let error = |first: &str, output: &str| {
+            wire_error(Error::Build { first: first.to_owned(), output: output.to_owned() })
+        };
+        assert_eq!(error("a.c:1: error: x", "a.c:1: error: x\nmore").message, "a.c:1: error: x\nmore");
+        let cut = error("a.c:1: error: x", "a.c:9: error: y");
+        assert_eq!(cut.line(), "error: build: a.c:1: error: x");
+    }
+}

@@ -1,0 +1,110 @@
+//! What is needed to answer a request, and all that wait for the same answer.
+
+use crate::idempotency::{Key, Ledger};
+use crate::ingress::{Outgoing, Responder};
+use crate::telemetry;
+use crate::wasm::workers::{Outcome, Waiting};
+use bytes::Bytes;
+use offload_protocol::answer::{Answer, AnswerForm, Outcome as Ending};
+use offload_protocol::error::{ErrorKind, WireError};
+use offload_protocol::request::RequestId;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Where an answer goes.
+pub struct Route {
+    /// The topic.
+    pub topic: String,
+    /// The request's, returned.
+    pub correlation_data: Option<Bytes>,
+    /// Bytes that the payload may have, where the configuration limits them.
+    pub max_payload: Option<usize>,
+}
+
+/// What is needed to answer a request; used once.
+pub struct Ticket {
+    /// Of its delivery.
+    pub responder: Box<dyn Responder>,
+    /// Where the answer goes.
+    pub route: Route,
+    /// In which form.
+    pub form: AnswerForm,
+    /// Echoed.
+    pub id: Option<RequestId>,
+    /// Where repetitions of it wait for its outcome.
+    pub repeatable: Option<(Arc<Ledger<Repetition>>, Key)>,
+}
+
+/// A repetition of a request that is on its way: it gets the same answer, on its own topic and in its own form.
+pub struct Repetition {
+    /// To answer it with.
+    pub ticket: Ticket,
+    /// It was admitted like any other.
+    pub waiting: Waiting,
+}
+
+impl Ticket {
+    /// Answers with how the run ended.
+    pub fn finish(self, outcome: Outcome) {
+        match outcome {
+            Outcome::Ran { ended, run, queued } => {
+                let answer = Answer {
+                    id: self.id.clone(),
+                    outcome: match ended.result {
+                        Ok(code) => Ending::Exited(code),
+                        Err(error) => Ending::Failed(error),
+                    },
+                    stdout: ended.stdout,
+                    stderr: ended.stderr,
+                    fuel: ended.fuel,
+                    run_us: micros(run),
+                    queue_us: micros(queued),
+                };
+                // A fault of ours says nothing about the request.
+                let ours =
+                    matches!(&answer.outcome, Ending::Failed(error) if error.kind == ErrorKind::Internal);
+                self.settle(answer, !ours);
+            }
+            Outcome::Expired => self.fail(expired_error()),
+            Outcome::NotStarted => self.fail(stopping_error()),
+            Outcome::Stopped => self.fail(telemetry::internal_error("stopped while a guest ran")),
+        }
+    }
+
+    /// Answers that it was not run, and why.
+    pub fn fail(self, error: WireError) {
+        let answer = Answer::failed(self.id.clone(), error);
+        self.settle(answer, false);
+    }
+
+    /// Answers the request and its repetitions; later ones get the same answer if it is to be remembered.
+    fn settle(mut self, answer: Answer, remember: bool) {
+        let repetitions = match self.repeatable.take() {
+            Some((ledger, key)) => ledger.end(&key, remember.then_some(&answer), Instant::now()),
+            None => Vec::new(),
+        };
+        for Repetition { ticket, waiting } in repetitions {
+            ticket.answer(answer.clone());
+            drop(waiting);
+        }
+        self.answer(answer);
+    }
+
+    /// Publishes the answer.
+    pub fn answer(self, answer: Answer) {
+        let Route { topic, correlation_data, max_payload } = self.route;
+        self.responder.answer(Outgoing { topic, answer, form: self.form, correlation_data, max_payload });
+    }
+}
+
+pub fn stopping_error() -> WireError {
+    WireError::new(ErrorKind::Busy, "the gateway is stopping, try again after 5 s")
+}
+
+pub fn expired_error() -> WireError {
+    WireError::new(ErrorKind::Expired, "the request's timeout ran out before it could start")
+}
+
+fn micros(duration: Duration) -> u64 {
+    duration.as_micros().try_into().unwrap_or(u64::MAX)
+}

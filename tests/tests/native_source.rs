@@ -1,0 +1,220 @@
+//! Legacy source: built and run natively for devices that send C with a compiler command or a makefile.
+
+use anyhow::{Context, Result};
+use bytes::Bytes;
+use offload_tests::answer::error_line_problems;
+use offload_tests::deployment::Deployment;
+use offload_tests::device::{Device, Properties, Version};
+use offload_tests::envelope;
+use offload_tests::gateway::Gateway;
+use offload_tests::mosquitto::Mosquitto;
+use serde_json::{Value, json};
+
+/// Prints the sum of its arguments, as the programs of the deployed devices do.
+const ADD: &str = "#include <stdio.h>\n#include <stdlib.h>\nint main(int argc, char *argv[]) {\n    int sum = 0;\n    \
+                   for (int i = 1; i < argc; i++)\n        sum += atoi(argv[i]);\n    printf(\"%d\", sum);\n    return 0;\n}\n";
+
+/// What the deployed devices send as the build part.
+const COMMAND: &str = "gcc <name>.c -o <name>";
+
+/// What a Raspberry Pi with a makefile sends.
+const MAKEFILE: &str = "CC=gcc\nall: <name>\n<name>: <name>.o\n\t$(CC) -o <name> <name>.o\n<name>.o: <name>.c\n\t$(CC) -c <name>.c\n";
+
+/// On a foreign broker it has to be allowed.
+const ALLOWED: &str = "native = \"native\"\n";
+
+fn legacy(name: &str, args: &str, source: &str, build: &str) -> String {
+    format!("{name}----{args}----{source}----{build}")
+}
+
+/// The program's main function around these statements.
+fn program(statements: &str) -> String {
+    format!(
+        "#include <signal.h>\n#include <stdio.h>\n#include <stdlib.h>\n#include <unistd.h>\n\
+         int main(int argc, char **argv) {{ {statements} }}\n"
+    )
+}
+
+async fn in_envelope(device: &mut Device, topic: &str, request: Value) -> Result<Value> {
+    envelope::read(&device.ask(topic, request.to_string()).await?)
+}
+
+#[tokio::test]
+async fn deployed_devices_are_answered_on_the_embedded_broker() -> Result<()> {
+    deployed_devices_are_answered(&Deployment::embedded("").await?).await
+}
+
+#[tokio::test]
+async fn deployed_devices_are_answered_on_mosquitto() -> Result<()> {
+    deployed_devices_are_answered(&Deployment::on_mosquitto(ALLOWED).await?).await
+}
+
+/// A device with an id, and a Linux client whose library leaves it none.
+async fn deployed_devices_are_answered(deployment: &Deployment) -> Result<()> {
+    for id in ["rpi4", ""] {
+        let mut device = Device::connect(deployment.address(), Version::V311, id).await?;
+        device.subscribe(&format!("result/{id}")).await?;
+        for (name, build) in [("add", COMMAND), ("add", MAKEFILE), ("../add", COMMAND), ("", COMMAND)] {
+            let answer = device.ask(&format!("inputCode/{id}"), legacy(name, "5 7", ADD, build)).await?;
+            assert_eq!(answer.text(), "12", "{name:?} {build}");
+        }
+        // Source may hold the delimiter, and a name of a C++ compiler makes it C++.
+        let holds_delimiter = "#include <stdio.h>\nint main() { puts(\"a----b\"); }";
+        let answer =
+            device.ask(&format!("inputCode/{id}"), legacy("d", "", holds_delimiter, COMMAND)).await?;
+        assert_eq!(answer.text(), "a----b\n");
+        let cpp = "#include <iostream>\nint main(int, char **argv) { std::cout << argv[1]; }";
+        for build in
+            ["g++ <name>.cpp -o <name>", "g++ <name>.c -o <name>", "<name>: <name>.cpp\n\tg++ $< -o $@"]
+        {
+            let answer = device.ask(&format!("inputCode/{id}"), legacy("plus", "plus", cpp, build)).await?;
+            assert_eq!(answer.text(), "plus", "{build}");
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn each_ending_is_told_on_the_embedded_broker() -> Result<()> {
+    each_ending_is_told(&Deployment::embedded("").await?).await
+}
+
+#[tokio::test]
+async fn each_ending_is_told_on_mosquitto() -> Result<()> {
+    each_ending_is_told(&Deployment::on_mosquitto(ALLOWED).await?).await
+}
+
+async fn each_ending_is_told(deployment: &Deployment) -> Result<()> {
+    let mut device = deployment.device(Version::V5, "endings").await?;
+    for (statements, kind) in [
+        ("return 3;", "exit"),
+        ("raise(SIGSEGV);", "trap"),
+        ("abort();", "trap"),
+        ("for (;;) puts(\"flood\");", "output"),
+        (
+            "for (;;) { char *p = malloc(1 << 20); for (int i = 0; i < 1 << 20; i += 512) p[i] = 1; }",
+            "memory",
+        ),
+    ] {
+        let answer = device.ask("inputCode/endings", legacy("p", "", &program(statements), COMMAND)).await?;
+        assert_eq!(error_line_problems(&answer.payload, kind), Vec::<String>::new(), "{statements}");
+    }
+    // Its own time and the request's.
+    let endless = legacy("p", "", &program("for (;;) pause();"), COMMAND);
+    device
+        .publish_with("inputCode/endings", endless, Properties::user(&[("timeout-ms", "3000")]), false)
+        .await?;
+    let answer = device.message().await?;
+    assert_eq!(error_line_problems(&answer.payload, "timeout"), Vec::<String>::new());
+    let too_late = Properties::user(&[("timeout-ms", "1")]);
+    device.publish_with("inputCode/endings", legacy("p", "", ADD, COMMAND), too_late, false).await?;
+    let answer = device.message().await?;
+    assert_eq!(error_line_problems(&answer.payload, "expired"), Vec::<String>::new());
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_envelope_carries_source_too() -> Result<()> {
+    let deployment = Deployment::embedded("").await?;
+    let mut device = deployment.device(Version::V5, "env").await?;
+    let statements = "int c; while ((c = getchar()) != EOF) putchar(c); fprintf(stderr, \"%s %s\", argv[1], \
+                      getenv(\"WHO\")); return 4;";
+    let request = json!({
+        "source": program(statements), "makefile": COMMAND, "name": "cat", "args": ["a b"],
+        "env": { "WHO": "me" }, "stdin": envelope::bytes("in"), "id": "7",
+    });
+    let answer = in_envelope(&mut device, "inputCode/env", request.clone()).await?;
+    assert_eq!(
+        (&answer["status"], &answer["exit_code"], &answer["id"]),
+        (&json!("exit"), &json!(4), &json!("7"))
+    );
+    assert_eq!(envelope::bytes_of(&answer, "stdout")?, b"in");
+    assert_eq!(envelope::bytes_of(&answer, "stderr")?, b"a b me");
+    assert!(answer["run_us"].as_u64().is_some_and(|time| time > 0), "{answer}");
+    // A repetition is answered from memory.
+    assert_eq!(in_envelope(&mut device, "inputCode/env", request).await?, answer);
+
+    // Code on localCode, and several files, which are for a later version.
+    let source = json!({ "source": ADD, "makefile": COMMAND });
+    let refused = in_envelope(&mut device, "localCode/env", source).await?;
+    assert_eq!(envelope::error_kind(&refused), "malformed");
+    let files = json!({ "files": { "a.c": envelope::bytes(ADD) }, "makefile": "all:\n\tgcc a.c -o a" });
+    let refused = in_envelope(&mut device, "inputCode/env", files).await?;
+    assert_eq!(envelope::error_kind(&refused), "malformed");
+    assert!(refused["error"]["message"].to_string().contains("files"), "{refused}");
+    Ok(())
+}
+
+/// The line form says the first error, an envelope all that the compiler said.
+#[tokio::test]
+async fn a_build_error_is_the_compilers_own() -> Result<()> {
+    let deployment = Deployment::embedded("[limits]\nsource = \"64KiB\"\n").await?;
+    let mut device = deployment.device(Version::V5, "build").await?;
+    let wrong = "int main() {\n    return x;\n}\nint f() { return y; }\n";
+    let answer = device.ask("inputCode/build", legacy("wrong", "", wrong, COMMAND)).await?;
+    assert!(
+        answer.text().starts_with("error: build: wrong.c:2:12: error: 'x' undeclared"),
+        "{}",
+        answer.text()
+    );
+    let request = json!({ "source": wrong, "makefile": COMMAND, "name": "wrong" });
+    let answer = in_envelope(&mut device, "inputCode/build", request).await?;
+    assert_eq!(envelope::error_kind(&answer), "build");
+    let message = answer["error"]["message"].as_str().context("a message")?;
+    assert!(message.contains("'x' undeclared") && message.contains("'y' undeclared"), "{message}");
+
+    // A makefile that fails, and one that leaves nothing.
+    let answer = device.ask("inputCode/build", legacy("p", "", ADD, "all:\n\tfalse\n")).await?;
+    assert_eq!(error_line_problems(&answer.payload, "build"), Vec::<String>::new());
+    let answer = device.ask("inputCode/build", legacy("p", "", ADD, "all:\n\ttrue\n")).await?;
+    assert!(answer.text().contains("left no program"), "{}", answer.text());
+
+    let large = format!("{ADD}/*{}*/", "x".repeat(64 << 10));
+    let answer = device.ask("inputCode/build", legacy("p", "", &large, COMMAND)).await?;
+    assert_eq!(error_line_problems(&answer.payload, "too-large"), Vec::<String>::new());
+    Ok(())
+}
+
+/// By default a foreign broker's clients may not, and a configuration may forbid it everywhere.
+#[tokio::test]
+async fn source_is_refused_where_nothing_allows_it() -> Result<()> {
+    let off = Deployment::embedded("native = \"off\"\n").await?;
+    let foreign = Deployment::on_mosquitto("").await?;
+    let no_bubblewrap = Deployment::embedded("[sandbox]\nbubblewrap = \"/nonexistent/bwrap\"\n").await?;
+    for deployment in [&off, &foreign, &no_bubblewrap] {
+        let mut device = deployment.device(Version::V5, "refused").await?;
+        let answer = device.ask("inputCode/refused", legacy("p", "5 7", ADD, COMMAND)).await?;
+        assert_eq!(error_line_problems(&answer.payload, "unauthorized"), Vec::<String>::new());
+        // Modules run there all the same.
+        let module: Bytes = offload_tests::guest::module("hello")?;
+        assert_eq!(device.ask("inputCode/refused", module).await?.text(), "hello!\n");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn allow_native_allows_it_on_a_foreign_broker() -> Result<()> {
+    let mosquitto = Mosquitto::start().await?;
+    let _gateway = Gateway::start(&["--broker", &mosquitto.url(), "--allow-native"], "").await?;
+    let mut device = Device::connect(mosquitto.address(), Version::V311, "allowed").await?;
+    device.subscribe("result/allowed").await?;
+    assert_eq!(device.ask("inputCode/allowed", legacy("add", "5 7", ADD, COMMAND)).await?.text(), "12");
+    Ok(())
+}
+
+/// Compilers and native programs have their own turns: what needs none is answered at once.
+#[tokio::test]
+async fn native_programs_do_not_hold_up_guests() -> Result<()> {
+    let deployment = Deployment::embedded("[sandbox]\nconcurrency = 2\n").await?;
+    let slow = deployment.device(Version::V5, "slow").await?;
+    for _ in 0..8 {
+        slow.publish("inputCode/slow", legacy("p", "", &program("sleep(600);"), COMMAND)).await?;
+    }
+    let mut quick = deployment.device(Version::V5, "quick").await?;
+    assert_eq!(quick.ask("localCode/quick", "5 7").await?.text(), "12\n");
+    // Another principal's turn is not taken by those that wait.
+    assert_eq!(quick.ask("inputCode/quick", legacy("add", "5 7", ADD, COMMAND)).await?.text(), "12");
+    // All of them end with the gateway, within its drain time.
+    drop(slow);
+    Ok(())
+}

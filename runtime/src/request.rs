@@ -14,7 +14,7 @@ use crate::modules::{self, Artifact, Digest, Modules};
 use crate::native::{Native, Timing};
 use crate::programs::{Program, Programs};
 use crate::telemetry;
-use crate::wasm::guest::{Budget, Input};
+use crate::wasm::guest::{Budget, Context, Input};
 use crate::wasm::workers::{Job, Outcome, Waiting, Workers};
 use bytes::Bytes;
 use offload_policy::Load;
@@ -315,6 +315,7 @@ impl Sink for Requests {
             timing: Timing { arrived, deadline },
             budget,
             memory: limits.memory,
+            reply_id: asked.reply_id.into(),
             args,
             env,
             stdin,
@@ -366,8 +367,9 @@ async fn prepare(
 
 /// Builds an admitted request's source and runs the program.
 async fn run_natively(native: Arc<Native>, source: Source, admitted: Admitted, stop: CancellationToken) {
-    let Admitted { ticket, client, waiting, timing, budget, memory, args, env, stdin } = admitted;
-    let input = Input { name: source.name.as_str().into(), args, env, stdin };
+    let Admitted { ticket, client, waiting, timing, budget, memory, reply_id, args, env, stdin } = admitted;
+    let context = Context { reply_id, request_id: ticket.id.clone() };
+    let input = Input { name: source.name.as_str().into(), args, env, stdin, context };
     let outcome = tokio::select! {
         outcome = native.run(&client, &source, input, &budget, memory, timing) => outcome,
         () = stop.cancelled() => Ok(Outcome::Stopped),
@@ -388,6 +390,7 @@ struct Admitted {
     budget: Budget,
     /// What it asks for; a native program's own limit is another than a guest's.
     memory: Option<u64>,
+    reply_id: Arc<str>,
     args: Vec<String>,
     env: Vec<(String, String)>,
     stdin: Bytes,
@@ -397,11 +400,12 @@ impl Admitted {
     fn into_job(self, name: Arc<str>, artifact: Arc<Artifact>) -> Job {
         let ticket = self.ticket;
         let (key, load) = self.waiting.into_job();
+        let context = Context { reply_id: self.reply_id, request_id: ticket.id.clone() };
         Job {
             key,
             load,
             artifact,
-            input: Input { name, args: self.args, env: self.env, stdin: self.stdin },
+            input: Input { name, args: self.args, env: self.env, stdin: self.stdin, context },
             budget: self.budget,
             arrived: self.timing.arrived,
             deadline: self.timing.deadline,

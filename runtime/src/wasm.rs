@@ -1,9 +1,14 @@
 //! Running guests: the engines, the workers that drive them, and what a guest may call.
 
+pub mod context;
 pub mod engine;
 pub mod guest;
+mod linking;
 mod mailbox;
 pub mod preview1;
+mod preview2;
+mod random;
+mod stdio;
 mod ticker;
 mod worker;
 pub mod workers;

@@ -1,7 +1,8 @@
-//! `cargo xtask guests`: builds the guest examples, whatever they are written in, each to one wasm module.
+//! `cargo xtask guests`: builds the guest examples, whatever they are written in, each to one wasm module or component.
 //!
 //! A guest is a folder with a `cases.toml`. Which language it is in, its sources say: `<name>.wat`, C files, or a
-//! `Cargo.toml`, which cargo then knows as a package with a binary.
+//! `Cargo.toml`, which cargo then knows as a package with a binary. One whose `Cargo.toml` has
+//! `component = true` in `[package.metadata.guest]` is made into a component.
 
 use std::collections::HashMap;
 use std::fs;
@@ -10,6 +11,10 @@ use std::time::SystemTime;
 
 use anyhow::{Context, Result, bail};
 use cargo_metadata::MetadataCommand;
+use wasi_preview1_component_adapter_provider::{
+    WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER,
+};
+use wit_component::ComponentEncoder;
 
 use crate::process;
 use crate::setup::Toolchains;
@@ -27,9 +32,7 @@ pub fn run(toolchains: &Toolchains) -> Result<()> {
         let sources = files_with_ending(&folder, "c")?;
         let wat = folder.join(&name).with_extension("wat");
         if let Some(built) = rust.get(&folder) {
-            if newer(std::slice::from_ref(built), &module)? {
-                fs::copy(built, &module).with_context(|| format!("cannot copy {}", built.display()))?;
-            }
+            built.put(&module)?;
         } else if wat.is_file() {
             assemble(&wat, &module)?;
         } else if !sources.is_empty() {
@@ -60,8 +63,41 @@ fn find(guest_examples: &Path) -> Result<Vec<(String, PathBuf)>> {
     Ok(guests)
 }
 
+/// A package's program, as cargo left it.
+struct Built {
+    module: PathBuf,
+    /// Says whether it is to be a component.
+    manifest: PathBuf,
+    is_component: bool,
+}
+
+impl Built {
+    /// Writes the guest, if it is not there yet.
+    fn put(&self, guest: &Path) -> Result<()> {
+        if !newer(&[self.module.clone(), self.manifest.clone()], guest)? {
+            return Ok(());
+        }
+        let mut wasm =
+            fs::read(&self.module).with_context(|| format!("cannot read {}", self.module.display()))?;
+        if self.is_component {
+            wasm = component(&wasm).with_context(|| format!("{}", self.module.display()))?;
+        }
+        fs::write(guest, wasm).with_context(|| format!("cannot write {}", guest.display()))
+    }
+}
+
+/// Makes a component of a preview 1 command, with the adapter that wasmtime publishes for it. What else the module
+/// imports, its `component-type` section describes, which `wit-bindgen` has put there.
+fn component(module: &[u8]) -> Result<Vec<u8>> {
+    ComponentEncoder::default()
+        .module(module)?
+        .adapter(WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER)?
+        .validate(true)
+        .encode()
+}
+
 /// The built program of each package in the guests' workspace, by the package's folder.
-fn build_rust(toolchains: &Toolchains, workspace: &Workspace) -> Result<HashMap<PathBuf, PathBuf>> {
+fn build_rust(toolchains: &Toolchains, workspace: &Workspace) -> Result<HashMap<PathBuf, Built>> {
     let folder = workspace.guest_examples();
     let built = toolchains.rust.build(&folder, &workspace.target.join("guests-build"))?;
     let metadata = MetadataCommand::new().current_dir(&folder).no_deps().exec()?;
@@ -73,7 +109,10 @@ fn build_rust(toolchains: &Toolchains, workspace: &Workspace) -> Result<HashMap<
         if !folder.join("cases.toml").is_file() {
             bail!("{folder} has no cases.toml, so that nothing would test it");
         }
-        programs.insert(folder.as_std_path().to_owned(), built.join(format!("{}.wasm", program.name)));
+        let module = built.join(format!("{}.wasm", program.name));
+        let is_component = package.metadata["guest"]["component"] == true;
+        let manifest = package.manifest_path.as_std_path().to_owned();
+        programs.insert(folder.as_std_path().to_owned(), Built { module, manifest, is_component });
     }
     Ok(programs)
 }

@@ -9,6 +9,7 @@ use rustix::process::{Resource, Rlimit, Signal, setrlimit};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 use std::io::{Read, Write};
 use std::process::ExitCode;
+use wasmparser::{Parser, Validator};
 
 /// Exit code of a child whose input is not valid wasm; standard error says why.
 pub const EXIT_INVALID: u8 = 2;
@@ -58,11 +59,18 @@ fn compile(limits: ChildLimits) -> Result<Vec<u8>, Failure> {
     let ours = failure(1);
     confine(limits).map_err(|error| ours(&error))?;
     let engine = engine::compiler().map_err(|error| ours(&error))?;
-    let mut module = Vec::new();
-    std::io::stdin().read_to_end(&mut module).map_err(|error| ours(&error))?;
+    let mut wasm = Vec::new();
+    std::io::stdin().read_to_end(&mut wasm).map_err(|error| ours(&error))?;
     forbid_system_calls().map_err(|error| ours(&error))?;
-    wasmtime::Module::validate(&engine, &module).map_err(|error| failure(EXIT_INVALID)(&error))?;
-    engine.precompile_module(&module).map_err(|error| failure(EXIT_REFUSED)(&error))
+    if Parser::is_component(&wasm) {
+        // wasmtime validates a component only while it compiles it.
+        Validator::new().validate_all(&wasm).map_err(|error| failure(EXIT_INVALID)(&error))?;
+        engine.precompile_component(&wasm)
+    } else {
+        wasmtime::Module::validate(&engine, &wasm).map_err(|error| failure(EXIT_INVALID)(&error))?;
+        engine.precompile_module(&wasm)
+    }
+    .map_err(|error| failure(EXIT_REFUSED)(&error))
 }
 
 /// Dies with the parent, yields to requests, and bounds CPU time and memory.

@@ -1,153 +1,34 @@
-//! Cheap counts over a module before a compiler sees it.
+//! Cheap counts over wasm before a compiler sees it.
 //!
 //! Validation accepts modules that take a compiler minutes and gigabytes: half a million empty functions, fifty
 //! thousand data segments, twenty thousand nested blocks. Counting them costs a walk over the bytes; the child's
 //! limits catch what no count foresees.
 
-use crate::config::{Compiler, Limits};
-use crate::wasm::preview1;
-use offload_protocol::error::{ErrorKind, WireError};
-use wasmparser::{BinaryReaderError, ExternalKind, FunctionBody, Operator, Parser, Payload, TypeRef};
+mod component;
+mod counts;
+mod module;
 
-/// The function that a WASI command starts at.
-const START: &str = "_start";
+use crate::config::{Compiler, Limits};
+use offload_protocol::error::{ErrorKind, WireError};
+use wasmparser::{BinaryReaderError, Parser};
 
 /// Refuses what is no WASI command, and what would cost a compiler more than the configuration allows.
 ///
 /// # Errors
 ///
-/// `malformed` for bytes that are not a preview 1 command, `compile` for a count over its limit, `memory` for a module
-/// that could never start within the guest's limits.
-pub fn check(module: &[u8], compiler: &Compiler, limits: &Limits) -> Result<(), WireError> {
-    // Which types take and return nothing; the types of all functions, imported ones first.
-    let mut plain_types = Vec::new();
-    let mut functions = Vec::new();
-    let mut start = None;
-    for payload in Parser::new(0).parse_all(module) {
-        match payload.map_err(not_wasm)? {
-            Payload::Version { encoding: wasmparser::Encoding::Component, .. } => {
-                return Err(malformed(
-                    "a component: this gateway takes core modules (WASI preview 1 commands)",
-                ));
-            }
-            Payload::TypeSection(types) => {
-                count("types", types.count(), compiler.types)?;
-                for function in types.into_iter_err_on_gc_types() {
-                    let function = function.map_err(not_wasm)?;
-                    plain_types.push(function.params().is_empty() && function.results().is_empty());
-                }
-            }
-            Payload::ImportSection(imports) => {
-                count("imports", imports.count(), compiler.imports)?;
-                for import in imports.into_imports() {
-                    let import = import.map_err(not_wasm)?;
-                    match import.ty {
-                        TypeRef::Func(function) if import.module == preview1::MODULE => {
-                            functions.push(function)
-                        }
-                        _ => {
-                            return Err(malformed(format!(
-                                "imports `{}.{}`: a guest gets the functions of {} and nothing else",
-                                import.module,
-                                import.name,
-                                preview1::MODULE
-                            )));
-                        }
-                    }
-                }
-            }
-            Payload::FunctionSection(section) => {
-                count("functions", section.count(), compiler.functions)?;
-                for function in section {
-                    functions.push(function.map_err(not_wasm)?);
-                }
-            }
-            Payload::TableSection(tables) => {
-                count("tables", tables.count(), compiler.tables)?;
-                for table in tables {
-                    let table = table.map_err(not_wasm)?;
-                    if table.ty.initial > limits.table_elements as u64 {
-                        return Err(memory("table elements", table.ty.initial, limits.table_elements as u64));
-                    }
-                }
-            }
-            Payload::MemorySection(memories) => {
-                count("memories", memories.count(), compiler.memories)?;
-                for memory_type in memories {
-                    let memory_type = memory_type.map_err(not_wasm)?;
-                    let page = 1u64 << memory_type.page_size_log2.unwrap_or(16);
-                    let initial = memory_type.initial.saturating_mul(page);
-                    if initial > limits.memory.bytes() {
-                        return Err(memory("bytes of memory", initial, limits.memory.bytes()));
-                    }
-                }
-            }
-            Payload::GlobalSection(globals) => count("globals", globals.count(), compiler.globals)?,
-            Payload::ExportSection(exports) => {
-                count("exports", exports.count(), compiler.exports)?;
-                for export in exports {
-                    let export = export.map_err(not_wasm)?;
-                    if export.name == START && export.kind == ExternalKind::Func {
-                        start = functions.get(export.index as usize).copied();
-                    }
-                }
-            }
-            Payload::ElementSection(elements) => {
-                count("element segments", elements.count(), compiler.element_segments)?;
-            }
-            Payload::DataSection(data) => {
-                count("data segments", data.count(), compiler.data_segments)?;
-            }
-            Payload::CodeSectionEntry(body) => {
-                count("bytes in one function", body.range().len(), compiler.function_body.as_usize())?;
-                locals(&body, compiler.locals)?;
-                nesting(&body, compiler.nesting)?;
-            }
-            _ => {}
-        }
+/// `malformed` for bytes that are neither a preview 1 command nor a component that is a WASI 0.2 command, `compile` for
+/// a count over its limit, `memory` for a module that could never start within the guest's limits.
+pub fn check(wasm: &[u8], compiler: &Compiler, limits: &Limits) -> Result<(), WireError> {
+    if Parser::is_component(wasm) {
+        component::check(wasm, compiler, limits)
+    } else {
+        module::check(wasm, compiler, limits)
     }
-    let takes_nothing = |function: u32| plain_types.get(function as usize).copied().unwrap_or(false);
-    match start {
-        Some(function) if takes_nothing(function) => {}
-        Some(_) => return Err(malformed(format!("`{START}` must take and return nothing"))),
-        None => {
-            return Err(malformed(format!("exports no function `{START}`: build it as a WASI command")));
-        }
-    }
-    Ok(())
-}
-
-fn locals(body: &FunctionBody<'_>, limit: usize) -> Result<(), WireError> {
-    let mut total = 0u64;
-    for group in body.get_locals_reader().map_err(not_wasm)? {
-        total += u64::from(group.map_err(not_wasm)?.0);
-        count("locals in one function", total, limit)?;
-    }
-    Ok(())
-}
-
-/// Depth of blocks in one function. Register allocation and the control-flow graph are worse than linear in it.
-fn nesting(body: &FunctionBody<'_>, limit: usize) -> Result<(), WireError> {
-    let mut depth = 0usize;
-    for operator in body.get_operators_reader().map_err(not_wasm)? {
-        match operator.map_err(not_wasm)? {
-            Operator::Block { .. }
-            | Operator::Loop { .. }
-            | Operator::If { .. }
-            | Operator::TryTable { .. } => {
-                depth += 1;
-                count("nested blocks", depth, limit)?;
-            }
-            Operator::End => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-    }
-    Ok(())
 }
 
 fn count(what: &str, found: impl TryInto<usize>, limit: usize) -> Result<(), WireError> {
     if found.try_into().map_or(true, |found| found > limit) {
-        let message = format!("the module has more than {limit} {what}");
+        let message = format!("it has more than {limit} {what}");
         return Err(WireError::new(ErrorKind::Compile, message));
     }
     Ok(())
@@ -193,7 +74,8 @@ mod tests {
             (&b"\0asm"[..], "not valid wasm"),
             (b"\0asm\x01\0\0\0\xff", "not valid wasm"),
             (b"\0asm\x01\0\0\0", "_start"),
-            (b"\0asm\x0d\0\x01\0", "component"),
+            (b"\0asm\x0d\0\x01\0", "wasi:cli/run"),
+            (b"\0asm\x0d\0\x01\0\x04\x7f", "not valid wasm"),
         ] {
             let error = check(bytes, &Compiler::default(), &Limits::default()).unwrap_err();
             assert_eq!(error.kind, ErrorKind::Malformed);
@@ -241,5 +123,90 @@ mod tests {
     fn what_cannot_start_is_refused_before_it_is_compiled() {
         assert_eq!(kind("(module (memory 65536) (func (export \"_start\")))"), ErrorKind::Memory);
         assert_eq!(kind("(module (table 10000000 funcref) (func (export \"_start\")))"), ErrorKind::Memory);
+    }
+
+    /// A component that runs, with these definitions before.
+    fn component(definitions: &str) -> String {
+        format!(
+            r#"(component {definitions}
+                (core module $main (func (export "main") (result i32) i32.const 0))
+                (core instance $main (instantiate $main))
+                (func $run (result (result)) (canon lift (core func $main "main")))
+                (instance $command (export "run" (func $run)))
+                (export "wasi:cli/run@0.2.3" (instance $command)))"#
+        )
+    }
+
+    #[test]
+    fn a_component_that_runs_passes() {
+        check_wat(&component("")).unwrap();
+        let types = r#"(type (func)) (import "wasi:cli/environment@0.2.0" (instance))
+            (import "offload:guest/context@0.1.0" (instance))"#;
+        check_wat(&component(types)).unwrap();
+        // What is named like the interface that a command exports, and is not it.
+        for other in ["wasi:cli/run@0.3.0", "wasi:cli/runner@0.2.0"] {
+            let text = component("").replace("wasi:cli/run@0.2.3", other);
+            assert_eq!(kind(&text), ErrorKind::Malformed, "{other}");
+        }
+    }
+
+    #[test]
+    fn imports_of_a_component_are_named() {
+        let error = check_wat(&component(r#"(import "example:a/b" (instance))"#)).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Malformed);
+        assert!(error.message.contains("`example:a/b`"), "{error}");
+        // Inside of it, components may import from each other, but no code.
+        let inner = r#"(component (import "b" (func)))"#;
+        check_wat(&component(inner)).unwrap();
+        for code in ["component", "core module"] {
+            let inner = format!(r#"(component (import "b" ({code})))"#);
+            assert_eq!(kind(&component(&inner)), ErrorKind::Compile, "{code}");
+        }
+    }
+
+    #[test]
+    fn counts_are_of_all_modules_of_a_component() {
+        let modules = |count| "(core module (memory 0))".repeat(count);
+        check_wat(&component(&modules(1))).unwrap();
+        assert_eq!(kind(&component(&modules(2))), ErrorKind::Compile);
+        let functions = format!("(core module {})", "(func)".repeat(30_000));
+        check_wat(&component(&functions)).unwrap();
+        let nested = format!("{functions} (component {functions})");
+        assert_eq!(kind(&component(&nested)), ErrorKind::Compile);
+    }
+
+    #[test]
+    fn what_a_component_defines_is_counted() {
+        for (what, one) in [
+            ("types", "(type (tuple u8 u8))"),
+            ("adapters", "(core func (canon resource.drop $r))"),
+            ("modules", "(core module)"),
+            ("components", "(component)"),
+            ("instances", "(core instance (instantiate $m))"),
+        ] {
+            let base = "(type $r (resource (rep i32))) (core module $m)";
+            check_wat(&component(&format!("{base} {}", one.repeat(30)))).unwrap();
+            let text = component(&format!("{base} {}", one.repeat(21_000)));
+            assert_eq!(kind(&text), ErrorKind::Compile, "{what}");
+        }
+    }
+
+    #[test]
+    fn instances_that_double_at_each_level_are_counted() {
+        let nested = |levels: usize| {
+            (0..levels).fold("(core module $m) (core instance (instantiate $m))".to_string(), |inner, _| {
+                format!("(component $c {inner}) (instance (instantiate $c)) (instance (instantiate $c))")
+            })
+        };
+        check_wat(&component(&nested(3))).unwrap();
+        let error = check_wat(&component(&nested(8))).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Compile);
+        assert!(error.message.contains("instances"), "{error}");
+    }
+
+    #[test]
+    fn a_component_that_cannot_start_is_refused() {
+        assert_eq!(kind(&component("(core module (memory 65536))")), ErrorKind::Memory);
+        assert_eq!(kind(&component("(core module (table 10000000 funcref))")), ErrorKind::Memory);
     }
 }

@@ -50,8 +50,18 @@ table! {
         pub globals: usize = 10_000, in 1..=1_000_000;
         /// Tables of a module.
         pub tables: usize = 1, in 1..=16;
-        /// Memories of a module.
+        /// Memories of a module, or of all instances of a component together.
         pub memories: usize = 1, in 1..=16;
+        /// Tables of all instances of a component together. What makes a component of a preview 1 module adds one.
+        pub component_tables: usize = 4, in 1..=16;
+        /// Modules and components inside of a component, at all levels. Each count above is for all of them together.
+        pub nested: usize = 64, in 1..=4_096;
+        /// Instances that a component makes of modules and components, at all levels.
+        pub instances: usize = 64, in 1..=4_096;
+        /// Functions that a component passes to or takes from its modules; each is code to be compiled.
+        pub adapters: usize = 2_000, in 1..=100_000;
+        /// What a component defines in all: types, instances, aliases, functions, imports and exports.
+        pub definitions: usize = 20_000, in 1..=1_000_000;
     }
 }
 

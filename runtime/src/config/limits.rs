@@ -17,7 +17,7 @@ table! {
         pub wall: TimeSpan = TimeSpan::secs(30), in TimeSpan::millis(1)..=TimeSpan::secs(86_400);
         /// Linear memory, in whole pages of 64KiB.
         pub memory: ByteSize = ByteSize::mib(64), in WASM_PAGE..=ByteSize::gib(4);
-        /// Elements of a table.
+        /// Elements of all tables together.
         pub table_elements: usize = 20_000, in 1..=10_000_000;
         /// Standard output.
         pub stdout: ByteSize = ByteSize::mib(1), in ByteSize::new(1)..=ByteSize::mib(256);

@@ -23,6 +23,9 @@ pub const MAX_WASM_STACK: usize = 512 << 10;
 /// Bytes of instance state (globals, function and table descriptors) that one instance may need.
 pub const MAX_CORE_INSTANCE_SIZE: usize = 1 << 20;
 
+/// The same for a component, the state of its modules' instances included.
+pub const MAX_COMPONENT_INSTANCE_SIZE: usize = 1 << 20;
+
 /// What shapes compiled code: the same for workers and for the compile child. (wasmtime is built without its
 /// parallel compilation: the child has one thread, so that its seccomp filter needs no clone and bystanders keep a core.)
 fn code_config() -> Config {
@@ -56,17 +59,26 @@ pub fn compiler() -> wasmtime::Result<Engine> {
 pub fn worker(workers: &Workers, limits: &Limits, compiler: &Compiler) -> wasmtime::Result<Engine> {
     let slots = workers.slots as u32;
     let (tables, memories) = (compiler.tables as u32, compiler.memories as u32);
+    let component_tables = compiler.component_tables as u32;
+    // A slot is for a module or for a component: what either may need.
+    let core_instances = compiler.instances as u32;
+    let slot_tables = tables.max(component_tables);
     let mut pool = PoolingAllocationConfig::new();
-    pool.total_core_instances(slots)
+    pool.total_core_instances(slots.saturating_mul(core_instances))
+        .max_core_instances_per_component(core_instances)
         .total_memories(slots * memories)
         .max_memories_per_module(memories)
-        .total_tables(slots * tables)
-        .max_tables_per_module(tables)
+        .max_memories_per_component(memories)
+        .total_tables(slots * slot_tables)
+        // A component's module may have as many as the whole component: a module of its own was counted before.
+        .max_tables_per_module(slot_tables)
+        .max_tables_per_component(component_tables)
         .total_stacks(slots)
         .total_component_instances(slots)
         .max_memory_size(limits.memory.as_usize())
         .table_elements(limits.table_elements)
         .max_core_instance_size(MAX_CORE_INSTANCE_SIZE)
+        .max_component_instance_size(MAX_COMPONENT_INSTANCE_SIZE)
         .linear_memory_keep_resident(MEMORY_KEEP_RESIDENT)
         .table_keep_resident(TABLE_KEEP_RESIDENT)
         .async_stack_keep_resident(ASYNC_STACK_SIZE)

@@ -1,14 +1,27 @@
-//! One guest's life: a store with its limits, the instance, `_start`, and how it ended.
+//! One guest's life: a store with its limits, the instance, its start function, and how it ended.
 
-use super::preview1;
-use bytes::{Bytes, BytesMut};
+use super::linking::Program;
+use super::preview1::HOSTCALL_BYTES;
+use super::preview2::MAX_RESOURCES;
+use super::stdio::Stdio;
+use bytes::Bytes;
 use offload_protocol::error::{ErrorKind, WireError};
-use std::sync::Arc;
+use offload_protocol::request::RequestId;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use wasmtime::{InstancePre, ResourceLimiter, Store, Trap, UpdateDeadline, WasmBacktrace};
+use wasmtime::{ResourceLimiter, Store, Trap, UpdateDeadline, WasmBacktrace};
 use wasmtime_wasi::p1::WasiP1Ctx;
-use wasmtime_wasi::{HostMonotonicClock, WasiCtxBuilder};
+use wasmtime_wasi::{HostMonotonicClock, I32Exit, WasiCtxBuilder, WasiCtxView, WasiView};
+
+/// Which request a guest was started for.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// The reply id of the topic that the request came on.
+    pub reply_id: Arc<str>,
+    /// The request's own id.
+    pub request_id: Option<RequestId>,
+}
 
 /// What a guest is given.
 #[derive(Clone, Debug)]
@@ -21,6 +34,8 @@ pub struct Input {
     pub env: Vec<(String, String)>,
     /// Its standard input.
     pub stdin: Bytes,
+    /// What a component may ask about its request.
+    pub context: Context,
 }
 
 /// What one guest may use: the configuration's limits, lowered where the request asked for less.
@@ -32,9 +47,9 @@ pub struct Budget {
     pub cpu: Duration,
     /// Wall-clock time from its start.
     pub wall: Duration,
-    /// Bytes of linear memory.
+    /// Bytes of linear memory, of all memories together.
     pub memory: usize,
-    /// Elements of a table.
+    /// Elements of all tables together.
     pub table_elements: usize,
     /// Bytes of standard output.
     pub stdout: usize,
@@ -55,17 +70,12 @@ pub struct Ended {
     pub fuel: u64,
 }
 
-/// The guest called `proc_exit`.
-#[derive(Debug, thiserror::Error)]
-#[error("exit with code {0}")]
-pub struct Exit(pub i32);
-
 /// A limit of the host ended the guest.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
-struct LimitReached {
-    kind: ErrorKind,
-    message: String,
+pub(super) struct LimitReached {
+    pub(super) kind: ErrorKind,
+    pub(super) message: String,
 }
 
 /// The guest's monotonic clock: zero at its start.
@@ -89,63 +99,59 @@ impl HostMonotonicClock for Clock {
     }
 }
 
-/// A bounded output of the guest.
-pub struct Output {
-    buffer: BytesMut,
-    limit: usize,
-    /// Standard output over its limit is an error, standard error over its limit is cut.
-    fails_when_full: bool,
+/// Ends a guest that asks for more memory than it may have. Refusing the growth instead would let a loop that
+/// ignores the refusal burn time, and a program that cannot have its memory rarely has a better answer to give.
+///
+/// A component has several instances: what counts is what they have together.
+struct MemoryLimiter {
+    memory: Counted,
+    table_elements: Counted,
 }
 
-impl Output {
-    /// Takes what the guest writes.
-    ///
-    /// # Errors
-    ///
-    /// `output`, where more than the limit is no longer an answer.
-    pub fn write(&mut self, bytes: &[u8]) -> wasmtime::Result<()> {
-        let room = self.limit - self.buffer.len();
-        self.buffer.extend_from_slice(&bytes[..bytes.len().min(room)]);
-        if bytes.len() > room && self.fails_when_full {
-            let message = format!("stdout is over the limit of {} bytes", self.limit);
-            return Err(LimitReached { kind: ErrorKind::Output, message }.into());
+struct Counted {
+    used: usize,
+    limit: usize,
+}
+
+impl Counted {
+    /// Counts a growth, unless it is over the maximum that the module itself has set: wasmtime refuses that one.
+    fn grow(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> Result<(), usize> {
+        let used = self.used.saturating_add(desired - current);
+        if used > self.limit {
+            return Err(used);
+        }
+        if maximum.is_none_or(|maximum| desired <= maximum) {
+            self.used = used;
         }
         Ok(())
     }
 }
 
-/// Ends a guest that asks for more memory than it may have. Refusing the growth instead would let a loop that
-/// ignores the refusal burn time, and a program that cannot have its memory rarely has a better answer to give.
-struct MemoryLimiter {
-    memory: usize,
-    table_elements: usize,
-}
-
 impl ResourceLimiter for MemoryLimiter {
     fn memory_growing(
         &mut self,
-        _current: usize,
+        current: usize,
         desired: usize,
-        _maximum: Option<usize>,
+        maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        if desired > self.memory {
-            let message = format!("asked for {desired} bytes, the limit is {}", self.memory);
-            return Err(LimitReached { kind: ErrorKind::Memory, message }.into());
-        }
+        self.memory.grow(current, desired, maximum).map_err(|asked| {
+            let message = format!("asked for {asked} bytes, the limit is {}", self.memory.limit);
+            LimitReached { kind: ErrorKind::Memory, message }
+        })?;
         Ok(true)
     }
 
     fn table_growing(
         &mut self,
-        _current: usize,
+        current: usize,
         desired: usize,
-        _maximum: Option<usize>,
+        maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        if desired > self.table_elements {
-            let message =
-                format!("asked for a table of {desired} elements, the limit is {}", self.table_elements);
-            return Err(LimitReached { kind: ErrorKind::Memory, message }.into());
-        }
+        self.table_elements.grow(current, desired, maximum).map_err(|asked| {
+            let limit = self.table_elements.limit;
+            let message = format!("asked for tables of {asked} elements, the limit is {limit}");
+            LimitReached { kind: ErrorKind::Memory, message }
+        })?;
         Ok(true)
     }
 }
@@ -153,34 +159,43 @@ impl ResourceLimiter for MemoryLimiter {
 /// What a store holds for its guest.
 pub struct GuestState {
     pub(super) wasi: WasiP1Ctx,
-    pub(super) stdin: Bytes,
-    pub(super) stdout: Output,
-    pub(super) stderr: Output,
+    /// Shared with the streams that a component holds.
+    pub(super) stdio: Arc<Mutex<Stdio>>,
     pub(super) clock: Clock,
+    pub(super) context: Context,
+    /// When it is ended.
+    pub(super) deadline: Instant,
     limiter: MemoryLimiter,
 }
 
+impl WasiView for GuestState {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        self.wasi.ctx()
+    }
+}
+
 /// Runs one guest to its end. The future yields at the end of each slice and while the guest sleeps; dropping it ends
-/// the guest.
+/// the guest, which the caller does at `deadline`.
 /// `fuel_used` is brought up to date at the end of each slice, as far as the compiled code has written it back: a
 /// tight loop without calls keeps its count in a register.
 pub async fn run(
-    program: InstancePre<GuestState>,
+    program: Program,
     input: Input,
     budget: Budget,
+    deadline: Instant,
     fuel_used: Arc<AtomicU64>,
 ) -> Ended {
-    let mut store = match store(&program, input, budget, fuel_used) {
+    let mut store = match store(&program, input, budget, deadline, fuel_used) {
         Ok(store) => store,
         Err(error) => return Ended::failed(internal(&error)),
     };
     let result = match call(&program, &mut store).await {
-        Ok(()) => Ok(0),
+        Ok(code) => Ok(code),
         Err(error) => exit_code(&error, budget),
     };
     let fuel = budget.fuel.saturating_sub(store.get_fuel().unwrap_or(0));
-    let state = store.into_data();
-    Ended { result, stdout: state.stdout.buffer.freeze(), stderr: state.stderr.buffer.freeze(), fuel }
+    let (stdout, stderr) = Stdio::lock(&store.data().stdio).take_outputs();
+    Ended { result, stdout, stderr, fuel }
 }
 
 impl Ended {
@@ -191,27 +206,35 @@ impl Ended {
 }
 
 fn store(
-    program: &InstancePre<GuestState>,
+    program: &Program,
     input: Input,
     budget: Budget,
+    deadline: Instant,
     fuel_used: Arc<AtomicU64>,
 ) -> wasmtime::Result<Store<GuestState>> {
     let clock = Clock(Instant::now());
     let mut wasi = WasiCtxBuilder::new();
     wasi.arg(&*input.name).args(&input.args).envs(&input.env).monotonic_clock(clock);
-    let output = |limit, fails_when_full| Output { buffer: BytesMut::new(), limit, fails_when_full };
-    let state = GuestState {
+    // wasmtime-wasi gives no files and no addresses by default either; it does give sockets.
+    wasi.allow_tcp(false).allow_udp(false).allow_ip_name_lookup(false);
+    let counted = |limit| Counted { used: 0, limit };
+    let mut state = GuestState {
         wasi: wasi.build_p1(),
-        stdin: input.stdin,
-        stdout: output(budget.stdout, true),
-        stderr: output(budget.stderr, false),
+        stdio: Arc::new(Mutex::new(Stdio::new(input.stdin, budget.stdout, budget.stderr))),
         clock,
-        limiter: MemoryLimiter { memory: budget.memory, table_elements: budget.table_elements },
+        context: input.context,
+        deadline,
+        limiter: MemoryLimiter {
+            memory: counted(budget.memory),
+            table_elements: counted(budget.table_elements),
+        },
     };
-    let mut store = Store::new(program.module().engine(), state);
+    state.ctx().table.set_max_capacity(MAX_RESOURCES);
+    let mut store = Store::new(program.engine(), state);
     store.set_fuel(budget.fuel)?;
     store.limiter(|state| &mut state.limiter);
-    store.set_hostcall_fuel(preview1::HOSTCALL_BYTES);
+    store.set_hostcall_fuel(HOSTCALL_BYTES);
+    store.set_max_component_handles(MAX_RESOURCES);
     // A slice ends at the next tick. The time that it took is accounted for by the worker.
     store.set_epoch_deadline(1);
     store.epoch_deadline_callback(move |store| {
@@ -221,14 +244,25 @@ fn store(
     Ok(store)
 }
 
-async fn call(program: &InstancePre<GuestState>, store: &mut Store<GuestState>) -> wasmtime::Result<()> {
-    let instance = program.instantiate_async(&mut *store).await?;
-    instance.get_typed_func::<(), ()>(&mut *store, "_start")?.call_async(store, ()).await
+/// Runs the guest's start function; the exit code if it returns.
+async fn call(program: &Program, store: &mut Store<GuestState>) -> wasmtime::Result<i32> {
+    match program {
+        Program::Module(module) => {
+            let instance = module.instantiate_async(&mut *store).await?;
+            instance.get_typed_func::<(), ()>(&mut *store, "_start")?.call_async(store, ()).await?;
+            Ok(0)
+        }
+        Program::Component(command) => {
+            let command = command.instantiate_async(&mut *store).await?;
+            let result = command.wasi_cli_run().call_run(store).await?;
+            Ok(if result.is_ok() { 0 } else { 1 })
+        }
+    }
 }
 
 /// The exit code that an error stands for, or the wire's error.
 fn exit_code(error: &wasmtime::Error, budget: Budget) -> Result<i32, WireError> {
-    if let Some(Exit(code)) = error.downcast_ref() {
+    if let Some(I32Exit(code)) = error.downcast_ref() {
         return Ok(*code);
     }
     if let Some(LimitReached { kind, message }) = error.downcast_ref() {

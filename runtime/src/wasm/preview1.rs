@@ -5,28 +5,22 @@
 //! the worker for milliseconds. Here each does a bounded piece of work and then gives the worker back.
 //! Layouts are those of the `wasi_snapshot_preview1` witx.
 
-use super::guest::{Clock, Exit, GuestState};
+use super::guest::{Clock, GuestState};
+use super::random;
+use super::stdio::{MAX_READ, Stdio};
 use std::future::Future;
 use std::time::Duration;
-use wasmtime::{Caller, Extern, Linker, Memory, Result, bail};
+use wasmtime::{AsContextMut, Caller, Extern, Linker, Memory, Result, bail};
+use wasmtime_wasi::I32Exit;
 
 /// The import module of WASI preview 1.
 pub const MODULE: &str = "wasi_snapshot_preview1";
 
-/// Bytes that wasmtime-wasi may copy from the guest in one call (paths, mostly).
+/// Bytes that wasmtime-wasi, or a component's call, may copy from the guest at once (paths, writes, lists of pollables).
 pub const HOSTCALL_BYTES: usize = 64 << 10;
 
 /// Vectors that one `fd_read` or `fd_write` looks at; POSIX's usual `IOV_MAX`. A longer list is a short read or write.
 const MAX_IO_VECTORS: u32 = 1024;
-
-/// Bytes that one `fd_read` returns at the most: a short read, which every caller must expect.
-const MAX_READ: u32 = 64 << 10;
-
-/// Bytes of randomness made before the worker is given back.
-const RANDOM_CHUNK: usize = 16 << 10;
-
-/// Bytes of randomness that cost one unit of fuel, so that a loop over `random_get` ends like any other.
-const RANDOM_BYTES_PER_FUEL: u64 = 4;
 
 /// Subscriptions that one `poll_oneoff` may wait on; there are three file descriptors and the clocks.
 const MAX_SUBSCRIPTIONS: u32 = 64;
@@ -44,7 +38,7 @@ const STDERR: i32 = 2;
 pub fn add_to_linker(linker: &mut Linker<GuestState>) -> Result<()> {
     wasmtime_wasi::p1::add_to_linker_async(linker, |state: &mut GuestState| &mut state.wasi)?;
     linker.allow_shadowing(true);
-    linker.func_wrap(MODULE, "proc_exit", |code: i32| -> Result<()> { Err(Exit(code).into()) })?;
+    linker.func_wrap(MODULE, "proc_exit", |code: i32| -> Result<()> { Err(I32Exit(code).into()) })?;
     linker.func_wrap(MODULE, "fd_read", fd_read)?;
     linker.func_wrap(MODULE, "fd_write", fd_write)?;
     linker.func_wrap_async(MODULE, "random_get", random_get)?;
@@ -89,12 +83,13 @@ fn fd_read(mut caller: Caller<'_, GuestState>, fd: i32, list: i32, count: i32, r
     }
     let memory = memory(&mut caller)?;
     let (data, state) = memory.data_and_store_mut(&mut caller);
+    let stdin = &mut Stdio::lock(&state.stdio).stdin;
     let mut copy = || -> Option<u32> {
         let mut total = 0u32;
         for n in 0..(count as u32).min(MAX_IO_VECTORS) {
             let (at, len) = io_vector(data, list as u32, n)?;
-            let len = len.min(MAX_READ - total).min(state.stdin.len() as u32);
-            slice_mut(data, at, len)?.copy_from_slice(&state.stdin.split_to(len as usize));
+            let len = len.min(MAX_READ as u32 - total).min(stdin.len() as u32);
+            slice_mut(data, at, len)?.copy_from_slice(&stdin.split_to(len as usize));
             total += len;
         }
         write_u32(data, read as u32, total)?;
@@ -106,9 +101,10 @@ fn fd_read(mut caller: Caller<'_, GuestState>, fd: i32, list: i32, count: i32, r
 fn fd_write(mut caller: Caller<'_, GuestState>, fd: i32, list: i32, count: i32, written: i32) -> Result<i32> {
     let memory = memory(&mut caller)?;
     let (data, state) = memory.data_and_store_mut(&mut caller);
+    let mut stdio = Stdio::lock(&state.stdio);
     let output = match fd {
-        STDOUT => &mut state.stdout,
-        STDERR => &mut state.stderr,
+        STDOUT => &mut stdio.stdout,
+        STDERR => &mut stdio.stderr,
         _ => return Ok(ERRNO_BADF),
     };
     let mut total = 0u32;
@@ -134,16 +130,9 @@ fn random_get(
             return Ok(ERRNO_FAULT);
         }
         loop {
-            let chunk = left.min(RANDOM_CHUNK);
-            let fuel = caller.get_fuel()?;
-            let cost = chunk as u64 / RANDOM_BYTES_PER_FUEL;
-            if fuel < cost {
-                caller.set_fuel(0)?;
-                return Err(wasmtime::Trap::OutOfFuel.into());
-            }
-            caller.set_fuel(fuel - cost)?;
-            getrandom::fill(&mut memory.data_mut(&mut caller)[at..at + chunk])
-                .map_err(|error| wasmtime::format_err!("no randomness: {error}"))?;
+            let chunk = left.min(random::CHUNK);
+            random::charge(&mut caller.as_context_mut(), chunk)?;
+            random::fill(&mut memory.data_mut(&mut caller)[at..at + chunk])?;
             at += chunk;
             left -= chunk;
             if left == 0 {

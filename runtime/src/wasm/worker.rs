@@ -4,9 +4,9 @@
 //! on and the guest yields at its next loop or call). Which guest is polled next, or whether a new one is started, is
 //! the policy's choice; the worker keeps the books and the limits that fuel cannot: CPU and wall-clock time.
 
-use super::guest::{self, Ended, GuestState};
+use super::guest::{self, Ended};
+use super::linking::{Linkers, Program};
 use super::mailbox::{GuestWaker, Mailbox};
-use super::preview1;
 use super::ticker::Ticks;
 use super::workers::{Job, Key, Outcome, Shared};
 use crate::modules::{Artifact, Digest};
@@ -26,14 +26,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
-use wasmtime::{Engine, InstancePre, Linker, Module};
+use wasmtime::Engine;
 
 /// A worker's state; all of it is its thread's own but what `shared` and `mailbox` say.
 pub struct Worker {
     index: usize,
-    engine: Engine,
-    linker: Linker<GuestState>,
-    loaded: LruCache<Digest, InstancePre<GuestState>>,
+    linkers: Linkers,
+    loaded: LruCache<Digest, Program>,
     shared: Arc<Shared>,
     mailbox: Arc<Mailbox>,
     ticks: Ticks,
@@ -75,12 +74,9 @@ impl Worker {
         runtime: Handle,
         loaded_modules: NonZeroUsize,
     ) -> wasmtime::Result<Worker> {
-        let mut linker = Linker::new(&engine);
-        preview1::add_to_linker(&mut linker)?;
         Ok(Worker {
             index,
-            engine,
-            linker,
+            linkers: Linkers::new(engine)?,
             loaded: LruCache::new(loaded_modules),
             shared,
             mailbox,
@@ -179,18 +175,19 @@ impl Worker {
             }
         };
         let wall = started + budget.wall;
+        // The request's own limit counts from its arrival, the gateway's from the start.
+        let ends = deadline.unwrap_or(wall).min(wall);
         let entry = self.guests.vacant_entry();
         let id = entry.key();
         let fuel_used = Arc::new(AtomicU64::new(0));
         entry.insert(Guest {
             key,
-            future: Box::pin(guest::run(program, input, budget, fuel_used.clone())),
+            future: Box::pin(guest::run(program, input, budget, ends, fuel_used.clone())),
             fuel_used,
             waker: Arc::new(GuestWaker::new(id, self.mailbox.clone())),
             cpu_used: Duration::ZERO,
             cpu_limit: budget.cpu,
-            // The request's own limit counts from its arrival, the gateway's from the start.
-            deadline: deadline.unwrap_or(wall).min(wall),
+            deadline: ends,
             deadline_is_requested: deadline.is_some_and(|deadline| deadline < wall),
             started,
             queued,
@@ -233,19 +230,12 @@ impl Worker {
         done(Outcome::Ran { ended, run: started.elapsed(), queued });
     }
 
-    /// The module, loaded into this worker's engine and linked.
-    fn load(&mut self, artifact: &Artifact) -> Result<InstancePre<GuestState>, WireError> {
+    /// The program, loaded into this worker's engine and linked.
+    fn load(&mut self, artifact: &Artifact) -> Result<Program, WireError> {
         if let Some(program) = self.loaded.get(&artifact.digest) {
             return Ok(program.clone());
         }
-        // SAFETY: the bytes of an `Artifact` came from our own compile child in this process's life, or from the
-        // store, where they were authenticated after they had been read (see `ArtifactStore::load`).
-        let module = unsafe { Module::deserialize(&self.engine, &artifact.code) }
-            .map_err(|error| telemetry::internal_error(&format!("loading an artifact: {error:#}")))?;
-        let program = self
-            .linker
-            .instantiate_pre(&module)
-            .map_err(|error| WireError::new(ErrorKind::Malformed, format!("cannot be linked: {error:#}")))?;
+        let program = self.linkers.load(artifact)?;
         self.loaded.put(artifact.digest, program.clone());
         Ok(program)
     }

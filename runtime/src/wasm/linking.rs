@@ -1,0 +1,81 @@
+//! What is loaded into a worker's engine, and what it may import.
+
+use super::guest::GuestState;
+use super::{context, preview1, preview2};
+use crate::modules::Artifact;
+use crate::telemetry;
+use offload_protocol::error::{ErrorKind, WireError};
+use wasmtime::component::{self, Component};
+use wasmtime::{Engine, InstancePre, Linker, Module, Precompiled};
+use wasmtime_wasi::p2::bindings::CommandPre;
+
+/// A command, loaded and linked: all that is left is to instantiate it.
+#[derive(Clone)]
+pub enum Program {
+    /// A core module with WASI preview 1.
+    Module(InstancePre<GuestState>),
+    /// A component with WASI 0.2.
+    Component(CommandPre<GuestState>),
+}
+
+impl Program {
+    /// The engine that it is loaded into.
+    pub fn engine(&self) -> &Engine {
+        match self {
+            Program::Module(module) => module.module().engine(),
+            Program::Component(command) => command.engine(),
+        }
+    }
+}
+
+/// What guests of one engine may import.
+pub struct Linkers {
+    engine: Engine,
+    modules: Linker<GuestState>,
+    components: component::Linker<GuestState>,
+}
+
+impl Linkers {
+    /// WASI preview 1 for modules; WASI 0.2 and the request's context for components.
+    pub fn new(engine: Engine) -> wasmtime::Result<Linkers> {
+        let mut modules = Linker::new(&engine);
+        preview1::add_to_linker(&mut modules)?;
+        let mut components = component::Linker::new(&engine);
+        preview2::add_to_linker(&mut components)?;
+        context::add_to_linker(&mut components)?;
+        Ok(Linkers { engine, modules, components })
+    }
+
+    /// Loads an artifact and links it.
+    ///
+    /// # Errors
+    ///
+    /// `malformed` for imports that do not exist, `compile` for a component that fits into no slot.
+    pub fn load(&self, artifact: &Artifact) -> Result<Program, WireError> {
+        match Engine::detect_precompiled(&artifact.code) {
+            Some(Precompiled::Component) => self.load_component(artifact),
+            Some(Precompiled::Module) | None => self.load_module(artifact),
+        }
+    }
+
+    fn load_module(&self, artifact: &Artifact) -> Result<Program, WireError> {
+        // SAFETY: the bytes of an `Artifact` came from our own compile child in this process's life, or from the
+        // store, where they were authenticated after they had been read (see `ArtifactStore::load`).
+        let module = unsafe { Module::deserialize(&self.engine, &artifact.code) }
+            .map_err(|error| telemetry::internal_error(&format!("loading an artifact: {error:#}")))?;
+        self.modules.instantiate_pre(&module).map(Program::Module).map_err(unlinkable)
+    }
+
+    fn load_component(&self, artifact: &Artifact) -> Result<Program, WireError> {
+        // SAFETY: as above.
+        let component = unsafe { Component::deserialize(&self.engine, &artifact.code) }
+            // Only here its instances are known, and with them how many memories and tables there are in all.
+            .map_err(|error| WireError::new(ErrorKind::Compile, format!("does not fit: {error:#}")))?;
+        let linked = self.components.instantiate_pre(&component);
+        linked.and_then(CommandPre::new).map(Program::Component).map_err(unlinkable)
+    }
+}
+
+fn unlinkable(error: wasmtime::Error) -> WireError {
+    WireError::new(ErrorKind::Malformed, format!("cannot be linked: {error:#}"))
+}

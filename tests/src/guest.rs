@@ -129,6 +129,16 @@ pub fn module(name: &str) -> Result<Bytes> {
     Ok(fs::read(built::guest(name)?)?.into())
 }
 
+/// What requests name a module by: as `sha256sum` prints it, so that the digest is not the project's own idea of it.
+pub async fn digest(module: &[u8]) -> Result<String> {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("module");
+    fs::write(&file, module)?;
+    let output = tokio::process::Command::new("sha256sum").arg(&file).output().await?;
+    let text = String::from_utf8(output.stdout)?;
+    Ok(format!("sha256:{}", text.split(' ').next().unwrap_or_default()))
+}
+
 fn read_cases(file: &Path) -> Result<Vec<Case>> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]

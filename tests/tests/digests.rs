@@ -6,18 +6,9 @@ use offload_tests::deployment::Deployment;
 use offload_tests::device::{Device, Version};
 use offload_tests::envelope;
 use offload_tests::gateway::Gateway;
+use offload_tests::guest::digest;
 use offload_tests::{built, guest};
 use serde_json::{Value, json};
-
-/// As `sha256sum` prints it, so that the digest is not the project's own idea of it.
-async fn digest(module: &Bytes) -> Result<String> {
-    let folder = tempfile::tempdir()?;
-    let file = folder.path().join("module");
-    std::fs::write(&file, module)?;
-    let output = tokio::process::Command::new("sha256sum").arg(&file).output().await?;
-    let text = String::from_utf8(output.stdout)?;
-    Ok(format!("sha256:{}", text.split(' ').next().unwrap_or_default()))
-}
 
 async fn answer(device: &mut Device, topic: &str, request: Value) -> Result<Value> {
     envelope::read(&device.ask(topic, request.to_string()).await?)

@@ -45,6 +45,7 @@ const SOURCE: &str = concat!(
 fn steps() -> anyhow::Result<Vec<Step>> {
     let assemble = |text| wat::parse_str(text).context("a guest example");
     let hello = assemble(include_str!("../../../guest-examples/hello/hello.wat"))?;
+    let greet = assemble(include_str!("../../../guest-examples/greet/greet.wat"))?;
     let spin = assemble(include_str!("../../../guest-examples/spin/spin.wat"))?;
     let step = |what, topic, shown, payload: &[u8], expected| Step {
         what,
@@ -59,6 +60,7 @@ fn steps() -> anyhow::Result<Vec<Step>> {
         step("numbers to add", "localCode/demo", "5 7", b"5 7", "12"),
         step("more of them", "localCode/demo", "1 2 3 4", b"1 2 3 4", "10"),
         step("a program of its own", "inputCode/demo", "hello.wasm", &hello, "hello"),
+        step("a component", "inputCode/demo", "greet.wasm", &greet, "hello from a component!"),
         Step {
             user_properties: &[("fuel", "50000000")],
             ..step("one that never ends", "inputCode/demo", "spin.wasm", &spin, "error: fuel")

@@ -130,7 +130,6 @@ impl Native {
         let given = offload_native::Input { args: input.args, env: input.env, stdin: input.stdin.to_vec() };
         let outcome = sandbox.run(&program, given, limits.clone()).await.map_err(wire_error)?;
         let result = ended(outcome.ending, &limits, requested);
-        // An error is the whole answer, as it is for a guest.
         let (stdout, stderr) = (outcome.stdout.into(), outcome.stderr.into());
         let ended = Ended { result, stdout, stderr, fuel: 0 };
         Ok(Outcome::Ran { ended, run: outcome.wall, queued: started.duration_since(timing.arrived) })

@@ -244,6 +244,27 @@ async fn next<T>(channel: &mut mpsc::Receiver<T>, what: &str) -> Result<T> {
     next.context("the connection's task has ended")
 }
 
+/// Polls a connection for ever and hands what it hears over. The library's two versions of MQTT have no type in common.
+macro_rules! drive {
+    ($connection:ident, $hear:ident) => {
+        tokio::spawn(async move {
+            loop {
+                let polled = $connection.poll().await;
+                let lost = polled.is_err();
+                // What was read together with the end of the connection is left in there, and would only come out after
+                // the next one is made.
+                let left = if lost { std::mem::take(&mut $connection.state.events) } else { VecDeque::new() };
+                for event in polled.into_iter().chain(left) {
+                    $hear(event);
+                }
+                if lost {
+                    sleep(RECONNECT).await;
+                }
+            }
+        })
+    };
+}
+
 fn connect_v311(address: SocketAddr, id: &str, options: Options, heard: Heard) -> (Client, AbortHandle) {
     use rumqttc::{Event, Incoming, SubscribeReasonCode};
 
@@ -278,21 +299,7 @@ fn connect_v311(address: SocketAddr, id: &str, options: Options, heard: Heard) -
         }
         _ => {}
     };
-    let task = tokio::spawn(async move {
-        loop {
-            let polled = connection.poll().await;
-            let lost = polled.is_err();
-            // What was read together with the end of the connection is left in there, and would only come out after
-            // the next one is made.
-            let left = if lost { std::mem::take(&mut connection.state.events) } else { VecDeque::new() };
-            for event in polled.into_iter().chain(left) {
-                hear(event);
-            }
-            if lost {
-                sleep(RECONNECT).await;
-            }
-        }
-    });
+    let task = drive!(connection, hear);
     (Client::V311(client), task.abort_handle())
 }
 
@@ -333,21 +340,7 @@ fn connect_v5(address: SocketAddr, id: &str, options: Options, heard: Heard) -> 
         }
         _ => {}
     };
-    let task = tokio::spawn(async move {
-        loop {
-            let polled = connection.poll().await;
-            let lost = polled.is_err();
-            // What was read together with the end of the connection is left in there, and would only come out after
-            // the next one is made.
-            let left = if lost { std::mem::take(&mut connection.state.events) } else { VecDeque::new() };
-            for event in polled.into_iter().chain(left) {
-                hear(event);
-            }
-            if lost {
-                sleep(RECONNECT).await;
-            }
-        }
-    });
+    let task = drive!(connection, hear);
     (Client::V5(client), task.abort_handle())
 }
 

@@ -363,3 +363,30 @@ async fn a_message_does_not_tear_the_line_that_is_being_typed() {
     assert!(history.contains("publ all hello\ntgll\nhelp\n"), "{history}");
     assert!(!history.contains("nev"), "{history}");
 }
+
+#[tokio::test]
+async fn what_is_typed_ahead_is_answered_in_its_order() {
+    let broker = Mosquitto::start().await;
+    let home = tempfile::tempdir().unwrap();
+    let mut console = Console::on_terminal(home, &format!("--broker {}", broker.url()));
+    console.until("mqtt> ").await;
+    console.enter("conn\r").await;
+    console.until("CONNACK: 0x00").await;
+    // Each is answered at once, maybe while the next line is being read.
+    let said = ["are held back;", "are shown; 0 were held back"];
+    for _ in 0..200 {
+        console.enter(&"tgll\rtgll\r".repeat(16)).await;
+        for expected in std::iter::repeat_n(said, 16).flatten() {
+            let from = console.read;
+            console.until(expected).await;
+            let before = &console.printed[from..console.read - expected.len()];
+            assert!(said.iter().all(|other| !before.contains(other)), "before {expected:?}: {before:?}");
+        }
+    }
+    // What is still to be said when the editor has left is said, too.
+    console.enter("disc\rhelp\rexit\r").await;
+    console.until("DISCONNECT sent").await;
+    console.until("starts a comment.").await;
+    let (code, printed, _) = console.end().await;
+    assert_eq!(code, 0, "{printed}");
+}

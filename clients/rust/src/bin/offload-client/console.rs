@@ -1,5 +1,6 @@
 //! `offload-client console`: MQTT by hand, to learn it and to see what a broker does.
 
+mod above;
 mod command;
 mod history;
 mod link;
@@ -78,7 +79,7 @@ impl Console {
         match editor {
             Some((editor, printer)) => {
                 let interrupts = editor.interrupts();
-                let typing = std::thread::spawn(move || editor.read(&sender));
+                let typing = std::thread::spawn(move || editor.read(sender));
                 let session = Session::new(options, self.ack_timeout, Screen::terminal(printer));
                 runtime.block_on(session.run(lines, interrupts));
                 // It has ended, for nothing else ends the session; the terminal is as it was before.

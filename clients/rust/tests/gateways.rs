@@ -37,12 +37,12 @@ jetson-1  online   0.1.0    1/2      3        module,component  add,primes
 nuc       offline  0.1.0    -        -        -                 -
 ";
     for version in ["5", "3.1.1"] {
-        let list = command(&broker.url(), &["-V", version, "gateways"]).spawn().unwrap();
-        assert_eq!(output(list).await, (0, table.to_owned(), String::new()), "{version}");
-        let list = command(&broker.url(), &["-V", version, "gateways", "--wait", "500ms", "--json"])
-            .spawn()
-            .unwrap();
-        assert_eq!(output(list).await, (0, format!("[{JETSON},{NUC}]\n"), String::new()), "{version}");
+        let list = ["-V", version, "gateways", "--wait", "2s"];
+        let [listed, json] = [&list[..], &[&list[..], &["--json"]].concat()]
+            .map(|args| output(command(&broker.url(), args).spawn().unwrap()));
+        let (listed, json) = tokio::join!(listed, json);
+        assert_eq!(listed, (0, table.to_owned(), String::new()), "{version}");
+        assert_eq!(json, (0, format!("[{JETSON},{NUC}]\n"), String::new()), "{version}");
     }
 }
 
@@ -50,7 +50,7 @@ nuc       offline  0.1.0    -        -        -                 -
 async fn what_is_no_document_is_said_on_stderr() {
     let broker = broker_with_two().await;
     retain(&broker, "gateway/jetson-1/status", "online").await;
-    let list = command(&broker.url(), &["gateways", "--json"]).spawn().unwrap();
+    let list = command(&broker.url(), &["gateways", "--wait", "2s", "--json"]).spawn().unwrap();
     let ignored = "warning: gateway/jetson-1/status: expected a JSON object of at most 65536 bytes with its topic; it is ignored\n";
     assert_eq!(output(list).await, (0, format!("[{NUC}]\n"), ignored.to_owned()));
 }
@@ -102,7 +102,7 @@ async fn a_broker_that_does_not_help_is_an_error() {
 async fn on_a_terminal_programs_are_cut_to_its_width() {
     let broker = broker_with_two().await;
     let list = format!(
-        "stty cols 73 rows 24; {} --broker {} gateways",
+        "stty cols 73 rows 24; {} --broker {} gateways --wait 2s",
         env!("CARGO_BIN_EXE_offload-client"),
         broker.url()
     );

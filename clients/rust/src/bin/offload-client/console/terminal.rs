@@ -35,8 +35,8 @@ pub fn open() -> rustyline::Result<(Editor, Printer)> {
         .max_history_size(history::MAX_LINES)?
         .history_ignore_space(true)
         .completion_type(rustyline::CompletionType::List)
-        // Nothing is coloured here, but only so is the prompt painted by us, and it is even where NO_COLOR is set.
-        .color_mode(ColorMode::Enabled)
+        // Colours are the lines' own. Only with colours does rustyline let us paint the prompt, also where NO_COLOR is set.
+        .color_mode(ColorMode::Forced)
         .build();
     let mut editor = rustyline::Editor::with_config(config)?;
     let (printer, above) = above::channel(editor.create_external_printer()?);

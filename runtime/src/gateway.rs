@@ -1,5 +1,6 @@
 //! The gateway as a whole: its parts in the order in which they start, and how they stop.
 
+use crate::access::Access;
 use crate::compiler::Compiler;
 use crate::config::{Config, Refusal};
 use crate::data_dir::{DataDir, DataDirError};
@@ -134,7 +135,9 @@ impl Gateway {
         let (status_sender, status_now) = watch::channel(status.online(workers.load()));
         let (mirror, mirror_lines) = mirror::start(&config.name, &config.mirror);
         let notices = Notices { status: status_now, offline: status.offline(), mirror: mirror_lines };
+        let access = Arc::new(Access::new(&config.access, true));
         let requests = Arc::new(Requests::new(Parts {
+            access,
             programs,
             modules,
             native: Arc::new(native),

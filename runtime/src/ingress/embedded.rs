@@ -137,6 +137,7 @@ impl Application for Hook {
             client: Client {
                 principal: client.username.as_deref().map(Arc::from),
                 flow: client.client_id.clone(),
+                web: false,
             },
             topic: topic.to_string(),
             payload,

@@ -15,6 +15,26 @@ fn slow_to_compile() -> Result<Vec<u8>> {
     Ok(wat::parse_str(format!("(module (func (export \"_start\")) {})", function.repeat(40_000)))?)
 }
 
+/// SIGTERM and ctrl-c drain, and exit 0: what runs may end by itself.
+#[tokio::test]
+async fn whoever_runs_when_the_gateway_is_told_to_stop_may_finish() -> Result<()> {
+    for signal in [Signal::TERM, Signal::INT] {
+        let gateway = Gateway::embedded("").await?;
+        let mut device = Device::connect(gateway.address()?, Version::V311, "steady").await?;
+        device.subscribe("result/steady").await?;
+        let sleep = guest::module("sleep")?;
+        // The first one is compiled before it can run.
+        assert_eq!(device.ask("inputCode/steady", sleep.clone()).await?.text(), "awake\n");
+        let asleep = json!({ "module": envelope::bytes(sleep), "args": ["1500"], "reply": "stdout" });
+        device.publish("inputCode/steady", asleep.to_string()).await?;
+        assert_eq!(device.ask("localCode/steady", "1 1").await?.text(), "2\n");
+        let (stopped, answer) = tokio::join!(gateway.stop(signal), device.message());
+        stopped.context("the gateway's end")?;
+        assert_eq!(answer?.text(), "awake\n");
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn whoever_waits_for_a_compile_is_told_to_come_back() -> Result<()> {
     let gateway = Gateway::embedded("drain = \"0s\"\n").await?;

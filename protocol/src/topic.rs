@@ -66,6 +66,11 @@ pub fn gateway_status(name: &str) -> String {
     format!("{GATEWAY_PREFIX}{name}/status")
 }
 
+/// The topic on which the gateway of this name shows requests and their answers, where its configuration says so.
+pub fn gateway_jobs(name: &str) -> String {
+    format!("{GATEWAY_PREFIX}{name}/jobs")
+}
+
 /// Whether `topic` is `result/<reply_id>` or a level below it.
 pub fn is_result_or_below(topic: &str, reply_id: &str) -> bool {
     topic

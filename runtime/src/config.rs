@@ -13,12 +13,14 @@ mod idempotency;
 mod limits;
 mod listen;
 mod locate;
+mod mirror;
 mod modules;
 mod native;
 mod program;
 mod quantity;
 mod queue;
 mod size;
+mod status;
 mod table;
 mod time_span;
 mod topic_filter;
@@ -35,11 +37,13 @@ pub use host_port::HostPort;
 pub use idempotency::Idempotency;
 pub use limits::Limits;
 pub use listen::Listen;
+pub use mirror::Mirror;
 pub use modules::Modules;
 pub use native::{Native, Sandbox};
 pub use program::Program;
 pub use queue::Queue;
 pub use size::ByteSize;
+pub use status::Status;
 pub use time_span::TimeSpan;
 pub use topic_filter::TopicFilter;
 pub use workers::Workers;
@@ -89,6 +93,10 @@ table! {
         pub program: Vec<Program>,
         /// `[answers]`: where answers may go and how large they may be.
         pub answers: Answers,
+        /// `[status]`: what the gateway says of itself.
+        pub status: Status,
+        /// `[mirror]`: requests and their outcome for whoever watches.
+        pub mirror: Mirror,
     }
 }
 
@@ -231,6 +239,8 @@ impl Config {
         if self.answers.max.is_empty() {
             sections.push(Section::of("answers.max[0]", "[[answers.max]]", &MaxAnswer::default(), false));
         }
+        sections.push(Section::of("status", "[status]", &self.status, true));
+        sections.push(Section::of("mirror", "[mirror]", &self.mirror, true));
         sections
     }
 

@@ -115,8 +115,8 @@ impl Programs {
         &self.by_name[&self.default]
     }
 
-    /// All names, for a message.
-    pub fn names(&self) -> String {
-        self.by_name.keys().map(|name| &**name).collect::<Vec<_>>().join(", ")
+    /// All names, in order.
+    pub fn names(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.by_name.keys()
     }
 }

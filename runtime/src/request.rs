@@ -10,6 +10,7 @@ mod ticket;
 use crate::config::{Answers, Limits};
 use crate::idempotency::{Begun, Fingerprint, Fingerprinter, Key, Ledger, ReplyTo};
 use crate::ingress::{Client, Delivery, Sink};
+use crate::mirror::{Mirror, Seen};
 use crate::modules::{self, Artifact, Digest, Modules};
 use crate::native::{Native, Timing};
 use crate::programs::{Program, Programs};
@@ -61,6 +62,8 @@ pub struct Parts {
     pub limits: Limits,
     /// Where its answer may go.
     pub answers: Answers,
+    /// Where it is shown to whoever watches, if anywhere.
+    pub mirror: Option<Arc<Mirror>>,
     /// Where modules are prepared and native programs are waited for.
     pub runtime: Handle,
 }
@@ -160,7 +163,8 @@ impl Requests {
                 }
             }
             (Code::Program(name), _) => programs.get(&name).map(program).ok_or_else(|| {
-                let known = programs.names();
+                let known: Vec<&str> = programs.names().map(|name| &**name).collect();
+                let known = known.join(", ");
                 WireError::new(ErrorKind::NotFound, format!("no program `{name}`; there are: {known}"))
             }),
             (Code::Source(source), _) => native.permitted().map(|()| Executable::Source(source)),
@@ -227,7 +231,7 @@ impl Requests {
 impl Sink for Requests {
     fn deliver(&self, delivery: Delivery) {
         let arrived = Instant::now();
-        let Parts { modules, native, workers, ledger, answers, runtime, .. } = &self.parts;
+        let Parts { modules, native, workers, ledger, answers, mirror, runtime, .. } = &self.parts;
         let Delivery { client, topic, payload, properties, retained, responder } = delivery;
         let Some(asked) = topic::parse_request(&topic) else { return responder.ignore() };
         if retained {
@@ -251,15 +255,22 @@ impl Sink for Requests {
 
         // What is asked.
         let size = payload.len();
-        let request = match request::decode(asked.kind, payload, &properties.user_properties) {
+        let seen = mirror.as_ref().map(|mirror| {
+            let (client, topic, payload) = (client.clone(), topic.clone(), payload.clone());
+            (mirror, Seen { client, topic, payload })
+        });
+        let decoded = request::decode(asked.kind, payload, &properties.user_properties);
+        let mirrored = seen.map(|(mirror, seen)| mirror.request(&seen, decoded.as_ref().ok()));
+        let request = match decoded {
             Ok(request) => request,
             Err(rejected) => {
-                let ticket = Ticket { responder, route, form: rejected.form, id: None, repeatable: None };
+                let form = rejected.form;
+                let ticket = Ticket { responder, route, form, id: None, repeatable: None, mirrored };
                 return ticket.answer(rejected.into());
             }
         };
         let (form, id) = (request.answer_form(), request.id.clone());
-        let mut ticket = Ticket { responder, route, form, id, repeatable: None };
+        let mut ticket = Ticket { responder, route, form, id, repeatable: None, mirrored };
         if misdirected {
             let message = "answers to this client cannot go to its Response Topic";
             return ticket.fail(WireError::new(ErrorKind::Unauthorized, message));

@@ -49,7 +49,8 @@ fn path(path: &Path) -> Result<&str> {
     path.to_str().context("a path is not UTF-8")
 }
 
-/// `listening on mqtt://HOST:PORT` is the one line on stdout; port 0 picks a free one. SIGTERM and ctrl-c end it with 0.
+/// `listening on mqtt://HOST:PORT` is the one line on stdout; port 0 picks a free one. SIGTERM and ctrl-c end it with
+/// 0.
 #[tokio::test]
 async fn serve_says_where_and_ends_well_when_told_to() -> Result<()> {
     for signal in [Signal::TERM, Signal::INT] {
@@ -127,8 +128,8 @@ async fn each_flag_of_serve_goes_before_the_file() -> Result<()> {
     Ok(())
 }
 
-/// What the contract says of the defaults that no test can wait for: retention of 10 minutes, 4 096 requests waiting, 10 s to
-/// drain, the host's name.
+/// What the contract says of the defaults that no test can wait for: retention of 10 minutes, 4 096 requests waiting,
+/// 10 s to drain, the host's name.
 #[tokio::test]
 async fn the_defaults_are_those_of_the_contract() -> Result<()> {
     let printed = text(&offload_rt(&["config"]).await?.stdout);
@@ -148,20 +149,20 @@ async fn the_defaults_are_those_of_the_contract() -> Result<()> {
     Ok(())
 }
 
-/// Without flags or file it works: embedded broker, 127.0.0.1:1883, a data directory of its own. In a network and with a
-/// `/var/lib` that nobody else has, the client by its defaults too.
+/// Without flags or file it works: embedded broker, 127.0.0.1:1883, a data directory of its own. In a network and with
+/// a `/var/lib` that nobody else has, the client by its defaults too.
 #[tokio::test]
 async fn without_flags_or_file_it_works() -> Result<()> {
     let home = TempDir::new()?;
     let home = path(home.path())?;
-    let script = "$0 serve > $HOME/ready 2> $HOME/log & \
-                  until grep -q . $HOME/ready || ! kill -0 $!; do sleep 0.1; done; \
-                  cat $HOME/ready; $1 send add --args 5 7; kill -TERM $!; wait $!; echo exit code $?; \
-                  ls -d $HOME/.local/state/offload-rt /var/lib/offload-rt 2> $HOME/ls";
+    let script = "mkfifo $HOME/stdout; $0 serve > $HOME/stdout 2> $HOME/log & exec 3< $HOME/stdout; \
+                  read ready <&3; echo $ready; $1 send add --args 5 7; kill -TERM $!; wait $!; echo exit code $?; \
+                  ls -d $HOME/.local/state/offload-rt /var/lib/offload-rt 2> $HOME/missing";
     let (gateway, client) = (built::program("offload-rt")?, built::program("offload-client")?);
     let arguments = [
-        &["--dev-bind", "/", "/", "--tmpfs", "/var/lib", "--bind", home, home, "--unshare-net"][..],
-        &["--die-with-parent", "--setenv", "HOME", home],
+        &["--dev-bind", "/", "/", "--tmpfs", "/var/lib", "--bind", home, home][..],
+        // Whatever happens, nothing that was started there outlives it.
+        &["--unshare-net", "--unshare-pid", "--proc", "/proc", "--die-with-parent", "--setenv", "HOME", home],
         &["--unsetenv", "XDG_STATE_HOME", "--unsetenv", "OFFLOAD_BROKER"],
         &["sh", "-c", script, path(&gateway)?, path(&client)?],
     ];
@@ -395,8 +396,8 @@ async fn the_client_passes_on_exit_code_and_stderr() -> Result<()> {
     Ok(())
 }
 
-/// Errors print `error: <kind>: <message>` on stderr and exit 125, a timeout 124. `--fuel N`, `--memory SIZE` (`64MiB`),
-/// `--timeout T` (`2s`, `500ms`).
+/// Errors print `error: <kind>: <message>` on stderr and exit 125, a timeout 124. `--fuel N`, `--memory SIZE`
+/// (`64MiB`), `--timeout T` (`2s`, `500ms`).
 #[tokio::test]
 async fn the_client_tells_errors_and_timeouts() -> Result<()> {
     let sending = Sending::new().await?;
@@ -407,7 +408,7 @@ async fn the_client_tells_errors_and_timeouts() -> Result<()> {
     let fuel = sending.send(&["--fuel", "1000000", path(&spin)?], b"").await?;
     assert_eq!(fuel.status.code(), Some(ERROR));
     assert!(text(&fuel.stderr).starts_with("error: fuel: "), "{}", text(&fuel.stderr));
-    for time in ["1s", "500ms"] {
+    for time in ["2s", "1500ms"] {
         let timeout = sending.send(&["--timeout", time, path(&spin)?], b"").await?;
         assert_eq!(timeout.status.code(), Some(TIMEOUT));
         assert!(text(&timeout.stderr).starts_with("error: timeout: "), "{}", text(&timeout.stderr));

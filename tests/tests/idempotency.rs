@@ -63,8 +63,8 @@ async fn an_id_runs_once_on_mosquitto() -> Result<()> {
 }
 
 /// The same principal, reply id and `id` within the retention time is run once: a duplicate while it runs joins it, a
-/// later one gets the stored answer; every accepted delivery gets its answer. Limits and `reply` do not count. Without an
-/// `id` nothing is joined.
+/// later one gets the stored answer; every accepted delivery gets its answer. Limits and `reply` do not count. Without
+/// an `id` nothing is joined.
 async fn an_id_runs_once(deployment: &Deployment) -> Result<()> {
     let mut device = deployment.device(Version::V5, "once").await?;
     let topic = "inputCode/once";
@@ -181,10 +181,18 @@ async fn an_id_belongs_to_one_request(deployment: &Deployment) -> Result<()> {
     Ok(())
 }
 
-/// Outcomes are what is remembered, also those that are errors.
 #[tokio::test]
-async fn a_trap_is_an_outcome() -> Result<()> {
-    let deployment = Deployment::embedded("").await?;
+async fn a_trap_is_an_outcome_on_the_embedded_broker() -> Result<()> {
+    a_trap_is_an_outcome(&Deployment::embedded("").await?).await
+}
+
+#[tokio::test]
+async fn a_trap_is_an_outcome_on_mosquitto() -> Result<()> {
+    a_trap_is_an_outcome(&Deployment::on_mosquitto("").await?).await
+}
+
+/// Outcomes are what is remembered, also those that are errors.
+async fn a_trap_is_an_outcome(deployment: &Deployment) -> Result<()> {
     let mut device = deployment.device(Version::V5, "trap").await?;
     let module = envelope::bytes(offload_tests::guest::module("trap")?);
     let request = json!({ "id": "1", "module": module }).to_string();
@@ -195,9 +203,20 @@ async fn a_trap_is_an_outcome() -> Result<()> {
     Ok(())
 }
 
+/// No time at all: what joins the request that runs is all there is.
+const NO_RETENTION: &str = "[idempotency]\nretention = \"0s\"\n";
+
 #[tokio::test]
-async fn after_the_retention_time_it_runs_again() -> Result<()> {
-    let deployment = Deployment::embedded("[idempotency]\nretention = \"0s\"\n").await?;
+async fn after_the_retention_time_it_runs_again_on_the_embedded_broker() -> Result<()> {
+    after_the_retention_time_it_runs_again(&Deployment::embedded(NO_RETENTION).await?).await
+}
+
+#[tokio::test]
+async fn after_the_retention_time_it_runs_again_on_mosquitto() -> Result<()> {
+    after_the_retention_time_it_runs_again(&Deployment::on_mosquitto(NO_RETENTION).await?).await
+}
+
+async fn after_the_retention_time_it_runs_again(deployment: &Deployment) -> Result<()> {
     let mut device = deployment.device(Version::V5, "again").await?;
     let one = request(json!({ "id": "1" }))?;
     let joined = stdouts(&mut device, "inputCode/again", &[one.clone(), one.clone()]).await?;

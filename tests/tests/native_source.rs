@@ -49,8 +49,8 @@ async fn deployed_devices_are_answered_on_mosquitto() -> Result<()> {
     deployed_devices_are_answered(&Deployment::on_mosquitto(ALLOWED).await?).await
 }
 
-/// A device with an id, and a Linux client whose library leaves it none. The build part is a compiler command, in one line,
-/// or a makefile; the source file's ending is `.cpp` where the build part says so.
+/// A device with an id, and a Linux client whose library leaves it none. The build part is a compiler command, in one
+/// line, or a makefile; the source file's ending is `.cpp` where the build part says so.
 async fn deployed_devices_are_answered(deployment: &Deployment) -> Result<()> {
     for id in ["rpi4", ""] {
         let mut device = Device::connect(deployment.address(), Version::V311, id).await?;
@@ -85,8 +85,8 @@ async fn a_name_is_a_files_name_or_program_on_mosquitto() -> Result<()> {
     a_name_is_a_files_name_or_program(&Deployment::on_mosquitto(ALLOWED).await?).await
 }
 
-/// An empty or unsafe name (anything but letters, digits, `_`, `-`) becomes `program`. In command and makefile the literal
-/// six characters `<name>` stand for the program's path without its ending. Args are split on white space.
+/// An empty or unsafe name (anything but letters, digits, `_`, `-`) becomes `program`. In command and makefile the
+/// literal six characters `<name>` stand for the program's path without its ending. Args are split on white space.
 async fn a_name_is_a_files_name_or_program(deployment: &Deployment) -> Result<()> {
     let mut device = deployment.device(Version::V5, "name").await?;
     // What follows the last `/` of the source file's path, and the number of arguments.
@@ -213,8 +213,8 @@ async fn a_build_error_is_the_compilers_own_on_mosquitto() -> Result<()> {
     a_build_error_is_the_compilers_own(&Deployment::on_mosquitto(SMALL_SOURCE).await?).await
 }
 
-/// `build`: the compiler or make failed. The line form says its first error, an envelope the last 64 KiB of what it said,
-/// cleaned of control characters.
+/// `build`: the compiler or make failed. The line form says its first error, an envelope the last 64 KiB of what it
+/// said, cleaned of control characters.
 async fn a_build_error_is_the_compilers_own(deployment: &Deployment) -> Result<()> {
     let mut device = deployment.device(Version::V5, "build").await?;
     let wrong = "int main() {\n    return x;\n}\nint f() { return y; }\n";
@@ -255,8 +255,8 @@ async fn a_build_error_is_the_compilers_own(deployment: &Deployment) -> Result<(
     refused(&answer, "too-large", "65536")
 }
 
-/// By default a foreign broker's clients may run programs and offload wasm, not native source: `unauthorized`. Neither may
-/// anyone where the sandbox is not complete, or the configuration forbids it.
+/// By default a foreign broker's clients may run programs and offload wasm, not native source: `unauthorized`. Neither
+/// may anyone where the sandbox is not complete, or the configuration forbids it.
 #[tokio::test]
 async fn source_is_refused_where_nothing_allows_it() -> Result<()> {
     let off = Deployment::embedded("native = \"off\"\n").await?;

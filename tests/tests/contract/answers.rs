@@ -24,8 +24,8 @@ on_each_broker! {
     an_answer_over_its_topics_maximum_is_replaced
 }
 
-/// Stdout bytes, nothing else, whatever the exit code, unless that is non-zero and stdout is empty. Else one line, stdout
-/// dropped. The same in every form without an envelope, and by `reply: stdout`.
+/// Stdout bytes, nothing else, whatever the exit code, unless that is non-zero and stdout is empty. Else one line,
+/// stdout dropped. The same in every form without an envelope, and by `reply: stdout`.
 async fn without_an_envelope_an_answer_is_stdout_or_one_line(deployment: &Deployment) -> Result<()> {
     let cases = [
         (prints_and("done", "")?, "done"),
@@ -69,8 +69,8 @@ async fn an_error_line_is_short_and_clean(deployment: &Deployment) -> Result<()>
     Ok(())
 }
 
-/// Envelope in the same encoding: `id` (or null), `status`, `exit_code`, `stdout`, `stderr`, `error` (`kind`, `message`),
-/// `fuel`, `run_us`, `queue_us`; all of them, always.
+/// Envelope in the same encoding: `id` (or null), `status`, `exit_code`, `stdout`, `stderr`, `error` (`kind`,
+/// `message`), `fuel`, `run_us`, `queue_us`; all of them, always.
 async fn an_envelope_has_every_field(deployment: &Deployment) -> Result<()> {
     let mut device = deployment.device(Version::V311, "full").await?;
     let exits = envelope::bytes(prints_and("half", "(call $exit (i32.const 3))")?);
@@ -158,8 +158,8 @@ async fn ask_for(device: &mut Device, topic: &str, data: &'static [u8]) -> Resul
     device.message().await
 }
 
-/// Response Topic is honoured when it is `result/<id>`, below it, or in a pattern that the configuration allows. Correlation
-/// Data is returned.
+/// Response Topic is honoured when it is `result/<id>`, below it, or in a pattern that the configuration allows.
+/// Correlation Data is returned.
 async fn an_answer_goes_to_a_permitted_response_topic(deployment: &Deployment) -> Result<()> {
     let mut device = Device::connect(deployment.address(), Version::V5, "responses").await?;
     device.subscribe("result/responses/#").await?;
@@ -172,7 +172,8 @@ async fn an_answer_goes_to_a_permitted_response_topic(deployment: &Deployment) -
     Ok(())
 }
 
-/// Any other (request topics, `$…`, `gateway/…`, wildcards) is answered `unauthorized` on `result/<id>`; no pattern permits these.
+/// Any other (request topics, `$…`, `gateway/…`, wildcards) is answered `unauthorized` on `result/<id>`; no pattern
+/// permits these.
 async fn response_topics_that_nothing_permits_are_unauthorized(deployment: &Deployment) -> Result<()> {
     let mut device = Device::connect(deployment.address(), Version::V5, "responses").await?;
     device.subscribe("result/responses").await?;
@@ -235,8 +236,8 @@ async fn an_answer_over_its_topics_maximum_is_replaced(deployment: &Deployment) 
     Ok(())
 }
 
-/// An answer that would exceed the receiver's Maximum Packet Size (MQTT 5) is replaced by `error: output` that fits. Only
-/// the embedded broker knows its receivers.
+/// An answer that would exceed the receiver's Maximum Packet Size (MQTT 5) is replaced by `error: output` that fits.
+/// Only the embedded broker knows its receivers.
 #[tokio::test]
 async fn an_answer_over_the_receivers_maximum_packet_size_is_replaced() -> Result<()> {
     let deployment = Deployment::embedded("").await?;

@@ -18,8 +18,8 @@ on_each_broker! {
     limits_are_unsigned_64_bit_integers
 }
 
-/// An unknown field or a wrong type is `malformed`, with the field's name. Exactly one of `module`, `digest`, `program`,
-/// `source`, `files` is present.
+/// An unknown field or a wrong type is `malformed`, with the field's name. Exactly one of `module`, `digest`,
+/// `program`, `source`, `files` is present.
 async fn an_unknown_field_or_a_wrong_type_is_named(deployment: &Deployment) -> Result<()> {
     let mut device = deployment.device(Version::V5, "fields").await?;
     let module = envelope::bytes(guest::module("hello")?);

@@ -1,6 +1,6 @@
 //! The kinds of errors, each made once in either form of answer. Those of requests that are wrong in themselves
-//! (`malformed`, `not-found`, `too-large`, `unauthorized`) and of time (`expired`, `timeout`) have files of their own, and
-//! what only source has (`build`) is in `native_source.rs`.
+//! (`malformed`, `not-found`, `too-large`, `unauthorized`) and of time (`expired`, `timeout`) have files of their own,
+//! and what only source has (`build`) is in `native_source.rs`.
 
 use std::net::SocketAddr;
 
@@ -89,8 +89,8 @@ async fn an_internal_error_is_logged_under_its_reference(
 /// Fewer may wait than a test sends.
 const SHORT_QUEUE: &str = "[workers]\ncount = 1\nslots = 1\n[queue]\nper_principal = 2\ntotal = 4\n";
 
-/// `busy`: queue or quota full: nothing was run; the message says after how long to try again. It is an answer: the message
-/// itself is acknowledged. It is not remembered under the request's `id`.
+/// `busy`: queue or quota full: nothing was run; the message says after how long to try again. It is an answer: the
+/// message itself is acknowledged. It is not remembered under the request's `id`.
 #[tokio::test]
 async fn a_full_queue_answers_busy_on_the_embedded_broker() -> Result<()> {
     a_full_queue_answers_busy(&Deployment::embedded(SHORT_QUEUE).await?).await

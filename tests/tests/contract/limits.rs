@@ -59,7 +59,7 @@ async fn limits_can_be_lowered_and_not_raised(deployment: &Deployment) -> Result
     for (program, field, limit, kind) in [
         ("spin", "fuel", 1000, "fuel"),
         ("grow", "memory", 1 << 20, "memory"),
-        ("sleep", "timeout_ms", 100, "timeout"),
+        ("sleep", "timeout_ms", 3000, "timeout"),
     ] {
         let module = envelope::bytes(guest::module(program)?);
         let mut request = json!({ "module": module, "args": ["60000"] });
@@ -84,7 +84,7 @@ async fn time_that_is_up_before_the_start_is_expired_and_after_it_timeout(
     refused_in_envelope(answer, "expired", "")?;
     let sleep = guest::module("sleep")?;
     assert_eq!(device.ask("inputCode/late", sleep.clone()).await?.text(), "awake\n");
-    let sleeping = Properties::user(&[("timeout-ms", "500"), ("arg", "60000")]);
+    let sleeping = Properties::user(&[("timeout-ms", "3000"), ("arg", "60000")]);
     device.publish_with("inputCode/late", sleep, sleeping, false).await?;
     refused(&device.message().await?, "timeout", "")
 }
@@ -99,18 +99,29 @@ async fn time_on_a_core_and_on_the_wall_are_two_limits(deployment: &Deployment) 
     refused(&device.ask("inputCode/times", guest::module("spin")?).await?, "timeout", "CPU")
 }
 
-/// Who sleeps past the gateway's limit on wall-clock time is ended, though it has used no CPU time.
+/// A wall that is soon reached.
+const NEAR_WALL: &str = "[limits]\nwall = \"300ms\"\n";
+
 #[tokio::test]
-async fn time_on_the_wall_ends_a_sleeper() -> Result<()> {
-    let deployment = Deployment::embedded("[limits]\nwall = \"300ms\"\n").await?;
+async fn time_on_the_wall_ends_a_sleeper_on_the_embedded_broker() -> Result<()> {
+    time_on_the_wall_ends_a_sleeper(&Deployment::embedded(NEAR_WALL).await?).await
+}
+
+#[tokio::test]
+async fn time_on_the_wall_ends_a_sleeper_on_mosquitto() -> Result<()> {
+    time_on_the_wall_ends_a_sleeper(&Deployment::on_mosquitto(NEAR_WALL).await?).await
+}
+
+/// Who sleeps past the gateway's limit on wall-clock time is ended, though it has used no CPU time.
+async fn time_on_the_wall_ends_a_sleeper(deployment: &Deployment) -> Result<()> {
     let mut device = deployment.device(Version::V5, "sleeper").await?;
     let asleep = json!({ "module": envelope::bytes(guest::module("sleep")?), "args": ["600000"] });
     let answer = envelope::read(&device.ask("inputCode/sleeper", asleep.to_string()).await?)?;
     refused_in_envelope(answer, "timeout", "")
 }
 
-/// By default one principal may have 4 096 requests waiting; `busy` is for those above. (On a foreign broker its Receive
-/// Maximum of as many holds back what is above.)
+/// By default one principal may have 4 096 requests waiting; `busy` is for those above. (On a foreign broker its
+/// Receive Maximum of as many holds back what is above.)
 #[tokio::test]
 async fn by_default_4096_requests_of_one_principal_may_wait() -> Result<()> {
     const WAITING: usize = 4096;

@@ -1,5 +1,5 @@
-//! The map from the contract to its tests, in `tests/README.md`: every sentence is in it, and every test that it names is
-//! there.
+//! The map from the contract to its tests, in `tests/README.md`: every sentence is in it, and every test that it names
+//! is there.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -71,7 +71,8 @@ fn the_map_holds_every_sentence_of_the_contract() -> Result<()> {
     Ok(())
 }
 
-/// Tests are named `<file>::<test>`; the file is a path without `.rs`, from this folder's parent or from the repository.
+/// Tests are named `<file>::<test>`; the file is a path without `.rs`, from this folder's parent or from the
+/// repository.
 #[test]
 fn every_test_in_the_map_is_there() -> Result<()> {
     let mut named = 0;

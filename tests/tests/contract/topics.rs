@@ -58,7 +58,8 @@ async fn the_qos_of_a_request_is_the_publishers_choice(deployment: &Deployment) 
     Ok(())
 }
 
-/// The embedded broker runs a request published with RETAIN like any other, once, and retains nothing on request topics.
+/// The embedded broker runs a request published with RETAIN like any other, once, and retains nothing on request
+/// topics.
 #[tokio::test]
 async fn a_retained_request_is_run_once_by_the_embedded_broker() -> Result<()> {
     let deployment = Deployment::embedded("").await?;
@@ -96,8 +97,8 @@ async fn what_mosquitto_retained_is_no_request() -> Result<()> {
     Ok(())
 }
 
-/// On the embedded broker only the gateway publishes to `result/…` and `gateway/…`. A publish that the topic rules forbid
-/// is no request and gets no answer: reason code 0x87 in MQTT 5 at QoS 1 and 2, a logged drop otherwise.
+/// On the embedded broker only the gateway publishes to `result/…` and `gateway/…`. A publish that the topic rules
+/// forbid is no request and gets no answer: reason code 0x87 in MQTT 5 at QoS 1 and 2, a logged drop otherwise.
 #[tokio::test]
 async fn only_the_gateway_publishes_results() -> Result<()> {
     let deployment = Deployment::embedded("").await?;

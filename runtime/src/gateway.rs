@@ -1,15 +1,19 @@
 //! The gateway as a whole: its parts in the order in which they start, and how they stop.
 
+use crate::access::Access;
 use crate::compiler::Compiler;
 use crate::config::{Config, Refusal};
 use crate::data_dir::{DataDir, DataDirError};
 use crate::idempotency::Ledger;
+use crate::ingress::Notices;
 use crate::ingress::embedded::EmbeddedIngress;
 use crate::ingress::foreign::ForeignIngress;
+use crate::mirror;
 use crate::modules::{ArtifactStore, Library, Modules};
 use crate::native::Native;
 use crate::programs::{ProgramError, Programs};
 use crate::request::{Parts, Requests};
+use crate::status::Status;
 use crate::wasm::engine;
 use crate::wasm::workers::Workers;
 use std::io;
@@ -17,6 +21,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
 
 /// Name of the artifacts' folder in the data directory.
 const ARTIFACTS: &str = "artifacts";
@@ -31,6 +37,8 @@ pub struct Gateway {
     workers: Arc<Workers>,
     drain: Duration,
     url: String,
+    /// Keeps the status true while we live.
+    _following: AbortOnDropHandle<()>,
     /// Keeps the directory locked while we live.
     _data_dir: DataDir,
 }
@@ -123,7 +131,13 @@ impl Gateway {
             Workers::start(&config.workers, &config.limits, &config.queue, &config.compiler, &runtime)
                 .map_err(StartError::Engine)?;
         let workers = Arc::new(workers);
+        let status = Status::new(&config.name, &programs, &native, workers.clone());
+        let (status_sender, status_now) = watch::channel(status.online(workers.load()));
+        let (mirror, mirror_lines) = mirror::start(&config.name, &config.mirror);
+        let notices = Notices { status: status_now, offline: status.offline(), mirror: mirror_lines };
+        let access = Arc::new(Access::new(&config.access, true));
         let requests = Arc::new(Requests::new(Parts {
+            access,
             programs,
             modules,
             native: Arc::new(native),
@@ -131,22 +145,26 @@ impl Gateway {
             ledger: Arc::new(Ledger::new(config.idempotency.clone())),
             limits: config.limits.clone(),
             answers: config.answers.clone(),
+            mirror,
             runtime,
         }));
 
         let (ingress, url) = match &config.broker {
             None => {
-                let ingress = EmbeddedIngress::start(&config.listen, requests.clone()).await?;
+                let ingress = EmbeddedIngress::start(&config.listen, requests.clone(), notices).await?;
                 let url = format!("mqtt://{}", ingress.address());
                 (Ingress::Embedded(ingress), url)
             }
             Some(broker) => {
-                let ingress = ForeignIngress::start(broker, &data_dir.client_id(), requests.clone()).await?;
+                let client_id = data_dir.client_id();
+                let ingress = ForeignIngress::start(broker, &client_id, requests.clone(), notices).await?;
                 (Ingress::Foreign(ingress), broker.url.to_string())
             }
         };
+        let follow = status.follow(status_sender, config.status.interval.duration());
+        let following = AbortOnDropHandle::new(tokio::spawn(follow));
         let drain = config.drain.duration();
-        Ok(Gateway { ingress, requests, workers, drain, url, _data_dir: data_dir })
+        Ok(Gateway { ingress, requests, workers, drain, url, _following: following, _data_dir: data_dir })
     }
 
     /// Where the embedded broker listens; `None` on a foreign broker.

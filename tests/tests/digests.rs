@@ -76,6 +76,22 @@ async fn what_one_has_sent_another_cannot_name() -> Result<()> {
     Ok(())
 }
 
+/// Who asks is the authenticated identity, or none: on a broker that authenticates nobody a user name is nobody's.
+#[tokio::test]
+async fn a_user_name_that_nobody_checks_is_no_principal() -> Result<()> {
+    let deployment = Deployment::embedded("").await?;
+    let mut nobody = deployment.device(Version::V5, "nobody").await?;
+    let module = guest::module("hello")?;
+    assert!(is_hello(&answer(&mut nobody, "inputCode/nobody", with_module(&module)).await?));
+    let broker = format!("mqtt://{}", deployment.address());
+    let arguments = ["--broker", &broker, "-u", "alice", "-P", "secret", "send", &digest(&module).await?];
+    let client = tokio::process::Command::new(built::program("offload-client")?).args(arguments).output();
+    let sent = client.await?;
+    assert_eq!(String::from_utf8_lossy(&sent.stdout), "hello!\n", "{sent:?}");
+    Ok(())
+}
+
+/// A digest is of a module that this principal sent before, or that the configuration shares.
 #[tokio::test]
 async fn what_the_configuration_offers_is_known_to_all() -> Result<()> {
     let module = guest::module("hello")?;

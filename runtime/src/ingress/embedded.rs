@@ -1,7 +1,7 @@
 //! The embedded broker as an ingress: requests come straight from the connection that published them, answers go
 //! straight to the sessions that wait.
 
-use super::{Client, Delivery, DeliveryProperties, Encoded, Outgoing, Responder, Sink};
+use super::{Client, Delivery, DeliveryProperties, Encoded, Notice, Notices, Outgoing, Responder, Sink};
 use crate::config::Listen;
 use crate::gateway::StartError;
 use offload_broker::{
@@ -23,15 +23,22 @@ pub struct EmbeddedIngress {
     address: SocketAddr,
     shutdown: CancellationToken,
     serving: JoinHandle<()>,
+    /// Ends the task that publishes notices, with the last of them.
+    leave: CancellationToken,
+    announcing: JoinHandle<()>,
 }
 
 impl EmbeddedIngress {
-    /// Binds the address and takes connections, whose requests go to `sink`.
+    /// Binds the address and takes connections, whose requests go to `sink`; `notices` are published.
     ///
     /// # Errors
     ///
     /// When the address cannot be bound, or is not a loopback address.
-    pub async fn start(config: &Listen, sink: Arc<dyn Sink>) -> Result<EmbeddedIngress, StartError> {
+    pub async fn start(
+        config: &Listen,
+        sink: Arc<dyn Sink>,
+        mut notices: Notices,
+    ) -> Result<EmbeddedIngress, StartError> {
         let failed = |error| StartError::Listen { address: config.address.to_string(), error };
         let addresses: Vec<SocketAddr> =
             tokio::net::lookup_host(config.address.to_string()).await.map_err(failed)?.collect();
@@ -43,6 +50,9 @@ impl EmbeddedIngress {
         let hook = Arc::new(Hook { sink, broker: OnceLock::new() });
         let broker = Broker::new(broker_config(config), hook.clone());
         hook.broker.set(broker.clone()).unwrap_or_else(|_| unreachable!("set once, here"));
+        publish(&broker, notices.status.borrow_and_update().clone());
+        let leave = CancellationToken::new();
+        let announcing = tokio::spawn(announce(broker.clone(), notices, leave.clone()));
         let shutdown = CancellationToken::new();
         let stop = shutdown.clone();
         let serving = tokio::spawn(async move {
@@ -50,7 +60,7 @@ impl EmbeddedIngress {
                 tracing::error!(%error, "the embedded broker stopped");
             }
         });
-        Ok(EmbeddedIngress { address, shutdown, serving })
+        Ok(EmbeddedIngress { address, shutdown, serving, leave, announcing })
     }
 
     /// Where it listens.
@@ -58,11 +68,32 @@ impl EmbeddedIngress {
         self.address
     }
 
-    /// Writes what is queued for connected clients and closes their connections.
+    /// Says goodbye, writes what is queued for connected clients and closes their connections.
     pub async fn shutdown(self) {
+        self.leave.cancel();
+        let _ = self.announcing.await;
         self.shutdown.cancel();
         let _ = self.serving.await;
     }
+}
+
+/// Publishes notices until `leave`, and then the last.
+async fn announce(broker: Broker, mut notices: Notices, leave: CancellationToken) {
+    loop {
+        tokio::select! {
+            Ok(()) = notices.status.changed() => publish(&broker, notices.status.borrow_and_update().clone()),
+            Some(line) = notices.mirror.recv() => publish(&broker, line),
+            () = leave.cancelled() => break,
+        }
+    }
+    while let Ok(line) = notices.mirror.try_recv() {
+        publish(&broker, line);
+    }
+    publish(&broker, notices.offline);
+}
+
+fn publish(broker: &Broker, Notice { topic, payload, retain }: Notice) {
+    broker.publish(&Message { topic, payload, qos: QoS::AtLeastOnce, retain, properties: None }, None);
 }
 
 fn broker_config(listen: &Listen) -> offload_broker::Config {
@@ -106,6 +137,7 @@ impl Application for Hook {
             client: Client {
                 principal: client.username.as_deref().map(Arc::from),
                 flow: client.client_id.clone(),
+                web: false,
             },
             topic: topic.to_string(),
             payload,

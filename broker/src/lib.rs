@@ -4,11 +4,11 @@
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! use std::sync::Arc;
 //!
-//! use offload_broker::{Broker, Config, NoApplication};
+//! use offload_broker::{Broker, Config, NoApplication, Transport};
 //!
 //! let broker = Broker::new(Config::default(), Arc::new(NoApplication));
 //! let listener = tokio::net::TcpListener::bind("127.0.0.1:1883").await?;
-//! broker.serve(listener, tokio_util::sync::CancellationToken::new()).await?;
+//! broker.serve(listener, Transport::Tcp, tokio_util::sync::CancellationToken::new()).await?;
 //! # Ok(()) }
 //! ```
 //!
@@ -41,6 +41,7 @@
 
 mod acknowledgement;
 mod application;
+mod arrival;
 mod broker;
 mod codec;
 pub mod config;
@@ -66,12 +67,15 @@ mod stats;
 mod stream;
 mod throttle;
 mod topic;
+mod transport;
 mod trie;
 mod will;
 
 pub use self::{
     acknowledgement::Acknowledgement,
-    application::{Application, ClientInfo, NoApplication, Received, Route, Version},
+    application::{
+        Application, BoxFuture, ClientInfo, Identity, Login, NoApplication, Received, Route, Version,
+    },
     broker::Broker,
     config::Config,
     core::Oversize,
@@ -79,4 +83,5 @@ pub use self::{
     message::{Message, Properties, QoS},
     reason::Reason,
     stats::{Dropped, Stats},
+    transport::{Transport, TransportKind},
 };

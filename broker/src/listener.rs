@@ -9,12 +9,19 @@ use std::{
 
 use tokio::{
     net::{TcpListener, TcpStream},
-    time::sleep,
+    time::{Instant, sleep},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::warn;
 
-use crate::{connection, core::Core, error::Error, stats::count};
+use crate::{
+    arrival::Arrival,
+    connection,
+    core::Core,
+    error::Error,
+    stats::count,
+    transport::{Peer, Transport},
+};
 
 /// Connections over the limit that are heard until they can be told so; more are closed at once.
 const REFUSED_AT_A_TIME: usize = 64;
@@ -25,13 +32,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub(crate) async fn serve(
     core: &Arc<Core>,
     listener: TcpListener,
+    transport: Transport,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
     core.config.check()?;
-    let address = listener.local_addr()?;
-    if !address.ip().is_loopback() {
-        return Err(Error::NotLoopback(address));
-    }
     let connections = TaskTracker::new();
     let mut deadlines = pin!(core.keep_deadlines());
     loop {
@@ -44,10 +48,16 @@ pub(crate) async fn serve(
         match accepted {
             Ok((socket, peer)) => match Slot::take(core) {
                 Some(slot) => {
-                    let (core, shutdown) = (core.clone(), shutdown.clone());
+                    let arrival = Arrival {
+                        core: core.clone(),
+                        peer: Peer::new(peer, transport.kind()),
+                        over_limit: slot.full,
+                        deadline: Instant::now() + core.config.connect_timeout,
+                        shutdown: shutdown.clone(),
+                    };
                     connections.spawn(async move {
                         if prepare(&socket).is_ok() {
-                            connection::run(core, socket, peer, slot.full, shutdown).await;
+                            connection::run(arrival, socket).await;
                         }
                         drop(slot);
                     });

@@ -46,6 +46,8 @@ pub struct Connect {
     pub keep_alive: u16,
     pub properties: Vec<u8>,
     pub will: Option<Will>,
+    pub user: Option<String>,
+    pub password: Option<Vec<u8>>,
 }
 
 #[derive(Clone)]
@@ -70,7 +72,16 @@ impl Will {
 
 impl Connect {
     pub fn new(version: Version, id: &str) -> Self {
-        Self { version, id: id.into(), clean: true, keep_alive: 0, properties: Vec::new(), will: None }
+        Self {
+            version,
+            id: id.into(),
+            clean: true,
+            keep_alive: 0,
+            properties: Vec::new(),
+            will: None,
+            user: None,
+            password: None,
+        }
     }
 
     /// A session that stays: Clean Start 0 with an expiry, or Clean Session 0.
@@ -108,6 +119,16 @@ impl Connect {
         self
     }
 
+    pub fn user(mut self, user: &str) -> Self {
+        self.user = Some(user.into());
+        self
+    }
+
+    pub fn password(mut self, password: impl AsRef<[u8]>) -> Self {
+        self.password = Some(password.as_ref().to_vec());
+        self
+    }
+
     pub fn bytes(&self) -> Vec<u8> {
         let v5 = self.version == V5;
         let mut flags = u8::from(self.clean) << 1;
@@ -119,6 +140,14 @@ impl Connect {
             }
             payload.extend(string(&will.topic));
             payload.extend(string(&will.payload));
+        }
+        if let Some(user) = &self.user {
+            flags |= 0x80;
+            payload.extend(string(user));
+        }
+        if let Some(password) = &self.password {
+            flags |= 0x40;
+            payload.extend(string(password));
         }
         let mut body = string("MQTT");
         body.extend([if v5 { 5 } else { 4 }, flags]);

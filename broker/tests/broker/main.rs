@@ -1,6 +1,7 @@
 //! The broker from outside: a real listener on a free port, and clients that send exactly the bytes they mean
 //! to. Nothing waits for a fixed time: what must not arrive is shown by what arrives next.
 
+mod access;
 mod application;
 mod client;
 mod connect;

@@ -5,7 +5,7 @@ use super::{Client, Delivery, DeliveryProperties, Encoded, Outgoing, Responder, 
 use crate::config::Listen;
 use crate::gateway::StartError;
 use offload_broker::{
-    Acknowledgement, Application, Broker, ClientInfo, Message, Properties, QoS, Received, Route,
+    Acknowledgement, Application, Broker, ClientInfo, Message, Properties, QoS, Received, Route, Transport,
 };
 use offload_protocol::topic;
 use std::net::SocketAddr;
@@ -46,7 +46,7 @@ impl EmbeddedIngress {
         let shutdown = CancellationToken::new();
         let stop = shutdown.clone();
         let serving = tokio::spawn(async move {
-            if let Err(error) = broker.serve(listener, stop).await {
+            if let Err(error) = broker.serve(listener, Transport::Tcp, stop).await {
                 tracing::error!(%error, "the embedded broker stopped");
             }
         });
@@ -103,10 +103,7 @@ impl Application for Hook {
                 user_properties: properties.user_properties.clone(),
             });
         self.sink.deliver(Delivery {
-            client: Client {
-                principal: client.username.as_deref().map(Arc::from),
-                flow: client.client_id.clone(),
-            },
+            client: Client { principal: client.user.clone(), flow: client.client_id.clone() },
             topic: topic.to_string(),
             payload,
             properties,

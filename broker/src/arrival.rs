@@ -1,11 +1,13 @@
 //! A connection between accept and CONNECT: what is known of it, and how long it has.
 
-use std::{future::Future, sync::Arc};
+use std::{future::Future, net::SocketAddr, sync::Arc};
 
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use crate::{core::Core, transport::Peer};
+use tracing::warn;
+
+use crate::{core::Core, stats::count, transport::Peer};
 
 pub(crate) struct Arrival {
     pub core: Arc<Core>,
@@ -24,5 +26,13 @@ impl Arrival {
             done = timeout_at(self.deadline, step) => done.ok(),
             () = self.shutdown.cancelled() => None,
         }
+    }
+}
+
+/// Counts and logs a connection over a limit that is closed without a word.
+pub(crate) fn refused_at_once(core: &Core, peer: SocketAddr) {
+    count(&core.counters.connections_refused);
+    if let Some(left_out) = core.throttle.line() {
+        warn!(%peer, left_out, "too many connections, one was closed");
     }
 }

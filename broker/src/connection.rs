@@ -162,6 +162,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
             match poll_fn(|cx| self.poll_event(cx, hold, timer.as_mut(), shutdown.as_mut())).await {
                 Event::Read(Ok(1..)) => self.unread = true,
+                Event::Read(Err(error)) if error.kind() == io::ErrorKind::InvalidData => {
+                    return Violation::protocol("TLS or WebSocket gone wrong").into();
+                }
                 Event::Read(_) | Event::Written(Err(_)) => return End::Lost,
                 Event::Written(Ok(())) | Event::Awake => {}
                 Event::Shutdown => {
@@ -205,7 +208,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         mut timer: Pin<&mut Sleep>,
         shutdown: Pin<&mut WaitForCancellationFuture<'_>>,
     ) -> Poll<Event> {
-        if !self.stream.output.is_empty() {
+        if self.stream.unsent() {
             if let Poll::Ready(written) = self.stream.poll_write(cx) {
                 return Poll::Ready(Event::Written(written));
             }
@@ -419,6 +422,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 codec::disconnect(reason, &mut self.stream.output);
             }
             let _ = timeout(CLOSE_TIMEOUT, self.stream.close()).await;
+        } else {
+            let _ = timeout(CLOSE_TIMEOUT, self.stream.shutdown()).await;
         }
     }
 }

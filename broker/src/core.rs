@@ -26,6 +26,7 @@ use crate::{
     deadlines::Deadlines,
     delivery::{Delivery, encodable},
     message::{Message, QoS},
+    places::Places,
     reason::Reason,
     retained::Retained,
     session::{Link, Offered, Session, State, TakenOver},
@@ -47,6 +48,8 @@ pub(crate) struct Core {
     pub counters: Counters,
     /// For log lines about what clients cause.
     pub throttle: Throttle,
+    /// For connections.
+    pub places: Places,
     sessions: RwLock<HashMap<Arc<str>, Arc<Session>>>,
     subscriptions: RwLock<Trie<Arc<Session>>>,
     retained: RwLock<Retained>,
@@ -127,6 +130,7 @@ impl Core {
             application,
             counters: Counters::default(),
             throttle: Throttle::new(),
+            places: Places::default(),
             sessions: RwLock::default(),
             subscriptions: RwLock::default(),
             retained: RwLock::default(),

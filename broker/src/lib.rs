@@ -59,6 +59,7 @@ mod inflight;
 mod listener;
 mod message;
 mod outbox;
+mod places;
 mod properties;
 mod reason;
 mod retained;
@@ -66,9 +67,11 @@ mod session;
 mod stats;
 mod stream;
 mod throttle;
+mod tls;
 mod topic;
 mod transport;
 mod trie;
+mod websocket;
 mod will;
 
 pub use self::{
@@ -83,5 +86,7 @@ pub use self::{
     message::{Message, Properties, QoS},
     reason::Reason,
     stats::{Dropped, Stats},
+    tls::{Certificates, ClientCertificates, Tls},
     transport::{Transport, TransportKind},
+    websocket::WebSocket,
 };

@@ -2,7 +2,7 @@
 
 use offload_broker::Version::{self, V5, V311};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
     time::timeout,
 };
@@ -185,8 +185,13 @@ impl Publish {
     }
 }
 
+/// What MQTT is spoken on.
+pub trait Socket: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Socket for S {}
+
 pub struct Client {
-    pub stream: TcpStream,
+    pub stream: Box<dyn Socket>,
     pub version: Version,
     /// The body of CONNACK.
     pub connack: Vec<u8>,
@@ -197,7 +202,12 @@ impl Client {
     pub async fn open(server: &Server, version: Version) -> Self {
         let stream = TcpStream::connect(server.address).await.unwrap();
         stream.set_nodelay(true).unwrap();
-        Self { stream, version, connack: Vec::new() }
+        Self::on(stream, version)
+    }
+
+    /// On a connection that is there, nothing sent.
+    pub fn on(stream: impl Socket + 'static, version: Version) -> Self {
+        Self { stream: Box::new(stream), version, connack: Vec::new() }
     }
 
     pub async fn connect(server: &Server, connect: &Connect) -> Self {
@@ -209,11 +219,16 @@ impl Client {
     /// Reads the CONNACK, whatever it says.
     pub async fn try_connect(server: &Server, connect: &Connect) -> Self {
         let mut client = Self::open(server, connect.version).await;
-        client.send(&connect.bytes()).await;
-        let packet = client.receive().await;
-        assert_eq!(packet.first, 0x20);
-        client.connack = packet.body;
+        client.say_hello(connect).await;
         client
+    }
+
+    /// Sends CONNECT and reads the CONNACK, whatever it says.
+    pub async fn say_hello(&mut self, connect: &Connect) {
+        self.send(&connect.bytes()).await;
+        let packet = self.receive().await;
+        assert_eq!(packet.first, 0x20);
+        self.connack = packet.body;
     }
 
     pub async fn new(server: &Server, version: Version, id: &str) -> Self {

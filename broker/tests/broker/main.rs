@@ -3,6 +3,7 @@
 
 mod access;
 mod application;
+mod certificates;
 mod client;
 mod connect;
 mod hostile;
@@ -13,4 +14,6 @@ mod retained;
 mod server;
 mod sessions;
 mod subscriptions;
+mod tls;
+
 mod wills;

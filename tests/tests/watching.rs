@@ -7,7 +7,7 @@ use offload_tests::deployment::Deployment;
 use offload_tests::device::{Device, Message, PubAckReason, Version};
 use offload_tests::gateway::Gateway;
 use offload_tests::mosquitto::Mosquitto;
-use offload_tests::{envelope, guest};
+use offload_tests::{envelope, guest, on_each_broker};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
@@ -26,6 +26,13 @@ enabled = true
 
 const STATUS: &str = "gateway/bench-1/status";
 const JOBS: &str = "gateway/bench-1/jobs";
+
+on_each_broker! {
+    whoever_comes_later_finds_the_status with CONFIGURATION,
+    a_gateway_that_stops_says_so with CONFIGURATION,
+    the_load_is_seen with CONFIGURATION,
+    the_mirror_shows_requests_and_outcomes_without_payloads with MIRROR,
+}
 
 async fn watcher(address: SocketAddr, topic: &str) -> Result<Device> {
     let mut watcher = Device::connect(address, Version::V5, "watcher").await?;
@@ -127,32 +134,6 @@ async fn the_mirror_shows_requests_and_outcomes_without_payloads(deployment: Dep
     let answer = document(&watcher.message().await?)?;
     assert_eq!(answer["answer"]["error"]["kind"], "malformed");
     Ok(())
-}
-
-macro_rules! on_each_broker {
-    ($($name:ident with $configuration:expr,)*) => {
-        mod embedded {
-            use super::*;
-            $(#[tokio::test]
-            async fn $name() -> Result<()> {
-                super::$name(Deployment::embedded($configuration).await?).await
-            })*
-        }
-        mod mosquitto {
-            use super::*;
-            $(#[tokio::test]
-            async fn $name() -> Result<()> {
-                super::$name(Deployment::on_mosquitto($configuration).await?).await
-            })*
-        }
-    };
-}
-
-on_each_broker! {
-    whoever_comes_later_finds_the_status with CONFIGURATION,
-    a_gateway_that_stops_says_so with CONFIGURATION,
-    the_load_is_seen with CONFIGURATION,
-    the_mirror_shows_requests_and_outcomes_without_payloads with MIRROR,
 }
 
 /// On a foreign broker the status goes `offline` by the gateway's will, in both versions of MQTT.

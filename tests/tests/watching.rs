@@ -7,10 +7,11 @@ use offload_tests::deployment::Deployment;
 use offload_tests::device::{Device, Message, PubAckReason, Version};
 use offload_tests::gateway::Gateway;
 use offload_tests::mosquitto::Mosquitto;
-use offload_tests::{envelope, guest, on_each_broker};
+use offload_tests::{built, envelope, guest, on_each_broker};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
+use tokio::process::Command;
 
 const CONFIGURATION: &str = r#"
 name = "bench-1"
@@ -30,6 +31,7 @@ const JOBS: &str = "gateway/bench-1/jobs";
 on_each_broker! {
     whoever_comes_later_finds_the_status with CONFIGURATION,
     a_gateway_that_stops_says_so with CONFIGURATION,
+    the_client_lists_the_gateway with CONFIGURATION,
     the_load_is_seen with CONFIGURATION,
     the_mirror_shows_requests_and_outcomes_without_payloads with MIRROR,
 }
@@ -133,6 +135,27 @@ async fn the_mirror_shows_requests_and_outcomes_without_payloads(deployment: Dep
     assert_eq!(line["code"], Value::Null);
     let answer = document(&watcher.message().await?)?;
     assert_eq!(answer["answer"]["error"]["kind"], "malformed");
+    Ok(())
+}
+
+/// `offload-client gateways` lists who is there.
+async fn the_client_lists_the_gateway(deployment: Deployment) -> Result<()> {
+    let url = format!("mqtt://{}", deployment.address());
+    let client = |flags: &'static [&str]| {
+        let mut command = Command::new(built::program("offload-client")?);
+        command.args(["--broker", &url, "gateways"]).args(flags).kill_on_drop(true);
+        anyhow::Ok(command)
+    };
+    let output = client(&["--json"])?.output().await?;
+    ensure!(output.status.success(), "{output:?}");
+    let listed: Value = serde_json::from_slice(&output.stdout)?;
+    assert_eq!(listed.as_array().map(Vec::len), Some(1), "{listed}");
+    assert_eq!((&listed[0]["name"], &listed[0]["state"]), (&json!("bench-1"), &json!("online")));
+    let output = client(&[])?.output().await?;
+    let table = String::from_utf8(output.stdout)?;
+    let line = table.lines().nth(1).context("a heading, and the gateway")?;
+    let words: Vec<&str> = line.split_whitespace().collect();
+    assert_eq!(words[..2], ["bench-1", "online"], "{table}");
     Ok(())
 }
 

@@ -61,7 +61,7 @@ impl Gateways {
         let printed = if self.json {
             heard.as_json() + "\n"
         } else if heard.is_empty() {
-            return exit_code;
+            String::new()
         } else {
             table::table(&heard.rows(), columns())
         };
@@ -144,5 +144,7 @@ fn permitted(acknowledgement: &Acknowledgement) -> Result<(), Failure> {
         AckPacket::ConnAck => "the broker does not let this client in",
         _ => "the broker does not let this client see gateways",
     };
-    Err(Failure::new("unauthorized", format!("{refused}: {code}")))
+    // The same in both versions of MQTT.
+    let unauthorized = matches!(code.name.as_str(), "NotAuthorized" | "BadUserNamePassword");
+    Err(Failure::new(if unauthorized { "unauthorized" } else { "refused" }, format!("{refused}: {code}")))
 }

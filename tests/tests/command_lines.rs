@@ -22,8 +22,13 @@ const TIMEOUT: i32 = 124;
 
 /// Runs a program to its end.
 async fn run(program: &Path, arguments: &[&str], stdin: &[u8]) -> Result<Output> {
-    let mut child = Command::new(program)
-        .args(arguments)
+    let mut command = Command::new(program);
+    command.args(arguments);
+    run_command(command, stdin).await
+}
+
+async fn run_command(mut command: Command, stdin: &[u8]) -> Result<Output> {
+    let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -34,7 +39,7 @@ async fn run(program: &Path, arguments: &[&str], stdin: &[u8]) -> Result<Output>
     let _ = input.write_all(stdin).await;
     drop(input);
     let output = timeout(PATIENCE, child.wait_with_output()).await;
-    Ok(output.with_context(|| format!("{} {arguments:?} does not end", program.display()))??)
+    Ok(output.with_context(|| format!("it does not end: {command:?}"))??)
 }
 
 async fn offload_rt(arguments: &[&str]) -> Result<Output> {
@@ -300,16 +305,16 @@ async fn the_clients_id_is_its_reply_id() -> Result<()> {
 async fn the_broker_may_be_in_the_environment() -> Result<()> {
     let sending = Sending::new().await?;
     let address = sending.deployment.address();
-    let send = |broker: String, flags: &[&str]| {
+    let send = async |broker: String, flags: &[&str]| {
         let mut client = Command::new(built::program("offload-client")?);
         client.env("OFFLOAD_BROKER", broker).args(flags).args(["send", "add", "--args", "5", "7"]);
-        Ok::<_, anyhow::Error>(client)
+        run_command(client, b"").await
     };
-    ended(&send(format!("mqtt://{address}"), &[])?.output().await?, 0, "12\n", "");
+    ended(&send(format!("mqtt://{address}"), &[]).await?, 0, "12\n", "");
     let (host, port) = (address.ip().to_string(), address.port().to_string());
     let flags = ["-h", &host, "-p", &port];
-    ended(&send("mqtt://nowhere.invalid:1".to_owned(), &flags)?.output().await?, 0, "12\n", "");
-    let wrong = send("http://nowhere".to_owned(), &[])?.output().await?;
+    ended(&send("mqtt://nowhere.invalid:1".to_owned(), &flags).await?, 0, "12\n", "");
+    let wrong = send("http://nowhere".to_owned(), &[]).await?;
     assert_eq!((wrong.status.code(), text(&wrong.stdout)), (Some(ERROR), String::new()));
     assert!(text(&wrong.stderr).starts_with("error: malformed: "), "{}", text(&wrong.stderr));
     Ok(())

@@ -7,8 +7,13 @@ use offload_tests::device::{Device, Version};
 use offload_tests::envelope;
 use offload_tests::gateway::Gateway;
 use offload_tests::guest::digest;
+use offload_tests::on_each_broker;
 use offload_tests::{built, guest};
 use serde_json::{Value, json};
+
+on_each_broker! {
+    a_digest_is_enough_the_second_time,
+}
 
 async fn answer(device: &mut Device, topic: &str, request: Value) -> Result<Value> {
     envelope::read(&device.ask(topic, request.to_string()).await?)
@@ -23,17 +28,7 @@ fn is_hello(answer: &Value) -> bool {
         && envelope::bytes_of(answer, "stdout").is_ok_and(|out| out.starts_with(b"hello"))
 }
 
-#[tokio::test]
-async fn a_digest_is_enough_the_second_time_on_the_embedded_broker() -> Result<()> {
-    a_digest_is_enough_the_second_time(&Deployment::embedded("").await?).await
-}
-
-#[tokio::test]
-async fn a_digest_is_enough_the_second_time_on_mosquitto() -> Result<()> {
-    a_digest_is_enough_the_second_time(&Deployment::on_mosquitto("").await?).await
-}
-
-async fn a_digest_is_enough_the_second_time(deployment: &Deployment) -> Result<()> {
+async fn a_digest_is_enough_the_second_time(deployment: Deployment) -> Result<()> {
     let module = guest::module("hello")?;
     let by_digest = json!({ "digest": digest(&module).await? });
     let mut device = deployment.device(Version::V5, "sender").await?;

@@ -7,7 +7,16 @@ use offload_tests::answer::{error_line_problems, refused_in_envelope};
 use offload_tests::deployment::Deployment;
 use offload_tests::device::{Device, Properties, Version};
 use offload_tests::envelope;
+use offload_tests::on_each_broker;
 use serde_json::{Value, json};
+
+on_each_broker! {
+    an_id_runs_once,
+    what_was_no_run_is_not_remembered,
+    an_id_belongs_to_one_request,
+    a_trap_is_an_outcome,
+    after_the_retention_time_it_runs_again with NO_RETENTION,
+}
 
 /// Sleeps for a fifth of a second, then prints eight random bytes: no two runs print the same.
 const DIFFERENT_EACH_TIME: &str = r#"(module
@@ -52,20 +61,10 @@ async fn stdouts(device: &mut Device, topic: &str, requests: &[String]) -> Resul
     Ok(stdouts)
 }
 
-#[tokio::test]
-async fn an_id_runs_once_on_the_embedded_broker() -> Result<()> {
-    an_id_runs_once(&Deployment::embedded("").await?).await
-}
-
-#[tokio::test]
-async fn an_id_runs_once_on_mosquitto() -> Result<()> {
-    an_id_runs_once(&Deployment::on_mosquitto("").await?).await
-}
-
 /// The same principal, reply id and `id` within the retention time is run once: a duplicate while it runs joins it, a
 /// later one gets the stored answer; every accepted delivery gets its answer. Limits and `reply` do not count. Without
 /// an `id` nothing is joined.
-async fn an_id_runs_once(deployment: &Deployment) -> Result<()> {
+async fn an_id_runs_once(deployment: Deployment) -> Result<()> {
     let mut device = deployment.device(Version::V5, "once").await?;
     let topic = "inputCode/once";
     let one = request(json!({ "id": "1", "args": ["x"], "env": { "A": "1", "B": "2" } }))?;
@@ -113,18 +112,8 @@ async fn an_id_runs_once(deployment: &Deployment) -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn what_was_no_run_is_not_remembered_on_the_embedded_broker() -> Result<()> {
-    what_was_no_run_is_not_remembered(&Deployment::embedded("").await?).await
-}
-
-#[tokio::test]
-async fn what_was_no_run_is_not_remembered_on_mosquitto() -> Result<()> {
-    what_was_no_run_is_not_remembered(&Deployment::on_mosquitto("").await?).await
-}
-
 /// Only outcomes of a run are remembered, never `busy`, `not-found`, `unauthorized`, `expired`.
-async fn what_was_no_run_is_not_remembered(deployment: &Deployment) -> Result<()> {
+async fn what_was_no_run_is_not_remembered(deployment: Deployment) -> Result<()> {
     let mut device = deployment.device(Version::V5, "norun").await?;
     let add = json!({ "id": "1", "program": "add", "args": ["1", "2"] });
     for (other, kind) in [
@@ -147,18 +136,8 @@ async fn what_was_no_run_is_not_remembered(deployment: &Deployment) -> Result<()
     Ok(())
 }
 
-#[tokio::test]
-async fn an_id_belongs_to_one_request_on_the_embedded_broker() -> Result<()> {
-    an_id_belongs_to_one_request(&Deployment::embedded("").await?).await
-}
-
-#[tokio::test]
-async fn an_id_belongs_to_one_request_on_mosquitto() -> Result<()> {
-    an_id_belongs_to_one_request(&Deployment::on_mosquitto("").await?).await
-}
-
 /// The same `id` with another request (code, args, env, stdin) is `malformed`.
-async fn an_id_belongs_to_one_request(deployment: &Deployment) -> Result<()> {
+async fn an_id_belongs_to_one_request(deployment: Deployment) -> Result<()> {
     let mut device = deployment.device(Version::V5, "same").await?;
     let fields = json!({ "id": "1", "args": ["x"], "env": { "A": "1" }, "stdin": envelope::bytes("in") });
     let ran = envelope::read(&device.ask("inputCode/same", request(fields.clone())?).await?)?;
@@ -181,18 +160,8 @@ async fn an_id_belongs_to_one_request(deployment: &Deployment) -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn a_trap_is_an_outcome_on_the_embedded_broker() -> Result<()> {
-    a_trap_is_an_outcome(&Deployment::embedded("").await?).await
-}
-
-#[tokio::test]
-async fn a_trap_is_an_outcome_on_mosquitto() -> Result<()> {
-    a_trap_is_an_outcome(&Deployment::on_mosquitto("").await?).await
-}
-
 /// Outcomes are what is remembered, also those that are errors.
-async fn a_trap_is_an_outcome(deployment: &Deployment) -> Result<()> {
+async fn a_trap_is_an_outcome(deployment: Deployment) -> Result<()> {
     let mut device = deployment.device(Version::V5, "trap").await?;
     let module = envelope::bytes(offload_tests::guest::module("trap")?);
     let request = json!({ "id": "1", "module": module }).to_string();
@@ -206,17 +175,7 @@ async fn a_trap_is_an_outcome(deployment: &Deployment) -> Result<()> {
 /// No time at all: what joins the request that runs is all there is.
 const NO_RETENTION: &str = "[idempotency]\nretention = \"0s\"\n";
 
-#[tokio::test]
-async fn after_the_retention_time_it_runs_again_on_the_embedded_broker() -> Result<()> {
-    after_the_retention_time_it_runs_again(&Deployment::embedded(NO_RETENTION).await?).await
-}
-
-#[tokio::test]
-async fn after_the_retention_time_it_runs_again_on_mosquitto() -> Result<()> {
-    after_the_retention_time_it_runs_again(&Deployment::on_mosquitto(NO_RETENTION).await?).await
-}
-
-async fn after_the_retention_time_it_runs_again(deployment: &Deployment) -> Result<()> {
+async fn after_the_retention_time_it_runs_again(deployment: Deployment) -> Result<()> {
     let mut device = deployment.device(Version::V5, "again").await?;
     let one = request(json!({ "id": "1" }))?;
     let joined = stdouts(&mut device, "inputCode/again", &[one.clone(), one.clone()]).await?;

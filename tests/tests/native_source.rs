@@ -8,7 +8,16 @@ use offload_tests::device::{Device, Properties, Version};
 use offload_tests::envelope;
 use offload_tests::gateway::Gateway;
 use offload_tests::mosquitto::Mosquitto;
+use offload_tests::on_each_broker;
 use serde_json::{Value, json};
+
+on_each_broker! {
+    deployed_devices_are_answered with ["", ALLOWED],
+    a_name_is_a_files_name_or_program with ["", ALLOWED],
+    each_ending_is_told with ["", ALLOWED],
+    an_envelope_carries_source_too with ["", ALLOWED],
+    a_build_error_is_the_compilers_own with SMALL_SOURCE,
+}
 
 /// Prints the sum of its arguments, as the programs of the deployed devices do.
 const ADD: &str = "#include <stdio.h>\n#include <stdlib.h>\nint main(int argc, char *argv[]) {\n    int sum = 0;\n    \
@@ -39,19 +48,9 @@ async fn in_envelope(device: &mut Device, topic: &str, request: Value) -> Result
     envelope::read(&device.ask(topic, request.to_string()).await?)
 }
 
-#[tokio::test]
-async fn deployed_devices_are_answered_on_the_embedded_broker() -> Result<()> {
-    deployed_devices_are_answered(&Deployment::embedded("").await?).await
-}
-
-#[tokio::test]
-async fn deployed_devices_are_answered_on_mosquitto() -> Result<()> {
-    deployed_devices_are_answered(&Deployment::on_mosquitto(ALLOWED).await?).await
-}
-
 /// A device with an id, and a Linux client whose library leaves it none. The build part is a compiler command, in one
 /// line, or a makefile; the source file's ending is `.cpp` where the build part says so.
-async fn deployed_devices_are_answered(deployment: &Deployment) -> Result<()> {
+async fn deployed_devices_are_answered(deployment: Deployment) -> Result<()> {
     for id in ["rpi4", ""] {
         let mut device = Device::connect(deployment.address(), Version::V311, id).await?;
         device.subscribe(&format!("result/{id}")).await?;
@@ -75,19 +74,9 @@ async fn deployed_devices_are_answered(deployment: &Deployment) -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn a_name_is_a_files_name_or_program_on_the_embedded_broker() -> Result<()> {
-    a_name_is_a_files_name_or_program(&Deployment::embedded("").await?).await
-}
-
-#[tokio::test]
-async fn a_name_is_a_files_name_or_program_on_mosquitto() -> Result<()> {
-    a_name_is_a_files_name_or_program(&Deployment::on_mosquitto(ALLOWED).await?).await
-}
-
 /// An empty or unsafe name (anything but letters, digits, `_`, `-`) becomes `program`. In command and makefile the
 /// literal six characters `<name>` stand for the program's path without its ending. Args are split on white space.
-async fn a_name_is_a_files_name_or_program(deployment: &Deployment) -> Result<()> {
+async fn a_name_is_a_files_name_or_program(deployment: Deployment) -> Result<()> {
     let mut device = deployment.device(Version::V5, "name").await?;
     // What follows the last `/` of the source file's path, and the number of arguments.
     let source = "#include <stdio.h>\n#include <string.h>\nint main(int argc, char **argv) {\n    \
@@ -119,18 +108,8 @@ async fn a_name_is_a_files_name_or_program(deployment: &Deployment) -> Result<()
     Ok(())
 }
 
-#[tokio::test]
-async fn each_ending_is_told_on_the_embedded_broker() -> Result<()> {
-    each_ending_is_told(&Deployment::embedded("").await?).await
-}
-
-#[tokio::test]
-async fn each_ending_is_told_on_mosquitto() -> Result<()> {
-    each_ending_is_told(&Deployment::on_mosquitto(ALLOWED).await?).await
-}
-
 /// `exit`, `trap`, `output`, `memory`, `timeout` and `expired` of a native program.
-async fn each_ending_is_told(deployment: &Deployment) -> Result<()> {
+async fn each_ending_is_told(deployment: Deployment) -> Result<()> {
     let mut device = deployment.device(Version::V5, "endings").await?;
     for (statements, kind) in [
         ("return 3;", "exit"),
@@ -159,18 +138,8 @@ async fn each_ending_is_told(deployment: &Deployment) -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn an_envelope_carries_source_too_on_the_embedded_broker() -> Result<()> {
-    an_envelope_carries_source_too(&Deployment::embedded("").await?).await
-}
-
-#[tokio::test]
-async fn an_envelope_carries_source_too_on_mosquitto() -> Result<()> {
-    an_envelope_carries_source_too(&Deployment::on_mosquitto(ALLOWED).await?).await
-}
-
 /// `source`, `makefile`, `name`: legacy offload in an envelope.
-async fn an_envelope_carries_source_too(deployment: &Deployment) -> Result<()> {
+async fn an_envelope_carries_source_too(deployment: Deployment) -> Result<()> {
     let mut device = deployment.device(Version::V5, "env").await?;
     let statements = "int c; while ((c = getchar()) != EOF) putchar(c); fprintf(stderr, \"%s %s\", argv[1], \
                       getenv(\"WHO\")); return 4;";
@@ -203,19 +172,9 @@ async fn an_envelope_carries_source_too(deployment: &Deployment) -> Result<()> {
 /// Little source, so that it takes little to be over it.
 const SMALL_SOURCE: &str = "native = \"native\"\n[limits]\nsource = \"64KiB\"\n";
 
-#[tokio::test]
-async fn a_build_error_is_the_compilers_own_on_the_embedded_broker() -> Result<()> {
-    a_build_error_is_the_compilers_own(&Deployment::embedded(SMALL_SOURCE).await?).await
-}
-
-#[tokio::test]
-async fn a_build_error_is_the_compilers_own_on_mosquitto() -> Result<()> {
-    a_build_error_is_the_compilers_own(&Deployment::on_mosquitto(SMALL_SOURCE).await?).await
-}
-
 /// `build`: the compiler or make failed. The line form says its first error, an envelope the last 64 KiB of what it
 /// said, cleaned of control characters.
-async fn a_build_error_is_the_compilers_own(deployment: &Deployment) -> Result<()> {
+async fn a_build_error_is_the_compilers_own(deployment: Deployment) -> Result<()> {
     let mut device = deployment.device(Version::V5, "build").await?;
     let wrong = "int main() {\n    return x;\n}\nint f() { return y; }\n";
     let answer = device.ask("inputCode/build", legacy("wrong", "", wrong, COMMAND)).await?;

@@ -7,6 +7,7 @@ use offload_tests::device::{Device, Version};
 use offload_tests::envelope;
 use offload_tests::gateway::Gateway;
 use offload_tests::guest;
+use offload_tests::on_each_broker;
 use rustix::process::Signal;
 use serde_json::json;
 
@@ -16,20 +17,17 @@ fn slow_to_compile() -> Result<Vec<u8>> {
     Ok(wat::parse_str(format!("(module (func (export \"_start\")) {})", function.repeat(40_000)))?)
 }
 
-#[tokio::test]
-async fn whoever_runs_may_finish_on_the_embedded_broker() -> Result<()> {
-    for signal in [Signal::TERM, Signal::INT] {
-        whoever_runs_may_finish(Deployment::embedded("").await?, signal).await?;
-    }
-    Ok(())
+on_each_broker! {
+    whoever_runs_may_finish_after_sigterm,
+    whoever_runs_may_finish_after_ctrl_c,
 }
 
-#[tokio::test]
-async fn whoever_runs_may_finish_on_mosquitto() -> Result<()> {
-    for signal in [Signal::TERM, Signal::INT] {
-        whoever_runs_may_finish(Deployment::on_mosquitto("").await?, signal).await?;
-    }
-    Ok(())
+async fn whoever_runs_may_finish_after_sigterm(deployment: Deployment) -> Result<()> {
+    whoever_runs_may_finish(deployment, Signal::TERM).await
+}
+
+async fn whoever_runs_may_finish_after_ctrl_c(deployment: Deployment) -> Result<()> {
+    whoever_runs_may_finish(deployment, Signal::INT).await
 }
 
 /// SIGTERM and ctrl-c drain, and exit 0: what runs may end by itself.

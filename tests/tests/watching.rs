@@ -7,7 +7,7 @@ use offload_tests::deployment::Deployment;
 use offload_tests::device::{Device, Message, PubAckReason, Version};
 use offload_tests::gateway::Gateway;
 use offload_tests::mosquitto::Mosquitto;
-use offload_tests::{built, envelope, guest};
+use offload_tests::{built, envelope, guest, on_each_broker};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
@@ -27,6 +27,14 @@ enabled = true
 
 const STATUS: &str = "gateway/bench-1/status";
 const JOBS: &str = "gateway/bench-1/jobs";
+
+on_each_broker! {
+    whoever_comes_later_finds_the_status with CONFIGURATION,
+    a_gateway_that_stops_says_so with CONFIGURATION,
+    the_client_lists_the_gateway with CONFIGURATION,
+    the_load_is_seen with CONFIGURATION,
+    the_mirror_shows_requests_and_outcomes_without_payloads with MIRROR,
+}
 
 async fn watcher(address: SocketAddr, topic: &str) -> Result<Device> {
     let mut watcher = Device::connect(address, Version::V5, "watcher").await?;
@@ -149,33 +157,6 @@ async fn the_client_lists_the_gateway(deployment: Deployment) -> Result<()> {
     let words: Vec<&str> = line.split_whitespace().collect();
     assert_eq!(words[..2], ["bench-1", "online"], "{table}");
     Ok(())
-}
-
-macro_rules! on_each_broker {
-    ($($name:ident with $configuration:expr,)*) => {
-        mod embedded {
-            use super::*;
-            $(#[tokio::test]
-            async fn $name() -> Result<()> {
-                super::$name(Deployment::embedded($configuration).await?).await
-            })*
-        }
-        mod mosquitto {
-            use super::*;
-            $(#[tokio::test]
-            async fn $name() -> Result<()> {
-                super::$name(Deployment::on_mosquitto($configuration).await?).await
-            })*
-        }
-    };
-}
-
-on_each_broker! {
-    whoever_comes_later_finds_the_status with CONFIGURATION,
-    a_gateway_that_stops_says_so with CONFIGURATION,
-    the_load_is_seen with CONFIGURATION,
-    the_client_lists_the_gateway with CONFIGURATION,
-    the_mirror_shows_requests_and_outcomes_without_payloads with MIRROR,
 }
 
 /// On a foreign broker the status goes `offline` by the gateway's will, in both versions of MQTT.

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use offload_tests::answer::{refused, refused_in_envelope};
 use offload_tests::deployment::Deployment;
 use offload_tests::device::{Device, Message, Options, Properties, Version};
+use offload_tests::on_each_broker;
 use offload_tests::{cbor, envelope, guest};
 use serde_json::{Value, json};
 
@@ -14,19 +15,20 @@ const CONFIGURATION: &str = "[answers]\nresponse_topics = [\"replies/+/out\", \"
                              [[answers.max]]\ntopic = \"result/tiny/#\"\nbytes = 200\n";
 
 on_each_broker! {
-    without_an_envelope_an_answer_is_stdout_or_one_line
-    an_error_line_is_short_and_clean
-    an_envelope_has_every_field
-    an_unreadable_envelope_is_answered_in_its_encoding
-    answers_carry_user_properties
-    an_answer_goes_to_a_permitted_response_topic
-    response_topics_that_nothing_permits_are_unauthorized
-    an_answer_over_its_topics_maximum_is_replaced
+    without_an_envelope_an_answer_is_stdout_or_one_line with CONFIGURATION,
+    an_error_line_is_short_and_clean with CONFIGURATION,
+    an_envelope_has_every_field with CONFIGURATION,
+    an_unreadable_envelope_is_answered_in_its_encoding with CONFIGURATION,
+    answers_carry_user_properties with CONFIGURATION,
+    an_answer_goes_to_a_permitted_response_topic with CONFIGURATION,
+    response_topics_that_nothing_permits_are_unauthorized with CONFIGURATION,
+    an_answer_over_its_topics_maximum_is_replaced with CONFIGURATION,
+    by_default_only_the_own_result_topic_is_permitted,
 }
 
 /// Stdout bytes, nothing else, whatever the exit code, unless that is non-zero and stdout is empty. Else one line,
 /// stdout dropped. The same in every form without an envelope, and by `reply: stdout`.
-async fn without_an_envelope_an_answer_is_stdout_or_one_line(deployment: &Deployment) -> Result<()> {
+async fn without_an_envelope_an_answer_is_stdout_or_one_line(deployment: Deployment) -> Result<()> {
     let cases = [
         (prints_and("done", "")?, "done"),
         (prints_and("", "")?, ""),
@@ -55,7 +57,7 @@ async fn without_an_envelope_an_answer_is_stdout_or_one_line(deployment: &Deploy
 }
 
 /// One line, `error: <kind>: <message>`, at most 200 bytes, control characters replaced, no line end.
-async fn an_error_line_is_short_and_clean(deployment: &Deployment) -> Result<()> {
+async fn an_error_line_is_short_and_clean(deployment: Deployment) -> Result<()> {
     let mut device = deployment.device(Version::V5, "clean").await?;
     for name in
         ["first\nsecond\r\n\u{1b}[31m\u{7}\u{0}\u{85}".to_owned(), "é\n".repeat(500), "x".repeat(5000)]
@@ -71,7 +73,7 @@ async fn an_error_line_is_short_and_clean(deployment: &Deployment) -> Result<()>
 
 /// Envelope in the same encoding: `id` (or null), `status`, `exit_code`, `stdout`, `stderr`, `error` (`kind`,
 /// `message`), `fuel`, `run_us`, `queue_us`; all of them, always.
-async fn an_envelope_has_every_field(deployment: &Deployment) -> Result<()> {
+async fn an_envelope_has_every_field(deployment: Deployment) -> Result<()> {
     let mut device = deployment.device(Version::V311, "full").await?;
     let exits = envelope::bytes(prints_and("half", "(call $exit (i32.const 3))")?);
     let traps = envelope::bytes(prints_and("half", "unreachable")?);
@@ -104,7 +106,7 @@ async fn an_envelope_has_every_field(deployment: &Deployment) -> Result<()> {
 }
 
 /// An envelope that cannot be parsed is answered so too, with `id` null.
-async fn an_unreadable_envelope_is_answered_in_its_encoding(deployment: &Deployment) -> Result<()> {
+async fn an_unreadable_envelope_is_answered_in_its_encoding(deployment: Deployment) -> Result<()> {
     let mut device = deployment.device(Version::V5, "unreadable").await?;
     for topic in ["localCode/unreadable", "inputCode/unreadable"] {
         let answer = envelope::read(&device.ask(topic, r#"{"id": "a", "reply": "stdout""#).await?)?;
@@ -118,7 +120,7 @@ async fn an_unreadable_envelope_is_answered_in_its_encoding(deployment: &Deploym
 }
 
 /// Answers carry user properties `status`, `exit-code`, `error-kind`, `fuel`, `run-us`, `id`, whatever their form.
-async fn answers_carry_user_properties(deployment: &Deployment) -> Result<()> {
+async fn answers_carry_user_properties(deployment: Deployment) -> Result<()> {
     let mut device = deployment.device(Version::V5, "told").await?;
     let exits = envelope::bytes(prints_and("half", "(call $exit (i32.const 3))")?);
     for reply in ["envelope", "stdout"] {
@@ -160,7 +162,7 @@ async fn ask_for(device: &mut Device, topic: &str, data: &'static [u8]) -> Resul
 
 /// Response Topic is honoured when it is `result/<id>`, below it, or in a pattern that the configuration allows.
 /// Correlation Data is returned.
-async fn an_answer_goes_to_a_permitted_response_topic(deployment: &Deployment) -> Result<()> {
+async fn an_answer_goes_to_a_permitted_response_topic(deployment: Deployment) -> Result<()> {
     let mut device = Device::connect(deployment.address(), Version::V5, "responses").await?;
     device.subscribe("result/responses/#").await?;
     device.subscribe("replies/#").await?;
@@ -174,7 +176,7 @@ async fn an_answer_goes_to_a_permitted_response_topic(deployment: &Deployment) -
 
 /// Any other (request topics, `$…`, `gateway/…`, wildcards) is answered `unauthorized` on `result/<id>`; no pattern
 /// permits these.
-async fn response_topics_that_nothing_permits_are_unauthorized(deployment: &Deployment) -> Result<()> {
+async fn response_topics_that_nothing_permits_are_unauthorized(deployment: Deployment) -> Result<()> {
     let mut device = Device::connect(deployment.address(), Version::V5, "responses").await?;
     device.subscribe("result/responses").await?;
     for topic in [
@@ -196,7 +198,7 @@ async fn response_topics_that_nothing_permits_are_unauthorized(deployment: &Depl
 }
 
 /// Without a pattern another one's `result/…` and everything else is `unauthorized` too.
-async fn by_default_only_the_own_result_topic_is_permitted(deployment: &Deployment) -> Result<()> {
+async fn by_default_only_the_own_result_topic_is_permitted(deployment: Deployment) -> Result<()> {
     let mut device = Device::connect(deployment.address(), Version::V5, "responses").await?;
     device.subscribe("result/responses").await?;
     for topic in ["result/other", "result/responses2", "result/", "replies/it/out", "anything"] {
@@ -207,19 +209,9 @@ async fn by_default_only_the_own_result_topic_is_permitted(deployment: &Deployme
     Ok(())
 }
 
-#[tokio::test]
-async fn by_default_only_the_own_result_topic_is_permitted_on_the_embedded_broker() -> Result<()> {
-    by_default_only_the_own_result_topic_is_permitted(&Deployment::embedded("").await?).await
-}
-
-#[tokio::test]
-async fn by_default_only_the_own_result_topic_is_permitted_on_mosquitto() -> Result<()> {
-    by_default_only_the_own_result_topic_is_permitted(&Deployment::on_mosquitto("").await?).await
-}
-
 /// An answer that would exceed the configured `max_answer` of its topic (for 3.1.1) is replaced by `error: output` that
 /// fits, in the form that was asked for.
-async fn an_answer_over_its_topics_maximum_is_replaced(deployment: &Deployment) -> Result<()> {
+async fn an_answer_over_its_topics_maximum_is_replaced(deployment: Deployment) -> Result<()> {
     let options = Options { max_packet: 200, ..Options::default() };
     let mut tiny = Device::connect_with(deployment.address(), Version::V311, "tiny", options).await?;
     tiny.subscribe("result/tiny/#").await?;

@@ -4,23 +4,22 @@ use anyhow::{Context, Result};
 use offload_tests::answer::refused_in_envelope;
 use offload_tests::deployment::Deployment;
 use offload_tests::device::Version;
+use offload_tests::on_each_broker;
 use offload_tests::{cbor, envelope, guest};
 use serde_json::{Value, json};
 
-const CONFIGURATION: &str = "";
-
 on_each_broker! {
-    an_unknown_field_or_a_wrong_type_is_named
-    json_is_read_strictly
-    cbor_is_read_strictly
-    an_id_has_1_to_64_bytes_and_is_echoed
-    programs_run_by_name_on_either_topic
-    limits_are_unsigned_64_bit_integers
+    an_unknown_field_or_a_wrong_type_is_named,
+    json_is_read_strictly,
+    cbor_is_read_strictly,
+    an_id_has_1_to_64_bytes_and_is_echoed,
+    programs_run_by_name_on_either_topic,
+    limits_are_unsigned_64_bit_integers,
 }
 
 /// An unknown field or a wrong type is `malformed`, with the field's name. Exactly one of `module`, `digest`,
 /// `program`, `source`, `files` is present.
-async fn an_unknown_field_or_a_wrong_type_is_named(deployment: &Deployment) -> Result<()> {
+async fn an_unknown_field_or_a_wrong_type_is_named(deployment: Deployment) -> Result<()> {
     let mut device = deployment.device(Version::V5, "fields").await?;
     let module = envelope::bytes(guest::module("hello")?);
     let digest = format!("sha256:{}", "0".repeat(64));
@@ -67,7 +66,7 @@ async fn an_unknown_field_or_a_wrong_type_is_named(deployment: &Deployment) -> R
 }
 
 /// Bytes in JSON are text in base64, integers are integer literals, and no field or variable is given twice.
-async fn json_is_read_strictly(deployment: &Deployment) -> Result<()> {
+async fn json_is_read_strictly(deployment: Deployment) -> Result<()> {
     let mut device = deployment.device(Version::V5, "json").await?;
     for (request, named) in [
         (r#"{"module": 5}"#, "module"),
@@ -91,7 +90,7 @@ async fn json_is_read_strictly(deployment: &Deployment) -> Result<()> {
 }
 
 /// Bytes in CBOR are byte strings, and no field is given twice.
-async fn cbor_is_read_strictly(deployment: &Deployment) -> Result<()> {
+async fn cbor_is_read_strictly(deployment: Deployment) -> Result<()> {
     let mut device = deployment.device(Version::V5, "cbor").await?;
     for (map, named) in [
         (&b"\xA2gprogramcaddestdindNDIK"[..], "stdin"),
@@ -112,7 +111,7 @@ async fn cbor_is_read_strictly(deployment: &Deployment) -> Result<()> {
 }
 
 /// `id`: text of 1–64 bytes, echoed, also by an error; an envelope that cannot be parsed is answered with `id` null.
-async fn an_id_has_1_to_64_bytes_and_is_echoed(deployment: &Deployment) -> Result<()> {
+async fn an_id_has_1_to_64_bytes_and_is_echoed(deployment: Deployment) -> Result<()> {
     let mut device = deployment.device(Version::V311, "echo").await?;
     let longest = "ü".repeat(32);
     // What was not found is not remembered: the second request of an id is another one.
@@ -129,7 +128,7 @@ async fn an_id_has_1_to_64_bytes_and_is_echoed(deployment: &Deployment) -> Resul
 }
 
 /// `program`: a program that the gateway has (either topic).
-async fn programs_run_by_name_on_either_topic(deployment: &Deployment) -> Result<()> {
+async fn programs_run_by_name_on_either_topic(deployment: Deployment) -> Result<()> {
     let mut device = deployment.device(Version::V5, "named").await?;
     for topic in ["localCode/named", "inputCode/named"] {
         let request = json!({ "program": "add", "args": ["3", "5"], "reply": "stdout" });
@@ -142,7 +141,7 @@ async fn programs_run_by_name_on_either_topic(deployment: &Deployment) -> Result
 }
 
 /// `fuel`, `memory`, `timeout_ms`: unsigned 64-bit integers, the largest among them.
-async fn limits_are_unsigned_64_bit_integers(deployment: &Deployment) -> Result<()> {
+async fn limits_are_unsigned_64_bit_integers(deployment: Deployment) -> Result<()> {
     let mut device = deployment.device(Version::V5, "limits").await?;
     let request = json!({ "program": "add", "fuel": u64::MAX, "memory": u64::MAX, "timeout_ms": u64::MAX });
     let answer = envelope::read(&device.ask("localCode/limits", request.to_string()).await?)?;

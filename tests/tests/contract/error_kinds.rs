@@ -2,15 +2,12 @@
 //! (`malformed`, `not-found`, `too-large`, `unauthorized`) and of time (`expired`, `timeout`) have files of their own,
 //! and what only source has (`build`) is in `native_source.rs`.
 
-use std::net::SocketAddr;
-
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use offload_tests::answer::{refused, refused_in_envelope};
 use offload_tests::deployment::Deployment;
 use offload_tests::device::{Device, PubAckReason, Version};
-use offload_tests::gateway::Gateway;
-use offload_tests::mosquitto::Mosquitto;
+use offload_tests::on_each_broker;
 use offload_tests::{envelope, guest};
 use serde_json::json;
 
@@ -21,11 +18,13 @@ const CONFIGURATION: &str = "[limits]\nfuel = 100_000_000\nmemory = \"1MiB\"\nst
                              [compiler]\nfunctions = 100\n";
 
 on_each_broker! {
-    each_way_to_end_has_its_kind
+    an_internal_error_is_logged_under_its_reference,
+    each_way_to_end_has_its_kind with CONFIGURATION,
+    a_full_queue_answers_busy with SHORT_QUEUE,
 }
 
 /// `compile`, `exit`, `trap` (why and where), `fuel`, `memory`, `output`.
-async fn each_way_to_end_has_its_kind(deployment: &Deployment) -> Result<()> {
+async fn each_way_to_end_has_its_kind(deployment: Deployment) -> Result<()> {
     let mut device = deployment.device(Version::V5, "kinds").await?;
     let many_functions = format!("(module {} (func (export \"_start\")))", "(func)".repeat(200));
     let many_functions: Bytes = wat::parse_str(many_functions)?.into();
@@ -50,31 +49,23 @@ async fn each_way_to_end_has_its_kind(deployment: &Deployment) -> Result<()> {
     Ok(())
 }
 
-/// `internal`: our fault; logged under a reference that the message repeats.
-#[tokio::test]
-async fn an_internal_error_is_logged_under_its_reference_on_the_embedded_broker() -> Result<()> {
-    let gateway = Gateway::embedded("").await?;
-    let gateway = gateway.restart(&["--listen", "127.0.0.1:0"], NO_COMPILER).await?;
-    let address = gateway.address()?;
-    an_internal_error_is_logged_under_its_reference(&gateway, address).await
-}
-
-/// The same on Mosquitto.
-#[tokio::test]
-async fn an_internal_error_is_logged_under_its_reference_on_mosquitto() -> Result<()> {
-    let mosquitto = Mosquitto::start().await?;
-    let (flags, address) = (["--broker", &mosquitto.url()], mosquitto.address());
-    let gateway = Gateway::start(&flags, "").await?.restart(&flags, NO_COMPILER).await?;
-    an_internal_error_is_logged_under_its_reference(&gateway, address).await
-}
-
-/// With this there is no compiler. It has been there before, so that the gateway's own program is compiled already.
+/// With this there is no compiler.
 const NO_COMPILER: &str = "[compiler]\nprogram = \"/bin/false\"\n";
 
-async fn an_internal_error_is_logged_under_its_reference(
-    gateway: &Gateway,
-    broker: SocketAddr,
-) -> Result<()> {
+/// `internal`: our fault; logged under a reference that the message repeats.
+async fn an_internal_error_is_logged_under_its_reference(deployment: Deployment) -> Result<()> {
+    // There has been one, so that the gateway's own program is compiled already.
+    let Deployment { gateway, mosquitto, .. } = deployment;
+    let (gateway, broker) = match &mosquitto {
+        Some(mosquitto) => {
+            (gateway.restart(&["--broker", &mosquitto.url()], NO_COMPILER).await?, mosquitto.address())
+        }
+        None => {
+            let gateway = gateway.restart(&["--listen", "127.0.0.1:0"], NO_COMPILER).await?;
+            let address = gateway.address()?;
+            (gateway, address)
+        }
+    };
     let mut device = Device::connect(broker, Version::V5, "internal").await?;
     device.subscribe("result/internal").await?;
     let answer = device.ask("inputCode/internal", guest::module("hello")?).await?;
@@ -89,20 +80,7 @@ async fn an_internal_error_is_logged_under_its_reference(
 /// Fewer may wait than a test sends.
 const SHORT_QUEUE: &str = "[workers]\ncount = 1\nslots = 1\n[queue]\nper_principal = 2\ntotal = 4\n";
 
-/// `busy`: queue or quota full: nothing was run; the message says after how long to try again. It is an answer: the
-/// message itself is acknowledged. It is not remembered under the request's `id`.
-#[tokio::test]
-async fn a_full_queue_answers_busy_on_the_embedded_broker() -> Result<()> {
-    a_full_queue_answers_busy(&Deployment::embedded(SHORT_QUEUE).await?).await
-}
-
-/// The same on Mosquitto.
-#[tokio::test]
-async fn a_full_queue_answers_busy_on_mosquitto() -> Result<()> {
-    a_full_queue_answers_busy(&Deployment::on_mosquitto(SHORT_QUEUE).await?).await
-}
-
-async fn a_full_queue_answers_busy(deployment: &Deployment) -> Result<()> {
+async fn a_full_queue_answers_busy(deployment: Deployment) -> Result<()> {
     const FLOOD: usize = 20;
     let mut device = deployment.device(Version::V5, "flood").await?;
     let module = envelope::bytes(guest::module("sleep")?);

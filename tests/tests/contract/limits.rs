@@ -4,6 +4,7 @@ use anyhow::{Context, Result};
 use offload_tests::answer::{refused, refused_in_envelope};
 use offload_tests::deployment::Deployment;
 use offload_tests::device::{Properties, Version};
+use offload_tests::on_each_broker;
 use offload_tests::{envelope, guest};
 use serde_json::{Map, Value, json};
 
@@ -13,15 +14,16 @@ const CONFIGURATION: &str = "[limits]\nmodule = \"1MiB\"\nstdin = \"100KB\"\narg
                              env_bytes = 1000\ncpu = \"250ms\"\nwall = \"60s\"\nfuel = 1_000_000_000_000_000\n";
 
 on_each_broker! {
-    what_is_over_a_limit_is_too_large
-    limits_can_be_lowered_and_not_raised
-    time_that_is_up_before_the_start_is_expired_and_after_it_timeout
-    time_on_a_core_and_on_the_wall_are_two_limits
+    what_is_over_a_limit_is_too_large with CONFIGURATION,
+    limits_can_be_lowered_and_not_raised with CONFIGURATION,
+    time_that_is_up_before_the_start_is_expired_and_after_it_timeout with CONFIGURATION,
+    time_on_a_core_and_on_the_wall_are_two_limits with CONFIGURATION,
+    time_on_the_wall_ends_a_sleeper with NEAR_WALL,
 }
 
 /// `too-large`: module, source, args, env or stdin over the limit (both figures in the message). Source is
 /// `native_source.rs`'s.
-async fn what_is_over_a_limit_is_too_large(deployment: &Deployment) -> Result<()> {
+async fn what_is_over_a_limit_is_too_large(deployment: Deployment) -> Result<()> {
     let mut device = deployment.device(Version::V5, "large").await?;
     let mut module = guest::module("hello")?.to_vec();
     module.resize(1_100_000, 0);
@@ -50,7 +52,7 @@ async fn what_is_over_a_limit_is_too_large(deployment: &Deployment) -> Result<()
 }
 
 /// `fuel`, `memory`, `timeout_ms` may lower the gateway's limits, never raise them.
-async fn limits_can_be_lowered_and_not_raised(deployment: &Deployment) -> Result<()> {
+async fn limits_can_be_lowered_and_not_raised(deployment: Deployment) -> Result<()> {
     let mut device = deployment.device(Version::V5, "raised").await?;
     let most = u64::MAX.to_string();
     let limits = Properties::user(&[("memory", &most), ("fuel", &most), ("timeout-ms", &most)]);
@@ -76,7 +78,7 @@ async fn limits_can_be_lowered_and_not_raised(deployment: &Deployment) -> Result
 
 /// `timeout_ms` counts from arrival. It ran out before the start: `expired`; after: `timeout`.
 async fn time_that_is_up_before_the_start_is_expired_and_after_it_timeout(
-    deployment: &Deployment,
+    deployment: Deployment,
 ) -> Result<()> {
     let mut device = deployment.device(Version::V5, "late").await?;
     let request = json!({ "program": "add", "timeout_ms": 0 });
@@ -91,7 +93,7 @@ async fn time_that_is_up_before_the_start_is_expired_and_after_it_timeout(
 
 /// The gateway's own limits on CPU and on wall-clock time are separate: who sleeps longer than it may compute is not
 /// ended, who computes longer is, though wall-clock time is left.
-async fn time_on_a_core_and_on_the_wall_are_two_limits(deployment: &Deployment) -> Result<()> {
+async fn time_on_a_core_and_on_the_wall_are_two_limits(deployment: Deployment) -> Result<()> {
     let mut device = deployment.device(Version::V5, "times").await?;
     let asleep =
         json!({ "module": envelope::bytes(guest::module("sleep")?), "args": ["1000"], "reply": "stdout" });
@@ -102,18 +104,8 @@ async fn time_on_a_core_and_on_the_wall_are_two_limits(deployment: &Deployment) 
 /// A wall that is soon reached.
 const NEAR_WALL: &str = "[limits]\nwall = \"300ms\"\n";
 
-#[tokio::test]
-async fn time_on_the_wall_ends_a_sleeper_on_the_embedded_broker() -> Result<()> {
-    time_on_the_wall_ends_a_sleeper(&Deployment::embedded(NEAR_WALL).await?).await
-}
-
-#[tokio::test]
-async fn time_on_the_wall_ends_a_sleeper_on_mosquitto() -> Result<()> {
-    time_on_the_wall_ends_a_sleeper(&Deployment::on_mosquitto(NEAR_WALL).await?).await
-}
-
 /// Who sleeps past the gateway's limit on wall-clock time is ended, though it has used no CPU time.
-async fn time_on_the_wall_ends_a_sleeper(deployment: &Deployment) -> Result<()> {
+async fn time_on_the_wall_ends_a_sleeper(deployment: Deployment) -> Result<()> {
     let mut device = deployment.device(Version::V5, "sleeper").await?;
     let asleep = json!({ "module": envelope::bytes(guest::module("sleep")?), "args": ["600000"] });
     let answer = envelope::read(&device.ask("inputCode/sleeper", asleep.to_string()).await?)?;

@@ -6,25 +6,24 @@ use offload_tests::answer::{envelope_problems, refused, refused_in_envelope};
 use offload_tests::deployment::Deployment;
 use offload_tests::device::{Device, Message, Properties, Version};
 use offload_tests::guest::{self, Expected};
+use offload_tests::on_each_broker;
 use offload_tests::{cbor, envelope};
 use serde_json::{Value, json};
 
-const CONFIGURATION: &str = "";
-
 on_each_broker! {
-    a_raw_module_takes_its_arguments_and_environment_from_user_properties
-    after_a_cbor_envelope_there_is_nothing
-    ascii_white_space_may_stand_before_json
-    base64_is_of_the_standard_alphabet_and_padded
-    a_module_after_two_delimiters_goes_to_the_last_byte
-    legacy_text_has_four_parts
-    legacy_args_are_words
-    what_is_no_form_is_malformed
-    code_on_local_code_is_malformed
-    what_is_no_module_is_malformed
-    forms_without_an_envelope_take_id_and_limits_from_user_properties
-    properties_are_checked
-    properties_do_not_touch_envelopes
+    a_raw_module_takes_its_arguments_and_environment_from_user_properties,
+    after_a_cbor_envelope_there_is_nothing,
+    ascii_white_space_may_stand_before_json,
+    base64_is_of_the_standard_alphabet_and_padded,
+    a_module_after_two_delimiters_goes_to_the_last_byte,
+    legacy_text_has_four_parts,
+    legacy_args_are_words,
+    what_is_no_form_is_malformed,
+    code_on_local_code_is_malformed,
+    what_is_no_module_is_malformed,
+    forms_without_an_envelope_take_id_and_limits_from_user_properties,
+    properties_are_checked,
+    properties_do_not_touch_envelopes,
 }
 
 /// `hello` with bytes after it that are a part of the module, but look like the delimiter of legacy text.
@@ -48,7 +47,7 @@ async fn ask_with(
 
 /// Raw module: starts with the wasm magic. From MQTT 5 user properties: `arg` (repeated, in order), `env.<NAME>`.
 async fn a_raw_module_takes_its_arguments_and_environment_from_user_properties(
-    deployment: &Deployment,
+    deployment: Deployment,
 ) -> Result<()> {
     let mut device = deployment.device(Version::V5, "raw").await?;
     let environment = [("env.B", "2"), ("arg", "ignored"), ("env.A", "a = b"), ("other", "ignored")];
@@ -62,7 +61,7 @@ async fn a_raw_module_takes_its_arguments_and_environment_from_user_properties(
 }
 
 /// CBOR envelope: starts with the self-described CBOR tag `D9 D9 F7`, then one map, nothing after it.
-async fn after_a_cbor_envelope_there_is_nothing(deployment: &Deployment) -> Result<()> {
+async fn after_a_cbor_envelope_there_is_nothing(deployment: Deployment) -> Result<()> {
     let mut device = deployment.device(Version::V311, "cbor").await?;
     let request = cbor::write(&json!({ "program": "add", "args": ["40", "2"] }))?;
     let answer = cbor::read(&device.ask("localCode/cbor", request.clone()).await?)?;
@@ -85,7 +84,7 @@ async fn after_a_cbor_envelope_there_is_nothing(deployment: &Deployment) -> Resu
 }
 
 /// JSON envelope: `{` after optional ASCII white space.
-async fn ascii_white_space_may_stand_before_json(deployment: &Deployment) -> Result<()> {
+async fn ascii_white_space_may_stand_before_json(deployment: Deployment) -> Result<()> {
     let mut device = deployment.device(Version::V5, "space").await?;
     for space in ["", " ", "\t", "\n", "\r", "\x0c", " \t\r\n\x0c "] {
         let request = format!("{space}{{\"program\": \"add\", \"args\": [\"1\", \"2\"]}}\n");
@@ -101,7 +100,7 @@ async fn ascii_white_space_may_stand_before_json(deployment: &Deployment) -> Res
 }
 
 /// Byte strings are base64 (standard alphabet, padded).
-async fn base64_is_of_the_standard_alphabet_and_padded(deployment: &Deployment) -> Result<()> {
+async fn base64_is_of_the_standard_alphabet_and_padded(deployment: Deployment) -> Result<()> {
     let mut device = deployment.device(Version::V5, "base64").await?;
     let echo = envelope::bytes(guest::module("echo")?);
     let request = |stdin: &str| json!({ "module": echo, "stdin": stdin }).to_string();
@@ -116,7 +115,7 @@ async fn base64_is_of_the_standard_alphabet_and_padded(deployment: &Deployment) 
 
 /// If what follows the second delimiter starts with the wasm magic it is, to the last byte, a module to run with those
 /// args; they are split on white space.
-async fn a_module_after_two_delimiters_goes_to_the_last_byte(deployment: &Deployment) -> Result<()> {
+async fn a_module_after_two_delimiters_goes_to_the_last_byte(deployment: Deployment) -> Result<()> {
     let mut device = deployment.device(Version::V311, "behind").await?;
     let payload = [b"any name----5 7----", &hello_with_delimiters()?[..]].concat();
     assert_eq!(device.ask("inputCode/behind", payload).await?.text(), "hello!\n");
@@ -126,7 +125,7 @@ async fn a_module_after_two_delimiters_goes_to_the_last_byte(deployment: &Deploy
 }
 
 /// Legacy text: four parts with `----` between them: name, args, source, build.
-async fn legacy_text_has_four_parts(deployment: &Deployment) -> Result<()> {
+async fn legacy_text_has_four_parts(deployment: Deployment) -> Result<()> {
     let mut device = deployment.device(Version::V5, "parts").await?;
     for (payload, missing) in
         [("add----5", "source"), ("add----5----int main;", "makefile"), ("----------------", "makefile")]
@@ -140,7 +139,7 @@ async fn legacy_text_has_four_parts(deployment: &Deployment) -> Result<()> {
 }
 
 /// Legacy args (`localCode` only): the argument list of the gateway's default program, split on white space.
-async fn legacy_args_are_words(deployment: &Deployment) -> Result<()> {
+async fn legacy_args_are_words(deployment: Deployment) -> Result<()> {
     let mut device = deployment.device(Version::V5, "words").await?;
     for (payload, sum) in [("5 7", "12\n"), ("", "0\n"), (" \t5\r\n7\n", "12\n"), ("7", "7\n")] {
         assert_eq!(device.ask("localCode/words", payload).await?.text(), sum, "{payload:?}");
@@ -149,7 +148,7 @@ async fn legacy_args_are_words(deployment: &Deployment) -> Result<()> {
 }
 
 /// Legacy args are UTF-8 without control characters other than white space; what is none of the forms is `malformed`.
-async fn what_is_no_form_is_malformed(deployment: &Deployment) -> Result<()> {
+async fn what_is_no_form_is_malformed(deployment: Deployment) -> Result<()> {
     let mut device = deployment.device(Version::V5, "formless").await?;
     for payload in [&b"5 \x00 7"[..], b"\xff\xfe", b"5 \x1b[1m", b"5\x7f"] {
         refused(&device.ask("localCode/formless", payload).await?, "malformed", "")?;
@@ -161,7 +160,7 @@ async fn what_is_no_form_is_malformed(deployment: &Deployment) -> Result<()> {
 }
 
 /// Code on `localCode` is `malformed`.
-async fn code_on_local_code_is_malformed(deployment: &Deployment) -> Result<()> {
+async fn code_on_local_code_is_malformed(deployment: Deployment) -> Result<()> {
     let mut device = deployment.device(Version::V5, "code").await?;
     let module = guest::module("hello")?;
     refused(&device.ask("localCode/code", module.clone()).await?, "malformed", "")?;
@@ -177,7 +176,7 @@ async fn code_on_local_code_is_malformed(deployment: &Deployment) -> Result<()> 
 }
 
 /// `malformed`: not valid wasm.
-async fn what_is_no_module_is_malformed(deployment: &Deployment) -> Result<()> {
+async fn what_is_no_module_is_malformed(deployment: Deployment) -> Result<()> {
     let mut device = deployment.device(Version::V5, "broken").await?;
     let module = guest::module("hello")?;
     let truncated = module.slice(..module.len() - 3);
@@ -192,7 +191,7 @@ async fn what_is_no_module_is_malformed(deployment: &Deployment) -> Result<()> {
 
 /// Forms 1, 4 and 5 take `id`, `fuel`, `memory` (bytes) and `timeout-ms` from MQTT 5 user properties.
 async fn forms_without_an_envelope_take_id_and_limits_from_user_properties(
-    deployment: &Deployment,
+    deployment: Deployment,
 ) -> Result<()> {
     let mut device = deployment.device(Version::V5, "plain").await?;
     let legacy = |module: Bytes| Bytes::from([b"name--------", &module[..]].concat());
@@ -217,7 +216,7 @@ async fn forms_without_an_envelope_take_id_and_limits_from_user_properties(
 }
 
 /// Any of these given twice, or one `env.<NAME>` given twice, is `malformed`; others are nobody's business.
-async fn properties_are_checked(deployment: &Deployment) -> Result<()> {
+async fn properties_are_checked(deployment: Deployment) -> Result<()> {
     let mut device = deployment.device(Version::V5, "checked").await?;
     let module = guest::module("hello")?;
     for (properties, named) in [
@@ -240,7 +239,7 @@ async fn properties_are_checked(deployment: &Deployment) -> Result<()> {
 }
 
 /// With an envelope, properties of these names are ignored.
-async fn properties_do_not_touch_envelopes(deployment: &Deployment) -> Result<()> {
+async fn properties_do_not_touch_envelopes(deployment: Deployment) -> Result<()> {
     let mut device = deployment.device(Version::V5, "both").await?;
     let request = json!({ "id": "inner", "program": "add", "args": ["1"] });
     let ignored = [

@@ -7,18 +7,17 @@ use offload_tests::device::{Device, Properties, PubAckReason, PubRecReason, Vers
 use offload_tests::gateway::Gateway;
 use offload_tests::guest;
 use offload_tests::mosquitto::Mosquitto;
+use offload_tests::on_each_broker;
 use rustix::process::Signal;
 
-const CONFIGURATION: &str = "";
-
 on_each_broker! {
-    reply_ids_hold_everything_after_the_first_slash
-    the_bare_topic_is_ignored
-    the_qos_of_a_request_is_the_publishers_choice
+    reply_ids_hold_everything_after_the_first_slash,
+    the_bare_topic_is_ignored,
+    the_qos_of_a_request_is_the_publishers_choice,
 }
 
 /// `<id>` is everything after the first `/`, taken as it stands: the reply id.
-async fn reply_ids_hold_everything_after_the_first_slash(deployment: &Deployment) -> Result<()> {
+async fn reply_ids_hold_everything_after_the_first_slash(deployment: Deployment) -> Result<()> {
     for id in ["plain", "a/b/c", "/", "mit Leerzeichen é", "trailing/"] {
         let mut device = deployment.device(Version::V311, id).await?;
         let answer = device.ask(&format!("localCode/{id}"), "3 5").await?;
@@ -30,7 +29,7 @@ async fn reply_ids_hold_everything_after_the_first_slash(deployment: &Deployment
 }
 
 /// A message on the bare topic, without `/`, is ignored.
-async fn the_bare_topic_is_ignored(deployment: &Deployment) -> Result<()> {
+async fn the_bare_topic_is_ignored(deployment: Deployment) -> Result<()> {
     let mut device = Device::connect(deployment.address(), Version::V311, "bare").await?;
     device.subscribe("result/#").await?;
     device.publish("localCode", "1 1").await?;
@@ -41,7 +40,7 @@ async fn the_bare_topic_is_ignored(deployment: &Deployment) -> Result<()> {
 }
 
 /// A request's QoS is the publisher's choice. Answers are published at QoS 1, not retained.
-async fn the_qos_of_a_request_is_the_publishers_choice(deployment: &Deployment) -> Result<()> {
+async fn the_qos_of_a_request_is_the_publishers_choice(deployment: Deployment) -> Result<()> {
     for version in [Version::V311, Version::V5] {
         let mut device = deployment.device(version, "qos").await?;
         for qos in [0, 1, 2] {

@@ -17,6 +17,7 @@ use crate::programs::{ProgramError, Programs};
 use crate::request::{Parts, Requests};
 use crate::status::Status;
 use crate::wasm::engine;
+use crate::wasm::linking::Linkers;
 use crate::wasm::workers::Workers;
 use std::io;
 use std::net::SocketAddr;
@@ -133,14 +134,16 @@ impl Gateway {
 
         let compiler = Compiler::new(config.compiler.clone(), config.limits.clone())
             .map_err(|error| StartError::Io("own executable", error))?;
-        let engine = engine::compiler().map_err(StartError::Engine)?;
+        let engine = engine::gauge(&config.limits, &config.compiler).map_err(StartError::Engine)?;
         let artifacts = data_dir.path().join(ARTIFACTS);
         let store =
             ArtifactStore::open(artifacts, *data_dir.mac_key(), &engine, config.compiler.disk_cache.bytes())
                 .map_err(|error| StartError::Io("artifact store", error))?;
         let library = Library::open(data_dir.path().join(MODULES), config.modules.clone())
             .map_err(|error| StartError::Io("modules", error))?;
-        let modules = Arc::new(Modules::new(compiler, store, library, config.compiler.memory_cache.bytes()));
+        let linkers = Linkers::new(engine).map_err(StartError::Engine)?;
+        let cache = config.compiler.memory_cache.bytes();
+        let modules = Arc::new(Modules::new(compiler, store, library, linkers, cache));
         let native = Native::start(&config, is_local(&config).await).await;
         let programs = Programs::load(&config.program, &modules).await?;
 

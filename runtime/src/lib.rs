@@ -23,6 +23,7 @@ pub mod ingress;
 pub mod mirror;
 pub mod modules;
 pub mod native;
+pub mod passwords;
 pub mod programs;
 pub mod request;
 pub mod status;

@@ -2,6 +2,7 @@
 
 mod config;
 mod demo;
+mod passwd;
 mod serve;
 
 use crate::compiler::{self, child};
@@ -26,6 +27,8 @@ enum Command {
     Config(Overrides),
     /// Start a gateway, play a device, and show what comes back
     Demo,
+    /// Add, change or remove a user of a password file
+    Passwd(passwd::Passwd),
     /// Compile standard input (started by the gateway itself)
     #[command(name = compiler::CHILD_ROLE, hide = true)]
     CompileChild(child::ChildLimits),
@@ -89,6 +92,7 @@ pub fn run() -> ExitCode {
         Command::Serve(overrides) => serve::run(overrides),
         Command::Config(overrides) => config::run(overrides),
         Command::Demo => demo::run(),
+        Command::Passwd(command) => passwd::run(command),
     };
     match outcome {
         Ok(code) => code,

@@ -4,7 +4,7 @@
 
 use std::{error::Error, sync::Arc};
 
-use offload_broker::{Broker, Config, NoApplication};
+use offload_broker::{Broker, Config, NoApplication, Transport};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -17,7 +17,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     let broker = Broker::new(Config::default(), Arc::new(NoApplication));
     let shutdown = CancellationToken::new();
-    let serving = broker.serve(listener, shutdown.clone());
+    let serving = broker.serve(listener, Transport::Tcp, shutdown.clone());
     let stop = async {
         tokio::signal::ctrl_c().await?;
         shutdown.cancel();

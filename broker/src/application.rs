@@ -1,8 +1,11 @@
-//! What an application that embeds the broker sees: who publishes, and the messages it claims.
+//! What an application that embeds the broker sees and decides: who may connect, publish and subscribe, and the
+//! messages it claims.
 
 use std::{
     fmt,
+    future::{Future, ready},
     net::SocketAddr,
+    pin::Pin,
     sync::{Arc, Weak},
 };
 
@@ -11,8 +14,13 @@ use bytes::Bytes;
 use crate::{
     acknowledgement::Acknowledgement,
     message::{Properties, QoS},
+    reason::Reason,
     session::Session,
+    transport::TransportKind,
 };
+
+/// A future that an [`Application`] returns.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// Protocol version of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -23,16 +31,59 @@ pub enum Version {
     V5,
 }
 
+/// What a client says and shows of itself in its CONNECT and below it.
+pub struct Login {
+    /// As the client asks for it; empty if the broker is to choose one.
+    pub client_id: String,
+    /// The user name, which may be empty.
+    pub user_name: Option<String>,
+    /// The password. `Debug` does not show it, and nothing logs it.
+    pub password: Option<Vec<u8>>,
+    /// Whom a client certificate that was verified names: its common name, or its first DNS name if it has none.
+    pub certificate: Option<String>,
+    /// The other end of the connection.
+    pub peer: SocketAddr,
+    /// How it came.
+    pub transport: TransportKind,
+    /// What it speaks.
+    pub version: Version,
+    /// The web page's origin, for a WebSocket connection that a browser opened.
+    pub origin: Option<String>,
+}
+
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Login")
+            .field("client_id", &self.client_id)
+            .field("user_name", &self.user_name)
+            .field("certificate", &self.certificate)
+            .field("peer", &self.peer)
+            .field("transport", &self.transport)
+            .field("version", &self.version)
+            .field("origin", &self.origin)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Who a client is, once it is authenticated. A client id belongs to the identity whose session it names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// The user; `None` is an anonymous client, which is another identity than every user.
+    pub user: Option<Arc<str>>,
+}
+
 /// One connection of a client.
 pub struct ClientInfo {
     /// The session's name.
     pub client_id: Arc<str>,
     /// True if the broker chose the client id; a 3.1.1 client never learns it.
     pub assigned: bool,
-    /// The authenticated user. There is no authentication yet: `None`.
-    pub username: Option<String>,
+    /// The user of its [`Identity`].
+    pub user: Option<Arc<str>>,
     /// The other end of the connection.
     pub peer: SocketAddr,
+    /// How it came.
+    pub transport: TransportKind,
     /// What it speaks.
     pub version: Version,
     pub(crate) session: Weak<Session>,
@@ -43,8 +94,9 @@ impl fmt::Debug for ClientInfo {
         f.debug_struct("ClientInfo")
             .field("client_id", &self.client_id)
             .field("assigned", &self.assigned)
-            .field("username", &self.username)
+            .field("user", &self.user)
             .field("peer", &self.peer)
+            .field("transport", &self.transport)
             .field("version", &self.version)
             .finish_non_exhaustive()
     }
@@ -62,8 +114,30 @@ pub enum Route {
 }
 
 /// The application in whose process the broker runs. All methods are called on a connection's task: they must
-/// not block. Topics that start with `$` are refused without asking.
+/// not block, and [`authenticate`](Self::authenticate) must not block when it is polled. Topics that start with `$` are refused without asking.
 pub trait Application: Send + Sync + 'static {
+    /// Decides who a client is, or why it may not connect: 0x86 and 0x87 (3.1.1: 4 and 5) for bad credentials and
+    /// for those that do not suffice, 0x85 (2) for a client id that this client may not have, 0x89 (3) when too
+    /// many ask at once. Another identity's session is never given to it, whatever this returns.
+    ///
+    /// Awaited on the connection's own task, so that a slow answer delays no other client, and given up at
+    /// [`Config::connect_timeout`](crate::Config::connect_timeout). What takes long to compute, such as the hash of
+    /// a password, belongs on a thread of its own (`tokio::task::spawn_blocking`). How many run at a time is for the
+    /// application to bound: strangers cause them, one a connection.
+    ///
+    /// By default nobody is checked: the user name is taken at its word, and an empty one is none.
+    fn authenticate(&self, login: Login) -> BoxFuture<'_, Result<Identity, Reason>> {
+        let user = login.user_name.filter(|name| !name.is_empty());
+        Box::pin(ready(Ok(Identity { user: user.map(Arc::from) })))
+    }
+
+    /// Decides about one filter of a SUBSCRIBE; a refusal is answered with 0x87 (3.1.1: 0x80). By default everyone
+    /// may subscribe to everything.
+    fn may_subscribe(&self, client: &ClientInfo, filter: &str) -> bool {
+        let _ = (client, filter);
+        true
+    }
+
     /// Decides about a PUBLISH, or a will, before it is routed. A will is also checked at CONNECT, which is
     /// refused when this refuses it.
     fn route(&self, client: &ClientInfo, topic: &str) -> Route;

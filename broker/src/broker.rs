@@ -16,6 +16,7 @@ use crate::{
     message::Message,
     stats::Stats,
     topic,
+    transport::Transport,
 };
 
 /// An MQTT broker. Clones are handles to the same one.
@@ -30,14 +31,22 @@ impl Broker {
         Self { core: Arc::new(Core::new(config, application)) }
     }
 
-    /// Accepts connections until `shutdown` is cancelled, then closes them (MQTT 5: DISCONNECT 0x8B; wills
+    /// Accepts connections on this transport until `shutdown` is cancelled, then closes them (MQTT 5: DISCONNECT 0x8B; wills
     /// are not published) and returns when they are gone, after a second at most. Sessions stay, and a broker
     /// may be served again, or on several listeners at a time.
     ///
+    /// Whoever reaches the listener may try to connect. Whether its address may be more than loopback is for the
+    /// application to decide: only it knows whether its [`authenticate`](Application::authenticate) keeps anyone out.
+    ///
     /// # Errors
-    /// At once, for an address that is not loopback and for a configuration that fails [`Config::check`].
-    pub async fn serve(&self, listener: TcpListener, shutdown: CancellationToken) -> Result<(), Error> {
-        listener::serve(&self.core, listener, shutdown).await
+    /// At once, for a configuration that fails [`Config::check`].
+    pub async fn serve(
+        &self,
+        listener: TcpListener,
+        transport: Transport,
+        shutdown: CancellationToken,
+    ) -> Result<(), Error> {
+        listener::serve(&self.core, listener, transport, shutdown).await
     }
 
     /// Hands a message to every session with a matching subscription, and retains it if it says so; returns

@@ -79,11 +79,13 @@ pub(crate) struct Connect {
     pub max_packet_size: Option<u32>,
     pub authentication_method: bool,
     pub will: Option<Will>,
+    pub user_name: Option<String>,
+    pub password: Option<Vec<u8>>,
 }
 
 /// Decodes a CONNECT, whose protocol is known.
 pub(crate) fn connect(body: &[u8], version: Version, config: &Config) -> Result<Connect, Violation> {
-    let head = guard::connect(body, version, config)?;
+    let guard::Connect { head, user_name, password } = guard::connect(body, version, config)?;
     let mut packet = whole(0x10, head);
     let flags = packet.len() - head.len() + guard::CONNECT_FLAGS;
     packet[flags] &= !guard::CREDENTIALS;
@@ -105,6 +107,8 @@ pub(crate) fn connect(body: &[u8], version: Version, config: &Config) -> Result<
         max_packet_size: properties.and_then(|p| p.max_packet_size),
         authentication_method: properties.is_some_and(|p| p.authentication_method.is_some()),
         will: will.map(|will| self::will(will, will_properties)).transpose()?,
+        user_name: user_name.map(str::to_owned),
+        password: password.map(<[u8]>::to_vec),
     })
 }
 
@@ -310,6 +314,7 @@ pub(crate) fn connack(
         // The six of 3.1.1; the codec panics on any other.
         (Version::V311, Reason::UnsupportedProtocolVersion) => ConnectReturnCode::RefusedProtocolVersion,
         (_, Reason::ClientIdentifierNotValid) => ConnectReturnCode::ClientIdentifierNotValid,
+        (_, Reason::BadUserNameOrPassword) => ConnectReturnCode::BadUserNamePassword,
         (_, Reason::NotAuthorized) => ConnectReturnCode::NotAuthorized,
         (Version::V311, _) => ConnectReturnCode::ServiceUnavailable,
         (_, Reason::UnsupportedProtocolVersion) => ConnectReturnCode::UnsupportedProtocolVersion,
@@ -319,6 +324,7 @@ pub(crate) fn connack(
         (_, Reason::BadAuthenticationMethod) => ConnectReturnCode::BadAuthenticationMethod,
         (_, Reason::PacketTooLarge) => ConnectReturnCode::PacketTooLarge,
         (_, Reason::QuotaExceeded) => ConnectReturnCode::QuotaExceeded,
+        (_, Reason::ServerUnavailable) => ConnectReturnCode::ServerUnavailable,
         (_, Reason::ServerBusy) => ConnectReturnCode::ServerBusy,
         _ => ConnectReturnCode::UnspecifiedError,
     };
@@ -433,6 +439,10 @@ mod tests {
             let frame = frame::next(sample, 1000).unwrap().unwrap();
             let connect = connect(frame.body, version, &Config::default()).unwrap();
             assert_eq!(connect.client_id, "c");
+            assert_eq!(
+                (connect.user_name.as_deref(), connect.password.as_deref()),
+                (Some("u"), Some(&b"\xFF\xFE"[..]))
+            );
             assert_eq!(&connect.will.unwrap().message.payload[..], b"m");
         }
     }

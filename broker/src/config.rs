@@ -12,6 +12,9 @@ pub const DEFAULT_MAX_CONNECT_SIZE: usize = 256 * 1024;
 pub const DEFAULT_MAX_PROPERTIES_SIZE: usize = 256 * 1024;
 /// TCP connections at a time.
 pub const DEFAULT_MAX_CONNECTIONS: usize = 16_384;
+/// TCP connections at a time from one address: a workshop behind one router fits, and no host takes more than a
+/// sixteenth of all places.
+pub const DEFAULT_MAX_CONNECTIONS_PER_ADDRESS: usize = 1_024;
 /// Sessions at a time, connected or not.
 pub const DEFAULT_MAX_SESSIONS: usize = 32_768;
 /// Subscriptions of one session.
@@ -65,8 +68,13 @@ pub struct Config {
     pub max_connect_size: usize,
     /// See [`DEFAULT_MAX_PROPERTIES_SIZE`]. More ends the connection (0x97).
     pub max_properties_size: usize,
-    /// See [`DEFAULT_MAX_CONNECTIONS`]. One more is refused in CONNACK, many more are just closed.
+    /// See [`DEFAULT_MAX_CONNECTIONS`]. One more is refused in CONNACK (only on plain TCP, where that is cheap), many
+    /// more are just closed.
     pub max_connections: usize,
+    /// See [`DEFAULT_MAX_CONNECTIONS_PER_ADDRESS`]. Counted from accept to close, for a network of 64 bits in IPv6.
+    /// Loopback addresses have no such limit: a proxy, or a whole fleet under test, may be behind one. One more is
+    /// refused as one over `max_connections`.
+    pub max_connections_per_address: usize,
     /// See [`DEFAULT_MAX_SESSIONS`]. One more is refused in CONNACK.
     pub max_sessions: usize,
     /// See [`DEFAULT_MAX_SUBSCRIPTIONS`]. One more is refused in SUBACK.
@@ -117,6 +125,7 @@ impl Default for Config {
             max_connect_size: DEFAULT_MAX_CONNECT_SIZE,
             max_properties_size: DEFAULT_MAX_PROPERTIES_SIZE,
             max_connections: DEFAULT_MAX_CONNECTIONS,
+            max_connections_per_address: DEFAULT_MAX_CONNECTIONS_PER_ADDRESS,
             max_sessions: DEFAULT_MAX_SESSIONS,
             max_subscriptions: DEFAULT_MAX_SUBSCRIPTIONS,
             max_filters_per_packet: DEFAULT_MAX_FILTERS_PER_PACKET,

@@ -4,7 +4,6 @@ use std::{
     collections::HashMap,
     future::{Future, poll_fn},
     io,
-    net::SocketAddr,
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
@@ -16,12 +15,13 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::{Instant, Sleep, sleep_until, timeout},
 };
-use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
+use tokio_util::sync::WaitForCancellationFuture;
 use tracing::{debug, info};
 
 use crate::{
     acknowledgement::{Acknowledgement, Owed},
     application::{ClientInfo, Received, Route, Version},
+    arrival::Arrival,
     codec::{self, Filter, Packet, Publish},
     core::{Core, Ending, Routed, clip},
     frame,
@@ -34,6 +34,7 @@ use crate::{
     stats::count,
     stream::Stream,
     topic,
+    transport::Peer,
 };
 
 /// How long a client has to take the last packet and close.
@@ -42,35 +43,26 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 const IDLE: Duration = Duration::from_secs(24 * 3600);
 
 /// Serves a connection from its first byte to its last.
-pub(crate) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
-    core: Arc<Core>,
-    socket: S,
-    peer: SocketAddr,
-    full: bool,
-    shutdown: CancellationToken,
-) {
+pub(crate) async fn run<S: AsyncRead + AsyncWrite + Unpin>(arrival: Arrival, socket: S) {
     let mut stream = Stream::new(socket);
-    let opening = handshake::open(&core, &mut stream, peer, full);
-    let opened = tokio::select! {
-        opened = timeout(core.config.connect_timeout, opening) => opened,
-        () = shutdown.cancelled() => return,
-    };
+    let opened = arrival.in_time(handshake::open(&arrival, &mut stream)).await;
+    let Arrival { core, peer: Peer { address: peer, .. }, shutdown, .. } = arrival;
     match opened {
-        Ok(Ok(opened)) => {
+        Some(Ok(opened)) => {
             let mut connection = Connection::new(core, stream, opened);
             let end = connection.serve(shutdown.cancelled()).await;
             connection.close(end).await;
         }
-        Ok(Err(Unopened::Refused)) => {
+        Some(Err(Unopened::Refused)) => {
             let _ = timeout(CLOSE_TIMEOUT, stream.close()).await;
         }
-        Ok(Err(Unopened::Unanswerable)) => {
+        Some(Err(Unopened::Unanswerable)) => {
             count(&core.counters.violations);
             if let Some(left_out) = core.throttle.line() {
                 info!(%peer, left_out, "closed: no acceptable CONNECT");
             }
         }
-        Ok(Err(Unopened::Lost)) | Err(_) => debug!(%peer, "closed before CONNECT"),
+        Some(Err(Unopened::Lost)) | None => debug!(%peer, "closed before CONNECT"),
     }
 }
 
@@ -170,6 +162,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
             match poll_fn(|cx| self.poll_event(cx, hold, timer.as_mut(), shutdown.as_mut())).await {
                 Event::Read(Ok(1..)) => self.unread = true,
+                Event::Read(Err(error)) if error.kind() == io::ErrorKind::InvalidData => {
+                    return Violation::protocol("TLS or WebSocket gone wrong").into();
+                }
                 Event::Read(_) | Event::Written(Err(_)) => return End::Lost,
                 Event::Written(Ok(())) | Event::Awake => {}
                 Event::Shutdown => {
@@ -213,7 +208,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         mut timer: Pin<&mut Sleep>,
         shutdown: Pin<&mut WaitForCancellationFuture<'_>>,
     ) -> Poll<Event> {
-        if !self.stream.output.is_empty() {
+        if self.stream.unsent() {
             if let Poll::Ready(written) = self.stream.poll_write(cx) {
                 return Poll::Ready(Event::Written(written));
             }
@@ -297,7 +292,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     fn subscribe(&mut self, id: u16, filters: &[Filter]) -> Result<(), End> {
-        let granted = self.core.subscribe(&self.session, self.link, filters)?;
+        let granted = self.core.subscribe(&self.session, self.link, &self.client, filters)?;
         for (filter, granted) in filters.iter().zip(&granted) {
             if let Err(reason) = granted
                 && let Some(left_out) = self.core.throttle.line()
@@ -427,6 +422,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 codec::disconnect(reason, &mut self.stream.output);
             }
             let _ = timeout(CLOSE_TIMEOUT, self.stream.close()).await;
+        } else {
+            let _ = timeout(CLOSE_TIMEOUT, self.stream.shutdown()).await;
         }
     }
 }

@@ -7,7 +7,6 @@ use std::{
     collections::HashMap,
     convert::Infallible,
     hash::{BuildHasher, RandomState},
-    net::SocketAddr,
     sync::{
         Arc, Weak,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -21,18 +20,20 @@ use tracing::{debug, warn};
 
 use crate::{
     acknowledgement::Acknowledgement,
-    application::{Application, ClientInfo, Received, Route, Version},
+    application::{Application, ClientInfo, Identity, Received, Route, Version},
     codec::{Connect, Filter, RetainedFor},
     config::Config,
     deadlines::Deadlines,
     delivery::{Delivery, encodable},
     message::{Message, QoS},
+    places::Places,
     reason::Reason,
     retained::Retained,
     session::{Link, Offered, Session, State, TakenOver},
     stats::{Counters, Stats, count},
     throttle::Throttle,
     topic,
+    transport::Peer,
     trie::{Options, Trie},
     will::Will,
 };
@@ -47,6 +48,8 @@ pub(crate) struct Core {
     pub counters: Counters,
     /// For log lines about what clients cause.
     pub throttle: Throttle,
+    /// For connections.
+    pub places: Places,
     sessions: RwLock<HashMap<Arc<str>, Arc<Session>>>,
     subscriptions: RwLock<Trie<Arc<Session>>>,
     retained: RwLock<Retained>,
@@ -127,6 +130,7 @@ impl Core {
             application,
             counters: Counters::default(),
             throttle: Throttle::new(),
+            places: Places::default(),
             sessions: RwLock::default(),
             subscriptions: RwLock::default(),
             retained: RwLock::default(),
@@ -149,12 +153,13 @@ impl Core {
     // ---- Connections and sessions ----
 
     /// Gives a connection its session (section 3.1.4): resumed, or new. A connection that had it is thrown
-    /// out.
+    /// out, but a session of another identity is not touched.
     pub fn connect(
         &self,
         connect: &mut Connect,
         version: Version,
-        peer: SocketAddr,
+        peer: &Peer,
+        identity: Identity,
     ) -> Result<Connected, Reason> {
         let assigned = connect.client_id.is_empty();
         if assigned {
@@ -169,8 +174,9 @@ impl Core {
         let client = |session| ClientInfo {
             client_id: client_id.clone(),
             assigned,
-            username: None,
-            peer,
+            user: identity.user.clone(),
+            peer: peer.address,
+            transport: peer.transport,
             version,
             session,
         };
@@ -182,13 +188,16 @@ impl Core {
 
         let mut sessions = self.sessions.write();
         let former = sessions.get(&client_id).cloned();
+        if former.as_ref().is_some_and(|former| former.owner != identity) {
+            return Err(Reason::NotAuthorized);
+        }
         let resumes = |former: &Session| !connect.clean_start && former.lock().expiry > 0;
         let session_present = former.as_deref().is_some_and(resumes);
         let session = match &former {
             Some(former) if session_present => former.clone(),
             None if sessions.len() >= self.config.max_sessions => return Err(Reason::QuotaExceeded),
             _ => {
-                let session = Arc::new(Session::new(client_id.clone(), self.next_number()));
+                let session = Arc::new(Session::new(client_id.clone(), identity.clone(), self.next_number()));
                 sessions.insert(client_id.clone(), session.clone());
                 session
             }
@@ -359,11 +368,12 @@ impl Core {
         &self,
         session: &Arc<Session>,
         link: u64,
+        client: &ClientInfo,
         filters: &[Filter],
     ) -> Result<Vec<Result<QoS, Reason>>, TakenOver> {
         let mut granted = Vec::with_capacity(filters.len());
         for filter in filters {
-            let new = match self.subscribe_one(session, link, filter)? {
+            let new = match self.subscribe_one(session, link, client, filter)? {
                 Ok(new) => new,
                 Err(reason) => {
                     granted.push(Err(reason));
@@ -384,6 +394,7 @@ impl Core {
         &self,
         session: &Arc<Session>,
         link: u64,
+        client: &ClientInfo,
         filter: &Filter,
     ) -> Result<Result<bool, Reason>, TakenOver> {
         if filter.path.starts_with(topic::SHARED) {
@@ -391,6 +402,9 @@ impl Core {
         }
         if !topic::valid_filter(&filter.path, &self.config) {
             return Ok(Err(Reason::TopicFilterInvalid));
+        }
+        if !self.application.may_subscribe(client, &filter.path) {
+            return Ok(Err(Reason::NotAuthorized));
         }
         // Both under the lock of the tree, so that a session that ends meanwhile leaves nothing in it.
         let mut subscriptions = self.subscriptions.write();

@@ -42,9 +42,20 @@ pub(crate) const CONNECT_FLAGS: usize = 7;
 /// The connect flags that announce user name and password.
 pub(crate) const CREDENTIALS: u8 = 0xC0;
 
-/// Checks the body of a CONNECT of this version (section 3.1) and returns it up to its credentials. Without
-/// authentication nobody needs those.
-pub(crate) fn connect<'a>(body: &'a [u8], version: Version, config: &Config) -> Result<&'a [u8], Violation> {
+/// The body of a CONNECT, taken apart as far as the codec cannot be trusted with it.
+pub(crate) struct Connect<'a> {
+    /// Up to the credentials.
+    pub head: &'a [u8],
+    pub user_name: Option<&'a str>,
+    pub password: Option<&'a [u8]>,
+}
+
+/// Checks the body of a CONNECT of this version (section 3.1).
+pub(crate) fn connect<'a>(
+    body: &'a [u8],
+    version: Version,
+    config: &Config,
+) -> Result<Connect<'a>, Violation> {
     let mut fields = Fields::new(body);
     fields.string()?;
     fields.byte()?;
@@ -65,17 +76,18 @@ pub(crate) fn connect<'a>(body: &'a [u8], version: Version, config: &Config) -> 
         return Err(Violation::malformed("impossible will flags"));
     }
     let head = &body[..body.len() - fields.rest().len()];
+    let (mut user_name, mut password) = (None, None);
     if flags & 0x80 != 0 {
-        fields.string()?;
+        user_name = Some(fields.string()?);
     }
     if flags & 0x40 != 0 {
         if flags & 0x80 == 0 && version == Version::V311 {
             return Err(Violation::malformed("password without user name")); // [MQTT-3.1.2-22]
         }
-        fields.binary()?;
+        password = Some(fields.binary()?);
     }
     end(&fields)?;
-    Ok(head)
+    Ok(Connect { head, user_name, password })
 }
 
 /// Checks the body of a SUBSCRIBE (section 3.8).

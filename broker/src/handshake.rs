@@ -1,14 +1,15 @@
 //! CONNECT and CONNACK (sections 3.1 and 3.2).
 
-use std::{future::poll_fn, io, net::SocketAddr};
+use std::{future::poll_fn, io};
 
-use bytes::Buf;
+use bytes::{Buf, BytesMut};
 use rumqttd::protocol::ConnAckProperties;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tracing::info;
 
 use crate::{
-    application::Version,
+    application::{Login, Version},
+    arrival::Arrival,
     codec::{self, Connect},
     core::{Connected, Core, Ending, clip},
     frame::{self, Kind},
@@ -16,6 +17,7 @@ use crate::{
     reason::Reason,
     stats::count,
     stream::Stream,
+    transport::Peer,
 };
 
 /// An accepted CONNECT, whose CONNACK is in the stream's output.
@@ -36,18 +38,20 @@ pub(crate) enum Unopened {
 }
 
 impl From<io::Error> for Unopened {
-    fn from(_: io::Error) -> Self {
-        Self::Lost
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::InvalidData => Self::Unanswerable, // by TLS or WebSocket
+            _ => Self::Lost,
+        }
     }
 }
 
-/// Waits for CONNECT and answers it; `full` if the broker takes no more connections.
+/// Waits for CONNECT and answers it.
 pub(crate) async fn open<S: AsyncRead + AsyncWrite + Unpin>(
-    core: &Core,
+    arrival: &Arrival,
     stream: &mut Stream<S>,
-    peer: SocketAddr,
-    full: bool,
 ) -> Result<Opened, Unopened> {
+    let core = &arrival.core;
     let size = loop {
         match frame::next(&stream.input, core.config.max_connect_size) {
             Ok(Some(frame)) if frame.kind == Kind::Connect => break frame.size,
@@ -58,54 +62,101 @@ pub(crate) async fn open<S: AsyncRead + AsyncWrite + Unpin>(
             return Err(Unopened::Lost);
         }
     };
-    let answer = answer(core, stream, peer, full);
+    let connect = decode(core, &stream.input);
     stream.input.advance(size);
     stream.handled();
-    answer
+    let (version, mut connect) = match connect {
+        Ok(decoded) => decoded,
+        Err(refusal) => return Err(refusal.answer(arrival, &mut stream.output)),
+    };
+    match admit(arrival, version, &mut connect).await {
+        Ok(connected) => accept(core, &mut stream.output, version, &connect, connected),
+        Err(reason) => {
+            let refusal = Refusal::Told(version, reason, connect.client_id);
+            Err(refusal.answer(arrival, &mut stream.output))
+        }
+    }
 }
 
-/// Answers the CONNECT at the start of the input.
-fn answer<S>(core: &Core, stream: &mut Stream<S>, peer: SocketAddr, full: bool) -> Result<Opened, Unopened> {
-    let Ok(Some(frame)) = frame::next(&stream.input, core.config.max_connect_size) else {
-        return Err(Unopened::Unanswerable);
-    };
-    let out = &mut stream.output;
-    let mut refuse = |version, reason: Reason, client_id: &str| {
+/// Why a CONNECT is not accepted.
+enum Refusal {
+    Told(Version, Reason, String),
+    Unanswerable,
+}
+
+impl Refusal {
+    fn answer(self, arrival: &Arrival, out: &mut BytesMut) -> Unopened {
+        let Self::Told(version, reason, client_id) = self else { return Unopened::Unanswerable };
+        let core = &arrival.core;
         count(&core.counters.connections_refused);
         if let Some(left_out) = core.throttle.line() {
-            info!(%peer, client_id = clip(client_id), ?reason, left_out, "connection refused");
+            let Peer { address: peer, transport, .. } = &arrival.peer;
+            info!(%peer, ?transport, client_id = clip(&client_id), ?reason, left_out, "connection refused");
         }
         codec::connack(false, reason, None, version, out);
         Unopened::Refused
+    }
+}
+
+/// Decodes the CONNECT at the start of the input.
+fn decode(core: &Core, input: &[u8]) -> Result<(Version, Connect), Refusal> {
+    let Ok(Some(frame)) = frame::next(input, core.config.max_connect_size) else {
+        return Err(Refusal::Unanswerable);
     };
+    let told = |version, reason| Refusal::Told(version, reason, String::new());
     let version = match guard::protocol(frame.body) {
         Ok(Protocol::Offered(version)) => version,
-        Ok(Protocol::Older) => return Err(refuse(Version::V311, Reason::UnsupportedProtocolVersion, "")),
-        Ok(Protocol::Newer) => return Err(refuse(Version::V5, Reason::UnsupportedProtocolVersion, "")),
-        Err(_) => return Err(Unopened::Unanswerable),
+        Ok(Protocol::Older) => return Err(told(Version::V311, Reason::UnsupportedProtocolVersion)),
+        Ok(Protocol::Newer) => return Err(told(Version::V5, Reason::UnsupportedProtocolVersion)),
+        Err(_) => return Err(Refusal::Unanswerable),
     };
-    let mut connect = match codec::connect(frame.body, version, &core.config) {
-        Ok(connect) => connect,
+    match codec::connect(frame.body, version, &core.config) {
+        Ok(connect) => Ok((version, connect)),
         // 3.1.1 has no return code for what is malformed: it is closed [MQTT-4.8.0-1].
-        Err(_) if version == Version::V311 => return Err(Unopened::Unanswerable),
-        Err(violation) => return Err(refuse(version, violation.reason, "")),
-    };
-    if full {
-        return Err(refuse(version, Reason::QuotaExceeded, &connect.client_id));
+        Err(_) if version == Version::V311 => Err(Refusal::Unanswerable),
+        Err(violation) => Err(told(version, violation.reason)),
+    }
+}
+
+/// Finds out who the client is and gives it its session.
+async fn admit(arrival: &Arrival, version: Version, connect: &mut Connect) -> Result<Connected, Reason> {
+    let Arrival { core, peer, .. } = arrival;
+    if arrival.over_limit {
+        return Err(Reason::QuotaExceeded);
     }
     if connect.authentication_method {
-        return Err(refuse(version, Reason::BadAuthenticationMethod, &connect.client_id));
+        return Err(Reason::BadAuthenticationMethod);
     }
-    let wanted_expiry = connect.session_expiry;
-    let connected = match core.connect(&mut connect, version, peer) {
-        Ok(connected) => connected,
-        Err(reason) => return Err(refuse(version, reason, &connect.client_id)),
+    let login = Login {
+        client_id: connect.client_id.clone(),
+        user_name: connect.user_name.take(),
+        password: connect.password.take(),
+        certificate: peer.certificate.clone(),
+        peer: peer.address,
+        transport: peer.transport,
+        version,
+        origin: peer.origin.clone(),
     };
-    let keep_alive = keep_alive(core, version, &connect);
+    let identity = core.application.authenticate(login).await.map_err(|reason| {
+        // A refusal for a reason that says success must not let anyone in.
+        if reason.is_error() { reason } else { Reason::NotAuthorized }
+    })?;
+    core.connect(connect, version, peer, identity)
+}
+
+/// Writes the CONNACK that says yes.
+fn accept(
+    core: &Core,
+    out: &mut BytesMut,
+    version: Version,
+    connect: &Connect,
+    connected: Connected,
+) -> Result<Opened, Unopened> {
+    let keep_alive = keep_alive(core, version, connect);
     let properties = (version == Version::V5).then(|| {
         let config = &core.config;
         ConnAckProperties {
-            session_expiry_interval: (wanted_expiry != Some(connected.session_expiry))
+            session_expiry_interval: (connect.session_expiry != Some(connected.session_expiry))
                 .then_some(connected.session_expiry),
             receive_max: Some(config.receive_maximum),
             max_packet_size: u32::try_from(config.max_packet_size).ok(),

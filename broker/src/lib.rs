@@ -4,11 +4,11 @@
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! use std::sync::Arc;
 //!
-//! use offload_broker::{Broker, Config, NoApplication};
+//! use offload_broker::{Broker, Config, NoApplication, Transport};
 //!
 //! let broker = Broker::new(Config::default(), Arc::new(NoApplication));
 //! let listener = tokio::net::TcpListener::bind("127.0.0.1:1883").await?;
-//! broker.serve(listener, tokio_util::sync::CancellationToken::new()).await?;
+//! broker.serve(listener, Transport::Tcp, tokio_util::sync::CancellationToken::new()).await?;
 //! # Ok(()) }
 //! ```
 //!
@@ -41,6 +41,7 @@
 
 mod acknowledgement;
 mod application;
+mod arrival;
 mod broker;
 mod codec;
 pub mod config;
@@ -58,6 +59,7 @@ mod inflight;
 mod listener;
 mod message;
 mod outbox;
+mod places;
 mod properties;
 mod reason;
 mod retained;
@@ -65,13 +67,18 @@ mod session;
 mod stats;
 mod stream;
 mod throttle;
+mod tls;
 mod topic;
+mod transport;
 mod trie;
+mod websocket;
 mod will;
 
 pub use self::{
     acknowledgement::Acknowledgement,
-    application::{Application, ClientInfo, NoApplication, Received, Route, Version},
+    application::{
+        Application, BoxFuture, ClientInfo, Identity, Login, NoApplication, Received, Route, Version,
+    },
     broker::Broker,
     config::Config,
     core::Oversize,
@@ -79,4 +86,7 @@ pub use self::{
     message::{Message, Properties, QoS},
     reason::Reason,
     stats::{Dropped, Stats},
+    tls::{Certificates, ClientCertificates, Tls},
+    transport::{Transport, TransportKind},
+    websocket::WebSocket,
 };

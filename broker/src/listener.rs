@@ -1,23 +1,22 @@
 //! Accepts connections.
 
-use std::{
-    io,
-    pin::pin,
-    sync::{Arc, atomic::Ordering::Relaxed},
-    time::Duration,
-};
+use std::{io, pin::pin, sync::Arc, time::Duration};
 
 use tokio::{
     net::{TcpListener, TcpStream},
-    time::sleep,
+    time::{Instant, sleep},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::warn;
 
-use crate::{connection, core::Core, error::Error, stats::count};
+use crate::{
+    arrival::{Arrival, refused_at_once},
+    core::Core,
+    error::Error,
+    places::Place,
+    transport::{Peer, Transport},
+};
 
-/// Connections over the limit that are heard until they can be told so; more are closed at once.
-const REFUSED_AT_A_TIME: usize = 64;
 /// Pause after a failed accept, which is nearly always a lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -25,13 +24,12 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub(crate) async fn serve(
     core: &Arc<Core>,
     listener: TcpListener,
+    transport: Transport,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
     core.config.check()?;
-    let address = listener.local_addr()?;
-    if !address.ip().is_loopback() {
-        return Err(Error::NotLoopback(address));
-    }
+    transport.check()?;
+    let transport = Arc::new(transport);
     let connections = TaskTracker::new();
     let mut deadlines = pin!(core.keep_deadlines());
     loop {
@@ -42,22 +40,24 @@ pub(crate) async fn serve(
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((socket, peer)) => match Slot::take(core) {
-                Some(slot) => {
-                    let (core, shutdown) = (core.clone(), shutdown.clone());
+            Ok((socket, peer)) => match Place::take(core, peer.ip()) {
+                Some(place) => {
+                    let arrival = Arrival {
+                        core: core.clone(),
+                        peer: Peer::new(peer, transport.kind()),
+                        over_limit: place.over_limit(),
+                        deadline: Instant::now() + core.config.connect_timeout,
+                        shutdown: shutdown.clone(),
+                    };
+                    let transport = transport.clone();
                     connections.spawn(async move {
                         if prepare(&socket).is_ok() {
-                            connection::run(core, socket, peer, slot.full, shutdown).await;
+                            transport.serve(arrival, socket).await;
                         }
-                        drop(slot);
+                        drop(place);
                     });
                 }
-                None => {
-                    count(&core.counters.connections_refused);
-                    if let Some(left_out) = core.throttle.line() {
-                        warn!(%peer, left_out, "too many connections, one was closed");
-                    }
-                }
+                None => refused_at_once(core, peer),
             },
             Err(error) => {
                 if let Some(left_out) = core.throttle.line() {
@@ -76,27 +76,6 @@ pub(crate) async fn serve(
 fn prepare(socket: &TcpStream) -> io::Result<()> {
     // With Nagle's algorithm a round trip at QoS 1 takes 40 ms.
     socket.set_nodelay(true)
-}
-
-/// A place among the connections, given back when dropped.
-struct Slot {
-    core: Arc<Core>,
-    /// Over the limit: only to be told so.
-    full: bool,
-}
-
-impl Slot {
-    fn take(core: &Arc<Core>) -> Option<Self> {
-        let before = core.counters.connections.fetch_add(1, Relaxed);
-        let slot = Self { core: core.clone(), full: before >= core.config.max_connections };
-        (before < core.config.max_connections.saturating_add(REFUSED_AT_A_TIME)).then_some(slot)
-    }
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        self.core.counters.connections.fetch_sub(1, Relaxed);
-    }
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ pub enum Reason {
     ImplementationSpecificError = 0x83,
     UnsupportedProtocolVersion = 0x84,
     ClientIdentifierNotValid = 0x85,
+    BadUserNameOrPassword = 0x86,
     NotAuthorized = 0x87,
     ServerUnavailable = 0x88,
     ServerBusy = 0x89,

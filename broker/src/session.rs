@@ -15,7 +15,7 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 use crate::{
-    application::{ClientInfo, Version},
+    application::{ClientInfo, Identity, Version},
     codec,
     config::Config,
     delivery::Delivery,
@@ -30,6 +30,8 @@ use crate::{
 
 pub(crate) struct Session {
     pub client_id: Arc<str>,
+    /// Whose it is, and with it the client id, as long as it lives.
+    pub owner: Identity,
     /// Tells sessions apart, those of one client id too.
     pub serial: u64,
     state: Mutex<State>,
@@ -105,9 +107,10 @@ pub(crate) enum Offered {
 pub(crate) struct TakenOver;
 
 impl Session {
-    pub fn new(client_id: Arc<str>, serial: u64) -> Self {
+    pub fn new(client_id: Arc<str>, owner: Identity, serial: u64) -> Self {
         Self {
             client_id,
+            owner,
             serial,
             state: Mutex::new(State {
                 link: None,

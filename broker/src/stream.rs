@@ -4,7 +4,7 @@ use std::{
     io,
     mem::MaybeUninit,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use bytes::{Buf, BytesMut};
@@ -22,43 +22,54 @@ pub(crate) struct Stream<S> {
     pub input: BytesMut,
     /// To be sent.
     pub output: BytesMut,
+    /// A layer above the socket, such as TLS, may have kept back some of what it took.
+    unflushed: bool,
     /// Since when the other end has taken nothing, though there was something to take.
     pub stalled: Option<Instant>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Stream<S> {
     pub fn new(socket: S) -> Self {
-        Self { socket, input: BytesMut::new(), output: BytesMut::new(), stalled: None }
+        Self { socket, input: BytesMut::new(), output: BytesMut::new(), unflushed: false, stalled: None }
     }
 
     /// Appends what has come to `input`; 0 at the end of the stream.
     pub fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let mut buffer = [MaybeUninit::uninit(); READ_SIZE];
         let mut buffer = ReadBuf::uninit(&mut buffer);
-        std::task::ready!(Pin::new(&mut self.socket).poll_read(cx, &mut buffer))?;
+        ready!(Pin::new(&mut self.socket).poll_read(cx, &mut buffer))?;
         self.input.extend_from_slice(buffer.filled());
         Poll::Ready(Ok(buffer.filled().len()))
     }
 
+    /// Whether there is something to be sent.
+    pub fn unsent(&self) -> bool {
+        !self.output.is_empty() || self.unflushed
+    }
+
     /// Sends `output`; ready when all of it is sent.
     pub fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let sent = self.poll_send(cx);
+        match sent {
+            Poll::Pending => _ = self.stalled.get_or_insert_with(Instant::now),
+            Poll::Ready(_) => self.stalled = None,
+        }
+        sent
+    }
+
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.output.is_empty() {
-            match Pin::new(&mut self.socket).poll_write(cx, &self.output) {
-                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                Poll::Ready(Ok(sent)) => {
-                    self.output.advance(sent);
-                    self.stalled = None;
-                }
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending => {
-                    self.stalled.get_or_insert_with(Instant::now);
-                    return Poll::Pending;
-                }
+            match ready!(Pin::new(&mut self.socket).poll_write(cx, &self.output))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                sent => self.output.advance(sent),
             }
+            self.unflushed = true;
+            self.stalled = None;
         }
         self.output = BytesMut::new();
-        // A socket does nothing here; a layer above it, such as TLS, may have kept something back.
-        Pin::new(&mut self.socket).poll_flush(cx)
+        ready!(Pin::new(&mut self.socket).poll_flush(cx))?;
+        self.unflushed = false;
+        Poll::Ready(Ok(()))
     }
 
     /// Gives back the memory of `input` once all of it is handled.
@@ -66,6 +77,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Stream<S> {
         if self.input.is_empty() {
             self.input = BytesMut::new();
         }
+    }
+
+    /// Says goodbye, which plain TCP does by itself when the socket is dropped.
+    pub async fn shutdown(&mut self) -> io::Result<()> {
+        self.socket.shutdown().await
     }
 
     /// Sends what is left and says goodbye, then waits for the other end to do the same: closing a socket

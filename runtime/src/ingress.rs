@@ -27,6 +27,8 @@ pub struct Client {
     pub principal: Option<Arc<str>>,
     /// What service is fair between where there is no principal: one client id of the embedded broker.
     pub flow: Arc<str>,
+    /// Whether it came over WebSocket, as any web page can.
+    pub web: bool,
 }
 
 impl Client {

@@ -10,6 +10,9 @@
 //!
 //! Whoever watches from outside sees the gateway's [`status`], and its requests in the [`mirror`].
 
+pub mod access;
+pub mod authentication;
+pub mod certificates;
 pub mod cli;
 pub mod compiler;
 pub mod config;

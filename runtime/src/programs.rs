@@ -90,7 +90,7 @@ impl Programs {
     async fn add(&mut self, name: &str, source: &[u8], modules: &Modules) -> Result<(), ProgramError> {
         let text = |error| ProgramError::Text { name: name.into(), error };
         let module: Bytes = wat::parse_bytes(source).map_err(text)?.into_owned().into();
-        let owner = Client { principal: None, flow: "configuration".into() };
+        let owner = Client { principal: None, flow: "configuration".into(), web: false };
         let artifact = modules
             .compile(&owner, Digest::of(&module), Some(module))
             .await

@@ -7,7 +7,8 @@
 
 mod ticket;
 
-use crate::config::{Answers, Limits};
+use crate::access::{Access, Who};
+use crate::config::{Answers, Limits, Offload};
 use crate::idempotency::{Begun, Fingerprint, Fingerprinter, Key, Ledger, ReplyTo};
 use crate::ingress::{Client, Delivery, Sink};
 use crate::mirror::{Mirror, Seen};
@@ -48,6 +49,8 @@ pub struct Requests {
 
 /// The parts of the gateway that a request meets.
 pub struct Parts {
+    /// Who may ask for what.
+    pub access: Arc<Access>,
     /// What it can name.
     pub programs: Programs,
     /// What it can carry, or has carried before.
@@ -135,6 +138,27 @@ impl Requests {
             .part(&request.stdin)
             .finish();
         Some((key, fingerprint))
+    }
+
+    /// Whether this client may ask for this.
+    fn permit(&self, client: &Client, code: &Code) -> Result<(), WireError> {
+        let Parts { access, programs, .. } = &self.parts;
+        let who = Who::from(client);
+        let may_run = |program: &str| {
+            let denied = || format!("this client may not run `{program}`; ask the operator");
+            let permitted = access.may_run(who, program);
+            if permitted { Ok(()) } else { Err(WireError::new(ErrorKind::Unauthorized, denied())) }
+        };
+        match code {
+            Code::Program(name) => may_run(name),
+            Code::DefaultProgram => may_run(&programs.default_program().name),
+            Code::Digest(digest) => match programs.by_digest(digest) {
+                Some(program) if access.may_run(who, &program.name) => Ok(()),
+                _ => access.may_offload(who, Offload::Wasm),
+            },
+            Code::Module(_) => access.may_offload(who, Offload::Wasm),
+            Code::Source(_) | Code::Files(_) => access.may_offload(who, Offload::Source),
+        }
     }
 
     /// Finds what to run. `digest` is that of the module, if the request carries or names one.
@@ -277,7 +301,8 @@ impl Sink for Requests {
         }
 
         // May it come in?
-        let waiting = match self.check_sizes(&request).and_then(|()| self.admit(&client, size)) {
+        let permitted = self.permit(&client, &request.code).and_then(|()| self.check_sizes(&request));
+        let waiting = match permitted.and_then(|()| self.admit(&client, size)) {
             Ok(waiting) => waiting,
             Err(error) => return ticket.fail(error),
         };

@@ -7,10 +7,11 @@ use offload_tests::deployment::Deployment;
 use offload_tests::device::{Device, Message, PubAckReason, Version};
 use offload_tests::gateway::Gateway;
 use offload_tests::mosquitto::Mosquitto;
-use offload_tests::{envelope, guest};
+use offload_tests::{built, envelope, guest, on_each_broker};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
+use tokio::process::Command;
 
 const CONFIGURATION: &str = r#"
 name = "bench-1"
@@ -26,6 +27,14 @@ enabled = true
 
 const STATUS: &str = "gateway/bench-1/status";
 const JOBS: &str = "gateway/bench-1/jobs";
+
+on_each_broker! {
+    whoever_comes_later_finds_the_status with CONFIGURATION,
+    a_gateway_that_stops_says_so with CONFIGURATION,
+    the_client_lists_the_gateway with CONFIGURATION,
+    the_load_is_seen with CONFIGURATION,
+    the_mirror_shows_requests_and_outcomes_without_payloads with MIRROR,
+}
 
 async fn watcher(address: SocketAddr, topic: &str) -> Result<Device> {
     let mut watcher = Device::connect(address, Version::V5, "watcher").await?;
@@ -129,30 +138,25 @@ async fn the_mirror_shows_requests_and_outcomes_without_payloads(deployment: Dep
     Ok(())
 }
 
-macro_rules! on_each_broker {
-    ($($name:ident with $configuration:expr,)*) => {
-        mod embedded {
-            use super::*;
-            $(#[tokio::test]
-            async fn $name() -> Result<()> {
-                super::$name(Deployment::embedded($configuration).await?).await
-            })*
-        }
-        mod mosquitto {
-            use super::*;
-            $(#[tokio::test]
-            async fn $name() -> Result<()> {
-                super::$name(Deployment::on_mosquitto($configuration).await?).await
-            })*
-        }
+/// `offload-client gateways` lists who is there.
+async fn the_client_lists_the_gateway(deployment: Deployment) -> Result<()> {
+    let url = format!("mqtt://{}", deployment.address());
+    let client = |flags: &'static [&str]| {
+        let mut command = Command::new(built::program("offload-client")?);
+        command.args(["--broker", &url, "gateways"]).args(flags).kill_on_drop(true);
+        anyhow::Ok(command)
     };
-}
-
-on_each_broker! {
-    whoever_comes_later_finds_the_status with CONFIGURATION,
-    a_gateway_that_stops_says_so with CONFIGURATION,
-    the_load_is_seen with CONFIGURATION,
-    the_mirror_shows_requests_and_outcomes_without_payloads with MIRROR,
+    let output = client(&["--json"])?.output().await?;
+    ensure!(output.status.success(), "{output:?}");
+    let listed: Value = serde_json::from_slice(&output.stdout)?;
+    assert_eq!(listed.as_array().map(Vec::len), Some(1), "{listed}");
+    assert_eq!((&listed[0]["name"], &listed[0]["state"]), (&json!("bench-1"), &json!("online")));
+    let output = client(&[])?.output().await?;
+    let table = String::from_utf8(output.stdout)?;
+    let line = table.lines().nth(1).context("a heading, and the gateway")?;
+    let words: Vec<&str> = line.split_whitespace().collect();
+    assert_eq!(words[..2], ["bench-1", "online"], "{table}");
+    Ok(())
 }
 
 /// On a foreign broker the status goes `offline` by the gateway's will, in both versions of MQTT.

@@ -2,7 +2,7 @@
 
 use offload_broker::Version::{self, V5, V311};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
     time::timeout,
 };
@@ -46,6 +46,8 @@ pub struct Connect {
     pub keep_alive: u16,
     pub properties: Vec<u8>,
     pub will: Option<Will>,
+    pub user: Option<String>,
+    pub password: Option<Vec<u8>>,
 }
 
 #[derive(Clone)]
@@ -70,7 +72,16 @@ impl Will {
 
 impl Connect {
     pub fn new(version: Version, id: &str) -> Self {
-        Self { version, id: id.into(), clean: true, keep_alive: 0, properties: Vec::new(), will: None }
+        Self {
+            version,
+            id: id.into(),
+            clean: true,
+            keep_alive: 0,
+            properties: Vec::new(),
+            will: None,
+            user: None,
+            password: None,
+        }
     }
 
     /// A session that stays: Clean Start 0 with an expiry, or Clean Session 0.
@@ -108,6 +119,16 @@ impl Connect {
         self
     }
 
+    pub fn user(mut self, user: &str) -> Self {
+        self.user = Some(user.into());
+        self
+    }
+
+    pub fn password(mut self, password: impl AsRef<[u8]>) -> Self {
+        self.password = Some(password.as_ref().to_vec());
+        self
+    }
+
     pub fn bytes(&self) -> Vec<u8> {
         let v5 = self.version == V5;
         let mut flags = u8::from(self.clean) << 1;
@@ -119,6 +140,14 @@ impl Connect {
             }
             payload.extend(string(&will.topic));
             payload.extend(string(&will.payload));
+        }
+        if let Some(user) = &self.user {
+            flags |= 0x80;
+            payload.extend(string(user));
+        }
+        if let Some(password) = &self.password {
+            flags |= 0x40;
+            payload.extend(string(password));
         }
         let mut body = string("MQTT");
         body.extend([if v5 { 5 } else { 4 }, flags]);
@@ -156,8 +185,13 @@ impl Publish {
     }
 }
 
+/// What MQTT is spoken on.
+pub trait Socket: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Socket for S {}
+
 pub struct Client {
-    pub stream: TcpStream,
+    pub stream: Box<dyn Socket>,
     pub version: Version,
     /// The body of CONNACK.
     pub connack: Vec<u8>,
@@ -168,7 +202,12 @@ impl Client {
     pub async fn open(server: &Server, version: Version) -> Self {
         let stream = TcpStream::connect(server.address).await.unwrap();
         stream.set_nodelay(true).unwrap();
-        Self { stream, version, connack: Vec::new() }
+        Self::on(stream, version)
+    }
+
+    /// On a connection that is there, nothing sent.
+    pub fn on(stream: impl Socket + 'static, version: Version) -> Self {
+        Self { stream: Box::new(stream), version, connack: Vec::new() }
     }
 
     pub async fn connect(server: &Server, connect: &Connect) -> Self {
@@ -180,11 +219,16 @@ impl Client {
     /// Reads the CONNACK, whatever it says.
     pub async fn try_connect(server: &Server, connect: &Connect) -> Self {
         let mut client = Self::open(server, connect.version).await;
-        client.send(&connect.bytes()).await;
-        let packet = client.receive().await;
-        assert_eq!(packet.first, 0x20);
-        client.connack = packet.body;
+        client.say_hello(connect).await;
         client
+    }
+
+    /// Sends CONNECT and reads the CONNACK, whatever it says.
+    pub async fn say_hello(&mut self, connect: &Connect) {
+        self.send(&connect.bytes()).await;
+        let packet = self.receive().await;
+        assert_eq!(packet.first, 0x20);
+        self.connack = packet.body;
     }
 
     pub async fn new(server: &Server, version: Version, id: &str) -> Self {

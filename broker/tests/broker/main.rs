@@ -1,7 +1,9 @@
 //! The broker from outside: a real listener on a free port, and clients that send exactly the bytes they mean
 //! to. Nothing waits for a fixed time: what must not arrive is shown by what arrives next.
 
+mod access;
 mod application;
+mod certificates;
 mod client;
 mod connect;
 mod hostile;
@@ -12,4 +14,6 @@ mod retained;
 mod server;
 mod sessions;
 mod subscriptions;
+mod tls;
+
 mod wills;

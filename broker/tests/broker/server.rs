@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use offload_broker::{Application, Broker, Config, Error, NoApplication, Stats};
+use offload_broker::{Application, Broker, Config, Error, NoApplication, Stats, Transport};
 use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -26,13 +26,17 @@ impl Server {
     }
 
     pub async fn with(config: Config, application: Arc<dyn Application>) -> Self {
+        Self::on(Transport::Tcp, config, application).await
+    }
+
+    pub async fn on(transport: Transport, config: Config, application: Arc<dyn Application>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let broker = Broker::new(config, application);
         let shutdown = CancellationToken::new();
         let serving = tokio::spawn({
             let (broker, shutdown) = (broker.clone(), shutdown.clone());
-            async move { broker.serve(listener, shutdown).await }
+            async move { broker.serve(listener, transport, shutdown).await }
         });
         Self { broker, address, shutdown: shutdown.drop_guard(), serving }
     }

@@ -1,0 +1,178 @@
+//! Places for connections: how many there are, in all and for one source address.
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv6Addr},
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
+
+use parking_lot::Mutex;
+
+use crate::{config::Config, core::Core};
+
+/// Connections over a limit that are heard until they can be told so; more are closed at once.
+const REFUSED_AT_A_TIME: usize = 64;
+
+/// What is taken. It holds memory for the addresses that are connected, and no others.
+#[derive(Default)]
+pub(crate) struct Places(Mutex<Taken>);
+
+#[derive(Default)]
+struct Taken {
+    admitted: usize,
+    /// Over a limit, to be told so.
+    refused: usize,
+    by_source: HashMap<IpAddr, usize>,
+}
+
+impl Places {
+    /// How a connection from this address may go on; `None` if not at all.
+    fn take(&self, source: Option<IpAddr>, config: &Config) -> Option<Standing> {
+        let taken = &mut *self.0.lock();
+        let from_source = source.and_then(|source| taken.by_source.get(&source)).copied().unwrap_or(0);
+        if taken.admitted < config.max_connections && from_source < config.max_connections_per_address {
+            taken.admitted += 1;
+            if let Some(source) = source {
+                taken.by_source.insert(source, from_source + 1);
+            }
+            Some(Standing::Admitted(source))
+        } else if taken.refused < REFUSED_AT_A_TIME {
+            taken.refused += 1;
+            Some(Standing::Refused)
+        } else {
+            None
+        }
+    }
+
+    fn give_back(&self, standing: Standing) {
+        let taken = &mut *self.0.lock();
+        let source = match standing {
+            Standing::Refused => {
+                taken.refused -= 1;
+                return;
+            }
+            Standing::Admitted(source) => source,
+        };
+        taken.admitted -= 1;
+        if let Some(source) = source
+            && let Some(count) = taken.by_source.get_mut(&source)
+        {
+            *count -= 1;
+            if *count == 0 {
+                taken.by_source.remove(&source);
+                if taken.by_source.capacity() > 4 * taken.by_source.len().max(64) {
+                    taken.by_source.shrink_to_fit();
+                }
+            }
+        }
+    }
+}
+
+/// How a connection stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    /// Counted for this source, if for any.
+    Admitted(Option<IpAddr>),
+    /// Over a limit: only to be told so.
+    Refused,
+}
+
+/// A connection's place, given back when dropped.
+pub(crate) struct Place {
+    core: Arc<Core>,
+    standing: Standing,
+}
+
+impl Place {
+    pub fn take(core: &Arc<Core>, peer: IpAddr) -> Option<Self> {
+        let standing = core.places.take(source(peer), &core.config)?;
+        core.counters.connections.fetch_add(1, Relaxed);
+        Some(Self { core: core.clone(), standing })
+    }
+
+    pub fn over_limit(&self) -> bool {
+        self.standing == Standing::Refused
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.core.counters.connections.fetch_sub(1, Relaxed);
+        self.core.places.give_back(self.standing);
+    }
+}
+
+/// Whose share a connection counts for. A host of IPv6 has a whole network of 64 bits to itself. What comes from this
+/// machine, where a proxy or a whole fleet under test may be, counts for nobody.
+fn source(peer: IpAddr) -> Option<IpAddr> {
+    match peer.to_canonical() {
+        address if address.is_loopback() => None,
+        IpAddr::V6(address) => {
+            Some(IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))))
+        }
+        address => Some(address),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn an_ipv6_network_and_a_mapped_address_are_one_source_each_and_loopback_is_none() {
+        assert_eq!(source(address("2001:db8::1")), source(address("2001:db8::ffff:2")));
+        assert_ne!(source(address("2001:db8::1")), source(address("2001:db8:0:1::1")));
+        assert_eq!(source(address("::ffff:192.0.2.1")), source(address("192.0.2.1")));
+        assert_ne!(source(address("192.0.2.1")), source(address("192.0.2.2")));
+        for loopback in ["127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1"] {
+            assert_eq!(source(address(loopback)), None);
+        }
+    }
+
+    #[test]
+    fn a_source_has_its_share_and_leaves_nothing_behind() {
+        let config = Config { max_connections: 5, max_connections_per_address: 2, ..Config::default() };
+        let places = Places::default();
+        let (one, other) = (source(address("192.0.2.1")), source(address("192.0.2.2")));
+        let take = |source| places.take(source, &config);
+        assert_eq!([take(one), take(one)], [Some(Standing::Admitted(one)); 2]);
+        for _ in 0..REFUSED_AT_A_TIME {
+            assert_eq!(take(one), Some(Standing::Refused));
+        }
+        assert_eq!(take(one), None);
+        // Others have theirs as long as there are places at all.
+        assert_eq!(take(other), Some(Standing::Admitted(other)));
+        assert_eq!([take(None), take(None)], [Some(Standing::Admitted(None)); 2]);
+        assert_eq!(take(None), None);
+        places.give_back(Standing::Refused);
+        assert_eq!(take(other), Some(Standing::Refused));
+        // What is given back can be taken again.
+        places.give_back(Standing::Admitted(one));
+        assert_eq!(take(one), Some(Standing::Admitted(one)));
+
+        for standing in [one, one, other, None, None].map(Standing::Admitted) {
+            places.give_back(standing);
+        }
+        for _ in 0..REFUSED_AT_A_TIME {
+            places.give_back(Standing::Refused);
+        }
+        let taken = places.0.lock();
+        assert_eq!((taken.admitted, taken.refused, taken.by_source.len()), (0, 0, 0));
+    }
+
+    #[test]
+    fn many_sources_that_came_and_went_give_their_memory_back() {
+        let config = Config::default();
+        let places = Places::default();
+        let sources: Vec<_> = (0..10_000u32).map(|at| Some(IpAddr::from(at.to_be_bytes()))).collect();
+        let standings: Vec<_> = sources.iter().map(|source| places.take(*source, &config).unwrap()).collect();
+        for standing in standings {
+            places.give_back(standing);
+        }
+        assert!(places.0.lock().by_source.capacity() < 1_000);
+    }
+}

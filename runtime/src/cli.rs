@@ -2,6 +2,7 @@
 
 mod config;
 mod demo;
+mod keygen;
 mod passwd;
 mod serve;
 
@@ -29,6 +30,8 @@ enum Command {
     Demo,
     /// Add, change or remove a user of a password file
     Passwd(passwd::Passwd),
+    /// Make certificates for a gateway and its devices
+    Keygen(keygen::Keygen),
     /// Compile standard input (started by the gateway itself)
     #[command(name = compiler::CHILD_ROLE, hide = true)]
     CompileChild(child::ChildLimits),
@@ -99,6 +102,7 @@ pub fn run() -> ExitCode {
         Command::Config(overrides) => config::run(overrides),
         Command::Demo => demo::run(),
         Command::Passwd(command) => passwd::run(command),
+        Command::Keygen(command) => keygen::run(command),
     };
     match outcome {
         Ok(code) => code,

@@ -46,7 +46,7 @@ struct Overrides {
     /// Take MQTT connections here; port 0 picks a free one
     #[arg(long, value_name = "HOST:PORT", conflicts_with = "broker")]
     listen: Option<crate::config::HostPort>,
-    /// Join this MQTT broker instead of starting one: mqtt://HOST[:PORT]
+    /// Join this MQTT broker instead of starting one: mqtt://HOST[:PORT], or mqtts:// with TLS
     #[arg(long, value_name = "URL")]
     broker: Option<crate::config::BrokerUrl>,
     /// Number of worker threads [default: one for each core]

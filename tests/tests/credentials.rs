@@ -1,4 +1,4 @@
-//! `offload-rt passwd` as people and scripts start it.
+//! `offload-rt passwd` and `offload-rt keygen` as people and scripts start them.
 
 use std::fs;
 use std::path::Path;
@@ -7,6 +7,8 @@ use std::process::{Output, Stdio};
 use anyhow::{Context, Result, ensure};
 use offload_tests::PATIENCE;
 use offload_tests::built;
+use offload_tests::gateway::Gateway;
+use offload_tests::mosquitto::Mosquitto;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
@@ -127,5 +129,61 @@ async fn passwd_asks_twice_on_a_terminal_and_shows_nothing() -> Result<()> {
         ensure!(!printed.contains("secret") && !printed.contains("other"), "{printed}");
     }
     ensure!(fs::read_to_string(&file)?.starts_with("dev1:$argon2id$"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn keygens_files_let_a_gateway_and_a_device_meet_at_a_broker() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let keys = folder.path().join("keys");
+    let keygen = async |flags: &str| {
+        let arguments: Vec<&str> = ["keygen", path(&keys)?].into_iter().chain(flags.split(' ')).collect();
+        let output = run(offload_rt(&arguments)?, b"").await?;
+        anyhow::Ok((output.status.code(), shown(&output)))
+    };
+    let (code, said) = keygen("--host 127.0.0.1 --device gateway").await?;
+    ensure!(
+        code == Some(0) && said.contains("[tls]") && said.contains("mosquitto_pub -h 127.0.0.1"),
+        "{said}"
+    );
+    let (code, said) = keygen("--device dev1").await?;
+    ensure!(code == Some(0) && said.starts_with("used "), "{said}");
+    let (code, said) = keygen("--device dev1").await?;
+    ensure!(code == Some(1) && said.ends_with("is there already; --force replaces it\n"), "{said}");
+
+    let file = |name: &str| keys.join(name).display().to_string();
+    let mosquitto = Mosquitto::start_with(&format!(
+        "cafile {}\ncertfile {}\nkeyfile {}\nrequire_certificate true\nuse_identity_as_username true",
+        file("ca.pem"),
+        file("server.pem"),
+        file("server.key")
+    ))
+    .await?;
+    let url = format!("mqtts://{}", mosquitto.address());
+    let gateway = Gateway::start(
+        &["--broker", &url],
+        &format!(
+            "[broker]\nurl = \"mqtts://127.0.0.1\"\ncafile = {:?}\ncert = {:?}\nkey = {:?}\n",
+            file("ca.pem"),
+            file("gateway.pem"),
+            file("gateway.key")
+        ),
+    )
+    .await?;
+    assert_eq!(gateway.ready(), format!("serving via {url}"));
+    let mut send = Command::new(built::program("offload-client")?);
+    let [ca, certificate, key] = ["ca.pem", "dev1.pem", "dev1.key"].map(file);
+    send.args(["--broker", &url, "--cafile", &ca, "--cert", &certificate, "--key", &key]);
+    send.args(["send", "add", "--args", "5", "7"]);
+    let output = run(send, b"").await?;
+    ensure!(output.status.success() && output.stdout == b"12\n", "{}", shown(&output));
+
+    let mut local = Command::new(built::python()?);
+    // Compiled modules would be left behind in the sources.
+    local.arg("-B").arg(built::python_client("local.py")?);
+    local.args(["-h", "127.0.0.1", "-p", &mosquitto.address().port().to_string()]);
+    local.args(["--cafile", &ca, "--cert", &certificate, "--key", &key, "--count", "1", "5", "7"]);
+    let output = run(local, b"").await?;
+    ensure!(output.status.success() && output.stdout == b"12\n", "{}", shown(&output));
     Ok(())
 }

@@ -64,9 +64,14 @@ fn main() -> ExitCode {
     let cli = match Cli::try_parse_from(own) {
         Ok(cli) => cli,
         // Help and version are no errors; 2, which clap would exit with, could be a guest's own code.
+        Err(message) if message.use_stderr() => {
+            // With a kind, as every error has one.
+            eprint!("{}", message.render().to_string().replacen("error: ", "error: malformed: ", 1));
+            return EXIT_ERROR.into();
+        }
         Err(message) => {
             let _ = message.print();
-            return if message.use_stderr() { EXIT_ERROR.into() } else { ExitCode::SUCCESS };
+            return ExitCode::SUCCESS;
         }
     };
     match cli.command {

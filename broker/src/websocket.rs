@@ -76,9 +76,15 @@ impl WebSocket {
         let mut origin = None;
         // Only the handshake is left to this; it reads nothing beyond it.
         let config = WebSocketConfig::default().read_buffer_size(0).write_buffer_size(0);
-        let answer = |request: &Request, response| {
-            origin = self.origin(request.headers())?;
-            with_subprotocol(request.headers(), response)
+        #[expect(clippy::result_large_err, reason = "the handshake wants it so")]
+        let answer = |request: &Request, mut response: Response| match self.judge(request.headers()) {
+            Ok(named) => {
+                origin = named;
+                let subprotocol = HeaderValue::from_static(SUBPROTOCOL);
+                response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, subprotocol);
+                Ok(response)
+            }
+            Err(status) => Err(refusal(status)),
         };
         let head = Head { socket, left: MAX_HEAD };
         match accept_hdr_async_with_config(head, answer, Some(config)).await {
@@ -88,26 +94,21 @@ impl WebSocket {
         }
     }
 
-    /// The origin, if it is an allowed one.
-    fn origin(&self, headers: &HeaderMap) -> Result<Option<String>, ErrorResponse> {
-        let mut named = headers.get_all(header::ORIGIN).iter();
-        let Some(origin) = named.next() else { return Ok(None) };
-        let allowed = self.origins.iter().find(|allowed| origin == allowed.as_str());
-        match allowed {
-            Some(allowed) if named.next().is_none() => Ok(Some(allowed.clone())),
-            _ => Err(refusal(StatusCode::FORBIDDEN)),
+    /// The origin that a request names, if it may come in.
+    fn judge(&self, headers: &HeaderMap) -> Result<Option<String>, StatusCode> {
+        let mut origins = headers.get_all(header::ORIGIN).iter();
+        let origin =
+            origins.next().map(|origin| self.origins.iter().find(|allowed| origin == allowed.as_str()));
+        if origin == Some(None) || origins.next().is_some() {
+            return Err(StatusCode::FORBIDDEN);
         }
+        let offered = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter();
+        let mut offered = offered.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
+        if !offered.any(|protocol| protocol.trim() == SUBPROTOCOL) {
+            return Err(StatusCode::BAD_REQUEST);
+        }
+        Ok(origin.flatten().cloned())
     }
-}
-
-fn with_subprotocol(headers: &HeaderMap, mut response: Response) -> Result<Response, ErrorResponse> {
-    let offered = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter();
-    let mut offered = offered.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
-    if !offered.any(|protocol| protocol.trim() == SUBPROTOCOL) {
-        return Err(refusal(StatusCode::BAD_REQUEST));
-    }
-    response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
-    Ok(response)
 }
 
 fn refusal(status: StatusCode) -> ErrorResponse {

@@ -39,8 +39,15 @@ pub struct Job {
     pub shell: PathBuf,
     /// User and group to become first, where the caller is root.
     pub uid: Option<u32>,
-    pub cage: Cage,
     pub filter: Vec<u8>,
+    pub work: Work,
+    /// Hangs up when nobody waits for the outcome any more.
+    pub abandoned: PipeReader,
+}
+
+/// What differs between a build, a run and a trial.
+pub struct Work {
+    pub cage: Cage,
     /// Path inside, permissions in octal, contents.
     pub files: Vec<(String, &'static str, Vec<u8>)>,
     pub command: Vec<OsString>,
@@ -48,8 +55,6 @@ pub struct Job {
     pub limits: Limits,
     /// Whether standard error over its limit ends it.
     pub stderr: Excess,
-    /// Hangs up when nobody waits for the outcome any more.
-    pub abandoned: PipeReader,
 }
 
 /// What bubblewrap reports, a line each.
@@ -71,7 +76,8 @@ impl Job {
         let (stdout_reader, stdout_writer) = io::pipe()?;
         let (stderr_reader, stderr_writer) = io::pipe()?;
 
-        let mut cage = self.cage;
+        let limits = &self.work.limits;
+        let mut cage = self.work.cage;
         let mut inherited: Vec<OwnedFd> = Vec::new();
         let mut hand_over = |descriptor: OwnedFd| {
             let number = descriptor.as_raw_fd().to_string();
@@ -82,15 +88,19 @@ impl Job {
         cage.add(["--ro-bind".as_ref(), self.shell.as_os_str().as_encoded_bytes(), LAUNCHER.as_bytes()]);
         cage.add(["--block-fd", &hand_over(block_reader.into())]);
         cage.add(["--seccomp", &hand_over(in_memory(&self.filter)?)]);
-        let mut largest = self.limits.file_size;
-        for (path, mode, bytes) in &self.files {
+        let mut largest = limits.file_size;
+        for (path, mode, bytes) in &self.work.files {
             largest = largest.max(bytes.len() as u64);
             cage.add(["--perms", mode, "--file", &hand_over(in_memory(bytes)?), path]);
         }
         let options = hand_over(in_memory(&cage.finish())?);
 
         let mut command = Command::new(&self.bubblewrap);
-        command.arg("--args").arg(options).args(["--", LAUNCHER, "-c", LAUNCH, "sh"]).args(&self.command);
+        command
+            .arg("--args")
+            .arg(options)
+            .args(["--", LAUNCHER, "-c", LAUNCH, "sh"])
+            .args(&self.work.command);
         // Cleared here and not inside: the sandbox's first process is bubblewrap, whose environment all others can read.
         command.env_clear().current_dir("/");
         command.stdin(stdin_reader).stdout(stdout_writer).stderr(stderr_writer);
@@ -108,14 +118,14 @@ impl Job {
 
         let outer = pidfd_open(process.pid(), PidfdFlags::empty()).map_err(io::Error::from)?;
         let mut status = Output::new(status_reader, MAX_STATUS, Excess::Dropped)?;
-        let mut stdout = Output::new(stdout_reader, self.limits.stdout, Excess::Ends)?;
-        let mut stderr = Output::new(stderr_reader, self.limits.stderr, self.stderr)?;
-        let mut stdin = Input::new(stdin_writer.into(), &self.stdin)?;
+        let mut stdout = Output::new(stdout_reader, limits.stdout, Excess::Ends)?;
+        let mut stderr = Output::new(stderr_reader, limits.stderr, self.work.stderr)?;
+        let mut stdin = Input::new(stdin_writer.into(), &self.work.stdin)?;
         let mut inner: Option<(Pid, OwnedFd)> = None;
         let mut measured = Instant::now();
         let mut exceeded = None;
         let mut ended_at = None;
-        let deadline = started + self.limits.wall;
+        let deadline = started + limits.wall;
 
         loop {
             let now = Instant::now();
@@ -167,9 +177,9 @@ impl Job {
             {
                 let mut release = || -> Result<OwnedFd, Error> {
                     let descriptor = pidfd_open(pid, PidfdFlags::empty()).map_err(io::Error::from)?;
-                    limit(&self.prlimit, self.uid, pid, &self.limits, largest)?;
+                    limit(&self.prlimit, self.uid, pid, limits, largest)?;
                     // A sandbox that cannot be measured is not let go.
-                    usage::of(pid, self.limits.processes)?;
+                    usage::of(pid, limits.processes)?;
                     block_writer.write_all(b"\n")?;
                     Ok(descriptor)
                 };
@@ -184,12 +194,11 @@ impl Job {
             if exceeded.is_none() && now >= measured + MEASURE_EVERY {
                 measured = now;
                 // It may have ended since; the next turn sees that.
-                if let Some(used) =
-                    inner.as_ref().and_then(|(pid, _)| usage::of(*pid, self.limits.processes).ok())
+                if let Some(used) = inner.as_ref().and_then(|(pid, _)| usage::of(*pid, limits.processes).ok())
                 {
-                    if used.memory > self.limits.memory {
+                    if used.memory > limits.memory {
                         exceeded = Some(Limit::Memory);
-                    } else if used.cpu > self.limits.cpu {
+                    } else if used.cpu > limits.cpu {
                         exceeded = Some(Limit::Cpu);
                     }
                 }

@@ -2,7 +2,7 @@
 
 use crate::cage::{Cage, WORK_DIR};
 use crate::error::{Error, Unavailable};
-use crate::job::Job;
+use crate::job::{Job, Work};
 use crate::outcome::{Ending, Outcome};
 use crate::output::Excess;
 use crate::source::Source;
@@ -107,7 +107,8 @@ impl Sandbox {
         for file in source.file_names() {
             files.push((format!("{WORK_DIR}/{file}"), "0600", source.code.clone()));
         }
-        let outcome = self.start(cage, files, command, Vec::new(), limits, Excess::Ends).await?;
+        let work = Work { cage, files, command, stdin: Vec::new(), limits, stderr: Excess::Ends };
+        let outcome = self.start(work).await?;
         let failed = |output: &[u8]| Error::Build {
             first: diagnostics::first_error(output),
             output: diagnostics::cleaned(output),
@@ -137,50 +138,27 @@ impl Sandbox {
         let path = format!("/program/{}", program.name());
         let files = vec![(path.clone(), "0555", program.bytes().to_vec())];
         let command = std::iter::once(path).chain(input.args).map(OsString::from).collect();
-        self.start(cage, files, command, input.stdin, limits, Excess::Dropped).await
+        self.start(Work { cage, files, command, stdin: input.stdin, limits, stderr: Excess::Dropped }).await
     }
 
-    async fn start(
-        &self,
-        cage: Cage,
-        files: Vec<(String, &'static str, Vec<u8>)>,
-        command: Vec<OsString>,
-        stdin: Vec<u8>,
-        limits: Limits,
-        stderr: Excess,
-    ) -> Result<Outcome, Error> {
+    async fn start(&self, work: Work) -> Result<Outcome, Error> {
         // Hangs up when this future is dropped.
         let (abandoned, _waiting) = io::pipe()?;
-        let job = self.job(cage, files, command, stdin, limits, stderr, abandoned);
+        let job = self.job(work, abandoned);
         match tokio::task::spawn_blocking(|| job.run()).await {
             Ok(outcome) => outcome,
             Err(error) => Err(Error::Io(io::Error::other(error))),
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "what differs between a build, a run and a trial")]
-    fn job(
-        &self,
-        cage: Cage,
-        files: Vec<(String, &'static str, Vec<u8>)>,
-        command: Vec<OsString>,
-        stdin: Vec<u8>,
-        limits: Limits,
-        stderr: Excess,
-        abandoned: PipeReader,
-    ) -> Job {
+    fn job(&self, work: Work, abandoned: PipeReader) -> Job {
         Job {
             bubblewrap: self.bubblewrap.clone(),
             prlimit: self.prlimit.clone(),
             shell: self.shell.clone(),
             uid: self.uid,
-            cage,
             filter: self.filter.clone(),
-            files,
-            command,
-            stdin,
-            limits,
-            stderr,
+            work,
             abandoned,
         }
     }
@@ -192,7 +170,9 @@ impl Sandbox {
         cage.proc();
         let (abandoned, _waiting) = io::pipe()?;
         let command = shell("/bin/true & wait $!", "probe");
-        Ok(self.job(cage, Vec::new(), command, Vec::new(), limits, Excess::Dropped, abandoned).run()?.ending)
+        let (files, stdin) = (Vec::new(), Vec::new());
+        let work = Work { cage, files, command, stdin, limits, stderr: Excess::Dropped };
+        Ok(self.job(work, abandoned).run()?.ending)
     }
 }
 

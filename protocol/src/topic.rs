@@ -66,6 +66,11 @@ pub fn gateway_status(name: &str) -> String {
     format!("{GATEWAY_PREFIX}{name}/status")
 }
 
+/// The topic on which the gateway of this name shows requests and their answers, where its configuration says so.
+pub fn gateway_jobs(name: &str) -> String {
+    format!("{GATEWAY_PREFIX}{name}/jobs")
+}
+
 /// Whether `topic` is `result/<reply_id>` or a level below it.
 pub fn is_result_or_below(topic: &str, reply_id: &str) -> bool {
     topic
@@ -131,9 +136,60 @@ pub fn matches(filter: &str, topic: &str) -> bool {
     levels.next().is_none()
 }
 
+/// Whether every topic that the valid filter `narrow` matches is matched by the valid filter `wide` too.
+pub fn covers(wide: &str, narrow: &str) -> bool {
+    if narrow.starts_with('$') && wide.starts_with(['+', '#']) {
+        return false;
+    }
+    let mut levels = narrow.split('/');
+    for wanted in wide.split('/') {
+        match (wanted, levels.next()) {
+            ("#", _) => return true,
+            ("+", Some(level)) if level != "#" => {}
+            (wanted, Some(level)) if wanted == level => {}
+            _ => return false,
+        }
+    }
+    levels.next().is_none()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Levels of few kinds, so that filters and topics often meet.
+        #[test]
+        fn what_covers_a_filter_matches_what_it_matches(
+            wide in "(a|b|[+])(/(a|b|[+])){0,2}(/#)?",
+            narrow in "(a|b|[+]|[$]S)(/(a|b|[+])){0,2}(/#)?",
+            topic in "(a|b|[$]S)(/(a|b)?){0,3}",
+        ) {
+            if covers(&wide, &narrow) && matches(&narrow, &topic) {
+                prop_assert!(matches(&wide, &topic));
+            }
+        }
+    }
+
+    #[test]
+    fn a_filter_covers_narrower_ones() {
+        for (wide, narrow, expected) in [
+            ("#", "a/+/#", true),
+            ("#", "$SYS/#", false),
+            ("$SYS/#", "$SYS/a/+", true),
+            ("result/a/#", "result/a", true),
+            ("result/a/#", "result/a/+", true),
+            ("result/a/#", "result/+", false),
+            ("result/+", "result/a", true),
+            ("result/+", "result/#", false),
+            ("result/+", "result/+", true),
+            ("result/+", "result", false),
+            ("result/a", "result/a/b", false),
+        ] {
+            assert_eq!(covers(wide, narrow), expected, "{wide} over {narrow}");
+        }
+    }
 
     #[test]
     fn a_reply_id_is_everything_after_the_first_slash() {

@@ -49,6 +49,9 @@ struct Overrides {
     /// Keep state in this folder
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
+    /// Let clients in that do not say who they are, from wherever they can reach the gateway
+    #[arg(long)]
+    allow_anonymous: bool,
     /// Build and run source natively, whoever may send it (by default only where this machine alone can)
     #[arg(long)]
     allow_native: bool,
@@ -72,6 +75,9 @@ impl Overrides {
         }
         if let Some(folder) = self.data_dir {
             config.data_dir = folder;
+        }
+        if self.allow_anonymous {
+            config.access.anonymous = Some(true);
         }
         if self.allow_native {
             config.native = crate::config::Native::Native;

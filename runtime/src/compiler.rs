@@ -157,7 +157,8 @@ pub struct Failure {
 }
 
 impl Failure {
-    fn lasting(error: WireError) -> Failure {
+    /// It is the module's own.
+    pub fn lasting(error: WireError) -> Failure {
         Failure { error, lasting: true }
     }
 

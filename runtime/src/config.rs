@@ -3,6 +3,7 @@
 //! Without a file every value is its default. A file names only what differs; a key that does not exist, a
 //! wrong unit or an impossible value is refused with its place in the file and with what would be accepted.
 
+mod access;
 mod answers;
 mod broker;
 mod compiler;
@@ -13,20 +14,26 @@ mod idempotency;
 mod limits;
 mod listen;
 mod locate;
+mod mirror;
 mod modules;
 mod native;
 mod program;
 mod quantity;
 mod queue;
 mod size;
+mod status;
 mod table;
 mod time_span;
+mod tls;
 mod topic_filter;
+mod topic_pattern;
+mod websocket;
 mod workers;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
+pub use access::{Access, Offload, Rule};
 pub use answers::{Answers, MaxAnswer};
 pub use broker::{Broker, BrokerUrl, MqttVersion};
 pub use compiler::Compiler;
@@ -35,13 +42,18 @@ pub use host_port::HostPort;
 pub use idempotency::Idempotency;
 pub use limits::Limits;
 pub use listen::Listen;
+pub use mirror::Mirror;
 pub use modules::Modules;
 pub use native::{Native, Sandbox};
 pub use program::Program;
 pub use queue::Queue;
 pub use size::ByteSize;
+pub use status::Status;
 pub use time_span::TimeSpan;
+pub use tls::Tls;
 pub use topic_filter::TopicFilter;
+pub use topic_pattern::TopicPattern;
+pub use websocket::WebSocket;
 pub use workers::Workers;
 
 use locate::Document;
@@ -69,6 +81,12 @@ table! {
     tables {
         /// `[listen]`: the embedded broker. Not used when there is a `[broker]`.
         pub listen: Listen,
+        /// `[tls]`: the embedded broker over TLS. Absent by default.
+        pub tls: Option<Tls>,
+        /// `[websocket]`: the embedded broker over WebSocket. Absent by default.
+        pub websocket: Option<WebSocket>,
+        /// `[access]`: who is let in, and who may do what.
+        pub access: Access,
         /// `[broker]`: an existing broker to join instead of the embedded one. Absent by default.
         pub broker: Option<Broker>,
         /// `[workers]`: the threads that run guests.
@@ -89,6 +107,10 @@ table! {
         pub program: Vec<Program>,
         /// `[answers]`: where answers may go and how large they may be.
         pub answers: Answers,
+        /// `[status]`: what the gateway says of itself.
+        pub status: Status,
+        /// `[mirror]`: requests and their outcome for whoever watches.
+        pub mirror: Mirror,
     }
 }
 
@@ -164,6 +186,15 @@ impl Config {
         if let Some(broker) = &self.broker {
             broker.validate()?;
         }
+        if let Some(tls) = &self.tls {
+            tls.validate()?;
+        }
+        if let Some(websocket) = &self.websocket {
+            websocket.validate(self.tls.is_some())?;
+        }
+        for (index, rule) in self.access.rule.iter().enumerate() {
+            rule.validate(&format!("access.rule[{index}]"))?;
+        }
         self.limits.validate()?;
         self.queue.validate()?;
         self.compiler.validate()?;
@@ -206,9 +237,22 @@ impl Config {
     /// The tables that this configuration has, and the optional ones that it could have.
     fn sections(&self) -> Vec<Section> {
         let broker = self.broker.clone().unwrap_or_default();
+        let tls = self.tls.clone().unwrap_or_default();
+        let websocket = self.websocket.clone().unwrap_or_default();
         let mut sections = vec![
             Section::of("", "", self, true),
             Section::of("listen", "[listen]", &self.listen, true),
+            Section::of("tls", "[tls]", &tls, self.tls.is_some()),
+            Section::of("websocket", "[websocket]", &websocket, self.websocket.is_some()),
+            Section::of("access", "[access]", &self.access, true),
+        ];
+        for (index, rule) in self.access.rule.iter().enumerate() {
+            sections.push(Section::of(format!("access.rule[{index}]"), "[[access.rule]]", rule, true));
+        }
+        if self.access.rule.is_empty() {
+            sections.push(Section::of("access.rule[0]", "[[access.rule]]", &Rule::default(), false));
+        }
+        sections.extend([
             Section::of("broker", "[broker]", &broker, self.broker.is_some()),
             Section::of("workers", "[workers]", &self.workers, true),
             Section::of("limits", "[limits]", &self.limits, true),
@@ -217,7 +261,7 @@ impl Config {
             Section::of("modules", "[modules]", &self.modules, true),
             Section::of("sandbox", "[sandbox]", &self.sandbox, true),
             Section::of("idempotency", "[idempotency]", &self.idempotency, true),
-        ];
+        ]);
         for (index, program) in self.program.iter().enumerate() {
             sections.push(Section::of(format!("program[{index}]"), "[[program]]", program, true));
         }
@@ -231,6 +275,8 @@ impl Config {
         if self.answers.max.is_empty() {
             sections.push(Section::of("answers.max[0]", "[[answers.max]]", &MaxAnswer::default(), false));
         }
+        sections.push(Section::of("status", "[status]", &self.status, true));
+        sections.push(Section::of("mirror", "[mirror]", &self.mirror, true));
         sections
     }
 
@@ -242,7 +288,15 @@ impl Config {
     fn resolve_paths(&mut self, folder: &Path) {
         let password = self.broker.as_mut().and_then(|broker| broker.password_file.as_mut());
         let programs = self.program.iter_mut().map(|program| &mut program.file);
-        let paths = programs.chain(password).chain(&mut self.compiler.program).chain([&mut self.data_dir]);
+        let tls = self.tls.iter_mut().flat_map(|tls| {
+            [Some(&mut tls.certificate), Some(&mut tls.key), tls.client_ca.as_mut()].into_iter().flatten()
+        });
+        let paths = programs
+            .chain(password)
+            .chain(&mut self.access.passwords)
+            .chain(tls)
+            .chain(&mut self.compiler.program)
+            .chain([&mut self.data_dir]);
         // An empty path is a missing one, and is refused as such.
         for path in paths.filter(|path| !path.as_os_str().is_empty()) {
             *path = folder.join(&*path);

@@ -1,22 +1,31 @@
 //! The gateway as a whole: its parts in the order in which they start, and how they stop.
 
+use crate::access::Access;
+use crate::authentication::{Authentication, AuthenticationError};
+use crate::certificates::{self, CertificatesError};
 use crate::compiler::Compiler;
 use crate::config::{Config, Refusal};
 use crate::data_dir::{DataDir, DataDirError};
 use crate::idempotency::Ledger;
-use crate::ingress::embedded::EmbeddedIngress;
+use crate::ingress::Notices;
+use crate::ingress::embedded::{Doors, EmbeddedIngress};
 use crate::ingress::foreign::ForeignIngress;
+use crate::mirror;
 use crate::modules::{ArtifactStore, Library, Modules};
 use crate::native::Native;
 use crate::programs::{ProgramError, Programs};
 use crate::request::{Parts, Requests};
+use crate::status::Status;
 use crate::wasm::engine;
+use crate::wasm::linking::Linkers;
 use crate::wasm::workers::Workers;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
 
 /// Name of the artifacts' folder in the data directory.
 const ARTIFACTS: &str = "artifacts";
@@ -31,6 +40,8 @@ pub struct Gateway {
     workers: Arc<Workers>,
     drain: Duration,
     url: String,
+    /// Keeps the status true while we live.
+    _following: AbortOnDropHandle<()>,
     /// Keeps the directory locked while we live.
     _data_dir: DataDir,
 }
@@ -66,8 +77,17 @@ pub enum StartError {
         error: io::Error,
     },
     /// Strangers could reach it.
-    #[error("cannot listen on {0}: only loopback addresses (127.0.0.1, ::1) are served for now")]
-    NotLoopback(SocketAddr),
+    #[error(
+        "cannot listen on {0}: strangers could reach it, and nothing keeps them out; say who may by `access.passwords` \
+         or `tls.client_ca`, or let everyone in with --allow-anonymous"
+    )]
+    Exposed(SocketAddr),
+    /// Clients cannot be told apart.
+    #[error(transparent)]
+    Authentication(#[from] AuthenticationError),
+    /// The certificates of the configuration cannot be used.
+    #[error(transparent)]
+    Certificates(#[from] CertificatesError),
     /// The broker of the configuration cannot be joined.
     #[error(transparent)]
     Foreign(#[from] crate::ingress::foreign::ForeignError),
@@ -78,9 +98,15 @@ pub enum StartError {
 
 /// Whether only this machine can send requests.
 async fn is_local(config: &Config) -> bool {
-    let addresses = tokio::net::lookup_host(config.listen.address.to_string()).await;
-    let loopback = addresses.is_ok_and(|mut all| all.all(|address| address.ip().is_loopback()));
-    config.broker.is_none() && loopback
+    let tls = config.tls.as_ref().map(|tls| &tls.address);
+    let websocket = config.websocket.as_ref().map(|websocket| &websocket.address);
+    for address in [Some(&config.listen.address), tls, websocket].into_iter().flatten() {
+        let addresses = tokio::net::lookup_host(address.to_string()).await;
+        if !addresses.is_ok_and(|mut all| all.all(|address| address.ip().is_loopback())) {
+            return false;
+        }
+    }
+    config.broker.is_none()
 }
 
 fn hint(error: &io::Error) -> &'static str {
@@ -108,14 +134,16 @@ impl Gateway {
 
         let compiler = Compiler::new(config.compiler.clone(), config.limits.clone())
             .map_err(|error| StartError::Io("own executable", error))?;
-        let engine = engine::compiler().map_err(StartError::Engine)?;
+        let engine = engine::gauge(&config.limits, &config.compiler).map_err(StartError::Engine)?;
         let artifacts = data_dir.path().join(ARTIFACTS);
         let store =
             ArtifactStore::open(artifacts, *data_dir.mac_key(), &engine, config.compiler.disk_cache.bytes())
                 .map_err(|error| StartError::Io("artifact store", error))?;
         let library = Library::open(data_dir.path().join(MODULES), config.modules.clone())
             .map_err(|error| StartError::Io("modules", error))?;
-        let modules = Arc::new(Modules::new(compiler, store, library, config.compiler.memory_cache.bytes()));
+        let linkers = Linkers::new(engine).map_err(StartError::Engine)?;
+        let cache = config.compiler.memory_cache.bytes();
+        let modules = Arc::new(Modules::new(compiler, store, library, linkers, cache));
         let native = Native::start(&config, is_local(&config).await).await;
         let programs = Programs::load(&config.program, &modules).await?;
 
@@ -123,7 +151,14 @@ impl Gateway {
             Workers::start(&config.workers, &config.limits, &config.queue, &config.compiler, &runtime)
                 .map_err(StartError::Engine)?;
         let workers = Arc::new(workers);
+        let status = Status::new(&config.name, &programs, &native, workers.clone());
+        let (status_sender, status_now) = watch::channel(status.online(workers.load()));
+        let (mirror, mirror_lines) = mirror::start(&config.name, &config.mirror);
+        let notices = Notices { status: status_now, offline: status.offline(), mirror: mirror_lines };
+        let authentication = Arc::new(Authentication::new(&config)?);
+        let access = Arc::new(Access::new(&config.access, authentication.is_open()));
         let requests = Arc::new(Requests::new(Parts {
+            access: access.clone(),
             programs,
             modules,
             native: Arc::new(native),
@@ -131,22 +166,28 @@ impl Gateway {
             ledger: Arc::new(Ledger::new(config.idempotency.clone())),
             limits: config.limits.clone(),
             answers: config.answers.clone(),
+            mirror,
             runtime,
         }));
 
         let (ingress, url) = match &config.broker {
             None => {
-                let ingress = EmbeddedIngress::start(&config.listen, requests.clone()).await?;
+                let tls = config.tls.as_ref().map(certificates::load).transpose()?;
+                let doors = Doors { access, authentication, tls };
+                let ingress = EmbeddedIngress::start(&config, doors, requests.clone(), notices).await?;
                 let url = format!("mqtt://{}", ingress.address());
                 (Ingress::Embedded(ingress), url)
             }
             Some(broker) => {
-                let ingress = ForeignIngress::start(broker, &data_dir.client_id(), requests.clone()).await?;
+                let client_id = data_dir.client_id();
+                let ingress = ForeignIngress::start(broker, &client_id, requests.clone(), notices).await?;
                 (Ingress::Foreign(ingress), broker.url.to_string())
             }
         };
+        let follow = status.follow(status_sender, config.status.interval.duration());
+        let following = AbortOnDropHandle::new(tokio::spawn(follow));
         let drain = config.drain.duration();
-        Ok(Gateway { ingress, requests, workers, drain, url, _data_dir: data_dir })
+        Ok(Gateway { ingress, requests, workers, drain, url, _following: following, _data_dir: data_dir })
     }
 
     /// Where the embedded broker listens; `None` on a foreign broker.

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use offload_protocol::UserProperties;
 use offload_protocol::answer::{self, Answer, AnswerForm};
 use std::sync::Arc;
+use tokio::sync::{mpsc, watch};
 
 /// Takes deliveries from an ingress. Called on the ingress's own task, so it never blocks.
 pub trait Sink: Send + Sync + 'static {
@@ -26,6 +27,8 @@ pub struct Client {
     pub principal: Option<Arc<str>>,
     /// What service is fair between where there is no principal: one client id of the embedded broker.
     pub flow: Arc<str>,
+    /// Whether it came over WebSocket, as any web page can.
+    pub web: bool,
 }
 
 impl Client {
@@ -85,6 +88,35 @@ pub struct Outgoing {
     pub correlation_data: Option<Bytes>,
     /// Bytes that the payload may have, where the configuration limits the answers on this topic.
     pub max_payload: Option<usize>,
+}
+
+/// A message of the gateway's own, beside the answers, on a topic below `gateway/`. Published at QoS 1.
+#[derive(Clone, Debug)]
+pub struct Notice {
+    /// Where it goes.
+    pub topic: Arc<str>,
+    /// What it says.
+    pub payload: Bytes,
+    /// Whether the broker keeps it for those who come later.
+    pub retain: bool,
+}
+
+/// What an ingress publishes beside the answers, from the moment when it can until it shuts down.
+#[derive(Debug)]
+pub struct Notices {
+    /// The gateway's status: published at each connection to a broker, and when it changes.
+    pub status: watch::Receiver<Notice>,
+    /// The status that is left behind, however the gateway goes.
+    pub offline: Notice,
+    /// What the mirror shows. Taken only while there is room, and lost with the connection.
+    pub mirror: mpsc::Receiver<Notice>,
+}
+
+impl Notices {
+    /// A status that never changes, and no mirror.
+    pub fn fixed(status: Notice, offline: Notice) -> Notices {
+        Notices { status: watch::channel(status).1, offline, mirror: mpsc::channel(1).1 }
+    }
 }
 
 /// Payload and user properties of an answer in its encoded form.

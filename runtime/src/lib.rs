@@ -7,7 +7,12 @@
 //!    ([`compiler`], [`modules`]),
 //! 3. a worker runs it ([`wasm`]), or the sandbox does if it is source ([`native`]), and
 //! 4. the answer goes back through the ingress.
+//!
+//! Whoever watches from outside sees the gateway's [`status`], and its requests in the [`mirror`].
 
+pub mod access;
+pub mod authentication;
+pub mod certificates;
 pub mod cli;
 pub mod compiler;
 pub mod config;
@@ -15,10 +20,13 @@ pub mod data_dir;
 mod gateway;
 pub mod idempotency;
 pub mod ingress;
+pub mod mirror;
 pub mod modules;
 pub mod native;
+pub mod passwords;
 pub mod programs;
 pub mod request;
+pub mod status;
 pub mod telemetry;
 mod turns;
 pub mod wasm;

@@ -5,6 +5,8 @@ mod store;
 
 use crate::compiler::{Compiler, Failure};
 use crate::ingress::Client;
+use crate::telemetry;
+use crate::wasm::linking::Linkers;
 use bytes::Bytes;
 pub use library::Library;
 use lru::LruCache;
@@ -31,6 +33,8 @@ pub struct Modules {
     compiler: Compiler,
     store: ArtifactStore,
     library: Library,
+    /// Of an engine that runs nothing.
+    linkers: Arc<Linkers>,
     /// Bytes of artifacts that are kept in memory.
     max_bytes: u64,
     cache: Mutex<Cache>,
@@ -63,9 +67,16 @@ pub fn not_found(digest: &Digest) -> WireError {
 
 impl Modules {
     /// Modules of `library`, compiled by `compiler`, their artifacts kept in memory up to `max_bytes` and in `store`.
-    pub fn new(compiler: Compiler, store: ArtifactStore, library: Library, max_bytes: u64) -> Modules {
+    /// What `linkers` cannot load is refused: no worker could either.
+    pub fn new(
+        compiler: Compiler,
+        store: ArtifactStore,
+        library: Library,
+        linkers: Linkers,
+        max_bytes: u64,
+    ) -> Modules {
         let cache = Mutex::new(Cache { entries: LruCache::unbounded(), bytes: 0 });
-        Modules { compiler, store, library, max_bytes, cache }
+        Modules { compiler, store, library, linkers: Arc::new(linkers), max_bytes, cache }
     }
 
     /// The artifact, if it is at hand: the way of all but a module's first requests.
@@ -82,7 +93,7 @@ impl Modules {
     ///
     /// # Errors
     ///
-    /// See [`Compiler::compile`]; `not-found` when the module was evicted in the meantime.
+    /// See [`Modules::compile`]; `not-found` when the module was evicted in the meantime.
     pub async fn prepare(&self, client: &Client, digest: Digest, module: Option<Bytes>) -> Outcome {
         let artifact = self.compile(client, digest, module.clone()).await?;
         if let Some(module) = module {
@@ -96,7 +107,7 @@ impl Modules {
     ///
     /// # Errors
     ///
-    /// See [`Compiler::compile`]; `not-found` without bytes.
+    /// See [`Compiler::compile`] and [`Linkers::load`]; `not-found` without bytes.
     pub async fn compile(&self, client: &Client, digest: Digest, module: Option<Bytes>) -> Outcome {
         let cell = self.lock().entries.get_or_insert(digest, Entry::default).cell.clone();
         // Set by whoever of those that wait for it compiles it.
@@ -129,7 +140,8 @@ impl Modules {
         module: Option<Bytes>,
     ) -> Result<Arc<Artifact>, Failure> {
         if let Some(code) = self.store.load(&digest).await {
-            return Ok(Arc::new(Artifact { digest, code }));
+            // The slots may have been larger when it was compiled.
+            return self.loadable(Artifact { digest, code }).await;
         }
         let module = match module {
             Some(module) => Some(module),
@@ -137,8 +149,20 @@ impl Modules {
         };
         let module = module.ok_or_else(|| Failure::passing(not_found(&digest)))?;
         let code = self.compiler.compile(client, module).await?.into_boxed_slice();
-        self.store.save(&digest, &code).await;
-        Ok(Arc::new(Artifact { digest, code }))
+        let artifact = self.loadable(Artifact { digest, code }).await?;
+        self.store.save(&digest, &artifact.code).await;
+        Ok(artifact)
+    }
+
+    /// Loads an artifact once, so that a module which no worker can load is refused here, as one that cannot be compiled.
+    async fn loadable(&self, artifact: Artifact) -> Result<Arc<Artifact>, Failure> {
+        let (linkers, artifact) = (self.linkers.clone(), Arc::new(artifact));
+        let loaded = artifact.clone();
+        tokio::task::spawn_blocking(move || linkers.load(&loaded).map(drop))
+            .await
+            .map_err(|panic| Failure::passing(telemetry::internal_error(&format!("loading: {panic}"))))?
+            .map_err(Failure::lasting)?;
+        Ok(artifact)
     }
 
     /// Counts a new entry, or forgets it if it says nothing about the module, and evicts what was used least recently.

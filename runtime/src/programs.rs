@@ -90,7 +90,7 @@ impl Programs {
     async fn add(&mut self, name: &str, source: &[u8], modules: &Modules) -> Result<(), ProgramError> {
         let text = |error| ProgramError::Text { name: name.into(), error };
         let module: Bytes = wat::parse_bytes(source).map_err(text)?.into_owned().into();
-        let owner = Client { principal: None, flow: "configuration".into() };
+        let owner = Client { principal: None, flow: "configuration".into(), web: false };
         let artifact = modules
             .compile(&owner, Digest::of(&module), Some(module))
             .await
@@ -115,8 +115,8 @@ impl Programs {
         &self.by_name[&self.default]
     }
 
-    /// All names, for a message.
-    pub fn names(&self) -> String {
-        self.by_name.keys().map(|name| &**name).collect::<Vec<_>>().join(", ")
+    /// All names, in order.
+    pub fn names(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.by_name.keys()
     }
 }

@@ -7,9 +7,11 @@
 
 mod ticket;
 
-use crate::config::{Answers, Limits};
+use crate::access::{Access, Who};
+use crate::config::{Answers, Limits, Offload};
 use crate::idempotency::{Begun, Fingerprint, Fingerprinter, Key, Ledger, ReplyTo};
 use crate::ingress::{Client, Delivery, Sink};
+use crate::mirror::{Mirror, Seen};
 use crate::modules::{self, Artifact, Digest, Modules};
 use crate::native::{Native, Timing};
 use crate::programs::{Program, Programs};
@@ -47,6 +49,8 @@ pub struct Requests {
 
 /// The parts of the gateway that a request meets.
 pub struct Parts {
+    /// Who may ask for what.
+    pub access: Arc<Access>,
     /// What it can name.
     pub programs: Programs,
     /// What it can carry, or has carried before.
@@ -61,6 +65,8 @@ pub struct Parts {
     pub limits: Limits,
     /// Where its answer may go.
     pub answers: Answers,
+    /// Where it is shown to whoever watches, if anywhere.
+    pub mirror: Option<Arc<Mirror>>,
     /// Where modules are prepared and native programs are waited for.
     pub runtime: Handle,
 }
@@ -134,6 +140,27 @@ impl Requests {
         Some((key, fingerprint))
     }
 
+    /// Whether this client may ask for this.
+    fn permit(&self, client: &Client, code: &Code) -> Result<(), WireError> {
+        let Parts { access, programs, .. } = &self.parts;
+        let who = Who::from(client);
+        let may_run = |program: &str| {
+            let denied = || format!("this client may not run `{program}`; ask the operator");
+            let permitted = access.may_run(who, program);
+            if permitted { Ok(()) } else { Err(WireError::new(ErrorKind::Unauthorized, denied())) }
+        };
+        match code {
+            Code::Program(name) => may_run(name),
+            Code::DefaultProgram => may_run(&programs.default_program().name),
+            Code::Digest(digest) => match programs.by_digest(digest) {
+                Some(program) if access.may_run(who, &program.name) => Ok(()),
+                _ => access.may_offload(who, Offload::Wasm),
+            },
+            Code::Module(_) => access.may_offload(who, Offload::Wasm),
+            Code::Source(_) | Code::Files(_) => access.may_offload(who, Offload::Source),
+        }
+    }
+
     /// Finds what to run. `digest` is that of the module, if the request carries or names one.
     fn find(&self, client: &Client, code: Code, digest: Option<Digest>) -> Result<Executable, WireError> {
         let Parts { programs, modules, native, .. } = &self.parts;
@@ -160,7 +187,8 @@ impl Requests {
                 }
             }
             (Code::Program(name), _) => programs.get(&name).map(program).ok_or_else(|| {
-                let known = programs.names();
+                let known: Vec<&str> = programs.names().map(|name| &**name).collect();
+                let known = known.join(", ");
                 WireError::new(ErrorKind::NotFound, format!("no program `{name}`; there are: {known}"))
             }),
             (Code::Source(source), _) => native.permitted().map(|()| Executable::Source(source)),
@@ -227,7 +255,7 @@ impl Requests {
 impl Sink for Requests {
     fn deliver(&self, delivery: Delivery) {
         let arrived = Instant::now();
-        let Parts { modules, native, workers, ledger, answers, runtime, .. } = &self.parts;
+        let Parts { modules, native, workers, ledger, answers, mirror, runtime, .. } = &self.parts;
         let Delivery { client, topic, payload, properties, retained, responder } = delivery;
         let Some(asked) = topic::parse_request(&topic) else { return responder.ignore() };
         if retained {
@@ -251,22 +279,30 @@ impl Sink for Requests {
 
         // What is asked.
         let size = payload.len();
-        let request = match request::decode(asked.kind, payload, &properties.user_properties) {
+        let seen = mirror.as_ref().map(|mirror| {
+            let (client, topic, payload) = (client.clone(), topic.clone(), payload.clone());
+            (mirror, Seen { client, topic, payload })
+        });
+        let decoded = request::decode(asked.kind, payload, &properties.user_properties);
+        let mirrored = seen.map(|(mirror, seen)| mirror.request(&seen, decoded.as_ref().ok()));
+        let request = match decoded {
             Ok(request) => request,
             Err(rejected) => {
-                let ticket = Ticket { responder, route, form: rejected.form, id: None, repeatable: None };
+                let form = rejected.form;
+                let ticket = Ticket { responder, route, form, id: None, repeatable: None, mirrored };
                 return ticket.answer(rejected.into());
             }
         };
         let (form, id) = (request.answer_form(), request.id.clone());
-        let mut ticket = Ticket { responder, route, form, id, repeatable: None };
+        let mut ticket = Ticket { responder, route, form, id, repeatable: None, mirrored };
         if misdirected {
             let message = "answers to this client cannot go to its Response Topic";
             return ticket.fail(WireError::new(ErrorKind::Unauthorized, message));
         }
 
         // May it come in?
-        let waiting = match self.check_sizes(&request).and_then(|()| self.admit(&client, size)) {
+        let permitted = self.permit(&client, &request.code).and_then(|()| self.check_sizes(&request));
+        let waiting = match permitted.and_then(|()| self.admit(&client, size)) {
             Ok(waiting) => waiting,
             Err(error) => return ticket.fail(error),
         };

@@ -3,7 +3,7 @@
 pub mod context;
 pub mod engine;
 pub mod guest;
-mod linking;
+pub mod linking;
 mod mailbox;
 pub mod preview1;
 mod preview2;

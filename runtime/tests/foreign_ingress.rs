@@ -17,6 +17,7 @@ use device::Device;
 use mosquitto::Mosquitto;
 use offload_rt::config::{Broker, BrokerUrl, HostPort, MqttVersion, TimeSpan};
 use offload_rt::ingress::foreign::{ForeignIngress, Status, Version};
+use offload_rt::ingress::{Notice, Notices};
 use sink::EchoSink;
 
 /// The longest that anything here may take: reached only when a test fails.
@@ -32,8 +33,17 @@ fn settings(port: u16) -> Broker {
     }
 }
 
+fn notices(name: &str) -> Notices {
+    let notice = |state: &'static str| Notice {
+        topic: format!("gateway/{name}/status").into(),
+        payload: state.into(),
+        retain: true,
+    };
+    Notices::fixed(notice("online"), notice("offline"))
+}
+
 async fn start(broker: &Broker, client_id: &str, sink: &Arc<EchoSink>) -> ForeignIngress {
-    let started = ForeignIngress::start(broker, client_id, sink.clone());
+    let started = ForeignIngress::start(broker, client_id, sink.clone(), notices(client_id));
     tokio::time::timeout(PATIENCE, started).await.expect("joined in time").unwrap()
 }
 
@@ -141,7 +151,7 @@ async fn a_clash_of_client_ids_is_reported_and_not_fought_over() {
         let settings = Broker { protocol: version, ..settings(broker.port) };
         let sink = EchoSink::answering();
         let first = start(&settings, "copied", &sink).await;
-        let second = ForeignIngress::connect(&settings, "copied", sink.clone()).unwrap();
+        let second = ForeignIngress::connect(&settings, "copied", sink.clone(), notices("copied")).unwrap();
         let clashes = |status: &Status| *status == Status::Clash;
         let serves = tokio::select! {
             _ = wait_for(&first, clashes) => &second,
@@ -221,7 +231,8 @@ async fn a_broker_that_is_not_there_yet_is_waited_for() {
     let mut broker = Mosquitto::start();
     broker.stop();
     let sink = EchoSink::answering();
-    let ingress = ForeignIngress::connect(&settings(broker.port), "early", sink.clone()).unwrap();
+    let ingress =
+        ForeignIngress::connect(&settings(broker.port), "early", sink.clone(), notices("early")).unwrap();
     wait_for(&ingress, |status| matches!(status, Status::Waiting { .. })).await;
     broker.restart();
     wait_for(&ingress, |status| matches!(status, Status::Serving { .. })).await;
@@ -241,12 +252,14 @@ async fn the_password_comes_from_its_file() {
     };
     start(&known, "known", &sink).await.shutdown().await;
 
-    let stranger = ForeignIngress::connect(&settings(broker.port), "stranger", sink.clone()).unwrap();
+    let stranger =
+        ForeignIngress::connect(&settings(broker.port), "stranger", sink.clone(), notices("stranger"))
+            .unwrap();
     let status = wait_for(&stranger, |status| matches!(status, Status::Waiting { .. })).await;
     let Status::Waiting { reason } = status else { unreachable!() };
     assert!(reason.contains("NotAuthorized"), "{reason}");
     stranger.shutdown().await;
 
     let unreadable = Broker { password_file: Some("/nonexistent".into()), ..known };
-    assert!(ForeignIngress::connect(&unreadable, "unreadable", sink).is_err());
+    assert!(ForeignIngress::connect(&unreadable, "unreadable", sink, notices("unreadable")).is_err());
 }

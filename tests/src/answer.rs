@@ -1,6 +1,6 @@
 //! What is wrong with an answer, by the contract: an empty list for a right one.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use serde_json::Value;
 
 use crate::device::{Message, Version};
@@ -119,6 +119,24 @@ pub fn envelope_problems(
         }
     }
     problems
+}
+
+/// Expects an error line of this kind whose message holds these words.
+pub fn refused(answer: &Message, kind: &str, words: &str) -> Result<()> {
+    let problems = error_line_problems(&answer.payload, kind);
+    ensure!(problems.is_empty(), "{problems:?}");
+    ensure!(answer.text().contains(words), "{words:?} is not in it: {}", answer.text());
+    Ok(())
+}
+
+/// Expects an envelope, read already, with an error of this kind whose message holds these words.
+pub fn refused_in_envelope(answer: Value, kind: &str, words: &str) -> Result<()> {
+    let message = answer["error"]["message"].as_str().unwrap_or_default().to_owned();
+    let id = answer["id"].as_str().map(str::to_owned);
+    let problems = envelope_problems(Ok(answer), id.as_deref(), &Expected::Error(kind.into()), None);
+    ensure!(problems.is_empty(), "{problems:?}");
+    ensure!(message.contains(words), "{words:?} is not in it: {message}");
+    Ok(())
 }
 
 fn unequal(what: &str, found: &[u8], expected: &[u8]) -> Vec<String> {

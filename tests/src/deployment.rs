@@ -43,3 +43,34 @@ impl Deployment {
         Ok(device)
     }
 }
+
+/// Makes two tests of each function that is named: one on the gateway's own broker, one on Mosquitto.
+///
+/// The function takes a [`Deployment`] with the configuration behind `with` (of both, or of the one and of the other), by
+/// default an empty one.
+#[macro_export]
+macro_rules! on_each_broker {
+    () => {};
+    ($name:ident with [$embedded:expr, $mosquitto:expr], $($rest:tt)*) => {
+        mod $name {
+            use super::*;
+
+            #[tokio::test]
+            async fn on_the_embedded_broker() -> ::anyhow::Result<()> {
+                $name($crate::deployment::Deployment::embedded($embedded).await?).await
+            }
+
+            #[tokio::test]
+            async fn on_mosquitto() -> ::anyhow::Result<()> {
+                $name($crate::deployment::Deployment::on_mosquitto($mosquitto).await?).await
+            }
+        }
+        $crate::on_each_broker!($($rest)*);
+    };
+    ($name:ident with $both:expr, $($rest:tt)*) => {
+        $crate::on_each_broker!($name with [$both, $both], $($rest)*);
+    };
+    ($name:ident, $($rest:tt)*) => {
+        $crate::on_each_broker!($name with ["", ""], $($rest)*);
+    };
+}

@@ -104,14 +104,15 @@ impl Properties {
     }
 }
 
-/// The reason code of a PUBACK; MQTT 3.1.1 has none and knows only success.
-pub use rumqttc::v5::mqttbytes::v5::PubAckReason;
+/// The reason codes of PUBACK and PUBREC; MQTT 3.1.1 has none and knows only success.
+pub use rumqttc::v5::mqttbytes::v5::{PubAckReason, PubRecReason};
 
 /// The connection's ends of the channels to the device.
 struct Heard {
     connected: mpsc::Sender<()>,
     grants: mpsc::Sender<Result<(), String>>,
     acknowledgements: mpsc::Sender<PubAckReason>,
+    receipts: mpsc::Sender<PubRecReason>,
     messages: mpsc::Sender<Message>,
 }
 
@@ -134,6 +135,7 @@ pub struct Device {
     connected: mpsc::Receiver<()>,
     grants: mpsc::Receiver<Result<(), String>>,
     acknowledgements: mpsc::Receiver<PubAckReason>,
+    receipts: mpsc::Receiver<PubRecReason>,
     messages: mpsc::Receiver<Message>,
     connection: AbortHandle,
 }
@@ -160,18 +162,21 @@ impl Device {
         let (connected_sender, connected) = mpsc::channel(HEARD);
         let (grants_sender, grants) = mpsc::channel(HEARD);
         let (acknowledgements_sender, acknowledgements) = mpsc::channel(HEARD);
+        let (receipts_sender, receipts) = mpsc::channel(HEARD);
         let (messages_sender, messages) = mpsc::channel(HEARD);
         let heard = Heard {
             connected: connected_sender,
             grants: grants_sender,
             acknowledgements: acknowledgements_sender,
+            receipts: receipts_sender,
             messages: messages_sender,
         };
         let (client, connection) = match version {
             Version::V311 => connect_v311(address, client_id, options, heard),
             Version::V5 => connect_v5(address, client_id, options, heard),
         };
-        let mut device = Device { client, connected, grants, acknowledgements, messages, connection };
+        let mut device =
+            Device { client, connected, grants, acknowledgements, receipts, messages, connection };
         next(&mut device.connected, "CONNACK").await?;
         Ok(device)
     }
@@ -198,11 +203,27 @@ impl Device {
         properties: Properties,
         retain: bool,
     ) -> Result<()> {
-        let payload = payload.into();
+        self.send(topic, payload.into(), 1, properties, retain).await
+    }
+
+    /// Publishes at this QoS: 0, 1 or 2. Does not wait for an acknowledgement.
+    pub async fn publish_at(&self, qos: u8, topic: &str, payload: impl Into<Bytes>) -> Result<()> {
+        self.send(topic, payload.into(), qos, Properties::default(), false).await
+    }
+
+    async fn send(
+        &self,
+        topic: &str,
+        payload: Bytes,
+        qos: u8,
+        properties: Properties,
+        retain: bool,
+    ) -> Result<()> {
         match &self.client {
             Client::V311(client) => {
                 ensure!(properties.is_empty(), "MQTT 3.1.1 has no properties");
-                Ok(client.publish_bytes(topic, rumqttc::QoS::AtLeastOnce, retain, payload).await?)
+                let qos = rumqttc::qos(qos).context("QoS is 0, 1 or 2")?;
+                Ok(client.publish_bytes(topic, qos, retain, payload).await?)
             }
             Client::V5(client) => {
                 let properties = v5::mqttbytes::v5::PublishProperties {
@@ -211,7 +232,7 @@ impl Device {
                     correlation_data: properties.correlation_data,
                     ..Default::default()
                 };
-                let qos = v5::mqttbytes::QoS::AtLeastOnce;
+                let qos = v5::mqttbytes::qos(qos).context("QoS is 0, 1 or 2")?;
                 Ok(client.publish_with_properties(topic, qos, retain, payload, properties).await?)
             }
         }
@@ -236,6 +257,11 @@ impl Device {
     /// The reason code of the next PUBACK.
     pub async fn acknowledged(&mut self) -> Result<PubAckReason> {
         next(&mut self.acknowledgements, "PUBACK").await
+    }
+
+    /// The reason code of the next PUBREC.
+    pub async fn received(&mut self) -> Result<PubRecReason> {
+        next(&mut self.receipts, "PUBREC").await
     }
 }
 
@@ -286,6 +312,7 @@ fn connect_v311(address: SocketAddr, id: &str, options: Options, heard: Heard) -
         Event::Incoming(Incoming::PubAck(_)) => {
             Heard::pass(&heard.acknowledgements, PubAckReason::Success);
         }
+        Event::Incoming(Incoming::PubRec(_)) => Heard::pass(&heard.receipts, PubRecReason::Success),
         Event::Incoming(Incoming::Publish(publish)) => {
             let message = Message {
                 topic: publish.topic,
@@ -326,6 +353,7 @@ fn connect_v5(address: SocketAddr, id: &str, options: Options, heard: Heard) -> 
         Event::Incoming(Incoming::PubAck(answer)) => {
             Heard::pass(&heard.acknowledgements, answer.reason);
         }
+        Event::Incoming(Incoming::PubRec(answer)) => Heard::pass(&heard.receipts, answer.reason),
         Event::Incoming(Incoming::Publish(publish)) => {
             let properties = publish.properties.unwrap_or_default();
             let message = Message {

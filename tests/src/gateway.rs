@@ -59,6 +59,11 @@ impl Gateway {
         Ok(address.with_context(|| format!("not the line of the contract: {}", self.ready))?.parse()?)
     }
 
+    /// The last of what it has logged.
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
     /// The data directory.
     pub fn data_dir(&self) -> std::path::PathBuf {
         self.folder.path().join("data")

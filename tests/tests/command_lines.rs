@@ -22,8 +22,13 @@ const TIMEOUT: i32 = 124;
 
 /// Runs a program to its end.
 async fn run(program: &Path, arguments: &[&str], stdin: &[u8]) -> Result<Output> {
-    let mut child = Command::new(program)
-        .args(arguments)
+    let mut command = Command::new(program);
+    command.args(arguments);
+    run_command(command, stdin).await
+}
+
+async fn run_command(mut command: Command, stdin: &[u8]) -> Result<Output> {
+    let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -34,7 +39,7 @@ async fn run(program: &Path, arguments: &[&str], stdin: &[u8]) -> Result<Output>
     let _ = input.write_all(stdin).await;
     drop(input);
     let output = timeout(PATIENCE, child.wait_with_output()).await;
-    Ok(output.with_context(|| format!("{} {arguments:?} does not end", program.display()))??)
+    Ok(output.with_context(|| format!("it does not end: {command:?}"))??)
 }
 
 async fn offload_rt(arguments: &[&str]) -> Result<Output> {
@@ -49,6 +54,8 @@ fn path(path: &Path) -> Result<&str> {
     path.to_str().context("a path is not UTF-8")
 }
 
+/// `listening on mqtt://HOST:PORT` is the one line on stdout; port 0 picks a free one. SIGTERM and ctrl-c end it with
+/// 0.
 #[tokio::test]
 async fn serve_says_where_and_ends_well_when_told_to() -> Result<()> {
     for signal in [Signal::TERM, Signal::INT] {
@@ -93,6 +100,91 @@ async fn a_bad_configuration_is_refused_with_its_place() -> Result<()> {
     Ok(())
 }
 
+/// `[--config FILE] [--listen HOST:PORT] [--broker URL] [--workers N] [--data-dir DIR] [--allow-native]`: what each of
+/// them changes, a flag before the file.
+#[tokio::test]
+async fn each_flag_of_serve_goes_before_the_file() -> Result<()> {
+    let folder = TempDir::new()?;
+    let file = folder.path().join("file.toml");
+    std::fs::write(&file, "data_dir = \"/of/the/file\"\n[workers]\ncount = 7\n")?;
+    let file = path(&file)?;
+    let defaults = offload_rt(&["config"]).await?;
+    for (flags, line) in [
+        (&["--config", file][..], "count = 7"),
+        (&["--config", file], "data_dir = \"/of/the/file\""),
+        (&["--config", file, "--workers", "3"], "count = 3"),
+        (&["--config", file, "--data-dir", "/of/the/flag"], "data_dir = \"/of/the/flag\""),
+        (&["--listen", "127.0.0.1:4321"], "address = \"127.0.0.1:4321\""),
+        (&["--broker", "mqtt://plant"], "url = \"mqtt://plant:1883\""),
+        (&["--allow-native"], "native = \"native\""),
+    ] {
+        let printed = offload_rt(&[&["config"], flags].concat()).await?;
+        ensure!(printed.status.success(), "{flags:?}: {}", text(&printed.stderr));
+        let has = |output: &Output| text(&output.stdout).lines().any(|found| found == line);
+        assert!(has(&printed) && !has(&defaults), "{flags:?}: {line}");
+    }
+    for wrong in
+        [&["--listen", "127.0.0.1:1", "--broker", "mqtt://plant"][..], &["--workers", "0"], &["--no-such"]]
+    {
+        let refused = offload_rt(&[&["serve"], wrong].concat()).await?;
+        assert!(!refused.status.success() && refused.stdout.is_empty(), "{wrong:?}");
+        assert!(!refused.stderr.is_empty(), "{wrong:?}");
+    }
+    Ok(())
+}
+
+/// What the contract says of the defaults that no test can wait for: retention of 10 minutes, 4 096 requests waiting,
+/// 10 s to drain, the host's name.
+#[tokio::test]
+async fn the_defaults_are_those_of_the_contract() -> Result<()> {
+    let printed = text(&offload_rt(&["config"]).await?.stdout);
+    for line in [
+        "address = \"127.0.0.1:1883\"",
+        "drain = \"10s\"",
+        "native = \"auto\"",
+        "per_principal = 4096",
+        "retention = \"10min\"",
+    ] {
+        assert!(printed.lines().any(|found| found == line), "{line} is not there: {printed}");
+    }
+    let host = format!("name = \"{}\"", tool("uname", &["-n"]).await?.trim_end());
+    assert!(printed.lines().any(|found| found == host), "the host's name: {host}");
+    let joined = text(&offload_rt(&["config", "--broker", "mqtt://plant"]).await?.stdout);
+    assert!(joined.lines().any(|found| found == "receive_maximum = 4096"), "{joined}");
+    Ok(())
+}
+
+/// Without flags or file it works: embedded broker, 127.0.0.1:1883, a data directory of its own. In a network and with
+/// a `/var/lib` that nobody else has, the client by its defaults too.
+#[tokio::test]
+async fn without_flags_or_file_it_works() -> Result<()> {
+    let home = TempDir::new()?;
+    let home = path(home.path())?;
+    let script = "mkfifo $HOME/stdout; $0 serve > $HOME/stdout 2> $HOME/log & exec 3< $HOME/stdout; \
+                  read ready <&3; echo $ready; $1 send add --args 5 7; kill -TERM $!; wait $!; echo exit code $?; \
+                  ls -d $HOME/.local/state/offload-rt /var/lib/offload-rt 2> $HOME/missing";
+    let (gateway, client) = (built::program("offload-rt")?, built::program("offload-client")?);
+    let arguments = [
+        &["--dev-bind", "/", "/", "--tmpfs", "/var/lib", "--bind", home, home][..],
+        // Whatever happens, nothing that was started there outlives it.
+        &["--unshare-net", "--unshare-pid", "--proc", "/proc", "--die-with-parent", "--setenv", "HOME", home],
+        &["--unsetenv", "XDG_STATE_HOME", "--unsetenv", "OFFLOAD_BROKER"],
+        &["sh", "-c", script, path(&gateway)?, path(&client)?],
+    ];
+    let output =
+        run(Path::new("bwrap"), &arguments.concat(), b"").await.context("run `cargo xtask setup`")?;
+    let stdout = text(&output.stdout);
+    let lines: Vec<&str> = stdout.lines().collect();
+    assert_eq!(
+        lines[..lines.len().min(3)],
+        ["listening on mqtt://127.0.0.1:1883", "12", "exit code 0"],
+        "{stdout}{}",
+        text(&output.stderr)
+    );
+    assert!(lines.len() == 4 && lines[3].ends_with("/offload-rt"), "one data directory: {stdout}");
+    Ok(())
+}
+
 #[tokio::test]
 async fn the_effective_configuration_can_be_used_as_a_file() -> Result<()> {
     let folder = TempDir::new()?;
@@ -105,6 +197,7 @@ async fn the_effective_configuration_can_be_used_as_a_file() -> Result<()> {
     Ok(())
 }
 
+/// An address that others can reach is not listened on, so that no native build can come from there.
 #[tokio::test]
 async fn only_loopback_is_served() -> Result<()> {
     let folder = TempDir::new()?;
@@ -133,10 +226,12 @@ impl Sending {
     }
 
     async fn send(&self, arguments: &[&str], stdin: &[u8]) -> Result<Output> {
+        self.client(&[&["send"], arguments].concat(), stdin).await
+    }
+
+    async fn client(&self, arguments: &[&str], stdin: &[u8]) -> Result<Output> {
         let broker = format!("mqtt://{}", self.deployment.address());
-        let mut all = vec!["--broker", &broker, "send"];
-        all.extend(arguments);
-        run(&built::program("offload-client")?, &all, stdin).await
+        run(&built::program("offload-client")?, &[&["--broker", &broker], arguments].concat(), stdin).await
     }
 }
 
@@ -146,6 +241,7 @@ fn ended(output: &Output, code: i32, stdout: &str, stderr: &str) {
     assert_eq!(found, (Some(code), stdout.to_owned(), stderr.to_owned()));
 }
 
+/// `FILE` may be `.wasm`, `.wat`; `--stdin -`, `--env K=V`.
 #[tokio::test]
 async fn the_client_runs_a_wat_file_and_programs_in_every_language() -> Result<()> {
     let sending = Sending::new().await?;
@@ -159,6 +255,87 @@ async fn the_client_runs_a_wat_file_and_programs_in_every_language() -> Result<(
     Ok(())
 }
 
+/// Everything after `--args` is the guest's, hyphens and all: also what would be the client's own.
+#[tokio::test]
+async fn everything_after_args_is_the_guests() -> Result<()> {
+    let sending = Sending::new().await?;
+    let folder = TempDir::new()?;
+    let source = folder.path().join("arguments.c");
+    std::fs::write(
+        &source,
+        "#include <stdio.h>\nint main(int c, char **v) { for (int i = 1; i < c; i++) puts(v[i]); }\n",
+    )?;
+    let theirs = ["--json", "-h", "--", "--args", "a b", "", "-p", "--help", "--fuel"];
+    let sent = sending.send(&[&[path(&source)?, "--args"], &theirs[..]].concat(), b"").await?;
+    ended(&sent, 0, &format!("{}\n", theirs.join("\n")), "");
+    Ok(())
+}
+
+/// `--stdin FILE|-`: a file, or the command's own.
+#[tokio::test]
+async fn the_client_reads_stdin_from_a_file() -> Result<()> {
+    let sending = Sending::new().await?;
+    let folder = TempDir::new()?;
+    let file = folder.path().join("numbers");
+    std::fs::write(&file, b"from\0a file\xff")?;
+    let echo = built::guest("echo")?;
+    let sent = sending.send(&["--stdin", path(&file)?, path(&echo)?], b"not this").await?;
+    assert_eq!((sent.status.code(), &sent.stdout[..]), (Some(0), &b"from\0a file\xff"[..]));
+    let sent = sending.send(&["--stdin", "-", path(&echo)?], b"but this").await?;
+    ended(&sent, 0, "but this", "");
+    ended(&sending.send(&[path(&echo)?], b"nor this").await?, 0, "", "");
+    Ok(())
+}
+
+/// `--id/-i` is the reply id, and a connection flag may stand on either side of `send`.
+#[tokio::test]
+async fn the_clients_id_is_its_reply_id() -> Result<()> {
+    let sending = Sending::new().await?;
+    let request = built::guest("request")?;
+    let request = [path(&request)?, "--args", "reply"];
+    let before = sending.client(&[&["-i", "me/too", "send"], &request[..]].concat(), b"").await?;
+    ended(&before, 0, "reply: me/too\n", "");
+    let after = sending.client(&[&["send", "--id", "you"], &request[..]].concat(), b"").await?;
+    ended(&after, 0, "reply: you\n", "");
+    Ok(())
+}
+
+/// `--broker URL` (environment: `OFFLOAD_BROKER`); flags of host and port go before it.
+#[tokio::test]
+async fn the_broker_may_be_in_the_environment() -> Result<()> {
+    let sending = Sending::new().await?;
+    let address = sending.deployment.address();
+    let send = async |broker: String, flags: &[&str]| {
+        let mut client = Command::new(built::program("offload-client")?);
+        client.env("OFFLOAD_BROKER", broker).args(flags).args(["send", "add", "--args", "5", "7"]);
+        run_command(client, b"").await
+    };
+    ended(&send(format!("mqtt://{address}"), &[]).await?, 0, "12\n", "");
+    let (host, port) = (address.ip().to_string(), address.port().to_string());
+    let flags = ["-h", &host, "-p", &port];
+    ended(&send("mqtt://nowhere.invalid:1".to_owned(), &flags).await?, 0, "12\n", "");
+    let wrong = send("http://nowhere".to_owned(), &[]).await?;
+    assert_eq!((wrong.status.code(), text(&wrong.stdout)), (Some(ERROR), String::new()));
+    assert!(text(&wrong.stderr).starts_with("error: malformed: "), "{}", text(&wrong.stderr));
+    Ok(())
+}
+
+/// `--help` has no short form: `-h` is the host, and a command line that is wrong exits 125.
+#[tokio::test]
+async fn help_has_no_short_form() -> Result<()> {
+    let client = built::program("offload-client")?;
+    for arguments in [&["--help"][..], &["send", "--help"]] {
+        let help = run(&client, arguments, b"").await?;
+        assert_eq!((help.status.code(), text(&help.stderr)), (Some(0), String::new()));
+        assert!(text(&help.stdout).contains("--host"), "{}", text(&help.stdout));
+    }
+    for arguments in [&["-h"][..], &["send", "-h"], &["send"], &["send", "add", "--no-such"]] {
+        let wrong = run(&client, arguments, b"").await?;
+        assert_eq!((wrong.status.code(), text(&wrong.stdout)), (Some(ERROR), String::new()), "{arguments:?}");
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn the_client_runs_a_program_by_its_name() -> Result<()> {
     let sending = Sending::new().await?;
@@ -169,6 +346,7 @@ async fn the_client_runs_a_program_by_its_name() -> Result<()> {
     Ok(())
 }
 
+/// `sha256:HEX` in place of a file.
 #[tokio::test]
 async fn the_client_runs_a_module_by_its_digest_once_it_was_sent() -> Result<()> {
     let sending = Sending::new().await?;
@@ -186,12 +364,16 @@ async fn the_client_runs_a_module_by_its_digest_once_it_was_sent() -> Result<()>
     Ok(())
 }
 
+/// `FILE` may be a C/C++ source; `--makefile FILE`, `--build CMD`.
 #[tokio::test]
 async fn the_client_has_source_built_as_it_is_told() -> Result<()> {
     let sending = Sending::new().await?;
     let primes = built::guest_examples().join("primes/primes.c");
     ended(&sending.send(&[path(&primes)?, "--args", "--count", "100"], b"").await?, 0, "25\n", "");
     let folder = TempDir::new()?;
+    let cpp = folder.path().join("plus.cpp");
+    std::fs::write(&cpp, "#include <iostream>\nint main() { std::cout << \"C++\\n\"; }\n")?;
+    ended(&sending.send(&[path(&cpp)?], b"").await?, 0, "C++\n", "");
     let source = folder.path().join("answer.c");
     std::fs::write(&source, "int main(void) { return ANSWER; }\n")?;
     let command = ["--build", "gcc -DANSWER=42 <name>.c -o <name>", path(&source)?];
@@ -207,6 +389,7 @@ async fn the_client_has_source_built_as_it_is_told() -> Result<()> {
     Ok(())
 }
 
+/// The guest's stdout goes to stdout, its stderr to stderr, its exit code is the command's.
 #[tokio::test]
 async fn the_client_passes_on_exit_code_and_stderr() -> Result<()> {
     let sending = Sending::new().await?;
@@ -218,6 +401,8 @@ async fn the_client_passes_on_exit_code_and_stderr() -> Result<()> {
     Ok(())
 }
 
+/// Errors print `error: <kind>: <message>` on stderr and exit 125, a timeout 124. `--fuel N`, `--memory SIZE`
+/// (`64MiB`), `--timeout T` (`2s`, `500ms`).
 #[tokio::test]
 async fn the_client_tells_errors_and_timeouts() -> Result<()> {
     let sending = Sending::new().await?;
@@ -228,15 +413,18 @@ async fn the_client_tells_errors_and_timeouts() -> Result<()> {
     let fuel = sending.send(&["--fuel", "1000000", path(&spin)?], b"").await?;
     assert_eq!(fuel.status.code(), Some(ERROR));
     assert!(text(&fuel.stderr).starts_with("error: fuel: "), "{}", text(&fuel.stderr));
-    let timeout = sending.send(&["--timeout", "1s", path(&spin)?], b"").await?;
-    assert_eq!(timeout.status.code(), Some(TIMEOUT));
-    assert!(text(&timeout.stderr).starts_with("error: timeout: "), "{}", text(&timeout.stderr));
+    for time in ["2s", "1500ms"] {
+        let timeout = sending.send(&["--timeout", time, path(&spin)?], b"").await?;
+        assert_eq!(timeout.status.code(), Some(TIMEOUT));
+        assert!(text(&timeout.stderr).starts_with("error: timeout: "), "{}", text(&timeout.stderr));
+    }
     let grow = sending.send(&["--memory", "1MiB", path(&built::guest("grow")?)?], b"").await?;
     assert_eq!(grow.status.code(), Some(ERROR));
     assert!(text(&grow.stderr).starts_with("error: memory: "), "{}", text(&grow.stderr));
     Ok(())
 }
 
+/// `--json` tells errors and timeouts from a guest that exits with 125 or 124.
 #[tokio::test]
 async fn the_client_prints_json() -> Result<()> {
     let sending = Sending::new().await?;
@@ -246,6 +434,18 @@ async fn the_client_prints_json() -> Result<()> {
     let trap = sending.send(&["--json", path(&built::guest("trap")?)?], b"").await?;
     let bad: Value = serde_json::from_slice(&trap.stdout)?;
     assert_eq!((&bad["status"], &bad["error"]["kind"]), (&"error".into(), &"trap".into()), "{bad}");
+    let exit_code = built::guest("exit-code")?;
+    let spin = built::guest("spin")?;
+    for (arguments, code, status) in [
+        (&[path(&exit_code)?, "--args", "125"][..], ERROR, "exit"),
+        (&["no-such-program"], ERROR, "error"),
+        (&[path(&exit_code)?, "--args", "124"], TIMEOUT, "exit"),
+        (&["--timeout", "500ms", path(&spin)?], TIMEOUT, "error"),
+    ] {
+        let output = sending.send(&[&["--json"], arguments].concat(), b"").await?;
+        let answer: Value = serde_json::from_slice(&output.stdout)?;
+        assert_eq!((output.status.code(), &answer["status"]), (Some(code), &status.into()), "{arguments:?}");
+    }
     Ok(())
 }
 

@@ -3,9 +3,13 @@
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use offload_tests::deployment::Deployment;
-use offload_tests::device::{Message, Properties, Version};
-use offload_tests::envelope;
+use offload_tests::device::{Device, Message, Properties, Version};
+use offload_tests::gateway::Gateway;
+use offload_tests::guest::digest;
+use offload_tests::{built, envelope};
 use serde_json::json;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 
 /// A command with the imports that these guests call. `$main`'s result is that of `wasi:cli/run`: 0 is success.
 fn command(body: &str) -> Bytes {
@@ -277,22 +281,83 @@ async fn growth_ends_at_the_limit_of_all_memories_together() -> Result<()> {
     let grow = "(loop (drop (memory.grow (i32.const 1))) (br 0)) (i32.const 0)";
     ends_in("memory", "", command(grow), &[("memory", "4194304")]).await?;
     // Two instances with 3 MiB each: either alone would do.
-    let two = parse(
+    let two = twice("(memory 48)");
+    let memories = "[compiler]\nmemories = 2\n";
+    let answer = run_on(memories, two.clone(), &[("memory", "4194304")]).await?;
+    failed(&answer, "memory", "6291456");
+    let answer = run_on(memories, two, &[]).await?;
+    assert_eq!(answer.property("status"), Some("ok"), "{}", answer.text());
+    Ok(())
+}
+
+/// A component that makes two instances of a core module with these fields.
+fn twice(fields: &str) -> Bytes {
+    parse(&format!(
         r#"(component
-            (core module $half (memory 48) (func (export "main") (result i32) (i32.const 0)))
+            (core module $half {fields} (func (export "main") (result i32) (i32.const 0)))
             (core instance (instantiate $half))
             (core instance $main (instantiate $half))
             (func $run (result (result)) (canon lift (core func $main "main")))
             (instance $command (export "run" (func $run)))
-            (export "wasi:cli/run@0.2.0" (instance $command)))"#,
-    );
-    let memories = "[compiler]\nmemories = 2\n";
-    let answer = run_on(memories, two.clone(), &[("memory", "4194304")]).await?;
-    failed(&answer, "memory", "6291456");
-    let answer = run_on(memories, two.clone(), &[]).await?;
-    assert_eq!(answer.property("status"), Some("ok"), "{}", answer.text());
-    // A slot of the default configuration has one memory.
-    failed(&run(two, &[]).await?, "compile", "memories");
+            (export "wasi:cli/run@0.2.0" (instance $command)))"#
+    ))
+}
+
+/// A program that adds a line to `log` and becomes the compile child.
+fn counting_compiler(folder: &Path, log: &Path) -> Result<PathBuf> {
+    let compiler = folder.join("compiler");
+    let (log, program) = (log.display(), built::program("offload-rt")?);
+    let script = format!("#!/bin/sh\necho >>'{log}'\nexec '{}' \"$@\"\n", program.display());
+    std::fs::write(&compiler, script)?;
+    std::fs::set_permissions(&compiler, std::fs::Permissions::from_mode(0o700))?;
+    Ok(compiler)
+}
+
+#[tokio::test]
+async fn what_does_not_fit_into_a_slot_is_refused_once_and_for_all() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let log = folder.path().join("log");
+    let compiler = counting_compiler(folder.path(), &log)?;
+    let configuration =
+        format!("[compiler]\nglobals = 100000\nprogram = {:?}\n", compiler.display().to_string());
+    let deployment = Deployment::embedded(&configuration).await?;
+    let compiles = || std::fs::read(&log).map(|lines| lines.len());
+    let mut device = deployment.device(Version::V5, "large").await?;
+    device.ask("inputCode/large", command(HELLO)).await?;
+    let before = compiles()?;
+    // Each passes all counts: a module counts once, however often it is instantiated.
+    let memories = twice("(memory 1)");
+    let tables = twice(&"(table 1 funcref)".repeat(3));
+    let globals = "(global (mut i64) (i64.const 0))".repeat(70_000);
+    let globals = parse(&format!("(module {globals} (func (export \"_start\")))"));
+    let refused = [(&memories, "2 Wasm linear memories"), (&tables, "6 tables"), (&globals, "1048576 bytes")];
+    for _ in 0..2 {
+        for (guest, words) in refused {
+            let answer = device.ask("inputCode/large", guest.clone()).await?;
+            failed(&answer, "compile", "does not fit into a slot");
+            failed(&answer, "compile", words);
+        }
+    }
+    assert_eq!(compiles()? - before, refused.len(), "each is compiled once");
+    for (guest, _) in refused {
+        let request = json!({"digest": digest(guest).await?});
+        let answer = envelope::read(&device.ask("inputCode/large", request.to_string()).await?)?;
+        assert_eq!(envelope::error_kind(&answer), "not-found", "what is refused is not kept: {answer}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn slots_that_became_smaller_refuse_what_was_compiled_before() -> Result<()> {
+    let guest = twice("(memory 1)");
+    let gateway = Gateway::embedded("[compiler]\nmemories = 2\n").await?;
+    let mut device = Device::connect(gateway.address()?, Version::V5, "shrunk").await?;
+    device.subscribe("result/shrunk").await?;
+    assert_eq!(device.ask("inputCode/shrunk", guest.clone()).await?.property("status"), Some("ok"));
+    let gateway = gateway.restart(&["--listen", "127.0.0.1:0"], "").await?;
+    let mut device = Device::connect(gateway.address()?, Version::V5, "shrunk").await?;
+    device.subscribe("result/shrunk").await?;
+    failed(&device.ask("inputCode/shrunk", guest).await?, "compile", "2 Wasm linear memories");
     Ok(())
 }
 
@@ -311,10 +376,11 @@ async fn growth_that_the_module_itself_forbids_is_not_counted() -> Result<()> {
 }
 
 #[tokio::test]
-async fn there_are_no_sockets() -> Result<()> {
+async fn there_is_no_network() -> Result<()> {
     let guest = parse(
         r#"(component
-            (import "wasi:sockets/network@0.2.0" (instance $network
+            (import "wasi:sockets/network@0.2.0" (instance $networks
+                (export "network" (type (sub resource)))
                 (type $codes (enum "unknown" "access-denied" "not-supported" "invalid-argument" "out-of-memory" "timeout"
                     "concurrency-conflict" "not-in-progress" "would-block" "invalid-state" "new-socket-limit"
                     "address-not-bindable" "address-in-use" "remote-unreachable" "connection-refused"
@@ -323,29 +389,69 @@ async fn there_are_no_sockets() -> Result<()> {
                 (export "error-code" (type (eq $codes)))
                 (type $families (enum "ipv4" "ipv6"))
                 (export "ip-address-family" (type (eq $families)))))
-            (alias export $network "error-code" (type $error-code))
-            (alias export $network "ip-address-family" (type $family))
+            (alias export $networks "network" (type $network))
+            (alias export $networks "error-code" (type $error-code))
+            (alias export $networks "ip-address-family" (type $family))
             (import "wasi:sockets/tcp@0.2.0" (instance $tcp (export "tcp-socket" (type (sub resource)))))
             (alias export $tcp "tcp-socket" (type $tcp-socket))
-            (import "wasi:sockets/tcp-create-socket@0.2.0" (instance $create
+            (import "wasi:sockets/tcp-create-socket@0.2.0" (instance $tcp-create
                 (export "create-tcp-socket" (func (param "address-family" $family)
                     (result (result (own $tcp-socket) (error $error-code)))))))
+            (import "wasi:sockets/udp@0.2.0" (instance $udp (export "udp-socket" (type (sub resource)))))
+            (alias export $udp "udp-socket" (type $udp-socket))
+            (import "wasi:sockets/udp-create-socket@0.2.0" (instance $udp-create
+                (export "create-udp-socket" (func (param "address-family" $family)
+                    (result (result (own $udp-socket) (error $error-code)))))))
+            (import "wasi:sockets/instance-network@0.2.0" (instance $default
+                (export "instance-network" (func (result (own $network))))))
+            (import "wasi:sockets/ip-name-lookup@0.2.0" (instance $names
+                (export "resolve-address-stream" (type $addresses (sub resource)))
+                (export "resolve-addresses" (func (param "network" (borrow $network)) (param "name" string)
+                    (result (result (own $addresses) (error $error-code)))))))
+            (import "wasi:cli/exit@0.2.12" (instance $exits
+                (export "exit-with-code" (func (param "status-code" u8)))))
             (core module $libc-module (memory (export "memory") 1))
             (core instance $libc (instantiate $libc-module))
             (alias core export $libc "memory" (core memory $memory))
-            (core func $create-socket (canon lower (func $create "create-tcp-socket") (memory $memory)))
+            (core func $tcp-socket (canon lower (func $tcp-create "create-tcp-socket") (memory $memory)))
+            (core func $udp-socket (canon lower (func $udp-create "create-udp-socket") (memory $memory)))
+            (core func $network (canon lower (func $default "instance-network")))
+            (core func $resolve (canon lower (func $names "resolve-addresses") (memory $memory)))
+            (core func $exit (canon lower (func $exits "exit-with-code")))
             (core module $main-module
                 (import "libc" "memory" (memory 1))
-                (import "wasi" "create" (func $create (param i32 i32)))
-                ;; Succeeds if the call failed with `access-denied`.
+                (import "wasi" "tcp-socket" (func $tcp-socket (param i32 i32)))
+                (import "wasi" "udp-socket" (func $udp-socket (param i32 i32)))
+                (import "wasi" "network" (func $network (result i32)))
+                (import "wasi" "resolve" (func $resolve (param i32 i32 i32 i32)))
+                (import "wasi" "exit" (func $exit (param i32)))
+                (data (i32.const 16) "localhost")
+                ;; Exits with how many calls it made until one did not fail with the code that it expects.
+                (func $failed (param $calls i32) (param $code i32)
+                    (if (i32.eqz (i32.and
+                            (i32.eq (i32.load8_u (i32.const 0)) (i32.const 1))
+                            (i32.eq (i32.load8_u (i32.const 4)) (local.get $code))))
+                        (then (call $exit (local.get $calls)))))
                 (func (export "main") (result i32)
-                    (call $create (i32.const 0) (i32.const 0))
-                    (i32.eqz (i32.and
-                        (i32.eq (i32.load8_u (i32.const 0)) (i32.const 1))
-                        (i32.eq (i32.load8_u (i32.const 4)) (i32.const 1))))))
+                    (call $tcp-socket (i32.const 0) (i32.const 0))
+                    (call $failed (i32.const 1) (i32.const 1))
+                    (call $tcp-socket (i32.const 1) (i32.const 0))
+                    (call $failed (i32.const 2) (i32.const 1))
+                    (call $udp-socket (i32.const 0) (i32.const 0))
+                    (call $failed (i32.const 3) (i32.const 1))
+                    (call $udp-socket (i32.const 1) (i32.const 0))
+                    (call $failed (i32.const 4) (i32.const 1))
+                    (call $resolve (call $network) (i32.const 16) (i32.const 9) (i32.const 0))
+                    (call $failed (i32.const 5) (i32.const 20))
+                    (i32.const 0)))
             (core instance $main (instantiate $main-module
                 (with "libc" (instance $libc))
-                (with "wasi" (instance (export "create" (func $create-socket))))))
+                (with "wasi" (instance
+                    (export "tcp-socket" (func $tcp-socket))
+                    (export "udp-socket" (func $udp-socket))
+                    (export "network" (func $network))
+                    (export "resolve" (func $resolve))
+                    (export "exit" (func $exit))))))
             (func $run (result (result)) (canon lift (core func $main "main")))
             (instance $command (export "run" (func $run)))
             (export "wasi:cli/run@0.2.0" (instance $command)))"#,

@@ -3,6 +3,7 @@
 use anyhow::{Context, Result};
 use offload_tests::deployment::Deployment;
 use offload_tests::device::{Device, Options, Version};
+use offload_tests::on_each_broker;
 
 /// The largest packet of the Arduino's MQTT library.
 const ARDUINO_MAX_PACKET: u32 = 256;
@@ -10,18 +11,12 @@ const ARDUINO_MAX_PACKET: u32 = 256;
 /// What the Linux clients wait for, with the empty id that their library leaves them.
 const NAMELESS_RESULT: &str = "result/";
 
-#[tokio::test]
-async fn arduino_on_the_embedded_broker() -> Result<()> {
-    arduino(&Deployment::embedded("").await?).await
-}
-
-#[tokio::test]
-async fn arduino_on_mosquitto() -> Result<()> {
-    arduino(&Deployment::on_mosquitto("").await?).await
+on_each_broker! {
+    arduino,
 }
 
 /// Publishes `3 5`, waits for one answer, and repeats.
-async fn arduino(deployment: &Deployment) -> Result<()> {
+async fn arduino(deployment: Deployment) -> Result<()> {
     let options = Options { max_packet: ARDUINO_MAX_PACKET, ..Options::default() };
     let mut arduino = Device::connect_with(deployment.address(), Version::V311, "arduino0", options).await?;
     arduino.subscribe("result/arduino0").await?;

@@ -7,8 +7,13 @@ use offload_tests::device::{Device, Version};
 use offload_tests::envelope;
 use offload_tests::gateway::Gateway;
 use offload_tests::guest::digest;
+use offload_tests::on_each_broker;
 use offload_tests::{built, guest};
 use serde_json::{Value, json};
+
+on_each_broker! {
+    a_digest_is_enough_the_second_time,
+}
 
 async fn answer(device: &mut Device, topic: &str, request: Value) -> Result<Value> {
     envelope::read(&device.ask(topic, request.to_string()).await?)
@@ -23,17 +28,7 @@ fn is_hello(answer: &Value) -> bool {
         && envelope::bytes_of(answer, "stdout").is_ok_and(|out| out.starts_with(b"hello"))
 }
 
-#[tokio::test]
-async fn a_digest_is_enough_the_second_time_on_the_embedded_broker() -> Result<()> {
-    a_digest_is_enough_the_second_time(&Deployment::embedded("").await?).await
-}
-
-#[tokio::test]
-async fn a_digest_is_enough_the_second_time_on_mosquitto() -> Result<()> {
-    a_digest_is_enough_the_second_time(&Deployment::on_mosquitto("").await?).await
-}
-
-async fn a_digest_is_enough_the_second_time(deployment: &Deployment) -> Result<()> {
+async fn a_digest_is_enough_the_second_time(deployment: Deployment) -> Result<()> {
     let module = guest::module("hello")?;
     let by_digest = json!({ "digest": digest(&module).await? });
     let mut device = deployment.device(Version::V5, "sender").await?;
@@ -76,6 +71,22 @@ async fn what_one_has_sent_another_cannot_name() -> Result<()> {
     Ok(())
 }
 
+/// Who asks is the authenticated identity, or none: on a broker that authenticates nobody a user name is nobody's.
+#[tokio::test]
+async fn a_user_name_that_nobody_checks_is_no_principal() -> Result<()> {
+    let deployment = Deployment::embedded("").await?;
+    let mut nobody = deployment.device(Version::V5, "nobody").await?;
+    let module = guest::module("hello")?;
+    assert!(is_hello(&answer(&mut nobody, "inputCode/nobody", with_module(&module)).await?));
+    let broker = format!("mqtt://{}", deployment.address());
+    let arguments = ["--broker", &broker, "-u", "alice", "-P", "secret", "send", &digest(&module).await?];
+    let client = tokio::process::Command::new(built::program("offload-client")?).args(arguments).output();
+    let sent = client.await?;
+    assert_eq!(String::from_utf8_lossy(&sent.stdout), "hello!\n", "{sent:?}");
+    Ok(())
+}
+
+/// A digest is of a module that this principal sent before, or that the configuration shares.
 #[tokio::test]
 async fn what_the_configuration_offers_is_known_to_all() -> Result<()> {
     let module = guest::module("hello")?;

@@ -1,4 +1,4 @@
-//! Gateways on a Mosquitto: its restart, several gateways, what it stored.
+//! Gateways on a Mosquitto: its restart, several gateways.
 
 use std::collections::{HashMap, HashSet};
 
@@ -89,22 +89,7 @@ async fn two_gateways_answer_each_request_once() -> Result<()> {
     second.stop(Signal::TERM).await
 }
 
-#[tokio::test]
-async fn what_mosquitto_retained_is_no_request() -> Result<()> {
-    let mosquitto = Mosquitto::start().await?;
-    let mut device = Device::connect(mosquitto.address(), Version::V5, "retaining").await?;
-    device.subscribe("result/retaining").await?;
-    device.publish_with("localCode/retaining", "1 1", Default::default(), true).await?;
-    assert!(matches!(
-        device.acknowledged().await?,
-        PubAckReason::Success | PubAckReason::NoMatchingSubscribers
-    ));
-    let gateway = Gateway::start(&["--broker", &mosquitto.url()], "").await?;
-    let answer = device.ask("localCode/retaining", "2 2").await?;
-    assert_eq!(answer.text(), "4\n");
-    gateway.stop(Signal::TERM).await
-}
-
+/// `serving via URL` with `--broker`.
 #[tokio::test]
 async fn the_line_at_the_start_names_the_broker() -> Result<()> {
     let deployment = Deployment::on_mosquitto("").await?;

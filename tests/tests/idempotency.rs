@@ -1,13 +1,22 @@
 //! A request with an `id` is run once: repetitions join it or get the stored answer, in their own form and on their own
 //! topic.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use bytes::Bytes;
-use offload_tests::answer::error_line_problems;
+use offload_tests::answer::{error_line_problems, refused_in_envelope};
 use offload_tests::deployment::Deployment;
 use offload_tests::device::{Device, Properties, Version};
 use offload_tests::envelope;
+use offload_tests::on_each_broker;
 use serde_json::{Value, json};
+
+on_each_broker! {
+    an_id_runs_once,
+    what_was_no_run_is_not_remembered,
+    an_id_belongs_to_one_request,
+    a_trap_is_an_outcome,
+    after_the_retention_time_it_runs_again with NO_RETENTION,
+}
 
 /// Sleeps for a fifth of a second, then prints eight random bytes: no two runs print the same.
 const DIFFERENT_EACH_TIME: &str = r#"(module
@@ -52,17 +61,10 @@ async fn stdouts(device: &mut Device, topic: &str, requests: &[String]) -> Resul
     Ok(stdouts)
 }
 
-#[tokio::test]
-async fn an_id_runs_once_on_the_embedded_broker() -> Result<()> {
-    an_id_runs_once(&Deployment::embedded("").await?).await
-}
-
-#[tokio::test]
-async fn an_id_runs_once_on_mosquitto() -> Result<()> {
-    an_id_runs_once(&Deployment::on_mosquitto("").await?).await
-}
-
-async fn an_id_runs_once(deployment: &Deployment) -> Result<()> {
+/// The same principal, reply id and `id` within the retention time is run once: a duplicate while it runs joins it, a
+/// later one gets the stored answer; every accepted delivery gets its answer. Limits and `reply` do not count. Without
+/// an `id` nothing is joined.
+async fn an_id_runs_once(deployment: Deployment) -> Result<()> {
     let mut device = deployment.device(Version::V5, "once").await?;
     let topic = "inputCode/once";
     let one = request(json!({ "id": "1", "args": ["x"], "env": { "A": "1", "B": "2" } }))?;
@@ -110,32 +112,56 @@ async fn an_id_runs_once(deployment: &Deployment) -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn what_was_no_run_is_not_remembered_on_the_embedded_broker() -> Result<()> {
-    what_was_no_run_is_not_remembered(&Deployment::embedded("").await?).await
-}
-
-#[tokio::test]
-async fn what_was_no_run_is_not_remembered_on_mosquitto() -> Result<()> {
-    what_was_no_run_is_not_remembered(&Deployment::on_mosquitto("").await?).await
-}
-
-async fn what_was_no_run_is_not_remembered(deployment: &Deployment) -> Result<()> {
+/// Only outcomes of a run are remembered, never `busy`, `not-found`, `unauthorized`, `expired`.
+async fn what_was_no_run_is_not_remembered(deployment: Deployment) -> Result<()> {
     let mut device = deployment.device(Version::V5, "norun").await?;
-    let missing = json!({ "id": "1", "program": "missing" }).to_string();
-    let answer = device.ask("localCode/norun", missing).await?;
-    assert_eq!(envelope::error_kind(&envelope::read(&answer)?), "not-found");
+    let add = json!({ "id": "1", "program": "add", "args": ["1", "2"] });
+    for (other, kind) in [
+        (json!({ "program": "missing" }), "not-found"),
+        (json!({ "digest": format!("sha256:{}", "0".repeat(64)) }), "not-found"),
+        (json!({ "program": "add", "timeout_ms": 0 }), "expired"),
+        (json!({ "program": "add", "fuel": -1 }), "malformed"),
+    ] {
+        let mut refused = other;
+        refused["id"] = "1".into();
+        let answer = envelope::read(&device.ask("localCode/norun", refused.to_string()).await?)?;
+        assert_eq!(envelope::error_kind(&answer), kind, "{answer}");
+    }
+    let misdirected = Properties { response_topic: Some("elsewhere".into()), ..Properties::default() };
+    device.publish_with("localCode/norun", add.to_string(), misdirected, false).await?;
+    assert_eq!(envelope::error_kind(&envelope::read(&device.message().await?)?), "unauthorized");
     // The same id with what there is.
-    let there = json!({ "id": "1", "program": "add", "args": ["1", "2"] }).to_string();
-    let answer = envelope::read(&device.ask("localCode/norun", there).await?)?;
+    let answer = envelope::read(&device.ask("localCode/norun", add.to_string()).await?)?;
     assert_eq!(envelope::bytes_of(&answer, "stdout")?, b"3\n");
     Ok(())
 }
 
+/// The same `id` with another request (code, args, env, stdin) is `malformed`.
+async fn an_id_belongs_to_one_request(deployment: Deployment) -> Result<()> {
+    let mut device = deployment.device(Version::V5, "same").await?;
+    let fields = json!({ "id": "1", "args": ["x"], "env": { "A": "1" }, "stdin": envelope::bytes("in") });
+    let ran = envelope::read(&device.ask("inputCode/same", request(fields.clone())?).await?)?;
+    assert_eq!(ran["status"], "ok", "{ran}");
+    let hello = envelope::bytes(offload_tests::guest::module("hello")?);
+    for (field, value) in [
+        ("module", hello),
+        ("args", json!(["x", "x"])),
+        ("args", json!([])),
+        ("env", json!({ "A": "2" })),
+        ("env", json!({ "A": "1", "B": "" })),
+        ("stdin", envelope::bytes("other")),
+    ] {
+        let mut other = fields.clone();
+        other[field] = value;
+        let answer = envelope::read(&device.ask("inputCode/same", request(other)?).await?)?;
+        refused_in_envelope(answer, "malformed", "id: ").with_context(|| field.to_owned())?;
+    }
+    assert_eq!(envelope::read(&device.ask("inputCode/same", request(fields)?).await?)?, ran);
+    Ok(())
+}
+
 /// Outcomes are what is remembered, also those that are errors.
-#[tokio::test]
-async fn a_trap_is_an_outcome() -> Result<()> {
-    let deployment = Deployment::embedded("").await?;
+async fn a_trap_is_an_outcome(deployment: Deployment) -> Result<()> {
     let mut device = deployment.device(Version::V5, "trap").await?;
     let module = envelope::bytes(offload_tests::guest::module("trap")?);
     let request = json!({ "id": "1", "module": module }).to_string();
@@ -146,9 +172,10 @@ async fn a_trap_is_an_outcome() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn after_the_retention_time_it_runs_again() -> Result<()> {
-    let deployment = Deployment::embedded("[idempotency]\nretention = \"0s\"\n").await?;
+/// No time at all: what joins the request that runs is all there is.
+const NO_RETENTION: &str = "[idempotency]\nretention = \"0s\"\n";
+
+async fn after_the_retention_time_it_runs_again(deployment: Deployment) -> Result<()> {
     let mut device = deployment.device(Version::V5, "again").await?;
     let one = request(json!({ "id": "1" }))?;
     let joined = stdouts(&mut device, "inputCode/again", &[one.clone(), one.clone()]).await?;
@@ -174,7 +201,7 @@ async fn an_empty_reply_id_is_the_connections_own_on_the_embedded_broker() -> Re
     Ok(())
 }
 
-/// A foreign broker does not say who asks: nothing is joined.
+/// With an empty reply id on a foreign broker, which does not say who asks, nothing is joined.
 #[tokio::test]
 async fn an_empty_reply_id_joins_nothing_on_mosquitto() -> Result<()> {
     let deployment = Deployment::on_mosquitto("").await?;

@@ -6,23 +6,18 @@ use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use offload_tests::deployment::Deployment;
 use offload_tests::device::{Device, Properties, Version};
+use offload_tests::on_each_broker;
 use tokio::task::JoinSet;
 
 const CONNECTIONS: usize = 50;
 /// 3000 in all: more than Mosquitto's window of 20 and its queue of 1000, which would lose some.
 const REQUESTS_EACH: usize = 60;
 
-#[tokio::test]
-async fn three_thousand_in_flight_on_the_embedded_broker() -> Result<()> {
-    all_answered(&Deployment::embedded("").await?).await
+on_each_broker! {
+    three_thousand_in_flight_are_answered,
 }
 
-#[tokio::test]
-async fn three_thousand_in_flight_on_mosquitto() -> Result<()> {
-    all_answered(&Deployment::on_mosquitto("").await?).await
-}
-
-async fn all_answered(deployment: &Deployment) -> Result<()> {
+async fn three_thousand_in_flight_are_answered(deployment: Deployment) -> Result<()> {
     let mut devices = JoinSet::new();
     for number in 0..CONNECTIONS {
         let version = if number % 2 == 0 { Version::V311 } else { Version::V5 };

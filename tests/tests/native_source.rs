@@ -2,13 +2,22 @@
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
-use offload_tests::answer::error_line_problems;
+use offload_tests::answer::{error_line_problems, refused, refused_in_envelope};
 use offload_tests::deployment::Deployment;
 use offload_tests::device::{Device, Properties, Version};
 use offload_tests::envelope;
 use offload_tests::gateway::Gateway;
 use offload_tests::mosquitto::Mosquitto;
+use offload_tests::on_each_broker;
 use serde_json::{Value, json};
+
+on_each_broker! {
+    deployed_devices_are_answered with ["", ALLOWED],
+    a_name_is_a_files_name_or_program with ["", ALLOWED],
+    each_ending_is_told with ["", ALLOWED],
+    an_envelope_carries_source_too with ["", ALLOWED],
+    a_build_error_is_the_compilers_own with SMALL_SOURCE,
+}
 
 /// Prints the sum of its arguments, as the programs of the deployed devices do.
 const ADD: &str = "#include <stdio.h>\n#include <stdlib.h>\nint main(int argc, char *argv[]) {\n    int sum = 0;\n    \
@@ -39,18 +48,9 @@ async fn in_envelope(device: &mut Device, topic: &str, request: Value) -> Result
     envelope::read(&device.ask(topic, request.to_string()).await?)
 }
 
-#[tokio::test]
-async fn deployed_devices_are_answered_on_the_embedded_broker() -> Result<()> {
-    deployed_devices_are_answered(&Deployment::embedded("").await?).await
-}
-
-#[tokio::test]
-async fn deployed_devices_are_answered_on_mosquitto() -> Result<()> {
-    deployed_devices_are_answered(&Deployment::on_mosquitto(ALLOWED).await?).await
-}
-
-/// A device with an id, and a Linux client whose library leaves it none.
-async fn deployed_devices_are_answered(deployment: &Deployment) -> Result<()> {
+/// A device with an id, and a Linux client whose library leaves it none. The build part is a compiler command, in one
+/// line, or a makefile; the source file's ending is `.cpp` where the build part says so.
+async fn deployed_devices_are_answered(deployment: Deployment) -> Result<()> {
     for id in ["rpi4", ""] {
         let mut device = Device::connect(deployment.address(), Version::V311, id).await?;
         device.subscribe(&format!("result/{id}")).await?;
@@ -58,7 +58,7 @@ async fn deployed_devices_are_answered(deployment: &Deployment) -> Result<()> {
             let answer = device.ask(&format!("inputCode/{id}"), legacy(name, "5 7", ADD, build)).await?;
             assert_eq!(answer.text(), "12", "{name:?} {build}");
         }
-        // Source may hold the delimiter, and a name of a C++ compiler makes it C++.
+        // Source may hold `----`, and a C++ compiler, or `<name>.cpp`, makes it C++.
         let holds_delimiter = "#include <stdio.h>\nint main() { puts(\"a----b\"); }";
         let answer =
             device.ask(&format!("inputCode/{id}"), legacy("d", "", holds_delimiter, COMMAND)).await?;
@@ -74,17 +74,42 @@ async fn deployed_devices_are_answered(deployment: &Deployment) -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn each_ending_is_told_on_the_embedded_broker() -> Result<()> {
-    each_ending_is_told(&Deployment::embedded("").await?).await
+/// An empty or unsafe name (anything but letters, digits, `_`, `-`) becomes `program`. In command and makefile the
+/// literal six characters `<name>` stand for the program's path without its ending. Args are split on white space.
+async fn a_name_is_a_files_name_or_program(deployment: Deployment) -> Result<()> {
+    let mut device = deployment.device(Version::V5, "name").await?;
+    // What follows the last `/` of the source file's path, and the number of arguments.
+    let source = "#include <stdio.h>\n#include <string.h>\nint main(int argc, char **argv) {\n    \
+                  const char *slash = strrchr(__FILE__, '/');\n    \
+                  printf(\"%s %d\", slash ? slash + 1 : __FILE__, argc - 1);\n}\n";
+    for (name, expected) in [
+        ("Prime-2_x", "Prime-2_x"),
+        ("", "program"),
+        ("../add", "program"),
+        ("a.c", "program"),
+        ("zwei wörter", "program"),
+    ] {
+        for build in [COMMAND, MAKEFILE] {
+            let request = legacy(name, " \t5  7\n", source, build);
+            let answer = device.ask("inputCode/name", request).await?;
+            assert_eq!(answer.text(), format!("{expected}.c 2"), "{name:?} {build}");
+        }
+        let request = json!({ "name": name, "source": source, "makefile": COMMAND, "args": ["5 7"], "reply": "stdout" });
+        let answer = device.ask("inputCode/name", request.to_string()).await?;
+        assert_eq!(answer.text(), format!("{expected}.c 1"), "{name:?} in an envelope");
+    }
+    // Of one line, but no compiler: a makefile, and none that does anything.
+    let answer = device.ask("inputCode/name", legacy("p", "", source, "cp <name>.c <name>")).await?;
+    assert_eq!(error_line_problems(&answer.payload, "build"), Vec::<String>::new());
+    // A makefile that holds `----` needs an envelope.
+    let makefile = "# ---- build ----\nall:\n\tgcc <name>.c -o <name>\n";
+    let request = json!({ "source": source, "makefile": makefile, "reply": "stdout" });
+    assert_eq!(device.ask("inputCode/name", request.to_string()).await?.text(), "program.c 0");
+    Ok(())
 }
 
-#[tokio::test]
-async fn each_ending_is_told_on_mosquitto() -> Result<()> {
-    each_ending_is_told(&Deployment::on_mosquitto(ALLOWED).await?).await
-}
-
-async fn each_ending_is_told(deployment: &Deployment) -> Result<()> {
+/// `exit`, `trap`, `output`, `memory`, `timeout` and `expired` of a native program.
+async fn each_ending_is_told(deployment: Deployment) -> Result<()> {
     let mut device = deployment.device(Version::V5, "endings").await?;
     for (statements, kind) in [
         ("return 3;", "exit"),
@@ -113,9 +138,8 @@ async fn each_ending_is_told(deployment: &Deployment) -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn an_envelope_carries_source_too() -> Result<()> {
-    let deployment = Deployment::embedded("").await?;
+/// `source`, `makefile`, `name`: legacy offload in an envelope.
+async fn an_envelope_carries_source_too(deployment: Deployment) -> Result<()> {
     let mut device = deployment.device(Version::V5, "env").await?;
     let statements = "int c; while ((c = getchar()) != EOF) putchar(c); fprintf(stderr, \"%s %s\", argv[1], \
                       getenv(\"WHO\")); return 4;";
@@ -145,10 +169,12 @@ async fn an_envelope_carries_source_too() -> Result<()> {
     Ok(())
 }
 
-/// The line form says the first error, an envelope all that the compiler said.
-#[tokio::test]
-async fn a_build_error_is_the_compilers_own() -> Result<()> {
-    let deployment = Deployment::embedded("[limits]\nsource = \"64KiB\"\n").await?;
+/// Little source, so that it takes little to be over it.
+const SMALL_SOURCE: &str = "native = \"native\"\n[limits]\nsource = \"64KiB\"\n";
+
+/// `build`: the compiler or make failed. The line form says its first error, an envelope the last 64 KiB of what it
+/// said, cleaned of control characters.
+async fn a_build_error_is_the_compilers_own(deployment: Deployment) -> Result<()> {
     let mut device = deployment.device(Version::V5, "build").await?;
     let wrong = "int main() {\n    return x;\n}\nint f() { return y; }\n";
     let answer = device.ask("inputCode/build", legacy("wrong", "", wrong, COMMAND)).await?;
@@ -169,13 +195,27 @@ async fn a_build_error_is_the_compilers_own() -> Result<()> {
     let answer = device.ask("inputCode/build", legacy("p", "", ADD, "all:\n\ttrue\n")).await?;
     assert!(answer.text().contains("left no program"), "{}", answer.text());
 
+    // Much, and not fit for a terminal: each line has its number, and 100 digits after that.
+    let noisy = "all:\n\t@i=0; while [ $$i -lt 2000 ]; do printf '%d \\033[31m %0100d\\r\\a\\n' $$i 0; \
+                 i=$$((i + 1)); done; echo the very last; false\n";
+    let request = json!({ "source": ADD, "makefile": noisy });
+    let answer = in_envelope(&mut device, "inputCode/build", request).await?;
+    refused_in_envelope(answer.clone(), "build", "\n1999 ")?;
+    let message = answer["error"]["message"].as_str().context("a message")?;
+    assert!((60 << 10..=64 << 10).contains(&message.len()), "{} bytes", message.len());
+    assert!(message.contains("the very last") && !message.contains("\n1 "), "not its end");
+    let is_dirty = |c: char| c.is_control() && c != '\n' && c != '\t';
+    assert!(!message.contains(is_dirty), "control characters");
+
     let large = format!("{ADD}/*{}*/", "x".repeat(64 << 10));
+    let size = large.len() + COMMAND.len();
     let answer = device.ask("inputCode/build", legacy("p", "", &large, COMMAND)).await?;
-    assert_eq!(error_line_problems(&answer.payload, "too-large"), Vec::<String>::new());
-    Ok(())
+    refused(&answer, "too-large", &size.to_string())?;
+    refused(&answer, "too-large", "65536")
 }
 
-/// By default a foreign broker's clients may not, and a configuration may forbid it everywhere.
+/// By default a foreign broker's clients may run programs and offload wasm, not native source: `unauthorized`. Neither
+/// may anyone where the sandbox is not complete, or the configuration forbids it.
 #[tokio::test]
 async fn source_is_refused_where_nothing_allows_it() -> Result<()> {
     let off = Deployment::embedded("native = \"off\"\n").await?;
@@ -192,6 +232,7 @@ async fn source_is_refused_where_nothing_allows_it() -> Result<()> {
     Ok(())
 }
 
+/// Native builds: with `--broker` only by `--allow-native` or the configuration.
 #[tokio::test]
 async fn allow_native_allows_it_on_a_foreign_broker() -> Result<()> {
     let mosquitto = Mosquitto::start().await?;

@@ -6,6 +6,7 @@ use std::process::{Output, Stdio};
 
 use anyhow::{Context, Result};
 use offload_tests::deployment::Deployment;
+use offload_tests::on_each_broker;
 use offload_tests::process::Process;
 use offload_tests::{PATIENCE, built};
 use rustix::process::Signal;
@@ -66,44 +67,29 @@ async fn fails(address: SocketAddr, client: &str, arguments: &[&str], error: &st
     Ok(())
 }
 
-#[tokio::test]
-async fn local_on_the_embedded_broker() -> Result<()> {
-    local(&Deployment::embedded("").await?).await
+on_each_broker! {
+    local,
+    offload with ["", SOURCE_ALLOWED],
 }
 
-#[tokio::test]
-async fn local_on_mosquitto() -> Result<()> {
-    local(&Deployment::on_mosquitto("").await?).await
-}
-
-async fn local(deployment: &Deployment) -> Result<()> {
-    prints(deployment, "local.py", &["--count", "1"], "3\n").await?;
-    prints(deployment, "local.py", &["--count", "3", "--interval", "0", "40", "2"], "42\n42\n42\n").await?;
-    prints(deployment, "local.py", &["--count", "1", "--", "-5", "7"], "2\n").await
-}
-
-#[tokio::test]
-async fn offload_on_the_embedded_broker() -> Result<()> {
-    offload(&Deployment::embedded("").await?).await
-}
-
-#[tokio::test]
-async fn offload_on_mosquitto() -> Result<()> {
-    offload(&Deployment::on_mosquitto(SOURCE_ALLOWED).await?).await
+async fn local(deployment: Deployment) -> Result<()> {
+    prints(&deployment, "local.py", &["--count", "1"], "3\n").await?;
+    prints(&deployment, "local.py", &["--count", "3", "--interval", "0", "40", "2"], "42\n42\n42\n").await?;
+    prints(&deployment, "local.py", &["--count", "1", "--", "-5", "7"], "2\n").await
 }
 
 /// File, build part and arguments are the user's choice.
-async fn offload(deployment: &Deployment) -> Result<()> {
+async fn offload(deployment: Deployment) -> Result<()> {
     let offload = "offload.py";
-    prints(deployment, offload, &["--count", "1", "calculate.c", "6", "7"], "42\n").await?;
+    prints(&deployment, offload, &["--count", "1", "calculate.c", "6", "7"], "42\n").await?;
     let twice = ["--count", "2", "--interval", "0", "calculate.c", "6", "8"];
-    prints(deployment, offload, &twice, "48\n48\n").await?;
+    prints(&deployment, offload, &twice, "48\n48\n").await?;
     let command = ["--count", "1", "--build", "gcc -DPLUS <name>.c -o <name>", "calculate.c", "6", "7"];
-    prints(deployment, offload, &command, "13\n").await?;
+    prints(&deployment, offload, &command, "13\n").await?;
     let makefile = ["--count", "1", "--makefile", "Makefile", "calculate.c", "6", "7", "8"];
-    prints(deployment, offload, &makefile, "21\n").await?;
+    prints(&deployment, offload, &makefile, "21\n").await?;
     let cpp = ["--count", "1", "--build", "g++ <name>.cpp -o <name>", "plus.cpp"];
-    prints(deployment, offload, &cpp, "C++\n").await
+    prints(&deployment, offload, &cpp, "C++\n").await
 }
 
 /// Both publish to `localCode/` and listen to `result/` at the same time, and each prints its own answers alone.

@@ -2,10 +2,12 @@
 
 use anyhow::{Context, Result, ensure};
 use offload_tests::answer::error_line_problems;
+use offload_tests::deployment::Deployment;
 use offload_tests::device::{Device, Version};
 use offload_tests::envelope;
 use offload_tests::gateway::Gateway;
 use offload_tests::guest;
+use offload_tests::on_each_broker;
 use rustix::process::Signal;
 use serde_json::json;
 
@@ -13,6 +15,35 @@ use serde_json::json;
 fn slow_to_compile() -> Result<Vec<u8>> {
     let function = "(func (param i32) (result i32) local.get 0 i32.const 1 i32.add i32.const 3 i32.mul)";
     Ok(wat::parse_str(format!("(module (func (export \"_start\")) {})", function.repeat(40_000)))?)
+}
+
+on_each_broker! {
+    whoever_runs_may_finish_after_sigterm,
+    whoever_runs_may_finish_after_ctrl_c,
+}
+
+async fn whoever_runs_may_finish_after_sigterm(deployment: Deployment) -> Result<()> {
+    whoever_runs_may_finish(deployment, Signal::TERM).await
+}
+
+async fn whoever_runs_may_finish_after_ctrl_c(deployment: Deployment) -> Result<()> {
+    whoever_runs_may_finish(deployment, Signal::INT).await
+}
+
+/// SIGTERM and ctrl-c drain, and exit 0: what runs may end by itself.
+async fn whoever_runs_may_finish(deployment: Deployment, signal: Signal) -> Result<()> {
+    let mut device = deployment.device(Version::V311, "steady").await?;
+    let sleep = guest::module("sleep")?;
+    // The first one is compiled before it can run.
+    assert_eq!(device.ask("inputCode/steady", sleep.clone()).await?.text(), "awake\n");
+    let asleep = json!({ "module": envelope::bytes(sleep), "args": ["1500"], "reply": "stdout" });
+    device.publish("inputCode/steady", asleep.to_string()).await?;
+    // The gateway has it when it answers what came after it.
+    assert_eq!(device.ask("localCode/steady", "1 1").await?.text(), "2\n");
+    let (stopped, answer) = tokio::join!(deployment.gateway.stop(signal), device.message());
+    stopped.context("the gateway's end")?;
+    assert_eq!(answer?.text(), "awake\n");
+    Ok(())
 }
 
 #[tokio::test]

@@ -5,11 +5,17 @@ use anyhow::Result;
 use offload_protocol::answer::{Answer, AnswerForm, Outcome};
 use offload_protocol::topic;
 use offload_rt::ingress::embedded::EmbeddedIngress;
-use offload_rt::ingress::{Delivery, Outgoing, Sink};
+use offload_rt::ingress::{Delivery, Notice, Notices, Outgoing, Sink};
 use std::sync::Arc;
 
 pub async fn serve() -> Result<()> {
-    let ingress = EmbeddedIngress::start(&on_any_port().listen, Arc::new(Echo)).await?;
+    let status = |state: &'static str| Notice {
+        topic: topic::gateway_status("echo").into(),
+        payload: state.into(),
+        retain: true,
+    };
+    let notices = Notices::fixed(status("online"), status("offline"));
+    let ingress = EmbeddedIngress::start(&on_any_port().listen, Arc::new(Echo), notices).await?;
     announce(ingress.address())?;
     told_to_stop().await?;
     ingress.shutdown().await;

@@ -3,30 +3,15 @@
 mod side;
 
 use std::fs;
-use std::process::{Output, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use offload_client::{
     Answer, Build, Code, Digest, ErrorKind, Limits, ReplyForm, Request, Source, WireError, answer,
 };
-use side::{DEADLINE, ENVELOPE, Gateway, Mosquitto, exited};
+use side::{ENVELOPE, Gateway, Mosquitto, command, exited, output};
 use tokio::io::AsyncWriteExt;
-use tokio::process::{Child, Command};
-use tokio::time::timeout;
-
-fn command(broker: &str, args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_offload-client"));
-    command.args(args).env("OFFLOAD_BROKER", broker).kill_on_drop(true);
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command
-}
-
-async fn output(child: Child) -> (i32, String, String) {
-    let Output { status, stdout, stderr } =
-        timeout(DEADLINE, child.wait_with_output()).await.expect("the command ends").unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (status.code().expect("it exits"), text(stdout), text(stderr))
-}
+use tokio::process::Command;
 
 /// Runs the command while the gateway answers its one request; returns that and what the command said.
 async fn run(

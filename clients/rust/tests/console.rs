@@ -32,9 +32,9 @@ impl Console {
         Self::spawn(command, tempfile::tempdir().unwrap())
     }
 
-    /// On a pseudo-terminal, which util-linux's `script` makes.
-    fn on_terminal(home: TempDir, flags: &str) -> Self {
-        let console = concat!(env!("CARGO_BIN_EXE_offload-client"), " console ").to_owned() + flags;
+    /// On a pseudo-terminal, which util-linux's `script` makes, with these variables of a shell.
+    fn on_terminal(home: TempDir, variables: &str, flags: &str) -> Self {
+        let console = format!("{variables} {} console {flags}", env!("CARGO_BIN_EXE_offload-client"));
         let mut command = Command::new("script");
         command.args(["--quiet", "--return", "--command", &console, "/dev/null"]);
         command.env("TERM", "xterm");
@@ -323,7 +323,7 @@ async fn a_broker_that_ends_the_connection_says_why() {
 async fn a_message_does_not_tear_the_line_that_is_being_typed() {
     let broker = Mosquitto::start().await;
     let home = tempfile::tempdir().unwrap();
-    let mut console = Console::on_terminal(home, &format!("--broker {}", broker.url()));
+    let mut console = Console::on_terminal(home, "", &format!("--broker {}", broker.url()));
     console.until("mqtt> ").await;
     console.enter("conn\r").await;
     console.until("CONNACK: 0x00").await;
@@ -362,4 +362,32 @@ async fn a_message_does_not_tear_the_line_that_is_being_typed() {
     let history = std::fs::read_to_string(history).unwrap();
     assert!(history.contains("publ all hello\ntgll\nhelp\n"), "{history}");
     assert!(!history.contains("nev"), "{history}");
+}
+
+#[tokio::test]
+async fn what_is_typed_ahead_is_answered_in_its_order() {
+    let broker = Mosquitto::start().await;
+    let home = tempfile::tempdir().unwrap();
+    // Without colours, for the lines must not depend on them.
+    let mut console = Console::on_terminal(home, "NO_COLOR=1", &format!("--broker {}", broker.url()));
+    console.until("`help` lists the commands\r\n").await;
+    console.enter("conn\r").await;
+    console.until("\nCONNACK: 0x00").await;
+    // Each is answered at once, maybe while the next line is being read.
+    let said = ["are held back;", "are shown; 0 were held back"];
+    for _ in 0..200 {
+        console.enter(&"tgll\rtgll\r".repeat(16)).await;
+        for expected in std::iter::repeat_n(said, 16).flatten() {
+            let from = console.read;
+            console.until(expected).await;
+            let before = &console.printed[from..console.read - expected.len()];
+            assert!(said.iter().all(|other| !before.contains(other)), "before {expected:?}: {before:?}");
+        }
+    }
+    // What is still to be said when the editor has left is said, too.
+    console.enter("disc\rhelp\rexit\r").await;
+    console.until("DISCONNECT sent").await;
+    console.until("starts a comment.").await;
+    let (code, printed, _) = console.end().await;
+    assert_eq!(code, 0, "{printed}");
 }

@@ -1,11 +1,14 @@
 //! The embedded broker as an ingress: requests come straight from the connection that published them, answers go
 //! straight to the sessions that wait.
 
-use super::{Client, Delivery, DeliveryProperties, Encoded, Outgoing, Responder, Sink};
-use crate::config::Listen;
+use super::{Client, Delivery, DeliveryProperties, Encoded, Notice, Notices, Outgoing, Responder, Sink};
+use crate::access::{Access, Who};
+use crate::authentication::{self, Authentication, Refused};
+use crate::config::{Config, HostPort, Listen};
 use crate::gateway::StartError;
 use offload_broker::{
-    Acknowledgement, Application, Broker, ClientInfo, Message, Properties, QoS, Received, Route, Transport,
+    Acknowledgement, Application, BoxFuture, Broker, ClientInfo, Identity, Login, Message, Properties, QoS, Reason,
+    Received, Route, Tls, Transport, WebSocket,
 };
 use offload_protocol::topic;
 use std::net::SocketAddr;
@@ -13,56 +16,134 @@ use std::sync::{Arc, OnceLock};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
-/// The first level of each topic that belongs to the gateway, and who publishes there.
+/// The first level of each topic on which requests come.
 const REQUEST_LEVELS: [&str; 2] = ["localCode", "inputCode"];
-const GATEWAY_LEVELS: [&str; 2] = ["result", "gateway"];
 
 /// A gateway's own broker.
 pub struct EmbeddedIngress {
     address: SocketAddr,
     shutdown: CancellationToken,
-    serving: JoinHandle<()>,
+    /// One for each listener.
+    serving: TaskTracker,
+    /// Ends the task that publishes notices, with the last of them.
+    leave: CancellationToken,
+    announcing: JoinHandle<()>,
 }
 
 impl EmbeddedIngress {
-    /// Binds the address and takes connections, whose requests go to `sink`.
+    /// Binds the addresses of `config` and takes the connections that `doors` lets in, whose requests go to `sink`;
+    /// `notices` are published.
     ///
     /// # Errors
     ///
-    /// When the address cannot be bound, or is not a loopback address.
-    pub async fn start(config: &Listen, sink: Arc<dyn Sink>) -> Result<EmbeddedIngress, StartError> {
-        let failed = |error| StartError::Listen { address: config.address.to_string(), error };
-        let addresses: Vec<SocketAddr> =
-            tokio::net::lookup_host(config.address.to_string()).await.map_err(failed)?.collect();
-        if let Some(open) = addresses.iter().find(|address| !address.ip().is_loopback()) {
-            return Err(StartError::NotLoopback(*open));
+    /// When an address cannot be bound, or strangers could reach it and nothing keeps them out.
+    pub async fn start(
+        config: &Config,
+        doors: Doors,
+        sink: Arc<dyn Sink>,
+        mut notices: Notices,
+    ) -> Result<EmbeddedIngress, StartError> {
+        let Doors { access, authentication, tls } = doors;
+        let plain = bind(&config.listen.address, &authentication).await?;
+        let address = plain.local_addr().map_err(|error| StartError::Io("listener", error))?;
+        let mut listeners = vec![(plain, Transport::Tcp)];
+        if let (Some(config), Some(tls)) = (&config.tls, &tls) {
+            listeners.push((bind(&config.address, &authentication).await?, Transport::Tls(tls.clone())));
         }
-        let listener = TcpListener::bind(&*addresses).await.map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
-        let hook = Arc::new(Hook { sink, broker: OnceLock::new() });
-        let broker = Broker::new(broker_config(config), hook.clone());
+        if let Some(config) = &config.websocket {
+            let tls = tls.filter(|_| config.tls);
+            let websocket = WebSocket { origins: config.origins.clone(), tls };
+            listeners.push((bind(&config.address, &authentication).await?, Transport::WebSocket(websocket)));
+        }
+
+        let hook = Arc::new(Hook { access, authentication, sink, broker: OnceLock::new() });
+        let broker = Broker::new(broker_config(&config.listen), hook.clone());
         hook.broker.set(broker.clone()).unwrap_or_else(|_| unreachable!("set once, here"));
+        publish(&broker, notices.status.borrow_and_update().clone());
+        let leave = CancellationToken::new();
+        let announcing = tokio::spawn(announce(broker.clone(), notices, leave.clone()));
         let shutdown = CancellationToken::new();
-        let stop = shutdown.clone();
-        let serving = tokio::spawn(async move {
-            if let Err(error) = broker.serve(listener, Transport::Tcp, stop).await {
-                tracing::error!(%error, "the embedded broker stopped");
+        let serving = TaskTracker::new();
+        for (listener, transport) in listeners {
+            if let (Ok(address), false) = (listener.local_addr(), matches!(transport, Transport::Tcp)) {
+                tracing::info!(%address, "listening, {}", transport_name(&transport));
             }
-        });
-        Ok(EmbeddedIngress { address, shutdown, serving })
+            let (broker, stop) = (broker.clone(), shutdown.clone());
+            serving.spawn(async move {
+                if let Err(error) = broker.serve(listener, transport, stop).await {
+                    tracing::error!(%error, "the embedded broker stopped");
+                }
+            });
+        }
+        serving.close();
+        Ok(EmbeddedIngress { address, shutdown, serving, leave, announcing })
     }
 
-    /// Where it listens.
+    /// Where it listens, without TLS.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Writes what is queued for connected clients and closes their connections.
+    /// Says goodbye, writes what is queued for connected clients and closes their connections.
     pub async fn shutdown(self) {
+        self.leave.cancel();
+        let _ = self.announcing.await;
         self.shutdown.cancel();
-        let _ = self.serving.await;
+        self.serving.wait().await;
     }
+}
+
+/// Who keeps the doors: what is asked when a client connects and when it does something.
+pub struct Doors {
+    /// Who may do what.
+    pub access: Arc<Access>,
+    /// Who a client is.
+    pub authentication: Arc<Authentication>,
+    /// The certificates, where there is a `[tls]`.
+    pub tls: Option<Tls>,
+}
+
+/// Binds an address that strangers cannot reach, or where they are kept out.
+async fn bind(address: &HostPort, authentication: &Authentication) -> Result<TcpListener, StartError> {
+    let failed = |error| StartError::Listen { address: address.to_string(), error };
+    let addresses: Vec<SocketAddr> =
+        tokio::net::lookup_host(address.to_string()).await.map_err(failed)?.collect();
+    if let Some(exposed) = addresses.iter().find(|address| !address.ip().is_loopback())
+        && !authentication.may_be_exposed()
+    {
+        return Err(StartError::Exposed(*exposed));
+    }
+    TcpListener::bind(&*addresses).await.map_err(failed)
+}
+
+fn transport_name(transport: &Transport) -> &'static str {
+    match transport {
+        Transport::Tcp => "MQTT",
+        Transport::Tls(_) => "MQTT over TLS",
+        Transport::WebSocket(WebSocket { tls: None, .. }) => "MQTT over WebSocket",
+        Transport::WebSocket(_) => "MQTT over WebSocket and TLS",
+    }
+}
+
+/// Publishes notices until `leave`, and then the last.
+async fn announce(broker: Broker, mut notices: Notices, leave: CancellationToken) {
+    loop {
+        tokio::select! {
+            Ok(()) = notices.status.changed() => publish(&broker, notices.status.borrow_and_update().clone()),
+            Some(line) = notices.mirror.recv() => publish(&broker, line),
+            () = leave.cancelled() => break,
+        }
+    }
+    while let Ok(line) = notices.mirror.try_recv() {
+        publish(&broker, line);
+    }
+    publish(&broker, notices.offline);
+}
+
+fn publish(broker: &Broker, Notice { topic, payload, retain }: Notice) {
+    broker.publish(&Message { topic, payload, qos: QoS::AtLeastOnce, retain, properties: None }, None);
 }
 
 fn broker_config(listen: &Listen) -> offload_broker::Config {
@@ -77,17 +158,34 @@ fn broker_config(listen: &Listen) -> offload_broker::Config {
 
 /// What the broker asks and tells us.
 struct Hook {
+    access: Arc<Access>,
+    authentication: Arc<Authentication>,
     sink: Arc<dyn Sink>,
     broker: OnceLock<Broker>,
 }
 
 impl Application for Hook {
-    fn route(&self, _client: &ClientInfo, topic: &str) -> Route {
+    fn authenticate(&self, login: Login) -> BoxFuture<'_, Result<Identity, Reason>> {
+        Box::pin(async move {
+            let user = self.authentication.check(&login).await.map_err(|refusal| match refusal {
+                Refused::Credentials => Reason::BadUserNameOrPassword,
+                Refused::Anonymous => Reason::NotAuthorized,
+                Refused::ClientId => Reason::ClientIdentifierNotValid,
+            })?;
+            Ok(Identity { user })
+        })
+    }
+
+    fn may_subscribe(&self, client: &ClientInfo, filter: &str) -> bool {
+        self.access.may_subscribe(who(client), filter)
+    }
+
+    fn route(&self, client: &ClientInfo, topic: &str) -> Route {
         let first = topic.split('/').next().unwrap_or_default();
-        if REQUEST_LEVELS.contains(&first) {
-            Route::Application
-        } else if GATEWAY_LEVELS.contains(&first) {
+        if !self.access.may_publish(who(client), topic) {
             Route::Refuse
+        } else if REQUEST_LEVELS.contains(&first) {
+            Route::Application
         } else {
             Route::Broker
         }
@@ -103,7 +201,11 @@ impl Application for Hook {
                 user_properties: properties.user_properties.clone(),
             });
         self.sink.deliver(Delivery {
-            client: Client { principal: client.user.clone(), flow: client.client_id.clone() },
+            client: Client {
+                principal: client.user.clone(),
+                flow: client.client_id.clone(),
+                web: authentication::is_web(client.transport),
+            },
             topic: topic.to_string(),
             payload,
             properties,
@@ -112,6 +214,10 @@ impl Application for Hook {
             responder: Box::new(EmbeddedResponder { broker, client, ack: Some(ack) }),
         });
     }
+}
+
+fn who(client: &ClientInfo) -> Who<'_> {
+    Who { user: client.user.as_deref(), client_id: &client.client_id, web: authentication::is_web(client.transport) }
 }
 
 struct EmbeddedResponder {

@@ -9,11 +9,11 @@
 //! Acknowledgements are sent as answers are done, not in the order of the requests (MQTT 5, section 4.6, wants the
 //! order): in order, one long request would hold back thousands of short ones.
 
-mod answer;
 mod backoff;
 mod clash;
 mod driver;
 mod link;
+mod publication;
 mod responder;
 mod seldom;
 mod version;
@@ -31,7 +31,7 @@ use tokio::time::timeout;
 
 pub use version::Version;
 
-use super::Sink;
+use super::{Notices, Sink};
 use crate::config;
 use driver::Driver;
 use link::Options;
@@ -87,6 +87,7 @@ pub struct ForeignIngress {
 
 impl ForeignIngress {
     /// Joins `broker`, and returns when it sends requests to `sink`: as long as it is away, or refuses, that takes.
+    /// `notices` are published whenever there is a connection.
     /// `client_id` names the session on the broker: the same after a restart, another for each gateway.
     ///
     /// # Errors
@@ -95,8 +96,9 @@ impl ForeignIngress {
         broker: &config::Broker,
         client_id: &str,
         sink: Arc<dyn Sink>,
+        notices: Notices,
     ) -> Result<ForeignIngress, ForeignError> {
-        let ingress = ForeignIngress::connect(broker, client_id, sink)?;
+        let ingress = ForeignIngress::connect(broker, client_id, sink, notices)?;
         let mut status = ingress.status();
         // An error would mean that the task is gone, which it is not before a shutdown.
         let _ = status.wait_for(|status| matches!(status, Status::Serving { .. })).await;
@@ -111,6 +113,7 @@ impl ForeignIngress {
         broker: &config::Broker,
         client_id: &str,
         sink: Arc<dyn Sink>,
+        notices: Notices,
     ) -> Result<ForeignIngress, ForeignError> {
         let password = broker.password_file.as_deref().map(read_password).transpose()?.unwrap_or_default();
         let address = &broker.url.0;
@@ -128,11 +131,12 @@ impl ForeignIngress {
             receive_maximum: broker.receive_maximum,
             session_expiry: broker.session_expiry.into(),
             max_packet: broker.max_packet.as_usize(),
+            will: notices.offline.clone(),
         };
         let (sender, receiver) = unbounded_channel();
         let (status, watched) = watch::channel(Status::Connecting);
         let commands = sender.clone();
-        let driver = Driver::new(broker, options, sink, (sender, receiver), status);
+        let driver = Driver::new(broker, options, sink, notices, (sender, receiver), status);
         Ok(ForeignIngress { commands, status: watched, task: Some(tokio::spawn(driver.run())) })
     }
 

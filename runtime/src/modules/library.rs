@@ -290,7 +290,7 @@ mod tests {
     use crate::config::ByteSize;
 
     fn client(principal: Option<&str>) -> Client {
-        Client { principal: principal.map(Arc::from), flow: "connection".into() }
+        Client { principal: principal.map(Arc::from), flow: "connection".into(), web: false }
     }
 
     fn config(shared: bool, modules: u64) -> config::Modules {

@@ -2,6 +2,7 @@
 
 use crate::idempotency::{Key, Ledger};
 use crate::ingress::{Outgoing, Responder};
+use crate::mirror::Mirrored;
 use crate::telemetry;
 use crate::wasm::workers::{Outcome, Waiting};
 use bytes::Bytes;
@@ -33,6 +34,8 @@ pub struct Ticket {
     pub id: Option<RequestId>,
     /// Where repetitions of it wait for its outcome.
     pub repeatable: Option<(Arc<Ledger<Repetition>>, Key)>,
+    /// Where it is shown to whoever watches.
+    pub mirrored: Option<Mirrored>,
 }
 
 /// A repetition of a request that is on its way: it gets the same answer, on its own topic and in its own form.
@@ -92,6 +95,9 @@ impl Ticket {
 
     /// Publishes the answer.
     pub fn answer(self, answer: Answer) {
+        if let Some(mirrored) = self.mirrored {
+            mirrored.answer(&answer);
+        }
         let Route { topic, correlation_data, max_payload } = self.route;
         self.responder.answer(Outgoing { topic, answer, form: self.form, correlation_data, max_payload });
     }

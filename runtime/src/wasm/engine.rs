@@ -57,12 +57,29 @@ pub fn compiler() -> wasmtime::Result<Engine> {
 ///
 /// When the address space that the pool reserves (4 GiB and guards a slot) cannot be had.
 pub fn worker(workers: &Workers, limits: &Limits, compiler: &Compiler) -> wasmtime::Result<Engine> {
-    let slots = workers.slots as u32;
-    let (tables, memories) = (compiler.tables as u32, compiler.memories as u32);
-    let component_tables = compiler.component_tables as u32;
-    // A slot is for a module or for a component: what either may need.
-    let core_instances = compiler.instances as u32;
-    let slot_tables = tables.max(component_tables);
+    pooling(pool(workers.slots as u32, limits, compiler))
+}
+
+/// An engine that runs nothing: what it can load fits into the slots of the workers.
+///
+/// # Errors
+///
+/// When the address space of one slot's tables cannot be had.
+pub fn gauge(limits: &Limits, compiler: &Compiler) -> wasmtime::Result<Engine> {
+    let mut pool = pool(0, limits, compiler);
+    // wasmtime also compares a module's tables with all that the pool has.
+    pool.total_tables(slot_tables(compiler));
+    pooling(pool)
+}
+
+/// Tables of a slot, which is for a module or for a component: what either may need.
+fn slot_tables(compiler: &Compiler) -> u32 {
+    compiler.tables.max(compiler.component_tables) as u32
+}
+
+fn pool(slots: u32, limits: &Limits, compiler: &Compiler) -> PoolingAllocationConfig {
+    let (core_instances, memories) = (compiler.instances as u32, compiler.memories as u32);
+    let slot_tables = slot_tables(compiler);
     let mut pool = PoolingAllocationConfig::new();
     pool.total_core_instances(slots.saturating_mul(core_instances))
         .max_core_instances_per_component(core_instances)
@@ -72,7 +89,7 @@ pub fn worker(workers: &Workers, limits: &Limits, compiler: &Compiler) -> wasmti
         .total_tables(slots * slot_tables)
         // A component's module may have as many as the whole component: a module of its own was counted before.
         .max_tables_per_module(slot_tables)
-        .max_tables_per_component(component_tables)
+        .max_tables_per_component(compiler.component_tables as u32)
         .total_stacks(slots)
         .total_component_instances(slots)
         .max_memory_size(limits.memory.as_usize())
@@ -84,6 +101,10 @@ pub fn worker(workers: &Workers, limits: &Limits, compiler: &Compiler) -> wasmti
         .async_stack_keep_resident(ASYNC_STACK_SIZE)
         // Slower than keep-resident alone for the small guests that are the common case, and Linux 6.7 or newer.
         .pagemap_scan(Enabled::No);
+    pool
+}
+
+fn pooling(pool: PoolingAllocationConfig) -> wasmtime::Result<Engine> {
     let mut config = code_config();
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     Engine::new(&config)

@@ -3,7 +3,6 @@
 use super::guest::GuestState;
 use super::{context, preview1, preview2};
 use crate::modules::Artifact;
-use crate::telemetry;
 use offload_protocol::error::{ErrorKind, WireError};
 use wasmtime::component::{self, Component};
 use wasmtime::{Engine, InstancePre, Linker, Module, Precompiled};
@@ -50,7 +49,8 @@ impl Linkers {
     ///
     /// # Errors
     ///
-    /// `malformed` for imports that do not exist, `compile` for a component that fits into no slot.
+    /// `malformed` for imports that do not exist, `compile` for what does not fit into a slot: only here a component's
+    /// instances are known, and with them how many memories and tables there are in all.
     pub fn load(&self, artifact: &Artifact) -> Result<Program, WireError> {
         match Engine::detect_precompiled(&artifact.code) {
             Some(Precompiled::Component) => self.load_component(artifact),
@@ -61,19 +61,21 @@ impl Linkers {
     fn load_module(&self, artifact: &Artifact) -> Result<Program, WireError> {
         // SAFETY: the bytes of an `Artifact` came from our own compile child in this process's life, or from the
         // store, where they were authenticated after they had been read (see `ArtifactStore::load`).
-        let module = unsafe { Module::deserialize(&self.engine, &artifact.code) }
-            .map_err(|error| telemetry::internal_error(&format!("loading an artifact: {error:#}")))?;
+        let module = unsafe { Module::deserialize(&self.engine, &artifact.code) }.map_err(unfit)?;
         self.modules.instantiate_pre(&module).map(Program::Module).map_err(unlinkable)
     }
 
     fn load_component(&self, artifact: &Artifact) -> Result<Program, WireError> {
         // SAFETY: as above.
-        let component = unsafe { Component::deserialize(&self.engine, &artifact.code) }
-            // Only here its instances are known, and with them how many memories and tables there are in all.
-            .map_err(|error| WireError::new(ErrorKind::Compile, format!("does not fit: {error:#}")))?;
+        let component = unsafe { Component::deserialize(&self.engine, &artifact.code) }.map_err(unfit)?;
         let linked = self.components.instantiate_pre(&component);
         linked.and_then(CommandPre::new).map(Program::Component).map_err(unlinkable)
     }
+}
+
+/// Of all that wasmtime checks when it loads an artifact, this is what ours can fail.
+fn unfit(error: wasmtime::Error) -> WireError {
+    WireError::new(ErrorKind::Compile, format!("does not fit into a slot: {}", error.root_cause()))
 }
 
 fn unlinkable(error: wasmtime::Error) -> WireError {

@@ -7,6 +7,7 @@ use super::ticker::Ticker;
 use super::worker::Worker;
 use crate::config;
 use crate::modules::Artifact;
+use crate::status;
 use offload_policy::{Admission, AdmissionLimits, Busy, FairQueue, Load, QueueLimits, Slots, Time};
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -193,6 +194,13 @@ impl Workers {
     /// Requests that wait or run.
     pub fn in_flight(&self) -> usize {
         self.shared.lock().in_flight()
+    }
+
+    /// How busy they are.
+    pub fn load(&self) -> status::Load {
+        let books = self.shared.lock();
+        let waiting = books.admission.waiting().requests;
+        status::Load { workers: self.shared.mailboxes.len(), running: books.running, waiting }
     }
 
     /// Returns when nothing waits and nothing runs.

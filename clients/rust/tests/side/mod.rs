@@ -1,11 +1,12 @@
-//! The other side of the client: a Mosquitto of the test's own, and a gateway whose answers the test decides.
+//! The other side of the client: a Mosquitto of the test's own, and a gateway whose answers the test decides. And the
+//! command as tests start it.
 
 // Each test file uses its part of this.
 #![allow(dead_code)]
 
 use std::fs;
 use std::net::TcpListener;
-use std::process::Stdio;
+use std::process::{Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -237,3 +238,19 @@ pub fn exited(code: i32, stdout: impl Into<Bytes>, stderr: impl Into<Bytes>) -> 
 
 /// The form in which a test reads what `--json` prints.
 pub const ENVELOPE: AnswerForm = AnswerForm::Json;
+
+/// `offload-client` with these arguments, for this broker.
+pub fn command(broker: &str, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_offload-client"));
+    command.args(args).env("OFFLOAD_BROKER", broker).kill_on_drop(true);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// Exit code, stdout and stderr at its end.
+pub async fn output(child: Child) -> (i32, String, String) {
+    let Output { status, stdout, stderr } =
+        timeout(DEADLINE, child.wait_with_output()).await.expect("the command ends").unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (status.code().expect("it exits"), text(stdout), text(stderr))
+}

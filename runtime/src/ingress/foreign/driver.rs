@@ -14,16 +14,16 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error, info, warn};
 
 use super::Status;
-use super::answer::Answer;
 use super::backoff::Backoff;
 use super::clash::Clash;
 use super::link::{self, Connected, Event, Failure, Granted, Incoming, Options, Requests};
+use super::publication::Publication;
 use super::responder::{Command, ForeignResponder};
 use super::seldom::Seldom;
 use super::version::{Choice, Version};
 use super::window::{Received, Ticket, Window};
 use crate::config;
-use crate::ingress::{Client, Delivery, Sink};
+use crate::ingress::{Client, Delivery, Notices, Sink};
 
 /// All gateways on one broker are one group, of which each request reaches one member.
 const SHARE: &str = "$share/offload-rt/";
@@ -40,6 +40,7 @@ pub(super) struct Driver {
     broker: String,
     options: Options,
     sink: Arc<dyn Sink>,
+    notices: Notices,
     commands: UnboundedReceiver<Command>,
     /// For the responders.
     sender: UnboundedSender<Command>,
@@ -92,6 +93,7 @@ impl Driver {
         broker: &config::Broker,
         options: Options,
         sink: Arc<dyn Sink>,
+        notices: Notices,
         (sender, commands): (UnboundedSender<Command>, UnboundedReceiver<Command>),
         status: watch::Sender<Status>,
     ) -> Driver {
@@ -99,6 +101,7 @@ impl Driver {
             broker: broker.url.to_string(),
             options,
             sink,
+            notices,
             commands,
             sender,
             status,
@@ -182,6 +185,10 @@ impl Driver {
                     tokio::select! {
                         event = &mut next => break event,
                         Some(command) = self.commands.recv() => self.command(command, Some(session)),
+                        Ok(()) = self.notices.status.changed(), if session.since.is_some() => self.announce(),
+                        Some(line) = self.notices.mirror.recv(), if session.since.is_some() && self.window.has_room() => {
+                            self.answer(None, line.into());
+                        }
                         () = reached(self.deadline) => return Ended::Shutdown,
                     }
                 }
@@ -224,7 +231,7 @@ impl Driver {
                 if let (Some(answer), Some(reason)) = (answer, refusal)
                     && let Some(count) = self.refused.count()
                 {
-                    let topic = topic_for_log(answer.topic());
+                    let topic = topic_for_log(&answer.topic);
                     warn!(topic, reason, count, "the broker refuses answers: see its access rules");
                 }
             }
@@ -243,6 +250,7 @@ impl Driver {
         session.window = connected.window;
         session.max_packet = connected.max_packet;
         session.shared = connected.shared_subscriptions;
+        self.announce();
         if !self.taking {
             session.unsubscribe = filters(true).chain(filters(false)).collect();
             return;
@@ -278,7 +286,7 @@ impl Driver {
         };
         // The broker knows who published this, and does not say: the reply id stands in.
         let flow: Arc<str> = request.reply_id.into();
-        let client = Client { principal: (!flow.is_empty()).then(|| flow.clone()), flow };
+        let client = Client { principal: (!flow.is_empty()).then(|| flow.clone()), flow, web: false };
         let responder = Box::new(ForeignResponder::new(ticket, self.sender.clone()));
         self.sink.deliver(Delivery { client, topic, payload, properties, retained: retain, responder });
     }
@@ -293,8 +301,13 @@ impl Driver {
                 self.stop_taking(session);
             }
             Command::Shutdown => {
+                let connected = session.as_ref().is_some_and(|session| session.since.is_some());
                 self.stop_taking(session);
+                let first = self.deadline.is_none();
                 self.deadline.get_or_insert(Instant::now() + SHUTDOWN_WAIT);
+                if first && connected {
+                    self.announce();
+                }
             }
         }
     }
@@ -320,7 +333,15 @@ impl Driver {
         }
     }
 
-    fn answer(&mut self, ticket: Option<Ticket>, answer: Answer) {
+    /// Publishes the gateway's status. To be called while there is a connection.
+    fn announce(&mut self) {
+        let leaving = self.deadline.is_some();
+        let status = self.notices.status.borrow_and_update().clone();
+        let status = if leaving { self.notices.offline.clone() } else { status };
+        self.answer(None, status.into());
+    }
+
+    fn answer(&mut self, ticket: Option<Ticket>, answer: Publication) {
         if !self.window.answer(ticket, answer)
             && let Some(count) = self.dropped.count()
         {
@@ -345,9 +366,9 @@ impl Driver {
             self.window.acknowledged();
         }
         while let Some(answer) = self.window.next_answer(session.window) {
-            if !topic::is_valid_name(answer.topic()) || !answer.fit(session.version, session.max_packet) {
+            if !topic::is_valid_name(&answer.topic) || !answer.fit(session.version, session.max_packet) {
                 if let Some(count) = self.unfit.count() {
-                    warn!(topic = topic_for_log(answer.topic()), count, "answers that fit into no packet");
+                    warn!(topic = topic_for_log(&answer.topic), count, "answers that fit into no packet");
                 }
                 self.window.give_up();
             } else if requests.publish(answer).is_err() {

@@ -12,9 +12,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::answer::Answer;
+use super::publication::Publication;
 use super::version::Version;
-use crate::ingress::DeliveryProperties;
+use crate::ingress::{DeliveryProperties, Notice};
 
 /// Requests that wait for the event loop. It takes one at a time, so a few are enough to keep it busy.
 const REQUESTS: usize = 64;
@@ -36,6 +36,8 @@ pub(super) struct Options {
     pub session_expiry: Duration,
     /// Bytes of the largest packet that is taken. MQTT 3.1.1 has no means to tell the broker.
     pub max_packet: usize,
+    /// What the broker publishes when we go without a word.
+    pub will: Notice,
 }
 
 /// What happens on a connection.
@@ -48,9 +50,9 @@ pub(super) enum Event {
     Unsubscribed,
     /// The broker delivers a message.
     Publish(Incoming),
-    /// The oldest answer that was handed over is on its way as this packet.
+    /// The oldest message that was handed over is on its way as this packet.
     Published(u16),
-    /// The broker has the answer in this packet, and may have refused it.
+    /// The broker has the message in this packet, and may have refused it.
     Confirmed(u16, Option<String>),
     /// Our DISCONNECT was written.
     Disconnected,
@@ -154,11 +156,11 @@ impl Events {
 }
 
 impl Requests {
-    /// Publishes at QoS 1, not retained.
-    pub fn publish(&self, answer: &Answer) -> Result<(), Busy> {
+    /// Publishes at QoS 1.
+    pub fn publish(&self, publication: &Publication) -> Result<(), Busy> {
         match self {
-            Requests::V5(client) => v5::publish(client, answer),
-            Requests::V311(client) => v311::publish(client, answer),
+            Requests::V5(client) => v5::publish(client, publication),
+            Requests::V311(client) => v311::publish(client, publication),
         }
     }
 

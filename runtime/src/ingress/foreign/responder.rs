@@ -3,7 +3,7 @@
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
-use super::answer::Answer;
+use super::publication::Publication;
 use super::window::Ticket;
 use crate::ingress::{Outgoing, Responder};
 
@@ -13,7 +13,7 @@ use crate::ingress::{Outgoing, Responder};
 /// Maximum, the gateway's queues) bounds it too, and sending never blocks a worker.
 pub(super) enum Command {
     /// Boxed: it is far larger than the others.
-    Answer(Option<Ticket>, Box<Answer>),
+    Answer(Option<Ticket>, Box<Publication>),
     /// No answer is due: acknowledge.
     Settle(Ticket),
     /// Nobody answers: do not acknowledge.

@@ -1,5 +1,5 @@
 //! What is in flight between a foreign broker and the gateway: requests that wait for their answer, and answers that
-//! wait for the broker's acknowledgement.
+//! wait for the broker's acknowledgement. A notice of the gateway's own goes the way of an answer to no request.
 //!
 //! The order that loses nothing: the answer is published, the broker acknowledges it, then the request is acknowledged.
 //! - The gateway dies before the last step: the broker delivers the request again, to us or to another gateway, and
@@ -13,7 +13,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::answer::Answer;
+use super::publication::Publication;
 
 /// Answers that wait for the broker, at most. Requests at QoS 1 cannot exceed it, since there are only 65 535 packet
 /// identifiers; it bounds a flood at QoS 0.
@@ -53,7 +53,7 @@ struct Numbered {
     ticket: Option<Ticket>,
     /// What it counts for, whatever it may be replaced by.
     weight: usize,
-    answer: Answer,
+    answer: Publication,
 }
 
 /// See the module's documentation.
@@ -119,7 +119,7 @@ impl Window {
 
     /// Takes over an answer. False when too many wait already: it is dropped then, and its request forgotten, so that
     /// it is run again when the broker delivers it again.
-    pub fn answer(&mut self, ticket: Option<Ticket>, answer: Answer) -> bool {
+    pub fn answer(&mut self, ticket: Option<Ticket>, answer: Publication) -> bool {
         let weight = answer.weight();
         if self.waiting.len() >= MAX_WAITING || self.waiting_bytes + weight > MAX_WAITING_BYTES {
             ticket.inspect(|ticket| self.release(*ticket));
@@ -131,8 +131,13 @@ impl Window {
         true
     }
 
+    /// Whether nothing waits to be published: what may be left out waits elsewhere until then.
+    pub fn has_room(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
     /// The next answer to publish while fewer than `limit` are on their way.
-    pub fn next_answer(&mut self, limit: usize) -> Option<&mut Answer> {
+    pub fn next_answer(&mut self, limit: usize) -> Option<&mut Publication> {
         let room = self.handed.len() + self.unconfirmed.len() < limit;
         self.waiting.front_mut().filter(|_| room).map(|next| &mut next.answer)
     }
@@ -161,7 +166,7 @@ impl Window {
     }
 
     /// The broker has answer `packet_id`.
-    pub fn confirmed(&mut self, packet_id: u16) -> Option<Answer> {
+    pub fn confirmed(&mut self, packet_id: u16) -> Option<Publication> {
         let confirmed = self.unconfirmed.remove(&packet_id)?;
         confirmed.ticket.inspect(|ticket| self.settle(*ticket));
         Some(confirmed.answer)

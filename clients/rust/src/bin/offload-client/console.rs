@@ -1,9 +1,8 @@
 //! `offload-client console`: MQTT by hand, to learn it and to see what a broker does.
 
+mod above;
 mod command;
 mod history;
-mod link;
-mod message;
 mod pipe;
 mod screen;
 mod session;
@@ -63,7 +62,7 @@ impl Console {
     pub fn run(self, connection: ConnectionFlags) -> u8 {
         let options = match connection.options() {
             Ok(options) => options,
-            Err(failure) => return report(&failure),
+            Err(failure) => return failure.report(),
         };
         let (sender, lines) = mpsc::channel(MAX_WAITING_LINES);
         let editor = (stdin().is_terminal() && stdout().is_terminal())
@@ -73,12 +72,12 @@ impl Console {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = match runtime {
             Ok(runtime) => runtime,
-            Err(error) => return report(&Failure::new("internal", error.to_string())),
+            Err(error) => return Failure::new("internal", error.to_string()).report(),
         };
         match editor {
             Some((editor, printer)) => {
                 let interrupts = editor.interrupts();
-                let typing = std::thread::spawn(move || editor.read(&sender));
+                let typing = std::thread::spawn(move || editor.read(sender));
                 let session = Session::new(options, self.ack_timeout, Screen::terminal(printer));
                 runtime.block_on(session.run(lines, interrupts));
                 // It has ended, for nothing else ends the session; the terminal is as it was before.
@@ -93,9 +92,4 @@ impl Console {
             }
         }
     }
-}
-
-fn report(failure: &Failure) -> u8 {
-    eprintln!("error: {}: {}", failure.kind, failure.message);
-    failure.exit_code
 }

@@ -1,5 +1,7 @@
 //! What keeps the command from getting an answer, and the exit codes that say so.
 
+use std::io::{Write, stderr};
+
 use offload_client::Error;
 
 /// There is no guest's exit code to exit with: an error, the gateway's or ours.
@@ -35,6 +37,13 @@ impl Failure {
             exit_code: EXIT_INTERRUPTED,
             ..Self::new("interrupted", "the gateway may still run the request")
         }
+    }
+
+    /// Prints it on stderr; returns its exit code.
+    pub fn report(&self) -> u8 {
+        // Whoever closed stderr does not want to be told.
+        let _ = writeln!(stderr(), "error: {}: {}", self.kind, self.message);
+        self.exit_code
     }
 }
 

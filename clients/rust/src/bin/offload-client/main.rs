@@ -4,7 +4,10 @@ mod code;
 mod connection;
 mod console;
 mod failure;
+mod gateways;
 mod interrupt;
+mod link;
+mod message;
 mod progress;
 mod report;
 mod send;
@@ -18,6 +21,7 @@ use clap::{Parser, Subcommand};
 use crate::connection::ConnectionFlags;
 use crate::console::Console;
 use crate::failure::EXIT_ERROR;
+use crate::gateways::Gateways;
 use crate::send::Send;
 
 /// Hand work to an offload-rt gateway: a WebAssembly program of your own, or arguments for one that the gateway has.
@@ -43,6 +47,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Send(Box<Send>),
+    Gateways(Gateways),
     Console(Console),
 }
 
@@ -50,6 +55,7 @@ const EXAMPLES: &str = "\
 Examples:
   offload-client send add --args 5 7
   offload-client send hello.wat
+  offload-client gateways
   offload-client -h gateway.local send sort.wasm --stdin numbers.txt --timeout 2s
   OFFLOAD_BROKER=mqtt://alice:secret@plant:1883 offload-client send prog.wasm --json";
 
@@ -65,6 +71,7 @@ fn main() -> ExitCode {
     };
     match cli.command {
         Command::Send(command) => command.run(cli.connection, guest_args).into(),
+        Command::Gateways(command) => command.run(cli.connection).into(),
         Command::Console(command) => command.run(cli.connection).into(),
     }
 }

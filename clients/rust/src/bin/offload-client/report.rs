@@ -23,6 +23,11 @@ pub fn report(result: Result<Answer, Failure>, as_json: bool) -> u8 {
         Ok(answer) => print_streams(&answer),
         Err(failure) => print_line(io::stderr(), error(failure.kind, &failure.message).as_bytes()),
     };
+    unless_unprintable(printed, exit_code)
+}
+
+/// The exit code, or another one when what belongs to it could not be printed.
+pub fn unless_unprintable(printed: io::Result<()>, exit_code: u8) -> u8 {
     match printed {
         // Whoever read our output has had enough, as in `offload-client send … | head -1`.
         Err(problem) if problem.kind() == io::ErrorKind::BrokenPipe => exit_code,
@@ -79,7 +84,7 @@ fn print_line(stream: impl Write, line: &[u8]) -> io::Result<()> {
     print(stream, &[line, b"\n"].concat())
 }
 
-fn print(mut stream: impl Write, bytes: &[u8]) -> io::Result<()> {
+pub fn print(mut stream: impl Write, bytes: &[u8]) -> io::Result<()> {
     stream.write_all(bytes)?;
     stream.flush()
 }

@@ -2,15 +2,15 @@
 
 use rumqttc::mqttbytes::Error as MqttError;
 use rumqttc::{
-    AsyncClient, ConnectReturnCode, ConnectionError, EventLoop, MqttOptions, Outgoing, Packet, Publish, QoS,
-    StateError, SubAck, SubscribeFilter, SubscribeReasonCode,
+    AsyncClient, ConnectReturnCode, ConnectionError, EventLoop, LastWill, MqttOptions, Outgoing, Packet,
+    Publish, QoS, StateError, SubAck, SubscribeFilter, SubscribeReasonCode,
 };
 
 use super::{
     Busy, Connected, Event, Failure, Granted, Incoming, MAX_UNCONFIRMED, Options, REQUESTS, is_closed, reason,
 };
-use crate::ingress::DeliveryProperties;
-use crate::ingress::foreign::answer::Answer;
+use crate::ingress::foreign::publication::Publication;
+use crate::ingress::{DeliveryProperties, Notice};
 
 /// The largest packet that MQTT has. A packet over our own limit would end the connection, and be delivered again on
 /// the next one, for ever: in 3.1.1 the broker cannot be told, so all are taken, and admission refuses what is too large.
@@ -29,6 +29,8 @@ pub(super) fn open(options: &Options) -> (AsyncClient, Events) {
         .set_manual_acks(true)
         .set_inflight(MAX_UNCONFIRMED)
         .set_max_packet_size(MAX_PACKET, MAX_PACKET);
+    let Notice { topic, payload, retain } = &options.will;
+    mqtt.set_last_will(LastWill::new(&**topic, payload.clone(), QoS::AtLeastOnce, *retain));
     if let Some((name, password)) = &options.credentials {
         mqtt.set_credentials(name, password);
     }
@@ -104,8 +106,9 @@ fn incoming(publish: Publish) -> Incoming {
     }
 }
 
-pub(super) fn publish(client: &AsyncClient, answer: &Answer) -> Result<(), Busy> {
-    client.try_publish(answer.topic(), QoS::AtLeastOnce, false, answer.payload.clone()).map_err(|_| Busy)
+pub(super) fn publish(client: &AsyncClient, publication: &Publication) -> Result<(), Busy> {
+    let Publication { topic, payload, retain, .. } = publication;
+    client.try_publish(&**topic, QoS::AtLeastOnce, *retain, payload.clone()).map_err(|_| Busy)
 }
 
 pub(super) fn acknowledge(client: &AsyncClient, packet_id: u16) -> Result<(), Busy> {

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use rumqttc::Outgoing;
 use rumqttc::v5::mqttbytes::v5::{
-    ConnAck, ConnectProperties, ConnectReturnCode, DisconnectReasonCode, Filter, Packet, PubAckReason,
-    Publish, PublishProperties, RetainForwardRule, SubAck, SubscribeReasonCode,
+    ConnAck, ConnectProperties, ConnectReturnCode, DisconnectReasonCode, Filter, LastWill, Packet,
+    PubAckReason, Publish, PublishProperties, RetainForwardRule, SubAck, SubscribeReasonCode,
 };
 use rumqttc::v5::mqttbytes::{Error as MqttError, QoS};
 use rumqttc::v5::{AsyncClient, ConnectionError, EventLoop, MqttOptions, StateError};
@@ -14,8 +14,8 @@ use tokio::time::timeout;
 use super::{
     Busy, Connected, Event, Failure, Granted, Incoming, MAX_UNCONFIRMED, Options, REQUESTS, is_closed, reason,
 };
-use crate::ingress::DeliveryProperties;
-use crate::ingress::foreign::answer::Answer;
+use crate::ingress::foreign::publication::Publication;
+use crate::ingress::{DeliveryProperties, Notice};
 
 /// How long a write may take, on top of the time to connect and that in which an idle connection is probed.
 const STALL: Duration = Duration::from_secs(10);
@@ -33,6 +33,8 @@ pub(super) fn open(options: &Options) -> (AsyncClient, Events) {
         .set_clean_start(false)
         .set_manual_acks(true)
         .set_outgoing_inflight_upper_limit(MAX_UNCONFIRMED);
+    let Notice { topic, payload, retain } = &options.will;
+    mqtt.set_last_will(LastWill::new(&**topic, payload.clone(), QoS::AtLeastOnce, *retain, None));
     if let Some((name, password)) = &options.credentials {
         mqtt.set_credentials(name, password);
     }
@@ -149,20 +151,15 @@ fn incoming(publish: Publish) -> Incoming {
     }
 }
 
-pub(super) fn publish(client: &AsyncClient, answer: &Answer) -> Result<(), Busy> {
+pub(super) fn publish(client: &AsyncClient, publication: &Publication) -> Result<(), Busy> {
     let properties = PublishProperties {
-        correlation_data: answer.correlation_data().cloned(),
-        user_properties: answer.user_properties.clone(),
+        correlation_data: publication.correlation_data.clone(),
+        user_properties: publication.user_properties.clone(),
         ..Default::default()
     };
+    let Publication { topic, payload, retain, .. } = publication;
     client
-        .try_publish_with_properties(
-            answer.topic(),
-            QoS::AtLeastOnce,
-            false,
-            answer.payload.clone(),
-            properties,
-        )
+        .try_publish_with_properties(&**topic, QoS::AtLeastOnce, *retain, payload.clone(), properties)
         .map_err(|_| Busy)
 }
 

@@ -4,7 +4,7 @@ use offload_protocol::error::{ErrorKind, WireError};
 use super::*;
 use crate::ingress::Outgoing;
 
-fn answer(topic: &str) -> Answer {
+fn answer(topic: &str) -> Publication {
     let nothing = WireError::new(ErrorKind::Internal, "");
     Outgoing {
         topic: topic.to_owned(),
@@ -33,7 +33,7 @@ fn receive(window: &mut Window, packet_id: u16) -> Ticket {
 fn publish(window: &mut Window, first: u16) -> Vec<String> {
     let mut topics = Vec::new();
     while let Some(answer) = window.next_answer(100) {
-        topics.push(answer.topic().to_owned());
+        topics.push(answer.topic.to_string());
         window.handed_over();
         window.published(first + topics.len() as u16 - 1);
     }

@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal, Write, stderr, stdout};
 
-use rustyline::ExternalPrinter;
+use super::above::Printer;
 
 /// What a line is, which decides where it goes and how it looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,9 +33,6 @@ pub struct Screen {
     coloured_stderr: bool,
 }
 
-/// Prints above the line that is being typed.
-pub type Printer = Box<dyn ExternalPrinter + Send>;
-
 impl Screen {
     pub fn terminal(printer: Printer) -> Self {
         Self { printer: Some(printer), ..Self::stdout() }
@@ -59,7 +56,7 @@ impl Screen {
     /// Shows a line. An error when nobody can see it any more.
     pub fn show(&mut self, kind: Kind, line: &str) -> io::Result<()> {
         if let Some(printer) = &mut self.printer {
-            return printer.print(in_colour(self.coloured_stdout, kind, line)).map_err(io::Error::other);
+            return printer.print(in_colour(self.coloured_stdout, kind, line));
         }
         if kind == Kind::Error {
             return stderr().write_all(in_colour(self.coloured_stderr, kind, line).as_bytes());

@@ -8,20 +8,17 @@ use std::time::Duration;
 use offload_client::{MqttVersion, Options};
 use rumqttc::QoS;
 use tokio::sync::{Notify, mpsc};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 
 use super::Line;
 use super::command::{self, Command};
-use super::link::{AckPacket, Acknowledgement, Event, Link, Packet, Stuck};
-use super::message::{Message, text};
 use super::screen::{Kind, Screen};
 use crate::failure::{EXIT_ERROR, EXIT_INTERRUPTED, EXIT_TIMEOUT};
+use crate::link::{AckPacket, Acknowledgement, Event, Link, Packet, Stuck};
+use crate::message::{Message, text};
 
 /// While the display is paused, the newest messages are kept for when it goes on; of earlier ones only their number.
 const MAX_HELD_BACK: usize = 100;
-
-/// How long the DISCONNECT at the end may take.
-const FAREWELL: Duration = Duration::from_secs(1);
 
 /// The console's state.
 pub struct Session {
@@ -301,22 +298,10 @@ impl Session {
         self.unseen |= self.screen.show(kind, line).is_err();
     }
 
-    /// Says good-bye, so that the broker does not publish our will or keep us for lost.
     async fn farewell(&mut self) {
-        let Some(mut link) = self.link.take() else { return };
-        if link.disconnect().is_err() {
-            return;
+        if let Some(link) = self.link.take() {
+            link.farewell(|message| self.message(&message)).await;
         }
-        let gone = async {
-            loop {
-                match link.event().await {
-                    Event::Closed(_) => break,
-                    Event::Message(message) => self.message(&message),
-                    _ => {}
-                }
-            }
-        };
-        let _ = timeout(FAREWELL, gone).await;
     }
 }
 

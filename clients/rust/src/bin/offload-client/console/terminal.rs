@@ -1,5 +1,6 @@
 //! Lines that are typed: editing, history, completion.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -9,13 +10,13 @@ use rustyline::highlight::Highlighter;
 use rustyline::hint::Hinter;
 use rustyline::history::FileHistory;
 use rustyline::validate::Validator;
-use rustyline::{Config, Context, Helper};
+use rustyline::{ColorMode, Config, Context, Helper};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::{self, error::TrySendError};
 
+use super::above::{self, Above, Printer};
 use super::command::{self, Command, MANUALS};
 use super::history;
-use super::screen::Printer;
 use super::{Line, MAX_WAITING_LINES};
 
 const PROMPT: &str = "mqtt> ";
@@ -23,6 +24,7 @@ const PROMPT: &str = "mqtt> ";
 /// The line editor.
 pub struct Editor {
     editor: rustyline::Editor<Commands, FileHistory>,
+    above: Arc<Above>,
     history: Option<PathBuf>,
     interrupts: Arc<Notify>,
 }
@@ -33,16 +35,19 @@ pub fn open() -> rustyline::Result<(Editor, Printer)> {
         .max_history_size(history::MAX_LINES)?
         .history_ignore_space(true)
         .completion_type(rustyline::CompletionType::List)
+        // Colours are the lines' own. Only with colours does rustyline let us paint the prompt, also where NO_COLOR is set.
+        .color_mode(ColorMode::Forced)
         .build();
     let mut editor = rustyline::Editor::with_config(config)?;
-    editor.set_helper(Some(Commands));
-    let printer = editor.create_external_printer()?;
+    let (printer, above) = above::channel(editor.create_external_printer()?);
+    let above = Arc::new(above);
+    editor.set_helper(Some(Commands { above: above.clone() }));
     let history = history::file().ok();
     if let Some(file) = &history {
         // The first time there is none.
         let _ = editor.load_history(file);
     }
-    Ok((Editor { editor, history, interrupts: Arc::default() }, Box::new(printer)))
+    Ok((Editor { editor, above, history, interrupts: Arc::default() }, printer))
 }
 
 impl Editor {
@@ -51,11 +56,14 @@ impl Editor {
         self.interrupts.clone()
     }
 
-    /// Hands out lines until `exit` or ctrl-d, and leaves the terminal as it was.
-    pub fn read(mut self, lines: &mpsc::Sender<Line>) {
+    /// Hands out lines until `exit` or ctrl-d, and leaves the terminal as it was. Then shows what there is to show until
+    /// the [`Printer`] is dropped.
+    pub fn read(mut self, lines: mpsc::Sender<Line>) {
         // Anything but ctrl-c and ctrl-d is a terminal that is gone.
         loop {
-            let typed = match self.editor.readline(PROMPT) {
+            let typed = self.editor.readline(PROMPT);
+            self.above.prompt_is_gone();
+            let typed = match typed {
                 Ok(typed) => typed,
                 Err(ReadlineError::Interrupted) => {
                     self.interrupts.notify_waiters();
@@ -65,13 +73,16 @@ impl Editor {
             };
             // Only a history that cannot be kept is lost, and that is no reason to stop.
             let _ = self.editor.add_history_entry(&typed);
-            if !hand_out(&typed, lines) {
+            if !hand_out(&typed, &lines) {
                 break;
             }
         }
         if let Some(file) = &self.history {
             let _ = self.editor.append_history(file);
         }
+        // The printer no longer waits for the editor, nor the session for a line.
+        drop((self.editor, lines));
+        self.above.show_the_rest();
     }
 }
 
@@ -96,8 +107,10 @@ fn hand_out(typed: &str, lines: &mpsc::Sender<Line>) -> bool {
     true
 }
 
-/// Completes the commands' names.
-struct Commands;
+/// Completes the commands' names, and paints the prompt.
+struct Commands {
+    above: Arc<Above>,
+}
 
 impl Completer for Commands {
     type Candidate = String;
@@ -111,7 +124,11 @@ impl Helper for Commands {}
 impl Hinter for Commands {
     type Hint = String;
 }
-impl Highlighter for Commands {}
+impl Highlighter for Commands {
+    fn highlight_prompt<'b, 's: 'b, 'p: 'b>(&'s self, prompt: &'p str, _: bool) -> Cow<'b, str> {
+        Cow::Owned(self.above.take() + prompt)
+    }
+}
 impl Validator for Commands {}
 
 /// In the letter case that was begun.

@@ -12,8 +12,8 @@ use super::{
     AckPacket, Acknowledgement, Code, Connection, KEEP_ALIVE, MAX_REQUESTS, bracketed, describe_io, hand_out,
     network,
 };
-use crate::console::link;
-use crate::console::message::Message;
+use crate::link;
+use crate::message::Message;
 
 /// Starts the task that owns the connection.
 pub fn start(options: &Options, events: mpsc::Sender<link::Event>) -> (AsyncClient, JoinHandle<()>) {

@@ -60,7 +60,7 @@ fn payload(bytes: &[u8]) -> String {
 pub fn text(text: &str) -> String {
     let mut shown = String::new();
     for c in text[..text.floor_char_boundary(MAX_SHOWN_TEXT)].chars() {
-        if c.is_control() || changes_direction(c) {
+        if acts_on_a_terminal(c) {
             shown.extend(c.escape_default());
         } else {
             shown.push(c);
@@ -76,9 +76,9 @@ fn cut(mut shown: String, length: usize, most: usize) -> String {
     shown
 }
 
-/// Unicode's marks that reorder or break the line around them.
-fn changes_direction(c: char) -> bool {
-    matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+/// Control characters, and Unicode's marks that reorder or break the line around them.
+pub fn acts_on_a_terminal(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]

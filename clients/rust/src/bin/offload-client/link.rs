@@ -1,5 +1,5 @@
 //! One MQTT connection, of either version, as a source of events. It is made once: whoever debugs wants to see it
-//! break.
+//! break, and whoever looks around can do so again.
 
 mod v3;
 mod v5;
@@ -12,15 +12,18 @@ use offload_client::{MqttVersion, Options};
 use rumqttc::{NetworkOptions, QoS};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
-use super::message::Message;
+use crate::message::Message;
 
-/// Events that wait to be shown. Beyond them the socket is not read, so that the broker's flow control takes over.
+/// Events that wait to be taken. Beyond them the socket is not read, so that the broker's flow control takes over.
 const MAX_WAITING_EVENTS: usize = 64;
 
-/// Requests that rumqttc has and has not written. The console waits for each, so that there is no second but the
-/// farewell.
+/// Requests that rumqttc has and has not written. Each is waited for, so that there is no second but the farewell.
 const MAX_REQUESTS: usize = 4;
+
+/// How long the DISCONNECT at the end may take.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Without traffic for so long the broker is asked whether it is there.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
@@ -180,6 +183,23 @@ impl Link {
             Client::V5(client) => client.try_disconnect().map_err(drop),
         }
         .map_err(|()| Stuck)
+    }
+
+    /// Disconnects, so that the broker does not keep us for lost. Messages that come meanwhile are handed out.
+    pub async fn farewell(mut self, mut message: impl FnMut(Message)) {
+        if self.disconnect().is_err() {
+            return;
+        }
+        let gone = async {
+            loop {
+                match self.event().await {
+                    Event::Closed(_) => break,
+                    Event::Message(last) => message(last),
+                    _ => {}
+                }
+            }
+        };
+        let _ = timeout(FAREWELL, gone).await;
     }
 }
 

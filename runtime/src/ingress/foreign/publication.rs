@@ -1,10 +1,12 @@
-//! An answer on its way to a foreign broker, and the size of the packet that it becomes.
+//! A message on its way to a foreign broker, and the size of the packet that it becomes.
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 use offload_protocol::UserProperties;
 
 use super::version::Version;
-use crate::ingress::Outgoing;
+use crate::ingress::{Notice, Outgoing};
 
 /// Fixed header with the longest remaining length, length of the topic, packet identifier (MQTT 5, section 3.3).
 const HEADERS: usize = 1 + 4 + 2 + 2;
@@ -15,47 +17,58 @@ const CORRELATION_DATA: usize = 1 + 2;
 /// Identifier and the two lengths of a User Property.
 const USER_PROPERTY: usize = 1 + 2 + 2;
 
-/// An answer to publish at QoS 1.
-pub(super) struct Answer {
+/// A message to publish at QoS 1: an answer, or a notice of the gateway's own.
+pub(super) struct Publication {
+    pub topic: Arc<str>,
     pub payload: Bytes,
+    pub retain: bool,
     pub user_properties: UserProperties,
-    /// From which a smaller one can be made.
-    outgoing: Outgoing,
+    /// That of the request.
+    pub correlation_data: Option<Bytes>,
+    /// The answer, from which a smaller one can be made.
+    answer: Option<Outgoing>,
 }
 
-impl From<Outgoing> for Answer {
-    fn from(outgoing: Outgoing) -> Answer {
+impl From<Outgoing> for Publication {
+    fn from(outgoing: Outgoing) -> Publication {
         let (payload, user_properties) = outgoing.encode();
-        Answer { payload, user_properties, outgoing }
+        Publication {
+            topic: outgoing.topic.as_str().into(),
+            payload,
+            retain: false,
+            user_properties,
+            correlation_data: outgoing.correlation_data.clone(),
+            answer: Some(outgoing),
+        }
     }
 }
 
-impl Answer {
-    /// Where it goes.
-    pub fn topic(&self) -> &str {
-        &self.outgoing.topic
+impl From<Notice> for Publication {
+    fn from(Notice { topic, payload, retain }: Notice) -> Publication {
+        let user_properties = UserProperties::default();
+        Publication { topic, payload, retain, user_properties, correlation_data: None, answer: None }
     }
+}
 
-    /// Correlation Data of the request.
-    pub fn correlation_data(&self) -> Option<&Bytes> {
-        self.outgoing.correlation_data.as_ref()
-    }
-
-    /// Most bytes that the answer holds while it waits: the packet, and what a smaller one can be made from.
+impl Publication {
+    /// Most bytes that it holds while it waits: the packet, and what a smaller one can be made from.
     pub fn weight(&self) -> usize {
-        let source = &self.outgoing.answer;
-        self.packet(Version::V5) + source.stdout.len() + source.stderr.len()
+        let source = self.answer.as_ref().map_or(0, |outgoing| {
+            let answer = &outgoing.answer;
+            answer.stdout.len() + answer.stderr.len()
+        });
+        self.packet(Version::V5) + source
     }
 
-    /// Makes the packet of at most `max` bytes: the answer itself, or what replaces it. False when not even that fits.
+    /// Makes the packet of at most `max` bytes: the message itself, or what replaces an answer. False when not even that
+    /// fits.
     pub fn fit(&mut self, version: Version, max: usize) -> bool {
         if self.packet(version) <= max {
             return true;
         }
         let room = max.checked_sub(self.overhead(version));
-        let Some((payload, user_properties)) = room.and_then(|room| self.outgoing.encode_within(room)) else {
-            return false;
-        };
+        let smaller = self.answer.as_ref().zip(room).and_then(|(answer, room)| answer.encode_within(room));
+        let Some((payload, user_properties)) = smaller else { return false };
         (self.payload, self.user_properties) = (payload, user_properties);
         self.packet(version) <= max
     }
@@ -75,11 +88,12 @@ impl Answer {
 
     /// Bytes of the packet besides the payload and the user properties.
     fn overhead(&self, version: Version) -> usize {
-        let headers = HEADERS + self.topic().len();
+        let headers = HEADERS + self.topic.len();
         match version {
             Version::V311 => headers,
             Version::V5 => {
-                let correlation = self.correlation_data().map_or(0, |data| CORRELATION_DATA + data.len());
+                let correlation =
+                    self.correlation_data.as_ref().map_or(0, |data| CORRELATION_DATA + data.len());
                 headers + PROPERTIES + correlation
             }
         }
@@ -91,7 +105,7 @@ mod tests {
     use super::*;
     use offload_protocol::answer::{self, AnswerForm, Outcome};
 
-    fn answer(bytes: usize) -> Answer {
+    fn answer(bytes: usize) -> Publication {
         let answer = answer::Answer {
             id: None,
             outcome: Outcome::Exited(0),
@@ -133,16 +147,29 @@ mod tests {
     }
 
     #[test]
+    fn a_notice_fits_or_does_not() {
+        let notice = |bytes: usize| {
+            Publication::from(Notice {
+                topic: "gateway/g/jobs".into(),
+                payload: vec![b'x'; bytes].into(),
+                retain: false,
+            })
+        };
+        assert!(notice(100).fit(Version::V5, 256));
+        assert!(!notice(1000).fit(Version::V5, 256));
+    }
+
+    #[test]
     fn the_size_is_that_of_the_packet_or_a_little_more() {
         use rumqttc::v5::mqttbytes::{QoS, v5};
         let answer = answer(100);
         let properties = v5::PublishProperties {
-            correlation_data: answer.correlation_data().cloned(),
+            correlation_data: answer.correlation_data.clone(),
             user_properties: answer.user_properties.clone(),
             ..Default::default()
         };
         let payload = answer.payload.clone();
-        let mut packet = v5::Publish::new(answer.topic(), QoS::AtLeastOnce, payload, Some(properties));
+        let mut packet = v5::Publish::new(&*answer.topic, QoS::AtLeastOnce, payload, Some(properties));
         packet.pkid = 1;
         let (exact, ours) = (packet.size(), answer.packet(Version::V5));
         assert!(exact <= ours && ours <= exact + 6, "{exact} {ours}");

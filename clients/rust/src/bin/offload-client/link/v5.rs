@@ -16,8 +16,8 @@ use super::{
     AckPacket, Acknowledgement, Code, Connection, KEEP_ALIVE, MAX_REQUESTS, bracketed, describe_io, hand_out,
     network,
 };
-use crate::console::link;
-use crate::console::message::Message;
+use crate::link;
+use crate::message::Message;
 
 /// Codes below this one are no refusals (MQTT 5, section 2.4).
 const FIRST_REFUSAL: u8 = 0x80;

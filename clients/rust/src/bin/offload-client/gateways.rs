@@ -1,0 +1,150 @@
+//! `offload-client gateways`: who is there, by the status documents that gateways have their broker retain.
+
+mod heard;
+mod table;
+
+use std::io::{IsTerminal, Write, stderr, stdout};
+use std::time::Duration;
+
+use clap::Args;
+use offload_client::Options;
+use offload_protocol::topic;
+use rumqttc::QoS;
+use tokio::time::{Instant, timeout_at};
+
+use self::heard::Heard;
+use crate::connection::ConnectionFlags;
+use crate::failure::Failure;
+use crate::link::{AckPacket, Acknowledgement, Event, Link, Stuck};
+use crate::message::text;
+use crate::report::{print, unless_unprintable};
+use crate::units;
+
+/// Nobody is there.
+const EXIT_NONE: u8 = 1;
+
+/// The columns of a terminal that does not say how many it has.
+const DEFAULT_COLUMNS: usize = 80;
+
+/// List the gateways of a broker, how busy they are and what they take
+///
+/// Exits 1 when there is none, 125 on an error.
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Gateways {
+    /// How long to collect what gateways say: 2s, 500ms. A broker that cannot be reached is given up after 5 s
+    #[arg(long, value_name = "T", value_parser = units::duration, default_value = "1s")]
+    wait: Duration,
+
+    /// Print one JSON array on stdout: the documents as the gateways published them
+    #[arg(long)]
+    json: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  offload-client gateways
+  offload-client -h plant-broker gateways --wait 3s --json";
+
+impl Gateways {
+    /// Runs the command; returns its exit code.
+    pub fn run(self, connection: ConnectionFlags) -> u8 {
+        let collected = connection.options().and_then(|options| {
+            let heard = collect(&options, self.wait)?;
+            Ok((heard, options))
+        });
+        let (heard, options) = match collected {
+            Ok(collected) => collected,
+            Err(failure) => return failure.report(),
+        };
+        let exit_code = if heard.is_empty() { nobody(&options, self.wait).report() } else { 0 };
+        let printed = if self.json {
+            heard.as_json() + "\n"
+        } else if heard.is_empty() {
+            String::new()
+        } else {
+            table::table(&heard.rows(), columns())
+        };
+        unless_unprintable(print(stdout(), printed.as_bytes()), exit_code)
+    }
+}
+
+fn nobody(options: &Options, wait: Duration) -> Failure {
+    let Options { host, port, .. } = options;
+    let message = format!(
+        "no gateway has said anything at {host}:{port} within {} ms: is it running? `offload-rt serve` starts one",
+        wait.as_millis()
+    );
+    Failure { exit_code: EXIT_NONE, ..Failure::new("not-found", message) }
+}
+
+/// How wide the table may be; anything, where no terminal shows it.
+fn columns() -> Option<usize> {
+    let size = terminal_size::terminal_size_of(stdout());
+    stdout()
+        .is_terminal()
+        .then(|| size.map_or(DEFAULT_COLUMNS, |(terminal_size::Width(columns), _)| columns.into()))
+}
+
+fn collect(options: &Options, wait: Duration) -> Result<Heard, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new("internal", format!("no runtime: {error}")))?;
+    runtime.block_on(listen(options, wait))
+}
+
+/// Hears what is retained, and what is published meanwhile, for so long from the granted subscription on.
+async fn listen(options: &Options, wait: Duration) -> Result<Heard, Failure> {
+    let unreachable = |reason: &str| {
+        let Options { host, port, .. } = options;
+        Failure::new("connection", format!("cannot ask {host}:{port}: {}", text(reason)))
+    };
+    let mut link = Link::connect(options, options.mqtt_version);
+    let mut heard = Heard::default();
+    let mut subscribed = false;
+    let mut deadline = Instant::now() + options.connect_timeout;
+    loop {
+        match timeout_at(deadline, link.event()).await {
+            Ok(Event::Acknowledged(acknowledgement)) => {
+                permitted(&acknowledgement)?;
+                match acknowledgement.packet {
+                    AckPacket::ConnAck => {
+                        let subscription = link.subscribe(&topic::gateway_status("+"), QoS::AtLeastOnce);
+                        subscription.map_err(|Stuck| unreachable("nothing can be sent"))?;
+                    }
+                    AckPacket::SubAck => (subscribed, deadline) = (true, Instant::now() + wait),
+                    _ => {}
+                }
+            }
+            Ok(Event::Message(message)) => {
+                if let Err(warning) = heard.take(&message) {
+                    // Whoever closed stderr does not want to be told.
+                    let _ = writeln!(stderr(), "warning: {warning}");
+                }
+            }
+            Ok(Event::Sent(..)) => {}
+            Ok(Event::Disconnected(code)) => {
+                return Err(unreachable(&format!("it ended the connection: {code}")));
+            }
+            Ok(Event::Closed(reason)) => {
+                return Err(unreachable(reason.as_deref().unwrap_or("the connection ended")));
+            }
+            Err(_) if subscribed => break,
+            Err(_) => return Err(unreachable("no answer in time")),
+        }
+    }
+    link.farewell(drop).await;
+    Ok(heard)
+}
+
+fn permitted(acknowledgement: &Acknowledgement) -> Result<(), Failure> {
+    let Some(code) = acknowledgement.refusal() else { return Ok(()) };
+    let refused = match acknowledgement.packet {
+        AckPacket::ConnAck => "the broker does not let this client in",
+        _ => "the broker does not let this client see gateways",
+    };
+    // The same in both versions of MQTT.
+    let unauthorized = matches!(code.name.as_str(), "NotAuthorized" | "BadUserNamePassword");
+    Err(Failure::new(if unauthorized { "unauthorized" } else { "refused" }, format!("{refused}: {code}")))
+}

@@ -1,0 +1,198 @@
+//! What gateways say of themselves, and whatever else a stranger publishes on their topics.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use offload_protocol::topic::GATEWAY_PREFIX;
+use serde_json::Value;
+
+use super::table::{Row, row};
+use crate::message::{Message, acts_on_a_terminal, text};
+
+/// So many topics are listened to, those that are heard first.
+const MAX_TOPICS: usize = 1000;
+
+/// A document that is longer together with its topic is ignored; in bytes. A topic alone is always shorter.
+const MAX_STATUS: usize = 64 * 1024;
+
+/// The newest status of each gateway, by the name in its topic.
+#[derive(Default)]
+pub struct Heard {
+    topics: BTreeMap<String, Topic>,
+    too_many: bool,
+}
+
+#[derive(Default)]
+struct Topic {
+    status: Option<Status>,
+    /// It was said that something here cannot be understood.
+    complained: bool,
+}
+
+struct Status {
+    row: Row,
+    /// As it was published.
+    document: String,
+}
+
+impl Heard {
+    /// Takes note of a message; an error says what is ignored, once a topic.
+    pub fn take(&mut self, message: &Message) -> Result<(), String> {
+        let name = message.topic.strip_prefix(GATEWAY_PREFIX).and_then(|rest| rest.strip_suffix("/status"));
+        // Nothing else is subscribed to.
+        let Some(name) = name else { return Ok(()) };
+        if self.topics.len() == MAX_TOPICS && !self.topics.contains_key(name) {
+            return if std::mem::replace(&mut self.too_many, true) {
+                Ok(())
+            } else {
+                Err(format!("more than {MAX_TOPICS} gateways; the others are ignored"))
+            };
+        }
+        let topic = self.topics.entry(name.to_owned()).or_default();
+        if message.payload.is_empty() {
+            // So a retained message is deleted.
+            topic.status = None;
+            return Ok(());
+        }
+        match Status::read(name, message) {
+            Some(status) => topic.status = Some(status),
+            None if topic.complained => {}
+            None => {
+                topic.complained = true;
+                let expected = format!("expected a JSON object of at most {MAX_STATUS} bytes with its topic");
+                return Err(format!("{}: {expected}; it is ignored", text(&message.topic)));
+            }
+        }
+        Ok(())
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.statuses().next().is_none()
+    }
+
+    /// By name.
+    pub fn rows(&self) -> Vec<&Row> {
+        self.statuses().map(|status| &status.row).collect()
+    }
+
+    /// One JSON array, as published but for what a terminal would act on.
+    pub fn as_json(&self) -> String {
+        let documents: Vec<_> = self.statuses().map(|status| harmless(&status.document)).collect();
+        format!("[{}]", documents.join(","))
+    }
+
+    fn statuses(&self) -> impl Iterator<Item = &Status> {
+        self.topics.values().filter_map(|topic| topic.status.as_ref())
+    }
+}
+
+impl Status {
+    fn read(name: &str, message: &Message) -> Option<Self> {
+        if message.topic.len() + message.payload.len() > MAX_STATUS {
+            return None;
+        }
+        let document = str::from_utf8(&message.payload).ok()?;
+        let value: Value = serde_json::from_str(document).ok()?;
+        value.is_object().then(|| Self { row: row(name, &value), document: document.trim().to_owned() })
+    }
+}
+
+/// The same JSON: what a terminal would act on stands in strings, and is escaped there, or is white space.
+fn harmless(json: &str) -> String {
+    let mut shown = String::with_capacity(json.len());
+    for c in json.chars() {
+        if c.is_ascii_whitespace() {
+            shown.push(' ');
+        } else if acts_on_a_terminal(c) {
+            // All of them have four digits.
+            let _ = write!(shown, "\\u{:04x}", u32::from(c));
+        } else {
+            shown.push(c);
+        }
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(topic: &str, payload: impl AsRef<[u8]>) -> Message {
+        Message {
+            topic: topic.to_owned(),
+            payload: payload.as_ref().to_vec().into(),
+            qos: 1,
+            retain: true,
+            properties: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn the_newest_document_of_each_gateway_counts() {
+        let mut heard = Heard::default();
+        for (topic, payload) in [
+            ("gateway/b/status", r#" {"state": "online"} "#),
+            ("gateway/a/status", r#"{"name": "b"}"#),
+            ("gateway/gone/status", "{}"),
+            ("gateway/gone/status", ""),
+            ("gateway/b/status", "{\n\"state\":\t\"offline\"}\n"),
+        ] {
+            assert_eq!(heard.take(&message(topic, payload)), Ok(()));
+        }
+        assert_eq!(heard.as_json(), r#"[{"name": "b"},{ "state": "offline"}]"#);
+        assert_eq!(heard.rows().len(), 2);
+        for topic in ["gateway/a/status", "gateway/b/status"] {
+            assert!(!heard.is_empty());
+            heard.take(&message(topic, "")).unwrap();
+        }
+        assert!(heard.is_empty());
+        assert_eq!(heard.as_json(), "[]");
+    }
+
+    #[test]
+    fn what_cannot_be_understood_is_ignored_and_said_once() {
+        let mut heard = Heard::default();
+        let good = message("gateway/a/status", r#"{"a":1}"#);
+        heard.take(&good).unwrap();
+        let long = format!(r#"{{"a":"{}"}}"#, "x".repeat(MAX_STATUS));
+        let deep = format!(r#"{{"a":{}{}}}"#, "[".repeat(10_000), "]".repeat(10_000));
+        for (number, bad) in
+            ["{", "[]", "1", "\"a\"", "{} {}", "", &long, &deep].map(str::as_bytes).into_iter().enumerate()
+        {
+            // An empty one says that the gateway is gone.
+            let expected = if bad.is_empty() { Ok(()) } else { Err(()) };
+            let name = format!("gateway/bad\x1b{number}/status");
+            let said = heard.take(&message(&name, bad));
+            assert_eq!(said.clone().map_err(drop), expected, "{number}");
+            assert!(!said.err().unwrap_or_default().contains('\x1b'));
+            assert_eq!(heard.take(&message(&name, bad)), Ok(()), "{number}");
+        }
+        let said = heard.take(&message("gateway/a/status", b"\xff")).unwrap_err();
+        assert!(said.starts_with("gateway/a/status: expected a JSON object"), "{said}");
+        assert_eq!(heard.take(&message("gateway/a/status", b"\xff")), Ok(()));
+        assert_eq!(heard.as_json(), r#"[{"a":1}]"#);
+    }
+
+    #[test]
+    fn no_more_topics_than_that_are_kept() {
+        let mut heard = Heard::default();
+        let take =
+            |heard: &mut Heard, number| heard.take(&message(&format!("gateway/{number}/status"), "{}"));
+        for number in 0..MAX_TOPICS {
+            assert_eq!(take(&mut heard, number), Ok(()));
+        }
+        assert!(take(&mut heard, MAX_TOPICS).is_err());
+        assert_eq!(take(&mut heard, MAX_TOPICS + 1), Ok(()));
+        assert_eq!(take(&mut heard, 0), Ok(()));
+        assert_eq!(heard.rows().len(), MAX_TOPICS);
+    }
+
+    #[test]
+    fn json_is_the_same_and_harmless() {
+        let document = "{\"a\u{9b}\u{7f}\u{202e}\":\n\t\"grün \\n\"}";
+        let shown = harmless(document);
+        assert_eq!(shown, "{\"a\\u009b\\u007f\\u202e\":  \"grün \\n\"}");
+        let read = |text: &str| serde_json::from_str::<Value>(text).unwrap();
+        assert_eq!(read(&shown), read(document));
+    }
+}

@@ -1,0 +1,265 @@
+//! Who may do what: the rules of the configuration, asked about each publish, subscription and request.
+//!
+//! What everyone may do and what each rule that names a client adds are taken together; what none of them grants is
+//! denied. Where nothing tells who a client is, topics are open to all: a gateway on loopback that two `mosquitto`
+//! commands can use.
+
+use crate::config::{self, Offload, TopicFilter, TopicPattern};
+use crate::ingress::Client;
+use offload_protocol::error::{ErrorKind, WireError};
+use offload_protocol::topic;
+
+/// Stands for all programs.
+const ALL: &str = "*";
+
+/// Topics of which only the gateway publishes any, by their first level.
+const GATEWAY_LEVELS: [&str; 2] = ["result", "gateway"];
+
+/// A client, as far as rules care.
+#[derive(Clone, Copy, Debug)]
+pub struct Who<'a> {
+    /// Its authenticated name, or what stands in for it.
+    pub user: Option<&'a str>,
+    /// Its client id.
+    pub client_id: &'a str,
+    /// Whether it came over WebSocket, as any web page can.
+    pub web: bool,
+}
+
+impl<'a> From<&'a Client> for Who<'a> {
+    fn from(client: &'a Client) -> Who<'a> {
+        Who { user: client.principal.as_deref(), client_id: &client.flow, web: client.web }
+    }
+}
+
+/// The rules.
+pub struct Access {
+    /// Nothing tells who a client is, so topics are open.
+    open: bool,
+    everyone: Grants,
+    rules: Vec<(Named, Grants)>,
+}
+
+/// Whom a rule names.
+struct Named {
+    users: Vec<TopicFilter>,
+    anonymous: bool,
+}
+
+/// What is granted.
+struct Grants {
+    publish: Vec<TopicPattern>,
+    subscribe: Vec<TopicPattern>,
+    offload: Vec<Offload>,
+    programs: Vec<String>,
+}
+
+impl Access {
+    /// The rules of `config`. `open` where nothing tells who a client is.
+    pub fn new(config: &config::Access, open: bool) -> Access {
+        let everyone = Grants {
+            publish: config.publish.clone(),
+            subscribe: config.subscribe.clone(),
+            offload: config.offload.clone(),
+            programs: config.programs.clone(),
+        };
+        let rules = config.rule.iter().map(|rule| {
+            let named = Named { users: rule.users.clone(), anonymous: rule.anonymous };
+            let grants = Grants {
+                publish: rule.publish.clone(),
+                subscribe: rule.subscribe.clone(),
+                offload: rule.offload.clone(),
+                programs: rule.programs.clone(),
+            };
+            (named, grants)
+        });
+        Access { open, everyone, rules: rules.collect() }
+    }
+
+    /// Whether `who` may publish to this topic.
+    pub fn may_publish(&self, who: Who, topic: &str) -> bool {
+        if topic.split('/').next().is_some_and(|first| GATEWAY_LEVELS.contains(&first)) {
+            return false;
+        }
+        self.is_open(who)
+            || self.any(who, |grants| {
+                let mut filters = grants.publish.iter().filter_map(|pattern| filter(pattern, who));
+                filters.any(|filter| topic::matches(&filter, topic))
+            })
+    }
+
+    /// Whether `who` may subscribe to this filter: whether one that is granted covers it.
+    pub fn may_subscribe(&self, who: Who, wanted: &str) -> bool {
+        self.is_open(who)
+            || self.any(who, |grants| {
+                let mut filters = grants.subscribe.iter().filter_map(|pattern| filter(pattern, who));
+                filters.any(|filter| topic::covers(&filter, wanted))
+            })
+    }
+
+    /// Whether `who` may send code of this kind.
+    ///
+    /// # Errors
+    ///
+    /// `unauthorized`.
+    pub fn may_offload(&self, who: Who, offload: Offload) -> Result<(), WireError> {
+        let granted = |grants: &Grants| grants.offload.contains(&offload);
+        let named = || self.rules_for(who).any(granted);
+        // What a web page sends is run natively only where a rule says so.
+        let everyone = granted(&self.everyone) && !(who.web && offload == Offload::Source);
+        if everyone || named() {
+            return Ok(());
+        }
+        let what = match offload {
+            Offload::Wasm => "modules",
+            Offload::Source => "source",
+        };
+        Err(WireError::new(
+            ErrorKind::Unauthorized,
+            format!("this client may not send {what}; ask the operator"),
+        ))
+    }
+
+    /// Whether `who` may run the program of this name.
+    pub fn may_run(&self, who: Who, program: &str) -> bool {
+        self.any(who, |grants| grants.programs.iter().any(|name| name == program || name == ALL))
+    }
+
+    fn is_open(&self, who: Who) -> bool {
+        self.open && !who.web
+    }
+
+    fn any(&self, who: Who, granted: impl Fn(&Grants) -> bool) -> bool {
+        granted(&self.everyone) || self.rules_for(who).any(granted)
+    }
+
+    fn rules_for(&self, who: Who) -> impl Iterator<Item = &Grants> {
+        let for_him = move |named: &Named| match who.user {
+            Some(user) => named.users.iter().any(|filter| filter.matches(user)),
+            None => named.anonymous,
+        };
+        self.rules.iter().filter(move |(named, _)| for_him(named)).map(|(_, grants)| grants)
+    }
+}
+
+fn filter<'a>(pattern: &'a TopicPattern, who: Who) -> Option<std::borrow::Cow<'a, str>> {
+    pattern.filter_for(who.user, who.client_id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn access(text: &str, open: bool) -> Access {
+        Access::new(&toml::from_str(text).unwrap(), open)
+    }
+
+    fn user(name: &'static str) -> Who<'static> {
+        Who { user: Some(name), client_id: "c7", web: false }
+    }
+
+    const NOBODY: Who = Who { user: None, client_id: "c7", web: false };
+
+    #[test]
+    fn by_default_a_client_has_its_own_request_and_result_topics() {
+        let access = access("", false);
+        for (topic, allowed) in [
+            ("inputCode/plc", true),
+            ("localCode/c7", true),
+            ("localCode/", true),
+            ("localCode/other", false),
+            ("localCode/plc/x", false),
+            ("localCode", false),
+            ("result/plc", false),
+            ("gateway/g/status", false),
+            ("sensors/plc", false),
+        ] {
+            assert_eq!(access.may_publish(user("plc"), topic), allowed, "{topic}");
+        }
+        for (filter, allowed) in [
+            ("result/plc", true),
+            ("result/c7", true),
+            ("result/plc/x", true),
+            ("result/plc/#", true),
+            ("result/", true),
+            ("result/+", false),
+            ("result/#", false),
+            ("#", false),
+            ("+/plc", false),
+            ("result/other", false),
+        ] {
+            assert_eq!(access.may_subscribe(user("plc"), filter), allowed, "{filter}");
+        }
+        assert!(!access.may_publish(NOBODY, "inputCode/plc"));
+        assert!(access.may_publish(NOBODY, "inputCode/c7"));
+    }
+
+    #[test]
+    fn a_name_that_holds_a_wildcard_or_a_level_matches_no_pattern() {
+        let access = access("", false);
+        for name in ["+", "#", "plc/x", ""] {
+            let who = Who { user: Some(name), client_id: name, web: false };
+            assert!(!access.may_subscribe(who, "result/plc"), "{name:?}");
+            assert!(!access.may_subscribe(who, &format!("result/{name}x")), "{name:?}");
+            assert!(!access.may_publish(who, "inputCode/plc/x"), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn rules_add_up_for_those_whom_they_name() {
+        let access = access(
+            r##"
+            offload = []
+            programs = ["add"]
+            [[rule]]
+            users = ["panel"]
+            subscribe = ["result/#", "$SYS/#"]
+            [[rule]]
+            users = ["line3/+", "panel"]
+            publish = ["sensors/%u/#", "plant/#"]
+            offload = ["wasm"]
+            programs = ["*"]
+            [[rule]]
+            anonymous = true
+            publish = ["guests/%c"]
+            "##,
+            false,
+        );
+        assert!(access.may_subscribe(user("panel"), "result/+/x"));
+        assert!(access.may_subscribe(user("panel"), "$SYS/broker/#"));
+        assert!(!access.may_subscribe(user("panel"), "#"));
+        assert!(access.may_publish(user("panel"), "sensors/panel/1"));
+        assert!(access.may_publish(user("line3/plc"), "plant/x"));
+        assert!(!access.may_publish(user("line3/plc"), "sensors/line3/plc/1"), "%u holds a level");
+        assert!(!access.may_publish(user("plc"), "plant/x"));
+        assert!(access.may_publish(NOBODY, "guests/c7"));
+        assert!(!access.may_publish(user("plc"), "guests/c7"));
+        assert!(access.may_offload(user("panel"), Offload::Wasm).is_ok());
+        assert!(access.may_offload(user("plc"), Offload::Wasm).is_err());
+        assert!(access.may_run(user("panel"), "sort") && access.may_run(user("plc"), "add"));
+        assert!(!access.may_run(user("plc"), "sort"));
+    }
+
+    #[test]
+    fn where_nothing_tells_who_a_client_is_topics_are_open_but_not_to_web_pages() {
+        let access = access("", true);
+        assert!(access.may_publish(NOBODY, "localCode/whoever"));
+        assert!(access.may_subscribe(NOBODY, "#"));
+        assert!(!access.may_publish(NOBODY, "result/whoever"), "not even then");
+        let page = Who { web: true, ..NOBODY };
+        assert!(!access.may_publish(page, "localCode/whoever"));
+        assert!(!access.may_subscribe(page, "#"));
+        assert!(access.may_publish(page, "localCode/c7"));
+        assert!(access.may_offload(page, Offload::Wasm).is_ok());
+        assert!(access.may_offload(page, Offload::Source).is_err());
+        assert!(access.may_offload(NOBODY, Offload::Source).is_ok());
+    }
+
+    #[test]
+    fn a_rule_lets_a_web_page_send_source() {
+        let access = access("[[rule]]\nusers = [\"panel\"]\noffload = [\"source\"]", false);
+        let page = Who { web: true, ..user("panel") };
+        assert!(access.may_offload(page, Offload::Source).is_ok());
+        assert!(access.may_offload(Who { user: Some("other"), ..page }, Offload::Source).is_err());
+    }
+}

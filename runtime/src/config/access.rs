@@ -1,0 +1,94 @@
+//! `[access]`: who is let in, and who may do what.
+
+use serde::Deserialize;
+use std::path::PathBuf;
+
+use super::table::{Setting, quoted, table};
+use super::{Refusal, TopicFilter, TopicPattern};
+
+/// Kinds of code that a request can carry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Offload {
+    /// WebAssembly: modules, components, and their digests.
+    Wasm,
+    /// Source that is built and run natively, where `native` is on.
+    Source,
+}
+
+impl Setting for Vec<Offload> {
+    const FORM: &'static str = "a list of \"wasm\" and \"source\"";
+    fn to_toml(&self) -> Option<String> {
+        let names = self.iter().map(|offload| match offload {
+            Offload::Wasm => "\"wasm\"",
+            Offload::Source => "\"source\"",
+        });
+        Some(format!("[{}]", names.collect::<Vec<_>>().join(", ")))
+    }
+}
+
+impl Setting for Vec<String> {
+    const FORM: &'static str = "a list of texts";
+    fn to_toml(&self) -> Option<String> {
+        Some(format!("[{}]", self.iter().map(quoted).collect::<Vec<_>>().join(", ")))
+    }
+}
+
+table! {
+    /// Who is let in, and what everyone who is may do. `[[access.rule]]` adds to that. Nobody but the gateway ever
+    /// publishes to `result/`, `gateway/` or `$…`.
+    pub struct Access {
+        /// File of user names and hashed passwords; `offload-rt passwd` writes it. What changes in it counts at once.
+        pub passwords: Option<PathBuf> = None;
+        /// Whether clients without a name are let in. Default: where neither `passwords` nor client certificates tell
+        /// who a client is, and the gateway listens on loopback alone. Never by default over WebSocket.
+        pub anonymous: Option<bool> = None;
+        /// Topics that clients may publish to. Where nothing tells who a client is, all are open.
+        pub publish: Vec<TopicPattern> =
+            patterns(["localCode/%u", "localCode/%c", "localCode/", "inputCode/%u", "inputCode/%c", "inputCode/"]);
+        /// Filters that clients may subscribe to, and narrower ones. Where nothing tells who a client is, all are open.
+        pub subscribe: Vec<TopicPattern> = patterns(["result/%u/#", "result/%c/#", "result/"]);
+        /// Code that clients may send.
+        pub offload: Vec<Offload> = vec![Offload::Wasm, Offload::Source];
+        /// Programs that clients may run, by name; "*" is all of them.
+        pub programs: Vec<String> = vec!["*".to_owned()];
+    }
+    tables {
+        /// `[[access.rule]]`: what some clients may do besides.
+        pub rule: Vec<Rule>,
+    }
+}
+
+table! {
+    /// What some clients may do besides what everyone may. Every rule that names a client counts.
+    pub struct Rule {
+        /// User names, or topic filters over them: "#" is everyone who has a name. On another broker a client's reply
+        /// id is its name.
+        pub users: Vec<TopicFilter> = Vec::new();
+        /// Whether the rule is also for clients without a name.
+        pub anonymous: bool = false;
+        /// Topics that they may publish to.
+        pub publish: Vec<TopicPattern> = Vec::new();
+        /// Filters that they may subscribe to, and narrower ones.
+        pub subscribe: Vec<TopicPattern> = Vec::new();
+        /// Code that they may send.
+        pub offload: Vec<Offload> = Vec::new();
+        /// Programs that they may run, by name; "*" is all of them.
+        pub programs: Vec<String> = Vec::new();
+    }
+}
+
+fn patterns<const N: usize>(texts: [&str; N]) -> Vec<TopicPattern> {
+    texts.into_iter().map(|text| text.parse().expect("a topic filter")).collect()
+}
+
+impl Rule {
+    /// `path` is that of the table, for the refusal.
+    pub(super) fn validate(&self, path: &str) -> Result<(), Refusal> {
+        if self.users.is_empty() && !self.anonymous {
+            let refusal = Refusal::new(format!("{path}.users"), "the rule is for nobody");
+            return Err(refusal.accepting("user names, or `anonymous = true`"));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,12 @@
+//! `[status]`: what the gateway says of itself.
+
+use super::TimeSpan;
+use super::table::table;
+
+table! {
+    /// The retained topic `gateway/<name>/status`.
+    pub struct Status {
+        /// Time between looks at the load. What has changed is published, and nothing while nothing changes.
+        pub interval: TimeSpan = TimeSpan::secs(10), in TimeSpan::millis(100)..=TimeSpan::secs(3600);
+    }
+}

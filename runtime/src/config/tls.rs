@@ -1,0 +1,40 @@
+//! `[tls]`: MQTT over TLS on a port of its own.
+
+use std::path::PathBuf;
+
+use super::table::table;
+use super::{HostPort, Refusal};
+
+table! {
+    /// MQTT over TLS on a port of its own. `offload-rt keygen` makes certificates to start with. A file that changes
+    /// counts for new connections within seconds; clients that are connected stay.
+    pub struct Tls {
+        /// Where to listen; port 0 picks a free one.
+        pub address: HostPort = HostPort::new("127.0.0.1", 8883);
+        /// The server's certificate and those that lead to its CA, in PEM.
+        pub certificate: PathBuf = PathBuf::new();
+        /// The certificate's private key, in PEM.
+        pub key: PathBuf = PathBuf::new();
+        /// Certificates, in PEM, of the CAs that vouch for clients: a client with a certificate of theirs has its
+        /// common name for a user name, and needs no password.
+        pub client_ca: Option<PathBuf> = None;
+        /// Whether a client without a certificate is turned away.
+        pub require_certificate: bool = false;
+    }
+}
+
+impl Tls {
+    pub(super) fn validate(&self) -> Result<(), Refusal> {
+        for (key, path) in [("certificate", &self.certificate), ("key", &self.key)] {
+            if path.as_os_str().is_empty() {
+                let refusal = Refusal::new(format!("tls.{key}"), "the file is missing");
+                return Err(refusal.accepting("a PEM file; `offload-rt keygen` makes one"));
+            }
+        }
+        if self.require_certificate && self.client_ca.is_none() {
+            let problem = "nobody could have a certificate without `client_ca`";
+            return Err(Refusal::new("tls.require_certificate", problem).accepting("false, or a `client_ca`"));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,163 @@
+//! The mirror: a JSON line under `gateway/<name>/jobs` for each request, and one for its answer, for whoever watches.
+//!
+//! It never delays a request: lines go into a bounded channel, and those that find no room are counted and left out.
+
+use crate::config;
+use crate::ingress::{Client, Notice};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use offload_protocol::answer::{self, Answer, AnswerForm};
+use offload_protocol::request::{Code, Request};
+use offload_protocol::topic;
+use serde::Serialize;
+use serde_json::Value;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::mpsc;
+
+/// Bytes of a topic that a line repeats; the rest is left out.
+const MAX_TOPIC: usize = 1024;
+
+/// Where the lines begin.
+pub struct Mirror {
+    topic: Arc<str>,
+    /// Bytes of each payload that are shown, where any are.
+    payload_bytes: Option<usize>,
+    lines: mpsc::Sender<Notice>,
+    jobs: AtomicU64,
+    dropped: AtomicU64,
+}
+
+/// One request that was shown, whose answer will be.
+pub struct Mirrored {
+    mirror: Arc<Mirror>,
+    job: u64,
+}
+
+/// A message as it came, for its line.
+pub struct Seen {
+    /// Who published it.
+    pub client: Client,
+    /// On which topic.
+    pub topic: String,
+    /// What it carried.
+    pub payload: Bytes,
+}
+
+#[derive(Serialize)]
+struct RequestLine<'a> {
+    event: &'static str,
+    job: u64,
+    client: &'a str,
+    topic: &'a str,
+    id: Option<&'a str>,
+    code: Option<&'static str>,
+    name: Option<String>,
+    payload_bytes: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload: Option<String>,
+    #[serde(skip_serializing_if = "is_zero")]
+    dropped: u64,
+}
+
+#[derive(Serialize)]
+struct AnswerLine {
+    event: &'static str,
+    job: u64,
+    stdout_bytes: usize,
+    stderr_bytes: usize,
+    answer: Value,
+    #[serde(skip_serializing_if = "is_zero")]
+    dropped: u64,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
+/// The mirror of the gateway of this name, if there is to be one, and what comes out of it.
+pub fn start(name: &str, config: &config::Mirror) -> (Option<Arc<Mirror>>, mpsc::Receiver<Notice>) {
+    let (lines, receiver) = mpsc::channel(config.queue);
+    let mirror = config.enabled.then(|| {
+        Arc::new(Mirror {
+            topic: topic::gateway_jobs(name).into(),
+            payload_bytes: config.payloads.then(|| config.payload_bytes.as_usize()),
+            lines,
+            jobs: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
+        })
+    });
+    (mirror, receiver)
+}
+
+impl Mirror {
+    /// Shows a request, or what was sent in place of one.
+    pub fn request(self: &Arc<Self>, seen: &Seen, request: Option<&Request>) -> Mirrored {
+        let job = self.jobs.fetch_add(1, Ordering::Relaxed) + 1;
+        let (code, name) = match request.map(|request| &request.code) {
+            None => (None, None),
+            Some(Code::Module(_)) => (Some("module"), None),
+            Some(Code::Digest(digest)) => (Some("digest"), Some(digest.to_string())),
+            Some(Code::Source(source)) => (Some("source"), Some(source.name.as_str().to_owned())),
+            Some(Code::Files(_)) => (Some("files"), None),
+            Some(Code::Program(name)) => (Some("program"), Some(name.clone())),
+            Some(Code::DefaultProgram) => (Some("program"), None),
+        };
+        self.show(&RequestLine {
+            event: "request",
+            job,
+            client: seen.client.key(),
+            topic: &seen.topic[..seen.topic.floor_char_boundary(MAX_TOPIC)],
+            id: request.and_then(|request| request.id.as_ref()).map(|id| id.as_str()),
+            code,
+            name,
+            payload_bytes: seen.payload.len(),
+            payload: self.payload_bytes.map(|most| STANDARD.encode(cut(&seen.payload, most))),
+            dropped: self.dropped.load(Ordering::Relaxed),
+        });
+        Mirrored { mirror: self.clone(), job }
+    }
+
+    fn show(&self, line: &impl Serialize) {
+        let payload = serde_json::to_vec(line).expect("texts and numbers can be written as JSON");
+        let notice = Notice { topic: self.topic.clone(), payload: payload.into(), retain: false };
+        if self.lines.try_send(notice).is_err() {
+            let dropped = self.dropped.fetch_add(1, Ordering::Relaxed) + 1;
+            if dropped.is_power_of_two() {
+                tracing::warn!(dropped, "the mirror leaves lines out: the broker does not take them as fast");
+            }
+        }
+    }
+}
+
+impl Mirrored {
+    /// Shows the answer.
+    pub fn answer(self, answer: &Answer) {
+        let Mirrored { mirror, job } = self;
+        let most = mirror.payload_bytes.unwrap_or(0);
+        let shown = Answer {
+            stdout: answer.stdout.slice_ref(cut(&answer.stdout, most)),
+            stderr: answer.stderr.slice_ref(cut(&answer.stderr, most)),
+            ..answer.clone()
+        };
+        let (envelope, _) = answer::encode(&shown, AnswerForm::Json);
+        let mut envelope: Value = serde_json::from_slice(&envelope).expect("what was just written");
+        if let (None, Some(fields)) = (mirror.payload_bytes, envelope.as_object_mut()) {
+            fields.remove("stdout");
+            fields.remove("stderr");
+        }
+        mirror.show(&AnswerLine {
+            event: "answer",
+            job,
+            stdout_bytes: answer.stdout.len(),
+            stderr_bytes: answer.stderr.len(),
+            answer: envelope,
+            dropped: mirror.dropped.load(Ordering::Relaxed),
+        });
+    }
+}
+
+fn cut(bytes: &[u8], most: usize) -> &[u8] {
+    &bytes[..bytes.len().min(most)]
+}

@@ -1,0 +1,109 @@
+//! The gateway's status: the JSON document that is retained on `gateway/<name>/status`.
+
+use crate::ingress::Notice;
+use crate::native::Native;
+use crate::programs::Programs;
+use crate::wasm::workers::Workers;
+use offload_protocol::topic;
+use serde::Serialize;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
+
+/// What the document says of a gateway that has gone.
+#[derive(Serialize)]
+struct Offline<'a> {
+    state: &'static str,
+    name: &'a str,
+    version: &'static str,
+}
+
+/// What the document says while the gateway takes requests.
+#[derive(Serialize)]
+struct Online<'a> {
+    #[serde(flatten)]
+    who: Offline<'a>,
+    capabilities: &'a Capabilities,
+    load: Load,
+}
+
+/// What requests can ask for.
+#[derive(Serialize)]
+struct Capabilities {
+    /// Kinds of WebAssembly that are run.
+    wasm: [&'static str; 2],
+    /// Whether source is built and run.
+    native: bool,
+    /// Names of the programs that the configuration offers.
+    programs: Vec<String>,
+}
+
+/// How busy the gateway is. Requests that are being compiled, built or run natively count as waiting for a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Load {
+    /// Threads that run guests.
+    pub workers: usize,
+    /// Guests that have started.
+    pub running: usize,
+    /// Requests that were taken and have not started.
+    pub waiting: usize,
+}
+
+/// Makes the documents.
+pub struct Status {
+    name: String,
+    topic: Arc<str>,
+    capabilities: Capabilities,
+    workers: Arc<Workers>,
+}
+
+impl Status {
+    /// Of the gateway that has this name and these parts.
+    pub fn new(name: &str, programs: &Programs, native: &Native, workers: Arc<Workers>) -> Status {
+        Status {
+            name: name.to_owned(),
+            topic: topic::gateway_status(name).into(),
+            capabilities: Capabilities {
+                wasm: ["module", "component"],
+                native: native.permitted().is_ok(),
+                programs: programs.names().map(|name| name.to_string()).collect(),
+            },
+            workers,
+        }
+    }
+
+    /// As it is with this load.
+    pub fn online(&self, load: Load) -> Notice {
+        self.notice(&Online { who: self.who("online"), capabilities: &self.capabilities, load })
+    }
+
+    /// What is left behind.
+    pub fn offline(&self) -> Notice {
+        self.notice(&self.who("offline"))
+    }
+
+    /// Tells `sender` when the load has changed, looking at it each `interval`, for ever.
+    pub async fn follow(self, sender: watch::Sender<Notice>, interval: Duration) {
+        let mut ticks = interval_at(Instant::now() + interval, interval);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut told = None;
+        loop {
+            ticks.tick().await;
+            let load = self.workers.load();
+            if told != Some(load) {
+                sender.send_replace(self.online(load));
+                told = Some(load);
+            }
+        }
+    }
+
+    fn who(&self, state: &'static str) -> Offline<'_> {
+        Offline { state, name: &self.name, version: env!("CARGO_PKG_VERSION") }
+    }
+
+    fn notice(&self, document: &impl Serialize) -> Notice {
+        let payload = serde_json::to_vec(document).expect("names and numbers can be written as JSON");
+        Notice { topic: self.topic.clone(), payload: payload.into(), retain: true }
+    }
+}

@@ -105,13 +105,21 @@ impl Authentication {
 
     async fn user(&self, login: &Login) -> Result<Option<Arc<str>>, Refused> {
         if let Some(name) = &login.certificate {
-            return if check_name(name).is_ok() { Ok(Some(name.as_str().into())) } else { Err(Refused::Credentials) };
+            return if check_name(name).is_ok() {
+                Ok(Some(name.as_str().into()))
+            } else {
+                Err(Refused::Credentials)
+            };
         }
         let Some(name) = login.user_name.as_deref().filter(|name| !name.is_empty()) else { return Ok(None) };
         match &self.passwords {
             Some((_, checker)) => {
                 let password = login.password.as_deref().unwrap_or_default();
-                if checker.check(name, password).await { Ok(Some(name.into())) } else { Err(Refused::Credentials) }
+                if checker.check(name, password).await {
+                    Ok(Some(name.into()))
+                } else {
+                    Err(Refused::Credentials)
+                }
             }
             None if self.is_open() => Ok(None),
             None => Err(Refused::Credentials),

@@ -7,8 +7,8 @@ use crate::authentication::{self, Authentication, Refused};
 use crate::config::{Config, HostPort, Listen};
 use crate::gateway::StartError;
 use offload_broker::{
-    Acknowledgement, Application, BoxFuture, Broker, ClientInfo, Identity, Login, Message, Properties, QoS, Reason,
-    Received, Route, Tls, Transport, WebSocket,
+    Acknowledgement, Application, BoxFuture, Broker, ClientInfo, Identity, Login, Message, Properties, QoS,
+    Reason, Received, Route, Tls, Transport, WebSocket,
 };
 use offload_protocol::topic;
 use std::net::SocketAddr;
@@ -217,7 +217,11 @@ impl Application for Hook {
 }
 
 fn who(client: &ClientInfo) -> Who<'_> {
-    Who { user: client.user.as_deref(), client_id: &client.client_id, web: authentication::is_web(client.transport) }
+    Who {
+        user: client.user.as_deref(),
+        client_id: &client.client_id,
+        web: authentication::is_web(client.transport),
+    }
 }
 
 struct EmbeddedResponder {

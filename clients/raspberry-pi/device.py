@@ -21,9 +21,12 @@ def argument_parser(description, interval):
     parser = argparse.ArgumentParser(description=description, add_help=False)
     parser.add_argument("--help", action="help", help="show this and exit")
     parser.add_argument("-h", "--host", default="127.0.0.1", help="the gateway or its broker (default: %(default)s)")
-    parser.add_argument("-p", "--port", type=int, default=1883, help="its port (default: %(default)s)")
+    parser.add_argument("-p", "--port", type=int, help="its port (default: 1883, with TLS 8883)")
     parser.add_argument("-u", "--username", help="user name")
     parser.add_argument("-P", "--pw", help="password")
+    parser.add_argument("--cafile", metavar="FILE", help="TLS; certificates in PEM of the authorities to trust (default: the system's)")
+    parser.add_argument("--cert", metavar="FILE", help="TLS; our certificate in PEM, for a broker that wants one")
+    parser.add_argument("--key", metavar="FILE", help="the certificate's private key in PEM")
     parser.add_argument("--interval", type=interval_seconds, default=interval, metavar="SECONDS",
                         help="time between two requests (default: %(default)s)")
     parser.add_argument("--count", type=count, metavar="N",
@@ -66,15 +69,20 @@ class Device:
         self.client = new_client()
         if options.username is not None:
             self.client.username_pw_set(options.username, options.pw)
+        self.tls = bool(options.cafile or options.cert)
+        self.port = options.port or (8883 if self.tls else 1883)
         self.client.on_connect = self.on_connect
         self.client.on_subscribe = self.on_subscribe
         self.client.on_message = self.on_message
 
     def run(self, topic, payload):
-        where = f"{self.options.host}:{self.options.port}"
+        where = f"{self.options.host}:{self.port}"
         try:
-            self.client.connect(self.options.host, self.options.port)
-        except OSError as error:
+            if self.tls:
+                self.client.tls_set(self.options.cafile, self.options.cert, self.options.key)
+            self.client.connect(self.options.host, self.port)
+        # Of sockets, files and TLS; of paho.
+        except (OSError, ValueError) as error:
             return fail(f"cannot connect to {where}: {error}")
         self.client.loop_start()
         if not self.subscribed.wait(PATIENCE):

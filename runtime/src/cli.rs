@@ -2,6 +2,8 @@
 
 mod config;
 mod demo;
+mod keygen;
+mod passwd;
 mod serve;
 
 use crate::compiler::{self, child};
@@ -26,6 +28,10 @@ enum Command {
     Config(Overrides),
     /// Start a gateway, play a device, and show what comes back
     Demo,
+    /// Add, change or remove a user of a password file
+    Passwd(passwd::Passwd),
+    /// Make certificates for a gateway and its devices
+    Keygen(keygen::Keygen),
     /// Compile standard input (started by the gateway itself)
     #[command(name = compiler::CHILD_ROLE, hide = true)]
     CompileChild(child::ChildLimits),
@@ -40,7 +46,7 @@ struct Overrides {
     /// Take MQTT connections here; port 0 picks a free one
     #[arg(long, value_name = "HOST:PORT", conflicts_with = "broker")]
     listen: Option<crate::config::HostPort>,
-    /// Join this MQTT broker instead of starting one: mqtt://HOST[:PORT]
+    /// Join this MQTT broker instead of starting one: mqtt://HOST[:PORT], or mqtts:// with TLS
     #[arg(long, value_name = "URL")]
     broker: Option<crate::config::BrokerUrl>,
     /// Number of worker threads [default: one for each core]
@@ -95,6 +101,8 @@ pub fn run() -> ExitCode {
         Command::Serve(overrides) => serve::run(overrides),
         Command::Config(overrides) => config::run(overrides),
         Command::Demo => demo::run(),
+        Command::Passwd(command) => passwd::run(command),
+        Command::Keygen(command) => keygen::run(command),
     };
     match outcome {
         Ok(code) => code,

@@ -286,13 +286,16 @@ impl Config {
     }
 
     fn resolve_paths(&mut self, folder: &Path) {
-        let password = self.broker.as_mut().and_then(|broker| broker.password_file.as_mut());
+        let broker = self.broker.iter_mut().flat_map(|broker| {
+            let Broker { password_file, cafile, cert, key, .. } = broker;
+            [password_file, cafile, cert, key].into_iter().flatten()
+        });
         let programs = self.program.iter_mut().map(|program| &mut program.file);
         let tls = self.tls.iter_mut().flat_map(|tls| {
             [Some(&mut tls.certificate), Some(&mut tls.key), tls.client_ca.as_mut()].into_iter().flatten()
         });
         let paths = programs
-            .chain(password)
+            .chain(broker)
             .chain(&mut self.access.passwords)
             .chain(tls)
             .chain(&mut self.compiler.program)

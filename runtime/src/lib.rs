@@ -25,6 +25,7 @@ pub mod modules;
 pub mod native;
 pub mod passwords;
 pub mod programs;
+pub mod reload;
 pub mod request;
 pub mod status;
 pub mod telemetry;

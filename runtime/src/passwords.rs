@@ -142,31 +142,30 @@ impl Passwords {
     /// # Errors
     /// When it cannot be read, is larger than [`MAX_FILE_BYTES`], or has a line that is not taken.
     pub fn load(path: &Path) -> Result<Passwords, PasswordFileError> {
-        let text = read(path)?;
-        Passwords::parse(&text).map_err(|(line, problem)| PasswordFileError::Line {
-            path: path.to_owned(),
-            line,
-            problem,
-        })
+        Passwords::parse(path, &read(path)?)
     }
 
-    /// Or the first line that is wrong, from 1.
-    pub(crate) fn parse(text: &str) -> Result<Passwords, (usize, Problem)> {
+    /// The users in `text`, which is that of the file `path`.
+    pub(crate) fn parse(path: &Path, text: &str) -> Result<Passwords, PasswordFileError> {
+        if text.len() as u64 > MAX_FILE_BYTES {
+            return Err(PasswordFileError::TooLarge { path: path.to_owned() });
+        }
+        let wrong = |line, problem| PasswordFileError::Line { path: path.to_owned(), line, problem };
         let mut users = Vec::new();
-        for (index, line) in text.lines().enumerate() {
-            if line.trim().is_empty() || line.starts_with('#') {
+        for (line, text) in (1..).zip(text.lines()) {
+            if text.trim().is_empty() || text.starts_with('#') {
                 continue;
             }
-            let user = parse_user(line).map_err(|problem| (index + 1, problem))?;
+            let user = parse_user(text).map_err(|problem| wrong(line, problem))?;
             if users.len() == MAX_USERS {
-                return Err((index + 1, Problem::TooMany));
+                return Err(wrong(line, Problem::TooMany));
             }
-            users.push((user, index + 1));
+            users.push((user, line));
         }
         // Stable: of two with one name the later line is the one that is wrong.
         users.sort_by(|(a, _), (b, _)| a.name.cmp(&b.name));
         if let Some(pair) = users.windows(2).find(|pair| pair[0].0.name == pair[1].0.name) {
-            return Err((pair[1].1, Problem::Twice));
+            return Err(wrong(pair[1].1, Problem::Twice));
         }
         Ok(Passwords { users: users.into_iter().map(|(user, _)| user).collect() })
     }
@@ -193,15 +192,12 @@ impl fmt::Debug for Passwords {
     }
 }
 
-/// The file's text.
+/// The file's text, and no more of it than shows that it is too large.
 pub(crate) fn read(path: &Path) -> Result<String, PasswordFileError> {
     let mut text = String::new();
     File::open(path)
         .and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_string(&mut text))
         .map_err(|error| PasswordFileError::Read { path: path.to_owned(), error })?;
-    if text.len() as u64 > MAX_FILE_BYTES {
-        return Err(PasswordFileError::TooLarge { path: path.to_owned() });
-    }
     Ok(text)
 }
 

@@ -18,6 +18,7 @@ use mosquitto::Mosquitto;
 use offload_rt::config::{Broker, BrokerUrl, HostPort, MqttVersion, TimeSpan};
 use offload_rt::ingress::foreign::{ForeignIngress, Status, Version};
 use offload_rt::ingress::{Notice, Notices};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use sink::EchoSink;
 
 /// The longest that anything here may take: reached only when a test fails.
@@ -25,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 fn settings(port: u16) -> Broker {
     Broker {
-        url: BrokerUrl(HostPort::new("127.0.0.1", port)),
+        url: BrokerUrl { tls: false, address: HostPort::new("127.0.0.1", port) },
         receive_maximum: 500,
         reconnect_min: TimeSpan::millis(10),
         reconnect_max: TimeSpan::millis(200),
@@ -262,4 +263,61 @@ async fn the_password_comes_from_its_file() {
 
     let unreadable = Broker { password_file: Some("/nonexistent".into()), ..known };
     assert!(ForeignIngress::connect(&unreadable, "unreadable", sink, notices("unreadable")).is_err());
+}
+
+#[tokio::test]
+async fn a_broker_is_joined_by_tls_with_a_certificate_of_ones_own() {
+    let files = tempfile::tempdir().unwrap();
+    let file = |name: &str| files.path().join(name);
+    let authority = |name: &str| {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        std::fs::write(file(name), params.self_signed(&key).unwrap().pem()).unwrap();
+        Issuer::new(params, key)
+    };
+    let (ca, _) = (authority("ca"), authority("other"));
+    let key = KeyPair::generate().unwrap();
+    let certificate = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap().signed_by(&key, &ca).unwrap();
+    std::fs::write(file("key"), key.serialize_pem()).unwrap();
+    std::fs::write(file("certificate"), certificate.pem()).unwrap();
+    let [ca, key, certificate] = ["ca", "key", "certificate"].map(|name| file(name).display().to_string());
+    let broker = Mosquitto::with(&format!(
+        "cafile {ca}\ncertfile {certificate}\nkeyfile {key}\nrequire_certificate true\n"
+    ));
+
+    let sink = EchoSink::answering();
+    let address = HostPort::new("127.0.0.1", broker.port);
+    let known = Broker {
+        url: BrokerUrl { tls: true, address: address.clone() },
+        cafile: Some(file("ca")),
+        cert: Some(file("certificate")),
+        key: Some(file("key")),
+        ..settings(broker.port)
+    };
+    for protocol in [MqttVersion::V5, MqttVersion::V311] {
+        let ingress = start(&Broker { protocol, ..known.clone() }, "known", &sink).await;
+        ingress.shutdown().await;
+    }
+
+    let elsewhere = BrokerUrl { tls: true, address: HostPort::new("localhost", broker.port) };
+    let plain = BrokerUrl { tls: false, address };
+    for (refused, expected) in [
+        (Broker { cafile: Some(file("other")), ..known.clone() }, "nobody who is trusted here vouches"),
+        (Broker { url: elsewhere, ..known.clone() }, "certificate not valid for name \"localhost\""),
+        (Broker { cert: None, key: None, ..known.clone() }, ""),
+        (Broker { url: plain, ..known.clone() }, ""),
+    ] {
+        let ingress = ForeignIngress::connect(&refused, "refused", sink.clone(), notices("refused")).unwrap();
+        let status = wait_for(&ingress, |status| *status != Status::Connecting).await;
+        let Status::Waiting { reason } = status else { panic!("{status:?}") };
+        assert!(reason.contains(expected), "{reason}");
+        ingress.shutdown().await;
+    }
+
+    let unusable = Broker { key: Some(file("ca")), ..known };
+    let error = ForeignIngress::connect(&unusable, "unusable", sink.clone(), notices("unusable"));
+    let Err(error) = error else { panic!("a certificate is no key") };
+    assert!(error.to_string().ends_with("ca holds no private key without a password in PEM"), "{error}");
 }

@@ -23,16 +23,24 @@ const PORTS_TRIED: usize = 5;
 pub struct Mosquitto {
     process: Option<Process>,
     address: SocketAddr,
+    /// More of its configuration.
+    lines: String,
     folder: TempDir,
 }
 
 impl Mosquitto {
     /// Starts one and waits until it listens.
     pub async fn start() -> Result<Mosquitto> {
+        Mosquitto::start_with("").await
+    }
+
+    /// Starts one whose configuration has these lines, too.
+    pub async fn start_with(lines: &str) -> Result<Mosquitto> {
         let mut last = None;
         for _ in 0..PORTS_TRIED {
             let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?.local_addr()?;
-            let mut mosquitto = Mosquitto { process: None, address, folder: TempDir::new()? };
+            let mut mosquitto =
+                Mosquitto { process: None, address, lines: lines.to_owned(), folder: TempDir::new()? };
             match mosquitto.resume().await {
                 Ok(()) => return Ok(mosquitto),
                 Err(error) => last = Some(error),
@@ -67,9 +75,10 @@ impl Mosquitto {
         // Without the user line root's Mosquitto becomes another user, who cannot write here.
         let text = format!(
             "listener {port} 127.0.0.1\nallow_anonymous true\nset_tcp_nodelay true\npersistence true\n\
-             persistence_location {folder}/\nuser root\nlog_dest stderr\nlog_type error\nlog_type warning\n",
+             persistence_location {folder}/\nuser root\nlog_dest stderr\nlog_type error\nlog_type warning\n{lines}\n",
             port = self.address.port(),
             folder = folder.display(),
+            lines = self.lines,
         );
         std::fs::write(&configuration, text)?;
         let configuration = configuration.to_str().context("a path is not UTF-8")?;

@@ -332,6 +332,11 @@ async fn help_has_no_short_form() -> Result<()> {
     for arguments in [&["-h"][..], &["send", "-h"], &["send"], &["send", "add", "--no-such"]] {
         let wrong = run(&client, arguments, b"").await?;
         assert_eq!((wrong.status.code(), text(&wrong.stdout)), (Some(ERROR), String::new()), "{arguments:?}");
+        assert!(
+            text(&wrong.stderr).starts_with("error: malformed: "),
+            "{arguments:?}: {}",
+            text(&wrong.stderr)
+        );
     }
     Ok(())
 }

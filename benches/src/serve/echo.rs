@@ -4,7 +4,9 @@ use super::{announce, on_any_port, told_to_stop};
 use anyhow::Result;
 use offload_protocol::answer::{Answer, AnswerForm, Outcome};
 use offload_protocol::topic;
-use offload_rt::ingress::embedded::EmbeddedIngress;
+use offload_rt::access::Access;
+use offload_rt::authentication::Authentication;
+use offload_rt::ingress::embedded::{Doors, EmbeddedIngress};
 use offload_rt::ingress::{Delivery, Notice, Notices, Outgoing, Sink};
 use std::sync::Arc;
 
@@ -15,7 +17,11 @@ pub async fn serve() -> Result<()> {
         retain: true,
     };
     let notices = Notices::fixed(status("online"), status("offline"));
-    let ingress = EmbeddedIngress::start(&on_any_port().listen, Arc::new(Echo), notices).await?;
+    let config = on_any_port();
+    let authentication = Arc::new(Authentication::new(&config)?);
+    let access = Arc::new(Access::new(&config.access, authentication.is_open()));
+    let doors = Doors { access, authentication, tls: None };
+    let ingress = EmbeddedIngress::start(&config, doors, Arc::new(Echo), notices).await?;
     announce(ingress.address())?;
     told_to_stop().await?;
     ingress.shutdown().await;

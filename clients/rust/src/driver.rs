@@ -36,7 +36,7 @@ impl Driver {
     pub(crate) async fn connect(shared: Arc<Shared>) -> Result<Self, Error> {
         // Beside the requests in flight the queue holds the subscription and the farewell.
         let capacity = usize::from(shared.options.max_in_flight) + 2;
-        let (publisher, mut events) = link::open(&shared.options, capacity);
+        let (publisher, mut events) = link::open(&shared.options, capacity)?;
         let mut under_way = UnderWay::new(shared.clone(), publisher);
         let failed = |reason: String| Error::Connect { address: shared.options.address(), reason };
         let deadline = Instant::now() + shared.options.connect_timeout;

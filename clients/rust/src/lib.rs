@@ -34,4 +34,5 @@ pub use offload_protocol::error::{ErrorKind, WireError};
 pub use offload_protocol::request::{
     Build, Code, Digest, Files, Form, Language, Limits, ReplyForm, Request, RequestId, Source,
 };
-pub use options::{DEFAULT_HOST, DEFAULT_PORT, MqttVersion, Options, UrlError};
+pub use offload_tls::{Identity, TlsFiles};
+pub use options::{DEFAULT_HOST, DEFAULT_PORT, DEFAULT_TLS_PORT, MqttVersion, Options, UrlError};

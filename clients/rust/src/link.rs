@@ -85,6 +85,8 @@ impl Failure {
             io::ErrorKind::ConnectionRefused => {
                 "connection refused: is the gateway running? `offload-rt serve` starts one".to_owned()
             }
+            // What TLS says, once there is a connection.
+            io::ErrorKind::InvalidData => offload_tls::explain(error),
             _ => error.to_string(),
         })
     }
@@ -171,15 +173,16 @@ impl Events {
 }
 
 /// A connection whose queue takes `capacity` packets; made when it is polled first.
-pub(crate) fn open(options: &Options, capacity: usize) -> (Publisher, Events) {
-    match options.mqtt_version {
+pub(crate) fn open(options: &Options, capacity: usize) -> Result<(Publisher, Events), Error> {
+    let transport = options.transport()?;
+    Ok(match options.mqtt_version {
         MqttVersion::V311 => {
-            let (client, events) = v311::open(options, capacity);
+            let (client, events) = v311::open(options, transport, capacity);
             (Publisher::V311(client), Events::V311(Box::new(events)))
         }
         MqttVersion::V5 => {
-            let (client, events) = v5::open(options, capacity);
+            let (client, events) = v5::open(options, transport, capacity);
             (Publisher::V5(client), Events::V5(Box::new(events)))
         }
-    }
+    })
 }

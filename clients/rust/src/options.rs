@@ -5,7 +5,9 @@ use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 use offload_protocol::topic;
+use offload_tls::TlsFiles;
 use percent_encoding::percent_decode_str;
+use rumqttc::{TlsConfiguration, Transport};
 use url::Url;
 
 use crate::Error;
@@ -15,6 +17,9 @@ pub const DEFAULT_HOST: &str = "127.0.0.1";
 
 /// MQTT's port without TLS.
 pub const DEFAULT_PORT: u16 = 1883;
+
+/// MQTT's port with TLS.
+pub const DEFAULT_TLS_PORT: u16 = 8883;
 
 /// Seconds without traffic after which the broker is asked whether it is there.
 pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(30);
@@ -38,6 +43,8 @@ pub struct Options {
     pub host: String,
     /// Port of the broker; [`DEFAULT_PORT`] by default.
     pub port: u16,
+    /// TLS, with a broker whose certificate is for [`Options::host`]; none by default.
+    pub tls: Option<TlsFiles>,
     /// The MQTT client id, and the reply id of every request: answers come on `result/<client id>`. No `+`, `#` or
     /// NUL. By default `offload-` and a random number, another one for each `Options`.
     pub client_id: String,
@@ -69,6 +76,7 @@ impl Default for Options {
         Self {
             host: DEFAULT_HOST.to_owned(),
             port: DEFAULT_PORT,
+            tls: None,
             client_id: format!("offload-{:016x}", random()),
             mqtt_version: MqttVersion::V5,
             credentials: None,
@@ -95,20 +103,20 @@ impl fmt::Debug for Options {
 
 /// A broker URL that cannot be used; never quotes the URL, which may hold a password.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("expected mqtt://[user[:password]@]host[:port], {0}")]
+#[error("expected mqtt[s]://[user[:password]@]host[:port], {0}")]
 pub struct UrlError(String);
 
 impl Options {
     /// Takes host, port and credentials from `mqtt://[user[:password]@]host[:port]`; the rest as by default. User and
-    /// password are percent-decoded.
+    /// password are percent-decoded. With `mqtts` it is TLS, and those whom the system trusts are trusted.
     pub fn from_url(url: &str) -> Result<Self, UrlError> {
         let refused = |problem: &str| UrlError(problem.to_owned());
         let parsed = Url::parse(url).map_err(|problem| UrlError(format!("got another text: {problem}")))?;
-        match parsed.scheme() {
-            "mqtt" => {}
-            "mqtts" => return Err(refused("TLS (mqtts) is not supported yet")),
+        let (tls, default_port) = match parsed.scheme() {
+            "mqtt" => (None, DEFAULT_PORT),
+            "mqtts" => (Some(TlsFiles::default()), DEFAULT_TLS_PORT),
             other => return Err(UrlError(format!("got the scheme {other}"))),
-        }
+        };
         let host = parsed.host_str().filter(|host| !host.is_empty());
         let host = host.ok_or_else(|| refused("got no host"))?.to_owned();
         if !matches!(parsed.path(), "" | "/") || parsed.query().is_some() || parsed.fragment().is_some() {
@@ -125,7 +133,8 @@ impl Options {
             ("", Some(_)) => return Err(refused("got a password without a user")),
             (user, password) => Some((decode(user)?, decode(password.unwrap_or_default())?)),
         };
-        Ok(Self { host, port: parsed.port().unwrap_or(DEFAULT_PORT), credentials, ..Self::default() })
+        let port = parsed.port().unwrap_or(default_port);
+        Ok(Self { host, port, tls, credentials, ..Self::default() })
     }
 
     /// Host and port as messages name them, and as a name look-up takes them.
@@ -133,12 +142,31 @@ impl Options {
         format!("{}:{}", self.bracketed_host(), self.port)
     }
 
-    pub(crate) fn bracketed_host(&self) -> String {
+    fn bracketed_host(&self) -> String {
         if self.host.contains(':') && !self.host.starts_with('[') {
             format!("[{}]", self.host)
         } else {
             self.host.clone()
         }
+    }
+
+    /// The host as rumqttc takes it: with brackets where it is part of an address, without them where it is what the
+    /// broker's certificate has to say.
+    pub fn link_host(&self) -> String {
+        match self.tls {
+            None => self.bracketed_host(),
+            Some(_) => self.host.trim_start_matches('[').trim_end_matches(']').to_owned(),
+        }
+    }
+
+    /// How rumqttc reaches the broker.
+    ///
+    /// # Errors
+    /// When the files that TLS needs cannot be used.
+    pub fn transport(&self) -> Result<Transport, Error> {
+        let Some(files) = &self.tls else { return Ok(Transport::Tcp) };
+        let config = files.client_config().map_err(|error| Error::InvalidOption(error.to_string()))?;
+        Ok(Transport::tls_with_config(TlsConfiguration::Rustls(config)))
     }
 
     /// The topic on which all answers to this client come.
@@ -182,6 +210,10 @@ mod tests {
         let plain = Options::from_url("mqtt://[::1]/").unwrap();
         assert_eq!((plain.address().as_str(), plain.credentials.clone()), ("[::1]:1883", None));
         assert_eq!(Options { host: "::1".into(), ..plain }.address(), "[::1]:1883");
+        let tls = Options::from_url("mqtts://[::1]").unwrap();
+        assert_eq!((tls.tls.as_ref(), tls.port), (Some(&TlsFiles::default()), 8883));
+        assert_eq!((tls.address().as_str(), tls.link_host().as_str()), ("[::1]:8883", "::1"));
+        assert_eq!(Options::from_url("mqtts://h:1").unwrap().port, 1);
         assert_eq!(
             Options::from_url("mqtt://bob@h").unwrap().credentials,
             Some(("bob".to_owned(), String::new()))
@@ -192,7 +224,6 @@ mod tests {
     fn a_url_that_says_something_else_is_refused_without_quoting_it() {
         for (url, problem) in [
             ("broker:1883", "got the scheme broker"),
-            ("mqtts://h", "TLS (mqtts) is not supported yet"),
             ("mqtt://", "got no host"),
             ("mqtt://h/topic", "got more after the port"),
             ("mqtt://h?x=secret", "got more after the port"),

@@ -200,9 +200,9 @@ async fn errors_of_our_own_exit_125() {
             &["-p", "1", "send", "add"],
             "error: connection: cannot connect to 127.0.0.1:1: connection refused: is the gateway",
         ),
-        (&["send", "add", "--timeout", "2"], "error: invalid value '2' for '--timeout <T>'"),
-        (&["send"], "error: the following required arguments were not provided"),
-        (&["fetch"], "error: unrecognized subcommand 'fetch'"),
+        (&["send", "add", "--timeout", "2"], "error: malformed: invalid value '2' for '--timeout <T>'"),
+        (&["send"], "error: malformed: the following required arguments were not provided"),
+        (&["fetch"], "error: malformed: unrecognized subcommand 'fetch'"),
     ] {
         let (code, said, message) = output(command(&url, args).spawn().unwrap()).await;
         assert_eq!((code, said.as_str()), (125, ""), "{args:?}");

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use offload_tls::{Identity, TlsFiles};
 use serde::{Deserialize, Deserializer, de};
 
 use super::table::{Setting, quoted, table};
@@ -14,7 +15,7 @@ table! {
     /// ask and who reads the answers.
     pub struct Broker {
         /// The broker.
-        pub url: BrokerUrl = BrokerUrl(HostPort::new("127.0.0.1", BrokerUrl::DEFAULT_PORT));
+        pub url: BrokerUrl = BrokerUrl { tls: false, address: HostPort::new("127.0.0.1", BrokerUrl::DEFAULT_PORT) };
         /// Version of MQTT. With 3.1.1 there is no Receive Maximum: Mosquitto holds 20 requests in flight then, and
         /// drops all but 1000 more in silence.
         pub protocol: MqttVersion = MqttVersion::Auto;
@@ -30,6 +31,13 @@ table! {
         pub username: Option<String> = None;
         /// File whose first line is the password.
         pub password_file: Option<PathBuf> = None;
+        /// Certificates, in PEM, of the CAs that may vouch for the broker, with mqtts://. Default: those that the system
+        /// trusts.
+        pub cafile: Option<PathBuf> = None;
+        /// This gateway's own certificate, in PEM, for a broker that wants one.
+        pub cert: Option<PathBuf> = None;
+        /// The certificate's private key, in PEM, not encrypted.
+        pub key: Option<PathBuf> = None;
         /// Longest time that one attempt to connect may take, in whole seconds.
         pub connect_timeout: TimeSpan = TimeSpan::secs(5), in TimeSpan::secs(1)..=TimeSpan::secs(60);
         /// Wait after the first attempt to connect that failed; it doubles with each that follows.
@@ -63,22 +71,48 @@ impl Broker {
             )
             .accepting("both or neither"));
         }
+        if self.cert.is_some() != self.key.is_some() {
+            let key = if self.cert.is_some() { "broker.cert" } else { "broker.key" };
+            return Err(
+                Refusal::new(key, "a certificate and its key go together").accepting("both or neither")
+            );
+        }
+        for (key, file) in [("cafile", &self.cafile), ("cert", &self.cert)] {
+            if file.is_some() && !self.url.tls {
+                return Err(Refusal::new(format!("broker.{key}"), "the broker is not reached by TLS")
+                    .accepting("an mqtts:// URL, or no such file"));
+            }
+        }
         Ok(())
+    }
+
+    /// The files for TLS, where the URL says so.
+    pub fn tls(&self) -> Option<TlsFiles> {
+        let identity = self.cert.clone().zip(self.key.clone());
+        let identity = identity.map(|(certificate, key)| Identity { certificate, key });
+        self.url.tls.then(|| TlsFiles { ca: self.cafile.clone(), identity })
     }
 }
 
-/// Where a broker is: `mqtt://HOST:PORT`, port 1883 when it is left out.
+/// Where a broker is: `mqtt://HOST:PORT`, or `mqtts://` with TLS; port 1883, or 8883, when it is left out.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BrokerUrl(pub HostPort);
+pub struct BrokerUrl {
+    /// Whether it is reached by TLS.
+    pub tls: bool,
+    /// Its host and port.
+    pub address: HostPort,
+}
 
 impl BrokerUrl {
     /// The port that is registered for MQTT without TLS.
     pub const DEFAULT_PORT: u16 = 1883;
+    /// The port that is registered for MQTT with TLS.
+    pub const DEFAULT_TLS_PORT: u16 = 8883;
 }
 
 impl fmt::Display for BrokerUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "mqtt://{}", self.0)
+        write!(f, "{}://{}", if self.tls { "mqtts" } else { "mqtt" }, self.address)
     }
 }
 
@@ -87,9 +121,11 @@ impl FromStr for BrokerUrl {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let Some((scheme, rest)) = text.split_once("://") else { return Err(format!("{text:?} is no URL")) };
-        if scheme != "mqtt" {
-            return Err(format!("{scheme}:// is no kind of broker that can be joined"));
-        }
+        let (tls, default_port) = match scheme {
+            "mqtt" => (false, Self::DEFAULT_PORT),
+            "mqtts" => (true, Self::DEFAULT_TLS_PORT),
+            _ => return Err(format!("{scheme}:// is no kind of broker that can be joined")),
+        };
         // A password in a URL ends in logs and process lists, so it is not repeated here either.
         if rest.contains('@') {
             return Err(
@@ -98,14 +134,13 @@ impl FromStr for BrokerUrl {
         }
         let address = rest.strip_suffix('/').unwrap_or(rest);
         let has_port = address.rsplit_once(':').is_some_and(|(_, port)| !port.contains(']'));
-        let parsed =
-            if has_port { address.parse() } else { format!("{address}:{}", Self::DEFAULT_PORT).parse() };
-        parsed.map(BrokerUrl)
+        let parsed = if has_port { address.parse() } else { format!("{address}:{default_port}").parse() };
+        parsed.map(|address| BrokerUrl { tls, address })
     }
 }
 
 impl Setting for BrokerUrl {
-    const FORM: &'static str = "mqtt://HOST or mqtt://HOST:PORT";
+    const FORM: &'static str = "mqtt://HOST or mqtt://HOST:PORT, or mqtts:// with TLS";
     fn to_toml(&self) -> Option<String> {
         Some(quoted(self))
     }
@@ -153,6 +188,8 @@ mod tests {
             ("mqtt://host:42/", "mqtt://host:42"),
             ("mqtt://[::1]", "mqtt://[::1]:1883"),
             ("mqtt://[::1]:9", "mqtt://[::1]:9"),
+            ("mqtts://host", "mqtts://host:8883"),
+            ("mqtts://[::1]:9", "mqtts://[::1]:9"),
         ] {
             assert_eq!(text.parse::<BrokerUrl>().unwrap().to_string(), printed);
         }
@@ -161,7 +198,7 @@ mod tests {
     #[test]
     fn what_is_no_broker_is_refused_and_no_password_repeated() {
         for text in
-            ["", "host:1883", "http://host", "mqtts://host", "mqtt://", "mqtt://host/path", "mqtt://host:x"]
+            ["", "host:1883", "http://host", "mqtts://", "mqtt://", "mqtt://host/path", "mqtt://host:x"]
         {
             assert!(text.parse::<BrokerUrl>().is_err(), "{text:?}");
         }

@@ -24,6 +24,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use offload_tls::TlsError;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
@@ -45,6 +46,9 @@ const MAX_PASSWORD_FILE: u64 = 64 << 10;
 /// Why a broker cannot be joined at all. One that is away, or refuses, is tried again for ever.
 #[derive(Debug, thiserror::Error)]
 pub enum ForeignError {
+    /// The files for TLS cannot be used.
+    #[error("cannot join the broker by TLS: {0}")]
+    Tls(#[from] TlsError),
     /// The password file cannot be read.
     #[error("cannot read the broker's password from {}: {source}", path.display())]
     Password {
@@ -91,7 +95,7 @@ impl ForeignIngress {
     /// `client_id` names the session on the broker: the same after a restart, another for each gateway.
     ///
     /// # Errors
-    /// When the password file cannot be read.
+    /// When the password file, or the files for TLS, cannot be used.
     pub async fn start(
         broker: &config::Broker,
         client_id: &str,
@@ -108,7 +112,7 @@ impl ForeignIngress {
     /// Like [`ForeignIngress::start`], without waiting for the broker. Call it within a tokio runtime.
     ///
     /// # Errors
-    /// When the password file cannot be read.
+    /// When the password file, or the files for TLS, cannot be used.
     pub fn connect(
         broker: &config::Broker,
         client_id: &str,
@@ -116,13 +120,16 @@ impl ForeignIngress {
         notices: Notices,
     ) -> Result<ForeignIngress, ForeignError> {
         let password = broker.password_file.as_deref().map(read_password).transpose()?.unwrap_or_default();
-        let address = &broker.url.0;
+        let tls = broker.tls().map(|files| files.client_config()).transpose()?;
+        let address = &broker.url.address;
         let options = Options {
-            host: if address.host.contains(':') {
+            // By TLS it is what the broker's certificate has to say, without brackets.
+            host: if address.host.contains(':') && tls.is_none() {
                 format!("[{}]", address.host)
             } else {
                 address.host.clone()
             },
+            tls,
             port: address.port,
             client_id: client_id.to_owned(),
             credentials: broker.username.clone().map(|name| (name, password)),

@@ -115,6 +115,7 @@ impl fmt::Debug for PasswordChecker {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
     use std::pin::{Pin, pin};
     use std::task::Poll;
 
@@ -124,7 +125,7 @@ mod tests {
     fn passwords(users: &[(&str, &str)]) -> Passwords {
         let lines: String =
             users.iter().map(|(name, password)| format!("{name}:{}\n", cheap(password))).collect();
-        Passwords::parse(&lines).unwrap()
+        Passwords::parse(Path::new("passwords"), &lines).unwrap()
     }
 
     fn checker(users: &[(&str, &str)]) -> PasswordChecker {

@@ -2,7 +2,7 @@
 
 use rumqttc::{
     AsyncClient, ConnectReturnCode, ConnectionError, Event, EventLoop, MqttOptions, MqttState,
-    NetworkOptions, Outgoing, Packet, Publish, QoS, StateError, SubscribeReasonCode,
+    NetworkOptions, Outgoing, Packet, Publish, QoS, StateError, SubscribeReasonCode, Transport,
 };
 
 use super::{Acknowledgement, Failure, Full, Happened, Incoming, Message};
@@ -15,8 +15,9 @@ pub(crate) struct Events {
     max_in_flight: u16,
 }
 
-pub(super) fn open(options: &Options, capacity: usize) -> (AsyncClient, Events) {
-    let mut mqtt = MqttOptions::new(&options.client_id, options.bracketed_host(), options.port);
+pub(super) fn open(options: &Options, transport: Transport, capacity: usize) -> (AsyncClient, Events) {
+    let mut mqtt = MqttOptions::new(&options.client_id, options.link_host(), options.port);
+    mqtt.set_transport(transport);
     mqtt.set_keep_alive(KEEP_ALIVE);
     mqtt.set_clean_session(true);
     mqtt.set_inflight(options.max_in_flight);
@@ -88,6 +89,7 @@ fn failure(error: ConnectionError) -> Failure {
         ConnectionError::Io(error) | ConnectionError::MqttState(StateError::Io(error)) => Failure::io(&error),
         ConnectionError::NetworkTimeout | ConnectionError::FlushTimeout => Failure::TimedOut,
         ConnectionError::MqttState(StateError::ConnectionAborted) => Failure::closed(),
+        ConnectionError::Tls(error) => Failure::Lost(offload_tls::explain(&error)),
         other => Failure::Lost(other.to_string()),
     }
 }

@@ -6,7 +6,7 @@ use rumqttc::v5::mqttbytes::v5::{
     PublishProperties, SubscribeReasonCode,
 };
 use rumqttc::v5::{AsyncClient, ConnectionError, Event, EventLoop, MqttOptions, MqttState, StateError};
-use rumqttc::{NetworkOptions, Outgoing};
+use rumqttc::{NetworkOptions, Outgoing, Transport};
 
 use super::{Acknowledgement, Failure, Full, Happened, Incoming, Message};
 use crate::options::KEEP_ALIVE;
@@ -17,12 +17,13 @@ pub(crate) struct Events {
     max_in_flight: u16,
 }
 
-pub(super) fn open(options: &Options, capacity: usize) -> (AsyncClient, Events) {
-    let mut mqtt = MqttOptions::new(&options.client_id, options.bracketed_host(), options.port);
+pub(super) fn open(options: &Options, transport: Transport, capacity: usize) -> (AsyncClient, Events) {
+    let mut mqtt = MqttOptions::new(&options.client_id, options.link_host(), options.port);
     let mut network = NetworkOptions::new();
     // With Nagle's algorithm a round trip at QoS 1 takes 44 ms.
     network.set_tcp_nodelay(true);
     mqtt.set_network_options(network);
+    mqtt.set_transport(transport);
     mqtt.set_keep_alive(KEEP_ALIVE);
     mqtt.set_connection_timeout(options.connect_timeout.as_secs().max(1));
     // The first connection starts from nothing; `keep_session` turns this off for those after it.
@@ -132,6 +133,7 @@ fn failure(error: ConnectionError) -> Failure {
         ConnectionError::Io(error) | ConnectionError::MqttState(StateError::Io(error)) => Failure::io(&error),
         ConnectionError::Timeout(_) => Failure::TimedOut,
         ConnectionError::MqttState(StateError::ConnectionAborted) => Failure::closed(),
+        ConnectionError::Tls(error) => Failure::Lost(offload_tls::explain(&error)),
         other => Failure::Lost(other.to_string()),
     }
 }

@@ -33,6 +33,8 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// A Mosquitto on a port of its own; gone when dropped.
 pub struct Mosquitto {
     pub port: u16,
+    /// Of the listener with TLS, if there is one.
+    pub tls_port: Option<u16>,
     folder: TempDir,
     process: Child,
 }
@@ -44,14 +46,30 @@ impl Mosquitto {
 
     /// With further lines of configuration.
     pub async fn start_with(configuration: &str) -> Self {
+        Self::start_on_ports(configuration, None).await
+    }
+
+    /// Open to all, and with a listener for TLS that has these lines of configuration.
+    pub async fn start_with_tls(lines: &str) -> Self {
+        // A Mosquitto that root starts becomes a user who cannot read the test's files.
+        Self::start_on_ports("user root\nallow_anonymous true", Some(lines)).await
+    }
+
+    async fn start_on_ports(configuration: &str, tls: Option<&str>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         // Another process may take the port between our look and Mosquitto's start: then try another one.
         for _ in 0..10 {
-            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-            let lines = format!("listener {port} 127.0.0.1\nset_tcp_nodelay true\n{configuration}\n");
-            fs::write(folder.path().join("mosquitto.conf"), lines).unwrap();
-            if let Some(process) = Self::spawn(&folder, port).await {
-                return Self { port, folder, process };
+            let free = || TcpListener::bind("127.0.0.1:0").unwrap();
+            let [first, second] = [free(), free()].map(|listener| listener.local_addr().unwrap().port());
+            let (port, tls_port) = (first, tls.map(|_| second));
+            let mut text = format!("listener {port} 127.0.0.1\nset_tcp_nodelay true\n{configuration}\n");
+            if let Some(lines) = tls {
+                text += &format!("listener {second} 127.0.0.1\n{lines}\n");
+            }
+            fs::write(folder.path().join("mosquitto.conf"), text).unwrap();
+            // It opens its listeners in this order.
+            if let Some(process) = Self::spawn(&folder, tls_port.unwrap_or(port)).await {
+                return Self { port, tls_port, folder, process };
             }
         }
         panic!("Mosquitto does not start");
@@ -84,7 +102,8 @@ impl Mosquitto {
     /// Kills it and starts it again on the same port; it forgets everything.
     pub async fn restart(&mut self) {
         self.process.kill().await.unwrap();
-        self.process = Self::spawn(&self.folder, self.port).await.expect("Mosquitto starts again");
+        let last = self.tls_port.unwrap_or(self.port);
+        self.process = Self::spawn(&self.folder, last).await.expect("Mosquitto starts again");
     }
 
     pub fn options(&self) -> Options {

@@ -8,9 +8,12 @@ mod v311;
 mod v5;
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use rumqttc::{TlsConfiguration, Transport};
+use rustls::ClientConfig;
 
 use super::publication::Publication;
 use super::version::Version;
@@ -28,6 +31,8 @@ pub(super) struct Options {
     /// A name or an address; IPv6 in brackets.
     pub host: String,
     pub port: u16,
+    /// How to speak TLS, if that is wanted.
+    pub tls: Option<Arc<ClientConfig>>,
     pub client_id: String,
     pub credentials: Option<(String, String)>,
     pub keep_alive: Duration,
@@ -38,6 +43,15 @@ pub(super) struct Options {
     pub max_packet: usize,
     /// What the broker publishes when we go without a word.
     pub will: Notice,
+}
+
+impl Options {
+    /// How rumqttc reaches the broker.
+    fn transport(&self) -> Transport {
+        self.tls
+            .clone()
+            .map_or(Transport::Tcp, |tls| Transport::tls_with_config(TlsConfiguration::Rustls(tls)))
+    }
 }
 
 /// What happens on a connection.

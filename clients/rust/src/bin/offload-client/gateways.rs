@@ -100,7 +100,7 @@ async fn listen(options: &Options, wait: Duration) -> Result<Heard, Failure> {
         let Options { host, port, .. } = options;
         Failure::new("connection", format!("cannot ask {host}:{port}: {}", text(reason)))
     };
-    let mut link = Link::connect(options, options.mqtt_version);
+    let mut link = Link::connect(options, options.mqtt_version)?;
     let mut heard = Heard::default();
     let mut subscribed = false;
     let mut deadline = Instant::now() + options.connect_timeout;

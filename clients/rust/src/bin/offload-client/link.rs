@@ -8,7 +8,7 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
-use offload_client::{MqttVersion, Options};
+use offload_client::{Error, MqttVersion, Options};
 use rumqttc::{NetworkOptions, QoS};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -131,19 +131,23 @@ pub struct Stuck;
 
 impl Link {
     /// Begins to connect; a CONNACK or [`Event::Closed`] follows.
-    pub fn connect(options: &Options, version: MqttVersion) -> Self {
+    ///
+    /// # Errors
+    /// When the files that TLS needs cannot be used.
+    pub fn connect(options: &Options, version: MqttVersion) -> Result<Self, Error> {
+        let transport = options.transport()?;
         let (sender, events) = mpsc::channel(MAX_WAITING_EVENTS);
         let (client, task) = match version {
             MqttVersion::V311 => {
-                let (client, task) = v3::start(options, sender);
+                let (client, task) = v3::start(options, transport, sender);
                 (Client::V3(client), task)
             }
             MqttVersion::V5 => {
-                let (client, task) = v5::start(options, sender);
+                let (client, task) = v5::start(options, transport, sender);
                 (Client::V5(client), task)
             }
         };
-        Self { client, events, task }
+        Ok(Self { client, events, task })
     }
 
     /// The next event. After [`Event::Closed`] there is none.
@@ -264,14 +268,11 @@ fn network() -> NetworkOptions {
     network
 }
 
-/// The host as rumqttc takes it, which puts `:port` behind it.
-fn bracketed(host: &str) -> String {
-    if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host.to_owned() }
-}
-
 fn describe_io(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => "connection refused: is the broker running?".to_owned(),
+        // What TLS says, once there is a connection.
+        io::ErrorKind::InvalidData => offload_tls::explain(error),
         _ => error.to_string(),
     }
 }

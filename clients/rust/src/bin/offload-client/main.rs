@@ -64,9 +64,14 @@ fn main() -> ExitCode {
     let cli = match Cli::try_parse_from(own) {
         Ok(cli) => cli,
         // Help and version are no errors; 2, which clap would exit with, could be a guest's own code.
+        Err(message) if message.use_stderr() => {
+            // With a kind, as every error has one.
+            eprint!("{}", message.render().to_string().replacen("error: ", "error: malformed: ", 1));
+            return EXIT_ERROR.into();
+        }
         Err(message) => {
             let _ = message.print();
-            return if message.use_stderr() { EXIT_ERROR.into() } else { ExitCode::SUCCESS };
+            return ExitCode::SUCCESS;
         }
     };
     match cli.command {
@@ -90,6 +95,8 @@ fn split_guest_args(mut args: Vec<OsString>) -> (Vec<OsString>, Option<Vec<OsStr
 
 #[cfg(test)]
 mod tests {
+    use offload_client::{Identity, Options, TlsFiles};
+
     use super::*;
 
     #[test]
@@ -120,6 +127,29 @@ mod tests {
                 ("box", 1884, "me")
             );
         }
+    }
+
+    #[test]
+    fn files_for_tls_mean_tls() {
+        let options = |line: &str, env: Option<&str>| {
+            let cli = Cli::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{error}"));
+            cli.connection.options_with(env.map(str::to_owned))
+        };
+        let ca = |options: &Options| options.tls.as_ref().and_then(|files| files.ca.clone());
+        let by_host = options("oc -h box --cafile ca.pem send add", None).unwrap();
+        assert_eq!((by_host.port, ca(&by_host)), (8883, Some("ca.pem".into())));
+        let with_port = options("oc -p 1 --cert me.pem --key me.key send add", None).unwrap();
+        let identity = Identity { certificate: "me.pem".into(), key: "me.key".into() };
+        assert_eq!(with_port.port, 1);
+        assert_eq!(with_port.tls, Some(TlsFiles { ca: None, identity: Some(identity) }));
+        let by_url = options("oc --broker mqtts://box --cafile ca.pem send add", None).unwrap();
+        assert_eq!((by_url.port, ca(&by_url)), (8883, Some("ca.pem".into())));
+        let from_env = options("oc send add --cafile ca.pem", Some("mqtts://box:1")).unwrap();
+        assert_eq!((from_env.port, ca(&from_env)), (1, Some("ca.pem".into())));
+        assert_eq!(options("oc send add", Some("mqtts://box")).unwrap().tls, Some(TlsFiles::default()));
+        assert_eq!(options("oc -h box send add", None).unwrap().tls, None);
+        assert!(options("oc --cafile ca.pem send add", Some("mqtt://box")).is_err());
+        assert!(Cli::try_parse_from("oc --cert me.pem send add".split(' ')).is_err());
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! MQTT 3.1.1 on rumqttc.
 
+use std::io::ErrorKind;
+
 use rumqttc::mqttbytes::Error as MqttError;
 use rumqttc::{
     AsyncClient, ConnectReturnCode, ConnectionError, EventLoop, LastWill, MqttOptions, Outgoing, Packet,
@@ -24,6 +26,7 @@ pub(in super::super) struct Events {
 
 pub(super) fn open(options: &Options) -> (AsyncClient, Events) {
     let mut mqtt = MqttOptions::new(&options.client_id, &options.host, options.port);
+    mqtt.set_transport(options.transport());
     mqtt.set_keep_alive(options.keep_alive)
         .set_clean_session(false)
         .set_manual_acks(true)
@@ -70,6 +73,12 @@ impl Events {
                 Failure::UnsupportedVersion
             }
             ConnectionError::ConnectionRefused(code) => Failure::Refused(reason(format!("{code:?}"))),
+            // What TLS says, once there is a connection: that it wants a certificate, for one.
+            ConnectionError::MqttState(
+                StateError::Io(error) | StateError::Deserialization(MqttError::Io(error)),
+            ) if error.kind() == ErrorKind::InvalidData => {
+                Failure::Lost(reason(offload_tls::explain(&error)))
+            }
             ConnectionError::MqttState(error) if self.connected => match error {
                 StateError::ConnectionAborted => Failure::Closed,
                 StateError::Io(error) | StateError::Deserialization(MqttError::Io(error))
@@ -80,6 +89,7 @@ impl Events {
                 error => Failure::Lost(reason(error)),
             },
             ConnectionError::MqttState(error) => Failure::Handshake(reason(error)),
+            ConnectionError::Tls(error) => Failure::Lost(reason(offload_tls::explain(&error))),
             error => Failure::Lost(reason(error)),
         }
     }

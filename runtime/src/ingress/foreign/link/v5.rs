@@ -1,5 +1,6 @@
 //! MQTT 5 on rumqttc.
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use rumqttc::Outgoing;
@@ -28,6 +29,7 @@ pub(in super::super) struct Events {
 
 pub(super) fn open(options: &Options) -> (AsyncClient, Events) {
     let mut mqtt = MqttOptions::new(&options.client_id, &options.host, options.port);
+    mqtt.set_transport(options.transport());
     mqtt.set_keep_alive(options.keep_alive)
         .set_connection_timeout(options.connect_timeout.as_secs())
         .set_clean_start(false)
@@ -86,6 +88,12 @@ impl Events {
                 Failure::UnsupportedVersion
             }
             ConnectionError::ConnectionRefused(code) => Failure::Refused(reason(format!("{code:?}"))),
+            // What TLS says, once there is a connection: that it wants a certificate, for one.
+            ConnectionError::MqttState(
+                StateError::Io(error) | StateError::Deserialization(MqttError::Io(error)),
+            ) if error.kind() == ErrorKind::InvalidData => {
+                Failure::Lost(reason(offload_tls::explain(&error)))
+            }
             ConnectionError::MqttState(error) if self.connected => match error {
                 StateError::ServerDisconnect {
                     reason_code: DisconnectReasonCode::SessionTakenOver, ..
@@ -103,6 +111,7 @@ impl Events {
                 error => Failure::Lost(reason(error)),
             },
             ConnectionError::MqttState(error) => Failure::Handshake(reason(error)),
+            ConnectionError::Tls(error) => Failure::Lost(reason(offload_tls::explain(&error))),
             error => Failure::Lost(reason(error)),
         }
     }

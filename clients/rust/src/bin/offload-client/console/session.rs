@@ -142,7 +142,10 @@ impl Session {
         if let Some((host, port)) = address {
             (self.options.host, self.options.port) = (host, port);
         }
-        self.link = Some(Link::connect(&self.options, version.unwrap_or(self.options.mqtt_version)));
+        match Link::connect(&self.options, version.unwrap_or(self.options.mqtt_version)) {
+            Ok(link) => self.link = Some(link),
+            Err(error) => return self.fail(error.kind(), EXIT_ERROR, &error.to_string()),
+        }
         self.wait_for(Awaited::ConnAck);
     }
 

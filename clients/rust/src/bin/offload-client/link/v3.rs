@@ -3,21 +3,25 @@
 use offload_client::Options;
 use rumqttc::{
     AsyncClient, ConnAck, ConnectReturnCode, ConnectionError, Event, EventLoop, MqttOptions, Outgoing,
-    Packet, Publish, StateError, SubscribeReasonCode,
+    Packet, Publish, StateError, SubscribeReasonCode, Transport,
 };
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::{
-    AckPacket, Acknowledgement, Code, Connection, KEEP_ALIVE, MAX_REQUESTS, bracketed, describe_io, hand_out,
-    network,
+    AckPacket, Acknowledgement, Code, Connection, KEEP_ALIVE, MAX_REQUESTS, describe_io, hand_out, network,
 };
 use crate::link;
 use crate::message::Message;
 
 /// Starts the task that owns the connection.
-pub fn start(options: &Options, events: mpsc::Sender<link::Event>) -> (AsyncClient, JoinHandle<()>) {
-    let mut mqtt = MqttOptions::new(&options.client_id, bracketed(&options.host), options.port);
+pub fn start(
+    options: &Options,
+    transport: Transport,
+    events: mpsc::Sender<link::Event>,
+) -> (AsyncClient, JoinHandle<()>) {
+    let mut mqtt = MqttOptions::new(&options.client_id, options.link_host(), options.port);
+    mqtt.set_transport(transport);
     mqtt.set_keep_alive(KEEP_ALIVE);
     let max_packet = usize::try_from(options.max_answer).unwrap_or(usize::MAX);
     mqtt.set_max_packet_size(max_packet, max_packet);
@@ -113,6 +117,7 @@ fn describe(error: &ConnectionError) -> String {
         ConnectionError::MqttState(StateError::ConnectionAborted) => {
             "the broker closed the connection".to_owned()
         }
+        ConnectionError::Tls(error) => offload_tls::explain(error),
         other => other.to_string(),
     }
 }

@@ -3,18 +3,17 @@
 use std::fmt::{Debug, Display};
 
 use offload_client::Options;
-use rumqttc::Outgoing;
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{
     ConnAck, ConnAckProperties, ConnectProperties, Packet, Publish, SubscribeReasonCode,
 };
 use rumqttc::v5::{AsyncClient, ConnectionError, Event, EventLoop, MqttOptions, StateError};
+use rumqttc::{Outgoing, Transport};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::{
-    AckPacket, Acknowledgement, Code, Connection, KEEP_ALIVE, MAX_REQUESTS, bracketed, describe_io, hand_out,
-    network,
+    AckPacket, Acknowledgement, Code, Connection, KEEP_ALIVE, MAX_REQUESTS, describe_io, hand_out, network,
 };
 use crate::link;
 use crate::message::Message;
@@ -73,10 +72,15 @@ const REASONS: [(&str, u8); 46] = [
 ];
 
 /// Starts the task that owns the connection.
-pub fn start(options: &Options, events: mpsc::Sender<link::Event>) -> (AsyncClient, JoinHandle<()>) {
-    let mut mqtt = MqttOptions::new(&options.client_id, bracketed(&options.host), options.port);
+pub fn start(
+    options: &Options,
+    transport: Transport,
+    events: mpsc::Sender<link::Event>,
+) -> (AsyncClient, JoinHandle<()>) {
+    let mut mqtt = MqttOptions::new(&options.client_id, options.link_host(), options.port);
     mqtt.set_network_options(network());
     mqtt.set_connection_timeout(options.connect_timeout.as_secs().max(1));
+    mqtt.set_transport(transport);
     mqtt.set_keep_alive(KEEP_ALIVE);
     if let Some((user, password)) = &options.credentials {
         mqtt.set_credentials(user, password);
@@ -236,6 +240,7 @@ fn describe(error: &ConnectionError) -> String {
         ConnectionError::MqttState(StateError::ConnectionAborted) => {
             "the broker closed the connection".to_owned()
         }
+        ConnectionError::Tls(error) => offload_tls::explain(error),
         other => other.to_string(),
     }
 }

@@ -35,6 +35,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     certificates::Authority,
     client::{BOTH, Client, Connect, Socket},
+    limits::{assert_disconnected_when_flooded, impatient},
     server::{DEADLINE, Server},
 };
 
@@ -170,6 +171,15 @@ async fn large_messages_come_through_both_ways() {
     }
     assert!(received == publish);
     server.until("nothing is kept", |stats| stats.queued_bytes == 0).await;
+}
+
+#[tokio::test]
+async fn a_page_that_reads_nothing_is_disconnected() {
+    let server = serve(impatient()).await;
+    let mut deaf = Page::connected(&server, &Connect::new(V5, "deaf")).await;
+    deaf.send(vec![0x82, 7, 0, 1, 0, 0, 1, b't', 0]).await;
+    assert_eq!(deaf.receive().await[0], 0x90);
+    assert_disconnected_when_flooded(&server).await;
 }
 
 /// Hands over each login.

@@ -16,11 +16,12 @@ pub struct Contender {
 }
 
 /// All of them, in the order of the first round.
-pub const ALL: [Contender; 3] = [
+pub const ALL: [Contender; 4] = [
     Contender { kind: Kind::Gateway, name: "gateway", answer: b"12\n" },
     Contender { kind: Kind::Echo, name: "echo", answer: REQUEST },
+    Contender { kind: Kind::BrokerEcho, name: "broker echo", answer: REQUEST },
     Contender { kind: Kind::MosquittoEcho, name: "mosquitto echo", answer: REQUEST },
 ];
 
 /// What is divided by what, as places in [`ALL`].
-pub const RATIOS: [(usize, usize); 3] = [(0, 1), (0, 2), (1, 2)];
+pub const RATIOS: [(usize, usize); 4] = [(0, 1), (0, 3), (1, 3), (2, 3)];

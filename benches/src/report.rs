@@ -133,9 +133,11 @@ mod tests {
         let turns = vec![
             turn(0, 0, 10.0),
             turn(0, 1, 20.0),
-            turn(0, 2, 5.0),
+            turn(0, 2, 10.0),
+            turn(0, 3, 5.0),
             turn(1, 1, 40.0),
-            turn(1, 2, 10.0),
+            turn(1, 2, 20.0),
+            turn(1, 3, 10.0),
             turn(1, 0, 20.0),
         ];
         let plan = Plan { rounds: 2, measured: Duration::from_secs(1), in_flight: vec![16] };
@@ -143,6 +145,6 @@ mod tests {
         assert_eq!(report.figures[0].requests_per_second, Spread { median: 15.0, min: 10.0, max: 20.0 });
         let ratios: Vec<Spread> = report.ratios.iter().map(|row| row.requests_per_second).collect();
         let constant = |value| Spread { median: value, min: value, max: value };
-        assert_eq!(ratios, [constant(0.5), constant(2.0), constant(4.0)]);
+        assert_eq!(ratios, [constant(0.5), constant(2.0), constant(4.0), constant(2.0)]);
     }
 }

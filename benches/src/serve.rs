@@ -1,9 +1,11 @@
 //! The servers to measure, one file each. They live until their standard input ends, and so never longer than the
 //! process that started them.
 
+mod broker_echo;
 mod echo;
 mod gateway;
 mod mosquitto_echo;
+mod rumqttc_echo;
 
 use anyhow::Result;
 use offload_rt::config::{Config, HostPort};
@@ -29,7 +31,9 @@ pub enum Kind {
     Gateway,
     /// A handler at the gateway's ingress that answers at once.
     Echo,
-    /// A client of a Mosquitto that publishes back what it gets.
+    /// A client of our broker that publishes back what it gets.
+    BrokerEcho,
+    /// The same client of a Mosquitto.
     MosquittoEcho,
 }
 
@@ -42,6 +46,9 @@ pub fn run(kind: Kind) -> Result<()> {
             runtime::Builder::new_multi_thread().enable_all().build()?.block_on(gateway::serve())
         }
         Kind::Echo => runtime::Builder::new_multi_thread().enable_all().build()?.block_on(echo::serve()),
+        Kind::BrokerEcho => {
+            runtime::Builder::new_multi_thread().enable_all().build()?.block_on(broker_echo::serve())
+        }
         Kind::MosquittoEcho => {
             runtime::Builder::new_current_thread().enable_all().build()?.block_on(mosquitto_echo::serve())
         }

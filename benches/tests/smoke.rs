@@ -12,7 +12,7 @@ fn every_contender_is_measured_and_compared() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     let rows = |part: &str| report[part].as_array().unwrap().len();
-    assert_eq!((rows("turns"), rows("figures"), rows("ratios")), (12, 6, 6));
+    assert_eq!((rows("turns"), rows("figures"), rows("ratios")), (16, 8, 8));
     for turn in report["turns"].as_array().unwrap() {
         assert!(turn["requests"].as_u64().unwrap() > 0, "{turn}");
     }

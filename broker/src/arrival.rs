@@ -4,7 +4,6 @@ use std::{future::Future, net::SocketAddr, sync::Arc};
 
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
-
 use tracing::warn;
 
 use crate::{core::Core, stats::count, transport::Peer};

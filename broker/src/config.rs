@@ -62,7 +62,8 @@ const LARGEST_PACKET: usize = 268_435_455 + 5;
 /// The limits of a [`Broker`](crate::Broker). Each field's default is the constant of its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// See [`DEFAULT_MAX_PACKET_SIZE`]. Told to MQTT 5 clients; a larger packet ends the connection (0x95).
+    /// See [`DEFAULT_MAX_PACKET_SIZE`]. Told to MQTT 5 clients; a larger packet ends the connection (0x95), and so
+    /// does a larger WebSocket frame (1009), though packets may be divided among frames.
     pub max_packet_size: usize,
     /// See [`DEFAULT_MAX_CONNECT_SIZE`].
     pub max_connect_size: usize,

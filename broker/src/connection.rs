@@ -129,7 +129,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn new(core: Arc<Core>, stream: Stream<S>, opened: Opened) -> Self {
         let Opened { connected, version, keep_alive } = opened;
         let client = connected.client;
-        debug!(client_id = clip(&client.client_id), peer = %client.peer, ?version, "connected");
+        let ClientInfo { client_id, user, peer, transport, .. } = &*client;
+        debug!(client_id = clip(client_id), user = user.as_deref().map(clip), %peer, ?transport, ?version, "connected");
         Self {
             core,
             unread: !stream.input.is_empty(),

@@ -313,6 +313,11 @@ impl Core {
         }
     }
 
+    /// To be called when one that kept deadlines does so no longer, as each listener does.
+    pub fn hand_over_deadlines(&self) {
+        self.deadlines.hand_over();
+    }
+
     /// Ends sessions and publishes wills as they are due, for ever.
     pub async fn keep_deadlines(&self) -> Infallible {
         loop {

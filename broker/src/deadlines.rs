@@ -38,6 +38,11 @@ impl Deadlines {
         }
     }
 
+    /// Whoever waited here waits no longer: another has to look at what comes next.
+    pub fn hand_over(&self) {
+        self.earlier.notify_one();
+    }
+
     /// Waits for the next session to be due, for ever if there is none.
     pub async fn next(&self) -> Arc<Session> {
         loop {

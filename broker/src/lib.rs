@@ -12,32 +12,39 @@
 //! # Ok(()) }
 //! ```
 //!
+//! The [`Application`] decides who may connect, publish and subscribe, and may take messages itself. A listener
+//! speaks one [`Transport`]: plain TCP, TLS or WebSocket. A broker may have several. `examples/` has a plain
+//! broker, and one with TLS and passwords.
+//!
 //! # Design
 //!
-//! A connection is one task (`connection`). It takes what the socket has, handles every whole packet in it,
-//! and sends all that is due with one write. Bytes become packets in three steps: `frame` checks the fixed
-//! header and the size, `guard` and `properties` the structure, and only then `codec` lets rumqttd's codec
-//! build the values; PUBLISH and acknowledgements, which are nearly all of the traffic, are decoded and
-//! encoded here.
+//! A connection is one task. It has its place among the others (`places`) before a byte of it is read. What lies
+//! below MQTT (`transport`, `tls`, `websocket`), CONNECT, and the application's word on it (`handshake`) share
+//! one timeout, and delay nobody else. A client id, and the session under it, belong to the [`Identity`] that
+//! uses it: nobody else's CONNECT takes it over.
 //!
-//! There is no router task. Whoever publishes, a connection or the application on any thread, looks the topic
-//! up in the tree of subscriptions (`trie`) and puts the message into the queue of each session (`outbox`)
-//! that matches, under that session's mutex, and wakes its connection, once however many messages follow. The
-//! connection encodes what fits the client's window (`inflight`) into its write buffer. What the client
-//! published is acknowledged in order (`incoming`), when it was routed or when the application completes its
+//! Then the task (`connection`) takes what the socket has, handles every whole packet in it, and sends all that
+//! is due with one write. Bytes become packets in three steps: `frame` checks the fixed header and the size,
+//! `guard` and `properties` the structure, and only then `codec` lets rumqttd's codec build the values; PUBLISH
+//! and acknowledgements, which are nearly all of the traffic, are decoded and encoded here.
+//!
+//! There is no router task. Whoever publishes, a connection or the application on any thread, looks the topic up
+//! in the tree of subscriptions (`trie`) and puts the message into the queue of each session (`outbox`) that
+//! matches, under that session's mutex, and wakes its connection, once however many messages follow. The
+//! connection encodes what fits the client's window (`inflight`) into its write buffer. What the client published
+//! is acknowledged in order (`incoming`), when it was routed or when the application completes its
 //! [`Acknowledgement`].
 //!
 //! A client of 3.1.1 and one of 5 differ in how bytes are read and written, hardly anywhere else.
 //!
-//! Everything is bounded: packets before they are allocated, queues in messages and bytes for each session
-//! and in bytes for all, write buffers, retained messages, subscriptions, sessions, log lines. The oldest
-//! message is kept, the newest refused; QoS 0 goes first. A client whose messages wait for acknowledgement is
-//! not read from, one that takes nothing is disconnected. [`Config`] has the numbers, [`Broker::stats`]
-//! counts what was dropped.
+//! Everything is bounded: connections, in all and for each source address, packets before they are allocated,
+//! queues in messages and bytes for each session and in bytes for all, write buffers, retained messages,
+//! subscriptions, sessions, log lines. The oldest message is kept, the newest refused; QoS 0 goes first. A client
+//! whose messages wait for acknowledgement is not read from, one that takes nothing is disconnected. [`Config`]
+//! has the numbers, [`Broker::stats`] counts what was dropped.
 //!
-//! Nothing is stored on disk. A message is sent again only on a new connection. There is no authentication
-//! yet, so only loopback addresses are served. Not offered, and refused as the standard says: shared
-//! subscriptions, extended authentication, topic aliases towards clients, MQTT 3.1.
+//! Nothing is stored on disk. A message is sent again only on a new connection. Not offered, and refused as the
+//! standard says: shared subscriptions, extended authentication, topic aliases towards clients, MQTT 3.1.
 
 mod acknowledgement;
 mod application;

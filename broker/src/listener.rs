@@ -67,6 +67,7 @@ pub(crate) async fn serve(
             }
         }
     }
+    core.hand_over_deadlines();
     drop(listener);
     connections.close();
     connections.wait().await;

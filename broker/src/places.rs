@@ -117,6 +117,7 @@ fn source(peer: IpAddr) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::application::NoApplication;
 
     fn address(text: &str) -> IpAddr {
         text.parse().unwrap()
@@ -162,6 +163,22 @@ mod tests {
         }
         let taken = places.0.lock();
         assert_eq!((taken.admitted, taken.refused, taken.by_source.len()), (0, 0, 0));
+    }
+
+    #[test]
+    fn a_place_is_counted_until_it_is_dropped() {
+        let config = Config { max_connections_per_address: 1, ..Config::default() };
+        let core = Arc::new(Core::new(config, Arc::new(NoApplication)));
+        let take = || Place::take(&core, address("192.0.2.1")).unwrap();
+        let (first, second) = (take(), take());
+        assert_eq!([first.over_limit(), second.over_limit()], [false, true]);
+        assert_eq!(core.stats().connections, 2);
+        drop(first);
+        assert!(!take().over_limit());
+        drop(second);
+        assert_eq!(core.stats().connections, 0);
+        let loopback: Vec<_> = (0..100).map(|_| Place::take(&core, address("::1")).unwrap()).collect();
+        assert!(!loopback.iter().any(Place::over_limit));
     }
 
     #[test]

@@ -27,7 +27,8 @@ pub struct Stats {
     pub dropped: Dropped,
     /// Connections refused or closed over a limit, and CONNECTs refused.
     pub connections_refused: u64,
-    /// Connections that ended because the client broke the protocol or a limit.
+    /// Connections that ended because the client broke the protocol or a limit, or before CONNECT because TLS or
+    /// WebSocket did not come about.
     pub violations: u64,
 }
 

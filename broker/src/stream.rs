@@ -97,3 +97,29 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Stream<S> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::io::{AsyncReadExt, BufStream};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_a_layer_above_the_socket_keeps_back_is_still_to_be_sent() {
+        let (socket, mut other_end) = tokio::io::duplex(4);
+        let mut stream = Stream::new(BufStream::new(socket));
+        stream.output.extend_from_slice(b"ten bytes.");
+        let mut received = [0; 4];
+        for expected in [b"ten ", b"byte"] {
+            // The layer has taken all of it, but the socket only so much.
+            assert!(poll_fn(|cx| Poll::Ready(stream.poll_write(cx))).await.is_pending());
+            assert!(stream.output.is_empty() && stream.unsent() && stream.stalled.is_some());
+            other_end.read_exact(&mut received).await.unwrap();
+            assert_eq!(&received, expected);
+        }
+        poll_fn(|cx| stream.poll_write(cx)).await.unwrap();
+        assert!(!stream.unsent() && stream.stalled.is_none());
+    }
+}

@@ -26,7 +26,7 @@ use tokio_tungstenite::{
     },
 };
 
-use crate::{error::Error, tls::Tls};
+use crate::{core::clip, error::Error, tls::Tls};
 
 /// Longest request of a WebSocket handshake, in bytes.
 const MAX_HEAD: usize = 8 * 1024;
@@ -73,49 +73,65 @@ impl WebSocket {
         socket: S,
         max_frame: usize,
     ) -> io::Result<(Frames<S>, Option<String>)> {
-        let mut origin = None;
+        let mut judged = Ok(None);
         // Only the handshake is left to this; it reads nothing beyond it.
         let config = WebSocketConfig::default().read_buffer_size(0).write_buffer_size(0);
-        let answer = |request: &Request, response| {
-            origin = self.origin(request.headers())?;
-            with_subprotocol(request.headers(), response)
+        #[expect(clippy::result_large_err, reason = "the handshake wants it so")]
+        let answer = |request: &Request, mut response: Response| {
+            judged = self.judge(request.headers());
+            if let Err(refused) = &judged {
+                return Err(refused.response());
+            }
+            let subprotocol = HeaderValue::from_static(SUBPROTOCOL);
+            response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, subprotocol);
+            Ok(response)
         };
         let head = Head { socket, left: MAX_HEAD };
-        match accept_hdr_async_with_config(head, answer, Some(config)).await {
-            Ok(accepted) => Ok((Frames::new(accepted.into_inner().socket, max_frame), origin)),
-            Err(tungstenite::Error::Io(error)) => Err(error),
-            Err(error) => Err(io::Error::new(io::ErrorKind::InvalidData, error)),
+        let accepted = accept_hdr_async_with_config(head, answer, Some(config)).await;
+        let invalid = |error| io::Error::new(io::ErrorKind::InvalidData, error);
+        match (judged, accepted) {
+            (Ok(origin), Ok(accepted)) => Ok((Frames::new(accepted.into_inner().socket, max_frame), origin)),
+            (_, Err(tungstenite::Error::Io(error))) => Err(error),
+            (Err(refused), _) => Err(invalid(refused.why)),
+            (_, Err(error)) => Err(invalid(error.to_string())),
         }
     }
 
-    /// The origin, if it is an allowed one.
-    fn origin(&self, headers: &HeaderMap) -> Result<Option<String>, ErrorResponse> {
-        let mut named = headers.get_all(header::ORIGIN).iter();
-        let Some(origin) = named.next() else { return Ok(None) };
-        let allowed = self.origins.iter().find(|allowed| origin == allowed.as_str());
-        match allowed {
-            Some(allowed) if named.next().is_none() => Ok(Some(allowed.clone())),
-            _ => Err(refusal(StatusCode::FORBIDDEN)),
+    /// The origin that a request names, if it may come in.
+    fn judge(&self, headers: &HeaderMap) -> Result<Option<String>, Refused> {
+        let mut origins = headers.get_all(header::ORIGIN).iter();
+        let mut known = None;
+        if let Some(origin) = origins.next() {
+            known = self.origins.iter().find(|allowed| origin == allowed.as_str());
+            if known.is_none() || origins.next().is_some() {
+                let why = format!("origin {} is not allowed", clip(&format!("{origin:?}")));
+                return Err(Refused { status: StatusCode::FORBIDDEN, why });
+            }
         }
+        let offered = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter();
+        let mut offered = offered.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
+        if !offered.any(|protocol| protocol.trim() == SUBPROTOCOL) {
+            let why = format!("subprotocol {SUBPROTOCOL} is not offered");
+            return Err(Refused { status: StatusCode::BAD_REQUEST, why });
+        }
+        Ok(known.cloned())
     }
 }
 
-fn with_subprotocol(headers: &HeaderMap, mut response: Response) -> Result<Response, ErrorResponse> {
-    let offered = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter();
-    let mut offered = offered.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
-    if !offered.any(|protocol| protocol.trim() == SUBPROTOCOL) {
-        return Err(refusal(StatusCode::BAD_REQUEST));
-    }
-    response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
-    Ok(response)
+/// Why a request is refused.
+struct Refused {
+    status: StatusCode,
+    why: String,
 }
 
-fn refusal(status: StatusCode) -> ErrorResponse {
-    let mut response = ErrorResponse::new(None);
-    *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
-    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-    response
+impl Refused {
+    fn response(&self) -> ErrorResponse {
+        let mut response = ErrorResponse::new(None);
+        *response.status_mut() = self.status;
+        response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        response
+    }
 }
 
 /// A socket of which only so much is read.

@@ -14,6 +14,7 @@ use crate::mirror;
 use crate::modules::{ArtifactStore, Library, Modules};
 use crate::native::Native;
 use crate::programs::{ProgramError, Programs};
+use crate::reload::{Reload, WatchedFiles};
 use crate::request::{Parts, Requests};
 use crate::status::Status;
 use crate::wasm::engine;
@@ -21,6 +22,7 @@ use crate::wasm::linking::Linkers;
 use crate::wasm::workers::Workers;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
@@ -40,6 +42,8 @@ pub struct Gateway {
     workers: Arc<Workers>,
     drain: Duration,
     url: String,
+    /// Looks after the password file and the certificates of an embedded broker.
+    reload: Option<Reload>,
     /// Keeps the status true while we live.
     _following: AbortOnDropHandle<()>,
     /// Keeps the directory locked while we live.
@@ -109,6 +113,13 @@ async fn is_local(config: &Config) -> bool {
     config.broker.is_none()
 }
 
+/// The files that say who is let in.
+fn door_files(config: &Config) -> impl Iterator<Item = PathBuf> {
+    let tls =
+        config.tls.iter().flat_map(|tls| [Some(&tls.certificate), Some(&tls.key), tls.client_ca.as_ref()]);
+    tls.chain([config.access.passwords.as_ref()]).flatten().cloned()
+}
+
 fn hint(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::AddrInUse => "; is another broker running? `--listen 127.0.0.1:0` picks a free port",
@@ -155,6 +166,8 @@ impl Gateway {
         let (status_sender, status_now) = watch::channel(status.online(workers.load()));
         let (mirror, mirror_lines) = mirror::start(&config.name, &config.mirror);
         let notices = Notices { status: status_now, offline: status.offline(), mirror: mirror_lines };
+        // Before they are read: what changes from here on is seen.
+        let files = WatchedFiles::new(door_files(&config));
         let authentication = Arc::new(Authentication::new(&config)?);
         let access = Arc::new(Access::new(&config.access, authentication.is_open()));
         let requests = Arc::new(Requests::new(Parts {
@@ -170,9 +183,18 @@ impl Gateway {
             runtime,
         }));
 
+        let mut reload = None;
         let (ingress, url) = match &config.broker {
             None => {
                 let tls = config.tls.as_ref().map(certificates::load).transpose()?;
+                let (again, certified) = (authentication.clone(), config.tls.clone().zip(tls.clone()));
+                reload = Some(files.watch(move || {
+                    again.reload()?;
+                    if let Some((config, tls)) = &certified {
+                        certificates::reload(tls, config)?;
+                    }
+                    anyhow::Ok(())
+                }));
                 let doors = Doors { access, authentication, tls };
                 let ingress = EmbeddedIngress::start(&config, doors, requests.clone(), notices).await?;
                 let url = format!("mqtt://{}", ingress.address());
@@ -187,7 +209,16 @@ impl Gateway {
         let follow = status.follow(status_sender, config.status.interval.duration());
         let following = AbortOnDropHandle::new(tokio::spawn(follow));
         let drain = config.drain.duration();
-        Ok(Gateway { ingress, requests, workers, drain, url, _following: following, _data_dir: data_dir })
+        Ok(Gateway {
+            ingress,
+            requests,
+            workers,
+            drain,
+            url,
+            reload,
+            _following: following,
+            _data_dir: data_dir,
+        })
     }
 
     /// Where the embedded broker listens; `None` on a foreign broker.
@@ -201,6 +232,13 @@ impl Gateway {
     /// The URL that clients connect to.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Reads the password file and the certificates again, which otherwise happens within seconds of a change.
+    pub fn reload(&self) {
+        if let Some(reload) = &self.reload {
+            reload.now();
+        }
     }
 
     /// Stops: takes no more requests, lets those that are here finish for up to the configured `drain` time, publishes

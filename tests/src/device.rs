@@ -44,11 +44,15 @@ pub struct Options {
     pub max_packet: u32,
     /// Whether the broker is to forget the session at the end of the connection.
     pub clean: bool,
+    /// User name and password.
+    pub credentials: Option<(&'static str, &'static str)>,
+    /// Topic of a will, which says "gone".
+    pub will: Option<&'static str>,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { max_packet: MAX_PACKET, clean: true }
+        Options { max_packet: MAX_PACKET, clean: true, credentials: None, will: None }
     }
 }
 
@@ -109,7 +113,7 @@ pub use rumqttc::v5::mqttbytes::v5::{PubAckReason, PubRecReason};
 
 /// The connection's ends of the channels to the device.
 struct Heard {
-    connected: mpsc::Sender<()>,
+    connected: mpsc::Sender<Result<(), String>>,
     grants: mpsc::Sender<Result<(), String>>,
     acknowledgements: mpsc::Sender<PubAckReason>,
     receipts: mpsc::Sender<PubRecReason>,
@@ -132,7 +136,7 @@ enum Client {
 /// Disconnected without a word when dropped.
 pub struct Device {
     client: Client,
-    connected: mpsc::Receiver<()>,
+    connected: mpsc::Receiver<Result<(), String>>,
     grants: mpsc::Receiver<Result<(), String>>,
     acknowledgements: mpsc::Receiver<PubAckReason>,
     receipts: mpsc::Receiver<PubRecReason>,
@@ -152,7 +156,8 @@ impl Device {
         Device::connect_with(address, version, client_id, Options::default()).await
     }
 
-    /// Connects, and connects again whenever the connection is lost.
+    /// Connects, and connects again whenever the connection is lost. An error names the reason for which the broker refuses
+    /// the connection.
     pub async fn connect_with(
         address: SocketAddr,
         version: Version,
@@ -177,7 +182,7 @@ impl Device {
         };
         let mut device =
             Device { client, connected, grants, acknowledgements, receipts, messages, connection };
-        next(&mut device.connected, "CONNACK").await?;
+        next(&mut device.connected, "CONNACK").await?.map_err(anyhow::Error::msg)?;
         Ok(device)
     }
 
@@ -272,10 +277,13 @@ async fn next<T>(channel: &mut mpsc::Receiver<T>, what: &str) -> Result<T> {
 
 /// Polls a connection for ever and hands what it hears over. The library's two versions of MQTT have no type in common.
 macro_rules! drive {
-    ($connection:ident, $hear:ident) => {
+    ($connection:ident, $hear:ident, $refusals:ident: $refused:path) => {
         tokio::spawn(async move {
             loop {
                 let polled = $connection.poll().await;
+                if let Err($refused(code)) = &polled {
+                    Heard::pass(&$refusals, Err(format!("refused: {code:?}")));
+                }
                 let lost = polled.is_err();
                 // What was read together with the end of the connection is left in there, and would only come out after
                 // the next one is made.
@@ -297,10 +305,17 @@ fn connect_v311(address: SocketAddr, id: &str, options: Options, heard: Heard) -
     let mut connect = rumqttc::MqttOptions::new(id, address.ip().to_string(), address.port());
     connect.set_max_packet_size(options.max_packet as usize, options.max_packet as usize);
     connect.set_clean_session(options.clean);
+    if let Some((name, password)) = options.credentials {
+        connect.set_credentials(name, password);
+    }
+    if let Some(topic) = options.will {
+        connect.set_last_will(rumqttc::LastWill::new(topic, "gone", rumqttc::QoS::AtLeastOnce, false));
+    }
+    let refusals = heard.connected.clone();
     let (client, mut connection) = rumqttc::AsyncClient::new(connect, REQUESTS);
     connection.set_network_options(network());
     let hear = move |event| match event {
-        Event::Incoming(Incoming::ConnAck(_)) => Heard::pass(&heard.connected, ()),
+        Event::Incoming(Incoming::ConnAck(_)) => Heard::pass(&heard.connected, Ok(())),
         Event::Incoming(Incoming::SubAck(answer)) => {
             let granted = |code: &SubscribeReasonCode| matches!(code, SubscribeReasonCode::Success(_));
             let refused = || format!("not granted: {:?}", answer.return_codes);
@@ -326,7 +341,7 @@ fn connect_v311(address: SocketAddr, id: &str, options: Options, heard: Heard) -
         }
         _ => {}
     };
-    let task = drive!(connection, hear);
+    let task = drive!(connection, hear, refusals: rumqttc::ConnectionError::ConnectionRefused);
     (Client::V311(client), task.abort_handle())
 }
 
@@ -339,9 +354,17 @@ fn connect_v5(address: SocketAddr, id: &str, options: Options, heard: Heard) -> 
     connect.set_clean_start(options.clean);
     connect.set_session_expiry_interval((!options.clean).then_some(SESSION_EXPIRY));
     connect.set_network_options(network());
+    if let Some((name, password)) = options.credentials {
+        connect.set_credentials(name, password);
+    }
+    if let Some(topic) = options.will {
+        let qos = v5::mqttbytes::QoS::AtLeastOnce;
+        connect.set_last_will(v5::mqttbytes::v5::LastWill::new(topic, "gone", qos, false, None));
+    }
+    let refusals = heard.connected.clone();
     let (client, mut connection) = v5::AsyncClient::new(connect, REQUESTS);
     let hear = move |event| match event {
-        Event::Incoming(Incoming::ConnAck(_)) => Heard::pass(&heard.connected, ()),
+        Event::Incoming(Incoming::ConnAck(_)) => Heard::pass(&heard.connected, Ok(())),
         Event::Incoming(Incoming::SubAck(answer)) => {
             let granted = |code: &SubscribeReasonCode| matches!(code, SubscribeReasonCode::Success(_));
             let refused = || format!("not granted: {:?}", answer.return_codes);
@@ -368,7 +391,7 @@ fn connect_v5(address: SocketAddr, id: &str, options: Options, heard: Heard) -> 
         }
         _ => {}
     };
-    let task = drive!(connection, hear);
+    let task = drive!(connection, hear, refusals: v5::ConnectionError::ConnectionRefused);
     (Client::V5(client), task.abort_handle())
 }
 

@@ -69,6 +69,11 @@ impl Gateway {
         self.folder.path().join("data")
     }
 
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        self.process.signal(signal)
+    }
+
     /// Asks it to stop by this signal, and expects that it says nothing more and succeeds.
     pub async fn stop(mut self, signal: Signal) -> Result<()> {
         self.process.signal(signal)?;

@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 
 mod bench;
 mod guests;
+mod node;
 mod process;
 mod python;
 mod setup;

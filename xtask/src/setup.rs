@@ -6,9 +6,9 @@ use anyhow::{Context, Result, bail};
 use rustix::process::geteuid;
 
 use crate::process::{find, run as run_command};
-use crate::python;
 use crate::toolchain::{C, Rust};
 use crate::workspace::Workspace;
+use crate::{node, python};
 
 /// Compilers for the guests.
 pub struct Toolchains {
@@ -68,6 +68,12 @@ const NEEDS: &[Need] = &[
         packages: &["python3-venv"],
         elsewhere: "see https://www.python.org/downloads",
     },
+    Need {
+        what: "Node.js with npm, for MQTT as web pages speak it",
+        found: || node::program().map(|file| file.display().to_string()),
+        packages: &["nodejs", "npm"],
+        elsewhere: "see https://nodejs.org/en/download",
+    },
 ];
 
 /// Fails unless, in the end, everything is there.
@@ -80,8 +86,10 @@ pub fn run() -> Result<Toolchains> {
         let found = (need.found)().with_context(|| format!("{} is still missing", need.what))?;
         println!("{}: {found}", need.what);
     }
-    let python = python::environment(&Workspace::find()?)?;
+    let workspace = Workspace::find()?;
+    let python = python::environment(&workspace)?;
     println!("Python environment of the tests: {}", python.display());
+    println!("packages from npm of the tests: {}", node::packages(&workspace)?.display());
     Ok(Toolchains {
         c: C::find().context("no C compiler for WASI")?,
         rust: Rust::find().context("no Rust compiler for WASI")?,

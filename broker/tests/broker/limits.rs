@@ -174,12 +174,21 @@ async fn a_slow_subscriber_costs_bounded_memory_and_others_nothing() {
     assert_eq!(slow.take().await.payload.len(), 100_000);
 }
 
+/// How long a client may read nothing in the tests of that.
+pub fn impatient() -> Config {
+    Config { write_timeout: Duration::from_millis(100), ..Config::default() }
+}
+
 #[tokio::test]
 async fn a_client_that_reads_nothing_is_disconnected() {
-    let server =
-        Server::with_config(Config { write_timeout: Duration::from_millis(100), ..Config::default() }).await;
+    let server = Server::with_config(impatient()).await;
     let mut deaf = Client::new(&server, V5, "deaf").await;
     deaf.subscribe("t", 0).await;
+    assert_disconnected_when_flooded(&server).await;
+}
+
+/// For one client that has subscribed to `t` and reads nothing.
+pub async fn assert_disconnected_when_flooded(server: &Server) {
     let message = Message::new("t", vec![0u8; 1_000_000], QoS::AtMostOnce);
     for _ in 0..FLOOD / 1_000_000 {
         server.broker.publish(&message, None);

@@ -15,5 +15,6 @@ mod server;
 mod sessions;
 mod subscriptions;
 mod tls;
+mod websocket;
 
 mod wills;

@@ -30,9 +30,13 @@ impl Server {
     }
 
     pub async fn on(transport: Transport, config: Config, application: Arc<dyn Application>) -> Self {
+        Self::of(Broker::new(config, application), transport).await
+    }
+
+    /// A listener of a broker that may have others.
+    pub async fn of(broker: Broker, transport: Transport) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let broker = Broker::new(config, application);
         let shutdown = CancellationToken::new();
         let serving = tokio::spawn({
             let (broker, shutdown) = (broker.clone(), shutdown.clone());

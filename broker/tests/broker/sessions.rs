@@ -1,7 +1,7 @@
 //! Sessions that outlive their connection, redelivery, expiry.
 
 use offload_broker::{
-    Config,
+    Config, Transport,
     Version::{V5, V311},
 };
 
@@ -85,6 +85,17 @@ async fn a_session_expires() {
     server.until("the session has expired", |stats| stats.sessions == 1 && stats.queued_messages == 0).await;
     let again = Client::connect(&server, &Connect::persistent(V5, "s")).await;
     assert!(!again.session_present());
+}
+
+#[tokio::test]
+async fn a_session_expires_though_a_listener_has_stopped() {
+    let first = Server::start().await;
+    Client::new(&first, V5, "c").await.disconnect().await;
+    let second = Server::of(first.broker.clone(), Transport::Tcp).await;
+    Client::connect(&second, &Connect::new(V5, "s").expiry(1)).await.disconnect().await;
+    // Which is the one that has kept the deadlines.
+    first.stop().await;
+    second.until("the session has expired", |stats| stats.sessions == 0).await;
 }
 
 #[tokio::test]

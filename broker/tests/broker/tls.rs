@@ -14,6 +14,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use crate::{
     certificates::Authority,
     client::{BOTH, Client, Connect},
+    limits::{assert_disconnected_when_flooded, impatient},
     server::{DEADLINE, Server},
 };
 
@@ -69,6 +70,16 @@ async fn the_end_is_told_so_that_nobody_can_cut_a_connection_short_unnoticed() {
         // Without close_notify this is an error.
         assert_eq!(timeout(DEADLINE, client.stream.read(&mut [0])).await.unwrap().unwrap(), 0);
     }
+}
+
+#[tokio::test]
+async fn a_client_that_reads_nothing_is_disconnected() {
+    let authority = Authority::new();
+    let tls = Transport::Tls(authority.server().tls(ClientCertificates::NotAsked));
+    let server = Server::on(tls, impatient(), Arc::new(NoApplication)).await;
+    let mut deaf = connect(&server, authority.client(None), &Connect::new(V5, "deaf")).await;
+    deaf.subscribe("t", 0).await;
+    assert_disconnected_when_flooded(&server).await;
 }
 
 #[tokio::test]

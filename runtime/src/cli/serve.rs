@@ -16,15 +16,28 @@ pub fn run(overrides: Overrides) -> anyhow::Result<ExitCode> {
         // Before the start: a signal that comes early is not lost.
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut hang_up = signal(SignalKind::hangup())?;
         let gateway = tokio::select! {
             gateway = Gateway::start(config) => gateway?,
             _ = terminate.recv() => return Ok(ExitCode::SUCCESS),
             _ = interrupt.recv() => return Ok(ExitCode::SUCCESS),
         };
         announce(&gateway)?;
-        tokio::select! {
-            _ = terminate.recv() => tracing::info!("SIGTERM: draining"),
-            _ = interrupt.recv() => tracing::info!("interrupted: draining, once more to stop at once"),
+        loop {
+            tokio::select! {
+                _ = hang_up.recv() => {
+                    tracing::info!("SIGHUP: reading passwords and certificates again");
+                    gateway.reload();
+                }
+                _ = terminate.recv() => {
+                    tracing::info!("SIGTERM: draining");
+                    break;
+                }
+                _ = interrupt.recv() => {
+                    tracing::info!("interrupted: draining, once more to stop at once");
+                    break;
+                }
+            }
         }
         tokio::select! {
             () = gateway.shutdown() => Ok(ExitCode::SUCCESS),

@@ -149,8 +149,8 @@ impl<E: Display, L: FnMut() -> Result<(), E>> Watcher<L> {
             }
             Err(error) => {
                 let error = error.to_string();
-                // Once for each reason, not once for each look.
-                if self.failure.as_ref() != Some(&error) {
+                // Once for each attempt that somebody made and each reason, not once for each look.
+                if changed || asked || self.failure.as_ref() != Some(&error) {
                     tracing::error!(files = ?paths, %error, "not read again: what was read before stays in force");
                 }
                 self.failure = Some(error);
@@ -243,8 +243,9 @@ mod tests {
             (0..3).for_each(|_| watcher.look(false));
             fs::remove_file(&path).unwrap();
             (0..3).for_each(|_| watcher.look(false));
+            watcher.look(true);
         });
-        assert_eq!(log.matches("ERROR").count(), 2, "{log}");
+        assert_eq!(log.matches("ERROR").count(), 3, "{log}");
         assert!(log.contains("is no number"), "{log}");
         assert!(log.contains("No such file"), "{log}");
         assert!(loaded.lock().unwrap().is_empty());

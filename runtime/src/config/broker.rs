@@ -196,6 +196,28 @@ mod tests {
     }
 
     #[test]
+    fn files_for_tls_go_with_tls_and_in_pairs() {
+        let url = |text: &str| text.parse::<BrokerUrl>().unwrap();
+        let file = || Some(PathBuf::from("file"));
+        let plain = Broker { url: url("mqtt://host"), ..Broker::default() };
+        let by_tls = Broker { url: url("mqtts://host"), ..Broker::default() };
+        for (broker, refused) in [
+            (Broker { cafile: file(), ..plain.clone() }, "broker.cafile"),
+            (Broker { cert: file(), key: file(), ..plain.clone() }, "broker.cert"),
+            (Broker { cert: file(), ..by_tls.clone() }, "broker.cert"),
+            (Broker { key: file(), ..by_tls.clone() }, "broker.key"),
+        ] {
+            assert_eq!(broker.validate().unwrap_err().key, refused);
+        }
+        let full = Broker { cafile: file(), cert: file(), key: file(), ..by_tls.clone() };
+        assert_eq!(full.validate(), Ok(()));
+        assert_eq!(by_tls.tls(), Some(TlsFiles::default()));
+        let identity = Some(Identity { certificate: "file".into(), key: "file".into() });
+        assert_eq!(full.tls(), Some(TlsFiles { ca: file(), identity }));
+        assert_eq!(plain.tls(), None);
+    }
+
+    #[test]
     fn what_is_no_broker_is_refused_and_no_password_repeated() {
         for text in
             ["", "host:1883", "http://host", "mqtts://", "mqtt://", "mqtt://host/path", "mqtt://host:x"]

@@ -16,6 +16,7 @@ pub(super) type Mark = [u8; 32];
 /// Says whether a password is right; shared by all connections.
 ///
 /// - A hash takes tens of milliseconds and 19 MiB by design, so hashes are computed aside, a bounded number at a time.
+///   Whoever asks waits for a turn, so how many wait is bounded where connections are.
 /// - A password that was right once is recognised by an HMAC under a random key that never leaves this process, so a
 ///   fleet that connects again costs no hashes.
 /// - An unknown name costs what a wrong password costs: the hash of another user is computed, the same one for each name,

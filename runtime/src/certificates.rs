@@ -30,7 +30,7 @@ pub enum CertificatesError {
 ///
 /// When one of them cannot be read, or they do not fit together.
 pub fn load(config: &config::Tls) -> Result<Tls, CertificatesError> {
-    with_files(config, |certificates| Tls::new(certificates))
+    with_files(config, Tls::new)
 }
 
 /// Reads the files again, for connections from now on.

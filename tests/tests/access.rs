@@ -6,12 +6,13 @@ use std::process::{Output, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use offload_tests::answer::error_line_problems;
+use offload_tests::deployment::Deployment;
 use offload_tests::device::{Device, Options, PubAckReason, Version};
 use offload_tests::gateway::Gateway;
 use offload_tests::{PATIENCE, built, guest};
 use rustix::process::Signal;
 use tempfile::TempDir;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::Command;
 use tokio::time::{Instant, timeout};
 
@@ -192,6 +193,38 @@ async fn rules_grant_the_rest() -> Result<()> {
     Ok(())
 }
 
+/// On a foreign broker, where the gateway cannot see who asks, permissions are granted by topic pattern: the reply id
+/// stands in for the principal.
+#[tokio::test]
+async fn on_a_foreign_broker_reply_ids_stand_in_for_names() -> Result<()> {
+    let rules = r#"
+        [access]
+        offload = []
+        programs = []
+        [[access.rule]]
+        users = ["line3/+"]
+        offload = ["wasm"]
+        [[access.rule]]
+        users = ["panel"]
+        programs = ["add"]
+    "#;
+    let deployment = Deployment::on_mosquitto(rules).await?;
+    let module = guest::module("hello")?;
+    for (id, may_run, may_send) in
+        [("line3/plc", false, true), ("panel", true, false), ("line4", false, false)]
+    {
+        let mut device = deployment.device(Version::V311, id).await?;
+        for (topic, payload, may) in
+            [("localCode", b"5 7".to_vec(), may_run), ("inputCode", module.to_vec(), may_send)]
+        {
+            let answer = device.ask(&format!("{topic}/{id}"), payload).await?;
+            let denied = error_line_problems(&answer.payload, "unauthorized").is_empty();
+            assert_eq!(denied, !may, "{topic}/{id}: {}", answer.text());
+        }
+    }
+    Ok(())
+}
+
 /// What changes in the password file counts without a restart.
 #[tokio::test]
 async fn the_password_file_is_read_again_when_it_changes() -> Result<()> {
@@ -231,7 +264,7 @@ async fn anonymous_clients_are_let_in_where_the_configuration_says_so() -> Resul
 async fn serve(arguments: &[&str]) -> Result<Output> {
     let data = TempDir::new()?;
     let mut command = Command::new(built::program("offload-rt")?);
-    command.arg("serve").arg("--data-dir").arg(data.path()).args(arguments).kill_on_drop(true);
+    command.arg("serve").arg("--data-dir").arg(data.path().join("data")).args(arguments).kill_on_drop(true);
     Ok(timeout(PATIENCE, command.output()).await??)
 }
 
@@ -254,4 +287,133 @@ async fn a_gateway_that_strangers_can_reach_needs_to_know_them() -> Result<()> {
     let problems = error_line_problems(&answer.payload, "unauthorized");
     ensure!(problems.is_empty(), "{problems:?}");
     Ok(())
+}
+
+/// What `offload-rt keygen` makes, with the server on a free port; clients reach it as `localhost`.
+struct Certified {
+    folder: TempDir,
+    gateway: Gateway,
+    port: u16,
+}
+
+impl Certified {
+    async fn start() -> Result<Certified> {
+        let folder = TempDir::new()?;
+        keygen(folder.path(), &["--host", "localhost", "--device", "plc", "other"]).await?;
+        let file = |name: &str| folder.path().join(name);
+        let configuration = format!(
+            "[tls]\naddress = \"127.0.0.1:0\"\ncertificate = {:?}\nkey = {:?}\nclient_ca = {:?}\n",
+            file("server.pem"),
+            file("server.key"),
+            file("ca.pem")
+        );
+        let gateway = Gateway::embedded(&configuration).await?;
+        // Standard output has one line alone: the other ports are in the log.
+        let log = gateway.log();
+        let line = log.lines().find(|line| line.contains("MQTT over TLS")).context("no port in the log")?;
+        let address = line.split_once("address=").context("no address")?.1;
+        let port = address.rsplit(':').next().context("no port")?.trim().parse()?;
+        Ok(Certified { folder, gateway, port })
+    }
+
+    /// Runs a Mosquitto client with these files of the folder, and returns what it printed if it succeeded.
+    async fn mosquitto(&self, program: &str, device: Option<&str>, arguments: &[&str]) -> Result<String> {
+        let file = |name: &str| self.folder.path().join(name);
+        let mut command = Command::new(program);
+        command.args(["-h", "localhost", "-p", &self.port.to_string(), "--cafile"]).arg(file("ca.pem"));
+        if let Some(device) = device {
+            command.arg("--cert").arg(file(&format!("{device}.pem")));
+            command.arg("--key").arg(file(&format!("{device}.key")));
+        }
+        let output = timeout(PATIENCE, command.args(arguments).kill_on_drop(true).output()).await??;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Ok(String::from_utf8(output.stdout)?)
+    }
+}
+
+async fn keygen(folder: &Path, arguments: &[&str]) -> Result<()> {
+    let mut command = Command::new(built::program("offload-rt")?);
+    command.arg("keygen").arg(folder).args(arguments).kill_on_drop(true);
+    let output = timeout(PATIENCE, command.output()).await??;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
+
+/// A client's certificate is its identity: its common name is its user name, whatever it says besides.
+#[tokio::test]
+async fn a_certificate_says_who_a_client_is() -> Result<()> {
+    let certified = Certified::start().await?;
+    for version in ["mqttv311", "mqttv5"] {
+        let asked = ["-V", version, "-t", "localCode/plc", "-e", "result/plc", "-m", "5 7"];
+        assert_eq!(certified.mosquitto("mosquitto_rr", Some("plc"), &asked).await?.trim_end(), "12");
+    }
+    // Another's topics are not his, and without a certificate nobody comes in.
+    let asked = ["-V", "mqttv5", "-q", "1", "-t", "localCode/plc", "-m", "5 7"];
+    let denied = certified.mosquitto("mosquitto_pub", Some("other"), &asked).await;
+    ensure!(denied.is_ok_and(|said| said.is_empty()), "mosquitto_pub succeeds: only its warning tells");
+    let stranger = certified.mosquitto("mosquitto_pub", None, &asked).await;
+    ensure!(stranger.is_err(), "let in without a certificate");
+    let plain = refusal(&certified.gateway, Version::V5, "plain", Options::default()).await?;
+    ensure!(plain.contains("NotAuthorized"), "{plain}");
+    Ok(())
+}
+
+/// Certificates that change count for new connections, and clients that are connected stay.
+#[tokio::test]
+async fn certificates_are_read_again_without_dropping_clients() -> Result<()> {
+    let certified = Certified::start().await?;
+    let file = |name: &str| certified.folder.path().join(name);
+    // Its lines are wanted as they come.
+    let mut watching = Command::new("stdbuf")
+        .args([
+            "-oL",
+            "mosquitto_sub",
+            "-h",
+            "localhost",
+            "-p",
+            &certified.port.to_string(),
+            "-t",
+            "result/plc",
+            "-C",
+            "1",
+            "-d",
+        ])
+        .arg("--cafile")
+        .arg(file("ca.pem"))
+        .arg("--cert")
+        .arg(file("plc.pem"))
+        .arg("--key")
+        .arg(file("plc.key"))
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()?;
+    let mut lines = BufReader::new(watching.stdout.take().context("stdout is a pipe")?).lines();
+    loop {
+        let line = timeout(PATIENCE, lines.next_line()).await??.context("mosquitto_sub ended")?;
+        if line.contains("SUBACK") || line.starts_with("Subscribed") {
+            break;
+        }
+    }
+    // An authority of its own: who trusts the first one cannot connect any more.
+    let second = TempDir::new()?;
+    keygen(second.path(), &["--host", "localhost", "--device", "plc"]).await?;
+    for name in ["server.pem", "server.key", "ca.pem"] {
+        std::fs::copy(second.path().join(name), file(name))?;
+    }
+    certified.gateway.signal(Signal::HUP)?;
+    let asked = ["-t", "localCode/plc", "-e", "result/plc", "-m", "20 1", "-V", "mqttv5"];
+    for name in ["plc.pem", "plc.key"] {
+        std::fs::copy(second.path().join(name), file(name))?;
+    }
+    let deadline = Instant::now() + PATIENCE;
+    while let Err(error) = certified.mosquitto("mosquitto_rr", Some("plc"), &asked).await {
+        ensure!(Instant::now() < deadline, "the new certificate is never shown: {error}");
+    }
+    // The client from before had the answer too.
+    while let Some(line) = timeout(PATIENCE, lines.next_line()).await?? {
+        if line == "21" {
+            return Ok(());
+        }
+    }
+    anyhow::bail!("the client that was connected was dropped")
 }

@@ -115,7 +115,8 @@ async fn is_local(config: &Config) -> bool {
 
 /// The files that say who is let in.
 fn door_files(config: &Config) -> impl Iterator<Item = PathBuf> {
-    let tls = config.tls.iter().flat_map(|tls| [Some(&tls.certificate), Some(&tls.key), tls.client_ca.as_ref()]);
+    let tls =
+        config.tls.iter().flat_map(|tls| [Some(&tls.certificate), Some(&tls.key), tls.client_ca.as_ref()]);
     tls.chain([config.access.passwords.as_ref()]).flatten().cloned()
 }
 
@@ -208,7 +209,16 @@ impl Gateway {
         let follow = status.follow(status_sender, config.status.interval.duration());
         let following = AbortOnDropHandle::new(tokio::spawn(follow));
         let drain = config.drain.duration();
-        Ok(Gateway { ingress, requests, workers, drain, url, reload, _following: following, _data_dir: data_dir })
+        Ok(Gateway {
+            ingress,
+            requests,
+            workers,
+            drain,
+            url,
+            reload,
+            _following: following,
+            _data_dir: data_dir,
+        })
     }
 
     /// Where the embedded broker listens; `None` on a foreign broker.

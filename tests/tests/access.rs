@@ -71,9 +71,11 @@ async fn a_client_has_its_own_topics_and_no_others() -> Result<()> {
     let gateway = gateway(&folder, "").await?;
     for version in VERSIONS {
         let mut device = connect(&gateway, version, "press-4", with("plc", "clp")).await?;
-        for (result, request) in
-            [("result/plc", "localCode/plc"), ("result/press-4", "localCode/press-4"), ("result/", "localCode/")]
-        {
+        for (result, request) in [
+            ("result/plc", "localCode/plc"),
+            ("result/press-4", "localCode/press-4"),
+            ("result/", "localCode/"),
+        ] {
             device.subscribe(result).await?;
             assert_eq!(device.ask(request, "5 7").await?.text(), "12\n", "{request}");
             device.acknowledged().await?;

@@ -246,6 +246,30 @@ fn certificates_that_cannot_work_are_refused_at_once() {
     }
 }
 
+#[tokio::test]
+async fn rumqttc_speaks_tls_with_a_certificate() {
+    use rumqttc::{TlsConfiguration, v5};
+    let authority = Authority::new();
+    let ca = authority.pem.as_bytes();
+    let tls = authority.server().tls(ClientCertificates::Required { ca });
+    let server = Server::on(Transport::Tls(tls), Config::default(), Arc::new(ByCertificate)).await;
+    let device = authority.certify(Some("device"), &[]);
+    let mut options = v5::MqttOptions::new("c", "localhost", server.address.port());
+    let tls = TlsConfiguration::Rustls(authority.client(Some(&device)));
+    options.set_transport(rumqttc::Transport::tls_with_config(tls));
+    let (client, mut events) = v5::AsyncClient::new(options, 10);
+    client.subscribe("device", v5::mqttbytes::QoS::AtLeastOnce).await.unwrap();
+    client.publish("device", v5::mqttbytes::QoS::AtLeastOnce, false, "hello").await.unwrap();
+    let heard = async {
+        loop {
+            if let v5::Event::Incoming(v5::Incoming::Publish(message)) = events.poll().await.unwrap() {
+                return message.payload;
+            }
+        }
+    };
+    assert_eq!(&timeout(DEADLINE, heard).await.expect("nothing came")[..], b"hello");
+}
+
 /// One of Mosquitto's clients, with the arguments that all have in common.
 fn mosquitto(program: &str, server: &Server, folder: &Path) -> Command {
     let mut command = Command::new(program);

@@ -195,7 +195,7 @@ async fn errors_of_our_own_exit_125() {
         (&["-i", "a+b", "send", "add"], "error: malformed: client id: expected text without"),
         (&["send", "add"], "error: connection: no gateway takes requests at this broker"),
         (&["-P", "x", "send", "add"], "error: malformed: --pw: expected together with --username\n"),
-        (&["--broker", "mqtts://h", "send", "add"], "error: malformed: --broker: expected mqtt://"),
+        (&["--broker", "amqp://h", "send", "add"], "error: malformed: --broker: expected mqtt[s]://"),
         (
             &["-p", "1", "send", "add"],
             "error: connection: cannot connect to 127.0.0.1:1: connection refused: is the gateway",

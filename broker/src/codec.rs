@@ -41,6 +41,13 @@ pub(crate) enum Packet {
     Disconnect { reason: u8, session_expiry: Option<u32> },
 }
 
+impl Packet {
+    /// Whether it answers what was sent before, rather than asks for something.
+    pub fn acknowledges(&self) -> bool {
+        matches!(self, Self::PubAck(_) | Self::PubRec { .. } | Self::PubRel(_) | Self::PubComp(_))
+    }
+}
+
 pub(crate) struct Publish {
     /// Empty if `alias` stands for it.
     pub topic: Arc<str>,

@@ -53,6 +53,14 @@ pub const DEFAULT_MAX_TOPIC_LEVELS: usize = 64;
 pub const DEFAULT_MAX_CLIENT_ID_LENGTH: usize = 256;
 /// Bytes collected for one write; a connection with more than this unsent is not read from.
 pub const DEFAULT_WRITE_BUFFER: usize = 64 * 1024;
+/// Messages a second from one connection; 0 is no limit. None by default: what one client can do to others is bounded
+/// without it, since whoever publishes faster than receivers take is refused or waits for acknowledgements, and how
+/// much is too much depends on what the clients are there for. A bridge may rightly bring a whole plant's messages.
+pub const DEFAULT_MAX_MESSAGE_RATE: u64 = 0;
+/// Bytes a second from one connection; 0 is no limit. None by default, as for messages.
+pub const DEFAULT_MAX_BYTE_RATE: u64 = 0;
+/// What may come at once after a pause, in time at the full rate.
+pub const DEFAULT_RATE_BURST: Duration = Duration::from_secs(1);
 
 /// The deepest tree of topics that [`Config::max_topic_levels`] may allow: trees are walked recursively.
 const MOST_TOPIC_LEVELS: usize = 1_024;
@@ -82,7 +90,9 @@ pub struct Config {
     pub max_subscriptions: usize,
     /// See [`DEFAULT_MAX_FILTERS_PER_PACKET`]. More end the connection (0x97).
     pub max_filters_per_packet: usize,
-    /// See [`DEFAULT_SESSION_QUEUE_MESSAGES`]. The newest is dropped, and QoS 0 at half of it already.
+    /// See [`DEFAULT_SESSION_QUEUE_MESSAGES`]. The newest is dropped, and QoS 0 at half of it already. Every drop is
+    /// counted, and the first since the queue was empty is logged; a publisher at QoS 1 or 2 is told (0x97) when no receiver had room, if it speaks MQTT 5:
+    /// 3.1.1 has only a plain acknowledgement.
     pub session_queue_messages: usize,
     /// See [`DEFAULT_SESSION_QUEUE_BYTES`]. At least `max_packet_size`.
     pub session_queue_bytes: usize,
@@ -105,7 +115,8 @@ pub struct Config {
     pub max_session_expiry: Duration,
     /// See [`DEFAULT_CONNECT_TIMEOUT`].
     pub connect_timeout: Duration,
-    /// See [`DEFAULT_WRITE_TIMEOUT`].
+    /// See [`DEFAULT_WRITE_TIMEOUT`]. Such a connection is closed without a word, which nobody would read; that is
+    /// counted and logged. Its session stays as it would otherwise.
     pub write_timeout: Duration,
     /// See [`DEFAULT_MAX_KEEP_ALIVE`]; told to MQTT 5 clients as Server Keep Alive, 3.1.1 cannot be told.
     pub max_keep_alive: u16,
@@ -117,6 +128,19 @@ pub struct Config {
     pub max_client_id_length: usize,
     /// See [`DEFAULT_WRITE_BUFFER`]; a single larger message is still sent.
     pub write_buffer: usize,
+    /// See [`DEFAULT_MAX_MESSAGE_RATE`]. Every packet that a client sends after its CONNECT counts as a message, but
+    /// for acknowledgements.
+    ///
+    /// A client over this or `max_byte_rate` is read from no further until it is within both again. Nothing is lost
+    /// and nobody is disconnected: the network pushes back, and the client's own writes wait. Its keepalive does not
+    /// run out meanwhile, but its PINGREQ is behind all that it has sent before. That a connection has to wait is
+    /// counted each time, and logged the first time.
+    pub max_message_rate: u64,
+    /// See [`DEFAULT_MAX_BYTE_RATE`]. What MQTT's packets have is counted, as it is read; TLS and WebSocket add more.
+    /// Otherwise as `max_message_rate`.
+    pub max_byte_rate: u64,
+    /// See [`DEFAULT_RATE_BURST`]. Every connection begins with so much.
+    pub rate_burst: Duration,
 }
 
 impl Default for Config {
@@ -146,6 +170,9 @@ impl Default for Config {
             max_topic_levels: DEFAULT_MAX_TOPIC_LEVELS,
             max_client_id_length: DEFAULT_MAX_CLIENT_ID_LENGTH,
             write_buffer: DEFAULT_WRITE_BUFFER,
+            max_message_rate: DEFAULT_MAX_MESSAGE_RATE,
+            max_byte_rate: DEFAULT_MAX_BYTE_RATE,
+            rate_burst: DEFAULT_RATE_BURST,
         }
     }
 }

@@ -29,6 +29,7 @@ use crate::{
     incoming::Accepted,
     inflight::Stage,
     message::{Message, QoS},
+    rate::Rates,
     reason::{Reason, Violation},
     session::{Pause, Session, TakenOver, over_receive_maximum},
     stats::count,
@@ -122,6 +123,10 @@ struct Connection<S> {
     last_packet: Instant,
     /// The input may hold a whole packet.
     unread: bool,
+    /// What it sent against what it may; `None` if it may send as fast as it can.
+    rates: Option<Rates>,
+    /// That it sends too fast was logged.
+    delay_logged: bool,
     aliases: HashMap<u16, Arc<str>>,
 }
 
@@ -129,9 +134,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn new(core: Arc<Core>, stream: Stream<S>, opened: Opened) -> Self {
         let Opened { connected, version, keep_alive } = opened;
         let client = connected.client;
+        let now = Instant::now();
         let ClientInfo { client_id, user, peer, transport, .. } = &*client;
         debug!(client_id = clip(client_id), user = user.as_deref().map(clip), %peer, ?transport, ?version, "connected");
         Self {
+            rates: Rates::new(&core.config, now),
+            delay_logged: false,
             core,
             unread: !stream.input.is_empty(),
             stream,
@@ -142,7 +150,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             max_packet: connected.max_packet,
             session_expires_at_once: connected.session_expiry == 0,
             keep_alive: (keep_alive > 0).then(|| Duration::from_millis(u64::from(keep_alive) * 1500)),
-            last_packet: Instant::now(),
+            last_packet: now,
             aliases: HashMap::new(),
         }
     }
@@ -152,9 +160,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let mut timer = pin!(sleep_until(self.deadline(Instant::now())));
         loop {
             let Ok(Pause(pause)) = self.fill() else { return End::TakenOver };
-            // A client that does not take what it is sent, or whose messages are not acknowledged, is not
-            // heard for the moment: this is what bounds the memory it can bind.
-            let hold = pause || self.stream.output.len() >= self.core.config.write_buffer;
+            // A client that does not take what it is sent, whose messages are not acknowledged, or that sends too
+            // fast, is not heard for the moment: this is what bounds the memory it can bind, and the work.
+            let over_rate = self.over_rate();
+            let hold = pause || over_rate || self.stream.output.len() >= self.core.config.write_buffer;
             if self.unread && !hold {
                 if let Err(end) = self.handle_input() {
                     return end;
@@ -162,7 +171,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 continue;
             }
             match poll_fn(|cx| self.poll_event(cx, hold, timer.as_mut(), shutdown.as_mut())).await {
-                Event::Read(Ok(1..)) => self.unread = true,
+                Event::Read(Ok(bytes @ 1..)) => {
+                    self.unread = true;
+                    if let Some(rates) = &mut self.rates {
+                        rates.bytes(bytes, &self.core.config, Instant::now());
+                    }
+                }
                 Event::Read(Err(error)) if error.kind() == io::ErrorKind::InvalidData => {
                     return Violation::protocol("TLS or WebSocket gone wrong").into();
                 }
@@ -220,6 +234,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 }
             }
         }
+        if let Some(until) = self.rates.as_ref().and_then(Rates::held_until)
+            && timer.deadline() > until
+        {
+            timer.as_mut().reset(until);
+        }
         if shutdown.poll(cx).is_ready() {
             return Poll::Ready(Event::Shutdown);
         }
@@ -243,14 +262,35 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 handled = true;
                 self.last_packet = Instant::now();
             }
+            if let Some(rates) = &mut self.rates
+                && !packet.acknowledges()
+            {
+                rates.message(&self.core.config, Instant::now());
+            }
             let Pause(pause) = self.handle(packet)?;
-            if pause || self.stream.output.len() >= self.core.config.write_buffer {
+            if pause || self.stream.output.len() >= self.core.config.write_buffer || self.over_rate() {
                 return Ok(());
             }
         }
         self.unread = false;
         self.stream.handled();
         Ok(())
+    }
+
+    /// Whether it sent faster than it may, and is to be read from later.
+    fn over_rate(&mut self) -> bool {
+        let Some(rates) = &mut self.rates else { return false };
+        if rates.hold(&self.core.config, Instant::now()) {
+            count(&self.core.counters.rate_delays);
+            if !self.delay_logged
+                && let Some(left_out) = self.core.throttle.line()
+            {
+                self.delay_logged = true;
+                let client_id = clip(&self.client.client_id);
+                info!(client_id, peer = %self.client.peer, left_out, "sends faster than it may, read later");
+            }
+        }
+        rates.held_until().is_some()
     }
 
     fn handle(&mut self, packet: Packet) -> Result<Pause, End> {
@@ -411,6 +451,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 }
             }
             End::Stalled => {
+                count(&core.counters.stalled);
                 if let Some(left_out) = core.throttle.line() {
                     info!(client_id, %peer, left_out, "connection closed: nothing is read");
                 }

@@ -26,6 +26,7 @@ use crate::{
     deadlines::Deadlines,
     delivery::{Delivery, encodable},
     message::{Message, QoS},
+    outbox::Full,
     places::Places,
     reason::Reason,
     retained::Retained,
@@ -428,7 +429,7 @@ impl Core {
         for kept in kept {
             let delivery = Delivery { retain: true, ..grant.delivery(&kept.message, kept.expires) };
             match session.offer(delivery, true, &self.config, &self.counters) {
-                Offered::Full => self.report_full(session),
+                Offered::Full(full) => self.report_full(session, full),
                 Offered::Oversize(_) => count(&self.counters.dropped_oversize),
                 Offered::Queued | Offered::Absent => {}
             }
@@ -482,7 +483,7 @@ impl Core {
         for (session, grant) in self.receivers(publisher, &message.topic) {
             match self.offer(&session, &grant, message, expires, oversize) {
                 Offered::Queued => routed.reached += 1,
-                Offered::Full => routed.refused += 1,
+                Offered::Full(_) => routed.refused += 1,
                 Offered::Absent | Offered::Oversize(_) => {}
             }
         }
@@ -543,16 +544,18 @@ impl Core {
             }
         }
         match offered {
-            Offered::Full => self.report_full(session),
+            Offered::Full(full) => self.report_full(session, full),
             Offered::Oversize(_) => count(&self.counters.dropped_oversize),
             Offered::Queued | Offered::Absent => {}
         }
         offered
     }
 
-    fn report_full(&self, session: &Session) {
-        if let Some(left_out) = self.throttle.line() {
-            warn!(client_id = &*session.client_id, left_out, "queue full, message dropped");
+    fn report_full(&self, session: &Session, full: Full) {
+        if full.first
+            && let Some(left_out) = self.throttle.line()
+        {
+            warn!(client_id = &*session.client_id, left_out, "queue full, messages are dropped");
         }
     }
 

@@ -40,8 +40,8 @@
 //! Everything is bounded: connections, in all and for each source address, packets before they are allocated,
 //! queues in messages and bytes for each session and in bytes for all, write buffers, retained messages,
 //! subscriptions, sessions, log lines. The oldest message is kept, the newest refused; QoS 0 goes first. A client
-//! whose messages wait for acknowledgement is not read from, one that takes nothing is disconnected. [`Config`]
-//! has the numbers, [`Broker::stats`] counts what was dropped.
+//! whose messages wait for acknowledgement, or that sends faster than it may (`rate`), is not read from for the
+//! moment, one that takes nothing is disconnected. [`Config`] has the numbers, [`Broker::stats`] counts what was dropped.
 //!
 //! Nothing is stored on disk. A message is sent again only on a new connection. Not offered, and refused as the
 //! standard says: shared subscriptions, extended authentication, topic aliases towards clients, MQTT 3.1.
@@ -68,6 +68,7 @@ mod message;
 mod outbox;
 mod places;
 mod properties;
+mod rate;
 mod reason;
 mod retained;
 mod session;

@@ -18,13 +18,18 @@ use crate::{
 
 /// The queue did not take a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Full;
+pub(crate) struct Full {
+    /// The first since the queue was empty, at QoS 0 or above it: worth a line in the log, which thousands are not.
+    pub first: bool,
+}
 
 pub(crate) struct Outbox {
     queue: VecDeque<Delivery>,
     inflight: Inflight,
     /// Of the messages in both.
     bytes: usize,
+    /// Whether a message was refused since the queue was empty: at QoS 0, and above it.
+    refused: [bool; 2],
 }
 
 /// Where packets are written to: a connection of this version that takes packets up to this size.
@@ -36,7 +41,7 @@ pub(crate) struct Receiver {
 
 impl Outbox {
     pub fn new() -> Self {
-        Self { queue: VecDeque::new(), inflight: Inflight::new(), bytes: 0 }
+        Self { queue: VecDeque::new(), inflight: Inflight::new(), bytes: 0, refused: [false; 2] }
     }
 
     /// A new connection: what is unfinished will be sent again.
@@ -68,12 +73,10 @@ impl Outbox {
         // those that do not.
         let left = config.max_queued_bytes.saturating_sub(counters.queued_bytes.load(Relaxed));
         if !fits || self.bytes + weight > left {
-            let counter = match delivery.qos {
-                QoS::AtMostOnce => &counters.dropped_qos0_queue,
-                _ => &counters.dropped_queue_full,
-            };
-            count(counter);
-            return Err(Full);
+            let acknowledged = delivery.qos != QoS::AtMostOnce;
+            count(if acknowledged { &counters.dropped_queue_full } else { &counters.dropped_qos0_queue });
+            let before = std::mem::replace(&mut self.refused[usize::from(acknowledged)], true);
+            return Err(Full { first: !before });
         }
         self.bytes += weight;
         counters.queued_bytes.fetch_add(weight, Relaxed);
@@ -131,8 +134,11 @@ impl Outbox {
             }
             self.forget(delivery.weight(), 1, counters);
         }
-        if self.queue.is_empty() && self.queue.capacity() > 64 {
-            self.queue = VecDeque::new();
+        if self.queue.is_empty() {
+            self.refused = [false; 2];
+            if self.queue.capacity() > 64 {
+                self.queue = VecDeque::new();
+            }
         }
     }
 
@@ -206,6 +212,24 @@ mod tests {
     }
 
     #[test]
+    fn the_first_refusal_at_each_level_is_told_apart_until_the_queue_is_empty() {
+        let config = Config { session_queue_messages: 2, ..Config::default() };
+        let counters = Counters::default();
+        let mut outbox = Outbox::new();
+        outbox.connected(10);
+        let push = |outbox: &mut Outbox, qos| outbox.push(delivery("q", qos), false, &config, &counters);
+        for _ in 0..2 {
+            assert_eq!(push(&mut outbox, QoS::AtMostOnce), Ok(()));
+            assert_eq!(push(&mut outbox, QoS::AtMostOnce), Err(Full { first: true }));
+            assert_eq!(push(&mut outbox, QoS::AtLeastOnce), Ok(()));
+            assert_eq!(push(&mut outbox, QoS::ExactlyOnce), Err(Full { first: true }));
+            assert_eq!(push(&mut outbox, QoS::AtLeastOnce), Err(Full { first: false }));
+            assert_eq!(push(&mut outbox, QoS::AtMostOnce), Err(Full { first: false }));
+            packets(&mut outbox, &counters);
+        }
+    }
+
+    #[test]
     fn those_that_hoard_leave_room_for_others() {
         let weight = delivery("q", QoS::AtLeastOnce).weight();
         let config = Config { max_queued_bytes: 100 * weight, ..Config::default() };
@@ -218,7 +242,7 @@ mod tests {
                 let _ = push(hoarder);
             }
         }
-        assert_eq!(push(&mut hoarders[0]), Err(Full));
+        assert_eq!(push(&mut hoarders[0]), Err(Full { first: false }));
         assert_eq!(push(&mut Outbox::new()), Ok(()));
         let stats = counters.snapshot();
         assert!((80..=100).contains(&stats.queued_messages), "{}", stats.queued_messages);

@@ -21,7 +21,7 @@ use crate::{
     delivery::Delivery,
     incoming::{Incoming, Ticket},
     message::QoS,
-    outbox::{Outbox, Receiver},
+    outbox::{Full, Outbox, Receiver},
     reason::Reason,
     stats::Counters,
     trie::Options,
@@ -95,7 +95,7 @@ impl Link {
 pub(crate) enum Offered {
     Queued,
     /// Refused by the bounds of the queue.
-    Full,
+    Full(Full),
     /// QoS 0 and nobody connected, or the session is no more.
     Absent,
     /// Larger than the connection takes.
@@ -159,8 +159,8 @@ impl Session {
         if state.ended {
             return Offered::Absent;
         }
-        if state.outbox.push(delivery, retained, config, counters).is_err() {
-            return Offered::Full;
+        if let Err(full) = state.outbox.push(delivery, retained, config, counters) {
+            return Offered::Full(full);
         }
         if let Some(link) = &mut state.link {
             link.wake();

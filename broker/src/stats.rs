@@ -30,6 +30,10 @@ pub struct Stats {
     /// Connections that ended because the client broke the protocol or a limit, or before CONNECT because TLS or
     /// WebSocket did not come about.
     pub violations: u64,
+    /// Connections closed because the client took nothing for [`Config::write_timeout`](crate::Config::write_timeout).
+    pub stalled: u64,
+    /// Times that a connection had to wait because it sent faster than it may.
+    pub rate_delays: u64,
 }
 
 /// Messages not delivered, by reason, counted once a receiver.
@@ -64,6 +68,8 @@ pub(crate) struct Counters {
     pub dropped_retained_full: AtomicU64,
     pub connections_refused: AtomicU64,
     pub violations: AtomicU64,
+    pub stalled: AtomicU64,
+    pub rate_delays: AtomicU64,
 }
 
 impl Counters {
@@ -85,6 +91,8 @@ impl Counters {
             },
             connections_refused: self.connections_refused.load(Relaxed),
             violations: self.violations.load(Relaxed),
+            stalled: self.stalled.load(Relaxed),
+            rate_delays: self.rate_delays.load(Relaxed),
             ..Stats::default()
         }
     }

@@ -1,10 +1,6 @@
 //! Who may connect, under which client id, and what they may subscribe to.
 
-use std::{
-    io,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use offload_broker::{
     Application, BoxFuture, ClientInfo, Config, Identity, Login, Reason, Received, Route, TransportKind,
@@ -20,6 +16,7 @@ use tokio::{
 
 use crate::{
     client::{BOTH, Client, Connect, Will},
+    log::Log,
     server::{DEADLINE, Server},
 };
 
@@ -252,32 +249,9 @@ async fn rumqttc_logs_in_and_is_told_when_it_may_not() {
     assert!(matches!(accepted, Event::Incoming(Packet::ConnAck(_))));
 }
 
-/// What was logged while this was the thread's subscriber.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 #[tokio::test]
 async fn passwords_and_payloads_are_never_logged() {
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::TRACE)
-        .with_ansi(false)
-        .with_writer(move || writer.clone())
-        .finish();
-    // The runtime of this test has one thread, and everything logs on it.
-    let _logging = tracing::subscriber::set_default(subscriber);
+    let log = Log::start();
     let Guarded { server, mut logins, .. } = guarded(Config::default()).await;
     for version in BOTH {
         let secret = |name: &str| Connect::new(version, "somebody").user(name).password("hunter2");
@@ -291,7 +265,7 @@ async fn passwords_and_payloads_are_never_logged() {
         client.disconnect().await;
     }
     server.stop().await;
-    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let log = log.text();
     for said in ["connection refused", "BadUserNameOrPassword", "somebody", "publish refused", "anna"] {
         assert!(log.contains(said), "{said} is missing in {log}");
     }

@@ -9,6 +9,7 @@ use offload_broker::{
 
 use crate::{
     client::{BOTH, Client, Connect, packet},
+    log::Log,
     server::Server,
 };
 
@@ -181,10 +182,14 @@ pub fn impatient() -> Config {
 
 #[tokio::test]
 async fn a_client_that_reads_nothing_is_disconnected() {
+    let log = Log::start();
     let server = Server::with_config(impatient()).await;
     let mut deaf = Client::new(&server, V5, "deaf").await;
     deaf.subscribe("t", 0).await;
     assert_disconnected_when_flooded(&server).await;
+    assert_eq!(server.broker.stats().stalled, 1);
+    let log = log.text();
+    assert!(log.contains("connection closed: nothing is read") && log.contains("deaf"), "{log}");
 }
 
 /// For one client that has subscribed to `t` and reads nothing.

@@ -1,0 +1,102 @@
+//! A receiver's full queue: the publisher is told where it can be, and somebody always is.
+
+use offload_broker::{
+    Config, QoS,
+    Version::{V5, V311},
+};
+
+use crate::{
+    client::{BOTH, Client, Connect},
+    log::Log,
+    server::Server,
+};
+
+/// A broker with queues for two messages, and a client that is away and whose queue is full.
+async fn with_a_full_queue() -> Server {
+    let server = Server::with_config(Config { session_queue_messages: 2, ..Config::default() }).await;
+    let mut away = Client::connect(&server, &Connect::persistent(V5, "away")).await;
+    away.subscribe("t", 2).await;
+    away.disconnect().await;
+    let mut publisher = Client::new(&server, V5, "first").await;
+    for _ in 0..2 {
+        assert_eq!(publisher.publish_acknowledged("t", "kept").await, 0);
+    }
+    publisher.disconnect().await;
+    server
+}
+
+/// Publishes at this QoS, to the end of its exchange; returns the reason of the first acknowledgement.
+async fn publish(client: &mut Client, qos: QoS) -> u8 {
+    let id = 7;
+    client.publish("t", "too much", qos as u8, id).await;
+    if qos == QoS::AtLeastOnce {
+        return client.acknowledged(0x40, id).await;
+    }
+    let reason = client.acknowledged(0x50, id).await;
+    if reason < 0x80 {
+        client.acknowledge(0x62, id).await;
+        assert_eq!(client.acknowledged(0x70, id).await, 0);
+    }
+    reason
+}
+
+#[tokio::test]
+async fn a_full_queue_is_told_to_mqtt_5_publishers_and_counted_and_logged_for_all() {
+    let log = Log::start();
+    let server = with_a_full_queue().await;
+    let mut dropped = 0;
+    for (version, reason) in [(V5, 0x97), (V311, 0)] {
+        for qos in [QoS::AtLeastOnce, QoS::ExactlyOnce] {
+            let mut publisher = Client::new(&server, version, "p").await;
+            assert_eq!(publish(&mut publisher, qos).await, reason, "{version:?} {qos:?}");
+            dropped += 1;
+            assert_eq!(server.broker.stats().dropped.queue_full, dropped);
+        }
+    }
+    // Once, for as long as the queue is full.
+    let text = log.text();
+    let lines: Vec<_> =
+        text.lines().filter(|line| line.contains("queue full, messages are dropped")).collect();
+    assert!(matches!(&lines[..], [line] if line.contains("away")), "{text}");
+    // The oldest are kept.
+    let mut back = Client::connect(&server, &Connect::persistent(V5, "away")).await;
+    for _ in 0..2 {
+        assert_eq!(back.take_text().await, "kept");
+    }
+    back.ping().await;
+}
+
+#[tokio::test]
+async fn one_receivers_full_queue_is_no_refusal_when_another_has_room() {
+    let log = Log::start();
+    let server = with_a_full_queue().await;
+    for (at, version) in (1..).zip(BOTH) {
+        let mut reader = Client::new(&server, version, "reader").await;
+        reader.subscribe("t", 1).await;
+        let mut publisher = Client::new(&server, V5, "p").await;
+        assert_eq!(publish(&mut publisher, QoS::AtLeastOnce).await, 0);
+        assert_eq!(reader.take_text().await, "too much");
+        assert_eq!(server.broker.stats().dropped.queue_full, at);
+    }
+    assert!(log.text().contains("queue full, messages are dropped"));
+}
+
+#[tokio::test]
+async fn a_client_that_reads_but_never_acknowledges_fills_its_own_queue_alone() {
+    let config = Config { session_queue_messages: 10, max_inflight: 5, ..Config::default() };
+    let server = Server::with_config(config).await;
+    let mut hoarder = Client::new(&server, V311, "hoarder").await;
+    hoarder.subscribe("t", 1).await;
+    let mut publisher = Client::new(&server, V5, "p").await;
+    let mut refused = 0;
+    for at in 0..20 {
+        let reason = publisher.publish_acknowledged("t", &at.to_string()).await;
+        refused += u64::from(reason == 0x97);
+    }
+    // Five in flight, ten behind them.
+    let stats = server.broker.stats();
+    assert_eq!((refused, stats.queued_messages, stats.dropped.queue_full), (5, 15, 5));
+    for at in 0..15 {
+        assert_eq!(hoarder.take_text().await, at.to_string());
+    }
+}

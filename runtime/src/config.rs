@@ -27,6 +27,7 @@ mod time_span;
 mod tls;
 mod topic_filter;
 mod topic_pattern;
+mod watchdog;
 mod websocket;
 mod workers;
 
@@ -53,6 +54,7 @@ pub use time_span::TimeSpan;
 pub use tls::Tls;
 pub use topic_filter::TopicFilter;
 pub use topic_pattern::TopicPattern;
+pub use watchdog::Watchdog;
 pub use websocket::WebSocket;
 pub use workers::Workers;
 
@@ -111,6 +113,8 @@ table! {
         pub status: Status,
         /// `[mirror]`: requests and their outcome for whoever watches.
         pub mirror: Mirror,
+        /// `[watchdog]`: whether the embedded broker still does its work.
+        pub watchdog: Watchdog,
     }
 }
 
@@ -191,6 +195,12 @@ impl Config {
         }
         if let Some(websocket) = &self.websocket {
             websocket.validate(self.tls.is_some())?;
+        }
+        let has_certificates = self.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
+        if self.access.anonymous == Some(false) && self.access.passwords.is_none() && !has_certificates {
+            let problem = "nobody could come in: nothing tells who a client is";
+            let accepted = "true, or `access.passwords`, or `tls.client_ca`";
+            return Err(Refusal::new("access.anonymous", problem).accepting(accepted));
         }
         for (index, rule) in self.access.rule.iter().enumerate() {
             rule.validate(&format!("access.rule[{index}]"))?;
@@ -277,6 +287,7 @@ impl Config {
         }
         sections.push(Section::of("status", "[status]", &self.status, true));
         sections.push(Section::of("mirror", "[mirror]", &self.mirror, true));
+        sections.push(Section::of("watchdog", "[watchdog]", &self.watchdog, true));
         sections
     }
 

@@ -20,6 +20,7 @@ use crate::status::Status;
 use crate::wasm::engine;
 use crate::wasm::linking::Linkers;
 use crate::wasm::workers::Workers;
+use crate::watchdog::{self, Badge};
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -27,6 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::AbortOnDropHandle;
 
 /// Name of the artifacts' folder in the data directory.
@@ -44,6 +46,8 @@ pub struct Gateway {
     url: String,
     /// Looks after the password file and the certificates of an embedded broker.
     reload: Option<Reload>,
+    /// Ends the watchdog when dropped.
+    watchdog: DropGuard,
     /// Keeps the status true while we live.
     _following: AbortOnDropHandle<()>,
     /// Keeps the directory locked while we live.
@@ -120,6 +124,12 @@ fn door_files(config: &Config) -> impl Iterator<Item = PathBuf> {
     tls.chain([config.access.passwords.as_ref()]).flatten().cloned()
 }
 
+/// What the watchdog does when the broker does not answer.
+fn exit_deaf(reason: String) {
+    tracing::error!(reason, "the embedded broker is deaf: the gateway exits");
+    std::process::exit(watchdog::EXIT_DEAF);
+}
+
 fn hint(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::AddrInUse => "; is another broker running? `--listen 127.0.0.1:0` picks a free port",
@@ -184,6 +194,7 @@ impl Gateway {
         }));
 
         let mut reload = None;
+        let watchdog_stop = CancellationToken::new();
         let (ingress, url) = match &config.broker {
             None => {
                 let tls = config.tls.as_ref().map(certificates::load).transpose()?;
@@ -195,8 +206,15 @@ impl Gateway {
                     }
                     anyhow::Ok(())
                 }));
-                let doors = Doors { access, authentication, tls };
+                let badge =
+                    Badge::new(&config.name).map_err(|error| StartError::Io("randomness", error.into()))?;
+                let doors = Doors { access, authentication, tls, badge: badge.clone() };
                 let ingress = EmbeddedIngress::start(&config, doors, requests.clone(), notices).await?;
+                if config.watchdog.enabled {
+                    let (address, stop) = (ingress.address(), watchdog_stop.child_token());
+                    watchdog::start(address, badge, config.watchdog.clone(), stop, exit_deaf)
+                        .map_err(|error| StartError::Io("watchdog", error))?;
+                }
                 let url = format!("mqtt://{}", ingress.address());
                 (Ingress::Embedded(ingress), url)
             }
@@ -216,6 +234,7 @@ impl Gateway {
             drain,
             url,
             reload,
+            watchdog: watchdog_stop.drop_guard(),
             _following: following,
             _data_dir: data_dir,
         })
@@ -252,6 +271,7 @@ impl Gateway {
             tracing::warn!(requests = self.workers.in_flight(), "stopped before all requests were done");
         }
         self.requests.stop_tasks().await;
+        drop(self.watchdog);
         let workers = self.workers.clone();
         // Ends within a slice, but it waits for threads.
         let _ = tokio::task::spawn_blocking(move || workers.stop()).await;

@@ -31,5 +31,6 @@ pub mod status;
 pub mod telemetry;
 mod turns;
 pub mod wasm;
+pub mod watchdog;
 
 pub use gateway::{Gateway, StartError};

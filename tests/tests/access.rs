@@ -106,6 +106,7 @@ async fn strangers_are_kept_out() -> Result<()> {
     for (options, in_5, in_311) in [
         (with("plc", "wrong"), "BadUserNamePassword", "BadUserNamePassword"),
         (with("nobody", "clp"), "BadUserNamePassword", "BadUserNamePassword"),
+        (with("$watchdog", "guess"), "BadUserNamePassword", "BadUserNamePassword"),
         (Options::default(), "NotAuthorized", "NotAuthorized"),
         // A will is checked when its client connects.
         (Options { will: Some("localCode/other"), ..with("plc", "clp") }, "NotAuthorized", "NotAuthorized"),

@@ -17,6 +17,9 @@ const CONFIGURATION: &str = r#"
 name = "bench-1"
 [status]
 interval = "100ms"
+# What the watchdog sends itself nobody else sees.
+[watchdog]
+interval = "100ms"
 "#;
 
 const MIRROR: &str = r#"

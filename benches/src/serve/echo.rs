@@ -8,6 +8,7 @@ use offload_rt::access::Access;
 use offload_rt::authentication::Authentication;
 use offload_rt::ingress::embedded::{Doors, EmbeddedIngress};
 use offload_rt::ingress::{Delivery, Notice, Notices, Outgoing, Sink};
+use offload_rt::watchdog::Badge;
 use std::sync::Arc;
 
 pub async fn serve() -> Result<()> {
@@ -20,7 +21,7 @@ pub async fn serve() -> Result<()> {
     let config = on_any_port();
     let authentication = Arc::new(Authentication::new(&config)?);
     let access = Arc::new(Access::new(&config.access, authentication.is_open()));
-    let doors = Doors { access, authentication, tls: None };
+    let doors = Doors { access, authentication, tls: None, badge: Badge::new("echo")? };
     let ingress = EmbeddedIngress::start(&config, doors, Arc::new(Echo), notices).await?;
     announce(ingress.address())?;
     told_to_stop().await?;

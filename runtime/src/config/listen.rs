@@ -6,12 +6,19 @@ use super::{ByteSize, HostPort};
 table! {
     /// The embedded MQTT broker. Not used when there is a `[broker]`.
     pub struct Listen {
-        /// Where to listen; port 0 picks a free one. Only loopback addresses for now.
+        /// Where to listen; port 0 picks a free one. Another address than loopback needs clients that say who they are,
+        /// by `access.passwords` or `tls.client_ca`, or `access.anonymous = true`.
         pub address: HostPort = HostPort::new("127.0.0.1", 1883);
         /// Largest MQTT packet that is taken; a longer one ends its connection.
         pub max_packet: ByteSize = ByteSize::mib(16), in ByteSize::kib(1)..=ByteSize::mib(256);
         /// Open connections; more are turned away.
         pub max_connections: usize = 10_000, in 1..=1_000_000;
+        /// Open connections from one source address (in IPv6 from one network of 64 bits); loopback has no such limit.
+        pub max_connections_per_address: usize = 1_024, in 1..=1_000_000;
+        /// Messages a second that one connection may send; 0 is no limit. Who sends more is read more slowly.
+        pub max_message_rate: u64 = 0, in 0..=1_000_000_000;
+        /// Bytes a second that one connection may send; 0 is no limit. Who sends more is read more slowly.
+        pub max_byte_rate: ByteSize = ByteSize::new(0), in ByteSize::new(0)..=ByteSize::gib(64);
         /// Messages that wait for one client that is slow or away.
         pub session_queue: usize = 1_024, in 1..=1_000_000;
         /// Bytes of those messages.

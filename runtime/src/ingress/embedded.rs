@@ -6,6 +6,7 @@ use crate::access::{Access, Who};
 use crate::authentication::{self, Authentication, Refused};
 use crate::config::{Config, HostPort, Listen};
 use crate::gateway::StartError;
+use crate::watchdog::Badge;
 use offload_broker::{
     Acknowledgement, Application, BoxFuture, Broker, ClientInfo, Identity, Login, Message, Properties, QoS,
     Reason, Received, Route, Tls, Transport, WebSocket,
@@ -45,7 +46,7 @@ impl EmbeddedIngress {
         sink: Arc<dyn Sink>,
         mut notices: Notices,
     ) -> Result<EmbeddedIngress, StartError> {
-        let Doors { access, authentication, tls } = doors;
+        let Doors { access, authentication, tls, badge } = doors;
         let plain = bind(&config.listen.address, &authentication).await?;
         let address = plain.local_addr().map_err(|error| StartError::Io("listener", error))?;
         let mut listeners = vec![(plain, Transport::Tcp)];
@@ -58,7 +59,7 @@ impl EmbeddedIngress {
             listeners.push((bind(&config.address, &authentication).await?, Transport::WebSocket(websocket)));
         }
 
-        let hook = Arc::new(Hook { access, authentication, sink, broker: OnceLock::new() });
+        let hook = Arc::new(Hook { access, authentication, badge, sink, broker: OnceLock::new() });
         let broker = Broker::new(broker_config(&config.listen), hook.clone());
         hook.broker.set(broker.clone()).unwrap_or_else(|_| unreachable!("set once, here"));
         publish(&broker, notices.status.borrow_and_update().clone());
@@ -103,6 +104,8 @@ pub struct Doors {
     pub authentication: Arc<Authentication>,
     /// The certificates, where there is a `[tls]`.
     pub tls: Option<Tls>,
+    /// What the watchdog shows.
+    pub badge: Badge,
 }
 
 /// Binds an address that strangers cannot reach, or where they are kept out.
@@ -150,6 +153,9 @@ fn broker_config(listen: &Listen) -> offload_broker::Config {
     offload_broker::Config {
         max_packet_size: listen.max_packet.as_usize(),
         max_connections: listen.max_connections,
+        max_connections_per_address: listen.max_connections_per_address,
+        max_message_rate: listen.max_message_rate,
+        max_byte_rate: listen.max_byte_rate.bytes(),
         session_queue_messages: listen.session_queue,
         session_queue_bytes: listen.session_queue_bytes.as_usize(),
         ..Default::default()
@@ -160,6 +166,7 @@ fn broker_config(listen: &Listen) -> offload_broker::Config {
 struct Hook {
     access: Arc<Access>,
     authentication: Arc<Authentication>,
+    badge: Badge,
     sink: Arc<dyn Sink>,
     broker: OnceLock<Broker>,
 }
@@ -167,6 +174,9 @@ struct Hook {
 impl Application for Hook {
     fn authenticate(&self, login: Login) -> BoxFuture<'_, Result<Identity, Reason>> {
         Box::pin(async move {
+            if let Some(user) = self.badge.identify(login.user_name.as_deref(), login.password.as_deref()) {
+                return Ok(Identity { user: Some(user) });
+            }
             let user = self.authentication.check(&login).await.map_err(|refusal| match refusal {
                 Refused::Credentials => Reason::BadUserNameOrPassword,
                 Refused::Anonymous => Reason::NotAuthorized,
@@ -177,12 +187,14 @@ impl Application for Hook {
     }
 
     fn may_subscribe(&self, client: &ClientInfo, filter: &str) -> bool {
-        self.access.may_subscribe(who(client), filter)
+        self.badge.is_own(client.user.as_deref(), filter) || self.access.may_subscribe(who(client), filter)
     }
 
     fn route(&self, client: &ClientInfo, topic: &str) -> Route {
         let first = topic.split('/').next().unwrap_or_default();
-        if !self.access.may_publish(who(client), topic) {
+        if self.badge.is_own(client.user.as_deref(), topic) {
+            Route::Application
+        } else if !self.access.may_publish(who(client), topic) {
             Route::Refuse
         } else if REQUEST_LEVELS.contains(&first) {
             Route::Application
@@ -194,6 +206,12 @@ impl Application for Hook {
     fn publish(&self, received: Received) {
         let Received { client, topic, payload, properties, ack, .. } = received;
         let broker = self.broker.get().expect("set before the broker serves").clone();
+        if self.badge.is_own(client.user.as_deref(), &topic) {
+            // Back to the watchdog alone: nobody else is to see it.
+            let message = Message { topic, payload, qos: QoS::AtLeastOnce, retain: false, properties: None };
+            broker.publish_to(&client, &message, None);
+            return ack.complete();
+        }
         let properties =
             properties.map_or_else(DeliveryProperties::default, |properties| DeliveryProperties {
                 response_topic: properties.response_topic.clone(),

@@ -6,7 +6,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use crate::{core::Core, stats::count, transport::Peer};
+use crate::{core::Core, reason::Reason, transport::Peer};
 
 pub(crate) struct Arrival {
     pub core: Arc<Core>,
@@ -30,7 +30,7 @@ impl Arrival {
 
 /// Counts and logs a connection over a limit that is closed without a word.
 pub(crate) fn refused_at_once(core: &Core, peer: SocketAddr) {
-    count(&core.counters.connections_refused);
+    core.counters.connection_refused(Reason::QuotaExceeded);
     if let Some(left_out) = core.throttle.line() {
         warn!(%peer, left_out, "too many connections, one was closed");
     }

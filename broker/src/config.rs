@@ -61,6 +61,8 @@ pub const DEFAULT_MAX_MESSAGE_RATE: u64 = 0;
 pub const DEFAULT_MAX_BYTE_RATE: u64 = 0;
 /// What may come at once after a pause, in time at the full rate.
 pub const DEFAULT_RATE_BURST: Duration = Duration::from_secs(1);
+/// How often what has changed of the counters is published under `$SYS/broker/…`, as in Mosquitto; 0 is never.
+pub const DEFAULT_SYS_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The deepest tree of topics that [`Config::max_topic_levels`] may allow: trees are walked recursively.
 const MOST_TOPIC_LEVELS: usize = 1_024;
@@ -141,6 +143,9 @@ pub struct Config {
     pub max_byte_rate: u64,
     /// See [`DEFAULT_RATE_BURST`]. Every connection begins with so much.
     pub rate_burst: Duration,
+    /// See [`DEFAULT_SYS_INTERVAL`]. The messages are retained, at QoS 0. Who may read them is for the application to
+    /// say, as with every other subscription; a filter that starts with a wildcard does not match them.
+    pub sys_interval: Duration,
 }
 
 impl Default for Config {
@@ -173,6 +178,7 @@ impl Default for Config {
             max_message_rate: DEFAULT_MAX_MESSAGE_RATE,
             max_byte_rate: DEFAULT_MAX_BYTE_RATE,
             rate_burst: DEFAULT_RATE_BURST,
+            sys_interval: DEFAULT_SYS_INTERVAL,
         }
     }
 }

@@ -32,7 +32,7 @@ use crate::{
     rate::Rates,
     reason::{Reason, Violation},
     session::{Pause, Session, TakenOver, over_receive_maximum},
-    stats::count,
+    stats::{Tally, count},
     stream::Stream,
     topic,
     transport::Peer,
@@ -45,7 +45,7 @@ const IDLE: Duration = Duration::from_secs(24 * 3600);
 
 /// Serves a connection from its first byte to its last.
 pub(crate) async fn run<S: AsyncRead + AsyncWrite + Unpin>(arrival: Arrival, socket: S) {
-    let mut stream = Stream::new(socket);
+    let mut stream = Stream::new(socket, arrival.core.clone());
     let opened = arrival.in_time(handshake::open(&arrival, &mut stream)).await;
     let Arrival { core, peer: Peer { address: peer, .. }, shutdown, .. } = arrival;
     match opened {
@@ -251,8 +251,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         timer.poll(cx).map(|()| Event::Timer)
     }
 
-    /// Handles the packets that are there, until the client has to be held back.
+    /// Handles the packets that are there, until the client has to be held back, and counts them.
     fn handle_input(&mut self) -> Result<(), End> {
+        let (mut received, mut answered) = (Tally::default(), Tally::default());
+        let handled = self.handle_packets(&mut received, &mut answered);
+        self.core.counters.received.add(&received);
+        self.core.counters.sent.add(&answered);
+        handled
+    }
+
+    fn handle_packets(&mut self, received: &mut Tally, answered: &mut Tally) -> Result<(), End> {
         let mut handled = false;
         while let Some(frame) = frame::next(&self.stream.input, self.core.config.max_packet_size)? {
             let size = frame.size;
@@ -267,7 +275,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             {
                 rates.message(&self.core.config, Instant::now());
             }
+            match &packet {
+                Packet::Publish(publish) => received.message(publish.payload.len()),
+                _ => received.packets(1),
+            }
+            let unanswered = self.stream.output.len();
             let Pause(pause) = self.handle(packet)?;
+            answered.packets(u64::from(self.stream.output.len() > unanswered));
             if pause || self.stream.output.len() >= self.core.config.write_buffer || self.over_rate() {
                 return Ok(());
             }
@@ -359,7 +373,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     fn publish(&mut self, mut publish: Publish) -> Result<Pause, End> {
-        count(&self.core.counters.messages_received);
         self.resolve_alias(&mut publish)?;
         if !topic::valid_name(&publish.topic, &self.core.config) {
             return Err(Violation::new(Reason::TopicNameInvalid, "invalid topic name").into());
@@ -462,6 +475,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if let Some(reason) = last_word {
             if self.version == Version::V5 {
                 codec::disconnect(reason, &mut self.stream.output);
+                core.counters.sent.packet();
             }
             let _ = timeout(CLOSE_TIMEOUT, self.stream.close()).await;
         } else {

@@ -32,6 +32,7 @@ use crate::{
     retained::Retained,
     session::{Link, Offered, Session, State, TakenOver},
     stats::{Counters, Stats, count},
+    sys::Sys,
     throttle::Throttle,
     topic,
     transport::Peer,
@@ -42,6 +43,11 @@ use crate::{
 /// Chooses a replacement for a message that a receiver does not take: gets the receiver's limit in bytes and
 /// a function that says how large a message would be for it.
 pub type Oversize<'a> = &'a dyn Fn(usize, &dyn Fn(&Message) -> usize) -> Option<Message>;
+
+/// Retained messages on topics that start with `$`: `$SYS/…` has 32, and the application may add its own.
+const MAX_OWN_RETAINED_MESSAGES: usize = 10_000;
+/// Bytes of these messages.
+const MAX_OWN_RETAINED_BYTES: usize = 16 * 1024 * 1024;
 
 pub(crate) struct Core {
     pub config: Config,
@@ -54,6 +60,10 @@ pub(crate) struct Core {
     sessions: RwLock<HashMap<Arc<str>, Arc<Session>>>,
     subscriptions: RwLock<Trie<Arc<Session>>>,
     retained: RwLock<Retained>,
+    /// On topics that start with `$`, which only this process publishes to: whatever clients retain, these have room.
+    own_retained: RwLock<Retained>,
+    /// What was published of the counters.
+    pub sys: Sys,
     deadlines: Deadlines,
     /// Numbers sessions, connections and assigned client ids.
     last_number: AtomicU64,
@@ -127,17 +137,19 @@ impl Grant {
 impl Core {
     pub fn new(config: Config, application: Arc<dyn Application>) -> Self {
         Self {
-            config,
             application,
             counters: Counters::default(),
             throttle: Throttle::new(),
             places: Places::default(),
             sessions: RwLock::default(),
             subscriptions: RwLock::default(),
-            retained: RwLock::default(),
+            retained: RwLock::new(Retained::new(config.max_retained_messages, config.max_retained_bytes)),
+            own_retained: RwLock::new(Retained::new(MAX_OWN_RETAINED_MESSAGES, MAX_OWN_RETAINED_BYTES)),
+            sys: Sys::new(),
             deadlines: Deadlines::default(),
             last_number: AtomicU64::new(0),
             ids: RandomState::new(),
+            config,
         }
     }
 
@@ -211,6 +223,7 @@ impl Core {
         {
             let state = &mut *session.lock();
             state.link = Some(Link::new(link, client.clone(), max_packet));
+            self.counters.client_connected();
             state.outbox.connected(connect.receive_maximum.min(self.config.max_inflight));
             state.will = connect.will.take().map(Box::new);
             state.expiry = session_expiry;
@@ -239,6 +252,7 @@ impl Core {
         }
         let client = link.as_ref().map(|link| link.client.clone());
         if let Some(mut link) = link {
+            self.counters.client_disconnected();
             state.incoming.disconnected();
             link.wake();
         }
@@ -259,6 +273,7 @@ impl Core {
             let Ok(mut state) = session.lock_for(link) else { return };
             let state = &mut *state;
             let Some(link) = state.link.take() else { return };
+            self.counters.client_disconnected();
             state.incoming.disconnected();
             if let Some(expiry) = ending.session_expiry {
                 state.expiry = expiry.min(self.config.max_session_expiry_seconds());
@@ -423,8 +438,14 @@ impl Core {
         Ok(Ok(subscriptions.insert(&filter.path, session.clone(), filter.options)))
     }
 
+    /// Where the messages on this topic, or those that this filter matches, are retained: a wildcard matches no first
+    /// level that starts with `$`.
+    fn retained(&self, topic: &str) -> &RwLock<Retained> {
+        if topic.starts_with('$') { &self.own_retained } else { &self.retained }
+    }
+
     fn offer_retained(&self, session: &Arc<Session>, filter: &Filter) {
-        let kept = self.retained.read().matching(&filter.path, Instant::now());
+        let kept = self.retained(&filter.path).read().matching(&filter.path, Instant::now());
         let grant = Grant::new(&filter.options);
         for kept in kept {
             let delivery = Delivery { retain: true, ..grant.delivery(&kept.message, kept.expires) };
@@ -472,7 +493,7 @@ impl Core {
         let expires = expires(message);
         if message.retain {
             let now = Instant::now();
-            if !self.retained.write().keep(message, expires, &self.config, now) {
+            if !self.retained(&message.topic).write().keep(message, expires, now) {
                 count(&self.counters.dropped_retained_full);
                 routed.refused += 1;
                 if let Some(left_out) = self.throttle.line() {

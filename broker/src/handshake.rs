@@ -15,7 +15,6 @@ use crate::{
     frame::{self, Kind},
     guard::{self, Protocol},
     reason::Reason,
-    stats::count,
     stream::Stream,
     transport::Peer,
 };
@@ -62,6 +61,7 @@ pub(crate) async fn open<S: AsyncRead + AsyncWrite + Unpin>(
             return Err(Unopened::Lost);
         }
     };
+    core.counters.received.packet();
     let connect = decode(core, &stream.input);
     stream.input.advance(size);
     stream.handled();
@@ -88,12 +88,13 @@ impl Refusal {
     fn answer(self, arrival: &Arrival, out: &mut BytesMut) -> Unopened {
         let Self::Told(version, reason, client_id) = self else { return Unopened::Unanswerable };
         let core = &arrival.core;
-        count(&core.counters.connections_refused);
+        core.counters.connection_refused(reason);
         if let Some(left_out) = core.throttle.line() {
             let Peer { address: peer, transport, .. } = &arrival.peer;
             info!(%peer, ?transport, client_id = clip(&client_id), ?reason, left_out, "connection refused");
         }
         codec::connack(false, reason, None, version, out);
+        core.counters.sent.packet();
         Unopened::Refused
     }
 }
@@ -181,6 +182,7 @@ fn accept(
         );
         return Err(Unopened::Unanswerable);
     }
+    core.counters.sent.packet();
     Ok(Opened { connected, version, keep_alive })
 }
 

@@ -74,6 +74,7 @@ mod retained;
 mod session;
 mod stats;
 mod stream;
+mod sys;
 mod throttle;
 mod tls;
 mod topic;

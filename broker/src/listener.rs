@@ -14,6 +14,7 @@ use crate::{
     core::Core,
     error::Error,
     places::Place,
+    sys,
     transport::{Peer, Transport},
 };
 
@@ -32,11 +33,13 @@ pub(crate) async fn serve(
     let transport = Arc::new(transport);
     let connections = TaskTracker::new();
     let mut deadlines = pin!(core.keep_deadlines());
+    let mut counters = pin!(sys::keep_published(core));
     loop {
         let accepted = tokio::select! {
             biased;
             () = shutdown.cancelled() => break,
             never = &mut deadlines => match never {},
+            never = &mut counters => match never {},
             accepted = listener.accept() => accepted,
         };
         match accepted {

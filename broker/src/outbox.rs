@@ -13,7 +13,7 @@ use crate::{
     inflight::{Inflight, Resend, Stage},
     message::QoS,
     reason::Reason,
-    stats::{Counters, count},
+    stats::{Counters, Tally, count},
 };
 
 /// The queue did not take a message.
@@ -91,6 +91,7 @@ impl Outbox {
             return;
         }
         let now = Instant::now();
+        let mut sent = Tally::default();
         while out.len() < high {
             match self.inflight.resend() {
                 // This connection takes less than the one before: as if it had been delivered
@@ -103,11 +104,12 @@ impl Outbox {
                 }
                 Some(Resend::Publish(id, delivery)) => {
                     delivery.encode(to.version, id, true, now, out);
-                    count(&counters.messages_sent);
+                    sent.message(delivery.message.payload.len());
                     continue;
                 }
                 Some(Resend::Release(id)) => {
                     codec::pubrel(id, Reason::Success, to.version, out);
+                    sent.packets(1);
                     continue;
                 }
                 None => {}
@@ -124,7 +126,7 @@ impl Outbox {
                 // It was queued for a connection that took more, or for none.
                 count(&counters.dropped_oversize);
             } else {
-                count(&counters.messages_sent);
+                sent.message(delivery.message.payload.len());
                 if delivery.qos != QoS::AtMostOnce {
                     let (id, delivery) = self.inflight.send(delivery);
                     delivery.encode(to.version, id, false, now, out);
@@ -134,6 +136,7 @@ impl Outbox {
             }
             self.forget(delivery.weight(), 1, counters);
         }
+        counters.sent.add(&sent);
         if self.queue.is_empty() {
             self.refused = [false; 2];
             if self.queue.capacity() > 64 {

@@ -20,10 +20,9 @@ struct Bucket {
 }
 
 impl Bucket {
-    /// Takes what has come, which may be more than is there. No bucket of an unlimited rate ever lacks anything.
+    /// Takes what has come, which may be more than is there. A rate of 0 is no limit: nothing is taken.
     fn take(&mut self, amount: usize, per_second: u64, now: Instant) {
-        if per_second > 0 {
-            let nanos = (amount as u64).saturating_mul(1_000_000_000) / per_second;
+        if let Some(nanos) = (amount as u64).saturating_mul(1_000_000_000).checked_div(per_second) {
             self.full = self.full.max(now) + Duration::from_nanos(nanos);
         }
     }
@@ -32,12 +31,10 @@ impl Bucket {
 impl Rates {
     /// For a new connection, whose buckets are full; `None` if there is no limit.
     pub fn new(config: &Config, now: Instant) -> Option<Self> {
-        let limited = config.max_message_rate > 0 || config.max_byte_rate > 0;
-        limited.then(|| Self {
-            messages: Bucket { full: now },
-            bytes: Bucket { full: now },
-            held_until: None,
-        })
+        if config.max_message_rate == 0 && config.max_byte_rate == 0 {
+            return None;
+        }
+        Some(Self { messages: Bucket { full: now }, bytes: Bucket { full: now }, held_until: None })
     }
 
     pub fn message(&mut self, config: &Config, now: Instant) {

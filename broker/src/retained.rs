@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 
 use tokio::time::Instant;
 
-use crate::{config::Config, message::Message, topic};
+use crate::{message::Message, topic};
 
 #[derive(Clone)]
 pub(crate) struct Kept {
@@ -12,13 +12,19 @@ pub(crate) struct Kept {
     pub expires: Option<Instant>,
 }
 
-#[derive(Default)]
 pub(crate) struct Retained {
     messages: BTreeMap<Arc<str>, Kept>,
     bytes: usize,
+    max_messages: usize,
+    max_bytes: usize,
 }
 
 impl Retained {
+    /// Nothing yet, and never more than this.
+    pub fn new(max_messages: usize, max_bytes: usize) -> Self {
+        Self { messages: BTreeMap::new(), bytes: 0, max_messages, max_bytes }
+    }
+
     pub fn len(&self) -> usize {
         self.messages.len()
     }
@@ -29,23 +35,17 @@ impl Retained {
 
     /// Keeps a message in place of its topic's former one, or clears it if the payload is empty; false if
     /// there is no room, and then the former one stays.
-    pub fn keep(
-        &mut self,
-        message: &Message,
-        expires: Option<Instant>,
-        config: &Config,
-        now: Instant,
-    ) -> bool {
+    pub fn keep(&mut self, message: &Message, expires: Option<Instant>, now: Instant) -> bool {
         if message.payload.is_empty() {
             self.forget(&message.topic);
             return true;
         }
         let former = self.messages.get(&message.topic).map_or(0, |kept| kept.message.weight());
-        if !self.fits(message, former, config) {
+        if !self.fits(message, former) {
             self.forget_expired(now);
             // The former one may have been among them.
             let former = self.messages.get(&message.topic).map_or(0, |kept| kept.message.weight());
-            if !self.fits(message, former, config) {
+            if !self.fits(message, former) {
                 return false;
             }
         }
@@ -79,10 +79,10 @@ impl Retained {
             .collect()
     }
 
-    fn fits(&self, message: &Message, former: usize, config: &Config) -> bool {
+    fn fits(&self, message: &Message, former: usize) -> bool {
         let messages = self.messages.len() + usize::from(former == 0);
         let bytes = self.bytes - former + message.weight();
-        messages <= config.max_retained_messages && bytes <= config.max_retained_bytes
+        messages <= self.max_messages && bytes <= self.max_bytes
     }
 
     fn forget(&mut self, topic: &str) {
@@ -112,8 +112,8 @@ mod tests {
     use super::*;
     use crate::message::QoS;
 
-    fn keep(retained: &mut Retained, topic: &str, payload: &str, config: &Config) -> bool {
-        retained.keep(&Message::new(topic, payload.to_owned(), QoS::AtMostOnce), None, config, Instant::now())
+    fn keep(retained: &mut Retained, topic: &str, payload: &str) -> bool {
+        retained.keep(&Message::new(topic, payload.to_owned(), QoS::AtMostOnce), None, Instant::now())
     }
 
     fn topics(retained: &Retained, filter: &str) -> Vec<String> {
@@ -122,10 +122,9 @@ mod tests {
 
     #[test]
     fn wildcards_find_what_they_match() {
-        let config = Config::default();
-        let mut retained = Retained::default();
+        let mut retained = Retained::new(100, 10_000);
         for topic in ["a", "a/", "a/b", "a/b/c", "a0", "b", "$SYS/x"] {
-            assert!(keep(&mut retained, topic, "x", &config));
+            assert!(keep(&mut retained, topic, "x"));
         }
         assert_eq!(topics(&retained, "a/#"), ["a", "a/", "a/b", "a/b/c"]);
         assert_eq!(topics(&retained, "a/+"), ["a/", "a/b"]);
@@ -137,33 +136,30 @@ mod tests {
 
     #[test]
     fn an_empty_payload_clears() {
-        let config = Config::default();
-        let mut retained = Retained::default();
-        keep(&mut retained, "a", "x", &config);
-        keep(&mut retained, "a", "", &config);
+        let mut retained = Retained::new(100, 10_000);
+        keep(&mut retained, "a", "x");
+        keep(&mut retained, "a", "");
         assert_eq!((retained.len(), retained.bytes()), (0, 0));
     }
 
     #[test]
     fn bounds_hold_and_the_former_message_stays() {
-        let config = Config { max_retained_messages: 2, max_retained_bytes: 1000, ..Config::default() };
-        let mut retained = Retained::default();
-        assert!(keep(&mut retained, "a", "x", &config));
-        assert!(keep(&mut retained, "b", "x", &config));
-        assert!(!keep(&mut retained, "c", "x", &config));
-        assert!(keep(&mut retained, "a", "y", &config));
-        assert!(!keep(&mut retained, "a", &"x".repeat(1000), &config));
+        let mut retained = Retained::new(2, 1000);
+        assert!(keep(&mut retained, "a", "x"));
+        assert!(keep(&mut retained, "b", "x"));
+        assert!(!keep(&mut retained, "c", "x"));
+        assert!(keep(&mut retained, "a", "y"));
+        assert!(!keep(&mut retained, "a", &"x".repeat(1000)));
         assert_eq!(&retained.matching("a", Instant::now())[0].message.payload[..], b"y");
     }
 
     #[test]
     fn expired_messages_make_room() {
-        let config = Config { max_retained_messages: 1, ..Config::default() };
-        let mut retained = Retained::default();
+        let mut retained = Retained::new(1, 1000);
         let now = Instant::now();
-        assert!(retained.keep(&Message::new("a", "x", QoS::AtMostOnce), Some(now), &config, now));
+        assert!(retained.keep(&Message::new("a", "x", QoS::AtMostOnce), Some(now), now));
         assert!(retained.matching("#", now).is_empty());
-        assert!(keep(&mut retained, "b", "x", &config));
+        assert!(keep(&mut retained, "b", "x"));
         assert_eq!(retained.len(), 1);
     }
 }

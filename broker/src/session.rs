@@ -23,7 +23,7 @@ use crate::{
     message::QoS,
     outbox::{Full, Outbox, Receiver},
     reason::Reason,
-    stats::Counters,
+    stats::{Counters, Tally},
     trie::Options,
     will::Will,
 };
@@ -189,9 +189,12 @@ impl Session {
         let State { link: Some(link), incoming, outbox, .. } = &mut *state else { return Err(TakenOver) };
         link.awake = false;
         let to = Receiver { version: link.client.version, max_packet: link.max_packet };
+        let mut sent = Tally::default();
         while let Some(decided) = incoming.next_decided() {
             codec::publish_ack(decided, to.version, out);
+            sent.packets(1);
         }
+        counters.sent.add(&sent);
         outbox.fill(to, config.write_buffer, counters, out);
         Ok(Pause(incoming.pending() > usize::from(config.receive_maximum)))
     }

@@ -2,11 +2,17 @@
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
+use crate::reason::Reason;
+
 /// A moment's view of a broker; counters run from its creation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
     /// TCP connections open now.
     pub connections: usize,
+    /// Clients connected now: connections that have a session.
+    pub clients: usize,
+    /// The most clients that were connected at a time.
+    pub most_clients: usize,
     /// Sessions now, connected or not.
     pub sessions: usize,
     /// Subscriptions now.
@@ -15,7 +21,7 @@ pub struct Stats {
     pub queued_messages: usize,
     /// Their bytes.
     pub queued_bytes: usize,
-    /// Retained messages now.
+    /// Retained messages now, but for those on topics that start with `$`.
     pub retained_messages: usize,
     /// Their bytes.
     pub retained_bytes: usize,
@@ -23,10 +29,28 @@ pub struct Stats {
     pub messages_received: u64,
     /// PUBLISH packets sent to clients.
     pub messages_sent: u64,
+    /// Bytes of the payloads of messages received.
+    pub payload_bytes_received: u64,
+    /// Bytes of the payloads of messages sent.
+    pub payload_bytes_sent: u64,
+    /// Packets of every type that clients sent.
+    pub packets_received: u64,
+    /// Packets of every type sent to clients.
+    pub packets_sent: u64,
+    /// Bytes received, without what TLS and WebSocket add.
+    pub bytes_received: u64,
+    /// Bytes sent, without what TLS and WebSocket add.
+    pub bytes_sent: u64,
     /// Messages that a receiver did not get.
     pub dropped: Dropped,
     /// Connections refused or closed over a limit, and CONNECTs refused.
     pub connections_refused: u64,
+    /// Of these, over a limit of connections or sessions, or because the application was too busy to decide (0x97,
+    /// 0x89).
+    pub refused_over_limit: u64,
+    /// Of these, for what the client says or shows of itself: credentials that are wrong, or do not suffice, or a
+    /// client id of somebody else (0x86, 0x87, 0x8C).
+    pub authentication_failures: u64,
     /// Connections that ended because the client broke the protocol or a limit, or before CONNECT because TLS or
     /// WebSocket did not come about.
     pub violations: u64,
@@ -53,20 +77,76 @@ pub struct Dropped {
     pub retained_full: u64,
 }
 
+/// Packets that go one way, counted up where they are handled and added to the counters once for many.
+#[derive(Default)]
+pub(crate) struct Tally {
+    packets: u64,
+    messages: u64,
+    payload: u64,
+}
+
+impl Tally {
+    /// A PUBLISH with so many bytes of payload.
+    pub fn message(&mut self, payload: usize) {
+        self.packets += 1;
+        self.messages += 1;
+        self.payload += payload as u64;
+    }
+
+    /// Other packets.
+    pub fn packets(&mut self, packets: u64) {
+        self.packets += packets;
+    }
+}
+
+/// What went one way.
+#[derive(Default)]
+pub(crate) struct Traffic {
+    messages: AtomicU64,
+    payload: AtomicU64,
+    packets: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl Traffic {
+    pub fn add(&self, tally: &Tally) {
+        if tally.packets > 0 {
+            self.packets.fetch_add(tally.packets, Relaxed);
+        }
+        if tally.messages > 0 {
+            self.messages.fetch_add(tally.messages, Relaxed);
+            self.payload.fetch_add(tally.payload, Relaxed);
+        }
+    }
+
+    /// A packet that is no PUBLISH.
+    pub fn packet(&self) {
+        count(&self.packets);
+    }
+
+    pub fn bytes(&self, bytes: usize) {
+        self.bytes.fetch_add(bytes as u64, Relaxed);
+    }
+}
+
 #[derive(Default)]
 pub(crate) struct Counters {
     pub connections: AtomicUsize,
+    clients: AtomicUsize,
+    most_clients: AtomicUsize,
     pub queued_messages: AtomicUsize,
     pub queued_bytes: AtomicUsize,
-    pub messages_received: AtomicU64,
-    pub messages_sent: AtomicU64,
+    pub received: Traffic,
+    pub sent: Traffic,
     pub dropped_qos0_queue: AtomicU64,
     pub dropped_queue_full: AtomicU64,
     pub dropped_expired: AtomicU64,
     pub dropped_oversize: AtomicU64,
     pub dropped_refused: AtomicU64,
     pub dropped_retained_full: AtomicU64,
-    pub connections_refused: AtomicU64,
+    connections_refused: AtomicU64,
+    refused_over_limit: AtomicU64,
+    authentication_failures: AtomicU64,
     pub violations: AtomicU64,
     pub stalled: AtomicU64,
     pub rate_delays: AtomicU64,
@@ -77,10 +157,18 @@ impl Counters {
     pub fn snapshot(&self) -> Stats {
         Stats {
             connections: self.connections.load(Relaxed),
+            clients: self.clients.load(Relaxed),
+            most_clients: self.most_clients.load(Relaxed),
             queued_messages: self.queued_messages.load(Relaxed),
             queued_bytes: self.queued_bytes.load(Relaxed),
-            messages_received: self.messages_received.load(Relaxed),
-            messages_sent: self.messages_sent.load(Relaxed),
+            messages_received: self.received.messages.load(Relaxed),
+            messages_sent: self.sent.messages.load(Relaxed),
+            payload_bytes_received: self.received.payload.load(Relaxed),
+            payload_bytes_sent: self.sent.payload.load(Relaxed),
+            packets_received: self.received.packets.load(Relaxed),
+            packets_sent: self.sent.packets.load(Relaxed),
+            bytes_received: self.received.bytes.load(Relaxed),
+            bytes_sent: self.sent.bytes.load(Relaxed),
             dropped: Dropped {
                 qos0_queue: self.dropped_qos0_queue.load(Relaxed),
                 queue_full: self.dropped_queue_full.load(Relaxed),
@@ -90,10 +178,33 @@ impl Counters {
                 retained_full: self.dropped_retained_full.load(Relaxed),
             },
             connections_refused: self.connections_refused.load(Relaxed),
+            refused_over_limit: self.refused_over_limit.load(Relaxed),
+            authentication_failures: self.authentication_failures.load(Relaxed),
             violations: self.violations.load(Relaxed),
             stalled: self.stalled.load(Relaxed),
             rate_delays: self.rate_delays.load(Relaxed),
             ..Stats::default()
+        }
+    }
+
+    pub fn client_connected(&self) {
+        let clients = self.clients.fetch_add(1, Relaxed) + 1;
+        self.most_clients.fetch_max(clients, Relaxed);
+    }
+
+    pub fn client_disconnected(&self) {
+        self.clients.fetch_sub(1, Relaxed);
+    }
+
+    /// A connection is refused, in CONNACK or without a word.
+    pub fn connection_refused(&self, reason: Reason) {
+        count(&self.connections_refused);
+        match reason {
+            Reason::QuotaExceeded | Reason::ServerBusy => count(&self.refused_over_limit),
+            Reason::BadUserNameOrPassword | Reason::NotAuthorized | Reason::BadAuthenticationMethod => {
+                count(&self.authentication_failures);
+            }
+            _ => {}
         }
     }
 }

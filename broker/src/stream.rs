@@ -4,6 +4,7 @@ use std::{
     io,
     mem::MaybeUninit,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -13,11 +14,15 @@ use tokio::{
     time::Instant,
 };
 
+use crate::core::Core;
+
 /// Bytes taken from the socket at a time. On the stack, so that connections need none of their own to listen.
 const READ_SIZE: usize = 16 * 1024;
 
 pub(crate) struct Stream<S> {
     socket: S,
+    /// Whose counters have what passes here.
+    core: Arc<Core>,
     /// Received and not yet handled.
     pub input: BytesMut,
     /// To be sent.
@@ -29,8 +34,15 @@ pub(crate) struct Stream<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Stream<S> {
-    pub fn new(socket: S) -> Self {
-        Self { socket, input: BytesMut::new(), output: BytesMut::new(), unflushed: false, stalled: None }
+    pub fn new(socket: S, core: Arc<Core>) -> Self {
+        Self {
+            socket,
+            core,
+            input: BytesMut::new(),
+            output: BytesMut::new(),
+            unflushed: false,
+            stalled: None,
+        }
     }
 
     /// Appends what has come to `input`; 0 at the end of the stream.
@@ -39,6 +51,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Stream<S> {
         let mut buffer = ReadBuf::uninit(&mut buffer);
         ready!(Pin::new(&mut self.socket).poll_read(cx, &mut buffer))?;
         self.input.extend_from_slice(buffer.filled());
+        self.core.counters.received.bytes(buffer.filled().len());
         Poll::Ready(Ok(buffer.filled().len()))
     }
 
@@ -61,7 +74,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Stream<S> {
         while !self.output.is_empty() {
             match ready!(Pin::new(&mut self.socket).poll_write(cx, &self.output))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                sent => self.output.advance(sent),
+                sent => {
+                    self.output.advance(sent);
+                    self.core.counters.sent.bytes(sent);
+                }
             }
             self.unflushed = true;
             self.stalled = None;
@@ -105,11 +121,13 @@ mod tests {
     use tokio::io::{AsyncReadExt, BufStream};
 
     use super::*;
+    use crate::{application::NoApplication, config::Config};
 
     #[tokio::test]
     async fn what_a_layer_above_the_socket_keeps_back_is_still_to_be_sent() {
         let (socket, mut other_end) = tokio::io::duplex(4);
-        let mut stream = Stream::new(BufStream::new(socket));
+        let core = Arc::new(Core::new(Config::default(), Arc::new(NoApplication)));
+        let mut stream = Stream::new(BufStream::new(socket), core);
         stream.output.extend_from_slice(b"ten bytes.");
         let mut received = [0; 4];
         for expected in [b"ten ", b"byte"] {
@@ -121,5 +139,6 @@ mod tests {
         }
         poll_fn(|cx| stream.poll_write(cx)).await.unwrap();
         assert!(!stream.unsent() && stream.stalled.is_none());
+        assert_eq!(stream.core.stats().bytes_sent, 10);
     }
 }

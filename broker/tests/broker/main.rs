@@ -17,6 +17,7 @@ mod retained;
 mod server;
 mod sessions;
 mod subscriptions;
+mod sys;
 mod tls;
 mod websocket;
 

@@ -205,6 +205,17 @@ async fn nobody_else_speaks_for_the_gateway() -> Result<()> {
     Ok(())
 }
 
+/// The embedded broker's counters are under `$SYS`, by Mosquitto's names.
+#[tokio::test]
+async fn the_brokers_counters_are_under_sys() -> Result<()> {
+    let deployment = Deployment::embedded("[listen]\nsys_interval = \"100ms\"\n").await?;
+    let mut watcher = watcher(deployment.address(), "$SYS/broker/clients/connected").await?;
+    let _other = deployment.device(Version::V311, "other").await?;
+    // The watchdog is one, too.
+    while watcher.message().await?.text() != "3" {}
+    Ok(())
+}
+
 /// What requests carry is shown where the configuration asks for it, as far as it says.
 #[tokio::test]
 async fn payloads_are_mirrored_only_when_asked_for_and_only_in_part() -> Result<()> {

@@ -1,7 +1,7 @@
 //! `[listen]`: the embedded broker.
 
 use super::table::table;
-use super::{ByteSize, HostPort};
+use super::{ByteSize, HostPort, TimeSpan};
 
 table! {
     /// The embedded MQTT broker. Not used when there is a `[broker]`.
@@ -23,5 +23,8 @@ table! {
         pub session_queue: usize = 1_024, in 1..=1_000_000;
         /// Bytes of those messages.
         pub session_queue_bytes: ByteSize = ByteSize::mib(16), in ByteSize::kib(1)..=ByteSize::gib(16);
+        /// Time between two looks at the counters under `$SYS/broker/`, of which what has changed is published; zero
+        /// publishes none.
+        pub sys_interval: TimeSpan = TimeSpan::secs(10), in TimeSpan::ZERO..=TimeSpan::secs(3_600);
     }
 }

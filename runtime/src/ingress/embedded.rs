@@ -154,6 +154,7 @@ fn broker_config(listen: &Listen) -> offload_broker::Config {
         max_packet_size: listen.max_packet.as_usize(),
         max_connections: listen.max_connections,
         max_connections_per_address: listen.max_connections_per_address,
+        sys_interval: listen.sys_interval.duration(),
         max_message_rate: listen.max_message_rate,
         max_byte_rate: listen.max_byte_rate.bytes(),
         session_queue_messages: listen.session_queue,

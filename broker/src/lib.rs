@@ -41,7 +41,8 @@
 //! queues in messages and bytes for each session and in bytes for all, write buffers, retained messages,
 //! subscriptions, sessions, log lines. The oldest message is kept, the newest refused; QoS 0 goes first. A client
 //! whose messages wait for acknowledgement, or that sends faster than it may (`rate`), is not read from for the
-//! moment, one that takes nothing is disconnected. [`Config`] has the numbers, [`Broker::stats`] counts what was dropped.
+//! moment, one that takes nothing is disconnected. [`Config`] has the numbers. What was dropped, refused and delayed
+//! is counted ([`Broker::stats`]), and one of the listeners publishes the counters below `$SYS` (`sys`).
 //!
 //! Nothing is stored on disk. A message is sent again only on a new connection. Not offered, and refused as the
 //! standard says: shared subscriptions, extended authentication, topic aliases towards clients, MQTT 3.1.

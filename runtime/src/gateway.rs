@@ -1,34 +1,29 @@
 //! The gateway as a whole: its parts in the order in which they start, and how they stop.
 
-use crate::access::Access;
-use crate::authentication::{Authentication, AuthenticationError};
-use crate::certificates::{self, CertificatesError};
 use crate::compiler::Compiler;
 use crate::config::{Config, Refusal};
 use crate::data_dir::{DataDir, DataDirError};
+use crate::doors::{Doors, DoorsError};
 use crate::idempotency::Ledger;
 use crate::ingress::Notices;
-use crate::ingress::embedded::{Doors, EmbeddedIngress};
+use crate::ingress::embedded::EmbeddedIngress;
 use crate::ingress::foreign::ForeignIngress;
 use crate::mirror;
 use crate::modules::{ArtifactStore, Library, Modules};
 use crate::native::Native;
 use crate::programs::{ProgramError, Programs};
-use crate::reload::{Reload, WatchedFiles};
+use crate::reload::Reload;
 use crate::request::{Parts, Requests};
 use crate::status::Status;
 use crate::wasm::engine;
 use crate::wasm::linking::Linkers;
 use crate::wasm::workers::Workers;
-use crate::watchdog::{self, Badge};
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
-use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::AbortOnDropHandle;
 
 /// Name of the artifacts' folder in the data directory.
@@ -44,10 +39,8 @@ pub struct Gateway {
     workers: Arc<Workers>,
     drain: Duration,
     url: String,
-    /// Looks after the password file and the certificates of an embedded broker.
-    reload: Option<Reload>,
-    /// Ends the watchdog when dropped.
-    watchdog: DropGuard,
+    /// Looks after the password file and the certificates.
+    reload: Reload,
     /// Keeps the status true while we live.
     _following: AbortOnDropHandle<()>,
     /// Keeps the directory locked while we live.
@@ -90,12 +83,9 @@ pub enum StartError {
          or `tls.client_ca`, or let everyone in with --allow-anonymous"
     )]
     Exposed(SocketAddr),
-    /// Clients cannot be told apart.
+    /// The password file or the certificates cannot be used.
     #[error(transparent)]
-    Authentication(#[from] AuthenticationError),
-    /// The certificates of the configuration cannot be used.
-    #[error(transparent)]
-    Certificates(#[from] CertificatesError),
+    Doors(#[from] DoorsError),
     /// The broker of the configuration cannot be joined.
     #[error(transparent)]
     Foreign(#[from] crate::ingress::foreign::ForeignError),
@@ -115,19 +105,6 @@ async fn is_local(config: &Config) -> bool {
         }
     }
     config.broker.is_none()
-}
-
-/// The files that say who is let in.
-fn door_files(config: &Config) -> impl Iterator<Item = PathBuf> {
-    let tls =
-        config.tls.iter().flat_map(|tls| [Some(&tls.certificate), Some(&tls.key), tls.client_ca.as_ref()]);
-    tls.chain([config.access.passwords.as_ref()]).flatten().cloned()
-}
-
-/// What the watchdog does when the broker does not answer.
-fn exit_deaf(reason: String) {
-    tracing::error!(reason, "the embedded broker is deaf: the gateway exits");
-    std::process::exit(watchdog::EXIT_DEAF);
 }
 
 fn hint(error: &io::Error) -> &'static str {
@@ -176,12 +153,9 @@ impl Gateway {
         let (status_sender, status_now) = watch::channel(status.online(workers.load()));
         let (mirror, mirror_lines) = mirror::start(&config.name, &config.mirror);
         let notices = Notices { status: status_now, offline: status.offline(), mirror: mirror_lines };
-        // Before they are read: what changes from here on is seen.
-        let files = WatchedFiles::new(door_files(&config));
-        let authentication = Arc::new(Authentication::new(&config)?);
-        let access = Arc::new(Access::new(&config.access, authentication.is_open()));
+        let (doors, reload) = Doors::new(&config)?;
         let requests = Arc::new(Requests::new(Parts {
-            access: access.clone(),
+            access: doors.access.clone(),
             programs,
             modules,
             native: Arc::new(native),
@@ -193,28 +167,9 @@ impl Gateway {
             runtime,
         }));
 
-        let mut reload = None;
-        let watchdog_stop = CancellationToken::new();
         let (ingress, url) = match &config.broker {
             None => {
-                let tls = config.tls.as_ref().map(certificates::load).transpose()?;
-                let (again, certified) = (authentication.clone(), config.tls.clone().zip(tls.clone()));
-                reload = Some(files.watch(move || {
-                    again.reload()?;
-                    if let Some((config, tls)) = &certified {
-                        certificates::reload(tls, config)?;
-                    }
-                    anyhow::Ok(())
-                }));
-                let badge =
-                    Badge::new(&config.name).map_err(|error| StartError::Io("randomness", error.into()))?;
-                let doors = Doors { access, authentication, tls, badge: badge.clone() };
                 let ingress = EmbeddedIngress::start(&config, doors, requests.clone(), notices).await?;
-                if config.watchdog.enabled {
-                    let (address, stop) = (ingress.address(), watchdog_stop.child_token());
-                    watchdog::start(address, badge, config.watchdog.clone(), stop, exit_deaf)
-                        .map_err(|error| StartError::Io("watchdog", error))?;
-                }
                 let url = format!("mqtt://{}", ingress.address());
                 (Ingress::Embedded(ingress), url)
             }
@@ -234,7 +189,6 @@ impl Gateway {
             drain,
             url,
             reload,
-            watchdog: watchdog_stop.drop_guard(),
             _following: following,
             _data_dir: data_dir,
         })
@@ -255,9 +209,7 @@ impl Gateway {
 
     /// Reads the password file and the certificates again, which otherwise happens within seconds of a change.
     pub fn reload(&self) {
-        if let Some(reload) = &self.reload {
-            reload.now();
-        }
+        self.reload.now();
     }
 
     /// Stops: takes no more requests, lets those that are here finish for up to the configured `drain` time, publishes
@@ -271,7 +223,6 @@ impl Gateway {
             tracing::warn!(requests = self.workers.in_flight(), "stopped before all requests were done");
         }
         self.requests.stop_tasks().await;
-        drop(self.watchdog);
         let workers = self.workers.clone();
         // Ends within a slice, but it waits for threads.
         let _ = tokio::task::spawn_blocking(move || workers.stop()).await;

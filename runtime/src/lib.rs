@@ -17,6 +17,7 @@ pub mod cli;
 pub mod compiler;
 pub mod config;
 pub mod data_dir;
+pub mod doors;
 mod gateway;
 pub mod idempotency;
 pub mod ingress;

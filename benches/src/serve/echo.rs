@@ -4,11 +4,9 @@ use super::{announce, on_any_port, told_to_stop};
 use anyhow::Result;
 use offload_protocol::answer::{Answer, AnswerForm, Outcome};
 use offload_protocol::topic;
-use offload_rt::access::Access;
-use offload_rt::authentication::Authentication;
-use offload_rt::ingress::embedded::{Doors, EmbeddedIngress};
+use offload_rt::doors::Doors;
+use offload_rt::ingress::embedded::EmbeddedIngress;
 use offload_rt::ingress::{Delivery, Notice, Notices, Outgoing, Sink};
-use offload_rt::watchdog::Badge;
 use std::sync::Arc;
 
 pub async fn serve() -> Result<()> {
@@ -19,9 +17,7 @@ pub async fn serve() -> Result<()> {
     };
     let notices = Notices::fixed(status("online"), status("offline"));
     let config = on_any_port();
-    let authentication = Arc::new(Authentication::new(&config)?);
-    let access = Arc::new(Access::new(&config.access, authentication.is_open()));
-    let doors = Doors { access, authentication, tls: None, badge: Badge::new("echo")? };
+    let (doors, _reload) = Doors::new(&config)?;
     let ingress = EmbeddedIngress::start(&config, doors, Arc::new(Echo), notices).await?;
     announce(ingress.address())?;
     told_to_stop().await?;

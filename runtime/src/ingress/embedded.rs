@@ -5,18 +5,19 @@ use super::{Client, Delivery, DeliveryProperties, Encoded, Notice, Notices, Outg
 use crate::access::{Access, Who};
 use crate::authentication::{self, Authentication, Refused};
 use crate::config::{Config, HostPort, Listen};
+use crate::doors::Doors;
 use crate::gateway::StartError;
-use crate::watchdog::Badge;
+use crate::watchdog::{self, Badge};
 use offload_broker::{
     Acknowledgement, Application, BoxFuture, Broker, ClientInfo, Identity, Login, Message, Properties, QoS,
-    Reason, Received, Route, Tls, Transport, WebSocket,
+    Reason, Received, Route, Transport, WebSocket,
 };
 use offload_protocol::topic;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 /// The first level of each topic on which requests come.
@@ -25,6 +26,8 @@ const REQUEST_LEVELS: [&str; 2] = ["localCode", "inputCode"];
 /// A gateway's own broker.
 pub struct EmbeddedIngress {
     address: SocketAddr,
+    /// Ends the watchdog when dropped.
+    watchdog: DropGuard,
     shutdown: CancellationToken,
     /// One for each listener.
     serving: TaskTracker,
@@ -46,7 +49,8 @@ impl EmbeddedIngress {
         sink: Arc<dyn Sink>,
         mut notices: Notices,
     ) -> Result<EmbeddedIngress, StartError> {
-        let Doors { access, authentication, tls, badge } = doors;
+        let Doors { access, authentication, tls } = doors;
+        let badge = Badge::new(&config.name).map_err(|error| StartError::Io("randomness", error.into()))?;
         let plain = bind(&config.listen.address, &authentication).await?;
         let address = plain.local_addr().map_err(|error| StartError::Io("listener", error))?;
         let mut listeners = vec![(plain, Transport::Tcp)];
@@ -59,7 +63,8 @@ impl EmbeddedIngress {
             listeners.push((bind(&config.address, &authentication).await?, Transport::WebSocket(websocket)));
         }
 
-        let hook = Arc::new(Hook { access, authentication, badge, sink, broker: OnceLock::new() });
+        let hook =
+            Arc::new(Hook { access, authentication, badge: badge.clone(), sink, broker: OnceLock::new() });
         let broker = Broker::new(broker_config(&config.listen), hook.clone());
         hook.broker.set(broker.clone()).unwrap_or_else(|_| unreachable!("set once, here"));
         publish(&broker, notices.status.borrow_and_update().clone());
@@ -79,7 +84,13 @@ impl EmbeddedIngress {
             });
         }
         serving.close();
-        Ok(EmbeddedIngress { address, shutdown, serving, leave, announcing })
+        let watched = CancellationToken::new();
+        if config.watchdog.enabled {
+            watchdog::start(address, badge, config.watchdog.clone(), watched.clone(), exit_deaf)
+                .map_err(|error| StartError::Io("watchdog", error))?;
+        }
+        let watchdog = watched.drop_guard();
+        Ok(EmbeddedIngress { address, watchdog, shutdown, serving, leave, announcing })
     }
 
     /// Where it listens, without TLS.
@@ -89,23 +100,12 @@ impl EmbeddedIngress {
 
     /// Says goodbye, writes what is queued for connected clients and closes their connections.
     pub async fn shutdown(self) {
+        drop(self.watchdog);
         self.leave.cancel();
         let _ = self.announcing.await;
         self.shutdown.cancel();
         self.serving.wait().await;
     }
-}
-
-/// Who keeps the doors: what is asked when a client connects and when it does something.
-pub struct Doors {
-    /// Who may do what.
-    pub access: Arc<Access>,
-    /// Who a client is.
-    pub authentication: Arc<Authentication>,
-    /// The certificates, where there is a `[tls]`.
-    pub tls: Option<Tls>,
-    /// What the watchdog shows.
-    pub badge: Badge,
 }
 
 /// Binds an address that strangers cannot reach, or where they are kept out.
@@ -119,6 +119,12 @@ async fn bind(address: &HostPort, authentication: &Authentication) -> Result<Tcp
         return Err(StartError::Exposed(*exposed));
     }
     TcpListener::bind(&*addresses).await.map_err(failed)
+}
+
+/// What the watchdog does when the broker does not answer.
+fn exit_deaf(reason: String) {
+    tracing::error!(reason, "the embedded broker is deaf: the gateway exits");
+    std::process::exit(watchdog::EXIT_DEAF);
 }
 
 fn transport_name(transport: &Transport) -> &'static str {

@@ -64,10 +64,10 @@ impl Outbox {
             bytes /= 2;
         }
         let fits = self.queue.len() < messages && (self.bytes == 0 || self.bytes + weight <= bytes);
-        // Nobody may hold more than is left: however many sessions hoard messages, there is always room for
-        // those that do not.
+        // Nobody may hold more than is left, so that few that hoard messages leave room for others; what many of
+        // them leave is next to nothing, and the reserve is for those that do not hoard.
         let left = config.max_queued_bytes.saturating_sub(counters.queued_bytes.load(Relaxed));
-        if !fits || self.bytes + weight > left {
+        if !fits || self.bytes + weight > left.max(config.session_reserve_bytes) {
             let counter = match delivery.qos {
                 QoS::AtMostOnce => &counters.dropped_qos0_queue,
                 _ => &counters.dropped_queue_full,

@@ -39,9 +39,15 @@ impl Bystander {
                 assert!(packet.body.get(2).is_none_or(|reason| *reason == 0), "{packet:?}");
                 acknowledged = true;
             } else {
-                assert_eq!((packet.first, packet.body.ends_with(text.as_bytes())), (0x32, true), "{packet:?}");
+                assert_eq!(
+                    (packet.first, packet.body.ends_with(text.as_bytes())),
+                    (0x32, true),
+                    "{packet:?}"
+                );
                 let id = 2 + "bystander".len();
-                self.client.acknowledge(0x40, u16::from_be_bytes([packet.body[id], packet.body[id + 1]])).await;
+                self.client
+                    .acknowledge(0x40, u16::from_be_bytes([packet.body[id], packet.body[id + 1]]))
+                    .await;
                 heard = true;
             }
         }

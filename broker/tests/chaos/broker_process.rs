@@ -14,7 +14,7 @@ use offload_broker::{
 use tokio::{
     io::{AsyncBufReadExt, BufReader, Lines},
     net::TcpListener,
-    process::{Child, ChildStdout, Command},
+    process::{Child, ChildStdin, ChildStdout, Command},
     task::spawn_blocking,
 };
 use tokio_util::sync::CancellationToken;
@@ -66,8 +66,10 @@ impl Application for Door {
     fn publish(&self, _message: Received) {}
 }
 
-/// Prints its ports, serves until its input ends, and prints its counters.
+/// Prints its ports, serves until its input ends, and prints its counters. `RUST_LOG` says what it logs.
 pub async fn serve() {
+    let filter = tracing_subscriber::EnvFilter::from_default_env();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     // A panic that only ends a task is a finding, too.
     let print = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
@@ -96,6 +98,8 @@ pub async fn serve() {
 /// That process, from outside. It ends with this one.
 pub struct BrokerProcess {
     process: Child,
+    /// Ends the process when it is closed. Kept here because waiting for a process would close it.
+    input: ChildStdin,
     output: Lines<BufReader<ChildStdout>>,
     pub mqtt: SocketAddr,
     pub tls: SocketAddr,
@@ -106,10 +110,11 @@ impl BrokerProcess {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.arg(ARGUMENT).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
         let mut process = command.spawn().unwrap();
+        let input = process.stdin.take().unwrap();
         let mut output = BufReader::new(process.stdout.take().unwrap()).lines();
         let mut address = async || output.next_line().await.unwrap().expect("a port").parse().unwrap();
         let (mqtt, tls) = (address().await, address().await);
-        Self { process, output, mqtt, tls }
+        Self { process, input, output, mqtt, tls }
     }
 
     pub fn id(&self) -> u32 {
@@ -122,7 +127,7 @@ impl BrokerProcess {
 
     /// Stops it; returns its counters.
     pub async fn stop(mut self) -> String {
-        drop(self.process.stdin.take());
+        drop(self.input);
         let stats = self.output.next_line().await.unwrap().expect("its counters");
         let status = self.process.wait().await.unwrap();
         assert!(status.success(), "the broker ended badly: {status}");

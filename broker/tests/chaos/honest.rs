@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use offload_broker::Version;
+use offload_broker::Version::{self, V5};
 use tokio::{
     net::TcpStream,
     sync::Barrier,
@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     broker_process::{HONEST, PASSWORD},
-    client::{BOTH, Client, Connect},
+    client::{BOTH, Client, Connect, Packet, packet},
 };
 
 /// Messages published one after the other before the subscriber is asked for them.
@@ -197,17 +197,35 @@ impl Pair {
         }
     }
 
-    /// Takes all that was published since, in order.
+    /// Takes all that was published since, in order and once, and acknowledges it.
     async fn receive(&mut self, first: u64) {
         let mut expected = first;
-        while expected < self.next {
-            let message = self.subscriber.take().await;
-            let number: u64 = message.text().parse().expect("a number");
+        let mut unreleased = 0;
+        while expected < self.next || unreleased > 0 {
+            let Packet { first, body } = self.subscriber.receive().await;
+            if first == 0x62 {
+                self.subscriber.send(&packet(0x70, &body[..2])).await;
+                unreleased -= 1;
+                continue;
+            }
+            assert_eq!((first >> 4, first >> 1 & 3), (3, self.qos), "not a message");
+            let (topic, rest) = body[2..].split_at(self.topic.len());
+            let (id, rest) = rest.split_at(if self.qos == 0 { 0 } else { 2 });
+            let text = if self.version == V5 { &rest[1..] } else { rest }; // without properties
+            assert_eq!(topic, self.topic.as_bytes());
             assert_eq!(
-                (message.topic.as_str(), number),
-                (self.topic.as_str(), expected),
-                "a message was lost"
+                str::from_utf8(text).unwrap(),
+                expected.to_string(),
+                "a message was lost, or came twice"
             );
+            match self.qos {
+                0 => {}
+                1 => self.subscriber.send(&packet(0x40, id)).await,
+                _ => {
+                    self.subscriber.send(&packet(0x50, id)).await;
+                    unreleased += 1;
+                }
+            }
             expected += 1;
         }
     }

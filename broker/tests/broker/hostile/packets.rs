@@ -5,7 +5,7 @@ use tokio::io::AsyncWriteExt;
 
 use super::Bystander;
 use crate::{
-    client::{BOTH, Client, Connect, packet},
+    client::{BOTH, Client, packet},
     damage::{Random, STATES, damage, packets, prologue},
     server::Server,
 };

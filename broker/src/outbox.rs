@@ -208,7 +208,8 @@ mod tests {
     #[test]
     fn those_that_hoard_leave_room_for_others() {
         let weight = delivery("q", QoS::AtLeastOnce).weight();
-        let config = Config { max_queued_bytes: 100 * weight, ..Config::default() };
+        let mut config = Config { max_queued_bytes: 100 * weight, ..Config::default() };
+        config.session_reserve_bytes = 0;
         let counters = Counters::default();
         let mut hoarders: Vec<_> = (0..9).map(|_| Outbox::new()).collect();
         let push =
@@ -222,6 +223,23 @@ mod tests {
         assert_eq!(push(&mut Outbox::new()), Ok(()));
         let stats = counters.snapshot();
         assert!((80..=100).contains(&stats.queued_messages), "{}", stats.queued_messages);
+    }
+
+    #[test]
+    fn those_that_hoard_one_after_the_other_leave_the_reserve() {
+        let weight = delivery("q", QoS::AtLeastOnce).weight();
+        let config =
+            Config { max_queued_bytes: 100 * weight, session_reserve_bytes: 2 * weight, ..Config::default() };
+        let counters = Counters::default();
+        let push =
+            |outbox: &mut Outbox| outbox.push(delivery("q", QoS::AtLeastOnce), false, &config, &counters);
+        for _ in 0..50 {
+            let mut hoarder = Outbox::new();
+            while push(&mut hoarder).is_ok() {}
+        }
+        let mut honest = Outbox::new();
+        assert_eq!([push(&mut honest), push(&mut honest), push(&mut honest)], [Ok(()), Ok(()), Err(Full)]);
+        assert!(counters.snapshot().queued_messages <= 100 + 51 * 2);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 mod bench;
+mod chaos;
 mod fuzz;
 mod guests;
 mod node;
@@ -41,6 +42,8 @@ enum Command {
     },
     /// Fuzzes the broker
     Fuzz(fuzz::Arguments),
+    /// Abuses the broker in every way at once, beside honest clients
+    Chaos(chaos::Arguments),
     /// Builds what benchmarks need and runs them
     Bench {
         /// Handed on to the benchmark program
@@ -66,6 +69,7 @@ fn run(command: Command) -> Result<()> {
         Command::Guests => guests::run(&setup::run()?),
         Command::Test { rest } => test::run(&rest),
         Command::Fuzz(arguments) => fuzz::run(&arguments),
+        Command::Chaos(arguments) => chaos::run(&arguments),
         Command::Bench { rest } => bench::run(&rest),
     }
 }

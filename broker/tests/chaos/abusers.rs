@@ -31,7 +31,7 @@ use crate::{
 const CROWD: usize = 100;
 /// Different client ids of each kind: sessions are bounded for all strangers together.
 const IDS: usize = 50;
-/// Longest that one waits for the broker: half of its own patience with those who do nothing.
+/// Longest that one waits for the broker: half as long as it waits for those who read nothing.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Between two rounds of one abuser, so that the clients have a share of the processors, too.
 const BREATH: Duration = Duration::from_millis(5);

@@ -16,13 +16,14 @@ use tokio::{
     net::TcpStream,
     sync::Barrier,
     task::JoinSet,
-    time::{Instant, interval},
+    time::{Instant, interval, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     broker_process::{HONEST, PASSWORD},
     client::{BOTH, Client, Connect, Packet, packet},
+    server::DEADLINE,
 };
 
 /// Messages published one after the other before the subscriber is asked for them.
@@ -79,6 +80,17 @@ impl Honest {
     /// Waits until all are connected.
     pub async fn ready(&mut self) {
         self.ready.wait().await;
+    }
+
+    /// Waits until all of them together have sent as much as a batch of each.
+    pub async fn go_on(&self) {
+        let enough = self.tally.messages.load(Relaxed) + self.pairs.len() as u64 * (BATCH + 1);
+        let going_on = async {
+            while self.tally.messages.load(Relaxed) < enough {
+                sleep(PACE).await;
+            }
+        };
+        timeout(DEADLINE, going_on).await.expect("honest clients stand still");
     }
 
     /// Waits until one of them is disturbed.

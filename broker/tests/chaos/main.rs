@@ -18,6 +18,7 @@ mod server;
 
 mod abusers;
 mod broker_process;
+mod crowd;
 mod honest;
 mod memory;
 
@@ -45,10 +46,16 @@ fn main() {
 }
 
 async fn run(seconds: u64) {
-    let end = Instant::now() + Duration::from_secs(seconds);
+    crowd::many_files();
     let mut broker = BrokerProcess::start().await;
     let mut honest = honest::start(broker.mqtt);
     honest.ready().await;
+    let crowd = crowd::gather(broker.mqtt).await;
+    honest.go_on().await;
+    crowd.assert_open();
+    drop(crowd);
+
+    let end = Instant::now() + Duration::from_secs(seconds);
     let abusers = abusers::start(broker.mqtt, broker.tls);
     let mut memory = Memory::of(broker.id());
     let mut ticks = interval(SAMPLE_INTERVAL);

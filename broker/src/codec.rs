@@ -285,6 +285,9 @@ fn whole(first: u8, body: &[u8]) -> BytesMut {
     packet
 }
 
+/// How the log says that the codec panicked.
+pub(crate) const CODEC_PANICKED: &str = "the codec panicked";
+
 /// The codec, on a packet that [`guard`] has passed. It must not panic on one; should it all the same, that
 /// is this client's loss and nobody else's.
 fn decode_guarded(mut packet: BytesMut, version: Version) -> Result<Wire, Violation> {
@@ -296,7 +299,7 @@ fn decode_guarded(mut packet: BytesMut, version: Version) -> Result<Wire, Violat
     match decoded {
         Ok(Ok(packet)) => Ok(packet),
         Ok(Err(_)) => Err(Violation::malformed("refused by the codec")),
-        Err(_) => Err(Violation::malformed("the codec panicked")),
+        Err(_) => Err(Violation::malformed(CODEC_PANICKED)),
     }
 }
 

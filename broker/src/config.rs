@@ -27,6 +27,9 @@ pub const DEFAULT_SESSION_QUEUE_MESSAGES: usize = 4_096;
 pub const DEFAULT_SESSION_QUEUE_BYTES: usize = 32 * 1024 * 1024;
 /// Bytes of messages waiting or in flight for all sessions together.
 pub const DEFAULT_MAX_QUEUED_BYTES: usize = 256 * 1024 * 1024;
+/// Bytes of messages that one session may hold however much all others hold: some dozens of small messages, and with all
+/// sessions that there may be no more than `max_queued_bytes` again.
+pub const DEFAULT_SESSION_RESERVE_BYTES: usize = 8 * 1024;
 /// Unacknowledged QoS 1 and 2 messages that one client may have sent.
 pub const DEFAULT_RECEIVE_MAXIMUM: u16 = 1_024;
 /// Unacknowledged QoS 1 and 2 messages on the way to one client.
@@ -101,6 +104,8 @@ pub struct Config {
     /// See [`DEFAULT_MAX_QUEUED_BYTES`]. One session never holds more than is left of it, so that many that
     /// hoard messages leave room for the others.
     pub max_queued_bytes: usize,
+    /// See [`DEFAULT_SESSION_RESERVE_BYTES`]. What sessions hold below it may exceed `max_queued_bytes`.
+    pub session_reserve_bytes: usize,
     /// See [`DEFAULT_RECEIVE_MAXIMUM`]. More end an MQTT 5 connection (0x93); a 3.1.1 client is read from
     /// no further until some are acknowledged.
     pub receive_maximum: u16,
@@ -162,6 +167,7 @@ impl Default for Config {
             session_queue_messages: DEFAULT_SESSION_QUEUE_MESSAGES,
             session_queue_bytes: DEFAULT_SESSION_QUEUE_BYTES,
             max_queued_bytes: DEFAULT_MAX_QUEUED_BYTES,
+            session_reserve_bytes: DEFAULT_SESSION_RESERVE_BYTES,
             receive_maximum: DEFAULT_RECEIVE_MAXIMUM,
             max_inflight: DEFAULT_MAX_INFLIGHT,
             topic_alias_maximum: DEFAULT_TOPIC_ALIAS_MAXIMUM,

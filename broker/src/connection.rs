@@ -408,6 +408,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 let message = Message { topic, payload, qos, retain, properties };
                 match self.core.publish(Some(&self.session), &message, None) {
                     Routed { reached: 1.., .. } => ack.complete(),
+                    // A stranger who hoards keeps nobody from publishing what is retained.
+                    Routed { refused: 1.., kept: true, .. } => ack.complete(),
                     Routed { refused: 1.., .. } => ack.refuse(Reason::QuotaExceeded),
                     Routed { .. } => ack.refuse(Reason::NoMatchingSubscribers),
                 }

@@ -98,6 +98,8 @@ pub(crate) struct Routed {
     pub reached: usize,
     /// Sessions whose queue, or the store of retained messages, was full.
     pub refused: usize,
+    /// It is retained, or has cleared what was: later subscribers find what it says.
+    pub kept: bool,
 }
 
 /// What a session's subscriptions, taken together, want of a message.
@@ -493,7 +495,8 @@ impl Core {
         let expires = expires(message);
         if message.retain {
             let now = Instant::now();
-            if !self.retained(&message.topic).write().keep(message, expires, now) {
+            routed.kept = self.retained(&message.topic).write().keep(message, expires, now);
+            if !routed.kept {
                 count(&self.counters.dropped_retained_full);
                 routed.refused += 1;
                 if let Some(left_out) = self.throttle.line() {

@@ -60,6 +60,9 @@ mod delivery;
 mod error;
 mod fields;
 mod frame;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod guard;
 mod handshake;
 mod incoming;

@@ -69,10 +69,10 @@ impl Outbox {
             bytes /= 2;
         }
         let fits = self.queue.len() < messages && (self.bytes == 0 || self.bytes + weight <= bytes);
-        // Nobody may hold more than is left: however many sessions hoard messages, there is always room for
-        // those that do not.
+        // Nobody may hold more than is left, so that few that hoard messages leave room for others; what many of
+        // them leave is next to nothing, and the reserve is for those that do not hoard.
         let left = config.max_queued_bytes.saturating_sub(counters.queued_bytes.load(Relaxed));
-        if !fits || self.bytes + weight > left {
+        if !fits || self.bytes + weight > left.max(config.session_reserve_bytes) {
             let acknowledged = delivery.qos != QoS::AtMostOnce;
             count(if acknowledged { &counters.dropped_queue_full } else { &counters.dropped_qos0_queue });
             let before = std::mem::replace(&mut self.refused[usize::from(acknowledged)], true);
@@ -235,7 +235,8 @@ mod tests {
     #[test]
     fn those_that_hoard_leave_room_for_others() {
         let weight = delivery("q", QoS::AtLeastOnce).weight();
-        let config = Config { max_queued_bytes: 100 * weight, ..Config::default() };
+        let mut config = Config { max_queued_bytes: 100 * weight, ..Config::default() };
+        config.session_reserve_bytes = 0;
         let counters = Counters::default();
         let mut hoarders: Vec<_> = (0..9).map(|_| Outbox::new()).collect();
         let push =
@@ -249,6 +250,23 @@ mod tests {
         assert_eq!(push(&mut Outbox::new()), Ok(()));
         let stats = counters.snapshot();
         assert!((80..=100).contains(&stats.queued_messages), "{}", stats.queued_messages);
+    }
+
+    #[test]
+    fn those_that_hoard_one_after_the_other_leave_the_reserve() {
+        let weight = delivery("q", QoS::AtLeastOnce).weight();
+        let config =
+            Config { max_queued_bytes: 100 * weight, session_reserve_bytes: 2 * weight, ..Config::default() };
+        let counters = Counters::default();
+        let push =
+            |outbox: &mut Outbox| outbox.push(delivery("q", QoS::AtLeastOnce), false, &config, &counters);
+        for _ in 0..50 {
+            let mut hoarder = Outbox::new();
+            while push(&mut hoarder).is_ok() {}
+        }
+        let mut honest = Outbox::new();
+        assert_eq!([push(&mut honest), push(&mut honest), push(&mut honest)], [Ok(()), Ok(()), Err(Full { first: true })]);
+        assert!(counters.snapshot().queued_messages <= 100 + 51 * 2);
     }
 
     #[test]

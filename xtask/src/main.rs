@@ -6,12 +6,15 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 mod bench;
+mod chaos;
+mod fuzz;
 mod guests;
 mod node;
 mod process;
 mod python;
 mod setup;
 mod test;
+mod time;
 mod toolchain;
 mod workspace;
 
@@ -37,6 +40,10 @@ enum Command {
         #[arg(last = true)]
         rest: Vec<String>,
     },
+    /// Fuzzes the broker
+    Fuzz(fuzz::Arguments),
+    /// Abuses the broker in every way at once, beside honest clients
+    Chaos(chaos::Arguments),
     /// Builds what benchmarks need and runs them
     Bench {
         /// Handed on to the benchmark program
@@ -61,6 +68,8 @@ fn run(command: Command) -> Result<()> {
         Command::Setup => setup::run().map(drop),
         Command::Guests => guests::run(&setup::run()?),
         Command::Test { rest } => test::run(&rest),
+        Command::Fuzz(arguments) => fuzz::run(&arguments),
+        Command::Chaos(arguments) => chaos::run(&arguments),
         Command::Bench { rest } => bench::run(&rest),
     }
 }

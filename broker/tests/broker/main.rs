@@ -6,6 +6,7 @@ mod application;
 mod certificates;
 mod client;
 mod connect;
+mod damage;
 mod hostile;
 mod limits;
 mod log;

@@ -1,0 +1,87 @@
+//! Bytes as a client may send them, through header, guard and codec.
+
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use tokio::time::Instant;
+
+use crate::{
+    application::Version,
+    codec::{self, CODEC_PANICKED, Packet},
+    config::Config,
+    delivery::{Delivery, encodable},
+    frame::{self, Frame, Kind},
+    guard::{self, Protocol},
+    message::{Message, QoS},
+    reason::Violation,
+};
+
+/// Decodes packet after packet: the first byte's lowest bit chooses the version (1 is MQTT 5), the rest is the stream.
+///
+/// # Panics
+/// If the codec panics, or a message does not come out of its encoding as it went in.
+pub fn packets(data: &[u8]) {
+    let Some((&choice, mut input)) = data.split_first() else { return };
+    let version = if choice & 1 == 0 { Version::V311 } else { Version::V5 };
+    let config = Config::default();
+    while let Ok(Some(frame)) = frame::next(input, config.max_packet_size) {
+        if let Err(violation) = decode(&frame, version, &config) {
+            assert_ne!(violation.detail, CODEC_PANICKED);
+        }
+        input = &input[frame.size..];
+    }
+}
+
+fn decode(frame: &Frame<'_>, version: Version, config: &Config) -> Result<(), Violation> {
+    if frame.kind == Kind::Connect {
+        if let Protocol::Offered(version) = guard::protocol(frame.body)?
+            && let Some(will) = codec::connect(frame.body, version, config)?.will
+        {
+            survives(will.message);
+        }
+    } else if let Packet::Publish(publish) = codec::decode(frame, version, config)? {
+        survives(Message {
+            topic: publish.topic,
+            payload: publish.payload,
+            qos: publish.qos,
+            retain: publish.retain,
+            properties: publish.properties.map(|properties| Arc::new(*properties)),
+        });
+    }
+    Ok(())
+}
+
+/// A message that was decoded can be encoded for every client, in as many bytes as foreseen, and is the same again.
+fn survives(mut message: Message) {
+    assert!(encodable(&message));
+    if let Some(properties) = &mut message.properties {
+        Arc::make_mut(properties).message_expiry = None; // what is left of it is the delivery's
+    }
+    let now = Instant::now();
+    for version in [Version::V311, Version::V5] {
+        let delivery = Delivery {
+            qos: message.qos,
+            retain: message.retain,
+            subscription_ids: Vec::new(),
+            expires: None,
+            message: message.clone(),
+        };
+        let mut out = BytesMut::new();
+        delivery.encode(version, 1, message.qos != QoS::AtMostOnce, now, &mut out);
+        assert_eq!(out.len(), delivery.packet_size(version));
+        assert!(out.len() <= delivery.weight());
+
+        let frame = frame::next(&out, usize::MAX).expect("a good header").expect("a whole packet");
+        assert_eq!(frame.size, out.len());
+        let Ok(Packet::Publish(again)) = codec::decode(&frame, version, &Config::default()) else {
+            panic!("not decoded: {out:?}");
+        };
+        assert_eq!((&again.topic, &again.payload), (&message.topic, &message.payload));
+        assert_eq!((again.qos, again.retain), (message.qos, message.retain));
+        if version == Version::V5 {
+            let default = Default::default();
+            let properties = message.properties.as_deref().unwrap_or(&default);
+            assert_eq!(again.properties.as_deref().unwrap_or(&Default::default()), properties);
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! `cargo xtask fuzz`: the broker's fuzz targets, for a bounded time.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, ValueEnum};
+
+use crate::process::{cargo, run as run_command, succeeds};
+use crate::time::Span;
+use crate::workspace::Workspace;
+
+/// Bytes of the largest input: a few dozen packets.
+const LARGEST_INPUT: usize = 4_096;
+/// Seconds after which an input counts as one that hangs.
+const HANGS: u64 = 30;
+/// Resident size in MB above which an input counts as one that eats memory: many times what the target takes.
+const MOST_MEMORY: usize = 1_024;
+
+/// What to fuzz, and for how long.
+#[derive(Args)]
+pub struct Arguments {
+    /// For each target
+    #[arg(long, default_value = "60s")]
+    time: Span,
+    /// Only this one
+    target: Option<Target>,
+}
+
+/// The programs in `broker/fuzz/fuzz_targets`.
+#[derive(Clone, Copy, ValueEnum)]
+enum Target {
+    /// Bytes to packets
+    Packets,
+    /// Whole connections
+    Connections,
+}
+
+impl Target {
+    fn name(self) -> &'static str {
+        match self {
+            Target::Packets => "packets",
+            Target::Connections => "connections",
+        }
+    }
+}
+
+/// Fails when one of them finds something.
+pub fn run(arguments: &Arguments) -> Result<()> {
+    let workspace = Workspace::find()?;
+    if !succeeds(cargo(&workspace.root).args(["fuzz", "--version"])) {
+        run_command(cargo(&workspace.root).args(["install", "--locked", "cargo-fuzz"]))?;
+    }
+    let targets = arguments.target.map_or_else(|| Target::value_variants().to_vec(), |target| vec![target]);
+    targets.into_iter().try_for_each(|target| fuzz(&workspace, target, arguments.time))
+}
+
+fn fuzz(workspace: &Workspace, target: Target, time: Span) -> Result<()> {
+    let (broker, name) = (workspace.root.join("broker"), target.name());
+    let folder = |of: &str| -> Result<PathBuf> {
+        let folder = workspace.target.join("fuzz").join(of).join(name);
+        fs::create_dir_all(&folder)?;
+        Ok(folder)
+    };
+    let (corpus, seeds, findings) = (folder("corpus")?, folder("seeds")?, folder("findings")?);
+    write_seeds(&broker.join("fuzz/seeds").join(name).with_extension("hex"), &seeds)?;
+    let mut command = cargo(&broker);
+    // Without a sanitizer, which this toolchain does not offer: the broker has no unsafe code that it could watch.
+    command.args(["fuzz", "run", "--sanitizer", "none", "--target-dir"]);
+    command.arg(workspace.target.join("fuzz/build")).arg(name).arg(&corpus).arg(&seeds).arg("--");
+    command.arg(format!("-max_total_time={}", time.seconds()));
+    command.arg(format!("-max_len={LARGEST_INPUT}")).arg(format!("-timeout={HANGS}"));
+    command.arg(format!("-rss_limit_mb={MOST_MEMORY}"));
+    command.arg(format!("-artifact_prefix={}/", findings.display()));
+    let ended = run_command(&mut command);
+    if ended.is_err() {
+        print_findings(&findings)?;
+    }
+    ended
+}
+
+/// One file a line of the list, which is what the fuzzer takes.
+fn write_seeds(list: &Path, folder: &Path) -> Result<()> {
+    let text = fs::read_to_string(list).with_context(|| format!("cannot read {}", list.display()))?;
+    let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    for (number, line) in lines.enumerate() {
+        let bytes = line.rsplit_once(": ").and_then(|(_, hex)| from_hex(hex));
+        let Some(bytes) = bytes else { bail!("{}: not a seed: {line}", list.display()) };
+        fs::write(folder.join(number.to_string()), bytes)?;
+    }
+    Ok(())
+}
+
+fn from_hex(text: &str) -> Option<Vec<u8>> {
+    let digits: Vec<u8> = text.split_whitespace().flat_map(str::bytes).collect();
+    let byte = |pair: &[u8]| u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok();
+    digits.chunks(2).map(byte).collect()
+}
+
+/// As lines for the list of seeds.
+fn print_findings(folder: &Path) -> Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let hex: String = fs::read(&path)?.iter().map(|byte| format!("{byte:02x}")).collect();
+        println!("{}: {hex}", path.display());
+    }
+    Ok(())
+}

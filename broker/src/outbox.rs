@@ -265,7 +265,10 @@ mod tests {
             while push(&mut hoarder).is_ok() {}
         }
         let mut honest = Outbox::new();
-        assert_eq!([push(&mut honest), push(&mut honest), push(&mut honest)], [Ok(()), Ok(()), Err(Full { first: true })]);
+        assert_eq!(
+            [push(&mut honest), push(&mut honest), push(&mut honest)],
+            [Ok(()), Ok(()), Err(Full { first: true })]
+        );
         assert!(counters.snapshot().queued_messages <= 100 + 51 * 2);
     }
 

@@ -352,8 +352,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             if let Err(reason) = granted
                 && let Some(left_out) = self.core.throttle.line()
             {
-                let client_id = clip(&self.client.client_id);
-                info!(client_id, filter = clip(&filter.path), ?reason, left_out, "subscription refused");
+                let ClientInfo { client_id, user, peer, .. } = &*self.client;
+                let (client_id, user) = (clip(client_id), user.as_deref().map(clip));
+                info!(client_id, user, %peer, filter = clip(&filter.path), ?reason, left_out, "subscription refused");
             }
         }
         let version = self.version;
@@ -417,12 +418,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Route::Refuse => {
                 count(&self.core.counters.dropped_refused);
                 if let Some(left_out) = self.core.throttle.line() {
-                    info!(
-                        client_id = clip(&self.client.client_id),
-                        topic = clip(&topic),
-                        left_out,
-                        "publish refused"
-                    );
+                    let ClientInfo { client_id, user, peer, .. } = &*self.client;
+                    let (client_id, user) = (clip(client_id), user.as_deref().map(clip));
+                    info!(client_id, user, %peer, topic = clip(&topic), left_out, "publish refused");
                 }
                 ack.refuse(Reason::NotAuthorized);
             }

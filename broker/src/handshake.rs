@@ -69,10 +69,11 @@ pub(crate) async fn open<S: AsyncRead + AsyncWrite + Unpin>(
         Ok(decoded) => decoded,
         Err(refusal) => return Err(refusal.answer(arrival, &mut stream.output)),
     };
+    let user = connect.user_name.clone();
     match admit(arrival, version, &mut connect).await {
         Ok(connected) => accept(core, &mut stream.output, version, &connect, connected),
         Err(reason) => {
-            let refusal = Refusal::Told(version, reason, connect.client_id);
+            let refusal = Refusal::Told(version, reason, Asking { client_id: connect.client_id, user });
             Err(refusal.answer(arrival, &mut stream.output))
         }
     }
@@ -80,18 +81,26 @@ pub(crate) async fn open<S: AsyncRead + AsyncWrite + Unpin>(
 
 /// Why a CONNECT is not accepted.
 enum Refusal {
-    Told(Version, Reason, String),
+    Told(Version, Reason, Asking),
     Unanswerable,
+}
+
+/// Who is refused, as he says.
+#[derive(Default)]
+struct Asking {
+    client_id: String,
+    user: Option<String>,
 }
 
 impl Refusal {
     fn answer(self, arrival: &Arrival, out: &mut BytesMut) -> Unopened {
-        let Self::Told(version, reason, client_id) = self else { return Unopened::Unanswerable };
+        let Self::Told(version, reason, asking) = self else { return Unopened::Unanswerable };
         let core = &arrival.core;
         core.counters.connection_refused(reason);
         if let Some(left_out) = core.throttle.line() {
             let Peer { address: peer, transport, .. } = &arrival.peer;
-            info!(%peer, ?transport, client_id = clip(&client_id), ?reason, left_out, "connection refused");
+            let (client_id, user) = (clip(&asking.client_id), asking.user.as_deref().map(clip));
+            info!(%peer, ?transport, client_id, user, ?reason, left_out, "connection refused");
         }
         codec::connack(false, reason, None, version, out);
         core.counters.sent.packet();
@@ -104,7 +113,7 @@ fn decode(core: &Core, input: &[u8]) -> Result<(Version, Connect), Refusal> {
     let Ok(Some(frame)) = frame::next(input, core.config.max_connect_size) else {
         return Err(Refusal::Unanswerable);
     };
-    let told = |version, reason| Refusal::Told(version, reason, String::new());
+    let told = |version, reason| Refusal::Told(version, reason, Asking::default());
     let version = match guard::protocol(frame.body) {
         Ok(Protocol::Offered(version)) => version,
         Ok(Protocol::Older) => return Err(told(Version::V311, Reason::UnsupportedProtocolVersion)),

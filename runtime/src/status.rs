@@ -40,7 +40,7 @@ struct Capabilities {
 }
 
 /// How busy the gateway is. Requests that are being compiled, built or run natively count as waiting for a worker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize)]
 pub struct Load {
     /// Threads that run guests.
     pub workers: usize,
@@ -87,14 +87,14 @@ impl Status {
     pub async fn follow(self, sender: watch::Sender<Notice>, interval: Duration) {
         let mut ticks = interval_at(Instant::now() + interval, interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut told = None;
         loop {
             ticks.tick().await;
-            let load = self.workers.load();
-            if told != Some(load) {
-                sender.send_replace(self.online(load));
-                told = Some(load);
-            }
+            let now = self.online(self.workers.load());
+            sender.send_if_modified(|known| {
+                let changed = known.payload != now.payload;
+                *known = now;
+                changed
+            });
         }
     }
 

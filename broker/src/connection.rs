@@ -128,6 +128,8 @@ struct Connection<S> {
     /// That it sends too fast was logged.
     delay_logged: bool,
     aliases: HashMap<u16, Arc<str>>,
+    /// The application has messages of which it was not told yet that they are all for now.
+    handed_over: bool,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
@@ -152,6 +154,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             keep_alive: (keep_alive > 0).then(|| Duration::from_millis(u64::from(keep_alive) * 1500)),
             last_packet: now,
             aliases: HashMap::new(),
+            handed_over: false,
         }
     }
 
@@ -255,6 +258,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn handle_input(&mut self) -> Result<(), End> {
         let (mut received, mut answered) = (Tally::default(), Tally::default());
         let handled = self.handle_packets(&mut received, &mut answered);
+        if std::mem::take(&mut self.handed_over) {
+            self.core.application.published();
+        }
         self.core.counters.received.add(&received);
         self.core.counters.sent.add(&answered);
         handled
@@ -403,6 +409,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 let client = self.client.clone();
                 let received = Received { client, topic, payload, properties, qos, retain, dup, ack };
                 self.core.application.publish(received);
+                self.handed_over = true;
             }
             Route::Broker => {
                 let properties = properties.map(|properties| Arc::new(*properties));

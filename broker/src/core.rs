@@ -605,16 +605,19 @@ impl Core {
             Route::Broker => {
                 self.publish(Some(session), &Message { topic, payload, qos, retain, properties }, None);
             }
-            Route::Application => self.application.publish(Received {
-                client: client.clone(),
-                topic,
-                payload,
-                properties: properties.map(|properties| Box::new(Arc::unwrap_or_clone(properties))),
-                qos,
-                retain,
-                dup: false,
-                ack: Acknowledgement::owed(None),
-            }),
+            Route::Application => {
+                self.application.publish(Received {
+                    client: client.clone(),
+                    topic,
+                    payload,
+                    properties: properties.map(|properties| Box::new(Arc::unwrap_or_clone(properties))),
+                    qos,
+                    retain,
+                    dup: false,
+                    ack: Acknowledgement::owed(None),
+                });
+                self.application.published();
+            }
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The gateway as a whole: its parts in the order in which they start, and how they stop.
 
+use crate::allocator;
 use crate::compiler::Compiler;
 use crate::config::{Config, Refusal};
 use crate::data_dir::{DataDir, DataDirError};
@@ -124,6 +125,7 @@ impl Gateway {
     /// [`StartError`] says which part could not start, and what may help.
     pub async fn start(config: Config) -> Result<Gateway, StartError> {
         config.validate()?;
+        allocator::give_back_what_is_free();
         let runtime = Handle::current();
         let path = config.data_dir.clone();
         let data_dir = tokio::task::spawn_blocking(move || DataDir::open(&path))

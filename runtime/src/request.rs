@@ -253,6 +253,10 @@ impl Requests {
 }
 
 impl Sink for Requests {
+    fn delivered(&self) {
+        self.parts.workers.attend();
+    }
+
     fn deliver(&self, delivery: Delivery) {
         let arrived = Instant::now();
         let Parts { modules, native, workers, ledger, answers, mirror, runtime, .. } = &self.parts;
@@ -390,7 +394,10 @@ async fn prepare(
     };
     let error = tokio::select! {
         joined = prepared => match joined {
-            Ok(Ok(artifact)) => return workers.submit(admitted.into_job(UNNAMED.into(), artifact)),
+            Ok(Ok(artifact)) => {
+                workers.submit(admitted.into_job(UNNAMED.into(), artifact));
+                return workers.attend();
+            }
             Ok(Err(error)) => error,
             Err(panic) => telemetry::internal_error(&format!("compile: {panic}")),
         },

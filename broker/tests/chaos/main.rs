@@ -31,6 +31,10 @@ use crate::{
     memory::{Memory, SAMPLE_INTERVAL},
 };
 
+/// The one of `offload-rt`.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// What is done with all other tests.
 const DEFAULT_SECONDS: u64 = 60;
 

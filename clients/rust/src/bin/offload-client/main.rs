@@ -10,6 +10,7 @@ mod link;
 mod message;
 mod progress;
 mod report;
+mod request;
 mod send;
 mod units;
 

@@ -43,7 +43,10 @@ impl From<Result<Answer, Error>> for Verdict {
             Ok(answer) => match &answer.outcome {
                 Outcome::Exited(0) => Verdict::Right(answer),
                 Outcome::Exited(code) => {
-                    Verdict::Wrong { kind: "exit", message: format!("program exited with code {code}") }
+                    let stderr = String::from_utf8_lossy(&answer.stderr);
+                    let said = stderr.lines().find(|line| !line.is_empty());
+                    let said = said.map(|line| format!(": {}", text(line))).unwrap_or_default();
+                    Verdict::Wrong { kind: "exit", message: format!("program exited with code {code}{said}") }
                 }
                 Outcome::Failed(error) => {
                     Verdict::Wrong { kind: error.kind.as_str(), message: text(&error.message) }

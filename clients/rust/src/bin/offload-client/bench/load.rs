@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use super::live;
 use super::schedule::{Extent, Schedule};
 use super::tally::{Tally, Verdict};
-use crate::failure::{EXIT_TIMEOUT, Failure};
+use crate::failure::Failure;
 use crate::interrupt::interrupted;
 use crate::progress::shown;
 
@@ -98,9 +98,7 @@ async fn connect(
         match Verdict::from(answer) {
             Verdict::Right(_) => {}
             Verdict::Wrong { kind, message } => return Err(Failure::new(kind, message)),
-            Verdict::Lost(message) => {
-                return Err(Failure { exit_code: EXIT_TIMEOUT, ..Failure::new("timeout", message) });
-            }
+            Verdict::Lost(message) => return Err(Failure::new("timeout", message)),
             Verdict::Over(error) => return Err(error.into()),
         }
     }
@@ -144,10 +142,11 @@ async fn measure(
     if was_interrupted && now <= begin {
         return Err(Failure::interrupted());
     }
-    let so_far = now.saturating_duration_since(begin);
     let to_last_answer = tally.last_answer.map_or(Duration::ZERO, |last| last - begin);
     let planned = load.schedule.planned().unwrap_or_default();
-    let elapsed = planned.min(so_far).max(to_last_answer);
+    let ended_early = was_interrupted || over.is_some();
+    let window = if ended_early { planned.min(now.saturating_duration_since(begin)) } else { planned };
+    let elapsed = window.max(to_last_answer);
     let unsent = load.schedule.untaken(now);
     Ok(Outcome { tally, elapsed, unsent, interrupted: was_interrupted, over })
 }

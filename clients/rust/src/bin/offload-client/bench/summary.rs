@@ -137,10 +137,11 @@ impl Summary<'_> {
 }
 
 fn percentiles_as_json(times: &Times) -> Value {
-    let microseconds = |nanoseconds: u64| nanoseconds as f64 / 1000.0;
-    let mut object = json!({ "mean": times.mean() / 1000.0, "max": microseconds(times.max()) });
+    // Tenths: a gateway's own times are whole microseconds, which are kept as 3.001.
+    let microseconds = |nanoseconds: f64| (nanoseconds / 100.0).round() / 10.0;
+    let mut object = json!({ "mean": microseconds(times.mean()), "max": microseconds(times.max() as f64) });
     for (_, name, quantile) in QUANTILES {
-        object[name] = microseconds(times.value_at_quantile(quantile)).into();
+        object[name] = microseconds(times.value_at_quantile(quantile) as f64).into();
     }
     object
 }

@@ -58,7 +58,7 @@ fn figures(schedule: &Schedule, tally: &Tally, now: Instant, rate: f64) -> Strin
     let p99 = time(tally.latency.value_at_quantile(0.99));
     let mut line = format!("{elapsed}{of} s  {rate:.0}/s  p99 {p99}  {} in flight", tally.in_flight());
     for (count, what) in
-        [(tally.failed(), "failed"), (tally.lost.count, "lost"), (schedule.untaken(now), "late")]
+        [(tally.failed(), "failed"), (tally.lost.count, "lost"), (schedule.untaken(now), "to send")]
     {
         if count > 0 {
             line.push_str(&format!("  {count} {what}"));

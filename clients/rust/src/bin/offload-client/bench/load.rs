@@ -28,7 +28,7 @@ pub struct Plan {
 }
 
 /// What came of it.
-pub struct Outcome {
+pub struct Measurement {
     pub tally: Tally,
     /// What was measured, in time: as long as planned, or to the last answer if that came later.
     pub elapsed: Duration,
@@ -55,7 +55,7 @@ impl Load {
 
 /// Sends what the plan says. Fails when there is nothing to measure: a connection cannot be made, its first request
 /// goes wrong, or ctrl-c comes before the end of the warm-up.
-pub async fn run(plan: &Plan, options: Options, request: Request) -> Result<Outcome, Failure> {
+pub async fn run(plan: &Plan, options: Options, request: Request) -> Result<Measurement, Failure> {
     let mut interrupted = pin!(interrupted());
     let mut clients = Vec::new();
     let waiting_for = format!("connecting to {}:{}", options.host, options.port);
@@ -63,7 +63,7 @@ pub async fn run(plan: &Plan, options: Options, request: Request) -> Result<Outc
         connected = shown(waiting_for, connect(plan, &options, &request, &mut clients)) => connected,
         () = &mut interrupted => Err(Failure::interrupted()),
     };
-    let outcome = match connected {
+    let measurement = match connected {
         Ok(()) => measure(plan, request, &clients, interrupted).await,
         Err(failure) => Err(failure),
     };
@@ -72,7 +72,7 @@ pub async fn run(plan: &Plan, options: Options, request: Request) -> Result<Outc
         farewells.spawn(client.disconnect());
     }
     farewells.join_all().await;
-    outcome
+    measurement
 }
 
 /// Makes the connections. The first request of each goes alone: what is wrong with it is said once instead of counted
@@ -110,7 +110,7 @@ async fn measure(
     request: Request,
     clients: &[Arc<Client>],
     interrupted: impl Future<Output = ()>,
-) -> Result<Outcome, Failure> {
+) -> Result<Measurement, Failure> {
     let schedule = match plan.rate {
         Some(rate) => Schedule::open(rate, plan.warm_up, plan.extent, plan.timeout),
         None => Schedule::closed(plan.warm_up, plan.extent),
@@ -148,7 +148,7 @@ async fn measure(
     let window = if ended_early { planned.min(now.saturating_duration_since(begin)) } else { planned };
     let elapsed = window.max(to_last_answer);
     let unsent = load.schedule.untaken(now);
-    Ok(Outcome { tally, elapsed, unsent, interrupted: was_interrupted, over })
+    Ok(Measurement { tally, elapsed, unsent, interrupted: was_interrupted, over })
 }
 
 /// Sends one request after the other.

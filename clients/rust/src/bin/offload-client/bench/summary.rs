@@ -5,7 +5,7 @@ use std::fmt::Write;
 use serde_json::{Map, Value, json};
 
 use super::load::{Measurement, Plan};
-use super::tally::{Tally, Times};
+use super::tally::{Tally, Times, nanoseconds};
 
 /// The percentiles that are shown: heading, name in JSON, quantile.
 const QUANTILES: [(&str, &str, f64); 4] =
@@ -53,9 +53,9 @@ impl Summary {
         };
         let plural = if plan.connections == 1 { "" } else { "s" };
         let mut table = format!(
-            "{} for {:.1} s: {load} on {} connection{plural}\n\n",
+            "{} for {}: {load} on {} connection{plural}\n\n",
             self.address,
-            measurement.elapsed.as_secs_f64(),
+            time(nanoseconds(measurement.elapsed)),
             plan.connections,
         );
         let mut count = |what: &str, count: u64, note: &str| {
@@ -219,7 +219,7 @@ mod tests {
     fn a_table_is_aligned_and_fits_a_terminal() {
         let table = summary(measurement()).table();
         let expected = "\
-box:1883 for 2.0 s: 50/s due, at most 8 in flight on 2 connections
+box:1883 for 2.00 s: 50/s due, at most 8 in flight on 2 connections
 
 answered           100  50.0/s
 busy                 1  full

@@ -21,7 +21,8 @@ fn times() -> Times {
     Times::new_with_bounds(1, nanoseconds(LONGEST), DIGITS).expect("the bounds are in order")
 }
 
-fn nanoseconds(time: Duration) -> u64 {
+/// As many as fit.
+pub fn nanoseconds(time: Duration) -> u64 {
     time.as_nanos().try_into().unwrap_or(u64::MAX)
 }
 

@@ -73,6 +73,8 @@ pub(crate) struct Link {
     pub max_packet: usize,
     /// Something was put here for the connection to pick up.
     awake: bool,
+    /// There only while the connection waits: what it puts here itself would otherwise wake its own task, which then
+    /// runs once more for nothing, and for which the runtime wakes another thread.
     waker: Option<Waker>,
 }
 
@@ -188,6 +190,7 @@ impl Session {
         let mut state = self.lock_for(link)?;
         let State { link: Some(link), incoming, outbox, .. } = &mut *state else { return Err(TakenOver) };
         link.awake = false;
+        link.waker = None;
         let to = Receiver { version: link.client.version, max_packet: link.max_packet };
         let mut sent = Tally::default();
         while let Some(decided) = incoming.next_decided() {

@@ -52,7 +52,7 @@ pub(crate) struct State {
     pub subscriptions: HashMap<Box<str>, Options>,
     /// Of the connection, or of the last one while it is held back.
     pub will: Option<Box<Will>>,
-    /// Whose will it is, while it is held back.
+    /// Who was connected last, while nobody is.
     pub last_client: Option<Arc<ClientInfo>>,
     /// Seconds that the session outlives its connection; `u32::MAX` is for ever.
     pub expiry: u32,
@@ -61,8 +61,8 @@ pub(crate) struct State {
     pub expires: Option<Instant>,
     /// Under which instant the deadlines know this session.
     pub deadline: Option<Instant>,
-    /// It is in no map any more and takes nothing.
-    pub ended: bool,
+    /// Why it is in no map any more and takes nothing.
+    pub ended: Option<Reason>,
 }
 
 /// What others need to know of a connection.
@@ -104,9 +104,9 @@ pub(crate) enum Offered {
     Oversize(Receiver),
 }
 
-/// The session belongs to another connection by now.
+/// A connection that has lost its session, and why: another one has taken it over, or it has ended.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct TakenOver;
+pub(crate) struct Evicted(pub Reason);
 
 impl Session {
     pub fn new(client_id: Arc<str>, owner: Identity, serial: u64) -> Self {
@@ -125,7 +125,7 @@ impl Session {
                 will_due: None,
                 expires: None,
                 deadline: None,
-                ended: false,
+                ended: None,
             }),
         }
     }
@@ -134,12 +134,18 @@ impl Session {
         self.state.lock()
     }
 
+    /// Who is connected, or was last.
+    pub fn client(&self) -> Option<Arc<ClientInfo>> {
+        let state = &*self.state.lock();
+        state.link.as_ref().map(|link| &link.client).or(state.last_client.as_ref()).cloned()
+    }
+
     /// Locks it for its connection.
-    pub fn lock_for(&self, link: u64) -> Result<MutexGuard<'_, State>, TakenOver> {
+    pub fn lock_for(&self, link: u64) -> Result<MutexGuard<'_, State>, Evicted> {
         let state = self.state.lock();
         match &state.link {
             Some(current) if current.id == link => Ok(state),
-            _ => Err(TakenOver),
+            _ => Err(Evicted(state.ended.unwrap_or(Reason::SessionTakenOver))),
         }
     }
 
@@ -158,7 +164,7 @@ impl Session {
             None if delivery.qos == QoS::AtMostOnce => return Offered::Absent,
             None => {}
         }
-        if state.ended {
+        if state.ended.is_some() {
             return Offered::Absent;
         }
         if let Err(full) = state.outbox.push(delivery, retained, config, counters) {
@@ -186,9 +192,11 @@ impl Session {
         config: &Config,
         counters: &Counters,
         out: &mut BytesMut,
-    ) -> Result<Pause, TakenOver> {
+    ) -> Result<Pause, Evicted> {
         let mut state = self.lock_for(link)?;
-        let State { link: Some(link), incoming, outbox, .. } = &mut *state else { return Err(TakenOver) };
+        let State { link: Some(link), incoming, outbox, .. } = &mut *state else {
+            return Err(Evicted(Reason::SessionTakenOver));
+        };
         link.awake = false;
         link.waker = None;
         let to = Receiver { version: link.client.version, max_packet: link.max_packet };

@@ -239,3 +239,82 @@ pub(crate) fn over_receive_maximum(incoming: &Incoming, version: Version, config
         Version::V311 => incoming.unreleased() > maximum,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::atomic::{AtomicUsize, Ordering::Relaxed},
+        task::Wake,
+    };
+
+    use super::*;
+    use crate::{message::Message, transport::TransportKind};
+
+    #[derive(Default)]
+    struct Wakes(AtomicUsize);
+
+    impl Wake for Wakes {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Relaxed);
+        }
+    }
+
+    const LINK: u64 = 7;
+
+    fn connected() -> Session {
+        let session = Session::new("c".into(), Identity::default(), 1);
+        let client = ClientInfo {
+            client_id: "c".into(),
+            assigned: false,
+            user: None,
+            peer: ([127, 0, 0, 1], 1).into(),
+            transport: TransportKind::Tcp,
+            version: Version::V5,
+            session: std::sync::Weak::new(),
+        };
+        session.lock().link = Some(Link::new(LINK, Arc::new(client), usize::MAX));
+        session
+    }
+
+    #[test]
+    fn a_connection_is_woken_once_while_it_waits_and_never_while_it_runs() {
+        let session = connected();
+        let (config, counters, mut out) = (Config::default(), Counters::default(), BytesMut::new());
+        let wakes = Arc::new(Wakes::default());
+        let waker = Waker::from(wakes.clone());
+        let mut cx = Context::from_waker(&waker);
+        let offer = || {
+            let message = Message::new("a", "b", QoS::AtMostOnce);
+            let delivery = Delivery {
+                message,
+                qos: QoS::AtMostOnce,
+                retain: false,
+                subscription_ids: Vec::new(),
+                expires: None,
+            };
+            assert!(matches!(session.offer(delivery, false, &config, &counters), Offered::Queued));
+        };
+        let mut waits = 0;
+        for _ in 0..3 {
+            assert!(session.poll_awake(LINK, &mut cx).is_pending());
+            offer();
+            offer();
+            waits += 1;
+            assert_eq!(wakes.0.load(Relaxed), waits);
+            assert!(session.poll_awake(LINK, &mut cx).is_ready());
+            // It runs: what comes now, from itself above all, is found when it is to wait again.
+            session.fill(LINK, &config, &counters, &mut out).unwrap();
+            offer();
+            assert_eq!(wakes.0.load(Relaxed), waits);
+            assert!(session.poll_awake(LINK, &mut cx).is_ready());
+            session.fill(LINK, &config, &counters, &mut out).unwrap();
+
+            // It may have been woken by something else, its socket for example.
+            assert!(session.poll_awake(LINK, &mut cx).is_pending());
+            session.fill(LINK, &config, &counters, &mut out).unwrap();
+            session.decide(0, 1, QoS::AtLeastOnce, Reason::Success);
+            assert_eq!(wakes.0.load(Relaxed), waits);
+            session.fill(LINK, &config, &counters, &mut out).unwrap();
+        }
+    }
+}

@@ -24,6 +24,9 @@ use tokio::process::Command;
 /// Name of the child's role on the command line.
 pub const CHILD_ROLE: &str = "compile-child";
 
+/// What this process was started from, even when another file has taken its place since, as an upgrade does.
+const THIS_EXECUTABLE: &str = "/proc/self/exe";
+
 /// Bytes of the child's standard error that are read; a compiler's message fits.
 const MAX_STDERR: u64 = 4 << 10;
 
@@ -37,17 +40,10 @@ pub struct Compiler {
 
 impl Compiler {
     /// A compiler that starts `config.program`, or this executable if the configuration names none.
-    ///
-    /// # Errors
-    ///
-    /// When this executable's path cannot be told.
-    pub fn new(config: config::Compiler, limits: config::Limits) -> io::Result<Compiler> {
-        let program = match &config.program {
-            Some(program) => program.clone(),
-            None => std::env::current_exe()?,
-        };
+    pub fn new(config: config::Compiler, limits: config::Limits) -> Compiler {
+        let program = config.program.clone().unwrap_or_else(|| THIS_EXECUTABLE.into());
         let turns = Turns::new(config.concurrency);
-        Ok(Compiler { config, limits, program, turns })
+        Compiler { config, limits, program, turns }
     }
 
     /// Waits for the client's turn.

@@ -128,8 +128,7 @@ impl Modules {
     /// When a folder cannot be made or read, or wasmtime cannot be set up.
     pub fn open(config: &Config, data_dir: &DataDir) -> Result<Modules, StartError> {
         let Config { compiler: settings, limits, .. } = config;
-        let compiler = Compiler::new(settings.clone(), limits.clone())
-            .map_err(|error| StartError::Io("own executable", error))?;
+        let compiler = Compiler::new(settings.clone(), limits.clone());
         let linkers = |engine| Linkers::new(engine).map(Arc::new).map_err(StartError::Engine);
         let engine = engine::gauge(Tier::Optimized, limits, settings).map_err(StartError::Engine)?;
         let artifacts = data_dir.path().join(ARTIFACTS);

@@ -1,16 +1,29 @@
-//! The life of one sandbox: started, held until its limits are set, watched, ended, reaped.
+//! The life of one sandbox: started, held until its limits are set and it is bound to ours, watched, ended, reaped.
+//!
+//! ```text
+//! this thread ── guard (sh) ─┬─ watcher (sh)
+//!                            └─ bwrap ── bwrap, first process inside ── the command and what it starts
+//! ```
+//!
+//! Nothing of it outlives this process, whenever that dies. The watcher kills its process group when our end of its pipe
+//! closes, bubblewrap with it, and bubblewrap's first process dies with bubblewrap: once it has asked the kernel for that.
+//! It does so (`--die-with-parent`) while the command already starts, so the launcher in front of the command waits for
+//! our word, which comes only when that has been seen. Before, a hang-up is the launcher's end.
 
+use crate::cage::{Cage, WORK_DIR};
+use crate::domain::Domain;
 use crate::error::Error;
 use crate::outcome::{Ending, Limit, Outcome};
 use crate::output::{Excess, Output};
-use crate::{Limits, cage::Cage, diagnostics, usage};
+use crate::{Limits, diagnostics, usage};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::fchown;
 use rustix::fs::{MemfdFlags, SeekFrom, memfd_create, seek};
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{Gid, Pid, PidfdFlags, Signal, Uid, pidfd_open, pidfd_send_signal};
 use serde::Deserialize;
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, PipeReader, Write};
+use std::io::{self, PipeReader, PipeWriter, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -20,8 +33,11 @@ use std::time::{Duration, Instant};
 /// How often memory and CPU time are measured: at a gigabyte a second, a bomb gets 10 MB over its limit.
 const MEASURE_EVERY: Duration = Duration::from_millis(10);
 
-/// How long bubblewrap may take to follow the sandbox that it watches.
-const REAP_WITHIN: Duration = Duration::from_secs(2);
+/// How long bubblewrap may take to say which process is the sandbox's first, and to follow it when that has ended.
+const FOLLOW_WITHIN: Duration = Duration::from_secs(2);
+
+/// How often bubblewrap's first process is looked at until it is bound to the life of this one: some two looks.
+const LOOK_EVERY: Duration = Duration::from_micros(500);
 
 /// Size of what bubblewrap reports: two lines.
 const MAX_STATUS: usize = 4096;
@@ -32,6 +48,12 @@ const MAX_STATUS: usize = 4096;
 const LAUNCHER: &str = "/launch";
 const LAUNCH: &str = "read -r go && exec \"$@\"";
 
+/// What is between this process and bubblewrap: a shell that leads a process group, and ends with it. Its `$0` is a pipe
+/// that says nothing and hangs up when we are gone, or want the end of it all. bubblewrap itself can die before its child
+/// is bound to it, of writing its report to us when we are gone for one: the child then waits for ever, in this group.
+const GUARD: &str = "unset PWD\n\
+(read -r never <\"$0\"; kill -KILL 0) </dev/null >/dev/null 2>&1 &\n\"$@\"\nkill -KILL 0";
+
 /// One sandbox to be.
 pub struct Job {
     pub bubblewrap: PathBuf,
@@ -40,6 +62,7 @@ pub struct Job {
     /// User and group to become first, where the caller is root.
     pub uid: Option<u32>,
     pub filter: Vec<u8>,
+    pub domain: Domain,
     pub work: Work,
     /// Hangs up when nobody waits for the outcome any more.
     pub abandoned: PipeReader,
@@ -67,14 +90,20 @@ struct Status {
 }
 
 impl Job {
-    /// Runs it to its end. bubblewrap dies with the thread that started it, so this one stays until it is reaped.
+    /// Runs it to its end.
     pub fn run(self) -> Result<Outcome, Error> {
         let started = Instant::now();
         let (status_reader, status_writer) = io::pipe()?;
         let (block_reader, mut block_writer) = io::pipe()?;
+        let (lifeline_reader, lifeline) = io::pipe()?;
         let (stdin_reader, stdin_writer) = io::pipe()?;
         let (stdout_reader, stdout_writer) = io::pipe()?;
         let (stderr_reader, stderr_writer) = io::pipe()?;
+        if let Some(uid) = self.uid {
+            // The watcher opens it by name.
+            fchown(&lifeline_reader, Some(Uid::from_raw(uid)), Some(Gid::from_raw(uid)))
+                .map_err(io::Error::from)?;
+        }
 
         let limits = &self.work.limits;
         let mut cage = self.work.cage;
@@ -93,35 +122,46 @@ impl Job {
             largest = largest.max(bytes.len() as u64);
             cage.add(["--perms", mode, "--file", &hand_over(in_memory(bytes)?), path]);
         }
+        // bubblewrap would hand it on to the command but for this option.
+        let lifeline_number = hand_over(lifeline_reader.into());
+        cage.add(["--sync-fd", &lifeline_number]);
         let options = hand_over(in_memory(&cage.finish())?);
 
-        let mut command = Command::new(&self.bubblewrap);
+        let mut command = Command::new(&self.shell);
         command
+            .args(["-c", GUARD, &format!("/proc/self/fd/{lifeline_number}")])
+            .arg(&self.bubblewrap)
             .arg("--args")
             .arg(options)
             .args(["--", LAUNCHER, "-c", LAUNCH, "sh"])
             .args(&self.work.command);
         // Cleared here and not inside: the sandbox's first process is bubblewrap, whose environment all others can read.
-        command.env_clear().current_dir("/");
+        command.env_clear().current_dir("/").process_group(0);
         command.stdin(stdin_reader).stdout(stdout_writer).stderr(stderr_writer);
         if let Some(uid) = self.uid {
             command.uid(uid).gid(uid);
         }
         let numbers: Vec<RawFd> = inherited.iter().map(AsRawFd::as_raw_fd).collect();
+        let domain = self.domain;
+        let prepare = move || {
+            keep_only(&numbers)?;
+            domain.enter()
+        };
         // SAFETY: after the fork the closure makes system calls on numbers that it was given, and nothing else; the
         // descriptors are open until after the spawn.
-        unsafe { command.pre_exec(move || keep_only(&numbers)) };
-        let mut process = Process { child: command.spawn()?, reaped: false };
+        unsafe { command.pre_exec(prepare) };
+        let mut guard = Guard { child: command.spawn()?, lifeline: Some(lifeline), reaped: false };
         // The command holds the writers' ends of the pipes.
         drop(command);
         drop(inherited);
 
-        let outer = pidfd_open(process.pid(), PidfdFlags::empty()).map_err(io::Error::from)?;
+        let outer = pidfd_open(guard.pid(), PidfdFlags::empty()).map_err(io::Error::from)?;
+        let filters_outside = usage::filters(guard.pid())?;
         let mut status = Output::new(status_reader, MAX_STATUS, Excess::Dropped)?;
         let mut stdout = Output::new(stdout_reader, limits.stdout, Excess::Ends)?;
         let mut stderr = Output::new(stderr_reader, limits.stderr, self.work.stderr)?;
         let mut stdin = Input::new(stdin_writer.into(), &self.work.stdin)?;
-        let mut inner: Option<(Pid, OwnedFd)> = None;
+        let mut inner: Option<Inner> = None;
         let mut measured = Instant::now();
         let mut exceeded = None;
         let mut ended_at = None;
@@ -129,8 +169,11 @@ impl Job {
 
         loop {
             let now = Instant::now();
-            let until =
-                if exceeded.is_some() { now + REAP_WITHIN } else { deadline.min(measured + MEASURE_EVERY) };
+            let until = match (&inner, exceeded) {
+                (_, Some(_)) => now + FOLLOW_WITHIN,
+                (Some(Inner { bound: false, .. }), None) => now + LOOK_EVERY,
+                _ => deadline.min(measured + MEASURE_EVERY),
+            };
             let ready = wait(
                 [
                     Some((outer.as_fd(), PollFlags::IN)),
@@ -146,7 +189,7 @@ impl Job {
                         .map(|descriptor| (descriptor, PollFlags::IN)),
                     stdin
                         .descriptor()
-                        .filter(|_| exceeded.is_none())
+                        .filter(|_| exceeded.is_none() && inner.as_ref().is_some_and(|inner| inner.bound))
                         .map(|descriptor| (descriptor, PollFlags::OUT)),
                 ],
                 until.saturating_duration_since(now),
@@ -161,9 +204,6 @@ impl Job {
                 } else {
                     None
                 };
-                if inner.is_some() {
-                    stdin.write();
-                }
             }
             if ended {
                 break;
@@ -172,36 +212,39 @@ impl Job {
                 // Ends it by way of `Drop`.
                 return Err(Error::Io(io::ErrorKind::Interrupted.into()));
             }
-            if inner.is_none()
-                && let Some(pid) = first_process(status.bytes())
-            {
-                let mut release = || -> Result<OwnedFd, Error> {
-                    let descriptor = pidfd_open(pid, PidfdFlags::empty()).map_err(io::Error::from)?;
-                    limit(&self.prlimit, self.uid, pid, limits, largest)?;
-                    // A sandbox that cannot be measured is not let go.
-                    usage::of(pid, limits.processes)?;
-                    block_writer.write_all(b"\n")?;
-                    Ok(descriptor)
-                };
-                match release() {
-                    Ok(descriptor) => inner = Some((pid, descriptor)),
-                    // It is gone because its set-up failed, and bubblewrap says why.
-                    Err(_) if wait([Some((outer.as_fd(), PollFlags::IN))], REAP_WITHIN)?[0] => continue,
-                    Err(error) => return Err(error),
+            match &mut inner {
+                None => {
+                    if let Some(pid) = first_process(status.bytes()) {
+                        let mut release = || -> Result<Inner, Error> {
+                            let descriptor = pidfd_open(pid, PidfdFlags::empty()).map_err(io::Error::from)?;
+                            limit(&self.prlimit, self.uid, pid, limits, largest)?;
+                            // When the machine runs out of memory, the kernel takes it before the gateway.
+                            std::fs::write(format!("/proc/{}/oom_score_adj", pid.as_raw_nonzero()), "1000")?;
+                            // A sandbox that cannot be measured is not let go.
+                            usage::of(pid, limits.processes)?;
+                            block_writer.write_all(b"\n")?;
+                            Ok(Inner { pid, descriptor, bound: false })
+                        };
+                        match release() {
+                            Ok(released) => inner = Some(released),
+                            // It is gone because its set-up failed, and bubblewrap says why.
+                            Err(_) if ends(&outer)? => continue,
+                            Err(error) => return Err(error),
+                        }
+                    }
                 }
+                // The filter is the next thing that it asks for after its death with bubblewrap.
+                Some(inner) if !inner.bound => {
+                    inner.bound = usage::filters(inner.pid).is_ok_and(|filters| filters > filters_outside);
+                }
+                Some(_) if exceeded.is_none() => stdin.write(),
+                Some(_) => {}
             }
             let now = Instant::now();
             if exceeded.is_none() && now >= measured + MEASURE_EVERY {
                 measured = now;
-                // It may have ended since; the next turn sees that.
-                if let Some(used) = inner.as_ref().and_then(|(pid, _)| usage::of(*pid, limits.processes).ok())
-                {
-                    if used.memory > limits.memory {
-                        exceeded = Some(Limit::Memory);
-                    } else if used.cpu > limits.cpu {
-                        exceeded = Some(Limit::Cpu);
-                    }
-                }
+                exceeded =
+                    inner.as_ref().filter(|inner| inner.bound).and_then(|inner| over(inner.pid, limits));
             }
             if exceeded.is_none() && now >= deadline {
                 exceeded = Some(Limit::Wall);
@@ -209,16 +252,23 @@ impl Job {
             if exceeded.is_some() {
                 // All other processes of a namespace die with its first one; bubblewrap, outside, then says how.
                 match &inner {
-                    Some((_, first)) => drop(pidfd_send_signal(first, Signal::KILL)),
-                    None => drop(process.child.kill()),
+                    Some(inner) => drop(pidfd_send_signal(&inner.descriptor, Signal::KILL)),
+                    None => guard.lifeline = None,
                 }
                 let since = *ended_at.get_or_insert(now);
-                if now >= since + REAP_WITHIN {
-                    process.child.kill()?;
+                if now >= since + FOLLOW_WITHIN {
+                    guard.lifeline = None;
                 }
             }
         }
 
+        if let Some(inner) = &inner {
+            // bubblewrap goes when its command has ended; daemons may be about to follow it.
+            let _ = pidfd_send_signal(&inner.descriptor, Signal::KILL);
+            if !ends(&inner.descriptor)? {
+                return Err(Error::Sandbox("its processes do not end".to_owned()));
+            }
+        }
         // No process is left that could write: what is in the pipes is all there is.
         while exceeded.is_none() && (stdout.descriptor().is_some() || stderr.descriptor().is_some()) {
             if stdout.read()? {
@@ -228,7 +278,7 @@ impl Job {
             }
         }
         status.read()?;
-        let cpu = process.reap()?;
+        let cpu = guard.reap()?;
         let ending = match (exceeded, exit_code(status.bytes())) {
             (Some(limit), _) => Ending::Limit(limit),
             (None, Some(code)) => Ending::from_exit_code(code),
@@ -241,6 +291,40 @@ impl Job {
             cpu,
             wall: started.elapsed(),
         })
+    }
+}
+
+/// The first process inside.
+struct Inner {
+    pid: Pid,
+    descriptor: OwnedFd,
+    /// Whether it dies with bubblewrap.
+    bound: bool,
+}
+
+/// The limit that the processes below `first` are over. They may have ended since: that is seen elsewhere.
+fn over(first: Pid, limits: &Limits) -> Option<Limit> {
+    let used = usage::of(first, limits.processes).ok()?;
+    if used.memory > limits.memory {
+        Some(Limit::Memory)
+    } else if used.cpu > limits.cpu {
+        Some(Limit::Cpu)
+    } else if usage::files(first, WORK_DIR).ok()? > limits.files {
+        Some(Limit::Files)
+    } else {
+        None
+    }
+}
+
+/// Whether a process ends within [`FOLLOW_WITHIN`].
+fn ends(process: &OwnedFd) -> io::Result<bool> {
+    let until = Instant::now() + FOLLOW_WITHIN;
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        let [ended] = wait([Some((process.as_fd(), PollFlags::IN))], left)?;
+        if ended || left.is_zero() {
+            return Ok(ended);
+        }
     }
 }
 
@@ -323,8 +407,10 @@ fn limit(
         ("fsize", largest_file),
         ("memlock", 0),
         ("msgqueue", 0),
+        ("nice", 0),
         ("nofile", limits.open_files),
         ("nproc", limits.processes),
+        ("rtprio", 0),
         ("sigpending", limits.processes),
     ] {
         command.arg(format!("--{resource}={value}:{value}"));
@@ -339,13 +425,15 @@ fn limit(
     Err(Error::Sandbox(diagnostics::first_error(&output.stderr)))
 }
 
-/// bubblewrap, outside of the sandbox that it watches. With it dies the sandbox.
-struct Process {
+/// The shell that bubblewrap is the child of. With it dies the sandbox.
+struct Guard {
     child: Child,
+    /// Closed, it is the end of all that the shell has started.
+    lifeline: Option<PipeWriter>,
     reaped: bool,
 }
 
-impl Process {
+impl Guard {
     fn pid(&self) -> Pid {
         Pid::from_child(&self.child)
     }
@@ -368,11 +456,11 @@ impl Process {
     }
 }
 
-impl Drop for Process {
+impl Drop for Guard {
     fn drop(&mut self) {
         if !self.reaped {
+            self.lifeline = None;
             // It may have ended by itself; there is nobody to tell.
-            let _ = self.child.kill();
             let _ = self.child.wait();
         }
     }

@@ -10,6 +10,7 @@
 mod cage;
 mod config;
 mod diagnostics;
+mod domain;
 mod error;
 mod job;
 mod limits;

@@ -1,6 +1,7 @@
 //! The sandbox: what this machine gives is found out once, then it builds and runs.
 
 use crate::cage::{Cage, WORK_DIR};
+use crate::domain::Domain;
 use crate::error::{Error, Unavailable};
 use crate::job::{Job, Work};
 use crate::outcome::{Ending, Outcome};
@@ -24,6 +25,7 @@ pub struct Sandbox {
     /// User to become first, where the caller is root.
     uid: Option<u32>,
     filter: Vec<u8>,
+    domain: Domain,
 }
 
 /// What one run is given.
@@ -53,7 +55,8 @@ impl Sandbox {
         })?;
         let is_root = rustix::process::geteuid().is_root();
         let uid = is_root.then_some(config.uid);
-        let sandbox = Self { config, bubblewrap, prlimit, shell, uid, filter };
+        let (domain, _) = Domain::new();
+        let sandbox = Self { config, bubblewrap, prlimit, shell, uid, filter, domain };
 
         // Processes can be started, and those over the limit cannot.
         for (processes, started) in [(4, true), (2, false)] {
@@ -158,6 +161,7 @@ impl Sandbox {
             shell: self.shell.clone(),
             uid: self.uid,
             filter: self.filter.clone(),
+            domain: self.domain.clone(),
             work,
             abandoned,
         }

@@ -63,9 +63,19 @@ pub struct Job {
     pub uid: Option<u32>,
     pub filter: Vec<u8>,
     pub domain: Domain,
+    pub measured: Measured,
     pub work: Work,
     /// Hangs up when nobody waits for the outcome any more.
     pub abandoned: PipeReader,
+}
+
+/// What this machine lets us see of all processes of a sandbox together.
+#[derive(Clone, Copy, Debug)]
+pub struct Measured {
+    /// Memory and CPU time.
+    pub usage: bool,
+    /// Files in the work directory.
+    pub files: bool,
 }
 
 /// What differs between a build, a run and a trial.
@@ -221,7 +231,9 @@ impl Job {
                             // When the machine runs out of memory, the kernel takes it before the gateway.
                             std::fs::write(format!("/proc/{}/oom_score_adj", pid.as_raw_nonzero()), "1000")?;
                             // A sandbox that cannot be measured is not let go.
-                            usage::of(pid, limits.processes)?;
+                            if self.measured.usage {
+                                usage::of(pid, limits.processes)?;
+                            }
                             block_writer.write_all(b"\n")?;
                             Ok(Inner { pid, descriptor, bound: false })
                         };
@@ -243,8 +255,10 @@ impl Job {
             let now = Instant::now();
             if exceeded.is_none() && now >= measured + MEASURE_EVERY {
                 measured = now;
-                exceeded =
-                    inner.as_ref().filter(|inner| inner.bound).and_then(|inner| over(inner.pid, limits));
+                exceeded = inner
+                    .as_ref()
+                    .filter(|inner| inner.bound)
+                    .and_then(|inner| over(inner.pid, limits, self.measured));
             }
             if exceeded.is_none() && now >= deadline {
                 exceeded = Some(Limit::Wall);
@@ -303,17 +317,19 @@ struct Inner {
 }
 
 /// The limit that the processes below `first` are over. They may have ended since: that is seen elsewhere.
-fn over(first: Pid, limits: &Limits) -> Option<Limit> {
-    let used = usage::of(first, limits.processes).ok()?;
-    if used.memory > limits.memory {
-        Some(Limit::Memory)
-    } else if used.cpu > limits.cpu {
-        Some(Limit::Cpu)
-    } else if usage::files(first, WORK_DIR).ok()? > limits.files {
-        Some(Limit::Files)
-    } else {
-        None
+fn over(first: Pid, limits: &Limits, measured: Measured) -> Option<Limit> {
+    if measured.usage
+        && let Ok(used) = usage::of(first, limits.processes)
+    {
+        if used.memory > limits.memory {
+            return Some(Limit::Memory);
+        }
+        if used.cpu > limits.cpu {
+            return Some(Limit::Cpu);
+        }
     }
+    let too_many = || usage::files(first, WORK_DIR).is_ok_and(|files| files > limits.files);
+    (measured.files && too_many()).then_some(Limit::Files)
 }
 
 /// Whether a process ends within [`FOLLOW_WITHIN`].

@@ -58,7 +58,7 @@ impl Native {
         };
         let unavailable = match tokio::task::spawn_blocking(|| Sandbox::probe(probed)).await {
             Ok(Ok(ready)) => {
-                tracing::info!(sandbox = ready.describe(), "native source is built and run");
+                tracing::info!(sandbox = %ready.report(), "native source is built and run");
                 let run = Limits {
                     cpu: config.limits.cpu.duration(),
                     memory: sandbox.memory.bytes(),

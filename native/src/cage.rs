@@ -63,9 +63,12 @@ impl Cage {
         Ok(())
     }
 
-    /// Its own processes, as `/proc`, and the names in `/dev` that lead there. clang needs it to find itself.
+    /// Its own processes but the first, as `/proc`, and the names in `/dev` that lead there. clang needs it to find itself.
     pub fn proc(&mut self) {
         self.add(["--proc", "/proc", "--symlink", "/proc/self/fd", "/dev/fd"]);
+        // The first process is bubblewrap's. Its memory and its descriptors, which are files there, keep the sandbox bound
+        // to the life of this process.
+        self.add(["--tmpfs", "/proc/1", "--remount-ro", "/proc/1"]);
         for (number, name) in [("0", "/dev/stdin"), ("1", "/dev/stdout"), ("2", "/dev/stderr")] {
             self.add(["--symlink", &format!("/proc/self/fd/{number}"), name]);
         }

@@ -36,8 +36,9 @@ pub struct Sandbox {
 pub struct Input {
     /// Arguments after the program's own name.
     pub args: Vec<String>,
-    /// The whole environment but `PWD`, which bubblewrap sets. A shell hands it on, and drops what is no name of a
-    /// variable in shells.
+    /// The whole environment but `PWD`, which bubblewrap sets. Dropped is what is no name of a variable in shells, and what
+    /// would have programs loaded, or commands run, by the shell that the program waits in: `LD_…`, `SHELLOPTS`,
+    /// `BASHOPTS`.
     pub env: Vec<(String, String)>,
     /// Standard input.
     pub stdin: Vec<u8>,
@@ -91,7 +92,7 @@ impl Sandbox {
     pub async fn run(&self, program: &Program, input: Input, limits: Limits) -> Result<Outcome, Error> {
         check(&input)?;
         let mut cage = Cage::new(&self.config.libraries, limits.work_dir)?;
-        for (name, value) in &input.env {
+        for (name, value) in input.env.iter().filter(|(name, _)| is_handed_on(name)) {
             cage.env(name, value);
         }
         let path = format!("/program/{}", program.name());
@@ -127,6 +128,13 @@ impl Sandbox {
 
 pub(crate) fn shell(script: &str, name: &str) -> Vec<OsString> {
     ["/bin/sh", "-c", script, "sh", name].map(OsString::from).to_vec()
+}
+
+/// The program waits in a shell for its limits and for what ends it. Nothing of a stranger's is to run before.
+fn is_handed_on(name: &str) -> bool {
+    let is_name = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+        && !name.starts_with(|c: char| c.is_ascii_digit());
+    is_name && !name.starts_with("LD_") && !matches!(name, "SHELLOPTS" | "BASHOPTS")
 }
 
 fn check(input: &Input) -> Result<(), Error> {

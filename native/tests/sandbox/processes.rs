@@ -82,6 +82,6 @@ async fn signals_reach_nobody_outside() {
 /// When the machine runs out of memory, the kernel takes them before the gateway.
 #[tokio::test]
 async fn sandboxes_are_the_first_to_die_of_a_lack_of_memory() {
-    let said = make_says("cat /proc/self/oom_score_adj /proc/1/oom_score_adj").await;
-    assert!(said.starts_with("1000\n1000\n\n"), "{said}");
+    let said = make_says("cat /proc/self/oom_score_adj").await;
+    assert!(said.starts_with("1000\n\n"), "{said}");
 }

@@ -52,7 +52,7 @@ const LAUNCH: &str = "read -r go && exec \"$@\"";
 /// that says nothing and hangs up when we are gone, or want the end of it all. bubblewrap itself can die before its child
 /// is bound to it, of writing its report to us when we are gone for one: the child then waits for ever, in this group.
 const GUARD: &str = "unset PWD\n\
-(read -r never <\"$0\"; kill -KILL 0) </dev/null >/dev/null 2>&1 &\n\"$@\"\nkill -KILL 0";
+(read -r never <\"$0\"; kill -KILL 0) </dev/null >/dev/null 2>&1 &\n\"$@\"\nkill -KILL $!; wait; kill -KILL 0";
 
 /// One sandbox to be.
 pub struct Job {

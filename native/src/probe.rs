@@ -102,7 +102,7 @@ impl Findings {
             outcome.map_err(|error| error.to_string())
         };
 
-        let shown = trial("cat /proc/self/status /proc/net/dev", none, all.clone()).and_then(succeeded);
+        let shown = trial("cat /proc/self/status /proc/net/dev; exit", none, all.clone()).and_then(succeeded);
         let user = match sandbox.uid {
             Some(uid) => format!("as user {uid}"),
             None => "as the gateway's own user".to_owned(),
@@ -115,19 +115,19 @@ impl Findings {
         let mut limited = |mechanism, script, measured, limits, expected: Ending| {
             let ended = trial(script, measured, limits).and_then(|outcome| match outcome.ending {
                 ending if ending == expected => Ok(((), String::new())),
-                ending => Err(format!("a shell over its limit ended with {ending:?}")),
+                ending => Err(format!("a trial over its limit ended with {ending:?}")),
             });
             self.note(mechanism, ended);
         };
-        // The shell is the second process.
+        // It is the second process in the shell's place, and what it would start the third.
         let few = Limits { processes: 2, ..all.clone() };
-        limited(Mechanism::ProcessLimit, "/bin/true; exit 3", none, few, Ending::Exit(2));
+        limited(Mechanism::ProcessLimit, "exec setsid --fork /bin/true", none, few, Ending::Exit(1));
         let little = Limits { memory: 1, ..all.clone() };
         let usage = Measured { usage: true, files: false };
-        limited(Mechanism::Measurement, "sleep 1", usage, little, Ending::Limit(Limit::Memory));
+        limited(Mechanism::Measurement, "sleep 60", usage, little, Ending::Limit(Limit::Memory));
         let one = Limits { files: 1, ..all.clone() };
         let files = Measured { usage: false, files: true };
-        limited(Mechanism::FileCount, ": >1; : >2; sleep 1", files, one, Ending::Limit(Limit::Files));
+        limited(Mechanism::FileCount, ": >1; : >2; sleep 60", files, one, Ending::Limit(Limit::Files));
     }
 }
 

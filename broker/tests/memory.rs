@@ -132,7 +132,9 @@ fn was_the_broker(config: Config) -> bool {
 
 fn give_back_what_is_free() {
     // SAFETY: the name ends with a null byte, 4096 stands for all arenas, and the command takes and gives no value.
-    unsafe { tikv_jemalloc_sys::mallctl(c"arena.4096.decay".as_ptr(), null_mut(), null_mut(), null_mut(), 0) };
+    unsafe {
+        tikv_jemalloc_sys::mallctl(c"arena.4096.decay".as_ptr(), null_mut(), null_mut(), null_mut(), 0)
+    };
 }
 
 fn resident_bytes() -> usize {
@@ -246,7 +248,7 @@ const CLIENTS: usize = 5_000;
 const TOPICS_EACH: usize = 10;
 
 /// Clients that show once what a broker without any needs.
-const FEW: usize = 100;
+const FEW: usize = 500;
 /// The allocator gives back what nobody has needed for ten seconds.
 const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK_AGAIN: Duration = Duration::from_millis(200);

@@ -7,6 +7,10 @@ use std::path::{Path, PathBuf};
 /// The work directory inside; `/tmp` is the same one, so that one size caps both.
 pub const WORK_DIR: &str = "/work";
 
+/// All the devices there are. Not among them: `/dev/zero`, which gives memory that belongs to no process to whoever maps
+/// it shared, terminals, and `/dev/shm`.
+const DEVICES: [&str; 4] = ["/dev/null", "/dev/full", "/dev/random", "/dev/urandom"];
+
 /// Who a program inside finds itself to be, whoever that is outside.
 const INNER_ID: &str = "1000";
 
@@ -35,8 +39,10 @@ impl Cage {
         for path in visible {
             cage.show(path)?;
         }
-        // All of these are file systems in memory: what is not capped in size is read-only.
-        cage.add(["--dev", "/dev", "--remount-ro", "/dev"]);
+        for device in DEVICES {
+            cage.add(["--dev-bind", device, device]);
+        }
+        // The root is a file system in memory as well: what is not capped in size is read-only in the end.
         cage.add(["--size", &work_dir.to_string(), "--perms", "0700", "--tmpfs", WORK_DIR]);
         cage.add(["--symlink", WORK_DIR, "/tmp", "--chdir", WORK_DIR]);
         Ok(cage)
@@ -57,9 +63,15 @@ impl Cage {
         Ok(())
     }
 
-    /// Its own processes, as `/proc`. clang needs it to find itself.
+    /// Its own processes but the first, as `/proc`, and the names in `/dev` that lead there. clang needs it to find itself.
     pub fn proc(&mut self) {
-        self.add(["--proc", "/proc"]);
+        self.add(["--proc", "/proc", "--symlink", "/proc/self/fd", "/dev/fd"]);
+        // The first process is bubblewrap's. Its memory and its descriptors, which are files there, keep the sandbox bound
+        // to the life of this process.
+        self.add(["--tmpfs", "/proc/1", "--remount-ro", "/proc/1"]);
+        for (number, name) in [("0", "/dev/stdin"), ("1", "/dev/stdout"), ("2", "/dev/stderr")] {
+            self.add(["--symlink", &format!("/proc/self/fd/{number}"), name]);
+        }
     }
 
     /// A variable of its environment. Neither holds a NUL.

@@ -1,6 +1,6 @@
 //! What an operator may choose.
 
-use crate::Limits;
+use crate::{Limits, Mechanism};
 use std::path::PathBuf;
 
 /// An identity that no distribution hands out (above systemd's ranges, below 2^31).
@@ -19,6 +19,9 @@ pub struct Config {
     pub toolchain: Vec<PathBuf>,
     /// What a run sees of the host, read-only. Default: the libraries.
     pub libraries: Vec<PathBuf>,
+    /// What may be missing though a promise is broken without it; only a [`crate::Need::Promise`] can be done without.
+    /// Default: nothing.
+    pub accept: Vec<Mechanism>,
     /// Limits of a build.
     pub build: Limits,
 }
@@ -51,6 +54,7 @@ impl Default for Config {
                 "/libx32",
                 "/etc/ld.so.cache",
             ]),
+            accept: Vec::new(),
             build: Limits::build(),
         }
     }

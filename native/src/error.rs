@@ -1,16 +1,14 @@
 //! Why there is no answer.
 
-use crate::Limit;
+use crate::{Limit, Report};
 use std::io;
 
-/// Why this machine cannot contain native programs.
+/// This machine cannot contain native programs.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("native programs cannot be contained here: {why} ({hint})")]
+#[error("native programs cannot be contained here; {report}")]
 pub struct Unavailable {
-    /// What is missing.
-    pub why: String,
-    /// What to do about it.
-    pub hint: String,
+    /// What is missing, and what to do about it.
+    pub report: Report,
 }
 
 /// Why a build made no program, or a run no outcome.

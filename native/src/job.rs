@@ -1,9 +1,21 @@
-//! The life of one sandbox: started, held until its limits are set, watched, ended, reaped.
+//! The life of one sandbox: started, held until its limits are set and it is bound to ours, watched, ended, reaped.
+//!
+//! ```text
+//! this thread ── guard (sh) ─┬─ watcher (sh)
+//!                            └─ bwrap ── bwrap, first process inside ── the command and what it starts
+//! ```
+//!
+//! Nothing of it outlives this process, whenever that dies. The guard (`guard.rs`) and bubblewrap die with it, and
+//! bubblewrap's first process dies with bubblewrap: once it has asked the kernel for that. It does so (`--die-with-parent`) while the command already starts, so the launcher in front of the command waits for
+//! our word, which comes only when that has been seen. Before, a hang-up is the launcher's end.
 
+use crate::cage::{Cage, WORK_DIR};
+use crate::domain::Domain;
 use crate::error::Error;
+use crate::guard::{self, Guard};
 use crate::outcome::{Ending, Limit, Outcome};
 use crate::output::{Excess, Output};
-use crate::{Limits, cage::Cage, diagnostics, usage};
+use crate::{Limits, diagnostics, usage};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, SeekFrom, memfd_create, seek};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -11,17 +23,20 @@ use serde::Deserialize;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, PipeReader, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// How often memory and CPU time are measured: at a gigabyte a second, a bomb gets 10 MB over its limit.
 const MEASURE_EVERY: Duration = Duration::from_millis(10);
 
-/// How long bubblewrap may take to follow the sandbox that it watches.
-const REAP_WITHIN: Duration = Duration::from_secs(2);
+/// How long bubblewrap may take to say which process is the sandbox's first, and to follow it when that has ended.
+const FOLLOW_WITHIN: Duration = Duration::from_secs(2);
+
+/// How often bubblewrap's first process is looked at until it is bound to the life of this one: some two looks.
+const LOOK_EVERY: Duration = Duration::from_micros(500);
 
 /// Size of what bubblewrap reports: two lines.
 const MAX_STATUS: usize = 4096;
@@ -40,9 +55,20 @@ pub struct Job {
     /// User and group to become first, where the caller is root.
     pub uid: Option<u32>,
     pub filter: Vec<u8>,
+    pub domain: Domain,
+    pub measured: Measured,
     pub work: Work,
     /// Hangs up when nobody waits for the outcome any more.
     pub abandoned: PipeReader,
+}
+
+/// What this machine lets us see of all processes of a sandbox together.
+#[derive(Clone, Copy, Debug)]
+pub struct Measured {
+    /// Memory and CPU time.
+    pub usage: bool,
+    /// Files in the work directory.
+    pub files: bool,
 }
 
 /// What differs between a build, a run and a trial.
@@ -67,7 +93,7 @@ struct Status {
 }
 
 impl Job {
-    /// Runs it to its end. bubblewrap dies with the thread that started it, so this one stays until it is reaped.
+    /// Runs it to its end.
     pub fn run(self) -> Result<Outcome, Error> {
         let started = Instant::now();
         let (status_reader, status_writer) = io::pipe()?;
@@ -75,6 +101,7 @@ impl Job {
         let (stdin_reader, stdin_writer) = io::pipe()?;
         let (stdout_reader, stdout_writer) = io::pipe()?;
         let (stderr_reader, stderr_writer) = io::pipe()?;
+        let (held, lifeline) = guard::lifeline(self.uid)?;
 
         let limits = &self.work.limits;
         let mut cage = self.work.cage;
@@ -93,35 +120,33 @@ impl Job {
             largest = largest.max(bytes.len() as u64);
             cage.add(["--perms", mode, "--file", &hand_over(in_memory(bytes)?), path]);
         }
+        let held = hand_over(held);
+        // bubblewrap would hand it on to the command but for this option.
+        cage.add(["--sync-fd", &held]);
         let options = hand_over(in_memory(&cage.finish())?);
 
-        let mut command = Command::new(&self.bubblewrap);
+        let mut command = guard::command(&self.shell, &held);
         command
+            .arg(&self.bubblewrap)
             .arg("--args")
             .arg(options)
             .args(["--", LAUNCHER, "-c", LAUNCH, "sh"])
-            .args(&self.work.command);
-        // Cleared here and not inside: the sandbox's first process is bubblewrap, whose environment all others can read.
-        command.env_clear().current_dir("/");
-        command.stdin(stdin_reader).stdout(stdout_writer).stderr(stderr_writer);
+            .args(&self.work.command)
+            .stdin(stdin_reader)
+            .stdout(stdout_writer)
+            .stderr(stderr_writer);
         if let Some(uid) = self.uid {
             command.uid(uid).gid(uid);
         }
-        let numbers: Vec<RawFd> = inherited.iter().map(AsRawFd::as_raw_fd).collect();
-        // SAFETY: after the fork the closure makes system calls on numbers that it was given, and nothing else; the
-        // descriptors are open until after the spawn.
-        unsafe { command.pre_exec(move || keep_only(&numbers)) };
-        let mut process = Process { child: command.spawn()?, reaped: false };
-        // The command holds the writers' ends of the pipes.
-        drop(command);
-        drop(inherited);
+        let mut guard = Guard::spawn(command, inherited, self.domain, lifeline)?;
 
-        let outer = pidfd_open(process.pid(), PidfdFlags::empty()).map_err(io::Error::from)?;
+        let outer = pidfd_open(guard.pid(), PidfdFlags::empty()).map_err(io::Error::from)?;
+        let filters_outside = usage::filters(guard.pid())?;
         let mut status = Output::new(status_reader, MAX_STATUS, Excess::Dropped)?;
         let mut stdout = Output::new(stdout_reader, limits.stdout, Excess::Ends)?;
         let mut stderr = Output::new(stderr_reader, limits.stderr, self.work.stderr)?;
         let mut stdin = Input::new(stdin_writer.into(), &self.work.stdin)?;
-        let mut inner: Option<(Pid, OwnedFd)> = None;
+        let mut inner: Option<Inner> = None;
         let mut measured = Instant::now();
         let mut exceeded = None;
         let mut ended_at = None;
@@ -129,8 +154,11 @@ impl Job {
 
         loop {
             let now = Instant::now();
-            let until =
-                if exceeded.is_some() { now + REAP_WITHIN } else { deadline.min(measured + MEASURE_EVERY) };
+            let until = match (&inner, exceeded) {
+                (_, Some(_)) => now + FOLLOW_WITHIN,
+                (Some(Inner { bound: false, .. }), None) => now + LOOK_EVERY,
+                _ => deadline.min(measured + MEASURE_EVERY),
+            };
             let ready = wait(
                 [
                     Some((outer.as_fd(), PollFlags::IN)),
@@ -146,7 +174,7 @@ impl Job {
                         .map(|descriptor| (descriptor, PollFlags::IN)),
                     stdin
                         .descriptor()
-                        .filter(|_| exceeded.is_none())
+                        .filter(|_| exceeded.is_none() && inner.as_ref().is_some_and(|inner| inner.bound))
                         .map(|descriptor| (descriptor, PollFlags::OUT)),
                 ],
                 until.saturating_duration_since(now),
@@ -161,9 +189,6 @@ impl Job {
                 } else {
                     None
                 };
-                if inner.is_some() {
-                    stdin.write();
-                }
             }
             if ended {
                 break;
@@ -172,36 +197,43 @@ impl Job {
                 // Ends it by way of `Drop`.
                 return Err(Error::Io(io::ErrorKind::Interrupted.into()));
             }
-            if inner.is_none()
-                && let Some(pid) = first_process(status.bytes())
-            {
-                let mut release = || -> Result<OwnedFd, Error> {
-                    let descriptor = pidfd_open(pid, PidfdFlags::empty()).map_err(io::Error::from)?;
-                    limit(&self.prlimit, self.uid, pid, limits, largest)?;
-                    // A sandbox that cannot be measured is not let go.
-                    usage::of(pid, limits.processes)?;
-                    block_writer.write_all(b"\n")?;
-                    Ok(descriptor)
-                };
-                match release() {
-                    Ok(descriptor) => inner = Some((pid, descriptor)),
-                    // It is gone because its set-up failed, and bubblewrap says why.
-                    Err(_) if wait([Some((outer.as_fd(), PollFlags::IN))], REAP_WITHIN)?[0] => continue,
-                    Err(error) => return Err(error),
+            match &mut inner {
+                None => {
+                    if let Some(pid) = first_process(status.bytes()) {
+                        let mut release = || -> Result<Inner, Error> {
+                            let descriptor = pidfd_open(pid, PidfdFlags::empty()).map_err(io::Error::from)?;
+                            limit(&self.prlimit, self.uid, pid, limits, largest)?;
+                            // When the machine runs out of memory, the kernel takes it before the gateway.
+                            std::fs::write(format!("/proc/{}/oom_score_adj", pid.as_raw_nonzero()), "1000")?;
+                            // A sandbox that cannot be measured is not let go.
+                            if self.measured.usage {
+                                usage::of(pid, limits.processes)?;
+                            }
+                            block_writer.write_all(b"\n")?;
+                            Ok(Inner { pid, descriptor, bound: false })
+                        };
+                        match release() {
+                            Ok(released) => inner = Some(released),
+                            // It is gone because its set-up failed, and bubblewrap says why.
+                            Err(_) if ends(&outer)? => continue,
+                            Err(error) => return Err(error),
+                        }
+                    }
                 }
+                // The filter is the next thing that it asks for after its death with bubblewrap.
+                Some(inner) if !inner.bound => {
+                    inner.bound = usage::filters(inner.pid).is_ok_and(|filters| filters > filters_outside);
+                }
+                Some(_) if exceeded.is_none() => stdin.write(),
+                Some(_) => {}
             }
             let now = Instant::now();
             if exceeded.is_none() && now >= measured + MEASURE_EVERY {
                 measured = now;
-                // It may have ended since; the next turn sees that.
-                if let Some(used) = inner.as_ref().and_then(|(pid, _)| usage::of(*pid, limits.processes).ok())
-                {
-                    if used.memory > limits.memory {
-                        exceeded = Some(Limit::Memory);
-                    } else if used.cpu > limits.cpu {
-                        exceeded = Some(Limit::Cpu);
-                    }
-                }
+                exceeded = inner
+                    .as_ref()
+                    .filter(|inner| inner.bound)
+                    .and_then(|inner| over(inner.pid, limits, self.measured));
             }
             if exceeded.is_none() && now >= deadline {
                 exceeded = Some(Limit::Wall);
@@ -209,16 +241,23 @@ impl Job {
             if exceeded.is_some() {
                 // All other processes of a namespace die with its first one; bubblewrap, outside, then says how.
                 match &inner {
-                    Some((_, first)) => drop(pidfd_send_signal(first, Signal::KILL)),
-                    None => drop(process.child.kill()),
+                    Some(inner) => drop(pidfd_send_signal(&inner.descriptor, Signal::KILL)),
+                    None => guard.end(),
                 }
                 let since = *ended_at.get_or_insert(now);
-                if now >= since + REAP_WITHIN {
-                    process.child.kill()?;
+                if now >= since + FOLLOW_WITHIN {
+                    guard.end();
                 }
             }
         }
 
+        if let Some(inner) = &inner {
+            // bubblewrap goes when its command has ended; daemons may be about to follow it.
+            let _ = pidfd_send_signal(&inner.descriptor, Signal::KILL);
+            if !ends(&inner.descriptor)? {
+                return Err(Error::Sandbox("its processes do not end".to_owned()));
+            }
+        }
         // No process is left that could write: what is in the pipes is all there is.
         while exceeded.is_none() && (stdout.descriptor().is_some() || stderr.descriptor().is_some()) {
             if stdout.read()? {
@@ -228,7 +267,7 @@ impl Job {
             }
         }
         status.read()?;
-        let cpu = process.reap()?;
+        let cpu = guard.reap()?;
         let ending = match (exceeded, exit_code(status.bytes())) {
             (Some(limit), _) => Ending::Limit(limit),
             (None, Some(code)) => Ending::from_exit_code(code),
@@ -241,6 +280,42 @@ impl Job {
             cpu,
             wall: started.elapsed(),
         })
+    }
+}
+
+/// The first process inside.
+struct Inner {
+    pid: Pid,
+    descriptor: OwnedFd,
+    /// Whether it dies with bubblewrap.
+    bound: bool,
+}
+
+/// The limit that the processes below `first` are over. They may have ended since: that is seen elsewhere.
+fn over(first: Pid, limits: &Limits, measured: Measured) -> Option<Limit> {
+    if measured.usage
+        && let Ok(used) = usage::of(first, limits.processes)
+    {
+        if used.memory > limits.memory {
+            return Some(Limit::Memory);
+        }
+        if used.cpu > limits.cpu {
+            return Some(Limit::Cpu);
+        }
+    }
+    let too_many = || usage::files(first, WORK_DIR).is_ok_and(|files| files > limits.files);
+    (measured.files && too_many()).then_some(Limit::Files)
+}
+
+/// Whether a process ends within [`FOLLOW_WITHIN`].
+fn ends(process: &OwnedFd) -> io::Result<bool> {
+    let until = Instant::now() + FOLLOW_WITHIN;
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        let [ended] = wait([Some((process.as_fd(), PollFlags::IN))], left)?;
+        if ended || left.is_zero() {
+            return Ok(ended);
+        }
     }
 }
 
@@ -262,22 +337,6 @@ fn wait<const N: usize>(
     }
     let mut results = fds.iter().map(|fd| !fd.revents().is_empty());
     Ok(wanted.map(|one| one.is_some() && results.next().unwrap_or(false)))
-}
-
-/// Whoever started the gateway may have left it descriptors: nothing of them gets through.
-fn keep_only(numbers: &[RawFd]) -> io::Result<()> {
-    // SAFETY: marks descriptors; they are closed by exec, which drops every owner in this process as well.
-    let marked = unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
-    if marked != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    for number in numbers {
-        // SAFETY: as above.
-        if unsafe { libc::fcntl(*number, libc::F_SETFD, 0) } != 0 {
-            return Err(io::Error::last_os_error());
-        }
-    }
-    Ok(())
 }
 
 /// Bytes as a file that only its descriptor leads to.
@@ -323,8 +382,10 @@ fn limit(
         ("fsize", largest_file),
         ("memlock", 0),
         ("msgqueue", 0),
+        ("nice", 0),
         ("nofile", limits.open_files),
         ("nproc", limits.processes),
+        ("rtprio", 0),
         ("sigpending", limits.processes),
     ] {
         command.arg(format!("--{resource}={value}:{value}"));
@@ -337,45 +398,6 @@ fn limit(
         return Ok(());
     }
     Err(Error::Sandbox(diagnostics::first_error(&output.stderr)))
-}
-
-/// bubblewrap, outside of the sandbox that it watches. With it dies the sandbox.
-struct Process {
-    child: Child,
-    reaped: bool,
-}
-
-impl Process {
-    fn pid(&self) -> Pid {
-        Pid::from_child(&self.child)
-    }
-
-    /// Once it has ended. The CPU time is its own and that of all that ran inside.
-    fn reap(&mut self) -> io::Result<Duration> {
-        let pid = self.pid().as_raw_nonzero().get();
-        let mut status = 0;
-        // SAFETY: an all-zero `rusage` is a valid one.
-        let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-        // SAFETY: both pointers are to locals of the right type; the process is our child and not reaped yet.
-        if unsafe { libc::wait4(pid, &mut status, 0, &mut usage) } != pid {
-            return Err(io::Error::last_os_error());
-        }
-        self.reaped = true;
-        let time = |value: libc::timeval| {
-            Duration::from_secs(value.tv_sec as u64) + Duration::from_micros(value.tv_usec as u64)
-        };
-        Ok(time(usage.ru_utime) + time(usage.ru_stime))
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        if !self.reaped {
-            // It may have ended by itself; there is nobody to tell.
-            let _ = self.child.kill();
-            let _ = self.child.wait();
-        }
-    }
 }
 
 /// Standard input, written as far as it is taken. Its first line lets the launcher go on.

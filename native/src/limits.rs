@@ -18,6 +18,8 @@ pub struct Limits {
     pub file_size: u64,
     /// Size of the work directory, in bytes. It is in memory.
     pub work_dir: u64,
+    /// Files, directories and links in the work directory. They are the kernel's memory.
+    pub files: u64,
     /// Descriptors that one process may have open.
     pub open_files: u64,
     /// Standard output, in bytes; the sandbox is ended by the first byte more.
@@ -38,6 +40,7 @@ impl Limits {
             processes: 64,
             file_size: 32 * MIB,
             work_dir: 64 * MIB,
+            files: 16_384,
             open_files: 256,
             stdout: 16 << 20,
             stderr: 1 << 20,
@@ -53,6 +56,7 @@ impl Limits {
             processes: 32,
             file_size: 16 * MIB,
             work_dir: 16 * MIB,
+            files: 4_096,
             open_files: 64,
             stdout: 1 << 20,
             stderr: 64 << 10,

@@ -41,6 +41,8 @@ pub enum Limit {
     Memory,
     /// [`crate::Limits::file_size`]
     FileSize,
+    /// [`crate::Limits::files`]
+    Files,
     /// [`crate::Limits::stdout`]
     Stdout,
     /// [`crate::Limits::stderr`], of a build
@@ -54,6 +56,7 @@ impl fmt::Display for Limit {
             Self::Wall => "wall-clock time",
             Self::Memory => "memory",
             Self::FileSize => "file size",
+            Self::Files => "files",
             Self::Stdout => "standard output",
             Self::Stderr => "standard error",
         })

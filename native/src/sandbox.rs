@@ -1,15 +1,17 @@
-//! The sandbox: what this machine gives is found out once, then it builds and runs.
+//! The sandbox: it builds and runs. What this machine gives has been found out before (`probe.rs`).
 
 use crate::cage::{Cage, WORK_DIR};
-use crate::error::{Error, Unavailable};
-use crate::job::{Job, Work};
+use crate::domain::Domain;
+use crate::error::Error;
+use crate::job::{Job, Measured, Work};
 use crate::outcome::{Ending, Outcome};
 use crate::output::Excess;
+use crate::report::Report;
 use crate::source::Source;
-use crate::{Config, Limits, Program, diagnostics, syscalls};
+use crate::{Config, Limits, Program, diagnostics};
 use std::ffi::OsString;
 use std::io::{self, PipeReader};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Arguments and variables, together, that one run may have; bubblewrap takes 9000 words in all.
 const MAX_WORDS: usize = 2048;
@@ -17,13 +19,16 @@ const MAX_WORDS: usize = 2048;
 /// What the sandboxes of a machine have in common.
 #[derive(Debug)]
 pub struct Sandbox {
-    config: Config,
-    bubblewrap: PathBuf,
-    prlimit: PathBuf,
-    shell: PathBuf,
+    pub(crate) config: Config,
+    pub(crate) bubblewrap: PathBuf,
+    pub(crate) prlimit: PathBuf,
+    pub(crate) shell: PathBuf,
     /// User to become first, where the caller is root.
-    uid: Option<u32>,
-    filter: Vec<u8>,
+    pub(crate) uid: Option<u32>,
+    pub(crate) filter: Vec<u8>,
+    pub(crate) domain: Domain,
+    pub(crate) measured: Measured,
+    pub(crate) report: Report,
 }
 
 /// What one run is given.
@@ -31,63 +36,18 @@ pub struct Sandbox {
 pub struct Input {
     /// Arguments after the program's own name.
     pub args: Vec<String>,
-    /// The whole environment but `PWD`, which bubblewrap sets. A shell hands it on, and drops what is no name of a
-    /// variable in shells.
+    /// The whole environment but `PWD`, which bubblewrap sets. Dropped is what is no name of a variable in shells, and what
+    /// would have programs loaded, or commands run, by the shell that the program waits in: `LD_…`, `SHELLOPTS`,
+    /// `BASHOPTS`.
     pub env: Vec<(String, String)>,
     /// Standard input.
     pub stdin: Vec<u8>,
 }
 
 impl Sandbox {
-    /// Finds out what this machine gives, by setting up two sandboxes (some 20 ms). Blocks.
-    pub fn probe(config: Config) -> Result<Self, Unavailable> {
-        let unavailable = |why: String, hint: &str| Unavailable { why, hint: hint.to_owned() };
-        let bubblewrap = find(&config.bubblewrap)
-            .ok_or_else(|| unavailable("bubblewrap is missing".into(), "apt-get install bubblewrap"))?;
-        let prlimit = find(Path::new("prlimit"))
-            .ok_or_else(|| unavailable("prlimit is missing".into(), "apt-get install util-linux"))?;
-        let shell = std::fs::canonicalize("/bin/sh")
-            .map_err(|error| unavailable(format!("/bin/sh: {error}"), "apt-get install dash"))?;
-        let filter = syscalls::filter().map_err(|error| {
-            unavailable(format!("no filter of system calls: {error}"), "x86_64, aarch64 or riscv64")
-        })?;
-        let is_root = rustix::process::geteuid().is_root();
-        let uid = is_root.then_some(config.uid);
-        let sandbox = Self { config, bubblewrap, prlimit, shell, uid, filter };
-
-        // Processes can be started, and those over the limit cannot.
-        for (processes, started) in [(4, true), (2, false)] {
-            let ending = sandbox.try_out(processes).map_err(|error| {
-                unavailable(
-                    error.to_string(),
-                    "user namespaces must be allowed for ordinary users: see sysctl kernel.unprivileged_userns_clone, \
-                     user.max_user_namespaces and kernel.apparmor_restrict_unprivileged_userns; bubblewrap must be 0.8 \
-                     or newer, the kernel 5.14 or newer with CONFIG_PROC_CHILDREN",
-                )
-            })?;
-            if (ending == Ending::Exit(0)) != started {
-                return Err(unavailable(
-                    format!(
-                        "processes cannot be limited: with at most {processes}, a shell ended with {ending:?}"
-                    ),
-                    "the kernel must be 5.14 or newer",
-                ));
-            }
-        }
-        Ok(sandbox)
-    }
-
-    /// What contains native programs here, for the log.
-    pub fn describe(&self) -> String {
-        let identity = match self.uid {
-            Some(uid) => format!("user {uid}"),
-            None => "the gateway's own user".to_owned(),
-        };
-        format!(
-            "{} as {identity} in namespaces of their own, a filter of system calls, resource limits, memory and CPU time \
-             measured",
-            self.bubblewrap.display()
-        )
+    /// What this machine gives, as it was found out.
+    pub fn report(&self) -> &Report {
+        &self.report
     }
 
     /// Builds a program. Dropping the future ends the sandbox.
@@ -132,7 +92,7 @@ impl Sandbox {
     pub async fn run(&self, program: &Program, input: Input, limits: Limits) -> Result<Outcome, Error> {
         check(&input)?;
         let mut cage = Cage::new(&self.config.libraries, limits.work_dir)?;
-        for (name, value) in &input.env {
+        for (name, value) in input.env.iter().filter(|(name, _)| is_handed_on(name)) {
             cage.env(name, value);
         }
         let path = format!("/program/{}", program.name());
@@ -151,33 +111,30 @@ impl Sandbox {
         }
     }
 
-    fn job(&self, work: Work, abandoned: PipeReader) -> Job {
+    pub(crate) fn job(&self, work: Work, abandoned: PipeReader) -> Job {
         Job {
             bubblewrap: self.bubblewrap.clone(),
             prlimit: self.prlimit.clone(),
             shell: self.shell.clone(),
             uid: self.uid,
             filter: self.filter.clone(),
+            domain: self.domain.clone(),
+            measured: self.measured,
             work,
             abandoned,
         }
     }
-
-    /// A shell that starts one process, which makes three with the sandbox's own.
-    fn try_out(&self, processes: u64) -> Result<Ending, Error> {
-        let limits = Limits { processes, ..self.config.build.clone() };
-        let mut cage = Cage::new(&self.config.toolchain, limits.work_dir)?;
-        cage.proc();
-        let (abandoned, _waiting) = io::pipe()?;
-        let command = shell("/bin/true & wait $!", "probe");
-        let (files, stdin) = (Vec::new(), Vec::new());
-        let work = Work { cage, files, command, stdin, limits, stderr: Excess::Dropped };
-        Ok(self.job(work, abandoned).run()?.ending)
-    }
 }
 
-fn shell(script: &str, name: &str) -> Vec<OsString> {
+pub(crate) fn shell(script: &str, name: &str) -> Vec<OsString> {
     ["/bin/sh", "-c", script, "sh", name].map(OsString::from).to_vec()
+}
+
+/// The program waits in a shell for its limits and for what ends it. Nothing of a stranger's is to run before.
+fn is_handed_on(name: &str) -> bool {
+    let is_name = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+        && !name.starts_with(|c: char| c.is_ascii_digit());
+    is_name && !name.starts_with("LD_") && !matches!(name, "SHELLOPTS" | "BASHOPTS")
 }
 
 fn check(input: &Input) -> Result<(), Error> {
@@ -195,14 +152,4 @@ fn check(input: &Input) -> Result<(), Error> {
         return Err(Error::Input("a variable's name is empty or holds =, or there is a NUL"));
     }
     Ok(())
-}
-
-/// A path as it stands, a bare name in `PATH`: only here, since sandboxes are started without an environment.
-fn find(command: &Path) -> Option<PathBuf> {
-    if command.components().count() > 1 {
-        return command.is_file().then(|| command.to_owned());
-    }
-    std::env::split_paths(&std::env::var_os("PATH")?)
-        .map(|folder| folder.join(command))
-        .find(|file| file.is_file())
 }

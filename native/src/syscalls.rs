@@ -1,60 +1,150 @@
 //! System calls that a sandbox does without.
+//!
+//! What is refused answers as if the kernel lacked it, so that programs with a second way take it. A list of what is
+//! allowed would be shorter only for one C library and one compiler; what it would add is caught otherwise: calls that
+//! are newer than this list are refused unseen, and the large interfaces are all on it.
 
-use seccompiler::{SeccompAction, SeccompFilter, TargetArch, sock_filter};
+use seccompiler::{
+    BackendError, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule, TargetArch, sock_filter,
+};
 use std::collections::BTreeMap;
 
-/// Calls that answer as if the kernel lacked them, so that programs with a second way take it.
+/// Calls that are refused whatever their arguments.
 const REFUSED: &[i64] = &[
     // Memory that belongs to no process, and so escapes the measurement of theirs.
     libc::SYS_memfd_create,
     libc::SYS_memfd_secret,
-    libc::SYS_shmget,
-    libc::SYS_shmat,
+    libc::SYS_mq_open,
     libc::SYS_msgget,
     libc::SYS_semget,
-    libc::SYS_mq_open,
+    libc::SYS_shmat,
+    libc::SYS_shmget,
     // There is no network to talk to, and buffers of sockets are the kernel's memory.
     libc::SYS_socket,
     libc::SYS_socketpair,
-    // Large or lately added parts of the kernel that neither compilers nor ordinary programs need.
-    libc::SYS_add_key,
-    libc::SYS_bpf,
-    libc::SYS_fanotify_init,
-    libc::SYS_fsopen,
-    libc::SYS_io_setup,
-    libc::SYS_io_uring_setup,
+    // Its flags are in memory, where no filter sees them; C libraries then take clone.
+    libc::SYS_clone3,
+    // Others' memory, threads and descriptors.
     libc::SYS_kcmp,
-    libc::SYS_keyctl,
+    libc::SYS_migrate_pages,
+    libc::SYS_move_pages,
+    libc::SYS_pidfd_getfd,
+    libc::SYS_process_madvise,
+    libc::SYS_process_mrelease,
+    libc::SYS_process_vm_readv,
+    libc::SYS_process_vm_writev,
+    libc::SYS_ptrace,
+    // Namespaces, mounts and what leads around them.
+    libc::SYS_chroot,
+    libc::SYS_fsconfig,
+    libc::SYS_fsmount,
+    libc::SYS_fsopen,
+    libc::SYS_fspick,
     libc::SYS_mount,
+    libc::SYS_mount_setattr,
     libc::SYS_move_mount,
     libc::SYS_name_to_handle_at,
     libc::SYS_open_by_handle_at,
     libc::SYS_open_tree,
-    libc::SYS_perf_event_open,
-    libc::SYS_personality,
     libc::SYS_pivot_root,
-    libc::SYS_process_vm_readv,
-    libc::SYS_process_vm_writev,
-    libc::SYS_ptrace,
-    libc::SYS_quotactl,
-    libc::SYS_request_key,
     libc::SYS_setns,
-    libc::SYS_syslog,
     libc::SYS_umount2,
     libc::SYS_unshare,
+    // Large parts of the kernel that neither compilers nor ordinary programs need.
+    libc::SYS_add_key,
+    libc::SYS_bpf,
+    libc::SYS_fanotify_init,
+    libc::SYS_io_setup,
+    libc::SYS_io_uring_enter,
+    libc::SYS_io_uring_register,
+    libc::SYS_io_uring_setup,
+    libc::SYS_keyctl,
+    libc::SYS_perf_event_open,
+    libc::SYS_personality,
+    libc::SYS_request_key,
     libc::SYS_userfaultfd,
     libc::SYS_vmsplice,
+    // The machine itself. Rights would be missing anyway.
+    libc::SYS_acct,
+    libc::SYS_adjtimex,
+    libc::SYS_clock_adjtime,
+    libc::SYS_clock_settime,
+    libc::SYS_delete_module,
+    libc::SYS_finit_module,
+    libc::SYS_init_module,
+    libc::SYS_kexec_load,
+    libc::SYS_quotactl,
+    libc::SYS_quotactl_fd,
+    libc::SYS_reboot,
+    libc::SYS_setdomainname,
+    libc::SYS_sethostname,
+    libc::SYS_settimeofday,
+    libc::SYS_swapoff,
+    libc::SYS_swapon,
+    libc::SYS_syslog,
+    libc::SYS_vhangup,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_ioperm,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_iopl,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_kexec_file_load,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_modify_ldt,
 ];
 
-/// The filter as bubblewrap takes it: the kernel's own instructions, or why this CPU has none.
-pub fn filter() -> Result<Vec<u8>, seccompiler::BackendError> {
+/// Calls that are refused where all these bits are set in one of their arguments: the call, which argument, the bits.
+const REFUSED_BITS: &[(i64, u8, i32)] = &[
+    (libc::SYS_clone, 0, libc::CLONE_NEWCGROUP),
+    (libc::SYS_clone, 0, libc::CLONE_NEWIPC),
+    (libc::SYS_clone, 0, libc::CLONE_NEWNET),
+    (libc::SYS_clone, 0, libc::CLONE_NEWNS),
+    (libc::SYS_clone, 0, libc::CLONE_NEWPID),
+    (libc::SYS_clone, 0, libc::CLONE_NEWUSER),
+    (libc::SYS_clone, 0, libc::CLONE_NEWUTS),
+    // Memory that belongs to no process again, once its pages are in no process's tables any more; MAP_SHARED_VALIDATE
+    // has the bit of MAP_SHARED. And pages that no process's figures count.
+    (libc::SYS_mmap, 3, libc::MAP_SHARED | libc::MAP_ANONYMOUS),
+    (libc::SYS_mmap, 3, libc::MAP_HUGETLB),
+];
+
+/// Calls that are refused where one of their arguments, of which the kernel reads 32 bits, is this.
+const REFUSED_VALUES: &[(i64, u8, u32)] = &[
+    // Typing into a terminal, and into the console.
+    (libc::SYS_ioctl, 1, libc::TIOCSTI as u32),
+    (libc::SYS_ioctl, 1, 0x541c),
+    // A pipe beyond its usual size is the kernel's memory.
+    (libc::SYS_fcntl, 1, libc::F_SETPIPE_SZ as u32),
+];
+
+/// The newest call that the lists above have been looked through for, by its number, which is the same on all
+/// architectures: mseal, of Linux 6.10.
+const NEWEST: u32 = 462;
+
+/// The filter as bubblewrap takes it: the kernel's own instructions, or why this CPU has none. Calls by the numbers of
+/// another architecture end the process.
+pub fn filter() -> Result<Vec<u8>, BackendError> {
     let arch = TargetArch::try_from(std::env::consts::ARCH)?;
-    let refused: BTreeMap<_, _> = REFUSED.iter().map(|call| (*call, Vec::new())).collect();
+    let mut refused: BTreeMap<i64, Vec<SeccompRule>> =
+        REFUSED.iter().map(|call| (*call, Vec::new())).collect();
+    let mut refuse = |call, argument, operator, value| {
+        let condition = SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operator, value)?;
+        refused.entry(call).or_default().push(SeccompRule::new(vec![condition])?);
+        Ok::<(), BackendError>(())
+    };
+    for (call, argument, bits) in REFUSED_BITS {
+        let bits = u64::from(*bits as u32);
+        refuse(*call, *argument, SeccompCmpOp::MaskedEq(bits), bits)?;
+    }
+    for (call, argument, value) in REFUSED_VALUES {
+        refuse(*call, *argument, SeccompCmpOp::Eq, u64::from(*value))?;
+    }
     let refusal = SeccompAction::Errno(libc::ENOSYS as u32);
     let filter = SeccompFilter::new(refused, SeccompAction::Allow, refusal, arch)?;
     let program: Vec<sock_filter> = filter.try_into()?;
     let mut bytes = Vec::new();
-    for instruction in refuse_x32().into_iter().chain(program) {
+    for instruction in refuse_newer().into_iter().chain(program) {
         bytes.extend_from_slice(&instruction.code.to_ne_bytes());
         bytes.extend_from_slice(&[instruction.jt, instruction.jf]);
         bytes.extend_from_slice(&instruction.k.to_ne_bytes());
@@ -62,21 +152,15 @@ pub fn filter() -> Result<Vec<u8>, seccompiler::BackendError> {
     Ok(bytes)
 }
 
-/// x86-64 kernels may know every call by a second number, with this bit set; the list above names the first alone.
-#[cfg(target_arch = "x86_64")]
-fn refuse_x32() -> Vec<sock_filter> {
-    const X32_BIT: u32 = 0x4000_0000;
+/// Refuses what is newer than [`NEWEST`], and with it the second numbers that x86-64 kernels may know every call by, which
+/// have a high bit set; the lists above name the first alone.
+fn refuse_newer() -> [sock_filter; 3] {
     const LOAD_WORD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
-    const JUMP_IF_AT_LEAST: u16 = (libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K) as u16;
+    const JUMP_IF_ABOVE: u16 = (libc::BPF_JMP | libc::BPF_JGT | libc::BPF_K) as u16;
     const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
-    vec![
+    [
         sock_filter { code: LOAD_WORD, jt: 0, jf: 0, k: 0 },
-        sock_filter { code: JUMP_IF_AT_LEAST, jt: 0, jf: 1, k: X32_BIT },
+        sock_filter { code: JUMP_IF_ABOVE, jt: 0, jf: 1, k: NEWEST },
         sock_filter { code: RETURN, jt: 0, jf: 0, k: libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32 },
     ]
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn refuse_x32() -> Vec<sock_filter> {
-    Vec::new()
 }

@@ -12,7 +12,7 @@ use std::{fs, io};
 pub struct Usage {
     /// CPU time, that of ended processes included.
     pub cpu: Duration,
-    /// Resident bytes that no file on a disk backs.
+    /// Bytes that no file on a disk backs, resident or swapped out.
     pub memory: u64,
 }
 
@@ -53,12 +53,34 @@ fn children(pid: i32) -> io::Result<Vec<i32>> {
 
 fn of_one(pid: i32, is_root: bool) -> io::Result<Usage> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let unreadable = || io::Error::new(io::ErrorKind::InvalidData, "/proc is not as Linux has it");
     let cpu = cpu_time(&stat).ok_or_else(unreadable)?;
-    // A process that has given its memory back and waits to be reaped has no such lines; the root always has.
-    let memory = resident(&status);
+    // A process that has given its memory back and waits to be reaped has none; the root always has.
+    let memory = memory_of(pid)?;
     Ok(Usage { cpu, memory: if is_root { memory.ok_or_else(unreadable)? } else { memory.unwrap_or(0) } })
+}
+
+/// Of all threads together. The first one may have ended while others go on; then only theirs tells.
+fn memory_of(pid: i32) -> io::Result<Option<u64>> {
+    let memory = resident(&fs::read_to_string(format!("/proc/{pid}/status"))?);
+    if memory.is_some() {
+        return Ok(memory);
+    }
+    let mut threads = fs::read_dir(format!("/proc/{pid}/task"))?.flatten();
+    Ok(threads.find_map(|thread| resident(&fs::read_to_string(thread.path().join("status")).ok()?)))
+}
+
+/// How many filters of system calls a process has.
+pub fn filters(pid: Pid) -> io::Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{}/status", pid.as_raw_nonzero()))?;
+    value(&status, "Seccomp_filters:")
+        .ok_or_else(|| io::Error::new(io::ErrorKind::Unsupported, "the kernel does not count filters"))
+}
+
+/// Inodes of the file system in memory that the sandbox of `root` has at `folder`.
+pub fn files(root: Pid, folder: &str) -> io::Result<u64> {
+    let of = rustix::fs::statvfs(format!("/proc/{}/root{folder}", root.as_raw_nonzero()))?;
+    Ok(of.f_files.saturating_sub(of.f_ffree))
 }
 
 /// Fields 14 to 17 of proc(5)'s stat: its own time in user and kernel mode, and that of children it has waited for.
@@ -71,11 +93,15 @@ fn cpu_time(stat: &str) -> Option<Duration> {
 }
 
 fn resident(status: &str) -> Option<u64> {
-    let line = |name: &str| -> Option<u64> {
-        let rest = status.lines().find_map(|line| line.strip_prefix(name))?;
-        rest.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()
-    };
-    Some((line("RssAnon:")? + line("RssShmem:")?) * 1024)
+    let kilobytes = |name| value(status, name);
+    // Nothing hides from the measurement by being swapped out; kernels without swap have no such line.
+    Some((kilobytes("RssAnon:")? + kilobytes("RssShmem:")? + kilobytes("VmSwap:").unwrap_or(0)) * 1024)
+}
+
+/// The number in one line of proc(5)'s status.
+fn value(status: &str, name: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+    line.split_ascii_whitespace().next()?.parse().ok()
 }
 
 #[cfg(test)]
@@ -91,8 +117,10 @@ mod tests {
     #[test]
     fn memory_is_what_no_file_backs() {
         assert_eq!(
-            resident("VmRSS:\t9 kB\nRssAnon:\t      4 kB\nRssFile:\t 3 kB\nRssShmem:\t 2 kB\n"),
-            Some(6 * 1024)
+            resident(
+                "VmRSS:\t9 kB\nRssAnon:\t      4 kB\nRssFile:\t 3 kB\nRssShmem:\t 2 kB\nVmSwap:\t 5 kB\n"
+            ),
+            Some(11 * 1024)
         );
         assert_eq!(resident("Name:\tx\nState:\tZ (zombie)\n"), None);
     }

@@ -36,5 +36,7 @@ pub fn give_back_what_is_free() {
 fn decay() {
     // SAFETY: the name ends with a null byte, 4096 stands for all arenas (MALLCTL_ARENAS_ALL), and the command takes and
     // gives no value.
-    unsafe { tikv_jemalloc_sys::mallctl(c"arena.4096.decay".as_ptr(), null_mut(), null_mut(), null_mut(), 0) };
+    unsafe {
+        tikv_jemalloc_sys::mallctl(c"arena.4096.decay".as_ptr(), null_mut(), null_mut(), null_mut(), 0)
+    };
 }

@@ -58,7 +58,7 @@ impl Native {
         };
         let unavailable = match tokio::task::spawn_blocking(|| Sandbox::probe(probed)).await {
             Ok(Ok(ready)) => {
-                tracing::info!(sandbox = ready.describe(), "native source is built and run");
+                tracing::info!(sandbox = %ready.report(), "native source is built and run");
                 let run = Limits {
                     cpu: config.limits.cpu.duration(),
                     memory: sandbox.memory.bytes(),
@@ -181,6 +181,7 @@ fn ended(ending: Ending, limits: &Limits, requested: bool) -> Result<i32, WireEr
         Ending::Limit(Limit::FileSize) => {
             (ErrorKind::Trap, format!("wrote a file of more than {} bytes", limits.file_size))
         }
+        Ending::Limit(Limit::Files) => (ErrorKind::Trap, format!("made more than {} files", limits.files)),
         Ending::Limit(Limit::Stdout | Limit::Stderr) => {
             (ErrorKind::Output, format!("stdout is over the limit of {} bytes", limits.stdout))
         }
@@ -224,6 +225,7 @@ mod tests {
         assert_eq!(kind(Ending::Limit(Limit::Wall)), ErrorKind::Timeout);
         assert_eq!(kind(Ending::Limit(Limit::Memory)), ErrorKind::Memory);
         assert_eq!(kind(Ending::Limit(Limit::FileSize)), ErrorKind::Trap);
+        assert_eq!(kind(Ending::Limit(Limit::Files)), ErrorKind::Trap);
         assert_eq!(kind(Ending::Limit(Limit::Stdout)), ErrorKind::Output);
     }
 

@@ -178,6 +178,9 @@ impl Requests {
                 if let Some(shared) = programs.by_digest(&digest) {
                     return Ok(program(shared));
                 }
+                if let Some(artifact) = programs.preloaded(&digest) {
+                    return Ok(Executable::Ready(UNNAMED.into(), artifact.clone()));
+                }
                 if !modules.has(client, &digest) {
                     return Err(modules::not_found(&digest));
                 }

@@ -9,6 +9,7 @@
 //! on and the guest yields at its next loop or call). Which guest is polled next, or whether a new one is started, is
 //! the policy's choice; the worker keeps the books and the limits that fuel cannot: CPU and wall-clock time.
 
+use super::engine::Tier;
 use super::guest::{self, Ended};
 use super::linking::{Linkers, Program};
 use super::mailbox::{GuestWaker, Mailbox};
@@ -31,7 +32,6 @@ use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
-use wasmtime::Engine;
 
 /// A program whose last run took more CPU time than this is not run by an ingress's thread, which other clients need.
 const SHORT: Duration = Duration::from_micros(200);
@@ -46,7 +46,9 @@ pub struct Desk {
 pub struct Worker {
     index: usize,
     linkers: Linkers,
-    loaded: LruCache<Digest, Arc<Loaded>>,
+    /// Those of all workers for baseline code.
+    baseline: Option<Arc<Linkers>>,
+    loaded: LruCache<(Digest, Tier), Arc<Loaded>>,
     shared: Arc<Shared>,
     mailbox: Arc<Mailbox>,
     ticks: Ticks,
@@ -60,7 +62,7 @@ pub struct Worker {
 }
 
 /// A program in this worker's engine.
-struct Loaded {
+pub(super) struct Loaded {
     program: Program,
     /// Nanoseconds of CPU time that its last run took; all there are before the first.
     last_run: AtomicU64,
@@ -89,6 +91,20 @@ struct Guest {
     done: Box<dyn FnOnce(Outcome) + Send>,
 }
 
+/// What a worker has in common with others, and its number among them.
+pub(super) struct Surroundings {
+    /// Its number, from nought.
+    pub index: usize,
+    /// Where it is told that there is something to do.
+    pub mailbox: Arc<Mailbox>,
+    /// The queue and the books.
+    pub(super) shared: Arc<Shared>,
+    /// What ends slices.
+    pub ticks: Ticks,
+    /// What drives the timers of sleeping guests.
+    pub runtime: Handle,
+}
+
 /// What its thread waits for when it leaves a worker.
 struct Pause {
     timeout: Option<Duration>,
@@ -114,8 +130,7 @@ impl Desk {
         loop {
             let Some(Pause { timeout, seen }) = self.lock().work() else { break };
             let Shared { submitted, stop, .. } = &*shared;
-            let nothing_new =
-                || submitted.load(Ordering::SeqCst) == seen && !stop.load(Ordering::SeqCst);
+            let nothing_new = || submitted.load(Ordering::SeqCst) == seen && !stop.load(Ordering::SeqCst);
             self.mailbox.park(timeout, nothing_new);
         }
         self.lock().stop();
@@ -163,21 +178,19 @@ impl Drop for AbortOnPanic {
 }
 
 impl Worker {
-    /// A worker on its own engine, which keeps up to `loaded_modules` modules loaded: loading one again takes a
-    /// millisecond or two at the most.
-    #[allow(clippy::too_many_arguments)]
+    /// A worker whose own engine is that of `linkers`, and which keeps up to `loaded_modules` modules loaded: loading one
+    /// again takes a millisecond or two at the most.
     pub fn new(
-        index: usize,
-        engine: Engine,
-        mailbox: Arc<Mailbox>,
-        shared: Arc<Shared>,
-        ticks: Ticks,
-        runtime: Handle,
+        surroundings: Surroundings,
+        linkers: Linkers,
+        baseline: Option<Arc<Linkers>>,
         loaded_modules: NonZeroUsize,
-    ) -> wasmtime::Result<Worker> {
-        Ok(Worker {
+    ) -> Worker {
+        let Surroundings { index, mailbox, shared, ticks, runtime } = surroundings;
+        Worker {
             index,
-            linkers: Linkers::new(engine)?,
+            linkers,
+            baseline,
             loaded: LruCache::new(loaded_modules),
             shared,
             mailbox,
@@ -187,7 +200,7 @@ impl Worker {
             guests: Slab::new(),
             deadlines: BTreeSet::new(),
             woken: Vec::new(),
-        })
+        }
     }
 
     /// Starts and resumes guests until there is nothing to do, or for good: then `None`.
@@ -217,7 +230,7 @@ impl Worker {
     fn run_short(&mut self, until: Instant) {
         while self.run_queue.is_empty() && !self.shared.stop.load(Ordering::SeqCst) {
             let loaded = &self.loaded;
-            let short = |job: &Job| loaded.peek(&job.artifact.digest).is_some_and(|loaded| loaded.is_short());
+            let short = |job: &Job| loaded.peek(&job.artifact.key()).is_some_and(|loaded| loaded.is_short());
             let Some(job) = self.shared.take(self.index, short) else { break };
             self.start(job);
             if Instant::now() >= until {
@@ -296,7 +309,14 @@ impl Worker {
         let fuel_used = Arc::new(AtomicU64::new(0));
         entry.insert(Guest {
             key,
-            future: Box::pin(guest::run(loaded.program.clone(), input, budget, ends, fuel_used.clone())),
+            future: Box::pin(guest::run(
+                loaded.program.clone(),
+                input,
+                budget,
+                self.shared.memory.clone(),
+                ends,
+                fuel_used.clone(),
+            )),
             loaded,
             fuel_used,
             waker: Arc::new(GuestWaker::new(id, self.mailbox.clone())),
@@ -337,7 +357,8 @@ impl Worker {
     /// Gives the guest's slot back, then hands its outcome over.
     fn end(&mut self, id: GuestId, ended: Ended) {
         self.run_queue.remove(id);
-        let Guest { key, loaded, future, cpu_used, deadline, started, queued, done, .. } = self.guests.remove(id);
+        let Guest { key, loaded, future, cpu_used, deadline, started, queued, done, .. } =
+            self.guests.remove(id);
         self.deadlines.remove(&(deadline, id));
         loaded.last_run.store(cpu_used.as_nanos() as u64, Ordering::Relaxed);
         // Before the slot is counted as free, it must be.
@@ -347,13 +368,21 @@ impl Worker {
     }
 
     /// The program, loaded into this worker's engine and linked.
-    fn load(&mut self, artifact: &Artifact) -> Result<Arc<Loaded>, WireError> {
-        if let Some(loaded) = self.loaded.get(&artifact.digest) {
+    ///
+    /// # Errors
+    ///
+    /// See [`Linkers::load`].
+    pub fn load(&mut self, artifact: &Artifact) -> Result<Arc<Loaded>, WireError> {
+        if let Some(loaded) = self.loaded.get(&artifact.key()) {
             return Ok(loaded.clone());
         }
-        let program = self.linkers.load(artifact)?;
+        let linkers = match (artifact.tier, &self.baseline) {
+            (Tier::Baseline, Some(baseline)) => baseline,
+            _ => &self.linkers,
+        };
+        let program = linkers.load(artifact)?;
         let loaded = Arc::new(Loaded { program, last_run: AtomicU64::new(u64::MAX) });
-        self.loaded.put(artifact.digest, loaded.clone());
+        self.loaded.put(artifact.key(), loaded.clone());
         Ok(loaded)
     }
 }

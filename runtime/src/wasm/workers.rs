@@ -2,10 +2,13 @@
 
 use super::engine;
 use super::guest::{Budget, Ended, Input};
+use super::limiter::GuestMemory;
+use super::linking::Linkers;
 use super::mailbox::Mailbox;
+use super::room::Room;
 use super::ticker::Ticker;
-use super::worker::{AbortOnPanic, Desk, Worker};
-use crate::config;
+use super::worker::{AbortOnPanic, Desk, Surroundings, Worker};
+use crate::config::Config;
 use crate::modules::Artifact;
 use crate::status;
 use offload_policy::{Admission, AdmissionLimits, Busy, FairQueue, Load, QueueLimits, Slots, Time};
@@ -83,6 +86,8 @@ pub(super) struct Shared {
     pub(super) submitted: AtomicU64,
     pub(super) stop: AtomicBool,
     mailboxes: Vec<Arc<Mailbox>>,
+    /// What all guests have together.
+    pub(super) memory: Arc<GuestMemory>,
     epoch: Instant,
     /// Told when the earliest deadline in the queue may have changed.
     deadline_changed: Notify,
@@ -99,22 +104,27 @@ pub(super) struct Books {
 }
 
 impl Workers {
-    /// Starts the workers. `runtime` drives the timers of sleeping guests.
+    /// Starts the workers, with what is `warm` loaded. They run baseline code with `baseline`; `runtime` drives the timers
+    /// of sleeping guests.
     ///
     /// # Errors
     ///
     /// When the pools' address space cannot be reserved.
     pub fn start(
-        workers: &config::Workers,
-        limits: &config::Limits,
-        queue: &config::Queue,
-        compiler: &config::Compiler,
+        config: &Config,
+        baseline: Option<Arc<Linkers>>,
+        warm: &[Arc<Artifact>],
         runtime: &Handle,
     ) -> wasmtime::Result<Workers> {
+        let Config { workers, limits, queue, compiler, .. } = config;
         let count = workers.count;
         let loaded_modules = NonZeroUsize::new(compiler.loaded_modules).unwrap_or(NonZeroUsize::MIN);
+        let room = Room::new(workers, compiler);
+        if let Some(shortage) = room.shortage {
+            tracing::warn!(slots = room.slots, "room for fewer guests at once than wanted: {shortage}");
+        }
         let engines = (0..count)
-            .map(|_| engine::worker(workers, limits, compiler))
+            .map(|_| engine::worker(room.slots, limits, compiler))
             .collect::<wasmtime::Result<Vec<_>>>()?;
         let mailboxes: Vec<Arc<Mailbox>> = engines.iter().map(|_| Arc::default()).collect();
         let admission = AdmissionLimits {
@@ -126,23 +136,35 @@ impl Workers {
             books: Mutex::new(Books {
                 admission: Admission::new(admission),
                 queue: FairQueue::new(QueueLimits { per_key: queue.per_principal, total: queue.total }),
-                slots: Slots::new(count, workers.slots, share),
+                slots: Slots::new(count, room.slots, share),
                 running: 0,
             }),
             queued: AtomicUsize::new(0),
             submitted: AtomicU64::new(0),
             stop: AtomicBool::new(false),
             mailboxes: mailboxes.clone(),
+            memory: Arc::new(GuestMemory::new(room.memory)),
             epoch: Instant::now(),
             deadline_changed: Notify::new(),
             idle: Notify::new(),
         });
-        let ticker = Ticker::start(engines.clone(), workers.slice.duration());
+        let shared_engine = baseline.as_ref().map(|linkers| linkers.engine().clone());
+        let ticker = Ticker::start(engines.clone(), shared_engine, workers.slice.duration());
         let (mut desks, mut threads) = (Vec::with_capacity(count), Vec::with_capacity(count));
         for (index, (engine, mailbox)) in engines.into_iter().zip(mailboxes).enumerate() {
-            let ticks = ticker.for_worker(index);
-            let worker =
-                Worker::new(index, engine, mailbox, shared.clone(), ticks, runtime.clone(), loaded_modules)?;
+            let surroundings = Surroundings {
+                index,
+                mailbox,
+                shared: shared.clone(),
+                ticks: ticker.for_worker(index),
+                runtime: runtime.clone(),
+            };
+            let linkers = Linkers::new(engine)?;
+            let mut worker = Worker::new(surroundings, linkers, baseline.clone(), loaded_modules);
+            for artifact in warm {
+                // One that cannot be loaded is refused when it is asked for.
+                let _ = worker.load(artifact);
+            }
             let desk = Arc::new(Desk::new(worker));
             desks.push(desk.clone());
             let thread = thread::Builder::new()

@@ -1,0 +1,87 @@
+//! Programs and compilers that take all memory, in one process or many, and memory that belongs to none.
+
+use crate::sandbox::{GCC, build_in, impatient, run, stdout};
+use offload_native::{Ending, Error, Limit};
+
+#[tokio::test]
+async fn memory_is_limited_over_all_processes() {
+    let alone = "#include <stdlib.h>\n#include <string.h>\nint main() { for (;;) memset(malloc(1 << 20), 1, 1 << 20); }";
+    assert_eq!(run(alone).await.ending, Ending::Limit(Limit::Memory));
+    // No one of them is over the limit.
+    let spread = r#"
+        #include <stdlib.h>
+        #include <string.h>
+        #include <unistd.h>
+        int main() {
+            for (int i = 0; i < 15 && fork(); i++);
+            memset(malloc(8 << 20), 1, 8 << 20);
+            pause();
+        }"#;
+    assert_eq!(run(spread).await.ending, Ending::Limit(Limit::Memory));
+}
+
+/// The first thread ends and another one goes on: the process then looks as if it had no memory.
+#[tokio::test]
+async fn threads_that_outlive_their_first_hide_nothing() {
+    let code = r#"
+        #include <pthread.h>
+        #include <stdlib.h>
+        #include <string.h>
+        static void *bomb(void *_) { for (;;) memset(malloc(1 << 20), 1, 1 << 20); }
+        int main() { pthread_t t; pthread_create(&t, 0, bomb, 0); pthread_exit(0); }"#;
+    assert_eq!(run(code).await.ending, Ending::Limit(Limit::Memory));
+}
+
+/// Pages that are shared, and no longer in the tables of any process, are in no process's figures.
+#[tokio::test]
+async fn memory_that_belongs_to_no_process_is_not_to_be_had() {
+    let code = r#"
+        #define _GNU_SOURCE
+        #include <fcntl.h>
+        #include <stdio.h>
+        #include <sys/ipc.h>
+        #include <sys/mman.h>
+        #include <sys/msg.h>
+        #include <sys/shm.h>
+        #include <unistd.h>
+        #define MIB (1 << 20)
+        int main() {
+            if (mmap(0, MIB, 3, MAP_SHARED | MAP_ANONYMOUS, -1, 0) != MAP_FAILED) puts("shared");
+            if (mmap(0, MIB, 3, MAP_SHARED_VALIDATE | MAP_ANONYMOUS, -1, 0) != MAP_FAILED) puts("validated");
+            if (mmap(0, 2 * MIB, 3, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1, 0) != MAP_FAILED) puts("huge");
+            if (open("/dev/zero", O_RDWR) != -1) puts("/dev/zero");
+            if (open("/dev/shm/x", O_RDWR | O_CREAT, 0600) != -1) puts("/dev/shm");
+            if (memfd_create("x", 0) != -1) puts("memfd");
+            if (shmget(IPC_PRIVATE, MIB, 0600) != -1) puts("shmget");
+            if (msgget(IPC_PRIVATE, 0600) != -1) puts("msgget");
+            int ends[2]; pipe(ends);
+            if (fcntl(ends[0], F_SETPIPE_SZ, MIB) != -1) puts("pipe");
+            // A file is in the work directory, whose size is limited.
+            int file = open("x", O_RDWR | O_CREAT, 0600); ftruncate(file, MIB);
+            if (mmap(0, MIB, 3, MAP_SHARED, file, 0) == MAP_FAILED) puts("no file");
+        }"#;
+    assert_eq!(stdout(&run(code).await), "");
+}
+
+#[tokio::test]
+async fn a_compiler_that_takes_all_memory_is_ended() {
+    let sandbox = impatient(|limits| limits.memory = 128 << 20);
+    let templates = "
+        template<int N, int M> struct Deep : Deep<N - 1, M>, Deep<N - 1, M + (1 << N)> { char c[N]; };
+        template<int M> struct Deep<0, M> {};
+        Deep<20, 0> deep; int main() {}";
+    let macros = "
+        #define A(x) x x x x x x x x x x x x x x x x
+        #define B(x) A(A(A(A(x))))
+        const char *text = B(B(\"text\")); int main() {}";
+    match build_in(&sandbox, templates, "g++ <name>.cpp -o <name>").await {
+        Err(Error::BuildLimit { limit, .. }) => assert_eq!(limit, Limit::Memory),
+        other => panic!("{other:?}"),
+    }
+    match build_in(&sandbox, macros, GCC).await {
+        Err(Error::BuildLimit { limit, .. }) => assert_eq!(limit, Limit::Memory),
+        // It asks for more at once than one process may have.
+        Err(Error::Build { first, .. }) => assert!(first.contains("out of memory"), "{first}"),
+        other => panic!("{other:?}"),
+    }
+}

@@ -23,7 +23,8 @@ pub fn write(table: &Table, folder: &Path) -> Result<()> {
     std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let rows = table.rows();
     for (place, figure) in table.figures.iter().enumerate().filter(|(_, figure)| figure.plotted) {
-        let words = figure.name.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+        let name = figure.name.replace('µ', "u");
+        let words = name.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
         let slug = words.collect::<Vec<_>>().join("-").to_lowercase();
         let file = folder.join(format!("{}-{slug}.svg", table.name));
         let settings = table.settings();

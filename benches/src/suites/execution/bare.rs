@@ -17,6 +17,9 @@ use wasmtime_wasi::p2::bindings::CommandPre;
 use wasmtime_wasi::p2::pipe::{MemoryInputPipe, MemoryOutputPipe};
 use wasmtime_wasi::{I32Exit, WasiCtxBuilder, WasiCtxView, WasiView};
 
+/// Slots of its pool, of which it uses one at a time.
+const SLOTS: usize = 16;
+
 /// An engine whose epoch moves on.
 pub struct Bare {
     engine: Engine,
@@ -50,7 +53,7 @@ impl WasiView for Host {
 
 impl Bare {
     pub fn start(config: &Config) -> Result<Bare> {
-        let engine = engine::worker(&config.workers, &config.limits, &config.compiler)?;
+        let engine = engine::worker(SLOTS, &config.limits, &config.compiler)?;
         let mut modules = Linker::new(&engine);
         wasmtime_wasi::p1::add_to_linker_async(&mut modules, |host: &mut Host| &mut host.0)?;
         let mut components = component::Linker::new(&engine);

@@ -5,14 +5,12 @@ use super::Task;
 use anyhow::{Context as _, Result, bail, ensure};
 use offload_policy::Load;
 use offload_protocol::request::Digest;
-use offload_rt::compiler::Compiler;
 use offload_rt::config::Config;
 use offload_rt::data_dir::DataDir;
 use offload_rt::ingress::Client;
-use offload_rt::modules::{Artifact, ArtifactStore, Library, Modules};
-use offload_rt::wasm::engine;
+use offload_rt::modules::{Artifact, Modules};
+use offload_rt::wasm::engine::Tier;
 use offload_rt::wasm::guest::{Budget, Context, Ended, Input};
-use offload_rt::wasm::linking::Linkers;
 use offload_rt::wasm::workers::{Job, Key, Outcome, Workers};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -27,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The workers of a gateway without its doors.
 pub struct Fed {
     workers: Arc<Workers>,
-    modules: Modules,
+    modules: Arc<Modules>,
     budget: Budget,
     runtime: Runtime,
     _data_dir: DataDir,
@@ -53,22 +51,9 @@ impl Fed {
     pub fn start(config: &Config) -> Result<Fed> {
         let folder = tempfile::tempdir()?;
         let data_dir = DataDir::open(&folder.path().join("data"))?;
-        let gauge = engine::gauge(&config.limits, &config.compiler)?;
-        let compiler = Compiler::new(config.compiler.clone(), config.limits.clone())?;
-        let artifacts = data_dir.path().join("artifacts");
-        let store =
-            ArtifactStore::open(artifacts, *data_dir.mac_key(), &gauge, config.compiler.disk_cache.bytes())?;
-        let library = Library::open(data_dir.path().join("modules"), config.modules.clone())?;
-        let cache = config.compiler.memory_cache.bytes();
-        let modules = Modules::new(compiler, store, library, Linkers::new(gauge)?, cache);
+        let modules = Arc::new(Modules::open(config, &data_dir)?);
         let runtime = runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        let workers = Workers::start(
-            &config.workers,
-            &config.limits,
-            &config.queue,
-            &config.compiler,
-            runtime.handle(),
-        )?;
+        let workers = Workers::start(config, modules.baseline_linkers(), &[], runtime.handle())?;
         let limits = &config.limits;
         let budget = Budget {
             fuel: limits.fuel,
@@ -85,7 +70,7 @@ impl Fed {
     pub fn prepare(&self, task: Task, guest: &[u8]) -> Result<Prepared> {
         let client = Client { principal: None, flow: "bench".into(), web: false };
         let digest = Digest::of(guest);
-        let compiled = self.modules.compile(&client, digest, Some(guest.to_vec().into()));
+        let compiled = self.modules.compile(&client, digest, Some(guest.to_vec().into()), Tier::Optimized);
         let artifact = match self.runtime.block_on(compiled) {
             Ok(artifact) => artifact,
             Err(error) => bail!("{}: {error}", task.name),

@@ -127,16 +127,13 @@ fn interpreter_loop(seed: u32) -> Function {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use offload_rt::wasm::engine;
-    use wasmtime::Module;
 
     #[test]
     fn what_is_made_here_is_valid() {
-        let engine = engine::compiler().unwrap();
         let made = interpreter_like(20_000);
         assert!((20_000..30_000).contains(&made.len()), "{}", made.len());
         for module in [endless().unwrap(), never_seen(&made)] {
-            Module::validate(&engine, &module).unwrap();
+            wasmparser::validate(&module).unwrap();
         }
         assert_ne!(never_seen(&made), never_seen(&made));
     }

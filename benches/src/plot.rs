@@ -11,6 +11,7 @@ use std::path::Path;
 const HEIGHT: u32 = 460;
 const LEAST_WIDTH: u32 = 720;
 const BAR_WIDTH: u32 = 16;
+const LEGEND_WIDTH: u32 = 220;
 
 /// Part of a setting's width that is left empty.
 const GAP: f64 = 0.15;
@@ -29,7 +30,7 @@ pub fn write(table: &Table, folder: &Path) -> Result<()> {
         let file = folder.join(format!("{}-{slug}.svg", table.name));
         let settings = table.settings();
         let bars = (rows.len() + settings.len()) as u32;
-        let size = (LEAST_WIDTH.max(bars * BAR_WIDTH * 2), HEIGHT);
+        let size = (LEAST_WIDTH.max(bars * BAR_WIDTH * 2) + LEGEND_WIDTH, HEIGHT);
         let area = SVGBackend::new(&file, size).into_drawing_area();
         let title = format!("{}: {}", table.title.replace('`', ""), figure.name);
         draw(&area, &title, &settings, &rows, place)
@@ -60,13 +61,16 @@ fn draw(
     if least >= most {
         return Ok(());
     }
+    // The legend stands right of the last setting.
+    let pixels = area.dim_in_pixel().0;
+    let end = settings.len() as f64 / (1.0 - f64::from(LEGEND_WIDTH) / f64::from(pixels));
     area.fill(&WHITE).map_err(failed)?;
     let mut chart = ChartBuilder::on(area)
         .caption(title, (FONT, 18))
         .margin(12)
         .x_label_area_size(28)
         .y_label_area_size(72)
-        .build_cartesian_2d(0.0..settings.len() as f64, (least..most).log_scale())
+        .build_cartesian_2d(0.0..end, (least..most).log_scale())
         .map_err(failed)?;
     let number = |value: &f64| if *value < 10.0 { format!("{value:.1}") } else { format!("{value:.0}") };
     chart.configure_mesh().disable_x_mesh().x_labels(0).y_label_formatter(&number).draw().map_err(failed)?;
@@ -98,7 +102,7 @@ fn draw(
     let centred = (FONT, 12).into_text_style(area).pos(Pos::new(HPos::Center, VPos::Top));
     for (index, setting) in settings.iter().enumerate() {
         let (x, y) = chart.plotting_area().map_coordinate(&(index as f64 + 0.5, least));
-        area.draw(&Text::new(*setting, (x, y + 8), centred.clone())).map_err(failed)?;
+        area.draw(&Text::new(setting.replace('`', ""), (x, y + 8), centred.clone())).map_err(failed)?;
     }
     chart
         .configure_series_labels()

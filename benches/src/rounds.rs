@@ -1,5 +1,6 @@
 //! How often and how long contenders have their turns, and in which order.
 
+use anyhow::Result;
 use std::time::Duration;
 
 /// What is run.
@@ -13,11 +14,7 @@ pub struct Plan {
 
 impl Plan {
     /// Runs `round` once for each, and says so.
-    pub fn each_round(
-        &self,
-        what: &str,
-        mut round: impl FnMut(u32) -> anyhow::Result<()>,
-    ) -> anyhow::Result<()> {
+    pub fn each_round(&self, what: &str, mut round: impl FnMut(u32) -> Result<()>) -> Result<()> {
         (0..self.rounds).try_for_each(|number| {
             eprintln!("{what}: round {} of {}", number + 1, self.rounds);
             round(number)

@@ -26,53 +26,69 @@ const TARGET: f64 = 1.6;
 /// A guest, what it is given, and what it must print.
 #[derive(Clone, Copy)]
 struct Task {
+    /// That of the guest example.
     name: &'static str,
+    kind: &'static str,
     args: &'static [&'static str],
     stdin: &'static [u8],
     stdout: &'static [u8],
 }
 
 const TASKS: [Task; 3] = [
-    Task { name: "add", args: &["5", "7"], stdin: b"", stdout: b"12\n" },
-    Task { name: "greet", args: &[], stdin: b"", stdout: b"hello from a component!\n" },
-    Task { name: "checksum", args: &[], stdin: b"123456789", stdout: b"cbf43926\n" },
+    Task { name: "add", kind: "module", args: &["5", "7"], stdin: b"", stdout: b"12\n" },
+    Task { name: "greet", kind: "component", args: &[], stdin: b"", stdout: b"hello from a component!\n" },
+    Task { name: "checksum", kind: "component", args: &[], stdin: b"123456789", stdout: b"cbf43926\n" },
 ];
 
-/// Jobs that wait or run at once.
-const IN_FLIGHT: [(usize, &str); 2] = [(1, "workers, 1 at a time"), (64, "workers, 64 at a time")];
+/// Who runs guests.
+#[derive(Clone, Copy)]
+enum Contender {
+    Bare,
+    /// With so many jobs that wait or run at once.
+    Workers(usize),
+}
+
+const CONTENDERS: [Contender; 3] = [Contender::Bare, Contender::Workers(1), Contender::Workers(64)];
+
+impl Contender {
+    fn name(self) -> String {
+        match self {
+            Contender::Bare => "bare wasmtime".to_owned(),
+            Contender::Workers(in_flight) => format!("workers, {in_flight} at a time"),
+        }
+    }
+}
 
 pub fn run(plan: &Plan, guests: &Guests) -> Result<Vec<Table>> {
     let config = config();
     let fed = Fed::start(&config)?;
     let bare = Bare::start(&config)?;
     let mut table = Table::new("execution", "Guests alone, one worker", &FIGURES);
-    for (_, name) in IN_FLIGHT {
-        table = table.compare(&[(name, "bare wasmtime")]);
+    for workers in &CONTENDERS[1..] {
+        table = table.compare(&[(&workers.name(), &Contender::Bare.name())]);
     }
     let mut guests_of = Vec::new();
     for task in TASKS {
         let module = guests.load(task.name)?;
-        let kind = if task.name == "add" { "module" } else { "component" };
         guests_of.push((
-            format!("{kind} `{}`", task.name),
+            format!("{} `{}`", task.kind, task.name),
             fed.prepare(task, &module)?,
             bare.prepare(task, &module)?,
         ));
     }
-    let contenders = [None, Some(IN_FLIGHT[0]), Some(IN_FLIGHT[1])];
     plan.each_round("execution", |round| {
         for (setting, job, program) in &guests_of {
-            for contender in turns(round, &contenders) {
+            for contender in turns(round, &CONTENDERS) {
                 let measure = |length| match contender {
-                    None => bare.run(program, length),
-                    Some((in_flight, _)) => fed.run(job, *in_flight, length),
+                    Contender::Bare => bare.run(program, length),
+                    Contender::Workers(in_flight) => fed.run(job, *in_flight, length),
                 };
-                let name = contender.map_or("bare wasmtime", |(_, name)| name);
+                let name = contender.name();
                 measure(plan.measured / 4).with_context(|| format!("{setting}, {name}"))?;
                 let (wall, cpu) = (Instant::now(), process_cpu_time());
                 let count = measure(plan.measured)? as f64;
                 let (wall, cpu) = (wall.elapsed().as_secs_f64(), (process_cpu_time() - cpu).as_secs_f64());
-                table.add(round, setting, name, vec![wall * 1e6 / count, cpu * 1e6 / count, count / wall]);
+                table.add(round, setting, &name, vec![wall * 1e6 / count, cpu * 1e6 / count, count / wall]);
             }
         }
         Ok(())

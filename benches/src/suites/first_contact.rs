@@ -59,7 +59,7 @@ struct Sample {
 fn samples(guests: &Guests) -> Result<Vec<Sample>> {
     let guest = |name: &str, answer| {
         let module = guests.load(name)?;
-        anyhow::Ok(Sample { name: format!("`{name}`, {:.0} KB", module.len() as f64 / 1e3), module, answer })
+        anyhow::Ok(Sample { name: format!("`{name}`, {} bytes", module.len()), module, answer })
     };
     let interpreter = guests::interpreter_like(INTERPRETER_BYTES);
     Ok(vec![
@@ -67,11 +67,7 @@ fn samples(guests: &Guests) -> Result<Vec<Sample>> {
         guest("word-count", b"")?,
         // Says on stderr that it wants an argument: what is measured comes before.
         guest("search", b"error: exit: program exited with code 2")?,
-        Sample {
-            name: format!("generated, {:.0} KB", interpreter.len() as f64 / 1e3),
-            module: interpreter,
-            answer: b"",
-        },
+        Sample { name: format!("generated, {} bytes", interpreter.len()), module: interpreter, answer: b"" },
     ])
 }
 

@@ -13,6 +13,9 @@ use offload_protocol::request::Digest;
 /// CRC-32 of [`request::numbers`], as the guest `checksum` prints it.
 const CHECKSUM: &[u8] = b"f3a88a5d\n";
 
+/// What the guest `greet` prints, whatever it is given.
+const GREETING: &[u8] = b"hello from a component!\n";
+
 /// How many requests, from how many clients.
 struct Setting {
     name: String,
@@ -45,9 +48,11 @@ pub fn run(plan: &Plan, guests: &Guests) -> Result<Vec<Table>> {
         ("localCode", "echo"),
         ("module", "echo"),
         ("component", "echo"),
+        ("Rust component", "echo"),
         ("localCode", "mosquitto echo"),
         ("module", "mosquitto echo"),
         ("component", "mosquitto echo"),
+        ("Rust component", "mosquitto echo"),
         ("echo", "mosquitto echo"),
         ("broker echo", "mosquitto echo"),
     ]);
@@ -103,13 +108,15 @@ fn contenders(gateway: &Server, guests: &Guests) -> Result<Vec<Contender>> {
         client.ask_rightly(&request).with_context(|| name.to_owned())?;
         anyhow::Ok(request)
     };
-    let (module, component) = (known("echo", &stdin)?, known("checksum", CHECKSUM)?);
+    let (module, component, rust) =
+        (known("echo", &stdin)?, known("greet", GREETING)?, known("checksum", CHECKSUM)?);
     client.close()?;
     let contender = |name, server, request| Contender { name, server, request };
     Ok(vec![
         contender("localCode", 0, request::add()),
         contender("module", 0, module),
         contender("component", 0, component),
+        contender("Rust component", 0, rust),
         contender("echo", 1, request::echo()),
         contender("broker echo", 2, request::echo()),
         contender("mosquitto echo", 3, request::echo()),

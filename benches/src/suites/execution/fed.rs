@@ -99,7 +99,7 @@ impl Fed {
                     return Ok(done);
                 }
             } else {
-                for _ in submitted..done + in_flight as u64 {
+                while submitted < done + in_flight as u64 {
                     self.submit(prepared, &key, &tally)?;
                     submitted += 1;
                 }

@@ -5,11 +5,12 @@ use crate::request;
 use crate::rounds::{Plan, turns};
 use crate::serve::Kind;
 use crate::server::Server;
-use crate::table::{LOAD_FIGURES, Table, of_load};
+use crate::table::{Figure, LOAD_FIGURES, Table, of_load};
 use anyhow::{Context, Result, ensure};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Instant;
 
 /// What the gateway's built-in program does, in C.
 const ADD_SOURCE: &str = include_str!("../../peers/add.c");
@@ -72,8 +73,10 @@ pub fn run(plan: &Plan) -> Result<Vec<Table>> {
         Contender { name: "gateway, module", server: &gateway, request: module },
         Contender { name: "Python, gcc", server: &subscriber, request: source.clone() },
     ];
+    let mut builders = vec![("Python, gcc", &subscriber)];
     match answer(&gateway, &source)? {
         built if built == source.answer => {
+            builders.push(("gateway, source", &gateway));
             contenders.push(Contender { name: "gateway, source", server: &gateway, request: source });
         }
         refused => {
@@ -81,7 +84,26 @@ pub fn run(plan: &Plan) -> Result<Vec<Table>> {
         }
     }
     measure(plan, &contenders, SOURCES_IN_FLIGHT, &mut offload)?;
-    Ok(vec![programs, offload])
+    Ok(vec![programs, offload, first_builds(plan, &builders)?])
+}
+
+/// From just before source is sent that nobody has seen to just after its answer is read.
+fn first_builds(plan: &Plan, builders: &[(&str, &Server)]) -> Result<Table> {
+    const MILLISECONDS: Figure = Figure::compared("ms", 1).plotted();
+    let mut table = Table::new("builds", "C source that was never seen, to its answer", &[MILLISECONDS])
+        .compare(&[("gateway, source", "Python, gcc")]);
+    plan.each_round(table.name, |round| {
+        for &(name, server) in turns(round, builders) {
+            let request = request::source(&format!("/* {round} */\n{ADD_SOURCE}"), "5 7", b"12\n");
+            let mut client = Connection::open(server.address(), "stranger")?;
+            let begin = Instant::now();
+            client.ask_rightly(&request).context(name.to_owned())?;
+            table.add(round, "`add.c`", name, vec![begin.elapsed().as_secs_f64() * 1e3]);
+            client.close()?;
+        }
+        Ok(())
+    })?;
+    Ok(table)
 }
 
 fn measure(

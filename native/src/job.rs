@@ -197,7 +197,7 @@ impl Job {
             if abandoned {
                 if let Some(inner) = &inner {
                     // bubblewrap follows, and the guard reaps both.
-                    drop(pidfd_send_signal(&inner.descriptor, Signal::KILL));
+                    let _ = pidfd_send_signal(&inner.descriptor, Signal::KILL);
                     ends(&outer)?;
                 }
                 // What is left ends by way of `Drop`.

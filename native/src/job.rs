@@ -35,7 +35,8 @@ const MEASURE_EVERY: Duration = Duration::from_millis(10);
 /// How long bubblewrap may take to say which process is the sandbox's first, and to follow it when that has ended.
 const FOLLOW_WITHIN: Duration = Duration::from_secs(2);
 
-/// How often bubblewrap's first process is looked at until it is bound to the life of this one: some two looks.
+/// How often bubblewrap's first process is looked at until it is bound to the life of this one. The second look
+/// sees it as a rule.
 const LOOK_EVERY: Duration = Duration::from_micros(500);
 
 /// Size of what bubblewrap reports: two lines.
@@ -194,7 +195,12 @@ impl Job {
                 break;
             }
             if abandoned {
-                // Ends it by way of `Drop`.
+                if let Some(inner) = &inner {
+                    // bubblewrap follows, and the guard reaps both.
+                    let _ = pidfd_send_signal(&inner.descriptor, Signal::KILL);
+                    ends(&outer)?;
+                }
+                // What is left ends by way of `Drop`.
                 return Err(Error::Io(io::ErrorKind::Interrupted.into()));
             }
             match &mut inner {

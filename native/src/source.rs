@@ -49,7 +49,7 @@ impl Build {
 
 impl Source {
     /// The name as it may be used for a file and on a command line.
-    pub(crate) fn safe_name(&self) -> &str {
+    pub fn safe_name(&self) -> &str {
         let safe = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
         let short = self.name.len() <= MAX_NAME && !self.name.is_empty();
         if short && !self.name.starts_with('-') && self.name.chars().all(safe) {

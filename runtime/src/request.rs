@@ -13,7 +13,7 @@ use crate::idempotency::{Begun, Fingerprint, Fingerprinter, Key, Ledger, ReplyTo
 use crate::ingress::{Client, Delivery, Sink};
 use crate::mirror::{Mirror, Seen};
 use crate::modules::{self, Artifact, Digest, Modules};
-use crate::native::{Native, Timing};
+use crate::native::{self, Native, Timing};
 use crate::programs::{Program, Programs};
 use crate::telemetry;
 use crate::wasm::guest::{Budget, Context, Input};
@@ -122,10 +122,7 @@ impl Requests {
         let code = match (&request.code, digest) {
             (_, Some(digest)) => Fingerprinter::new("wasm").part(&digest.0),
             (Code::Program(name), _) => Fingerprinter::new("program").part(name.as_bytes()),
-            (Code::Source(source), _) => Fingerprinter::new("source")
-                .part(source.name.as_bytes())
-                .part(&source.text)
-                .part(source.build.as_str().as_bytes()),
+            (Code::Source(source), _) => native::print(source),
             _ => Fingerprinter::new("program").part(self.parts.programs.default_program().name.as_bytes()),
         };
         let mut env: Vec<&(String, String)> = request.env.iter().collect();

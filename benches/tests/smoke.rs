@@ -1,6 +1,6 @@
 //! Whole suites, so short that their figures mean nothing: every contender answers rightly and is counted.
 //!
-//! All but first contact, which compiles for longer than a test should.
+//! All but `peers` and `first-contact`, which compile for longer than a test should.
 
 use serde_json::Value;
 use std::process::Command;

@@ -97,6 +97,7 @@ async fn dangerous_calls_are_refused_by_the_filter() {
             ABSENT(SYS_reboot, 0, 0, 0, 0);
             ABSENT(SYS_swapon, "", 0);
             ABSENT(SYS_acct, "");
+            ABSENT(SYS_inotify_init1, 0);
             ABSENT(SYS_open_by_handle_at, 0, 0, 0);
             ABSENT(SYS_settimeofday, 0, 0);
             ABSENT(SYS_ioctl, 0, TIOCSTI, "x");

@@ -29,14 +29,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// How often memory and CPU time are measured: at a gigabyte a second, a bomb gets 10 MB over its limit.
+/// How often memory, CPU time and files are measured: at a gigabyte a second, a bomb gets 10 MB over its limit.
 const MEASURE_EVERY: Duration = Duration::from_millis(10);
 
-/// How long bubblewrap may take to say which process is the sandbox's first, and to follow it when that has ended.
-const FOLLOW_WITHIN: Duration = Duration::from_secs(2);
+/// How long processes that are killed may take to be gone: they give back all their memory first, on a busy machine.
+const FOLLOW_WITHIN: Duration = Duration::from_secs(10);
 
-/// How often bubblewrap's first process is looked at until it is bound to the life of this one. The second look
-/// sees it as a rule.
+/// How often bubblewrap's first process is looked at until it is bound to the life of this one: a fraction of
+/// what starting takes.
 const LOOK_EVERY: Duration = Duration::from_micros(500);
 
 /// Size of what bubblewrap reports: two lines.

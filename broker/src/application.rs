@@ -144,6 +144,11 @@ pub trait Application: Send + Sync + 'static {
 
     /// Takes a message whose topic `route` claimed; a QoS 2 message exactly once. Nothing is retained.
     fn publish(&self, message: Received);
+
+    /// Called after one call of [`publish`](Self::publish) or several, when all that a connection has read is handed
+    /// over. What is better done once for many messages is done here, and answers that are published here leave with
+    /// the acknowledgements. By default nothing.
+    fn published(&self) {}
 }
 
 /// Claims and refuses nothing: a plain broker.

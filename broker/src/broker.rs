@@ -14,6 +14,7 @@ use crate::{
     error::Error,
     listener,
     message::Message,
+    reason::Reason,
     stats::Stats,
     topic,
     transport::Transport,
@@ -67,6 +68,22 @@ impl Broker {
             Some(session) if self.publishable(message) => self.core.publish_to(&session, message, oversize),
             _ => false,
         }
+    }
+
+    /// Ends the connections and the sessions of these clients at once, for an application that has changed its mind about
+    /// them; returns how many there were. Who has only a session, being away, is asked for as it was connected last. May be
+    /// called on any thread; never waits for a client.
+    ///
+    /// A connection is closed with DISCONNECT and this reason (3.1.1 is not told): [`Reason::NotAuthorized`] or
+    /// [`Reason::AdministrativeAction`], for example; one that DISCONNECT cannot carry is sent as 0x80. Its subscriptions
+    /// and what waits for it are gone when this returns. Of what was read from it before, messages at QoS 0 may still be
+    /// published, if [`Application::route`] lets them. Wills are published, when it lets them. The clients may connect
+    /// again, and are then new.
+    ///
+    /// Whose [`authenticate`](Application::authenticate) is under way is not among them: it may still be decided by what
+    /// held before, within [`Config::connect_timeout`].
+    pub fn disconnect(&self, which: impl Fn(&ClientInfo) -> bool, reason: Reason) -> usize {
+        self.core.evict(which, reason)
     }
 
     /// What happens in the broker, in numbers.

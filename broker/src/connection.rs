@@ -31,7 +31,7 @@ use crate::{
     message::{Message, QoS},
     rate::Rates,
     reason::{Reason, Violation},
-    session::{Pause, Session, TakenOver, over_receive_maximum},
+    session::{Evicted, Pause, Session, over_receive_maximum},
     stats::{Tally, count},
     stream::Stream,
     topic,
@@ -78,7 +78,8 @@ enum End {
     /// The client closed without one, or the network failed.
     Lost,
     Violation(Violation),
-    TakenOver,
+    /// The session is another connection's, or has ended.
+    Evicted(Reason),
     KeepAlive,
     /// The client takes nothing any more.
     Stalled,
@@ -91,9 +92,9 @@ impl From<Violation> for End {
     }
 }
 
-impl From<TakenOver> for End {
-    fn from(_: TakenOver) -> Self {
-        Self::TakenOver
+impl From<Evicted> for End {
+    fn from(Evicted(reason): Evicted) -> Self {
+        Self::Evicted(reason)
     }
 }
 
@@ -128,6 +129,8 @@ struct Connection<S> {
     /// That it sends too fast was logged.
     delay_logged: bool,
     aliases: HashMap<u16, Arc<str>>,
+    /// The application has messages of which it was not told yet that they are all for now.
+    handed_over: bool,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
@@ -152,6 +155,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             keep_alive: (keep_alive > 0).then(|| Duration::from_millis(u64::from(keep_alive) * 1500)),
             last_packet: now,
             aliases: HashMap::new(),
+            handed_over: false,
         }
     }
 
@@ -159,7 +163,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let mut shutdown = pin!(shutdown);
         let mut timer = pin!(sleep_until(self.deadline(Instant::now())));
         loop {
-            let Ok(Pause(pause)) = self.fill() else { return End::TakenOver };
+            let Pause(pause) = match self.fill() {
+                Ok(pause) => pause,
+                Err(evicted) => return evicted.into(),
+            };
             // A client that does not take what it is sent, whose messages are not acknowledged, or that sends too
             // fast, is not heard for the moment: this is what bounds the memory it can bind, and the work.
             let over_rate = self.over_rate();
@@ -207,7 +214,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     /// Puts what waits for the client into the output, as far as there is room.
-    fn fill(&mut self) -> Result<Pause, TakenOver> {
+    fn fill(&mut self) -> Result<Pause, Evicted> {
         self.session.fill(self.link, &self.core.config, &self.core.counters, &mut self.stream.output)
     }
 
@@ -255,6 +262,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn handle_input(&mut self) -> Result<(), End> {
         let (mut received, mut answered) = (Tally::default(), Tally::default());
         let handled = self.handle_packets(&mut received, &mut answered);
+        if std::mem::take(&mut self.handed_over) {
+            self.core.application.published();
+        }
         self.core.counters.received.add(&received);
         self.core.counters.sent.add(&answered);
         handled
@@ -403,6 +413,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 let client = self.client.clone();
                 let received = Received { client, topic, payload, properties, qos, retain, dup, ack };
                 self.core.application.publish(received);
+                self.handed_over = true;
             }
             Route::Broker => {
                 let properties = properties.map(|properties| Arc::new(*properties));
@@ -452,7 +463,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             End::Goodbye { reason, session_expiry } => (reason != 0, session_expiry, None),
             End::Lost | End::Stalled => (true, None, None),
             End::Violation(violation) => (true, None, Some(violation.reason)),
-            End::TakenOver => (true, None, Some(Reason::SessionTakenOver)),
+            End::Evicted(reason) => (true, None, Some(reason)),
             End::KeepAlive => (true, None, Some(Reason::KeepAliveTimeout)),
             End::Shutdown => (false, None, Some(Reason::ServerShuttingDown)),
         };
@@ -474,7 +485,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         core.disconnect(&self.session, self.link, Ending { publish_will, session_expiry });
         if let Some(reason) = last_word {
             if self.version == Version::V5 {
-                codec::disconnect(reason, &mut self.stream.output);
+                codec::disconnect(reason.in_disconnect(), &mut self.stream.output);
                 core.counters.sent.packet();
             }
             let _ = timeout(CLOSE_TIMEOUT, self.stream.close()).await;

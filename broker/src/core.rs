@@ -30,7 +30,7 @@ use crate::{
     places::Places,
     reason::Reason,
     retained::Retained,
-    session::{Link, Offered, Session, State, TakenOver},
+    session::{Evicted, Link, Offered, Session, State},
     stats::{Counters, Stats, count},
     sys::Sys,
     throttle::Throttle,
@@ -217,7 +217,8 @@ impl Core {
                 session
             }
         };
-        let thrown_out = former.as_ref().map(|former| self.throw_out(former, session_present));
+        let ends = (!session_present).then_some(Reason::SessionTakenOver);
+        let thrown_out = former.map(|former| self.throw_out(former, ends));
 
         let client = Arc::new(client(Arc::downgrade(&session)));
         let link = self.next_number();
@@ -232,24 +233,22 @@ impl Core {
         }
         drop(sessions);
 
-        if let (Some(former), Some(thrown_out)) = (former, thrown_out) {
-            self.unsubscribe_all(&former, thrown_out.subscriptions);
-            if let (Some(will), Some(client)) = (thrown_out.will, thrown_out.client) {
-                self.publish_will(&client, &former, *will);
-            }
+        if let Some(thrown_out) = thrown_out {
+            self.clean_up(thrown_out);
         }
         Ok(Connected { session, link, client, session_present, session_expiry, max_packet })
     }
 
-    /// Takes a session away from its connection, if it has one, and ends it unless it is to be resumed.
-    fn throw_out(&self, session: &Arc<Session>, resumed: bool) -> ThrownOut {
+    /// Takes a session away from its connection, if it has one, and ends it for this reason, if there is one: without,
+    /// it is to be resumed.
+    fn throw_out(&self, session: Arc<Session>, ends: Option<Reason>) -> ThrownOut {
         let state = &mut *session.lock();
         let mut will = state.will.take();
         state.will_due = None;
         state.expires = None;
-        self.deadlines.set(session, state);
+        self.deadlines.set(&session, state);
         let link = state.link.take();
-        if resumed && will.as_ref().is_some_and(|will| link.is_none() || will.delay > 0) {
+        if ends.is_none() && will.as_ref().is_some_and(|will| link.is_none() || will.delay > 0) {
             will = None; // [MQTT-3.1.3-9]: the client came back before its will was due
         }
         let client = link.as_ref().map(|link| link.client.clone());
@@ -258,15 +257,47 @@ impl Core {
             state.incoming.disconnected();
             link.wake();
         }
-        let subscriptions = if resumed { Vec::new() } else { self.end(state) };
-        ThrownOut { will, client: client.or_else(|| state.last_client.take()), subscriptions }
+        let client = client.or_else(|| state.last_client.take());
+        let subscriptions = ends.map_or_else(Vec::new, |reason| self.end(state, reason));
+        ThrownOut { session: session.clone(), will, client, subscriptions }
+    }
+
+    /// What is left to do when the locks under which a session was thrown out are released.
+    fn clean_up(&self, thrown_out: ThrownOut) {
+        let ThrownOut { session, will, client, subscriptions } = thrown_out;
+        self.unsubscribe_all(&session, subscriptions);
+        if let (Some(will), Some(client)) = (will, client) {
+            self.publish_will(&client, &session, *will);
+        }
     }
 
     /// Marks a locked session as ended; returns the subscriptions to be removed.
-    fn end(&self, state: &mut State) -> Vec<Box<str>> {
-        state.ended = true;
+    fn end(&self, state: &mut State, reason: Reason) -> Vec<Box<str>> {
+        state.ended = Some(reason);
         state.outbox.clear(&self.counters);
         std::mem::take(&mut state.subscriptions).into_keys().collect()
+    }
+
+    /// Throws out the clients that `which` names, and ends their sessions; returns how many.
+    pub fn evict(&self, which: impl Fn(&ClientInfo) -> bool, reason: Reason) -> usize {
+        let sessions: Vec<_> = self.sessions.read().values().cloned().collect();
+        let mut evicted = 0;
+        for session in sessions {
+            if !session.client().is_some_and(|client| which(&client)) {
+                continue;
+            }
+            let thrown_out = {
+                let mut sessions = self.sessions.write();
+                if sessions.get(&session.client_id) != Some(&session) {
+                    continue; // ended or replaced meanwhile
+                }
+                forget(&mut sessions, &session.client_id);
+                self.throw_out(session, Some(reason))
+            };
+            self.clean_up(thrown_out);
+            evicted += 1;
+        }
+        evicted
     }
 
     /// A connection has ended.
@@ -290,7 +321,7 @@ impl Core {
             if !ends {
                 state.expires = Some(now + Duration::from_secs(state.expiry.into()));
                 state.will_due = state.will.as_ref().map(|will| now + Duration::from_secs(will.delay.into()));
-                state.last_client = state.will.is_some().then(|| link.client.clone());
+                state.last_client = Some(link.client.clone());
                 self.deadlines.set(session, state);
             }
             (due_will, link.client, ends)
@@ -309,15 +340,13 @@ impl Core {
         let subscriptions = {
             let state = &mut *session.lock();
             let over = state.expiry == 0 || state.expires.is_some_and(|at| at <= Instant::now());
-            if state.link.is_some() || state.ended || !over {
+            if state.link.is_some() || state.ended.is_some() || !over {
                 return; // resumed or replaced meanwhile
             }
-            self.end(state)
+            // Nobody is connected who could be told why.
+            self.end(state, Reason::Success)
         };
-        sessions.remove(&session.client_id);
-        if sessions.capacity() > 4 * sessions.len().max(64) {
-            sessions.shrink_to_fit();
-        }
+        forget(&mut sessions, &session.client_id);
         drop(sessions);
         self.unsubscribe_all(session, subscriptions);
     }
@@ -348,7 +377,7 @@ impl Core {
         let (will, client, ends) = {
             let state = &mut *session.lock();
             state.deadline = None;
-            if state.link.is_some() || state.ended {
+            if state.link.is_some() || state.ended.is_some() {
                 return;
             }
             let now = Instant::now();
@@ -357,7 +386,7 @@ impl Core {
             let (mut will, mut client) = (None, None);
             if ends || due(state.will_due) {
                 will = state.will.take();
-                client = state.last_client.take();
+                client = state.last_client.clone();
                 state.will_due = None;
             }
             if !ends {
@@ -393,7 +422,7 @@ impl Core {
         link: u64,
         client: &ClientInfo,
         filters: &[Filter],
-    ) -> Result<Vec<Result<QoS, Reason>>, TakenOver> {
+    ) -> Result<Vec<Result<QoS, Reason>>, Evicted> {
         let mut granted = Vec::with_capacity(filters.len());
         for filter in filters {
             let new = match self.subscribe_one(session, link, client, filter)? {
@@ -419,7 +448,7 @@ impl Core {
         link: u64,
         client: &ClientInfo,
         filter: &Filter,
-    ) -> Result<Result<bool, Reason>, TakenOver> {
+    ) -> Result<Result<bool, Reason>, Evicted> {
         if filter.path.starts_with(topic::SHARED) {
             return Ok(Err(Reason::SharedSubscriptionsNotSupported));
         }
@@ -465,7 +494,7 @@ impl Core {
         session: &Arc<Session>,
         link: u64,
         filters: &[String],
-    ) -> Result<Vec<bool>, TakenOver> {
+    ) -> Result<Vec<bool>, Evicted> {
         let mut subscriptions = self.subscriptions.write();
         let mut state = session.lock_for(link)?;
         let remove = |filter: &String| {
@@ -605,24 +634,37 @@ impl Core {
             Route::Broker => {
                 self.publish(Some(session), &Message { topic, payload, qos, retain, properties }, None);
             }
-            Route::Application => self.application.publish(Received {
-                client: client.clone(),
-                topic,
-                payload,
-                properties: properties.map(|properties| Box::new(Arc::unwrap_or_clone(properties))),
-                qos,
-                retain,
-                dup: false,
-                ack: Acknowledgement::owed(None),
-            }),
+            Route::Application => {
+                self.application.publish(Received {
+                    client: client.clone(),
+                    topic,
+                    payload,
+                    properties: properties.map(|properties| Box::new(Arc::unwrap_or_clone(properties))),
+                    qos,
+                    retain,
+                    dup: false,
+                    ack: Acknowledgement::owed(None),
+                });
+                self.application.published();
+            }
         }
     }
 }
 
+/// A session that was taken away from its connection.
 struct ThrownOut {
+    session: Arc<Session>,
     will: Option<Box<Will>>,
     client: Option<Arc<ClientInfo>>,
     subscriptions: Vec<Box<str>>,
+}
+
+/// Removes a session, and gives the memory of many back.
+fn forget(sessions: &mut HashMap<Arc<str>, Arc<Session>>, client_id: &str) {
+    sessions.remove(client_id);
+    if sessions.capacity() > 4 * sessions.len().max(64) {
+        sessions.shrink_to_fit();
+    }
 }
 
 /// When a message that is published now expires (section 3.3.2.3.3).

@@ -30,9 +30,9 @@
 //!
 //! There is no router task. Whoever publishes, a connection or the application on any thread, looks the topic up
 //! in the tree of subscriptions (`trie`) and puts the message into the queue of each session (`outbox`) that
-//! matches, under that session's mutex, and wakes its connection, once however many messages follow. The
-//! connection encodes what fits the client's window (`inflight`) into its write buffer. What the client published
-//! is acknowledged in order (`incoming`), when it was routed or when the application completes its
+//! matches, under that session's mutex, and wakes its connection, once however many messages follow, and not at all
+//! while it runs. The connection encodes what fits the client's window (`inflight`) into its write buffer. What the
+//! client published is acknowledged in order (`incoming`), when it was routed or when the application completes its
 //! [`Acknowledgement`].
 //!
 //! A client of 3.1.1 and one of 5 differ in how bytes are read and written, hardly anywhere else.

@@ -30,6 +30,7 @@ pub enum Reason {
     TopicAliasInvalid = 0x94,
     PacketTooLarge = 0x95,
     QuotaExceeded = 0x97,
+    AdministrativeAction = 0x98,
     PayloadFormatInvalid = 0x99,
     SharedSubscriptionsNotSupported = 0x9E,
 }
@@ -51,6 +52,21 @@ impl Reason {
             | Self::QuotaExceeded
             | Self::PayloadFormatInvalid => self,
             _ => Self::UnspecifiedError,
+        }
+    }
+
+    /// The code as the server's DISCONNECT may carry it (section 3.14.2.1).
+    pub(crate) fn in_disconnect(self) -> Self {
+        match self {
+            Self::NoMatchingSubscribers
+            | Self::NoSubscriptionExisted
+            | Self::UnsupportedProtocolVersion
+            | Self::ClientIdentifierNotValid
+            | Self::BadUserNameOrPassword
+            | Self::ServerUnavailable
+            | Self::BadAuthenticationMethod
+            | Self::PacketIdentifierNotFound => Self::UnspecifiedError,
+            _ => self,
         }
     }
 }

@@ -52,7 +52,7 @@ pub(crate) struct State {
     pub subscriptions: HashMap<Box<str>, Options>,
     /// Of the connection, or of the last one while it is held back.
     pub will: Option<Box<Will>>,
-    /// Whose will it is, while it is held back.
+    /// Who was connected last, while nobody is.
     pub last_client: Option<Arc<ClientInfo>>,
     /// Seconds that the session outlives its connection; `u32::MAX` is for ever.
     pub expiry: u32,
@@ -61,8 +61,8 @@ pub(crate) struct State {
     pub expires: Option<Instant>,
     /// Under which instant the deadlines know this session.
     pub deadline: Option<Instant>,
-    /// It is in no map any more and takes nothing.
-    pub ended: bool,
+    /// Why it is in no map any more and takes nothing.
+    pub ended: Option<Reason>,
 }
 
 /// What others need to know of a connection.
@@ -73,6 +73,8 @@ pub(crate) struct Link {
     pub max_packet: usize,
     /// Something was put here for the connection to pick up.
     awake: bool,
+    /// There only while the connection waits: what it puts here itself would otherwise wake its own task, which then
+    /// runs once more for nothing, and for which the runtime wakes another thread.
     waker: Option<Waker>,
 }
 
@@ -102,9 +104,9 @@ pub(crate) enum Offered {
     Oversize(Receiver),
 }
 
-/// The session belongs to another connection by now.
+/// A connection that has lost its session, and why: another one has taken it over, or it has ended.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct TakenOver;
+pub(crate) struct Evicted(pub Reason);
 
 impl Session {
     pub fn new(client_id: Arc<str>, owner: Identity, serial: u64) -> Self {
@@ -123,7 +125,7 @@ impl Session {
                 will_due: None,
                 expires: None,
                 deadline: None,
-                ended: false,
+                ended: None,
             }),
         }
     }
@@ -132,12 +134,18 @@ impl Session {
         self.state.lock()
     }
 
+    /// Who is connected, or was last.
+    pub fn client(&self) -> Option<Arc<ClientInfo>> {
+        let state = &*self.state.lock();
+        state.link.as_ref().map(|link| &link.client).or(state.last_client.as_ref()).cloned()
+    }
+
     /// Locks it for its connection.
-    pub fn lock_for(&self, link: u64) -> Result<MutexGuard<'_, State>, TakenOver> {
+    pub fn lock_for(&self, link: u64) -> Result<MutexGuard<'_, State>, Evicted> {
         let state = self.state.lock();
         match &state.link {
             Some(current) if current.id == link => Ok(state),
-            _ => Err(TakenOver),
+            _ => Err(Evicted(state.ended.unwrap_or(Reason::SessionTakenOver))),
         }
     }
 
@@ -156,7 +164,7 @@ impl Session {
             None if delivery.qos == QoS::AtMostOnce => return Offered::Absent,
             None => {}
         }
-        if state.ended {
+        if state.ended.is_some() {
             return Offered::Absent;
         }
         if let Err(full) = state.outbox.push(delivery, retained, config, counters) {
@@ -184,10 +192,13 @@ impl Session {
         config: &Config,
         counters: &Counters,
         out: &mut BytesMut,
-    ) -> Result<Pause, TakenOver> {
+    ) -> Result<Pause, Evicted> {
         let mut state = self.lock_for(link)?;
-        let State { link: Some(link), incoming, outbox, .. } = &mut *state else { return Err(TakenOver) };
+        let State { link: Some(link), incoming, outbox, .. } = &mut *state else {
+            return Err(Evicted(Reason::SessionTakenOver));
+        };
         link.awake = false;
+        link.waker = None;
         let to = Receiver { version: link.client.version, max_packet: link.max_packet };
         let mut sent = Tally::default();
         while let Some(decided) = incoming.next_decided() {
@@ -226,5 +237,84 @@ pub(crate) fn over_receive_maximum(incoming: &Incoming, version: Version, config
         // 3.1.1 has no such limit; it is just read from no further, but identifiers that are never released
         // would accumulate.
         Version::V311 => incoming.unreleased() > maximum,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::atomic::{AtomicUsize, Ordering::Relaxed},
+        task::Wake,
+    };
+
+    use super::*;
+    use crate::{message::Message, transport::TransportKind};
+
+    #[derive(Default)]
+    struct Wakes(AtomicUsize);
+
+    impl Wake for Wakes {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Relaxed);
+        }
+    }
+
+    const LINK: u64 = 7;
+
+    fn connected() -> Session {
+        let session = Session::new("c".into(), Identity::default(), 1);
+        let client = ClientInfo {
+            client_id: "c".into(),
+            assigned: false,
+            user: None,
+            peer: ([127, 0, 0, 1], 1).into(),
+            transport: TransportKind::Tcp,
+            version: Version::V5,
+            session: std::sync::Weak::new(),
+        };
+        session.lock().link = Some(Link::new(LINK, Arc::new(client), usize::MAX));
+        session
+    }
+
+    #[test]
+    fn a_connection_is_woken_once_while_it_waits_and_never_while_it_runs() {
+        let session = connected();
+        let (config, counters, mut out) = (Config::default(), Counters::default(), BytesMut::new());
+        let wakes = Arc::new(Wakes::default());
+        let waker = Waker::from(wakes.clone());
+        let mut cx = Context::from_waker(&waker);
+        let offer = || {
+            let message = Message::new("a", "b", QoS::AtMostOnce);
+            let delivery = Delivery {
+                message,
+                qos: QoS::AtMostOnce,
+                retain: false,
+                subscription_ids: Vec::new(),
+                expires: None,
+            };
+            assert!(matches!(session.offer(delivery, false, &config, &counters), Offered::Queued));
+        };
+        let mut waits = 0;
+        for _ in 0..3 {
+            assert!(session.poll_awake(LINK, &mut cx).is_pending());
+            offer();
+            offer();
+            waits += 1;
+            assert_eq!(wakes.0.load(Relaxed), waits);
+            assert!(session.poll_awake(LINK, &mut cx).is_ready());
+            // It runs: what comes now, from itself above all, is found when it is to wait again.
+            session.fill(LINK, &config, &counters, &mut out).unwrap();
+            offer();
+            assert_eq!(wakes.0.load(Relaxed), waits);
+            assert!(session.poll_awake(LINK, &mut cx).is_ready());
+            session.fill(LINK, &config, &counters, &mut out).unwrap();
+
+            // It may have been woken by something else, its socket for example.
+            assert!(session.poll_awake(LINK, &mut cx).is_pending());
+            session.fill(LINK, &config, &counters, &mut out).unwrap();
+            session.decide(0, 1, QoS::AtLeastOnce, Reason::Success);
+            assert_eq!(wakes.0.load(Relaxed), waits);
+            session.fill(LINK, &config, &counters, &mut out).unwrap();
+        }
     }
 }

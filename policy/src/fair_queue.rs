@@ -146,18 +146,18 @@ impl<K: Clone + Eq + Hash, T> FairQueue<K, T> {
         Ok(())
     }
 
-    /// Takes the oldest item of the first key in turn that is `eligible`; the key's next turn comes after
-    /// all others'. `None` when nothing waits, or nothing of an eligible key.
+    /// Takes the oldest item of the first key in turn where both are `eligible`; the key's next turn comes after
+    /// all others'. `None` when no key has one first.
     ///
     /// Each key that is passed over costs a step and a call. With
     /// [`Slots::may_start`](crate::Slots::may_start) as the condition these are few: only so many keys can
     /// hold their full quota of slots at once.
-    pub fn pop_where(&mut self, mut eligible: impl FnMut(&K) -> bool) -> Option<(K, T)> {
+    pub fn pop_where(&mut self, mut eligible: impl FnMut(&K, &T) -> bool) -> Option<(K, T)> {
         let mut turn = self.turns.front();
         while let Some(lane) = turn {
-            if eligible(&self.lanes[lane].key) {
+            let first = self.lanes[lane].items.front().expect("a lane exists only with items");
+            if eligible(&self.lanes[lane].key, &self.items[first].value) {
                 self.lanes.move_to_back(&mut self.turns, lane);
-                let first = self.lanes[lane].items.front().expect("a lane exists only with items");
                 return Some(self.take(first));
             }
             turn = self.lanes.next(lane);
@@ -223,7 +223,7 @@ mod tests {
     }
 
     fn drain(queue: &mut FairQueue<char, u32>) -> Vec<(char, u32)> {
-        std::iter::from_fn(|| queue.pop_where(|_| true)).collect()
+        std::iter::from_fn(|| queue.pop_where(|_, _| true)).collect()
     }
 
     #[test]
@@ -243,8 +243,8 @@ mod tests {
         for (key, item) in [('a', 1), ('b', 2), ('b', 3), ('c', 4)] {
             queue.push(key, item, None).unwrap();
         }
-        assert_eq!(queue.pop_where(|&key| key != 'a'), Some(('b', 2)));
-        assert_eq!(queue.pop_where(|_| false), None);
+        assert_eq!(queue.pop_where(|&key, _| key != 'a'), Some(('b', 2)));
+        assert_eq!(queue.pop_where(|_, _| false), None);
         assert_eq!(drain(&mut queue), [('a', 1), ('c', 4), ('b', 3)]);
     }
 
@@ -256,7 +256,7 @@ mod tests {
         assert_eq!(queue.push('a', 3, None), Err(Refused { item: 3, reason: Full::Key }));
         queue.push('b', 4, None).unwrap();
         assert_eq!(queue.push('b', 5, None), Err(Refused { item: 5, reason: Full::Total }));
-        queue.pop_where(|_| true).unwrap();
+        queue.pop_where(|_, _| true).unwrap();
         queue.push('b', 5, None).unwrap();
     }
 
@@ -280,7 +280,7 @@ mod tests {
         assert_eq!(queue.expire(ms(20)).take(1).collect::<Vec<_>>(), [('a', 3)]);
         assert_eq!(queue.expire(ms(20)).collect::<Vec<_>>(), [('c', 5), ('b', 4)]);
         assert_eq!(queue.next_deadline(), Some(ms(30)));
-        assert_eq!(queue.pop_where(|_| true), Some(('a', 1)));
+        assert_eq!(queue.pop_where(|_, _| true), Some(('a', 1)));
         assert_eq!(queue.next_deadline(), None);
         assert_eq!(drain(&mut queue), [('a', 2)]);
     }
@@ -292,7 +292,7 @@ mod tests {
             queue.push(key, key, Some(ms(1))).unwrap();
         }
         for _ in 0..10_000 {
-            queue.pop_where(|_| true).unwrap();
+            queue.pop_where(|_, _| true).unwrap();
         }
         assert_eq!(queue.expire(ms(1)).count(), 10_000);
         assert!(
@@ -355,7 +355,7 @@ mod tests {
                     }
                     Step::Pop { eligible } => {
                         let eligible = |key: &u8| eligible & (1 << key) != 0;
-                        let popped = queue.pop_where(eligible);
+                        let popped = queue.pop_where(|key, _| eligible(key));
                         let Some((key, item)) = popped else {
                             prop_assert!(!model.keys().any(eligible));
                             continue;

@@ -42,7 +42,7 @@
 //! // Worker 0 has nothing else to do.
 //! assert_eq!(queue.expire(now).count(), 0);
 //! assert_eq!(run_queue.choose(now, slots.free(0) > 0 && !queue.is_empty()), Choice::StartNew);
-//! let (key, request) = queue.pop_where(|key| slots.may_start(key)).expect("it waits, and may start");
+//! let (key, request) = queue.pop_where(|key, _| slots.may_start(key)).expect("it waits, and may start");
 //! slots.try_acquire(0, &key).expect("a slot is free");
 //! admission.started(&key, load, now);
 //! assert_eq!(request, "5 7");

@@ -1,5 +1,6 @@
 //! The command line: one file a command.
 
+mod compile;
 mod config;
 mod demo;
 mod keygen;
@@ -26,6 +27,8 @@ enum Command {
     Serve(Overrides),
     /// Print the effective configuration as commented TOML
     Config(Overrides),
+    /// Make modules ready before the gateway starts
+    Compile(compile::Compile),
     /// Start a gateway, play a device, and show what comes back
     Demo,
     /// Add, change or remove a user of a password file
@@ -100,6 +103,7 @@ pub fn run() -> ExitCode {
         Command::CompileChild(limits) => return child::run(limits),
         Command::Serve(overrides) => serve::run(overrides),
         Command::Config(overrides) => config::run(overrides),
+        Command::Compile(command) => compile::run(command),
         Command::Demo => demo::run(),
         Command::Passwd(command) => passwd::run(command),
         Command::Keygen(command) => keygen::run(command),

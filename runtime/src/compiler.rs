@@ -9,8 +9,10 @@ pub mod precheck;
 use crate::config;
 use crate::ingress::Client;
 use crate::telemetry;
-use crate::turns::Turns;
+use crate::turns::{Turn, Turns};
+use crate::wasm::engine::Tier;
 use bytes::Bytes;
+use clap::ValueEnum;
 use offload_protocol::error::{ErrorKind, WireError};
 use std::io;
 use std::os::unix::process::ExitStatusExt;
@@ -21,6 +23,9 @@ use tokio::process::Command;
 
 /// Name of the child's role on the command line.
 pub const CHILD_ROLE: &str = "compile-child";
+
+/// What this process was started from, even when another file has taken its place since, as an upgrade does.
+const THIS_EXECUTABLE: &str = "/proc/self/exe";
 
 /// Bytes of the child's standard error that are read; a compiler's message fits.
 const MAX_STDERR: u64 = 4 << 10;
@@ -35,34 +40,47 @@ pub struct Compiler {
 
 impl Compiler {
     /// A compiler that starts `config.program`, or this executable if the configuration names none.
-    ///
-    /// # Errors
-    ///
-    /// When this executable's path cannot be told.
-    pub fn new(config: config::Compiler, limits: config::Limits) -> io::Result<Compiler> {
-        let program = match &config.program {
-            Some(program) => program.clone(),
-            None => std::env::current_exe()?,
-        };
+    pub fn new(config: config::Compiler, limits: config::Limits) -> Compiler {
+        let program = config.program.clone().unwrap_or_else(|| THIS_EXECUTABLE.into());
         let turns = Turns::new(config.concurrency);
-        Ok(Compiler { config, limits, program, turns })
+        Compiler { config, limits, program, turns }
     }
 
-    /// Compiles one module.
+    /// Waits for the client's turn.
+    pub async fn turn(&self, client: &Client) -> Turn {
+        self.turns.take(client).await
+    }
+
+    /// Whether this module's first answers are to come from baseline code. A component's are not: how much room it needs
+    /// is known only from its optimized code.
+    pub fn wants_baseline(&self, module: &[u8]) -> bool {
+        self.config.baseline
+            && module.len() as u64 >= self.config.baseline_from.bytes()
+            && !wasmparser::Parser::is_component(module)
+    }
+
+    /// Counts what would take a compiler long.
     ///
     /// # Errors
     ///
-    /// `malformed` for what is no valid command, `compile` where a limit on compiling was reached, `memory` for a
-    /// module that can never start, `internal` where the child could not do its work.
-    pub async fn compile(&self, client: &Client, module: Bytes) -> Result<Vec<u8>, Failure> {
-        let _turn = self.turns.take(client).await;
+    /// `malformed` for what is no valid command, `compile` where a limit is reached, `memory` for a module that can never
+    /// start.
+    pub async fn check(&self, module: Bytes) -> Result<(), Failure> {
         let (config, limits) = (self.config.clone(), self.limits.clone());
-        let checked = module.clone();
-        tokio::task::spawn_blocking(move || precheck::check(&checked, &config, &limits))
+        tokio::task::spawn_blocking(move || precheck::check(&module, &config, &limits))
             .await
             .map_err(|panic| Failure::passing(telemetry::internal_error(&format!("pre-check: {panic}"))))?
-            .map_err(Failure::lasting)?;
-        match tokio::time::timeout(self.config.wall.duration(), self.run_child(module)).await {
+            .map_err(Failure::lasting)
+    }
+
+    /// Compiles one module that was checked, in a turn.
+    ///
+    /// # Errors
+    ///
+    /// `malformed` for what is no valid command, `compile` where a limit on compiling was reached, `internal` where the
+    /// child could not do its work.
+    pub async fn compile(&self, _turn: &Turn, module: Bytes, tier: Tier) -> Result<Vec<u8>, Failure> {
+        match tokio::time::timeout(self.config.wall.duration(), self.run_child(module, tier)).await {
             Ok(Ok(output)) => self.judge(output),
             Ok(Err(error)) => {
                 let what = format!("compile child {}: {error}", self.program.display());
@@ -76,11 +94,13 @@ impl Compiler {
         }
     }
 
-    async fn run_child(&self, module: Bytes) -> io::Result<Output> {
+    async fn run_child(&self, module: Bytes, tier: Tier) -> io::Result<Output> {
+        let tier = tier.to_possible_value().expect("every tier has a name");
         let mut child = Command::new(&self.program)
             .arg(CHILD_ROLE)
             .arg(format!("--cpu-seconds={}", self.config.cpu.duration().as_secs().max(1)))
             .arg(format!("--memory={}", self.config.memory.bytes()))
+            .arg(format!("--tier={}", tier.get_name()))
             .env_clear()
             .current_dir("/")
             .stdin(Stdio::piped())

@@ -205,6 +205,7 @@ impl Config {
         for (index, rule) in self.access.rule.iter().enumerate() {
             rule.validate(&format!("access.rule[{index}]"))?;
         }
+        self.workers.validate()?;
         self.limits.validate()?;
         self.queue.validate()?;
         self.compiler.validate()?;
@@ -310,6 +311,7 @@ impl Config {
             .chain(&mut self.access.passwords)
             .chain(tls)
             .chain(&mut self.compiler.program)
+            .chain(&mut self.modules.preload)
             .chain([&mut self.data_dir]);
         // An empty path is a missing one, and is refused as such.
         for path in paths.filter(|path| !path.as_os_str().is_empty()) {

@@ -1,6 +1,6 @@
 //! The gateway as a whole: its parts in the order in which they start, and how they stop.
 
-use crate::compiler::Compiler;
+use crate::allocator;
 use crate::config::{Config, Refusal};
 use crate::data_dir::{DataDir, DataDirError};
 use crate::doors::{Doors, DoorsError};
@@ -9,14 +9,12 @@ use crate::ingress::Notices;
 use crate::ingress::embedded::EmbeddedIngress;
 use crate::ingress::foreign::ForeignIngress;
 use crate::mirror;
-use crate::modules::{ArtifactStore, Library, Modules};
+use crate::modules::Modules;
 use crate::native::Native;
 use crate::programs::{ProgramError, Programs};
 use crate::reload::Reload;
 use crate::request::{Parts, Requests};
 use crate::status::Status;
-use crate::wasm::engine;
-use crate::wasm::linking::Linkers;
 use crate::wasm::workers::Workers;
 use std::io;
 use std::net::SocketAddr;
@@ -25,12 +23,6 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
-
-/// Name of the artifacts' folder in the data directory.
-const ARTIFACTS: &str = "artifacts";
-
-/// Name of the folder of the modules that clients have sent.
-const MODULES: &str = "modules";
 
 /// A running gateway. Stop it with [`Gateway::shutdown`]; dropping it stops taking requests, without draining.
 pub struct Gateway {
@@ -124,30 +116,19 @@ impl Gateway {
     /// [`StartError`] says which part could not start, and what may help.
     pub async fn start(config: Config) -> Result<Gateway, StartError> {
         config.validate()?;
+        allocator::give_back_what_is_free();
         let runtime = Handle::current();
         let path = config.data_dir.clone();
         let data_dir = tokio::task::spawn_blocking(move || DataDir::open(&path))
             .await
             .map_err(|panic| StartError::Io("data directory", io::Error::other(panic)))??;
 
-        let compiler = Compiler::new(config.compiler.clone(), config.limits.clone())
-            .map_err(|error| StartError::Io("own executable", error))?;
-        let engine = engine::gauge(&config.limits, &config.compiler).map_err(StartError::Engine)?;
-        let artifacts = data_dir.path().join(ARTIFACTS);
-        let store =
-            ArtifactStore::open(artifacts, *data_dir.mac_key(), &engine, config.compiler.disk_cache.bytes())
-                .map_err(|error| StartError::Io("artifact store", error))?;
-        let library = Library::open(data_dir.path().join(MODULES), config.modules.clone())
-            .map_err(|error| StartError::Io("modules", error))?;
-        let linkers = Linkers::new(engine).map_err(StartError::Engine)?;
-        let cache = config.compiler.memory_cache.bytes();
-        let modules = Arc::new(Modules::new(compiler, store, library, linkers, cache));
+        let modules = Arc::new(Modules::open(&config, &data_dir)?);
         let native = Native::start(&config, is_local(&config).await).await;
-        let programs = Programs::load(&config.program, &modules).await?;
+        let programs = Programs::load(&config.program, &config.modules.preload, &modules).await?;
 
-        let workers =
-            Workers::start(&config.workers, &config.limits, &config.queue, &config.compiler, &runtime)
-                .map_err(StartError::Engine)?;
+        let workers = Workers::start(&config, modules.baseline_linkers(), &programs.artifacts(), &runtime)
+            .map_err(StartError::Engine)?;
         let workers = Arc::new(workers);
         let status = Status::new(&config.name, &programs, &native, workers.clone());
         let (status_sender, status_now) = watch::channel(status.online(workers.load()));

@@ -18,6 +18,10 @@ use tokio::sync::{mpsc, watch};
 pub trait Sink: Send + Sync + 'static {
     /// Takes over one delivery. Its responder is used exactly once.
     fn deliver(&self, delivery: Delivery);
+
+    /// The ingress has nothing more to deliver at the moment. Comes after each delivery, or several; what is short may
+    /// be run in here.
+    fn delivered(&self);
 }
 
 /// Who is asking.

@@ -11,6 +11,7 @@
 //! Whoever watches from outside sees the gateway's [`status`], and its requests in the [`mirror`].
 
 pub mod access;
+mod allocator;
 pub mod authentication;
 pub mod certificates;
 pub mod cli;

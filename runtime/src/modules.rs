@@ -4,25 +4,50 @@ mod library;
 mod store;
 
 use crate::compiler::{Compiler, Failure};
+use crate::config::Config;
+use crate::data_dir::DataDir;
+use crate::gateway::StartError;
 use crate::ingress::Client;
 use crate::telemetry;
+use crate::turns::Turn;
+use crate::wasm::engine::{self, Tier};
 use crate::wasm::linking::Linkers;
 use bytes::Bytes;
-pub use library::Library;
+use library::Library;
 use lru::LruCache;
 use offload_protocol::error::{ErrorKind, WireError};
 pub use offload_protocol::request::Digest;
 use std::sync::{Arc, Mutex};
-pub use store::ArtifactStore;
-use tokio::sync::OnceCell;
+use store::ArtifactStore;
+use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
+
+/// Name of the artifacts' folder in the data directory.
+const ARTIFACTS: &str = "artifacts";
+
+/// Name of the folder of the modules that clients have sent.
+const MODULES: &str = "modules";
 
 /// A compiled module: what an engine loads.
 pub struct Artifact {
     /// Of the module that it was compiled from.
     pub digest: Digest,
+    /// What it was compiled by, and so which engine runs it.
+    pub tier: Tier,
     /// Produced by our compile child in this process's life, or read from the store and authenticated: what
     /// `Module::deserialize` demands.
     pub(crate) code: Box<[u8]>,
+}
+
+impl Artifact {
+    /// What names it among those that are loaded.
+    pub fn key(&self) -> (Digest, Tier) {
+        (self.digest, self.tier)
+    }
+
+    /// Bytes of its code.
+    pub fn size(&self) -> usize {
+        self.code.len()
+    }
 }
 
 /// Outcome of a compile. Failures that are the module's own are kept too: it is not tried again at every request.
@@ -33,11 +58,31 @@ pub struct Modules {
     compiler: Compiler,
     store: ArtifactStore,
     library: Library,
-    /// Of an engine that runs nothing.
-    linkers: Arc<Linkers>,
+    /// Of an engine that runs nothing: tells what the workers can load.
+    gauge: Arc<Linkers>,
+    /// `None` where there is no baseline compiler.
+    baseline: Option<Baseline>,
     /// Bytes of artifacts that are kept in memory.
     max_bytes: u64,
     cache: Mutex<Cache>,
+}
+
+/// What modules need that are answered before they are optimized.
+struct Baseline {
+    /// Their artifacts.
+    store: ArtifactStore,
+    /// As the other gauge: what runs on it has the same limits.
+    gauge: Arc<Linkers>,
+    /// Of the engine that runs them.
+    linkers: Arc<Linkers>,
+    /// A permit each, until they are optimized.
+    background: Arc<Semaphore>,
+}
+
+/// What is still to be done for a module that has its baseline code.
+struct Unoptimized {
+    module: Bytes,
+    _permit: OwnedSemaphorePermit,
 }
 
 struct Cache {
@@ -50,6 +95,16 @@ struct Entry {
     cell: Arc<OnceCell<Outcome>>,
     /// What of `Cache::bytes` is this entry's: nothing while it is compiled.
     counted: u64,
+}
+
+impl Cache {
+    /// What was used least recently makes room.
+    fn evict(&mut self, max_bytes: u64) {
+        while self.bytes > max_bytes {
+            let Some((_, evicted)) = self.entries.pop_lru() else { break };
+            self.bytes -= evicted.counted;
+        }
+    }
 }
 
 /// What a cache entry costs beside its code, so that failures are bounded too.
@@ -66,17 +121,48 @@ pub fn not_found(digest: &Digest) -> WireError {
 }
 
 impl Modules {
-    /// Modules of `library`, compiled by `compiler`, their artifacts kept in memory up to `max_bytes` and in `store`.
-    /// What `linkers` cannot load is refused: no worker could either.
-    pub fn new(
-        compiler: Compiler,
-        store: ArtifactStore,
-        library: Library,
-        linkers: Linkers,
-        max_bytes: u64,
-    ) -> Modules {
-        let cache = Mutex::new(Cache { entries: LruCache::unbounded(), bytes: 0 });
-        Modules { compiler, store, library, linkers: Arc::new(linkers), max_bytes, cache }
+    /// The modules of a data directory.
+    ///
+    /// # Errors
+    ///
+    /// When a folder cannot be made or read, or wasmtime cannot be set up.
+    pub fn open(config: &Config, data_dir: &DataDir) -> Result<Modules, StartError> {
+        let Config { compiler: settings, limits, .. } = config;
+        let compiler = Compiler::new(settings.clone(), limits.clone());
+        let linkers = |engine| Linkers::new(engine).map(Arc::new).map_err(StartError::Engine);
+        let engine = engine::gauge(Tier::Optimized, limits, settings).map_err(StartError::Engine)?;
+        let artifacts = data_dir.path().join(ARTIFACTS);
+        let store = ArtifactStore::open(artifacts, *data_dir.mac_key(), &engine, settings.disk_cache.bytes())
+            .map_err(|error| StartError::Io("artifact store", error))?;
+        let library = Library::open(data_dir.path().join(MODULES), config.modules.clone())
+            .map_err(|error| StartError::Io("modules", error))?;
+        let baseline = match settings.baseline.then(engine::baseline) {
+            Some(Ok(engine)) => Some(Baseline {
+                store: store.of_engine(&engine),
+                gauge: linkers(engine::gauge(Tier::Baseline, limits, settings).map_err(StartError::Engine)?)?,
+                linkers: linkers(engine)?,
+                background: Arc::new(Semaphore::new(settings.background)),
+            }),
+            Some(Err(error)) => {
+                tracing::info!("modules run when they are optimized, not before: {error:#}");
+                None
+            }
+            None => None,
+        };
+        Ok(Modules {
+            compiler,
+            store,
+            library,
+            gauge: linkers(engine)?,
+            baseline,
+            max_bytes: settings.memory_cache.bytes(),
+            cache: Mutex::new(Cache { entries: LruCache::unbounded(), bytes: 0 }),
+        })
+    }
+
+    /// What runs baseline code, if anything does.
+    pub fn baseline_linkers(&self) -> Option<Arc<Linkers>> {
+        self.baseline.as_ref().map(|baseline| baseline.linkers.clone())
     }
 
     /// The artifact, if it is at hand: the way of all but a module's first requests.
@@ -94,8 +180,13 @@ impl Modules {
     /// # Errors
     ///
     /// See [`Modules::compile`]; `not-found` when the module was evicted in the meantime.
-    pub async fn prepare(&self, client: &Client, digest: Digest, module: Option<Bytes>) -> Outcome {
-        let artifact = self.compile(client, digest, module.clone()).await?;
+    pub async fn prepare(
+        self: &Arc<Self>,
+        client: &Client,
+        digest: Digest,
+        module: Option<Bytes>,
+    ) -> Outcome {
+        let artifact = self.compile(client, digest, module.clone(), Tier::Baseline).await?;
         if let Some(module) = module {
             self.library.keep(client, digest, module).await;
         }
@@ -103,20 +194,29 @@ impl Modules {
     }
 
     /// The artifact of a module, from the store or compiled now; without the module's bytes from those in the library.
-    /// Concurrent calls for one digest compile it once.
+    /// Concurrent calls for one digest compile it once. Where `least` is less than the optimized tier and the module is
+    /// large, it may be baseline code, which is replaced in the background.
     ///
     /// # Errors
     ///
-    /// See [`Compiler::compile`] and [`Linkers::load`]; `not-found` without bytes.
-    pub async fn compile(&self, client: &Client, digest: Digest, module: Option<Bytes>) -> Outcome {
+    /// See [`Compiler::check`], [`Compiler::compile`] and [`Linkers::load`]; `not-found` without bytes.
+    pub async fn compile(
+        self: &Arc<Self>,
+        client: &Client,
+        digest: Digest,
+        module: Option<Bytes>,
+        least: Tier,
+    ) -> Outcome {
         let cell = self.lock().entries.get_or_insert(digest, Entry::default).cell.clone();
         // Set by whoever of those that wait for it compiles it.
         let mut lasting = None;
+        let mut unoptimized = None;
         let outcome = cell
             .get_or_init(|| async {
-                match self.load_or_compile(client, digest, module).await {
-                    Ok(artifact) => {
+                match self.load_or_compile(client, digest, module, least).await {
+                    Ok((artifact, rest)) => {
                         lasting = Some(true);
+                        unoptimized = rest;
                         Ok(artifact)
                     }
                     Err(failure) => {
@@ -130,6 +230,9 @@ impl Modules {
         if let Some(lasting) = lasting {
             self.account(digest, &cell, &outcome, lasting);
         }
+        if let Some(rest) = unoptimized {
+            tokio::spawn(self.clone().optimize(client.clone(), digest, cell, rest));
+        }
         outcome
     }
 
@@ -138,31 +241,108 @@ impl Modules {
         client: &Client,
         digest: Digest,
         module: Option<Bytes>,
-    ) -> Result<Arc<Artifact>, Failure> {
+        least: Tier,
+    ) -> Result<(Arc<Artifact>, Option<Unoptimized>), Failure> {
         if let Some(code) = self.store.load(&digest).await {
             // The slots may have been larger when it was compiled.
-            return self.loadable(Artifact { digest, code }).await;
+            let artifact = self.loadable(digest, code, Tier::Optimized).await?;
+            return Ok((artifact, None));
         }
         let module = match module {
             Some(module) => Some(module),
             None => self.library.load(&digest).await,
         };
         let module = module.ok_or_else(|| Failure::passing(not_found(&digest)))?;
-        let code = self.compiler.compile(client, module).await?.into_boxed_slice();
-        let artifact = self.loadable(Artifact { digest, code }).await?;
+        let turn = self.compiler.turn(client).await;
+        self.compiler.check(module.clone()).await?;
+        if least == Tier::Baseline && self.compiler.wants_baseline(&module) {
+            match self.baseline(&turn, digest, module.clone()).await? {
+                Some((artifact, permit)) => {
+                    return Ok((artifact, Some(Unoptimized { module, _permit: permit })));
+                }
+                None => tracing::debug!(%digest, "no baseline code"),
+            }
+        }
+        Ok((self.optimized(&turn, digest, module).await?, None))
+    }
+
+    async fn optimized(&self, turn: &Turn, digest: Digest, module: Bytes) -> Result<Arc<Artifact>, Failure> {
+        let code = self.compiler.compile(turn, module, Tier::Optimized).await?.into_boxed_slice();
+        let artifact = self.loadable(digest, code, Tier::Optimized).await?;
         self.store.save(&digest, &artifact.code).await;
         Ok(artifact)
     }
 
+    /// Baseline code, and the permit to run on it for a while. `None` where there is none: the baseline compiler does not
+    /// know all of WebAssembly.
+    async fn baseline(
+        &self,
+        turn: &Turn,
+        digest: Digest,
+        module: Bytes,
+    ) -> Result<Option<(Arc<Artifact>, OwnedSemaphorePermit)>, Failure> {
+        let Some(Baseline { store, background, .. }) = &self.baseline else { return Ok(None) };
+        let Ok(permit) = background.clone().try_acquire_owned() else { return Ok(None) };
+        let kept = store.load(&digest).await;
+        let code = match &kept {
+            Some(code) => code.clone(),
+            None => match self.compiler.compile(turn, module, Tier::Baseline).await {
+                Ok(code) => code.into_boxed_slice(),
+                Err(_) => return Ok(None),
+            },
+        };
+        let artifact = self.loadable(digest, code, Tier::Baseline).await?;
+        if kept.is_none() {
+            store.save(&digest, &artifact.code).await;
+        }
+        Ok(Some((artifact, permit)))
+    }
+
+    /// Replaces a module's baseline code. What cannot be optimized within the limits stays as it is.
+    async fn optimize(
+        self: Arc<Self>,
+        client: Client,
+        digest: Digest,
+        baseline: Arc<OnceCell<Outcome>>,
+        rest: Unoptimized,
+    ) {
+        let turn = self.compiler.turn(&client).await;
+        match self.optimized(&turn, digest, rest.module).await {
+            Ok(artifact) => self.replace(digest, &baseline, artifact),
+            Err(Failure { error, .. }) => {
+                tracing::info!(%digest, %error, "a module stays on its baseline code");
+            }
+        }
+    }
+
     /// Loads an artifact once, so that a module which no worker can load is refused here, as one that cannot be compiled.
-    async fn loadable(&self, artifact: Artifact) -> Result<Arc<Artifact>, Failure> {
-        let (linkers, artifact) = (self.linkers.clone(), Arc::new(artifact));
+    async fn loadable(&self, digest: Digest, code: Box<[u8]>, tier: Tier) -> Result<Arc<Artifact>, Failure> {
+        let gauge = match (tier, &self.baseline) {
+            (Tier::Baseline, Some(baseline)) => baseline.gauge.clone(),
+            _ => self.gauge.clone(),
+        };
+        let artifact = Arc::new(Artifact { digest, tier, code });
         let loaded = artifact.clone();
-        tokio::task::spawn_blocking(move || linkers.load(&loaded).map(drop))
+        tokio::task::spawn_blocking(move || gauge.load(&loaded).map(drop))
             .await
             .map_err(|panic| Failure::passing(telemetry::internal_error(&format!("loading: {panic}"))))?
             .map_err(Failure::lasting)?;
         Ok(artifact)
+    }
+
+    /// From now on requests run the better artifact.
+    fn replace(&self, digest: Digest, old: &Arc<OnceCell<Outcome>>, artifact: Arc<Artifact>) {
+        let mut cache = self.lock();
+        let Cache { entries, bytes } = &mut *cache;
+        // Another one's, if it was evicted meanwhile.
+        let Some(entry) = entries.peek_mut(&digest).filter(|entry| Arc::ptr_eq(&entry.cell, old)) else {
+            return;
+        };
+        let outcome = Ok(artifact);
+        let counted = cost(&outcome);
+        *bytes = *bytes - entry.counted + counted;
+        *entry = Entry { cell: Arc::new(OnceCell::new_with(Some(outcome))), counted };
+        cache.evict(self.max_bytes);
     }
 
     /// Counts a new entry, or forgets it if it says nothing about the module, and evicts what was used least recently.
@@ -180,10 +360,7 @@ impl Modules {
         }
         entry.counted = cost(outcome);
         *bytes += entry.counted;
-        while *bytes > self.max_bytes {
-            let Some((_, evicted)) = entries.pop_lru() else { break };
-            *bytes -= evicted.counted;
-        }
+        cache.evict(self.max_bytes);
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Cache> {

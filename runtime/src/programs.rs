@@ -3,10 +3,11 @@
 use crate::config;
 use crate::ingress::Client;
 use crate::modules::{Artifact, Digest, Modules};
+use crate::wasm::engine::Tier;
 use bytes::Bytes;
 use offload_protocol::error::WireError;
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The built-in program: adds its arguments. It is the default until the configuration names another.
@@ -27,6 +28,8 @@ pub struct Program {
 pub struct Programs {
     by_name: BTreeMap<Arc<str>, Program>,
     default: Arc<str>,
+    /// Modules without a name.
+    preloaded: HashMap<Digest, Arc<Artifact>>,
 }
 
 /// Why a program cannot be offered.
@@ -61,43 +64,35 @@ pub enum ProgramError {
 }
 
 impl Programs {
-    /// Reads and compiles the configured programs, and the built-in one.
+    /// Reads and compiles the configured programs, the built-in one, and the files to `preload`.
     ///
     /// # Errors
     ///
     /// When any of them cannot be offered.
-    pub async fn load(configured: &[config::Program], modules: &Modules) -> Result<Programs, ProgramError> {
-        let mut programs = Programs { by_name: BTreeMap::new(), default: BUILT_IN.into() };
-        programs.add(BUILT_IN, BUILT_IN_SOURCE.as_bytes(), modules).await?;
+    pub async fn load(
+        configured: &[config::Program],
+        preload: &[PathBuf],
+        modules: &Arc<Modules>,
+    ) -> Result<Programs, ProgramError> {
+        let mut programs =
+            Programs { by_name: BTreeMap::new(), default: BUILT_IN.into(), preloaded: HashMap::new() };
+        programs.add(BUILT_IN, compile(BUILT_IN, BUILT_IN_SOURCE.as_bytes(), modules).await?);
         for program in configured {
-            let name = &program.name;
-            let read = |error| ProgramError::Read { name: name.clone(), path: program.file.clone(), error };
-            let source = tokio::fs::read(&program.file).await.map_err(read)?;
-            programs.add(name, &source, modules).await.map_err(|error| match error {
-                ProgramError::Text { name, mut error } => {
-                    error.set_path(&program.file);
-                    ProgramError::Text { name, error }
-                }
-                other => other,
-            })?;
+            programs.add(&program.name, compile_file(&program.name, &program.file, modules).await?);
             if program.default {
-                programs.default = name.as_str().into();
+                programs.default = program.name.as_str().into();
             }
+        }
+        for file in preload {
+            let artifact = compile_file(&file.display().to_string(), file, modules).await?;
+            programs.preloaded.insert(artifact.digest, artifact);
         }
         Ok(programs)
     }
 
-    async fn add(&mut self, name: &str, source: &[u8], modules: &Modules) -> Result<(), ProgramError> {
-        let text = |error| ProgramError::Text { name: name.into(), error };
-        let module: Bytes = wat::parse_bytes(source).map_err(text)?.into_owned().into();
-        let owner = Client { principal: None, flow: "configuration".into(), web: false };
-        let artifact = modules
-            .compile(&owner, Digest::of(&module), Some(module))
-            .await
-            .map_err(|error| ProgramError::Compile { name: name.into(), error })?;
+    fn add(&mut self, name: &str, artifact: Arc<Artifact>) {
         let name: Arc<str> = name.into();
         self.by_name.insert(name.clone(), Program { name, artifact });
-        Ok(())
     }
 
     /// The program of this name.
@@ -110,6 +105,17 @@ impl Programs {
         self.by_name.values().find(|program| program.artifact.digest == *digest)
     }
 
+    /// The module without a name that has this digest.
+    pub fn preloaded(&self, digest: &Digest) -> Option<&Arc<Artifact>> {
+        self.preloaded.get(digest)
+    }
+
+    /// The code of all of them.
+    pub fn artifacts(&self) -> Vec<Arc<Artifact>> {
+        let named = self.by_name.values().map(|program| &program.artifact);
+        named.chain(self.preloaded.values()).cloned().collect()
+    }
+
     /// The program that runs when a request has arguments alone.
     pub fn default_program(&self) -> &Program {
         &self.by_name[&self.default]
@@ -119,4 +125,35 @@ impl Programs {
     pub fn names(&self) -> impl Iterator<Item = &Arc<str>> {
         self.by_name.keys()
     }
+}
+
+/// The artifact of a `.wasm` or `.wat` file.
+///
+/// # Errors
+///
+/// When it cannot be read or compiled; `name` is what errors call it.
+pub async fn compile_file(
+    name: &str,
+    file: &Path,
+    modules: &Arc<Modules>,
+) -> Result<Arc<Artifact>, ProgramError> {
+    let read = |error| ProgramError::Read { name: name.into(), path: file.into(), error };
+    let source = tokio::fs::read(file).await.map_err(read)?;
+    compile(name, &source, modules).await.map_err(|error| match error {
+        ProgramError::Text { name, mut error } => {
+            error.set_path(file);
+            ProgramError::Text { name, error }
+        }
+        other => other,
+    })
+}
+
+async fn compile(name: &str, source: &[u8], modules: &Arc<Modules>) -> Result<Arc<Artifact>, ProgramError> {
+    let text = |error| ProgramError::Text { name: name.into(), error };
+    let module: Bytes = wat::parse_bytes(source).map_err(text)?.into_owned().into();
+    let owner = Client { principal: None, flow: "configuration".into(), web: false };
+    modules
+        .compile(&owner, Digest::of(&module), Some(module), Tier::Optimized)
+        .await
+        .map_err(|error| ProgramError::Compile { name: name.into(), error })
 }

@@ -178,6 +178,9 @@ impl Requests {
                 if let Some(shared) = programs.by_digest(&digest) {
                     return Ok(program(shared));
                 }
+                if let Some(artifact) = programs.preloaded(&digest) {
+                    return Ok(Executable::Ready(UNNAMED.into(), artifact.clone()));
+                }
                 if !modules.has(client, &digest) {
                     return Err(modules::not_found(&digest));
                 }
@@ -253,6 +256,10 @@ impl Requests {
 }
 
 impl Sink for Requests {
+    fn delivered(&self) {
+        self.parts.workers.attend();
+    }
+
     fn deliver(&self, delivery: Delivery) {
         let arrived = Instant::now();
         let Parts { modules, native, workers, ledger, answers, mirror, runtime, .. } = &self.parts;
@@ -390,7 +397,10 @@ async fn prepare(
     };
     let error = tokio::select! {
         joined = prepared => match joined {
-            Ok(Ok(artifact)) => return workers.submit(admitted.into_job(UNNAMED.into(), artifact)),
+            Ok(Ok(artifact)) => {
+                workers.submit(admitted.into_job(UNNAMED.into(), artifact));
+                return workers.attend();
+            }
             Ok(Err(error)) => error,
             Err(panic) => telemetry::internal_error(&format!("compile: {panic}")),
         },

@@ -49,7 +49,7 @@ fn hand_out(turns: &Arc<Mutex<State>>) {
             if slots.free(COMPILER) == 0 {
                 return;
             }
-            let Some((key, sender)) = waiting.pop_where(|key| slots.may_start(key)) else { return };
+            let Some((key, sender)) = waiting.pop_where(|key, _| slots.may_start(key)) else { return };
             slots.try_acquire(COMPILER, &key).expect("a slot is free and within the quota");
             (sender, Turn { turns: turns.clone(), key })
         };

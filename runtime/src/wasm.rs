@@ -3,11 +3,13 @@
 pub mod context;
 pub mod engine;
 pub mod guest;
+mod limiter;
 pub mod linking;
 mod mailbox;
 pub mod preview1;
 mod preview2;
 mod random;
+mod room;
 mod stdio;
 mod ticker;
 mod worker;

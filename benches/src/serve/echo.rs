@@ -28,6 +28,8 @@ pub async fn serve() -> Result<()> {
 struct Echo;
 
 impl Sink for Echo {
+    fn delivered(&self) {}
+
     fn deliver(&self, mut delivery: Delivery) {
         delivery.responder.accepted();
         let Some(request) = topic::parse_request(&delivery.topic) else { return delivery.responder.ignore() };

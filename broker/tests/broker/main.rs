@@ -7,6 +7,7 @@ mod certificates;
 mod client;
 mod connect;
 mod damage;
+mod disconnect;
 mod hostile;
 mod limits;
 mod log;

@@ -6,7 +6,7 @@ use offload_broker::{
 };
 
 use crate::{
-    client::{BOTH, Client},
+    client::{BOTH, Client, Connect},
     server::Server,
 };
 
@@ -84,6 +84,40 @@ async fn what_cannot_be_retained_is_refused_to_its_publisher() {
     client.send(&bytes).await;
     assert_eq!(client.acknowledged(0x40, 1).await, 0x97);
     assert_eq!(server.broker.stats().dropped.retained_full, 1);
+}
+
+/// Whose messages nobody fetches has a full queue; that keeps nobody from retaining, and later subscribers find it.
+#[tokio::test]
+async fn what_is_retained_is_accepted_though_every_receivers_queue_is_full() {
+    let config = Config { session_queue_messages: 1, max_retained_messages: 1, ..Config::default() };
+    let server = Server::with_config(config).await;
+    let mut hoarder = Client::connect(&server, &Connect::persistent(V5, "hoarder")).await;
+    hoarder.subscribe("#", 1).await;
+    hoarder.disconnect().await;
+    let mut client = Client::new(&server, V5, "c").await;
+    assert_eq!(client.publish_acknowledged("t", "the last that fits").await, 0);
+
+    // Not retained, it reaches nobody and is nowhere.
+    assert_eq!(client.publish_acknowledged("t", "x").await, 0x97);
+    // Retained, it is, at either level...
+    for (first, ack, payload) in [(0x33, 0x40, "first"), (0x35, 0x50, "second")] {
+        let bytes = client.publish_bytes(first, "t", 5, &[], payload.as_bytes());
+        client.send(&bytes).await;
+        assert_eq!(client.acknowledged(ack, 5).await, 0);
+        let mut later = Client::new(&server, V5, "later").await;
+        later.subscribe("t", 1).await;
+        assert_eq!(later.take_text().await, payload);
+        later.disconnect().await;
+    }
+    // ...unless the store is full, too.
+    let bytes = client.publish_bytes(0x33, "u", 6, &[], b"x");
+    client.send(&bytes).await;
+    assert_eq!(client.acknowledged(0x40, 6).await, 0x97);
+    // Clearing leaves something behind for later subscribers as well: nothing.
+    let bytes = client.publish_bytes(0x33, "t", 7, &[], b"");
+    client.send(&bytes).await;
+    assert_eq!(client.acknowledged(0x40, 7).await, 0);
+    assert_eq!(server.broker.stats().retained_messages, 0);
 }
 
 #[tokio::test]

@@ -37,8 +37,8 @@ fn limits() -> Config {
         max_retained_messages: 2_000,
         max_retained_bytes: 8 * 1024 * 1024,
         max_sessions: 8_000,
-        // The crowd is to stay.
-        connect_timeout: Duration::from_secs(60),
+        // The crowd is to stay, however busy the machine is.
+        connect_timeout: Duration::from_secs(600),
         write_timeout: Duration::from_secs(2),
         ..Config::default()
     }

@@ -1,5 +1,5 @@
 //! Clients that do what they should, and check that each message that was acknowledged arrives: once, in order, and
-//! whether they are connected at the time or not.
+//! whether they are connected at the time or not; that nobody who keeps alive is closed; and how long they wait.
 
 use std::{
     fmt,
@@ -12,6 +12,7 @@ use std::{
 };
 
 use offload_broker::Version::{self, V5};
+use parking_lot::Mutex;
 use tokio::{
     net::TcpStream,
     sync::Barrier,
@@ -32,42 +33,93 @@ const BATCH: u64 = 8;
 const PACE: Duration = Duration::from_millis(20);
 /// Every so many batches the subscriber is away for one.
 const AWAY: u64 = 10;
+/// Of those who say nothing else, in seconds; a PINGREQ is sent as often.
+const KEEP_ALIVE: u16 = 1;
+/// After so long a silence they may be closed: one and a half times the keepalive.
+const LONGEST_SILENCE: Duration = Duration::from_millis(KEEP_ALIVE as u64 * 1_500);
 
-/// What they have done.
+/// A batch is slow that took so many times as long as nearly all (99 %) of those at a broker that nobody abused...
+const SLOW: u32 = 10;
+/// ...and of so many, one may be.
+const ONE_SLOW_OF: usize = 10;
+
+/// What they are doing.
 #[derive(Default)]
 struct Tally {
     messages: AtomicU64,
     absences: AtomicU64,
-    longest_batch: AtomicU64,
+    pings: AtomicU64,
+    late: AtomicU64,
+    batches: Mutex<Vec<Duration>>,
 }
 
-impl fmt::Display for Tally {
+/// What they have done.
+pub struct Served {
+    messages: u64,
+    absences: u64,
+    /// Keepalives that were answered, and those that came so late that the client had been closed before.
+    pings: u64,
+    late: u64,
+    /// How long each batch took, the shortest first.
+    batches: Vec<Duration>,
+}
+
+impl Served {
+    fn quantile(&self, percent: usize) -> Duration {
+        self.batches[(self.batches.len() - 1) * percent / 100]
+    }
+
+    /// Those that were served beside them had the same machine, however busy it was: what is more is the broker's.
+    pub fn assert_not_delayed(&self, beside: &Self) {
+        let bound = beside.quantile(99) * SLOW;
+        let slow = self.batches.len() - self.batches.partition_point(|took| *took <= bound);
+        println!("slower than {bound:.1?}: {slow} of {} batches", self.batches.len());
+        assert!(
+            slow * ONE_SLOW_OF <= self.batches.len(),
+            "honest clients wait: {self}; without abuse: {beside}"
+        );
+    }
+}
+
+impl fmt::Display for Served {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [messages, absences, longest] =
-            [&self.messages, &self.absences, &self.longest_batch].map(|counter| counter.load(Relaxed));
-        write!(f, "{messages} messages, {absences} absences, {longest} ms for the slowest batch of {BATCH}")
+        let Self { messages, absences, pings, late, .. } = self;
+        let [median, most, longest] = [50, 99, 100].map(|percent| self.quantile(percent));
+        write!(
+            f,
+            "{messages} messages, {absences} absences, {pings} keepalives and {late} late ones, batches of {BATCH} in \
+             {median:.1?} (median), {most:.1?} (99 %), {longest:.1?} (the slowest)"
+        )
     }
 }
 
 pub struct Honest {
-    pairs: JoinSet<()>,
+    clients: JoinSet<()>,
+    pairs: u64,
     ready: Arc<Barrier>,
     enough: CancellationToken,
     tally: Arc<Tally>,
 }
 
-/// A publisher and a subscriber for each version, QoS, and kind of session.
+/// A publisher and a subscriber for each version, QoS, and kind of session, and one of each version who only keeps alive.
 pub fn start(broker: SocketAddr) -> Honest {
     let kinds: Vec<_> = BOTH.into_iter().flat_map(|version| (0..=2).map(move |qos| (version, qos))).collect();
     let mut honest = Honest {
-        pairs: JoinSet::new(),
+        clients: JoinSet::new(),
+        pairs: kinds.len() as u64,
         ready: Arc::new(Barrier::new(kinds.len() + 1)),
         enough: CancellationToken::new(),
         tally: Arc::default(),
     };
+    for version in BOTH {
+        let (enough, tally) = (honest.enough.clone(), honest.tally.clone());
+        honest.clients.spawn(async move {
+            enough.run_until_cancelled(keep_alive(broker, version, &tally)).await;
+        });
+    }
     for (version, qos) in kinds {
         let (ready, enough, tally) = (honest.ready.clone(), honest.enough.clone(), honest.tally.clone());
-        honest.pairs.spawn(async move {
+        honest.clients.spawn(async move {
             let mut pair = Pair::connect(broker, version, qos).await;
             ready.wait().await;
             pair.work(&enough, &tally).await;
@@ -82,9 +134,14 @@ impl Honest {
         self.ready.wait().await;
     }
 
+    /// How long batches took before does not count.
+    pub fn measure(&self) {
+        self.tally.batches.lock().clear();
+    }
+
     /// Waits until all of them together have sent as much as a batch of each.
     pub async fn go_on(&self) {
-        let enough = self.tally.messages.load(Relaxed) + self.pairs.len() as u64 * (BATCH + 1);
+        let enough = self.tally.messages.load(Relaxed) + self.pairs * (BATCH + 1);
         let going_on = async {
             while self.tally.messages.load(Relaxed) < enough {
                 sleep(PACE).await;
@@ -95,19 +152,25 @@ impl Honest {
 
     /// Waits until one of them is disturbed.
     pub async fn failed(&mut self) -> String {
-        match self.pairs.join_next().await {
+        match self.clients.join_next().await {
             Some(Err(error)) => error.to_string(),
-            Some(Ok(())) | None => "a pair stopped".into(),
+            Some(Ok(())) | None => "one stopped".into(),
         }
     }
 
     /// Lets them finish what they are at; panics if one of them was disturbed.
-    pub async fn stop(mut self) -> String {
+    pub async fn stop(mut self) -> Served {
         self.enough.cancel();
-        while let Some(ended) = self.pairs.join_next().await {
+        while let Some(ended) = self.clients.join_next().await {
             ended.expect("an honest client was disturbed");
         }
-        self.tally.to_string()
+        let Tally { messages, absences, pings, late, batches } = &*self.tally;
+        let mut batches = std::mem::take(&mut *batches.lock());
+        assert!(!batches.is_empty(), "not one batch was finished");
+        batches.sort_unstable();
+        let [messages, absences, pings, late] =
+            [messages, absences, pings, late].map(|counter| counter.load(Relaxed));
+        Served { messages, absences, pings, late, batches }
     }
 }
 
@@ -130,6 +193,29 @@ async fn connect(broker: SocketAddr, connect: Connect) -> Client {
     client.say_hello(&connect.user(HONEST).password(PASSWORD)).await;
     assert_eq!(client.connack[1], 0, "an honest client was refused");
     client
+}
+
+/// Says nothing but that it is still there, for ever. Whose PINGREQ was sent in time is never closed, however long the
+/// broker did not come to read it.
+async fn keep_alive(broker: SocketAddr, version: Version, tally: &Tally) {
+    let hello = Connect::new(version, &format!("{HONEST}/{version:?}/idle")).keep_alive(KEEP_ALIVE);
+    loop {
+        let mut last = Instant::now();
+        let mut client = connect(broker, hello.clone()).await;
+        loop {
+            sleep(Duration::from_secs(KEEP_ALIVE.into())).await;
+            let now = Instant::now();
+            client.send(&[0xC0, 0]).await;
+            let silent = last.elapsed(); // the broker has seen no longer silence
+            last = now;
+            match client.receive_or_end().await {
+                Some(Packet { first: 0xD0, .. }) => tally.pings.fetch_add(1, Relaxed),
+                _ if silent >= LONGEST_SILENCE => break, // this client had no share of the machine
+                end => panic!("closed after {silent:?}: {end:?}"),
+            };
+        }
+        tally.late.fetch_add(1, Relaxed);
+    }
 }
 
 impl Pair {
@@ -167,7 +253,7 @@ impl Pair {
             self.receive(first).await;
             self.retained().await;
             tally.messages.fetch_add(BATCH + 1, Relaxed);
-            tally.longest_batch.fetch_max(started.elapsed().as_millis() as u64, Relaxed);
+            tally.batches.lock().push(started.elapsed());
         }
     }
 

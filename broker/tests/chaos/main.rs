@@ -31,6 +31,10 @@ use crate::{
     memory::{Memory, SAMPLE_INTERVAL},
 };
 
+/// The one of `offload-rt`.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// What is done with all other tests.
 const DEFAULT_SECONDS: u64 = 60;
 
@@ -55,6 +59,12 @@ async fn run(seconds: u64) {
     crowd.assert_open();
     drop(crowd);
 
+    // What the same clients find at the same time where nobody is abused is what the machine makes of it.
+    let quiet = BrokerProcess::start().await;
+    let mut beside = honest::start(quiet.mqtt);
+    beside.ready().await;
+    honest.measure();
+
     let end = Instant::now() + Duration::from_secs(seconds);
     let abusers = abusers::start(broker.mqtt, broker.tls);
     let mut memory = Memory::of(broker.id());
@@ -63,15 +73,20 @@ async fn run(seconds: u64) {
         tokio::select! {
             _ = ticks.tick() => memory.sample(),
             failed = honest.failed() => panic!("an honest client was disturbed: {failed}"),
+            failed = beside.failed() => panic!("an honest client was disturbed where nobody is abused: {failed}"),
             status = broker.ended() => panic!("the broker ended: {status}"),
         }
     }
     let abused = abusers.stop().await;
     let served = honest.stop().await;
+    let served_beside = beside.stop().await;
+    quiet.stop().await;
     let stats = broker.stop().await;
     println!("honest clients: {served}");
+    println!("without abuse: {served_beside}");
     println!("abuse, in rounds: {abused}");
     println!("the broker's memory: {memory}");
     println!("{stats}");
     memory.assert_no_growth();
+    served.assert_not_delayed(&served_beside);
 }

@@ -1,8 +1,9 @@
 //! The client as programs see it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use bytes::Bytes;
 use offload_protocol::request::{self, RequestKind};
 use offload_protocol::topic;
 use tokio::sync::{Semaphore, mpsc};
@@ -51,6 +52,8 @@ pub struct Client {
     /// Tells the driver of requests to send; the driver ends when it is dropped.
     requests: mpsc::Sender<Sequence>,
     driver: JoinHandle<()>,
+    /// The module that was sent last: whoever sends one sends it again, and hashing it can take longer than running it.
+    last_module: Mutex<Option<(Bytes, Digest)>>,
 }
 
 impl Client {
@@ -72,13 +75,14 @@ impl Client {
             slots: Semaphore::new(max_in_flight),
             requests,
             driver: tokio::spawn(driver.run(to_send)),
+            last_module: Mutex::default(),
         })
     }
 
     /// Sends a request and waits for its answer; waits before that while too many are in flight.
     ///
     /// Of a module in an envelope only the digest is sent at first, and the module itself to a gateway that does not
-    /// have it.
+    /// have it. The client keeps the module that was sent last: of clones of it the digest is known.
     ///
     /// Bounded by the request's own timeout and [`Options::transport_grace`], or by [`Options::answer_timeout`]. A
     /// caller that no longer wants the answer drops the future.
@@ -103,7 +107,7 @@ impl Client {
         if !in_envelope || self.shared.no_digests.load(Ordering::Relaxed) {
             return self.exchange(request, None).await;
         }
-        let digest = Digest::of(module);
+        let digest = self.digest(module);
         let by_digest = Request { code: Code::Digest(digest), ..request.clone() };
         // Where the module would go: a client may be permitted that topic alone.
         let answer = self.exchange(by_digest, Some(RequestKind::InputCode)).await?;
@@ -117,6 +121,21 @@ impl Client {
             _ => return Ok(answer),
         }
         self.exchange(request, None).await
+    }
+
+    fn digest(&self, module: &Bytes) -> Digest {
+        let mut last = self.last_module.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*last {
+            // The same bytes in memory, which cannot have become others: we have held them since.
+            Some((known, digest)) if (known.as_ptr(), known.len()) == (module.as_ptr(), module.len()) => {
+                *digest
+            }
+            _ => {
+                let digest = Digest::of(module);
+                *last = Some((module.clone(), digest));
+                digest
+            }
+        }
     }
 
     /// Publishes a request of this kind and waits for its answer.

@@ -5,9 +5,10 @@ mod side;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use offload_client::{
-    Answer, Build, Client, Code, Error, ErrorKind, Form, MqttVersion, Options, Outcome, ReplyForm, Request,
-    Source, WireError,
+    Answer, Build, Client, Code, Digest, Error, ErrorKind, Form, MqttVersion, Options, Outcome, ReplyForm,
+    Request, Source, WireError,
 };
 use side::{DEADLINE, Gateway, Mosquitto, Road, exited};
 use tokio::task::JoinSet;
@@ -153,6 +154,26 @@ async fn a_module_is_sent_only_to_a_gateway_that_does_not_have_it() {
         });
         let expected = if module_follows { exited(5, "ran", "") } else { answer };
         assert_eq!(answered.unwrap(), expected);
+    }
+}
+
+#[tokio::test]
+async fn each_module_has_its_own_digest_whichever_was_sent_before() {
+    let broker = Mosquitto::start().await;
+    let mut gateway = Gateway::start(&broker).await;
+    let client = Client::connect(broker.options()).await.unwrap();
+    let first = Bytes::from_static(b"\0asm\x01\0\0\0");
+    // Of the same length, a part of the same memory, the same memory again, and the same bytes elsewhere.
+    let second = Bytes::from_static(b"\0asm\x0d\0\x01\0");
+    let elsewhere = Bytes::copy_from_slice(&first);
+    for module in [first.clone(), second, first.slice(..4), first.clone(), first, elsewhere] {
+        let request = Request::new(Code::Module(module.clone()));
+        let (answer, ()) = tokio::join!(client.send(request), async {
+            let delivery = gateway.next().await;
+            assert_eq!(delivery.request.code, Code::Digest(Digest::of(&module)));
+            gateway.answer(&delivery, exited(0, "", "")).await;
+        });
+        answer.unwrap();
     }
 }
 

@@ -1,10 +1,15 @@
 //! `offload-rt serve`: the gateway until it is told to stop.
 
 use super::Overrides;
+use crate::config::Config;
 use crate::{Gateway, telemetry};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io::Write;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
+
+/// Open files that are no connections: pipes of children, artifacts, epoll, logs.
+const OTHER_FILES: u64 = 256;
 
 /// Exit code of a process that a second signal stops while it drains: 128 + SIGINT, as a shell would say.
 const EXIT_IMPATIENT: u8 = 130;
@@ -12,6 +17,7 @@ const EXIT_IMPATIENT: u8 = 130;
 pub fn run(overrides: Overrides) -> anyhow::Result<ExitCode> {
     let config = overrides.into_config()?;
     telemetry::start_logging();
+    raise_open_files(&config);
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
         // Before the start: a signal that comes early is not lost.
         let mut terminate = signal(SignalKind::terminate())?;
@@ -44,6 +50,25 @@ pub fn run(overrides: Overrides) -> anyhow::Result<ExitCode> {
             _ = interrupt.recv() => Ok(ExitCode::from(EXIT_IMPATIENT)),
         }
     })
+}
+
+/// As many open files as this process may have: each connection takes one. The soft limit is low for the sake of old
+/// programs that use `select`.
+fn raise_open_files(config: &Config) {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        tracing::info!(%error, "the limit on open files stays as it is");
+    }
+    let allowed = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let connections = allowed.saturating_sub(OTHER_FILES);
+    if config.broker.is_none() && connections < config.listen.max_connections as u64 {
+        let wanted = config.listen.max_connections;
+        tracing::warn!(
+            allowed,
+            "open files for {connections} connections, fewer than the {wanted} of listen.max_connections: \
+            raise the hard limit (`ulimit -Hn`, LimitNOFILE= of systemd)"
+        );
+    }
 }
 
 /// The one line on standard output: requests are taken from here on.

@@ -4,7 +4,7 @@
 //! no descriptors but three pipes, and from the moment the module is parsed no system call but those that computing
 //! needs.
 
-use crate::wasm::engine;
+use crate::wasm::engine::{self, Tier};
 use rustix::process::{Resource, Rlimit, Signal, setrlimit};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 use std::io::{Read, Write};
@@ -29,6 +29,9 @@ pub struct ChildLimits {
     /// Address space in bytes.
     #[arg(long)]
     pub memory: u64,
+    /// Which compiler.
+    #[arg(long)]
+    pub tier: Tier,
 }
 
 /// The role of `offload-rt compile-child`.
@@ -58,7 +61,7 @@ fn failure(code: u8) -> impl Fn(&dyn std::fmt::Display) -> Failure {
 fn compile(limits: ChildLimits) -> Result<Vec<u8>, Failure> {
     let ours = failure(1);
     confine(limits).map_err(|error| ours(&error))?;
-    let engine = engine::compiler().map_err(|error| ours(&error))?;
+    let engine = engine::compiler(limits.tier).map_err(|error| ours(&error))?;
     let mut wasm = Vec::new();
     std::io::stdin().read_to_end(&mut wasm).map_err(|error| ours(&error))?;
     forbid_system_calls().map_err(|error| ours(&error))?;

@@ -20,6 +20,14 @@ table! {
         /// Children at once. One principal never holds all of them while there are two or more. Default: half of the
         /// cores, but two.
         pub concurrency: usize = defaults::cores().div_ceil(2).max(2), in 1..=1_024;
+        /// Whether large modules get their first answers from code of a compiler that takes a tenth of the time (Winch),
+        /// while the optimizing one (Cranelift) works in the background and takes over.
+        pub baseline: bool = true;
+        /// From which size on; smaller ones are optimized as fast.
+        pub baseline_from: ByteSize = ByteSize::kib(32), in ByteSize::new(0)..=ByteSize::mib(256);
+        /// Modules that wait for their optimized code while they run on the other. One more is optimized before its first
+        /// answer.
+        pub background: usize = 16, in 1..=1_024;
         /// Largest artifact that a child may return.
         pub max_artifact: ByteSize = ByteSize::mib(64), in ByteSize::kib(64)..=ByteSize::gib(1);
         /// Artifacts kept in memory, all together; the least recently used go first.

@@ -19,8 +19,9 @@ table! {
         pub max_message_rate: u64 = 0, in 0..=1_000_000_000;
         /// Bytes a second that one connection may send; 0 is no limit. Who sends more is read more slowly.
         pub max_byte_rate: ByteSize = ByteSize::new(0), in ByteSize::new(0)..=ByteSize::gib(64);
-        /// Messages that wait for one client that is slow or away.
-        pub session_queue: usize = 1_024, in 1..=1_000_000;
+        /// Messages that wait for one client that is slow or away; what is more is dropped, counted and logged. Twice as
+        /// many as `queue.per_principal`, by default, so that as many answers have room as requests are taken.
+        pub session_queue: usize = 8_192, in 1..=1_000_000;
         /// Bytes of those messages.
         pub session_queue_bytes: ByteSize = ByteSize::mib(16), in ByteSize::kib(1)..=ByteSize::gib(16);
         /// Time between two looks at the counters under `$SYS/broker/`, of which what has changed is published; zero

@@ -1,5 +1,7 @@
 //! `[modules]`: the modules that clients have sent, kept so that their digest is enough the next time.
 
+use std::path::PathBuf;
+
 use super::table::table;
 use super::{ByteSize, Refusal};
 
@@ -13,6 +15,9 @@ table! {
         pub per_principal: ByteSize = ByteSize::mib(64), in ByteSize::mib(1)..=ByteSize::gib(64);
         /// Bytes of all modules; what several principals have is stored once.
         pub total: ByteSize = ByteSize::mib(512), in ByteSize::mib(1)..=ByteSize::gib(1024);
+        /// Files of modules, `.wasm` or `.wat`, that are compiled and loaded before the first request. Their digest is
+        /// enough for everybody who may send modules.
+        pub preload: Vec<PathBuf> = Vec::new();
     }
 }
 

@@ -209,6 +209,13 @@ impl Setting for PathBuf {
     }
 }
 
+impl Setting for Vec<PathBuf> {
+    const FORM: &'static str = "a list of paths";
+    fn to_toml(&self) -> Option<String> {
+        Some(format!("[{}]", self.iter().map(|path| quoted(path.display())).collect::<Vec<_>>().join(", ")))
+    }
+}
+
 impl<T: Setting> Setting for Option<T> {
     const FORM: &'static str = T::FORM;
     fn to_toml(&self) -> Option<String> {

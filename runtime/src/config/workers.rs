@@ -1,19 +1,38 @@
 //! `[workers]`: the threads that run guests.
 
 use super::table::table;
-use super::{TimeSpan, defaults};
+use super::{ByteSize, Refusal, TimeSpan, defaults};
 
 table! {
     /// The threads that run guests, each with its own engine and its own pool of slots.
     pub struct Workers {
         /// Worker threads. Default: one for each core.
         pub count: usize = defaults::cores(), in 1..=1_024;
+        /// Memory for guests: half for what slots keep between them, half for what guests grow beyond that; when it is
+        /// used up, a guest that asks for more is ended, `busy`. Default: a quarter of the machine's.
+        pub memory: ByteSize = defaults::quarter_of_memory(), in ByteSize::mib(16)..=ByteSize::gib(4_096);
         /// Guests that one worker holds at once, those that sleep too. Each slot reserves 4 GiB of address space and,
-        /// when in use, 5 memory mappings: count x slots x 5 must stay below the system's vm.max_map_count.
-        pub slots: usize = 128, in 1..=4_096;
+        /// when in use, 5 memory mappings: where the system allows less, there are fewer. Default: what fits into half of
+        /// the memory, 2.25 MiB each, 1024 at the most.
+        pub slots: Option<usize> = None;
         /// Part of all slots that one principal may hold while others wait.
         pub slot_share: f64 = 0.5, in 0.001..=1.0;
         /// Longest time that a guest runs before another one has its turn.
         pub slice: TimeSpan = TimeSpan::millis(1), in TimeSpan::micros(100)..=TimeSpan::millis(100);
+    }
+}
+
+/// Most slots of one worker.
+const MAX_SLOTS: usize = 65_536;
+
+impl Workers {
+    pub(super) fn validate(&self) -> Result<(), Refusal> {
+        match self.slots {
+            Some(slots) if !(1..=MAX_SLOTS).contains(&slots) => {
+                let problem = format!("{slots} is out of range");
+                Err(Refusal::new("workers.slots", problem).accepting(format!("an integer, 1 to {MAX_SLOTS}")))
+            }
+            _ => Ok(()),
+        }
     }
 }

@@ -239,6 +239,10 @@ impl Application for Hook {
             responder: Box::new(EmbeddedResponder { broker, client, ack: Some(ack) }),
         });
     }
+
+    fn published(&self) {
+        self.sink.delivered();
+    }
 }
 
 fn who(client: &ClientInfo) -> Who<'_> {

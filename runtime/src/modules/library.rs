@@ -295,7 +295,12 @@ mod tests {
 
     fn config(shared: bool, modules: u64) -> config::Modules {
         let bytes = ByteSize::new(modules * (100 + ENTRY_COST));
-        config::Modules { shared, per_principal: bytes, total: ByteSize::new(2 * bytes.bytes()) }
+        config::Modules {
+            shared,
+            per_principal: bytes,
+            total: ByteSize::new(2 * bytes.bytes()),
+            ..Default::default()
+        }
     }
 
     fn module(n: u8) -> (Digest, Bytes) {

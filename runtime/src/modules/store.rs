@@ -43,10 +43,12 @@ impl ArtifactStore {
         max_bytes: u64,
     ) -> io::Result<ArtifactStore> {
         fs::create_dir_all(&directory)?;
-        // `DefaultHasher::new` is the same function in every process of one build; another build starts afresh.
-        let mut hasher = std::hash::DefaultHasher::new();
-        engine.precompile_compatibility_hash().hash(&mut hasher);
-        Ok(ArtifactStore { directory, key, compatibility: hasher.finish(), max_bytes })
+        Ok(ArtifactStore { directory, key, compatibility: compatibility(engine), max_bytes })
+    }
+
+    /// The same store, bound included, for artifacts of another engine.
+    pub fn of_engine(&self, engine: &Engine) -> ArtifactStore {
+        ArtifactStore { compatibility: compatibility(engine), ..self.clone() }
     }
 
     /// The artifact of this module, if it is there and authentic.
@@ -130,6 +132,13 @@ impl ArtifactStore {
         mac.update(code);
         mac
     }
+}
+
+fn compatibility(engine: &Engine) -> u64 {
+    // `DefaultHasher::new` is the same function in every process of one build; another build starts afresh.
+    let mut hasher = std::hash::DefaultHasher::new();
+    engine.precompile_compatibility_hash().hash(&mut hasher);
+    hasher.finish()
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! Code compiled by one engine runs on another only if all that shapes the code is equal, so there is a single place
 //! where it is chosen.
 
-use crate::config::{Compiler, Limits, Workers};
+use crate::config::{Compiler, Limits};
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Strategy};
 
 /// Linear memory that a pool slot keeps mapped between guests, in bytes. Clearing it with `memset` is several times
@@ -26,16 +26,33 @@ pub const MAX_CORE_INSTANCE_SIZE: usize = 1 << 20;
 /// The same for a component, the state of its modules' instances included.
 pub const MAX_COMPONENT_INSTANCE_SIZE: usize = 1 << 20;
 
-/// What shapes compiled code: the same for workers and for the compile child. (wasmtime is built without its
+/// Which compiler makes the code. Either meters fuel alike, instruction by instruction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, clap::ValueEnum)]
+pub enum Tier {
+    /// Winch: compiles in one pass, in a tenth of the time, code that runs at half the speed.
+    Baseline,
+    /// Cranelift.
+    Optimized,
+}
+
+/// How much more stack baseline code gets than optimized code: it keeps each value in memory, and no program that runs
+/// when it is optimized may run out of stack before.
+const BASELINE_STACK: usize = 4;
+
+/// What shapes compiled code: the same where it is run and for the compile child. (wasmtime is built without its
 /// parallel compilation: the child has one thread, so that its seccomp filter needs no clone and bystanders keep a core.)
-fn code_config() -> Config {
+fn code_config(tier: Tier) -> Config {
     let mut config = Config::new();
-    config.strategy(Strategy::Cranelift);
+    let (strategy, stack) = match tier {
+        Tier::Baseline => (Strategy::Winch, BASELINE_STACK),
+        Tier::Optimized => (Strategy::Cranelift, 1),
+    };
+    config.strategy(strategy);
     // Both meters: fuel bounds the work, epochs end a slice.
     config.consume_fuel(true);
     config.epoch_interruption(true);
-    config.max_wasm_stack(MAX_WASM_STACK);
-    config.async_stack_size(ASYNC_STACK_SIZE);
+    config.max_wasm_stack(stack * MAX_WASM_STACK);
+    config.async_stack_size(stack * ASYNC_STACK_SIZE);
     // On by default in wasmtime, but no guest of ours can own more than the 4 GiB that 32 bits address, and 64-bit
     // memories bring bounds checks.
     config.wasm_memory64(false);
@@ -47,29 +64,38 @@ fn code_config() -> Config {
 }
 
 /// The compile child's engine: produces artifacts, never runs them.
-pub fn compiler() -> wasmtime::Result<Engine> {
-    Engine::new(&code_config())
+pub fn compiler(tier: Tier) -> wasmtime::Result<Engine> {
+    Engine::new(&code_config(tier))
 }
 
-/// A worker's engine: its own pool of slots, sized by the configuration.
+/// The engine that runs baseline code, for all workers. It has no pool: what runs on it is replaced soon.
+///
+/// # Errors
+///
+/// When there is no baseline compiler for this processor.
+pub fn baseline() -> wasmtime::Result<Engine> {
+    Engine::new(&code_config(Tier::Baseline))
+}
+
+/// A worker's engine: its own pool of slots.
 ///
 /// # Errors
 ///
 /// When the address space that the pool reserves (4 GiB and guards a slot) cannot be had.
-pub fn worker(workers: &Workers, limits: &Limits, compiler: &Compiler) -> wasmtime::Result<Engine> {
-    pooling(pool(workers.slots as u32, limits, compiler))
+pub fn worker(slots: usize, limits: &Limits, compiler: &Compiler) -> wasmtime::Result<Engine> {
+    pooling(Tier::Optimized, pool(slots as u32, limits, compiler))
 }
 
-/// An engine that runs nothing: what it can load fits into the slots of the workers.
+/// An engine that runs nothing: what of this tier it can load fits into the slots of the workers.
 ///
 /// # Errors
 ///
-/// When the address space of one slot's tables cannot be had.
-pub fn gauge(limits: &Limits, compiler: &Compiler) -> wasmtime::Result<Engine> {
+/// When the address space of one slot's tables cannot be had, or there is no such compiler for this processor.
+pub fn gauge(tier: Tier, limits: &Limits, compiler: &Compiler) -> wasmtime::Result<Engine> {
     let mut pool = pool(0, limits, compiler);
     // wasmtime also compares a module's tables with all that the pool has.
     pool.total_tables(slot_tables(compiler));
-    pooling(pool)
+    pooling(tier, pool)
 }
 
 /// Tables of a slot, which is for a module or for a component: what either may need.
@@ -104,8 +130,8 @@ fn pool(slots: u32, limits: &Limits, compiler: &Compiler) -> PoolingAllocationCo
     pool
 }
 
-fn pooling(pool: PoolingAllocationConfig) -> wasmtime::Result<Engine> {
-    let mut config = code_config();
+fn pooling(tier: Tier, pool: PoolingAllocationConfig) -> wasmtime::Result<Engine> {
+    let mut config = code_config(tier);
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     Engine::new(&config)
 }

@@ -1,5 +1,6 @@
 //! One guest's life: a store with its limits, the instance, its start function, and how it ended.
 
+use super::limiter::{GuestMemory, MemoryLimiter};
 use super::linking::Program;
 use super::preview1::HOSTCALL_BYTES;
 use super::preview2::MAX_RESOURCES;
@@ -10,7 +11,7 @@ use offload_protocol::request::RequestId;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use wasmtime::{ResourceLimiter, Store, Trap, UpdateDeadline, WasmBacktrace};
+use wasmtime::{Store, Trap, UpdateDeadline, WasmBacktrace};
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::{HostMonotonicClock, I32Exit, WasiCtxBuilder, WasiCtxView, WasiView};
 
@@ -99,63 +100,6 @@ impl HostMonotonicClock for Clock {
     }
 }
 
-/// Ends a guest that asks for more memory than it may have. Refusing the growth instead would let a loop that
-/// ignores the refusal burn time, and a program that cannot have its memory rarely has a better answer to give.
-///
-/// A component has several instances: what counts is what they have together.
-struct MemoryLimiter {
-    memory: Counted,
-    table_elements: Counted,
-}
-
-struct Counted {
-    used: usize,
-    limit: usize,
-}
-
-impl Counted {
-    /// Counts a growth, unless it is over the maximum that the module itself has set: wasmtime refuses that one.
-    fn grow(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> Result<(), usize> {
-        let used = self.used.saturating_add(desired - current);
-        if used > self.limit {
-            return Err(used);
-        }
-        if maximum.is_none_or(|maximum| desired <= maximum) {
-            self.used = used;
-        }
-        Ok(())
-    }
-}
-
-impl ResourceLimiter for MemoryLimiter {
-    fn memory_growing(
-        &mut self,
-        current: usize,
-        desired: usize,
-        maximum: Option<usize>,
-    ) -> wasmtime::Result<bool> {
-        self.memory.grow(current, desired, maximum).map_err(|asked| {
-            let message = format!("asked for {asked} bytes, the limit is {}", self.memory.limit);
-            LimitReached { kind: ErrorKind::Memory, message }
-        })?;
-        Ok(true)
-    }
-
-    fn table_growing(
-        &mut self,
-        current: usize,
-        desired: usize,
-        maximum: Option<usize>,
-    ) -> wasmtime::Result<bool> {
-        self.table_elements.grow(current, desired, maximum).map_err(|asked| {
-            let limit = self.table_elements.limit;
-            let message = format!("asked for tables of {asked} elements, the limit is {limit}");
-            LimitReached { kind: ErrorKind::Memory, message }
-        })?;
-        Ok(true)
-    }
-}
-
 /// What a store holds for its guest.
 pub struct GuestState {
     pub(super) wasi: WasiP1Ctx,
@@ -182,10 +126,11 @@ pub async fn run(
     program: Program,
     input: Input,
     budget: Budget,
+    memory: Arc<GuestMemory>,
     deadline: Instant,
     fuel_used: Arc<AtomicU64>,
 ) -> Ended {
-    let mut store = match store(&program, input, budget, deadline, fuel_used) {
+    let mut store = match store(&program, input, budget, memory, deadline, fuel_used) {
         Ok(store) => store,
         Err(error) => return Ended::failed(internal(&error)),
     };
@@ -209,6 +154,7 @@ fn store(
     program: &Program,
     input: Input,
     budget: Budget,
+    memory: Arc<GuestMemory>,
     deadline: Instant,
     fuel_used: Arc<AtomicU64>,
 ) -> wasmtime::Result<Store<GuestState>> {
@@ -217,17 +163,13 @@ fn store(
     wasi.arg(&*input.name).args(&input.args).envs(&input.env).monotonic_clock(clock);
     // wasmtime-wasi gives no files and no addresses by default either; it does give sockets.
     wasi.allow_tcp(false).allow_udp(false).allow_ip_name_lookup(false);
-    let counted = |limit| Counted { used: 0, limit };
     let mut state = GuestState {
         wasi: wasi.build_p1(),
         stdio: Arc::new(Mutex::new(Stdio::new(input.stdin, budget.stdout, budget.stderr))),
         clock,
         context: input.context,
         deadline,
-        limiter: MemoryLimiter {
-            memory: counted(budget.memory),
-            table_elements: counted(budget.table_elements),
-        },
+        limiter: MemoryLimiter::new(budget.memory, budget.table_elements, memory),
     };
     state.ctx().table.set_max_capacity(MAX_RESOURCES);
     let mut store = Store::new(program.engine(), state);

@@ -45,6 +45,11 @@ impl Linkers {
         Ok(Linkers { engine, modules, components })
     }
 
+    /// The engine that it is loaded into.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
     /// Loads an artifact and links it.
     ///
     /// # Errors

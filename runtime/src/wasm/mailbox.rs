@@ -43,11 +43,18 @@ impl Mailbox {
         self.parked.store(false, Ordering::SeqCst);
     }
 
+    /// Wakes the worker's thread, or keeps it from waiting the next time.
+    pub fn wake(&self) {
+        if let Some(thread) = self.thread.get() {
+            thread.unpark();
+        }
+    }
+
     /// Wakes the worker if it waits; says whether it did.
     pub fn notify(&self) -> bool {
         let waits = self.parked.load(Ordering::SeqCst) && self.parked.swap(false, Ordering::SeqCst);
-        if waits && let Some(thread) = self.thread.get() {
-            thread.unpark();
+        if waits {
+            self.wake();
         }
         waits
     }

@@ -32,8 +32,8 @@ pub struct Ticks {
 }
 
 impl Ticker {
-    /// Ticks for these engines, one a worker, every `slice`.
-    pub fn start(engines: Vec<Engine>, slice: Duration) -> Ticker {
+    /// Ticks for these engines, one a worker, and for one that all of them use, every `slice`.
+    pub fn start(engines: Vec<Engine>, shared_engine: Option<Engine>, slice: Duration) -> Ticker {
         let signal = Arc::new(Signal {
             working: engines.iter().map(|_| AtomicBool::new(false)).collect(),
             asleep: AtomicBool::new(false),
@@ -42,7 +42,7 @@ impl Ticker {
         let shared = signal.clone();
         let thread = thread::Builder::new()
             .name("ticker".into())
-            .spawn(move || tick(&shared, &engines, slice))
+            .spawn(move || tick(&shared, &engines, shared_engine.as_ref(), slice))
             .expect("the operating system gives us a thread at start");
         Ticker { signal, thread: Some(thread) }
     }
@@ -82,7 +82,7 @@ impl Ticks {
     }
 }
 
-fn tick(signal: &Signal, engines: &[Engine], slice: Duration) {
+fn tick(signal: &Signal, engines: &[Engine], shared_engine: Option<&Engine>, slice: Duration) {
     let mut idle = 0;
     while !signal.stop.load(Ordering::SeqCst) {
         thread::sleep(slice);
@@ -92,6 +92,9 @@ fn tick(signal: &Signal, engines: &[Engine], slice: Duration) {
                 engine.increment_epoch();
                 any = true;
             }
+        }
+        if any && let Some(engine) = shared_engine {
+            engine.increment_epoch();
         }
         idle = if any { 0 } else { idle + 1 };
         if idle >= IDLE_TICKS {

@@ -1,9 +1,15 @@
-//! One worker: a thread, an engine with its pool, and a loop that gives guests their slices.
+//! One worker: an engine with its pool, a loop that gives guests their slices, and a thread that is in it while there
+//! are any.
+//!
+//! While the thread waits, the worker is free for whoever brings a request: one that is known to be short is run by the
+//! ingress's own thread, which has it in its cache and is awake. Two wake-ups of sleeping threads, there and back, would
+//! cost ten times as much as the guest.
 //!
 //! A guest is a future. Polling it runs the guest until it ends, sleeps, or its slice is over (the engine's epoch moves
 //! on and the guest yields at its next loop or call). Which guest is polled next, or whether a new one is started, is
 //! the policy's choice; the worker keeps the books and the limits that fuel cannot: CPU and wall-clock time.
 
+use super::engine::Tier;
 use super::guest::{self, Ended};
 use super::linking::{Linkers, Program};
 use super::mailbox::{GuestWaker, Mailbox};
@@ -21,18 +27,28 @@ use std::future::Future;
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
-use wasmtime::Engine;
 
-/// A worker's state; all of it is its thread's own but what `shared` and `mailbox` say.
+/// A program whose last run took more CPU time than this is not run by an ingress's thread, which other clients need.
+const SHORT: Duration = Duration::from_micros(200);
+
+/// A worker, and who is in it: its own thread while it has anything to do, or one that lends a hand.
+pub struct Desk {
+    worker: Mutex<Worker>,
+    mailbox: Arc<Mailbox>,
+}
+
+/// A worker's state; all of it is that of the thread at its desk but what `shared` and `mailbox` say.
 pub struct Worker {
     index: usize,
     linkers: Linkers,
-    loaded: LruCache<Digest, Program>,
+    /// Those of all workers for baseline code.
+    baseline: Option<Arc<Linkers>>,
+    loaded: LruCache<(Digest, Tier), Arc<Loaded>>,
     shared: Arc<Shared>,
     mailbox: Arc<Mailbox>,
     ticks: Ticks,
@@ -45,9 +61,23 @@ pub struct Worker {
     woken: Vec<GuestId>,
 }
 
+/// A program in this worker's engine.
+pub(super) struct Loaded {
+    program: Program,
+    /// Nanoseconds of CPU time that its last run took; all there are before the first.
+    last_run: AtomicU64,
+}
+
+impl Loaded {
+    fn is_short(&self) -> bool {
+        Duration::from_nanos(self.last_run.load(Ordering::Relaxed)) <= SHORT
+    }
+}
+
 /// A guest that has been started and has not ended.
 struct Guest {
     key: Key,
+    loaded: Arc<Loaded>,
     future: Pin<Box<dyn Future<Output = Ended> + Send>>,
     waker: Arc<GuestWaker>,
     /// Fuel, as of the end of its last slice.
@@ -61,22 +91,106 @@ struct Guest {
     done: Box<dyn FnOnce(Outcome) + Send>,
 }
 
+/// What a worker has in common with others, and its number among them.
+pub(super) struct Surroundings {
+    /// Its number, from nought.
+    pub index: usize,
+    /// Where it is told that there is something to do.
+    pub mailbox: Arc<Mailbox>,
+    /// The queue and the books.
+    pub(super) shared: Arc<Shared>,
+    /// What ends slices.
+    pub ticks: Ticks,
+    /// What drives the timers of sleeping guests.
+    pub runtime: Handle,
+}
+
+/// What its thread waits for when it leaves a worker.
+struct Pause {
+    timeout: Option<Duration>,
+    /// The count of submitted jobs from before the last look at the queue.
+    seen: u64,
+}
+
+impl Desk {
+    /// Where this worker sits.
+    pub fn new(worker: Worker) -> Desk {
+        Desk { mailbox: worker.mailbox.clone(), worker: Mutex::new(worker) }
+    }
+
+    /// The life of the worker's thread, until the gateway stops.
+    pub fn run(&self) {
+        self.mailbox.attach();
+        let (shared, runtime) = {
+            let worker = self.lock();
+            (worker.shared.clone(), worker.runtime.clone())
+        };
+        // Guests that sleep use the runtime's timers.
+        let _context = runtime.enter();
+        loop {
+            let Some(Pause { timeout, seen }) = self.lock().work() else { break };
+            let Shared { submitted, stop, .. } = &*shared;
+            let nothing_new = || submitted.load(Ordering::SeqCst) == seen && !stop.load(Ordering::SeqCst);
+            self.mailbox.park(timeout, nothing_new);
+        }
+        self.lock().stop();
+    }
+
+    /// Lets the caller's thread do the worker's work if nobody is at the desk and nothing is to be done but what waits in
+    /// the queue and is short: until there is no more of it, or `until`. `false` if the desk is taken.
+    ///
+    /// `begin` is called once the caller is sure to be of use.
+    pub fn lend_a_hand(&self, until: Instant, begin: impl FnOnce()) -> bool {
+        let mut worker = match self.worker.try_lock() {
+            Ok(worker) => worker,
+            Err(TryLockError::WouldBlock) => return false,
+            Err(TryLockError::Poisoned(_)) => unreachable!("the process ends when a worker panics"),
+        };
+        if !worker.run_queue.is_empty() {
+            return false;
+        }
+        begin();
+        let guard = AbortOnPanic;
+        worker.run_short(until);
+        std::mem::forget(guard);
+        if !worker.guests.is_empty() {
+            // They are for its own thread, which knows nothing of them yet.
+            drop(worker);
+            self.mailbox.wake();
+        }
+        true
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Worker> {
+        self.worker.lock().expect("the process ends when a worker panics")
+    }
+}
+
+/// Ends the process when a worker panics outside a guest's slice: its books are wrong, its guests are gone, and a
+/// gateway that is deaf on one core is worse than one that is started again.
+pub(super) struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        tracing::error!("a worker panicked: the gateway cannot go on");
+        std::process::abort();
+    }
+}
+
 impl Worker {
-    /// A worker on its own engine, which keeps up to `loaded_modules` modules loaded: loading one again takes a
-    /// millisecond or two at the most.
-    #[allow(clippy::too_many_arguments)]
+    /// A worker whose own engine is that of `linkers`, and which keeps up to `loaded_modules` modules loaded: loading one
+    /// again takes a millisecond or two at the most.
     pub fn new(
-        index: usize,
-        engine: Engine,
-        mailbox: Arc<Mailbox>,
-        shared: Arc<Shared>,
-        ticks: Ticks,
-        runtime: Handle,
+        surroundings: Surroundings,
+        linkers: Linkers,
+        baseline: Option<Arc<Linkers>>,
         loaded_modules: NonZeroUsize,
-    ) -> wasmtime::Result<Worker> {
-        Ok(Worker {
+    ) -> Worker {
+        let Surroundings { index, mailbox, shared, ticks, runtime } = surroundings;
+        Worker {
             index,
-            linkers: Linkers::new(engine)?,
+            linkers,
+            baseline,
             loaded: LruCache::new(loaded_modules),
             shared,
             mailbox,
@@ -86,33 +200,49 @@ impl Worker {
             guests: Slab::new(),
             deadlines: BTreeSet::new(),
             woken: Vec::new(),
-        })
+        }
     }
 
-    /// The worker's life, until the gateway stops.
-    pub fn run(mut self) {
-        self.mailbox.attach();
-        // Guests that sleep use the runtime's timers.
-        let runtime = self.runtime.clone();
-        let _context = runtime.enter();
+    /// Starts and resumes guests until there is nothing to do, or for good: then `None`.
+    fn work(&mut self) -> Option<Pause> {
         while !self.shared.stop.load(Ordering::SeqCst) {
             self.collect_woken();
             self.end_overdue();
             let seen = self.shared.submitted.load(Ordering::SeqCst);
             let new = self.shared.queued.load(Ordering::SeqCst) > 0;
             match self.run_queue.choose(self.shared.now(), new) {
-                Choice::StartNew => match self.shared.take(self.index) {
+                Choice::StartNew => match self.shared.take(self.index, |_| true) {
                     Some(job) => self.start(job),
                     // Its slot or quota is used up, or another worker was faster: go on with what has started.
                     None => match self.run_queue.next(self.shared.now()) {
                         Some(id) => self.slice(id, false),
-                        None => self.wait(seen),
+                        None => return Some(self.pause(seen)),
                     },
                 },
                 Choice::Resume(id) => self.slice(id, false),
-                Choice::Idle => self.wait(seen),
+                Choice::Idle => return Some(self.pause(seen)),
             }
         }
+        None
+    }
+
+    /// Runs what waits and is short, here.
+    fn run_short(&mut self, until: Instant) {
+        while self.run_queue.is_empty() && !self.shared.stop.load(Ordering::SeqCst) {
+            let loaded = &self.loaded;
+            let short = |job: &Job| loaded.peek(&job.artifact.key()).is_some_and(|loaded| loaded.is_short());
+            let Some(job) = self.shared.take(self.index, short) else { break };
+            self.start(job);
+            if Instant::now() >= until {
+                break;
+            }
+            self.collect_woken();
+        }
+        self.ticks.done();
+    }
+
+    /// The gateway stops: what still runs is told so.
+    fn stop(&mut self) {
         for guest in self.guests.drain() {
             self.shared.release(self.index, &guest.key);
             drop(guest.future);
@@ -148,13 +278,10 @@ impl Worker {
     }
 
     /// Nothing to do before a guest is woken, a request comes, or a guest's time is up.
-    /// `seen` is the count of submitted jobs from before the last look at the queue.
-    fn wait(&mut self, seen: u64) {
+    fn pause(&mut self, seen: u64) -> Pause {
         self.ticks.done();
         let timeout = self.deadlines.first().map(|(at, _)| at.saturating_duration_since(Instant::now()));
-        let Shared { submitted, stop, .. } = &*self.shared;
-        self.mailbox
-            .park(timeout, || submitted.load(Ordering::SeqCst) == seen && !stop.load(Ordering::SeqCst));
+        Pause { timeout, seen }
     }
 
     /// Starts a guest and runs its first slice, which for most is the only one.
@@ -166,8 +293,8 @@ impl Worker {
             self.shared.release(self.index, &key);
             return done(Outcome::Expired);
         }
-        let program = match self.load(&artifact) {
-            Ok(program) => program,
+        let loaded = match self.load(&artifact) {
+            Ok(loaded) => loaded,
             Err(error) => {
                 self.shared.release(self.index, &key);
                 let ended = Ended::failed(error);
@@ -182,7 +309,15 @@ impl Worker {
         let fuel_used = Arc::new(AtomicU64::new(0));
         entry.insert(Guest {
             key,
-            future: Box::pin(guest::run(program, input, budget, ends, fuel_used.clone())),
+            future: Box::pin(guest::run(
+                loaded.program.clone(),
+                input,
+                budget,
+                self.shared.memory.clone(),
+                ends,
+                fuel_used.clone(),
+            )),
+            loaded,
             fuel_used,
             waker: Arc::new(GuestWaker::new(id, self.mailbox.clone())),
             cpu_used: Duration::ZERO,
@@ -222,8 +357,10 @@ impl Worker {
     /// Gives the guest's slot back, then hands its outcome over.
     fn end(&mut self, id: GuestId, ended: Ended) {
         self.run_queue.remove(id);
-        let Guest { key, future, deadline, started, queued, done, .. } = self.guests.remove(id);
+        let Guest { key, loaded, future, cpu_used, deadline, started, queued, done, .. } =
+            self.guests.remove(id);
         self.deadlines.remove(&(deadline, id));
+        loaded.last_run.store(cpu_used.as_nanos() as u64, Ordering::Relaxed);
         // Before the slot is counted as free, it must be.
         drop(future);
         self.shared.release(self.index, &key);
@@ -231,13 +368,22 @@ impl Worker {
     }
 
     /// The program, loaded into this worker's engine and linked.
-    fn load(&mut self, artifact: &Artifact) -> Result<Program, WireError> {
-        if let Some(program) = self.loaded.get(&artifact.digest) {
-            return Ok(program.clone());
+    ///
+    /// # Errors
+    ///
+    /// See [`Linkers::load`].
+    pub fn load(&mut self, artifact: &Artifact) -> Result<Arc<Loaded>, WireError> {
+        if let Some(loaded) = self.loaded.get(&artifact.key()) {
+            return Ok(loaded.clone());
         }
-        let program = self.linkers.load(artifact)?;
-        self.loaded.put(artifact.digest, program.clone());
-        Ok(program)
+        let linkers = match (artifact.tier, &self.baseline) {
+            (Tier::Baseline, Some(baseline)) => baseline,
+            _ => &self.linkers,
+        };
+        let program = linkers.load(artifact)?;
+        let loaded = Arc::new(Loaded { program, last_run: AtomicU64::new(u64::MAX) });
+        self.loaded.put(artifact.key(), loaded.clone());
+        Ok(loaded)
     }
 }
 

@@ -2,10 +2,13 @@
 
 use super::engine;
 use super::guest::{Budget, Ended, Input};
+use super::limiter::GuestMemory;
+use super::linking::Linkers;
 use super::mailbox::Mailbox;
+use super::room::Room;
 use super::ticker::Ticker;
-use super::worker::Worker;
-use crate::config;
+use super::worker::{AbortOnPanic, Desk, Surroundings, Worker};
+use crate::config::Config;
 use crate::modules::Artifact;
 use crate::status;
 use offload_policy::{Admission, AdmissionLimits, Busy, FairQueue, Load, QueueLimits, Slots, Time};
@@ -16,6 +19,12 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
+
+/// How long a thread that brings requests runs them before it goes back to its connections.
+const LEND_TIME: Duration = Duration::from_micros(500);
+
+/// So many requests at once are run by the thread that brings them; for more, others are woken.
+const ALONE: usize = 8;
 
 /// What fairness and quotas are kept by.
 pub type Key = Arc<str>;
@@ -62,6 +71,7 @@ pub enum Outcome {
 /// The pool of workers.
 pub struct Workers {
     shared: Arc<Shared>,
+    desks: Vec<Arc<Desk>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// Stops after the workers: fields are dropped in this order.
     _ticker: Ticker,
@@ -76,6 +86,8 @@ pub(super) struct Shared {
     pub(super) submitted: AtomicU64,
     pub(super) stop: AtomicBool,
     mailboxes: Vec<Arc<Mailbox>>,
+    /// What all guests have together.
+    pub(super) memory: Arc<GuestMemory>,
     epoch: Instant,
     /// Told when the earliest deadline in the queue may have changed.
     deadline_changed: Notify,
@@ -92,22 +104,27 @@ pub(super) struct Books {
 }
 
 impl Workers {
-    /// Starts the workers. `runtime` drives the timers of sleeping guests.
+    /// Starts the workers, with what is `warm` loaded. They run baseline code with `baseline`; `runtime` drives the timers
+    /// of sleeping guests.
     ///
     /// # Errors
     ///
     /// When the pools' address space cannot be reserved.
     pub fn start(
-        workers: &config::Workers,
-        limits: &config::Limits,
-        queue: &config::Queue,
-        compiler: &config::Compiler,
+        config: &Config,
+        baseline: Option<Arc<Linkers>>,
+        warm: &[Arc<Artifact>],
         runtime: &Handle,
     ) -> wasmtime::Result<Workers> {
+        let Config { workers, limits, queue, compiler, .. } = config;
         let count = workers.count;
         let loaded_modules = NonZeroUsize::new(compiler.loaded_modules).unwrap_or(NonZeroUsize::MIN);
+        let room = Room::new(workers, compiler);
+        if let Some(shortage) = room.shortage {
+            tracing::warn!(slots = room.slots, "room for fewer guests at once than wanted: {shortage}");
+        }
         let engines = (0..count)
-            .map(|_| engine::worker(workers, limits, compiler))
+            .map(|_| engine::worker(room.slots, limits, compiler))
             .collect::<wasmtime::Result<Vec<_>>>()?;
         let mailboxes: Vec<Arc<Mailbox>> = engines.iter().map(|_| Arc::default()).collect();
         let admission = AdmissionLimits {
@@ -119,35 +136,49 @@ impl Workers {
             books: Mutex::new(Books {
                 admission: Admission::new(admission),
                 queue: FairQueue::new(QueueLimits { per_key: queue.per_principal, total: queue.total }),
-                slots: Slots::new(count, workers.slots, share),
+                slots: Slots::new(count, room.slots, share),
                 running: 0,
             }),
             queued: AtomicUsize::new(0),
             submitted: AtomicU64::new(0),
             stop: AtomicBool::new(false),
             mailboxes: mailboxes.clone(),
+            memory: Arc::new(GuestMemory::new(room.memory)),
             epoch: Instant::now(),
             deadline_changed: Notify::new(),
             idle: Notify::new(),
         });
-        let ticker = Ticker::start(engines.clone(), workers.slice.duration());
-        let mut threads = Vec::with_capacity(count);
+        let shared_engine = baseline.as_ref().map(|linkers| linkers.engine().clone());
+        let ticker = Ticker::start(engines.clone(), shared_engine, workers.slice.duration());
+        let (mut desks, mut threads) = (Vec::with_capacity(count), Vec::with_capacity(count));
         for (index, (engine, mailbox)) in engines.into_iter().zip(mailboxes).enumerate() {
-            let ticks = ticker.for_worker(index);
-            let worker =
-                Worker::new(index, engine, mailbox, shared.clone(), ticks, runtime.clone(), loaded_modules)?;
+            let surroundings = Surroundings {
+                index,
+                mailbox,
+                shared: shared.clone(),
+                ticks: ticker.for_worker(index),
+                runtime: runtime.clone(),
+            };
+            let linkers = Linkers::new(engine)?;
+            let mut worker = Worker::new(surroundings, linkers, baseline.clone(), loaded_modules);
+            for artifact in warm {
+                // One that cannot be loaded is refused when it is asked for.
+                let _ = worker.load(artifact);
+            }
+            let desk = Arc::new(Desk::new(worker));
+            desks.push(desk.clone());
             let thread = thread::Builder::new()
                 .name(format!("worker-{index}"))
                 .spawn(move || {
                     let guard = AbortOnPanic;
-                    worker.run();
+                    desk.run();
                     std::mem::forget(guard);
                 })
                 .map_err(|error| wasmtime::format_err!("cannot start a worker thread: {error}"))?;
             threads.push(thread);
         }
         runtime.spawn(expire(shared.clone()));
-        Ok(Workers { shared, threads: Mutex::new(threads), _ticker: ticker })
+        Ok(Workers { shared, desks, threads: Mutex::new(threads), _ticker: ticker })
     }
 
     /// Counts a request as waiting, from here until it is submitted and started, or what is returned is dropped.
@@ -169,7 +200,7 @@ impl Workers {
         self.shared.tell_if_idle(&books);
     }
 
-    /// Puts an admitted request into the queue.
+    /// Puts an admitted request into the queue, where it waits for somebody to [`attend`](Self::attend) to it.
     pub fn submit(&self, job: Job) {
         let deadline = job.deadline.map(|deadline| self.shared.since_start(deadline));
         {
@@ -187,8 +218,34 @@ impl Workers {
         if deadline.is_some() {
             self.shared.deadline_changed.notify_one();
         }
-        // One that waits is enough; if none does, each looks at the queue at the end of its slice.
-        let _ = self.shared.mailboxes.iter().any(|mailbox| mailbox.notify());
+    }
+
+    /// Sees to it that what waits is run: in here where it is short and a worker is free, by the workers' own threads
+    /// otherwise. Takes [`LEND_TIME`] and a slice at the most.
+    pub fn attend(&self) {
+        if self.shared.queued.load(Ordering::SeqCst) == 0 {
+            return;
+        }
+        let until = Instant::now() + LEND_TIME;
+        for (own, desk) in self.desks.iter().enumerate() {
+            let begin = || {
+                if self.shared.queued.load(Ordering::SeqCst) > ALONE {
+                    self.wake_for_queued(Some(own));
+                }
+            };
+            if desk.lend_a_hand(until, begin) {
+                break;
+            }
+        }
+        self.wake_for_queued(None);
+    }
+
+    /// Wakes a thread that waits for each job in the queue, but not that of `except`. If none waits, each looks at the
+    /// queue at the end of its slice.
+    fn wake_for_queued(&self, except: Option<usize>) {
+        let queued = self.shared.queued.load(Ordering::SeqCst);
+        let others = self.shared.mailboxes.iter().enumerate().filter(|(index, _)| Some(*index) != except);
+        others.filter(|(_, mailbox)| queued > 0 && mailbox.notify()).take(queued).for_each(drop);
     }
 
     /// Requests that wait or run.
@@ -229,7 +286,7 @@ impl Workers {
         }
         let left: Vec<Job> = {
             let mut books = self.shared.lock();
-            std::iter::from_fn(|| books.queue.pop_where(|_| true)).map(|(_, job)| job).collect()
+            std::iter::from_fn(|| books.queue.pop_where(|_, _| true)).map(|(_, job)| job).collect()
         };
         left.into_iter().for_each(|job| self.turn_away(job));
     }
@@ -286,8 +343,8 @@ impl Shared {
         instant.saturating_duration_since(self.epoch)
     }
 
-    /// The next job for this worker, which now holds a slot for it.
-    pub(super) fn take(&self, worker: usize) -> Option<Job> {
+    /// The next job for this worker that is `eligible`; it now holds a slot for it.
+    pub(super) fn take(&self, worker: usize, eligible: impl Fn(&Job) -> bool) -> Option<Job> {
         if self.queued.load(Ordering::SeqCst) == 0 {
             return None;
         }
@@ -297,7 +354,7 @@ impl Shared {
         if slots.free(worker) == 0 {
             return None;
         }
-        let (key, job) = queue.pop_where(|key| slots.may_start(key))?;
+        let (key, job) = queue.pop_where(|key, job| slots.may_start(key) && eligible(job))?;
         self.queued.fetch_sub(1, Ordering::SeqCst);
         slots.try_acquire(worker, &key).expect("a slot is free and within the quota");
         admission.started(&key, job.load, now);
@@ -317,17 +374,6 @@ impl Shared {
         if books.in_flight() == 0 {
             self.idle.notify_waiters();
         }
-    }
-}
-
-/// Ends the process when a worker panics outside a guest's slice: its books are wrong, its guests are gone, and a
-/// gateway that is deaf on one core is worse than one that is started again.
-struct AbortOnPanic;
-
-impl Drop for AbortOnPanic {
-    fn drop(&mut self) {
-        tracing::error!("a worker panicked: the gateway cannot go on");
-        std::process::abort();
     }
 }
 

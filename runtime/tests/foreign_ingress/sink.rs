@@ -104,6 +104,8 @@ impl EchoSink {
 }
 
 impl Sink for EchoSink {
+    fn delivered(&self) {}
+
     fn deliver(&self, delivery: Delivery) {
         let Delivery { client, topic, payload, retained, mut responder, .. } = delivery;
         let request = Request { topic, principal: client.principal, retained, payload };

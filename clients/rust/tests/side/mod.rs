@@ -158,6 +158,13 @@ pub struct Delivery {
     publish: Publish,
 }
 
+impl Delivery {
+    /// Where it came.
+    pub fn topic(&self) -> &str {
+        str::from_utf8(&self.publish.topic).unwrap()
+    }
+}
+
 /// Takes requests from a broker and answers as it is told.
 pub struct Gateway {
     client: AsyncClient,
@@ -232,7 +239,7 @@ impl Gateway {
             user_properties,
             ..PublishProperties::default()
         };
-        let asked_on = topic::parse_request(str::from_utf8(&delivery.publish.topic).unwrap()).unwrap();
+        let asked_on = topic::parse_request(delivery.topic()).unwrap();
         // None in MQTT 3.1.1.
         let topic = asked.response_topic.unwrap_or_else(|| topic::result(asked_on.reply_id));
         self.client

@@ -289,6 +289,7 @@ impl Driver {
         let client = Client { principal: (!flow.is_empty()).then(|| flow.clone()), flow, web: false };
         let responder = Box::new(ForeignResponder::new(ticket, self.sender.clone()));
         self.sink.deliver(Delivery { client, topic, payload, properties, retained: retain, responder });
+        self.sink.delivered();
     }
 
     fn command(&mut self, command: Command, session: Option<&mut Session>) {

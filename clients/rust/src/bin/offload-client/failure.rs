@@ -13,6 +13,14 @@ pub const EXIT_TIMEOUT: u8 = 124;
 /// As a shell says it of a command that ctrl-c ended.
 pub const EXIT_INTERRUPTED: u8 = 130;
 
+/// The exit code of an error of this kind.
+pub fn exit_code(kind: &str) -> u8 {
+    match kind {
+        "timeout" | "expired" => EXIT_TIMEOUT,
+        _ => EXIT_ERROR,
+    }
+}
+
 /// An error that is not the gateway's answer.
 #[derive(Debug)]
 pub struct Failure {
@@ -23,7 +31,7 @@ pub struct Failure {
 
 impl Failure {
     pub fn new(kind: &'static str, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), exit_code: EXIT_ERROR }
+        Self { kind, message: message.into(), exit_code: exit_code(kind) }
     }
 
     /// The command line asks for something that cannot be done.
@@ -49,7 +57,6 @@ impl Failure {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        let exit_code = if matches!(error, Error::NoAnswer { .. }) { EXIT_TIMEOUT } else { EXIT_ERROR };
-        Self { exit_code, ..Self::new(error.kind(), error.to_string()) }
+        Self::new(error.kind(), error.to_string())
     }
 }

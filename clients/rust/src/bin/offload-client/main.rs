@@ -1,5 +1,6 @@
 //! `offload-client`: hand work to an offload-rt gateway from the command line.
 
+mod bench;
 mod code;
 mod connection;
 mod console;
@@ -10,6 +11,7 @@ mod link;
 mod message;
 mod progress;
 mod report;
+mod request;
 mod send;
 mod units;
 
@@ -18,6 +20,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::bench::Bench;
 use crate::connection::ConnectionFlags;
 use crate::console::Console;
 use crate::failure::EXIT_ERROR;
@@ -47,6 +50,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Send(Box<Send>),
+    Bench(Box<Bench>),
     Gateways(Gateways),
     Console(Console),
 }
@@ -56,6 +60,7 @@ Examples:
   offload-client send add --args 5 7
   offload-client send hello.wat
   offload-client gateways
+  offload-client bench add --args 5 7
   offload-client -h gateway.local send sort.wasm --stdin numbers.txt --timeout 2s
   OFFLOAD_BROKER=mqtt://alice:secret@plant:1883 offload-client send prog.wasm --json";
 
@@ -76,6 +81,7 @@ fn main() -> ExitCode {
     };
     match cli.command {
         Command::Send(command) => command.run(cli.connection, guest_args).into(),
+        Command::Bench(command) => command.run(cli.connection, guest_args).into(),
         Command::Gateways(command) => command.run(cli.connection).into(),
         Command::Console(command) => command.run(cli.connection).into(),
     }

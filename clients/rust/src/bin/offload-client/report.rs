@@ -3,10 +3,10 @@
 use std::io::{self, Write};
 
 use offload_client::answer;
-use offload_client::{Answer, AnswerForm, ErrorKind, Outcome};
+use offload_client::{Answer, AnswerForm, Outcome};
 use serde_json::json;
 
-use crate::failure::{EXIT_ERROR, EXIT_TIMEOUT, Failure};
+use crate::failure::{EXIT_ERROR, Failure, exit_code};
 
 /// Prints an answer, or why there is none; returns the exit code.
 ///
@@ -43,10 +43,7 @@ fn answer_exit_code(answer: &Answer) -> u8 {
     match &answer.outcome {
         // A code that does not fit must not become another one, least of all 0.
         Outcome::Exited(code) => u8::try_from(*code).unwrap_or(u8::MAX),
-        Outcome::Failed(error) => match error.kind {
-            ErrorKind::Timeout | ErrorKind::Expired => EXIT_TIMEOUT,
-            _ => EXIT_ERROR,
-        },
+        Outcome::Failed(error) => exit_code(error.kind.as_str()),
     }
 }
 

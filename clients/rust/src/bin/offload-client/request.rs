@@ -1,0 +1,112 @@
+//! The flags that say what is run, and how: the same for every command that sends requests.
+
+use std::ffi::OsString;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use clap::Args;
+use offload_client::{Code, Form, Limits, ReplyForm, Request};
+
+use crate::failure::Failure;
+use crate::{code, units};
+
+/// No packet of MQTT can carry more, so no more is read from a file or a pipe.
+const MAX_STDIN: u64 = 256 * 1024 * 1024;
+
+#[derive(Args)]
+pub struct RequestFlags {
+    /// Build FILE at the gateway with this makefile, in which `<name>` stands for the program's path
+    #[arg(long, value_name = "FILE")]
+    makefile: Option<PathBuf>,
+
+    /// Build FILE at the gateway with this compiler command [default: gcc <name>.c -o <name>, or g++ for C++]
+    #[arg(long, value_name = "CMD", conflicts_with = "makefile")]
+    build: Option<String>,
+
+    /// The program of a folder to run; folders are not supported yet
+    #[arg(long, value_name = "NAME")]
+    target: Option<String>,
+
+    /// What the guest reads from stdin; `-` is this command's own
+    #[arg(long, value_name = "FILE|-")]
+    stdin: Option<PathBuf>,
+
+    /// A variable of the guest's environment; may be repeated
+    #[arg(long, value_name = "K=V", value_parser = variable)]
+    env: Vec<(String, String)>,
+
+    /// Units of fuel that the guest may use
+    #[arg(long, value_name = "N")]
+    fuel: Option<u64>,
+
+    /// Memory that the guest may use: 64MiB, 64MB, or bytes
+    #[arg(long, value_name = "SIZE", value_parser = units::size)]
+    memory: Option<u64>,
+
+    /// The guest's arguments: everything that follows, hyphens and all
+    // Split off before clap sees it, which would take `--` for its own.
+    #[arg(long, value_name = "A", num_args = 0.., allow_hyphen_values = true)]
+    args: Vec<OsString>,
+}
+
+fn variable(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("expected NAME=VALUE".to_owned()),
+    }
+}
+
+impl RequestFlags {
+    /// The request to run what `operand` stands for, without a timeout; reads all files that it names. Without an
+    /// operand it is the gateway's default program.
+    pub fn request(self, operand: Option<&str>, guest_args: Vec<OsString>) -> Result<Request, Failure> {
+        let args = guest_args
+            .into_iter()
+            .enumerate()
+            .map(|(index, arg)| {
+                arg.into_string().map_err(|_| Failure::usage(format!("args[{index}]: expected UTF-8")))
+            })
+            .collect::<Result<_, _>>()?;
+        if self.target.is_some() {
+            return Err(Failure::usage("--target: sending a folder is not supported yet"));
+        }
+        let build = code::build(self.build.as_deref(), self.makefile.as_deref())?;
+        let request = match operand {
+            // In an envelope, so that stdin goes there and stderr comes back.
+            Some(operand) => Request::new(code::resolve(operand, build)?),
+            None if build.is_some() => {
+                return Err(Failure::usage("--build and --makefile: expected with the file to build"));
+            }
+            // No envelope can name the default program.
+            None => Request {
+                form: Form::LegacyArgs,
+                reply: ReplyForm::Stdout,
+                ..Request::new(Code::DefaultProgram)
+            },
+        };
+        Ok(Request {
+            args,
+            env: self.env,
+            stdin: self.stdin.as_deref().map(read_stdin).transpose()?.unwrap_or_default().into(),
+            limits: Limits { fuel: self.fuel, memory: self.memory, timeout: None },
+            ..request
+        })
+    }
+}
+
+fn read_stdin(path: &Path) -> Result<Vec<u8>, Failure> {
+    let mut bytes = Vec::new();
+    let read = if path == Path::new("-") {
+        io::stdin().take(MAX_STDIN + 1).read_to_end(&mut bytes)
+    } else {
+        fs::File::open(path).and_then(|file| file.take(MAX_STDIN + 1).read_to_end(&mut bytes))
+    };
+    match read {
+        Err(error) => Err(code::unreadable(path, &error)),
+        Ok(length) if length as u64 > MAX_STDIN => {
+            Err(Failure::new("too-large", format!("stdin: more than {MAX_STDIN} bytes")))
+        }
+        Ok(_) => Ok(bytes),
+    }
+}

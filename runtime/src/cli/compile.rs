@@ -1,0 +1,75 @@
+//! `offload-rt compile`: modules made ready before the gateway that will run them starts.
+
+use crate::config::Config;
+use crate::data_dir::DataDir;
+use crate::modules::Modules;
+use crate::programs::compile_file;
+use clap::Args;
+use std::fs;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// The modules, and the gateway that is to have them.
+#[derive(Args)]
+#[command(
+    after_help = "Each module is checked against the limits of the configuration, compiled, and kept in the data \
+                        directory, as if a client had sent it. A gateway that runs has no need of this, and keeps its data \
+                        directory to itself."
+)]
+pub struct Compile {
+    /// Modules or components: .wasm, or .wat text
+    #[arg(value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
+    /// Read this TOML file
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The gateway's state is in this folder
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Print a line of JSON for each
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(command: Compile) -> anyhow::Result<ExitCode> {
+    let mut config = match &command.config {
+        Some(file) => Config::load(file)?,
+        None => Config::default(),
+    };
+    if let Some(folder) = &command.data_dir {
+        config.data_dir = folder.clone();
+    }
+    let data_dir = DataDir::open(&config.data_dir)?;
+    let modules = Arc::new(Modules::open(&config, &data_dir)?);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let mut code = ExitCode::SUCCESS;
+    for file in &command.files {
+        let start = Instant::now();
+        match runtime.block_on(compile_file(&file.display().to_string(), file, &modules)) {
+            Ok(artifact) => {
+                let (file, digest) = (file.display(), artifact.digest);
+                let (module, compiled) = (fs::metadata(file.to_string())?.len(), artifact.size());
+                let milliseconds = start.elapsed().as_millis();
+                if command.json {
+                    let line = serde_json::json!({
+                        "file": file.to_string(),
+                        "digest": digest.to_string(),
+                        "bytes": module,
+                        "compiled_bytes": compiled,
+                        "milliseconds": milliseconds as u64,
+                    });
+                    println!("{line}");
+                } else {
+                    println!("{digest}  {file}  {module} bytes, {compiled} compiled, {milliseconds} ms");
+                }
+            }
+            Err(error) => {
+                eprintln!("error: {error}");
+                code = ExitCode::FAILURE;
+            }
+        }
+    }
+    Ok(code)
+}

@@ -1,0 +1,168 @@
+//! How much room there is for guests: from the memory that they may have, and from what the system allows.
+
+use super::engine;
+use crate::config;
+use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+use std::fs;
+use std::ptr::null_mut;
+
+/// Address space of one memory of a slot, in bytes: the 4 GiB that 32 bits address, and guards around them. With less,
+/// each access would be checked.
+const MEMORY_ADDRESS_SPACE: usize = (4 << 30) + (64 << 20);
+
+/// Memory mappings of a slot in use.
+const SLOT_MAPPINGS: usize = 5;
+
+/// Mappings that are left to everything else in the process.
+const OTHER_MAPPINGS: usize = 4_096;
+
+/// Most slots of one worker, unless the configuration says so: a thousand guests that wait are many for one core.
+const MOST_SLOTS: usize = 1_024;
+
+/// Linux's default where nothing can be read.
+const DEFAULT_MAX_MAP_COUNT: usize = 65_530;
+
+/// What the system allows this process.
+#[derive(Clone, Copy, Debug)]
+pub struct System {
+    /// Memory mappings (`vm.max_map_count`).
+    pub mappings: usize,
+    /// Bytes of address space that can be reserved.
+    pub address_space: usize,
+}
+
+/// The room for guests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// Guests of one worker.
+    pub slots: usize,
+    /// Bytes of linear memory, of all guests together, beyond what each slot keeps.
+    pub memory: usize,
+    /// Why there are fewer slots than wanted.
+    pub shortage: Option<Shortage>,
+}
+
+/// What there is too little of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Shortage {
+    /// Of memory mappings.
+    #[error("vm.max_map_count allows {0} mappings; raise it with `sysctl vm.max_map_count=…`")]
+    Mappings(usize),
+    /// Of address space, of which some processors and limits leave little.
+    #[error(
+        "{0} GiB of address space can be reserved, and each slot takes 4; see `ulimit -v`, and whether the kernel is built \
+         for 39 bits"
+    )]
+    AddressSpace(usize),
+}
+
+impl System {
+    /// Asks it. `wanted` is the address space that is tried to be reserved first.
+    pub fn look(wanted: usize) -> System {
+        let mappings = fs::read_to_string("/proc/sys/vm/max_map_count").ok();
+        let mappings = mappings.and_then(|text| text.trim().parse().ok()).unwrap_or(DEFAULT_MAX_MAP_COUNT);
+        let mut address_space = wanted;
+        while address_space > MEMORY_ADDRESS_SPACE && !can_reserve(address_space) {
+            address_space -= address_space / 4;
+        }
+        System { mappings, address_space }
+    }
+}
+
+/// Whether so many bytes in one piece can be reserved, as a pool does.
+fn can_reserve(bytes: usize) -> bool {
+    // SAFETY: a new mapping at an address of the kernel's choice, which nothing can access and which is removed here.
+    unsafe {
+        match mmap_anonymous(null_mut(), bytes, ProtFlags::empty(), MapFlags::PRIVATE | MapFlags::NORESERVE) {
+            Ok(at) => munmap(at, bytes).is_ok(),
+            Err(_) => false,
+        }
+    }
+}
+
+impl Room {
+    /// The room that `workers` ask for, as far as this system has it.
+    pub fn new(workers: &config::Workers, compiler: &config::Compiler) -> Room {
+        let wanted = wanted(workers, compiler);
+        Room::within(workers, compiler, System::look(wanted * workers.count * address_space(compiler)))
+    }
+
+    /// Half of the memory is for what slots keep between guests, half for what guests need beyond that.
+    fn within(workers: &config::Workers, compiler: &config::Compiler, system: System) -> Room {
+        let wanted = wanted(workers, compiler);
+        let mapped = system.mappings.saturating_sub(OTHER_MAPPINGS) / SLOT_MAPPINGS / workers.count;
+        let addressed = system.address_space / address_space(compiler) / workers.count;
+        let (slots, shortage) = match () {
+            () if wanted <= mapped.min(addressed) => (wanted, None),
+            () if mapped < addressed => (mapped, Some(Shortage::Mappings(system.mappings))),
+            () => (addressed, Some(Shortage::AddressSpace(system.address_space >> 30))),
+        };
+        Room { slots: slots.max(1), memory: workers.memory.as_usize() / 2, shortage }
+    }
+}
+
+/// Slots of one worker, by the configuration alone.
+fn wanted(workers: &config::Workers, compiler: &config::Compiler) -> usize {
+    let kept = workers.memory.as_usize() / 2 / workers.count;
+    workers.slots.unwrap_or_else(|| (kept / resident(compiler)).clamp(1, MOST_SLOTS))
+}
+
+/// Address space of one slot, in bytes.
+fn address_space(compiler: &config::Compiler) -> usize {
+    compiler.memories * MEMORY_ADDRESS_SPACE
+}
+
+/// What one slot keeps between guests at the most, in bytes.
+fn resident(compiler: &config::Compiler) -> usize {
+    compiler.memories * engine::MEMORY_KEEP_RESIDENT
+        + compiler.tables.max(compiler.component_tables) * engine::TABLE_KEEP_RESIDENT
+        + engine::ASYNC_STACK_SIZE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::ByteSize;
+
+    const PLENTY: System = System { mappings: 1 << 20, address_space: 1 << 47 };
+
+    fn workers(count: usize, memory: ByteSize) -> config::Workers {
+        config::Workers { count, memory, ..Default::default() }
+    }
+
+    fn room(workers: &config::Workers, system: System) -> Room {
+        Room::within(workers, &config::Compiler::default(), system)
+    }
+
+    #[test]
+    fn half_of_the_memory_is_for_slots() {
+        // 1 MiB of memory, 4 tables of 64 KiB, 1 MiB of stack.
+        assert_eq!(resident(&config::Compiler::default()), (2 << 20) + (256 << 10));
+        let small = room(&workers(4, ByteSize::gib(1)), PLENTY);
+        assert_eq!(small, Room { slots: 512 * 4 / 9 / 4, memory: 512 << 20, shortage: None });
+        assert_eq!(room(&workers(1, ByteSize::gib(64)), PLENTY).slots, MOST_SLOTS);
+        assert_eq!(room(&workers(64, ByteSize::mib(64)), PLENTY).slots, 1);
+    }
+
+    #[test]
+    fn a_number_in_the_configuration_goes_first() {
+        let workers = config::Workers { slots: Some(7), ..workers(2, ByteSize::gib(8)) };
+        assert_eq!(room(&workers, PLENTY).slots, 7);
+    }
+
+    #[test]
+    fn few_mappings_or_bits_leave_fewer_slots_and_it_is_said() {
+        let workers = workers(2, ByteSize::gib(8));
+        let few = room(&workers, System { mappings: OTHER_MAPPINGS + 1_000, ..PLENTY });
+        assert_eq!((few.slots, few.shortage), (100, Some(Shortage::Mappings(OTHER_MAPPINGS + 1_000))));
+        let narrow = room(&workers, System { address_space: 1 << 39, ..PLENTY });
+        assert_eq!((narrow.slots, narrow.shortage), (63, Some(Shortage::AddressSpace(512))));
+    }
+
+    #[test]
+    fn this_system_is_asked() {
+        let system = System::look(MEMORY_ADDRESS_SPACE);
+        assert!(system.mappings > OTHER_MAPPINGS && system.address_space == MEMORY_ADDRESS_SPACE);
+        assert!(System::look(usize::MAX / 2).address_space < usize::MAX / 2, "no machine has 63 bits");
+    }
+}

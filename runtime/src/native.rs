@@ -7,9 +7,9 @@ use crate::telemetry;
 use crate::turns::Turns;
 use crate::wasm::guest::{Budget, Ended, Input};
 use crate::wasm::workers::Outcome;
-use offload_native::{Build, Ending, Error, Language, Limit, Limits, Sandbox, Source};
+use offload_native::{Build, Ending, Error, Language, Limit, Limits, Program, Project, Sandbox, Source};
 use offload_protocol::error::{ErrorKind, WireError};
-use offload_protocol::request::{self, Source as RequestSource};
+use offload_protocol::request;
 use std::time::{Duration, Instant};
 
 /// Builds and runs source, or says why not.
@@ -19,6 +19,14 @@ struct Granted {
     sandbox: Sandbox,
     turns: Turns,
     run: Limits,
+}
+
+/// What a request has built before it runs.
+pub enum Buildable {
+    /// One file, with a compiler command or a makefile.
+    Source(request::Source),
+    /// Several files, with a makefile.
+    Files(request::Files),
 }
 
 /// When a request came, and when its answer is no longer of use.
@@ -101,7 +109,7 @@ impl Native {
     pub async fn run(
         &self,
         client: &Client,
-        source: &RequestSource,
+        source: &Buildable,
         input: Input,
         budget: &Budget,
         memory: Option<u64>,
@@ -110,7 +118,7 @@ impl Native {
         let Granted { sandbox, turns, run } = self.0.as_ref().map_err(Clone::clone)?;
         let built = async {
             let turn = turns.take(client).await;
-            sandbox.build(to_build(source)).await.map(|program| (turn, program))
+            build(sandbox, source).await.map(|program| (turn, program))
         };
         let built = match timing.deadline {
             Some(deadline) => tokio::time::timeout_at(deadline.into(), built).await,
@@ -136,7 +144,21 @@ impl Native {
     }
 }
 
-fn to_build(source: &RequestSource) -> Source {
+async fn build(sandbox: &Sandbox, source: &Buildable) -> Result<Program, Error> {
+    match source {
+        Buildable::Source(source) => sandbox.build(one_file(source)).await,
+        Buildable::Files(given) => {
+            let project = Project {
+                files: given.files.iter().map(|(path, contents)| (path.as_str(), &contents[..])).collect(),
+                makefile: given.makefile.as_deref().map(str::as_bytes),
+                target: given.target.as_deref(),
+            };
+            sandbox.build_project(&project).await
+        }
+    }
+}
+
+fn one_file(source: &request::Source) -> Source {
     Source {
         name: source.name.clone(),
         code: source.text.to_vec(),

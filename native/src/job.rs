@@ -5,38 +5,38 @@
 //!                            └─ bwrap ── bwrap, first process inside ── the command and what it starts
 //! ```
 //!
-//! Nothing of it outlives this process, whenever that dies. The watcher kills its process group when our end of its pipe
-//! closes, bubblewrap with it, and bubblewrap's first process dies with bubblewrap: once it has asked the kernel for that.
-//! It does so (`--die-with-parent`) while the command already starts, so the launcher in front of the command waits for
+//! Nothing of it outlives this process, whenever that dies. The guard (`guard.rs`) and bubblewrap die with it, and
+//! bubblewrap's first process dies with bubblewrap: once it has asked the kernel for that. It does so (`--die-with-parent`) while the command already starts, so the launcher in front of the command waits for
 //! our word, which comes only when that has been seen. Before, a hang-up is the launcher's end.
 
 use crate::cage::{Cage, WORK_DIR};
 use crate::domain::Domain;
 use crate::error::Error;
+use crate::guard::{self, Guard};
 use crate::outcome::{Ending, Limit, Outcome};
 use crate::output::{Excess, Output};
 use crate::{Limits, diagnostics, usage};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::fchown;
 use rustix::fs::{MemfdFlags, SeekFrom, memfd_create, seek};
-use rustix::process::{Gid, Pid, PidfdFlags, Signal, Uid, pidfd_open, pidfd_send_signal};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::Deserialize;
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, PipeReader, PipeWriter, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::io::{self, PipeReader, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// How often memory and CPU time are measured: at a gigabyte a second, a bomb gets 10 MB over its limit.
+/// How often memory, CPU time and files are measured: at a gigabyte a second, a bomb gets 10 MB over its limit.
 const MEASURE_EVERY: Duration = Duration::from_millis(10);
 
-/// How long bubblewrap may take to say which process is the sandbox's first, and to follow it when that has ended.
-const FOLLOW_WITHIN: Duration = Duration::from_secs(2);
+/// How long processes that are killed may take to be gone: they give back all their memory first, on a busy machine.
+const FOLLOW_WITHIN: Duration = Duration::from_secs(10);
 
-/// How often bubblewrap's first process is looked at until it is bound to the life of this one: some two looks.
+/// How often bubblewrap's first process is looked at until it is bound to the life of this one: a fraction of
+/// what starting takes.
 const LOOK_EVERY: Duration = Duration::from_micros(500);
 
 /// Size of what bubblewrap reports: two lines.
@@ -47,12 +47,6 @@ const MAX_STATUS: usize = 4096;
 /// they are set, takes a hang-up for leave to go on; a sandbox whose starter died meanwhile would run without them.
 const LAUNCHER: &str = "/launch";
 const LAUNCH: &str = "read -r go && exec \"$@\"";
-
-/// What is between this process and bubblewrap: a shell that leads a process group, and ends with it. Its `$0` is a pipe
-/// that says nothing and hangs up when we are gone, or want the end of it all. bubblewrap itself can die before its child
-/// is bound to it, of writing its report to us when we are gone for one: the child then waits for ever, in this group.
-const GUARD: &str = "unset PWD\n\
-(read -r never <\"$0\"; kill -KILL 0) </dev/null >/dev/null 2>&1 &\n\"$@\"\nkill -KILL $!; wait; kill -KILL 0";
 
 /// One sandbox to be.
 pub struct Job {
@@ -105,15 +99,10 @@ impl Job {
         let started = Instant::now();
         let (status_reader, status_writer) = io::pipe()?;
         let (block_reader, mut block_writer) = io::pipe()?;
-        let (lifeline_reader, lifeline) = io::pipe()?;
         let (stdin_reader, stdin_writer) = io::pipe()?;
         let (stdout_reader, stdout_writer) = io::pipe()?;
         let (stderr_reader, stderr_writer) = io::pipe()?;
-        if let Some(uid) = self.uid {
-            // The watcher opens it by name.
-            fchown(&lifeline_reader, Some(Uid::from_raw(uid)), Some(Gid::from_raw(uid)))
-                .map_err(io::Error::from)?;
-        }
+        let (held, lifeline) = guard::lifeline(self.uid)?;
 
         let limits = &self.work.limits;
         let mut cage = self.work.cage;
@@ -132,38 +121,25 @@ impl Job {
             largest = largest.max(bytes.len() as u64);
             cage.add(["--perms", mode, "--file", &hand_over(in_memory(bytes)?), path]);
         }
+        let held = hand_over(held);
         // bubblewrap would hand it on to the command but for this option.
-        let lifeline_number = hand_over(lifeline_reader.into());
-        cage.add(["--sync-fd", &lifeline_number]);
+        cage.add(["--sync-fd", &held]);
         let options = hand_over(in_memory(&cage.finish())?);
 
-        let mut command = Command::new(&self.shell);
+        let mut command = guard::command(&self.shell, &held);
         command
-            .args(["-c", GUARD, &format!("/proc/self/fd/{lifeline_number}")])
             .arg(&self.bubblewrap)
             .arg("--args")
             .arg(options)
             .args(["--", LAUNCHER, "-c", LAUNCH, "sh"])
-            .args(&self.work.command);
-        // Cleared here and not inside: the sandbox's first process is bubblewrap, whose environment all others can read.
-        command.env_clear().current_dir("/").process_group(0);
-        command.stdin(stdin_reader).stdout(stdout_writer).stderr(stderr_writer);
+            .args(&self.work.command)
+            .stdin(stdin_reader)
+            .stdout(stdout_writer)
+            .stderr(stderr_writer);
         if let Some(uid) = self.uid {
             command.uid(uid).gid(uid);
         }
-        let numbers: Vec<RawFd> = inherited.iter().map(AsRawFd::as_raw_fd).collect();
-        let domain = self.domain;
-        let prepare = move || {
-            keep_only(&numbers)?;
-            domain.enter()
-        };
-        // SAFETY: after the fork the closure makes system calls on numbers that it was given, and nothing else; the
-        // descriptors are open until after the spawn.
-        unsafe { command.pre_exec(prepare) };
-        let mut guard = Guard { child: command.spawn()?, lifeline: Some(lifeline), reaped: false };
-        // The command holds the writers' ends of the pipes.
-        drop(command);
-        drop(inherited);
+        let mut guard = Guard::spawn(command, inherited, self.domain, lifeline)?;
 
         let outer = pidfd_open(guard.pid(), PidfdFlags::empty()).map_err(io::Error::from)?;
         let filters_outside = usage::filters(guard.pid())?;
@@ -219,7 +195,12 @@ impl Job {
                 break;
             }
             if abandoned {
-                // Ends it by way of `Drop`.
+                if let Some(inner) = &inner {
+                    // bubblewrap follows, and the guard reaps both.
+                    let _ = pidfd_send_signal(&inner.descriptor, Signal::KILL);
+                    ends(&outer)?;
+                }
+                // What is left ends by way of `Drop`.
                 return Err(Error::Io(io::ErrorKind::Interrupted.into()));
             }
             match &mut inner {
@@ -267,11 +248,11 @@ impl Job {
                 // All other processes of a namespace die with its first one; bubblewrap, outside, then says how.
                 match &inner {
                     Some(inner) => drop(pidfd_send_signal(&inner.descriptor, Signal::KILL)),
-                    None => guard.lifeline = None,
+                    None => guard.end(),
                 }
                 let since = *ended_at.get_or_insert(now);
                 if now >= since + FOLLOW_WITHIN {
-                    guard.lifeline = None;
+                    guard.end();
                 }
             }
         }
@@ -364,22 +345,6 @@ fn wait<const N: usize>(
     Ok(wanted.map(|one| one.is_some() && results.next().unwrap_or(false)))
 }
 
-/// Whoever started the gateway may have left it descriptors: nothing of them gets through.
-fn keep_only(numbers: &[RawFd]) -> io::Result<()> {
-    // SAFETY: marks descriptors; they are closed by exec, which drops every owner in this process as well.
-    let marked = unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
-    if marked != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    for number in numbers {
-        // SAFETY: as above.
-        if unsafe { libc::fcntl(*number, libc::F_SETFD, 0) } != 0 {
-            return Err(io::Error::last_os_error());
-        }
-    }
-    Ok(())
-}
-
 /// Bytes as a file that only its descriptor leads to.
 fn in_memory(bytes: &[u8]) -> io::Result<OwnedFd> {
     let mut file = File::from(memfd_create("sandbox", MemfdFlags::CLOEXEC)?);
@@ -439,47 +404,6 @@ fn limit(
         return Ok(());
     }
     Err(Error::Sandbox(diagnostics::first_error(&output.stderr)))
-}
-
-/// The shell that bubblewrap is the child of. With it dies the sandbox.
-struct Guard {
-    child: Child,
-    /// Closed, it is the end of all that the shell has started.
-    lifeline: Option<PipeWriter>,
-    reaped: bool,
-}
-
-impl Guard {
-    fn pid(&self) -> Pid {
-        Pid::from_child(&self.child)
-    }
-
-    /// Once it has ended. The CPU time is its own and that of all that ran inside.
-    fn reap(&mut self) -> io::Result<Duration> {
-        let pid = self.pid().as_raw_nonzero().get();
-        let mut status = 0;
-        // SAFETY: an all-zero `rusage` is a valid one.
-        let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-        // SAFETY: both pointers are to locals of the right type; the process is our child and not reaped yet.
-        if unsafe { libc::wait4(pid, &mut status, 0, &mut usage) } != pid {
-            return Err(io::Error::last_os_error());
-        }
-        self.reaped = true;
-        let time = |value: libc::timeval| {
-            Duration::from_secs(value.tv_sec as u64) + Duration::from_micros(value.tv_usec as u64)
-        };
-        Ok(time(usage.ru_utime) + time(usage.ru_stime))
-    }
-}
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        if !self.reaped {
-            self.lifeline = None;
-            // It may have ended by itself; there is nobody to tell.
-            let _ = self.child.wait();
-        }
-    }
 }
 
 /// Standard input, written as far as it is taken. Its first line lets the launcher go on.

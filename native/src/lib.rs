@@ -12,6 +12,7 @@ mod config;
 mod diagnostics;
 mod domain;
 mod error;
+mod guard;
 mod job;
 mod limits;
 mod outcome;

@@ -20,7 +20,7 @@ pub enum Mechanism {
     Namespaces,
     /// No capabilities and no way to get any.
     NoPrivileges,
-    /// A network without interfaces.
+    /// A network of its own, which leads nowhere.
     NoNetwork,
     /// A limit on the processes of one sandbox, whatever else its user runs.
     ProcessLimit,

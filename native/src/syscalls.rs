@@ -25,6 +25,10 @@ const REFUSED: &[i64] = &[
     libc::SYS_socketpair,
     // Its flags are in memory, where no filter sees them; C libraries then take clone.
     libc::SYS_clone3,
+    // Each watch holds an inode in the kernel's memory, and the toolchain has hundreds of thousands.
+    libc::SYS_inotify_init1,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_inotify_init,
     // Others' memory, threads and descriptors.
     libc::SYS_kcmp,
     libc::SYS_migrate_pages,

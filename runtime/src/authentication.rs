@@ -8,7 +8,7 @@ use crate::passwords::{PasswordChecker, PasswordFileError, Passwords, check_name
 use offload_broker::{Login, TransportKind};
 use std::collections::HashSet;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Why a client is not let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +41,12 @@ pub struct Authentication {
     anonymous: Option<bool>,
     /// Names that rules know.
     named: HashSet<String>,
+    /// Ends the connections of users that there are no more.
+    dismiss: OnceLock<Dismiss>,
 }
+
+/// Told the names of users that are not let in any more.
+pub type Dismiss = Box<dyn Fn(&HashSet<String>) + Send + Sync>;
 
 impl Authentication {
     /// As `config` says.
@@ -61,7 +66,13 @@ impl Authentication {
             certificates: config.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some()),
             anonymous: config.access.anonymous,
             named,
+            dismiss: OnceLock::new(),
         })
+    }
+
+    /// Has `dismiss` called, on a thread that may block, when users have been removed from the password file. Once.
+    pub fn on_removal(&self, dismiss: Dismiss) {
+        assert!(self.dismiss.set(dismiss).is_ok(), "there is one broker");
     }
 
     /// Whether nothing tells who a client is.
@@ -91,14 +102,19 @@ impl Authentication {
         Ok(user)
     }
 
-    /// Takes the password file's content from now on.
+    /// Takes the password file's content from now on, and dismisses whom it has no line for any more.
     ///
     /// # Errors
     ///
     /// When it cannot be used: what was read before stays in force.
     pub fn reload(&self) -> Result<(), PasswordFileError> {
         if let Some((path, checker)) = &self.passwords {
-            checker.replace(Passwords::load(path)?);
+            let removed = checker.replace(Passwords::load(path)?);
+            if let Some(dismiss) = self.dismiss.get()
+                && !removed.is_empty()
+            {
+                dismiss(&removed);
+            }
         }
         Ok(())
     }

@@ -186,6 +186,11 @@ impl Device {
         Ok(device)
     }
 
+    /// How the next attempt to connect ends, after the connection was lost.
+    pub async fn connected_again(&mut self) -> Result<()> {
+        next(&mut self.connected, "CONNACK").await?.map_err(anyhow::Error::msg)
+    }
+
     /// Subscribes at QoS 1, and waits until that is granted.
     pub async fn subscribe(&mut self, filter: &str) -> Result<()> {
         match &self.client {

@@ -43,6 +43,14 @@ async fn add_user(folder: &Path, name: &str) -> Result<()> {
     Ok(())
 }
 
+async fn remove_user(folder: &Path, name: &str) -> Result<()> {
+    let file = folder.join("passwords");
+    let mut command = Command::new(built::program("offload-rt")?);
+    command.arg("passwd").args([file.as_os_str(), name.as_ref(), "--delete".as_ref()]).stdout(Stdio::null());
+    ensure!(timeout(PATIENCE, command.status()).await??.success(), "passwd failed");
+    Ok(())
+}
+
 /// A gateway that knows these users, with more configuration.
 async fn gateway(folder: &TempDir, configuration: &str) -> Result<Gateway> {
     let passwords = folder.path().join("passwords");
@@ -243,6 +251,12 @@ async fn the_password_file_is_read_again_when_it_changes() -> Result<()> {
     // Who was there stays.
     first.subscribe("result/first").await?;
     assert_eq!(first.ask("localCode/first", "1 2").await?.text(), "3\n");
+
+    // Who is removed goes at once.
+    remove_user(folder.path(), "first").await?;
+    gateway.signal(Signal::HUP)?;
+    let refused = first.connected_again().await.expect_err("it is nobody any more").to_string();
+    ensure!(refused.contains("BadUserNamePassword"), "{refused}");
     Ok(())
 }
 

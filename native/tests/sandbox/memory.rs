@@ -1,6 +1,6 @@
 //! Programs and compilers that take all memory, in one process or many, and memory that belongs to none.
 
-use crate::sandbox::{GCC, build_in, impatient, run, stdout};
+use crate::sandbox::{GCC, build_in, run, stdout, with_builds};
 use offload_native::{Ending, Error, Limit};
 
 #[tokio::test]
@@ -65,7 +65,7 @@ async fn memory_that_belongs_to_no_process_is_not_to_be_had() {
 
 #[tokio::test]
 async fn a_compiler_that_takes_all_memory_is_ended() {
-    let sandbox = impatient(|limits| limits.memory = 128 << 20);
+    let sandbox = with_builds(|limits| limits.memory = 128 << 20);
     let templates = "
         template<int N, int M> struct Deep : Deep<N - 1, M>, Deep<N - 1, M + (1 << N)> { char c[N]; };
         template<int M> struct Deep<0, M> {};

@@ -1,7 +1,7 @@
 //! Programs and builds that start ever more processes, and what they can do to others'.
 
 use crate::host::{Bystander, mark, running};
-use crate::sandbox::{args, build_in, impatient, limits, make_says, run_with, stdout};
+use crate::sandbox::{args, build_in, limits, make_says, run_with, stdout, with_builds};
 use offload_native::{Ending, Error, Input, Limit, Limits};
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ async fn threads_count_as_processes() {
 
 #[tokio::test]
 async fn a_makefile_that_is_a_fork_bomb_is_ended() {
-    let sandbox = impatient(|limits| {
+    let sandbox = with_builds(|limits| {
         limits.cpu = Duration::from_millis(500);
         limits.wall = Duration::from_secs(5);
     });

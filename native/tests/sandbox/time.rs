@@ -1,6 +1,6 @@
 //! Programs and builds that take for ever.
 
-use crate::sandbox::{build_in, impatient, limits, run_with, stdout};
+use crate::sandbox::{build_in, limits, run_with, stdout, with_builds};
 use offload_native::{Ending, Error, Input, Limit, Limits};
 use std::time::Duration;
 
@@ -45,8 +45,8 @@ async fn a_program_that_would_end_a_second_later_does_not_get_it() {
 
 #[tokio::test]
 async fn a_build_that_never_ends_is_ended() {
-    let little_cpu = &impatient(|limits| limits.cpu = Duration::from_millis(500));
-    let little_time = &impatient(|limits| limits.wall = Duration::from_secs(1));
+    let little_cpu = &with_builds(|limits| limits.cpu = Duration::from_millis(500));
+    let little_time = &with_builds(|limits| limits.wall = Duration::from_secs(1));
     let endless_macro =
         "all:\n\techo '#include \"hello.c\"' >hello.c; gcc -fmax-include-depth=2000000000 hello.c\n";
     for (sandbox, makefile, expected) in [

@@ -66,6 +66,17 @@ impl EmbeddedIngress {
         let hook =
             Arc::new(Hook { access, authentication, badge: badge.clone(), sink, broker: OnceLock::new() });
         let broker = Broker::new(broker_config(&config.listen), hook.clone());
+        let of_removed = broker.clone();
+        hook.authentication.on_removal(Box::new(move |users| {
+            let is_one =
+                |client: &ClientInfo| client.user.as_deref().is_some_and(|user| users.contains(user));
+            let ended = of_removed.disconnect(is_one, Reason::NotAuthorized);
+            tracing::info!(
+                users = users.len(),
+                ended,
+                "users were removed, their connections and sessions end"
+            );
+        }));
         hook.broker.set(broker.clone()).unwrap_or_else(|_| unreachable!("set once, here"));
         publish(&broker, notices.status.borrow_and_update().clone());
         let leave = CancellationToken::new();

@@ -1,7 +1,8 @@
 //! Checking passwords, at a price that a gateway can pay.
 
-use std::fmt;
+use std::collections::HashSet;
 use std::sync::{Arc, RwLock};
+use std::{fmt, mem};
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
@@ -82,8 +83,12 @@ impl PasswordChecker {
     }
 
     /// Takes `passwords` from now on, and forgets what was recognised. A check that is under way ends by the old ones.
-    pub fn replace(&self, passwords: Passwords) {
-        *self.passwords.write().expect("no panic while the lock is held") = Arc::new(passwords);
+    /// Returns the users that there are no more.
+    pub fn replace(&self, passwords: Passwords) -> HashSet<String> {
+        let new = Arc::new(passwords);
+        let old =
+            mem::replace(&mut *self.passwords.write().expect("no panic while the lock is held"), new.clone());
+        old.names().filter(|name| !new.contains(name)).map(str::to_owned).collect()
     }
 
     fn passwords(&self) -> Arc<Passwords> {

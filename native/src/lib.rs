@@ -1,7 +1,7 @@
 //! Builds and runs strangers' C programs inside bubblewrap.
 //!
 //! [`Sandbox::probe`] finds out at start whether this machine can contain them; [`Sandbox::build`] makes a [`Program`]
-//! of [`Source`]; [`Sandbox::run`] runs it. Each build and each run has a sandbox of its own that is thrown away. What
+//! of [`Source`], [`Sandbox::build_project`] one of a [`Project`]; [`Sandbox::run`] runs it. Each build and each run has a sandbox of its own that is thrown away. What
 //! contains what is told in `docs/security.md`.
 //!
 //! The work directory is a file system in memory that exists only inside the sandbox, and a program leaves it as bytes
@@ -19,6 +19,7 @@ mod outcome;
 mod output;
 mod probe;
 mod program;
+mod project;
 mod report;
 mod sandbox;
 mod source;
@@ -31,6 +32,7 @@ pub use error::{Error, Unavailable};
 pub use limits::Limits;
 pub use outcome::{Ending, Limit, Outcome};
 pub use program::Program;
+pub use project::Project;
 pub use report::{Finding, Mechanism, Need, Report, State};
 pub use sandbox::{Input, Sandbox};
 pub use source::{Build, Language, Source};

@@ -6,8 +6,9 @@ use crate::error::Error;
 use crate::job::{Job, Measured, Work};
 use crate::outcome::{Ending, Outcome};
 use crate::output::Excess;
+use crate::project::{Project, name_and_program};
 use crate::report::Report;
-use crate::source::Source;
+use crate::source::{Source, safe_name};
 use crate::{Config, Limits, Program, diagnostics};
 use std::ffi::OsString;
 use std::io::{self, PipeReader};
@@ -50,37 +51,52 @@ impl Sandbox {
         &self.report
     }
 
-    /// Builds a program. Dropping the future ends the sandbox.
+    /// Builds a program of one file. Dropping the future ends the sandbox.
     pub async fn build(&self, source: Source) -> Result<Program, Error> {
+        let name = source.safe_name();
+        let mut files = Vec::new();
+        if let Some(makefile) = source.makefile() {
+            files.push((format!("{WORK_DIR}/Makefile"), "0600", makefile));
+        }
+        for file in source.file_names() {
+            files.push((format!("{WORK_DIR}/{file}"), "0600", source.code.clone()));
+        }
+        let left = self.make(files, shell(&source.script(), name), Vec::new()).await?;
+        // What is neither could not be started, and would look like a fault of the sandbox.
+        if left.starts_with(b"\x7fELF") || left.starts_with(b"#!") {
+            Ok(Program::new(name, left))
+        } else {
+            Err(failed(b"error: what the build left is no executable program"))
+        }
+    }
+
+    /// Builds a program of several files. Dropping the future ends the sandbox.
+    pub async fn build_project(&self, project: &Project<'_>) -> Result<Program, Error> {
+        let left = self.make(Vec::new(), project.command(), project.archive()?).await?;
+        match name_and_program(&left) {
+            Some((name, program)) if program.starts_with(b"\x7fELF") => {
+                Ok(Program::new(safe_name(name), program))
+            }
+            _ => Err(failed(b"error: what the build left is no executable program")),
+        }
+    }
+
+    /// Runs what makes a program, with these files and this standard input; returns what it leaves on standard output.
+    async fn make(
+        &self,
+        files: Vec<(String, &'static str, Vec<u8>)>,
+        command: Vec<OsString>,
+        stdin: Vec<u8>,
+    ) -> Result<Vec<u8>, Error> {
         let limits = self.config.build.clone();
         let mut cage = Cage::new(&self.config.toolchain, limits.work_dir)?;
         cage.proc();
         for (name, value) in [("PATH", "/usr/local/bin:/usr/bin:/bin"), ("HOME", WORK_DIR), ("LC_ALL", "C")] {
             cage.env(name, value);
         }
-        let name = source.safe_name().to_owned();
-        let mut files = Vec::new();
-        if let Some(makefile) = source.makefile() {
-            files.push((format!("{WORK_DIR}/Makefile"), "0600", makefile));
-        }
-        let command = shell(&source.script(), &name);
-        for file in source.file_names() {
-            files.push((format!("{WORK_DIR}/{file}"), "0600", source.code.clone()));
-        }
-        let work = Work { cage, files, command, stdin: Vec::new(), limits, stderr: Excess::Ends };
-        let outcome = self.start(work).await?;
-        let failed = |output: &[u8]| Error::Build {
-            first: diagnostics::first_error(output),
-            output: diagnostics::cleaned(output),
-        };
+        let outcome = self.start(Work { cage, files, command, stdin, limits, stderr: Excess::Ends }).await?;
         match outcome.ending {
-            // What is neither could not be started, and would look like a fault of the sandbox.
-            Ending::Exit(0)
-                if outcome.stdout.starts_with(b"\x7fELF") || outcome.stdout.starts_with(b"#!") =>
-            {
-                Ok(Program::new(name, outcome.stdout))
-            }
-            Ending::Exit(0) => Err(failed(b"error: what the build left is no executable program")),
+            Ending::Exit(0) => Ok(outcome.stdout),
             Ending::Limit(limit) => {
                 Err(Error::BuildLimit { limit, output: diagnostics::cleaned(&outcome.stderr) })
             }
@@ -124,6 +140,11 @@ impl Sandbox {
             abandoned,
         }
     }
+}
+
+/// A build that failed, having said this.
+fn failed(output: &[u8]) -> Error {
+    Error::Build { first: diagnostics::first_error(output), output: diagnostics::cleaned(output) }
 }
 
 pub(crate) fn shell(script: &str, name: &str) -> Vec<OsString> {

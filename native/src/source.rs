@@ -49,14 +49,8 @@ impl Build {
 
 impl Source {
     /// The name as it may be used for a file and on a command line.
-    pub fn safe_name(&self) -> &str {
-        let safe = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-        let short = self.name.len() <= MAX_NAME && !self.name.is_empty();
-        if short && !self.name.starts_with('-') && self.name.chars().all(safe) {
-            &self.name
-        } else {
-            "program"
-        }
+    pub(crate) fn safe_name(&self) -> &str {
+        safe_name(&self.name)
     }
 
     /// The names of the source file in the work directory: the language's, and `<name>.c` where the build part speaks of
@@ -103,6 +97,13 @@ impl Source {
         }
         Some(replaced)
     }
+}
+
+/// The name, or `program` where it is empty, too long, or not of letters, digits, `_` and `-` with no `-` in front.
+pub(crate) fn safe_name(name: &str) -> &str {
+    let safe = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    let short = name.len() <= MAX_NAME && !name.is_empty();
+    if short && !name.starts_with('-') && name.chars().all(safe) { name } else { "program" }
 }
 
 /// Longest name in bytes: with an ending it is still a file name everywhere.

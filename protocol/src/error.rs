@@ -11,6 +11,11 @@ pub const MAX_ERROR_LINE: usize = 200;
 /// A message in an envelope never has more bytes than this: the tail of a compiler's output fits.
 pub const MAX_MESSAGE: usize = 64 * 1024;
 
+/// What compilers, assemblers and linkers call an error, and then make. The mere word is in `-Werror` and in names of files
+/// as well.
+const BUILD_ERRORS: [&str; 6] =
+    ["error: ", "Error: ", "undefined reference to ", "multiple definition of ", "cannot find -l", "*** "];
+
 /// The kind of an error, closed and fixed: clients branch on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ErrorKind {
@@ -148,7 +153,8 @@ impl WireError {
             ErrorKind::Build => {
                 let mut lines = self.message.lines().filter(|line| !line.trim().is_empty());
                 let first = lines.clone().next();
-                lines.find(|line| line.contains("error")).or(first).unwrap_or_default()
+                let names_one = |line: &&str| BUILD_ERRORS.iter().any(|error| line.contains(error));
+                lines.find(names_one).or(first).unwrap_or_default()
             }
             _ => &self.message,
         }
@@ -204,6 +210,9 @@ mod tests {
         let build = |message: String| WireError::new(ErrorKind::Build, message);
         let said = build("In file a.c:\na.c:1: error: no\na.c:2: error: never".into());
         assert_eq!(said.line(), "error: build: a.c:1: error: no");
+        let echoed =
+            build("gcc -Werror error.c\n/usr/bin/ld: undefined reference to `f'\nmake: *** Error 1".into());
+        assert_eq!(echoed.line(), "error: build: /usr/bin/ld: undefined reference to `f'");
         assert_eq!(
             build("\nmake: *** no targets.\nbye".into()).line(),
             "error: build: make: *** no targets."

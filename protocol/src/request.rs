@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-pub use self::source::{Build, Files, Language, MAX_NAME, MAX_PATH, PLACEHOLDER, Source, UNNAMED};
+pub use self::source::{Build, Files, Language, MAX_DEPTH, MAX_NAME, MAX_PATH, PLACEHOLDER, Source, UNNAMED};
 use crate::UserProperties;
 use crate::answer::AnswerForm;
 pub use crate::digest::Digest;

@@ -12,10 +12,10 @@ use crate::turns::Turns;
 use crate::wasm::guest::{Budget, Ended, Input};
 use crate::wasm::workers::Outcome;
 use built::Built;
-pub use built::print;
-use offload_native::{Build, Ending, Error, Language, Limit, Limits, Sandbox, Source};
+pub use built::{print_files, print_source};
+use offload_native::{Build, Ending, Error, Language, Limit, Limits, Program, Project, Sandbox, Source};
 use offload_protocol::error::{ErrorKind, WireError};
-use offload_protocol::request::{self, Source as RequestSource};
+use offload_protocol::request;
 use std::time::{Duration, Instant};
 
 /// Builds and runs source, or says why not.
@@ -26,6 +26,14 @@ struct Granted {
     turns: Turns,
     built: Built,
     run: Limits,
+}
+
+/// What a request has built before it runs.
+pub enum Buildable {
+    /// One file, with a compiler command or a makefile.
+    Source(request::Source),
+    /// Several files, with a makefile.
+    Files(request::Files),
 }
 
 /// When a request came, and when its answer is no longer of use.
@@ -106,7 +114,7 @@ impl Native {
     pub async fn run(
         &self,
         client: &Client,
-        source: &RequestSource,
+        source: &Buildable,
         input: Input,
         budget: &Budget,
         memory: Option<u64>,
@@ -114,13 +122,11 @@ impl Native {
     ) -> Result<Outcome, WireError> {
         let Granted { sandbox, turns, built, run } = self.0.as_ref().map_err(Clone::clone)?;
         let ready = async {
-            let to_build = to_build(source);
-            let name = to_build.safe_name().to_owned();
             let build = async {
                 let _turn = turns.take(client).await;
-                sandbox.build(to_build).await.map_err(failure)
+                build(sandbox, source).await.map_err(failure)
             };
-            let program = built.get(client, source, &name, build).await?;
+            let program = built.get(client, source, build).await?;
             Ok((turns.take(client).await, program))
         };
         let ready = match timing.deadline {
@@ -169,7 +175,21 @@ fn failure(error: Error) -> Failure {
     Failure { error: wire_error(error), lasting }
 }
 
-fn to_build(source: &RequestSource) -> Source {
+async fn build(sandbox: &Sandbox, source: &Buildable) -> Result<Program, Error> {
+    match source {
+        Buildable::Source(source) => sandbox.build(one_file(source)).await,
+        Buildable::Files(given) => {
+            let project = Project {
+                files: given.files.iter().map(|(path, contents)| (path.as_str(), &contents[..])).collect(),
+                makefile: given.makefile.as_deref().map(str::as_bytes),
+                target: given.target.as_deref(),
+            };
+            sandbox.build_project(&project).await
+        }
+    }
+}
+
+fn one_file(source: &request::Source) -> Source {
     Source {
         name: source.name.clone(),
         code: source.text.to_vec(),

@@ -13,7 +13,7 @@ use crate::idempotency::{Begun, Fingerprint, Fingerprinter, Key, Ledger, ReplyTo
 use crate::ingress::{Client, Delivery, Sink};
 use crate::mirror::{Mirror, Seen};
 use crate::modules::{self, Artifact, Digest, Modules};
-use crate::native::{self, Native, Timing};
+use crate::native::{self, Buildable, Native, Timing};
 use crate::programs::{Program, Programs};
 use crate::telemetry;
 use crate::wasm::guest::{Budget, Context, Input};
@@ -21,7 +21,7 @@ use crate::wasm::workers::{Job, Outcome, Waiting, Workers};
 use bytes::Bytes;
 use offload_policy::Load;
 use offload_protocol::error::{ErrorKind, WireError};
-use offload_protocol::request::{self, Code, Request, Source};
+use offload_protocol::request::{self, Code, Request};
 use offload_protocol::topic;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -78,7 +78,7 @@ enum Executable {
     /// A module that must be compiled, loaded or kept first; without its bytes it is one that was sent before.
     Module(Digest, Option<Bytes>),
     /// Source, to be built and run natively.
-    Source(Source),
+    Native(Buildable),
 }
 
 impl Requests {
@@ -122,7 +122,8 @@ impl Requests {
         let code = match (&request.code, digest) {
             (_, Some(digest)) => Fingerprinter::new("wasm").part(&digest.0),
             (Code::Program(name), _) => Fingerprinter::new("program").part(name.as_bytes()),
-            (Code::Source(source), _) => native::print(source),
+            (Code::Source(source), _) => native::print_source(source),
+            (Code::Files(files), _) => native::print_files(files),
             _ => Fingerprinter::new("program").part(self.parts.programs.default_program().name.as_bytes()),
         };
         let mut env: Vec<&(String, String)> = request.env.iter().collect();
@@ -191,10 +192,11 @@ impl Requests {
                 let known = known.join(", ");
                 WireError::new(ErrorKind::NotFound, format!("no program `{name}`; there are: {known}"))
             }),
-            (Code::Source(source), _) => native.permitted().map(|()| Executable::Source(source)),
-            (Code::Files(_), _) => {
-                let problem = "several files are not supported by this gateway yet: send one as `source`";
-                Err(WireError::malformed("files", problem))
+            (Code::Source(source), _) => {
+                native.permitted().map(|()| Executable::Native(Buildable::Source(source)))
+            }
+            (Code::Files(files), _) => {
+                native.permitted().map(|()| Executable::Native(Buildable::Files(files)))
             }
             _ => Ok(program(programs.default_program())),
         }
@@ -202,16 +204,18 @@ impl Requests {
 
     fn check_sizes(&self, request: &Request) -> Result<(), WireError> {
         let limits = &self.parts.limits;
-        let (module, source) = match &request.code {
-            Code::Module(module) => (module.len(), 0),
-            Code::Source(source) => (0, source.text.len() + source.build.as_str().len()),
-            Code::Digest(_) | Code::Files(_) | Code::Program(_) | Code::DefaultProgram => (0, 0),
+        let (module, source, files) = match &request.code {
+            Code::Module(module) => (module.len(), 0, 0),
+            Code::Source(source) => (0, source.text.len() + source.build.as_str().len(), 1),
+            Code::Files(files) => (0, files.size(), files.files.len()),
+            Code::Digest(_) | Code::Program(_) | Code::DefaultProgram => (0, 0, 0),
         };
         let args: usize = request.args.iter().map(String::len).sum();
         let env: usize = request.env.iter().map(|(name, value)| name.len() + value.len()).sum();
         for (what, found, limit) in [
             ("module: ", module, limits.module.as_usize()),
             ("source: ", source, limits.source.as_usize()),
+            ("files: number ", files, limits.files),
             ("args: number ", request.args.len(), limits.args),
             ("args: ", args, limits.args_bytes.as_usize()),
             ("env: number ", request.env.len(), limits.env),
@@ -367,7 +371,7 @@ impl Sink for Requests {
                 let prepared = prepare(modules.clone(), workers.clone(), digest, module, admitted, stop);
                 self.tasks.spawn_on(prepared, runtime);
             }
-            Executable::Source(source) => {
+            Executable::Native(source) => {
                 self.tasks.spawn_on(run_natively(native.clone(), source, admitted, stop), runtime);
             }
         }
@@ -409,10 +413,10 @@ async fn prepare(
 }
 
 /// Builds an admitted request's source and runs the program.
-async fn run_natively(native: Arc<Native>, source: Source, admitted: Admitted, stop: CancellationToken) {
+async fn run_natively(native: Arc<Native>, source: Buildable, admitted: Admitted, stop: CancellationToken) {
     let Admitted { ticket, client, waiting, timing, budget, memory, reply_id, args, env, stdin } = admitted;
     let context = Context { reply_id, request_id: ticket.id.clone() };
-    let input = Input { name: source.name.as_str().into(), args, env, stdin, context };
+    let input = Input { name: UNNAMED.into(), args, env, stdin, context };
     let outcome = tokio::select! {
         outcome = native.run(&client, &source, input, &budget, memory, timing) => outcome,
         () = stop.cancelled() => Ok(Outcome::Stopped),

@@ -38,6 +38,11 @@ pub fn guest_examples() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../guest-examples")
 }
 
+/// The projects of several files, one folder each.
+pub fn projects() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("projects")
+}
+
 fn target() -> Result<PathBuf> {
     Ok(profile()?.parent().context("the profile's folder has no parent")?.to_owned())
 }

@@ -26,6 +26,8 @@ pub struct Guest {
 pub struct Case {
     /// What it shows.
     pub name: String,
+    /// Of a project: the program to run, where it is not the makefile's first.
+    pub target: Option<String>,
     /// Arguments.
     #[serde(default)]
     pub args: Vec<String>,
@@ -115,7 +117,7 @@ pub fn all() -> Result<Vec<Guest>> {
         let cases = entry.path().join("cases.toml");
         if cases.is_file() {
             let name = entry.file_name().to_string_lossy().into_owned();
-            let cases = read_cases(&cases).with_context(|| format!("{}", cases.display()))?;
+            let cases = read_cases(&cases)?;
             guests.push(Guest { module: module(&name)?, name, cases });
         }
     }
@@ -139,13 +141,15 @@ pub async fn digest(module: &[u8]) -> Result<String> {
     Ok(format!("sha256:{}", text.split(' ').next().unwrap_or_default()))
 }
 
-fn read_cases(file: &Path) -> Result<Vec<Case>> {
+/// The cases in a `cases.toml`.
+pub fn read_cases(file: &Path) -> Result<Vec<Case>> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Cases {
         case: Vec<Case>,
     }
-    let Cases { case } = toml::from_str(&fs::read_to_string(file)?)?;
-    case.iter().try_for_each(Case::check)?;
+    let text = fs::read_to_string(file).with_context(|| format!("{}", file.display()))?;
+    let Cases { case } = toml::from_str(&text).with_context(|| format!("{}", file.display()))?;
+    case.iter().try_for_each(Case::check).with_context(|| format!("{}", file.display()))?;
     Ok(case)
 }

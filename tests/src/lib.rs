@@ -14,6 +14,7 @@ pub mod gateway;
 pub mod guest;
 pub mod mosquitto;
 pub mod process;
+pub mod project;
 
 use std::time::Duration;
 

@@ -8,6 +8,8 @@ use offload_tests::PATIENCE;
 use offload_tests::built;
 use offload_tests::deployment::Deployment;
 use offload_tests::gateway::Gateway;
+use offload_tests::guest::Expected;
+use offload_tests::project;
 use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -391,6 +393,40 @@ async fn the_client_has_source_built_as_it_is_told() -> Result<()> {
     assert_eq!((undefined.status.code(), text(&undefined.stdout)), (Some(ERROR), String::new()));
     let error = text(&undefined.stderr);
     assert!(error.starts_with("error: build: ") && error.contains("answer.c:1"), "{error}");
+    Ok(())
+}
+
+/// `FILE` may be a folder with a Makefile; `--target NAME`.
+#[tokio::test]
+async fn the_client_sends_a_folder() -> Result<()> {
+    let sending = Sending::new().await?;
+    for project in project::all()? {
+        for case in &project.cases {
+            let Expected::Exit { code, stdout } = case.expected() else { continue };
+            let mut arguments = vec![path(&project.folder)?, "--stdin", "-"];
+            arguments.extend(case.target.iter().flat_map(|target| ["--target", target.as_str()]));
+            arguments.extend(["--args"].into_iter().chain(case.args.iter().map(String::as_str)));
+            let output = sending.send(&arguments, &case.stdin()).await?;
+            let found = (output.status.code(), text(&output.stdout));
+            assert_eq!(found, (Some(code), text(&stdout)), "{arguments:?}: {}", text(&output.stderr));
+        }
+    }
+    Ok(())
+}
+
+/// What the compiler said is printed as it said it, behind its first error.
+#[tokio::test]
+async fn the_client_prints_what_the_compiler_said() -> Result<()> {
+    let sending = Sending::new().await?;
+    let folder = TempDir::new()?;
+    std::fs::create_dir(folder.path().join("src"))?;
+    std::fs::write(folder.path().join("src/main.c"), "int main(void) { return x; }\n")?;
+    std::fs::write(folder.path().join("Makefile"), "app: src/main.c\n\tgcc $(CURDIR)/$< -o $@\n")?;
+    let wrong = sending.send(&[path(folder.path())?], b"").await?;
+    assert_eq!((wrong.status.code(), text(&wrong.stdout)), (Some(ERROR), String::new()));
+    let said = "error: build: src/main.c:1:25: error: 'x' undeclared (first use in this function)\n\
+                gcc src/main.c -o app\nsrc/main.c: In function 'main':\nsrc/main.c:1:25: error: ";
+    assert!(text(&wrong.stderr).starts_with(said), "{}", text(&wrong.stderr));
     Ok(())
 }
 

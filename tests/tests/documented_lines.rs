@@ -81,6 +81,8 @@ impl Reader {
         let guests = built::guest("hello")?;
         symlink(guests.parent().context("a file lies in a folder")?, here("target/guests"))?;
         symlink(built::guest_examples().canonicalize()?, here("guest-examples"))?;
+        fs::create_dir(here("tests"))?;
+        symlink(built::projects().canonicalize()?, here("tests/projects"))?;
         let address = deployment.address();
         for tool in ["mosquitto_pub", "mosquitto_sub", "mosquitto_rr"] {
             fs::write(here(tool), format!("-h {}\n-p {}\n", address.ip(), address.port()))?;

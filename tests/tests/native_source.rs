@@ -5,13 +5,12 @@ use std::process::Stdio;
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
-use offload_tests::answer::{error_line_problems, refused, refused_in_envelope};
+use offload_tests::answer::{envelope_problems, error_line_problems, refused, refused_in_envelope};
 use offload_tests::deployment::Deployment;
 use offload_tests::device::{Device, Options, Properties, Version};
 use offload_tests::gateway::Gateway;
 use offload_tests::mosquitto::Mosquitto;
-use offload_tests::on_each_broker;
-use offload_tests::{built, envelope};
+use offload_tests::{built, envelope, on_each_broker, project};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
@@ -22,6 +21,11 @@ on_each_broker! {
     each_ending_is_told with ["", ALLOWED],
     an_envelope_carries_source_too with ["", ALLOWED],
     a_build_error_is_the_compilers_own with SMALL_SOURCE,
+    projects_of_several_files_do_what_they_are_to_do with ["", ALLOWED],
+    the_program_is_the_target_or_the_makefiles_first with ["", ALLOWED],
+    files_are_one_request_with_all_that_is_in_them with ["", ALLOWED],
+    files_over_a_limit_are_too_large with FEW_FILES,
+    several_files_have_the_compilers_own_errors with ["", ALLOWED],
 }
 
 /// Prints the sum of its arguments, as the programs of the deployed devices do.
@@ -163,14 +167,10 @@ async fn an_envelope_carries_source_too(deployment: Deployment) -> Result<()> {
     // A repetition is answered from memory.
     assert_eq!(in_envelope(&mut device, "inputCode/env", request).await?, answer);
 
-    // Code on localCode, and several files, which are for a later version.
+    // Code on localCode.
     let source = json!({ "source": ADD, "makefile": COMMAND });
     let refused = in_envelope(&mut device, "localCode/env", source).await?;
     assert_eq!(envelope::error_kind(&refused), "malformed");
-    let files = json!({ "files": { "a.c": envelope::bytes(ADD) }, "makefile": "all:\n\tgcc a.c -o a" });
-    let refused = in_envelope(&mut device, "inputCode/env", files).await?;
-    assert_eq!(envelope::error_kind(&refused), "malformed");
-    assert!(refused["error"]["message"].to_string().contains("files"), "{refused}");
     Ok(())
 }
 
@@ -219,6 +219,140 @@ async fn a_build_error_is_the_compilers_own(deployment: Deployment) -> Result<()
     refused(&answer, "too-large", "65536")
 }
 
+/// `files`, `makefile`, `target`: real projects, with a makefile among their files.
+async fn projects_of_several_files_do_what_they_are_to_do(deployment: Deployment) -> Result<()> {
+    let mut device = deployment.device(Version::V5, "projects").await?;
+    for project in project::all()? {
+        let files = project.files()?;
+        for case in &project.cases {
+            let mut request = json!({ "files": files, "args": case.args, "env": case.env, "stdin": envelope::bytes(case.stdin()) });
+            if let Some(target) = &case.target {
+                request["target"] = target.as_str().into();
+            }
+            let answer = in_envelope(&mut device, "inputCode/projects", request).await;
+            let problems = envelope_problems(answer, None, &case.expected(), case.stderr.as_deref());
+            assert_eq!(problems, Vec::<String>::new(), "{}: {}", project.folder.display(), case.name);
+        }
+    }
+    Ok(())
+}
+
+/// Prints the name of the file that it was compiled as, and its arguments' number.
+const NAMED: &str =
+    "#include <stdio.h>\nint main(int argc, char **argv) { printf(\"%s %d\", NAME, argc - 1); }\n";
+
+/// Two programs in two folders.
+const TWO: &str = "all: bin/one bin/two\nbin/%: src/main.c\n\tmkdir -p bin\n\tgcc -DNAME='\"$*\"' $< -o $@\n";
+
+/// `target` is the program to run, the makefile's first by default; a makefile of its own takes the place of that among
+/// the files.
+async fn the_program_is_the_target_or_the_makefiles_first(deployment: Deployment) -> Result<()> {
+    let mut device = deployment.device(Version::V5, "target").await?;
+    let source = envelope::bytes(NAMED);
+    for (request, expected) in [
+        (json!({ "makefile": TWO }), "one 2"),
+        (json!({ "makefile": TWO, "target": "bin/two" }), "two 2"),
+        (json!({ "makefile": TWO, "target": "bin/three" }), "three 2"),
+        (json!({ "makefile": "app:\n\tgcc -DNAME='\"app\"' src/main.c -o app\n" }), "app 2"),
+    ] {
+        let mut request = request;
+        request["files"] = json!({ "src/main.c": source, "Makefile": envelope::bytes("all:\n\tfalse\n") });
+        request["args"] = json!(["5", "7"]);
+        request["reply"] = "stdout".into();
+        let answer = device.ask("inputCode/target", request.to_string()).await?;
+        assert_eq!(answer.text(), expected, "{request}");
+    }
+    Ok(())
+}
+
+/// The same `id` with other code is `malformed`: another path, contents, makefile or target.
+async fn files_are_one_request_with_all_that_is_in_them(deployment: Deployment) -> Result<()> {
+    let mut device = deployment.device(Version::V5, "once").await?;
+    // No two builds are alike.
+    let source = "#include <stdio.h>\nint main(void) { puts(WHEN); }\n";
+    let makefile = "one two:\n\tgcc -DWHEN=\\\"$$(date +%s%N)\\\" $(wildcard *.c) -o $@\n";
+    let request = |files: Value| json!({ "id": "1", "files": files, "makefile": makefile });
+    let code = envelope::bytes(source);
+    let first = request(json!({ "a.c": code, "b.h": "" }));
+    let answer = in_envelope(&mut device, "inputCode/once", first.clone()).await?;
+    assert_eq!(answer["status"], "ok", "{answer}");
+    // Written in another order.
+    let id_last = format!(
+        r#"{{"makefile": {}, "files": {{"b.h": "", "a.c": {code}}}, "id": "1"}}"#,
+        Value::from(makefile)
+    );
+    let stored = envelope::read(&device.ask("inputCode/once", id_last).await?)?;
+    assert_eq!(stored, answer, "the stored answer");
+    let mut others = vec![
+        request(json!({ "a.c": code, "c.h": "" })),
+        request(json!({ "a.c": code, "b.h": envelope::bytes("//") })),
+        request(json!({ "a.c": code })),
+        first.clone(),
+        first,
+    ];
+    others[3]["target"] = "one".into();
+    others[4]["makefile"] = format!("{makefile}#").into();
+    for other in others {
+        let refused = in_envelope(&mut device, "inputCode/once", other).await?;
+        refused_in_envelope(refused, "malformed", "id: ")?;
+    }
+    Ok(())
+}
+
+/// Few files, and little in them.
+const FEW_FILES: &str = "native = \"native\"\n[limits]\nsource = \"64KiB\"\nfiles = 3\n";
+
+/// `too-large`: source over the limit, in bytes or in number (both figures in the message).
+async fn files_over_a_limit_are_too_large(deployment: Deployment) -> Result<()> {
+    let mut device = deployment.device(Version::V5, "large").await?;
+    let makefile = "all:\n\tgcc a.c -o a\n";
+    let contents = vec![b'/'; 64 << 10];
+    let large = json!({ "files": { "a.c": envelope::bytes(ADD), "b.c": envelope::bytes(contents) } });
+    let bytes = (64 << 10) + ADD.len() + makefile.len() + "a.cb.c".len();
+    let many = json!({ "files": { "a.c": envelope::bytes(ADD), "b.h": "", "c.h": "", "d.h": "" } });
+    let fit = json!({ "files": { "a.c": envelope::bytes(ADD), "b.h": "", "c.h": "" } });
+    for (mut request, said) in [
+        (large, format!("source: {bytes} bytes, the limit is 65536")),
+        (many, "files: number 4, the limit is 3".to_owned()),
+    ] {
+        request["makefile"] = makefile.into();
+        refused_in_envelope(in_envelope(&mut device, "inputCode/large", request).await?, "too-large", &said)?;
+    }
+    let mut request = fit;
+    request["makefile"] = makefile.into();
+    request["args"] = json!(["5", "7"]);
+    let answer = in_envelope(&mut device, "inputCode/large", request).await?;
+    assert_eq!(envelope::bytes_of(&answer, "stdout")?, b"12", "{answer}");
+    Ok(())
+}
+
+/// `build`: the line form says the first error, an envelope all that was said, with paths as they were sent.
+async fn several_files_have_the_compilers_own_errors(deployment: Deployment) -> Result<()> {
+    let mut device = deployment.device(Version::V5, "wrong").await?;
+    let wrong = envelope::bytes("int main(void) { return x; }\n");
+    let makefile = "app: src/main.c\n\tgcc -Werror $(CURDIR)/$< -o $@\n";
+    let mut request = json!({ "files": { "src/main.c": wrong }, "makefile": makefile });
+    let answer = in_envelope(&mut device, "inputCode/wrong", request.clone()).await?;
+    let message = answer["error"]["message"].as_str().context("a message")?;
+    assert_eq!(envelope::error_kind(&answer), "build");
+    assert!(
+        message.starts_with("gcc -Werror src/main.c -o app\nsrc/main.c: In function 'main':\n"),
+        "{message}"
+    );
+    request["reply"] = "stdout".into();
+    let answer = device.ask("inputCode/wrong", request.to_string()).await?;
+    assert!(
+        answer.text().starts_with("error: build: src/main.c:1:25: error: 'x' undeclared"),
+        "{}",
+        answer.text()
+    );
+
+    let ambiguous = "all:\n\tgcc -DNAME='\"\"' main.c -o a; cp a b\n";
+    let request = json!({ "files": { "main.c": envelope::bytes(NAMED) }, "makefile": ambiguous });
+    let answer = in_envelope(&mut device, "inputCode/wrong", request).await?;
+    refused_in_envelope(answer, "build", "error: the build left several programs, and `target` names none: ")
+}
+
 /// By default a foreign broker's clients may run programs and offload wasm, not native source: `unauthorized`. Neither
 /// may anyone where the sandbox is not complete, or the configuration forbids it.
 #[tokio::test]
@@ -230,6 +364,9 @@ async fn source_is_refused_where_nothing_allows_it() -> Result<()> {
         let mut device = deployment.device(Version::V5, "refused").await?;
         let answer = device.ask("inputCode/refused", legacy("p", "5 7", ADD, COMMAND)).await?;
         assert_eq!(error_line_problems(&answer.payload, "unauthorized"), Vec::<String>::new());
+        let files = json!({ "files": { "a.c": envelope::bytes(ADD) }, "makefile": "a:\n\tgcc a.c -o a\n" });
+        let answer = in_envelope(&mut device, "inputCode/refused", files).await?;
+        assert_eq!(envelope::error_kind(&answer), "unauthorized", "{answer}");
         // Modules run there all the same.
         let module: Bytes = offload_tests::guest::module("hello")?;
         assert_eq!(device.ask("inputCode/refused", module).await?.text(), "hello!\n");

@@ -7,7 +7,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use offload_client::{
-    Answer, Build, Code, Digest, ErrorKind, Limits, ReplyForm, Request, Source, WireError, answer,
+    Answer, Build, Code, Digest, ErrorKind, Files, Limits, ReplyForm, Request, Source, WireError, answer,
 };
 use side::{ENVELOPE, Gateway, Mosquitto, command, exited, output};
 use tokio::io::AsyncWriteExt;
@@ -151,6 +151,50 @@ async fn source_is_sent_with_its_build_part_and_a_digest_as_it_stands() {
 }
 
 #[tokio::test]
+async fn a_folder_is_sent_with_its_paths_and_its_target() {
+    let broker = Mosquitto::start().await;
+    let mut gateway = Gateway::start(&broker).await;
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("src")).unwrap();
+    for (path, contents) in
+        [("Makefile", "all: app\n"), ("src/main.c", "int main;"), ("app", "\x7fELF"), ("other.mk", "app:\n")]
+    {
+        fs::write(folder.path().join(path), contents).unwrap();
+    }
+    let [path, other] = [folder.path().to_owned(), folder.path().join("other.mk")];
+    let [path, other] = [path.to_str().unwrap(), other.to_str().unwrap()];
+    let file = |path: &str, contents: &'static str| (path.to_owned(), contents.into());
+    let files =
+        vec![file("Makefile", "all: app\n"), file("other.mk", "app:\n"), file("src/main.c", "int main;")];
+    for (args, makefile, target) in [
+        (&["send", path, "--args", "--target"][..], None, None),
+        (&["send", path, "--target", "bin/app"], None, Some("bin/app")),
+        (&["-V", "3.1.1", "send", "--makefile", other, path], Some("app:\n"), None),
+    ] {
+        let (request, output) =
+            run(&mut gateway, command(&broker.url(), args), exited(4, "out", "err")).await;
+        let (makefile, target) = (makefile.map(str::to_owned), target.map(str::to_owned));
+        assert_eq!(request.code, Code::Files(Files { files: files.clone(), makefile, target }));
+        assert_eq!(output, (4, "out".into(), "err".into()));
+    }
+    // Without a gateway or a broker.
+    let list = output(command("mqtt://nowhere.invalid", &["send", "--list", path]).spawn().unwrap()).await;
+    let listed = "         9 Makefile\n         5 other.mk\n         9 src/main.c\n        23 in 3 files\n";
+    assert_eq!(list, (0, listed.to_owned(), String::new()));
+}
+
+#[tokio::test]
+async fn what_the_compiler_said_is_printed_as_it_said_it() {
+    let broker = Mosquitto::start().await;
+    let mut gateway = Gateway::start(&broker).await;
+    let said = "gcc -Werror -c src/a.c\nsrc/a.c: In function 'f':\nsrc/a.c:2:5: error: no\n    2 |     x\n";
+    let failed = Answer::failed(None, WireError::new(ErrorKind::Build, said));
+    let (_, output) = run(&mut gateway, command(&broker.url(), &["send", "add"]), failed).await;
+    let printed = format!("error: build: src/a.c:2:5: error: no\n{said}");
+    assert_eq!(output, (125, String::new(), printed));
+}
+
+#[tokio::test]
 async fn errors_of_the_gateway_are_one_line_and_an_exit_code() {
     let broker = Mosquitto::start().await;
     let mut gateway = Gateway::start(&broker).await;
@@ -180,11 +224,10 @@ async fn errors_of_our_own_exit_125() {
     let url = broker.url();
     for (args, stderr) in [
         (&["send", "none.wasm"][..], "error: not-found: none.wasm: no such file\n"),
-        (&["send", "./"], "error: malformed: ./: sending a folder is not supported yet\n"),
-        (
-            &["send", "a", "--target", "b"],
-            "error: malformed: --target: sending a folder is not supported yet\n",
-        ),
+        (&["send", "./"], "error: not-found: ./: no Makefile in this folder that is sent; --makefile names"),
+        (&["send", "a", "--target", "b"], "error: malformed: --target: expected with a folder, a is none\n"),
+        (&["send", "a", "--list"], "error: malformed: --list: expected with a folder\n"),
+        (&["send", "none/", "--list"], "error: not-found: none/: no such file\n"),
         (&["send", "a.c", "--makefile", "none"], "error: not-found: none: no such file\n"),
         (
             &["send", "a.c", "--build", "make"],

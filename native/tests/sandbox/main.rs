@@ -12,6 +12,7 @@ mod output;
 mod probe;
 mod processes;
 mod programs;
+mod projects;
 mod rights;
 mod sandbox;
 mod secrets;

@@ -15,6 +15,9 @@ pub const MAX_NAME: usize = 64;
 /// A path among the files of a request may have at most this many bytes.
 pub const MAX_PATH: usize = 255;
 
+/// A path among the files of a request may have at most this many parts: the file, and the folders that it is in.
+pub const MAX_DEPTH: usize = 32;
+
 /// What stands for the program's path without its ending, in a compiler command and in a makefile.
 pub const PLACEHOLDER: &str = "<name>";
 
@@ -125,13 +128,21 @@ impl Language {
 /// Several files with a makefile.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Files {
-    /// Path and contents; each path is relative, has at most [`MAX_PATH`] bytes, and no part of it is empty, `.`,
-    /// `..` or another one's file.
+    /// Path and contents; each path is relative, has at most [`MAX_PATH`] bytes and [`MAX_DEPTH`] parts, and no part of it
+    /// is empty, `.`, `..` or another one's file.
     pub files: Vec<(String, Bytes)>,
     /// The makefile; `None` only if it is among the files.
     pub makefile: Option<String>,
     /// The program to run, a path as above; the makefile's first target by default.
     pub target: Option<String>,
+}
+
+impl Files {
+    /// Bytes of all of it: what the gateway's limit on source is about.
+    pub fn size(&self) -> usize {
+        let files: usize = self.files.iter().map(|(path, contents)| path.len() + contents.len()).sum();
+        files + self.makefile.as_ref().map_or(0, String::len)
+    }
 }
 
 fn is_safe_name(name: &str) -> bool {
@@ -182,13 +193,15 @@ pub(super) fn check_files(given: &Files) -> Result<(), WireError> {
 
 fn check_path(field: &str, path: &str) -> Result<(), WireError> {
     let usable = path.len() <= MAX_PATH
+        && path.split('/').count() <= MAX_DEPTH
         && !path.contains(|c: char| c.is_control() || c == '\\')
         && path.split('/').all(|part| !matches!(part, "" | "." | ".."));
     if usable {
         return Ok(());
     }
-    let problem =
-        format!("expected relative paths of at most {MAX_PATH} bytes without empty parts, `.` and `..`");
+    let problem = format!(
+        "expected relative paths of at most {MAX_PATH} bytes and {MAX_DEPTH} parts, none empty, `.` or `..`"
+    );
     Err(WireError::malformed(field, format_args!("{problem}, got `{}`", cut(path, 32))))
 }
 

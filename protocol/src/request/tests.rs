@@ -221,7 +221,8 @@ fn paths_lead_nowhere_else() {
         encode(&Request::new(Code::Files(Files { files, makefile: Some("all:".to_owned()), target })))
     };
     let longest = format!("{}/a", "x".repeat(MAX_PATH - 2));
-    for path in ["a.c", "a b/ä.c", ".hidden", "a/..b/c..", longest.as_str()] {
+    let deepest = vec!["a"; MAX_DEPTH].join("/");
+    for path in ["a.c", "a b/ä.c", ".hidden", "a/..b/c..", longest.as_str(), deepest.as_str()] {
         assert!(request(path, Some(path)).is_ok(), "{path}");
     }
     for path in [
@@ -237,6 +238,7 @@ fn paths_lead_nowhere_else() {
         "a\0",
         "a\n",
         &(longest + "x"),
+        &(deepest + "/a"),
     ] {
         let (file, target) = (request(path, None).unwrap_err(), request("a", Some(path)).unwrap_err());
         assert!(file.message.starts_with("files: expected relative paths"), "{path}: {file}");

@@ -27,8 +27,10 @@ table! {
         pub stdin: ByteSize = ByteSize::mib(8), in ByteSize::new(0)..=ByteSize::mib(256);
         /// A module or component.
         pub module: ByteSize = ByteSize::mib(8), in ByteSize::new(8)..=ByteSize::mib(256);
-        /// Source and how it is built.
+        /// Source and how it is built; of several files their paths and contents.
         pub source: ByteSize = ByteSize::mib(1), in ByteSize::kib(1)..=ByteSize::mib(64);
+        /// Number of files of one request's source.
+        pub files: usize = 1_000, in 1..=10_000;
         /// Number of arguments.
         pub args: usize = 256, in 0..=65_536;
         /// Bytes of all arguments together.

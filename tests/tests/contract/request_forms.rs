@@ -20,6 +20,7 @@ on_each_broker! {
     legacy_args_are_words,
     what_is_no_form_is_malformed,
     code_on_local_code_is_malformed,
+    paths_of_files_are_relative_and_lead_nowhere_else,
     what_is_no_module_is_malformed,
     forms_without_an_envelope_take_id_and_limits_from_user_properties,
     properties_are_checked,
@@ -173,6 +174,34 @@ async fn code_on_local_code_is_malformed(deployment: Deployment) -> Result<()> {
         refused_in_envelope(answer, "malformed", field)?;
     }
     Ok(())
+}
+
+/// `files`: relative paths, no `..`; `target` is such a path, too.
+async fn paths_of_files_are_relative_and_lead_nowhere_else(deployment: Deployment) -> Result<()> {
+    let mut device = deployment.device(Version::V5, "paths").await?;
+    for path in
+        ["/etc/passwd", "../a.c", "a/../../b.c", "..", ".", "a//b.c", "a/", "", "a\\b.c", "a\u{0}.c", "a\n"]
+    {
+        for (field, request) in [
+            ("files", json!({ "files": { path: "" }, "makefile": "all:" })),
+            ("target", json!({ "files": { "a.c": "" }, "makefile": "all:", "target": path })),
+        ] {
+            let answer = envelope::read(&device.ask("inputCode/paths", request.to_string()).await?)?;
+            refused_in_envelope(answer, "malformed", &format!("{field}: "))?;
+        }
+    }
+    for (request, field) in [
+        (json!({ "files": { "a/b.c": "", "a": "" }, "makefile": "all:" }), "files.a: "),
+        (json!({ "files": {}, "makefile": "all:" }), "files: "),
+        (json!({ "files": { "a.c": "" } }), "makefile: "),
+        (json!({ "program": "add", "target": "a" }), "target: "),
+    ] {
+        let answer = envelope::read(&device.ask("inputCode/paths", request.to_string()).await?)?;
+        refused_in_envelope(answer, "malformed", field)?;
+    }
+    let twice = r#"{"files": {"a.c": "", "a.c": ""}, "makefile": "all:"}"#;
+    let answer = envelope::read(&device.ask("inputCode/paths", twice).await?)?;
+    refused_in_envelope(answer, "malformed", "files.a.c: ")
 }
 
 /// `malformed`: not valid wasm.

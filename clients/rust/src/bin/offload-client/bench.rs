@@ -57,8 +57,8 @@ const DEFAULT_OPEN_CONCURRENCY: u16 = 1_024;
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Bench {
-    /// A .wasm, .wat, C or C++ file, the name of a program that the gateway has, or the digest of a module that it has.
-    /// Of a module only the digest is sent, once the gateway has it
+    /// A .wasm, .wat, C or C++ file, a folder with a Makefile, the name of a program that the gateway has, or the digest of a
+    /// module that it has. Of a module only the digest is sent, once the gateway has it
     #[arg(value_name = "FILE|PROGRAM|sha256:HEX")]
     operand: Option<String>,
 

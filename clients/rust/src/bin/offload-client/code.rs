@@ -1,4 +1,4 @@
-//! What `FILE|PROGRAM` stands for.
+//! What `FILE|PROGRAM|sha256:HEX` stands for.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -7,6 +7,7 @@ use std::path::Path;
 use offload_client::{Build, Code, Source};
 
 use crate::failure::Failure;
+use crate::folder;
 
 /// What a wasm module or component starts with.
 const WASM_MAGIC: &[u8] = b"\0asm";
@@ -15,11 +16,26 @@ const WASM_MAGIC: &[u8] = b"\0asm";
 const BUILD_C: &str = "gcc <name>.c -o <name>";
 const BUILD_CPP: &str = "g++ <name>.cpp -o <name>";
 
-/// Reads the file that `operand` names, assembling text on the way, or takes it for a digest, or for the name of a
-/// program that the gateway has: a name without `/` and without an ending that is no module and no folder here. With a
-/// build part it is source, whatever its ending.
-pub fn resolve(operand: &str, build: Option<Build>) -> Result<Code, Failure> {
+/// Reads the file or the folder that `operand` names, assembling text on the way, or takes it for a digest, or for the name
+/// of a program that the gateway has: a name without `/` and without an ending that is no module and no folder here. With
+/// a build part a file is source, whatever its ending. A target is for a folder alone.
+pub fn resolve(operand: &str, build: Option<Build>, target: Option<String>) -> Result<Code, Failure> {
     let path = Path::new(operand);
+    if path.is_dir() {
+        let makefile = match build {
+            Some(Build::Command(_)) => {
+                return Err(Failure::usage(format!(
+                    "{operand}: a folder is built by a makefile, not by a command"
+                )));
+            }
+            Some(Build::Makefile(text)) => Some(text),
+            None => None,
+        };
+        return folder::pack(path, makefile, target).map(Code::Files);
+    }
+    if target.is_some() {
+        return Err(Failure::usage(format!("--target: expected with a folder, {operand} is none")));
+    }
     let ending = path.extension().and_then(|ending| ending.to_str());
     let build = match (build, ending) {
         (Some(build), _) => Some(build),
@@ -27,9 +43,6 @@ pub fn resolve(operand: &str, build: Option<Build>) -> Result<Code, Failure> {
         (None, Some("cc" | "cpp" | "cxx")) => Some(Build::Command(BUILD_CPP.to_owned())),
         _ => None,
     };
-    if path.is_dir() {
-        return Err(Failure::usage(format!("{operand}: sending a folder is not supported yet")));
-    }
     if let Some(build) = build {
         let text = fs::read(path).map_err(|error| unreadable(path, &error))?;
         let name = path.file_stem().unwrap_or_default().as_encoded_bytes();
@@ -102,7 +115,7 @@ mod tests {
             path.to_str().unwrap().to_owned()
         };
         let module = Code::Module(b"\0asm\x01\0\0\0"[..].into());
-        let code = |operand: &str| resolve(operand, None).unwrap();
+        let code = |operand: &str| resolve(operand, None, None).unwrap();
         assert_eq!(code(&file("a.wasm", b"\0asm\x01\0\0\0")), module);
         assert_eq!(code(&file("a", b"\0asm\x01\0\0\0")), module);
         assert_eq!(code(&file("a.wat", b"(module)")), module);
@@ -110,16 +123,19 @@ mod tests {
         assert_eq!(code(&format!("sha256:{}", "07".repeat(32))), Code::Digest(Digest([7; 32])));
         for (operand, kind, problem) in [
             (file("b.wasm", b"text"), "malformed", "not a wasm module"),
-            (format!("{}/", folder.path().display()), "malformed", "a folder is not supported yet"),
             // Named as a program could be: tests run in the folder of their crate.
-            ("src".into(), "malformed", "src: sending a folder is not supported yet"),
+            (
+                "src".into(),
+                "not-found",
+                "src: no Makefile in this folder that is sent; --makefile names another file",
+            ),
             ("none.wasm".into(), "not-found", "none.wasm: no such file"),
             ("none.wat".into(), "not-found", "none.wat: no such file"),
             ("none.c".into(), "not-found", "none.c: no such file"),
             ("./none".into(), "not-found", "./none: no such file"),
             ("sha256:00".into(), "malformed", "digest: expected `sha256:` and 64 hexadecimal digits"),
         ] {
-            let failure = resolve(&operand, None).unwrap_err();
+            let failure = resolve(&operand, None, None).unwrap_err();
             assert_eq!(failure.kind, kind, "{operand}");
             assert!(failure.message.ends_with(problem), "{}", failure.message);
         }
@@ -141,8 +157,12 @@ mod tests {
             let path = folder.path().join(file);
             fs::write(&path, "int main;").unwrap();
             let source = Source { name: name.into(), text: "int main;".into(), build: expected };
-            assert_eq!(resolve(path.to_str().unwrap(), build).unwrap(), Code::Source(source));
+            assert_eq!(resolve(path.to_str().unwrap(), build, None).unwrap(), Code::Source(source));
         }
+        let target = resolve("sum.c", None, Some("all".into())).unwrap_err();
+        assert_eq!(target.message, "--target: expected with a folder, sum.c is none");
+        let command = resolve("src", from_command(), None).unwrap_err();
+        assert_eq!(command.message, "src: a folder is built by a makefile, not by a command");
         for (command, problem) in [
             ("make", "--build: expected one line that starts with gcc"),
             ("gcc a.c\ngcc b.c", "--build: expected one line that starts with gcc"),
@@ -159,7 +179,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("bad.wat");
         fs::write(&path, "(module\n  (fun))").unwrap();
-        let message = resolve(path.to_str().unwrap(), None).unwrap_err().message;
+        let message = resolve(path.to_str().unwrap(), None, None).unwrap_err().message;
         assert!(message.contains("bad.wat:2:4") && message.contains("(fun))"), "{message}");
     }
 }

@@ -5,6 +5,7 @@ mod code;
 mod connection;
 mod console;
 mod failure;
+mod folder;
 mod gateways;
 mod interrupt;
 mod link;
@@ -59,6 +60,7 @@ const EXAMPLES: &str = "\
 Examples:
   offload-client send add --args 5 7
   offload-client send hello.wat
+  offload-client send project/ --args 5 7
   offload-client gateways
   offload-client bench add --args 5 7
   offload-client -h gateway.local send sort.wasm --stdin numbers.txt --timeout 2s

@@ -16,7 +16,8 @@ const MAX_STDIN: u64 = 256 * 1024 * 1024;
 
 #[derive(Args)]
 pub struct RequestFlags {
-    /// Build FILE at the gateway with this makefile, in which `<name>` stands for the program's path
+    /// Build FILE at the gateway with this makefile, in which `<name>` stands for the program's path; of a folder in place of
+    /// its own Makefile, and without `<name>`
     #[arg(long, value_name = "FILE")]
     makefile: Option<PathBuf>,
 
@@ -24,7 +25,7 @@ pub struct RequestFlags {
     #[arg(long, value_name = "CMD", conflicts_with = "makefile")]
     build: Option<String>,
 
-    /// The program of a folder to run; folders are not supported yet
+    /// What make makes of a folder, and the program to run [default: make's default target, and its first program]
     #[arg(long, value_name = "NAME")]
     target: Option<String>,
 
@@ -68,15 +69,18 @@ impl RequestFlags {
                 arg.into_string().map_err(|_| Failure::usage(format!("args[{index}]: expected UTF-8")))
             })
             .collect::<Result<_, _>>()?;
-        if self.target.is_some() {
-            return Err(Failure::usage("--target: sending a folder is not supported yet"));
-        }
         let build = code::build(self.build.as_deref(), self.makefile.as_deref())?;
         let request = match operand {
             // In an envelope, so that stdin goes there and stderr comes back.
-            Some(operand) => Request::new(code::resolve(operand, build)?),
-            None if build.is_some() => {
-                return Err(Failure::usage("--build and --makefile: expected with the file to build"));
+            Some(operand) => {
+                let code = code::resolve(operand, build, self.target)?;
+                // A folder's bytes as they stand; JSON makes them a third more.
+                let form = if matches!(code, Code::Files(_)) { Form::Cbor } else { Form::Json };
+                Request { form, ..Request::new(code) }
+            }
+            None if build.is_some() || self.target.is_some() => {
+                let problem = "--build, --makefile and --target: expected with the file or folder to build";
+                return Err(Failure::usage(problem));
             }
             // No envelope can name the default program.
             None => Request {

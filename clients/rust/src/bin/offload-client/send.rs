@@ -1,16 +1,17 @@
 //! `offload-client send`: one request, its answer, its exit code.
 
 use std::ffi::OsString;
+use std::io::stdout;
 use std::time::Duration;
 
 use clap::Args;
-use offload_client::{Answer, Client, Options, Request};
+use offload_client::{Answer, Client, Code, Files, Options, Request};
 
 use crate::connection::ConnectionFlags;
 use crate::failure::Failure;
 use crate::interrupt::unless_interrupted;
 use crate::progress::shown;
-use crate::report::report;
+use crate::report::{print, report, unless_unprintable};
 use crate::request::RequestFlags;
 use crate::units;
 
@@ -21,7 +22,9 @@ use crate::units;
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Send {
-    /// A .wasm, .wat, C or C++ file, the name of a program that the gateway has, or the digest of a module that it has
+    /// A .wasm, .wat, C or C++ file, a folder with a Makefile, the name of a program that the gateway has, or the digest of a
+    /// module that it has. Of a folder all files go but hidden ones, what is built (objects, libraries, programs), and what
+    /// `.gitignore` and `.offloadignore` name; `!NAME` in `.offloadignore` takes something along all the same
     #[arg(value_name = "FILE|PROGRAM|sha256:HEX")]
     operand: String,
 
@@ -34,6 +37,10 @@ pub struct Send {
     #[arg(long)]
     json: bool,
 
+    /// Print what of a folder would be sent, with sizes in bytes, and send nothing
+    #[arg(long, conflicts_with = "json")]
+    list: bool,
+
     #[command(flatten)]
     request: RequestFlags,
 }
@@ -43,11 +50,15 @@ Examples:
   offload-client send add --args 5 7
   offload-client send prog.wasm --stdin - --env LANG=C < numbers.txt
   offload-client send prog.c --build 'gcc <name>.c -lm -o <name>' --args 5 7
+  offload-client send project/ --target bin/prog --stdin data.txt
   offload-client send prog.wat --timeout 2s --memory 64MiB --json --args -v file";
 
 impl Send {
     /// Runs the command; returns its exit code.
     pub fn run(self, connection: ConnectionFlags, guest_args: Option<Vec<OsString>>) -> u8 {
+        if self.list {
+            return self.list();
+        }
         let as_json = self.json;
         let result = connection.options().and_then(|options| {
             // Before connecting: stdin can take its time, and ctrl-c still ends the process by itself.
@@ -57,6 +68,24 @@ impl Send {
         });
         report(result, as_json)
     }
+
+    fn list(self) -> u8 {
+        let listed = match self.request.request(Some(&self.operand), Vec::new()) {
+            Ok(Request { code: Code::Files(files), .. }) => list_of(&files),
+            Ok(_) => return Failure::usage("--list: expected with a folder").report(),
+            Err(failure) => return failure.report(),
+        };
+        unless_unprintable(print(stdout(), listed.as_bytes()), 0)
+    }
+}
+
+/// A line for each file, and one for all of them.
+fn list_of(files: &Files) -> String {
+    let mut list: String =
+        files.files.iter().map(|(path, contents)| format!("{:>10} {path}\n", contents.len())).collect();
+    let bytes: usize = files.files.iter().map(|(_, contents)| contents.len()).sum();
+    list += &format!("{bytes:>10} in {} files\n", files.files.len());
+    list
 }
 
 fn exchange(options: Options, request: Request) -> Result<Answer, Failure> {
@@ -64,7 +93,10 @@ fn exchange(options: Options, request: Request) -> Result<Answer, Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::new("internal", format!("no runtime: {error}")))?;
-    let waiting_for = format!("waiting for {}:{}", options.host, options.port);
+    let mut waiting_for = format!("waiting for {}:{}", options.host, options.port);
+    if let Code::Files(files) = &request.code {
+        waiting_for += &format!(" to build {} files", files.files.len());
+    }
     runtime.block_on(async {
         let mut client = None;
         let result = unless_interrupted(shown(waiting_for, async {

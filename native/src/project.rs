@@ -1,0 +1,159 @@
+//! A project: several files and a makefile, and which of what make leaves is the program.
+
+use crate::Error;
+use std::ffi::OsString;
+use std::io;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// The file that make reads where the makefile came apart from the files.
+const MAKEFILE: &str = "Makefile";
+
+/// Several files that make turns into a program. How many and how large they are is bounded by the caller, and by the
+/// work directory.
+#[derive(Clone, Debug, Default)]
+pub struct Project<'a> {
+    /// Path and contents. Paths are relative and without `..`; folders come with them. What begins with `#!` can be
+    /// executed, so that makefiles can call scripts.
+    pub files: Vec<(&'a str, &'a [u8])>,
+    /// The makefile, which takes the place of a file `Makefile`; without it, make looks for one among the files.
+    pub makefile: Option<&'a [u8]>,
+    /// What make makes, and the program to run. By default the makefile's own default target, and the first program
+    /// that this one is, or is made of.
+    pub target: Option<&'a str>,
+}
+
+impl Project<'_> {
+    /// All files in one tar archive: it goes in by one descriptor, where each file of its own would take one, and all files
+    /// have one time, so that make takes nothing among them for out of date.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Input`] for a path that is absolute, has `..` or a NUL in it, or is empty.
+    pub(crate) fn archive(&self) -> Result<Vec<u8>, Error> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
+        let mut archive = tar::Builder::new(Vec::new());
+        let makefile = self.makefile.map(|text| (MAKEFILE, text));
+        for (path, contents) in self.files.iter().copied().chain(makefile) {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(contents.len() as u64);
+            header.set_mode(if contents.starts_with(b"#!") { 0o700 } else { 0o600 });
+            header.set_mtime(now);
+            let problem =
+                |_: io::Error| Error::Input("a file's path is empty, absolute, or has .. or a NUL in it");
+            archive.append_data(&mut header, path, contents).map_err(problem)?;
+        }
+        Ok(archive.into_inner()?)
+    }
+
+    /// What is run inside. It takes the archive from its standard input, has compilers and make speak on standard error,
+    /// and leaves the program's name in a line of its own, then the program, on standard output.
+    pub(crate) fn command(&self) -> Vec<OsString> {
+        let file = self.makefile.map_or("", |_| MAKEFILE);
+        let target = self.target.unwrap_or_default();
+        ["/bin/sh", "-c", SCRIPT, "sh", target, file].map(OsString::from).to_vec()
+    }
+}
+
+/// A program's name and its bytes, as [`SCRIPT`] leaves them.
+pub(crate) fn name_and_program(output: &[u8]) -> Option<(&str, &[u8])> {
+    let end = output.iter().position(|byte| *byte == b'\n')?;
+    Some((str::from_utf8(&output[..end]).ok()?, &output[end + 1..]))
+}
+
+/// `$1` is the target, `$2` the makefile; both may be empty.
+///
+/// A target that make knows nothing of can still be a program that the default target leaves. To find the program, make
+/// prints its rules; `MAKE=:` keeps the makefiles of folders out of that. From the target on, what it is made of is
+/// looked at in the order in which it is written, each with its own prerequisites before the next one. Where makefiles
+/// call others no rule tells: then it must be the only program there.
+const SCRIPT: &str = r#"
+tar -x -f - || exit
+exec 3>&1 >&2 </dev/null
+rules() { make ${file:+"-f$file"} -q MAKE=: "$@"; }
+wanted=$1 file=$2 goal=$1
+if [ -n "$goal" ] && rules -- "$goal" 2>&1 | grep -q -F -- "No rule to make target '$goal'.  Stop."; then goal=; fi
+make ${file:+"-f$file"} -- ${goal:+"$goal"} || exit
+is_program() {
+    case $1 in *.so | *.so.*) return 1 ;; esac
+    [ -f "$1" ] && [ -x "$1" ] && [ "$(head -c 4 -- "$1" | tr -d '\177')" = ELF ]
+}
+take() {
+    printf '%s\n' "${1##*/}" >&3
+    exec cat -- "$1" >&3
+}
+if [ -n "$wanted" ]; then
+    is_program "$wanted" && take "$wanted"
+    [ -n "$goal" ] || { echo "error: the build left no program $wanted"; exit 1; }
+fi
+set -f
+IFS='
+'
+for path in $(rules -p 2>/dev/null | GOAL=$goal awk '
+    BEGIN { goal = ENVIRON["GOAL"] }
+    /^\.DEFAULT_GOAL := / && goal == "" { goal = $3 }
+    /^# Files$/ { files = 1 }
+    /^# Not a target:$/ { getline; next }
+    files && /^[^#\t]/ && match($0, /::?( |$)/) {
+        of[substr($0, 1, RSTART - 1)] = substr($0, RSTART + RLENGTH)
+    }
+    function visit(path, count, parts, i) {
+        if (path in seen) return
+        seen[path]
+        print path
+        count = split(of[path], parts, " ")
+        for (i = 1; i <= count && parts[i] != "|"; i++) visit(parts[i])
+    }
+    END { if (goal != "") visit(goal) }'); do
+    is_program "$path" && take "$path"
+done
+only= all= count=0
+for path in $(find . -type f -perm -100); do
+    is_program "$path" && only=$path all="$all ${path#./}" count=$((count + 1))
+done
+case $count in
+    0) echo "error: the build left no program${wanted:+ $wanted}" ;;
+    1) take "$only" ;;
+    *) echo "error: the build left several programs, and \`target\` names none:$all" ;;
+esac
+exit 1"#;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn project<'a>(path: &'a str, contents: &'a [u8]) -> Project<'a> {
+        Project { files: vec![(path, contents)], ..Project::default() }
+    }
+
+    #[test]
+    fn files_keep_their_paths_and_scripts_can_be_executed() {
+        let long = format!("{}/a.c", "folder/".repeat(30).trim_end_matches('/'));
+        for (path, contents, mode) in
+            [("a.c", &b"int x;"[..], 0o600), ("b/c d/run", b"#!/bin/sh", 0o700), (&long, b"\0\xff", 0o600)]
+        {
+            let archive = project(path, contents).archive().unwrap();
+            let mut archive = tar::Archive::new(&archive[..]);
+            let mut entries = archive.entries().unwrap();
+            let mut entry = entries.next().unwrap().unwrap();
+            let mut found = Vec::new();
+            io::Read::read_to_end(&mut entry, &mut found).unwrap();
+            assert_eq!(entry.path().unwrap().to_str(), Some(path));
+            assert_eq!((found.as_slice(), entry.header().mode().unwrap()), (contents, mode));
+            assert!(entries.next().is_none());
+        }
+    }
+
+    #[test]
+    fn paths_lead_nowhere_else() {
+        for path in ["", "/etc/passwd", "..", "../a", "a/../b", "a\0b"] {
+            assert!(matches!(project(path, b"").archive(), Err(Error::Input(_))), "{path:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_told_from_a_program() {
+        assert_eq!(name_and_program(b"app\n\x7fELF\n"), Some(("app", &b"\x7fELF\n"[..])));
+        assert_eq!(name_and_program(b"\xff\n"), None);
+        assert_eq!(name_and_program(b"app"), None);
+    }
+}

@@ -3,11 +3,14 @@
 //! The ledger lives in memory and is bounded; a durable one will keep the same two calls. It holds no clock, and knows
 //! nothing of what waits: the caller passes the time, and whatever it needs to answer a repetition.
 
+mod retained;
+
 use crate::config;
 use offload_protocol::answer::Answer;
 use offload_protocol::request::RequestId;
+use retained::Retained;
 use sha2::{Digest, Sha256};
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
@@ -26,7 +29,7 @@ pub struct Key {
 }
 
 /// Who waits for the answer.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ReplyTo {
     /// The reply id.
     Id(Arc<str>),
@@ -88,10 +91,8 @@ pub struct Ledger<W> {
 
 struct State<W> {
     entries: HashMap<Key, Entry<W>>,
-    /// The keys of all entries that are done, oldest first.
-    done: VecDeque<(Instant, Key)>,
-    /// Of the outcomes.
-    bytes: usize,
+    /// The keys of all entries that are done.
+    done: Retained,
 }
 
 struct Entry<W> {
@@ -112,7 +113,7 @@ fn cost(answer: &Answer) -> usize {
 impl<W> Ledger<W> {
     /// An empty ledger.
     pub fn new(config: config::Idempotency) -> Ledger<W> {
-        let state = State { entries: HashMap::new(), done: VecDeque::new(), bytes: 0 };
+        let state = State { entries: HashMap::new(), done: Retained::default() };
         Ledger { config, state: Mutex::new(state) }
     }
 
@@ -143,8 +144,7 @@ impl<W> Ledger<W> {
             && cost(answer) <= self.config.bytes.as_usize()
         {
             state.forget(now, &self.config, cost(answer));
-            state.bytes += cost(answer);
-            state.done.push_back((now, key.clone()));
+            state.done.push(key.clone(), cost(answer), now);
             let progress = Progress::Done(answer.clone());
             state.entries.insert(key.clone(), Entry { fingerprint: entry.fingerprint, progress });
         }
@@ -163,17 +163,15 @@ impl<W> State<W> {
     /// Forgets what is too old, and what must go so that an outcome of `room` bytes fits (0: none is coming).
     fn forget(&mut self, now: Instant, config: &config::Idempotency, room: usize) {
         let coming = usize::from(room > 0);
-        while let Some((since, _)) = self.done.front() {
-            let old = now.saturating_duration_since(*since) >= config.retention.duration();
-            let full =
-                self.done.len() + coming > config.outcomes || self.bytes + room > config.bytes.as_usize();
-            if !old && !full {
-                return;
+        if let Some(before) = now.checked_sub(config.retention.duration()) {
+            while let Some(key) = self.done.pop_before(before) {
+                self.entries.remove(&key);
             }
-            let Some((_, key)) = self.done.pop_front() else { return };
-            if let Some(Entry { progress: Progress::Done(answer), .. }) = self.entries.remove(&key) {
-                self.bytes -= cost(&answer);
-            }
+        }
+        while self.done.len() + coming > config.outcomes || self.done.bytes() + room > config.bytes.as_usize()
+        {
+            let Some(key) = self.done.pop_of_largest() else { return };
+            self.entries.remove(&key);
         }
     }
 }

@@ -8,7 +8,7 @@ table! {
     pub struct Idempotency {
         /// Time from the outcome; zero joins only what comes while the request runs.
         pub retention: TimeSpan = TimeSpan::secs(600), in TimeSpan::ZERO..=TimeSpan::secs(86_400);
-        /// Outcomes that are remembered; the oldest are forgotten before their time.
+        /// Outcomes that are remembered. For more, who has the most loses his oldest before its time.
         pub outcomes: usize = 65_536, in 1..=10_000_000;
         /// Bytes of these outcomes, in memory.
         pub bytes: ByteSize = ByteSize::mib(64), in ByteSize::kib(64)..=ByteSize::gib(64);

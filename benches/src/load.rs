@@ -1,59 +1,127 @@
-//! A closed loop on one connection: so many requests in flight, each followed by the next one when it is done.
+//! A load: requests on one or many connections, in a closed or an open loop, from one thread without a runtime, which
+//! reads and writes all that is due at once, so that it takes as little of the machine as it can.
 //!
-//! One thread without a runtime, which reads and writes all that is due at once, so that the load takes as little of
-//! the machine as it can. The reply id names the request, so that each latency is that of one request.
+//! The reply id names the request, so that each latency is that of one request. The thread's own share of a core is
+//! measured too: near 1 the load is what is measured, and no longer the server.
 
-use crate::mqtt::{self, Packet};
+mod connection;
+mod crowd;
+mod mqtt;
+
+pub use connection::Connection;
+pub use crowd::Crowd;
+
 use anyhow::{Context, Result, bail, ensure};
+use connection::shown;
 use hdrhistogram::Histogram;
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use mqtt::Packet;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::time::{ClockId, clock_gettime};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-/// Most requests in flight: fewer than any server's window for one client, and so few bytes that the sockets' buffers
-/// hold them, which is why neither end can wait for the other to read.
+/// Most requests in flight on one connection: fewer than any server's window for one client, and so few bytes that the
+/// sockets' buffers hold them, which is why neither end can wait for the other to read.
 pub const MAX_IN_FLIGHT: u16 = 1_000;
 
-/// Time without any answer after which requests count as lost.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Time without any answer after which requests count as lost: longer than a compile may take.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Longest latency that is told from longer ones, in nanoseconds: nothing waits longer than [`PATIENCE`].
-const MAX_LATENCY_NS: u64 = 10_000_000_000;
+const MAX_LATENCY_NS: u64 = 60_000_000_000;
 
 /// Significant decimal digits of a latency.
 const LATENCY_DIGITS: u8 = 3;
 
-/// Bytes read at once; room for many whole packets.
-const READ_BUFFER: usize = 16 * mqtt::MAX_PACKET;
+/// What is sent, and what must come back.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// `localCode` or `inputCode`.
+    pub topic: &'static str,
+    pub payload: Vec<u8>,
+    pub answer: Vec<u8>,
+}
 
-/// Bytes of an unexpected answer that an error repeats.
-const ANSWER_SHOWN: usize = 200;
-
-const CLIENT_ID: &str = "bench";
-const REQUEST_PREFIX: &str = "localCode/bench/";
-const ANSWER_PREFIX: &str = "result/bench/";
-const ANSWER_FILTER: &str = "result/bench/#";
+/// When requests are sent.
+#[derive(Clone, Copy, Debug)]
+pub enum Pace {
+    /// Each is followed by the next when it is both answered and acknowledged.
+    Closed,
+    /// One is due every so often, whatever became of those before; its latency counts from when it was due.
+    Every(Duration),
+}
 
 /// What is asked, how many times at once, and for how long.
+#[derive(Clone, Copy)]
 pub struct Load<'a> {
-    pub request: &'a [u8],
-    pub answer: &'a [u8],
-    /// At least 1, at most [`MAX_IN_FLIGHT`].
+    /// Client ids and reply ids begin with it: loads at the same time have different ones.
+    pub client: &'a str,
+    pub request: &'a Request,
+    /// At least 1.
+    pub connections: usize,
+    /// On each connection: at least 1, at most [`MAX_IN_FLIGHT`].
     pub in_flight: u16,
-    /// Goes before what is measured, on the same connection.
+    pub pace: Pace,
+    /// Goes before what is measured, on the same connections.
     pub warm_up: Duration,
+    /// A closed loop goes on until something was answered.
     pub measured: Duration,
+}
+
+impl<'a> Load<'a> {
+    /// A closed loop on one connection, with a quarter of its time before it to warm up.
+    pub fn closed(request: &'a Request, in_flight: u16, measured: Duration) -> Load<'a> {
+        Load {
+            client: "bench",
+            request,
+            connections: 1,
+            in_flight,
+            pace: Pace::Closed,
+            warm_up: measured / 4,
+            measured,
+        }
+    }
+
+    /// An open loop on one connection, with a quarter of its time before it to warm up.
+    pub fn paced(request: &'a Request, every: Duration, measured: Duration) -> Load<'a> {
+        Load { pace: Pace::Every(every), ..Load::closed(request, MAX_IN_FLIGHT, measured) }
+    }
+
+    /// From its first request to the end of what is measured.
+    pub fn length(&self) -> Duration {
+        self.warm_up + self.measured
+    }
 }
 
 /// What was answered in the measured time.
 pub struct Measured {
-    pub requests: u64,
-    pub elapsed: Duration,
-    /// From just before the request is written to just after its answer is read, in nanoseconds.
-    pub latency_ns: Histogram<u64>,
+    /// That were answered in a closed loop, that were due in an open one.
+    requests: u64,
+    elapsed: Duration,
+    /// From just before the request is written, or from when it was due, to just after its answer is read, in
+    /// nanoseconds.
+    latency_ns: Histogram<u64>,
+    /// CPU time of the load's thread.
+    cpu: Duration,
 }
 
-/// One place for a request in flight. Its number is the reply id, and one less than the packet identifier.
+impl Measured {
+    pub fn requests_per_second(&self) -> f64 {
+        self.requests as f64 / self.elapsed.as_secs_f64()
+    }
+
+    /// In microseconds.
+    pub fn latency_us(&self, quantile: f64) -> f64 {
+        self.latency_ns.value_at_quantile(quantile) as f64 / 1e3
+    }
+
+    /// The load's share of a core, in percent.
+    pub fn load_percent(&self) -> f64 {
+        100.0 * self.cpu.as_secs_f64() / self.elapsed.as_secs_f64()
+    }
+}
+
+/// One place for a request in flight. Its number ends the reply id, and is one less than the packet identifier.
 struct Slot {
     request: Vec<u8>,
     sent: Instant,
@@ -62,144 +130,201 @@ struct Slot {
     answered: bool,
 }
 
+/// One connection with its requests.
+struct Lane {
+    connection: Connection,
+    slots: Vec<Slot>,
+    /// Slots with nothing in flight.
+    free: Vec<usize>,
+}
+
+/// A load while it runs.
+struct Running<'a> {
+    load: &'a Load<'a>,
+    lanes: Vec<Lane>,
+    begin: Instant,
+    end: Instant,
+    ended: bool,
+    /// Requests that were sent, in an open loop.
+    sent: u32,
+    measured: Measured,
+}
+
 /// Puts the server at `address` under load.
 ///
 /// # Errors
 ///
 /// When an answer is wrong, is lost or comes twice, or the server breaks the protocol or the connection.
 pub fn run(address: SocketAddr, load: &Load<'_>) -> Result<Measured> {
-    let mut connection = Connection::open(address)?;
+    let lanes = (0..load.connections)
+        .map(|index| Lane::open(address, load, &format!("{}-{index}", load.client)))
+        .collect::<Result<Vec<_>>>()?;
     let begin = Instant::now() + load.warm_up;
-    let end = begin + load.measured;
-    let mut measured = Measured {
+    let measured = Measured {
         requests: 0,
         elapsed: load.measured,
         latency_ns: Histogram::new_with_bounds(1, MAX_LATENCY_NS, LATENCY_DIGITS)?,
+        cpu: Duration::ZERO,
     };
-    let slot = |number: u16| Slot {
-        request: mqtt::publish(&format!("{REQUEST_PREFIX}{number}"), number + 1, load.request),
-        sent: begin,
-        acknowledged: true,
-        answered: true,
-    };
-    let mut slots: Vec<Slot> = (0..load.in_flight).map(slot).collect();
-    let mut due: Vec<usize> = (0..slots.len()).collect();
-    let mut in_flight = due.len();
-    while in_flight > 0 {
-        let now = Instant::now();
-        for number in due.drain(..) {
-            let slot = &mut slots[number];
-            connection.unsent.extend(&slot.request);
-            (slot.sent, slot.acknowledged, slot.answered) = (now, false, false);
+    Running { load, lanes, begin, end: begin + load.measured, ended: false, sent: 0, measured }.run()
+}
+
+impl Running<'_> {
+    fn run(mut self) -> Result<Measured> {
+        let mut cpu_at_begin = None;
+        let mut ready = Vec::new();
+        loop {
+            let now = Instant::now();
+            if cpu_at_begin.is_none() && now >= self.begin {
+                cpu_at_begin = Some(thread_cpu_time());
+            }
+            let is_open = matches!(self.load.pace, Pace::Every(_));
+            if !self.ended && now >= self.end && (is_open || self.measured.requests > 0) {
+                self.ended = true;
+                self.measured.elapsed = now - self.begin;
+                self.measured.cpu = thread_cpu_time() - cpu_at_begin.unwrap_or_default();
+            }
+            if !self.ended {
+                self.send_what_is_due(now);
+            } else if self.lanes.iter().all(Lane::is_idle) {
+                break;
+            }
+            for lane in &mut self.lanes {
+                lane.connection.flush()?;
+            }
+            self.wait(&mut ready)?;
+            for &index in &ready {
+                self.receive(index)?;
+            }
         }
-        connection.exchange()?;
+        for lane in self.lanes {
+            lane.connection.close()?;
+        }
+        Ok(self.measured)
+    }
+
+    fn send_what_is_due(&mut self, now: Instant) {
+        match self.load.pace {
+            Pace::Closed => {
+                for lane in &mut self.lanes {
+                    while lane.send(now) {}
+                }
+            }
+            Pace::Every(interval) => {
+                while let due = self.due(interval)
+                    && due <= now
+                {
+                    let lane = self.sent as usize % self.lanes.len();
+                    if !self.lanes[lane].send(due) {
+                        break;
+                    }
+                    self.sent += 1;
+                }
+            }
+        }
+    }
+
+    /// When the next request of an open loop is due.
+    fn due(&self, interval: Duration) -> Instant {
+        self.begin - self.load.warm_up + interval * self.sent
+    }
+
+    /// Waits until something can be read, or sent; `ready` are the lanes with something to read.
+    fn wait(&self, ready: &mut Vec<usize>) -> Result<()> {
+        ready.clear();
         let now = Instant::now();
+        let timeout = match self.load.pace {
+            // Its one socket is read at once, which waits too, and costs one call fewer.
+            Pace::Closed if self.lanes.len() == 1 => {
+                ready.push(0);
+                return Ok(());
+            }
+            Pace::Every(interval) if !self.ended => self.due(interval).saturating_duration_since(now),
+            _ => PATIENCE,
+        };
+        let sockets = self.lanes.iter().map(|lane| PollFd::new(lane.connection.stream(), PollFlags::IN));
+        let mut sockets: Vec<PollFd<'_>> = sockets.collect();
+        let count = poll(&mut sockets, Some(&Timespec::try_from(timeout)?))?;
+        ensure!(count > 0 || timeout < PATIENCE, "no answer for {PATIENCE:?}");
+        ready.extend((0..sockets.len()).filter(|&index| !sockets[index].revents().is_empty()));
+        Ok(())
+    }
+
+    fn receive(&mut self, index: usize) -> Result<()> {
+        let Running { load, lanes, begin, end, ended, measured, .. } = self;
+        let Lane { connection, slots, free } = &mut lanes[index];
+        connection.read()?;
+        let now = Instant::now();
+        let is_measured = |sent: Instant| match load.pace {
+            Pace::Closed => now >= *begin && !*ended,
+            Pace::Every(_) => (*begin..*end).contains(&sent),
+        };
         while let Some((packet, length)) = mqtt::decode(connection.received())? {
-            let number = match packet {
+            let (number, packet_id) = match packet {
                 Packet::PubAck(packet_id) => {
                     let number = usize::from(packet_id).wrapping_sub(1);
                     let slot = slots.get_mut(number).context("an acknowledgement of no request")?;
                     ensure!(!slot.acknowledged, "a second acknowledgement of one request");
                     slot.acknowledged = true;
-                    number
+                    (number, None)
                 }
                 Packet::Publish { topic, packet_id, payload } => {
-                    let number = slot_of(topic).context("an answer to no request")?;
+                    let number = connection.number_in(topic).context("an answer to no request")?;
                     let slot = slots.get_mut(number).context("an answer to no request")?;
                     ensure!(!slot.answered, "a second answer to one request");
-                    ensure!(payload == load.answer, "an unexpected answer: {}", shown(payload));
+                    ensure!(payload == load.request.answer, "an unexpected answer: {}", shown(payload));
                     slot.answered = true;
-                    if (begin..end).contains(&now) {
+                    if is_measured(slot.sent) {
                         measured.requests += 1;
-                        let latency = now.duration_since(slot.sent).as_nanos();
+                        let latency = now.saturating_duration_since(slot.sent).as_nanos();
                         measured.latency_ns.saturating_record(latency.try_into().unwrap_or(u64::MAX));
                     }
-                    connection.unsent.extend(mqtt::puback(packet_id));
-                    number
+                    (number, Some(packet_id))
                 }
                 packet => bail!("unexpected: {packet:?}"),
             };
             connection.consume(length);
-            // A packet identifier is free again only when its PUBACK has come (section 2.3.1).
+            if let Some(packet_id) = packet_id {
+                connection.acknowledge(packet_id);
+            }
+            // A packet identifier is free again only when its PUBACK has come (section 2.2.1).
             if slots[number].acknowledged && slots[number].answered {
-                if now < end {
-                    due.push(number);
-                } else {
-                    in_flight -= 1;
-                }
+                free.push(number);
             }
         }
-    }
-    connection.close()?;
-    Ok(measured)
-}
-
-fn slot_of(topic: &[u8]) -> Option<usize> {
-    str::from_utf8(topic).ok()?.strip_prefix(ANSWER_PREFIX)?.parse().ok()
-}
-
-fn shown(payload: &[u8]) -> impl std::fmt::Display {
-    payload[..payload.len().min(ANSWER_SHOWN)].escape_ascii()
-}
-
-/// A connected client that waits for answers.
-struct Connection {
-    stream: TcpStream,
-    unsent: Vec<u8>,
-    buffer: Vec<u8>,
-    /// The part of `buffer` that was received and not yet consumed.
-    start: usize,
-    end: usize,
-}
-
-impl Connection {
-    fn open(address: SocketAddr) -> Result<Connection> {
-        let stream = TcpStream::connect(address)?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
-        let mut connection =
-            Connection { stream, unsent: Vec::new(), buffer: vec![0; READ_BUFFER], start: 0, end: 0 };
-        connection.unsent.extend(mqtt::connect(CLIENT_ID));
-        connection.expect(&Packet::ConnAck(0))?;
-        connection.unsent.extend(mqtt::subscribe(1, ANSWER_FILTER));
-        connection.expect(&Packet::SubAck(1))?;
-        Ok(connection)
-    }
-
-    fn expect(&mut self, expected: &Packet<'_>) -> Result<()> {
-        loop {
-            self.exchange()?;
-            if let Some((packet, length)) = mqtt::decode(self.received())? {
-                ensure!(packet == *expected, "{packet:?} instead of {expected:?}");
-                self.consume(length);
-                return Ok(());
-            }
-        }
-    }
-
-    /// Sends what is unsent, then waits for something to read.
-    fn exchange(&mut self) -> Result<()> {
-        self.stream.write_all(&self.unsent).context("cannot send")?;
-        self.unsent.clear();
-        self.buffer.copy_within(self.start..self.end, 0);
-        (self.start, self.end) = (0, self.end - self.start);
-        let count = self.stream.read(&mut self.buffer[self.end..]).context("no answer")?;
-        ensure!(count > 0, "the server closed the connection");
-        self.end += count;
         Ok(())
     }
+}
 
-    fn received(&self) -> &[u8] {
-        &self.buffer[self.start..self.end]
+impl Lane {
+    fn open(address: SocketAddr, load: &Load<'_>, client: &str) -> Result<Lane> {
+        let connection = Connection::open(address, client)?;
+        let slot = |number: u16| Slot {
+            request: connection.request(load.request, number),
+            sent: Instant::now(),
+            acknowledged: true,
+            answered: true,
+        };
+        let slots: Vec<Slot> = (0..load.in_flight).map(slot).collect();
+        let free = (0..slots.len()).rev().collect();
+        Ok(Lane { connection, slots, free })
     }
 
-    fn consume(&mut self, length: usize) {
-        self.start += length;
+    /// `false` if as many as may be are in flight.
+    fn send(&mut self, at: Instant) -> bool {
+        let Some(number) = self.free.pop() else { return false };
+        let slot = &mut self.slots[number];
+        (slot.sent, slot.acknowledged, slot.answered) = (at, false, false);
+        self.connection.queue(&slot.request);
+        true
     }
 
-    fn close(mut self) -> Result<()> {
-        self.unsent.extend(mqtt::disconnect());
-        self.stream.write_all(&self.unsent).context("cannot send")
+    fn is_idle(&self) -> bool {
+        self.free.len() == self.slots.len()
     }
+}
+
+fn thread_cpu_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }

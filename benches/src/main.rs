@@ -1,42 +1,57 @@
-//! Side-by-side benchmarks: the gateway beside an echo at the same ingress, and beside an echo on Mosquitto.
+//! Side-by-side benchmarks: the gateway beside floors (an echo, bare wasmtime) and beside peers.
 //!
 //! Absolute figures drift with the machine; what counts is the ratio of contenders that take turns in one run.
 //! docs/performance.md says what is measured and what came out.
 
-mod contender;
+mod guests;
 mod load;
-mod mqtt;
+mod plot;
 mod report;
+mod request;
 mod rounds;
 mod serve;
 mod server;
 mod spread;
+mod suites;
+mod table;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand};
+use guests::Guests;
 use offload_rt::compiler::{CHILD_ROLE, child};
 use report::Report;
 use rounds::Plan;
+use rustix::process::{Resource, getrlimit, setrlimit};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
+use suites::Suite;
 
-/// Longest time of one step, in seconds.
+/// Longest time of one turn, in seconds.
 const MAX_SECONDS: f64 = 3_600.0;
 
-/// Measures requests per second and latency of `localCode` at QoS 1 beside an echo on the same broker and one on Mosquitto
+/// Most idle clients: as many as one port can have from one address.
+const MAX_IDLE_CLIENTS: i64 = 28_000;
+
+/// Measures the gateway beside floors and peers that take turns with it
 #[derive(Parser)]
 #[command(name = "offload-benches")]
 struct Cli {
+    /// Suites to run, a list; all by default
+    #[arg(long, value_delimiter = ',', value_enum)]
+    only: Vec<Suite>,
     /// How often each contender has its turn; at least 5 for figures to publish
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     rounds: u32,
     /// Measured time of each turn; a quarter more goes before it to warm up
-    #[arg(long, default_value = "2", value_parser = seconds)]
+    #[arg(long, default_value = "0.8", value_parser = seconds)]
     seconds: Duration,
-    /// Requests in flight on the one connection, a list
-    #[arg(long, value_delimiter = ',', default_value = "1,16,64",
-        value_parser = clap::value_parser!(u16).range(1..=i64::from(load::MAX_IN_FLIGHT)))]
-    in_flight: Vec<u16>,
+    /// Clients that are connected and do nothing, where there is a crowd
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(0..=MAX_IDLE_CLIENTS))]
+    idle_clients: u32,
+    /// Folder for the plots, as SVG; none by default
+    #[arg(long, overrides_with = "plots")]
+    plots: Option<PathBuf>,
     /// Print every measurement as JSON instead of tables
     #[arg(long)]
     json: bool,
@@ -44,12 +59,12 @@ struct Cli {
     role: Option<Role>,
 }
 
-/// What this program starts itself as, so that nothing shares a process with the load generator.
+/// What this program starts itself as, so that no server shares a process with the load.
 #[derive(Subcommand)]
 enum Role {
     /// A server to measure
     #[command(hide = true)]
-    Serve { server: serve::Kind },
+    Serve(serve::Arguments),
     /// The compiler of the gateway that is measured
     #[command(name = CHILD_ROLE, hide = true)]
     CompileChild(child::ChildLimits),
@@ -59,7 +74,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match cli.role {
         Some(Role::CompileChild(limits)) => return child::run(limits),
-        Some(Role::Serve { server }) => serve::run(server),
+        Some(Role::Serve(arguments)) => serve::run(arguments),
         None => bench(cli),
     };
     match outcome {
@@ -72,14 +87,30 @@ fn main() -> ExitCode {
 }
 
 fn bench(cli: Cli) -> Result<()> {
-    let plan = Plan { rounds: cli.rounds, measured: cli.seconds, in_flight: cli.in_flight };
-    let report = Report::new(&plan, rounds::run(&plan)?);
+    allow_many_files()?;
+    let guests = Guests::find()?;
+    let plan = Plan { rounds: cli.rounds, measured: cli.seconds, idle_clients: cli.idle_clients as usize };
+    let mut tables = Vec::new();
+    for suite in suites::chosen(&cli.only) {
+        tables.extend(suite.run(&plan, &guests).with_context(|| format!("{suite:?}"))?);
+    }
+    let report = Report::new(&plan, tables);
+    if let Some(folder) = cli.plots {
+        report.tables().try_for_each(|table| plot::write(table, &folder))?;
+    }
     if cli.json {
         println!("{}", serde_json::to_string_pretty(&report)?);
     } else {
         print!("{report}");
     }
     Ok(())
+}
+
+/// Each client is an open file, here and in the server that inherits the limit.
+fn allow_many_files() -> Result<()> {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    Ok(setrlimit(Resource::Nofile, limit)?)
 }
 
 fn seconds(text: &str) -> Result<Duration> {

@@ -1,10 +1,11 @@
 //! A server in a process of its own: this program in another role.
 
-use crate::serve::{Kind, READY};
+use crate::serve::{Arguments, Kind, READY};
 use anyhow::{Context, Result};
-use clap::ValueEnum;
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
@@ -28,11 +29,35 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts one and waits until it takes requests.
+    /// Starts one that needs nothing else, and waits until it takes requests.
     pub fn start(kind: Kind) -> Result<Server> {
-        let value = kind.to_possible_value().context("every server has a name")?;
+        Server::launch(Arguments::new(kind))
+    }
+
+    /// Starts a gateway with this configuration.
+    pub fn gateway(configuration: &str) -> Result<Server> {
+        let configuration = Some(configuration.to_owned());
+        Server::launch(Arguments { configuration, ..Arguments::new(Kind::Gateway) })
+    }
+
+    /// Starts a gateway with its defaults in a data directory that outlives it.
+    pub fn gateway_in(data_dir: &Path) -> Result<Server> {
+        Server::launch(Arguments { data_dir: Some(data_dir.to_owned()), ..Arguments::new(Kind::Gateway) })
+    }
+
+    /// Starts a service that runs `command`.
+    pub fn with_command(kind: Kind, command: Vec<OsString>) -> Result<Server> {
+        Server::launch(Arguments { command, ..Arguments::new(kind) })
+    }
+
+    fn launch(arguments: Arguments) -> Result<Server> {
+        let kind = arguments.server;
+        Server::spawn(arguments).with_context(|| format!("{kind:?}"))
+    }
+
+    fn spawn(arguments: Arguments) -> Result<Server> {
         let mut process = Command::new(std::env::current_exe()?)
-            .args(["serve", value.get_name()])
+            .args(arguments.to_command_line())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;

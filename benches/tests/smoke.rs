@@ -1,19 +1,57 @@
-//! The whole benchmark, so short that its figures mean nothing: every contender answers rightly and is counted.
+//! Whole suites, so short that their figures mean nothing: every contender answers rightly and is counted.
+//!
+//! All but `peers` and `first-contact`, which compile for longer than a test should.
 
 use serde_json::Value;
 use std::process::Command;
 
-#[test]
-fn every_contender_is_measured_and_compared() {
+/// Runs one suite; the report, and the names of the plots.
+fn run(suite: &str) -> (Value, Vec<String>) {
+    let plots = tempfile::tempdir().unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_offload-benches"))
-        .args(["--rounds", "2", "--seconds", "0.1", "--in-flight", "1,16", "--json"])
+        .args(["--only", suite, "--rounds", "1", "--seconds", "0.05", "--idle-clients", "20", "--json"])
+        .arg("--plots")
+        .arg(plots.path())
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let rows = |part: &str| report[part].as_array().unwrap().len();
-    assert_eq!((rows("turns"), rows("figures"), rows("ratios")), (16, 8, 8));
-    for turn in report["turns"].as_array().unwrap() {
-        assert!(turn["requests"].as_u64().unwrap() > 0, "{turn}");
+    let names = std::fs::read_dir(plots.path()).unwrap();
+    let names = names.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+    (serde_json::from_slice(&output.stdout).unwrap(), names)
+}
+
+/// The suite has these tables, with a sample of each contender in each setting, and plots of them.
+fn is_measured(suite: &str, tables: &[(&str, usize)]) {
+    let (report, plots) = run(suite);
+    let found = report["tables"].as_array().unwrap();
+    assert_eq!(found.len(), tables.len());
+    for (table, (name, samples)) in found.iter().zip(tables) {
+        assert_eq!(table["name"], *name);
+        assert_eq!(table["samples"].as_array().unwrap().len(), *samples, "{name}");
+        assert!(plots.iter().any(|plot| plot.starts_with(name) && plot.ends_with(".svg")), "{plots:?}");
+        for sample in table["samples"].as_array().unwrap() {
+            assert!(sample["values"][0].as_f64().unwrap() > 0.0, "{sample}");
+        }
+        for ratio in table["ratios"].as_array().unwrap() {
+            let median = ratio["spreads"][0]["median"].as_f64();
+            assert!(median.is_some_and(|median| median > 0.0), "{ratio}");
+        }
     }
+}
+
+#[test]
+fn throughput_is_measured() {
+    // Seven settings, two of them with a crowd, of seven contenders.
+    is_measured("throughput", &[("throughput", 7 * 7)]);
+}
+
+#[test]
+fn execution_is_measured() {
+    is_measured("execution", &[("execution", 3 * 3)]);
+}
+
+#[test]
+fn preemption_is_measured() {
+    // Three loads, three slices, four numbers of endless guests.
+    is_measured("preemption", &[("endless", 3 * 3 * 4), ("flood", 2)]);
 }

@@ -3,6 +3,7 @@
 mod compile;
 mod config;
 mod demo;
+mod doctor;
 mod keygen;
 mod passwd;
 mod serve;
@@ -27,6 +28,8 @@ enum Command {
     Serve(Overrides),
     /// Print the effective configuration as commented TOML
     Config(Overrides),
+    /// Show what this machine gives a gateway, and what it lacks
+    Doctor(doctor::Doctor),
     /// Make modules ready before the gateway starts
     Compile(compile::Compile),
     /// Start a gateway, play a device, and show what comes back
@@ -103,6 +106,7 @@ pub fn run() -> ExitCode {
         Command::CompileChild(limits) => return child::run(limits),
         Command::Serve(overrides) => serve::run(overrides),
         Command::Config(overrides) => config::run(overrides),
+        Command::Doctor(command) => doctor::run(command),
         Command::Compile(command) => compile::run(command),
         Command::Demo => demo::run(),
         Command::Passwd(command) => passwd::run(command),

@@ -124,7 +124,7 @@ impl Gateway {
             .map_err(|panic| StartError::Io("data directory", io::Error::other(panic)))??;
 
         let modules = Arc::new(Modules::open(&config, &data_dir)?);
-        let native = Native::start(&config, is_local(&config).await).await;
+        let native = Native::start(&config, is_local(&config).await, &data_dir).await;
         let programs = Programs::load(&config.program, &config.modules.preload, &modules).await?;
 
         let workers = Workers::start(&config, modules.baseline_linkers(), &programs.artifacts(), &runtime)

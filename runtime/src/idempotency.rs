@@ -37,7 +37,7 @@ pub enum ReplyTo {
 /// Tells requests apart that have the same name: code, arguments, environment and stdin. Equal for equal requests in
 /// different forms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fingerprint([u8; 32]);
+pub struct Fingerprint(pub [u8; 32]);
 
 /// Collects a request's parts into its [`Fingerprint`].
 pub struct Fingerprinter(Sha256);

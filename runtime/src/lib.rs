@@ -25,6 +25,7 @@ pub mod ingress;
 pub mod mirror;
 pub mod modules;
 pub mod native;
+pub mod once_cache;
 pub mod passwords;
 pub mod programs;
 pub mod reload;

@@ -8,18 +8,20 @@ use crate::config::Config;
 use crate::data_dir::DataDir;
 use crate::gateway::StartError;
 use crate::ingress::Client;
+use crate::once_cache::{self, OnceCache};
 use crate::telemetry;
 use crate::turns::Turn;
 use crate::wasm::engine::{self, Tier};
 use crate::wasm::linking::Linkers;
 use bytes::Bytes;
 use library::Library;
-use lru::LruCache;
+pub use library::Owner;
 use offload_protocol::error::{ErrorKind, WireError};
 pub use offload_protocol::request::Digest;
-use std::sync::{Arc, Mutex};
-use store::ArtifactStore;
-use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
+use std::sync::Arc;
+pub use store::{ArtifactStore, compatibility};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use wasmtime::Engine;
 
 /// Name of the artifacts' folder in the data directory.
 const ARTIFACTS: &str = "artifacts";
@@ -50,8 +52,8 @@ impl Artifact {
     }
 }
 
-/// Outcome of a compile. Failures that are the module's own are kept too: it is not tried again at every request.
-type Outcome = Result<Arc<Artifact>, WireError>;
+/// Outcome of a compile.
+type Outcome = once_cache::Outcome<Arc<Artifact>>;
 
 /// The gateway's modules.
 pub struct Modules {
@@ -62,9 +64,8 @@ pub struct Modules {
     gauge: Arc<Linkers>,
     /// `None` where there is no baseline compiler.
     baseline: Option<Baseline>,
-    /// Bytes of artifacts that are kept in memory.
-    max_bytes: u64,
-    cache: Mutex<Cache>,
+    /// Artifacts in memory.
+    cache: OnceCache<Arc<Artifact>>,
 }
 
 /// What modules need that are answered before they are optimized.
@@ -85,35 +86,6 @@ struct Unoptimized {
     _permit: OwnedSemaphorePermit,
 }
 
-struct Cache {
-    entries: LruCache<Digest, Entry>,
-    bytes: u64,
-}
-
-#[derive(Clone, Default)]
-struct Entry {
-    cell: Arc<OnceCell<Outcome>>,
-    /// What of `Cache::bytes` is this entry's: nothing while it is compiled.
-    counted: u64,
-}
-
-impl Cache {
-    /// What was used least recently makes room.
-    fn evict(&mut self, max_bytes: u64) {
-        while self.bytes > max_bytes {
-            let Some((_, evicted)) = self.entries.pop_lru() else { break };
-            self.bytes -= evicted.counted;
-        }
-    }
-}
-
-/// What a cache entry costs beside its code, so that failures are bounded too.
-const ENTRY_COST: u64 = 4 << 10;
-
-fn cost(outcome: &Outcome) -> u64 {
-    ENTRY_COST + outcome.as_ref().map_or(0, |artifact| artifact.code.len() as u64)
-}
-
 /// A digest is not enough.
 pub fn not_found(digest: &Digest) -> WireError {
     let message = format!("no module {digest} of yours: send the module itself");
@@ -131,14 +103,16 @@ impl Modules {
         let compiler = Compiler::new(settings.clone(), limits.clone());
         let linkers = |engine| Linkers::new(engine).map(Arc::new).map_err(StartError::Engine);
         let engine = engine::gauge(Tier::Optimized, limits, settings).map_err(StartError::Engine)?;
+        let of = |engine: &Engine| compatibility(engine.precompile_compatibility_hash());
         let artifacts = data_dir.path().join(ARTIFACTS);
-        let store = ArtifactStore::open(artifacts, *data_dir.mac_key(), &engine, settings.disk_cache.bytes())
-            .map_err(|error| StartError::Io("artifact store", error))?;
+        let store =
+            ArtifactStore::open(artifacts, *data_dir.mac_key(), of(&engine), settings.disk_cache.bytes())
+                .map_err(|error| StartError::Io("artifact store", error))?;
         let library = Library::open(data_dir.path().join(MODULES), config.modules.clone())
             .map_err(|error| StartError::Io("modules", error))?;
         let baseline = match settings.baseline.then(engine::baseline) {
             Some(Ok(engine)) => Some(Baseline {
-                store: store.of_engine(&engine),
+                store: store.with_compatibility(of(&engine)),
                 gauge: linkers(engine::gauge(Tier::Baseline, limits, settings).map_err(StartError::Engine)?)?,
                 linkers: linkers(engine)?,
                 background: Arc::new(Semaphore::new(settings.background)),
@@ -155,8 +129,7 @@ impl Modules {
             library,
             gauge: linkers(engine)?,
             baseline,
-            max_bytes: settings.memory_cache.bytes(),
-            cache: Mutex::new(Cache { entries: LruCache::unbounded(), bytes: 0 }),
+            cache: OnceCache::new(settings.memory_cache.bytes(), |artifact| artifact.size() as u64),
         })
     }
 
@@ -167,7 +140,7 @@ impl Modules {
 
     /// The artifact, if it is at hand: the way of all but a module's first requests.
     pub fn ready(&self, digest: &Digest) -> Option<Outcome> {
-        self.lock().entries.get(digest)?.cell.get().cloned()
+        self.cache.ready(digest)
     }
 
     /// Whether this client has sent this module: then the digest is enough.
@@ -207,29 +180,13 @@ impl Modules {
         module: Option<Bytes>,
         least: Tier,
     ) -> Outcome {
-        let cell = self.lock().entries.get_or_insert(digest, Entry::default).cell.clone();
-        // Set by whoever of those that wait for it compiles it.
-        let mut lasting = None;
         let mut unoptimized = None;
-        let outcome = cell
-            .get_or_init(|| async {
-                match self.load_or_compile(client, digest, module, least).await {
-                    Ok((artifact, rest)) => {
-                        lasting = Some(true);
-                        unoptimized = rest;
-                        Ok(artifact)
-                    }
-                    Err(failure) => {
-                        lasting = Some(failure.lasting);
-                        Err(failure.error)
-                    }
-                }
-            })
-            .await
-            .clone();
-        if let Some(lasting) = lasting {
-            self.account(digest, &cell, &outcome, lasting);
-        }
+        let make = async {
+            let (artifact, rest) = self.load_or_compile(client, digest, module, least).await?;
+            unoptimized = rest;
+            Ok(artifact)
+        };
+        let (outcome, cell) = self.cache.get_or_make(digest, make).await;
         if let Some(rest) = unoptimized {
             tokio::spawn(self.clone().optimize(client.clone(), digest, cell, rest));
         }
@@ -303,12 +260,12 @@ impl Modules {
         self: Arc<Self>,
         client: Client,
         digest: Digest,
-        baseline: Arc<OnceCell<Outcome>>,
+        baseline: once_cache::Cell<Arc<Artifact>>,
         rest: Unoptimized,
     ) {
         let turn = self.compiler.turn(&client).await;
         match self.optimized(&turn, digest, rest.module).await {
-            Ok(artifact) => self.replace(digest, &baseline, artifact),
+            Ok(artifact) => self.cache.replace(digest, &baseline, artifact),
             Err(Failure { error, .. }) => {
                 tracing::info!(%digest, %error, "a module stays on its baseline code");
             }
@@ -328,42 +285,5 @@ impl Modules {
             .map_err(|panic| Failure::passing(telemetry::internal_error(&format!("loading: {panic}"))))?
             .map_err(Failure::lasting)?;
         Ok(artifact)
-    }
-
-    /// From now on requests run the better artifact.
-    fn replace(&self, digest: Digest, old: &Arc<OnceCell<Outcome>>, artifact: Arc<Artifact>) {
-        let mut cache = self.lock();
-        let Cache { entries, bytes } = &mut *cache;
-        // Another one's, if it was evicted meanwhile.
-        let Some(entry) = entries.peek_mut(&digest).filter(|entry| Arc::ptr_eq(&entry.cell, old)) else {
-            return;
-        };
-        let outcome = Ok(artifact);
-        let counted = cost(&outcome);
-        *bytes = *bytes - entry.counted + counted;
-        *entry = Entry { cell: Arc::new(OnceCell::new_with(Some(outcome))), counted };
-        cache.evict(self.max_bytes);
-    }
-
-    /// Counts a new entry, or forgets it if it says nothing about the module, and evicts what was used least recently.
-    fn account(&self, digest: Digest, cell: &Arc<OnceCell<Outcome>>, outcome: &Outcome, lasting: bool) {
-        let mut cache = self.lock();
-        let Cache { entries, bytes } = &mut *cache;
-        let entry = match entries.peek_mut(&digest) {
-            Some(entry) if Arc::ptr_eq(&entry.cell, cell) => entry,
-            // Evicted while it was compiled.
-            _ => return,
-        };
-        if !lasting {
-            entries.pop(&digest);
-            return;
-        }
-        entry.counted = cost(outcome);
-        *bytes += entry.counted;
-        cache.evict(self.max_bytes);
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Cache> {
-        self.cache.lock().expect("no panic while the lock is held")
     }
 }

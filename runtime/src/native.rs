@@ -1,12 +1,18 @@
 //! Strangers' source, built and run natively: whether this gateway does that, how many at a time, and what the client is
 //! told of how it ended. Containing it is the business of `offload_native`.
 
+mod built;
+
+use crate::compiler::Failure;
 use crate::config::{self, Config};
+use crate::data_dir::DataDir;
 use crate::ingress::Client;
 use crate::telemetry;
 use crate::turns::Turns;
 use crate::wasm::guest::{Budget, Ended, Input};
 use crate::wasm::workers::Outcome;
+use built::Built;
+pub use built::{print_files, print_source};
 use offload_native::{Build, Ending, Error, Language, Limit, Limits, Program, Project, Sandbox, Source};
 use offload_protocol::error::{ErrorKind, WireError};
 use offload_protocol::request;
@@ -18,6 +24,7 @@ pub struct Native(Result<Granted, WireError>);
 struct Granted {
     sandbox: Sandbox,
     turns: Turns,
+    built: Built,
     run: Limits,
 }
 
@@ -41,7 +48,7 @@ pub struct Timing {
 impl Native {
     /// Finds out whether source is to be built here, and whether this machine can contain it; logs both. `local` tells
     /// whether only this machine can send requests.
-    pub async fn start(config: &Config, local: bool) -> Native {
+    pub async fn start(config: &Config, local: bool, data_dir: &DataDir) -> Native {
         let granted = match config.native {
             config::Native::Native => true,
             config::Native::Auto => local,
@@ -54,16 +61,14 @@ impl Native {
             return Native::refused("this gateway takes no source: send a wasm module, or ask its operator");
         }
         let sandbox = &config.sandbox;
-        let probed = offload_native::Config {
-            bubblewrap: sandbox.bubblewrap.clone(),
-            build: Limits {
-                cpu: sandbox.build_cpu.duration(),
-                wall: sandbox.build_wall.duration(),
-                memory: sandbox.build_memory.bytes(),
-                ..Limits::build()
-            },
-            ..offload_native::Config::default()
+        let built = match Built::open(config, data_dir) {
+            Ok(built) => built,
+            Err(error) => {
+                tracing::warn!("native source is refused: the folder of built programs: {error}");
+                return Native::refused("this gateway cannot keep native programs: its log says why");
+            }
         };
+        let probed = sandbox_config(config);
         let unavailable = match tokio::task::spawn_blocking(|| Sandbox::probe(probed)).await {
             Ok(Ok(ready)) => {
                 tracing::info!(sandbox = %ready.report(), "native source is built and run");
@@ -78,7 +83,7 @@ impl Native {
                     ..Limits::run()
                 };
                 let turns = Turns::new(sandbox.concurrency);
-                return Native(Ok(Granted { sandbox: ready, turns, run }));
+                return Native(Ok(Granted { sandbox: ready, turns, built, run }));
             }
             Ok(Err(unavailable)) => unavailable.to_string(),
             Err(panic) => panic.to_string(),
@@ -100,7 +105,7 @@ impl Native {
         self.0.as_ref().map(|_| ()).map_err(Clone::clone)
     }
 
-    /// Builds the source and runs the program, within `budget`'s times and at most `memory` bytes, where the request asks for
+    /// Builds the source, unless it has been built before, and runs the program, within `budget`'s times and at most `memory` bytes, where the request asks for
     /// less than the sandbox gives. Dropping the future ends both.
     ///
     /// # Errors
@@ -115,17 +120,21 @@ impl Native {
         memory: Option<u64>,
         timing: Timing,
     ) -> Result<Outcome, WireError> {
-        let Granted { sandbox, turns, run } = self.0.as_ref().map_err(Clone::clone)?;
-        let built = async {
-            let turn = turns.take(client).await;
-            build(sandbox, source).await.map(|program| (turn, program))
+        let Granted { sandbox, turns, built, run } = self.0.as_ref().map_err(Clone::clone)?;
+        let ready = async {
+            let build = async {
+                let _turn = turns.take(client).await;
+                build(sandbox, source).await.map_err(failure)
+            };
+            let program = built.get(client, source, build).await?;
+            Ok((turns.take(client).await, program))
         };
-        let built = match timing.deadline {
-            Some(deadline) => tokio::time::timeout_at(deadline.into(), built).await,
-            None => Ok(built.await),
+        let ready = match timing.deadline {
+            Some(deadline) => tokio::time::timeout_at(deadline.into(), ready).await,
+            None => Ok(ready.await),
         };
-        let Ok(built) = built else { return Ok(Outcome::Expired) };
-        let (_turn, program) = built.map_err(wire_error)?;
+        let Ok(ready) = ready else { return Ok(Outcome::Expired) };
+        let (_turn, program) = ready?;
 
         let started = Instant::now();
         let left = timing.deadline.map(|deadline| deadline.saturating_duration_since(started));
@@ -142,6 +151,28 @@ impl Native {
         let ended = Ended { result, stdout, stderr, fuel: 0 };
         Ok(Outcome::Ran { ended, run: outcome.wall, queued: started.duration_since(timing.arrived) })
     }
+}
+
+/// The sandbox as `config` has it.
+pub fn sandbox_config(config: &Config) -> offload_native::Config {
+    let sandbox = &config.sandbox;
+    offload_native::Config {
+        bubblewrap: sandbox.bubblewrap.clone(),
+        accept: sandbox.accept.clone(),
+        build: Limits {
+            cpu: sandbox.build_cpu.duration(),
+            wall: sandbox.build_wall.duration(),
+            memory: sandbox.build_memory.bytes(),
+            ..Limits::build()
+        },
+        ..offload_native::Config::default()
+    }
+}
+
+/// What a compiler says of a source it says each time; anything else may have been the machine.
+fn failure(error: Error) -> Failure {
+    let lasting = matches!(error, Error::Build { .. });
+    Failure { error: wire_error(error), lasting }
 }
 
 async fn build(sandbox: &Sandbox, source: &Buildable) -> Result<Program, Error> {

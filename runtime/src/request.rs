@@ -13,7 +13,7 @@ use crate::idempotency::{Begun, Fingerprint, Fingerprinter, Key, Ledger, ReplyTo
 use crate::ingress::{Client, Delivery, Sink};
 use crate::mirror::{Mirror, Seen};
 use crate::modules::{self, Artifact, Digest, Modules};
-use crate::native::{Buildable, Native, Timing};
+use crate::native::{self, Buildable, Native, Timing};
 use crate::programs::{Program, Programs};
 use crate::telemetry;
 use crate::wasm::guest::{Budget, Context, Input};
@@ -21,7 +21,7 @@ use crate::wasm::workers::{Job, Outcome, Waiting, Workers};
 use bytes::Bytes;
 use offload_policy::Load;
 use offload_protocol::error::{ErrorKind, WireError};
-use offload_protocol::request::{self, Code, Files, Request};
+use offload_protocol::request::{self, Code, Request};
 use offload_protocol::topic;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -122,20 +122,8 @@ impl Requests {
         let code = match (&request.code, digest) {
             (_, Some(digest)) => Fingerprinter::new("wasm").part(&digest.0),
             (Code::Program(name), _) => Fingerprinter::new("program").part(name.as_bytes()),
-            (Code::Source(source), _) => Fingerprinter::new("source")
-                .part(source.name.as_bytes())
-                .part(&source.text)
-                .part(source.build.as_str().as_bytes()),
-            (Code::Files(Files { files, makefile, target }), _) => {
-                let mut files: Vec<&(String, Bytes)> = files.iter().collect();
-                files.sort();
-                let files: Vec<&[u8]> =
-                    files.iter().flat_map(|(path, contents)| [path.as_bytes(), &contents[..]]).collect();
-                Fingerprinter::new("files")
-                    .list(files.into_iter())
-                    .list(makefile.iter().map(String::as_bytes))
-                    .list(target.iter().map(String::as_bytes))
-            }
+            (Code::Source(source), _) => native::print_source(source),
+            (Code::Files(files), _) => native::print_files(files),
             _ => Fingerprinter::new("program").part(self.parts.programs.default_program().name.as_bytes()),
         };
         let mut env: Vec<&(String, String)> = request.env.iter().collect();

@@ -9,7 +9,7 @@ mod mailbox;
 pub mod preview1;
 mod preview2;
 mod random;
-mod room;
+pub mod room;
 mod stdio;
 mod ticker;
 mod worker;

@@ -19,6 +19,15 @@ pub fn python() -> Result<PathBuf> {
     existing(target()?.join("python/bin/python"))
 }
 
+/// The folder with the packages from npm.
+pub fn node() -> Result<PathBuf> {
+    let folder = target()?.join("node");
+    if !folder.join("node_modules/mqtt").is_dir() {
+        bail!("mqtt.js is not installed: run `cargo xtask setup`");
+    }
+    Ok(folder)
+}
+
 /// A client in Python.
 pub fn python_client(file: &str) -> Result<PathBuf> {
     existing(Path::new(env!("CARGO_MANIFEST_DIR")).join("../clients/raspberry-pi").join(file))

@@ -1,15 +1,19 @@
 //! Legacy source: built and run natively for devices that send C with a compiler command or a makefile.
 
+use std::path::Path;
+use std::process::Stdio;
+
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use offload_tests::answer::{envelope_problems, error_line_problems, refused, refused_in_envelope};
 use offload_tests::deployment::Deployment;
-use offload_tests::device::{Device, Properties, Version};
-use offload_tests::envelope;
+use offload_tests::device::{Device, Options, Properties, Version};
 use offload_tests::gateway::Gateway;
 use offload_tests::mosquitto::Mosquitto;
-use offload_tests::{on_each_broker, project};
+use offload_tests::{built, envelope, on_each_broker, project};
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
 
 on_each_broker! {
     deployed_devices_are_answered with ["", ALLOWED],
@@ -395,5 +399,62 @@ async fn native_programs_do_not_hold_up_guests() -> Result<()> {
     assert_eq!(quick.ask("inputCode/quick", legacy("add", "5 7", ADD, COMMAND)).await?.text(), "12");
     // All of them end with the gateway, within its drain time.
     drop(slow);
+    Ok(())
+}
+
+/// A makefile whose program tells when it was built.
+const STAMPED: &str = "all:\n\tgcc -DSTAMP=$$(date +%s%N)LL <name>.c -o <name>\n";
+
+/// The same source, build and owner: one program, also for those who ask at the same time, and after a restart.
+#[tokio::test]
+async fn a_program_is_built_once_for_whoever_sent_it() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let passwords = folder.path().join("passwords");
+    for name in ["first", "second"] {
+        passwd(&passwords, name).await?;
+    }
+    let configuration = format!("[access]\npasswords = {passwords:?}\n");
+    let mut gateway = Gateway::embedded(&configuration).await?;
+    let source = program("printf(\"%lld\", STAMP);");
+    let mut first: Option<String> = None;
+    for run in 0..2 {
+        let options = |name: &'static str| Options {
+            credentials: Some((name.into(), name.into())),
+            ..Options::default()
+        };
+        let mut device =
+            Device::connect_with(gateway.address()?, Version::V5, "first", options("first")).await?;
+        device.subscribe("result/first").await?;
+        let at_once = 4;
+        for _ in 0..at_once {
+            device.publish("inputCode/first", legacy("stamp", "", &source, STAMPED)).await?;
+        }
+        for _ in 0..at_once {
+            let stamp = device.message().await?.text();
+            assert!(stamp.parse::<u64>().is_ok(), "{stamp}");
+            assert_eq!(*first.get_or_insert(stamp.clone()), stamp, "run {run}");
+        }
+        let other_build = STAMPED.replace("gcc", "gcc -O1");
+        let other = device.ask("inputCode/first", legacy("stamp", "", &source, &other_build)).await?.text();
+        assert_ne!(Some(other), first, "another build is another program");
+        let mut device =
+            Device::connect_with(gateway.address()?, Version::V5, "second", options("second")).await?;
+        device.subscribe("result/second").await?;
+        let other = device.ask("inputCode/second", legacy("stamp", "", &source, STAMPED)).await?.text();
+        assert_ne!(Some(other), first, "another's program is not taken");
+        gateway = gateway.restart(&["--listen", "127.0.0.1:0"], &configuration).await?;
+    }
+    Ok(())
+}
+
+async fn passwd(file: &Path, name: &str) -> Result<()> {
+    let mut child = Command::new(built::program("offload-rt")?)
+        .arg("passwd")
+        .args([file.as_os_str(), name.as_ref()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()?;
+    child.stdin.take().context("stdin is a pipe")?.write_all(format!("{name}\n").as_bytes()).await?;
+    anyhow::ensure!(child.wait().await?.success(), "passwd failed");
     Ok(())
 }

@@ -3,13 +3,17 @@
 use anyhow::Result;
 
 use crate::process::{cargo, run as run_command};
-use crate::setup;
 use crate::workspace::Workspace;
+use crate::{guests, setup};
 
-/// The arguments are the benchmark program's.
+/// The arguments are the benchmark program's. Its plots go to `docs/plots`.
 pub fn run(rest: &[String]) -> Result<()> {
-    setup::run()?;
+    guests::run(&setup::run()?)?;
     let root = Workspace::find()?.root;
     // Not by `--package`: with the features of the whole workspace nothing heavy is compiled again.
-    run_command(cargo(&root).args(["run", "--release", "--bin", "offload-benches", "--"]).args(rest))
+    let mut bench = cargo(&root);
+    bench
+        .args(["run", "--release", "--bin", "offload-benches", "--", "--plots"])
+        .arg(root.join("docs/plots"));
+    run_command(bench.args(rest))
 }

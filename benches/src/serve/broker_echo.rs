@@ -1,6 +1,6 @@
 //! Our broker as a broker alone, with the service that Mosquitto has: the two brokers side by side.
 
-use super::{announce, rumqttc_echo};
+use super::{announce, service};
 use anyhow::Result;
 use offload_broker::{Broker, Config, NoApplication, Transport};
 use std::sync::Arc;
@@ -16,11 +16,11 @@ pub async fn serve() -> Result<()> {
     let serving =
         tokio::spawn(async move { broker.serve(listener, Transport::Tcp, CancellationToken::new()).await });
     // On a thread of its own, as Mosquitto's service is in a process of its own.
-    let service = thread::spawn(move || {
+    let serving_echo = thread::spawn(move || {
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(rumqttc_echo::serve(address, || announce(address)))
+        runtime.block_on(service::serve(address, || announce(address), service::echo))
     });
-    let served = tokio::task::spawn_blocking(|| service.join()).await?;
+    let served = tokio::task::spawn_blocking(|| serving_echo.join()).await?;
     serving.abort();
     served.map_err(|_| anyhow::anyhow!("the service panicked"))?
 }

@@ -16,7 +16,7 @@ pub async fn serve() -> Result<()> {
         retain: true,
     };
     let notices = Notices::fixed(status("online"), status("offline"));
-    let config = on_any_port();
+    let config = on_any_port(offload_rt::config::Config::default());
     let (doors, _reload) = Doors::new(&config)?;
     let ingress = EmbeddedIngress::start(&config, doors, Arc::new(Echo), notices).await?;
     announce(ingress.address())?;

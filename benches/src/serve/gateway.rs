@@ -4,11 +4,20 @@ use super::{announce, on_any_port, told_to_stop};
 use anyhow::{Context, Result};
 use offload_rt::Gateway;
 use offload_rt::config::Config;
+use std::path::PathBuf;
 
-pub async fn serve() -> Result<()> {
+pub async fn serve(configuration: Option<&str>, data_dir: Option<PathBuf>) -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let config = Config { data_dir: folder.path().join("data"), ..on_any_port() };
-    let gateway = Gateway::start(config).await?;
+    let config = match configuration {
+        Some(text) => {
+            let file = folder.path().join("offload-rt.toml");
+            std::fs::write(&file, text)?;
+            Config::load(&file)?
+        }
+        None => Config::default(),
+    };
+    let data_dir = data_dir.unwrap_or_else(|| folder.path().join("data"));
+    let gateway = Gateway::start(Config { data_dir, ..on_any_port(config) }).await?;
     announce(gateway.address().context("the embedded broker has an address")?)?;
     told_to_stop().await?;
     gateway.shutdown().await;

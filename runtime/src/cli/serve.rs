@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Open files that are no connections: pipes of children, artifacts, epoll, logs.
-const OTHER_FILES: u64 = 256;
+pub const OTHER_FILES: u64 = 256;
 
 /// Exit code of a process that a second signal stops while it drains: 128 + SIGINT, as a shell would say.
 const EXIT_IMPATIENT: u8 = 130;

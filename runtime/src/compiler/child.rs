@@ -17,8 +17,8 @@ pub const EXIT_INVALID: u8 = 2;
 /// Exit code of a child whose input is valid and could not be compiled; standard error says why.
 pub const EXIT_REFUSED: u8 = 3;
 
-/// Scheduling priority of a compile: requests that run go first.
-const NICENESS: i32 = 10;
+/// Scheduling priority of a compile: requests that run go first, on whatever thread.
+const NICENESS: i32 = 15;
 
 /// What the parent tells its child on the command line.
 #[derive(Clone, Copy, Debug, clap::Args)]

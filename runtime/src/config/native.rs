@@ -1,5 +1,6 @@
 //! `native` and `[sandbox]`: whether source is built and run natively, and within which limits.
 
+use offload_native::Mechanism;
 use serde::Deserialize;
 
 use super::table::{Setting, quoted, table};
@@ -16,6 +17,13 @@ pub enum Native {
     Native,
     /// For nobody.
     Off,
+}
+
+impl Setting for Vec<Mechanism> {
+    const FORM: &'static str = "a list of \"process-limit\", \"measurement\", \"file-count\"";
+    fn to_toml(&self) -> Option<String> {
+        Some(format!("[{}]", self.iter().map(|one| quoted(one.name())).collect::<Vec<_>>().join(", ")))
+    }
 }
 
 impl Setting for Native {
@@ -49,5 +57,12 @@ table! {
         pub build_wall: TimeSpan = TimeSpan::secs(30), in TimeSpan::secs(1)..=TimeSpan::secs(3_600);
         /// Memory of one build, all its processes together.
         pub build_memory: ByteSize = ByteSize::mib(512), in ByteSize::mib(64)..=ByteSize::gib(64);
+        /// Built programs kept in memory, all together; the least recently used go first.
+        pub memory_cache: ByteSize = ByteSize::mib(32), in ByteSize::mib(1)..=ByteSize::gib(64);
+        /// Built programs kept in the data directory, all together; the least recently used go first.
+        pub disk_cache: ByteSize = ByteSize::mib(256), in ByteSize::mib(1)..=ByteSize::gib(1024);
+        /// Promises of the sandbox that this machine cannot keep and that you do without: `offload-rt doctor` shows which
+        /// it keeps, and docs/security.md what is lost. Without them source is refused.
+        pub accept: Vec<Mechanism> = Vec::new();
     }
 }

@@ -26,12 +26,18 @@ const EXTENSION: &str = "wasm";
 pub struct Owner(Digest);
 
 impl Owner {
-    fn of(client: &Client, shared: bool) -> Owner {
+    /// This client's, or everybody's.
+    pub fn of(client: &Client, shared: bool) -> Owner {
         Owner(match (&client.principal, shared) {
             (_, true) => Digest::of(b"everybody"),
             (None, false) => Digest::of(b"nobody"),
             (Some(principal), false) => Digest::of(format!("principal {principal}").as_bytes()),
         })
+    }
+
+    /// Tells owners apart.
+    pub fn bytes(&self) -> [u8; 32] {
+        self.0.0
     }
 }
 

@@ -11,7 +11,6 @@ use std::hash::{Hash, Hasher};
 use std::path::PathBuf;
 use std::time::SystemTime;
 use std::{fs, io};
-use wasmtime::Engine;
 
 /// Bytes of the MAC in front of the code.
 const MAC_LEN: usize = 32;
@@ -24,13 +23,13 @@ const EXTENSION: &str = "cwasm";
 pub struct ArtifactStore {
     directory: PathBuf,
     key: [u8; 32],
-    /// Tells engines apart that cannot run each other's code: versions, processor features, settings.
+    /// Tells artifacts apart that not everyone can run: by versions, processor features, settings.
     compatibility: u64,
     max_bytes: u64,
 }
 
 impl ArtifactStore {
-    /// Opens (creates) the store in `directory`, for artifacts that `engine` can run. Past `max_bytes` the artifacts
+    /// Opens (creates) the store in `directory`, for artifacts of this `compatibility`. Past `max_bytes` the artifacts
     /// that were used least recently make room.
     ///
     /// # Errors
@@ -39,16 +38,16 @@ impl ArtifactStore {
     pub fn open(
         directory: PathBuf,
         key: [u8; 32],
-        engine: &Engine,
+        compatibility: u64,
         max_bytes: u64,
     ) -> io::Result<ArtifactStore> {
         fs::create_dir_all(&directory)?;
-        Ok(ArtifactStore { directory, key, compatibility: compatibility(engine), max_bytes })
+        Ok(ArtifactStore { directory, key, compatibility, max_bytes })
     }
 
-    /// The same store, bound included, for artifacts of another engine.
-    pub fn of_engine(&self, engine: &Engine) -> ArtifactStore {
-        ArtifactStore { compatibility: compatibility(engine), ..self.clone() }
+    /// The same store, bound included, for artifacts of another compatibility.
+    pub fn with_compatibility(&self, compatibility: u64) -> ArtifactStore {
+        ArtifactStore { compatibility, ..self.clone() }
     }
 
     /// The artifact of this module, if it is there and authentic.
@@ -134,10 +133,11 @@ impl ArtifactStore {
     }
 }
 
-fn compatibility(engine: &Engine) -> u64 {
+/// Tells apart what has another hash; for engines that is one of all that shapes their code.
+pub fn compatibility(of: impl Hash) -> u64 {
     // `DefaultHasher::new` is the same function in every process of one build; another build starts afresh.
     let mut hasher = std::hash::DefaultHasher::new();
-    engine.precompile_compatibility_hash().hash(&mut hasher);
+    of.hash(&mut hasher);
     hasher.finish()
 }
 
@@ -147,7 +147,7 @@ mod tests {
     use std::path::Path;
 
     fn store(directory: &Path, key: u8, max_bytes: u64) -> ArtifactStore {
-        ArtifactStore::open(directory.into(), [key; 32], &Engine::default(), max_bytes).unwrap()
+        ArtifactStore::open(directory.into(), [key; 32], 0, max_bytes).unwrap()
     }
 
     #[tokio::test]

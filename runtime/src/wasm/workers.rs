@@ -167,10 +167,15 @@ impl Workers {
             }
             let desk = Arc::new(Desk::new(worker));
             desks.push(desk.clone());
+            let niceness = i32::from(workers.niceness);
             let thread = thread::Builder::new()
                 .name(format!("worker-{index}"))
                 .spawn(move || {
                     let guard = AbortOnPanic;
+                    // On Linux this is the thread's own.
+                    if let Err(error) = rustix::process::nice(niceness) {
+                        tracing::info!(%error, "a worker's thread keeps its priority");
+                    }
                     desk.run();
                     std::mem::forget(guard);
                 })

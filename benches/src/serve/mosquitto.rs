@@ -1,6 +1,5 @@
-//! What one gets without us: Mosquitto, and a service on it.
+//! The broker that one has without us.
 
-use super::{announce, rumqttc_echo};
 use anyhow::{Context, Result, bail, ensure};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -20,20 +19,16 @@ const POLL: Duration = Duration::from_millis(10);
 /// A port that was free a moment ago may be taken when Mosquitto, which takes no port 0, asks for it.
 const PORTS_TRIED: usize = 5;
 
-pub async fn serve() -> Result<()> {
-    let mosquitto = Mosquitto::start().await?;
-    rumqttc_echo::serve(mosquitto.address, || announce(mosquitto.address)).await
-}
-
 /// Killed when dropped.
-struct Mosquitto {
+pub struct Mosquitto {
     address: SocketAddr,
     _process: Child,
     _folder: TempDir,
 }
 
 impl Mosquitto {
-    async fn start() -> Result<Mosquitto> {
+    /// Starts one on a free port and waits until it listens.
+    pub async fn start() -> Result<Mosquitto> {
         let mut last = None;
         for _ in 0..PORTS_TRIED {
             let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?.local_addr()?;
@@ -43,6 +38,11 @@ impl Mosquitto {
             }
         }
         Err(last.context("no port was tried")?)
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     async fn listen(address: SocketAddr) -> Result<Mosquitto> {

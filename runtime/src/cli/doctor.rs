@@ -1,0 +1,153 @@
+//! `offload-rt doctor`: what this machine gives a gateway, and what to do about what it lacks.
+
+use super::Overrides;
+use crate::config::Config;
+use crate::native::sandbox_config;
+use crate::wasm::engine;
+use crate::wasm::room::Room;
+use clap::Args;
+use offload_native::{Need, Sandbox, State};
+use rustix::process::{Resource, getrlimit};
+use serde_json::json;
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+
+/// What to look at.
+#[derive(Args)]
+#[command(
+    after_help = "Exits 1 when source could not be built here, or the gateway would be smaller than configured."
+)]
+pub struct Doctor {
+    #[command(flatten)]
+    overrides: Overrides,
+    /// Print an array of JSON objects
+    #[arg(long)]
+    json: bool,
+}
+
+/// One line of the table.
+struct Check {
+    what: String,
+    state: Health,
+    /// What there is.
+    found: String,
+    /// What to do.
+    remedy: String,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Health {
+    Good,
+    /// Something is weaker or smaller than it could be.
+    Less,
+    Bad,
+}
+
+impl Health {
+    fn name(self) -> &'static str {
+        match self {
+            Health::Good => "ok",
+            Health::Less => "less",
+            Health::Bad => "missing",
+        }
+    }
+}
+
+pub fn run(command: Doctor) -> anyhow::Result<ExitCode> {
+    let config = command.overrides.into_config()?;
+    let mut checks = vec![room(&config), open_files(&config), baseline()];
+    checks.extend(sandbox(&config));
+    if command.json {
+        let all: Vec<_> = checks
+            .iter()
+            .map(|Check { what, state, found, remedy }| {
+                json!({ "check": what, "state": state.name(), "found": found, "remedy": remedy })
+            })
+            .collect();
+        println!("{}", serde_json::to_string_pretty(&all)?);
+    } else {
+        print(&checks)?;
+    }
+    let bad = checks.iter().any(|check| check.state == Health::Bad);
+    Ok(if bad { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// The table, with what to do below each line that wants it.
+fn print(checks: &[Check]) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    let colours = out.is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let width = checks.iter().map(|check| check.what.len()).max().unwrap_or(0);
+    for Check { what, state, found, remedy } in checks {
+        let (on, off) = match (colours, state) {
+            (false, _) => ("", ""),
+            (true, Health::Good) => ("\x1b[32m", "\x1b[0m"),
+            (true, Health::Less) => ("\x1b[33m", "\x1b[0m"),
+            (true, Health::Bad) => ("\x1b[31m", "\x1b[0m"),
+        };
+        writeln!(out, "{what:width$}  {on}{:7}{off}  {found}", state.name())?;
+        if !remedy.is_empty() && *state != Health::Good {
+            writeln!(out, "{:width$}           → {remedy}", "")?;
+        }
+    }
+    Ok(())
+}
+
+fn room(config: &Config) -> Check {
+    let room = Room::new(&config.workers, &config.compiler);
+    let (count, memory) = (config.workers.count, config.workers.memory);
+    let found = format!(
+        "{} guests at once, {} on each of {count} workers, in {memory}",
+        count * room.slots,
+        room.slots
+    );
+    let (state, remedy) = match room.shortage {
+        None => (Health::Good, String::new()),
+        Some(shortage) => (Health::Bad, shortage.to_string()),
+    };
+    Check { what: "room for guests".into(), state, found, remedy }
+}
+
+fn open_files(config: &Config) -> Check {
+    let allowed = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
+    let enough = allowed >= config.listen.max_connections as u64 + super::serve::OTHER_FILES;
+    Check {
+        what: "open files".into(),
+        state: if enough { Health::Good } else { Health::Bad },
+        found: format!("{allowed}, for {} connections", config.listen.max_connections),
+        remedy:
+            "raise the hard limit (`ulimit -Hn`, LimitNOFILE= of systemd), or lower listen.max_connections"
+                .into(),
+    }
+}
+
+fn baseline() -> Check {
+    let (state, found) = match engine::baseline() {
+        Ok(_) => (Health::Good, "large modules are answered before they are optimized".to_owned()),
+        Err(error) => (Health::Less, format!("{error:#}")),
+    };
+    let remedy = "nothing: a large module's first answer takes longer".to_owned();
+    Check { what: "baseline compiler".into(), state, found, remedy }
+}
+
+fn sandbox(config: &Config) -> Vec<Check> {
+    let probed = Sandbox::probe(sandbox_config(config));
+    let report = match &probed {
+        Ok(sandbox) => sandbox.report(),
+        Err(unavailable) => &unavailable.report,
+    };
+    let accepted = &config.sandbox.accept;
+    let check = |finding: &offload_native::Finding| {
+        let mechanism = finding.mechanism;
+        let (state, found) = match (&finding.state, mechanism.need()) {
+            (State::Present(what), _) => (Health::Good, what.clone()),
+            (State::Missing(why), Need::Extra) => (Health::Less, why.clone()),
+            (State::Missing(why), _) if accepted.contains(&mechanism) => {
+                (Health::Less, format!("{why} (accepted)"))
+            }
+            (State::Missing(why), _) => (Health::Bad, why.clone()),
+            (State::Untried, _) => (Health::Bad, "not tried: it stands on what is missing".to_owned()),
+        };
+        Check { what: format!("sandbox: {mechanism}"), state, found, remedy: mechanism.remedy().to_owned() }
+    };
+    report.findings().iter().map(check).collect()
+}

@@ -1,0 +1,125 @@
+//! Programs that were built: each once, and kept for whoever sent its source, in memory and in the data directory.
+//!
+//! The same source, build and toolchain give the same program. What is kept has one owner unless `[modules] shared` says
+//! otherwise, since a program may hold what only its sender knows, and the time of an answer tells what is there.
+
+use super::Buildable;
+use crate::compiler::Failure;
+use crate::config::Config;
+use crate::data_dir::DataDir;
+use crate::idempotency::{Fingerprint, Fingerprinter};
+use crate::ingress::Client;
+use crate::modules::{ArtifactStore, Owner, compatibility};
+use crate::once_cache::{OnceCache, Outcome};
+use offload_native::Program;
+use offload_protocol::request::{Digest, Files, Source};
+use std::path::Path;
+use std::time::SystemTime;
+use std::{fs, io};
+
+/// Name of their folder in the data directory.
+const FOLDER: &str = "programs";
+
+/// Where compilers are looked for, as a sandbox's PATH has it.
+const TOOL_FOLDERS: [&str; 3] = ["/usr/local/bin", "/usr/bin", "/bin"];
+
+/// What shapes a program beside its source.
+const TOOLS: [&str; 10] = ["cc", "c++", "gcc", "g++", "clang", "clang++", "tcc", "as", "ld", "make"];
+
+/// Programs that were built.
+pub struct Built {
+    store: ArtifactStore,
+    cache: OnceCache<Program>,
+    shared: bool,
+}
+
+impl Built {
+    /// Opens (creates) their folder.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be created.
+    pub fn open(config: &Config, data_dir: &DataDir) -> io::Result<Built> {
+        let folder = data_dir.path().join(FOLDER);
+        let sandbox = &config.sandbox;
+        let key = *data_dir.mac_key();
+        let store = ArtifactStore::open(folder, key, compatibility(toolchain()), sandbox.disk_cache.bytes())?;
+        let cache =
+            OnceCache::new(sandbox.memory_cache.bytes(), |program: &Program| program.bytes().len() as u64);
+        Ok(Built { store, cache, shared: config.modules.shared })
+    }
+
+    /// The program of this client's source, which `build` builds if it has not been built before. Concurrent calls build it
+    /// once; what a compiler refused stays refused.
+    ///
+    /// # Errors
+    ///
+    /// Those of `build`.
+    pub async fn get(
+        &self,
+        client: &Client,
+        source: &Buildable,
+        build: impl Future<Output = Result<Program, Failure>>,
+    ) -> Outcome<Program> {
+        let print = match source {
+            Buildable::Source(source) => print_source(source),
+            Buildable::Files(files) => print_files(files),
+        };
+        let Fingerprint(key) = print.part(&Owner::of(client, self.shared).bytes()).finish();
+        let key = Digest(key);
+        let load_or_build = async {
+            if let Some(program) = self.store.load(&key).await.as_deref().and_then(unpacked) {
+                return Ok(program);
+            }
+            let program = build.await?;
+            self.store.save(&key, &packed(&program)).await;
+            Ok(program)
+        };
+        self.cache.get_or_make(key, load_or_build).await.0
+    }
+}
+
+/// A program as it is stored: its name behind the length of that, and its bytes.
+fn packed(program: &Program) -> Vec<u8> {
+    let name = program.name().as_bytes();
+    let length = u8::try_from(name.len()).expect("names are short");
+    [&[length], name, program.bytes()].concat()
+}
+
+fn unpacked(stored: &[u8]) -> Option<Program> {
+    let (length, rest) = stored.split_first()?;
+    let (name, bytes) = rest.split_at_checked(usize::from(*length))?;
+    Some(Program::new(str::from_utf8(name).ok()?, bytes))
+}
+
+/// All of one file of source that shapes its program.
+pub fn print_source(source: &Source) -> Fingerprinter {
+    Fingerprinter::new("source")
+        .part(source.name.as_bytes())
+        .part(&source.text)
+        .part(source.build.as_str().as_bytes())
+}
+
+/// All of several files that shapes their program.
+pub fn print_files(Files { files, makefile, target }: &Files) -> Fingerprinter {
+    let mut files: Vec<_> = files.iter().collect();
+    files.sort();
+    let files: Vec<&[u8]> =
+        files.iter().flat_map(|(path, contents)| [path.as_bytes(), &contents[..]]).collect();
+    Fingerprinter::new("files")
+        .list(files.into_iter())
+        .list(makefile.iter().map(String::as_bytes))
+        .list(target.iter().map(String::as_bytes))
+}
+
+/// The tools that are there, as they are now: another version is another file.
+fn toolchain() -> Vec<(String, u64, Option<SystemTime>)> {
+    let files = TOOL_FOLDERS.iter().flat_map(|folder| TOOLS.map(|tool| Path::new(folder).join(tool)));
+    files
+        .filter_map(|file| {
+            let file = fs::canonicalize(file).ok()?;
+            let metadata = fs::metadata(&file).ok()?;
+            Some((file.display().to_string(), metadata.len(), metadata.modified().ok()))
+        })
+        .collect()
+}

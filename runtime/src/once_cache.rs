@@ -1,0 +1,187 @@
+//! What takes long to make is made once: by whoever asks first, while others wait, and kept up to a number of bytes.
+
+use crate::compiler::Failure;
+use lru::LruCache;
+use offload_protocol::error::WireError;
+use offload_protocol::request::Digest;
+use std::sync::{Arc, Mutex, MutexGuard};
+use tokio::sync::OnceCell;
+
+/// What became of making it. Failures that are its own are kept too: it is not tried again at every request.
+pub type Outcome<T> = Result<T, WireError>;
+
+/// Where it will be, for all who wait for it.
+pub type Cell<T> = Arc<OnceCell<Outcome<T>>>;
+
+/// What an entry costs beside what it holds, in bytes, so that failures are bounded too.
+const ENTRY_COST: u64 = 4 << 10;
+
+/// Values by the digest of what they are made from; the least recently used go first.
+pub struct OnceCache<T> {
+    max_bytes: u64,
+    /// Bytes of a value.
+    size: fn(&T) -> u64,
+    state: Mutex<State<T>>,
+}
+
+struct State<T> {
+    entries: LruCache<Digest, Entry<T>>,
+    bytes: u64,
+}
+
+struct Entry<T> {
+    cell: Cell<T>,
+    /// What of `State::bytes` is this entry's: nothing while it is made.
+    counted: u64,
+}
+
+impl<T: Clone> OnceCache<T> {
+    /// Up to `max_bytes` of what `size` counts.
+    pub fn new(max_bytes: u64, size: fn(&T) -> u64) -> OnceCache<T> {
+        OnceCache { max_bytes, size, state: Mutex::new(State { entries: LruCache::unbounded(), bytes: 0 }) }
+    }
+
+    /// What is at hand.
+    pub fn ready(&self, digest: &Digest) -> Option<Outcome<T>> {
+        self.lock().entries.get(digest)?.cell.get().cloned()
+    }
+
+    /// What is there, or what `make` makes if nobody else does meanwhile; and its cell, for [`OnceCache::replace`].
+    ///
+    /// # Errors
+    ///
+    /// Those of `make`.
+    pub async fn get_or_make(
+        &self,
+        digest: Digest,
+        make: impl Future<Output = Result<T, Failure>>,
+    ) -> (Outcome<T>, Cell<T>) {
+        let new = || Entry { cell: Arc::default(), counted: 0 };
+        let cell = self.lock().entries.get_or_insert(digest, new).cell.clone();
+        // Set by whoever of those that wait for it makes it.
+        let mut lasting = None;
+        let outcome = cell
+            .get_or_init(|| async {
+                let made = make.await;
+                lasting = Some(made.as_ref().map_or_else(|failure| failure.lasting, |_| true));
+                made.map_err(|failure| failure.error)
+            })
+            .await
+            .clone();
+        if let Some(lasting) = lasting {
+            self.account(digest, &cell, &outcome, lasting);
+        }
+        (outcome, cell)
+    }
+
+    /// From now on there is a better one, unless the old one was evicted.
+    pub fn replace(&self, digest: Digest, old: &Cell<T>, better: T) {
+        let mut state = self.lock();
+        let State { entries, bytes } = &mut *state;
+        let Some(entry) = entries.peek_mut(&digest).filter(|entry| Arc::ptr_eq(&entry.cell, old)) else {
+            return;
+        };
+        let outcome = Ok(better);
+        let counted = self.cost(&outcome);
+        *bytes = *bytes - entry.counted + counted;
+        *entry = Entry { cell: Arc::new(OnceCell::new_with(Some(outcome))), counted };
+        state.evict(self.max_bytes);
+    }
+
+    /// Counts a new entry, or forgets it if it says nothing about what it was made from.
+    fn account(&self, digest: Digest, cell: &Cell<T>, outcome: &Outcome<T>, lasting: bool) {
+        let mut state = self.lock();
+        let State { entries, bytes } = &mut *state;
+        let entry = match entries.peek_mut(&digest) {
+            Some(entry) if Arc::ptr_eq(&entry.cell, cell) => entry,
+            // Evicted while it was made.
+            _ => return,
+        };
+        if !lasting {
+            entries.pop(&digest);
+            return;
+        }
+        entry.counted = self.cost(outcome);
+        *bytes += entry.counted;
+        state.evict(self.max_bytes);
+    }
+
+    fn cost(&self, outcome: &Outcome<T>) -> u64 {
+        ENTRY_COST + outcome.as_ref().map_or_else(|error| error.message.len() as u64, self.size)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<T>> {
+        self.state.lock().expect("no panic while the lock is held")
+    }
+}
+
+impl<T> State<T> {
+    /// What was used least recently makes room.
+    fn evict(&mut self, max_bytes: u64) {
+        while self.bytes > max_bytes {
+            let Some((_, evicted)) = self.entries.pop_lru() else { break };
+            self.bytes -= evicted.counted;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use offload_protocol::error::ErrorKind;
+    use std::future::ready;
+
+    fn error() -> WireError {
+        WireError::new(ErrorKind::Compile, "no")
+    }
+
+    fn cache() -> OnceCache<u64> {
+        OnceCache::new(3 * ENTRY_COST, |bytes| *bytes)
+    }
+
+    fn digest(name: &str) -> Digest {
+        Digest::of(name.as_bytes())
+    }
+
+    #[tokio::test]
+    async fn it_is_made_once_and_a_failure_of_its_own_is_kept() {
+        let cache = cache();
+        assert_eq!(cache.get_or_make(digest("a"), ready(Ok(7))).await.0, Ok(7));
+        assert_eq!(cache.get_or_make(digest("a"), ready(Ok(8))).await.0, Ok(7));
+        let failed = || ready(Err(Failure::lasting(error())));
+        assert_eq!(cache.get_or_make(digest("b"), failed()).await.0, Err(error()));
+        assert_eq!(cache.get_or_make(digest("b"), ready(Ok(1))).await.0, Err(error()));
+        assert_eq!(cache.ready(&digest("b")), Some(Err(error())));
+    }
+
+    #[tokio::test]
+    async fn what_may_go_better_the_next_time_is_tried_again() {
+        let cache = cache();
+        let failed = ready(Err(Failure::passing(error())));
+        assert_eq!(cache.get_or_make(digest("a"), failed).await.0, Err(error()));
+        assert_eq!(cache.ready(&digest("a")), None);
+        assert_eq!(cache.get_or_make(digest("a"), ready(Ok(1))).await.0, Ok(1));
+    }
+
+    #[tokio::test]
+    async fn what_was_used_least_recently_makes_room() {
+        let cache = cache();
+        for name in ["a", "b"] {
+            let _ = cache.get_or_make(digest(name), ready(Ok(100))).await;
+        }
+        assert!(cache.ready(&digest("a")).is_some());
+        let _ = cache.get_or_make(digest("c"), ready(Ok(100))).await;
+        assert_eq!(["a", "b", "c"].map(|name| cache.ready(&digest(name)).is_some()), [true, false, true]);
+    }
+
+    #[tokio::test]
+    async fn a_better_one_takes_over_but_not_from_a_newcomer() {
+        let cache = cache();
+        let (_, old) = cache.get_or_make(digest("a"), ready(Ok(1))).await;
+        cache.replace(digest("a"), &old, 2);
+        assert_eq!(cache.ready(&digest("a")), Some(Ok(2)));
+        cache.replace(digest("a"), &old, 3);
+        assert_eq!(cache.ready(&digest("a")), Some(Ok(2)), "the first one is gone");
+        assert_eq!(cache.lock().bytes, ENTRY_COST + 2);
+    }
+}

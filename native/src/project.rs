@@ -72,7 +72,7 @@ exec 3>&1 >&2 </dev/null
 rules() { make ${file:+"-f$file"} -q MAKE=: "$@"; }
 wanted=$1 file=$2 goal=$1
 if [ -n "$goal" ] && rules -- "$goal" 2>&1 | grep -q -F -- "No rule to make target '$goal'.  Stop."; then goal=; fi
-make ${file:+"-f$file"} -- ${goal:+"$goal"} || exit
+make ${file:+"-f$file"} -- ${goal:+"$goal"} 3>&- || exit
 is_program() {
     case $1 in *.so | *.so.*) return 1 ;; esac
     [ -f "$1" ] && [ -x "$1" ] && [ "$(head -c 4 -- "$1" | tr -d '\177')" = ELF ]
@@ -94,7 +94,8 @@ for path in $(rules -p 2>/dev/null | GOAL=$goal awk '
     /^# Files$/ { files = 1 }
     /^# Not a target:$/ { getline; next }
     files && /^[^#\t]/ && match($0, /::?( |$)/) {
-        of[substr($0, 1, RSTART - 1)] = substr($0, RSTART + RLENGTH)
+        path = substr($0, 1, RSTART - 1)
+        of[path] = of[path] " " substr($0, RSTART + RLENGTH)
     }
     function visit(path, count, parts, i) {
         if (path in seen) return

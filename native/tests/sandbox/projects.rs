@@ -119,6 +119,8 @@ async fn the_program_is_the_makefiles_first() {
             "all: parts late\nparts: lib.so out/app\nlib.so out/app late:\n\t$(build)\n",
             "out/app /program/app",
         ),
+        ("all:: one\nall:: two\none:\n\techo 1\ntwo:\n\t$(build)\n", "two /program/two"),
+        ("all: CFLAGS += -g\nall: app\napp:\n\t$(build)\n", "app /program/app"),
         (".DEFAULT_GOAL := b\na b:\n\t$(build)\n", "b /program/b"),
         ("all: by-pattern\nby-%: src/main.c\n\t$(build)\n", "by-pattern /program/by-pattern"),
         // What is behind a `|` only has to be there.
@@ -190,9 +192,26 @@ async fn what_cannot_be_built_is_said_with_the_senders_own_paths() {
         let (first, output) = not_made(&[("main.c", PRINT)], Some(makefile), target).await;
         assert!(first.starts_with(expected), "{makefile} {target:?}: {first}: {output}");
     }
-    // Without a makefile, or with an empty one.
     let (first, _) = not_made(&[("a.c", b"")], None, None).await;
     assert_eq!(first, "make: *** No targets specified and no makefile found.  Stop.");
+}
+
+/// It is make's and the compilers' matter which languages there are.
+#[tokio::test]
+async fn projects_are_in_any_language_that_has_a_compiler() {
+    let files: [(&str, &[u8]); 5] = [
+        ("Makefile", b"app: main.o word.o number.o\n\t$(CXX) $^ -o $@\nmain.o word.o: word.hpp\n"),
+        ("word.hpp", b"#include <string>\nstd::string word();\nextern \"C\" int number;\n"),
+        ("word.cpp", b"#include \"word.hpp\"\nstd::string word() { return \"C++\"; }\n"),
+        (
+            "main.cpp",
+            b"#include <iostream>\n#include \"word.hpp\"\nint main() { std::cout << word() << number; }\n",
+        ),
+        ("number.s", b"\t.section .note.GNU-stack,\"\"\n\t.data\n\t.globl number\nnumber:\t.long 42\n"),
+    ];
+    let program = build(&files, None, None).await.unwrap();
+    let outcome = sandbox().run(&program, Input::default(), limits()).await.unwrap();
+    assert_eq!(stdout(&outcome), "C++42");
 }
 
 /// A makefile that came apart takes the place of the files'.

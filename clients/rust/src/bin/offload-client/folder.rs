@@ -57,8 +57,7 @@ pub fn pack(folder: &Path, makefile: Option<String>, target: Option<String>) -> 
 fn paths(folder: &Path) -> Result<Vec<(String, u64)>, Failure> {
     let built = built_files(folder)?;
     // What lies above this folder, or in the user's own configuration, does not count: the same folder is sent
-    // everywhere as the same files.
-    // With a `/` at its end, the folder itself may be a link to one.
+    // everywhere as the same files. With a `/` at its end it may itself be behind a link.
     let walk = WalkBuilder::new(folder.join(""))
         .standard_filters(false)
         .hidden(true)

@@ -13,6 +13,7 @@ use std::{
 use bytes::{Buf, BytesMut};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
+    task::yield_now,
     time::{Instant, Sleep, sleep_until, timeout},
 };
 use tokio_util::sync::WaitForCancellationFuture;
@@ -40,6 +41,8 @@ use crate::{
 
 /// How long a client has to take the last packet and close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Packets after which others have their turn: who sends without end must not keep a thread of the runtime from them.
+const BATCH: usize = 128;
 /// When a connection without any deadline looks again.
 const IDLE: Duration = Duration::from_secs(24 * 3600);
 
@@ -175,6 +178,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 if let Err(end) = self.handle_input() {
                     return end;
                 }
+                if self.unread {
+                    yield_now().await;
+                }
                 continue;
             }
             match poll_fn(|cx| self.poll_event(cx, hold, timer.as_mut(), shutdown.as_mut())).await {
@@ -258,7 +264,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         timer.poll(cx).map(|()| Event::Timer)
     }
 
-    /// Handles the packets that are there, until the client has to be held back, and counts them.
+    /// Handles the packets that are there, as many as a turn has room for or until the client has to be held back, and
+    /// counts them.
     fn handle_input(&mut self) -> Result<(), End> {
         let (mut received, mut answered) = (Tally::default(), Tally::default());
         let handled = self.handle_packets(&mut received, &mut answered);
@@ -271,15 +278,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     fn handle_packets(&mut self, received: &mut Tally, answered: &mut Tally) -> Result<(), End> {
-        let mut handled = false;
+        let mut handled = 0;
         while let Some(frame) = frame::next(&self.stream.input, self.core.config.max_packet_size)? {
             let size = frame.size;
             let packet = codec::decode(&frame, self.version, &self.core.config)?;
             self.stream.input.advance(size);
-            if !handled {
-                handled = true;
+            if handled == 0 {
                 self.last_packet = Instant::now();
             }
+            handled += 1;
             if let Some(rates) = &mut self.rates
                 && !packet.acknowledges()
             {
@@ -292,7 +299,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             let unanswered = self.stream.output.len();
             let Pause(pause) = self.handle(packet)?;
             answered.packets(u64::from(self.stream.output.len() > unanswered));
-            if pause || self.stream.output.len() >= self.core.config.write_buffer || self.over_rate() {
+            let full = pause || self.stream.output.len() >= self.core.config.write_buffer;
+            if full || handled >= BATCH || self.over_rate() {
                 return Ok(());
             }
         }

@@ -105,8 +105,8 @@ impl Native {
         self.0.as_ref().map(|_| ()).map_err(Clone::clone)
     }
 
-    /// Builds the source, unless it has been built before, and runs the program, within `budget`'s times and at most `memory` bytes, where the request asks for
-    /// less than the sandbox gives. Dropping the future ends both.
+    /// Builds the source, unless it has been built before, and runs the program, within `budget`'s times and at most `memory`
+    /// bytes, where the request asks for less than the sandbox gives. Dropping the future ends both.
     ///
     /// # Errors
     ///

@@ -416,10 +416,7 @@ async fn a_program_is_built_once_for_whoever_sent_it() -> Result<()> {
     let source = program("printf(\"%lld\", STAMP);");
     let mut first: Option<String> = None;
     for run in 0..2 {
-        let options = |name: &'static str| Options {
-            credentials: Some((name.into(), name.into())),
-            ..Options::default()
-        };
+        let options = |name: &'static str| Options { credentials: Some((name, name)), ..Options::default() };
         let mut device =
             Device::connect_with(gateway.address()?, Version::V5, "first", options("first")).await?;
         device.subscribe("result/first").await?;

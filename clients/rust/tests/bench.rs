@@ -359,7 +359,10 @@ async fn a_wrong_command_line_says_what_is_wrong() {
             &["add", "--concurrency", "1", "--connections", "2"],
             "--concurrency: expected at least one for each of --connections\n",
         ),
-        (&["--build", "gcc a.c"], "--build and --makefile: expected with the file to build\n"),
+        (
+            &["--build", "gcc a.c"],
+            "--build, --makefile and --target: expected with the file or folder to build\n",
+        ),
     ] {
         let args = [&["bench"], args].concat();
         let (code, stdout, stderr) = output(command("", &args).spawn().unwrap()).await;

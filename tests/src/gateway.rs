@@ -23,7 +23,8 @@ impl Gateway {
         Gateway::start_in(TempDir::new()?, flags, configuration).await
     }
 
-    async fn start_in(folder: TempDir, flags: &[&str], configuration: &str) -> Result<Gateway> {
+    /// As [`Gateway::start`], in this folder: the data directory is `data` in it, and may be there already.
+    pub async fn start_in(folder: TempDir, flags: &[&str], configuration: &str) -> Result<Gateway> {
         let file = folder.path().join("offload-rt.toml");
         std::fs::write(&file, configuration)?;
         let data = folder.path().join("data");

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use rustix::process::Signal;
 use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 use crate::PATIENCE;
 use crate::process::Process;
 
-/// How often it is tried whether it listens yet.
+/// How often it is tried whether it listens yet, or ends.
 const POLL: Duration = Duration::from_millis(10);
 
 /// A port that was free a moment ago can be taken when Mosquitto, which takes no port 0, asks for it.
@@ -62,8 +62,13 @@ impl Mosquitto {
     /// Stops it in an orderly way: it saves sessions and queues.
     pub async fn pause(&mut self) -> Result<()> {
         if let Some(mut process) = self.process.take() {
-            process.signal(Signal::TERM)?;
-            process.end().await?;
+            // It listens before its loop begins, and a signal in between is forgotten.
+            let deadline = Instant::now() + PATIENCE;
+            while process.ended()?.is_none() {
+                ensure!(Instant::now() < deadline, "mosquitto does not end; its log: {}", process.log());
+                process.signal(Signal::TERM)?;
+                sleep(POLL).await;
+            }
         }
         Ok(())
     }

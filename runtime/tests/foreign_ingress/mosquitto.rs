@@ -71,8 +71,11 @@ impl Mosquitto {
     /// Ends it as an administrator would: it writes down what it has.
     pub fn stop(&mut self) {
         if let Some(mut process) = self.process.take() {
-            kill_process(Pid::from_child(&process), Signal::TERM).unwrap();
-            process.wait().unwrap();
+            // It listens before its loop begins, and a signal in between is forgotten.
+            while process.try_wait().unwrap().is_none() {
+                kill_process(Pid::from_child(&process), Signal::TERM).unwrap();
+                std::thread::sleep(Duration::from_millis(20));
+            }
         }
     }
 

@@ -240,18 +240,12 @@ impl Modules {
     ) -> Result<Option<(Arc<Artifact>, OwnedSemaphorePermit)>, Failure> {
         let Some(Baseline { store, background, .. }) = &self.baseline else { return Ok(None) };
         let Ok(permit) = background.clone().try_acquire_owned() else { return Ok(None) };
-        let kept = store.load(&digest).await;
-        let code = match &kept {
-            Some(code) => code.clone(),
-            None => match self.compiler.compile(turn, module, Tier::Baseline).await {
-                Ok(code) => code.into_boxed_slice(),
-                Err(_) => return Ok(None),
-            },
-        };
-        let artifact = self.loadable(digest, code, Tier::Baseline).await?;
-        if kept.is_none() {
-            store.save(&digest, &artifact.code).await;
+        if let Some(code) = store.load(&digest).await {
+            return Ok(Some((self.loadable(digest, code, Tier::Baseline).await?, permit)));
         }
+        let Ok(code) = self.compiler.compile(turn, module, Tier::Baseline).await else { return Ok(None) };
+        let artifact = self.loadable(digest, code.into_boxed_slice(), Tier::Baseline).await?;
+        store.save(&digest, &artifact.code).await;
         Ok(Some((artifact, permit)))
     }
 

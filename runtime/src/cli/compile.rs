@@ -49,8 +49,8 @@ pub fn run(command: Compile) -> anyhow::Result<ExitCode> {
         let start = Instant::now();
         match runtime.block_on(compile_file(&file.display().to_string(), file, &modules)) {
             Ok(artifact) => {
+                let (module, compiled) = (fs::metadata(file)?.len(), artifact.size());
                 let (file, digest) = (file.display(), artifact.digest);
-                let (module, compiled) = (fs::metadata(file.to_string())?.len(), artifact.size());
                 let milliseconds = start.elapsed().as_millis();
                 if command.json {
                     let line = serde_json::json!({

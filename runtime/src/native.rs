@@ -13,7 +13,9 @@ use crate::wasm::guest::{Budget, Ended, Input};
 use crate::wasm::workers::Outcome;
 use built::Built;
 pub use built::{print_files, print_source};
-use offload_native::{Build, Ending, Error, Language, Limit, Limits, Program, Project, Sandbox, Source};
+use offload_native::{
+    Build, Ending, Error, Language, Limit, Limits, Platform, Program, Project, Sandbox, Source,
+};
 use offload_protocol::error::{ErrorKind, WireError};
 use offload_protocol::request;
 use std::time::{Duration, Instant};
@@ -177,14 +179,14 @@ fn failure(error: Error) -> Failure {
 
 async fn build(sandbox: &Sandbox, source: &Buildable) -> Result<Program, Error> {
     match source {
-        Buildable::Source(source) => sandbox.build(one_file(source)).await,
+        Buildable::Source(source) => sandbox.build(one_file(source), Platform::Native).await,
         Buildable::Files(given) => {
             let project = Project {
                 files: given.files.iter().map(|(path, contents)| (path.as_str(), &contents[..])).collect(),
                 makefile: given.makefile.as_deref().map(str::as_bytes),
                 target: given.target.as_deref(),
             };
-            sandbox.build_project(&project).await
+            sandbox.build_project(&project, Platform::Native).await
         }
     }
 }

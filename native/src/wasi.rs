@@ -17,14 +17,14 @@ const TOOLS: &str = "/wasi/bin";
 /// The folder of [`LIBRARY`], inside.
 const LIBRARIES: &str = "/wasi/lib";
 
-/// The library of what wasi-libc declares and does not have. Who links with it: `compile.sh`.
+/// The library of what wasi-libc does not have. `compile.sh` links with it.
 const LIBRARY: &str = "libmissing.a";
 
 /// What stands in for all compilers and tools. [`tools`] fills in what stands between two `@`.
 const COMPILE: &str = include_str!("wasi/compile.sh");
 
 /// What is in [`LIBRARY`].
-const MISSING: &str = include_str!("wasi/err.c");
+const MISSING: &str = include_str!("wasi/missing.c");
 
 /// The name that [`COMPILE`] has, and those that lead to it: what it does goes by the name. The linker is not among them:
 /// clang finds its own, and another compiler, called by its path, is not to find that.

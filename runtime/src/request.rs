@@ -13,9 +13,10 @@ use crate::idempotency::{Begun, Fingerprint, Fingerprinter, Key, Ledger, ReplyTo
 use crate::ingress::{Client, Delivery, Sink};
 use crate::mirror::{Mirror, Seen};
 use crate::modules::{self, Artifact, Digest, Modules};
-use crate::native::{self, Buildable, Native, Timing};
+use crate::native::{self, Buildable, Made, Mode, Native, Timing};
 use crate::programs::{Program, Programs};
 use crate::telemetry;
+use crate::wasm::engine::Tier;
 use crate::wasm::guest::{Budget, Context, Input};
 use crate::wasm::workers::{Job, Outcome, Waiting, Workers};
 use bytes::Bytes;
@@ -77,8 +78,8 @@ enum Executable {
     Ready(Arc<str>, Arc<Artifact>),
     /// A module that must be compiled, loaded or kept first; without its bytes it is one that was sent before.
     Module(Digest, Option<Bytes>),
-    /// Source, to be built and run natively.
-    Native(Buildable),
+    /// Source, to be built and run natively; or to be built as wasm, and prepared as a module.
+    Source(Buildable, Mode),
 }
 
 impl Requests {
@@ -161,7 +162,7 @@ impl Requests {
 
     /// Finds what to run. `digest` is that of the module, if the request carries or names one.
     fn find(&self, client: &Client, code: Code, digest: Option<Digest>) -> Result<Executable, WireError> {
-        let Parts { programs, modules, native, .. } = &self.parts;
+        let Parts { programs, modules, .. } = &self.parts;
         let program = |program: &Program| Executable::Ready(program.name.clone(), program.artifact.clone());
         match (code, digest) {
             (Code::Module(module), Some(digest)) => match modules.ready(&digest) {
@@ -192,14 +193,24 @@ impl Requests {
                 let known = known.join(", ");
                 WireError::new(ErrorKind::NotFound, format!("no program `{name}`; there are: {known}"))
             }),
-            (Code::Source(source), _) => {
-                native.permitted().map(|()| Executable::Native(Buildable::Source(source)))
-            }
-            (Code::Files(files), _) => {
-                native.permitted().map(|()| Executable::Native(Buildable::Files(files)))
-            }
+            (Code::Source(source), _) => self.find_source(client, Buildable::Source(source)),
+            (Code::Files(files), _) => self.find_source(client, Buildable::Files(files)),
             _ => Ok(program(programs.default_program())),
         }
+    }
+
+    fn find_source(&self, client: &Client, source: Buildable) -> Result<Executable, WireError> {
+        let Parts { access, modules, native, .. } = &self.parts;
+        let mode = native.mode(access.native(Who::from(client)))?;
+        if mode == Mode::Wasm
+            && let Some(made) = native.ready_wasm(client, &source)
+        {
+            let made = made?;
+            if let Some(artifact) = modules.ready(&made.digest) {
+                return Ok(Executable::Ready(made.program.path().into(), artifact?));
+            }
+        }
+        Ok(Executable::Source(source, mode))
     }
 
     fn check_sizes(&self, request: &Request) -> Result<(), WireError> {
@@ -368,28 +379,40 @@ impl Sink for Requests {
         match executable {
             Executable::Ready(name, artifact) => workers.submit(admitted.into_job(name, artifact)),
             Executable::Module(digest, module) => {
-                let prepared = prepare(modules.clone(), workers.clone(), digest, module, admitted, stop);
-                self.tasks.spawn_on(prepared, runtime);
+                let (client, modules) = (admitted.client.clone(), modules.clone());
+                let preparing = async move {
+                    let artifact = modules.prepare(&client, digest, module).await?;
+                    Ok((UNNAMED.into(), artifact))
+                };
+                self.tasks.spawn_on(prepare(preparing, workers.clone(), admitted, stop), runtime);
             }
-            Executable::Native(source) => {
+            Executable::Source(source, Mode::Wasm) => {
+                let client = admitted.client.clone();
+                let preparing = build_as_wasm(native.clone(), modules.clone(), client, source);
+                self.tasks.spawn_on(prepare(preparing, workers.clone(), admitted, stop), runtime);
+            }
+            Executable::Source(source, Mode::Native | Mode::Compare) => {
                 self.tasks.spawn_on(run_natively(native.clone(), source, admitted, stop), runtime);
             }
         }
     }
 }
 
+/// A program's `argv[0]`, and what runs.
+type Prepared = (Arc<str>, Arc<Artifact>);
+
 /// Prepares an admitted request's module and submits it, unless its time runs out first. Preparing goes on even then: the
 /// next request for this module will find it done.
 async fn prepare(
-    modules: Arc<Modules>,
+    preparing: impl Future<Output = Result<Prepared, WireError>> + Send + 'static,
     workers: Arc<Workers>,
-    digest: Digest,
-    module: Option<Bytes>,
     admitted: Admitted,
     stop: CancellationToken,
 ) {
-    let client = admitted.client.clone();
-    let prepared = tokio::spawn(async move { modules.prepare(&client, digest, module).await });
+    let stopped = stop.clone();
+    let prepared = tokio::spawn(async move {
+        stopped.run_until_cancelled(preparing).await.unwrap_or_else(|| Err(stopping_error()))
+    });
     let expired = async {
         match admitted.timing.deadline {
             Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
@@ -398,8 +421,8 @@ async fn prepare(
     };
     let error = tokio::select! {
         joined = prepared => match joined {
-            Ok(Ok(artifact)) => {
-                workers.submit(admitted.into_job(UNNAMED.into(), artifact));
+            Ok(Ok((name, artifact))) => {
+                workers.submit(admitted.into_job(name, artifact));
                 return workers.attend();
             }
             Ok(Err(error)) => error,
@@ -410,6 +433,19 @@ async fn prepare(
     };
     admitted.ticket.fail(error);
     drop(admitted.waiting);
+}
+
+/// Builds source as wasm, and prepares that like any module; it is not among those that its sender can name by digest.
+async fn build_as_wasm(
+    native: Arc<Native>,
+    modules: Arc<Modules>,
+    client: Client,
+    source: Buildable,
+) -> Result<Prepared, WireError> {
+    let Made { program, digest } = native.wasm(&client, &source).await?;
+    let module = Bytes::copy_from_slice(program.bytes());
+    let artifact = modules.compile(&client, digest, Some(module), Tier::Baseline).await?;
+    Ok((program.path().into(), artifact))
 }
 
 /// Builds an admitted request's source and runs the program.

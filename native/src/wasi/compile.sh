@@ -32,6 +32,6 @@ done
 exec $clang --target=wasm32-wasi -nostdlibinc -isystem /usr/include/wasm32-wasi \
     -Qunused-arguments -Wno-unknown-warning-option -Wno-ignored-optimization-argument $optimize \
     -D_WASI_EMULATED_SIGNAL -D_WASI_EMULATED_PROCESS_CLOCKS -D_WASI_EMULATED_MMAN -D_WASI_EMULATED_GETPID "$@" \
-    -Wl,-z,stack-size=@STACK_SIZE@ -Wl,--stack-first -Wl,--strip-debug -L@LIBRARIES@ -lmissing \
+    -Wl,-z,stack-size=@STACK_SIZE@ -Wl,--stack-first -Wl,--strip-debug -Wl,--wrap=__wasi_proc_exit -L@LIBRARIES@ -lmissing \
     -lc-printscan-long-double -lwasi-emulated-signal -lwasi-emulated-process-clocks -lwasi-emulated-mman \
     -lwasi-emulated-getpid

@@ -1,4 +1,4 @@
-/* err.h's functions, which wasi-libc declares and does not have. As on this machine they begin with the program's name. */
+/* What programs of this machine find and wasi-libc does not have. */
 #include <err.h>
 #include <errno.h>
 #include <stdio.h>
@@ -6,6 +6,15 @@
 #include <string.h>
 #include <wasi/api.h>
 
+/* Of an exit code a parent gets the lowest eight bits: what is -1 here is 255 to whoever has started the program. */
+_Noreturn void __real___wasi_proc_exit(__wasi_exitcode_t code);
+
+_Noreturn void __wrap___wasi_proc_exit(__wasi_exitcode_t code)
+{
+    __real___wasi_proc_exit(code & 0xff);
+}
+
+/* The functions of err.h, which is there. They begin with the program's name. */
 static void print_name(void)
 {
     size_t count, size;

@@ -3,6 +3,7 @@
 //! module.
 
 mod built;
+mod comparison;
 
 use crate::compiler::Failure;
 use crate::config::{self, Config};
@@ -14,12 +15,16 @@ use crate::wasm::guest::{Budget, Ended, Input};
 use crate::wasm::workers::Outcome;
 use built::Built;
 pub use built::{Made, print_files, print_source};
+use comparison::Comparisons;
 use offload_native::{
     Build, Ending, Error, Language, Limit, Limits, Platform, Program, Project, Sandbox, Source, Wasi,
 };
 use offload_protocol::error::{ErrorKind, WireError};
 use offload_protocol::request;
 use std::time::{Duration, Instant};
+
+/// Builds at once that are for comparison alone, beside those of `[sandbox] concurrency`.
+const BUILDS_TO_COMPARE: usize = 1;
 
 /// To a client whose source nobody takes.
 const TAKES_NONE: &str = "this gateway takes no source: send a wasm module, or ask its operator";
@@ -38,6 +43,9 @@ struct Granted {
     /// What builds for WASI need.
     wasi: Result<Wasi, WireError>,
     turns: Turns,
+    /// Of builds that nobody waits for: they keep none that somebody waits for from its own.
+    turns_to_compare: Turns,
+    comparisons: Comparisons,
     built: Built,
     run: Limits,
     /// Bytes that a module may have.
@@ -134,6 +142,29 @@ impl Native {
         granted.wasm(client, source, &granted.turns).await
     }
 
+    /// As [`Native::wasm`], for one who has its answer already.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Native::wasm`].
+    pub async fn wasm_to_compare(&self, client: &Client, source: &Buildable) -> Result<Made, WireError> {
+        let granted = self.granted()?;
+        granted.wasm(client, source, &granted.turns_to_compare).await
+    }
+
+    /// Logs in what this source differs as wasm from what it is natively, if that is new.
+    pub fn tell_difference(
+        &self,
+        client: &Client,
+        source: &Buildable,
+        native: &Ended,
+        wasm: Result<&Ended, &WireError>,
+    ) {
+        if let Ok(granted) = &self.granted {
+            granted.comparisons.tell(client, source, native, wasm);
+        }
+    }
+
     /// Builds the source, unless it has been built before, and runs the program, within `budget`'s times and at most `memory`
     /// bytes, where the request asks for less than the sandbox gives. Dropping the future ends both.
     ///
@@ -217,6 +248,8 @@ impl Granted {
             sandbox: ready,
             wasi: wasi.and_then(Result::ok).ok_or_else(no_wasi),
             turns: Turns::new(sandbox.concurrency),
+            turns_to_compare: Turns::new(BUILDS_TO_COMPARE),
+            comparisons: Comparisons::new(),
             built,
             run: Limits {
                 cpu: limits.cpu.duration(),

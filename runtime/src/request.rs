@@ -5,6 +5,7 @@
 //! is built and run, in a task of its own. Then the job waits for a worker, runs, and its answer is published from the
 //! worker's thread. Whatever happens, the responder that came with the delivery is used exactly once.
 
+mod comparison;
 mod ticket;
 
 use crate::access::{Access, Who};
@@ -13,13 +14,13 @@ use crate::idempotency::{Begun, Fingerprint, Fingerprinter, Key, Ledger, ReplyTo
 use crate::ingress::{Client, Delivery, Sink};
 use crate::mirror::{Mirror, Seen};
 use crate::modules::{self, Artifact, Digest, Modules};
-use crate::native::{self, Buildable, Made, Mode, Native, Timing};
+use crate::native::{self, Buildable, Mode, Native, Timing};
 use crate::programs::{Program, Programs};
 use crate::telemetry;
-use crate::wasm::engine::Tier;
 use crate::wasm::guest::{Budget, Context, Input};
 use crate::wasm::workers::{Job, Outcome, Waiting, Workers};
 use bytes::Bytes;
+use comparison::{Compared, Comparison};
 use offload_policy::Load;
 use offload_protocol::error::{ErrorKind, WireError};
 use offload_protocol::request::{self, Code, Request};
@@ -46,6 +47,8 @@ pub struct Requests {
     /// The requests that wait for their module, or are run natively.
     tasks: TaskTracker,
     stop_tasks: CancellationToken,
+    /// Ends comparisons: nobody waits for those.
+    stop_comparing: CancellationToken,
 }
 
 /// The parts of the gateway that a request meets.
@@ -90,12 +93,14 @@ impl Requests {
             stopping: AtomicBool::new(false),
             tasks: TaskTracker::new(),
             stop_tasks: CancellationToken::new(),
+            stop_comparing: CancellationToken::new(),
         }
     }
 
-    /// From now on requests are answered `busy`: the gateway drains.
+    /// From now on requests are answered `busy`, and nothing is compared any more: the gateway drains.
     pub fn stop_taking(&self) {
         self.stopping.store(true, Ordering::SeqCst);
+        self.stop_comparing.cancel();
     }
 
     /// Answers the requests that still wait for their module, which will not run, and ends native programs.
@@ -391,8 +396,19 @@ impl Sink for Requests {
                 let preparing = build_as_wasm(native.clone(), modules.clone(), client, source);
                 self.tasks.spawn_on(prepare(preparing, workers.clone(), admitted, stop), runtime);
             }
-            Executable::Source(source, Mode::Native | Mode::Compare) => {
-                self.tasks.spawn_on(run_natively(native.clone(), source, admitted, stop), runtime);
+            Executable::Source(source, Mode::Native) => {
+                self.tasks.spawn_on(run_natively(native.clone(), source, admitted, stop, None), runtime);
+            }
+            Executable::Source(source, Mode::Compare) => {
+                let (native, modules, workers) = (native.clone(), modules.clone(), workers.clone());
+                let comparison = Comparison {
+                    native: native.clone(),
+                    modules,
+                    workers,
+                    stop: self.stop_comparing.clone(),
+                };
+                let run = run_natively(native, source, admitted, stop, Some(comparison));
+                self.tasks.spawn_on(run, runtime);
             }
         }
     }
@@ -435,33 +451,48 @@ async fn prepare(
     drop(admitted.waiting);
 }
 
-/// Builds source as wasm, and prepares that like any module; it is not among those that its sender can name by digest.
+/// Builds source as wasm, and prepares that.
 async fn build_as_wasm(
     native: Arc<Native>,
     modules: Arc<Modules>,
     client: Client,
     source: Buildable,
 ) -> Result<Prepared, WireError> {
-    let Made { program, digest } = native.wasm(&client, &source).await?;
-    let module = Bytes::copy_from_slice(program.bytes());
-    let artifact = modules.compile(&client, digest, Some(module), Tier::Baseline).await?;
-    Ok((program.path().into(), artifact))
+    let made = native.wasm(&client, &source).await?;
+    let artifact = comparison::prepare(&modules, &client, &made).await?;
+    Ok((made.program.path().into(), artifact))
 }
 
-/// Builds an admitted request's source and runs the program.
-async fn run_natively(native: Arc<Native>, source: Buildable, admitted: Admitted, stop: CancellationToken) {
+/// Builds an admitted request's source and runs the program; when it is answered, runs it again to compare, if it is to be.
+async fn run_natively(
+    native: Arc<Native>,
+    source: Buildable,
+    admitted: Admitted,
+    stop: CancellationToken,
+    comparison: Option<Comparison>,
+) {
     let Admitted { ticket, client, waiting, timing, budget, memory, reply_id, args, env, stdin } = admitted;
     let context = Context { reply_id, request_id: ticket.id.clone() };
     let input = Input { name: UNNAMED.into(), args, env, stdin, context };
+    let comparison = comparison.map(|comparison| (comparison, input.clone()));
     let outcome = tokio::select! {
         outcome = native.run(&client, &source, input, &budget, memory, timing) => outcome,
         () = stop.cancelled() => Ok(Outcome::Stopped),
     };
-    match outcome {
-        Ok(outcome) => ticket.finish(outcome),
-        Err(error) => ticket.fail(error),
+    match (outcome, comparison) {
+        (Ok(Outcome::Ran { ended, run, queued }), Some((comparison, input))) => {
+            ticket.finish(Outcome::Ran { ended: ended.clone(), run, queued });
+            comparison.run(Compared { client, source, input, budget, waiting, native: ended }).await;
+        }
+        (Ok(outcome), _) => {
+            ticket.finish(outcome);
+            drop(waiting);
+        }
+        (Err(error), _) => {
+            ticket.fail(error);
+            drop(waiting);
+        }
     }
-    drop(waiting);
 }
 
 /// A request that counts as waiting.

@@ -53,20 +53,20 @@ impl Comparisons {
             Err(error) => (Difference { build: true, ..Difference::default() }, error.line()),
         };
         let digest = digest(source);
-        let is_new = || {
-            let mut told = self.told.lock().expect("no panic while the lock is held");
-            told.put((digest, difference), ()).is_none()
-        };
         let (name, client) = (name(source), client.key());
         let (name, client) = (telemetry::bounded(name), telemetry::bounded(client));
-        if !is_new() {
+        if !self.is_new(digest, difference) {
             tracing::debug!(source = %digest.hex(), %difference, "compared with wasm, with the same result as before");
         } else if difference == Difference::default() {
             tracing::info!(source = %digest.hex(), %name, %client, "as wasm this source does the same");
         } else {
-            let detail = telemetry::bounded(&detail);
             tracing::warn!(source = %digest.hex(), %name, %client, "as wasm this source differs in {difference}: {detail}");
         }
+    }
+
+    fn is_new(&self, source: Digest, difference: Difference) -> bool {
+        let mut told = self.told.lock().expect("no panic while the lock is held");
+        told.put((source, difference), ()).is_none()
     }
 }
 
@@ -95,7 +95,7 @@ impl fmt::Display for Difference {
     }
 }
 
-/// Where they differ, natively first: `exit code 0 and 1; stdout from byte 9: "64" and "32"`.
+/// Where they differ, natively first, in one bounded line: `exit code 0 and exit code 1; stdout from byte 9: "64" and "32"`.
 fn details(native: &Ended, wasm: &Ended) -> String {
     let difference = Difference::between(native, wasm);
     let mut details = Vec::new();
@@ -123,7 +123,7 @@ fn details(native: &Ended, wasm: &Ended) -> String {
 fn end(ended: &Ended) -> String {
     match &ended.result {
         Ok(code) => format!("exit code {code}"),
-        Err(error) => error.to_string(),
+        Err(error) => error.line(),
     }
 }
 
@@ -181,11 +181,21 @@ mod tests {
                 "its end and stdout and stderr",
                 r#"exit code 0 and exit code 3; stdout from byte 4: " has 64 bits" and "\n"; stderr from byte 0: "" and "x\n""#,
             ),
-            (ended(trap("why"), "long has 64 bits", ""), "its end", "exit code 0 and trap: why"),
+            (ended(trap("why"), "long has 64 bits", ""), "its end", "exit code 0 and error: trap: why"),
         ] {
             assert_eq!(Difference::between(&native, &wasm).to_string(), in_what);
             assert_eq!(details(&native, &wasm), detail);
         }
+    }
+
+    #[test]
+    fn what_was_told_is_new_again_only_when_much_else_was() {
+        let comparisons = Comparisons::new();
+        let same = Difference::default();
+        let is_new = |n: usize, difference| comparisons.is_new(Digest::of(&n.to_le_bytes()), difference);
+        assert!(is_new(0, same) && is_new(0, Difference { end: true, ..same }) && !is_new(0, same));
+        assert!((1..=REMEMBERED.get()).all(|n| is_new(n, same)));
+        assert!(is_new(0, same));
     }
 
     #[test]

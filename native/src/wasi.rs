@@ -20,7 +20,7 @@ const LIBRARIES: &str = "/wasi/lib";
 /// The library of what wasi-libc does not have. `compile.sh` links with it.
 const LIBRARY: &str = "libmissing.a";
 
-/// What stands in for all compilers and tools. [`tools`] fills in what stands between two `@`.
+/// What stands in for all compilers and tools, but for what [`compile`] fills in.
 const COMPILE: &str = include_str!("wasi/compile.sh");
 
 /// What is in [`LIBRARY`].
@@ -93,6 +93,11 @@ impl Wasi {
     pub const REMEDY: &str =
         "apt-get install clang lld llvm wasi-libc libclang-rt-dev-wasm32, and libc++-dev-wasm32 for C++";
 
+    /// What shapes programs for WASI beside their source and the toolchain.
+    pub fn recipe() -> [String; 2] {
+        [compile(), MISSING.to_owned()]
+    }
+
     /// The languages and the compiler.
     pub fn compiler(&self) -> &str {
         &self.compiler
@@ -107,10 +112,8 @@ impl Wasi {
         for name in OTHER_NAMES {
             cage.add(["--symlink", NAME, &format!("{TOOLS}/{name}")]);
         }
-        let compile =
-            COMPILE.replace("@STACK_SIZE@", &STACK_SIZE.to_string()).replace("@LIBRARIES@", LIBRARIES);
         vec![
-            (format!("{TOOLS}/{NAME}"), "0555", compile.into_bytes()),
+            (format!("{TOOLS}/{NAME}"), "0555", compile().into_bytes()),
             (format!("{LIBRARIES}/{LIBRARY}"), "0444", self.library.clone()),
         ]
     }
@@ -120,4 +123,9 @@ impl fmt::Debug for Wasi {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Wasi({})", self.compiler)
     }
+}
+
+/// [`COMPILE`] with all that it leaves open.
+fn compile() -> String {
+    COMPILE.replace("@STACK_SIZE@", &STACK_SIZE.to_string()).replace("@LIBRARIES@", LIBRARIES)
 }

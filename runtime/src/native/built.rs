@@ -11,7 +11,7 @@ use crate::idempotency::{Fingerprint, Fingerprinter};
 use crate::ingress::Client;
 use crate::modules::{ArtifactStore, Owner, compatibility};
 use crate::once_cache::{OnceCache, Outcome};
-use offload_native::{Platform, Program};
+use offload_native::{Platform, Program, Wasi};
 use offload_protocol::request::{Digest, Files, Source};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -59,7 +59,8 @@ impl Built {
         let folder = data_dir.path().join(FOLDER);
         let sandbox = &config.sandbox;
         let key = *data_dir.mac_key();
-        let store = ArtifactStore::open(folder, key, compatibility(toolchain()), sandbox.disk_cache.bytes())?;
+        let compatibility = compatibility((toolchain(), Wasi::recipe()));
+        let store = ArtifactStore::open(folder, key, compatibility, sandbox.disk_cache.bytes())?;
         let cache =
             OnceCache::new(sandbox.memory_cache.bytes(), |made: &Made| made.program.bytes().len() as u64);
         Ok(Built { store, cache, shared: config.modules.shared })

@@ -37,7 +37,7 @@ const VARIABLES: [(&str, &str); 3] = [("CC", "cc"), ("CXX", "c++"), ("AR", "ar")
 
 /// Stack of a program, in bytes: what its local variables may take. wasm-ld's own 64 KiB are used up by a buffer or two;
 /// but each guest's stack is cleared after it, so that more costs each run.
-pub const STACK_SIZE: u32 = 256 << 10;
+const STACK_SIZE: u32 = 256 << 10;
 
 /// Compiles, makes a library and links with it, and finds out whether there is C++ too. It leaves a line about the compiler
 /// and the library on standard output. `$1` is what the library is made of.

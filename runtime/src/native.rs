@@ -22,6 +22,7 @@ use offload_native::{
 use offload_protocol::error::{ErrorKind, WireError};
 use offload_protocol::request;
 use std::time::{Duration, Instant};
+use tokio::sync::OwnedSemaphorePermit;
 
 /// Builds at once that are for comparison alone, beside those of `[sandbox] concurrency`.
 const BUILDS_TO_COMPARE: usize = 1;
@@ -93,10 +94,9 @@ impl Native {
         } else {
             Granted::start(config, data_dir, modes.iter().any(|mode| mode.needs_wasi())).await
         };
-        let by_default = mode(config.native, local);
-        let mut native = Native { by_default, local, granted, takes_source: false };
-        native.takes_source = modes.into_iter().any(|mode| native.usable(mode).is_ok());
-        native
+        let takes_source =
+            granted.as_ref().is_ok_and(|granted| modes.iter().any(|mode| granted.can(*mode).is_ok()));
+        Native { by_default: mode(config.native, local), local, granted, takes_source }
     }
 
     /// Whether it builds and runs anybody's source.
@@ -111,14 +111,8 @@ impl Native {
     /// `unauthorized`, with what to do instead.
     pub fn mode(&self, ruled: Option<config::Native>) -> Result<Mode, WireError> {
         let mode = ruled.map_or(self.by_default, |chosen| mode(chosen, self.local));
-        self.usable(mode.ok_or_else(|| unauthorized(TAKES_NONE))?)
-    }
-
-    fn usable(&self, mode: Mode) -> Result<Mode, WireError> {
-        let granted = self.granted()?;
-        if mode.needs_wasi() {
-            granted.wasi()?;
-        }
+        let mode = mode.ok_or_else(|| unauthorized(TAKES_NONE))?;
+        self.granted()?.can(mode)?;
         Ok(mode)
     }
 
@@ -142,7 +136,13 @@ impl Native {
         granted.wasm(client, source, &granted.turns).await
     }
 
-    /// As [`Native::wasm`], for one who has its answer already.
+    /// Leave to compare a run of this source with what it would be as wasm, until it is dropped. There is none while many
+    /// are compared.
+    pub fn compare(&self, client: &Client, source: &Buildable) -> Option<OwnedSemaphorePermit> {
+        self.granted.as_ref().ok()?.comparisons.begin(client, source)
+    }
+
+    /// As [`Native::wasm`], for comparison alone.
     ///
     /// # Errors
     ///
@@ -263,6 +263,11 @@ impl Granted {
             },
             max_module: limits.module.as_usize(),
         })
+    }
+
+    /// Whether it can do this with source.
+    fn can(&self, mode: Mode) -> Result<(), WireError> {
+        if mode.needs_wasi() { self.wasi().map(drop) } else { Ok(()) }
     }
 
     fn wasi(&self) -> Result<&Wasi, WireError> {

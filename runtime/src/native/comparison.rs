@@ -9,17 +9,32 @@ use offload_protocol::error::WireError;
 use offload_protocol::request::{Digest, Files};
 use std::fmt;
 use std::num::NonZeroUsize;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Sources and kinds of differences that are remembered as told; after so many others one is told again.
 const REMEMBERED: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
+
+/// Runs that are compared at once, or wait for that. Each holds its input and its outputs meanwhile.
+const AT_ONCE: usize = 64;
 
 /// Bytes of an output that are told, from the first that differs.
 const EXCERPT: usize = 32;
 
 /// The differences that have been told. A device that sends every few seconds fills no log.
 pub struct Comparisons {
-    told: Mutex<LruCache<(Digest, Difference), ()>>,
+    told: Mutex<LruCache<(Digest, Told), ()>>,
+    /// A permit each, until they are done.
+    at_once: Arc<Semaphore>,
+}
+
+/// What has been told of a source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Told {
+    /// In what it differs, if it does.
+    Compared(Difference),
+    /// A run of it was not compared.
+    Skipped,
 }
 
 /// In what a run differs as wasm.
@@ -36,7 +51,24 @@ struct Difference {
 impl Comparisons {
     /// Nothing is told yet.
     pub fn new() -> Comparisons {
-        Comparisons { told: Mutex::new(LruCache::new(REMEMBERED)) }
+        Comparisons {
+            told: Mutex::new(LruCache::new(REMEMBERED)),
+            at_once: Arc::new(Semaphore::new(AT_ONCE)),
+        }
+    }
+
+    /// Leave to compare a run of this source. While there are as many as there may be, one more is not compared: no answer
+    /// is to wait for that, and no request to be refused. Logs that once for each source.
+    pub fn begin(&self, client: &Client, source: &Buildable) -> Option<OwnedSemaphorePermit> {
+        let permit = self.at_once.clone().try_acquire_owned().ok();
+        if permit.is_none() {
+            let digest = digest(source);
+            if self.is_new(digest, Told::Skipped) {
+                let (name, client) = (telemetry::bounded(name(source)), telemetry::bounded(client.key()));
+                tracing::info!(source = %digest.hex(), %name, %client, "not each run of this source is compared with wasm: there are too many at once");
+            }
+        }
+        permit
     }
 
     /// Logs in what a source that ended like this natively ends in another way as wasm, or cannot be built; once that it
@@ -55,7 +87,7 @@ impl Comparisons {
         let digest = digest(source);
         let (name, client) = (name(source), client.key());
         let (name, client) = (telemetry::bounded(name), telemetry::bounded(client));
-        if !self.is_new(digest, difference) {
+        if !self.is_new(digest, Told::Compared(difference)) {
             tracing::debug!(source = %digest.hex(), %difference, "compared with wasm, with the same result as before");
         } else if difference == Difference::default() {
             tracing::info!(source = %digest.hex(), %name, %client, "as wasm this source does the same");
@@ -64,9 +96,9 @@ impl Comparisons {
         }
     }
 
-    fn is_new(&self, source: Digest, difference: Difference) -> bool {
+    fn is_new(&self, source: Digest, what: Told) -> bool {
         let mut told = self.told.lock().expect("no panic while the lock is held");
-        told.put((source, difference), ()).is_none()
+        told.put((source, what), ()).is_none()
     }
 }
 
@@ -192,10 +224,23 @@ mod tests {
     fn what_was_told_is_new_again_only_when_much_else_was() {
         let comparisons = Comparisons::new();
         let same = Difference::default();
-        let is_new = |n: usize, difference| comparisons.is_new(Digest::of(&n.to_le_bytes()), difference);
+        let is_new = |n: usize, difference| {
+            comparisons.is_new(Digest::of(&n.to_le_bytes()), Told::Compared(difference))
+        };
         assert!(is_new(0, same) && is_new(0, Difference { end: true, ..same }) && !is_new(0, same));
         assert!((1..=REMEMBERED.get()).all(|n| is_new(n, same)));
         assert!(is_new(0, same));
+    }
+
+    #[test]
+    fn there_are_so_many_at_once_and_no_more() {
+        let (comparisons, client) =
+            (Comparisons::new(), Client { principal: None, flow: "a".into(), web: false });
+        let source = Buildable::Files(Files { files: Vec::new(), makefile: None, target: None });
+        let mut begun: Vec<_> = (0..AT_ONCE).map(|_| comparisons.begin(&client, &source)).collect();
+        assert!(begun.iter().all(Option::is_some) && comparisons.begin(&client, &source).is_none());
+        begun.pop();
+        assert!(comparisons.begin(&client, &source).is_some());
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub struct Compared {
     pub source: Buildable,
     pub input: Input,
     pub budget: Budget,
-    /// The request counts as waiting until it has been compared: a client has no more of these than of requests.
+    /// The request counts as waiting until it has been compared.
     pub waiting: Waiting,
     /// How it ended natively.
     pub native: Ended,
@@ -39,6 +39,7 @@ impl Comparison {
     pub async fn run(self, compared: Compared) {
         let Comparison { native, modules, workers, stop } = self;
         let Compared { client, source, input, budget, waiting, native: natively } = compared;
+        let Some(_leave) = native.compare(&client, &source) else { return };
         let as_wasm = async {
             let made = native.wasm_to_compare(&client, &source).await?;
             let artifact = prepare(&modules, &client, &made).await?;

@@ -14,9 +14,10 @@ use crate::idempotency::{Begun, Fingerprint, Fingerprinter, Key, Ledger, ReplyTo
 use crate::ingress::{Client, Delivery, Sink};
 use crate::mirror::{Mirror, Seen};
 use crate::modules::{self, Artifact, Digest, Modules};
-use crate::native::{self, Buildable, Mode, Native, Timing};
+use crate::native::{self, Buildable, Made, Mode, Native, Timing};
 use crate::programs::{Program, Programs};
 use crate::telemetry;
+use crate::wasm::engine::Tier;
 use crate::wasm::guest::{Budget, Context, Input};
 use crate::wasm::workers::{Job, Outcome, Waiting, Workers};
 use bytes::Bytes;
@@ -459,8 +460,18 @@ async fn build_as_wasm(
     source: Buildable,
 ) -> Result<Prepared, WireError> {
     let made = native.wasm(&client, &source).await?;
-    let artifact = comparison::prepare(&modules, &client, &made).await?;
+    let artifact = artifact_of(&modules, &client, &made).await?;
     Ok((made.program.path().into(), artifact))
+}
+
+/// What source was built into becomes an artifact as any module does; but nobody can name it by digest.
+async fn artifact_of(
+    modules: &Arc<Modules>,
+    client: &Client,
+    made: &Made,
+) -> Result<Arc<Artifact>, WireError> {
+    let module = Bytes::copy_from_slice(made.program.bytes());
+    modules.compile(client, made.digest, Some(module), Tier::Baseline).await
 }
 
 /// Builds an admitted request's source and runs the program; when it is answered, runs it again to compare, if it is to be.

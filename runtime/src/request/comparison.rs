@@ -1,12 +1,11 @@
 //! Source that was run natively, run as wasm too: beside the answer, which has gone out before.
 
+use super::artifact_of;
 use crate::ingress::Client;
-use crate::modules::{Artifact, Modules};
-use crate::native::{Buildable, Made, Native};
-use crate::wasm::engine::Tier;
+use crate::modules::Modules;
+use crate::native::{Buildable, Native};
 use crate::wasm::guest::{Budget, Ended, Input};
 use crate::wasm::workers::{Job, Outcome, Waiting, Workers};
-use bytes::Bytes;
 use offload_protocol::error::{ErrorKind, WireError};
 use std::sync::Arc;
 use std::time::Instant;
@@ -42,7 +41,7 @@ impl Comparison {
         let Some(_leave) = native.compare(&client, &source) else { return };
         let as_wasm = async {
             let made = native.wasm_to_compare(&client, &source).await?;
-            let artifact = prepare(&modules, &client, &made).await?;
+            let artifact = artifact_of(&modules, &client, &made).await?;
             let (key, load) = waiting.into_job();
             let (sender, receiver) = oneshot::channel();
             workers.submit(Job {
@@ -69,16 +68,6 @@ impl Comparison {
             _ => {}
         }
     }
-}
-
-/// What source was built into becomes an artifact as any module does; but its sender cannot name it by digest.
-pub async fn prepare(
-    modules: &Arc<Modules>,
-    client: &Client,
-    made: &Made,
-) -> Result<Arc<Artifact>, WireError> {
-    let module = Bytes::copy_from_slice(made.program.bytes());
-    modules.compile(client, made.digest, Some(module), Tier::Baseline).await
 }
 
 /// Whether it ended by what it does, and not by what the machine had left.

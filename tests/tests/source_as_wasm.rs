@@ -98,6 +98,10 @@ async fn legacy_text_runs_as_wasm(deployment: Deployment) -> Result<()> {
         assert_eq!(answer.text(), "/program/add 12", "{build}");
     }
     assert_eq!(device.ask("inputCode/legacy", legacy("l", "", SIZE_OF_LONG, COMMAND)).await?.text(), "4");
+    let long_double =
+        program("long double x; sscanf(argv[1], \"%Lf\", &x); printf(\"%.3Lf %g\", x / 3, 2.5);");
+    let answer = device.ask("inputCode/legacy", legacy("x", "1.5", &long_double, MAKEFILE)).await?;
+    assert_eq!(answer.text(), "0.500 2.5");
     let cpp = "#include <iostream>\n#include <string>\nint main(int, char **argv) { std::cout << std::string(argv[1]) + \"!\"; }";
     let answer = device.ask("inputCode/legacy", legacy("p", "plus", cpp, "g++ <name>.cpp -o <name>")).await?;
     assert_eq!(answer.text(), "plus!");

@@ -73,14 +73,14 @@ impl Gateway {
         self.process.log()
     }
 
-    /// Waits until it has logged a line with these words, which is returned.
-    pub async fn logged(&self, words: &str) -> Result<String> {
+    /// Waits until it has logged a line with all these words, which is returned.
+    pub async fn logged(&self, words: &[&str]) -> Result<String> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let log = std::fs::read_to_string(self.folder.path().join(LOG))?;
             // The last line may be written in this moment.
             let mut whole = log.split_inclusive('\n').filter(|line| line.ends_with('\n'));
-            if let Some(line) = whole.find(|line| line.contains(words)) {
+            if let Some(line) = whole.find(|line| words.iter().all(|part| line.contains(part))) {
                 return Ok(line.to_owned());
             }
             ensure!(Instant::now() < deadline, "{words:?} is not in its log: {log}");

@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 /// The work directory inside; `/tmp` is the same one, so that one size caps both.
 pub const WORK_DIR: &str = "/work";
 
+/// A file to be put there: path inside, permissions in octal, contents.
+pub type FileInside = (String, &'static str, Vec<u8>);
+
 /// All the devices there are. Not among them: `/dev/zero`, which gives memory that belongs to no process to whoever maps
 /// it shared, terminals, and `/dev/shm`.
 const DEVICES: [&str; 4] = ["/dev/null", "/dev/full", "/dev/random", "/dev/urandom"];

@@ -9,7 +9,7 @@
 //! bubblewrap's first process dies with bubblewrap: once it has asked the kernel for that. It does so (`--die-with-parent`) while the command already starts, so the launcher in front of the command waits for
 //! our word, which comes only when that has been seen. Before, a hang-up is the launcher's end.
 
-use crate::cage::{Cage, WORK_DIR};
+use crate::cage::{Cage, FileInside, WORK_DIR};
 use crate::domain::Domain;
 use crate::error::Error;
 use crate::guard::{self, Guard};
@@ -75,8 +75,7 @@ pub struct Measured {
 /// What differs between a build, a run and a trial.
 pub struct Work {
     pub cage: Cage,
-    /// Path inside, permissions in octal, contents.
-    pub files: Vec<(String, &'static str, Vec<u8>)>,
+    pub files: Vec<FileInside>,
     pub command: Vec<OsString>,
     pub stdin: Vec<u8>,
     pub limits: Limits,

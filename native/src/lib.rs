@@ -1,8 +1,9 @@
 //! Builds and runs strangers' C programs inside bubblewrap.
 //!
 //! [`Sandbox::probe`] finds out at start whether this machine can contain them; [`Sandbox::build`] makes a [`Program`]
-//! of [`Source`], [`Sandbox::build_project`] one of a [`Project`]; [`Sandbox::run`] runs it. Each build and each run has a sandbox of its own that is thrown away. What
-//! contains what is told in `docs/security.md`.
+//! of [`Source`], [`Sandbox::build_project`] one of a [`Project`]; [`Sandbox::run`] runs it, unless it was built for WASI
+//! ([`Platform`]). Each build and each run has a sandbox of its own that is thrown away. What contains what is told in
+//! `docs/security.md`.
 //!
 //! The work directory is a file system in memory that exists only inside the sandbox, and a program leaves it as bytes
 //! on a pipe: there is nothing on the host to clean up, and the host never opens a file that a stranger made.
@@ -17,6 +18,7 @@ mod job;
 mod limits;
 mod outcome;
 mod output;
+mod platform;
 mod probe;
 mod program;
 mod project;
@@ -25,14 +27,17 @@ mod sandbox;
 mod source;
 mod syscalls;
 mod usage;
+mod wasi;
 
 pub use config::Config;
 pub use diagnostics::MAX_DIAGNOSTICS;
 pub use error::{Error, Unavailable};
 pub use limits::Limits;
 pub use outcome::{Ending, Limit, Outcome};
+pub use platform::Platform;
 pub use program::Program;
 pub use project::Project;
 pub use report::{Finding, Mechanism, Need, Report, State};
 pub use sandbox::{Input, Sandbox};
 pub use source::{Build, Language, Source};
+pub use wasi::Wasi;

@@ -16,12 +16,17 @@ impl Program {
         Self { name: name.into(), bytes: bytes.into() }
     }
 
-    /// Its name; it is its own first argument as `/program/<name>`.
+    /// Its name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The executable file.
+    /// Where it lies when it runs, which is its first argument.
+    pub fn path(&self) -> String {
+        format!("/program/{}", self.name)
+    }
+
+    /// The executable file, or the wasm module.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }

@@ -1,6 +1,7 @@
 //! A project: several files and a makefile, and which of what make leaves is the program.
 
 use crate::Error;
+use crate::platform::Platform;
 use std::ffi::OsString;
 use std::io;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -47,10 +48,10 @@ impl Project<'_> {
 
     /// What is run inside. It takes the archive from its standard input, has compilers and make speak on standard error,
     /// and leaves the program's name in a line of its own, then the program, on standard output.
-    pub(crate) fn command(&self) -> Vec<OsString> {
+    pub(crate) fn command(&self, platform: Platform<'_>) -> Vec<OsString> {
         let file = self.makefile.map_or("", |_| MAKEFILE);
         let target = self.target.unwrap_or_default();
-        ["/bin/sh", "-c", SCRIPT, "sh", target, file].map(OsString::from).to_vec()
+        ["/bin/sh", "-c", SCRIPT, "sh", target, file, platform.format()].map(OsString::from).to_vec()
     }
 }
 
@@ -60,22 +61,23 @@ pub(crate) fn name_and_program(output: &[u8]) -> Option<(&str, &[u8])> {
     Some((str::from_utf8(&output[..end]).ok()?, &output[end + 1..]))
 }
 
-/// `$1` is the target, `$2` the makefile; both may be empty.
+/// `$1` is the target, `$2` the makefile; both may be empty. `$3` is the platform's format.
 ///
 /// A target that make knows nothing of can still be a program that the default target leaves. To find the program, make
 /// prints its rules; `MAKE=:` keeps the makefiles of folders out of that. From the target on, what it is made of is
 /// looked at in the order in which it is written, each with its own prerequisites before the next one. Where makefiles
-/// call others no rule tells: then it must be the only program there.
+/// call others no rule tells: then it must be the only program there. If there is none, one for another platform is left, to be
+/// refused as that.
 const SCRIPT: &str = r#"
 tar -x -f - || exit
 exec 3>&1 >&2 </dev/null
 rules() { make ${file:+"-f$file"} -q MAKE=: "$@"; }
-wanted=$1 file=$2 goal=$1
+wanted=$1 file=$2 goal=$1 format=$3
 if [ -n "$goal" ] && rules -- "$goal" 2>&1 | grep -q -F -- "No rule to make target '$goal'.  Stop."; then goal=; fi
 make ${file:+"-f$file"} -- ${goal:+"$goal"} 3>&- || exit
 is_program() {
     case $1 in *.so | *.so.*) return 1 ;; esac
-    [ -f "$1" ] && [ -x "$1" ] && [ "$(head -c 4 -- "$1" | tr -d '\177')" = ELF ]
+    [ -f "$1" ] && [ -x "$1" ] && [ "$(head -c 4 -- "$1" | tr -d '\0\177')" = "${2:-$format}" ]
 }
 take() {
     printf '%s\n' "${1##*/}" >&3
@@ -107,10 +109,12 @@ for path in $(rules -p 2>/dev/null | GOAL=$goal awk '
     END { if (goal != "") visit(goal) }'); do
     is_program "$path" && take "$path"
 done
-only= all= count=0
+only= all= count=0 foreign=
 for path in $(find . -type f -perm -100); do
     is_program "$path" && only=$path all="$all ${path#./}" count=$((count + 1))
+    is_program "$path" ELF && foreign=$path
 done
+[ "$count" = 0 ] && [ -n "$foreign" ] && take "$foreign"
 case $count in
     0) echo "error: the build left no program${wanted:+ $wanted}" ;;
     1) take "$only" ;;

@@ -1,11 +1,12 @@
 //! The sandbox: it builds and runs. What this machine gives has been found out before (`probe.rs`).
 
-use crate::cage::{Cage, WORK_DIR};
+use crate::cage::{Cage, FileInside, WORK_DIR};
 use crate::domain::Domain;
 use crate::error::Error;
 use crate::job::{Job, Measured, Work};
 use crate::outcome::{Ending, Outcome};
 use crate::output::Excess;
+use crate::platform::Platform;
 use crate::project::{Project, name_and_program};
 use crate::report::Report;
 use crate::source::{Source, safe_name};
@@ -52,7 +53,7 @@ impl Sandbox {
     }
 
     /// Builds a program of one file. Dropping the future ends the sandbox.
-    pub async fn build(&self, source: Source) -> Result<Program, Error> {
+    pub async fn build(&self, source: Source, platform: Platform<'_>) -> Result<Program, Error> {
         let name = source.safe_name();
         let mut files = Vec::new();
         if let Some(makefile) = source.makefile() {
@@ -61,47 +62,60 @@ impl Sandbox {
         for file in source.file_names() {
             files.push((format!("{WORK_DIR}/{file}"), "0600", source.code.clone()));
         }
-        let left = self.make(files, shell(&source.script(), name), Vec::new()).await?;
-        // What is neither could not be started, and would look like a fault of the sandbox.
-        if left.starts_with(b"\x7fELF") || left.starts_with(b"#!") {
-            Ok(Program::new(name, left))
-        } else {
-            Err(failed(b"error: what the build left is no executable program"))
+        let left = self.make(files, shell(&source.script(), name), Vec::new(), platform).await?;
+        let is_script = matches!(platform, Platform::Native) && left.starts_with(b"#!");
+        if !is_script {
+            platform.check(&left)?;
         }
+        Ok(Program::new(name, left))
     }
 
     /// Builds a program of several files. Dropping the future ends the sandbox.
-    pub async fn build_project(&self, project: &Project<'_>) -> Result<Program, Error> {
-        let left = self.make(Vec::new(), project.command(), project.archive()?).await?;
-        match name_and_program(&left) {
-            Some((name, program)) if program.starts_with(b"\x7fELF") => {
-                Ok(Program::new(safe_name(name), program))
-            }
-            _ => Err(failed(b"error: what the build left is no executable program")),
-        }
+    pub async fn build_project(
+        &self,
+        project: &Project<'_>,
+        platform: Platform<'_>,
+    ) -> Result<Program, Error> {
+        let left = self.make(Vec::new(), project.command(platform), project.archive()?, platform).await?;
+        let (name, program) = name_and_program(&left).unwrap_or_default();
+        platform.check(program)?;
+        Ok(Program::new(safe_name(name), program))
     }
 
     /// Runs what makes a program, with these files and this standard input; returns what it leaves on standard output.
     async fn make(
         &self,
-        files: Vec<(String, &'static str, Vec<u8>)>,
+        files: Vec<FileInside>,
         command: Vec<OsString>,
         stdin: Vec<u8>,
+        platform: Platform<'_>,
     ) -> Result<Vec<u8>, Error> {
-        let limits = self.config.build.clone();
-        let mut cage = Cage::new(&self.config.toolchain, limits.work_dir)?;
-        cage.proc();
-        for (name, value) in [("PATH", "/usr/local/bin:/usr/bin:/bin"), ("HOME", WORK_DIR), ("LC_ALL", "C")] {
-            cage.env(name, value);
-        }
-        let outcome = self.start(Work { cage, files, command, stdin, limits, stderr: Excess::Ends }).await?;
+        let outcome = self.start(self.making(files, command, stdin, platform)?).await?;
         match outcome.ending {
             Ending::Exit(0) => Ok(outcome.stdout),
             Ending::Limit(limit) => {
                 Err(Error::BuildLimit { limit, output: diagnostics::cleaned(&outcome.stderr) })
             }
-            Ending::Exit(_) | Ending::Signal(_) => Err(failed(&outcome.stderr)),
+            Ending::Exit(_) | Ending::Signal(_) => Err(platform.failed(&outcome.stderr)),
         }
+    }
+
+    /// What makes a program, as it is to be started.
+    pub(crate) fn making(
+        &self,
+        mut files: Vec<FileInside>,
+        command: Vec<OsString>,
+        stdin: Vec<u8>,
+        platform: Platform<'_>,
+    ) -> io::Result<Work> {
+        let limits = self.config.build.clone();
+        let mut cage = Cage::new(&self.config.toolchain, limits.work_dir)?;
+        cage.proc();
+        for (name, value) in [("HOME", WORK_DIR), ("LC_ALL", "C")] {
+            cage.env(name, value);
+        }
+        files.extend(platform.equip(&mut cage));
+        Ok(Work { cage, files, command, stdin, limits, stderr: Excess::Ends })
     }
 
     /// Runs a program. Dropping the future ends the sandbox.
@@ -111,10 +125,16 @@ impl Sandbox {
         for (name, value) in input.env.iter().filter(|(name, _)| is_handed_on(name)) {
             cage.env(name, value);
         }
-        let path = format!("/program/{}", program.name());
+        let path = program.path();
         let files = vec![(path.clone(), "0555", program.bytes().to_vec())];
         let command = std::iter::once(path).chain(input.args).map(OsString::from).collect();
         self.start(Work { cage, files, command, stdin: input.stdin, limits, stderr: Excess::Dropped }).await
+    }
+
+    /// Starts it and blocks to its end.
+    pub(crate) fn run_now(&self, work: Work) -> Result<Outcome, Error> {
+        let (abandoned, _waiting) = io::pipe()?;
+        self.job(work, abandoned).run()
     }
 
     async fn start(&self, work: Work) -> Result<Outcome, Error> {
@@ -140,11 +160,6 @@ impl Sandbox {
             abandoned,
         }
     }
-}
-
-/// A build that failed, having said this.
-fn failed(output: &[u8]) -> Error {
-    Error::Build { first: diagnostics::first_error(output), output: diagnostics::cleaned(output) }
 }
 
 pub(crate) fn shell(script: &str, name: &str) -> Vec<OsString> {

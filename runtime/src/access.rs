@@ -52,6 +52,7 @@ struct Grants {
     subscribe: Vec<TopicPattern>,
     offload: Vec<Offload>,
     programs: Vec<String>,
+    native: Option<config::Native>,
 }
 
 impl Access {
@@ -62,6 +63,7 @@ impl Access {
             subscribe: config.subscribe.clone(),
             offload: config.offload.clone(),
             programs: config.programs.clone(),
+            native: None,
         };
         let rules = config.rule.iter().map(|rule| {
             let named = Named { users: rule.users.clone(), anonymous: rule.anonymous };
@@ -70,6 +72,7 @@ impl Access {
                 subscribe: rule.subscribe.clone(),
                 offload: rule.offload.clone(),
                 programs: rule.programs.clone(),
+                native: rule.native,
             };
             (named, grants)
         });
@@ -123,6 +126,11 @@ impl Access {
     /// Whether `who` may run the program of this name.
     pub fn may_run(&self, who: Who, program: &str) -> bool {
         self.any(who, |grants| grants.programs.iter().any(|name| name == program || name == ALL))
+    }
+
+    /// What the rules say becomes of `who`'s source, if they do: the last one that names it and says so.
+    pub fn native(&self, who: Who) -> Option<config::Native> {
+        self.rules_for(who).filter_map(|grants| grants.native).last()
     }
 
     fn is_open(&self, who: Who) -> bool {
@@ -238,6 +246,35 @@ mod tests {
         assert!(access.may_offload(user("plc"), Offload::Wasm).is_err());
         assert!(access.may_run(user("panel"), "sort") && access.may_run(user("plc"), "add"));
         assert!(!access.may_run(user("plc"), "sort"));
+    }
+
+    #[test]
+    fn the_last_rule_that_says_so_decides_what_becomes_of_source() {
+        use config::Native::{Compare, Off, Wasm};
+        let access = access(
+            r##"
+            [[rule]]
+            users = ["#"]
+            native = "wasm"
+            [[rule]]
+            users = ["plc", "panel"]
+            native = "compare"
+            [[rule]]
+            users = ["panel"]
+            native = "off"
+            [[rule]]
+            users = ["plc"]
+            "##,
+            false,
+        );
+        for (who, native) in [
+            (user("other"), Some(Wasm)),
+            (user("plc"), Some(Compare)),
+            (user("panel"), Some(Off)),
+            (NOBODY, None),
+        ] {
+            assert_eq!(access.native(who), native, "{who:?}");
+        }
     }
 
     #[test]

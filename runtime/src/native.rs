@@ -1,7 +1,9 @@
-//! Strangers' source, built and run natively: whether this gateway does that, how many at a time, and what the client is
-//! told of how it ended. Containing it is the business of `offload_native`.
+//! Strangers' source: whether this gateway builds it, and as what, how many at a time, and what the client is told of how it
+//! ended where it ran natively. Containing it is the business of `offload_native`; what was built for WASI runs as any
+//! module.
 
 mod built;
+mod comparison;
 
 use crate::compiler::Failure;
 use crate::config::{self, Config};
@@ -12,20 +14,43 @@ use crate::turns::Turns;
 use crate::wasm::guest::{Budget, Ended, Input};
 use crate::wasm::workers::Outcome;
 use built::Built;
-pub use built::{print_files, print_source};
-use offload_native::{Build, Ending, Error, Language, Limit, Limits, Program, Project, Sandbox, Source};
+pub use built::{Made, print_files, print_source};
+use comparison::Comparisons;
+use offload_native::{
+    Build, Ending, Error, Language, Limit, Limits, Platform, Program, Project, Sandbox, Source, Wasi,
+};
 use offload_protocol::error::{ErrorKind, WireError};
 use offload_protocol::request;
 use std::time::{Duration, Instant};
+use tokio::sync::OwnedSemaphorePermit;
+
+/// Builds at once that are for comparison alone, beside those of `[sandbox] concurrency`.
+const BUILDS_TO_COMPARE: usize = 1;
+
+/// To a client whose source nobody takes.
+const TAKES_NONE: &str = "this gateway takes no source: send a wasm module, or ask its operator";
 
 /// Builds and runs source, or says why not.
-pub struct Native(Result<Granted, WireError>);
+pub struct Native {
+    /// Of whom no rule says otherwise; `None` where it takes none.
+    by_default: Option<Mode>,
+    local: bool,
+    granted: Result<Granted, WireError>,
+    takes_source: bool,
+}
 
 struct Granted {
     sandbox: Sandbox,
+    /// What builds for WASI need.
+    wasi: Result<Wasi, WireError>,
     turns: Turns,
+    /// Of builds that nobody waits for: they keep none that somebody waits for from its own.
+    turns_to_compare: Turns,
+    comparisons: Comparisons,
     built: Built,
     run: Limits,
+    /// Bytes that a module may have.
+    max_module: usize,
 }
 
 /// What a request has built before it runs.
@@ -45,64 +70,99 @@ pub struct Timing {
     pub deadline: Option<Instant>,
 }
 
+/// What is done with a source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// It is built and run in the sandbox.
+    Native,
+    /// It is built for WASI, and runs as a module.
+    Wasm,
+    /// It is run natively, and compared with what it would be as wasm.
+    Compare,
+}
+
 impl Native {
-    /// Finds out whether source is to be built here, and whether this machine can contain it; logs both. `local` tells
-    /// whether only this machine can send requests.
+    /// Finds out what becomes of source here, and whether this machine can contain and compile it; logs all of that. `local`
+    /// tells whether only this machine can send requests.
     pub async fn start(config: &Config, local: bool, data_dir: &DataDir) -> Native {
-        let granted = match config.native {
-            config::Native::Native => true,
-            config::Native::Auto => local,
-            config::Native::Off => false,
+        let ruled = config.access.rule.iter().filter_map(|rule| rule.native);
+        let modes: Vec<Mode> =
+            ruled.chain([config.native]).filter_map(|chosen| mode(chosen, local)).collect();
+        let granted = if modes.is_empty() {
+            tracing::info!("source is refused (--allow-native, or `native` in the configuration, allows it)");
+            Err(unauthorized(TAKES_NONE))
+        } else {
+            Granted::start(config, data_dir, modes.iter().any(|mode| mode.needs_wasi())).await
         };
-        if !granted {
-            tracing::info!(
-                "native source is refused (--allow-native, or `native` in the configuration, allows it)"
-            );
-            return Native::refused("this gateway takes no source: send a wasm module, or ask its operator");
-        }
-        let sandbox = &config.sandbox;
-        let built = match Built::open(config, data_dir) {
-            Ok(built) => built,
-            Err(error) => {
-                tracing::warn!("native source is refused: the folder of built programs: {error}");
-                return Native::refused("this gateway cannot keep native programs: its log says why");
-            }
-        };
-        let probed = sandbox_config(config);
-        let unavailable = match tokio::task::spawn_blocking(|| Sandbox::probe(probed)).await {
-            Ok(Ok(ready)) => {
-                tracing::info!(sandbox = %ready.report(), "native source is built and run");
-                let run = Limits {
-                    cpu: config.limits.cpu.duration(),
-                    memory: sandbox.memory.bytes(),
-                    processes: sandbox.processes,
-                    file_size: sandbox.work_dir.bytes(),
-                    work_dir: sandbox.work_dir.bytes(),
-                    stdout: config.limits.stdout.as_usize(),
-                    stderr: config.limits.stderr.as_usize(),
-                    ..Limits::run()
-                };
-                let turns = Turns::new(sandbox.concurrency);
-                return Native(Ok(Granted { sandbox: ready, turns, built, run }));
-            }
-            Ok(Err(unavailable)) => unavailable.to_string(),
-            Err(panic) => panic.to_string(),
-        };
-        tracing::warn!("native source is refused: {unavailable}");
-        Native::refused("this gateway cannot contain native programs: its log says what is missing")
+        let takes_source =
+            granted.as_ref().is_ok_and(|granted| modes.iter().any(|mode| granted.can(*mode).is_ok()));
+        Native { by_default: mode(config.native, local), local, granted, takes_source }
     }
 
-    fn refused(message: &str) -> Native {
-        Native(Err(WireError::new(ErrorKind::Unauthorized, message)))
+    /// Whether it builds and runs anybody's source.
+    pub fn takes_source(&self) -> bool {
+        self.takes_source
     }
 
-    /// Whether source is built at all.
+    /// What is done with the source of a client of whom the rules say this, if they do.
     ///
     /// # Errors
     ///
     /// `unauthorized`, with what to do instead.
-    pub fn permitted(&self) -> Result<(), WireError> {
-        self.0.as_ref().map(|_| ()).map_err(Clone::clone)
+    pub fn mode(&self, ruled: Option<config::Native>) -> Result<Mode, WireError> {
+        let mode = ruled.map_or(self.by_default, |chosen| mode(chosen, self.local));
+        let mode = mode.ok_or_else(|| unauthorized(TAKES_NONE))?;
+        self.granted()?.can(mode)?;
+        Ok(mode)
+    }
+
+    fn granted(&self) -> Result<&Granted, WireError> {
+        self.granted.as_ref().map_err(Clone::clone)
+    }
+
+    /// This client's source as wasm, if it has been built and is at hand; or why it cannot be built.
+    pub fn ready_wasm(&self, client: &Client, source: &Buildable) -> Option<Result<Made, WireError>> {
+        let granted = self.granted.as_ref().ok()?;
+        granted.built.ready(client, source, Platform::Wasi(granted.wasi.as_ref().ok()?))
+    }
+
+    /// Builds this client's source as wasm, unless it has been built before. Dropping the future ends the build.
+    ///
+    /// # Errors
+    ///
+    /// `build`, `unauthorized`, `internal`.
+    pub async fn wasm(&self, client: &Client, source: &Buildable) -> Result<Made, WireError> {
+        let granted = self.granted()?;
+        granted.wasm(client, source, &granted.turns).await
+    }
+
+    /// Leave to compare a run of this source with what it would be as wasm, until it is dropped. There is none while many
+    /// are compared.
+    pub fn compare(&self, client: &Client, source: &Buildable) -> Option<OwnedSemaphorePermit> {
+        self.granted.as_ref().ok()?.comparisons.begin(client, source)
+    }
+
+    /// As [`Native::wasm`], for comparison alone.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Native::wasm`].
+    pub async fn wasm_to_compare(&self, client: &Client, source: &Buildable) -> Result<Made, WireError> {
+        let granted = self.granted()?;
+        granted.wasm(client, source, &granted.turns_to_compare).await
+    }
+
+    /// Logs in what this source differs as wasm from what it is natively, if that is new.
+    pub fn tell_difference(
+        &self,
+        client: &Client,
+        source: &Buildable,
+        native: &Ended,
+        wasm: Result<&Ended, &WireError>,
+    ) {
+        if let Ok(granted) = &self.granted {
+            granted.comparisons.tell(client, source, native, wasm);
+        }
     }
 
     /// Builds the source, unless it has been built before, and runs the program, within `budget`'s times and at most `memory`
@@ -120,13 +180,13 @@ impl Native {
         memory: Option<u64>,
         timing: Timing,
     ) -> Result<Outcome, WireError> {
-        let Granted { sandbox, turns, built, run } = self.0.as_ref().map_err(Clone::clone)?;
+        let Granted { sandbox, turns, built, run, .. } = self.granted()?;
         let ready = async {
             let build = async {
                 let _turn = turns.take(client).await;
-                build(sandbox, source).await.map_err(failure)
+                build(sandbox, source, Platform::Native).await.map_err(failure)
             };
-            let program = built.get(client, source, build).await?;
+            let program = built.get(client, source, Platform::Native, build).await?.program;
             Ok((turns.take(client).await, program))
         };
         let ready = match timing.deadline {
@@ -153,6 +213,105 @@ impl Native {
     }
 }
 
+impl Granted {
+    /// The sandbox and, where `wasi`, the compiler for that; logs what there is of both.
+    async fn start(config: &Config, data_dir: &DataDir, wasi: bool) -> Result<Granted, WireError> {
+        let built = Built::open(config, data_dir).map_err(|error| {
+            tracing::warn!("source is refused: the folder of built programs: {error}");
+            unauthorized("this gateway cannot keep built programs: its log says why")
+        })?;
+        let probed = sandbox_config(config);
+        let probe = move || {
+            let sandbox = Sandbox::probe(probed).map_err(|unavailable| unavailable.to_string())?;
+            let wasi = wasi.then(|| sandbox.probe_wasi());
+            Ok((sandbox, wasi))
+        };
+        let joined = tokio::task::spawn_blocking(probe).await;
+        let (ready, wasi) =
+            joined.unwrap_or_else(|panic| Err(panic.to_string())).map_err(|why: String| {
+                tracing::warn!("source is refused: {why}");
+                unauthorized("this gateway cannot contain native programs: its log says what is missing")
+            })?;
+        tracing::info!(sandbox = %ready.report(), "source is built and run");
+        match &wasi {
+            Some(Ok(wasi)) => tracing::info!(compiler = wasi.compiler(), "source can be built for WASI"),
+            Some(Err(why)) => tracing::warn!(
+                "source is refused to whom `native` is \"wasm\" or \"compare\": it cannot be built for WASI: {why} ({})",
+                Wasi::REMEDY
+            ),
+            None => {}
+        }
+        let no_wasi =
+            || unauthorized("this gateway cannot build source for WASI: its log says what is missing");
+        let Config { sandbox, limits, .. } = config;
+        Ok(Granted {
+            sandbox: ready,
+            wasi: wasi.and_then(Result::ok).ok_or_else(no_wasi),
+            turns: Turns::new(sandbox.concurrency),
+            turns_to_compare: Turns::new(BUILDS_TO_COMPARE),
+            comparisons: Comparisons::new(),
+            built,
+            run: Limits {
+                cpu: limits.cpu.duration(),
+                memory: sandbox.memory.bytes(),
+                processes: sandbox.processes,
+                file_size: sandbox.work_dir.bytes(),
+                work_dir: sandbox.work_dir.bytes(),
+                stdout: limits.stdout.as_usize(),
+                stderr: limits.stderr.as_usize(),
+                ..Limits::run()
+            },
+            max_module: limits.module.as_usize(),
+        })
+    }
+
+    /// Whether it can do this with source.
+    fn can(&self, mode: Mode) -> Result<(), WireError> {
+        if mode.needs_wasi() { self.wasi().map(drop) } else { Ok(()) }
+    }
+
+    fn wasi(&self) -> Result<&Wasi, WireError> {
+        self.wasi.as_ref().map_err(Clone::clone)
+    }
+
+    /// This source as wasm, built in one of these turns.
+    async fn wasm(&self, client: &Client, source: &Buildable, turns: &Turns) -> Result<Made, WireError> {
+        let platform = Platform::Wasi(self.wasi()?);
+        let build = async {
+            let _turn = turns.take(client).await;
+            let program = build(&self.sandbox, source, platform).await.map_err(failure)?;
+            let size = program.bytes().len();
+            if size > self.max_module {
+                let message = format!("error: as wasm it has {size} bytes, the limit is {}", self.max_module);
+                return Err(Failure::lasting(WireError::new(ErrorKind::Build, message)));
+            }
+            Ok(program)
+        };
+        self.built.get(client, source, platform, build).await
+    }
+}
+
+impl Mode {
+    fn needs_wasi(self) -> bool {
+        matches!(self, Mode::Wasm | Mode::Compare)
+    }
+}
+
+/// What the configuration's choice comes to; `None` where source is not taken.
+fn mode(chosen: config::Native, local: bool) -> Option<Mode> {
+    match chosen {
+        config::Native::Auto => local.then_some(Mode::Native),
+        config::Native::Native => Some(Mode::Native),
+        config::Native::Wasm => Some(Mode::Wasm),
+        config::Native::Compare => Some(Mode::Compare),
+        config::Native::Off => None,
+    }
+}
+
+fn unauthorized(message: &str) -> WireError {
+    WireError::new(ErrorKind::Unauthorized, message)
+}
+
 /// The sandbox as `config` has it.
 pub fn sandbox_config(config: &Config) -> offload_native::Config {
     let sandbox = &config.sandbox;
@@ -175,16 +334,16 @@ fn failure(error: Error) -> Failure {
     Failure { error: wire_error(error), lasting }
 }
 
-async fn build(sandbox: &Sandbox, source: &Buildable) -> Result<Program, Error> {
+async fn build(sandbox: &Sandbox, source: &Buildable, platform: Platform<'_>) -> Result<Program, Error> {
     match source {
-        Buildable::Source(source) => sandbox.build(one_file(source)).await,
+        Buildable::Source(source) => sandbox.build(one_file(source), platform).await,
         Buildable::Files(given) => {
             let project = Project {
                 files: given.files.iter().map(|(path, contents)| (path.as_str(), &contents[..])).collect(),
                 makefile: given.makefile.as_deref().map(str::as_bytes),
                 target: given.target.as_deref(),
             };
-            sandbox.build_project(&project).await
+            sandbox.build_project(&project, platform).await
         }
     }
 }

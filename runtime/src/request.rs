@@ -5,6 +5,7 @@
 //! is built and run, in a task of its own. Then the job waits for a worker, runs, and its answer is published from the
 //! worker's thread. Whatever happens, the responder that came with the delivery is used exactly once.
 
+mod comparison;
 mod ticket;
 
 use crate::access::{Access, Who};
@@ -13,12 +14,14 @@ use crate::idempotency::{Begun, Fingerprint, Fingerprinter, Key, Ledger, ReplyTo
 use crate::ingress::{Client, Delivery, Sink};
 use crate::mirror::{Mirror, Seen};
 use crate::modules::{self, Artifact, Digest, Modules};
-use crate::native::{self, Buildable, Native, Timing};
+use crate::native::{self, Buildable, Made, Mode, Native, Timing};
 use crate::programs::{Program, Programs};
 use crate::telemetry;
+use crate::wasm::engine::Tier;
 use crate::wasm::guest::{Budget, Context, Input};
 use crate::wasm::workers::{Job, Outcome, Waiting, Workers};
 use bytes::Bytes;
+use comparison::{Compared, Comparison};
 use offload_policy::Load;
 use offload_protocol::error::{ErrorKind, WireError};
 use offload_protocol::request::{self, Code, Request};
@@ -45,6 +48,8 @@ pub struct Requests {
     /// The requests that wait for their module, or are run natively.
     tasks: TaskTracker,
     stop_tasks: CancellationToken,
+    /// Ends comparisons: nobody waits for those.
+    stop_comparing: CancellationToken,
 }
 
 /// The parts of the gateway that a request meets.
@@ -77,8 +82,8 @@ enum Executable {
     Ready(Arc<str>, Arc<Artifact>),
     /// A module that must be compiled, loaded or kept first; without its bytes it is one that was sent before.
     Module(Digest, Option<Bytes>),
-    /// Source, to be built and run natively.
-    Native(Buildable),
+    /// Source, to be built and run natively; or to be built as wasm, and prepared as a module.
+    Source(Buildable, Mode),
 }
 
 impl Requests {
@@ -89,12 +94,14 @@ impl Requests {
             stopping: AtomicBool::new(false),
             tasks: TaskTracker::new(),
             stop_tasks: CancellationToken::new(),
+            stop_comparing: CancellationToken::new(),
         }
     }
 
-    /// From now on requests are answered `busy`: the gateway drains.
+    /// From now on requests are answered `busy`, and nothing is compared any more: the gateway drains.
     pub fn stop_taking(&self) {
         self.stopping.store(true, Ordering::SeqCst);
+        self.stop_comparing.cancel();
     }
 
     /// Answers the requests that still wait for their module, which will not run, and ends native programs.
@@ -161,7 +168,7 @@ impl Requests {
 
     /// Finds what to run. `digest` is that of the module, if the request carries or names one.
     fn find(&self, client: &Client, code: Code, digest: Option<Digest>) -> Result<Executable, WireError> {
-        let Parts { programs, modules, native, .. } = &self.parts;
+        let Parts { programs, modules, .. } = &self.parts;
         let program = |program: &Program| Executable::Ready(program.name.clone(), program.artifact.clone());
         match (code, digest) {
             (Code::Module(module), Some(digest)) => match modules.ready(&digest) {
@@ -192,14 +199,24 @@ impl Requests {
                 let known = known.join(", ");
                 WireError::new(ErrorKind::NotFound, format!("no program `{name}`; there are: {known}"))
             }),
-            (Code::Source(source), _) => {
-                native.permitted().map(|()| Executable::Native(Buildable::Source(source)))
-            }
-            (Code::Files(files), _) => {
-                native.permitted().map(|()| Executable::Native(Buildable::Files(files)))
-            }
+            (Code::Source(source), _) => self.find_source(client, Buildable::Source(source)),
+            (Code::Files(files), _) => self.find_source(client, Buildable::Files(files)),
             _ => Ok(program(programs.default_program())),
         }
+    }
+
+    fn find_source(&self, client: &Client, source: Buildable) -> Result<Executable, WireError> {
+        let Parts { access, modules, native, .. } = &self.parts;
+        let mode = native.mode(access.native(Who::from(client)))?;
+        if mode == Mode::Wasm
+            && let Some(made) = native.ready_wasm(client, &source)
+        {
+            let made = made?;
+            if let Some(artifact) = modules.ready(&made.digest) {
+                return Ok(Executable::Ready(made.program.path().into(), artifact?));
+            }
+        }
+        Ok(Executable::Source(source, mode))
     }
 
     fn check_sizes(&self, request: &Request) -> Result<(), WireError> {
@@ -368,28 +385,51 @@ impl Sink for Requests {
         match executable {
             Executable::Ready(name, artifact) => workers.submit(admitted.into_job(name, artifact)),
             Executable::Module(digest, module) => {
-                let prepared = prepare(modules.clone(), workers.clone(), digest, module, admitted, stop);
-                self.tasks.spawn_on(prepared, runtime);
+                let (client, modules) = (admitted.client.clone(), modules.clone());
+                let preparing = async move {
+                    let artifact = modules.prepare(&client, digest, module).await?;
+                    Ok((UNNAMED.into(), artifact))
+                };
+                self.tasks.spawn_on(prepare(preparing, workers.clone(), admitted, stop), runtime);
             }
-            Executable::Native(source) => {
-                self.tasks.spawn_on(run_natively(native.clone(), source, admitted, stop), runtime);
+            Executable::Source(source, Mode::Wasm) => {
+                let client = admitted.client.clone();
+                let preparing = build_as_wasm(native.clone(), modules.clone(), client, source);
+                self.tasks.spawn_on(prepare(preparing, workers.clone(), admitted, stop), runtime);
+            }
+            Executable::Source(source, Mode::Native) => {
+                self.tasks.spawn_on(run_natively(native.clone(), source, admitted, stop, None), runtime);
+            }
+            Executable::Source(source, Mode::Compare) => {
+                let (native, modules, workers) = (native.clone(), modules.clone(), workers.clone());
+                let comparison = Comparison {
+                    native: native.clone(),
+                    modules,
+                    workers,
+                    stop: self.stop_comparing.clone(),
+                };
+                let run = run_natively(native, source, admitted, stop, Some(comparison));
+                self.tasks.spawn_on(run, runtime);
             }
         }
     }
 }
 
+/// A program's `argv[0]`, and what runs.
+type Prepared = (Arc<str>, Arc<Artifact>);
+
 /// Prepares an admitted request's module and submits it, unless its time runs out first. Preparing goes on even then: the
 /// next request for this module will find it done.
 async fn prepare(
-    modules: Arc<Modules>,
+    preparing: impl Future<Output = Result<Prepared, WireError>> + Send + 'static,
     workers: Arc<Workers>,
-    digest: Digest,
-    module: Option<Bytes>,
     admitted: Admitted,
     stop: CancellationToken,
 ) {
-    let client = admitted.client.clone();
-    let prepared = tokio::spawn(async move { modules.prepare(&client, digest, module).await });
+    let stopped = stop.clone();
+    let prepared = tokio::spawn(async move {
+        stopped.run_until_cancelled(preparing).await.unwrap_or_else(|| Err(stopping_error()))
+    });
     let expired = async {
         match admitted.timing.deadline {
             Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
@@ -398,8 +438,8 @@ async fn prepare(
     };
     let error = tokio::select! {
         joined = prepared => match joined {
-            Ok(Ok(artifact)) => {
-                workers.submit(admitted.into_job(UNNAMED.into(), artifact));
+            Ok(Ok((name, artifact))) => {
+                workers.submit(admitted.into_job(name, artifact));
                 return workers.attend();
             }
             Ok(Err(error)) => error,
@@ -412,20 +452,58 @@ async fn prepare(
     drop(admitted.waiting);
 }
 
-/// Builds an admitted request's source and runs the program.
-async fn run_natively(native: Arc<Native>, source: Buildable, admitted: Admitted, stop: CancellationToken) {
+/// Builds source as wasm, and prepares that.
+async fn build_as_wasm(
+    native: Arc<Native>,
+    modules: Arc<Modules>,
+    client: Client,
+    source: Buildable,
+) -> Result<Prepared, WireError> {
+    let made = native.wasm(&client, &source).await?;
+    let artifact = artifact_of(&modules, &client, &made).await?;
+    Ok((made.program.path().into(), artifact))
+}
+
+/// What source was built into becomes an artifact as any module does; but nobody can name it by digest.
+async fn artifact_of(
+    modules: &Arc<Modules>,
+    client: &Client,
+    made: &Made,
+) -> Result<Arc<Artifact>, WireError> {
+    let module = Bytes::copy_from_slice(made.program.bytes());
+    modules.compile(client, made.digest, Some(module), Tier::Baseline).await
+}
+
+/// Builds an admitted request's source and runs the program; when it is answered, runs it again to compare, if it is to be.
+async fn run_natively(
+    native: Arc<Native>,
+    source: Buildable,
+    admitted: Admitted,
+    stop: CancellationToken,
+    comparison: Option<Comparison>,
+) {
     let Admitted { ticket, client, waiting, timing, budget, memory, reply_id, args, env, stdin } = admitted;
     let context = Context { reply_id, request_id: ticket.id.clone() };
     let input = Input { name: UNNAMED.into(), args, env, stdin, context };
+    let comparison = comparison.map(|comparison| (comparison, input.clone()));
     let outcome = tokio::select! {
         outcome = native.run(&client, &source, input, &budget, memory, timing) => outcome,
         () = stop.cancelled() => Ok(Outcome::Stopped),
     };
-    match outcome {
-        Ok(outcome) => ticket.finish(outcome),
-        Err(error) => ticket.fail(error),
+    match (outcome, comparison) {
+        (Ok(Outcome::Ran { ended, run, queued }), Some((comparison, input))) => {
+            ticket.finish(Outcome::Ran { ended: ended.clone(), run, queued });
+            comparison.run(Compared { client, source, input, budget, waiting, native: ended }).await;
+        }
+        (Ok(outcome), _) => {
+            ticket.finish(outcome);
+            drop(waiting);
+        }
+        (Err(error), _) => {
+            ticket.fail(error);
+            drop(waiting);
+        }
     }
-    drop(waiting);
 }
 
 /// A request that counts as waiting.

@@ -66,7 +66,7 @@ impl Status {
             topic: topic::gateway_status(name).into(),
             capabilities: Capabilities {
                 wasm: ["module", "component"],
-                native: native.permitted().is_ok(),
+                native: native.takes_source(),
                 programs: programs.names().map(|name| name.to_string()).collect(),
             },
             workers,

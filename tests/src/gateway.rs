@@ -1,13 +1,21 @@
 //! A gateway: `offload-rt serve` on a free port, with a data directory of its own.
 
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 use tempfile::TempDir;
+use tokio::time::sleep;
 
-use crate::built;
 use crate::process::Process;
+use crate::{PATIENCE, built};
+
+/// Name of the file that it logs to.
+const LOG: &str = "log";
+
+/// How often the log is looked at for what has to come.
+const POLL: Duration = Duration::from_millis(20);
 
 /// Killed when dropped, and its data directory removed.
 pub struct Gateway {
@@ -31,7 +39,7 @@ impl Gateway {
         let mut arguments = vec!["serve", "--config", file.to_str().context("a path is not UTF-8")?];
         arguments.extend(["--data-dir", data.to_str().context("a path is not UTF-8")?]);
         arguments.extend(flags);
-        let log = folder.path().join("log");
+        let log = folder.path().join(LOG);
         let mut process = Process::start(&built::program("offload-rt")?, &arguments, &log)?;
         let ready = process.line().await?;
         Ok(Gateway { process, ready, folder })
@@ -63,6 +71,21 @@ impl Gateway {
     /// The last of what it has logged.
     pub fn log(&self) -> String {
         self.process.log()
+    }
+
+    /// Waits until it has logged a line with these words, which is returned.
+    pub async fn logged(&self, words: &str) -> Result<String> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let log = std::fs::read_to_string(self.folder.path().join(LOG))?;
+            // The last line may be written in this moment.
+            let mut whole = log.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+            if let Some(line) = whole.find(|line| line.contains(words)) {
+                return Ok(line.to_owned());
+            }
+            ensure!(Instant::now() < deadline, "{words:?} is not in its log: {log}");
+            sleep(POLL).await;
+        }
     }
 
     /// The data directory.

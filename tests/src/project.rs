@@ -1,10 +1,11 @@
 //! The projects of `tests/projects/`: several files of C, and what their programs are expected to do.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::built;
 use crate::envelope;
@@ -34,15 +35,21 @@ pub fn all() -> Result<Vec<Project>> {
 }
 
 impl Project {
+    /// Path and contents of all files, in the order of their paths.
+    pub fn contents(&self) -> Result<BTreeMap<String, Vec<u8>>> {
+        let mut files = BTreeMap::new();
+        read(&self.folder, "", &mut files)?;
+        Ok(files)
+    }
+
     /// All files as an envelope's `files`.
     pub fn files(&self) -> Result<Value> {
-        let mut files = Map::new();
-        read(&self.folder, "", &mut files)?;
-        Ok(files.into())
+        let files = self.contents()?.into_iter().map(|(path, contents)| (path, envelope::bytes(contents)));
+        Ok(Value::Object(files.collect()))
     }
 }
 
-fn read(folder: &Path, prefix: &str, files: &mut Map<String, Value>) -> Result<()> {
+fn read(folder: &Path, prefix: &str, files: &mut BTreeMap<String, Vec<u8>>) -> Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let name = entry.file_name();
@@ -50,7 +57,7 @@ fn read(folder: &Path, prefix: &str, files: &mut Map<String, Value>) -> Result<(
         if entry.path().is_dir() {
             read(&entry.path(), &format!("{path}/"), files)?;
         } else {
-            files.insert(path, envelope::bytes(fs::read(entry.path())?));
+            files.insert(path, fs::read(entry.path())?);
         }
     }
     Ok(())

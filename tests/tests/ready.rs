@@ -97,6 +97,7 @@ async fn the_doctor_says_what_is_missing_and_what_to_do() -> Result<()> {
     let table = String::from_utf8(output.stdout)?;
     assert!(output.status.success(), "this machine has all that the tests need: {table}");
     assert!(!table.contains('\x1b'), "no colours in a pipe: {table:?}");
+    assert!(table.contains("compiler for WASI   ") && table.contains("C and C++, "), "{table}");
 
     let folder = TempDir::new()?;
     let configuration = folder.path().join("offload.toml");

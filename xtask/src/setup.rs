@@ -1,5 +1,6 @@
 //! `cargo xtask setup`: finds what guests and tests need, and installs what is missing where it can.
 
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
@@ -41,6 +42,16 @@ const NEEDS: &[Need] = &[
         found: || Rust::find().map(|rust| rust.describe()),
         packages: &["rustc-web", "rust-web-src", "lld", "wasi-libc", "libclang-rt-dev-wasm32"],
         elsewhere: "rustup target add wasm32-wasip1",
+    },
+    Need {
+        what: "LLVM's tools and C++ library for WASI, for source that the gateway builds as wasm",
+        found: || {
+            let archiver = find("llvm-ar")?;
+            let library = Path::new("/usr/lib/wasm32-wasi/libc++.a");
+            library.is_file().then(|| format!("{}, {}", archiver.display(), library.display()))
+        },
+        packages: &["llvm", "libc++-dev-wasm32"],
+        elsewhere: "only as Debian packages them: clang, lld, llvm, wasi-libc and libc++-dev-wasm32",
     },
     Need {
         what: "bubblewrap, the sandbox of native programs",

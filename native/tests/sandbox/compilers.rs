@@ -2,7 +2,7 @@
 
 use crate::host::Secret;
 use crate::sandbox::{build, sandbox};
-use offload_native::{Build, Error, Language, Source};
+use offload_native::{Build, Error, Language, Platform, Source};
 
 /// The source, and the command or makefile. `{}` stands for a file of the host.
 const READERS: &[(&str, &str)] = &[
@@ -104,7 +104,7 @@ async fn names_and_commands_do_nothing_outside() {
             language: Language::C,
             build: Build::Command("gcc <name>.c -o <name>".to_owned()),
         };
-        assert_eq!(sandbox().build(source).await.unwrap().name(), "program", "{name}");
+        assert_eq!(sandbox().build(source, Platform::Native).await.unwrap().name(), "program", "{name}");
     }
     let path = secret.path();
     for how in [

@@ -17,3 +17,4 @@ mod rights;
 mod sandbox;
 mod secrets;
 mod time;
+mod wasi;

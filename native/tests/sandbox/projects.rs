@@ -2,7 +2,7 @@
 
 use crate::host::Secret;
 use crate::sandbox::{args, limits, sandbox, stdout};
-use offload_native::{Ending, Error, Input, Program, Project};
+use offload_native::{Ending, Error, Input, Platform, Program, Project};
 use serde::Deserialize;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -31,7 +31,22 @@ struct Case {
     exit_code: i32,
 }
 
-/// Path and contents of all files below.
+/// The folders of the projects.
+pub fn folders() -> Vec<PathBuf> {
+    let projects = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/projects");
+    let entries = fs::read_dir(projects).unwrap().map(|entry| entry.unwrap().path());
+    let folders: Vec<PathBuf> = entries.filter(|path| path.is_dir()).collect();
+    assert!(folders.len() >= 6, "{folders:?}");
+    folders
+}
+
+/// Path and contents of all files of a project.
+pub fn files_of(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut files = Vec::new();
+    read_folder(folder, "", &mut files);
+    files
+}
+
 fn read_folder(folder: &Path, prefix: &str, files: &mut Vec<(String, Vec<u8>)>) {
     for entry in fs::read_dir(folder).unwrap() {
         let entry = entry.unwrap();
@@ -50,7 +65,7 @@ async fn build(
     target: Option<&str>,
 ) -> Result<Program, Error> {
     let project = Project { files: files.to_vec(), makefile: makefile.map(str::as_bytes), target };
-    sandbox().build_project(&project).await
+    sandbox().build_project(&project, Platform::Native).await
 }
 
 /// How the makefiles of these tests build a target.
@@ -76,13 +91,8 @@ async fn not_made(files: &[(&str, &[u8])], makefile: Option<&str>, target: Optio
 
 #[tokio::test]
 async fn projects_are_built_and_do_what_they_are_to_do() {
-    let projects = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/projects");
-    let entries = fs::read_dir(projects).unwrap().map(|entry| entry.unwrap().path());
-    let folders: Vec<PathBuf> = entries.filter(|path| path.is_dir()).collect();
-    assert!(folders.len() >= 6, "{folders:?}");
-    for folder in folders {
-        let mut files = Vec::new();
-        read_folder(&folder, "", &mut files);
+    for folder in folders() {
+        let files = files_of(&folder);
         let cases = fs::read_to_string(folder.join("cases.toml")).unwrap();
         for case in toml::from_str::<Cases>(&cases).unwrap().case {
             let which = format!("{}: {}", folder.display(), case.name);
@@ -91,7 +101,7 @@ async fn projects_are_built_and_do_what_they_are_to_do() {
                 makefile: None,
                 target: case.target.as_deref(),
             };
-            let program = sandbox().build_project(&project).await;
+            let program = sandbox().build_project(&project, Platform::Native).await;
             let program = program.unwrap_or_else(|error| panic!("{which}: {error:?}"));
             let input = Input { args: case.args, stdin: case.stdin.into_bytes(), ..Input::default() };
             let outcome = sandbox().run(&program, input, limits()).await.unwrap();

@@ -1,6 +1,8 @@
 //! The sandbox that all tests share, and the ways in which they use it.
 
-use offload_native::{Build, Config, Error, Input, Language, Limits, Outcome, Program, Sandbox, Source};
+use offload_native::{
+    Build, Config, Error, Input, Language, Limits, Outcome, Platform, Program, Sandbox, Source,
+};
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -35,7 +37,8 @@ pub async fn build_in(sandbox: &Sandbox, code: &str, how: &str) -> Result<Progra
         Some("gcc" | "g++") => Build::Command(how.to_owned()),
         _ => Build::Makefile(how.into()),
     };
-    sandbox.build(Source { name: "hello".to_owned(), code: code.into(), language, build }).await
+    let source = Source { name: "hello".to_owned(), code: code.into(), language, build };
+    sandbox.build(source, Platform::Native).await
 }
 
 pub async fn build(code: &str, how: &str) -> Result<Program, Error> {

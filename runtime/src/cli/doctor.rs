@@ -1,12 +1,12 @@
 //! `offload-rt doctor`: what this machine gives a gateway, and what to do about what it lacks.
 
 use super::Overrides;
-use crate::config::Config;
+use crate::config::{Config, Native};
 use crate::native::sandbox_config;
 use crate::wasm::engine;
 use crate::wasm::room::Room;
 use clap::Args;
-use offload_native::{Need, Sandbox, State};
+use offload_native::{Need, Sandbox, State, Wasi};
 use rustix::process::{Resource, getrlimit};
 use serde_json::json;
 use std::io::{self, IsTerminal, Write};
@@ -135,6 +135,7 @@ fn sandbox(config: &Config) -> Vec<Check> {
         Ok(sandbox) => sandbox.report(),
         Err(unavailable) => &unavailable.report,
     };
+    let wasi = probed.as_ref().ok().map(|sandbox| compiler_for_wasi(config, sandbox));
     let accepted = &config.sandbox.accept;
     let check = |finding: &offload_native::Finding| {
         let mechanism = finding.mechanism;
@@ -149,5 +150,15 @@ fn sandbox(config: &Config) -> Vec<Check> {
         };
         Check { what: format!("sandbox: {mechanism}"), state, found, remedy: mechanism.remedy().to_owned() }
     };
-    report.findings().iter().map(check).collect()
+    report.findings().iter().map(check).chain(wasi).collect()
+}
+
+fn compiler_for_wasi(config: &Config, sandbox: &Sandbox) -> Check {
+    let mut modes = config.access.rule.iter().filter_map(|rule| rule.native).chain([config.native]);
+    let (state, found) = match sandbox.probe_wasi() {
+        Ok(wasi) => (Health::Good, wasi.compiler().to_owned()),
+        Err(why) if modes.any(|mode| matches!(mode, Native::Wasm | Native::Compare)) => (Health::Bad, why),
+        Err(why) => (Health::Less, format!("{why} (source as wasm, which `native` does not ask for)")),
+    };
+    Check { what: "compiler for WASI".into(), state, found, remedy: Wasi::REMEDY.into() }
 }

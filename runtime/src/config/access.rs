@@ -4,7 +4,7 @@ use serde::Deserialize;
 use std::path::PathBuf;
 
 use super::table::{Setting, quoted, table};
-use super::{Refusal, TopicFilter, TopicPattern};
+use super::{Native, Refusal, TopicFilter, TopicPattern};
 
 /// Kinds of code that a request can carry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -12,7 +12,7 @@ use super::{Refusal, TopicFilter, TopicPattern};
 pub enum Offload {
     /// WebAssembly: modules, components, and their digests.
     Wasm,
-    /// Source that is built and run natively, where `native` is on.
+    /// Source that is built and run, where `native` is on.
     Source,
 }
 
@@ -60,7 +60,8 @@ table! {
 }
 
 table! {
-    /// What some clients may do besides what everyone may. Every rule that names a client counts.
+    /// What some clients may do besides what everyone may. Every rule that names a client counts; for `native` it is the
+    /// last of them that has it.
     pub struct Rule {
         /// User names, or topic filters over them: "#" is everyone who has a name. On another broker a client's reply
         /// id is its name.
@@ -75,6 +76,8 @@ table! {
         pub offload: Vec<Offload> = Vec::new();
         /// Programs that they may run, by name; "*" is all of them.
         pub programs: Vec<String> = Vec::new();
+        /// What becomes of their source. Default: as `native` at the top says.
+        pub native: Option<Native> = None;
     }
 }
 

@@ -1,4 +1,4 @@
-//! `native` and `[sandbox]`: whether source is built and run natively, and within which limits.
+//! `native` and `[sandbox]`: whether source is built and run, as what, and within which limits.
 
 use offload_native::Mechanism;
 use serde::Deserialize;
@@ -7,15 +7,19 @@ use super::table::{Setting, quoted, table};
 use super::{ByteSize, TimeSpan, defaults};
 use std::path::PathBuf;
 
-/// Whether source is built and run natively.
+/// Whether source is built and run, and as what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Native {
-    /// Where the gateway listens on loopback alone.
+    /// Natively where the gateway's own broker listens on loopback alone, not at all elsewhere.
     Auto,
-    /// For everyone who may publish.
+    /// Natively, in the sandbox.
     Native,
-    /// For nobody.
+    /// As the wasm module that it is built into, as any module.
+    Wasm,
+    /// Natively, and as wasm too, whose answer is compared and dropped.
+    Compare,
+    /// Not at all.
     Off,
 }
 
@@ -27,18 +31,22 @@ impl Setting for Vec<Mechanism> {
 }
 
 impl Setting for Native {
-    const FORM: &'static str = "\"auto\" (on where only this machine can ask), \"native\" or \"off\"";
+    const FORM: &'static str = "\"auto\" (\"native\" where only this machine can ask, else \"off\"), \"native\", \"wasm\", \
+                              \"compare\" or \"off\"";
     fn to_toml(&self) -> Option<String> {
         Some(quoted(match self {
             Native::Auto => "auto",
             Native::Native => "native",
+            Native::Wasm => "wasm",
+            Native::Compare => "compare",
             Native::Off => "off",
         }))
     }
 }
 
 table! {
-    /// What source that is built and run natively may use. Its time, its output and its input are those of `[limits]`.
+    /// What source may use where it is built, and where it is run natively. Time, output and input of a run are those of
+    /// `[limits]`.
     pub struct Sandbox {
         /// bubblewrap, 0.8 or newer. A name is looked for in PATH.
         pub bubblewrap: PathBuf = PathBuf::from("bwrap");

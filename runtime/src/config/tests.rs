@@ -45,6 +45,7 @@ fn a_full_configuration_parses_back() {
         name = "press-4"
         data_dir = "state"
         drain = "1500ms"
+        native = "compare"
         listen = { address = "[::1]:0", max_packet = 4096 }
         [broker]
         url = "mqtt://plant.example"
@@ -54,6 +55,9 @@ fn a_full_configuration_parses_back() {
         [workers]
         slot_share = 1
         slice = "250us"
+        [[access.rule]]
+        users = ["line/#"]
+        native = "wasm"
         [[program]]
         name = "add"
         file = "add.wat"
@@ -71,6 +75,7 @@ fn a_full_configuration_parses_back() {
     assert_eq!(config.data_dir, folder.path().join("state"));
     assert_eq!(config.program[1].file, folder.path().join("sort.wasm"));
     assert_eq!(config.listen.max_packet, ByteSize::kib(4));
+    assert_eq!((config.native, config.access.rule[0].native), (Native::Compare, Some(Native::Wasm)));
     let printed = config.to_commented_toml();
     assert_eq!(Config::parse(&printed, Path::new("/elsewhere")).expect(&printed), config);
 }

@@ -11,9 +11,9 @@ use crate::idempotency::{Fingerprint, Fingerprinter};
 use crate::ingress::Client;
 use crate::modules::{ArtifactStore, Owner, compatibility};
 use crate::once_cache::{OnceCache, Outcome};
-use offload_native::Program;
+use offload_native::{Platform, Program, Wasi};
 use offload_protocol::request::{Digest, Files, Source};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 use std::{fs, io};
 
@@ -24,13 +24,29 @@ const FOLDER: &str = "programs";
 const TOOL_FOLDERS: [&str; 3] = ["/usr/local/bin", "/usr/bin", "/bin"];
 
 /// What shapes a program beside its source.
-const TOOLS: [&str; 10] = ["cc", "c++", "gcc", "g++", "clang", "clang++", "tcc", "as", "ld", "make"];
+const TOOLS: [&str; 11] =
+    ["cc", "c++", "gcc", "g++", "clang", "clang++", "tcc", "as", "ld", "wasm-ld", "make"];
+
+/// And what is in each program for WASI.
+const WASI_LIBRARY: &str = "/usr/lib/wasm32-wasi/libc.a";
+
+/// What tells a source's module from its native program.
+const WASM: &[u8] = b"wasm";
 
 /// Programs that were built.
 pub struct Built {
     store: ArtifactStore,
-    cache: OnceCache<Program>,
+    cache: OnceCache<Made>,
     shared: bool,
+}
+
+/// A program that was built.
+#[derive(Clone)]
+pub struct Made {
+    /// What is run.
+    pub program: Program,
+    /// Of its bytes: the name that modules go by.
+    pub digest: Digest,
 }
 
 impl Built {
@@ -43,10 +59,21 @@ impl Built {
         let folder = data_dir.path().join(FOLDER);
         let sandbox = &config.sandbox;
         let key = *data_dir.mac_key();
-        let store = ArtifactStore::open(folder, key, compatibility(toolchain()), sandbox.disk_cache.bytes())?;
+        let compatibility = compatibility((toolchain(), Wasi::recipe()));
+        let store = ArtifactStore::open(folder, key, compatibility, sandbox.disk_cache.bytes())?;
         let cache =
-            OnceCache::new(sandbox.memory_cache.bytes(), |program: &Program| program.bytes().len() as u64);
+            OnceCache::new(sandbox.memory_cache.bytes(), |made: &Made| made.program.bytes().len() as u64);
         Ok(Built { store, cache, shared: config.modules.shared })
+    }
+
+    /// What is at hand of this client's source, or why it cannot be built.
+    pub fn ready(
+        &self,
+        client: &Client,
+        source: &Buildable,
+        platform: Platform<'_>,
+    ) -> Option<Outcome<Made>> {
+        self.cache.ready(&self.key(client, source, platform))
     }
 
     /// The program of this client's source, which `build` builds if it has not been built before. Concurrent calls build it
@@ -59,23 +86,38 @@ impl Built {
         &self,
         client: &Client,
         source: &Buildable,
+        platform: Platform<'_>,
         build: impl Future<Output = Result<Program, Failure>>,
-    ) -> Outcome<Program> {
+    ) -> Outcome<Made> {
+        let key = self.key(client, source, platform);
+        let load_or_build = async {
+            if let Some(program) = self.store.load(&key).await.as_deref().and_then(unpacked) {
+                return Ok(Made::new(program));
+            }
+            let program = build.await?;
+            self.store.save(&key, &packed(&program)).await;
+            Ok(Made::new(program))
+        };
+        self.cache.get_or_make(key, load_or_build).await.0
+    }
+
+    fn key(&self, client: &Client, source: &Buildable, platform: Platform<'_>) -> Digest {
         let print = match source {
             Buildable::Source(source) => print_source(source),
             Buildable::Files(files) => print_files(files),
         };
-        let Fingerprint(key) = print.part(&Owner::of(client, self.shared).bytes()).finish();
-        let key = Digest(key);
-        let load_or_build = async {
-            if let Some(program) = self.store.load(&key).await.as_deref().and_then(unpacked) {
-                return Ok(program);
-            }
-            let program = build.await?;
-            self.store.save(&key, &packed(&program)).await;
-            Ok(program)
+        let print = print.part(&Owner::of(client, self.shared).bytes());
+        let Fingerprint(key) = match platform {
+            Platform::Native => print.finish(),
+            Platform::Wasi(_) => print.part(WASM).finish(),
         };
-        self.cache.get_or_make(key, load_or_build).await.0
+        Digest(key)
+    }
+}
+
+impl Made {
+    fn new(program: Program) -> Made {
+        Made { digest: Digest::of(program.bytes()), program }
     }
 }
 
@@ -116,6 +158,7 @@ pub fn print_files(Files { files, makefile, target }: &Files) -> Fingerprinter {
 fn toolchain() -> Vec<(String, u64, Option<SystemTime>)> {
     let files = TOOL_FOLDERS.iter().flat_map(|folder| TOOLS.map(|tool| Path::new(folder).join(tool)));
     files
+        .chain([PathBuf::from(WASI_LIBRARY)])
         .filter_map(|file| {
             let file = fs::canonicalize(file).ok()?;
             let metadata = fs::metadata(&file).ok()?;

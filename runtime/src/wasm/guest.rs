@@ -59,7 +59,7 @@ pub struct Budget {
 }
 
 /// How a guest ended.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Ended {
     /// Its exit code, or why it was ended.
     pub result: Result<i32, WireError>,

@@ -1,0 +1,62 @@
+//! What a build is for, and what follows from that.
+
+use crate::cage::{Cage, FileInside};
+use crate::diagnostics;
+use crate::error::Error;
+use crate::wasi::{self, Wasi};
+
+/// Where this machine's compilers are, as `PATH` has it.
+pub const TOOL_FOLDERS: &str = "/usr/local/bin:/usr/bin:/bin";
+
+/// What a build is for.
+#[derive(Clone, Copy, Debug)]
+pub enum Platform<'a> {
+    /// This machine: [`crate::Sandbox::run`] runs it.
+    Native,
+    /// WASI: the program is a wasm module.
+    Wasi(&'a Wasi),
+}
+
+impl Platform<'_> {
+    /// Has the build find its compilers; returns the files that it needs for that.
+    pub(crate) fn equip(self, cage: &mut Cage) -> Vec<FileInside> {
+        match self {
+            Platform::Native => {
+                cage.env("PATH", TOOL_FOLDERS);
+                Vec::new()
+            }
+            Platform::Wasi(wasi) => wasi.equip(cage),
+        }
+    }
+
+    /// The three letters in a program's first four bytes.
+    pub(crate) fn format(self) -> &'static str {
+        match self {
+            Platform::Native => "ELF",
+            Platform::Wasi(_) => "asm",
+        }
+    }
+
+    /// Refuses what no machine of this kind could run: started natively, it would look like a fault of the sandbox.
+    pub(crate) fn check(self, program: &[u8]) -> Result<(), Error> {
+        match self {
+            Platform::Native if program.starts_with(b"\x7fELF") => Ok(()),
+            Platform::Native => Err(self.failed(b"error: what the build left is no executable program")),
+            Platform::Wasi(_) if program.starts_with(b"\0asm") => Ok(()),
+            Platform::Wasi(_) if program.starts_with(b"\x7fELF") => Err(self.failed(
+                b"error: what the build left is no wasm: for WASI it has to call cc, gcc, clang or c++ by these names alone",
+            )),
+            Platform::Wasi(_) => Err(self.failed(b"error: what the build left is no wasm")),
+        }
+    }
+
+    /// A build that failed, having said this.
+    pub(crate) fn failed(self, output: &[u8]) -> Error {
+        let explained = match self {
+            Platform::Native => None,
+            Platform::Wasi(_) => Some(wasi::explained(&String::from_utf8_lossy(output))),
+        };
+        let output = explained.as_deref().map_or(output, str::as_bytes);
+        Error::Build { first: diagnostics::first_error(output), output: diagnostics::cleaned(output) }
+    }
+}

@@ -1,0 +1,131 @@
+//! Building for WASI: the same commands and makefiles, with compilers of the same names that make wasm.
+
+mod lacks;
+
+use crate::cage::{Cage, FileInside};
+use crate::diagnostics;
+use crate::error::Error;
+use crate::outcome::{Ending, Outcome};
+use crate::platform::{Platform, TOOL_FOLDERS};
+use crate::sandbox::{Sandbox, shell};
+pub use lacks::explained;
+use std::fmt;
+
+/// The folder of the compilers, inside.
+const TOOLS: &str = "/wasi/bin";
+
+/// The folder of [`LIBRARY`], inside.
+const LIBRARIES: &str = "/wasi/lib";
+
+/// The library of what wasi-libc does not have. `compile.sh` links with it.
+const LIBRARY: &str = "libmissing.a";
+
+/// What stands in for all compilers and tools, but for what [`compile`] fills in.
+const COMPILE: &str = include_str!("wasi/compile.sh");
+
+/// What is in [`LIBRARY`].
+const MISSING: &str = include_str!("wasi/missing.c");
+
+/// The name that [`COMPILE`] has, and those that lead to it: what it does goes by the name. The linker is not among them:
+/// clang finds its own, and another compiler, called by its path, is not to find that.
+const NAME: &str = "cc";
+const OTHER_NAMES: [&str; 13] =
+    ["c++", "c89", "c99", "gcc", "g++", "clang", "clang++", "tcc", "ar", "nm", "objcopy", "ranlib", "strip"];
+
+/// Variables that makefiles go by where they name no compiler.
+const VARIABLES: [(&str, &str); 3] = [("CC", "cc"), ("CXX", "c++"), ("AR", "ar")];
+
+/// Stack of a program, in bytes: what its local variables may take. wasm-ld's own 64 KiB are used up by a buffer or two;
+/// but each guest's stack is cleared after it, so that more costs each run.
+const STACK_SIZE: u32 = 256 << 10;
+
+/// Compiles, makes a library and links with it, and finds out whether there is C++ too. It leaves a line about the compiler
+/// and the library on standard output. `$1` is what the library is made of.
+const TRIAL: &str = r#"
+exec 3>&1 >&2
+printf '%s' "$1" >missing.c && cc -Werror -c missing.c && ar rcs libmissing.a missing.o || exit
+cat >program.c <<'END'
+#include <err.h>
+#include <math.h>
+#include <stdio.h>
+int main(int n, char **words) { if (n > 9) errx(1, "%s", words[9]); return printf("%g", sqrt(n)) < 0; }
+END
+cc -Werror program.c -o program -L. -lm || exit
+languages=C
+echo '#include <string>' >plus.cpp
+echo 'int main(int, char **words) { return std::string(*words).size() > 99; }' >>plus.cpp
+c++ plus.cpp -o plus -L. 2>/dev/null && languages='C and C++'
+echo "$languages, $(cc --version | head -n 1)" >&3
+cat libmissing.a >&3"#;
+
+/// What builds for WASI need beside the toolchain, which [`Sandbox::probe_wasi`] has found to be there.
+#[derive(Clone)]
+pub struct Wasi {
+    compiler: String,
+    library: Vec<u8>,
+}
+
+impl Sandbox {
+    /// Finds out whether source can be built for WASI here, by doing it (some 0.3 s). Blocks.
+    ///
+    /// # Errors
+    ///
+    /// What is missing.
+    pub fn probe_wasi(&self) -> Result<Wasi, String> {
+        let nothing = Wasi { compiler: String::new(), library: Vec::new() };
+        let (files, stdin) = (Vec::new(), Vec::new());
+        let work = self.making(files, shell(TRIAL, MISSING), stdin, Platform::Wasi(&nothing));
+        let outcome = work.map_err(Error::from).and_then(|work| self.run_now(work));
+        let Outcome { ending, stdout, stderr, .. } = outcome.map_err(|error| error.to_string())?;
+        let shown = stdout.iter().position(|byte| *byte == b'\n').filter(|_| ending == Ending::Exit(0));
+        match shown {
+            Some(end) => Ok(Wasi {
+                compiler: diagnostics::cleaned(&stdout[..end]),
+                library: stdout[end + 1..].to_vec(),
+            }),
+            None => Err(diagnostics::first_error(&stderr)),
+        }
+    }
+}
+
+impl Wasi {
+    /// What to install where [`Sandbox::probe_wasi`] fails.
+    pub const REMEDY: &str =
+        "apt-get install clang lld llvm wasi-libc libclang-rt-dev-wasm32, and libc++-dev-wasm32 for C++";
+
+    /// What shapes programs for WASI beside their source and the toolchain.
+    pub fn recipe() -> [String; 2] {
+        [compile(), MISSING.to_owned()]
+    }
+
+    /// The languages and the compiler.
+    pub fn compiler(&self) -> &str {
+        &self.compiler
+    }
+
+    /// Puts its tools in front of the machine's; returns the files that make them.
+    pub(crate) fn equip(&self, cage: &mut Cage) -> Vec<FileInside> {
+        cage.env("PATH", &format!("{TOOLS}:{TOOL_FOLDERS}"));
+        for (variable, name) in VARIABLES {
+            cage.env(variable, name);
+        }
+        for name in OTHER_NAMES {
+            cage.add(["--symlink", NAME, &format!("{TOOLS}/{name}")]);
+        }
+        vec![
+            (format!("{TOOLS}/{NAME}"), "0555", compile().into_bytes()),
+            (format!("{LIBRARIES}/{LIBRARY}"), "0444", self.library.clone()),
+        ]
+    }
+}
+
+impl fmt::Debug for Wasi {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Wasi({})", self.compiler)
+    }
+}
+
+/// [`COMPILE`] with all that it leaves open.
+fn compile() -> String {
+    COMPILE.replace("@STACK_SIZE@", &STACK_SIZE.to_string()).replace("@LIBRARIES@", LIBRARIES)
+}

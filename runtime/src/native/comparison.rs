@@ -1,0 +1,261 @@
+//! What source would be as wasm, beside what it is: the differences, each told once.
+
+use super::Buildable;
+use crate::ingress::Client;
+use crate::telemetry;
+use crate::wasm::guest::Ended;
+use lru::LruCache;
+use offload_protocol::error::WireError;
+use offload_protocol::request::{Digest, Files};
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Sources and kinds of differences that are remembered as told; after so many others one is told again.
+const REMEMBERED: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
+
+/// Runs that are compared at once, or wait for that. Each holds its input and its outputs meanwhile.
+const AT_ONCE: usize = 64;
+
+/// Bytes of an output that are told, from the first that differs.
+const EXCERPT: usize = 32;
+
+/// The differences that have been told. A device that sends every few seconds fills no log.
+pub struct Comparisons {
+    told: Mutex<LruCache<(Digest, Told), ()>>,
+    /// A permit each, until they are done.
+    at_once: Arc<Semaphore>,
+}
+
+/// What has been told of a source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Told {
+    /// In what it differs, if it does.
+    Compared(Difference),
+    /// A run of it was not compared.
+    Skipped,
+}
+
+/// In what a run differs as wasm.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+struct Difference {
+    /// It was not built, or not compiled.
+    build: bool,
+    /// The exit code, or the error.
+    end: bool,
+    stdout: bool,
+    stderr: bool,
+}
+
+impl Comparisons {
+    /// Nothing is told yet.
+    pub fn new() -> Comparisons {
+        Comparisons {
+            told: Mutex::new(LruCache::new(REMEMBERED)),
+            at_once: Arc::new(Semaphore::new(AT_ONCE)),
+        }
+    }
+
+    /// Leave to compare a run of this source. While there are as many as there may be, one more is not compared: no answer
+    /// is to wait for that, and no request to be refused. Logs that once for each source.
+    pub fn begin(&self, client: &Client, source: &Buildable) -> Option<OwnedSemaphorePermit> {
+        let permit = self.at_once.clone().try_acquire_owned().ok();
+        if permit.is_none() {
+            let digest = digest(source);
+            if self.is_new(digest, Told::Skipped) {
+                let (name, client) = (telemetry::bounded(name(source)), telemetry::bounded(client.key()));
+                tracing::info!(source = %digest.hex(), %name, %client, "not each run of this source is compared with wasm: there are too many at once");
+            }
+        }
+        permit
+    }
+
+    /// Logs in what a source that ended like this natively ends in another way as wasm, or cannot be built; once that it
+    /// does not.
+    pub fn tell(
+        &self,
+        client: &Client,
+        source: &Buildable,
+        native: &Ended,
+        wasm: Result<&Ended, &WireError>,
+    ) {
+        let (difference, detail) = match wasm {
+            Ok(wasm) => (Difference::between(native, wasm), details(native, wasm)),
+            Err(error) => (Difference { build: true, ..Difference::default() }, error.line()),
+        };
+        let digest = digest(source);
+        let (name, client) = (name(source), client.key());
+        let (name, client) = (telemetry::bounded(name), telemetry::bounded(client));
+        if !self.is_new(digest, Told::Compared(difference)) {
+            tracing::debug!(source = %digest.hex(), %difference, "compared with wasm, with the same result as before");
+        } else if difference == Difference::default() {
+            tracing::info!(source = %digest.hex(), %name, %client, "as wasm this source does the same");
+        } else {
+            tracing::warn!(source = %digest.hex(), %name, %client, "as wasm this source differs in {difference}: {detail}");
+        }
+    }
+
+    fn is_new(&self, source: Digest, what: Told) -> bool {
+        let mut told = self.told.lock().expect("no panic while the lock is held");
+        told.put((source, what), ()).is_none()
+    }
+}
+
+impl Difference {
+    fn between(native: &Ended, wasm: &Ended) -> Difference {
+        let kind = |ended: &Ended| ended.result.as_ref().map_err(|error| error.kind).copied();
+        Difference {
+            build: false,
+            end: kind(native) != kind(wasm),
+            stdout: native.stdout != wasm.stdout,
+            stderr: native.stderr != wasm.stderr,
+        }
+    }
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let all = [
+            (self.build, "its build"),
+            (self.end, "its end"),
+            (self.stdout, "stdout"),
+            (self.stderr, "stderr"),
+        ];
+        let names: Vec<&str> = all.iter().filter(|(differs, _)| *differs).map(|(_, name)| *name).collect();
+        f.write_str(&names.join(" and "))
+    }
+}
+
+/// Where they differ, natively first, in one bounded line: `exit code 0 and exit code 1; stdout from byte 9: "64" and "32"`.
+fn details(native: &Ended, wasm: &Ended) -> String {
+    let difference = Difference::between(native, wasm);
+    let mut details = Vec::new();
+    if difference.end {
+        details.push(format!("{} and {}", end(native), end(wasm)));
+    }
+    for (differs, name, native, wasm) in [
+        (difference.stdout, "stdout", &native.stdout, &wasm.stdout),
+        (difference.stderr, "stderr", &native.stderr, &wasm.stderr),
+    ] {
+        if differs {
+            let from = native.iter().zip(wasm.iter()).take_while(|(native, wasm)| native == wasm).count();
+            let excerpt = |output: &[u8]| output[from..].iter().take(EXCERPT).copied().collect::<Vec<_>>();
+            let (native, wasm) = (excerpt(native), excerpt(wasm));
+            details.push(format!(
+                "{name} from byte {from}: \"{}\" and \"{}\"",
+                native.escape_ascii(),
+                wasm.escape_ascii()
+            ));
+        }
+    }
+    details.join("; ")
+}
+
+fn end(ended: &Ended) -> String {
+    match &ended.result {
+        Ok(code) => format!("exit code {code}"),
+        Err(error) => error.line(),
+    }
+}
+
+fn name(source: &Buildable) -> &str {
+    match source {
+        Buildable::Source(source) => &source.name,
+        Buildable::Files(Files { target, .. }) => target.as_deref().unwrap_or_default(),
+    }
+}
+
+/// What an operator finds a source by: the SHA-256 of the one file, as `sha256sum` prints it; of several files that of what
+/// `sha256sum` prints for all of them in the order of their paths.
+fn digest(source: &Buildable) -> Digest {
+    match source {
+        Buildable::Source(source) => Digest::of(&source.text),
+        Buildable::Files(Files { files, .. }) => {
+            let mut files: Vec<_> = files.iter().collect();
+            files.sort();
+            let lines = files.into_iter().map(|(path, contents)| {
+                let digest = Digest::of(contents).hex();
+                format!("{digest}  {path}\n")
+            });
+            Digest::of(lines.collect::<String>().as_bytes())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use offload_protocol::error::ErrorKind;
+
+    fn ended(result: Result<i32, WireError>, stdout: &'static str, stderr: &'static str) -> Ended {
+        let (stdout, stderr) = (stdout.as_bytes().into(), stderr.as_bytes().into());
+        Ended { result, stdout, stderr, fuel: 0 }
+    }
+
+    fn trap(message: &str) -> Result<i32, WireError> {
+        Err(WireError::new(ErrorKind::Trap, message))
+    }
+
+    #[test]
+    fn differences_are_named_with_their_place() {
+        let native = ended(Ok(0), "long has 64 bits", "");
+        for (wasm, in_what, detail) in [
+            (ended(Ok(0), "long has 64 bits", ""), "", ""),
+            (
+                ended(Ok(0), "long has 32 bits", ""),
+                "stdout",
+                r#"stdout from byte 9: "64 bits" and "32 bits""#,
+            ),
+            (
+                ended(Ok(3), "long\n", "x\n"),
+                "its end and stdout and stderr",
+                r#"exit code 0 and exit code 3; stdout from byte 4: " has 64 bits" and "\n"; stderr from byte 0: "" and "x\n""#,
+            ),
+            (ended(trap("why"), "long has 64 bits", ""), "its end", "exit code 0 and error: trap: why"),
+        ] {
+            assert_eq!(Difference::between(&native, &wasm).to_string(), in_what);
+            assert_eq!(details(&native, &wasm), detail);
+        }
+    }
+
+    #[test]
+    fn what_was_told_is_new_again_only_when_much_else_was() {
+        let comparisons = Comparisons::new();
+        let same = Difference::default();
+        let is_new = |n: usize, difference| {
+            comparisons.is_new(Digest::of(&n.to_le_bytes()), Told::Compared(difference))
+        };
+        assert!(is_new(0, same) && is_new(0, Difference { end: true, ..same }) && !is_new(0, same));
+        assert!((1..=REMEMBERED.get()).all(|n| is_new(n, same)));
+        assert!(is_new(0, same));
+    }
+
+    #[test]
+    fn there_are_so_many_at_once_and_no_more() {
+        let (comparisons, client) =
+            (Comparisons::new(), Client { principal: None, flow: "a".into(), web: false });
+        let source = Buildable::Files(Files { files: Vec::new(), makefile: None, target: None });
+        let mut begun: Vec<_> = (0..AT_ONCE).map(|_| comparisons.begin(&client, &source)).collect();
+        assert!(begun.iter().all(Option::is_some) && comparisons.begin(&client, &source).is_none());
+        begun.pop();
+        assert!(comparisons.begin(&client, &source).is_some());
+    }
+
+    #[test]
+    fn an_error_is_the_same_by_its_kind() {
+        let (native, wasm) = (ended(trap("SIGSEGV"), "", ""), ended(trap("unreachable"), "", ""));
+        assert_eq!(Difference::between(&native, &wasm), Difference::default());
+    }
+
+    #[test]
+    fn several_files_have_the_digest_of_what_sha256sum_prints() {
+        let file = |path: &str, contents: &'static str| (path.to_owned(), Bytes::from(contents));
+        let files = vec![file("b.c", "int b;\n"), file("a/x.h", "")];
+        let lines = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855  a/x.h\n\
+                     9f0576e20ec48d16fa8aac96a27e3c83a0b019fc9bc7abd1accd44287c157381  b.c\n";
+        let source = Buildable::Files(Files { files, makefile: Some("all:".into()), target: None });
+        assert_eq!(digest(&source), Digest::of(lines.as_bytes()));
+    }
+}

@@ -1,0 +1,329 @@
+//! Source that is built for WASI and runs as a module: what the same source does natively, what it lacks there, and how an
+//! operator learns of differences before his devices do.
+
+use anyhow::{Context, Result, ensure};
+use offload_tests::answer::{envelope_problems, error_line_problems, refused, refused_in_envelope};
+use offload_tests::deployment::Deployment;
+use offload_tests::device::{Device, Version};
+use offload_tests::gateway::Gateway;
+use offload_tests::project::{self, Project};
+use offload_tests::{envelope, guest, on_each_broker};
+use serde_json::{Value, json};
+
+on_each_broker! {
+    projects_do_as_wasm_what_they_are_to_do with WASM,
+    legacy_text_runs_as_wasm with WASM,
+    each_ending_is_a_guests with SHORT,
+    what_wasi_lacks_is_a_build_error_that_says_so with WASM,
+    what_a_build_leaves_is_taken_for_what_it_is with SMALL_MODULES,
+}
+
+const WASM: &str = "native = \"wasm\"\n";
+
+/// Little fuel and memory, soon used up.
+const SHORT: &str = "native = \"wasm\"\n[limits]\nfuel = 100_000_000\nmemory = \"16MiB\"\n";
+
+/// Modules that a program with a large table is over.
+const SMALL_MODULES: &str = "native = \"wasm\"\n[limits]\nmodule = \"256KiB\"\n";
+
+const COMMAND: &str = "gcc <name>.c -o <name>";
+const MAKEFILE: &str = "CC=gcc\nall: <name>\n<name>: <name>.o\n\t$(CC) -o <name> <name>.o\n<name>.o: <name>.c\n\t$(CC) -c <name>.c\n";
+
+/// The one whose arithmetic needs a `long` of 64 bits.
+const NEEDS_64_BITS: &str = "modpow";
+
+/// Tells where it runs: 8 natively on all machines that these tests run on, 4 as wasm.
+const SIZE_OF_LONG: &str =
+    "#include <stdio.h>\nint main(void) { printf(\"%d\", (int)sizeof(long)); return 0; }\n";
+
+fn legacy(name: &str, args: &str, source: &str, build: &str) -> String {
+    format!("{name}----{args}----{source}----{build}")
+}
+
+/// The program's main function around these statements.
+fn program(statements: &str) -> String {
+    format!(
+        "#include <signal.h>\n#include <stdio.h>\n#include <stdlib.h>\n#include <string.h>\n#include <unistd.h>\n\
+         int main(int argc, char **argv) {{ {statements} }}\n"
+    )
+}
+
+async fn in_envelope(device: &mut Device, topic: &str, request: &Value) -> Result<Value> {
+    envelope::read(&device.ask(topic, request.to_string()).await?)
+}
+
+/// The requests of a project's cases, each with the case's place among them.
+fn requests(project: &Project) -> Result<Vec<Value>> {
+    let files = project.files()?;
+    let request = |case: &guest::Case| {
+        let mut request = json!({
+            "files": files, "args": case.args, "env": case.env, "stdin": envelope::bytes(case.stdin()),
+        });
+        if let Some(target) = &case.target {
+            request["target"] = target.as_str().into();
+        }
+        request
+    };
+    Ok(project.cases.iter().map(request).collect())
+}
+
+fn is_portable(project: &Project) -> bool {
+    !project.folder.ends_with(NEEDS_64_BITS)
+}
+
+/// The same cases as natively (`native_source`), with fuel as of any module.
+async fn projects_do_as_wasm_what_they_are_to_do(deployment: Deployment) -> Result<()> {
+    let mut device = deployment.device(Version::V5, "projects").await?;
+    let projects = project::all()?;
+    ensure!(projects.iter().filter(|project| is_portable(project)).count() >= 5, "too few projects");
+    for project in projects.iter().filter(|project| is_portable(project)) {
+        for (case, request) in project.cases.iter().zip(requests(project)?) {
+            let which = format!("{}: {}", project.folder.display(), case.name);
+            let answer = in_envelope(&mut device, "inputCode/projects", &request).await?;
+            assert!(answer["fuel"].as_u64().is_some_and(|fuel| fuel > 1000), "{which}: {answer}");
+            let problems = envelope_problems(Ok(answer), None, &case.expected(), case.stderr.as_deref());
+            assert_eq!(problems, Vec::<String>::new(), "{which}");
+        }
+    }
+    Ok(())
+}
+
+/// As the deployed devices send it: a compiler command or a makefile, C or C++.
+async fn legacy_text_runs_as_wasm(deployment: Deployment) -> Result<()> {
+    let mut device = deployment.device(Version::V5, "legacy").await?;
+    let add =
+        program("int sum = 0; while (--argc) sum += atoi(argv[argc]); printf(\"%s %d\", argv[0], sum);");
+    for build in [COMMAND, MAKEFILE] {
+        let answer = device.ask("inputCode/legacy", legacy("add", "5 7", &add, build)).await?;
+        assert_eq!(answer.text(), "/program/add 12", "{build}");
+    }
+    assert_eq!(device.ask("inputCode/legacy", legacy("l", "", SIZE_OF_LONG, COMMAND)).await?.text(), "4");
+    let long_double =
+        program("long double x; sscanf(argv[1], \"%Lf\", &x); printf(\"%.3Lf %g\", x / 3, 2.5);");
+    let answer = device.ask("inputCode/legacy", legacy("x", "1.5", &long_double, MAKEFILE)).await?;
+    assert_eq!(answer.text(), "0.500 2.5");
+    let cpp = "#include <iostream>\n#include <string>\nint main(int, char **argv) { std::cout << std::string(argv[1]) + \"!\"; }";
+    let answer = device.ask("inputCode/legacy", legacy("p", "plus", cpp, "g++ <name>.cpp -o <name>")).await?;
+    assert_eq!(answer.text(), "plus!");
+
+    let statements = "int c; while ((c = getchar()) != EOF) putchar(c); fprintf(stderr, \"%s %s\", argv[1], \
+                      getenv(\"WHO\")); return -1;";
+    let request = json!({
+        "source": program(statements), "makefile": COMMAND, "name": "cat", "args": ["a b"],
+        "env": { "WHO": "me" }, "stdin": envelope::bytes("in"), "id": "7",
+    });
+    let answer = in_envelope(&mut device, "inputCode/legacy", &request).await?;
+    // A process has eight bits for it.
+    assert_eq!((&answer["status"], &answer["exit_code"]), (&json!("exit"), &json!(255)), "{answer}");
+    assert_eq!(envelope::bytes_of(&answer, "stdout")?, b"in");
+    assert_eq!(envelope::bytes_of(&answer, "stderr")?, b"a b me");
+    assert_eq!(in_envelope(&mut device, "inputCode/legacy", &request).await?, answer, "a repetition");
+    Ok(())
+}
+
+/// The limits are those of guests.
+async fn each_ending_is_a_guests(deployment: Deployment) -> Result<()> {
+    let mut device = deployment.device(Version::V5, "endings").await?;
+    for (statements, kind) in [
+        ("return 3;", "exit"),
+        ("for (;;);", "fuel"),
+        ("raise(SIGSEGV);", "trap"),
+        ("abort();", "trap"),
+        ("return 5 / (argc - 1);", "trap"),
+        // The stack is used up before anything is written over.
+        (
+            "volatile char large[8 << 20]; for (int i = 0; i < 8 << 20; i++) large[i] = i; return large[5];",
+            "trap",
+        ),
+        ("for (;;) puts(\"flood\");", "output"),
+        ("for (;;) { volatile char *p = malloc(1 << 20); if (p) *p = 1; }", "memory"),
+    ] {
+        let request = legacy("p", "", &program(statements), COMMAND);
+        let answer = device.ask("inputCode/endings", request).await.context(statements)?;
+        assert_eq!(error_line_problems(&answer.payload, kind), Vec::<String>::new(), "{statements}");
+    }
+    let request =
+        json!({ "source": program("sleep(600);"), "makefile": COMMAND, "timeout_ms": 20_000, "name": "p" });
+    // It is built in time, and kept; what is left of the time ends it.
+    assert_eq!(
+        envelope::error_kind(&in_envelope(&mut device, "inputCode/endings", &request).await?),
+        "timeout"
+    );
+    Ok(())
+}
+
+async fn what_wasi_lacks_is_a_build_error_that_says_so(deployment: Deployment) -> Result<()> {
+    let mut device = deployment.device(Version::V5, "lacks").await?;
+    for (source, said) in [
+        (
+            "#include <unistd.h>\nint main(void) { return fork(); }",
+            "undefined symbol: fork (WASI has no processes)",
+        ),
+        (
+            "#include <pthread.h>\nint main(void) { return 0; }",
+            "'pthread.h' file not found (WASI has no threads)",
+        ),
+        (
+            "#include <setjmp.h>\nint main(void) { return 0; }",
+            "'setjmp.h' file not found (WASI has no setjmp)",
+        ),
+        (
+            "#include <sys/socket.h>\nint main(void) { return socket(AF_INET, SOCK_STREAM, 0); }",
+            "undefined symbol: socket (WASI has no sockets)",
+        ),
+    ] {
+        let answer = device.ask("inputCode/lacks", legacy("p", "", source, COMMAND)).await?;
+        refused(&answer, "build", said)?;
+        let files = json!({ "main.c": envelope::bytes(source) });
+        let request = json!({ "files": files, "makefile": "p: main.o\n\tgcc $< -o $@\n" });
+        refused_in_envelope(in_envelope(&mut device, "inputCode/lacks", &request).await?, "build", said)?;
+    }
+    Ok(())
+}
+
+/// No program for this machine, no module that is too large, nothing that is none.
+async fn what_a_build_leaves_is_taken_for_what_it_is(deployment: Deployment) -> Result<()> {
+    let mut device = deployment.device(Version::V5, "left").await?;
+    let large = "char table[300000] = { 1 };\nint main(int n, char **v) { return table[n]; }\n";
+    for (source, makefile, kind, said) in [
+        ("int main(void) { return 0; }", "all:\n\t/usr/bin/gcc <name>.c -o <name>\n", "build", "is no wasm"),
+        (large, "all:\n\tgcc <name>.c -o <name>\n", "build", "the limit is 262144"),
+        ("", "all:\n\tprintf '\\0asm\\1\\0\\0\\0\\1\\377' ><name>; chmod +x <name>\n", "malformed", ""),
+        ("", "all:\n\tprintf '\\0asm\\1\\0\\0\\0' ><name>; chmod +x <name>\n", "malformed", ""),
+    ] {
+        let answer = device.ask("inputCode/left", legacy("p", "", source, makefile)).await?;
+        refused(&answer, kind, said)?;
+    }
+    Ok(())
+}
+
+/// A makefile whose program tells when it was built.
+const STAMPED: &str = "all:\n\tgcc -DSTAMP=$$(date +%s%N)LL <name>.c -o <name>\n";
+
+/// One build for all requests, before and after a restart; and none of it is the native program.
+#[tokio::test]
+async fn a_module_is_built_once() -> Result<()> {
+    let mut gateway = Gateway::embedded(WASM).await?;
+    let source = legacy("stamp", "", &program("printf(\"%lld\", STAMP);"), STAMPED);
+    let mut stamps = Vec::new();
+    for configuration in [WASM, WASM, "native = \"native\"\n"] {
+        gateway = gateway.restart(&["--listen", "127.0.0.1:0"], configuration).await?;
+        let mut device = Device::connect(gateway.address()?, Version::V5, "stamp").await?;
+        device.subscribe("result/stamp").await?;
+        for _ in 0..4 {
+            device.publish("inputCode/stamp", source.clone()).await?;
+        }
+        for _ in 0..4 {
+            stamps.push(device.message().await?.text());
+        }
+    }
+    assert!(stamps[0].parse::<u64>().is_ok(), "{stamps:?}");
+    assert!(stamps[..8].iter().all(|stamp| *stamp == stamps[0]), "{stamps:?}");
+    assert!(stamps[8..].iter().all(|stamp| *stamp == stamps[8] && *stamp != stamps[0]), "{stamps:?}");
+    Ok(())
+}
+
+/// By rule, the last one that says so, else as at the top.
+const RULES: &str = r##"
+native = "off"
+[[access.rule]]
+users = ["line/#"]
+native = "wasm"
+[[access.rule]]
+users = ["line/old"]
+native = "native"
+[[access.rule]]
+users = ["line/old"]
+programs = ["*"]
+"##;
+
+#[tokio::test]
+async fn rules_say_what_becomes_of_whose_source() -> Result<()> {
+    let deployment = Deployment::on_mosquitto(RULES).await?;
+    for (id, size) in [("line/new", "4"), ("line/old", "8")] {
+        let mut device = deployment.device(Version::V5, id).await?;
+        let answer = device.ask(&format!("inputCode/{id}"), legacy("l", "", SIZE_OF_LONG, COMMAND)).await?;
+        assert_eq!(answer.text(), size, "{id}");
+    }
+    let mut device = deployment.device(Version::V5, "panel").await?;
+    let answer = device.ask("inputCode/panel", legacy("l", "", SIZE_OF_LONG, COMMAND)).await?;
+    refused(&answer, "unauthorized", "takes no source")
+}
+
+/// The answer is the native one; the log names the source, and what it would be as wasm.
+#[tokio::test]
+async fn compare_answers_natively_and_logs_each_difference() -> Result<()> {
+    let gateway = Gateway::embedded("native = \"compare\"\n[limits]\nfuel = 1_000_000_000\n").await?;
+    let mut device = Device::connect(gateway.address()?, Version::V5, "compare").await?;
+    device.subscribe("result/compare").await?;
+    let hash = async |bytes: &[u8]| {
+        let digest = guest::digest(bytes).await?;
+        anyhow::Ok(digest.trim_start_matches("sha256:").to_owned())
+    };
+    for project in project::all()? {
+        let mut lines = String::new();
+        for (path, contents) in project.contents()? {
+            lines += &format!("{}  {path}\n", hash(&contents).await?);
+        }
+        let hash = hash(lines.as_bytes()).await?;
+        for (case, request) in project.cases.iter().zip(requests(&project)?) {
+            let answer = in_envelope(&mut device, "inputCode/compare", &request).await;
+            let problems = envelope_problems(answer, None, &case.expected(), case.stderr.as_deref());
+            assert_eq!(problems, Vec::<String>::new(), "{}: {}", project.folder.display(), case.name);
+        }
+        let line = gateway.logged(&hash).await?;
+        if is_portable(&project) {
+            assert!(line.contains("as wasm this source does the same"), "{line}");
+        } else {
+            assert!(line.contains("as wasm this source differs in "), "{line}");
+            assert!(
+                line.contains(r#"stdout from byte 9: "64 bits\n4294"#)
+                    && line.contains(r#"" and "32 bits\n"#),
+                "{line}"
+            );
+        }
+    }
+    for (source, difference) in [
+        (
+            program("if (fork() == 0) return 0; puts(\"forked\");"),
+            "differs in its build: error: build: wasm-ld",
+        ),
+        (program("puts(\"code\"); return sizeof(long);"), "differs in its end: exit code 8 and exit code 4"),
+        (
+            program("fprintf(stderr, \"%d\", (int)sizeof(long));"),
+            r#"differs in stderr: stderr from byte 0: "8" and "4""#,
+        ),
+    ] {
+        let request = json!({ "source": source, "makefile": COMMAND, "name": "one" });
+        let answer = in_envelope(&mut device, "inputCode/compare", &request).await?;
+        assert!(answer["error"].is_null(), "{answer}");
+        let line = gateway.logged(&hash(source.as_bytes()).await?).await?;
+        assert!(line.contains(difference) && line.contains("client=compare"), "{line}");
+    }
+    Ok(())
+}
+
+/// Nobody waits for them.
+#[tokio::test]
+async fn a_gateway_that_stops_does_not_wait_for_comparisons() -> Result<()> {
+    let gateway = Gateway::embedded("native = \"compare\"\ndrain = \"1h\"\n").await?;
+    let mut device = Device::connect(gateway.address()?, Version::V5, "stop").await?;
+    device.subscribe("result/stop").await?;
+    // Its build for WASI never ends.
+    let makefile = "all:\n\tcase $$(command -v cc) in /wasi/*) sleep 600;; esac; cc <name>.c -o <name>\n";
+    let answer = device.ask("inputCode/stop", legacy("l", "", SIZE_OF_LONG, makefile)).await?;
+    assert_eq!(answer.text(), "8");
+    gateway.stop(rustix::process::Signal::TERM).await
+}
+
+/// A build for WASI runs a stranger's commands like any other.
+#[tokio::test]
+async fn source_is_refused_as_wasm_too_where_builds_cannot_be_contained() -> Result<()> {
+    let uncontained = "native = \"wasm\"\n[sandbox]\nbubblewrap = \"/nonexistent/bwrap\"\n";
+    let gateway = Gateway::embedded(uncontained).await?;
+    let mut device = Device::connect(gateway.address()?, Version::V5, "none").await?;
+    device.subscribe("result/none").await?;
+    let answer = device.ask("inputCode/none", legacy("l", "", SIZE_OF_LONG, COMMAND)).await?;
+    refused(&answer, "unauthorized", "its log says what is missing")?;
+    gateway.logged("source is refused: ").await.map(drop)
+}

@@ -114,7 +114,7 @@ impl Sandbox {
         for (name, value) in [("HOME", WORK_DIR), ("LC_ALL", "C")] {
             cage.env(name, value);
         }
-        files.extend(platform.equip(&mut cage));
+        files.extend(platform.equip(self.config.compilers, &mut cage));
         Ok(Work { cage, files, command, stdin, limits, stderr: Excess::Ends })
     }
 

@@ -15,19 +15,18 @@ use crate::error::Error;
 use crate::guard::{self, Guard};
 use crate::outcome::{Ending, Limit, Outcome};
 use crate::output::{Excess, Output};
-use crate::{Limits, diagnostics, usage};
+use crate::{Limits, diagnostics, rlimits, usage};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, SeekFrom, memfd_create, seek};
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::Deserialize;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, PipeReader, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// How often memory, CPU time and files are measured: at a gigabyte a second, a bomb gets 10 MB over its limit.
@@ -52,7 +51,6 @@ const LAUNCH: &str = "read -r go && exec \"$@\"";
 /// One sandbox to be.
 pub struct Job {
     pub bubblewrap: PathBuf,
-    pub prlimit: PathBuf,
     pub shell: PathBuf,
     /// User and group to become first, where the caller is root.
     pub uid: Option<u32>,
@@ -208,7 +206,7 @@ impl Job {
                     if let Some(pid) = first_process(status.bytes()) {
                         let mut release = || -> Result<Inner, Error> {
                             let descriptor = pidfd_open(pid, PidfdFlags::empty()).map_err(io::Error::from)?;
-                            limit(&self.prlimit, self.uid, pid, limits, largest)?;
+                            rlimits::set(self.uid, pid, limits, largest)?;
                             // When the machine runs out of memory, the kernel takes it before the gateway.
                             std::fs::write(format!("/proc/{}/oom_score_adj", pid.as_raw_nonzero()), "1000")?;
                             // A sandbox that cannot be measured is not let go.
@@ -363,54 +361,6 @@ fn first_process(lines: &[u8]) -> Option<Pid> {
 
 fn exit_code(lines: &[u8]) -> Option<i32> {
     statuses(lines).find_map(|status| status.exit_code)
-}
-
-/// Limits on the sandbox's first process, which all others inherit. It is still held back, and counts processes in a
-/// user namespace of its own, so neither the caller's processes nor other sandboxes' count.
-///
-/// For another user's process the system call wants a right that root may lack in a container. util-linux's `prlimit` sets
-/// them there, as the sandbox's own user; starting it takes a third of the time of a short run.
-fn limit(
-    prlimit: &Path,
-    uid: Option<u32>,
-    pid: Pid,
-    limits: &Limits,
-    largest_file: u64,
-) -> Result<(), Error> {
-    // The kernel counts full seconds; the first after the limit is for what is measured to be ended as that.
-    let cpu = limits.cpu.as_secs() + 1;
-    let wanted = [
-        (Resource::As, "as", limits.address_space()),
-        (Resource::Core, "core", 0),
-        (Resource::Cpu, "cpu", cpu),
-        (Resource::Fsize, "fsize", largest_file),
-        (Resource::Memlock, "memlock", 0),
-        (Resource::Msgqueue, "msgqueue", 0),
-        (Resource::Nice, "nice", 0),
-        (Resource::Nofile, "nofile", limits.open_files),
-        (Resource::Nproc, "nproc", limits.processes),
-        (Resource::Rtprio, "rtprio", 0),
-        (Resource::Sigpending, "sigpending", limits.processes),
-    ];
-    let set = |(resource, _, value)| {
-        let both = Rlimit { current: Some(value), maximum: Some(value) };
-        rustix::process::prlimit(Some(pid), resource, both).map(drop)
-    };
-    match wanted.into_iter().try_for_each(set) {
-        Err(Errno::PERM) => {}
-        set => return Ok(set.map_err(io::Error::from)?),
-    }
-    let mut command = Command::new(prlimit);
-    command.env_clear().current_dir("/").args(["--pid", &pid.as_raw_nonzero().to_string()]);
-    command.args(wanted.map(|(_, name, value)| format!("--{name}={value}:{value}")));
-    if let Some(uid) = uid {
-        command.uid(uid).gid(uid);
-    }
-    let output = command.stdin(Stdio::null()).output()?;
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(Error::Sandbox(diagnostics::first_error(&output.stderr)))
 }
 
 /// Standard input, written as far as it is taken. Its first line lets the launcher go on.

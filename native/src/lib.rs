@@ -24,6 +24,7 @@ mod probe;
 mod program;
 mod project;
 mod report;
+mod rlimits;
 mod sandbox;
 mod source;
 mod syscalls;

@@ -15,6 +15,7 @@ use anyhow::{Context, Result, bail, ensure};
 use connection::shown;
 use hdrhistogram::Histogram;
 use mqtt::Packet;
+use offload_rt::scheduling;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::time::{ClockId, clock_gettime};
 use std::net::SocketAddr;
@@ -156,6 +157,10 @@ struct Running<'a> {
 ///
 /// When an answer is wrong, is lost or comes twice, or the server breaks the protocol or the connection.
 pub fn run(address: SocketAddr, load: &Load<'_>) -> Result<Measured> {
+    if matches!(load.pace, Pace::Every(_)) {
+        // A device has a core of its own. What is late is to be the server, and not this thread when it wakes.
+        scheduling::short_slices();
+    }
     let lanes = (0..load.connections)
         .map(|index| Lane::open(address, load, &format!("{}-{index}", load.client)))
         .collect::<Result<Vec<_>>>()?;

@@ -12,7 +12,7 @@ mod subscriber;
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use offload_rt::config::{Config, HostPort};
-use offload_rt::telemetry;
+use offload_rt::{scheduling, telemetry};
 use std::ffi::OsString;
 use std::io::{Write, copy, sink, stdin, stdout};
 use std::net::SocketAddr;
@@ -83,13 +83,12 @@ pub enum Kind {
 /// the same ingress a thread for each core, a small service one thread.
 pub fn run(arguments: Arguments) -> Result<()> {
     telemetry::start_logging();
-    let threads = || runtime::Builder::new_multi_thread().enable_all().build();
     let one_thread = || runtime::Builder::new_current_thread().enable_all().build();
     let Arguments { server, configuration, data_dir, command } = arguments;
     match server {
-        Kind::Gateway => threads()?.block_on(gateway::serve(configuration.as_deref(), data_dir)),
-        Kind::Echo => threads()?.block_on(echo::serve()),
-        Kind::BrokerEcho => threads()?.block_on(broker_echo::serve()),
+        Kind::Gateway => scheduling::runtime()?.block_on(gateway::serve(configuration.as_deref(), data_dir)),
+        Kind::Echo => scheduling::runtime()?.block_on(echo::serve()),
+        Kind::BrokerEcho => scheduling::runtime()?.block_on(broker_echo::serve()),
         Kind::MosquittoEcho => one_thread()?.block_on(service::echo_on_mosquitto()),
         Kind::Processes => one_thread()?.block_on(processes::serve(command)),
         Kind::Subscriber => one_thread()?.block_on(subscriber::serve(command)),

@@ -1,6 +1,6 @@
 //! What an operator may choose.
 
-use crate::{Limits, Mechanism};
+use crate::{Compilers, Limits, Mechanism};
 use std::path::PathBuf;
 
 /// An identity that no distribution hands out (above systemd's ranges, below 2^31).
@@ -22,6 +22,8 @@ pub struct Config {
     /// What may be missing though a promise is broken without it; only a [`crate::Need::Promise`] can be done without.
     /// Default: nothing.
     pub accept: Vec<Mechanism>,
+    /// What compiles in builds for this machine. Default: what is called.
+    pub compilers: Compilers,
     /// Limits of a build.
     pub build: Limits,
 }
@@ -55,6 +57,7 @@ impl Default for Config {
                 "/etc/ld.so.cache",
             ]),
             accept: Vec::new(),
+            compilers: Compilers::default(),
             build: Limits::build(),
         }
     }

@@ -15,9 +15,10 @@ use crate::error::Error;
 use crate::guard::{self, Guard};
 use crate::outcome::{Ending, Limit, Outcome};
 use crate::output::{Excess, Output};
-use crate::{Limits, diagnostics, usage};
+use crate::{Limits, diagnostics, rlimits, usage};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, SeekFrom, memfd_create, seek};
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::Deserialize;
 use std::ffi::OsString;
@@ -25,8 +26,7 @@ use std::fs::File;
 use std::io::{self, PipeReader, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// How often memory, CPU time and files are measured: at a gigabyte a second, a bomb gets 10 MB over its limit.
@@ -51,7 +51,6 @@ const LAUNCH: &str = "read -r go && exec \"$@\"";
 /// One sandbox to be.
 pub struct Job {
     pub bubblewrap: PathBuf,
-    pub prlimit: PathBuf,
     pub shell: PathBuf,
     /// User and group to become first, where the caller is root.
     pub uid: Option<u32>,
@@ -207,7 +206,7 @@ impl Job {
                     if let Some(pid) = first_process(status.bytes()) {
                         let mut release = || -> Result<Inner, Error> {
                             let descriptor = pidfd_open(pid, PidfdFlags::empty()).map_err(io::Error::from)?;
-                            limit(&self.prlimit, self.uid, pid, limits, largest)?;
+                            rlimits::set(self.uid, pid, limits, largest)?;
                             // When the machine runs out of memory, the kernel takes it before the gateway.
                             std::fs::write(format!("/proc/{}/oom_score_adj", pid.as_raw_nonzero()), "1000")?;
                             // A sandbox that cannot be measured is not let go.
@@ -337,7 +336,7 @@ fn wait<const N: usize>(
         .collect();
     match poll(&mut fds, Some(&timeout)) {
         Ok(_) => {}
-        Err(rustix::io::Errno::INTR) => return Ok([false; N]),
+        Err(Errno::INTR) => return Ok([false; N]),
         Err(error) => return Err(error.into()),
     }
     let mut results = fds.iter().map(|fd| !fd.revents().is_empty());
@@ -362,47 +361,6 @@ fn first_process(lines: &[u8]) -> Option<Pid> {
 
 fn exit_code(lines: &[u8]) -> Option<i32> {
     statuses(lines).find_map(|status| status.exit_code)
-}
-
-/// Limits on the sandbox's first process, which all others inherit. It is still held back, and counts processes in a
-/// user namespace of its own, so neither the caller's processes nor other sandboxes' count.
-///
-/// util-linux's `prlimit` sets them, as the sandbox's own user: the system call wants a right that root may lack in a
-/// container.
-fn limit(
-    prlimit: &Path,
-    uid: Option<u32>,
-    pid: Pid,
-    limits: &Limits,
-    largest_file: u64,
-) -> Result<(), Error> {
-    let mut command = Command::new(prlimit);
-    command.env_clear().current_dir("/").args(["--pid", &pid.as_raw_nonzero().to_string()]);
-    // The kernel counts full seconds; the first after the limit is for what is measured to be ended as that.
-    let cpu = limits.cpu.as_secs() + 1;
-    for (resource, value) in [
-        ("as", limits.address_space()),
-        ("core", 0),
-        ("cpu", cpu),
-        ("fsize", largest_file),
-        ("memlock", 0),
-        ("msgqueue", 0),
-        ("nice", 0),
-        ("nofile", limits.open_files),
-        ("nproc", limits.processes),
-        ("rtprio", 0),
-        ("sigpending", limits.processes),
-    ] {
-        command.arg(format!("--{resource}={value}:{value}"));
-    }
-    if let Some(uid) = uid {
-        command.uid(uid).gid(uid);
-    }
-    let output = command.stdin(Stdio::null()).output()?;
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(Error::Sandbox(diagnostics::first_error(&output.stderr)))
 }
 
 /// Standard input, written as far as it is taken. Its first line lets the launcher go on.

@@ -9,6 +9,7 @@
 //! on a pipe: there is nothing on the host to clean up, and the host never opens a file that a stranger made.
 
 mod cage;
+mod compilers;
 mod config;
 mod diagnostics;
 mod domain;
@@ -23,12 +24,14 @@ mod probe;
 mod program;
 mod project;
 mod report;
+mod rlimits;
 mod sandbox;
 mod source;
 mod syscalls;
 mod usage;
 mod wasi;
 
+pub use compilers::Compilers;
 pub use config::Config;
 pub use diagnostics::MAX_DIAGNOSTICS;
 pub use error::{Error, Unavailable};

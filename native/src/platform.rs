@@ -1,6 +1,7 @@
 //! What a build is for, and what follows from that.
 
 use crate::cage::{Cage, FileInside};
+use crate::compilers::Compilers;
 use crate::diagnostics;
 use crate::error::Error;
 use crate::wasi::{self, Wasi};
@@ -18,13 +19,10 @@ pub enum Platform<'a> {
 }
 
 impl Platform<'_> {
-    /// Has the build find its compilers; returns the files that it needs for that.
-    pub(crate) fn equip(self, cage: &mut Cage) -> Vec<FileInside> {
+    /// Has the build find its compilers, those for this machine by choice; returns the files that it needs for that.
+    pub(crate) fn equip(self, compilers: Compilers, cage: &mut Cage) -> Vec<FileInside> {
         match self {
-            Platform::Native => {
-                cage.env("PATH", TOOL_FOLDERS);
-                Vec::new()
-            }
+            Platform::Native => compilers.equip(cage),
             Platform::Wasi(wasi) => wasi.equip(cage),
         }
     }

@@ -60,8 +60,6 @@ impl Findings {
     /// What has to be there before anything can be tried. Notes all of it, also after the first that is missing.
     fn foundation(&mut self, config: Config) -> Option<Sandbox> {
         let bubblewrap = self.note(Mechanism::Bubblewrap, bubblewrap(&config.bubblewrap));
-        let prlimit = find(Path::new("prlimit")).ok_or_else(|| "it is not in PATH".to_owned());
-        let prlimit = self.note(Mechanism::Prlimit, prlimit.map(|path| (path, String::new())));
         let shell = std::fs::canonicalize("/bin/sh").map_err(|error| error.to_string());
         let shell = self.note(Mechanism::Shell, shell.map(|path| (path, String::new())));
         let filter = syscalls::filter().map_err(|error| error.to_string()).and_then(|filter| {
@@ -81,7 +79,6 @@ impl Findings {
         Some(Sandbox {
             config,
             bubblewrap: bubblewrap?,
-            prlimit: prlimit?,
             shell: shell?,
             uid,
             filter: filter?,

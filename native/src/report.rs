@@ -10,8 +10,6 @@ use std::fmt;
 pub enum Mechanism {
     /// The program that builds sandboxes, 0.8 or newer.
     Bubblewrap,
-    /// The program that sets resource limits.
-    Prlimit,
     /// The shell that holds programs back until their limits are set.
     Shell,
     /// A filter of system calls.
@@ -71,9 +69,8 @@ pub struct Report {
 
 impl Mechanism {
     /// All of them, each after those that it stands on.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 10] = [
         Self::Bubblewrap,
-        Self::Prlimit,
         Self::Shell,
         Self::SystemCallFilter,
         Self::Namespaces,
@@ -89,7 +86,6 @@ impl Mechanism {
     pub fn name(self) -> &'static str {
         match self {
             Self::Bubblewrap => "bubblewrap",
-            Self::Prlimit => "prlimit",
             Self::Shell => "shell",
             Self::SystemCallFilter => "system-call-filter",
             Self::Namespaces => "namespaces",
@@ -115,7 +111,6 @@ impl Mechanism {
     pub fn remedy(self) -> &'static str {
         match self {
             Self::Bubblewrap => "apt-get install bubblewrap, 0.8 or newer",
-            Self::Prlimit => "apt-get install util-linux",
             Self::Shell => "apt-get install dash",
             Self::SystemCallFilter => {
                 "x86_64, aarch64 or riscv64, and Linux 5.9 or newer with CONFIG_SECCOMP_FILTER"

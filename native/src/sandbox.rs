@@ -23,7 +23,6 @@ const MAX_WORDS: usize = 2048;
 pub struct Sandbox {
     pub(crate) config: Config,
     pub(crate) bubblewrap: PathBuf,
-    pub(crate) prlimit: PathBuf,
     pub(crate) shell: PathBuf,
     /// User to become first, where the caller is root.
     pub(crate) uid: Option<u32>,
@@ -114,7 +113,7 @@ impl Sandbox {
         for (name, value) in [("HOME", WORK_DIR), ("LC_ALL", "C")] {
             cage.env(name, value);
         }
-        files.extend(platform.equip(&mut cage));
+        files.extend(platform.equip(self.config.compilers, &mut cage));
         Ok(Work { cage, files, command, stdin, limits, stderr: Excess::Ends })
     }
 
@@ -150,7 +149,6 @@ impl Sandbox {
     pub(crate) fn job(&self, work: Work, abandoned: PipeReader) -> Job {
         Job {
             bubblewrap: self.bubblewrap.clone(),
-            prlimit: self.prlimit.clone(),
             shell: self.shell.clone(),
             uid: self.uid,
             filter: self.filter.clone(),

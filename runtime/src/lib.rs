@@ -30,6 +30,7 @@ pub mod passwords;
 pub mod programs;
 pub mod reload;
 pub mod request;
+pub mod scheduling;
 pub mod status;
 pub mod telemetry;
 mod turns;

@@ -233,6 +233,11 @@ impl Granted {
                 unauthorized("this gateway cannot contain native programs: its log says what is missing")
             })?;
         tracing::info!(sandbox = %ready.report(), "source is built and run");
+        if let Some(program) = config.sandbox.compilers.missing() {
+            tracing::warn!(
+                "`[sandbox] compilers` asks for {program}, which is missing: compilers are as called"
+            );
+        }
         match &wasi {
             Some(Ok(wasi)) => tracing::info!(compiler = wasi.compiler(), "source can be built for WASI"),
             Some(Err(why)) => tracing::warn!(
@@ -318,6 +323,7 @@ pub fn sandbox_config(config: &Config) -> offload_native::Config {
     offload_native::Config {
         bubblewrap: sandbox.bubblewrap.clone(),
         accept: sandbox.accept.clone(),
+        compilers: sandbox.compilers,
         build: Limits {
             cpu: sandbox.build_cpu.duration(),
             wall: sandbox.build_wall.duration(),

@@ -9,6 +9,7 @@ mod mailbox;
 pub mod preview1;
 mod preview2;
 mod random;
+mod recent_runs;
 pub mod room;
 mod stdio;
 mod ticker;

@@ -60,6 +60,12 @@ const NEEDS: &[Need] = &[
         elsewhere: "see https://github.com/containers/bubblewrap",
     },
     Need {
+        what: "tcc, the quicker compiler of native source",
+        found: || find("tcc").map(|file| file.display().to_string()),
+        packages: &["tcc"],
+        elsewhere: "see https://bellard.org/tcc",
+    },
+    Need {
         what: "mosquitto, the other broker of the tests",
         found: || find("mosquitto").map(|file| file.display().to_string()),
         packages: &["mosquitto"],

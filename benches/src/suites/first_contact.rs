@@ -35,7 +35,7 @@ const INTERPRETER_BYTES: usize = 1_500_000;
 const BOMB_BYTES: usize = 7_500_000;
 
 /// `[compiler] cpu` where a bomb is sent, so that it is refused while one watches.
-const BOMB_CPU: &str = "1s";
+const BOMB_CPU: Duration = Duration::from_secs(1);
 
 /// Time between two requests of the bystander.
 const INTERVAL: Duration = Duration::from_millis(2);
@@ -102,12 +102,13 @@ fn bystander(plan: &Plan) -> Result<Table> {
     let figures = [&LOAD_FIGURES[..], &[REFUSED]].concat();
     let mut table = Table::new("compile-bomb", "One client beside another one's compile bombs", &figures)
         .compare(&[("beside two bombs", "alone")]);
-    let server = Server::gateway(&format!("{OPTIMIZED}cpu = \"{BOMB_CPU}\"\n"))?;
+    let server = Server::gateway(&format!("{OPTIMIZED}cpu = \"{BOMB_CPU:?}\"\n"))?;
     let address = server.address();
     let bomb = guests::interpreter_like(BOMB_BYTES);
     let add = request::add();
-    let load = Load { warm_up: Duration::ZERO, ..Load::paced(&add, INTERVAL, plan.measured) };
-    load::run(address, &load)?;
+    load::run(address, &Load::paced(&add, INTERVAL, plan.measured))?;
+    // From before the bombs are sent until they are refused.
+    let load = Load { warm_up: Duration::ZERO, ..Load::paced(&add, INTERVAL, BOMB_CPU + plan.measured) };
     plan.each_round("compile bomb", |round| {
         for &bombed in turns(round, &[false, true]) {
             let (measured, refused) = thread::scope(|scope| {

@@ -24,6 +24,9 @@ const IN_FLIGHT: [u16; 2] = [1, 16];
 /// The same where each takes a compiler.
 const SOURCES_IN_FLIGHT: [u16; 2] = [1, 4];
 
+/// The same where nothing is built or started any more.
+const REPEATED_IN_FLIGHT: [u16; 2] = [1, 64];
+
 /// A server that is asked for something.
 struct Contender<'a> {
     name: &'static str,
@@ -33,7 +36,7 @@ struct Contender<'a> {
 
 pub fn run(plan: &Plan) -> Result<Vec<Table>> {
     let folder = tempfile::tempdir()?;
-    let native = build(folder.path())?;
+    let native = build(folder.path(), &["-O2"])?;
     let module = folder.path().join("add.wasm");
     std::fs::write(&module, wat::parse_str(ADD_MODULE)?)?;
 
@@ -66,11 +69,8 @@ pub fn run(plan: &Plan) -> Result<Vec<Table>> {
     let mut offload = Table::new("offload", "`inputCode` beside gcc for each request", &LOAD_FIGURES)
         .compare(&[("gateway, module", "Python, gcc"), ("gateway, source", "Python, gcc")]);
     let source = request::source(ADD_SOURCE, "5 7", b"12\n");
-    let mut legacy_module = b"add----5 7----".to_vec();
-    legacy_module.extend(wat::parse_str(ADD_MODULE)?);
-    let module = request::module(&legacy_module, b"12\n");
     let mut contenders = vec![
-        Contender { name: "gateway, module", server: &gateway, request: module },
+        Contender { name: "gateway, module", server: &gateway, request: legacy_module()? },
         Contender { name: "Python, gcc", server: &subscriber, request: source.clone() },
     ];
     let mut builders = vec![("Python, gcc", &subscriber)];
@@ -84,26 +84,82 @@ pub fn run(plan: &Plan) -> Result<Vec<Table>> {
         }
     }
     measure(plan, &contenders, SOURCES_IN_FLIGHT, &mut offload)?;
-    Ok(vec![programs, offload, first_builds(plan, &builders)?])
+    let mut tables = vec![programs, offload];
+    if builders.len() > 1 {
+        let mut servers = Vec::new();
+        for compilers in ["unoptimized", "tcc"] {
+            servers.push(Server::gateway(&format!("[sandbox]\ncompilers = \"{compilers}\"\n"))?);
+        }
+        builders.extend(["gateway, unoptimized", "gateway, tcc"].into_iter().zip(&servers));
+        tables.push(builds(plan, &builders)?);
+        tables.push(source_as_wasm(plan)?);
+    }
+    Ok(tables)
 }
 
-/// From just before source is sent that nobody has seen to just after its answer is read.
-fn first_builds(plan: &Plan, builders: &[(&str, &Server)]) -> Result<Table> {
+/// From just before source is sent to just after its answer is read: source that nobody has seen, and the same once more.
+fn builds(plan: &Plan, builders: &[(&str, &Server)]) -> Result<Table> {
     const MILLISECONDS: Figure = Figure::compared("ms", 1).plotted();
+    const ALONE: &str = "gcc alone";
+    const AGAIN: &str = "gateway, source, again";
     let mut table = Table::new("builds", "C source that was never seen, to its answer", &[MILLISECONDS])
-        .compare(&[("gateway, source", "Python, gcc")]);
+        .compare(&[
+            ("gateway, source", ALONE),
+            ("gateway, source", "Python, gcc"),
+            ("gateway, source", AGAIN),
+            ("gateway, unoptimized", "gateway, source"),
+            ("gateway, tcc", "gateway, source"),
+        ]);
+    let folder = tempfile::tempdir()?;
     plan.each_round(table.name, |round| {
+        let mut add = |name: &str, begin: Instant| {
+            table.add(round, "`add.c`", name, vec![begin.elapsed().as_secs_f64() * 1e3]);
+        };
         for &(name, server) in turns(round, builders) {
             let request = request::source(&format!("/* {round} */\n{ADD_SOURCE}"), "5 7", b"12\n");
             let mut client = Connection::open(server.address(), "stranger")?;
             let begin = Instant::now();
             client.ask_rightly(&request).context(name.to_owned())?;
-            table.add(round, "`add.c`", name, vec![begin.elapsed().as_secs_f64() * 1e3]);
+            add(name, begin);
+            if name == "gateway, source" {
+                let begin = Instant::now();
+                client.ask_rightly(&request).context(AGAIN)?;
+                add(AGAIN, begin);
+            }
             client.close()?;
         }
+        let begin = Instant::now();
+        build(folder.path(), &[])?;
+        add(ALONE, begin);
         Ok(())
     })?;
     Ok(table)
+}
+
+/// Source that was sent before and is run as wasm, beside a module that does the same.
+fn source_as_wasm(plan: &Plan) -> Result<Table> {
+    let mut table = Table::new("source-as-wasm", "Source as wasm, offloaded again and again", &LOAD_FIGURES)
+        .compare(&[("source as wasm", "module")]);
+    let gateway = Server::gateway("native = \"wasm\"\n")?;
+    let source = request::source(ADD_SOURCE, "5 7", b"12\n");
+    let first = answer(&gateway, &source)?;
+    if first != source.answer {
+        table.notes.push(format!("The gateway builds nothing for WASI here: {}", first.escape_ascii()));
+        return Ok(table);
+    }
+    let contenders = [
+        Contender { name: "module", server: &gateway, request: legacy_module()? },
+        Contender { name: "source as wasm", server: &gateway, request: source },
+    ];
+    measure(plan, &contenders, REPEATED_IN_FLIGHT, &mut table)?;
+    Ok(table)
+}
+
+/// What the built-in program does, as the module that the deployed devices would send.
+fn legacy_module() -> Result<Request> {
+    let mut payload = b"add----5 7----".to_vec();
+    payload.extend(wat::parse_str(ADD_MODULE)?);
+    Ok(request::module(&payload, b"12\n"))
 }
 
 fn measure(
@@ -136,10 +192,10 @@ fn answer(server: &Server, request: &Request) -> Result<Vec<u8>> {
 }
 
 /// Builds the native program.
-fn build(folder: &Path) -> Result<PathBuf> {
+fn build(folder: &Path, options: &[&str]) -> Result<PathBuf> {
     let (source, program) = (folder.join("add.c"), folder.join("add"));
     std::fs::write(&source, ADD_SOURCE)?;
-    let status = Command::new("gcc").arg("-O2").arg(&source).arg("-o").arg(&program).status();
+    let status = Command::new("gcc").args(options).arg(&source).arg("-o").arg(&program).status();
     ensure!(status.context("cannot start gcc")?.success(), "gcc fails");
     Ok(program)
 }

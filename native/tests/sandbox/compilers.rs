@@ -1,8 +1,8 @@
 //! Compilers and make, made to read the host's files or to run what is not theirs.
 
 use crate::host::Secret;
-use crate::sandbox::{build, sandbox};
-use offload_native::{Build, Error, Language, Platform, Source};
+use crate::sandbox::{build, build_in, limits, sandbox, sandbox_of, stdout};
+use offload_native::{Build, Compilers, Config, Error, Input, Language, Platform, Source};
 
 /// The source, and the command or makefile. `{}` stands for a file of the host.
 const READERS: &[(&str, &str)] = &[
@@ -122,4 +122,57 @@ async fn names_and_commands_do_nothing_outside() {
         }
     }
     secret.assert_untouched();
+}
+
+/// What compiled it, and whether that optimized.
+const WHO: &str = r#"
+#include <stdio.h>
+int main(void) {
+#ifdef __TINYC__
+    printf("tcc");
+#elif defined __OPTIMIZE__
+    printf("gcc, optimizing");
+#else
+    printf("gcc");
+#endif
+}
+"#;
+
+/// Nested functions are gcc's alone.
+const NESTED: &str = r#"
+#include <stdio.h>
+int main(void) {
+    int two(void) { return 2; }
+    printf("%d", two());
+}
+"#;
+
+#[tokio::test]
+async fn what_compiles_is_the_operators_choice() {
+    let makefile =
+        "CC = gcc -pedantic\nhello: hello.o\n\t$(CC) -o $@ $^\nhello.o: hello.c\n\t$(CC) -O2 -c $<\n";
+    for (compilers, expected) in
+        [(Compilers::AsCalled, "gcc, optimizing"), (Compilers::Unoptimized, "gcc"), (Compilers::Tcc, "tcc")]
+    {
+        assert_eq!(compilers.missing(), None, "cargo xtask setup");
+        let sandbox = sandbox_of(Config { compilers, ..Config::default() });
+        let printed = async |code, how| {
+            let program = build_in(&sandbox, code, how).await.unwrap();
+            let outcome = sandbox.run(&program, Input::default(), limits()).await.unwrap();
+            stdout(&outcome).to_owned()
+        };
+        for how in ["gcc -O2 <name>.c -o <name>", makefile] {
+            assert_eq!(printed(WHO, how).await, expected, "{compilers:?} {how}");
+        }
+        // What one does not know is compiled by what was called, which has the last word on errors too.
+        assert_eq!(printed(NESTED, "gcc <name>.c -o <name>").await, "2", "{compilers:?}");
+        let cpp =
+            printed("#include <cstdio>\nint main() { std::puts(\"C++\"); }", "g++ <name>.cpp -o <name>");
+        assert_eq!(cpp.await, "C++\n", "{compilers:?}");
+        let error = build_in(&sandbox, "int main(void) { return x; }", "gcc <name>.c -o <name>").await;
+        assert!(
+            matches!(&error, Err(Error::Build { first, .. }) if first.contains("'x' undeclared")),
+            "{compilers:?}: {error:?}"
+        );
+    }
 }

@@ -1,8 +1,8 @@
 //! `offload-rt demo`: a gateway on a free port, a device that plays its part over real MQTT, and a table of what
 //! happened.
 
-use crate::Gateway;
 use crate::config::{Config, HostPort};
+use crate::{Gateway, scheduling};
 use anyhow::{Context, bail};
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{Packet, PublishProperties};
@@ -94,7 +94,7 @@ struct Result {
 }
 
 pub fn run() -> anyhow::Result<ExitCode> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
+    scheduling::runtime()?.block_on(async {
         tokio::select! {
             shown = show() => shown,
             interrupted = tokio::signal::ctrl_c() => { interrupted?; Ok(ExitCode::from(130)) }

@@ -2,7 +2,7 @@
 
 use super::Overrides;
 use crate::config::Config;
-use crate::{Gateway, telemetry};
+use crate::{Gateway, scheduling, telemetry};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io::Write;
 use std::process::ExitCode;
@@ -18,7 +18,7 @@ pub fn run(overrides: Overrides) -> anyhow::Result<ExitCode> {
     let config = overrides.into_config()?;
     telemetry::start_logging();
     raise_open_files(&config);
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
+    scheduling::runtime()?.block_on(async {
         // Before the start: a signal that comes early is not lost.
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;

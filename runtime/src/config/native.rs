@@ -1,6 +1,6 @@
 //! `native` and `[sandbox]`: whether source is built and run, as what, and within which limits.
 
-use offload_native::Mechanism;
+use offload_native::{Compilers, Mechanism};
 use serde::Deserialize;
 
 use super::table::{Setting, quoted, table};
@@ -27,6 +27,13 @@ impl Setting for Vec<Mechanism> {
     const FORM: &'static str = "a list of \"process-limit\", \"measurement\", \"file-count\"";
     fn to_toml(&self) -> Option<String> {
         Some(format!("[{}]", self.iter().map(|one| quoted(one.name())).collect::<Vec<_>>().join(", ")))
+    }
+}
+
+impl Setting for Compilers {
+    const FORM: &'static str = "\"as-called\", \"unoptimized\" or \"tcc\"";
+    fn to_toml(&self) -> Option<String> {
+        Some(quoted(self.name()))
     }
 }
 
@@ -65,6 +72,9 @@ table! {
         pub build_wall: TimeSpan = TimeSpan::secs(30), in TimeSpan::secs(1)..=TimeSpan::secs(3_600);
         /// Memory of one build, all its processes together.
         pub build_memory: ByteSize = ByteSize::mib(512), in ByteSize::mib(64)..=ByteSize::gib(64);
+        /// What compiles where a native build calls a compiler: what is called (`as-called`), the same without optimizing
+        /// (`unoptimized`), or `tcc` for C that it knows. The latter two give a faster first answer and slower programs.
+        pub compilers: Compilers = Compilers::AsCalled;
         /// Built programs kept in memory, all together; the least recently used go first.
         pub memory_cache: ByteSize = ByteSize::mib(32), in ByteSize::mib(1)..=ByteSize::gib(64);
         /// Built programs kept in the data directory, all together; the least recently used go first.

@@ -13,7 +13,7 @@ table! {
         pub memory: ByteSize = defaults::quarter_of_memory(), in ByteSize::mib(16)..=ByteSize::gib(4_096);
         /// Guests that one worker holds at once, those that sleep too. Each slot reserves 4 GiB of address space and,
         /// when in use, 5 memory mappings: where the system allows less, there are fewer. Default: what fits into half of
-        /// the memory, 2.25 MiB each, 1024 at the most.
+        /// the memory, 3.25 MiB each, 1024 at the most.
         pub slots: Option<usize> = None;
         /// Part of all slots that one principal may hold while others wait.
         pub slot_share: f64 = 0.5, in 0.001..=1.0;

@@ -59,7 +59,7 @@ impl Built {
         let folder = data_dir.path().join(FOLDER);
         let sandbox = &config.sandbox;
         let key = *data_dir.mac_key();
-        let compatibility = compatibility((toolchain(), Wasi::recipe()));
+        let compatibility = compatibility((toolchain(), sandbox.compilers, Wasi::recipe()));
         let store = ArtifactStore::open(folder, key, compatibility, sandbox.disk_cache.bytes())?;
         let cache =
             OnceCache::new(sandbox.memory_cache.bytes(), |made: &Made| made.program.bytes().len() as u64);

@@ -126,13 +126,13 @@ mod tests {
         let all = Arc::new(GuestMemory::new(10 * MIB));
         let guest = || MemoryLimiter::new(8 * MIB, 0, all.clone());
         let (mut one, mut other) = (guest(), guest());
-        // The first megabyte of each is its slot's.
+        // The first two megabytes of each are its slot's.
         assert_eq!(kind(one.memory_growing(0, 8 * MIB, None)), Ok(true));
         assert_eq!(kind(one.memory_growing(8 * MIB, 9 * MIB, None)), Err(ErrorKind::Memory));
-        assert_eq!(kind(other.memory_growing(0, 4 * MIB, None)), Ok(true));
-        assert_eq!(kind(other.memory_growing(4 * MIB, 5 * MIB, None)), Err(ErrorKind::Busy));
+        assert_eq!(kind(other.memory_growing(0, 6 * MIB, None)), Ok(true));
+        assert_eq!(kind(other.memory_growing(6 * MIB, 7 * MIB, None)), Err(ErrorKind::Busy));
         drop(one);
-        assert_eq!(kind(other.memory_growing(5 * MIB, 6 * MIB, None)), Ok(true));
+        assert_eq!(kind(other.memory_growing(7 * MIB, 8 * MIB, None)), Ok(true));
         drop(other);
         assert_eq!(all.left.load(Ordering::Relaxed), 10 * MIB);
     }

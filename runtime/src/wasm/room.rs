@@ -136,10 +136,10 @@ mod tests {
 
     #[test]
     fn half_of_the_memory_is_for_slots() {
-        // 1 MiB of memory, 4 tables of 64 KiB, 1 MiB of stack.
-        assert_eq!(resident(&config::Compiler::default()), (2 << 20) + (256 << 10));
+        // 2 MiB of memory, 4 tables of 64 KiB, 1 MiB of stack.
+        assert_eq!(resident(&config::Compiler::default()), (3 << 20) + (256 << 10));
         let small = room(&workers(4, ByteSize::gib(1)), PLENTY);
-        assert_eq!(small, Room { slots: 512 * 4 / 9 / 4, memory: 512 << 20, shortage: None });
+        assert_eq!(small, Room { slots: 512 * 4 / 13 / 4, memory: 512 << 20, shortage: None });
         assert_eq!(room(&workers(1, ByteSize::gib(64)), PLENTY).slots, MOST_SLOTS);
         assert_eq!(room(&workers(64, ByteSize::mib(64)), PLENTY).slots, 1);
     }

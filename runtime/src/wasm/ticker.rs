@@ -1,5 +1,6 @@
 //! Ends slices: moves every engine's epoch on while any worker has a guest on its CPU, and sleeps otherwise.
 
+use crate::scheduling;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle, Thread};
@@ -83,6 +84,8 @@ impl Ticks {
 }
 
 fn tick(signal: &Signal, engines: &[Engine], shared_engine: Option<&Engine>, slice: Duration) {
+    // A tick that comes late makes a slice longer.
+    scheduling::short_slices();
     let mut idle = 0;
     while !signal.stop.load(Ordering::SeqCst) {
         thread::sleep(slice);

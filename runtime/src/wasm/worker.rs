@@ -13,6 +13,7 @@ use super::engine::Tier;
 use super::guest::{self, Ended};
 use super::linking::{Linkers, Program};
 use super::mailbox::{GuestWaker, Mailbox};
+use super::recent_runs::RecentRuns;
 use super::ticker::Ticks;
 use super::workers::{Job, Key, Outcome, Shared};
 use crate::modules::{Artifact, Digest};
@@ -32,9 +33,6 @@ use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
-
-/// A program whose last run took more CPU time than this is not run by an ingress's thread, which other clients need.
-const SHORT: Duration = Duration::from_micros(200);
 
 /// A worker, and who is in it: its own thread while it has anything to do, or one that lends a hand.
 pub struct Desk {
@@ -64,14 +62,7 @@ pub struct Worker {
 /// A program in this worker's engine.
 pub(super) struct Loaded {
     program: Program,
-    /// Nanoseconds of CPU time that its last run took; all there are before the first.
-    last_run: AtomicU64,
-}
-
-impl Loaded {
-    fn is_short(&self) -> bool {
-        Duration::from_nanos(self.last_run.load(Ordering::Relaxed)) <= SHORT
-    }
+    runs: RecentRuns,
 }
 
 /// A guest that has been started and has not ended.
@@ -82,6 +73,7 @@ struct Guest {
     waker: Arc<GuestWaker>,
     /// Fuel, as of the end of its last slice.
     fuel_used: Arc<AtomicU64>,
+    /// In all slices but the first.
     cpu_used: Duration,
     cpu_limit: Duration,
     deadline: Instant,
@@ -230,7 +222,8 @@ impl Worker {
     fn run_short(&mut self, until: Instant) {
         while self.run_queue.is_empty() && !self.shared.stop.load(Ordering::SeqCst) {
             let loaded = &self.loaded;
-            let short = |job: &Job| loaded.peek(&job.artifact.key()).is_some_and(|loaded| loaded.is_short());
+            let short =
+                |job: &Job| loaded.peek(&job.artifact.key()).is_some_and(|loaded| loaded.runs.are_short());
             let Some(job) = self.shared.take(self.index, short) else { break };
             self.start(job);
             if Instant::now() >= until {
@@ -273,6 +266,7 @@ impl Worker {
             }
             let guest = &self.guests[id];
             let ended = guest.ended_by(guest.wall_error());
+            guest.loaded.runs.ended(guest.cpu_used, false);
             self.end(id, ended);
         }
     }
@@ -344,23 +338,27 @@ impl Worker {
         let future = guest.future.as_mut();
         // A panic in a host call is our fault, and only this guest's end.
         let polled = catch_unwind(AssertUnwindSafe(|| future.poll(&mut Context::from_waker(&waker))));
-        guest.cpu_used += clock.used();
+        let used = clock.used();
         let ended = match polled {
             Ok(Poll::Ready(ended)) => ended,
             Err(_) => Ended::failed(telemetry::internal_error("a host call panicked")),
-            Ok(Poll::Pending) if guest.cpu_used > guest.cpu_limit => guest.ended_by(guest.cpu_error()),
-            Ok(Poll::Pending) => return,
+            // How much of that time was the guest's is not known: it stays among the newcomers for another one.
+            Ok(Poll::Pending) if first => return,
+            Ok(Poll::Pending) if guest.cpu_used + used > guest.cpu_limit => guest.ended_by(guest.cpu_error()),
+            Ok(Poll::Pending) => {
+                guest.cpu_used += used;
+                return;
+            }
         };
+        guest.loaded.runs.ended(guest.cpu_used + used, first);
         self.end(id, ended);
     }
 
     /// Gives the guest's slot back, then hands its outcome over.
     fn end(&mut self, id: GuestId, ended: Ended) {
         self.run_queue.remove(id);
-        let Guest { key, loaded, future, cpu_used, deadline, started, queued, done, .. } =
-            self.guests.remove(id);
+        let Guest { key, future, deadline, started, queued, done, .. } = self.guests.remove(id);
         self.deadlines.remove(&(deadline, id));
-        loaded.last_run.store(cpu_used.as_nanos() as u64, Ordering::Relaxed);
         // Before the slot is counted as free, it must be.
         drop(future);
         self.shared.release(self.index, &key);
@@ -381,7 +379,7 @@ impl Worker {
             _ => &self.linkers,
         };
         let program = linkers.load(artifact)?;
-        let loaded = Arc::new(Loaded { program, last_run: AtomicU64::new(u64::MAX) });
+        let loaded = Arc::new(Loaded { program, runs: RecentRuns::none() });
         self.loaded.put(artifact.key(), loaded.clone());
         Ok(loaded)
     }
@@ -406,8 +404,8 @@ impl Guest {
 /// Measures the CPU time of one slice.
 ///
 /// Most guests end in their first slice, after microseconds; for these the wall clock is read, which costs a tenth of
-/// the thread's CPU clock. A guest that has had a slice already may share its core with other threads for long, so from
-/// then on it is charged for CPU time alone.
+/// the thread's CPU clock. A guest is not charged for that slice, since the kernel may have run others in it: a short one
+/// would be taken for a long one, and wait for all that are short.
 enum SliceClock {
     Wall(Instant),
     Cpu(Duration),

@@ -1,0 +1,59 @@
+//! What answers to the names of compilers in a build for this machine.
+
+use crate::cage::{Cage, FileInside};
+use crate::platform::TOOL_FOLDERS;
+use serde::Deserialize;
+use std::path::Path;
+
+/// The folder of what stands in for compilers, inside.
+const TOOLS: &str = "/compilers";
+
+/// Names of C compilers, and of others.
+const C: [&str; 5] = ["cc", "gcc", "clang", "c89", "c99"];
+const OTHERS: [&str; 3] = ["c++", "g++", "clang++"];
+
+/// What compiles where a build for this machine calls a compiler: an operator's choice between a fast first answer and a fast
+/// program.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Compilers {
+    /// What is called, as it is called.
+    #[default]
+    AsCalled,
+    /// The same, but it does not optimize, whatever it is told: large programs are built in half the time.
+    Unoptimized,
+    /// tcc for C, in a fifth of gcc's time; the called one for what tcc does not know, and for everything else.
+    Tcc,
+}
+
+impl Compilers {
+    /// Its name in a configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Compilers::AsCalled => "as-called",
+            Compilers::Unoptimized => "unoptimized",
+            Compilers::Tcc => "tcc",
+        }
+    }
+
+    /// The program that it needs and that is not there: without it all is as called.
+    pub fn missing(self) -> Option<&'static str> {
+        let there = |name: &str| TOOL_FOLDERS.split(':').any(|folder| Path::new(folder).join(name).is_file());
+        (self == Compilers::Tcc && !there("tcc")).then_some("tcc")
+    }
+
+    /// Has a build find them; returns the files that it needs for that.
+    pub(crate) fn equip(self, cage: &mut Cage) -> Vec<FileInside> {
+        let (names, run) = match self {
+            Compilers::AsCalled => {
+                cage.env("PATH", TOOL_FOLDERS);
+                return Vec::new();
+            }
+            Compilers::Unoptimized => ([&C[..], &OTHERS[..]].concat(), r#"exec "$called" "$@" -O0"#),
+            Compilers::Tcc => (C.to_vec(), r#"tcc "$@" 2>/dev/null || exec "$called" "$@""#),
+        };
+        cage.env("PATH", &format!("{TOOLS}:{TOOL_FOLDERS}"));
+        let script = format!("#!/bin/sh\ncalled=${{0##*/}} PATH={TOOL_FOLDERS}\n{run}\n");
+        names.iter().map(|name| (format!("{TOOLS}/{name}"), "0555", script.clone().into_bytes())).collect()
+    }
+}

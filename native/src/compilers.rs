@@ -20,7 +20,7 @@ pub enum Compilers {
     /// What is called, as it is called.
     #[default]
     AsCalled,
-    /// The same, but it does not optimize, whatever it is told: large programs are built in half the time.
+    /// The same, but it does not optimize, whatever it is told: large programs are built sooner.
     Unoptimized,
     /// tcc for C, in a fifth of gcc's time; the called one for what tcc does not know, and for everything else.
     Tcc,

@@ -1,8 +1,8 @@
 //! How the threads that must not wait for a core are scheduled: by tokio, and by the kernel.
 //!
-//! All cores may be busy with guests and compilers. A thread that serves connections has microseconds of work when it wakes, but the
-//! kernel lets whoever runs go on for a few milliseconds first, unless the waking thread is content with a shorter slice than
-//! that one's. So the short ask for short slices; they get no larger share of a core by it.
+//! All cores may be busy with guests and compilers. A thread that serves connections has microseconds of work when it wakes,
+//! but the kernel lets whoever runs go on for a few milliseconds first, unless the waking thread is content with a shorter
+//! slice than that one's. So the short ask for short slices; they get no larger share of a core by it.
 
 use std::time::Duration;
 use std::{io, mem};
@@ -36,8 +36,8 @@ pub fn short_slices() {
     }
 }
 
-/// As `sched(7)` has it: of a thread with the usual policy, `sched_runtime` is the slice that it asks for (Linux 6.12, "sched/eevdf:
-/// Use sched_attr::sched_runtime to set request/slice suggestion").
+/// Of a thread with the usual policy `sched_runtime` is the slice that it asks for (Linux 6.12, "sched/eevdf: Use
+/// sched_attr::sched_runtime to set request/slice suggestion").
 fn request_slices(length: Duration) -> io::Result<()> {
     let mut attributes = attributes()?;
     attributes.sched_runtime = length.as_nanos() as u64;

@@ -254,7 +254,7 @@ impl Granted {
             wasi: wasi.and_then(Result::ok).ok_or_else(no_wasi),
             turns: Turns::new(sandbox.concurrency),
             turns_to_compare: Turns::new(BUILDS_TO_COMPARE),
-            comparisons: Comparisons::new(),
+            comparisons: Comparisons::new(sandbox.compared),
             built,
             run: Limits {
                 cpu: limits.cpu.duration(),

@@ -75,6 +75,9 @@ table! {
         /// What compiles where a native build calls a compiler: what is called (`as-called`), the same without optimizing
         /// (`unoptimized`), or `tcc` for C that it knows. The latter two give a faster first answer and slower programs.
         pub compilers: Compilers = Compilers::AsCalled;
+        /// Runs that are compared with wasm at once, or wait for that (`native = "compare"`); each holds its input and its
+        /// outputs. One more is answered and not compared.
+        pub compared: usize = 64, in 1..=65_536;
         /// Built programs kept in memory, all together; the least recently used go first.
         pub memory_cache: ByteSize = ByteSize::mib(32), in ByteSize::mib(1)..=ByteSize::gib(64);
         /// Built programs kept in the data directory, all together; the least recently used go first.

@@ -15,9 +15,6 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// Sources and kinds of differences that are remembered as told; after so many others one is told again.
 const REMEMBERED: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
 
-/// Runs that are compared at once, or wait for that. Each holds its input and its outputs meanwhile.
-const AT_ONCE: usize = 64;
-
 /// Bytes of an output that are told, from the first that differs.
 const EXCERPT: usize = 32;
 
@@ -49,11 +46,11 @@ struct Difference {
 }
 
 impl Comparisons {
-    /// Nothing is told yet.
-    pub fn new() -> Comparisons {
+    /// Nothing is told yet; `at_once` runs are compared at once, or wait for that.
+    pub fn new(at_once: usize) -> Comparisons {
         Comparisons {
             told: Mutex::new(LruCache::new(REMEMBERED)),
-            at_once: Arc::new(Semaphore::new(AT_ONCE)),
+            at_once: Arc::new(Semaphore::new(at_once)),
         }
     }
 
@@ -222,7 +219,7 @@ mod tests {
 
     #[test]
     fn what_was_told_is_new_again_only_when_much_else_was() {
-        let comparisons = Comparisons::new();
+        let comparisons = Comparisons::new(1);
         let same = Difference::default();
         let is_new = |n: usize, difference| {
             comparisons.is_new(Digest::of(&n.to_le_bytes()), Told::Compared(difference))
@@ -234,8 +231,9 @@ mod tests {
 
     #[test]
     fn there_are_so_many_at_once_and_no_more() {
+        const AT_ONCE: usize = 3;
         let (comparisons, client) =
-            (Comparisons::new(), Client { principal: None, flow: "a".into(), web: false });
+            (Comparisons::new(AT_ONCE), Client { principal: None, flow: "a".into(), web: false });
         let source = Buildable::Files(Files { files: Vec::new(), makefile: None, target: None });
         let mut begun: Vec<_> = (0..AT_ONCE).map(|_| comparisons.begin(&client, &source)).collect();
         assert!(begun.iter().all(Option::is_some) && comparisons.begin(&client, &source).is_none());

@@ -1,7 +1,7 @@
 //! What answers to the names of compilers in a build for this machine.
 
 use crate::cage::{Cage, FileInside};
-use crate::platform::TOOL_FOLDERS;
+use crate::platform::{TOOL_FOLDERS, stand_in};
 use serde::Deserialize;
 use std::path::Path;
 
@@ -52,8 +52,7 @@ impl Compilers {
             Compilers::Unoptimized => ([&C[..], &OTHERS[..]].concat(), r#"exec "$called" "$@" -O0"#),
             Compilers::Tcc => (C.to_vec(), r#"tcc "$@" 2>/dev/null || exec "$called" "$@""#),
         };
-        cage.env("PATH", &format!("{TOOLS}:{TOOL_FOLDERS}"));
         let script = format!("#!/bin/sh\ncalled=${{0##*/}} PATH={TOOL_FOLDERS}\n{run}\n");
-        names.iter().map(|name| (format!("{TOOLS}/{name}"), "0555", script.clone().into_bytes())).collect()
+        vec![stand_in(cage, TOOLS, &names, script)]
     }
 }

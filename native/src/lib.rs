@@ -37,7 +37,7 @@ pub use diagnostics::MAX_DIAGNOSTICS;
 pub use error::{Error, Unavailable};
 pub use limits::Limits;
 pub use outcome::{Ending, Limit, Outcome};
-pub use platform::Platform;
+pub use platform::{Platform, TOOL_FOLDERS};
 pub use program::Program;
 pub use project::Project;
 pub use report::{Finding, Mechanism, Need, Report, State};

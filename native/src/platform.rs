@@ -9,6 +9,16 @@ use crate::wasi::{self, Wasi};
 /// Where this machine's compilers are, as `PATH` has it.
 pub const TOOL_FOLDERS: &str = "/usr/local/bin:/usr/bin:/bin";
 
+/// Puts a folder in front of this machine's compilers, in which one script, the file that is returned, has all these names.
+pub fn stand_in(cage: &mut Cage, folder: &str, names: &[&str], script: String) -> FileInside {
+    cage.env("PATH", &format!("{folder}:{TOOL_FOLDERS}"));
+    let (name, others) = names.split_first().expect("it has a name");
+    for other in others {
+        cage.add(["--symlink", name, &format!("{folder}/{other}")]);
+    }
+    (format!("{folder}/{name}"), "0555", script.into_bytes())
+}
+
 /// What a build is for.
 #[derive(Clone, Copy, Debug)]
 pub enum Platform<'a> {

@@ -6,7 +6,7 @@ use crate::cage::{Cage, FileInside};
 use crate::diagnostics;
 use crate::error::Error;
 use crate::outcome::{Ending, Outcome};
-use crate::platform::{Platform, TOOL_FOLDERS};
+use crate::platform::{Platform, stand_in};
 use crate::sandbox::{Sandbox, shell};
 pub use lacks::explained;
 use std::fmt;
@@ -26,11 +26,12 @@ const COMPILE: &str = include_str!("wasi/compile.sh");
 /// What is in [`LIBRARY`].
 const MISSING: &str = include_str!("wasi/missing.c");
 
-/// The name that [`COMPILE`] has, and those that lead to it: what it does goes by the name. The linker is not among them:
-/// clang finds its own, and another compiler, called by its path, is not to find that.
-const NAME: &str = "cc";
-const OTHER_NAMES: [&str; 13] =
-    ["c++", "c89", "c99", "gcc", "g++", "clang", "clang++", "tcc", "ar", "nm", "objcopy", "ranlib", "strip"];
+/// The names of [`COMPILE`]: what it does goes by them. The linker is not among them: clang finds its own, and another
+/// compiler, called by its path, is not to find that.
+const NAMES: [&str; 14] = [
+    "cc", "c++", "c89", "c99", "gcc", "g++", "clang", "clang++", "tcc", "ar", "nm", "objcopy", "ranlib",
+    "strip",
+];
 
 /// Variables that makefiles go by where they name no compiler.
 const VARIABLES: [(&str, &str); 3] = [("CC", "cc"), ("CXX", "c++"), ("AR", "ar")];
@@ -105,15 +106,11 @@ impl Wasi {
 
     /// Puts its tools in front of the machine's; returns the files that make them.
     pub(crate) fn equip(&self, cage: &mut Cage) -> Vec<FileInside> {
-        cage.env("PATH", &format!("{TOOLS}:{TOOL_FOLDERS}"));
         for (variable, name) in VARIABLES {
             cage.env(variable, name);
         }
-        for name in OTHER_NAMES {
-            cage.add(["--symlink", NAME, &format!("{TOOLS}/{name}")]);
-        }
         vec![
-            (format!("{TOOLS}/{NAME}"), "0555", compile().into_bytes()),
+            stand_in(cage, TOOLS, &NAMES, compile()),
             (format!("{LIBRARIES}/{LIBRARY}"), "0444", self.library.clone()),
         ]
     }

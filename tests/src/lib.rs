@@ -15,6 +15,7 @@ pub mod guest;
 pub mod mosquitto;
 pub mod process;
 pub mod project;
+pub mod source;
 
 use std::time::Duration;
 

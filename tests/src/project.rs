@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::built;
 use crate::envelope;
@@ -46,6 +46,21 @@ impl Project {
     pub fn files(&self) -> Result<Value> {
         let files = self.contents()?.into_iter().map(|(path, contents)| (path, envelope::bytes(contents)));
         Ok(Value::Object(files.collect()))
+    }
+
+    /// An envelope for each case, in their order.
+    pub fn requests(&self) -> Result<Vec<Value>> {
+        let files = self.files()?;
+        let request = |case: &Case| {
+            let mut request = json!({
+                "files": files, "args": case.args, "env": case.env, "stdin": envelope::bytes(case.stdin()),
+            });
+            if let Some(target) = &case.target {
+                request["target"] = target.as_str().into();
+            }
+            request
+        };
+        Ok(self.cases.iter().map(request).collect())
     }
 }
 

@@ -10,6 +10,7 @@ use offload_tests::deployment::Deployment;
 use offload_tests::device::{Device, Options, Properties, Version};
 use offload_tests::gateway::Gateway;
 use offload_tests::mosquitto::Mosquitto;
+use offload_tests::source::{COMMAND, MAKEFILE, legacy, program};
 use offload_tests::{built, envelope, on_each_broker, project};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
@@ -32,30 +33,8 @@ on_each_broker! {
 const ADD: &str = "#include <stdio.h>\n#include <stdlib.h>\nint main(int argc, char *argv[]) {\n    int sum = 0;\n    \
                    for (int i = 1; i < argc; i++)\n        sum += atoi(argv[i]);\n    printf(\"%d\", sum);\n    return 0;\n}\n";
 
-/// What the deployed devices send as the build part.
-const COMMAND: &str = "gcc <name>.c -o <name>";
-
-/// What a Raspberry Pi with a makefile sends.
-const MAKEFILE: &str = "CC=gcc\nall: <name>\n<name>: <name>.o\n\t$(CC) -o <name> <name>.o\n<name>.o: <name>.c\n\t$(CC) -c <name>.c\n";
-
 /// On a foreign broker it has to be allowed.
 const ALLOWED: &str = "native = \"native\"\n";
-
-fn legacy(name: &str, args: &str, source: &str, build: &str) -> String {
-    format!("{name}----{args}----{source}----{build}")
-}
-
-/// The program's main function around these statements.
-fn program(statements: &str) -> String {
-    format!(
-        "#include <signal.h>\n#include <stdio.h>\n#include <stdlib.h>\n#include <unistd.h>\n\
-         int main(int argc, char **argv) {{ {statements} }}\n"
-    )
-}
-
-async fn in_envelope(device: &mut Device, topic: &str, request: Value) -> Result<Value> {
-    envelope::read(&device.ask(topic, request.to_string()).await?)
-}
 
 /// A device with an id, and a Linux client whose library leaves it none. The build part is a compiler command, in one
 /// line, or a makefile; the source file's ending is `.cpp` where the build part says so.
@@ -156,7 +135,7 @@ async fn an_envelope_carries_source_too(deployment: Deployment) -> Result<()> {
         "source": program(statements), "makefile": COMMAND, "name": "cat", "args": ["a b"],
         "env": { "WHO": "me" }, "stdin": envelope::bytes("in"), "id": "7",
     });
-    let answer = in_envelope(&mut device, "inputCode/env", request.clone()).await?;
+    let answer = envelope::ask(&mut device, "inputCode/env", request.clone()).await?;
     assert_eq!(
         (&answer["status"], &answer["exit_code"], &answer["id"]),
         (&json!("exit"), &json!(4), &json!("7"))
@@ -165,11 +144,11 @@ async fn an_envelope_carries_source_too(deployment: Deployment) -> Result<()> {
     assert_eq!(envelope::bytes_of(&answer, "stderr")?, b"a b me");
     assert!(answer["run_us"].as_u64().is_some_and(|time| time > 0), "{answer}");
     // A repetition is answered from memory.
-    assert_eq!(in_envelope(&mut device, "inputCode/env", request).await?, answer);
+    assert_eq!(envelope::ask(&mut device, "inputCode/env", request).await?, answer);
 
     // Code on localCode.
     let source = json!({ "source": ADD, "makefile": COMMAND });
-    let refused = in_envelope(&mut device, "localCode/env", source).await?;
+    let refused = envelope::ask(&mut device, "localCode/env", source).await?;
     assert_eq!(envelope::error_kind(&refused), "malformed");
     Ok(())
 }
@@ -189,7 +168,7 @@ async fn a_build_error_is_the_compilers_own(deployment: Deployment) -> Result<()
         answer.text()
     );
     let request = json!({ "source": wrong, "makefile": COMMAND, "name": "wrong" });
-    let answer = in_envelope(&mut device, "inputCode/build", request).await?;
+    let answer = envelope::ask(&mut device, "inputCode/build", request).await?;
     assert_eq!(envelope::error_kind(&answer), "build");
     let message = answer["error"]["message"].as_str().context("a message")?;
     assert!(message.contains("'x' undeclared") && message.contains("'y' undeclared"), "{message}");
@@ -204,7 +183,7 @@ async fn a_build_error_is_the_compilers_own(deployment: Deployment) -> Result<()
     let noisy = "all:\n\t@i=0; while [ $$i -lt 2000 ]; do printf '%d \\033[31m %0100d\\r\\a\\n' $$i 0; \
                  i=$$((i + 1)); done; echo the very last; false\n";
     let request = json!({ "source": ADD, "makefile": noisy });
-    let answer = in_envelope(&mut device, "inputCode/build", request).await?;
+    let answer = envelope::ask(&mut device, "inputCode/build", request).await?;
     refused_in_envelope(answer.clone(), "build", "\n1999 ")?;
     let message = answer["error"]["message"].as_str().context("a message")?;
     assert!((60 << 10..=64 << 10).contains(&message.len()), "{} bytes", message.len());
@@ -223,13 +202,8 @@ async fn a_build_error_is_the_compilers_own(deployment: Deployment) -> Result<()
 async fn projects_of_several_files_do_what_they_are_to_do(deployment: Deployment) -> Result<()> {
     let mut device = deployment.device(Version::V5, "projects").await?;
     for project in project::all()? {
-        let files = project.files()?;
-        for case in &project.cases {
-            let mut request = json!({ "files": files, "args": case.args, "env": case.env, "stdin": envelope::bytes(case.stdin()) });
-            if let Some(target) = &case.target {
-                request["target"] = target.as_str().into();
-            }
-            let answer = in_envelope(&mut device, "inputCode/projects", request).await;
+        for (case, request) in project.cases.iter().zip(project.requests()?) {
+            let answer = envelope::ask(&mut device, "inputCode/projects", request).await;
             let problems = envelope_problems(answer, None, &case.expected(), case.stderr.as_deref());
             assert_eq!(problems, Vec::<String>::new(), "{}: {}", project.folder.display(), case.name);
         }
@@ -272,7 +246,7 @@ async fn files_are_one_request_with_all_that_is_in_them(deployment: Deployment) 
     let request = |files: Value| json!({ "id": "1", "files": files, "makefile": makefile });
     let code = envelope::bytes(ADD);
     let first = request(json!({ "a.c": code, "b.h": "" }));
-    let answer = in_envelope(&mut device, "inputCode/once", first.clone()).await?;
+    let answer = envelope::ask(&mut device, "inputCode/once", first.clone()).await?;
     assert_eq!(answer["status"], "ok", "{answer}");
     // Written in another order.
     let id_last = format!(
@@ -291,7 +265,7 @@ async fn files_are_one_request_with_all_that_is_in_them(deployment: Deployment) 
     others[3]["target"] = "one".into();
     others[4]["makefile"] = format!("{makefile}#").into();
     for other in others {
-        let refused = in_envelope(&mut device, "inputCode/once", other).await?;
+        let refused = envelope::ask(&mut device, "inputCode/once", other).await?;
         refused_in_envelope(refused, "malformed", "id: ")?;
     }
     Ok(())
@@ -314,12 +288,16 @@ async fn files_over_a_limit_are_too_large(deployment: Deployment) -> Result<()> 
         (many, "files: number 4, the limit is 3".to_owned()),
     ] {
         request["makefile"] = makefile.into();
-        refused_in_envelope(in_envelope(&mut device, "inputCode/large", request).await?, "too-large", &said)?;
+        refused_in_envelope(
+            envelope::ask(&mut device, "inputCode/large", request).await?,
+            "too-large",
+            &said,
+        )?;
     }
     let mut request = fit;
     request["makefile"] = makefile.into();
     request["args"] = json!(["5", "7"]);
-    let answer = in_envelope(&mut device, "inputCode/large", request).await?;
+    let answer = envelope::ask(&mut device, "inputCode/large", request).await?;
     assert_eq!(envelope::bytes_of(&answer, "stdout")?, b"12", "{answer}");
     Ok(())
 }
@@ -330,7 +308,7 @@ async fn several_files_have_the_compilers_own_errors(deployment: Deployment) -> 
     let wrong = envelope::bytes("int main(void) { return x; }\n");
     let makefile = "app: src/main.c\n\tgcc -Werror $(CURDIR)/$< -o $@\n";
     let mut request = json!({ "files": { "src/main.c": wrong }, "makefile": makefile });
-    let answer = in_envelope(&mut device, "inputCode/wrong", request.clone()).await?;
+    let answer = envelope::ask(&mut device, "inputCode/wrong", request.clone()).await?;
     let message = answer["error"]["message"].as_str().context("a message")?;
     assert_eq!(envelope::error_kind(&answer), "build");
     assert!(
@@ -347,7 +325,7 @@ async fn several_files_have_the_compilers_own_errors(deployment: Deployment) -> 
 
     let ambiguous = "all:\n\tgcc -DNAME='\"\"' main.c -o a; cp a b\n";
     let request = json!({ "files": { "main.c": envelope::bytes(NAMED) }, "makefile": ambiguous });
-    let answer = in_envelope(&mut device, "inputCode/wrong", request).await?;
+    let answer = envelope::ask(&mut device, "inputCode/wrong", request).await?;
     refused_in_envelope(answer, "build", "error: the build left several programs, and `target` names none: ")
 }
 
@@ -363,7 +341,7 @@ async fn source_is_refused_where_nothing_allows_it() -> Result<()> {
         let answer = device.ask("inputCode/refused", legacy("p", "5 7", ADD, COMMAND)).await?;
         assert_eq!(error_line_problems(&answer.payload, "unauthorized"), Vec::<String>::new());
         let files = json!({ "files": { "a.c": envelope::bytes(ADD) }, "makefile": "a:\n\tgcc a.c -o a\n" });
-        let answer = in_envelope(&mut device, "inputCode/refused", files).await?;
+        let answer = envelope::ask(&mut device, "inputCode/refused", files).await?;
         assert_eq!(envelope::error_kind(&answer), "unauthorized", "{answer}");
         // Modules run there all the same.
         let module: Bytes = offload_tests::guest::module("hello")?;

@@ -7,8 +7,9 @@ use offload_tests::deployment::Deployment;
 use offload_tests::device::{Device, Version};
 use offload_tests::gateway::Gateway;
 use offload_tests::project::{self, Project};
+use offload_tests::source::{COMMAND, MAKEFILE, legacy, program};
 use offload_tests::{envelope, guest, on_each_broker};
-use serde_json::{Value, json};
+use serde_json::json;
 
 on_each_broker! {
     projects_do_as_wasm_what_they_are_to_do with WASM,
@@ -26,46 +27,12 @@ const SHORT: &str = "native = \"wasm\"\n[limits]\nfuel = 100_000_000\nmemory = \
 /// Modules that a program with a large table is over.
 const SMALL_MODULES: &str = "native = \"wasm\"\n[limits]\nmodule = \"256KiB\"\n";
 
-const COMMAND: &str = "gcc <name>.c -o <name>";
-const MAKEFILE: &str = "CC=gcc\nall: <name>\n<name>: <name>.o\n\t$(CC) -o <name> <name>.o\n<name>.o: <name>.c\n\t$(CC) -c <name>.c\n";
-
 /// The one whose arithmetic needs a `long` of 64 bits.
 const NEEDS_64_BITS: &str = "modpow";
 
 /// Tells where it runs: 8 natively on all machines that these tests run on, 4 as wasm.
 const SIZE_OF_LONG: &str =
     "#include <stdio.h>\nint main(void) { printf(\"%d\", (int)sizeof(long)); return 0; }\n";
-
-fn legacy(name: &str, args: &str, source: &str, build: &str) -> String {
-    format!("{name}----{args}----{source}----{build}")
-}
-
-/// The program's main function around these statements.
-fn program(statements: &str) -> String {
-    format!(
-        "#include <signal.h>\n#include <stdio.h>\n#include <stdlib.h>\n#include <string.h>\n#include <unistd.h>\n\
-         int main(int argc, char **argv) {{ {statements} }}\n"
-    )
-}
-
-async fn in_envelope(device: &mut Device, topic: &str, request: &Value) -> Result<Value> {
-    envelope::read(&device.ask(topic, request.to_string()).await?)
-}
-
-/// The requests of a project's cases, each with the case's place among them.
-fn requests(project: &Project) -> Result<Vec<Value>> {
-    let files = project.files()?;
-    let request = |case: &guest::Case| {
-        let mut request = json!({
-            "files": files, "args": case.args, "env": case.env, "stdin": envelope::bytes(case.stdin()),
-        });
-        if let Some(target) = &case.target {
-            request["target"] = target.as_str().into();
-        }
-        request
-    };
-    Ok(project.cases.iter().map(request).collect())
-}
 
 fn is_portable(project: &Project) -> bool {
     !project.folder.ends_with(NEEDS_64_BITS)
@@ -77,9 +44,9 @@ async fn projects_do_as_wasm_what_they_are_to_do(deployment: Deployment) -> Resu
     let projects = project::all()?;
     ensure!(projects.iter().filter(|project| is_portable(project)).count() >= 5, "too few projects");
     for project in projects.iter().filter(|project| is_portable(project)) {
-        for (case, request) in project.cases.iter().zip(requests(project)?) {
+        for (case, request) in project.cases.iter().zip(project.requests()?) {
             let which = format!("{}: {}", project.folder.display(), case.name);
-            let answer = in_envelope(&mut device, "inputCode/projects", &request).await?;
+            let answer = envelope::ask(&mut device, "inputCode/projects", &request).await?;
             assert!(answer["fuel"].as_u64().is_some_and(|fuel| fuel > 1000), "{which}: {answer}");
             let problems = envelope_problems(Ok(answer), None, &case.expected(), case.stderr.as_deref());
             assert_eq!(problems, Vec::<String>::new(), "{which}");
@@ -112,12 +79,12 @@ async fn legacy_text_runs_as_wasm(deployment: Deployment) -> Result<()> {
         "source": program(statements), "makefile": COMMAND, "name": "cat", "args": ["a b"],
         "env": { "WHO": "me" }, "stdin": envelope::bytes("in"), "id": "7",
     });
-    let answer = in_envelope(&mut device, "inputCode/legacy", &request).await?;
+    let answer = envelope::ask(&mut device, "inputCode/legacy", &request).await?;
     // A process has eight bits for it.
     assert_eq!((&answer["status"], &answer["exit_code"]), (&json!("exit"), &json!(255)), "{answer}");
     assert_eq!(envelope::bytes_of(&answer, "stdout")?, b"in");
     assert_eq!(envelope::bytes_of(&answer, "stderr")?, b"a b me");
-    assert_eq!(in_envelope(&mut device, "inputCode/legacy", &request).await?, answer, "a repetition");
+    assert_eq!(envelope::ask(&mut device, "inputCode/legacy", &request).await?, answer, "a repetition");
     Ok(())
 }
 
@@ -146,7 +113,7 @@ async fn each_ending_is_a_guests(deployment: Deployment) -> Result<()> {
         json!({ "source": program("sleep(600);"), "makefile": COMMAND, "timeout_ms": 20_000, "name": "p" });
     // It is built in time, and kept; what is left of the time ends it.
     assert_eq!(
-        envelope::error_kind(&in_envelope(&mut device, "inputCode/endings", &request).await?),
+        envelope::error_kind(&envelope::ask(&mut device, "inputCode/endings", &request).await?),
         "timeout"
     );
     Ok(())
@@ -176,7 +143,7 @@ async fn what_wasi_lacks_is_a_build_error_that_says_so(deployment: Deployment) -
         refused(&answer, "build", said)?;
         let files = json!({ "main.c": envelope::bytes(source) });
         let request = json!({ "files": files, "makefile": "p: main.o\n\tgcc $< -o $@\n" });
-        refused_in_envelope(in_envelope(&mut device, "inputCode/lacks", &request).await?, "build", said)?;
+        refused_in_envelope(envelope::ask(&mut device, "inputCode/lacks", &request).await?, "build", said)?;
     }
     Ok(())
 }
@@ -266,8 +233,8 @@ async fn compare_answers_natively_and_logs_each_difference() -> Result<()> {
             lines += &format!("{}  {path}\n", hash(&contents).await?);
         }
         let hash = hash(lines.as_bytes()).await?;
-        for (case, request) in project.cases.iter().zip(requests(&project)?) {
-            let answer = in_envelope(&mut device, "inputCode/compare", &request).await;
+        for (case, request) in project.cases.iter().zip(project.requests()?) {
+            let answer = envelope::ask(&mut device, "inputCode/compare", &request).await;
             let problems = envelope_problems(answer, None, &case.expected(), case.stderr.as_deref());
             assert_eq!(problems, Vec::<String>::new(), "{}: {}", project.folder.display(), case.name);
         }
@@ -290,7 +257,7 @@ async fn compare_answers_natively_and_logs_each_difference() -> Result<()> {
         ),
     ] {
         let request = json!({ "source": source, "makefile": COMMAND, "name": "one" });
-        let answer = in_envelope(&mut device, "inputCode/compare", &request).await?;
+        let answer = envelope::ask(&mut device, "inputCode/compare", &request).await?;
         assert!(answer["error"].is_null(), "{answer}");
         let line = gateway.logged(&[&hash(source.as_bytes()).await?]).await?;
         assert!(line.contains(difference) && line.contains("client=compare"), "{line}");

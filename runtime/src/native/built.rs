@@ -11,7 +11,7 @@ use crate::idempotency::{Fingerprint, Fingerprinter};
 use crate::ingress::Client;
 use crate::modules::{ArtifactStore, Owner, compatibility};
 use crate::once_cache::{OnceCache, Outcome};
-use offload_native::{Platform, Program, Wasi};
+use offload_native::{Platform, Program, TOOL_FOLDERS, Wasi};
 use offload_protocol::request::{Digest, Files, Source};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -19,9 +19,6 @@ use std::{fs, io};
 
 /// Name of their folder in the data directory.
 const FOLDER: &str = "programs";
-
-/// Where compilers are looked for, as a sandbox's PATH has it.
-const TOOL_FOLDERS: [&str; 3] = ["/usr/local/bin", "/usr/bin", "/bin"];
 
 /// What shapes a program beside its source.
 const TOOLS: [&str; 11] =
@@ -156,7 +153,7 @@ pub fn print_files(Files { files, makefile, target }: &Files) -> Fingerprinter {
 
 /// The tools that are there, as they are now: another version is another file.
 fn toolchain() -> Vec<(String, u64, Option<SystemTime>)> {
-    let files = TOOL_FOLDERS.iter().flat_map(|folder| TOOLS.map(|tool| Path::new(folder).join(tool)));
+    let files = TOOL_FOLDERS.split(':').flat_map(|folder| TOOLS.map(|tool| Path::new(folder).join(tool)));
     files
         .chain([PathBuf::from(WASI_LIBRARY)])
         .filter_map(|file| {

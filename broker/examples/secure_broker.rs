@@ -20,11 +20,13 @@ impl Application for Users {
     fn authenticate(&self, login: Login) -> BoxFuture<'_, Result<Identity, Reason>> {
         Box::pin(async move {
             if let Some(name) = login.certificate {
-                return Ok(Identity { user: Some(name.into()) });
+                return Ok(Identity { user: Some(name.into()), ..Identity::default() });
             }
             // A real application keeps hashes, and computes them with `tokio::task::spawn_blocking`.
             match (login.user_name.as_deref(), login.password.as_deref()) {
-                (Some("demo"), Some(b"offload")) => Ok(Identity { user: Some("demo".into()) }),
+                (Some("demo"), Some(b"offload")) => {
+                    Ok(Identity { user: Some("demo".into()), ..Identity::default() })
+                }
                 _ => Err(Reason::BadUserNameOrPassword),
             }
         })

@@ -12,6 +12,7 @@ use std::{
 use bytes::Bytes;
 
 use crate::{
+    account::Account,
     acknowledgement::Acknowledgement,
     message::{Properties, QoS},
     reason::Reason,
@@ -65,11 +66,15 @@ impl fmt::Debug for Login {
     }
 }
 
-/// Who a client is, once it is authenticated. A client id belongs to the identity whose session it names.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// Who a client is, once it is authenticated. A client id belongs to the user whose session it names.
+#[derive(Clone, Debug, Default)]
 pub struct Identity {
     /// The user; `None` is an anonymous client, which is another identity than every user.
     pub user: Option<Arc<str>>,
+    /// Which of the user's credentials it was authenticated by, as the application numbers them: it is shown to
+    /// [`Application::confirm`] and in [`ClientInfo`], so that what has been replaced meanwhile is known. 0 if the
+    /// application does not care.
+    pub credential: u64,
 }
 
 /// One connection of a client.
@@ -80,13 +85,24 @@ pub struct ClientInfo {
     pub assigned: bool,
     /// The user of its [`Identity`].
     pub user: Option<Arc<str>>,
+    /// The credential of its [`Identity`].
+    pub credential: u64,
     /// The other end of the connection.
     pub peer: SocketAddr,
     /// How it came.
     pub transport: TransportKind,
     /// What it speaks.
     pub version: Version,
+    pub(crate) account: Arc<Account>,
     pub(crate) session: Weak<Session>,
+}
+
+impl ClientInfo {
+    /// Names the identity that pays for what this client does, here and in the application: the user, else the address
+    /// that it comes from (in IPv6 the network of 64 bits). No user is named as an address is.
+    pub fn account(&self) -> &Arc<str> {
+        &self.account.name
+    }
 }
 
 impl fmt::Debug for ClientInfo {
@@ -128,7 +144,19 @@ pub trait Application: Send + Sync + 'static {
     /// By default nobody is checked: the user name is taken at its word, and an empty one is none.
     fn authenticate(&self, login: Login) -> BoxFuture<'_, Result<Identity, Reason>> {
         let user = login.user_name.filter(|name| !name.is_empty());
-        Box::pin(ready(Ok(Identity { user: user.map(Arc::from) })))
+        Box::pin(ready(Ok(Identity { user: user.map(Arc::from), credential: 0 })))
+    }
+
+    /// Asked again when an authenticated client is about to get its session, under the lock that
+    /// [`Broker::disconnect`](crate::Broker::disconnect) takes too: what has been taken back since
+    /// [`authenticate`](Self::authenticate) began is refused here, and whoever is let in is found by a later
+    /// `disconnect`. It must be quick and must not call the broker. By default everyone stays let in.
+    ///
+    /// # Errors
+    /// Why the client may not connect after all.
+    fn confirm(&self, client: &ClientInfo) -> Result<(), Reason> {
+        let _ = client;
+        Ok(())
     }
 
     /// Decides about one filter of a SUBSCRIBE; a refusal is answered with 0x87 (3.1.1: 0x80). By default everyone

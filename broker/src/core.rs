@@ -1,7 +1,7 @@
 //! The heart of the broker: who is connected, who subscribed to what, and where messages go.
 //!
 //! Locks are taken in the order sessions, subscriptions, session, deadlines; routing takes them one after the
-//! other, never two at once. The application is called under none of them.
+//! other, never two at once. The application is called under none of them, but for its `confirm`.
 
 use std::{
     collections::HashMap,
@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use crate::{
+    account::Accounts,
     acknowledgement::Acknowledgement,
     application::{Application, ClientInfo, Identity, Received, Route, Version},
     codec::{Connect, Filter, RetainedFor},
@@ -57,6 +58,8 @@ pub(crate) struct Core {
     pub throttle: Throttle,
     /// For connections.
     pub places: Places,
+    /// What each identity makes this broker hold.
+    pub accounts: Accounts,
     sessions: RwLock<HashMap<Arc<str>, Arc<Session>>>,
     subscriptions: RwLock<Trie<Arc<Session>>>,
     retained: RwLock<Retained>,
@@ -143,6 +146,7 @@ impl Core {
             counters: Counters::default(),
             throttle: Throttle::new(),
             places: Places::default(),
+            accounts: Accounts::default(),
             sessions: RwLock::default(),
             subscriptions: RwLock::default(),
             retained: RwLock::new(Retained::new(config.max_retained_messages, config.max_retained_bytes)),
@@ -186,13 +190,16 @@ impl Core {
             return Err(Reason::ClientIdentifierNotValid);
         }
         let client_id: Arc<str> = connect.client_id.as_str().into();
+        let account = self.accounts.of(identity.user.as_ref(), peer.address.ip());
         let client = |session| ClientInfo {
             client_id: client_id.clone(),
             assigned,
             user: identity.user.clone(),
+            credential: identity.credential,
             peer: peer.address,
             transport: peer.transport,
             version,
+            account: account.clone(),
             session,
         };
         if let Some(will) = &connect.will {
@@ -202,8 +209,9 @@ impl Core {
         let session_expiry = connect.session_expiry.unwrap_or(maximum).min(maximum);
 
         let mut sessions = self.sessions.write();
+        self.application.confirm(&client(Weak::new()))?;
         let former = sessions.get(&client_id).cloned();
-        if former.as_ref().is_some_and(|former| former.owner != identity) {
+        if former.as_ref().is_some_and(|former| former.owner != identity.user) {
             return Err(Reason::NotAuthorized);
         }
         let resumes = |former: &Session| !connect.clean_start && former.lock().expiry > 0;
@@ -212,7 +220,8 @@ impl Core {
             Some(former) if session_present => former.clone(),
             None if sessions.len() >= self.config.max_sessions => return Err(Reason::QuotaExceeded),
             _ => {
-                let session = Arc::new(Session::new(client_id.clone(), identity.clone(), self.next_number()));
+                let session =
+                    Arc::new(Session::new(client_id.clone(), identity.user.clone(), self.next_number()));
                 sessions.insert(client_id.clone(), session.clone());
                 session
             }

@@ -47,6 +47,7 @@
 //! Nothing is stored on disk. A message is sent again only on a new connection. Not offered, and refused as the
 //! standard says: shared subscriptions, extended authentication, topic aliases towards clients, MQTT 3.1.
 
+mod account;
 mod acknowledgement;
 mod application;
 mod arrival;

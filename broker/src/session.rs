@@ -15,7 +15,7 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 use crate::{
-    application::{ClientInfo, Identity, Version},
+    application::{ClientInfo, Version},
     codec,
     config::Config,
     delivery::Delivery,
@@ -30,8 +30,8 @@ use crate::{
 
 pub(crate) struct Session {
     pub client_id: Arc<str>,
-    /// Whose it is, and with it the client id, as long as it lives.
-    pub owner: Identity,
+    /// The user whose it is, and with it the client id, as long as it lives; `None` for all who have no name.
+    pub owner: Option<Arc<str>>,
     /// Tells sessions apart, those of one client id too.
     pub serial: u64,
     state: Mutex<State>,
@@ -109,7 +109,7 @@ pub(crate) enum Offered {
 pub(crate) struct Evicted(pub Reason);
 
 impl Session {
-    pub fn new(client_id: Arc<str>, owner: Identity, serial: u64) -> Self {
+    pub fn new(client_id: Arc<str>, owner: Option<Arc<str>>, serial: u64) -> Self {
         Self {
             client_id,
             owner,
@@ -248,7 +248,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::{message::Message, transport::TransportKind};
+    use crate::{account::Accounts, message::Message, transport::TransportKind};
 
     #[derive(Default)]
     struct Wakes(AtomicUsize);
@@ -262,14 +262,16 @@ mod tests {
     const LINK: u64 = 7;
 
     fn connected() -> Session {
-        let session = Session::new("c".into(), Identity::default(), 1);
+        let session = Session::new("c".into(), None, 1);
         let client = ClientInfo {
             client_id: "c".into(),
             assigned: false,
             user: None,
+            credential: 0,
             peer: ([127, 0, 0, 1], 1).into(),
             transport: TransportKind::Tcp,
             version: Version::V5,
+            account: Accounts::default().of(None, [127, 0, 0, 1].into()),
             session: std::sync::Weak::new(),
         };
         session.lock().link = Some(Link::new(LINK, Arc::new(client), usize::MAX));

@@ -151,7 +151,8 @@ pub async fn compile_file(
 async fn compile(name: &str, source: &[u8], modules: &Arc<Modules>) -> Result<Arc<Artifact>, ProgramError> {
     let text = |error| ProgramError::Text { name: name.into(), error };
     let module: Bytes = wat::parse_bytes(source).map_err(text)?.into_owned().into();
-    let owner = Client { principal: None, flow: "configuration".into(), web: false };
+    let owner =
+        Client { principal: None, flow: "configuration".into(), account: "configuration".into(), web: false };
     modules
         .compile(&owner, Digest::of(&module), Some(module), Tier::Optimized)
         .await

@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     fn client(flow: &str) -> Client {
-        Client { principal: None, flow: flow.into(), web: false }
+        Client { principal: None, flow: flow.into(), account: flow.into(), web: false }
     }
 
     #[tokio::test]

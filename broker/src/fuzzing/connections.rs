@@ -118,7 +118,7 @@ impl Application for Keeper {
             slot if slot % 2 == 0 => "even",
             _ => "odd",
         };
-        Box::pin(async move { Ok(Identity { user: Some(user.into()) }) })
+        Box::pin(async move { Ok(Identity { user: Some(user.into()), ..Identity::default() }) })
     }
 
     fn may_subscribe(&self, _client: &ClientInfo, filter: &str) -> bool {

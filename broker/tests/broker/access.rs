@@ -41,7 +41,9 @@ impl Application for Doorkeeper {
                 (Some("banned"), _) => Err(Reason::NotAuthorized),
                 (Some("confused"), _) => Err(Reason::Success),
                 (Some(_), _) if login.client_id == "reserved" => Err(Reason::ClientIdentifierNotValid),
-                (Some(user), Some(PASSWORD)) => Ok(Identity { user: Some(user.into()) }),
+                (Some(user), Some(PASSWORD)) => {
+                    Ok(Identity { user: Some(user.into()), ..Identity::default() })
+                }
                 _ => Err(Reason::BadUserNameOrPassword),
             };
             let _ = self.logins.send(login); // not every test listens

@@ -137,7 +137,7 @@ impl Application for ByCertificate {
         assert_eq!(login.transport, TransportKind::Tls);
         Box::pin(async move {
             match login.certificate {
-                Some(name) => Ok(Identity { user: Some(name.into()) }),
+                Some(name) => Ok(Identity { user: Some(name.into()), ..Identity::default() }),
                 None => Err(Reason::NotAuthorized),
             }
         })

@@ -54,8 +54,8 @@ impl Application for Door {
         Box::pin(async move {
             match (stolen, honest) {
                 (true, _) => Err(Reason::NotAuthorized),
-                (_, true) => Ok(Identity { user: Some(HONEST.into()) }),
-                (_, false) => Ok(Identity { user: None }),
+                (_, true) => Ok(Identity { user: Some(HONEST.into()), ..Identity::default() }),
+                (_, false) => Ok(Identity::default()),
             }
         })
     }

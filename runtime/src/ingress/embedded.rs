@@ -193,14 +193,14 @@ impl Application for Hook {
     fn authenticate(&self, login: Login) -> BoxFuture<'_, Result<Identity, Reason>> {
         Box::pin(async move {
             if let Some(user) = self.badge.identify(login.user_name.as_deref(), login.password.as_deref()) {
-                return Ok(Identity { user: Some(user) });
+                return Ok(Identity { user: Some(user), credential: 0 });
             }
             let user = self.authentication.check(&login).await.map_err(|refusal| match refusal {
                 Refused::Credentials => Reason::BadUserNameOrPassword,
                 Refused::Anonymous => Reason::NotAuthorized,
                 Refused::ClientId => Reason::ClientIdentifierNotValid,
             })?;
-            Ok(Identity { user })
+            Ok(Identity { user, credential: 0 })
         })
     }
 
@@ -240,6 +240,7 @@ impl Application for Hook {
             client: Client {
                 principal: client.user.clone(),
                 flow: client.client_id.clone(),
+                account: client.account().clone(),
                 web: authentication::is_web(client.transport),
             },
             topic: topic.to_string(),

@@ -296,7 +296,12 @@ mod tests {
     use crate::config::ByteSize;
 
     fn client(principal: Option<&str>) -> Client {
-        Client { principal: principal.map(Arc::from), flow: "connection".into(), web: false }
+        Client {
+            principal: principal.map(Arc::from),
+            flow: "connection".into(),
+            account: "account".into(),
+            web: false,
+        }
     }
 
     fn config(shared: bool, modules: u64) -> config::Modules {

@@ -232,8 +232,10 @@ mod tests {
     #[test]
     fn there_are_so_many_at_once_and_no_more() {
         const AT_ONCE: usize = 3;
-        let (comparisons, client) =
-            (Comparisons::new(AT_ONCE), Client { principal: None, flow: "a".into(), web: false });
+        let (comparisons, client) = (
+            Comparisons::new(AT_ONCE),
+            Client { principal: None, flow: "a".into(), account: "a".into(), web: false },
+        );
         let source = Buildable::Files(Files { files: Vec::new(), makefile: None, target: None });
         let mut begun: Vec<_> = (0..AT_ONCE).map(|_| comparisons.begin(&client, &source)).collect();
         assert!(begun.iter().all(Option::is_some) && comparisons.begin(&client, &source).is_none());

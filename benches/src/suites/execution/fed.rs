@@ -68,7 +68,7 @@ impl Fed {
     }
 
     pub fn prepare(&self, task: Task, guest: &[u8]) -> Result<Prepared> {
-        let client = Client { principal: None, flow: "bench".into(), web: false };
+        let client = Client { principal: None, flow: "bench".into(), account: "bench".into(), web: false };
         let digest = Digest::of(guest);
         let compiled = self.modules.compile(&client, digest, Some(guest.to_vec().into()), Tier::Optimized);
         let artifact = match self.runtime.block_on(compiled) {

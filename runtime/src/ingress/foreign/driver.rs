@@ -286,7 +286,8 @@ impl Driver {
         };
         // The broker knows who published this, and does not say: the reply id stands in.
         let flow: Arc<str> = request.reply_id.into();
-        let client = Client { principal: (!flow.is_empty()).then(|| flow.clone()), flow, web: false };
+        let principal = (!flow.is_empty()).then(|| flow.clone());
+        let client = Client { principal, account: flow.clone(), flow, web: false };
         let responder = Box::new(ForeignResponder::new(ticket, self.sender.clone()));
         self.sink.deliver(Delivery { client, topic, payload, properties, retained: retain, responder });
         self.sink.delivered();

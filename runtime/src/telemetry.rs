@@ -1,5 +1,6 @@
 //! What the operator sees: the log, and errors of ours that a client can refer to.
 
+use crate::log_sampling::sampled;
 use offload_protocol::error::{ErrorKind, WireError};
 use std::io::IsTerminal;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,11 +27,13 @@ pub fn start_logging() {
         .init();
 }
 
-/// Logs an error that is ours and makes the wire's `internal` error, which repeats the log's reference.
+/// Logs an error that is ours and makes the wire's `internal` error, which repeats the log's reference. Of many from one
+/// place in the code only the first are logged: the others are like them.
+#[track_caller]
 pub fn internal_error(detail: &str) -> WireError {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     let reference = format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-    tracing::error!(reference, "internal error: {}", bounded(detail));
+    sampled!(error, reference, "internal error: {}", bounded(detail));
     WireError::new(ErrorKind::Internal, format!("the gateway failed; its log says more under {reference}"))
 }
 

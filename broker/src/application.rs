@@ -4,7 +4,7 @@
 use std::{
     fmt,
     future::{Future, ready},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     pin::Pin,
     sync::{Arc, Weak},
 };
@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 
 use crate::{
-    account::Account,
+    account::{self, Account},
     acknowledgement::Acknowledgement,
     message::{Properties, QoS},
     reason::Reason,
@@ -50,6 +50,13 @@ pub struct Login {
     pub version: Version,
     /// The web page's origin, for a WebSocket connection that a browser opened.
     pub origin: Option<String>,
+}
+
+impl Login {
+    /// The address that stands for whoever asks, as long as nobody knows who that is; in IPv6 the network of 64 bits.
+    pub fn source(&self) -> IpAddr {
+        account::source(self.peer.ip())
+    }
 }
 
 impl fmt::Debug for Login {

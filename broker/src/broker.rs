@@ -77,11 +77,10 @@ impl Broker {
     /// A connection is closed with DISCONNECT and this reason (3.1.1 is not told): [`Reason::NotAuthorized`] or
     /// [`Reason::AdministrativeAction`], for example; one that DISCONNECT cannot carry is sent as 0x80. Its subscriptions
     /// and what waits for it are gone when this returns. Of what was read from it before, messages at QoS 0 may still be
-    /// published, if [`Application::route`] lets them. Wills are published, when it lets them. The clients may connect
-    /// again, and are then new.
+    /// published, if [`Application::route`] lets them. Wills are not. The clients may connect again, and are then new.
     ///
-    /// Whose [`authenticate`](Application::authenticate) is under way is not among them: it may still be decided by what
-    /// held before, within [`Config::connect_timeout`].
+    /// Whose [`authenticate`](Application::authenticate) is under way is not among them:
+    /// [`confirm`](Application::confirm) is asked about it afterwards.
     pub fn disconnect(&self, which: impl Fn(&ClientInfo) -> bool, reason: Reason) -> usize {
         self.core.evict(which, reason)
     }

@@ -172,7 +172,7 @@ impl Core {
     // ---- Connections and sessions ----
 
     /// Gives a connection its session (section 3.1.4): resumed, or new. A connection that had it is thrown
-    /// out, but a session of another identity is not touched.
+    /// out, but a session of another identity is not touched, unless the client id is this user's own name.
     pub fn connect(
         &self,
         connect: &mut Connect,
@@ -211,10 +211,12 @@ impl Core {
         let mut sessions = self.sessions.write();
         self.application.confirm(&client(Weak::new()))?;
         let former = sessions.get(&client_id).cloned();
-        if former.as_ref().is_some_and(|former| former.owner != identity.user) {
+        let is_anothers = former.as_ref().is_some_and(|former| former.owner != identity.user);
+        // A user's own name is its own, whoever came by it first.
+        if is_anothers && identity.user.as_ref() != Some(&client_id) {
             return Err(Reason::NotAuthorized);
         }
-        let resumes = |former: &Session| !connect.clean_start && former.lock().expiry > 0;
+        let resumes = |former: &Session| !is_anothers && !connect.clean_start && former.lock().expiry > 0;
         let session_present = former.as_deref().is_some_and(resumes);
         let session = match &former {
             Some(former) if session_present => former.clone(),
@@ -287,7 +289,7 @@ impl Core {
         std::mem::take(&mut state.subscriptions).into_keys().collect()
     }
 
-    /// Throws out the clients that `which` names, and ends their sessions; returns how many.
+    /// Throws out the clients that `which` names, and ends their sessions, without their wills; returns how many.
     pub fn evict(&self, which: impl Fn(&ClientInfo) -> bool, reason: Reason) -> usize {
         let sessions: Vec<_> = self.sessions.read().values().cloned().collect();
         let mut evicted = 0;
@@ -303,7 +305,7 @@ impl Core {
                 forget(&mut sessions, &session.client_id);
                 self.throw_out(session, Some(reason))
             };
-            self.clean_up(thrown_out);
+            self.clean_up(ThrownOut { will: None, ..thrown_out });
             evicted += 1;
         }
         evicted

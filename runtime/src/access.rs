@@ -3,11 +3,16 @@
 //! What everyone may do and what each rule that names a client adds are taken together; what none of them grants is
 //! denied. Where nothing tells who a client is, topics are open to all: a gateway on loopback that two `mosquitto`
 //! commands can use.
+//!
+//! Where certificates tell who a client is, its client id grants nothing: it may be the name of another client, which is
+//! not known before that comes with its certificate.
 
+use crate::authentication::KnownBy;
 use crate::config::{self, Offload, TopicFilter, TopicPattern};
 use crate::ingress::Client;
 use offload_protocol::error::{ErrorKind, WireError};
 use offload_protocol::topic;
+use std::borrow::Cow;
 
 /// Stands for all programs.
 const ALL: &str = "*";
@@ -34,8 +39,8 @@ impl<'a> From<&'a Client> for Who<'a> {
 
 /// The rules.
 pub struct Access {
-    /// Nothing tells who a client is, so topics are open.
-    open: bool,
+    /// What tells who a client is: where nothing does, topics are open.
+    known_by: KnownBy,
     everyone: Grants,
     rules: Vec<(Named, Grants)>,
 }
@@ -56,8 +61,8 @@ struct Grants {
 }
 
 impl Access {
-    /// The rules of `config`. `open` where nothing tells who a client is.
-    pub fn new(config: &config::Access, open: bool) -> Access {
+    /// The rules of `config`, for clients that are known by this.
+    pub fn new(config: &config::Access, known_by: KnownBy) -> Access {
         let everyone = Grants {
             publish: config.publish.clone(),
             subscribe: config.subscribe.clone(),
@@ -76,7 +81,7 @@ impl Access {
             };
             (named, grants)
         });
-        Access { open, everyone, rules: rules.collect() }
+        Access { known_by, everyone, rules: rules.collect() }
     }
 
     /// Whether `who` may publish to this topic.
@@ -86,7 +91,7 @@ impl Access {
         }
         self.is_open(who)
             || self.any(who, |grants| {
-                let mut filters = grants.publish.iter().filter_map(|pattern| filter(pattern, who));
+                let mut filters = grants.publish.iter().filter_map(|pattern| self.filter(pattern, who));
                 filters.any(|filter| topic::matches(&filter, topic))
             })
     }
@@ -95,7 +100,7 @@ impl Access {
     pub fn may_subscribe(&self, who: Who, wanted: &str) -> bool {
         self.is_open(who)
             || self.any(who, |grants| {
-                let mut filters = grants.subscribe.iter().filter_map(|pattern| filter(pattern, who));
+                let mut filters = grants.subscribe.iter().filter_map(|pattern| self.filter(pattern, who));
                 filters.any(|filter| topic::covers(&filter, wanted))
             })
     }
@@ -134,7 +139,7 @@ impl Access {
     }
 
     fn is_open(&self, who: Who) -> bool {
-        self.open && !who.web
+        self.known_by == KnownBy::Nothing && !who.web
     }
 
     fn any(&self, who: Who, granted: impl Fn(&Grants) -> bool) -> bool {
@@ -148,18 +153,20 @@ impl Access {
         };
         self.rules.iter().filter(move |(named, _)| for_him(named)).map(|(_, grants)| grants)
     }
-}
 
-fn filter<'a>(pattern: &'a TopicPattern, who: Who) -> Option<std::borrow::Cow<'a, str>> {
-    pattern.filter_for(who.user, who.client_id)
+    fn filter<'a>(&self, pattern: &'a TopicPattern, who: Who) -> Option<Cow<'a, str>> {
+        let own_name = who.user == Some(who.client_id);
+        let client_id = (own_name || self.known_by != KnownBy::Certificates).then_some(who.client_id);
+        pattern.filter_for(who.user, client_id)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn access(text: &str, open: bool) -> Access {
-        Access::new(&toml::from_str(text).unwrap(), open)
+    fn access(text: &str, known_by: KnownBy) -> Access {
+        Access::new(&toml::from_str(text).unwrap(), known_by)
     }
 
     fn user(name: &'static str) -> Who<'static> {
@@ -170,7 +177,7 @@ mod tests {
 
     #[test]
     fn by_default_a_client_has_its_own_request_and_result_topics() {
-        let access = access("", false);
+        let access = access("", KnownBy::Passwords);
         for (topic, allowed) in [
             ("inputCode/plc", true),
             ("localCode/c7", true),
@@ -203,8 +210,26 @@ mod tests {
     }
 
     #[test]
+    fn where_certificates_tell_who_a_client_is_client_ids_grant_nothing() {
+        let rules = "[[rule]]\nusers = [\"#\"]\nanonymous = true\npublish = [\"line/%c\", \"line/%u\"]";
+        let access = access(rules, KnownBy::Certificates);
+        for who in [user("plc"), NOBODY] {
+            for topic in ["inputCode/c7", "localCode/c7", "line/c7"] {
+                assert!(!access.may_publish(who, topic), "{who:?} {topic}");
+            }
+            assert!(!access.may_subscribe(who, "result/c7") && !access.may_subscribe(who, "result/c7/#"));
+            assert!(access.may_publish(who, "localCode/") && access.may_subscribe(who, "result/"));
+        }
+        assert!(access.may_publish(user("plc"), "localCode/plc"));
+        assert!(access.may_publish(user("plc"), "line/plc"));
+        assert!(access.may_subscribe(user("plc"), "result/plc/#"));
+        let own = Who { client_id: "plc", ..user("plc") };
+        assert!(access.may_publish(own, "line/plc") && access.may_subscribe(own, "result/plc"));
+    }
+
+    #[test]
     fn a_name_that_holds_a_wildcard_or_a_level_matches_no_pattern() {
-        let access = access("", false);
+        let access = access("", KnownBy::Passwords);
         for name in ["+", "#", "plc/x", ""] {
             let who = Who { user: Some(name), client_id: name, web: false };
             assert!(!access.may_subscribe(who, "result/plc"), "{name:?}");
@@ -231,7 +256,7 @@ mod tests {
             anonymous = true
             publish = ["guests/%c"]
             "##,
-            false,
+            KnownBy::Passwords,
         );
         assert!(access.may_subscribe(user("panel"), "result/+/x"));
         assert!(access.may_subscribe(user("panel"), "$SYS/broker/#"));
@@ -265,7 +290,7 @@ mod tests {
             [[rule]]
             users = ["plc"]
             "##,
-            false,
+            KnownBy::Passwords,
         );
         for (who, native) in [
             (user("other"), Some(Wasm)),
@@ -279,7 +304,7 @@ mod tests {
 
     #[test]
     fn where_nothing_tells_who_a_client_is_topics_are_open_but_not_to_web_pages() {
-        let access = access("", true);
+        let access = access("", KnownBy::Nothing);
         assert!(access.may_publish(NOBODY, "localCode/whoever"));
         assert!(access.may_subscribe(NOBODY, "#"));
         assert!(!access.may_publish(NOBODY, "result/whoever"), "not even then");
@@ -294,7 +319,7 @@ mod tests {
 
     #[test]
     fn a_rule_lets_a_web_page_send_source() {
-        let access = access("[[rule]]\nusers = [\"panel\"]\noffload = [\"source\"]", false);
+        let access = access("[[rule]]\nusers = [\"panel\"]\noffload = [\"source\"]", KnownBy::Passwords);
         let page = Who { web: true, ..user("panel") };
         assert!(access.may_offload(page, Offload::Source).is_ok());
         assert!(access.may_offload(Who { user: Some("other"), ..page }, Offload::Source).is_err());

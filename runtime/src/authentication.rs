@@ -1,14 +1,14 @@
-//! Who a client is: decided once, when it connects.
+//! Who a client is: decided once, when it connects, and taken back when the password file no longer says so.
 //!
 //! A client is known by its certificate, or by its name and password. Where neither is set up nothing tells who a client
 //! is: a name that nobody checks is nobody's, and all are anonymous.
 
 use crate::config::Config;
-use crate::passwords::{PasswordChecker, PasswordFileError, Passwords, check_name};
-use offload_broker::{Login, TransportKind};
+use crate::passwords::{NotTaken, PasswordChecker, PasswordFileError, Passwords, check_name};
+use offload_broker::{Identity, Login, TransportKind};
 use std::collections::HashSet;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
 /// Why a client is not let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +19,28 @@ pub enum Refused {
     Anonymous,
     /// Its client id is another's user name.
     ClientId,
+    /// Too many wait for their passwords to be checked.
+    Busy,
+}
+
+impl From<NotTaken> for Refused {
+    fn from(reason: NotTaken) -> Refused {
+        match reason {
+            NotTaken::Wrong => Refused::Credentials,
+            NotTaken::Busy => Refused::Busy,
+        }
+    }
+}
+
+/// What tells who a client is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KnownBy {
+    /// Nothing does.
+    Nothing,
+    /// Passwords alone: all names are in the password file and in rules, and no client id can be another's name.
+    Passwords,
+    /// Certificates, with passwords or without: any client id may be the name of somebody who has not come yet.
+    Certificates,
 }
 
 /// Why nobody can be checked.
@@ -41,12 +63,12 @@ pub struct Authentication {
     anonymous: Option<bool>,
     /// Names that rules know.
     named: HashSet<String>,
-    /// Ends the connections of users that there are no more.
+    /// Ends the connections and sessions of those whom [`Authentication::confirm`] refuses now.
     dismiss: OnceLock<Dismiss>,
 }
 
-/// Told the names of users that are not let in any more.
-pub type Dismiss = Box<dyn Fn(&HashSet<String>) + Send + Sync>;
+/// Told that some may no longer be let in.
+pub type Dismiss = Box<dyn Fn() + Send + Sync>;
 
 impl Authentication {
     /// As `config` says.
@@ -70,85 +92,229 @@ impl Authentication {
         })
     }
 
-    /// Has `dismiss` called, on a thread that may block, when users have been removed from the password file. Once.
-    pub fn on_removal(&self, dismiss: Dismiss) {
+    /// Has `dismiss` called, on a thread that may block, after the password file was read again. Once.
+    pub fn on_reload(&self, dismiss: Dismiss) {
         assert!(self.dismiss.set(dismiss).is_ok(), "there is one broker");
     }
 
-    /// Whether nothing tells who a client is.
-    pub fn is_open(&self) -> bool {
-        self.passwords.is_none() && !self.certificates
+    /// What tells who a client is.
+    pub fn known_by(&self) -> KnownBy {
+        match (&self.passwords, self.certificates) {
+            (_, true) => KnownBy::Certificates,
+            (Some(_), false) => KnownBy::Passwords,
+            (None, false) => KnownBy::Nothing,
+        }
     }
 
     /// Whether strangers may reach a listener: those who cannot say who they are, are kept out or expressly let in.
     pub fn may_be_exposed(&self) -> bool {
-        !self.is_open() || self.anonymous == Some(true)
+        self.known_by() != KnownBy::Nothing || self.anonymous == Some(true)
     }
 
-    /// Who the client is; `None` is an anonymous one.
+    /// Who the client is. Its credential is its line of the password file, or 0 where no password told who it is.
     ///
     /// # Errors
     ///
     /// When it is not let in.
-    pub async fn check(&self, login: &Login) -> Result<Option<Arc<str>>, Refused> {
-        let user = self.user(login).await?;
-        if user.is_none() && !self.anonymous.unwrap_or(self.is_open() && !is_web(login.transport)) {
+    pub async fn check(&self, login: &Login) -> Result<Identity, Refused> {
+        let identity = self.identity(login).await?;
+        if identity.user.is_none() && !self.takes_anonymous(login) {
             return Err(Refused::Anonymous);
         }
-        // `%c` is the client id, and must not be what `%u` is for another.
-        if user.as_deref() != Some(&login.client_id) && self.is_user(&login.client_id) {
-            return Err(Refused::ClientId);
+        match self.confirm(identity.user.as_deref(), identity.credential, &login.client_id) {
+            // Whether there is a user of this name is not for strangers to know cheaply: one that asks by its client id
+            // is answered what a wrong password is answered, and as late.
+            Err(Refused::ClientId) if identity.user.is_none() => {
+                self.by_password(login, &login.client_id).await.and(Err(Refused::Credentials))
+            }
+            confirmed => confirmed.map(|()| identity),
         }
-        Ok(user)
     }
 
-    /// Takes the password file's content from now on, and dismisses whom it has no line for any more.
+    /// Whether one that has been let in still is, by what the password file says now.
+    ///
+    /// # Errors
+    ///
+    /// When its line has changed or gone, or its client id has become another's user name.
+    pub fn confirm(&self, user: Option<&str>, credential: u64, client_id: &str) -> Result<(), Refused> {
+        if let (Some((_, checker)), Some(user)) = (&self.passwords, user)
+            && credential != 0
+            && !checker.is_current(user, credential)
+        {
+            return Err(Refused::Credentials);
+        }
+        // `%c` is the client id, and must not be what `%u` is for another.
+        if user != Some(client_id) && self.is_user(client_id) {
+            return Err(Refused::ClientId);
+        }
+        Ok(())
+    }
+
+    /// Takes the password file's content from now on, and dismisses whom it no longer lets in.
     ///
     /// # Errors
     ///
     /// When it cannot be used: what was read before stays in force.
     pub fn reload(&self) -> Result<(), PasswordFileError> {
         if let Some((path, checker)) = &self.passwords {
-            let removed = checker.replace(Passwords::load(path)?);
-            if let Some(dismiss) = self.dismiss.get()
-                && !removed.is_empty()
-            {
-                dismiss(&removed);
+            checker.replace(Passwords::load(path)?);
+            if let Some(dismiss) = self.dismiss.get() {
+                dismiss();
             }
         }
         Ok(())
     }
 
-    async fn user(&self, login: &Login) -> Result<Option<Arc<str>>, Refused> {
+    async fn identity(&self, login: &Login) -> Result<Identity, Refused> {
         if let Some(name) = &login.certificate {
-            return if check_name(name).is_ok() {
-                Ok(Some(name.as_str().into()))
-            } else {
-                Err(Refused::Credentials)
-            };
+            check_name(name).map_err(|_| Refused::Credentials)?;
+            return Ok(Identity { user: Some(name.as_str().into()), credential: 0 });
         }
-        let Some(name) = login.user_name.as_deref().filter(|name| !name.is_empty()) else { return Ok(None) };
-        match &self.passwords {
-            Some((_, checker)) => {
-                let password = login.password.as_deref().unwrap_or_default();
-                if checker.check(name, password).await {
-                    Ok(Some(name.into()))
-                } else {
-                    Err(Refused::Credentials)
-                }
-            }
-            None if self.is_open() => Ok(None),
-            None => Err(Refused::Credentials),
+        match login.user_name.as_deref().filter(|name| !name.is_empty()) {
+            Some(name) if self.known_by() != KnownBy::Nothing => self.by_password(login, name).await,
+            _ => Ok(Identity::default()),
         }
     }
 
+    /// As the user `name`, by the password that the client gives.
+    async fn by_password(&self, login: &Login, name: &str) -> Result<Identity, Refused> {
+        let (_, checker) = self.passwords.as_ref().ok_or(Refused::Credentials)?;
+        let password = login.password.as_deref().unwrap_or_default();
+        let credential = checker.check(login.source(), name, password).await?;
+        Ok(Identity { user: Some(name.into()), credential })
+    }
+
+    fn takes_anonymous(&self, login: &Login) -> bool {
+        self.anonymous.unwrap_or(self.known_by() == KnownBy::Nothing && !is_web(login.transport))
+    }
+
+    /// Whether somebody may be let in by this name, as far as is known. Where nothing tells who a client is, nobody is.
     fn is_user(&self, name: &str) -> bool {
         let has_password = |(_, checker): &(PathBuf, PasswordChecker)| checker.contains(name);
-        self.named.contains(name) || self.passwords.as_ref().is_some_and(has_password)
+        self.known_by() != KnownBy::Nothing
+            && (self.named.contains(name) || self.passwords.as_ref().is_some_and(has_password))
     }
 }
 
 /// Whether a client came in a way that any web page can.
 pub fn is_web(transport: TransportKind) -> bool {
     matches!(transport, TransportKind::WebSocket | TransportKind::WebSocketTls)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Access;
+    use std::io::Write;
+    use std::net::SocketAddr;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    /// Users, whose passwords are their names, and how they are let in.
+    struct Set {
+        file: tempfile::NamedTempFile,
+        authentication: Authentication,
+    }
+
+    fn set(users: &[&str], access: &str) -> Set {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        write!(file, "{}", lines(users)).unwrap();
+        let access: Access = toml::from_str(access).unwrap();
+        let access = Access { passwords: Some(file.path().to_owned()), ..access };
+        let authentication = Authentication::new(&Config { access, ..Config::default() }).unwrap();
+        Set { file, authentication }
+    }
+
+    fn lines(users: &[&str]) -> String {
+        users.iter().map(|name| format!("{name}:{}\n", crate::passwords::tests::cheap(name))).collect()
+    }
+
+    impl Set {
+        /// Changes the file's text and reads it again.
+        fn edit(&self, edit: impl FnOnce(String) -> String) {
+            let text = std::fs::read_to_string(self.file.path()).unwrap();
+            std::fs::write(self.file.path(), edit(text)).unwrap();
+            self.authentication.reload().unwrap();
+        }
+
+        async fn login(&self, client_id: &str, user: Option<&str>) -> Result<Identity, Refused> {
+            self.authentication.check(&login(client_id, user)).await
+        }
+    }
+
+    fn login(client_id: &str, user: Option<&str>) -> Login {
+        Login {
+            client_id: client_id.to_owned(),
+            user_name: user.map(str::to_owned),
+            password: user.map(|name| name.as_bytes().to_vec()),
+            certificate: None,
+            peer: SocketAddr::from(([127, 0, 0, 1], 1883)),
+            transport: TransportKind::Tcp,
+            version: offload_broker::Version::V5,
+            origin: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_strangers_client_id_tells_no_more_than_a_wrong_password() {
+        let set = set(&["plc", "panel"], "anonymous = true\n[[rule]]\nusers = [\"certified\"]");
+        for name in ["plc", "certified"] {
+            assert_eq!(set.login(name, None).await.err(), Some(Refused::Credentials), "{name}");
+            assert_eq!(set.login(name, Some("panel")).await.err(), Some(Refused::ClientId), "{name}");
+        }
+        let guess = Login { password: Some(b"plc".to_vec()), ..login("plc", None) };
+        assert_eq!(set.authentication.check(&guess).await.err(), Some(Refused::Credentials));
+        assert!(set.login("free", None).await.is_ok_and(|identity| identity.user.is_none()));
+        assert!(set.login("plc", Some("plc")).await.is_ok());
+        assert!(set.login("free", Some("plc")).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn where_strangers_are_not_let_in_they_are_all_answered_alike() {
+        let set = set(&["plc"], "");
+        assert_eq!(set.login("plc", None).await.err(), Some(Refused::Anonymous));
+        assert_eq!(set.login("free", None).await.err(), Some(Refused::Anonymous));
+        for client_id in ["plc", "free"] {
+            assert_eq!(set.login(client_id, Some("nobody")).await.err(), Some(Refused::Credentials));
+        }
+    }
+
+    #[tokio::test]
+    async fn where_nothing_tells_who_a_client_is_no_client_id_is_anothers() {
+        let access = toml::from_str("[[rule]]\nusers = [\"panel\"]").unwrap();
+        let authentication = Authentication::new(&Config { access, ..Config::default() }).unwrap();
+        assert_eq!(authentication.known_by(), KnownBy::Nothing);
+        for user in [None, Some("panel"), Some("whoever")] {
+            let identity = authentication.check(&login("panel", user)).await.unwrap();
+            assert!(identity.user.is_none() && identity.credential == 0);
+        }
+    }
+
+    #[tokio::test]
+    async fn who_was_let_in_is_confirmed_until_its_line_changes_or_its_client_id_is_anothers_name() {
+        let set = set(&["plc", "panel"], "anonymous = true");
+        let plc = set.login("press", Some("plc")).await.unwrap();
+        let panel = set.login("p", Some("panel")).await.unwrap();
+        let confirm = |identity: &Identity, client_id: &str| {
+            set.authentication.confirm(identity.user.as_deref(), identity.credential, client_id)
+        };
+        let stranger = Identity::default();
+        let certified = Identity { user: Some("certified".into()), credential: 0 };
+        let all = [(&plc, "press"), (&panel, "p"), (&stranger, "late"), (&certified, "c")];
+        let refusals = || all.map(|(identity, client_id)| confirm(identity, client_id).err());
+        let dismissed = Arc::new(AtomicUsize::new(0));
+        let count = dismissed.clone();
+        set.authentication.on_reload(Box::new(move || {
+            count.fetch_add(1, Ordering::Relaxed);
+        }));
+
+        set.edit(|text| text + &lines(&["other"]));
+        assert_eq!(refusals(), [None; 4]);
+        set.edit(|text| text + &lines(&["late"]));
+        assert_eq!(refusals(), [None, None, Some(Refused::ClientId), None]);
+        // Another hash of the same password, and a line that is gone.
+        set.edit(|_| lines(&["plc"]));
+        assert_eq!(refusals(), [Some(Refused::Credentials), Some(Refused::Credentials), None, None]);
+        assert_eq!(dismissed.load(Ordering::Relaxed), 3);
+    }
 }

@@ -8,6 +8,7 @@ pub mod precheck;
 
 use crate::config;
 use crate::ingress::Client;
+use crate::log_sampling::sampled;
 use crate::telemetry;
 use crate::turns::{Turn, Turns};
 use crate::wasm::engine::Tier;
@@ -146,7 +147,7 @@ impl Compiler {
                 Err(refused(format!("takes more than {} of memory to compile", self.config.memory)))
             }
             (_, Some(signal @ (libc::SIGSEGV | libc::SIGBUS))) => {
-                tracing::warn!(signal, "a compile child crashed on its input");
+                sampled!(warn, signal, "a compile child crashed on its input");
                 Err(refused("the compiler crashed on this module".to_string()))
             }
             // SIGKILL among them: an operator's, or the kernel's when memory is short.

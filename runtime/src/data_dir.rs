@@ -135,6 +135,18 @@ impl DataDir {
     }
 }
 
+/// Makes a folder in an open data directory, unless it is there; only the owner may enter it. A data directory that was
+/// removed while its gateway runs is not made again: without its lock and its key it would not be the same.
+///
+/// # Errors
+/// When its parent is not there, or the system refuses.
+pub fn make_folder(path: &Path) -> io::Result<()> {
+    match DirBuilder::new().mode(DIRECTORY_MODE).create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        made => made,
+    }
+}
+
 /// Takes the lock and leaves our process id in it, for whoever finds it taken.
 fn lock(directory: &Path) -> Result<File, DataDirError> {
     let path = directory.join("lock");

@@ -41,7 +41,7 @@ impl Doors {
         // Before they are read: what changes from here on is seen.
         let files = WatchedFiles::new(files(config));
         let authentication = Arc::new(Authentication::new(config)?);
-        let access = Arc::new(Access::new(&config.access, authentication.is_open()));
+        let access = Arc::new(Access::new(&config.access, authentication.known_by()));
         let tls = config.tls.as_ref().map(certificates::load).transpose()?;
         let (again, certified) = (authentication.clone(), config.tls.clone().zip(tls.clone()));
         let reload = files.watch(move || {

@@ -8,6 +8,7 @@ use crate::idempotency::Ledger;
 use crate::ingress::Notices;
 use crate::ingress::embedded::EmbeddedIngress;
 use crate::ingress::foreign::ForeignIngress;
+use crate::log_sampling;
 use crate::mirror;
 use crate::modules::Modules;
 use crate::native::Native;
@@ -35,6 +36,8 @@ pub struct Gateway {
     reload: Reload,
     /// Keeps the status true while we live.
     _following: AbortOnDropHandle<()>,
+    /// Counts what the log leaves out.
+    _reporting: AbortOnDropHandle<()>,
     /// Keeps the directory locked while we live.
     _data_dir: DataDir,
 }
@@ -162,6 +165,7 @@ impl Gateway {
         };
         let follow = status.follow(status_sender, config.status.interval.duration());
         let following = AbortOnDropHandle::new(tokio::spawn(follow));
+        let reporting = AbortOnDropHandle::new(tokio::spawn(log_sampling::report_left_out()));
         let drain = config.drain.duration();
         Ok(Gateway {
             ingress,
@@ -171,6 +175,7 @@ impl Gateway {
             url,
             reload,
             _following: following,
+            _reporting: reporting,
             _data_dir: data_dir,
         })
     }

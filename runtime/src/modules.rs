@@ -8,6 +8,7 @@ use crate::config::Config;
 use crate::data_dir::DataDir;
 use crate::gateway::StartError;
 use crate::ingress::Client;
+use crate::log_sampling::sampled;
 use crate::once_cache::{self, OnceCache};
 use crate::telemetry;
 use crate::turns::Turn;
@@ -261,7 +262,7 @@ impl Modules {
         match self.optimized(&turn, digest, rest.module).await {
             Ok(artifact) => self.cache.replace(digest, &baseline, artifact),
             Err(Failure { error, .. }) => {
-                tracing::info!(%digest, %error, "a module stays on its baseline code");
+                sampled!(info, %digest, %error, "a module stays on its baseline code");
             }
         }
     }

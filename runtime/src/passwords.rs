@@ -9,18 +9,20 @@
 //! line of the file in an error or in `Debug`.
 
 mod checker;
+mod queue;
 
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher, PasswordVerifier};
 use argon2::{Argon2, Params};
 
-pub use checker::PasswordChecker;
+pub use checker::{NotTaken, PasswordChecker};
 
 /// Most bytes of a password file: a file given by mistake is refused before it fills the memory.
 pub const MAX_FILE_BYTES: u64 = 4 << 20;
@@ -121,13 +123,15 @@ pub fn user_of(line: &str) -> Option<&str> {
 /// The users of a password file.
 #[derive(Default)]
 pub struct Passwords {
-    /// By name.
-    users: Vec<User>,
+    /// By name. Shared with a later reading of the file, in which their lines are the same.
+    users: Vec<Arc<User>>,
 }
 
 struct User {
     name: String,
     hash: PasswordHash,
+    /// Numbers this line among all that were read; not 0.
+    credential: u64,
     /// The checker's mark of the right password, from when it came first: see [`PasswordChecker`].
     recognised: OnceLock<checker::Mark>,
 }
@@ -170,7 +174,17 @@ impl Passwords {
         if let Some(pair) = users.windows(2).find(|pair| pair[0].0.name == pair[1].0.name) {
             return Err(wrong(pair[1].1, Problem::Twice));
         }
-        Ok(Passwords { users: users.into_iter().map(|(user, _)| user).collect() })
+        Ok(Passwords { users: users.into_iter().map(|(user, _)| Arc::new(user)).collect() })
+    }
+
+    /// Keeps what is known of those whose lines are as they were in `former`.
+    fn keep_known(&mut self, former: &Passwords) {
+        for user in &mut self.users {
+            let known = former.find(&user.name).filter(|known| known.hash == user.hash);
+            if let Some(known) = known {
+                *user = known.clone();
+            }
+        }
     }
 
     /// All user names, in order.
@@ -180,11 +194,12 @@ impl Passwords {
 
     /// Whether there is a user of this name.
     pub fn contains(&self, name: &str) -> bool {
-        self.position(name).is_some()
+        self.find(name).is_some()
     }
 
-    fn position(&self, name: &str) -> Option<usize> {
-        self.users.binary_search_by(|user| user.name.as_str().cmp(name)).ok()
+    fn find(&self, name: &str) -> Option<&Arc<User>> {
+        let index = self.users.binary_search_by(|user| user.name.as_str().cmp(name)).ok()?;
+        Some(&self.users[index])
     }
 }
 
@@ -205,6 +220,7 @@ pub(crate) fn read(path: &Path) -> Result<String, PasswordFileError> {
 }
 
 fn parse_user(line: &str) -> Result<User, Problem> {
+    static LAST_CREDENTIAL: AtomicU64 = AtomicU64::new(0);
     let (name, hash) = line.split_once(':').ok_or(Problem::NoColon)?;
     check_name(name)?;
     let hash = PasswordHash::new(hash.trim_end()).map_err(|_| Problem::Hash)?;
@@ -217,15 +233,16 @@ fn parse_user(line: &str) -> Result<User, Problem> {
     if params.m_cost() > MAX_HASH_MEMORY_KIB || params.t_cost() > MAX_HASH_PASSES {
         return Err(Problem::Costly);
     }
-    Ok(User { name: name.to_owned(), hash, recognised: OnceLock::new() })
+    let credential = LAST_CREDENTIAL.fetch_add(1, Ordering::Relaxed) + 1;
+    Ok(User { name: name.to_owned(), hash, credential, recognised: OnceLock::new() })
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     /// A hash that costs a test nothing.
-    pub(super) fn cheap(password: &str) -> String {
+    pub(crate) fn cheap(password: &str) -> String {
         let params = Params::new(8, 1, 1, None).unwrap();
         let argon2 = Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, params);
         let hash: PasswordHash = argon2.hash_password(password.as_bytes()).unwrap();

@@ -169,6 +169,7 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
+    use crate::telemetry::tests::logged;
 
     /// Loads the number that a file holds.
     fn watcher(path: &Path, loaded: Arc<Mutex<Vec<i32>>>) -> Watcher<impl FnMut() -> Result<(), String>> {
@@ -187,26 +188,6 @@ mod tests {
         let mut new = tempfile::NamedTempFile::new_in(path.parent().unwrap()).unwrap();
         new.write_all(text.as_bytes()).unwrap();
         new.persist(path).unwrap();
-    }
-
-    /// What is logged while `act` runs.
-    fn logged(act: impl FnOnce()) -> String {
-        #[derive(Clone, Default)]
-        struct Log(Arc<Mutex<Vec<u8>>>);
-        impl Write for Log {
-            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-                self.0.lock().unwrap().write(bytes)
-            }
-            fn flush(&mut self) -> io::Result<()> {
-                Ok(())
-            }
-        }
-        let log = Log::default();
-        let writer = log.clone();
-        let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
-        tracing::subscriber::with_default(subscriber, act);
-        let text = log.0.lock().unwrap().clone();
-        String::from_utf8(text).unwrap()
     }
 
     #[test]

@@ -12,6 +12,7 @@ use crate::access::{Access, Who};
 use crate::config::{Answers, Limits, Offload};
 use crate::idempotency::{Begun, Fingerprint, Fingerprinter, Key, Ledger, ReplyTo};
 use crate::ingress::{Client, Delivery, Sink};
+use crate::log_sampling::sampled;
 use crate::mirror::{Mirror, Seen};
 use crate::modules::{self, Artifact, Digest, Modules};
 use crate::native::{self, Buildable, Made, Mode, Native, Timing};
@@ -284,7 +285,7 @@ impl Sink for Requests {
         let Delivery { client, topic, payload, properties, retained, responder } = delivery;
         let Some(asked) = topic::parse_request(&topic) else { return responder.ignore() };
         if retained {
-            tracing::info!(topic = %telemetry::bounded(&topic), "a retained message is no request: ignored");
+            sampled!(info, topic = %telemetry::bounded(&topic), "a retained message is no request: ignored");
             return responder.ignore();
         }
 

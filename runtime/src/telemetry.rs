@@ -1,5 +1,6 @@
 //! What the operator sees: the log, and errors of ours that a client can refer to.
 
+use crate::log_sampling::sampled;
 use offload_protocol::error::{ErrorKind, WireError};
 use std::io::IsTerminal;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,15 +27,56 @@ pub fn start_logging() {
         .init();
 }
 
-/// Logs an error that is ours and makes the wire's `internal` error, which repeats the log's reference.
+/// Logs an error that is ours and makes the wire's `internal` error, which repeats the log's reference. Of many from one
+/// place in the code only the first are logged: the others are like them.
+#[track_caller]
 pub fn internal_error(detail: &str) -> WireError {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     let reference = format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-    tracing::error!(reference, "internal error: {}", bounded(detail));
+    sampled!(error, reference, "internal error: {}", bounded(detail));
     WireError::new(ErrorKind::Internal, format!("the gateway failed; its log says more under {reference}"))
 }
 
 /// What a stranger may have chosen, as it can stand in a log: one line, bounded, without control characters.
 pub fn bounded(text: &str) -> impl std::fmt::Display {
     text[..text.floor_char_boundary(MAX_DETAIL)].escape_debug()
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use std::collections::HashSet;
+    use std::io::{self, Write};
+    use std::sync::{Arc, Mutex};
+
+    /// What is logged while `act` runs.
+    pub(crate) fn logged(act: impl FnOnce()) -> String {
+        #[derive(Clone, Default)]
+        struct Log(Arc<Mutex<Vec<u8>>>);
+        impl Write for Log {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                self.0.lock().unwrap().write(bytes)
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
+        tracing::subscriber::with_default(subscriber, act);
+        let text = log.0.lock().unwrap().clone();
+        String::from_utf8(text).unwrap()
+    }
+
+    #[test]
+    fn all_internal_errors_have_a_reference_and_few_are_logged() {
+        let mut messages = HashSet::new();
+        let log = logged(|| messages.extend((0..1000).map(|_| internal_error("no descriptors").message)));
+        assert_eq!(messages.len(), 1000);
+        let lines = log.matches("internal error: no descriptors").count();
+        assert!((1..=20).contains(&lines), "{lines} lines");
+        let other = logged(|| drop(internal_error("another cause")));
+        assert!(other.contains("another cause"), "{other}");
+    }
 }

@@ -29,6 +29,11 @@ async fn users(names: &[&str]) -> Result<TempDir> {
 }
 
 async fn add_user(folder: &Path, name: &str) -> Result<()> {
+    let password: String = name.chars().rev().collect();
+    set_password(folder, name, &password).await
+}
+
+async fn set_password(folder: &Path, name: &str, password: &str) -> Result<()> {
     let file = folder.join("passwords");
     let mut child = Command::new(built::program("offload-rt")?)
         .arg("passwd")
@@ -37,7 +42,6 @@ async fn add_user(folder: &Path, name: &str) -> Result<()> {
         .stdout(Stdio::null())
         .kill_on_drop(true)
         .spawn()?;
-    let password: String = name.chars().rev().collect();
     child.stdin.take().context("stdin is a pipe")?.write_all(format!("{password}\n").as_bytes()).await?;
     ensure!(timeout(PATIENCE, child.wait()).await??.success(), "passwd failed");
     Ok(())
@@ -260,6 +264,74 @@ async fn the_password_file_is_read_again_when_it_changes() -> Result<()> {
     Ok(())
 }
 
+/// A changed password ends what was connected by the old one, and nothing else.
+#[tokio::test]
+async fn a_changed_password_ends_what_the_old_one_let_in() -> Result<()> {
+    let folder = users(&["plc", "other"]).await?;
+    let gateway = gateway(&folder, "").await?;
+    let mut plc = connect(&gateway, Version::V5, "press-4", with("plc", "clp")).await?;
+    let mut other = connect(&gateway, Version::V5, "o", with("other", "rehto")).await?;
+    other.subscribe("result/other").await?;
+    set_password(folder.path(), "plc", "changed").await?;
+    gateway.signal(Signal::HUP)?;
+    let refused = plc.connected_again().await.expect_err("its password is the old one").to_string();
+    ensure!(refused.contains("BadUserNamePassword"), "{refused}");
+    connect(&gateway, Version::V5, "press-4", with("plc", "changed")).await?;
+    // Connected again, it would have lost its subscription.
+    assert_eq!(other.ask("localCode/other", "1 2").await?.text(), "3\n");
+    Ok(())
+}
+
+/// Who is removed has no last word: its will is not published.
+#[tokio::test]
+async fn a_removed_users_will_is_not_published() -> Result<()> {
+    let folder = users(&["plc", "panel"]).await?;
+    let rules = r##"
+        [[access.rule]]
+        users = ["#"]
+        publish = ["plant/#"]
+        subscribe = ["plant/#"]
+    "##;
+    let gateway = gateway(&folder, rules).await?;
+    let mut panel = connect(&gateway, Version::V5, "p", with("panel", "lenap")).await?;
+    panel.subscribe("plant/#").await?;
+    let will = Options { will: Some("plant/will"), ..with("plc", "clp") };
+    let mut plc = connect(&gateway, Version::V5, "press-4", will).await?;
+    remove_user(folder.path(), "plc").await?;
+    gateway.signal(Signal::HUP)?;
+    plc.connected_again().await.expect_err("it is nobody any more");
+    panel.publish("plant/marker", "after that").await?;
+    assert_eq!(panel.message().await?.topic, "plant/marker");
+    Ok(())
+}
+
+/// Who has the client id of a user to be does not keep it, nor what it subscribed to by it.
+#[tokio::test]
+async fn who_goes_by_a_new_users_name_is_dismissed() -> Result<()> {
+    let folder = users(&["first"]).await?;
+    let gateway = gateway(&folder, "anonymous = true\n").await?;
+    let keeps = Options { clean: false, ..with("first", "tsrif") };
+    let mut first = connect(&gateway, Version::V5, "late", keeps).await?;
+    first.subscribe("result/late/#").await?;
+    let keeps = Options { clean: false, ..Options::default() };
+    connect(&gateway, Version::V5, "later", keeps).await?;
+    let mut bystander = connect(&gateway, Version::V5, "bystander", with("first", "tsrif")).await?;
+    bystander.subscribe("result/bystander").await?;
+
+    add_user(folder.path(), "later").await?;
+    add_user(folder.path(), "late").await?;
+    gateway.signal(Signal::HUP)?;
+    let refused = first.connected_again().await.expect_err("another has that name").to_string();
+    ensure!(refused.contains("ClientIdentifierNotValid"), "{refused}");
+    for (name, password) in [("late", "etal"), ("later", "retal")] {
+        let mut device = connect(&gateway, Version::V5, name, with(name, password)).await?;
+        device.subscribe(&format!("result/{name}")).await?;
+        assert_eq!(device.ask(&format!("localCode/{name}"), "5 7").await?.text(), "12\n");
+    }
+    assert_eq!(bystander.ask("localCode/bystander", "1 2").await?.text(), "3\n");
+    Ok(())
+}
+
 /// With a password file anonymous clients come in only where the configuration says so, and have their client id alone.
 #[tokio::test]
 async fn anonymous_clients_are_let_in_where_the_configuration_says_so() -> Result<()> {
@@ -271,8 +343,9 @@ async fn anonymous_clients_are_let_in_where_the_configuration_says_so() -> Resul
     guest.publish("localCode/plc", "5 7").await?;
     guest.acknowledged().await?;
     assert_eq!(guest.acknowledged().await?, PubAckReason::NotAuthorized);
+    // What a wrong password is answered: whether a name is a user's is not for strangers to ask.
     let refused = refusal(&gateway, Version::V5, "plc", Options::default()).await?;
-    ensure!(refused.contains("ClientIdentifierNotValid"), "{refused}");
+    ensure!(refused.contains("BadUserNamePassword"), "{refused}");
     Ok(())
 }
 
@@ -370,6 +443,22 @@ async fn a_certificate_says_who_a_client_is() -> Result<()> {
     ensure!(stranger.is_err(), "let in without a certificate");
     let plain = refusal(&certified.gateway, Version::V5, "plain", Options::default()).await?;
     ensure!(plain.contains("NotAuthorized"), "{plain}");
+    Ok(())
+}
+
+/// Where certificates tell who a client is, its client id may be another's name that nobody knows yet: it grants nothing.
+#[tokio::test]
+async fn a_client_id_grants_nothing_beside_certificates() -> Result<()> {
+    let certified = Certified::start().await?;
+    let asked = ["-V", "mqttv5", "-i", "plc", "-t", "result/plc", "-t", "result/other", "-E", "-d"];
+    let said = certified.mosquitto("mosquitto_sub", Some("other"), &asked).await?;
+    // Reason codes of the two: not authorized, and granted at QoS 0.
+    ensure!(said.contains("Subscribed (mid: 1): 135, 0"), "{said}");
+    // Nor does it keep its name from the user.
+    let keeps = ["-V", "mqttv311", "-c", "-q", "1", "-i", "plc", "-t", "result/other", "-E"];
+    certified.mosquitto("mosquitto_sub", Some("other"), &keeps).await?;
+    let asked = ["-i", "plc", "-V", "mqttv5", "-t", "localCode/plc", "-e", "result/plc", "-m", "5 7"];
+    assert_eq!(certified.mosquitto("mosquitto_rr", Some("plc"), &asked).await?.trim_end(), "12");
     Ok(())
 }
 

@@ -51,6 +51,12 @@ impl Application for Doorkeeper {
         })
     }
 
+    /// `removed` is let in too early.
+    fn confirm(&self, client: &ClientInfo) -> Result<(), Reason> {
+        let removed = client.user.as_deref() == Some("removed");
+        if removed { Err(Reason::BadUserNameOrPassword) } else { Ok(()) }
+    }
+
     fn may_subscribe(&self, client: &ClientInfo, filter: &str) -> bool {
         self.may(client, filter)
     }
@@ -179,6 +185,39 @@ async fn a_client_id_belongs_to_the_identity_that_uses_it() {
         assert!(Client::connect(&server, &stays).await.session_present());
         Client::connect(&server, &anonymous).await.disconnect().await;
         Client::connect(&server, &anna).await.disconnect().await;
+    }
+}
+
+#[tokio::test]
+async fn what_the_application_does_not_confirm_gets_no_session_and_takes_nobodys() {
+    let Guarded { server, .. } = guarded(Config::default()).await;
+    for version in BOTH {
+        let mut anna = Client::connect(&server, &user(version, "anna", "anna")).await;
+        assert_refused(&server, &user(version, "new", "removed"), 0x86, 4).await;
+        assert_refused(&server, &user(version, "anna", "removed"), 0x86, 4).await;
+        anna.ping().await;
+        assert_eq!(server.broker.stats().sessions, 1);
+        anna.disconnect().await;
+    }
+}
+
+#[tokio::test]
+async fn a_client_id_that_is_a_users_own_name_is_its_own_whoever_came_first() {
+    let Guarded { server, .. } = guarded(Config::default()).await;
+    for version in BOTH {
+        let keeps = |name: &str| Connect::persistent(version, "anna").user(name).password(PASSWORD);
+        let mut bert = Client::connect(&server, &keeps("bert")).await;
+        bert.subscribe("open/x", 0).await;
+        for other in [user(version, "anna", "carl"), Connect::new(version, "anna")] {
+            assert_refused(&server, &other, 0x87, 5).await;
+        }
+        let anna = Client::connect(&server, &keeps("anna")).await;
+        bert.expect_disconnect(0x8E).await;
+        assert!(!anna.session_present(), "what was another's is not resumed");
+        assert_eq!((server.broker.stats().sessions, server.broker.stats().subscriptions), (1, 0));
+        assert_refused(&server, &keeps("bert"), 0x87, 5).await;
+        // Not kept for the next version.
+        Client::connect(&server, &user(version, "anna", "anna")).await.disconnect().await;
     }
 }
 

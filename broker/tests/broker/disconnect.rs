@@ -15,6 +15,7 @@ async fn those_who_are_named_are_disconnected_with_the_reason_and_nobody_else_is
     let server = Server::start().await;
     let mut other = Client::connect(&server, &Connect::new(V5, "other").user("bert")).await;
     other.subscribe("gone", 1).await;
+    let mut marker = Client::new(&server, V5, "marker").await;
     for version in BOTH {
         let persistent = Connect::persistent(version, "a").user("anna").will(Will::new("gone"));
         let mut first = Client::connect(&server, &persistent).await;
@@ -25,10 +26,12 @@ async fn those_who_are_named_are_disconnected_with_the_reason_and_nobody_else_is
         assert_eq!(server.broker.disconnect(anna, Reason::NotAuthorized), 2);
         // All that they had is gone at once, not only when their connections are.
         let stats = server.broker.stats();
-        assert_eq!((stats.clients, stats.sessions, stats.subscriptions), (1, 1, 1));
+        assert_eq!((stats.clients, stats.sessions, stats.subscriptions), (2, 2, 1));
         first.expect_disconnect(0x87).await;
         second.expect_disconnect(0x87).await;
-        assert_eq!(other.take_text().await, "gone");
+        // Their wills are not published.
+        marker.publish_acknowledged("gone", "marker").await;
+        assert_eq!(other.take_text().await, "marker");
         assert_eq!(server.broker.disconnect(anna, Reason::NotAuthorized), 0);
 
         let mut again = Client::connect(&server, &persistent).await;
@@ -36,7 +39,8 @@ async fn those_who_are_named_are_disconnected_with_the_reason_and_nobody_else_is
         assert_eq!(other.publish_acknowledged("t", "x").await, 0x10);
         assert_eq!(server.broker.disconnect(anna, Reason::AdministrativeAction), 1);
         again.expect_disconnect(0x98).await;
-        assert_eq!(other.take_text().await, "gone");
+        marker.publish_acknowledged("gone", "marker").await;
+        assert_eq!(other.take_text().await, "marker");
         other.ping().await;
     }
 }

@@ -38,12 +38,14 @@ table! {
     /// Who is let in, and what everyone who is may do. `[[access.rule]]` adds to that. Nobody but the gateway ever
     /// publishes to `result/`, `gateway/` or `$…`.
     pub struct Access {
-        /// File of user names and hashed passwords; `offload-rt passwd` writes it. What changes in it counts at once.
+        /// File of user names and hashed passwords; `offload-rt passwd` writes it. What changes in it counts at
+        /// once, for those who are connected too.
         pub passwords: Option<PathBuf> = None;
         /// Whether clients without a name are let in. Default: where neither `passwords` nor client certificates tell
         /// who a client is, and the gateway listens on loopback alone. Never by default over WebSocket.
         pub anonymous: Option<bool> = None;
-        /// Topics that clients may publish to. Where nothing tells who a client is, all are open.
+        /// Topics that clients may publish to. `%u` is the user name, `%c` the client id, which matches nothing
+        /// where there is a `tls.client_ca`. Where nothing tells who a client is, all are open.
         pub publish: Vec<TopicPattern> =
             patterns(["localCode/%u", "localCode/%c", "localCode/", "inputCode/%u", "inputCode/%c", "inputCode/"]);
         /// Filters that clients may subscribe to, and narrower ones. Where nothing tells who a client is, all are open.

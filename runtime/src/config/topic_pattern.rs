@@ -16,9 +16,9 @@ pub struct TopicPattern(String);
 impl TopicPattern {
     /// The filter for this user and client id. `None` where what is to be put in does not exist, is empty, or holds
     /// `+`, `#` or `/`, so that nobody can choose a name that widens a rule.
-    pub fn filter_for(&self, user: Option<&str>, client_id: &str) -> Option<Cow<'_, str>> {
+    pub fn filter_for(&self, user: Option<&str>, client_id: Option<&str>) -> Option<Cow<'_, str>> {
         let mut filter = Cow::Borrowed(self.0.as_str());
-        for (name, value) in [("%u", user), ("%c", Some(client_id))] {
+        for (name, value) in [("%u", user), ("%c", client_id)] {
             if self.0.contains(name) {
                 let value =
                     value.filter(|value| !value.is_empty() && !value.contains(['+', '#', '/', '%']))?;
@@ -65,7 +65,7 @@ mod tests {
     fn names_are_put_in_unless_they_widen_the_rule() {
         let filter = |pattern: &str, user: Option<&str>, client_id: &str| {
             let pattern: TopicPattern = pattern.parse().unwrap();
-            pattern.filter_for(user, client_id).map(Cow::into_owned)
+            pattern.filter_for(user, Some(client_id)).map(Cow::into_owned)
         };
         assert_eq!(filter("line/%u/%c/#", Some("plc"), "7").as_deref(), Some("line/plc/7/#"));
         assert_eq!(filter("all/#", None, "+").as_deref(), Some("all/#"));

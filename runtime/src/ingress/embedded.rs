@@ -66,16 +66,13 @@ impl EmbeddedIngress {
         let hook =
             Arc::new(Hook { access, authentication, badge: badge.clone(), sink, broker: OnceLock::new() });
         let broker = Broker::new(broker_config(&config.listen), hook.clone());
-        let of_removed = broker.clone();
-        hook.authentication.on_removal(Box::new(move |users| {
-            let is_one =
-                |client: &ClientInfo| client.user.as_deref().is_some_and(|user| users.contains(user));
-            let ended = of_removed.disconnect(is_one, Reason::NotAuthorized);
-            tracing::info!(
-                users = users.len(),
-                ended,
-                "users were removed, their connections and sessions end"
-            );
+        let (lost, asked) = (broker.clone(), hook.authentication.clone());
+        hook.authentication.on_reload(Box::new(move || {
+            let is_lost = |client: &ClientInfo| confirm(&asked, client).is_err();
+            let ended = lost.disconnect(is_lost, Reason::NotAuthorized);
+            if ended > 0 {
+                tracing::info!(ended, "clients are no longer let in: their connections and sessions end");
+            }
         }));
         hook.broker.set(broker.clone()).unwrap_or_else(|_| unreachable!("set once, here"));
         publish(&broker, notices.status.borrow_and_update().clone());
@@ -195,13 +192,12 @@ impl Application for Hook {
             if let Some(user) = self.badge.identify(login.user_name.as_deref(), login.password.as_deref()) {
                 return Ok(Identity { user: Some(user), credential: 0 });
             }
-            let user = self.authentication.check(&login).await.map_err(|refusal| match refusal {
-                Refused::Credentials => Reason::BadUserNameOrPassword,
-                Refused::Anonymous => Reason::NotAuthorized,
-                Refused::ClientId => Reason::ClientIdentifierNotValid,
-            })?;
-            Ok(Identity { user, credential: 0 })
+            self.authentication.check(&login).await.map_err(reason)
         })
+    }
+
+    fn confirm(&self, client: &ClientInfo) -> Result<(), Reason> {
+        confirm(&self.authentication, client).map_err(reason)
     }
 
     fn may_subscribe(&self, client: &ClientInfo, filter: &str) -> bool {
@@ -254,6 +250,19 @@ impl Application for Hook {
 
     fn published(&self) {
         self.sink.delivered();
+    }
+}
+
+fn confirm(authentication: &Authentication, client: &ClientInfo) -> Result<(), Refused> {
+    authentication.confirm(client.user.as_deref(), client.credential, &client.client_id)
+}
+
+fn reason(refusal: Refused) -> Reason {
+    match refusal {
+        Refused::Credentials => Reason::BadUserNameOrPassword,
+        Refused::Anonymous => Reason::NotAuthorized,
+        Refused::ClientId => Reason::ClientIdentifierNotValid,
+        Refused::Busy => Reason::ServerBusy,
     }
 }
 

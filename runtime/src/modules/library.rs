@@ -5,7 +5,9 @@
 
 use super::Digest;
 use crate::config;
+use crate::data_dir;
 use crate::ingress::Client;
+use crate::log_sampling::sampled;
 use bytes::Bytes;
 use lru::LruCache;
 use std::collections::HashMap;
@@ -73,13 +75,13 @@ struct Content {
 struct Removed(Vec<PathBuf>);
 
 impl Library {
-    /// Opens (creates) the library in `directory`.
+    /// Opens (creates) the library in `directory`, whose parent is there.
     ///
     /// # Errors
     ///
     /// When the directory cannot be created or read.
     pub fn open(directory: PathBuf, config: config::Modules) -> io::Result<Library> {
-        fs::create_dir_all(&directory)?;
+        data_dir::make_folder(&directory)?;
         let index = Index {
             owned: LruCache::unbounded(),
             contents: HashMap::new(),
@@ -111,9 +113,11 @@ impl Library {
         match written.await {
             Ok(Ok(())) => self.0.lock().insert(owner, digest, bytes),
             Ok(Err(error)) => {
-                tracing::warn!(directory = %self.0.directory.display(), %error, "cannot keep a module");
+                sampled!(warn, directory = %self.0.directory.display(), %error, "cannot keep a module");
             }
-            Err(panic) => tracing::error!("keeping a module: {panic}"),
+            Err(panic) => {
+                sampled!(error, "keeping a module: {panic}");
+            }
         }
     }
 
@@ -126,7 +130,7 @@ impl Library {
         {
             return Some(module.into());
         }
-        tracing::warn!(%digest, "a module in the data directory is gone or damaged: forgotten");
+        sampled!(warn, %digest, "a module in the data directory is gone or damaged: forgotten");
         let _writing = self.0.writing.lock().await;
         let removed = self.0.lock().forget(&self.0, &digest);
         let shared = self.0.clone();
@@ -193,13 +197,13 @@ impl Shared {
         let content = self.content(digest);
         if !content.is_file() {
             // Whole or not at all, whatever stops us in between.
-            fs::create_dir_all(&self.directory)?;
+            data_dir::make_folder(&self.directory)?;
             let mut partial = tempfile::NamedTempFile::new_in(&self.directory)?;
             partial.write_all(module)?;
             partial.persist(&content)?;
         }
         let entry = self.entry(&owner, digest);
-        fs::create_dir_all(self.directory.join(owner.0.hex()))?;
+        data_dir::make_folder(&self.directory.join(owner.0.hex()))?;
         fs::File::create(entry)?.set_modified(SystemTime::now())
     }
 }
@@ -294,6 +298,7 @@ fn digest_of(path: &Path) -> Option<Digest> {
 mod tests {
     use super::*;
     use crate::config::ByteSize;
+    use std::os::unix::fs::PermissionsExt;
 
     fn client(principal: Option<&str>) -> Client {
         Client {
@@ -410,6 +415,26 @@ mod tests {
         let library = Library::open(directory.path().into(), config(false, 4)).unwrap();
         assert!(has(&library, &one, 1) && !has(&library, &one, 2) && has(&library, &one, 3));
         assert_eq!(files(directory.path()), (2, 2));
+    }
+
+    #[tokio::test]
+    async fn a_data_directory_that_is_gone_is_not_made_again() {
+        let data_dir = tempfile::tempdir().unwrap();
+        let directory = data_dir.path().join("modules");
+        let library = Library::open(directory.clone(), config(false, 4)).unwrap();
+        let one = client(Some("one"));
+        keep(&library, &one, 1).await;
+        fs::remove_dir_all(&directory).unwrap();
+        keep(&library, &one, 2).await;
+        assert!(has(&library, &one, 2), "its own folder is made again");
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&directory), 0o700);
+        for folder in fs::read_dir(&directory).unwrap().flatten().filter(|file| file.path().is_dir()) {
+            assert_eq!(mode(&folder.path()), 0o700);
+        }
+        fs::remove_dir_all(&data_dir).unwrap();
+        keep(&library, &one, 3).await;
+        assert!(!has(&library, &one, 3) && !data_dir.path().exists());
     }
 
     #[tokio::test]

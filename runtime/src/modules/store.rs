@@ -5,6 +5,8 @@
 //! verified, and those same bytes are loaded. The key lies in the data directory and nowhere else.
 
 use super::Digest;
+use crate::data_dir;
+use crate::log_sampling::sampled;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use std::hash::{Hash, Hasher};
@@ -29,7 +31,7 @@ pub struct ArtifactStore {
 }
 
 impl ArtifactStore {
-    /// Opens (creates) the store in `directory`, for artifacts of this `compatibility`. Past `max_bytes` the artifacts
+    /// Opens (creates) the store in `directory`, whose parent is there, for artifacts of this `compatibility`. Past `max_bytes` the artifacts
     /// that were used least recently make room.
     ///
     /// # Errors
@@ -41,7 +43,7 @@ impl ArtifactStore {
         compatibility: u64,
         max_bytes: u64,
     ) -> io::Result<ArtifactStore> {
-        fs::create_dir_all(&directory)?;
+        data_dir::make_folder(&directory)?;
         Ok(ArtifactStore { directory, key, compatibility, max_bytes })
     }
 
@@ -62,7 +64,7 @@ impl ArtifactStore {
         let authentic = file.len() >= MAC_LEN
             && self.mac(digest, &file[MAC_LEN..]).verify_slice(&file[..MAC_LEN]).is_ok();
         if !authentic {
-            tracing::warn!(path = %path.display(), "an artifact in the store is not authentic: removed");
+            sampled!(warn, path = %path.display(), "an artifact in the store is not authentic: removed");
             let _ = fs::remove_file(&path);
             return None;
         }
@@ -79,7 +81,7 @@ impl ArtifactStore {
         let (store, digest) = (self.clone(), *digest);
         let saved = tokio::task::spawn_blocking(move || store.save_now(&digest, &file)).await;
         if let Ok(Err(error)) = saved {
-            tracing::warn!(directory = %self.directory.display(), %error, "cannot keep an artifact");
+            sampled!(warn, directory = %self.directory.display(), %error, "cannot keep an artifact");
         }
     }
 
@@ -87,7 +89,7 @@ impl ArtifactStore {
         if file.len() as u64 > self.max_bytes {
             return Ok(());
         }
-        fs::create_dir_all(&self.directory)?;
+        data_dir::make_folder(&self.directory)?;
         self.make_room(file.len() as u64)?;
         let path = self.path(digest);
         // Whole or not at all, whatever stops us in between.
@@ -144,6 +146,7 @@ pub fn compatibility(of: impl Hash) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
     use std::path::Path;
 
     fn store(directory: &Path, key: u8, max_bytes: u64) -> ArtifactStore {
@@ -177,6 +180,23 @@ mod tests {
         assert_eq!(store.load(&other).await, None);
         fs::write(store.path(&one), b"short").unwrap();
         assert_eq!(store.load(&one).await, None);
+    }
+
+    #[tokio::test]
+    async fn a_data_directory_that_is_gone_is_not_made_again() {
+        let data_dir = tempfile::tempdir().unwrap();
+        let directory = data_dir.path().join("artifacts");
+        let digest = Digest::of(b"module");
+        let store = store(&directory, 1, 1 << 20);
+        let mode = || fs::metadata(&directory).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(), 0o700);
+        fs::remove_dir(&directory).unwrap();
+        store.save(&digest, b"code").await;
+        assert!(store.load(&digest).await.is_some(), "its own folder is made again");
+        assert_eq!(mode(), 0o700);
+        fs::remove_dir_all(&data_dir).unwrap();
+        store.save(&digest, b"code").await;
+        assert!(store.load(&digest).await.is_none() && !data_dir.path().exists());
     }
 
     #[tokio::test]

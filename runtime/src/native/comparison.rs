@@ -2,6 +2,7 @@
 
 use super::Buildable;
 use crate::ingress::Client;
+use crate::log_sampling::sampled;
 use crate::telemetry;
 use crate::wasm::guest::Ended;
 use lru::LruCache;
@@ -62,7 +63,10 @@ impl Comparisons {
             let digest = digest(source);
             if self.is_new(digest, Told::Skipped) {
                 let (name, client) = (telemetry::bounded(name(source)), telemetry::bounded(client.key()));
-                tracing::info!(source = %digest.hex(), %name, %client, "not each run of this source is compared with wasm: there are too many at once");
+                let logged = sampled!(info, source = %digest.hex(), %name, %client, "not each run of this source is compared with wasm: there are too many at once");
+                if !logged {
+                    self.forget(digest, Told::Skipped);
+                }
             }
         }
         permit
@@ -86,16 +90,26 @@ impl Comparisons {
         let (name, client) = (telemetry::bounded(name), telemetry::bounded(client));
         if !self.is_new(digest, Told::Compared(difference)) {
             tracing::debug!(source = %digest.hex(), %difference, "compared with wasm, with the same result as before");
-        } else if difference == Difference::default() {
-            tracing::info!(source = %digest.hex(), %name, %client, "as wasm this source does the same");
+            return;
+        }
+        let logged = if difference == Difference::default() {
+            sampled!(info, source = %digest.hex(), %name, %client, "as wasm this source does the same")
         } else {
-            tracing::warn!(source = %digest.hex(), %name, %client, "as wasm this source differs in {difference}: {detail}");
+            sampled!(warn, source = %digest.hex(), %name, %client, "as wasm this source differs in {difference}: {detail}")
+        };
+        if !logged {
+            self.forget(digest, Told::Compared(difference));
         }
     }
 
     fn is_new(&self, source: Digest, what: Told) -> bool {
         let mut told = self.told.lock().expect("no panic while the lock is held");
         told.put((source, what), ()).is_none()
+    }
+
+    /// What the log had no room for is told the next time.
+    fn forget(&self, source: Digest, what: Told) {
+        self.told.lock().expect("no panic while the lock is held").pop(&(source, what));
     }
 }
 

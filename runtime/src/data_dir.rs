@@ -6,6 +6,7 @@
 //! | `format` | the version of the directory's layout |
 //! | `instance` | a random id of this directory, from which the client id on a foreign broker derives |
 //! | `mac-key` | the key that authenticates compiled modules |
+//! | `suspects` | what runs now, and what ran when an earlier process crashed ([`crate::suspects`]) |
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};

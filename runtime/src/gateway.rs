@@ -16,6 +16,7 @@ use crate::programs::{ProgramError, Programs};
 use crate::reload::Reload;
 use crate::request::{Parts, Requests};
 use crate::status::Status;
+use crate::suspects::{PlannedStop, Suspects};
 use crate::wasm::workers::Workers;
 use std::io;
 use std::net::SocketAddr;
@@ -32,6 +33,8 @@ pub struct Gateway {
     workers: Arc<Workers>,
     drain: Duration,
     url: String,
+    /// Given up first when the gateway stops.
+    planned_stop: Option<PlannedStop>,
     /// Looks after the password file and the certificates.
     reload: Reload,
     /// Keeps the status true while we live.
@@ -102,6 +105,21 @@ async fn is_local(config: &Config) -> bool {
     config.broker.is_none()
 }
 
+/// What another broker delivers again. Without it the gateway does all but know what has crashed it.
+fn open_suspects(data_dir: &DataDir) -> Option<Arc<Suspects>> {
+    match Suspects::open(data_dir) {
+        Ok(suspects) => Some(suspects),
+        Err(error) => {
+            tracing::warn!(
+                %error,
+                "a request that crashes the gateway will not be known again: the data directory has no place for a file in \
+                 shared memory"
+            );
+            None
+        }
+    }
+}
+
 fn hint(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::AddrInUse => "; is another broker running? `--listen 127.0.0.1:0` picks a free port",
@@ -126,13 +144,15 @@ impl Gateway {
             .await
             .map_err(|panic| StartError::Io("data directory", io::Error::other(panic)))??;
 
-        let modules = Arc::new(Modules::open(&config, &data_dir)?);
+        let suspects = config.broker.is_some().then(|| open_suspects(&data_dir)).flatten();
+        let planned_stop = suspects.clone().map(PlannedStop);
+        let modules = Arc::new(Modules::open(&config, &data_dir, suspects.clone())?);
         let native = Native::start(&config, is_local(&config).await, &data_dir).await;
         let programs = Programs::load(&config.program, &config.modules.preload, &modules).await?;
 
-        let workers = Workers::start(&config, modules.baseline_linkers(), &programs.artifacts(), &runtime)
-            .map_err(StartError::Engine)?;
-        let workers = Arc::new(workers);
+        let (baseline, warm) = (modules.baseline_linkers(), programs.artifacts());
+        let workers = Workers::start(&config, baseline, &warm, suspects.clone(), &runtime);
+        let workers = Arc::new(workers.map_err(StartError::Engine)?);
         let status = Status::new(&config.name, &programs, &native, workers.clone());
         let (status_sender, status_now) = watch::channel(status.online(workers.load()));
         let (mirror, mirror_lines) = mirror::start(&config.name, &config.mirror);
@@ -145,6 +165,7 @@ impl Gateway {
             native: Arc::new(native),
             workers: workers.clone(),
             ledger: Arc::new(Ledger::new(config.idempotency.clone())),
+            suspects,
             limits: config.limits.clone(),
             answers: config.answers.clone(),
             mirror,
@@ -173,6 +194,7 @@ impl Gateway {
             workers,
             drain,
             url,
+            planned_stop,
             reload,
             _following: following,
             _reporting: reporting,
@@ -200,7 +222,8 @@ impl Gateway {
 
     /// Stops: takes no more requests, lets those that are here finish for up to the configured `drain` time, publishes
     /// their answers, and closes the connections.
-    pub async fn shutdown(self) {
+    pub async fn shutdown(mut self) {
+        drop(self.planned_stop.take());
         if let Ingress::Foreign(ingress) = &self.ingress {
             ingress.stop_taking().await;
         }

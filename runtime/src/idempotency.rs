@@ -39,7 +39,7 @@ pub enum ReplyTo {
 
 /// Tells requests apart that have the same name: code, arguments, environment and stdin. Equal for equal requests in
 /// different forms.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Fingerprint(pub [u8; 32]);
 
 /// Collects a request's parts into its [`Fingerprint`].

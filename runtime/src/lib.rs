@@ -33,6 +33,7 @@ pub mod reload;
 pub mod request;
 pub mod scheduling;
 pub mod status;
+pub mod suspects;
 pub mod telemetry;
 mod turns;
 pub mod wasm;

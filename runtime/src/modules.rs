@@ -10,6 +10,7 @@ use crate::gateway::StartError;
 use crate::ingress::Client;
 use crate::log_sampling::sampled;
 use crate::once_cache::{self, OnceCache};
+use crate::suspects::Suspects;
 use crate::telemetry;
 use crate::turns::Turn;
 use crate::wasm::engine::{self, Tier};
@@ -65,6 +66,8 @@ pub struct Modules {
     gauge: Arc<Linkers>,
     /// `None` where there is no baseline compiler.
     baseline: Option<Baseline>,
+    /// What knows an artifact again that has crashed the gateway.
+    suspects: Option<Arc<Suspects>>,
     /// Artifacts in memory.
     cache: OnceCache<Arc<Artifact>>,
 }
@@ -99,7 +102,11 @@ impl Modules {
     /// # Errors
     ///
     /// When a folder cannot be made or read, or wasmtime cannot be set up.
-    pub fn open(config: &Config, data_dir: &DataDir) -> Result<Modules, StartError> {
+    pub fn open(
+        config: &Config,
+        data_dir: &DataDir,
+        suspects: Option<Arc<Suspects>>,
+    ) -> Result<Modules, StartError> {
         let Config { compiler: settings, limits, .. } = config;
         let compiler = Compiler::new(settings.clone(), limits.clone());
         let linkers = |engine| Linkers::new(engine).map(Arc::new).map_err(StartError::Engine);
@@ -130,6 +137,7 @@ impl Modules {
             library,
             gauge: linkers(engine)?,
             baseline,
+            suspects,
             cache: OnceCache::new(settings.memory_cache.bytes(), |artifact| artifact.size() as u64),
         })
     }
@@ -203,7 +211,7 @@ impl Modules {
     ) -> Result<(Arc<Artifact>, Option<Unoptimized>), Failure> {
         if let Some(code) = self.store.load(&digest).await {
             // The slots may have been larger when it was compiled.
-            let artifact = self.loadable(digest, code, Tier::Optimized).await?;
+            let artifact = self.loadable(client, digest, code, Tier::Optimized).await?;
             return Ok((artifact, None));
         }
         let module = match module {
@@ -214,19 +222,25 @@ impl Modules {
         let turn = self.compiler.turn(client).await;
         self.compiler.check(module.clone()).await?;
         if least == Tier::Baseline && self.compiler.wants_baseline(&module) {
-            match self.baseline(&turn, digest, module.clone()).await? {
+            match self.baseline(client, &turn, digest, module.clone()).await? {
                 Some((artifact, permit)) => {
                     return Ok((artifact, Some(Unoptimized { module, _permit: permit })));
                 }
                 None => tracing::debug!(%digest, "no baseline code"),
             }
         }
-        Ok((self.optimized(&turn, digest, module).await?, None))
+        Ok((self.optimized(client, &turn, digest, module).await?, None))
     }
 
-    async fn optimized(&self, turn: &Turn, digest: Digest, module: Bytes) -> Result<Arc<Artifact>, Failure> {
+    async fn optimized(
+        &self,
+        client: &Client,
+        turn: &Turn,
+        digest: Digest,
+        module: Bytes,
+    ) -> Result<Arc<Artifact>, Failure> {
         let code = self.compiler.compile(turn, module, Tier::Optimized).await?.into_boxed_slice();
-        let artifact = self.loadable(digest, code, Tier::Optimized).await?;
+        let artifact = self.loadable(client, digest, code, Tier::Optimized).await?;
         self.store.save(&digest, &artifact.code).await;
         Ok(artifact)
     }
@@ -235,6 +249,7 @@ impl Modules {
     /// know all of WebAssembly.
     async fn baseline(
         &self,
+        client: &Client,
         turn: &Turn,
         digest: Digest,
         module: Bytes,
@@ -242,10 +257,10 @@ impl Modules {
         let Some(Baseline { store, background, .. }) = &self.baseline else { return Ok(None) };
         let Ok(permit) = background.clone().try_acquire_owned() else { return Ok(None) };
         if let Some(code) = store.load(&digest).await {
-            return Ok(Some((self.loadable(digest, code, Tier::Baseline).await?, permit)));
+            return Ok(Some((self.loadable(client, digest, code, Tier::Baseline).await?, permit)));
         }
         let Ok(code) = self.compiler.compile(turn, module, Tier::Baseline).await else { return Ok(None) };
-        let artifact = self.loadable(digest, code.into_boxed_slice(), Tier::Baseline).await?;
+        let artifact = self.loadable(client, digest, code.into_boxed_slice(), Tier::Baseline).await?;
         store.save(&digest, &artifact.code).await;
         Ok(Some((artifact, permit)))
     }
@@ -259,7 +274,7 @@ impl Modules {
         rest: Unoptimized,
     ) {
         let turn = self.compiler.turn(&client).await;
-        match self.optimized(&turn, digest, rest.module).await {
+        match self.optimized(&client, &turn, digest, rest.module).await {
             Ok(artifact) => self.cache.replace(digest, &baseline, artifact),
             Err(Failure { error, .. }) => {
                 sampled!(info, %digest, %error, "a module stays on its baseline code");
@@ -268,14 +283,28 @@ impl Modules {
     }
 
     /// Loads an artifact once, so that a module which no worker can load is refused here, as one that cannot be compiled.
-    async fn loadable(&self, digest: Digest, code: Box<[u8]>, tier: Tier) -> Result<Arc<Artifact>, Failure> {
+    async fn loadable(
+        &self,
+        client: &Client,
+        digest: Digest,
+        code: Box<[u8]>,
+        tier: Tier,
+    ) -> Result<Arc<Artifact>, Failure> {
         let gauge = match (tier, &self.baseline) {
             (Tier::Baseline, Some(baseline)) => baseline.gauge.clone(),
             _ => self.gauge.clone(),
         };
         let artifact = Arc::new(Artifact { digest, tier, code });
         let loaded = artifact.clone();
-        tokio::task::spawn_blocking(move || gauge.load(&loaded).map(drop))
+        let execution = match &self.suspects {
+            Some(suspects) => Some(suspects.load(client, &digest, tier).await.map_err(Failure::lasting)?),
+            None => None,
+        };
+        let load = move || {
+            let _until_loaded = execution;
+            gauge.load(&loaded).map(drop)
+        };
+        tokio::task::spawn_blocking(load)
             .await
             .map_err(|panic| Failure::passing(telemetry::internal_error(&format!("loading: {panic}"))))?
             .map_err(Failure::lasting)?;

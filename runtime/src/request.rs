@@ -17,6 +17,7 @@ use crate::mirror::{Mirror, Seen};
 use crate::modules::{self, Artifact, Digest, Modules};
 use crate::native::{self, Buildable, Made, Mode, Native, Timing};
 use crate::programs::{Program, Programs};
+use crate::suspects::{Suspects, Watched};
 use crate::telemetry;
 use crate::wasm::engine::Tier;
 use crate::wasm::guest::{Budget, Context, Input};
@@ -25,7 +26,7 @@ use bytes::Bytes;
 use comparison::{Compared, Comparison};
 use offload_policy::Load;
 use offload_protocol::error::{ErrorKind, WireError};
-use offload_protocol::request::{self, Code, Request};
+use offload_protocol::request::{self, Code, Request, RequestId};
 use offload_protocol::topic;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -67,6 +68,8 @@ pub struct Parts {
     pub workers: Arc<Workers>,
     /// What knows it again.
     pub ledger: Arc<Ledger<Repetition>>,
+    /// What knows it again if it crashes the gateway; `None` where nobody sends it again by itself.
+    pub suspects: Option<Arc<Suspects>>,
     /// What it may use.
     pub limits: Limits,
     /// Where its answer may go.
@@ -112,21 +115,19 @@ impl Requests {
         self.tasks.wait().await;
     }
 
-    /// What names the request and tells it apart; `None` for one that runs each time it comes.
-    fn identify(
-        &self,
-        client: &Client,
-        reply_id: &str,
-        request: &Request,
-        digest: Option<Digest>,
-    ) -> Option<(Key, Fingerprint)> {
-        let id = request.id.clone()?;
+    /// What names the request; `None` for one that runs each time it comes.
+    fn identify(&self, client: &Client, reply_id: &str, id: Option<&RequestId>) -> Option<Key> {
+        let id = id?.clone();
         let reply_to = match (reply_id, &client.flow) {
             ("", flow) if flow.is_empty() => return None,
             ("", flow) => ReplyTo::Connection(flow.clone()),
             (id, _) => ReplyTo::Id(id.into()),
         };
-        let key = Key { principal: client.principal.clone(), reply_to, id };
+        Some(Key { principal: client.principal.clone(), reply_to, id })
+    }
+
+    /// What tells requests of one name apart. `digest` is that of the module, if the request carries or names one.
+    fn fingerprint(&self, request: &Request, digest: Option<Digest>) -> Fingerprint {
         let code = match (&request.code, digest) {
             (_, Some(digest)) => Fingerprinter::new("wasm").part(&digest.0),
             (Code::Program(name), _) => Fingerprinter::new("program").part(name.as_bytes()),
@@ -138,12 +139,27 @@ impl Requests {
         env.sort();
         let env: Vec<&[u8]> =
             env.iter().flat_map(|(name, value)| [name.as_bytes(), value.as_bytes()]).collect();
-        let fingerprint = code
-            .list(request.args.iter().map(String::as_bytes))
+        code.list(request.args.iter().map(String::as_bytes))
             .list(env.into_iter())
             .part(&request.stdin)
-            .finish();
-        Some((key, fingerprint))
+            .finish()
+    }
+
+    /// What knows the request again if it crashes the gateway: whoever runs the same again, under whatever name. Another
+    /// program of the same name, and another gateway, are another matter.
+    fn watch(&self, client: &Client, code: &Code, fingerprint: Option<Fingerprint>) -> Option<Watched> {
+        let Parts { suspects, programs, .. } = &self.parts;
+        let program = match code {
+            Code::Program(name) => programs.get(name),
+            Code::DefaultProgram => Some(programs.default_program()),
+            _ => None,
+        };
+        let print = Fingerprinter::new("run")
+            .part(env!("CARGO_PKG_VERSION").as_bytes())
+            .part(client.key().as_bytes())
+            .list(program.iter().map(|program| &program.artifact.digest.0[..]))
+            .part(&fingerprint?.0);
+        Some(suspects.as_ref()?.watch(print.finish()))
     }
 
     /// Whether this client may ask for this.
@@ -340,7 +356,11 @@ impl Sink for Requests {
             Code::Digest(digest) => Some(*digest),
             _ => None,
         };
-        let (ticket, waiting) = match self.identify(&client, asked.reply_id, &request, digest) {
+        let key = self.identify(&client, asked.reply_id, request.id.as_ref());
+        let is_watched = self.parts.suspects.is_some();
+        let fingerprint = (key.is_some() || is_watched).then(|| self.fingerprint(&request, digest));
+        let watched = self.watch(&client, &request.code, fingerprint);
+        let (ticket, waiting) = match key.zip(fingerprint) {
             None => (ticket, waiting),
             Some((key, fingerprint)) => {
                 match ledger.begin(&key, fingerprint, Repetition { ticket, waiting }, arrived) {
@@ -369,11 +389,24 @@ impl Sink for Requests {
             Ok(executable) => executable,
             Err(error) => return ticket.fail(error),
         };
+        let is_run_here = !matches!(executable, Executable::Source(_, Mode::Native | Mode::Compare));
+        if is_run_here && let Some(watched) = &watched {
+            let what = || {
+                let code = digest.map_or_else(|| "no module".to_owned(), |digest| format!("module {digest}"));
+                let (client, topic) = (telemetry::bounded(client.key()), telemetry::bounded(&topic));
+                format!("a request of `{client}` on `{topic}` with {code}")
+            };
+            if let Err(error) = watched.refuse_poison(what) {
+                ticket.fail(error);
+                return drop(waiting);
+            }
+        }
         let deadline = limits.timeout.and_then(|timeout| arrived.checked_add(timeout));
         let admitted = Admitted {
             ticket,
             client,
             waiting,
+            watched,
             timing: Timing { arrived, deadline },
             budget,
             memory: limits.memory,
@@ -384,6 +417,10 @@ impl Sink for Requests {
         };
         let stop = self.stop_tasks.clone();
         match executable {
+            Executable::Ready(name, artifact) if admitted.is_suspect() => {
+                let prepared = (name, artifact);
+                self.tasks.spawn_on(submit_alone(workers.clone(), admitted, prepared, stop), runtime);
+            }
             Executable::Ready(name, artifact) => workers.submit(admitted.into_job(name, artifact)),
             Executable::Module(digest, module) => {
                 let (client, modules) = (admitted.client.clone(), modules.clone());
@@ -431,26 +468,52 @@ async fn prepare(
     let prepared = tokio::spawn(async move {
         stopped.run_until_cancelled(preparing).await.unwrap_or_else(|| Err(stopping_error()))
     });
-    let expired = async {
-        match admitted.timing.deadline {
-            Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
-            None => std::future::pending().await,
-        }
-    };
     let error = tokio::select! {
         joined = prepared => match joined {
-            Ok(Ok((name, artifact))) => {
-                workers.submit(admitted.into_job(name, artifact));
-                return workers.attend();
-            }
+            Ok(Ok(prepared)) => return submit_alone(workers, admitted, prepared, stop).await,
             Ok(Err(error)) => error,
             Err(panic) => telemetry::internal_error(&format!("compile: {panic}")),
         },
-        () = expired => expired_error(),
+        () = expired(admitted.timing.deadline) => expired_error(),
         () = stop.cancelled() => stopping_error(),
     };
     admitted.ticket.fail(error);
     drop(admitted.waiting);
+}
+
+/// Submits what is prepared; a suspect when nothing else runs, unless its time runs out first.
+async fn submit_alone(
+    workers: Arc<Workers>,
+    mut admitted: Admitted,
+    (name, artifact): Prepared,
+    stop: CancellationToken,
+) {
+    if let Some(mut watched) = admitted.watched.take() {
+        let alone = tokio::select! {
+            alone = watched.alone(&admitted.client) => Ok(alone),
+            () = expired(admitted.timing.deadline) => Err(expired_error()),
+            () = stop.cancelled() => Err(stopping_error()),
+        };
+        match alone {
+            Ok(Some(alone)) => watched.admit(alone),
+            Ok(None) => {}
+            Err(error) => {
+                admitted.ticket.fail(error);
+                return drop(admitted.waiting);
+            }
+        }
+        admitted.watched = Some(watched);
+    }
+    workers.submit(admitted.into_job(name, artifact));
+    workers.attend();
+}
+
+/// Returns at a request's deadline, if it has one.
+async fn expired(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Builds source as wasm, and prepares that.
@@ -483,7 +546,8 @@ async fn run_natively(
     stop: CancellationToken,
     comparison: Option<Comparison>,
 ) {
-    let Admitted { ticket, client, waiting, timing, budget, memory, reply_id, args, env, stdin } = admitted;
+    let Admitted { ticket, client, waiting, watched, timing, budget, memory, reply_id, args, env, stdin } =
+        admitted;
     let context = Context { reply_id, request_id: ticket.id.clone() };
     let input = Input { name: UNNAMED.into(), args, env, stdin, context };
     let comparison = comparison.map(|comparison| (comparison, input.clone()));
@@ -494,7 +558,8 @@ async fn run_natively(
     match (outcome, comparison) {
         (Ok(Outcome::Ran { ended, run, queued }), Some((comparison, input))) => {
             ticket.finish(Outcome::Ran { ended: ended.clone(), run, queued });
-            comparison.run(Compared { client, source, input, budget, waiting, native: ended }).await;
+            let compared = Compared { client, source, input, budget, waiting, watched, native: ended };
+            comparison.run(compared).await;
         }
         (Ok(outcome), _) => {
             ticket.finish(outcome);
@@ -512,6 +577,7 @@ struct Admitted {
     ticket: Ticket,
     client: Client,
     waiting: Waiting,
+    watched: Option<Watched>,
     timing: Timing,
     budget: Budget,
     /// What it asks for; a native program's own limit is another than a guest's.
@@ -523,6 +589,11 @@ struct Admitted {
 }
 
 impl Admitted {
+    /// Whether it ran when the gateway crashed.
+    fn is_suspect(&self) -> bool {
+        self.watched.as_ref().is_some_and(Watched::is_suspect)
+    }
+
     fn into_job(self, name: Arc<str>, artifact: Arc<Artifact>) -> Job {
         let ticket = self.ticket;
         let (key, load) = self.waiting.into_job();
@@ -535,6 +606,7 @@ impl Admitted {
             budget: self.budget,
             arrived: self.timing.arrived,
             deadline: self.timing.deadline,
+            watched: self.watched,
             done: Box::new(move |outcome| ticket.finish(outcome)),
         }
     }

@@ -46,8 +46,13 @@ impl Gateway {
     }
 
     /// Stops it, and starts another one in its data directory.
-    pub async fn restart(mut self, flags: &[&str], configuration: &str) -> Result<Gateway> {
-        self.process.signal(Signal::TERM)?;
+    pub async fn restart(self, flags: &[&str], configuration: &str) -> Result<Gateway> {
+        self.crash(Signal::TERM, flags, configuration).await
+    }
+
+    /// Ends it by this signal, however it takes that, and starts another one in its data directory.
+    pub async fn crash(mut self, signal: Signal, flags: &[&str], configuration: &str) -> Result<Gateway> {
+        self.process.signal(signal)?;
         self.process.end().await?;
         Gateway::start_in(self.folder, flags, configuration).await
     }

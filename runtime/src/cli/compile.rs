@@ -42,7 +42,7 @@ pub fn run(command: Compile) -> anyhow::Result<ExitCode> {
         config.data_dir = folder.clone();
     }
     let data_dir = DataDir::open(&config.data_dir)?;
-    let modules = Arc::new(Modules::open(&config, &data_dir)?);
+    let modules = Arc::new(Modules::open(&config, &data_dir, None)?);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let mut code = ExitCode::SUCCESS;
     for file in &command.files {

@@ -4,6 +4,7 @@ use super::artifact_of;
 use crate::ingress::Client;
 use crate::modules::Modules;
 use crate::native::{Buildable, Native};
+use crate::suspects::{Verdict, Watched};
 use crate::wasm::guest::{Budget, Ended, Input};
 use crate::wasm::workers::{Job, Outcome, Waiting, Workers};
 use offload_protocol::error::{ErrorKind, WireError};
@@ -29,6 +30,8 @@ pub struct Compared {
     pub budget: Budget,
     /// The request counts as waiting until it has been compared.
     pub waiting: Waiting,
+    /// One that has crashed the gateway is not compared again.
+    pub watched: Option<Watched>,
     /// How it ended natively.
     pub native: Ended,
 }
@@ -37,7 +40,10 @@ impl Comparison {
     /// Runs it, and tells in what it differs. It has a run's whole time, whatever the request has left of its own.
     pub async fn run(self, compared: Compared) {
         let Comparison { native, modules, workers, stop } = self;
-        let Compared { client, source, input, budget, waiting, native: natively } = compared;
+        let Compared { client, source, input, budget, waiting, watched, native: natively } = compared;
+        if watched.as_ref().is_some_and(|watched| watched.verdict() != Verdict::Innocent) {
+            return;
+        }
         let Some(_leave) = native.compare(&client, &source) else { return };
         let as_wasm = async {
             let made = native.wasm_to_compare(&client, &source).await?;
@@ -52,6 +58,7 @@ impl Comparison {
                 budget,
                 arrived: Instant::now(),
                 deadline: None,
+                watched,
                 // Whoever has asked may have stopped waiting.
                 done: Box::new(move |outcome| drop(sender.send(outcome))),
             });

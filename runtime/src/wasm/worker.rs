@@ -17,6 +17,7 @@ use super::recent_runs::RecentRuns;
 use super::ticker::Ticks;
 use super::workers::{Job, Key, Outcome, Shared};
 use crate::modules::{Artifact, Digest};
+use crate::suspects::{Execution, Watched};
 use crate::telemetry;
 use lru::LruCache;
 use offload_policy::{Choice, GuestId, RunQueue};
@@ -80,6 +81,8 @@ struct Guest {
     deadline_is_requested: bool,
     started: Instant,
     queued: Duration,
+    /// Dropped when its slot is free: others may start then.
+    execution: Option<Execution>,
     done: Box<dyn FnOnce(Outcome) + Send>,
 }
 
@@ -282,15 +285,17 @@ impl Worker {
     fn start(&mut self, job: Job) {
         let started = Instant::now();
         let queued = started.saturating_duration_since(job.arrived);
-        let Job { key, artifact, input, budget, deadline, done, .. } = job;
+        let Job { key, artifact, input, budget, deadline, watched, done, .. } = job;
         if deadline.is_some_and(|deadline| deadline <= started) {
             self.shared.release(self.index, &key);
             return done(Outcome::Expired);
         }
+        let execution = watched.map(Watched::begin);
         let loaded = match self.load(&artifact) {
             Ok(loaded) => loaded,
             Err(error) => {
                 self.shared.release(self.index, &key);
+                drop(execution);
                 let ended = Ended::failed(error);
                 return done(Outcome::Ran { ended, run: started.elapsed(), queued });
             }
@@ -320,6 +325,7 @@ impl Worker {
             deadline_is_requested: deadline.is_some_and(|deadline| deadline < wall),
             started,
             queued,
+            execution,
             done,
         });
         self.slice(id, true);
@@ -357,11 +363,12 @@ impl Worker {
     /// Gives the guest's slot back, then hands its outcome over.
     fn end(&mut self, id: GuestId, ended: Ended) {
         self.run_queue.remove(id);
-        let Guest { key, future, deadline, started, queued, done, .. } = self.guests.remove(id);
+        let Guest { key, future, deadline, started, queued, execution, done, .. } = self.guests.remove(id);
         self.deadlines.remove(&(deadline, id));
         // Before the slot is counted as free, it must be.
         drop(future);
         self.shared.release(self.index, &key);
+        drop(execution);
         done(Outcome::Ran { ended, run: started.elapsed(), queued });
     }
 

@@ -11,6 +11,7 @@ use super::worker::{AbortOnPanic, Desk, Surroundings, Worker};
 use crate::config::Config;
 use crate::modules::Artifact;
 use crate::status;
+use crate::suspects::{Suspects, Watched};
 use offload_policy::{Admission, AdmissionLimits, Busy, FairQueue, Load, QueueLimits, Slots, Time};
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -45,6 +46,8 @@ pub struct Job {
     pub arrived: Instant,
     /// When its answer is no longer of use; also bounds its run.
     pub deadline: Option<Instant>,
+    /// What knows it again if it crashes the gateway.
+    pub watched: Option<Watched>,
     /// Takes the outcome, on the worker's thread. Called exactly once.
     pub done: Box<dyn FnOnce(Outcome) + Send>,
 }
@@ -82,10 +85,13 @@ pub(super) struct Shared {
     books: Mutex<Books>,
     /// How many jobs are in the queue: a worker looks here before it takes the lock.
     pub(super) queued: AtomicUsize,
-    /// How many jobs have ever been queued: tells a worker that found nothing to take whether to look again.
+    /// How many jobs have ever been queued, or were let through: tells a worker that found nothing to take whether to look
+    /// again.
     pub(super) submitted: AtomicU64,
     pub(super) stop: AtomicBool,
     mailboxes: Vec<Arc<Mailbox>>,
+    /// What keeps guests apart, where it is known what crashes the gateway.
+    suspects: Option<Arc<Suspects>>,
     /// What all guests have together.
     pub(super) memory: Arc<GuestMemory>,
     epoch: Instant,
@@ -99,13 +105,15 @@ pub(super) struct Shared {
 pub(super) struct Books {
     admission: Admission<Key>,
     pub(super) queue: FairQueue<Key, Job>,
+    /// One that is to run alone: nothing runs, and it is the next to start.
+    alone: Option<Job>,
     slots: Slots<Key>,
     running: usize,
 }
 
 impl Workers {
-    /// Starts the workers, with what is `warm` loaded. They run baseline code with `baseline`; `runtime` drives the timers
-    /// of sleeping guests.
+    /// Starts the workers, with what is `warm` loaded. They run baseline code with `baseline`; with `suspects` each job is
+    /// watched; `runtime` drives the timers of sleeping guests.
     ///
     /// # Errors
     ///
@@ -114,6 +122,7 @@ impl Workers {
         config: &Config,
         baseline: Option<Arc<Linkers>>,
         warm: &[Arc<Artifact>],
+        suspects: Option<Arc<Suspects>>,
         runtime: &Handle,
     ) -> wasmtime::Result<Workers> {
         let Config { workers, limits, queue, compiler, .. } = config;
@@ -136,6 +145,7 @@ impl Workers {
             books: Mutex::new(Books {
                 admission: Admission::new(admission),
                 queue: FairQueue::new(QueueLimits { per_key: queue.per_principal, total: queue.total }),
+                alone: None,
                 slots: Slots::new(count, room.slots, share),
                 running: 0,
             }),
@@ -143,6 +153,7 @@ impl Workers {
             submitted: AtomicU64::new(0),
             stop: AtomicBool::new(false),
             mailboxes: mailboxes.clone(),
+            suspects,
             memory: Arc::new(GuestMemory::new(room.memory)),
             epoch: Instant::now(),
             deadline_changed: Notify::new(),
@@ -215,8 +226,13 @@ impl Workers {
                 drop(books);
                 return self.turn_away(job);
             }
-            let pushed = books.queue.push(job.key.clone(), job, deadline);
-            assert!(pushed.is_ok(), "admission lets no more in than the queue holds");
+            if job.watched.as_ref().is_some_and(Watched::is_alone) {
+                let other = books.alone.replace(job);
+                assert!(other.is_none(), "only one is alone");
+            } else {
+                let pushed = books.queue.push(job.key.clone(), job, deadline);
+                assert!(pushed.is_ok(), "admission lets no more in than the queue holds");
+            }
             self.shared.queued.fetch_add(1, Ordering::SeqCst);
             self.shared.submitted.fetch_add(1, Ordering::SeqCst);
         }
@@ -291,7 +307,9 @@ impl Workers {
         }
         let left: Vec<Job> = {
             let mut books = self.shared.lock();
-            std::iter::from_fn(|| books.queue.pop_where(|_, _| true)).map(|(_, job)| job).collect()
+            let alone = books.alone.take();
+            let queued = std::iter::from_fn(|| books.queue.pop_where(|_, _| true)).map(|(_, job)| job);
+            alone.into_iter().chain(queued).collect()
         };
         left.into_iter().for_each(|job| self.turn_away(job));
     }
@@ -355,11 +373,24 @@ impl Shared {
         }
         let now = self.now();
         let mut books = self.lock();
-        let Books { admission, queue, slots, running } = &mut *books;
+        let Books { admission, queue, alone, slots, running } = &mut *books;
         if slots.free(worker) == 0 {
             return None;
         }
-        let (key, job) = queue.pop_where(|key, job| slots.may_start(key) && eligible(job))?;
+        let (key, job) = match alone.take_if(|job| eligible(job)) {
+            Some(job) => (job.key.clone(), job),
+            None => {
+                let permit = match &self.suspects {
+                    Some(suspects) => Some(suspects.isolation().try_share()?),
+                    None => None,
+                };
+                let (key, mut job) = queue.pop_where(|key, job| slots.may_start(key) && eligible(job))?;
+                if let (Some(watched), Some(permit)) = (&mut job.watched, permit) {
+                    watched.admit(permit);
+                }
+                (key, job)
+            }
+        };
         self.queued.fetch_sub(1, Ordering::SeqCst);
         slots.try_acquire(worker, &key).expect("a slot is free and within the quota");
         admission.started(&key, job.load, now);
@@ -375,6 +406,14 @@ impl Shared {
         self.tell_if_idle(&books);
     }
 
+    /// Others may start again: a worker that has found nothing to start looks once more.
+    fn reopen(&self) {
+        self.submitted.fetch_add(1, Ordering::SeqCst);
+        for mailbox in &self.mailboxes {
+            mailbox.notify();
+        }
+    }
+
     fn tell_if_idle(&self, books: &Books) {
         if books.in_flight() == 0 {
             self.idle.notify_waiters();
@@ -382,7 +421,7 @@ impl Shared {
     }
 }
 
-/// Answers requests whose deadline comes while they wait.
+/// Answers requests whose deadline comes while they wait, and tells workers when others may start that were held back.
 async fn expire(shared: Arc<Shared>) {
     while !shared.stop.load(Ordering::SeqCst) {
         let next = shared.lock().queue.next_deadline();
@@ -395,6 +434,10 @@ async fn expire(shared: Arc<Shared>) {
         tokio::select! {
             () = sleep => {}
             () = shared.deadline_changed.notified() => continue,
+            () = reopened(&shared) => {
+                shared.reopen();
+                continue;
+            }
         }
         let now = shared.now();
         let expired: Vec<Job> = {
@@ -410,5 +453,13 @@ async fn expire(shared: Arc<Shared>) {
         for job in expired {
             (job.done)(Outcome::Expired);
         }
+    }
+}
+
+/// Returns when a job that ran alone has ended.
+async fn reopened(shared: &Shared) {
+    match &shared.suspects {
+        Some(suspects) => suspects.isolation().reopened().await,
+        None => std::future::pending().await,
     }
 }

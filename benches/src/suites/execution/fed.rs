@@ -51,9 +51,9 @@ impl Fed {
     pub fn start(config: &Config) -> Result<Fed> {
         let folder = tempfile::tempdir()?;
         let data_dir = DataDir::open(&folder.path().join("data"))?;
-        let modules = Arc::new(Modules::open(config, &data_dir)?);
+        let modules = Arc::new(Modules::open(config, &data_dir, None)?);
         let runtime = runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        let workers = Workers::start(config, modules.baseline_linkers(), &[], runtime.handle())?;
+        let workers = Workers::start(config, modules.baseline_linkers(), &[], None, runtime.handle())?;
         let limits = &config.limits;
         let budget = Budget {
             fuel: limits.fuel,
@@ -130,6 +130,7 @@ impl Fed {
             budget: self.budget,
             arrived: Instant::now(),
             deadline: None,
+            watched: None,
             done: Box::new(move |outcome| {
                 let ended = matches!(&outcome, Outcome::Ran { ended: Ended { result: Ok(0), stdout, .. }, .. }
                     if stdout == expected);

@@ -1,0 +1,237 @@
+//! Who executes strangers' code in this process: many at once, or one alone.
+
+use crate::ingress::Client;
+use offload_policy::{FairQueue, QueueLimits};
+use std::sync::{Arc, Mutex, MutexGuard};
+use tokio::sync::{Notify, OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock, oneshot};
+use tokio::time::{Instant, sleep_until};
+
+/// What an execution holds until it has ended.
+pub enum Permit {
+    /// Others may be under way.
+    Shared {
+        /// Held while it is under way.
+        _inside: OwnedRwLockReadGuard<()>,
+    },
+    /// No other is.
+    Alone(Alone),
+}
+
+/// Keeps executions apart.
+///
+/// While one waits to be alone nothing begins, and what is under way ends. So that many of them, one after the other, do not
+/// stop everything else, each is followed by as much time for the others as it took from them.
+pub struct Isolation {
+    inside: Arc<RwLock<()>>,
+    turns: Mutex<Turns>,
+    reopened: Notify,
+}
+
+/// One execution at a time is alone, or waits for the others to end.
+struct Turns {
+    /// Those that wait for their turn, fair between clients.
+    waiting: FairQueue<Arc<str>, oneshot::Sender<Turn>>,
+    taken: bool,
+    /// Until then the time is the others'.
+    next: Instant,
+}
+
+/// The one turn; given on when dropped.
+struct Turn(Arc<Isolation>);
+
+/// The permit of an execution that is alone, or waits for the others to end.
+pub struct Alone {
+    since: Instant,
+    inside: Option<OwnedRwLockWriteGuard<()>>,
+    turn: Turn,
+}
+
+impl Isolation {
+    /// Nothing is under way.
+    pub fn new() -> Arc<Isolation> {
+        // Admission has counted whoever waits here, so the queue needs no bound of its own.
+        let waiting = FairQueue::new(QueueLimits { per_key: usize::MAX, total: usize::MAX });
+        let turns = Turns { waiting, taken: false, next: Instant::now() };
+        Arc::new(Isolation { inside: Arc::default(), turns: Mutex::new(turns), reopened: Notify::new() })
+    }
+
+    /// A permit to begin beside others, unless one is alone, or waits for the others to end.
+    pub fn try_share(&self) -> Option<Permit> {
+        let inside = self.inside.clone().try_read_owned().ok()?;
+        Some(Permit::Shared { _inside: inside })
+    }
+
+    /// Waits for a permit to begin beside others.
+    pub async fn share(&self) -> Permit {
+        Permit::Shared { _inside: self.inside.clone().read_owned().await }
+    }
+
+    /// Waits until nothing else is under way. `None` if it need not be alone any more when its turn comes.
+    pub async fn alone(self: &Arc<Self>, client: &Client, must_be: impl Fn() -> bool) -> Option<Permit> {
+        let turn = self.take_turn(client).await;
+        let next = self.turns().next;
+        if next > Instant::now() {
+            sleep_until(next).await;
+        }
+        if !must_be() {
+            return None;
+        }
+        // Before the wait: if that is given up, those who were held back have to be told.
+        let mut alone = Alone { since: Instant::now(), inside: None, turn };
+        alone.inside = Some(self.inside.clone().write_owned().await);
+        Some(Permit::Alone(alone))
+    }
+
+    /// Returns when one that was alone, or waited to be, is done, and others may begin.
+    pub async fn reopened(&self) {
+        self.reopened.notified().await;
+    }
+
+    async fn take_turn(self: &Arc<Self>, client: &Client) -> Turn {
+        let (sender, receiver) = oneshot::channel();
+        let pushed = self.turns().waiting.push(client.key().clone(), sender, None);
+        assert!(pushed.is_ok(), "an unbounded queue has room");
+        self.give_turn();
+        receiver.await.expect("a queued sender is only dropped by sending")
+    }
+
+    /// Gives the turn to the next, if nobody has it.
+    fn give_turn(self: &Arc<Self>) {
+        let sender = {
+            let mut turns = self.turns();
+            if turns.taken {
+                return;
+            }
+            let sender = loop {
+                let Some((_, sender)) = turns.waiting.pop_where(|_, _| true) else { return };
+                // Whoever has stopped waiting is passed over.
+                if !sender.is_closed() {
+                    break sender;
+                }
+            };
+            turns.taken = true;
+            sender
+        };
+        // One that stops waiting in this moment gives it on: the failed send drops it.
+        let _ = sender.send(Turn(self.clone()));
+    }
+
+    fn turns(&self) -> MutexGuard<'_, Turns> {
+        self.turns.lock().expect("no panic while the lock is held")
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.0.turns().taken = false;
+        self.0.give_turn();
+    }
+}
+
+impl Drop for Alone {
+    fn drop(&mut self) {
+        let Turn(isolation) = &self.turn;
+        isolation.turns().next = Instant::now() + self.since.elapsed();
+        self.inside = None;
+        isolation.reopened.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::{Future, poll_fn};
+    use std::pin::{Pin, pin};
+    use std::task::Poll;
+    use std::time::Duration;
+
+    fn client(flow: &str) -> Client {
+        Client { principal: None, flow: flow.into(), account: flow.into(), web: false }
+    }
+
+    /// Polls once.
+    async fn now<T>(mut future: Pin<&mut impl Future<Output = T>>) -> Option<T> {
+        poll_fn(|context| match future.as_mut().poll(context) {
+            Poll::Ready(value) => Poll::Ready(Some(value)),
+            Poll::Pending => Poll::Ready(None),
+        })
+        .await
+    }
+
+    #[tokio::test]
+    async fn one_that_waits_to_be_alone_lets_nothing_begin_until_it_is_done() {
+        let isolation = Isolation::new();
+        let (first, second) = (isolation.try_share().unwrap(), isolation.try_share().unwrap());
+        let a = client("a");
+        let mut alone = pin!(isolation.alone(&a, || true));
+        assert!(now(alone.as_mut()).await.is_none());
+        let mut load = pin!(isolation.share());
+        assert!(isolation.try_share().is_none() && now(load.as_mut()).await.is_none());
+        drop(first);
+        assert!(now(alone.as_mut()).await.is_none(), "one is still under way");
+        drop(second);
+        let alone = alone.await.unwrap();
+        assert!(isolation.try_share().is_none() && now(load.as_mut()).await.is_none());
+        drop(alone);
+        isolation.reopened().await;
+        load.await;
+        assert!(isolation.try_share().is_some());
+    }
+
+    #[tokio::test]
+    async fn one_that_stops_waiting_blocks_nobody() {
+        let isolation = Isolation::new();
+        let _first = isolation.try_share().unwrap();
+        {
+            let a = client("a");
+            let mut alone = pin!(isolation.alone(&a, || true));
+            assert!(now(alone.as_mut()).await.is_none());
+            assert!(isolation.try_share().is_none());
+        }
+        isolation.reopened().await;
+        assert!(isolation.try_share().is_some());
+    }
+
+    #[tokio::test]
+    async fn after_it_the_others_have_as_much_time_as_it_took() {
+        let isolation = Isolation::new();
+        let alone = isolation.alone(&client("a"), || true).await.unwrap();
+        let begun = Instant::now();
+        std::thread::sleep(Duration::from_millis(20));
+        drop(alone);
+        let taken = begun.elapsed();
+        let (ended, b) = (Instant::now(), client("b"));
+        let mut second = pin!(isolation.alone(&b, || true));
+        assert!(now(second.as_mut()).await.is_none());
+        assert!(isolation.try_share().is_some(), "the time is the others'");
+        second.await.unwrap();
+        assert!(ended.elapsed() >= taken - Duration::from_millis(1), "{:?}", ended.elapsed());
+    }
+
+    #[tokio::test]
+    async fn turns_are_fair_between_clients_and_whoever_has_gone_has_none() {
+        let isolation = Isolation::new();
+        let (many, other, gone) = (client("many"), client("other"), client("gone"));
+        let first = isolation.alone(&many, || true).await.unwrap();
+        let mut second = pin!(isolation.alone(&many, || true));
+        let mut third = pin!(isolation.alone(&many, || true));
+        assert!(now(second.as_mut()).await.is_none() && now(third.as_mut()).await.is_none());
+        assert!(now(pin!(isolation.alone(&gone, || true))).await.is_none());
+        let mut others = pin!(isolation.alone(&other, || true));
+        assert!(now(others.as_mut()).await.is_none());
+        drop(first);
+        let second = second.await.unwrap();
+        drop(second);
+        let others = others.await.unwrap();
+        assert!(now(third.as_mut()).await.is_none());
+        drop(others);
+        third.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn whoever_need_not_be_alone_any_more_when_its_turn_comes_is_told() {
+        let isolation = Isolation::new();
+        assert!(isolation.alone(&client("a"), || false).await.is_none());
+        assert!(isolation.try_share().is_some());
+    }
+}

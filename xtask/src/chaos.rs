@@ -1,7 +1,6 @@
 //! `cargo xtask chaos`: the broker alone, and the whole gateway, under abuse for as long as one likes.
 
 use std::io::stderr;
-use std::process::Command;
 use std::time::Instant;
 
 use anyhow::Result;
@@ -51,9 +50,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         Ok(())
     };
     // `cargo test` builds a package's programs for that package's own tests only.
-    let mut build = cargo(&root);
-    run_command(build.args(["build", "--release", "--workspace", "--bin", "offload-rt"]))?;
-    let mut abuse: Command = cargo(&root);
+    if !arguments.list {
+        let mut build = cargo(&root);
+        run_command(build.args(["build", "--release", "--workspace", "--bin", "offload-rt"]))?;
+    }
+    let mut abuse = cargo(&root);
     abuse.args(test("abuse")).args(["full", "--seconds-each", &arguments.seconds_each.to_string()]);
     if whole {
         let left = arguments.time.seconds().saturating_sub(begin.elapsed().as_secs());

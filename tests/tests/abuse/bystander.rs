@@ -21,6 +21,9 @@ const PACE: Duration = Duration::from_millis(20);
 /// Of the requests, so many may be unacknowledged: fewer than the broker's Receive Maximum, as a client has to.
 const MAX_UNACKNOWLEDGED: usize = 1_000;
 
+/// Packet identifiers in turn.
+const IDENTIFIERS: u32 = 60_000;
+
 /// How often it is looked whether something has come, or is over.
 const POLL: Duration = Duration::from_millis(1);
 
@@ -125,28 +128,37 @@ impl Shared {
     fn ask(&self, topic: &str, payloads: &[Vec<u8>]) {
         let mut due = Instant::now();
         for number in 0_u32.. {
-            while Instant::now() < due || self.unacknowledged.load(Relaxed) >= MAX_UNACKNOWLEDGED {
+            while Instant::now() < due {
                 if self.enough.load(Relaxed) {
                     return;
                 }
                 thread::sleep(due.saturating_duration_since(Instant::now()).clamp(POLL / 10, POLL));
             }
-            if self.enough.load(Relaxed) {
-                return;
+            let put_down = |due| self.requests().push(Request { due, outcome: Outcome::Unanswered });
+            put_down(due);
+            due += PACE;
+            while self.unacknowledged.load(Relaxed) >= MAX_UNACKNOWLEDGED {
+                if self.enough.load(Relaxed) {
+                    // What could not even be sent was not answered.
+                    while due < Instant::now() {
+                        put_down(due);
+                        due += PACE;
+                    }
+                    return;
+                }
+                thread::sleep(POLL);
             }
             let payload = payloads[number as usize % payloads.len()].as_slice();
             let request = Publish::new(topic, payload).correlation(&number.to_be_bytes());
-            self.requests().push(Request { due, outcome: Outcome::Unanswered });
             self.unacknowledged.fetch_add(1, Relaxed);
-            if let Err(error) = self.send(&request.qos(1, number as u16 % 60_000 + 1).bytes()) {
-                return self.lose(number, &format!("its connection is lost: {error}"));
+            if let Err(error) = self.send(&request.qos(1, (number % IDENTIFIERS) as u16 + 1).bytes()) {
+                return self.lose(number as usize, &format!("its connection is lost: {error}"));
             }
-            due += PACE;
         }
     }
 
-    fn lose(&self, number: u32, why: &str) {
-        if let Some(request) = self.requests().get_mut(number as usize) {
+    fn lose(&self, number: usize, why: &str) {
+        if let Some(request) = self.requests().get_mut(number) {
             request.outcome = Outcome::Wrong(why.to_owned());
         }
     }
@@ -175,7 +187,10 @@ impl Shared {
             self.unacknowledged.fetch_sub(1, Relaxed);
             let refused = body.get(2).is_some_and(|reason| *reason >= packet::REFUSED);
             if let (true, [high, low, reason, ..]) = (refused, body) {
-                let number = u32::from(u16::from_be_bytes([*high, *low])) - 1;
+                let identifier = usize::from(u16::from_be_bytes([*high, *low])) - 1;
+                // The latest request that had it.
+                let last = self.requests().len() - 1;
+                let number = last - (last - identifier) % IDENTIFIERS as usize;
                 self.lose(number, &format!("refused with {reason:#x}"));
             }
         }

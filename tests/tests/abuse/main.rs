@@ -149,7 +149,14 @@ async fn smoke() -> Result<bool> {
             Some(stage) => stage,
             None => Stage::open(attack.door, &hash).await?,
         };
-        let trial = trial::run(attack, &mut stage, &hash, SMOKE).await?;
+        let trial = match trial::run(attack, &mut stage, &hash, SMOKE).await {
+            Ok(trial) => trial,
+            Err(error) => {
+                eprintln!("    no trial: {error:#}; the gateway's log: {}", stage.gateway.log());
+                held = false;
+                continue;
+            }
+        };
         ensure!(trial.during.count() > 0, "the bystander did not ask during {}", attack.name);
         let row = Row { attack, shortfalls: verdict::no_harm(&trial), trial };
         report::ends(&row);

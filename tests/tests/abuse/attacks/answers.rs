@@ -47,7 +47,7 @@ async fn ask_in_vain(arena: Arc<Arena>) {
                     }
                     // Gone before the answer comes.
                     1 => {
-                        let mut link = unnamed(&arena, true).await?;
+                        let mut link = unnamed(&arena).await?;
                         link.send(&packet::publish_v311("localCode/", b"5 7")).await?;
                         link.reset();
                     }
@@ -61,7 +61,7 @@ async fn ask_in_vain(arena: Arc<Arena>) {
                     }
                     // Reading nothing, until its queue is full.
                     _ => {
-                        let mut link = unnamed(&arena, true).await?;
+                        let mut link = unnamed(&arena).await?;
                         let many = packet::publish_v311("localCode/", b"5 7").repeat(100);
                         for _ in 0..arena.many(1_000) {
                             if arena.is_over() {
@@ -78,15 +78,13 @@ async fn ask_in_vain(arena: Arc<Arena>) {
         .await;
 }
 
-/// A client of MQTT 3.1.1 that the broker names, subscribed to `result/` or not.
-async fn unnamed(arena: &Arena, subscribed: bool) -> io::Result<Link> {
+/// A client of MQTT 3.1.1 that the broker names, subscribed to `result/`.
+async fn unnamed(arena: &Arena) -> io::Result<Link> {
     let mut link = arena.open().await?;
     link.send(&packet::connect_unnamed_v311(ABUSERS[0], PASSWORD)).await?;
     let mut link = arena.let_in(link).await?;
-    if subscribed {
-        link.send(&packet::subscribe_v311(1, "result/")).await?;
-        link.expect(packet::SUBACK).await?;
-    }
+    link.send(&packet::subscribe_v311(1, "result/")).await?;
+    link.expect(packet::SUBACK).await?;
     Ok(link)
 }
 

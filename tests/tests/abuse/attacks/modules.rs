@@ -53,12 +53,14 @@ pub async fn large(arena: Arc<Arena>) -> io::Result<()> {
 /// Modules that take a compiler about a second, from four accounts with some under way each.
 pub async fn compiles(arena: Arc<Arena>) -> io::Result<()> {
     const EACH: usize = 4;
-    always_new(arena, 400, ABUSERS.len() * EACH, ABUSERS.len()).await
+    let connections = ABUSERS.len() * arena.many(EACH);
+    always_new(arena, 400, connections, ABUSERS.len()).await
 }
 
 /// Modules that one account has compiled quickly, and that are compiled again behind the answer.
 pub async fn background_compiles(arena: Arc<Arena>) -> io::Result<()> {
-    always_new(arena, 100, 4, 1).await
+    let connections = arena.many(16);
+    always_new(arena, 300, connections, 1).await
 }
 
 /// Modules of so many functions, none of which was there before, from so many connections of so many accounts.

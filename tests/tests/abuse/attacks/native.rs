@@ -46,7 +46,7 @@ pub async fn sleepers(arena: Arc<Arena>) -> io::Result<()> {
 
 async fn by_accounts(arena: Arc<Arena>, source: &'static str, accounts: usize) -> io::Result<()> {
     arena
-        .restless(accounts * AT_ONCE, move |arena, number| async move {
+        .restless(accounts * arena.many(AT_ONCE), move |arena, number| async move {
             let account = number % accounts;
             let (user, id) = (ABUSERS[account], format!("native-{number}"));
             let mut link = arena.enter(&arena.connect(&id, account)).await?;

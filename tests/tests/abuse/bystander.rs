@@ -36,7 +36,8 @@ const MODULE: Printer<&str> = Printer("12\\n");
 /// Asks until it is stopped.
 pub struct Bystander {
     shared: Arc<Shared>,
-    threads: Vec<JoinHandle<()>>,
+    asks: JoinHandle<()>,
+    listens: JoinHandle<()>,
 }
 
 struct Shared {
@@ -93,25 +94,25 @@ impl Bystander {
             priority::raise();
             listening.listen(stream, received);
         })?;
-        Ok(Bystander { shared, threads: vec![asks, listens] })
+        Ok(Bystander { shared, asks, listens })
     }
 
     /// Whether all requests that are due have an answer.
     pub fn is_answered(&self) -> bool {
-        self.shared.requests().iter().all(|request| request.outcome != Outcome::Unanswered)
+        self.shared.is_answered()
     }
 
     /// Sends nothing more, waits as long as this for answers, and returns all requests in order.
     pub fn stop(self, patience: Duration) -> Result<Vec<Request>> {
         self.shared.enough.store(true, Relaxed);
+        // Before it is looked whether all are answered, so that none is sent after that.
+        self.asks.join().ok().context("the bystander panicked")?;
         let deadline = Instant::now() + patience;
-        while !self.is_answered() && Instant::now() < deadline {
+        while !self.shared.is_answered() && Instant::now() < deadline {
             thread::sleep(POLL);
         }
         self.shared.over.store(true, Relaxed);
-        for thread in self.threads {
-            thread.join().ok().context("the bystander panicked")?;
-        }
+        self.listens.join().ok().context("the bystander panicked")?;
         Ok(std::mem::take(&mut *self.shared.requests()))
     }
 }
@@ -119,6 +120,10 @@ impl Bystander {
 impl Shared {
     fn requests(&self) -> MutexGuard<'_, Vec<Request>> {
         self.requests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_answered(&self) -> bool {
+        self.requests().iter().all(|request| request.outcome != Outcome::Unanswered)
     }
 
     fn send(&self, bytes: &[u8]) -> std::io::Result<()> {

@@ -106,8 +106,8 @@ impl MemorySamples {
         self.samples.iter().map(|(_, bytes)| *bytes).max().unwrap_or(0)
     }
 
-    /// Least that was seen from this moment on.
-    pub fn least_since(&self, from: Instant) -> Option<u64> {
-        self.samples.iter().filter(|(at, _)| *at >= from).map(|(_, bytes)| *bytes).min()
+    /// Least that was seen between these moments.
+    pub fn least_between(&self, from: Instant, to: Instant) -> Option<u64> {
+        self.samples.iter().filter(|(at, _)| *at >= from && *at <= to).map(|(_, bytes)| *bytes).min()
     }
 }

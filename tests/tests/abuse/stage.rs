@@ -31,7 +31,7 @@ pub fn visitor(number: usize) -> String {
 }
 
 /// Whether the gateway knows who its clients are.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq)]
 pub enum Door {
     /// By a password file.
     Passwords,
@@ -63,13 +63,6 @@ impl Stage {
         }
         let gateway = Gateway::start_in(folder, &["--listen", "127.0.0.1:0"], &configuration).await?;
         Ok(Stage { address: gateway.address()?, gateway, door, passwords })
-    }
-
-    /// Puts the password file back as it was, in one step.
-    pub fn restore(&self, hash: &PasswordHash) -> Result<()> {
-        let new = self.passwords.with_extension("new");
-        fs::write(&new, hash.file())?;
-        Ok(fs::rename(new, &self.passwords)?)
     }
 
     /// The bystander's name, where there are names.

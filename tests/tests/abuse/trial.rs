@@ -90,7 +90,8 @@ pub async fn run(attack: &Attack, stage: &mut Stage, hash: &PasswordHash, plan: 
     let process = stage.gateway.id()?;
     let named = stage.door == Door::Passwords;
     let bystander = block_in_place(|| Bystander::start(stage.address, stage.bystander()))?;
-    let visitors = Visitors::start(stage.address, named, attack.errand)?;
+    // How long they wait is judged in full only.
+    let visitors = plan.full.then(|| Visitors::start(stage.address, named, attack.errand)).transpose()?;
     sleep(plan.alone).await;
 
     let (before, log_before) =
@@ -113,7 +114,7 @@ pub async fn run(attack: &Attack, stage: &mut Stage, hash: &PasswordHash, plan: 
     // Every connection of theirs ends with this, whatever it waits for.
     abusers.shutdown_background();
 
-    let visits = block_in_place(|| visitors.stop())?;
+    let visits = visitors.map_or(Ok(Vec::new()), |visitors| block_in_place(|| visitors.stop()))?;
     let after = over + plan.after;
     while Instant::now() < after || !(bystander.is_answered() || over.elapsed() > PATIENCE) {
         if stage.gateway.ended()?.is_some() {
@@ -124,23 +125,23 @@ pub async fn run(attack: &Attack, stage: &mut Stage, hash: &PasswordHash, plan: 
     let alive = stage.gateway.ended()?.is_none();
     let patience = if alive { PATIENCE.saturating_sub(over.elapsed()) } else { Duration::ZERO };
     let requests = block_in_place(|| bystander.stop(patience))?;
-    let given_back_by = Instant::now();
+    let end = Instant::now();
     let seen = block_in_place(|| memory.stop())?;
     let (strikes, refusals) = arena.counts();
     let mut findings = arena.findings();
-    if let Some(error) = gave_up.filter(|_| strikes == 0) {
+    if let Some(error) = gave_up.filter(|_| strikes + refusals == 0) {
         findings.push(format!("the attack itself failed: {error}"));
     }
     Ok(Trial {
-        alone: Latencies::of(&requests, began - plan.alone, began, given_back_by),
-        during: Latencies::of(&requests, began, over, given_back_by),
-        after: Latencies::of(&requests, over, given_back_by, given_back_by),
+        alone: Latencies::of(&requests, began - plan.alone, began, end),
+        during: Latencies::of(&requests, began, over, end),
+        after: Latencies::of(&requests, over, end, end),
         visits_alone: Visits::of(visits.iter().filter(|visit| visit.began < began)),
         visits: Visits::of(visits.iter().filter(|visit| visit.began >= began)),
         memory: Memory {
             before,
             peak: seen.peak(),
-            given_back_to: seen.least_since(over).unwrap_or(0),
+            given_back_to: seen.least_between(over, over + GIVES_BACK_IN).unwrap_or(0),
             children_peak: seen.children_peak,
             halted: seen.halted,
         },
@@ -187,12 +188,10 @@ impl Visits {
         let mut part = Visits { longest: Duration::ZERO, count: 0, failed: 0, first_failure: None };
         for visit in all {
             part.count += 1;
-            match &visit.took {
-                Ok(took) => part.longest = part.longest.max(*took),
-                Err(why) => {
-                    part.failed += 1;
-                    part.first_failure.get_or_insert_with(|| why.clone());
-                }
+            part.longest = part.longest.max(visit.took);
+            if let Some(why) = &visit.failure {
+                part.failed += 1;
+                part.first_failure.get_or_insert_with(|| why.clone());
             }
         }
         part

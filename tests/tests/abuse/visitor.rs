@@ -33,8 +33,10 @@ pub enum Errand {
 #[derive(Clone)]
 pub struct Visit {
     pub began: Instant,
-    /// From connecting to the right answer, or why there was none.
-    pub took: Result<Duration, String>,
+    /// From connecting to the right answer, or to the end of its patience.
+    pub took: Duration,
+    /// Why there was no right answer.
+    pub failure: Option<String>,
 }
 
 /// Comes again and again until it is stopped.
@@ -52,8 +54,8 @@ impl Visitors {
             let mut visits = Vec::new();
             for number in 0.. {
                 let began = Instant::now();
-                let took = visit(gateway, named, errand, number).map(|()| began.elapsed());
-                visits.push(Visit { began, took: took.map_err(|error| format!("{error:#}")) });
+                let failure = visit(gateway, named, errand, number).err().map(|error| format!("{error:#}"));
+                visits.push(Visit { began, took: began.elapsed(), failure });
                 let next = began + PACE;
                 while Instant::now() < next && !told.load(Relaxed) {
                     thread::sleep(Duration::from_millis(5));

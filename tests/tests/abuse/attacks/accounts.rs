@@ -15,6 +15,9 @@ use crate::stage::{ABUSERS, PASSWORD};
 /// The account that goes.
 const REMOVED: usize = 1;
 
+/// Until the wrong passwords stand before whoever comes then.
+const QUEUED: Duration = Duration::from_millis(500);
+
 /// Far longer than the gateway takes to see that its password file is another one.
 const RELOADED: Duration = Duration::from_secs(10);
 
@@ -22,6 +25,7 @@ const RELOADED: Duration = Duration::from_secs(10);
 /// after that, and none that was may stay.
 pub async fn removed(arena: Arc<Arena>) -> io::Result<()> {
     let guessing = tokio::spawn(guess(arena.clone()));
+    sleep(QUEUED).await;
     let mut waiting = tokio::task::JoinSet::new();
     for number in 0..arena.many(40) {
         let arena = arena.clone();

@@ -51,9 +51,9 @@ async fn ask_in_vain(arena: Arc<Arena>) {
                         link.send(&packet::publish_v311("localCode/", b"5 7")).await?;
                         link.reset();
                     }
-                    // With a packet size that no answer fits into.
+                    // With a packet size that a CONNACK fits into, and no answer.
                     2 => {
-                        let connect = arena.connect("small", 0).max_packet_size(16);
+                        let connect = arena.connect("small", 0).max_packet_size(64);
                         let mut link = arena.enter(&connect).await?;
                         link.subscribe(&arena, &["result/".to_owned()], 1).await?;
                         link.send(&request).await?;

@@ -3,6 +3,7 @@
 //!
 //! With all other tests it is a smoke test: every attack for a second and in small, judged by what no busy machine excuses.
 //! `cargo xtask chaos` runs them in full, and judges what the bystander waits, what memory it takes, and what is logged.
+//! Nothing in it is random: an attack does the same each time, as far as the gateway lets it.
 
 mod arena;
 mod attacks;

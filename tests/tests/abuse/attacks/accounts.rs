@@ -38,11 +38,11 @@ pub async fn removed(arena: Arc<Arena>) -> io::Result<()> {
     }
     let name = format!("{}:", ABUSERS[REMOVED]);
     replace(&arena.passwords, |lines| lines.retain(|line| !line.starts_with(&name)))?;
+    let deadline = Instant::now() + RELOADED;
     let mut entered = Vec::new();
     while let Some(link) = waiting.join_next().await {
         entered.extend(link.ok().flatten());
     }
-    let deadline = Instant::now() + RELOADED;
     while Instant::now() < deadline && !arena.is_over() {
         sleep(Duration::from_millis(50)).await;
     }

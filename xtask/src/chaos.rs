@@ -10,7 +10,8 @@ use crate::process::{cargo, run as run_command};
 use crate::time::Span;
 use crate::workspace::Workspace;
 
-/// The broker alone, with all kinds of abuse at once, has this part of the time; attacks on the whole gateway have the rest.
+/// The broker alone, with all kinds of abuse at once, has this part of the time; attacks on the whole gateway have
+/// the rest.
 const BROKERS_PART: u64 = 4;
 
 /// What is abused, and for how long.

@@ -1,5 +1,5 @@
-//! The bystander: small requests at a steady rate, sent whether the earlier ones are answered or not, and how long each
-//! answer takes from the moment at which its request was due.
+//! The bystander: small requests at a steady rate, sent whether the earlier ones are answered or not, and how long
+//! each answer takes from the moment at which its request was due.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};

@@ -1,9 +1,9 @@
-//! The whole gateway under abuse: one attack after the other on a real `offload-rt` with passwords, several ordinary users
-//! and native builds, beside a bystander that asks 50 times a second and visitors that come anew.
+//! The whole gateway under abuse: one attack after the other on a real `offload-rt` with passwords, several ordinary
+//! users and native builds, beside a bystander that asks 50 times a second and visitors that come anew.
 //!
-//! With all other tests it is a smoke test: every attack for a second and in small, judged by what no busy machine excuses.
-//! `cargo xtask chaos` runs them in full, and judges what the bystander waits, what memory it takes, and what is logged.
-//! Nothing in it is random: an attack does the same each time, as far as the gateway lets it.
+//! With all other tests it is a smoke test: every attack for a second and in small, judged by what no busy machine
+//! excuses. `cargo xtask chaos` runs them in full, and judges what the bystander waits, what memory it takes, and
+//! what is logged. Nothing in it is random: an attack does the same each time, as far as the gateway lets it.
 
 mod arena;
 mod attacks;
@@ -38,8 +38,8 @@ const FULL: &str = "full";
 const SMOKE: Plan =
     Plan { alone: Duration::ZERO, attack: Duration::from_secs(1), after: Duration::ZERO, full: false };
 
-/// Each attack in full, unless `--seconds-each` says otherwise: longer than a sleeping guest may live is not needed, since what
-/// is taken is taken within seconds.
+/// Each attack in full, unless `--seconds-each` says otherwise: longer than a sleeping guest may live is not needed,
+/// since what is taken is taken within seconds.
 const DEFAULT_SECONDS: u64 = 20;
 
 /// Without the attack, first: what the bystander's percentiles are compared with.
@@ -107,7 +107,8 @@ fn named(names: &str) -> Result<Vec<&'static Attack>> {
     names.split(',').map(find).collect()
 }
 
-/// All that is asked for, each attack on a gateway of its own, round after round until the time is over. Whether all held.
+/// All that is asked for, each attack on a gateway of its own, round after round until the time is over. Whether all
+/// held.
 async fn full(options: &Options) -> Result<bool> {
     if options.list {
         report::list();

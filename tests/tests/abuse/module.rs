@@ -106,8 +106,8 @@ pub fn functions(count: usize) -> Result<Vec<u8>> {
     ))?)
 }
 
-/// A component that goes down so many calls, then asks the host for a list: to place it, the host calls the component's
-/// `realloc`, which recurses until its stack ends.
+/// A component that goes down so many calls, then asks the host for a list: to place it, the host calls the
+/// component's `realloc`, which recurses until its stack ends.
 pub fn reentry(depth: u32) -> Result<Vec<u8>> {
     Ok(wat::parse_str(format!(
         "(component

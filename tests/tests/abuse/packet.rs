@@ -42,7 +42,8 @@ impl Connect {
         self
     }
 
-    /// The session is to outlive the connection for as long as the broker allows, and one that is there is taken over.
+    /// The session is to outlive the connection for as long as the broker allows, and one that is there is taken
+    /// over.
     pub fn kept(mut self) -> Connect {
         self.properties.push(SESSION_EXPIRY);
         self.properties.extend((u32::MAX - 1).to_be_bytes());

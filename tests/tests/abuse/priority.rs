@@ -1,5 +1,5 @@
-//! Who goes before whom on the machine: those who watch before the gateway, and it before those who abuse it, which would
-//! be other machines.
+//! Who goes before whom on the machine: those who watch before the gateway, and it before those who abuse it, which
+//! would be other machines.
 
 /// The watchers' niceness: what is measured is the gateway, not how long a watcher waits for a core.
 const WATCHER: i32 = -10;

@@ -1,5 +1,5 @@
-//! The visitor: one new device after the other that comes, asks for one thing, and goes. How long that takes is what those
-//! find who are not there yet when an attack begins.
+//! The visitor: one new device after the other that comes, asks for one thing, and goes. How long that takes is what
+//! those find who are not there yet when an attack begins.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -21,8 +21,8 @@ const QUEUED: Duration = Duration::from_millis(500);
 /// Far longer than the gateway takes to see that its password file is another one.
 const RELOADED: Duration = Duration::from_secs(10);
 
-/// Wrong passwords keep the gateway busy; log-ins of a user wait behind them while that user is removed. None may be let in
-/// after that, and none that was may stay.
+/// Wrong passwords keep the gateway busy; log-ins of a user wait behind them while that user is removed. None may be
+/// let in after that, and none that was may stay.
 pub async fn removed(arena: Arc<Arena>) -> io::Result<()> {
     let guessing = tokio::spawn(guess(arena.clone()));
     sleep(QUEUED).await;
@@ -72,8 +72,8 @@ async fn guess(arena: Arc<Arena>) {
         .await;
 }
 
-/// An account takes the client id of a user who is to come, with a session that stays. When the user is there, its topics
-/// are its own.
+/// An account takes the client id of a user who is to come, with a session that stays. When the user is there, its
+/// topics are its own.
 pub async fn foreseen(arena: Arc<Arena>) -> io::Result<()> {
     let (user, line) = &arena.latecomer;
     let mut squatter = arena.enter(&arena.connect(user, 0).kept()).await?;

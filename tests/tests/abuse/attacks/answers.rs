@@ -13,7 +13,8 @@ use crate::stage::{ABUSERS, PASSWORD, WATCHER};
 /// A connection that asks until it has so many answers to come.
 const REQUESTS_AT_ONCE: usize = 64;
 
-/// Answers to an empty reply id that its asker cannot take. Another user, who rightly listens on `result/`, must hear none.
+/// Answers to an empty reply id that its asker cannot take. Another user, who rightly listens on `result/`, must hear
+/// none.
 pub async fn stray(arena: Arc<Arena>) -> io::Result<()> {
     let mut watcher = arena.open().await?;
     watcher.send(&Connect::new(WATCHER).login(WATCHER, PASSWORD).bytes()).await?;

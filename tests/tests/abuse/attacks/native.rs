@@ -9,8 +9,8 @@ use crate::arena::Arena;
 use crate::packet::{Answer, Publish};
 use crate::stage::ABUSERS;
 
-/// Processes that compute so briefly, and sleep so briefly in between, that whoever gives cores by recent use takes them for
-/// interactive ones.
+/// Processes that compute so briefly, and sleep so briefly in between, that whoever gives cores by recent use takes
+/// them for interactive ones.
 const BURSTS: &str = "#include <time.h>
 #include <unistd.h>
 int main(void)

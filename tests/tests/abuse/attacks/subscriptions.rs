@@ -16,8 +16,8 @@ const RETAINED: usize = 9_990;
 /// How many PUBLISHes are sent before their acknowledgements are awaited.
 const BATCH: usize = 500;
 
-/// Messages are retained in an own tree of topics; then three connections subscribe to all of them, 128 times 256 filters
-/// each: by turns filters that are all the same, and filters that all differ and match everything.
+/// Messages are retained in an own tree of topics; then three connections subscribe to all of them, 128 times 256
+/// filters each: by turns filters that are all the same, and filters that all differ and match everything.
 pub async fn retained(arena: Arc<Arena>) -> io::Result<()> {
     const LEVELS: u32 = FILTERS.ilog2();
     let root = format!("own/{}", ABUSERS[0]);

@@ -78,6 +78,11 @@ impl Gateway {
         self.process.log()
     }
 
+    /// How many bytes it has logged.
+    pub fn log_bytes(&self) -> Result<u64> {
+        Ok(std::fs::metadata(self.folder.path().join(LOG))?.len())
+    }
+
     /// Waits until it has logged a line with all these words, which is returned.
     pub async fn logged(&self, words: &[&str]) -> Result<String> {
         let deadline = Instant::now() + PATIENCE;
@@ -96,6 +101,16 @@ impl Gateway {
     /// The data directory.
     pub fn data_dir(&self) -> std::path::PathBuf {
         self.folder.path().join("data")
+    }
+
+    /// The number of its process.
+    pub fn id(&self) -> Result<u32> {
+        self.process.id()
+    }
+
+    /// How it ended; `None` while it runs.
+    pub fn ended(&mut self) -> Result<Option<std::process::ExitStatus>> {
+        self.process.ended()
     }
 
     /// Sends it a signal.

@@ -58,10 +58,14 @@ impl Process {
         }
     }
 
+    /// Its number.
+    pub fn id(&self) -> Result<u32> {
+        self.child.id().context("it has ended already")
+    }
+
     /// Sends it a signal.
     pub fn signal(&self, signal: Signal) -> Result<()> {
-        let id = self.child.id().context("it has ended already")?;
-        let id = Pid::from_raw(id.cast_signed()).context("a process has a number")?;
+        let id = Pid::from_raw(self.id()?.cast_signed()).context("a process has a number")?;
         Ok(kill_process(id, signal)?)
     }
 

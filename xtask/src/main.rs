@@ -42,7 +42,7 @@ enum Command {
     },
     /// Fuzzes the broker
     Fuzz(fuzz::Arguments),
-    /// Abuses the broker in every way at once, beside honest clients
+    /// Abuses the broker alone in every way at once, then the whole gateway by one attack after the other
     Chaos(chaos::Arguments),
     /// Builds what benchmarks need and runs them
     Bench {

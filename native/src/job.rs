@@ -32,8 +32,9 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// How long processes that are killed may take to be gone: they give back all their memory first, on a busy machine.
-const FOLLOW_WITHIN: Duration = Duration::from_secs(10);
+/// How long processes that are killed may take to be gone: they give back all their memory first, on a busy machine, and
+/// still come after everyone else.
+const FOLLOW_WITHIN: Duration = Duration::from_secs(30);
 
 /// How often bubblewrap's first process is looked at until it is bound to the life of this one: a fraction of
 /// what starting takes.
@@ -203,7 +204,7 @@ impl Job {
             if abandoned {
                 if let Some(inner) = &inner {
                     // bubblewrap follows, and the guard reaps both.
-                    let _ = pidfd_send_signal(&inner.descriptor, Signal::KILL);
+                    inner.end();
                     ends(&outer)?;
                 }
                 // What is left ends by way of `Drop`.
@@ -266,7 +267,7 @@ impl Job {
             if exceeded.is_some() {
                 // All other processes of a namespace die with its first one; bubblewrap, outside, then says how.
                 match &inner {
-                    Some(inner) => drop(pidfd_send_signal(&inner.descriptor, Signal::KILL)),
+                    Some(inner) => inner.end(),
                     None => guard.end(),
                 }
                 let since = *ended_at.get_or_insert(now);
@@ -278,7 +279,7 @@ impl Job {
 
         if let Some(inner) = inner {
             // bubblewrap goes when its command has ended; daemons may be about to follow it.
-            let _ = pidfd_send_signal(&inner.descriptor, Signal::KILL);
+            inner.end();
             if !ends(&inner.descriptor)? {
                 return Err(Error::Sandbox("its processes do not end".to_owned()));
             }
@@ -316,6 +317,16 @@ struct Inner {
     descriptor: OwnedFd,
     /// There once it dies with bubblewrap, and may be let go.
     measurer: Option<Measurer>,
+}
+
+impl Inner {
+    /// Ends it, and with it all others of its namespace. It may have ended by itself.
+    fn end(&self) {
+        let _ = pidfd_send_signal(&self.descriptor, Signal::KILL);
+        if let Some(measurer) = &self.measurer {
+            measurer.killed();
+        }
+    }
 }
 
 /// Whether a process ends within [`FOLLOW_WITHIN`].

@@ -33,9 +33,12 @@ pub struct Held {
     pub deadline: Instant,
 }
 
+/// Somebody else has ended the sandbox.
+struct Killed;
+
 /// The thread. It ends when this is dropped.
 pub struct Measurer {
-    stop: Sender<()>,
+    stop: Sender<Killed>,
     thread: JoinHandle<Option<Limit>>,
 }
 
@@ -46,6 +49,12 @@ impl Measurer {
         Ok(Self { stop, thread })
     }
 
+    /// To be called once the sandbox's first process has been sent its end, so that all of them come to it soon.
+    pub fn killed(&self) {
+        // It may have come to its own end.
+        let _ = self.stop.send(Killed);
+    }
+
     /// Ends it. The limit is the one for which it ended the sandbox.
     pub fn finish(self) -> Option<Limit> {
         drop(self.stop);
@@ -54,21 +63,27 @@ impl Measurer {
 }
 
 impl Held {
-    /// Measures until the sandbox is over a limit, which ends it, or until `stopped` hangs up.
-    fn hold(mut self, stopped: &Receiver<()>) -> Option<Limit> {
+    /// Measures until the sandbox is over a limit, which ends it, or until `stopped` hangs up or says that it is ended.
+    fn hold(mut self, stopped: &Receiver<Killed>) -> Option<Limit> {
         priority::come_first();
         loop {
             let begun = clock_gettime(ClockId::ThreadCPUTime);
             if let Some(limit) = self.over() {
                 // All other processes of a namespace die with its first one. It may have ended by itself meanwhile.
                 let _ = pidfd_send_signal(&self.descriptor, Signal::KILL);
+                self.share.lift();
                 return Some(limit);
             }
             let took = clock_gettime(ClockId::ThreadCPUTime) - begun;
             let left = self.deadline.saturating_duration_since(Instant::now());
             let pause = pause_after(took.try_into().unwrap_or_default()).min(left);
-            if stopped.recv_timeout(pause) != Err(RecvTimeoutError::Timeout) {
-                return None;
+            match stopped.recv_timeout(pause) {
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return None,
+                Ok(Killed) => {
+                    self.share.lift();
+                    return None;
+                }
             }
         }
     }

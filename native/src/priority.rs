@@ -20,6 +20,9 @@ const FEW: &str = "10";
 /// Nice value of a session that is or has been a crowd.
 const CROWD: &str = "19";
 
+/// Nice value of every other session.
+const USUAL: &str = "0";
+
 /// The lowest real-time priority is above everything that is not real-time.
 const REAL_TIME: i32 = 1;
 
@@ -74,6 +77,12 @@ impl Share {
             _ => self.nice = Some(nice),
         }
     }
+
+    /// Gives processes that have been killed the usual share: they can do nothing any more but give their memory back.
+    pub fn lift(&self) {
+        // Without it that takes longer.
+        let _ = fs::write(&self.path, USUAL);
+    }
 }
 
 #[cfg(test)]
@@ -88,6 +97,8 @@ mod tests {
             share.fit(threads);
             assert_eq!(fs::read_to_string(&file).unwrap(), nice, "{threads}");
         }
+        share.lift();
+        assert_eq!(fs::read_to_string(&file).unwrap(), USUAL);
         fs::remove_file(file).unwrap();
     }
 }

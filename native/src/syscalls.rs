@@ -4,6 +4,7 @@
 //! allowed would be shorter only for one C library and one compiler; what it would add is caught otherwise: calls that
 //! are newer than this list are refused unseen, and the large interfaces are all on it.
 
+use rustix::process::Resource;
 use seccompiler::{
     BackendError, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
     SeccompRule, TargetArch, sock_filter,
@@ -139,7 +140,7 @@ const REFUSED_VALUES: &[(i64, u8, u32)] = &[
     (libc::SYS_fcntl, 1, libc::F_SETLEASE as u32),
     (libc::SYS_fcntl, 1, libc::F_NOTIFY as u32),
     // A limit on core dumps that is lower would allow some: see `rlimits.rs`.
-    (libc::SYS_setrlimit, 0, libc::RLIMIT_CORE as u32),
+    (libc::SYS_setrlimit, 0, Resource::Core as u32),
 ];
 
 /// Calls that are answered as done: files that can be written are in memory, and others' would have the disk wait.
@@ -170,7 +171,7 @@ pub fn filter() -> Result<Vec<u8>, BackendError> {
     }
     // Setting, beside which the same call reads.
     let new_limit = SeccompCondition::new(2, SeccompCmpArgLen::Qword, SeccompCmpOp::Ne, 0)?;
-    let of_cores = word(1, SeccompCmpOp::Eq, u64::from(libc::RLIMIT_CORE))?;
+    let of_cores = word(1, SeccompCmpOp::Eq, Resource::Core as u64)?;
     refuse(libc::SYS_prlimit64, vec![of_cores, new_limit])?;
     let refusal = SeccompAction::Errno(libc::ENOSYS as u32);
     let filter = SeccompFilter::new(refused, SeccompAction::Allow, refusal, arch)?;

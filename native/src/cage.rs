@@ -72,6 +72,8 @@ impl Cage {
         // The first process is bubblewrap's. Its memory and its descriptors, which are files there, keep the sandbox bound
         // to the life of this process.
         self.add(["--tmpfs", "/proc/1", "--remount-ro", "/proc/1"]);
+        // A process may write what the gateway has set there: its share of the CPU, and who dies first of a lack of memory.
+        self.add(["--remount-ro", "/proc"]);
         for (number, name) in [("0", "/dev/stdin"), ("1", "/dev/stdout"), ("2", "/dev/stderr")] {
             self.add(["--symlink", &format!("/proc/self/fd/{number}"), name]);
         }

@@ -2,26 +2,29 @@
 //!
 //! ```text
 //! this thread ── guard (sh) ─┬─ watcher (sh)
-//!                            └─ bwrap ── bwrap, first process inside ── the command and what it starts
+//! measurer                   └─ bwrap ── bwrap, first process inside ── the command and what it starts
 //! ```
 //!
 //! Nothing of it outlives this process, whenever that dies. The guard (`guard.rs`) and bubblewrap die with it, and
-//! bubblewrap's first process dies with bubblewrap: once it has asked the kernel for that. It does so (`--die-with-parent`) while the command already starts, so the launcher in front of the command waits for
-//! our word, which comes only when that has been seen. Before, a hang-up is the launcher's end.
+//! bubblewrap's first process dies with bubblewrap: once it has asked the kernel for that. It does so (`--die-with-parent`)
+//! while the command already starts, so the launcher in front of the command waits for our word, which comes only when that
+//! has been seen, and when all that it starts will come after everyone else (`priority.rs`). Before, a hang-up is the
+//! launcher's end.
 
-use crate::cage::{Cage, FileInside, WORK_DIR};
+use crate::cage::{Cage, FileInside};
 use crate::domain::Domain;
 use crate::error::Error;
 use crate::guard::{self, Guard};
+use crate::measurer::{Held, Measurer};
 use crate::outcome::{Ending, Limit, Outcome};
 use crate::output::{Excess, Output};
+use crate::priority::{self, Share};
 use crate::{Limits, diagnostics, rlimits, usage};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, SeekFrom, memfd_create, seek};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::Deserialize;
-use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, PipeReader, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -29,11 +32,9 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// How often memory, CPU time and files are measured: at a gigabyte a second, a bomb gets 10 MB over its limit.
-const MEASURE_EVERY: Duration = Duration::from_millis(10);
-
-/// How long processes that are killed may take to be gone: they give back all their memory first, on a busy machine.
-const FOLLOW_WITHIN: Duration = Duration::from_secs(10);
+/// How long processes that are killed may take to be gone: they give back all their memory first, on a busy machine, and
+/// still come after everyone else.
+const FOLLOW_WITHIN: Duration = Duration::from_secs(30);
 
 /// How often bubblewrap's first process is looked at until it is bound to the life of this one: a fraction of
 /// what starting takes.
@@ -46,7 +47,14 @@ const MAX_STATUS: usize = 4096;
 /// a hang-up: whoever was to set the limits is gone. bubblewrap's `--block-fd`, which holds its first process back until
 /// they are set, takes a hang-up for leave to go on; a sandbox whose starter died meanwhile would run without them.
 const LAUNCHER: &str = "/launch";
-const LAUNCH: &str = "read -r go && exec \"$@\"";
+
+/// What the launcher does, and where it finds the command: as arguments of bubblewrap's, every user of this machine could
+/// read that.
+const LAUNCH: &str = "read -r go && . /command";
+const COMMAND: &str = "/command";
+
+/// Threads of a sandbox before its command runs: the first process and the launcher.
+const LAUNCHED: u64 = 2;
 
 /// One sandbox to be.
 pub struct Job {
@@ -67,7 +75,7 @@ pub struct Job {
 pub struct Measured {
     /// Memory and CPU time.
     pub usage: bool,
-    /// Files in the work directory.
+    /// Files in the work directory, and mappings.
     pub files: bool,
 }
 
@@ -75,7 +83,7 @@ pub struct Measured {
 pub struct Work {
     pub cage: Cage,
     pub files: Vec<FileInside>,
-    pub command: Vec<OsString>,
+    pub command: Vec<String>,
     pub stdin: Vec<u8>,
     pub limits: Limits,
     /// Whether standard error over its limit ends it.
@@ -115,7 +123,8 @@ impl Job {
         cage.add(["--block-fd", &hand_over(block_reader.into())]);
         cage.add(["--seccomp", &hand_over(in_memory(&self.filter)?)]);
         let mut largest = limits.file_size;
-        for (path, mode, bytes) in &self.work.files {
+        let command = (COMMAND.to_owned(), "0444", quoted(&self.work.command));
+        for (path, mode, bytes) in self.work.files.iter().chain([&command]) {
             largest = largest.max(bytes.len() as u64);
             cage.add(["--perms", mode, "--file", &hand_over(in_memory(bytes)?), path]);
         }
@@ -129,8 +138,7 @@ impl Job {
             .arg(&self.bubblewrap)
             .arg("--args")
             .arg(options)
-            .args(["--", LAUNCHER, "-c", LAUNCH, "sh"])
-            .args(&self.work.command)
+            .args(["--", LAUNCHER, "-c", LAUNCH])
             .stdin(stdin_reader)
             .stdout(stdout_writer)
             .stderr(stderr_writer);
@@ -146,7 +154,6 @@ impl Job {
         let mut stderr = Output::new(stderr_reader, limits.stderr, self.work.stderr)?;
         let mut stdin = Input::new(stdin_writer.into(), &self.work.stdin)?;
         let mut inner: Option<Inner> = None;
-        let mut measured = Instant::now();
         let mut exceeded = None;
         let mut ended_at = None;
         let deadline = started + limits.wall;
@@ -155,8 +162,8 @@ impl Job {
             let now = Instant::now();
             let until = match (&inner, exceeded) {
                 (_, Some(_)) => now + FOLLOW_WITHIN,
-                (Some(Inner { bound: false, .. }), None) => now + LOOK_EVERY,
-                _ => deadline.min(measured + MEASURE_EVERY),
+                (Some(Inner { measurer: None, .. }), None) => now + LOOK_EVERY,
+                _ => deadline,
             };
             let ready = wait(
                 [
@@ -173,7 +180,9 @@ impl Job {
                         .map(|descriptor| (descriptor, PollFlags::IN)),
                     stdin
                         .descriptor()
-                        .filter(|_| exceeded.is_none() && inner.as_ref().is_some_and(|inner| inner.bound))
+                        .filter(|_| {
+                            exceeded.is_none() && inner.as_ref().is_some_and(|inner| inner.measurer.is_some())
+                        })
                         .map(|descriptor| (descriptor, PollFlags::OUT)),
                 ],
                 until.saturating_duration_since(now),
@@ -195,7 +204,7 @@ impl Job {
             if abandoned {
                 if let Some(inner) = &inner {
                     // bubblewrap follows, and the guard reaps both.
-                    let _ = pidfd_send_signal(&inner.descriptor, Signal::KILL);
+                    inner.end();
                     ends(&outer)?;
                 }
                 // What is left ends by way of `Drop`.
@@ -214,7 +223,7 @@ impl Job {
                                 usage::of(pid, limits.processes)?;
                             }
                             block_writer.write_all(b"\n")?;
-                            Ok(Inner { pid, descriptor, bound: false })
+                            Ok(Inner { pid, descriptor, measurer: None })
                         };
                         match release() {
                             Ok(released) => inner = Some(released),
@@ -225,27 +234,40 @@ impl Job {
                     }
                 }
                 // The filter is the next thing that it asks for after its death with bubblewrap.
-                Some(inner) if !inner.bound => {
-                    inner.bound = usage::filters(inner.pid).is_ok_and(|filters| filters > filters_outside);
+                Some(Inner { pid, descriptor, measurer: measurer @ None })
+                    if usage::filters(*pid).is_ok_and(|filters| filters > filters_outside) =>
+                {
+                    let hold = || -> io::Result<Measurer> {
+                        priority::come_last(self.uid, *pid)?;
+                        let mut share = Share::of(*pid);
+                        share.fit(LAUNCHED);
+                        Measurer::start(Held {
+                            first: *pid,
+                            descriptor: descriptor.try_clone()?,
+                            share,
+                            limits: limits.clone(),
+                            measured: self.measured,
+                            deadline,
+                        })
+                    };
+                    match hold() {
+                        Ok(started) => *measurer = Some(started),
+                        Err(_) if ends(&outer)? => continue,
+                        Err(error) => return Err(error.into()),
+                    }
                 }
+                Some(Inner { measurer: None, .. }) => {}
                 Some(_) if exceeded.is_none() => stdin.write(),
                 Some(_) => {}
             }
             let now = Instant::now();
-            if exceeded.is_none() && now >= measured + MEASURE_EVERY {
-                measured = now;
-                exceeded = inner
-                    .as_ref()
-                    .filter(|inner| inner.bound)
-                    .and_then(|inner| over(inner.pid, limits, self.measured));
-            }
             if exceeded.is_none() && now >= deadline {
                 exceeded = Some(Limit::Wall);
             }
             if exceeded.is_some() {
                 // All other processes of a namespace die with its first one; bubblewrap, outside, then says how.
                 match &inner {
-                    Some(inner) => drop(pidfd_send_signal(&inner.descriptor, Signal::KILL)),
+                    Some(inner) => inner.end(),
                     None => guard.end(),
                 }
                 let since = *ended_at.get_or_insert(now);
@@ -255,19 +277,21 @@ impl Job {
             }
         }
 
-        if let Some(inner) = &inner {
+        if let Some(inner) = inner {
             // bubblewrap goes when its command has ended; daemons may be about to follow it.
-            let _ = pidfd_send_signal(&inner.descriptor, Signal::KILL);
+            inner.end();
             if !ends(&inner.descriptor)? {
                 return Err(Error::Sandbox("its processes do not end".to_owned()));
             }
+            exceeded = exceeded.or(inner.measurer.and_then(Measurer::finish));
         }
         // No process is left that could write: what is in the pipes is all there is.
-        while exceeded.is_none() && (stdout.descriptor().is_some() || stderr.descriptor().is_some()) {
+        while stdout.descriptor().is_some() || stderr.descriptor().is_some() {
             if stdout.read()? {
-                exceeded = Some(Limit::Stdout);
-            } else if stderr.read()? {
-                exceeded = Some(Limit::Stderr);
+                exceeded.get_or_insert(Limit::Stdout);
+            }
+            if stderr.read()? {
+                exceeded.get_or_insert(Limit::Stderr);
             }
         }
         status.read()?;
@@ -291,24 +315,18 @@ impl Job {
 struct Inner {
     pid: Pid,
     descriptor: OwnedFd,
-    /// Whether it dies with bubblewrap.
-    bound: bool,
+    /// There once it dies with bubblewrap, and may be let go.
+    measurer: Option<Measurer>,
 }
 
-/// The limit that the processes below `first` are over. They may have ended since: that is seen elsewhere.
-fn over(first: Pid, limits: &Limits, measured: Measured) -> Option<Limit> {
-    if measured.usage
-        && let Ok(used) = usage::of(first, limits.processes)
-    {
-        if used.memory > limits.memory {
-            return Some(Limit::Memory);
-        }
-        if used.cpu > limits.cpu {
-            return Some(Limit::Cpu);
+impl Inner {
+    /// Ends it, and with it all others of its namespace. It may have ended by itself.
+    fn end(&self) {
+        let _ = pidfd_send_signal(&self.descriptor, Signal::KILL);
+        if let Some(measurer) = &self.measurer {
+            measurer.killed();
         }
     }
-    let too_many = || usage::files(first, WORK_DIR).is_ok_and(|files| files > limits.files);
-    (measured.files && too_many()).then_some(Limit::Files)
 }
 
 /// Whether a process ends within [`FOLLOW_WITHIN`].
@@ -341,6 +359,16 @@ fn wait<const N: usize>(
     }
     let mut results = fds.iter().map(|fd| !fd.revents().is_empty());
     Ok(wanted.map(|one| one.is_some() && results.next().unwrap_or(false)))
+}
+
+/// The command as a shell takes it from a file.
+fn quoted(command: &[String]) -> Vec<u8> {
+    let mut line = String::from("exec");
+    for word in command {
+        line.extend([" '", &word.replace('\'', r"'\''"), "'"]);
+    }
+    line.push('\n');
+    line.into_bytes()
 }
 
 /// Bytes as a file that only its descriptor leads to.
@@ -407,5 +435,11 @@ mod tests {
         assert_eq!(exit_code(lines), Some(3));
         assert_eq!(first_process(b"{ \"child-pid\": 1"), None);
         assert_eq!(exit_code(b""), None);
+    }
+
+    #[test]
+    fn no_word_of_a_command_is_more_than_a_word() {
+        let words = ["/program/it's", "", "$(x) `y` \\\n;"].map(str::to_owned);
+        assert_eq!(quoted(&words), b"exec '/program/it'\\''s' '' '$(x) `y` \\\n;'\n");
     }
 }

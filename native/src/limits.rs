@@ -12,6 +12,8 @@ pub struct Limits {
     /// Memory of all processes together, in bytes. Pages that a fork shares count for each of the processes. The work
     /// directory is extra.
     pub memory: u64,
+    /// Mappings of all processes together: of each the kernel keeps a record. Over it a sandbox ends as over its memory.
+    pub mappings: u64,
     /// Processes and threads at a time, two of which are the sandbox's own.
     pub processes: u64,
     /// Size of any one file, in bytes.
@@ -37,6 +39,7 @@ impl Limits {
             cpu: Duration::from_secs(20),
             wall: Duration::from_secs(30),
             memory: 512 * MIB,
+            mappings: 16_384,
             processes: 64,
             file_size: 32 * MIB,
             work_dir: 64 * MIB,
@@ -53,6 +56,7 @@ impl Limits {
             cpu: Duration::from_secs(10),
             wall: Duration::from_secs(30),
             memory: 256 * MIB,
+            mappings: 16_384,
             processes: 32,
             file_size: 16 * MIB,
             work_dir: 16 * MIB,

@@ -17,8 +17,8 @@ use std::time::Duration;
 /// The oldest bubblewrap that knows `--disable-userns`.
 const OLDEST_BUBBLEWRAP: (u32, u32) = (0, 8);
 
-/// Longest wait for one trial.
-const TRIAL: Duration = Duration::from_secs(10);
+/// Longest wait for one trial: it comes after all else on a machine that may be starting much else.
+const TRIAL: Duration = Duration::from_secs(30);
 
 impl Sandbox {
     /// Finds out what this machine gives, by setting up four sandboxes (some 10 ms each). Blocks.

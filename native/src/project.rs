@@ -2,7 +2,6 @@
 
 use crate::Error;
 use crate::platform::Platform;
-use std::ffi::OsString;
 use std::io;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -48,10 +47,10 @@ impl Project<'_> {
 
     /// What is run inside. It takes the archive from its standard input, has compilers and make speak on standard error,
     /// and leaves the program's name in a line of its own, then the program, on standard output.
-    pub(crate) fn command(&self, platform: Platform<'_>) -> Vec<OsString> {
+    pub(crate) fn command(&self, platform: Platform<'_>) -> Vec<String> {
         let file = self.makefile.map_or("", |_| MAKEFILE);
         let target = self.target.unwrap_or_default();
-        ["/bin/sh", "-c", SCRIPT, "sh", target, file, platform.format()].map(OsString::from).to_vec()
+        ["/bin/sh", "-c", SCRIPT, "sh", target, file, platform.format()].map(str::to_owned).to_vec()
     }
 }
 

@@ -24,7 +24,7 @@ pub enum Mechanism {
     ProcessLimit,
     /// Memory and CPU time of all processes together.
     Measurement,
-    /// The number of files in the work directory.
+    /// The number of files in the work directory, and of mappings.
     FileCount,
     /// A second lock on signals, connections and debugging.
     Landlock,

@@ -5,6 +5,10 @@ use rustix::process::{Pid, Resource, Rlimit};
 use std::io;
 use std::thread;
 
+/// No core dump at all. 0 means none that is a file; a pattern that starts a program (`|…` in `core_pattern`) would still get
+/// the whole of a stranger's memory, as root. 1 is what the kernel has for no dump of either kind.
+const NO_CORE: u64 = 1;
+
 /// Sets them for the sandbox's first process, from which all others inherit them. It is still held back, and counts
 /// processes in a user namespace of its own, so neither the caller's processes nor other sandboxes' count. `uid` is its user
 /// and group, where that is not the caller.
@@ -13,7 +17,7 @@ pub fn set(uid: Option<u32>, pid: Pid, limits: &Limits, largest_file: u64) -> io
     let cpu = limits.cpu.as_secs() + 1;
     let wanted = [
         (Resource::As, limits.address_space()),
-        (Resource::Core, 0),
+        (Resource::Core, NO_CORE),
         (Resource::Cpu, cpu),
         (Resource::Fsize, largest_file),
         (Resource::Memlock, 0),
@@ -30,14 +34,19 @@ pub fn set(uid: Option<u32>, pid: Pid, limits: &Limits, largest_file: u64) -> io
             Ok(rustix::process::prlimit(Some(pid), resource, both).map(drop)?)
         })
     };
+    as_owner(uid, set)
+}
+
+/// Does something to processes of `uid`'s, where that is not the caller: for other users' processes system calls want a right
+/// that root may lack in a container.
+pub fn as_owner<T: Send>(uid: Option<u32>, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
     match uid {
-        None => set(),
-        Some(uid) => as_user(uid, set),
+        None => work(),
+        Some(uid) => as_user(uid, work),
     }
 }
 
-/// Does something on a thread that is this user: for other users' processes the system call wants a right that root may
-/// lack in a container.
+/// Does something on a thread that is this user.
 fn as_user<T: Send>(uid: u32, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
     let become_user = move || {
         // SAFETY: these two system calls take numbers. Unlike libc's functions of these names they change the calling

@@ -11,12 +11,17 @@ use crate::project::{Project, name_and_program};
 use crate::report::Report;
 use crate::source::{Source, safe_name};
 use crate::{Config, Limits, Program, diagnostics};
-use std::ffi::OsString;
 use std::io::{self, PipeReader};
 use std::path::PathBuf;
 
 /// Arguments and variables, together, that one run may have; bubblewrap takes 9000 words in all.
 const MAX_WORDS: usize = 2048;
+
+/// Bytes of one of them, a variable's name and its `=` included: what Linux takes, with the zero at its end.
+const MAX_WORD: usize = 128 * 1024 - 1;
+
+/// Bytes of all of them together: half of what Linux takes with the usual limit on stacks.
+const MAX_WORDS_SIZE: usize = 1024 * 1024;
 
 /// What the sandboxes of a machine have in common.
 #[derive(Debug)]
@@ -85,7 +90,7 @@ impl Sandbox {
     async fn make(
         &self,
         files: Vec<FileInside>,
-        command: Vec<OsString>,
+        command: Vec<String>,
         stdin: Vec<u8>,
         platform: Platform<'_>,
     ) -> Result<Vec<u8>, Error> {
@@ -103,7 +108,7 @@ impl Sandbox {
     pub(crate) fn making(
         &self,
         mut files: Vec<FileInside>,
-        command: Vec<OsString>,
+        command: Vec<String>,
         stdin: Vec<u8>,
         platform: Platform<'_>,
     ) -> io::Result<Work> {
@@ -126,7 +131,7 @@ impl Sandbox {
         }
         let path = program.path();
         let files = vec![(path.clone(), "0555", program.bytes().to_vec())];
-        let command = std::iter::once(path).chain(input.args).map(OsString::from).collect();
+        let command = std::iter::once(path).chain(input.args).collect();
         self.start(Work { cage, files, command, stdin: input.stdin, limits, stderr: Excess::Dropped }).await
     }
 
@@ -160,8 +165,8 @@ impl Sandbox {
     }
 }
 
-pub(crate) fn shell(script: &str, name: &str) -> Vec<OsString> {
-    ["/bin/sh", "-c", script, "sh", name].map(OsString::from).to_vec()
+pub(crate) fn shell(script: &str, name: &str) -> Vec<String> {
+    ["/bin/sh", "-c", script, "sh", name].map(str::to_owned).to_vec()
 }
 
 /// The program waits in a shell for its limits and for what ends it. Nothing of a stranger's is to run before.
@@ -174,6 +179,13 @@ fn is_handed_on(name: &str) -> bool {
 fn check(input: &Input) -> Result<(), Error> {
     if input.args.len() + input.env.len() > MAX_WORDS {
         return Err(Error::Input("too many arguments and variables: at most 2048 together"));
+    }
+    let args = input.args.iter().map(String::len);
+    let sizes = || args.clone().chain(input.env.iter().map(|(name, value)| name.len() + 1 + value.len()));
+    if sizes().any(|size| size > MAX_WORD) || sizes().sum::<usize>() > MAX_WORDS_SIZE {
+        return Err(Error::Input(
+            "arguments and variables are too long: at most 128 KiB each, 1 MiB together",
+        ));
     }
     if input.args.iter().any(|arg| arg.contains('\0')) {
         return Err(Error::Input("an argument holds a NUL"));

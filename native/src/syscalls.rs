@@ -4,6 +4,7 @@
 //! allowed would be shorter only for one C library and one compiler; what it would add is caught otherwise: calls that
 //! are newer than this list are refused unseen, and the large interfaces are all on it.
 
+use rustix::process::Resource;
 use seccompiler::{
     BackendError, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
     SeccompRule, TargetArch, sock_filter,
@@ -29,6 +30,17 @@ const REFUSED: &[i64] = &[
     libc::SYS_inotify_init1,
     #[cfg(target_arch = "x86_64")]
     libc::SYS_inotify_init,
+    // A sandbox runs after everyone else, in one session, and its threads stay so.
+    libc::SYS_ioprio_set,
+    libc::SYS_sched_setaffinity,
+    libc::SYS_sched_setattr,
+    libc::SYS_sched_setparam,
+    libc::SYS_sched_setscheduler,
+    libc::SYS_setpriority,
+    libc::SYS_setsid,
+    // Nothing of a sandbox's is on a disk, and everyone else would wait for what is.
+    libc::SYS_sync,
+    libc::SYS_syncfs,
     // Others' memory, threads and descriptors.
     libc::SYS_kcmp,
     libc::SYS_migrate_pages,
@@ -120,7 +132,19 @@ const REFUSED_VALUES: &[(i64, u8, u32)] = &[
     (libc::SYS_ioctl, 1, 0x541c),
     // A pipe beyond its usual size is the kernel's memory.
     (libc::SYS_fcntl, 1, libc::F_SETPIPE_SZ as u32),
+    // Locks of parts of a file, which are as many as it has bytes; `flock` has one for each descriptor. And what watches files.
+    (libc::SYS_fcntl, 1, libc::F_SETLK as u32),
+    (libc::SYS_fcntl, 1, libc::F_SETLKW as u32),
+    (libc::SYS_fcntl, 1, libc::F_OFD_SETLK as u32),
+    (libc::SYS_fcntl, 1, libc::F_OFD_SETLKW as u32),
+    (libc::SYS_fcntl, 1, libc::F_SETLEASE as u32),
+    (libc::SYS_fcntl, 1, libc::F_NOTIFY as u32),
+    // A limit on core dumps that is lower would allow some: see `rlimits.rs`.
+    (libc::SYS_setrlimit, 0, Resource::Core as u32),
 ];
+
+/// Calls that are answered as done: files that can be written are in memory, and others' would have the disk wait.
+const DONE: [i64; 3] = [libc::SYS_fdatasync, libc::SYS_fsync, libc::SYS_sync_file_range];
 
 /// The newest call that the lists above have been looked through for, by its number, which is the same on all
 /// architectures: mseal, of Linux 6.10.
@@ -132,23 +156,28 @@ pub fn filter() -> Result<Vec<u8>, BackendError> {
     let arch = TargetArch::try_from(std::env::consts::ARCH)?;
     let mut refused: BTreeMap<i64, Vec<SeccompRule>> =
         REFUSED.iter().map(|call| (*call, Vec::new())).collect();
-    let mut refuse = |call, argument, operator, value| {
-        let condition = SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operator, value)?;
-        refused.entry(call).or_default().push(SeccompRule::new(vec![condition])?);
+    let mut refuse = |call, conditions| {
+        refused.entry(call).or_default().push(SeccompRule::new(conditions)?);
         Ok::<(), BackendError>(())
     };
+    let word =
+        |argument, operator, value| SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operator, value);
     for (call, argument, bits) in REFUSED_BITS {
         let bits = u64::from(*bits as u32);
-        refuse(*call, *argument, SeccompCmpOp::MaskedEq(bits), bits)?;
+        refuse(*call, vec![word(*argument, SeccompCmpOp::MaskedEq(bits), bits)?])?;
     }
     for (call, argument, value) in REFUSED_VALUES {
-        refuse(*call, *argument, SeccompCmpOp::Eq, u64::from(*value))?;
+        refuse(*call, vec![word(*argument, SeccompCmpOp::Eq, u64::from(*value))?])?;
     }
+    // Setting, beside which the same call reads.
+    let new_limit = SeccompCondition::new(2, SeccompCmpArgLen::Qword, SeccompCmpOp::Ne, 0)?;
+    let of_cores = word(1, SeccompCmpOp::Eq, Resource::Core as u64)?;
+    refuse(libc::SYS_prlimit64, vec![of_cores, new_limit])?;
     let refusal = SeccompAction::Errno(libc::ENOSYS as u32);
     let filter = SeccompFilter::new(refused, SeccompAction::Allow, refusal, arch)?;
     let program: Vec<sock_filter> = filter.try_into()?;
     let mut bytes = Vec::new();
-    for instruction in refuse_newer().into_iter().chain(program) {
+    for instruction in answer_first().into_iter().chain(program) {
         bytes.extend_from_slice(&instruction.code.to_ne_bytes());
         bytes.extend_from_slice(&[instruction.jt, instruction.jf]);
         bytes.extend_from_slice(&instruction.k.to_ne_bytes());
@@ -156,15 +185,21 @@ pub fn filter() -> Result<Vec<u8>, BackendError> {
     Ok(bytes)
 }
 
-/// Refuses what is newer than [`NEWEST`], and with it the second numbers that x86-64 kernels may know every call by, which
-/// have a high bit set; the lists above name the first alone.
-fn refuse_newer() -> [sock_filter; 3] {
+/// What goes before the lists of refused calls. It refuses what is newer than [`NEWEST`], and with it the second numbers that
+/// x86-64 kernels may know every call by, which have a high bit set; the lists name the first alone. And it answers [`DONE`].
+fn answer_first() -> Vec<sock_filter> {
     const LOAD_WORD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
     const JUMP_IF_ABOVE: u16 = (libc::BPF_JMP | libc::BPF_JGT | libc::BPF_K) as u16;
+    const JUMP_IF_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
     const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
-    [
-        sock_filter { code: LOAD_WORD, jt: 0, jf: 0, k: 0 },
-        sock_filter { code: JUMP_IF_ABOVE, jt: 0, jf: 1, k: NEWEST },
-        sock_filter { code: RETURN, jt: 0, jf: 0, k: libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32 },
-    ]
+    let answer = |jump, number, error: i32| {
+        [
+            sock_filter { code: jump, jt: 0, jf: 1, k: number },
+            sock_filter { code: RETURN, jt: 0, jf: 0, k: libc::SECCOMP_RET_ERRNO | error as u32 },
+        ]
+    };
+    let mut first = vec![sock_filter { code: LOAD_WORD, jt: 0, jf: 0, k: 0 }];
+    first.extend(answer(JUMP_IF_ABOVE, NEWEST, libc::ENOSYS));
+    first.extend(DONE.iter().flat_map(|call| answer(JUMP_IF_EQUAL, *call as u32, 0)));
+    first
 }

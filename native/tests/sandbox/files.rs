@@ -157,3 +157,57 @@ async fn nothing_is_left_for_the_next_one() {
         assert_eq!(stdout(&outcome), "new\n");
     }
 }
+
+/// A core would be a stranger's memory, in a file or in what root's `core_pattern` starts.
+#[tokio::test]
+async fn there_are_no_core_dumps_of_either_kind() {
+    let code = r#"
+        #include <dirent.h>
+        #include <stdio.h>
+        #include <stdlib.h>
+        #include <sys/resource.h>
+        #include <sys/wait.h>
+        #include <unistd.h>
+        int main() {
+            struct rlimit core; getrlimit(RLIMIT_CORE, &core);
+            printf("%ld %ld\n", (long)core.rlim_cur, (long)core.rlim_max);
+            fflush(stdout);
+            if (fork() == 0) abort();
+            int status; wait(&status);
+            if (WCOREDUMP(status)) puts("dumped");
+            DIR *here = opendir(".");
+            for (struct dirent *file; file = readdir(here);) if (file->d_name[0] != '.') puts(file->d_name);
+        }"#;
+    // At 0 the kernel would still hand it to a program.
+    assert_eq!(stdout(&run(code).await), "1 1\n");
+}
+
+/// The files that can be written are in memory, and the disk is everyone's: a descriptor is not even looked at.
+#[tokio::test]
+async fn nobody_has_the_disk_written() {
+    let code = r#"
+        #define _GNU_SOURCE
+        #include <fcntl.h>
+        #include <stdio.h>
+        #include <unistd.h>
+        int main() { printf("%d%d%d", fsync(-1), fdatasync(-1), sync_file_range(-1, 0, 0, 0)); }"#;
+    assert_eq!(stdout(&run(code).await), "000");
+}
+
+#[tokio::test]
+async fn whole_files_can_be_locked() {
+    let code = r#"
+        #include <fcntl.h>
+        #include <stdio.h>
+        #include <sys/file.h>
+        int main() { printf("%d", flock(open("x", O_CREAT | O_RDWR, 0600), LOCK_EX)); }"#;
+    assert_eq!(stdout(&run(code).await), "0");
+    // make has its jobs take turns in writing by locks of another kind, and does without.
+    let makefile = "all:\n\t@$(MAKE) -j2 -Otarget a b; echo error; false\na b:\n\t@echo made $@\n";
+    match build("", makefile).await {
+        Err(Error::Build { output, .. }) => {
+            assert!(output.contains("made a\n") && output.contains("made b\n"), "{output}");
+        }
+        other => panic!("{other:?}"),
+    }
+}

@@ -1,7 +1,8 @@
 //! Programs and compilers that take all memory, in one process or many, and memory that belongs to none.
 
-use crate::sandbox::{GCC, build_in, run, stdout, with_builds};
-use offload_native::{Ending, Error, Limit};
+use crate::sandbox::{GCC, build_in, limits, run, run_with, stdout, with_builds};
+use offload_native::{Ending, Error, Input, Limit, Limits};
+use std::time::Duration;
 
 #[tokio::test]
 async fn memory_is_limited_over_all_processes() {
@@ -61,6 +62,51 @@ async fn memory_that_belongs_to_no_process_is_not_to_be_had() {
             if (mmap(0, MIB, 3, MAP_SHARED, file, 0) == MAP_FAILED) puts("no file");
         }"#;
     assert_eq!(stdout(&run(code).await), "");
+}
+
+/// Memory that belongs to a chain of processes, each of which ends as soon as the next one has it.
+#[tokio::test]
+async fn memory_that_is_handed_on_all_the_time_is_seen() {
+    let code = r#"
+        #define _GNU_SOURCE
+        #include <sched.h>
+        #include <signal.h>
+        #include <stdlib.h>
+        #include <string.h>
+        #include <unistd.h>
+        static char stacks[64][16384];
+        static int next(void *number) {
+            long after = ((long)number + 1) % 64;
+            clone(next, stacks[after] + sizeof *stacks, CLONE_VM | SIGCHLD, (void *)after);
+            _exit(0);
+        }
+        int main() {
+            memset(malloc(100 << 20), 1, 100 << 20);
+            next(0);
+        }"#;
+    assert_eq!(run(code).await.ending, Ending::Limit(Limit::Memory));
+}
+
+/// Every other page has other rights, so that each is a mapping, of which the kernel keeps a record.
+#[tokio::test]
+async fn mappings_are_limited_over_all_processes() {
+    let code = r#"
+        #include <stdio.h>
+        #include <sys/mman.h>
+        #include <sys/wait.h>
+        #include <unistd.h>
+        #define PAGES 10000L
+        int main() {
+            long page = sysconf(_SC_PAGESIZE);
+            char *all = mmap(0, PAGES * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+            for (long i = 0; i < PAGES; i += 2) if (mprotect(all + i * page, page, PROT_READ) != 0) return 1;
+            puts("one"); fflush(stdout);
+            if (fork() == 0) pause();
+            pause();
+        }"#;
+    let brief = Limits { wall: Duration::from_secs(30), ..limits() };
+    let outcome = run_with(code, Input::default(), brief).await;
+    assert_eq!((outcome.ending, stdout(&outcome)), (Ending::Limit(Limit::Memory), "one\n"));
 }
 
 #[tokio::test]

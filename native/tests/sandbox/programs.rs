@@ -28,6 +28,18 @@ async fn a_program_gets_its_arguments_environment_and_input() {
     assert!(outcome.cpu > Duration::ZERO && outcome.wall > Duration::ZERO);
 }
 
+/// Whatever a shell would make of them.
+#[tokio::test]
+async fn arguments_come_as_they_are() {
+    let code = "#include <stdio.h>\nint main(int n, char **args) { while (*++args) printf(\"%s|\", *args); }";
+    let every: String = (1..=0x2ff).filter_map(char::from_u32).collect();
+    let args =
+        ["", "-c", "it's", "$(id) `id`; \\", "*", "\n", &every, &"long".repeat(30_000)].map(str::to_owned);
+    let expected = args.iter().map(|arg| format!("{arg}|")).collect::<String>();
+    let outcome = run_with(code, Input { args: args.to_vec(), ..Input::default() }, limits()).await;
+    assert_eq!((outcome.ending, stdout(&outcome)), (Ending::Exit(0), expected.as_str()));
+}
+
 #[tokio::test]
 async fn a_program_is_built_once_and_run_many_times_at_once() {
     let built = build("#include <stdio.h>\nint main(int c, char **v) { puts(v[1]); }", GCC).await.unwrap();
@@ -87,7 +99,17 @@ async fn input_that_no_program_can_be_given_is_refused() {
     let program = Program::new("hello", &b"#!/bin/false"[..]);
     let env = |name: &str| Input { env: vec![(name.into(), String::new())], ..Input::default() };
     let args = |args: Vec<String>| Input { args, ..Input::default() };
-    for input in [env(""), env("a=b"), env("\0"), args(vec!["\0".into()]), args(vec![String::new(); 5000])] {
+    let long = |size| "x".repeat(size);
+    for input in [
+        env(""),
+        env("a=b"),
+        env("\0"),
+        env(&long(128 << 10)),
+        args(vec!["\0".into()]),
+        args(vec![String::new(); 5000]),
+        args(vec![long(128 << 10)]),
+        args(vec![long(100 << 10); 11]),
+    ] {
         assert!(matches!(sandbox().run(&program, input, limits()).await, Err(Error::Input(_))));
     }
 }

@@ -64,9 +64,11 @@ async fn dangerous_calls_are_refused_by_the_filter() {
     let code = r#"
         #define _GNU_SOURCE
         #include <errno.h>
+        #include <fcntl.h>
         #include <sched.h>
         #include <stdio.h>
         #include <sys/ioctl.h>
+        #include <sys/resource.h>
         #include <sys/syscall.h>
         #include <unistd.h>
         #define ABSENT(...) do { errno = 0; if (syscall(__VA_ARGS__) != -1 || errno != ENOSYS) puts(#__VA_ARGS__); } while (0)
@@ -106,6 +108,28 @@ async fn dangerous_calls_are_refused_by_the_filter() {
             ABSENT(SYS_open_tree, 0, "", 0);
             ABSENT(SYS_mount_setattr, 0, "", 0, 0, 0);
             ABSENT(SYS_pidfd_getfd, 0, 0, 0);
+            // Away from behind everyone else.
+            struct sched_param parameters = {0};
+            ABSENT(SYS_sched_setscheduler, 0, SCHED_OTHER, &parameters);
+            ABSENT(SYS_sched_setparam, 0, &parameters);
+            ABSENT(SYS_sched_setattr, 0, 0, 0);
+            ABSENT(SYS_sched_setaffinity, 0, 0, 0);
+            ABSENT(SYS_setpriority, 0, 0, 19);
+            ABSENT(SYS_ioprio_set, 1, 0, 0);
+            ABSENT(SYS_setsid);
+            // Others' files to the disk.
+            ABSENT(SYS_sync);
+            ABSENT(SYS_syncfs, 0);
+            // What the kernel would remember for as long as there are processes.
+            ABSENT(SYS_fcntl, 0, F_SETLK, 0);
+            ABSENT(SYS_fcntl, 0, F_SETLKW, 0);
+            ABSENT(SYS_fcntl, 0, F_OFD_SETLK, 0);
+            ABSENT(SYS_fcntl, 0, F_OFD_SETLKW, 0);
+            ABSENT(SYS_fcntl, 0, F_SETLEASE, F_RDLCK);
+            ABSENT(SYS_fcntl, 0, F_NOTIFY, DN_ACCESS);
+            struct rlimit none = {0, 0};
+            ABSENT(SYS_setrlimit, RLIMIT_CORE, &none);
+            ABSENT(SYS_prlimit64, 0, RLIMIT_CORE, &none, 0);
             // What kernels to come have.
             ABSENT(463);
             ABSENT(1000);

@@ -1,6 +1,6 @@
 //! What a program or a build can read of the gateway, the machine and others' jobs.
 
-use crate::host::{Secret, mark, until};
+use crate::host::{Secret, mark, running, until};
 use crate::sandbox::{GCC, args, build, limits, make_says, run, run_with, sandbox, stdout};
 use offload_native::Input;
 
@@ -59,6 +59,21 @@ async fn nothing_of_the_host_is_there() {
                 if (fcntl(fd, F_GETFD) != -1) printf("descriptor %d\n", fd);
         }"#;
     assert_eq!(stdout(&run(code).await), "");
+}
+
+/// They stand in the command line of the program itself, as with any program, and of nothing that is started for it.
+#[tokio::test]
+async fn arguments_are_on_no_command_line_but_the_programs_own() {
+    let word = mark("argument");
+    let program = build("#include <unistd.h>\nint main() { pause(); }", GCC).await.unwrap();
+    let looked = async {
+        until(&word, |there| !there.is_empty()).await;
+        running(&word)
+    };
+    tokio::select! {
+        ended = sandbox().run(&program, args([&word]), limits()) => panic!("{ended:?}"),
+        lines = looked => assert_eq!(lines, [format!("/program/hello {word} ")]),
+    }
 }
 
 /// A folder of the gateway's, which the sandbox's user could enter, and what a gateway knows in its memory.

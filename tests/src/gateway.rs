@@ -73,6 +73,11 @@ impl Gateway {
         self.process.log()
     }
 
+    /// Bytes that it has logged.
+    pub fn log_size(&self) -> Result<u64> {
+        Ok(std::fs::metadata(self.folder.path().join(LOG))?.len())
+    }
+
     /// Waits until it has logged a line with all these words, which is returned.
     pub async fn logged(&self, words: &[&str]) -> Result<String> {
         let deadline = Instant::now() + PATIENCE;

@@ -2,9 +2,9 @@
 
 use super::engine;
 use super::guest::{Budget, Ended, Input};
-use super::limiter::GuestMemory;
 use super::linking::Linkers;
 use super::mailbox::Mailbox;
+use super::memory::GuestMemory;
 use super::room::Room;
 use super::ticker::Ticker;
 use super::worker::{AbortOnPanic, Desk, Surroundings, Worker};
@@ -12,7 +12,6 @@ use crate::config::Config;
 use crate::modules::Artifact;
 use crate::status;
 use offload_policy::{Admission, AdmissionLimits, Busy, FairQueue, Load, QueueLimits, Slots, Time};
-use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
@@ -28,6 +27,9 @@ const ALONE: usize = 8;
 
 /// What fairness and quotas are kept by.
 pub type Key = Arc<str>;
+
+/// The account of what is loaded at start.
+const GATEWAY: &str = "";
 
 /// One guest to run.
 pub struct Job {
@@ -68,6 +70,15 @@ pub enum Outcome {
     Stopped,
 }
 
+/// What the workers hold beside their slots, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryInUse {
+    /// Of guests, beyond what their slots keep.
+    pub guests: usize,
+    /// Of loaded modules.
+    pub loaded: usize,
+}
+
 /// The pool of workers.
 pub struct Workers {
     shared: Arc<Shared>,
@@ -88,6 +99,8 @@ pub(super) struct Shared {
     mailboxes: Vec<Arc<Mailbox>>,
     /// What all guests have together.
     pub(super) memory: Arc<GuestMemory>,
+    /// Bytes of the modules that the workers have loaded.
+    pub(super) loaded_bytes: Arc<AtomicUsize>,
     epoch: Instant,
     /// Told when the earliest deadline in the queue may have changed.
     deadline_changed: Notify,
@@ -118,7 +131,6 @@ impl Workers {
     ) -> wasmtime::Result<Workers> {
         let Config { workers, limits, queue, compiler, .. } = config;
         let count = workers.count;
-        let loaded_modules = NonZeroUsize::new(compiler.loaded_modules).unwrap_or(NonZeroUsize::MIN);
         let room = Room::new(workers, compiler);
         if let Some(shortage) = room.shortage {
             tracing::warn!(slots = room.slots, "room for fewer guests at once than wanted: {shortage}");
@@ -144,12 +156,14 @@ impl Workers {
             stop: AtomicBool::new(false),
             mailboxes: mailboxes.clone(),
             memory: Arc::new(GuestMemory::new(room.memory)),
+            loaded_bytes: Arc::default(),
             epoch: Instant::now(),
             deadline_changed: Notify::new(),
             idle: Notify::new(),
         });
         let shared_engine = baseline.as_ref().map(|linkers| linkers.engine().clone());
         let ticker = Ticker::start(engines.clone(), shared_engine, workers.slice.duration());
+        let gateway: Key = GATEWAY.into();
         let (mut desks, mut threads) = (Vec::with_capacity(count), Vec::with_capacity(count));
         for (index, (engine, mailbox)) in engines.into_iter().zip(mailboxes).enumerate() {
             let surroundings = Surroundings {
@@ -160,10 +174,10 @@ impl Workers {
                 runtime: runtime.clone(),
             };
             let linkers = Linkers::new(engine)?;
-            let mut worker = Worker::new(surroundings, linkers, baseline.clone(), loaded_modules);
+            let mut worker = Worker::new(surroundings, linkers, baseline.clone(), room.loaded);
             for artifact in warm {
                 // One that cannot be loaded is refused when it is asked for.
-                let _ = worker.load(artifact);
+                let _ = worker.load(artifact, &gateway);
             }
             let desk = Arc::new(Desk::new(worker));
             desks.push(desk.clone());
@@ -256,6 +270,12 @@ impl Workers {
     /// Requests that wait or run.
     pub fn in_flight(&self) -> usize {
         self.shared.lock().in_flight()
+    }
+
+    /// Bytes of memory that guests have beyond their slots' own, and of the modules that are loaded.
+    pub fn memory(&self) -> MemoryInUse {
+        let loaded = self.shared.loaded_bytes.load(Ordering::Relaxed);
+        MemoryInUse { guests: self.shared.memory.taken(), loaded }
     }
 
     /// How busy they are.

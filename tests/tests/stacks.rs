@@ -91,7 +91,7 @@ fn in_destructor(inner: &str) -> Bytes {
                 (import "random" (instance $random
                     (export "get-random-bytes" (func (param "len" u64) (result (list u8))))))
                 {owner}
-                (type $own (resource (rep i32) (dtor (func $main "drop"))))
+                (type $own (resource (rep i32) (dtor (core func $main "drop"))))
                 (core func $new (canon resource.new $own))
                 (core module $maker
                     (import "" "new" (func $new (param i32) (result i32)))
@@ -101,16 +101,22 @@ fn in_destructor(inner: &str) -> Bytes {
                 (func (export "make") (result (own $thing)) (canon lift (core func $maker "make"))))
             (instance $owner (instantiate $owner
                 (with "context" (instance $context)) (with "random" (instance $random))))
-            (alias export $owner "thing" (type $thing))
-            (core func $make (canon lower (func $owner "make")))
-            (core func $drop (canon resource.drop $thing))
-            (core module $user
-                (import "" "make" (func $make (result i32)))
-                (import "" "drop" (func $drop (param i32)))
-                (func (export "run") (result i32) (call $drop (call $make)) (i32.const 0)))
-            (core instance $user (instantiate $user
-                (with "" (instance (export "make" (func $make)) (export "drop" (func $drop))))))
-            (func $run (result (result)) (canon lift (core func $user "run")))
+            (component $user
+                (import "owner" (instance $owner
+                    (export "thing" (type $thing (sub resource)))
+                    (export "make" (func (result (own $thing))))))
+                (alias export $owner "thing" (type $thing))
+                (core func $make (canon lower (func $owner "make")))
+                (core func $drop (canon resource.drop $thing))
+                (core module $main
+                    (import "" "make" (func $make (result i32)))
+                    (import "" "drop" (func $drop (param i32)))
+                    (func (export "run") (result i32) (call $drop (call $make)) (i32.const 0)))
+                (core instance $main (instantiate $main
+                    (with "" (instance (export "make" (func $make)) (export "drop" (func $drop))))))
+                (func (export "run") (result (result)) (canon lift (core func $main "run"))))
+            (instance $user (instantiate $user (with "owner" (instance $owner))))
+            (alias export $user "run" (func $run))
             {COMMAND})"#
     ))
 }
@@ -168,7 +174,7 @@ async fn post_return_that_recurses_is_a_trap() -> Result<()> {
                 (func (export "run") (result i32) (i32.const 0))
                 (func (export "post") (param i32) (drop (call $deep {ENDLESS_CONST}))))
             (core instance $main (instantiate $main))
-            (func $run (result (result)) (canon lift (core func $main "run") (post-return (func $main "post"))))
+            (func $run (result (result)) (canon lift (core func $main "run") (post-return (core func $main "post"))))
             {COMMAND})"#
     ));
     let deployment = Deployment::embedded("").await?;

@@ -12,7 +12,6 @@ use object::{Object, ObjectSection};
 use offload_protocol::error::WireError;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A program in a worker's engine.
 pub struct Loaded {
@@ -44,7 +43,7 @@ pub struct LoadedLimits {
 }
 
 /// The modules that one worker has loaded. One that runs stays; of the others those of the account that has most go
-/// first, its least recently used first.
+/// first, its least recently used first, but none of an account that has less than the newcomer's would.
 ///
 /// What there is no room for even so is loaded too, and counts as memory of its account's guests until it goes.
 pub struct LoadedModules {
@@ -53,8 +52,6 @@ pub struct LoadedModules {
     bytes: usize,
     /// Bytes of each account that has any.
     by_account: HashMap<Key, usize>,
-    /// Bytes of all workers' modules.
-    all: Arc<AtomicUsize>,
     memory: Arc<GuestMemory>,
 }
 
@@ -74,16 +71,9 @@ impl Entry {
 }
 
 impl LoadedModules {
-    /// Nothing yet. `all` counts the bytes of all workers' modules.
-    pub fn new(limits: LoadedLimits, all: Arc<AtomicUsize>, memory: Arc<GuestMemory>) -> LoadedModules {
-        LoadedModules {
-            limits,
-            entries: LruCache::unbounded(),
-            bytes: 0,
-            by_account: HashMap::new(),
-            all,
-            memory,
-        }
+    /// Nothing yet. What there is no room for is `memory` of guests.
+    pub fn new(limits: LoadedLimits, memory: Arc<GuestMemory>) -> LoadedModules {
+        LoadedModules { limits, entries: LruCache::unbounded(), bytes: 0, by_account: HashMap::new(), memory }
     }
 
     /// One that is there; from now on it is the most recently used.
@@ -112,7 +102,6 @@ impl LoadedModules {
         let loaded = Arc::new(Loaded { program: load()?, runs: RecentRuns::none() });
         let entry = Entry { loaded: loaded.clone(), account: account.clone(), bytes, _over: over };
         self.bytes += bytes;
-        self.all.fetch_add(bytes, Ordering::Relaxed);
         *self.by_account.entry(account.clone()).or_default() += bytes;
         let replaced = self.entries.put(artifact.key(), entry);
         assert!(replaced.is_none(), "what is there is not loaded again");
@@ -122,22 +111,29 @@ impl LoadedModules {
     /// Unloads what it must for so many bytes more, and pays for those that there is no room for even so.
     fn make_room(&mut self, bytes: usize, account: &Key) -> Result<MemoryLease, WireError> {
         let LoadedLimits { bytes: max_bytes, modules } = self.limits;
-        while (self.bytes + bytes > max_bytes || self.entries.len() >= modules) && self.unload_one() {}
+        while (self.bytes + bytes > max_bytes || self.entries.len() >= modules)
+            && self.unload_one(bytes, account)
+        {}
         let mut over = self.memory.lease(account.clone());
         over.grow((self.bytes + bytes).saturating_sub(max_bytes).min(bytes))
             .map_err(|limit| WireError::new(limit.kind, limit.message))?;
         Ok(over)
     }
 
-    /// Unloads the one that goes first, if any can go.
-    fn unload_one(&mut self) -> bool {
-        let held = |entry: &Entry| self.by_account.get(&entry.account).copied().unwrap_or(0);
+    /// Unloads the one that goes first where so many bytes are to be loaded on this account, if any is to go.
+    fn unload_one(&mut self, bytes: usize, account: &Key) -> bool {
+        let would_have = |owner: &Key| {
+            let more = if owner == account { bytes } else { 0 };
+            self.by_account.get(owner).copied().unwrap_or(0) + more
+        };
+        let least = would_have(account);
+        let may_go = |entry: &Entry| !entry.is_running() && would_have(&entry.account) >= least;
         // From the most to the least recently used: the last of equals is taken.
-        let idle = self.entries.iter().filter(|(_, entry)| !entry.is_running());
-        let Some(key) = idle.max_by_key(|(_, entry)| held(entry)).map(|(key, _)| *key) else { return false };
+        let goes_first = self.entries.iter().filter(|(_, entry)| may_go(entry));
+        let goes_first = goes_first.max_by_key(|(_, entry)| would_have(&entry.account));
+        let Some(key) = goes_first.map(|(key, _)| *key) else { return false };
         let Entry { account, bytes, .. } = self.entries.pop(&key).expect("it was found just now");
         self.bytes -= bytes;
-        self.all.fetch_sub(bytes, Ordering::Relaxed);
         let held = self.by_account.get_mut(&account).expect("an account with a module is there");
         *held -= bytes;
         if *held == 0 {
@@ -218,7 +214,7 @@ mod tests {
             let program = linkers.load(&compiled(linkers.engine(), 0, 4)).unwrap();
             let memory = Arc::new(GuestMemory::new(memory));
             let limits = LoadedLimits { bytes, modules };
-            Pretended { program, modules: LoadedModules::new(limits, Arc::default(), memory) }
+            Pretended { program, modules: LoadedModules::new(limits, memory) }
         }
 
         fn artifact(name: &str, bytes: usize) -> Artifact {
@@ -228,8 +224,12 @@ mod tests {
 
         /// Loads one of 100 KiB.
         fn load(&mut self, account: &str, name: &str) -> Result<Arc<Loaded>, ErrorKind> {
+            self.load_sized(account, name, 100 * KIB)
+        }
+
+        fn load_sized(&mut self, account: &str, name: &str, bytes: usize) -> Result<Arc<Loaded>, ErrorKind> {
             let program = self.program.clone();
-            let artifact = Pretended::artifact(name, 100 * KIB);
+            let artifact = Pretended::artifact(name, bytes);
             self.modules.load(&artifact, &account.into(), || Ok(program)).map_err(|error| error.kind)
         }
 
@@ -254,10 +254,7 @@ mod tests {
             ["1", "3", "4", "5", "6"].map(|name| pretended.has(name)),
             [true, true, false, true, true]
         );
-        assert_eq!(
-            (pretended.modules.bytes, pretended.modules.all.load(Ordering::Relaxed)),
-            (400 * KIB, 400 * KIB)
-        );
+        assert_eq!(pretended.modules.bytes, 400 * KIB);
     }
 
     #[test]
@@ -275,6 +272,19 @@ mod tests {
         assert_eq!((pretended.modules.bytes, memory.taken()), (200 * KIB, 100 * KIB));
         assert!(pretended.load("a", "5").is_ok());
         assert_eq!((pretended.modules.bytes, memory.taken()), (200 * KIB, 0));
+    }
+
+    #[test]
+    fn a_large_one_does_not_put_out_those_of_others_that_have_less() {
+        let mut pretended = Pretended::new(250 * KIB, 100, 200 * KIB);
+        assert!(pretended.load("small", "1").is_ok());
+        for name in ["2", "3"] {
+            assert!(pretended.load_sized("large", name, 300 * KIB).is_ok());
+            assert_eq!((pretended.modules.bytes, pretended.modules.memory.taken()), (400 * KIB, 150 * KIB));
+        }
+        assert!(pretended.has("1"));
+        assert!(pretended.load("small", "4").is_ok());
+        assert_eq!((pretended.modules.bytes, pretended.modules.memory.taken()), (200 * KIB, 0));
     }
 
     #[test]
@@ -302,7 +312,7 @@ mod tests {
         let linkers = Linkers::new(engine()).unwrap();
         let memory = Arc::new(GuestMemory::new(64 * MIB));
         let limits = LoadedLimits { bytes: LIMIT, modules: 256 };
-        let mut modules = LoadedModules::new(limits, Arc::default(), memory.clone());
+        let mut modules = LoadedModules::new(limits, memory.clone());
         let account: Key = "a".into();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let mut most = 0;

@@ -46,7 +46,8 @@ impl GuestMemory {
     }
 
     /// Bytes that are taken.
-    pub fn taken(&self) -> usize {
+    #[cfg(test)]
+    pub(super) fn taken(&self) -> usize {
         self.lock().all
     }
 

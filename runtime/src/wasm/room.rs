@@ -21,8 +21,8 @@ const OTHER_MAPPINGS: usize = 4_096;
 /// Most slots of one worker, unless the configuration says so: a thousand guests that wait are many for one core.
 const MOST_SLOTS: usize = 1_024;
 
-/// Memory mappings of a loaded module: its headers, its code, its data.
-const MODULE_MAPPINGS: usize = 3;
+/// Memory mappings of a loaded module: its headers, its code, its data, and its image in the slot that it last ran in.
+const MODULE_MAPPINGS: usize = 4;
 
 /// What of memory, mappings and descriptors is for loaded modules by default: one in so many.
 const MODULES_PART: usize = 8;
@@ -205,9 +205,9 @@ mod tests {
         let workers = workers(2, ByteSize::gib(8));
         let mappings = OTHER_MAPPINGS + 1_600;
         let few = room(&workers, System { mappings, ..PLENTY });
-        // An eighth of 5 696 is for 3 mappings of 118 modules of 2 workers.
-        assert_eq!(few.loaded.modules, 118);
-        assert_eq!((few.slots, few.shortage), (89, Some(Shortage::Mappings(mappings))));
+        // An eighth of 5 696 is for 4 mappings of 89 modules of 2 workers.
+        assert_eq!(few.loaded.modules, 89);
+        assert_eq!((few.slots, few.shortage), (88, Some(Shortage::Mappings(mappings))));
         let few = room(&workers, System { descriptors: 1_024, ..PLENTY });
         assert_eq!((few.loaded.modules, few.shortage), (64, None));
         let narrow = room(&workers, System { address_space: 1 << 39, ..PLENTY });

@@ -175,7 +175,7 @@ impl Worker {
             index,
             linkers,
             baseline,
-            loaded: LoadedModules::new(limits, shared.loaded_bytes.clone(), shared.memory.clone()),
+            loaded: LoadedModules::new(limits, shared.memory.clone()),
             shared,
             mailbox,
             ticks,

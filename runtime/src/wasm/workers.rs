@@ -70,15 +70,6 @@ pub enum Outcome {
     Stopped,
 }
 
-/// What the workers hold beside their slots, in bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MemoryInUse {
-    /// Of guests, beyond what their slots keep.
-    pub guests: usize,
-    /// Of loaded modules.
-    pub loaded: usize,
-}
-
 /// The pool of workers.
 pub struct Workers {
     shared: Arc<Shared>,
@@ -99,8 +90,6 @@ pub(super) struct Shared {
     mailboxes: Vec<Arc<Mailbox>>,
     /// What all guests have together.
     pub(super) memory: Arc<GuestMemory>,
-    /// Bytes of the modules that the workers have loaded.
-    pub(super) loaded_bytes: Arc<AtomicUsize>,
     epoch: Instant,
     /// Told when the earliest deadline in the queue may have changed.
     deadline_changed: Notify,
@@ -156,7 +145,6 @@ impl Workers {
             stop: AtomicBool::new(false),
             mailboxes: mailboxes.clone(),
             memory: Arc::new(GuestMemory::new(room.memory)),
-            loaded_bytes: Arc::default(),
             epoch: Instant::now(),
             deadline_changed: Notify::new(),
             idle: Notify::new(),
@@ -270,12 +258,6 @@ impl Workers {
     /// Requests that wait or run.
     pub fn in_flight(&self) -> usize {
         self.shared.lock().in_flight()
-    }
-
-    /// Bytes of memory that guests have beyond their slots' own, and of the modules that are loaded.
-    pub fn memory(&self) -> MemoryInUse {
-        let loaded = self.shared.loaded_bytes.load(Ordering::Relaxed);
-        MemoryInUse { guests: self.shared.memory.taken(), loaded }
     }
 
     /// How busy they are.

@@ -31,6 +31,10 @@ const THIS_EXECUTABLE: &str = "/proc/self/exe";
 /// Bytes of the child's standard error that are read; a compiler's message fits.
 const MAX_STDERR: u64 = 4 << 10;
 
+/// What a child says on standard error before it ends like one without memory, when its stack has run out. (From Rust's
+/// handler of the stack's guard page.)
+const STACK_OVERFLOW: &str = "has overflowed its stack";
+
 /// Compiles modules, a bounded number at a time, in turns that are fair between clients.
 pub struct Compiler {
     config: config::Compiler,
@@ -143,6 +147,9 @@ impl Compiler {
             (_, Some(libc::SIGXCPU)) => {
                 Err(refused(format!("takes more than {} of CPU time to compile", self.config.cpu)))
             }
+            (_, Some(libc::SIGABRT)) if message.contains(STACK_OVERFLOW) => {
+                Err(refused("takes more stack to compile than there is: it is nested too deeply".to_string()))
+            }
             (_, Some(libc::SIGABRT)) => {
                 Err(refused(format!("takes more than {} of memory to compile", self.config.memory)))
             }
@@ -193,4 +200,27 @@ async fn read_at_most(pipe: impl AsyncRead + Unpin, limit: u64) -> io::Result<Ve
     let mut bytes = Vec::new();
     pipe.take(limit).read_to_end(&mut bytes).await?;
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_abort_says_what_has_run_out() {
+        let compiler = Compiler::new(config::Compiler::default(), config::Limits::default());
+        for (message, what) in [
+            ("memory allocation of 16777216 bytes failed\n", "memory to compile"),
+            (
+                "\nthread 'main' (7) has overflowed its stack\nfatal runtime error: stack overflow, aborting\n",
+                "stack to compile",
+            ),
+        ] {
+            let status = ExitStatus::from_raw(libc::SIGABRT);
+            let output = Output { status, artifact: Vec::new(), message: message.to_string() };
+            let Failure { error, lasting } = compiler.judge(output).unwrap_err();
+            assert_eq!((error.kind, lasting), (ErrorKind::Compile, true));
+            assert!(error.message.contains(what), "{}", error.message);
+        }
+    }
 }

@@ -579,6 +579,29 @@ async fn a_component_that_is_not_valid_is_malformed() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_run_of_another_type_is_malformed_before_anything_runs() -> Result<()> {
+    for (core, lift) in [
+        ("(result i32) (i32.const 0)", "(result u32)"),
+        ("(param i32) (result i32) (i32.const 0)", "(param \"a\" u32) (result (result))"),
+        ("", ""),
+    ] {
+        // Its start function would trap.
+        let guest = parse(&format!(
+            r#"(component
+                (core module $module
+                    (func $trap unreachable) (start $trap)
+                    (func (export "main") {core}))
+                (core instance $main (instantiate $module))
+                (func $run {lift} (canon lift (core func $main "main")))
+                (instance $command (export "run" (func $run)))
+                (export "wasi:cli/run@0.2.0" (instance $command)))"#
+        ));
+        ends_in("malformed", "`run`", guest, &[]).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn sleeping_components_leave_the_worker_to_others() -> Result<()> {
     let deployment = Deployment::embedded("[workers]\ncount = 1\nslots = 4\n").await?;
     let mut sleeper = deployment.device(Version::V5, "sleeper").await?;

@@ -15,6 +15,7 @@ fn command(body: &str) -> Bytes {
             (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll_oneoff (param i32 i32 i32 i32) (result i32)))
             (import "wasi_snapshot_preview1" "path_open" (func $path_open
                 (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+            (import "wasi_snapshot_preview1" "sock_shutdown" (func $sock_shutdown (param i32 i32) (result i32)))
             (import "wasi_snapshot_preview1" "proc_exit" (func $proc_exit (param i32)))
             (memory (export "memory") 300)
             (func (export "_start") {body}))"#
@@ -52,6 +53,92 @@ const INVALID: u8 = 28;
 async fn randomness_costs_fuel() -> Result<()> {
     let flood = command("(loop (drop (call $random_get (i32.const 0) (i32.const 16000000))) (br 0))");
     ends_in("fuel", flood, &[("fuel", "100000")]).await
+}
+
+/// All calls of WASI preview 1 but `proc_exit`, and their parameters: `i` of 32 bits, `I` of 64.
+const CALLS: [(&str, &str); 45] = [
+    ("args_get", "ii"),
+    ("args_sizes_get", "ii"),
+    ("clock_res_get", "ii"),
+    ("clock_time_get", "iIi"),
+    ("environ_get", "ii"),
+    ("environ_sizes_get", "ii"),
+    ("fd_advise", "iIIi"),
+    ("fd_allocate", "iII"),
+    ("fd_close", "i"),
+    ("fd_datasync", "i"),
+    ("fd_fdstat_get", "ii"),
+    ("fd_fdstat_set_flags", "ii"),
+    ("fd_fdstat_set_rights", "iII"),
+    ("fd_filestat_get", "ii"),
+    ("fd_filestat_set_size", "iI"),
+    ("fd_filestat_set_times", "iIIi"),
+    ("fd_pread", "iiiIi"),
+    ("fd_prestat_dir_name", "iii"),
+    ("fd_prestat_get", "ii"),
+    ("fd_pwrite", "iiiIi"),
+    ("fd_read", "iiii"),
+    ("fd_readdir", "iiiIi"),
+    ("fd_renumber", "ii"),
+    ("fd_seek", "iIii"),
+    ("fd_sync", "i"),
+    ("fd_tell", "ii"),
+    ("fd_write", "iiii"),
+    ("path_create_directory", "iii"),
+    ("path_filestat_get", "iiiii"),
+    ("path_filestat_set_times", "iiiiIIi"),
+    ("path_link", "iiiiiii"),
+    ("path_open", "iiiiiIIii"),
+    ("path_readlink", "iiiiii"),
+    ("path_remove_directory", "iii"),
+    ("path_rename", "iiiiii"),
+    ("path_symlink", "iiiii"),
+    ("path_unlink_file", "iii"),
+    ("poll_oneoff", "iiii"),
+    ("random_get", "ii"),
+    ("sched_yield", ""),
+    ("sock_accept", "iii"),
+    ("sock_recv", "iiiiii"),
+    ("sock_send", "iiiii"),
+    ("sock_shutdown", "ii"),
+    ("proc_raise", "i"),
+];
+
+#[tokio::test]
+async fn no_call_in_a_loop_fills_the_log() -> Result<()> {
+    let deployment = Deployment::embedded("").await?;
+    let mut device = deployment.device(Version::V5, "hazard").await?;
+    let before = deployment.gateway.log_bytes()?;
+    for (name, parameters) in CALLS {
+        let kind = |letter| if letter == 'i' { "i32" } else { "i64" };
+        let types = parameters.chars().map(kind).collect::<Vec<_>>().join(" ");
+        let values =
+            parameters.chars().map(|letter| format!("({}.const 0)", kind(letter))).collect::<String>();
+        let module = wat::parse_str(format!(
+            r#"(module
+                (import "wasi_snapshot_preview1" "{name}" (func $call (param {types}) (result i32)))
+                (memory (export "memory") 1)
+                (func (export "_start") (local $left i32)
+                    (local.set $left (i32.const 2000))
+                    (loop
+                        (drop (call $call {values}))
+                        (br_if 0 (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))))"#
+        ))?;
+        device.ask("inputCode/hazard", module).await?;
+    }
+    let logged = deployment.gateway.log_bytes()? - before;
+    assert!(logged < 4_000, "{logged} bytes: {}", deployment.gateway.log());
+    Ok(())
+}
+
+#[tokio::test]
+async fn there_are_no_sockets() -> Result<()> {
+    const BADF: u8 = 8;
+    const NOTSOCK: u8 = 57;
+    for (fd, errno) in [(0, NOTSOCK), (2, NOTSOCK), (3, BADF), (-1, BADF)] {
+        returns(errno, &format!("(call $sock_shutdown (i32.const {fd}) (i32.const 1))")).await?;
+    }
+    Ok(())
 }
 
 #[tokio::test]

@@ -34,8 +34,13 @@ table! {
         pub memory_cache: ByteSize = ByteSize::mib(256), in ByteSize::mib(1)..=ByteSize::gib(64);
         /// Artifacts kept in the data directory, all together; the least recently used go first.
         pub disk_cache: ByteSize = ByteSize::gib(1), in ByteSize::mib(1)..=ByteSize::gib(1024);
-        /// Modules that a worker keeps loaded; the least recently used go first.
+        /// Modules that a worker keeps loaded; the least recently used of the principal that has most go first. There
+        /// are fewer where an eighth of the system's memory mappings and open files does not suffice.
         pub loaded_modules: usize = 256, in 1..=65_536;
+        /// Memory of the modules that all workers keep loaded; each worker has an equal part. It is taken from
+        /// `workers.memory`, and is a quarter of that at the most. Modules that run beyond it count as memory of
+        /// guests. Default: an eighth of `workers.memory`, 64MiB for each worker at the most.
+        pub loaded_bytes: Option<ByteSize> = None;
         /// Types of a module.
         pub types: usize = 10_000, in 1..=1_000_000;
         /// Functions of a module.

@@ -8,12 +8,13 @@ table! {
     pub struct Workers {
         /// Worker threads. Default: one for each core.
         pub count: usize = defaults::cores(), in 1..=1_024;
-        /// Memory for guests: half for what slots keep between them, half for what guests grow beyond that; when it is
-        /// used up, a guest that asks for more is ended, `busy`. Default: a quarter of the machine's.
+        /// Memory for guests: half for what slots keep between them, half for loaded modules (`compiler.loaded_bytes`)
+        /// and for what guests grow beyond their slots. When that is used up, or one principal's guests have as much of
+        /// it as is left for others, a guest that asks for more is ended, `busy`. Default: a quarter of the machine's.
         pub memory: ByteSize = defaults::quarter_of_memory(), in ByteSize::mib(16)..=ByteSize::gib(4_096);
         /// Guests that one worker holds at once, those that sleep too. Each slot reserves 4 GiB of address space and,
-        /// when in use, 5 memory mappings: where the system allows less, there are fewer. Default: what fits into half of
-        /// the memory, 3.25 MiB each, 1024 at the most.
+        /// when in use, 5 memory mappings: where the system allows less, there are fewer. Default: what fits into half
+        /// of the memory, 3.5 MiB each, 1024 at the most.
         pub slots: Option<usize> = None;
         /// Part of all slots that one principal may hold while others wait.
         pub slot_share: f64 = 0.5, in 0.001..=1.0;

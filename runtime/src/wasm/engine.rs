@@ -14,11 +14,30 @@ pub const MEMORY_KEEP_RESIDENT: usize = 2 << 20;
 /// The same for tables, in bytes.
 pub const TABLE_KEEP_RESIDENT: usize = 64 << 10;
 
-/// Stack of a guest's fiber, in bytes; [`MAX_WASM_STACK`] of it is the guest's, the rest is for host calls.
-pub const ASYNC_STACK_SIZE: usize = 1 << 20;
-
-/// Stack that wasm code may use before it traps, in bytes.
+/// Stack that wasm code may use before it traps, in bytes, counted anew at each entry into wasm: wasmtime takes it from
+/// where the stack is then, since a store that can block may be entered on another stack.
 pub const MAX_WASM_STACK: usize = 512 << 10;
+
+/// Entries into wasm that stand on one fiber at once, at the most. A start function, `_start`, `run` and its
+/// post-return are entered one after the other. They call each other's components and the destructors of guests'
+/// resources as wasm calls wasm, without a new entry. A host function that returns a list enters a second time, to have
+/// the guest's `realloc` place it; from there no third is possible, since a component may call no import and drop no
+/// resource until `realloc` has returned (`may_leave` in the canonical ABI). Modules have no `realloc` that the host
+/// calls, and take one entry.
+const ENTRIES: usize = 2;
+
+/// Stack of what the host does above an entry, in bytes: a call of WASI with all that it polls, or a growth of memory.
+/// Random bytes, `realloc` and a growth inside of it together were found to take less than 4 KiB.
+const HOST_STACK: usize = 128 << 10;
+
+/// Stack of a guest's fiber, in bytes: `realloc` may run to its limit when the guest that called the host has reached
+/// its own. It is mapped as it is used.
+pub const ASYNC_STACK_SIZE: usize = fiber_stack(MAX_WASM_STACK);
+
+/// The fiber of a guest whose code may use so much of the stack at each entry.
+const fn fiber_stack(wasm_stack: usize) -> usize {
+    ENTRIES * (wasm_stack + HOST_STACK)
+}
 
 /// Bytes of instance state (globals, function and table descriptors) that one instance may need.
 pub const MAX_CORE_INSTANCE_SIZE: usize = 1 << 20;
@@ -52,7 +71,7 @@ fn code_config(tier: Tier) -> Config {
     config.consume_fuel(true);
     config.epoch_interruption(true);
     config.max_wasm_stack(stack * MAX_WASM_STACK);
-    config.async_stack_size(stack * ASYNC_STACK_SIZE);
+    config.async_stack_size(fiber_stack(stack * MAX_WASM_STACK));
     // On by default in wasmtime, but no guest of ours can own more than the 4 GiB that 32 bits address, and 64-bit
     // memories bring bounds checks.
     config.wasm_memory64(false);
@@ -124,7 +143,6 @@ fn pool(slots: u32, limits: &Limits, compiler: &Compiler) -> PoolingAllocationCo
         .max_component_instance_size(MAX_COMPONENT_INSTANCE_SIZE)
         .linear_memory_keep_resident(MEMORY_KEEP_RESIDENT)
         .table_keep_resident(TABLE_KEEP_RESIDENT)
-        .async_stack_keep_resident(ASYNC_STACK_SIZE)
         // Slower than keep-resident alone for the small guests that are the common case, and Linux 6.7 or newer.
         .pagemap_scan(Enabled::No);
     pool

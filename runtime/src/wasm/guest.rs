@@ -1,7 +1,8 @@
 //! One guest's life: a store with its limits, the instance, its start function, and how it ended.
 
-use super::limiter::{GuestMemory, MemoryLimiter};
+use super::limiter::MemoryLimiter;
 use super::linking::Program;
+use super::memory::MemoryLease;
 use super::preview1::HOSTCALL_BYTES;
 use super::preview2::MAX_RESOURCES;
 use super::stdio::Stdio;
@@ -10,10 +11,10 @@ use offload_protocol::error::{ErrorKind, WireError};
 use offload_protocol::request::RequestId;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 use wasmtime::{Store, Trap, UpdateDeadline, WasmBacktrace};
 use wasmtime_wasi::p1::WasiP1Ctx;
-use wasmtime_wasi::{HostMonotonicClock, I32Exit, WasiCtxBuilder, WasiCtxView, WasiView};
+use wasmtime_wasi::{HostMonotonicClock, HostWallClock, I32Exit, WasiCtxBuilder, WasiCtxView, WasiView};
 
 /// Which request a guest was started for.
 #[derive(Clone, Debug)]
@@ -100,6 +101,28 @@ impl HostMonotonicClock for Clock {
     }
 }
 
+/// The guest's wall clock. WASI has no time before 1970, which a device without a battery may have until it has asked
+/// the network: 1970 stands for it.
+#[derive(Clone, Copy, Debug)]
+pub struct WallClock;
+
+impl WallClock {
+    /// Time since 1970.
+    pub fn since_epoch(now: SystemTime) -> Duration {
+        now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
+    }
+}
+
+impl HostWallClock for WallClock {
+    fn resolution(&self) -> Duration {
+        Duration::from_nanos(1)
+    }
+
+    fn now(&self) -> Duration {
+        WallClock::since_epoch(SystemTime::now())
+    }
+}
+
 /// What a store holds for its guest.
 pub struct GuestState {
     pub(super) wasi: WasiP1Ctx,
@@ -126,7 +149,7 @@ pub async fn run(
     program: Program,
     input: Input,
     budget: Budget,
-    memory: Arc<GuestMemory>,
+    memory: MemoryLease,
     deadline: Instant,
     fuel_used: Arc<AtomicU64>,
 ) -> Ended {
@@ -154,13 +177,13 @@ fn store(
     program: &Program,
     input: Input,
     budget: Budget,
-    memory: Arc<GuestMemory>,
+    memory: MemoryLease,
     deadline: Instant,
     fuel_used: Arc<AtomicU64>,
 ) -> wasmtime::Result<Store<GuestState>> {
     let clock = Clock(Instant::now());
     let mut wasi = WasiCtxBuilder::new();
-    wasi.arg(&*input.name).args(&input.args).envs(&input.env).monotonic_clock(clock);
+    wasi.arg(&*input.name).args(&input.args).envs(&input.env).monotonic_clock(clock).wall_clock(WallClock);
     // wasmtime-wasi gives no files and no addresses by default either; it does give sockets.
     wasi.allow_tcp(false).allow_udp(false).allow_ip_name_lookup(false);
     let mut state = GuestState {
@@ -174,7 +197,7 @@ fn store(
     state.ctx().table.set_max_capacity(MAX_RESOURCES);
     let mut store = Store::new(program.engine(), state);
     store.set_fuel(budget.fuel)?;
-    store.limiter(|state| &mut state.limiter);
+    store.limiter_async(|state| &mut state.limiter);
     store.set_hostcall_fuel(HOSTCALL_BYTES);
     store.set_max_component_handles(MAX_RESOURCES);
     // A slice ends at the next tick. The time that it took is accounted for by the worker.
@@ -243,4 +266,86 @@ fn describe_trap(trap: Trap, error: &wasmtime::Error) -> String {
 
 fn internal(error: &wasmtime::Error) -> WireError {
     crate::telemetry::internal_error(&format!("{error:#}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::engine;
+    use super::super::linking::Linkers;
+    use super::super::memory::GuestMemory;
+    use super::*;
+    use crate::config::{Compiler, Limits};
+    use crate::modules::{Artifact, Digest};
+    use std::pin::pin;
+    use std::task::{Context as TaskContext, Waker};
+
+    const MIB: usize = 1 << 20;
+
+    /// Runs a module without a ticker, so that only growth ends a slice: how it ended, and how often it was polled.
+    fn run_without_ticks(text: &str) -> (Result<i32, WireError>, usize) {
+        let engine = engine::worker(1, &Limits::default(), &Compiler::default()).unwrap();
+        let code = engine.precompile_module(&wat::parse_str(text).unwrap()).unwrap().into_boxed_slice();
+        let artifact = Artifact { digest: Digest::of(text.as_bytes()), tier: engine::Tier::Optimized, code };
+        let program = Linkers::new(engine).unwrap().load(&artifact).unwrap();
+        let context = Context { reply_id: "a".into(), request_id: None };
+        let input =
+            Input { name: "a".into(), args: Vec::new(), env: Vec::new(), stdin: Bytes::new(), context };
+        let budget = Budget {
+            fuel: 1 << 40,
+            cpu: Duration::MAX,
+            wall: Duration::MAX,
+            memory: 64 * MIB,
+            table_elements: 1,
+            stdout: 0,
+            stderr: 0,
+        };
+        let memory = Arc::new(GuestMemory::new(64 * MIB));
+        let mut guest = pin!(run(
+            program,
+            input,
+            budget,
+            memory.lease("a".into()),
+            Instant::now() + Duration::from_secs(3600),
+            Arc::default()
+        ));
+        let mut polls = 0;
+        loop {
+            polls += 1;
+            let poll = guest.as_mut().poll(&mut TaskContext::from_waker(Waker::noop()));
+            if let std::task::Poll::Ready(ended) = poll {
+                assert_eq!(memory.taken(), 0, "all is given back");
+                return (ended.result, polls);
+            }
+        }
+    }
+
+    #[test]
+    fn growth_ends_a_slice_before_the_memory_is_written() {
+        let grow_and_fill = |pages: u32| {
+            format!(
+                r#"(module (memory (export "memory") 1)
+                    (func (export "_start")
+                        (drop (memory.grow (i32.const {pages})))
+                        (memory.fill (i32.const 65536) (i32.const 1) (i32.mul (i32.const {pages}) (i32.const 65536)))))"#
+            )
+        };
+        for (pages, polls) in [(30, 1), (150, 1), (160, 2), (1000, 2)] {
+            assert_eq!(run_without_ticks(&grow_and_fill(pages)), (Ok(0), polls), "{pages} pages");
+        }
+        // Step by step: 1 000 pages are seven steps and a half beyond the two megabytes of the slot.
+        let steps = r#"(module (memory (export "memory") 1)
+            (func (export "_start") (local i32)
+                (loop
+                    (drop (memory.grow (i32.const 1)))
+                    (br_if 0 (i32.lt_u (local.tee 0 (i32.add (local.get 0) (i32.const 1))) (i32.const 1000))))))"#;
+        assert_eq!(run_without_ticks(steps), (Ok(0), 8));
+    }
+
+    #[test]
+    fn a_clock_before_1970_says_1970() {
+        let before = SystemTime::UNIX_EPOCH - Duration::from_secs(1);
+        assert_eq!(WallClock::since_epoch(before), Duration::ZERO);
+        let after = SystemTime::UNIX_EPOCH + Duration::from_secs(1);
+        assert_eq!(WallClock::since_epoch(after), Duration::from_secs(1));
+    }
 }

@@ -4,9 +4,13 @@ use super::guest::GuestState;
 use super::{context, preview1, preview2};
 use crate::modules::Artifact;
 use offload_protocol::error::{ErrorKind, WireError};
-use wasmtime::component::{self, Component};
+use wasmtime::component::types::ComponentItem;
+use wasmtime::component::{self, Component, Type};
 use wasmtime::{Engine, InstancePre, Linker, Module, Precompiled};
 use wasmtime_wasi::p2::bindings::CommandPre;
+
+/// What a command exports. One of another version 0.2 is found by this name too.
+const RUN_INTERFACE: &str = "wasi:cli/run@0.2.12";
 
 /// A command, loaded and linked: all that is left is to instantiate it.
 #[derive(Clone)]
@@ -74,8 +78,27 @@ impl Linkers {
         // SAFETY: as above.
         let component = unsafe { Component::deserialize(&self.engine, &artifact.code) }.map_err(unfit)?;
         let linked = self.components.instantiate_pre(&component);
-        linked.and_then(CommandPre::new).map(Program::Component).map_err(unlinkable)
+        let command = linked.and_then(CommandPre::new).map_err(unlinkable)?;
+        if !runs_as_a_command(&component) {
+            let message =
+                "its `run` of `wasi:cli/run` is no function without parameters whose result is `result`";
+            return Err(WireError::new(ErrorKind::Malformed, message.to_string()));
+        }
+        Ok(Program::Component(command))
     }
+}
+
+/// Whether the function that `CommandPre` has found has the type that it will be called by: `func() -> result`.
+/// wasmtime itself checks it at each start.
+fn runs_as_a_command(component: &Component) -> bool {
+    let run = component
+        .get_export_index(None, RUN_INTERFACE)
+        .and_then(|interface| component.get_export(Some(&interface), "run"));
+    let Some((ComponentItem::ComponentFunc(run), _)) = run else { return false };
+    let mut results = run.results();
+    let is_result =
+        |ty| matches!(ty, Type::Result(result) if result.ok().is_none() && result.err().is_none());
+    !run.async_() && run.params().len() == 0 && results.len() == 1 && results.next().is_some_and(is_result)
 }
 
 /// Of all that wasmtime checks when it loads an artifact, this is what ours can fail.

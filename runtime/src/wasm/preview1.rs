@@ -5,11 +5,11 @@
 //! the worker for milliseconds. Here each does a bounded piece of work and then gives the worker back.
 //! Layouts are those of the `wasi_snapshot_preview1` witx.
 
-use super::guest::{Clock, GuestState};
+use super::guest::{Clock, GuestState, WallClock};
 use super::random;
 use super::stdio::{MAX_READ, Stdio};
 use std::future::Future;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use wasmtime::{AsContextMut, Caller, Extern, Linker, Memory, Result, bail};
 use wasmtime_wasi::I32Exit;
 
@@ -29,6 +29,7 @@ const SUCCESS: i32 = 0;
 const ERRNO_BADF: i32 = 8;
 const ERRNO_FAULT: i32 = 21;
 const ERRNO_INVAL: i32 = 28;
+const ERRNO_NOTSOCK: i32 = 57;
 
 const STDIN: i32 = 0;
 const STDOUT: i32 = 1;
@@ -43,8 +44,20 @@ pub fn add_to_linker(linker: &mut Linker<GuestState>) -> Result<()> {
     linker.func_wrap(MODULE, "fd_write", fd_write)?;
     linker.func_wrap_async(MODULE, "random_get", random_get)?;
     linker.func_wrap_async(MODULE, "poll_oneoff", poll_oneoff)?;
+    linker.func_wrap(MODULE, "sock_accept", |fd: i32, _: i32, _: i32| no_socket(fd))?;
+    linker.func_wrap(MODULE, "sock_recv", |fd: i32, _: i32, _: i32, _: i32, _: i32, _: i32| no_socket(fd))?;
+    linker.func_wrap(MODULE, "sock_send", |fd: i32, _: i32, _: i32, _: i32, _: i32| no_socket(fd))?;
+    linker.func_wrap(MODULE, "sock_shutdown", |fd: i32, _: i32| no_socket(fd))?;
     linker.allow_shadowing(false);
     Ok(())
+}
+
+/// There are no sockets. wasmtime-wasi says the same, and writes it to the log at each call.
+fn no_socket(fd: i32) -> i32 {
+    match fd {
+        STDIN | STDOUT | STDERR => ERRNO_NOTSOCK,
+        _ => ERRNO_BADF,
+    }
 }
 
 fn memory(caller: &mut Caller<'_, GuestState>) -> Result<Memory> {
@@ -221,10 +234,7 @@ fn subscription(data: &[u8], list: u32, n: u32, clock: Clock) -> Result<([u8; 8]
             let absolute = u16::from_le_bytes([raw[40], raw[41]]) & ABSOLUTE != 0;
             Subscription::Clock(match (id, absolute) {
                 (0 | 1, false) => timeout,
-                (0, true) => {
-                    let now = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
-                    timeout.saturating_sub(now)
-                }
+                (0, true) => timeout.saturating_sub(WallClock::since_epoch(SystemTime::now())),
                 (1, true) => timeout.saturating_sub(clock.elapsed()),
                 _ => return Err(ERRNO_INVAL),
             })

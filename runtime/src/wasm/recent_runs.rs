@@ -1,5 +1,6 @@
 //! Whether a program is known to be short, by how long its last runs took.
 
+use super::slice_clock::SliceTime;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
@@ -23,12 +24,12 @@ impl RecentRuns {
         self.0.load(Ordering::Relaxed) < LONG_RUNS
     }
 
-    /// A run has ended. What it `used` is sure to be short if that was all in its first slice, and sure to be long if it
-    /// was not.
-    pub fn ended(&self, used: Duration, in_first_slice: bool) {
-        let long_runs = match (used <= SHORT, in_first_slice) {
-            (true, true) => 0,
-            (false, false) => LONG_RUNS,
+    /// A run has ended. What it took is sure to be short if it was free, all in a first slice, and sure to be long if
+    /// it was charged.
+    pub fn ended(&self, took: SliceTime) {
+        let long_runs = match took {
+            SliceTime::Free(time) if time <= SHORT => 0,
+            SliceTime::Charged(time) if time > SHORT => LONG_RUNS,
             _ => LONG_RUNS.min(self.0.load(Ordering::Relaxed) + 1),
         };
         self.0.store(long_runs, Ordering::Relaxed);
@@ -44,19 +45,19 @@ mod tests {
         const LONG: Duration = Duration::from_millis(3);
         let runs = RecentRuns::none();
         assert!(!runs.are_short());
-        for (used, in_first_slice, short) in [
-            (SHORT, true, true),
+        for (took, short) in [
+            (SliceTime::Free(SHORT), true),
             // The kernel ran another thread meanwhile, or a tick ended the first slice early.
-            (LONG, true, true),
-            (SHORT, true, true),
-            (SHORT, false, true),
-            (LONG, true, false),
-            (SHORT, true, true),
-            (LONG, false, false),
-            (SHORT, true, true),
+            (SliceTime::Free(LONG), true),
+            (SliceTime::Free(SHORT), true),
+            (SliceTime::Charged(SHORT), true),
+            (SliceTime::Free(LONG), false),
+            (SliceTime::Free(SHORT), true),
+            (SliceTime::Charged(LONG), false),
+            (SliceTime::Free(SHORT), true),
         ] {
-            runs.ended(used, in_first_slice);
-            assert_eq!(runs.are_short(), short, "{used:?} {in_first_slice}");
+            runs.ended(took);
+            assert_eq!(runs.are_short(), short, "{took:?}");
         }
     }
 }

@@ -1,8 +1,10 @@
 //! How much room there is for guests: from the memory that they may have, and from what the system allows.
 
 use super::engine;
+use super::loaded::LoadedLimits;
 use crate::config;
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+use rustix::process::{Resource, getrlimit};
 use std::fs;
 use std::ptr::null_mut;
 
@@ -19,6 +21,15 @@ const OTHER_MAPPINGS: usize = 4_096;
 /// Most slots of one worker, unless the configuration says so: a thousand guests that wait are many for one core.
 const MOST_SLOTS: usize = 1_024;
 
+/// Memory mappings of a loaded module: its headers, its code, its data, and its image in the slot that it last ran in.
+const MODULE_MAPPINGS: usize = 4;
+
+/// What of memory, mappings and descriptors is for loaded modules by default: one in so many.
+const MODULES_PART: usize = 8;
+
+/// Bytes of modules that one worker keeps loaded, unless the configuration says so: some hundreds of usual ones.
+const LOADED_BYTES: usize = 64 << 20;
+
 /// Linux's default where nothing can be read.
 const DEFAULT_MAX_MAP_COUNT: usize = 65_530;
 
@@ -27,6 +38,8 @@ const DEFAULT_MAX_MAP_COUNT: usize = 65_530;
 pub struct System {
     /// Memory mappings (`vm.max_map_count`).
     pub mappings: usize,
+    /// Open files (`ulimit -n`).
+    pub descriptors: usize,
     /// Bytes of address space that can be reserved.
     pub address_space: usize,
 }
@@ -38,6 +51,8 @@ pub struct Room {
     pub slots: usize,
     /// Bytes of linear memory, of all guests together, beyond what each slot keeps.
     pub memory: usize,
+    /// Modules that one worker keeps loaded.
+    pub loaded: LoadedLimits,
     /// Why there are fewer slots than wanted.
     pub shortage: Option<Shortage>,
 }
@@ -65,7 +80,8 @@ impl System {
         while address_space > MEMORY_ADDRESS_SPACE && !can_reserve(address_space) {
             address_space -= address_space / 4;
         }
-        System { mappings, address_space }
+        let descriptors = getrlimit(Resource::Nofile).current.map_or(usize::MAX, |limit| limit as usize);
+        System { mappings, descriptors, address_space }
     }
 }
 
@@ -87,17 +103,21 @@ impl Room {
         Room::within(workers, compiler, System::look(wanted * workers.count * address_space(compiler)))
     }
 
-    /// Half of the memory is for what slots keep between guests, half for what guests need beyond that.
+    /// Half of the memory is for what slots keep between guests; the rest for loaded modules, half of it at the most,
+    /// and for what guests need beyond their slots.
     fn within(workers: &config::Workers, compiler: &config::Compiler, system: System) -> Room {
         let wanted = wanted(workers, compiler);
-        let mapped = system.mappings.saturating_sub(OTHER_MAPPINGS) / SLOT_MAPPINGS / workers.count;
+        let loaded = loaded(workers, compiler, system);
+        let others = OTHER_MAPPINGS + loaded.modules * MODULE_MAPPINGS * workers.count;
+        let mapped = system.mappings.saturating_sub(others) / SLOT_MAPPINGS / workers.count;
         let addressed = system.address_space / address_space(compiler) / workers.count;
         let (slots, shortage) = match () {
             () if wanted <= mapped.min(addressed) => (wanted, None),
             () if mapped < addressed => (mapped, Some(Shortage::Mappings(system.mappings))),
             () => (addressed, Some(Shortage::AddressSpace(system.address_space >> 30))),
         };
-        Room { slots: slots.max(1), memory: workers.memory.as_usize() / 2, shortage }
+        let memory = (workers.memory.as_usize() / 2).saturating_sub(loaded.bytes * workers.count);
+        Room { slots: slots.max(1), memory, loaded, shortage }
     }
 }
 
@@ -107,12 +127,25 @@ fn wanted(workers: &config::Workers, compiler: &config::Compiler) -> usize {
     workers.slots.unwrap_or_else(|| (kept / resident(compiler)).clamp(1, MOST_SLOTS))
 }
 
+/// Modules of one worker: as many as the configuration says, but no more than a part of what the system has for all.
+fn loaded(workers: &config::Workers, compiler: &config::Compiler, system: System) -> LoadedLimits {
+    let memory = workers.memory.as_usize() / workers.count;
+    let bytes = match compiler.loaded_bytes {
+        Some(bytes) => (bytes.as_usize() / workers.count).min(memory / 4),
+        None => LOADED_BYTES.min(memory / MODULES_PART),
+    };
+    let mapped = system.mappings / MODULES_PART / MODULE_MAPPINGS / workers.count;
+    let opened = system.descriptors / MODULES_PART / workers.count;
+    LoadedLimits { bytes, modules: compiler.loaded_modules.min(mapped).min(opened).max(1) }
+}
+
 /// Address space of one slot, in bytes.
 fn address_space(compiler: &config::Compiler) -> usize {
     compiler.memories * MEMORY_ADDRESS_SPACE
 }
 
-/// What one slot keeps between guests at the most, in bytes.
+/// What one slot keeps between guests at the most, in bytes. Its stack is not cleared, so that of it stays what the
+/// deepest guest has used.
 fn resident(compiler: &config::Compiler) -> usize {
     compiler.memories * engine::MEMORY_KEEP_RESIDENT
         + compiler.tables.max(compiler.component_tables) * engine::TABLE_KEEP_RESIDENT
@@ -124,7 +157,7 @@ mod tests {
     use super::*;
     use crate::config::ByteSize;
 
-    const PLENTY: System = System { mappings: 1 << 20, address_space: 1 << 47 };
+    const PLENTY: System = System { mappings: 1 << 20, descriptors: 1 << 20, address_space: 1 << 47 };
 
     fn workers(count: usize, memory: ByteSize) -> config::Workers {
         config::Workers { count, memory, ..Default::default() }
@@ -136,12 +169,29 @@ mod tests {
 
     #[test]
     fn half_of_the_memory_is_for_slots() {
-        // 2 MiB of memory, 4 tables of 64 KiB, 1 MiB of stack.
-        assert_eq!(resident(&config::Compiler::default()), (3 << 20) + (256 << 10));
+        // 2 MiB of memory, 4 tables of 64 KiB, 1.25 MiB of stack.
+        assert_eq!(resident(&config::Compiler::default()), (3 << 20) + (512 << 10));
         let small = room(&workers(4, ByteSize::gib(1)), PLENTY);
-        assert_eq!(small, Room { slots: 512 * 4 / 13 / 4, memory: 512 << 20, shortage: None });
+        let loaded = LoadedLimits { bytes: 32 << 20, modules: 256 };
+        assert_eq!(
+            small,
+            Room { slots: 512 * 2 / 7 / 4, memory: (512 - 4 * 32) << 20, loaded, shortage: None }
+        );
         assert_eq!(room(&workers(1, ByteSize::gib(64)), PLENTY).slots, MOST_SLOTS);
         assert_eq!(room(&workers(64, ByteSize::mib(64)), PLENTY).slots, 1);
+    }
+
+    #[test]
+    fn loaded_modules_have_a_part_of_the_memory() {
+        let of = |count, memory, loaded_bytes| {
+            let compiler = config::Compiler { loaded_bytes, ..Default::default() };
+            let room = Room::within(&workers(count, memory), &compiler, PLENTY);
+            (room.loaded.bytes, room.memory)
+        };
+        assert_eq!(of(2, ByteSize::gib(4), None), (64 << 20, (2048 - 128) << 20));
+        assert_eq!(of(4, ByteSize::mib(64), None), (2 << 20, 24 << 20));
+        assert_eq!(of(2, ByteSize::gib(4), Some(ByteSize::mib(512))), (256 << 20, (2048 - 512) << 20));
+        assert_eq!(of(2, ByteSize::gib(4), Some(ByteSize::gib(8))), (512 << 20, 1 << 30));
     }
 
     #[test]
@@ -153,8 +203,13 @@ mod tests {
     #[test]
     fn few_mappings_or_bits_leave_fewer_slots_and_it_is_said() {
         let workers = workers(2, ByteSize::gib(8));
-        let few = room(&workers, System { mappings: OTHER_MAPPINGS + 1_000, ..PLENTY });
-        assert_eq!((few.slots, few.shortage), (100, Some(Shortage::Mappings(OTHER_MAPPINGS + 1_000))));
+        let mappings = OTHER_MAPPINGS + 1_600;
+        let few = room(&workers, System { mappings, ..PLENTY });
+        // An eighth of 5 696 is for 4 mappings of 89 modules of 2 workers.
+        assert_eq!(few.loaded.modules, 89);
+        assert_eq!((few.slots, few.shortage), (88, Some(Shortage::Mappings(mappings))));
+        let few = room(&workers, System { descriptors: 1_024, ..PLENTY });
+        assert_eq!((few.loaded.modules, few.shortage), (64, None));
         let narrow = room(&workers, System { address_space: 1 << 39, ..PLENTY });
         assert_eq!((narrow.slots, narrow.shortage), (63, Some(Shortage::AddressSpace(512))));
     }

@@ -11,22 +11,20 @@
 
 use super::engine::Tier;
 use super::guest::{self, Ended};
-use super::linking::{Linkers, Program};
+use super::linking::Linkers;
+use super::loaded::{Loaded, LoadedLimits, LoadedModules};
 use super::mailbox::{GuestWaker, Mailbox};
-use super::recent_runs::RecentRuns;
+use super::slice_clock::{SliceClock, SliceTime};
 use super::ticker::Ticks;
 use super::workers::{Job, Key, Outcome, Shared};
-use crate::modules::{Artifact, Digest};
+use crate::modules::Artifact;
 use crate::suspects::{Execution, Watched};
 use crate::telemetry;
-use lru::LruCache;
 use offload_policy::{Choice, GuestId, RunQueue};
 use offload_protocol::error::{ErrorKind, WireError};
-use rustix::time::{ClockId, clock_gettime};
 use slab::Slab;
 use std::collections::BTreeSet;
 use std::future::Future;
-use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -47,7 +45,7 @@ pub struct Worker {
     linkers: Linkers,
     /// Those of all workers for baseline code.
     baseline: Option<Arc<Linkers>>,
-    loaded: LruCache<(Digest, Tier), Arc<Loaded>>,
+    loaded: LoadedModules,
     shared: Arc<Shared>,
     mailbox: Arc<Mailbox>,
     ticks: Ticks,
@@ -60,12 +58,6 @@ pub struct Worker {
     woken: Vec<GuestId>,
 }
 
-/// A program in this worker's engine.
-pub(super) struct Loaded {
-    program: Program,
-    runs: RecentRuns,
-}
-
 /// A guest that has been started and has not ended.
 struct Guest {
     key: Key,
@@ -74,7 +66,7 @@ struct Guest {
     waker: Arc<GuestWaker>,
     /// Fuel, as of the end of its last slice.
     fuel_used: Arc<AtomicU64>,
-    /// In all slices but the first.
+    /// As far as it was charged.
     cpu_used: Duration,
     cpu_limit: Duration,
     deadline: Instant,
@@ -173,20 +165,20 @@ impl Drop for AbortOnPanic {
 }
 
 impl Worker {
-    /// A worker whose own engine is that of `linkers`, and which keeps up to `loaded_modules` modules loaded: loading one
-    /// again takes a millisecond or two at the most.
+    /// A worker whose own engine is that of `linkers`, and which keeps so many modules loaded: loading one again takes
+    /// a millisecond or two at the most.
     pub fn new(
         surroundings: Surroundings,
         linkers: Linkers,
         baseline: Option<Arc<Linkers>>,
-        loaded_modules: NonZeroUsize,
+        limits: LoadedLimits,
     ) -> Worker {
         let Surroundings { index, mailbox, shared, ticks, runtime } = surroundings;
         Worker {
             index,
             linkers,
             baseline,
-            loaded: LruCache::new(loaded_modules),
+            loaded: LoadedModules::new(limits, shared.memory.clone()),
             shared,
             mailbox,
             ticks,
@@ -210,11 +202,11 @@ impl Worker {
                     Some(job) => self.start(job),
                     // Its slot or quota is used up, or another worker was faster: go on with what has started.
                     None => match self.run_queue.next(self.shared.now()) {
-                        Some(id) => self.slice(id, false),
+                        Some(id) => self.slice(id, SliceClock::later()),
                         None => return Some(self.pause(seen)),
                     },
                 },
-                Choice::Resume(id) => self.slice(id, false),
+                Choice::Resume(id) => self.slice(id, SliceClock::later()),
                 Choice::Idle => return Some(self.pause(seen)),
             }
         }
@@ -225,8 +217,7 @@ impl Worker {
     fn run_short(&mut self, until: Instant) {
         while self.run_queue.is_empty() && !self.shared.stop.load(Ordering::SeqCst) {
             let loaded = &self.loaded;
-            let short =
-                |job: &Job| loaded.peek(&job.artifact.key()).is_some_and(|loaded| loaded.runs.are_short());
+            let short = |job: &Job| loaded.peek(&job.artifact).is_some_and(|loaded| loaded.runs.are_short());
             let Some(job) = self.shared.take(self.index, short) else { break };
             self.start(job);
             if Instant::now() >= until {
@@ -269,7 +260,7 @@ impl Worker {
             }
             let guest = &self.guests[id];
             let ended = guest.ended_by(guest.wall_error());
-            guest.loaded.runs.ended(guest.cpu_used, false);
+            guest.loaded.runs.ended(SliceTime::Charged(guest.cpu_used));
             self.end(id, ended);
         }
     }
@@ -291,7 +282,7 @@ impl Worker {
             return done(Outcome::Expired);
         }
         let execution = watched.map(Watched::begin);
-        let loaded = match self.load(&artifact) {
+        let loaded = match self.load(&artifact, &key) {
             Ok(loaded) => loaded,
             Err(error) => {
                 self.shared.release(self.index, &key);
@@ -303,6 +294,7 @@ impl Worker {
         let wall = started + budget.wall;
         // The request's own limit counts from its arrival, the gateway's from the start.
         let ends = deadline.unwrap_or(wall).min(wall);
+        let memory = self.shared.memory.lease(key.clone());
         let entry = self.guests.vacant_entry();
         let id = entry.key();
         let fuel_used = Arc::new(AtomicU64::new(0));
@@ -312,7 +304,7 @@ impl Worker {
                 loaded.program.clone(),
                 input,
                 budget,
-                self.shared.memory.clone(),
+                memory,
                 ends,
                 fuel_used.clone(),
             )),
@@ -328,35 +320,33 @@ impl Worker {
             execution,
             done,
         });
-        self.slice(id, true);
+        self.slice(id, SliceClock::first(Instant::now()));
         if let Some(guest) = self.guests.get(id) {
             self.deadlines.insert((guest.deadline, id));
         }
     }
 
     /// Runs a guest until it ends, sleeps, or its slice is over.
-    fn slice(&mut self, id: GuestId, first: bool) {
+    fn slice(&mut self, id: GuestId, clock: SliceClock) {
         self.ticks.want();
         let guest = &mut self.guests[id];
         guest.waker.rearm();
-        let clock = SliceClock::start(first);
         let waker = Waker::from(guest.waker.clone());
         let future = guest.future.as_mut();
         // A panic in a host call is our fault, and only this guest's end.
         let polled = catch_unwind(AssertUnwindSafe(|| future.poll(&mut Context::from_waker(&waker))));
         let used = clock.used();
+        guest.cpu_used += used.charged();
         let ended = match polled {
             Ok(Poll::Ready(ended)) => ended,
             Err(_) => Ended::failed(telemetry::internal_error("a host call panicked")),
-            // How much of that time was the guest's is not known: it stays among the newcomers for another one.
-            Ok(Poll::Pending) if first => return,
-            Ok(Poll::Pending) if guest.cpu_used + used > guest.cpu_limit => guest.ended_by(guest.cpu_error()),
-            Ok(Poll::Pending) => {
-                guest.cpu_used += used;
-                return;
-            }
+            Ok(Poll::Pending) if guest.cpu_used > guest.cpu_limit => guest.ended_by(guest.cpu_error()),
+            Ok(Poll::Pending) => return,
         };
-        guest.loaded.runs.ended(guest.cpu_used + used, first);
+        guest.loaded.runs.ended(match used {
+            SliceTime::Charged(_) => SliceTime::Charged(guest.cpu_used),
+            free => free,
+        });
         self.end(id, ended);
     }
 
@@ -372,23 +362,20 @@ impl Worker {
         done(Outcome::Ran { ended, run: started.elapsed(), queued });
     }
 
-    /// The program, loaded into this worker's engine and linked.
+    /// The program, loaded into this worker's engine and linked, on this account if it was not there.
     ///
     /// # Errors
     ///
-    /// See [`Linkers::load`].
-    pub fn load(&mut self, artifact: &Artifact) -> Result<Arc<Loaded>, WireError> {
-        if let Some(loaded) = self.loaded.get(&artifact.key()) {
-            return Ok(loaded.clone());
+    /// See [`LoadedModules::load`] and [`Linkers::load`].
+    pub fn load(&mut self, artifact: &Artifact, account: &Key) -> Result<Arc<Loaded>, WireError> {
+        if let Some(loaded) = self.loaded.get(artifact) {
+            return Ok(loaded);
         }
         let linkers = match (artifact.tier, &self.baseline) {
             (Tier::Baseline, Some(baseline)) => baseline,
             _ => &self.linkers,
         };
-        let program = linkers.load(artifact)?;
-        let loaded = Arc::new(Loaded { program, runs: RecentRuns::none() });
-        self.loaded.put(artifact.key(), loaded.clone());
-        Ok(loaded)
+        self.loaded.load(artifact, account, || linkers.load(artifact))
     }
 }
 
@@ -406,32 +393,4 @@ impl Guest {
         let after = self.deadline.saturating_duration_since(self.started);
         WireError::new(ErrorKind::Timeout, format!("still running after {after:.1?}, {whose}"))
     }
-}
-
-/// Measures the CPU time of one slice.
-///
-/// Most guests end in their first slice, after microseconds; for these the wall clock is read, which costs a tenth of
-/// the thread's CPU clock. A guest is not charged for that slice, since the kernel may have run others in it: a short one
-/// would be taken for a long one, and wait for all that are short.
-enum SliceClock {
-    Wall(Instant),
-    Cpu(Duration),
-}
-
-impl SliceClock {
-    fn start(first: bool) -> SliceClock {
-        if first { SliceClock::Wall(Instant::now()) } else { SliceClock::Cpu(thread_cpu_time()) }
-    }
-
-    fn used(&self) -> Duration {
-        match self {
-            SliceClock::Wall(start) => start.elapsed(),
-            SliceClock::Cpu(start) => thread_cpu_time().saturating_sub(*start),
-        }
-    }
-}
-
-fn thread_cpu_time() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }

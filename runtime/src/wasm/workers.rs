@@ -2,9 +2,9 @@
 
 use super::engine;
 use super::guest::{Budget, Ended, Input};
-use super::limiter::GuestMemory;
 use super::linking::Linkers;
 use super::mailbox::Mailbox;
+use super::memory::GuestMemory;
 use super::room::Room;
 use super::ticker::Ticker;
 use super::worker::{AbortOnPanic, Desk, Surroundings, Worker};
@@ -13,7 +13,6 @@ use crate::modules::Artifact;
 use crate::status;
 use crate::suspects::{Suspects, Watched};
 use offload_policy::{Admission, AdmissionLimits, Busy, FairQueue, Load, QueueLimits, Slots, Time};
-use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
@@ -29,6 +28,9 @@ const ALONE: usize = 8;
 
 /// What fairness and quotas are kept by.
 pub type Key = Arc<str>;
+
+/// The account of what is loaded at start.
+const GATEWAY: &str = "";
 
 /// One guest to run.
 pub struct Job {
@@ -127,7 +129,6 @@ impl Workers {
     ) -> wasmtime::Result<Workers> {
         let Config { workers, limits, queue, compiler, .. } = config;
         let count = workers.count;
-        let loaded_modules = NonZeroUsize::new(compiler.loaded_modules).unwrap_or(NonZeroUsize::MIN);
         let room = Room::new(workers, compiler);
         if let Some(shortage) = room.shortage {
             tracing::warn!(slots = room.slots, "room for fewer guests at once than wanted: {shortage}");
@@ -161,6 +162,7 @@ impl Workers {
         });
         let shared_engine = baseline.as_ref().map(|linkers| linkers.engine().clone());
         let ticker = Ticker::start(engines.clone(), shared_engine, workers.slice.duration());
+        let gateway: Key = GATEWAY.into();
         let (mut desks, mut threads) = (Vec::with_capacity(count), Vec::with_capacity(count));
         for (index, (engine, mailbox)) in engines.into_iter().zip(mailboxes).enumerate() {
             let surroundings = Surroundings {
@@ -171,10 +173,10 @@ impl Workers {
                 runtime: runtime.clone(),
             };
             let linkers = Linkers::new(engine)?;
-            let mut worker = Worker::new(surroundings, linkers, baseline.clone(), loaded_modules);
+            let mut worker = Worker::new(surroundings, linkers, baseline.clone(), room.loaded);
             for artifact in warm {
                 // One that cannot be loaded is refused when it is asked for.
-                let _ = worker.load(artifact);
+                let _ = worker.load(artifact, &gateway);
             }
             let desk = Arc::new(Desk::new(worker));
             desks.push(desk.clone());

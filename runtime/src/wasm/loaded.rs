@@ -1,0 +1,348 @@
+//! The modules that a worker keeps loaded: so many bytes of them, fairly shared between the accounts that had them
+//! loaded.
+
+use super::linking::Program;
+use super::memory::{GuestMemory, MemoryLease};
+use super::recent_runs::RecentRuns;
+use super::workers::Key;
+use crate::modules::{Artifact, Digest};
+use crate::wasm::engine::Tier;
+use lru::LruCache;
+use object::{Object, ObjectSection};
+use offload_protocol::error::WireError;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// A program in a worker's engine.
+pub struct Loaded {
+    pub(super) program: Program,
+    pub(super) runs: RecentRuns,
+}
+
+/// Name of the section of an artifact that holds what memories are filled with.
+const DATA_SECTION: &str = ".rodata.wasm";
+
+/// Bytes that an engine keeps beside what it has mapped, for a module of ordinary size.
+const ENGINE_DATA: usize = 32 << 10;
+
+/// Bytes that an artifact takes in an engine: a copy of it all, and the image of its memory that is made of its data
+/// when it first runs.
+fn loaded_size(artifact: &Artifact) -> usize {
+    let file = object::File::parse(&*artifact.code).ok();
+    let data = file.and_then(|file| Some(file.section_by_name(DATA_SECTION)?.size()));
+    artifact.size() + data.map_or(0, |bytes| bytes as usize) + ENGINE_DATA
+}
+
+/// How many modules a worker keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LoadedLimits {
+    /// Bytes of them.
+    pub bytes: usize,
+    /// Their number: each takes memory mappings and a descriptor too.
+    pub modules: usize,
+}
+
+/// The modules that one worker has loaded. One that runs stays; of the others those of the account that has most go
+/// first, its least recently used first, but none of an account that has less than the newcomer's would.
+///
+/// What there is no room for even so is loaded too, and counts as memory of its account's guests until it goes.
+pub struct LoadedModules {
+    limits: LoadedLimits,
+    entries: LruCache<(Digest, Tier), Entry>,
+    bytes: usize,
+    /// Bytes of each account that has any.
+    by_account: HashMap<Key, usize>,
+    memory: Arc<GuestMemory>,
+}
+
+struct Entry {
+    loaded: Arc<Loaded>,
+    /// Who had it loaded.
+    account: Key,
+    bytes: usize,
+    /// For what was over the limit when it was loaded.
+    _over: MemoryLease,
+}
+
+impl Entry {
+    fn is_running(&self) -> bool {
+        Arc::strong_count(&self.loaded) > 1
+    }
+}
+
+impl LoadedModules {
+    /// Nothing yet. What there is no room for is `memory` of guests.
+    pub fn new(limits: LoadedLimits, memory: Arc<GuestMemory>) -> LoadedModules {
+        LoadedModules { limits, entries: LruCache::unbounded(), bytes: 0, by_account: HashMap::new(), memory }
+    }
+
+    /// One that is there; from now on it is the most recently used.
+    pub fn get(&mut self, artifact: &Artifact) -> Option<Arc<Loaded>> {
+        self.entries.get(&artifact.key()).map(|entry| entry.loaded.clone())
+    }
+
+    /// One that is there, of which nothing but this question is known.
+    pub fn peek(&self, artifact: &Artifact) -> Option<&Loaded> {
+        self.entries.peek(&artifact.key()).map(|entry| &*entry.loaded)
+    }
+
+    /// Loads one that is not there, on this account.
+    ///
+    /// # Errors
+    ///
+    /// `busy` when what runs leaves no room for it, and those of `load`.
+    pub fn load(
+        &mut self,
+        artifact: &Artifact,
+        account: &Key,
+        load: impl FnOnce() -> Result<Program, WireError>,
+    ) -> Result<Arc<Loaded>, WireError> {
+        let bytes = loaded_size(artifact);
+        let over = self.make_room(bytes, account)?;
+        let loaded = Arc::new(Loaded { program: load()?, runs: RecentRuns::none() });
+        let entry = Entry { loaded: loaded.clone(), account: account.clone(), bytes, _over: over };
+        self.bytes += bytes;
+        *self.by_account.entry(account.clone()).or_default() += bytes;
+        let replaced = self.entries.put(artifact.key(), entry);
+        assert!(replaced.is_none(), "what is there is not loaded again");
+        Ok(loaded)
+    }
+
+    /// Unloads what it must for so many bytes more, and pays for those that there is no room for even so.
+    fn make_room(&mut self, bytes: usize, account: &Key) -> Result<MemoryLease, WireError> {
+        let LoadedLimits { bytes: max_bytes, modules } = self.limits;
+        while (self.bytes + bytes > max_bytes || self.entries.len() >= modules)
+            && self.unload_one(bytes, account)
+        {}
+        let mut over = self.memory.lease(account.clone());
+        over.grow((self.bytes + bytes).saturating_sub(max_bytes).min(bytes))
+            .map_err(|limit| WireError::new(limit.kind, limit.message))?;
+        Ok(over)
+    }
+
+    /// Unloads the one that goes first where so many bytes are to be loaded on this account, if any is to go.
+    fn unload_one(&mut self, bytes: usize, account: &Key) -> bool {
+        let would_have = |owner: &Key| {
+            let more = if owner == account { bytes } else { 0 };
+            self.by_account.get(owner).copied().unwrap_or(0) + more
+        };
+        let least = would_have(account);
+        let may_go = |entry: &Entry| !entry.is_running() && would_have(&entry.account) >= least;
+        // From the most to the least recently used: the last of equals is taken.
+        let goes_first = self.entries.iter().filter(|(_, entry)| may_go(entry));
+        let goes_first = goes_first.max_by_key(|(_, entry)| would_have(&entry.account));
+        let Some(key) = goes_first.map(|(key, _)| *key) else { return false };
+        let Entry { account, bytes, .. } = self.entries.pop(&key).expect("it was found just now");
+        self.bytes -= bytes;
+        let held = self.by_account.get_mut(&account).expect("an account with a module is there");
+        *held -= bytes;
+        if *held == 0 {
+            self.by_account.remove(&account);
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::engine;
+    use super::super::guest::{self, Budget, Context, Input};
+    use super::super::linking::Linkers;
+    use super::*;
+    use crate::config::{Compiler, Limits};
+    use offload_protocol::error::ErrorKind;
+    use std::time::{Duration, Instant};
+    use wasm_encoder as encode;
+
+    const KIB: usize = 1 << 10;
+    const MIB: usize = 1 << 20;
+
+    fn engine() -> wasmtime::Engine {
+        engine::worker(2, &Limits::default(), &Compiler::default()).unwrap()
+    }
+
+    /// A command with so many bytes of data, which differ by its number.
+    fn module(number: u32, data: usize) -> Vec<u8> {
+        let mut types = encode::TypeSection::new();
+        types.ty().function([], []);
+        let mut functions = encode::FunctionSection::new();
+        functions.function(0);
+        let mut memories = encode::MemorySection::new();
+        let pages = (data as u64).div_ceil(64 * KIB as u64);
+        memories.memory(encode::MemoryType {
+            minimum: pages,
+            maximum: None,
+            memory64: false,
+            shared: false,
+            page_size_log2: None,
+        });
+        let mut exports = encode::ExportSection::new();
+        exports.export("_start", encode::ExportKind::Func, 0);
+        let mut code = encode::CodeSection::new();
+        let mut body = encode::Function::new([]);
+        body.instruction(&encode::Instruction::End);
+        code.function(&body);
+        let mut bytes = vec![1; data];
+        bytes[..4].copy_from_slice(&number.to_le_bytes());
+        let mut segments = encode::DataSection::new();
+        segments.active(0, &encode::ConstExpr::i32_const(0), bytes);
+        let mut module = encode::Module::new();
+        module
+            .section(&types)
+            .section(&functions)
+            .section(&memories)
+            .section(&exports)
+            .section(&code)
+            .section(&segments);
+        module.finish()
+    }
+
+    fn compiled(engine: &wasmtime::Engine, number: u32, data: usize) -> Artifact {
+        let code = engine.precompile_module(&module(number, data)).unwrap().into_boxed_slice();
+        Artifact { digest: Digest::of(&number.to_le_bytes()), tier: Tier::Optimized, code }
+    }
+
+    /// Modules that are as large as it is said, though all are loaded from one that is small.
+    struct Pretended {
+        program: Program,
+        modules: LoadedModules,
+    }
+
+    impl Pretended {
+        fn new(bytes: usize, modules: usize, memory: usize) -> Pretended {
+            let linkers = Linkers::new(engine()).unwrap();
+            let program = linkers.load(&compiled(linkers.engine(), 0, 4)).unwrap();
+            let memory = Arc::new(GuestMemory::new(memory));
+            let limits = LoadedLimits { bytes, modules };
+            Pretended { program, modules: LoadedModules::new(limits, memory) }
+        }
+
+        fn artifact(name: &str, bytes: usize) -> Artifact {
+            let code = vec![0; bytes - ENGINE_DATA].into();
+            Artifact { digest: Digest::of(name.as_bytes()), tier: Tier::Optimized, code }
+        }
+
+        /// Loads one of 100 KiB.
+        fn load(&mut self, account: &str, name: &str) -> Result<Arc<Loaded>, ErrorKind> {
+            self.load_sized(account, name, 100 * KIB)
+        }
+
+        fn load_sized(&mut self, account: &str, name: &str, bytes: usize) -> Result<Arc<Loaded>, ErrorKind> {
+            let program = self.program.clone();
+            let artifact = Pretended::artifact(name, bytes);
+            self.modules.load(&artifact, &account.into(), || Ok(program)).map_err(|error| error.kind)
+        }
+
+        fn has(&self, name: &str) -> bool {
+            self.modules.peek(&Pretended::artifact(name, 100 * KIB)).is_some()
+        }
+    }
+
+    #[test]
+    fn the_account_that_has_most_makes_room_its_least_recently_used_first() {
+        let mut pretended = Pretended::new(400 * KIB, 100, 0);
+        for (account, name) in [("one", "1"), ("many", "2"), ("many", "3"), ("many", "4"), ("many", "5")] {
+            assert!(pretended.load(account, name).is_ok());
+        }
+        assert_eq!(
+            ["1", "2", "3", "4", "5"].map(|name| pretended.has(name)),
+            [true, false, true, true, true]
+        );
+        pretended.modules.get(&Pretended::artifact("3", 100 * KIB));
+        assert!(pretended.load("another", "6").is_ok());
+        assert_eq!(
+            ["1", "3", "4", "5", "6"].map(|name| pretended.has(name)),
+            [true, true, false, true, true]
+        );
+        assert_eq!(pretended.modules.bytes, 400 * KIB);
+    }
+
+    #[test]
+    fn what_runs_stays_and_what_is_beyond_it_is_memory_of_guests() {
+        let mut pretended = Pretended::new(200 * KIB, 100, 150 * KIB);
+        let memory = pretended.modules.memory.clone();
+        let mut running: Vec<_> = ["1", "2"].map(|name| pretended.load("a", name).unwrap()).into();
+        assert_eq!(memory.taken(), 0);
+        running.push(pretended.load("a", "3").unwrap());
+        assert_eq!(memory.taken(), 100 * KIB);
+        assert_eq!(pretended.load("a", "4").err(), Some(ErrorKind::Busy));
+        assert_eq!(memory.taken(), 100 * KIB, "what is refused takes nothing");
+        running.clear();
+        assert!(pretended.load("a", "4").is_ok());
+        assert_eq!((pretended.modules.bytes, memory.taken()), (200 * KIB, 100 * KIB));
+        assert!(pretended.load("a", "5").is_ok());
+        assert_eq!((pretended.modules.bytes, memory.taken()), (200 * KIB, 0));
+    }
+
+    #[test]
+    fn a_large_one_does_not_put_out_those_of_others_that_have_less() {
+        let mut pretended = Pretended::new(250 * KIB, 100, 200 * KIB);
+        assert!(pretended.load("small", "1").is_ok());
+        for name in ["2", "3"] {
+            assert!(pretended.load_sized("large", name, 300 * KIB).is_ok());
+            assert_eq!((pretended.modules.bytes, pretended.modules.memory.taken()), (400 * KIB, 150 * KIB));
+        }
+        assert!(pretended.has("1"));
+        assert!(pretended.load("small", "4").is_ok());
+        assert_eq!((pretended.modules.bytes, pretended.modules.memory.taken()), (200 * KIB, 0));
+    }
+
+    #[test]
+    fn their_number_is_bounded_too() {
+        let mut pretended = Pretended::new(MIB, 2, 0);
+        for name in ["1", "2", "3"] {
+            assert!(pretended.load("a", name).is_ok());
+        }
+        assert_eq!(["1", "2", "3"].map(|name| pretended.has(name)), [false, true, true]);
+    }
+
+    /// Bytes of the images that wasmtime has made of modules' memories in this process.
+    fn images() -> u64 {
+        let open = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+        let images = open.filter(|file| {
+            std::fs::read_link(file.path()).is_ok_and(|name| name.to_string_lossy().starts_with("/memfd:"))
+        });
+        images.filter_map(|image| Some(std::fs::metadata(image.path()).ok()?.len())).sum()
+    }
+
+    #[test]
+    fn modules_with_much_data_take_no_more_than_they_may() {
+        const DATA: usize = 7_000_000;
+        const LIMIT: usize = 64 << 20;
+        let linkers = Linkers::new(engine()).unwrap();
+        let memory = Arc::new(GuestMemory::new(64 * MIB));
+        let limits = LoadedLimits { bytes: LIMIT, modules: 256 };
+        let mut modules = LoadedModules::new(limits, memory.clone());
+        let account: Key = "a".into();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let mut most = 0;
+        for number in 0..120 {
+            let artifact = compiled(linkers.engine(), number, DATA);
+            assert!(loaded_size(&artifact) > 2 * DATA, "its data counts as it is and as an image");
+            let loaded = modules.load(&artifact, &account, || linkers.load(&artifact)).unwrap();
+            let context = Context { reply_id: "a".into(), request_id: None };
+            let input =
+                Input { name: "a".into(), args: vec![], env: vec![], stdin: bytes::Bytes::new(), context };
+            let budget = Budget {
+                fuel: 1_000,
+                cpu: Duration::MAX,
+                wall: Duration::MAX,
+                memory: 64 * MIB,
+                table_elements: 1,
+                stdout: 0,
+                stderr: 0,
+            };
+            let end = Instant::now() + Duration::from_secs(3600);
+            let lease = memory.lease(account.clone());
+            let run = guest::run(loaded.program.clone(), input, budget, lease, end, Arc::default());
+            assert_eq!(runtime.block_on(run).result, Ok(0));
+            assert!(modules.bytes <= LIMIT);
+            most = most.max(images());
+        }
+        assert!(most > DATA as u64, "each had an image while it was loaded");
+        assert!(
+            most <= LIMIT as u64 / 2,
+            "{most} bytes of images: half of what is counted is the artifacts'"
+        );
+    }
+}

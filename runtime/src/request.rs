@@ -268,7 +268,7 @@ impl Requests {
             return Err(stopping_error());
         }
         let load = Load { requests: 1, bytes: size + REQUEST_OVERHEAD };
-        let admitted = self.parts.workers.admit(client.key(), load);
+        let admitted = self.parts.workers.admit(&client.flow_key(), load);
         admitted.map_err(|busy| WireError::new(ErrorKind::Busy, busy.to_string()))
     }
 }

@@ -9,9 +9,10 @@ use super::room::Room;
 use super::ticker::Ticker;
 use super::worker::{AbortOnPanic, Desk, Surroundings, Worker};
 use crate::config::Config;
+use crate::flow::Flow;
 use crate::modules::Artifact;
 use crate::status;
-use offload_policy::{Admission, AdmissionLimits, Busy, FairQueue, Load, QueueLimits, Slots, Time};
+use offload_policy::{Admission, AdmissionLimits, Busy, FairQueue, Load, QueueLimits, Shares, Slots, Time};
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -27,7 +28,7 @@ const LEND_TIME: Duration = Duration::from_micros(500);
 const ALONE: usize = 8;
 
 /// What fairness and quotas are kept by.
-pub type Key = Arc<str>;
+pub type Key = Flow;
 
 /// One guest to run.
 pub struct Job {
@@ -128,15 +129,16 @@ impl Workers {
             .collect::<wasmtime::Result<Vec<_>>>()?;
         let mailboxes: Vec<Arc<Mailbox>> = engines.iter().map(|_| Arc::default()).collect();
         let admission = AdmissionLimits {
-            per_key: Load { requests: queue.per_principal, bytes: queue.bytes_per_principal.as_usize() },
+            per_flow: Load { requests: queue.per_principal, bytes: queue.bytes_per_principal.as_usize() },
             total: Load { requests: queue.total, bytes: queue.bytes_total.as_usize() },
+            account_share: percent(queue.account_share),
         };
-        let share = (workers.slot_share * 100.0) as usize;
+        let shares = Shares { flow: percent(workers.slot_share), account: percent(workers.account_share) };
         let shared = Arc::new(Shared {
             books: Mutex::new(Books {
                 admission: Admission::new(admission),
-                queue: FairQueue::new(QueueLimits { per_key: queue.per_principal, total: queue.total }),
-                slots: Slots::new(count, room.slots, share),
+                queue: FairQueue::new(QueueLimits { per_flow: queue.per_principal, total: queue.total }),
+                slots: Slots::new(count, room.slots, shares),
                 running: 0,
             }),
             queued: AtomicUsize::new(0),
@@ -190,7 +192,7 @@ impl Workers {
     ///
     /// # Errors
     ///
-    /// [`Busy`] when this client, or all of them, have too much waiting.
+    /// [`Busy`] when this client, its account, or all of them have too much waiting.
     pub fn admit(self: &Arc<Self>, key: &Key, load: Load) -> Result<Waiting, Busy> {
         let now = self.shared.now();
         self.shared.lock().admission.admit(key, load, now)?;
@@ -291,7 +293,7 @@ impl Workers {
         }
         let left: Vec<Job> = {
             let mut books = self.shared.lock();
-            std::iter::from_fn(|| books.queue.pop_where(|_, _| true)).map(|(_, job)| job).collect()
+            std::iter::from_fn(|| books.queue.pop()).map(|(_, job)| job).collect()
         };
         left.into_iter().for_each(|job| self.turn_away(job));
     }
@@ -359,7 +361,10 @@ impl Shared {
         if slots.free(worker) == 0 {
             return None;
         }
-        let (key, job) = queue.pop_where(|key, job| slots.may_start(key) && eligible(job))?;
+        let (key, job) = queue.pop_where(
+            |account| slots.account_may_start(account),
+            |key, job| slots.flow_may_start(key) && eligible(job),
+        )?;
         self.queued.fetch_sub(1, Ordering::SeqCst);
         slots.try_acquire(worker, &key).expect("a slot is free and within the quota");
         admission.started(&key, job.load, now);
@@ -380,6 +385,10 @@ impl Shared {
             self.idle.notify_waiters();
         }
     }
+}
+
+fn percent(share: f64) -> usize {
+    (share * 100.0) as usize
 }
 
 /// Answers requests whose deadline comes while they wait.

@@ -318,7 +318,7 @@ impl Sink for Requests {
             Some((key, fingerprint)) => {
                 match ledger.begin(&key, fingerprint, Repetition { ticket, waiting }, arrived) {
                     Begun::First(Repetition { mut ticket, waiting }) => {
-                        ticket.repeatable = Some((ledger.clone(), key));
+                        ticket.repeatable = Some((ledger.clone(), key, client.account.clone()));
                         (ticket, waiting)
                     }
                     Begun::Joined => return,

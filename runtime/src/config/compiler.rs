@@ -13,7 +13,7 @@ table! {
         pub program: Option<PathBuf> = None;
         /// Time on a core for one module, in whole seconds.
         pub cpu: TimeSpan = TimeSpan::secs(10), in TimeSpan::secs(1)..=TimeSpan::secs(3_600);
-        /// Time from start to end for one module.
+        /// Time from start to end for one module, but for that in which it is stopped.
         pub wall: TimeSpan = TimeSpan::secs(30), in TimeSpan::millis(10)..=TimeSpan::secs(3_600);
         /// Address space of one child.
         pub memory: ByteSize = ByteSize::gib(1), in ByteSize::mib(64)..=ByteSize::gib(64);

@@ -5,24 +5,27 @@
 //! wait, so bytes are bounded as well as requests.
 //!
 //! The total is shared by dynamic thresholds (A. K. Choudhury, E. L. Hahne, "Dynamic Queue Length Thresholds
-//! for Shared-Memory Packet Switches", IEEE/ACM Transactions on Networking 6(2), 1998): no key may come to
-//! hold more than is then free. Where n keys take all that they can get, each ends up with one part in n + 1
-//! of the total and as much is left for whoever comes next, so that a few clients that flood cannot shut the
-//! others out.
+//! for Shared-Memory Packet Switches", IEEE/ACM Transactions on Networking 6(2), 1998), on two levels:
+//!
+//! - An account may come to hold α times what is then free, with α = share / (100 − share). With the default share of
+//!   three quarters, one account that takes all it can get leaves a quarter of the total, two leave a seventh, and so
+//!   on: some is always left for whoever comes next.
+//! - A flow may come to hold no more than is then free, nor than its account may still take. So n flows of one account
+//!   that take all they can get leave as much to the account's next one as each of them has.
 //!
 //! Who is refused is told when to come back, from Little's law (J. D. C. Little, "A Proof for the Queuing
 //! Formula L = λW", Operations Research 9(3), 1961): L waiting requests that are served at a rate λ are gone
-//! after L / λ. Since keys take turns, a key's own backlog of l is gone after l × keys / λ, and never later
-//! than all of L. λ is an exponentially weighted mean over the time in which something waited: an idle hour
+//! after L / λ. Since accounts take turns, and so do the flows of each, an account's backlog of l is gone after
+//! l × accounts / λ, a flow's after l × flows of its account × accounts / λ, and never later than all of L. λ is an exponentially weighted mean over the time in which something waited: an idle hour
 //! says nothing about how fast the gateway is.
 //!
 //! All operations are O(1).
 
 use std::fmt;
-use std::hash::Hash;
 
 use crate::Time;
 use crate::fair_queue::Full;
+use crate::flow_key::FlowKey;
 use crate::key_map::KeyMap;
 
 /// An amount of waiting requests.
@@ -39,6 +42,13 @@ impl Load {
         let within =
             |held: usize, more: usize, limit: usize| held.checked_add(more).is_some_and(|sum| sum <= limit);
         within(self.requests, more.requests, limit.requests) && within(self.bytes, more.bytes, limit.bytes)
+    }
+
+    /// What may be held of a whole of which this is free: α times as much, with α = percent / (100 − percent).
+    fn threshold(self, percent: usize) -> Load {
+        let rest = 100 - percent.min(100);
+        let of = |free: usize| free.saturating_mul(percent.min(100)).checked_div(rest).unwrap_or(usize::MAX);
+        Load { requests: of(self.requests), bytes: of(self.bytes) }
     }
 
     fn add(&mut self, more: Load) {
@@ -64,18 +74,21 @@ impl Load {
 /// the largest payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AdmissionLimits {
-    /// For one key. Default: 4 096 requests, 64 MiB.
-    pub per_key: Load,
-    /// For all keys together. Default: 65 536 requests, 256 MiB (a sixteenth of a small gateway's 4 GB). A
-    /// single key gets at most half of it.
+    /// For one flow. Default: 4 096 requests, 64 MiB.
+    pub per_flow: Load,
+    /// For all together. Default: 65 536 requests, 256 MiB (a sixteenth of a small gateway's 4 GB). A
+    /// single flow gets at most half of it.
     pub total: Load,
+    /// The part of the total that one account gets at most, in percent. Default: 75.
+    pub account_share: usize,
 }
 
 impl Default for AdmissionLimits {
     fn default() -> Self {
         Self {
-            per_key: Load { requests: crate::DEFAULT_WAITING_PER_KEY, bytes: 64 << 20 },
+            per_flow: Load { requests: crate::DEFAULT_WAITING_PER_FLOW, bytes: 64 << 20 },
             total: Load { requests: crate::DEFAULT_WAITING_TOTAL, bytes: 256 << 20 },
+            account_share: crate::DEFAULT_ACCOUNT_SHARE,
         }
     }
 }
@@ -107,50 +120,82 @@ impl std::error::Error for Busy {}
 
 /// Counts what waits, and refuses what would be too much.
 #[derive(Debug)]
-pub struct Admission<K> {
+pub struct Admission<K: FlowKey> {
     limits: AdmissionLimits,
     total: Load,
-    of_key: KeyMap<K, Load>,
+    of_flow: KeyMap<K, Load>,
+    of_account: KeyMap<K::Account, Account>,
     rate: ServiceRate,
 }
 
-impl<K: Clone + Eq + Hash> Admission<K> {
+/// What one account has waiting.
+#[derive(Clone, Copy, Debug, Default)]
+struct Account {
+    load: Load,
+    /// How many of its flows have something waiting.
+    flows: usize,
+}
+
+impl<K: FlowKey> Admission<K> {
     /// Nothing waits yet.
     pub fn new(limits: AdmissionLimits) -> Self {
-        Self { limits, total: Load::default(), of_key: KeyMap::new(), rate: ServiceRate::default() }
+        Self {
+            limits,
+            total: Load::default(),
+            of_flow: KeyMap::new(),
+            of_account: KeyMap::new(),
+            rate: ServiceRate::default(),
+        }
     }
 
     /// Counts a request as waiting.
     ///
     /// # Errors
-    /// [`Busy`] when the key would have more waiting than one key may, or than is left of the total.
+    /// [`Busy`] when the flow would have more waiting than one flow may, or the flow or its account more than is left
+    /// to them of the total.
     pub fn admit(&mut self, key: &K, load: Load, now: Time) -> Result<(), Busy> {
         self.rate.advance(now, self.total.requests > 0);
-        let of_key = self.of_key.get_mut(key);
-        let held = of_key.as_deref().copied().unwrap_or_default();
-        let reason = if !held.fits(load, self.limits.per_key) {
-            Full::Key
-        } else if !held.fits(load, self.total.left_of(self.limits.total)) {
+        let free = self.total.left_of(self.limits.total);
+        let of_flow = self.of_flow.get_mut(key);
+        let of_account = self.of_account.get_mut(key.account());
+        let flow = of_flow.as_deref().copied().unwrap_or_default();
+        let account = of_account.as_deref().copied().unwrap_or_default();
+        let threshold = free.threshold(self.limits.account_share);
+        let reason = if !flow.fits(load, self.limits.per_flow) {
+            Full::Flow
+        } else if !flow.fits(load, free) {
             Full::Total
+        } else if !account.load.fits(load, threshold) || !flow.fits(load, account.load.left_of(threshold)) {
+            Full::Account
         } else {
-            match of_key {
+            let is_new = of_flow.is_none();
+            match of_flow {
                 Some(held) => held.add(load),
-                None => self.of_key.insert(key.clone(), load),
+                None => self.of_flow.insert(key.clone(), load),
+            }
+            match of_account {
+                Some(account) => {
+                    account.load.add(load);
+                    account.flows += usize::from(is_new);
+                }
+                None => self.of_account.insert(key.account().clone(), Account { load, flows: 1 }),
             }
             self.total.add(load);
             return Ok(());
         };
+        let accounts = self.of_account.len();
         let ahead = match reason {
-            Full::Key => held.requests.saturating_mul(self.of_key.len()).min(self.total.requests),
+            Full::Flow => flow.requests.saturating_mul(account.flows).saturating_mul(accounts),
+            Full::Account => account.load.requests.saturating_mul(accounts),
             Full::Total => self.total.requests,
         };
-        Err(Busy { retry_after: self.rate.time_for(ahead), reason })
+        Err(Busy { retry_after: self.rate.time_for(ahead.min(self.total.requests)), reason })
     }
 
     /// The request got its slot and waits no longer. `load` is what it was admitted with.
     ///
     /// # Panics
-    /// If the key does not have that much waiting: the driver's books are wrong.
+    /// If the flow does not have that much waiting: the driver's books are wrong.
     pub fn started(&mut self, key: &K, load: Load, now: Time) {
         // Before the time is: it ends at this request, which belongs to it.
         self.rate.served += load.requests;
@@ -161,27 +206,39 @@ impl<K: Clone + Eq + Hash> Admission<K> {
     /// more. It is not counted as served. `load` is what it was admitted with.
     ///
     /// # Panics
-    /// If the key does not have that much waiting: the driver's books are wrong.
+    /// If the flow does not have that much waiting: the driver's books are wrong.
     pub fn withdrawn(&mut self, key: &K, load: Load, now: Time) {
         self.leave(key, load, now);
     }
 
-    /// What all keys have waiting.
+    /// What all together have waiting.
     pub fn waiting(&self) -> Load {
         self.total
     }
 
-    /// What this key has waiting.
+    /// What this flow has waiting.
     pub fn waiting_of(&self, key: &K) -> Load {
-        self.of_key.get(key).copied().unwrap_or_default()
+        self.of_flow.get(key).copied().unwrap_or_default()
+    }
+
+    /// What this account has waiting, all its flows together.
+    pub fn waiting_of_account(&self, account: &K::Account) -> Load {
+        self.of_account.get(account).map_or_else(Load::default, |account| account.load)
     }
 
     fn leave(&mut self, key: &K, load: Load, now: Time) {
         self.rate.advance(now, true);
-        let held = self.of_key.get_mut(key).expect("a request left that was not let in");
-        held.subtract(load);
-        if *held == Load::default() {
-            self.of_key.remove(key);
+        let flow = self.of_flow.get_mut(key).expect("a request left that was not let in");
+        flow.subtract(load);
+        let flow_ended = *flow == Load::default();
+        let account = self.of_account.get_mut(key.account()).expect("a flow that waits has an account");
+        account.load.subtract(load);
+        account.flows -= usize::from(flow_ended);
+        if account.flows == 0 {
+            self.of_account.remove(key.account());
+        }
+        if flow_ended {
+            self.of_flow.remove(key);
         }
         self.total.subtract(load);
     }
@@ -245,9 +302,9 @@ mod tests {
         Time::from_millis(ms)
     }
 
-    fn admission(per_key: usize, total: usize) -> Admission<char> {
+    fn admission<K: FlowKey>(per_flow: usize, total: usize) -> Admission<K> {
         let limit = |requests| Load { requests, bytes: 10 * requests };
-        Admission::new(AdmissionLimits { per_key: limit(per_key), total: limit(total) })
+        Admission::new(AdmissionLimits { per_flow: limit(per_flow), total: limit(total), account_share: 75 })
     }
 
     #[test]
@@ -258,7 +315,7 @@ mod tests {
         }
         assert_eq!(admission.waiting(), Load { requests: 5, bytes: 50 });
         assert_eq!(admission.waiting_of(&'b'), Load { requests: 2, bytes: 20 });
-        for (key, reason) in [('a', Full::Key), ('c', Full::Total), ('d', Full::Total)] {
+        for (key, reason) in [('a', Full::Flow), ('c', Full::Total), ('d', Full::Total)] {
             assert_eq!(admission.admit(&key, ONE, ms(0)).unwrap_err().reason, reason, "{key}");
         }
         admission.withdrawn(&'a', ONE, ms(0));
@@ -273,11 +330,11 @@ mod tests {
         admission.admit(&'a', big, ms(0)).unwrap();
         assert_eq!(
             admission.admit(&'a', Load { requests: 1, bytes: 1 }, ms(0)).unwrap_err().reason,
-            Full::Key
+            Full::Flow
         );
         assert_eq!(admission.admit(&'b', big, ms(0)).unwrap_err().reason, Full::Total);
         let overflowing = Load { requests: 1, bytes: usize::MAX };
-        assert_eq!(admission.admit(&'a', overflowing, ms(0)).unwrap_err().reason, Full::Key);
+        assert_eq!(admission.admit(&'a', overflowing, ms(0)).unwrap_err().reason, Full::Flow);
     }
 
     #[test]
@@ -302,6 +359,41 @@ mod tests {
         }
         for newcomer in ['w', 'x', 'y'] {
             books.admit(&newcomer, ONE, ms(0)).unwrap();
+        }
+    }
+
+    #[test]
+    fn an_account_with_many_names_leaves_room_for_the_next() {
+        let mut books = admission(100, 1000);
+        for flow in 0..1000 {
+            while books.admit(&('a', flow), ONE, ms(0)).is_ok() {}
+        }
+        assert_eq!(books.waiting_of_account(&'a').requests, 750);
+        assert_eq!(books.admit(&('a', 1000), ONE, ms(0)).unwrap_err().reason, Full::Account);
+        while books.admit(&('b', 0), ONE, ms(0)).is_ok() {}
+        assert_eq!(books.waiting_of(&('b', 0)).requests, 100, "its flow's own limit");
+        books.admit(&('c', 0), ONE, ms(0)).unwrap();
+    }
+
+    #[test]
+    fn flows_that_take_all_they_can_get_leave_room_for_the_next_one_of_their_account() {
+        let mut books = admission(1000, 1300);
+        let refill = |books: &mut Admission<(char, u32)>| {
+            for flow in 0..3 {
+                while books.admit(&('a', flow), ONE, ms(0)).is_ok() {}
+            }
+        };
+        refill(&mut books);
+        for turn in 0..3000 {
+            books.started(&('a', turn % 3), ONE, ms(0));
+            refill(&mut books);
+        }
+        for flow in 0..3 {
+            let held = books.waiting_of(&('a', flow)).requests;
+            assert!((297..=303).contains(&held), "{flow} holds {held}");
+        }
+        for _ in 0..50 {
+            books.admit(&('a', 3), ONE, ms(0)).unwrap();
         }
     }
 
@@ -332,7 +424,7 @@ mod tests {
         }
         let now = serve(&mut books, 'b', 100, 100, ms(1000), ms(0));
         let busy = books.admit(&'a', ONE, now).unwrap_err();
-        assert_eq!(busy.reason, Full::Key);
+        assert_eq!(busy.reason, Full::Flow);
         let error = busy.retry_after.abs_diff(ms(1000));
         assert!(error < ms(20), "{busy:?}");
         assert!(
@@ -379,7 +471,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "was not let in")]
     fn what_was_not_let_in_cannot_leave() {
-        admission(1, 1).started(&'a', ONE, ms(0));
+        admission::<char>(1, 1).started(&'a', ONE, ms(0));
     }
 
     proptest! {
@@ -388,8 +480,9 @@ mod tests {
             steps in prop::collection::vec((0..3u8, 0..4u8, 0..40usize, 0..200u64), 0..300),
         ) {
             let limits = AdmissionLimits {
-                per_key: Load { requests: 5, bytes: 100 },
+                per_flow: Load { requests: 5, bytes: 100 },
                 total: Load { requests: 12, bytes: 200 },
+                account_share: 75,
             };
             let mut books = Admission::new(limits);
             let mut inside: Vec<(u8, Load)> = Vec::new();
@@ -410,8 +503,8 @@ mod tests {
                     _ => {
                         let load = Load { requests: 1, bytes };
                         let held = sum(&inside, Some(key));
-                        let expected = if !held.fits(load, limits.per_key) {
-                            Err(Full::Key)
+                        let expected = if !held.fits(load, limits.per_flow) {
+                            Err(Full::Flow)
                         } else if !held.fits(load, sum(&inside, None).left_of(limits.total)) {
                             Err(Full::Total)
                         } else {
@@ -435,7 +528,7 @@ mod tests {
             for (key, load) in inside {
                 books.withdrawn(&key, load, now);
             }
-            prop_assert_eq!(books.of_key.len(), 0, "idle keys are forgotten");
+            prop_assert_eq!(books.of_flow.len() + books.of_account.len(), 0, "idle keys are forgotten");
         }
     }
 }

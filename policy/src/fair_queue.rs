@@ -1,54 +1,65 @@
-//! What waits for its turn: fair between keys, first in, first out within a key.
+//! What waits to be started: fair between accounts, in each between its flows, first in, first out within a flow.
 //!
-//! Round robin between the keys that have something waiting, one item a turn (J. Nagle, "On Packet Switches
-//! with Infinite Storage", IEEE Transactions on Communications 35(4), 1987). Every item costs the same turn,
-//! so the deficit counters of Shreedhar and Varghese ("Efficient Fair Queueing Using Deficit Round Robin",
-//! SIGCOMM 1995) would always be nought and are left out; how long an item then runs is for
-//! [`RunQueue`](crate::RunQueue) to share out.
+//! Round robin between the accounts that have something waiting, one item a turn, and in an account's turn round robin
+//! between its flows (J. Nagle, "On Packet Switches with Infinite Storage", IEEE Transactions on Communications 35(4),
+//! 1987; on two levels as in J. C. R. Bennett and H. Zhang, "Hierarchical Packet Fair Queueing Algorithms", IEEE/ACM
+//! Transactions on Networking 5(5), 1997). Every item costs the same turn, so the deficit counters of Shreedhar and
+//! Varghese ("Efficient Fair Queueing Using Deficit Round Robin", SIGCOMM 1995) would always be zero and are left out;
+//! how long an item then runs is for [`RunQueue`](crate::RunQueue) to share out.
 //!
-//! A key whose turn comes while it may not be served keeps its place, and is served as soon as it may.
+//! An account or a flow whose turn comes while it may not be served keeps its place, and is served as soon as it may.
+//! With n accounts waiting, one that may be served is served at the latest after n − 1 items of others; within it, one
+//! of its m flows after m − 1 items of the account's others.
 //!
 //! | operation | cost |
 //! | --- | --- |
-//! | `push`, `pop_where` without deadline | O(1), plus one step for each key that is passed over |
+//! | `push`, `pop_where` without deadline | O(1), plus one step for each account and flow that is passed over |
 //! | with deadline, `expire` | O(log n) an item |
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::hash::Hash;
 
 use crate::Time;
+use crate::flow_key::FlowKey;
 use crate::key_map::KeyMap;
 use crate::linked_slab::{Handle, LinkedSlab, List};
 
 /// How much a [`FairQueue`] holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueueLimits {
-    /// Items of one key. Default: 4 096.
-    pub per_key: usize,
-    /// Items of all keys together. Default: 65 536.
+    /// Items of one flow. Default: 4 096.
+    pub per_flow: usize,
+    /// Items of all flows together. Default: 65 536.
     pub total: usize,
+}
+
+impl QueueLimits {
+    /// For a queue whose items are counted elsewhere.
+    pub const NONE: Self = Self { per_flow: usize::MAX, total: usize::MAX };
 }
 
 impl Default for QueueLimits {
     fn default() -> Self {
-        Self { per_key: crate::DEFAULT_WAITING_PER_KEY, total: crate::DEFAULT_WAITING_TOTAL }
+        Self { per_flow: crate::DEFAULT_WAITING_PER_FLOW, total: crate::DEFAULT_WAITING_TOTAL }
     }
 }
 
 /// Which bound was reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Full {
-    /// The key holds all that one key may.
-    Key,
-    /// All keys together hold all that there is room for.
+    /// The flow holds all that one flow may.
+    Flow,
+    /// The account holds all that one account may.
+    Account,
+    /// All accounts together hold all that there is room for.
     Total,
 }
 
 impl fmt::Display for Full {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Full::Key => "too many of this client's requests are waiting",
+            Full::Flow => "too many of this client's requests are waiting",
+            Full::Account => "too many requests from this client's user or address are waiting",
             Full::Total => "too many requests are waiting",
         })
     }
@@ -71,53 +82,60 @@ struct Item<T> {
     deadline: Option<(Time, u64)>,
 }
 
-/// What one key has waiting; exists only while there is something.
+/// What one flow has waiting; exists only while there is something.
 #[derive(Debug)]
 struct Lane<K> {
     key: K,
+    account: Handle,
     items: List,
     len: usize,
 }
 
-/// A bounded queue, fair between keys; see the [module](self) for the algorithm and its costs.
+/// A bounded queue, fair between accounts and between the flows of each; see the [module](self) for the algorithm and
+/// its costs.
 #[derive(Debug)]
-pub struct FairQueue<K, T> {
+pub struct FairQueue<K: FlowKey, T> {
     limits: QueueLimits,
     items: LinkedSlab<Item<T>>,
     lanes: LinkedSlab<Lane<K>>,
-    /// The lanes in the order of their turns.
+    /// Of each account that has something waiting its lanes, in the order of their turns.
+    accounts: LinkedSlab<List>,
+    /// The accounts in the order of their turns.
     turns: List,
     lane_of: KeyMap<K, Handle>,
+    account_of: KeyMap<K::Account, Handle>,
     /// Deadline, then order of arrival.
     deadlines: BTreeSet<(Time, u64, Handle)>,
     /// Numbers the items that have a deadline.
     arrivals: u64,
 }
 
-impl<K: Clone + Eq + Hash, T> FairQueue<K, T> {
+impl<K: FlowKey, T> FairQueue<K, T> {
     /// An empty queue. Memory is taken as items come, not for the limits.
     pub fn new(limits: QueueLimits) -> Self {
         Self {
             limits,
             items: LinkedSlab::new(),
             lanes: LinkedSlab::new(),
+            accounts: LinkedSlab::new(),
             turns: List::default(),
             lane_of: KeyMap::new(),
+            account_of: KeyMap::new(),
             deadlines: BTreeSet::new(),
             arrivals: 0,
         }
     }
 
-    /// Puts an item behind those of its key. At its deadline, if it has one, it becomes due for
+    /// Puts an item behind those of its flow. At its deadline, if it has one, it becomes due for
     /// [`expire`](Self::expire).
     ///
     /// # Errors
-    /// [`Refused`], with the item, when the key or the queue is full. Nothing else makes room: an item that
+    /// [`Refused`], with the item, when the flow or the queue is full. Nothing else makes room: an item that
     /// is past its deadline counts until it is expired.
     pub fn push(&mut self, key: K, item: T, deadline: Option<Time>) -> Result<(), Refused<T>> {
         let known = self.lane_of.get(&key).copied();
-        let reason = if known.map_or(0, |lane| self.lanes[lane].len) >= self.limits.per_key {
-            Some(Full::Key)
+        let reason = if known.map_or(0, |lane| self.lanes[lane].len) >= self.limits.per_flow {
+            Some(Full::Flow)
         } else if self.len() >= self.limits.total {
             Some(Full::Total)
         } else {
@@ -127,12 +145,7 @@ impl<K: Clone + Eq + Hash, T> FairQueue<K, T> {
             return Err(Refused { item, reason });
         }
 
-        let lane = known.unwrap_or_else(|| {
-            let lane = Lane { key: key.clone(), items: List::default(), len: 0 };
-            let lane = self.lanes.push_back(&mut self.turns, lane);
-            self.lane_of.insert(key, lane);
-            lane
-        });
+        let lane = known.unwrap_or_else(|| self.open_lane(key));
         let deadline = deadline.map(|deadline| {
             self.arrivals += 1;
             (deadline, self.arrivals)
@@ -146,23 +159,42 @@ impl<K: Clone + Eq + Hash, T> FairQueue<K, T> {
         Ok(())
     }
 
-    /// Takes the oldest item of the first key in turn where both are `eligible`; the key's next turn comes after
-    /// all others'. `None` when no key has one first.
+    /// Takes the oldest item of the first flow in turn where account, flow and item are eligible; the next turns of its
+    /// flow and of its account come after all others'. `None` when there is no such flow.
     ///
-    /// Each key that is passed over costs a step and a call. With
-    /// [`Slots::may_start`](crate::Slots::may_start) as the condition these are few: only so many keys can
-    /// hold their full quota of slots at once.
-    pub fn pop_where(&mut self, mut eligible: impl FnMut(&K, &T) -> bool) -> Option<(K, T)> {
+    /// Each account and flow that is passed over costs a step and a call; of an account that is not eligible no flow is
+    /// looked at. With [`Slots::may_start`](crate::Slots::may_start) and its half for
+    /// [accounts](crate::Slots::account_may_start) as conditions these are few: what is passed over holds a slot, and a
+    /// flow holds one only while it has a guest.
+    pub fn pop_where(
+        &mut self,
+        mut account_eligible: impl FnMut(&K::Account) -> bool,
+        mut eligible: impl FnMut(&K, &T) -> bool,
+    ) -> Option<(K, T)> {
         let mut turn = self.turns.front();
-        while let Some(lane) = turn {
-            let first = self.lanes[lane].items.front().expect("a lane exists only with items");
-            if eligible(&self.lanes[lane].key, &self.items[first].value) {
-                self.lanes.move_to_back(&mut self.turns, lane);
-                return Some(self.take(first));
+        while let Some(account) = turn {
+            let mut first = self.accounts[account].front();
+            debug_assert!(first.is_some(), "an account is here only with lanes");
+            if first.is_some_and(|lane| !account_eligible(self.lanes[lane].key.account())) {
+                first = None;
             }
-            turn = self.lanes.next(lane);
+            while let Some(lane) = first {
+                let item = self.lanes[lane].items.front().expect("a lane exists only with items");
+                if eligible(&self.lanes[lane].key, &self.items[item].value) {
+                    self.accounts.move_to_back(&mut self.turns, account);
+                    self.lanes.move_to_back(&mut self.accounts[account], lane);
+                    return Some(self.take(item));
+                }
+                first = self.lanes.next(lane);
+            }
+            turn = self.accounts.next(account);
         }
         None
+    }
+
+    /// Takes the oldest item of the first flow in turn.
+    pub fn pop(&mut self) -> Option<(K, T)> {
+        self.pop_where(|_| true, |_, _| true)
     }
 
     /// Takes the items whose deadline is `now` or earlier, earliest first (in order of arrival where equal).
@@ -172,6 +204,29 @@ impl<K: Clone + Eq + Hash, T> FairQueue<K, T> {
             let &(deadline, _, at) = self.deadlines.first()?;
             (deadline <= now).then(|| self.take(at))
         })
+    }
+
+    /// Drops what is not worth keeping; looks at every item.
+    pub fn retain(&mut self, mut keep: impl FnMut(&T) -> bool) {
+        let mut dropped = Vec::new();
+        let mut turn = self.turns.front();
+        while let Some(account) = turn {
+            let mut lane = self.accounts[account].front();
+            while let Some(of_lane) = lane {
+                let mut item = self.lanes[of_lane].items.front();
+                while let Some(at) = item {
+                    if !keep(&self.items[at].value) {
+                        dropped.push(at);
+                    }
+                    item = self.items.next(at);
+                }
+                lane = self.lanes.next(of_lane);
+            }
+            turn = self.accounts.next(account);
+        }
+        for at in dropped {
+            self.take(at);
+        }
     }
 
     /// When [`expire`](Self::expire) next has something to do.
@@ -189,15 +244,28 @@ impl<K: Clone + Eq + Hash, T> FairQueue<K, T> {
         self.len() == 0
     }
 
-    /// Items of this key waiting.
+    /// Items of this flow waiting.
     pub fn len_of(&self, key: &K) -> usize {
         self.lane_of.get(key).map_or(0, |&lane| self.lanes[lane].len)
     }
 
+    fn open_lane(&mut self, key: K) -> Handle {
+        let known = self.account_of.get(key.account()).copied();
+        let account = known.unwrap_or_else(|| {
+            let account = self.accounts.push_back(&mut self.turns, List::default());
+            self.account_of.insert(key.account().clone(), account);
+            account
+        });
+        let lane = Lane { key: key.clone(), account, items: List::default(), len: 0 };
+        let lane = self.lanes.push_back(&mut self.accounts[account], lane);
+        self.lane_of.insert(key, lane);
+        lane
+    }
+
     fn take(&mut self, at: Handle) -> (K, T) {
         let lane = self.items[at].lane;
-        let Lane { key, items, len } = &mut self.lanes[lane];
-        let key = key.clone();
+        let Lane { key, account, items, len } = &mut self.lanes[lane];
+        let (key, account) = (key.clone(), *account);
         *len -= 1;
         let emptied = *len == 0;
         let item = self.items.remove(items, at);
@@ -205,8 +273,12 @@ impl<K: Clone + Eq + Hash, T> FairQueue<K, T> {
             self.deadlines.remove(&(deadline, arrival, at));
         }
         if emptied {
-            self.lanes.remove(&mut self.turns, lane);
+            self.lanes.remove(&mut self.accounts[account], lane);
             self.lane_of.remove(&key);
+            if self.accounts[account].front().is_none() {
+                self.accounts.remove(&mut self.turns, account);
+                self.account_of.remove(key.account());
+            }
         }
         (key, item.value)
     }
@@ -223,7 +295,7 @@ mod tests {
     }
 
     fn drain(queue: &mut FairQueue<char, u32>) -> Vec<(char, u32)> {
-        std::iter::from_fn(|| queue.pop_where(|_, _| true)).collect()
+        std::iter::from_fn(|| queue.pop()).collect()
     }
 
     #[test]
@@ -243,27 +315,78 @@ mod tests {
         for (key, item) in [('a', 1), ('b', 2), ('b', 3), ('c', 4)] {
             queue.push(key, item, None).unwrap();
         }
-        assert_eq!(queue.pop_where(|&key, _| key != 'a'), Some(('b', 2)));
-        assert_eq!(queue.pop_where(|_, _| false), None);
+        assert_eq!(queue.pop_where(|_| true, |&key, _| key != 'a'), Some(('b', 2)));
+        assert_eq!(queue.pop_where(|_| true, |_, _| false), None);
         assert_eq!(drain(&mut queue), [('a', 1), ('c', 4), ('b', 3)]);
     }
 
     #[test]
+    fn accounts_take_turns_and_within_each_its_flows() {
+        let mut queue = FairQueue::new(QueueLimits::default());
+        // A thousand names of one account beside one name of another.
+        for flow in 0..1000 {
+            queue.push(("many", flow), flow, None).unwrap();
+        }
+        for item in [1, 2] {
+            queue.push(("many", 0), 1000 + item, None).unwrap();
+        }
+        for item in 0..3 {
+            queue.push(("one", 0), item, None).unwrap();
+        }
+        let order: Vec<_> = std::iter::from_fn(|| queue.pop()).collect();
+        let of_one =
+            |(at, ((account, _), _)): (usize, &((&str, u32), u32))| (*account == "one").then_some(at);
+        assert_eq!(order.iter().enumerate().filter_map(of_one).collect::<Vec<_>>(), [1, 3, 5]);
+        let of_many: Vec<u32> =
+            order.iter().filter(|((account, _), _)| *account == "many").map(|(_, item)| *item).collect();
+        assert_eq!(of_many, (0..1000).chain([1001, 1002]).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn what_is_not_kept_is_forgotten_and_the_rest_keeps_its_order() {
+        let mut queue = FairQueue::new(QueueLimits::default());
+        for (key, item) in [('a', 1), ('a', 2), ('b', 3), ('c', 4), ('a', 5)] {
+            queue.push(key, item, Some(ms(1))).unwrap();
+        }
+        queue.retain(|item| item % 2 == 1);
+        assert_eq!((queue.len(), queue.accounts.len(), queue.deadlines.len()), (3, 2, 3));
+        assert_eq!(drain(&mut queue), [('a', 1), ('b', 3), ('a', 5)]);
+    }
+
+    #[test]
+    fn of_an_account_that_may_not_be_served_no_flow_is_looked_at() {
+        let mut queue = FairQueue::new(QueueLimits::default());
+        for flow in 0..1000 {
+            queue.push(('a', flow), flow, None).unwrap();
+        }
+        queue.push(('b', 0), 0, None).unwrap();
+        let mut looked_at = 0;
+        let popped = queue.pop_where(
+            |&account| account != 'a',
+            |_, _| {
+                looked_at += 1;
+                true
+            },
+        );
+        assert_eq!((popped, looked_at), (Some((('b', 0), 0)), 1));
+    }
+
+    #[test]
     fn the_bound_that_was_hit_is_named_and_the_item_given_back() {
-        let mut queue = FairQueue::new(QueueLimits { per_key: 2, total: 3 });
+        let mut queue = FairQueue::new(QueueLimits { per_flow: 2, total: 3 });
         queue.push('a', 1, None).unwrap();
         queue.push('a', 2, None).unwrap();
-        assert_eq!(queue.push('a', 3, None), Err(Refused { item: 3, reason: Full::Key }));
+        assert_eq!(queue.push('a', 3, None), Err(Refused { item: 3, reason: Full::Flow }));
         queue.push('b', 4, None).unwrap();
         assert_eq!(queue.push('b', 5, None), Err(Refused { item: 5, reason: Full::Total }));
-        queue.pop_where(|_, _| true).unwrap();
+        queue.pop().unwrap();
         queue.push('b', 5, None).unwrap();
     }
 
     #[test]
     fn a_queue_without_room_keeps_no_trace_of_the_refused_key() {
-        let mut queue = FairQueue::new(QueueLimits { per_key: 0, total: 1 });
-        assert_eq!(queue.push('a', 1, None), Err(Refused { item: 1, reason: Full::Key }));
+        let mut queue = FairQueue::new(QueueLimits { per_flow: 0, total: 1 });
+        assert_eq!(queue.push('a', 1, None), Err(Refused { item: 1, reason: Full::Flow }));
         assert_eq!((queue.lanes.len(), queue.lane_of.len()), (0, 0));
     }
 
@@ -280,7 +403,7 @@ mod tests {
         assert_eq!(queue.expire(ms(20)).take(1).collect::<Vec<_>>(), [('a', 3)]);
         assert_eq!(queue.expire(ms(20)).collect::<Vec<_>>(), [('c', 5), ('b', 4)]);
         assert_eq!(queue.next_deadline(), Some(ms(30)));
-        assert_eq!(queue.pop_where(|_, _| true), Some(('a', 1)));
+        assert_eq!(queue.pop(), Some(('a', 1)));
         assert_eq!(queue.next_deadline(), None);
         assert_eq!(drain(&mut queue), [('a', 2)]);
     }
@@ -292,11 +415,15 @@ mod tests {
             queue.push(key, key, Some(ms(1))).unwrap();
         }
         for _ in 0..10_000 {
-            queue.pop_where(|_, _| true).unwrap();
+            queue.pop().unwrap();
         }
         assert_eq!(queue.expire(ms(1)).count(), 10_000);
         assert!(
-            queue.items.capacity() <= 64 && queue.lanes.capacity() <= 64 && queue.lane_of.capacity() <= 64
+            queue.items.capacity() <= 64
+                && queue.lanes.capacity() <= 64
+                && queue.accounts.capacity() <= 64
+                && queue.lane_of.capacity() <= 64
+                && queue.account_of.capacity() <= 64
         );
     }
 
@@ -329,7 +456,7 @@ mod tests {
         /// or doubled.
         #[test]
         fn behaves_as_specified(steps in steps()) {
-            const LIMITS: QueueLimits = QueueLimits { per_key: 5, total: 16 };
+            const LIMITS: QueueLimits = QueueLimits { per_flow: 5, total: 16 };
             let mut queue = FairQueue::new(LIMITS);
             let mut model: BTreeMap<u8, VecDeque<(usize, Option<u64>)>> = BTreeMap::new();
             // For each waiting key: how often another was served since it began to wait or was itself served,
@@ -342,8 +469,8 @@ mod tests {
                         let deadline = deadline.map(|after| now + after);
                         let waiting: usize = model.values().map(VecDeque::len).sum();
                         let held = model.get(&key).map_or(0, VecDeque::len);
-                        let expected = if held == LIMITS.per_key {
-                            Err(Refused { item: number, reason: Full::Key })
+                        let expected = if held == LIMITS.per_flow {
+                            Err(Refused { item: number, reason: Full::Flow })
                         } else if waiting == LIMITS.total {
                             Err(Refused { item: number, reason: Full::Total })
                         } else {
@@ -355,7 +482,7 @@ mod tests {
                     }
                     Step::Pop { eligible } => {
                         let eligible = |key: &u8| eligible & (1 << key) != 0;
-                        let popped = queue.pop_where(|key, _| eligible(key));
+                        let popped = queue.pop_where(|_| true, |key, _| eligible(key));
                         let Some((key, item)) = popped else {
                             prop_assert!(!model.keys().any(eligible));
                             continue;
@@ -403,6 +530,59 @@ mod tests {
                 prop_assert_eq!(queue.next_deadline(), next.map(ms));
                 prop_assert_eq!(queue.lanes.len(), model.len());
                 prop_assert_eq!(queue.lane_of.len(), model.len());
+            }
+        }
+
+        /// While an account waits, no other is served twice; the same holds for the flows of an account.
+        #[test]
+        fn both_levels_take_turns(
+            pushes in prop::collection::vec((0..4u8, 0..4u8), 1..60),
+            served in prop::collection::vec(any::<bool>(), 0..120),
+        ) {
+            let mut queue = FairQueue::new(QueueLimits::NONE);
+            let mut pushes = pushes.into_iter().enumerate();
+            let mut waiting: BTreeMap<(u8, u8), usize> = BTreeMap::new();
+            let mut accounts_passed: BTreeMap<u8, Vec<u8>> = BTreeMap::new();
+            let mut flows_passed: BTreeMap<(u8, u8), Vec<u8>> = BTreeMap::new();
+            for pop in served {
+                if !pop {
+                    if let Some((number, key)) = pushes.next() {
+                        queue.push(key, number, None).unwrap();
+                        *waiting.entry(key).or_default() += 1;
+                        accounts_passed.entry(key.0).or_default();
+                        flows_passed.entry(key).or_default();
+                    }
+                    continue;
+                }
+                let Some((key, _)) = queue.pop() else {
+                    prop_assert!(waiting.is_empty());
+                    continue;
+                };
+                let left = waiting.get_mut(&key).unwrap();
+                *left -= 1;
+                if *left == 0 {
+                    waiting.remove(&key);
+                }
+                accounts_passed.remove(&key.0);
+                flows_passed.remove(&key);
+                for (account, passed) in &mut accounts_passed {
+                    prop_assert!(!passed.contains(&key.0), "{} twice while {} waited", key.0, account);
+                    passed.push(key.0);
+                }
+                for ((account, flow), passed) in &mut flows_passed {
+                    if *account == key.0 {
+                        prop_assert!(!passed.contains(&key.1), "{} twice while {} waited", key.1, flow);
+                        passed.push(key.1);
+                    }
+                }
+                if waiting.keys().any(|waiting| waiting.0 == key.0) {
+                    accounts_passed.insert(key.0, Vec::new());
+                }
+                if waiting.contains_key(&key) {
+                    flows_passed.insert(key, Vec::new());
+                }
+                prop_assert_eq!(queue.len(), waiting.values().sum::<usize>());
+                prop_assert_eq!(queue.accounts.len(), queue.account_of.len());
             }
         }
     }

@@ -20,29 +20,33 @@
 //!
 //! A request that leaves without having run (expired, not compilable) goes through [`Admission::withdrawn`].
 //!
-//! Keys are hashed and cloned several times for each request: use one that is cheap at both, such as a shared
-//! pointer.
+//! What takes a compiler or a sandbox, and seconds, gets it by [`Permits`].
+//!
+//! All of them count by [`FlowKey`]: an account, and one of its flows. Keys are hashed and cloned several times for each
+//! request: use one that is cheap at both, such as a shared pointer that carries its hash.
 //!
 //! ```
-//! use offload_policy::{Admission, AdmissionLimits, DEFAULT_MAX_SHARE_PERCENT, Load, Slots};
+//! use offload_policy::{Admission, AdmissionLimits, Load, Shares, Slots};
 //! use offload_policy::{Choice, FairQueue, QueueLimits, RunQueue, Time};
 //!
 //! let mut admission = Admission::new(AdmissionLimits::default());
 //! let mut queue = FairQueue::new(QueueLimits::default());
-//! let mut slots = Slots::new(1, 100, DEFAULT_MAX_SHARE_PERCENT);
+//! let mut slots = Slots::new(1, 100, Shares::default());
 //! let mut run_queue = RunQueue::new(RunQueue::DEFAULT_MAX_WAIT);
 //! let now = Time::ZERO;
 //!
 //! // A request comes in; it must start within two seconds.
+//! let key = ("address 192.0.2.1", "device-1");
 //! let load = Load { requests: 1, bytes: 64 };
 //! let deadline = now + Time::from_secs(2);
-//! admission.admit(&"device-1", load, now).expect("an empty gateway has room");
-//! queue.push("device-1", "5 7", Some(deadline)).expect("admission let no more in than fits");
+//! admission.admit(&key, load, now).expect("an empty gateway has room");
+//! queue.push(key, "5 7", Some(deadline)).expect("admission let no more in than fits");
 //!
 //! // Worker 0 has nothing else to do.
 //! assert_eq!(queue.expire(now).count(), 0);
 //! assert_eq!(run_queue.choose(now, slots.free(0) > 0 && !queue.is_empty()), Choice::StartNew);
-//! let (key, request) = queue.pop_where(|key, _| slots.may_start(key)).expect("it waits, and may start");
+//! let popped = queue.pop_where(|account| slots.account_may_start(account), |key, _| slots.flow_may_start(key));
+//! let (key, request) = popped.expect("it waits, and may start");
 //! slots.try_acquire(0, &key).expect("a slot is free");
 //! admission.started(&key, load, now);
 //! assert_eq!(request, "5 7");
@@ -56,23 +60,31 @@
 
 pub mod admission;
 pub mod fair_queue;
+pub mod flow_key;
 mod key_map;
 mod linked_slab;
+pub mod permits;
 pub mod slices;
 pub mod slots;
 
 pub use admission::{Admission, AdmissionLimits, Busy, Load};
 pub use fair_queue::{FairQueue, Full, QueueLimits, Refused};
+pub use flow_key::FlowKey;
+pub use permits::{Change, PermitId, PermitLimits, Permits, Stage, Urgency};
 pub use slices::{Choice, GuestId, RunQueue};
-pub use slots::{DEFAULT_MAX_SHARE_PERCENT, NoSlot, Slots};
+pub use slots::{NoSlot, Shares, Slots};
 
 /// A point in time: how long after a start that the driver chose once, for all parts. It never goes
 /// backwards.
 pub type Time = std::time::Duration;
 
-/// How many requests one key may have waiting, unless configured otherwise.
-pub const DEFAULT_WAITING_PER_KEY: usize = 4096;
+/// How many requests one flow may have waiting, unless configured otherwise.
+pub const DEFAULT_WAITING_PER_FLOW: usize = 4096;
 
-/// How many requests may wait altogether, unless configured otherwise: sixteen keys with all that they may
+/// How many requests may wait altogether, unless configured otherwise: sixteen flows with all that they may
 /// have.
-pub const DEFAULT_WAITING_TOTAL: usize = 16 * DEFAULT_WAITING_PER_KEY;
+pub const DEFAULT_WAITING_TOTAL: usize = 16 * DEFAULT_WAITING_PER_FLOW;
+
+/// The part of what there is that one account may take, in percent, unless configured otherwise: all clients without a
+/// name at one address can use most of it, and every other account still finds a quarter.
+pub const DEFAULT_ACCOUNT_SHARE: usize = 75;

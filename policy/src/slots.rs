@@ -1,103 +1,155 @@
 //! Who holds the pool's slots.
 //!
 //! A started guest holds a slot of its worker until it ends, even while it sleeps, so slots and not threads
-//! are what one key can take from the others. A key is held to a share of all slots together rather than to a
-//! share of each worker's, so that the quota does not decide where a guest runs.
+//! are what one client can take from the others. Flows and accounts are held to a share of all slots together rather
+//! than to a share of each worker's, so that the quota does not decide where a guest runs.
+//!
+//! Both shares are dynamic thresholds (A. K. Choudhury and E. L. Hahne, "Dynamic Queue Length Thresholds for
+//! Shared-Memory Packet Switches", IEEE/ACM Transactions on Networking 6(2), 1998): nobody holds a larger part of what
+//! is then free than its share is of the whole. So however many take all that they may, some is left for the next.
 //!
 //! All operations are O(1).
 
 use std::fmt;
-use std::hash::Hash;
 
+use crate::flow_key::FlowKey;
 use crate::key_map::KeyMap;
 
-/// The share of all slots, in percent, that one key may hold by default: with half of them taken by one key's
-/// sleeping guests, every other key still finds the other half.
-pub const DEFAULT_MAX_SHARE_PERCENT: usize = 50;
+/// Parts of a whole, in percent; more than 100 is as good as 100.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shares {
+    /// What one flow may hold. Default: 50. With half of it taken by one flow, the account's others still find some.
+    pub flow: usize,
+    /// What one account may hold, all its flows together. Default: 75. With three quarters taken by all clients of one
+    /// address, every other account still finds a quarter.
+    pub account: usize,
+}
+
+impl Default for Shares {
+    fn default() -> Self {
+        Self { flow: 50, account: crate::DEFAULT_ACCOUNT_SHARE }
+    }
+}
 
 /// Why a guest cannot start now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoSlot {
     /// All slots of this worker are taken.
     Worker,
-    /// The key holds all the slots that one key may.
-    Quota,
+    /// The flow holds all the slots that one flow may.
+    Flow,
+    /// The account holds all the slots that one account may.
+    Account,
 }
 
 impl fmt::Display for NoSlot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             NoSlot::Worker => "all of the worker's slots are taken",
-            NoSlot::Quota => "the client's share of the slots is used up",
+            NoSlot::Flow => "the client's share of the slots is used up",
+            NoSlot::Account => "the share of the client's user or address is used up",
         })
     }
 }
 
 impl std::error::Error for NoSlot {}
 
+/// What one flow or one account may hold.
+#[derive(Clone, Copy, Debug)]
+struct Quota {
+    percent: usize,
+    slots: usize,
+}
+
+impl Quota {
+    /// This part of `total`, rounded down, but always one.
+    fn of_flow(total: usize, percent: usize) -> Self {
+        let percent = percent.min(100);
+        Self { percent, slots: part_of(total, percent).max(1) }
+    }
+
+    /// All of `total` but the rest to this part, rounded down: two slots are both used where there is one account.
+    fn of_account(total: usize, percent: usize) -> Self {
+        let percent = percent.min(100);
+        Self { percent, slots: total - part_of(total, 100 - percent) }
+    }
+
+    /// Whether who holds this many may have one more while so many are free. A first slot is never denied while one is
+    /// free.
+    fn allows(self, held: usize, free: usize) -> bool {
+        let within = || held.saturating_mul(100 - self.percent) < free.saturating_mul(self.percent);
+        held == 0 || (held < self.slots && within())
+    }
+}
+
+fn part_of(total: usize, percent: usize) -> usize {
+    // In two parts, because the product may not fit.
+    total / 100 * percent + total % 100 * percent / 100
+}
+
 /// The pool slots of all workers, and who holds how many.
 #[derive(Debug)]
-pub struct Slots<K> {
+pub struct Slots<K: FlowKey> {
     free: Vec<usize>,
     per_worker: usize,
     total_free: usize,
-    percent: usize,
-    quota: usize,
-    held: KeyMap<K, usize>,
+    flow_quota: Quota,
+    account_quota: Quota,
+    of_flow: KeyMap<K, usize>,
+    of_account: KeyMap<K::Account, usize>,
 }
 
-impl<K: Clone + Eq + Hash> Slots<K> {
-    /// `workers` with `per_worker` free slots each. One key may hold `max_share_percent` of them all (more
-    /// than 100 is as good as 100), rounded down, but always one.
-    pub fn new(workers: usize, per_worker: usize, max_share_percent: usize) -> Self {
+impl<K: FlowKey> Slots<K> {
+    /// `workers` with `per_worker` free slots each.
+    pub fn new(workers: usize, per_worker: usize, shares: Shares) -> Self {
         let total = workers * per_worker;
-        // In two parts, because the product may not fit.
-        let percent = max_share_percent.min(100);
-        let share = total / 100 * percent + total % 100 * percent / 100;
         Self {
             free: vec![per_worker; workers],
             per_worker,
             total_free: total,
-            percent,
-            quota: share.max(1),
-            held: KeyMap::new(),
+            flow_quota: Quota::of_flow(total, shares.flow),
+            account_quota: Quota::of_account(total, shares.account),
+            of_flow: KeyMap::new(),
+            of_account: KeyMap::new(),
         }
     }
 
-    /// Whether the key may start one more guest, on a worker that has a free slot: within its quota, and holding no
-    /// larger a part of what is then free than of the whole (dynamic thresholds: A. K. Choudhury and E. L. Hahne,
-    /// IEEE/ACM Transactions on Networking 6(2), 1998). So however many keys take all that they may, some is left for
-    /// the next; a first slot is never denied while one is free.
+    /// Whether the flow may start one more guest, on a worker that has a free slot: within its own share, and within
+    /// that of its account.
     pub fn may_start(&self, key: &K) -> bool {
-        self.allows(self.held_by(key))
+        self.account_may_start(key.account()) && self.flow_may_start(key)
     }
 
-    fn allows(&self, held: usize) -> bool {
-        let free = self.total_free;
-        let within =
-            |held: usize| held.saturating_mul(100 - self.percent) < free.saturating_mul(self.percent);
-        held == 0 || (held < self.quota && within(held))
+    /// The half of [`may_start`](Self::may_start) that is the account's.
+    pub fn account_may_start(&self, account: &K::Account) -> bool {
+        self.account_quota.allows(self.held_by_account(account), self.total_free)
     }
 
-    /// Takes a slot of this worker for the key.
+    /// The half of [`may_start`](Self::may_start) that is the flow's.
+    pub fn flow_may_start(&self, key: &K) -> bool {
+        self.flow_quota.allows(self.held_by(key), self.total_free)
+    }
+
+    /// Takes a slot of this worker for the flow.
     ///
     /// # Errors
-    /// [`NoSlot`] when the worker has none free or the key has its full quota.
+    /// [`NoSlot`] when the worker has none free, or the flow or its account holds all that it may.
     ///
     /// # Panics
     /// If there is no such worker.
     pub fn try_acquire(&mut self, worker: usize, key: &K) -> Result<(), NoSlot> {
-        let may = self.may_start(key);
-        let free = &mut self.free[worker];
-        if *free == 0 {
+        if self.free[worker] == 0 {
             return Err(NoSlot::Worker);
         }
-        match self.held.get_mut(key) {
-            Some(_) if !may => return Err(NoSlot::Quota),
-            Some(held) => *held += 1,
-            None => self.held.insert(key.clone(), 1),
+        if !self.account_may_start(key.account()) {
+            return Err(NoSlot::Account);
         }
-        *free -= 1;
+        if !self.flow_may_start(key) {
+            return Err(NoSlot::Flow);
+        }
+        self.of_flow.increase(key);
+        self.of_account.increase(key.account());
+        self.free[worker] -= 1;
         self.total_free -= 1;
         Ok(())
     }
@@ -105,18 +157,15 @@ impl<K: Clone + Eq + Hash> Slots<K> {
     /// Returns a slot that [`try_acquire`](Self::try_acquire) gave.
     ///
     /// # Panics
-    /// If the key holds none, or the worker has none out: the driver's books are wrong, and a slot that is
+    /// If the flow holds none, or the worker has none out: the driver's books are wrong, and a slot that is
     /// counted twice would be worse.
     pub fn release(&mut self, worker: usize, key: &K) {
         let free = &mut self.free[worker];
         assert!(*free < self.per_worker, "a slot released that worker {worker} did not give");
-        let held = self.held.get_mut(key).expect("a slot released by a key that holds none");
         *free += 1;
         self.total_free += 1;
-        *held -= 1;
-        if *held == 0 {
-            self.held.remove(key);
-        }
+        self.of_flow.decrease(key);
+        self.of_account.decrease(key.account());
     }
 
     /// Free slots of this worker.
@@ -127,14 +176,36 @@ impl<K: Clone + Eq + Hash> Slots<K> {
         self.free[worker]
     }
 
-    /// Slots that the key holds on all workers.
+    /// Slots that the flow holds on all workers.
     pub fn held_by(&self, key: &K) -> usize {
-        self.held.get(key).copied().unwrap_or(0)
+        self.of_flow.get(key).copied().unwrap_or(0)
     }
 
-    /// Slots that one key may hold.
+    /// Slots that the account holds, all its flows together.
+    pub fn held_by_account(&self, account: &K::Account) -> usize {
+        self.of_account.get(account).copied().unwrap_or(0)
+    }
+
+    /// Slots that one flow may hold.
     pub fn quota(&self) -> usize {
-        self.quota
+        self.flow_quota.slots
+    }
+}
+
+impl<K: Clone + Eq + std::hash::Hash> KeyMap<K, usize> {
+    fn increase(&mut self, key: &K) {
+        match self.get_mut(key) {
+            Some(held) => *held += 1,
+            None => self.insert(key.clone(), 1),
+        }
+    }
+
+    fn decrease(&mut self, key: &K) {
+        let held = self.get_mut(key).expect("a slot released by a key that holds none");
+        *held -= 1;
+        if *held == 0 {
+            self.remove(key);
+        }
     }
 }
 
@@ -142,6 +213,10 @@ impl<K: Clone + Eq + Hash> Slots<K> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    fn flow_share(flow: usize) -> Shares {
+        Shares { flow, account: 100 }
+    }
 
     #[test]
     fn the_quota_is_a_share_of_all_slots_and_at_least_one() {
@@ -157,7 +232,7 @@ mod tests {
             (1, usize::MAX, 100, usize::MAX),
         ] {
             assert_eq!(
-                Slots::<u8>::new(workers, per_worker, percent).quota(),
+                Slots::<u8>::new(workers, per_worker, flow_share(percent)).quota(),
                 quota,
                 "{workers} × {per_worker}"
             );
@@ -166,12 +241,12 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_named() {
-        let mut slots = Slots::new(2, 2, 75);
+        let mut slots = Slots::new(2, 2, flow_share(75));
         for worker in [0, 0, 1] {
             slots.try_acquire(worker, &'a').unwrap();
         }
         assert!(!slots.may_start(&'a') && slots.may_start(&'b'));
-        assert_eq!(slots.try_acquire(1, &'a'), Err(NoSlot::Quota));
+        assert_eq!(slots.try_acquire(1, &'a'), Err(NoSlot::Flow));
         assert_eq!(slots.try_acquire(0, &'b'), Err(NoSlot::Worker));
         slots.release(0, &'a');
         slots.try_acquire(0, &'b').unwrap();
@@ -181,14 +256,14 @@ mod tests {
     #[test]
     #[should_panic(expected = "a key that holds none")]
     fn a_slot_cannot_be_released_for_another() {
-        let mut slots = Slots::new(1, 2, 100);
+        let mut slots = Slots::new(1, 2, flow_share(100));
         slots.try_acquire(0, &'a').unwrap();
         slots.release(0, &'b');
     }
 
     #[test]
     fn however_many_keys_take_all_they_may_some_is_left() {
-        let mut slots = Slots::new(1, 128, 50);
+        let mut slots = Slots::new(1, 128, flow_share(50));
         let mut held = Vec::new();
         for key in 0..6 {
             while slots.try_acquire(0, &key).is_ok() {}
@@ -198,6 +273,39 @@ mod tests {
         assert_eq!(slots.free(0), 2);
     }
 
+    #[test]
+    fn however_many_flows_an_account_has_it_leaves_some_for_the_next() {
+        let mut slots = Slots::new(1, 128, Shares::default());
+        // A thousand names, each with as many sleepers as it can start.
+        let mut take_all = |account: char| {
+            for flow in 0..1000 {
+                while slots.try_acquire(0, &(account, flow)).is_ok() {}
+            }
+            assert_eq!(slots.try_acquire(0, &(account, 1000)), Err(NoSlot::Account));
+            slots.held_by_account(&account)
+        };
+        assert_eq!(['a', 'b', 'c'].map(&mut take_all), [96, 24, 6]);
+        slots.try_acquire(0, &('d', 0)).unwrap();
+    }
+
+    #[test]
+    fn of_few_slots_one_account_may_have_all() {
+        for (slots, held) in [(1, 1), (2, 2), (3, 3), (4, 3), (8, 6)] {
+            let mut few = Slots::new(1, slots, Shares::default());
+            let taken = (0..10).filter(|flow| few.try_acquire(0, &('a', *flow)).is_ok()).count();
+            assert_eq!(taken, held, "of {slots}");
+        }
+    }
+
+    #[test]
+    fn a_flow_leaves_some_for_the_next_one_of_its_account() {
+        let mut slots = Slots::new(1, 128, Shares::default());
+        while slots.try_acquire(0, &('a', 0)).is_ok() {}
+        assert_eq!(slots.try_acquire(0, &('a', 0)), Err(NoSlot::Flow));
+        while slots.try_acquire(0, &('a', 1)).is_ok() {}
+        assert_eq!([0, 1].map(|flow| slots.held_by(&('a', flow))), [64, 32]);
+    }
+
     proptest! {
         #[test]
         fn quota_and_capacity_are_never_exceeded(
@@ -205,7 +313,7 @@ mod tests {
             steps in prop::collection::vec((any::<bool>(), 0..3usize, 0..5u8), 0..200),
         ) {
             const PER_WORKER: usize = 4;
-            let mut slots = Slots::new(3, PER_WORKER, percent);
+            let mut slots = Slots::new(3, PER_WORKER, flow_share(percent));
             let mut out: Vec<(usize, u8)> = Vec::new();
             for (acquire, worker, key) in steps {
                 let of_worker = out.iter().filter(|slot| slot.0 == worker).count();
@@ -229,7 +337,7 @@ mod tests {
             for (worker, key) in out {
                 slots.release(worker, &key);
             }
-            prop_assert_eq!(slots.held.len(), 0, "idle keys are forgotten");
+            prop_assert_eq!(slots.of_flow.len() + slots.of_account.len(), 0, "idle keys are forgotten");
         }
     }
 }

@@ -10,13 +10,13 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 
 pub(crate) use self::cbor::TAG as CBOR_TAG;
-pub(crate) use self::value::{Fields, Value, expected};
+pub(crate) use self::value::{Fields, Shape, Value, expected};
 use crate::error::{ErrorKind, WireError};
 
 /// Lists and maps may be nested this deep: an envelope needs two levels, itself and one field of it.
 const MAX_DEPTH: u8 = 4;
 
-/// One envelope may hold this many values: bounds memory, since a value of one byte becomes one of some forty.
+/// One envelope may hold this many values: bounds time, and memory, since a value of one byte becomes one of some forty.
 pub(crate) const MAX_VALUES: usize = 65_536;
 
 /// How an envelope is written.
@@ -29,11 +29,18 @@ pub(crate) enum Encoding {
 }
 
 impl Encoding {
-    /// Reads one envelope that is all of `payload`. Duplicate names are kept, so that they can be refused by name.
-    pub(crate) fn read(self, payload: &Bytes) -> Result<Fields<'_>, WireError> {
+    /// Reads one envelope that is all of `payload`, of which up to `most` values are looked at, and kept what fits the
+    /// shape of its field. Duplicate names are kept, so that they can be refused by name.
+    pub(crate) fn read(
+        self,
+        payload: &Bytes,
+        shape_of: impl Fn(&str) -> Shape<'static>,
+        most: usize,
+    ) -> Result<Fields<'_>, WireError> {
+        let shape = Shape::Fields(&shape_of);
         let value = match self {
-            Encoding::Json => json::read(payload),
-            Encoding::Cbor => cbor::read(payload),
+            Encoding::Json => json::read(payload, shape, most),
+            Encoding::Cbor => cbor::read(payload, shape, most),
         }?;
         match value {
             Value::Map(fields) => Ok(fields),
@@ -48,6 +55,17 @@ impl Encoding {
             Encoding::Cbor => cbor::write(&Value::Map(fields)),
         }
         .into()
+    }
+
+    /// How many bytes a field holds that holds bytes.
+    pub(crate) fn length(self, value: &Value<'_>) -> usize {
+        match value {
+            Value::Bytes(bytes) => bytes.len(),
+            // Four characters for three bytes, and padding for those of the last three that are missing.
+            Value::Text(text) => (text.len() / 4 * 3)
+                .saturating_sub(text.bytes().rev().take(2).filter(|byte| *byte == b'=').count()),
+            _ => 0,
+        }
     }
 
     /// Reads a field that holds bytes.
@@ -72,6 +90,6 @@ fn nested_too_deep() -> String {
     format!("nested deeper than {MAX_DEPTH} levels")
 }
 
-fn too_many_values() -> WireError {
-    WireError::new(ErrorKind::TooLarge, format!("envelope: more than {MAX_VALUES} values"))
+fn too_many_values(most: usize) -> WireError {
+    WireError::new(ErrorKind::TooLarge, format!("envelope: more than {most} values"))
 }

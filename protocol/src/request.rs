@@ -2,6 +2,7 @@
 //!
 //! One submodule a form, each with its `decode` and `encode`; the two envelopes share one.
 
+mod bounds;
 mod envelope;
 mod legacy_args;
 mod legacy_text;
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+pub use self::bounds::Bounds;
 pub use self::source::{Build, Files, Language, MAX_DEPTH, MAX_NAME, MAX_PATH, PLACEHOLDER, Source, UNNAMED};
 use crate::UserProperties;
 use crate::answer::AnswerForm;
@@ -170,26 +172,28 @@ pub struct Rejected {
     pub error: WireError,
 }
 
-/// Reads the payload of a message on a request topic. Fails with `malformed`, or with `too-large` where a bound of the
-/// form itself is exceeded; the message names the field.
+/// Reads the payload of a message on a request topic. Fails with `malformed`, or with `too-large` where it carries more
+/// than `bounds` or the form itself allow; the message names the field. No more is kept in memory than the payload and
+/// what the bounds allow.
 pub fn decode(
     kind: RequestKind,
     payload: Bytes,
     user_properties: &[(String, String)],
+    bounds: &Bounds,
 ) -> Result<Request, Rejected> {
     if payload.starts_with(&WASM_MAGIC) {
-        return raw_module::decode(kind, payload, user_properties);
+        return raw_module::decode(kind, payload, user_properties, bounds);
     }
     if payload.starts_with(&CBOR_TAG) {
-        return envelope::decode(Encoding::Cbor, kind, &payload);
+        return envelope::decode(Encoding::Cbor, kind, &payload, bounds);
     }
     if payload.trim_ascii_start().starts_with(b"{") {
-        return envelope::decode(Encoding::Json, kind, &payload);
+        return envelope::decode(Encoding::Json, kind, &payload, bounds);
     }
     match kind {
-        RequestKind::LocalCode => legacy_args::decode(&payload, user_properties),
+        RequestKind::LocalCode => legacy_args::decode(&payload, user_properties, bounds),
         RequestKind::InputCode if legacy_text::is_one(&payload) => {
-            legacy_text::decode(&payload, user_properties)
+            legacy_text::decode(&payload, user_properties, bounds)
         }
         RequestKind::InputCode => {
             let problem =

@@ -5,22 +5,27 @@
 
 pub mod child;
 pub mod precheck;
+mod serve;
 
 use crate::config;
 use crate::ingress::Client;
 use crate::log_sampling::sampled;
 use crate::telemetry;
-use crate::turns::{Turn, Turns};
+use crate::turns::{self, Turn, Turns};
 use crate::wasm::engine::Tier;
 use bytes::Bytes;
 use clap::ValueEnum;
+use offload_policy::{PermitLimits, Stage, Urgency};
 use offload_protocol::error::{ErrorKind, WireError};
 use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::process::{ExitStatus, Stdio};
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
-use tokio::process::Command;
+use tokio::process::{Child, Command};
+use tokio::sync::watch;
 
 /// Name of the child's role on the command line.
 pub const CHILD_ROLE: &str = "compile-child";
@@ -35,6 +40,10 @@ const MAX_STDERR: u64 = 4 << 10;
 /// handler of the stack's guard page.)
 const STACK_OVERFLOW: &str = "has overflowed its stack";
 
+/// How long a compile that others waited for runs before another one of these goes on: long beside what stopping costs,
+/// short beside what they take.
+const ROUND: Duration = Duration::from_secs(1);
+
 /// Compiles modules, a bounded number at a time, in turns that are fair between clients.
 pub struct Compiler {
     config: config::Compiler,
@@ -47,13 +56,19 @@ impl Compiler {
     /// A compiler that starts `config.program`, or this executable if the configuration names none.
     pub fn new(config: config::Compiler, limits: config::Limits) -> Compiler {
         let program = config.program.clone().unwrap_or_else(|| THIS_EXECUTABLE.into());
-        let turns = Turns::new(config.concurrency);
+        let turns = Turns::new(PermitLimits {
+            young: config.concurrency,
+            hold: config.hold.duration(),
+            places: config.children(),
+            shares: turns::SHARES,
+            round: Some(ROUND),
+        });
         Compiler { config, limits, program, turns }
     }
 
     /// Waits for the client's turn.
-    pub async fn turn(&self, client: &Client) -> Turn {
-        self.turns.take(client).await
+    pub async fn turn(&self, client: &Client, urgency: Urgency) -> Turn {
+        self.turns.take(client, urgency).await
     }
 
     /// Whether this module's first answers are to come from baseline code. A component's are not: how much room it needs
@@ -78,30 +93,63 @@ impl Compiler {
             .map_err(Failure::lasting)
     }
 
-    /// Compiles one module that was checked, in a turn.
+    /// Compiles one module that was checked, in a turn, and as that is served: while it is stopped no time runs.
     ///
     /// # Errors
     ///
     /// `malformed` for what is no valid command, `compile` where a limit on compiling was reached, `internal` where the
     /// child could not do its work.
-    pub async fn compile(&self, _turn: &Turn, module: Bytes, tier: Tier) -> Result<Vec<u8>, Failure> {
-        match tokio::time::timeout(self.config.wall.duration(), self.run_child(module, tier)).await {
-            Ok(Ok(output)) => self.judge(output),
-            Ok(Err(error)) => {
+    pub async fn compile(&self, turn: &Turn, module: Bytes, tier: Tier) -> Result<Vec<u8>, Failure> {
+        match self.run_child(turn.stage(), module, tier).await {
+            Ok(Some(output)) => self.judge(output),
+            Err(error) => {
                 let what = format!("compile child {}: {error}", self.program.display());
                 Err(Failure::passing(telemetry::internal_error(&what)))
             }
             // A busy machine may have been the reason.
-            Err(_) => {
+            Ok(None) => {
                 let message = format!("took longer than {} to compile", self.config.wall);
                 Err(Failure::passing(WireError::new(ErrorKind::Compile, message)))
             }
         }
     }
 
-    async fn run_child(&self, module: Bytes, tier: Tier) -> io::Result<Output> {
+    /// Runs a child to its end, or for as long as a child may; then `None`.
+    async fn run_child(
+        &self,
+        mut stage: watch::Receiver<Stage>,
+        module: Bytes,
+        tier: Tier,
+    ) -> io::Result<Option<Output>> {
+        // The sender goes with the turn, which the caller holds.
+        let held = "a turn is served as long as it is held";
+        // A child that does not run would only hold memory.
+        stage.wait_for(|stage| *stage != Stage::Stopped).await.expect(held);
+        let child = self.spawn(tier)?;
+        let pid = child.id().and_then(|pid| rustix::process::Pid::from_raw(pid as i32));
+        let pid = pid.expect("a child that was not waited for has its id");
+        // When it is ready the child has been waited for, and its id may be another's.
+        let mut output = pin!(self.output(child, module));
+        let mut left = self.config.wall.duration();
+        loop {
+            let now = *stage.borrow_and_update();
+            serve::serve(pid, now);
+            let runs = now != Stage::Stopped;
+            let since = Instant::now();
+            tokio::select! {
+                output = &mut output => return output.map(Some),
+                () = tokio::time::sleep(left), if runs => return Ok(None),
+                changed = stage.changed() => changed.expect(held),
+            }
+            if runs {
+                left = left.saturating_sub(since.elapsed());
+            }
+        }
+    }
+
+    fn spawn(&self, tier: Tier) -> io::Result<Child> {
         let tier = tier.to_possible_value().expect("every tier has a name");
-        let mut child = Command::new(&self.program)
+        Command::new(&self.program)
             .arg(CHILD_ROLE)
             .arg(format!("--cpu-seconds={}", self.config.cpu.duration().as_secs().max(1)))
             .arg(format!("--memory={}", self.config.memory.bytes()))
@@ -112,7 +160,10 @@ impl Compiler {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true)
-            .spawn()?;
+            .spawn()
+    }
+
+    async fn output(&self, mut child: Child, module: Bytes) -> io::Result<Output> {
         let mut stdin = child.stdin.take().expect("stdin is piped");
         let stdout = child.stdout.take().expect("stdout is piped");
         let stderr = child.stderr.take().expect("stderr is piped");

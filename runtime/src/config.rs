@@ -211,6 +211,7 @@ impl Config {
         self.limits.validate()?;
         self.queue.validate()?;
         self.compiler.validate()?;
+        self.sandbox.validate()?;
         self.modules.validate()?;
         for (index, max) in self.answers.max.iter().enumerate() {
             max.validate(&format!("answers.max[{index}]"))?;
@@ -319,6 +320,17 @@ impl Config {
         for path in paths.filter(|path| !path.as_os_str().is_empty()) {
             *path = folder.join(&*path);
         }
+    }
+}
+
+/// Refuses a number that is given and not from 1 to `most`.
+fn in_range(key: &str, number: Option<usize>, most: usize) -> Result<(), Refusal> {
+    match number {
+        Some(number) if !(1..=most).contains(&number) => {
+            let problem = format!("{number} is out of range");
+            Err(Refusal::new(key, problem).accepting(format!("an integer, 1 to {most}")))
+        }
+        _ => Ok(()),
     }
 }
 

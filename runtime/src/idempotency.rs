@@ -136,15 +136,16 @@ impl<W> Ledger<W> {
         }
     }
 
-    /// The first one has ended, with an outcome that is to be remembered or none. Returns who has waited for it.
-    pub fn end(&self, key: &Key, outcome: Option<&Answer>, now: Instant) -> Vec<W> {
+    /// The first one has ended, with an outcome that is to be remembered at this account's expense, or none. Returns who has
+    /// waited for it.
+    pub fn end(&self, key: &Key, account: &Arc<str>, outcome: Option<&Answer>, now: Instant) -> Vec<W> {
         let mut state = self.lock();
         let Some(entry) = state.entries.remove(key) else { return Vec::new() };
         if let Some(answer) = outcome
             && cost(answer) <= self.config.bytes.as_usize()
         {
             state.forget(now, &self.config, cost(answer));
-            state.done.push(key.clone(), cost(answer), now);
+            state.done.push(account.clone(), key.clone(), cost(answer), now);
             let progress = Progress::Done(answer.clone());
             state.entries.insert(key.clone(), Entry { fingerprint: entry.fingerprint, progress });
         }
@@ -216,7 +217,7 @@ mod tests {
         assert_eq!(ledger.begin(&key("a"), print("x"), 2, now), Begun::Joined);
         assert_eq!(ledger.begin(&key("a"), print("y"), 3, now), Begun::Another(3));
         assert_eq!(ledger.begin(&key("b"), print("y"), 4, now), Begun::First(4));
-        assert_eq!(ledger.end(&key("a"), Some(&answer(1)), now), vec![2]);
+        assert_eq!(ledger.end(&key("a"), &"account".into(), Some(&answer(1)), now), vec![2]);
         assert_eq!(ledger.begin(&key("a"), print("x"), 5, now), Begun::Done(5, answer(1)));
         assert_eq!(ledger.begin(&key("a"), print("y"), 6, now), Begun::Another(6));
         let later = now + Duration::from_secs(600);
@@ -228,7 +229,7 @@ mod tests {
         let (ledger, now) = (ledger(10), Instant::now());
         ledger.begin(&key("a"), print("x"), 1, now);
         ledger.begin(&key("a"), print("x"), 2, now);
-        assert_eq!(ledger.end(&key("a"), None, now), vec![2]);
+        assert_eq!(ledger.end(&key("a"), &"account".into(), None, now), vec![2]);
         assert_eq!(ledger.begin(&key("a"), print("y"), 3, now), Begun::First(3));
     }
 
@@ -247,14 +248,14 @@ mod tests {
         let (ledger, now) = (ledger(2), Instant::now());
         for id in ["a", "b", "c"] {
             ledger.begin(&key(id), print(id), 0, now);
-            ledger.end(&key(id), Some(&answer(1)), now);
+            ledger.end(&key(id), &"account".into(), Some(&answer(1)), now);
         }
         assert_eq!(ledger.begin(&key("b"), print("b"), 1, now), Begun::Done(1, answer(1)));
         assert_eq!(ledger.begin(&key("a"), print("a"), 1, now), Begun::First(1));
         // One that leaves no room for the others, and one that never fits.
-        ledger.end(&key("a"), Some(&answer((64 << 10) - ENTRY_COST)), now);
+        ledger.end(&key("a"), &"account".into(), Some(&answer((64 << 10) - ENTRY_COST)), now);
         assert_eq!(ledger.begin(&key("b"), print("b"), 1, now), Begun::First(1));
-        ledger.end(&key("b"), Some(&answer(64 << 10)), now);
+        ledger.end(&key("b"), &"account".into(), Some(&answer(64 << 10)), now);
         assert_eq!(ledger.begin(&key("b"), print("b"), 1, now), Begun::First(1));
         assert!(matches!(ledger.begin(&key("a"), print("a"), 1, now), Begun::Done(1, _)));
     }

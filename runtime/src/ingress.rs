@@ -8,6 +8,7 @@
 pub mod embedded;
 pub mod foreign;
 
+use crate::flow::Flow;
 use bytes::Bytes;
 use offload_protocol::UserProperties;
 use offload_protocol::answer::{self, Answer, AnswerForm};
@@ -39,7 +40,12 @@ pub struct Client {
 }
 
 impl Client {
-    /// What queues are fair between and quotas are counted by.
+    /// What its requests are counted by: its flow, and the account that pays.
+    pub fn flow_key(&self) -> Flow {
+        Flow::new(self.account.clone(), self.key().clone())
+    }
+
+    /// What it is called, and what service is fair between within an account.
     pub fn key(&self) -> &Arc<str> {
         self.principal.as_ref().unwrap_or(&self.flow)
     }

@@ -19,6 +19,7 @@ pub mod compiler;
 pub mod config;
 pub mod data_dir;
 pub mod doors;
+pub mod flow;
 mod gateway;
 pub mod idempotency;
 pub mod ingress;

@@ -18,6 +18,7 @@ use crate::wasm::linking::Linkers;
 use bytes::Bytes;
 use library::Library;
 pub use library::Owner;
+use offload_policy::Urgency;
 use offload_protocol::error::{ErrorKind, WireError};
 pub use offload_protocol::request::Digest;
 use std::sync::Arc;
@@ -219,7 +220,7 @@ impl Modules {
             None => self.library.load(&digest).await,
         };
         let module = module.ok_or_else(|| Failure::passing(not_found(&digest)))?;
-        let turn = self.compiler.turn(client).await;
+        let turn = self.compiler.turn(client, Urgency::Awaited).await;
         self.compiler.check(module.clone()).await?;
         if least == Tier::Baseline && self.compiler.wants_baseline(&module) {
             match self.baseline(client, &turn, digest, module.clone()).await? {
@@ -273,7 +274,8 @@ impl Modules {
         baseline: once_cache::Cell<Arc<Artifact>>,
         rest: Unoptimized,
     ) {
-        let turn = self.compiler.turn(&client).await;
+        // Behind all first answers, and stopped whenever one is waited for.
+        let turn = self.compiler.turn(&client, Urgency::Background).await;
         match self.optimized(&client, &turn, digest, rest.module).await {
             Ok(artifact) => self.cache.replace(digest, &baseline, artifact),
             Err(Failure { error, .. }) => {

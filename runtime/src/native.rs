@@ -10,7 +10,7 @@ use crate::config::{self, Config};
 use crate::data_dir::DataDir;
 use crate::ingress::Client;
 use crate::telemetry;
-use crate::turns::Turns;
+use crate::turns::{self, Turns};
 use crate::wasm::guest::{Budget, Ended, Input};
 use crate::wasm::workers::Outcome;
 use built::Built;
@@ -19,6 +19,7 @@ use comparison::Comparisons;
 use offload_native::{
     Build, Ending, Error, Language, Limit, Limits, Platform, Program, Project, Sandbox, Source, Wasi,
 };
+use offload_policy::{PermitLimits, Urgency};
 use offload_protocol::error::{ErrorKind, WireError};
 use offload_protocol::request;
 use std::time::{Duration, Instant};
@@ -183,11 +184,11 @@ impl Native {
         let Granted { sandbox, turns, built, run, .. } = self.granted()?;
         let ready = async {
             let build = async {
-                let _turn = turns.take(client).await;
+                let _turn = turns.take(client, Urgency::Awaited).await;
                 build(sandbox, source, Platform::Native).await.map_err(failure)
             };
             let program = built.get(client, source, Platform::Native, build).await?.program;
-            Ok((turns.take(client).await, program))
+            Ok((turns.take(client, Urgency::Awaited).await, program))
         };
         let ready = match timing.deadline {
             Some(deadline) => tokio::time::timeout_at(deadline.into(), ready).await,
@@ -252,8 +253,8 @@ impl Granted {
         Ok(Granted {
             sandbox: ready,
             wasi: wasi.and_then(Result::ok).ok_or_else(no_wasi),
-            turns: Turns::new(sandbox.concurrency),
-            turns_to_compare: Turns::new(BUILDS_TO_COMPARE),
+            turns: turns(sandbox, sandbox.concurrency, sandbox.places()),
+            turns_to_compare: turns(sandbox, BUILDS_TO_COMPARE, BUILDS_TO_COMPARE),
             comparisons: Comparisons::new(sandbox.compared),
             built,
             run: Limits {
@@ -283,7 +284,7 @@ impl Granted {
     async fn wasm(&self, client: &Client, source: &Buildable, turns: &Turns) -> Result<Made, WireError> {
         let platform = Platform::Wasi(self.wasi()?);
         let build = async {
-            let _turn = turns.take(client).await;
+            let _turn = turns.take(client, Urgency::Awaited).await;
             let program = build(&self.sandbox, source, platform).await.map_err(failure)?;
             let size = program.bytes().len();
             if size > self.max_module {
@@ -294,6 +295,13 @@ impl Granted {
         };
         self.built.get(client, source, platform, build).await
     }
+}
+
+/// So many `at_once`, beside those that began earlier and go on: the sandbox stops none, since one that sleeps costs no
+/// time, and one that computes gives way to all others.
+fn turns(sandbox: &config::Sandbox, at_once: usize, places: usize) -> Turns {
+    let hold = sandbox.hold.duration();
+    Turns::new(PermitLimits { young: at_once, hold, places, shares: turns::SHARES, round: None })
 }
 
 impl Mode {

@@ -26,7 +26,7 @@ use bytes::Bytes;
 use comparison::{Compared, Comparison};
 use offload_policy::Load;
 use offload_protocol::error::{ErrorKind, WireError};
-use offload_protocol::request::{self, Code, Request, RequestId};
+use offload_protocol::request::{self, Bounds, Code, Request, RequestId};
 use offload_protocol::topic;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -46,6 +46,8 @@ const REQUEST_OVERHEAD: usize = 512;
 /// All that requests need on their way.
 pub struct Requests {
     parts: Parts,
+    /// How much one may carry.
+    bounds: Bounds,
     stopping: AtomicBool,
     /// The requests that wait for their module, or are run natively.
     tasks: TaskTracker,
@@ -94,6 +96,7 @@ impl Requests {
     /// The way of requests through these parts.
     pub fn new(parts: Parts) -> Requests {
         Requests {
+            bounds: bounds(&parts.limits),
             parts,
             stopping: AtomicBool::new(false),
             tasks: TaskTracker::new(),
@@ -236,35 +239,6 @@ impl Requests {
         Ok(Executable::Source(source, mode))
     }
 
-    fn check_sizes(&self, request: &Request) -> Result<(), WireError> {
-        let limits = &self.parts.limits;
-        let (module, source, files) = match &request.code {
-            Code::Module(module) => (module.len(), 0, 0),
-            Code::Source(source) => (0, source.text.len() + source.build.as_str().len(), 1),
-            Code::Files(files) => (0, files.size(), files.files.len()),
-            Code::Digest(_) | Code::Program(_) | Code::DefaultProgram => (0, 0, 0),
-        };
-        let args: usize = request.args.iter().map(String::len).sum();
-        let env: usize = request.env.iter().map(|(name, value)| name.len() + value.len()).sum();
-        for (what, found, limit) in [
-            ("module: ", module, limits.module.as_usize()),
-            ("source: ", source, limits.source.as_usize()),
-            ("files: number ", files, limits.files),
-            ("args: number ", request.args.len(), limits.args),
-            ("args: ", args, limits.args_bytes.as_usize()),
-            ("env: number ", request.env.len(), limits.env),
-            ("env: ", env, limits.env_bytes.as_usize()),
-            ("stdin: ", request.stdin.len(), limits.stdin.as_usize()),
-        ] {
-            if found > limit {
-                let unit = if what.ends_with("number ") { "" } else { " bytes" };
-                let message = format!("{what}{found}{unit}, the limit is {limit}{unit}");
-                return Err(WireError::new(ErrorKind::TooLarge, message));
-            }
-        }
-        Ok(())
-    }
-
     /// The gateway's limits, lowered to what the request asks for.
     fn budget(&self, request: &Request) -> Budget {
         let limits = &self.parts.limits;
@@ -285,7 +259,7 @@ impl Requests {
             return Err(stopping_error());
         }
         let load = Load { requests: 1, bytes: size + REQUEST_OVERHEAD };
-        let admitted = self.parts.workers.admit(client.key(), load);
+        let admitted = self.parts.workers.admit(&client.flow_key(), load);
         admitted.map_err(|busy| WireError::new(ErrorKind::Busy, busy.to_string()))
     }
 }
@@ -325,7 +299,7 @@ impl Sink for Requests {
             let (client, topic, payload) = (client.clone(), topic.clone(), payload.clone());
             (mirror, Seen { client, topic, payload })
         });
-        let decoded = request::decode(asked.kind, payload, &properties.user_properties);
+        let decoded = request::decode(asked.kind, payload, &properties.user_properties, &self.bounds);
         let mirrored = seen.map(|(mirror, seen)| mirror.request(&seen, decoded.as_ref().ok()));
         let request = match decoded {
             Ok(request) => request,
@@ -343,7 +317,7 @@ impl Sink for Requests {
         }
 
         // May it come in?
-        let permitted = self.permit(&client, &request.code).and_then(|()| self.check_sizes(&request));
+        let permitted = self.permit(&client, &request.code);
         let waiting = match permitted.and_then(|()| self.admit(&client, size)) {
             Ok(waiting) => waiting,
             Err(error) => return ticket.fail(error),
@@ -365,7 +339,7 @@ impl Sink for Requests {
             Some((key, fingerprint)) => {
                 match ledger.begin(&key, fingerprint, Repetition { ticket, waiting }, arrived) {
                     Begun::First(Repetition { mut ticket, waiting }) => {
-                        ticket.repeatable = Some((ledger.clone(), key));
+                        ticket.repeatable = Some((ledger.clone(), key, client.account.clone()));
                         (ticket, waiting)
                     }
                     Begun::Joined => return,
@@ -450,6 +424,20 @@ impl Sink for Requests {
                 self.tasks.spawn_on(run, runtime);
             }
         }
+    }
+}
+
+/// How much a request may carry.
+fn bounds(limits: &Limits) -> Bounds {
+    Bounds {
+        module: limits.module.as_usize(),
+        source: limits.source.as_usize(),
+        files: limits.files,
+        args: limits.args,
+        args_bytes: limits.args_bytes.as_usize(),
+        env: limits.env,
+        env_bytes: limits.env_bytes.as_usize(),
+        stdin: limits.stdin.as_usize(),
     }
 }
 

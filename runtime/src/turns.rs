@@ -1,79 +1,175 @@
-//! Whose module is compiled next: a bounded number at a time, fair between clients.
+//! Turns at the compilers and at the sandboxes: [`Permits`] decides, here is who waits and who is told.
 
+use crate::flow::Flow;
 use crate::ingress::Client;
-use offload_policy::{FairQueue, QueueLimits, Slots};
-use std::sync::{Arc, Mutex};
-use tokio::sync::oneshot;
+use offload_policy::{Change, PermitId, PermitLimits, Permits, Shares, Stage, Time, Urgency};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Instant;
+use tokio::runtime::Handle;
+use tokio::sync::{oneshot, watch};
 
-/// The one "worker" whose slots are the turns.
-const COMPILER: usize = 0;
+/// What of the jobs that have begun one client and one account may have: while a user has a quarter of them, and all
+/// clients of an address half, what they began delays nobody else.
+pub const SHARES: Shares = Shares { flow: 25, account: 50 };
 
-/// Turns at the compiler. One client never holds all of them while there are at least two, so that its modules,
-/// however long they take, do not keep another's waiting.
-pub struct Turns(Arc<Mutex<State>>);
+/// So many that have given up waiting are kept before the queue is searched for them.
+const MOST_GONE: usize = 64;
+
+/// Turns at what is scarce and takes long, fair between accounts and the flows of each.
+pub struct Turns(Arc<Shared>);
+
+struct Shared {
+    state: Mutex<State>,
+    /// The policy's time counts from here.
+    epoch: Instant,
+}
 
 struct State {
-    waiting: FairQueue<Arc<str>, oneshot::Sender<Turn>>,
-    slots: Slots<Arc<str>>,
+    permits: Permits<Flow, oneshot::Sender<Turn>>,
+    /// How far each turn is served, for who has it.
+    stages: HashMap<PermitId, watch::Sender<Stage>>,
+    /// Those who have given up waiting and may still be in the queue.
+    gone: usize,
+    /// When the policy is to be asked again by itself, and a task waits for that.
+    alarm: Option<Time>,
+}
+
+/// Leave to compile one module, or to build or run one program; given back when dropped.
+pub struct Turn {
+    turns: Arc<Shared>,
+    id: PermitId,
+    stage: watch::Receiver<Stage>,
+    ended: bool,
 }
 
 impl Turns {
-    /// `concurrency` turns at a time.
-    pub fn new(concurrency: usize) -> Turns {
-        // Admission has counted whoever waits here, so the queue needs no bound of its own.
-        let waiting = FairQueue::new(QueueLimits { per_key: usize::MAX, total: usize::MAX });
-        let share = (concurrency.saturating_sub(1).max(1) * 100).div_ceil(concurrency);
-        Turns(Arc::new(Mutex::new(State { waiting, slots: Slots::new(1, concurrency, share) })))
+    /// Turns within these limits.
+    pub fn new(limits: PermitLimits) -> Turns {
+        let state = State { permits: Permits::new(limits), stages: HashMap::new(), gone: 0, alarm: None };
+        Turns(Arc::new(Shared { state: Mutex::new(state), epoch: Instant::now() }))
     }
 
-    /// Waits for a turn.
-    pub async fn take(&self, client: &Client) -> Turn {
+    /// Waits for a turn. Admission has counted whoever waits here.
+    pub async fn take(&self, client: &Client, urgency: Urgency) -> Turn {
         let (sender, receiver) = oneshot::channel();
-        let pushed = self.lock().waiting.push(client.key().clone(), sender, None);
-        assert!(pushed.is_ok(), "an unbounded queue has room");
-        hand_out(&self.0);
-        receiver.await.expect("a queued sender is only dropped by sending")
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        self.0.lock().expect("no panic while the lock is held")
+        self.0.lock().permits.request(client.flow_key(), sender, urgency);
+        self.0.settle();
+        let waiting = Waiting(&self.0);
+        let turn = receiver.await.expect("a queued sender is only dropped by sending");
+        std::mem::forget(waiting);
+        turn
     }
 }
 
-/// Gives free turns to those who wait.
-fn hand_out(turns: &Arc<Mutex<State>>) {
-    loop {
-        let (sender, turn) = {
-            let mut state = turns.lock().expect("no panic while the lock is held");
-            let State { waiting, slots } = &mut *state;
-            if slots.free(COMPILER) == 0 {
-                return;
-            }
-            let Some((key, sender)) = waiting.pop_where(|key, _| slots.may_start(key)) else { return };
-            slots.try_acquire(COMPILER, &key).expect("a slot is free and within the quota");
-            (sender, Turn { turns: turns.clone(), key })
-        };
-        // Whoever has stopped waiting gives the turn straight back: the failed send drops it.
-        let _ = sender.send(turn);
+/// Somebody in the queue; dropped when it gives up.
+struct Waiting<'t>(&'t Shared);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.gone += 1;
+        if state.gone > MOST_GONE.max(state.permits.waiting() / 2) {
+            state.permits.retain_waiting(|waiter| !waiter.is_closed());
+            state.gone = 0;
+        }
     }
 }
 
-/// Leave to compile one module; given back when dropped.
-pub struct Turn {
-    turns: Arc<Mutex<State>>,
-    key: Arc<str>,
+impl Turn {
+    /// How far it is served, as that changes.
+    pub fn stage(&self) -> watch::Receiver<Stage> {
+        self.stage.clone()
+    }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.turns.lock().expect("no panic while the lock is held").slots.release(COMPILER, &self.key);
-        hand_out(&self.turns);
+        if !self.ended {
+            self.turns.lock().end(self.id);
+            self.turns.settle();
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no panic while the lock is held")
+    }
+
+    /// Does what the policy wants done now, and sees to it that it is asked again in time.
+    fn settle(self: &Arc<Self>) {
+        let mut state = self.lock();
+        loop {
+            let now = self.epoch.elapsed();
+            let mut given = Vec::new();
+            for change in state.permits.advance(now) {
+                match change {
+                    Change::Granted(id, waiter, stage) => {
+                        let (sender, stage) = watch::channel(stage);
+                        state.stages.insert(id, sender);
+                        given.push((waiter, Turn { turns: self.clone(), id, stage, ended: false }));
+                    }
+                    Change::Moved(id, stage) => {
+                        state.stages[&id].send_replace(stage);
+                    }
+                }
+            }
+            // Whoever has stopped waiting takes no turn: it is the next one's.
+            let mut untaken = false;
+            for (waiter, turn) in given {
+                if let Err(mut turn) = waiter.send(turn) {
+                    turn.ended = true;
+                    state.end(turn.id);
+                    untaken = true;
+                }
+            }
+            if !untaken {
+                self.set_alarm(&mut state, now);
+                return;
+            }
+        }
+    }
+
+    fn set_alarm(self: &Arc<Self>, state: &mut State, now: Time) {
+        let Some(due) = state.permits.next_deadline(now) else { return };
+        if state.alarm.is_some_and(|alarm| alarm <= due) {
+            return;
+        }
+        // Without a runtime, at the end of all, nobody waits.
+        let Ok(runtime) = Handle::try_current() else { return };
+        state.alarm = Some(due);
+        let turns = Arc::downgrade(self);
+        let at = self.epoch + due;
+        runtime.spawn(async move {
+            tokio::time::sleep_until(at.into()).await;
+            if let Some(turns) = turns.upgrade() {
+                turns.lock().alarm.take_if(|alarm| *alarm == due);
+                turns.settle();
+            }
+        });
+    }
+}
+
+impl State {
+    fn end(&mut self, id: PermitId) {
+        self.permits.release(id);
+        self.stages.remove(&id);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
+
+    /// Longer than any test.
+    const FOR_EVER: Duration = Duration::from_secs(3600);
+
+    fn turns(young: usize, hold: Duration) -> Turns {
+        let round = Some(Duration::from_secs(1));
+        Turns::new(PermitLimits { young, hold, places: 8, shares: SHARES, round })
+    }
 
     fn client(flow: &str) -> Client {
         Client { principal: None, flow: flow.into(), account: flow.into(), web: false }
@@ -81,12 +177,12 @@ mod tests {
 
     #[tokio::test]
     async fn one_client_leaves_a_turn_for_the_others() {
-        let turns = Turns::new(2);
+        let turns = turns(2, FOR_EVER);
         let bomber = client("bomber");
-        let first = turns.take(&bomber).await;
-        let mut second = Box::pin(turns.take(&bomber));
+        let first = turns.take(&bomber, Urgency::Awaited).await;
+        let mut second = Box::pin(turns.take(&bomber, Urgency::Awaited));
         assert!(is_waiting(&mut second).await);
-        let other = turns.take(&client("honest")).await;
+        let other = turns.take(&client("honest"), Urgency::Awaited).await;
         drop(other);
         assert!(is_waiting(&mut second).await);
         drop(first);
@@ -94,15 +190,42 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_long_turn_makes_room_for_the_next_and_goes_on_behind_it() {
+        let turns = turns(1, Duration::from_millis(20));
+        let long = turns.take(&client("long"), Urgency::Awaited).await;
+        let mut stage = long.stage();
+        assert_eq!(*stage.borrow_and_update(), Stage::Young);
+        // Given though the other one has not ended.
+        let short = turns.take(&client("short"), Urgency::Awaited).await;
+        assert_eq!(*short.stage().borrow(), Stage::Young);
+        stage.changed().await.unwrap();
+        assert_eq!(*stage.borrow_and_update(), Stage::Old);
+    }
+
+    #[tokio::test]
+    async fn the_background_stops_when_somebody_waits() {
+        let turns = turns(2, FOR_EVER);
+        let background = turns.take(&client("any"), Urgency::Background).await;
+        let mut stage = background.stage();
+        assert_eq!(*stage.borrow_and_update(), Stage::Old);
+        let awaited = turns.take(&client("any"), Urgency::Awaited).await;
+        assert_eq!(*stage.borrow_and_update(), Stage::Stopped, "by the time that the other one begins");
+        drop(awaited);
+        assert_eq!(*stage.borrow_and_update(), Stage::Old);
+    }
+
+    #[tokio::test]
     async fn whoever_stops_waiting_blocks_nobody() {
-        let turns = Turns::new(1);
-        let first = turns.take(&client("a")).await;
+        let turns = turns(1, FOR_EVER);
+        let first = turns.take(&client("a"), Urgency::Awaited).await;
         let impatient = client("b");
-        let mut gone = Box::pin(turns.take(&impatient));
-        assert!(is_waiting(&mut gone).await);
-        drop(gone);
+        for _ in 0..10_000 {
+            let mut gone = Box::pin(turns.take(&impatient, Urgency::Awaited));
+            assert!(is_waiting(&mut gone).await);
+        }
+        assert!(turns.0.lock().permits.waiting() <= MOST_GONE + 1, "what has gone is forgotten");
         drop(first);
-        turns.take(&client("c")).await;
+        turns.take(&client("c"), Urgency::Awaited).await;
     }
 
     /// Whether a future, polled once, is still waiting.

@@ -1,11 +1,18 @@
 //! What one client does to its neighbours: nothing.
 
+use std::path::Path;
+use std::process::Stdio;
+
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use offload_tests::answer::error_line_problems;
 use offload_tests::deployment::Deployment;
-use offload_tests::device::{Message, Properties, Version};
-use offload_tests::guest;
+use offload_tests::device::{Device, Message, Options, Properties, Version};
+use offload_tests::gateway::Gateway;
+use offload_tests::source::{COMMAND, legacy, program};
+use offload_tests::{built, guest};
+use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
 
 /// Endless guests for each worker.
 const ENDLESS: usize = 4;
@@ -116,6 +123,110 @@ async fn throw_bombs_beside_others(
             }
         }
     }
+}
+
+/// Devices of as many accounts: on a foreign broker each reply id is one.
+async fn accounts<const N: usize>(deployment: &Deployment, names: [&str; N]) -> Result<Vec<Device>> {
+    let mut devices = Vec::new();
+    for name in names {
+        devices.push(deployment.device(Version::V5, name).await?);
+    }
+    Ok(devices)
+}
+
+/// Four users each send a module that takes a compiler seconds; what is compiled in no time does not wait for them.
+#[tokio::test]
+async fn a_small_module_does_not_wait_for_four_users_compiles() -> Result<()> {
+    let configuration =
+        "[compiler]\nconcurrency = 2\nbaseline = false\nnesting = 65_536\nfunction_body = \"7MiB\"\n";
+    let deployment = Deployment::on_mosquitto(configuration).await?;
+    let names = ["a", "b", "c", "d"];
+    let mut compiling = accounts(&deployment, names).await?;
+    for ((device, name), number) in compiling.iter().zip(names).zip(0..) {
+        // Each of its own, or one would be compiled for all.
+        device.publish(&format!("inputCode/{name}"), bomb::nested_ifs(40_000 + number)).await?;
+    }
+    let mut small = deployment.device(Version::V5, "small").await?;
+    assert_eq!(small.ask("inputCode/small", guest::module("hello")?).await?.text(), "hello!\n");
+    for (device, name) in compiling.iter_mut().zip(names) {
+        assert!(device.message_there().is_none(), "{name} was answered first");
+    }
+    Ok(())
+}
+
+/// Two users' native programs sleep as long as they may; a third one's does not wait for them.
+#[tokio::test]
+async fn a_native_program_does_not_wait_for_others_sleep() -> Result<()> {
+    let configuration = "native = \"native\"\n[sandbox]\nconcurrency = 2\n";
+    let deployment = Deployment::on_mosquitto(configuration).await?;
+    let names = ["a", "b"];
+    let mut sleeping = accounts(&deployment, names).await?;
+    for (device, name) in sleeping.iter().zip(names) {
+        for _ in 0..4 {
+            let sleeper = legacy("p", "", &program("sleep(600);"), COMMAND);
+            device.publish(&format!("inputCode/{name}"), sleeper).await?;
+        }
+    }
+    let mut third = deployment.device(Version::V5, "third").await?;
+    let answer = third.ask("inputCode/third", legacy("p", "", &program("puts(\"awake\");"), COMMAND)).await?;
+    assert_eq!(answer.text(), "awake\n");
+    for (device, name) in sleeping.iter_mut().zip(names) {
+        assert!(device.message_there().is_none(), "{name} was answered first");
+    }
+    Ok(())
+}
+
+/// Guests that one worker holds.
+const SLOTS: usize = 8;
+
+/// However many client ids without a name sleep, they are one account, which leaves slots for a user.
+#[tokio::test]
+async fn many_client_ids_leave_slots_for_a_user() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let passwords = folder.path().join("passwords");
+    passwd(&passwords, "user").await?;
+    let gateway = Gateway::embedded(&format!(
+        "[access]\npasswords = {passwords:?}\nanonymous = true\n\
+         [workers]\ncount = 1\nslots = {SLOTS}\n[limits]\nwall = \"1h\"\n"
+    ))
+    .await?;
+    let sleep = guest::module("sleep")?;
+    // Compiled now, so that each begins at once.
+    let mut first = Device::connect(gateway.address()?, Version::V5, "first").await?;
+    first.subscribe("result/first").await?;
+    assert_eq!(first.ask("inputCode/first", sleep.clone()).await?.text(), "awake\n");
+    let mut sleepers = Vec::new();
+    for number in 0..2 * SLOTS {
+        let id = format!("sleeper-{number}");
+        let device = Device::connect(gateway.address()?, Version::V5, &id).await?;
+        let forever = Properties::user(&[("arg", "3600000")]);
+        device.publish_with(&format!("inputCode/{id}"), sleep.clone(), forever, false).await?;
+        sleepers.push(device);
+    }
+    for sleeper in &mut sleepers {
+        sleeper.acknowledged().await?;
+    }
+    let options = Options { credentials: Some(("user", "user")), ..Options::default() };
+    let mut user = Device::connect_with(gateway.address()?, Version::V5, "user", options).await?;
+    user.subscribe("result/user").await?;
+    for number in 0..100 {
+        let answer = user.ask("localCode/user", format!("{number} 1")).await?;
+        assert_eq!(answer.text(), format!("{}\n", number + 1));
+    }
+    Ok(())
+}
+
+/// Adds a user whose password is the name.
+async fn passwd(file: &Path, name: &str) -> Result<()> {
+    let mut child = Command::new(built::program("offload-rt")?)
+        .arg("passwd")
+        .args([file.as_os_str(), name.as_ref()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()?;
+    child.stdin.take().context("stdin is a pipe")?.write_all(format!("{name}\n").as_bytes()).await?;
+    ensure!(child.wait().await?.success(), "passwd failed");
+    Ok(())
 }
 
 /// Valid modules, written byte by byte: as text they would take the assembler as long as the compiler.

@@ -45,11 +45,10 @@ impl Held {
         self.folder.path().join("hold")
     }
 
-    /// A gateway with this compiler, which starts to hold now.
-    async fn gateway(&self) -> Result<Gateway> {
-        // As many turns as there are guests: each holds one.
+    /// A gateway with this compiler, which starts to hold now, and so many turns at it.
+    async fn gateway(&self, concurrency: usize) -> Result<Gateway> {
         let gateway = Gateway::embedded(&format!(
-            "{LIMITS}[compiler]\nprogram = {:?}\nbaseline_from = 0\nbackground = 100\nconcurrency = 100\nwall = \"1h\"\n",
+            "{LIMITS}[compiler]\nprogram = {:?}\nbaseline_from = 0\nbackground = 100\nconcurrency = {concurrency}\nwall = \"1h\"\n",
             self.script()
         ))
         .await?;
@@ -81,7 +80,7 @@ fn modules() -> Result<Vec<Guest>> {
 #[tokio::test]
 async fn baseline_code_ends_as_optimized_code_does_and_takes_no_more_fuel() -> Result<()> {
     let held = Held::new()?;
-    let baseline = held.gateway().await?;
+    let baseline = held.gateway(100).await?;
     let optimized = Gateway::embedded(&format!("{LIMITS}[compiler]\nbaseline = false\n")).await?;
     let (mut on_baseline, mut on_optimized) = (device(&baseline).await?, device(&optimized).await?);
     let mut problems = Vec::new();
@@ -114,6 +113,20 @@ async fn baseline_code_ends_as_optimized_code_does_and_takes_no_more_fuel() -> R
     held.let_go()
 }
 
+/// There is one turn, and optimized code is held back for ever: whoever waits goes before it.
+#[tokio::test]
+async fn first_answers_wait_for_no_optimized_code() -> Result<()> {
+    let held = Held::new()?;
+    let gateway = held.gateway(1).await?;
+    let mut device = device(&gateway).await?;
+    for guest in ["hello", "primes", "echo"] {
+        let request = json!({ "module": envelope::bytes(guest::module(guest)?), "args": ["20"] });
+        let answer = ask(&mut device, &request).await.with_context(|| guest.to_owned())?;
+        assert_eq!(answer["status"], "ok", "{guest}: {answer}");
+    }
+    held.let_go()
+}
+
 fn without_nulls(mut request: Value) -> Value {
     request.as_object_mut().expect("an object").retain(|_, value| !value.is_null());
     request
@@ -122,7 +135,7 @@ fn without_nulls(mut request: Value) -> Value {
 #[tokio::test]
 async fn an_answer_comes_before_the_optimized_code_which_then_takes_over_and_is_kept() -> Result<()> {
     let held = Held::new()?;
-    let gateway = held.gateway().await?;
+    let gateway = held.gateway(1).await?;
     let mut device = device(&gateway).await?;
     let module = guest::module("primes")?;
     let request = json!({ "module": envelope::bytes(&module), "args": ["20"], "reply": "envelope" });

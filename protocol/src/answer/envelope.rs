@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::properties::echoed_id;
 use super::{Answer, Outcome, Status};
-use crate::envelope::{Encoding, Fields, Value, expected};
+use crate::envelope::{Encoding, Fields, MAX_VALUES, Shape, Value, expected};
 use crate::error::WireError;
 
 pub(super) fn encode(encoding: Encoding, answer: &Answer) -> Bytes {
@@ -37,7 +37,8 @@ fn integer(number: i32) -> Value<'static> {
 }
 
 pub(super) fn decode(encoding: Encoding, payload: &Bytes) -> Result<Answer, WireError> {
-    let mut fields = encoding.read(payload)?;
+    let shape_of = |name: &str| if name == "error" { Shape::Map(MAX_VALUES) } else { Shape::Scalar };
+    let mut fields = encoding.read(payload, shape_of, MAX_VALUES)?;
     let id = optional(&mut fields, "id")?.map(|id| id.text("id")).transpose()?;
     let status = Status::parse(&take(&mut fields, "status")?.text("status")?)?;
     let exit_code = optional(&mut fields, "exit_code")?.map(exit_code).transpose()?;

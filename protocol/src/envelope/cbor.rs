@@ -6,19 +6,19 @@ use minicbor::data::Type;
 use minicbor::decode::Error;
 use minicbor::{Decoder, Encoder};
 
-use super::value::Value;
-use super::{MAX_DEPTH, MAX_VALUES, nested_too_deep, too_many_values, unreadable};
+use super::value::{Shape, Value};
+use super::{MAX_DEPTH, nested_too_deep, too_many_values, unreadable};
 use crate::error::WireError;
 
 /// The self-described CBOR tag, 55799 (RFC 8949, section 3.4.6), which every envelope starts with.
 pub(crate) const TAG: [u8; 3] = [0xD9, 0xD9, 0xF7];
 
-/// Reads one document that is all of `payload`, behind the tag.
-pub(super) fn read(payload: &Bytes) -> Result<Value<'_>, WireError> {
+/// Reads what fits `shape` of one document that is all of `payload`, behind the tag, and has at most `most` values.
+pub(super) fn read<'a>(payload: &'a Bytes, shape: Shape<'_>, most: usize) -> Result<Value<'a>, WireError> {
     let document =
         payload.strip_prefix(&TAG).ok_or_else(|| unreadable("expected the self-described CBOR tag"))?;
-    let mut reader = Reader { payload, decoder: Decoder::new(document), left: MAX_VALUES };
-    let value = reader.value(0)?;
+    let mut reader = Reader { payload, decoder: Decoder::new(document), most, left: most };
+    let value = reader.value(0, shape)?;
     if reader.decoder.position() == document.len() {
         Ok(value)
     } else {
@@ -29,13 +29,15 @@ pub(super) fn read(payload: &Bytes) -> Result<Value<'_>, WireError> {
 struct Reader<'a> {
     payload: &'a Bytes,
     decoder: Decoder<'a>,
-    /// How many values more the document may hold.
+    /// How many values the document may hold.
+    most: usize,
+    /// How many more.
     left: usize,
 }
 
 impl<'a> Reader<'a> {
-    fn value(&mut self, depth: u8) -> Result<Value<'a>, WireError> {
-        self.left = self.left.checked_sub(1).ok_or_else(too_many_values)?;
+    fn value(&mut self, depth: u8, shape: Shape<'_>) -> Result<Value<'a>, WireError> {
+        self.left = self.left.checked_sub(1).ok_or_else(|| too_many_values(self.most))?;
         let value = match self.read(|decoder| decoder.datatype())? {
             Type::U8 | Type::U16 | Type::U32 | Type::U64 => Value::Unsigned(self.read(Decoder::u64)?),
             Type::I8 | Type::I16 | Type::I32 | Type::I64 => Value::Negative(self.read(Decoder::i64)?),
@@ -45,23 +47,40 @@ impl<'a> Reader<'a> {
             Type::Bytes => Value::Bytes(self.payload.slice_ref(self.read(Decoder::bytes)?)),
             Type::Array => {
                 let items = self.length(depth, Decoder::array)?;
-                // Collected one by one: the length is the sender's word.
-                (0..items).map(|_| self.value(depth + 1)).collect::<Result<_, _>>().map(Value::List)?
+                let most = shape.items();
+                // Kept one by one: the length is the sender's word.
+                let mut list = Vec::new();
+                for _ in 0..items {
+                    match most {
+                        Some(most) if items <= most as u64 => {
+                            list.push(self.value(depth + 1, Shape::Scalar)?)
+                        }
+                        _ => drop(self.value(depth + 1, Shape::Skipped)?),
+                    }
+                }
+                Value::bounded("a list", items as usize, most, || Value::List(list))
             }
             Type::Map => {
                 let entries = self.length(depth, Decoder::map)?;
+                let most = shape.entries();
                 let mut map = Vec::new();
                 for _ in 0..entries {
-                    map.push((self.name()?.into(), self.value(depth + 1)?));
+                    let name = self.name()?;
+                    match most {
+                        Some(most) if entries <= most as u64 => {
+                            map.push((name.into(), self.value(depth + 1, shape.of(name))?));
+                        }
+                        _ => drop(self.value(depth + 1, Shape::Skipped)?),
+                    }
                 }
-                Value::Map(map)
+                Value::bounded("a map", entries as usize, most, || Value::Map(map))
             }
             Type::Null => self.unfit(Value::Null)?,
             Type::Bool => self.unfit(Value::Unfit("a boolean"))?,
             Type::Tag => {
                 self.inner(depth)?;
                 self.read(Decoder::tag)?;
-                self.value(depth + 1)?;
+                self.value(depth + 1, Shape::Skipped)?;
                 Value::Unfit("a tagged value")
             }
             Type::ArrayIndef | Type::MapIndef | Type::BytesIndef | Type::StringIndef => {
@@ -142,14 +161,23 @@ fn write_value(encoder: &mut Encoder<Vec<u8>>, value: &Value<'_>) -> Written {
                 write_value(encoder, value)
             });
         }
-        Value::Unfit(_) => unreachable!("only read, never written"),
+        Value::TooMany(_) | Value::Unfit(_) => unreachable!("only read, never written"),
     };
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::MAX_VALUES;
     use super::*;
+
+    /// Keeps whatever can be kept.
+    fn read(payload: &Bytes) -> Result<Value<'_>, WireError> {
+        let any = |_: &str| Shape::Scalar;
+        let is_list = payload.get(3).is_some_and(|first| first >> 5 == 4);
+        let shape = if is_list { Shape::List(usize::MAX) } else { Shape::Fields(&any) };
+        super::read(payload, shape, MAX_VALUES)
+    }
 
     fn document(bytes: &[u8]) -> Bytes {
         [&TAG[..], bytes].concat().into()
@@ -219,6 +247,6 @@ mod tests {
             |items: u32| document(&[&[0x9a], &items.to_be_bytes()[..], &vec![0; items as usize]].concat());
         let most = MAX_VALUES as u32;
         assert!(read(&list(most - 1)).is_ok());
-        assert_eq!(read(&list(most)), Err(too_many_values()));
+        assert_eq!(read(&list(most)), Err(too_many_values(MAX_VALUES)));
     }
 }

@@ -10,19 +10,20 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
 use serde::{Serialize, Serializer};
 
-use super::value::Value;
-use super::{MAX_DEPTH, MAX_VALUES, nested_too_deep, too_many_values, unreadable};
+use super::value::{Shape, Value};
+use super::{MAX_DEPTH, nested_too_deep, too_many_values, unreadable};
 use crate::error::WireError;
 
-/// Reads one document that is all of `payload`, but for white space around it.
-pub(super) fn read(payload: &[u8]) -> Result<Value<'_>, WireError> {
-    let left = Cell::new(MAX_VALUES);
+/// Reads what fits `shape` of one document that is all of `payload`, but for white space around it, and has at most
+/// `most` values.
+pub(super) fn read<'a>(payload: &'a [u8], shape: Shape<'_>, most: usize) -> Result<Value<'a>, WireError> {
+    let left = Cell::new(most);
     // JSON's own white space lacks the form feed.
     let mut deserializer = serde_json::Deserializer::from_slice(payload.trim_ascii_start());
-    Seed { depth: 0, left: &left }
+    Seed { depth: 0, left: &left, shape }
         .deserialize(&mut deserializer)
         .and_then(|value| deserializer.end().map(|()| value))
-        .map_err(|problem| if left.get() == 0 { too_many_values() } else { unreadable(problem) })
+        .map_err(|problem| if left.get() == 0 { too_many_values(most) } else { unreadable(problem) })
 }
 
 /// Writes a document.
@@ -40,28 +41,30 @@ impl Serialize for Value<'_> {
             Value::Bytes(bytes) => serializer.collect_str(&Base64Display::new(bytes, &BASE64)),
             Value::List(items) => serializer.collect_seq(items),
             Value::Map(entries) => serializer.collect_map(entries.iter().map(|(name, value)| (name, value))),
-            Value::Unfit(_) => unreachable!("only read, never written"),
+            Value::TooMany(_) | Value::Unfit(_) => unreachable!("only read, never written"),
         }
     }
 }
 
-/// Reads one value at `depth`, taking it from what is `left` of the document's values.
+/// Reads what fits `shape` of one value at `depth`, taking it from what is `left` of the document's values.
 #[derive(Clone, Copy)]
-struct Seed<'c> {
+struct Seed<'c, 's> {
     depth: u8,
     left: &'c Cell<usize>,
+    shape: Shape<'s>,
 }
 
-impl Seed<'_> {
-    fn inner<E: serde::de::Error>(self) -> Result<Self, E> {
+impl<'c> Seed<'c, '_> {
+    /// For the values in this one, but for their shape.
+    fn inner<E: serde::de::Error>(self) -> Result<Seed<'c, 'static>, E> {
         if self.depth == MAX_DEPTH {
             return Err(E::custom(nested_too_deep()));
         }
-        Ok(Self { depth: self.depth + 1, ..self })
+        Ok(Seed { depth: self.depth + 1, left: self.left, shape: Shape::Skipped })
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Seed<'_> {
+impl<'de> DeserializeSeed<'de> for Seed<'_, '_> {
     type Value = Value<'de>;
 
     fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Value<'de>, D::Error> {
@@ -71,7 +74,7 @@ impl<'de> DeserializeSeed<'de> for Seed<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Seed<'_> {
+impl<'de> Visitor<'de> for Seed<'_, '_> {
     type Value = Value<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -103,25 +106,40 @@ impl<'de> Visitor<'de> for Seed<'_> {
     }
 
     fn visit_str<E>(self, text: &str) -> Result<Value<'de>, E> {
-        Ok(Value::Text(Cow::Owned(text.to_owned())))
+        Ok(match self.shape {
+            Shape::Scalar => Value::Text(Cow::Owned(text.to_owned())),
+            _ => Value::Unfit("text"),
+        })
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Value<'de>, A::Error> {
-        let seed = self.inner()?;
-        let mut list = Vec::new();
-        while let Some(value) = access.next_element_seed(seed)? {
-            list.push(value);
+        let skipped = self.inner()?;
+        let most = self.shape.items();
+        let (mut list, mut count) = (Vec::new(), 0);
+        loop {
+            let is_kept = most.is_some_and(|most| count < most);
+            let seed = if is_kept { Seed { shape: Shape::Scalar, ..skipped } } else { skipped };
+            let Some(value) = access.next_element_seed(seed)? else { break };
+            count += 1;
+            list.extend(is_kept.then_some(value));
         }
-        Ok(Value::List(list))
+        Ok(Value::bounded("a list", count, most, || Value::List(list)))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value<'de>, A::Error> {
-        let seed = self.inner()?;
-        let mut map = Vec::new();
+        let skipped = self.inner()?;
+        let most = self.shape.entries();
+        let (mut map, mut count) = (Vec::new(), 0);
         while let Some(name) = access.next_key_seed(Name)? {
-            map.push((name, access.next_value_seed(seed)?));
+            if most.is_some_and(|most| count < most) {
+                let seed = Seed { shape: self.shape.of(&name), ..skipped };
+                map.push((name, access.next_value_seed(seed)?));
+            } else {
+                access.next_value_seed(skipped)?;
+            }
+            count += 1;
         }
-        Ok(Value::Map(map))
+        Ok(Value::bounded("a map", count, most, || Value::Map(map)))
     }
 }
 
@@ -154,7 +172,15 @@ impl<'de> Visitor<'de> for Name {
 
 #[cfg(test)]
 mod tests {
+    use super::super::MAX_VALUES;
     use super::*;
+
+    /// Keeps whatever can be kept.
+    fn read(payload: &[u8]) -> Result<Value<'_>, WireError> {
+        let any = |_: &str| Shape::Scalar;
+        let shape = if payload.starts_with(b"[") { Shape::List(usize::MAX) } else { Shape::Fields(&any) };
+        super::read(payload, shape, MAX_VALUES)
+    }
 
     fn one(text: &str) -> Value<'_> {
         read(text.as_bytes()).unwrap()
@@ -203,6 +229,6 @@ mod tests {
     fn the_number_of_values_is_bounded() {
         let list = |items: usize| format!("[{}0]", "0,".repeat(items - 1));
         assert!(read(list(MAX_VALUES - 1).as_bytes()).is_ok());
-        assert_eq!(read(list(MAX_VALUES).as_bytes()), Err(too_many_values()));
+        assert_eq!(read(list(MAX_VALUES).as_bytes()), Err(too_many_values(MAX_VALUES)));
     }
 }

@@ -21,11 +21,67 @@ pub(crate) enum Value<'a> {
     Bytes(Bytes),
     List(Vec<Value<'a>>),
     Map(Fields<'a>),
+    /// A list or a map with more than its [`Shape`] takes: how many; only read, never written.
+    TooMany(usize),
     /// What no field takes, by its description; only read, never written.
     Unfit(&'static str),
 }
 
-impl Value<'_> {
+/// What is kept of a value that is read. The rest is looked through, not kept, and told by its description.
+#[derive(Clone, Copy)]
+pub(crate) enum Shape<'s> {
+    /// Text, bytes or a number.
+    Scalar,
+    /// Up to so many scalars.
+    List(usize),
+    /// Up to so many scalars with names.
+    Map(usize),
+    /// Named values, each of its own shape; as many as one document may have.
+    Fields(&'s dyn Fn(&str) -> Shape<'static>),
+    /// Nothing.
+    Skipped,
+}
+
+impl Shape<'_> {
+    /// How many values a list may have; `None` where none is expected.
+    pub(super) fn items(self) -> Option<usize> {
+        if let Shape::List(most) = self { Some(most) } else { None }
+    }
+
+    /// How many values a map may have; `None` where none is expected.
+    pub(super) fn entries(self) -> Option<usize> {
+        match self {
+            Shape::Map(most) => Some(most),
+            Shape::Fields(_) => Some(usize::MAX),
+            _ => None,
+        }
+    }
+
+    /// Of the value of this name in a map.
+    pub(super) fn of(self, name: &str) -> Shape<'static> {
+        match self {
+            Shape::Map(_) => Shape::Scalar,
+            Shape::Fields(shape_of) => shape_of(name),
+            _ => Shape::Skipped,
+        }
+    }
+}
+
+impl<'a> Value<'a> {
+    /// What is left of a list or map of `count` where there may be `most`, of which `kept` was kept.
+    pub(super) fn bounded(
+        description: &'static str,
+        count: usize,
+        most: Option<usize>,
+        kept: impl FnOnce() -> Value<'a>,
+    ) -> Value<'a> {
+        match most {
+            None => Value::Unfit(description),
+            Some(most) if count > most => Value::TooMany(count),
+            Some(_) => kept(),
+        }
+    }
+
     /// Any number but an integer from -2^63 to 2^64 - 1.
     pub(super) const OTHER_NUMBER: Self =
         Value::Unfit("a number that is negative, too large or not an integer literal");
@@ -40,6 +96,7 @@ impl Value<'_> {
             Value::Bytes(_) => "bytes",
             Value::List(_) => "a list",
             Value::Map(_) => "a map",
+            Value::TooMany(_) => "more of it than it may have",
             Value::Unfit(description) => description,
         }
     }

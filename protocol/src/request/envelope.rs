@@ -4,14 +4,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::bounds::{check_bytes, check_number};
 use super::source::{check_files, check_source, file_field};
 use super::{
-    Build, Code, Files, Form, Rejected, ReplyForm, Request, RequestId, RequestKind, Source, check_args,
-    check_env, code_on_local_code, env_field,
+    Bounds, Build, Code, Files, Form, Rejected, ReplyForm, Request, RequestId, RequestKind, Source,
+    check_args, check_env, code_on_local_code, env_field,
 };
 use crate::UserProperties;
 use crate::answer::AnswerForm;
-use crate::envelope::{Encoding, Fields, Value, expected};
+use crate::envelope::{Encoding, Fields, Shape, Value, expected};
 use crate::error::{WireError, cut};
 
 /// The fields of which exactly one says what to run.
@@ -21,12 +22,29 @@ const CODE_FIELDS: [&str; 5] = ["module", "digest", "program", "source", "files"
 const FURTHER_FIELDS: [&str; 11] =
     ["id", "makefile", "name", "target", "args", "env", "stdin", "fuel", "memory", "timeout_ms", "reply"];
 
-pub(super) fn decode(encoding: Encoding, kind: RequestKind, payload: &Bytes) -> Result<Request, Rejected> {
+pub(super) fn decode(
+    encoding: Encoding,
+    kind: RequestKind,
+    payload: &Bytes,
+    bounds: &Bounds,
+) -> Result<Request, Rejected> {
     let (form, answer_form) = match encoding {
         Encoding::Json => (Form::Json, AnswerForm::Json),
         Encoding::Cbor => (Form::Cbor, AnswerForm::Cbor),
     };
-    let fields = encoding.read(payload).map_err(|error| Rejected { form: answer_form, id: None, error })?;
+    let Bounds { args, env, files, .. } = *bounds;
+    let shape_of = move |name: &str| match name {
+        "args" => Shape::List(args),
+        "env" => Shape::Map(env),
+        "files" => Shape::Map(files),
+        name if CODE_FIELDS.contains(&name) || FURTHER_FIELDS.contains(&name) => Shape::Scalar,
+        _ => Shape::Skipped,
+    };
+    let fields = encoding.read(payload, shape_of, bounds.values()).map_err(|error| Rejected {
+        form: answer_form,
+        id: None,
+        error,
+    })?;
     // Before all else, so that an error in another field is answered under the id and in the form that were asked for.
     let id = find(&fields, "id", id);
     let reply = find(&fields, "reply", reply);
@@ -42,6 +60,8 @@ pub(super) fn decode(encoding: Encoding, kind: RequestKind, payload: &Bytes) -> 
             reply: reply?.unwrap_or_default(),
             ..Request::new(Code::DefaultProgram)
         };
+        only_known_once(&fields)?;
+        check_sizes(encoding, &fields, bounds)?;
         read(request, encoding, kind, fields)
     };
     request().map_err(|error| Rejected { form: answer_form, id: echoed, error })
@@ -54,7 +74,6 @@ fn read(
     kind: RequestKind,
     fields: Fields<'_>,
 ) -> Result<Request, WireError> {
-    only_known_once(&fields)?;
     let (mut makefile, mut name, mut target) = (None, None, None);
     let mut code = None;
     for (field, value) in fields {
@@ -137,6 +156,36 @@ fn only_known_once(fields: &Fields<'_>) -> Result<(), WireError> {
         }
     }
     Ok(())
+}
+
+/// Refuses what is too much, before any of it is copied. What a field must not hold at all has no size.
+fn check_sizes(encoding: Encoding, fields: &Fields<'_>, bounds: &Bounds) -> Result<(), WireError> {
+    let value = |name: &str| fields.iter().find(|(given, _)| given == name).map(|(_, value)| value);
+    let number = |name: &str| match value(name) {
+        Some(Value::List(list)) => list.len(),
+        Some(Value::Map(map)) => map.len(),
+        Some(Value::TooMany(number)) => *number,
+        _ => 0,
+    };
+    let text = |value: Option<&Value<'_>>| if let Some(Value::Text(text)) = value { text.len() } else { 0 };
+    let bytes = |name: &str| value(name).map_or(0, |value| encoding.length(value));
+    let list = |name: &str| match value(name) {
+        Some(Value::List(list)) => list.iter().map(|value| text(Some(value))).sum(),
+        _ => 0,
+    };
+    let map = |name: &str, length: &dyn Fn(&Value<'_>) -> usize| match value(name) {
+        Some(Value::Map(map)) => map.iter().map(|(name, value)| name.len() + length(value)).sum(),
+        _ => 0,
+    };
+    let source = text(value("source")) + map("files", &|value| encoding.length(value));
+    check_bytes("module", bytes("module"), bounds.module)?;
+    check_bytes("source", source + text(value("makefile")), bounds.source)?;
+    check_number("files", number("files"), bounds.files)?;
+    check_number("args", number("args"), bounds.args)?;
+    check_bytes("args", list("args"), bounds.args_bytes)?;
+    check_number("env", number("env"), bounds.env)?;
+    check_bytes("env", map("env", &|value| text(Some(value))), bounds.env_bytes)?;
+    check_bytes("stdin", bytes("stdin"), bounds.stdin)
 }
 
 /// Reads a field out of turn; `None` if it is absent or given twice (which is refused later).

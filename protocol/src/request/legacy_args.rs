@@ -2,15 +2,20 @@
 
 use bytes::Bytes;
 
+use super::bounds::split_args;
 use super::properties::{self, Properties};
-use super::{Code, Form, Rejected, ReplyForm, Request, RequestKind};
+use super::{Bounds, Code, Form, Rejected, ReplyForm, Request, RequestKind};
 use crate::UserProperties;
 use crate::answer::AnswerForm;
 use crate::error::WireError;
 
-pub(super) fn decode(payload: &[u8], user_properties: &[(String, String)]) -> Result<Request, Rejected> {
+pub(super) fn decode(
+    payload: &[u8],
+    user_properties: &[(String, String)],
+    bounds: &Bounds,
+) -> Result<Request, Rejected> {
     let mut properties = Properties::default();
-    let read = properties.read(user_properties).and_then(|()| split(payload));
+    let read = properties.read(user_properties).and_then(|()| split(payload, bounds));
     let id = properties.id;
     match read {
         Err(error) => Err(Rejected { form: AnswerForm::Line, id, error }),
@@ -27,14 +32,16 @@ pub(super) fn decode(payload: &[u8], user_properties: &[(String, String)]) -> Re
     }
 }
 
-fn split(payload: &[u8]) -> Result<Vec<String>, WireError> {
+fn split(payload: &[u8], bounds: &Bounds) -> Result<Vec<String>, WireError> {
     let text = str::from_utf8(payload).map_err(|_| {
         WireError::malformed("payload", "expected a form of request, got bytes that are not text")
     })?;
-    if text.contains(|c: char| c.is_control() && !c.is_whitespace()) {
+    let args = split_args(text, bounds)?;
+    // What is white space is in none of them.
+    if args.iter().any(|arg| arg.contains(char::is_control)) {
         return Err(WireError::malformed("args", "expected text without control characters"));
     }
-    Ok(text.split_whitespace().map(str::to_owned).collect())
+    Ok(args)
 }
 
 pub(super) fn encode(request: &Request) -> Result<(RequestKind, Bytes, UserProperties), WireError> {
@@ -46,8 +53,9 @@ pub(super) fn encode(request: &Request) -> Result<(RequestKind, Bytes, UserPrope
     }
     let payload = request.args.join(" ");
     // Reading it back says whether the text survives: arguments with white space, empty ones, a leading `{`.
-    let same = super::decode(RequestKind::LocalCode, Bytes::copy_from_slice(payload.as_bytes()), &[])
-        .is_ok_and(|read| read.form == Form::LegacyArgs && read.args == request.args);
+    let same =
+        super::decode(RequestKind::LocalCode, Bytes::copy_from_slice(payload.as_bytes()), &[], &Bounds::NONE)
+            .is_ok_and(|read| read.form == Form::LegacyArgs && read.args == request.args);
     if !same {
         return Err(WireError::malformed("args", "only an envelope carries these"));
     }

@@ -2,11 +2,13 @@
 //! arguments and a module.
 
 use bytes::Bytes;
+use memchr::memmem;
 
+use super::bounds::{check_bytes, split_args};
 use super::properties::{self, Properties};
 use super::source::check_source;
 use super::{
-    Build, Code, Form, Rejected, ReplyForm, Request, RequestKind, Source, WASM_MAGIC, check_args,
+    Bounds, Build, Code, Form, Rejected, ReplyForm, Request, RequestKind, Source, WASM_MAGIC, check_args,
     only_in_envelope,
 };
 use crate::UserProperties;
@@ -22,16 +24,20 @@ pub(super) fn is_one(payload: &[u8]) -> bool {
 }
 
 fn find(bytes: &[u8]) -> Option<usize> {
-    bytes.windows(DELIMITER.len()).position(|part| part == DELIMITER)
+    memmem::find(bytes, DELIMITER)
 }
 
 fn find_last(bytes: &[u8]) -> Option<usize> {
-    bytes.windows(DELIMITER.len()).rposition(|part| part == DELIMITER)
+    memmem::rfind(bytes, DELIMITER)
 }
 
-pub(super) fn decode(payload: &Bytes, user_properties: &[(String, String)]) -> Result<Request, Rejected> {
+pub(super) fn decode(
+    payload: &Bytes,
+    user_properties: &[(String, String)],
+    bounds: &Bounds,
+) -> Result<Request, Rejected> {
     let mut properties = Properties::default();
-    let read = properties.read(user_properties).and_then(|()| split(payload));
+    let read = properties.read(user_properties).and_then(|()| split(payload, bounds));
     let id = properties.id;
     match read {
         Err(error) => Err(Rejected { form: AnswerForm::Line, id, error }),
@@ -48,20 +54,22 @@ pub(super) fn decode(payload: &Bytes, user_properties: &[(String, String)]) -> R
     }
 }
 
-fn split(payload: &Bytes) -> Result<(Code, Vec<String>), WireError> {
+fn split(payload: &Bytes, bounds: &Bounds) -> Result<(Code, Vec<String>), WireError> {
     let missing =
         |part| WireError::malformed(part, "expected name, args, source and build with `----` between them");
     let name_end = find(payload).ok_or_else(|| missing("args"))?;
     let after_name = payload.slice(name_end + DELIMITER.len()..);
     let args_end = find(&after_name).ok_or_else(|| missing("source"))?;
     let args = str::from_utf8(&after_name[..args_end]).map_err(|_| not_text("args"))?;
-    let args: Vec<_> = args.split_whitespace().map(str::to_owned).collect();
+    let args = split_args(args, bounds)?;
     check_args(&args)?;
     let rest = after_name.slice(args_end + DELIMITER.len()..);
     if rest.starts_with(&WASM_MAGIC) {
+        check_bytes("module", rest.len(), bounds.module)?;
         return Ok((Code::Module(rest), args));
     }
     let source_end = find_last(&rest).ok_or_else(|| missing("makefile"))?;
+    check_bytes("source", rest.len() - DELIMITER.len(), bounds.source)?;
     let build = str::from_utf8(&rest[source_end + DELIMITER.len()..]).map_err(|_| not_text("makefile"))?;
     let source = Source::new(&payload[..name_end], rest.slice(..source_end), Build::parse(build)?);
     Ok((Code::Source(source), args))
@@ -87,7 +95,7 @@ pub(super) fn encode(request: &Request) -> Result<(RequestKind, Bytes, UserPrope
     };
     let payload = Bytes::from(payload);
     // Reading it back says whether all of it survives: delimiters within the parts, arguments with white space.
-    let same = super::decode(RequestKind::InputCode, payload.clone(), &[]).is_ok_and(|read| {
+    let same = super::decode(RequestKind::InputCode, payload.clone(), &[], &Bounds::NONE).is_ok_and(|read| {
         read.form == Form::LegacyText && read.code == request.code && read.args == request.args
     });
     if !same {

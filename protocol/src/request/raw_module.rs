@@ -2,9 +2,10 @@
 
 use bytes::Bytes;
 
+use super::bounds::{check_bytes, check_number};
 use super::properties::{self, Properties};
 use super::{
-    Code, Form, Rejected, ReplyForm, Request, RequestKind, WASM_MAGIC, check_args, check_env,
+    Bounds, Code, Form, Rejected, ReplyForm, Request, RequestKind, WASM_MAGIC, check_args, check_env,
     code_on_local_code, only_in_envelope,
 };
 use crate::UserProperties;
@@ -18,9 +19,11 @@ pub(super) fn decode(
     kind: RequestKind,
     payload: Bytes,
     user_properties: &[(String, String)],
+    bounds: &Bounds,
 ) -> Result<Request, Rejected> {
     let mut properties = Properties::default();
-    let read = read(kind, user_properties, &mut properties);
+    let read = read(kind, user_properties, bounds, &mut properties)
+        .and_then(|read| check_bytes("module", payload.len(), bounds.module).map(|()| read));
     let id = properties.id;
     match read {
         Err(error) => Err(Rejected { form: AnswerForm::Line, id, error }),
@@ -42,21 +45,22 @@ type ArgsAndEnv = (Vec<String>, Vec<(String, String)>);
 fn read(
     kind: RequestKind,
     user_properties: &[(String, String)],
+    bounds: &Bounds,
     properties: &mut Properties,
 ) -> Result<ArgsAndEnv, WireError> {
     properties.read(user_properties)?;
     if kind == RequestKind::LocalCode {
         return Err(code_on_local_code("module"));
     }
-    let mut args = Vec::new();
-    let mut env = Vec::new();
-    for (name, value) in user_properties {
-        if name == ARG {
-            args.push(value.clone());
-        } else if let Some(name) = name.strip_prefix(ENV_PREFIX) {
-            env.push((name.to_owned(), value.clone()));
-        }
-    }
+    let args = || user_properties.iter().filter(|(name, _)| name == ARG).map(|(_, value)| value);
+    let env =
+        || user_properties.iter().filter_map(|(name, value)| Some((name.strip_prefix(ENV_PREFIX)?, value)));
+    check_number("args", args().count(), bounds.args)?;
+    check_bytes("args", args().map(String::len).sum(), bounds.args_bytes)?;
+    check_number("env", env().count(), bounds.env)?;
+    check_bytes("env", env().map(|(name, value)| name.len() + value.len()).sum(), bounds.env_bytes)?;
+    let args: Vec<String> = args().cloned().collect();
+    let env: Vec<_> = env().map(|(name, value)| (name.to_owned(), value.clone())).collect();
     check_args(&args)?;
     check_env(&env)?;
     Ok((args, env))

@@ -3,11 +3,19 @@ use proptest::option;
 use proptest::prelude::*;
 
 use super::*;
-use crate::envelope::{Fields, Value};
+use crate::envelope::{Fields, MAX_VALUES, Shape, Value};
 use crate::error::ErrorKind;
 
 fn properties(pairs: &[(&str, &str)]) -> UserProperties {
     pairs.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
+fn decode(
+    kind: RequestKind,
+    payload: Bytes,
+    user_properties: &[(String, String)],
+) -> Result<Request, Rejected> {
+    super::decode(kind, payload, user_properties, &Bounds::NONE)
 }
 
 fn decode_text(kind: RequestKind, payload: &str) -> Result<Request, Rejected> {
@@ -377,9 +385,137 @@ fn a_refused_envelope_is_answered_as_it_asked() {
         assert!(rejected.error.message.starts_with("envelope: "), "{}", rejected.error);
         assert_eq!((rejected.form, rejected.id), (AnswerForm::Json, None));
     }
-    let many = format!(r#"{{"program":"a","args":[{}""]}}"#, r#""","#.repeat(crate::envelope::MAX_VALUES));
+    let many = format!(r#"{{"program":"a","args":[{}""]}}"#, r#""","#.repeat(MAX_VALUES));
     let rejected = decode_text(RequestKind::LocalCode, &many).unwrap_err();
     assert_eq!(rejected.error.to_string(), "too-large: envelope: more than 65536 values");
+}
+
+/// As a gateway with small limits has them.
+const SMALL: Bounds =
+    Bounds { module: 100, source: 100, files: 3, args: 4, args_bytes: 20, env: 2, env_bytes: 20, stdin: 10 };
+
+/// What is over a bound is told with both figures, in every form.
+#[test]
+fn what_is_over_a_bound_is_too_large() {
+    use RequestKind::{InputCode, LocalCode};
+    let long = "x".repeat(101);
+    let module = format!("\0asm{}", "x".repeat(97));
+    let base64 = format!("AGFzbQ{}AA==", "A".repeat(130));
+    for (kind, payload, message) in [
+        (InputCode, module.as_str(), "module: 101 bytes, the limit is 100 bytes"),
+        (InputCode, &format!("a----b----{module}"), "module: 101 bytes, the limit is 100 bytes"),
+        (InputCode, &format!(r#"{{"module":"{base64}"}}"#), "module: 103 bytes, the limit is 100 bytes"),
+        (
+            InputCode,
+            &format!("a----b----{}----cc x", &long[4..]),
+            "source: 101 bytes, the limit is 100 bytes",
+        ),
+        (
+            InputCode,
+            &format!(r#"{{"makefile":"all:","source":"{}"}}"#, &long[4..]),
+            "source: 101 bytes, the limit is 100 bytes",
+        ),
+        (
+            InputCode,
+            &format!(r#"{{"files":{{"a.c":"eHg=","b":"{}"}},"makefile":"all:"}}"#, "A".repeat(124)),
+            "source: 103 bytes, the limit is 100 bytes",
+        ),
+        (InputCode, r#"{"files":{"a":"","b":"","c":"","d":""}}"#, "files: number 4, the limit is 3"),
+        (LocalCode, "1 2 3 4 5", "args: number 5 or more, the limit is 4"),
+        (LocalCode, "1 12345678901234567890", "args: 21 bytes or more, the limit is 20 bytes"),
+        (InputCode, "a----1 2 3 4 5 6----int x;----all:", "args: number 5 or more, the limit is 4"),
+        (LocalCode, r#"{"program":"a","args":["1","2","3","4","5","6"]}"#, "args: number 6, the limit is 4"),
+        (
+            LocalCode,
+            r#"{"args":["12345678901234567890","1"],"program":"a"}"#,
+            "args: 21 bytes, the limit is 20 bytes",
+        ),
+        (LocalCode, r#"{"program":"a","env":{"A":"","B":"","C":""}}"#, "env: number 3, the limit is 2"),
+        (
+            LocalCode,
+            r#"{"program":"a","env":{"A":"12345678901234567890"}}"#,
+            "env: 21 bytes, the limit is 20 bytes",
+        ),
+        (
+            LocalCode,
+            r#"{"program":"a","stdin":"AAAAAAAAAAAAAAA="}"#,
+            "stdin: 11 bytes, the limit is 10 bytes",
+        ),
+    ] {
+        let rejected =
+            super::decode(kind, Bytes::copy_from_slice(payload.as_bytes()), &[], &SMALL).unwrap_err();
+        assert_eq!(rejected.error, WireError::new(ErrorKind::TooLarge, message), "{payload}");
+    }
+    let given = |name: &str, value: &str, count| vec![(name.to_owned(), value.to_owned()); count];
+    for (properties, message) in [
+        (given("arg", "x", 5), "args: number 5, the limit is 4"),
+        (given("arg", "1234567", 3), "args: 21 bytes, the limit is 20 bytes"),
+        (given("env.A", "", 3), "env: number 3, the limit is 2"),
+        (given("env.A", "1234567890", 2), "env: 22 bytes, the limit is 20 bytes"),
+    ] {
+        let rejected =
+            super::decode(InputCode, Bytes::from_static(&WASM_MAGIC), &properties, &SMALL).unwrap_err();
+        assert_eq!(rejected.error, WireError::new(ErrorKind::TooLarge, message));
+    }
+}
+
+#[test]
+fn what_is_within_all_bounds_is_taken() {
+    let request = super::decode(
+        RequestKind::LocalCode,
+        r#"{"env":{"A":"1","B":"2"},"args":["1","2","3","4"],"stdin":"AAAAAAAAAAAAAA==","program":"a"}"#
+            .into(),
+        &[],
+        &SMALL,
+    );
+    let request = request.unwrap();
+    assert_eq!((request.args.len(), request.env.len(), request.stdin.len()), (4, 2, 10));
+}
+
+/// A list over its bound is counted to its end, where that is near, so that the answer has the request's id; of one that
+/// is far longer no more is looked at than of any other envelope.
+#[test]
+fn no_more_of_an_envelope_is_looked_at_than_can_belong_there() {
+    let cbor = |args: usize| {
+        let mut encoder = minicbor::Encoder::new(CBOR_TAG.to_vec());
+        encoder.map(3).unwrap().str("args").unwrap().array(args as u64).unwrap();
+        (0..args).for_each(|_| {
+            encoder.str("").unwrap();
+        });
+        encoder.str("program").unwrap().str("a").unwrap().str("id").unwrap().str("x").unwrap();
+        Bytes::from(encoder.into_writer())
+    };
+    let json = |args: usize| {
+        let args = vec![r#""""#; args].join(",");
+        Bytes::from(format!(r#"{{"args":[{args}],"program":"a","id":"x"}}"#))
+    };
+    let most = SMALL.values();
+    assert!(most < 2000 && Bounds::NONE.values() == MAX_VALUES);
+    for form in [&cbor as &dyn Fn(usize) -> Bytes, &json] {
+        let rejected = |args| super::decode(RequestKind::LocalCode, form(args), &[], &SMALL).unwrap_err();
+        let near = rejected(most - 5);
+        assert_eq!(near.error.message, format!("args: number {}, the limit is 4", most - 5));
+        assert_eq!(near.id, Some("x".try_into().unwrap()));
+        let far = rejected(most);
+        assert_eq!(far.error.to_string(), format!("too-large: envelope: more than {most} values"));
+    }
+}
+
+/// What does not fit a field is looked through and not kept, whatever is in it.
+#[test]
+fn what_fits_no_field_is_not_kept() {
+    let nested = r#"{"a":["b"]}"#;
+    for field in ["id", "module", "program", "stdin", "fuel", "unknown", "args", "env"] {
+        let payload = format!(r#"{{"{field}":[{nested}]}}"#);
+        let payload = Bytes::from(payload);
+        let shape_of = |name: &str| if name == "args" { Shape::List(9) } else { Shape::Scalar };
+        let fields = Encoding::Json.read(&payload, shape_of, 100);
+        match &fields.unwrap()[..] {
+            [(_, Value::Unfit("a list"))] if field != "args" => {}
+            [(_, Value::List(items))] if field == "args" => assert_eq!(items, &[Value::Unfit("a map")]),
+            other => panic!("{field}: {other:?}"),
+        }
+    }
 }
 
 #[test]

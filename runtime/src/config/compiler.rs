@@ -13,13 +13,19 @@ table! {
         pub program: Option<PathBuf> = None;
         /// Time on a core for one module, in whole seconds.
         pub cpu: TimeSpan = TimeSpan::secs(10), in TimeSpan::secs(1)..=TimeSpan::secs(3_600);
-        /// Time from start to end for one module.
+        /// Time from start to end for one module, but for that in which it is stopped.
         pub wall: TimeSpan = TimeSpan::secs(30), in TimeSpan::millis(10)..=TimeSpan::secs(3_600);
         /// Address space of one child.
         pub memory: ByteSize = ByteSize::gib(1), in ByteSize::mib(64)..=ByteSize::gib(64);
-        /// Children at once. One principal never holds all of them while there are two or more. Default: half of the
-        /// cores, but two.
+        /// Children that run at full speed at once. One client never holds all of them while there are two or more.
+        /// Default: half of the cores, but two.
         pub concurrency: usize = defaults::cores().div_ceil(2).max(2), in 1..=1_024;
+        /// How long a child runs at full speed while others wait. Then it makes room for one of these, and goes on with
+        /// the time on the cores that nobody else wants, or stops until it is its turn.
+        pub hold: TimeSpan = TimeSpan::millis(100), in TimeSpan::millis(1)..=TimeSpan::secs(3_600);
+        /// Children in all: those at full speed, and those that made room for others and hold their memory. One client
+        /// has a quarter of them at most, one user or address half. Default: four times `concurrency`.
+        pub children: Option<usize> = None;
         /// Whether large modules get their first answers from code of a compiler that takes a tenth of the time (Winch),
         /// while the optimizing one (Cranelift) works in the background and takes over.
         pub baseline: bool = true;
@@ -78,13 +84,21 @@ table! {
     }
 }
 
+/// Most children, whatever their memory comes to.
+const MAX_CHILDREN: usize = 4_096;
+
 impl Compiler {
+    /// Children in all.
+    pub fn children(&self) -> usize {
+        self.children.unwrap_or(4 * self.concurrency).max(self.concurrency)
+    }
+
     pub(super) fn validate(&self) -> Result<(), Refusal> {
         // The child's limit is RLIMIT_CPU, which counts in seconds.
         if self.cpu.duration().subsec_nanos() != 0 {
             let problem = format!("{} is a fraction of seconds", self.cpu);
             return Err(Refusal::new("compiler.cpu", problem).accepting("whole seconds"));
         }
-        Ok(())
+        super::in_range("compiler.children", self.children, MAX_CHILDREN)
     }
 }

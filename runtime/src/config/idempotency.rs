@@ -8,7 +8,8 @@ table! {
     pub struct Idempotency {
         /// Time from the outcome; zero joins only what comes while the request runs.
         pub retention: TimeSpan = TimeSpan::secs(600), in TimeSpan::ZERO..=TimeSpan::secs(86_400);
-        /// Outcomes that are remembered. For more, who has the most loses his oldest before its time.
+        /// Outcomes that are remembered. For more, the user or address that has the most loses the oldest
+        /// of these before its time.
         pub outcomes: usize = 65_536, in 1..=10_000_000;
         /// Bytes of these outcomes, in memory.
         pub bytes: ByteSize = ByteSize::mib(64), in ByteSize::kib(64)..=ByteSize::gib(64);

@@ -4,7 +4,7 @@ use offload_native::{Compilers, Mechanism};
 use serde::Deserialize;
 
 use super::table::{Setting, quoted, table};
-use super::{ByteSize, TimeSpan, defaults};
+use super::{ByteSize, Refusal, TimeSpan, defaults};
 use std::path::PathBuf;
 
 /// Whether source is built and run, and as what.
@@ -57,9 +57,14 @@ table! {
     pub struct Sandbox {
         /// bubblewrap, 0.8 or newer. A name is looked for in PATH.
         pub bubblewrap: PathBuf = PathBuf::from("bwrap");
-        /// Builds and runs at once. One principal never holds all of them while there are two or more. Default: the
-        /// number of cores, but two.
+        /// Builds and runs at once that others wait for. One client never holds all of them while there are two or more.
+        /// Default: the number of cores, but two.
         pub concurrency: usize = defaults::cores().max(2), in 1..=1_024;
+        /// How long a build or run keeps others waiting. Then it goes on beside one of these.
+        pub hold: TimeSpan = TimeSpan::secs(1), in TimeSpan::millis(1)..=TimeSpan::secs(3_600);
+        /// Builds and runs in all, with those that go on beside others; each may take all of its memory. One client has a
+        /// quarter of them at most, one user or address half. Default: four times `concurrency`.
+        pub places: Option<usize> = None;
         /// Memory of one run, all its processes together. A request can ask for less.
         pub memory: ByteSize = ByteSize::mib(256), in ByteSize::mib(16)..=ByteSize::gib(64);
         /// Processes and threads of one run; two of them are the sandbox's own.
@@ -85,5 +90,19 @@ table! {
         /// Promises of the sandbox that this machine cannot keep and that you do without: `offload-rt doctor` shows which
         /// it keeps, and docs/security.md what is lost. Without them source is refused.
         pub accept: Vec<Mechanism> = Vec::new();
+    }
+}
+
+/// Most builds and runs, whatever their memory comes to.
+const MAX_PLACES: usize = 4_096;
+
+impl Sandbox {
+    /// Builds and runs in all.
+    pub fn places(&self) -> usize {
+        self.places.unwrap_or(4 * self.concurrency).max(self.concurrency)
+    }
+
+    pub(super) fn validate(&self) -> Result<(), Refusal> {
+        super::in_range("sandbox.places", self.places, MAX_PLACES)
     }
 }

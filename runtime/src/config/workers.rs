@@ -16,8 +16,10 @@ table! {
         /// when in use, 5 memory mappings: where the system allows less, there are fewer. Default: what fits into half
         /// of the memory, 3.5 MiB each, 1024 at the most.
         pub slots: Option<usize> = None;
-        /// Part of all slots that one principal may hold while others wait.
+        /// Part of all slots that one client may hold while others wait.
         pub slot_share: f64 = 0.5, in 0.001..=1.0;
+        /// Part of all slots that one user, or all clients without a name at one address, may hold while others wait.
+        pub account_share: f64 = 0.75, in 0.001..=1.0;
         /// How much the threads of workers give way to the threads that receive requests, and to other processes: 0 (not at
         /// all) to 19, as `nice` has it. What is known to be short is run by the latter, beside computations that take long.
         pub niceness: u16 = 5, in 0..=19;
@@ -31,12 +33,6 @@ const MAX_SLOTS: usize = 65_536;
 
 impl Workers {
     pub(super) fn validate(&self) -> Result<(), Refusal> {
-        match self.slots {
-            Some(slots) if !(1..=MAX_SLOTS).contains(&slots) => {
-                let problem = format!("{slots} is out of range");
-                Err(Refusal::new("workers.slots", problem).accepting(format!("an integer, 1 to {MAX_SLOTS}")))
-            }
-            _ => Ok(()),
-        }
+        super::in_range("workers.slots", self.slots, MAX_SLOTS)
     }
 }

@@ -1,8 +1,9 @@
 //! What is remembered of requests that have been run: so many outcomes, so many bytes, for so long.
 //!
-//! When there is no room, who has the most loses his oldest: longest queue drop (B. Suter, T. V. Lakshman, D. Stiliadis and
-//! A. K. Choudhury, "Design considerations for supporting TCP with per-flow queueing", IEEE INFOCOM 1998). So of n owners
-//! each is sure of an nth part, and nobody makes the gateway forget what others may ask for again.
+//! When there is no room, the account that has the most loses an outcome, and within it the owner that has the most its
+//! oldest: longest queue drop (B. Suter, T. V. Lakshman, D. Stiliadis and A. K. Choudhury, "Design considerations for
+//! supporting TCP with per-flow queueing", IEEE INFOCOM 1998) on two levels. So of n accounts each is sure of an nth part,
+//! however many reply ids the others invent, and nobody makes the gateway forget what others may ask for again.
 
 use super::{Key, ReplyTo};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -34,15 +35,28 @@ pub struct Retained {
     next: Number,
     /// Oldest first.
     all: BTreeMap<Number, Outcome>,
-    owners: HashMap<Owner, Owned>,
-    /// Who has the most is last.
-    by_bytes: BTreeSet<(usize, Owner)>,
+    accounts: HashMap<Account, Owners>,
+    /// The account that has the most is last.
+    by_bytes: BTreeSet<(usize, Account)>,
     bytes: usize,
 }
 
 struct Outcome {
     since: Instant,
+    account: Account,
     key: Key,
+    bytes: usize,
+}
+
+/// Who pays.
+type Account = Arc<str>;
+
+/// The owners of one account.
+#[derive(Default)]
+struct Owners {
+    owners: HashMap<Owner, Owned>,
+    /// The owner that has the most is last.
+    by_bytes: BTreeSet<(usize, Owner)>,
     bytes: usize,
 }
 
@@ -51,6 +65,27 @@ struct Owned {
     bytes: usize,
     /// Oldest first.
     outcomes: VecDeque<Number>,
+}
+
+impl Owners {
+    fn change(&mut self, owner: Owner, change: impl FnOnce(&mut Owned)) {
+        let owned = self.owners.entry(owner.clone()).or_default();
+        self.by_bytes.remove(&(owned.bytes, owner.clone()));
+        self.bytes -= owned.bytes;
+        change(owned);
+        self.bytes += owned.bytes;
+        if owned.outcomes.is_empty() {
+            self.owners.remove(&owner);
+        } else {
+            self.by_bytes.insert((owned.bytes, owner));
+        }
+    }
+
+    /// The oldest outcome of the owner that has the most.
+    fn oldest_of_largest(&self) -> Option<Number> {
+        let (_, owner) = self.by_bytes.last()?;
+        self.owners.get(owner)?.outcomes.front().copied()
+    }
 }
 
 impl Retained {
@@ -65,13 +100,13 @@ impl Retained {
     }
 
     /// The newest one.
-    pub fn push(&mut self, key: Key, bytes: usize, since: Instant) {
+    pub fn push(&mut self, account: Account, key: Key, bytes: usize, since: Instant) {
         let owner = Owner::of(&key);
         let number = self.next;
         self.next += 1;
-        self.all.insert(number, Outcome { since, key, bytes });
+        self.all.insert(number, Outcome { since, account: account.clone(), key, bytes });
         self.bytes += bytes;
-        self.change(owner, |owned| {
+        self.change(account, owner, |owned| {
             owned.bytes += bytes;
             owned.outcomes.push_back(number);
         });
@@ -83,36 +118,35 @@ impl Retained {
         if outcome.since > before {
             return None;
         }
-        let owner = Owner::of(&outcome.key);
-        self.take(number, owner)
+        self.take(number)
     }
 
     /// Takes the oldest of who has the most.
     pub fn pop_of_largest(&mut self) -> Option<Key> {
-        let (_, owner) = self.by_bytes.last()?.clone();
-        let number = *self.owners.get(&owner)?.outcomes.front()?;
-        self.take(number, owner)
+        let (_, account) = self.by_bytes.last()?;
+        let number = self.accounts.get(account)?.oldest_of_largest()?;
+        self.take(number)
     }
 
     /// Takes its owner's oldest.
-    fn take(&mut self, number: Number, owner: Owner) -> Option<Key> {
-        let Outcome { key, bytes, .. } = self.all.remove(&number)?;
+    fn take(&mut self, number: Number) -> Option<Key> {
+        let Outcome { account, key, bytes, .. } = self.all.remove(&number)?;
         self.bytes -= bytes;
-        self.change(owner, |owned| {
+        self.change(account, Owner::of(&key), |owned| {
             owned.bytes -= bytes;
             owned.outcomes.pop_front();
         });
         Some(key)
     }
 
-    fn change(&mut self, owner: Owner, change: impl FnOnce(&mut Owned)) {
-        let owned = self.owners.entry(owner.clone()).or_default();
-        self.by_bytes.remove(&(owned.bytes, owner.clone()));
-        change(owned);
-        if owned.outcomes.is_empty() {
-            self.owners.remove(&owner);
+    fn change(&mut self, account: Account, owner: Owner, change: impl FnOnce(&mut Owned)) {
+        let owners = self.accounts.entry(account.clone()).or_default();
+        self.by_bytes.remove(&(owners.bytes, account.clone()));
+        owners.change(owner, change);
+        if owners.owners.is_empty() {
+            self.accounts.remove(&account);
         } else {
-            self.by_bytes.insert((owned.bytes, owner));
+            self.by_bytes.insert((owners.bytes, account));
         }
     }
 }
@@ -133,7 +167,7 @@ mod tests {
         let mut retained = Retained::default();
         let now = Instant::now();
         for (principal, id, bytes) in [("b", "1", 5), ("a", "1", 3), ("a", "2", 3), ("a", "3", 3)] {
-            retained.push(key(principal, id), bytes, now);
+            retained.push(principal.into(), key(principal, id), bytes, now);
         }
         assert_eq!(retained.pop_of_largest(), Some(key("a", "1")));
         assert_eq!(retained.pop_of_largest(), Some(key("a", "2")));
@@ -141,7 +175,24 @@ mod tests {
         assert_eq!((retained.len(), retained.bytes()), (1, 3));
         assert_eq!(retained.pop_of_largest(), Some(key("a", "3")));
         assert_eq!(retained.pop_of_largest(), None);
-        assert!(retained.owners.is_empty() && retained.by_bytes.is_empty());
+        assert!(retained.accounts.is_empty() && retained.by_bytes.is_empty());
+    }
+
+    #[test]
+    fn an_account_with_many_reply_ids_has_no_more_than_one_with_few() {
+        let mut retained = Retained::default();
+        let now = Instant::now();
+        let unnamed =
+            |reply_id: &str| Key { principal: None, reply_to: ReplyTo::Id(reply_id.into()), ..key("", "1") };
+        retained.push("address a".into(), unnamed("victim"), 3, now);
+        for number in 0..5 {
+            retained.push("address b".into(), unnamed(&format!("b{number}")), 2, now);
+        }
+        // Of the largest account, those of its owners in turn; the other's single one is larger than each.
+        for _ in 0..4 {
+            assert_ne!(retained.pop_of_largest(), Some(unnamed("victim")));
+        }
+        assert_eq!(retained.pop_of_largest(), Some(unnamed("victim")));
     }
 
     #[test]
@@ -150,7 +201,7 @@ mod tests {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         for (second, principal) in [(0, "a"), (1, "b"), (2, "a")] {
-            retained.push(key(principal, "1"), 1, at(second));
+            retained.push(principal.into(), key(principal, "1"), 1, at(second));
         }
         assert_eq!(retained.pop_before(at(1)), Some(key("a", "1")));
         assert_eq!(retained.pop_before(at(1)), Some(key("b", "1")));

@@ -32,8 +32,8 @@ pub struct Ticket {
     pub form: AnswerForm,
     /// Echoed.
     pub id: Option<RequestId>,
-    /// Where repetitions of it wait for its outcome.
-    pub repeatable: Option<(Arc<Ledger<Repetition>>, Key)>,
+    /// Where repetitions of it wait for its outcome, under which key, and who pays for remembering it.
+    pub repeatable: Option<(Arc<Ledger<Repetition>>, Key, Arc<str>)>,
     /// Where it is shown to whoever watches.
     pub mirrored: Option<Mirrored>,
 }
@@ -83,7 +83,9 @@ impl Ticket {
     /// Answers the request and its repetitions; later ones get the same answer if it is to be remembered.
     fn settle(mut self, answer: Answer, remember: bool) {
         let repetitions = match self.repeatable.take() {
-            Some((ledger, key)) => ledger.end(&key, remember.then_some(&answer), Instant::now()),
+            Some((ledger, key, account)) => {
+                ledger.end(&key, &account, remember.then_some(&answer), Instant::now())
+            }
             None => Vec::new(),
         };
         for Repetition { ticket, waiting } in repetitions {

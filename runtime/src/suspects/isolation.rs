@@ -1,5 +1,6 @@
 //! Who executes strangers' code in this process: many at once, or one alone.
 
+use crate::flow::Flow;
 use crate::ingress::Client;
 use offload_policy::{FairQueue, QueueLimits};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -30,7 +31,7 @@ pub struct Isolation {
 /// One execution at a time is alone, or waits for the others to end.
 struct Turns {
     /// Those that wait for their turn, fair between clients.
-    waiting: FairQueue<Arc<str>, oneshot::Sender<Turn>>,
+    waiting: FairQueue<Flow, oneshot::Sender<Turn>>,
     taken: bool,
     /// Until then the time is the others'.
     next: Instant,
@@ -50,7 +51,7 @@ impl Isolation {
     /// Nothing is under way.
     pub fn new() -> Arc<Isolation> {
         // Admission has counted whoever waits here, so the queue needs no bound of its own.
-        let waiting = FairQueue::new(QueueLimits { per_key: usize::MAX, total: usize::MAX });
+        let waiting = FairQueue::new(QueueLimits { per_flow: usize::MAX, total: usize::MAX });
         let turns = Turns { waiting, taken: false, next: Instant::now() };
         Arc::new(Isolation { inside: Arc::default(), turns: Mutex::new(turns), reopened: Notify::new() })
     }
@@ -89,7 +90,7 @@ impl Isolation {
 
     async fn take_turn(self: &Arc<Self>, client: &Client) -> Turn {
         let (sender, receiver) = oneshot::channel();
-        let pushed = self.turns().waiting.push(client.key().clone(), sender, None);
+        let pushed = self.turns().waiting.push(client.flow_key(), sender, None);
         assert!(pushed.is_ok(), "an unbounded queue has room");
         self.give_turn();
         receiver.await.expect("a queued sender is only dropped by sending")
@@ -103,7 +104,7 @@ impl Isolation {
                 return;
             }
             let sender = loop {
-                let Some((_, sender)) = turns.waiting.pop_where(|_, _| true) else { return };
+                let Some((_, sender)) = turns.waiting.pop() else { return };
                 // Whoever has stopped waiting is passed over.
                 if !sender.is_closed() {
                     break sender;

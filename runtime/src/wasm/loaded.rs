@@ -4,7 +4,7 @@
 use super::linking::Program;
 use super::memory::{GuestMemory, MemoryLease};
 use super::recent_runs::RecentRuns;
-use super::workers::Key;
+use crate::flow::Name;
 use crate::modules::{Artifact, Digest};
 use crate::wasm::engine::Tier;
 use lru::LruCache;
@@ -51,14 +51,14 @@ pub struct LoadedModules {
     entries: LruCache<(Digest, Tier), Entry>,
     bytes: usize,
     /// Bytes of each account that has any.
-    by_account: HashMap<Key, usize>,
+    by_account: HashMap<Name, usize>,
     memory: Arc<GuestMemory>,
 }
 
 struct Entry {
     loaded: Arc<Loaded>,
     /// Who had it loaded.
-    account: Key,
+    account: Name,
     bytes: usize,
     /// For what was over the limit when it was loaded.
     _over: MemoryLease,
@@ -94,7 +94,7 @@ impl LoadedModules {
     pub fn load(
         &mut self,
         artifact: &Artifact,
-        account: &Key,
+        account: &Name,
         load: impl FnOnce() -> Result<Program, WireError>,
     ) -> Result<Arc<Loaded>, WireError> {
         let bytes = loaded_size(artifact);
@@ -109,7 +109,7 @@ impl LoadedModules {
     }
 
     /// Unloads what it must for so many bytes more, and pays for those that there is no room for even so.
-    fn make_room(&mut self, bytes: usize, account: &Key) -> Result<MemoryLease, WireError> {
+    fn make_room(&mut self, bytes: usize, account: &Name) -> Result<MemoryLease, WireError> {
         let LoadedLimits { bytes: max_bytes, modules } = self.limits;
         while (self.bytes + bytes > max_bytes || self.entries.len() >= modules)
             && self.unload_one(bytes, account)
@@ -121,8 +121,8 @@ impl LoadedModules {
     }
 
     /// Unloads the one that goes first where so many bytes are to be loaded on this account, if any is to go.
-    fn unload_one(&mut self, bytes: usize, account: &Key) -> bool {
-        let would_have = |owner: &Key| {
+    fn unload_one(&mut self, bytes: usize, account: &Name) -> bool {
+        let would_have = |owner: &Name| {
             let more = if owner == account { bytes } else { 0 };
             self.by_account.get(owner).copied().unwrap_or(0) + more
         };
@@ -313,7 +313,7 @@ mod tests {
         let memory = Arc::new(GuestMemory::new(64 * MIB));
         let limits = LoadedLimits { bytes: LIMIT, modules: 256 };
         let mut modules = LoadedModules::new(limits, memory.clone());
-        let account: Key = "a".into();
+        let account: Name = "a".into();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let mut most = 0;
         for number in 0..120 {

@@ -1,7 +1,7 @@
 //! The memory that all guests have together, and who has how much of it.
 
 use super::guest::LimitReached;
-use super::workers::Key;
+use crate::flow::Name;
 use offload_protocol::error::ErrorKind;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -23,14 +23,14 @@ pub struct GuestMemory {
 struct Taken {
     all: usize,
     /// Accounts that have any.
-    by_account: HashMap<Key, usize>,
+    by_account: HashMap<Name, usize>,
 }
 
 /// One guest's part of it, or one module's. Given back when it is dropped.
 #[derive(Debug)]
 pub struct MemoryLease {
     memory: Arc<GuestMemory>,
-    account: Key,
+    account: Name,
     bytes: usize,
 }
 
@@ -41,7 +41,7 @@ impl GuestMemory {
     }
 
     /// A lease of nothing yet, on this account.
-    pub fn lease(self: &Arc<Self>, account: Key) -> MemoryLease {
+    pub fn lease(self: &Arc<Self>, account: Name) -> MemoryLease {
         MemoryLease { memory: self.clone(), account, bytes: 0 }
     }
 

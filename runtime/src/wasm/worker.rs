@@ -17,10 +17,11 @@ use super::mailbox::{GuestWaker, Mailbox};
 use super::slice_clock::{SliceClock, SliceTime};
 use super::ticker::Ticks;
 use super::workers::{Job, Key, Outcome, Shared};
+use crate::flow::Name;
 use crate::modules::Artifact;
 use crate::suspects::{Execution, Watched};
 use crate::telemetry;
-use offload_policy::{Choice, GuestId, RunQueue};
+use offload_policy::{Choice, FlowKey, GuestId, RunQueue};
 use offload_protocol::error::{ErrorKind, WireError};
 use slab::Slab;
 use std::collections::BTreeSet;
@@ -282,7 +283,7 @@ impl Worker {
             return done(Outcome::Expired);
         }
         let execution = watched.map(Watched::begin);
-        let loaded = match self.load(&artifact, &key) {
+        let loaded = match self.load(&artifact, key.account()) {
             Ok(loaded) => loaded,
             Err(error) => {
                 self.shared.release(self.index, &key);
@@ -294,7 +295,7 @@ impl Worker {
         let wall = started + budget.wall;
         // The request's own limit counts from its arrival, the gateway's from the start.
         let ends = deadline.unwrap_or(wall).min(wall);
-        let memory = self.shared.memory.lease(key.clone());
+        let memory = self.shared.memory.lease(key.account().clone());
         let entry = self.guests.vacant_entry();
         let id = entry.key();
         let fuel_used = Arc::new(AtomicU64::new(0));
@@ -367,7 +368,7 @@ impl Worker {
     /// # Errors
     ///
     /// See [`LoadedModules::load`] and [`Linkers::load`].
-    pub fn load(&mut self, artifact: &Artifact, account: &Key) -> Result<Arc<Loaded>, WireError> {
+    pub fn load(&mut self, artifact: &Artifact, account: &Name) -> Result<Arc<Loaded>, WireError> {
         if let Some(loaded) = self.loaded.get(artifact) {
             return Ok(loaded);
         }

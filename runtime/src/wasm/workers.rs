@@ -9,10 +9,11 @@ use super::room::Room;
 use super::ticker::Ticker;
 use super::worker::{AbortOnPanic, Desk, Surroundings, Worker};
 use crate::config::Config;
+use crate::flow::{Flow, Name};
 use crate::modules::Artifact;
 use crate::status;
 use crate::suspects::{Suspects, Watched};
-use offload_policy::{Admission, AdmissionLimits, Busy, FairQueue, Load, QueueLimits, Slots, Time};
+use offload_policy::{Admission, AdmissionLimits, Busy, FairQueue, Load, QueueLimits, Shares, Slots, Time};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
@@ -27,7 +28,7 @@ const LEND_TIME: Duration = Duration::from_micros(500);
 const ALONE: usize = 8;
 
 /// What fairness and quotas are kept by.
-pub type Key = Arc<str>;
+pub type Key = Flow;
 
 /// The account of what is loaded at start.
 const GATEWAY: &str = "";
@@ -138,16 +139,17 @@ impl Workers {
             .collect::<wasmtime::Result<Vec<_>>>()?;
         let mailboxes: Vec<Arc<Mailbox>> = engines.iter().map(|_| Arc::default()).collect();
         let admission = AdmissionLimits {
-            per_key: Load { requests: queue.per_principal, bytes: queue.bytes_per_principal.as_usize() },
+            per_flow: Load { requests: queue.per_principal, bytes: queue.bytes_per_principal.as_usize() },
             total: Load { requests: queue.total, bytes: queue.bytes_total.as_usize() },
+            account_share: percent(queue.account_share),
         };
-        let share = (workers.slot_share * 100.0) as usize;
+        let shares = Shares { flow: percent(workers.slot_share), account: percent(workers.account_share) };
         let shared = Arc::new(Shared {
             books: Mutex::new(Books {
                 admission: Admission::new(admission),
-                queue: FairQueue::new(QueueLimits { per_key: queue.per_principal, total: queue.total }),
+                queue: FairQueue::new(QueueLimits { per_flow: queue.per_principal, total: queue.total }),
                 alone: None,
-                slots: Slots::new(count, room.slots, share),
+                slots: Slots::new(count, room.slots, shares),
                 running: 0,
             }),
             queued: AtomicUsize::new(0),
@@ -162,7 +164,7 @@ impl Workers {
         });
         let shared_engine = baseline.as_ref().map(|linkers| linkers.engine().clone());
         let ticker = Ticker::start(engines.clone(), shared_engine, workers.slice.duration());
-        let gateway: Key = GATEWAY.into();
+        let gateway = Name::from(GATEWAY);
         let (mut desks, mut threads) = (Vec::with_capacity(count), Vec::with_capacity(count));
         for (index, (engine, mailbox)) in engines.into_iter().zip(mailboxes).enumerate() {
             let surroundings = Surroundings {
@@ -203,7 +205,7 @@ impl Workers {
     ///
     /// # Errors
     ///
-    /// [`Busy`] when this client, or all of them, have too much waiting.
+    /// [`Busy`] when this client, its account, or all of them have too much waiting.
     pub fn admit(self: &Arc<Self>, key: &Key, load: Load) -> Result<Waiting, Busy> {
         let now = self.shared.now();
         self.shared.lock().admission.admit(key, load, now)?;
@@ -310,7 +312,7 @@ impl Workers {
         let left: Vec<Job> = {
             let mut books = self.shared.lock();
             let alone = books.alone.take();
-            let queued = std::iter::from_fn(|| books.queue.pop_where(|_, _| true)).map(|(_, job)| job);
+            let queued = std::iter::from_fn(|| books.queue.pop()).map(|(_, job)| job);
             alone.into_iter().chain(queued).collect()
         };
         left.into_iter().for_each(|job| self.turn_away(job));
@@ -386,7 +388,10 @@ impl Shared {
                     Some(suspects) => Some(suspects.isolation().try_share()?),
                     None => None,
                 };
-                let (key, mut job) = queue.pop_where(|key, job| slots.may_start(key) && eligible(job))?;
+                let (key, mut job) = queue.pop_where(
+                    |account| slots.account_may_start(account),
+                    |key, job| slots.flow_may_start(key) && eligible(job),
+                )?;
                 if let (Some(watched), Some(permit)) = (&mut job.watched, permit) {
                     watched.admit(permit);
                 }
@@ -421,6 +426,10 @@ impl Shared {
             self.idle.notify_waiters();
         }
     }
+}
+
+fn percent(share: f64) -> usize {
+    (share * 100.0) as usize
 }
 
 /// Answers requests whose deadline comes while they wait, and tells workers when others may start that were held back.

@@ -89,7 +89,7 @@ impl Fed {
     pub fn run(&self, prepared: &Prepared, in_flight: usize, length: Duration) -> Result<u64> {
         let end = Instant::now() + length;
         let tally = Arc::new(Tally::default());
-        let key: Key = "bench".into();
+        let key = Key::new("bench".into(), "bench".into());
         let mut submitted = 0;
         loop {
             let done = tally.done.load(Ordering::Acquire);

@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use offload_client::{Answer, AnswerForm, Options, Outcome, Request, answer};
-use offload_protocol::{request, topic};
+use offload_protocol::request::{self, Bounds};
+use offload_protocol::topic;
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{Filter, Packet, Publish, PublishProperties};
 use rumqttc::v5::{AsyncClient, Event, MqttOptions};
@@ -206,8 +207,12 @@ impl Gateway {
                         let name = str::from_utf8(&publish.topic).unwrap();
                         let kind = topic::parse_request(name).unwrap().kind;
                         let properties = publish.properties.clone().unwrap_or_default();
-                        let request =
-                            request::decode(kind, publish.payload.clone(), &properties.user_properties);
+                        let request = request::decode(
+                            kind,
+                            publish.payload.clone(),
+                            &properties.user_properties,
+                            &Bounds::NONE,
+                        );
                         // The test may be over.
                         let _ = send.send(Delivery { request: request.unwrap(), publish });
                     }

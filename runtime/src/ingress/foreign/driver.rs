@@ -31,6 +31,9 @@ const SHARE: &str = "$share/offload-rt/";
 const GOOD: Duration = Duration::from_secs(10);
 /// First and longest wait when another client uses our client id. Both of them wait, so that each gets some work done.
 const CLASH_WAIT: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(600));
+/// Requests are taken from the connection for so long, or so many bytes of them, before other tasks have their turn: a
+/// broker that has much for us does not keep the answers, or another task, waiting.
+const BATCH: (Duration, usize) = (Duration::from_millis(1), 256 << 10);
 /// How long the last answers may take to reach the broker when the ingress shuts down.
 const SHUTDOWN_WAIT: Duration = Duration::from_secs(2);
 
@@ -75,11 +78,33 @@ struct Session {
     /// Answers that may be on their way at once.
     window: usize,
     max_packet: usize,
+    /// What was taken since other tasks had their turn.
+    batch: Batch,
     /// Subscriptions that are still to be ended.
     unsubscribe: VecDeque<String>,
     /// Subscriptions that the broker is to end, and has not confirmed.
     unsubscribing: usize,
     disconnecting: bool,
+}
+
+/// Work done without a pause.
+#[derive(Default)]
+struct Batch {
+    time: Duration,
+    bytes: usize,
+}
+
+impl Batch {
+    /// Counts one more piece of work; whether others are to have their turn now.
+    fn add(&mut self, time: Duration, bytes: usize) -> bool {
+        self.time += time;
+        self.bytes += bytes;
+        let is_full = self.time >= BATCH.0 || self.bytes >= BATCH.1;
+        if is_full {
+            *self = Batch::default();
+        }
+        is_full
+    }
 }
 
 /// Why a connection is no more.
@@ -196,8 +221,12 @@ impl Driver {
             match event {
                 Ok(Event::Disconnected) => return Ended::Shutdown,
                 Ok(event) => {
+                    let (began, bytes) = (Instant::now(), event.size());
                     if let Err(failure) = self.event(event, session) {
                         return Ended::Failed(failure);
+                    }
+                    if session.batch.add(began.elapsed(), bytes) {
+                        tokio::task::yield_now().await;
                     }
                 }
                 Err(failure) => return Ended::Failed(failure),
@@ -432,6 +461,7 @@ impl Session {
             shared: false,
             window: 0,
             max_packet: 0,
+            batch: Batch::default(),
             unsubscribe: VecDeque::new(),
             unsubscribing: 0,
             disconnecting: false,
@@ -465,4 +495,19 @@ async fn reached(deadline: Option<Instant>) {
 fn topic_for_log(topic: &str) -> &str {
     const LONGEST: usize = 100;
     &topic[..topic.floor_char_boundary(LONGEST)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_ends_by_time_and_by_bytes() {
+        let mut batch = Batch::default();
+        let ends = |batch: &mut Batch, time, bytes| (1..).find(|_| batch.add(time, bytes));
+        for _ in 0..2 {
+            assert_eq!(ends(&mut batch, Duration::from_micros(10), 100), Some(100));
+            assert_eq!(ends(&mut batch, Duration::ZERO, 64 << 10), Some(4));
+        }
+    }
 }

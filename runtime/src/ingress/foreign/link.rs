@@ -74,6 +74,16 @@ pub(super) enum Event {
     Other,
 }
 
+impl Event {
+    /// Bytes of what it brings.
+    pub fn size(&self) -> usize {
+        match self {
+            Event::Publish(Incoming { topic, payload, .. }) => topic.len() + payload.len(),
+            _ => 0,
+        }
+    }
+}
+
 /// What the broker says of itself.
 pub(super) struct Connected {
     pub session_present: bool,

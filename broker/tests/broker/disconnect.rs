@@ -28,7 +28,6 @@ async fn those_who_are_named_are_disconnected_with_the_reason_and_nobody_else_is
         assert_eq!((stats.clients, stats.sessions, stats.subscriptions), (1, 1, 1));
         first.expect_disconnect(0x87).await;
         second.expect_disconnect(0x87).await;
-        assert_eq!(other.take_text().await, "gone");
         assert_eq!(server.broker.disconnect(anna, Reason::NotAuthorized), 0);
 
         let mut again = Client::connect(&server, &persistent).await;
@@ -36,7 +35,7 @@ async fn those_who_are_named_are_disconnected_with_the_reason_and_nobody_else_is
         assert_eq!(other.publish_acknowledged("t", "x").await, 0x10);
         assert_eq!(server.broker.disconnect(anna, Reason::AdministrativeAction), 1);
         again.expect_disconnect(0x98).await;
-        assert_eq!(other.take_text().await, "gone");
+        // No will of theirs is published.
         other.ping().await;
     }
 }
@@ -57,6 +56,20 @@ async fn who_is_away_loses_the_session_and_what_waits_in_it() {
         assert_eq!((stats.sessions, stats.queued_messages, stats.queued_bytes), (1, 0, 0));
         assert!(!Client::connect(&server, &connect).await.session_present());
     }
+}
+
+#[tokio::test]
+async fn a_will_that_is_held_back_is_not_published_either() {
+    let server = Server::start().await;
+    let mut watcher = Client::new(&server, V5, "watcher").await;
+    watcher.subscribe("#", 1).await;
+    let will = Will::new("will").delay(1000);
+    drop(Client::connect(&server, &Connect::persistent(V5, "away").user("anna").will(will)).await);
+    server.until("it is away", |stats| stats.clients == 1).await;
+    assert_eq!(server.broker.disconnect(|client| client.user.is_some(), Reason::NotAuthorized), 1);
+    assert_eq!(server.broker.stats().sessions, 1);
+    watcher.publish_acknowledged("marker", "").await;
+    assert_eq!(watcher.take().await.topic, "marker");
 }
 
 #[tokio::test]

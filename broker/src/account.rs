@@ -10,8 +10,9 @@ use std::{
     net::{IpAddr, Ipv6Addr},
     sync::{
         Arc, Weak,
-        atomic::{AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
+    time::Duration,
 };
 
 use parking_lot::Mutex;
@@ -78,6 +79,42 @@ pub(crate) struct Account {
     pub holder: Holder,
     /// [`Holder`] as text, for the application's own accounts: see [`ClientInfo::account`](crate::ClientInfo::account).
     pub name: Arc<str>,
+    /// Subscriptions of all its sessions.
+    pub subscriptions: Held,
+    /// What they cost ([`trie::cost`](crate::trie::cost)).
+    pub subscription_bytes: Held,
+    /// Sessions without a connection.
+    pub sessions_away: Held,
+    /// Bytes of messages that wait for its sessions, or are on their way.
+    pub queued_bytes: Held,
+    /// Retained messages that it has published.
+    pub retained_messages: Held,
+    /// Their bytes.
+    pub retained_bytes: Held,
+    /// Nanoseconds that other threads than those of its connections have worked for it.
+    charged: AtomicU64,
+}
+
+impl Account {
+    fn new(holder: Holder) -> Self {
+        Self {
+            name: holder.to_string().into(),
+            holder,
+            subscriptions: Held::default(),
+            subscription_bytes: Held::default(),
+            sessions_away: Held::default(),
+            queued_bytes: Held::default(),
+            retained_messages: Held::default(),
+            retained_bytes: Held::default(),
+            charged: AtomicU64::new(0),
+        }
+    }
+
+    /// Adds time that another thread than those of its connections has worked for this identity: that of a worker, for
+    /// example, which delivers an answer to many sessions.
+    pub fn charge(&self, spent: Duration) {
+        self.charged.fetch_add(spent.as_nanos() as u64, Relaxed);
+    }
 }
 
 /// The accounts that anything is on.
@@ -99,7 +136,7 @@ impl Accounts {
                 accounts.shrink_to_fit();
             }
         }
-        let account = Arc::new(Account { name: holder.to_string().into(), holder: holder.clone() });
+        let account = Arc::new(Account::new(holder.clone()));
         accounts.insert(holder, Arc::downgrade(&account));
         account
     }

@@ -9,7 +9,7 @@ use tracing::warn;
 use crate::{
     application::{Application, ClientInfo},
     config::Config,
-    core::{Core, Oversize, clip},
+    core::{Core, Handed, Oversize, clip},
     delivery::encodable,
     error::Error,
     listener,
@@ -50,24 +50,48 @@ impl Broker {
         listener::serve(&self.core, listener, transport, shutdown).await
     }
 
-    /// Hands a message to every session with a matching subscription, and retains it if it says so; returns
-    /// how many sessions have it now. May be called on any thread; never waits for a client.
+    /// Hands a message of the application's own to every session with a matching subscription, and retains it if it
+    /// says so; returns how many sessions have it now. May be called on any thread; never waits for a client.
     ///
     /// `oversize` is asked for a replacement when the message exceeds a receiver's Maximum Packet Size;
     /// without one the receiver does not get it, and that is counted. A message that cannot be encoded
     /// (invalid topic, a field over 65 535 bytes) reaches nobody.
     pub fn publish(&self, message: &Message, oversize: Option<Oversize<'_>>) -> usize {
-        if self.publishable(message) { self.core.publish(None, message, oversize).reached } else { 0 }
+        if self.publishable(message) { self.core.publish(message, oversize) } else { 0 }
     }
 
-    /// Hands a message to the session of one client only, if one of its subscriptions matches; false if none
-    /// does, its queue is full, or the session is no more. Nothing is retained. Otherwise as
-    /// [`publish`](Self::publish).
-    pub fn publish_to(&self, client: &ClientInfo, message: &Message, oversize: Option<Oversize<'_>>) -> bool {
-        match client.session.upgrade() {
-            Some(session) if self.publishable(message) => self.core.publish_to(&session, message, oversize),
-            _ => false,
+    /// Publishes a message that a client has caused, an answer for example: at its expense, and to no more sessions of
+    /// one identity than [`Config::max_receivers_per_identity`]. Otherwise as [`publish`](Self::publish).
+    pub fn publish_for(
+        &self,
+        client: &ClientInfo,
+        message: &Message,
+        oversize: Option<Oversize<'_>>,
+    ) -> usize {
+        if self.publishable(message) { self.core.publish_for(client, message, oversize) } else { 0 }
+    }
+
+    /// Hands a message to the session of one client only, if one of its subscriptions matches. Nothing is retained.
+    /// Otherwise as [`publish`](Self::publish).
+    pub fn publish_to(
+        &self,
+        client: &ClientInfo,
+        message: &Message,
+        oversize: Option<Oversize<'_>>,
+    ) -> Handed {
+        if !self.publishable(message) {
+            return Handed::NotTaken;
         }
+        match client.session.upgrade() {
+            Some(session) => self.core.publish_to(&session, message, oversize),
+            None => self.core.gone(),
+        }
+    }
+
+    /// Whether one of a client's own subscriptions matches a topic; false if its session is no more.
+    pub fn is_subscribed(&self, client: &ClientInfo, topic: &str) -> bool {
+        let session = client.session.upgrade();
+        session.is_some_and(|session| self.core.grant_of(&session, topic).is_some())
     }
 
     /// Ends the connections and the sessions of these clients at once, for an application that has changed its mind about

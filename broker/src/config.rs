@@ -17,8 +17,20 @@ pub const DEFAULT_MAX_CONNECTIONS: usize = 16_384;
 pub const DEFAULT_MAX_CONNECTIONS_PER_ADDRESS: usize = 1_024;
 /// Sessions at a time, connected or not.
 pub const DEFAULT_MAX_SESSIONS: usize = 32_768;
+/// Sessions of one identity without a connection: a fleet of a thousand devices that are all away fits.
+pub const DEFAULT_MAX_SESSIONS_AWAY_PER_IDENTITY: usize = 1_024;
 /// Subscriptions of one session.
 pub const DEFAULT_MAX_SUBSCRIPTIONS: usize = 1_024;
+/// Subscriptions of all sessions of one user: what a message can match at most, and with it what it costs to find its
+/// receivers (some 20 ns for each).
+pub const DEFAULT_MAX_SUBSCRIPTIONS_PER_USER: usize = 8_192;
+/// Subscriptions of all clients without a name at one address: three for each of ten thousand devices behind a proxy or
+/// on loopback.
+pub const DEFAULT_MAX_SUBSCRIPTIONS_PER_ADDRESS: usize = 32_768;
+/// Bytes of all subscriptions together: some hundred thousand with filters of usual length.
+pub const DEFAULT_MAX_SUBSCRIPTION_BYTES: usize = 64 * 1024 * 1024;
+/// Sessions of one identity that get one answer: some programs that watch, beside who asked.
+pub const DEFAULT_MAX_RECEIVERS_PER_IDENTITY: usize = 64;
 /// Filters in one SUBSCRIBE or UNSUBSCRIBE.
 pub const DEFAULT_MAX_FILTERS_PER_PACKET: usize = 256;
 /// Messages that wait for one session, beyond those in flight.
@@ -51,7 +63,7 @@ pub const DEFAULT_MAX_KEEP_ALIVE: u16 = 0;
 /// Longest topic name or filter, in bytes.
 pub const DEFAULT_MAX_TOPIC_LENGTH: usize = 1_024;
 /// Most levels of a topic name or filter.
-pub const DEFAULT_MAX_TOPIC_LEVELS: usize = 64;
+pub const DEFAULT_MAX_TOPIC_LEVELS: usize = 32;
 /// Longest client identifier, in bytes.
 pub const DEFAULT_MAX_CLIENT_ID_LENGTH: usize = 256;
 /// Bytes collected for one write; a connection with more than this unsent is not read from.
@@ -67,8 +79,8 @@ pub const DEFAULT_RATE_BURST: Duration = Duration::from_secs(1);
 /// How often what has changed of the counters is published under `$SYS/broker/…`, as in Mosquitto; 0 is never.
 pub const DEFAULT_SYS_INTERVAL: Duration = Duration::from_secs(10);
 
-/// The deepest tree of topics that [`Config::max_topic_levels`] may allow: trees are walked recursively.
-const MOST_TOPIC_LEVELS: usize = 1_024;
+/// The deepest tree of topics that [`Config::max_topic_levels`] may allow: what is removed is found by recursion.
+const MOST_TOPIC_LEVELS: usize = 256;
 /// The largest packet that a remaining length can express (section 1.5.5), fixed header included.
 const LARGEST_PACKET: usize = 268_435_455 + 5;
 
@@ -89,10 +101,26 @@ pub struct Config {
     /// Loopback addresses have no such limit: a proxy, or a whole fleet under test, may be behind one. One more is
     /// refused as one over `max_connections`.
     pub max_connections_per_address: usize,
-    /// See [`DEFAULT_MAX_SESSIONS`]. One more is refused in CONNACK.
+    /// See [`DEFAULT_MAX_SESSIONS`]. One more takes the place of the one that has been away longest with neither
+    /// subscriptions nor messages in it, and is refused in CONNACK if there is none.
     pub max_sessions: usize,
+    /// See [`DEFAULT_MAX_SESSIONS_AWAY_PER_IDENTITY`]. An identity that has so many may resume them and begin sessions
+    /// that end with their connection; one that would stay is refused in CONNACK.
+    pub max_sessions_away_per_identity: usize,
     /// See [`DEFAULT_MAX_SUBSCRIPTIONS`]. One more is refused in SUBACK.
     pub max_subscriptions: usize,
+    /// See [`DEFAULT_MAX_SUBSCRIPTIONS_PER_USER`]. One more is refused in SUBACK.
+    pub max_subscriptions_per_user: usize,
+    /// See [`DEFAULT_MAX_SUBSCRIPTIONS_PER_ADDRESS`]. One more is refused in SUBACK.
+    pub max_subscriptions_per_address: usize,
+    /// See [`DEFAULT_MAX_SUBSCRIPTION_BYTES`]: what tree and sessions hold for them, text and nodes. No identity may
+    /// hold more than is left, so that one alone has half of it and two a third each; beyond that, one is refused in
+    /// SUBACK.
+    pub max_subscription_bytes: usize,
+    /// See [`DEFAULT_MAX_RECEIVERS_PER_IDENTITY`]. For messages that the application publishes for a client
+    /// ([`Broker::publish_for`](crate::Broker::publish_for)): the oldest sessions get them, the others do not, and that
+    /// is counted and logged.
+    pub max_receivers_per_identity: usize,
     /// See [`DEFAULT_MAX_FILTERS_PER_PACKET`]. More end the connection (0x97).
     pub max_filters_per_packet: usize,
     /// See [`DEFAULT_SESSION_QUEUE_MESSAGES`]. The newest is dropped, and QoS 0 at half of it already. Every drop is
@@ -101,8 +129,8 @@ pub struct Config {
     pub session_queue_messages: usize,
     /// See [`DEFAULT_SESSION_QUEUE_BYTES`]. At least `max_packet_size`.
     pub session_queue_bytes: usize,
-    /// See [`DEFAULT_MAX_QUEUED_BYTES`]. One session never holds more than is left of it, so that many that
-    /// hoard messages leave room for the others.
+    /// See [`DEFAULT_MAX_QUEUED_BYTES`]. No identity ever holds more than is left of it, in however many sessions, so
+    /// that one alone has half of it, and those that hoard messages leave room for the others.
     pub max_queued_bytes: usize,
     /// See [`DEFAULT_SESSION_RESERVE_BYTES`]. What sessions hold below it may exceed `max_queued_bytes`.
     pub session_reserve_bytes: usize,
@@ -114,9 +142,9 @@ pub struct Config {
     /// See [`DEFAULT_TOPIC_ALIAS_MAXIMUM`]; 0 offers none.
     pub topic_alias_maximum: u16,
     /// See [`DEFAULT_MAX_RETAINED_MESSAGES`]. One more is routed but not retained, and refused to its
-    /// publisher.
+    /// publisher. So it is if its publisher's identity had more than is left then: alone it may have half.
     pub max_retained_messages: usize,
-    /// See [`DEFAULT_MAX_RETAINED_BYTES`].
+    /// See [`DEFAULT_MAX_RETAINED_BYTES`]. Shared among identities as their number is.
     pub max_retained_bytes: usize,
     /// See [`DEFAULT_MAX_SESSION_EXPIRY`]; whole seconds. Also that of persistent 3.1.1 sessions.
     pub max_session_expiry: Duration,
@@ -162,7 +190,12 @@ impl Default for Config {
             max_connections: DEFAULT_MAX_CONNECTIONS,
             max_connections_per_address: DEFAULT_MAX_CONNECTIONS_PER_ADDRESS,
             max_sessions: DEFAULT_MAX_SESSIONS,
+            max_sessions_away_per_identity: DEFAULT_MAX_SESSIONS_AWAY_PER_IDENTITY,
             max_subscriptions: DEFAULT_MAX_SUBSCRIPTIONS,
+            max_subscriptions_per_user: DEFAULT_MAX_SUBSCRIPTIONS_PER_USER,
+            max_subscriptions_per_address: DEFAULT_MAX_SUBSCRIPTIONS_PER_ADDRESS,
+            max_subscription_bytes: DEFAULT_MAX_SUBSCRIPTION_BYTES,
+            max_receivers_per_identity: DEFAULT_MAX_RECEIVERS_PER_IDENTITY,
             max_filters_per_packet: DEFAULT_MAX_FILTERS_PER_PACKET,
             session_queue_messages: DEFAULT_SESSION_QUEUE_MESSAGES,
             session_queue_bytes: DEFAULT_SESSION_QUEUE_BYTES,
@@ -203,7 +236,7 @@ impl Config {
         } else if self.max_queued_bytes < self.session_queue_bytes {
             "max_queued_bytes is less than session_queue_bytes"
         } else if self.max_topic_levels > MOST_TOPIC_LEVELS {
-            "max_topic_levels must be 1024 or less"
+            "max_topic_levels must be 256 or less"
         } else {
             return Ok(());
         };

@@ -24,7 +24,8 @@ use crate::{
     application::{ClientInfo, Received, Route, Version},
     arrival::Arrival,
     codec::{self, Filter, Packet, Publish},
-    core::{Core, Ending, Routed, clip},
+    core::{Core, Ending, clip},
+    fan_out::{FanOut, Routed},
     frame,
     handshake::{self, Opened, Unopened},
     incoming::Accepted,
@@ -32,7 +33,7 @@ use crate::{
     message::{Message, QoS},
     rate::Rates,
     reason::{Reason, Violation},
-    session::{Evicted, Pause, Session, over_receive_maximum},
+    session::{Evicted, Filled, Pause, Session, over_receive_maximum},
     stats::{Tally, count},
     stream::Stream,
     topic,
@@ -132,6 +133,8 @@ struct Connection<S> {
     /// That it sends too fast was logged.
     delay_logged: bool,
     aliases: HashMap<u16, Arc<str>>,
+    /// What it has published last, while not all receivers have it.
+    publishing: Option<(Message, FanOut, Acknowledgement)>,
     /// The application has messages of which it was not told yet that they are all for now.
     handed_over: bool,
 }
@@ -158,6 +161,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             keep_alive: (keep_alive > 0).then(|| Duration::from_millis(u64::from(keep_alive) * 1500)),
             last_packet: now,
             aliases: HashMap::new(),
+            publishing: None,
             handed_over: false,
         }
     }
@@ -166,10 +170,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let mut shutdown = pin!(shutdown);
         let mut timer = pin!(sleep_until(self.deadline(Instant::now())));
         loop {
-            let Pause(pause) = match self.fill() {
-                Ok(pause) => pause,
+            let Filled { pause: Pause(pause), retained } = match self.fill() {
+                Ok(filled) => filled,
                 Err(evicted) => return evicted.into(),
             };
+            // What it has caused, in slices, comes before what it sends next.
+            if self.publishing.is_some() || retained {
+                if let Err(evicted) = self.deliver_next() {
+                    return evicted.into();
+                }
+                yield_now().await;
+                continue;
+            }
             // A client that does not take what it is sent, whose messages are not acknowledged, or that sends too
             // fast, is not heard for the moment: this is what bounds the memory it can bind, and the work.
             let over_rate = self.over_rate();
@@ -220,8 +232,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     /// Puts what waits for the client into the output, as far as there is room.
-    fn fill(&mut self) -> Result<Pause, Evicted> {
+    fn fill(&mut self) -> Result<Filled, Evicted> {
         self.session.fill(self.link, &self.core.config, &self.core.counters, &mut self.stream.output)
+    }
+
+    /// Delivers the next slice of what it has published, or else of the retained messages that it is to get.
+    fn deliver_next(&mut self) -> Result<(), Evicted> {
+        match self.publishing.take() {
+            Some((message, fan_out, ack)) => self.deliver(message, fan_out, ack),
+            None => self.core.deliver_retained(&self.session, self.link)?,
+        }
+        Ok(())
     }
 
     /// When the timer has to look next. Packets that come meanwhile only move `last_packet`.
@@ -300,7 +321,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             let Pause(pause) = self.handle(packet)?;
             answered.packets(u64::from(self.stream.output.len() > unanswered));
             let full = pause || self.stream.output.len() >= self.core.config.write_buffer;
-            if full || handled >= BATCH || self.over_rate() {
+            if full || self.publishing.is_some() || handled >= BATCH || self.over_rate() {
                 return Ok(());
             }
         }
@@ -426,13 +447,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Route::Broker => {
                 let properties = properties.map(|properties| Arc::new(*properties));
                 let message = Message { topic, payload, qos, retain, properties };
-                match self.core.publish(Some(&self.session), &message, None) {
-                    Routed { reached: 1.., .. } => ack.complete(),
-                    // A stranger who hoards keeps nobody from publishing what is retained.
-                    Routed { refused: 1.., kept: true, .. } => ack.complete(),
-                    Routed { refused: 1.., .. } => ack.refuse(Reason::QuotaExceeded),
-                    Routed { .. } => ack.refuse(Reason::NoMatchingSubscribers),
-                }
+                let fan_out = self.core.start(Some(&self.session), &message);
+                self.deliver(message, fan_out, ack);
             }
             Route::Refuse => {
                 count(&self.core.counters.dropped_refused);
@@ -445,6 +461,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
         }
         Ok(pause)
+    }
+
+    /// Delivers a slice of what it has published, and acknowledges it with the last.
+    fn deliver(&mut self, message: Message, mut fan_out: FanOut, ack: Acknowledgement) {
+        if !self.core.deliver_slice(&message, &mut fan_out, None) {
+            self.publishing = Some((message, fan_out, ack));
+            return;
+        }
+        match fan_out.routed {
+            Routed { reached: 1.., .. } => ack.complete(),
+            // A stranger who hoards keeps nobody from publishing what is retained.
+            Routed { refused: 1.., kept: true, .. } => ack.complete(),
+            Routed { refused: 1.., .. } => ack.refuse(Reason::QuotaExceeded),
+            Routed { .. } => ack.refuse(Reason::NoMatchingSubscribers),
+        }
     }
 
     /// Topic aliases (section 3.3.2.3.4), of which each connection may set as many as CONNACK offered.
@@ -464,7 +495,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         Ok(())
     }
 
+    /// Delivers all that is left of what it has published, since some receivers have it already.
+    async fn finish_publishing(&mut self) {
+        while let Some((message, fan_out, ack)) = self.publishing.take() {
+            self.deliver(message, fan_out, ack);
+            yield_now().await;
+        }
+    }
+
     async fn close(&mut self, end: End) {
+        self.finish_publishing().await;
         let core = &self.core;
         let (client_id, peer) = (clip(&self.client.client_id), self.client.peer);
         let (publish_will, session_expiry, last_word) = match end {
@@ -490,11 +530,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
             end => debug!(client_id, %peer, ?end, "disconnected"),
         }
-        core.disconnect(&self.session, self.link, Ending { publish_will, session_expiry });
+        let will = core.disconnect(&self.session, self.link, Ending { publish_will, session_expiry });
+        self.publishing = will.map(|(message, fan_out)| (message, fan_out, Acknowledgement::owed(None)));
+        self.finish_publishing().await;
         if let Some(reason) = last_word {
             if self.version == Version::V5 {
                 codec::disconnect(reason.in_disconnect(), &mut self.stream.output);
-                core.counters.sent.packet();
+                self.core.counters.sent.packet();
             }
             let _ = timeout(CLOSE_TIMEOUT, self.stream.close()).await;
         } else {
@@ -507,7 +549,8 @@ impl<S> Drop for Connection<S> {
     /// If the task is cut off, by a panic in the application for example, the session must not stay
     /// connected.
     fn drop(&mut self) {
-        self.core.disconnect(&self.session, self.link, Ending { publish_will: true, session_expiry: None });
+        let ending = Ending { publish_will: true, session_expiry: None };
+        self.core.finish(self.core.disconnect(&self.session, self.link, ending));
     }
 }
 

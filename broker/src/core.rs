@@ -1,7 +1,8 @@
 //! The heart of the broker: who is connected, who subscribed to what, and where messages go.
 //!
-//! Locks are taken in the order sessions, subscriptions, session, deadlines; routing takes them one after the
-//! other, never two at once. The application is called under none of them, but for its `confirm`.
+//! Locks are taken in the order sessions, subscriptions, session, then one of deadlines, vacant sessions and retained
+//! messages; routing takes them one after the other, never two at once. The application is called under none of them,
+//! but for its `confirm`.
 
 use std::{
     collections::HashMap,
@@ -15,17 +16,19 @@ use std::{
 };
 
 use parking_lot::RwLock;
-use tokio::time::Instant;
+use tokio::{task::yield_now, time::Instant};
 use tracing::{debug, warn};
 
 use crate::{
-    account::Accounts,
+    account::{Account, Accounts, Held, Holder},
     acknowledgement::Acknowledgement,
     application::{Application, ClientInfo, Identity, Received, Route, Version},
+    backlog::{Backlog, Cursor},
     codec::{Connect, Filter, RetainedFor},
     config::Config,
     deadlines::Deadlines,
     delivery::{Delivery, encodable},
+    fan_out::{self, FanOut, Grant, Receiver, Routed},
     message::{Message, QoS},
     outbox::Full,
     places::Places,
@@ -37,7 +40,8 @@ use crate::{
     throttle::Throttle,
     topic,
     transport::Peer,
-    trie::{Options, Trie},
+    trie::{self, Trie},
+    vacant::Vacant,
     will::Will,
 };
 
@@ -49,6 +53,13 @@ pub type Oversize<'a> = &'a dyn Fn(usize, &dyn Fn(&Message) -> usize) -> Option<
 const MAX_OWN_RETAINED_MESSAGES: usize = 10_000;
 /// Bytes of these messages.
 const MAX_OWN_RETAINED_BYTES: usize = 16 * 1024 * 1024;
+/// Topics of retained messages that are looked at for a subscription before others have their turn: some 25 µs.
+const RETAINED_SLICE: usize = 256;
+/// Subscriptions of a session that ends that are removed before others may use the tree.
+const REMOVED_AT_ONCE: usize = 64;
+/// Receivers of an answer from which on the time that they take is charged to its cause; below, measuring it would cost
+/// as much as one of them.
+const CHARGED_FROM: usize = 8;
 
 pub(crate) struct Core {
     pub config: Config,
@@ -62,12 +73,15 @@ pub(crate) struct Core {
     pub accounts: Accounts,
     sessions: RwLock<HashMap<Arc<str>, Arc<Session>>>,
     subscriptions: RwLock<Trie<Arc<Session>>>,
+    /// What all of them cost.
+    subscription_bytes: Held,
     retained: RwLock<Retained>,
     /// On topics that start with `$`, which only this process publishes to: whatever clients retain, these have room.
     own_retained: RwLock<Retained>,
     /// What was published of the counters.
     pub sys: Sys,
     deadlines: Deadlines,
+    vacant: Vacant,
     /// Numbers sessions, connections and assigned client ids.
     last_number: AtomicU64,
     ids: RandomState,
@@ -94,49 +108,20 @@ pub(crate) struct Ending {
     pub session_expiry: Option<u32>,
 }
 
-/// Where a message went.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Routed {
-    /// Sessions that have it now.
-    pub reached: usize,
-    /// Sessions whose queue, or the store of retained messages, was full.
-    pub refused: usize,
-    /// It is retained, or has cleared what was: later subscribers find what it says.
-    pub kept: bool,
-}
+/// A message that has receivers left.
+pub(crate) type Unfinished = (Message, FanOut);
 
-/// What a session's subscriptions, taken together, want of a message.
-struct Grant {
-    qos: QoS,
-    retain_as_published: bool,
-    ids: Vec<u32>,
-}
-
-impl Grant {
-    fn new(options: &Options) -> Self {
-        Self {
-            qos: options.qos,
-            retain_as_published: options.retain_as_published,
-            ids: options.id.into_iter().collect(),
-        }
-    }
-
-    /// Overlapping subscriptions deliver once, at the highest QoS, with all identifiers (section 3.3.4).
-    fn add(&mut self, options: &Options) {
-        self.qos = self.qos.max(options.qos);
-        self.retain_as_published |= options.retain_as_published;
-        self.ids.extend(options.id);
-    }
-
-    fn delivery(&self, message: &Message, expires: Option<Instant>) -> Delivery {
-        Delivery {
-            qos: self.qos.min(message.qos),
-            retain: self.retain_as_published && message.retain,
-            subscription_ids: self.ids.clone(),
-            expires,
-            message: message.clone(),
-        }
-    }
+/// What became of a message for one client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handed {
+    /// It is in its queue.
+    Queued,
+    /// The client has no subscription that matches.
+    NoSubscription,
+    /// The client has one, but not the room, or takes no packet of that size; that is counted.
+    NotTaken,
+    /// There is no such session any more; that is counted.
+    Gone,
 }
 
 impl Core {
@@ -149,10 +134,12 @@ impl Core {
             accounts: Accounts::default(),
             sessions: RwLock::default(),
             subscriptions: RwLock::default(),
+            subscription_bytes: Held::default(),
             retained: RwLock::new(Retained::new(config.max_retained_messages, config.max_retained_bytes)),
             own_retained: RwLock::new(Retained::new(MAX_OWN_RETAINED_MESSAGES, MAX_OWN_RETAINED_BYTES)),
             sys: Sys::new(),
             deadlines: Deadlines::default(),
+            vacant: Vacant::default(),
             last_number: AtomicU64::new(0),
             ids: RandomState::new(),
             config,
@@ -163,6 +150,7 @@ impl Core {
         let mut stats = self.counters.snapshot();
         stats.sessions = self.sessions.read().len();
         stats.subscriptions = self.subscriptions.read().len();
+        stats.subscription_bytes = self.subscription_bytes.get();
         let retained = self.retained.read();
         stats.retained_messages = retained.len();
         stats.retained_bytes = retained.bytes();
@@ -216,14 +204,22 @@ impl Core {
         if is_anothers && identity.user.as_ref() != Some(&client_id) {
             return Err(Reason::NotAuthorized);
         }
-        let resumes = |former: &Session| !is_anothers && !connect.clean_start && former.lock().expiry > 0;
-        let session_present = former.as_deref().is_some_and(resumes);
+        let lasts = !is_anothers && former.as_ref().is_some_and(|former| former.lock().expiry > 0);
+        let session_present = lasts && !connect.clean_start;
+        if session_expiry > 0
+            && !lasts
+            && account.sessions_away.get() >= self.config.max_sessions_away_per_identity
+        {
+            return Err(Reason::QuotaExceeded);
+        }
         let session = match &former {
             Some(former) if session_present => former.clone(),
-            None if sessions.len() >= self.config.max_sessions => return Err(Reason::QuotaExceeded),
+            None if sessions.len() >= self.config.max_sessions && !self.make_room(&mut sessions) => {
+                return Err(Reason::QuotaExceeded);
+            }
             _ => {
-                let session =
-                    Arc::new(Session::new(client_id.clone(), identity.user.clone(), self.next_number()));
+                let (owner, serial) = (identity.user.clone(), self.next_number());
+                let session = Arc::new(Session::new(client_id.clone(), owner, account.clone(), serial));
                 sessions.insert(client_id.clone(), session.clone());
                 session
             }
@@ -239,6 +235,10 @@ impl Core {
             state.link = Some(Link::new(link, client.clone(), max_packet));
             self.counters.client_connected();
             state.outbox.connected(connect.receive_maximum.min(self.config.max_inflight));
+            for cursor in state.backlog.iter_mut() {
+                // What was published at QoS 0 while it was away, it has not got.
+                cursor.until = self.retained(&cursor.filter).read().sequence();
+            }
             state.will = connect.will.take().map(Box::new);
             state.expiry = session_expiry;
         }
@@ -250,13 +250,22 @@ impl Core {
         Ok(Connected { session, link, client, session_present, session_expiry, max_packet })
     }
 
+    /// Ends the session that is away with nothing in it for the longest time; false if there is none.
+    fn make_room(&self, sessions: &mut HashMap<Arc<str>, Arc<Session>>) -> bool {
+        let Some(session) = self.vacant.oldest() else { return false };
+        forget(sessions, &session.client_id);
+        let thrown_out = self.throw_out(session, Some(Reason::QuotaExceeded));
+        debug_assert!(thrown_out.will.is_none() && thrown_out.subscriptions.is_empty());
+        true
+    }
+
     /// Takes a session away from its connection, if it has one, and ends it for this reason, if there is one: without,
     /// it is to be resumed.
     fn throw_out(&self, session: Arc<Session>, ends: Option<Reason>) -> ThrownOut {
         let state = &mut *session.lock();
         let mut will = state.will.take();
         state.will_due = None;
-        state.expires = None;
+        self.no_longer_away(&session, state);
         self.deadlines.set(&session, state);
         let link = state.link.take();
         if ends.is_none() && will.as_ref().is_some_and(|will| link.is_none() || will.delay > 0) {
@@ -278,14 +287,23 @@ impl Core {
         let ThrownOut { session, will, client, subscriptions } = thrown_out;
         self.unsubscribe_all(&session, subscriptions);
         if let (Some(will), Some(client)) = (will, client) {
-            self.publish_will(&client, &session, *will);
+            self.finish(self.publish_will(&client, &session, *will));
         }
     }
 
+    /// A locked session has a connection again, or ends.
+    fn no_longer_away(&self, session: &Session, state: &mut State) {
+        if state.expires.take().is_some() {
+            session.account.sessions_away.subtract(1);
+        }
+        self.vacant.remove(state);
+    }
+
     /// Marks a locked session as ended; returns the subscriptions to be removed.
-    fn end(&self, state: &mut State, reason: Reason) -> Vec<Box<str>> {
+    fn end(&self, state: &mut State, reason: Reason) -> Vec<Arc<str>> {
         state.ended = Some(reason);
         state.outbox.clear(&self.counters);
+        state.backlog = Backlog::default();
         std::mem::take(&mut state.subscriptions).into_keys().collect()
     }
 
@@ -311,12 +329,12 @@ impl Core {
         evicted
     }
 
-    /// A connection has ended.
-    pub fn disconnect(&self, session: &Arc<Session>, link: u64, ending: Ending) {
+    /// A connection has ended. Returns what is left of its will, if that has many receivers.
+    pub fn disconnect(&self, session: &Arc<Session>, link: u64, ending: Ending) -> Option<Unfinished> {
         let (due_will, client, ends) = {
-            let Ok(mut state) = session.lock_for(link) else { return };
+            let mut state = session.lock_for(link).ok()?;
             let state = &mut *state;
-            let Some(link) = state.link.take() else { return };
+            let link = state.link.take()?;
             self.counters.client_disconnected();
             state.incoming.disconnected();
             if let Some(expiry) = ending.session_expiry {
@@ -334,15 +352,17 @@ impl Core {
                 state.will_due = state.will.as_ref().map(|will| now + Duration::from_secs(will.delay.into()));
                 state.last_client = Some(link.client.clone());
                 self.deadlines.set(session, state);
+                session.account.sessions_away.add(1);
+                if state.holds_nothing() {
+                    self.vacant.add(session, state);
+                }
             }
             (due_will, link.client, ends)
         };
         if ends {
             self.remove(session);
         }
-        if let Some(will) = due_will {
-            self.publish_will(&client, session, *will);
-        }
+        due_will.and_then(|will| self.publish_will(&client, session, *will))
     }
 
     /// Removes a session that has no connection and may end.
@@ -354,6 +374,7 @@ impl Core {
             if state.link.is_some() || state.ended.is_some() || !over {
                 return; // resumed or replaced meanwhile
             }
+            self.no_longer_away(session, state);
             // Nobody is connected who could be told why.
             self.end(state, Reason::Success)
         };
@@ -362,11 +383,13 @@ impl Core {
         self.unsubscribe_all(session, subscriptions);
     }
 
-    fn unsubscribe_all(&self, session: &Arc<Session>, filters: Vec<Box<str>>) {
-        if !filters.is_empty() {
+    fn unsubscribe_all(&self, session: &Session, filters: Vec<Arc<str>>) {
+        for filters in filters.chunks(REMOVED_AT_ONCE) {
             let mut subscriptions = self.subscriptions.write();
             for filter in filters {
-                subscriptions.remove(&filter, session);
+                if subscriptions.remove(filter, session.serial) {
+                    self.give_back_subscription(&session.account, filter);
+                }
             }
         }
     }
@@ -380,16 +403,21 @@ impl Core {
     pub async fn keep_deadlines(&self) -> Infallible {
         loop {
             let session = self.deadlines.next().await;
-            self.expire(&session);
+            if let Some((message, mut fan_out)) = self.expire(&session) {
+                while !self.deliver_slice(&message, &mut fan_out, None) {
+                    yield_now().await;
+                }
+            }
+            yield_now().await;
         }
     }
 
-    fn expire(&self, session: &Arc<Session>) {
+    fn expire(&self, session: &Arc<Session>) -> Option<Unfinished> {
         let (will, client, ends) = {
             let state = &mut *session.lock();
             state.deadline = None;
             if state.link.is_some() || state.ended.is_some() {
-                return;
+                return None;
             }
             let now = Instant::now();
             let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
@@ -409,9 +437,7 @@ impl Core {
             debug!(client_id = &*session.client_id, "session expired");
             self.remove(session);
         }
-        if let (Some(will), Some(client)) = (will, client) {
-            self.publish_will(&client, session, *will);
-        }
+        self.publish_will(&client?, session, *will?)
     }
 
     fn next_number(&self) -> u64 {
@@ -426,7 +452,7 @@ impl Core {
 
     // ---- Subscriptions ----
 
-    /// Subscribes (section 3.8.4); what is retained goes into the session's queue.
+    /// Subscribes (section 3.8.4); what is retained is delivered by [`deliver_retained`](Self::deliver_retained).
     pub fn subscribe(
         &self,
         session: &Arc<Session>,
@@ -434,23 +460,7 @@ impl Core {
         client: &ClientInfo,
         filters: &[Filter],
     ) -> Result<Vec<Result<QoS, Reason>>, Evicted> {
-        let mut granted = Vec::with_capacity(filters.len());
-        for filter in filters {
-            let new = match self.subscribe_one(session, link, client, filter)? {
-                Ok(new) => new,
-                Err(reason) => {
-                    granted.push(Err(reason));
-                    continue;
-                }
-            };
-            granted.push(Ok(filter.options.qos));
-            match filter.retained {
-                RetainedFor::EverySubscribe => self.offer_retained(session, filter),
-                RetainedFor::NewSubscription if new => self.offer_retained(session, filter),
-                _ => {}
-            }
-        }
-        Ok(granted)
+        filters.iter().map(|filter| self.subscribe_one(session, link, client, filter)).collect()
     }
 
     fn subscribe_one(
@@ -459,25 +469,72 @@ impl Core {
         link: u64,
         client: &ClientInfo,
         filter: &Filter,
-    ) -> Result<Result<bool, Reason>, Evicted> {
-        if filter.path.starts_with(topic::SHARED) {
+    ) -> Result<Result<QoS, Reason>, Evicted> {
+        let Filter { path, options, retained } = filter;
+        if path.starts_with(topic::SHARED) {
             return Ok(Err(Reason::SharedSubscriptionsNotSupported));
         }
-        if !topic::valid_filter(&filter.path, &self.config) {
+        if !topic::valid_filter(path, &self.config) {
             return Ok(Err(Reason::TopicFilterInvalid));
         }
-        if !self.application.may_subscribe(client, &filter.path) {
+        if !self.application.may_subscribe(client, path) {
             return Ok(Err(Reason::NotAuthorized));
         }
         // Both under the lock of the tree, so that a session that ends meanwhile leaves nothing in it.
         let mut subscriptions = self.subscriptions.write();
         let mut state = session.lock_for(link)?;
-        let known = state.subscriptions.contains_key(filter.path.as_str());
-        if !known && state.subscriptions.len() >= self.config.max_subscriptions {
-            return Ok(Err(Reason::QuotaExceeded));
+        let known = state.subscriptions.get_key_value(path.as_str()).map(|(filter, _)| filter.clone());
+        let new = known.is_none();
+        if new {
+            let full = state.subscriptions.len() >= self.config.max_subscriptions;
+            if full || !self.take_subscription(&session.account, path) {
+                return Ok(Err(Reason::QuotaExceeded));
+            }
         }
-        state.subscriptions.insert(filter.path.as_str().into(), filter.options);
-        Ok(Ok(subscriptions.insert(&filter.path, session.clone(), filter.options)))
+        let filter: Arc<str> = known.unwrap_or_else(|| path.as_str().into());
+        state.subscriptions.entry(filter.clone()).or_default();
+        subscriptions.insert(path, session.serial, session.clone(), *options);
+        let wanted = match retained {
+            RetainedFor::EverySubscribe => true,
+            RetainedFor::NewSubscription => new,
+            RetainedFor::Nobody => false,
+        };
+        if wanted {
+            let store = self.retained(path).read();
+            if store.has_any(path) {
+                state.want_retained(Cursor {
+                    filter,
+                    options: *options,
+                    until: store.sequence(),
+                    after: None,
+                });
+            }
+        }
+        Ok(Ok(options.qos))
+    }
+
+    /// Accounts a new subscription to an identity, unless it has too many, or holds more of the room for all than is
+    /// left.
+    fn take_subscription(&self, account: &Account, filter: &str) -> bool {
+        let most = match account.holder {
+            Holder::User(_) => self.config.max_subscriptions_per_user,
+            Holder::Source(_) => self.config.max_subscriptions_per_address,
+        };
+        let cost = trie::cost(filter);
+        let left = self.config.max_subscription_bytes.saturating_sub(self.subscription_bytes.get());
+        let taken = account.subscriptions.get() < most && account.subscription_bytes.try_add(cost, left);
+        if taken {
+            account.subscriptions.add(1);
+            self.subscription_bytes.add(cost);
+        }
+        taken
+    }
+
+    fn give_back_subscription(&self, account: &Account, filter: &str) {
+        let cost = trie::cost(filter);
+        account.subscriptions.subtract(1);
+        account.subscription_bytes.subtract(cost);
+        self.subscription_bytes.subtract(cost);
     }
 
     /// Where the messages on this topic, or those that this filter matches, are retained: a wildcard matches no first
@@ -486,33 +543,65 @@ impl Core {
         if topic.starts_with('$') { &self.own_retained } else { &self.retained }
     }
 
-    fn offer_retained(&self, session: &Arc<Session>, filter: &Filter) {
-        let kept = self.retained(&filter.path).read().matching(&filter.path, Instant::now());
-        let grant = Grant::new(&filter.options);
-        for kept in kept {
-            let delivery = Delivery { retain: true, ..grant.delivery(&kept.message, kept.expires) };
-            match session.offer(delivery, true, &self.config, &self.counters) {
-                Offered::Full(full) => self.report_full(session, full),
-                Offered::Oversize(_) => count(&self.counters.dropped_oversize),
-                Offered::Queued | Offered::Absent => {}
+    /// Puts a slice of the retained messages that a subscription is still to get into the queue of the client whose
+    /// connection this is.
+    ///
+    /// They are looked up and queued under the lock of the session, so that one that is replaced meanwhile never comes
+    /// after the one that replaces it [MQTT-4.6.0-5].
+    pub fn deliver_retained(&self, session: &Session, link: u64) -> Result<(), Evicted> {
+        let mut state = session.lock_for(link)?;
+        let state = &mut *state;
+        let Some(Cursor { filter, options, until, after }) = state.backlog.first() else { return Ok(()) };
+        let (filter, grant, until) = (filter.clone(), Grant::new(options), *until);
+        let mut after = after.take();
+        let now = Instant::now();
+        let mut full = None;
+        let store = self.retained(&filter).read();
+        let at_end = store.scan(&filter, &mut after, RETAINED_SLICE, |kept| {
+            if kept.sequence <= until && !kept.expired(now) {
+                let delivery = Delivery { retain: true, ..grant.delivery(&kept.message, kept.expires) };
+                match state.offer(delivery, &self.config, &self.counters) {
+                    Offered::Full(refused) => full = Some(refused),
+                    Offered::Oversize(_) => count(&self.counters.dropped_oversize),
+                    Offered::Queued | Offered::Absent => {}
+                }
             }
+            state.outbox.has_room_for_retained(&self.config)
+        });
+        drop(store);
+        if at_end {
+            state.backlog.finish_first();
+            if let Some(cursor) = state.subscriptions.get_mut(&filter) {
+                *cursor = None;
+            }
+        } else if let Some(cursor) = state.backlog.first() {
+            cursor.after = after;
         }
+        if let Some(full) = full {
+            self.report_full(session, full);
+        }
+        Ok(())
     }
 
     /// Unsubscribes; says for each filter whether there was such a subscription.
     pub fn unsubscribe(
         &self,
-        session: &Arc<Session>,
+        session: &Session,
         link: u64,
         filters: &[String],
     ) -> Result<Vec<bool>, Evicted> {
-        let mut subscriptions = self.subscriptions.write();
-        let mut state = session.lock_for(link)?;
         let remove = |filter: &String| {
-            state.subscriptions.remove(filter.as_str());
-            subscriptions.remove(filter, session)
+            let mut subscriptions = self.subscriptions.write();
+            let mut state = session.lock_for(link)?;
+            let Some(cursor) = state.subscriptions.remove(filter.as_str()) else { return Ok(false) };
+            if let Some(cursor) = cursor {
+                state.backlog.remove(cursor);
+            }
+            subscriptions.remove(filter, session.serial);
+            self.give_back_subscription(&session.account, filter);
+            Ok(true)
         };
-        Ok(filters.iter().map(remove).collect())
+        filters.iter().map(remove).collect()
     }
 
     // ---- Messages ----
@@ -523,19 +612,63 @@ impl Core {
         if topic.starts_with('$') { Route::Refuse } else { self.application.route(client, topic) }
     }
 
-    /// Retains the message if it says so and hands it to every session with a matching subscription.
-    /// `publisher` is the session it comes from, for No Local.
-    pub fn publish(
+    /// Hands a message of the application's own to every session with a matching subscription, and retains it if it
+    /// says so; returns how many sessions have it now.
+    pub fn publish(&self, message: &Message, oversize: Option<Oversize<'_>>) -> usize {
+        let mut fan_out = self.start(None, message);
+        while !self.deliver_slice(message, &mut fan_out, oversize) {}
+        fan_out.routed.reached
+    }
+
+    /// Hands a message that a client has caused to sessions with a matching subscription, as many of each identity as
+    /// it may have; returns how many have it now. The client's identity pays.
+    pub fn publish_for(
         &self,
-        publisher: Option<&Session>,
+        payer: &ClientInfo,
         message: &Message,
         oversize: Option<Oversize<'_>>,
-    ) -> Routed {
+    ) -> usize {
+        let mut fan_out = self.start(None, message);
+        let mut receivers = self.receivers(message, &fan_out, usize::MAX);
+        if receivers.len() < CHARGED_FROM {
+            self.deliver(message, &receivers, &mut fan_out, oversize);
+        } else {
+            let since = Instant::now();
+            let most = self.config.max_receivers_per_identity;
+            let sessions = fan_out::limit_per_identity(&mut receivers, most);
+            if sessions > 0 {
+                self.counters.dropped_too_many_receivers.fetch_add(sessions as u64, Relaxed);
+                if let Some(left_out) = self.throttle.line() {
+                    let (topic, asked_by) = (clip(&message.topic), clip(&payer.account.name));
+                    warn!(
+                        topic,
+                        asked_by,
+                        sessions,
+                        left_out,
+                        "an answer for more sessions of one identity than may have it"
+                    );
+                }
+            }
+            self.deliver(message, &receivers, &mut fan_out, oversize);
+            self.charge(payer, since.elapsed());
+        }
+        fan_out.routed.reached
+    }
+
+    /// Has a client's identity pay for time that another thread than its connections' has worked for it.
+    fn charge(&self, payer: &ClientInfo, spent: Duration) {
+        payer.account.charge(spent);
+    }
+
+    /// Retains the message if it says so; it is still to be delivered. `publisher` is the session it comes from.
+    pub fn start(&self, publisher: Option<&Session>, message: &Message) -> FanOut {
         let mut routed = Routed::default();
         let expires = expires(message);
         if message.retain {
-            let now = Instant::now();
-            routed.kept = self.retained(&message.topic).write().keep(message, expires, now);
+            let owner = publisher.map(|session| &session.account);
+            let mut store = self.retained(&message.topic).write();
+            routed.kept = store.keep(message, expires, owner, Instant::now());
+            drop(store);
             if !routed.kept {
                 count(&self.counters.dropped_retained_full);
                 routed.refused += 1;
@@ -544,50 +677,72 @@ impl Core {
                 }
             }
         }
-        for (session, grant) in self.receivers(publisher, &message.topic) {
-            match self.offer(&session, &grant, message, expires, oversize) {
+        FanOut { publisher: publisher.map(|session| session.serial), expires, after: 0, routed }
+    }
+
+    /// Delivers a message to its next receivers; true if those were the last.
+    pub fn deliver_slice(
+        &self,
+        message: &Message,
+        fan_out: &mut FanOut,
+        oversize: Option<Oversize<'_>>,
+    ) -> bool {
+        let receivers = self.receivers(message, fan_out, fan_out::SLICE);
+        self.deliver(message, &receivers, fan_out, oversize);
+        fan_out.delivered(&receivers)
+    }
+
+    fn receivers(&self, message: &Message, fan_out: &FanOut, limit: usize) -> Vec<Receiver> {
+        fan_out::receivers(&self.subscriptions, &message.topic, fan_out, limit)
+    }
+
+    fn deliver(
+        &self,
+        message: &Message,
+        receivers: &[Receiver],
+        FanOut { expires, routed, .. }: &mut FanOut,
+        oversize: Option<Oversize<'_>>,
+    ) {
+        for Receiver { session, grant, .. } in receivers {
+            match self.offer(session, grant, message, *expires, oversize) {
                 Offered::Queued => routed.reached += 1,
                 Offered::Full(_) => routed.refused += 1,
                 Offered::Absent | Offered::Oversize(_) => {}
             }
         }
-        routed
-    }
-
-    fn receivers(&self, publisher: Option<&Session>, topic: &str) -> Vec<(Arc<Session>, Grant)> {
-        let mut matches: Vec<(&Arc<Session>, &Options)> = Vec::new();
-        let subscriptions = self.subscriptions.read();
-        subscriptions.for_each_match(topic, |session, options| {
-            if !(options.no_local && publisher.is_some_and(|publisher| *publisher == **session)) {
-                matches.push((session, options));
-            }
-        });
-        if matches.len() > 1 {
-            matches.sort_by_key(|(session, _)| session.serial);
-        }
-        let mut receivers: Vec<(Arc<Session>, Grant)> = Vec::with_capacity(matches.len());
-        for (session, options) in matches {
-            match receivers.last_mut() {
-                Some((last, grant)) if last == session => grant.add(options),
-                _ => receivers.push((session.clone(), Grant::new(options))),
-            }
-        }
-        receivers
     }
 
     /// Hands a message to one session only, if one of its subscriptions matches.
-    pub fn publish_to(&self, session: &Session, message: &Message, oversize: Option<Oversize<'_>>) -> bool {
+    pub fn publish_to(&self, session: &Session, message: &Message, oversize: Option<Oversize<'_>>) -> Handed {
+        let Some(grant) = self.grant_of(session, &message.topic) else {
+            return if session.lock().ended.is_some() { self.gone() } else { Handed::NoSubscription };
+        };
+        match self.offer(session, &grant, message, expires(message), oversize) {
+            Offered::Queued => Handed::Queued,
+            Offered::Full(_) | Offered::Oversize(_) => Handed::NotTaken,
+            Offered::Absent => self.gone(),
+        }
+    }
+
+    /// A message for one client finds no session.
+    pub fn gone(&self) -> Handed {
+        count(&self.counters.dropped_gone);
+        Handed::Gone
+    }
+
+    /// What a session's subscriptions say about this topic; `None` if none matches.
+    pub fn grant_of(&self, session: &Session, topic: &str) -> Option<Grant> {
         let mut grant: Option<Grant> = None;
-        for (filter, options) in &session.lock().subscriptions {
-            if topic::matches(filter, &message.topic) {
+        self.subscriptions.read().for_each_match(topic, |list| {
+            if let Ok(at) = list.binary_search_by_key(&session.serial, |subscription| subscription.serial) {
+                let found = Grant::new(&list[at].options);
                 match &mut grant {
-                    Some(grant) => grant.add(options),
-                    None => grant = Some(Grant::new(options)),
+                    Some(grant) => grant.add(found),
+                    None => grant = Some(found),
                 }
             }
-        }
-        let Some(grant) = grant else { return false };
-        matches!(self.offer(session, &grant, message, expires(message), oversize), Offered::Queued)
+        });
+        grant
     }
 
     fn offer(
@@ -598,8 +753,7 @@ impl Core {
         expires: Option<Instant>,
         oversize: Option<Oversize<'_>>,
     ) -> Offered {
-        let offer =
-            |message| session.offer(grant.delivery(message, expires), false, &self.config, &self.counters);
+        let offer = |message| session.offer(grant.delivery(message, expires), &self.config, &self.counters);
         let mut offered = offer(message);
         if let (Offered::Oversize(to), Some(oversize)) = (&offered, oversize) {
             let size = |message: &Message| grant.delivery(message, expires).packet_size(to.version);
@@ -637,13 +791,17 @@ impl Core {
         }
     }
 
-    fn publish_will(&self, client: &Arc<ClientInfo>, session: &Session, will: Will) {
+    /// Publishes a will; returns what is left if it has many receivers.
+    fn publish_will(&self, client: &Arc<ClientInfo>, session: &Session, will: Will) -> Option<Unfinished> {
         let Message { topic, payload, qos, retain, properties } = will.message;
         debug!(client_id = &*client.client_id, topic = clip(&topic), "publishing a will");
         match self.route(client, &topic) {
             Route::Refuse => count(&self.counters.dropped_refused),
             Route::Broker => {
-                self.publish(Some(session), &Message { topic, payload, qos, retain, properties }, None);
+                let message = Message { topic, payload, qos, retain, properties };
+                let mut fan_out = self.start(Some(session), &message);
+                let all = self.deliver_slice(&message, &mut fan_out, None);
+                return (!all).then_some((message, fan_out));
             }
             Route::Application => {
                 self.application.publish(Received {
@@ -659,6 +817,14 @@ impl Core {
                 self.application.published();
             }
         }
+        None
+    }
+
+    /// Delivers what is left of a message on the spot.
+    pub fn finish(&self, unfinished: Option<Unfinished>) {
+        if let Some((message, mut fan_out)) = unfinished {
+            while !self.deliver_slice(&message, &mut fan_out, None) {}
+        }
     }
 }
 
@@ -667,7 +833,7 @@ struct ThrownOut {
     session: Arc<Session>,
     will: Option<Box<Will>>,
     client: Option<Arc<ClientInfo>>,
-    subscriptions: Vec<Box<str>>,
+    subscriptions: Vec<Arc<str>>,
 }
 
 /// Removes a session, and gives the memory of many back.

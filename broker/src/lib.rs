@@ -28,21 +28,25 @@
 //! `guard` and `properties` the structure, and only then `codec` lets rumqttd's codec build the values; PUBLISH
 //! and acknowledgements, which are nearly all of the traffic, are decoded and encoded here.
 //!
-//! There is no router task. Whoever publishes, a connection or the application on any thread, looks the topic up
-//! in the tree of subscriptions (`trie`) and puts the message into the queue of each session (`outbox`) that
-//! matches, under that session's mutex, and wakes its connection, once however many messages follow, and not at all
-//! while it runs. The connection encodes what fits the client's window (`inflight`) into its write buffer. What the
-//! client published is acknowledged in order (`incoming`), when it was routed or when the application completes its
-//! [`Acknowledgement`].
+//! There is no router task. Whoever publishes, a connection or the application on any thread, looks the topic up in
+//! the tree of subscriptions (`trie`) and puts the message into the queue of each session (`outbox`) that matches,
+//! under that session's mutex, and wakes its connection, once however many messages follow, and not at all while it
+//! runs. A client's message with many receivers is delivered in slices (`fan_out`) by its own connection, which
+//! takes nothing else from it meanwhile; retained messages, of which a new subscription may match thousands, are
+//! taken from the store as the receiver's queue has room (`backlog`). The connection encodes what fits the client's
+//! window (`inflight`) into its write buffer. What the client published is acknowledged in order (`incoming`), when
+//! it was routed or when the application completes its [`Acknowledgement`].
 //!
 //! A client of 3.1.1 and one of 5 differ in how bytes are read and written, hardly anywhere else.
 //!
 //! Everything is bounded: connections, in all and for each source address, packets before they are allocated,
 //! queues in messages and bytes for each session and in bytes for all, write buffers, retained messages,
-//! subscriptions, sessions, log lines. The oldest message is kept, the newest refused; QoS 0 goes first. A client
-//! whose messages wait for acknowledgement, or that sends faster than it may (`rate`), is not read from for the
-//! moment, one that takes nothing is disconnected. [`Config`] has the numbers. What was dropped, refused and delayed
-//! is counted ([`Broker::stats`]), and one of the listeners publishes the counters below `$SYS` (`sys`).
+//! subscriptions, sessions, log lines. What is held for a client, whatever its session, is accounted to its
+//! identity (`account`): its user, else its address, of which none may hold more than is left for the others. The
+//! oldest message is kept, the newest refused; QoS 0 goes first. A client whose messages wait for acknowledgement,
+//! or that sends faster than it may (`rate`), is not read from for the moment, one that takes nothing is
+//! disconnected. [`Config`] has the numbers. What was dropped, refused and delayed is counted ([`Broker::stats`]),
+//! and one of the listeners publishes the counters below `$SYS` (`sys`).
 //!
 //! Nothing is stored on disk. A message is sent again only on a new connection. Not offered, and refused as the
 //! standard says: shared subscriptions, extended authentication, topic aliases towards clients, MQTT 3.1.
@@ -51,6 +55,7 @@ mod account;
 mod acknowledgement;
 mod application;
 mod arrival;
+mod backlog;
 mod broker;
 mod codec;
 pub mod config;
@@ -59,6 +64,7 @@ mod core;
 mod deadlines;
 mod delivery;
 mod error;
+mod fan_out;
 mod fields;
 mod frame;
 #[cfg(any(test, fuzzing))]
@@ -85,6 +91,7 @@ mod tls;
 mod topic;
 mod transport;
 mod trie;
+mod vacant;
 mod websocket;
 mod will;
 
@@ -95,7 +102,7 @@ pub use self::{
     },
     broker::Broker,
     config::Config,
-    core::Oversize,
+    core::{Handed, Oversize},
     error::Error,
     message::{Message, Properties, QoS},
     reason::Reason,

@@ -1,11 +1,15 @@
 //! What waits for one client: a bounded queue, then the window of messages in flight.
 
-use std::{collections::VecDeque, sync::atomic::Ordering::Relaxed};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
 
 use bytes::BytesMut;
 use tokio::time::Instant;
 
 use crate::{
+    account::Account,
     application::Version,
     codec,
     config::Config,
@@ -28,6 +32,8 @@ pub(crate) struct Outbox {
     inflight: Inflight,
     /// Of the messages in both.
     bytes: usize,
+    /// Who pays for them.
+    account: Arc<Account>,
     /// Whether a message was refused since the queue was empty: at QoS 0, and above it.
     refused: [bool; 2],
 }
@@ -40,8 +46,20 @@ pub(crate) struct Receiver {
 }
 
 impl Outbox {
-    pub fn new() -> Self {
-        Self { queue: VecDeque::new(), inflight: Inflight::new(), bytes: 0, refused: [false; 2] }
+    pub fn new(account: Arc<Account>) -> Self {
+        Self { queue: VecDeque::new(), inflight: Inflight::new(), bytes: 0, account, refused: [false; 2] }
+    }
+
+    /// Whether nothing waits and nothing is on its way.
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty() && self.inflight.is_empty()
+    }
+
+    /// Whether retained messages may be added for a new subscription: in the first quarter of the bounds, so that they
+    /// never crowd out live ones, for which QoS 0 has half.
+    pub fn has_room_for_retained(&self, config: &Config) -> bool {
+        self.queue.len() < (config.session_queue_messages / 4).max(1)
+            && self.bytes < config.session_queue_bytes / 4
     }
 
     /// A new connection: what is unfinished will be sent again.
@@ -50,35 +68,27 @@ impl Outbox {
     }
 
     /// Queues a message, or refuses it: the oldest are kept. QoS 0 goes first, at half of the bounds.
-    /// Retained messages for a new subscription may come in numbers, and get as much room again as the store
-    /// of them has.
-    pub fn push(
-        &mut self,
-        delivery: Delivery,
-        retained: bool,
-        config: &Config,
-        counters: &Counters,
-    ) -> Result<(), Full> {
+    pub fn push(&mut self, delivery: Delivery, config: &Config, counters: &Counters) -> Result<(), Full> {
         let weight = delivery.weight();
         let (mut messages, mut bytes) = (config.session_queue_messages, config.session_queue_bytes);
-        if retained {
-            messages += config.max_retained_messages;
-            bytes += config.max_retained_bytes;
-        } else if delivery.qos == QoS::AtMostOnce {
+        if delivery.qos == QoS::AtMostOnce {
             messages /= 2;
             bytes /= 2;
         }
         let fits = self.queue.len() < messages && (self.bytes == 0 || self.bytes + weight <= bytes);
-        // Nobody may hold more than is left, so that few that hoard messages leave room for others; what many of
-        // them leave is next to nothing, and the reserve is for those that do not hoard.
+        // No identity may hold more than is left, in however many sessions, so that few that hoard messages leave room
+        // for others; what many of them leave is next to nothing, and the reserve is for sessions that do not hoard.
         let left = config.max_queued_bytes.saturating_sub(counters.queued_bytes.load(Relaxed));
-        if !fits || self.bytes + weight > left.max(config.session_reserve_bytes) {
+        let shares = self.account.queued_bytes.get() + weight <= left
+            || self.bytes + weight <= config.session_reserve_bytes;
+        if !fits || !shares {
             let acknowledged = delivery.qos != QoS::AtMostOnce;
             count(if acknowledged { &counters.dropped_queue_full } else { &counters.dropped_qos0_queue });
             let before = std::mem::replace(&mut self.refused[usize::from(acknowledged)], true);
             return Err(Full { first: !before });
         }
         self.bytes += weight;
+        self.account.queued_bytes.add(weight);
         counters.queued_bytes.fetch_add(weight, Relaxed);
         counters.queued_messages.fetch_add(1, Relaxed);
         self.queue.push_back(delivery);
@@ -87,7 +97,7 @@ impl Outbox {
 
     /// Appends what may be sent now to `out`, until it holds `high` bytes or more.
     pub fn fill(&mut self, to: Receiver, high: usize, counters: &Counters, out: &mut BytesMut) {
-        if self.queue.is_empty() && self.inflight.is_empty() {
+        if self.is_empty() {
             return;
         }
         let now = Instant::now();
@@ -167,11 +177,12 @@ impl Outbox {
     pub fn clear(&mut self, counters: &Counters) {
         let messages = self.queue.len() + self.inflight.unfinished();
         self.forget(self.bytes, messages, counters);
-        *self = Self::new();
+        *self = Self::new(self.account.clone());
     }
 
     fn forget(&mut self, weight: usize, messages: usize, counters: &Counters) {
         self.bytes -= weight;
+        self.account.queued_bytes.subtract(weight);
         counters.queued_bytes.fetch_sub(weight, Relaxed);
         counters.queued_messages.fetch_sub(messages, Relaxed);
     }
@@ -180,7 +191,16 @@ impl Outbox {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::Message;
+    use crate::{account::Accounts, message::Message};
+
+    /// The outbox of a session of its own identity.
+    fn outbox() -> Outbox {
+        Outbox::new(account())
+    }
+
+    fn account() -> Arc<Account> {
+        Accounts::default().of(None, [192, 0, 2, 1].into())
+    }
 
     fn delivery(payload: &str, qos: QoS) -> Delivery {
         let message = Message::new("a", payload.to_owned(), qos);
@@ -200,12 +220,12 @@ mod tests {
     fn bounds_hold_and_qos_0_goes_first() {
         let config = Config { session_queue_messages: 4, ..Config::default() };
         let counters = Counters::default();
-        let mut outbox = Outbox::new();
+        let mut outbox = outbox();
         for _ in 0..3 {
-            let _ = outbox.push(delivery("q", QoS::AtMostOnce), false, &config, &counters);
+            let _ = outbox.push(delivery("q", QoS::AtMostOnce), &config, &counters);
         }
         for _ in 0..3 {
-            let _ = outbox.push(delivery("q", QoS::AtLeastOnce), false, &config, &counters);
+            let _ = outbox.push(delivery("q", QoS::AtLeastOnce), &config, &counters);
         }
         let stats = counters.snapshot();
         assert_eq!((stats.queued_messages, stats.dropped.qos0_queue, stats.dropped.queue_full), (4, 1, 1));
@@ -218,9 +238,9 @@ mod tests {
     fn the_first_refusal_at_each_level_is_told_apart_until_the_queue_is_empty() {
         let config = Config { session_queue_messages: 2, ..Config::default() };
         let counters = Counters::default();
-        let mut outbox = Outbox::new();
+        let mut outbox = outbox();
         outbox.connected(10);
-        let push = |outbox: &mut Outbox, qos| outbox.push(delivery("q", qos), false, &config, &counters);
+        let push = |outbox: &mut Outbox, qos| outbox.push(delivery("q", qos), &config, &counters);
         for _ in 0..2 {
             assert_eq!(push(&mut outbox, QoS::AtMostOnce), Ok(()));
             assert_eq!(push(&mut outbox, QoS::AtMostOnce), Err(Full { first: true }));
@@ -238,16 +258,15 @@ mod tests {
         let mut config = Config { max_queued_bytes: 100 * weight, ..Config::default() };
         config.session_reserve_bytes = 0;
         let counters = Counters::default();
-        let mut hoarders: Vec<_> = (0..9).map(|_| Outbox::new()).collect();
-        let push =
-            |outbox: &mut Outbox| outbox.push(delivery("q", QoS::AtLeastOnce), false, &config, &counters);
+        let mut hoarders: Vec<_> = (0..9).map(|_| outbox()).collect();
+        let push = |outbox: &mut Outbox| outbox.push(delivery("q", QoS::AtLeastOnce), &config, &counters);
         for _ in 0..100 {
             for hoarder in &mut hoarders {
                 let _ = push(hoarder);
             }
         }
         assert_eq!(push(&mut hoarders[0]), Err(Full { first: false }));
-        assert_eq!(push(&mut Outbox::new()), Ok(()));
+        assert_eq!(push(&mut outbox()), Ok(()));
         let stats = counters.snapshot();
         assert!((80..=100).contains(&stats.queued_messages), "{}", stats.queued_messages);
     }
@@ -258,13 +277,12 @@ mod tests {
         let config =
             Config { max_queued_bytes: 100 * weight, session_reserve_bytes: 2 * weight, ..Config::default() };
         let counters = Counters::default();
-        let push =
-            |outbox: &mut Outbox| outbox.push(delivery("q", QoS::AtLeastOnce), false, &config, &counters);
+        let push = |outbox: &mut Outbox| outbox.push(delivery("q", QoS::AtLeastOnce), &config, &counters);
         for _ in 0..50 {
-            let mut hoarder = Outbox::new();
+            let mut hoarder = outbox();
             while push(&mut hoarder).is_ok() {}
         }
-        let mut honest = Outbox::new();
+        let mut honest = outbox();
         assert_eq!(
             [push(&mut honest), push(&mut honest), push(&mut honest)],
             [Ok(()), Ok(()), Err(Full { first: true })]
@@ -273,13 +291,32 @@ mod tests {
     }
 
     #[test]
+    fn the_sessions_of_one_identity_share_what_one_may_hold() {
+        let weight = delivery("q", QoS::AtLeastOnce).weight();
+        let mut config = Config { max_queued_bytes: 100 * weight, ..Config::default() };
+        config.session_reserve_bytes = 0;
+        let counters = Counters::default();
+        let hoarder = account();
+        let mut sessions: Vec<_> = (0..50).map(|_| Outbox::new(hoarder.clone())).collect();
+        let push =
+            |outbox: &mut Outbox| outbox.push(delivery("q", QoS::AtLeastOnce), &config, &counters).is_ok();
+        let held = sessions.iter_mut().map(|session| (0..10).filter(|_| push(session)).count()).sum();
+        assert_eq!((50, 50 * weight), (held, hoarder.queued_bytes.get()));
+        assert!(push(&mut outbox()));
+        for session in &mut sessions {
+            session.clear(&counters);
+        }
+        assert_eq!(hoarder.queued_bytes.get(), 0);
+    }
+
+    #[test]
     fn the_account_is_balanced_when_all_is_acknowledged() {
         let config = Config::default();
         let counters = Counters::default();
-        let mut outbox = Outbox::new();
+        let mut outbox = outbox();
         outbox.connected(2);
         for qos in [QoS::AtLeastOnce, QoS::ExactlyOnce, QoS::AtMostOnce, QoS::AtLeastOnce] {
-            outbox.push(delivery("q", qos), false, &config, &counters).unwrap();
+            outbox.push(delivery("q", qos), &config, &counters).unwrap();
         }
         assert_eq!(packets(&mut outbox, &counters), 3); // QoS 0 needs no place in the window
         assert!(outbox.finish(1, Stage::Acknowledged, &counters));

@@ -15,7 +15,9 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 use crate::{
+    account::Account,
     application::{ClientInfo, Version},
+    backlog::{Backlog, Cursor},
     codec,
     config::Config,
     delivery::Delivery,
@@ -24,7 +26,6 @@ use crate::{
     outbox::{Full, Outbox, Receiver},
     reason::Reason,
     stats::{Counters, Tally},
-    trie::Options,
     will::Will,
 };
 
@@ -32,6 +33,8 @@ pub(crate) struct Session {
     pub client_id: Arc<str>,
     /// The user whose it is, and with it the client id, as long as it lives; `None` for all who have no name.
     pub owner: Option<Arc<str>>,
+    /// Who pays for what it holds: who began it.
+    pub account: Arc<Account>,
     /// Tells sessions apart, those of one client id too.
     pub serial: u64,
     state: Mutex<State>,
@@ -48,8 +51,9 @@ pub(crate) struct State {
     pub link: Option<Link>,
     pub incoming: Incoming,
     pub outbox: Outbox,
-    /// The same as in the tree of subscriptions.
-    pub subscriptions: HashMap<Box<str>, Options>,
+    /// The filters that are in the tree of subscriptions, each with the number of its cursor in the backlog.
+    pub subscriptions: HashMap<Arc<str>, Option<u64>>,
+    pub backlog: Backlog,
     /// Of the connection, or of the last one while it is held back.
     pub will: Option<Box<Will>>,
     /// Who was connected last, while nobody is.
@@ -61,6 +65,8 @@ pub(crate) struct State {
     pub expires: Option<Instant>,
     /// Under which instant the deadlines know this session.
     pub deadline: Option<Instant>,
+    /// Under which number it is among those that are away with nothing in them.
+    pub vacant: Option<u64>,
     /// Why it is in no map any more and takes nothing.
     pub ended: Option<Reason>,
 }
@@ -109,22 +115,25 @@ pub(crate) enum Offered {
 pub(crate) struct Evicted(pub Reason);
 
 impl Session {
-    pub fn new(client_id: Arc<str>, owner: Option<Arc<str>>, serial: u64) -> Self {
+    pub fn new(client_id: Arc<str>, owner: Option<Arc<str>>, account: Arc<Account>, serial: u64) -> Self {
         Self {
             client_id,
             owner,
+            account: account.clone(),
             serial,
             state: Mutex::new(State {
                 link: None,
                 incoming: Incoming::default(),
-                outbox: Outbox::new(),
+                outbox: Outbox::new(account),
                 subscriptions: HashMap::new(),
+                backlog: Backlog::default(),
                 will: None,
                 last_client: None,
                 expiry: 0,
                 will_due: None,
                 expires: None,
                 deadline: None,
+                vacant: None,
                 ended: None,
             }),
         }
@@ -150,30 +159,13 @@ impl Session {
     }
 
     /// Queues a message for the client.
-    pub fn offer(&self, delivery: Delivery, retained: bool, config: &Config, counters: &Counters) -> Offered {
+    pub fn offer(&self, delivery: Delivery, config: &Config, counters: &Counters) -> Offered {
         let state = &mut *self.state.lock();
-        match &state.link {
-            Some(link) => {
-                let to = Receiver { version: link.client.version, max_packet: link.max_packet };
-                // Nearly every packet is far below any limit: its weight is a bound, and cheaper than its
-                // size.
-                if delivery.weight() > to.max_packet && delivery.packet_size(to.version) > to.max_packet {
-                    return Offered::Oversize(to);
-                }
-            }
-            None if delivery.qos == QoS::AtMostOnce => return Offered::Absent,
-            None => {}
-        }
-        if state.ended.is_some() {
-            return Offered::Absent;
-        }
-        if let Err(full) = state.outbox.push(delivery, retained, config, counters) {
-            return Offered::Full(full);
-        }
-        if let Some(link) = &mut state.link {
+        let offered = state.offer(delivery, config, counters);
+        if let (Offered::Queued, Some(link)) = (&offered, &mut state.link) {
             link.wake();
         }
-        Offered::Queued
+        offered
     }
 
     /// Decides an acknowledgement that the client is owed.
@@ -192,9 +184,9 @@ impl Session {
         config: &Config,
         counters: &Counters,
         out: &mut BytesMut,
-    ) -> Result<Pause, Evicted> {
+    ) -> Result<Filled, Evicted> {
         let mut state = self.lock_for(link)?;
-        let State { link: Some(link), incoming, outbox, .. } = &mut *state else {
+        let State { link: Some(link), incoming, outbox, backlog, .. } = &mut *state else {
             return Err(Evicted(Reason::SessionTakenOver));
         };
         link.awake = false;
@@ -207,7 +199,10 @@ impl Session {
         }
         counters.sent.add(&sent);
         outbox.fill(to, config.write_buffer, counters, out);
-        Ok(Pause(incoming.pending() > usize::from(config.receive_maximum)))
+        Ok(Filled {
+            pause: Pause(incoming.pending() > usize::from(config.receive_maximum)),
+            retained: !backlog.is_empty() && outbox.has_room_for_retained(config),
+        })
     }
 
     /// Ready when something was put here since the last [`fill`](Self::fill).
@@ -223,6 +218,57 @@ impl Session {
             _ => Poll::Ready(()),
         }
     }
+}
+
+impl State {
+    /// Queues a message for the client, which is not told yet.
+    pub fn offer(&mut self, delivery: Delivery, config: &Config, counters: &Counters) -> Offered {
+        match &self.link {
+            Some(link) => {
+                let to = Receiver { version: link.client.version, max_packet: link.max_packet };
+                // Nearly every packet is far below any limit: its weight is a bound, and cheaper than its
+                // size.
+                if delivery.weight() > to.max_packet && delivery.packet_size(to.version) > to.max_packet {
+                    return Offered::Oversize(to);
+                }
+            }
+            None if delivery.qos == QoS::AtMostOnce => return Offered::Absent,
+            None => {}
+        }
+        if self.ended.is_some() {
+            return Offered::Absent;
+        }
+        match self.outbox.push(delivery, config, counters) {
+            Ok(()) => Offered::Queued,
+            Err(full) => Offered::Full(full),
+        }
+    }
+
+    /// Has a subscription get retained messages, from the first on.
+    pub fn want_retained(&mut self, cursor: Cursor) {
+        if let Some(number) = self.subscriptions.get_mut(&cursor.filter) {
+            if let Some(former) = number.take() {
+                self.backlog.remove(former);
+            }
+            *number = Some(self.backlog.add(cursor));
+        }
+    }
+
+    /// Whether a session that is away is worth nothing to its client: it would not miss it.
+    pub fn holds_nothing(&self) -> bool {
+        self.subscriptions.is_empty()
+            && self.outbox.is_empty()
+            && self.incoming.unreleased() == 0
+            && self.will.is_none()
+    }
+}
+
+/// What came of filling the output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Filled {
+    pub pause: Pause,
+    /// There is room for retained messages that a subscription is still to get.
+    pub retained: bool,
 }
 
 /// True if the client should be read from no further until it was sent some acknowledgements.
@@ -262,7 +308,8 @@ mod tests {
     const LINK: u64 = 7;
 
     fn connected() -> Session {
-        let session = Session::new("c".into(), None, 1);
+        let account = Accounts::default().of(None, [127, 0, 0, 1].into());
+        let session = Session::new("c".into(), None, account.clone(), 1);
         let client = ClientInfo {
             client_id: "c".into(),
             assigned: false,
@@ -271,7 +318,7 @@ mod tests {
             peer: ([127, 0, 0, 1], 1).into(),
             transport: TransportKind::Tcp,
             version: Version::V5,
-            account: Accounts::default().of(None, [127, 0, 0, 1].into()),
+            account,
             session: std::sync::Weak::new(),
         };
         session.lock().link = Some(Link::new(LINK, Arc::new(client), usize::MAX));
@@ -294,7 +341,7 @@ mod tests {
                 subscription_ids: Vec::new(),
                 expires: None,
             };
-            assert!(matches!(session.offer(delivery, false, &config, &counters), Offered::Queued));
+            assert!(matches!(session.offer(delivery, &config, &counters), Offered::Queued));
         };
         let mut waits = 0;
         for _ in 0..3 {

@@ -17,6 +17,8 @@ pub struct Stats {
     pub sessions: usize,
     /// Subscriptions now.
     pub subscriptions: usize,
+    /// Their bytes.
+    pub subscription_bytes: usize,
     /// Messages waiting or in flight now, counted once a receiver.
     pub queued_messages: usize,
     /// Their bytes.
@@ -75,6 +77,11 @@ pub struct Dropped {
     pub refused: u64,
     /// Not retained, the bounds on retained messages being reached.
     pub retained_full: u64,
+    /// For one client alone, whose session is no more.
+    pub gone: u64,
+    /// Caused by a client, the receiver's identity having more sessions that wait for it than
+    /// [`Config::max_receivers_per_identity`](crate::Config::max_receivers_per_identity).
+    pub too_many_receivers: u64,
 }
 
 /// Packets that go one way, counted up where they are handled and added to the counters once for many.
@@ -144,6 +151,8 @@ pub(crate) struct Counters {
     pub dropped_oversize: AtomicU64,
     pub dropped_refused: AtomicU64,
     pub dropped_retained_full: AtomicU64,
+    pub dropped_gone: AtomicU64,
+    pub dropped_too_many_receivers: AtomicU64,
     connections_refused: AtomicU64,
     refused_over_limit: AtomicU64,
     authentication_failures: AtomicU64,
@@ -176,6 +185,8 @@ impl Counters {
                 oversize: self.dropped_oversize.load(Relaxed),
                 refused: self.dropped_refused.load(Relaxed),
                 retained_full: self.dropped_retained_full.load(Relaxed),
+                gone: self.dropped_gone.load(Relaxed),
+                too_many_receivers: self.dropped_too_many_receivers.load(Relaxed),
             },
             connections_refused: self.connections_refused.load(Relaxed),
             refused_over_limit: self.refused_over_limit.load(Relaxed),

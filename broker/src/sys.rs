@@ -53,7 +53,7 @@ fn publish(core: &Core, name: &str, value: &str) {
     let payload = Bytes::copy_from_slice(value.as_bytes());
     let mut message = Message::new(format!("{ROOT}/{name}"), payload, QoS::AtMostOnce);
     message.retain = true;
-    core.publish(None, &message, None);
+    core.publish(&message, None);
 }
 
 fn values(stats: &Stats, uptime: Duration) -> Vec<(&'static str, String)> {
@@ -84,6 +84,9 @@ fn values(stats: &Stats, uptime: Duration) -> Vec<(&'static str, String)> {
         ("publish/messages/dropped/oversize", dropped.oversize),
         ("publish/messages/dropped/refused", dropped.refused),
         ("publish/messages/dropped/retained-full", dropped.retained_full),
+        ("publish/messages/dropped/gone", dropped.gone),
+        ("publish/messages/dropped/too-many-receivers", dropped.too_many_receivers),
+        ("subscriptions/bytes", stats.subscription_bytes as u64),
         ("connections/count", stats.connections as u64),
         ("connections/refused", stats.connections_refused),
         ("connections/refused/over-limit", stats.refused_over_limit),

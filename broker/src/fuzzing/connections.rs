@@ -199,7 +199,7 @@ impl Stage {
                 }
                 0xA => {
                     let message = message(number, take(&mut script));
-                    self.core.publish(None, &message, None);
+                    self.core.publish(&message, None);
                 }
                 0xB => {
                     let oldest = self.keeper.kept.lock().pop_front();

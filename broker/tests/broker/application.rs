@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use offload_broker::{
-    Application, ClientInfo, Config, Message, Properties, QoS, Reason, Received, Route,
+    Application, ClientInfo, Config, Handed, Message, Properties, QoS, Reason, Received, Route,
     Version::{V5, V311},
 };
 use tokio::{
@@ -238,16 +238,72 @@ async fn answers_reach_the_asking_connection_alone() {
             assert!(asker.assigned);
             let message = Message::new("result/", answer, QoS::AtLeastOnce);
             let broker = server.broker.clone();
-            assert!(std::thread::spawn(move || broker.publish_to(&asker, &message, None)).join().unwrap());
+            let handed =
+                std::thread::spawn(move || broker.publish_to(&asker, &message, None)).join().unwrap();
+            assert_eq!(handed, Handed::Queued);
             assert_eq!(client.take_text().await, answer);
         }
         one.publish("claimed/", "x", 0, 0).await;
         let asker = requests.next().await.client;
         let message = |topic: &str| Message::new(topic, "x", QoS::AtLeastOnce);
-        assert!(!server.broker.publish_to(&asker, &message("result/other"), None));
+        let publish_to = |topic| server.broker.publish_to(&asker, &message(topic), None);
+        assert!(server.broker.is_subscribed(&asker, "result/"));
+        assert!(!server.broker.is_subscribed(&asker, "result/other"));
+        assert_eq!(publish_to("result/other"), Handed::NoSubscription);
+        let before = server.broker.stats().dropped.gone;
         drop(one);
         server.until("the session is gone", |stats| stats.sessions == 1).await;
-        assert!(!server.broker.publish_to(&asker, &message("result/"), None));
+        assert_eq!(publish_to("result/"), Handed::Gone);
+        assert!(!server.broker.is_subscribed(&asker, "result/"));
+        assert_eq!(server.broker.stats().dropped.gone, before + 1);
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_a_full_queue_does_not_take_is_dropped_and_counted() {
+    let (server, mut requests) = start(Config { session_queue_messages: 1, ..Config::default() }).await;
+    let mut client = Client::connect(&server, &Connect::new(V5, "c").receive_maximum(1)).await;
+    client.subscribe("result/", 1).await;
+    client.publish("claimed/", "x", 0, 0).await;
+    let asker = requests.next().await.client;
+    let answer = Message::new("result/", "x", QoS::AtLeastOnce);
+    let mut other = Client::new(&server, V5, "other").await;
+    other.subscribe("result/", 1).await;
+    assert_eq!(server.broker.publish_to(&asker, &answer, None), Handed::Queued);
+    client.message().await; // it is in flight, and never acknowledged
+    assert_eq!(server.broker.publish_to(&asker, &answer, None), Handed::Queued);
+    assert_eq!(server.broker.publish_to(&asker, &answer, None), Handed::NotTaken);
+    assert_eq!(server.broker.stats().dropped.queue_full, 1);
+    other.ping().await;
+}
+
+#[tokio::test]
+async fn an_answer_goes_to_a_bounded_number_of_sessions_of_each_identity() {
+    let config = Config { max_receivers_per_identity: 10, ..Config::default() };
+    let (server, mut requests) = start(config).await;
+    let mut asker = Client::new(&server, V5, "asker").await;
+    asker.publish("claimed/", "x", 0, 0).await;
+    let asker = requests.next().await.client;
+    let mut watchers = Vec::new();
+    for at in 0..30 {
+        let user = if at < 25 { "many" } else { "few" };
+        let connect = Connect::new(V5, &format!("w{at}")).user(user);
+        let mut watcher = Client::connect(&server, &connect).await;
+        // In overlapping ways, too.
+        watcher.subscribe_all(&[("result/x", 1), ("result/#", 0), ("+/x", 0)], &[]).await;
+        watchers.push(watcher);
+    }
+    let answer = Message::new("result/x", "x", QoS::AtLeastOnce);
+    assert_eq!(server.broker.publish_for(&asker, &answer, None), 15);
+    assert_eq!(server.broker.stats().dropped.too_many_receivers, 15);
+    // What the application says of itself goes to all.
+    assert_eq!(server.broker.publish(&Message::new("result/x", "to all", QoS::AtLeastOnce), None), 30);
+    for (at, watcher) in watchers.iter_mut().enumerate() {
+        let expected: &[&str] = if !(10..25).contains(&at) { &["x", "to all"] } else { &["to all"] };
+        for text in expected {
+            assert_eq!(watcher.take_text().await, *text, "{at}");
+        }
+        watcher.ping().await;
     }
 }
 
@@ -283,12 +339,12 @@ async fn an_answer_too_large_for_its_receiver_is_replaced() {
         let fits = |len: usize| Message::new("result/c", "x".repeat(len), QoS::AtLeastOnce);
         (0..100).map(fits).take_while(|message| size(message) <= limit).last()
     };
-    assert!(server.broker.publish_to(&asker, &large, Some(&replace)));
+    assert_eq!(server.broker.publish_to(&asker, &large, Some(&replace)), Handed::Queued);
     assert_eq!(server.broker.publish(&large, Some(&replace)), 1);
     for _ in 0..2 {
         assert_eq!(client.take().await.payload.len(), 50 - 2 - 10 - 2 - 1);
     }
-    assert!(!server.broker.publish_to(&asker, &large, None));
+    assert_eq!(server.broker.publish_to(&asker, &large, None), Handed::NotTaken);
     assert_eq!(server.broker.publish(&large, Some(&|_, _| None)), 0);
     assert_eq!(server.broker.stats().dropped.oversize, 2);
 }

@@ -235,7 +235,9 @@ async fn connections_over_the_limit_are_told() {
 #[tokio::test]
 async fn sessions_over_the_limit_are_told() {
     let server = Server::with_config(Config { max_sessions: 1, ..Config::default() }).await;
-    Client::connect(&server, &Connect::persistent(V5, "a")).await.disconnect().await;
+    let mut holder = Client::connect(&server, &Connect::persistent(V5, "a")).await;
+    holder.subscribe("t", 1).await;
+    holder.disconnect().await;
     let refused = Client::try_connect(&server, &Connect::new(V5, "b")).await;
     assert_eq!(refused.connack[1], 0x97);
     assert!(Client::connect(&server, &Connect::persistent(V5, "a")).await.session_present());

@@ -64,6 +64,20 @@ async fn who_is_away_loses_the_session_and_what_waits_in_it() {
 }
 
 #[tokio::test]
+async fn a_will_that_is_held_back_is_not_published_either() {
+    let server = Server::start().await;
+    let mut watcher = Client::new(&server, V5, "watcher").await;
+    watcher.subscribe("#", 1).await;
+    let will = Will::new("will").delay(1000);
+    drop(Client::connect(&server, &Connect::persistent(V5, "away").user("anna").will(will)).await);
+    server.until("it is away", |stats| stats.clients == 1).await;
+    assert_eq!(server.broker.disconnect(|client| client.user.is_some(), Reason::NotAuthorized), 1);
+    assert_eq!(server.broker.stats().sessions, 1);
+    watcher.publish_acknowledged("marker", "").await;
+    assert_eq!(watcher.take().await.topic, "marker");
+}
+
+#[tokio::test]
 async fn who_takes_nothing_is_gone_as_well() {
     let server = Server::with_config(Config { write_buffer: 1_000, ..Config::default() }).await;
     let mut deaf = Client::new(&server, V5, "deaf").await;

@@ -1,9 +1,12 @@
 //! PUBLISH: qualities of service, properties, topics.
 
-use offload_broker::Version::{V5, V311};
+use offload_broker::{
+    Config,
+    Version::{V5, V311},
+};
 
 use crate::{
-    client::{BOTH, Client, Connect, packet, string},
+    client::{BOTH, Client, Connect, Will, packet, string},
     server::Server,
 };
 
@@ -222,4 +225,87 @@ async fn packet_identifier_0_ends_the_connection() {
             client.expect_disconnect(0x82).await;
         }
     }
+}
+
+/// Several slices of receivers.
+const MANY: usize = 200;
+
+/// So many sessions that are away and have subscribed to `many`.
+async fn many_receivers(server: &Server) -> Vec<Connect> {
+    let mut receivers = Vec::new();
+    for at in 0..MANY {
+        let connect = Connect::persistent(V5, &format!("r{at}"));
+        let mut receiver = Client::connect(server, &connect).await;
+        // Which match twice, and are delivered to once.
+        receiver.subscribe_all(&[("many", 1), ("+", 0)], &[]).await;
+        receiver.disconnect().await;
+        receivers.push(connect);
+    }
+    receivers
+}
+
+#[tokio::test]
+async fn messages_for_many_receivers_keep_their_order_and_are_acknowledged_when_all_have_them() {
+    let server = Server::start().await;
+    let receivers = many_receivers(&server).await;
+    let mut publisher = Client::new(&server, V5, "p").await;
+    // All in one segment, with a goodbye behind them.
+    let mut bytes = Vec::new();
+    for id in 1..=5 {
+        bytes.extend(publisher.publish_bytes(0x32, "many", id, &[], id.to_string().as_bytes()));
+    }
+    bytes.extend([0xC0, 0]);
+    publisher.send(&bytes).await;
+    for id in 1..=5 {
+        assert_eq!(publisher.acknowledged(0x40, id).await, 0);
+        assert!(server.broker.stats().queued_messages >= usize::from(id) * MANY);
+    }
+    publisher.expect(0xD0, &[]).await;
+    assert_eq!(server.broker.stats().queued_messages, 5 * MANY);
+    for connect in [&receivers[0], &receivers[64], &receivers[MANY - 1]] {
+        let mut receiver = Client::connect(&server, connect).await;
+        for id in 1..=5 {
+            assert_eq!(receiver.take_text().await, id.to_string());
+        }
+        receiver.ping().await;
+    }
+}
+
+#[tokio::test]
+async fn what_has_begun_to_be_delivered_is_delivered_though_its_publisher_is_gone() {
+    let server = Server::start().await;
+    many_receivers(&server).await;
+    for version in BOTH {
+        let mut publisher = Client::new(&server, version, "p").await;
+        publisher.publish("many", "x", 1, 1).await;
+        drop(publisher);
+    }
+    server.until("all have both", |stats| stats.queued_messages == 2 * MANY).await;
+}
+
+#[tokio::test]
+async fn a_will_reaches_many_receivers_as_well() {
+    let server = Server::start().await;
+    many_receivers(&server).await;
+    for (wills, will) in (1..).zip([Will::new("many"), Will::new("many").delay(1)]) {
+        let connect = Connect::persistent(V5, "c").will(will);
+        drop(Client::connect(&server, &connect).await);
+        server.until("all have it", |stats| stats.queued_messages == wills * MANY).await;
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_none_of_many_receivers_has_room_for_is_refused_in_the_end() {
+    let server = Server::with_config(Config { session_queue_messages: 1, ..Config::default() }).await;
+    let receivers = many_receivers(&server).await;
+    let mut publisher = Client::new(&server, V5, "p").await;
+    assert_eq!(publisher.publish_acknowledged("many", "fits").await, 0);
+    assert_eq!(publisher.publish_acknowledged("many", "does not").await, 0x97);
+    assert_eq!(server.broker.stats().dropped.queue_full, MANY as u64);
+    // The last of all is enough.
+    let mut last = Client::connect(&server, &receivers[MANY - 1]).await;
+    assert_eq!(last.take_text().await, "fits");
+    last.ping().await;
+    assert_eq!(publisher.publish_acknowledged("many", "fits one").await, 0);
+    assert_eq!(last.take_text().await, "fits one");
 }

@@ -1,14 +1,29 @@
 //! Retained messages.
 
 use offload_broker::{
-    Config,
+    Config, Message, QoS,
     Version::{V5, V311},
 };
 
 use crate::{
-    client::{BOTH, Client, Connect},
+    client::{BOTH, Client, Connect, packet, section, string},
     server::Server,
 };
+
+/// Has the application retain so many messages below `many/`.
+fn retain_many(server: &Server, messages: usize) {
+    for at in 0..messages {
+        let mut message = Message::new(format!("many/{at:04}"), "old", QoS::AtLeastOnce);
+        message.retain = true;
+        server.broker.publish(&message, None);
+    }
+}
+
+/// A SUBSCRIBE to the same filter, so many times.
+fn subscribe_again(filter: &str, options: u8, times: usize) -> Vec<u8> {
+    let filters = [string(filter), vec![options]].concat().repeat(times);
+    packet(0x82, &[vec![0, 1], section(&[]), filters].concat())
+}
 
 #[tokio::test]
 async fn a_new_subscription_gets_what_is_retained_each_time() {
@@ -130,4 +145,129 @@ async fn an_expired_retained_message_is_not_delivered() {
     client.retain("a/kept", "x", 1).await;
     client.subscribe("a/#", 0).await;
     assert_eq!(client.take().await.topic, "a/kept");
+}
+
+#[tokio::test]
+async fn retained_messages_take_a_quarter_of_a_queue_however_often_they_are_subscribed_to() {
+    let config = Config { session_queue_messages: 400, max_inflight: 10, ..Config::default() };
+    let server = Server::with_config(config).await;
+    retain_many(&server, 2_000);
+    let mut attackers = Vec::new();
+    for at in 0..3 {
+        let mut attacker = Client::new(&server, V5, &at.to_string()).await;
+        for _ in 0..16 {
+            attacker.send(&subscribe_again("#", 1, 256)).await;
+            attacker.send(&subscribe_again("+/+", 1, 256)).await;
+        }
+        for _ in 0..32 {
+            // Answered for each filter, before or between what is retained.
+            let suback = loop {
+                let packet = attacker.receive().await;
+                if packet.first == 0x90 {
+                    break packet;
+                }
+            };
+            assert_eq!(suback.body[3..], [1; 256]);
+        }
+        attackers.push(attacker);
+    }
+    for attacker in &mut attackers {
+        // Whatever came before the answer to this was queued before it was asked for.
+        attacker.send(&[0xC0, 0]).await;
+        while attacker.receive().await.first != 0xD0 {}
+    }
+    let stats = server.broker.stats();
+    assert_eq!(stats.subscriptions, 6);
+    assert!(stats.queued_messages <= 3 * (100 + 10), "{}", stats.queued_messages);
+    // Live messages have their room.
+    let mut publisher = Client::new(&server, V5, "p").await;
+    for _ in 0..90 {
+        publisher.publish("live", "x", 0, 0).await;
+    }
+    publisher.ping().await;
+    assert_eq!(server.broker.stats().dropped.qos0_queue, 0);
+}
+
+#[tokio::test]
+async fn what_is_replaced_before_it_was_delivered_is_delivered_once_as_the_live_message() {
+    let server = Server::with_config(Config { session_queue_messages: 40, ..Config::default() }).await;
+    retain_many(&server, 100);
+    let mut subscriber = Client::connect(&server, &Connect::new(V5, "s").receive_maximum(1)).await;
+    subscriber.subscribe("many/#", 1).await;
+    // One is in flight and ten wait: the last is far from being looked at.
+    let first = subscriber.message().await;
+    assert_eq!(first.topic, "many/0000");
+    let mut publisher = Client::new(&server, V5, "p").await;
+    for value in ["newer", "newest"] {
+        publisher.retain("many/0099", value, 1).await;
+    }
+    subscriber.acknowledge(0x40, first.id).await;
+    let mut replaced = Vec::new();
+    for _ in 1..101 {
+        let message = subscriber.take().await;
+        if message.topic == "many/0099" {
+            replaced.push((message.text().to_owned(), message.retain));
+        }
+    }
+    assert_eq!(replaced, [("newer".to_owned(), false), ("newest".to_owned(), false)]);
+    subscriber.ping().await;
+}
+
+#[tokio::test]
+async fn a_session_that_comes_back_gets_the_rest_of_what_is_retained() {
+    let server = Server::with_config(Config { session_queue_messages: 40, ..Config::default() }).await;
+    retain_many(&server, 100);
+    let connect = Connect::persistent(V5, "s").receive_maximum(1);
+    let mut subscriber = Client::connect(&server, &connect).await;
+    subscriber.subscribe("many/#", 1).await;
+    assert_eq!(subscriber.take().await.topic, "many/0000");
+    drop(subscriber);
+    server.until("it is away", |stats| stats.clients == 0).await;
+    // At QoS 0 it is not kept for who is away, but retained.
+    Client::new(&server, V5, "p").await.retain("many/0099", "new", 0).await;
+    let mut subscriber = Client::connect(&server, &connect).await;
+    assert!(subscriber.session_present());
+    for at in 1..100 {
+        let message = subscriber.take().await;
+        assert_eq!(message.topic, format!("many/{at:04}"));
+        assert_eq!(message.text(), if at == 99 { "new" } else { "old" });
+    }
+    subscriber.ping().await;
+}
+
+#[tokio::test]
+async fn who_unsubscribes_gets_no_more_than_what_is_queued() {
+    let server = Server::with_config(Config { session_queue_messages: 40, ..Config::default() }).await;
+    retain_many(&server, 100);
+    let mut subscriber = Client::connect(&server, &Connect::new(V5, "s").receive_maximum(1)).await;
+    subscriber.subscribe("many/#", 1).await;
+    let first = subscriber.message().await.id;
+    assert_eq!(subscriber.unsubscribe(&["many/#"]).await, [0]);
+    subscriber.acknowledge(0x40, first).await;
+    for _ in 0..10 {
+        subscriber.take().await;
+    }
+    subscriber.ping().await;
+    assert_eq!(server.broker.stats().queued_messages, 0);
+}
+
+#[tokio::test]
+async fn one_identity_leaves_room_to_retain_for_others() {
+    let config = Config { max_retained_messages: 10, ..Config::default() };
+    let server = Server::with_config(config).await;
+    let mut codes = Vec::new();
+    for (user, sessions) in [("anna", 2), ("bert", 1)] {
+        for session in 0..sessions {
+            let id = format!("{user}{session}");
+            let mut client = Client::connect(&server, &Connect::new(V5, &id).user(user)).await;
+            for at in 0..3 {
+                let bytes = client.publish_bytes(0x33, &format!("{id}/{at}"), 1, &[], b"x");
+                client.send(&bytes).await;
+                codes.push(client.acknowledged(0x40, 1).await);
+            }
+        }
+    }
+    // Half for the first, in however many sessions, and half of what is left for the second.
+    assert_eq!(codes, [0x10, 0x10, 0x10, 0x10, 0x10, 0x97, 0x10, 0x10, 0x10]);
+    assert_eq!(server.broker.stats().dropped.retained_full, 1);
 }

@@ -1,7 +1,7 @@
 //! Sessions that outlive their connection, redelivery, expiry.
 
 use offload_broker::{
-    Config, Transport,
+    Config, Reason, Transport,
     Version::{V5, V311},
 };
 
@@ -207,4 +207,65 @@ async fn a_full_queue_keeps_the_oldest_and_tells_the_publisher() {
     server
         .until("the account is balanced", |stats| stats.queued_messages == 0 && stats.queued_bytes == 0)
         .await;
+}
+
+#[tokio::test]
+async fn the_sessions_of_an_identity_that_are_away_are_bounded() {
+    let server = Server::with_config(Config { max_sessions_away_per_identity: 3, ..Config::default() }).await;
+    for (version, refused) in [(V5, 0x97), (V311, 3)] {
+        for user in [Some("anna"), Some("bert"), None] {
+            let id = |at: usize| format!("{version:?}{user:?}{at}");
+            let mut connect = Connect::persistent(version, "");
+            connect.user = user.map(str::to_owned);
+            let named = |connect: &Connect, at| Connect { id: id(at), ..connect.clone() };
+            for at in 0..3 {
+                let mut client = Client::connect(&server, &named(&connect, at)).await;
+                client.subscribe("t", 1).await;
+                client.disconnect().await;
+            }
+            let fourth = Client::try_connect(&server, &named(&connect, 3)).await;
+            assert_eq!(fourth.connack[1], refused);
+            // One that ends with its connection is not refused, and must not become one that stays.
+            let mut fleeting = named(&connect, 3);
+            (fleeting.clean, fleeting.properties) = (true, Vec::new());
+            let fleeting = Client::connect(&server, &fleeting).await;
+            let taken_over = Client::try_connect(&server, &named(&connect, 3)).await;
+            assert_eq!(taken_over.connack[1], refused);
+            fleeting.disconnect().await;
+            // Who is back makes room, and so does a session that ends.
+            let back = Client::connect(&server, &named(&connect, 0)).await;
+            assert!(back.session_present());
+            Client::connect(&server, &named(&connect, 3)).await.disconnect().await;
+            back.disconnect().await;
+            server.broker.disconnect(|_| true, Reason::AdministrativeAction);
+        }
+    }
+}
+
+#[tokio::test]
+async fn sessions_that_hold_nothing_make_room_for_new_ones_the_oldest_first() {
+    let server = Server::with_config(Config { max_sessions: 4, ..Config::default() }).await;
+    let away = |id: &str| Connect::persistent(V5, id);
+    Client::connect(&server, &away("nothing 1")).await.disconnect().await;
+    let mut client = Client::connect(&server, &away("subscription")).await;
+    client.subscribe("t", 1).await;
+    client.disconnect().await;
+    Client::connect(&server, &away("nothing 2")).await.disconnect().await;
+    let mut client = Client::connect(&server, &away("received")).await;
+    client.publish("u", "x", 2, 1).await;
+    assert_eq!(client.acknowledged(0x50, 1).await, 0x10);
+    client.disconnect().await;
+    assert_eq!(server.broker.stats().sessions, 4);
+
+    let _first = Client::new(&server, V5, "new 1").await;
+    let _second = Client::new(&server, V311, "new 2").await;
+    let third = Client::try_connect(&server, &Connect::new(V5, "new 3")).await;
+    assert_eq!(third.connack[1], 0x97);
+    assert_eq!(server.broker.stats().sessions, 4);
+    for (id, present) in [("subscription", true), ("received", true)] {
+        assert_eq!(Client::connect(&server, &away(id)).await.session_present(), present, "{id}");
+    }
+    for id in ["nothing 1", "nothing 2"] {
+        assert_eq!(Client::try_connect(&server, &away(id)).await.connack[1], 0x97, "{id}");
+    }
 }

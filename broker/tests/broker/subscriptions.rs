@@ -1,12 +1,12 @@
 //! SUBSCRIBE and UNSUBSCRIBE.
 
 use offload_broker::{
-    Config, Message, QoS,
+    Config, Message, QoS, Reason,
     Version::{V5, V311},
 };
 
 use crate::{
-    client::{BOTH, Client, packet, string},
+    client::{BOTH, Client, Connect, packet, string},
     server::Server,
 };
 
@@ -121,6 +121,61 @@ async fn subscriptions_over_the_limit_are_refused() {
     let mut client = Client::new(&server, V5, "c").await;
     let codes = client.subscribe_all(&[("a", 0), ("b", 0), ("c", 0), ("a", 1)], &[]).await;
     assert_eq!(codes, [0, 0, 0x97, 1]);
+}
+
+#[tokio::test]
+async fn the_sessions_of_an_identity_share_its_subscriptions() {
+    let config =
+        Config { max_subscriptions_per_user: 3, max_subscriptions_per_address: 5, ..Config::default() };
+    let server = Server::with_config(config).await;
+    for (version, refused) in [(V5, 0x97), (V311, 0x80)] {
+        for (user, most) in [(Some("anna"), 3), (Some("bert"), 3), (None, 5)] {
+            let mut sessions = Vec::new();
+            for at in 0..most + 1 {
+                let mut connect = Connect::new(version, &format!("{user:?}{at}"));
+                connect.user = user.map(str::to_owned);
+                let mut client = Client::connect(&server, &connect).await;
+                let expected = if at < most { 1 } else { refused };
+                assert_eq!(client.subscribe_all(&[("same", 1)], &[]).await, [expected], "{user:?} {at}");
+                sessions.push(client);
+            }
+            // One that it has may be changed, and what is given up makes room.
+            assert_eq!(sessions[0].subscribe_all(&[("same", 0)], &[]).await, [0]);
+            sessions[0].unsubscribe(&["same"]).await;
+            let last = sessions.last_mut().unwrap();
+            assert_eq!(last.subscribe_all(&[("a", 0), ("b", 0)], &[]).await, [0, refused]);
+        }
+        server.until("all are gone", |stats| stats.subscriptions == 0).await;
+        assert_eq!(server.broker.stats().subscription_bytes, 0);
+    }
+}
+
+#[tokio::test]
+async fn subscriptions_are_accounted_in_bytes_and_one_identity_leaves_half() {
+    let config = Config { max_subscription_bytes: 100_000, ..Config::default() };
+    let server = Server::with_config(config).await;
+    let deep = |at: usize| format!("{}{at}", "level/".repeat(20));
+    let mut granted = [0, 0];
+    for (user, granted) in ["anna", "bert"].into_iter().zip(&mut granted) {
+        for session in 0..20 {
+            // They stay for days.
+            let connect = Connect::persistent(V5, &format!("{user}{session}")).user(user);
+            let mut client = Client::connect(&server, &connect).await;
+            let filters: Vec<_> = (0..10).map(|at| deep(10 * session + at)).collect();
+            let filters: Vec<_> = filters.iter().map(|filter| (&filter[..], 1)).collect();
+            let codes = client.subscribe_all(&filters, &[]).await;
+            *granted += codes.iter().filter(|&&code| code == 1).count();
+            client.disconnect().await;
+        }
+    }
+    let stats = server.broker.stats();
+    assert_eq!(stats.subscriptions, granted[0] + granted[1]);
+    let each = stats.subscription_bytes / stats.subscriptions;
+    assert!(each > 2 * deep(0).len(), "the text alone is there twice: {each}");
+    assert!((40_000..=51_000).contains(&(granted[0] * each)), "{granted:?} of {each} bytes");
+    assert!((20_000..=26_000).contains(&(granted[1] * each)), "{granted:?} of {each} bytes");
+    assert_eq!(server.broker.disconnect(|_| true, Reason::AdministrativeAction), 40);
+    assert_eq!((server.broker.stats().subscriptions, server.broker.stats().subscription_bytes), (0, 0));
 }
 
 #[tokio::test]

@@ -15,6 +15,19 @@ table! {
         pub max_connections: usize = 10_000, in 1..=1_000_000;
         /// Open connections from one source address (in IPv6 from one network of 64 bits); loopback has no such limit.
         pub max_connections_per_address: usize = 1_024, in 1..=1_000_000;
+        /// Sessions that one user, or all without a name at one address, may leave behind without a connection, each
+        /// for seven days. Who has so many may come back to them; one more that would stay is refused.
+        pub max_sessions_away_per_identity: usize = 1_024, in 1..=1_000_000;
+        /// Subscriptions of all sessions of one user; one more is refused.
+        pub max_subscriptions_per_user: usize = 8_192, in 1..=1_000_000;
+        /// Subscriptions of all clients without a name at one address; one more is refused.
+        pub max_subscriptions_per_address: usize = 32_768, in 1..=1_000_000;
+        /// Memory of all subscriptions. No user, or address of those without a name, holds more than is left: one alone
+        /// has half of it.
+        pub max_subscription_bytes: ByteSize = ByteSize::mib(64), in ByteSize::kib(64)..=ByteSize::gib(16);
+        /// Connections and sessions of one user, or of those without a name at one address, that get one and the same
+        /// answer, if so many have subscribed to it; the others are left out.
+        pub max_answer_receivers: usize = 64, in 1..=1_000_000;
         /// Messages a second that one connection may send; 0 is no limit. Who sends more is read more slowly.
         pub max_message_rate: u64 = 0, in 0..=1_000_000_000;
         /// Bytes a second that one connection may send; 0 is no limit. Who sends more is read more slowly.

@@ -168,6 +168,11 @@ fn broker_config(listen: &Listen) -> offload_broker::Config {
         max_packet_size: listen.max_packet.as_usize(),
         max_connections: listen.max_connections,
         max_connections_per_address: listen.max_connections_per_address,
+        max_sessions_away_per_identity: listen.max_sessions_away_per_identity,
+        max_subscriptions_per_user: listen.max_subscriptions_per_user,
+        max_subscriptions_per_address: listen.max_subscriptions_per_address,
+        max_subscription_bytes: listen.max_subscription_bytes.as_usize(),
+        max_receivers_per_identity: listen.max_answer_receivers,
         sys_interval: listen.sys_interval.duration(),
         max_message_rate: listen.max_message_rate,
         max_byte_rate: listen.max_byte_rate.bytes(),
@@ -232,6 +237,11 @@ impl Application for Hook {
                 correlation_data: properties.correlation_data.clone(),
                 user_properties: properties.user_properties.clone(),
             });
+        // Only such a request can be answered on the topic of those that do not know their name.
+        let unnamed =
+            topic.ends_with('/') || properties.response_topic.as_deref() == Some(topic::RESULT_PREFIX);
+        let is_shared =
+            unnamed && self.authentication.is_open() && !broker.is_subscribed(&client, topic::RESULT_PREFIX);
         self.sink.deliver(Delivery {
             client: Client {
                 principal: client.user.clone(),
@@ -244,7 +254,7 @@ impl Application for Hook {
             properties,
             // A request that is published with RETAIN is run like any other, and never stored.
             retained: false,
-            responder: Box::new(EmbeddedResponder { broker, client, ack: Some(ack) }),
+            responder: Box::new(EmbeddedResponder { broker, client, is_shared, ack: Some(ack) }),
         });
     }
 
@@ -277,6 +287,9 @@ fn who(client: &ClientInfo) -> Who<'_> {
 struct EmbeddedResponder {
     broker: Broker,
     client: Arc<ClientInfo>,
+    /// An answer on `result/` may go to others: nothing tells clients apart, and this one had no such subscription of
+    /// its own when it asked.
+    is_shared: bool,
     ack: Option<Acknowledgement>,
 }
 
@@ -291,10 +304,14 @@ impl Responder for EmbeddedResponder {
         self.accepted();
         let message = message(&outgoing, outgoing.encode());
         let oversize = |limit: usize, size: &dyn Fn(&Message) -> usize| fitting(&outgoing, limit, size);
-        // A client that never learnt its name waits on `result/`, and so may others: the answer is its own.
+        // A client that never learnt its name waits on `result/`, and so may others: the answer is its own, and
+        // nobody's if it cannot take it.
         let unnamed = outgoing.topic == topic::RESULT_PREFIX;
-        if !(unnamed && self.broker.publish_to(&self.client, &message, Some(&oversize))) {
-            self.broker.publish(&message, Some(&oversize));
+        let is_shared = self.is_shared && !self.broker.is_subscribed(&self.client, topic::RESULT_PREFIX);
+        if unnamed && !is_shared {
+            self.broker.publish_to(&self.client, &message, Some(&oversize));
+        } else {
+            self.broker.publish_for(&self.client, &message, Some(&oversize));
         }
     }
 

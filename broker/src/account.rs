@@ -16,6 +16,8 @@ use std::{
 
 use parking_lot::Mutex;
 
+use crate::{fair_share::Usage, rate::Rates};
+
 /// Whose an account is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Holder {
@@ -75,9 +77,33 @@ impl Held {
 /// The account of one identity.
 #[derive(Debug)]
 pub(crate) struct Account {
-    pub holder: Holder,
-    /// [`Holder`] as text, for the application's own accounts: see [`ClientInfo::account`](crate::ClientInfo::account).
+    /// Its [`Holder`] as text, for the application's own accounts: see
+    /// [`ClientInfo::account`](crate::ClientInfo::account).
     pub name: Arc<str>,
+    /// Connections that have a session.
+    pub connections: Held,
+    /// Bytes set aside for packets that have not come completely; changed by [`InputBudget`](crate::input_budget)
+    /// alone.
+    pub input: Held,
+    /// Bytes of QoS 2 identifiers that are not released; see [`Incoming`](crate::incoming).
+    pub unreleased: Held,
+    /// Time that its connections have taken.
+    pub usage: Usage,
+    /// What its connections have sent, against what they may.
+    pub rates: Rates,
+}
+
+impl Account {
+    pub fn new(holder: &Holder) -> Self {
+        Self {
+            name: holder.to_string().into(),
+            connections: Held::default(),
+            input: Held::default(),
+            unreleased: Held::default(),
+            usage: Usage::default(),
+            rates: Rates::default(),
+        }
+    }
 }
 
 /// The accounts that anything is on.
@@ -99,7 +125,7 @@ impl Accounts {
                 accounts.shrink_to_fit();
             }
         }
-        let account = Arc::new(Account { name: holder.to_string().into(), holder: holder.clone() });
+        let account = Arc::new(Account::new(&holder));
         accounts.insert(holder, Arc::downgrade(&account));
         account
     }

@@ -19,13 +19,17 @@ use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use crate::{
-    account::Accounts,
+    account::{Account, Accounts},
     acknowledgement::Acknowledgement,
     application::{Application, ClientInfo, Identity, Received, Route, Version},
-    codec::{Connect, Filter, RetainedFor},
+    codec::{Filter, RetainedFor},
     config::Config,
+    connect::Connect,
     deadlines::Deadlines,
     delivery::{Delivery, encodable},
+    fair_share::FairShare,
+    incoming::Incoming,
+    input_budget::InputBudget,
     message::{Message, QoS},
     outbox::Full,
     places::Places,
@@ -34,7 +38,7 @@ use crate::{
     session::{Evicted, Link, Offered, Session, State},
     stats::{Counters, Stats, count},
     sys::Sys,
-    throttle::Throttle,
+    throttle::{Cause, Throttle},
     topic,
     transport::Peer,
     trie::{Options, Trie},
@@ -45,7 +49,7 @@ use crate::{
 /// a function that says how large a message would be for it.
 pub type Oversize<'a> = &'a dyn Fn(usize, &dyn Fn(&Message) -> usize) -> Option<Message>;
 
-/// Retained messages on topics that start with `$`: `$SYS/…` has 32, and the application may add its own.
+/// Retained messages on topics that start with `$`: `$SYS/…` has some forty, and the application may add its own.
 const MAX_OWN_RETAINED_MESSAGES: usize = 10_000;
 /// Bytes of these messages.
 const MAX_OWN_RETAINED_BYTES: usize = 16 * 1024 * 1024;
@@ -60,6 +64,12 @@ pub(crate) struct Core {
     pub places: Places,
     /// What each identity makes this broker hold.
     pub accounts: Accounts,
+    /// The time of the threads that serve connections.
+    pub shares: FairShare,
+    /// Memory for packets that have not come completely.
+    pub input: Arc<InputBudget>,
+    /// From when on `shares` and the rates of accounts count time.
+    pub started: Instant,
     sessions: RwLock<HashMap<Arc<str>, Arc<Session>>>,
     subscriptions: RwLock<Trie<Arc<Session>>>,
     retained: RwLock<Retained>,
@@ -147,6 +157,9 @@ impl Core {
             throttle: Throttle::new(),
             places: Places::default(),
             accounts: Accounts::default(),
+            shares: FairShare::new(),
+            input: Arc::new(InputBudget::new(&config)),
+            started: Instant::now(),
             sessions: RwLock::default(),
             subscriptions: RwLock::default(),
             retained: RwLock::new(Retained::new(config.max_retained_messages, config.max_retained_bytes)),
@@ -161,12 +174,34 @@ impl Core {
 
     pub fn stats(&self) -> Stats {
         let mut stats = self.counters.snapshot();
+        stats.input_bytes = self.input.held();
+        stats.input_waits = self.input.waits();
         stats.sessions = self.sessions.read().len();
         stats.subscriptions = self.subscriptions.read().len();
         let retained = self.retained.read();
         stats.retained_messages = retained.len();
         stats.retained_bytes = retained.bytes();
         stats
+    }
+
+    // ---- The time of the threads ----
+
+    /// Charges an account the time since `started`, which was spent for it.
+    pub fn charge(&self, account: &Account, started: Instant) {
+        let now = Instant::now();
+        self.shares.charge(&account.usage, now - started, now.duration_since(self.started));
+    }
+
+    /// The same for the address of a client that is not known yet.
+    pub fn charge_unknown(&self, address: &Account, started: Instant) {
+        let now = Instant::now();
+        self.shares.charge_unknown(&address.usage, now - started, now.duration_since(self.started));
+    }
+
+    /// Until when nothing is to be done for an account, because it has used up its share.
+    pub fn over_share(&self, account: &Account, now: Instant) -> Option<Instant> {
+        let until = self.shares.held_until(&account.usage, now.duration_since(self.started))?;
+        Some(self.started + until)
     }
 
     // ---- Connections and sessions ----
@@ -213,6 +248,13 @@ impl Core {
         let former = sessions.get(&client_id).cloned();
         if former.as_ref().is_some_and(|former| former.owner != identity.user) {
             return Err(Reason::NotAuthorized);
+        }
+        let takes_over = former.as_ref().is_some_and(|former| former.lock().link.is_some());
+        if identity.user.is_some()
+            && !takes_over
+            && account.connections.get() >= self.config.max_connections_per_user
+        {
+            return Err(Reason::QuotaExceeded);
         }
         let resumes = |former: &Session| !connect.clean_start && former.lock().expiry > 0;
         let session_present = former.as_deref().is_some_and(resumes);
@@ -284,6 +326,7 @@ impl Core {
     fn end(&self, state: &mut State, reason: Reason) -> Vec<Box<str>> {
         state.ended = Some(reason);
         state.outbox.clear(&self.counters);
+        state.incoming = Incoming::default();
         std::mem::take(&mut state.subscriptions).into_keys().collect()
     }
 
@@ -333,7 +376,7 @@ impl Core {
                 state.last_client = Some(link.client.clone());
                 self.deadlines.set(session, state);
             }
-            (due_will, link.client, ends)
+            (due_will, link.client.clone(), ends)
         };
         if ends {
             self.remove(session);
@@ -430,7 +473,7 @@ impl Core {
         session: &Arc<Session>,
         link: u64,
         client: &ClientInfo,
-        filters: &[Filter],
+        filters: &[Filter<'_>],
     ) -> Result<Vec<Result<QoS, Reason>>, Evicted> {
         let mut granted = Vec::with_capacity(filters.len());
         for filter in filters {
@@ -456,26 +499,26 @@ impl Core {
         session: &Arc<Session>,
         link: u64,
         client: &ClientInfo,
-        filter: &Filter,
+        filter: &Filter<'_>,
     ) -> Result<Result<bool, Reason>, Evicted> {
         if filter.path.starts_with(topic::SHARED) {
             return Ok(Err(Reason::SharedSubscriptionsNotSupported));
         }
-        if !topic::valid_filter(&filter.path, &self.config) {
+        if !topic::valid_filter(filter.path, &self.config) {
             return Ok(Err(Reason::TopicFilterInvalid));
         }
-        if !self.application.may_subscribe(client, &filter.path) {
+        if !self.application.may_subscribe(client, filter.path) {
             return Ok(Err(Reason::NotAuthorized));
         }
         // Both under the lock of the tree, so that a session that ends meanwhile leaves nothing in it.
         let mut subscriptions = self.subscriptions.write();
         let mut state = session.lock_for(link)?;
-        let known = state.subscriptions.contains_key(filter.path.as_str());
+        let known = state.subscriptions.contains_key(filter.path);
         if !known && state.subscriptions.len() >= self.config.max_subscriptions {
             return Ok(Err(Reason::QuotaExceeded));
         }
-        state.subscriptions.insert(filter.path.as_str().into(), filter.options);
-        Ok(Ok(subscriptions.insert(&filter.path, session.clone(), filter.options)))
+        state.subscriptions.insert(filter.path.into(), filter.options);
+        Ok(Ok(subscriptions.insert(filter.path, session.clone(), filter.options)))
     }
 
     /// Where the messages on this topic, or those that this filter matches, are retained: a wildcard matches no first
@@ -484,8 +527,8 @@ impl Core {
         if topic.starts_with('$') { &self.own_retained } else { &self.retained }
     }
 
-    fn offer_retained(&self, session: &Arc<Session>, filter: &Filter) {
-        let kept = self.retained(&filter.path).read().matching(&filter.path, Instant::now());
+    fn offer_retained(&self, session: &Arc<Session>, filter: &Filter<'_>) {
+        let kept = self.retained(filter.path).read().matching(filter.path, Instant::now());
         let grant = Grant::new(&filter.options);
         for kept in kept {
             let delivery = Delivery { retain: true, ..grant.delivery(&kept.message, kept.expires) };
@@ -502,15 +545,15 @@ impl Core {
         &self,
         session: &Arc<Session>,
         link: u64,
-        filters: &[String],
+        filters: &[&str],
     ) -> Result<Vec<bool>, Evicted> {
         let mut subscriptions = self.subscriptions.write();
         let mut state = session.lock_for(link)?;
-        let remove = |filter: &String| {
-            state.subscriptions.remove(filter.as_str());
+        let remove = |filter: &str| {
+            state.subscriptions.remove(filter);
             subscriptions.remove(filter, session)
         };
-        Ok(filters.iter().map(remove).collect())
+        Ok(filters.iter().copied().map(remove).collect())
     }
 
     // ---- Messages ----
@@ -537,7 +580,7 @@ impl Core {
             if !routed.kept {
                 count(&self.counters.dropped_retained_full);
                 routed.refused += 1;
-                if let Some(left_out) = self.throttle.line() {
+                if let Some(left_out) = self.throttle.line(Cause::Dropped) {
                     warn!(topic = clip(&message.topic), left_out, "no room to retain a message");
                 }
             }
@@ -615,7 +658,7 @@ impl Core {
 
     fn report_full(&self, session: &Session, full: Full) {
         if full.first
-            && let Some(left_out) = self.throttle.line()
+            && let Some(left_out) = self.throttle.line(Cause::Dropped)
         {
             warn!(client_id = &*session.client_id, left_out, "queue full, messages are dropped");
         }

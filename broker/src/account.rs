@@ -10,12 +10,13 @@ use std::{
     net::{IpAddr, Ipv6Addr},
     sync::{
         Arc, Weak,
-        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicUsize, Ordering::Relaxed},
     },
-    time::Duration,
 };
 
 use parking_lot::Mutex;
+
+use crate::{fair_share::Usage, rate::Rates};
 
 /// Whose an account is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -76,9 +77,21 @@ impl Held {
 /// The account of one identity.
 #[derive(Debug)]
 pub(crate) struct Account {
-    pub holder: Holder,
-    /// [`Holder`] as text, for the application's own accounts: see [`ClientInfo::account`](crate::ClientInfo::account).
+    /// Its [`Holder`] as text, for the application's own accounts: see
+    /// [`ClientInfo::account`](crate::ClientInfo::account).
     pub name: Arc<str>,
+    pub holder: Holder,
+    /// Connections that have a session.
+    pub connections: Held,
+    /// Bytes set aside for packets that have not come completely; changed by [`InputBudget`](crate::input_budget)
+    /// alone.
+    pub input: Held,
+    /// Bytes of QoS 2 identifiers that are not released; see [`Incoming`](crate::incoming).
+    pub unreleased: Held,
+    /// Time that was spent on its connections, and on what they have caused.
+    pub usage: Usage,
+    /// What its connections have sent, against what they may.
+    pub rates: Rates,
     /// Subscriptions of all its sessions.
     pub subscriptions: Held,
     /// What they cost ([`trie::cost`](crate::trie::cost)).
@@ -91,29 +104,25 @@ pub(crate) struct Account {
     pub retained_messages: Held,
     /// Their bytes.
     pub retained_bytes: Held,
-    /// Nanoseconds that other threads than those of its connections have worked for it.
-    charged: AtomicU64,
 }
 
 impl Account {
-    fn new(holder: Holder) -> Self {
+    pub fn new(holder: Holder) -> Self {
         Self {
             name: holder.to_string().into(),
             holder,
+            connections: Held::default(),
+            input: Held::default(),
+            unreleased: Held::default(),
+            usage: Usage::default(),
+            rates: Rates::default(),
             subscriptions: Held::default(),
             subscription_bytes: Held::default(),
             sessions_away: Held::default(),
             queued_bytes: Held::default(),
             retained_messages: Held::default(),
             retained_bytes: Held::default(),
-            charged: AtomicU64::new(0),
         }
-    }
-
-    /// Adds time that another thread than those of its connections has worked for this identity: that of a worker, for
-    /// example, which delivers an answer to many sessions.
-    pub fn charge(&self, spent: Duration) {
-        self.charged.fetch_add(spent.as_nanos() as u64, Relaxed);
     }
 }
 

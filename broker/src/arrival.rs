@@ -1,16 +1,23 @@
 //! A connection between accept and CONNECT: what is known of it, and how long it has.
 
-use std::{future::Future, net::SocketAddr, sync::Arc};
+use std::{
+    future::{Future, poll_fn},
+    net::SocketAddr,
+    pin::pin,
+    sync::Arc,
+};
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use crate::{core::Core, reason::Reason, transport::Peer};
+use crate::{account::Account, core::Core, reason::Reason, throttle::Cause, transport::Peer};
 
 pub(crate) struct Arrival {
     pub core: Arc<Core>,
     pub peer: Peer,
+    /// Of the address that it comes from: who pays until it is known who it is.
+    pub account: Arc<Account>,
     /// Over a limit of connections: only to be told so.
     pub over_limit: bool,
     /// When all of its CONNECT must be there.
@@ -19,10 +26,24 @@ pub(crate) struct Arrival {
 }
 
 impl Arrival {
-    /// Waits for a step on the way to CONNECT; `None` when time is up or the broker shuts down.
+    /// Waits for a step on the way to CONNECT; `None` when time is up or the broker shuts down. What it takes is
+    /// charged to the address that it comes from.
     pub async fn in_time<T>(&self, step: impl Future<Output = T>) -> Option<T> {
+        let mut step = pin!(step);
+        let charged = poll_fn(|cx| {
+            let started = Instant::now();
+            let polled = step.as_mut().poll(cx);
+            self.core.charge_unknown(&self.account, started);
+            polled
+        });
+        let in_turn = async {
+            if let Some(until) = self.core.over_share(&self.account, Instant::now()) {
+                sleep_until(until).await;
+            }
+            charged.await
+        };
         tokio::select! {
-            done = timeout_at(self.deadline, step) => done.ok(),
+            done = timeout_at(self.deadline, in_turn) => done.ok(),
             () = self.shutdown.cancelled() => None,
         }
     }
@@ -31,7 +52,7 @@ impl Arrival {
 /// Counts and logs a connection over a limit that is closed without a word.
 pub(crate) fn refused_at_once(core: &Core, peer: SocketAddr) {
     core.counters.connection_refused(Reason::QuotaExceeded);
-    if let Some(left_out) = core.throttle.line() {
+    if let Some(left_out) = core.throttle.line(Cause::Refused) {
         warn!(%peer, left_out, "too many connections, one was closed");
     }
 }

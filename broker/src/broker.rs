@@ -16,6 +16,7 @@ use crate::{
     message::Message,
     reason::Reason,
     stats::Stats,
+    throttle::Cause,
     topic,
     transport::Transport,
 };
@@ -116,7 +117,7 @@ impl Broker {
 
     fn publishable(&self, message: &Message) -> bool {
         let publishable = topic::valid_name(&message.topic, &self.core.config) && encodable(message);
-        if !publishable && let Some(left_out) = self.core.throttle.line() {
+        if !publishable && let Some(left_out) = self.core.throttle.line(Cause::Fault) {
             warn!(topic = clip(&message.topic), left_out, "the application published what cannot be encoded");
         }
         publishable

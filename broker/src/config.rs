@@ -10,11 +10,25 @@ pub const DEFAULT_MAX_PACKET_SIZE: usize = 16 * 1024 * 1024;
 pub const DEFAULT_MAX_CONNECT_SIZE: usize = 256 * 1024;
 /// Largest property section of a packet, in bytes: decoded properties take several times their size.
 pub const DEFAULT_MAX_PROPERTIES_SIZE: usize = 256 * 1024;
+/// User properties of a PUBLISH, SUBSCRIBE or UNSUBSCRIBE: as many arguments of a program.
+pub const DEFAULT_MAX_USER_PROPERTIES: usize = 1_024;
+/// User properties of a CONNECT, and of its will: whoever sends them is not known yet.
+pub const DEFAULT_MAX_CONNECT_USER_PROPERTIES: usize = 64;
+/// Bytes set aside for packets that have not come completely, for all connections together.
+pub const DEFAULT_MAX_INPUT_BYTES: usize = 128 * 1024 * 1024;
+/// Bytes set aside for packets of one identity that have not come completely: two of the largest.
+pub const DEFAULT_MAX_INPUT_BYTES_PER_IDENTITY: usize = 32 * 1024 * 1024;
+/// Bytes a second that a packet must bring once it has begun: a tenth of what a link of 20 kbit/s carries.
+pub const DEFAULT_MIN_INPUT_RATE: u64 = 256;
+/// Time over which that rate is looked at: a link that is lost for some seconds is no reason to close.
+pub const DEFAULT_INPUT_RATE_WINDOW: Duration = Duration::from_secs(30);
 /// TCP connections at a time.
 pub const DEFAULT_MAX_CONNECTIONS: usize = 16_384;
 /// TCP connections at a time from one address: a workshop behind one router fits, and no host takes more than a
 /// sixteenth of all places.
 pub const DEFAULT_MAX_CONNECTIONS_PER_ADDRESS: usize = 1_024;
+/// Connections at a time of one user, from whatever addresses.
+pub const DEFAULT_MAX_CONNECTIONS_PER_USER: usize = 1_024;
 /// Sessions at a time, connected or not.
 pub const DEFAULT_MAX_SESSIONS: usize = 32_768;
 /// Sessions of one identity without a connection: a fleet of a thousand devices that are all away fits.
@@ -44,6 +58,9 @@ pub const DEFAULT_MAX_QUEUED_BYTES: usize = 256 * 1024 * 1024;
 pub const DEFAULT_SESSION_RESERVE_BYTES: usize = 8 * 1024;
 /// Unacknowledged QoS 1 and 2 messages that one client may have sent.
 pub const DEFAULT_RECEIVE_MAXIMUM: u16 = 1_024;
+/// Bytes of the identifiers of QoS 2 messages that all sessions of one identity have sent and not released, 96 for
+/// each: more than two sessions can have.
+pub const DEFAULT_MAX_UNRELEASED_BYTES_PER_IDENTITY: usize = 16 * 1024 * 1024;
 /// Unacknowledged QoS 1 and 2 messages on the way to one client.
 pub const DEFAULT_MAX_INFLIGHT: u16 = 1_024;
 /// Topic aliases of one client (MQTT 5, towards the broker).
@@ -68,11 +85,11 @@ pub const DEFAULT_MAX_TOPIC_LEVELS: usize = 32;
 pub const DEFAULT_MAX_CLIENT_ID_LENGTH: usize = 256;
 /// Bytes collected for one write; a connection with more than this unsent is not read from.
 pub const DEFAULT_WRITE_BUFFER: usize = 64 * 1024;
-/// Messages a second from one connection; 0 is no limit. None by default: what one client can do to others is bounded
+/// Messages a second from one identity; 0 is no limit. None by default: what one client can do to others is bounded
 /// without it, since whoever publishes faster than receivers take is refused or waits for acknowledgements, and how
 /// much is too much depends on what the clients are there for. A bridge may rightly bring a whole plant's messages.
 pub const DEFAULT_MAX_MESSAGE_RATE: u64 = 0;
-/// Bytes a second from one connection; 0 is no limit. None by default, as for messages.
+/// Bytes a second from one identity; 0 is no limit. None by default, as for messages.
 pub const DEFAULT_MAX_BYTE_RATE: u64 = 0;
 /// What may come at once after a pause, in time at the full rate.
 pub const DEFAULT_RATE_BURST: Duration = Duration::from_secs(1);
@@ -94,6 +111,22 @@ pub struct Config {
     pub max_connect_size: usize,
     /// See [`DEFAULT_MAX_PROPERTIES_SIZE`]. More ends the connection (0x97).
     pub max_properties_size: usize,
+    /// See [`DEFAULT_MAX_USER_PROPERTIES`]. More end the connection (0x97).
+    pub max_user_properties: usize,
+    /// See [`DEFAULT_MAX_CONNECT_USER_PROPERTIES`]. With more the client is refused (0x97).
+    pub max_connect_user_properties: usize,
+    /// See [`DEFAULT_MAX_INPUT_BYTES`]. At least `max_packet_size`. Every connection may hold 16 KiB beyond it; a
+    /// packet that is larger is not read until there is room for all of it.
+    pub max_input_bytes: usize,
+    /// See [`DEFAULT_MAX_INPUT_BYTES_PER_IDENTITY`]. One packet is always possible, and no more than what is then
+    /// left for all others.
+    pub max_input_bytes_per_identity: usize,
+    /// See [`DEFAULT_MIN_INPUT_RATE`]; 0 asks for none. A connection that falls below it within a packet is closed,
+    /// counted and logged; time in which it was not read from does not count. While a packet comes as fast as that,
+    /// the keepalive does not run out.
+    pub min_input_rate: u64,
+    /// See [`DEFAULT_INPUT_RATE_WINDOW`].
+    pub input_rate_window: Duration,
     /// See [`DEFAULT_MAX_CONNECTIONS`]. One more is refused in CONNACK (only on plain TCP, where that is cheap), many
     /// more are just closed.
     pub max_connections: usize,
@@ -101,6 +134,9 @@ pub struct Config {
     /// Loopback addresses have no such limit: a proxy, or a whole fleet under test, may be behind one. One more is
     /// refused as one over `max_connections`.
     pub max_connections_per_address: usize,
+    /// See [`DEFAULT_MAX_CONNECTIONS_PER_USER`]. One more is refused in CONNACK, unless it takes over a session that is
+    /// connected. Clients without a name are bounded by their address instead.
+    pub max_connections_per_user: usize,
     /// See [`DEFAULT_MAX_SESSIONS`]. One more takes the place of the one that has been away longest with neither
     /// subscriptions nor messages in it, and is refused in CONNACK if there is none.
     pub max_sessions: usize,
@@ -135,8 +171,12 @@ pub struct Config {
     /// See [`DEFAULT_SESSION_RESERVE_BYTES`]. What sessions hold below it may exceed `max_queued_bytes`.
     pub session_reserve_bytes: usize,
     /// See [`DEFAULT_RECEIVE_MAXIMUM`]. More end an MQTT 5 connection (0x93); a 3.1.1 client is read from
-    /// no further until some are acknowledged.
+    /// no further until some are acknowledged. Of QoS 2 messages that are not released, those of former connections of
+    /// the session count too: a further one is refused in PUBREC (0x97).
     pub receive_maximum: u16,
+    /// See [`DEFAULT_MAX_UNRELEASED_BYTES_PER_IDENTITY`]. One more is refused in PUBREC (0x97); 3.1.1, which has no
+    /// words for it and no Receive Maximum either, is closed.
+    pub max_unreleased_bytes_per_identity: usize,
     /// See [`DEFAULT_MAX_INFLIGHT`]. The lower of this and the client's Receive Maximum counts.
     pub max_inflight: u16,
     /// See [`DEFAULT_TOPIC_ALIAS_MAXIMUM`]; 0 offers none.
@@ -166,15 +206,15 @@ pub struct Config {
     /// See [`DEFAULT_MAX_MESSAGE_RATE`]. Every packet that a client sends after its CONNECT counts as a message, but
     /// for acknowledgements.
     ///
-    /// A client over this or `max_byte_rate` is read from no further until it is within both again. Nothing is lost
-    /// and nobody is disconnected: the network pushes back, and the client's own writes wait. Its keepalive does not
-    /// run out meanwhile, but its PINGREQ is behind all that it has sent before. That a connection has to wait is
-    /// counted each time, and logged the first time.
+    /// All connections of an identity have one rate together. While it is over this or `max_byte_rate`, none of them
+    /// is read from until it is within both again. Nothing is lost and nobody is disconnected: the network pushes
+    /// back, and the client's own writes wait. Its keepalive does not run out meanwhile, but its PINGREQ is behind
+    /// all that it has sent before. That a connection has to wait is counted each time, and logged the first time.
     pub max_message_rate: u64,
     /// See [`DEFAULT_MAX_BYTE_RATE`]. What MQTT's packets have is counted, as it is read; TLS and WebSocket add more.
     /// Otherwise as `max_message_rate`.
     pub max_byte_rate: u64,
-    /// See [`DEFAULT_RATE_BURST`]. Every connection begins with so much.
+    /// See [`DEFAULT_RATE_BURST`]. Every identity begins with so much.
     pub rate_burst: Duration,
     /// See [`DEFAULT_SYS_INTERVAL`]. The messages are retained, at QoS 0. Who may read them is for the application to
     /// say, as with every other subscription; a filter that starts with a wildcard does not match them.
@@ -187,8 +227,15 @@ impl Default for Config {
             max_packet_size: DEFAULT_MAX_PACKET_SIZE,
             max_connect_size: DEFAULT_MAX_CONNECT_SIZE,
             max_properties_size: DEFAULT_MAX_PROPERTIES_SIZE,
+            max_user_properties: DEFAULT_MAX_USER_PROPERTIES,
+            max_connect_user_properties: DEFAULT_MAX_CONNECT_USER_PROPERTIES,
+            max_input_bytes: DEFAULT_MAX_INPUT_BYTES,
+            max_input_bytes_per_identity: DEFAULT_MAX_INPUT_BYTES_PER_IDENTITY,
+            min_input_rate: DEFAULT_MIN_INPUT_RATE,
+            input_rate_window: DEFAULT_INPUT_RATE_WINDOW,
             max_connections: DEFAULT_MAX_CONNECTIONS,
             max_connections_per_address: DEFAULT_MAX_CONNECTIONS_PER_ADDRESS,
+            max_connections_per_user: DEFAULT_MAX_CONNECTIONS_PER_USER,
             max_sessions: DEFAULT_MAX_SESSIONS,
             max_sessions_away_per_identity: DEFAULT_MAX_SESSIONS_AWAY_PER_IDENTITY,
             max_subscriptions: DEFAULT_MAX_SUBSCRIPTIONS,
@@ -202,6 +249,7 @@ impl Default for Config {
             max_queued_bytes: DEFAULT_MAX_QUEUED_BYTES,
             session_reserve_bytes: DEFAULT_SESSION_RESERVE_BYTES,
             receive_maximum: DEFAULT_RECEIVE_MAXIMUM,
+            max_unreleased_bytes_per_identity: DEFAULT_MAX_UNRELEASED_BYTES_PER_IDENTITY,
             max_inflight: DEFAULT_MAX_INFLIGHT,
             topic_alias_maximum: DEFAULT_TOPIC_ALIAS_MAXIMUM,
             max_retained_messages: DEFAULT_MAX_RETAINED_MESSAGES,
@@ -233,6 +281,8 @@ impl Config {
             "max_packet_size is more than MQTT can express (268435460)"
         } else if self.session_queue_bytes < self.max_packet_size {
             "session_queue_bytes is less than max_packet_size: the largest message could never be delivered"
+        } else if self.max_input_bytes < self.max_packet_size.max(self.max_connect_size) {
+            "max_input_bytes is less than max_packet_size or max_connect_size: the largest packet could never be read"
         } else if self.max_queued_bytes < self.session_queue_bytes {
             "max_queued_bytes is less than session_queue_bytes"
         } else if self.max_topic_levels > MOST_TOPIC_LEVELS {

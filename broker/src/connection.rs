@@ -13,6 +13,7 @@ use std::{
 use bytes::{Buf, BytesMut};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
+    sync::oneshot,
     task::yield_now,
     time::{Instant, Sleep, sleep_until, timeout},
 };
@@ -26,24 +27,28 @@ use crate::{
     codec::{self, Filter, Packet, Publish},
     core::{Core, Ending, clip},
     fan_out::{FanOut, Routed},
-    frame,
+    frame::{self, Header, Kind},
     handshake::{self, Opened, Unopened},
-    incoming::Accepted,
+    incoming::{Accepted, Bounds},
     inflight::Stage,
+    input_budget::Room,
     message::{Message, QoS},
-    rate::Rates,
+    progress::Progress,
     reason::{Reason, Violation},
     session::{Evicted, Filled, Pause, Session, over_receive_maximum},
     stats::{Tally, count},
     stream::Stream,
+    throttle::Cause,
     topic,
     transport::Peer,
+    turn::Turn,
 };
 
 /// How long a client has to take the last packet and close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
-/// Packets after which others have their turn: who sends without end must not keep a thread of the runtime from them.
-const BATCH: usize = 128;
+/// Bytes of an unfinished packet that every connection may hold: a request with a small module fits. Room for a
+/// larger one is asked for.
+const INPUT_SHARE: usize = 16 * 1024;
 /// When a connection without any deadline looks again.
 const IDLE: Duration = Duration::from_secs(24 * 3600);
 
@@ -63,7 +68,7 @@ pub(crate) async fn run<S: AsyncRead + AsyncWrite + Unpin>(arrival: Arrival, soc
         }
         Some(Err(Unopened::Unanswerable)) => {
             count(&core.counters.violations);
-            if let Some(left_out) = core.throttle.line() {
+            if let Some(left_out) = core.throttle.line(Cause::Refused) {
                 info!(%peer, left_out, "closed: no acceptable CONNECT");
             }
         }
@@ -87,6 +92,8 @@ enum End {
     KeepAlive,
     /// The client takes nothing any more.
     Stalled,
+    /// A packet that has begun does not come.
+    TooSlow,
     Shutdown,
 }
 
@@ -102,10 +109,18 @@ impl From<Evicted> for End {
     }
 }
 
+/// What a connection has to do next.
+struct Next {
+    /// The client is not to be heard.
+    hold: bool,
+    /// A slice of what it has caused is to be delivered, before anything else that it sends.
+    due: bool,
+}
+
 enum Event {
     Read(io::Result<usize>),
     Written(io::Result<()>),
-    /// Something was put into the session.
+    /// Something was put into the session, or is as it was waited for.
     Awake,
     Timer,
     Shutdown,
@@ -125,11 +140,21 @@ struct Connection<S> {
     session_expires_at_once: bool,
     /// One and a half times what was agreed (section 3.1.2.10).
     keep_alive: Option<Duration>,
+    /// When the last packet came, or the last bytes of one that has not come completely.
     last_packet: Instant,
     /// The input may hold a whole packet.
     unread: bool,
-    /// What it sent against what it may; `None` if it may send as fast as it can.
-    rates: Option<Rates>,
+    /// How a packet comes that has begun.
+    unfinished: Option<Progress>,
+    memory: Memory,
+    /// A PUBLISH that is refused and not kept, whose bytes are still to come.
+    skipped: Option<Skipped>,
+    /// `None` while others have their turn.
+    turn: Option<Turn>,
+    /// Until when its identity has used up its share of the threads.
+    over_share: Option<Instant>,
+    /// Until when its identity is over its rate.
+    over_rate: Option<Instant>,
     /// That it sends too fast was logged.
     delay_logged: bool,
     aliases: HashMap<u16, Arc<str>>,
@@ -137,6 +162,24 @@ struct Connection<S> {
     publishing: Option<(Message, FanOut, Acknowledgement)>,
     /// The application has messages of which it was not told yet that they are all for now.
     handed_over: bool,
+}
+
+/// Room for the packet that is coming.
+enum Memory {
+    /// The connection's own share is enough, as far as is known.
+    Share,
+    Asked(oneshot::Receiver<Room>),
+    /// Given back when the packet is handled.
+    Granted {
+        _room: Room,
+    },
+}
+
+/// All of a PUBLISH but its payload.
+struct Skipped {
+    publish: Publish,
+    size: usize,
+    payload: usize,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
@@ -147,7 +190,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let ClientInfo { client_id, user, peer, transport, .. } = &*client;
         debug!(client_id = clip(client_id), user = user.as_deref().map(clip), %peer, ?transport, ?version, "connected");
         Self {
-            rates: Rates::new(&core.config, now),
+            memory: Memory::Share,
+            unfinished: None,
+            skipped: None,
+            turn: None,
+            over_share: None,
+            over_rate: None,
             delay_logged: false,
             core,
             unread: !stream.input.is_empty(),
@@ -170,38 +218,29 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let mut shutdown = pin!(shutdown);
         let mut timer = pin!(sleep_until(self.deadline(Instant::now())));
         loop {
-            let Filled { pause: Pause(pause), retained } = match self.fill() {
-                Ok(filled) => filled,
+            if self.turn_is_over() {
+                self.end_turn();
+                yield_now().await;
+            }
+            self.begin_turn();
+            let Next { hold, due } = match self.next() {
+                Ok(next) => next,
                 Err(evicted) => return evicted.into(),
             };
-            // What it has caused, in slices, comes before what it sends next.
-            if self.publishing.is_some() || retained {
+            if due {
                 if let Err(evicted) = self.deliver_next() {
                     return evicted.into();
                 }
-                yield_now().await;
                 continue;
             }
-            // A client that does not take what it is sent, whose messages are not acknowledged, or that sends too
-            // fast, is not heard for the moment: this is what bounds the memory it can bind, and the work.
-            let over_rate = self.over_rate();
-            let hold = pause || over_rate || self.stream.output.len() >= self.core.config.write_buffer;
             if self.unread && !hold {
                 if let Err(end) = self.handle_input() {
                     return end;
                 }
-                if self.unread {
-                    yield_now().await;
-                }
                 continue;
             }
-            match poll_fn(|cx| self.poll_event(cx, hold, timer.as_mut(), shutdown.as_mut())).await {
-                Event::Read(Ok(bytes @ 1..)) => {
-                    self.unread = true;
-                    if let Some(rates) = &mut self.rates {
-                        rates.bytes(bytes, &self.core.config, Instant::now());
-                    }
-                }
+            match poll_fn(|cx| self.poll_turn(cx, hold, timer.as_mut(), shutdown.as_mut())).await {
+                Event::Read(Ok(bytes @ 1..)) => self.received(bytes),
                 Event::Read(Err(error)) if error.kind() == io::ErrorKind::InvalidData => {
                     return Violation::protocol("TLS or WebSocket gone wrong").into();
                 }
@@ -213,10 +252,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     let _ = self.fill();
                     return End::Shutdown;
                 }
+                // The share may be there again, which is looked at when a turn begins.
+                Event::Timer if self.over_share.is_some() => self.end_turn(),
                 Event::Timer => {
                     let now = Instant::now();
                     if hold {
                         self.last_packet = now; // not the client's silence
+                    }
+                    if self.unfinished.as_mut().is_some_and(|begun| !begun.suffices(&self.core.config, now)) {
+                        return End::TooSlow;
                     }
                     if self.stream.stalled.is_some_and(|since| since + self.core.config.write_timeout <= now)
                     {
@@ -228,6 +272,64 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     timer.as_mut().reset(self.deadline(now));
                 }
             }
+        }
+    }
+
+    fn turn_is_over(&mut self) -> bool {
+        let Some(turn) = &mut self.turn else { return false };
+        turn.look(Instant::now());
+        turn.is_over()
+    }
+
+    /// Begins a turn, if none has begun: its identity may have used up its share meanwhile.
+    fn begin_turn(&mut self) {
+        if self.turn.is_some() {
+            return;
+        }
+        let now = Instant::now();
+        let until = self.core.over_share(&self.client.account, now);
+        if until.is_some() && self.over_share.is_none() {
+            count(&self.core.counters.share_waits);
+        }
+        self.over_share = until;
+        self.turn = Some(Turn::new(now));
+    }
+
+    /// Charges the turn to the identity whose connection it was.
+    fn end_turn(&mut self) {
+        if let Some(turn) = self.turn.take() {
+            self.core.charge(&self.client.account, turn.started);
+        }
+    }
+
+    /// Puts what waits into the output, and says whether the client is not to be heard for the moment: one that does
+    /// not take what it is sent, whose messages are not acknowledged, that sends too fast, for whose packet there is
+    /// no room, or whose identity has used up its share of the threads. This is what bounds the memory that it can
+    /// bind, and the work.
+    fn next(&mut self) -> Result<Next, Evicted> {
+        if self.over_share.is_some() {
+            // Too short for a packet that has begun to be excused.
+            return Ok(Next { hold: true, due: false });
+        }
+        let Filled { pause: Pause(pause), retained } = self.fill()?;
+        let over_rate = self.over_rate();
+        let full = self.stream.output.len() >= self.core.config.write_buffer;
+        let hold = pause || over_rate || full || matches!(self.memory, Memory::Asked(_));
+        if let (Some(begun), Some(turn)) = (&mut self.unfinished, &self.turn) {
+            if hold { begun.pause() } else { begun.go_on(turn.started) }
+        }
+        Ok(Next { hold, due: retained || self.publishing.is_some() })
+    }
+
+    /// Takes note of bytes that were read.
+    fn received(&mut self, bytes: usize) {
+        self.unread = true;
+        if let (Some(begun), Some(turn)) = (&mut self.unfinished, &self.turn) {
+            begun.received(bytes);
+            self.last_packet = turn.started;
+        }
+        if self.core.config.max_byte_rate > 0 {
+            self.client.account.rates.bytes(bytes, &self.core.config, self.core.started.elapsed());
         }
     }
 
@@ -250,6 +352,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.keep_alive.map_or(now + IDLE, |keep_alive| self.last_packet + keep_alive)
     }
 
+    /// [`poll_event`](Self::poll_event), in a turn that ends when there is nothing to do.
+    fn poll_turn(
+        &mut self,
+        cx: &mut Context<'_>,
+        hold: bool,
+        timer: Pin<&mut Sleep>,
+        shutdown: Pin<&mut WaitForCancellationFuture<'_>>,
+    ) -> Poll<Event> {
+        let held = self.over_share.is_some();
+        self.begin_turn();
+        if self.over_share.is_some() != held {
+            return Poll::Ready(Event::Awake);
+        }
+        let event = self.poll_event(cx, hold, timer, shutdown);
+        if event.is_pending() {
+            self.end_turn();
+        }
+        event
+    }
+
     fn poll_event(
         &mut self,
         cx: &mut Context<'_>,
@@ -257,26 +379,44 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         mut timer: Pin<&mut Sleep>,
         shutdown: Pin<&mut WaitForCancellationFuture<'_>>,
     ) -> Poll<Event> {
+        if let Some(until) = self.over_share {
+            // What falls due meanwhile, and what the client has sent by then, is looked at afterwards.
+            if timer.deadline() != until {
+                timer.as_mut().reset(until);
+            }
+            return if shutdown.poll(cx).is_ready() {
+                Poll::Ready(Event::Shutdown)
+            } else {
+                timer.poll(cx).map(|()| Event::Timer)
+            };
+        }
+        let mut look_by = |at: Instant| {
+            if timer.deadline() > at {
+                timer.as_mut().reset(at);
+            }
+        };
         if self.stream.unsent() {
             if let Poll::Ready(written) = self.stream.poll_write(cx) {
                 return Poll::Ready(Event::Written(written));
             }
             if let Some(since) = self.stream.stalled {
-                let latest = since + self.core.config.write_timeout;
-                if timer.deadline() > latest {
-                    timer.as_mut().reset(latest);
-                }
+                look_by(since + self.core.config.write_timeout);
             }
         }
-        if let Some(until) = self.rates.as_ref().and_then(Rates::held_until)
-            && timer.deadline() > until
-        {
-            timer.as_mut().reset(until);
-        }
+        let due = self.unfinished.as_ref().and_then(|begun| begun.due(&self.core.config));
+        self.over_rate.into_iter().chain(due).for_each(look_by);
         if shutdown.poll(cx).is_ready() {
             return Poll::Ready(Event::Shutdown);
         }
         if self.session.poll_awake(self.link, cx).is_ready() {
+            return Poll::Ready(Event::Awake);
+        }
+        if let Memory::Asked(asked) = &mut self.memory
+            && let Poll::Ready(Ok(room)) = Pin::new(asked).poll(cx)
+        {
+            // All at once: growing step by step would copy, and hold twice as much.
+            self.stream.input.reserve(room.bytes() - self.stream.input.len());
+            self.memory = Memory::Granted { _room: room };
             return Poll::Ready(Event::Awake);
         }
         if !hold && let Poll::Ready(read) = self.stream.poll_read(cx) {
@@ -289,7 +429,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// counts them.
     fn handle_input(&mut self) -> Result<(), End> {
         let (mut received, mut answered) = (Tally::default(), Tally::default());
-        let handled = self.handle_packets(&mut received, &mut answered);
+        // Packets are handled as they stand in the input, which is not to be in the way of the rest.
+        let mut input = std::mem::take(&mut self.stream.input);
+        let handled = self.handle_packets(&mut input, &mut received, &mut answered);
+        self.stream.input = input;
+        self.stream.handled();
         if std::mem::take(&mut self.handed_over) {
             self.core.application.published();
         }
@@ -298,58 +442,116 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         handled
     }
 
-    fn handle_packets(&mut self, received: &mut Tally, answered: &mut Tally) -> Result<(), End> {
-        let mut handled = 0;
-        while let Some(frame) = frame::next(&self.stream.input, self.core.config.max_packet_size)? {
-            let size = frame.size;
-            let packet = codec::decode(&frame, self.version, &self.core.config)?;
-            self.stream.input.advance(size);
-            if handled == 0 {
-                self.last_packet = Instant::now();
+    fn handle_packets(
+        &mut self,
+        input: &mut BytesMut,
+        received: &mut Tally,
+        answered: &mut Tally,
+    ) -> Result<(), End> {
+        if let Some(skipped) = self.skipped.take_if(|_| self.stream.skip == 0) {
+            received.message(skipped.payload);
+            self.handled(skipped.size, true);
+            self.publish(skipped.publish, Some(Route::Refuse))?;
+        }
+        while let Some(header) = frame::header(input, self.core.config.max_packet_size)? {
+            if input.len() < header.size {
+                self.await_rest(header, input)?;
+                break;
             }
-            handled += 1;
-            if let Some(rates) = &mut self.rates
-                && !packet.acknowledges()
-            {
-                rates.message(&self.core.config, Instant::now());
-            }
+            let packet = codec::decode(&header.frame(input), self.version, &self.core.config)?;
             match &packet {
                 Packet::Publish(publish) => received.message(publish.payload.len()),
                 _ => received.packets(1),
             }
+            let counts = !packet.acknowledges();
             let unanswered = self.stream.output.len();
             let Pause(pause) = self.handle(packet)?;
+            input.advance(header.size);
             answered.packets(u64::from(self.stream.output.len() > unanswered));
+            self.handled(header.size, counts);
             let full = pause || self.stream.output.len() >= self.core.config.write_buffer;
-            if full || self.publishing.is_some() || handled >= BATCH || self.over_rate() {
+            if full
+                || self.publishing.is_some()
+                || self.turn.as_ref().is_none_or(Turn::is_over)
+                || self.over_rate()
+            {
                 return Ok(());
             }
         }
+        let begun = !input.is_empty() || self.skipped.is_some();
+        if let (true, None, Some(turn)) = (begun, &self.unfinished, &self.turn) {
+            self.unfinished = Some(Progress::new(turn.started));
+        }
         self.unread = false;
-        self.stream.handled();
         Ok(())
     }
 
-    /// Whether it sent faster than it may, and is to be read from later.
+    /// A packet of so many bytes was handled, which counts against the rate or does not.
+    fn handled(&mut self, size: usize, counts: bool) {
+        self.memory = Memory::Share;
+        self.unfinished = None;
+        if let Some(turn) = &mut self.turn {
+            self.last_packet = turn.started;
+            turn.packet(size, Instant::now);
+        }
+        if counts && self.core.config.max_message_rate > 0 {
+            self.client.account.rates.message(&self.core.config, self.core.started.elapsed());
+        }
+    }
+
+    /// Looks at the beginning of a packet whose rest is to come. If it is large, there must be room for all of it; a
+    /// PUBLISH that will be refused anyway needs none.
+    fn await_rest(&mut self, header: Header, input: &mut BytesMut) -> Result<(), End> {
+        if header.size <= INPUT_SHARE || !matches!(self.memory, Memory::Share) {
+            return Ok(());
+        }
+        if header.kind == Kind::Publish {
+            match codec::publish_head(&header.frame(input), self.version, &self.core.config) {
+                Ok((mut publish, payload)) => {
+                    self.resolve_alias(&mut publish)?;
+                    self.check_topic(&publish)?;
+                    if self.core.route(&self.client, &publish.topic) == Route::Refuse {
+                        let (size, left) = (header.size, header.size - input.len());
+                        self.skipped = Some(Skipped { publish, size, payload: payload.len() + left });
+                        self.stream.skip = left;
+                        input.clear();
+                        return Ok(());
+                    }
+                }
+                // What it says of itself may not have come yet.
+                Err(_) if input.len() < INPUT_SHARE => return Ok(()),
+                Err(_) => {}
+            }
+        }
+        self.memory = Memory::Asked(self.core.input.ask(&self.client.account, header.size));
+        Ok(())
+    }
+
+    /// Whether its identity sent faster than it may, and is to be read from later.
     fn over_rate(&mut self) -> bool {
-        let Some(rates) = &mut self.rates else { return false };
-        if rates.hold(&self.core.config, Instant::now()) {
-            count(&self.core.counters.rate_delays);
+        let Core { config, counters, throttle, started, .. } = &*self.core;
+        if config.max_message_rate == 0 && config.max_byte_rate == 0 {
+            return false;
+        }
+        let until = self.client.account.rates.held_until(config, started.elapsed());
+        if until.is_some() && self.over_rate.is_none() {
+            count(&counters.rate_delays);
             if !self.delay_logged
-                && let Some(left_out) = self.core.throttle.line()
+                && let Some(left_out) = throttle.line(Cause::Delayed)
             {
                 self.delay_logged = true;
                 let client_id = clip(&self.client.client_id);
                 info!(client_id, peer = %self.client.peer, left_out, "sends faster than it may, read later");
             }
         }
-        rates.held_until().is_some()
+        self.over_rate = until.map(|until| *started + until);
+        until.is_some()
     }
 
-    fn handle(&mut self, packet: Packet) -> Result<Pause, End> {
+    fn handle(&mut self, packet: Packet<'_>) -> Result<Pause, End> {
         let version = self.version;
         match packet {
-            Packet::Publish(publish) => return self.publish(publish),
+            Packet::Publish(publish) => return self.publish(publish, None),
             Packet::PubAck(id) => {
                 self.session.lock_for(self.link)?.outbox.finish(id, Stage::Acknowledged, &self.core.counters);
             }
@@ -369,6 +571,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
             Packet::Subscribe { id, filters } => self.subscribe(id, &filters)?,
             Packet::Unsubscribe { id, filters } => {
+                self.work(filters.len());
                 let removed = self.core.unsubscribe(&self.session, self.link, &filters)?;
                 self.answer(|out| codec::unsuback(id, &removed, version, out))?;
             }
@@ -385,11 +588,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         Ok(Pause(false))
     }
 
-    fn subscribe(&mut self, id: u16, filters: &[Filter]) -> Result<(), End> {
+    /// Takes note of what a packet makes the broker do beyond reading it.
+    fn work(&mut self, units: usize) {
+        if let Some(turn) = &mut self.turn {
+            turn.work(units);
+        }
+    }
+
+    fn subscribe(&mut self, id: u16, filters: &[Filter<'_>]) -> Result<(), End> {
+        self.work(filters.len());
         let granted = self.core.subscribe(&self.session, self.link, &self.client, filters)?;
         for (filter, granted) in filters.iter().zip(&granted) {
             if let Err(reason) = granted
-                && let Some(left_out) = self.core.throttle.line()
+                && let Some(left_out) = self.core.throttle.line(Cause::Denied)
             {
                 let ClientInfo { client_id, user, peer, .. } = &*self.client;
                 let (client_id, user) = (clip(client_id), user.as_deref().map(clip));
@@ -412,11 +623,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         Ok(())
     }
 
-    fn publish(&mut self, mut publish: Publish) -> Result<Pause, End> {
+    /// Handles a PUBLISH; `decided` is where it goes, if that is known.
+    fn publish(&mut self, mut publish: Publish, decided: Option<Route>) -> Result<Pause, End> {
         self.resolve_alias(&mut publish)?;
-        if !topic::valid_name(&publish.topic, &self.core.config) {
-            return Err(Violation::new(Reason::TopicNameInvalid, "invalid topic name").into());
-        }
+        self.check_topic(&publish)?;
         let Publish { topic, payload, qos, retain, dup, id, properties, .. } = publish;
         let mut pause = Pause(false);
         let mut owed = None;
@@ -428,16 +638,30 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 let detail = "more unacknowledged messages than Receive Maximum";
                 return Err(Violation::new(Reason::ReceiveMaximumExceeded, detail).into());
             }
-            let accepted = incoming.accept(id, qos);
+            let bounds = Bounds {
+                account: &self.client.account,
+                // A client of 3.1.1 may send as many as there are identifiers before its first PUBREL.
+                session: match self.version {
+                    Version::V5 => self.core.config.receive_maximum.into(),
+                    Version::V311 => usize::MAX,
+                },
+                account_bytes: self.core.config.max_unreleased_bytes_per_identity,
+            };
+            let accepted = incoming.accept(id, qos, &bounds);
             pause = Pause(incoming.pending() > usize::from(self.core.config.receive_maximum));
             match accepted {
                 Accepted::New(ticket) => owed = Some(ticket),
                 Accepted::Repeated => return Ok(pause),
+                Accepted::Refused if self.version == Version::V5 => return Ok(pause),
+                Accepted::Refused => {
+                    let detail = "more QoS 2 messages that are not released than there is room for";
+                    return Err(Violation::new(Reason::QuotaExceeded, detail).into());
+                }
             }
         }
         let owed = owed.map(|ticket| Owed { session: self.session.clone(), ticket, id, qos });
         let ack = Acknowledgement::owed(owed);
-        match self.core.route(&self.client, &topic) {
+        match decided.unwrap_or_else(|| self.core.route(&self.client, &topic)) {
             Route::Application => {
                 let client = self.client.clone();
                 let received = Received { client, topic, payload, properties, qos, retain, dup, ack };
@@ -452,7 +676,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
             Route::Refuse => {
                 count(&self.core.counters.dropped_refused);
-                if let Some(left_out) = self.core.throttle.line() {
+                if let Some(left_out) = self.core.throttle.line(Cause::Denied) {
                     let ClientInfo { client_id, user, peer, .. } = &*self.client;
                     let (client_id, user) = (clip(client_id), user.as_deref().map(clip));
                     info!(client_id, user, %peer, topic = clip(&topic), left_out, "publish refused");
@@ -463,9 +687,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         Ok(pause)
     }
 
+    fn check_topic(&self, publish: &Publish) -> Result<(), Violation> {
+        if topic::valid_name(&publish.topic, &self.core.config) {
+            Ok(())
+        } else {
+            Err(Violation::new(Reason::TopicNameInvalid, "invalid topic name"))
+        }
+    }
+
     /// Delivers a slice of what it has published, and acknowledges it with the last.
     fn deliver(&mut self, message: Message, mut fan_out: FanOut, ack: Acknowledgement) {
-        if !self.core.deliver_slice(&message, &mut fan_out, None) {
+        let offered = |fan_out: &FanOut| fan_out.routed.reached + fan_out.routed.refused;
+        let before = offered(&fan_out);
+        let delivered = self.core.deliver_slice(&message, &mut fan_out, None);
+        self.work(offered(&fan_out) - before);
+        if !delivered {
             self.publishing = Some((message, fan_out, ack));
             return;
         }
@@ -498,18 +734,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Delivers all that is left of what it has published, since some receivers have it already.
     async fn finish_publishing(&mut self) {
         while let Some((message, fan_out, ack)) = self.publishing.take() {
+            let started = Instant::now();
             self.deliver(message, fan_out, ack);
+            self.core.charge(&self.client.account, started);
             yield_now().await;
         }
     }
 
     async fn close(&mut self, end: End) {
+        self.end_turn();
+        self.memory = Memory::Share;
         self.finish_publishing().await;
         let core = &self.core;
         let (client_id, peer) = (clip(&self.client.client_id), self.client.peer);
         let (publish_will, session_expiry, last_word) = match end {
             End::Goodbye { reason, session_expiry } => (reason != 0, session_expiry, None),
             End::Lost | End::Stalled => (true, None, None),
+            // What the standard has for a packet that is not complete in time (section 4.13.1) is nearest to this.
+            End::TooSlow => (true, None, Some(Reason::KeepAliveTimeout)),
             End::Violation(violation) => (true, None, Some(violation.reason)),
             End::Evicted(reason) => (true, None, Some(reason)),
             End::KeepAlive => (true, None, Some(Reason::KeepAliveTimeout)),
@@ -518,14 +760,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         match end {
             End::Violation(Violation { reason, detail }) => {
                 count(&core.counters.violations);
-                if let Some(left_out) = core.throttle.line() {
+                if let Some(left_out) = core.throttle.line(Cause::Closed) {
                     info!(client_id, %peer, ?reason, detail, left_out, "connection closed");
                 }
             }
             End::Stalled => {
                 count(&core.counters.stalled);
-                if let Some(left_out) = core.throttle.line() {
+                if let Some(left_out) = core.throttle.line(Cause::Closed) {
                     info!(client_id, %peer, left_out, "connection closed: nothing is read");
+                }
+            }
+            End::TooSlow => {
+                count(&core.counters.too_slow);
+                if let Some(left_out) = core.throttle.line(Cause::Closed) {
+                    info!(client_id, %peer, left_out, "connection closed: a packet has begun and does not come");
                 }
             }
             end => debug!(client_id, %peer, ?end, "disconnected"),

@@ -24,11 +24,15 @@ use crate::{
     acknowledgement::Acknowledgement,
     application::{Application, ClientInfo, Identity, Received, Route, Version},
     backlog::{Backlog, Cursor},
-    codec::{Connect, Filter, RetainedFor},
+    codec::{Filter, RetainedFor},
     config::Config,
+    connect::Connect,
     deadlines::Deadlines,
     delivery::{Delivery, encodable},
+    fair_share::FairShare,
     fan_out::{self, FanOut, Grant, Receiver, Routed},
+    incoming::Incoming,
+    input_budget::InputBudget,
     message::{Message, QoS},
     outbox::Full,
     places::Places,
@@ -37,7 +41,7 @@ use crate::{
     session::{Evicted, Link, Offered, Session, State},
     stats::{Counters, Stats, count},
     sys::Sys,
-    throttle::Throttle,
+    throttle::{Cause, Throttle},
     topic,
     transport::Peer,
     trie::{self, Trie},
@@ -49,7 +53,7 @@ use crate::{
 /// a function that says how large a message would be for it.
 pub type Oversize<'a> = &'a dyn Fn(usize, &dyn Fn(&Message) -> usize) -> Option<Message>;
 
-/// Retained messages on topics that start with `$`: `$SYS/…` has 32, and the application may add its own.
+/// Retained messages on topics that start with `$`: `$SYS/…` has some forty, and the application may add its own.
 const MAX_OWN_RETAINED_MESSAGES: usize = 10_000;
 /// Bytes of these messages.
 const MAX_OWN_RETAINED_BYTES: usize = 16 * 1024 * 1024;
@@ -71,6 +75,12 @@ pub(crate) struct Core {
     pub places: Places,
     /// What each identity makes this broker hold.
     pub accounts: Accounts,
+    /// The time of the threads that serve connections.
+    pub shares: FairShare,
+    /// Memory for packets that have not come completely.
+    pub input: Arc<InputBudget>,
+    /// From when on `shares` and the rates of accounts count time.
+    pub started: Instant,
     sessions: RwLock<HashMap<Arc<str>, Arc<Session>>>,
     subscriptions: RwLock<Trie<Arc<Session>>>,
     /// What all of them cost.
@@ -132,6 +142,9 @@ impl Core {
             throttle: Throttle::new(),
             places: Places::default(),
             accounts: Accounts::default(),
+            shares: FairShare::new(),
+            input: Arc::new(InputBudget::new(&config)),
+            started: Instant::now(),
             sessions: RwLock::default(),
             subscriptions: RwLock::default(),
             subscription_bytes: Held::default(),
@@ -148,6 +161,8 @@ impl Core {
 
     pub fn stats(&self) -> Stats {
         let mut stats = self.counters.snapshot();
+        stats.input_bytes = self.input.held();
+        stats.input_waits = self.input.waits();
         stats.sessions = self.sessions.read().len();
         stats.subscriptions = self.subscriptions.read().len();
         stats.subscription_bytes = self.subscription_bytes.get();
@@ -155,6 +170,26 @@ impl Core {
         stats.retained_messages = retained.len();
         stats.retained_bytes = retained.bytes();
         stats
+    }
+
+    // ---- The time of the threads ----
+
+    /// Charges an account the time since `started`, which was spent for it.
+    pub fn charge(&self, account: &Account, started: Instant) {
+        let now = Instant::now();
+        self.shares.charge(&account.usage, now - started, now.duration_since(self.started));
+    }
+
+    /// The same for the address of a client that is not known yet.
+    pub fn charge_unknown(&self, address: &Account, started: Instant) {
+        let now = Instant::now();
+        self.shares.charge_unknown(&address.usage, now - started, now.duration_since(self.started));
+    }
+
+    /// Until when nothing is to be done for an account, because it has used up its share.
+    pub fn over_share(&self, account: &Account, now: Instant) -> Option<Instant> {
+        let until = self.shares.held_until(&account.usage, now.duration_since(self.started))?;
+        Some(self.started + until)
     }
 
     // ---- Connections and sessions ----
@@ -203,6 +238,13 @@ impl Core {
         // A user's own name is its own, whoever came by it first.
         if is_anothers && identity.user.as_ref() != Some(&client_id) {
             return Err(Reason::NotAuthorized);
+        }
+        let takes_over = !is_anothers && former.as_ref().is_some_and(|former| former.lock().link.is_some());
+        if identity.user.is_some()
+            && !takes_over
+            && account.connections.get() >= self.config.max_connections_per_user
+        {
+            return Err(Reason::QuotaExceeded);
         }
         let lasts = !is_anothers && former.as_ref().is_some_and(|former| former.lock().expiry > 0);
         let session_present = lasts && !connect.clean_start;
@@ -304,6 +346,7 @@ impl Core {
         state.ended = Some(reason);
         state.outbox.clear(&self.counters);
         state.backlog = Backlog::default();
+        state.incoming = Incoming::default();
         std::mem::take(&mut state.subscriptions).into_keys().collect()
     }
 
@@ -357,7 +400,7 @@ impl Core {
                     self.vacant.add(session, state);
                 }
             }
-            (due_will, link.client, ends)
+            (due_will, link.client.clone(), ends)
         };
         if ends {
             self.remove(session);
@@ -458,7 +501,7 @@ impl Core {
         session: &Arc<Session>,
         link: u64,
         client: &ClientInfo,
-        filters: &[Filter],
+        filters: &[Filter<'_>],
     ) -> Result<Vec<Result<QoS, Reason>>, Evicted> {
         filters.iter().map(|filter| self.subscribe_one(session, link, client, filter)).collect()
     }
@@ -468,9 +511,9 @@ impl Core {
         session: &Arc<Session>,
         link: u64,
         client: &ClientInfo,
-        filter: &Filter,
+        filter: &Filter<'_>,
     ) -> Result<Result<QoS, Reason>, Evicted> {
-        let Filter { path, options, retained } = filter;
+        let &Filter { path, options, ref retained } = filter;
         if path.starts_with(topic::SHARED) {
             return Ok(Err(Reason::SharedSubscriptionsNotSupported));
         }
@@ -483,7 +526,7 @@ impl Core {
         // Both under the lock of the tree, so that a session that ends meanwhile leaves nothing in it.
         let mut subscriptions = self.subscriptions.write();
         let mut state = session.lock_for(link)?;
-        let known = state.subscriptions.get_key_value(path.as_str()).map(|(filter, _)| filter.clone());
+        let known = state.subscriptions.get_key_value(path).map(|(filter, _)| filter.clone());
         let new = known.is_none();
         if new {
             let full = state.subscriptions.len() >= self.config.max_subscriptions;
@@ -491,9 +534,9 @@ impl Core {
                 return Ok(Err(Reason::QuotaExceeded));
             }
         }
-        let filter: Arc<str> = known.unwrap_or_else(|| path.as_str().into());
+        let filter: Arc<str> = known.unwrap_or_else(|| path.into());
         state.subscriptions.entry(filter.clone()).or_default();
-        subscriptions.insert(path, session.serial, session.clone(), *options);
+        subscriptions.insert(path, session.serial, session.clone(), options);
         let wanted = match retained {
             RetainedFor::EverySubscribe => true,
             RetainedFor::NewSubscription => new,
@@ -502,12 +545,7 @@ impl Core {
         if wanted {
             let store = self.retained(path).read();
             if store.has_any(path) {
-                state.want_retained(Cursor {
-                    filter,
-                    options: *options,
-                    until: store.sequence(),
-                    after: None,
-                });
+                state.want_retained(Cursor { filter, options, until: store.sequence(), after: None });
             }
         }
         Ok(Ok(options.qos))
@@ -584,16 +622,12 @@ impl Core {
     }
 
     /// Unsubscribes; says for each filter whether there was such a subscription.
-    pub fn unsubscribe(
-        &self,
-        session: &Session,
-        link: u64,
-        filters: &[String],
-    ) -> Result<Vec<bool>, Evicted> {
-        let remove = |filter: &String| {
+    pub fn unsubscribe(&self, session: &Session, link: u64, filters: &[&str]) -> Result<Vec<bool>, Evicted> {
+        let remove = |filter: &&str| {
+            let filter = *filter;
             let mut subscriptions = self.subscriptions.write();
             let mut state = session.lock_for(link)?;
-            let Some(cursor) = state.subscriptions.remove(filter.as_str()) else { return Ok(false) };
+            let Some(cursor) = state.subscriptions.remove(filter) else { return Ok(false) };
             if let Some(cursor) = cursor {
                 state.backlog.remove(cursor);
             }
@@ -638,7 +672,7 @@ impl Core {
             let sessions = fan_out::limit_per_identity(&mut receivers, most);
             if sessions > 0 {
                 self.counters.dropped_too_many_receivers.fetch_add(sessions as u64, Relaxed);
-                if let Some(left_out) = self.throttle.line() {
+                if let Some(left_out) = self.throttle.line(Cause::Dropped) {
                     let (topic, asked_by) = (clip(&message.topic), clip(&payer.account.name));
                     warn!(
                         topic,
@@ -650,14 +684,9 @@ impl Core {
                 }
             }
             self.deliver(message, &receivers, &mut fan_out, oversize);
-            self.charge(payer, since.elapsed());
+            self.charge(&payer.account, since);
         }
         fan_out.routed.reached
-    }
-
-    /// Has a client's identity pay for time that another thread than its connections' has worked for it.
-    fn charge(&self, payer: &ClientInfo, spent: Duration) {
-        payer.account.charge(spent);
     }
 
     /// Retains the message if it says so; it is still to be delivered. `publisher` is the session it comes from.
@@ -672,7 +701,7 @@ impl Core {
             if !routed.kept {
                 count(&self.counters.dropped_retained_full);
                 routed.refused += 1;
-                if let Some(left_out) = self.throttle.line() {
+                if let Some(left_out) = self.throttle.line(Cause::Dropped) {
                     warn!(topic = clip(&message.topic), left_out, "no room to retain a message");
                 }
             }
@@ -771,7 +800,7 @@ impl Core {
 
     fn report_full(&self, session: &Session, full: Full) {
         if full.first
-            && let Some(left_out) = self.throttle.line()
+            && let Some(left_out) = self.throttle.line(Cause::Dropped)
         {
             warn!(client_id = &*session.client_id, left_out, "queue full, messages are dropped");
         }

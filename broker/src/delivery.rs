@@ -111,7 +111,7 @@ fn put_properties(properties: &Properties, out: &mut BytesMut) {
         out.put_u8(9);
         put_binary(out, data);
     }
-    for (name, value) in &properties.user_properties {
+    for (name, value) in properties.user_properties.iter() {
         out.put_u8(38);
         put_binary(out, name.as_bytes());
         put_binary(out, value.as_bytes());
@@ -149,7 +149,7 @@ mod tests {
             content_type: Some("text/plain".into()),
             response_topic: Some("result/x".into()),
             correlation_data: Some(vec![1, 2, 3].into()),
-            user_properties: vec![("a".into(), "b".into()), ("a".into(), String::new())],
+            user_properties: [("a", "b"), ("a", "")].into_iter().collect(),
         };
         for size in [0, 100, 20_000] {
             for qos in [QoS::AtMostOnce, QoS::ExactlyOnce] {

@@ -66,7 +66,12 @@ impl<'a> Fields<'a> {
     }
 
     pub fn string(&mut self) -> Result<&'a str, Violation> {
-        match str::from_utf8(self.binary()?) {
+        Self::text(self.binary()?)
+    }
+
+    /// The text of a string whose length was read.
+    pub fn text(bytes: &[u8]) -> Result<&str, Violation> {
+        match str::from_utf8(bytes) {
             Ok(text) if !text.contains('\0') => Ok(text),
             _ => Err(Violation::malformed("string that is not UTF-8 or holds NUL")),
         }

@@ -33,15 +33,40 @@ pub(crate) struct Frame<'a> {
 /// The packet at the start of `input`; `None` if more bytes are needed. `max_size` bounds the whole packet
 /// and is checked as soon as its length is known.
 pub(crate) fn next(input: &[u8], max_size: usize) -> Result<Option<Frame<'_>>, Violation> {
+    let header = header(input, max_size)?.filter(|header| header.size <= input.len());
+    Ok(header.map(|header| header.frame(input)))
+}
+
+/// A fixed header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Header {
+    pub kind: Kind,
+    flags: u8,
+    /// Bytes of the header itself.
+    len: usize,
+    /// Bytes of the whole packet.
+    pub size: usize,
+}
+
+impl Header {
+    /// The packet that this is the header of, as far as it has come.
+    pub fn frame<'a>(&self, input: &'a [u8]) -> Frame<'a> {
+        let end = self.size.min(input.len());
+        Frame { kind: self.kind, flags: self.flags, body: &input[self.len..end], size: self.size }
+    }
+}
+
+/// The fixed header at the start of `input`; `None` if more bytes are needed. Otherwise as [`next`].
+pub(crate) fn header(input: &[u8], max_size: usize) -> Result<Option<Header>, Violation> {
     let Some(&first) = input.first() else { return Ok(None) };
     let flags = first & 0x0F;
     let kind = kind(first >> 4, flags)?;
-    let Some((length, header)) = remaining_length(&input[1..])? else { return Ok(None) };
-    let size = 1 + header + length;
+    let Some((length, bytes)) = remaining_length(&input[1..])? else { return Ok(None) };
+    let size = 1 + bytes + length;
     if size > max_size {
         return Err(Violation::new(Reason::PacketTooLarge, "packet too large"));
     }
-    Ok((input.len() >= size).then(|| Frame { kind, flags, body: &input[1 + header..size], size }))
+    Ok(Some(Header { kind, flags, len: 1 + bytes, size }))
 }
 
 fn kind(number: u8, flags: u8) -> Result<Kind, Violation> {

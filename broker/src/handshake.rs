@@ -2,7 +2,7 @@
 
 use std::{future::poll_fn, io};
 
-use bytes::{Buf, BytesMut};
+use bytes::BytesMut;
 use rumqttd::protocol::ConnAckProperties;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tracing::info;
@@ -10,14 +10,19 @@ use tracing::info;
 use crate::{
     application::{Login, Version},
     arrival::Arrival,
-    codec::{self, Connect},
+    codec,
+    connect::{self, ConnectPacket, Protocol},
     core::{Connected, Core, Ending, clip},
     frame::{self, Kind},
-    guard::{self, Protocol},
-    reason::Reason,
+    input_budget::Room,
+    reason::{Reason, Violation},
     stream::Stream,
+    throttle::Cause,
     transport::Peer,
 };
+
+/// Bytes of a CONNECT for which no room has to be asked: one without a will, or with a small one.
+const CONNECT_SHARE: usize = 4 * 1024;
 
 /// An accepted CONNECT, whose CONNACK is in the stream's output.
 pub(crate) struct Opened {
@@ -51,55 +56,80 @@ pub(crate) async fn open<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut Stream<S>,
 ) -> Result<Opened, Unopened> {
     let core = &arrival.core;
-    let size = loop {
-        match frame::next(&stream.input, core.config.max_connect_size) {
-            Ok(Some(frame)) if frame.kind == Kind::Connect => break frame.size,
-            Ok(None) if stream.input.first().is_none_or(|first| first >> 4 == 1) => {}
-            _ => return Err(Unopened::Unanswerable), // [MQTT-3.1.0-1]
+    // Kept as long as the packet is, which is until its sender is known.
+    let (size, _room) = read(arrival, stream).await?;
+    core.counters.received.packet();
+    let packet = stream.input.split_to(size).freeze();
+    stream.handled();
+    let connect = match decode(core, &packet) {
+        Ok(connect) => connect,
+        Err(refusal) => return Err(refusal.answer(arrival, Asking::default(), &mut stream.output)),
+    };
+    match admit(arrival, &connect).await {
+        Ok(connected) => accept(core, &mut stream.output, &connect, connected),
+        Err(refusal) => {
+            let asking = Asking { client_id: connect.client_id, user: connect.user_name };
+            Err(refusal.answer(arrival, asking, &mut stream.output))
+        }
+    }
+}
+
+/// Reads until all of CONNECT is there; returns its size, and the room that it takes beyond what everyone has. The
+/// address that it comes from pays for that: who sends it is not known yet.
+async fn read<S: AsyncRead + AsyncWrite + Unpin>(
+    arrival: &Arrival,
+    stream: &mut Stream<S>,
+) -> Result<(usize, Option<Room>), Unopened> {
+    let core = &arrival.core;
+    let mut room = None;
+    loop {
+        match frame::header(&stream.input, core.config.max_connect_size) {
+            Ok(Some(header)) if header.kind != Kind::Connect => return Err(Unopened::Unanswerable), // [MQTT-3.1.0-1]
+            Ok(Some(header)) if stream.input.len() >= header.size => return Ok((header.size, room)),
+            Ok(Some(header)) if header.size > CONNECT_SHARE && room.is_none() => {
+                let asked = core.input.ask(&arrival.account, header.size);
+                room = Some(asked.await.map_err(|_| Unopened::Lost)?);
+                stream.input.reserve(header.size - stream.input.len());
+            }
+            Ok(_) if stream.input.first().is_none_or(|first| first >> 4 == 1) => {}
+            _ => return Err(Unopened::Unanswerable),
         }
         if poll_fn(|cx| stream.poll_read(cx)).await? == 0 {
             return Err(Unopened::Lost);
-        }
-    };
-    core.counters.received.packet();
-    let connect = decode(core, &stream.input);
-    stream.input.advance(size);
-    stream.handled();
-    let (version, mut connect) = match connect {
-        Ok(decoded) => decoded,
-        Err(refusal) => return Err(refusal.answer(arrival, &mut stream.output)),
-    };
-    let user = connect.user_name.clone();
-    match admit(arrival, version, &mut connect).await {
-        Ok(connected) => accept(core, &mut stream.output, version, &connect, connected),
-        Err(reason) => {
-            let refusal = Refusal::Told(version, reason, Asking { client_id: connect.client_id, user });
-            Err(refusal.answer(arrival, &mut stream.output))
         }
     }
 }
 
 /// Why a CONNECT is not accepted.
 enum Refusal {
-    Told(Version, Reason, Asking),
+    Told(Version, Reason),
     Unanswerable,
 }
 
-/// Who is refused, as he says.
+/// Who is refused, by its own words.
 #[derive(Default)]
-struct Asking {
-    client_id: String,
-    user: Option<String>,
+struct Asking<'a> {
+    client_id: &'a str,
+    user: Option<&'a str>,
 }
 
 impl Refusal {
-    fn answer(self, arrival: &Arrival, out: &mut BytesMut) -> Unopened {
-        let Self::Told(version, reason, asking) = self else { return Unopened::Unanswerable };
+    /// 3.1.1 has no return code for what is malformed: it is closed [MQTT-4.8.0-1].
+    fn malformed(version: Version, violation: Violation) -> Self {
+        match version {
+            Version::V311 => Self::Unanswerable,
+            Version::V5 => Self::Told(version, violation.reason),
+        }
+    }
+
+    fn answer(self, arrival: &Arrival, asking: Asking<'_>, out: &mut BytesMut) -> Unopened {
+        let Self::Told(version, reason) = self else { return Unopened::Unanswerable };
         let core = &arrival.core;
         core.counters.connection_refused(reason);
-        if let Some(left_out) = core.throttle.line() {
+        let cause = if reason.is_failed_log_in() { Cause::LogIn } else { Cause::Refused };
+        if let Some(left_out) = core.throttle.line(cause) {
             let Peer { address: peer, transport, .. } = &arrival.peer;
-            let (client_id, user) = (clip(&asking.client_id), asking.user.as_deref().map(clip));
+            let (client_id, user) = (clip(asking.client_id), asking.user.map(clip));
             info!(%peer, ?transport, client_id, user, ?reason, left_out, "connection refused");
         }
         codec::connack(false, reason, None, version, out);
@@ -108,39 +138,40 @@ impl Refusal {
     }
 }
 
-/// Decodes the CONNECT at the start of the input.
-fn decode(core: &Core, input: &[u8]) -> Result<(Version, Connect), Refusal> {
-    let Ok(Some(frame)) = frame::next(input, core.config.max_connect_size) else {
+/// Takes a whole CONNECT apart.
+fn decode<'a>(core: &Core, packet: &'a [u8]) -> Result<ConnectPacket<'a>, Refusal> {
+    let Ok(Some(frame)) = frame::next(packet, core.config.max_connect_size) else {
         return Err(Refusal::Unanswerable);
     };
-    let told = |version, reason| Refusal::Told(version, reason, Asking::default());
-    let version = match guard::protocol(frame.body) {
+    let unsupported = |version| Refusal::Told(version, Reason::UnsupportedProtocolVersion);
+    let version = match connect::protocol(frame.body) {
         Ok(Protocol::Offered(version)) => version,
-        Ok(Protocol::Older) => return Err(told(Version::V311, Reason::UnsupportedProtocolVersion)),
-        Ok(Protocol::Newer) => return Err(told(Version::V5, Reason::UnsupportedProtocolVersion)),
+        Ok(Protocol::Older) => return Err(unsupported(Version::V311)),
+        Ok(Protocol::Newer) => return Err(unsupported(Version::V5)),
         Err(_) => return Err(Refusal::Unanswerable),
     };
-    match codec::connect(frame.body, version, &core.config) {
-        Ok(connect) => Ok((version, connect)),
-        // 3.1.1 has no return code for what is malformed: it is closed [MQTT-4.8.0-1].
-        Err(_) if version == Version::V311 => Err(Refusal::Unanswerable),
-        Err(violation) => Err(told(version, violation.reason)),
-    }
+    ConnectPacket::read(frame.body, version, &core.config)
+        .map_err(|violation| Refusal::malformed(version, violation))
 }
 
 /// Finds out who the client is and gives it its session.
-async fn admit(arrival: &Arrival, version: Version, connect: &mut Connect) -> Result<Connected, Reason> {
+async fn admit(arrival: &Arrival, packet: &ConnectPacket<'_>) -> Result<Connected, Refusal> {
     let Arrival { core, peer, .. } = arrival;
+    let version = packet.version;
+    let told = |reason| Refusal::Told(version, reason);
     if arrival.over_limit {
-        return Err(Reason::QuotaExceeded);
+        return Err(told(Reason::QuotaExceeded));
     }
-    if connect.authentication_method {
-        return Err(Reason::BadAuthenticationMethod);
+    if packet.authentication_method {
+        return Err(told(Reason::BadAuthenticationMethod));
+    }
+    if packet.client_id.len() > core.config.max_client_id_length {
+        return Err(told(Reason::ClientIdentifierNotValid));
     }
     let login = Login {
-        client_id: connect.client_id.clone(),
-        user_name: connect.user_name.take(),
-        password: connect.password.take(),
+        client_id: packet.client_id.to_owned(),
+        user_name: packet.user_name.map(str::to_owned),
+        password: packet.password.map(<[u8]>::to_vec),
         certificate: peer.certificate.clone(),
         peer: peer.address,
         transport: peer.transport,
@@ -149,20 +180,22 @@ async fn admit(arrival: &Arrival, version: Version, connect: &mut Connect) -> Re
     };
     let identity = core.application.authenticate(login).await.map_err(|reason| {
         // A refusal for a reason that says success must not let anyone in.
-        if reason.is_error() { reason } else { Reason::NotAuthorized }
+        told(if reason.is_error() { reason } else { Reason::NotAuthorized })
     })?;
-    core.connect(connect, version, peer, identity)
+    let mut connect =
+        packet.decode(&core.config).map_err(|violation| Refusal::malformed(version, violation))?;
+    core.connect(&mut connect, version, peer, identity).map_err(told)
 }
 
 /// Writes the CONNACK that says yes.
 fn accept(
     core: &Core,
     out: &mut BytesMut,
-    version: Version,
-    connect: &Connect,
+    connect: &ConnectPacket<'_>,
     connected: Connected,
 ) -> Result<Opened, Unopened> {
-    let keep_alive = keep_alive(core, version, connect);
+    let version = connect.version;
+    let keep_alive = keep_alive(core, connect);
     let properties = (version == Version::V5).then(|| {
         let config = &core.config;
         ConnAckProperties {
@@ -195,8 +228,8 @@ fn accept(
     Ok(Opened { connected, version, keep_alive })
 }
 
-fn keep_alive(core: &Core, version: Version, connect: &Connect) -> u16 {
-    match (version, core.config.max_keep_alive, connect.keep_alive) {
+fn keep_alive(core: &Core, connect: &ConnectPacket<'_>) -> u16 {
+    match (connect.version, core.config.max_keep_alive, connect.keep_alive) {
         (Version::V5, maximum @ 1.., 0) => maximum,
         (Version::V5, maximum @ 1.., wanted) => wanted.min(maximum),
         (_, _, wanted) => wanted,

@@ -1,9 +1,15 @@
 //! Acknowledgements that a session owes for what its client published: in the order of the publishes
 //! [MQTT-4.6.0-2], whenever each of them is decided, and QoS 2 messages once only.
 
-use std::collections::{HashMap, VecDeque, hash_map::Entry};
+use std::{
+    collections::{HashMap, VecDeque, hash_map::Entry},
+    sync::Arc,
+};
 
-use crate::{message::QoS, reason::Reason};
+use crate::{account::Account, message::QoS, reason::Reason};
+
+/// Bytes that the identifier of a QoS 2 message takes until it is released, with what its table keeps free.
+pub(crate) const IDENTIFIER_BYTES: usize = 96;
 
 /// Names one publish within its session, beyond the reuse of packet identifiers.
 pub(crate) type Ticket = u64;
@@ -15,6 +21,18 @@ pub(crate) enum Accepted {
     New(Ticket),
     /// A QoS 2 message that was handed on before.
     Repeated,
+    /// A QoS 2 message whose identifier there is no room to remember: not to be handed on. Its PUBREC says so.
+    Refused,
+}
+
+/// What bounds the QoS 2 identifiers that a session remembers.
+pub(crate) struct Bounds<'a> {
+    /// Who pays for them.
+    pub account: &'a Arc<Account>,
+    /// Identifiers of this session.
+    pub session: usize,
+    /// Bytes of those of all sessions of the account.
+    pub account_bytes: usize,
 }
 
 /// An acknowledgement that may be sent: PUBACK or PUBREC by the QoS.
@@ -33,6 +51,8 @@ pub(crate) struct Incoming {
     first: Ticket,
     /// QoS 2 messages between PUBLISH and PUBREL, which outlive the connection.
     exact: HashMap<u16, Exact>,
+    /// Whom each in `exact` is charged to.
+    payer: Option<Arc<Account>>,
     /// QoS 1 and 2 publishes of this connection that count against Receive Maximum.
     used: usize,
 }
@@ -75,7 +95,7 @@ impl Incoming {
     }
 
     /// Takes note of a PUBLISH. A repeated one gets its PUBREC in turn.
-    pub fn accept(&mut self, id: u16, qos: QoS) -> Accepted {
+    pub fn accept(&mut self, id: u16, qos: QoS, bounds: &Bounds<'_>) -> Accepted {
         let ticket = self.first + self.pending.len() as u64;
         let mut pending = Pending { id, qos, decision: None };
         if qos == QoS::AtLeastOnce {
@@ -83,7 +103,16 @@ impl Incoming {
             self.pending.push_back(pending);
             return Accepted::New(ticket);
         }
+        self.charge_to(bounds.account);
+        let full = self.exact.len() >= bounds.session;
         match self.exact.entry(id) {
+            Entry::Vacant(_)
+                if full || !bounds.account.unreleased.try_add(IDENTIFIER_BYTES, bounds.account_bytes) =>
+            {
+                pending.decision = Some(Reason::QuotaExceeded);
+                self.pending.push_back(pending);
+                Accepted::Refused
+            }
             Entry::Vacant(entry) => {
                 entry.insert(Exact { ticket, waits: Some(ticket), received: false, counted: true });
                 self.used += 1;
@@ -108,6 +137,25 @@ impl Incoming {
         }
     }
 
+    /// From now on this account pays: a session without a user may be continued from another address.
+    fn charge_to(&mut self, account: &Arc<Account>) {
+        if self.payer.as_ref().is_some_and(|payer| Arc::ptr_eq(payer, account)) {
+            return;
+        }
+        let bytes = self.exact.len() * IDENTIFIER_BYTES;
+        account.unreleased.add(bytes);
+        if let Some(former) = self.payer.replace(account.clone()) {
+            former.unreleased.subtract(bytes);
+        }
+    }
+
+    /// So many identifiers were forgotten.
+    fn forgotten(&self, identifiers: usize) {
+        if let Some(payer) = &self.payer {
+            payer.unreleased.subtract(identifiers * IDENTIFIER_BYTES);
+        }
+    }
+
     /// Decides the acknowledgement of a publish; without effect if its connection is gone and it was QoS 1.
     pub fn decide(&mut self, ticket: Ticket, id: u16, qos: QoS, reason: Reason) {
         let mut waits = Some(ticket);
@@ -122,6 +170,7 @@ impl Incoming {
                 // A refused message is finished: its PUBREC is the last word (section 4.3.3).
                 self.used -= usize::from(exact.counted);
                 entry.remove();
+                self.forgotten(1);
             }
         }
         let at = waits.and_then(|ticket| ticket.checked_sub(self.first));
@@ -148,6 +197,7 @@ impl Incoming {
     pub fn release(&mut self, id: u16) -> bool {
         let Some(exact) = self.exact.remove(&id) else { return false };
         self.used -= usize::from(exact.counted);
+        self.forgotten(1);
         if self.exact.is_empty() {
             self.exact = HashMap::new();
         }
@@ -166,14 +216,66 @@ impl Incoming {
     }
 }
 
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        self.forgotten(self.exact.len());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::account::Holder;
+
+    fn account() -> Arc<Account> {
+        Arc::new(Account::new(Holder::User("anna".into())))
+    }
+
+    fn accept(incoming: &mut Incoming, id: u16, qos: QoS) -> Accepted {
+        let account = incoming.payer.clone().unwrap_or_else(account);
+        incoming.accept(id, qos, &Bounds { account: &account, session: 10, account_bytes: usize::MAX })
+    }
+
+    #[test]
+    fn identifiers_that_are_not_released_are_bounded_by_session_and_by_identity() {
+        let account = account();
+        let mut sessions = [Incoming::default(), Incoming::default()];
+        let bounds = Bounds { account: &account, session: 3, account_bytes: 5 * IDENTIFIER_BYTES };
+        let mut accepted = [0; 2];
+        for (incoming, accepted) in sessions.iter_mut().zip(&mut accepted) {
+            for id in 1..=5 {
+                // Each on a connection of its own, none of them released.
+                match incoming.accept(id, QoS::ExactlyOnce, &bounds) {
+                    Accepted::New(ticket) => {
+                        incoming.decide(ticket, id, QoS::ExactlyOnce, Reason::Success);
+                        *accepted += 1;
+                    }
+                    refused => assert_eq!(refused, Accepted::Refused),
+                }
+                let decided = incoming.next_decided().unwrap();
+                assert_eq!((decided.id, decided.reason.is_error()), (id, *accepted < usize::from(id)));
+                incoming.disconnected();
+            }
+        }
+        assert_eq!((accepted, account.unreleased.get()), ([3, 2], 5 * IDENTIFIER_BYTES));
+        // What was received before is known in any case, and what is released makes room.
+        assert_eq!(sessions[0].accept(1, QoS::ExactlyOnce, &bounds), Accepted::Repeated);
+        assert!(sessions[0].release(1));
+        assert!(matches!(sessions[1].accept(9, QoS::ExactlyOnce, &bounds), Accepted::New(_)));
+        // From another address, another pays; when the session ends, nobody.
+        let other = self::account();
+        let elsewhere = Bounds { account: &other, ..bounds };
+        assert_eq!(sessions[1].accept(1, QoS::ExactlyOnce, &elsewhere), Accepted::Repeated);
+        let bytes = |of: &Account| of.unreleased.get() / IDENTIFIER_BYTES;
+        assert_eq!((bytes(&account), bytes(&other)), (2, 3));
+        drop(sessions);
+        assert_eq!((bytes(&account), bytes(&other)), (0, 0));
+    }
 
     fn new(incoming: &mut Incoming, id: u16, qos: QoS) -> Ticket {
-        match incoming.accept(id, qos) {
+        match accept(incoming, id, qos) {
             Accepted::New(ticket) => ticket,
-            Accepted::Repeated => panic!("{id} is not new"),
+            other => panic!("{id} is {other:?}"),
         }
     }
 
@@ -197,10 +299,10 @@ mod tests {
     fn a_qos_2_message_is_new_once_until_it_is_released() {
         let mut incoming = Incoming::default();
         let ticket = new(&mut incoming, 9, QoS::ExactlyOnce);
-        assert_eq!(incoming.accept(9, QoS::ExactlyOnce), Accepted::Repeated);
+        assert_eq!(accept(&mut incoming, 9, QoS::ExactlyOnce), Accepted::Repeated);
         incoming.decide(ticket, 9, QoS::ExactlyOnce, Reason::Success);
         assert_eq!(sent(&mut incoming), [9]);
-        assert_eq!(incoming.accept(9, QoS::ExactlyOnce), Accepted::Repeated);
+        assert_eq!(accept(&mut incoming, 9, QoS::ExactlyOnce), Accepted::Repeated);
         assert_eq!(sent(&mut incoming), [9]);
         assert_eq!(incoming.used(), 1);
         assert!(incoming.release(9));
@@ -216,7 +318,7 @@ mod tests {
         incoming.disconnected();
         assert_eq!(incoming.used(), 0);
         new(&mut incoming, 1, QoS::AtLeastOnce);
-        assert_eq!(incoming.accept(9, QoS::ExactlyOnce), Accepted::Repeated);
+        assert_eq!(accept(&mut incoming, 9, QoS::ExactlyOnce), Accepted::Repeated);
         incoming.decide(ticket, 9, QoS::ExactlyOnce, Reason::Success);
         assert_eq!(sent(&mut incoming), [] as [u16; 0]);
         incoming.decide(ticket + 1, 1, QoS::AtLeastOnce, Reason::Success);

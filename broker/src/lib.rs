@@ -24,9 +24,9 @@
 //! uses it: nobody else's CONNECT takes it over.
 //!
 //! Then the task (`connection`) takes what the socket has, handles every whole packet in it, and sends all that
-//! is due with one write. Bytes become packets in three steps: `frame` checks the fixed header and the size,
-//! `guard` and `properties` the structure, and only then `codec` lets rumqttd's codec build the values; PUBLISH
-//! and acknowledgements, which are nearly all of the traffic, are decoded and encoded here.
+//! is due with one write. Bytes become packets in two steps: `frame` checks the fixed header and the size, `codec`
+//! and `properties` the structure, in place: what is wrong is refused before anything is built for it. Rumqttd's codec
+//! encodes what is rare of what is sent.
 //!
 //! There is no router task. Whoever publishes, a connection or the application on any thread, looks the topic up in
 //! the tree of subscriptions (`trie`) and puts the message into the queue of each session (`outbox`) that matches,
@@ -39,12 +39,17 @@
 //!
 //! A client of 3.1.1 and one of 5 differ in how bytes are read and written, hardly anywhere else.
 //!
-//! Everything is bounded: connections, in all and for each source address, packets before they are allocated,
+//! What a client makes the broker hold or do is accounted to an identity (`account`): its user, else its address. All
+//! of its connections together have a share of the threads (`fair_share`), of which each takes a bounded `turn` at a
+//! time, of the memory for packets that have not come completely (`input_budget`), and one rate (`rate`). A packet
+//! that has begun has to come (`progress`).
+//!
+//! Everything is bounded: connections, in all and for each source address and user, packets before they are allocated,
 //! queues in messages and bytes for each session and in bytes for all, write buffers, retained messages,
 //! subscriptions, sessions, log lines. What is held for a client, whatever its session, is accounted to its
 //! identity (`account`): its user, else its address, of which none may hold more than is left for the others. The
 //! oldest message is kept, the newest refused; QoS 0 goes first. A client whose messages wait for acknowledgement,
-//! or that sends faster than it may (`rate`), is not read from for the moment, one that takes nothing is
+//! or whose identity has used up one of its shares, is not read from for the moment, one that takes nothing is
 //! disconnected. [`Config`] has the numbers. What was dropped, refused and delayed is counted ([`Broker::stats`]),
 //! and one of the listeners publishes the counters below `$SYS` (`sys`).
 //!
@@ -59,25 +64,28 @@ mod backlog;
 mod broker;
 mod codec;
 pub mod config;
+mod connect;
 mod connection;
 mod core;
 mod deadlines;
 mod delivery;
 mod error;
+mod fair_share;
 mod fan_out;
 mod fields;
 mod frame;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
-mod guard;
 mod handshake;
 mod incoming;
 mod inflight;
+mod input_budget;
 mod listener;
 mod message;
 mod outbox;
 mod places;
+mod progress;
 mod properties;
 mod rate;
 mod reason;
@@ -91,6 +99,7 @@ mod tls;
 mod topic;
 mod transport;
 mod trie;
+mod turn;
 mod vacant;
 mod websocket;
 mod will;
@@ -104,7 +113,7 @@ pub use self::{
     config::Config,
     core::{Handed, Oversize},
     error::Error,
-    message::{Message, Properties, QoS},
+    message::{Message, Properties, QoS, UserProperties},
     reason::Reason,
     stats::{Dropped, Stats},
     tls::{Certificates, ClientCertificates, Tls},

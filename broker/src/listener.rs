@@ -4,6 +4,7 @@ use std::{io, pin::pin, sync::Arc, time::Duration};
 
 use tokio::{
     net::{TcpListener, TcpStream},
+    runtime::Handle,
     time::{Instant, sleep},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -15,6 +16,7 @@ use crate::{
     error::Error,
     places::Place,
     sys,
+    throttle::{self, Cause},
     transport::{Peer, Transport},
 };
 
@@ -34,12 +36,15 @@ pub(crate) async fn serve(
     let connections = TaskTracker::new();
     let mut deadlines = pin!(core.keep_deadlines());
     let mut counters = pin!(sys::keep_published(core));
+    let mut reports = pin!(throttle::keep_reporting(core));
+    core.shares.set_threads(Handle::current().metrics().num_workers());
     loop {
         let accepted = tokio::select! {
             biased;
             () = shutdown.cancelled() => break,
             never = &mut deadlines => match never {},
             never = &mut counters => match never {},
+            never = &mut reports => match never {},
             accepted = listener.accept() => accepted,
         };
         match accepted {
@@ -47,6 +52,7 @@ pub(crate) async fn serve(
                 Some(place) => {
                     let arrival = Arrival {
                         core: core.clone(),
+                        account: core.accounts.of(None, peer.ip()),
                         peer: Peer::new(peer, transport.kind()),
                         over_limit: place.over_limit(),
                         deadline: Instant::now() + core.config.connect_timeout,
@@ -63,7 +69,7 @@ pub(crate) async fn serve(
                 None => refused_at_once(core, peer),
             },
             Err(error) => {
-                if let Some(left_out) = core.throttle.line() {
+                if let Some(left_out) = core.throttle.line(Cause::Fault) {
                     warn!(%error, left_out, "cannot accept connections");
                 }
                 sleep(ACCEPT_PAUSE).await;

@@ -1,6 +1,6 @@
 //! Application messages.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 
@@ -71,18 +71,82 @@ pub struct Properties {
     /// Returned with the answer.
     pub correlation_data: Option<Bytes>,
     /// Names and values, in order, names may repeat.
-    pub user_properties: Vec<(String, String)>,
+    pub user_properties: UserProperties,
+}
+
+/// User properties (section 3.3.2.3.7), in two pieces of memory however many they are.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct UserProperties {
+    /// All names and values, one behind the other.
+    text: String,
+    /// Where each name and each value ends.
+    ends: Vec<usize>,
+}
+
+impl UserProperties {
+    /// Appends one.
+    pub fn push(&mut self, name: &str, value: &str) {
+        for text in [name, value] {
+            self.text.push_str(text);
+            self.ends.push(self.text.len());
+        }
+    }
+
+    /// Names and values, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        let mut start = 0;
+        self.ends.chunks_exact(2).map(move |ends| {
+            let (name, value) = (&self.text[start..ends[0]], &self.text[ends[0]..ends[1]]);
+            start = ends[1];
+            (name, value)
+        })
+    }
+
+    /// Bytes of memory beside the value itself.
+    fn weight(&self) -> usize {
+        self.text.capacity() + self.ends.capacity() * size_of::<usize>()
+    }
+}
+
+impl<N: AsRef<str>, V: AsRef<str>> FromIterator<(N, V)> for UserProperties {
+    fn from_iter<I: IntoIterator<Item = (N, V)>>(pairs: I) -> Self {
+        let mut properties = Self::default();
+        for (name, value) in pairs {
+            properties.push(name.as_ref(), value.as_ref());
+        }
+        properties
+    }
+}
+
+impl fmt::Debug for UserProperties {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
 }
 
 impl Properties {
     fn weight(&self) -> usize {
         let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
-        let pair =
-            |(name, value): &(String, String)| size_of::<(String, String)>() + name.len() + value.len();
         size_of::<Self>()
             + text(&self.content_type)
             + text(&self.response_topic)
             + self.correlation_data.as_ref().map_or(0, Bytes::len)
-            + self.user_properties.iter().map(pair).sum::<usize>()
+            + self.user_properties.weight()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn user_properties_come_out_as_they_went_in_and_take_little_memory() {
+        let pairs = [("a", "b"), ("", ""), ("a", ""), ("é", "☃")];
+        let properties: UserProperties = pairs.into_iter().collect();
+        assert!(properties.iter().eq(pairs));
+        let many: UserProperties = (0..1_000).map(|_| ("", "")).collect();
+        assert_eq!(many.iter().count(), 1_000);
+        // Two strings each would be 48.
+        assert!(many.weight() <= 2_048 * size_of::<usize>(), "{}", many.weight());
     }
 }

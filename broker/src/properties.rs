@@ -1,7 +1,11 @@
 //! Property sections of MQTT 5 (section 2.2.2): which are allowed where, once only, within their bounds.
 
+use bytes::Bytes;
+
 use crate::{
+    config::Config,
     fields::Fields,
+    message::Properties,
     reason::{Reason, Violation},
 };
 
@@ -25,30 +29,67 @@ pub(crate) enum Property<'a> {
     ResponseTopic(&'a str),
     CorrelationData(&'a [u8]),
     SessionExpiry(u32),
+    SubscriptionId(u32),
+    AuthenticationMethod,
+    WillDelay(u32),
+    ReceiveMaximum(u16),
+    MaximumPacketSize(u32),
     TopicAlias(u16),
     User(&'a str, &'a str),
     Other,
+}
+
+impl Property<'_> {
+    /// Keeps a property that travels with its message.
+    pub fn keep(self, properties: &mut Properties) {
+        match self {
+            Self::PayloadFormat(format) => properties.payload_format = Some(format),
+            Self::MessageExpiry(seconds) => properties.message_expiry = Some(seconds),
+            Self::ContentType(text) => properties.content_type = Some(text.to_owned()),
+            Self::ResponseTopic(topic) => properties.response_topic = Some(topic.to_owned()),
+            Self::CorrelationData(data) => properties.correlation_data = Some(Bytes::copy_from_slice(data)),
+            Self::User(name, value) => properties.user_properties.push(name, value),
+            _ => {}
+        }
+    }
+}
+
+/// A property section as it stands, with its length, not looked into.
+pub(crate) fn section<'a>(fields: &mut Fields<'a>) -> Result<&'a [u8], Violation> {
+    let from = fields.rest();
+    let len = fields.variable()? as usize;
+    fields.take(len)?;
+    Ok(&from[..from.len() - fields.rest().len()])
 }
 
 /// Reads a property section to its end, handing each property to `each`.
 pub(crate) fn read<'a>(
     fields: &mut Fields<'a>,
     section: Section,
-    max_size: usize,
+    config: &Config,
     mut each: impl FnMut(Property<'a>),
 ) -> Result<(), Violation> {
     let len = fields.variable()? as usize;
-    if len > max_size {
+    if len > config.max_properties_size {
         return Err(Violation::new(Reason::QuotaExceeded, "property section too large"));
     }
     let mut fields = Fields::new(fields.take(len)?);
     let mut seen = 0u64;
+    let mut user_properties = match section {
+        Section::Connect | Section::Will => config.max_connect_user_properties,
+        _ => config.max_user_properties,
+    };
     while !fields.is_empty() {
         let id = fields.byte()?;
         if !allowed(id, section) {
             return Err(Violation::protocol("a property that does not belong to the packet"));
         }
-        if id != USER_PROPERTY {
+        if id == USER_PROPERTY {
+            let Some(left) = user_properties.checked_sub(1) else {
+                return Err(Violation::new(Reason::QuotaExceeded, "too many user properties"));
+            };
+            user_properties = left;
+        } else {
             if seen & 1 << id != 0 {
                 return Err(Violation::protocol("a property given twice"));
             }
@@ -88,10 +129,14 @@ fn property<'a>(id: u8, fields: &mut Fields<'a>) -> Result<Property<'a>, Violati
         9 => Property::CorrelationData(fields.binary()?),
         11 => match fields.variable()? {
             0 => return Err(Violation::protocol("subscription identifier 0")),
-            _ => Property::Other,
+            id => Property::SubscriptionId(id),
         },
         17 => Property::SessionExpiry(fields.four_bytes()?),
-        21 | 31 => {
+        21 => {
+            fields.string()?;
+            Property::AuthenticationMethod
+        }
+        31 => {
             fields.string()?;
             Property::Other
         }
@@ -103,13 +148,10 @@ fn property<'a>(id: u8, fields: &mut Fields<'a>) -> Result<Property<'a>, Violati
             flag(fields)?;
             Property::Other
         }
-        24 => {
-            fields.four_bytes()?;
-            Property::Other
-        }
+        24 => Property::WillDelay(fields.four_bytes()?),
         33 => match fields.two_bytes()? {
             0 => return Err(Violation::protocol("receive maximum 0")),
-            _ => Property::Other,
+            maximum => Property::ReceiveMaximum(maximum),
         },
         34 => {
             fields.two_bytes()?;
@@ -121,7 +163,7 @@ fn property<'a>(id: u8, fields: &mut Fields<'a>) -> Result<Property<'a>, Violati
         },
         39 => match fields.four_bytes()? {
             0 => return Err(Violation::protocol("maximum packet size 0")),
-            _ => Property::Other,
+            size => Property::MaximumPacketSize(size),
         },
         _ => Property::User(fields.string()?, fields.string()?),
     })
@@ -139,7 +181,16 @@ mod tests {
     use super::*;
 
     fn check(section: Section, bytes: &[u8]) -> Result<(), Reason> {
-        read(&mut Fields::new(bytes), section, 1000, |_| {}).map_err(|violation| violation.reason)
+        let config = Config { max_properties_size: 1000, max_user_properties: 3, ..Config::default() };
+        read(&mut Fields::new(bytes), section, &config, |_| {}).map_err(|violation| violation.reason)
+    }
+
+    #[test]
+    fn user_properties_are_bounded_in_number() {
+        let section = |count: usize| [&[5 * count as u8][..], &[38, 0, 0, 0, 0].repeat(count)].concat();
+        assert_eq!(check(Section::Publish, &section(3)), Ok(()));
+        assert_eq!(check(Section::Publish, &section(4)), Err(Reason::QuotaExceeded));
+        assert_eq!(check(Section::Connect, &section(4)), Ok(()), "they have their own limit");
     }
 
     #[test]

@@ -1,62 +1,50 @@
-//! How fast one connection may send; what comes faster is read later.
+//! How fast one identity may send, over all of its connections together; what comes faster is read later.
 
-use std::time::Duration;
-
-use tokio::time::Instant;
+use std::{
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::Duration,
+};
 
 use crate::config::Config;
 
-/// Two token buckets, of messages and of bytes.
+/// Two token buckets, of messages and of bytes. `now` is the time since a fixed moment, at which both were full.
+#[derive(Debug, Default)]
 pub(crate) struct Rates {
     messages: Bucket,
     bytes: Bucket,
-    /// Until when the connection is not read from.
-    held_until: Option<Instant>,
 }
 
-/// A token bucket is known by when it will be full again.
-struct Bucket {
-    full: Instant,
-}
+/// A token bucket is known by when it will be full again, in nanoseconds.
+#[derive(Debug, Default)]
+struct Bucket(AtomicU64);
 
 impl Bucket {
     /// Takes what has come, which may be more than is there. A rate of 0 is no limit: nothing is taken.
-    fn take(&mut self, amount: usize, per_second: u64, now: Instant) {
+    fn take(&self, amount: usize, per_second: u64, now: Duration) {
         if let Some(nanos) = (amount as u64).saturating_mul(1_000_000_000).checked_div(per_second) {
-            self.full = self.full.max(now) + Duration::from_nanos(nanos);
+            let full = |full: u64| Some(full.max(nanos_of(now)).saturating_add(nanos));
+            let _ = self.0.fetch_update(Relaxed, Relaxed, full);
         }
     }
 }
 
-impl Rates {
-    /// For a new connection, whose buckets are full; `None` if there is no limit.
-    pub fn new(config: &Config, now: Instant) -> Option<Self> {
-        if config.max_message_rate == 0 && config.max_byte_rate == 0 {
-            return None;
-        }
-        Some(Self { messages: Bucket { full: now }, bytes: Bucket { full: now }, held_until: None })
-    }
+fn nanos_of(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
 
-    pub fn message(&mut self, config: &Config, now: Instant) {
+impl Rates {
+    pub fn message(&self, config: &Config, now: Duration) {
         self.messages.take(1, config.max_message_rate, now);
     }
 
-    pub fn bytes(&mut self, bytes: usize, config: &Config, now: Instant) {
+    pub fn bytes(&self, bytes: usize, config: &Config, now: Duration) {
         self.bytes.take(bytes, config.max_byte_rate, now);
     }
 
-    /// Looks whether the connection is to be read from later; true when that begins.
-    pub fn hold(&mut self, config: &Config, now: Instant) -> bool {
-        let until = self.messages.full.max(self.bytes.full);
-        let held = until > now + config.rate_burst;
-        let begins = held && self.held_until.is_none();
-        self.held_until = held.then(|| until - config.rate_burst);
-        begins
-    }
-
-    /// Until when the connection is not read from, as of the last look.
-    pub fn held_until(&self) -> Option<Instant> {
-        self.held_until
+    /// Until when nothing of this identity is read, if it sent faster than it may.
+    pub fn held_until(&self, config: &Config, now: Duration) -> Option<Duration> {
+        let full = Duration::from_nanos(self.messages.0.load(Relaxed).max(self.bytes.0.load(Relaxed)));
+        (full > now.saturating_add(config.rate_burst)).then(|| full - config.rate_burst)
     }
 }
 
@@ -69,24 +57,21 @@ mod tests {
     #[test]
     fn a_burst_is_taken_at_once_and_the_rest_at_the_rate() {
         let config = Config { max_message_rate: 10, rate_burst: SECOND, ..Config::default() };
-        let start = Instant::now();
-        let mut rates = Rates::new(&config, start).unwrap();
+        let start = 5 * SECOND;
+        let rates = Rates::default();
         for _ in 0..10 {
             rates.message(&config, start);
-            assert!(!rates.hold(&config, start));
+            assert_eq!(rates.held_until(&config, start), None);
         }
         // One that is more begins a wait that ends when a tenth of a second has made up for it.
         rates.message(&config, start);
-        assert!(rates.hold(&config, start));
-        assert!(!rates.hold(&config, start), "it has begun before");
-        assert_eq!(rates.held_until(), Some(start + SECOND / 10));
-        assert!(!rates.hold(&config, start + SECOND / 10));
-        assert_eq!(rates.held_until(), None);
+        assert_eq!(rates.held_until(&config, start), Some(start + SECOND / 10));
+        assert_eq!(rates.held_until(&config, start + SECOND / 10), None);
         // However long nothing came, there is no more than the burst.
         let later = start + 1000 * SECOND;
         for at in 0..=10 {
             rates.message(&config, later);
-            assert_eq!(rates.hold(&config, later), at == 10);
+            assert_eq!(rates.held_until(&config, later).is_some(), at == 10);
         }
     }
 
@@ -94,23 +79,20 @@ mod tests {
     fn the_scarcer_of_messages_and_bytes_counts() {
         let config =
             Config { max_message_rate: 10, max_byte_rate: 1_000, rate_burst: SECOND, ..Config::default() };
-        let start = Instant::now();
-        let mut rates = Rates::new(&config, start).unwrap();
+        let start = SECOND;
+        let rates = Rates::default();
         rates.message(&config, start);
         rates.bytes(3_000, &config, start);
-        assert!(rates.hold(&config, start));
-        assert_eq!(rates.held_until(), Some(start + 2 * SECOND));
+        assert_eq!(rates.held_until(&config, start), Some(start + 2 * SECOND));
     }
 
     #[test]
-    fn without_limits_nothing_is_kept() {
-        assert!(Rates::new(&Config::default(), Instant::now()).is_none());
+    fn without_a_limit_nothing_is_kept() {
         let config = Config { max_byte_rate: 1, rate_burst: SECOND, ..Config::default() };
-        let now = Instant::now();
-        let mut rates = Rates::new(&config, now).unwrap();
+        let rates = Rates::default();
         for _ in 0..1_000 {
-            rates.message(&config, now);
+            rates.message(&config, SECOND);
         }
-        assert!(!rates.hold(&config, now));
+        assert_eq!(rates.held_until(&config, SECOND), None);
     }
 }

@@ -41,6 +41,11 @@ impl Reason {
         self as u8 >= 0x80
     }
 
+    /// True for those that say that credentials are wrong, or do not suffice.
+    pub(crate) fn is_failed_log_in(self) -> bool {
+        matches!(self, Self::BadUserNameOrPassword | Self::NotAuthorized | Self::BadAuthenticationMethod)
+    }
+
     /// The code as PUBACK and PUBREC may carry it (sections 3.4.2.1 and 3.5.2.1).
     pub(crate) fn in_publish_ack(self) -> Self {
         match self {

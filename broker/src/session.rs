@@ -85,7 +85,9 @@ pub(crate) struct Link {
 }
 
 impl Link {
+    /// A connection, which counts as its identity's until this is dropped.
     pub fn new(id: u64, client: Arc<ClientInfo>, max_packet: usize) -> Self {
+        client.account.connections.add(1);
         Self { id, client, max_packet, awake: false, waker: None }
     }
 
@@ -96,6 +98,12 @@ impl Link {
                 waker.wake();
             }
         }
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.client.account.connections.subtract(1);
     }
 }
 
@@ -275,15 +283,10 @@ pub(crate) struct Filled {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Pause(pub bool);
 
-/// How the version of a connection bounds what it may leave unacknowledged.
+/// Whether a client of MQTT 5 has left as much unacknowledged as it may. 3.1.1 has no such limit: it is just read
+/// from no further while acknowledgements are due to it.
 pub(crate) fn over_receive_maximum(incoming: &Incoming, version: Version, config: &Config) -> bool {
-    let maximum = usize::from(config.receive_maximum);
-    match version {
-        Version::V5 => incoming.used() >= maximum,
-        // 3.1.1 has no such limit; it is just read from no further, but identifiers that are never released
-        // would accumulate.
-        Version::V311 => incoming.unreleased() > maximum,
-    }
+    version == Version::V5 && incoming.used() >= usize::from(config.receive_maximum)
 }
 
 #[cfg(test)]

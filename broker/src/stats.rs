@@ -19,6 +19,8 @@ pub struct Stats {
     pub subscriptions: usize,
     /// Their bytes.
     pub subscription_bytes: usize,
+    /// Bytes set aside now for packets that have not come completely.
+    pub input_bytes: usize,
     /// Messages waiting or in flight now, counted once a receiver.
     pub queued_messages: usize,
     /// Their bytes.
@@ -58,8 +60,16 @@ pub struct Stats {
     pub violations: u64,
     /// Connections closed because the client took nothing for [`Config::write_timeout`](crate::Config::write_timeout).
     pub stalled: u64,
-    /// Times that a connection had to wait because it sent faster than it may.
+    /// Connections closed because a packet that had begun came more slowly than
+    /// [`Config::min_input_rate`](crate::Config::min_input_rate).
+    pub too_slow: u64,
+    /// Times that a connection had to wait because its identity sent faster than it may.
     pub rate_delays: u64,
+    /// Packets that had to wait for memory: see [`Config::max_input_bytes`](crate::Config::max_input_bytes).
+    pub input_waits: u64,
+    /// Times that a connection had to wait because its identity had used more than its share of the threads, while
+    /// others were served.
+    pub share_waits: u64,
 }
 
 /// Messages not delivered, by reason, counted once a receiver.
@@ -158,7 +168,9 @@ pub(crate) struct Counters {
     authentication_failures: AtomicU64,
     pub violations: AtomicU64,
     pub stalled: AtomicU64,
+    pub too_slow: AtomicU64,
     pub rate_delays: AtomicU64,
+    pub share_waits: AtomicU64,
 }
 
 impl Counters {
@@ -193,7 +205,9 @@ impl Counters {
             authentication_failures: self.authentication_failures.load(Relaxed),
             violations: self.violations.load(Relaxed),
             stalled: self.stalled.load(Relaxed),
+            too_slow: self.too_slow.load(Relaxed),
             rate_delays: self.rate_delays.load(Relaxed),
+            share_waits: self.share_waits.load(Relaxed),
             ..Stats::default()
         }
     }
@@ -212,9 +226,7 @@ impl Counters {
         count(&self.connections_refused);
         match reason {
             Reason::QuotaExceeded | Reason::ServerBusy => count(&self.refused_over_limit),
-            Reason::BadUserNameOrPassword | Reason::NotAuthorized | Reason::BadAuthenticationMethod => {
-                count(&self.authentication_failures);
-            }
+            reason if reason.is_failed_log_in() => count(&self.authentication_failures),
             _ => {}
         }
     }

@@ -25,6 +25,8 @@ pub(crate) struct Stream<S> {
     core: Arc<Core>,
     /// Received and not yet handled.
     pub input: BytesMut,
+    /// Bytes to come that are thrown away before any goes into `input`.
+    pub skip: usize,
     /// To be sent.
     pub output: BytesMut,
     /// A layer above the socket, such as TLS, may have kept back some of what it took.
@@ -39,18 +41,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Stream<S> {
             socket,
             core,
             input: BytesMut::new(),
+            skip: 0,
             output: BytesMut::new(),
             unflushed: false,
             stalled: None,
         }
     }
 
-    /// Appends what has come to `input`; 0 at the end of the stream.
+    /// Appends what has come to `input`, but for what is to be skipped; returns how many bytes came, 0 at the end of
+    /// the stream.
     pub fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let mut buffer = [MaybeUninit::uninit(); READ_SIZE];
         let mut buffer = ReadBuf::uninit(&mut buffer);
         ready!(Pin::new(&mut self.socket).poll_read(cx, &mut buffer))?;
-        self.input.extend_from_slice(buffer.filled());
+        let skipped = self.skip.min(buffer.filled().len());
+        self.skip -= skipped;
+        self.input.extend_from_slice(&buffer.filled()[skipped..]);
         self.core.counters.received.bytes(buffer.filled().len());
         Poll::Ready(Ok(buffer.filled().len()))
     }

@@ -93,7 +93,11 @@ fn values(stats: &Stats, uptime: Duration) -> Vec<(&'static str, String)> {
         ("connections/refused/authentication", stats.authentication_failures),
         ("connections/violations", stats.violations),
         ("connections/stalled", stats.stalled),
+        ("connections/too-slow", stats.too_slow),
         ("connections/rate-delays", stats.rate_delays),
+        ("connections/share-waits", stats.share_waits),
+        ("connections/input-bytes", stats.input_bytes as u64),
+        ("connections/input-waits", stats.input_waits),
     ];
     let texts = [("version", VERSION.to_owned()), ("uptime", format!("{} seconds", uptime.as_secs()))];
     texts.into_iter().chain(numbers.map(|(name, number)| (name, number.to_string()))).collect()

@@ -13,6 +13,7 @@ use crate::{
     connection,
     error::Error,
     stats::count,
+    throttle::Cause,
     tls::Tls,
     websocket::WebSocket,
 };
@@ -128,7 +129,7 @@ async fn handshake<T>(
         Some(Ok(done)) => Some(done),
         Some(Err(error)) if error.kind() == io::ErrorKind::InvalidData => {
             count(&core.counters.violations);
-            if let Some(left_out) = core.throttle.line() {
+            if let Some(left_out) = core.throttle.line(Cause::Refused) {
                 info!(%peer, %error, left_out, "closed: {of} handshake failed");
             }
             None

@@ -166,6 +166,7 @@ impl Stage {
         let (near, far) = duplex(BUFFER);
         let arrival = Arrival {
             core: self.core.clone(),
+            account: self.core.accounts.of(None, Ipv4Addr::LOCALHOST.into()),
             peer: Peer::new(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), TransportKind::Tcp),
             over_limit: false,
             deadline: Instant::now() + self.core.config.connect_timeout,

@@ -136,6 +136,48 @@ async fn refusals_carry_the_right_code() {
 }
 
 #[tokio::test]
+async fn nothing_of_a_will_is_decoded_before_its_client_is_known() {
+    let Guarded { server, mut logins, .. } = guarded(Config::default()).await;
+    let mut will = Will::new("open");
+    will.properties = [38, 0, 0, 0, 0].repeat(48_000);
+    // The will is not looked at: otherwise its properties would be too many.
+    let stranger = Connect::new(V5, "c").user("anna").password("wrong").will(will.clone());
+    assert_refused(&server, &stranger, 0x86, 4).await;
+    assert_refused(&server, &user(V5, "c", "anna").will(will.clone()), 0x97, 3).await;
+    will.properties.truncate(5 * 64);
+    Client::connect(&server, &user(V5, "c", "anna").will(will)).await;
+    // What stands before the client id is decoded, and ends where there is too much of it: nobody is asked.
+    let mut connect = user(V5, "c", "anna");
+    connect.properties = [38, 0, 0, 0, 0].repeat(48_000);
+    assert_refused(&server, &connect, 0x97, 3).await;
+    drop(server);
+    let mut asked = 0;
+    while logins.try_recv().is_ok() {
+        asked += 1;
+    }
+    assert_eq!(asked, 3);
+}
+
+#[tokio::test]
+async fn no_flood_hides_failed_log_ins_from_the_log() {
+    let log = Log::start();
+    let Guarded { server, .. } = guarded(Config::default()).await;
+    let mut client = Client::connect(&server, &user(V5, "c", "anna")).await;
+    for id in 1..=100 {
+        client.publish("not/allowed", "x", 1, id).await;
+        assert_eq!(client.acknowledged(0x40, id).await, 0x87);
+        let mut broken = Client::new(&server, V5, "broken").await;
+        broken.send(&[0]).await;
+        broken.expect_disconnect(0x81).await;
+    }
+    assert_refused(&server, &Connect::new(V5, "c").user("bert").password("guess"), 0x86, 4).await;
+    let log = log.text();
+    let refused = log.lines().find(|line| line.contains("connection refused")).unwrap();
+    assert!(refused.contains("bert") && !refused.contains("left_out"), "{refused}");
+    assert!(log.lines().filter(|line| line.contains("publish refused")).count() < 100);
+}
+
+#[tokio::test]
 async fn a_slow_decision_delays_nobody_else_and_is_not_waited_for_for_ever() {
     let Guarded { server, permits, .. } = guarded(Config::default()).await;
     let mut slow = Vec::new();

@@ -93,7 +93,7 @@ async fn properties_reach_the_application() {
     let expected = Properties {
         response_topic: Some("result/c".into()),
         correlation_data: Some(Bytes::from_static(&[1, 2])),
-        user_properties: vec![("arg".into(), "-v".into())],
+        user_properties: [("arg", "-v")].into_iter().collect(),
         ..Properties::default()
     };
     assert_eq!(requests.next().await.properties.as_deref(), Some(&expected));

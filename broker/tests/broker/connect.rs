@@ -244,6 +244,27 @@ async fn sessions_over_the_limit_are_told() {
 }
 
 #[tokio::test]
+async fn connections_of_one_user_over_the_limit_are_told() {
+    let server = Server::with_config(Config { max_connections_per_user: 2, ..Config::default() }).await;
+    let of = |version, id: &str| Connect::new(version, id).user("anna");
+    let first = Client::connect(&server, &of(V5, "1")).await;
+    let mut second = Client::connect(&server, &of(V5, "2")).await;
+    for (version, code) in [(V311, 3), (V5, 0x97)] {
+        let mut refused = Client::try_connect(&server, &of(version, "3")).await;
+        assert_eq!(refused.connack[1], code);
+        refused.expect_end().await;
+    }
+    // Who comes again, though its former connection is not known to be gone, is no further one; others are others.
+    let again = Client::connect(&server, &of(V5, "2")).await;
+    second.expect_disconnect(0x8E).await;
+    let strangers = [Client::new(&server, V5, "x").await, Client::new(&server, V5, "y").await];
+    Client::connect(&server, &Connect::new(V5, "other").user("bert")).await;
+    first.disconnect().await;
+    Client::connect(&server, &of(V5, "3")).await;
+    drop((again, strangers));
+}
+
+#[tokio::test]
 async fn a_shutdown_is_told_and_leaves_no_connection() {
     let server = Server::start().await;
     let will = Will::new("will");

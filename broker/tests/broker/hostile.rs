@@ -10,8 +10,10 @@ mod floods;
 mod packets;
 mod rumqttd;
 mod topics;
+mod unfinished;
+mod work;
 
-/// Someone who is there all the time, and gets the messages that he sends himself: once, and with all that belongs
+/// A client that is there all the time, and gets the messages that it sends itself: once, and with all that belongs
 /// to it.
 struct Bystander {
     client: Client,
@@ -25,7 +27,7 @@ impl Bystander {
         Self { client, heard: 0 }
     }
 
-    /// What he publishes comes back to him, and it is acknowledged.
+    /// What it publishes comes back to it, and it is acknowledged.
     async fn hears(&mut self) {
         self.heard += 1;
         let text = self.heard.to_string();

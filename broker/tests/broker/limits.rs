@@ -74,14 +74,54 @@ async fn the_own_receive_maximum_is_enforced() {
     client.acknowledged(0x50, 3).await;
     client.publish("t", "x", 1, 4).await;
     client.expect_disconnect(0x93).await;
-    // 3.1.1 knows no such limit, but identifiers cannot pile up either.
-    let mut client = Client::new(&server, V311, "c").await;
-    for id in 1..=3 {
+}
+
+#[tokio::test]
+async fn qos_2_identifiers_that_are_never_released_do_not_pile_up_over_connections() {
+    let server = Server::with_config(Config { receive_maximum: 3, ..Config::default() }).await;
+    let connect = Connect::persistent(V5, "c");
+    for id in 1..=6 {
+        // Each on a new connection, whose Receive Maximum is not used yet.
+        let mut client = Client::connect(&server, &connect).await;
         client.publish("t", "x", 2, id).await;
+        assert_eq!(client.acknowledged(0x50, id).await, if id > 3 { 0x97 } else { 0x10 });
+        client.disconnect().await;
+    }
+    let mut client = Client::connect(&server, &connect).await;
+    // What was received before is known, and makes room when it is released.
+    client.publish("t", "x", 2, 1).await;
+    assert_eq!(client.acknowledged(0x50, 1).await, 0);
+    client.acknowledge(0x62, 2).await;
+    assert_eq!(client.acknowledged(0x70, 2).await, 0);
+    client.publish("t", "x", 2, 7).await;
+    assert_eq!(client.acknowledged(0x50, 7).await, 0x10);
+}
+
+#[tokio::test]
+async fn a_burst_at_qos_2_of_3_1_1_is_bounded_by_what_its_identity_may_hold() {
+    // Room for five identifiers.
+    let config =
+        Config { receive_maximum: 2, max_unreleased_bytes_per_identity: 5 * 96, ..Config::default() };
+    let server = Server::with_config(config).await;
+    let mut client = Client::connect(&server, &Connect::new(V311, "c").user("anna")).await;
+    for id in 1..=5 {
+        client.publish("t", "x", 2, id).await;
+    }
+    for id in 1..=5 {
         client.acknowledged(0x50, id).await;
     }
-    client.publish("t", "x", 2, 4).await;
+    // Another session of the identity finds it used up, another identity does not.
+    let mut second = Client::connect(&server, &Connect::new(V5, "second").user("anna")).await;
+    second.publish("t", "x", 2, 1).await;
+    assert_eq!(second.acknowledged(0x50, 1).await, 0x97);
+    let mut other = Client::connect(&server, &Connect::new(V5, "other").user("bert")).await;
+    other.publish("t", "x", 2, 1).await;
+    assert_eq!(other.acknowledged(0x50, 1).await, 0x10);
+    client.publish("t", "x", 2, 6).await;
     client.expect_end().await;
+    server.until("its session has ended", |stats| stats.sessions == 2).await;
+    second.publish("t", "x", 2, 1).await;
+    assert_eq!(second.acknowledged(0x50, 1).await, 0x10);
 }
 
 #[tokio::test]

@@ -57,6 +57,26 @@ async fn bytes_over_the_rate_push_back_and_none_is_lost() {
 }
 
 #[tokio::test]
+async fn all_connections_of_an_identity_have_one_rate() {
+    let config = Config { max_message_rate: 10, rate_burst: Duration::from_secs(1), ..Config::default() };
+    let server = Server::with_config(config).await;
+    let of = |user: &str, id: &str| Connect::new(V5, id).user(user);
+    let mut first = Client::connect(&server, &of("anna", "first")).await;
+    for _ in 0..10 {
+        first.ping().await;
+    }
+    assert_eq!(server.broker.stats().rate_delays, 0);
+    let mut second = Client::connect(&server, &of("anna", "second")).await;
+    let mut other = Client::connect(&server, &of("bert", "other")).await;
+    second.send(&[0xC0, 0].repeat(3)).await;
+    other.ping().await;
+    for _ in 0..3 {
+        second.expect(0xD0, &[]).await;
+    }
+    assert!(server.broker.stats().rate_delays > 0);
+}
+
+#[tokio::test]
 async fn who_only_acknowledges_is_not_slowed() {
     let config = Config { max_message_rate: 1, rate_burst: Duration::from_secs(10), ..Config::default() };
     let server = Server::with_config(config).await;

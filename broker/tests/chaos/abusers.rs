@@ -68,6 +68,9 @@ pub fn start(mqtt: SocketAddr, tls: SocketAddr) -> Abusers {
     kind.add("retained flood", |abuser| Box::pin(abuser.retained_flood()));
     kind.add("subscription churn", |abuser| Box::pin(abuser.subscription_churn()));
     kind.add("wills", |abuser| Box::pin(abuser.wills()));
+    kind.add("unfinished packets", |abuser| Box::pin(abuser.unfinished()));
+    kind.add("large wills", |abuser| Box::pin(abuser.large_wills()));
+    kind.add("many filters", |abuser| Box::pin(abuser.many_filters()));
     kind.add("slow TLS", |abuser| Box::pin(abuser.slow_tls()));
     abusers
 }
@@ -208,6 +211,53 @@ impl Abuser {
             let mut stream = self.open().await?;
             stream.write_all(&[&[0x10], &header[1..], &[0; 1_000]].concat()).await?;
         }
+        Ok(())
+    }
+
+    /// All but the end of the largest packets, over many connections.
+    async fn unfinished(&mut self) -> io::Result<()> {
+        let version = self.version();
+        let mut crowd = Vec::new();
+        for _ in 0..CROWD / 2 {
+            let mut stream = self.stranger(version).await?;
+            let payload = vec![0; 900_000];
+            let sending = async {
+                stream.write_all(&[0x30, 0x80, 0x80, 0x3C, 0, 1, b't', 0]).await?;
+                stream.write_all(&payload).await
+            };
+            // The broker may not want all of it.
+            let _ = timeout(BREATH, sending).await;
+            crowd.push(stream);
+        }
+        impatient(async move {
+            drain(crowd.swap_remove(0)).await;
+            Ok(())
+        })
+        .await
+    }
+
+    /// CONNECTs that hold as many properties as fit.
+    async fn large_wills(&mut self) -> io::Result<()> {
+        let mut will = Will::new("t");
+        will.properties = [38, 0, 0, 0, 0].repeat(48_000);
+        for _ in 0..10 {
+            let connect = Connect::new(Version::V5, &self.id()).will(will.clone());
+            let mut stream = self.open().await?;
+            impatient(async { stream.write_all(&connect.bytes()).await }).await?;
+            drain(stream).await;
+        }
+        Ok(())
+    }
+
+    /// As many filters as packets may have, in many packets, each of them refused.
+    async fn many_filters(&mut self) -> io::Result<()> {
+        let version = self.version();
+        let filters = (0..256).flat_map(|_| [string("not/#/a/filter"), vec![0]].concat());
+        let section = (version == Version::V5).then_some(0);
+        let body: Vec<u8> = [0, 1].into_iter().chain(section).chain(filters).collect();
+        let mut stream = self.stranger(version).await?;
+        impatient(async { stream.write_all(&packet(0x82, &body).repeat(128)).await }).await?;
+        drain(stream).await;
         Ok(())
     }
 

@@ -15,6 +15,8 @@ table! {
         pub max_connections: usize = 10_000, in 1..=1_000_000;
         /// Open connections from one source address (in IPv6 from one network of 64 bits); loopback has no such limit.
         pub max_connections_per_address: usize = 1_024, in 1..=1_000_000;
+        /// Open connections of one user, from whatever addresses.
+        pub max_connections_per_user: usize = 1_024, in 1..=1_000_000;
         /// Sessions that one user, or all without a name at one address, may leave behind without a connection, each
         /// for seven days. Who has so many may come back to them; one more that would stay is refused.
         pub max_sessions_away_per_identity: usize = 1_024, in 1..=1_000_000;
@@ -28,9 +30,19 @@ table! {
         /// Connections and sessions of one user, or of those without a name at one address, that get one and the same
         /// answer, if so many have subscribed to it; the others are left out.
         pub max_answer_receivers: usize = 64, in 1..=1_000_000;
-        /// Messages a second that one connection may send; 0 is no limit. Who sends more is read more slowly.
+        /// Memory for packets over 16KiB that have not come completely, for all connections together; at least
+        /// `max_packet` is taken. A packet for which there is no room is read later.
+        pub max_input: ByteSize = ByteSize::mib(128), in ByteSize::mib(1)..=ByteSize::gib(64);
+        /// The same for one user, or for all clients without a name at one address. One packet is always possible.
+        pub max_input_per_user: ByteSize = ByteSize::mib(32), in ByteSize::kib(64)..=ByteSize::gib(64);
+        /// Bytes a second that a packet must bring once it has begun, looked at every 30 seconds; 0 asks for none. A
+        /// connection on which less comes is closed.
+        pub min_input_rate: ByteSize = ByteSize::new(256), in ByteSize::new(0)..=ByteSize::mib(1);
+        /// Messages a second that one user may send, or all clients without a name at one address, over all of its
+        /// connections; 0 is no limit. Who sends more is read more slowly.
         pub max_message_rate: u64 = 0, in 0..=1_000_000_000;
-        /// Bytes a second that one connection may send; 0 is no limit. Who sends more is read more slowly.
+        /// Bytes a second that one user may send, counted in the same way; 0 is no limit. Who sends more is read more
+        /// slowly.
         pub max_byte_rate: ByteSize = ByteSize::new(0), in ByteSize::new(0)..=ByteSize::gib(64);
         /// Messages that wait for one client that is slow or away; what is more is dropped, counted and logged. Twice as
         /// many as `queue.per_principal`, by default, so that as many answers have room as requests are taken.

@@ -173,6 +173,10 @@ fn broker_config(listen: &Listen) -> offload_broker::Config {
         max_subscriptions_per_address: listen.max_subscriptions_per_address,
         max_subscription_bytes: listen.max_subscription_bytes.as_usize(),
         max_receivers_per_identity: listen.max_answer_receivers,
+        max_connections_per_user: listen.max_connections_per_user,
+        max_input_bytes: listen.max_input.max(listen.max_packet).as_usize(),
+        max_input_bytes_per_identity: listen.max_input_per_user.as_usize(),
+        min_input_rate: listen.min_input_rate.bytes(),
         sys_interval: listen.sys_interval.duration(),
         max_message_rate: listen.max_message_rate,
         max_byte_rate: listen.max_byte_rate.bytes(),
@@ -235,7 +239,11 @@ impl Application for Hook {
             properties.map_or_else(DeliveryProperties::default, |properties| DeliveryProperties {
                 response_topic: properties.response_topic.clone(),
                 correlation_data: properties.correlation_data.clone(),
-                user_properties: properties.user_properties.clone(),
+                user_properties: properties
+                    .user_properties
+                    .iter()
+                    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                    .collect(),
             });
         // Only such a request can be answered on the topic of those that do not know their name.
         let unnamed =
@@ -333,7 +341,7 @@ fn fitting(outgoing: &Outgoing, limit: usize, size: &dyn Fn(&Message) -> usize) 
 fn message(outgoing: &Outgoing, (payload, user_properties): Encoded) -> Message {
     let properties = Properties {
         correlation_data: outgoing.correlation_data.clone(),
-        user_properties,
+        user_properties: user_properties.into_iter().collect(),
         ..Properties::default()
     };
     Message {

@@ -1,0 +1,243 @@
+//! CONNECT (section 3.1). Whoever sends one is not known yet, so nothing of it is copied or decoded but what
+//! authentication needs; the will, which may be large, is when its client is let in.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::{
+    application::Version,
+    config::Config,
+    fields::Fields,
+    message::{Message, Properties, QoS},
+    properties::{self, Property, Section},
+    reason::{Reason, Violation},
+    will::Will,
+};
+
+/// Which protocol a CONNECT asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    Offered(Version),
+    /// A version of MQTT before 5 that is not offered: 3.1, or a bridge's variant of it.
+    Older,
+    /// A version after 5.
+    Newer,
+}
+
+/// What the first fields of a CONNECT say; an error if it is not MQTT at all.
+pub(crate) fn protocol(body: &[u8]) -> Result<Protocol, Violation> {
+    let mut fields = Fields::new(body);
+    let name = fields.string()?;
+    let level = fields.byte()?;
+    match (name, level) {
+        ("MQTT", 4) => Ok(Protocol::Offered(Version::V311)),
+        ("MQTT", 5) => Ok(Protocol::Offered(Version::V5)),
+        ("MQTT", 6..0x80) => Ok(Protocol::Newer),
+        ("MQTT" | "MQIsdp", _) => Ok(Protocol::Older),
+        _ => Err(Violation::new(Reason::UnsupportedProtocolVersion, "not MQTT")),
+    }
+}
+
+/// The body of a CONNECT, taken apart in place.
+pub(crate) struct ConnectPacket<'a> {
+    pub version: Version,
+    pub client_id: &'a str,
+    pub clean_start: bool,
+    pub keep_alive: u16,
+    /// Seconds; `None` for a persistent 3.1.1 session, which has no such limit of its own.
+    pub session_expiry: Option<u32>,
+    pub receive_maximum: u16,
+    /// `None`: whatever fits in MQTT.
+    pub max_packet_size: Option<u32>,
+    pub authentication_method: bool,
+    pub user_name: Option<&'a str>,
+    pub password: Option<&'a [u8]>,
+    will: Option<WillFields<'a>>,
+}
+
+struct WillFields<'a> {
+    /// With its length; empty in 3.1.1, which has none.
+    properties: &'a [u8],
+    topic: &'a [u8],
+    payload: &'a [u8],
+    qos: QoS,
+    retain: bool,
+}
+
+/// What a client that is let in asks of its session.
+pub(crate) struct Connect {
+    pub client_id: String,
+    pub clean_start: bool,
+    pub session_expiry: Option<u32>,
+    pub receive_maximum: u16,
+    pub max_packet_size: Option<u32>,
+    pub will: Option<Will>,
+}
+
+impl<'a> ConnectPacket<'a> {
+    /// Takes the body of a CONNECT of this version apart. What is wrong with the will is found later.
+    pub fn read(body: &'a [u8], version: Version, config: &Config) -> Result<Self, Violation> {
+        let mut fields = Fields::new(body);
+        fields.string()?;
+        fields.byte()?;
+        let flags = fields.byte()?;
+        let keep_alive = fields.two_bytes()?;
+        if flags & 1 != 0 {
+            return Err(Violation::malformed("reserved connect flag"));
+        }
+        let clean_start = flags & 2 != 0;
+        let mut packet = Self {
+            version,
+            client_id: "",
+            clean_start,
+            keep_alive,
+            session_expiry: match version {
+                Version::V311 => clean_start.then_some(0),
+                Version::V5 => Some(0),
+            },
+            receive_maximum: u16::MAX,
+            max_packet_size: None,
+            authentication_method: false,
+            user_name: None,
+            password: None,
+            will: None,
+        };
+        if version == Version::V5 {
+            properties::read(&mut fields, Section::Connect, config, |property| match property {
+                Property::SessionExpiry(seconds) => packet.session_expiry = Some(seconds),
+                Property::ReceiveMaximum(maximum) => packet.receive_maximum = maximum,
+                Property::MaximumPacketSize(size) => packet.max_packet_size = Some(size),
+                Property::AuthenticationMethod => packet.authentication_method = true,
+                _ => {}
+            })?;
+        }
+        packet.client_id = fields.string()?;
+        packet.will = WillFields::read(&mut fields, flags, version)?;
+        if flags & 0x80 != 0 {
+            packet.user_name = Some(fields.string()?);
+        }
+        if flags & 0x40 != 0 {
+            if flags & 0x80 == 0 && version == Version::V311 {
+                return Err(Violation::malformed("password without user name")); // [MQTT-3.1.2-22]
+            }
+            packet.password = Some(fields.binary()?);
+        }
+        if !fields.is_empty() {
+            return Err(Violation::malformed("bytes after the last field"));
+        }
+        Ok(packet)
+    }
+
+    /// Decodes what is left, for a client that is let in.
+    pub fn decode(&self, config: &Config) -> Result<Connect, Violation> {
+        Ok(Connect {
+            client_id: self.client_id.to_owned(),
+            clean_start: self.clean_start,
+            session_expiry: self.session_expiry,
+            receive_maximum: self.receive_maximum,
+            max_packet_size: self.max_packet_size,
+            will: self.will.as_ref().map(|will| will.decode(self.version, config)).transpose()?,
+        })
+    }
+}
+
+impl<'a> WillFields<'a> {
+    fn read(fields: &mut Fields<'a>, flags: u8, version: Version) -> Result<Option<Self>, Violation> {
+        let qos = QoS::from_bits(flags >> 3 & 3);
+        let (Some(qos), true) = (qos, flags & 0x04 != 0 || flags & 0x38 == 0) else {
+            return Err(Violation::malformed("impossible will flags"));
+        };
+        if flags & 0x04 == 0 {
+            return Ok(None);
+        }
+        let properties = match version {
+            Version::V311 => &[],
+            Version::V5 => properties::section(fields)?,
+        };
+        let (topic, payload) = (fields.binary()?, fields.binary()?);
+        Ok(Some(Self { properties, topic, payload, qos, retain: flags & 0x20 != 0 }))
+    }
+
+    fn decode(&self, version: Version, config: &Config) -> Result<Will, Violation> {
+        let mut delay = 0;
+        let mut found = Properties::default();
+        if version == Version::V5 {
+            properties::read(&mut Fields::new(self.properties), Section::Will, config, |property| {
+                match property {
+                    Property::WillDelay(seconds) => delay = seconds,
+                    property => property.keep(&mut found),
+                }
+            })?;
+        }
+        let message = Message {
+            topic: Fields::text(self.topic)?.into(),
+            // A copy, so that the CONNECT is not kept as long as the will.
+            payload: Bytes::copy_from_slice(self.payload),
+            qos: self.qos,
+            retain: self.retain,
+            properties: (found != Properties::default()).then(|| Arc::new(found)),
+        };
+        Ok(Will { message, delay })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const V5: &[u8] =
+        b"\x00\x04MQTT\x05\xCE\x00\x3C\x05\x11\x00\x00\x00\x0A\x00\x01c\x07\x18\x00\x00\x00\x05\x01\x01\
+        \x00\x01w\x00\x01m\x00\x01u\x00\x02\xFF\xFE";
+    const V311: &[u8] = b"\x00\x04MQTT\x04\xCE\x00\x3C\x00\x01c\x00\x01w\x00\x01m\x00\x01u\x00\x02\xFF\xFE";
+
+    #[test]
+    fn a_password_that_is_not_utf_8_is_no_obstacle() {
+        let config = Config::default();
+        for (body, version) in [(V5, Version::V5), (V311, Version::V311)] {
+            assert_eq!(protocol(body), Ok(Protocol::Offered(version)));
+            let packet = ConnectPacket::read(body, version, &config).unwrap();
+            assert_eq!((packet.client_id, packet.keep_alive), ("c", 60));
+            assert_eq!((packet.user_name, packet.password), (Some("u"), Some(&b"\xFF\xFE"[..])));
+            let Will { message, delay } = packet.decode(&config).unwrap().will.unwrap();
+            assert_eq!(
+                (&*message.topic, &message.payload[..], message.qos),
+                ("w", &b"m"[..], QoS::AtLeastOnce)
+            );
+            let v5 = version == Version::V5;
+            assert_eq!((delay, packet.session_expiry), if v5 { (5, Some(10)) } else { (0, Some(0)) });
+            let format = message.properties.and_then(|properties| properties.payload_format);
+            assert_eq!(format, v5.then_some(1));
+        }
+    }
+
+    /// A CONNECT of MQTT 5 with so many user properties, and a will with so many.
+    fn with_user_properties(connect: usize, will: usize) -> Vec<u8> {
+        let section = |count: usize| {
+            let mut section = bytes::BytesMut::new();
+            crate::fields::put_variable(&mut section, 5 * count);
+            section.extend_from_slice(&[38, 0, 0, 0, 0].repeat(count));
+            section.to_vec()
+        };
+        [
+            &b"\x00\x04MQTT\x05\x06\x00\x00"[..],
+            &section(connect),
+            b"\x00\x01c",
+            &section(will),
+            b"\x00\x01w\x00\x00",
+        ]
+        .concat()
+    }
+
+    #[test]
+    fn user_properties_are_bounded_in_number_and_the_wills_are_not_looked_at_before_it_is_wanted() {
+        let config = Config { max_connect_user_properties: 3, ..Config::default() };
+        let read = |body: &[u8]| {
+            ConnectPacket::read(body, Version::V5, &config).map(|packet| packet.decode(&config).map(drop))
+        };
+        let quota = |violation: Violation| violation.reason == Reason::QuotaExceeded;
+        assert_eq!(read(&with_user_properties(3, 3)), Ok(Ok(())));
+        assert!(read(&with_user_properties(4, 0)).is_err_and(quota));
+        assert!(read(&with_user_properties(0, 50_000)).unwrap().is_err_and(quota));
+    }
+}

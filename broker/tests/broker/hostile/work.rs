@@ -1,0 +1,111 @@
+//! Work that costs its sender little: others have their turns, and their share.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use offload_broker::{Application, ClientInfo, NoApplication, Received, Route, Version::V5};
+
+use super::Bystander;
+use crate::{
+    client::{Client, Connect, packet, section, string},
+    server::Server,
+};
+
+/// A SUBSCRIBE of MQTT 5 with so many filters.
+fn subscribe(filters: u16) -> Vec<u8> {
+    let filters = (0..filters).flat_map(|at| [string(format!("t/{at}")), vec![0]].concat());
+    let body = [&[0, 1][..], &section(&[]), &filters.collect::<Vec<u8>>()].concat();
+    packet(0x82, &body)
+}
+
+/// How long a look at a filter takes: with 16 of them, two turns.
+const LOOK: Duration = Duration::from_micros(60);
+const FILTERS: u16 = 16;
+
+/// Takes long over filters, and notes who has its turn.
+#[derive(Default)]
+struct Slow {
+    turns: Mutex<Vec<char>>,
+}
+
+impl Application for Slow {
+    fn may_subscribe(&self, client: &ClientInfo, _filter: &str) -> bool {
+        if &*client.client_id == "hog" {
+            self.turns.lock().unwrap().push('h');
+            let start = Instant::now();
+            while start.elapsed() < LOOK {}
+            return false;
+        }
+        true
+    }
+
+    fn route(&self, _client: &ClientInfo, _topic: &str) -> Route {
+        self.turns.lock().unwrap().push('b');
+        Route::Broker
+    }
+
+    fn publish(&self, _message: Received) {}
+}
+
+#[tokio::test]
+async fn packets_that_take_long_leave_others_their_turns() {
+    const PACKETS: usize = 60;
+    let application = Arc::new(Slow::default());
+    let server = Server::with(Default::default(), application.clone()).await;
+    let mut bystander = Bystander::new(&server).await;
+    let mut hog = Client::new(&server, V5, "hog").await;
+    hog.send(&subscribe(FILTERS).repeat(PACKETS)).await;
+    let answered = async {
+        for _ in 0..PACKETS {
+            assert_eq!(hog.receive().await.first, 0x90);
+        }
+    };
+    let heard = async {
+        for _ in 0..PACKETS {
+            bystander.hears().await;
+        }
+    };
+    tokio::join!(answered, heard);
+    // A message comes and goes in a few turns, and the hog has one packet's worth of each.
+    let turns: String = application.turns.lock().unwrap().iter().collect();
+    let longest = turns.split('b').map(str::len).max().unwrap();
+    assert!(longest <= 8 * usize::from(FILTERS), "{longest} looks without a turn of the others: {turns}");
+}
+
+#[tokio::test]
+async fn an_identity_that_floods_has_its_share_of_the_threads_and_no_more() {
+    let server = Server::with(Default::default(), Arc::new(NoApplication)).await;
+    let mut hogs = Vec::new();
+    for at in 0..10 {
+        hogs.push(Client::connect(&server, &Connect::new(V5, &format!("hog-{at}")).user("hog")).await);
+    }
+    let flood = subscribe(250).repeat(5);
+    // Alone it has all that there is.
+    for _ in 0..3 {
+        for hog in &mut hogs {
+            hog.send(&flood).await;
+        }
+        for hog in &mut hogs {
+            for _ in 0..5 {
+                assert_eq!(hog.receive().await.first, 0x90);
+            }
+        }
+    }
+    assert_eq!(server.broker.stats().share_waits, 0);
+    // Beside another it waits, and is served all the same.
+    let mut bystander = Bystander::new(&server).await;
+    while server.broker.stats().share_waits == 0 {
+        for hog in &mut hogs {
+            hog.send(&flood).await;
+        }
+        bystander.hears().await;
+        for hog in &mut hogs {
+            for _ in 0..5 {
+                assert_eq!(hog.receive().await.first, 0x90);
+            }
+            bystander.hears().await;
+        }
+    }
+}

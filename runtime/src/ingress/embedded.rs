@@ -3,7 +3,7 @@
 
 use super::{Client, Delivery, DeliveryProperties, Encoded, Notice, Notices, Outgoing, Responder, Sink};
 use crate::access::{Access, Who};
-use crate::authentication::{self, Authentication, Refused};
+use crate::authentication::{self, Authentication, KnownBy, Refused};
 use crate::config::{Config, HostPort, Listen};
 use crate::doors::Doors;
 use crate::gateway::StartError;
@@ -248,8 +248,9 @@ impl Application for Hook {
         // Only such a request can be answered on the topic of those that do not know their name.
         let unnamed =
             topic.ends_with('/') || properties.response_topic.as_deref() == Some(topic::RESULT_PREFIX);
-        let is_shared =
-            unnamed && self.authentication.is_open() && !broker.is_subscribed(&client, topic::RESULT_PREFIX);
+        let is_shared = unnamed
+            && self.authentication.known_by() == KnownBy::Nothing
+            && !broker.is_subscribed(&client, topic::RESULT_PREFIX);
         self.sink.deliver(Delivery {
             client: Client {
                 principal: client.user.clone(),

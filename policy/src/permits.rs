@@ -215,11 +215,12 @@ impl<K: FlowKey, T> Permits<K, T> {
     fn rotate_old(&mut self, round: Time, now: Time) {
         let young = self.awaited_at(Stage::Young).count();
         let room = self.limits.young.saturating_sub(young).max(1);
-        let someone_is_stopped = self.awaited_at(Stage::Stopped).next().is_some();
         let mut running: Vec<(Time, PermitId)> =
             self.awaited_at(Stage::Old).map(|(id, job)| (job.since, id)).collect();
         running.sort_unstable();
         let surplus = running.len().saturating_sub(room);
+        // Those that are stopped here count as well: whose round is over makes room for them at once.
+        let someone_is_stopped = surplus > 0 || self.awaited_at(Stage::Stopped).next().is_some();
         let over = |(at, (since, _)): (usize, &(Time, PermitId))| {
             at < surplus || (someone_is_stopped && *since + round <= now)
         };

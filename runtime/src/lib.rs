@@ -22,6 +22,7 @@ pub mod doors;
 mod gateway;
 pub mod idempotency;
 pub mod ingress;
+mod log_writer;
 pub mod mirror;
 pub mod modules;
 pub mod native;

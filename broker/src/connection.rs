@@ -604,7 +604,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             {
                 let ClientInfo { client_id, user, peer, .. } = &*self.client;
                 let (client_id, user) = (clip(client_id), user.as_deref().map(clip));
-                info!(client_id, user, %peer, filter = clip(&filter.path), ?reason, left_out, "subscription refused");
+                info!(client_id, user, %peer, filter = clip(filter.path), ?reason, left_out, "subscription refused");
             }
         }
         let version = self.version;

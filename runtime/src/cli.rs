@@ -5,6 +5,7 @@ mod config;
 mod demo;
 mod doctor;
 mod keygen;
+mod output;
 mod passwd;
 mod serve;
 
@@ -114,9 +115,12 @@ pub fn run() -> ExitCode {
     };
     match outcome {
         Ok(code) => code,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
+        Err(error) => match error.downcast_ref::<output::Unprintable>() {
+            Some(unprintable) => unprintable.exit_code(),
+            None => {
+                output::complain(&format!("error: {error:#}"));
+                ExitCode::FAILURE
+            }
+        },
     }
 }

@@ -24,6 +24,7 @@ mod gateway;
 pub mod idempotency;
 pub mod ingress;
 mod log_sampling;
+mod log_writer;
 pub mod mirror;
 pub mod modules;
 pub mod native;

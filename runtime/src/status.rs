@@ -1,6 +1,7 @@
 //! The gateway's status: the JSON document that is retained on `gateway/<name>/status`.
 
 use crate::ingress::Notice;
+use crate::log_writer;
 use crate::native::Native;
 use crate::programs::Programs;
 use crate::wasm::workers::Workers;
@@ -26,6 +27,13 @@ struct Online<'a> {
     who: Offline<'a>,
     capabilities: &'a Capabilities,
     load: Load,
+    /// Lines of the log that could not be written since the start.
+    #[serde(skip_serializing_if = "is_zero")]
+    lost_log_lines: u64,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// What requests can ask for.
@@ -75,7 +83,12 @@ impl Status {
 
     /// As it is with this load.
     pub fn online(&self, load: Load) -> Notice {
-        self.notice(&Online { who: self.who("online"), capabilities: &self.capabilities, load })
+        self.notice(&Online {
+            who: self.who("online"),
+            capabilities: &self.capabilities,
+            load,
+            lost_log_lines: log_writer::lost_lines(),
+        })
     }
 
     /// What is left behind.

@@ -1,6 +1,7 @@
 //! What the operator sees: the log, and errors of ours that a client can refer to.
 
 use crate::log_sampling::sampled;
+use crate::log_writer;
 use offload_protocol::error::{ErrorKind, WireError};
 use std::io::IsTerminal;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,12 +17,12 @@ const DEFAULT_FILTER: &str = "info,wasmtime_wasi=error,wiggle=error";
 /// Bytes of one logged detail at the most; what is logged may hold what a stranger sent.
 const MAX_DETAIL: usize = 1024;
 
-/// Sends the log to standard error: `info` and above, in colour only on a terminal.
+/// Sends the log to standard error: `info` and above, in colour only on a terminal. Lines that it does not take are lost.
 pub fn start_logging() {
     let filter = EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(log_writer::line)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .init();

@@ -218,10 +218,17 @@ async fn what_is_wrong_with_the_first_request_is_said_at_once() {
         (failed(ErrorKind::Timeout), 124, "error: timeout: so it is\n"),
         (exited(2, "", "usage: add A B\n"), 125, "error: exit: program exited with code 2: usage: add A B\n"),
     ] {
-        let child = bench(&broker, &["--json", "--connections", "3"]);
+        let child = bench(&broker, &["--connections", "3"]);
         let (deliveries, output) = run(&mut gateway, child, |_, _| Some(answer.clone())).await;
         assert_eq!(output, (exit_code, String::new(), expected.to_owned()));
         assert_eq!(deliveries.len(), 1);
+        let child = bench(&broker, &["--json"]);
+        let (_, (code, stdout, stderr)) = run(&mut gateway, child, |_, _| Some(answer.clone())).await;
+        assert_eq!((code, stderr.as_str()), (exit_code, ""));
+        let error = &parse(&stdout)["error"];
+        let line =
+            format!("error: {}: {}\n", error["kind"].as_str().unwrap(), error["message"].as_str().unwrap());
+        assert_eq!(line, expected);
     }
     let child = bench(&broker, &["--timeout", "200ms"]);
     let (_, output) = run(&mut gateway, child, |_, _| None).await;
@@ -246,8 +253,13 @@ async fn without_a_program_the_default_one_is_asked_for_as_devices_do() {
     let summary = parse(&stdout);
     assert_eq!((summary["run_us"]["max"].as_f64(), &summary["queued_us"]), (Some(2.0), &Value::Null));
     let (code, stdout, stderr) = output(bench("3.1.1")).await;
-    assert_eq!((code, stdout.as_str()), (125, ""));
-    assert!(stderr.starts_with("error: malformed: program: expected a name; MQTT 3.1.1"), "{stderr}");
+    assert_eq!((code, stderr.as_str()), (125, ""));
+    let error = &parse(&stdout)["error"];
+    assert_eq!(error["kind"], "malformed");
+    assert!(
+        error["message"].as_str().unwrap().starts_with("program: expected a name; MQTT 3.1.1"),
+        "{stdout}"
+    );
 }
 
 #[tokio::test]

@@ -50,6 +50,52 @@ async fn a_program_is_run_by_name_and_its_streams_and_exit_code_are_the_commands
     assert_eq!(output.0, 255);
 }
 
+/// Words after the program are the guest's: the command's own flags are read up to the first of them, or to `--`.
+#[tokio::test]
+async fn words_after_the_program_are_the_guests() {
+    let broker = Mosquitto::start().await;
+    let mut gateway = Gateway::start(&broker).await;
+    for (line, args, fuel) in [
+        ("send add 5 7", &["5", "7"][..], None),
+        ("send add -7 -2.5 --fuel 1", &["-7", "-2.5", "--fuel", "1"], None),
+        ("send add --fuel 9 5 --json", &["5", "--json"], Some(9)),
+        ("send add -- --fuel 9 --args", &["--fuel", "9", "--args"], None),
+        ("send add 5 -- -h", &["5", "--", "-h"], None),
+        ("send add 5 --args 7", &["5", "--args", "7"], None),
+        ("send add --fuel 9 --args -- 7", &["--", "7"], Some(9)),
+    ] {
+        let send = command(&broker.url(), &line.split(' ').collect::<Vec<_>>());
+        let (request, output) = run(&mut gateway, send, exited(0, "12\n", "")).await;
+        assert_eq!(request.args, args, "{line}");
+        assert_eq!(request.limits.fuel, fuel, "{line}");
+        assert_eq!(output, (0, "12\n".into(), String::new()), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn a_module_can_come_on_stdin() {
+    let broker = Mosquitto::start().await;
+    let mut gateway = Gateway::start(&broker).await;
+    for code in [&b"\0asm\x01\0\0\0"[..], b"\n(module)"] {
+        let mut child =
+            command(&broker.url(), &["-V", "5", "send", "-", "5"]).stdin(Stdio::piped()).spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        stdin.write_all(code).await.unwrap();
+        drop(stdin);
+        let (request, output) = tokio::join!(
+            async {
+                let delivery = gateway.next().await;
+                gateway.answer(&delivery, exited(0, "ran", "")).await;
+                delivery.request
+            },
+            output(child)
+        );
+        let module = Digest::of(b"\0asm\x01\0\0\0");
+        assert_eq!((request.code, request.args), (Code::Digest(module), vec!["5".to_owned()]));
+        assert_eq!(output, (0, "ran".into(), String::new()));
+    }
+}
+
 #[tokio::test]
 async fn a_file_is_sent_with_all_that_the_flags_say() {
     let broker = Mosquitto::start().await;
@@ -245,17 +291,48 @@ async fn errors_of_our_own_exit_125() {
         ),
         (&["send", "add", "--timeout", "2"], "error: malformed: invalid value '2' for '--timeout <T>'"),
         (&["send"], "error: malformed: the following required arguments were not provided"),
+        (
+            &["send", "add", "-x"],
+            "error: malformed: unexpected argument '-x' found\n\n  tip: to pass '-x' as a value, use '-- -x'",
+        ),
+        (
+            &["send", "--args", "5", "7", "add"],
+            "error: malformed: --args takes everything that follows it: FILE|PROGRAM goes before it, as in `send add 5 7`\n",
+        ),
+        (&["send", "-"], "error: malformed: stdin: neither a wasm module nor its text (.wat); source needs"),
+        (&["send", "-", "--stdin", "-"], "error: malformed: `-` and `--stdin -`: stdin can be the code or"),
         (&["fetch"], "error: malformed: unrecognized subcommand 'fetch'"),
     ] {
         let (code, said, message) = output(command(&url, args).spawn().unwrap()).await;
         assert_eq!((code, said.as_str()), (125, ""), "{args:?}");
         assert!(message.starts_with(stderr), "{args:?}: {message}");
     }
-    let (code, stdout, stderr) = output(command(&url, &["send", "add", "--json"]).spawn().unwrap()).await;
-    assert_eq!((code, stderr.as_str()), (125, ""));
-    let object: serde_json::Value = serde_json::from_str(&stdout).unwrap();
-    assert_eq!(object["status"], "error");
-    assert_eq!(object["error"]["kind"], "connection");
+    let folder = tempfile::tempdir().unwrap();
+    for (name, remedy) in [
+        ("hello.rs", "rustc --target wasm32-wasip1 -O"),
+        ("hello.go", "GOOS=wasip1 GOARCH=wasm go build"),
+        ("hello.py", "componentize-py"),
+        ("hello.js", "jco"),
+        ("hello.txt", "--build CMD or --makefile FILE"),
+    ] {
+        let file = folder.path().join(name);
+        fs::write(&file, "text").unwrap();
+        let (code, _, message) =
+            output(command(&url, &["send", file.to_str().unwrap()]).spawn().unwrap()).await;
+        assert_eq!(code, 125);
+        assert!(message.contains("not a wasm module; ") && message.contains(remedy), "{message}");
+    }
+    for args in [
+        &["send", "add", "--json"][..],
+        &["-p", "1", "bench", "add", "--json"],
+        &["-p", "1", "gateways", "--json"],
+    ] {
+        let (code, stdout, stderr) = output(command(&url, args).spawn().unwrap()).await;
+        assert_eq!((code, stderr.as_str()), (125, ""), "{args:?}");
+        let object: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+        assert_eq!(object["status"], "error", "{args:?}");
+        assert_eq!(object["error"]["kind"], "connection", "{args:?}");
+    }
 }
 
 #[tokio::test]
@@ -277,7 +354,7 @@ async fn who_is_not_let_in_is_told_what_to_check() {
 #[tokio::test]
 async fn help_and_version_are_no_errors() {
     for (args, stdout) in [
-        (&["--help"][..], "send add --args 5 7"),
+        (&["--help"][..], "send add 5 7"),
         (&["send", "--help"], "-h, --host <HOST>"),
         (&["--version"], concat!("offload-client ", env!("CARGO_PKG_VERSION"))),
     ] {

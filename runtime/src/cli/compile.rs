@@ -1,5 +1,6 @@
 //! `offload-rt compile`: modules made ready before the gateway that will run them starts.
 
+use super::output;
 use crate::config::Config;
 use crate::data_dir::DataDir;
 use crate::modules::Modules;
@@ -60,13 +61,15 @@ pub fn run(command: Compile) -> anyhow::Result<ExitCode> {
                         "compiled_bytes": compiled,
                         "milliseconds": milliseconds as u64,
                     });
-                    println!("{line}");
+                    output::print_line(line)?;
                 } else {
-                    println!("{digest}  {file}  {module} bytes, {compiled} compiled, {milliseconds} ms");
+                    output::print_line(format_args!(
+                        "{digest}  {file}  {module} bytes, {compiled} compiled, {milliseconds} ms"
+                    ))?;
                 }
             }
             Err(error) => {
-                eprintln!("error: {error}");
+                output::complain(&format!("error: {error}"));
                 code = ExitCode::FAILURE;
             }
         }

@@ -1,6 +1,7 @@
 //! `offload-rt demo`: a gateway on a free port, a device that plays its part over real MQTT, and a table of what
 //! happened.
 
+use super::output::{Unprintable, print_line};
 use crate::config::{Config, HostPort};
 use crate::{Gateway, scheduling};
 use anyhow::{Context, bail};
@@ -108,11 +109,13 @@ async fn show() -> anyhow::Result<ExitCode> {
     config.listen.address = HostPort::new("127.0.0.1", 0);
     let gateway = Gateway::start(config).await?;
     let address = gateway.address().context("the embedded broker has an address")?;
-    println!("A gateway listens on mqtt://{address}; a device called `{DEVICE}` connects.\n");
+    print_line(format_args!(
+        "A gateway listens on mqtt://{address}; a device called `{DEVICE}` connects.\n"
+    ))?;
 
     let mut device = Device::connect(address.ip().to_string(), address.port()).await?;
     let width = width();
-    print_row(width, ["", "sent", "came back", "took"]);
+    print_row(width, ["", "sent", "came back", "took"])?;
     let mut all_right = true;
     for step in steps()? {
         let result = device.play(&step).await?;
@@ -120,22 +123,22 @@ async fn show() -> anyhow::Result<ExitCode> {
         let sign = if result.right { "ok" } else { "??" };
         let took = format!("{:.1} ms", result.took.as_secs_f64() * 1e3);
         let sent = format!("{}: {}", step.what, step.shown);
-        print_row(width, [sign, &sent, &result.answer, &took]);
+        print_row(width, [sign, &sent, &result.answer, &took])?;
     }
     gateway.shutdown().await;
 
     if !all_right {
-        println!("\nNot everything came back as it should (??).");
+        print_line("\nNot everything came back as it should (??).")?;
         return Ok(ExitCode::FAILURE);
     }
-    println!(
+    print_line(
         "\nAll came back right. Next, a gateway that stays:\n\n  \
          cargo run --release --bin offload-rt -- serve\n\n\
          and from a second terminal a device, with our client or the tools you have:\n\n  \
          cargo run --release --bin offload-client -- send add --args 5 7\n\n  \
          mosquitto_sub -i dev1 -t result/dev1 &\n  \
-         mosquitto_pub -t localCode/dev1 -m '5 7'"
-    );
+         mosquitto_pub -t localCode/dev1 -m '5 7'",
+    )?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -207,7 +210,7 @@ fn width() -> usize {
 }
 
 /// Prints one row, cut to the width.
-fn print_row(width: usize, cells: [&str; 4]) {
+fn print_row(width: usize, cells: [&str; 4]) -> std::result::Result<(), Unprintable> {
     const SIGN: usize = 2;
     const TOOK: usize = 9;
     const GAPS: usize = 6;
@@ -215,7 +218,10 @@ fn print_row(width: usize, cells: [&str; 4]) {
     let sent = (room * 2 / 5).min(44);
     let [sign, what, answer, took] = cells;
     let (what, answer) = (cut(what, sent), cut(answer, room - sent));
-    println!("{sign:<SIGN$}  {what:<sent$}  {answer:<width$}  {took:>TOOK$}", width = room - sent);
+    print_line(format_args!(
+        "{sign:<SIGN$}  {what:<sent$}  {answer:<width$}  {took:>TOOK$}",
+        width = room - sent
+    ))
 }
 
 /// The beginning of a text, one line of at most so many characters.

@@ -1,6 +1,6 @@
 //! `offload-rt doctor`: what this machine gives a gateway, and what to do about what it lacks.
 
-use super::Overrides;
+use super::{Overrides, output};
 use crate::config::{Config, Native};
 use crate::native::sandbox_config;
 use crate::wasm::engine;
@@ -9,7 +9,7 @@ use clap::Args;
 use offload_native::{Need, Sandbox, State, Wasi};
 use rustix::process::{Resource, getrlimit};
 use serde_json::json;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
 /// What to look at.
@@ -64,18 +64,18 @@ pub fn run(command: Doctor) -> anyhow::Result<ExitCode> {
                 json!({ "check": what, "state": state.name(), "found": found, "remedy": remedy })
             })
             .collect();
-        println!("{}", serde_json::to_string_pretty(&all)?);
+        output::print_line(serde_json::to_string_pretty(&all)?)?;
     } else {
-        print(&checks)?;
+        output::print(table(&checks))?;
     }
     let bad = checks.iter().any(|check| check.state == Health::Bad);
     Ok(if bad { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 /// The table, with what to do below each line that wants it.
-fn print(checks: &[Check]) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    let colours = out.is_terminal() && std::env::var_os("NO_COLOR").is_none();
+fn table(checks: &[Check]) -> String {
+    let mut table = String::new();
+    let colours = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let width = checks.iter().map(|check| check.what.len()).max().unwrap_or(0);
     for Check { what, state, found, remedy } in checks {
         let (on, off) = match (colours, state) {
@@ -84,12 +84,12 @@ fn print(checks: &[Check]) -> io::Result<()> {
             (true, Health::Less) => ("\x1b[33m", "\x1b[0m"),
             (true, Health::Bad) => ("\x1b[31m", "\x1b[0m"),
         };
-        writeln!(out, "{what:width$}  {on}{:7}{off}  {found}", state.name())?;
+        table += &format!("{what:width$}  {on}{:7}{off}  {found}\n", state.name());
         if !remedy.is_empty() && *state != Health::Good {
-            writeln!(out, "{:width$}           → {remedy}", "")?;
+            table += &format!("{:width$}           → {remedy}\n", "");
         }
     }
-    Ok(())
+    table
 }
 
 fn room(config: &Config) -> Check {

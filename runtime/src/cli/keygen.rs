@@ -1,5 +1,6 @@
 //! `offload-rt keygen`: a certificate authority of one's own, and certificates for a gateway and its devices.
 
+use super::output;
 use crate::passwords;
 use anyhow::{Context, bail, ensure};
 use clap::Args;
@@ -79,7 +80,7 @@ fn parse_device(text: &str) -> Result<String, String> {
 
 pub fn run(command: Keygen) -> anyhow::Result<ExitCode> {
     let made = generate(&command)?;
-    print!("{made}");
+    output::print(made)?;
     Ok(ExitCode::SUCCESS)
 }
 

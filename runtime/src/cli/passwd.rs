@@ -1,5 +1,6 @@
 //! `offload-rt passwd`: adds, changes and removes users of a password file.
 
+use super::output;
 use crate::passwords::{self, Passwords};
 use anyhow::{Context, bail, ensure};
 use clap::Args;
@@ -40,7 +41,7 @@ pub fn run(command: Passwd) -> anyhow::Result<ExitCode> {
     // Before the lock: who types a password holds up nobody.
     let hash = if delete { None } else { Some(passwords::hash(&ask(&name)?)?) };
     let done = change(&file, &name, hash.as_deref())?;
-    println!("{done} {name} in {}", file.display());
+    output::print_line(format_args!("{done} {name} in {}", file.display()))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -77,7 +78,7 @@ fn type_unseen(prompt: &str) -> anyhow::Result<Vec<u8>> {
     tcsetattr(io::stdin(), OptionalActions::Flush, &unseen)?;
     let _restored = Unseen(before);
     // After that: what is typed from here on is not shown.
-    eprint!("{prompt}");
+    io::stderr().write_all(prompt.as_bytes())?;
     let mut line = [0; MAX_TYPED_BYTES];
     let count = rustix::io::read(io::stdin(), &mut line)?;
     match line[..count].split_last() {

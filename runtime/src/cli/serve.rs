@@ -1,10 +1,9 @@
 //! `offload-rt serve`: the gateway until it is told to stop.
 
-use super::Overrides;
+use super::{Overrides, output};
 use crate::config::Config;
 use crate::{Gateway, scheduling, telemetry};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use std::io::Write;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -28,7 +27,7 @@ pub fn run(overrides: Overrides) -> anyhow::Result<ExitCode> {
             _ = terminate.recv() => return Ok(ExitCode::SUCCESS),
             _ = interrupt.recv() => return Ok(ExitCode::SUCCESS),
         };
-        announce(&gateway)?;
+        announce(&gateway);
         loop {
             tokio::select! {
                 _ = hang_up.recv() => {
@@ -72,11 +71,14 @@ fn raise_open_files(config: &Config) {
 }
 
 /// The one line on standard output: requests are taken from here on.
-fn announce(gateway: &Gateway) -> std::io::Result<()> {
-    let mut stdout = std::io::stdout();
-    match gateway.address() {
-        Some(address) => writeln!(stdout, "listening on mqtt://{address}")?,
-        None => writeln!(stdout, "serving via {}", gateway.url())?,
+///
+/// A gateway that can serve does so whether or not anybody reads that.
+fn announce(gateway: &Gateway) {
+    let line = match gateway.address() {
+        Some(address) => format!("listening on mqtt://{address}"),
+        None => format!("serving via {}", gateway.url()),
+    };
+    if let Err(error) = output::print_line(&line) {
+        tracing::warn!(%error, "{line}");
     }
-    stdout.flush()
 }

@@ -19,7 +19,7 @@ use self::schedule::Extent;
 use self::summary::Summary;
 use crate::connection::ConnectionFlags;
 use crate::failure::Failure;
-use crate::report::{print, unless_unprintable};
+use crate::report::{print, report_failure, unless_unprintable};
 use crate::request::RequestFlags;
 use crate::units;
 
@@ -94,7 +94,7 @@ pub struct Bench {
     #[arg(long, value_name = "T", default_value = "10s", value_parser = some_time)]
     timeout: Duration,
 
-    /// Print the summary as one JSON object on stdout; times in microseconds
+    /// Print the summary, or the error, as one JSON object on stdout; times in microseconds
     #[arg(long)]
     json: bool,
 
@@ -104,10 +104,10 @@ pub struct Bench {
 
 const EXAMPLES: &str = "\
 Examples:
-  offload-client bench add --args 5 7
+  offload-client bench add 5 7
   offload-client bench --args 5 7
   offload-client bench filter.wasm --stdin sample.txt --rate 200 --duration 1m
-  offload-client --broker mqtt://plant bench add --concurrency 64 --connections 4 --json --args 5 7";
+  offload-client --broker mqtt://plant bench --concurrency 64 --connections 4 --json add 5 7";
 
 fn time(text: &str) -> Result<Duration, String> {
     units::duration(text).and_then(|time| {
@@ -129,7 +129,7 @@ impl Bench {
         let as_json = self.json;
         let measured = connection.options().and_then(|options| {
             let plan = self.plan()?;
-            let request = self.request.request(self.operand.as_deref(), guest_args.unwrap_or_default())?;
+            let request = self.request.request(self.operand.as_deref(), guest_args)?;
             let address = format!("{}:{}", options.host, options.port);
             let in_envelope = request.answer_form() != AnswerForm::Line;
             let run_is_known = in_envelope || options.mqtt_version == MqttVersion::V5;
@@ -138,7 +138,7 @@ impl Bench {
         });
         let summary = match measured {
             Ok(summary) => summary,
-            Err(failure) => return failure.report(),
+            Err(failure) => return report_failure(&failure, as_json),
         };
         let printed = if as_json { summary.json() + "\n" } else { summary.table() };
         let printed = print(stdout(), printed.as_bytes());

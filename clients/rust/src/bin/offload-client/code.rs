@@ -8,6 +8,10 @@ use offload_client::{Build, Code, Source};
 
 use crate::failure::Failure;
 use crate::folder;
+use crate::request::read;
+
+/// The operand that stands for this command's stdin.
+const STDIN: &str = "-";
 
 /// What a wasm module or component starts with.
 const WASM_MAGIC: &[u8] = b"\0asm";
@@ -44,23 +48,56 @@ pub fn resolve(operand: &str, build: Option<Build>, target: Option<String>) -> R
         _ => None,
     };
     if let Some(build) = build {
-        let text = fs::read(path).map_err(|error| unreadable(path, &error))?;
+        let text = read(path)?;
         let name = path.file_stem().unwrap_or_default().as_encoded_bytes();
         return Ok(Code::Source(Source::new(name, text.into(), build)));
+    }
+    if operand == STDIN {
+        return from_stdin(read(path)?);
     }
     if operand.starts_with("sha256:") {
         return operand.parse().map(Code::Digest).map_err(|error| Failure::usage(error.message));
     }
     if ending == Some("wat") {
-        return assemble(path);
+        return assemble(path, &read(path)?);
     }
     let named_as_file = ending.is_some() || operand.contains('/');
     match fs::read(path) {
         Ok(bytes) if bytes.starts_with(WASM_MAGIC) => Ok(Code::Module(bytes.into())),
-        Ok(_) if named_as_file => Err(Failure::new("malformed", format!("{operand}: not a wasm module"))),
+        Ok(_) if named_as_file => Err(not_a_module(operand, ending)),
         Err(error) if named_as_file => Err(unreadable(path, &error)),
         _ => Ok(Code::Program(operand.to_owned())),
     }
+}
+
+/// The code that came on stdin: a module, or its text.
+fn from_stdin(bytes: Vec<u8>) -> Result<Code, Failure> {
+    if bytes.starts_with(WASM_MAGIC) {
+        return Ok(Code::Module(bytes.into()));
+    }
+    if bytes.trim_ascii_start().starts_with(b"(") {
+        return assemble(Path::new("stdin"), &bytes);
+    }
+    let problem = "stdin: neither a wasm module nor its text (.wat); source needs --build or --makefile";
+    Err(Failure::new("malformed", problem))
+}
+
+/// A file that is no module, and what makes it one where its ending tells.
+fn not_a_module(operand: &str, ending: Option<&str>) -> Failure {
+    let stem = operand.rsplit_once('.').map_or(operand, |(stem, _)| stem);
+    let remedy = match ending {
+        Some("rs") => format!(
+            "; compile it here and send that: rustc --target wasm32-wasip1 -O {operand} -o {stem}.wasm"
+        ),
+        Some("go") => format!(
+            "; compile it here and send that: GOOS=wasip1 GOARCH=wasm go build -o {stem}.wasm {operand}"
+        ),
+        Some("py") => format!("; make a component of it with componentize-py and send that: {stem}.wasm"),
+        Some("js" | "ts") => format!("; make a component of it with jco and send that: {stem}.wasm"),
+        Some("wasm") => String::new(),
+        _ => "; --build CMD or --makefile FILE says how the gateway builds C or C++".to_owned(),
+    };
+    Failure::new("malformed", format!("{operand}: not a wasm module{remedy}"))
 }
 
 /// What `--build` or `--makefile` say.
@@ -83,11 +120,10 @@ pub fn build(command: Option<&str>, makefile: Option<&Path>) -> Result<Option<Bu
     }
 }
 
-fn assemble(path: &Path) -> Result<Code, Failure> {
-    let text = fs::read(path).map_err(|error| unreadable(path, &error))?;
+fn assemble(path: &Path, text: &[u8]) -> Result<Code, Failure> {
     // Its own message names the file and shows the line.
     wat::Parser::new()
-        .parse_bytes(Some(path), &text)
+        .parse_bytes(Some(path), text)
         .map(|module| Code::Module(module.into_owned().into()))
         .map_err(|error| Failure::new("malformed", error.to_string()))
 }

@@ -17,7 +17,7 @@ use crate::connection::ConnectionFlags;
 use crate::failure::Failure;
 use crate::link::{AckPacket, Acknowledgement, Event, Link, Stuck};
 use crate::message::text;
-use crate::report::{print, unless_unprintable};
+use crate::report::{print, report_failure, unless_unprintable};
 use crate::units;
 
 /// Nobody is there.
@@ -36,7 +36,7 @@ pub struct Gateways {
     #[arg(long, value_name = "T", value_parser = units::duration, default_value = "1s")]
     wait: Duration,
 
-    /// Print one JSON array on stdout: the documents as the gateways published them
+    /// Print one JSON array on stdout: the documents as the gateways published them. An error is one object, as of `send`
     #[arg(long)]
     json: bool,
 }
@@ -55,7 +55,7 @@ impl Gateways {
         });
         let (heard, options) = match collected {
             Ok(collected) => collected,
-            Err(failure) => return failure.report(),
+            Err(failure) => return report_failure(&failure, self.json),
         };
         let exit_code = if heard.is_empty() { nobody(&options, self.wait).report() } else { 0 };
         let printed = if self.json {

@@ -19,12 +19,13 @@ mod units;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+use clap::error::ErrorKind as ClapError;
 use clap::{Parser, Subcommand};
 
 use crate::bench::Bench;
 use crate::connection::ConnectionFlags;
 use crate::console::Console;
-use crate::failure::EXIT_ERROR;
+use crate::failure::{EXIT_ERROR, Failure};
 use crate::gateways::Gateways;
 use crate::send::Send;
 
@@ -58,11 +59,11 @@ enum Command {
 
 const EXAMPLES: &str = "\
 Examples:
-  offload-client send add --args 5 7
+  offload-client send add 5 7
   offload-client send hello.wat
-  offload-client send project/ --args 5 7
+  offload-client send project/ 5 7
   offload-client gateways
-  offload-client bench add --args 5 7
+  offload-client bench add 5 7
   offload-client -h gateway.local send sort.wasm --stdin numbers.txt --timeout 2s
   OFFLOAD_BROKER=mqtt://alice:secret@plant:1883 offload-client send prog.wasm --json";
 
@@ -72,6 +73,9 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         // Help and version are no errors; 2, which clap would exit with, could be a guest's own code.
         Err(message) if message.use_stderr() => {
+            if let (ClapError::MissingRequiredArgument, Some(misplaced)) = (message.kind(), &guest_args) {
+                return nothing_before_args(misplaced).report().into();
+            }
             // With a kind, as every error has one.
             eprint!("{}", message.render().to_string().replacen("error: ", "error: malformed: ", 1));
             return EXIT_ERROR.into();
@@ -89,16 +93,27 @@ fn main() -> ExitCode {
     }
 }
 
-/// Everything after `--args` is the guest's, also what looks like one of our flags or like `--`.
+/// Everything after `--args` is the guest's, also what looks like one of our flags or like `--`. Behind a `--` it is a
+/// word of the guest's already.
 fn split_guest_args(mut args: Vec<OsString>) -> (Vec<OsString>, Option<Vec<OsString>>) {
-    match args.iter().position(|arg| arg == "--args") {
-        Some(at) => {
+    match args.iter().position(|arg| arg == "--args" || arg == "--") {
+        Some(at) if args[at] == "--args" => {
             let guest_args = args.split_off(at + 1);
             args.pop();
             (args, Some(guest_args))
         }
-        None => (args, None),
+        _ => (args, None),
     }
+}
+
+/// `--args` came first, and took what was meant to be run.
+fn nothing_before_args(guest_args: &[OsString]) -> Failure {
+    let mut words: Vec<_> = guest_args.iter().map(|word| word.to_string_lossy()).collect();
+    let operand = words.pop().unwrap_or("PROGRAM".into());
+    Failure::usage(format!(
+        "--args takes everything that follows it: FILE|PROGRAM goes before it, as in `send {operand} {}`",
+        words.join(" ")
+    ))
 }
 
 #[cfg(test)]
@@ -123,6 +138,7 @@ mod tests {
         );
         assert_eq!(split("oc send add --args"), (words("oc send add"), Some(vec![])));
         assert_eq!(split("oc send add"), (words("oc send add"), None));
+        assert_eq!(split("oc send add -- --args 5"), (words("oc send add -- --args 5"), None));
     }
 
     #[test]

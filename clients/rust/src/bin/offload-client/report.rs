@@ -14,17 +14,24 @@ use crate::failure::{EXIT_ERROR, Failure, exit_code};
 /// stderr go where they belong, and an error follows on stderr as one `error: <kind>: <message>`. Where a compiler said more
 /// than a line, that is its first error, and all that it said follows.
 pub fn report(result: Result<Answer, Failure>, as_json: bool) -> u8 {
-    let exit_code = match &result {
-        Ok(answer) => answer_exit_code(answer),
-        Err(failure) => failure.exit_code,
+    let answer = match result {
+        Ok(answer) => answer,
+        Err(failure) => return report_failure(&failure, as_json),
     };
-    let printed = match result {
-        Ok(answer) if as_json => print_line(io::stdout(), &answer::encode(&answer, AnswerForm::Json).0),
-        Err(failure) if as_json => print_line(io::stdout(), failure_as_json(&failure).as_bytes()),
-        Ok(answer) => print_streams(&answer),
-        Err(failure) => print_line(io::stderr(), error(failure.kind, &failure.message).as_bytes()),
+    let printed = if as_json {
+        print_line(io::stdout(), &answer::encode(&answer, AnswerForm::Json).0)
+    } else {
+        print_streams(&answer)
     };
-    unless_unprintable(printed, exit_code)
+    unless_unprintable(printed, answer_exit_code(&answer))
+}
+
+/// Prints why there is no answer, on stdout as JSON or else on stderr; returns the exit code.
+pub fn report_failure(failure: &Failure, as_json: bool) -> u8 {
+    if !as_json {
+        return failure.report();
+    }
+    unless_unprintable(print_line(io::stdout(), failure_as_json(failure).as_bytes()), failure.exit_code)
 }
 
 /// The exit code, or another one when what belongs to it could not be printed.

@@ -12,7 +12,7 @@ use crate::failure::Failure;
 use crate::{code, units};
 
 /// No packet of MQTT can carry more, so no more is read from a file or a pipe.
-const MAX_STDIN: u64 = 256 * 1024 * 1024;
+const MAX_BYTES: u64 = 256 * 1024 * 1024;
 
 #[derive(Args)]
 pub struct RequestFlags {
@@ -45,6 +45,11 @@ pub struct RequestFlags {
     #[arg(long, value_name = "SIZE", value_parser = units::size)]
     memory: Option<u64>,
 
+    /// The guest's arguments. Flags of this command are read up to the first of them, or to `--`; a negative number is an
+    /// argument
+    #[arg(value_name = "ARG", trailing_var_arg = true, allow_negative_numbers = true)]
+    words: Vec<OsString>,
+
     /// The guest's arguments: everything that follows, hyphens and all
     // Split off before clap sees it, which would take `--` for its own.
     #[arg(long, value_name = "A", num_args = 0.., allow_hyphen_values = true)]
@@ -60,10 +65,24 @@ fn variable(text: &str) -> Result<(String, String), String> {
 
 impl RequestFlags {
     /// The request to run what `operand` stands for, without a timeout; reads all files that it names. Without an
-    /// operand it is the gateway's default program.
-    pub fn request(self, operand: Option<&str>, guest_args: Vec<OsString>) -> Result<Request, Failure> {
-        let args = guest_args
+    /// operand it is the gateway's default program. `after_args` is what followed `--args`.
+    pub fn request(
+        self,
+        operand: Option<&str>,
+        after_args: Option<Vec<OsString>>,
+    ) -> Result<Request, Failure> {
+        if operand == Some("-") && self.stdin.as_deref() == Some(Path::new("-")) {
+            return Err(Failure::usage(
+                "`-` and `--stdin -`: stdin can be the code or the guest's, not both",
+            ));
+        }
+        // A word before `--args` has begun the guest's arguments, so that `--args` is one of them.
+        let marker = after_args.as_ref().filter(|_| !self.words.is_empty()).map(|_| OsString::from("--args"));
+        let args = self
+            .words
             .into_iter()
+            .chain(marker)
+            .chain(after_args.unwrap_or_default())
             .enumerate()
             .map(|(index, arg)| {
                 arg.into_string().map_err(|_| Failure::usage(format!("args[{index}]: expected UTF-8")))
@@ -92,24 +111,25 @@ impl RequestFlags {
         Ok(Request {
             args,
             env: self.env,
-            stdin: self.stdin.as_deref().map(read_stdin).transpose()?.unwrap_or_default().into(),
+            stdin: self.stdin.as_deref().map(read).transpose()?.unwrap_or_default().into(),
             limits: Limits { fuel: self.fuel, memory: self.memory, timeout: None },
             ..request
         })
     }
 }
 
-fn read_stdin(path: &Path) -> Result<Vec<u8>, Failure> {
+/// Reads what the path names, this command's own stdin where it is `-`.
+pub fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();
-    let read = if path == Path::new("-") {
-        io::stdin().take(MAX_STDIN + 1).read_to_end(&mut bytes)
+    let outcome = if path == Path::new("-") {
+        io::stdin().take(MAX_BYTES + 1).read_to_end(&mut bytes)
     } else {
-        fs::File::open(path).and_then(|file| file.take(MAX_STDIN + 1).read_to_end(&mut bytes))
+        fs::File::open(path).and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes))
     };
-    match read {
+    match outcome {
         Err(error) => Err(code::unreadable(path, &error)),
-        Ok(length) if length as u64 > MAX_STDIN => {
-            Err(Failure::new("too-large", format!("stdin: more than {MAX_STDIN} bytes")))
+        Ok(length) if length as u64 > MAX_BYTES => {
+            Err(Failure::new("too-large", format!("{}: more than {MAX_BYTES} bytes", path.display())))
         }
         Ok(_) => Ok(bytes),
     }

@@ -22,8 +22,8 @@ use crate::units;
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Send {
-    /// A .wasm, .wat, C or C++ file, a folder with a Makefile, the name of a program that the gateway has, or the digest of a
-    /// module that it has. Of a folder all files go but hidden ones, what is built (objects, libraries, programs), and what
+    /// A .wasm, .wat, C or C++ file, `-` for a module on stdin, a folder with a Makefile, the name of a program that the
+    /// gateway has, or the digest of a module that it has. Of a folder all files go but hidden ones, what is built (objects, libraries, programs), and what
     /// `.gitignore` and `.offloadignore` name; `!NAME` in `.offloadignore` takes something along all the same
     #[arg(value_name = "FILE|PROGRAM|sha256:HEX")]
     operand: String,
@@ -47,9 +47,10 @@ pub struct Send {
 
 const EXAMPLES: &str = "\
 Examples:
-  offload-client send add --args 5 7
+  offload-client send add 5 7
   offload-client send prog.wasm --stdin - --env LANG=C < numbers.txt
-  offload-client send prog.c --build 'gcc <name>.c -lm -o <name>' --args 5 7
+  offload-client send prog.c --build 'gcc <name>.c -lm -o <name>' 5 7
+  wat2wasm prog.wat -o - | offload-client send -
   offload-client send project/ --target bin/prog --stdin data.txt
   offload-client send prog.wat --timeout 2s --memory 64MiB --json --args -v file";
 
@@ -62,7 +63,7 @@ impl Send {
         let as_json = self.json;
         let result = connection.options().and_then(|options| {
             // Before connecting: stdin can take its time, and ctrl-c still ends the process by itself.
-            let mut request = self.request.request(Some(&self.operand), guest_args.unwrap_or_default())?;
+            let mut request = self.request.request(Some(&self.operand), guest_args)?;
             request.limits.timeout = self.timeout;
             exchange(options, request)
         });
@@ -70,7 +71,7 @@ impl Send {
     }
 
     fn list(self) -> u8 {
-        let listed = match self.request.request(Some(&self.operand), Vec::new()) {
+        let listed = match self.request.request(Some(&self.operand), None) {
             Ok(Request { code: Code::Files(files), .. }) => list_of(&files),
             Ok(_) => return Failure::usage("--list: expected with a folder").report(),
             Err(failure) => return failure.report(),

@@ -63,9 +63,9 @@ pub const MANUALS: [Manual; 8] = [
         "[HOST[:PORT]] [-V 5|3.1.1]",
         "connect; without HOST as before, without -V as the command line says",
     ),
-    manual("PUBLISH", "publ", "[-q 0|1|2] [-r] TOPIC [VALUE]", "publish the rest of the line; -r retains it"),
-    manual("SUBSCRIBE", "subs", "[-q 0|1|2] TOPIC", "show messages on this topic; + and # are wildcards"),
-    manual("UNSUBSCRIBE", "", "TOPIC", "end a subscription"),
+    manual("PUBLISH", "pub", "[-q 0|1|2] [-r] TOPIC [VALUE]", "publish the rest of the line; -r retains it"),
+    manual("SUBSCRIBE", "sub", "[-q 0|1|2] TOPIC", "show messages on this topic; + and # are wildcards"),
+    manual("UNSUBSCRIBE", "unsub", "TOPIC", "end a subscription"),
     manual("TOGGLE", "tgll", "", "pause and resume the display of incoming messages"),
     manual("DISCONNECT", "disc", "", "end the connection"),
     manual("HELP", "", "", "this list"),
@@ -95,9 +95,9 @@ pub fn parse(line: &str) -> Result<Option<Command>, String> {
     };
     let command = match name.as_str() {
         "connect" | "conn" => return connect(words).map(Some),
-        "publish" | "publ" => return publish(words).map(Some),
-        "subscribe" | "subs" => return subscribe(words).map(Some),
-        "unsubscribe" => return unsubscribe(words).map(Some),
+        "publish" | "publ" | "pub" => return publish(words).map(Some),
+        "subscribe" | "subs" | "sub" => return subscribe(words).map(Some),
+        "unsubscribe" | "unsub" => return unsubscribe(words).map(Some),
         "disconnect" | "disc" => Command::Disconnect,
         "toggle" | "tgll" => Command::Toggle,
         "help" | "?" => Command::Help,
@@ -272,6 +272,9 @@ mod tests {
             retain,
         };
         for (line, expected) in [
+            ("pub a 5", publish("a", "5", QoS::AtLeastOnce, false)),
+            ("sub a", Command::Subscribe { filter: "a".into(), qos: QoS::AtLeastOnce }),
+            ("unsub a", Command::Unsubscribe { filter: "a".into() }),
             ("publ a/b 5 7", publish("a/b", "5 7", QoS::AtLeastOnce, false)),
             ("  PuBlIsH\t-q 0  a \t { \"x\": 1 } ", publish("a", "{ \"x\": 1 } ", QoS::AtMostOnce, false)),
             ("publ --qos 2 --retain a -r", publish("a", "-r", QoS::ExactlyOnce, true)),

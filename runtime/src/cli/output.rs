@@ -1,0 +1,49 @@
+//! What commands print on standard output, and how they end where it cannot be written.
+
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+/// The exit code of a command whose output could not be written: that of `offload-client send`.
+const EXIT_UNPRINTABLE: u8 = 125;
+
+/// Standard output did not take what a command printed.
+#[derive(Debug, thiserror::Error)]
+#[error("output: {0}")]
+pub struct Unprintable(#[from] io::Error);
+
+impl Unprintable {
+    /// How the command ends. Who has read enough and left, as in `offload-rt config | head`, need not be told.
+    pub fn exit_code(&self) -> ExitCode {
+        if self.0.kind() == io::ErrorKind::BrokenPipe {
+            return ExitCode::SUCCESS;
+        }
+        complain(&format!("error: {self}"));
+        ExitCode::from(EXIT_UNPRINTABLE)
+    }
+}
+
+/// Prints a text as it is, at once.
+///
+/// # Errors
+///
+/// When standard output does not take it.
+pub fn print(text: impl Display) -> Result<(), Unprintable> {
+    let mut stdout = io::stdout().lock();
+    write!(stdout, "{text}")?;
+    Ok(stdout.flush()?)
+}
+
+/// Prints a line, at once.
+///
+/// # Errors
+///
+/// When standard output does not take it.
+pub fn print_line(line: impl Display) -> Result<(), Unprintable> {
+    print(format_args!("{line}\n"))
+}
+
+/// Prints a line on standard error. Whoever has closed that does not want to be told.
+pub fn complain(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
+}

@@ -308,7 +308,7 @@ mod tests {
 
     #[test]
     fn what_is_not_ours_is_set_aside_and_nothing_of_it_counts() {
-        fn another_version(bytes: &mut Vec<u8>) {
+        fn another_version(bytes: &mut [u8]) {
             let header = seal([MAGIC, VERSION + 1, BOOT[0], BOOT[1], 0, 0, 0, 0], RUNNING);
             let header: Vec<u8> = header.into_iter().flat_map(u64::to_ne_bytes).collect();
             bytes[..header.len()].copy_from_slice(&header);
@@ -318,7 +318,7 @@ mod tests {
             |bytes| bytes[0] ^= 1,
             |bytes| bytes.fill(0),
             |bytes| *bytes = b"suspects: nobody\n".repeat(20_000),
-            another_version,
+            |bytes| another_version(bytes),
         ];
         for (number, change) in changes.into_iter().enumerate() {
             let (table, aside) = reopened(&crashed(&[1, 2]), change);

@@ -13,6 +13,7 @@ pub mod envelope;
 pub mod gateway;
 pub mod guest;
 pub mod mosquitto;
+pub mod password_file;
 pub mod process;
 pub mod project;
 pub mod source;

@@ -9,10 +9,11 @@ use offload_tests::answer::error_line_problems;
 use offload_tests::deployment::Deployment;
 use offload_tests::device::{Device, Options, PubAckReason, Version};
 use offload_tests::gateway::Gateway;
+use offload_tests::password_file::set_password;
 use offload_tests::{PATIENCE, built, guest};
 use rustix::process::Signal;
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 use tokio::time::{Instant, timeout};
 
@@ -30,21 +31,7 @@ async fn users(names: &[&str]) -> Result<TempDir> {
 
 async fn add_user(folder: &Path, name: &str) -> Result<()> {
     let password: String = name.chars().rev().collect();
-    set_password(folder, name, &password).await
-}
-
-async fn set_password(folder: &Path, name: &str, password: &str) -> Result<()> {
-    let file = folder.join("passwords");
-    let mut child = Command::new(built::program("offload-rt")?)
-        .arg("passwd")
-        .args([file.as_os_str(), name.as_ref()])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()?;
-    child.stdin.take().context("stdin is a pipe")?.write_all(format!("{password}\n").as_bytes()).await?;
-    ensure!(timeout(PATIENCE, child.wait()).await??.success(), "passwd failed");
-    Ok(())
+    set_password(&folder.join("passwords"), name, &password).await
 }
 
 async fn remove_user(folder: &Path, name: &str) -> Result<()> {
@@ -272,7 +259,7 @@ async fn a_changed_password_ends_what_the_old_one_let_in() -> Result<()> {
     let mut plc = connect(&gateway, Version::V5, "press-4", with("plc", "clp")).await?;
     let mut other = connect(&gateway, Version::V5, "o", with("other", "rehto")).await?;
     other.subscribe("result/other").await?;
-    set_password(folder.path(), "plc", "changed").await?;
+    set_password(&folder.path().join("passwords"), "plc", "changed").await?;
     gateway.signal(Signal::HUP)?;
     let refused = plc.connected_again().await.expect_err("its password is the old one").to_string();
     ensure!(refused.contains("BadUserNamePassword"), "{refused}");

@@ -1,17 +1,12 @@
 //! Answers to an empty reply id, which name nobody: whom they reach when their asker cannot take them. Nobody else, but
 //! for one case.
 
-use std::path::Path;
-use std::process::Stdio;
-
 use anyhow::{Context, Result, ensure};
+use offload_tests::built;
 use offload_tests::device::{Device, Options, Version};
 use offload_tests::gateway::Gateway;
-use offload_tests::{PATIENCE, built};
+use offload_tests::password_file::set_password;
 use tempfile::TempDir;
-use tokio::io::AsyncWriteExt;
-use tokio::process::Command;
-use tokio::time::timeout;
 
 const RESULT: &str = "result/";
 /// Below it there is a counter for each cause.
@@ -134,26 +129,13 @@ fn user(name: &'static str) -> Options {
     Options { credentials: Some((name, name)), ..Options::default() }
 }
 
-async fn add_user(file: &Path, name: &str) -> Result<()> {
-    let mut child = Command::new(built::program("offload-rt")?)
-        .arg("passwd")
-        .args([file.as_os_str(), name.as_ref()])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()?;
-    child.stdin.take().context("stdin is a pipe")?.write_all(format!("{name}\n").as_bytes()).await?;
-    ensure!(timeout(PATIENCE, child.wait()).await??.success(), "passwd failed");
-    Ok(())
-}
-
 #[tokio::test]
 async fn where_clients_have_names_an_answer_never_goes_to_another() -> Result<()> {
     let folder = TempDir::new()?;
     let passwords = folder.path().join("passwords");
     let names = ["asker", "bystander", "watcher"];
     for name in names {
-        add_user(&passwords, name).await?;
+        set_password(&passwords, name, name).await?;
     }
     let access = format!(
         "[access]\npasswords = {passwords:?}\n[[access.rule]]\nusers = [\"watcher\"]\nsubscribe = [\"$SYS/#\"]\n"

@@ -1,8 +1,5 @@
 //! Legacy source: built and run natively for devices that send C with a compiler command or a makefile.
 
-use std::path::Path;
-use std::process::Stdio;
-
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use offload_tests::answer::{envelope_problems, error_line_problems, refused, refused_in_envelope};
@@ -10,11 +7,10 @@ use offload_tests::deployment::Deployment;
 use offload_tests::device::{Device, Options, Properties, Version};
 use offload_tests::gateway::Gateway;
 use offload_tests::mosquitto::Mosquitto;
+use offload_tests::password_file::set_password;
 use offload_tests::source::{COMMAND, MAKEFILE, legacy, program};
-use offload_tests::{built, envelope, on_each_broker, project};
+use offload_tests::{envelope, on_each_broker, project};
 use serde_json::{Value, json};
-use tokio::io::AsyncWriteExt;
-use tokio::process::Command;
 
 on_each_broker! {
     deployed_devices_are_answered with ["", ALLOWED],
@@ -387,7 +383,7 @@ async fn a_program_is_built_once_for_whoever_sent_it() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let passwords = folder.path().join("passwords");
     for name in ["first", "second"] {
-        passwd(&passwords, name).await?;
+        set_password(&passwords, name, name).await?;
     }
     let configuration = format!("[access]\npasswords = {passwords:?}\n");
     let mut gateway = Gateway::embedded(&configuration).await?;
@@ -417,17 +413,5 @@ async fn a_program_is_built_once_for_whoever_sent_it() -> Result<()> {
         assert_ne!(Some(other), first, "another's program is not taken");
         gateway = gateway.restart(&["--listen", "127.0.0.1:0"], &configuration).await?;
     }
-    Ok(())
-}
-
-async fn passwd(file: &Path, name: &str) -> Result<()> {
-    let mut child = Command::new(built::program("offload-rt")?)
-        .arg("passwd")
-        .args([file.as_os_str(), name.as_ref()])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .spawn()?;
-    child.stdin.take().context("stdin is a pipe")?.write_all(format!("{name}\n").as_bytes()).await?;
-    anyhow::ensure!(child.wait().await?.success(), "passwd failed");
     Ok(())
 }

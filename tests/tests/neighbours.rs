@@ -1,18 +1,14 @@
 //! What one client does to its neighbours: nothing.
 
-use std::path::Path;
-use std::process::Stdio;
-
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use offload_tests::answer::error_line_problems;
 use offload_tests::deployment::Deployment;
 use offload_tests::device::{Device, Message, Options, Properties, Version};
 use offload_tests::gateway::Gateway;
+use offload_tests::guest;
+use offload_tests::password_file::set_password;
 use offload_tests::source::{COMMAND, legacy, program};
-use offload_tests::{built, guest};
-use tokio::io::AsyncWriteExt;
-use tokio::process::Command;
 
 /// Endless guests for each worker.
 const ENDLESS: usize = 4;
@@ -184,7 +180,7 @@ const SLOTS: usize = 8;
 async fn many_client_ids_leave_slots_for_a_user() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let passwords = folder.path().join("passwords");
-    passwd(&passwords, "user").await?;
+    set_password(&passwords, "user", "user").await?;
     let gateway = Gateway::embedded(&format!(
         "[access]\npasswords = {passwords:?}\nanonymous = true\n\
          [workers]\ncount = 1\nslots = {SLOTS}\n[limits]\nwall = \"1h\"\n"
@@ -213,19 +209,6 @@ async fn many_client_ids_leave_slots_for_a_user() -> Result<()> {
         let answer = user.ask("localCode/user", format!("{number} 1")).await?;
         assert_eq!(answer.text(), format!("{}\n", number + 1));
     }
-    Ok(())
-}
-
-/// Adds a user whose password is the name.
-async fn passwd(file: &Path, name: &str) -> Result<()> {
-    let mut child = Command::new(built::program("offload-rt")?)
-        .arg("passwd")
-        .args([file.as_os_str(), name.as_ref()])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .spawn()?;
-    child.stdin.take().context("stdin is a pipe")?.write_all(format!("{name}\n").as_bytes()).await?;
-    ensure!(child.wait().await?.success(), "passwd failed");
     Ok(())
 }
 

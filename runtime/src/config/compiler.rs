@@ -37,7 +37,7 @@ table! {
         /// Largest artifact that a child may return.
         pub max_artifact: ByteSize = ByteSize::mib(64), in ByteSize::kib(64)..=ByteSize::gib(1);
         /// Artifacts kept in memory, all together; the least recently used go first.
-        pub memory_cache: ByteSize = ByteSize::mib(256), in ByteSize::mib(1)..=ByteSize::gib(64);
+        pub memory_cache: ByteSize = ByteSize::mib(64), in ByteSize::mib(1)..=ByteSize::gib(64);
         /// Artifacts kept in the data directory, all together; the least recently used go first.
         pub disk_cache: ByteSize = ByteSize::gib(1), in ByteSize::mib(1)..=ByteSize::gib(1024);
         /// Modules that a worker keeps loaded; the least recently used of the principal that has most go first. There

@@ -61,7 +61,7 @@ table! {
         /// Default: the number of cores, but two.
         pub concurrency: usize = defaults::cores().max(2), in 1..=1_024;
         /// How long a build or run keeps others waiting. Then it goes on beside one of these.
-        pub hold: TimeSpan = TimeSpan::secs(1), in TimeSpan::millis(1)..=TimeSpan::secs(3_600);
+        pub hold: TimeSpan = TimeSpan::millis(400), in TimeSpan::millis(1)..=TimeSpan::secs(3_600);
         /// Builds and runs in all, with those that go on beside others; each may take all of its memory. One client has a
         /// quarter of them at most, one user or address half. Default: four times `concurrency`.
         pub places: Option<usize> = None;

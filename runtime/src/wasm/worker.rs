@@ -43,6 +43,8 @@ pub struct Desk {
 /// A worker's state; all of it is that of the thread at its desk but what `shared` and `mailbox` say.
 pub struct Worker {
     index: usize,
+    /// See [`Surroundings::may_be_held_up`].
+    may_be_held_up: bool,
     linkers: Linkers,
     /// Those of all workers for baseline code.
     baseline: Option<Arc<Linkers>>,
@@ -83,6 +85,8 @@ struct Guest {
 pub(super) struct Surroundings {
     /// Its number, from nought.
     pub index: usize,
+    /// Whether it runs programs that are known to hold up a worker.
+    pub may_be_held_up: bool,
     /// Where it is told that there is something to do.
     pub mailbox: Arc<Mailbox>,
     /// The queue and the books.
@@ -174,9 +178,10 @@ impl Worker {
         baseline: Option<Arc<Linkers>>,
         limits: LoadedLimits,
     ) -> Worker {
-        let Surroundings { index, mailbox, shared, ticks, runtime } = surroundings;
+        let Surroundings { index, may_be_held_up, mailbox, shared, ticks, runtime } = surroundings;
         Worker {
             index,
+            may_be_held_up,
             linkers,
             baseline,
             loaded: LoadedModules::new(limits, shared.memory.clone()),
@@ -199,7 +204,7 @@ impl Worker {
             let seen = self.shared.submitted.load(Ordering::SeqCst);
             let new = self.shared.queued.load(Ordering::SeqCst) > 0;
             match self.run_queue.choose(self.shared.now(), new) {
-                Choice::StartNew => match self.shared.take(self.index, |_| true) {
+                Choice::StartNew => match self.take() {
                     Some(job) => self.start(job),
                     // Its slot or quota is used up, or another worker was faster: go on with what has started.
                     None => match self.run_queue.next(self.shared.now()) {
@@ -212,6 +217,14 @@ impl Worker {
             }
         }
         None
+    }
+
+    /// The next job for this worker's own thread. Programs that hold up a worker are for some of the workers alone, so that
+    /// there is always one that others need not wait for.
+    fn take(&self) -> Option<Job> {
+        let holds_up =
+            |job: &Job| self.loaded.peek(&job.artifact).is_some_and(|loaded| loaded.runs.hold_up());
+        self.shared.take(self.index, |job| self.may_be_held_up || !holds_up(job))
     }
 
     /// Runs what waits and is short, here.
@@ -338,6 +351,7 @@ impl Worker {
         let polled = catch_unwind(AssertUnwindSafe(|| future.poll(&mut Context::from_waker(&waker))));
         let used = clock.used();
         guest.cpu_used += used.charged();
+        guest.loaded.runs.slice_took(used);
         let ended = match polled {
             Ok(Poll::Ready(ended)) => ended,
             Err(_) => Ended::failed(telemetry::internal_error("a host call panicked")),

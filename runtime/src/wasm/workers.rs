@@ -169,6 +169,8 @@ impl Workers {
         for (index, (engine, mailbox)) in engines.into_iter().zip(mailboxes).enumerate() {
             let surroundings = Surroundings {
                 index,
+                // One half of them, so that the other is free of such programs; one alone has no choice.
+                may_be_held_up: index < count.div_ceil(2),
                 mailbox,
                 shared: shared.clone(),
                 ticks: ticker.for_worker(index),

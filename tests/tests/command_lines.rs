@@ -273,6 +273,20 @@ async fn everything_after_args_is_the_guests() -> Result<()> {
     Ok(())
 }
 
+/// After the program `send`'s own flags are read up to the first word that is none of them; `-` is a module on stdin.
+#[tokio::test]
+async fn words_after_the_program_are_the_guests() -> Result<()> {
+    let sending = Sending::new().await?;
+    ended(&sending.send(&["add", "5", "-7"], b"").await?, 0, "-2\n", "");
+    ended(&sending.send(&["add", "--fuel", "1000000", "--", "5", "7"], b"").await?, 0, "12\n", "");
+    let unknown = sending.send(&["add", "-x"], b"").await?;
+    assert_eq!(unknown.status.code(), Some(125));
+    assert!(text(&unknown.stderr).contains("'-- -x'"), "{}", text(&unknown.stderr));
+    let module = std::fs::read(built::guest("add")?)?;
+    ended(&sending.send(&["-", "20", "3"], &module).await?, 0, "23\n", "");
+    Ok(())
+}
+
 /// `--stdin FILE|-`: a file, or the command's own.
 #[tokio::test]
 async fn the_client_reads_stdin_from_a_file() -> Result<()> {

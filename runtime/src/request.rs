@@ -393,7 +393,7 @@ impl Sink for Requests {
         match executable {
             Executable::Ready(name, artifact) if admitted.is_suspect() => {
                 let prepared = (name, artifact);
-                self.tasks.spawn_on(submit_alone(workers.clone(), admitted, prepared, stop), runtime);
+                self.tasks.spawn_on(submit_prepared(workers.clone(), admitted, prepared, stop), runtime);
             }
             Executable::Ready(name, artifact) => workers.submit(admitted.into_job(name, artifact)),
             Executable::Module(digest, module) => {
@@ -458,7 +458,7 @@ async fn prepare(
     });
     let error = tokio::select! {
         joined = prepared => match joined {
-            Ok(Ok(prepared)) => return submit_alone(workers, admitted, prepared, stop).await,
+            Ok(Ok(prepared)) => return submit_prepared(workers, admitted, prepared, stop).await,
             Ok(Err(error)) => error,
             Err(panic) => telemetry::internal_error(&format!("compile: {panic}")),
         },
@@ -469,8 +469,8 @@ async fn prepare(
     drop(admitted.waiting);
 }
 
-/// Submits what is prepared; a suspect when nothing else runs, unless its time runs out first.
-async fn submit_alone(
+/// Submits what is prepared: a suspect when nothing else runs, unless its time runs out first, and all others at once.
+async fn submit_prepared(
     workers: Arc<Workers>,
     mut admitted: Admitted,
     (name, artifact): Prepared,

@@ -22,6 +22,9 @@ pub const DEFAULT_MAX_INPUT_BYTES_PER_IDENTITY: usize = 32 * 1024 * 1024;
 pub const DEFAULT_MIN_INPUT_RATE: u64 = 256;
 /// Time over which that rate is looked at: a link that is lost for some seconds is no reason to close.
 pub const DEFAULT_INPUT_RATE_WINDOW: Duration = Duration::from_secs(30);
+/// Bytes that the kernel receives ahead for a connection. With so many a link with a round trip of 100 ms carries 5 Mbit/s;
+/// with megabytes, as Linux would take, a few senders fill a core's queue of packets, and all others wait behind them.
+pub const DEFAULT_RECEIVE_BUFFER: usize = 64 * 1024;
 /// TCP connections at a time.
 pub const DEFAULT_MAX_CONNECTIONS: usize = 16_384;
 /// TCP connections at a time from one address: a workshop behind one router fits, and no host takes more than a
@@ -127,6 +130,9 @@ pub struct Config {
     pub min_input_rate: u64,
     /// See [`DEFAULT_INPUT_RATE_WINDOW`].
     pub input_rate_window: Duration,
+    /// See [`DEFAULT_RECEIVE_BUFFER`]. The kernel has its own least and most (`net.core.rmem_max`), and doubles it for its
+    /// bookkeeping.
+    pub receive_buffer: usize,
     /// See [`DEFAULT_MAX_CONNECTIONS`]. One more is refused in CONNACK (only on plain TCP, where that is cheap), many
     /// more are just closed.
     pub max_connections: usize,
@@ -233,6 +239,7 @@ impl Default for Config {
             max_input_bytes_per_identity: DEFAULT_MAX_INPUT_BYTES_PER_IDENTITY,
             min_input_rate: DEFAULT_MIN_INPUT_RATE,
             input_rate_window: DEFAULT_INPUT_RATE_WINDOW,
+            receive_buffer: DEFAULT_RECEIVE_BUFFER,
             max_connections: DEFAULT_MAX_CONNECTIONS,
             max_connections_per_address: DEFAULT_MAX_CONNECTIONS_PER_ADDRESS,
             max_connections_per_user: DEFAULT_MAX_CONNECTIONS_PER_USER,

@@ -2,6 +2,7 @@
 
 use std::{io, pin::pin, sync::Arc, time::Duration};
 
+use socket2::SockRef;
 use tokio::{
     net::{TcpListener, TcpStream},
     runtime::Handle,
@@ -33,6 +34,7 @@ pub(crate) async fn serve(
     core.config.check()?;
     transport.check()?;
     let transport = Arc::new(transport);
+    bound_receive_buffers(&listener, core.config.receive_buffer);
     let connections = TaskTracker::new();
     let mut deadlines = pin!(core.keep_deadlines());
     let mut counters = pin!(sys::keep_published(core));
@@ -83,6 +85,14 @@ pub(crate) async fn serve(
     Ok(())
 }
 
+/// Bounds what the kernel receives ahead for each connection. Accepted sockets inherit it, in time for the window that
+/// their handshake agrees on.
+fn bound_receive_buffers(listener: &TcpListener, bytes: usize) {
+    if let Err(error) = SockRef::from(listener).set_recv_buffer_size(bytes) {
+        warn!(%error, "the kernel keeps receive buffers of its own size");
+    }
+}
+
 fn prepare(socket: &TcpStream) -> io::Result<()> {
     // With Nagle's algorithm a round trip at QoS 1 takes 40 ms.
     socket.set_nodelay(true)
@@ -91,6 +101,17 @@ fn prepare(socket: &TcpStream) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn the_kernel_receives_no_more_ahead_than_it_is_told() {
+        const BYTES: usize = 16 * 1024;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        bound_receive_buffers(&listener, BYTES);
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (socket, _) = listener.accept().await.unwrap();
+        // The kernel doubles what it is told (socket(7)).
+        assert_eq!(SockRef::from(&socket).recv_buffer_size().unwrap(), 2 * BYTES);
+    }
 
     #[tokio::test]
     async fn sockets_do_not_delay_small_packets() {

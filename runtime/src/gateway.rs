@@ -39,6 +39,8 @@ pub struct Gateway {
     reload: Reload,
     /// Keeps the status true while we live.
     _following: AbortOnDropHandle<()>,
+    /// Gives back the memory of modules that nobody asks for.
+    _dropping_idle: AbortOnDropHandle<()>,
     /// Counts what the log leaves out.
     _reporting: AbortOnDropHandle<()>,
     /// Keeps the directory locked while we live.
@@ -158,6 +160,7 @@ impl Gateway {
         let (mirror, mirror_lines) = mirror::start(&config.name, &config.mirror);
         let notices = Notices { status: status_now, offline: status.offline(), mirror: mirror_lines };
         let (doors, reload) = Doors::new(&config)?;
+        let dropping_idle = AbortOnDropHandle::new(tokio::spawn(modules.clone().drop_idle()));
         let requests = Arc::new(Requests::new(Parts {
             access: doors.access.clone(),
             programs,
@@ -197,6 +200,7 @@ impl Gateway {
             planned_stop,
             reload,
             _following: following,
+            _dropping_idle: dropping_idle,
             _reporting: reporting,
             _data_dir: data_dir,
         })

@@ -9,7 +9,7 @@ use crate::data_dir::DataDir;
 use crate::gateway::StartError;
 use crate::ingress::Client;
 use crate::log_sampling::sampled;
-use crate::once_cache::{self, OnceCache};
+use crate::once_cache::{self, Idle, OnceCache};
 use crate::suspects::Suspects;
 use crate::telemetry;
 use crate::turns::Turn;
@@ -22,8 +22,10 @@ use offload_policy::Urgency;
 use offload_protocol::error::{ErrorKind, WireError};
 pub use offload_protocol::request::Digest;
 use std::sync::Arc;
+use std::time::Duration;
 pub use store::{ArtifactStore, compatibility};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{MissedTickBehavior, interval};
 use wasmtime::Engine;
 
 /// Name of the artifacts' folder in the data directory.
@@ -31,6 +33,9 @@ const ARTIFACTS: &str = "artifacts";
 
 /// Name of the folder of the modules that clients have sent.
 const MODULES: &str = "modules";
+
+/// How often artifacts are looked for that nobody asks for.
+const IDLE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A compiled module: what an engine loads.
 pub struct Artifact {
@@ -71,6 +76,8 @@ pub struct Modules {
     suspects: Option<Arc<Suspects>>,
     /// Artifacts in memory.
     cache: OnceCache<Arc<Artifact>>,
+    /// When they go from there.
+    idle: Idle,
 }
 
 /// What modules need that are answered before they are optimized.
@@ -140,12 +147,24 @@ impl Modules {
             baseline,
             suspects,
             cache: OnceCache::new(settings.memory_cache.bytes(), |artifact| artifact.size() as u64),
+            idle: settings.idle(),
         })
     }
 
     /// What runs baseline code, if anything does.
     pub fn baseline_linkers(&self) -> Option<Arc<Linkers>> {
         self.baseline.as_ref().map(|baseline| baseline.linkers.clone())
+    }
+
+    /// For good, drops artifacts from memory that nobody asks for any more.
+    pub async fn drop_idle(self: Arc<Self>) {
+        let intervals = self.idle.after.as_nanos().div_ceil(IDLE_INTERVAL.as_nanos()) as u64;
+        let mut interval = interval(IDLE_INTERVAL);
+        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            interval.tick().await;
+            self.cache.drop_idle(intervals, self.idle.bytes as u64);
+        }
     }
 
     /// The artifact, if it is at hand: the way of all but a module's first requests.

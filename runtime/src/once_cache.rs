@@ -5,6 +5,7 @@ use lru::LruCache;
 use offload_protocol::error::WireError;
 use offload_protocol::request::Digest;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 use tokio::sync::OnceCell;
 
 /// What became of making it. Failures that are its own are kept too: it is not tried again at every request.
@@ -15,6 +16,15 @@ pub type Cell<T> = Arc<OnceCell<Outcome<T>>>;
 
 /// What an entry costs beside what it holds, in bytes, so that failures are bounded too.
 const ENTRY_COST: u64 = 4 << 10;
+
+/// When what nobody asks for any more gives its memory back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Idle {
+    /// How long it stays.
+    pub after: Duration,
+    /// Bytes of what was used last that stay all the same.
+    pub bytes: usize,
+}
 
 /// Values by the digest of what they are made from; the least recently used go first.
 pub struct OnceCache<T> {
@@ -27,23 +37,44 @@ pub struct OnceCache<T> {
 struct State<T> {
     entries: LruCache<Digest, Entry<T>>,
     bytes: u64,
+    /// Calls of [`OnceCache::drop_idle`], which is time enough for entries to tell when they were used.
+    looks: u64,
 }
 
 struct Entry<T> {
     cell: Cell<T>,
     /// What of `State::bytes` is this entry's: nothing while it is made.
     counted: u64,
+    /// `State::looks` when it was used last.
+    used: u64,
 }
 
 impl<T: Clone> OnceCache<T> {
     /// Up to `max_bytes` of what `size` counts.
     pub fn new(max_bytes: u64, size: fn(&T) -> u64) -> OnceCache<T> {
-        OnceCache { max_bytes, size, state: Mutex::new(State { entries: LruCache::unbounded(), bytes: 0 }) }
+        let state = State { entries: LruCache::unbounded(), bytes: 0, looks: 0 };
+        OnceCache { max_bytes, size, state: Mutex::new(state) }
     }
 
     /// What is at hand.
     pub fn ready(&self, digest: &Digest) -> Option<Outcome<T>> {
-        self.lock().entries.get(digest)?.cell.get().cloned()
+        let mut state = self.lock();
+        let looks = state.looks;
+        let entry = state.entries.get_mut(digest)?;
+        entry.used = looks;
+        entry.cell.get().cloned()
+    }
+
+    /// To be called at intervals: what was not used during the last so many of them goes, but for so many bytes.
+    pub fn drop_idle(&self, intervals: u64, bytes: u64) {
+        let mut state = self.lock();
+        state.looks += 1;
+        let idle_since = state.looks.saturating_sub(intervals);
+        while state.bytes > bytes
+            && state.entries.peek_lru().is_some_and(|(_, entry)| entry.used < idle_since)
+        {
+            state.evict_one();
+        }
     }
 
     /// What is there, or what `make` makes if nobody else does meanwhile; and its cell, for [`OnceCache::replace`].
@@ -56,8 +87,14 @@ impl<T: Clone> OnceCache<T> {
         digest: Digest,
         make: impl Future<Output = Result<T, Failure>>,
     ) -> (Outcome<T>, Cell<T>) {
-        let new = || Entry { cell: Arc::default(), counted: 0 };
-        let cell = self.lock().entries.get_or_insert(digest, new).cell.clone();
+        let cell = {
+            let mut state = self.lock();
+            let used = state.looks;
+            let new = || Entry { cell: Arc::default(), counted: 0, used };
+            let entry = state.entries.get_or_insert_mut(digest, new);
+            entry.used = used;
+            entry.cell.clone()
+        };
         // Set by whoever of those that wait for it makes it.
         let mut lasting = None;
         let outcome = cell
@@ -77,21 +114,21 @@ impl<T: Clone> OnceCache<T> {
     /// From now on there is a better one, unless the old one was evicted.
     pub fn replace(&self, digest: Digest, old: &Cell<T>, better: T) {
         let mut state = self.lock();
-        let State { entries, bytes } = &mut *state;
+        let State { entries, bytes, looks } = &mut *state;
         let Some(entry) = entries.peek_mut(&digest).filter(|entry| Arc::ptr_eq(&entry.cell, old)) else {
             return;
         };
         let outcome = Ok(better);
         let counted = self.cost(&outcome);
         *bytes = *bytes - entry.counted + counted;
-        *entry = Entry { cell: Arc::new(OnceCell::new_with(Some(outcome))), counted };
+        *entry = Entry { cell: Arc::new(OnceCell::new_with(Some(outcome))), counted, used: *looks };
         state.evict(self.max_bytes);
     }
 
     /// Counts a new entry, or forgets it if it says nothing about what it was made from.
     fn account(&self, digest: Digest, cell: &Cell<T>, outcome: &Outcome<T>, lasting: bool) {
         let mut state = self.lock();
-        let State { entries, bytes } = &mut *state;
+        let State { entries, bytes, looks } = &mut *state;
         let entry = match entries.peek_mut(&digest) {
             Some(entry) if Arc::ptr_eq(&entry.cell, cell) => entry,
             // Evicted while it was made.
@@ -102,6 +139,7 @@ impl<T: Clone> OnceCache<T> {
             return;
         }
         entry.counted = self.cost(outcome);
+        entry.used = *looks;
         *bytes += entry.counted;
         state.evict(self.max_bytes);
     }
@@ -118,10 +156,13 @@ impl<T: Clone> OnceCache<T> {
 impl<T> State<T> {
     /// What was used least recently makes room.
     fn evict(&mut self, max_bytes: u64) {
-        while self.bytes > max_bytes {
-            let Some((_, evicted)) = self.entries.pop_lru() else { break };
-            self.bytes -= evicted.counted;
-        }
+        while self.bytes > max_bytes && self.evict_one() {}
+    }
+
+    fn evict_one(&mut self) -> bool {
+        let evicted = self.entries.pop_lru();
+        self.bytes -= evicted.as_ref().map_or(0, |(_, entry)| entry.counted);
+        evicted.is_some()
     }
 }
 
@@ -172,6 +213,27 @@ mod tests {
         assert!(cache.ready(&digest("a")).is_some());
         let _ = cache.get_or_make(digest("c"), ready(Ok(100))).await;
         assert_eq!(["a", "b", "c"].map(|name| cache.ready(&digest(name)).is_some()), [true, false, true]);
+    }
+
+    #[tokio::test]
+    async fn what_nobody_asks_for_goes_but_for_some_bytes_that_were_used_last() {
+        let cache = OnceCache::new(1 << 20, |bytes: &u64| *bytes);
+        for name in ["a", "b", "c"] {
+            let _ = cache.get_or_make(digest(name), ready(Ok(100))).await;
+        }
+        let there =
+            |cache: &OnceCache<u64>| ["a", "b", "c"].map(|name| cache.lock().entries.contains(&digest(name)));
+        let one = ENTRY_COST + 100;
+        cache.drop_idle(2, one);
+        assert!(cache.ready(&digest("a")).is_some());
+        cache.drop_idle(2, one);
+        assert_eq!(there(&cache), [true, true, true], "they were used during the last two intervals");
+        cache.drop_idle(2, one);
+        assert_eq!((there(&cache), cache.lock().bytes), ([true, false, false], one));
+        for _ in 0..5 {
+            cache.drop_idle(2, one);
+        }
+        assert_eq!(there(&cache), [true, false, false], "one entry's bytes stay");
     }
 
     #[tokio::test]

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::table::table;
 use super::{ByteSize, Refusal, TimeSpan, defaults};
+use crate::once_cache::Idle;
 
 table! {
     /// The child process that compiles modules, and what is refused before it is started. Compiling has no limits of
@@ -47,6 +48,11 @@ table! {
         /// `workers.memory`, and is a quarter of that at the most. Modules that run beyond it count as memory of
         /// guests. Default: an eighth of `workers.memory`, 64MiB for each worker at the most.
         pub loaded_bytes: Option<ByteSize> = None;
+        /// How long artifacts in memory and loaded modules stay that nobody asks for; then they go, but for
+        /// `idle_bytes` of those that were used last. They come back from the data directory.
+        pub idle_after: TimeSpan = TimeSpan::secs(4), in TimeSpan::secs(1)..=TimeSpan::secs(86_400);
+        /// Bytes of artifacts, and bytes of modules in each worker, that stay however long nobody asks for them.
+        pub idle_bytes: ByteSize = ByteSize::mib(8), in ByteSize::new(0)..=ByteSize::gib(64);
         /// Types of a module.
         pub types: usize = 10_000, in 1..=1_000_000;
         /// Functions of a module.
@@ -91,6 +97,11 @@ impl Compiler {
     /// Children in all.
     pub fn children(&self) -> usize {
         self.children.unwrap_or(4 * self.concurrency).max(self.concurrency)
+    }
+
+    /// When artifacts and modules that nobody asks for give their memory back.
+    pub fn idle(&self) -> Idle {
+        Idle { after: self.idle_after.duration(), bytes: self.idle_bytes.as_usize() }
     }
 
     pub(super) fn validate(&self) -> Result<(), Refusal> {

@@ -176,6 +176,7 @@ fn broker_config(listen: &Listen) -> offload_broker::Config {
         max_connections_per_user: listen.max_connections_per_user,
         max_input_bytes: listen.max_input.max(listen.max_packet).as_usize(),
         max_input_bytes_per_identity: listen.max_input_per_user.as_usize(),
+        receive_buffer: listen.receive_buffer.as_usize(),
         min_input_rate: listen.min_input_rate.bytes(),
         sys_interval: listen.sys_interval.duration(),
         max_message_rate: listen.max_message_rate,

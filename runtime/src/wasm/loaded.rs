@@ -6,12 +6,14 @@ use super::memory::{GuestMemory, MemoryLease};
 use super::recent_runs::RecentRuns;
 use crate::flow::Name;
 use crate::modules::{Artifact, Digest};
+use crate::once_cache::Idle;
 use crate::wasm::engine::Tier;
 use lru::LruCache;
 use object::{Object, ObjectSection};
 use offload_protocol::error::WireError;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// A program in a worker's engine.
 pub struct Loaded {
@@ -40,6 +42,8 @@ pub struct LoadedLimits {
     pub bytes: usize,
     /// Their number: each takes memory mappings and a descriptor too.
     pub modules: usize,
+    /// When they are unloaded though there is room for them.
+    pub idle: Idle,
 }
 
 /// The modules that one worker has loaded. One that runs stays; of the others those of the account that has most go
@@ -60,6 +64,7 @@ struct Entry {
     /// Who had it loaded.
     account: Name,
     bytes: usize,
+    used: Instant,
     /// For what was over the limit when it was loaded.
     _over: MemoryLease,
 }
@@ -77,8 +82,10 @@ impl LoadedModules {
     }
 
     /// One that is there; from now on it is the most recently used.
-    pub fn get(&mut self, artifact: &Artifact) -> Option<Arc<Loaded>> {
-        self.entries.get(&artifact.key()).map(|entry| entry.loaded.clone())
+    pub fn get(&mut self, artifact: &Artifact, now: Instant) -> Option<Arc<Loaded>> {
+        let entry = self.entries.get_mut(&artifact.key())?;
+        entry.used = now;
+        Some(entry.loaded.clone())
     }
 
     /// One that is there, of which nothing but this question is known.
@@ -95,12 +102,13 @@ impl LoadedModules {
         &mut self,
         artifact: &Artifact,
         account: &Name,
+        now: Instant,
         load: impl FnOnce() -> Result<Program, WireError>,
     ) -> Result<Arc<Loaded>, WireError> {
         let bytes = loaded_size(artifact);
         let over = self.make_room(bytes, account)?;
         let loaded = Arc::new(Loaded { program: load()?, runs: RecentRuns::none() });
-        let entry = Entry { loaded: loaded.clone(), account: account.clone(), bytes, _over: over };
+        let entry = Entry { loaded: loaded.clone(), account: account.clone(), bytes, used: now, _over: over };
         self.bytes += bytes;
         *self.by_account.entry(account.clone()).or_default() += bytes;
         let replaced = self.entries.put(artifact.key(), entry);
@@ -108,9 +116,25 @@ impl LoadedModules {
         Ok(loaded)
     }
 
+    /// Unloads what is idle, and says after what time to look again, if there is more than may stay.
+    pub fn unload_idle(&mut self, now: Instant) -> Option<Duration> {
+        let Idle { after, bytes: stays } = self.limits.idle;
+        while self.bytes > stays {
+            // From the least recently used on.
+            let (key, entry) = self.entries.iter().rev().find(|(_, entry)| !entry.is_running())?;
+            let idle = now.saturating_duration_since(entry.used);
+            if idle < after {
+                return Some(after - idle);
+            }
+            let key = *key;
+            self.unload(&key);
+        }
+        None
+    }
+
     /// Unloads what it must for so many bytes more, and pays for those that there is no room for even so.
     fn make_room(&mut self, bytes: usize, account: &Name) -> Result<MemoryLease, WireError> {
-        let LoadedLimits { bytes: max_bytes, modules } = self.limits;
+        let LoadedLimits { bytes: max_bytes, modules, .. } = self.limits;
         while (self.bytes + bytes > max_bytes || self.entries.len() >= modules)
             && self.unload_one(bytes, account)
         {}
@@ -132,14 +156,18 @@ impl LoadedModules {
         let goes_first = self.entries.iter().filter(|(_, entry)| may_go(entry));
         let goes_first = goes_first.max_by_key(|(_, entry)| would_have(&entry.account));
         let Some(key) = goes_first.map(|(key, _)| *key) else { return false };
-        let Entry { account, bytes, .. } = self.entries.pop(&key).expect("it was found just now");
+        self.unload(&key);
+        true
+    }
+
+    fn unload(&mut self, key: &(Digest, Tier)) {
+        let Entry { account, bytes, .. } = self.entries.pop(key).expect("what is unloaded is there");
         self.bytes -= bytes;
         let held = self.by_account.get_mut(&account).expect("an account with a module is there");
         *held -= bytes;
         if *held == 0 {
             self.by_account.remove(&account);
         }
-        true
     }
 }
 
@@ -156,6 +184,7 @@ mod tests {
 
     const KIB: usize = 1 << 10;
     const MIB: usize = 1 << 20;
+    const IDLE: Idle = Idle { after: Duration::from_secs(4), bytes: 100 * KIB };
 
     fn engine() -> wasmtime::Engine {
         engine::worker(2, &Limits::default(), &Compiler::default()).unwrap()
@@ -206,6 +235,7 @@ mod tests {
     struct Pretended {
         program: Program,
         modules: LoadedModules,
+        now: Instant,
     }
 
     impl Pretended {
@@ -213,8 +243,8 @@ mod tests {
             let linkers = Linkers::new(engine()).unwrap();
             let program = linkers.load(&compiled(linkers.engine(), 0, 4)).unwrap();
             let memory = Arc::new(GuestMemory::new(memory));
-            let limits = LoadedLimits { bytes, modules };
-            Pretended { program, modules: LoadedModules::new(limits, memory) }
+            let limits = LoadedLimits { bytes, modules, idle: IDLE };
+            Pretended { program, modules: LoadedModules::new(limits, memory), now: Instant::now() }
         }
 
         fn artifact(name: &str, bytes: usize) -> Artifact {
@@ -230,7 +260,13 @@ mod tests {
         fn load_sized(&mut self, account: &str, name: &str, bytes: usize) -> Result<Arc<Loaded>, ErrorKind> {
             let program = self.program.clone();
             let artifact = Pretended::artifact(name, bytes);
-            self.modules.load(&artifact, &account.into(), || Ok(program)).map_err(|error| error.kind)
+            self.modules
+                .load(&artifact, &account.into(), self.now, || Ok(program))
+                .map_err(|error| error.kind)
+        }
+
+        fn use_it(&mut self, name: &str) {
+            assert!(self.modules.get(&Pretended::artifact(name, 100 * KIB), self.now).is_some());
         }
 
         fn has(&self, name: &str) -> bool {
@@ -248,7 +284,7 @@ mod tests {
             ["1", "2", "3", "4", "5"].map(|name| pretended.has(name)),
             [true, false, true, true, true]
         );
-        pretended.modules.get(&Pretended::artifact("3", 100 * KIB));
+        pretended.use_it("3");
         assert!(pretended.load("another", "6").is_ok());
         assert_eq!(
             ["1", "3", "4", "5", "6"].map(|name| pretended.has(name)),
@@ -296,6 +332,32 @@ mod tests {
         assert_eq!(["1", "2", "3"].map(|name| pretended.has(name)), [false, true, true]);
     }
 
+    #[test]
+    fn what_nobody_asks_for_is_unloaded_but_for_what_was_used_last() {
+        let mut pretended = Pretended::new(MIB, 100, 0);
+        let second = Duration::from_secs(1);
+        let running = pretended.load("a", "running").unwrap();
+        for name in ["1", "2", "3"] {
+            assert!(pretended.load("a", name).is_ok());
+            pretended.now += second;
+        }
+        pretended.use_it("1");
+        assert_eq!(
+            pretended.modules.unload_idle(pretended.now),
+            Some(2 * second),
+            "2 was used two seconds ago"
+        );
+        pretended.now += 2 * second;
+        assert_eq!(pretended.modules.unload_idle(pretended.now), Some(second));
+        assert_eq!(["1", "2", "3"].map(|name| pretended.has(name)), [true, false, true]);
+        pretended.now += 2 * second;
+        assert_eq!(pretended.modules.unload_idle(pretended.now), None);
+        assert_eq!(["running", "1", "2", "3"].map(|name| pretended.has(name)), [true, false, false, false]);
+        drop(running);
+        assert_eq!(pretended.modules.unload_idle(pretended.now), None);
+        assert!(pretended.has("running"), "so many bytes stay");
+    }
+
     /// Bytes of the images that wasmtime has made of modules' memories in this process.
     fn images() -> u64 {
         let open = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
@@ -311,7 +373,7 @@ mod tests {
         const LIMIT: usize = 64 << 20;
         let linkers = Linkers::new(engine()).unwrap();
         let memory = Arc::new(GuestMemory::new(64 * MIB));
-        let limits = LoadedLimits { bytes: LIMIT, modules: 256 };
+        let limits = LoadedLimits { bytes: LIMIT, modules: 256, idle: IDLE };
         let mut modules = LoadedModules::new(limits, memory.clone());
         let account: Name = "a".into();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
@@ -319,7 +381,8 @@ mod tests {
         for number in 0..120 {
             let artifact = compiled(linkers.engine(), number, DATA);
             assert!(loaded_size(&artifact) > 2 * DATA, "its data counts as it is and as an image");
-            let loaded = modules.load(&artifact, &account, || linkers.load(&artifact)).unwrap();
+            let loaded =
+                modules.load(&artifact, &account, Instant::now(), || linkers.load(&artifact)).unwrap();
             let context = Context { reply_id: "a".into(), request_id: None };
             let input =
                 Input { name: "a".into(), args: vec![], env: vec![], stdin: bytes::Bytes::new(), context };

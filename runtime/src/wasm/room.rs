@@ -136,7 +136,8 @@ fn loaded(workers: &config::Workers, compiler: &config::Compiler, system: System
     };
     let mapped = system.mappings / MODULES_PART / MODULE_MAPPINGS / workers.count;
     let opened = system.descriptors / MODULES_PART / workers.count;
-    LoadedLimits { bytes, modules: compiler.loaded_modules.min(mapped).min(opened).max(1) }
+    let idle = compiler.idle();
+    LoadedLimits { bytes, idle, modules: compiler.loaded_modules.min(mapped).min(opened).max(1) }
 }
 
 /// Address space of one slot, in bytes.
@@ -156,6 +157,8 @@ fn resident(compiler: &config::Compiler) -> usize {
 mod tests {
     use super::*;
     use crate::config::ByteSize;
+    use crate::once_cache::Idle;
+    use std::time::Duration;
 
     const PLENTY: System = System { mappings: 1 << 20, descriptors: 1 << 20, address_space: 1 << 47 };
 
@@ -172,7 +175,8 @@ mod tests {
         // 2 MiB of memory, 4 tables of 64 KiB, 1.25 MiB of stack.
         assert_eq!(resident(&config::Compiler::default()), (3 << 20) + (512 << 10));
         let small = room(&workers(4, ByteSize::gib(1)), PLENTY);
-        let loaded = LoadedLimits { bytes: 32 << 20, modules: 256 };
+        let idle = Idle { after: Duration::from_secs(4), bytes: 8 << 20 };
+        let loaded = LoadedLimits { bytes: 32 << 20, modules: 256, idle };
         assert_eq!(
             small,
             Room { slots: 512 * 2 / 7 / 4, memory: (512 - 4 * 32) << 20, loaded, shortage: None }

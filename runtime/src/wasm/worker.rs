@@ -279,11 +279,13 @@ impl Worker {
         }
     }
 
-    /// Nothing to do before a guest is woken, a request comes, or a guest's time is up.
+    /// Nothing to do before a guest is woken, a request comes, a guest's time is up, or a module is idle.
     fn pause(&mut self, seen: u64) -> Pause {
         self.ticks.done();
-        let timeout = self.deadlines.first().map(|(at, _)| at.saturating_duration_since(Instant::now()));
-        Pause { timeout, seen }
+        let now = Instant::now();
+        let overdue = self.deadlines.first().map(|(at, _)| at.saturating_duration_since(now));
+        let idle = self.loaded.unload_idle(now);
+        Pause { timeout: overdue.into_iter().chain(idle).min(), seen }
     }
 
     /// Starts a guest and runs its first slice, which for most is the only one.
@@ -296,7 +298,7 @@ impl Worker {
             return done(Outcome::Expired);
         }
         let execution = watched.map(Watched::begin);
-        let loaded = match self.load(&artifact, key.account()) {
+        let loaded = match self.load(&artifact, key.account(), started) {
             Ok(loaded) => loaded,
             Err(error) => {
                 self.shared.release(self.index, &key);
@@ -382,15 +384,20 @@ impl Worker {
     /// # Errors
     ///
     /// See [`LoadedModules::load`] and [`Linkers::load`].
-    pub fn load(&mut self, artifact: &Artifact, account: &Name) -> Result<Arc<Loaded>, WireError> {
-        if let Some(loaded) = self.loaded.get(artifact) {
+    pub fn load(
+        &mut self,
+        artifact: &Artifact,
+        account: &Name,
+        now: Instant,
+    ) -> Result<Arc<Loaded>, WireError> {
+        if let Some(loaded) = self.loaded.get(artifact, now) {
             return Ok(loaded);
         }
         let linkers = match (artifact.tier, &self.baseline) {
             (Tier::Baseline, Some(baseline)) => baseline,
             _ => &self.linkers,
         };
-        self.loaded.load(artifact, account, || linkers.load(artifact))
+        self.loaded.load(artifact, account, now, || linkers.load(artifact))
     }
 }
 

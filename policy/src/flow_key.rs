@@ -9,6 +9,9 @@ use std::hash::Hash;
 
 /// A flow's name, and with it the name of its account. Two keys are equal where both are: flows of two accounts are two
 /// flows, whatever they are called.
+///
+/// Where strangers choose the names, a key and its account feed a keyed hash of them to the hasher, and not the
+/// names: what is counted here is kept in hash tables that strangers could fill with collisions otherwise.
 pub trait FlowKey: Clone + Eq + Hash {
     /// The account's name.
     type Account: Clone + Debug + Eq + Hash;

@@ -153,10 +153,15 @@ impl Gateway {
         let (baseline, warm) = (modules.baseline_linkers(), programs.artifacts());
         let workers = Workers::start(&config, baseline, &warm, suspects.clone(), &runtime);
         let workers = Arc::new(workers.map_err(StartError::Engine)?);
-        let status = Status::new(&config.name, &programs, &native, workers.clone());
+        let status = Status::new(&config.name, &data_dir, &programs, &native, workers.clone());
         let (status_sender, status_now) = watch::channel(status.online(workers.load()));
         let (mirror, mirror_lines) = mirror::start(&config.name, &config.mirror);
-        let notices = Notices { status: status_now, offline: status.offline(), mirror: mirror_lines };
+        let notices = Notices {
+            status: status_now,
+            offline: status.offline(),
+            mirror: mirror_lines,
+            instance: Some(data_dir.instance().to_owned()),
+        };
         let (doors, reload) = Doors::new(&config)?;
         let requests = Arc::new(Requests::new(Parts {
             access: doors.access.clone(),

@@ -1,7 +1,7 @@
 //! The gateway as a whole: its parts in the order in which they start, and how they stop.
 
 use crate::allocator;
-use crate::config::{Config, Refusal};
+use crate::config::{Config, Refusals};
 use crate::data_dir::{DataDir, DataDirError};
 use crate::doors::{Doors, DoorsError};
 use crate::idempotency::Ledger;
@@ -55,7 +55,7 @@ enum Ingress {
 pub enum StartError {
     /// The configuration is not one to run with.
     #[error(transparent)]
-    Config(#[from] Refusal),
+    Config(#[from] Refusals),
     /// The data directory cannot be used.
     #[error(transparent)]
     DataDir(#[from] DataDirError),
@@ -135,8 +135,8 @@ impl Gateway {
     /// # Errors
     ///
     /// [`StartError`] says which part could not start, and what may help.
-    pub async fn start(config: Config) -> Result<Gateway, StartError> {
-        config.validate()?;
+    pub async fn start(mut config: Config) -> Result<Gateway, StartError> {
+        config.settle()?;
         allocator::give_back_what_is_free();
         let runtime = Handle::current();
         let path = config.data_dir.clone();

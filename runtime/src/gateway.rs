@@ -124,6 +124,7 @@ fn hint(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::AddrInUse => "; is another broker running? `--listen 127.0.0.1:0` picks a free port",
         io::ErrorKind::PermissionDenied => "; ports below 1024 are for root",
+        io::ErrorKind::AddrNotAvailable => "; this machine has no such address; 0.0.0.0 is all that it has",
         _ => "",
     }
 }

@@ -247,6 +247,8 @@ async fn an_error_of_the_system_is_told_once_with_a_remedy() -> Result<()> {
     let file = folder.path().join("file");
     std::fs::write(&file, "")?;
     let below = file.join("below");
+    let data = folder.path().join("data");
+    let elsewhere = ["serve", "--listen", "192.0.2.1:1883", "--allow-anonymous", "--data-dir", path(&data)?];
     let (file, missing) = (path(&file)?, path(folder.path())?.to_owned() + "/missing.toml");
     for (arguments, cause, remedy) in [
         (
@@ -255,6 +257,7 @@ async fn an_error_of_the_system_is_told_once_with_a_remedy() -> Result<()> {
             "--data-dir",
         ),
         (&["serve", "--listen", "127.0.0.1:0", "--data-dir", file], "File exists", "--data-dir"),
+        (&elsewhere, "Cannot assign requested address", "0.0.0.0"),
         (&["serve", "--config", &missing], "No such file or directory", "offload-rt config > "),
         (&["keygen", path(&below)?], "Not a directory", "cannot make "),
         (&["passwd", path(&below)?, "dev1", "--delete"], "Not a directory", "cannot open "),

@@ -93,6 +93,15 @@ impl Default for AdmissionLimits {
     }
 }
 
+impl AdmissionLimits {
+    /// What a single request may be to get in at all, which it can where nothing else waits.
+    pub fn largest(&self) -> Load {
+        let threshold = self.total.threshold(self.account_share);
+        let least = |of: fn(&Load) -> usize| of(&self.per_flow).min(of(&self.total)).min(of(&threshold));
+        Load { requests: least(|load| load.requests), bytes: least(|load| load.bytes) }
+    }
+}
+
 /// A request that was not let in, and not counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Busy {
@@ -146,6 +155,11 @@ impl<K: FlowKey> Admission<K> {
             of_account: KeyMap::new(),
             rate: ServiceRate::default(),
         }
+    }
+
+    /// How much may wait.
+    pub fn limits(&self) -> &AdmissionLimits {
+        &self.limits
     }
 
     /// Counts a request as waiting.

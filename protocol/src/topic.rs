@@ -66,6 +66,11 @@ pub fn gateway_status(name: &str) -> String {
     format!("{GATEWAY_PREFIX}{name}/status")
 }
 
+/// The retained topic, below that of its name, on which one gateway says how it is beside others of that name.
+pub fn instance_status(status: &str, instance: &str) -> String {
+    format!("{status}/{instance}")
+}
+
 /// The topic on which the gateway of this name shows requests and their answers, where its configuration says so.
 pub fn gateway_jobs(name: &str) -> String {
     format!("{GATEWAY_PREFIX}{name}/jobs")
@@ -204,6 +209,7 @@ mod tests {
         assert_eq!(request(RequestKind::InputCode, "a/b"), "inputCode/a/b");
         assert_eq!(result(""), "result/");
         assert_eq!(gateway_status("box"), "gateway/box/status");
+        assert_eq!(instance_status(&gateway_status("box"), "1f"), "gateway/box/status/1f");
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod passwd;
 mod serve;
 
 use crate::compiler::{self, child};
+use crate::config::{BrokerUrl, Config, ConfigError, Draft, HostPort, Native};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -17,7 +18,7 @@ use std::process::ExitCode;
 /// Runs what small devices hand over by MQTT: wasm modules, sandboxed and metered.
 #[derive(Parser)]
 #[command(name = "offload-rt", version, propagate_version = true, arg_required_else_help = true)]
-#[command(after_help = "Logs go to standard error; OFFLOAD_LOG=debug shows more of them.")]
+#[command(after_help = EXAMPLES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -26,14 +27,16 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Start the gateway
+    #[command(after_help = serve::EXAMPLES)]
     Serve(Overrides),
     /// Print the effective configuration as commented TOML
-    Config(Overrides),
+    Config(config::PrintConfig),
     /// Show what this machine gives a gateway, and what it lacks
     Doctor(doctor::Doctor),
     /// Make modules ready before the gateway starts
     Compile(compile::Compile),
     /// Start a gateway, play a device, and show what comes back
+    #[command(after_help = "Examples:\n  offload-rt demo")]
     Demo,
     /// Add, change or remove a user of a password file
     Passwd(passwd::Passwd),
@@ -44,6 +47,19 @@ enum Command {
     CompileChild(child::ChildLimits),
 }
 
+const EXAMPLES: &str = "\
+Examples:
+  offload-rt demo
+  offload-rt serve
+  offload-rt serve --broker mqtt://plant-broker
+  offload-rt serve --config gateway.toml
+  offload-rt config > gateway.toml
+  offload-rt config --check gateway.toml
+  offload-rt passwd passwords dev1
+  offload-rt keygen keys --host gateway.local --device dev2
+
+Logs go to standard error; OFFLOAD_LOG=debug shows more of them.";
+
 /// The configuration file, and flags that go before it.
 #[derive(Args)]
 struct Overrides {
@@ -52,10 +68,10 @@ struct Overrides {
     config: Option<PathBuf>,
     /// Take MQTT connections here; port 0 picks a free one
     #[arg(long, value_name = "HOST:PORT", conflicts_with = "broker")]
-    listen: Option<crate::config::HostPort>,
+    listen: Option<HostPort>,
     /// Join this MQTT broker instead of starting one: mqtt://HOST[:PORT], or mqtts:// with TLS
     #[arg(long, value_name = "URL")]
-    broker: Option<crate::config::BrokerUrl>,
+    broker: Option<BrokerUrl>,
     /// Number of worker threads [default: one for each core]
     #[arg(long, value_name = "N")]
     workers: Option<usize>,
@@ -71,32 +87,37 @@ struct Overrides {
 }
 
 impl Overrides {
-    fn into_config(self) -> anyhow::Result<crate::config::Config> {
-        let mut config = match &self.config {
-            Some(file) => crate::config::Config::load(file)?,
-            None => crate::config::Config::default(),
+    fn into_config(self) -> Result<Config, ConfigError> {
+        Ok(self.into_draft()?.finish()?.config)
+    }
+
+    fn into_draft(self) -> Result<Draft, ConfigError> {
+        let mut draft = match &self.config {
+            Some(file) => Draft::read(file)?,
+            None => Draft::default(),
         };
         if let Some(address) = self.listen {
-            config.listen.address = address;
-            config.broker = None;
+            draft.set("listen.address", |config| {
+                config.listen.address = address;
+                config.broker = None;
+            });
         }
         if let Some(url) = self.broker {
-            config.broker.get_or_insert_default().url = url;
+            draft.set("broker.url", |config| config.broker.get_or_insert_default().url = url);
         }
         if let Some(count) = self.workers {
-            config.workers.count = count;
+            draft.set("workers.count", |config| config.workers.count = count);
         }
         if let Some(folder) = self.data_dir {
-            config.data_dir = folder;
+            draft.set("data_dir", |config| config.data_dir = folder);
         }
         if self.allow_anonymous {
-            config.access.anonymous = Some(true);
+            draft.set("access.anonymous", |config| config.access.anonymous = Some(true));
         }
         if self.allow_native {
-            config.native = crate::config::Native::Native;
+            draft.set("native", |config| config.native = Native::Native);
         }
-        config.validate()?;
-        Ok(config)
+        Ok(draft)
     }
 }
 
@@ -106,7 +127,7 @@ pub fn run() -> ExitCode {
         // Before anything else: this process is to hold nothing.
         Command::CompileChild(limits) => return child::run(limits),
         Command::Serve(overrides) => serve::run(overrides),
-        Command::Config(overrides) => config::run(overrides),
+        Command::Config(command) => config::run(command),
         Command::Doctor(command) => doctor::run(command),
         Command::Compile(command) => compile::run(command),
         Command::Demo => demo::run(),
@@ -118,9 +139,61 @@ pub fn run() -> ExitCode {
         Err(error) => match error.downcast_ref::<output::Unprintable>() {
             Some(unprintable) => unprintable.exit_code(),
             None => {
-                output::complain(&format!("error: {error:#}"));
+                // A configuration may have many.
+                told(&error).lines().for_each(|line| output::complain(&format!("error: {line}")));
                 ExitCode::FAILURE
             }
         },
+    }
+}
+
+/// An error and its causes, but for those that it has told already.
+fn told(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |text, cause| match () {
+        () if text.is_empty() => cause,
+        () if text.contains(&cause) => text,
+        () => format!("{text}: {cause}"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::Context;
+    use std::io;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("state: {source}; make room")]
+    struct Full {
+        source: io::Error,
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    /// A line that is broken cannot be pasted.
+    #[test]
+    fn examples_fit_a_narrow_terminal() {
+        use clap::CommandFactory;
+        let mut cli = Cli::command();
+        cli.build();
+        let shown = cli.get_subcommands().filter(|command| !command.is_hide_set());
+        for command in shown.chain([&cli]).filter(|command| command.get_name() != "help") {
+            let help = command.get_after_help().expect(command.get_name()).to_string();
+            assert!(help.contains("Examples:\n  offload-rt "), "{help}");
+            let examples = help.lines().filter(|line| line.starts_with("  "));
+            assert!(examples.clone().count() > 0 && examples.clone().all(|line| line.len() <= 80), "{help}");
+        }
+    }
+
+    #[test]
+    fn each_cause_is_told_once() {
+        let full = || Full { source: io::Error::other("disk full") };
+        assert_eq!(told(&anyhow::Error::new(full())), "state: disk full; make room");
+        let outer = Err::<(), _>(full()).context("cannot start").unwrap_err();
+        assert_eq!(told(&outer), "cannot start: state: disk full; make room");
     }
 }

@@ -1,13 +1,15 @@
 //! The gateway's configuration: one typed tree, one file a table, whose defaults are its documentation.
 //!
-//! Without a file every value is its default. A file names only what differs; a key that does not exist, a
-//! wrong unit or an impossible value is refused with its place in the file and with what would be accepted.
+//! Without a file every value is its default. A file names only what differs, and what it leaves out follows what it
+//! says ([`relations`]). A key that does not exist, a wrong unit, an impossible value, or values that contradict each
+//! other are refused, all of them at once, with their places in the file and with what would be accepted.
 
 mod access;
 mod answers;
 mod broker;
 mod compiler;
 mod defaults;
+mod draft;
 mod error;
 mod host_port;
 mod idempotency;
@@ -20,6 +22,7 @@ mod native;
 mod program;
 mod quantity;
 mod queue;
+mod relations;
 mod size;
 mod status;
 mod table;
@@ -38,10 +41,11 @@ pub use access::{Access, Offload, Rule};
 pub use answers::{Answers, MaxAnswer};
 pub use broker::{Broker, BrokerUrl, MqttVersion};
 pub use compiler::Compiler;
-pub use error::{ConfigError, Place, Refusal};
+pub use draft::{Draft, Finished, Given};
+pub use error::{ConfigError, MAX_REFUSALS, Place, Refusal, Refusals};
 pub use host_port::HostPort;
 pub use idempotency::Idempotency;
-pub use limits::Limits;
+pub use limits::{Limits, WASM_PAGE};
 pub use listen::Listen;
 pub use mirror::Mirror;
 pub use modules::Modules;
@@ -58,15 +62,16 @@ pub use watchdog::Watchdog;
 pub use websocket::WebSocket;
 pub use workers::Workers;
 
-use locate::Document;
-use table::{Key, Table, table};
+use crate::programs;
+use table::{Key, Table, nearest, table};
 
 /// Most bytes of a configuration file: a file given by mistake is refused before it fills the memory.
 pub const MAX_FILE_BYTES: u64 = 1 << 20;
 
 table! {
     /// Configuration of offload-rt. Sizes are written "64MiB" or "64KB" (plain integers are bytes), times "10s",
-    /// "500ms" or "250us". Relative paths are relative to the folder that this file is in.
+    /// "500ms" or "250us". Relative paths are relative to the folder that this file is in. Keys that are commented
+    /// out are not set, and have the value that is shown.
     pub struct Config {
         /// The gateway's name, in its status topic `gateway/<name>/status`: 1 to 64 of `A-Z a-z 0-9 . _ -`.
         /// Default: the host's name.
@@ -143,109 +148,177 @@ impl Section {
 }
 
 impl Config {
-    /// Reads and validates `path`. Relative paths in it are relative to the folder that it is in.
+    /// Reads `path`, and completes and checks what it says. Relative paths in it are relative to the folder that it
+    /// is in.
     ///
     /// # Errors
     /// When the file cannot be read, is larger than [`MAX_FILE_BYTES`], or holds anything that is refused.
     pub fn load(path: &Path) -> Result<Config, ConfigError> {
-        let unreadable = |error| ConfigError::Read { path: path.to_owned(), error };
-        let size = std::fs::metadata(path).map_err(unreadable)?.len();
-        if size > MAX_FILE_BYTES {
-            return Err(ConfigError::TooLarge { path: path.to_owned(), size, max: MAX_FILE_BYTES });
-        }
-        let text = std::fs::read_to_string(path).map_err(unreadable)?;
-        let folder = path.parent().unwrap_or(Path::new(""));
-        Config::parse(&text, folder).map_err(|refusal| ConfigError::Refused(refusal.in_file(path, &text)))
+        Ok(Draft::read(path)?.finish()?.config)
     }
 
-    /// Parses `text`; relative paths in it are relative to `folder`.
-    fn parse(text: &str, folder: &Path) -> Result<Config, Refusal> {
-        let document = Document::parse(text)?;
-        document.refuse_unknown_keys(&Config::schema())?;
-        let mut config: Config = toml::from_str(text).map_err(|error| {
-            let key = error.span().and_then(|span| document.key_at(span.start)).unwrap_or_default();
-            let accepted = Config::schema().into_iter().find_map(|section| section.accepts(&key));
-            Refusal { accepted, span: error.span(), ..Refusal::new(key, error.message()) }
-        })?;
-        config.resolve_paths(folder);
-        config.validate().map_err(|refusal| Refusal { span: document.span_of(&refusal.key), ..refusal })?;
-        Ok(config)
-    }
-
-    /// Refuses what no gateway could run with. To be called again after values were changed in code.
+    /// Completes and checks a configuration whose values were set in code: those that are not the defaults are given,
+    /// and the others follow them.
     ///
     /// # Errors
-    /// Names the key, what is wrong with its value, and what is accepted; the place in the file is added by
-    /// [`Config::load`].
-    pub fn validate(&self) -> Result<(), Refusal> {
-        for section in self.sections().iter().filter(|section| section.present) {
-            if let Some(key) = section.keys.iter().find(|key| !key.in_range) {
-                let value = key.value.as_deref().unwrap_or_default();
-                let refusal = Refusal::new(section.key(key.name), format!("{value} is out of range"));
-                return Err(refusal.accepting(key.accepts.clone()));
-            }
-        }
-        if !is_gateway_name(&self.name) {
-            let problem = format!("{:?} is no gateway name", self.name);
-            return Err(Refusal::new("name", problem).accepting("1 to 64 of `A-Z a-z 0-9 . _ -`"));
-        }
-        if let Some(broker) = &self.broker {
-            broker.validate()?;
-        }
-        if let Some(tls) = &self.tls {
-            tls.validate()?;
-        }
-        if let Some(websocket) = &self.websocket {
-            websocket.validate(self.tls.is_some())?;
-        }
-        let has_certificates = self.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
-        if self.access.anonymous == Some(false) && self.access.passwords.is_none() && !has_certificates {
-            let problem = "nobody could come in: nothing tells who a client is";
-            let accepted = "true, or `access.passwords`, or `tls.client_ca`";
-            return Err(Refusal::new("access.anonymous", problem).accepting(accepted));
-        }
-        for (index, rule) in self.access.rule.iter().enumerate() {
-            rule.validate(&format!("access.rule[{index}]"))?;
-        }
-        self.workers.validate()?;
-        self.limits.validate()?;
-        self.queue.validate()?;
-        self.compiler.validate()?;
-        self.sandbox.validate()?;
-        self.modules.validate()?;
-        for (index, max) in self.answers.max.iter().enumerate() {
-            max.validate(&format!("answers.max[{index}]"))?;
-        }
-        self.validate_programs()
+    /// Names each key, what is wrong with its value, and what is accepted.
+    pub fn settle(&mut self) -> Result<(), Refusals> {
+        let (given, mut refusals) = (Given::by_difference(self), Vec::new());
+        self.complete(&given, &mut refusals);
+        Refusals::or_ok(refusals)
     }
 
-    fn validate_programs(&self) -> Result<(), Refusal> {
-        let mut names = HashSet::new();
-        let mut default: Option<&str> = None;
-        for (index, program) in self.program.iter().enumerate() {
-            let path = format!("program[{index}]");
-            program.validate(&path)?;
-            if !names.insert(&program.name) {
-                let problem = format!("there are two programs called `{}`", program.name);
-                return Err(Refusal::new(format!("{path}.name"), problem).accepting("a name of its own"));
-            }
-            if program.default {
-                if let Some(first) = default {
-                    let problem = format!("`{first}` is the default program already");
-                    return Err(Refusal::new(format!("{path}.default"), problem)
-                        .accepting("true for one program at most"));
-                }
-                default = Some(&program.name);
+    /// Derives what was not given, and finds what no gateway could run with.
+    fn complete(&mut self, given: &Given, refusals: &mut Vec<Refusal>) {
+        for section in self.sections().iter().filter(|section| section.present) {
+            for key in section.keys.iter().filter(|key| !key.in_range) {
+                let problem = format!("{} is out of range", key.value.as_deref().unwrap_or_default());
+                let refusal = Refusal::new(section.key(key.name), problem);
+                refusals.push(refusal.accepting(key.accepts.clone()));
             }
         }
-        Ok(())
+        let mut contradictions = Vec::new();
+        relations::settle(self, given, &mut contradictions);
+        contradictions.retain(|refusal| !refusals.iter().any(|first| refusal.is_about(&first.key)));
+        refusals.extend(contradictions);
+        self.check(refusals);
+    }
+
+    fn check(&mut self, refusals: &mut Vec<Refusal>) {
+        if !is_gateway_name(&self.name) {
+            let problem = format!("{:?} is no gateway name", self.name);
+            refusals.push(Refusal::new("name", problem).accepting("1 to 64 of `A-Z a-z 0-9 . _ -`"));
+        }
+        if self.data_dir.as_os_str().is_empty() {
+            let problem = "neither $XDG_STATE_HOME nor a home directory says where it is";
+            refusals.push(Refusal::new("data_dir", problem).accepting("a folder, or --data-dir DIR"));
+        }
+        match &self.broker {
+            Some(broker) => broker.check(refusals),
+            None => self.check_doors(refusals),
+        }
+        if let Some(tls) = &self.tls {
+            tls.check(refusals);
+        }
+        if let Some(websocket) = &self.websocket {
+            websocket.check(self.tls.is_some(), refusals);
+        }
+        self.workers.check(refusals);
+        self.limits.check(refusals);
+        self.compiler.check(refusals);
+        self.sandbox.check(refusals);
+        for (index, max) in self.answers.max.iter().enumerate() {
+            max.check(&format!("answers.max[{index}]"), refusals);
+        }
+        self.check_programs(refusals);
+        self.check_files(refusals);
+    }
+
+    /// What only the embedded broker wants: that it listens in places of its own, and knows who comes in from where.
+    fn check_doors(&self, refusals: &mut Vec<Refusal>) {
+        self.listen.check(refusals);
+        let tls = self.tls.as_ref().map(|tls| ("tls.address", &tls.address));
+        let websocket = self.websocket.as_ref().map(|websocket| ("websocket.address", &websocket.address));
+        let all: Vec<(&str, &HostPort)> =
+            [Some(("listen.address", &self.listen.address)), tls, websocket].into_iter().flatten().collect();
+        for (index, (key, address)) in all.iter().enumerate() {
+            if let Some((taken, _)) = all[..index].iter().find(|(_, other)| other.collides_with(address)) {
+                let refusal = Refusal::new(*key, format!("{address} is that of `{taken}`")).beside(*taken);
+                refusals.push(refusal.accepting("another port, or 0 for a free one"));
+            }
+        }
+        let has_certificates = self.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
+        let Access { anonymous, passwords, .. } = &self.access;
+        let knows_nobody = passwords.is_none() && !has_certificates;
+        let remedies = "`access.passwords`, or `tls.client_ca`";
+        if knows_nobody && *anonymous == Some(false) {
+            let problem =
+                "nobody could come in: neither `access.passwords` nor `tls.client_ca` tells who a client is";
+            let refusal = Refusal::new("access.anonymous", problem).beside("access.passwords");
+            refusals.push(refusal.accepting(format!("true, or {remedies}")));
+        }
+        if knows_nobody && *anonymous != Some(true) {
+            for (key, address) in all.iter().filter(|(_, address)| address.is_exposed()) {
+                let problem = format!(
+                    "strangers could reach {address}, and neither `access.passwords` nor `tls.client_ca` keeps them out"
+                );
+                let refusal = Refusal::new(*key, problem).beside("access.passwords");
+                let accepted = format!(
+                    "a loopback address such as 127.0.0.1:{}, or {remedies}, or `access.anonymous = true` \
+                     (--allow-anonymous)",
+                    address.port
+                );
+                refusals.push(refusal.accepting(accepted));
+            }
+        }
+        for (index, rule) in self.access.rule.iter().enumerate() {
+            rule.check(&format!("access.rule[{index}]"), &self.access, refusals);
+        }
+    }
+
+    fn check_programs(&self, refusals: &mut Vec<Refusal>) {
+        let mut names = HashSet::from([programs::BUILT_IN]);
+        let mut default: Option<(&str, String)> = None;
+        for (index, program) in self.program.iter().enumerate() {
+            let path = format!("program[{index}]");
+            program.check(&path, refusals);
+            // In the place of the built-in one there may be another of its name.
+            if !names.insert(&program.name)
+                && self.program[..index].iter().any(|other| other.name == program.name)
+            {
+                let problem = format!("there are two programs called `{}`", program.name);
+                refusals.push(Refusal::new(format!("{path}.name"), problem).accepting("a name of its own"));
+            }
+            if program.default {
+                if let Some((first, key)) = &default {
+                    let refusal = Refusal::new(
+                        format!("{path}.default"),
+                        format!("`{first}` is the default program already"),
+                    );
+                    refusals.push(refusal.beside(key).accepting("true for one program at most"));
+                } else {
+                    default = Some((&program.name, format!("{path}.default")));
+                }
+            }
+        }
+        let rules = self.access.rule.iter().enumerate();
+        let rules = rules.map(|(index, rule)| (format!("access.rule[{index}].programs"), &rule.programs));
+        for (key, list) in [("access.programs".to_owned(), &self.access.programs)].into_iter().chain(rules) {
+            for name in list.iter().filter(|name| *name != "*" && !names.contains(name.as_str())) {
+                let meant = nearest(name, names.iter().copied());
+                let meant = meant.map(|name| format!("; did you mean `{name}`?")).unwrap_or_default();
+                let mut all: Vec<_> = names.iter().copied().collect();
+                all.sort_unstable();
+                let refusal = Refusal::new(key.clone(), format!("there is no program `{name}`{meant}"));
+                refusals.push(refusal.accepting(format!("\"*\" for all, or of {}", all.join(", "))));
+            }
+        }
+    }
+
+    /// Each file that is named is there, and may be read.
+    fn check_files(&mut self, refusals: &mut Vec<Refusal>) {
+        for (key, path) in self.files() {
+            let may_be_read = rustix::fs::access(path.as_path(), rustix::fs::Access::READ_OK);
+            let problem = match path.metadata().and_then(|metadata| Ok(may_be_read.map(|()| metadata)?)) {
+                Ok(metadata) if !metadata.is_dir() => continue,
+                Ok(_) => format!("{} is a folder", path.display()),
+                Err(error) => format!("{}: {error}", path.display()),
+            };
+            let remedy = match key.as_str() {
+                "access.passwords" => "a password file; `offload-rt passwd` makes one",
+                key if key.starts_with("tls.") => "a PEM file; `offload-rt keygen` makes one",
+                _ => "a file that the gateway may read",
+            };
+            refusals.push(Refusal::new(key, problem).accepting(remedy));
+        }
     }
 
     /// The effective configuration as TOML: each key below its documentation, accepted values and unit. What is
-    /// absent is shown as a comment. Parses back to the same configuration.
-    pub fn to_commented_toml(&self) -> String {
+    /// absent or not `given` is shown as a comment. Parses back to the same configuration, on this machine and on
+    /// another.
+    pub fn to_commented_toml(&self, given: &Given) -> String {
         let sections = self.sections();
-        sections.iter().map(Section::to_toml).collect::<Vec<_>>().join("\n")
+        sections.iter().map(|section| section.to_toml(given)).collect::<Vec<_>>().join("\n")
     }
 
     /// The tables that this configuration has, and the optional ones that it could have.
@@ -301,37 +374,56 @@ impl Config {
     }
 
     fn resolve_paths(&mut self, folder: &Path) {
-        let broker = self.broker.iter_mut().flat_map(|broker| {
-            let Broker { password_file, cafile, cert, key, .. } = broker;
-            [password_file, cafile, cert, key].into_iter().flatten()
-        });
-        let programs = self.program.iter_mut().map(|program| &mut program.file);
-        let tls = self.tls.iter_mut().flat_map(|tls| {
-            [Some(&mut tls.certificate), Some(&mut tls.key), tls.client_ca.as_mut()].into_iter().flatten()
-        });
-        let paths = programs
-            .chain(broker)
-            .chain(&mut self.access.passwords)
-            .chain(tls)
-            .chain(&mut self.compiler.program)
-            .chain(&mut self.modules.preload)
-            .chain([&mut self.data_dir]);
-        // An empty path is a missing one, and is refused as such.
-        for path in paths.filter(|path| !path.as_os_str().is_empty()) {
-            *path = folder.join(&*path);
+        let mut paths: Vec<&mut PathBuf> = self.files().into_iter().map(|(_, path)| path).collect();
+        paths.iter_mut().for_each(|path| **path = folder.join(&**path));
+        if !self.data_dir.as_os_str().is_empty() {
+            self.data_dir = folder.join(&self.data_dir);
         }
+    }
+
+    /// The files that are named, by their keys. An empty path is a missing one, which is refused as such.
+    fn files(&mut self) -> Vec<(String, &mut PathBuf)> {
+        let mut files = Vec::new();
+        if let Some(Broker { password_file, cafile, cert, key, .. }) = &mut self.broker {
+            let named = [
+                ("broker.password_file", password_file),
+                ("broker.cafile", cafile),
+                ("broker.cert", cert),
+                ("broker.key", key),
+            ];
+            files.extend(named.into_iter().filter_map(|(key, path)| Some((key.to_owned(), path.as_mut()?))));
+        }
+        if let Some(Tls { certificate, key, client_ca, .. }) = &mut self.tls {
+            files.extend([("tls.certificate".to_owned(), certificate), ("tls.key".to_owned(), key)]);
+            files.extend(client_ca.iter_mut().map(|path| ("tls.client_ca".to_owned(), path)));
+        }
+        files.extend(self.access.passwords.iter_mut().map(|path| ("access.passwords".to_owned(), path)));
+        files.extend(self.compiler.program.iter_mut().map(|path| ("compiler.program".to_owned(), path)));
+        files.extend(self.modules.preload.iter_mut().map(|path| ("modules.preload".to_owned(), path)));
+        let programs = self.program.iter_mut().enumerate();
+        files.extend(programs.map(|(index, program)| (format!("program[{index}].file"), &mut program.file)));
+        files.retain(|(_, path)| !path.as_os_str().is_empty());
+        files
     }
 }
 
 /// Refuses a number that is given and not from 1 to `most`.
-fn in_range(key: &str, number: Option<usize>, most: usize) -> Result<(), Refusal> {
-    match number {
-        Some(number) if !(1..=most).contains(&number) => {
-            let problem = format!("{number} is out of range");
-            Err(Refusal::new(key, problem).accepting(format!("an integer, 1 to {most}")))
-        }
-        _ => Ok(()),
-    }
+fn out_of_range(key: &str, number: Option<usize>, most: usize) -> Option<Refusal> {
+    let number = number.filter(|number| !(1..=most).contains(number))?;
+    let refusal = Refusal::new(key, format!("{number} is out of range"));
+    Some(refusal.accepting(format!("an integer, 1 to {most}")))
+}
+
+/// Refuses a time that is no whole number of seconds.
+fn fraction_of_seconds(key: &str, time: TimeSpan) -> Option<Refusal> {
+    let is_fraction = time.duration().subsec_nanos() != 0;
+    let refusal = || Refusal::new(key, format!("{time} is a fraction of seconds")).accepting("whole seconds");
+    is_fraction.then(refusal)
+}
+
+/// A share in whole percent.
+fn percent(share: f64) -> usize {
+    (share * 100.0).round() as usize
 }
 
 /// The name is a level of a topic, and part of client ids and logs.

@@ -57,13 +57,13 @@ pub enum DataDirError {
         mode: u32,
     },
     /// A file of it does not hold what it should.
-    #[error("{} is damaged", path.display())]
+    #[error("{} is damaged: remove it, or name another data directory by --data-dir or `data_dir`", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
     },
     /// The system refuses.
-    #[error("{}: {source}", path.display())]
+    #[error("cannot use the data directory: {}: {source}; --data-dir or `data_dir` names another one", path.display())]
     Io {
         /// The directory or file.
         path: PathBuf,
@@ -292,7 +292,7 @@ mod tests {
             drop(DataDir::open(&path).unwrap());
             fs::write(path.join(file), content).unwrap();
             let error = DataDir::open(&path).unwrap_err().to_string();
-            assert!(error.ends_with(&format!("{file} is damaged")), "{error}");
+            assert!(error.contains(&format!("{file} is damaged: ")), "{error}");
         }
     }
 }

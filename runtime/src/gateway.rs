@@ -1,7 +1,7 @@
 //! The gateway as a whole: its parts in the order in which they start, and how they stop.
 
 use crate::allocator;
-use crate::config::{Config, Refusal};
+use crate::config::{Config, Refusals};
 use crate::data_dir::{DataDir, DataDirError};
 use crate::doors::{Doors, DoorsError};
 use crate::idempotency::Ledger;
@@ -57,7 +57,7 @@ enum Ingress {
 pub enum StartError {
     /// The configuration is not one to run with.
     #[error(transparent)]
-    Config(#[from] Refusal),
+    Config(#[from] Refusals),
     /// The data directory cannot be used.
     #[error(transparent)]
     DataDir(#[from] DataDirError),
@@ -126,6 +126,7 @@ fn hint(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::AddrInUse => "; is another broker running? `--listen 127.0.0.1:0` picks a free port",
         io::ErrorKind::PermissionDenied => "; ports below 1024 are for root",
+        io::ErrorKind::AddrNotAvailable => "; this machine has no such address; 0.0.0.0 is all that it has",
         _ => "",
     }
 }
@@ -137,8 +138,8 @@ impl Gateway {
     /// # Errors
     ///
     /// [`StartError`] says which part could not start, and what may help.
-    pub async fn start(config: Config) -> Result<Gateway, StartError> {
-        config.validate()?;
+    pub async fn start(mut config: Config) -> Result<Gateway, StartError> {
+        config.settle()?;
         allocator::give_back_what_is_free();
         let runtime = Handle::current();
         let path = config.data_dir.clone();
@@ -155,10 +156,15 @@ impl Gateway {
         let (baseline, warm) = (modules.baseline_linkers(), programs.artifacts());
         let workers = Workers::start(&config, baseline, &warm, suspects.clone(), &runtime);
         let workers = Arc::new(workers.map_err(StartError::Engine)?);
-        let status = Status::new(&config.name, &programs, &native, workers.clone());
+        let status = Status::new(&config.name, &data_dir, &programs, &native, workers.clone());
         let (status_sender, status_now) = watch::channel(status.online(workers.load()));
         let (mirror, mirror_lines) = mirror::start(&config.name, &config.mirror);
-        let notices = Notices { status: status_now, offline: status.offline(), mirror: mirror_lines };
+        let notices = Notices {
+            status: status_now,
+            offline: status.offline(),
+            mirror: mirror_lines,
+            instance: Some(data_dir.instance().to_owned()),
+        };
         let (doors, reload) = Doors::new(&config)?;
         let dropping_idle = AbortOnDropHandle::new(tokio::spawn(modules.clone().drop_idle()));
         let requests = Arc::new(Requests::new(Parts {

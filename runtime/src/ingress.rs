@@ -123,12 +123,14 @@ pub struct Notices {
     pub offline: Notice,
     /// What the mirror shows. Taken only while there is room, and lost with the connection.
     pub mirror: mpsc::Receiver<Notice>,
+    /// What tells the gateway from others of its name, if it is to be told.
+    pub instance: Option<String>,
 }
 
 impl Notices {
     /// A status that never changes, and no mirror.
     pub fn fixed(status: Notice, offline: Notice) -> Notices {
-        Notices { status: watch::channel(status).1, offline, mirror: mpsc::channel(1).1 }
+        Notices { status: watch::channel(status).1, offline, mirror: mpsc::channel(1).1, instance: None }
     }
 }
 

@@ -39,7 +39,7 @@ pub const MAX_HASH_PASSES: u32 = 16;
 #[derive(Debug, thiserror::Error)]
 pub enum PasswordFileError {
     /// It cannot be read, or is not UTF-8.
-    #[error("cannot read the password file {}: {error}", path.display())]
+    #[error("cannot read the password file {}: {error}; `offload-rt passwd FILE NAME` makes one", path.display())]
     Read {
         /// The file.
         path: PathBuf,

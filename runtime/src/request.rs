@@ -260,7 +260,17 @@ impl Requests {
         }
         let load = Load { requests: 1, bytes: size + REQUEST_OVERHEAD };
         let admitted = self.parts.workers.admit(&client.flow_key(), load);
-        admitted.map_err(|busy| WireError::new(ErrorKind::Busy, busy.to_string()))
+        admitted.map_err(|busy| {
+            let largest = self.parts.workers.largest_request();
+            if load.bytes <= largest {
+                return WireError::new(ErrorKind::Busy, busy.to_string());
+            }
+            // No queue is ever empty enough for it.
+            let limit = largest.saturating_sub(REQUEST_OVERHEAD);
+            let message =
+                format!("request: {size} bytes, the limit is {limit} bytes (bytes and share of [queue])");
+            WireError::new(ErrorKind::TooLarge, message)
+        })
     }
 }
 

@@ -1,5 +1,6 @@
 //! The gateway's status: the JSON document that is retained on `gateway/<name>/status`.
 
+use crate::data_dir::DataDir;
 use crate::ingress::Notice;
 use crate::log_writer;
 use crate::native::Native;
@@ -17,6 +18,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 struct Offline<'a> {
     state: &'static str,
     name: &'a str,
+    instance: &'a str,
     version: &'static str,
 }
 
@@ -61,6 +63,8 @@ pub struct Load {
 /// Makes the documents.
 pub struct Status {
     name: String,
+    /// Tells it from other gateways of this name, for ever.
+    instance: String,
     topic: Arc<str>,
     capabilities: Capabilities,
     workers: Arc<Workers>,
@@ -68,9 +72,16 @@ pub struct Status {
 
 impl Status {
     /// Of the gateway that has this name and these parts.
-    pub fn new(name: &str, programs: &Programs, native: &Native, workers: Arc<Workers>) -> Status {
+    pub fn new(
+        name: &str,
+        data_dir: &DataDir,
+        programs: &Programs,
+        native: &Native,
+        workers: Arc<Workers>,
+    ) -> Status {
         Status {
             name: name.to_owned(),
+            instance: data_dir.instance().to_owned(),
             topic: topic::gateway_status(name).into(),
             capabilities: Capabilities {
                 wasm: ["module", "component"],
@@ -112,7 +123,8 @@ impl Status {
     }
 
     fn who(&self, state: &'static str) -> Offline<'_> {
-        Offline { state, name: &self.name, version: env!("CARGO_PKG_VERSION") }
+        let (name, instance) = (&self.name, &self.instance);
+        Offline { state, name, instance, version: env!("CARGO_PKG_VERSION") }
     }
 
     fn notice(&self, document: &impl Serialize) -> Notice {

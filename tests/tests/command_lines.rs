@@ -141,18 +141,18 @@ async fn each_flag_of_serve_goes_before_the_file() -> Result<()> {
 async fn the_defaults_are_those_of_the_contract() -> Result<()> {
     let printed = text(&offload_rt(&["config"]).await?.stdout);
     for line in [
-        "address = \"127.0.0.1:1883\"",
-        "drain = \"10s\"",
-        "native = \"auto\"",
-        "per_principal = 4096",
-        "retention = \"10min\"",
+        "# address = \"127.0.0.1:1883\"",
+        "# drain = \"10s\"",
+        "# native = \"auto\"",
+        "# per_principal = 4096",
+        "# retention = \"10min\"",
     ] {
         assert!(printed.lines().any(|found| found == line), "{line} is not there: {printed}");
     }
-    let host = format!("name = \"{}\"", tool("uname", &["-n"]).await?.trim_end());
+    let host = format!("# name = \"{}\"", tool("uname", &["-n"]).await?.trim_end());
     assert!(printed.lines().any(|found| found == host), "the host's name: {host}");
     let joined = text(&offload_rt(&["config", "--broker", "mqtt://plant"]).await?.stdout);
-    assert!(joined.lines().any(|found| found == "receive_maximum = 4096"), "{joined}");
+    assert!(joined.lines().any(|found| found == "# receive_maximum = 4096"), "{joined}");
     Ok(())
 }
 
@@ -196,6 +196,102 @@ async fn the_effective_configuration_can_be_used_as_a_file() -> Result<()> {
     std::fs::write(&file, &printed.stdout)?;
     let again = offload_rt(&["config", "--config", path(&file)?]).await?;
     assert_eq!(text(&again.stdout), text(&printed.stdout), "{}", text(&again.stderr));
+    // Nothing of this machine is set by it.
+    let is_set = |line: &&str| !line.starts_with('#') && line.contains('=');
+    assert_eq!(text(&printed.stdout).lines().filter(is_set).count(), 0, "{}", text(&printed.stdout));
+    Ok(())
+}
+
+/// All errors at once, in the order of the file's lines, whichever command reads it; `config --check` does no more.
+#[tokio::test]
+async fn a_configuration_is_checked_as_a_whole() -> Result<()> {
+    let folder = TempDir::new()?;
+    let file = folder.path().join("gateway.toml");
+    std::fs::write(
+        &file,
+        "drain = 5\n[limits]\nfule = 1\nwall = 10s\n[listen]\nmax_packet = \"32MiB\"\nsession_queue_bytes = \"1MiB\"\n",
+    )?;
+    let file = path(&file)?;
+    let data = folder.path().join("data");
+    for command in [
+        &["config", "--check", file][..],
+        &["config", "--config", file],
+        &["serve", "--config", file, "--listen", "127.0.0.1:0", "--data-dir", path(&data)?],
+        &["doctor", "--config", file],
+    ] {
+        let refused = offload_rt(command).await?;
+        let told = text(&refused.stderr);
+        let places = [1, 3, 4, 6].map(|line| format!("error: {file}:{line}:"));
+        let lines: Vec<&str> = told.lines().collect();
+        assert!(
+            lines.len() == 4 && lines.iter().zip(&places).all(|(line, place)| line.starts_with(place)),
+            "{told}"
+        );
+        assert!(
+            lines[3].contains("`listen.session_queue_bytes`, 1MiB (line 7); accepted: at most 1MiB, or "),
+            "{told}"
+        );
+        assert_eq!((refused.status.code(), refused.stdout.len()), (Some(1), 0), "{command:?}");
+    }
+    assert!(!data.exists(), "nothing was started");
+    std::fs::write(file, "[listen]\nmax_packet = \"32MiB\"\n")?;
+    let checked = offload_rt(&["config", "--check", file]).await?;
+    ended(&checked, 0, &format!("{file}: nothing is wrong\n"), "");
+    Ok(())
+}
+
+/// What the system refuses is told once, with what to do about it.
+#[tokio::test]
+async fn an_error_of_the_system_is_told_once_with_a_remedy() -> Result<()> {
+    let folder = TempDir::new()?;
+    let file = folder.path().join("file");
+    std::fs::write(&file, "")?;
+    let below = file.join("below");
+    let data = folder.path().join("data");
+    let elsewhere = ["serve", "--listen", "192.0.2.1:1883", "--allow-anonymous", "--data-dir", path(&data)?];
+    let (file, missing) = (path(&file)?, path(folder.path())?.to_owned() + "/missing.toml");
+    for (arguments, cause, remedy) in [
+        (
+            &["serve", "--listen", "127.0.0.1:0", "--data-dir", path(&below)?][..],
+            "Not a directory",
+            "--data-dir",
+        ),
+        (&["serve", "--listen", "127.0.0.1:0", "--data-dir", file], "File exists", "--data-dir"),
+        (&elsewhere, "Cannot assign requested address", "0.0.0.0"),
+        (&["serve", "--config", &missing], "No such file or directory", "offload-rt config > "),
+        (&["keygen", path(&below)?], "Not a directory", "cannot make "),
+        (&["passwd", path(&below)?, "dev1", "--delete"], "Not a directory", "cannot open "),
+    ] {
+        let refused = offload_rt(arguments).await?;
+        let told = text(&refused.stderr);
+        assert_eq!(
+            (refused.status.code(), told.matches(cause).count()),
+            (Some(1), 1),
+            "{arguments:?}: {told}"
+        );
+        assert!(told.contains(remedy), "{told}");
+    }
+    Ok(())
+}
+
+/// Without a home nothing is kept wherever the gateway was started.
+#[tokio::test]
+async fn a_gateway_without_a_home_wants_to_know_where_its_state_is() -> Result<()> {
+    let program = built::program("offload-rt")?;
+    let nobody = [
+        &["--dev-bind", "/", "/", "--unshare-user", "--uid", "4242", "--unsetenv", "HOME"][..],
+        &["--unsetenv", "XDG_STATE_HOME", "--die-with-parent", path(&program)?],
+    ];
+    let start = async |arguments: &[&str]| {
+        run(Path::new("bwrap"), &[&nobody.concat()[..], arguments].concat(), b"")
+            .await
+            .context("run `cargo xtask setup`")
+    };
+    let refused = start(&["serve"]).await?;
+    let told = "error: data_dir: neither $XDG_STATE_HOME nor a home directory says where it is; accepted: a folder, or \
+                --data-dir DIR\n";
+    ended(&refused, 1, "", told);
+    ensure!(start(&["config", "--data-dir", "/tmp/state"]).await?.status.success());
     Ok(())
 }
 

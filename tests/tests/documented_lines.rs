@@ -14,6 +14,7 @@ use anyhow::{Context, Result, ensure};
 use offload_tests::PATIENCE;
 use offload_tests::built;
 use offload_tests::deployment::Deployment;
+use serde_json::Value;
 use tempfile::TempDir;
 use tokio::process::Command;
 use tokio::time::timeout;
@@ -44,6 +45,80 @@ async fn the_examples_of_the_readme_on_mosquitto() -> Result<()> {
     run("README.md", &Deployment::on_mosquitto(CONFIGURATION).await?).await
 }
 
+/// Each block of TOML is a configuration, or part of one, that passes.
+#[tokio::test]
+async fn the_configurations_of_the_readme_are_accepted() -> Result<()> {
+    let folder = TempDir::new()?;
+    // What they name.
+    fs::create_dir(folder.path().join("keys"))?;
+    for file in
+        ["keys/server.pem", "keys/server.key", "keys/ca.pem", "passwords", "filter.wasm", "interpreter.wasm"]
+    {
+        fs::write(folder.path().join(file), "")?;
+    }
+    let readme = fs::read_to_string(repository().join("README.md"))?;
+    let configurations: Vec<String> =
+        blocks(&readme).filter(|block| block.language == "toml").map(|block| block.text).collect();
+    ensure!(!configurations.is_empty(), "README.md has no configurations");
+    for configuration in configurations {
+        let file = folder.path().join("gateway.toml");
+        fs::write(&file, &configuration)?;
+        let mut check = Command::new(built::program("offload-rt")?);
+        let checked = check.args(["config", "--check"]).arg(&file).output().await?;
+        ensure!(checked.status.success(), "{configuration}{}", String::from_utf8_lossy(&checked.stderr));
+    }
+    Ok(())
+}
+
+/// The proposals that README lists are those of the engine.
+#[tokio::test]
+async fn the_proposals_of_the_readme_are_on_and_no_others() -> Result<()> {
+    let readme = fs::read_to_string(repository().join("README.md"))?;
+    let (_, listed) =
+        readme.split_once("as `offload-rt doctor` shows them: `").context("README lists them")?;
+    let listed: Vec<&str> = listed.split('`').next().unwrap_or_default().split_whitespace().collect();
+    let shown = Command::new(built::program("offload-rt")?).args(["doctor", "--json"]).output().await?;
+    let checks: Vec<Value> = serde_json::from_slice(&shown.stdout)?;
+    let proposals =
+        checks.iter().find(|check| check["check"] == "wasm proposals").context("doctor shows them")?;
+    let shown: Vec<&str> = proposals["found"].as_str().unwrap_or_default().split_whitespace().collect();
+    assert_eq!(listed, shown);
+    Ok(())
+}
+
+/// A gateway on a network and a device without TLS, as README has them, in a network of their own.
+#[tokio::test]
+async fn a_device_without_tls_gets_in_as_the_readme_says() -> Result<()> {
+    let readme = fs::read_to_string(repository().join("README.md"))?;
+    let commands = |words: &str| {
+        let mut blocks = blocks(&readme).filter(|block| block.language == "sh" && block.text.contains(words));
+        let block = blocks.next().with_context(|| format!("README has no block with {words}"))?;
+        ensure!(blocks.next().is_none(), "README has two blocks with {words}");
+        Ok(block.text)
+    };
+    let (gateway, device) = (commands("--listen 0.0.0.0:1883")?, commands("mosquitto_rr -h gateway.local")?);
+    let folder = TempDir::new()?;
+    let here = folder.path().to_str().context("a path is not UTF-8")?;
+    fs::write(folder.path().join("hosts"), "127.0.0.1 localhost gateway.local\n")?;
+    let script = "mkfifo out; sh -c \"$0\" > out 2> log & exec 3< out; read done <&3; read ready <&3; \
+                  echo $done; echo $ready; sh -c \"$1\"; cat log >&2";
+    let mut shell = Command::new("bwrap");
+    shell
+        .args(["--dev-bind", "/", "/", "--tmpfs", "/var/lib", "--bind", here, here, "--chdir", here])
+        .args(["--ro-bind", &format!("{here}/hosts"), "/etc/hosts", "--setenv", "HOME", here])
+        .args(["--unsetenv", "XDG_CONFIG_HOME", "--unsetenv", "XDG_STATE_HOME"])
+        .args(["--unshare-net", "--unshare-pid", "--proc", "/proc", "--die-with-parent"])
+        .args(["sh", "-c", script, &gateway, &device])
+        .env("PATH", with_programs()?)
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    let output = timeout(PATIENCE, shell.output()).await.context("it does not end")??;
+    let shown = String::from_utf8_lossy(&output.stdout);
+    let expected = "added dev1 in passwords\nlistening on mqtt://0.0.0.0:1883\n12\n";
+    assert_eq!(shown.trim_end(), expected.trim_end(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
+
 /// Runs a document's examples, from top to bottom.
 async fn run(document: &str, deployment: &Deployment) -> Result<()> {
     let text = fs::read_to_string(repository().join(document))?;
@@ -64,6 +139,14 @@ async fn run(document: &str, deployment: &Deployment) -> Result<()> {
 
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// Where a shell looks for programs, ours among them.
+fn with_programs() -> Result<OsString> {
+    let client = built::program("offload-client")?;
+    let programs = client.parent().context("a file lies in a folder")?.to_owned();
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    Ok(std::env::join_paths(std::iter::once(programs).chain(std::env::split_paths(&path)))?)
 }
 
 /// Somebody in a folder that looks like the repository, after `cargo xtask guests`.
@@ -87,11 +170,7 @@ impl Reader {
         for tool in ["mosquitto_pub", "mosquitto_sub", "mosquitto_rr"] {
             fs::write(here(tool), format!("-h {}\n-p {}\n", address.ip(), address.port()))?;
         }
-        let client = built::program("offload-client")?;
-        let programs = client.parent().context("a file lies in a folder")?.to_owned();
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let path = std::env::join_paths(std::iter::once(programs).chain(std::env::split_paths(&path)))?;
-        Ok(Reader { folder, path, broker: format!("mqtt://{address}") })
+        Ok(Reader { folder, path: with_programs()?, broker: format!("mqtt://{address}") })
     }
 
     /// What the terminal shows, whatever the exit code.
@@ -128,24 +207,46 @@ struct Example {
 /// A document's examples; its other blocks are left out.
 fn examples(document: &str) -> Vec<Example> {
     let mut found = Vec::new();
-    let mut commands = None;
-    let mut lines = document.lines().enumerate();
-    while let Some((number, line)) = lines.next() {
-        let Some(language) = line.strip_prefix("```") else {
-            if !line.is_empty() {
-                commands = None;
+    let mut commands: Option<Block> = None;
+    for block in blocks(document) {
+        let before = commands.take().filter(|_| block.follows_another);
+        match (block.language, before) {
+            ("sh", _) => commands = Some(block),
+            ("text", Some(Block { line, text, .. })) => {
+                found.push(Example { line, commands: text, output: block.text });
             }
-            continue;
-        };
-        let block = lines.by_ref().map(|(_, line)| line).take_while(|line| *line != "```");
-        let block = block.map(|line| format!("{line}\n")).collect::<String>();
-        match (language, commands.take()) {
-            ("sh", _) => commands = Some((number + 2, block)),
-            ("text", Some((line, commands))) => found.push(Example { line, commands, output: block }),
             _ => {}
         }
     }
     found
+}
+
+/// What stands between a pair of fences.
+struct Block<'a> {
+    language: &'a str,
+    /// Its first line's number.
+    line: usize,
+    text: String,
+    /// Nothing is between it and the block before.
+    follows_another: bool,
+}
+
+fn blocks(document: &str) -> impl Iterator<Item = Block<'_>> {
+    let mut lines = document.lines().enumerate();
+    let mut follows_another = false;
+    std::iter::from_fn(move || {
+        loop {
+            let (number, line) = lines.next()?;
+            let Some(language) = line.strip_prefix("```") else {
+                follows_another &= line.is_empty();
+                continue;
+            };
+            let text = lines.by_ref().map(|(_, line)| line).take_while(|line| *line != "```");
+            let text = text.map(|line| format!("{line}\n")).collect();
+            let follows_another = std::mem::replace(&mut follows_another, true);
+            return Some(Block { language, line: number + 2, text, follows_another });
+        }
+    })
 }
 
 /// Whether the output is as expected, but for empty lines at its end.

@@ -7,9 +7,10 @@ use offload_tests::deployment::Deployment;
 use offload_tests::device::{Device, Options, PubAckReason, Version};
 use offload_tests::gateway::Gateway;
 use offload_tests::mosquitto::Mosquitto;
-use offload_tests::{envelope, guest};
+use offload_tests::{built, envelope, guest};
 use rustix::process::Signal;
-use serde_json::json;
+use serde_json::{Value, json};
+use tokio::process::Command;
 
 /// Requests that wait in the gateway when the broker goes, beside those that were just acknowledged.
 const SLEEPERS: usize = 10;
@@ -87,6 +88,36 @@ async fn two_gateways_answer_each_request_once() -> Result<()> {
         assert_eq!(answer.text(), format!("{}\n", 5000 + number));
     }
     second.stop(Signal::TERM).await
+}
+
+/// Two gateways of one name know of each other, are told apart, and the one that stays is there for its name.
+#[tokio::test]
+async fn gateways_of_one_name_are_told_apart() -> Result<()> {
+    let mosquitto = Mosquitto::start().await?;
+    let flags = ["--broker", &mosquitto.url()];
+    let first = Gateway::start(&flags, "name = \"twin\"\n").await?;
+    let second = Gateway::start(&flags, "name = \"twin\"\n").await?;
+    for gateway in [&first, &second] {
+        gateway.logged(&["another gateway on this broker has the same name"]).await?;
+    }
+    assert_eq!(states(&mosquitto).await?, ["online", "online"]);
+    first.stop(Signal::TERM).await?;
+    let mut watcher = Device::connect(mosquitto.address(), Version::V5, "watcher").await?;
+    watcher.subscribe("gateway/twin/status").await?;
+    // What the first one left behind is replaced.
+    while serde_json::from_slice::<Value>(&watcher.message().await?.payload)?["state"] != "online" {}
+    assert_eq!(states(&mosquitto).await?, ["online"]);
+    second.stop(Signal::TERM).await?;
+    assert_eq!(states(&mosquitto).await?, ["offline"]);
+    Ok(())
+}
+
+/// What the client tells of the state of each gateway that is there.
+async fn states(mosquitto: &Mosquitto) -> Result<Vec<String>> {
+    let mut client = Command::new(built::program("offload-client")?);
+    let output = client.args(["--broker", &mosquitto.url(), "gateways", "--json"]).output().await?;
+    let documents: Vec<Value> = serde_json::from_slice(&output.stdout)?;
+    Ok(documents.iter().map(|document| document["state"].as_str().unwrap_or_default().to_owned()).collect())
 }
 
 /// `serving via URL` with `--broker`.

@@ -67,6 +67,27 @@ async fn fails(address: SocketAddr, client: &str, arguments: &[&str], error: &st
     Ok(())
 }
 
+/// Otherwise a round of requests and acknowledgements waits for a timer of the other end.
+#[tokio::test]
+async fn small_packets_are_sent_at_once() -> Result<()> {
+    let deployment = Deployment::embedded("").await?;
+    let script = "import device, socket, sys\n\
+        options = device.argument_parser('', 0).parse_args(sys.argv[1:])\n\
+        client = device.Device(options).client\n\
+        client.connect(options.host, options.port)\n\
+        print(client.socket().getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))\n";
+    let client = built::python_client("device.py")?;
+    let mut command = Command::new(built::python()?);
+    command.args(["-B", "-c", script]).args(connection(deployment.address()));
+    command
+        .current_dir(client.parent().context("a file lies in a folder")?)
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    let output = timeout(PATIENCE, command.output()).await.context("it does not end")??;
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "1\n", "{output:?}");
+    Ok(())
+}
+
 on_each_broker! {
     local,
     offload with ["", SOURCE_ALLOWED],

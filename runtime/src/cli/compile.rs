@@ -1,7 +1,7 @@
 //! `offload-rt compile`: modules made ready before the gateway that will run them starts.
 
 use super::output;
-use crate::config::Config;
+use crate::config::Draft;
 use crate::data_dir::DataDir;
 use crate::modules::Modules;
 use crate::programs::compile_file;
@@ -14,11 +14,7 @@ use std::time::Instant;
 
 /// The modules, and the gateway that is to have them.
 #[derive(Args)]
-#[command(
-    after_help = "Each module is checked against the limits of the configuration, compiled, and kept in the data \
-                        directory, as if a client had sent it. A gateway that runs has no need of this, and keeps its data \
-                        directory to itself."
-)]
+#[command(after_help = EXAMPLES)]
 pub struct Compile {
     /// Modules or components: .wasm, or .wat text
     #[arg(value_name = "FILE", required = true)]
@@ -34,14 +30,24 @@ pub struct Compile {
     json: bool,
 }
 
+const EXAMPLES: &str = "\
+Examples:
+  offload-rt compile interpreter.wasm
+  offload-rt compile --config gateway.toml --json *.wasm
+
+Each module is checked against the limits of the configuration, compiled, and
+kept in the data directory, as if a client had sent it. A gateway that runs has
+no need of this, and keeps its data directory to itself.";
+
 pub fn run(command: Compile) -> anyhow::Result<ExitCode> {
-    let mut config = match &command.config {
-        Some(file) => Config::load(file)?,
-        None => Config::default(),
+    let mut draft = match &command.config {
+        Some(file) => Draft::read(file)?,
+        None => Draft::default(),
     };
     if let Some(folder) = &command.data_dir {
-        config.data_dir = folder.clone();
+        draft.set("data_dir", |config| config.data_dir = folder.clone());
     }
+    let config = draft.finish()?.config;
     let data_dir = DataDir::open(&config.data_dir)?;
     let modules = Arc::new(Modules::open(&config, &data_dir, None)?);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;

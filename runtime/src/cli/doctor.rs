@@ -14,9 +14,7 @@ use std::process::ExitCode;
 
 /// What to look at.
 #[derive(Args)]
-#[command(
-    after_help = "Exits 1 when source could not be built here, or the gateway would be smaller than configured."
-)]
+#[command(after_help = EXAMPLES)]
 pub struct Doctor {
     #[command(flatten)]
     overrides: Overrides,
@@ -24,6 +22,15 @@ pub struct Doctor {
     #[arg(long)]
     json: bool,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  offload-rt doctor
+  offload-rt doctor --config gateway.toml
+  offload-rt doctor --json
+
+Exits 1 when source could not be built here, or the gateway would be smaller
+than configured.";
 
 /// One line of the table.
 struct Check {
@@ -55,7 +62,7 @@ impl Health {
 
 pub fn run(command: Doctor) -> anyhow::Result<ExitCode> {
     let config = command.overrides.into_config()?;
-    let mut checks = vec![room(&config), open_files(&config), baseline()];
+    let mut checks = vec![room(&config), open_files(&config), baseline(), proposals()];
     checks.extend(sandbox(&config));
     if command.json {
         let all: Vec<_> = checks
@@ -127,6 +134,15 @@ fn baseline() -> Check {
     };
     let remedy = "nothing: a large module's first answer takes longer".to_owned();
     Check { what: "baseline compiler".into(), state, found, remedy }
+}
+
+fn proposals() -> Check {
+    let (state, found) = match engine::proposals() {
+        Ok(names) => (Health::Good, names.join(" ")),
+        Err(error) => (Health::Bad, format!("{error:#}")),
+    };
+    let remedy = "there is no compiler for this processor".to_owned();
+    Check { what: "wasm proposals".into(), state, found, remedy }
 }
 
 fn sandbox(config: &Config) -> Vec<Check> {

@@ -14,11 +14,15 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use std::fs::{self, Permissions};
 use std::io::Write;
+use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
+use x509_cert::der::Decode;
+use x509_cert::ext::pkix::SubjectAltName;
+use x509_cert::ext::pkix::name::GeneralName;
 
 /// Common name of every authority that is made here. Which is which their keys tell.
 const AUTHORITY: &str = "offload-rt CA";
@@ -41,11 +45,13 @@ const MAX_DAYS: i64 = 36_500;
 
 /// The folder, and whom certificates are made for.
 #[derive(Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Keygen {
-    /// Folder of the certificates and keys; an authority that is there already is used
+    /// Folder of the certificates and keys; what is there already stays, and what is missing is added
     #[arg(value_name = "DIR")]
     folder: PathBuf,
-    /// What clients call the gateway [default: this machine's name, localhost, 127.0.0.1 and ::1]
+    /// What clients call the gateway; added to what its certificate says already, whose key stays [default: this
+    /// machine's name, localhost, 127.0.0.1 and ::1]
     #[arg(long = "host", value_name = "NAME-OR-ADDRESS", num_args = 1.., value_parser = parse_host)]
     hosts: Vec<String>,
     /// Devices that get a certificate; its common name is the device's user name
@@ -54,10 +60,16 @@ pub struct Keygen {
     /// Days for which what is made is valid
     #[arg(long, value_name = "N", default_value = "3650", value_parser = clap::value_parser!(u32).range(1..=MAX_DAYS))]
     days: u32,
-    /// Replace keys of the gateway and of devices that are there; never the authority's
+    /// Replace the keys of the devices that are named, and with --host the gateway's; never the authority's
     #[arg(long)]
     force: bool,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  offload-rt keygen keys
+  offload-rt keygen keys --host gateway.local 10.0.0.5 --device dev2
+  offload-rt keygen keys --device dev3 dev4";
 
 fn parse_host(text: &str) -> Result<String, String> {
     let host = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
@@ -84,16 +96,15 @@ pub fn run(command: Keygen) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Makes what is wanted; says what was done and what comes next.
+/// Makes what is missing; says what was done and what comes next.
 fn generate(command: &Keygen) -> anyhow::Result<String> {
     let folder = Folder { path: std::path::absolute(&command.folder)?, force: command.force };
-    let wants_server = !command.hosts.is_empty() || !folder.has(SERVER_FILE);
     let mut devices = command.devices.clone();
     devices.sort();
     devices.dedup();
-    // All or nothing: what is not to be replaced is found before anything is written.
-    for name in wants_server.then_some(SERVER_FILE).into_iter().chain(devices.iter().map(String::as_str)) {
-        folder.check_free(name)?;
+    // All or nothing: what is not as keygen leaves it is found before anything is written.
+    for name in [SERVER_FILE].into_iter().chain(devices.iter().map(String::as_str)) {
+        folder.check_pair(name)?;
     }
     fs::create_dir_all(&folder.path).with_context(|| format!("cannot make {}", folder.path.display()))?;
     let mut done = Vec::new();
@@ -107,20 +118,77 @@ fn generate(command: &Keygen) -> anyhow::Result<String> {
             folder.make_authority(command.days)?
         }
     };
-    let mut make = |name: &str, params: CertificateParams| -> anyhow::Result<()> {
-        let key = KeyPair::generate()?;
-        folder.write(name, &params.signed_by(&key, &authority)?.pem(), &key)?;
-        done.push(format!("made {} and its key", folder.certificate(name).display()));
-        Ok(())
-    };
-    let hosts = if command.hosts.is_empty() { own_hosts() } else { command.hosts.clone() };
-    if wants_server {
-        make(SERVER_FILE, server_params(&hosts, command.days)?)?;
-    }
+    let (hosts, told) = make_server(&folder, command, &authority)?;
+    done.push(told);
     for device in &devices {
-        make(device, device_params(device, command.days))?;
+        done.push(make_device(&folder, device, command.days, &authority)?);
     }
     Ok(format!("{}\n{}", done.join("\n"), folder.next_steps(&hosts[0], devices.first())))
+}
+
+type Authority = Issuer<'static, KeyPair>;
+
+/// The gateway's certificate for all names that it had and those that are wanted. Returns the latter, or else all,
+/// and what was done.
+fn make_server(
+    folder: &Folder,
+    command: &Keygen,
+    authority: &Authority,
+) -> anyhow::Result<(Vec<String>, String)> {
+    let (file, wanted) = (folder.certificate(SERVER_FILE), &command.hosts);
+    // Without --host it is not what is to be made.
+    let force = command.force && !wanted.is_empty();
+    let is_there = folder.has(SERVER_FILE) && !force;
+    let mut names = if is_there && file.exists() { subject_names(&file)? } else { Vec::new() };
+    let missing: Vec<String> = wanted.iter().filter(|host| !names.contains(host)).cloned().collect();
+    let first = |names: &[String]| if wanted.is_empty() { names.to_vec() } else { wanted.clone() };
+    if !names.is_empty() && missing.is_empty() {
+        return Ok((first(&names), format!("kept {}", file.display())));
+    }
+    let told = if names.is_empty() {
+        format!("made {} and its key", file.display())
+    } else {
+        format!("added {} to {}, whose key stays", missing.join(", "), file.display())
+    };
+    names.extend(missing);
+    if names.is_empty() {
+        names = own_hosts();
+    }
+    folder.make(SERVER_FILE, server_params(&names, command.days)?, authority, force)?;
+    Ok((first(&names), told))
+}
+
+/// A device's certificate, unless it has one. Says what was done.
+fn make_device(folder: &Folder, device: &str, days: u32, authority: &Authority) -> anyhow::Result<String> {
+    let file = folder.certificate(device);
+    if file.exists() && !folder.force {
+        return Ok(format!("kept {}", file.display()));
+    }
+    folder.make(device, device_params(device, days), authority, folder.force)?;
+    Ok(format!("made {} and its key", file.display()))
+}
+
+/// The names and addresses that a gateway's certificate lists.
+fn subject_names(file: &Path) -> anyhow::Result<Vec<String>> {
+    let unreadable = || format!("cannot use {}", file.display());
+    let certificate = CertificateDer::from_pem_file(file).with_context(unreadable)?;
+    let certificate = x509_cert::Certificate::from_der(&certificate).with_context(unreadable)?;
+    let names = certificate.tbs_certificate().get_extension::<SubjectAltName>().with_context(unreadable)?;
+    let names = names.into_iter().flat_map(|(_, SubjectAltName(names))| names);
+    Ok(names
+        .filter_map(|name| match name {
+            GeneralName::DnsName(name) => Some(name.to_string()),
+            GeneralName::IpAddress(address) => {
+                ip_address(address.as_bytes()).map(|address| address.to_string())
+            }
+            _ => None,
+        })
+        .collect())
+}
+
+fn ip_address(bytes: &[u8]) -> Option<IpAddr> {
+    let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
+    v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok()
 }
 
 /// What clients call a gateway on this machine.
@@ -189,51 +257,73 @@ impl Folder {
         self.certificate(name).exists() || self.key(name).exists()
     }
 
-    fn check_free(&self, name: &str) -> anyhow::Result<()> {
-        for file in [self.key(name), self.certificate(name)] {
-            ensure!(self.force || !file.exists(), "{} is there already; --force replaces it", file.display());
-        }
+    /// A certificate whose key is elsewhere is not replaced.
+    fn check_pair(&self, name: &str) -> anyhow::Result<()> {
+        let (certificate, key) = (self.certificate(name), self.key(name));
+        ensure!(
+            !certificate.exists() || key.exists(),
+            "{} is there without {}: bring the key, or move the certificate away",
+            certificate.display(),
+            key.display()
+        );
         Ok(())
     }
 
     /// The authority that is there.
-    fn authority(&self) -> anyhow::Result<Option<Issuer<'static, KeyPair>>> {
+    fn authority(&self) -> anyhow::Result<Option<Authority>> {
         if !self.has(CA_FILE) {
             return Ok(None);
         }
-        let (certificate, key) = (self.certificate(CA_FILE), self.key(CA_FILE));
-        let unreadable = |file: &Path| format!("cannot use {}", file.display());
-        let text = fs::read_to_string(&key).with_context(|| unreadable(&key))?;
-        let key = KeyPair::from_pem(&text).with_context(|| unreadable(&key))?;
-        let issuer = Issuer::new(authority_params(1), key);
-        let root = CertificateDer::from_pem_file(&certificate).with_context(|| unreadable(&certificate))?;
+        let certificate = self.certificate(CA_FILE);
+        let issuer = Issuer::new(authority_params(1), read_key(&self.key(CA_FILE))?);
+        let root = CertificateDer::from_pem_file(&certificate)
+            .with_context(|| format!("cannot use {}", certificate.display()))?;
         if !vouches(root, &issuer)? {
             bail!("{} is not the certificate that keygen made for the key beside it", certificate.display());
         }
         Ok(Some(issuer))
     }
 
-    fn make_authority(&self, days: u32) -> anyhow::Result<Issuer<'static, KeyPair>> {
+    fn make_authority(&self, days: u32) -> anyhow::Result<Authority> {
         let (params, key) = (authority_params(days), KeyPair::generate()?);
         // Even with --force: to lose an authority is to lose all devices.
-        let folder = Folder { path: self.path.clone(), force: false };
-        folder.write(CA_FILE, &params.self_signed(&key)?.pem(), &key)?;
+        self.write_key(CA_FILE, &key, false)?;
+        self.write(&self.certificate(CA_FILE), &params.self_signed(&key)?.pem(), CERTIFICATE_MODE, true)?;
         Ok(Issuer::new(params, key))
     }
 
-    fn write(&self, name: &str, certificate: &str, key: &KeyPair) -> anyhow::Result<()> {
-        self.write_file(&self.key(name), &key.serialize_pem(), KEY_MODE)?;
-        self.write_file(&self.certificate(name), certificate, CERTIFICATE_MODE)
+    /// A certificate for the key that is there, or for a new one.
+    fn make(
+        &self,
+        name: &str,
+        params: CertificateParams,
+        authority: &Authority,
+        force: bool,
+    ) -> anyhow::Result<()> {
+        let file = self.key(name);
+        let key = if file.exists() && !force {
+            read_key(&file)?
+        } else {
+            let key = KeyPair::generate()?;
+            self.write_key(name, &key, force)?;
+            key
+        };
+        let certificate = params.signed_by(&key, authority)?;
+        self.write(&self.certificate(name), &certificate.pem(), CERTIFICATE_MODE, true)
+    }
+
+    fn write_key(&self, name: &str, key: &KeyPair, replace: bool) -> anyhow::Result<()> {
+        self.write(&self.key(name), &key.serialize_pem(), KEY_MODE, replace)
     }
 
     /// The whole file or none.
-    fn write_file(&self, path: &Path, text: &str, mode: u32) -> anyhow::Result<()> {
+    fn write(&self, path: &Path, text: &str, mode: u32, replace: bool) -> anyhow::Result<()> {
         let write = || {
             let mut file = tempfile::NamedTempFile::new_in(&self.path)?;
             file.write_all(text.as_bytes())?;
             file.as_file().set_permissions(Permissions::from_mode(mode))?;
             file.as_file().sync_all()?;
-            if self.force {
+            if replace {
                 file.persist(path)?
             } else {
                 file.persist_noclobber(path)?
@@ -253,24 +343,34 @@ impl Folder {
              [tls]\n  \
              address = \"0.0.0.0:8883\"\n  \
              certificate = \"{server}.pem\"\n  \
-             key = \"{server}.key\"\n"
+             key = \"{server}.key\"\n  \
+             client_ca = \"{ca}\"\n"
         );
         if let Some(device) = device {
             let (certificate, key) = (self.certificate(device), self.key(device));
             let (certificate, key) = (certificate.display(), key.display());
             steps += &format!(
-                "  client_ca = \"{ca}\"\n\nA device, which needs its own two files and ca.pem:\n\n  \
+                "\nA device, which needs its own two files and ca.pem:\n\n  \
                  mosquitto_pub -h {host} -p 8883 --cafile {ca} --cert {certificate} --key {key} \
                  -t localCode/{device} -m '5 7'\n"
             );
         } else {
+            let folder = self.path.display();
             steps += &format!(
-                "\nA device, which needs ca.pem:\n\n  \
+                "\nA device with a certificate of its own, for which it needs no password:\n\n  \
+                 offload-rt keygen {folder} --device NAME\n\n\
+                 A device with a password (`offload-rt passwd`), which needs ca.pem:\n\n  \
                  mosquitto_pub -h {host} -p 8883 --cafile {ca} -u NAME -P PASSWORD -t localCode/NAME -m '5 7'\n"
             );
         }
         steps
     }
+}
+
+fn read_key(file: &Path) -> anyhow::Result<KeyPair> {
+    let unreadable = || format!("cannot use {}", file.display());
+    let text = fs::read_to_string(file).with_context(unreadable)?;
+    KeyPair::from_pem(&text).with_context(unreadable)
 }
 
 /// Whether clients that trust `root` trust what `issuer` signs.
@@ -384,17 +484,52 @@ mod tests {
     }
 
     #[test]
+    fn what_is_there_stays_and_what_is_missing_is_added() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path();
+        keygen(path, "--host a.example 10.0.0.1 --device dev1").unwrap();
+        let read = |name: &str| fs::read(path.join(name)).unwrap();
+        let keys = || ["ca.key", "server.key", "dev1.key"].map(read);
+        let (before, certificate) = (keys(), read("server.pem"));
+        let said = keygen(path, "--host 10.0.0.1 a.example --device dev3 dev1").unwrap();
+        assert!(
+            said.contains("kept ") && said.contains(" -h 10.0.0.1 ") && !said.contains("force"),
+            "{said}"
+        );
+        assert_eq!(read("server.pem"), certificate);
+        trust(path, "a.example", "dev3").unwrap();
+        let said = keygen(path, "--host b.example a.example --device dev3").unwrap();
+        assert!(
+            said.contains(&format!("added b.example to {}/server.pem, whose key stays\n", path.display())),
+            "{said}"
+        );
+        for host in ["a.example", "b.example", "10.0.0.1"] {
+            trust(path, host, "dev1").unwrap_or_else(|error| panic!("{host}: {error}"));
+        }
+        assert_eq!(keys(), before);
+        fs::remove_file(path.join("dev1.pem")).unwrap();
+        keygen(path, "--device dev1").unwrap();
+        trust(path, "a.example", "dev1").unwrap();
+        assert_eq!(keys(), before);
+    }
+
+    #[test]
+    fn a_gateway_is_told_of_the_authority_whether_or_not_there_are_devices() {
+        let folder = tempfile::tempdir().unwrap();
+        for flags in ["", "--device dev1"] {
+            let said = keygen(folder.path(), flags).unwrap();
+            let line = format!("  client_ca = \"{}/ca.pem\"\n", folder.path().display());
+            assert!(said.contains(&line), "{said}");
+        }
+    }
+
+    #[test]
     fn keys_are_replaced_by_force_alone_and_the_authoritys_never() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path();
         keygen(path, "--device dev1").unwrap();
         let read = |name: &str| fs::read(path.join(name)).unwrap();
         let (ca, server, device) = (read("ca.key"), read("server.key"), read("dev1.key"));
-        for flags in ["--device dev1", "--host a.example", "--device anew dev1"] {
-            let error = keygen(path, flags).unwrap_err().to_string();
-            assert!(error.ends_with(".key is there already; --force replaces it"), "{error}");
-        }
-        assert!(!path.join("anew.key").exists(), "all or nothing");
         keygen(path, "--device dev1 --force").unwrap();
         assert_eq!((read("ca.key"), read("server.key")), (ca.clone(), server.clone()));
         assert_ne!(read("dev1.key"), device);
@@ -402,6 +537,16 @@ mod tests {
         assert_ne!(read("server.key"), server);
         assert_eq!(read("ca.key"), ca);
         trust(path, "a.example", "dev1").unwrap();
+    }
+
+    #[test]
+    fn a_certificate_without_its_key_is_not_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        keygen(folder.path(), "--device dev1").unwrap();
+        fs::remove_file(folder.path().join("dev1.key")).unwrap();
+        let error = keygen(folder.path(), "--device anew dev1").unwrap_err().to_string();
+        assert!(error.contains("dev1.pem is there without "), "{error}");
+        assert!(!folder.path().join("anew.key").exists(), "all or nothing");
     }
 
     #[test]

@@ -23,6 +23,7 @@ const FILE_MODE: u32 = 0o600;
 
 /// The password file, the user, and what to do.
 #[derive(Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Passwd {
     /// The password file; made where there is none
     #[arg(value_name = "FILE")]
@@ -34,6 +35,12 @@ pub struct Passwd {
     #[arg(long)]
     delete: bool,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  offload-rt passwd passwords dev1
+  echo secret | offload-rt passwd passwords dev1
+  offload-rt passwd --delete passwords dev1";
 
 pub fn run(command: Passwd) -> anyhow::Result<ExitCode> {
     let Passwd { file, name, delete } = command;

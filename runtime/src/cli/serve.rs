@@ -13,6 +13,13 @@ pub const OTHER_FILES: u64 = 256;
 /// Exit code of a process that a second signal stops while it drains: 128 + SIGINT, as a shell would say.
 const EXIT_IMPATIENT: u8 = 130;
 
+pub const EXAMPLES: &str = "\
+Examples:
+  offload-rt serve
+  offload-rt serve --listen 127.0.0.1:0 --data-dir /tmp/gateway
+  offload-rt serve --config gateway.toml --listen 0.0.0.0:1883
+  offload-rt serve --broker mqtt://plant-broker --allow-native";
+
 pub fn run(overrides: Overrides) -> anyhow::Result<ExitCode> {
     let config = overrides.into_config()?;
     telemetry::start_logging();

@@ -88,12 +88,16 @@ fn patterns<const N: usize>(texts: [&str; N]) -> Vec<TopicPattern> {
 }
 
 impl Rule {
-    /// `path` is that of the table, for the refusal.
-    pub(super) fn validate(&self, path: &str) -> Result<(), Refusal> {
+    /// `path` is that of the table, for the refusals.
+    pub(super) fn check(&self, path: &str, access: &Access, refusals: &mut Vec<Refusal>) {
+        let users = format!("{path}.users");
         if self.users.is_empty() && !self.anonymous {
-            let refusal = Refusal::new(format!("{path}.users"), "the rule is for nobody");
-            return Err(refusal.accepting("user names, or `anonymous = true`"));
+            let refusal = Refusal::new(users, "the rule is for nobody");
+            refusals.push(refusal.accepting("user names, or `anonymous = true`"));
+        } else if self.users.is_empty() && access.anonymous == Some(false) {
+            let problem = "the rule is for nobody: `access.anonymous` is false";
+            let refusal = Refusal::new(users, problem).beside("access.anonymous");
+            refusals.push(refusal.accepting("user names, or `access.anonymous = true`"));
         }
-        Ok(())
     }
 }

@@ -31,20 +31,31 @@ impl Answers {
     /// Bytes that the payload of an answer on this topic may have; `None` where nothing limits it.
     pub fn max_payload(&self, topic: &str) -> Option<usize> {
         let max = self.max.iter().find(|max| max.topic.matches(topic))?;
-        // Packet type and flags, remaining length (4 bytes at the most), topic with its length, packet identifier.
-        let header = 1 + 4 + 2 + topic.len() + 2;
-        Some(max.bytes.as_usize().saturating_sub(header))
+        Some(max.bytes.as_usize().saturating_sub(header_bytes(topic)))
     }
 }
 
+/// Bytes of the shortest error that can be told, `error: output`.
+const SHORTEST_ERROR: usize = 13;
+
+/// Packet type and flags, remaining length (4 bytes at the most), topic with its length, packet identifier.
+fn header_bytes(topic: &str) -> usize {
+    1 + 4 + 2 + topic.len() + 2
+}
+
 impl MaxAnswer {
-    /// `path` is that of the table, for the refusal.
-    pub(super) fn validate(&self, path: &str) -> Result<(), Refusal> {
+    /// `path` is that of the table, for the refusals.
+    pub(super) fn check(&self, path: &str, refusals: &mut Vec<Refusal>) {
         if self.topic == TopicFilter::default() {
-            return Err(
-                Refusal::new(format!("{path}.topic"), "the topic is missing").accepting("a topic filter")
-            );
+            let refusal = Refusal::new(format!("{path}.topic"), "the topic is missing");
+            refusals.push(refusal.accepting("a topic filter"));
         }
-        Ok(())
+        let least = header_bytes(self.topic.as_ref()) + SHORTEST_ERROR;
+        if self.bytes.as_usize() < least {
+            let (bytes, topic) = (self.bytes, format!("{path}.topic"));
+            let refusal =
+                Refusal::new(format!("{path}.bytes"), format!("{bytes} hold no answer on `{topic}`"));
+            refusals.push(refusal.accepting(format!("{least}B or more, or a shorter topic")).beside(topic));
+        }
     }
 }

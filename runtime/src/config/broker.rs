@@ -48,42 +48,33 @@ table! {
 }
 
 impl Broker {
-    pub(super) fn validate(&self) -> Result<(), Refusal> {
+    pub(super) fn check(&self, refusals: &mut Vec<Refusal>) {
         let whole_seconds = [
-            ("session_expiry", self.session_expiry),
-            ("keep_alive", self.keep_alive),
-            ("connect_timeout", self.connect_timeout),
+            ("broker.session_expiry", self.session_expiry),
+            ("broker.keep_alive", self.keep_alive),
+            ("broker.connect_timeout", self.connect_timeout),
         ];
-        if let Some((key, value)) = whole_seconds.iter().find(|(_, time)| time.duration().subsec_nanos() != 0)
-        {
-            return Err(Refusal::new(format!("broker.{key}"), format!("{value} is a fraction of seconds"))
-                .accepting("whole seconds"));
-        }
-        if self.reconnect_min > self.reconnect_max {
-            let problem = format!("{} is more than reconnect_max", self.reconnect_min);
-            return Err(Refusal::new("broker.reconnect_min", problem)
-                .accepting(format!("at most {}", self.reconnect_max)));
-        }
+        refusals.extend(
+            whole_seconds.into_iter().filter_map(|(key, time)| super::fraction_of_seconds(key, time)),
+        );
         if self.password_file.is_some() && self.username.is_none() {
-            return Err(Refusal::new(
-                "broker.password_file",
-                "there is no username that the password is for",
-            )
-            .accepting("both or neither"));
+            let problem = "there is no `broker.username` that the password is for";
+            let refusal = Refusal::new("broker.password_file", problem).beside("broker.username");
+            refusals.push(refusal.accepting("both or neither"));
         }
+        let pair = ["broker.cert", "broker.key"];
         if self.cert.is_some() != self.key.is_some() {
-            let key = if self.cert.is_some() { "broker.cert" } else { "broker.key" };
-            return Err(
-                Refusal::new(key, "a certificate and its key go together").accepting("both or neither")
-            );
+            let [alone, missing] = if self.cert.is_some() { pair } else { [pair[1], pair[0]] };
+            let refusal = Refusal::new(alone, format!("it goes together with `{missing}`")).beside(missing);
+            refusals.push(refusal.accepting("both or neither"));
         }
-        for (key, file) in [("cafile", &self.cafile), ("cert", &self.cert)] {
+        for (key, file) in [("broker.cafile", &self.cafile), ("broker.cert", &self.cert)] {
             if file.is_some() && !self.url.tls {
-                return Err(Refusal::new(format!("broker.{key}"), "the broker is not reached by TLS")
-                    .accepting("an mqtts:// URL, or no such file"));
+                let problem = "the broker of `broker.url` is not reached by TLS";
+                let refusal = Refusal::new(key, problem).beside("broker.url");
+                refusals.push(refusal.accepting("an mqtts:// URL, or no such file"));
             }
         }
-        Ok(())
     }
 
     /// The files for TLS, where the URL says so.
@@ -202,15 +193,19 @@ mod tests {
         let plain = Broker { url: url("mqtt://host"), ..Broker::default() };
         let by_tls = Broker { url: url("mqtts://host"), ..Broker::default() };
         for (broker, refused) in [
-            (Broker { cafile: file(), ..plain.clone() }, "broker.cafile"),
-            (Broker { cert: file(), key: file(), ..plain.clone() }, "broker.cert"),
-            (Broker { cert: file(), ..by_tls.clone() }, "broker.cert"),
-            (Broker { key: file(), ..by_tls.clone() }, "broker.key"),
+            (Broker { cafile: file(), ..plain.clone() }, &["broker.cafile"][..]),
+            (Broker { cert: file(), key: file(), ..plain.clone() }, &["broker.cert"]),
+            (Broker { cert: file(), ..by_tls.clone() }, &["broker.cert"]),
+            (Broker { key: file(), ..by_tls.clone() }, &["broker.key"]),
         ] {
-            assert_eq!(broker.validate().unwrap_err().key, refused);
+            let mut refusals = Vec::new();
+            broker.check(&mut refusals);
+            assert_eq!(refusals.iter().map(|refusal| refusal.key.as_str()).collect::<Vec<_>>(), refused);
         }
         let full = Broker { cafile: file(), cert: file(), key: file(), ..by_tls.clone() };
-        assert_eq!(full.validate(), Ok(()));
+        let mut refusals = Vec::new();
+        full.check(&mut refusals);
+        assert_eq!(refusals, []);
         assert_eq!(by_tls.tls(), Some(TlsFiles::default()));
         let identity = Some(Identity { certificate: "file".into(), key: "file".into() });
         assert_eq!(full.tls(), Some(TlsFiles { ca: file(), identity }));

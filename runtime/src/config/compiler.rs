@@ -6,6 +6,9 @@ use super::table::table;
 use super::{ByteSize, Refusal, TimeSpan, defaults};
 use crate::once_cache::Idle;
 
+/// The least of what a module may have of a kind: the built-in program has some of each.
+const LEAST: usize = 32;
+
 table! {
     /// The child process that compiles modules, and what is refused before it is started. Compiling has no limits of
     /// its own, and some small modules take minutes and gigabytes.
@@ -54,23 +57,23 @@ table! {
         /// Bytes of artifacts, and bytes of modules in each worker, that stay however long nobody asks for them.
         pub idle_bytes: ByteSize = ByteSize::mib(8), in ByteSize::new(0)..=ByteSize::gib(64);
         /// Types of a module.
-        pub types: usize = 10_000, in 1..=1_000_000;
+        pub types: usize = 10_000, in LEAST..=1_000_000;
         /// Functions of a module.
-        pub functions: usize = 50_000, in 1..=1_000_000;
+        pub functions: usize = 50_000, in LEAST..=1_000_000;
         /// Bytes of one function's body.
         pub function_body: ByteSize = ByteSize::mib(1), in ByteSize::kib(1)..=ByteSize::mib(7);
         /// Blocks inside of each other in a function. Compilers make one for each case of a switch.
-        pub nesting: usize = 4_096, in 1..=65_536;
+        pub nesting: usize = 4_096, in LEAST..=65_536;
         /// Locals of one function, parameters not counted.
-        pub locals: usize = 10_000, in 1..=50_000;
+        pub locals: usize = 10_000, in LEAST..=50_000;
         /// Data segments of a module.
-        pub data_segments: usize = 4_096, in 1..=100_000;
+        pub data_segments: usize = 4_096, in LEAST..=100_000;
         /// Element segments of a module.
         pub element_segments: usize = 4_096, in 1..=100_000;
         /// Imports of a module.
-        pub imports: usize = 1_000, in 1..=100_000;
+        pub imports: usize = 1_000, in LEAST..=100_000;
         /// Exports of a module.
-        pub exports: usize = 10_000, in 1..=1_000_000;
+        pub exports: usize = 10_000, in LEAST..=1_000_000;
         /// Globals of a module.
         pub globals: usize = 10_000, in 1..=1_000_000;
         /// Tables of a module.
@@ -104,12 +107,9 @@ impl Compiler {
         Idle { after: self.idle_after.duration(), bytes: self.idle_bytes.as_usize() }
     }
 
-    pub(super) fn validate(&self) -> Result<(), Refusal> {
+    pub(super) fn check(&self, refusals: &mut Vec<Refusal>) {
         // The child's limit is RLIMIT_CPU, which counts in seconds.
-        if self.cpu.duration().subsec_nanos() != 0 {
-            let problem = format!("{} is a fraction of seconds", self.cpu);
-            return Err(Refusal::new("compiler.cpu", problem).accepting("whole seconds"));
-        }
-        super::in_range("compiler.children", self.children, MAX_CHILDREN)
+        refusals.extend(super::fraction_of_seconds("compiler.cpu", self.cpu));
+        refusals.extend(super::out_of_range("compiler.children", self.children, MAX_CHILDREN));
     }
 }

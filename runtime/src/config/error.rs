@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read, or is not UTF-8.
-    #[error("cannot read the configuration {}: {error}", path.display())]
+    #[error("cannot read the configuration {}: {error}{}", path.display(), missing(.error, .path))]
     Read {
         /// The file.
         path: PathBuf,
@@ -26,9 +26,45 @@ pub enum ConfigError {
         /// The most bytes that are read.
         max: u64,
     },
-    /// The file holds what is not accepted.
+    /// Keys or values are not accepted.
     #[error(transparent)]
-    Refused(#[from] Refusal),
+    Refused(#[from] Refusals),
+}
+
+fn missing(error: &io::Error, path: &Path) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => {
+            format!("; `offload-rt config > {}` makes one to start from", path.display())
+        }
+        _ => String::new(),
+    }
+}
+
+/// Most refusals that are told of one configuration: who gets so many has given a file by mistake.
+pub const MAX_REFUSALS: usize = 100;
+
+/// All that is not accepted of one configuration, a line each, in the order of the file's lines.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusals(pub Vec<Refusal>);
+
+impl Refusals {
+    /// Nothing, where there are none.
+    ///
+    /// # Errors
+    /// These refusals, [`MAX_REFUSALS`] at the most.
+    pub(super) fn or_ok(mut refusals: Vec<Refusal>) -> Result<(), Refusals> {
+        refusals.truncate(MAX_REFUSALS);
+        if refusals.is_empty() { Ok(()) } else { Err(Refusals(refusals)) }
+    }
+}
+
+impl std::error::Error for Refusals {}
+
+impl fmt::Display for Refusals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lines: Vec<String> = self.0.iter().map(Refusal::to_string).collect();
+        f.write_str(&lines.join("\n"))
+    }
 }
 
 /// One key or value that is not accepted.
@@ -40,6 +76,8 @@ pub struct Refusal {
     pub problem: String,
     /// What is accepted instead.
     pub accepted: Option<String>,
+    /// The key that it does not go together with, or was meant to be.
+    pub other: Option<String>,
     /// Where it stands, for a value that came from a file.
     pub place: Option<Box<Place>>,
     pub(super) span: Option<Range<usize>>,
@@ -58,21 +96,48 @@ pub struct Place {
 
 impl Refusal {
     pub(super) fn new(key: impl Into<String>, problem: impl Into<String>) -> Refusal {
-        Refusal { key: key.into(), problem: problem.into(), accepted: None, place: None, span: None }
+        let (key, problem) = (key.into(), problem.into());
+        Refusal { key, problem, accepted: None, other: None, place: None, span: None }
     }
 
     pub(super) fn accepting(self, accepted: impl Into<String>) -> Refusal {
         Refusal { accepted: Some(accepted.into()), ..self }
     }
 
-    /// Says where in `text`, read from `file`, the refused bytes are.
-    pub(super) fn in_file(self, file: &Path, text: &str) -> Refusal {
-        let start = self.span.as_ref().map_or(0, |span| span.start.min(text.len()));
-        let before = &text[..text.floor_char_boundary(start)];
-        let line = before.matches('\n').count() + 1;
-        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
-        Refusal { place: Some(Box::new(Place { file: file.to_owned(), line, column })), ..self }
+    pub(super) fn beside(self, other: impl Into<String>) -> Refusal {
+        Refusal { other: Some(other.into()), ..self }
     }
+
+    pub(super) fn at(self, span: Option<Range<usize>>) -> Refusal {
+        Refusal { span, ..self }
+    }
+
+    /// Says where in `text`, read from `file`, the refused bytes are, and in which line those of the other key.
+    pub(super) fn in_file(self, file: &Path, text: &str, other: Option<Range<usize>>) -> Refusal {
+        let Some(span) = &self.span else { return self };
+        let (line, column) = position(text, span.start);
+        let place = Place { file: file.to_owned(), line, column };
+        let problem = match other {
+            Some(other) => format!("{} (line {})", self.problem, position(text, other.start).0),
+            None => self.problem,
+        };
+        Refusal { problem, place: Some(Box::new(place)), ..self }
+    }
+
+    /// Whether `key`, or the table that it is, is part of what is refused.
+    pub(super) fn is_about(&self, key: &str) -> bool {
+        let within = |path: &String| {
+            path.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        };
+        !key.is_empty() && (within(&self.key) || self.other.iter().any(within))
+    }
+}
+
+/// Line and column of a byte, from 1.
+fn position(text: &str, offset: usize) -> (usize, usize) {
+    let before = &text[..text.floor_char_boundary(offset)];
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    (before.matches('\n').count() + 1, column)
 }
 
 impl fmt::Display for Refusal {

@@ -1,6 +1,7 @@
 //! A host and a port.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, de};
@@ -20,6 +21,22 @@ impl HostPort {
     /// Host and port joined.
     pub fn new(host: impl Into<String>, port: u16) -> HostPort {
         HostPort { host: host.into(), port }
+    }
+
+    /// Whether others than this machine can reach it, as far as that is known without asking for the address of a name.
+    pub(super) fn is_exposed(&self) -> bool {
+        self.ip().is_some_and(|ip| !ip.is_loopback())
+    }
+
+    /// Whether only one of the two can be listened on.
+    pub(super) fn collides_with(&self, other: &HostPort) -> bool {
+        let takes_all = |address: &HostPort| address.ip().is_some_and(|ip| ip.is_unspecified());
+        let overlap = self.host == other.host || takes_all(self) || takes_all(other);
+        self.port == other.port && self.port != 0 && overlap
+    }
+
+    fn ip(&self) -> Option<IpAddr> {
+        self.host.parse().ok()
     }
 }
 
@@ -77,6 +94,21 @@ mod tests {
             let parsed: HostPort = text.parse().unwrap();
             assert_eq!(parsed, HostPort::new(host, port));
             assert_eq!(parsed.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn one_address_cannot_be_listened_on_twice() {
+        for (one, other, collide) in [
+            ("127.0.0.1:1", "127.0.0.1:1", true),
+            ("0.0.0.0:1", "127.0.0.1:1", true),
+            ("127.0.0.1:1", "[::]:1", true),
+            ("127.0.0.1:1", "127.0.0.1:2", false),
+            ("127.0.0.1:1", "127.0.0.2:1", false),
+            ("127.0.0.1:0", "127.0.0.1:0", false),
+        ] {
+            let [one, other] = [one, other].map(|text| text.parse::<HostPort>().unwrap());
+            assert_eq!(one.collides_with(&other), collide, "{one} {other}");
         }
     }
 

@@ -11,7 +11,8 @@ table! {
         /// Outcomes that are remembered. For more, the user or address that has the most loses the oldest
         /// of these before its time.
         pub outcomes: usize = 65_536, in 1..=10_000_000;
-        /// Bytes of these outcomes, in memory.
+        /// Bytes of these outcomes, in memory; one that has more alone is not remembered. Default: 64MiB, or what
+        /// `[limits]` allows one outcome if that is more.
         pub bytes: ByteSize = ByteSize::mib(64), in ByteSize::kib(64)..=ByteSize::gib(64);
     }
 }

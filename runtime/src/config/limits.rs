@@ -4,7 +4,7 @@ use super::table::table;
 use super::{ByteSize, Refusal, TimeSpan};
 
 /// WebAssembly's page: a memory has a whole number of them.
-const WASM_PAGE: ByteSize = ByteSize::kib(64);
+pub const WASM_PAGE: ByteSize = ByteSize::kib(64);
 
 table! {
     /// What one request may use. A request can ask for less, never for more.
@@ -15,7 +15,8 @@ table! {
         pub cpu: TimeSpan = TimeSpan::secs(10), in TimeSpan::millis(1)..=TimeSpan::secs(86_400);
         /// Time from start to end, sleeping included.
         pub wall: TimeSpan = TimeSpan::secs(30), in TimeSpan::millis(1)..=TimeSpan::secs(86_400);
-        /// Linear memory, in whole pages of 64KiB.
+        /// Linear memory, in whole pages of 64KiB. Default: 64MiB, or what `workers.memory` has for one guest if that
+        /// is less.
         pub memory: ByteSize = ByteSize::mib(64), in WASM_PAGE..=ByteSize::gib(4);
         /// Elements of all tables together.
         pub table_elements: usize = 20_000, in 1..=10_000_000;
@@ -43,13 +44,11 @@ table! {
 }
 
 impl Limits {
-    pub(super) fn validate(&self) -> Result<(), Refusal> {
+    pub(super) fn check(&self, refusals: &mut Vec<Refusal>) {
         if !self.memory.bytes().is_multiple_of(WASM_PAGE.bytes()) {
             let problem = format!("{} is no whole number of pages", self.memory);
-            return Err(
-                Refusal::new("limits.memory", problem).accepting(format!("a multiple of {WASM_PAGE}"))
-            );
+            let refusal = Refusal::new("limits.memory", problem);
+            refusals.push(refusal.accepting(format!("a multiple of {WASM_PAGE}")));
         }
-        Ok(())
     }
 }

@@ -1,7 +1,15 @@
 //! `[listen]`: the embedded broker.
 
 use super::table::table;
-use super::{ByteSize, HostPort, TimeSpan};
+use super::{ByteSize, HostPort, Refusal, TimeSpan};
+
+/// The largest packet that MQTT can express has a little more (MQTT 5, section 1.5.5).
+pub(super) const MAX_PACKET: ByteSize = ByteSize::mib(256);
+/// Most messages that may wait for one client.
+pub(super) const MAX_SESSION_QUEUE: usize = 1_000_000;
+
+/// The least rate that is one: with less a connection takes longer than clients wait for it, the watchdog among them.
+const LEAST_BYTE_RATE: ByteSize = ByteSize::kib(1);
 
 table! {
     /// The embedded MQTT broker. Not used when there is a `[broker]`.
@@ -9,9 +17,10 @@ table! {
         /// Where to listen; port 0 picks a free one. Another address than loopback needs clients that say who they are,
         /// by `access.passwords` or `tls.client_ca`, or `access.anonymous = true`.
         pub address: HostPort = HostPort::new("127.0.0.1", 1883);
-        /// Largest MQTT packet that is taken; a longer one ends its connection.
-        pub max_packet: ByteSize = ByteSize::mib(16), in ByteSize::kib(1)..=ByteSize::mib(256);
-        /// Open connections; more are turned away.
+        /// Largest MQTT packet that is taken; a longer one ends its connection. Default: 16MiB, or what `[limits]`
+        /// allows a request or its answer if that is more, but no more than `max_input` and `session_queue_bytes`.
+        pub max_packet: ByteSize = ByteSize::mib(16), in ByteSize::kib(1)..=MAX_PACKET;
+        /// Open connections, the watchdog's apart; more are turned away.
         pub max_connections: usize = 10_000, in 1..=1_000_000;
         /// Open connections from one source address (in IPv6 from one network of 64 bits); loopback has no such limit.
         pub max_connections_per_address: usize = 1_024, in 1..=1_000_000;
@@ -30,10 +39,12 @@ table! {
         /// Connections and sessions of one user, or of those without a name at one address, that get one and the same
         /// answer, if so many have subscribed to it; the others are left out.
         pub max_answer_receivers: usize = 64, in 1..=1_000_000;
-        /// Memory for packets over 16KiB that have not come completely, for all connections together; at least
-        /// `max_packet` is taken. A packet for which there is no room is read later.
+        /// Memory for packets over 16KiB that have not come completely, for all connections together, of `max_packet`
+        /// at least. A packet for which there is no room is read later. Default: 128MiB, or `max_packet` if that is
+        /// more.
         pub max_input: ByteSize = ByteSize::mib(128), in ByteSize::mib(1)..=ByteSize::gib(64);
-        /// The same for one user, or for all clients without a name at one address. One packet is always possible.
+        /// The same for one user, or for all clients without a name at one address; `max_input` at the most. One
+        /// packet is always possible.
         pub max_input_per_user: ByteSize = ByteSize::mib(32), in ByteSize::kib(64)..=ByteSize::gib(64);
         /// Bytes a second that a packet must bring once it has begun, looked at every 30 seconds; 0 asks for none. A
         /// connection on which less comes is closed.
@@ -44,16 +55,28 @@ table! {
         /// Messages a second that one user may send, or all clients without a name at one address, over all of its
         /// connections; 0 is no limit. Who sends more is read more slowly.
         pub max_message_rate: u64 = 0, in 0..=1_000_000_000;
-        /// Bytes a second that one user may send, counted in the same way; 0 is no limit. Who sends more is read more
-        /// slowly.
+        /// Bytes a second that one user may send, counted in the same way, at least 1KiB; 0 is no limit. Who sends
+        /// more is read more slowly.
         pub max_byte_rate: ByteSize = ByteSize::new(0), in ByteSize::new(0)..=ByteSize::gib(64);
-        /// Messages that wait for one client that is slow or away; what is more is dropped, counted and logged. Twice as
-        /// many as `queue.per_principal`, by default, so that as many answers have room as requests are taken.
-        pub session_queue: usize = 8_192, in 1..=1_000_000;
-        /// Bytes of those messages.
+        /// Messages that wait for one client that is slow or away; what is more is dropped, counted and logged.
+        /// Default: 8192, or twice `queue.per_principal` if that is more, so that as many answers have room as
+        /// requests are taken.
+        pub session_queue: usize = 8_192, in 2..=MAX_SESSION_QUEUE;
+        /// Bytes of those messages, `max_packet` at least. Default: 16MiB, or `max_packet` if that is more.
         pub session_queue_bytes: ByteSize = ByteSize::mib(16), in ByteSize::kib(1)..=ByteSize::gib(16);
         /// Time between two looks at the counters under `$SYS/broker/`, of which what has changed is published; zero
         /// publishes none.
         pub sys_interval: TimeSpan = TimeSpan::secs(10), in TimeSpan::ZERO..=TimeSpan::secs(3_600);
+    }
+}
+
+impl Listen {
+    pub(super) fn check(&self, refusals: &mut Vec<Refusal>) {
+        let rate = self.max_byte_rate;
+        if rate.bytes() != 0 && rate < LEAST_BYTE_RATE {
+            let refusal =
+                Refusal::new("listen.max_byte_rate", format!("{rate} a second is too slow to connect"));
+            refusals.push(refusal.accepting(format!("0 for no limit, or {LEAST_BYTE_RATE} or more")));
+        }
     }
 }

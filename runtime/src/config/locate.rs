@@ -5,6 +5,7 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::error::MAX_REFUSALS;
 use super::table::{any_entry, nearest};
 use super::{Refusal, Section};
 
@@ -25,13 +26,21 @@ struct Entry {
 }
 
 impl Document {
-    pub fn parse(text: &str) -> Result<Document, Refusal> {
-        let table = DeTable::parse(text)
-            .map_err(|error| Refusal { span: error.span(), ..Refusal::new("", error.message()) })?;
+    pub fn of(table: &DeTable<'_>) -> Document {
         let mut document = Document { entries: Vec::new() };
-        document.add_table("", table.get_ref());
+        document.add_table("", table);
         document.entries.sort_by_key(|entry| entry.key.start);
-        Ok(document)
+        document
+    }
+
+    /// All keys that it gives a value.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.entries.iter().filter(|entry| !entry.holds_keys).map(|entry| entry.path.as_str())
+    }
+
+    /// What stands there for `key` counts no more.
+    pub fn forget(&mut self, key: &str) {
+        self.entries.retain(|entry| entry.path != key);
     }
 
     fn add_table(&mut self, path: &str, table: &DeTable<'_>) {
@@ -57,10 +66,14 @@ impl Document {
         }
     }
 
+    /// The value of `key`.
+    pub fn value_of(&self, key: &str) -> Option<Range<usize>> {
+        self.entries.iter().find(|entry| entry.path == key).map(|entry| entry.value.clone())
+    }
+
     /// The value of `key`; where the file does not give it, the table that it is missing in.
     pub fn span_of(&self, key: &str) -> Option<Range<usize>> {
-        let value = self.entries.iter().find(|entry| entry.path == key).map(|entry| entry.value.clone());
-        value.or_else(|| {
+        self.value_of(key).or_else(|| {
             let (table, _) = key.rsplit_once('.')?;
             self.entries.iter().find(|entry| entry.table == table).map(|entry| entry.key.clone())
         })
@@ -72,8 +85,9 @@ impl Document {
         self.entries.iter().filter(here).min_by_key(|entry| entry.value.len()).map(|entry| entry.path.clone())
     }
 
-    /// Refuses the first key that no table of `schema` has.
-    pub fn refuse_unknown_keys(&self, schema: &[Section]) -> Result<(), Refusal> {
+    /// The first keys and tables that no table of `schema` has, [`MAX_REFUSALS`] at the most.
+    pub fn unknown_keys(&self, schema: &[Section]) -> Vec<Refusal> {
+        let mut refusals = Vec::new();
         for entry in &self.entries {
             let table = any_entry(&entry.table);
             let is_here = |section: &&Section| any_entry(&section.path) == table;
@@ -81,20 +95,50 @@ impl Document {
                 schema.iter().filter(is_here).flat_map(|section| section.keys.iter().map(|key| key.name));
             let names: Vec<&str> =
                 keys.chain(schema.iter().filter_map(|section| section.name_in(&table))).collect();
-            // No names at all: a table where a list belongs, or the other way round, which has its own refusal.
+            // No names at all: a table that is refused itself, or one where a list belongs or the other way round,
+            // which has its own refusal.
             if names.is_empty() || names.contains(&entry.name.as_str()) {
                 continue;
             }
             let what = if entry.holds_keys { "table" } else { "key" };
-            let problem = match nearest(&entry.name, names.iter().copied()) {
+            let meant = nearest(&entry.name, names.iter().copied());
+            let problem = match meant {
                 Some(name) => format!("unknown {what}; did you mean `{name}`?"),
                 None => format!("unknown {what}"),
             };
             let refusal = Refusal::new(entry.path.clone(), problem).accepting(names.join(", "));
-            return Err(Refusal { span: Some(entry.key.clone()), ..refusal });
+            let other =
+                meant.map(|name| entry.path.strip_suffix(&entry.name).unwrap_or_default().to_owned() + name);
+            let other = other.filter(|other| self.value_of(other).is_none());
+            refusals.push(Refusal { other, ..refusal }.at(Some(entry.key.clone())));
+            if refusals.len() == MAX_REFUSALS {
+                break;
+            }
         }
-        Ok(())
+        refusals
     }
+}
+
+/// Removes the innermost key whose name or value is at `offset`; false where there is none.
+pub(super) fn remove_at(table: &mut DeTable<'_>, offset: usize) -> bool {
+    for (_, value) in table.iter_mut() {
+        let inner = match value.get_mut() {
+            DeValue::Table(table) => remove_at(table, offset),
+            DeValue::Array(list) => list.iter_mut().any(|value| match value.get_mut() {
+                DeValue::Table(table) => remove_at(table, offset),
+                _ => false,
+            }),
+            _ => false,
+        };
+        if inner {
+            return true;
+        }
+    }
+    let is_here = |(name, value): &(&Spanned<_>, &Spanned<_>)| {
+        name.span().contains(&offset) || value.span().contains(&offset)
+    };
+    let Some(name) = table.iter().find(is_here).map(|(name, _)| name.clone()) else { return false };
+    table.remove(&name).is_some()
 }
 
 /// The table that `value` is, or those that it lists.

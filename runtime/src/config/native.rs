@@ -102,7 +102,7 @@ impl Sandbox {
         self.places.unwrap_or(4 * self.concurrency).max(self.concurrency)
     }
 
-    pub(super) fn validate(&self) -> Result<(), Refusal> {
-        super::in_range("sandbox.places", self.places, MAX_PLACES)
+    pub(super) fn check(&self, refusals: &mut Vec<Refusal>) {
+        refusals.extend(super::out_of_range("sandbox.places", self.places, MAX_PLACES));
     }
 }

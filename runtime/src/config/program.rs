@@ -22,28 +22,20 @@ table! {
 }
 
 impl Program {
-    /// `path` is that of the table, for the refusal.
-    pub(super) fn validate(&self, path: &str) -> Result<(), Refusal> {
+    /// `path` is that of the table, for the refusals.
+    pub(super) fn check(&self, path: &str, refusals: &mut Vec<Refusal>) {
         let allowed = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
         if !(1..=MAX_NAME).contains(&self.name.len()) || !self.name.chars().all(allowed) {
             let problem = format!("{:?} is no name of a program", self.name);
-            return Err(
-                Refusal::new(format!("{path}.name"), problem).accepting("1 to 64 of `A-Z a-z 0-9 _ -`")
-            );
+            let refusal = Refusal::new(format!("{path}.name"), problem);
+            refusals.push(refusal.accepting("1 to 64 of `A-Z a-z 0-9 _ -`"));
         }
-        let refuse = |problem: String| {
-            Err(Refusal::new(format!("{path}.file"), problem).accepting("a `.wasm` or `.wat` file"))
+        let problem = match self.file.extension().and_then(|extension| extension.to_str()) {
+            Some("wasm" | "wat") => return,
+            _ if self.file.as_os_str().is_empty() => "the program has no file".to_owned(),
+            _ => format!("{} is no such file by its name", self.file.display()),
         };
-        let file = self.file.display();
-        match self.file.extension().and_then(|extension| extension.to_str()) {
-            Some("wasm" | "wat") => {}
-            _ if self.file.as_os_str().is_empty() => return refuse("the program has no file".to_owned()),
-            _ => return refuse(format!("{file} is no such file by its name")),
-        }
-        match self.file.metadata() {
-            Ok(metadata) if metadata.is_file() => Ok(()),
-            Ok(_) => refuse(format!("{file} is not a file")),
-            Err(error) => refuse(format!("{file}: {error}")),
-        }
+        let refusal = Refusal::new(format!("{path}.file"), problem);
+        refusals.push(refusal.accepting("a `.wasm` or `.wat` file"));
     }
 }

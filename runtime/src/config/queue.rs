@@ -1,7 +1,9 @@
 //! `[queue]`: how many requests may wait.
 
+use offload_policy::{AdmissionLimits, Load};
+
+use super::ByteSize;
 use super::table::table;
-use super::{ByteSize, Refusal};
 
 table! {
     /// How many requests may wait for a worker; more are answered `busy` at once.
@@ -10,22 +12,23 @@ table! {
         pub per_principal: usize = 4_096, in 1..=1_000_000;
         /// Requests of all together.
         pub total: usize = 16_384, in 1..=1_000_000;
-        /// Bytes (code, arguments, stdin) of one client's requests. Above the largest request, or it never gets in.
+        /// Bytes (code, arguments, stdin) of one client's requests. A request that has more alone is answered
+        /// `too-large`.
         pub bytes_per_principal: ByteSize = ByteSize::mib(64), in ByteSize::mib(1)..=ByteSize::gib(64);
         /// Bytes of all together.
         pub bytes_total: ByteSize = ByteSize::mib(256), in ByteSize::mib(1)..=ByteSize::gib(64);
         /// Part of both totals that the requests of one user, or of all clients without a name at one address, may take.
-        pub account_share: f64 = 0.75, in 0.001..=1.0;
+        pub account_share: f64 = 0.75, in 0.01..=1.0;
     }
 }
 
 impl Queue {
-    pub(super) fn validate(&self) -> Result<(), Refusal> {
-        if self.per_principal > self.total {
-            let problem = format!("{} is more than queue.total", self.per_principal);
-            return Err(Refusal::new("queue.per_principal", problem)
-                .accepting(format!("at most queue.total, {}", self.total)));
+    /// What may wait.
+    pub fn admission_limits(&self) -> AdmissionLimits {
+        AdmissionLimits {
+            per_flow: Load { requests: self.per_principal, bytes: self.bytes_per_principal.as_usize() },
+            total: Load { requests: self.total, bytes: self.bytes_total.as_usize() },
+            account_share: super::percent(self.account_share),
         }
-        Ok(())
     }
 }

@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::ops::{Bound, RangeBounds};
 use std::path::PathBuf;
 
-use super::Section;
+use super::{Given, Section};
 
 /// One key of a table, with the value that it has.
 pub(super) struct Key {
@@ -111,8 +111,8 @@ impl Section {
         (any_entry(table) == any_entry(&self.path)).then(|| key.accepts.clone())
     }
 
-    /// The table below its documentation.
-    pub fn to_toml(&self) -> String {
+    /// The table below its documentation. Keys that were not `given` are comments.
+    pub fn to_toml(&self, given: &Given) -> String {
         let mut text = String::new();
         let mut line = |line: &str| {
             text.push_str(line.trim_end());
@@ -127,10 +127,10 @@ impl Section {
             line("");
             key.doc.iter().for_each(|doc| line(&format!("#{doc}")));
             line(&format!("# Accepted: {}.", key.accepts));
-            match &key.value {
-                Some(value) => line(&format!("{comment}{} = {value}", key.name)),
-                None => line(&format!("# {} =", key.name)),
-            }
+            let is_set = self.present && given.has(&self.key(key.name));
+            let comment = if is_set { "" } else { "# " };
+            let value = key.value.as_deref().unwrap_or_default();
+            line(&format!("{comment}{} = {value}", key.name));
         }
         text
     }

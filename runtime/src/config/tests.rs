@@ -1,6 +1,16 @@
 use super::*;
 
-/// The refusal of `text` as the user reads it, in a folder that holds `add.wat`.
+/// What a file in this folder says.
+fn parse(text: &str, folder: &Path) -> Result<Finished, ConfigError> {
+    Draft::parse(&folder.join("offload.toml"), text.to_owned()).finish()
+}
+
+/// The configuration of `text`, which names no files.
+fn config(text: &str) -> Config {
+    parse(text, Path::new("")).expect(text).config
+}
+
+/// All refusals of `text` as the user reads them, in a folder that holds `add.wat`.
 fn refusal(text: &str) -> String {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("add.wat"), "(module)").unwrap();
@@ -12,18 +22,30 @@ fn refusal(text: &str) -> String {
 
 #[test]
 fn defaults_are_valid() {
-    Config::default().validate().unwrap();
-    assert_eq!(Config::parse("", Path::new("")).unwrap(), Config::default());
+    let mut settled = Config::default();
+    settled.settle().unwrap();
+    assert_eq!(config(""), settled);
 }
 
 #[test]
-fn the_commented_defaults_parse_back() {
-    let text = Config::default().to_commented_toml();
-    assert_eq!(Config::parse(&text, Path::new("")).expect(&text), Config::default());
-    for line in text.lines().filter(|line| !line.starts_with('#') && line.contains('=')) {
-        let key = line.split(' ').next().unwrap();
-        assert!(text.lines().all(|line| line.len() <= 120), "{key}");
+fn what_is_not_set_is_printed_as_a_comment_with_its_value() {
+    let printed = Config::default().to_commented_toml(&Given::default());
+    let live: Vec<&str> =
+        printed.lines().filter(|line| !line.starts_with('#') && line.contains('=')).collect();
+    assert_eq!(live, [""; 0]);
+    for line in ["# drain = \"10s\"", "# per_principal = 4096", "# slots =", "[limits]", "# [tls]"] {
+        assert!(printed.lines().any(|found| found == line), "{line}: {printed}");
     }
+    assert!(printed.lines().all(|line| line.len() <= 120), "{printed}");
+    assert_eq!(config(&printed), config(""));
+    // What was set stays set, the default too.
+    let text = "[listen]\nmax_packet = \"32MiB\"\n[limits]\nwall = \"30s\"\n";
+    let finished = parse(text, Path::new("")).unwrap();
+    let printed = finished.config.to_commented_toml(&finished.given);
+    for line in ["max_packet = \"32MiB\"", "wall = \"30s\"", "# session_queue_bytes = \"32MiB\""] {
+        assert!(printed.lines().any(|found| found == line), "{line}: {printed}");
+    }
+    assert_eq!(parse(&printed, Path::new("")).unwrap(), finished);
 }
 
 #[test]
@@ -41,6 +63,7 @@ fn a_full_configuration_parses_back() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("add.wat"), "(module)").unwrap();
     std::fs::write(folder.path().join("sort.wasm"), "\0asm").unwrap();
+    std::fs::write(folder.path().join("secret"), "word").unwrap();
     let text = r##"
         name = "press-4"
         data_dir = "state"
@@ -71,13 +94,14 @@ fn a_full_configuration_parses_back() {
         topic = "result/arduino0"
         bytes = "256B"
     "##;
-    let config = Config::parse(text, folder.path()).unwrap();
+    let finished = parse(text, folder.path()).unwrap();
+    let config = &finished.config;
     assert_eq!(config.data_dir, folder.path().join("state"));
     assert_eq!(config.program[1].file, folder.path().join("sort.wasm"));
     assert_eq!(config.listen.max_packet, ByteSize::kib(4));
     assert_eq!((config.native, config.access.rule[0].native), (Native::Compare, Some(Native::Wasm)));
-    let printed = config.to_commented_toml();
-    assert_eq!(Config::parse(&printed, Path::new("/elsewhere")).expect(&printed), config);
+    let printed = config.to_commented_toml(&finished.given);
+    assert_eq!(parse(&printed, Path::new("/elsewhere")).expect(&printed), finished);
 }
 
 #[test]
@@ -130,12 +154,14 @@ fn refusals_say_where_what_and_what_else() {
             "offload.toml:1:1: program: invalid type: map, expected a sequence; accepted: [[program]]",
         ),
         (
-            "[queue]\ntotal = 10",
-            "offload.toml:2:1: queue.per_principal: 4096 is more than queue.total; accepted: at most queue.total, 10",
+            "[queue]\ntotal = 10\nper_principal = 20",
+            "offload.toml:3:17: queue.per_principal: 20 is more than `queue.total`, 10 (line 2); accepted: at most 10, or \
+             `queue.total` of 20 or more",
         ),
         (
-            "[broker]\nreconnect_min = \"40s\"",
-            "offload.toml:2:17: broker.reconnect_min: 40s is more than reconnect_max; accepted: at most 30s",
+            "[broker]\nreconnect_min = \"40s\"\nreconnect_max = \"30s\"",
+            "offload.toml:2:17: broker.reconnect_min: 40s is more than `broker.reconnect_max`, 30s (line 3); accepted: at \
+             most 30s, or `broker.reconnect_max` of 40s or more",
         ),
         (
             "[broker]\nprotocol = \"4\"",
@@ -147,7 +173,7 @@ fn refusals_say_where_what_and_what_else() {
         ),
         ("name = \"a/b\"", "offload.toml:1:8: name: \"a/b\" is no gateway name; accepted: 1 to 64 of"),
         (
-            "[[program]]\nname = \"a b\"",
+            "[[program]]\nname = \"a b\"\nfile = \"add.wat\"",
             "offload.toml:2:8: program[0].name: \"a b\" is no name of a program; accepted: 1 to 64 of",
         ),
         (
@@ -168,7 +194,7 @@ fn refusals_say_where_what_and_what_else() {
         ),
         (
             "[[program]]\nname = \"a\"\nfile = \"add.wat\"\ndefault = true\n[[program]]\nname = \"b\"\nfile = \"add.wat\"\ndefault = true",
-            "offload.toml:8:11: program[1].default: `a` is the default program already; accepted: true for one program at most",
+            "offload.toml:8:11: program[1].default: `a` is the default program already (line 4); accepted: true for one program at most",
         ),
         (
             "[answers]\nresponse_topics = [\"a\", \"#/b\"]",
@@ -195,8 +221,211 @@ fn a_file_that_cannot_be_read_is_named() {
 }
 
 #[test]
-fn values_changed_in_code_are_validated_too() {
+fn values_changed_in_code_are_completed_and_checked_too() {
     let mut config = Config::default();
+    config.listen.max_packet = ByteSize::mib(32);
+    config.settle().unwrap();
+    assert_eq!(config.listen.session_queue_bytes, ByteSize::mib(32));
+    config.settle().expect("what was derived fits");
     config.workers.count = 0;
-    assert_eq!(config.validate().unwrap_err().key, "workers.count");
+    assert_eq!(config.settle().unwrap_err().0[0].key, "workers.count");
+}
+
+#[test]
+fn all_errors_are_told_in_the_order_of_their_lines() {
+    let text = "drain = 5\nnme = \"a\"\n[queue]\ntotal = 5\nper_principal = 9\nbytes_total = \"1MiB\"\n[limits]\n\
+                memory = \"100KB\"\nwall = 64MiB\nfuel = 0\nfule = 1\n[limit]\ncpu = \"1s\"\n[workers]\ncount = \"two\"\n";
+    let told = refusal(text);
+    let places: Vec<&str> = told.lines().map(|line| line.split(": ").next().unwrap()).collect();
+    let expected = ["1:9", "2:1", "5:17", "8:10", "9:8", "10:8", "11:1", "12:2", "15:9"];
+    assert_eq!(places, expected.map(|place| format!("offload.toml:{place}")), "{told}");
+    let mut many = String::new();
+    for number in 0..1_000 {
+        many += &format!("unknown{number} = 1\n");
+    }
+    assert_eq!(refusal(&many).lines().count(), MAX_REFUSALS);
+}
+
+#[test]
+fn what_follows_from_an_error_is_no_other_one() {
+    for (text, key) in [
+        ("[queue]\ntotal = \"10\"\nper_principal = 20000", "queue.total"),
+        ("[[program]]\nnam = \"a\"\nfile = \"add.wat\"", "program[0].nam"),
+        ("[[program]]\nname = 5\nfile = \"add.wat\"", "program[0].name"),
+        ("[tls]\ncertificate = 5\nkey = \"add.wat\"", "tls.certificate"),
+        ("workers = 3", "workers"),
+        ("[queue]\nper_principal = 0", "queue.per_principal"),
+    ] {
+        let told = refusal(text);
+        assert!(told.lines().count() == 1 && told.contains(&format!(": {key}: ")), "{told}");
+    }
+}
+
+#[test]
+fn a_table_that_a_flag_makes_useless_is_printed_as_a_comment() {
+    let mut draft = Draft::parse(Path::new("offload.toml"), "[broker]\nkeep_alive = \"20s\"\n".to_owned());
+    draft.set("listen.address", |config| config.broker = None);
+    let finished = draft.finish().unwrap();
+    let printed = finished.config.to_commented_toml(&finished.given);
+    assert!(printed.contains("# [broker]") && printed.contains("# keep_alive = "), "{printed}");
+    assert_eq!(config(&printed), finished.config);
+}
+
+#[test]
+fn a_flag_goes_before_what_the_file_says() {
+    let mut draft = Draft::parse(Path::new("offload.toml"), "[workers]\ncount = \"two\"\n".to_owned());
+    draft.set("workers.count", |config| config.workers.count = 3);
+    let finished = draft.finish().unwrap();
+    assert!(finished.config.workers.count == 3 && finished.given.has("workers.count"));
+    let mut draft = Draft::parse(Path::new("offload.toml"), "[workers]\ncount = 2\n".to_owned());
+    draft.set("workers.count", |config| config.workers.count = 0);
+    let told = draft.finish().unwrap_err().to_string();
+    assert!(told.starts_with("workers.count: 0 is out of range; "), "no line is wrong: {told}");
+}
+
+/// Of two values that belong together each goes alone: the other one follows. Both are refused where they contradict
+/// each other, at the place of the first, with the line of the second.
+#[test]
+fn of_two_values_one_follows_and_two_have_to_fit() {
+    for (low, high) in [
+        ("queue.per_principal = 20000", "queue.total = 10"),
+        ("queue.bytes_per_principal = \"1GiB\"", "queue.bytes_total = \"2MiB\""),
+        ("limits.module = \"256MiB\"", "queue.bytes_per_principal = \"1MiB\""),
+        ("limits.source = \"64MiB\"", "queue.bytes_per_principal = \"1MiB\""),
+        ("limits.stdin = \"256MiB\"", "queue.bytes_per_principal = \"1MiB\""),
+        ("limits.module = \"256MiB\"", "queue.bytes_total = \"1MiB\""),
+        ("listen.max_packet = \"256MiB\"", "listen.session_queue_bytes = \"1KiB\""),
+        ("listen.max_packet = \"256MiB\"", "listen.max_input = \"1MiB\""),
+        ("listen.max_input_per_user = \"64GiB\"", "listen.max_input = \"1MiB\""),
+        ("broker.reconnect_min = \"60s\"", "broker.reconnect_max = \"10ms\""),
+        ("modules.per_principal = \"64GiB\"", "modules.total = \"1MiB\""),
+        ("compiler.max_artifact = \"1GiB\"", "compiler.memory = \"64MiB\""),
+        ("compiler.concurrency = 1024", "compiler.children = 1"),
+        ("sandbox.concurrency = 1024", "sandbox.places = 1"),
+        ("sandbox.work_dir = \"16GiB\"", "sandbox.memory = \"16MiB\""),
+        ("workers.slot_share = 1.0", "workers.account_share = 0.01"),
+        ("workers.slice = \"100ms\"", "limits.cpu = \"1ms\""),
+        ("workers.count = 1024", "workers.memory = \"16MiB\""),
+        ("limits.memory = \"4GiB\"", "workers.memory = \"64MiB\""),
+    ] {
+        for alone in [low, high] {
+            assert!(parse(alone, Path::new("")).is_ok_and(|finished| runs(&finished.config)), "{alone}");
+        }
+        let key = |line: &str| line.split(' ').next().unwrap().to_owned();
+        let told = refusal(&format!("{low}\n{high}\n"));
+        let place = format!("offload.toml:1:{}: {}: ", key(low).len() + 4, key(low));
+        assert!(told.starts_with(&place) && told.lines().count() == 1, "{low}, {high}: {told}");
+        assert!(
+            told.contains(&format!("`{}`, ", key(high))) && told.contains(" (line 2); accepted: at most "),
+            "{told}"
+        );
+    }
+}
+
+/// A chain of values: what is in the middle follows both ends.
+#[test]
+fn what_is_between_two_values_follows_both() {
+    let all = config("listen.session_queue_bytes = \"1MiB\"\nlimits.module = \"64MiB\"");
+    assert!(runs(&all) && all.listen.max_packet == ByteSize::mib(1));
+    let all = config("limits.module = \"128MiB\"");
+    assert!(
+        runs(&all)
+            && all.listen.max_packet == ByteSize::mib(136)
+            && all.modules.per_principal == ByteSize::mib(128)
+    );
+    let all = config("queue.per_principal = 10000");
+    assert_eq!(all.listen.session_queue, 20_000);
+}
+
+/// What contradicts itself in other ways than that one value is more than another.
+#[test]
+fn other_contradictions_name_both_keys() {
+    for (text, key, other) in [
+        ("queue.account_share = 0.01\nqueue.total = 10", "queue.account_share", "`queue.total`"),
+        ("listen.address = \"0.0.0.0:1883\"", "listen.address", "`access.passwords`"),
+        ("websocket.address = \"[::]:9001\"", "websocket.address", "`tls.client_ca`"),
+        ("access.anonymous = false", "access.anonymous", "`access.passwords`"),
+        ("websocket.address = \"127.0.0.1:1883\"", "websocket.address", "`listen.address`"),
+        ("websocket.tls = true", "websocket.tls", "`[tls]`"),
+        ("broker.cert = \"add.wat\"\nbroker.url = \"mqtts://a\"", "broker.cert", "`broker.key`"),
+        ("broker.cafile = \"add.wat\"", "broker.cafile", "`broker.url`"),
+        ("broker.password_file = \"add.wat\"", "broker.password_file", "`broker.username`"),
+        (
+            "tls = { certificate = \"add.wat\", key = \"add.wat\", require_certificate = true }",
+            "tls.require_certificate",
+            "`tls.client_ca`",
+        ),
+        (
+            "access.rule = [{ users = [\"a\"], programs = [\"ad\"] }]",
+            "access.rule[0].programs",
+            "did you mean `add`?",
+        ),
+        (
+            "answers.max = [{ topic = \"result/a-device-with-a-long-name-in-the-hall-of-presses\", bytes = 64 }]",
+            "answers.max[0].bytes",
+            "`answers.max[0].topic`",
+        ),
+        ("listen.max_byte_rate = 1", "listen.max_byte_rate", "0 for no limit"),
+    ] {
+        let told = refusal(text);
+        assert!(
+            told.starts_with("offload.toml:1:") && told.contains(&format!(": {key}: ")),
+            "{text}: {told}"
+        );
+        assert!(told.lines().count() == 1 && told.contains(other) && told.contains("; accepted: "), "{told}");
+    }
+    let rule =
+        "access.anonymous = false\naccess.passwords = \"add.wat\"\naccess.rule = [{ anonymous = true }]";
+    assert!(
+        refusal(rule).contains("access.rule[0].users: the rule is for nobody: `access.anonymous` is false")
+    );
+}
+
+#[test]
+fn files_that_are_named_are_there() {
+    for (key, file) in [
+        ("access.passwords", "access.passwords = \"missing\""),
+        ("tls.certificate", "tls = { certificate = \"missing\", key = \"add.wat\" }"),
+        ("modules.preload", "modules.preload = [\"missing\"]"),
+        ("broker.cafile", "broker = { url = \"mqtts://a\", cafile = \"missing\" }"),
+    ] {
+        let told = refusal(file);
+        assert!(
+            told.contains(&format!(": {key}: missing: No such file or directory (os error 2); accepted: ")),
+            "{told}"
+        );
+    }
+}
+
+/// Each key at its least and at its most, alone.
+#[test]
+fn every_value_in_its_range_goes_alone() {
+    for section in Config::schema().iter().filter(|section| !section.path.contains('[')) {
+        for key in &section.keys {
+            let Some((_, range)) = key.accepts.rsplit_once(", ").filter(|(_, range)| range.contains(" to "))
+            else {
+                continue;
+            };
+            for value in range.split(" to ") {
+                let is_number = value.bytes().all(|c| c.is_ascii_digit() || c == b'.');
+                let value = if is_number { value.to_owned() } else { table::quoted(value) };
+                let text = format!("{} = {value}", section.key(key.name));
+                let finished = parse(&text, Path::new("")).expect(&text);
+                assert!(runs(&finished.config), "{text}");
+                let printed = finished.config.to_commented_toml(&finished.given);
+                assert_eq!(parse(&printed, Path::new("")).expect(&text), finished);
+            }
+        }
+    }
+}
+
+/// Whether the embedded broker would run with it, and every derived value is one that could be written.
+fn runs(config: &Config) -> bool {
+    let in_range = config
+        .sections()
+        .iter()
+        .filter(|section| section.present)
+        .flat_map(|section| &section.keys)
+        .all(|key| key.in_range);
+    in_range && crate::ingress::embedded::broker_config(&config.listen, &config.watchdog).check().is_ok()
 }

@@ -24,17 +24,17 @@ table! {
 }
 
 impl Tls {
-    pub(super) fn validate(&self) -> Result<(), Refusal> {
+    pub(super) fn check(&self, refusals: &mut Vec<Refusal>) {
         for (key, path) in [("certificate", &self.certificate), ("key", &self.key)] {
             if path.as_os_str().is_empty() {
                 let refusal = Refusal::new(format!("tls.{key}"), "the file is missing");
-                return Err(refusal.accepting("a PEM file; `offload-rt keygen` makes one"));
+                refusals.push(refusal.accepting("a PEM file; `offload-rt keygen` makes one"));
             }
         }
         if self.require_certificate && self.client_ca.is_none() {
-            let problem = "nobody could have a certificate without `client_ca`";
-            return Err(Refusal::new("tls.require_certificate", problem).accepting("false, or a `client_ca`"));
+            let problem = "nobody could have a certificate without `tls.client_ca`";
+            let refusal = Refusal::new("tls.require_certificate", problem).beside("tls.client_ca");
+            refusals.push(refusal.accepting("false, or a `tls.client_ca`"));
         }
-        Ok(())
     }
 }

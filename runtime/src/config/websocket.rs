@@ -18,18 +18,17 @@ table! {
 }
 
 impl WebSocket {
-    pub(super) fn validate(&self, has_tls: bool) -> Result<(), Refusal> {
+    pub(super) fn check(&self, has_tls: bool, refusals: &mut Vec<Refusal>) {
         if self.tls && !has_tls {
             let problem = "there is no certificate without `[tls]`";
-            return Err(Refusal::new("websocket.tls", problem).accepting("false, or a `[tls]` table"));
+            refusals.push(Refusal::new("websocket.tls", problem).accepting("false, or a `[tls]` table"));
         }
         for origin in &self.origins {
             let host = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
             if host.is_none_or(|host| host.is_empty() || host.contains('/')) {
                 let refusal = Refusal::new("websocket.origins", format!("{origin:?} is no origin"));
-                return Err(refusal.accepting("`scheme://host` or `scheme://host:port`, without a path"));
+                refusals.push(refusal.accepting("`scheme://host` or `scheme://host:port`, without a path"));
             }
         }
-        Ok(())
     }
 }

@@ -1,5 +1,7 @@
 //! `[workers]`: the threads that run guests.
 
+use offload_policy::Shares;
+
 use super::table::table;
 use super::{ByteSize, Refusal, TimeSpan, defaults};
 
@@ -17,9 +19,9 @@ table! {
         /// of the memory, 3.5 MiB each, 1024 at the most.
         pub slots: Option<usize> = None;
         /// Part of all slots that one client may hold while others wait.
-        pub slot_share: f64 = 0.5, in 0.001..=1.0;
+        pub slot_share: f64 = 0.5, in 0.01..=1.0;
         /// Part of all slots that one user, or all clients without a name at one address, may hold while others wait.
-        pub account_share: f64 = 0.75, in 0.001..=1.0;
+        pub account_share: f64 = 0.75, in 0.01..=1.0;
         /// How much the threads of workers give way to the threads that receive requests, and to other processes: 0 (not at
         /// all) to 19, as `nice` has it. What is known to be short is run by the latter, beside computations that take long.
         pub niceness: u16 = 5, in 0..=19;
@@ -32,7 +34,12 @@ table! {
 const MAX_SLOTS: usize = 65_536;
 
 impl Workers {
-    pub(super) fn validate(&self) -> Result<(), Refusal> {
-        super::in_range("workers.slots", self.slots, MAX_SLOTS)
+    /// What of the slots one client, and one account, may hold.
+    pub fn shares(&self) -> Shares {
+        Shares { flow: super::percent(self.slot_share), account: super::percent(self.account_share) }
+    }
+
+    pub(super) fn check(&self, refusals: &mut Vec<Refusal>) {
+        refusals.extend(super::out_of_range("workers.slots", self.slots, MAX_SLOTS));
     }
 }

@@ -4,10 +4,11 @@
 use super::{Client, Delivery, DeliveryProperties, Encoded, Notice, Notices, Outgoing, Responder, Sink};
 use crate::access::{Access, Who};
 use crate::authentication::{self, Authentication, KnownBy, Refused};
-use crate::config::{Config, HostPort, Listen};
+use crate::config::{Config, HostPort, Listen, Watchdog};
 use crate::doors::Doors;
 use crate::gateway::StartError;
 use crate::watchdog::{self, Badge};
+use offload_broker::config::DEFAULT_MAX_QUEUED_BYTES;
 use offload_broker::{
     Acknowledgement, Application, BoxFuture, Broker, ClientInfo, Identity, Login, Message, Properties, QoS,
     Reason, Received, Route, Transport, WebSocket,
@@ -65,7 +66,7 @@ impl EmbeddedIngress {
 
         let hook =
             Arc::new(Hook { access, authentication, badge: badge.clone(), sink, broker: OnceLock::new() });
-        let broker = Broker::new(broker_config(&config.listen), hook.clone());
+        let broker = Broker::new(broker_config(&config.listen, &config.watchdog), hook.clone());
         let (lost, asked) = (broker.clone(), hook.authentication.clone());
         hook.authentication.on_reload(Box::new(move || {
             let is_lost = |client: &ClientInfo| confirm(&asked, client).is_err();
@@ -163,10 +164,13 @@ fn publish(broker: &Broker, Notice { topic, payload, retain }: Notice) {
     broker.publish(&Message { topic, payload, qos: QoS::AtLeastOnce, retain, properties: None }, None);
 }
 
-fn broker_config(listen: &Listen) -> offload_broker::Config {
+/// The broker's limits: what the configuration says, and what follows from that.
+pub(crate) fn broker_config(listen: &Listen, watchdog: &Watchdog) -> offload_broker::Config {
+    let session_queue_bytes = listen.session_queue_bytes.as_usize();
     offload_broker::Config {
         max_packet_size: listen.max_packet.as_usize(),
-        max_connections: listen.max_connections,
+        // The watchdog's own takes nobody's place.
+        max_connections: listen.max_connections + usize::from(watchdog.enabled),
         max_connections_per_address: listen.max_connections_per_address,
         max_sessions_away_per_identity: listen.max_sessions_away_per_identity,
         max_subscriptions_per_user: listen.max_subscriptions_per_user,
@@ -174,7 +178,7 @@ fn broker_config(listen: &Listen) -> offload_broker::Config {
         max_subscription_bytes: listen.max_subscription_bytes.as_usize(),
         max_receivers_per_identity: listen.max_answer_receivers,
         max_connections_per_user: listen.max_connections_per_user,
-        max_input_bytes: listen.max_input.max(listen.max_packet).as_usize(),
+        max_input_bytes: listen.max_input.as_usize(),
         max_input_bytes_per_identity: listen.max_input_per_user.as_usize(),
         receive_buffer: listen.receive_buffer.as_usize(),
         min_input_rate: listen.min_input_rate.bytes(),
@@ -182,7 +186,9 @@ fn broker_config(listen: &Listen) -> offload_broker::Config {
         max_message_rate: listen.max_message_rate,
         max_byte_rate: listen.max_byte_rate.bytes(),
         session_queue_messages: listen.session_queue,
-        session_queue_bytes: listen.session_queue_bytes.as_usize(),
+        session_queue_bytes,
+        // One identity alone may have half of it: enough for the queue of one session.
+        max_queued_bytes: DEFAULT_MAX_QUEUED_BYTES.max(session_queue_bytes.saturating_mul(2)),
         ..Default::default()
     }
 }

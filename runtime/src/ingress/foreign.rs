@@ -13,6 +13,7 @@ mod backoff;
 mod clash;
 mod driver;
 mod link;
+mod namesakes;
 mod publication;
 mod responder;
 mod seldom;

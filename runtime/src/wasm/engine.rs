@@ -87,6 +87,22 @@ pub fn compiler(tier: Tier) -> wasmtime::Result<Engine> {
     Engine::new(&code_config(tier))
 }
 
+/// The proposals of WebAssembly that guests may use, by name, in the order in which the validator has them.
+///
+/// # Errors
+///
+/// When there is no compiler for this processor.
+pub fn proposals() -> wasmtime::Result<Vec<String>> {
+    use wasmparser::WasmFeatures;
+    let mut features = compiler(Tier::Optimized)?.get_wasm_features();
+    // Those that are no proposals; and without its types there is nothing to use of garbage collection.
+    if !features.contains(WasmFeatures::GC_TYPES) {
+        features.remove(WasmFeatures::GC);
+    }
+    features.remove(WasmFeatures::FLOATS | WasmFeatures::GC_TYPES);
+    Ok(features.iter_names().map(|(name, _)| name.to_lowercase().replace('_', "-")).collect())
+}
+
 /// The engine that runs baseline code, for all workers. It has no pool: what runs on it is replaced soon.
 ///
 /// # Errors

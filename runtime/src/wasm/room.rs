@@ -2,7 +2,7 @@
 
 use super::engine;
 use super::loaded::LoadedLimits;
-use crate::config;
+use crate::config::{self, ByteSize};
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 use rustix::process::{Resource, getrlimit};
 use std::fs;
@@ -116,9 +116,36 @@ impl Room {
             () if mapped < addressed => (mapped, Some(Shortage::Mappings(system.mappings))),
             () => (addressed, Some(Shortage::AddressSpace(system.address_space >> 30))),
         };
-        let memory = (workers.memory.as_usize() / 2).saturating_sub(loaded.bytes * workers.count);
+        let memory = beyond_slots(workers, compiler);
         Room { slots: slots.max(1), memory, loaded, shortage }
     }
+}
+
+/// The least memory of guests (`workers.memory`) for each worker: one slot has half of it.
+pub fn least_memory(compiler: &config::Compiler) -> ByteSize {
+    ByteSize::new(2 * resident(compiler) as u64)
+}
+
+/// Linear memory that one guest can have while no other needs any, in whole pages.
+pub fn most_of_one_guest(workers: &config::Workers, compiler: &config::Compiler) -> ByteSize {
+    let bytes = (engine::MEMORY_KEEP_RESIDENT + beyond_slots(workers, compiler)) as u64;
+    ByteSize::new(bytes - bytes % config::WASM_PAGE.bytes())
+}
+
+/// The memory of guests (`workers.memory`) of which one guest can have so much.
+pub fn memory_for_one_guest(
+    guest: ByteSize,
+    workers: &config::Workers,
+    compiler: &config::Compiler,
+) -> ByteSize {
+    let beyond = guest.as_usize().saturating_sub(engine::MEMORY_KEEP_RESIDENT);
+    let loaded = compiler.loaded_bytes.map_or(LOADED_BYTES * workers.count, ByteSize::as_usize);
+    ByteSize::mib((2 * (beyond + loaded)).div_ceil(1 << 20) as u64)
+}
+
+/// Bytes of linear memory, of all guests together, beyond what each slot keeps.
+fn beyond_slots(workers: &config::Workers, compiler: &config::Compiler) -> usize {
+    (workers.memory.as_usize() / 2).saturating_sub(loaded_bytes(workers, compiler) * workers.count)
 }
 
 /// Slots of one worker, by the configuration alone.
@@ -129,15 +156,22 @@ fn wanted(workers: &config::Workers, compiler: &config::Compiler) -> usize {
 
 /// Modules of one worker: as many as the configuration says, but no more than a part of what the system has for all.
 fn loaded(workers: &config::Workers, compiler: &config::Compiler, system: System) -> LoadedLimits {
-    let memory = workers.memory.as_usize() / workers.count;
-    let bytes = match compiler.loaded_bytes {
-        Some(bytes) => (bytes.as_usize() / workers.count).min(memory / 4),
-        None => LOADED_BYTES.min(memory / MODULES_PART),
-    };
+    let bytes = loaded_bytes(workers, compiler);
     let mapped = system.mappings / MODULES_PART / MODULE_MAPPINGS / workers.count;
     let opened = system.descriptors / MODULES_PART / workers.count;
     let idle = compiler.idle();
     LoadedLimits { bytes, idle, modules: compiler.loaded_modules.min(mapped).min(opened).max(1) }
+}
+
+/// Bytes of the modules of one worker.
+fn loaded_bytes(workers: &config::Workers, compiler: &config::Compiler) -> usize {
+    // Nothing is checked yet when a configuration asks.
+    let count = workers.count.max(1);
+    let memory = workers.memory.as_usize() / count;
+    match compiler.loaded_bytes {
+        Some(bytes) => (bytes.as_usize() / count).min(memory / 4),
+        None => LOADED_BYTES.min(memory / MODULES_PART),
+    }
 }
 
 /// Address space of one slot, in bytes.
@@ -156,7 +190,6 @@ fn resident(compiler: &config::Compiler) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::ByteSize;
     use crate::once_cache::Idle;
     use std::time::Duration;
 

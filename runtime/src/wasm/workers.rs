@@ -13,7 +13,7 @@ use crate::flow::{Flow, Name};
 use crate::modules::Artifact;
 use crate::status;
 use crate::suspects::{Suspects, Watched};
-use offload_policy::{Admission, AdmissionLimits, Busy, FairQueue, Load, QueueLimits, Shares, Slots, Time};
+use offload_policy::{Admission, Busy, FairQueue, Load, QueueLimits, Slots, Time};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
@@ -138,18 +138,12 @@ impl Workers {
             .map(|_| engine::worker(room.slots, limits, compiler))
             .collect::<wasmtime::Result<Vec<_>>>()?;
         let mailboxes: Vec<Arc<Mailbox>> = engines.iter().map(|_| Arc::default()).collect();
-        let admission = AdmissionLimits {
-            per_flow: Load { requests: queue.per_principal, bytes: queue.bytes_per_principal.as_usize() },
-            total: Load { requests: queue.total, bytes: queue.bytes_total.as_usize() },
-            account_share: percent(queue.account_share),
-        };
-        let shares = Shares { flow: percent(workers.slot_share), account: percent(workers.account_share) };
         let shared = Arc::new(Shared {
             books: Mutex::new(Books {
-                admission: Admission::new(admission),
+                admission: Admission::new(queue.admission_limits()),
                 queue: FairQueue::new(QueueLimits { per_flow: queue.per_principal, total: queue.total }),
                 alone: None,
-                slots: Slots::new(count, room.slots, shares),
+                slots: Slots::new(count, room.slots, workers.shares()),
                 running: 0,
             }),
             queued: AtomicUsize::new(0),
@@ -212,6 +206,11 @@ impl Workers {
         let now = self.shared.now();
         self.shared.lock().admission.admit(key, load, now)?;
         Ok(Waiting { workers: self.clone(), key: key.clone(), load, submitted: false })
+    }
+
+    /// What a request may hold in memory to be ever admitted, in bytes.
+    pub fn largest_request(&self) -> usize {
+        self.shared.lock().admission.limits().largest().bytes
     }
 
     /// An admitted request ends without having been started.
@@ -428,10 +427,6 @@ impl Shared {
             self.idle.notify_waiters();
         }
     }
-}
-
-fn percent(share: f64) -> usize {
-    (share * 100.0) as usize
 }
 
 /// Answers requests whose deadline comes while they wait, and tells workers when others may start that were held back.

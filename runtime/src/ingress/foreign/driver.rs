@@ -7,6 +7,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use offload_protocol::topic;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::sync::{oneshot, watch};
@@ -17,13 +18,14 @@ use super::Status;
 use super::backoff::Backoff;
 use super::clash::Clash;
 use super::link::{self, Connected, Event, Failure, Granted, Incoming, Options, Requests};
+use super::namesakes::{Namesakes, Reaction};
 use super::publication::Publication;
 use super::responder::{Command, ForeignResponder};
 use super::seldom::Seldom;
 use super::version::{Choice, Version};
 use super::window::{Received, Ticket, Window};
 use crate::config;
-use crate::ingress::{Client, Delivery, Notices, Sink};
+use crate::ingress::{Client, Delivery, Notice, Notices, Sink};
 
 /// All gateways on one broker are one group, of which each request reaches one member.
 const SHARE: &str = "$share/offload-rt/";
@@ -60,6 +62,7 @@ pub(super) struct Driver {
     given_back: Vec<oneshot::Sender<()>>,
     /// Set when the ingress shuts down: the latest time for it.
     deadline: Option<Instant>,
+    namesakes: Option<Namesakes>,
     /// Answers for which there was no room.
     dropped: Seldom,
     /// Answers that the broker refused.
@@ -75,6 +78,8 @@ struct Session {
     /// Set when the broker has accepted the connection.
     since: Option<Instant>,
     shared: bool,
+    /// What was subscribed to and is not confirmed, in this order.
+    subscribing: VecDeque<Subscription>,
     /// Answers that may be on their way at once.
     window: usize,
     max_packet: usize,
@@ -85,6 +90,13 @@ struct Session {
     /// Subscriptions that the broker is to end, and has not confirmed.
     unsubscribing: usize,
     disconnecting: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Subscription {
+    Requests,
+    /// To the status that gateways of this name share.
+    Namesakes,
 }
 
 /// Work done without a pause.
@@ -124,6 +136,7 @@ impl Driver {
     ) -> Driver {
         Driver {
             broker: broker.url.to_string(),
+            namesakes: notices.instance.clone().map(Namesakes::new),
             options,
             sink,
             notices,
@@ -237,6 +250,16 @@ impl Driver {
     fn event(&mut self, event: Event, session: &mut Session) -> Result<(), Failure> {
         match event {
             Event::Connected(connected) => self.connected(connected, session),
+            Event::Subscribed(granted)
+                if session.subscribing.pop_front() == Some(Subscription::Namesakes) =>
+            {
+                if let Granted::No(reason) = granted {
+                    info!(
+                        broker = self.broker,
+                        reason, "cannot see whether another gateway has the same name"
+                    );
+                }
+            }
             Event::Subscribed(granted @ (Granted::Yes | Granted::Partly(_))) => {
                 if let Granted::Partly(reason) = granted {
                     warn!(broker = self.broker, reason, "the broker refuses one of the two request topics");
@@ -245,7 +268,7 @@ impl Driver {
             }
             Event::Subscribed(Granted::NotShared) if session.shared => {
                 session.shared = false;
-                session.subscribe();
+                session.subscribe_to_requests();
             }
             Event::Subscribed(Granted::NotShared) => {
                 return Err(Failure::Refused("subscriptions are not supported".to_owned()));
@@ -279,6 +302,9 @@ impl Driver {
         session.window = connected.window;
         session.max_packet = connected.max_packet;
         session.shared = connected.shared_subscriptions;
+        if self.namesakes.is_some() && self.taking {
+            session.subscribe(Subscription::Namesakes, &[self.notices.offline.topic.to_string()]);
+        }
         self.announce();
         if !self.taking {
             session.unsubscribe = filters(true).chain(filters(false)).collect();
@@ -288,7 +314,7 @@ impl Driver {
             // The session may be from a time when this gateway subscribed in the other way.
             session.unsubscribe = filters(!session.shared).collect();
         }
-        session.subscribe();
+        session.subscribe_to_requests();
     }
 
     fn deliver(&mut self, message: Incoming) {
@@ -309,8 +335,15 @@ impl Driver {
             }
         };
         let Some(request) = topic::parse_request(&topic) else {
-            debug!(topic = topic_for_log(&topic), "not a request topic: ignored");
             ticket.inspect(|ticket| self.window.settle(*ticket));
+            if *topic == *self.notices.offline.topic {
+                // What was retained before this gateway came is not what another one does now.
+                if !retain {
+                    self.hear_namesake(&payload);
+                }
+                return;
+            }
+            debug!(topic = topic_for_log(&topic), "not a request topic: ignored");
             return;
         };
         // The broker knows who published this, and does not say: the reply id stands in.
@@ -364,12 +397,41 @@ impl Driver {
         }
     }
 
-    /// Publishes the gateway's status. To be called while there is a connection.
+    /// A gateway of this name, or another one, has published its status.
+    fn hear_namesake(&mut self, document: &[u8]) {
+        let Some(namesakes) = self.namesakes.as_mut().filter(|_| self.deadline.is_none()) else { return };
+        match namesakes.hear(document) {
+            Reaction::Nothing => return,
+            Reaction::Greet(other) => warn!(
+                broker = self.broker,
+                other,
+                "another gateway on this broker has the same name, and both publish their status on {}: give each \
+                 a `name` of its own",
+                self.notices.offline.topic
+            ),
+            Reaction::Reassert(Some(gone)) => self.publish_instance(&gone, Bytes::new()),
+            Reaction::Reassert(None) => {}
+        }
+        self.announce();
+    }
+
+    /// Publishes the gateway's status: for its name, and for this gateway alone. To be called while there is a
+    /// connection.
     fn announce(&mut self) {
         let leaving = self.deadline.is_some();
         let status = self.notices.status.borrow_and_update().clone();
+        if let Some(instance) = self.namesakes.as_ref().map(|namesakes| namesakes.instance().to_owned()) {
+            let document = if leaving { Bytes::new() } else { status.payload.clone() };
+            self.publish_instance(&instance, document);
+        }
         let status = if leaving { self.notices.offline.clone() } else { status };
         self.answer(None, status.into());
+    }
+
+    /// Replaces the document of one gateway among those of this name; an empty one removes it.
+    fn publish_instance(&mut self, instance: &str, payload: Bytes) {
+        let topic = topic::instance_status(&self.notices.offline.topic, instance).into();
+        self.answer(None, Notice { topic, payload, retain: true }.into());
     }
 
     fn answer(&mut self, ticket: Option<Ticket>, answer: Publication) {
@@ -459,6 +521,7 @@ impl Session {
             version,
             since: None,
             shared: false,
+            subscribing: VecDeque::new(),
             window: 0,
             max_packet: 0,
             batch: Batch::default(),
@@ -468,10 +531,16 @@ impl Session {
         }
     }
 
-    fn subscribe(&self) {
+    fn subscribe_to_requests(&mut self) {
         let filters: Vec<String> = filters(self.shared).collect();
+        self.subscribe(Subscription::Requests, &filters);
+    }
+
+    fn subscribe(&mut self, subscription: Subscription, filters: &[String]) {
         // The connection is new, so it has room.
-        let _ = self.requests.subscribe(&filters);
+        if self.requests.subscribe(filters).is_ok() {
+            self.subscribing.push_back(subscription);
+        }
     }
 }
 

@@ -107,7 +107,7 @@ Examples:
   offload-client bench add 5 7
   offload-client bench --args 5 7
   offload-client bench filter.wasm --stdin sample.txt --rate 200 --duration 1m
-  offload-client --broker mqtt://plant bench --concurrency 64 --connections 4 --json add 5 7";
+  offload-client bench --concurrency 64 --connections 4 --json add 5 7";
 
 fn time(text: &str) -> Result<Duration, String> {
     units::duration(text).and_then(|time| {

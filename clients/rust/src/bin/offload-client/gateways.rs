@@ -107,13 +107,20 @@ async fn listen(options: &Options, wait: Duration) -> Result<Heard, Failure> {
     loop {
         match timeout_at(deadline, link.event()).await {
             Ok(Event::Acknowledged(acknowledgement)) => {
-                permitted(&acknowledgement)?;
+                if !subscribed {
+                    permitted(&acknowledgement)?;
+                }
                 match acknowledgement.packet {
                     AckPacket::ConnAck => {
                         let subscription = link.subscribe(&topic::gateway_status("+"), QoS::AtLeastOnce);
                         subscription.map_err(|Stuck| unreachable("nothing can be sent"))?;
+                        // Gateways that share a name. Whoever may not see that sees the others.
+                        let each = topic::instance_status(&topic::gateway_status("+"), "+");
+                        let _ = link.subscribe(&each, QoS::AtLeastOnce);
                     }
-                    AckPacket::SubAck => (subscribed, deadline) = (true, Instant::now() + wait),
+                    AckPacket::SubAck if !subscribed => {
+                        (subscribed, deadline) = (true, Instant::now() + wait)
+                    }
                     _ => {}
                 }
             }

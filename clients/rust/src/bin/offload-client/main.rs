@@ -64,8 +64,8 @@ Examples:
   offload-client send project/ 5 7
   offload-client gateways
   offload-client bench add 5 7
-  offload-client -h gateway.local send sort.wasm --stdin numbers.txt --timeout 2s
-  OFFLOAD_BROKER=mqtt://alice:secret@plant:1883 offload-client send prog.wasm --json";
+  offload-client -h gateway.local send sort.wasm --stdin numbers.txt
+  OFFLOAD_BROKER=mqtt://alice:secret@plant:1883 offload-client send prog.wasm";
 
 fn main() -> ExitCode {
     let (own, guest_args) = split_guest_args(std::env::args_os().collect());
@@ -126,6 +126,19 @@ mod tests {
     fn the_command_line_is_consistent() {
         use clap::CommandFactory;
         Cli::command().debug_assert();
+    }
+
+    /// A line that is broken cannot be pasted.
+    #[test]
+    fn examples_fit_a_narrow_terminal() {
+        use clap::CommandFactory;
+        let mut cli = Cli::command();
+        cli.build();
+        for command in cli.get_subcommands().chain([&cli]).filter(|command| command.get_name() != "help") {
+            let examples = command.get_after_help().expect(command.get_name()).to_string();
+            assert!(examples.contains("Examples:\n  "), "{examples}");
+            assert!(examples.lines().all(|line| line.len() <= 80), "{examples}");
+        }
     }
 
     #[test]

@@ -52,7 +52,7 @@ Examples:
   offload-client send prog.c --build 'gcc <name>.c -lm -o <name>' 5 7
   wat2wasm prog.wat -o - | offload-client send -
   offload-client send project/ --target bin/prog --stdin data.txt
-  offload-client send prog.wat --timeout 2s --memory 64MiB --json --args -v file";
+  offload-client send prog.wat --timeout 2s --memory 64MiB --args -v file";
 
 impl Send {
     /// Runs the command; returns its exit code.

@@ -15,10 +15,11 @@ const MAX_TOPICS: usize = 1000;
 /// A document that is longer together with its topic is ignored; in bytes. A topic alone is always shorter.
 const MAX_STATUS: usize = 64 * 1024;
 
-/// The newest status of each gateway, by the name in its topic.
+/// The newest status of each gateway. Those of one name share a topic, and have one more each.
 #[derive(Default)]
 pub struct Heard {
-    topics: BTreeMap<String, Topic>,
+    /// By the name in the topic, and the instance below it.
+    topics: BTreeMap<(String, Option<String>), Topic>,
     too_many: bool,
 }
 
@@ -31,6 +32,9 @@ struct Topic {
 
 struct Status {
     row: Row,
+    /// Tells gateways of one name apart.
+    instance: Option<String>,
+    is_offline: bool,
     /// As it was published.
     document: String,
 }
@@ -38,17 +42,18 @@ struct Status {
 impl Heard {
     /// Takes note of a message; an error says what is ignored, once a topic.
     pub fn take(&mut self, message: &Message) -> Result<(), String> {
-        let name = message.topic.strip_prefix(GATEWAY_PREFIX).and_then(|rest| rest.strip_suffix("/status"));
+        let name = message.topic.strip_prefix(GATEWAY_PREFIX).and_then(|rest| rest.split_once("/status"));
         // Nothing else is subscribed to.
-        let Some(name) = name else { return Ok(()) };
-        if self.topics.len() == MAX_TOPICS && !self.topics.contains_key(name) {
+        let Some((name, below)) = name else { return Ok(()) };
+        let key = (name.to_owned(), below.strip_prefix('/').map(str::to_owned));
+        if self.topics.len() == MAX_TOPICS && !self.topics.contains_key(&key) {
             return if std::mem::replace(&mut self.too_many, true) {
                 Ok(())
             } else {
                 Err(format!("more than {MAX_TOPICS} gateways; the others are ignored"))
             };
         }
-        let topic = self.topics.entry(name.to_owned()).or_default();
+        let topic = self.topics.entry(key).or_default();
         if message.payload.is_empty() {
             // So a retained message is deleted.
             topic.status = None;
@@ -70,9 +75,17 @@ impl Heard {
         self.statuses().next().is_none()
     }
 
-    /// By name.
-    pub fn rows(&self) -> Vec<&Row> {
-        self.statuses().map(|status| &status.row).collect()
+    /// By name; of several that have the same one the instance is told too.
+    pub fn rows(&self) -> Vec<Row> {
+        let mut rows: Vec<Row> = self.statuses().map(|status| status.row.clone()).collect();
+        let names: Vec<String> = rows.iter().map(|[name, ..]| name.clone()).collect();
+        for ([name, ..], status) in rows.iter_mut().zip(self.statuses()) {
+            let is_shared = names.iter().filter(|other| *other == name).count() > 1;
+            if is_shared && let Some(instance) = &status.instance {
+                *name = format!("{name} ({})", text(instance));
+            }
+        }
+        rows
     }
 
     /// One JSON array, as published but for what a terminal would act on.
@@ -81,8 +94,24 @@ impl Heard {
         format!("[{}]", documents.join(","))
     }
 
+    /// Of what is said on the shared topic only that counts which is news of the gateway that it is about: that it
+    /// has gone, or that it is there at all.
     fn statuses(&self) -> impl Iterator<Item = &Status> {
-        self.topics.values().filter_map(|topic| topic.status.as_ref())
+        let status = |key: &(String, Option<String>)| self.topics.get(key)?.status.as_ref();
+        self.topics.iter().filter_map(move |((name, below), topic)| {
+            let own = topic.status.as_ref()?;
+            let other = match below {
+                // What the gateway said of itself.
+                None => {
+                    let instance = own.instance.clone().filter(|_| !own.is_offline);
+                    instance.and_then(|instance| status(&(name.clone(), Some(instance))))
+                }
+                // What was left behind.
+                Some(_) => status(&(name.clone(), None))
+                    .filter(|shared| shared.is_offline && shared.instance == own.instance),
+            };
+            other.is_none().then_some(own)
+        })
     }
 }
 
@@ -93,7 +122,12 @@ impl Status {
         }
         let document = str::from_utf8(&message.payload).ok()?;
         let value: Value = serde_json::from_str(document).ok()?;
-        value.is_object().then(|| Self { row: row(name, &value), document: document.trim().to_owned() })
+        value.is_object().then(|| Self {
+            row: row(name, &value),
+            instance: value["instance"].as_str().map(str::to_owned),
+            is_offline: value["state"] == "offline",
+            document: document.trim().to_owned(),
+        })
     }
 }
 
@@ -147,6 +181,27 @@ mod tests {
         }
         assert!(heard.is_empty());
         assert_eq!(heard.as_json(), "[]");
+    }
+
+    #[test]
+    fn gateways_of_one_name_are_told_apart() {
+        let document =
+            |state: &str, instance: &str| format!(r#"{{"state":"{state}","instance":"{instance}"}}"#);
+        let names = |heard: &Heard| -> Vec<String> {
+            heard.rows().iter().map(|[name, state, ..]| format!("{name}: {state}")).collect()
+        };
+        let mut heard = Heard::default();
+        heard.take(&message("gateway/a/status", document("online", "1"))).unwrap();
+        heard.take(&message("gateway/a/status/1", document("online", "1"))).unwrap();
+        assert_eq!(names(&heard), ["a: online"]);
+        heard.take(&message("gateway/a/status/2", document("online", "2"))).unwrap();
+        assert_eq!(names(&heard), ["a (1): online", "a (2): online"]);
+        // One has gone, and what it said below is left behind.
+        heard.take(&message("gateway/a/status", document("offline", "1"))).unwrap();
+        assert_eq!(names(&heard), ["a (1): offline", "a (2): online"]);
+        heard.take(&message("gateway/a/status", document("online", "2"))).unwrap();
+        heard.take(&message("gateway/a/status/1", "")).unwrap();
+        assert_eq!(names(&heard), ["a: online"]);
     }
 
     #[test]

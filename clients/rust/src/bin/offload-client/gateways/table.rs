@@ -46,9 +46,9 @@ pub fn row(name: &str, document: &Value) -> Row {
 }
 
 /// The table. Of the last column, programs, only so much is shown as fits into this many columns of a terminal.
-pub fn table(rows: &[&Row], columns: Option<usize>) -> String {
+pub fn table(rows: &[Row], columns: Option<usize>) -> String {
     let headings = HEADINGS.map(str::to_owned);
-    let rows: Vec<&Row> = std::iter::once(&headings).chain(rows.iter().copied()).collect();
+    let rows: Vec<&Row> = std::iter::once(&headings).chain(rows).collect();
     let widths: [usize; COLUMNS] =
         std::array::from_fn(|column| rows.iter().map(|row| row[column].width()).max().unwrap_or_default());
     let [before_programs @ .., _] = &widths;
@@ -99,16 +99,16 @@ mod tests {
     #[test]
     fn columns_are_aligned_and_fit_a_terminal() {
         let offline = row("nuc", &json!({ "state": "offline", "name": "nuc", "version": "0.1.0" }));
-        let shown = table(&[&jetson(), &offline], Some(80));
+        let shown = table(&[jetson(), offline], Some(80));
         let expected = "\
 NAME      STATE    VERSION  WORKERS  WAITING  TAKES                    PROGRAMS
 jetson-1  online   0.1.0    1/4      12       module,component,native  add,siev…
 nuc       offline  0.1.0    -        -        -                        -
 ";
         assert_eq!(shown, expected);
-        assert!(table(&[&jetson()], None).ends_with("module,component,native  add,sieve,sort\n"));
+        assert!(table(&[jetson()], None).ends_with("module,component,native  add,sieve,sort\n"));
         // What does not fit at all is not cut to nothing.
-        assert!(table(&[&jetson()], Some(10)).ends_with("  add,sie…\n"));
+        assert!(table(&[jetson()], Some(10)).ends_with("  add,sie…\n"));
     }
 
     #[test]
@@ -129,7 +129,7 @@ nuc       offline  0.1.0    -        -        -                        -
     #[test]
     fn what_is_wide_is_measured() {
         let wide = row("网关", &json!({ "capabilities": { "programs": ["程序程序程序"] } }));
-        let shown = table(&[&wide], Some(1));
+        let shown = table(&[wide], Some(1));
         let expected = "\
 NAME  STATE  VERSION  WORKERS  WAITING  TAKES  PROGRAMS
 网关  -      -        -        -        -      程序程…

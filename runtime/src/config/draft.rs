@@ -1,0 +1,171 @@
+//! A configuration while it is put together: what a file says, then what the command line says, then what follows.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use toml::Spanned;
+use toml::de::{DeTable, Deserializer};
+
+use super::error::MAX_REFUSALS;
+use super::locate::{Document, remove_at};
+use super::{Config, ConfigError, MAX_FILE_BYTES, Refusal, Refusals, Section};
+
+/// Which keys have been given a value; all others have their defaults, or what follows from the values that were given.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Given(BTreeSet<String>);
+
+impl Given {
+    /// Whether `key` was given: `limits.memory`, `program[1].name`.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.0.contains(key)
+    }
+
+    /// Every key whose value is not the default.
+    pub(super) fn by_difference(config: &Config) -> Given {
+        let values = |section: Section| {
+            let keys = section.keys.iter().map(|key| (section.key(key.name), key.value.clone()));
+            keys.collect::<Vec<_>>()
+        };
+        let defaults: BTreeSet<_> = Config::schema().into_iter().flat_map(values).collect();
+        let present = config.sections().into_iter().filter(|section| section.present);
+        let different = present.flat_map(values).filter(|value| !defaults.contains(value));
+        Given(different.map(|(key, _)| key).collect())
+    }
+}
+
+/// A configuration that is not complete yet.
+#[derive(Default)]
+pub struct Draft {
+    config: Config,
+    given: Given,
+    file: Option<File>,
+    /// What of the file could not be used.
+    refusals: Vec<Refusal>,
+}
+
+struct File {
+    path: PathBuf,
+    text: String,
+    document: Document,
+}
+
+impl Draft {
+    /// Reads `path`. What is wrong in it is told by [`Draft::finish`], so that flags may go before it.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or is larger than [`MAX_FILE_BYTES`].
+    pub fn read(path: &Path) -> Result<Draft, ConfigError> {
+        let unreadable = |error| ConfigError::Read { path: path.to_owned(), error };
+        let size = std::fs::metadata(path).map_err(unreadable)?.len();
+        if size > MAX_FILE_BYTES {
+            return Err(ConfigError::TooLarge { path: path.to_owned(), size, max: MAX_FILE_BYTES });
+        }
+        let text = std::fs::read_to_string(path).map_err(unreadable)?;
+        Ok(Draft::parse(path, text))
+    }
+
+    /// Takes all of `text` that can be used. Relative paths in it are relative to the folder that `path` is in.
+    pub(super) fn parse(path: &Path, text: String) -> Draft {
+        let (mut table, errors) = DeTable::parse_recoverable(&text);
+        let broken = || errors.iter().take(MAX_REFUSALS);
+        let mut refusals: Vec<Refusal> =
+            broken().map(|error| Refusal::new("", error.message()).at(error.span())).collect();
+        let document = Document::of(table.get_ref());
+        let unknown = document.unknown_keys(&Config::schema());
+        for span in unknown.iter().filter_map(|refusal| refusal.span.as_ref()) {
+            remove_at(table.get_mut(), span.start);
+        }
+        refusals.extend(unknown);
+        let mut config = deserialize(table, &document, &mut refusals);
+        // What is made of a line that is no TOML says no more about it.
+        let same_line = |a: usize, b: usize| !text[a.min(b)..a.max(b)].contains('\n');
+        let broken: Vec<usize> = broken().filter_map(|error| Some(error.span()?.start)).collect();
+        refusals.retain(|refusal| {
+            let start = refusal.span.as_ref().filter(|_| !refusal.key.is_empty()).map(|span| span.start);
+            start.is_none_or(|start| !broken.iter().any(|error| same_line(start, *error)))
+        });
+        config.resolve_paths(path.parent().unwrap_or(Path::new("")));
+        let mut given = Given(document.keys().map(str::to_owned).collect());
+        given.0.retain(|key| !refusals.iter().any(|refusal| refusal.is_about(key)));
+        Draft { config, given, file: Some(File { path: path.to_owned(), text, document }), refusals }
+    }
+
+    /// Changes the value of `key`, whatever the file says.
+    pub fn set(&mut self, key: &str, change: impl FnOnce(&mut Config)) {
+        change(&mut self.config);
+        self.given.0.insert(key.to_owned());
+        self.refusals.retain(|refusal| !refusal.is_about(key));
+        if let Some(file) = &mut self.file {
+            file.document.forget(key);
+        }
+    }
+
+    /// Derives what was not given, and checks all of it.
+    ///
+    /// # Errors
+    /// Everything that is not accepted, in the order of the file's lines.
+    pub fn finish(mut self) -> Result<Finished, ConfigError> {
+        let mut found = Vec::new();
+        self.config.complete(&self.given, &mut found);
+        // What is not there because it was refused is not missing.
+        let follows = |refusal: &Refusal| {
+            self.refusals.iter().any(|first| {
+                refusal.is_about(&first.key) || first.other.iter().any(|other| refusal.is_about(other))
+            })
+        };
+        let is_whole = self.refusals.iter().all(|refusal| !refusal.key.is_empty());
+        found.retain(|refusal| !follows(refusal) && (is_whole || self.given.has(&refusal.key)));
+        let mut refusals = self.refusals;
+        refusals.extend(found);
+        if let Some(file) = &self.file {
+            refusals = file.locate(refusals);
+        }
+        Refusals::or_ok(refusals)?;
+        Ok(Finished { config: self.config, given: self.given })
+    }
+}
+
+/// A configuration to run with, and which of its keys were given.
+#[derive(Debug, PartialEq)]
+pub struct Finished {
+    /// All values.
+    pub config: Config,
+    /// The keys that were given.
+    pub given: Given,
+}
+
+impl File {
+    /// Says where the refusals are, and puts them into the order of their lines.
+    fn locate(&self, refusals: Vec<Refusal>) -> Vec<Refusal> {
+        let mut refusals: Vec<Refusal> = refusals
+            .into_iter()
+            .map(|refusal| {
+                let span = refusal.span.clone().or_else(|| self.document.span_of(&refusal.key));
+                let other = refusal.other.as_ref().and_then(|other| self.document.value_of(other));
+                refusal.at(span).in_file(&self.path, &self.text, other)
+            })
+            .collect();
+        refusals.sort_by_key(|refusal| refusal.span.as_ref().map_or(usize::MAX, |span| span.start));
+        refusals
+    }
+}
+
+/// The values of a table. One that is refused is left out, and the rest tried again, until enough is refused.
+fn deserialize(mut table: Spanned<DeTable<'_>>, document: &Document, refusals: &mut Vec<Refusal>) -> Config {
+    while refusals.len() < MAX_REFUSALS {
+        let error = match Config::deserialize(Deserializer::from(table.clone())) {
+            Ok(config) => return config,
+            Err(error) => error,
+        };
+        let offset = error.span().map(|span| span.start);
+        let key = offset.and_then(|offset| document.key_at(offset)).unwrap_or_default();
+        let accepted = Config::schema().into_iter().find_map(|section| section.accepts(&key));
+        refusals.push(Refusal { accepted, ..Refusal::new(key, error.message()) }.at(error.span()));
+        let removed = offset.is_some_and(|offset| remove_at(table.get_mut(), offset));
+        if !removed {
+            break;
+        }
+    }
+    Config::default()
+}

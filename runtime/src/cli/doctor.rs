@@ -130,7 +130,7 @@ fn baseline() -> Check {
 }
 
 fn clearing() -> Check {
-    let (state, found) = if engine::clears_what_was_written() {
+    let (state, found) = if engine::has_pagemap_scan() {
         (Health::Good, "what a guest has written is cleared after it (PAGEMAP_SCAN)".to_owned())
     } else {
         let kept = ByteSize::new(engine::MEMORY_KEEP_RESIDENT as u64);

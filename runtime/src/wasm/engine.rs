@@ -9,7 +9,7 @@ use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAlloc
 /// Linear memory that a pool slot keeps mapped between guests, in bytes: room for a stack of 1 MiB, which Rust has by
 /// default, and data. Clearing it with `memset` is several times cheaper than giving the pages back and faulting them in
 /// again, and without it a second thread makes the pool slower (page-table locks). Which of it a guest has written, the
-/// kernel tells where it can ([`clears_what_was_written`]); elsewhere all of it is cleared.
+/// kernel tells where it can ([`has_pagemap_scan`]); elsewhere all of it is cleared.
 pub const MEMORY_KEEP_RESIDENT: usize = 2 << 20;
 
 /// The same for tables, in bytes.
@@ -42,7 +42,7 @@ const fn fiber_stack(wasm_stack: usize) -> usize {
 
 /// Whether the kernel tells which pages of a slot a guest has written (`PAGEMAP_SCAN`, Linux 6.7 and newer), so that the
 /// pool clears these alone. The pool asks by itself.
-pub fn clears_what_was_written() -> bool {
+pub fn has_pagemap_scan() -> bool {
     PoolingAllocationConfig::is_pagemap_scan_available()
 }
 

@@ -163,8 +163,8 @@ pub async fn run(
         Err(error) => exit_code(&error, budget, store.data().limiter.refusal()),
     };
     let left = store.get_fuel().unwrap_or(0);
-    // Compiled code looks at loops and calls, and at bulk operations that it knows to be short it does not: here the
-    // last of it is looked at, so that it is no matter which compiler looked where.
+    // Compiled code checks its fuel at loops, at calls and at long bulk operations. The check at the end makes the result
+    // the same wherever the compiler put those.
     let result = if left == 0 { result.and(Err(out_of_fuel(budget))) } else { result };
     let fuel = budget.fuel.saturating_sub(left);
     let (stdout, stderr) = Stdio::lock(&store.data().stdio).take_outputs();
@@ -257,7 +257,7 @@ fn out_of_fuel(budget: Budget) -> WireError {
     WireError::new(ErrorKind::Fuel, format!("used its {} units of fuel", budget.fuel))
 }
 
-/// Whether programs end so that have asked for memory in vain: by `abort`, or where they thought that it was.
+/// Whether a program that was refused memory may trap so: by `abort`, or by an access to what it did not get.
 fn may_be_for_want_of_memory(trap: &Trap) -> bool {
     matches!(trap, Trap::UnreachableCodeReached | Trap::MemoryOutOfBounds | Trap::TableOutOfBounds)
 }
@@ -398,6 +398,34 @@ pub(super) mod tests {
                     (drop (memory.grow (i32.const 1)))
                     (br_if 0 (i32.lt_u (local.tee 0 (i32.add (local.get 0) (i32.const 1))) (i32.const 1000))))))"#;
         assert_eq!(run_optimized(steps), (Ok(0), 8));
+    }
+
+    #[test]
+    fn the_next_guest_of_a_slot_finds_nothing_of_the_last() {
+        // Each finds its memory as the module says, and writes to every fourth page of the system: in less than what a
+        // slot keeps, and in more.
+        for pages in [1, 8, 100] {
+            let text = format!(
+                r#"(module (memory (export "memory") 1) (data (i32.const 100) "\01")
+                    (func (export "_start") (local $i i32)
+                        (drop (memory.grow (i32.const {pages})))
+                        (if (i32.ne (i32.load8_u (i32.const 100)) (i32.const 1)) (then unreachable))
+                        (i32.store8 (i32.const 100) (i32.const 0))
+                        (loop $next
+                            (if (i32.load (local.get $i)) (then unreachable))
+                            (i32.store (local.get $i) (i32.const -1))
+                            (local.set $i (i32.add (local.get $i) (i32.const 16384)))
+                            (br_if $next (i32.lt_u (local.get $i) (i32.const {})))))) "#,
+                (pages + 1) << 16
+            );
+            let engine = engine::worker(1, &Limits::default(), &Compiler::default()).unwrap();
+            let wasm = wat::parse_str(text).unwrap();
+            for _ in 0..3 {
+                let (ended, _) =
+                    run_without_ticks(engine.clone(), Tier::Optimized, &wasm, budget(1 << 40));
+                assert_eq!(ended.result, Ok(0), "{pages} pages");
+            }
+        }
     }
 
     #[test]

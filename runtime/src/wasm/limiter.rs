@@ -15,8 +15,8 @@ use wasmtime::ResourceLimiterAsync;
 /// may have 25 ms. So a first slice, which may be on a connection's thread, has no more of them than this.
 pub const GROWTH_STEP: usize = 8 << 20;
 
-/// Growths that a guest may be refused. A failing `memory.grow` costs next to no fuel, so one that goes on asking is ended.
-/// Programs that are in earnest ask again a few times, or once for each allocation that fails.
+/// Growths that a guest may be refused; at the next one it is ended, since a `memory.grow` that fails takes time and next to
+/// no fuel. An allocator asks once for each allocation that fails.
 pub const MAX_REFUSED_GROWTHS: u32 = 10_000;
 
 /// Grants growth up to a guest's limits. What is over them is refused as WebAssembly has it: `memory.grow` and `table.grow`
@@ -59,14 +59,13 @@ struct Counted {
 impl Counted {
     /// Counts a growth, unless it is over the maximum that the module itself has set: wasmtime refuses that one.
     fn grow(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> Result<(), Refusal> {
-        if maximum.is_some_and(|maximum| desired > maximum) {
-            return Ok(());
-        }
         let asked = self.used.saturating_add(desired - current);
         if asked > self.limit {
             return Err(Refusal { what: self.what, asked, limit: self.limit });
         }
-        self.used = asked;
+        if maximum.is_none_or(|maximum| desired <= maximum) {
+            self.used = asked;
+        }
         Ok(())
     }
 }
@@ -228,8 +227,8 @@ mod tests {
         for _ in 0..MAX_REFUSED_GROWTHS / 2 {
             assert_eq!(kind(limiter.grow_memory(0, 2 * MIB, None)), Ok(false));
             assert_eq!(kind(limiter.grow_table(0, 11, None)), Ok(false));
-            // What the module itself rules out wasmtime refuses; here it is neither counted nor held against it.
-            assert_eq!(kind(limiter.grow_memory(0, 2 * MIB, Some(MIB))), Ok(true));
+            // What only the module's own maximum rules out is wasmtime's to refuse.
+            assert_eq!(kind(limiter.grow_memory(0, MIB, Some(MIB / 2))), Ok(true));
             assert!(limiter.refusal().is_none());
         }
         assert_eq!(kind(limiter.grow_memory(0, MIB, None)), Ok(true));

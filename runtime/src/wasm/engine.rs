@@ -151,6 +151,8 @@ fn pool(slots: u32, limits: &Limits, compiler: &Compiler) -> PoolingAllocationCo
         .max_component_instance_size(MAX_COMPONENT_INSTANCE_SIZE)
         .linear_memory_keep_resident(MEMORY_KEEP_RESIDENT)
         .table_keep_resident(TABLE_KEEP_RESIDENT)
+        // A process that is forked has the file for it open too, beyond exec: whoever starts a stranger's program by a fork
+        // closes it, as the sandbox does with all that it does not pass on.
         .pagemap_scan(Enabled::Auto);
     pool
 }

@@ -421,8 +421,7 @@ pub(super) mod tests {
             let engine = engine::worker(1, &Limits::default(), &Compiler::default()).unwrap();
             let wasm = wat::parse_str(text).unwrap();
             for _ in 0..3 {
-                let (ended, _) =
-                    run_without_ticks(engine.clone(), Tier::Optimized, &wasm, budget(1 << 40));
+                let (ended, _) = run_without_ticks(engine.clone(), Tier::Optimized, &wasm, budget(1 << 40));
                 assert_eq!(ended.result, Ok(0), "{pages} pages");
             }
         }

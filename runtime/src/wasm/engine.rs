@@ -40,8 +40,8 @@ const fn fiber_stack(wasm_stack: usize) -> usize {
     ENTRIES * (wasm_stack + HOST_STACK)
 }
 
-/// Whether the kernel tells which pages of a slot a guest has written (`PAGEMAP_SCAN`, Linux 6.7 and newer), so that the
-/// pool clears these alone. The pool asks by itself.
+/// Whether the kernel tells which pages of a slot a guest has written (`PAGEMAP_SCAN`, Linux 6.7 and newer), so that
+/// the pool clears these alone. The pool asks by itself.
 pub fn has_pagemap_scan() -> bool {
     PoolingAllocationConfig::is_pagemap_scan_available()
 }
@@ -151,8 +151,8 @@ fn pool(slots: u32, limits: &Limits, compiler: &Compiler) -> PoolingAllocationCo
         .max_component_instance_size(MAX_COMPONENT_INSTANCE_SIZE)
         .linear_memory_keep_resident(MEMORY_KEEP_RESIDENT)
         .table_keep_resident(TABLE_KEEP_RESIDENT)
-        // A process that is forked has the file for it open too, beyond exec: whoever starts a stranger's program by a fork
-        // closes it, as the sandbox does with all that it does not pass on.
+        // A process that is forked has the file for it open too, beyond exec: whoever starts a stranger's program by a
+        // fork closes it, as the sandbox does with all that it does not pass on.
         .pagemap_scan(Enabled::Auto);
     pool
 }

@@ -163,8 +163,8 @@ pub async fn run(
         Err(error) => exit_code(&error, budget, store.data().limiter.refusal()),
     };
     let left = store.get_fuel().unwrap_or(0);
-    // Compiled code checks its fuel at loops, at calls and at long bulk operations. The check at the end makes the result
-    // the same wherever the compiler put those.
+    // Compiled code checks its fuel at loops, at calls and at long bulk operations. The check at the end makes the
+    // result the same wherever the compiler put those.
     let result = if left == 0 { result.and(Err(out_of_fuel(budget))) } else { result };
     let fuel = budget.fuel.saturating_sub(left);
     let (stdout, stderr) = Stdio::lock(&store.data().stdio).take_outputs();
@@ -230,7 +230,8 @@ async fn call(program: &Program, store: &mut Store<GuestState>) -> wasmtime::Res
     }
 }
 
-/// The exit code that an error stands for, or the wire's error. A program that was refused memory may trap because of it.
+/// The exit code that an error stands for, or the wire's error. A program that was refused memory may trap because of
+/// it.
 fn exit_code(error: &wasmtime::Error, budget: Budget, refusal: Option<Refusal>) -> Result<i32, WireError> {
     if let Some(I32Exit(code)) = error.downcast_ref() {
         return Ok(*code);

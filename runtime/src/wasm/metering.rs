@@ -4,10 +4,10 @@
 //! compiles, and one unit in all in what Winch does (wasmtime 48). So that a request ends the same whichever code it
 //! meets, a module is rewritten before Winch compiles it. In front of each such operation stand
 //!
-//! - a call of a function that the gateway imports into it, which takes the fuel: the length is on top of the stack, and
-//!   is what the function takes and returns;
-//! - an empty loop: its header is where compiled code looks whether fuel or slice are used up, as optimized code does at
-//!   each bulk operation.
+//! - a call of a function that the gateway imports into it, which takes the fuel: the length is on top of the stack,
+//!   and is what the function takes and returns;
+//! - an empty loop: at its header compiled code checks whether fuel or slice are used up, as optimized code does at each
+//!   bulk operation.
 
 use super::guest::GuestState;
 use std::borrow::Cow;

@@ -15,8 +15,8 @@ use wasmtime::ResourceLimiterAsync;
 /// may have 25 ms. So a first slice, which may be on a connection's thread, has no more of them than this.
 pub const GROWTH_STEP: usize = 8 << 20;
 
-/// Growths that a guest may be refused; at the next one it is ended, since a `memory.grow` that fails takes time and next
-/// to no fuel. An allocator asks once for each allocation that fails.
+/// Growths that a guest may be refused; at the next one it is ended, since a `memory.grow` that fails takes time and
+/// next to no fuel. An allocator asks once for each allocation that fails.
 pub const MAX_REFUSED_GROWTHS: u32 = 10_000;
 
 /// Grants growth up to a guest's limits. What is over them is refused as WebAssembly has it: `memory.grow` and

@@ -6,8 +6,8 @@
 //!
 //! - a call of a function that the gateway imports into it, which takes the fuel: the length is on top of the stack,
 //!   and is what the function takes and returns;
-//! - an empty loop: at its header compiled code checks whether fuel or slice are used up, as optimized code does at each
-//!   bulk operation.
+//! - an empty loop: at its header compiled code checks whether fuel or slice are used up, as optimized code does at
+//!   each bulk operation.
 
 use super::guest::GuestState;
 use std::borrow::Cow;
@@ -180,7 +180,8 @@ impl Reencode for Metering {
         Ok(())
     }
 
-    /// Names are for messages about traps. Nothing reads the others, and positions in code that they hold are wrong now.
+    /// Names are for messages about traps. Nothing reads the other sections, and positions in code that they hold are
+    /// wrong now.
     fn parse_custom_section(
         &mut self,
         module: &mut Module,

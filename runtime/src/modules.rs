@@ -15,6 +15,7 @@ use crate::telemetry;
 use crate::turns::Turn;
 use crate::wasm::engine::{self, Tier};
 use crate::wasm::linking::Linkers;
+use crate::wasm::metering;
 use bytes::Bytes;
 use library::Library;
 pub use library::Owner;
@@ -98,6 +99,16 @@ struct Unoptimized {
     _permit: OwnedSemaphorePermit,
 }
 
+/// The compatibility of the optimized code that this engine runs.
+fn optimized_by(engine: &Engine) -> u64 {
+    compatibility(engine.precompile_compatibility_hash())
+}
+
+/// The same for baseline code, whose modules are rewritten before: see [`metering`].
+fn baseline_by(engine: &Engine) -> u64 {
+    compatibility((engine.precompile_compatibility_hash(), metering::MODULE))
+}
+
 /// A digest is not enough.
 pub fn not_found(digest: &Digest) -> WireError {
     let message = format!("no module {digest} of yours: send the module itself");
@@ -119,16 +130,19 @@ impl Modules {
         let compiler = Compiler::new(settings.clone(), limits.clone());
         let linkers = |engine| Linkers::new(engine).map(Arc::new).map_err(StartError::Engine);
         let engine = engine::gauge(Tier::Optimized, limits, settings).map_err(StartError::Engine)?;
-        let of = |engine: &Engine| compatibility(engine.precompile_compatibility_hash());
         let artifacts = data_dir.path().join(ARTIFACTS);
-        let store =
-            ArtifactStore::open(artifacts, *data_dir.mac_key(), of(&engine), settings.disk_cache.bytes())
-                .map_err(|error| StartError::Io("artifact store", error))?;
+        let store = ArtifactStore::open(
+            artifacts,
+            *data_dir.mac_key(),
+            optimized_by(&engine),
+            settings.disk_cache.bytes(),
+        )
+        .map_err(|error| StartError::Io("artifact store", error))?;
         let library = Library::open(data_dir.path().join(MODULES), config.modules.clone())
             .map_err(|error| StartError::Io("modules", error))?;
         let baseline = match settings.baseline.then(engine::baseline) {
             Some(Ok(engine)) => Some(Baseline {
-                store: store.with_compatibility(of(&engine)),
+                store: store.with_compatibility(baseline_by(&engine)),
                 gauge: linkers(engine::gauge(Tier::Baseline, limits, settings).map_err(StartError::Engine)?)?,
                 linkers: linkers(engine)?,
                 background: Arc::new(Semaphore::new(settings.background)),

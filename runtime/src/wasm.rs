@@ -8,6 +8,7 @@ pub mod linking;
 mod loaded;
 mod mailbox;
 pub mod memory;
+pub mod metering;
 pub mod preview1;
 mod preview2;
 mod random;

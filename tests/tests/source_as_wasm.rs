@@ -104,6 +104,8 @@ async fn each_ending_is_a_guests(deployment: Deployment) -> Result<()> {
         ),
         ("for (;;) puts(\"flood\");", "output"),
         ("for (;;) { volatile char *p = malloc(1 << 20); if (p) *p = 1; }", "memory"),
+        ("for (;;) { volatile char *p = malloc(1 << 20); if (!p) abort(); *p = 1; }", "memory"),
+        ("for (;;) { volatile char *p = malloc(1 << 20); if (!p) return 3; *p = 1; }", "exit"),
     ] {
         let request = legacy("p", "", &program(statements), COMMAND);
         let answer = device.ask("inputCode/endings", request).await.context(statements)?;

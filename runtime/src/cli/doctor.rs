@@ -1,7 +1,7 @@
 //! `offload-rt doctor`: what this machine gives a gateway, and what to do about what it lacks.
 
 use super::{Overrides, output};
-use crate::config::{Config, Native};
+use crate::config::{ByteSize, Config, Native};
 use crate::native::sandbox_config;
 use crate::wasm::engine;
 use crate::wasm::room::Room;
@@ -62,7 +62,7 @@ impl Health {
 
 pub fn run(command: Doctor) -> anyhow::Result<ExitCode> {
     let config = command.overrides.into_config()?;
-    let mut checks = vec![room(&config), open_files(&config), baseline(), proposals()];
+    let mut checks = vec![room(&config), open_files(&config), clearing(), baseline(), proposals()];
     checks.extend(sandbox(&config));
     if command.json {
         let all: Vec<_> = checks
@@ -143,6 +143,19 @@ fn proposals() -> Check {
     };
     let remedy = "there is no compiler for this processor".to_owned();
     Check { what: "wasm proposals".into(), state, found, remedy }
+}
+
+fn clearing() -> Check {
+    let (state, found) = if engine::has_pagemap_scan() {
+        (Health::Good, "what a guest has written is cleared after it (PAGEMAP_SCAN)".to_owned())
+    } else {
+        let kept = ByteSize::new(engine::MEMORY_KEEP_RESIDENT as u64);
+        let found = format!("up to {kept} are cleared after each guest: this kernel has no PAGEMAP_SCAN");
+        (Health::Less, found)
+    };
+    let remedy =
+        "Linux 6.7 or newer: guests with large stacks, as in Rust, take about half of the time".to_owned();
+    Check { what: "memory of guests".into(), state, found, remedy }
 }
 
 fn sandbox(config: &Config) -> Vec<Check> {

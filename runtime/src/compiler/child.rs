@@ -5,6 +5,7 @@
 //! needs.
 
 use crate::wasm::engine::{self, Tier};
+use crate::wasm::metering::metered;
 use rustix::process::{Resource, Rlimit, Signal, setrlimit};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 use std::io::{Read, Write};
@@ -71,6 +72,10 @@ fn compile(limits: ChildLimits) -> Result<Vec<u8>, Failure> {
         engine.precompile_component(&wasm)
     } else {
         wasmtime::Module::validate(&engine, &wasm).map_err(|error| failure(EXIT_INVALID)(&error))?;
+        let wasm = match limits.tier {
+            Tier::Baseline => metered(&wasm).map_err(|error| failure(EXIT_REFUSED)(&error))?,
+            Tier::Optimized => wasm.as_slice().into(),
+        };
         engine.precompile_module(&wasm)
     }
     .map_err(|error| failure(EXIT_REFUSED)(&error))

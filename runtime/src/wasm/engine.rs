@@ -8,7 +8,8 @@ use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAlloc
 
 /// Linear memory that a pool slot keeps mapped between guests, in bytes: room for a stack of 1 MiB, which Rust has by
 /// default, and data. Clearing it with `memset` is several times cheaper than giving the pages back and faulting them in
-/// again, and without it a second thread makes the pool slower (page-table locks).
+/// again, and without it a second thread makes the pool slower (page-table locks). Which of it a guest has written, the
+/// kernel tells where it can ([`has_pagemap_scan`]); elsewhere all of it is cleared.
 pub const MEMORY_KEEP_RESIDENT: usize = 2 << 20;
 
 /// The same for tables, in bytes.
@@ -39,13 +40,20 @@ const fn fiber_stack(wasm_stack: usize) -> usize {
     ENTRIES * (wasm_stack + HOST_STACK)
 }
 
+/// Whether the kernel tells which pages of a slot a guest has written (`PAGEMAP_SCAN`, Linux 6.7 and newer), so that
+/// the pool clears these alone. The pool asks by itself.
+pub fn has_pagemap_scan() -> bool {
+    PoolingAllocationConfig::is_pagemap_scan_available()
+}
+
 /// Bytes of instance state (globals, function and table descriptors) that one instance may need.
 pub const MAX_CORE_INSTANCE_SIZE: usize = 1 << 20;
 
 /// The same for a component, the state of its modules' instances included.
 pub const MAX_COMPONENT_INSTANCE_SIZE: usize = 1 << 20;
 
-/// Which compiler makes the code. Either meters fuel alike, instruction by instruction.
+/// Which compiler makes the code. Either meters fuel alike: instructions by their number, and bulk operations by their
+/// length (see [`super::metering`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, clap::ValueEnum)]
 pub enum Tier {
     /// Winch: compiles in one pass, in a tenth of the time, code that runs at half the speed.
@@ -159,8 +167,9 @@ fn pool(slots: u32, limits: &Limits, compiler: &Compiler) -> PoolingAllocationCo
         .max_component_instance_size(MAX_COMPONENT_INSTANCE_SIZE)
         .linear_memory_keep_resident(MEMORY_KEEP_RESIDENT)
         .table_keep_resident(TABLE_KEEP_RESIDENT)
-        // Slower than keep-resident alone for the small guests that are the common case, and Linux 6.7 or newer.
-        .pagemap_scan(Enabled::No);
+        // A process that is forked has the file for it open too, beyond exec: whoever starts a stranger's program by a
+        // fork closes it, as the sandbox does with all that it does not pass on.
+        .pagemap_scan(Enabled::Auto);
     pool
 }
 

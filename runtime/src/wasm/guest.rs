@@ -1,8 +1,9 @@
 //! One guest's life: a store with its limits, the instance, its start function, and how it ended.
 
-use super::limiter::MemoryLimiter;
+use super::limiter::{MemoryLimiter, Refusal};
 use super::linking::Program;
 use super::memory::MemoryLease;
+use super::metering;
 use super::preview1::HOSTCALL_BYTES;
 use super::preview2::MAX_RESOURCES;
 use super::stdio::Stdio;
@@ -43,7 +44,7 @@ pub struct Input {
 /// What one guest may use: the configuration's limits, lowered where the request asked for less.
 #[derive(Clone, Copy, Debug)]
 pub struct Budget {
-    /// Units of fuel: about one a wasm instruction.
+    /// Units of fuel: about one a wasm instruction, and one a byte or element of a bulk operation.
     pub fuel: u64,
     /// CPU time.
     pub cpu: Duration,
@@ -159,9 +160,13 @@ pub async fn run(
     };
     let result = match call(&program, &mut store).await {
         Ok(code) => Ok(code),
-        Err(error) => exit_code(&error, budget),
+        Err(error) => exit_code(&error, budget, store.data().limiter.refusal()),
     };
-    let fuel = budget.fuel.saturating_sub(store.get_fuel().unwrap_or(0));
+    let left = store.get_fuel().unwrap_or(0);
+    // Compiled code checks its fuel at loops, at calls and at long bulk operations. The check at the end makes the
+    // result the same wherever the compiler put those.
+    let result = if left == 0 { result.and(Err(out_of_fuel(budget))) } else { result };
+    let fuel = budget.fuel.saturating_sub(left);
     let (stdout, stderr) = Stdio::lock(&store.data().stdio).take_outputs();
     Ended { result, stdout, stderr, fuel }
 }
@@ -225,22 +230,37 @@ async fn call(program: &Program, store: &mut Store<GuestState>) -> wasmtime::Res
     }
 }
 
-/// The exit code that an error stands for, or the wire's error.
-fn exit_code(error: &wasmtime::Error, budget: Budget) -> Result<i32, WireError> {
+/// The exit code that an error stands for, or the wire's error. A program that was refused memory may trap because of
+/// it.
+fn exit_code(error: &wasmtime::Error, budget: Budget, refusal: Option<Refusal>) -> Result<i32, WireError> {
     if let Some(I32Exit(code)) = error.downcast_ref() {
         return Ok(*code);
     }
     if let Some(LimitReached { kind, message }) = error.downcast_ref() {
         return Err(WireError::new(*kind, message.clone()));
     }
-    match error.downcast_ref::<Trap>() {
-        Some(Trap::OutOfFuel) => {
-            Err(WireError::new(ErrorKind::Fuel, format!("used its {} units of fuel", budget.fuel)))
-        }
-        Some(trap) => Err(WireError::new(ErrorKind::Trap, describe_trap(*trap, error))),
+    let trap = error.downcast_ref::<Trap>();
+    let message = match trap {
+        Some(Trap::OutOfFuel) => return Err(out_of_fuel(budget)),
+        Some(trap) => describe_trap(*trap, error),
         // A host call that could not be made sense of: a pointer outside of memory, no memory at all.
-        None => Err(WireError::new(ErrorKind::Trap, format!("{:#}", error.root_cause()))),
-    }
+        None => format!("{:#}", error.root_cause()),
+    };
+    Err(match refusal {
+        Some(refusal) if trap.is_none_or(may_be_for_want_of_memory) => {
+            WireError::new(ErrorKind::Memory, format!("{refusal}; then: {message}"))
+        }
+        _ => WireError::new(ErrorKind::Trap, message),
+    })
+}
+
+fn out_of_fuel(budget: Budget) -> WireError {
+    WireError::new(ErrorKind::Fuel, format!("used its {} units of fuel", budget.fuel))
+}
+
+/// Whether a program that was refused memory may trap so: by `abort`, or by an access to what it did not get.
+fn may_be_for_want_of_memory(trap: &Trap) -> bool {
+    matches!(trap, Trap::UnreachableCodeReached | Trap::MemoryOutOfBounds | Trap::TableOutOfBounds)
 }
 
 /// Why and where: `wasm trap: integer divide by zero, in average <- main <- _start`.
@@ -254,7 +274,7 @@ fn describe_trap(trap: Trap, error: &wasmtime::Error) -> String {
             .take(FRAMES)
             .map(|frame| match frame.func_name() {
                 Some(name) => name.to_string(),
-                None => format!("function {}", frame.func_index()),
+                None => format!("function {}", metering::index_as_sent(frame)),
             })
             .collect();
         if !frames.is_empty() {
@@ -269,8 +289,8 @@ fn internal(error: &wasmtime::Error) -> WireError {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::engine;
+pub(super) mod tests {
+    use super::super::engine::{self, Tier};
     use super::super::linking::Linkers;
     use super::super::memory::GuestMemory;
     use super::*;
@@ -278,27 +298,31 @@ mod tests {
     use crate::modules::{Artifact, Digest};
     use std::pin::pin;
     use std::task::{Context as TaskContext, Waker};
+    use wasmtime::Engine;
 
     const MIB: usize = 1 << 20;
 
+    /// So much fuel, 64 MiB of memory, 100 elements of tables, and no output.
+    pub fn budget(fuel: u64) -> Budget {
+        Budget {
+            fuel,
+            cpu: Duration::MAX,
+            wall: Duration::MAX,
+            memory: 64 * MIB,
+            table_elements: 100,
+            stdout: 0,
+            stderr: 0,
+        }
+    }
+
     /// Runs a module without a ticker, so that only growth ends a slice: how it ended, and how often it was polled.
-    fn run_without_ticks(text: &str) -> (Result<i32, WireError>, usize) {
-        let engine = engine::worker(1, &Limits::default(), &Compiler::default()).unwrap();
-        let code = engine.precompile_module(&wat::parse_str(text).unwrap()).unwrap().into_boxed_slice();
-        let artifact = Artifact { digest: Digest::of(text.as_bytes()), tier: engine::Tier::Optimized, code };
+    pub fn run_without_ticks(engine: Engine, tier: Tier, wasm: &[u8], budget: Budget) -> (Ended, usize) {
+        let code = engine.precompile_module(wasm).unwrap().into_boxed_slice();
+        let artifact = Artifact { digest: Digest::of(wasm), tier, code };
         let program = Linkers::new(engine).unwrap().load(&artifact).unwrap();
         let context = Context { reply_id: "a".into(), request_id: None };
         let input =
             Input { name: "a".into(), args: Vec::new(), env: Vec::new(), stdin: Bytes::new(), context };
-        let budget = Budget {
-            fuel: 1 << 40,
-            cpu: Duration::MAX,
-            wall: Duration::MAX,
-            memory: 64 * MIB,
-            table_elements: 1,
-            stdout: 0,
-            stderr: 0,
-        };
         let memory = Arc::new(GuestMemory::new(64 * MIB));
         let mut guest = pin!(run(
             program,
@@ -314,8 +338,44 @@ mod tests {
             let poll = guest.as_mut().poll(&mut TaskContext::from_waker(Waker::noop()));
             if let std::task::Poll::Ready(ended) = poll {
                 assert_eq!(memory.taken(), 0, "all is given back");
-                return (ended.result, polls);
+                return (ended, polls);
             }
+        }
+    }
+
+    fn run_optimized(text: &str) -> (Result<i32, WireError>, usize) {
+        let engine = engine::worker(1, &Limits::default(), &Compiler::default()).unwrap();
+        let wasm = wat::parse_str(text).unwrap();
+        let (ended, polls) = run_without_ticks(engine, Tier::Optimized, &wasm, budget(1 << 40));
+        (ended.result, polls)
+    }
+
+    #[test]
+    fn whoever_is_refused_memory_goes_on_or_ends_for_want_of_it() {
+        let refused = "(drop (memory.grow (i32.const 10000)))";
+        let granted = "(drop (memory.grow (i32.const 1)))";
+        let too_many_elements = "(drop (table.grow (ref.null func) (i32.const 101)))";
+        let fault = "(i32.store (i32.const -4) (i32.const 1))";
+        for (body, kind) in [
+            (format!("{refused} {too_many_elements}"), None),
+            (format!("{refused} unreachable"), Some(ErrorKind::Memory)),
+            (format!("{too_many_elements} unreachable"), Some(ErrorKind::Memory)),
+            (format!("{refused} {fault}"), Some(ErrorKind::Memory)),
+            (format!("(loop {refused} (br 0))"), Some(ErrorKind::Memory)),
+            // It has gone on, or ends for another reason.
+            (format!("{refused} {granted} unreachable"), Some(ErrorKind::Trap)),
+            (format!("{refused} (drop (i32.div_u (i32.const 1) (i32.const 0)))"), Some(ErrorKind::Trap)),
+            (fault.to_owned(), Some(ErrorKind::Trap)),
+        ] {
+            let text = format!(
+                r#"(module (memory (export "memory") 1) (table 0 funcref) (func (export "_start") {body}))"#
+            );
+            let (result, _) = run_optimized(&text);
+            let expected = match kind {
+                Some(kind) => Err(kind),
+                None => Ok(0),
+            };
+            assert_eq!(result.as_ref().copied().map_err(|error| error.kind), expected, "{body}: {result:?}");
         }
     }
 
@@ -330,7 +390,7 @@ mod tests {
             )
         };
         for (pages, polls) in [(30, 1), (150, 1), (160, 2), (1000, 2)] {
-            assert_eq!(run_without_ticks(&grow_and_fill(pages)), (Ok(0), polls), "{pages} pages");
+            assert_eq!(run_optimized(&grow_and_fill(pages)), (Ok(0), polls), "{pages} pages");
         }
         // Step by step: 1 000 pages are seven steps and a half beyond the two megabytes of the slot.
         let steps = r#"(module (memory (export "memory") 1)
@@ -338,7 +398,34 @@ mod tests {
                 (loop
                     (drop (memory.grow (i32.const 1)))
                     (br_if 0 (i32.lt_u (local.tee 0 (i32.add (local.get 0) (i32.const 1))) (i32.const 1000))))))"#;
-        assert_eq!(run_without_ticks(steps), (Ok(0), 8));
+        assert_eq!(run_optimized(steps), (Ok(0), 8));
+    }
+
+    #[test]
+    fn the_next_guest_of_a_slot_finds_nothing_of_the_last() {
+        // Each finds its memory as the module says, and writes to every fourth page of the system: in less than what a
+        // slot keeps, and in more.
+        for pages in [1, 8, 100] {
+            let text = format!(
+                r#"(module (memory (export "memory") 1) (data (i32.const 100) "\01")
+                    (func (export "_start") (local $i i32)
+                        (drop (memory.grow (i32.const {pages})))
+                        (if (i32.ne (i32.load8_u (i32.const 100)) (i32.const 1)) (then unreachable))
+                        (i32.store8 (i32.const 100) (i32.const 0))
+                        (loop $next
+                            (if (i32.load (local.get $i)) (then unreachable))
+                            (i32.store (local.get $i) (i32.const -1))
+                            (local.set $i (i32.add (local.get $i) (i32.const 16384)))
+                            (br_if $next (i32.lt_u (local.get $i) (i32.const {})))))) "#,
+                (pages + 1) << 16
+            );
+            let engine = engine::worker(1, &Limits::default(), &Compiler::default()).unwrap();
+            let wasm = wat::parse_str(text).unwrap();
+            for _ in 0..3 {
+                let (ended, _) = run_without_ticks(engine.clone(), Tier::Optimized, &wasm, budget(1 << 40));
+                assert_eq!(ended.result, Ok(0), "{pages} pages");
+            }
+        }
     }
 
     #[test]

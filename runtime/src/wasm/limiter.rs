@@ -4,6 +4,7 @@ use super::engine::MEMORY_KEEP_RESIDENT;
 use super::guest::LimitReached;
 use super::memory::MemoryLease;
 use offload_protocol::error::ErrorKind;
+use std::fmt::{self, Display};
 use std::future::{self, Future};
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -14,8 +15,12 @@ use wasmtime::ResourceLimiterAsync;
 /// may have 25 ms. So a first slice, which may be on a connection's thread, has no more of them than this.
 pub const GROWTH_STEP: usize = 8 << 20;
 
-/// Ends a guest that asks for more memory than it may have. Refusing the growth instead would let a loop that
-/// ignores the refusal burn time, and a program that cannot have its memory rarely has a better answer to give.
+/// Growths that a guest may be refused; at the next one it is ended, since a `memory.grow` that fails takes time and
+/// next to no fuel. An allocator asks once for each allocation that fails.
+pub const MAX_REFUSED_GROWTHS: u32 = 10_000;
+
+/// Grants growth up to a guest's limits. What is over them is refused as WebAssembly has it: `memory.grow` and
+/// `table.grow` return -1, and the program may do without.
 ///
 /// A component has several instances: what counts is what they have together.
 pub struct MemoryLimiter {
@@ -25,22 +30,41 @@ pub struct MemoryLimiter {
     beyond: MemoryLease,
     /// What it had of that when growth last ended a slice.
     paused_at: usize,
+    refused_growths: u32,
+    /// The last growth that was asked for, if it was refused.
+    refusal: Option<Refusal>,
+}
+
+/// A growth over a limit.
+#[derive(Clone, Copy, Debug)]
+pub struct Refusal {
+    what: &'static str,
+    asked: usize,
+    limit: usize,
+}
+
+impl Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Refusal { what, asked, limit } = self;
+        write!(f, "asked for {asked} {what}, the limit is {limit}")
+    }
 }
 
 struct Counted {
+    what: &'static str,
     used: usize,
     limit: usize,
 }
 
 impl Counted {
     /// Counts a growth, unless it is over the maximum that the module itself has set: wasmtime refuses that one.
-    fn grow(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> Result<(), usize> {
-        let used = self.used.saturating_add(desired - current);
-        if used > self.limit {
-            return Err(used);
+    fn grow(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> Result<(), Refusal> {
+        let asked = self.used.saturating_add(desired - current);
+        if asked > self.limit {
+            return Err(Refusal { what: self.what, asked, limit: self.limit });
         }
         if maximum.is_none_or(|maximum| desired <= maximum) {
-            self.used = used;
+            self.used = asked;
         }
         Ok(())
     }
@@ -49,27 +73,34 @@ impl Counted {
 impl MemoryLimiter {
     /// For one guest: so many bytes of memory, those beyond its slot's own out of this lease, and so many elements.
     pub fn new(memory: usize, table_elements: usize, beyond: MemoryLease) -> MemoryLimiter {
-        let counted = |limit| Counted { used: 0, limit };
         MemoryLimiter {
-            memory: counted(memory),
-            table_elements: counted(table_elements),
+            memory: Counted { what: "bytes of memory", used: 0, limit: memory },
+            table_elements: Counted { what: "table elements", used: 0, limit: table_elements },
             beyond,
             paused_at: 0,
+            refused_growths: 0,
+            refusal: None,
         }
     }
 
+    /// What the guest asked for last, if it did not get it.
+    pub fn refusal(&self) -> Option<Refusal> {
+        self.refusal
+    }
+
+    /// Whether the growth is granted.
     fn grow_memory(
         &mut self,
         current: usize,
         desired: usize,
         maximum: Option<usize>,
-    ) -> Result<(), LimitReached> {
-        self.memory.grow(current, desired, maximum).map_err(|asked| {
-            let message = format!("asked for {asked} bytes, the limit is {}", self.memory.limit);
-            LimitReached { kind: ErrorKind::Memory, message }
-        })?;
-        let beyond = self.memory.used.saturating_sub(MEMORY_KEEP_RESIDENT);
-        self.beyond.grow(beyond.saturating_sub(self.beyond.bytes()))
+    ) -> Result<bool, LimitReached> {
+        let grown = self.memory.grow(current, desired, maximum);
+        if grown.is_ok() {
+            let beyond = self.memory.used.saturating_sub(MEMORY_KEEP_RESIDENT);
+            self.beyond.grow(beyond.saturating_sub(self.beyond.bytes()))?;
+        }
+        self.answer(grown)
     }
 
     fn grow_table(
@@ -77,12 +108,21 @@ impl MemoryLimiter {
         current: usize,
         desired: usize,
         maximum: Option<usize>,
-    ) -> Result<(), LimitReached> {
-        self.table_elements.grow(current, desired, maximum).map_err(|asked| {
-            let limit = self.table_elements.limit;
-            let message = format!("asked for tables of {asked} elements, the limit is {limit}");
-            LimitReached { kind: ErrorKind::Memory, message }
-        })
+    ) -> Result<bool, LimitReached> {
+        let grown = self.table_elements.grow(current, desired, maximum);
+        self.answer(grown)
+    }
+
+    fn answer(&mut self, grown: Result<(), Refusal>) -> Result<bool, LimitReached> {
+        self.refusal = grown.err();
+        let Some(refusal) = self.refusal else { return Ok(true) };
+        self.refused_growths += 1;
+        if self.refused_growths > MAX_REFUSED_GROWTHS {
+            let message =
+                format!("went on asking: {refusal}, and it was refused {MAX_REFUSED_GROWTHS} times");
+            return Err(LimitReached { kind: ErrorKind::Memory, message });
+        }
+        Ok(false)
     }
 
     /// Whether it has grown by a step since it was last asked to pause.
@@ -109,10 +149,10 @@ impl Future for Granted {
     }
 }
 
-fn answer<'a>(result: Result<(), LimitReached>) -> Answer<'a> {
+fn answer<'a>(result: Result<bool, LimitReached>) -> Answer<'a> {
     match result {
-        Ok(()) => Box::pin(Granted),
-        Err(error) => Box::pin(future::ready(Err(error.into()))),
+        Ok(true) => Box::pin(Granted),
+        result => Box::pin(future::ready(result.map_err(Into::into))),
     }
 }
 
@@ -127,7 +167,9 @@ impl ResourceLimiterAsync for MemoryLimiter {
         'a: 'b,
     {
         let grown = self.grow_memory(current, desired, maximum);
-        if grown.is_ok() && self.is_to_pause() {
+        if let Ok(true) = grown
+            && self.is_to_pause()
+        {
             return Box::pin(async {
                 tokio::task::yield_now().await;
                 Ok(true)
@@ -158,7 +200,7 @@ mod tests {
 
     const MIB: usize = 1 << 20;
 
-    fn kind(result: Result<(), LimitReached>) -> Result<(), ErrorKind> {
+    fn kind(result: Result<bool, LimitReached>) -> Result<bool, ErrorKind> {
         result.map_err(|error| error.kind)
     }
 
@@ -168,14 +210,29 @@ mod tests {
         let guest = |account: &str| MemoryLimiter::new(8 * MIB, 0, all.lease(account.into()));
         let (mut one, mut other) = (guest("a"), guest("b"));
         // The first two megabytes of each are its slot's.
-        assert_eq!(kind(one.grow_memory(0, 8 * MIB, None)), Ok(()));
-        assert_eq!(kind(one.grow_memory(8 * MIB, 9 * MIB, None)), Err(ErrorKind::Memory));
-        assert_eq!(kind(other.grow_memory(0, 6 * MIB, None)), Ok(()));
+        assert_eq!(kind(one.grow_memory(0, 8 * MIB, None)), Ok(true));
+        assert_eq!(kind(one.grow_memory(8 * MIB, 9 * MIB, None)), Ok(false));
+        assert_eq!(kind(other.grow_memory(0, 6 * MIB, None)), Ok(true));
         assert_eq!(kind(other.grow_memory(6 * MIB, 7 * MIB, None)), Err(ErrorKind::Busy));
         drop(one);
-        assert_eq!(kind(other.grow_memory(7 * MIB, 8 * MIB, None)), Ok(()));
+        assert_eq!(kind(other.grow_memory(7 * MIB, 8 * MIB, None)), Ok(true));
         drop(other);
         assert_eq!(all.taken(), 0);
+    }
+
+    #[test]
+    fn whoever_goes_on_asking_is_ended() {
+        let all = Arc::new(GuestMemory::new(100 * MIB));
+        let mut limiter = MemoryLimiter::new(MIB, 10, all.lease("a".into()));
+        for _ in 0..MAX_REFUSED_GROWTHS / 2 {
+            assert_eq!(kind(limiter.grow_memory(0, 2 * MIB, None)), Ok(false));
+            assert_eq!(kind(limiter.grow_table(0, 11, None)), Ok(false));
+            // What only the module's own maximum rules out is wasmtime's to refuse.
+            assert_eq!(kind(limiter.grow_memory(0, MIB, Some(MIB / 2))), Ok(true));
+            assert!(limiter.refusal().is_none());
+        }
+        assert_eq!(kind(limiter.grow_memory(0, MIB, None)), Ok(true));
+        assert_eq!(kind(limiter.grow_table(0, 11, None)), Err(ErrorKind::Memory));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What is loaded into a worker's engine, and what it may import.
 
 use super::guest::GuestState;
-use super::{context, preview1, preview2};
+use super::{context, metering, preview1, preview2};
 use crate::modules::Artifact;
 use offload_protocol::error::{ErrorKind, WireError};
 use wasmtime::component::types::ComponentItem;
@@ -43,6 +43,7 @@ impl Linkers {
     pub fn new(engine: Engine) -> wasmtime::Result<Linkers> {
         let mut modules = Linker::new(&engine);
         preview1::add_to_linker(&mut modules)?;
+        metering::add_to_linker(&mut modules)?;
         let mut components = component::Linker::new(&engine);
         preview2::add_to_linker(&mut components)?;
         context::add_to_linker(&mut components)?;

@@ -8,6 +8,8 @@ use offload_tests::on_each_broker;
 use offload_tests::{envelope, guest};
 use serde_json::{Map, Value, json};
 
+use crate::guests::prints_and;
+
 /// Small limits, so that it takes little to be over them. CPU time is shorter than the sleep of a test, wall-clock time
 /// longer.
 const CONFIGURATION: &str = "[limits]\nmodule = \"1MiB\"\nstdin = \"100KB\"\nargs = 20\nargs_bytes = 1000\nenv = 5\n\
@@ -16,6 +18,7 @@ const CONFIGURATION: &str = "[limits]\nmodule = \"1MiB\"\nstdin = \"100KB\"\narg
 on_each_broker! {
     what_is_over_a_limit_is_too_large with CONFIGURATION,
     limits_can_be_lowered_and_not_raised with CONFIGURATION,
+    growth_over_the_limit_is_refused_and_ends_who_cannot_or_will_not_go_on with CONFIGURATION,
     time_that_is_up_before_the_start_is_expired_and_after_it_timeout with CONFIGURATION,
     time_on_a_core_and_on_the_wall_are_two_limits with CONFIGURATION,
     time_on_the_wall_ends_a_sleeper with NEAR_WALL,
@@ -72,6 +75,42 @@ async fn limits_can_be_lowered_and_not_raised(deployment: Deployment) -> Result<
         request[field] = limit.into();
         let answer = envelope::read(&device.ask("inputCode/raised", request.to_string()).await?)?;
         refused_in_envelope(answer, kind, "").with_context(|| field.to_owned())?;
+    }
+    Ok(())
+}
+
+/// A guest whose `memory.grow` goes over its limit gets -1; `memory` ends it only when it cannot or will not go on.
+async fn growth_over_the_limit_is_refused_and_ends_who_cannot_or_will_not_go_on(
+    deployment: Deployment,
+) -> Result<()> {
+    let mut device = deployment.device(Version::V5, "growing").await?;
+    let own_limit = json!(2 << 16);
+    for (limit, growth) in [(Value::Null, "(i32.const 65000)"), (own_limit, "(i32.const 2)")] {
+        let is_refused = format!("(i32.eq (memory.grow {growth}) (i32.const -1))");
+        for (instructions, kind) in [
+            (format!("(if {is_refused} (then (call $exit (i32.const 0))))"), None),
+            // Less is still to be had.
+            (
+                format!(
+                    "(drop {is_refused}) (if (i32.ne (memory.grow (i32.const 1)) (i32.const 1)) (then unreachable))"
+                ),
+                None,
+            ),
+            (format!("(if {is_refused} (then unreachable))"), Some("memory")),
+            (format!("(loop (br_if 0 {is_refused}))"), Some("memory")),
+            ("unreachable".to_owned(), Some("trap")),
+        ] {
+            let module = envelope::bytes(prints_and("here", &instructions)?);
+            let mut request = json!({ "module": module });
+            if !limit.is_null() {
+                request["memory"] = limit.clone();
+            }
+            let answer = envelope::ask(&mut device, "inputCode/growing", &request).await?;
+            match kind {
+                Some(kind) => refused_in_envelope(answer, kind, "").context(instructions)?,
+                None => assert_eq!(answer["status"], "ok", "{instructions}: {answer}"),
+            }
+        }
     }
     Ok(())
 }

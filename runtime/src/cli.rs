@@ -10,14 +10,19 @@ mod passwd;
 mod serve;
 
 use crate::compiler::{self, child};
+use crate::config::BrokerUrl;
+use clap::builder::TypedValueParser;
 use clap::{Args, Parser, Subcommand};
+use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Runs what small devices hand over by MQTT: wasm modules, sandboxed and metered.
 #[derive(Parser)]
 #[command(name = "offload-rt", version, propagate_version = true, arg_required_else_help = true)]
-#[command(after_help = "Logs go to standard error; OFFLOAD_LOG=debug shows more of them.")]
+#[command(
+    after_help = "Logs go to standard error; OFFLOAD_LOG=debug shows more of them, a line for each request among them."
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -54,8 +59,8 @@ struct Overrides {
     #[arg(long, value_name = "HOST:PORT", conflicts_with = "broker")]
     listen: Option<crate::config::HostPort>,
     /// Join this MQTT broker instead of starting one: mqtt://HOST[:PORT], or mqtts:// with TLS
-    #[arg(long, value_name = "URL")]
-    broker: Option<crate::config::BrokerUrl>,
+    #[arg(long, value_name = "URL", value_parser = BrokerParser)]
+    broker: Option<BrokerUrl>,
     /// Number of worker threads [default: one for each core]
     #[arg(long, value_name = "N")]
     workers: Option<usize>,
@@ -68,6 +73,26 @@ struct Overrides {
     /// Build and run source natively, whoever may send it (by default only where this machine alone can)
     #[arg(long)]
     allow_native: bool,
+}
+
+/// Reads a broker's URL. clap's own parsers repeat what they refuse, and that may hold a password.
+#[derive(Clone)]
+struct BrokerParser;
+
+impl TypedValueParser for BrokerParser {
+    type Value = BrokerUrl;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        _: Option<&clap::Arg>,
+        value: &OsStr,
+    ) -> Result<BrokerUrl, clap::Error> {
+        value.to_string_lossy().parse().map_err(|problem: String| {
+            let message = format!("invalid value for '--broker <URL>': {problem}\n");
+            clap::Error::raw(clap::error::ErrorKind::ValueValidation, message).with_cmd(command)
+        })
+    }
 }
 
 impl Overrides {

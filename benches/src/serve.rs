@@ -82,7 +82,7 @@ pub enum Kind {
 /// Serves until standard input ends. Each has the runtime that is usual for it: `offload-rt serve` and so the echo at
 /// the same ingress a thread for each core, a small service one thread.
 pub fn run(arguments: Arguments) -> Result<()> {
-    telemetry::start_logging();
+    telemetry::start_logging()?;
     let one_thread = || runtime::Builder::new_current_thread().enable_all().build();
     let Arguments { server, configuration, data_dir, command } = arguments;
     match server {

@@ -11,7 +11,9 @@ mod serve;
 
 use crate::compiler::{self, child};
 use crate::config::{BrokerUrl, Config, ConfigError, Draft, HostPort, Native};
+use clap::builder::TypedValueParser;
 use clap::{Args, Parser, Subcommand};
+use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -58,7 +60,7 @@ Examples:
   offload-rt passwd passwords dev1
   offload-rt keygen keys --host gateway.local --device dev2
 
-Logs go to standard error; OFFLOAD_LOG=debug shows more of them.";
+Logs go to standard error; OFFLOAD_LOG=debug adds a line for each request.";
 
 /// The configuration file, and flags that go before it.
 #[derive(Args)]
@@ -70,7 +72,7 @@ struct Overrides {
     #[arg(long, value_name = "HOST:PORT", conflicts_with = "broker")]
     listen: Option<HostPort>,
     /// Join this MQTT broker instead of starting one: mqtt://HOST[:PORT], or mqtts:// with TLS
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = BrokerParser)]
     broker: Option<BrokerUrl>,
     /// Number of worker threads [default: one for each core]
     #[arg(long, value_name = "N")]
@@ -84,6 +86,26 @@ struct Overrides {
     /// Build and run source natively, whoever may send it (by default only where this machine alone can)
     #[arg(long)]
     allow_native: bool,
+}
+
+/// Reads a broker's URL. clap's own parsers repeat what they refuse, and that may hold a password.
+#[derive(Clone)]
+struct BrokerParser;
+
+impl TypedValueParser for BrokerParser {
+    type Value = BrokerUrl;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        _: Option<&clap::Arg>,
+        value: &OsStr,
+    ) -> Result<BrokerUrl, clap::Error> {
+        value.to_string_lossy().parse().map_err(|problem: String| {
+            let message = format!("invalid value for '--broker <URL>': {problem}\n");
+            clap::Error::raw(clap::error::ErrorKind::ValueValidation, message).with_cmd(command)
+        })
+    }
 }
 
 impl Overrides {

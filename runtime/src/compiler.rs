@@ -10,6 +10,7 @@ mod serve;
 use crate::config;
 use crate::ingress::Client;
 use crate::log_sampling::sampled;
+use crate::request;
 use crate::telemetry;
 use crate::turns::{self, Turn, Turns};
 use crate::wasm::engine::Tier;
@@ -159,6 +160,8 @@ impl Compiler {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
+            // Ctrl-c at a terminal is for the gateway, which drains.
+            .process_group(0)
             .kill_on_drop(true)
             .spawn()
     }
@@ -208,6 +211,10 @@ impl Compiler {
                 sampled!(warn, signal, "a compile child crashed on its input");
                 Err(refused("the compiler crashed on this module".to_string()))
             }
+            // Who stops a service sends these to all its processes.
+            (_, Some(libc::SIGTERM | libc::SIGINT | libc::SIGHUP)) => {
+                Err(Failure::passing(request::stopping_error()))
+            }
             // SIGKILL among them: an operator's, or the kernel's when memory is short.
             _ => Err(Failure::passing(telemetry::internal_error(&format!(
                 "compile child: {status}: {message}"
@@ -256,6 +263,18 @@ async fn read_at_most(pipe: impl AsyncRead + Unpin, limit: u64) -> io::Result<Ve
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_child_that_is_stopped_with_the_service_is_no_failure() {
+        let compiler = Compiler::new(config::Compiler::default(), config::Limits::default());
+        for signal in [libc::SIGTERM, libc::SIGINT] {
+            let status = ExitStatus::from_raw(signal);
+            let output = Output { status, artifact: Vec::new(), message: String::new() };
+            let Failure { error, lasting } = compiler.judge(output).unwrap_err();
+            assert_eq!((error.kind, lasting), (ErrorKind::Busy, false));
+            assert!(error.message.contains("stopping"), "{}", error.message);
+        }
+    }
 
     #[test]
     fn an_abort_says_what_has_run_out() {

@@ -6,6 +6,7 @@
 //! worker's thread. Whatever happens, the responder that came with the delivery is used exactly once.
 
 mod comparison;
+mod request_log;
 mod ticket;
 
 use crate::access::{Access, Who};
@@ -28,11 +29,13 @@ use offload_policy::Load;
 use offload_protocol::error::{ErrorKind, WireError};
 use offload_protocol::request::{self, Bounds, Code, Request, RequestId};
 use offload_protocol::topic;
+use request_log::RequestLog;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 pub use ticket::Repetition;
-use ticket::{Route, Ticket, expired_error, stopping_error};
+pub use ticket::stopping_error;
+use ticket::{Route, Ticket, expired_error};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -310,17 +313,18 @@ impl Sink for Requests {
             (mirror, Seen { client, topic, payload })
         });
         let decoded = request::decode(asked.kind, payload, &properties.user_properties, &self.bounds);
+        let log = RequestLog::begin(&client, &topic, size, decoded.as_ref().ok(), arrived);
         let mirrored = seen.map(|(mirror, seen)| mirror.request(&seen, decoded.as_ref().ok()));
         let request = match decoded {
             Ok(request) => request,
             Err(rejected) => {
                 let form = rejected.form;
-                let ticket = Ticket { responder, route, form, id: None, repeatable: None, mirrored };
+                let ticket = Ticket { responder, route, form, id: None, repeatable: None, mirrored, log };
                 return ticket.answer(rejected.into());
             }
         };
         let (form, id) = (request.answer_form(), request.id.clone());
-        let mut ticket = Ticket { responder, route, form, id, repeatable: None, mirrored };
+        let mut ticket = Ticket { responder, route, form, id, repeatable: None, mirrored, log };
         if misdirected {
             let message = "answers to this client cannot go to its Response Topic";
             return ticket.fail(WireError::new(ErrorKind::Unauthorized, message));

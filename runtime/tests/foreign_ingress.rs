@@ -6,6 +6,8 @@ mod device;
 mod mosquitto;
 #[path = "foreign_ingress/old_broker.rs"]
 mod old_broker;
+#[path = "foreign_ingress/scripted.rs"]
+mod scripted;
 #[path = "foreign_ingress/sink.rs"]
 mod sink;
 
@@ -19,6 +21,7 @@ use offload_rt::config::{Broker, BrokerUrl, HostPort, MqttVersion, TimeSpan};
 use offload_rt::ingress::foreign::{ForeignIngress, Status, Version};
 use offload_rt::ingress::{Notice, Notices};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rumqttc::QoS;
 use sink::EchoSink;
 
 /// The longest that anything here may take: reached only when a test fails.
@@ -263,6 +266,86 @@ async fn the_password_comes_from_its_file() {
 
     let unreadable = Broker { password_file: Some("/nonexistent".into()), ..known };
     assert!(ForeignIngress::connect(&unreadable, "unreadable", sink, notices("unreadable")).is_err());
+}
+
+/// CONNACK without properties, and SUBACK for both filters (MQTT 5, sections 3.2 and 3.9).
+const ACCEPTED: &[u8] = b"\x20\x03\x00\x00\x00\x90\x05\x00\x01\x00\x01\x01";
+
+/// What a gateway says of a broker that answers its CONNECT with these bytes, and closes the connection.
+async fn status_after(answer: &'static [u8], wanted: impl FnMut(&Status) -> bool) -> Status {
+    let port = scripted::broker(answer).await;
+    // One attempt is enough.
+    let settings =
+        Broker { reconnect_min: TimeSpan::secs(30), reconnect_max: TimeSpan::secs(30), ..settings(port) };
+    let sink = EchoSink::answering();
+    let ingress = ForeignIngress::connect(&settings, "told", sink, notices("told")).unwrap();
+    let status = wait_for(&ingress, wanted).await;
+    ingress.shutdown().await;
+    status
+}
+
+#[tokio::test]
+async fn a_take_over_is_known_from_each_form_of_disconnect() {
+    let ended = |status: &Status| matches!(status, Status::Waiting { .. } | Status::Clash);
+    for disconnect in [&b"\xe0\x01\x8e"[..], b"\xe0\x02\x8e\x00", b"\xe0\x05\x8e\x03\x1f\x00\x00"] {
+        let answer = [ACCEPTED, disconnect].concat().leak();
+        assert_eq!(status_after(answer, ended).await, Status::Clash, "{disconnect:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_the_broker_says_of_its_refusal_is_shown() {
+    for (answer, expected) in [
+        (&b"\x20\x0d\x00\x87\x0a\x1f\x00\x07not\nyou"[..], "refuses the connection: NotAuthorized: not you"),
+        ([ACCEPTED, b"\xe0\x01\x8b"].concat().leak(), "ended the connection: ServerShuttingDown"),
+        ([ACCEPTED, b"\xe0\x00"].concat().leak(), "ended the connection: NormalDisconnection"),
+        (
+            [ACCEPTED, b"\xe0\x08\x95\x06\x1f\x00\x03big"].concat().leak(),
+            "ended the connection: PacketTooLarge: big",
+        ),
+        (
+            b"\x20\x03\x00\x00\x00\x90\x0b\x00\x01\x06\x1f\x00\x03why\x87\x87",
+            "subscription to the request topics: NotAuthorized: why",
+        ),
+    ] {
+        let status = status_after(answer, |status| matches!(status, Status::Waiting { .. })).await;
+        let Status::Waiting { reason } = status else { unreachable!() };
+        assert!(reason.contains(expected), "{reason}");
+    }
+}
+
+#[tokio::test]
+async fn what_answers_in_the_brokers_place_is_named() {
+    for (answer, expected) in [
+        (&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], "HTTP answers on this port, not MQTT"),
+        (b"\x15\x03\x03\x00\x02\x02\x46", "TLS answers on this port: try mqtts://"),
+        (b"SSH-2.0-OpenSSH_9.2p1\r\n", "`SSH-2.0-OpenSSH_9.2p1` answers on this port"),
+    ] {
+        let status = status_after(answer, |status| matches!(status, Status::Waiting { .. })).await;
+        let Status::Waiting { reason } = status else { unreachable!() };
+        assert!(reason.starts_with(expected), "{reason}");
+    }
+}
+
+/// What a broker lacks is done without: its requests are answered all the same.
+#[tokio::test]
+async fn a_broker_without_retained_messages_or_qos_1_is_joined() {
+    for lines in
+        ["retain_available false\n", "max_qos 0\n", "max_qos 1\n", "retain_available false\nmax_qos 0\n"]
+    {
+        let broker = Mosquitto::with(lines);
+        let sink = EchoSink::answering();
+        let ingress = start(&settings(broker.port), "frugal", &sink).await;
+        assert!(
+            matches!(*ingress.status().borrow(), Status::Serving { version: Version::V5, .. }),
+            "{lines}"
+        );
+        let mut device = Device::connect(broker.port, "d").await;
+        let qos = if lines.contains("max_qos 0") { QoS::AtMostOnce } else { QoS::AtLeastOnce };
+        device.request_at(qos, "localCode/d", 0..10).await;
+        assert_eq!(device.answers(10).await, numbers(0..10), "{lines}");
+        ingress.shutdown().await;
+    }
 }
 
 #[tokio::test]

@@ -33,6 +33,21 @@ impl Gateway {
 
     /// As [`Gateway::start`], in this folder: the data directory is `data` in it, and may be there already.
     pub async fn start_in(folder: TempDir, flags: &[&str], configuration: &str) -> Result<Gateway> {
+        Gateway::start_with(folder, flags, configuration, &[]).await
+    }
+
+    /// Starts one with the embedded broker, no configuration, and this filter for its log.
+    pub async fn logging(filter: &str) -> Result<Gateway> {
+        Gateway::start_with(TempDir::new()?, &["--listen", "127.0.0.1:0"], "", &[("OFFLOAD_LOG", filter)])
+            .await
+    }
+
+    async fn start_with(
+        folder: TempDir,
+        flags: &[&str],
+        configuration: &str,
+        variables: &[(&str, &str)],
+    ) -> Result<Gateway> {
         let file = folder.path().join("offload-rt.toml");
         std::fs::write(&file, configuration)?;
         let data = folder.path().join("data");
@@ -40,7 +55,9 @@ impl Gateway {
         arguments.extend(["--data-dir", data.to_str().context("a path is not UTF-8")?]);
         arguments.extend(flags);
         let log = folder.path().join(LOG);
-        let mut process = Process::start(&built::program("offload-rt")?, &arguments, &log)?;
+        let stderr = std::fs::File::create(&log)?.into();
+        let program = built::program("offload-rt")?;
+        let mut process = Process::start_with(&program, &arguments, variables, stderr, &log)?;
         let ready = process.line().await?;
         Ok(Gateway { process, ready, folder })
     }
@@ -116,6 +133,14 @@ impl Gateway {
     /// Sends it a signal.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         self.process.signal(signal)
+    }
+
+    /// Waits for its end, and expects that it succeeds; returns its log.
+    pub async fn end(mut self) -> Result<String> {
+        let status = self.process.end().await?;
+        let log = std::fs::read_to_string(self.folder.path().join(LOG))?;
+        ensure!(status.success(), "{status}; its log: {log}");
+        Ok(log)
     }
 
     /// Asks it to stop by this signal, and expects that it says nothing more and succeeds.

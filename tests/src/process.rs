@@ -36,13 +36,20 @@ impl Process {
     /// Starts it with stderr going to the file `log`.
     pub fn start(program: &Path, arguments: &[&str], log: &Path) -> Result<Process> {
         let file = std::fs::File::create(log)?;
-        Process::start_with(program, arguments, file.into(), log)
+        Process::start_with(program, arguments, &[], file.into(), log)
     }
 
-    /// Starts it with this as its stderr; `log` is the file that it is, if it is one.
-    pub fn start_with(program: &Path, arguments: &[&str], stderr: Stdio, log: &Path) -> Result<Process> {
+    /// Starts it with these variables, too, and this as its stderr; `log` is the file that it is, if it is one.
+    pub fn start_with(
+        program: &Path,
+        arguments: &[&str],
+        variables: &[(&str, &str)],
+        stderr: Stdio,
+        log: &Path,
+    ) -> Result<Process> {
         let mut child = Command::new(program)
             .args(arguments)
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(stderr)

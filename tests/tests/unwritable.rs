@@ -31,8 +31,13 @@ async fn serve_and_stop(stderr: Stdio) -> Result<()> {
     let folder = TempDir::new()?;
     let data = folder.path().join("data");
     let arguments = ["serve", "--listen", "127.0.0.1:0", "--data-dir", data.to_str().context("UTF-8")?];
-    let mut gateway =
-        Process::start_with(&built::program("offload-rt")?, &arguments, stderr, &folder.path().join("log"))?;
+    let mut gateway = Process::start_with(
+        &built::program("offload-rt")?,
+        &arguments,
+        &[],
+        stderr,
+        &folder.path().join("log"),
+    )?;
     let line = gateway.line().await?;
     let address =
         line.strip_prefix("listening on mqtt://").context("not the line of the contract")?.parse()?;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use offload_protocol::request::{self, RequestKind};
 use offload_protocol::topic;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -95,7 +95,7 @@ impl Client {
         };
         match timeout(wait, self.digest_first(request)).await {
             Ok(reply) => reply,
-            Err(_) => Err(Error::NoAnswer { waited: wait, lost: self.shared.in_flight.lost() }),
+            Err(_) => Err(Error::NoAnswer { waited: wait, lost: self.lost().borrow().clone() }),
         }
     }
 
@@ -175,6 +175,11 @@ impl Client {
 
     fn closed(&self) -> Error {
         self.shared.in_flight.closed().unwrap_or_else(|| Error::Closed("its runtime has ended".to_owned()))
+    }
+
+    /// Follows the connection: why it is lost while it is being made again, and `None` while there is one.
+    pub fn lost(&self) -> watch::Receiver<Option<String>> {
+        self.shared.in_flight.lost()
     }
 
     /// Disconnects as MQTT wants it done, within a second.

@@ -6,6 +6,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use offload_mqtt::one_line;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tracing::{debug, info, warn};
@@ -40,13 +41,23 @@ impl Driver {
         let mut under_way = UnderWay::new(shared.clone(), publisher);
         let failed = |reason: String| Error::Connect { address: shared.options.address(), reason };
         let deadline = Instant::now() + shared.options.connect_timeout;
+        let mut connected = false;
         loop {
             let happened = timeout_at(deadline, events.poll()).await.unwrap_or(Err(Failure::TimedOut));
             let subscribed = matches!(happened, Ok(Happened::Subscribed(Ok(()))));
+            connected |= matches!(happened, Ok(Happened::Connected { .. }));
             match happened {
                 Ok(happened) => under_way.handle(happened)?,
                 Err(Failure::Unauthorized(reason)) => return Err(Error::Unauthorized(reason)),
-                Err(failure) => return Err(failed(describe(&shared, &failure))),
+                Err(failure) if connected || matches!(failure, Failure::Refused(_)) => {
+                    return Err(failed(describe(&shared, &failure)));
+                }
+                Err(failure) => {
+                    let peer = shared.options.identify_peer().await;
+                    return Err(failed(
+                        peer.map_or_else(|| describe(&shared, &failure), |peer| peer.to_string()),
+                    ));
+                }
             }
             if subscribed {
                 events.keep_session();
@@ -61,6 +72,7 @@ impl Driver {
         let shared = self.under_way.shared.clone();
         let mut backoff = Backoff::new();
         backoff.connected(Instant::now());
+        let mut fatal = FatalRequest::default();
         loop {
             let Some(happened) = self.under_way.until(&mut to_send, self.events.poll()).await else {
                 return self.farewell().await;
@@ -79,17 +91,27 @@ impl Driver {
                 }
                 Err(failure) => failure,
             };
+            if self.under_way.connected {
+                fatal.connection_lost(self.under_way.unacknowledged());
+            }
+            let reason = describe(&shared, &failure);
             // Two clients of one id would evict each other for ever.
             let taken_over = matches!(failure, Failure::TakenOver);
             let pause = if taken_over { None } else { backoff.pause(Instant::now()) };
             let Some(pause) = pause else {
-                let reason = format!(
-                    "the broker closed it: is another client connected with the id `{}`?",
-                    shared.options.client_id
-                );
+                let id = &shared.options.client_id;
+                let reason = match fatal.size() {
+                    _ if taken_over => format!("another client has connected with the id `{id}`"),
+                    Some(size) => format!(
+                        "{reason}, each time that a request of {size} bytes was sent: is it larger than the broker \
+                         takes? In MQTT 5 it would say how much that is"
+                    ),
+                    None => {
+                        format!("{reason}, again and again: is another client connected with the id `{id}`?")
+                    }
+                };
                 return shared.in_flight.close(Error::Closed(reason));
             };
-            let reason = describe(&shared, &failure);
             // Once a loss, not once an attempt.
             if self.under_way.connected {
                 warn!(%reason, "the connection is lost");
@@ -116,12 +138,34 @@ impl Driver {
     }
 }
 
+/// A request that no connection outlives: in MQTT 3.1.1 a broker can refuse a packet only by closing the connection.
+#[derive(Default)]
+struct FatalRequest {
+    /// The largest request that was not acknowledged when the connection was lost last, and the bytes of its packet.
+    last: Option<(Sequence, usize)>,
+    /// It was the same one the time before.
+    again: bool,
+}
+
+impl FatalRequest {
+    fn connection_lost(&mut self, unacknowledged: Option<(Sequence, usize)>) {
+        self.again = self.last == unacknowledged;
+        self.last = unacknowledged;
+    }
+
+    /// Bytes of its packet, if there seems to be one.
+    fn size(&self) -> Option<usize> {
+        self.last.filter(|_| self.again).map(|(_, size)| size)
+    }
+}
+
 /// What is under way on the connection: which requests are to be sent, and which packet was whose.
 struct UnderWay {
     shared: Arc<Shared>,
     publisher: Publisher,
     /// Whether rumqttc may be given messages: not before the CONNACK has said what became of those that it has.
     connected: bool,
+    has_qos_1: bool,
     /// Whether there was a connection with a subscription before.
     established: bool,
     /// When the connection was made again; `None` for the first one.
@@ -143,6 +187,7 @@ impl UnderWay {
             shared,
             publisher,
             connected: false,
+            has_qos_1: true,
             established: false,
             connected_again: None,
             waiting: VecDeque::new(),
@@ -181,7 +226,7 @@ impl UnderWay {
             && let Some(&sequence) = self.waiting.front()
         {
             if let Some(message) = self.shared.in_flight.message(sequence) {
-                if self.publisher.try_publish(message).is_err() {
+                if self.publisher.try_publish(message, self.has_qos_1).is_err() {
                     // The next event says that there is room.
                     return;
                 }
@@ -194,7 +239,8 @@ impl UnderWay {
     /// Takes in what happened. Fails if there is no point in going on.
     fn handle(&mut self, happened: Happened) -> Result<(), Error> {
         match happened {
-            Happened::Connected { session_present, max_packet } => {
+            Happened::Connected { session_present, max_packet, has_qos_1 } => {
+                self.has_qos_1 = has_qos_1;
                 self.connected(session_present, max_packet)?;
             }
             Happened::Subscribed(granted) => granted?,
@@ -204,7 +250,10 @@ impl UnderWay {
             Happened::Message(message) => self.shared.in_flight.answer(message),
             // A packet id that is in use already is that of a message written again.
             Happened::Written(packet_id) if !self.written.contains_key(&packet_id) => {
-                if let Some(sequence) = self.handed_over.pop_front() {
+                // Nobody acknowledges what is sent at QoS 0.
+                if let Some(sequence) = self.handed_over.pop_front()
+                    && packet_id != 0
+                {
                     self.written.insert(packet_id, sequence);
                 }
             }
@@ -234,6 +283,16 @@ impl UnderWay {
         Ok(())
     }
 
+    /// The largest request that the broker has not acknowledged, with the bytes of its packet.
+    fn unacknowledged(&self) -> Option<(Sequence, usize)> {
+        let Shared { options, in_flight, .. } = &*self.shared;
+        let sent = self.handed_over.iter().chain(self.written.values());
+        let sizes = sent.filter_map(|sequence| {
+            Some((*sequence, in_flight.message(*sequence)?.packet_size(options.mqtt_version)))
+        });
+        sizes.max_by_key(|(_, size)| *size)
+    }
+
     fn acknowledged(&mut self, packet_id: u16, acknowledgement: Acknowledgement) {
         let Some(sequence) = self.written.remove(&packet_id) else { return };
         let error = match acknowledgement {
@@ -248,10 +307,12 @@ impl UnderWay {
                 }
                 Error::NoGateway
             }
-            Acknowledgement::Unauthorized => Error::Unauthorized(format!(
-                "client `{}` may not publish this request",
-                self.shared.options.client_id
-            )),
+            Acknowledgement::Unauthorized(reason) => {
+                let id = &self.shared.options.client_id;
+                let told = reason.map(|reason| format!("; the broker says: {}", one_line(&reason)));
+                let told = told.unwrap_or_default();
+                Error::Unauthorized(format!("client `{id}` may not publish this request{told}"))
+            }
             Acknowledgement::Refused(reason) => Error::Refused(reason),
         };
         self.shared.in_flight.fail(sequence, error);

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
 use offload_protocol::answer::{self, AnswerForm};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tracing::debug;
 
 use crate::link::{Incoming, Message};
@@ -44,6 +44,8 @@ pub(crate) struct InFlight {
     /// What Correlation Data of this client starts with: answers to an earlier client of the same id are not ours.
     nonce: u64,
     table: Mutex<Table>,
+    /// Why there is no connection at the moment.
+    lost: watch::Sender<Option<String>>,
 }
 
 #[derive(Default)]
@@ -53,8 +55,6 @@ struct Table {
     entries: BTreeMap<Sequence, Entry>,
     /// Set once, when there will be no answers any more.
     closed: Option<Error>,
-    /// Why there is no connection at the moment.
-    lost: Option<String>,
 }
 
 /// A caller's place; gives it up when dropped.
@@ -76,7 +76,7 @@ pub(crate) fn no_correlation() -> Bytes {
 
 impl InFlight {
     pub(crate) fn new() -> Self {
-        Self { nonce: random(), table: Mutex::default() }
+        Self { nonce: random(), table: Mutex::default(), lost: watch::Sender::default() }
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -173,11 +173,11 @@ impl InFlight {
 
     /// Notes why the connection is lost, or that there is one.
     pub(crate) fn set_lost(&self, reason: Option<String>) {
-        self.table().lost = reason;
+        self.lost.send_if_modified(|lost| std::mem::replace(lost, reason) != *lost);
     }
 
     /// Why there is no connection at the moment.
-    pub(crate) fn lost(&self) -> Option<String> {
-        self.table().lost.clone()
+    pub(crate) fn lost(&self) -> watch::Receiver<Option<String>> {
+        self.lost.subscribe()
     }
 }

@@ -29,6 +29,7 @@ mod reconnect;
 
 pub use client::Client;
 pub use error::Error;
+pub use offload_mqtt::Peer;
 pub use offload_protocol::answer::{self, Answer, AnswerForm, Outcome};
 pub use offload_protocol::error::{ErrorKind, WireError};
 pub use offload_protocol::request::{

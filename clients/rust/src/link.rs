@@ -6,6 +6,7 @@ mod v5;
 use std::io;
 
 use bytes::Bytes;
+use offload_mqtt::one_line;
 use offload_protocol::UserProperties;
 
 use crate::{Error, MqttVersion, Options};
@@ -35,10 +36,10 @@ impl Message {
 /// What happens on a connection.
 pub(crate) enum Happened {
     /// There is a connection.
-    Connected { session_present: bool, max_packet: Option<u32> },
+    Connected { session_present: bool, max_packet: Option<u32>, has_qos_1: bool },
     /// The broker granted the subscription, or did not.
     Subscribed(Result<(), Error>),
-    /// The oldest message that was handed over is on its way as this packet, maybe again.
+    /// The oldest message that was handed over is on its way as this packet, maybe again; 0 at QoS 0.
     Written(u16),
     /// The broker has the message in this packet.
     Acknowledged(u16, Acknowledgement),
@@ -55,7 +56,8 @@ pub(crate) enum Acknowledgement {
     Taken,
     /// And nobody is subscribed to it; MQTT 3.1.1 cannot say so.
     NobodyListens,
-    Unauthorized,
+    /// With the broker's Reason String.
+    Unauthorized(Option<String>),
     Refused(String),
 }
 
@@ -73,6 +75,8 @@ pub(crate) enum Failure {
     Unauthorized(String),
     #[error("another client has taken over the client id")]
     TakenOver,
+    #[error("{0}")]
+    Refused(String),
     #[error("no answer in time")]
     TimedOut,
     #[error("{0}")]
@@ -95,18 +99,20 @@ impl Failure {
         Failure::Lost("the broker closed the connection".to_owned())
     }
 
-    fn wrong_password() -> Self {
-        Failure::Unauthorized("wrong user name or password".to_owned())
+    fn wrong_password(reason: Option<String>) -> Self {
+        Failure::unauthorized("wrong user name or password", reason)
     }
 
-    fn not_let_in() -> Self {
-        Failure::Unauthorized(
-            "the broker does not let this client in: are user name and password right?".to_owned(),
-        )
+    fn not_let_in(reason: Option<String>) -> Self {
+        let told = "the broker does not let this client in: are user name and password right?";
+        Failure::unauthorized(told, reason)
     }
 
-    fn refused(code: impl std::fmt::Debug) -> Self {
-        Failure::Lost(format!("the broker refused the connection: {code:?}"))
+    fn unauthorized(told: &str, reason: Option<String>) -> Self {
+        Failure::Unauthorized(match reason {
+            Some(reason) => format!("{told}; it says: {}", one_line(&reason)),
+            None => told.to_owned(),
+        })
     }
 }
 
@@ -117,10 +123,11 @@ pub(crate) enum Publisher {
 }
 
 impl Publisher {
-    pub(crate) fn try_publish(&self, message: Message) -> Result<(), Full> {
+    /// At QoS 1, where the broker has that.
+    pub(crate) fn try_publish(&self, message: Message, has_qos_1: bool) -> Result<(), Full> {
         match self {
             Publisher::V311(client) => v311::try_publish(client, message),
-            Publisher::V5(client) => v5::try_publish(client, message),
+            Publisher::V5(client) => v5::try_publish(client, message, has_qos_1),
         }
     }
 

@@ -4,6 +4,7 @@ use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
+use offload_mqtt::Peer;
 use offload_protocol::topic;
 use offload_tls::TlsFiles;
 use percent_encoding::percent_decode_str;
@@ -53,7 +54,8 @@ pub struct Options {
     /// User name and password; none by default.
     pub credentials: Option<(String, String)>,
     /// The first connection, from name look-up to the granted subscription, is given up after this time; 5 s by
-    /// default. Later each attempt may take as long.
+    /// default. Then it takes a second to find out what answers there, if that is no broker. Later each attempt may
+    /// take as long.
     pub connect_timeout: Duration,
     /// How long to wait for the answer to a request that has no timeout of its own; 5 minutes by default. A request
     /// that has one is waited for that long and [`Options::transport_grace`].
@@ -167,6 +169,12 @@ impl Options {
         let Some(files) = &self.tls else { return Ok(Transport::Tcp) };
         let config = files.client_config().map_err(|error| Error::InvalidOption(error.to_string()))?;
         Ok(Transport::tls_with_config(TlsConfiguration::Rustls(config)))
+    }
+
+    /// What answers at the broker's address, if that is no broker. Takes a second at most.
+    pub async fn identify_peer(&self) -> Option<Peer> {
+        let transport = self.transport().ok()?;
+        offload_mqtt::identify(&self.link_host(), self.port, &transport).await
     }
 
     /// The topic on which all answers to this client come.

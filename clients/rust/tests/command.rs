@@ -9,7 +9,7 @@ use std::time::Duration;
 use offload_client::{
     Answer, Build, Code, Digest, ErrorKind, Files, Limits, ReplyForm, Request, Source, WireError, answer,
 };
-use side::{ENVELOPE, Gateway, Mosquitto, command, exited, output};
+use side::{Answering, ENVELOPE, Gateway, Mosquitto, Road, command, exited, output};
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
@@ -377,13 +377,106 @@ async fn a_reader_that_has_had_enough_is_no_error() {
     assert_eq!(output, (3, String::new(), String::new()));
 }
 
+async fn interrupt(child: &tokio::process::Child) {
+    let pid = child.id().unwrap().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().await.unwrap().success());
+}
+
 #[tokio::test]
-async fn ctrl_c_ends_the_wait() {
+async fn ctrl_c_ends_the_wait_and_says_what_becomes_of_the_request() {
     let broker = Mosquitto::start().await;
     let mut gateway = Gateway::start(&broker).await;
     let child = command(&broker.url(), &["send", "add"]).spawn().unwrap();
     gateway.next().await;
-    let pid = child.id().unwrap().to_string();
-    assert!(Command::new("kill").args(["-INT", &pid]).status().await.unwrap().success());
-    assert_eq!(output(child).await.0, 130);
+    interrupt(&child).await;
+    let said = "error: interrupted: the gateway may still run the request\n";
+    assert_eq!(output(child).await, (130, String::new(), said.to_owned()));
+}
+
+#[tokio::test]
+async fn a_lost_connection_is_said_once_and_made_again() {
+    let broker = Mosquitto::start().await;
+    let mut gateway = Gateway::start(&broker).await;
+    let road = Road::to(&broker).await;
+    let child = command("", &["-p", &road.port.to_string(), "send", "add"]).spawn().unwrap();
+    gateway.next().await;
+    road.cut();
+    let (output, ()) = tokio::join!(output(child), async {
+        // Its session went with the connection: it is sent again.
+        let again = gateway.next().await;
+        gateway.answer(&again, exited(0, "12\n", "")).await;
+    });
+    let (code, stdout, stderr) = output;
+    assert_eq!((code, stdout.as_str()), (0, "12\n"), "{stderr}");
+    let lines: Vec<&str> = stderr.lines().collect();
+    let [lost, again] = lines[..] else { panic!("{stderr}") };
+    assert!(lost.starts_with("warning: the connection is lost: "), "{lost}");
+    assert_eq!(again, "warning: connected again");
+}
+
+/// Whatever answers in a broker's place is named by each command that connects, with what to try.
+#[tokio::test]
+async fn what_answers_in_place_of_a_broker_is_named() {
+    let http = Answering::with(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n").await;
+    let ssh = Answering::with(b"SSH-2.0-OpenSSH_9.2p1\r\n").await;
+    // An alert, as rustls sends it.
+    let tls = Answering::with(b"\x15\x03\x03\x00\x02\x02\x46").await;
+    for (port, version, expected) in [
+        (http.port, "5", "HTTP answers on this port, not MQTT"),
+        (http.port, "3.1.1", "HTTP answers on this port, not MQTT"),
+        (ssh.port, "5", "`SSH-2.0-OpenSSH_9.2p1` answers on this port, not MQTT"),
+        (tls.port, "5", "TLS answers on this port: try mqtts://"),
+        (tls.port, "3.1.1", "TLS answers on this port: try mqtts://"),
+    ] {
+        let port = port.to_string();
+        for rest in [&["send", "add"][..], &["bench", "add"], &["gateways"]] {
+            let args = [&["-p", &port, "-V", version], rest].concat();
+            let (code, stdout, stderr) = output(command("", &args).spawn().unwrap()).await;
+            assert_eq!((code, stdout.as_str()), (125, ""), "{args:?}");
+            assert!(
+                stderr.starts_with("error: connection: cannot ") && stderr.contains(expected),
+                "{stderr}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_reason_that_the_broker_gives_is_passed_on() {
+    let refusing = Answering::with(b"\x20\x0f\x00\x87\x0c\x1f\x00\x09not\ntoday").await;
+    let port = refusing.port.to_string();
+    for (args, expected) in [
+        (&["send", "add"][..], "are user name and password right?; it says: not today\n"),
+        (&["gateways"], "0x87 NotAuthorized (not\\ntoday)\n"),
+    ] {
+        let args = [&["-p", &port], args].concat();
+        let (code, _, stderr) = output(command("", &args).spawn().unwrap()).await;
+        assert_eq!(code, 125);
+        assert!(stderr.starts_with("error: unauthorized: ") && stderr.ends_with(expected), "{stderr}");
+    }
+}
+
+/// With MQTT 3.1.1 a broker can only close the connection on a packet that is too large.
+#[tokio::test]
+async fn a_packet_that_ends_each_connection_is_not_taken_for_another_client() {
+    let broker = Mosquitto::start_with("allow_anonymous true\nmax_packet_size 20000").await;
+    let large = "x".repeat(30_000);
+    let send = command(&broker.url(), &["-V", "3.1.1", "-i", "me", "send", "add", &large]);
+    let (code, _, stderr) = output({ send }.spawn().unwrap()).await;
+    assert_eq!(code, 125);
+    let last = stderr.lines().last().unwrap();
+    assert!(
+        last.contains("each time that a request of 30") && last.contains("larger than the broker takes?"),
+        "{stderr}"
+    );
+    assert!(!stderr.contains("another client"), "{stderr}");
+}
+
+#[tokio::test]
+async fn a_broker_without_qos_1_carries_requests_all_the_same() {
+    let broker = Mosquitto::start_with("allow_anonymous true\nmax_qos 0").await;
+    let mut gateway = Gateway::start(&broker).await;
+    let (request, output) =
+        run(&mut gateway, command(&broker.url(), &["send", "add", "5"]), exited(0, "12\n", "")).await;
+    assert_eq!((request.args, output), (vec!["5".to_owned()], (0, "12\n".to_owned(), String::new())));
 }

@@ -391,3 +391,40 @@ async fn what_is_typed_ahead_is_answered_in_its_order() {
     let (code, printed, _) = console.end().await;
     assert_eq!(code, 0, "{printed}");
 }
+
+#[tokio::test]
+async fn a_disconnect_of_the_broker_is_shown_in_each_of_its_forms() {
+    for (bytes, expected) in [
+        (&b"\x20\x03\x00\x00\x00\xe0\x01\x8e"[..], "DISCONNECT received: 0x8E SessionTakenOver\n"),
+        (b"\x20\x03\x00\x00\x00\xe0\x00", "DISCONNECT received: 0x00 NormalDisconnection\n"),
+        (
+            b"\x20\x03\x00\x00\x00\xe0\x08\x8b\x06\x1f\x00\x03bye",
+            "DISCONNECT received: 0x8B ServerShuttingDown (bye)\n",
+        ),
+    ] {
+        let broker = side::Answering::with(bytes).await;
+        let mut console = Console::piped(&["-p", &broker.port.to_string()]);
+        console.enter("connect\n").await;
+        console.until(expected).await;
+        console.end().await;
+    }
+}
+
+#[tokio::test]
+async fn a_full_stdout_is_an_error() {
+    let broker = Mosquitto::start().await;
+    let mut command = Command::new(env!("CARGO_BIN_EXE_offload-client"));
+    command.args(["-p", &broker.port.to_string(), "console"]).env_remove("OFFLOAD_BROKER").kill_on_drop(true);
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let mut console = command
+        .stdin(Stdio::piped())
+        .stdout(full)
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the command starts");
+    console.stdin.take().unwrap().write_all(b"connect\n").await.unwrap();
+    let output = timeout(DEADLINE, console.wait_with_output()).await.expect("it ends").unwrap();
+    assert_eq!(output.status.code(), Some(125));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.starts_with("error: output: No space left on device"), "{said}");
+}

@@ -8,7 +8,7 @@ use side::{DEADLINE, Mosquitto, command, output};
 use tokio::process::Command;
 use tokio::time::timeout;
 
-const JETSON: &str = r#"{"state":"online","name":"jetson-1","version":"0.1.0","capabilities":{"wasm":["module","component"],"native":false,"programs":["add","primes"]},"load":{"workers":2,"running":1,"waiting":3}}"#;
+const JETSON: &str = r#"{"state":"online","name":"jetson-1","version":"0.1.0","capabilities":{"wasm":["module","component"],"native":false,"programs":["add","primes"]},"load":{"workers":2,"running":3,"waiting":3}}"#;
 
 const NUC: &str = r#"{"state":"offline","name":"nuc","version":"0.1.0"}"#;
 
@@ -32,9 +32,9 @@ async fn broker_with_two() -> Mosquitto {
 async fn whoever_is_there_is_listed_in_either_version_of_mqtt() {
     let broker = broker_with_two().await;
     let table = "\
-NAME      STATE    VERSION  WORKERS  WAITING  TAKES             PROGRAMS
-jetson-1  online   0.1.0    1/2      3        module,component  add,primes
-nuc       offline  0.1.0    -        -        -                 -
+NAME      STATE    VERSION  WORKERS  RUNNING  WAITING  TAKES             PROGRAMS
+jetson-1  online   0.1.0    2        3        3        module,component  add,primes
+nuc       offline  0.1.0    -        -        -        -                 -
 ";
     for version in ["5", "3.1.1"] {
         let list = ["-V", version, "gateways", "--wait", "2s"];
@@ -102,7 +102,7 @@ async fn a_broker_that_does_not_help_is_an_error() {
 async fn on_a_terminal_programs_are_cut_to_its_width() {
     let broker = broker_with_two().await;
     let list = format!(
-        "stty cols 73 rows 24; {} --broker {} gateways --wait 2s",
+        "stty cols 82 rows 24; {} --broker {} gateways --wait 2s",
         env!("CARGO_BIN_EXE_offload-client"),
         broker.url()
     );

@@ -133,7 +133,7 @@ async fn what_is_wrong_is_said() {
             "the broker's certificate is refused: certificate not valid for name",
         ),
         (ADDRESS, tls, "--cafile ca.pem", "connection: cannot connect to 127.0.0.1:PORT: "),
-        (ADDRESS, plain, "--cafile ca.pem", "does it speak TLS on this port?"),
+        (ADDRESS, plain, "--cafile ca.pem", "MQTT without TLS answers on this port: try mqtt://"),
         (ADDRESS, tls, "--cafile none.pem", "malformed: cannot read "),
         (ADDRESS, tls, "--cafile device.key", "device.key holds no certificate in PEM"),
         (
@@ -155,6 +155,23 @@ async fn what_is_wrong_is_said() {
                 error.clone()
             };
             assert!(code == 125 && stderr.contains(&error), "{flags} {command_line}: {stderr}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn whoever_speaks_no_tls_where_it_is_wanted_is_told() {
+    let files = Files::new();
+    let broker = Mosquitto::start_with_tls(&files.lines()).await;
+    let url = format!("mqtt://{ADDRESS}:{}", broker.tls_port.unwrap());
+    for version in ["5", "3.1.1"] {
+        for rest in [&["send", "add"][..], &["bench", "add"], &["gateways"]] {
+            let args = [&["-V", version], rest].concat();
+            let (code, _, stderr) = output(command(&url, &args).spawn().unwrap()).await;
+            assert!(
+                code == 125 && stderr.contains("TLS answers on this port: try mqtts://"),
+                "{args:?}: {stderr}"
+            );
         }
     }
 }

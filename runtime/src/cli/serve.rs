@@ -22,13 +22,17 @@ Examples:
 
 pub fn run(overrides: Overrides) -> anyhow::Result<ExitCode> {
     let config = overrides.into_config()?;
-    telemetry::start_logging();
+    telemetry::start_logging()?;
     raise_open_files(&config);
     scheduling::runtime()?.block_on(async {
         // Before the start: a signal that comes early is not lost.
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hang_up = signal(SignalKind::hangup())?;
+        // They mean nothing here, and would end a process that does not take them: once asked for, tokio takes them.
+        for ignored in [SignalKind::user_defined1(), SignalKind::user_defined2()] {
+            drop(signal(ignored)?);
+        }
         let gateway = tokio::select! {
             gateway = Gateway::start(config) => gateway?,
             _ = terminate.recv() => return Ok(ExitCode::SUCCESS),

@@ -23,8 +23,9 @@ table! {
         pub receive_maximum: u16 = 4_096, in 1..=u16::MAX;
         /// How long the broker keeps requests for a gateway that has gone without a word, in whole seconds (MQTT 5).
         pub session_expiry: TimeSpan = TimeSpan::secs(60), in TimeSpan::secs(1)..=TimeSpan::secs(86_400);
-        /// Idle time after which the connection is probed, in whole seconds.
-        pub keep_alive: TimeSpan = TimeSpan::secs(10), in TimeSpan::secs(5)..=TimeSpan::secs(3_600);
+        /// Idle time after which the connection is probed, in whole seconds. A gateway whose machine has died is taken
+        /// for alive for one and a half times as long, and its share of new requests with it.
+        pub keep_alive: TimeSpan = TimeSpan::secs(5), in TimeSpan::secs(5)..=TimeSpan::secs(3_600);
         /// Largest MQTT packet that is taken from the broker.
         pub max_packet: ByteSize = ByteSize::mib(16), in ByteSize::kib(1)..=ByteSize::mib(256);
         /// User name to connect with.
@@ -111,18 +112,18 @@ impl FromStr for BrokerUrl {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
+        // A password in a URL ends in logs and process lists, so nothing of such a text is repeated here either.
+        if text.contains('@') {
+            return Err(
+                "user name and password do not belong in the URL: see username and password_file".to_owned()
+            );
+        }
         let Some((scheme, rest)) = text.split_once("://") else { return Err(format!("{text:?} is no URL")) };
         let (tls, default_port) = match scheme {
             "mqtt" => (false, Self::DEFAULT_PORT),
             "mqtts" => (true, Self::DEFAULT_TLS_PORT),
             _ => return Err(format!("{scheme}:// is no kind of broker that can be joined")),
         };
-        // A password in a URL ends in logs and process lists, so it is not repeated here either.
-        if rest.contains('@') {
-            return Err(
-                "user name and password do not belong in the URL: see username and password_file".to_owned()
-            );
-        }
         let address = rest.strip_suffix('/').unwrap_or(rest);
         let has_port = address.rsplit_once(':').is_some_and(|(_, port)| !port.contains(']'));
         let parsed = if has_port { address.parse() } else { format!("{address}:{default_port}").parse() };
@@ -219,7 +220,15 @@ mod tests {
         {
             assert!(text.parse::<BrokerUrl>().is_err(), "{text:?}");
         }
-        let error = "mqtt://user:secret@host".parse::<BrokerUrl>().unwrap_err();
-        assert!(!error.contains("secret"), "{error}");
+        for text in [
+            "mqtt://user:secret@host",
+            "user:secret@host",
+            "http://u:secret@h",
+            "secret://u@h",
+            "a:secret@h://",
+        ] {
+            let error = text.parse::<BrokerUrl>().unwrap_err();
+            assert!(!error.contains("secret"), "{error}");
+        }
     }
 }

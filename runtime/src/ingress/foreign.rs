@@ -36,7 +36,7 @@ pub use version::Version;
 use super::{Notices, Sink};
 use crate::config;
 use driver::Driver;
-use link::Options;
+use link::{Offer, Options};
 use responder::Command;
 
 /// How long the broker may take to confirm that it took our share back.
@@ -140,6 +140,7 @@ impl ForeignIngress {
             session_expiry: broker.session_expiry.into(),
             max_packet: broker.max_packet.as_usize(),
             will: notices.offline.clone(),
+            offer: Offer::ALL,
         };
         let (sender, receiver) = unbounded_channel();
         let (status, watched) = watch::channel(Status::Connecting);

@@ -1,9 +1,9 @@
 //! What is needed to answer a request, and all that wait for the same answer.
 
+use super::request_log::RequestLog;
 use crate::idempotency::{Key, Ledger};
 use crate::ingress::{Outgoing, Responder};
 use crate::mirror::Mirrored;
-use crate::telemetry;
 use crate::wasm::workers::{Outcome, Waiting};
 use bytes::Bytes;
 use offload_protocol::answer::{Answer, AnswerForm, Outcome as Ending};
@@ -36,6 +36,8 @@ pub struct Ticket {
     pub repeatable: Option<(Arc<Ledger<Repetition>>, Key, Arc<str>)>,
     /// Where it is shown to whoever watches.
     pub mirrored: Option<Mirrored>,
+    /// What is logged of it, if anything.
+    pub log: Option<Box<RequestLog>>,
 }
 
 /// A repetition of a request that is on its way: it gets the same answer, on its own topic and in its own form.
@@ -69,8 +71,8 @@ impl Ticket {
                 self.settle(answer, !ours);
             }
             Outcome::Expired => self.fail(expired_error()),
-            Outcome::NotStarted => self.fail(stopping_error()),
-            Outcome::Stopped => self.fail(telemetry::internal_error("stopped while a guest ran")),
+            // Whether or not it had begun to run: nothing is left of that.
+            Outcome::NotStarted | Outcome::Stopped => self.fail(stopping_error()),
         }
     }
 
@@ -100,11 +102,15 @@ impl Ticket {
         if let Some(mirrored) = self.mirrored {
             mirrored.answer(&answer);
         }
+        if let Some(log) = self.log {
+            log.answered(&answer);
+        }
         let Route { topic, correlation_data, max_payload } = self.route;
         self.responder.answer(Outgoing { topic, answer, form: self.form, correlation_data, max_payload });
     }
 }
 
+/// A gateway that stops has not failed.
 pub fn stopping_error() -> WireError {
     WireError::new(ErrorKind::Busy, "the gateway is stopping, try again after 5 s")
 }

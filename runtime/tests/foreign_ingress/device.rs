@@ -52,11 +52,18 @@ impl Device {
 
     /// Publishes one request for each number, and waits until the broker has them all.
     pub async fn request(&mut self, topic: &str, numbers: Range<usize>) {
+        self.request_at(QoS::AtLeastOnce, topic, numbers).await;
+    }
+
+    /// The same at another QoS; of what is published at QoS 0 nobody knows whether the broker has it.
+    pub async fn request_at(&mut self, qos: QoS, topic: &str, numbers: Range<usize>) {
         let count = numbers.len();
         for number in numbers {
-            self.client.publish(topic, QoS::AtLeastOnce, false, number.to_string()).await.unwrap();
+            self.client.publish(topic, qos, false, number.to_string()).await.unwrap();
         }
-        self.acknowledgements(count).await;
+        if qos != QoS::AtMostOnce {
+            self.acknowledgements(count).await;
+        }
     }
 
     /// Publishes a message that the broker keeps for later subscribers.

@@ -2,7 +2,7 @@
 
 use rumqttc::{
     AsyncClient, ConnectReturnCode, ConnectionError, Event, EventLoop, MqttOptions, MqttState,
-    NetworkOptions, Outgoing, Packet, Publish, QoS, StateError, SubscribeReasonCode, Transport,
+    NetworkOptions, Outgoing, Packet, Publish, QoS, StateError, SubscribeReasonCode, Transport, mqttbytes,
 };
 
 use super::{Acknowledgement, Failure, Full, Happened, Incoming, Message};
@@ -42,7 +42,7 @@ impl Events {
                 let queued = std::mem::take(&mut self.events.state.events);
                 self.events.state = MqttState::new(self.max_in_flight, false);
                 self.events.state.events = queued;
-                Happened::Connected { session_present: false, max_packet: None }
+                Happened::Connected { session_present: false, max_packet: None, has_qos_1: true }
             }
             Event::Incoming(Packet::SubAck(suback)) => {
                 Happened::Subscribed(match suback.return_codes.first() {
@@ -82,11 +82,16 @@ pub(super) fn try_publish(client: &AsyncClient, message: Message) -> Result<(), 
 fn failure(error: ConnectionError) -> Failure {
     match error {
         ConnectionError::ConnectionRefused(ConnectReturnCode::BadUserNamePassword) => {
-            Failure::wrong_password()
+            Failure::wrong_password(None)
         }
-        ConnectionError::ConnectionRefused(ConnectReturnCode::NotAuthorized) => Failure::not_let_in(),
-        ConnectionError::ConnectionRefused(code) => Failure::refused(code),
-        ConnectionError::Io(error) | ConnectionError::MqttState(StateError::Io(error)) => Failure::io(&error),
+        ConnectionError::ConnectionRefused(ConnectReturnCode::NotAuthorized) => Failure::not_let_in(None),
+        ConnectionError::ConnectionRefused(code) => {
+            Failure::Refused(format!("the broker refused the connection: {code:?}"))
+        }
+        ConnectionError::Io(error)
+        | ConnectionError::MqttState(
+            StateError::Io(error) | StateError::Deserialization(mqttbytes::Error::Io(error)),
+        ) => Failure::io(&error),
         ConnectionError::NetworkTimeout | ConnectionError::FlushTimeout => Failure::TimedOut,
         ConnectionError::MqttState(StateError::ConnectionAborted) => Failure::closed(),
         ConnectionError::Tls(error) => Failure::Lost(offload_tls::explain(&error)),

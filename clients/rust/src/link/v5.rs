@@ -1,12 +1,13 @@
 //! MQTT 5.
 
+use offload_mqtt::{ConnectionError, EventLoop, because};
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{
     ConnectProperties, ConnectReturnCode, DisconnectReasonCode, Packet, PubAckReason, Publish,
     PublishProperties, SubscribeReasonCode,
 };
-use rumqttc::v5::{AsyncClient, ConnectionError, Event, EventLoop, MqttOptions, MqttState, StateError};
-use rumqttc::{NetworkOptions, Outgoing, Transport};
+use rumqttc::v5::{AsyncClient, Event, MqttOptions};
+use rumqttc::{Outgoing, Transport};
 
 use super::{Acknowledgement, Failure, Full, Happened, Incoming, Message};
 use crate::options::KEEP_ALIVE;
@@ -14,15 +15,10 @@ use crate::{Error, Options};
 
 pub(crate) struct Events {
     events: EventLoop,
-    max_in_flight: u16,
 }
 
 pub(super) fn open(options: &Options, transport: Transport, capacity: usize) -> (AsyncClient, Events) {
     let mut mqtt = MqttOptions::new(&options.client_id, options.link_host(), options.port);
-    let mut network = NetworkOptions::new();
-    // With Nagle's algorithm a round trip at QoS 1 takes 44 ms.
-    network.set_tcp_nodelay(true);
-    mqtt.set_network_options(network);
     mqtt.set_transport(transport);
     mqtt.set_keep_alive(KEEP_ALIVE);
     mqtt.set_connection_timeout(options.connect_timeout.as_secs().max(1));
@@ -37,42 +33,40 @@ pub(super) fn open(options: &Options, transport: Transport, capacity: usize) -> 
         Some(options.session_expiry.as_secs().try_into().unwrap_or(u32::MAX));
     properties.max_packet_size = Some(options.max_answer);
     mqtt.set_connect_properties(properties);
-    let (client, events) = AsyncClient::new(mqtt, capacity);
-    (client, Events { events, max_in_flight: options.max_in_flight })
+    let (client, events) = offload_mqtt::connect(mqtt, capacity);
+    (client, Events { events })
 }
 
 impl Events {
     pub(super) async fn poll(&mut self) -> Result<Happened, Failure> {
         Ok(match self.events.poll().await.map_err(failure)? {
             Event::Incoming(Packet::ConnAck(connack)) => {
-                let session_present = connack.session_present;
-                let max_packet = connack.properties.as_ref().and_then(|given| given.max_packet_size);
-                if !session_present {
-                    // Of the old session rumqttc would keep its packet ids, which may exceed the new Receive Maximum, and
-                    // a message that waits for one of them.
-                    let queued = std::mem::take(&mut self.events.state.events);
-                    self.events.state = MqttState::new(self.max_in_flight, false);
-                    let taken = self.events.state.handle_incoming_packet(Packet::ConnAck(connack));
-                    taken.map_err(|error| Failure::Lost(error.to_string()))?;
-                    self.events.state.events = queued;
+                let properties = connack.properties.as_ref();
+                Happened::Connected {
+                    session_present: connack.session_present,
+                    max_packet: properties.and_then(|given| given.max_packet_size),
+                    has_qos_1: properties.and_then(|given| given.max_qos) != Some(0),
                 }
-                Happened::Connected { session_present, max_packet }
             }
             Event::Incoming(Packet::SubAck(suback)) => {
                 Happened::Subscribed(match suback.return_codes.first() {
                     Some(SubscribeReasonCode::Success(_)) => Ok(()),
                     Some(code) => {
-                        Err(Error::Unauthorized(format!("no subscription to the answers: {code:?}")))
+                        let text =
+                            suback.properties.as_ref().and_then(|given| given.reason_string.as_deref());
+                        let why = because(code, text);
+                        Err(Error::Unauthorized(format!("no subscription to the answers: {why}")))
                     }
                     None => Err(Error::Closed("the broker's SUBACK is empty".to_owned())),
                 })
             }
             Event::Incoming(Packet::PubAck(puback)) => {
+                let text = puback.properties.and_then(|given| given.reason_string);
                 let acknowledgement = match puback.reason {
                     PubAckReason::Success => Acknowledgement::Taken,
                     PubAckReason::NoMatchingSubscribers => Acknowledgement::NobodyListens,
-                    PubAckReason::NotAuthorized => Acknowledgement::Unauthorized,
-                    reason => Acknowledgement::Refused(format!("{reason:?}")),
+                    PubAckReason::NotAuthorized => Acknowledgement::Unauthorized(text),
+                    reason => Acknowledgement::Refused(because(reason, text.as_deref())),
                 };
                 Happened::Acknowledged(puback.pkid, acknowledgement)
             }
@@ -112,28 +106,28 @@ pub(super) fn packet_size(message: &Message) -> usize {
     publish.size()
 }
 
-pub(super) fn try_publish(client: &AsyncClient, message: Message) -> Result<(), Full> {
+pub(super) fn try_publish(client: &AsyncClient, message: Message, has_qos_1: bool) -> Result<(), Full> {
     let properties = properties(&message);
+    let qos = if has_qos_1 { QoS::AtLeastOnce } else { QoS::AtMostOnce };
     client
-        .try_publish_with_properties(message.topic, QoS::AtLeastOnce, false, message.payload, properties)
+        .try_publish_with_properties(message.topic, qos, false, message.payload, properties)
         .map_err(|_| Full)
 }
 
 fn failure(error: ConnectionError) -> Failure {
     match error {
-        ConnectionError::MqttState(StateError::ServerDisconnect {
-            reason_code: DisconnectReasonCode::SessionTakenOver,
-            ..
-        }) => Failure::TakenOver,
-        ConnectionError::ConnectionRefused(ConnectReturnCode::BadUserNamePassword) => {
-            Failure::wrong_password()
+        ConnectionError::Disconnected { code: DisconnectReasonCode::SessionTakenOver, .. } => {
+            Failure::TakenOver
         }
-        ConnectionError::ConnectionRefused(ConnectReturnCode::NotAuthorized) => Failure::not_let_in(),
-        ConnectionError::ConnectionRefused(code) => Failure::refused(code),
-        ConnectionError::Io(error) | ConnectionError::MqttState(StateError::Io(error)) => Failure::io(&error),
-        ConnectionError::Timeout(_) => Failure::TimedOut,
-        ConnectionError::MqttState(StateError::ConnectionAborted) => Failure::closed(),
-        ConnectionError::Tls(error) => Failure::Lost(offload_tls::explain(&error)),
+        ConnectionError::Refused { code: ConnectReturnCode::BadUserNamePassword, reason } => {
+            Failure::wrong_password(reason)
+        }
+        ConnectionError::Refused { code: ConnectReturnCode::NotAuthorized, reason } => {
+            Failure::not_let_in(reason)
+        }
+        ConnectionError::Refused { .. } => Failure::Refused(error.to_string()),
+        ConnectionError::Io(error) => Failure::io(&error),
+        ConnectionError::TimedOut => Failure::TimedOut,
         other => Failure::Lost(other.to_string()),
     }
 }

@@ -18,7 +18,7 @@ use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{Filter, Packet, Publish, PublishProperties};
 use rumqttc::v5::{AsyncClient, Event, MqttOptions};
 use tempfile::TempDir;
-use tokio::io::copy_bidirectional;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, oneshot};
@@ -153,6 +153,37 @@ impl Road {
     }
 }
 
+/// Something else than a broker: on a port of its own, answers the first bytes of every connection with these, and
+/// closes it. Gone when dropped.
+pub struct Answering {
+    pub port: u16,
+    listener: JoinHandle<()>,
+}
+
+impl Answering {
+    pub async fn with(answer: &'static [u8]) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let listener = tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                tokio::spawn(async move {
+                    // Whoever asks may leave at any time.
+                    let _ = stream.read(&mut [0; 4096]).await;
+                    let _ = stream.write_all(answer).await;
+                });
+            }
+        });
+        Self { port, listener }
+    }
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.listener.abort();
+    }
+}
+
 /// A request as it arrived.
 pub struct Delivery {
     pub request: Request,
@@ -247,10 +278,9 @@ impl Gateway {
         let asked_on = topic::parse_request(delivery.topic()).unwrap();
         // None in MQTT 3.1.1.
         let topic = asked.response_topic.unwrap_or_else(|| topic::result(asked_on.reply_id));
-        self.client
-            .publish_with_properties(topic, QoS::AtLeastOnce, false, payload, properties)
-            .await
-            .unwrap();
+        // That of the request, which the broker has.
+        let qos = delivery.publish.qos;
+        self.client.publish_with_properties(topic, qos, false, payload, properties).await.unwrap();
     }
 }
 

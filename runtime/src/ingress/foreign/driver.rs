@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use offload_mqtt::Peer;
 use offload_protocol::topic;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::sync::{oneshot, watch};
@@ -17,7 +18,7 @@ use tracing::{debug, error, info, warn};
 use super::Status;
 use super::backoff::Backoff;
 use super::clash::Clash;
-use super::link::{self, Connected, Event, Failure, Granted, Incoming, Options, Requests};
+use super::link::{self, Connected, Event, Failure, Granted, Incoming, Offer, Options, Requests};
 use super::namesakes::{Namesakes, Reaction};
 use super::publication::Publication;
 use super::responder::{Command, ForeignResponder};
@@ -69,6 +70,10 @@ pub(super) struct Driver {
     refused: Seldom,
     /// Answers that no packet could hold.
     unfit: Seldom,
+    /// What answers in the broker's place, found out once for a failure that stays the same.
+    peer: Option<(Failure, Option<Peer>)>,
+    /// What the log has said that the broker has.
+    known_offer: Offer,
 }
 
 /// What is true of one connection.
@@ -83,6 +88,7 @@ struct Session {
     /// Answers that may be on their way at once.
     window: usize,
     max_packet: usize,
+    offer: Offer,
     /// What was taken since other tasks had their turn.
     batch: Batch,
     /// Subscriptions that are still to be ended.
@@ -155,6 +161,8 @@ impl Driver {
             dropped: Seldom::default(),
             refused: Seldom::default(),
             unfit: Seldom::default(),
+            peer: None,
+            known_offer: Offer::ALL,
         }
     }
 
@@ -168,6 +176,13 @@ impl Driver {
             // Nobody is there to confirm it, or to send anything.
             self.given_back.clear();
             self.choice.ended(&failure);
+            if let Failure::Lacks(offer) = failure
+                && let offer = self.options.offer.and(offer)
+                && offer != self.options.offer
+            {
+                self.options.offer = offer;
+                continue;
+            }
             let lasted = session.since.map(|since| since.elapsed());
             let wait = if self.clash.ended(&failure, lasted) {
                 self.report(Status::Clash);
@@ -177,7 +192,8 @@ impl Driver {
                     self.backoff.reset();
                     self.clash_backoff.reset();
                 }
-                self.report(Status::Waiting { reason: failure.to_string() });
+                let reason = self.reason(&failure, lasted.is_some()).await;
+                self.report(Status::Waiting { reason });
                 self.backoff.wait()
             };
             debug!(broker = self.broker, ?wait, "connecting again after a wait");
@@ -186,6 +202,21 @@ impl Driver {
             }
         }
         self.report(Status::Stopped);
+    }
+
+    /// Why there is no connection, and where something else than a broker answers, what to try.
+    async fn reason(&mut self, failure: &Failure, was_connected: bool) -> String {
+        let may_be_no_broker = matches!(failure, Failure::Handshake(_) | Failure::Lost(_));
+        if was_connected || !may_be_no_broker {
+            return failure.to_string();
+        }
+        if self.peer.as_ref().is_none_or(|(known, _)| known != failure) {
+            self.peer = Some((failure.clone(), self.options.identify_peer().await));
+        }
+        match &self.peer {
+            Some((_, Some(peer))) => peer.to_string(),
+            _ => failure.to_string(),
+        }
     }
 
     /// Handles commands while there is no connection. True when the ingress is to end.
@@ -301,6 +332,8 @@ impl Driver {
         session.since = Some(Instant::now());
         session.window = connected.window;
         session.max_packet = connected.max_packet;
+        session.offer = connected.offer.and(self.options.offer);
+        self.warn_of_what_is_missing(session.offer);
         session.shared = connected.shared_subscriptions;
         if self.namesakes.is_some() && self.taking {
             session.subscribe(Subscription::Namesakes, &[self.notices.offline.topic.to_string()]);
@@ -315,6 +348,20 @@ impl Driver {
             session.unsubscribe = filters(!session.shared).collect();
         }
         session.subscribe_to_requests();
+    }
+
+    fn warn_of_what_is_missing(&mut self, offer: Offer) {
+        let known = std::mem::replace(&mut self.known_offer, offer);
+        let broker = &self.broker;
+        if known.qos_1 && !offer.qos_1 {
+            warn!(broker, "the broker has QoS 0 alone: requests and answers are lost with a connection");
+        }
+        if known.retained && !offer.retained {
+            warn!(
+                broker,
+                "the broker retains nothing: the gateway's status is seen by those alone who listen when it changes"
+            );
+        }
     }
 
     fn deliver(&mut self, message: Incoming) {
@@ -464,7 +511,7 @@ impl Driver {
                     warn!(topic = topic_for_log(&answer.topic), count, "answers that fit into no packet");
                 }
                 self.window.give_up();
-            } else if requests.publish(answer).is_err() {
+            } else if requests.publish(answer, session.offer).is_err() {
                 return;
             } else {
                 self.window.handed_over();
@@ -524,6 +571,7 @@ impl Session {
             subscribing: VecDeque::new(),
             window: 0,
             max_packet: 0,
+            offer: Offer::ALL,
             batch: Batch::default(),
             unsubscribe: VecDeque::new(),
             unsubscribing: 0,

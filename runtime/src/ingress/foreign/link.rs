@@ -1,8 +1,9 @@
 //! One connection to a broker, the same for both versions of MQTT.
 //!
-//! A connection is a fresh rumqttc event loop. rumqttc could reconnect by itself and publish again what was not
-//! acknowledged, but it does so beyond the broker's Receive Maximum, forgets everything when the session is gone,
-//! and keeps a packet identifier that collided for ever. What outlives a connection is ours ([`super::window`]).
+//! A connection is a fresh event loop: rumqttc's, or in MQTT 5 `offload_mqtt`'s. Either could reconnect by itself and
+//! publish again what was not acknowledged, but it does so beyond the broker's Receive Maximum, forgets everything when
+//! the session is gone, and keeps a packet identifier that collided for ever. What outlives a connection is ours
+//! ([`super::window`]).
 
 mod v311;
 mod v5;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use offload_mqtt::Peer;
 use rumqttc::{TlsConfiguration, Transport};
 use rustls::ClientConfig;
 
@@ -23,7 +25,7 @@ use crate::ingress::{DeliveryProperties, Notice};
 const REQUESTS: usize = 64;
 /// Answers on their way to the broker without its acknowledgement, where the broker allows so many.
 const MAX_UNCONFIRMED: u16 = 1_024;
-/// The longest reason that is repeated from a broker, in characters.
+/// The longest reason that is logged, in characters.
 const MAX_REASON: usize = 200;
 
 /// Whom to connect to, and as whom.
@@ -43,9 +45,16 @@ pub(super) struct Options {
     pub max_packet: usize,
     /// What the broker publishes when we go without a word.
     pub will: Notice,
+    /// What the broker is asked for at most.
+    pub offer: Offer,
 }
 
 impl Options {
+    /// What answers at the broker's address, if that is no broker.
+    pub async fn identify_peer(&self) -> Option<Peer> {
+        offload_mqtt::identify(&self.host, self.port, &self.transport()).await
+    }
+
     /// How rumqttc reaches the broker.
     fn transport(&self) -> Transport {
         self.tls
@@ -84,6 +93,24 @@ impl Event {
     }
 }
 
+/// What of MQTT 5 a broker need not have, and has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Offer {
+    /// Messages at QoS 1.
+    pub qos_1: bool,
+    /// Retained messages.
+    pub retained: bool,
+}
+
+impl Offer {
+    pub const ALL: Offer = Offer { qos_1: true, retained: true };
+
+    /// What both have.
+    pub fn and(self, other: Offer) -> Offer {
+        Offer { qos_1: self.qos_1 && other.qos_1, retained: self.retained && other.retained }
+    }
+}
+
 /// What the broker says of itself.
 pub(super) struct Connected {
     pub session_present: bool,
@@ -91,6 +118,7 @@ pub(super) struct Connected {
     pub window: usize,
     /// Bytes of the largest packet that the broker takes.
     pub max_packet: usize,
+    pub offer: Offer,
     pub shared_subscriptions: bool,
 }
 
@@ -126,6 +154,9 @@ pub(super) enum Failure {
     /// The broker does not speak this version of MQTT.
     #[error("the broker does not speak this version of MQTT")]
     UnsupportedVersion,
+    /// The broker lacks something that we asked for, and has the rest.
+    #[error("the broker lacks QoS 1 or retained messages")]
+    Lacks(Offer),
     /// The broker refuses us.
     #[error("the broker refuses the connection: {0}")]
     Refused(String),
@@ -180,10 +211,10 @@ impl Events {
 }
 
 impl Requests {
-    /// Publishes at QoS 1.
-    pub fn publish(&self, publication: &Publication) -> Result<(), Busy> {
+    /// Publishes at QoS 1, if the broker has that.
+    pub fn publish(&self, publication: &Publication, offer: Offer) -> Result<(), Busy> {
         match self {
-            Requests::V5(client) => v5::publish(client, publication),
+            Requests::V5(client) => v5::publish(client, publication, offer),
             Requests::V311(client) => v311::publish(client, publication),
         }
     }

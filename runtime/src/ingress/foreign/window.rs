@@ -158,9 +158,13 @@ impl Window {
         }
     }
 
-    /// The connection wrote the oldest answer that was handed over, as `packet_id`.
+    /// The connection wrote the oldest answer that was handed over, as `packet_id`; 0 is QoS 0, which nobody
+    /// acknowledges.
     pub fn published(&mut self, packet_id: u16) {
-        if let Some(answer) = self.handed.pop_front() {
+        let Some(answer) = self.handed.pop_front() else { return };
+        if packet_id == 0 {
+            answer.ticket.inspect(|ticket| self.settle(*ticket));
+        } else {
             self.unconfirmed.insert(packet_id, answer);
         }
     }

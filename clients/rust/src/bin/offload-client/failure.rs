@@ -39,12 +39,10 @@ impl Failure {
         Self::new("malformed", message)
     }
 
-    /// The user pressed ctrl-c.
-    pub fn interrupted() -> Self {
-        Self {
-            exit_code: EXIT_INTERRUPTED,
-            ..Self::new("interrupted", "the gateway may still run the request")
-        }
+    /// The user pressed ctrl-c, before or after a request was sent.
+    pub fn interrupted(sent: bool) -> Self {
+        let message = if sent { "the gateway may still run the request" } else { "no request was sent" };
+        Self { exit_code: EXIT_INTERRUPTED, ..Self::new("interrupted", message) }
     }
 
     /// Prints it on stderr; returns its exit code.

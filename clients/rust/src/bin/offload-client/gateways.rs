@@ -103,10 +103,11 @@ async fn listen(options: &Options, wait: Duration) -> Result<Heard, Failure> {
     let mut link = Link::connect(options, options.mqtt_version)?;
     let mut heard = Heard::default();
     let mut subscribed = false;
-    let mut deadline = Instant::now() + options.connect_timeout;
+    // The connection itself is given up in time.
+    let mut deadline = None;
     loop {
-        match timeout_at(deadline, link.event()).await {
-            Ok(Event::Acknowledged(acknowledgement)) => {
+        match until(deadline, link.event()).await {
+            Some(Event::Acknowledged(acknowledgement)) => {
                 if !subscribed {
                     permitted(&acknowledgement)?;
                 }
@@ -117,32 +118,42 @@ async fn listen(options: &Options, wait: Duration) -> Result<Heard, Failure> {
                         // Gateways that share a name. Whoever may not see that sees the others.
                         let each = topic::instance_status(&topic::gateway_status("+"), "+");
                         let _ = link.subscribe(&each, QoS::AtLeastOnce);
+                        deadline = Some(Instant::now() + options.connect_timeout);
                     }
                     AckPacket::SubAck if !subscribed => {
-                        (subscribed, deadline) = (true, Instant::now() + wait)
+                        (subscribed, deadline) = (true, Some(Instant::now() + wait))
                     }
                     _ => {}
                 }
             }
-            Ok(Event::Message(message)) => {
+            Some(Event::Message(message)) => {
                 if let Err(warning) = heard.take(&message) {
                     // Whoever closed stderr does not want to be told.
                     let _ = writeln!(stderr(), "warning: {warning}");
                 }
             }
-            Ok(Event::Sent(..)) => {}
-            Ok(Event::Disconnected(code)) => {
-                return Err(unreachable(&format!("it ended the connection: {code}")));
+            Some(Event::Sent(..)) => {}
+            Some(Event::Disconnected(code, reason)) => {
+                let reason = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
+                return Err(unreachable(&format!("it ended the connection: {code}{reason}")));
             }
-            Ok(Event::Closed(reason)) => {
+            Some(Event::Closed(reason)) => {
                 return Err(unreachable(reason.as_deref().unwrap_or("the connection ended")));
             }
-            Err(_) if subscribed => break,
-            Err(_) => return Err(unreachable("no answer in time")),
+            None if subscribed => break,
+            None => return Err(unreachable("no answer in time")),
         }
     }
     link.farewell(drop).await;
     Ok(heard)
+}
+
+/// What `future` yields, or nothing when the deadline comes first.
+async fn until<T>(deadline: Option<Instant>, future: impl Future<Output = T>) -> Option<T> {
+    match deadline {
+        Some(deadline) => timeout_at(deadline, future).await.ok(),
+        None => Some(future.await),
+    }
 }
 
 fn permitted(acknowledgement: &Acknowledgement) -> Result<(), Failure> {
@@ -153,5 +164,9 @@ fn permitted(acknowledgement: &Acknowledgement) -> Result<(), Failure> {
     };
     // The same in both versions of MQTT.
     let unauthorized = matches!(code.name.as_str(), "NotAuthorized" | "BadUserNamePassword");
-    Err(Failure::new(if unauthorized { "unauthorized" } else { "refused" }, format!("{refused}: {code}")))
+    // What the broker says of itself is of no use here, but what it says of the refusal.
+    let reason =
+        acknowledgement.details.last().map(|reason| format!(" ({})", text(reason))).unwrap_or_default();
+    let kind = if unauthorized { "unauthorized" } else { "refused" };
+    Err(Failure::new(kind, format!("{refused}: {code}{reason}")))
 }

@@ -9,7 +9,7 @@ use std::io;
 use std::time::Duration;
 
 use offload_client::{Error, MqttVersion, Options};
-use rumqttc::{NetworkOptions, QoS};
+use rumqttc::QoS;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -35,8 +35,9 @@ pub enum Event {
     Sent(Packet, u16),
     Acknowledged(Acknowledgement),
     Message(Message),
-    /// The broker says why it ends the connection, which comes to the same as [`Event::Closed`] (MQTT 5).
-    Disconnected(Code),
+    /// The broker says why it ends the connection, maybe with a text, which comes to the same as [`Event::Closed`]
+    /// (MQTT 5).
+    Disconnected(Code, Option<String>),
     /// Always the last one; with a reason unless we ended it.
     Closed(Option<String>),
 }
@@ -234,7 +235,8 @@ trait Connection: Send {
 }
 
 /// The task that owns a connection: hands out what it says until it ends, or until nobody listens.
-async fn hand_out<C: Connection>(mut connection: C, events: mpsc::Sender<Event>) {
+async fn hand_out<C: Connection>(mut connection: C, options: Options, events: mpsc::Sender<Event>) {
+    let mut accepted = false;
     let error = loop {
         let event = match connection.poll().await {
             Ok(event) => C::translate(event),
@@ -242,6 +244,7 @@ async fn hand_out<C: Connection>(mut connection: C, events: mpsc::Sender<Event>)
         };
         let Some(event) = event else { continue };
         let farewell = matches!(event, Event::Sent(Packet::Disconnect, _));
+        accepted |= matches!(&event, Event::Acknowledged(ack) if ack.packet == AckPacket::ConnAck);
         if events.send(event).await.is_err() {
             return;
         }
@@ -252,20 +255,17 @@ async fn hand_out<C: Connection>(mut connection: C, events: mpsc::Sender<Event>)
     };
     let left_over = std::iter::from_fn(|| connection.left_over()).filter_map(C::translate);
     let refusal = error.as_ref().and_then(C::refusal).map(Event::Acknowledged);
-    let last = Event::Closed(error.as_ref().map(C::describe));
+    let peer = match (&error, &refusal) {
+        (Some(_), None) if !accepted => options.identify_peer().await.map(|peer| peer.to_string()),
+        _ => None,
+    };
+    let last = Event::Closed(peer.or_else(|| error.as_ref().map(C::describe)));
     let rest: Vec<_> = left_over.chain(refusal).chain([last]).collect();
     for event in rest {
         if events.send(event).await.is_err() {
             return;
         }
     }
-}
-
-/// With Nagle's algorithm a round trip at QoS 1 takes 44 ms.
-fn network() -> NetworkOptions {
-    let mut network = NetworkOptions::new();
-    network.set_tcp_nodelay(true);
-    network
 }
 
 fn describe_io(error: &io::Error) -> String {

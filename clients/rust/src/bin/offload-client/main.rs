@@ -17,6 +17,7 @@ mod send;
 mod units;
 
 use std::ffi::OsString;
+use std::io::stderr;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind as ClapError;
@@ -27,6 +28,7 @@ use crate::connection::ConnectionFlags;
 use crate::console::Console;
 use crate::failure::{EXIT_ERROR, Failure};
 use crate::gateways::Gateways;
+use crate::report::{print, unless_unprintable};
 use crate::send::Send;
 
 /// Hand work to an offload-rt gateway: a WebAssembly program of your own, or arguments for one that the gateway has.
@@ -77,12 +79,13 @@ fn main() -> ExitCode {
                 return nothing_before_args(misplaced).report().into();
             }
             // With a kind, as every error has one.
-            eprint!("{}", message.render().to_string().replacen("error: ", "error: malformed: ", 1));
+            let message = message.render().to_string().replacen("error: ", "error: malformed: ", 1);
+            // Whoever closed stderr does not want to be told.
+            let _ = print(stderr(), message.as_bytes());
             return EXIT_ERROR.into();
         }
         Err(message) => {
-            let _ = message.print();
-            return ExitCode::SUCCESS;
+            return unless_unprintable(message.print(), 0).into();
         }
     };
     match cli.command {

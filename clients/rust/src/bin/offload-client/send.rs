@@ -1,16 +1,19 @@
 //! `offload-client send`: one request, its answer, its exit code.
 
+use std::convert::Infallible;
 use std::ffi::OsString;
+use std::future::pending;
 use std::io::stdout;
 use std::time::Duration;
 
 use clap::Args;
 use offload_client::{Answer, Client, Code, Files, Options, Request};
+use tokio::sync::watch;
 
 use crate::connection::ConnectionFlags;
 use crate::failure::Failure;
-use crate::interrupt::unless_interrupted;
-use crate::progress::shown;
+use crate::interrupt::interrupted;
+use crate::progress::{Notes, shown};
 use crate::report::{print, report, unless_unprintable};
 use crate::request::RequestFlags;
 use crate::units;
@@ -18,7 +21,8 @@ use crate::units;
 /// Run one program and print what it printed
 ///
 /// The guest's stdout goes to stdout, its stderr to stderr, its exit code is this command's. An error is printed on
-/// stderr as `error: <kind>: <message>` and exits 125, a timeout 124, ctrl-c 130.
+/// stderr as `error: <kind>: <message>` and exits 125, a timeout 124. Ctrl-c ends the wait and exits 130; the gateway
+/// may still run the request. A connection that is lost is made again, which is said on stderr.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Send {
@@ -100,14 +104,40 @@ fn exchange(options: Options, request: Request) -> Result<Answer, Failure> {
     }
     runtime.block_on(async {
         let mut client = None;
-        let result = unless_interrupted(shown(waiting_for, async {
+        let exchange = shown(waiting_for, async |notes| {
             let client = client.insert(Client::connect(options).await?);
-            Ok(client.send(request).await?)
-        }))
-        .await;
+            tokio::select! {
+                answer = client.send(request) => Ok(answer?),
+                never = tell_losses(client.lost(), notes) => match never {},
+            }
+        });
+        let result = tokio::select! {
+            result = exchange => Some(result),
+            () = interrupted() => None,
+        };
+        let result = result.unwrap_or_else(|| Err(Failure::interrupted(client.is_some())));
         if let Some(client) = client {
             client.disconnect().await;
         }
         result
     })
+}
+
+/// Notes when the connection is lost, and when it has been made again.
+async fn tell_losses(mut lost: watch::Receiver<Option<String>>, notes: Notes) -> Infallible {
+    let mut was_lost = false;
+    while lost.changed().await.is_ok() {
+        let reason = lost.borrow_and_update().clone();
+        let note = match reason {
+            Some(reason) if !was_lost => {
+                format!("warning: the connection is lost: {reason}; connecting again")
+            }
+            None if was_lost => "warning: connected again".to_owned(),
+            _ => continue,
+        };
+        was_lost = !was_lost;
+        // So many wait only where stderr takes nothing.
+        let _ = notes.try_send(note);
+    }
+    pending().await
 }

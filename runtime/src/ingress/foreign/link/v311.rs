@@ -9,7 +9,8 @@ use rumqttc::{
 };
 
 use super::{
-    Busy, Connected, Event, Failure, Granted, Incoming, MAX_UNCONFIRMED, Options, REQUESTS, is_closed, reason,
+    Busy, Connected, Event, Failure, Granted, Incoming, MAX_UNCONFIRMED, Offer, Options, REQUESTS, is_closed,
+    reason,
 };
 use crate::ingress::foreign::publication::Publication;
 use crate::ingress::{DeliveryProperties, Notice};
@@ -54,6 +55,8 @@ impl Events {
                     session_present: connack.session_present,
                     window: usize::from(MAX_UNCONFIRMED),
                     max_packet: MAX_PACKET,
+                    // MQTT 3.1.1 cannot say what is not there.
+                    offer: Offer::ALL,
                     shared_subscriptions: false,
                 })
             }

@@ -3,17 +3,19 @@
 use std::io::ErrorKind;
 use std::time::Duration;
 
+use offload_mqtt::{ConnectionError, EventLoop, because};
 use rumqttc::Outgoing;
+use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{
     ConnAck, ConnectProperties, ConnectReturnCode, DisconnectReasonCode, Filter, LastWill, Packet,
     PubAckReason, Publish, PublishProperties, RetainForwardRule, SubAck, SubscribeReasonCode,
 };
-use rumqttc::v5::mqttbytes::{Error as MqttError, QoS};
-use rumqttc::v5::{AsyncClient, ConnectionError, EventLoop, MqttOptions, StateError};
+use rumqttc::v5::{AsyncClient, MqttOptions};
 use tokio::time::timeout;
 
 use super::{
-    Busy, Connected, Event, Failure, Granted, Incoming, MAX_UNCONFIRMED, Options, REQUESTS, is_closed, reason,
+    Busy, Connected, Event, Failure, Granted, Incoming, MAX_UNCONFIRMED, Offer, Options, REQUESTS, is_closed,
+    reason,
 };
 use crate::ingress::foreign::publication::Publication;
 use crate::ingress::{DeliveryProperties, Notice};
@@ -36,7 +38,8 @@ pub(super) fn open(options: &Options) -> (AsyncClient, Events) {
         .set_manual_acks(true)
         .set_outgoing_inflight_upper_limit(MAX_UNCONFIRMED);
     let Notice { topic, payload, retain } = &options.will;
-    mqtt.set_last_will(LastWill::new(&**topic, payload.clone(), QoS::AtLeastOnce, *retain, None));
+    let Offer { qos_1, retained } = options.offer;
+    mqtt.set_last_will(LastWill::new(&**topic, payload.clone(), qos(qos_1), *retain && retained, None));
     if let Some((name, password)) = &options.credentials {
         mqtt.set_credentials(name, password);
     }
@@ -46,19 +49,16 @@ pub(super) fn open(options: &Options) -> (AsyncClient, Events) {
     properties.receive_maximum = Some(options.receive_maximum);
     properties.max_packet_size = Some(options.max_packet.try_into().unwrap_or(u32::MAX));
     mqtt.set_connect_properties(properties);
-    let mut network = mqtt.network_options();
-    network.set_tcp_nodelay(true);
-    mqtt.set_network_options(network);
-    let (client, event_loop) = AsyncClient::new(mqtt, REQUESTS);
+    let (client, event_loop) = offload_mqtt::connect(mqtt, REQUESTS);
     (client, Events { event_loop, connected: false })
 }
 
 impl Events {
     pub async fn next(&mut self) -> Result<Event, Failure> {
         use rumqttc::v5::Event as Raw;
-        // rumqttc probes an idle connection, but not one on which it waits to write.
-        let options = &self.event_loop.options;
-        let longest = Duration::from_secs(options.connection_timeout()) + options.keep_alive() * 2 + STALL;
+        // An idle connection is probed, but not one on which a packet waits to be written.
+        let connecting = Duration::from_secs(self.event_loop.options.connection_timeout());
+        let longest = connecting + self.event_loop.keep_alive() * 2 + STALL;
         let event = match timeout(longest, self.event_loop.poll()).await {
             Ok(event) => event.map_err(|error| self.failure(error))?,
             Err(_) => return Err(Failure::Lost("the broker takes nothing any more".to_owned())),
@@ -74,7 +74,8 @@ impl Events {
             Raw::Incoming(Packet::PubAck(puback)) => {
                 let accepted =
                     matches!(puback.reason, PubAckReason::Success | PubAckReason::NoMatchingSubscribers);
-                Event::Confirmed(puback.pkid, (!accepted).then(|| reason(format!("{:?}", puback.reason))))
+                let text = puback.properties.and_then(|properties| properties.reason_string);
+                Event::Confirmed(puback.pkid, (!accepted).then(|| because(puback.reason, text.as_deref())))
             }
             Raw::Outgoing(Outgoing::Publish(packet_id)) => Event::Published(packet_id),
             Raw::Outgoing(Outgoing::Disconnect) => Event::Disconnected,
@@ -83,35 +84,30 @@ impl Events {
     }
 
     fn failure(&self, error: ConnectionError) -> Failure {
+        use ConnectReturnCode::{QoSNotSupported, RetainNotSupported, UnsupportedProtocolVersion};
         match error {
-            ConnectionError::ConnectionRefused(ConnectReturnCode::UnsupportedProtocolVersion) => {
-                Failure::UnsupportedVersion
+            ConnectionError::Refused { code: UnsupportedProtocolVersion, .. } => Failure::UnsupportedVersion,
+            ConnectionError::Refused { code: RetainNotSupported, .. } => {
+                Failure::Lacks(Offer { retained: false, ..Offer::ALL })
             }
-            ConnectionError::ConnectionRefused(code) => Failure::Refused(reason(format!("{code:?}"))),
+            ConnectionError::Refused { code: QoSNotSupported, .. } => {
+                Failure::Lacks(Offer { qos_1: false, ..Offer::ALL })
+            }
+            ConnectionError::Refused { code, reason } => Failure::Refused(because(code, reason.as_deref())),
+            ConnectionError::Disconnected { code: DisconnectReasonCode::SessionTakenOver, .. } => {
+                Failure::TakenOver
+            }
+            ConnectionError::Disconnected { .. } => Failure::Lost(error.to_string()),
             // What TLS says, once there is a connection: that it wants a certificate, for one.
-            ConnectionError::MqttState(
-                StateError::Io(error) | StateError::Deserialization(MqttError::Io(error)),
-            ) if error.kind() == ErrorKind::InvalidData => {
+            ConnectionError::Io(error) if error.kind() == ErrorKind::InvalidData => {
                 Failure::Lost(reason(offload_tls::explain(&error)))
             }
-            ConnectionError::MqttState(error) if self.connected => match error {
-                StateError::ServerDisconnect {
-                    reason_code: DisconnectReasonCode::SessionTakenOver, ..
-                } => Failure::TakenOver,
-                StateError::ServerDisconnect { reason_code, reason_string } => {
-                    let why = reason_string.unwrap_or_default();
-                    Failure::Lost(reason(format!("the broker ended the connection: {reason_code:?} {why}")))
-                }
-                StateError::ConnectionAborted => Failure::Closed,
-                StateError::Io(error) | StateError::Deserialization(MqttError::Io(error))
-                    if is_closed(&error) =>
-                {
-                    Failure::Closed
-                }
-                error => Failure::Lost(reason(error)),
-            },
-            ConnectionError::MqttState(error) => Failure::Handshake(reason(error)),
-            ConnectionError::Tls(error) => Failure::Lost(reason(offload_tls::explain(&error))),
+            ConnectionError::Closed if self.connected => Failure::Closed,
+            ConnectionError::Io(error) if self.connected && is_closed(&error) => Failure::Closed,
+            ConnectionError::Io(error) if is_closed(&error) => Failure::Handshake(reason(error)),
+            ConnectionError::Closed | ConnectionError::Protocol(_) if !self.connected => {
+                Failure::Handshake(error.to_string())
+            }
             error => Failure::Lost(reason(error)),
         }
     }
@@ -127,20 +123,25 @@ fn connected(connack: ConnAck) -> Connected {
         session_present,
         window: usize::from(receive_maximum.min(MAX_UNCONFIRMED)),
         max_packet: max_packet.map_or(usize::MAX, |bytes| bytes as usize),
+        offer: Offer {
+            qos_1: properties.and_then(|properties| properties.max_qos) != Some(0),
+            retained: properties.and_then(|properties| properties.retain_available) != Some(0),
+        },
         shared_subscriptions: properties.and_then(|properties| properties.shared_subscription_available)
             != Some(0),
     }
 }
 
 fn granted(suback: &SubAck) -> Granted {
+    let text = suback.properties.as_ref().and_then(|properties| properties.reason_string.as_deref());
     let is_granted = |code: &&SubscribeReasonCode| matches!(code, SubscribeReasonCode::Success(_));
     let refused = suback.return_codes.iter().find(|code| !is_granted(code));
     let any = suback.return_codes.iter().any(|code| is_granted(&code));
     match refused {
         None => Granted::Yes,
         Some(SubscribeReasonCode::SharedSubscriptionsNotSupported) => Granted::NotShared,
-        Some(code) if any => Granted::Partly(reason(format!("{code:?}"))),
-        Some(code) => Granted::No(reason(format!("{code:?}"))),
+        Some(code) if any => Granted::Partly(because(code, text)),
+        Some(code) => Granted::No(because(code, text)),
     }
 }
 
@@ -160,7 +161,7 @@ fn incoming(publish: Publish) -> Incoming {
     }
 }
 
-pub(super) fn publish(client: &AsyncClient, publication: &Publication) -> Result<(), Busy> {
+pub(super) fn publish(client: &AsyncClient, publication: &Publication, offer: Offer) -> Result<(), Busy> {
     let properties = PublishProperties {
         correlation_data: publication.correlation_data.clone(),
         user_properties: publication.user_properties.clone(),
@@ -168,8 +169,18 @@ pub(super) fn publish(client: &AsyncClient, publication: &Publication) -> Result
     };
     let Publication { topic, payload, retain, .. } = publication;
     client
-        .try_publish_with_properties(&**topic, QoS::AtLeastOnce, *retain, payload.clone(), properties)
+        .try_publish_with_properties(
+            &**topic,
+            qos(offer.qos_1),
+            *retain && offer.retained,
+            payload.clone(),
+            properties,
+        )
         .map_err(|_| Busy)
+}
+
+fn qos(qos_1: bool) -> QoS {
+    if qos_1 { QoS::AtLeastOnce } else { QoS::AtMostOnce }
 }
 
 pub(super) fn acknowledge(client: &AsyncClient, packet_id: u16) -> Result<(), Busy> {

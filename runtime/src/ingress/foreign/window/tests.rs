@@ -55,6 +55,17 @@ fn a_request_is_acknowledged_once_the_broker_has_its_answer() {
 }
 
 #[test]
+fn an_answer_at_qos_0_is_done_when_it_is_written() {
+    let mut window = connected();
+    let ticket = receive(&mut window, 7);
+    assert!(window.answer(Some(ticket), answer("a")));
+    assert_eq!(publish(&mut window, 0), ["a"]);
+    assert_eq!(window.next_acknowledgement(), Some(7));
+    window.acknowledged();
+    assert!(window.is_settled());
+}
+
+#[test]
 fn answers_are_limited_by_the_brokers_window() {
     let mut window = connected();
     for topic in ["a", "b"] {

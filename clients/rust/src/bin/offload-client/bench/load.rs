@@ -60,8 +60,8 @@ pub async fn run(plan: &Plan, options: Options, request: Request) -> Result<Meas
     let mut clients = Vec::new();
     let waiting_for = format!("connecting to {}:{}", options.host, options.port);
     let connected = tokio::select! {
-        connected = shown(waiting_for, connect(plan, &options, &request, &mut clients)) => connected,
-        () = &mut interrupted => Err(Failure::interrupted()),
+        connected = shown(waiting_for, |_| connect(plan, &options, &request, &mut clients)) => connected,
+        () = &mut interrupted => Err(Failure::interrupted(true)),
     };
     let measurement = match connected {
         Ok(()) => measure(plan, request, &clients, interrupted).await,
@@ -140,7 +140,7 @@ async fn measure(
     let tally = load.tally.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
     let begin = load.schedule.begin();
     if was_interrupted && now <= begin {
-        return Err(Failure::interrupted());
+        return Err(Failure::interrupted(true));
     }
     let to_last_answer = tally.last_answer.map_or(Duration::ZERO, |last| last - begin);
     let planned = load.schedule.planned().unwrap_or_default();

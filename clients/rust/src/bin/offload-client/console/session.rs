@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::future::pending;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use super::screen::{Kind, Screen};
 use crate::failure::{EXIT_ERROR, EXIT_INTERRUPTED, EXIT_TIMEOUT};
 use crate::link::{AckPacket, Acknowledgement, Event, Link, Packet, Stuck};
 use crate::message::{Message, text};
+use crate::report::unless_unprintable;
 
 /// While the display is paused, the newest messages are kept for when it goes on; of earlier ones only their number.
 const MAX_HELD_BACK: usize = 100;
@@ -34,8 +36,8 @@ pub struct Session {
     number: Option<u64>,
     /// Of the first command that failed.
     exit_code: u8,
-    /// Nobody can see what we show any more.
-    unseen: bool,
+    /// Why nobody can see what we show any more.
+    unseen: Option<io::Error>,
 }
 
 /// What ends the command that is being carried out.
@@ -70,7 +72,7 @@ impl Session {
             held_back: None,
             number: None,
             exit_code: 0,
-            unseen: false,
+            unseen: None,
         }
     }
 
@@ -79,7 +81,7 @@ impl Session {
         if self.screen.is_terminal() {
             self.notice("`help` lists the commands");
         }
-        while !self.unseen {
+        while self.unseen.is_none() {
             let deadline = self.waiting.as_ref().map(|waiting| waiting.deadline);
             tokio::select! {
                 event = next_event(&mut self.link) => self.handle(event),
@@ -101,7 +103,7 @@ impl Session {
             }
         }
         self.farewell().await;
-        self.exit_code
+        unless_unprintable(self.unseen.map_or(Ok(()), Err), self.exit_code)
     }
 
     /// Carries out a line, or begins to; false when it ends the session.
@@ -166,8 +168,9 @@ impl Session {
             Event::Sent(packet, id) => self.sent(packet, id),
             Event::Acknowledged(acknowledgement) => self.acknowledged(&acknowledgement),
             Event::Message(message) => self.message(&message),
-            Event::Disconnected(code) => {
-                self.show(Kind::Refusal, &format!("DISCONNECT received: {code}"));
+            Event::Disconnected(code, reason) => {
+                let reason = reason.map(|reason| format!(" ({})", text(&reason))).unwrap_or_default();
+                self.show(Kind::Refusal, &format!("DISCONNECT received: {code}{reason}"));
                 self.closed(Some("the broker ended the connection".to_owned()));
             }
             Event::Closed(reason) => self.closed(reason),
@@ -298,7 +301,9 @@ impl Session {
     }
 
     fn show(&mut self, kind: Kind, line: &str) {
-        self.unseen |= self.screen.show(kind, line).is_err();
+        if let Err(error) = self.screen.show(kind, line) {
+            self.unseen.get_or_insert(error);
+        }
     }
 
     async fn farewell(&mut self) {

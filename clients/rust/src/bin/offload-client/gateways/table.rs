@@ -5,9 +5,11 @@ use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use crate::message::text;
 
-const HEADINGS: [&str; COLUMNS] = ["NAME", "STATE", "VERSION", "WORKERS", "WAITING", "TAKES", "PROGRAMS"];
+/// More run than there are workers where some of them sleep.
+const HEADINGS: [&str; COLUMNS] =
+    ["NAME", "STATE", "VERSION", "WORKERS", "RUNNING", "WAITING", "TAKES", "PROGRAMS"];
 
-const COLUMNS: usize = 7;
+const COLUMNS: usize = 8;
 
 const GAP: &str = "  ";
 
@@ -25,10 +27,6 @@ pub fn row(name: &str, document: &Value) -> Row {
         let words = document.pointer(path).and_then(Value::as_array);
         words.into_iter().flatten().filter_map(Value::as_str).map(text).collect::<Vec<_>>()
     };
-    let workers = match (count("/load/running"), count("/load/workers")) {
-        (Some(running), Some(workers)) => Some(format!("{running}/{workers}")),
-        _ => None,
-    };
     let mut takes = words("/capabilities/wasm");
     if document.pointer("/capabilities/native") == Some(&Value::Bool(true)) {
         takes.push("native".to_owned());
@@ -37,7 +35,8 @@ pub fn row(name: &str, document: &Value) -> Row {
         Some(text(name)),
         word("/state"),
         word("/version"),
-        workers,
+        count("/load/workers"),
+        count("/load/running"),
         count("/load/waiting"),
         Some(takes.join(",")),
         Some(words("/capabilities/programs").join(",")),
@@ -90,7 +89,7 @@ mod tests {
         let document = json!({
             "state": "online", "name": "another", "version": "0.1.0",
             "capabilities": { "wasm": ["module", "component"], "native": true, "programs": ["add", "sieve", "sort"] },
-            "load": { "workers": 4, "running": 1, "waiting": 12 },
+            "load": { "workers": 4, "running": 5, "waiting": 12 },
             "later": [{}],
         });
         row("jetson-1", &document)
@@ -99,11 +98,11 @@ mod tests {
     #[test]
     fn columns_are_aligned_and_fit_a_terminal() {
         let offline = row("nuc", &json!({ "state": "offline", "name": "nuc", "version": "0.1.0" }));
-        let shown = table(&[jetson(), offline], Some(80));
+        let shown = table(&[jetson(), offline], Some(89));
         let expected = "\
-NAME      STATE    VERSION  WORKERS  WAITING  TAKES                    PROGRAMS
-jetson-1  online   0.1.0    1/4      12       module,component,native  add,siev…
-nuc       offline  0.1.0    -        -        -                        -
+NAME      STATE    VERSION  WORKERS  RUNNING  WAITING  TAKES                    PROGRAMS
+jetson-1  online   0.1.0    4        5        12       module,component,native  add,siev…
+nuc       offline  0.1.0    -        -        -        -                        -
 ";
         assert_eq!(shown, expected);
         assert!(table(&[jetson()], None).ends_with("module,component,native  add,sieve,sort\n"));
@@ -118,7 +117,7 @@ nuc       offline  0.1.0    -        -        -                        -
             json!({ "state": 1, "version": [], "load": "much", "capabilities": { "wasm": {}, "native": 1 } }),
             json!({ "load": { "workers": -1, "running": 0.5, "waiting": null }, "capabilities": null }),
         ] {
-            assert_eq!(row("x", &document), ["x", "-", "-", "-", "-", "-", "-"], "{document}");
+            assert_eq!(row("x", &document), ["x", "-", "-", "-", "-", "-", "-", "-"], "{document}");
         }
         let hostile =
             json!({ "state": "\u{1b}[2J", "capabilities": { "programs": ["a\nb", 1, "\u{202e}"] } });
@@ -131,8 +130,8 @@ nuc       offline  0.1.0    -        -        -                        -
         let wide = row("网关", &json!({ "capabilities": { "programs": ["程序程序程序"] } }));
         let shown = table(&[wide], Some(1));
         let expected = "\
-NAME  STATE  VERSION  WORKERS  WAITING  TAKES  PROGRAMS
-网关  -      -        -        -        -      程序程…
+NAME  STATE  VERSION  WORKERS  RUNNING  WAITING  TAKES  PROGRAMS
+网关  -      -        -        -        -        -      程序程…
 ";
         assert_eq!(shown, expected);
     }

@@ -3,18 +3,17 @@
 use std::fmt::{Debug, Display};
 
 use offload_client::Options;
+use offload_mqtt::{ConnectionError, EventLoop};
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{
     ConnAck, ConnAckProperties, ConnectProperties, Packet, Publish, SubscribeReasonCode,
 };
-use rumqttc::v5::{AsyncClient, ConnectionError, Event, EventLoop, MqttOptions, StateError};
+use rumqttc::v5::{AsyncClient, Event, MqttOptions};
 use rumqttc::{Outgoing, Transport};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::{
-    AckPacket, Acknowledgement, Code, Connection, KEEP_ALIVE, MAX_REQUESTS, describe_io, hand_out, network,
-};
+use super::{AckPacket, Acknowledgement, Code, Connection, KEEP_ALIVE, MAX_REQUESTS, describe_io, hand_out};
 use crate::link;
 use crate::message::Message;
 
@@ -78,7 +77,6 @@ pub fn start(
     events: mpsc::Sender<link::Event>,
 ) -> (AsyncClient, JoinHandle<()>) {
     let mut mqtt = MqttOptions::new(&options.client_id, options.link_host(), options.port);
-    mqtt.set_network_options(network());
     mqtt.set_connection_timeout(options.connect_timeout.as_secs().max(1));
     mqtt.set_transport(transport);
     mqtt.set_keep_alive(KEEP_ALIVE);
@@ -88,8 +86,8 @@ pub fn start(
     let mut properties = ConnectProperties::new();
     properties.max_packet_size = Some(options.max_answer);
     mqtt.set_connect_properties(properties);
-    let (client, connection) = AsyncClient::new(mqtt, MAX_REQUESTS);
-    (client, tokio::spawn(hand_out(connection, events)))
+    let (client, connection) = offload_mqtt::connect(mqtt, MAX_REQUESTS);
+    (client, tokio::spawn(hand_out(connection, options.clone(), events)))
 }
 
 impl Connection for EventLoop {
@@ -110,11 +108,11 @@ impl Connection for EventLoop {
 
     fn refusal(error: &ConnectionError) -> Option<Acknowledgement> {
         match error {
-            ConnectionError::ConnectionRefused(refusal) => Some(Acknowledgement {
+            ConnectionError::Refused { code: refusal, reason } => Some(Acknowledgement {
                 packet: AckPacket::ConnAck,
                 id: 0,
                 codes: vec![code(refusal)],
-                details: Vec::new(),
+                details: because(reason.clone()),
             }),
             _ => None,
         }
@@ -163,7 +161,10 @@ fn translate(event: Event) -> Option<link::Event> {
             acknowledged(AckPacket::UnsubAck, ack.pkid, codes.collect(), because(text))
         }
         Event::Incoming(Packet::Publish(publish)) => link::Event::Message(message(publish)),
-        Event::Incoming(Packet::Disconnect(packet)) => link::Event::Disconnected(code(packet.reason_code)),
+        Event::Incoming(Packet::Disconnect(packet)) => {
+            let text = packet.properties.and_then(|properties| properties.reason_string);
+            link::Event::Disconnected(code(packet.reason_code), text)
+        }
         _ => return None,
     })
 }
@@ -234,13 +235,8 @@ pub fn qos(qos: rumqttc::QoS) -> QoS {
 
 fn describe(error: &ConnectionError) -> String {
     match error {
-        ConnectionError::ConnectionRefused(_) => "the broker refused it".to_owned(),
-        ConnectionError::Io(error) | ConnectionError::MqttState(StateError::Io(error)) => describe_io(error),
-        ConnectionError::Timeout(_) => "the broker does not answer".to_owned(),
-        ConnectionError::MqttState(StateError::ConnectionAborted) => {
-            "the broker closed the connection".to_owned()
-        }
-        ConnectionError::Tls(error) => offload_tls::explain(error),
+        ConnectionError::Refused { .. } => "the broker refused it".to_owned(),
+        ConnectionError::Io(error) => describe_io(error),
         other => other.to_string(),
     }
 }

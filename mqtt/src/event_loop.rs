@@ -1,0 +1,348 @@
+//! The connection in MQTT 5: carries packets both ways, and says how it ends.
+//!
+//! It is used as rumqttc's `v5::EventLoop` is, with rumqttc's client, options, packets and state.
+
+use std::collections::VecDeque;
+use std::future::pending;
+use std::io;
+use std::time::Duration;
+
+use futures_util::{FutureExt, SinkExt, StreamExt};
+use rumqttc::v5::mqttbytes::Error as PacketError;
+use rumqttc::v5::mqttbytes::v5::{ConnAck, Connect, ConnectReturnCode, DisconnectReasonCode, Packet};
+use rumqttc::v5::{AsyncClient, Event, MqttOptions, MqttState, Request, StateError};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
+use tokio_util::codec::Framed;
+
+use crate::codec::Codec;
+use crate::stream::{Stream, open};
+use crate::{because, one_line};
+
+/// Packets that are taken in before what answers them is written.
+const MAX_BATCH: usize = 10;
+
+/// Why there is no connection, or not any more.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectionError {
+    /// The broker did not answer within the time for connecting, or not to a ping.
+    #[error("no answer in time")]
+    TimedOut,
+    /// The connection could not be made, or broke.
+    #[error("{0}")]
+    Io(io::Error),
+    /// No TLS came about.
+    #[error("{}", offload_tls::explain(.0))]
+    Tls(io::Error),
+    /// The broker did not accept the connection.
+    #[error("the broker refused the connection: {}", because(.code, .reason.as_deref()))]
+    Refused {
+        /// The reason code of its CONNACK.
+        code: ConnectReturnCode,
+        /// Its Reason String.
+        reason: Option<String>,
+    },
+    /// The broker ended the connection with a DISCONNECT.
+    #[error("the broker ended the connection: {}", because(.code, .reason.as_deref()))]
+    Disconnected {
+        /// Its reason code.
+        code: DisconnectReasonCode,
+        /// Its Reason String.
+        reason: Option<String>,
+    },
+    /// The broker closed the connection without a word.
+    #[error("the broker closed the connection")]
+    Closed,
+    /// What came is not what MQTT 5 has in its place.
+    #[error("what came is not MQTT 5: {0}")]
+    Protocol(String),
+}
+
+impl From<PacketError> for ConnectionError {
+    fn from(error: PacketError) -> ConnectionError {
+        match error {
+            PacketError::Io(error) => ConnectionError::Io(error),
+            error => ConnectionError::Protocol(one_line(&error.to_string())),
+        }
+    }
+}
+
+impl From<StateError> for ConnectionError {
+    fn from(error: StateError) -> ConnectionError {
+        match error {
+            StateError::Io(error) => ConnectionError::Io(error),
+            StateError::Deserialization(error) => error.into(),
+            StateError::ServerDisconnect { reason_code, reason_string } => {
+                ConnectionError::Disconnected { code: reason_code, reason: reason_string }
+            }
+            StateError::AwaitPingResp => ConnectionError::TimedOut,
+            StateError::ConnectionAborted => ConnectionError::Closed,
+            error => ConnectionError::Protocol(one_line(&error.to_string())),
+        }
+    }
+}
+
+/// A connection that is made when it is polled first, and again when it is polled after its end.
+pub struct EventLoop {
+    /// What the next connection is made with.
+    pub options: MqttOptions,
+    /// What is in flight, and the events that wait to be taken.
+    pub state: MqttState,
+    requests: flume::Receiver<Request>,
+    /// What the last connection left unsent, for one that resumes its session.
+    pending: VecDeque<Request>,
+    network: Option<Network>,
+    /// Why the connection has ended, until that is told.
+    ended: Option<ConnectionError>,
+    keep_alive: Duration,
+    connected_before: bool,
+}
+
+struct Network {
+    packets: Framed<Box<dyn Stream>, Codec>,
+    /// None where the broker wants no keep-alive.
+    pings: Option<Interval>,
+    /// Messages at QoS 1 and 2 that may be in flight.
+    max_in_flight: u16,
+}
+
+/// A client whose queue takes `capacity` requests, and the connection that carries them out.
+pub fn connect(options: MqttOptions, capacity: usize) -> (AsyncClient, EventLoop) {
+    let (sender, requests) = flume::bounded(capacity);
+    let event_loop = EventLoop {
+        state: new_state(&options),
+        keep_alive: options.keep_alive(),
+        options,
+        requests,
+        pending: VecDeque::new(),
+        network: None,
+        ended: None,
+        connected_before: false,
+    };
+    (AsyncClient::from_senders(sender), event_loop)
+}
+
+fn new_state(options: &MqttOptions) -> MqttState {
+    MqttState::new(in_flight_limit(options), options.manual_acks())
+}
+
+fn in_flight_limit(options: &MqttOptions) -> u16 {
+    options.get_outgoing_inflight_upper_limit().unwrap_or(u16::MAX)
+}
+
+impl EventLoop {
+    /// Waits for what happens next; connects where there is no connection. To be polled to its end: dropped half way it
+    /// can lose a packet.
+    ///
+    /// # Errors
+    ///
+    /// When no connection comes about, or it has ended; after all that came before.
+    pub async fn poll(&mut self) -> Result<Event, ConnectionError> {
+        if self.network.is_none() {
+            let longest = Duration::from_secs(self.options.connection_timeout());
+            let connected = timeout(longest, self.connect()).await;
+            let (network, connack) = connected.map_err(|_| ConnectionError::TimedOut)??;
+            self.network = Some(network);
+            let connected_before = std::mem::replace(&mut self.connected_before, true);
+            if connected_before && !connack.session_present {
+                // Of the old session nothing is left at the broker, so neither are its packet identifiers.
+                self.pending.clear();
+                let events = std::mem::take(&mut self.state.events);
+                self.state = new_state(&self.options);
+                self.state.events = events;
+            }
+            self.state.handle_incoming_packet(Packet::ConnAck(connack))?;
+        }
+        loop {
+            if let Some(event) = self.state.events.pop_front() {
+                return Ok(event);
+            }
+            // What came before the end was handed out first.
+            if let Some(error) = self.ended.take() {
+                self.disconnected();
+                return Err(error);
+            }
+            self.ended = self.step().await.err();
+        }
+    }
+
+    /// Without traffic for so long the broker is asked whether it is there; zero for never. It is the broker's word
+    /// where that has one (MQTT 5, Server Keep Alive).
+    pub fn keep_alive(&self) -> Duration {
+        self.keep_alive
+    }
+
+    async fn connect(&mut self) -> Result<(Network, ConnAck), ConnectionError> {
+        let (host, port) = self.options.broker_address();
+        let stream = open(&host, port, &self.options.transport()).await?;
+        let mut packets = Framed::new(stream, Codec::new(self.options.max_packet_size()));
+        let connect = Connect {
+            client_id: self.options.client_id(),
+            keep_alive: self.options.keep_alive().as_secs().try_into().unwrap_or(u16::MAX),
+            clean_start: self.options.clean_start(),
+            properties: self.options.connect_properties(),
+        };
+        packets.send(Packet::Connect(connect, self.options.last_will(), self.options.credentials())).await?;
+        let connack = match packets.next().await {
+            Some(Ok(Packet::ConnAck(connack))) => connack,
+            Some(Ok(Packet::Disconnect(disconnect))) => {
+                let reason = disconnect.properties.and_then(|properties| properties.reason_string);
+                return Err(ConnectionError::Disconnected { code: disconnect.reason_code, reason });
+            }
+            Some(Ok(_)) => return Err(ConnectionError::Protocol("another packet than CONNACK".to_owned())),
+            Some(Err(error)) => return Err(error.into()),
+            None => return Err(ConnectionError::Closed),
+        };
+        let properties = connack.properties.as_ref();
+        if connack.code != ConnectReturnCode::Success {
+            let reason = properties.and_then(|properties| properties.reason_string.clone());
+            return Err(ConnectionError::Refused { code: connack.code, reason });
+        }
+        packets.codec_mut().set_max_outgoing(properties.and_then(|properties| properties.max_packet_size));
+        let server_keep_alive = properties.and_then(|properties| properties.server_keep_alive);
+        self.keep_alive = server_keep_alive
+            .map_or(self.options.keep_alive(), |seconds| Duration::from_secs(seconds.into()));
+        let receive_maximum = properties.and_then(|properties| properties.receive_max).unwrap_or(u16::MAX);
+        let max_in_flight = receive_maximum.min(in_flight_limit(&self.options));
+        Ok((Network { packets, pings: pings(self.keep_alive), max_in_flight }, connack))
+    }
+
+    /// Sends a request, takes in some packets, or pings: whichever can be done first.
+    async fn step(&mut self) -> Result<(), ConnectionError> {
+        let EventLoop { state, requests, pending, network, .. } = self;
+        let network = network.as_mut().expect("connected before");
+        let has_room = state.inflight() < network.max_in_flight && state.collision.is_none();
+        let wants_request = !pending.is_empty() || has_room;
+        tokio::select! {
+            request = next_request(pending, requests), if wants_request => {
+                if let Some(packet) = state.handle_outgoing_packet(request)? {
+                    network.packets.feed(packet).await?;
+                }
+            }
+            packet = network.packets.next() => network.take_in(packet, state).await?,
+            () = next_ping(&mut network.pings) => {
+                if let Some(packet) = state.handle_outgoing_packet(Request::PingReq)? {
+                    network.packets.feed(packet).await?;
+                }
+            }
+        }
+        Ok(network.packets.flush().await?)
+    }
+
+    /// Keeps what a connection that resumes the session has to send again. Acknowledgements are not among it: the
+    /// broker delivers again what they were for.
+    fn disconnected(&mut self) {
+        self.network = None;
+        self.pending.extend(self.state.clean());
+        self.pending.extend(self.requests.drain().filter(|request| !matches!(request, Request::PubAck(_))));
+    }
+}
+
+impl Network {
+    /// Takes in a packet, and others that are there already.
+    async fn take_in(
+        &mut self,
+        mut packet: Option<Result<Packet, PacketError>>,
+        state: &mut MqttState,
+    ) -> Result<(), ConnectionError> {
+        for left in (0..MAX_BATCH).rev() {
+            let taken = packet.ok_or(ConnectionError::Closed)??;
+            if let Some(answer) = state.handle_incoming_packet(taken)? {
+                self.packets.feed(answer).await?;
+            }
+            // What is taken out has to be taken in.
+            let next = if left > 0 { self.packets.next().now_or_never() } else { None };
+            let Some(next) = next else { break };
+            packet = next;
+        }
+        Ok(())
+    }
+}
+
+fn pings(keep_alive: Duration) -> Option<Interval> {
+    (!keep_alive.is_zero()).then(|| {
+        let mut pings = interval_at(Instant::now() + keep_alive, keep_alive);
+        pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        pings
+    })
+}
+
+async fn next_ping(pings: &mut Option<Interval>) {
+    match pings {
+        Some(pings) => {
+            pings.tick().await;
+        }
+        None => pending().await,
+    }
+}
+
+async fn next_request(
+    pending_requests: &mut VecDeque<Request>,
+    requests: &flume::Receiver<Request>,
+) -> Request {
+    if let Some(request) = pending_requests.pop_front() {
+        return request;
+    }
+    match requests.recv_async().await {
+        Ok(request) => request,
+        // The client is gone; what the broker says may still be of use.
+        Err(_) => pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// What happens on a connection to a broker that answers CONNECT with these bytes, up to its end.
+    async fn events(answer: &'static [u8]) -> (Vec<Event>, ConnectionError) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let broker = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.read(&mut [0; 1024]).await.unwrap();
+            stream.write_all(answer).await.unwrap();
+            stream.shutdown().await.unwrap();
+            stream
+        });
+        let (_client, mut event_loop) = connect(MqttOptions::new("me", "127.0.0.1", port), 10);
+        let mut events = Vec::new();
+        let end = loop {
+            match event_loop.poll().await {
+                Ok(event) => events.push(event),
+                Err(error) => break error,
+            }
+        };
+        drop(broker.await);
+        (events, end)
+    }
+
+    #[tokio::test]
+    async fn what_came_before_the_end_is_handed_out_first() {
+        let (events, end) = events(b"\x20\x03\x00\x00\x00\x90\x04\x00\x01\x00\x01\xe0\x01\x8b").await;
+        let [first, second, third] = &events[..] else { panic!("{events:?}") };
+        assert!(matches!(first, Event::Incoming(Packet::ConnAck(_))), "{first:?}");
+        assert!(matches!(second, Event::Incoming(Packet::SubAck(_))), "{second:?}");
+        assert!(matches!(third, Event::Incoming(Packet::Disconnect(_))), "{third:?}");
+        assert_eq!(end.to_string(), "the broker ended the connection: ServerShuttingDown");
+    }
+
+    #[tokio::test]
+    async fn a_refusal_says_why() {
+        for (answer, expected) in [
+            (
+                &b"\x20\x0c\x00\x87\x09\x1f\x00\x06not me"[..],
+                "the broker refused the connection: NotAuthorized: not me",
+            ),
+            (b"\x20\x02\x00\x01", "the broker refused the connection: UnsupportedProtocolVersion"),
+            (b"\xe0\x01\x89", "the broker ended the connection: ServerBusy"),
+            (b"\xd0\x00", "what came is not MQTT 5: another packet than CONNACK"),
+            (b"", "the broker closed the connection"),
+        ] {
+            let (events, end) = events(answer).await;
+            assert_eq!((events, end.to_string().as_str()), (Vec::new(), expected));
+        }
+    }
+}

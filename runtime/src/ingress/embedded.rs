@@ -10,7 +10,7 @@ use crate::gateway::StartError;
 use crate::watchdog::{self, Badge};
 use offload_broker::{
     Acknowledgement, Application, BoxFuture, Broker, ClientInfo, Identity, Login, Message, Properties, QoS,
-    Reason, Received, Route, Transport, WebSocket,
+    Reason, Received, Refusal, Route, Transport, WebSocket,
 };
 use offload_protocol::topic;
 use std::net::SocketAddr;
@@ -169,6 +169,7 @@ fn broker_config(listen: &Listen) -> offload_broker::Config {
         max_connections: listen.max_connections,
         max_connections_per_address: listen.max_connections_per_address,
         max_sessions_away_per_identity: listen.max_sessions_away_per_identity,
+        max_subscriptions: listen.max_subscriptions,
         max_subscriptions_per_user: listen.max_subscriptions_per_user,
         max_subscriptions_per_address: listen.max_subscriptions_per_address,
         max_subscription_bytes: listen.max_subscription_bytes.as_usize(),
@@ -182,6 +183,10 @@ fn broker_config(listen: &Listen) -> offload_broker::Config {
         max_byte_rate: listen.max_byte_rate.bytes(),
         session_queue_messages: listen.session_queue,
         session_queue_bytes: listen.session_queue_bytes.as_usize(),
+        max_retained_messages: listen.max_retained_messages,
+        max_retained_bytes: listen.max_retained_bytes.as_usize(),
+        max_topic_length: listen.max_topic_length,
+        max_topic_levels: listen.max_topic_levels,
         ..Default::default()
     }
 }
@@ -196,17 +201,17 @@ struct Hook {
 }
 
 impl Application for Hook {
-    fn authenticate(&self, login: Login) -> BoxFuture<'_, Result<Identity, Reason>> {
+    fn authenticate(&self, login: Login) -> BoxFuture<'_, Result<Identity, Refusal>> {
         Box::pin(async move {
             if let Some(user) = self.badge.identify(login.user_name.as_deref(), login.password.as_deref()) {
                 return Ok(Identity { user: Some(user), credential: 0 });
             }
-            self.authentication.check(&login).await.map_err(reason)
+            self.authentication.check(&login).await.map_err(refusal)
         })
     }
 
-    fn confirm(&self, client: &ClientInfo) -> Result<(), Reason> {
-        confirm(&self.authentication, client).map_err(reason)
+    fn confirm(&self, client: &ClientInfo) -> Result<(), Refusal> {
+        confirm(&self.authentication, client).map_err(refusal)
     }
 
     fn may_subscribe(&self, client: &ClientInfo, filter: &str) -> bool {
@@ -276,13 +281,23 @@ fn confirm(authentication: &Authentication, client: &ClientInfo) -> Result<(), R
     authentication.confirm(client.user.as_deref(), client.credential, &client.client_id)
 }
 
-fn reason(refusal: Refused) -> Reason {
-    match refusal {
-        Refused::Credentials => Reason::BadUserNameOrPassword,
-        Refused::Anonymous => Reason::NotAuthorized,
-        Refused::ClientId => Reason::ClientIdentifierNotValid,
-        Refused::Busy => Reason::ServerBusy,
-    }
+/// What the client is told, and the cause for the log.
+fn refusal(refused: Refused) -> Refusal {
+    let (reason, cause) = match refused {
+        Refused::Credentials => {
+            (Reason::BadUserNameOrPassword, "the user name is unknown, or its password is wrong")
+        }
+        Refused::Nameless => {
+            (Reason::BadUserNameOrPassword, "the client id is a user's name, and no user name was given")
+        }
+        Refused::Anonymous => (
+            Reason::NotAuthorized,
+            "no user name was given, and clients without one are not let in (access.anonymous)",
+        ),
+        Refused::ClientId => (Reason::ClientIdentifierNotValid, "the client id is the name of another user"),
+        Refused::Busy => (Reason::ServerBusy, "too many passwords wait to be checked"),
+    };
+    Refusal::new(reason, cause)
 }
 
 fn who(client: &ClientInfo) -> Who<'_> {
@@ -351,5 +366,35 @@ fn message(outgoing: &Outgoing, (payload, user_properties): Encoded) -> Message 
         qos: QoS::AtLeastOnce,
         retain: false,
         properties: Some(Arc::new(properties)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limits_of_the_configuration_are_the_brokers() {
+        let listen = Listen {
+            max_subscriptions: 2,
+            max_retained_messages: 3,
+            max_retained_bytes: crate::config::ByteSize::kib(64),
+            max_topic_length: 100,
+            max_topic_levels: 4,
+            ..Listen::default()
+        };
+        let config = broker_config(&listen);
+        assert!(config.check().is_ok());
+        let limits = (config.max_subscriptions, config.max_retained_messages, config.max_retained_bytes);
+        assert_eq!(limits, (2, 3, 64 * 1024));
+        assert_eq!((config.max_topic_length, config.max_topic_levels), (100, 4));
+        // What is said of the defaults in both places is the same.
+        let (ours, theirs) = (broker_config(&Listen::default()), offload_broker::Config::default());
+        assert!(ours.check().is_ok());
+        let limits = |config: &offload_broker::Config| {
+            let topics = (config.max_topic_length, config.max_topic_levels);
+            (config.max_subscriptions, config.max_retained_messages, config.max_retained_bytes, topics)
+        };
+        assert_eq!(limits(&ours), limits(&theirs));
     }
 }

@@ -75,6 +75,28 @@ async fn packets_that_take_long_leave_others_their_turns() {
 }
 
 #[tokio::test]
+async fn one_packet_of_many_filters_leaves_others_their_turns() {
+    const PACKETS: usize = 60;
+    let application = Arc::new(Slow::default());
+    let server = Server::with(Default::default(), application.clone()).await;
+    let mut bystander = Bystander::new(&server).await;
+    let mut hog = Client::new(&server, V5, "hog").await;
+    hog.send(&subscribe(FILTERS * PACKETS as u16)).await;
+    let answered = async {
+        assert_eq!(hog.receive().await.body.len(), 3 + PACKETS * usize::from(FILTERS));
+    };
+    let heard = async {
+        for _ in 0..PACKETS {
+            bystander.hears().await;
+        }
+    };
+    tokio::join!(answered, heard);
+    let turns: String = application.turns.lock().unwrap().iter().collect();
+    let longest = turns.split('b').map(str::len).max().unwrap();
+    assert!(longest <= 8 * usize::from(FILTERS), "{longest} looks without a turn of the others: {turns}");
+}
+
+#[tokio::test]
 async fn an_identity_that_floods_has_its_share_of_the_threads_and_no_more() {
     let server = Server::with(Default::default(), Arc::new(NoApplication)).await;
     let mut hogs = Vec::new();

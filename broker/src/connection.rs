@@ -785,7 +785,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     /// The acknowledgement of 3.1.1 says that a message is safe which is not.
-    fn report_unkept(&mut self, message: &Message, receivers: usize) {
+    fn report_unkept(&mut self, message: &Message, refused: usize) {
         self.unkept += 1;
         if let Some(left_out) = self.core.throttle.line(Cause::Unkept) {
             let ClientInfo { client_id, user, peer, .. } = &*self.client;
@@ -797,9 +797,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 %peer,
                 topic,
                 unkept,
-                receivers,
+                refused,
                 left_out,
-                "acknowledged, as 3.1.1 has no words for it, and not kept: no receiver has room"
+                "acknowledged, as 3.1.1 has no words for it, and not kept: there is no room"
             );
         }
     }
@@ -833,7 +833,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     async fn close(&mut self, end: End) {
         self.end_turn();
-        self.memory = Memory::Share;
+        if !matches!(self.memory, Memory::Answer { .. }) {
+            self.memory = Memory::Share;
+        }
         self.finish_publishing().await;
         self.session.fill_last(self.link, &self.core.counters, &mut self.stream.output);
         let core = &self.core;
@@ -870,8 +872,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
             End::KeepAlive => {
                 if let Some(left_out) = core.throttle.line(Cause::Closed) {
-                    let keep_alive = self.keep_alive;
-                    info!(client_id, %peer, ?keep_alive, left_out, "connection closed: nothing came in one and a half keep-alives");
+                    let waited = self.keep_alive.unwrap_or_default();
+                    info!(client_id, %peer, ?waited, left_out, "connection closed: the keepalive ran out");
                 }
             }
             end => debug!(client_id, %peer, ?end, "disconnected"),
@@ -879,11 +881,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let will = core.disconnect(&self.session, self.link, Ending { publish_will, session_expiry });
         self.publishing = will.map(|(message, fan_out)| (message, fan_out, Acknowledgement::owed(None)));
         self.finish_publishing().await;
-        if let Some(reason) = last_word {
-            if self.version == Version::V5 {
-                codec::disconnect(reason.in_disconnect(), &mut self.stream.output);
-                self.core.counters.sent.packet();
-            }
+        if let (Some(reason), Version::V5) = (last_word, self.version) {
+            codec::disconnect(reason.in_disconnect(), &mut self.stream.output);
+            self.core.counters.sent.packet();
         }
         if last_word.is_some() || is_there && self.stream.unsent() {
             let _ = timeout(CLOSE_TIMEOUT, self.stream.close()).await;

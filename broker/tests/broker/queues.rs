@@ -67,7 +67,7 @@ async fn a_full_queue_is_told_to_mqtt_5_publishers_and_counted_and_logged_for_al
     let unkept: Vec<_> = text.lines().filter(|line| line.contains("acknowledged, as 3.1.1")).collect();
     assert_eq!(unkept.len(), 2, "{text}");
     for line in unkept {
-        for said in ["WARN", "client_id=\"p\"", "topic=\"t\"", "unkept=1", "receivers=1"] {
+        for said in ["WARN", "client_id=\"p\"", "topic=\"t\"", "unkept=1", "refused=1"] {
             assert!(line.contains(said), "{said}: {line}");
         }
     }

@@ -139,8 +139,8 @@ pub enum Route {
 
 /// The application in whose process the broker runs. All methods are called on a connection's task: they must
 /// not block, and [`authenticate`](Self::authenticate) must not block when it is polled. Topics that start with `$` are
-/// refused without asking; what bridges publish about themselves, on `$SYS/broker/connection/<name>/state`, is taken and
-/// goes nowhere, in a will too.
+/// refused without asking; what bridges publish about themselves, on `$SYS/broker/connection/<name>/state`, is taken
+/// and goes nowhere, in a will too.
 pub trait Application: Send + Sync + 'static {
     /// Decides who a client is, or why it may not connect: 0x86 and 0x87 (3.1.1: 4 and 5) for bad credentials and
     /// for those that do not suffice, 0x85 (2) for a client id that this client may not have, 0x89 (3) when too

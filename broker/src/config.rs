@@ -158,9 +158,9 @@ pub struct Config {
     /// is counted and logged.
     pub max_receivers_per_identity: usize,
     /// See [`DEFAULT_SESSION_QUEUE_MESSAGES`]. The newest is dropped, and QoS 0 at half of it already; what has expired
-    /// makes room first. Every drop is counted; the first since the queue was empty is logged, with its topic, and so are
-    /// the tenth, the hundredth and so on. A publisher at QoS 1 or 2 is told (0x97) when no receiver had room, if it
-    /// speaks MQTT 5. 3.1.1 has only a plain acknowledgement, and what was acknowledged so is logged.
+    /// makes room first. Every drop is counted; the first since the queue was empty is logged, with its topic, and so
+    /// are the tenth, the hundredth and so on. A publisher at QoS 1 or 2 is told (0x97) when no receiver had room, if
+    /// it speaks MQTT 5. 3.1.1 has only a plain acknowledgement, and what was acknowledged so is logged.
     pub session_queue_messages: usize,
     /// See [`DEFAULT_SESSION_QUEUE_BYTES`]. At least `max_packet_size`.
     pub session_queue_bytes: usize,
@@ -216,8 +216,8 @@ pub struct Config {
     pub max_byte_rate: u64,
     /// See [`DEFAULT_RATE_BURST`]. Every identity begins with so much.
     pub rate_burst: Duration,
-    /// See [`DEFAULT_EXPIRY_INTERVAL`]. A queue that is full looks for them at once; this is for the room that all queues
-    /// share.
+    /// See [`DEFAULT_EXPIRY_INTERVAL`]. A queue that is full looks for them at once; this is for the room that all
+    /// queues share.
     pub expiry_interval: Duration,
     /// See [`DEFAULT_SYS_INTERVAL`]. The messages are retained, at QoS 0. Who may read them is for the application to
     /// say, as with every other subscription; a filter that starts with a wildcard does not match them.

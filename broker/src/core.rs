@@ -199,9 +199,10 @@ impl Core {
 
     // ---- Connections and sessions ----
 
-    /// Gives a connection its session (section 3.1.4): resumed, or new. A connection that had it is thrown out. A session
-    /// of another identity is never resumed. It ends if the client id is this user's own name, or if nobody's name is on
-    /// it: whoever has no name either could have it, and a user has shown who it is. Otherwise it is not touched.
+    /// Gives a connection its session (section 3.1.4): resumed, or new. A connection that had it is thrown out. A
+    /// session of another identity is never resumed. It ends if the client id is this user's own name, or if it has no
+    /// user: every client without a name could have it as well, and a user has shown who it is. Otherwise it is not
+    /// touched.
     pub fn connect(
         &self,
         connect: &mut Connect,

@@ -32,10 +32,10 @@
 //! the tree of subscriptions (`trie`) and puts the message into the queue of each session (`outbox`) that matches,
 //! under that session's mutex, and wakes its connection, once however many messages follow, and not at all while it
 //! runs. A client's message with many receivers is delivered in slices (`fan_out`) by its own connection, which
-//! takes nothing else from it meanwhile, and the filters of a SUBSCRIBE are handled in the same way (`filters`); retained
-//! messages, of which a new subscription may match thousands, are taken from the store as the receiver's queue has room
-//! (`backlog`). The connection encodes what fits the client's window (`inflight`) into its write buffer. What the client
-//! published is acknowledged in order (`incoming`), when it was routed or when the application completes its
+//! takes nothing else from it meanwhile, and the filters of a SUBSCRIBE are handled in the same way (`filters`);
+//! retained messages, of which a new subscription may match thousands, are taken from the store as the receiver's queue
+//! has room (`backlog`). The connection encodes what fits the client's window (`inflight`) into its write buffer. What
+//! the client published is acknowledged in order (`incoming`), when it was routed or when the application completes its
 //! [`Acknowledgement`].
 //!
 //! A client of 3.1.1 and one of 5 differ in how bytes are read and written, hardly anywhere else.

@@ -26,7 +26,8 @@ pub(crate) fn on_websocket(first: &[u8]) -> Option<&'static str> {
 }
 
 /// Said when a port for TLS is sent something else.
-pub(crate) const ON_TLS: &str = "no TLS came to a port for it: use the port without TLS, or mqtts:// instead of mqtt://, wss:// instead of ws://";
+pub(crate) const ON_TLS: &str = "no TLS came to a port for it: use the port without TLS, or mqtts:// instead of \
+                                 mqtt://, wss:// instead of ws://";
 
 #[cfg(test)]
 mod tests {

@@ -21,8 +21,8 @@ use crate::{
     stats::{Counters, Tally, count},
 };
 
-/// How long expired messages may go on to fill a queue that was just looked through for others: looking takes as long as
-/// the queue is, and must not be the price of each message.
+/// How long expired messages may go on to fill a queue that was just looked through for others: looking takes as long
+/// as the queue is, and must not be the price of each message.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// The queue did not take a message.
@@ -149,8 +149,8 @@ impl Outbox {
         self.forget(weight, expired, counters);
     }
 
-    /// Appends what may be sent now to `out`, until it holds `high` bytes or more. Returns how many messages were refused
-    /// before the queue was empty, if that is now.
+    /// Appends what may be sent now to `out`, until it holds `high` bytes or more. Returns how many messages were
+    /// refused before the queue was empty, if that is now.
     pub fn fill(&mut self, to: Receiver, high: usize, counters: &Counters, out: &mut BytesMut) -> u64 {
         if self.is_empty() {
             return 0;

@@ -210,8 +210,8 @@ impl Session {
         })
     }
 
-    /// Appends to `out` what the client of a connection that ends is still owed: what it has published is acknowledged as
-    /// far as that is decided. What waits for it is not sent any more.
+    /// Appends to `out` what the client of a connection that ends is still owed: what it has published is acknowledged
+    /// as far as that is decided. What waits for it is not sent any more.
     pub fn fill_last(&self, link: u64, counters: &Counters, out: &mut BytesMut) {
         if let Ok(mut state) = self.lock_for(link)
             && let State { link: Some(link), incoming, .. } = &mut *state

@@ -57,9 +57,9 @@ table! {
         /// Memory of retained messages, shared in the same way.
         pub max_retained_bytes: ByteSize = ByteSize::mib(64), in ByteSize::kib(64)..=ByteSize::gib(64);
         /// Longest topic or filter, in bytes; a publish to a longer one is refused, a subscription to one too.
-        pub max_topic_length: usize = 1_024, in 64..=65_535;
+        pub max_topic_length: usize = 1_024, in 128..=65_535;
         /// Most levels of a topic or filter; more are refused in the same way.
-        pub max_topic_levels: usize = 64, in 4..=256;
+        pub max_topic_levels: usize = 64, in 8..=256;
         /// Time between two looks at the counters under `$SYS/broker/`, of which what has changed is published; zero
         /// publishes none.
         pub sys_interval: TimeSpan = TimeSpan::secs(10), in TimeSpan::ZERO..=TimeSpan::secs(3_600);

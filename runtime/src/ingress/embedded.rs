@@ -379,15 +379,15 @@ mod tests {
             max_subscriptions: 2,
             max_retained_messages: 3,
             max_retained_bytes: crate::config::ByteSize::kib(64),
-            max_topic_length: 100,
-            max_topic_levels: 4,
+            max_topic_length: 200,
+            max_topic_levels: 8,
             ..Listen::default()
         };
         let config = broker_config(&listen);
         assert!(config.check().is_ok());
         let limits = (config.max_subscriptions, config.max_retained_messages, config.max_retained_bytes);
         assert_eq!(limits, (2, 3, 64 * 1024));
-        assert_eq!((config.max_topic_length, config.max_topic_levels), (100, 4));
+        assert_eq!((config.max_topic_length, config.max_topic_levels), (200, 8));
         // What is said of the defaults in both places is the same.
         let (ours, theirs) = (broker_config(&Listen::default()), offload_broker::Config::default());
         assert!(ours.check().is_ok());

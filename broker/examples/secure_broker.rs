@@ -9,7 +9,7 @@ use std::{error::Error, fs, sync::Arc};
 
 use offload_broker::{
     Application, BoxFuture, Broker, Certificates, ClientCertificates, ClientInfo, Config, Identity, Login,
-    Reason, Received, Route, Tls, Transport,
+    Reason, Received, Refusal, Route, Tls, Transport,
 };
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 struct Users;
 
 impl Application for Users {
-    fn authenticate(&self, login: Login) -> BoxFuture<'_, Result<Identity, Reason>> {
+    fn authenticate(&self, login: Login) -> BoxFuture<'_, Result<Identity, Refusal>> {
         Box::pin(async move {
             if let Some(name) = login.certificate {
                 return Ok(Identity { user: Some(name.into()), ..Identity::default() });
@@ -27,7 +27,7 @@ impl Application for Users {
                 (Some("demo"), Some(b"offload")) => {
                     Ok(Identity { user: Some("demo".into()), ..Identity::default() })
                 }
-                _ => Err(Reason::BadUserNameOrPassword),
+                _ => Err(Reason::BadUserNameOrPassword.into()),
             }
         })
     }

@@ -15,7 +15,7 @@ use crate::{
     account::{self, Account},
     acknowledgement::Acknowledgement,
     message::{Properties, QoS},
-    reason::Reason,
+    reason::Refusal,
     session::Session,
     transport::TransportKind,
 };
@@ -73,7 +73,8 @@ impl fmt::Debug for Login {
     }
 }
 
-/// Who a client is, once it is authenticated. A client id belongs to the user whose session it names.
+/// Who a client is, once it is authenticated. A client id belongs to the user whose session it names, and to nobody if
+/// that is a client's without a user: whoever has one may take it.
 #[derive(Clone, Debug, Default)]
 pub struct Identity {
     /// The user; `None` is an anonymous client, which is another identity than every user.
@@ -137,11 +138,14 @@ pub enum Route {
 }
 
 /// The application in whose process the broker runs. All methods are called on a connection's task: they must
-/// not block, and [`authenticate`](Self::authenticate) must not block when it is polled. Topics that start with `$` are refused without asking.
+/// not block, and [`authenticate`](Self::authenticate) must not block when it is polled. Topics that start with `$` are
+/// refused without asking; what bridges publish about themselves, on `$SYS/broker/connection/<name>/state`, is taken
+/// and goes nowhere, in a will too.
 pub trait Application: Send + Sync + 'static {
     /// Decides who a client is, or why it may not connect: 0x86 and 0x87 (3.1.1: 4 and 5) for bad credentials and
     /// for those that do not suffice, 0x85 (2) for a client id that this client may not have, 0x89 (3) when too
-    /// many ask at once. Another identity's session is never given to it, whatever this returns.
+    /// many ask at once. The cause is logged beside it. Another identity's session is never given to it, whatever this
+    /// returns.
     ///
     /// Awaited on the connection's own task, so that a slow answer delays no other client, and given up at
     /// [`Config::connect_timeout`](crate::Config::connect_timeout). What takes long to compute, such as the hash of
@@ -149,7 +153,7 @@ pub trait Application: Send + Sync + 'static {
     /// application to bound: strangers cause them, one a connection.
     ///
     /// By default nobody is checked: the user name is taken at its word, and an empty one is none.
-    fn authenticate(&self, login: Login) -> BoxFuture<'_, Result<Identity, Reason>> {
+    fn authenticate(&self, login: Login) -> BoxFuture<'_, Result<Identity, Refusal>> {
         let user = login.user_name.filter(|name| !name.is_empty());
         Box::pin(ready(Ok(Identity { user: user.map(Arc::from), credential: 0 })))
     }
@@ -161,7 +165,7 @@ pub trait Application: Send + Sync + 'static {
     ///
     /// # Errors
     /// Why the client may not connect after all.
-    fn confirm(&self, client: &ClientInfo) -> Result<(), Reason> {
+    fn confirm(&self, client: &ClientInfo) -> Result<(), Refusal> {
         let _ = client;
         Ok(())
     }

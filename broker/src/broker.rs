@@ -116,9 +116,12 @@ impl Broker {
     }
 
     fn publishable(&self, message: &Message) -> bool {
-        let publishable = topic::valid_name(&message.topic, &self.core.config) && encodable(message);
+        let topic = &message.topic;
+        let publishable = topic::valid_name(topic)
+            && topic::over_limit(topic, &self.core.config).is_none()
+            && encodable(message);
         if !publishable && let Some(left_out) = self.core.throttle.line(Cause::Fault) {
-            warn!(topic = clip(&message.topic), left_out, "the application published what cannot be encoded");
+            warn!(topic = clip(topic), left_out, "the application published what cannot be encoded");
         }
         publishable
     }

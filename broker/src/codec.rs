@@ -7,36 +7,41 @@ use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use rumqttd::protocol::{
-    ConnAck, ConnAckProperties, ConnectReturnCode, Packet as Wire, Protocol as _, SubAck,
-    SubscribeReasonCode, UnsubAck, UnsubAckReason, v4::V4, v5::V5,
+    ConnAck, ConnAckProperties, ConnectReturnCode, Packet as Wire, Protocol as _, v4::V4, v5::V5,
 };
 
 use crate::{
     application::Version,
     config::Config,
     fields::Fields,
+    filters::FilterPacket,
     frame::{Frame, Kind},
     incoming::Decided,
     message::{Properties, QoS},
     properties::{self, Property, Section},
     reason::{Reason, Violation},
-    trie::Options,
 };
 
 /// A packet of an established connection.
-pub(crate) enum Packet<'a> {
+pub(crate) enum Packet {
     Publish(Publish),
     PubAck(u16),
-    PubRec { id: u16, refused: bool },
+    PubRec {
+        id: u16,
+        refused: bool,
+    },
     PubRel(u16),
     PubComp(u16),
-    Subscribe { id: u16, filters: Vec<Filter<'a>> },
-    Unsubscribe { id: u16, filters: Vec<&'a str> },
+    /// SUBSCRIBE or UNSUBSCRIBE, whose filters are read one by one.
+    Filters(FilterPacket),
     PingReq,
-    Disconnect { reason: u8, session_expiry: Option<u32> },
+    Disconnect {
+        reason: u8,
+        session_expiry: Option<u32>,
+    },
 }
 
-impl Packet<'_> {
+impl Packet {
     /// Whether it answers what was sent before, rather than asks for something.
     pub fn acknowledges(&self) -> bool {
         matches!(self, Self::PubAck(_) | Self::PubRec { .. } | Self::PubRel(_) | Self::PubComp(_))
@@ -56,27 +61,8 @@ pub(crate) struct Publish {
     pub properties: Option<Box<Properties>>,
 }
 
-pub(crate) struct Filter<'a> {
-    /// As it came: whether it is one is not checked.
-    pub path: &'a str,
-    pub options: Options,
-    pub retained: RetainedFor,
-}
-
-/// Which retained messages a subscription gets (Retain Handling, section 3.8.3.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum RetainedFor {
-    EverySubscribe,
-    NewSubscription,
-    Nobody,
-}
-
 /// Decodes a packet of an established connection.
-pub(crate) fn decode<'a>(
-    frame: &Frame<'a>,
-    version: Version,
-    config: &Config,
-) -> Result<Packet<'a>, Violation> {
+pub(crate) fn decode(frame: &Frame<'_>, version: Version, config: &Config) -> Result<Packet, Violation> {
     Ok(match frame.kind {
         Kind::Publish => Packet::Publish(publish(frame, version, config)?),
         Kind::PubAck => Packet::PubAck(acknowledgement(frame, version, config)?.0),
@@ -86,8 +72,7 @@ pub(crate) fn decode<'a>(
         }
         Kind::PubRel => Packet::PubRel(acknowledgement(frame, version, config)?.0),
         Kind::PubComp => Packet::PubComp(acknowledgement(frame, version, config)?.0),
-        Kind::Subscribe => subscribe(frame, version, config)?,
-        Kind::Unsubscribe => unsubscribe(frame, version, config)?,
+        Kind::Subscribe | Kind::Unsubscribe => Packet::Filters(FilterPacket::begin(frame, version, config)?),
         Kind::PingReq if frame.body.is_empty() => Packet::PingReq,
         Kind::PingReq => return Err(Violation::malformed("PINGREQ with a body")),
         Kind::Disconnect => disconnect_request(frame, version, config)?,
@@ -149,11 +134,7 @@ fn acknowledgement(frame: &Frame<'_>, version: Version, config: &Config) -> Resu
     if fields.is_empty() { Ok((id, reason)) } else { Err(Violation::malformed("acknowledgement too long")) }
 }
 
-fn disconnect_request(
-    frame: &Frame<'_>,
-    version: Version,
-    config: &Config,
-) -> Result<Packet<'static>, Violation> {
+fn disconnect_request(frame: &Frame<'_>, version: Version, config: &Config) -> Result<Packet, Violation> {
     let mut fields = Fields::new(frame.body);
     let mut reason = 0;
     let mut session_expiry = None;
@@ -172,67 +153,6 @@ fn disconnect_request(
     } else {
         Err(Violation::malformed("DISCONNECT too long"))
     }
-}
-
-/// SUBSCRIBE (section 3.8).
-fn subscribe<'a>(frame: &Frame<'a>, version: Version, config: &Config) -> Result<Packet<'a>, Violation> {
-    let mut subscription_id = None;
-    let mut fields = Fields::new(frame.body);
-    let id = fields.packet_id()?;
-    if version == Version::V5 {
-        properties::read(&mut fields, Section::Subscribe, config, |property| {
-            if let Property::SubscriptionId(id) = property {
-                subscription_id = Some(id);
-            }
-        })?;
-    }
-    let reserved = if version == Version::V5 { 0xC0 } else { 0xFC };
-    let filters = filters(&mut fields, config, |fields| {
-        let path = fields.string()?;
-        let bits = fields.byte()?;
-        let (Some(qos), true) = (QoS::from_bits(bits & 3), bits & reserved == 0) else {
-            return Err(Violation::malformed("impossible subscription options"));
-        };
-        let retained = match bits >> 4 & 3 {
-            0 => RetainedFor::EverySubscribe,
-            1 => RetainedFor::NewSubscription,
-            2 => RetainedFor::Nobody,
-            _ => return Err(Violation::malformed("impossible subscription options")),
-        };
-        let options =
-            Options { qos, no_local: bits & 4 != 0, retain_as_published: bits & 8 != 0, id: subscription_id };
-        Ok(Filter { path, options, retained })
-    })?;
-    Ok(Packet::Subscribe { id, filters })
-}
-
-/// UNSUBSCRIBE (section 3.10).
-fn unsubscribe<'a>(frame: &Frame<'a>, version: Version, config: &Config) -> Result<Packet<'a>, Violation> {
-    let mut fields = Fields::new(frame.body);
-    let id = fields.packet_id()?;
-    if version == Version::V5 {
-        properties::read(&mut fields, Section::Unsubscribe, config, |_| {})?;
-    }
-    Ok(Packet::Unsubscribe { id, filters: filters(&mut fields, config, Fields::string)? })
-}
-
-/// What is left of a SUBSCRIBE or UNSUBSCRIBE.
-fn filters<'a, T>(
-    fields: &mut Fields<'a>,
-    config: &Config,
-    mut read: impl FnMut(&mut Fields<'a>) -> Result<T, Violation>,
-) -> Result<Vec<T>, Violation> {
-    let mut filters = Vec::new();
-    while !fields.is_empty() {
-        if filters.len() == config.max_filters_per_packet {
-            return Err(Violation::new(Reason::QuotaExceeded, "too many filters in one packet"));
-        }
-        filters.push(read(fields)?);
-    }
-    if filters.is_empty() {
-        return Err(Violation::protocol("no filter")); // [MQTT-3.8.3-2], [MQTT-3.10.3-2]
-    }
-    Ok(filters)
 }
 
 /// Appends a packet through the codec. It fails only for lengths that no packet built here has.
@@ -271,33 +191,6 @@ pub(crate) fn connack(
         _ => ConnectReturnCode::UnspecifiedError,
     };
     encode(Wire::ConnAck(ConnAck { session_present, code }, properties), version, out);
-}
-
-pub(crate) fn suback(id: u16, granted: &[Result<QoS, Reason>], version: Version, out: &mut BytesMut) {
-    let code = |granted: &Result<QoS, Reason>| match (version, granted) {
-        (_, Ok(QoS::AtMostOnce)) => SubscribeReasonCode::QoS0,
-        (_, Ok(QoS::AtLeastOnce)) => SubscribeReasonCode::QoS1,
-        (_, Ok(QoS::ExactlyOnce)) => SubscribeReasonCode::QoS2,
-        (Version::V311, Err(_)) => SubscribeReasonCode::Failure,
-        (_, Err(Reason::TopicFilterInvalid)) => SubscribeReasonCode::TopicFilterInvalid,
-        (_, Err(Reason::NotAuthorized)) => SubscribeReasonCode::NotAuthorized,
-        (_, Err(Reason::QuotaExceeded)) => SubscribeReasonCode::QuotaExceeded,
-        (_, Err(Reason::SharedSubscriptionsNotSupported)) => {
-            SubscribeReasonCode::SharedSubscriptionsNotSupported
-        }
-        (_, Err(_)) => SubscribeReasonCode::Unspecified,
-    };
-    let return_codes = granted.iter().map(code).collect();
-    encode(Wire::SubAck(SubAck { pkid: id, return_codes }, None), version, out);
-}
-
-/// `removed` says for each filter whether there was such a subscription.
-pub(crate) fn unsuback(id: u16, removed: &[bool], version: Version, out: &mut BytesMut) {
-    let reason = |&removed: &bool| {
-        if removed { UnsubAckReason::Success } else { UnsubAckReason::NoSubscriptionExisted }
-    };
-    let reasons = removed.iter().map(reason).collect();
-    encode(Wire::UnsubAck(UnsubAck { pkid: id, reasons }, None), version, out);
 }
 
 /// PUBACK or PUBREC.
@@ -353,7 +246,13 @@ mod tests {
             let _ = match frame.kind {
                 Kind::Connect => ConnectPacket::read(frame.body, version, &config)
                     .and_then(|packet| packet.decode(&config).map(drop)),
-                _ => decode(&frame, version, &config).map(|_| ()),
+                _ => decode(&frame, version, &config).and_then(|packet| match packet {
+                    Packet::Filters(mut filters) => {
+                        while filters.next(&frame)?.is_some() {}
+                        Ok(())
+                    }
+                    _ => Ok(()),
+                }),
             };
         }
     }
@@ -382,17 +281,6 @@ mod tests {
             whole(0xA2, b"\x00\x01\x00\x00\x03a/b\x00\x01#").to_vec(),
             whole(0xE0, b"\x04\x05\x11\x00\x00\x00\x07").to_vec(),
         ]
-    }
-
-    #[test]
-    fn a_subscription_identifier_survives_beside_a_user_property() {
-        let frame_bytes = &samples()[3];
-        let frame = frame::next(frame_bytes, 1000).unwrap().unwrap();
-        let Ok(Packet::Subscribe { filters, .. }) = decode(&frame, Version::V5, &Config::default()) else {
-            panic!("not decoded")
-        };
-        assert_eq!(filters.len(), 2);
-        assert!(filters.iter().all(|filter| filter.options.id == Some(5)));
     }
 
     #[test]
@@ -426,7 +314,6 @@ mod tests {
         ] {
             for version in [Version::V311, Version::V5] {
                 connack(false, reason, None, version, &mut BytesMut::new());
-                suback(1, &[Err(reason)], version, &mut BytesMut::new());
             }
         }
     }

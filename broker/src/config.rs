@@ -36,8 +36,8 @@ pub const DEFAULT_MAX_CONNECTIONS_PER_USER: usize = 1_024;
 pub const DEFAULT_MAX_SESSIONS: usize = 32_768;
 /// Sessions of one identity without a connection: a fleet of a thousand devices that are all away fits.
 pub const DEFAULT_MAX_SESSIONS_AWAY_PER_IDENTITY: usize = 1_024;
-/// Subscriptions of one session.
-pub const DEFAULT_MAX_SUBSCRIPTIONS: usize = 1_024;
+/// Subscriptions of one session: as many as one user may have. A panel for a whole plant has some thousand.
+pub const DEFAULT_MAX_SUBSCRIPTIONS: usize = 8_192;
 /// Subscriptions of all sessions of one user: what a message can match at most, and with it what it costs to find its
 /// receivers (some 20 ns for each).
 pub const DEFAULT_MAX_SUBSCRIPTIONS_PER_USER: usize = 8_192;
@@ -48,8 +48,6 @@ pub const DEFAULT_MAX_SUBSCRIPTIONS_PER_ADDRESS: usize = 32_768;
 pub const DEFAULT_MAX_SUBSCRIPTION_BYTES: usize = 64 * 1024 * 1024;
 /// Sessions of one identity that get one answer: some programs that watch, beside who asked.
 pub const DEFAULT_MAX_RECEIVERS_PER_IDENTITY: usize = 64;
-/// Filters in one SUBSCRIBE or UNSUBSCRIBE.
-pub const DEFAULT_MAX_FILTERS_PER_PACKET: usize = 256;
 /// Messages that wait for one session, beyond those in flight.
 pub const DEFAULT_SESSION_QUEUE_MESSAGES: usize = 4_096;
 /// Bytes of messages waiting or in flight for one session.
@@ -68,8 +66,8 @@ pub const DEFAULT_MAX_UNRELEASED_BYTES_PER_IDENTITY: usize = 16 * 1024 * 1024;
 pub const DEFAULT_MAX_INFLIGHT: u16 = 1_024;
 /// Topic aliases of one client (MQTT 5, towards the broker).
 pub const DEFAULT_TOPIC_ALIAS_MAXIMUM: u16 = 16;
-/// Retained messages.
-pub const DEFAULT_MAX_RETAINED_MESSAGES: usize = 10_000;
+/// Retained messages: one identity alone may have half of them, a bridge that brings a plant's for example.
+pub const DEFAULT_MAX_RETAINED_MESSAGES: usize = 20_000;
 /// Bytes of retained messages.
 pub const DEFAULT_MAX_RETAINED_BYTES: usize = 64 * 1024 * 1024;
 /// Longest time that a session outlives its connection.
@@ -83,7 +81,7 @@ pub const DEFAULT_MAX_KEEP_ALIVE: u16 = 0;
 /// Longest topic name or filter, in bytes.
 pub const DEFAULT_MAX_TOPIC_LENGTH: usize = 1_024;
 /// Most levels of a topic name or filter.
-pub const DEFAULT_MAX_TOPIC_LEVELS: usize = 32;
+pub const DEFAULT_MAX_TOPIC_LEVELS: usize = 64;
 /// Longest client identifier, in bytes.
 pub const DEFAULT_MAX_CLIENT_ID_LENGTH: usize = 256;
 /// Bytes collected for one write; a connection with more than this unsent is not read from.
@@ -96,6 +94,8 @@ pub const DEFAULT_MAX_MESSAGE_RATE: u64 = 0;
 pub const DEFAULT_MAX_BYTE_RATE: u64 = 0;
 /// What may come at once after a pause, in time at the full rate.
 pub const DEFAULT_RATE_BURST: Duration = Duration::from_secs(1);
+/// How often messages that have expired are looked for in all queues.
+pub const DEFAULT_EXPIRY_INTERVAL: Duration = Duration::from_secs(10);
 /// How often what has changed of the counters is published under `$SYS/broker/…`, as in Mosquitto; 0 is never.
 pub const DEFAULT_SYS_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -163,11 +163,10 @@ pub struct Config {
     /// ([`Broker::publish_for`](crate::Broker::publish_for)): the oldest sessions get them, the others do not, and that
     /// is counted and logged.
     pub max_receivers_per_identity: usize,
-    /// See [`DEFAULT_MAX_FILTERS_PER_PACKET`]. More end the connection (0x97).
-    pub max_filters_per_packet: usize,
-    /// See [`DEFAULT_SESSION_QUEUE_MESSAGES`]. The newest is dropped, and QoS 0 at half of it already. Every drop is
-    /// counted, and the first since the queue was empty is logged; a publisher at QoS 1 or 2 is told (0x97) when no receiver had room, if it speaks MQTT 5:
-    /// 3.1.1 has only a plain acknowledgement.
+    /// See [`DEFAULT_SESSION_QUEUE_MESSAGES`]. The newest is dropped, and QoS 0 at half of it already; what has expired
+    /// makes room first. Every drop is counted; the first since the queue was empty is logged, with its topic, and so
+    /// are the tenth, the hundredth and so on. A publisher at QoS 1 or 2 is told (0x97) when no receiver had room, if
+    /// it speaks MQTT 5. 3.1.1 has only a plain acknowledgement, and what was acknowledged so is logged.
     pub session_queue_messages: usize,
     /// See [`DEFAULT_SESSION_QUEUE_BYTES`]. At least `max_packet_size`.
     pub session_queue_bytes: usize,
@@ -201,9 +200,10 @@ pub struct Config {
     pub write_timeout: Duration,
     /// See [`DEFAULT_MAX_KEEP_ALIVE`]; told to MQTT 5 clients as Server Keep Alive, 3.1.1 cannot be told.
     pub max_keep_alive: u16,
-    /// See [`DEFAULT_MAX_TOPIC_LENGTH`].
+    /// See [`DEFAULT_MAX_TOPIC_LENGTH`]. A publish to a longer topic is refused (0x90), as one that the application
+    /// refuses; a subscription in SUBACK (0x8F), a will in CONNACK (0x90).
     pub max_topic_length: usize,
-    /// See [`DEFAULT_MAX_TOPIC_LEVELS`].
+    /// See [`DEFAULT_MAX_TOPIC_LEVELS`]. Refused as what is too long; 256 at most.
     pub max_topic_levels: usize,
     /// See [`DEFAULT_MAX_CLIENT_ID_LENGTH`].
     pub max_client_id_length: usize,
@@ -222,6 +222,9 @@ pub struct Config {
     pub max_byte_rate: u64,
     /// See [`DEFAULT_RATE_BURST`]. Every identity begins with so much.
     pub rate_burst: Duration,
+    /// See [`DEFAULT_EXPIRY_INTERVAL`]. A queue that is full looks for them at once; this is for the room that all
+    /// queues share.
+    pub expiry_interval: Duration,
     /// See [`DEFAULT_SYS_INTERVAL`]. The messages are retained, at QoS 0. Who may read them is for the application to
     /// say, as with every other subscription; a filter that starts with a wildcard does not match them.
     pub sys_interval: Duration,
@@ -250,7 +253,6 @@ impl Default for Config {
             max_subscriptions_per_address: DEFAULT_MAX_SUBSCRIPTIONS_PER_ADDRESS,
             max_subscription_bytes: DEFAULT_MAX_SUBSCRIPTION_BYTES,
             max_receivers_per_identity: DEFAULT_MAX_RECEIVERS_PER_IDENTITY,
-            max_filters_per_packet: DEFAULT_MAX_FILTERS_PER_PACKET,
             session_queue_messages: DEFAULT_SESSION_QUEUE_MESSAGES,
             session_queue_bytes: DEFAULT_SESSION_QUEUE_BYTES,
             max_queued_bytes: DEFAULT_MAX_QUEUED_BYTES,
@@ -272,6 +274,7 @@ impl Default for Config {
             max_message_rate: DEFAULT_MAX_MESSAGE_RATE,
             max_byte_rate: DEFAULT_MAX_BYTE_RATE,
             rate_burst: DEFAULT_RATE_BURST,
+            expiry_interval: DEFAULT_EXPIRY_INTERVAL,
             sys_interval: DEFAULT_SYS_INTERVAL,
         }
     }
@@ -294,6 +297,8 @@ impl Config {
             "max_queued_bytes is less than session_queue_bytes"
         } else if self.max_topic_levels > MOST_TOPIC_LEVELS {
             "max_topic_levels must be 256 or less"
+        } else if self.expiry_interval.is_zero() {
+            "expiry_interval must be more than zero"
         } else {
             return Ok(());
         };

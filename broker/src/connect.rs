@@ -25,13 +25,16 @@ pub(crate) enum Protocol {
     Newer,
 }
 
+/// The protocol level of 3.1.1 with the bit that Mosquitto sets for a bridge, unless its `try_private` is false.
+const BRIDGE_LEVEL: u8 = 0x84;
+
 /// What the first fields of a CONNECT say; an error if it is not MQTT at all.
 pub(crate) fn protocol(body: &[u8]) -> Result<Protocol, Violation> {
     let mut fields = Fields::new(body);
     let name = fields.string()?;
     let level = fields.byte()?;
     match (name, level) {
-        ("MQTT", 4) => Ok(Protocol::Offered(Version::V311)),
+        ("MQTT", 4 | BRIDGE_LEVEL) => Ok(Protocol::Offered(Version::V311)),
         ("MQTT", 5) => Ok(Protocol::Offered(Version::V5)),
         ("MQTT", 6..0x80) => Ok(Protocol::Newer),
         ("MQTT" | "MQIsdp", _) => Ok(Protocol::Older),
@@ -42,6 +45,8 @@ pub(crate) fn protocol(body: &[u8]) -> Result<Protocol, Violation> {
 /// The body of a CONNECT, taken apart in place.
 pub(crate) struct ConnectPacket<'a> {
     pub version: Version,
+    /// Another broker that speaks 3.1.1, and says that it is one.
+    pub is_bridge: bool,
     pub client_id: &'a str,
     pub clean_start: bool,
     pub keep_alive: u16,
@@ -80,7 +85,7 @@ impl<'a> ConnectPacket<'a> {
     pub fn read(body: &'a [u8], version: Version, config: &Config) -> Result<Self, Violation> {
         let mut fields = Fields::new(body);
         fields.string()?;
-        fields.byte()?;
+        let is_bridge = fields.byte()? == BRIDGE_LEVEL;
         let flags = fields.byte()?;
         let keep_alive = fields.two_bytes()?;
         if flags & 1 != 0 {
@@ -89,6 +94,7 @@ impl<'a> ConnectPacket<'a> {
         let clean_start = flags & 2 != 0;
         let mut packet = Self {
             version,
+            is_bridge,
             client_id: "",
             clean_start,
             keep_alive,
@@ -103,14 +109,19 @@ impl<'a> ConnectPacket<'a> {
             password: None,
             will: None,
         };
+        let mut authentication_data = false;
         if version == Version::V5 {
             properties::read(&mut fields, Section::Connect, config, |property| match property {
                 Property::SessionExpiry(seconds) => packet.session_expiry = Some(seconds),
                 Property::ReceiveMaximum(maximum) => packet.receive_maximum = maximum,
                 Property::MaximumPacketSize(size) => packet.max_packet_size = Some(size),
                 Property::AuthenticationMethod => packet.authentication_method = true,
+                Property::AuthenticationData => authentication_data = true,
                 _ => {}
             })?;
+        }
+        if authentication_data && !packet.authentication_method {
+            return Err(Violation::protocol("authentication data without a method")); // section 3.1.2.11.10
         }
         packet.client_id = fields.string()?;
         packet.will = WillFields::read(&mut fields, flags, version)?;
@@ -127,6 +138,11 @@ impl<'a> ConnectPacket<'a> {
             return Err(Violation::malformed("bytes after the last field"));
         }
         Ok(packet)
+    }
+
+    /// The topic of its will, for the log.
+    pub fn will_topic(&self) -> Option<&'a str> {
+        self.will.as_ref().and_then(|will| Fields::text(will.topic).ok())
     }
 
     /// Decodes what is left, for a client that is let in.

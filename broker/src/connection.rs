@@ -18,23 +18,24 @@ use tokio::{
     time::{Instant, Sleep, sleep_until, timeout},
 };
 use tokio_util::sync::WaitForCancellationFuture;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use crate::{
     acknowledgement::{Acknowledgement, Owed},
-    application::{ClientInfo, Received, Route, Version},
+    application::{ClientInfo, Received, Version},
     arrival::Arrival,
-    codec::{self, Filter, Packet, Publish},
-    core::{Core, Ending, clip},
+    codec::{self, Packet, Publish},
+    core::{Core, Destination, Ending, clip},
     fan_out::{FanOut, Routed},
-    frame::{self, Header, Kind},
+    filters::{Filter, FilterPacket},
+    frame::{self, Frame, Header, Kind},
     handshake::{self, Opened, Unopened},
     incoming::{Accepted, Bounds},
     inflight::Stage,
     input_budget::Room,
     message::{Message, QoS},
     progress::Progress,
-    reason::{Reason, Violation},
+    reason::{Reason, Refusal, Violation},
     session::{Evicted, Filled, Pause, Session, over_receive_maximum},
     stats::{Tally, count},
     stream::Stream,
@@ -45,10 +46,12 @@ use crate::{
 };
 
 /// How long a client has to take the last packet and close.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+pub(crate) const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Bytes of an unfinished packet that every connection may hold: a request with a small module fits. Room for a
 /// larger one is asked for.
 const INPUT_SHARE: usize = 16 * 1024;
+/// Filters of a SUBSCRIBE or UNSUBSCRIBE after which it is looked whether others should have their turn: some 10 µs.
+const FILTERS_AT_ONCE: usize = 16;
 /// When a connection without any deadline looks again.
 const IDLE: Duration = Duration::from_secs(24 * 3600);
 
@@ -66,10 +69,10 @@ pub(crate) async fn run<S: AsyncRead + AsyncWrite + Unpin>(arrival: Arrival, soc
         Some(Err(Unopened::Refused)) => {
             let _ = timeout(CLOSE_TIMEOUT, stream.close()).await;
         }
-        Some(Err(Unopened::Unanswerable)) => {
+        Some(Err(Unopened::Unanswerable(cause))) => {
             count(&core.counters.violations);
             if let Some(left_out) = core.throttle.line(Cause::Refused) {
-                info!(%peer, left_out, "closed: no acceptable CONNECT");
+                info!(%peer, cause, left_out, "closed: no acceptable CONNECT");
             }
         }
         Some(Err(Unopened::Lost)) | None => debug!(%peer, "closed before CONNECT"),
@@ -134,6 +137,8 @@ struct Connection<S> {
     link: u64,
     client: Arc<ClientInfo>,
     version: Version,
+    /// See [`ConnectPacket::is_bridge`](crate::connect::ConnectPacket::is_bridge).
+    is_bridge: bool,
     /// Bytes of the largest packet that the client takes.
     max_packet: usize,
     /// The client may not change an expiry of 0 at the end (section 3.14.2.2.2).
@@ -147,6 +152,8 @@ struct Connection<S> {
     /// How a packet comes that has begun.
     unfinished: Option<Progress>,
     memory: Memory,
+    /// The SUBSCRIBE or UNSUBSCRIBE at the front of the input, while it is not answered.
+    filters: Option<FilterPacket>,
     /// A PUBLISH that is refused and not kept, whose bytes are still to come.
     skipped: Option<Skipped>,
     /// `None` while others have their turn.
@@ -160,6 +167,8 @@ struct Connection<S> {
     aliases: HashMap<u16, Arc<str>>,
     /// What it has published last, while not all receivers have it.
     publishing: Option<(Message, FanOut, Acknowledgement)>,
+    /// Its messages that were acknowledged and that nobody has, 3.1.1 having no words for it.
+    unkept: u64,
     /// The application has messages of which it was not told yet that they are all for now.
     handed_over: bool,
 }
@@ -170,7 +179,9 @@ enum Memory {
     Share,
     Asked(oneshot::Receiver<Room>),
     /// Given back when the packet is handled.
-    Granted {
+    Granted(Room),
+    /// Of a packet that is handled: its answer, which is half as large at most, is not sent.
+    Answer {
         _room: Room,
     },
 }
@@ -178,13 +189,14 @@ enum Memory {
 /// All of a PUBLISH but its payload.
 struct Skipped {
     publish: Publish,
+    destination: Destination,
     size: usize,
     payload: usize,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn new(core: Arc<Core>, stream: Stream<S>, opened: Opened) -> Self {
-        let Opened { connected, version, keep_alive } = opened;
+        let Opened { connected, version, is_bridge, keep_alive } = opened;
         let client = connected.client;
         let now = Instant::now();
         let ClientInfo { client_id, user, peer, transport, .. } = &*client;
@@ -192,6 +204,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         Self {
             memory: Memory::Share,
             unfinished: None,
+            filters: None,
             skipped: None,
             turn: None,
             over_share: None,
@@ -204,12 +217,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             link: connected.link,
             client,
             version,
+            is_bridge,
             max_packet: connected.max_packet,
             session_expires_at_once: connected.session_expiry == 0,
             keep_alive: (keep_alive > 0).then(|| Duration::from_millis(u64::from(keep_alive) * 1500)),
             last_packet: now,
             aliases: HashMap::new(),
             publishing: None,
+            unkept: 0,
             handed_over: false,
         }
     }
@@ -311,14 +326,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             // Too short for a packet that has begun to be excused.
             return Ok(Next { hold: true, due: false });
         }
-        let Filled { pause: Pause(pause), retained } = self.fill()?;
+        let Filled { pause: Pause(pause), retained, .. } = self.fill()?;
         let over_rate = self.over_rate();
-        let full = self.stream.output.len() >= self.core.config.write_buffer;
+        let full = self.output_is_full();
+        if !full && matches!(self.memory, Memory::Answer { .. }) {
+            self.memory = Memory::Share;
+        }
         let hold = pause || over_rate || full || matches!(self.memory, Memory::Asked(_));
         if let (Some(begun), Some(turn)) = (&mut self.unfinished, &self.turn) {
             if hold { begun.pause() } else { begun.go_on(turn.started) }
         }
         Ok(Next { hold, due: retained || self.publishing.is_some() })
+    }
+
+    fn output_is_full(&self) -> bool {
+        self.stream.output.len() >= self.core.config.write_buffer
     }
 
     /// Takes note of bytes that were read.
@@ -335,7 +357,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Puts what waits for the client into the output, as far as there is room.
     fn fill(&mut self) -> Result<Filled, Evicted> {
-        self.session.fill(self.link, &self.core.config, &self.core.counters, &mut self.stream.output)
+        let Core { config, counters, throttle, .. } = &*self.core;
+        let filled = self.session.fill(self.link, config, counters, &mut self.stream.output)?;
+        if let Filled { dropped: dropped @ 1.., .. } = filled
+            && let Some(left_out) = throttle.line(Cause::Dropped)
+        {
+            let client_id = clip(&self.client.client_id);
+            info!(
+                client_id,
+                dropped, left_out, "its queue was full, has dropped messages, and is empty again"
+            );
+        }
+        Ok(filled)
     }
 
     /// Delivers the next slice of what it has published, or else of the retained messages that it is to get.
@@ -416,7 +449,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         {
             // All at once: growing step by step would copy, and hold twice as much.
             self.stream.input.reserve(room.bytes() - self.stream.input.len());
-            self.memory = Memory::Granted { _room: room };
+            self.memory = Memory::Granted(room);
             return Poll::Ready(Event::Awake);
         }
         if !hold && let Poll::Ready(read) = self.stream.poll_read(cx) {
@@ -451,26 +484,36 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if let Some(skipped) = self.skipped.take_if(|_| self.stream.skip == 0) {
             received.message(skipped.payload);
             self.handled(skipped.size, true);
-            self.publish(skipped.publish, Some(Route::Refuse))?;
+            self.publish(skipped.publish, Some(skipped.destination))?;
         }
         while let Some(header) = frame::header(input, self.core.config.max_packet_size)? {
             if input.len() < header.size {
                 self.await_rest(header, input)?;
                 break;
             }
-            let packet = codec::decode(&header.frame(input), self.version, &self.core.config)?;
-            match &packet {
-                Packet::Publish(publish) => received.message(publish.payload.len()),
-                _ => received.packets(1),
-            }
+            let frame = header.frame(input);
+            let packet = match self.filters.take() {
+                Some(filters) => Packet::Filters(filters),
+                None => codec::decode(&frame, self.version, &self.core.config)?,
+            };
+            let payload =
+                if let Packet::Publish(publish) = &packet { Some(publish.payload.len()) } else { None };
             let counts = !packet.acknowledges();
             let unanswered = self.stream.output.len();
-            let Pause(pause) = self.handle(packet)?;
+            let handled = self.handle(packet, &frame);
+            if self.filters.is_some() {
+                return Ok(());
+            }
+            match payload {
+                Some(payload) => received.message(payload),
+                None => received.packets(1),
+            }
+            let Pause(pause) = handled?;
             input.advance(header.size);
             answered.packets(u64::from(self.stream.output.len() > unanswered));
             self.handled(header.size, counts);
-            let full = pause || self.stream.output.len() >= self.core.config.write_buffer;
-            if full
+            if pause
+                || self.output_is_full()
                 || self.publishing.is_some()
                 || self.turn.as_ref().is_none_or(Turn::is_over)
                 || self.over_rate()
@@ -488,7 +531,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// A packet of so many bytes was handled, which counts against the rate or does not.
     fn handled(&mut self, size: usize, counts: bool) {
-        self.memory = Memory::Share;
+        self.memory = match std::mem::replace(&mut self.memory, Memory::Share) {
+            Memory::Granted(room) if self.output_is_full() => Memory::Answer { _room: room },
+            _ => Memory::Share,
+        };
         self.unfinished = None;
         if let Some(turn) = &mut self.turn {
             self.last_packet = turn.started;
@@ -509,10 +555,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             match codec::publish_head(&header.frame(input), self.version, &self.core.config) {
                 Ok((mut publish, payload)) => {
                     self.resolve_alias(&mut publish)?;
-                    self.check_topic(&publish)?;
-                    if self.core.route(&self.client, &publish.topic) == Route::Refuse {
+                    Self::check_topic(&publish)?;
+                    let destination = self.core.destination(&self.client, &publish.topic);
+                    if let Destination::Refused(_) | Destination::Nobody = destination {
                         let (size, left) = (header.size, header.size - input.len());
-                        self.skipped = Some(Skipped { publish, size, payload: payload.len() + left });
+                        let payload = payload.len() + left;
+                        self.skipped = Some(Skipped { publish, destination, size, payload });
                         self.stream.skip = left;
                         input.clear();
                         return Ok(());
@@ -548,7 +596,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         until.is_some()
     }
 
-    fn handle(&mut self, packet: Packet<'_>) -> Result<Pause, End> {
+    fn handle(&mut self, packet: Packet, frame: &Frame<'_>) -> Result<Pause, End> {
         let version = self.version;
         match packet {
             Packet::Publish(publish) => return self.publish(publish, None),
@@ -569,12 +617,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Packet::PubComp(id) => {
                 self.session.lock_for(self.link)?.outbox.finish(id, Stage::Completed, &self.core.counters);
             }
-            Packet::Subscribe { id, filters } => self.subscribe(id, &filters)?,
-            Packet::Unsubscribe { id, filters } => {
-                self.work(filters.len());
-                let removed = self.core.unsubscribe(&self.session, self.link, &filters)?;
-                self.answer(|out| codec::unsuback(id, &removed, version, out))?;
-            }
+            Packet::Filters(filters) => self.handle_filters(filters, frame)?,
             Packet::PingReq => codec::pingresp(&mut self.stream.output),
             Packet::Disconnect { reason, session_expiry } => {
                 if self.session_expires_at_once && session_expiry.is_some_and(|expiry| expiry > 0) {
@@ -595,20 +638,42 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    fn subscribe(&mut self, id: u16, filters: &[Filter<'_>]) -> Result<(), End> {
-        self.work(filters.len());
-        let granted = self.core.subscribe(&self.session, self.link, &self.client, filters)?;
-        for (filter, granted) in filters.iter().zip(&granted) {
-            if let Err(reason) = granted
-                && let Some(left_out) = self.core.throttle.line(Cause::Denied)
-            {
-                let ClientInfo { client_id, user, peer, .. } = &*self.client;
-                let (client_id, user) = (clip(client_id), user.as_deref().map(clip));
-                info!(client_id, user, %peer, filter = clip(filter.path), ?reason, left_out, "subscription refused");
+    /// Handles the next filters of a SUBSCRIBE or UNSUBSCRIBE, and answers it when they are the last. Otherwise it is
+    /// kept, to be gone on with before anything else that the client has sent.
+    fn handle_filters(&mut self, mut filters: FilterPacket, frame: &Frame<'_>) -> Result<(), End> {
+        self.unfinished = None; // all of it has come
+        for handled in 0..FILTERS_AT_ONCE {
+            let Some(Filter { path, wanted }) = filters.next(frame)? else {
+                self.work(handled);
+                return self.answer(|out| filters.acknowledge(frame, out));
+            };
+            match wanted {
+                None => filters.removed(self.core.unsubscribe(&self.session, self.link, path)?),
+                Some(mut wanted) => {
+                    if self.is_bridge {
+                        wanted.options.no_local = true;
+                        wanted.options.retain_as_published = true;
+                    }
+                    let granted =
+                        self.core.subscribe(&self.session, self.link, &self.client, path, wanted)?;
+                    if let Err(refusal) = granted {
+                        self.report_denied("subscription refused", path, refusal);
+                    }
+                    filters.granted(granted.map_err(|refusal| refusal.reason));
+                }
             }
         }
-        let version = self.version;
-        self.answer(|out| codec::suback(id, &granted, version, out))
+        self.work(FILTERS_AT_ONCE);
+        self.filters = Some(filters);
+        Ok(())
+    }
+
+    fn report_denied(&self, what: &'static str, topic: &str, Refusal { reason, cause }: Refusal) {
+        if let Some(left_out) = self.core.throttle.line(Cause::Denied) {
+            let ClientInfo { client_id, user, peer, .. } = &*self.client;
+            let (client_id, user) = (clip(client_id), user.as_deref().map(clip));
+            info!(client_id, user, %peer, topic = clip(topic), ?reason, cause, left_out, "{what}");
+        }
     }
 
     /// Appends a packet whose length is up to the client, unless it is larger than the client takes.
@@ -624,9 +689,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     /// Handles a PUBLISH; `decided` is where it goes, if that is known.
-    fn publish(&mut self, mut publish: Publish, decided: Option<Route>) -> Result<Pause, End> {
+    fn publish(&mut self, mut publish: Publish, decided: Option<Destination>) -> Result<Pause, End> {
         self.resolve_alias(&mut publish)?;
-        self.check_topic(&publish)?;
+        Self::check_topic(&publish)?;
         let Publish { topic, payload, qos, retain, dup, id, properties, .. } = publish;
         let mut pause = Pause(false);
         let mut owed = None;
@@ -654,6 +719,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Accepted::Repeated => return Ok(pause),
                 Accepted::Refused if self.version == Version::V5 => return Ok(pause),
                 Accepted::Refused => {
+                    incoming.withdraw_last();
                     let detail = "more QoS 2 messages that are not released than there is room for";
                     return Err(Violation::new(Reason::QuotaExceeded, detail).into());
                 }
@@ -661,38 +727,37 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
         let owed = owed.map(|ticket| Owed { session: self.session.clone(), ticket, id, qos });
         let ack = Acknowledgement::owed(owed);
-        match decided.unwrap_or_else(|| self.core.route(&self.client, &topic)) {
-            Route::Application => {
+        match decided.unwrap_or_else(|| self.core.destination(&self.client, &topic)) {
+            Destination::Application => {
                 let client = self.client.clone();
                 let received = Received { client, topic, payload, properties, qos, retain, dup, ack };
                 self.core.application.publish(received);
                 self.handed_over = true;
             }
-            Route::Broker => {
+            Destination::Broker => {
                 let properties = properties.map(|properties| Arc::new(*properties));
                 let message = Message { topic, payload, qos, retain, properties };
                 let fan_out = self.core.start(Some(&self.session), &message);
                 self.deliver(message, fan_out, ack);
             }
-            Route::Refuse => {
+            Destination::Nobody => ack.refuse(Reason::NoMatchingSubscribers),
+            Destination::Refused(refusal) => {
                 count(&self.core.counters.dropped_refused);
-                if let Some(left_out) = self.core.throttle.line(Cause::Denied) {
-                    let ClientInfo { client_id, user, peer, .. } = &*self.client;
-                    let (client_id, user) = (clip(client_id), user.as_deref().map(clip));
-                    info!(client_id, user, %peer, topic = clip(&topic), left_out, "publish refused");
-                }
-                ack.refuse(Reason::NotAuthorized);
+                self.report_denied("publish refused", &topic, refusal);
+                ack.refuse(refusal.reason);
             }
         }
         Ok(pause)
     }
 
-    fn check_topic(&self, publish: &Publish) -> Result<(), Violation> {
-        if topic::valid_name(&publish.topic, &self.core.config) {
-            Ok(())
-        } else {
-            Err(Violation::new(Reason::TopicNameInvalid, "invalid topic name"))
+    fn check_topic(publish: &Publish) -> Result<(), Violation> {
+        if publish.topic.is_empty() {
+            return Err(Violation::protocol("empty topic without a topic alias")); // section 3.3.2.1
         }
+        if !topic::valid_name(&publish.topic) {
+            return Err(Violation::new(Reason::TopicNameInvalid, "invalid topic name"));
+        }
+        Ok(())
     }
 
     /// Delivers a slice of what it has published, and acknowledges it with the last.
@@ -709,8 +774,33 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Routed { reached: 1.., .. } => ack.complete(),
             // A stranger who hoards keeps nobody from publishing what is retained.
             Routed { refused: 1.., kept: true, .. } => ack.complete(),
-            Routed { refused: 1.., .. } => ack.refuse(Reason::QuotaExceeded),
+            Routed { refused, .. } if refused > 0 => {
+                if self.version == Version::V311 && message.qos != QoS::AtMostOnce {
+                    self.report_unkept(&message, refused);
+                }
+                ack.refuse(Reason::QuotaExceeded);
+            }
             Routed { .. } => ack.refuse(Reason::NoMatchingSubscribers),
+        }
+    }
+
+    /// The acknowledgement of 3.1.1 says that a message is safe which is not.
+    fn report_unkept(&mut self, message: &Message, refused: usize) {
+        self.unkept += 1;
+        if let Some(left_out) = self.core.throttle.line(Cause::Unkept) {
+            let ClientInfo { client_id, user, peer, .. } = &*self.client;
+            let (client_id, user, topic) = (clip(client_id), user.as_deref().map(clip), clip(&message.topic));
+            let unkept = self.unkept;
+            warn!(
+                client_id,
+                user,
+                %peer,
+                topic,
+                unkept,
+                refused,
+                left_out,
+                "acknowledged, as 3.1.1 has no words for it, and not kept: there is no room"
+            );
         }
     }
 
@@ -743,8 +833,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     async fn close(&mut self, end: End) {
         self.end_turn();
-        self.memory = Memory::Share;
+        if !matches!(self.memory, Memory::Answer { .. }) {
+            self.memory = Memory::Share;
+        }
         self.finish_publishing().await;
+        self.session.fill_last(self.link, &self.core.counters, &mut self.stream.output);
         let core = &self.core;
         let (client_id, peer) = (clip(&self.client.client_id), self.client.peer);
         let (publish_will, session_expiry, last_word) = match end {
@@ -757,6 +850,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             End::KeepAlive => (true, None, Some(Reason::KeepAliveTimeout)),
             End::Shutdown => (false, None, Some(Reason::ServerShuttingDown)),
         };
+        let is_there = !matches!(end, End::Lost | End::Stalled);
         match end {
             End::Violation(Violation { reason, detail }) => {
                 count(&core.counters.violations);
@@ -776,16 +870,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     info!(client_id, %peer, left_out, "connection closed: a packet has begun and does not come");
                 }
             }
+            End::KeepAlive => {
+                if let Some(left_out) = core.throttle.line(Cause::Closed) {
+                    let waited = self.keep_alive.unwrap_or_default();
+                    info!(client_id, %peer, ?waited, left_out, "connection closed: the keepalive ran out");
+                }
+            }
             end => debug!(client_id, %peer, ?end, "disconnected"),
         }
         let will = core.disconnect(&self.session, self.link, Ending { publish_will, session_expiry });
         self.publishing = will.map(|(message, fan_out)| (message, fan_out, Acknowledgement::owed(None)));
         self.finish_publishing().await;
-        if let Some(reason) = last_word {
-            if self.version == Version::V5 {
-                codec::disconnect(reason.in_disconnect(), &mut self.stream.output);
-                self.core.counters.sent.packet();
-            }
+        if let (Some(reason), Version::V5) = (last_word, self.version) {
+            codec::disconnect(reason.in_disconnect(), &mut self.stream.output);
+            self.core.counters.sent.packet();
+        }
+        if last_word.is_some() || is_there && self.stream.unsent() {
             let _ = timeout(CLOSE_TIMEOUT, self.stream.close()).await;
         } else {
             let _ = timeout(CLOSE_TIMEOUT, self.stream.shutdown()).await;

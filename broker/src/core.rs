@@ -16,27 +16,30 @@ use std::{
 };
 
 use parking_lot::RwLock;
-use tokio::{task::yield_now, time::Instant};
-use tracing::{debug, warn};
+use tokio::{
+    task::yield_now,
+    time::{Instant, sleep},
+};
+use tracing::{debug, info, warn};
 
 use crate::{
     account::{Account, Accounts, Held, Holder},
     acknowledgement::Acknowledgement,
     application::{Application, ClientInfo, Identity, Received, Route, Version},
     backlog::{Backlog, Cursor},
-    codec::{Filter, RetainedFor},
     config::Config,
     connect::Connect,
     deadlines::Deadlines,
     delivery::{Delivery, encodable},
     fair_share::FairShare,
     fan_out::{self, FanOut, Grant, Receiver, Routed},
+    filters::{RetainedFor, Wanted},
     incoming::Incoming,
     input_budget::InputBudget,
     message::{Message, QoS},
     outbox::Full,
     places::Places,
-    reason::Reason,
+    reason::{Reason, Refusal},
     retained::Retained,
     session::{Evicted, Link, Offered, Session, State},
     stats::{Counters, Stats, count},
@@ -61,6 +64,8 @@ const MAX_OWN_RETAINED_BYTES: usize = 16 * 1024 * 1024;
 const RETAINED_SLICE: usize = 256;
 /// Subscriptions of a session that ends that are removed before others may use the tree.
 const REMOVED_AT_ONCE: usize = 64;
+/// Sessions whose queues are looked through for what has expired before others have their turn.
+const SWEPT_AT_ONCE: usize = 64;
 /// Receivers of an answer from which on the time that they take is charged to its cause; below, measuring it would cost
 /// as much as one of them.
 const CHARGED_FROM: usize = 8;
@@ -194,23 +199,24 @@ impl Core {
 
     // ---- Connections and sessions ----
 
-    /// Gives a connection its session (section 3.1.4): resumed, or new. A connection that had it is thrown
-    /// out, but a session of another identity is not touched, unless the client id is this user's own name.
+    /// Gives a connection its session (section 3.1.4): resumed, or new. A connection that had it is thrown out. A
+    /// session of another identity is never resumed. It ends if the client id is this user's own name, or if it has no
+    /// user: every client without a name could have it as well, and a user has shown who it is. Otherwise it is not
+    /// touched.
     pub fn connect(
         &self,
         connect: &mut Connect,
         version: Version,
         peer: &Peer,
         identity: Identity,
-    ) -> Result<Connected, Reason> {
+    ) -> Result<Connected, Refusal> {
         let assigned = connect.client_id.is_empty();
         if assigned {
             if version == Version::V311 && !connect.clean_start {
-                return Err(Reason::ClientIdentifierNotValid); // [MQTT-3.1.3-8]
+                let cause = "a session that is to stay needs a client id"; // [MQTT-3.1.3-8]
+                return Err(Refusal::new(Reason::ClientIdentifierNotValid, cause));
             }
             connect.client_id = self.assign_client_id();
-        } else if connect.client_id.len() > self.config.max_client_id_length {
-            return Err(Reason::ClientIdentifierNotValid);
         }
         let client_id: Arc<str> = connect.client_id.as_str().into();
         let account = self.accounts.of(identity.user.as_ref(), peer.address.ip());
@@ -236,15 +242,19 @@ impl Core {
         let former = sessions.get(&client_id).cloned();
         let is_anothers = former.as_ref().is_some_and(|former| former.owner != identity.user);
         // A user's own name is its own, whoever came by it first.
-        if is_anothers && identity.user.as_ref() != Some(&client_id) {
-            return Err(Reason::NotAuthorized);
+        let gives_way = |former: &Arc<Session>| {
+            identity.user.as_ref() == Some(&client_id) || identity.user.is_some() && former.owner.is_none()
+        };
+        if is_anothers && !former.as_ref().is_some_and(gives_way) {
+            let cause = "the client id names a session of another user";
+            return Err(Refusal::new(Reason::NotAuthorized, cause));
         }
         let takes_over = !is_anothers && former.as_ref().is_some_and(|former| former.lock().link.is_some());
         if identity.user.is_some()
             && !takes_over
             && account.connections.get() >= self.config.max_connections_per_user
         {
-            return Err(Reason::QuotaExceeded);
+            return Err(quota("the user has max_connections_per_user connections"));
         }
         let lasts = !is_anothers && former.as_ref().is_some_and(|former| former.lock().expiry > 0);
         let session_present = lasts && !connect.clean_start;
@@ -252,12 +262,14 @@ impl Core {
             && !lasts
             && account.sessions_away.get() >= self.config.max_sessions_away_per_identity
         {
-            return Err(Reason::QuotaExceeded);
+            return Err(quota(
+                "its identity has max_sessions_away_per_identity sessions without a connection",
+            ));
         }
         let session = match &former {
             Some(former) if session_present => former.clone(),
             None if sessions.len() >= self.config.max_sessions && !self.make_room(&mut sessions) => {
-                return Err(Reason::QuotaExceeded);
+                return Err(quota("there are max_sessions sessions"));
             }
             _ => {
                 let (owner, serial) = (identity.user.clone(), self.next_number());
@@ -287,9 +299,27 @@ impl Core {
         drop(sessions);
 
         if let Some(thrown_out) = thrown_out {
+            self.report_taken_over(&client, &thrown_out);
             self.clean_up(thrown_out);
         }
         Ok(Connected { session, link, client, session_present, session_expiry, max_packet })
+    }
+
+    /// Two clients that share a client id close each other's connection for ever, which is seen here alone.
+    fn report_taken_over(&self, client: &ClientInfo, thrown_out: &ThrownOut) {
+        if let (true, Some(former)) = (thrown_out.was_connected, &thrown_out.client)
+            && let Some(left_out) = self.throttle.line(Cause::TakenOver)
+        {
+            let (client_id, user) = (clip(&client.client_id), client.user.as_deref().map(clip));
+            info!(
+                client_id,
+                user,
+                peer = %client.peer,
+                former_peer = %former.peer,
+                left_out,
+                "a second connection with this client id, the first is closed"
+            );
+        }
     }
 
     /// Ends the session that is away with nothing in it for the longest time; false if there is none.
@@ -314,6 +344,7 @@ impl Core {
             will = None; // [MQTT-3.1.3-9]: the client came back before its will was due
         }
         let client = link.as_ref().map(|link| link.client.clone());
+        let was_connected = link.is_some();
         if let Some(mut link) = link {
             self.counters.client_disconnected();
             state.incoming.disconnected();
@@ -321,12 +352,12 @@ impl Core {
         }
         let client = client.or_else(|| state.last_client.take());
         let subscriptions = ends.map_or_else(Vec::new, |reason| self.end(state, reason));
-        ThrownOut { session: session.clone(), will, client, subscriptions }
+        ThrownOut { session: session.clone(), will, client, was_connected, subscriptions }
     }
 
     /// What is left to do when the locks under which a session was thrown out are released.
     fn clean_up(&self, thrown_out: ThrownOut) {
-        let ThrownOut { session, will, client, subscriptions } = thrown_out;
+        let ThrownOut { session, will, client, subscriptions, .. } = thrown_out;
         self.unsubscribe_all(&session, subscriptions);
         if let (Some(will), Some(client)) = (will, client) {
             self.finish(self.publish_will(&client, &session, *will));
@@ -495,33 +526,29 @@ impl Core {
 
     // ---- Subscriptions ----
 
-    /// Subscribes (section 3.8.4); what is retained is delivered by [`deliver_retained`](Self::deliver_retained).
+    /// Subscribes to a filter (section 3.8.4); what is retained is delivered by
+    /// [`deliver_retained`](Self::deliver_retained).
     pub fn subscribe(
         &self,
         session: &Arc<Session>,
         link: u64,
         client: &ClientInfo,
-        filters: &[Filter<'_>],
-    ) -> Result<Vec<Result<QoS, Reason>>, Evicted> {
-        filters.iter().map(|filter| self.subscribe_one(session, link, client, filter)).collect()
-    }
-
-    fn subscribe_one(
-        &self,
-        session: &Arc<Session>,
-        link: u64,
-        client: &ClientInfo,
-        filter: &Filter<'_>,
-    ) -> Result<Result<QoS, Reason>, Evicted> {
-        let &Filter { path, options, ref retained } = filter;
+        path: &str,
+        Wanted { options, retained }: Wanted,
+    ) -> Result<Result<QoS, Refusal>, Evicted> {
+        let refused = |reason, cause| Ok(Err(Refusal::new(reason, cause)));
         if path.starts_with(topic::SHARED) {
-            return Ok(Err(Reason::SharedSubscriptionsNotSupported));
+            let cause = "shared subscriptions are not offered";
+            return refused(Reason::SharedSubscriptionsNotSupported, cause);
         }
-        if !topic::valid_filter(path, &self.config) {
-            return Ok(Err(Reason::TopicFilterInvalid));
+        if !topic::valid_filter(path) {
+            return refused(Reason::TopicFilterInvalid, "this is no topic filter");
+        }
+        if let Some(cause) = topic::over_limit(path, &self.config) {
+            return refused(Reason::TopicFilterInvalid, cause);
         }
         if !self.application.may_subscribe(client, path) {
-            return Ok(Err(Reason::NotAuthorized));
+            return refused(Reason::NotAuthorized, "the filter is not permitted");
         }
         // Both under the lock of the tree, so that a session that ends meanwhile leaves nothing in it.
         let mut subscriptions = self.subscriptions.write();
@@ -529,9 +556,11 @@ impl Core {
         let known = state.subscriptions.get_key_value(path).map(|(filter, _)| filter.clone());
         let new = known.is_none();
         if new {
-            let full = state.subscriptions.len() >= self.config.max_subscriptions;
-            if full || !self.take_subscription(&session.account, path) {
-                return Ok(Err(Reason::QuotaExceeded));
+            if state.subscriptions.len() >= self.config.max_subscriptions {
+                return Ok(Err(quota("the session has max_subscriptions subscriptions")));
+            }
+            if let Err(cause) = self.take_subscription(&session.account, path) {
+                return Ok(Err(quota(cause)));
             }
         }
         let filter: Arc<str> = known.unwrap_or_else(|| path.into());
@@ -552,20 +581,31 @@ impl Core {
     }
 
     /// Accounts a new subscription to an identity, unless it has too many, or holds more of the room for all than is
-    /// left.
-    fn take_subscription(&self, account: &Account, filter: &str) -> bool {
-        let most = match account.holder {
-            Holder::User(_) => self.config.max_subscriptions_per_user,
-            Holder::Source(_) => self.config.max_subscriptions_per_address,
+    /// left: the error is the limit.
+    fn take_subscription(&self, account: &Account, filter: &str) -> Result<(), &'static str> {
+        let (most, limit) = match account.holder {
+            Holder::User(_) => (
+                self.config.max_subscriptions_per_user,
+                "the user has max_subscriptions_per_user subscriptions",
+            ),
+            Holder::Source(_) => (
+                self.config.max_subscriptions_per_address,
+                "clients without a name at its address have max_subscriptions_per_address subscriptions",
+            ),
         };
+        if account.subscriptions.get() >= most {
+            return Err(limit);
+        }
         let cost = trie::cost(filter);
         let left = self.config.max_subscription_bytes.saturating_sub(self.subscription_bytes.get());
-        let taken = account.subscriptions.get() < most && account.subscription_bytes.try_add(cost, left);
-        if taken {
-            account.subscriptions.add(1);
-            self.subscription_bytes.add(cost);
+        if !account.subscription_bytes.try_add(cost, left) {
+            return Err(
+                "the subscriptions of its identity have as much of max_subscription_bytes as is left",
+            );
         }
-        taken
+        account.subscriptions.add(1);
+        self.subscription_bytes.add(cost);
+        Ok(())
     }
 
     fn give_back_subscription(&self, account: &Account, filter: &str) {
@@ -593,13 +633,16 @@ impl Core {
         let (filter, grant, until) = (filter.clone(), Grant::new(options), *until);
         let mut after = after.take();
         let now = Instant::now();
-        let mut full = None;
+        let mut full: Option<(Full, Message)> = None;
         let store = self.retained(&filter).read();
         let at_end = store.scan(&filter, &mut after, RETAINED_SLICE, |kept| {
             if kept.sequence <= until && !kept.expired(now) {
                 let delivery = Delivery { retain: true, ..grant.delivery(&kept.message, kept.expires) };
                 match state.offer(delivery, &self.config, &self.counters) {
-                    Offered::Full(refused) => full = Some(refused),
+                    Offered::Full(refused) if refused.is_news() => {
+                        full = Some((refused, kept.message.clone()))
+                    }
+                    Offered::Full(_) => {}
                     Offered::Oversize(_) => count(&self.counters.dropped_oversize),
                     Offered::Queued | Offered::Absent => {}
                 }
@@ -615,35 +658,45 @@ impl Core {
         } else if let Some(cursor) = state.backlog.first() {
             cursor.after = after;
         }
-        if let Some(full) = full {
-            self.report_full(session, full);
+        if let Some((full, message)) = full {
+            self.report_full(session, &message, full);
         }
         Ok(())
     }
 
-    /// Unsubscribes; says for each filter whether there was such a subscription.
-    pub fn unsubscribe(&self, session: &Session, link: u64, filters: &[&str]) -> Result<Vec<bool>, Evicted> {
-        let remove = |filter: &&str| {
-            let filter = *filter;
-            let mut subscriptions = self.subscriptions.write();
-            let mut state = session.lock_for(link)?;
-            let Some(cursor) = state.subscriptions.remove(filter) else { return Ok(false) };
-            if let Some(cursor) = cursor {
-                state.backlog.remove(cursor);
-            }
-            subscriptions.remove(filter, session.serial);
-            self.give_back_subscription(&session.account, filter);
-            Ok(true)
-        };
-        filters.iter().map(remove).collect()
+    /// Unsubscribes; says whether there was such a subscription.
+    pub fn unsubscribe(&self, session: &Session, link: u64, filter: &str) -> Result<bool, Evicted> {
+        let mut subscriptions = self.subscriptions.write();
+        let mut state = session.lock_for(link)?;
+        let Some(cursor) = state.subscriptions.remove(filter) else { return Ok(false) };
+        if let Some(cursor) = cursor {
+            state.backlog.remove(cursor);
+        }
+        subscriptions.remove(filter, session.serial);
+        self.give_back_subscription(&session.account, filter);
+        Ok(true)
     }
 
     // ---- Messages ----
 
-    /// Whether a client's message goes to subscribers, the application, or nowhere.
-    pub fn route(&self, client: &ClientInfo, topic: &str) -> Route {
-        // The server's own topics [MQTT-4.7.2-1].
-        if topic.starts_with('$') { Route::Refuse } else { self.application.route(client, topic) }
+    /// What becomes of a client's message on this topic, which is a valid name.
+    pub fn destination(&self, client: &ClientInfo, topic: &str) -> Destination {
+        let not_permitted = |cause| Destination::Refused(Refusal::new(Reason::NotAuthorized, cause));
+        if let Some(cause) = topic::over_limit(topic, &self.config) {
+            return Destination::Refused(Refusal::new(Reason::TopicNameInvalid, cause));
+        }
+        if topic.starts_with('$') {
+            return match topic::is_bridge_state(topic) {
+                // A bridge would not connect without it, and nobody else is shown what a client says of the server.
+                true => Destination::Nobody,
+                false => not_permitted("topics that start with $ are the server's own"), // [MQTT-4.7.2-1]
+            };
+        }
+        match self.application.route(client, topic) {
+            Route::Broker => Destination::Broker,
+            Route::Application => Destination::Application,
+            Route::Refuse => not_permitted("the topic is not permitted"),
+        }
     }
 
     /// Hands a message of the application's own to every session with a matching subscription, and retains it if it
@@ -702,7 +755,16 @@ impl Core {
                 count(&self.counters.dropped_retained_full);
                 routed.refused += 1;
                 if let Some(left_out) = self.throttle.line(Cause::Dropped) {
-                    warn!(topic = clip(&message.topic), left_out, "no room to retain a message");
+                    let (topic, publisher) = (clip(&message.topic), owner.map(|account| clip(&account.name)));
+                    let dropped = self.counters.dropped_retained_full.load(Relaxed);
+                    warn!(
+                        topic,
+                        publisher,
+                        dropped,
+                        left_out,
+                        "a message is not retained: max_retained_messages or max_retained_bytes are reached, \
+                         of which no identity has more than is left"
+                    );
                 }
             }
         }
@@ -791,32 +853,54 @@ impl Core {
             }
         }
         match offered {
-            Offered::Full(full) => self.report_full(session, full),
+            Offered::Full(full) => self.report_full(session, message, full),
             Offered::Oversize(_) => count(&self.counters.dropped_oversize),
             Offered::Queued | Offered::Absent => {}
         }
         offered
     }
 
-    fn report_full(&self, session: &Session, full: Full) {
-        if full.first
+    fn report_full(&self, session: &Session, message: &Message, full: Full) {
+        if full.is_news()
             && let Some(left_out) = self.throttle.line(Cause::Dropped)
         {
-            warn!(client_id = &*session.client_id, left_out, "queue full, messages are dropped");
+            let (client_id, topic) = (clip(&session.client_id), clip(&message.topic));
+            let (qos, dropped) = (full.qos as u8, full.dropped);
+            warn!(client_id, topic, qos, dropped, left_out, "queue full, messages are dropped");
+        }
+    }
+
+    /// Drops what has expired in the queues of all sessions, at intervals, for ever: it takes the room of others.
+    pub async fn keep_sweeping(&self) -> Infallible {
+        loop {
+            sleep(self.config.expiry_interval).await;
+            let sessions: Vec<_> = self.sessions.read().values().cloned().collect();
+            for sessions in sessions.chunks(SWEPT_AT_ONCE) {
+                let now = Instant::now();
+                for session in sessions {
+                    session.lock().outbox.drop_expired(now, &self.counters);
+                }
+                yield_now().await;
+            }
         }
     }
 
     // ---- Wills ----
 
     /// A will is a publish, and is refused like one; better now than when nobody is there to be told.
-    fn check_will(&self, will: &Will, client: &ClientInfo) -> Result<(), Reason> {
+    fn check_will(&self, will: &Will, client: &ClientInfo) -> Result<(), Refusal> {
         let topic = &will.message.topic;
-        if !topic::valid_name(topic, &self.config) {
-            return Err(Reason::TopicNameInvalid);
+        if !topic::valid_name(topic) {
+            return Err(Refusal::new(Reason::TopicNameInvalid, "the will's topic is none"));
         }
-        match self.route(client, topic) {
-            Route::Refuse => Err(Reason::NotAuthorized),
-            Route::Broker | Route::Application => Ok(()),
+        match self.destination(client, topic) {
+            Destination::Refused(Refusal { reason: reason @ Reason::TopicNameInvalid, .. }) => {
+                Err(Refusal::new(reason, "the will's topic exceeds max_topic_length or max_topic_levels"))
+            }
+            Destination::Refused(Refusal { reason, .. }) => {
+                Err(Refusal::new(reason, "the will's topic is not permitted"))
+            }
+            Destination::Broker | Destination::Application | Destination::Nobody => Ok(()),
         }
     }
 
@@ -824,15 +908,16 @@ impl Core {
     fn publish_will(&self, client: &Arc<ClientInfo>, session: &Session, will: Will) -> Option<Unfinished> {
         let Message { topic, payload, qos, retain, properties } = will.message;
         debug!(client_id = &*client.client_id, topic = clip(&topic), "publishing a will");
-        match self.route(client, &topic) {
-            Route::Refuse => count(&self.counters.dropped_refused),
-            Route::Broker => {
+        match self.destination(client, &topic) {
+            Destination::Refused(_) => count(&self.counters.dropped_refused),
+            Destination::Nobody => {}
+            Destination::Broker => {
                 let message = Message { topic, payload, qos, retain, properties };
                 let mut fan_out = self.start(Some(session), &message);
                 let all = self.deliver_slice(&message, &mut fan_out, None);
                 return (!all).then_some((message, fan_out));
             }
-            Route::Application => {
+            Destination::Application => {
                 self.application.publish(Received {
                     client: client.clone(),
                     topic,
@@ -861,8 +946,24 @@ impl Core {
 struct ThrownOut {
     session: Arc<Session>,
     will: Option<Box<Will>>,
+    /// Who is connected, or was last.
     client: Option<Arc<ClientInfo>>,
+    was_connected: bool,
     subscriptions: Vec<Arc<str>>,
+}
+
+fn quota(cause: &'static str) -> Refusal {
+    Refusal::new(Reason::QuotaExceeded, cause)
+}
+
+/// What becomes of a client's message.
+pub(crate) enum Destination {
+    /// It goes to subscribers.
+    Broker,
+    Application,
+    /// It is taken and dropped.
+    Nobody,
+    Refused(Refusal),
 }
 
 /// Removes a session, and gives the memory of many back.

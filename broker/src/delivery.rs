@@ -74,8 +74,11 @@ impl Delivery {
                 put_variable(out, id as usize);
             }
             if let Some(expires) = self.expires {
+                // What has begun of a second counts: one that did not wait says what its publisher said.
+                let left = expires.duration_since(now);
+                let seconds = left.as_secs() + u64::from(left.subsec_nanos() > 0);
                 out.put_u8(2);
-                out.put_u32(expires.duration_since(now).as_secs().try_into().unwrap_or(u32::MAX));
+                out.put_u32(seconds.try_into().unwrap_or(u32::MAX));
             }
             if let Some(properties) = &self.message.properties {
                 put_properties(properties, out);
@@ -136,9 +139,26 @@ pub(crate) fn encodable(message: &Message) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::{sync::Arc, time::Duration};
 
     use super::*;
+
+    #[test]
+    fn what_is_left_of_an_expiry_is_rounded_up() {
+        let now = Instant::now();
+        for (millis, seconds) in [(0, 0), (1, 1), (999, 1), (1_000, 1), (1_001, 2), (119_999, 120)] {
+            let delivery = Delivery {
+                message: Message::new("t", "", QoS::AtMostOnce),
+                qos: QoS::AtMostOnce,
+                retain: false,
+                subscription_ids: Vec::new(),
+                expires: Some(now + Duration::from_millis(millis)),
+            };
+            let mut out = BytesMut::new();
+            delivery.encode(Version::V5, 0, false, now, &mut out);
+            assert_eq!(out[out.len() - 4..], u32::to_be_bytes(seconds), "{millis} ms");
+        }
+    }
 
     #[test]
     fn packet_size_is_what_is_encoded() {

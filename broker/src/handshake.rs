@@ -15,12 +15,15 @@ use crate::{
     core::{Connected, Core, Ending, clip},
     frame::{self, Kind},
     input_budget::Room,
-    reason::{Reason, Violation},
+    other_protocol,
+    reason::{Reason, Refusal, Violation},
     stream::Stream,
     throttle::Cause,
     transport::Peer,
 };
 
+/// The first byte of a CONNECT.
+const CONNECT: u8 = 0x10;
 /// Bytes of a CONNECT for which no room has to be asked: one without a will, or with a small one.
 const CONNECT_SHARE: usize = 4 * 1024;
 
@@ -28,6 +31,7 @@ const CONNECT_SHARE: usize = 4 * 1024;
 pub(crate) struct Opened {
     pub connected: Connected,
     pub version: Version,
+    pub is_bridge: bool,
     /// Seconds, as agreed; 0 is none.
     pub keep_alive: u16,
 }
@@ -36,15 +40,15 @@ pub(crate) struct Opened {
 pub(crate) enum Unopened {
     /// A CONNACK that says why is in the stream's output.
     Refused,
-    /// No CONNACK would be understood.
-    Unanswerable,
+    /// No CONNACK would be understood; why, for the log.
+    Unanswerable(&'static str),
     Lost,
 }
 
 impl From<io::Error> for Unopened {
     fn from(error: io::Error) -> Self {
         match error.kind() {
-            io::ErrorKind::InvalidData => Self::Unanswerable, // by TLS or WebSocket
+            io::ErrorKind::InvalidData => Self::Unanswerable("TLS or WebSocket gone wrong"),
             _ => Self::Lost,
         }
     }
@@ -68,7 +72,8 @@ pub(crate) async fn open<S: AsyncRead + AsyncWrite + Unpin>(
     match admit(arrival, &connect).await {
         Ok(connected) => accept(core, &mut stream.output, &connect, connected),
         Err(refusal) => {
-            let asking = Asking { client_id: connect.client_id, user: connect.user_name };
+            let asking =
+                Asking { client_id: connect.client_id, user: connect.user_name, will: connect.will_topic() };
             Err(refusal.answer(arrival, asking, &mut stream.output))
         }
     }
@@ -84,15 +89,18 @@ async fn read<S: AsyncRead + AsyncWrite + Unpin>(
     let mut room = None;
     loop {
         match frame::header(&stream.input, core.config.max_connect_size) {
-            Ok(Some(header)) if header.kind != Kind::Connect => return Err(Unopened::Unanswerable), // [MQTT-3.1.0-1]
+            Ok(Some(header)) if header.kind != Kind::Connect => return Err(other(&stream.input)), // [MQTT-3.1.0-1]
             Ok(Some(header)) if stream.input.len() >= header.size => return Ok((header.size, room)),
             Ok(Some(header)) if header.size > CONNECT_SHARE && room.is_none() => {
                 let asked = core.input.ask(&arrival.account, header.size);
                 room = Some(asked.await.map_err(|_| Unopened::Lost)?);
                 stream.input.reserve(header.size - stream.input.len());
             }
-            Ok(_) if stream.input.first().is_none_or(|first| first >> 4 == 1) => {}
-            _ => return Err(Unopened::Unanswerable),
+            Ok(_) if stream.input.first().is_none_or(|first| *first == CONNECT) => {}
+            Err(violation) if stream.input.first().is_some_and(|first| *first == CONNECT) => {
+                return Err(Unopened::Unanswerable(violation.detail));
+            }
+            _ => return Err(other(&stream.input)),
         }
         if poll_fn(|cx| stream.poll_read(cx)).await? == 0 {
             return Err(Unopened::Lost);
@@ -100,10 +108,14 @@ async fn read<S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
+fn other(first: &[u8]) -> Unopened {
+    Unopened::Unanswerable(other_protocol::on_mqtt(first))
+}
+
 /// Why a CONNECT is not accepted.
-enum Refusal {
-    Told(Version, Reason),
-    Unanswerable,
+enum Refused {
+    Told(Version, Refusal),
+    Unanswerable(&'static str),
 }
 
 /// Who is refused, by its own words.
@@ -111,26 +123,31 @@ enum Refusal {
 struct Asking<'a> {
     client_id: &'a str,
     user: Option<&'a str>,
+    will: Option<&'a str>,
 }
 
-impl Refusal {
+impl Refused {
     /// 3.1.1 has no return code for what is malformed: it is closed [MQTT-4.8.0-1].
     fn malformed(version: Version, violation: Violation) -> Self {
         match version {
-            Version::V311 => Self::Unanswerable,
-            Version::V5 => Self::Told(version, violation.reason),
+            Version::V311 => Self::Unanswerable(violation.detail),
+            Version::V5 => Self::Told(version, Refusal::new(violation.reason, violation.detail)),
         }
     }
 
     fn answer(self, arrival: &Arrival, asking: Asking<'_>, out: &mut BytesMut) -> Unopened {
-        let Self::Told(version, reason) = self else { return Unopened::Unanswerable };
+        let (version, Refusal { reason, cause: why }) = match self {
+            Self::Told(version, refusal) => (version, refusal),
+            Self::Unanswerable(why) => return Unopened::Unanswerable(why),
+        };
         let core = &arrival.core;
         core.counters.connection_refused(reason);
         let cause = if reason.is_failed_log_in() { Cause::LogIn } else { Cause::Refused };
         if let Some(left_out) = core.throttle.line(cause) {
             let Peer { address: peer, transport, .. } = &arrival.peer;
             let (client_id, user) = (clip(asking.client_id), asking.user.map(clip));
-            info!(%peer, ?transport, client_id, user, ?reason, left_out, "connection refused");
+            let will = asking.will.map(clip);
+            info!(%peer, ?transport, client_id, user, will, ?reason, cause = why, left_out, "connection refused");
         }
         codec::connack(false, reason, None, version, out);
         core.counters.sent.packet();
@@ -139,34 +156,40 @@ impl Refusal {
 }
 
 /// Takes a whole CONNECT apart.
-fn decode<'a>(core: &Core, packet: &'a [u8]) -> Result<ConnectPacket<'a>, Refusal> {
-    let Ok(Some(frame)) = frame::next(packet, core.config.max_connect_size) else {
-        return Err(Refusal::Unanswerable);
+fn decode<'a>(core: &Core, packet: &'a [u8]) -> Result<ConnectPacket<'a>, Refused> {
+    let frame = match frame::next(packet, core.config.max_connect_size) {
+        Ok(Some(frame)) => frame,
+        Ok(None) => return Err(Refused::Unanswerable("half a CONNECT")),
+        Err(violation) => return Err(Refused::Unanswerable(violation.detail)),
     };
-    let unsupported = |version| Refusal::Told(version, Reason::UnsupportedProtocolVersion);
+    let unsupported =
+        |version, cause| Refused::Told(version, Refusal::new(Reason::UnsupportedProtocolVersion, cause));
     let version = match connect::protocol(frame.body) {
         Ok(Protocol::Offered(version)) => version,
-        Ok(Protocol::Older) => return Err(unsupported(Version::V311)),
-        Ok(Protocol::Newer) => return Err(unsupported(Version::V5)),
-        Err(_) => return Err(Refusal::Unanswerable),
+        Ok(Protocol::Older) => return Err(unsupported(Version::V311, "MQTT before 3.1.1 is not offered")),
+        Ok(Protocol::Newer) => return Err(unsupported(Version::V5, "MQTT after 5 is not offered")),
+        Err(violation) => return Err(Refused::Unanswerable(violation.detail)),
     };
     ConnectPacket::read(frame.body, version, &core.config)
-        .map_err(|violation| Refusal::malformed(version, violation))
+        .map_err(|violation| Refused::malformed(version, violation))
 }
 
 /// Finds out who the client is and gives it its session.
-async fn admit(arrival: &Arrival, packet: &ConnectPacket<'_>) -> Result<Connected, Refusal> {
+async fn admit(arrival: &Arrival, packet: &ConnectPacket<'_>) -> Result<Connected, Refused> {
     let Arrival { core, peer, .. } = arrival;
     let version = packet.version;
-    let told = |reason| Refusal::Told(version, reason);
+    let told = |refusal| Refused::Told(version, refusal);
+    let refused = |reason, cause| Err(told(Refusal::new(reason, cause)));
     if arrival.over_limit {
-        return Err(told(Reason::QuotaExceeded));
+        let cause = "there are max_connections, or max_connections_per_address from its address";
+        return refused(Reason::QuotaExceeded, cause);
     }
     if packet.authentication_method {
-        return Err(told(Reason::BadAuthenticationMethod));
+        return refused(Reason::BadAuthenticationMethod, "authentication methods are not offered");
     }
     if packet.client_id.len() > core.config.max_client_id_length {
-        return Err(told(Reason::ClientIdentifierNotValid));
+        let cause = "the client id is longer than max_client_id_length";
+        return refused(Reason::ClientIdentifierNotValid, cause);
     }
     let login = Login {
         client_id: packet.client_id.to_owned(),
@@ -178,12 +201,12 @@ async fn admit(arrival: &Arrival, packet: &ConnectPacket<'_>) -> Result<Connecte
         version,
         origin: peer.origin.clone(),
     };
-    let identity = core.application.authenticate(login).await.map_err(|reason| {
+    let identity = core.application.authenticate(login).await.map_err(|Refusal { reason, cause }| {
         // A refusal for a reason that says success must not let anyone in.
-        told(if reason.is_error() { reason } else { Reason::NotAuthorized })
+        told(Refusal::new(if reason.is_error() { reason } else { Reason::NotAuthorized }, cause))
     })?;
     let mut connect =
-        packet.decode(&core.config).map_err(|violation| Refusal::malformed(version, violation))?;
+        packet.decode(&core.config).map_err(|violation| Refused::malformed(version, violation))?;
     core.connect(&mut connect, version, peer, identity).map_err(told)
 }
 
@@ -222,10 +245,10 @@ fn accept(
             connected.link,
             Ending { publish_will: false, session_expiry: None },
         );
-        return Err(Unopened::Unanswerable);
+        return Err(Unopened::Unanswerable("CONNACK is larger than the packets that it takes"));
     }
     core.counters.sent.packet();
-    Ok(Opened { connected, version, keep_alive })
+    Ok(Opened { connected, version, is_bridge: connect.is_bridge, keep_alive })
 }
 
 fn keep_alive(core: &Core, connect: &ConnectPacket<'_>) -> u16 {

@@ -137,6 +137,11 @@ impl Incoming {
         }
     }
 
+    /// The last publish was refused, and its refusal is not to be told: 3.1.1 would take it for a promise.
+    pub fn withdraw_last(&mut self) {
+        self.pending.pop_back();
+    }
+
     /// From now on this account pays: a session without a user may be continued from another address.
     fn charge_to(&mut self, account: &Arc<Account>) {
         if self.payer.as_ref().is_some_and(|payer| Arc::ptr_eq(payer, account)) {

@@ -21,7 +21,7 @@
 //! A connection is one task. It has its place among the others (`places`) before a byte of it is read. What lies
 //! below MQTT (`transport`, `tls`, `websocket`), CONNECT, and the application's word on it (`handshake`) share
 //! one timeout, and delay nobody else. A client id, and the session under it, belong to the [`Identity`] that
-//! uses it: nobody else's CONNECT takes it over.
+//! uses it: nobody else's CONNECT takes it over, but a user's that of a client without a name.
 //!
 //! Then the task (`connection`) takes what the socket has, handles every whole packet in it, and sends all that
 //! is due with one write. Bytes become packets in two steps: `frame` checks the fixed header and the size, `codec`
@@ -32,10 +32,11 @@
 //! the tree of subscriptions (`trie`) and puts the message into the queue of each session (`outbox`) that matches,
 //! under that session's mutex, and wakes its connection, once however many messages follow, and not at all while it
 //! runs. A client's message with many receivers is delivered in slices (`fan_out`) by its own connection, which
-//! takes nothing else from it meanwhile; retained messages, of which a new subscription may match thousands, are
-//! taken from the store as the receiver's queue has room (`backlog`). The connection encodes what fits the client's
-//! window (`inflight`) into its write buffer. What the client published is acknowledged in order (`incoming`), when
-//! it was routed or when the application completes its [`Acknowledgement`].
+//! takes nothing else from it meanwhile, and the filters of a SUBSCRIBE are handled in the same way (`filters`);
+//! retained messages, of which a new subscription may match thousands, are taken from the store as the receiver's queue
+//! has room (`backlog`). The connection encodes what fits the client's window (`inflight`) into its write buffer. What
+//! the client published is acknowledged in order (`incoming`), when it was routed or when the application completes its
+//! [`Acknowledgement`].
 //!
 //! A client of 3.1.1 and one of 5 differ in how bytes are read and written, hardly anywhere else.
 //!
@@ -73,6 +74,7 @@ mod error;
 mod fair_share;
 mod fan_out;
 mod fields;
+mod filters;
 mod frame;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
@@ -83,6 +85,7 @@ mod inflight;
 mod input_budget;
 mod listener;
 mod message;
+mod other_protocol;
 mod outbox;
 mod places;
 mod progress;
@@ -114,7 +117,7 @@ pub use self::{
     core::{Handed, Oversize},
     error::Error,
     message::{Message, Properties, QoS, UserProperties},
-    reason::Reason,
+    reason::{Reason, Refusal},
     stats::{Dropped, Stats},
     tls::{Certificates, ClientCertificates, Tls},
     transport::{Transport, TransportKind},

@@ -37,6 +37,7 @@ pub(crate) async fn serve(
     bound_receive_buffers(&listener, core.config.receive_buffer);
     let connections = TaskTracker::new();
     let mut deadlines = pin!(core.keep_deadlines());
+    let mut sweeping = pin!(core.keep_sweeping());
     let mut counters = pin!(sys::keep_published(core));
     let mut reports = pin!(throttle::keep_reporting(core));
     core.shares.set_threads(Handle::current().metrics().num_workers());
@@ -45,6 +46,7 @@ pub(crate) async fn serve(
             biased;
             () = shutdown.cancelled() => break,
             never = &mut deadlines => match never {},
+            never = &mut sweeping => match never {},
             never = &mut counters => match never {},
             never = &mut reports => match never {},
             accepted = listener.accept() => accepted,

@@ -3,6 +3,7 @@
 use std::{
     collections::VecDeque,
     sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
 };
 
 use bytes::BytesMut;
@@ -20,11 +21,24 @@ use crate::{
     stats::{Counters, Tally, count},
 };
 
+/// How long expired messages may go on to fill a queue that was just looked through for others: looking takes as long
+/// as the queue is, and must not be the price of each message.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+
 /// The queue did not take a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Full {
-    /// The first since the queue was empty, at QoS 0 or above it: worth a line in the log, which thousands are not.
-    pub first: bool,
+    /// At which it was to be sent.
+    pub qos: QoS,
+    /// How many it has not taken since it was empty, this one included: at QoS 0, or above it.
+    pub dropped: u64,
+}
+
+impl Full {
+    /// Worth a line in the log: the first, and then each that makes the number ten times as large.
+    pub fn is_news(self) -> bool {
+        10u64.pow(self.dropped.ilog10()) == self.dropped
+    }
 }
 
 pub(crate) struct Outbox {
@@ -34,8 +48,10 @@ pub(crate) struct Outbox {
     bytes: usize,
     /// Who pays for them.
     account: Arc<Account>,
-    /// Whether a message was refused since the queue was empty: at QoS 0, and above it.
-    refused: [bool; 2],
+    /// Messages that were refused since the queue was empty: at QoS 0, and above it.
+    refused: [u64; 2],
+    /// No message in the queue expires before.
+    next_expiry: Option<Instant>,
 }
 
 /// Where packets are written to: a connection of this version that takes packets up to this size.
@@ -47,7 +63,14 @@ pub(crate) struct Receiver {
 
 impl Outbox {
     pub fn new(account: Arc<Account>) -> Self {
-        Self { queue: VecDeque::new(), inflight: Inflight::new(), bytes: 0, account, refused: [false; 2] }
+        Self {
+            queue: VecDeque::new(),
+            inflight: Inflight::new(),
+            bytes: 0,
+            account,
+            refused: [0; 2],
+            next_expiry: None,
+        }
     }
 
     /// Whether nothing waits and nothing is on its way.
@@ -67,11 +90,32 @@ impl Outbox {
         self.inflight.connected(window);
     }
 
-    /// Queues a message, or refuses it: the oldest are kept. QoS 0 goes first, at half of the bounds.
+    /// Queues a message, or refuses it: the oldest are kept, unless they have expired. QoS 0 goes first, at half of the
+    /// bounds.
     pub fn push(&mut self, delivery: Delivery, config: &Config, counters: &Counters) -> Result<(), Full> {
         let weight = delivery.weight();
+        if !self.has_room(weight, delivery.qos, config, counters) {
+            self.drop_expired(Instant::now(), counters);
+            if !self.has_room(weight, delivery.qos, config, counters) {
+                let acknowledged = delivery.qos != QoS::AtMostOnce;
+                count(if acknowledged { &counters.dropped_queue_full } else { &counters.dropped_qos0_queue });
+                let dropped = &mut self.refused[usize::from(acknowledged)];
+                *dropped += 1;
+                return Err(Full { qos: delivery.qos, dropped: *dropped });
+            }
+        }
+        self.bytes += weight;
+        self.account.queued_bytes.add(weight);
+        counters.queued_bytes.fetch_add(weight, Relaxed);
+        counters.queued_messages.fetch_add(1, Relaxed);
+        self.next_expiry = self.next_expiry.into_iter().chain(delivery.expires).min();
+        self.queue.push_back(delivery);
+        Ok(())
+    }
+
+    fn has_room(&self, weight: usize, qos: QoS, config: &Config, counters: &Counters) -> bool {
         let (mut messages, mut bytes) = (config.session_queue_messages, config.session_queue_bytes);
-        if delivery.qos == QoS::AtMostOnce {
+        if qos == QoS::AtMostOnce {
             messages /= 2;
             bytes /= 2;
         }
@@ -81,24 +125,35 @@ impl Outbox {
         let left = config.max_queued_bytes.saturating_sub(counters.queued_bytes.load(Relaxed));
         let shares = self.account.queued_bytes.get() + weight <= left
             || self.bytes + weight <= config.session_reserve_bytes;
-        if !fits || !shares {
-            let acknowledged = delivery.qos != QoS::AtMostOnce;
-            count(if acknowledged { &counters.dropped_queue_full } else { &counters.dropped_qos0_queue });
-            let before = std::mem::replace(&mut self.refused[usize::from(acknowledged)], true);
-            return Err(Full { first: !before });
-        }
-        self.bytes += weight;
-        self.account.queued_bytes.add(weight);
-        counters.queued_bytes.fetch_add(weight, Relaxed);
-        counters.queued_messages.fetch_add(1, Relaxed);
-        self.queue.push_back(delivery);
-        Ok(())
+        fits && shares
     }
 
-    /// Appends what may be sent now to `out`, until it holds `high` bytes or more.
-    pub fn fill(&mut self, to: Receiver, high: usize, counters: &Counters, out: &mut BytesMut) {
-        if self.is_empty() {
+    /// Drops the messages in the queue that have expired, if any may have.
+    pub fn drop_expired(&mut self, now: Instant, counters: &Counters) {
+        if self.next_expiry.is_none_or(|at| at > now) {
             return;
+        }
+        let (mut expired, mut weight, mut next) = (0, 0, None);
+        self.queue.retain(|delivery| {
+            let stays = !delivery.expired(now);
+            if stays {
+                next = next.into_iter().chain(delivery.expires).min();
+            } else {
+                expired += 1;
+                weight += delivery.weight();
+            }
+            stays
+        });
+        self.next_expiry = next.map(|at: Instant| at.max(now + LOOK_AGAIN));
+        counters.dropped_expired.fetch_add(expired as u64, Relaxed);
+        self.forget(weight, expired, counters);
+    }
+
+    /// Appends what may be sent now to `out`, until it holds `high` bytes or more. Returns how many messages were
+    /// refused before the queue was empty, if that is now.
+    pub fn fill(&mut self, to: Receiver, high: usize, counters: &Counters, out: &mut BytesMut) -> u64 {
+        if self.is_empty() {
+            return 0;
         }
         let now = Instant::now();
         let mut sent = Tally::default();
@@ -147,12 +202,14 @@ impl Outbox {
             self.forget(delivery.weight(), 1, counters);
         }
         counters.sent.add(&sent);
-        if self.queue.is_empty() {
-            self.refused = [false; 2];
-            if self.queue.capacity() > 64 {
-                self.queue = VecDeque::new();
-            }
+        if !self.queue.is_empty() {
+            return 0;
         }
+        self.next_expiry = None;
+        if self.queue.capacity() > 64 {
+            self.queue = VecDeque::new();
+        }
+        std::mem::take(&mut self.refused).iter().sum()
     }
 
     /// PUBACK, PUBCOMP or a refusing PUBREC; false if it fits nothing.
@@ -235,20 +292,57 @@ mod tests {
     }
 
     #[test]
-    fn the_first_refusal_at_each_level_is_told_apart_until_the_queue_is_empty() {
+    fn refusals_are_counted_at_each_level_until_the_queue_is_empty() {
         let config = Config { session_queue_messages: 2, ..Config::default() };
         let counters = Counters::default();
         let mut outbox = outbox();
         outbox.connected(10);
         let push = |outbox: &mut Outbox, qos| outbox.push(delivery("q", qos), &config, &counters);
+        let full = |qos, dropped| Err(Full { qos, dropped });
         for _ in 0..2 {
             assert_eq!(push(&mut outbox, QoS::AtMostOnce), Ok(()));
-            assert_eq!(push(&mut outbox, QoS::AtMostOnce), Err(Full { first: true }));
+            assert_eq!(push(&mut outbox, QoS::AtMostOnce), full(QoS::AtMostOnce, 1));
             assert_eq!(push(&mut outbox, QoS::AtLeastOnce), Ok(()));
-            assert_eq!(push(&mut outbox, QoS::ExactlyOnce), Err(Full { first: true }));
-            assert_eq!(push(&mut outbox, QoS::AtLeastOnce), Err(Full { first: false }));
-            assert_eq!(push(&mut outbox, QoS::AtMostOnce), Err(Full { first: false }));
+            assert_eq!(push(&mut outbox, QoS::ExactlyOnce), full(QoS::ExactlyOnce, 1));
+            assert_eq!(push(&mut outbox, QoS::AtLeastOnce), full(QoS::AtLeastOnce, 2));
+            assert_eq!(push(&mut outbox, QoS::AtMostOnce), full(QoS::AtMostOnce, 2));
             packets(&mut outbox, &counters);
+        }
+    }
+
+    #[test]
+    fn refusals_are_news_at_powers_of_ten() {
+        let news: Vec<u64> =
+            (1..=1_000).filter(|&dropped| Full { qos: QoS::AtLeastOnce, dropped }.is_news()).collect();
+        assert_eq!(news, [1, 10, 100, 1_000]);
+    }
+
+    #[test]
+    fn what_has_expired_makes_room_whatever_bound_it_fills() {
+        let weight = delivery("q", QoS::AtLeastOnce).weight();
+        let defaults = Config { session_reserve_bytes: 0, ..Config::default() };
+        for config in [
+            Config { session_queue_messages: 6, ..defaults.clone() },
+            Config { session_queue_bytes: 6 * weight, ..defaults.clone() },
+            Config { max_queued_bytes: 6 * weight, ..defaults },
+        ] {
+            let counters = Counters::default();
+            let mut outbox = outbox();
+            let now = Instant::now();
+            let fill = |outbox: &mut Outbox, expires| {
+                let of = |at: usize| if at.is_multiple_of(2) { QoS::AtLeastOnce } else { QoS::AtMostOnce };
+                let expiring = |at| Delivery { expires, ..delivery("q", of(at)) };
+                (0..20).filter(|&at| outbox.push(expiring(at), &config, &counters).is_ok()).count()
+            };
+            // Nothing that may still be delivered makes room for another, what has expired does at both levels.
+            let filled = fill(&mut outbox, Some(now + Duration::from_secs(1_000)));
+            assert_eq!(fill(&mut outbox, None), 0);
+            outbox.clear(&counters);
+            assert_eq!(fill(&mut outbox, Some(now)), 20, "each has expired when the next one comes");
+            outbox.drop_expired(now + LOOK_AGAIN, &counters);
+            assert_eq!((fill(&mut outbox, None), outbox.queue.len()), (filled, filled));
+            outbox.clear(&counters);
+            assert_eq!((counters.snapshot().queued_bytes, outbox.account.queued_bytes.get()), (0, 0));
         }
     }
 
@@ -265,7 +359,7 @@ mod tests {
                 let _ = push(hoarder);
             }
         }
-        assert_eq!(push(&mut hoarders[0]), Err(Full { first: false }));
+        assert!(push(&mut hoarders[0]).is_err());
         assert_eq!(push(&mut outbox()), Ok(()));
         let stats = counters.snapshot();
         assert!((80..=100).contains(&stats.queued_messages), "{}", stats.queued_messages);
@@ -285,7 +379,7 @@ mod tests {
         let mut honest = outbox();
         assert_eq!(
             [push(&mut honest), push(&mut honest), push(&mut honest)],
-            [Ok(()), Ok(()), Err(Full { first: true })]
+            [Ok(()), Ok(()), Err(Full { qos: QoS::AtLeastOnce, dropped: 1 })]
         );
         assert!(counters.snapshot().queued_messages <= 100 + 51 * 2);
     }

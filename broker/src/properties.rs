@@ -31,6 +31,7 @@ pub(crate) enum Property<'a> {
     SessionExpiry(u32),
     SubscriptionId(u32),
     AuthenticationMethod,
+    AuthenticationData,
     WillDelay(u32),
     ReceiveMaximum(u16),
     MaximumPacketSize(u32),
@@ -142,7 +143,7 @@ fn property<'a>(id: u8, fields: &mut Fields<'a>) -> Result<Property<'a>, Violati
         }
         22 => {
             fields.binary()?;
-            Property::Other
+            Property::AuthenticationData
         }
         23 | 25 => {
             flag(fields)?;

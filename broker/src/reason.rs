@@ -76,6 +76,29 @@ impl Reason {
     }
 }
 
+/// Why the broker or its application does not do what a client asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// What the client is told, as far as its version of MQTT has a code for it.
+    pub reason: Reason,
+    /// Which of the reason's causes it was, for the log: the client may be a stranger, and is not told.
+    pub cause: &'static str,
+}
+
+impl Refusal {
+    /// A refusal with this reason for the client and this cause for the log.
+    pub const fn new(reason: Reason, cause: &'static str) -> Self {
+        Self { reason, cause }
+    }
+}
+
+/// For an application whose reasons have one cause each.
+impl From<Reason> for Refusal {
+    fn from(reason: Reason) -> Self {
+        Self::new(reason, "the application refuses it")
+    }
+}
+
 /// What a client did that ends its connection, and how the log says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Violation {

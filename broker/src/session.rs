@@ -31,7 +31,8 @@ use crate::{
 
 pub(crate) struct Session {
     pub client_id: Arc<str>,
-    /// The user whose it is, and with it the client id, as long as it lives; `None` for all who have no name.
+    /// The user whose it is, and with it the client id, as long as it lives; `None` for all who have no name, and give
+    /// way to every user.
     pub owner: Option<Arc<str>>,
     /// Who pays for what it holds: who began it.
     pub account: Arc<Account>,
@@ -200,17 +201,23 @@ impl Session {
         link.awake = false;
         link.waker = None;
         let to = Receiver { version: link.client.version, max_packet: link.max_packet };
-        let mut sent = Tally::default();
-        while let Some(decided) = incoming.next_decided() {
-            codec::publish_ack(decided, to.version, out);
-            sent.packets(1);
-        }
-        counters.sent.add(&sent);
-        outbox.fill(to, config.write_buffer, counters, out);
+        acknowledge(incoming, to.version, counters, out);
+        let dropped = outbox.fill(to, config.write_buffer, counters, out);
         Ok(Filled {
             pause: Pause(incoming.pending() > usize::from(config.receive_maximum)),
             retained: !backlog.is_empty() && outbox.has_room_for_retained(config),
+            dropped,
         })
+    }
+
+    /// Appends to `out` what the client of a connection that ends is still owed: what it has published is acknowledged
+    /// as far as that is decided. What waits for it is not sent any more.
+    pub fn fill_last(&self, link: u64, counters: &Counters, out: &mut BytesMut) {
+        if let Ok(mut state) = self.lock_for(link)
+            && let State { link: Some(link), incoming, .. } = &mut *state
+        {
+            acknowledge(incoming, link.client.version, counters, out);
+        }
     }
 
     /// Ready when something was put here since the last [`fill`](Self::fill).
@@ -226,6 +233,15 @@ impl Session {
             _ => Poll::Ready(()),
         }
     }
+}
+
+fn acknowledge(incoming: &mut Incoming, version: Version, counters: &Counters, out: &mut BytesMut) {
+    let mut sent = Tally::default();
+    while let Some(decided) = incoming.next_decided() {
+        codec::publish_ack(decided, version, out);
+        sent.packets(1);
+    }
+    counters.sent.add(&sent);
 }
 
 impl State {
@@ -277,6 +293,8 @@ pub(crate) struct Filled {
     pub pause: Pause,
     /// There is room for retained messages that a subscription is still to get.
     pub retained: bool,
+    /// Messages that the queue has not taken, if it is empty now.
+    pub dropped: u64,
 }
 
 /// True if the client should be read from no further until it was sent some acknowledgements.

@@ -27,10 +27,14 @@ pub(crate) enum Cause {
     Refused,
     /// Connections that are closed for what their client does, or does not do.
     Closed,
-    /// Publishes and subscriptions that the application does not permit.
+    /// Connections that another one with their client id has taken over.
+    TakenOver,
+    /// Publishes and subscriptions that are not permitted or exceed a limit.
     Denied,
     /// Messages for which there is no room.
     Dropped,
+    /// Messages for which there is no room, and whose publisher cannot be told.
+    Unkept,
     /// Clients that are read later because they send faster than they may.
     Delayed,
     /// Faults on this side: of the application, or of the system.
@@ -38,16 +42,27 @@ pub(crate) enum Cause {
 }
 
 impl Cause {
-    const ALL: [Self; 7] =
-        [Self::LogIn, Self::Refused, Self::Closed, Self::Denied, Self::Dropped, Self::Delayed, Self::Fault];
+    const ALL: [Self; 9] = [
+        Self::LogIn,
+        Self::Refused,
+        Self::Closed,
+        Self::TakenOver,
+        Self::Denied,
+        Self::Dropped,
+        Self::Unkept,
+        Self::Delayed,
+        Self::Fault,
+    ];
 
     fn name(self) -> &'static str {
         match self {
             Self::LogIn => "failed log-ins",
             Self::Refused => "refused connections",
             Self::Closed => "closed connections",
+            Self::TakenOver => "connections taken over",
             Self::Denied => "refused publishes and subscriptions",
             Self::Dropped => "dropped messages",
+            Self::Unkept => "messages acknowledged and not kept",
             Self::Delayed => "clients over their rate",
             Self::Fault => "faults",
         }

@@ -4,7 +4,7 @@ use std::{error::Error as StdError, fmt, io, sync::Arc};
 
 use parking_lot::RwLock;
 use rustls::{
-    RootCertStore, ServerConfig,
+    InvalidMessage, RootCertStore, ServerConfig,
     crypto::ring,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
     server::WebPkiClientVerifier,
@@ -18,7 +18,7 @@ use x509_cert::{
     ext::pkix::{SubjectAltName, name::GeneralName},
 };
 
-use crate::error::Error;
+use crate::{error::Error, other_protocol};
 
 /// What a server shows and asks for in a TLS handshake, all of it PEM.
 #[derive(Clone, Copy)]
@@ -87,10 +87,21 @@ impl Tls {
         socket: TcpStream,
     ) -> io::Result<(Box<TlsStream<TcpStream>>, Option<String>)> {
         let config = self.config.read().clone();
-        let socket = TlsAcceptor::from(config).accept(socket).await?;
+        let socket = TlsAcceptor::from(config).accept(socket).await.map_err(explained)?;
         let certificate = socket.get_ref().1.peer_certificates().and_then(|chain| chain.first());
         let subject = certificate.and_then(subject);
         Ok((Box::new(socket), subject))
+    }
+}
+
+/// Says what happened where nothing that came looks like TLS.
+fn explained(error: io::Error) -> io::Error {
+    let cause = error.get_ref().and_then(|error| error.downcast_ref());
+    match cause {
+        Some(rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType)) => {
+            io::Error::new(io::ErrorKind::InvalidData, other_protocol::ON_TLS)
+        }
+        _ => error,
     }
 }
 

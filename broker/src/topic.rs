@@ -5,14 +5,19 @@ use crate::config::Config;
 /// Prefix of shared subscriptions (section 4.8.2), which are not offered.
 pub(crate) const SHARED: &str = "$share/";
 
+/// What bridges publish below it, a topic that ends in [`STATE`], says whether they are connected. Mosquitto's do so by
+/// default, in their will too.
+const BRIDGES: &str = "$SYS/broker/connection/";
+const STATE: &str = "/state";
+
 /// True for a name that may be published to. UTF-8 and the absence of NUL were checked where it was read.
-pub(crate) fn valid_name(name: &str, config: &Config) -> bool {
-    !name.is_empty() && !name.contains(['+', '#', '\0']) && fits(name, config)
+pub(crate) fn valid_name(name: &str) -> bool {
+    !name.is_empty() && !name.contains(['+', '#', '\0'])
 }
 
 /// True for a filter whose wildcards stand where they may (section 4.7.1).
-pub(crate) fn valid_filter(filter: &str, config: &Config) -> bool {
-    if filter.is_empty() || filter.contains('\0') || !fits(filter, config) {
+pub(crate) fn valid_filter(filter: &str) -> bool {
+    if filter.is_empty() || filter.contains('\0') {
         return false;
     }
     let mut levels = filter.split('/').peekable();
@@ -30,9 +35,20 @@ pub(crate) fn valid_filter(filter: &str, config: &Config) -> bool {
     true
 }
 
-fn fits(topic: &str, config: &Config) -> bool {
-    topic.len() <= config.max_topic_length
-        && topic.bytes().filter(|&byte| byte == b'/').count() < config.max_topic_levels
+/// Which limit a name or filter exceeds, if it exceeds one.
+pub(crate) fn over_limit(topic: &str, config: &Config) -> Option<&'static str> {
+    if topic.len() > config.max_topic_length {
+        Some("the topic is longer than max_topic_length")
+    } else if topic.bytes().filter(|&byte| byte == b'/').count() >= config.max_topic_levels {
+        Some("the topic has more levels than max_topic_levels")
+    } else {
+        None
+    }
+}
+
+/// Whether a message on this topic is a bridge's notice of its own state.
+pub(crate) fn is_bridge_state(name: &str) -> bool {
+    name.strip_prefix(BRIDGES).and_then(|bridge| bridge.strip_suffix(STATE)).is_some_and(|id| !id.is_empty())
 }
 
 /// True if messages on `name` go to a subscription to `filter`; both are valid.
@@ -60,27 +76,38 @@ mod tests {
 
     #[test]
     fn names_are_validated() {
-        let config = Config::default();
         for name in ["a", "/", "a/", "localCode/", "a//b", "ünïcode/☃", "$SYS/x", " "] {
-            assert!(valid_name(name, &config), "{name}");
+            assert!(valid_name(name), "{name}");
         }
         for name in ["", "+", "a/#", "a+b", "a\0b"] {
-            assert!(!valid_name(name, &config), "{name}");
+            assert!(!valid_name(name), "{name}");
         }
-        assert!(valid_name(&"x".repeat(config.max_topic_length), &config));
-        assert!(!valid_name(&"x".repeat(config.max_topic_length + 1), &config));
-        assert!(valid_name(&"/".repeat(config.max_topic_levels - 1), &config));
-        assert!(!valid_name(&"/".repeat(config.max_topic_levels), &config));
+    }
+
+    #[test]
+    fn length_and_levels_have_limits() {
+        let config = Config::default();
+        assert_eq!(over_limit(&"x".repeat(config.max_topic_length), &config), None);
+        assert!(over_limit(&"x".repeat(config.max_topic_length + 1), &config).is_some());
+        assert_eq!(over_limit(&"/".repeat(config.max_topic_levels - 1), &config), None);
+        assert!(over_limit(&"/".repeat(config.max_topic_levels), &config).is_some());
+    }
+
+    #[test]
+    fn the_state_of_a_bridge_is_told_from_other_topics_of_the_server() {
+        assert!(is_bridge_state("$SYS/broker/connection/vm.edge/state"));
+        for name in ["$SYS/broker/connection/state", "$SYS/broker/connection//state", "$SYS/broker/x/state"] {
+            assert!(!is_bridge_state(name), "{name}");
+        }
     }
 
     #[test]
     fn filters_are_validated() {
-        let config = Config::default();
         for filter in ["#", "+", "a/#", "+/+", "a/+/b", "/", "a/", "+/#", "$SYS/#", "//#"] {
-            assert!(valid_filter(filter, &config), "{filter}");
+            assert!(valid_filter(filter), "{filter}");
         }
         for filter in ["", "#/a", "a#", "a/b#", "a+", "+a/b", "##", "a/#/b", "\0"] {
-            assert!(!valid_filter(filter, &config), "{filter}");
+            assert!(!valid_filter(filter), "{filter}");
         }
     }
 

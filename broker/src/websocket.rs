@@ -9,24 +9,24 @@ use std::{
 };
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio_tungstenite::{
-    accept_hdr_async_with_config,
-    tungstenite::{
-        self,
-        handshake::server::{ErrorResponse, Request, Response},
-        http::{HeaderMap, HeaderValue, StatusCode, header},
-        protocol::{
-            WebSocketConfig,
-            frame::{
-                CloseFrame, Frame, FrameHeader,
-                coding::{CloseCode, Control, Data, OpCode},
-            },
-        },
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
+    time::timeout,
+};
+use tungstenite::{
+    error::ProtocolError,
+    handshake::{
+        machine::TryParse,
+        server::{Request, Response, create_response, write_response},
+    },
+    http::{self, HeaderValue, StatusCode, header},
+    protocol::frame::{
+        CloseFrame, Frame, FrameHeader,
+        coding::{CloseCode, Control, Data, OpCode},
     },
 };
 
-use crate::{core::clip, error::Error, tls::Tls};
+use crate::{connection::CLOSE_TIMEOUT, core::clip, error::Error, other_protocol, tls::Tls};
 
 /// Longest request of a WebSocket handshake, in bytes.
 const MAX_HEAD: usize = 8 * 1024;
@@ -40,6 +40,9 @@ const MAX_UNSENT: usize = 64 * 1024;
 const MAX_CONTROL: u64 = 125;
 /// MQTT's name among the protocols of WebSocket [MQTT-6.0.0-3].
 const SUBPROTOCOL: &str = "mqtt";
+/// What people are told who look at the port with a browser.
+const HINT: &str = "This is an MQTT broker, over WebSocket: a client's URL begins with ws:// or wss://, and its \
+                    subprotocol is mqtt.";
 
 /// MQTT on WebSocket, on any path.
 #[derive(Clone, Debug, Default)]
@@ -68,37 +71,36 @@ impl WebSocket {
     }
 
     /// Shakes hands; returns the origin that the client named. Frames of more than `max_frame` bytes are refused.
+    ///
+    /// A request that is refused is answered with a status of HTTP and a line for people, since a browser may be what
+    /// shows it; what is no HTTP is not answered.
     pub(crate) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
-        socket: S,
+        mut socket: S,
         max_frame: usize,
     ) -> io::Result<(Frames<S>, Option<String>)> {
-        let mut judged = Ok(None);
-        // Only the handshake is left to this; it reads nothing beyond it.
-        let config = WebSocketConfig::default().read_buffer_size(0).write_buffer_size(0);
-        #[expect(clippy::result_large_err, reason = "the handshake wants it so")]
-        let answer = |request: &Request, mut response: Response| {
-            judged = self.judge(request.headers());
-            if let Err(refused) = &judged {
-                return Err(refused.response());
-            }
-            let subprotocol = HeaderValue::from_static(SUBPROTOCOL);
-            response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, subprotocol);
-            Ok(response)
+        let mut input = BytesMut::new();
+        let judged = match read_request(&mut socket, &mut input).await? {
+            Ok(request) => self.judge(&request),
+            Err(refused) => Err(refused),
         };
-        let head = Head { socket, left: MAX_HEAD };
-        let accepted = accept_hdr_async_with_config(head, answer, Some(config)).await;
-        let invalid = |error| io::Error::new(io::ErrorKind::InvalidData, error);
-        match (judged, accepted) {
-            (Ok(origin), Ok(accepted)) => Ok((Frames::new(accepted.into_inner().socket, max_frame), origin)),
-            (_, Err(tungstenite::Error::Io(error))) => Err(error),
-            (Err(refused), _) => Err(invalid(refused.why)),
-            (_, Err(error)) => Err(invalid(error.to_string())),
+        match judged {
+            Ok((response, origin)) => {
+                socket.write_all(&head(&response)?).await?;
+                socket.flush().await?;
+                Ok((Frames::new(socket, input, max_frame), origin))
+            }
+            Err(refused) => {
+                let _ = timeout(CLOSE_TIMEOUT, refused.answer(&mut socket)).await;
+                Err(invalid_data(refused.why))
+            }
         }
     }
 
-    /// The origin that a request names, if it may come in.
-    fn judge(&self, headers: &HeaderMap) -> Result<Option<String>, Refused> {
+    /// The answer to a request, and the origin that it names, if it may come in.
+    fn judge(&self, request: &Request) -> Result<(Response, Option<String>), Refused> {
+        let mut response = create_response(request).map_err(Refused::by_protocol)?;
+        let headers = request.headers();
         let mut origins = headers.get_all(header::ORIGIN).iter();
         let mut known = None;
         if let Some(origin) = origins.next() {
@@ -114,8 +116,54 @@ impl WebSocket {
             let why = format!("subprotocol {SUBPROTOCOL} is not offered");
             return Err(Refused { status: StatusCode::BAD_REQUEST, why });
         }
-        Ok(known.cloned())
+        let subprotocol = HeaderValue::from_static(SUBPROTOCOL);
+        response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, subprotocol);
+        Ok((response, known.cloned()))
     }
+}
+
+/// Reads a request into `input`, in pieces of any size; what came after it is left there.
+async fn read_request<S: AsyncRead + Unpin>(
+    socket: &mut S,
+    input: &mut BytesMut,
+) -> io::Result<Result<Request, Refused>> {
+    loop {
+        let room = MAX_HEAD - input.len();
+        if room == 0 {
+            let why = format!("the request has more than {MAX_HEAD} bytes");
+            return Ok(Err(Refused { status: StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, why }));
+        }
+        let known = input.len();
+        if socket.take(room as u64).read_buf(input).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if let Some(other) = other_protocol::on_websocket(input) {
+            return Err(invalid_data(other));
+        }
+        // It ends with a line, so it is looked at once a line, of which it may have some hundred.
+        if !input[known..].contains(&b'\n') {
+            continue;
+        }
+        match Request::try_parse(input) {
+            Ok(Some((size, request))) => {
+                input.advance(size);
+                return Ok(Ok(request));
+            }
+            Ok(None) => {}
+            Err(error) => return Ok(Err(Refused::by_protocol(error))),
+        }
+    }
+}
+
+fn invalid_data(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
+}
+
+/// The bytes of a response without a body.
+fn head<T>(response: &http::Response<T>) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    write_response(&mut bytes, response).map_err(|error| invalid_data(error.to_string()))?;
+    Ok(bytes)
 }
 
 /// Why a request is refused.
@@ -125,51 +173,42 @@ struct Refused {
 }
 
 impl Refused {
-    fn response(&self) -> ErrorResponse {
-        let mut response = ErrorResponse::new(None);
+    /// What is no request for WebSocket, or for another version of it, could be one (426); all else could not (400).
+    fn by_protocol(error: tungstenite::Error) -> Self {
+        use ProtocolError::{
+            MissingConnectionUpgradeHeader, MissingSecWebSocketVersionHeader, MissingUpgradeWebSocketHeader,
+        };
+        let status = match &error {
+            tungstenite::Error::Protocol(
+                MissingConnectionUpgradeHeader
+                | MissingUpgradeWebSocketHeader
+                | MissingSecWebSocketVersionHeader,
+            ) => StatusCode::UPGRADE_REQUIRED,
+            _ => StatusCode::BAD_REQUEST,
+        };
+        Self { status, why: error.to_string() }
+    }
+
+    /// Answers, and reads until the other end has closed: closing with unread input could take the answer back.
+    async fn answer<S: AsyncRead + AsyncWrite + Unpin>(&self, socket: &mut S) -> io::Result<()> {
+        let body = format!("{}. {HINT}\n", self.why);
+        let mut response = http::Response::new(());
         *response.status_mut() = self.status;
-        response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-        response
-    }
-}
-
-/// A socket of which only so much is read.
-struct Head<S> {
-    socket: S,
-    left: usize,
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Head<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.left == 0 {
-            return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "HTTP request too long")));
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_LENGTH, body.len().into());
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        if self.status == StatusCode::UPGRADE_REQUIRED {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade, close"));
+            headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+            headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
         }
-        let mut bytes = [0; 1024];
-        let most = self.left.min(buffer.remaining()).min(bytes.len());
-        let mut bytes = ReadBuf::new(&mut bytes[..most]);
-        ready!(Pin::new(&mut self.socket).poll_read(cx, &mut bytes))?;
-        buffer.put_slice(bytes.filled());
-        self.left -= bytes.filled().len();
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Head<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_shutdown(cx)
+        socket.write_all(&head(&response)?).await?;
+        socket.write_all(body.as_bytes()).await?;
+        socket.shutdown().await?;
+        let mut thrown_away = [0; 1024];
+        while socket.read(&mut thrown_away).await? > 0 {}
+        Ok(())
     }
 }
 
@@ -208,11 +247,12 @@ enum State {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
-    fn new(socket: S, max_frame: usize) -> Self {
+    /// `input` came after the handshake.
+    fn new(socket: S, input: BytesMut, max_frame: usize) -> Self {
         Self {
             socket,
             max_frame,
-            input: BytesMut::new(),
+            input,
             output: BytesMut::new(),
             frame: None,
             fragmented: false,

@@ -15,6 +15,8 @@ use std::sync::OnceLock;
 pub enum Refused {
     /// Its name or password is wrong, or nothing could check it.
     Credentials,
+    /// It has no name, and its client id is a user's. The client is told what one with wrong credentials is told.
+    Nameless,
     /// It has no name, and those are not let in.
     Anonymous,
     /// Its client id is another's user name.
@@ -125,7 +127,10 @@ impl Authentication {
             // Whether there is a user of this name is not for strangers to know cheaply: one that asks by its client id
             // is answered what a wrong password is answered, and as late.
             Err(Refused::ClientId) if identity.user.is_none() => {
-                self.by_password(login, &login.client_id).await.and(Err(Refused::Credentials))
+                match self.by_password(login, &login.client_id).await {
+                    Err(Refused::Busy) => Err(Refused::Busy),
+                    _ => Err(Refused::Nameless),
+                }
             }
             confirmed => confirmed.map(|()| identity),
         }
@@ -259,11 +264,11 @@ mod tests {
     async fn a_strangers_client_id_tells_no_more_than_a_wrong_password() {
         let set = set(&["plc", "panel"], "anonymous = true\n[[rule]]\nusers = [\"certified\"]");
         for name in ["plc", "certified"] {
-            assert_eq!(set.login(name, None).await.err(), Some(Refused::Credentials), "{name}");
+            assert_eq!(set.login(name, None).await.err(), Some(Refused::Nameless), "{name}");
             assert_eq!(set.login(name, Some("panel")).await.err(), Some(Refused::ClientId), "{name}");
         }
         let guess = Login { password: Some(b"plc".to_vec()), ..login("plc", None) };
-        assert_eq!(set.authentication.check(&guess).await.err(), Some(Refused::Credentials));
+        assert_eq!(set.authentication.check(&guess).await.err(), Some(Refused::Nameless));
         assert!(set.login("free", None).await.is_ok_and(|identity| identity.user.is_none()));
         assert!(set.login("plc", Some("plc")).await.is_ok());
         assert!(set.login("free", Some("plc")).await.is_ok());

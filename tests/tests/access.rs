@@ -97,23 +97,28 @@ async fn a_client_has_its_own_topics_and_no_others() -> Result<()> {
     Ok(())
 }
 
-/// Who has no password, or a wrong one, stays outside, and is told why.
+/// Who has no password, or a wrong one, stays outside, and is told why; the log says it with its cause.
 #[tokio::test]
 async fn strangers_are_kept_out() -> Result<()> {
     let folder = users(&["plc"]).await?;
     let gateway = gateway(&folder, "").await?;
-    for (options, in_5, in_311) in [
-        (with("plc", "wrong"), "BadUserNamePassword", "BadUserNamePassword"),
-        (with("nobody", "clp"), "BadUserNamePassword", "BadUserNamePassword"),
-        (with("$watchdog", "guess"), "BadUserNamePassword", "BadUserNamePassword"),
-        (Options::default(), "NotAuthorized", "NotAuthorized"),
+    for (options, told, cause) in [
+        (with("plc", "wrong"), "BadUserNamePassword", "user name is unknown, or its password is wrong"),
+        (with("nobody", "clp"), "BadUserNamePassword", "user name is unknown, or its password is wrong"),
+        (with("$watchdog", "guess"), "BadUserNamePassword", "user name is unknown, or its password is wrong"),
+        (Options::default(), "NotAuthorized", "clients without one are not let in (access.anonymous)"),
         // A will is checked when its client connects.
-        (Options { will: Some("localCode/other"), ..with("plc", "clp") }, "NotAuthorized", "NotAuthorized"),
+        (
+            Options { will: Some("localCode/other"), ..with("plc", "clp") },
+            "NotAuthorized",
+            "the will's topic is not permitted",
+        ),
     ] {
-        let refused = refusal(&gateway, Version::V5, "stranger", options).await?;
-        ensure!(refused.contains(in_5), "{options:?}: {refused}");
-        let refused = refusal(&gateway, Version::V311, "stranger", options).await?;
-        ensure!(refused.contains(in_311), "{options:?}: {refused}");
+        for version in VERSIONS {
+            let refused = refusal(&gateway, version, "stranger", options).await?;
+            ensure!(refused.contains(told), "{options:?}: {refused}");
+        }
+        gateway.logged(&["connection refused", "stranger", cause]).await?;
     }
     Ok(())
 }
@@ -333,6 +338,15 @@ async fn anonymous_clients_are_let_in_where_the_configuration_says_so() -> Resul
     // What a wrong password is answered: whether a name is a user's is not for strangers to ask.
     let refused = refusal(&gateway, Version::V5, "plc", Options::default()).await?;
     ensure!(refused.contains("BadUserNamePassword"), "{refused}");
+    gateway
+        .logged(&["connection refused", "the client id is a user's name, and no user name was given"])
+        .await?;
+    // What one without a name has left behind does not keep out a user with the right password.
+    let stays = Options { clean: false, ..Options::default() };
+    drop(connect(&gateway, Version::V311, "press-4", stays).await?);
+    let mut device = connect(&gateway, Version::V5, "press-4", with("plc", "clp")).await?;
+    device.subscribe("result/press-4").await?;
+    assert_eq!(device.ask("localCode/press-4", "5 7").await?.text(), "12\n");
     Ok(())
 }
 

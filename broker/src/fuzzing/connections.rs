@@ -29,7 +29,7 @@ use crate::{
     core::Core,
     fields::Fields,
     message::{Message, QoS},
-    reason::Reason,
+    reason::{Reason, Refusal},
     transport::{Peer, TransportKind},
 };
 
@@ -85,7 +85,6 @@ fn limits(sessions_stay: bool) -> Config {
         max_properties_size: 256,
         max_sessions: SLOTS + 2,
         max_subscriptions: 4,
-        max_filters_per_packet: 3,
         session_queue_messages: 8,
         session_queue_bytes: 4_096,
         max_queued_bytes: 8 * 1_024,
@@ -112,7 +111,7 @@ struct Keeper {
 
 impl Application for Keeper {
     /// Neighbouring slots are different people.
-    fn authenticate(&self, login: Login) -> BoxFuture<'_, Result<Identity, Reason>> {
+    fn authenticate(&self, login: Login) -> BoxFuture<'_, Result<Identity, Refusal>> {
         let user = match login.peer.port() {
             BYSTANDER_PORT => "bystander",
             slot if slot % 2 == 0 => "even",

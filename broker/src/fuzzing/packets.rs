@@ -37,14 +37,18 @@ fn decode(frame: &Frame<'_>, version: Version, config: &Config) -> Result<(), Vi
         {
             survives(will.message);
         }
-    } else if let Packet::Publish(publish) = codec::decode(frame, version, config)? {
-        survives(Message {
+        return Ok(());
+    }
+    match codec::decode(frame, version, config)? {
+        Packet::Publish(publish) => survives(Message {
             topic: publish.topic,
             payload: publish.payload,
             qos: publish.qos,
             retain: publish.retain,
             properties: publish.properties.map(|properties| Arc::new(*properties)),
-        });
+        }),
+        Packet::Filters(mut filters) => while filters.next(frame)?.is_some() {},
+        _ => {}
     }
     Ok(())
 }

@@ -3,7 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use offload_broker::{
-    Application, BoxFuture, ClientInfo, Config, Identity, Login, Reason, Received, Route, TransportKind,
+    Application, BoxFuture, ClientInfo, Config, Identity, Login, Reason, Received, Refusal, Route,
+    TransportKind,
     Version::{self, V5, V311},
 };
 use tokio::{
@@ -31,7 +32,7 @@ struct Doorkeeper {
 }
 
 impl Application for Doorkeeper {
-    fn authenticate(&self, login: Login) -> BoxFuture<'_, Result<Identity, Reason>> {
+    fn authenticate(&self, login: Login) -> BoxFuture<'_, Result<Identity, Refusal>> {
         Box::pin(async move {
             if login.user_name.as_deref() == Some("slow") {
                 self.permits.acquire().await.unwrap().forget();
@@ -47,14 +48,14 @@ impl Application for Doorkeeper {
                 _ => Err(Reason::BadUserNameOrPassword),
             };
             let _ = self.logins.send(login); // not every test listens
-            outcome
+            outcome.map_err(Refusal::from)
         })
     }
 
     /// `removed` is let in too early.
-    fn confirm(&self, client: &ClientInfo) -> Result<(), Reason> {
+    fn confirm(&self, client: &ClientInfo) -> Result<(), Refusal> {
         let removed = client.user.as_deref() == Some("removed");
-        if removed { Err(Reason::BadUserNameOrPassword) } else { Ok(()) }
+        if removed { Err(Reason::BadUserNameOrPassword.into()) } else { Ok(()) }
     }
 
     fn may_subscribe(&self, client: &ClientInfo, filter: &str) -> bool {
@@ -220,13 +221,87 @@ async fn a_client_id_belongs_to_the_identity_that_uses_it() {
         // Her session is over, and the name is free.
         Client::connect(&server, &bert).await.disconnect().await;
 
-        // An anonymous client is another identity than a user, and a session keeps its name while nobody is connected.
-        let stays = Connect::persistent(version, "c");
+        // A session keeps its name while nobody is connected.
+        let stays = Connect::persistent(version, "c").user("anna").password(PASSWORD);
         Client::connect(&server, &stays).await.disconnect().await;
-        assert_refused(&server, &anna, 0x87, 5).await;
+        for other in [&bert, &anonymous] {
+            assert_refused(&server, other, 0x87, 5).await;
+        }
         assert!(Client::connect(&server, &stays).await.session_present());
-        Client::connect(&server, &anonymous).await.disconnect().await;
         Client::connect(&server, &anna).await.disconnect().await;
+    }
+}
+
+#[tokio::test]
+async fn what_a_client_without_a_name_left_gives_way_to_a_user_and_is_not_handed_on() {
+    let Guarded { server, .. } = guarded(Config::default()).await;
+    for version in BOTH {
+        let (stays, anna) = (Connect::persistent(version, "c"), user(version, "c", "anna"));
+        // Away, and connected.
+        for connected in [false, true] {
+            let mut unnamed = Client::connect(&server, &stays).await;
+            unnamed.subscribe("open/x", 1).await;
+            assert!(
+                Client::new(&server, V5, "p").await.publish_acknowledged("open/x", "for it alone").await
+                    < 0x80
+            );
+            assert_eq!(unnamed.message().await.text(), "for it alone");
+            if !connected {
+                drop(unnamed);
+                server.until("it is away", |stats| stats.clients == 0).await;
+                let mut named = Client::connect(&server, &anna).await;
+                assert!(!named.session_present());
+                named.ping().await;
+                named.disconnect().await;
+                continue;
+            }
+            let mut named = Client::connect(&server, &anna).await;
+            assert!(!named.session_present());
+            unnamed.expect_disconnect(0x8E).await;
+            assert_refused(&server, &stays, 0x87, 5).await;
+            named.ping().await;
+            assert_eq!(server.broker.stats().subscriptions, 0);
+            named.disconnect().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn each_refusal_is_logged_with_its_cause() {
+    let config = Config {
+        max_client_id_length: 10,
+        max_connections_per_user: 1,
+        max_sessions_away_per_identity: 1,
+        max_topic_length: 20,
+        ..Config::default()
+    };
+    let Guarded { server, .. } = guarded(config).await;
+    let anna = |id: &str| user(V5, id, "anna");
+    let _holder = Client::connect(&server, &anna("held")).await;
+    Client::connect(&server, &Connect::persistent(V5, "away")).await.disconnect().await;
+    let with_will = |topic: &str| Connect::new(V5, "c").will(Will::new(topic));
+    let cases = [
+        (user(V5, "held", "bert"), "the client id names a session of another user", None),
+        (anna("second"), "max_connections_per_user", None),
+        (Connect::persistent(V5, "stays"), "max_sessions_away_per_identity", None),
+        (Connect::new(V5, "longer than ten"), "max_client_id_length", None),
+        (Connect::persistent(V311, ""), "needs a client id", None),
+        (with_will("of/anna"), "the will's topic is not permitted", Some("of/anna")),
+        (with_will("$SYS/x"), "the will's topic is not permitted", Some("$SYS/x")),
+        (with_will("a/#"), "the will's topic is none", Some("a/#")),
+        (with_will("open/and-longer-than-20"), "max_topic_length", Some("open/and")),
+        (Connect::new(V5, "c").property(21, &[0, 1, b'x']), "authentication methods", None),
+        (Connect::new(V5, "c").property(22, &[0, 1, b'x']), "authentication data without a method", None),
+        (Connect::new(V5, "c").user("banned"), "the application refuses it", None),
+    ];
+    for (connect, cause, will) in cases {
+        let log = Log::start();
+        let refused = Client::try_connect(&server, &connect).await;
+        assert!(refused.connack[1] > 0, "{cause}");
+        let text = log.text();
+        let line =
+            text.lines().find(|line| line.contains("connection refused")).unwrap_or_else(|| panic!("{text}"));
+        assert!(line.contains(cause) && will.is_none_or(|will| line.contains(will)), "{cause}: {line}");
     }
 }
 

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     client::{BOTH, Client, Connect, Will, packet, string},
+    log::Log,
     server::Server,
 };
 
@@ -34,7 +35,7 @@ async fn other_protocols_are_refused_with_the_right_connack() {
     for (bytes, refusal) in [
         (connect("MQIsdp", 3, &[]), &[0, 1][..]),
         (connect("MQTT", 3, &[]), &[0, 1]),
-        (connect("MQTT", 0x84, &[]), &[0, 1]),
+        (connect("MQIsdp", 0x83, &[]), &[0, 1]),
         (connect("MQTT", 6, &[0]), &[0, 0x84, 0]),
     ] {
         let mut client = Client::open(&server, V311).await;
@@ -101,6 +102,101 @@ async fn a_session_is_taken_over_by_the_newer_connection() {
         let mut new = Client::new(&server, version, "same").await;
         old.expect_disconnect(0x8E).await;
         new.ping().await;
+    }
+}
+
+#[tokio::test]
+async fn clients_that_share_an_id_are_logged_with_their_addresses() {
+    let server = Server::start().await;
+    for version in BOTH {
+        let log = Log::start();
+        let mut old = Client::new(&server, version, "same").await;
+        assert!(!log.text().contains("second connection"));
+        let _new = Client::new(&server, version, "same").await;
+        old.expect_disconnect(0x8E).await;
+        let text = log.text();
+        let line =
+            text.lines().find(|line| line.contains("a second connection with this client id")).unwrap();
+        assert!(line.contains("INFO") && line.contains("same") && line.contains("former_peer"), "{line}");
+    }
+    // Who comes back to a session that it left is alone.
+    let log = Log::start();
+    Client::connect(&server, &Connect::persistent(V5, "stays")).await.disconnect().await;
+    Client::connect(&server, &Connect::persistent(V5, "stays")).await.disconnect().await;
+    assert!(!log.text().contains("second connection"));
+}
+
+#[tokio::test]
+async fn a_keepalive_that_runs_out_is_logged() {
+    let server = Server::start().await;
+    let log = Log::start();
+    let mut silent = Client::connect(&server, &Connect::new(V311, "silent").keep_alive(1)).await;
+    silent.expect_end().await;
+    let text = log.text();
+    let line = text.lines().find(|line| line.contains("the keepalive ran out")).unwrap();
+    assert!(line.contains("INFO") && line.contains("silent"), "{line}");
+}
+
+#[tokio::test]
+async fn other_protocols_on_the_port_are_named_in_the_log() {
+    let server = Server::start().await;
+    for (bytes, cause) in [
+        (&b"GET / HTTP/1.1\r\nhost: gw\r\n\r\n"[..], "HTTP came to a port for MQTT"),
+        (b"POST /x HTTP/1.0\r\n\r\n", "HTTP came to a port for MQTT"),
+        (b"\x16\x03\x01\x02\x00\x01\x00", "TLS came to a port without it"),
+        (b"\xC0\x00", "the first packet is no CONNECT"),
+    ] {
+        let log = Log::start();
+        let mut client = Client::open(&server, V311).await;
+        client.send(bytes).await;
+        client.expect_end().await;
+        let text = log.text();
+        let line = text.lines().find(|line| line.contains("no acceptable CONNECT")).unwrap();
+        assert!(line.contains("INFO") && line.contains(cause), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_owed_is_written_before_a_connection_ends() {
+    let server = Server::start().await;
+    for version in BOTH {
+        let v5 = version == V5;
+        let connect = Connect::new(version, "c").bytes();
+        let section: &[u8] = if v5 { &[0] } else { &[] };
+        let client = Client::open(&server, version).await;
+        let filter = [section, &string("t"), &[1]].concat();
+        let subscribe = packet(0x82, &[&[0, 1][..], &filter].concat());
+        let at_least_once = client.publish_bytes(0x32, "t", 2, &[], b"x");
+        let exactly_once = client.publish_bytes(0x34, "t", 3, &[], b"x");
+        let unsubscribe = packet(0xA2, &[&[0, 4][..], section, &string("t")].concat());
+        let goodbye = vec![0xE0, 0];
+        let suback = packet(0x90, &[&[0, 1][..], section, &[1]].concat());
+        let unsuback = packet(0xB0, &[&[0, 4][..], section, if v5 { &[0] } else { &[] }].concat());
+        let all =
+            [connect, subscribe, at_least_once.clone(), exactly_once, vec![0xC0, 0], unsubscribe, goodbye];
+        // All at once, and byte by byte.
+        for piece in [usize::MAX, 1] {
+            let mut client = Client::open(&server, version).await;
+            for bytes in all.concat().chunks(piece.min(all.concat().len())) {
+                client.send(bytes).await;
+            }
+            assert_eq!(client.receive().await.first, 0x20);
+            let mut answers = Vec::new();
+            while let Some(answer) = client.receive_or_end().await {
+                let message = answer.first & 0xF0 == 0x30;
+                answers.extend((!message).then(|| packet(answer.first, &answer.body)));
+            }
+            let acknowledged = [vec![0x40, 2, 0, 2], vec![0x50, 2, 0, 3], vec![0xD0, 0], unsuback.clone()];
+            let mut expected = [vec![suback.clone()], acknowledged.to_vec()].concat();
+            answers.sort();
+            expected.sort();
+            assert_eq!(answers, expected, "{version:?}");
+        }
+        // Whoever is closed for what it does next has its acknowledgement first.
+        let mut client = Client::new(&server, version, "c").await;
+        client.send(&[at_least_once, vec![0]].concat()).await;
+        assert!(matches!(client.receive().await.first, 0x40));
+        client.expect_disconnect(0x81).await;
     }
 }
 
@@ -192,6 +288,7 @@ async fn malformed_connects_are_refused() {
         (&[5, 2, 0, 0, 9, 0, 0], 0x81),                 // section longer than the packet
         (&[5, 2, 0, 0, 3, 33, 0, 0, 0, 0], 0x82),       // receive maximum 0
         (&[5, 2, 0, 0, 4, 21, 0, 1, b'x', 0, 0], 0x8C), // authentication method
+        (&[5, 2, 0, 0, 4, 22, 0, 1, b'x', 0, 0], 0x82), // authentication data without one
     ] {
         let mut client = Client::open(&server, V5).await;
         client.send(&packet(0x10, &[&name[..], tail].concat())).await;

@@ -3,6 +3,7 @@
 
 mod access;
 mod application;
+mod bridges;
 mod certificates;
 mod client;
 mod connect;
@@ -22,5 +23,4 @@ mod subscriptions;
 mod sys;
 mod tls;
 mod websocket;
-
 mod wills;

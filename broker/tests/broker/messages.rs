@@ -7,6 +7,7 @@ use offload_broker::{
 
 use crate::{
     client::{BOTH, Client, Connect, Will, packet, string},
+    log::Log,
     server::Server,
 };
 
@@ -81,9 +82,7 @@ async fn topics_may_have_empty_levels_and_any_characters() {
 async fn invalid_topic_names_end_the_connection() {
     let server = Server::start().await;
     for version in BOTH {
-        for (topic, reason) in
-            [("a/+", 0x90), ("#", 0x90), ("", 0x90), ("a\0b", 0x81), (&"x".repeat(1025), 0x90)]
-        {
+        for (topic, reason) in [("a/+", 0x90), ("#", 0x90), ("", 0x82), ("a\0b", 0x81)] {
             let mut client = Client::new(&server, version, "c").await;
             client.publish(topic, "x", 1, 1).await;
             client.expect_disconnect(reason).await;
@@ -91,6 +90,33 @@ async fn invalid_topic_names_end_the_connection() {
         let mut client = Client::new(&server, version, "c").await;
         client.send(&packet(0x30, &[&string([0xC3, 0x28])[..], &[0, b'x']].concat())).await;
         client.expect_disconnect(0x81).await;
+    }
+}
+
+#[tokio::test]
+async fn a_topic_over_a_limit_is_refused_and_the_connection_stays() {
+    let config = Config { max_topic_length: 1_000, max_topic_levels: 8, ..Config::default() };
+    for (topic, cause) in
+        [("x".repeat(1_001), "longer than max_topic_length"), ("/".repeat(8), "max_topic_levels")]
+    {
+        let server = Server::with_config(config.clone()).await;
+        let mut watcher = Client::new(&server, V5, "watcher").await;
+        watcher.subscribe("#", 0).await;
+        for version in BOTH {
+            let log = Log::start();
+            let mut client = Client::new(&server, version, "c").await;
+            let refused = if version == V5 { 0x90 } else { 0 };
+            client.publish(&topic, "x", 0, 0).await;
+            assert_eq!(client.publish_acknowledged(&topic, "x").await, refused);
+            client.publish(&topic, "x", 2, 3).await;
+            assert_eq!(client.acknowledged(0x50, 3).await, refused);
+            // One that is too large to be kept until it has come is refused as well.
+            assert_eq!(client.publish_acknowledged(&topic, &"x".repeat(100_000)).await, refused);
+            assert_eq!(client.publish_acknowledged("short", "x").await, 0);
+            assert_eq!(watcher.take().await.topic, "short");
+            let text = log.text();
+            assert!(text.contains("publish refused") && text.contains(cause), "{text}");
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! A receiver's full queue: the publisher is told where it can be, and somebody always is.
 
+use std::time::Duration;
+
 use offload_broker::{
     Config, QoS,
     Version::{V5, V311},
@@ -53,17 +55,69 @@ async fn a_full_queue_is_told_to_mqtt_5_publishers_and_counted_and_logged_for_al
             assert_eq!(server.broker.stats().dropped.queue_full, dropped);
         }
     }
-    // Once, for as long as the queue is full.
+    // The first is logged, with its topic, and not each of those that follow while the queue is full.
     let text = log.text();
     let lines: Vec<_> =
         text.lines().filter(|line| line.contains("queue full, messages are dropped")).collect();
-    assert!(matches!(&lines[..], [line] if line.contains("away")), "{text}");
+    let [line] = &lines[..] else { panic!("{text}") };
+    for said in ["WARN", "client_id=\"away\"", "topic=\"t\"", "qos=1", "dropped=1"] {
+        assert!(line.contains(said), "{said}: {line}");
+    }
+    // Those whose publisher was told that they are safe are logged each.
+    let unkept: Vec<_> = text.lines().filter(|line| line.contains("acknowledged, as 3.1.1")).collect();
+    assert_eq!(unkept.len(), 2, "{text}");
+    for line in unkept {
+        for said in ["WARN", "client_id=\"p\"", "topic=\"t\"", "unkept=1", "refused=1"] {
+            assert!(line.contains(said), "{said}: {line}");
+        }
+    }
     // The oldest are kept.
     let mut back = Client::connect(&server, &Connect::persistent(V5, "away")).await;
     for _ in 0..2 {
         assert_eq!(back.take_text().await, "kept");
     }
     back.ping().await;
+    let text = log.text();
+    let line = text.lines().find(|line| line.contains("is empty again")).unwrap_or_else(|| panic!("{text}"));
+    assert!(line.contains("client_id=\"away\"") && line.contains("dropped=4"), "{line}");
+}
+
+/// A PUBLISH at QoS 1 that expires at once.
+fn expiring(client: &Client) -> Vec<u8> {
+    client.publish_bytes(0x32, "t", 7, &[2, 0, 0, 0, 0], b"old")
+}
+
+#[tokio::test]
+async fn what_has_expired_keeps_nothing_fresh_out_of_a_queue() {
+    let server = Server::with_config(Config { session_queue_messages: 2, ..Config::default() }).await;
+    let mut away = Client::connect(&server, &Connect::persistent(V5, "away")).await;
+    away.subscribe("t", 1).await;
+    away.disconnect().await;
+    let mut publisher = Client::new(&server, V5, "p").await;
+    for _ in 0..2 {
+        publisher.send(&expiring(&publisher)).await;
+        assert_eq!(publisher.acknowledged(0x40, 7).await, 0);
+    }
+    assert_eq!(publisher.publish_acknowledged("t", "fresh").await, 0);
+    let stats = server.broker.stats();
+    assert_eq!((stats.queued_messages, stats.dropped.expired, stats.dropped.queue_full), (1, 2, 0));
+    let mut back = Client::connect(&server, &Connect::persistent(V5, "away")).await;
+    assert_eq!(back.take_text().await, "fresh");
+    back.ping().await;
+}
+
+#[tokio::test]
+async fn what_has_expired_in_one_queue_takes_no_room_from_the_others() {
+    let config = Config { expiry_interval: Duration::from_millis(20), ..Config::default() };
+    let server = Server::with_config(config).await;
+    let mut away = Client::connect(&server, &Connect::persistent(V5, "away")).await;
+    away.subscribe("t", 1).await;
+    away.disconnect().await;
+    let mut publisher = Client::new(&server, V5, "p").await;
+    publisher.send(&expiring(&publisher)).await;
+    assert_eq!(publisher.acknowledged(0x40, 7).await, 0);
+    // Nobody publishes to it any more, and it does not come back.
+    server.until("it is swept", |stats| stats.queued_bytes == 0 && stats.dropped.expired == 1).await;
 }
 
 #[tokio::test]

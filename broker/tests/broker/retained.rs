@@ -7,6 +7,7 @@ use offload_broker::{
 
 use crate::{
     client::{BOTH, Client, Connect, packet, section, string},
+    log::Log,
     server::Server,
 };
 
@@ -91,7 +92,8 @@ async fn retain_handling_is_honoured() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_retained_is_refused_to_its_publisher() {
+async fn what_cannot_be_retained_is_refused_to_its_publisher_and_logged() {
+    let log = Log::start();
     let server = Server::with_config(Config { max_retained_messages: 1, ..Config::default() }).await;
     let mut client = Client::new(&server, V5, "c").await;
     client.retain("a", "x", 1).await;
@@ -99,6 +101,17 @@ async fn what_cannot_be_retained_is_refused_to_its_publisher() {
     client.send(&bytes).await;
     assert_eq!(client.acknowledged(0x40, 1).await, 0x97);
     assert_eq!(server.broker.stats().dropped.retained_full, 1);
+    // 3.1.1 cannot be told.
+    let mut old = Client::new(&server, V311, "old").await;
+    let bytes = old.publish_bytes(0x33, "c", 1, &[], b"x");
+    old.send(&bytes).await;
+    assert_eq!(old.acknowledged(0x40, 1).await, 0);
+    let text = log.text();
+    for said in
+        ["max_retained_messages", "topic=\"b\"", "topic=\"c\"", "dropped=2", "client_id=\"old\"", "unkept=1"]
+    {
+        assert!(text.contains(said), "{said}: {text}");
+    }
 }
 
 /// Whose messages nobody fetches has a full queue; that keeps nobody from retaining, and later subscribers find it.

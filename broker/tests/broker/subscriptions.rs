@@ -3,10 +3,12 @@
 use offload_broker::{
     Config, Message, QoS, Reason,
     Version::{V5, V311},
+    config::DEFAULT_MAX_SUBSCRIPTIONS,
 };
 
 use crate::{
     client::{BOTH, Client, Connect, packet, string},
+    log::Log,
     server::Server,
 };
 
@@ -206,8 +208,83 @@ async fn malformed_subscriptions_end_the_connection() {
         client.send(&packet(0xA2, body)).await;
         client.expect_end().await;
     }
-    let many: Vec<u8> = (0..257).flat_map(|_| [string("a"), vec![0]].concat()).collect();
-    let mut client = Client::new(&server, V5, "c").await;
-    client.send(&packet(0x82, &[&[0, 1, 0][..], &many].concat())).await;
-    client.expect_disconnect(0x97).await;
+}
+
+#[tokio::test]
+async fn however_many_filters_one_packet_has_each_gets_its_code() {
+    let server = Server::start().await;
+    for version in BOTH {
+        for count in [256, 257, 1_000, 30_000] {
+            let names: Vec<String> = (0..count).map(|at| format!("ha/{at}")).collect();
+            let mut client = Client::new(&server, version, "ha").await;
+            let filters: Vec<(&str, u8)> = names.iter().map(|name| (&name[..], 1)).collect();
+            let codes = client.subscribe_all(&filters, &[]).await;
+            let refused = if version == V5 { 0x97 } else { 0x80 };
+            let granted = count.min(DEFAULT_MAX_SUBSCRIPTIONS);
+            assert_eq!(codes, [vec![1; granted], vec![refused; count - granted]].concat());
+            assert_eq!(server.broker.stats().subscriptions, granted);
+            let names: Vec<&str> = names.iter().map(|name| &name[..]).collect();
+            let codes = client.unsubscribe(&names).await;
+            let expected = [vec![0; granted], vec![0x11; count - granted]].concat();
+            assert_eq!(codes, if version == V5 { expected } else { Vec::new() });
+            assert_eq!(server.broker.stats().subscriptions, 0);
+            client.disconnect().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_follows_many_filters_is_handled_after_them_and_who_breaks_off_leaves_nothing() {
+    let server = Server::start().await;
+    let filters = |count: usize| -> Vec<u8> {
+        (0..count).flat_map(|at| [string(format!("f/{at}")), vec![0]].concat()).collect()
+    };
+    for version in BOTH {
+        let head: &[u8] = if version == V5 { &[0, 9, 0] } else { &[0, 9] };
+        let mut client = Client::new(&server, version, "c").await;
+        let subscribe = packet(0x82, &[head, &filters(2_000)].concat());
+        let publish = client.publish_bytes(0x30, "f/1999", 0, &[], b"x");
+        client.send(&[subscribe, publish, vec![0xC0, 0]].concat()).await;
+        assert_eq!(client.receive().await.first, 0x90);
+        client.expect(0xD0, &[]).await;
+        assert_eq!(client.take_text().await, "x");
+        // One that is wrong ends the connection, as any packet that is.
+        let mut client = Client::new(&server, version, "c").await;
+        client.send(&packet(0x82, &[head, &filters(1_000), &[0, 9, b'a']].concat())).await;
+        client.expect_disconnect(0x81).await;
+        server.until("nothing is left", |stats| stats.subscriptions == 0 && stats.input_bytes == 0).await;
+    }
+}
+
+#[tokio::test]
+async fn a_refused_subscription_is_logged_with_its_cause() {
+    let config = Config {
+        max_subscriptions: 2,
+        max_subscriptions_per_user: 3,
+        max_subscription_bytes: 10_000,
+        max_topic_length: 100,
+        max_topic_levels: 3,
+        ..Config::default()
+    };
+    let server = Server::with_config(config).await;
+    for (cause, codes, filters) in [
+        ("max_subscriptions subscriptions", [0, 0, 0x97], ["a", "b", "c"]),
+        ("longer than max_topic_length", [0, 0, 0x8F], ["a", "b", &"x".repeat(101)]),
+        ("more levels than max_topic_levels", [0, 0, 0x8F], ["a", "b", "a/b/c/+"]),
+        ("no topic filter", [0, 0, 0x8F], ["a", "b", "a#"]),
+        ("shared subscriptions", [0, 0, 0x9E], ["a", "b", "$share/g/t"]),
+    ] {
+        let log = Log::start();
+        let mut client = Client::connect(&server, &Connect::new(V5, "c").user("anna")).await;
+        assert_eq!(client.subscribe_all(&filters.map(|filter| (filter, 0)), &[]).await, codes);
+        let text = log.text();
+        assert!(text.contains("subscription refused") && text.contains(cause), "{cause}: {text}");
+        client.disconnect().await;
+    }
+    let log = Log::start();
+    let mut first = Client::connect(&server, &Connect::new(V5, "1").user("anna")).await;
+    let mut second = Client::connect(&server, &Connect::new(V5, "2").user("anna")).await;
+    first.subscribe_all(&[("a", 0), ("b", 0)], &[]).await;
+    assert_eq!(second.subscribe_all(&[("a", 0), ("b", 0)], &[]).await, [0, 0x97]);
+    assert!(log.text().contains("max_subscriptions_per_user subscriptions"), "{}", log.text());
 }

@@ -4,7 +4,7 @@ use std::{path::Path, process::Stdio, sync::Arc, time::Duration};
 
 use offload_broker::{
     Application, BoxFuture, Certificates, ClientCertificates, ClientInfo, Config, Error, Identity, Login,
-    NoApplication, Reason, Received, Route, Tls, Transport, TransportKind,
+    NoApplication, Reason, Received, Refusal, Route, Tls, Transport, TransportKind,
     Version::{V5, V311},
 };
 use rustls::ClientConfig;
@@ -15,6 +15,7 @@ use crate::{
     certificates::Authority,
     client::{BOTH, Client, Connect},
     limits::{assert_disconnected_when_flooded, impatient},
+    log::Log,
     server::{DEADLINE, Server},
 };
 
@@ -119,6 +120,7 @@ async fn a_handshake_must_end_in_time() {
 async fn what_is_no_tls_is_refused_and_counted() {
     let authority = Authority::new();
     let server = serve(&authority.server().tls(ClientCertificates::NotAsked)).await;
+    let log = Log::start();
     let mut plain = Client::open(&server, V5).await;
     plain.send(&Connect::new(V5, "c").bytes()).await;
     // An alert of TLS, and the end.
@@ -126,6 +128,7 @@ async fn what_is_no_tls_is_refused_and_counted() {
     let _ = timeout(DEADLINE, plain.stream.read_to_end(&mut answer)).await.unwrap();
     assert_ne!(answer.first(), Some(&0x20));
     server.until("it is counted", |stats| stats.violations == 1 && stats.connections == 0).await;
+    assert!(log.text().contains("no TLS came to a port for it"), "{}", log.text());
     connect(&server, authority.client(None), &Connect::new(V5, "c")).await.ping().await;
 }
 
@@ -133,12 +136,12 @@ async fn what_is_no_tls_is_refused_and_counted() {
 struct ByCertificate;
 
 impl Application for ByCertificate {
-    fn authenticate(&self, login: Login) -> BoxFuture<'_, Result<Identity, Reason>> {
+    fn authenticate(&self, login: Login) -> BoxFuture<'_, Result<Identity, Refusal>> {
         assert_eq!(login.transport, TransportKind::Tls);
         Box::pin(async move {
             match login.certificate {
                 Some(name) => Ok(Identity { user: Some(name.into()), ..Identity::default() }),
-                None => Err(Reason::NotAuthorized),
+                None => Err(Reason::NotAuthorized.into()),
             }
         })
     }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use offload_broker::{
     Application, BoxFuture, Broker, ClientCertificates, ClientInfo, Config, Error, Identity, Login,
-    NoApplication, Reason, Received, Route, Transport, TransportKind,
+    NoApplication, Received, Refusal, Route, Transport, TransportKind,
     Version::{V5, V311},
     WebSocket,
 };
@@ -36,6 +36,7 @@ use crate::{
     certificates::Authority,
     client::{BOTH, Client, Connect, Socket},
     limits::{assert_disconnected_when_flooded, impatient},
+    log::Log,
     server::{DEADLINE, Server},
 };
 
@@ -186,7 +187,7 @@ async fn a_page_that_reads_nothing_is_disconnected() {
 struct Logins(UnboundedSender<Login>);
 
 impl Application for Logins {
-    fn authenticate(&self, login: Login) -> BoxFuture<'_, Result<Identity, Reason>> {
+    fn authenticate(&self, login: Login) -> BoxFuture<'_, Result<Identity, Refusal>> {
         self.0.send(login).unwrap();
         Box::pin(async { Ok(Identity::default()) })
     }
@@ -316,12 +317,115 @@ async fn a_request_that_is_too_long_or_no_request_is_not_waited_for() {
     long.write_all(&[b'x'; 8 * 1024 - 19]).await.unwrap();
     let mut other = tcp(&server).await;
     other.write_all(&Connect::new(V311, "c").bytes()).await.unwrap();
-    for stream in [&mut long, &mut other] {
-        let mut answer = Vec::new();
-        timeout(DEADLINE, stream.read_to_end(&mut answer)).await.unwrap().unwrap();
-        assert_eq!(answer, b"");
+    for (stream, expected) in [(&mut long, "HTTP/1.1 431 "), (&mut other, "")] {
+        let answer = read_to_end(stream).await;
+        assert!(answer.starts_with(expected) && answer.is_empty() == expected.is_empty(), "{answer}");
     }
+    drop((long, other));
     server.until("both are counted", |stats| stats.violations == 2 && stats.connections == 0).await;
+}
+
+async fn read_to_end(stream: &mut TcpStream) -> String {
+    let mut answer = String::new();
+    timeout(DEADLINE, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
+    answer
+}
+
+/// A request that is taken, line by line.
+const REQUEST: [&str; 7] = [
+    "GET /mqtt HTTP/1.1",
+    "Host: gw",
+    "Upgrade: websocket",
+    "Connection: Upgrade",
+    "Sec-WebSocket-Version: 13",
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+    "Sec-WebSocket-Protocol: mqtt",
+];
+
+fn request(lines: &[&str]) -> String {
+    lines.iter().map(|line| format!("{line}\r\n")).chain(["\r\n".to_owned()]).collect()
+}
+
+#[tokio::test]
+async fn a_request_may_come_in_pieces_of_any_size() {
+    let server = serve(Config::default()).await;
+    let request = request(&REQUEST);
+    for piece in [1, 2, 3, 7, request.len()] {
+        let mut stream = tcp(&server).await;
+        stream.set_nodelay(true).unwrap();
+        for bytes in request.as_bytes().chunks(piece) {
+            stream.write_all(bytes).await.unwrap();
+            // So that each is read by itself.
+            tokio::task::yield_now().await;
+        }
+        let mut answer = vec![0; 12];
+        timeout(DEADLINE, stream.read_exact(&mut answer)).await.unwrap().unwrap();
+        assert_eq!(answer, b"HTTP/1.1 101", "pieces of {piece}");
+    }
+    // Frames that come with it are not lost.
+    let mut stream = tcp(&server).await;
+    let ping = [0x89, 0x81, 0, 0, 0, 0, b'!'];
+    stream.write_all(&[request.as_bytes(), &ping].concat()).await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(&[0x8A, 1, b'!']) {
+        assert!(timeout(DEADLINE, stream.read_buf(&mut answer)).await.unwrap().unwrap() > 0, "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_request_for_websocket_is_answered_for_people() {
+    let with = |number: usize, line: &'static str| {
+        let mut lines = REQUEST;
+        lines[number] = line;
+        request(&lines)
+    };
+    let cases = [
+        (request(&REQUEST[..2]), "426 Upgrade Required"),
+        (with(2, "Upgrade: h2c"), "426 Upgrade Required"),
+        (with(4, "Sec-WebSocket-Version: 8"), "426 Upgrade Required"),
+        (with(4, "X: y"), "426 Upgrade Required"),
+        (with(0, "GET /mqtt HTTP/1.0"), "400 Bad Request"),
+        (format!("{}body", with(0, "POST /mqtt HTTP/1.1")), "400 Bad Request"),
+        (with(0, "HEAD / HTTP/1.1"), "400 Bad Request"),
+        (with(5, "Sec-WebSocket-Key: short"), "400 Bad Request"),
+        (with(5, "X: y"), "400 Bad Request"),
+        (with(6, "Sec-WebSocket-Protocol: chat"), "400 Bad Request"),
+        (with(1, "no header"), "400 Bad Request"),
+        (with(1, "Origin: https://evil.example"), "403 Forbidden"),
+    ];
+    for (request, status) in cases {
+        let server = serve(Config::default()).await;
+        let log = Log::start();
+        let mut stream = tcp(&server).await;
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let answer = read_to_end(&mut stream).await;
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{request}: {answer}"));
+        assert!(head.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{request}: {head}");
+        assert!(body.contains("ws://") && body.ends_with('\n'), "{body}");
+        assert!(head.contains(&format!("content-length: {}", body.len())), "{head}");
+        let upgrade = head.contains("upgrade: websocket") && head.contains("sec-websocket-version: 13");
+        assert_eq!(upgrade, status.starts_with("426"), "{head}");
+        drop(stream);
+        server.until("it is gone", |stats| stats.connections == 0).await;
+        assert!(log.text().contains("WebSocket handshake failed"), "{}", log.text());
+        assert_eq!(server.broker.stats().violations, 1);
+    }
+}
+
+#[tokio::test]
+async fn other_protocols_on_the_port_are_named_in_the_log() {
+    let server = serve(Config::default()).await;
+    for (bytes, cause) in [
+        (Connect::new(V311, "c").bytes(), "MQTT came to a port for WebSocket"),
+        (vec![0x16, 3, 1, 2, 0, 1, 0], "TLS came to a port without it"),
+    ] {
+        let log = Log::start();
+        let mut stream = tcp(&server).await;
+        stream.write_all(&bytes).await.unwrap();
+        assert_eq!(read_to_end(&mut stream).await, "");
+        server.until("it is gone", |stats| stats.connections == 0).await;
+        assert!(log.text().contains(cause), "{}", log.text());
+    }
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use std::{
 
 use offload_broker::{
     Application, BoxFuture, Broker, ClientCertificates, ClientInfo, Config, Identity, Login, Reason,
-    Received, Route, Transport,
+    Received, Refusal, Route, Transport,
 };
 use tokio::{
     io::{AsyncBufReadExt, BufReader, Lines},
@@ -48,12 +48,12 @@ fn limits() -> Config {
 struct Door;
 
 impl Application for Door {
-    fn authenticate(&self, login: Login) -> BoxFuture<'_, Result<Identity, Reason>> {
+    fn authenticate(&self, login: Login) -> BoxFuture<'_, Result<Identity, Refusal>> {
         let honest = login.password.as_deref() == Some(PASSWORD.as_bytes());
         let stolen = login.client_id.starts_with(HONEST) && !honest;
         Box::pin(async move {
             match (stolen, honest) {
-                (true, _) => Err(Reason::NotAuthorized),
+                (true, _) => Err(Reason::NotAuthorized.into()),
                 (_, true) => Ok(Identity { user: Some(HONEST.into()), ..Identity::default() }),
                 (_, false) => Ok(Identity::default()),
             }

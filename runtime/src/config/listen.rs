@@ -29,6 +29,8 @@ table! {
         /// Sessions that one user, or all without a name at one address, may leave behind without a connection, each
         /// for seven days. Who has so many may come back to them; one more that would stay is refused.
         pub max_sessions_away_per_identity: usize = 1_024, in 1..=1_000_000;
+        /// Subscriptions of one session; one more is refused.
+        pub max_subscriptions: usize = 8_192, in 1..=1_000_000;
         /// Subscriptions of all sessions of one user; one more is refused.
         pub max_subscriptions_per_user: usize = 8_192, in 1..=1_000_000;
         /// Subscriptions of all clients without a name at one address; one more is refused.
@@ -64,6 +66,15 @@ table! {
         pub session_queue: usize = 8_192, in 2..=MAX_SESSION_QUEUE;
         /// Bytes of those messages, `max_packet` at least. Default: 16MiB, or `max_packet` if that is more.
         pub session_queue_bytes: ByteSize = ByteSize::mib(16), in ByteSize::kib(1)..=ByteSize::gib(16);
+        /// Retained messages. One more is delivered and not retained. No user, and no address of those without a name,
+        /// has more than is left: one alone has half of them.
+        pub max_retained_messages: usize = 20_000, in 1..=10_000_000;
+        /// Memory of retained messages, shared in the same way.
+        pub max_retained_bytes: ByteSize = ByteSize::mib(64), in ByteSize::kib(64)..=ByteSize::gib(64);
+        /// Longest topic or filter, in bytes; a publish to a longer one is refused, a subscription to one too.
+        pub max_topic_length: usize = 1_024, in 128..=65_535;
+        /// Most levels of a topic or filter; more are refused in the same way.
+        pub max_topic_levels: usize = 64, in 8..=256;
         /// Time between two looks at the counters under `$SYS/broker/`, of which what has changed is published; zero
         /// publishes none.
         pub sys_interval: TimeSpan = TimeSpan::secs(10), in TimeSpan::ZERO..=TimeSpan::secs(3_600);

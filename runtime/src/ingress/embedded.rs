@@ -11,7 +11,7 @@ use crate::watchdog::{self, Badge};
 use offload_broker::config::DEFAULT_MAX_QUEUED_BYTES;
 use offload_broker::{
     Acknowledgement, Application, BoxFuture, Broker, ClientInfo, Identity, Login, Message, Properties, QoS,
-    Reason, Received, Route, Transport, WebSocket,
+    Reason, Received, Refusal, Route, Transport, WebSocket,
 };
 use offload_protocol::topic;
 use std::net::SocketAddr;
@@ -173,6 +173,7 @@ pub(crate) fn broker_config(listen: &Listen, watchdog: &Watchdog) -> offload_bro
         max_connections: listen.max_connections + usize::from(watchdog.enabled),
         max_connections_per_address: listen.max_connections_per_address,
         max_sessions_away_per_identity: listen.max_sessions_away_per_identity,
+        max_subscriptions: listen.max_subscriptions,
         max_subscriptions_per_user: listen.max_subscriptions_per_user,
         max_subscriptions_per_address: listen.max_subscriptions_per_address,
         max_subscription_bytes: listen.max_subscription_bytes.as_usize(),
@@ -189,6 +190,10 @@ pub(crate) fn broker_config(listen: &Listen, watchdog: &Watchdog) -> offload_bro
         session_queue_bytes,
         // One identity alone may have half of it: enough for the queue of one session.
         max_queued_bytes: DEFAULT_MAX_QUEUED_BYTES.max(session_queue_bytes.saturating_mul(2)),
+        max_retained_messages: listen.max_retained_messages,
+        max_retained_bytes: listen.max_retained_bytes.as_usize(),
+        max_topic_length: listen.max_topic_length,
+        max_topic_levels: listen.max_topic_levels,
         ..Default::default()
     }
 }
@@ -203,17 +208,17 @@ struct Hook {
 }
 
 impl Application for Hook {
-    fn authenticate(&self, login: Login) -> BoxFuture<'_, Result<Identity, Reason>> {
+    fn authenticate(&self, login: Login) -> BoxFuture<'_, Result<Identity, Refusal>> {
         Box::pin(async move {
             if let Some(user) = self.badge.identify(login.user_name.as_deref(), login.password.as_deref()) {
                 return Ok(Identity { user: Some(user), credential: 0 });
             }
-            self.authentication.check(&login).await.map_err(reason)
+            self.authentication.check(&login).await.map_err(refusal)
         })
     }
 
-    fn confirm(&self, client: &ClientInfo) -> Result<(), Reason> {
-        confirm(&self.authentication, client).map_err(reason)
+    fn confirm(&self, client: &ClientInfo) -> Result<(), Refusal> {
+        confirm(&self.authentication, client).map_err(refusal)
     }
 
     fn may_subscribe(&self, client: &ClientInfo, filter: &str) -> bool {
@@ -283,13 +288,23 @@ fn confirm(authentication: &Authentication, client: &ClientInfo) -> Result<(), R
     authentication.confirm(client.user.as_deref(), client.credential, &client.client_id)
 }
 
-fn reason(refusal: Refused) -> Reason {
-    match refusal {
-        Refused::Credentials => Reason::BadUserNameOrPassword,
-        Refused::Anonymous => Reason::NotAuthorized,
-        Refused::ClientId => Reason::ClientIdentifierNotValid,
-        Refused::Busy => Reason::ServerBusy,
-    }
+/// What the client is told, and the cause for the log.
+fn refusal(refused: Refused) -> Refusal {
+    let (reason, cause) = match refused {
+        Refused::Credentials => {
+            (Reason::BadUserNameOrPassword, "the user name is unknown, or its password is wrong")
+        }
+        Refused::Nameless => {
+            (Reason::BadUserNameOrPassword, "the client id is a user's name, and no user name was given")
+        }
+        Refused::Anonymous => (
+            Reason::NotAuthorized,
+            "no user name was given, and clients without one are not let in (access.anonymous)",
+        ),
+        Refused::ClientId => (Reason::ClientIdentifierNotValid, "the client id is the name of another user"),
+        Refused::Busy => (Reason::ServerBusy, "too many passwords wait to be checked"),
+    };
+    Refusal::new(reason, cause)
 }
 
 fn who(client: &ClientInfo) -> Who<'_> {
@@ -358,5 +373,35 @@ fn message(outgoing: &Outgoing, (payload, user_properties): Encoded) -> Message 
         qos: QoS::AtLeastOnce,
         retain: false,
         properties: Some(Arc::new(properties)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limits_of_the_configuration_are_the_brokers() {
+        let listen = Listen {
+            max_subscriptions: 2,
+            max_retained_messages: 3,
+            max_retained_bytes: crate::config::ByteSize::kib(64),
+            max_topic_length: 200,
+            max_topic_levels: 8,
+            ..Listen::default()
+        };
+        let config = broker_config(&listen);
+        assert!(config.check().is_ok());
+        let limits = (config.max_subscriptions, config.max_retained_messages, config.max_retained_bytes);
+        assert_eq!(limits, (2, 3, 64 * 1024));
+        assert_eq!((config.max_topic_length, config.max_topic_levels), (200, 8));
+        // What is said of the defaults in both places is the same.
+        let (ours, theirs) = (broker_config(&Listen::default()), offload_broker::Config::default());
+        assert!(ours.check().is_ok());
+        let limits = |config: &offload_broker::Config| {
+            let topics = (config.max_topic_length, config.max_topic_levels);
+            (config.max_subscriptions, config.max_retained_messages, config.max_retained_bytes, topics)
+        };
+        assert_eq!(limits(&ours), limits(&theirs));
     }
 }

@@ -35,7 +35,7 @@ async fn topics_that_are_not_ascii_are_topics_like_others() {
 }
 
 #[tokio::test]
-async fn topics_that_are_none_end_the_connection() {
+async fn topics_that_are_none_end_the_connection_and_those_over_a_limit_are_refused() {
     let server = Server::start().await;
     let mut bystander = Bystander::new(&server).await;
     let long = "x".repeat(LONGEST);
@@ -45,12 +45,16 @@ async fn topics_that_are_none_end_the_connection() {
             let properties = if version == V5 { section(&[]) } else { Vec::new() };
             packet(0x31, &[string(topic), properties, b"x".to_vec()].concat())
         };
-        let cases: [(&[u8], u8); 9] = [
-            (b"", 0x90),
+        for refused in [&long, &deep] {
+            let mut client = Client::new(&server, version, "c").await;
+            client.send(&bytes(refused.as_bytes())).await;
+            client.ping().await;
+            bystander.hears().await;
+        }
+        let cases: [(&[u8], u8); 7] = [
+            (b"", 0x82),
             (b"a/+", 0x90),
             (b"#", 0x90),
-            (long.as_bytes(), 0x90),
-            (deep.as_bytes(), 0x90),
             (b"\0", 0x81),
             (b"a\0b", 0x81),
             (b"\xFF", 0x81),

@@ -6,6 +6,7 @@ use std::{
 };
 
 use offload_broker::{Application, ClientInfo, NoApplication, Received, Route, Version::V5};
+use tokio::net::TcpSocket;
 
 use super::Bystander;
 use crate::{
@@ -72,6 +73,56 @@ async fn packets_that_take_long_leave_others_their_turns() {
     let turns: String = application.turns.lock().unwrap().iter().collect();
     let longest = turns.split('b').map(str::len).max().unwrap();
     assert!(longest <= 8 * usize::from(FILTERS), "{longest} looks without a turn of the others: {turns}");
+}
+
+#[tokio::test]
+async fn one_packet_of_many_filters_leaves_others_their_turns() {
+    const PACKETS: usize = 60;
+    let application = Arc::new(Slow::default());
+    let server = Server::with(Default::default(), application.clone()).await;
+    let mut bystander = Bystander::new(&server).await;
+    let mut hog = Client::new(&server, V5, "hog").await;
+    hog.send(&subscribe(FILTERS * PACKETS as u16)).await;
+    let answered = async {
+        assert_eq!(hog.receive().await.body.len(), 3 + PACKETS * usize::from(FILTERS));
+    };
+    let heard = async {
+        for _ in 0..PACKETS {
+            bystander.hears().await;
+        }
+    };
+    tokio::join!(answered, heard);
+    let turns: String = application.turns.lock().unwrap().iter().collect();
+    let longest = turns.split('b').map(str::len).max().unwrap();
+    assert!(longest <= 8 * usize::from(FILTERS), "{longest} looks without a turn of the others: {turns}");
+}
+
+/// Filters of one packet whose answer is more than the sockets in between take.
+const CROWDED: usize = 8_000_000;
+
+#[tokio::test]
+async fn the_answer_to_many_filters_is_paid_for_until_it_is_sent() {
+    let server = Server::with(Default::default(), Arc::new(NoApplication)).await;
+    let mut bystander = Bystander::new(&server).await;
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4 * 1024).unwrap();
+    let mut deaf = Client::on(socket.connect(server.address).await.unwrap(), V5);
+    deaf.say_hello(&Connect::new(V5, "deaf")).await;
+    let before = server.broker.stats().packets_received;
+    // Each filter is empty.
+    let unsubscribe = packet(0xA2, &[&[0, 1][..], &section(&[]), &vec![0; 2 * CROWDED]].concat());
+    deaf.send(&unsubscribe).await;
+    bystander.hears().await;
+    // Beside the bystander's message and its acknowledgement.
+    server
+        .until("it is handled and its answer is held", |stats| {
+            stats.packets_received == before + 3 && stats.input_bytes == unsubscribe.len()
+        })
+        .await;
+    let answer = deaf.receive().await;
+    assert_eq!((answer.first, answer.body.len()), (0xB0, 3 + CROWDED));
+    server.until("its room is given back", |stats| stats.input_bytes == 0).await;
+    deaf.ping().await;
 }
 
 #[tokio::test]

@@ -7,11 +7,11 @@ use crate::arena::{Arena, write};
 use crate::packet::{self, Publish};
 use crate::stage::ABUSERS;
 
-/// Filters in one SUBSCRIBE, and subscriptions of one session: as many as the broker takes by default.
+/// Filters in one SUBSCRIBE, and subscriptions of one session.
 const FILTERS: usize = 256;
 const SUBSCRIPTIONS: usize = 1_024;
 
-/// Retained messages of one account, a few less than all may have together.
+/// Retained messages of one account, a few less than one may have alone.
 const RETAINED: usize = 9_990;
 /// How many PUBLISHes are sent before their acknowledgements are awaited.
 const BATCH: usize = 500;
@@ -64,7 +64,7 @@ pub async fn retained(arena: Arc<Arena>) -> io::Result<()> {
     Ok(())
 }
 
-/// Sessions with as many filters as they may have, each of as many levels as it may have, which stay when their
+/// Sessions with many filters, each of as many levels as it may have, which stay when their
 /// connections go.
 pub async fn deep(arena: Arc<Arena>) -> io::Result<()> {
     const LEVELS: usize = 62;

@@ -1,0 +1,174 @@
+//! SUBSCRIBE and UNSUBSCRIBE (sections 3.8 and 3.10), read filter by filter where they stand in the input: one packet
+//! may hold more filters than others should wait for, or than there is memory for what would be made of them.
+
+use bytes::{BufMut, BytesMut};
+
+use crate::{
+    application::Version,
+    config::Config,
+    fields::{Fields, put_variable},
+    frame::{Frame, Kind},
+    message::QoS,
+    properties::{self, Property, Section},
+    reason::{Reason, Violation},
+    trie::Options,
+};
+
+/// A packet of filters, and how far it is answered.
+pub(crate) struct FilterPacket {
+    id: u16,
+    version: Version,
+    /// Of all its subscriptions.
+    subscription_id: Option<u32>,
+    /// Bytes of the body that are read.
+    read: usize,
+    /// What SUBACK or UNSUBACK says of the filters that are read.
+    codes: Vec<u8>,
+}
+
+pub(crate) struct Filter<'a> {
+    /// As it came: whether it is one is not checked.
+    pub path: &'a str,
+    /// `None` in UNSUBSCRIBE.
+    pub wanted: Option<Wanted>,
+}
+
+/// How a subscription is meant (section 3.8.3.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    pub options: Options,
+    pub retained: RetainedFor,
+}
+
+/// Which retained messages a subscription gets (Retain Handling, section 3.8.3.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RetainedFor {
+    EverySubscribe,
+    NewSubscription,
+    Nobody,
+}
+
+impl FilterPacket {
+    /// Reads what stands before the filters.
+    pub fn begin(frame: &Frame<'_>, version: Version, config: &Config) -> Result<Self, Violation> {
+        let mut fields = Fields::new(frame.body);
+        let id = fields.packet_id()?;
+        let mut subscription_id = None;
+        if version == Version::V5 {
+            let section =
+                if frame.kind == Kind::Subscribe { Section::Subscribe } else { Section::Unsubscribe };
+            properties::read(&mut fields, section, config, |property| {
+                if let Property::SubscriptionId(id) = property {
+                    subscription_id = Some(id);
+                }
+            })?;
+        }
+        if fields.is_empty() {
+            return Err(Violation::protocol("no filter")); // [MQTT-3.8.3-2], [MQTT-3.10.3-2]
+        }
+        let read = frame.body.len() - fields.rest().len();
+        Ok(Self { id, version, subscription_id, read, codes: Vec::new() })
+    }
+
+    /// The next filter; `None` when all are read. To be answered before the next.
+    pub fn next<'a>(&mut self, frame: &Frame<'a>) -> Result<Option<Filter<'a>>, Violation> {
+        let mut fields = Fields::new(&frame.body[self.read..]);
+        if fields.is_empty() {
+            return Ok(None);
+        }
+        let path = fields.string()?;
+        let wanted = match frame.kind {
+            Kind::Subscribe => Some(self.wanted(fields.byte()?)?),
+            _ => None,
+        };
+        self.read = frame.body.len() - fields.rest().len();
+        Ok(Some(Filter { path, wanted }))
+    }
+
+    /// The options of a subscription (section 3.8.3.1; in 3.1.1 a QoS).
+    fn wanted(&self, bits: u8) -> Result<Wanted, Violation> {
+        const IMPOSSIBLE: Violation = Violation::malformed("impossible subscription options");
+        let reserved = if self.version == Version::V5 { 0xC0 } else { 0xFC };
+        let qos = QoS::from_bits(bits & 3).filter(|_| bits & reserved == 0).ok_or(IMPOSSIBLE)?;
+        let retained = match bits >> 4 & 3 {
+            0 => RetainedFor::EverySubscribe,
+            1 => RetainedFor::NewSubscription,
+            2 => RetainedFor::Nobody,
+            _ => return Err(IMPOSSIBLE),
+        };
+        let options = Options {
+            qos,
+            no_local: bits & 4 != 0,
+            retain_as_published: bits & 8 != 0,
+            id: self.subscription_id,
+        };
+        Ok(Wanted { options, retained })
+    }
+
+    /// What becomes of a filter of SUBSCRIBE.
+    pub fn granted(&mut self, granted: Result<QoS, Reason>) {
+        self.codes.push(match (granted, self.version) {
+            (Ok(qos), _) => qos as u8,
+            (Err(_), Version::V311) => 0x80,
+            (Err(reason), Version::V5) => reason as u8,
+        });
+    }
+
+    /// What becomes of a filter of UNSUBSCRIBE: whether there was such a subscription. UNSUBACK of 3.1.1 has no codes.
+    pub fn removed(&mut self, removed: bool) {
+        if self.version == Version::V5 {
+            self.codes.push(if removed { Reason::Success } else { Reason::NoSubscriptionExisted } as u8);
+        }
+    }
+
+    /// Appends SUBACK or UNSUBACK, when all filters are read.
+    pub fn acknowledge(self, frame: &Frame<'_>, out: &mut BytesMut) {
+        let properties: &[u8] = if self.version == Version::V5 { &[0] } else { &[] };
+        out.put_u8(if frame.kind == Kind::Subscribe { 0x90 } else { 0xB0 });
+        put_variable(out, 2 + properties.len() + self.codes.len());
+        out.put_u16(self.id);
+        out.put_slice(properties);
+        out.put_slice(&self.codes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame;
+
+    #[test]
+    fn a_packet_is_read_filter_by_filter_and_acknowledged_with_a_code_each() {
+        let subscribe = b"\x82\x0D\x00\x07\x02\x0B\x05\x00\x01a\x01\x00\x01b\x2E";
+        let unsubscribe = b"\xA2\x09\x00\x07\x00\x00\x01a\x00\x01b";
+        for (bytes, acknowledged) in
+            [(&subscribe[..], &[0x90, 5, 0, 7, 0, 1, 0x8F]), (unsubscribe, &[0xB0, 5, 0, 7, 0, 0, 0x11])]
+        {
+            let frame = frame::next(bytes, 100).unwrap().unwrap();
+            let mut packet = FilterPacket::begin(&frame, Version::V5, &Config::default()).unwrap();
+            let mut read = Vec::new();
+            while let Some(filter) = packet.next(&frame).unwrap() {
+                let first = read.is_empty();
+                match filter.wanted {
+                    Some(_) => packet.granted(if first {
+                        Ok(QoS::AtLeastOnce)
+                    } else {
+                        Err(Reason::TopicFilterInvalid)
+                    }),
+                    None => packet.removed(first),
+                }
+                read.push((filter.path, filter.wanted));
+            }
+            let plain = Options { qos: QoS::AtLeastOnce, id: Some(5), ..Options::default() };
+            let all = Options { qos: QoS::ExactlyOnce, no_local: true, retain_as_published: true, ..plain };
+            let wanted = |options, retained| (bytes == subscribe).then_some(Wanted { options, retained });
+            assert_eq!(
+                read,
+                [("a", wanted(plain, RetainedFor::EverySubscribe)), ("b", wanted(all, RetainedFor::Nobody))]
+            );
+            let mut out = BytesMut::new();
+            packet.acknowledge(&frame, &mut out);
+            assert_eq!(&out[..], acknowledged);
+        }
+    }
+}

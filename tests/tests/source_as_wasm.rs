@@ -267,6 +267,64 @@ async fn compare_answers_natively_and_logs_each_difference() -> Result<()> {
     Ok(())
 }
 
+/// What students of C try with the three descriptors: to poll them, and to close them.
+const STREAMS: &str = r#"
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <sys/select.h>
+#include <unistd.h>
+
+static void polled(void) {
+    struct pollfd fds[] = {{0, POLLIN, 0}, {1, POLLOUT, 0}, {2, POLLOUT, 0}};
+    int ready = poll(fds, 3, 1000);
+    fprintf(stderr, "poll %d:", ready);
+    for (int i = 0; i < 3; i++)
+        fprintf(stderr, " %s%s%s", fds[i].revents & POLLIN ? "in" : "", fds[i].revents & POLLOUT ? "out" : "",
+                fds[i].revents & POLLNVAL ? "bad" : "");
+    fd_set in, out;
+    FD_ZERO(&in);
+    FD_ZERO(&out);
+    FD_SET(0, &in);
+    FD_SET(1, &out);
+    FD_SET(2, &out);
+    struct timeval second = {1, 0};
+    ready = select(3, &in, &out, NULL, &second);
+    if (ready < 0) fprintf(stderr, "\nselect: %s\n", errno == EBADF ? "EBADF" : "?");
+    else fprintf(stderr, "\nselect %d: %d %d %d\n", ready, FD_ISSET(0, &in) != 0, FD_ISSET(1, &out) != 0,
+                 FD_ISSET(2, &out) != 0);
+}
+
+int main(void) {
+    polled();
+    puts("a");
+    fclose(stdout);
+    puts("b");
+    fprintf(stderr, "write: %s\n", write(1, "c", 1) < 0 && errno == EBADF ? "EBADF" : "?");
+    polled();
+    char byte;
+    fprintf(stderr, "close %d, ", close(0));
+    fprintf(stderr, "read: %s\n", read(0, &byte, 1) < 0 && errno == EBADF ? "EBADF" : "?");
+    return 0;
+}
+"#;
+
+#[tokio::test]
+async fn the_standard_streams_are_polled_and_closed_as_natively() -> Result<()> {
+    let gateway = Gateway::embedded("native = \"compare\"\n").await?;
+    let mut device = Device::connect(gateway.address()?, Version::V5, "streams").await?;
+    device.subscribe("result/streams").await?;
+    let request = json!({
+        "source": STREAMS, "makefile": COMMAND, "name": "streams", "stdin": envelope::bytes("in"),
+    });
+    let answer = envelope::ask(&mut device, "inputCode/streams", &request).await?;
+    assert_eq!(envelope::bytes_of(&answer, "stdout")?, b"a\n", "{answer}");
+    let stderr = "poll 3: in out out\nselect 3: 1 1 1\nwrite: EBADF\n\
+                  poll 3: in bad out\nselect: EBADF\nclose 0, read: EBADF\n";
+    assert_eq!(String::from_utf8(envelope::bytes_of(&answer, "stderr")?)?, stderr);
+    gateway.logged(&["INFO as wasm this source does the same "]).await.map(drop)
+}
+
 /// Nobody waits for them.
 #[tokio::test]
 async fn a_gateway_that_stops_does_not_wait_for_comparisons() -> Result<()> {

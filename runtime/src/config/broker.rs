@@ -27,7 +27,7 @@ table! {
         /// for alive for one and a half times as long, and its share of new requests with it.
         pub keep_alive: TimeSpan = TimeSpan::secs(5), in TimeSpan::secs(5)..=TimeSpan::secs(3_600);
         /// Largest MQTT packet that is taken from the broker.
-        pub max_packet: ByteSize = ByteSize::mib(16), in ByteSize::kib(1)..=ByteSize::mib(256);
+        pub max_packet: ByteSize = ByteSize::mib(32), in ByteSize::kib(1)..=ByteSize::mib(256);
         /// User name to connect with.
         pub username: Option<String> = None;
         /// File whose first line is the password.

@@ -17,9 +17,9 @@ table! {
         /// Where to listen; port 0 picks a free one. Another address than loopback needs clients that say who they are,
         /// by `access.passwords` or `tls.client_ca`, or `access.anonymous = true`.
         pub address: HostPort = HostPort::new("127.0.0.1", 1883);
-        /// Largest MQTT packet that is taken; a longer one ends its connection. Default: 16MiB, or what `[limits]`
+        /// Largest MQTT packet that is taken; a longer one ends its connection. Default: 32MiB, or what `[limits]`
         /// allows a request or its answer if that is more, but no more than `max_input` and `session_queue_bytes`.
-        pub max_packet: ByteSize = ByteSize::mib(16), in ByteSize::kib(1)..=MAX_PACKET;
+        pub max_packet: ByteSize = ByteSize::mib(32), in ByteSize::kib(1)..=MAX_PACKET;
         /// Open connections, the watchdog's apart; more are turned away.
         pub max_connections: usize = 10_000, in 1..=1_000_000;
         /// Open connections from one source address (in IPv6 from one network of 64 bits); loopback has no such limit.
@@ -64,8 +64,8 @@ table! {
         /// Default: 8192, or twice `queue.per_principal` if that is more, so that as many answers have room as
         /// requests are taken.
         pub session_queue: usize = 8_192, in 2..=MAX_SESSION_QUEUE;
-        /// Bytes of those messages, `max_packet` at least. Default: 16MiB, or `max_packet` if that is more.
-        pub session_queue_bytes: ByteSize = ByteSize::mib(16), in ByteSize::kib(1)..=ByteSize::gib(16);
+        /// Bytes of those messages, `max_packet` at least. Default: 32MiB, or `max_packet` if that is more.
+        pub session_queue_bytes: ByteSize = ByteSize::mib(32), in ByteSize::kib(1)..=ByteSize::gib(16);
         /// Retained messages. One more is delivered and not retained. No user, and no address of those without a name,
         /// has more than is left: one alone has half of them.
         pub max_retained_messages: usize = 20_000, in 1..=10_000_000;

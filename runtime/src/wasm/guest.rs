@@ -6,6 +6,7 @@ use super::memory::MemoryLease;
 use super::metering;
 use super::preview1::HOSTCALL_BYTES;
 use super::preview2::MAX_RESOURCES;
+use super::standard_streams::StandardStreams;
 use super::stdio::Stdio;
 use bytes::Bytes;
 use offload_protocol::error::{ErrorKind, WireError};
@@ -129,6 +130,8 @@ pub struct GuestState {
     pub(super) wasi: WasiP1Ctx,
     /// Shared with the streams that a component holds.
     pub(super) stdio: Arc<Mutex<Stdio>>,
+    /// Where a module has them; a component asks for its streams.
+    pub(super) streams: StandardStreams,
     pub(super) clock: Clock,
     pub(super) context: Context,
     /// When it is ended.
@@ -194,6 +197,7 @@ fn store(
     let mut state = GuestState {
         wasi: wasi.build_p1(),
         stdio: Arc::new(Mutex::new(Stdio::new(input.stdin, budget.stdout, budget.stderr))),
+        streams: StandardStreams::default(),
         clock,
         context: input.context,
         deadline,

@@ -2,12 +2,14 @@
 
 pub mod context;
 pub mod engine;
+pub mod folder;
 pub mod guest;
 mod limiter;
 pub mod linking;
 mod loaded;
 mod mailbox;
 pub mod memory;
+mod open_files;
 pub mod preview1;
 mod preview2;
 mod random;

@@ -322,7 +322,7 @@ mod tests {
             let loaded = modules.load(&artifact, &account, || linkers.load(&artifact)).unwrap();
             let context = Context { reply_id: "a".into(), request_id: None };
             let input =
-                Input { name: "a".into(), args: vec![], env: vec![], stdin: bytes::Bytes::new(), context };
+                Input { name: "a".into(), args: vec![], env: vec![], stdin: bytes::Bytes::new(), folder: None, context };
             let budget = Budget {
                 fuel: 1_000,
                 cpu: Duration::MAX,

@@ -148,7 +148,12 @@ mod tests {
                 Node::Link(to) => (to.as_str(), None),
             })
             .collect();
-        let expected = [("data", None), ("data/a b.txt", Some(&b"contents"[..])), (&long, Some(b"")), ("data/a b.txt", None)];
+        let expected = [
+            ("data", None),
+            ("data/a b.txt", Some(&b"contents"[..])),
+            (&long, Some(b"")),
+            ("data/a b.txt", None),
+        ];
         assert_eq!(found, expected);
         assert_eq!(folder.size(), 3 * BLOCK);
     }

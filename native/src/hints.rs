@@ -44,11 +44,12 @@ impl Hints<'_> {
 
     /// The program that a recipe runs which failed, if the build has made it: `make: *** [Makefile:2: all] Error 1`.
     fn run_while_building(&self, line: &str) -> Option<&str> {
-        let (_, place) = line.strip_prefix("make")?.split_once(": *** [")?;
+        let (_, place) = line.split_once(": *** [")?;
         let mut place = place.split(": ");
         let (path, number) = place.next()?.rsplit_once(':')?;
         let (_, makefile) = self.files.iter().find(|(file, _)| *file == path)?;
-        let recipe = str::from_utf8(makefile).ok()?.lines().nth(number.parse::<usize>().ok()?.checked_sub(1)?)?;
+        let recipe =
+            str::from_utf8(makefile).ok()?.lines().nth(number.parse::<usize>().ok()?.checked_sub(1)?)?;
         let commands = recipe.split(['&', ';', '|']);
         let programs = commands.filter_map(|command| {
             command.trim_start_matches(['\t', ' ', '@', '-', '+']).split_whitespace().next()
@@ -104,14 +105,16 @@ mod tests {
             );
             assert_eq!(explained(line, "all:\n", None), line);
         }
-        for line in ["a.c:1:2: error: expected ';'", "Makefile:3: warning: overriding recipe", "gcc a.c", ""] {
+        for line in ["a.c:1:2: error: expected ';'", "Makefile:3: warning: overriding recipe", "gcc a.c", ""]
+        {
             assert_eq!(explained(line, "all:\n", taken), line);
         }
     }
 
     #[test]
     fn a_build_that_runs_its_own_program_is_told_so() {
-        let hint = "(the build runs ./app: leave that to the gateway, which does it with the request's arguments)";
+        let hint =
+            "(the build runs ./app: leave that to the gateway, which does it with the request's arguments)";
         for (recipe, is_run) in [
             ("./app 5 7", true),
             ("@-./app", true),
@@ -120,7 +123,8 @@ mod tests {
             ("tools/gen >a.h", false),
             ("./tools/gen >a.h", false),
         ] {
-            let line = "make: *** [Makefile:2: all] Error 1";
+            // After what the program has printed, which may end without a line's end.
+            let line = "12make: *** [Makefile:2: all] Error 1";
             let expected = if is_run { format!("{line} {hint}\n") } else { format!("{line}\n") };
             assert_eq!(explained(&format!("{line}\n"), &format!("all: app\n\t{recipe}\n"), None), expected);
         }

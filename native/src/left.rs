@@ -51,7 +51,9 @@ mod tests {
         let left = |name, program, folder| Some(Left { name, program, folder });
         assert_eq!(Left::read(b"app\n5\n\x7fELF\nrest"), left("app", b"\x7fELF\n", b"rest"));
         assert_eq!(Left::read(b"a\n0\n"), left("a", b"", b""));
-        for output in [&b"\xff\n0\n"[..], b"app", b"app\n", b"app\n1", b"app\n5\nfour", b"app\nx\nx", b"app\n-1\nx"] {
+        for output in
+            [&b"\xff\n0\n"[..], b"app", b"app\n", b"app\n1", b"app\n5\nfour", b"app\nx\nx", b"app\n-1\nx"]
+        {
             assert_eq!(Left::read(output), None);
         }
     }

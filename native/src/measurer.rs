@@ -101,7 +101,9 @@ impl Held {
         {
             self.share.fit(used.threads);
             let buffers = if self.calls == Calls::Build { usage::sockets(self.first) } else { 0 };
-            if used.memory.saturating_add(buffers) > self.limits.memory || self.has_too_many_mappings(used.address_space) {
+            if used.memory.saturating_add(buffers) > self.limits.memory
+                || self.has_too_many_mappings(used.address_space)
+            {
                 return Some(Limit::Memory);
             }
             if used.cpu > self.limits.cpu {

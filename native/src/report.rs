@@ -275,7 +275,7 @@ mod tests {
         assert_eq!(causes, [Mechanism::Bubblewrap]);
         assert_eq!(report.untried().count(), 8);
         let line = report.to_string();
-        assert_eq!(line.matches('(').count(), 2, "{line}");
+        assert!(!line.contains(Mechanism::Namespaces.remedy()), "{line}");
         assert!(line.ends_with(", 8 not tried"), "{line}");
         assert_eq!(without(&[]).causes().count(), 0);
     }

@@ -31,7 +31,7 @@ const MAX_WORDS_SIZE: usize = 1024 * 1024;
 /// it needs are among those that a run sees.
 const UNPACKER: &str = "/unpack";
 const ARCHIVE: &str = "/folder.tar";
-const UNPACK: &str = "/unpack -x -f /folder.tar </dev/null || exit\n";
+const UNPACK: &str = "/unpack -x -f /folder.tar --warning=none </dev/null || exit\n";
 
 /// What the sandboxes of a machine have in common.
 #[derive(Debug)]
@@ -109,7 +109,10 @@ impl Sandbox {
         let problem = match Folder::read(archive) {
             Some(folder) if folder.size() <= limit => return Ok(Some(folder)),
             Some(folder) => {
-                format!("leaves {} bytes in its folder, the limit is {limit}: have it remove some", folder.size())
+                format!(
+                    "leaves {} bytes in its folder, the limit is {limit}: have it remove some",
+                    folder.size()
+                )
             }
             None => format!("leaves too many files in its folder, the limit is {MAX_ENTRIES}"),
         };

@@ -125,7 +125,8 @@ impl Wasi {
 pub fn redirected(commands: &str) -> String {
     let line = |line: &str| {
         let mut words: Vec<&str> = line.split(' ').collect();
-        let first = words.iter_mut().find(|word| !word.trim().is_empty() && !word.contains('='));
+        let is_before = |word: &str| word.contains('=') || matches!(word.trim(), "" | "env");
+        let first = words.iter_mut().find(|word| !is_before(word));
         if let Some(word) = first
             && let Some(name) = own_name(word.trim())
         {
@@ -141,7 +142,8 @@ fn own_name(word: &str) -> Option<&'static str> {
     let name = TOOL_FOLDERS.split(':').find_map(|folder| word.strip_prefix(folder)?.strip_prefix('/'));
     let name = name.unwrap_or(word);
     let is_version = |part: &str| part.chars().all(|c| c.is_ascii_digit() || c == '.');
-    let name = name.rsplit_once('-').filter(|(_, version)| is_version(version)).map_or(name, |(name, _)| name);
+    let name =
+        name.rsplit_once('-').filter(|(_, version)| is_version(version)).map_or(name, |(name, _)| name);
     let name = name.rsplit('-').next().unwrap_or(name);
     NAMES.into_iter().find(|own| *own == name)
 }
@@ -166,8 +168,11 @@ mod tests {
         for (commands, expected) in [
             ("gcc a.c -o a", "gcc a.c -o a"),
             ("/usr/bin/gcc a.c -o /usr/bin/gcc", "gcc a.c -o /usr/bin/gcc"),
-            ("LANG=C \tclang++-14 a.cpp", "LANG=C clang++ a.cpp"),
-            ("x86_64-linux-gnu-gcc-12.1 -c a.c\n ar rcs a.a a.o\n/bin/c99 a.a", "gcc -c a.c\n ar rcs a.a a.o\nc99 a.a"),
+            ("env LANG=C \tclang++-14 a.cpp", "env LANG=C clang++ a.cpp"),
+            (
+                "x86_64-linux-gnu-gcc-12.1 -c a.c\n ar rcs a.a a.o\n/bin/c99 a.a",
+                "gcc -c a.c\n ar rcs a.a a.o\nc99 a.a",
+            ),
             ("./gcc a.c", "./gcc a.c"),
             ("mkdir -p gcc-12", "mkdir -p gcc-12"),
         ] {

@@ -108,7 +108,8 @@ impl Compiler {
             }
             // A busy machine may have been the reason.
             Ok(None) => {
-                let message = format!("took longer than {} to compile", self.config.wall);
+                let message =
+                    format!("took longer than {} to compile, the limit compiler.wall", self.config.wall);
                 Err(Failure::passing(WireError::new(ErrorKind::Compile, message)))
             }
         }
@@ -186,7 +187,9 @@ impl Compiler {
         let Output { status, artifact, message } = output;
         let max_artifact = self.config.max_artifact;
         if artifact.len() as u64 > max_artifact.bytes() {
-            return Err(refused(format!("compiles to more than {max_artifact}")));
+            return Err(refused(format!(
+                "compiles to more than {max_artifact}, the limit compiler.max_artifact"
+            )));
         }
         match (status.code(), status.signal()) {
             (Some(0), _) => Ok(artifact),
@@ -196,13 +199,15 @@ impl Compiler {
             }
             (Some(code), _) if code == i32::from(child::EXIT_REFUSED) => Err(refused(message)),
             (_, Some(libc::SIGXCPU)) => {
-                Err(refused(format!("takes more than {} of CPU time to compile", self.config.cpu)))
+                let cpu = self.config.cpu;
+                Err(refused(format!("takes more than {cpu} of CPU time to compile, the limit compiler.cpu")))
             }
             (_, Some(libc::SIGABRT)) if message.contains(STACK_OVERFLOW) => {
                 Err(refused("takes more stack to compile than there is: it is nested too deeply".to_string()))
             }
             (_, Some(libc::SIGABRT)) => {
-                Err(refused(format!("takes more than {} of memory to compile", self.config.memory)))
+                let memory = self.config.memory;
+                Err(refused(format!("takes more than {memory} to compile, the limit compiler.memory")))
             }
             (_, Some(signal @ (libc::SIGSEGV | libc::SIGBUS))) => {
                 sampled!(warn, signal, "a compile child crashed on its input");
@@ -261,7 +266,7 @@ mod tests {
     fn an_abort_says_what_has_run_out() {
         let compiler = Compiler::new(config::Compiler::default(), config::Limits::default());
         for (message, what) in [
-            ("memory allocation of 16777216 bytes failed\n", "memory to compile"),
+            ("memory allocation of 16777216 bytes failed\n", "1GiB to compile, the limit compiler.memory"),
             (
                 "\nthread 'main' (7) has overflowed its stack\nfatal runtime error: stack overflow, aborting\n",
                 "stack to compile",

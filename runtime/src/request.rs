@@ -196,9 +196,7 @@ impl Requests {
             (Code::Module(module), Some(digest)) => match modules.ready(&digest) {
                 Some(Err(error)) => Err(error),
                 // One that its sender does not have yet is kept for him first.
-                Some(Ok(artifact)) if modules.has(client, &digest) => {
-                    Ok(ready(UNNAMED.into(), artifact))
-                }
+                Some(Ok(artifact)) if modules.has(client, &digest) => Ok(ready(UNNAMED.into(), artifact)),
                 _ => Ok(Executable::Module(digest, Some(module))),
             },
             (_, Some(digest)) => {

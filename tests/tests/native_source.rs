@@ -112,7 +112,8 @@ async fn commands_are_what_students_send(deployment: Deployment) -> Result<()> {
     ] {
         let answer = device.ask("inputCode/student", legacy("add", "5 7", ADD, build)).await?;
         assert_eq!(answer.text(), "12", "{build:?}");
-        let request = json!({ "name": "add", "source": ADD, "makefile": build, "args": ["5", "7"], "reply": "stdout" });
+        let request =
+            json!({ "name": "add", "source": ADD, "makefile": build, "args": ["5", "7"], "reply": "stdout" });
         let answer = device.ask("inputCode/student", request.to_string()).await?;
         assert_eq!(answer.text(), "12", "{build:?} in an envelope");
     }
@@ -129,7 +130,10 @@ async fn commands_are_what_students_send(deployment: Deployment) -> Result<()> {
         ("cp <name>.c <name>", "missing separator.  Stop. (the build part was taken for a makefile)"),
         ("gcc-99 <name>.c -o <name>", "gcc-99: not found (the build part was taken for a compiler command)"),
         ("gcc -c <name>.c\nmkdir x", "left no program add (the build part was taken for compiler commands)"),
-        ("all:\n\tgcc <name>.c -o <name>\n\t./<name>; false\n", "(the build runs ./add: leave that to the gateway"),
+        (
+            "all:\n\tgcc <name>.c -o <name>\n\t./<name>; false\n",
+            "(the build runs ./add: leave that to the gateway",
+        ),
     ] {
         refused(&device.ask("inputCode/student", legacy("add", "", ADD, build)).await?, "build", said)?;
     }
@@ -154,7 +158,7 @@ async fn programs_find_what_their_build_has_left(deployment: Deployment) -> Resu
     let answer = device.ask("inputCode/finds", legacy("one", "table.txt", READER, makefile)).await?;
     assert_eq!(answer.text(), "7\n,2,\n|");
     // It is bounded by the run's work directory.
-    let makefile = "app: main.c\n\tgcc $< -o $@; head -c 20000000 /dev/zero >large\n";
+    let makefile = "app: main.c\n\tgcc $< -o $@; yes | head -c 20000000 >large\n";
     let request = json!({ "files": { "main.c": envelope::bytes(READER) }, "makefile": makefile });
     let answer = envelope::ask(&mut device, "inputCode/finds", request).await?;
     refused_in_envelope(answer, "build", " bytes in its folder, the limit is 16777216")
@@ -168,7 +172,10 @@ async fn each_ending_is_told(deployment: Deployment) -> Result<()> {
         ("return 3;", "exit"),
         ("raise(SIGSEGV);", "trap"),
         ("abort();", "trap"),
-        ("fputs(\"\\nnot a number: 5,7\\nusage\\n\", stderr); return 1;", "exit: program exited with code 1: not a number: 5,7"),
+        (
+            "fputs(\"\\nnot a number: 5,7\\nusage\\n\", stderr); return 1;",
+            "exit: program exited with code 1: not a number: 5,7",
+        ),
         (
             "assert(argc == 9);",
             "trap: killed by SIGABRT, which abort() raises: p: p.c:7: main: Assertion `argc == 9' failed.",
@@ -181,7 +188,9 @@ async fn each_ending_is_told(deployment: Deployment) -> Result<()> {
     ] {
         let answer = device.ask("inputCode/endings", legacy("p", "", &program(statements), COMMAND)).await?;
         match kind.split_once(": ") {
-            None => assert_eq!(error_line_problems(&answer.payload, kind), Vec::<String>::new(), "{statements}"),
+            None => {
+                assert_eq!(error_line_problems(&answer.payload, kind), Vec::<String>::new(), "{statements}")
+            }
             Some(_) => assert_eq!(answer.text(), format!("error: {kind}")),
         }
     }

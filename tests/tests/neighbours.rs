@@ -228,11 +228,12 @@ mod bomb {
     /// No locals, `end`.
     const EMPTY_BODY: [u8; 3] = [2, 0, 0x0b];
 
+    /// Each takes code: what lies behind a memory's end is no part of the image that it begins with.
     pub fn data_segments(count: u32) -> Bytes {
         let mut segments = number(count);
         for _ in 0..count {
-            // Into memory 0 at `i32.const 0`: one byte.
-            segments.extend([0, 0x41, 0, 0x0b, 1, 0]);
+            // Into memory 0 at `i32.const 65536`: one byte.
+            segments.extend([0, 0x41, 0x80, 0x80, 0x04, 0x0b, 1, 0]);
         }
         module(&[EMPTY_BODY.to_vec()], Some(segments))
     }

@@ -118,7 +118,8 @@ async fn the_doctor_says_what_is_missing_and_what_to_do() -> Result<()> {
     assert!(rest["found"].as_str().unwrap_or_default().starts_with("namespaces, no-privileges, "), "{rest}");
     let output = offload_rt(&["doctor", "--config", utf8(&configuration)]).await?;
     let table = String::from_utf8(output.stdout)?;
-    let lines: Vec<&str> = table.lines().skip_while(|line| !line.starts_with("sandbox: bubblewrap")).collect();
+    let lines: Vec<&str> =
+        table.lines().skip_while(|line| !line.starts_with("sandbox: bubblewrap")).collect();
     assert!(lines[1].trim_start().starts_with("→ apt-get install bubblewrap"), "{table}");
     assert_eq!(lines.iter().filter(|line| line.contains('→')).count(), 1, "{table}");
     Ok(())
@@ -132,7 +133,10 @@ async fn the_demonstration_says_what_it_leaves_out() -> Result<()> {
     let said = String::from_utf8(output.stdout)?;
     assert!(output.status.success(), "{said}");
     let refused = said.lines().find(|line| line.contains("C and its makefile")).context("its line")?;
-    assert!(refused.starts_with("--  C and its makefile") && refused.contains("error: unauthorized"), "{said}");
+    assert!(
+        refused.starts_with("--  C and its makefile") && refused.contains("error: unauthorized"),
+        "{said}"
+    );
     assert!(!said.contains("All came back right"), "{said}");
     let left_out = "All else came back right. Left out (--): C and its makefile, which this machine cannot contain:\n\n  \
                     no bubblewrap: bwrap is not there (apt-get install bubblewrap, 0.8 or newer)\n\nNext, ";

@@ -104,20 +104,31 @@ async fn each_form_of_main_is_called(deployment: Deployment) -> Result<()> {
         ("void main(int n, char **v) { long double x = n; printf(\"%Lg\", x / 2); }", "1.5"),
     ] {
         let source = format!("#include <stdio.h>\n#include <stdlib.h>\n{main}\n");
-        for build in [COMMAND, "<name>: <name>.o\n<name>.o: <name>.c\n", "/usr/bin/gcc -c <name>.c\ngcc-9 <name>.o -o <name>"] {
+        for build in [
+            COMMAND,
+            "<name>: <name>.o\n<name>.o: <name>.c\n",
+            "/usr/bin/gcc -c <name>.c\ngcc-9 <name>.o -o <name>",
+        ] {
             let answer = device.ask("inputCode/main", legacy("m", "5 7", &source, build)).await?;
             assert_eq!(answer.text(), printed, "{main} {build}");
         }
     }
-    let answer = device.ask("inputCode/main", legacy("m", "", "int main(int n, char **v, char **e) { return 3; }", COMMAND)).await?;
+    let answer = device
+        .ask("inputCode/main", legacy("m", "", "int main(int n, char **v, char **e) { return 3; }", COMMAND))
+        .await?;
     assert_eq!(answer.text(), "error: exit: program exited with code 3");
     // A function that is called otherwise than it is defined cannot be helped, but named.
     let two = "twice: a.o b.o\n\tgcc a.o b.o -o twice\n";
     let files = json!({
         "a.c": envelope::bytes("int f(int); int main(void) { return f(1); }\n"), "b.c": envelope::bytes("void f(void) {}\n"),
     });
-    let answer = envelope::ask(&mut device, "inputCode/main", &json!({ "files": files, "makefile": two })).await?;
-    refused_in_envelope(answer, "trap", "`f` is called with other types than it is defined with, in signature_mismatch:f")
+    let answer =
+        envelope::ask(&mut device, "inputCode/main", &json!({ "files": files, "makefile": two })).await?;
+    refused_in_envelope(
+        answer,
+        "trap",
+        "`f` is called with other types than it is defined with, in signature_mismatch:f",
+    )
 }
 
 /// As natively, but for what the C library says of a file system that cannot be written.
@@ -127,7 +138,8 @@ async fn modules_find_what_their_build_has_left(deployment: Deployment) -> Resul
         "main.c": envelope::bytes(READER), "data.txt": envelope::bytes("sent"), "a/b.txt": envelope::bytes("deep"),
     });
     let mut request = json!({ "files": files, "makefile": MAKES_FILES, "reply": "stdout" });
-    request["args"] = json!(["data.txt", "/work/a/b.txt", "./out/table.txt", "out/link", "out", "/work", "none", "../x"]);
+    request["args"] =
+        json!(["data.txt", "/work/a/b.txt", "./out/table.txt", "out/link", "out", "/work", "none", "../x"]);
     for _ in 0..2 {
         let answer = device.ask("inputCode/finds", request.to_string()).await?;
         let expected = "sent,4,t|deep,4,p|SENT,4,T|SENT,4,T|2 files|5 files|No such file or directory|Capabilities insufficient|";
@@ -143,7 +155,8 @@ async fn modules_find_what_their_build_has_left(deployment: Deployment) -> Resul
     let reopens = "if (!freopen(argv[1], \"r\", stdin)) return 1; char line[9]; puts(fgets(line, 9, stdin)); \
                    fclose(stdin); return printf(\"%d\", !fopen(\"x/new\", \"w\")) != 1;";
     let makefile = "all:\n\techo seven >table.txt; gcc <name>.c -o <name>\n";
-    let answer = device.ask("inputCode/finds", legacy("one", "table.txt", &program(reopens), makefile)).await?;
+    let answer =
+        device.ask("inputCode/finds", legacy("one", "table.txt", &program(reopens), makefile)).await?;
     assert_eq!(answer.text(), "seven\n\n1");
     // What would change the folder.
     let changes = "printf(\"%d %d %d\", remove(\"table.txt\"), rename(\"table.txt\", \"x\"), mkdir(\"x\", 0700)); \
@@ -168,7 +181,10 @@ async fn each_ending_is_a_guests(deployment: Deployment) -> Result<()> {
         ("for (;;);", "fuel"),
         ("raise(SIGSEGV);", "trap"),
         ("abort();", "trap"),
-        ("fputs(\"\\nnot a number: 5,7\\nusage\\n\", stderr); return 1;", "exit: program exited with code 1: not a number: 5,7"),
+        (
+            "fputs(\"\\nnot a number: 5,7\\nusage\\n\", stderr); return 1;",
+            "exit: program exited with code 1: not a number: 5,7",
+        ),
         ("assert(argc == 9);", "trap: … : Assertion failed: argc == 9 (p.c: main: 7)"),
         ("return 5 / (argc - 1);", "trap"),
         // The stack is used up before anything is written over.
@@ -226,7 +242,11 @@ async fn what_wasi_lacks_is_a_build_error_that_says_so(deployment: Deployment) -
     for recipe in ["./<name>", "./<name> >table.txt"] {
         let makefile = format!("all:\n\tgcc <name>.c -o <name>\n\t{recipe}\n");
         let answer = device.ask("inputCode/lacks", legacy("p", "", hello, &makefile)).await?;
-        refused(&answer, "build", "./p: Exec format error (what is built for WASI cannot run while building)")?;
+        refused(
+            &answer,
+            "build",
+            "./p: Exec format error (what is built for WASI cannot run while building)",
+        )?;
     }
     Ok(())
 }
@@ -346,6 +366,58 @@ async fn compare_answers_natively_and_logs_each_difference() -> Result<()> {
         assert!(line.contains(difference) && line.contains("client=compare"), "{line}");
     }
     Ok(())
+}
+
+/// What students of C try with the three descriptors: to poll them, and to close them.
+const STREAMS: &str = r#"
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <sys/select.h>
+#include <unistd.h>
+
+static void polled(void) {
+    struct pollfd fds[] = {{0, POLLIN, 0}, {1, POLLOUT, 0}, {2, POLLOUT, 0}};
+    int ready = poll(fds, 3, 1000);
+    fprintf(stderr, "poll %d:", ready);
+    for (int i = 0; i < 3; i++)
+        fprintf(stderr, " %s%s%s", fds[i].revents & POLLIN ? "in" : "", fds[i].revents & POLLOUT ? "out" : "",
+                fds[i].revents & POLLNVAL ? "bad" : "");
+    fd_set in, out;
+    FD_ZERO(&in), FD_ZERO(&out), FD_SET(0, &in), FD_SET(1, &out), FD_SET(2, &out);
+    struct timeval second = {1, 0};
+    ready = select(3, &in, &out, NULL, &second);
+    if (ready < 0) fprintf(stderr, "\nselect: %s\n", errno == EBADF ? "EBADF" : "?");
+    else fprintf(stderr, "\nselect %d: %d %d %d\n", ready, !!FD_ISSET(0, &in), !!FD_ISSET(1, &out), !!FD_ISSET(2, &out));
+}
+
+int main(void) {
+    polled();
+    puts("a");
+    fclose(stdout);
+    puts("b");
+    fprintf(stderr, "write: %s\n", write(1, "c", 1) < 0 && errno == EBADF ? "EBADF" : "?");
+    polled();
+    char byte;
+    fprintf(stderr, "close %d, ", close(0));
+    fprintf(stderr, "read: %s\n", read(0, &byte, 1) < 0 && errno == EBADF ? "EBADF" : "?");
+    return 0;
+}
+"#;
+
+#[tokio::test]
+async fn the_standard_streams_are_polled_and_closed_as_natively() -> Result<()> {
+    let gateway = Gateway::embedded("native = \"compare\"\n").await?;
+    let mut device = Device::connect(gateway.address()?, Version::V5, "streams").await?;
+    device.subscribe("result/streams").await?;
+    let request = json!({
+        "source": STREAMS, "makefile": COMMAND, "name": "streams", "stdin": envelope::bytes("in"),
+    });
+    let answer = envelope::ask(&mut device, "inputCode/streams", &request).await?;
+    assert_eq!(envelope::bytes_of(&answer, "stdout")?, b"a\n", "{answer}");
+    let stderr = "poll 3: in out out\nselect 3: 1 1 1\nwrite: EBADF\npoll 3: in bad out\nselect: EBADF\nclose 0, read: EBADF\n";
+    assert_eq!(String::from_utf8(envelope::bytes_of(&answer, "stderr")?)?, stderr);
+    gateway.logged(&["INFO as wasm this source does the same "]).await.map(drop)
 }
 
 /// Nobody waits for them.

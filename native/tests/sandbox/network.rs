@@ -143,8 +143,13 @@ const STARTER: &str = r#"
 #[tokio::test]
 async fn compilers_start_linkers_and_nothing_comes_of_their_sockets() {
     let project = Project {
-        files: vec![("starter.c", STARTER.as_bytes()), ("hello.c", b"#include <stdio.h>\nint main() { puts(\"linked\"); }")],
-        makefile: Some(b"hello:\n\t@gcc starter.c -o starter\n\t@./starter gcc hello.c -o $@ 2>said; cat said\n"),
+        files: vec![
+            ("starter.c", STARTER.as_bytes()),
+            ("hello.c", b"#include <stdio.h>\nint main() { puts(\"linked\"); }"),
+        ],
+        makefile: Some(
+            b"hello:\n\t@gcc starter.c -o starter\n\t@./starter gcc hello.c -o $@ 2>said; cat said\n",
+        ),
         target: None,
     };
     let program = sandbox().build_project(&project, Platform::Native).await.unwrap();

@@ -80,7 +80,8 @@ fn the_envelope_says_everything() {
         r#"{"id":"req-1","status":"exit","exit_code":3,"stdout":"YQ==","stderr":"","error":null,"fuel":12,"run_us":34,"queue_us":56}"#
     );
     assert_eq!(property(&user_properties, "status"), Some("exit"));
-    let (payload, user_properties) = encode(&Answer { stderr: "warning".into(), ..exited(-3, "a") }, AnswerForm::Cbor);
+    let (payload, user_properties) =
+        encode(&Answer { stderr: "warning".into(), ..exited(-3, "a") }, AnswerForm::Cbor);
     assert_eq!(
         payload,
         &b"\xd9\xd9\xf7\xa9\x62id\x65req-1\x66status\x64exit\x69exit_code\x22\x66stdout\x41a\x66stderr\x47warning\

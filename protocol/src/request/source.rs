@@ -92,7 +92,8 @@ impl Build {
         let mut first_words = command_lines(text).map(first_word).peekable();
         let compiles = first_words.clone().any(is_compiler);
         let is_one_line = !text.trim().contains(['\n', '\r']);
-        let is_known = |word: &str| is_compiler(word) || TOOLS.contains(&word);
+        // A line can be assignments alone.
+        let is_known = |word: &str| word.is_empty() || is_compiler(word) || TOOLS.contains(&word);
         Ok(if compiles && (is_one_line || first_words.all(is_known)) {
             Build::Command(text.trim().to_owned())
         } else {
@@ -133,7 +134,7 @@ fn command_lines(text: &str) -> impl Iterator<Item = &str> + Clone {
     })
 }
 
-/// The first word that is no assignment to a variable.
+/// The first word that is no assignment to a variable, nor `env`, which makes some; empty where there is none.
 fn first_word(line: &str) -> &str {
     let mut rest = line;
     loop {
@@ -144,6 +145,7 @@ fn first_word(line: &str) -> &str {
         };
         match word.split_once('=') {
             Some((name, _)) if is_name(name) => rest = after,
+            None if word == "env" => rest = after,
             _ => return word,
         }
     }
@@ -339,6 +341,8 @@ mod tests {
             ("/usr/local/bin/clang++-14.0 a.cpp", Language::Cpp),
             ("LANG=C gcc a.c", Language::C),
             ("A= B=\"b c\" C='d e' g++ a.c", Language::Cpp),
+            ("env LANG=C gcc a.c", Language::C),
+            ("FLAGS=-O2 WHO=me\ngcc $FLAGS a.c", Language::C),
             ("gcc -c <name>.c\ngcc <name>.o", Language::C),
             ("# two steps\r\n\r\ncc -c a.c \\\r\n  -O2\r\n\tc++ a.o", Language::Cpp),
             ("mkdir -p lib\ngcc -c a.c\nar rcs lib/a.a a.o\ngcc lib/a.a -o <name>", Language::C),
@@ -349,6 +353,8 @@ mod tests {
         for (text, language) in [
             ("mkdir -p lib\n", Language::C),
             ("CC=gcc\n", Language::C),
+            ("CC=gcc\nall: a\n", Language::C),
+            ("CC = gcc\ngcc a.c\n", Language::C),
             ("SRC = \\\ngcc a.c\n", Language::C),
             ("all: a.c\ngcc a.c -o a\n", Language::C),
             ("gcc a.c\nall:\n", Language::C),

@@ -178,7 +178,9 @@ async fn show() -> anyhow::Result<ExitCode> {
 /// What native programs are refused for, and what to do about it.
 fn why_refused(sandbox: offload_native::Config) -> String {
     let report = match Sandbox::probe(sandbox) {
-        Ok(_) => return "`offload-rt serve` logs why, and `offload-rt doctor` shows what there is".to_owned(),
+        Ok(_) => {
+            return "`offload-rt serve` logs why, and `offload-rt doctor` shows what there is".to_owned();
+        }
         Err(unavailable) => unavailable.report,
     };
     report.causes().map(ToString::to_string).collect::<Vec<_>>().join("\n  ")

@@ -54,8 +54,9 @@ struct Failure {
     message: String,
 }
 
+/// With all causes: what a compiler says first is only where it was.
 fn failure(code: u8) -> impl Fn(&dyn std::fmt::Display) -> Failure {
-    move |error| Failure { code, message: error.to_string() }
+    move |error| Failure { code, message: format!("{error:#}") }
 }
 
 fn compile(limits: ChildLimits) -> Result<Vec<u8>, Failure> {
@@ -67,7 +68,8 @@ fn compile(limits: ChildLimits) -> Result<Vec<u8>, Failure> {
     forbid_system_calls().map_err(|error| ours(&error))?;
     if Parser::is_component(&wasm) {
         // wasmtime validates a component only while it compiles it.
-        Validator::new().validate_all(&wasm).map_err(|error| failure(EXIT_INVALID)(&error))?;
+        let mut validator = Validator::new_with_features(engine::wasm_features());
+        validator.validate_all(&wasm).map_err(|error| failure(EXIT_INVALID)(&error))?;
         engine.precompile_component(&wasm)
     } else {
         wasmtime::Module::validate(&engine, &wasm).map_err(|error| failure(EXIT_INVALID)(&error))?;

@@ -1,11 +1,13 @@
 //! Cheap counts over wasm before a compiler sees it.
 //!
 //! Validation accepts modules that take a compiler minutes and gigabytes: half a million empty functions, fifty
-//! thousand data segments, twenty thousand nested blocks. Counting them costs a walk over the bytes; the child's
-//! limits catch what no count foresees.
+//! thousand element segments, twenty thousand nested blocks. Counting them costs a walk over the bytes; the child's
+//! limits catch what no count foresees, and data segments that take code each, for those that take none are many.
 
 mod component;
+mod counter;
 mod counts;
+mod interface;
 mod module;
 
 use crate::config::{Compiler, Limits};
@@ -26,20 +28,13 @@ pub fn check(wasm: &[u8], compiler: &Compiler, limits: &Limits) -> Result<(), Wi
     }
 }
 
-fn count(what: &str, found: impl TryInto<usize>, limit: usize) -> Result<(), WireError> {
-    if found.try_into().map_or(true, |found| found > limit) {
-        let message = format!("it has more than {limit} {what}");
-        return Err(WireError::new(ErrorKind::Compile, message));
-    }
-    Ok(())
-}
-
 fn malformed(message: impl Into<String>) -> WireError {
     WireError::new(ErrorKind::Malformed, message)
 }
 
-fn memory(what: &str, found: u64, limit: u64) -> WireError {
-    WireError::new(ErrorKind::Memory, format!("the module starts with {found} {what}, the limit is {limit}"))
+fn memory(what: &str, found: u64, key: &str, limit: u64) -> WireError {
+    let message = format!("the module starts with {found} {what}, the limit limits.{key} is {limit}");
+    WireError::new(ErrorKind::Memory, message)
 }
 
 fn not_wasm(error: BinaryReaderError) -> WireError {
@@ -91,13 +86,86 @@ mod tests {
     fn bombs_are_counted() {
         let functions = "(func)".repeat(500_000);
         assert_eq!(kind(&format!("(module {functions} (func (export \"_start\")))")), ErrorKind::Compile);
-        let segments = "(data (i32.const 0) \"x\")".repeat(50_000);
-        let segments = format!("(module (memory 1) {segments} (func (export \"_start\")))");
+        let segments = "(elem (i32.const 0) 0)".repeat(50_000);
+        let segments = format!("(module (table 1 funcref) {segments} (func (export \"_start\")))");
         assert_eq!(kind(&segments), ErrorKind::Compile);
         let nested = format!("{}{}", "(if (i32.const 1) (then ".repeat(5_000), "))".repeat(5_000));
         assert_eq!(kind(&command(&nested)), ErrorKind::Compile);
         let sequence = "(if (i32.const 1) (then))".repeat(20_000);
         check_wat(&command(&sequence)).unwrap();
+    }
+
+    #[test]
+    fn what_is_over_a_limit_is_told_with_its_key_and_both_figures() {
+        let (compiler, limits) = (Compiler::default(), Limits::default());
+        let own_limit = |text: &str, compiler: &Compiler| {
+            check(&wat::parse_str(text).unwrap(), compiler, &limits).unwrap_err().message
+        };
+        let start = "(func (export \"_start\"))";
+        let segments = format!("(module (memory 1) {start} {})", "(data (i32.const 0) \"x\")".repeat(12));
+        assert_eq!(
+            own_limit(&segments, &Compiler { data_segments: 11, ..compiler.clone() }),
+            "it has at least 12 data segments, the limit compiler.data_segments is 11"
+        );
+        let nested = command(&format!("{}{}", "(block ".repeat(9), ")".repeat(9)));
+        assert_eq!(
+            own_limit(&nested, &Compiler { nesting: 7, ..compiler.clone() }),
+            "it has at least 9 nested blocks, the limit compiler.nesting is 7"
+        );
+        let locals = command("(local i32 i32 i64)");
+        assert_eq!(
+            own_limit(&locals, &Compiler { locals: 2, ..compiler.clone() }),
+            "it has at least 3 locals in one function, the limit compiler.locals is 2"
+        );
+        let twice = component(&"(core module (func) (func))".repeat(2));
+        assert_eq!(
+            own_limit(&twice, &Compiler { functions: 4, ..compiler.clone() }),
+            "it has at least 5 functions, the limit compiler.functions is 4"
+        );
+        let tables = component("(core module (table 1 funcref) (table 1 funcref))");
+        assert_eq!(
+            own_limit(&tables, &Compiler { component_tables: 1, ..compiler.clone() }),
+            "it has at least 2 tables, the limit compiler.component_tables is 1"
+        );
+        assert_eq!(
+            own_limit(&format!("(module (memory 1025) {start})"), &compiler),
+            "the module starts with 67174400 bytes of memory, the limit limits.memory is 67108864"
+        );
+    }
+
+    #[test]
+    fn what_is_missing_is_named_before_anything_is_compiled() {
+        let start = "(func (export \"_start\"))";
+        for (import, what) in [
+            (("wasi_unstable", "fd_write"), "WASI before its preview 1"),
+            (("wasi", "thread-spawn"), "WASI's threads"),
+            (("gojs", "syscall/js.valueGet"), "GOOS=wasip1"),
+            (("wasi:cli/stdout@0.2.0", "get-stdout"), "make a component"),
+            (("env", "emscripten_memcpy_js"), "the linker found it nowhere"),
+            (("wbg", "__wbindgen_throw"), "and nothing else"),
+        ] {
+            let (module, name) = import;
+            let error =
+                check_wat(&format!("(module (import \"{module}\" \"{name}\" (func)) {start})")).unwrap_err();
+            assert_eq!(error.kind, ErrorKind::Malformed);
+            assert!(error.message.contains(&format!("`{module}.{name}`")), "{error}");
+            assert!(error.message.contains(what), "{error}");
+        }
+        let import = |name: &str| component(&format!(r#"(import "{name}" (instance))"#));
+        let export = |name: &str| component("").replace("wasi:cli/run@0.2.3", name);
+        for (text, what) in [
+            (import("wasi:cli/stdin@0.3.0"), "WASI 0.3"),
+            (import("wasi:http/types@0.2.10"), "`wasi:http`"),
+            (import("wasi:io/streams@0.2.0-rc-2023-11-10"), "a pre-release of WASI 0.2"),
+            (export("wasi:cli/run@0.3.0"), "WASI 0.3"),
+            (export("wasi:cli/run@0.2.0-rc-2023-11-10"), "a pre-release of WASI 0.2"),
+            (export("wasi:http/incoming-handler@0.2.0"), "`wasi:http`"),
+            (export("wasi:cli/environment@0.2.0"), "as a WASI 0.2 command"),
+        ] {
+            let error = check_wat(&text).unwrap_err();
+            assert_eq!(error.kind, ErrorKind::Malformed);
+            assert!(error.message.contains(what), "{error}");
+        }
     }
 
     #[test]

@@ -26,7 +26,7 @@ table! {
         /// Idle time after which the connection is probed, in whole seconds.
         pub keep_alive: TimeSpan = TimeSpan::secs(10), in TimeSpan::secs(5)..=TimeSpan::secs(3_600);
         /// Largest MQTT packet that is taken from the broker.
-        pub max_packet: ByteSize = ByteSize::mib(16), in ByteSize::kib(1)..=ByteSize::mib(256);
+        pub max_packet: ByteSize = ByteSize::mib(32), in ByteSize::kib(1)..=ByteSize::mib(256);
         /// User name to connect with.
         pub username: Option<String> = None;
         /// File whose first line is the password.

@@ -11,10 +11,11 @@ table! {
     pub struct Compiler {
         /// Program of the child. Default: the gateway's own.
         pub program: Option<PathBuf> = None;
-        /// Time on a core for one module, in whole seconds.
-        pub cpu: TimeSpan = TimeSpan::secs(10), in TimeSpan::secs(1)..=TimeSpan::secs(3_600);
+        /// Time on a core for one module, in whole seconds. A program in JavaScript with its interpreter takes 12 seconds
+        /// of a core of a server.
+        pub cpu: TimeSpan = TimeSpan::secs(60), in TimeSpan::secs(1)..=TimeSpan::secs(3_600);
         /// Time from start to end for one module, but for that in which it is stopped.
-        pub wall: TimeSpan = TimeSpan::secs(30), in TimeSpan::millis(10)..=TimeSpan::secs(3_600);
+        pub wall: TimeSpan = TimeSpan::secs(180), in TimeSpan::millis(10)..=TimeSpan::secs(3_600);
         /// Address space of one child.
         pub memory: ByteSize = ByteSize::gib(1), in ByteSize::mib(64)..=ByteSize::gib(64);
         /// Children that run at full speed at once. One client never holds all of them while there are two or more.
@@ -57,12 +58,12 @@ table! {
         pub nesting: usize = 4_096, in 1..=65_536;
         /// Locals of one function, parameters not counted.
         pub locals: usize = 10_000, in 1..=50_000;
-        /// Data segments of a module.
-        pub data_segments: usize = 4_096, in 1..=100_000;
+        /// Data segments of a module. The linker of Go makes tens of thousands, and stops at the default.
+        pub data_segments: usize = 100_000, in 1..=100_000;
         /// Element segments of a module.
         pub element_segments: usize = 4_096, in 1..=100_000;
-        /// Imports of a module.
-        pub imports: usize = 1_000, in 1..=100_000;
+        /// Imports of a module, or of all modules of a component together.
+        pub imports: usize = 10_000, in 1..=100_000;
         /// Exports of a module.
         pub exports: usize = 10_000, in 1..=1_000_000;
         /// Globals of a module.

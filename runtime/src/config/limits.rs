@@ -26,7 +26,7 @@ table! {
         /// Standard input.
         pub stdin: ByteSize = ByteSize::mib(8), in ByteSize::new(0)..=ByteSize::mib(256);
         /// A module or component.
-        pub module: ByteSize = ByteSize::mib(8), in ByteSize::new(8)..=ByteSize::mib(256);
+        pub module: ByteSize = ByteSize::mib(24), in ByteSize::new(8)..=ByteSize::mib(256);
         /// Source and how it is built; of several files their paths and contents.
         pub source: ByteSize = ByteSize::mib(1), in ByteSize::kib(1)..=ByteSize::mib(64);
         /// Number of files of one request's source.

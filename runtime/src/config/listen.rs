@@ -10,7 +10,7 @@ table! {
         /// by `access.passwords` or `tls.client_ca`, or `access.anonymous = true`.
         pub address: HostPort = HostPort::new("127.0.0.1", 1883);
         /// Largest MQTT packet that is taken; a longer one ends its connection.
-        pub max_packet: ByteSize = ByteSize::mib(16), in ByteSize::kib(1)..=ByteSize::mib(256);
+        pub max_packet: ByteSize = ByteSize::mib(32), in ByteSize::kib(1)..=ByteSize::mib(256);
         /// Open connections; more are turned away.
         pub max_connections: usize = 10_000, in 1..=1_000_000;
         /// Open connections from one source address (in IPv6 from one network of 64 bits); loopback has no such limit.
@@ -47,7 +47,7 @@ table! {
         /// Messages that wait for one client that is slow or away; what is more is dropped, counted and logged. Twice as
         /// many as `queue.per_principal`, by default, so that as many answers have room as requests are taken.
         pub session_queue: usize = 8_192, in 1..=1_000_000;
-        /// Bytes of those messages.
+        /// Bytes of those messages; at least `max_packet`, so that each message can be delivered.
         pub session_queue_bytes: ByteSize = ByteSize::mib(16), in ByteSize::kib(1)..=ByteSize::gib(16);
         /// Time between two looks at the counters under `$SYS/broker/`, of which what has changed is published; zero
         /// publishes none.

@@ -200,3 +200,22 @@ fn values_changed_in_code_are_validated_too() {
     config.workers.count = 0;
     assert_eq!(config.validate().unwrap_err().key, "workers.count");
 }
+
+/// Programs that print a line, as common toolchains make them: Go 1.19 with `net/http`, componentize-py 0.25 and
+/// ComponentizeJS 0.23. Seconds are of a core of a server; a small board takes four times as long.
+#[test]
+fn what_common_toolchains_make_is_within_the_defaults() {
+    let Config { compiler, limits, listen, .. } = Config::default();
+    assert!(compiler.data_segments >= 44_221, "Go");
+    assert!(compiler.imports >= 2_486, "Python");
+    for (language, bytes, artifact, seconds) in
+        [("Python", 18_422_534, 39_850_216, 9.6), ("JavaScript", 13_904_975, 44_646_112, 11.7)]
+    {
+        assert!(limits.module.bytes() >= bytes, "{language}");
+        // In JSON it is in base64.
+        assert!(listen.max_packet.bytes() >= bytes / 3 * 4 + 4_096, "{language}");
+        assert!(compiler.max_artifact.bytes() >= artifact, "{language}");
+        assert!(compiler.cpu.duration().as_secs_f64() >= 4.0 * seconds, "{language}");
+        assert!(compiler.wall > compiler.cpu, "{language}");
+    }
+}

@@ -181,7 +181,7 @@ fn broker_config(listen: &Listen) -> offload_broker::Config {
         max_message_rate: listen.max_message_rate,
         max_byte_rate: listen.max_byte_rate.bytes(),
         session_queue_messages: listen.session_queue,
-        session_queue_bytes: listen.session_queue_bytes.as_usize(),
+        session_queue_bytes: listen.session_queue_bytes.max(listen.max_packet).as_usize(),
         ..Default::default()
     }
 }

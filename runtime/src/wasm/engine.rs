@@ -4,6 +4,7 @@
 //! where it is chosen.
 
 use crate::config::{Compiler, Limits};
+use wasmparser::WasmFeatures;
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Strategy};
 
 /// Linear memory that a pool slot keeps mapped between guests, in bytes: room for a stack of 1 MiB, which Rust has by
@@ -58,6 +59,15 @@ pub enum Tier {
 /// when it is optimized may run out of stack before.
 const BASELINE_STACK: usize = 4;
 
+/// The proposals of WebAssembly that guests may use: those of WebAssembly 3 for which there is no garbage collector needed, and
+/// components.
+pub fn wasm_features() -> WasmFeatures {
+    let garbage_collected = WasmFeatures::GC_TYPES | WasmFeatures::EXCEPTIONS;
+    // No guest can own more than the 4 GiB that 32 bits address, and memories of 64 bits bring bounds checks.
+    let omitted = garbage_collected | WasmFeatures::THREADS | WasmFeatures::MEMORY64;
+    WasmFeatures::WASM3.difference(omitted) | WasmFeatures::COMPONENT_MODEL
+}
+
 /// What shapes compiled code: the same where it is run and for the compile child. (wasmtime is built without its
 /// parallel compilation: the child has one thread, so that its seccomp filter needs no clone and bystanders keep a core.)
 fn code_config(tier: Tier) -> Config {
@@ -72,9 +82,11 @@ fn code_config(tier: Tier) -> Config {
     config.epoch_interruption(true);
     config.max_wasm_stack(stack * MAX_WASM_STACK);
     config.async_stack_size(fiber_stack(stack * MAX_WASM_STACK));
-    // On by default in wasmtime, but no guest of ours can own more than the 4 GiB that 32 bits address, and 64-bit
-    // memories bring bounds checks.
-    config.wasm_memory64(false);
+    config.wasm_features(wasm_features().complement(), false);
+    if tier == Tier::Optimized {
+        // Fails where one is not supported. The baseline compiler does without those that it does not know.
+        config.wasm_features(wasm_features(), true);
+    }
     // The same input gives the same output on every machine of a fleet.
     config.relaxed_simd_deterministic(true);
     // Components are run without the async ABI, which costs each call.

@@ -1,4 +1,4 @@
-//! What a module that was built from source finds of its build's folder: files in memory, read-only, the same for all runs.
+//! What a module that was built from source finds of its build's folder: files in memory, read-only, for all its runs.
 //!
 //! Paths are looked up here and nowhere else: no file of the host is opened, so nothing leads to one.
 
@@ -54,8 +54,7 @@ impl Folder {
 
     /// From what a build has left.
     pub fn new(left: &offload_native::Folder) -> Folder {
-        let mut folder =
-            Folder { archive: left.archive().clone(), nodes: vec![Node::Folder(Vec::new())] };
+        let mut folder = Folder { archive: left.archive().clone(), nodes: vec![Node::Folder(Vec::new())] };
         for Entry { path, node } in left.entries() {
             let node = match node {
                 Left::Folder => Node::Folder(Vec::new()),

@@ -7,6 +7,7 @@ use super::memory::MemoryLease;
 use super::open_files::OpenFiles;
 use super::preview1::HOSTCALL_BYTES;
 use super::preview2::MAX_RESOURCES;
+use super::standard_streams::StandardStreams;
 use super::stdio::Stdio;
 use bytes::Bytes;
 use offload_protocol::error::{ErrorKind, WireError};
@@ -132,6 +133,8 @@ pub struct GuestState {
     pub(super) wasi: WasiP1Ctx,
     /// Shared with the streams that a component holds.
     pub(super) stdio: Arc<Mutex<Stdio>>,
+    /// Where a module has them; a component asks for its streams.
+    pub(super) streams: StandardStreams,
     /// What a module has open of its folder.
     pub(super) files: OpenFiles,
     pub(super) clock: Clock,
@@ -195,6 +198,7 @@ fn store(
     let mut state = GuestState {
         wasi: wasi.build_p1(),
         stdio: Arc::new(Mutex::new(Stdio::new(input.stdin, budget.stdout, budget.stderr))),
+        streams: StandardStreams::default(),
         files: OpenFiles::new(input.folder),
         clock,
         context: input.context,

@@ -103,7 +103,15 @@ fn runs_as_a_command(component: &Component) -> bool {
 
 /// Of all that wasmtime checks when it loads an artifact, this is what ours can fail.
 fn unfit(error: wasmtime::Error) -> WireError {
-    WireError::new(ErrorKind::Compile, format!("does not fit into a slot: {}", error.root_cause()))
+    /// The limits that wasmtime has from the configuration, by its words for what they are of.
+    const KEYS: [(&str, &str); 3] = [
+        ("core module instances", " (compiler.instances)"),
+        ("linear memories", " (compiler.memories)"),
+        ("tables", " (compiler.component_tables)"),
+    ];
+    let cause = error.root_cause().to_string();
+    let key = KEYS.iter().find(|(what, _)| cause.contains(what)).map_or("", |(_, key)| key);
+    WireError::new(ErrorKind::Compile, format!("does not fit into a slot{key}: {cause}"))
 }
 
 fn unlinkable(error: wasmtime::Error) -> WireError {

@@ -321,8 +321,14 @@ mod tests {
             assert!(loaded_size(&artifact) > 2 * DATA, "its data counts as it is and as an image");
             let loaded = modules.load(&artifact, &account, || linkers.load(&artifact)).unwrap();
             let context = Context { reply_id: "a".into(), request_id: None };
-            let input =
-                Input { name: "a".into(), args: vec![], env: vec![], stdin: bytes::Bytes::new(), folder: None, context };
+            let input = Input {
+                name: "a".into(),
+                args: vec![],
+                env: vec![],
+                stdin: bytes::Bytes::new(),
+                folder: None,
+                context,
+            };
             let budget = Budget {
                 fuel: 1_000,
                 cpu: Duration::MAX,

@@ -3,15 +3,21 @@
 //! Everything else is wasmtime-wasi's. These few are ours because there a call's length is the guest's choice and
 //! costs it next to no fuel: 16 MB of random bytes, a 64 MB write, a poll on a million subscriptions would each hold
 //! the worker for milliseconds. Here each does a bounded piece of work and then gives the worker back.
-//! Layouts are those of the `wasi_snapshot_preview1` witx.
+//! Layouts are those of the `wasi_snapshot_preview1` witx. Descriptors are wasmtime-wasi's: what closes or renumbers one
+//! is passed on to it, and followed in `standard_streams`. Only those of a module's folder are ours (`files`).
 
-use super::guest::{Clock, GuestState, WallClock};
+mod files;
+
+use super::guest::{GuestState, WallClock};
 use super::random;
+use super::standard_streams::Stream;
 use super::stdio::{MAX_READ, Stdio};
 use std::future::Future;
 use std::time::{Duration, SystemTime};
 use wasmtime::{AsContextMut, Caller, Extern, Linker, Memory, Result, bail};
 use wasmtime_wasi::I32Exit;
+use wasmtime_wasi::p1::wasi_snapshot_preview1 as wasmtime_preview1;
+use wiggle::GuestMemory;
 
 /// The import module of WASI preview 1.
 pub const MODULE: &str = "wasi_snapshot_preview1";
@@ -31,36 +37,100 @@ const ERRNO_FAULT: i32 = 21;
 const ERRNO_INVAL: i32 = 28;
 const ERRNO_NOTSOCK: i32 = 57;
 
-const STDIN: i32 = 0;
-const STDOUT: i32 = 1;
-const STDERR: i32 = 2;
+/// The types of an event, and of what is subscribed to.
+const CLOCK: u8 = 0;
+const FD_READ: u8 = 1;
+const FD_WRITE: u8 = 2;
+
+/// Flag of an event: nothing more will come.
+const HANGUP: u16 = 1;
+
+/// What a host call is called by.
+type Guest<'a> = Caller<'a, GuestState>;
 
 /// Adds WASI preview 1 to a linker.
 pub fn add_to_linker(linker: &mut Linker<GuestState>) -> Result<()> {
     wasmtime_wasi::p1::add_to_linker_async(linker, |state: &mut GuestState| &mut state.wasi)?;
     linker.allow_shadowing(true);
     linker.func_wrap(MODULE, "proc_exit", |code: i32| -> Result<()> { Err(I32Exit(code).into()) })?;
+    linker.func_wrap_async(MODULE, "fd_close", fd_close)?;
     linker.func_wrap(MODULE, "fd_read", fd_read)?;
+    linker.func_wrap_async(MODULE, "fd_renumber", fd_renumber)?;
     linker.func_wrap(MODULE, "fd_write", fd_write)?;
     linker.func_wrap_async(MODULE, "random_get", random_get)?;
     linker.func_wrap_async(MODULE, "poll_oneoff", poll_oneoff)?;
-    linker.func_wrap(MODULE, "sock_accept", |fd: i32, _: i32, _: i32| no_socket(fd))?;
-    linker.func_wrap(MODULE, "sock_recv", |fd: i32, _: i32, _: i32, _: i32, _: i32, _: i32| no_socket(fd))?;
-    linker.func_wrap(MODULE, "sock_send", |fd: i32, _: i32, _: i32, _: i32, _: i32| no_socket(fd))?;
-    linker.func_wrap(MODULE, "sock_shutdown", |fd: i32, _: i32| no_socket(fd))?;
+    linker.func_wrap(MODULE, "sock_accept", |caller: Guest<'_>, fd: i32, _: i32, _: i32| {
+        no_socket(&caller, fd)
+    })?;
+    linker.func_wrap(
+        MODULE,
+        "sock_recv",
+        |caller: Guest<'_>, fd: i32, _: i32, _: i32, _: i32, _: i32, _: i32| no_socket(&caller, fd),
+    )?;
+    linker.func_wrap(MODULE, "sock_send", |caller: Guest<'_>, fd: i32, _: i32, _: i32, _: i32, _: i32| {
+        no_socket(&caller, fd)
+    })?;
+    linker.func_wrap(MODULE, "sock_shutdown", |caller: Guest<'_>, fd: i32, _: i32| no_socket(&caller, fd))?;
+    files::add_to_linker(linker)?;
     linker.allow_shadowing(false);
     Ok(())
 }
 
 /// There are no sockets. wasmtime-wasi says the same, and writes it to the log at each call.
-fn no_socket(fd: i32) -> i32 {
-    match fd {
-        STDIN | STDOUT | STDERR => ERRNO_NOTSOCK,
-        _ => ERRNO_BADF,
-    }
+fn no_socket(caller: &Guest<'_>, fd: i32) -> i32 {
+    if caller.data().streams.at(fd).is_some() { ERRNO_NOTSOCK } else { ERRNO_BADF }
 }
 
-fn memory(caller: &mut Caller<'_, GuestState>) -> Result<Memory> {
+fn fd_close(mut caller: Guest<'_>, (fd,): (i32,)) -> Box<dyn Future<Output = Result<i32>> + Send + '_> {
+    Box::new(async move {
+        let memory = memory(&mut caller)?;
+        let (data, state) = memory.data_and_store_mut(&mut caller);
+        if state.files.close(fd) {
+            return Ok(SUCCESS);
+        }
+        let errno =
+            wasmtime_preview1::fd_close(&mut state.wasi, &mut GuestMemory::Unshared(data), fd).await?;
+        if errno == SUCCESS {
+            state.streams.closed(fd);
+        }
+        Ok(errno)
+    })
+}
+
+fn fd_renumber(
+    mut caller: Guest<'_>,
+    (from, to): (i32, i32),
+) -> Box<dyn Future<Output = Result<i32>> + Send + '_> {
+    Box::new(async move {
+        let memory = memory(&mut caller)?;
+        let (data, state) = memory.data_and_store_mut(&mut caller);
+        let data = &mut GuestMemory::Unshared(data);
+        match (state.files.has(from), state.files.has(to)) {
+            (true, true) => {
+                state.files.renumber(from, to);
+                Ok(SUCCESS)
+            }
+            // A file takes the place of a stream: `freopen`.
+            (true, false) => {
+                let errno = wasmtime_preview1::fd_close(&mut state.wasi, data, to).await?;
+                if errno == SUCCESS {
+                    state.streams.closed(to);
+                    state.files.renumber(from, to);
+                }
+                Ok(errno)
+            }
+            (false, _) => {
+                let errno = wasmtime_preview1::fd_renumber(&mut state.wasi, data, from, to).await?;
+                if errno == SUCCESS {
+                    state.streams.renumbered(from, to);
+                }
+                Ok(errno)
+            }
+        }
+    })
+}
+
+fn memory(caller: &mut Guest<'_>) -> Result<Memory> {
     match caller.get_export("memory") {
         Some(Extern::Memory(memory)) => Ok(memory),
         _ => bail!("the module exports no memory named `memory`"),
@@ -90,8 +160,13 @@ fn io_vector(data: &[u8], list: u32, n: u32) -> Option<(u32, u32)> {
     Some((read_u32(data, at)?, read_u32(data, at.checked_add(4)?)?))
 }
 
-fn fd_read(mut caller: Caller<'_, GuestState>, fd: i32, list: i32, count: i32, read: i32) -> Result<i32> {
-    if fd != STDIN {
+fn fd_read(mut caller: Guest<'_>, fd: i32, list: i32, count: i32, read: i32) -> Result<i32> {
+    if caller.data().files.has(fd) {
+        let memory = memory(&mut caller)?;
+        let (data, state) = memory.data_and_store_mut(&mut caller);
+        return Ok(files::fd_read(data, state, fd, list, count, read));
+    }
+    if caller.data().streams.at(fd) != Some(Stream::Stdin) {
         return Ok(ERRNO_BADF);
     }
     let memory = memory(&mut caller)?;
@@ -111,14 +186,14 @@ fn fd_read(mut caller: Caller<'_, GuestState>, fd: i32, list: i32, count: i32, r
     Ok(if copy().is_some() { SUCCESS } else { ERRNO_FAULT })
 }
 
-fn fd_write(mut caller: Caller<'_, GuestState>, fd: i32, list: i32, count: i32, written: i32) -> Result<i32> {
+fn fd_write(mut caller: Guest<'_>, fd: i32, list: i32, count: i32, written: i32) -> Result<i32> {
     let memory = memory(&mut caller)?;
     let (data, state) = memory.data_and_store_mut(&mut caller);
     let mut stdio = Stdio::lock(&state.stdio);
-    let output = match fd {
-        STDOUT => &mut stdio.stdout,
-        STDERR => &mut stdio.stderr,
-        _ => return Ok(ERRNO_BADF),
+    let output = match state.streams.at(fd) {
+        Some(Stream::Stdout) => &mut stdio.stdout,
+        Some(Stream::Stderr) => &mut stdio.stderr,
+        Some(Stream::Stdin) | None => return Ok(ERRNO_BADF),
     };
     let mut total = 0u32;
     for n in 0..(count as u32).min(MAX_IO_VECTORS) {
@@ -133,7 +208,7 @@ fn fd_write(mut caller: Caller<'_, GuestState>, fd: i32, list: i32, count: i32, 
 }
 
 fn random_get(
-    mut caller: Caller<'_, GuestState>,
+    mut caller: Guest<'_>,
     (at, len): (i32, i32),
 ) -> Box<dyn Future<Output = Result<i32>> + Send + '_> {
     Box::new(async move {
@@ -157,13 +232,39 @@ fn random_get(
 }
 
 /// What a subscription waits for.
-enum Subscription {
+enum Wait {
     Clock(Duration),
-    Descriptor,
+    /// Descriptors never block here, so their events are due at once.
+    Descriptor(Event),
+}
+
+/// What `poll_oneoff` reports of a subscription.
+#[derive(Clone, Copy, Default)]
+struct Event {
+    kind: u8,
+    errno: i32,
+    /// Bytes that can be read or written at least.
+    bytes: u64,
+    flags: u16,
+}
+
+impl Event {
+    const SIZE: u32 = 32;
+
+    fn encode(&self, userdata: [u8; 8]) -> [u8; Event::SIZE as usize] {
+        // userdata u64, errno u16, type u8, padding, nbytes u64, flags u16, padding.
+        let mut event = [0; Event::SIZE as usize];
+        event[..8].copy_from_slice(&userdata);
+        event[8..10].copy_from_slice(&(self.errno as u16).to_le_bytes());
+        event[10] = self.kind;
+        event[16..24].copy_from_slice(&self.bytes.to_le_bytes());
+        event[24..26].copy_from_slice(&self.flags.to_le_bytes());
+        event
+    }
 }
 
 fn poll_oneoff(
-    mut caller: Caller<'_, GuestState>,
+    mut caller: Guest<'_>,
     (subscriptions, events, count, ready): (i32, i32, i32, i32),
 ) -> Box<dyn Future<Output = Result<i32>> + Send + '_> {
     Box::new(async move {
@@ -172,20 +273,18 @@ fn poll_oneoff(
             return Ok(ERRNO_INVAL);
         }
         let memory = memory(&mut caller)?;
-        let clock = caller.data().clock;
         let mut waits = Vec::with_capacity(count as usize);
         for n in 0..count {
-            match subscription(memory.data(&caller), subscriptions as u32, n, clock) {
+            match subscription(memory.data(&caller), subscriptions as u32, n, caller.data()) {
                 Ok(wait) => waits.push(wait),
                 Err(errno) => return Ok(errno),
             }
         }
-        // stdin, stdout and stderr never block here, so with one of them there is nothing to wait for.
         let sleep = waits
             .iter()
             .map(|(_, wait)| match wait {
-                Subscription::Clock(timeout) => *timeout,
-                Subscription::Descriptor => Duration::ZERO,
+                Wait::Clock(timeout) => *timeout,
+                Wait::Descriptor(_) => Duration::ZERO,
             })
             .min()
             .unwrap_or_default();
@@ -193,22 +292,15 @@ fn poll_oneoff(
             tokio::time::sleep(sleep).await;
         }
         let mut written = 0;
-        for (userdata, wait) in &waits {
-            let (kind, due) = match wait {
-                Subscription::Clock(timeout) => (0u8, *timeout <= sleep),
-                Subscription::Descriptor => (1u8, true),
+        for (userdata, wait) in waits {
+            let event = match wait {
+                Wait::Clock(timeout) if timeout > sleep => continue,
+                Wait::Clock(_) => Event { kind: CLOCK, ..Event::default() },
+                Wait::Descriptor(event) => event,
             };
-            if !due {
-                continue;
-            }
-            // event: userdata u64, errno u16, type u8, padding, nbytes u64, flags u16, padding.
-            let mut event = [0u8; 32];
-            event[..8].copy_from_slice(userdata);
-            event[10] = kind;
-            event[16] = kind;
-            let at = (events as u32).checked_add(written * 32);
-            match at.and_then(|at| slice_mut(memory.data_mut(&mut caller), at, 32)) {
-                Some(place) => place.copy_from_slice(&event),
+            let at = (events as u32).checked_add(written * Event::SIZE);
+            match at.and_then(|at| slice_mut(memory.data_mut(&mut caller), at, Event::SIZE)) {
+                Some(place) => place.copy_from_slice(&event.encode(userdata)),
                 None => return Ok(ERRNO_FAULT),
             }
             written += 1;
@@ -218,8 +310,8 @@ fn poll_oneoff(
     })
 }
 
-/// Decodes the n-th subscription: its user data, and what it waits for. `clock` is the guest's monotonic clock.
-fn subscription(data: &[u8], list: u32, n: u32, clock: Clock) -> Result<([u8; 8], Subscription), i32> {
+/// Decodes the n-th subscription: its user data, and what it waits for.
+fn subscription(data: &[u8], list: u32, n: u32, state: &GuestState) -> Result<([u8; 8], Wait), i32> {
     const SIZE: u32 = 48;
     const ABSOLUTE: u16 = 1;
     let at = list.checked_add(n * SIZE).ok_or(ERRNO_FAULT)?;
@@ -228,22 +320,34 @@ fn subscription(data: &[u8], list: u32, n: u32, clock: Clock) -> Result<([u8; 8]
     let u32_at = |at: usize| u32::from_le_bytes(raw[at..at + 4].try_into().expect("four bytes"));
     let userdata = raw[..8].try_into().expect("eight bytes");
     let wait = match raw[8] {
-        0 => {
+        CLOCK => {
             let id = u32_at(16);
             let timeout = Duration::from_nanos(u64_at(24));
             let absolute = u16::from_le_bytes([raw[40], raw[41]]) & ABSOLUTE != 0;
-            Subscription::Clock(match (id, absolute) {
+            Wait::Clock(match (id, absolute) {
                 (0 | 1, false) => timeout,
                 (0, true) => timeout.saturating_sub(WallClock::since_epoch(SystemTime::now())),
-                (1, true) => timeout.saturating_sub(clock.elapsed()),
+                (1, true) => timeout.saturating_sub(state.clock.elapsed()),
                 _ => return Err(ERRNO_INVAL),
             })
         }
-        kind @ (1 | 2) => match (kind, u32_at(16) as i32) {
-            (1, STDIN) | (2, STDOUT | STDERR) => Subscription::Descriptor,
-            _ => return Err(ERRNO_BADF),
-        },
+        kind @ (FD_READ | FD_WRITE) => Wait::Descriptor(readiness(kind, u32_at(16) as i32, state)),
         _ => return Err(ERRNO_INVAL),
     };
     Ok((userdata, wait))
+}
+
+/// The event of a descriptor that is to be read or written. What is wrong with one descriptor is said in its event, since
+/// C's `poll` has `POLLNVAL` for it and goes on with the others.
+fn readiness(kind: u8, fd: i32, state: &GuestState) -> Event {
+    let event = Event { kind, ..Event::default() };
+    match (kind, state.streams.at(fd)) {
+        (FD_READ, Some(Stream::Stdin)) => {
+            let left = Stdio::lock(&state.stdio).stdin.len();
+            Event { bytes: left as u64, flags: if left == 0 { HANGUP } else { 0 }, ..event }
+        }
+        (FD_WRITE, Some(Stream::Stdout | Stream::Stderr)) => Event { bytes: 1, ..event },
+        (FD_READ, None) if state.files.has(fd) => Event { bytes: 1, ..event },
+        _ => Event { errno: ERRNO_BADF, ..event },
+    }
 }

@@ -26,6 +26,9 @@ const WRITE_PERMIT: usize = 32 << 10;
 /// Bytes that one call for randomness may ask for. They are made on the host before the guest has them.
 const MAX_RANDOM: u64 = 1 << 20;
 
+/// The packages of WASI 0.2 that there are: wasmtime-wasi's.
+pub const PACKAGES: [&str; 6] = ["cli", "clocks", "filesystem", "io", "random", "sockets"];
+
 /// The version that wasmtime-wasi serves; a guest may have been built for any other 0.2.
 macro_rules! wasi {
     ($interface:literal) => {

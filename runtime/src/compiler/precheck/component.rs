@@ -1,19 +1,13 @@
 //! A component: is it a WASI 0.2 command, and how much is in it, at all levels?
 
-use super::counts::{Counts, add};
-use super::{count, malformed, not_wasm};
+use super::counter::Counter;
+use super::counts::Counts;
+use super::{interface, malformed, not_wasm};
 use crate::config::{Compiler, Limits};
-use crate::wasm::context;
 use offload_protocol::error::{ErrorKind, WireError};
 use wasmparser::{
     ComponentExternalKind, ComponentInstance, ComponentTypeRef, Encoding, Instance, Parser, Payload,
 };
-
-/// What the name of an import of the whole component starts with.
-const IMPORTS: [&str; 2] = ["wasi:", context::PACKAGE];
-
-/// The interface that a command exports, in any version of WASI 0.2.
-const RUN: &str = "wasi:cli/run@0.2.";
 
 /// What is open where the walk has come to.
 enum Level {
@@ -26,20 +20,23 @@ enum Level {
 
 /// See [`check`](super::check).
 pub fn check(component: &[u8], compiler: &Compiler, limits: &Limits) -> Result<(), WireError> {
-    let mut counts = Counts::new(compiler, limits, compiler.component_tables);
-    let (mut nested, mut definitions, mut adapters) = (0, 0, 0);
+    let tables = Counter::new("component_tables", "tables", compiler.component_tables);
+    let mut counts = Counts::new(compiler, limits, tables);
+    let mut nested = Counter::new("nested", "nested modules and components", compiler.nested);
+    let mut definitions = Counter::new("definitions", "definitions", compiler.definitions);
+    let mut adapters = Counter::new("adapters", "lifted and lowered functions", compiler.adapters);
     let mut levels: Vec<Level> = Vec::new();
     // Of those that were closed. Whatever is instantiated is one of them: none can be imported.
     let mut most_instances = 0;
-    let mut runs = false;
+    let mut exports = Exports::default();
     for payload in Parser::new(0).parse_all(component) {
         let payload = payload.map_err(not_wasm)?;
         counts.add(&payload)?;
-        let mut define = |found| add(&mut definitions, "definitions", found, compiler.definitions);
+        let mut define = |found: u32| definitions.add(found);
         match payload {
             Payload::Version { encoding, .. } => {
                 if !levels.is_empty() {
-                    add(&mut nested, "nested modules and components", 1, compiler.nested)?;
+                    nested.add(1)?;
                 }
                 levels.push(match encoding {
                     Encoding::Module => Level::Module,
@@ -56,7 +53,7 @@ pub fn check(component: &[u8], compiler: &Compiler, limits: &Limits) -> Result<(
             Payload::ComponentAliasSection(section) => define(section.count())?,
             Payload::ComponentCanonicalSection(section) => {
                 define(section.count())?;
-                add(&mut adapters, "lifted and lowered functions", section.count(), compiler.adapters)?;
+                adapters.add(section.count())?;
             }
             Payload::InstanceSection(section) => {
                 define(section.count())?;
@@ -88,12 +85,10 @@ pub fn check(component: &[u8], compiler: &Compiler, limits: &Limits) -> Result<(
                         }
                         ComponentTypeRef::Type(_) => {}
                         _ if levels.len() > 1 => {}
-                        _ if IMPORTS.iter().any(|known| name.starts_with(known)) => {}
                         _ => {
-                            return Err(malformed(format!(
-                                "imports `{name}`: a component gets the interfaces of {} and nothing else",
-                                IMPORTS.join(" and ")
-                            )));
+                            if let Some(reason) = interface::refusal(name) {
+                                return Err(malformed(format!("imports `{name}`: {reason}")));
+                            }
                         }
                     }
                 }
@@ -102,18 +97,47 @@ pub fn check(component: &[u8], compiler: &Compiler, limits: &Limits) -> Result<(
                 define(section.count())?;
                 for export in section {
                     let export = export.map_err(not_wasm)?;
-                    runs |= levels.len() == 1
-                        && export.kind == ComponentExternalKind::Instance
-                        && export.name.name.starts_with(RUN);
+                    if levels.len() == 1 && export.kind == ComponentExternalKind::Instance {
+                        exports.add(export.name.name);
+                    }
                 }
             }
             _ => {}
         }
     }
-    if !runs {
-        return Err(malformed("exports no `wasi:cli/run@0.2`: build it as a WASI 0.2 command"));
+    exports.check()
+}
+
+/// What of WASI a component exports.
+#[derive(Default)]
+struct Exports {
+    /// The interface of a command, in a version of WASI 0.2.
+    runs: bool,
+    /// The first that is another one.
+    other: Option<String>,
+}
+
+impl Exports {
+    fn add(&mut self, name: &str) {
+        if name.starts_with("wasi:cli/run@") && interface::refusal(name).is_none() {
+            self.runs = true;
+        } else if name.starts_with("wasi:") && self.other.is_none() {
+            self.other = Some(name.to_string());
+        }
     }
-    Ok(())
+
+    fn check(&self) -> Result<(), WireError> {
+        const NO_COMMAND: &str = "exports no `wasi:cli/run@0.2`";
+        match &self.other {
+            _ if self.runs => Ok(()),
+            Some(name) => {
+                let reason = interface::refusal(name);
+                let reason = reason.as_deref().unwrap_or("build it as a WASI 0.2 command");
+                Err(malformed(format!("{NO_COMMAND}, but `{name}`: {reason}")))
+            }
+            None => Err(malformed(format!("{NO_COMMAND}: build it as a WASI 0.2 command"))),
+        }
+    }
 }
 
 /// Counts instances that the innermost open component makes. Components that instantiate each other twice double at
@@ -123,5 +147,5 @@ fn instantiate(levels: &mut [Level], made: usize, compiler: &Compiler) -> Result
         return Err(malformed("a section of a component is in a module"));
     };
     *instances = instances.saturating_add(made);
-    count("instances", *instances, compiler.instances)
+    Counter::new("instances", "instances", compiler.instances).add(*instances)
 }

@@ -1,6 +1,7 @@
 //! What of core modules costs a compiler, added up over all modules that a component holds.
 
-use super::{count, memory, not_wasm};
+use super::counter::Counter;
+use super::{memory, not_wasm};
 use crate::config::{Compiler, Limits};
 use offload_protocol::error::WireError;
 use wasmparser::{FunctionBody, Operator, Payload};
@@ -9,34 +10,32 @@ use wasmparser::{FunctionBody, Operator, Payload};
 pub struct Counts<'a> {
     compiler: &'a Compiler,
     limits: &'a Limits,
-    max_tables: usize,
-    types: usize,
-    imports: usize,
-    functions: usize,
-    tables: usize,
-    memories: usize,
-    globals: usize,
-    exports: usize,
-    element_segments: usize,
-    data_segments: usize,
+    types: Counter,
+    imports: Counter,
+    functions: Counter,
+    tables: Counter,
+    memories: Counter,
+    globals: Counter,
+    exports: Counter,
+    element_segments: Counter,
+    data_segments: Counter,
 }
 
 impl<'a> Counts<'a> {
     /// Nothing counted yet. A module and a component may have different numbers of tables.
-    pub fn new(compiler: &'a Compiler, limits: &'a Limits, max_tables: usize) -> Counts<'a> {
+    pub fn new(compiler: &'a Compiler, limits: &'a Limits, tables: Counter) -> Counts<'a> {
         Counts {
             compiler,
             limits,
-            max_tables,
-            types: 0,
-            imports: 0,
-            functions: 0,
-            tables: 0,
-            memories: 0,
-            globals: 0,
-            exports: 0,
-            element_segments: 0,
-            data_segments: 0,
+            types: Counter::new("types", "types", compiler.types),
+            imports: Counter::new("imports", "imports", compiler.imports),
+            functions: Counter::new("functions", "functions", compiler.functions),
+            tables,
+            memories: Counter::new("memories", "memories", compiler.memories),
+            globals: Counter::new("globals", "globals", compiler.globals),
+            exports: Counter::new("exports", "exports", compiler.exports),
+            element_segments: Counter::new("element_segments", "element segments", compiler.element_segments),
+            data_segments: Counter::new("data_segments", "data segments", compiler.data_segments),
         }
     }
 
@@ -47,78 +46,60 @@ impl<'a> Counts<'a> {
     /// `compile` for a count over its limit, `memory` for a memory or a table that is too large from the start,
     /// `malformed` for bytes that cannot be read.
     pub fn add(&mut self, payload: &Payload<'_>) -> Result<(), WireError> {
-        let limits = self.compiler;
         match payload {
-            Payload::TypeSection(types) => add(&mut self.types, "types", types.count(), limits.types),
-            Payload::ImportSection(imports) => {
-                add(&mut self.imports, "imports", imports.count(), limits.imports)
-            }
-            Payload::FunctionSection(functions) => {
-                add(&mut self.functions, "functions", functions.count(), limits.functions)
-            }
+            Payload::TypeSection(types) => self.types.add(types.count()),
+            Payload::ImportSection(imports) => self.imports.add(imports.count()),
+            Payload::FunctionSection(functions) => self.functions.add(functions.count()),
             Payload::TableSection(tables) => {
-                add(&mut self.tables, "tables", tables.count(), self.max_tables)?;
+                self.tables.add(tables.count())?;
                 for table in tables.clone() {
                     let initial = table.map_err(not_wasm)?.ty.initial;
-                    if initial > self.limits.table_elements as u64 {
-                        return Err(memory("table elements", initial, self.limits.table_elements as u64));
+                    let limit = self.limits.table_elements as u64;
+                    if initial > limit {
+                        return Err(memory("table elements", initial, "table_elements", limit));
                     }
                 }
                 Ok(())
             }
             Payload::MemorySection(memories) => {
-                add(&mut self.memories, "memories", memories.count(), limits.memories)?;
+                self.memories.add(memories.count())?;
                 for memory_type in memories.clone() {
                     let memory_type = memory_type.map_err(not_wasm)?;
                     let page = 1u64 << memory_type.page_size_log2.unwrap_or(16);
                     let initial = memory_type.initial.saturating_mul(page);
-                    if initial > self.limits.memory.bytes() {
-                        return Err(memory("bytes of memory", initial, self.limits.memory.bytes()));
+                    let limit = self.limits.memory.bytes();
+                    if initial > limit {
+                        return Err(memory("bytes of memory", initial, "memory", limit));
                     }
                 }
                 Ok(())
             }
-            Payload::GlobalSection(globals) => {
-                add(&mut self.globals, "globals", globals.count(), limits.globals)
-            }
-            Payload::ExportSection(exports) => {
-                add(&mut self.exports, "exports", exports.count(), limits.exports)
-            }
-            Payload::ElementSection(elements) => {
-                let limit = limits.element_segments;
-                add(&mut self.element_segments, "element segments", elements.count(), limit)
-            }
-            Payload::DataSection(data) => {
-                add(&mut self.data_segments, "data segments", data.count(), limits.data_segments)
-            }
+            Payload::GlobalSection(globals) => self.globals.add(globals.count()),
+            Payload::ExportSection(exports) => self.exports.add(exports.count()),
+            Payload::ElementSection(elements) => self.element_segments.add(elements.count()),
+            Payload::DataSection(data) => self.data_segments.add(data.count()),
             Payload::CodeSectionEntry(body) => {
-                count("bytes in one function", body.range().len(), limits.function_body.as_usize())?;
-                locals(body, limits.locals)?;
-                nesting(body, limits.nesting)
+                let limit = self.compiler.function_body.as_usize();
+                Counter::new("function_body", "bytes in one function", limit).add(body.range().len())?;
+                locals(body, self.compiler.locals)?;
+                nesting(body, self.compiler.nesting)
             }
             _ => Ok(()),
         }
     }
 }
 
-/// Adds to a count that has a limit.
-pub fn add(total: &mut usize, what: &str, found: u32, limit: usize) -> Result<(), WireError> {
-    *total = total.saturating_add(found as usize);
-    count(what, *total, limit)
-}
-
 fn locals(body: &FunctionBody<'_>, limit: usize) -> Result<(), WireError> {
-    let mut total = 0u64;
+    let mut locals = Counter::new("locals", "locals in one function", limit);
     for group in body.get_locals_reader().map_err(not_wasm)? {
-        total += u64::from(group.map_err(not_wasm)?.0);
-        count("locals in one function", total, limit)?;
+        locals.add(group.map_err(not_wasm)?.0)?;
     }
     Ok(())
 }
 
 /// Depth of blocks in one function. Register allocation and the control-flow graph are worse than linear in it.
 fn nesting(body: &FunctionBody<'_>, limit: usize) -> Result<(), WireError> {
-    let mut depth = 0usize;
+    let (mut depth, mut deepest) = (0usize, 0);
     for operator in body.get_operators_reader().map_err(not_wasm)? {
         match operator.map_err(not_wasm)? {
             Operator::Block { .. }
@@ -126,11 +107,11 @@ fn nesting(body: &FunctionBody<'_>, limit: usize) -> Result<(), WireError> {
             | Operator::If { .. }
             | Operator::TryTable { .. } => {
                 depth += 1;
-                count("nested blocks", depth, limit)?;
+                deepest = deepest.max(depth);
             }
             Operator::End => depth = depth.saturating_sub(1),
             _ => {}
         }
     }
-    Ok(())
+    Counter::new("nesting", "nested blocks", limit).add(deepest)
 }

@@ -1,5 +1,6 @@
 //! A core module: is it a WASI preview 1 command?
 
+use super::counter::Counter;
 use super::counts::Counts;
 use super::{malformed, not_wasm};
 use crate::config::{Compiler, Limits};
@@ -10,9 +11,27 @@ use wasmparser::{ExternalKind, Parser, Payload, TypeRef};
 /// The function that a WASI command starts at.
 const START: &str = "_start";
 
+/// Why a module gets nothing from this one: what it is where that is known, and how to do without.
+fn refusal(module: &str) -> String {
+    let known = match module {
+        "wasi_unstable" => {
+            "WASI before its preview 1 is not offered: build it with newer tools, for wasm32-wasip1"
+        }
+        "wasi" => "WASI's threads are not offered: build it without them, for wasm32-wasip1",
+        "go" | "gojs" => "it was built for JavaScript: build it with GOOS=wasip1",
+        "env" => {
+            "the linker found it nowhere, and the gateway has WASI alone: link it in, and build it for WASI"
+        }
+        _ if module.starts_with("wasi:") => "this is the core of a component: make a component of it",
+        _ => return format!("a module gets the functions of {} and nothing else", preview1::MODULE),
+    };
+    known.to_string()
+}
+
 /// See [`check`](super::check).
 pub fn check(module: &[u8], compiler: &Compiler, limits: &Limits) -> Result<(), WireError> {
-    let mut counts = Counts::new(compiler, limits, compiler.tables);
+    let tables = Counter::new("tables", "tables", compiler.tables);
+    let mut counts = Counts::new(compiler, limits, tables);
     // Which types take and return nothing; the types of all functions, imported ones first.
     let mut plain_types = Vec::new();
     let mut functions = Vec::new();
@@ -35,12 +54,9 @@ pub fn check(module: &[u8], compiler: &Compiler, limits: &Limits) -> Result<(), 
                             functions.push(function)
                         }
                         _ => {
-                            return Err(malformed(format!(
-                                "imports `{}.{}`: a module gets the functions of {} and nothing else",
-                                import.module,
-                                import.name,
-                                preview1::MODULE
-                            )));
+                            let (module, name) = (import.module, import.name);
+                            let reason = refusal(module);
+                            return Err(malformed(format!("imports `{module}.{name}`: {reason}")));
                         }
                     }
                 }

@@ -1,11 +1,11 @@
-//! The host calls of WASI preview 1 on the files of a module's folder: read-only, in memory, and bounded as all others are.
+//! The host calls of WASI preview 1 on the files of a module's folder: read-only, in memory, and bounded as others are.
 //!
 //! A descriptor that is no file of the folder is wasmtime-wasi's. What would change the folder is refused as on a file
 //! system that is mounted read-only. Layouts are those of the `wasi_snapshot_preview1` witx.
 
 use super::{
-    ERRNO_BADF, ERRNO_FAULT, ERRNO_INVAL, Guest, HOSTCALL_BYTES, MAX_IO_VECTORS, MAX_READ, MODULE, SUCCESS, io_vector,
-    memory, slice, slice_mut, wasmtime_preview1, write_u32,
+    ERRNO_BADF, ERRNO_FAULT, ERRNO_INVAL, Guest, HOSTCALL_BYTES, MAX_IO_VECTORS, MAX_READ, MODULE, SUCCESS,
+    io_vector, memory, slice, slice_mut, wasmtime_preview1, write_u32,
 };
 use crate::wasm::folder::{Folder, NoSuchPath, Node, NodeId};
 use crate::wasm::guest::GuestState;
@@ -29,10 +29,10 @@ const FILETYPE_DIRECTORY: u8 = 3;
 const FILETYPE_REGULAR_FILE: u8 = 4;
 const FILETYPE_SYMBOLIC_LINK: u8 = 7;
 
-/// Rights: what reading a file takes, and what writing one does (`fd_datasync`, `fd_write`, `fd_allocate`,
-/// `fd_filestat_set_size`, `fd_filestat_set_times`).
-const READING: u64 = 1 << 1 | 1 << 2 | 1 << 5 | 1 << 7 | 1 << 21 | 1 << 27;
-const WRITING: u64 = 1 << 0 | 1 << 6 | 1 << 8 | 1 << 22 | 1 << 23;
+/// Rights of a file that is read (`fd_read`, `fd_seek`, `fd_tell`, `fd_advise`, `fd_filestat_get`, `poll_fd_readwrite`), and
+/// those that C's `open` asks for only to write (`fd_datasync`, `fd_write`, `fd_allocate`, `fd_filestat_set_size`).
+const READING: u64 = (1 << 1) | (1 << 2) | (1 << 5) | (1 << 7) | (1 << 21) | (1 << 27);
+const WRITING: u64 = (1 << 0) | (1 << 6) | (1 << 8) | (1 << 22);
 
 /// A flag of lookups: a link at the path's end is followed.
 const SYMLINK_FOLLOW: i32 = 1;
@@ -45,9 +45,10 @@ const TRUNCATE: i32 = 8;
 /// A call on a descriptor of the folder: done, or the error's number.
 type Done = std::result::Result<(), i32>;
 
-/// Adds a call whose first parameter is a descriptor: ours where that is one of the folder's, else wasmtime-wasi's.
+/// Adds a call whose first parameter is a descriptor: ours where that is one of the folder's, else wasmtime-wasi's, whose
+/// future is awaited where it has one (`[.await]`).
 macro_rules! add {
-    ($linker:ident, $name:ident, $($parameter:ident: $type:ty),*; $ours:expr) => {
+    ($linker:ident, $name:ident [$($wait:tt)*], $($parameter:ident: $type:ty),*; $ours:expr) => {
         $linker.func_wrap_async(
             MODULE,
             stringify!($name),
@@ -55,12 +56,14 @@ macro_rules! add {
                 Box::new(async move {
                     let memory = memory(&mut caller)?;
                     let (data, state) = memory.data_and_store_mut(&mut caller);
-                    if state.files.has(fd) {
+                    let errno = if state.files.has(fd) {
                         let ours: fn(&mut [u8], &mut GuestState, i32, $($type),*) -> Done = $ours;
-                        return Ok(ours(data, state, fd, $($parameter),*).err().unwrap_or(SUCCESS));
-                    }
-                    let data = &mut GuestMemory::Unshared(data);
-                    wasmtime_preview1::$name(&mut state.wasi, data, fd, $($parameter),*).await
+                        ours(data, state, fd, $($parameter),*).err().unwrap_or(SUCCESS)
+                    } else {
+                        let data = &mut GuestMemory::Unshared(data);
+                        wasmtime_preview1::$name(&mut state.wasi, data, fd, $($parameter),*)$($wait)*?
+                    };
+                    Ok::<i32, wasmtime::Error>(errno)
                 })
             },
         )?;
@@ -69,33 +72,38 @@ macro_rules! add {
 
 /// Adds them to a linker, in place of those that are there.
 pub fn add_to_linker(linker: &mut Linker<GuestState>) -> Result<()> {
-    add!(linker, fd_advise, offset: i64, length: i64, advice: i32; |_, _, _, _, _, _| Ok(()));
-    add!(linker, fd_datasync,; |_, _, _| Ok(()));
-    add!(linker, fd_fdstat_get, at: i32; fd_fdstat_get);
-    add!(linker, fd_fdstat_set_flags, flags: i32; |_, _, _, _| Ok(()));
-    add!(linker, fd_filestat_get, at: i32; fd_filestat_get);
-    add!(linker, fd_pread, list: i32, count: i32, offset: i64, read: i32; fd_pread);
-    add!(linker, fd_prestat_dir_name, at: i32, length: i32; fd_prestat_dir_name);
-    add!(linker, fd_prestat_get, at: i32; fd_prestat_get);
-    add!(linker, fd_readdir, at: i32, length: i32, cookie: i64, used: i32; fd_readdir);
-    add!(linker, fd_seek, offset: i64, whence: i32, position: i32; fd_seek);
-    add!(linker, fd_sync,; |_, _, _| Ok(()));
-    add!(linker, fd_tell, position: i32; |data, state, fd, position| fd_seek(data, state, fd, 0, 1, position));
-    add!(linker, path_filestat_get, flags: i32, path: i32, length: i32, at: i32; path_filestat_get);
-    add!(linker, path_open, flags: i32, path: i32, length: i32, how: i32, rights: i64, inherited: i64, status: i32, opened: i32;
-        |data, state, fd, flags, path, length, how, rights, _, _, opened| {
-            path_open(data, state, fd, [flags, path, length, how, opened], rights)
-        });
-    add!(linker, path_readlink, path: i32, length: i32, at: i32, room: i32, used: i32; path_readlink);
-    add!(linker, path_create_directory, path: i32, length: i32; |_, _, _, _, _| Err(ERRNO_ROFS));
-    add!(linker, path_filestat_set_times, flags: i32, path: i32, length: i32, access: i64, change: i64, which: i32;
+    add!(linker, fd_advise [.await], offset: i64, length: i64, advice: i32; |_, _, _, _, _, _| Ok(()));
+    add!(linker, fd_datasync [.await],; |_, _, _| Ok(()));
+    add!(linker, fd_fdstat_get [.await], at: i32; fd_fdstat_get);
+    add!(linker, fd_fdstat_set_flags [], flags: i32; |_, _, _, _| Ok(()));
+    add!(linker, fd_filestat_get [.await], at: i32; fd_filestat_get);
+    add!(linker, fd_pread [.await], list: i32, count: i32, offset: i64, read: i32; fd_pread);
+    add!(linker, fd_prestat_dir_name [], at: i32, length: i32; fd_prestat_dir_name);
+    add!(linker, fd_prestat_get [], at: i32; fd_prestat_get);
+    add!(linker, fd_readdir [.await], at: i32, length: i32, cookie: i64, used: i32; fd_readdir);
+    add!(linker, fd_seek [.await], offset: i64, whence: i32, position: i32; fd_seek);
+    add!(linker, fd_sync [.await],; |_, _, _| Ok(()));
+    add!(linker, fd_tell [], position: i32; |data, state, fd, position| fd_seek(data, state, fd, 0, 1, position));
+    add!(linker, path_filestat_get [.await], flags: i32, path: i32, length: i32, at: i32; path_filestat_get);
+    add!(linker, path_open [.await], flags: i32, path: i32, length: i32, how: i32, rights: i64, inherited: i64,
+    status: i32, opened: i32;
+    |data, state, fd, flags, path, length, how, rights, _, _, opened| {
+        path_open(data, state, fd, [flags, path, length, how, opened], rights)
+    });
+    add!(linker, path_readlink [.await], path: i32, length: i32, at: i32, room: i32, used: i32;
+    |data, state, fd, path, length, at, room, used| {
+        path_readlink(data, state, fd, path, length, [at, room, used])
+    });
+    add!(linker, path_create_directory [.await], path: i32, length: i32; |_, _, _, _, _| Err(ERRNO_ROFS));
+    add!(linker, path_filestat_set_times [.await], flags: i32, path: i32, length: i32, access: i64, change: i64,
+        which: i32;
         |_, _, _, _, _, _, _, _, _| Err(ERRNO_ROFS));
-    add!(linker, path_link, flags: i32, path: i32, length: i32, to: i32, new: i32, new_length: i32;
+    add!(linker, path_link [.await], flags: i32, path: i32, length: i32, to: i32, new: i32, new_length: i32;
         |_, _, _, _, _, _, _, _, _| Err(ERRNO_ROFS));
-    add!(linker, path_remove_directory, path: i32, length: i32; |_, _, _, _, _| Err(ERRNO_ROFS));
-    add!(linker, path_rename, path: i32, length: i32, to: i32, new: i32, new_length: i32;
+    add!(linker, path_remove_directory [.await], path: i32, length: i32; |_, _, _, _, _| Err(ERRNO_ROFS));
+    add!(linker, path_rename [.await], path: i32, length: i32, to: i32, new: i32, new_length: i32;
         |_, _, _, _, _, _, _, _| Err(ERRNO_ROFS));
-    add!(linker, path_unlink_file, path: i32, length: i32; |_, _, _, _, _| Err(ERRNO_ROFS));
+    add!(linker, path_unlink_file [.await], path: i32, length: i32; |_, _, _, _, _| Err(ERRNO_ROFS));
     Ok(())
 }
 
@@ -110,7 +118,15 @@ pub fn fd_read(data: &mut [u8], state: &mut GuestState, fd: i32, list: i32, coun
     done.err().unwrap_or(SUCCESS)
 }
 
-fn fd_pread(data: &mut [u8], state: &mut GuestState, fd: i32, list: i32, count: i32, offset: i64, read: i32) -> Done {
+fn fd_pread(
+    data: &mut [u8],
+    state: &mut GuestState,
+    fd: i32,
+    list: i32,
+    count: i32,
+    offset: i64,
+    read: i32,
+) -> Done {
     read_at(data, state, fd, [list, count, read], offset as u64).map(drop)
 }
 
@@ -138,7 +154,14 @@ fn read_at(
     Ok(total)
 }
 
-fn fd_seek(data: &mut [u8], state: &mut GuestState, fd: i32, offset: i64, whence: i32, position: i32) -> Done {
+fn fd_seek(
+    data: &mut [u8],
+    state: &mut GuestState,
+    fd: i32,
+    offset: i64,
+    whence: i32,
+    position: i32,
+) -> Done {
     let (folder, open) = state.files.at(fd).ok_or(ERRNO_BADF)?;
     let Node::File(range) = folder.node(open.node) else { return Err(ERRNO_ISDIR) };
     let start = match whence {
@@ -225,7 +248,7 @@ fn path_open(
     match folder.node(id) {
         Node::File(_) if how & DIRECTORY != 0 => return Err(ERRNO_NOTDIR),
         Node::File(_) if writes => return Err(ERRNO_ROFS),
-        Node::Folder(_) if how & TRUNCATE != 0 => return Err(ERRNO_ISDIR),
+        Node::Folder(_) if writes => return Err(ERRNO_ISDIR),
         Node::File(_) | Node::Folder(_) => {}
         Node::Link(_) => return Err(ERRNO_LOOP),
     }
@@ -240,9 +263,7 @@ fn path_readlink(
     fd: i32,
     path: i32,
     length: i32,
-    at: i32,
-    room: i32,
-    used: i32,
+    [at, room, used]: [i32; 3],
 ) -> Done {
     let (folder, id) = find(data, state, fd, path, length, false)?;
     let Node::Link(to) = folder.node(id) else { return Err(ERRNO_INVAL) };

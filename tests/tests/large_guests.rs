@@ -1,6 +1,6 @@
 //! Guests as large as common toolchains make them, and no limit raised for them.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use offload_tests::deployment::Deployment;
 use offload_tests::device::{Device, Version};
 
@@ -26,4 +26,20 @@ async fn counts_and_sizes_of_common_toolchains_are_within_the_defaults() -> Resu
     // A component of 18 MB is Python with a hello; a custom section makes up for it.
     let bytes = "x".repeat(20_000_000);
     runs(&mut device, "bytes", module(&format!("(@custom \"padding\" \"{bytes}\")"))?).await
+}
+
+/// README's block for larger ones, as it is printed.
+#[tokio::test]
+async fn the_documented_configuration_lets_in_what_is_larger() -> Result<()> {
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md"))?;
+    let section = readme.split_once("### Large guests").context("the section")?.1;
+    let block =
+        section.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).context("a block")?;
+    let exports: String = (0..15_000).map(|n| format!("(export \"e{n}\" (func 0))")).collect();
+    let bytes = "x".repeat(40_000_000);
+    let module = wat::parse_str(format!(
+        "(module (memory 2048) {exports} (@custom \"padding\" \"{bytes}\") (func (export \"_start\")))"
+    ))?;
+    let deployment = Deployment::embedded(block).await?;
+    runs(&mut deployment.device(Version::V5, "large").await?, "larger", module).await
 }

@@ -384,11 +384,16 @@ static void polled(void) {
         fprintf(stderr, " %s%s%s", fds[i].revents & POLLIN ? "in" : "", fds[i].revents & POLLOUT ? "out" : "",
                 fds[i].revents & POLLNVAL ? "bad" : "");
     fd_set in, out;
-    FD_ZERO(&in), FD_ZERO(&out), FD_SET(0, &in), FD_SET(1, &out), FD_SET(2, &out);
+    FD_ZERO(&in);
+    FD_ZERO(&out);
+    FD_SET(0, &in);
+    FD_SET(1, &out);
+    FD_SET(2, &out);
     struct timeval second = {1, 0};
     ready = select(3, &in, &out, NULL, &second);
     if (ready < 0) fprintf(stderr, "\nselect: %s\n", errno == EBADF ? "EBADF" : "?");
-    else fprintf(stderr, "\nselect %d: %d %d %d\n", ready, !!FD_ISSET(0, &in), !!FD_ISSET(1, &out), !!FD_ISSET(2, &out));
+    else fprintf(stderr, "\nselect %d: %d %d %d\n", ready, FD_ISSET(0, &in) != 0, FD_ISSET(1, &out) != 0,
+                 FD_ISSET(2, &out) != 0);
 }
 
 int main(void) {
@@ -415,7 +420,8 @@ async fn the_standard_streams_are_polled_and_closed_as_natively() -> Result<()> 
     });
     let answer = envelope::ask(&mut device, "inputCode/streams", &request).await?;
     assert_eq!(envelope::bytes_of(&answer, "stdout")?, b"a\n", "{answer}");
-    let stderr = "poll 3: in out out\nselect 3: 1 1 1\nwrite: EBADF\npoll 3: in bad out\nselect: EBADF\nclose 0, read: EBADF\n";
+    let stderr = "poll 3: in out out\nselect 3: 1 1 1\nwrite: EBADF\n\
+                  poll 3: in bad out\nselect: EBADF\nclose 0, read: EBADF\n";
     assert_eq!(String::from_utf8(envelope::bytes_of(&answer, "stderr")?)?, stderr);
     gateway.logged(&["INFO as wasm this source does the same "]).await.map(drop)
 }

@@ -11,8 +11,8 @@ table! {
     pub struct Compiler {
         /// Program of the child. Default: the gateway's own.
         pub program: Option<PathBuf> = None;
-        /// Time on a core for one module, in whole seconds. A program in JavaScript with its interpreter takes 12 seconds
-        /// of a core of a server.
+        /// Time on a core for one module, in whole seconds. A program in JavaScript with its interpreter takes 12
+        /// seconds of a core of a server.
         pub cpu: TimeSpan = TimeSpan::secs(60), in TimeSpan::secs(1)..=TimeSpan::secs(3_600);
         /// Time from start to end for one module, but for that in which it is stopped.
         pub wall: TimeSpan = TimeSpan::secs(180), in TimeSpan::millis(10)..=TimeSpan::secs(3_600);

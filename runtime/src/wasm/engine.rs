@@ -59,8 +59,8 @@ pub enum Tier {
 /// when it is optimized may run out of stack before.
 const BASELINE_STACK: usize = 4;
 
-/// The proposals of WebAssembly that guests may use: those of WebAssembly 3 for which there is no garbage collector needed, and
-/// components.
+/// What of WebAssembly guests may use: components, and WebAssembly 3 without threads, memories of 64 bits and what
+/// needs a garbage collector. The baseline compiler knows less.
 pub fn wasm_features() -> WasmFeatures {
     let garbage_collected = WasmFeatures::GC_TYPES | WasmFeatures::EXCEPTIONS;
     // No guest can own more than the 4 GiB that 32 bits address, and memories of 64 bits bring bounds checks.
@@ -84,7 +84,7 @@ fn code_config(tier: Tier) -> Config {
     config.async_stack_size(fiber_stack(stack * MAX_WASM_STACK));
     config.wasm_features(wasm_features().complement(), false);
     if tier == Tier::Optimized {
-        // Fails where one is not supported. The baseline compiler does without those that it does not know.
+        // An engine that does not support one of them is an error.
         config.wasm_features(wasm_features(), true);
     }
     // The same input gives the same output on every machine of a fleet.

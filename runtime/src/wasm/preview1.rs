@@ -3,8 +3,8 @@
 //! Everything else is wasmtime-wasi's. These few are ours because there a call's length is the guest's choice and
 //! costs it next to no fuel: 16 MB of random bytes, a 64 MB write, a poll on a million subscriptions would each hold
 //! the worker for milliseconds. Here each does a bounded piece of work and then gives the worker back.
-//! Layouts are those of the `wasi_snapshot_preview1` witx. Descriptors are wasmtime-wasi's: what closes or renumbers one
-//! is passed on to it, and followed in `standard_streams`. Only those of a module's folder are ours (`files`).
+//! Layouts are those of the `wasi_snapshot_preview1` witx. Descriptors are wasmtime-wasi's: what closes or renumbers
+//! one is passed on to it, and followed in `standard_streams`. Only those of a module's folder are ours (`files`).
 
 mod files;
 
@@ -337,8 +337,8 @@ fn subscription(data: &[u8], list: u32, n: u32, state: &GuestState) -> Result<([
     Ok((userdata, wait))
 }
 
-/// The event of a descriptor that is to be read or written. What is wrong with one descriptor is said in its event, since
-/// C's `poll` has `POLLNVAL` for it and goes on with the others.
+/// The event of a descriptor that is to be read or written. What is wrong with one descriptor is said in its event,
+/// since C's `poll` has `POLLNVAL` for it and goes on with the others.
 fn readiness(kind: u8, fd: i32, state: &GuestState) -> Event {
     let event = Event { kind, ..Event::default() };
     match (kind, state.streams.at(fd)) {

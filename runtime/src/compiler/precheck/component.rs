@@ -127,16 +127,13 @@ impl Exports {
     }
 
     fn check(&self) -> Result<(), WireError> {
-        const NO_COMMAND: &str = "exports no `wasi:cli/run@0.2`";
-        match &self.other {
-            _ if self.runs => Ok(()),
-            Some(name) => {
-                let reason = interface::refusal(name);
-                let reason = reason.as_deref().unwrap_or("build it as a WASI 0.2 command");
-                Err(malformed(format!("{NO_COMMAND}, but `{name}`: {reason}")))
-            }
-            None => Err(malformed(format!("{NO_COMMAND}: build it as a WASI 0.2 command"))),
+        if self.runs {
+            return Ok(());
         }
+        let other = self.other.as_ref().map(|name| format!(", but `{name}`")).unwrap_or_default();
+        let refusal = self.other.as_ref().and_then(|name| interface::refusal(name));
+        let remedy = refusal.as_deref().unwrap_or("build it as a WASI 0.2 command");
+        Err(malformed(format!("exports no `wasi:cli/run@0.2`{other}: {remedy}")))
     }
 }
 

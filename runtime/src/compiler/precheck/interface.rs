@@ -26,7 +26,7 @@ fn refused_version(version: &str) -> Option<&'static str> {
     match Version::parse(version).map(|version| (version.major, version.minor, version.pre.is_empty())) {
         Ok((0, 2, true)) => None,
         Ok((0, 2, false)) => Some("a pre-release of WASI 0.2 is not offered: build it with newer tools"),
-        Ok((0, 3, _)) => Some("WASI 0.3 is not offered: build it for WASI 0.2, as for wasm32-wasip2"),
+        Ok((0, 3, _)) => Some("WASI 0.3 is not offered: build it for WASI 0.2 (wasm32-wasip2)"),
         _ => Some("only version 0.2 of it is offered"),
     }
 }

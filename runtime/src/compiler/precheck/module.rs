@@ -11,23 +11,6 @@ use wasmparser::{ExternalKind, Parser, Payload, TypeRef};
 /// The function that a WASI command starts at.
 const START: &str = "_start";
 
-/// Why a module gets nothing from this one: what it is where that is known, and how to do without.
-fn refusal(module: &str) -> String {
-    let known = match module {
-        "wasi_unstable" => {
-            "WASI before its preview 1 is not offered: build it with newer tools, for wasm32-wasip1"
-        }
-        "wasi" => "WASI's threads are not offered: build it without them, for wasm32-wasip1",
-        "go" | "gojs" => "it was built for JavaScript: build it with GOOS=wasip1",
-        "env" => {
-            "the linker found it nowhere, and the gateway has WASI alone: link it in, and build it for WASI"
-        }
-        _ if module.starts_with("wasi:") => "this is the core of a component: make a component of it",
-        _ => return format!("a module gets the functions of {} and nothing else", preview1::MODULE),
-    };
-    known.to_string()
-}
-
 /// See [`check`](super::check).
 pub fn check(module: &[u8], compiler: &Compiler, limits: &Limits) -> Result<(), WireError> {
     let tables = Counter::new("tables", "tables", compiler.tables);
@@ -55,7 +38,7 @@ pub fn check(module: &[u8], compiler: &Compiler, limits: &Limits) -> Result<(), 
                         }
                         _ => {
                             let (module, name) = (import.module, import.name);
-                            let reason = refusal(module);
+                            let reason = refusal(module, import.ty);
                             return Err(malformed(format!("imports `{module}.{name}`: {reason}")));
                         }
                     }
@@ -83,4 +66,21 @@ pub fn check(module: &[u8], compiler: &Compiler, limits: &Limits) -> Result<(), 
         Some(_) => Err(malformed(format!("`{START}` must take and return nothing"))),
         None => Err(malformed(format!("exports no function `{START}`: build it as a WASI command"))),
     }
+}
+
+/// Why there is nothing to import from a module of this name: what it is, where that is known, and how to do without.
+fn refusal(module: &str, what: TypeRef) -> String {
+    let known = match (module, what) {
+        ("wasi_unstable", _) => {
+            "WASI before its preview 1 is not offered: build it with newer tools, for wasm32-wasip1"
+        }
+        ("wasi", _) => "WASI's threads are not offered: build it without them, for wasm32-wasip1",
+        ("go" | "gojs", _) => "it was built for JavaScript: build it with GOOS=wasip1",
+        ("env", TypeRef::Func(_)) => {
+            "the linker found it nowhere, and the gateway has WASI alone: link it in, and build it for WASI"
+        }
+        _ if module.starts_with("wasi:") => "this is the core of a component: make a component of it",
+        _ => return format!("a module gets the functions of {} and nothing else", preview1::MODULE),
+    };
+    known.to_string()
 }

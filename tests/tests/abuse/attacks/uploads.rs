@@ -7,7 +7,7 @@ use crate::arena::Arena;
 use crate::packet::Publish;
 use crate::stage::ABUSERS;
 
-/// The largest packet that the broker takes by default, and what is sent of it.
+/// Half of the largest packet that the broker takes by default, and what is sent of it.
 const PACKET: usize = 16 << 20;
 const SENT: usize = 15_900 << 10;
 /// Sent at once.

@@ -1,9 +1,8 @@
 //! What answers to the names of compilers in a build for this machine.
 
 use crate::cage::{Cage, FileInside};
-use crate::platform::{TOOL_FOLDERS, stand_in};
+use crate::platform::{TOOL_FOLDERS, stand_in, tool};
 use serde::Deserialize;
-use std::path::Path;
 
 /// The folder of what stands in for compilers, inside.
 const TOOLS: &str = "/compilers";
@@ -38,8 +37,7 @@ impl Compilers {
 
     /// The program that it needs and that is not there: without it all is as called.
     pub fn missing(self) -> Option<&'static str> {
-        let there = |name: &str| TOOL_FOLDERS.split(':').any(|folder| Path::new(folder).join(name).is_file());
-        (self == Compilers::Tcc && !there("tcc")).then_some("tcc")
+        (self == Compilers::Tcc && tool("tcc").is_none()).then_some("tcc")
     }
 
     /// Has a build find them; returns the files that it needs for that.

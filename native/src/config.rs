@@ -26,6 +26,9 @@ pub struct Config {
     pub compilers: Compilers,
     /// Limits of a build.
     pub build: Limits,
+    /// What a build may leave for its program's runs to find, in bytes of a work directory; at most [`crate::MAX_FOLDER`].
+    /// Default: a run's whole work directory.
+    pub folder: u64,
 }
 
 impl Default for Config {
@@ -59,6 +62,7 @@ impl Default for Config {
             accept: Vec::new(),
             compilers: Compilers::default(),
             build: Limits::build(),
+            folder: Limits::run().work_dir,
         }
     }
 }

@@ -19,6 +19,7 @@ use crate::measurer::{Held, Measurer};
 use crate::outcome::{Ending, Limit, Outcome};
 use crate::output::{Excess, Output};
 use crate::priority::{self, Share};
+use crate::syscalls::Calls;
 use crate::{Limits, diagnostics, rlimits, usage};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, SeekFrom, memfd_create, seek};
@@ -82,7 +83,11 @@ pub struct Measured {
 /// What differs between a build, a run and a trial.
 pub struct Work {
     pub cage: Cage,
+    /// Which system calls it may make.
+    pub calls: Calls,
     pub files: Vec<FileInside>,
+    /// What the shell in front of the command does first, in its place.
+    pub prepare: &'static str,
     pub command: Vec<String>,
     pub stdin: Vec<u8>,
     pub limits: Limits,
@@ -123,7 +128,8 @@ impl Job {
         cage.add(["--block-fd", &hand_over(block_reader.into())]);
         cage.add(["--seccomp", &hand_over(in_memory(&self.filter)?)]);
         let mut largest = limits.file_size;
-        let command = (COMMAND.to_owned(), "0444", quoted(&self.work.command));
+        let command = [self.work.prepare.as_bytes(), &quoted(&self.work.command)].concat();
+        let command = (COMMAND.to_owned(), "0444", command);
         for (path, mode, bytes) in self.work.files.iter().chain([&command]) {
             largest = largest.max(bytes.len() as u64);
             cage.add(["--perms", mode, "--file", &hand_over(in_memory(bytes)?), path]);
@@ -247,6 +253,7 @@ impl Job {
                             share,
                             limits: limits.clone(),
                             measured: self.measured,
+                            calls: self.work.calls,
                             deadline,
                         })
                     };

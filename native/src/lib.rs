@@ -5,8 +5,9 @@
 //! ([`Platform`]). Each build and each run has a sandbox of its own that is thrown away. What contains what is told in
 //! `docs/security.md`.
 //!
-//! The work directory is a file system in memory that exists only inside the sandbox, and a program leaves it as bytes
-//! on a pipe: there is nothing on the host to clean up, and the host never opens a file that a stranger made.
+//! The work directory is a file system in memory that exists only inside the sandbox. A program, and the folder that it was
+//! built in, leave it as bytes on a pipe: there is nothing on the host to clean up, and the host never opens a file that a
+//! stranger made.
 
 mod cage;
 mod compilers;
@@ -14,8 +15,11 @@ mod config;
 mod diagnostics;
 mod domain;
 mod error;
+mod folder;
 mod guard;
+mod hints;
 mod job;
+mod left;
 mod limits;
 mod measurer;
 mod outcome;
@@ -37,6 +41,7 @@ pub use compilers::Compilers;
 pub use config::Config;
 pub use diagnostics::MAX_DIAGNOSTICS;
 pub use error::{Error, Unavailable};
+pub use folder::{Entry, Folder, MAX_FOLDER, Node};
 pub use limits::Limits;
 pub use outcome::{Ending, Limit, Outcome};
 pub use platform::{Platform, TOOL_FOLDERS};

@@ -7,6 +7,7 @@ use crate::cage::WORK_DIR;
 use crate::job::Measured;
 use crate::outcome::Limit;
 use crate::priority::{self, Share};
+use crate::syscalls::Calls;
 use crate::{Limits, usage};
 use rustix::process::{Pid, Signal, pidfd_send_signal};
 use rustix::time::{ClockId, clock_gettime};
@@ -30,6 +31,8 @@ pub struct Held {
     pub share: Share,
     pub limits: Limits,
     pub measured: Measured,
+    /// Whether there may be sockets.
+    pub calls: Calls,
     pub deadline: Instant,
 }
 
@@ -97,7 +100,10 @@ impl Held {
             && let Ok(used) = usage::of(self.first, self.limits.processes)
         {
             self.share.fit(used.threads);
-            if used.memory > self.limits.memory || self.has_too_many_mappings(used.address_space) {
+            let buffers = if self.calls == Calls::Build { usage::sockets(self.first) } else { 0 };
+            if used.memory.saturating_add(buffers) > self.limits.memory
+                || self.has_too_many_mappings(used.address_space)
+            {
                 return Some(Limit::Memory);
             }
             if used.cpu > self.limits.cpu {

@@ -4,7 +4,9 @@ use crate::cage::{Cage, FileInside};
 use crate::compilers::Compilers;
 use crate::diagnostics;
 use crate::error::Error;
+use crate::hints::Hints;
 use crate::wasi::{self, Wasi};
+use std::path::{Path, PathBuf};
 
 /// Where this machine's compilers are, as `PATH` has it.
 pub const TOOL_FOLDERS: &str = "/usr/local/bin:/usr/bin:/bin";
@@ -17,6 +19,11 @@ pub fn stand_in(cage: &mut Cage, folder: &str, names: &[&str], script: String) -
         cage.add(["--symlink", name, &format!("{folder}/{other}")]);
     }
     (format!("{folder}/{name}"), "0555", script.into_bytes())
+}
+
+/// Where a tool of this machine's is.
+pub fn tool(name: &str) -> Option<PathBuf> {
+    TOOL_FOLDERS.split(':').map(|folder| Path::new(folder).join(name)).find(|path| path.is_file())
 }
 
 /// What a build is for.
@@ -45,26 +52,32 @@ impl Platform<'_> {
         }
     }
 
-    /// Refuses what no machine of this kind could run: started natively, it would look like a fault of the sandbox.
-    pub(crate) fn check(self, program: &[u8]) -> Result<(), Error> {
+    /// Commands that call a compiler, by whatever name, as they call the platform's.
+    pub(crate) fn redirected(self, commands: &str) -> String {
         match self {
-            Platform::Native if program.starts_with(b"\x7fELF") => Ok(()),
-            Platform::Native => Err(self.failed(b"error: what the build left is no executable program")),
-            Platform::Wasi(_) if program.starts_with(b"\0asm") => Ok(()),
-            Platform::Wasi(_) if program.starts_with(b"\x7fELF") => Err(self.failed(
-                b"error: what the build left is no wasm: for WASI it has to call cc, gcc, clang or c++ by these names alone",
-            )),
-            Platform::Wasi(_) => Err(self.failed(b"error: what the build left is no wasm")),
+            Platform::Native => commands.to_owned(),
+            Platform::Wasi(_) => wasi::redirected(commands),
         }
     }
 
-    /// A build that failed, having said this.
-    pub(crate) fn failed(self, output: &[u8]) -> Error {
-        let explained = match self {
-            Platform::Native => None,
-            Platform::Wasi(_) => Some(wasi::explained(&String::from_utf8_lossy(output))),
+    /// Refuses what no machine of this kind could run: started natively, it would look like a fault of the sandbox.
+    pub(crate) fn check(self, program: &[u8]) -> Result<(), Error> {
+        let problem = match self {
+            Platform::Native if program.starts_with(b"\x7fELF") => return Ok(()),
+            Platform::Native => "what the build left is no executable program",
+            Platform::Wasi(_) if program.starts_with(b"\0asm") => return Ok(()),
+            Platform::Wasi(_) if program.starts_with(b"\x7fELF") => {
+                "what the build left is no wasm: for WASI it has to call cc, gcc, clang or c++ by these names alone"
+            }
+            Platform::Wasi(_) => "what the build left is no wasm",
         };
-        let output = explained.as_deref().map_or(output, str::as_bytes);
+        Err(self.failed(format!("error: {problem}").as_bytes(), &Hints::default()))
+    }
+
+    /// A build that failed, having said this.
+    pub(crate) fn failed(self, output: &[u8], hints: &Hints<'_>) -> Error {
+        let explained = hints.explain(&String::from_utf8_lossy(output), self);
+        let output = explained.as_bytes();
         Error::Build { first: diagnostics::first_error(output), output: diagnostics::cleaned(output) }
     }
 }

@@ -6,9 +6,11 @@ use crate::error::{Error, Unavailable};
 use crate::job::Measured;
 use crate::outcome::{Ending, Limit, Outcome};
 use crate::output::Excess;
+use crate::platform::tool;
 use crate::report::{Finding, Mechanism, Report, State};
 use crate::sandbox::{Sandbox, shell};
-use crate::{Config, Limits, job, syscalls, usage};
+use crate::syscalls::{Calls, Filters};
+use crate::{Config, Limits, job, usage};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -62,12 +64,12 @@ impl Findings {
         let bubblewrap = self.note(Mechanism::Bubblewrap, bubblewrap(&config.bubblewrap));
         let shell = std::fs::canonicalize("/bin/sh").map_err(|error| error.to_string());
         let shell = self.note(Mechanism::Shell, shell.map(|path| (path, String::new())));
-        let filter = syscalls::filter().map_err(|error| error.to_string()).and_then(|filter| {
+        let filters = Filters::new().map_err(|error| error.to_string()).and_then(|filters| {
             // A sandbox is let go when it is seen to have it.
             usage::filters(rustix::process::getpid()).map_err(|error| error.to_string())?;
-            Ok((filter, String::new()))
+            Ok((filters, String::new()))
         });
-        let filter = self.note(Mechanism::SystemCallFilter, filter);
+        let filters = self.note(Mechanism::SystemCallFilter, filters);
         let (domain, strength) = Domain::new();
         let strength = match strength {
             Strength::Full => Ok(String::new()),
@@ -81,7 +83,8 @@ impl Findings {
             bubblewrap: bubblewrap?,
             shell: shell?,
             uid,
-            filter: filter?,
+            filters: filters?,
+            tar: tool("tar"),
             domain,
             measured: Measured { usage: false, files: false },
             report: Report::new(Vec::new()),
@@ -136,7 +139,8 @@ impl Sandbox {
         let (abandoned, _waiting) = io::pipe()?;
         let command = shell(script, "probe");
         let (files, stdin) = (Vec::new(), Vec::new());
-        let work = job::Work { cage, files, command, stdin, limits, stderr: Excess::Dropped };
+        let (calls, prepare, stderr) = (Calls::Run, "", Excess::Dropped);
+        let work = job::Work { cage, calls, files, prepare, command, stdin, limits, stderr };
         job::Job { measured, ..self.job(work, abandoned) }.run()
     }
 }

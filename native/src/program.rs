@@ -1,5 +1,6 @@
 //! A program that was built.
 
+use crate::Folder;
 use std::fmt;
 use std::sync::Arc;
 
@@ -8,12 +9,18 @@ use std::sync::Arc;
 pub struct Program {
     name: String,
     bytes: Arc<[u8]>,
+    folder: Option<Folder>,
 }
 
 impl Program {
     /// From what an earlier build left. `name` as in [`crate::Source::name`].
     pub fn new(name: impl Into<String>, bytes: impl Into<Arc<[u8]>>) -> Self {
-        Self { name: name.into(), bytes: bytes.into() }
+        Self { name: name.into(), bytes: bytes.into(), folder: None }
+    }
+
+    /// The same program with what it finds when it runs.
+    pub fn with_folder(self, folder: Option<Folder>) -> Self {
+        Self { folder, ..self }
     }
 
     /// Its name.
@@ -29,6 +36,11 @@ impl Program {
     /// The executable file, or the wasm module.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// What the build has left beside it; `None` where that is nothing but what was sent as one file of source.
+    pub fn folder(&self) -> Option<&Folder> {
+        self.folder.as_ref()
     }
 }
 

@@ -1,6 +1,8 @@
 //! A project: several files and a makefile, and which of what make leaves is the program.
 
 use crate::Error;
+use crate::hints::Hints;
+use crate::left::TAKE;
 use crate::platform::Platform;
 use std::io;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -46,18 +48,19 @@ impl Project<'_> {
     }
 
     /// What is run inside. It takes the archive from its standard input, has compilers and make speak on standard error,
-    /// and leaves the program's name in a line of its own, then the program, on standard output.
+    /// and leaves on standard output what [`Left`](crate::left::Left) reads.
     pub(crate) fn command(&self, platform: Platform<'_>) -> Vec<String> {
         let file = self.makefile.map_or("", |_| MAKEFILE);
         let target = self.target.unwrap_or_default();
-        ["/bin/sh", "-c", SCRIPT, "sh", target, file, platform.format()].map(str::to_owned).to_vec()
+        let script = format!("{TAKE}{SCRIPT}");
+        ["/bin/sh", "-c", &script, "sh", target, file, platform.format()].map(str::to_owned).to_vec()
     }
-}
 
-/// A program's name and its bytes, as [`SCRIPT`] leaves them.
-pub(crate) fn name_and_program(output: &[u8]) -> Option<(&str, &[u8])> {
-    let end = output.iter().position(|byte| *byte == b'\n')?;
-    Some((str::from_utf8(&output[..end]).ok()?, &output[end + 1..]))
+    /// What its errors are explained by.
+    pub(crate) fn hints(&self) -> Hints<'_> {
+        let makefile = self.makefile.map(|text| (MAKEFILE, text));
+        Hints { taken_for: None, files: makefile.into_iter().chain(self.files.iter().copied()).collect() }
+    }
 }
 
 /// `$1` is the target, `$2` the makefile; both may be empty. `$3` is the platform's format.
@@ -77,10 +80,6 @@ make ${file:+"-f$file"} -- ${goal:+"$goal"} 3>&- || exit
 is_program() {
     case $1 in *.so | *.so.*) return 1 ;; esac
     [ -f "$1" ] && [ -x "$1" ] && [ "$(head -c 4 -- "$1" | tr -d '\0\177')" = "${2:-$format}" ]
-}
-take() {
-    printf '%s\n' "${1##*/}" >&3
-    exec cat -- "$1" >&3
 }
 if [ -n "$wanted" ]; then
     is_program "$wanted" && take "$wanted"
@@ -152,12 +151,5 @@ mod tests {
         for path in ["", "/etc/passwd", "..", "../a", "a/../b", "a\0b"] {
             assert!(matches!(project(path, b"").archive(), Err(Error::Input(_))), "{path:?}");
         }
-    }
-
-    #[test]
-    fn a_name_is_told_from_a_program() {
-        assert_eq!(name_and_program(b"app\n\x7fELF\n"), Some(("app", &b"\x7fELF\n"[..])));
-        assert_eq!(name_and_program(b"\xff\n"), None);
-        assert_eq!(name_and_program(b"app"), None);
     }
 }

@@ -170,6 +170,22 @@ impl Report {
         &self.findings
     }
 
+    /// What native programs are refused for: of what is missing, what no promise is kept without. What could not be tried
+    /// for that is no cause of its own.
+    pub fn causes(&self) -> impl Iterator<Item = &Finding> {
+        self.findings.iter().filter(|finding| {
+            matches!(finding.state, State::Missing(_)) && finding.mechanism.need() != Need::Extra
+        })
+    }
+
+    /// What could not be tried, since something that it stands on is missing.
+    pub fn untried(&self) -> impl Iterator<Item = Mechanism> {
+        self.findings
+            .iter()
+            .filter(|finding| finding.state == State::Untried)
+            .map(|finding| finding.mechanism)
+    }
+
     /// Whether every promise is kept. An [extra](Need::Extra) that is missing breaks none.
     pub fn is_complete(&self) -> bool {
         self.allows(&[])
@@ -197,11 +213,15 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.is_complete() { "complete: " } else { "incomplete: " })?;
         // What is missing first.
-        let (present, missing): (Vec<_>, Vec<_>) = self.findings.iter().partition(|one| one.is_present());
+        let tried = self.findings.iter().filter(|finding| finding.state != State::Untried);
+        let (present, missing): (Vec<_>, Vec<_>) = tried.partition(|one| one.is_present());
         for (n, finding) in missing.into_iter().chain(present).enumerate() {
             write!(f, "{}{finding}", if n == 0 { "" } else { ", " })?;
         }
-        Ok(())
+        match self.untried().count() {
+            0 => Ok(()),
+            count => write!(f, ", {count} not tried"),
+        }
     }
 }
 
@@ -242,6 +262,22 @@ mod tests {
         assert!(report.starts_with("incomplete: no file-count: why (start the gateway with"), "{report}");
         assert!(report.ends_with(", measurement, landlock") && !report.contains('\n'), "{report}");
         assert!(without(&[]).to_string().starts_with("complete: bubblewrap, "));
+    }
+
+    /// Where bubblewrap is missing, that is all that an operator is to see to.
+    #[test]
+    fn what_is_not_tried_is_no_cause() {
+        let missing = State::Missing("why".into());
+        let found = [Mechanism::Bubblewrap, Mechanism::Landlock]
+            .map(|mechanism| Finding { mechanism, state: missing.clone() });
+        let report = Report::new(found.to_vec());
+        let causes: Vec<Mechanism> = report.causes().map(|finding| finding.mechanism).collect();
+        assert_eq!(causes, [Mechanism::Bubblewrap]);
+        assert_eq!(report.untried().count(), 8);
+        let line = report.to_string();
+        assert!(!line.contains(Mechanism::Namespaces.remedy()), "{line}");
+        assert!(line.ends_with(", 8 not tried"), "{line}");
+        assert_eq!(without(&[]).causes().count(), 0);
     }
 
     #[test]

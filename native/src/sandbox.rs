@@ -3,13 +3,17 @@
 use crate::cage::{Cage, FileInside, WORK_DIR};
 use crate::domain::Domain;
 use crate::error::Error;
+use crate::folder::{Folder, MAX_ENTRIES, MAX_FOLDER};
+use crate::hints::Hints;
 use crate::job::{Job, Measured, Work};
+use crate::left::Left;
 use crate::outcome::{Ending, Outcome};
 use crate::output::Excess;
 use crate::platform::Platform;
-use crate::project::{Project, name_and_program};
+use crate::project::Project;
 use crate::report::Report;
 use crate::source::{Source, safe_name};
+use crate::syscalls::{Calls, Filters};
 use crate::{Config, Limits, Program, diagnostics};
 use std::io::{self, PipeReader};
 use std::path::PathBuf;
@@ -23,6 +27,12 @@ const MAX_WORD: usize = 128 * 1024 - 1;
 /// Bytes of all of them together: half of what Linux takes with the usual limit on stacks.
 const MAX_WORDS_SIZE: usize = 1024 * 1024;
 
+/// What unpacks a folder before a program starts, where its archive is, and how. It is this machine's tar: the libraries that
+/// it needs are among those that a run sees.
+const UNPACKER: &str = "/unpack";
+const ARCHIVE: &str = "/folder.tar";
+const UNPACK: &str = "/unpack -x -f /folder.tar --warning=none </dev/null || exit\n";
+
 /// What the sandboxes of a machine have in common.
 #[derive(Debug)]
 pub struct Sandbox {
@@ -31,7 +41,9 @@ pub struct Sandbox {
     pub(crate) shell: PathBuf,
     /// User to become first, where the caller is root.
     pub(crate) uid: Option<u32>,
-    pub(crate) filter: Vec<u8>,
+    pub(crate) filters: Filters,
+    /// What unpacks a folder for a run. Without it a project is not built either.
+    pub(crate) tar: Option<PathBuf>,
     pub(crate) domain: Domain,
     pub(crate) measured: Measured,
     pub(crate) report: Report,
@@ -59,19 +71,20 @@ impl Sandbox {
     /// Builds a program of one file. Dropping the future ends the sandbox.
     pub async fn build(&self, source: Source, platform: Platform<'_>) -> Result<Program, Error> {
         let name = source.safe_name();
-        let mut files = Vec::new();
-        if let Some(makefile) = source.makefile() {
-            files.push((format!("{WORK_DIR}/Makefile"), "0600", makefile));
-        }
-        for file in source.file_names() {
-            files.push((format!("{WORK_DIR}/{file}"), "0600", source.code.clone()));
-        }
-        let left = self.make(files, shell(&source.script(), name), Vec::new(), platform).await?;
-        let is_script = matches!(platform, Platform::Native) && left.starts_with(b"#!");
+        let makefile = source.makefile().map(|makefile| ("Makefile".to_owned(), makefile));
+        let code = source.file_names().into_iter().map(|file| (file, source.code.clone()));
+        let sent: Vec<(String, Vec<u8>)> = makefile.into_iter().chain(code).collect();
+        let hints = source.hints(sent.iter().map(|(file, text)| (file.as_str(), &text[..])).collect());
+        let files =
+            sent.iter().map(|(file, text)| (format!("{WORK_DIR}/{file}"), "0600", text.clone())).collect();
+        let command = shell(&source.script(platform), name);
+        let output = self.make(files, command, Vec::new(), platform, &hints).await?;
+        let left = Left::read(&output).unwrap_or_default();
+        let is_script = matches!(platform, Platform::Native) && left.program.starts_with(b"#!");
         if !is_script {
-            platform.check(&left)?;
+            platform.check(left.program)?;
         }
-        Ok(Program::new(name, left))
+        Ok(Program::new(name, left.program).with_folder(self.folder(left.folder, platform)?))
     }
 
     /// Builds a program of several files. Dropping the future ends the sandbox.
@@ -80,10 +93,30 @@ impl Sandbox {
         project: &Project<'_>,
         platform: Platform<'_>,
     ) -> Result<Program, Error> {
-        let left = self.make(Vec::new(), project.command(platform), project.archive()?, platform).await?;
-        let (name, program) = name_and_program(&left).unwrap_or_default();
-        platform.check(program)?;
-        Ok(Program::new(safe_name(name), program))
+        let (command, archive) = (project.command(platform), project.archive()?);
+        let output = self.make(Vec::new(), command, archive, platform, &project.hints()).await?;
+        let left = Left::read(&output).unwrap_or_default();
+        platform.check(left.program)?;
+        Ok(Program::new(safe_name(left.name), left.program).with_folder(self.folder(left.folder, platform)?))
+    }
+
+    /// What runs are to find, if there is anything.
+    fn folder(&self, archive: &[u8], platform: Platform<'_>) -> Result<Option<Folder>, Error> {
+        if archive.is_empty() {
+            return Ok(None);
+        }
+        let limit = self.config.folder.min(MAX_FOLDER);
+        let problem = match Folder::read(archive) {
+            Some(folder) if folder.size() <= limit => return Ok(Some(folder)),
+            Some(folder) => {
+                format!(
+                    "leaves {} bytes in its folder, the limit is {limit}: have it remove some",
+                    folder.size()
+                )
+            }
+            None => format!("leaves too many files in its folder, the limit is {MAX_ENTRIES}"),
+        };
+        Err(platform.failed(format!("error: the build {problem}").as_bytes(), &Hints::default()))
     }
 
     /// Runs what makes a program, with these files and this standard input; returns what it leaves on standard output.
@@ -93,6 +126,7 @@ impl Sandbox {
         command: Vec<String>,
         stdin: Vec<u8>,
         platform: Platform<'_>,
+        hints: &Hints<'_>,
     ) -> Result<Vec<u8>, Error> {
         let outcome = self.start(self.making(files, command, stdin, platform)?).await?;
         match outcome.ending {
@@ -100,7 +134,7 @@ impl Sandbox {
             Ending::Limit(limit) => {
                 Err(Error::BuildLimit { limit, output: diagnostics::cleaned(&outcome.stderr) })
             }
-            Ending::Exit(_) | Ending::Signal(_) => Err(platform.failed(&outcome.stderr)),
+            Ending::Exit(_) | Ending::Signal(_) => Err(platform.failed(&outcome.stderr, hints)),
         }
     }
 
@@ -119,7 +153,9 @@ impl Sandbox {
             cage.env(name, value);
         }
         files.extend(platform.equip(self.config.compilers, &mut cage));
-        Ok(Work { cage, files, command, stdin, limits, stderr: Excess::Ends })
+        // The pairs of sockets that compilers have are bounded by being measured.
+        let calls = if self.measured.usage { Calls::Build } else { Calls::Run };
+        Ok(Work { cage, calls, files, prepare: "", command, stdin, limits, stderr: Excess::Ends })
     }
 
     /// Runs a program. Dropping the future ends the sandbox.
@@ -130,9 +166,17 @@ impl Sandbox {
             cage.env(name, value);
         }
         let path = program.path();
-        let files = vec![(path.clone(), "0555", program.bytes().to_vec())];
+        let mut files = vec![(path.clone(), "0555", program.bytes().to_vec())];
+        let mut prepare = "";
+        if let Some(folder) = program.folder() {
+            let tar = self.tar.as_ref().ok_or_else(|| Error::Sandbox("tar is not there".to_owned()))?;
+            cage.add([b"--ro-bind", tar.as_os_str().as_encoded_bytes(), UNPACKER.as_bytes()]);
+            files.push((ARCHIVE.to_owned(), "0444", folder.archive().to_vec()));
+            prepare = UNPACK;
+        }
         let command = std::iter::once(path).chain(input.args).collect();
-        self.start(Work { cage, files, command, stdin: input.stdin, limits, stderr: Excess::Dropped }).await
+        let (calls, stderr) = (Calls::Run, Excess::Dropped);
+        self.start(Work { cage, calls, files, prepare, command, stdin: input.stdin, limits, stderr }).await
     }
 
     /// Starts it and blocks to its end.
@@ -156,7 +200,7 @@ impl Sandbox {
             bubblewrap: self.bubblewrap.clone(),
             shell: self.shell.clone(),
             uid: self.uid,
-            filter: self.filter.clone(),
+            filter: self.filters.of(work.calls).to_vec(),
             domain: self.domain.clone(),
             measured: self.measured,
             work,

@@ -1,5 +1,9 @@
 //! Source and how it is built.
 
+use crate::hints::Hints;
+use crate::left::TAKE;
+use crate::platform::Platform;
+
 /// What replaces the literal `<name>` in a compiler command or a makefile.
 const PLACEHOLDER: &str = "<name>";
 
@@ -28,7 +32,7 @@ pub enum Language {
 /// How a source is built, in its work directory. `<name>` in it stands for the program's name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Build {
-    /// A shell command that must leave `<name>`.
+    /// Shell commands, a line each, that must leave `<name>`. Of several each has to succeed.
     Command(String),
     /// A makefile, whose default target must leave `<name>` or one executable file of any name.
     Makefile(Vec<u8>),
@@ -66,18 +70,29 @@ impl Source {
         }
     }
 
-    /// The shell's script: it builds with the compilers' own output on standard error, then puts the program on standard
-    /// output. `$1` is the program's name.
-    pub(crate) fn script(&self) -> String {
-        match &self.build {
-            Build::Command(line) => {
-                format!(
-                    "( {}\n) >&2 </dev/null || exit\n{FIND_PROGRAM}",
-                    line.replace(PLACEHOLDER, self.safe_name())
-                )
+    /// The shell's script: it builds with the compilers' own output on standard error, then puts on standard output what
+    /// [`Left`](crate::left::Left) reads. `$1` is the program's name.
+    pub(crate) fn script(&self, platform: Platform<'_>) -> String {
+        let build = match &self.build {
+            Build::Command(commands) => {
+                let commands: Vec<&str> = commands.lines().collect();
+                let commands = commands.join("\n").replace(PLACEHOLDER, self.safe_name());
+                let stops = if commands.contains('\n') { "set -e;" } else { "" };
+                format!("({stops} {}\n)", platform.redirected(&commands))
             }
-            Build::Makefile(_) => format!("make -f Makefile >&2 </dev/null || exit\n{FIND_PROGRAM}"),
-        }
+            Build::Makefile(_) => "make -f Makefile".to_owned(),
+        };
+        format!("exec 3>&1 >&2 </dev/null\n{build} 3>&-\n[ $? = 0 ] || exit 1\n{TAKE}{FIND_PROGRAM}")
+    }
+
+    /// What its errors are explained by.
+    pub(crate) fn hints<'a>(&self, files: Vec<(&'a str, &'a [u8])>) -> Hints<'a> {
+        let taken_for = match &self.build {
+            Build::Command(commands) if commands.contains('\n') => "compiler commands",
+            Build::Command(_) => "a compiler command",
+            Build::Makefile(_) => "a makefile",
+        };
+        Hints { taken_for: Some(taken_for), files }
     }
 
     /// The makefile's bytes, if it is one.
@@ -111,12 +126,13 @@ const MAX_NAME: usize = 64;
 
 /// A program of another name is taken when there is no doubt which one is meant.
 const FIND_PROGRAM: &str = r#"
+name=$1
 if ! [ -f "$1" ] || ! [ -x "$1" ]; then
-    wanted=$1; shift $#
+    shift $#
     for file in *; do [ -f "$file" ] && [ -x "$file" ] && set -- "$@" "$file"; done
-    [ $# = 1 ] || { echo "error: the build left no program $wanted" >&2; exit 1; }
+    [ $# = 1 ] || { echo "error: the build left no program $name" >&2; exit 1; }
 fi
-exec cat -- "$1""#;
+take "$1" ! -path ./Makefile ! -path "./$name.c" ! -path "./$name.cpp""#;
 
 #[cfg(test)]
 mod tests {
@@ -157,6 +173,9 @@ mod tests {
         let makefile = b"all: <name>\n<<name>>: <name>.c\n\tgcc <nam <name".to_vec();
         let source = source(Language::C, Build::Makefile(makefile));
         assert_eq!(source.makefile().unwrap(), b"all: p\n<p>: p.c\n\tgcc <nam <name");
-        assert!(command(Language::C, "gcc <name>.c -o <name>").script().contains("gcc p.c -o p"));
+        let script = command(Language::C, "gcc <name>.c -o <name>").script(Platform::Native);
+        assert!(script.contains("( gcc p.c -o p\n)"), "{script}");
+        let script = command(Language::C, "gcc -c <name>.c\r\ngcc <name>.o").script(Platform::Native);
+        assert!(script.contains("(set -e; gcc -c p.c\ngcc p.o\n)"), "{script}");
     }
 }

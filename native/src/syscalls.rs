@@ -23,7 +23,17 @@ const REFUSED: &[i64] = &[
     libc::SYS_shmget,
     // There is no network to talk to, and buffers of sockets are the kernel's memory.
     libc::SYS_socket,
-    libc::SYS_socketpair,
+    // What a pair of sockets could do beside being read and written: have a name, take another's calls, larger buffers and
+    // descriptors on their way.
+    libc::SYS_accept,
+    libc::SYS_accept4,
+    libc::SYS_bind,
+    libc::SYS_connect,
+    libc::SYS_listen,
+    libc::SYS_sendmmsg,
+    libc::SYS_sendmsg,
+    libc::SYS_sendto,
+    libc::SYS_setsockopt,
     // Its flags are in memory, where no filter sees them; C libraries then take clone.
     libc::SYS_clone3,
     // Each watch holds an inode in the kernel's memory, and the toolchain has hundreds of thousands.
@@ -150,12 +160,47 @@ const DONE: [i64; 3] = [libc::SYS_fdatasync, libc::SYS_fsync, libc::SYS_sync_fil
 /// architectures: mseal, of Linux 6.10.
 const NEWEST: u32 = 462;
 
-/// The filter as bubblewrap takes it: the kernel's own instructions, or why this CPU has none. Calls by the numbers of
-/// another architecture end the process.
-pub fn filter() -> Result<Vec<u8>, BackendError> {
+/// The pair of sockets by which a program of Rust's standard library hears from its child whether that could start: compilers
+/// start linkers so. It is exactly this type.
+const PAIR: u32 = (libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC) as u32;
+
+/// What a sandbox is for, and so which calls it may make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Calls {
+    /// Only those that nothing on the lists is.
+    Run,
+    /// Pairs of sockets too, of the type [`PAIR`].
+    Build,
+}
+
+/// The filters as bubblewrap takes them: the kernel's own instructions.
+#[derive(Debug)]
+pub struct Filters {
+    run: Vec<u8>,
+    build: Vec<u8>,
+}
+
+impl Filters {
+    /// Makes them, or says why there are none for this CPU.
+    pub fn new() -> Result<Self, BackendError> {
+        Ok(Self { run: filter(Calls::Run)?, build: filter(Calls::Build)? })
+    }
+
+    /// The one of such sandboxes.
+    pub fn of(&self, calls: Calls) -> &[u8] {
+        match calls {
+            Calls::Run => &self.run,
+            Calls::Build => &self.build,
+        }
+    }
+}
+
+/// One filter. Calls by the numbers of another architecture end the process.
+fn filter(calls: Calls) -> Result<Vec<u8>, BackendError> {
     let arch = TargetArch::try_from(std::env::consts::ARCH)?;
+    let pairs = (calls == Calls::Run).then_some(&libc::SYS_socketpair);
     let mut refused: BTreeMap<i64, Vec<SeccompRule>> =
-        REFUSED.iter().map(|call| (*call, Vec::new())).collect();
+        REFUSED.iter().chain(pairs).map(|call| (*call, Vec::new())).collect();
     let mut refuse = |call, conditions| {
         refused.entry(call).or_default().push(SeccompRule::new(conditions)?);
         Ok::<(), BackendError>(())
@@ -168,6 +213,11 @@ pub fn filter() -> Result<Vec<u8>, BackendError> {
     }
     for (call, argument, value) in REFUSED_VALUES {
         refuse(*call, vec![word(*argument, SeccompCmpOp::Eq, u64::from(*value))?])?;
+    }
+    if calls == Calls::Build {
+        for (argument, only) in [(0, libc::AF_UNIX as u32), (1, PAIR)] {
+            refuse(libc::SYS_socketpair, vec![word(argument, SeccompCmpOp::Ne, u64::from(only))?])?;
+        }
     }
     // Setting, beside which the same call reads.
     let new_limit = SeccompCondition::new(2, SeccompCmpArgLen::Qword, SeccompCmpOp::Ne, 0)?;

@@ -6,7 +6,7 @@ use crate::cage::{Cage, FileInside};
 use crate::diagnostics;
 use crate::error::Error;
 use crate::outcome::{Ending, Outcome};
-use crate::platform::{Platform, stand_in};
+use crate::platform::{Platform, TOOL_FOLDERS, stand_in};
 use crate::sandbox::{Sandbox, shell};
 pub use lacks::explained;
 use std::fmt;
@@ -25,6 +25,9 @@ const COMPILE: &str = include_str!("wasi/compile.sh");
 
 /// What is in [`LIBRARY`].
 const MISSING: &str = include_str!("wasi/missing.c");
+
+/// What calls a `main` that the C library does not: `compile.sh` compiles it where it is needed.
+const MAIN: &str = include_str!("wasi/main.c");
 
 /// The names of [`COMPILE`]: what it does goes by them. The linker is not among them: clang finds its own, and another
 /// compiler, called by its path, is not to find that.
@@ -95,8 +98,8 @@ impl Wasi {
         "apt-get install clang lld llvm wasi-libc libclang-rt-dev-wasm32, and libc++-dev-wasm32 for C++";
 
     /// What shapes programs for WASI beside their source and the toolchain.
-    pub fn recipe() -> [String; 2] {
-        [compile(), MISSING.to_owned()]
+    pub fn recipe() -> [String; 3] {
+        [compile(), MISSING.to_owned(), MAIN.to_owned()]
     }
 
     /// The languages and the compiler.
@@ -112,8 +115,37 @@ impl Wasi {
         vec![
             stand_in(cage, TOOLS, &NAMES, compile()),
             (format!("{LIBRARIES}/{LIBRARY}"), "0444", self.library.clone()),
+            (format!("{LIBRARIES}/main.c"), "0444", MAIN.into()),
         ]
     }
+}
+
+/// Commands in which each line calls the compiler of [`NAMES`] that it means: `/usr/bin/gcc`, `clang-14` and
+/// `x86_64-linux-gnu-gcc` make programs for this machine.
+pub fn redirected(commands: &str) -> String {
+    let line = |line: &str| {
+        let mut words: Vec<&str> = line.split(' ').collect();
+        let is_before = |word: &str| word.contains('=') || matches!(word.trim(), "" | "env");
+        let first = words.iter_mut().find(|word| !is_before(word));
+        if let Some(word) = first
+            && let Some(name) = own_name(word.trim())
+        {
+            *word = name;
+        }
+        words.join(" ")
+    };
+    commands.split('\n').map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// The name among [`NAMES`] of a tool that is called by its folder, its version or the machine that it is for.
+fn own_name(word: &str) -> Option<&'static str> {
+    let name = TOOL_FOLDERS.split(':').find_map(|folder| word.strip_prefix(folder)?.strip_prefix('/'));
+    let name = name.unwrap_or(word);
+    let is_version = |part: &str| part.chars().all(|c| c.is_ascii_digit() || c == '.');
+    let name =
+        name.rsplit_once('-').filter(|(_, version)| is_version(version)).map_or(name, |(name, _)| name);
+    let name = name.rsplit('-').next().unwrap_or(name);
+    NAMES.into_iter().find(|own| *own == name)
 }
 
 impl fmt::Debug for Wasi {
@@ -125,4 +157,26 @@ impl fmt::Debug for Wasi {
 /// [`COMPILE`] with all that it leaves open.
 fn compile() -> String {
     COMPILE.replace("@STACK_SIZE@", &STACK_SIZE.to_string()).replace("@LIBRARIES@", LIBRARIES)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_call_the_compilers_that_make_wasm() {
+        for (commands, expected) in [
+            ("gcc a.c -o a", "gcc a.c -o a"),
+            ("/usr/bin/gcc a.c -o /usr/bin/gcc", "gcc a.c -o /usr/bin/gcc"),
+            ("env LANG=C \tclang++-14 a.cpp", "env LANG=C clang++ a.cpp"),
+            (
+                "x86_64-linux-gnu-gcc-12.1 -c a.c\n ar rcs a.a a.o\n/bin/c99 a.a",
+                "gcc -c a.c\n ar rcs a.a a.o\nc99 a.a",
+            ),
+            ("./gcc a.c", "./gcc a.c"),
+            ("mkdir -p gcc-12", "mkdir -p gcc-12"),
+        ] {
+            assert_eq!(redirected(commands), expected, "{commands}");
+        }
+    }
 }

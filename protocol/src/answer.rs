@@ -31,7 +31,7 @@ pub struct Answer {
     pub outcome: Outcome,
     /// What the program printed.
     pub stdout: Bytes,
-    /// What it printed as diagnostics; only envelopes carry it.
+    /// What it printed as diagnostics. Envelopes carry all of it, an error line its first line where stdout is empty.
     pub stderr: Bytes,
     /// Units of fuel used.
     pub fuel: u64,
@@ -87,8 +87,8 @@ pub fn encode(answer: &Answer, form: AnswerForm) -> (Bytes, UserProperties) {
 /// Writes an answer that fits in `room` bytes, the payload and the user properties taken together as MQTT 5 counts
 /// them (each property 5 bytes more than its name and value).
 ///
-/// Without `with_properties` (MQTT 3.1.1) there are no properties. An answer that does not fit is replaced by an
-/// `output` error that says so, then by a terser one, then by that without properties, and last by a bare error line,
+/// Without `with_properties` (MQTT 3.1.1) there are no properties. An error line that does not fit loses what it says of
+/// stderr. An answer that does not fit even so is replaced by an `output` error that says so, then by a terser one, then by that without properties, and last by a bare error line,
 /// which is shorter than any envelope. `None` if not even that fits.
 pub fn encode_within(
     answer: &Answer,
@@ -108,6 +108,11 @@ pub fn encode_within(
         Ok(encoded) => return Some(encoded),
         Err(size) => size,
     };
+    if form == AnswerForm::Line
+        && let Ok(encoded) = within(&Answer { stderr: Bytes::new(), ..answer.clone() }, form, with_properties)
+    {
+        return Some(encoded);
+    }
     let replaced = |message: String| Answer {
         outcome: Outcome::Failed(WireError::new(ErrorKind::Output, message)),
         stdout: Bytes::new(),

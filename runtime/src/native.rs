@@ -17,7 +17,8 @@ use built::Built;
 pub use built::{Made, print_files, print_source};
 use comparison::Comparisons;
 use offload_native::{
-    Build, Ending, Error, Language, Limit, Limits, Platform, Program, Project, Sandbox, Source, Wasi,
+    Build, Ending, Error, Language, Limit, Limits, MAX_FOLDER, Platform, Program, Project, Sandbox, Source,
+    Wasi,
 };
 use offload_policy::{PermitLimits, Urgency};
 use offload_protocol::error::{ErrorKind, WireError};
@@ -328,6 +329,7 @@ fn unauthorized(message: &str) -> WireError {
 /// The sandbox as `config` has it.
 pub fn sandbox_config(config: &Config) -> offload_native::Config {
     let sandbox = &config.sandbox;
+    let folder = sandbox.work_dir.bytes().min(MAX_FOLDER);
     offload_native::Config {
         bubblewrap: sandbox.bubblewrap.clone(),
         accept: sandbox.accept.clone(),
@@ -336,8 +338,10 @@ pub fn sandbox_config(config: &Config) -> offload_native::Config {
             cpu: sandbox.build_cpu.duration(),
             wall: sandbox.build_wall.duration(),
             memory: sandbox.build_memory.bytes(),
+            stdout: Limits::build().stdout + folder as usize,
             ..Limits::build()
         },
+        folder,
         ..offload_native::Config::default()
     }
 }
@@ -383,7 +387,11 @@ fn wire_error(error: Error) -> WireError {
         Error::Build { first, output } if output.contains(&first) => WireError::new(ErrorKind::Build, output),
         Error::Build { first, output } => WireError::new(ErrorKind::Build, format!("{first}\n{output}")),
         Error::BuildLimit { limit, output } => {
-            let message = format!("error: the build went over its limit of {limit}\n{output}");
+            let what = match limit {
+                Limit::Stdout => "the size of its program and of what is in its folder besides".to_owned(),
+                limit => limit.to_string(),
+            };
+            let message = format!("error: the build went over its limit of {what}\n{output}");
             WireError::new(ErrorKind::Build, message)
         }
         Error::Input(problem) => WireError::new(ErrorKind::TooLarge, problem),

@@ -21,6 +21,7 @@ use crate::programs::{Program, Programs};
 use crate::suspects::{Suspects, Watched};
 use crate::telemetry;
 use crate::wasm::engine::Tier;
+use crate::wasm::folder::Folder;
 use crate::wasm::guest::{Budget, Context, Input};
 use crate::wasm::workers::{Job, Outcome, Waiting, Workers};
 use bytes::Bytes;
@@ -88,7 +89,7 @@ pub struct Parts {
 /// What a request wants to run.
 enum Executable {
     /// It can run at once.
-    Ready(Arc<str>, Arc<Artifact>),
+    Ready(Prepared),
     /// A module that must be compiled, loaded or kept first; without its bytes it is one that was sent before.
     Module(Digest, Option<Bytes>),
     /// Source, to be built and run natively; or to be built as wasm, and prepared as a module.
@@ -192,14 +193,13 @@ impl Requests {
     /// Finds what to run. `digest` is that of the module, if the request carries or names one.
     fn find(&self, client: &Client, code: Code, digest: Option<Digest>) -> Result<Executable, WireError> {
         let Parts { programs, modules, .. } = &self.parts;
-        let program = |program: &Program| Executable::Ready(program.name.clone(), program.artifact.clone());
+        let ready = |name: Arc<str>, artifact| Executable::Ready(Prepared { name, artifact, folder: None });
+        let program = |program: &Program| ready(program.name.clone(), program.artifact.clone());
         match (code, digest) {
             (Code::Module(module), Some(digest)) => match modules.ready(&digest) {
                 Some(Err(error)) => Err(error),
                 // One that its sender does not have yet is kept for him first.
-                Some(Ok(artifact)) if modules.has(client, &digest) => {
-                    Ok(Executable::Ready(UNNAMED.into(), artifact))
-                }
+                Some(Ok(artifact)) if modules.has(client, &digest) => Ok(ready(UNNAMED.into(), artifact)),
                 _ => Ok(Executable::Module(digest, Some(module))),
             },
             (_, Some(digest)) => {
@@ -207,13 +207,13 @@ impl Requests {
                     return Ok(program(shared));
                 }
                 if let Some(artifact) = programs.preloaded(&digest) {
-                    return Ok(Executable::Ready(UNNAMED.into(), artifact.clone()));
+                    return Ok(ready(UNNAMED.into(), artifact.clone()));
                 }
                 if !modules.has(client, &digest) {
                     return Err(modules::not_found(&digest));
                 }
                 match modules.ready(&digest) {
-                    Some(outcome) => Ok(Executable::Ready(UNNAMED.into(), outcome?)),
+                    Some(outcome) => Ok(ready(UNNAMED.into(), outcome?)),
                     None => Ok(Executable::Module(digest, None)),
                 }
             }
@@ -236,7 +236,7 @@ impl Requests {
         {
             let made = made?;
             if let Some(artifact) = modules.ready(&made.digest) {
-                return Ok(Executable::Ready(made.program.path().into(), artifact?));
+                return Ok(Executable::Ready(Prepared::of_source(made, artifact?)));
             }
         }
         Ok(Executable::Source(source, mode))
@@ -405,16 +405,15 @@ impl Sink for Requests {
         };
         let stop = self.stop_tasks.clone();
         match executable {
-            Executable::Ready(name, artifact) if admitted.is_suspect() => {
-                let prepared = (name, artifact);
+            Executable::Ready(prepared) if admitted.is_suspect() => {
                 self.tasks.spawn_on(submit_prepared(workers.clone(), admitted, prepared, stop), runtime);
             }
-            Executable::Ready(name, artifact) => workers.submit(admitted.into_job(name, artifact)),
+            Executable::Ready(prepared) => workers.submit(admitted.into_job(prepared)),
             Executable::Module(digest, module) => {
                 let (client, modules) = (admitted.client.clone(), modules.clone());
                 let preparing = async move {
                     let artifact = modules.prepare(&client, digest, module).await?;
-                    Ok((UNNAMED.into(), artifact))
+                    Ok(Prepared { name: UNNAMED.into(), artifact, folder: None })
                 };
                 self.tasks.spawn_on(prepare(preparing, workers.clone(), admitted, stop), runtime);
             }
@@ -455,8 +454,21 @@ fn bounds(limits: &Limits) -> Bounds {
     }
 }
 
-/// A program's `argv[0]`, and what runs.
-type Prepared = (Arc<str>, Arc<Artifact>);
+/// What is left to be submitted.
+struct Prepared {
+    /// The program's `argv[0]`.
+    name: Arc<str>,
+    /// What runs.
+    artifact: Arc<Artifact>,
+    /// What it finds, where it was built from source.
+    folder: Option<Arc<Folder>>,
+}
+
+impl Prepared {
+    fn of_source(made: Made, artifact: Arc<Artifact>) -> Prepared {
+        Prepared { name: made.program.path().into(), artifact, folder: made.folder }
+    }
+}
 
 /// Prepares an admitted request's module and submits it, unless its time runs out first. Preparing goes on even then: the
 /// next request for this module will find it done.
@@ -487,7 +499,7 @@ async fn prepare(
 async fn submit_prepared(
     workers: Arc<Workers>,
     mut admitted: Admitted,
-    (name, artifact): Prepared,
+    prepared: Prepared,
     stop: CancellationToken,
 ) {
     if let Some(mut watched) = admitted.watched.take() {
@@ -506,7 +518,7 @@ async fn submit_prepared(
         }
         admitted.watched = Some(watched);
     }
-    workers.submit(admitted.into_job(name, artifact));
+    workers.submit(admitted.into_job(prepared));
     workers.attend();
 }
 
@@ -527,7 +539,7 @@ async fn build_as_wasm(
 ) -> Result<Prepared, WireError> {
     let made = native.wasm(&client, &source).await?;
     let artifact = artifact_of(&modules, &client, &made).await?;
-    Ok((made.program.path().into(), artifact))
+    Ok(Prepared::of_source(made, artifact))
 }
 
 /// What source was built into becomes an artifact as any module does; but nobody can name it by digest.
@@ -551,7 +563,7 @@ async fn run_natively(
     let Admitted { ticket, client, waiting, watched, timing, budget, memory, reply_id, args, env, stdin } =
         admitted;
     let context = Context { reply_id, request_id: ticket.id.clone() };
-    let input = Input { name: UNNAMED.into(), args, env, stdin, context };
+    let input = Input { name: UNNAMED.into(), args, env, stdin, folder: None, context };
     let comparison = comparison.map(|comparison| (comparison, input.clone()));
     let outcome = tokio::select! {
         outcome = native.run(&client, &source, input, &budget, memory, timing) => outcome,
@@ -596,7 +608,7 @@ impl Admitted {
         self.watched.as_ref().is_some_and(Watched::is_suspect)
     }
 
-    fn into_job(self, name: Arc<str>, artifact: Arc<Artifact>) -> Job {
+    fn into_job(self, Prepared { name, artifact, folder }: Prepared) -> Job {
         let ticket = self.ticket;
         let (key, load) = self.waiting.into_job();
         let context = Context { reply_id: self.reply_id, request_id: ticket.id.clone() };
@@ -604,7 +616,7 @@ impl Admitted {
             key,
             load,
             artifact,
-            input: Input { name, args: self.args, env: self.env, stdin: self.stdin, context },
+            input: Input { name, args: self.args, env: self.env, stdin: self.stdin, folder, context },
             budget: self.budget,
             arrived: self.timing.arrived,
             deadline: self.timing.deadline,

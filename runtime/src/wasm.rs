@@ -2,6 +2,7 @@
 
 pub mod context;
 pub mod engine;
+pub mod folder;
 pub mod guest;
 mod limiter;
 pub mod linking;
@@ -9,6 +10,7 @@ mod loaded;
 mod mailbox;
 pub mod memory;
 pub mod metering;
+mod open_files;
 pub mod preview1;
 pub mod preview2;
 mod random;

@@ -51,7 +51,13 @@ pub fn line_problems(payload: &[u8], expected: &Expected) -> Vec<String> {
         Expected::Error(kind) => error_line_problems(payload, kind),
         Expected::Exit { code, stdout } if *code != 0 && stdout.is_empty() => {
             let line = format!("error: exit: program exited with code {code}");
-            unequal("payload", payload, line.as_bytes())
+            // What the program said on stderr may follow.
+            let rest = payload.strip_prefix(line.as_bytes());
+            let mut problems = error_line_problems(payload, "exit");
+            if !rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b": ")) {
+                problems.extend(unequal("payload", payload, line.as_bytes()));
+            }
+            problems
         }
         Expected::Exit { stdout, .. } => unequal("payload", payload, stdout),
     }

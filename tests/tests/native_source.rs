@@ -8,14 +8,16 @@ use offload_tests::device::{Device, Options, Properties, Version};
 use offload_tests::gateway::Gateway;
 use offload_tests::mosquitto::Mosquitto;
 use offload_tests::password_file::set_password;
-use offload_tests::source::{COMMAND, MAKEFILE, legacy, program};
+use offload_tests::source::{COMMAND, MAKEFILE, MAKES_FILES, READER, legacy, program};
 use offload_tests::{envelope, on_each_broker, project};
 use serde_json::{Value, json};
 
 on_each_broker! {
     deployed_devices_are_answered with ["", ALLOWED],
     a_name_is_a_files_name_or_program with ["", ALLOWED],
+    commands_are_what_students_send with ["", ALLOWED],
     each_ending_is_told with ["", ALLOWED],
+    programs_find_what_their_build_has_left with ["", ALLOWED],
     an_envelope_carries_source_too with ["", ALLOWED],
     a_build_error_is_the_compilers_own with SMALL_SOURCE,
     projects_of_several_files_do_what_they_are_to_do with ["", ALLOWED],
@@ -92,13 +94,92 @@ async fn a_name_is_a_files_name_or_program(deployment: Deployment) -> Result<()>
     Ok(())
 }
 
-/// `exit`, `trap`, `output`, `memory`, `timeout` and `expired` of a native program.
+/// By the names that compilers have on a machine, on several lines, and with the zero that ends a string in C. What cannot be
+/// built says what it was taken for.
+async fn commands_are_what_students_send(deployment: Deployment) -> Result<()> {
+    let mut device = deployment.device(Version::V5, "student").await?;
+    let version = std::process::Command::new("gcc").arg("-dumpversion").output()?.stdout;
+    let version = format!("gcc-{} <name>.c -o <name>", String::from_utf8(version)?.trim());
+    for build in [
+        &version,
+        "c99 <name>.c -o <name>",
+        "/usr/bin/gcc <name>.c -o <name>",
+        "LANG=C CFLAGS='-O1 -g' gcc <name>.c -o <name>",
+        "gcc -c <name>.c\ngcc <name>.o -o <name>",
+        "# two steps\r\n\r\nmkdir -p out\r\ngcc -c <name>.c \\\r\n  -o out/it.o\r\ngcc out/it.o -o <name>\r\n",
+        "gcc <name>.c -o <name>\0",
+        "all:\n\tgcc <name>.c -o <name>\n\0\0\n",
+    ] {
+        let answer = device.ask("inputCode/student", legacy("add", "5 7", ADD, build)).await?;
+        assert_eq!(answer.text(), "12", "{build:?}");
+        let request =
+            json!({ "name": "add", "source": ADD, "makefile": build, "args": ["5", "7"], "reply": "stdout" });
+        let answer = device.ask("inputCode/student", request.to_string()).await?;
+        assert_eq!(answer.text(), "12", "{build:?} in an envelope");
+    }
+    for (request, field) in [
+        (legacy("add\0", "", ADD, COMMAND), "name: "),
+        (legacy("add", "5\0", ADD, COMMAND), "args[0]: "),
+        (legacy("add", "", "int main;\0", COMMAND), "source: "),
+        (legacy("add", "", ADD, "gcc \0 <name>.c -o <name>\0"), "makefile: "),
+    ] {
+        let answer = device.ask("inputCode/student", request).await?;
+        refused(&answer, "malformed", &format!("{field}expected text without NUL"))?;
+    }
+    for (build, said) in [
+        ("cp <name>.c <name>", "missing separator.  Stop. (the build part was taken for a makefile)"),
+        ("gcc-99 <name>.c -o <name>", "gcc-99: not found (the build part was taken for a compiler command)"),
+        ("gcc -c <name>.c\nmkdir x", "left no program add (the build part was taken for compiler commands)"),
+        (
+            "all:\n\tgcc <name>.c -o <name>\n\t./<name>; false\n",
+            "(the build runs ./add: leave that to the gateway",
+        ),
+    ] {
+        refused(&device.ask("inputCode/student", legacy("add", "", ADD, build)).await?, "build", said)?;
+    }
+    Ok(())
+}
+
+/// What was sent in `files`, and what the makefile has made, is there when the program runs: read-only, where it was built.
+async fn programs_find_what_their_build_has_left(deployment: Deployment) -> Result<()> {
+    let mut device = deployment.device(Version::V5, "finds").await?;
+    let files = json!({
+        "main.c": envelope::bytes(READER), "data.txt": envelope::bytes("sent"), "a/b.txt": envelope::bytes("deep"),
+    });
+    let mut request = json!({ "files": files, "makefile": MAKES_FILES, "reply": "stdout" });
+    request["args"] = json!(["data.txt", "/work/a/b.txt", "out/table.txt", "out/link", "out", "none"]);
+    // Once built, and once from what is kept.
+    for _ in 0..2 {
+        let answer = device.ask("inputCode/finds", request.to_string()).await?;
+        let expected = "sent,4,t|deep,4,p|SENT,4,T|SENT,4,T|2 files|No such file or directory|";
+        assert_eq!(answer.text(), expected);
+    }
+    let makefile = "all:\n\techo 7 >table.txt; gcc <name>.c -o <name>\n";
+    let answer = device.ask("inputCode/finds", legacy("one", "table.txt", READER, makefile)).await?;
+    assert_eq!(answer.text(), "7\n,2,\n|");
+    // It is bounded by the run's work directory.
+    let makefile = "app: main.c\n\tgcc $< -o $@; yes | head -c 20000000 >large\n";
+    let request = json!({ "files": { "main.c": envelope::bytes(READER) }, "makefile": makefile });
+    let answer = envelope::ask(&mut device, "inputCode/finds", request).await?;
+    refused_in_envelope(answer, "build", " bytes in its folder, the limit is 16777216")
+}
+
+/// `exit`, `trap`, `output`, `memory`, `timeout` and `expired` of a native program. Where nothing was printed, the line has
+/// the first line of stderr.
 async fn each_ending_is_told(deployment: Deployment) -> Result<()> {
     let mut device = deployment.device(Version::V5, "endings").await?;
     for (statements, kind) in [
         ("return 3;", "exit"),
         ("raise(SIGSEGV);", "trap"),
         ("abort();", "trap"),
+        (
+            "fputs(\"\\nnot a number: 5,7\\nusage\\n\", stderr); return 1;",
+            "exit: program exited with code 1: not a number: 5,7",
+        ),
+        (
+            "assert(argc == 9);",
+            "trap: killed by SIGABRT, which abort() raises: p: p.c:7: main: Assertion `argc == 9' failed.",
+        ),
         ("for (;;) puts(\"flood\");", "output"),
         (
             "for (;;) { char *p = malloc(1 << 20); for (int i = 0; i < 1 << 20; i += 512) p[i] = 1; }",
@@ -106,7 +187,12 @@ async fn each_ending_is_told(deployment: Deployment) -> Result<()> {
         ),
     ] {
         let answer = device.ask("inputCode/endings", legacy("p", "", &program(statements), COMMAND)).await?;
-        assert_eq!(error_line_problems(&answer.payload, kind), Vec::<String>::new(), "{statements}");
+        match kind.split_once(": ") {
+            None => {
+                assert_eq!(error_line_problems(&answer.payload, kind), Vec::<String>::new(), "{statements}")
+            }
+            Some(_) => assert_eq!(answer.text(), format!("error: {kind}")),
+        }
     }
     // Its own time and the request's.
     let endless = legacy("p", "", &program("for (;;) pause();"), COMMAND);

@@ -114,5 +114,36 @@ async fn the_doctor_says_what_is_missing_and_what_to_do() -> Result<()> {
     let bubblewrap = of("sandbox: bubblewrap")?;
     assert_eq!(bubblewrap["state"], "missing");
     assert!(bubblewrap["remedy"].as_str().unwrap_or_default().contains("bubblewrap"), "{bubblewrap}");
+    // What stands on it is no cause of its own, and has no remedy.
+    let missing = checks.iter().filter(|check| check["state"] == "missing").count();
+    assert_eq!(missing, 1, "{checks:?}");
+    let rest = of("sandbox: the rest")?;
+    assert_eq!((&rest["state"], &rest["remedy"]), (&json!("untried"), &json!("")), "{rest}");
+    assert!(rest["found"].as_str().unwrap_or_default().starts_with("namespaces, no-privileges, "), "{rest}");
+    let output = offload_rt(&["doctor", "--config", utf8(&configuration)]).await?;
+    let table = String::from_utf8(output.stdout)?;
+    let lines: Vec<&str> =
+        table.lines().skip_while(|line| !line.starts_with("sandbox: bubblewrap")).collect();
+    assert!(lines[1].trim_start().starts_with("→ apt-get install bubblewrap"), "{table}");
+    assert_eq!(lines.iter().filter(|line| line.contains('→')).count(), 1, "{table}");
+    Ok(())
+}
+
+/// Without bubblewrap the demonstration leaves out what needs it, and says so.
+#[tokio::test]
+async fn the_demonstration_says_what_it_leaves_out() -> Result<()> {
+    let mut demo = Command::new(built::program("offload-rt")?);
+    let output = demo.arg("demo").env("PATH", "/nonexistent").kill_on_drop(true).output().await?;
+    let said = String::from_utf8(output.stdout)?;
+    assert!(output.status.success(), "{said}");
+    let refused = said.lines().find(|line| line.contains("C and its makefile")).context("its line")?;
+    assert!(
+        refused.starts_with("--  C and its makefile") && refused.contains("error: unauthorized"),
+        "{said}"
+    );
+    assert!(!said.contains("All came back right"), "{said}");
+    let left_out = "All else came back right. Left out (--): C and its makefile, which this machine cannot contain:\n\n  \
+                    no bubblewrap: bwrap is not there (apt-get install bubblewrap, 0.8 or newer)\n\nNext, ";
+    assert!(said.contains(left_out), "{said}");
     Ok(())
 }

@@ -7,13 +7,15 @@ use offload_tests::deployment::Deployment;
 use offload_tests::device::{Device, Version};
 use offload_tests::gateway::Gateway;
 use offload_tests::project::{self, Project};
-use offload_tests::source::{COMMAND, MAKEFILE, legacy, program};
+use offload_tests::source::{COMMAND, MAKEFILE, MAKES_FILES, READER, legacy, program};
 use offload_tests::{envelope, guest, on_each_broker};
 use serde_json::json;
 
 on_each_broker! {
     projects_do_as_wasm_what_they_are_to_do with WASM,
     legacy_text_runs_as_wasm with WASM,
+    each_form_of_main_is_called with WASM,
+    modules_find_what_their_build_has_left with WASM,
     each_ending_is_a_guests with SHORT,
     what_wasi_lacks_is_a_build_error_that_says_so with WASM,
     what_a_build_leaves_is_taken_for_what_it_is with SMALL_MODULES,
@@ -88,7 +90,91 @@ async fn legacy_text_runs_as_wasm(deployment: Deployment) -> Result<()> {
     Ok(())
 }
 
-/// The limits are those of guests.
+/// Natively any form of `main` is called alike; here it has to be known.
+async fn each_form_of_main_is_called(deployment: Deployment) -> Result<()> {
+    let mut device = deployment.device(Version::V5, "main").await?;
+    for (main, printed) in [
+        ("void main(void) { puts(\"void\"); }", "void\n"),
+        ("void main() { puts(\"empty\"); exit(0); }", "empty\n"),
+        ("int main(int n) { printf(\"%d\", n); return 0; }", "3"),
+        ("void main(int n, char **v) { printf(\"%d %s\", n, v[2]); }", "3 7"),
+        ("int main(int n, char **v, char **e) { printf(\"%d %s %d\", n, v[1], !*e); return 0; }", "3 5 1"),
+        ("long long main(int n, char *v[]) { printf(\"%s\", v[n - 1]); return 0; }", "7"),
+        ("main(n, v) char **v; { printf(\"%d %s\", n, v[1]); return 0; }", "3 5"),
+        ("void main(int n, char **v) { long double x = n; printf(\"%Lg\", x / 2); }", "1.5"),
+    ] {
+        let source = format!("#include <stdio.h>\n#include <stdlib.h>\n{main}\n");
+        for build in [
+            COMMAND,
+            "<name>: <name>.o\n<name>.o: <name>.c\n",
+            "/usr/bin/gcc -c <name>.c\ngcc-9 <name>.o -o <name>",
+        ] {
+            let answer = device.ask("inputCode/main", legacy("m", "5 7", &source, build)).await?;
+            assert_eq!(answer.text(), printed, "{main} {build}");
+        }
+    }
+    let answer = device
+        .ask("inputCode/main", legacy("m", "", "int main(int n, char **v, char **e) { return 3; }", COMMAND))
+        .await?;
+    assert_eq!(answer.text(), "error: exit: program exited with code 3");
+    // A function that is called otherwise than it is defined cannot be helped, but named.
+    let two = "twice: a.o b.o\n\tgcc a.o b.o -o twice\n";
+    let files = json!({
+        "a.c": envelope::bytes("int f(int); int main(void) { return f(1); }\n"), "b.c": envelope::bytes("void f(void) {}\n"),
+    });
+    let answer =
+        envelope::ask(&mut device, "inputCode/main", &json!({ "files": files, "makefile": two })).await?;
+    refused_in_envelope(
+        answer,
+        "trap",
+        "`f` is called with other types than it is defined with, in signature_mismatch:f",
+    )
+}
+
+/// As natively, but for what the C library says of a file system that cannot be written.
+async fn modules_find_what_their_build_has_left(deployment: Deployment) -> Result<()> {
+    let mut device = deployment.device(Version::V5, "finds").await?;
+    let files = json!({
+        "main.c": envelope::bytes(READER), "data.txt": envelope::bytes("sent"), "a/b.txt": envelope::bytes("deep"),
+    });
+    let mut request = json!({ "files": files, "makefile": MAKES_FILES, "reply": "stdout" });
+    request["args"] =
+        json!(["data.txt", "/work/a/b.txt", "./out/table.txt", "out/link", "out", "/work", "none", "../x"]);
+    for _ in 0..2 {
+        let answer = device.ask("inputCode/finds", request.to_string()).await?;
+        let expected = "sent,4,t|deep,4,p|SENT,4,T|SENT,4,T|2 files|5 files|No such file or directory|Capabilities insufficient|";
+        assert_eq!(answer.text(), expected);
+    }
+    // Another client's folder, and none at all.
+    let makefile = "all:\n\techo 7 >table.txt; gcc <name>.c -o <name>\n";
+    let answer = device.ask("inputCode/finds", legacy("one", "table.txt data.txt", READER, makefile)).await?;
+    assert_eq!(answer.text(), "7\n,2,\n|No such file or directory|");
+    let answer = device.ask("inputCode/finds", legacy("one", "table.txt", READER, COMMAND)).await?;
+    // The C library's word for a path that no folder is opened for.
+    assert_eq!(answer.text(), "Capabilities insufficient|");
+    // Standard input from a file, as by a shell.
+    let reopens = "if (!freopen(argv[1], \"r\", stdin)) return 1; char line[9]; puts(fgets(line, 9, stdin)); \
+                   fclose(stdin); return printf(\"%d\", !fopen(\"x/new\", \"w\")) != 1;";
+    let makefile = "all:\n\techo seven >table.txt; gcc <name>.c -o <name>\n";
+    let answer =
+        device.ask("inputCode/finds", legacy("one", "table.txt", &program(reopens), makefile)).await?;
+    assert_eq!(answer.text(), "seven\n\n1");
+    // What would change the folder.
+    let changes = "printf(\"%d %d %d\", remove(\"table.txt\"), rename(\"table.txt\", \"x\"), mkdir(\"x\", 0700)); \
+                   perror(\"mkdir\"); return 0;";
+    let source = format!("#include <sys/stat.h>\n{}", program(changes));
+    let request = json!({ "source": source, "makefile": makefile });
+    let answer = envelope::ask(&mut device, "inputCode/finds", &request).await?;
+    assert_eq!(envelope::bytes_of(&answer, "stdout")?, b"-1 -1 -1", "{answer}");
+    assert_eq!(envelope::bytes_of(&answer, "stderr")?, b"mkdir: Read-only file system\n", "{answer}");
+    // Never more than so many at once.
+    let opens = "int n = 0; while (fopen(\"one.c\", \"r\")) n++; printf(\"%d\", n); return 0;";
+    let answer = device.ask("inputCode/finds", legacy("one", "", &program(opens), makefile)).await?;
+    assert_eq!(answer.text(), "254");
+    Ok(())
+}
+
+/// The limits are those of guests. Where nothing was printed, the line has the first line of stderr.
 async fn each_ending_is_a_guests(deployment: Deployment) -> Result<()> {
     let mut device = deployment.device(Version::V5, "endings").await?;
     for (statements, kind) in [
@@ -96,6 +182,11 @@ async fn each_ending_is_a_guests(deployment: Deployment) -> Result<()> {
         ("for (;;);", "fuel"),
         ("raise(SIGSEGV);", "trap"),
         ("abort();", "trap"),
+        (
+            "fputs(\"\\nnot a number: 5,7\\nusage\\n\", stderr); return 1;",
+            "exit: program exited with code 1: not a number: 5,7",
+        ),
+        ("assert(argc == 9);", "trap: … : Assertion failed: argc == 9 (p.c: main: 7)"),
         ("return 5 / (argc - 1);", "trap"),
         // The stack is used up before anything is written over.
         (
@@ -109,7 +200,9 @@ async fn each_ending_is_a_guests(deployment: Deployment) -> Result<()> {
     ] {
         let request = legacy("p", "", &program(statements), COMMAND);
         let answer = device.ask("inputCode/endings", request).await.context(statements)?;
+        let (kind, said) = kind.split_once(": ").unwrap_or((kind, ""));
         assert_eq!(error_line_problems(&answer.payload, kind), Vec::<String>::new(), "{statements}");
+        assert!(answer.text().ends_with(said.trim_start_matches("… ")), "{}", answer.text());
     }
     let request =
         json!({ "source": program("sleep(600);"), "makefile": COMMAND, "timeout_ms": 20_000, "name": "p" });
@@ -146,6 +239,17 @@ async fn what_wasi_lacks_is_a_build_error_that_says_so(deployment: Deployment) -
         let files = json!({ "main.c": envelope::bytes(source) });
         let request = json!({ "files": files, "makefile": "p: main.o\n\tgcc $< -o $@\n" });
         refused_in_envelope(envelope::ask(&mut device, "inputCode/lacks", &request).await?, "build", said)?;
+    }
+    // What is built for WASI does not run while building, whether a shell is to run it or make itself.
+    let hello = "int main(void) { return 0; }";
+    for recipe in ["./<name>", "./<name> >table.txt"] {
+        let makefile = format!("all:\n\tgcc <name>.c -o <name>\n\t{recipe}\n");
+        let answer = device.ask("inputCode/lacks", legacy("p", "", hello, &makefile)).await?;
+        refused(
+            &answer,
+            "build",
+            "./p: Exec format error (what is built for WASI cannot run while building)",
+        )?;
     }
     Ok(())
 }

@@ -66,7 +66,10 @@ fn samples(guests: &Guests) -> Result<Vec<Sample>> {
         guest("hello", HELLO)?,
         guest("word-count", b"")?,
         // Says on stderr that it wants an argument: what is measured comes before.
-        guest("search", b"error: exit: program exited with code 2")?,
+        guest(
+            "search",
+            b"error: exit: program exited with code 2: search: expected EXPRESSION [REPLACEMENT]",
+        )?,
         Sample { name: format!("generated, {} bytes", interpreter.len()), module: interpreter, answer: b"" },
     ])
 }

@@ -135,7 +135,7 @@ async fn a_program_that_is_a_link_to_the_host_is_no_program() {
     ] {
         match build("", &makefile).await {
             Err(Error::Build { first, .. }) => {
-                assert_eq!(first, "error: the build left no program hello", "{makefile}");
+                assert!(first.starts_with("error: the build left no program hello"), "{makefile}{first}");
             }
             other => panic!("{makefile}: {other:?}"),
         }

@@ -3,6 +3,7 @@
 
 mod compilers;
 mod files;
+mod folders;
 mod host;
 mod identities;
 mod memory;

@@ -131,3 +131,29 @@ async fn a_compiler_that_takes_all_memory_is_ended() {
         other => panic!("{other:?}"),
     }
 }
+
+/// What waits in the pairs of sockets that builds may have is in no process's figures, but counts.
+#[tokio::test]
+async fn what_fills_pairs_of_sockets_is_ended() {
+    let sandbox = with_builds(|limits| limits.memory = 128 << 20);
+    let code = r#"
+        #define _GNU_SOURCE
+        #include <fcntl.h>
+        #include <sys/socket.h>
+        #include <unistd.h>
+        static char block[65536];
+        int main() {
+            for (int i = 0; i < 4; i++) fork();
+            int ends[2];
+            while (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) == 0)
+                for (int i = 0; i < 2; i++) {
+                    fcntl(ends[i], F_SETFL, O_NONBLOCK);
+                    while (write(ends[i], block, sizeof block) > 0);
+                }
+            pause();
+        }"#;
+    match build_in(&sandbox, code, "all:\n\tgcc <name>.c -o <name>\n\t./<name>\n").await {
+        Err(Error::BuildLimit { limit, .. }) => assert_eq!(limit, Limit::Memory),
+        other => panic!("{other:?}"),
+    }
+}

@@ -1,6 +1,7 @@
 //! Ways out by sockets: to the network, to the machine's own services, to names that are no files.
 
-use crate::sandbox::{args, limits, make_says, run, run_with, stdout};
+use crate::sandbox::{args, limits, make_says, run, run_with, sandbox, stdout};
+use offload_native::{Input, Node, Platform, Project};
 use std::net::TcpListener;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
@@ -87,4 +88,76 @@ async fn every_namespace_is_another_one() {
         let said = make_says(&format!("readlink /proc/self/ns/{kind}")).await;
         assert!(said.starts_with(&format!("{kind}:[")) && !said.contains(&own(kind)), "{said}");
     }
+}
+
+/// Starts a program as Rust's standard library does, which hears by a pair of sockets whether that could be executed: as
+/// rustc starts the linker. What else such a pair could be, or do, is refused in builds as everywhere.
+const STARTER: &str = r#"
+    #include <errno.h>
+    #include <stdio.h>
+    #include <string.h>
+    #include <sys/socket.h>
+    #include <sys/un.h>
+    #include <sys/wait.h>
+    #include <unistd.h>
+    #define REFUSED(call) if ((errno = 0, (call)) != -1 || errno != ENOSYS) fprintf(stderr, "allowed: %s\n", #call)
+    int start(char **command) {
+        int ends[2];
+        if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends)) return perror("socketpair"), -1;
+        if (!fork()) {
+            execvp(command[0], command);
+            write(ends[1], &errno, sizeof errno);
+            _exit(1);
+        }
+        close(ends[1]);
+        int error = 0, status;
+        read(ends[0], &error, sizeof error);
+        wait(&status);
+        close(ends[0]);
+        return error;
+    }
+    int main(int n, char **args) {
+        fprintf(stderr, "missing: %s\n", strerror(start((char *[]){"no-such-linker", 0})));
+        int ends[2], fd;
+        socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends);
+        fd = ends[0];
+        for (int family = 0; family < 64; family++)
+            for (int type = 0; type < 8; type++) {
+                REFUSED(socket(family, type, 0));
+                if (family == AF_UNIX && type == SOCK_SEQPACKET) continue;
+                REFUSED(socketpair(family, type | SOCK_CLOEXEC, 0, ends));
+            }
+        REFUSED(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, ends));
+        struct sockaddr_un name = {AF_UNIX, "/work/name"};
+        REFUSED(bind(fd, (void *)&name, sizeof name));
+        REFUSED(listen(fd, 1));
+        REFUSED(connect(fd, (void *)&name, sizeof name));
+        REFUSED(accept(fd, 0, 0));
+        REFUSED(send(fd, "x", 1, 0));
+        REFUSED(sendmsg(fd, &(struct msghdr){0}, 0));
+        int size = 1 << 30;
+        REFUSED(setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof size));
+        return start(args + 1);
+    }"#;
+
+#[tokio::test]
+async fn compilers_start_linkers_and_nothing_comes_of_their_sockets() {
+    let project = Project {
+        files: vec![
+            ("starter.c", STARTER.as_bytes()),
+            ("hello.c", b"#include <stdio.h>\nint main() { puts(\"linked\"); }"),
+        ],
+        makefile: Some(
+            b"hello:\n\t@gcc starter.c -o starter\n\t@./starter gcc hello.c -o $@ 2>said; cat said\n",
+        ),
+        target: None,
+    };
+    let program = sandbox().build_project(&project, Platform::Native).await.unwrap();
+    let folder = program.folder().unwrap();
+    let said = folder.entries().iter().find(|entry| entry.path == "said").unwrap();
+    let Node::File(range) = &said.node else { panic!("{said:?}") };
+    let said = std::str::from_utf8(&folder.archive()[range.clone()]).unwrap();
+    assert_eq!(said, "missing: No such file or directory\n");
+    let outcome = sandbox().run(&program, Input::default(), limits()).await.unwrap();
+    assert_eq!(stdout(&outcome), "linked\n");
 }

@@ -71,18 +71,57 @@ async fn makefiles_build_the_named_program_or_the_only_one() {
     }
 }
 
+/// Several commands stop at the first that fails, whatever the last one does.
+#[tokio::test]
+async fn each_of_several_commands_has_to_succeed() {
+    let code = "#include <stdio.h>\nint main() { puts(TEXT); }";
+    let define = "-D'TEXT=\"made\"'";
+    let commands = format!("gcc {define} -c <name>.c \\\r\n  -O1\r\n# and\r\ngcc <name>.o -o <name>\r\n");
+    let program = build(code, &commands).await.unwrap();
+    let outcome = sandbox().run(&program, Input::default(), limits()).await.unwrap();
+    assert_eq!(stdout(&outcome), "made\n");
+    let first_fails = format!("gcc -c missing.c\ngcc {define} <name>.c -o <name>");
+    match build(code, &first_fails).await {
+        Err(Error::Build { first, .. }) => assert!(first.contains("missing.c"), "{first}"),
+        other => panic!("{other:?}"),
+    }
+}
+
 #[tokio::test]
 async fn what_cannot_be_built_says_why() {
     for (code, how, first) in [
         ("int main() { return x; }", GCC, "hello.c:1:21: error: 'x' undeclared (first use in this function)"),
-        ("int main() {}", "gcc -c <name>.c", "error: the build left no program hello"),
-        ("int main() {}", "all:\n\ttouch a b; chmod +x a b", "error: the build left no program hello"),
+        (
+            "int main() {}",
+            "gcc -c <name>.c",
+            "error: the build left no program hello (the build part was taken for a compiler command)",
+        ),
+        (
+            "int main() {}",
+            "all:\n\ttouch a b; chmod +x a b",
+            "error: the build left no program hello (the build part was taken for a makefile)",
+        ),
         (
             "int main() {}",
             "all:\n\techo >hello; chmod +x hello",
             "error: what the build left is no executable program",
         ),
-        ("", "nonsense", "Makefile:1: *** missing separator.  Stop."),
+        (
+            "",
+            "nonsense",
+            "Makefile:1: *** missing separator.  Stop. (the build part was taken for a makefile)",
+        ),
+        (
+            "",
+            "gcc -v >/dev/null 2>&1; gcc-99 <name>.c",
+            "sh: 2: gcc-99: not found (the build part was taken for a compiler command)",
+        ),
+        (
+            "int main() { return 1; }",
+            "all:\n\tgcc <name>.c -o <name>\n\t./<name>\n",
+            "make: *** [Makefile:3: all] Error 1 (the build runs ./hello: leave that to the gateway, which does it with \
+             the request's arguments)",
+        ),
     ] {
         match build(code, how).await {
             Err(Error::Build { first: is, output }) => {

@@ -9,7 +9,7 @@ fn exited(code: i32, stdout: &'static str) -> Answer {
         id: Some("req-1".try_into().unwrap()),
         outcome: Outcome::Exited(code),
         stdout: stdout.into(),
-        stderr: "warning".into(),
+        stderr: "\nwarning\r\nmore\n".into(),
         fuel: 12,
         run_us: 34,
         queue_us: 56,
@@ -18,6 +18,14 @@ fn exited(code: i32, stdout: &'static str) -> Answer {
 
 fn failed(kind: ErrorKind, message: &str) -> Answer {
     Answer { outcome: Outcome::Failed(WireError::new(kind, message)), ..exited(0, "partial") }
+}
+
+fn trapped(message: &str) -> Answer {
+    Answer { stdout: Bytes::new(), ..failed(ErrorKind::Trap, message) }
+}
+
+fn silent(answer: Answer) -> Answer {
+    Answer { stderr: Bytes::new(), ..answer }
 }
 
 fn property<'p>(user_properties: &'p [(String, String)], name: &str) -> Option<&'p str> {
@@ -30,8 +38,12 @@ fn the_line_form_is_stdout_or_one_error_line() {
         (exited(0, "12\n"), "12\n", "ok", Some("0"), None),
         (exited(0, ""), "", "ok", Some("0"), None),
         (exited(3, "half\n"), "half\n", "exit", Some("3"), None),
-        (exited(3, ""), "error: exit: program exited with code 3", "exit", Some("3"), Some("exit")),
+        (exited(3, ""), "error: exit: program exited with code 3: warning", "exit", Some("3"), Some("exit")),
+        (silent(exited(3, "")), "error: exit: program exited with code 3", "exit", Some("3"), Some("exit")),
         (failed(ErrorKind::Fuel, "a\nb"), "error: fuel: a b", "error", None, Some("fuel")),
+        // A trap after something was printed: that is dropped, and explains more than stderr does.
+        (failed(ErrorKind::Trap, "abort"), "error: trap: abort", "error", None, Some("trap")),
+        (trapped("abort"), "error: trap: abort: warning", "error", None, Some("trap")),
     ] {
         let (written, user_properties) = encode(&answer, AnswerForm::Line);
         assert_eq!(written, payload);
@@ -44,15 +56,32 @@ fn the_line_form_is_stdout_or_one_error_line() {
     }
 }
 
+/// A long message and a long line share the room; neither takes what the other does not need.
+#[test]
+fn a_message_and_what_stderr_says_share_the_line() {
+    let line = |message: &str, stderr: String| {
+        let (written, _) = encode(&Answer { stderr: stderr.into(), ..trapped(message) }, AnswerForm::Line);
+        String::from_utf8(written.to_vec()).unwrap()
+    };
+    let (long, half) = ("m".repeat(300), "s".repeat(92));
+    assert_eq!(line("short", "s".repeat(300)), format!("error: trap: short: {}", "s".repeat(180)));
+    assert_eq!(line(&long, "said".to_owned()), format!("error: trap: {}: said", "m".repeat(181)));
+    assert_eq!(line(&long, "s".repeat(300)), format!("error: trap: {}: {half}", "m".repeat(93)));
+    assert_eq!(line(&long, " \n\t\n".to_owned()), format!("error: trap: {}", "m".repeat(187)));
+    // Not UTF-8, and control characters.
+    assert_eq!(line("why", "\x1b[31mred\tä".to_owned()), "error: trap: why: ?[31mred ä");
+}
+
 #[test]
 fn the_envelope_says_everything() {
-    let (payload, user_properties) = encode(&exited(3, "a"), AnswerForm::Json);
+    let (payload, user_properties) = encode(&silent(exited(3, "a")), AnswerForm::Json);
     assert_eq!(
         payload,
-        r#"{"id":"req-1","status":"exit","exit_code":3,"stdout":"YQ==","stderr":"d2FybmluZw==","error":null,"fuel":12,"run_us":34,"queue_us":56}"#
+        r#"{"id":"req-1","status":"exit","exit_code":3,"stdout":"YQ==","stderr":"","error":null,"fuel":12,"run_us":34,"queue_us":56}"#
     );
     assert_eq!(property(&user_properties, "status"), Some("exit"));
-    let (payload, user_properties) = encode(&exited(-3, "a"), AnswerForm::Cbor);
+    let (payload, user_properties) =
+        encode(&Answer { stderr: "warning".into(), ..exited(-3, "a") }, AnswerForm::Cbor);
     assert_eq!(
         payload,
         &b"\xd9\xd9\xf7\xa9\x62id\x65req-1\x66status\x64exit\x69exit_code\x22\x66stdout\x41a\x66stderr\x47warning\
@@ -77,6 +106,8 @@ fn without_user_properties_an_error_line_is_recognised() {
     assert_eq!(read("12\n").outcome, Outcome::Exited(0));
     assert_eq!(read("12\n").stdout, "12\n");
     assert_eq!(read("error: exit: program exited with code 3").outcome, Outcome::Exited(3));
+    let explained = read("error: exit: program exited with code -3: a: b");
+    assert_eq!((explained.outcome, explained.stderr), (Outcome::Exited(-3), "a: b".into()));
     assert_eq!(
         read("error: busy: again in 2 s").outcome,
         Outcome::Failed(WireError::new(ErrorKind::Busy, "again in 2 s"))
@@ -145,6 +176,9 @@ fn an_answer_too_large_for_its_receiver_is_replaced() {
     let replaced = decode(AnswerForm::Json, payload, &[]).unwrap();
     assert!(matches!(replaced.outcome, Outcome::Failed(error) if error.kind == ErrorKind::Output));
     assert_eq!((replaced.id, replaced.fuel), (answer.id.clone(), answer.fuel));
+    // An error line is not replaced as long as it fits without what stderr says.
+    let (payload, _) = encode_within(&exited(3, ""), AnswerForm::Line, 40, false).unwrap();
+    assert_eq!(payload, "error: exit: program exited with code 3");
     // What fits is left alone.
     assert_eq!(within(AnswerForm::Line, 5000, false).unwrap().0, answer.stdout);
 }
@@ -180,16 +214,17 @@ proptest! {
         }
     }
 
-    /// The line form carries no stderr, no time in the queue and no stdout of a failed run, and cuts messages.
+    /// The line form carries of stderr its first line at the most, no time in the queue and no stdout of a failed run, and
+    /// cuts messages.
     #[test]
     fn a_line_is_read_back_but_for_what_it_drops(answer in answers()) {
         let (payload, user_properties) = encode(&answer, AnswerForm::Line);
-        let read = decode(AnswerForm::Line, payload, &user_properties).unwrap();
-        let mut expected = Answer { stderr: Bytes::new(), queue_us: 0, ..answer };
+        let read = decode(AnswerForm::Line, payload.clone(), &user_properties).unwrap();
+        let mut expected = Answer { stderr: read.stderr.clone(), queue_us: 0, ..answer };
         if let Outcome::Failed(error) = &mut expected.outcome {
             expected.stdout = Bytes::new();
             let start = format!("error: {}: ", error.kind).len();
-            error.message = error.line().split_off(start);
+            error.message = String::from_utf8(payload.to_vec()).unwrap().split_off(start);
         }
         prop_assert_eq!(read, expected);
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::bounds::{check_bytes, check_number};
-use super::source::{check_files, check_source, file_field};
+use super::source::{check_files, check_source, file_field, without_last_nuls};
 use super::{
     Bounds, Build, Code, Files, Form, Rejected, ReplyForm, Request, RequestId, RequestKind, Source,
     check_args, check_env, code_on_local_code, env_field,
@@ -116,10 +116,11 @@ fn read(
                 .take()
                 .ok_or_else(|| WireError::malformed("makefile", "expected together with source, got none"))?;
             let name = name.take().unwrap_or_default();
-            *source = Source::new(name.as_bytes(), source.text.clone(), Build::parse(&makefile)?);
+            *source = Source::read(name.as_bytes(), source.text.clone(), &makefile)?;
         }
         Code::Files(files) => {
-            (files.makefile, files.target) = (makefile.take(), target.take());
+            files.makefile = makefile.take().map(|makefile| without_last_nuls(&makefile).to_owned());
+            files.target = target.take();
             check_files(files)?;
         }
         _ => {}

@@ -8,7 +8,7 @@ use super::bounds::{check_bytes, split_args};
 use super::properties::{self, Properties};
 use super::source::check_source;
 use super::{
-    Bounds, Build, Code, Form, Rejected, ReplyForm, Request, RequestKind, Source, WASM_MAGIC, check_args,
+    Bounds, Code, Form, Rejected, ReplyForm, Request, RequestKind, Source, WASM_MAGIC, check_args,
     only_in_envelope,
 };
 use crate::UserProperties;
@@ -71,7 +71,7 @@ fn split(payload: &Bytes, bounds: &Bounds) -> Result<(Code, Vec<String>), WireEr
     let source_end = find_last(&rest).ok_or_else(|| missing("makefile"))?;
     check_bytes("source", rest.len() - DELIMITER.len(), bounds.source)?;
     let build = str::from_utf8(&rest[source_end + DELIMITER.len()..]).map_err(|_| not_text("makefile"))?;
-    let source = Source::new(&payload[..name_end], rest.slice(..source_end), Build::parse(build)?);
+    let source = Source::read(&payload[..name_end], rest.slice(..source_end), build)?;
     Ok((Code::Source(source), args))
 }
 

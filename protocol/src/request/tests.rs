@@ -281,6 +281,8 @@ fn legacy_text_is_taken_apart_at_its_delimiters() {
             &["1", "100"][..],
         ),
         (b"------------gcc <name>.c -o <name>", source("program", b"", gcc()), &[]),
+        // With the zero that ends a string in C.
+        (b"a----1----x----gcc <name>.c -o <name>\n\0", source("a", b"x", gcc()), &["1"]),
         (b"../a---- 1\n2 ----x----gcc <name>.c -o <name>\n", source("program", b"x", gcc()), &["1", "2"]),
         (b"\xff--------x----gcc <name>.c -o <name>", source("program", b"x", gcc()), &[]),
         // Source may hold the delimiter and what is not text; the name ends at the first one.
@@ -341,6 +343,9 @@ fn an_envelope_says_what_to_run_exactly_once() {
             r#"{"source":"","makefile":" "}"#,
             "makefile: expected a makefile or a compiler command, got nothing",
         ),
+        (r#"{"source":"a\u0000","makefile":"all:"}"#, "source: expected text without NUL"),
+        (r#"{"source":"","makefile":"all:","name":"a\u0000"}"#, "name: expected text without NUL"),
+        (r#"{"files":{"a.c":""},"makefile":"a:\u0000\n b:"}"#, "makefile: expected text without NUL"),
         (r#"{"source":"","makefile":"all:","target":"a"}"#, "target: expected only together with files"),
         (r#"{"files":{},"makefile":"all:"}"#, "files: expected at least one file, got none"),
         (r#"{"files":{"a.c":""}}"#, "makefile: expected, here or as a file `Makefile`"),
@@ -587,6 +592,9 @@ fn whatever_has_no_form_is_refused() {
         (InputCode, b"a----\xff--------gcc", "args: expected UTF-8"),
         (InputCode, b"a----a\0--------gcc", "args[0]: expected text without NUL"),
         (InputCode, b"a--------int----gcc \xff", "makefile: expected UTF-8"),
+        (InputCode, b"a\0--------int----gcc a.c", "name: expected text without NUL"),
+        (InputCode, b"a--------int\0----gcc a.c", "source: expected text without NUL"),
+        (InputCode, b"a--------int----gcc\0 a.c\0", "makefile: expected text without NUL"),
         (
             InputCode,
             b"a--------int---- \n",
@@ -697,7 +705,7 @@ fn requests() -> impl Strategy<Value = Request> {
         ..Request::new(code)
     });
     let digest = any::<[u8; 32]>().prop_map(|digest| Code::Digest(Digest(digest)));
-    let source_text = any::<String>().prop_map(Bytes::from);
+    let source_text = "[^\0]{0,32}".prop_map(Bytes::from);
     let program = any::<String>().prop_map(Code::Program);
     let code = prop_oneof![module(), digest, program, source("[a-zA-Z0-9_-]{1,16}", source_text), files()];
     let form = prop_oneof![Just(Form::Json), Just(Form::Cbor)];
@@ -710,7 +718,7 @@ fn requests() -> impl Strategy<Value = Request> {
             reply,
             ..Request::new(code)
         });
-    let any_text = vec(any::<u8>(), 0..64).prop_map(Bytes::from);
+    let any_text = vec(1..=u8::MAX, 0..64).prop_map(Bytes::from);
     let code = prop_oneof![module(), source("[a-z]{1,16}", any_text)];
     let text = (code, words.clone()).prop_map(|(code, args)| Request {
         form: Form::LegacyText,

@@ -3,8 +3,10 @@
 
 use super::output::{Unprintable, print_line};
 use crate::config::{Config, HostPort};
+use crate::native::sandbox_config;
 use crate::{Gateway, scheduling};
 use anyhow::{Context, bail};
+use offload_native::Sandbox;
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{Packet, PublishProperties};
 use rumqttc::v5::{AsyncClient, Event, EventLoop, MqttOptions};
@@ -91,7 +93,25 @@ fn steps() -> anyhow::Result<Vec<Step>> {
 struct Result {
     answer: String,
     took: Duration,
-    right: bool,
+    verdict: Verdict,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Right,
+    /// This machine cannot do it, and says so.
+    LeftOut,
+    Wrong,
+}
+
+impl Verdict {
+    fn sign(self) -> &'static str {
+        match self {
+            Verdict::Right => "ok",
+            Verdict::LeftOut => "--",
+            Verdict::Wrong => "??",
+        }
+    }
 }
 
 pub fn run() -> anyhow::Result<ExitCode> {
@@ -107,6 +127,7 @@ async fn show() -> anyhow::Result<ExitCode> {
     let folder = tempfile::tempdir().context("a folder for the demo's state")?;
     let mut config = Config { data_dir: folder.path().join("state"), ..Config::default() };
     config.listen.address = HostPort::new("127.0.0.1", 0);
+    let sandbox = sandbox_config(&config);
     let gateway = Gateway::start(config).await?;
     let address = gateway.address().context("the embedded broker has an address")?;
     print_line(format_args!(
@@ -116,23 +137,35 @@ async fn show() -> anyhow::Result<ExitCode> {
     let mut device = Device::connect(address.ip().to_string(), address.port()).await?;
     let width = width();
     print_row(width, ["", "sent", "came back", "took"])?;
-    let mut all_right = true;
+    let mut verdicts = Vec::new();
     for step in steps()? {
         let result = device.play(&step).await?;
-        all_right &= result.right;
-        let sign = if result.right { "ok" } else { "??" };
         let took = format!("{:.1} ms", result.took.as_secs_f64() * 1e3);
         let sent = format!("{}: {}", step.what, step.shown);
-        print_row(width, [sign, &sent, &result.answer, &took])?;
+        print_row(width, [result.verdict.sign(), &sent, &result.answer, &took])?;
+        verdicts.push((step.what, result.verdict));
     }
     gateway.shutdown().await;
 
-    if !all_right {
+    if verdicts.iter().any(|(_, verdict)| *verdict == Verdict::Wrong) {
         print_line("\nNot everything came back as it should (??).")?;
         return Ok(ExitCode::FAILURE);
     }
+    let left_out: Vec<&str> = verdicts
+        .iter()
+        .filter_map(|(what, verdict)| (*verdict == Verdict::LeftOut).then_some(*what))
+        .collect();
+    if left_out.is_empty() {
+        print_line("\nAll came back right.")?;
+    } else {
+        let why = tokio::task::spawn_blocking(move || why_refused(sandbox)).await?;
+        print_line(format_args!(
+            "\nAll else came back right. Left out (--): {}, which this machine cannot contain:\n\n  {why}",
+            left_out.join(", ")
+        ))?;
+    }
     print_line(
-        "\nAll came back right. Next, a gateway that stays:\n\n  \
+        "\nNext, a gateway that stays:\n\n  \
          cargo run --release --bin offload-rt -- serve\n\n\
          and from a second terminal a device, with our client or the tools you have:\n\n  \
          cargo run --release --bin offload-client -- send add --args 5 7\n\n  \
@@ -140,6 +173,17 @@ async fn show() -> anyhow::Result<ExitCode> {
          mosquitto_pub -t localCode/dev1 -m '5 7'",
     )?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What native programs are refused for, and what to do about it.
+fn why_refused(sandbox: offload_native::Config) -> String {
+    let report = match Sandbox::probe(sandbox) {
+        Ok(_) => {
+            return "`offload-rt serve` logs why, and `offload-rt doctor` shows what there is".to_owned();
+        }
+        Err(unavailable) => unavailable.report,
+    };
+    report.causes().map(ToString::to_string).collect::<Vec<_>>().join("\n  ")
 }
 
 /// A device: one MQTT 5 connection that asks and waits.
@@ -179,9 +223,14 @@ impl Device {
             })
             .await?;
         let answer = String::from_utf8_lossy(&payload).trim_end().to_string();
-        let right =
-            answer.starts_with(step.expected) || step.refusable && answer.starts_with("error: unauthorized");
-        Ok(Result { right, answer, took: started.elapsed() })
+        let verdict = if answer.starts_with(step.expected) {
+            Verdict::Right
+        } else if step.refusable && answer.starts_with("error: unauthorized") {
+            Verdict::LeftOut
+        } else {
+            Verdict::Wrong
+        };
+        Ok(Result { verdict, answer, took: started.elapsed() })
     }
 
     /// Drives the connection until a packet is the one that is waited for.

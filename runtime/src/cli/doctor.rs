@@ -47,6 +47,8 @@ enum Health {
     Good,
     /// Something is weaker or smaller than it could be.
     Less,
+    /// Nobody knows: what it stands on is missing, which is a line of its own.
+    Untried,
     Bad,
 }
 
@@ -55,6 +57,7 @@ impl Health {
         match self {
             Health::Good => "ok",
             Health::Less => "less",
+            Health::Untried => "untried",
             Health::Bad => "missing",
         }
     }
@@ -88,7 +91,7 @@ fn table(checks: &[Check]) -> String {
         let (on, off) = match (colours, state) {
             (false, _) => ("", ""),
             (true, Health::Good) => ("\x1b[32m", "\x1b[0m"),
-            (true, Health::Less) => ("\x1b[33m", "\x1b[0m"),
+            (true, Health::Less | Health::Untried) => ("\x1b[33m", "\x1b[0m"),
             (true, Health::Bad) => ("\x1b[31m", "\x1b[0m"),
         };
         table += &format!("{what:width$}  {on}{:7}{off}  {found}\n", state.name());
@@ -169,17 +172,25 @@ fn sandbox(config: &Config) -> Vec<Check> {
     let check = |finding: &offload_native::Finding| {
         let mechanism = finding.mechanism;
         let (state, found) = match (&finding.state, mechanism.need()) {
+            (State::Untried, _) => return None,
             (State::Present(what), _) => (Health::Good, what.clone()),
             (State::Missing(why), Need::Extra) => (Health::Less, why.clone()),
             (State::Missing(why), _) if accepted.contains(&mechanism) => {
                 (Health::Less, format!("{why} (accepted)"))
             }
             (State::Missing(why), _) => (Health::Bad, why.clone()),
-            (State::Untried, _) => (Health::Bad, "not tried: it stands on what is missing".to_owned()),
         };
-        Check { what: format!("sandbox: {mechanism}"), state, found, remedy: mechanism.remedy().to_owned() }
+        let what = format!("sandbox: {mechanism}");
+        Some(Check { what, state, found, remedy: mechanism.remedy().to_owned() })
     };
-    report.findings().iter().map(check).chain(wasi).collect()
+    let untried: Vec<&str> = report.untried().map(|mechanism| mechanism.name()).collect();
+    let untried = (!untried.is_empty()).then(|| Check {
+        what: "sandbox: the rest".to_owned(),
+        state: Health::Untried,
+        found: format!("{} need what is missing", untried.join(", ")),
+        remedy: String::new(),
+    });
+    report.findings().iter().filter_map(check).chain(untried).chain(wasi).collect()
 }
 
 fn compiler_for_wasi(config: &Config, sandbox: &Sandbox) -> Check {

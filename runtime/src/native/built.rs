@@ -11,9 +11,11 @@ use crate::idempotency::{Fingerprint, Fingerprinter};
 use crate::ingress::Client;
 use crate::modules::{ArtifactStore, Owner, compatibility};
 use crate::once_cache::{OnceCache, Outcome};
+use crate::wasm::folder::Folder;
 use offload_native::{Platform, Program, TOOL_FOLDERS, Wasi};
 use offload_protocol::request::{Digest, Files, Source};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
 use std::{fs, io};
 
@@ -26,6 +28,9 @@ const TOOLS: [&str; 11] =
 
 /// And what is in each program for WASI.
 const WASI_LIBRARY: &str = "/usr/lib/wasm32-wasi/libc.a";
+
+/// The form in which programs are stored: another number makes them anew.
+const FORMAT: u32 = 2;
 
 /// What tells a source's module from its native program.
 const WASM: &[u8] = b"wasm";
@@ -44,6 +49,8 @@ pub struct Made {
     pub program: Program,
     /// Of its bytes: the name that modules go by.
     pub digest: Digest,
+    /// What it finds as a module.
+    pub folder: Option<Arc<Folder>>,
 }
 
 impl Built {
@@ -56,10 +63,12 @@ impl Built {
         let folder = data_dir.path().join(FOLDER);
         let sandbox = &config.sandbox;
         let key = *data_dir.mac_key();
-        let compatibility = compatibility((toolchain(), sandbox.compilers, Wasi::recipe()));
+        let compatibility = compatibility((FORMAT, toolchain(), sandbox.compilers, Wasi::recipe()));
         let store = ArtifactStore::open(folder, key, compatibility, sandbox.disk_cache.bytes())?;
-        let cache =
-            OnceCache::new(sandbox.memory_cache.bytes(), |made: &Made| made.program.bytes().len() as u64);
+        let cache = OnceCache::new(sandbox.memory_cache.bytes(), |made: &Made| {
+            let folder = made.program.folder().map_or(0, |folder| folder.archive().len());
+            (made.program.bytes().len() + folder) as u64
+        });
         Ok(Built { store, cache, shared: config.modules.shared })
     }
 
@@ -114,21 +123,27 @@ impl Built {
 
 impl Made {
     fn new(program: Program) -> Made {
-        Made { digest: Digest::of(program.bytes()), program }
+        let folder = program.folder().map(|left| Arc::new(Folder::new(left)));
+        Made { digest: Digest::of(program.bytes()), folder, program }
     }
 }
 
-/// A program as it is stored: its name behind the length of that, and its bytes.
+/// A program as it is stored: its name and its bytes, each behind its length, and its folder's archive where it has one.
 fn packed(program: &Program) -> Vec<u8> {
     let name = program.name().as_bytes();
     let length = u8::try_from(name.len()).expect("names are short");
-    [&[length], name, program.bytes()].concat()
+    let size = (program.bytes().len() as u64).to_le_bytes();
+    let archive = program.folder().map_or(&[][..], |folder| folder.archive());
+    [&[length], name, &size, program.bytes(), archive].concat()
 }
 
 fn unpacked(stored: &[u8]) -> Option<Program> {
     let (length, rest) = stored.split_first()?;
-    let (name, bytes) = rest.split_at_checked(usize::from(*length))?;
-    Some(Program::new(str::from_utf8(name).ok()?, bytes))
+    let (name, rest) = rest.split_at_checked(usize::from(*length))?;
+    let (size, rest) = rest.split_first_chunk()?;
+    let (bytes, archive) = rest.split_at_checked(usize::try_from(u64::from_le_bytes(*size)).ok()?)?;
+    let folder = if archive.is_empty() { None } else { Some(offload_native::Folder::read(archive)?) };
+    Some(Program::new(str::from_utf8(name).ok()?, bytes).with_folder(folder))
 }
 
 /// All of one file of source that shapes its program.

@@ -54,7 +54,7 @@ impl Comparison {
                 key,
                 load,
                 artifact,
-                input: Input { name: made.program.path().into(), ..input },
+                input: Input { name: made.program.path().into(), folder: made.folder.clone(), ..input },
                 budget,
                 arrived: Instant::now(),
                 deadline: None,

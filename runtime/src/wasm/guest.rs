@@ -1,9 +1,11 @@
 //! One guest's life: a store with its limits, the instance, its start function, and how it ended.
 
+use super::folder::Folder;
 use super::limiter::{MemoryLimiter, Refusal};
 use super::linking::Program;
 use super::memory::MemoryLease;
 use super::metering;
+use super::open_files::OpenFiles;
 use super::preview1::HOSTCALL_BYTES;
 use super::preview2::MAX_RESOURCES;
 use super::standard_streams::StandardStreams;
@@ -38,6 +40,8 @@ pub struct Input {
     pub env: Vec<(String, String)>,
     /// Its standard input.
     pub stdin: Bytes,
+    /// The files that a module finds, where it was built from source; a component finds none.
+    pub folder: Option<Arc<Folder>>,
     /// What a component may ask about its request.
     pub context: Context,
 }
@@ -132,6 +136,8 @@ pub struct GuestState {
     pub(super) stdio: Arc<Mutex<Stdio>>,
     /// Where a module has them; a component asks for its streams.
     pub(super) streams: StandardStreams,
+    /// What a module has open of its folder.
+    pub(super) files: OpenFiles,
     pub(super) clock: Clock,
     pub(super) context: Context,
     /// When it is ended.
@@ -198,6 +204,7 @@ fn store(
         wasi: wasi.build_p1(),
         stdio: Arc::new(Mutex::new(Stdio::new(input.stdin, budget.stdout, budget.stderr))),
         streams: StandardStreams::default(),
+        files: OpenFiles::new(input.folder),
         clock,
         context: input.context,
         deadline,
@@ -270,6 +277,8 @@ fn may_be_for_want_of_memory(trap: &Trap) -> bool {
 /// Why and where: `wasm trap: integer divide by zero, in average <- main <- _start`.
 fn describe_trap(trap: Trap, error: &wasmtime::Error) -> String {
     const FRAMES: usize = 4;
+    /// What linkers name the trap that they put in the place of such a call.
+    const MISMATCH: &str = "signature_mismatch:";
     let mut text = trap.to_string();
     if let Some(trace) = error.downcast_ref::<WasmBacktrace>() {
         let frames: Vec<String> = trace
@@ -281,6 +290,9 @@ fn describe_trap(trap: Trap, error: &wasmtime::Error) -> String {
                 None => format!("function {}", metering::index_as_sent(frame)),
             })
             .collect();
+        if let Some(called) = frames.first().and_then(|frame| frame.strip_prefix(MISMATCH)) {
+            text = format!("`{called}` is called with other types than it is defined with");
+        }
         if !frames.is_empty() {
             text = format!("{text}, in {}", frames.join(" <- "));
         }
@@ -326,7 +338,7 @@ pub(super) mod tests {
         let program = Linkers::new(engine).unwrap().load(&artifact).unwrap();
         let context = Context { reply_id: "a".into(), request_id: None };
         let input =
-            Input { name: "a".into(), args: Vec::new(), env: Vec::new(), stdin: Bytes::new(), context };
+            Input { name: "a".into(), args: vec![], env: vec![], stdin: Bytes::new(), folder: None, context };
         let memory = Arc::new(GuestMemory::new(64 * MIB));
         let mut guest = pin!(run(
             program,

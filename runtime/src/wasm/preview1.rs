@@ -4,7 +4,9 @@
 //! costs it next to no fuel: 16 MB of random bytes, a 64 MB write, a poll on a million subscriptions would each hold
 //! the worker for milliseconds. Here each does a bounded piece of work and then gives the worker back.
 //! Layouts are those of the `wasi_snapshot_preview1` witx. Descriptors are wasmtime-wasi's: what closes or renumbers
-//! one is passed on to it, and followed in `standard_streams`.
+//! one is passed on to it, and followed in `standard_streams`. Only those of a module's folder are ours (`files`).
+
+mod files;
 
 use super::guest::{GuestState, WallClock};
 use super::random;
@@ -69,6 +71,7 @@ pub fn add_to_linker(linker: &mut Linker<GuestState>) -> Result<()> {
         no_socket(&caller, fd)
     })?;
     linker.func_wrap(MODULE, "sock_shutdown", |caller: Guest<'_>, fd: i32, _: i32| no_socket(&caller, fd))?;
+    files::add_to_linker(linker)?;
     linker.allow_shadowing(false);
     Ok(())
 }
@@ -82,6 +85,9 @@ fn fd_close(mut caller: Guest<'_>, (fd,): (i32,)) -> Box<dyn Future<Output = Res
     Box::new(async move {
         let memory = memory(&mut caller)?;
         let (data, state) = memory.data_and_store_mut(&mut caller);
+        if state.files.close(fd) {
+            return Ok(SUCCESS);
+        }
         let errno =
             wasmtime_preview1::fd_close(&mut state.wasi, &mut GuestMemory::Unshared(data), fd).await?;
         if errno == SUCCESS {
@@ -99,11 +105,28 @@ fn fd_renumber(
         let memory = memory(&mut caller)?;
         let (data, state) = memory.data_and_store_mut(&mut caller);
         let data = &mut GuestMemory::Unshared(data);
-        let errno = wasmtime_preview1::fd_renumber(&mut state.wasi, data, from, to).await?;
-        if errno == SUCCESS {
-            state.streams.renumbered(from, to);
+        match (state.files.has(from), state.files.has(to)) {
+            (true, true) => {
+                state.files.renumber(from, to);
+                Ok(SUCCESS)
+            }
+            // A file takes the place of a stream: `freopen`.
+            (true, false) => {
+                let errno = wasmtime_preview1::fd_close(&mut state.wasi, data, to).await?;
+                if errno == SUCCESS {
+                    state.streams.closed(to);
+                    state.files.renumber(from, to);
+                }
+                Ok(errno)
+            }
+            (false, _) => {
+                let errno = wasmtime_preview1::fd_renumber(&mut state.wasi, data, from, to).await?;
+                if errno == SUCCESS {
+                    state.streams.renumbered(from, to);
+                }
+                Ok(errno)
+            }
         }
-        Ok(errno)
     })
 }
 
@@ -138,6 +161,11 @@ fn io_vector(data: &[u8], list: u32, n: u32) -> Option<(u32, u32)> {
 }
 
 fn fd_read(mut caller: Guest<'_>, fd: i32, list: i32, count: i32, read: i32) -> Result<i32> {
+    if caller.data().files.has(fd) {
+        let memory = memory(&mut caller)?;
+        let (data, state) = memory.data_and_store_mut(&mut caller);
+        return Ok(files::fd_read(data, state, fd, list, count, read));
+    }
     if caller.data().streams.at(fd) != Some(Stream::Stdin) {
         return Ok(ERRNO_BADF);
     }
@@ -319,6 +347,7 @@ fn readiness(kind: u8, fd: i32, state: &GuestState) -> Event {
             Event { bytes: left as u64, flags: if left == 0 { HANGUP } else { 0 }, ..event }
         }
         (FD_WRITE, Some(Stream::Stdout | Stream::Stderr)) => Event { bytes: 1, ..event },
+        (FD_READ, None) if state.files.has(fd) => Event { bytes: 1, ..event },
         _ => Event { errno: ERRNO_BADF, ..event },
     }
 }

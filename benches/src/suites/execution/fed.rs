@@ -80,6 +80,7 @@ impl Fed {
             args: task.args.iter().map(|&arg| arg.to_owned()).collect(),
             env: Vec::new(),
             stdin: task.stdin.into(),
+            folder: None,
             context: Context { reply_id: "bench".into(), request_id: None },
         };
         Ok(Prepared { task, artifact, input })

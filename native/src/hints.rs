@@ -1,0 +1,134 @@
+//! What is told beside the words of compilers, make and shells: how the build part was understood, and that a build which
+//! runs its own program need not.
+
+use crate::platform::Platform;
+use crate::wasi;
+
+/// What is known of a build that failed.
+#[derive(Default)]
+pub struct Hints<'a> {
+    /// What its build part was taken for; `None` for a project, whose makefile is named as one.
+    pub taken_for: Option<&'static str>,
+    /// The paths and contents of the files that were sent, its makefiles among them.
+    pub files: Vec<(&'a str, &'a [u8])>,
+}
+
+impl Hints<'_> {
+    /// What a build said, with what is behind it.
+    pub fn explain(&self, output: &str, platform: Platform<'_>) -> String {
+        output
+            .split_inclusive('\n')
+            .map(|line| {
+                let (text, end) = line.strip_suffix('\n').map_or((line, ""), |text| (text, "\n"));
+                format!("{}{end}", self.line_explained(text, platform))
+            })
+            .collect()
+    }
+
+    fn line_explained(&self, line: &str, platform: Platform<'_>) -> String {
+        if let Some(program) = self.run_while_building(line) {
+            return format!(
+                "{line} (the build runs {program}: leave that to the gateway, which does it with the request's arguments)"
+            );
+        }
+        let is_wasi = matches!(platform, Platform::Wasi(_));
+        if is_wasi && let Some(program) = self.taken_for_a_script(line) {
+            return wasi::explained(&format!("{program}: Exec format error"));
+        }
+        let line = if is_wasi { wasi::explained(line) } else { line.to_owned() };
+        match self.taken_for {
+            Some(what) if is_misunderstood(&line) => format!("{line} (the build part was taken for {what})"),
+            _ => line,
+        }
+    }
+
+    /// The program that a recipe runs which failed, if the build has made it: `make: *** [Makefile:2: all] Error 1`.
+    fn run_while_building(&self, line: &str) -> Option<&str> {
+        let (_, place) = line.split_once(": *** [")?;
+        let mut place = place.split(": ");
+        let (path, number) = place.next()?.rsplit_once(':')?;
+        let (_, makefile) = self.files.iter().find(|(file, _)| *file == path)?;
+        let recipe =
+            str::from_utf8(makefile).ok()?.lines().nth(number.parse::<usize>().ok()?.checked_sub(1)?)?;
+        let commands = recipe.split(['&', ';', '|']);
+        let programs = commands.filter_map(|command| {
+            command.trim_start_matches(['\t', ' ', '@', '-', '+']).split_whitespace().next()
+        });
+        programs.into_iter().find(|program| self.is_made(program))
+    }
+
+    /// A shell that was given a wasm module, which make does with what it cannot run: `./hello: 23: Syntax error: …`.
+    fn taken_for_a_script<'l>(&self, line: &'l str) -> Option<&'l str> {
+        let (program, rest) = line.split_once(": ")?;
+        let is_numbered = rest.split_once(": ").is_some_and(|(number, _)| number.parse::<u32>().is_ok());
+        (is_numbered && self.is_made(program)).then_some(program)
+    }
+
+    /// Whether a command is a program in the work directory that was not sent.
+    fn is_made(&self, program: &str) -> bool {
+        program.strip_prefix("./").is_some_and(|path| self.files.iter().all(|(file, _)| *file != path))
+    }
+}
+
+/// Whether make or the shell cannot make sense of what they were given.
+fn is_misunderstood(line: &str) -> bool {
+    let of_the_shell = || line.ends_with(": not found") || line.contains("Syntax error: ");
+    line.starts_with("Makefile:") && line.contains(": *** ")
+        || line.starts_with("make: *** No ")
+        || line.starts_with("error: the build left no program")
+        || line.starts_with("sh: ") && of_the_shell()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn explained(line: &str, makefile: &str, taken_for: Option<&'static str>) -> String {
+        let files = vec![("Makefile", makefile.as_bytes()), ("tools/gen", b"#!/bin/sh")];
+        Hints { taken_for, files }.explain(line, Platform::Native)
+    }
+
+    #[test]
+    fn what_cannot_be_made_sense_of_says_how_it_was_understood() {
+        let taken = Some("a makefile");
+        for line in [
+            "Makefile:1: *** missing separator.  Stop.",
+            "make: *** No targets.  Stop.",
+            "make: *** No rule to make target 'a.c', needed by 'a'.  Stop.",
+            "sh: 1: gcc-99: not found",
+            "sh: 2: Syntax error: Unterminated quoted string",
+            "error: the build left no program hello",
+        ] {
+            assert_eq!(
+                explained(line, "all:\n", taken),
+                format!("{line} (the build part was taken for a makefile)")
+            );
+            assert_eq!(explained(line, "all:\n", None), line);
+        }
+        for line in ["a.c:1:2: error: expected ';'", "Makefile:3: warning: overriding recipe", "gcc a.c", ""]
+        {
+            assert_eq!(explained(line, "all:\n", taken), line);
+        }
+    }
+
+    #[test]
+    fn a_build_that_runs_its_own_program_is_told_so() {
+        let hint =
+            "(the build runs ./app: leave that to the gateway, which does it with the request's arguments)";
+        for (recipe, is_run) in [
+            ("./app 5 7", true),
+            ("@-./app", true),
+            ("gcc a.c -o app && ./app", true),
+            ("gcc a.c -o ./app", false),
+            ("tools/gen >a.h", false),
+            ("./tools/gen >a.h", false),
+        ] {
+            // After what the program has printed, which may end without a line's end.
+            let line = "12make: *** [Makefile:2: all] Error 1";
+            let expected = if is_run { format!("{line} {hint}\n") } else { format!("{line}\n") };
+            assert_eq!(explained(&format!("{line}\n"), &format!("all: app\n\t{recipe}\n"), None), expected);
+        }
+        let elsewhere = "make[1]: *** [other.mk:9: all] Error 1";
+        assert_eq!(explained(elsewhere, "all:\n\t./app\n", None), elsewhere);
+    }
+}

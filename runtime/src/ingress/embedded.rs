@@ -390,13 +390,14 @@ mod tests {
             max_topic_levels: 8,
             ..Listen::default()
         };
-        let config = broker_config(&listen);
+        let config = broker_config(&listen, &Watchdog::default());
         assert!(config.check().is_ok());
         let limits = (config.max_subscriptions, config.max_retained_messages, config.max_retained_bytes);
         assert_eq!(limits, (2, 3, 64 * 1024));
         assert_eq!((config.max_topic_length, config.max_topic_levels), (200, 8));
         // What is said of the defaults in both places is the same.
-        let (ours, theirs) = (broker_config(&Listen::default()), offload_broker::Config::default());
+        let (ours, theirs) =
+            (broker_config(&Listen::default(), &Watchdog::default()), offload_broker::Config::default());
         assert!(ours.check().is_ok());
         let limits = |config: &offload_broker::Config| {
             let topics = (config.max_topic_length, config.max_topic_levels);

@@ -275,10 +275,7 @@ async fn errors_of_our_own_exit_125() {
         (&["send", "a", "--list"], "error: malformed: --list: expected with a folder\n"),
         (&["send", "none/", "--list"], "error: not-found: none/: no such file\n"),
         (&["send", "a.c", "--makefile", "none"], "error: not-found: none: no such file\n"),
-        (
-            &["send", "a.c", "--build", "make"],
-            "error: malformed: --build: expected one line that starts with",
-        ),
+        (&["send", "a.c", "--build", "make"], "error: malformed: --build: expected commands of a compiler"),
         (&["send", "sha256:0"], "error: malformed: digest: expected `sha256:` and 64"),
         (&["send", "add", "--stdin", "none.txt"], "error: not-found: none.txt: no such file\n"),
         (&["-i", "a+b", "send", "add"], "error: malformed: client id: expected text without"),

@@ -109,7 +109,8 @@ pub fn build(command: Option<&str>, makefile: Option<&Path>) -> Result<Option<Bu
         (Some(command), _) => match parse("--build", command)? {
             build @ Build::Command(_) => Ok(Some(build)),
             Build::Makefile(_) => Err(Failure::usage(
-                "--build: expected one line that starts with gcc, cc, clang, tcc, g++, c++ or clang++",
+                "--build: expected commands of a compiler (gcc, cc, clang, tcc, g++, c++ or clang++), each on a line of its own; \
+                 a makefile goes to --makefile",
             )),
         },
         (None, Some(path)) => {
@@ -199,9 +200,11 @@ mod tests {
         assert_eq!(target.message, "--target: expected with a folder, sum.c is none");
         let command = resolve("src", from_command(), None).unwrap_err();
         assert_eq!(command.message, "src: a folder is built by a makefile, not by a command");
+        let two = "gcc -c a.c\ngcc a.o";
+        assert_eq!(build(Some(two), None).unwrap(), Some(Build::Command(two.into())));
         for (command, problem) in [
-            ("make", "--build: expected one line that starts with gcc"),
-            ("gcc a.c\ngcc b.c", "--build: expected one line that starts with gcc"),
+            ("make", "--build: expected commands of a compiler (gcc"),
+            ("gcc a.c\nall:\n\tcc b.c", "--build: expected commands of a compiler (gcc"),
             (" ", "--build: makefile: expected a makefile or a compiler command, got nothing"),
         ] {
             let failure = build(Some(command), None).unwrap_err();

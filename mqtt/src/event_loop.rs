@@ -302,7 +302,7 @@ mod tests {
         let port = listener.local_addr().unwrap().port();
         let broker = tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.unwrap();
-            stream.read(&mut [0; 1024]).await.unwrap();
+            assert!(stream.read(&mut [0; 1024]).await.unwrap() > 0, "CONNECT comes");
             stream.write_all(answer).await.unwrap();
             stream.shutdown().await.unwrap();
             stream

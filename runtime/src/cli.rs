@@ -204,7 +204,7 @@ mod tests {
         cli.build();
         let shown = cli.get_subcommands().filter(|command| !command.is_hide_set());
         for command in shown.chain([&cli]).filter(|command| command.get_name() != "help") {
-            let help = command.get_after_help().expect(command.get_name()).to_string();
+            let help = command.get_after_help().expect("every command has examples").to_string();
             assert!(help.contains("Examples:\n  offload-rt "), "{help}");
             let examples = help.lines().filter(|line| line.starts_with("  "));
             assert!(examples.clone().count() > 0 && examples.clone().all(|line| line.len() <= 80), "{help}");

@@ -42,7 +42,7 @@ pub(super) fn cores() -> usize {
 
 /// A quarter of the machine's memory.
 pub(super) fn quarter_of_memory() -> ByteSize {
-    ByteSize::mib((memory().bytes() / 4 >> 20).max(LEAST_MEMORY_MIB))
+    ByteSize::mib(((memory().bytes() / 4) >> 20).max(LEAST_MEMORY_MIB))
 }
 
 /// The machine's memory, or what the control group leaves of it.

@@ -19,7 +19,8 @@ pub async fn broker(answer: &'static [u8]) -> u16 {
 }
 
 async fn serve(mut client: TcpStream, answer: &[u8]) -> std::io::Result<()> {
-    client.read(&mut [0; READ]).await?;
+    let connect = client.read(&mut [0; READ]).await?;
+    assert!(connect > 0, "CONNECT comes");
     client.write_all(answer).await?;
     // Closed with bytes that nobody has read, the connection would lose what was written.
     client.shutdown().await?;

@@ -201,7 +201,7 @@ fn fd_fdstat_get(data: &mut [u8], state: &mut GuestState, fd: i32, at: i32) -> D
     let node = folder.node(open.node);
     // C's `open` asks for no more than what a folder hands on: all, so that writing is refused as that.
     let (rights, inherited) = match node {
-        Node::Folder(_) => (u64::MAX & !WRITING, u64::MAX),
+        Node::Folder(_) => (!WRITING, u64::MAX),
         Node::File(_) | Node::Link(_) => (READING, 0),
     };
     // filetype u8, padding, flags u16, padding, rights u64, rights that are handed on u64.

@@ -138,7 +138,7 @@ mod tests {
         let mut cli = Cli::command();
         cli.build();
         for command in cli.get_subcommands().chain([&cli]).filter(|command| command.get_name() != "help") {
-            let examples = command.get_after_help().expect(command.get_name()).to_string();
+            let examples = command.get_after_help().expect("every command has examples").to_string();
             assert!(examples.contains("Examples:\n  "), "{examples}");
             assert!(examples.lines().all(|line| line.len() <= 80), "{examples}");
         }

@@ -3,6 +3,7 @@
 //! It leaves the sandbox as a tar archive and is unpacked in the sandbox of each run. The host looks into the archive, in
 //! memory, and makes no file of it.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -10,8 +11,12 @@ use std::sync::Arc;
 /// The most that a build's folder may hold, whatever is configured: it is in the gateway's memory as long as its program.
 pub const MAX_FOLDER: u64 = 64 << 20;
 
-/// The most files, folders and links that a build's folder may have: what a run may have by default.
-pub const MAX_ENTRIES: usize = 4_096;
+/// The most files, folders and links that a build's folder may have: half of what a run may have by default.
+pub const MAX_ENTRIES: usize = 2_048;
+
+/// The longest path, and the longest target of a link, in bytes: what Linux takes. An archive is what a stranger's build
+/// made of it, whatever tar would have written.
+const MAX_PATH: usize = 4_096;
 
 /// What a file takes of a work directory at the least, and what its size is rounded to, in bytes.
 const BLOCK: u64 = 4096;
@@ -44,14 +49,17 @@ pub enum Node {
 }
 
 impl Folder {
-    /// Reads an archive. What has no name in UTF-8, and what is neither file, folder nor link, is no entry; `None` for what
-    /// is no archive, or has more than [`MAX_ENTRIES`].
+    /// Reads an archive. What has no name in UTF-8, and what is neither file, folder nor link, is no entry, but counts as
+    /// one, and so do folders that are named by what is in them alone. `None` for what is no archive, has more than
+    /// [`MAX_ENTRIES`], or paths that no file can have.
     pub fn read(archive: impl Into<Arc<[u8]>>) -> Option<Self> {
         let archive = archive.into();
         let mut entries = Vec::new();
-        for found in tar::Archive::new(&archive[..]).entries().ok()? {
+        let mut folders = HashSet::new();
+        for (index, found) in tar::Archive::new(&archive[..]).entries().ok()?.enumerate() {
             let found = found.ok()?;
-            if entries.len() == MAX_ENTRIES {
+            let target = found.link_name_bytes().unwrap_or_default();
+            if index >= MAX_ENTRIES || found.path_bytes().len() > MAX_PATH || target.len() > MAX_PATH {
                 return None;
             }
             let Some(path) = str::from_utf8(&found.path_bytes()).ok().and_then(relative) else { continue };
@@ -64,12 +72,21 @@ impl Folder {
                     Node::File(start..end)
                 }
                 tar::EntryType::Symlink => {
-                    let target = found.link_name_bytes().unwrap_or_default();
                     let Ok(target) = str::from_utf8(&target) else { continue };
                     Node::Link(target.to_owned())
                 }
                 _ => continue,
             };
+            // From the innermost on, up to one that is known: then those around it are.
+            let mut inner = path.as_str();
+            while let Some((folder, _)) = inner.rsplit_once('/')
+                && folders.insert(folder.to_owned())
+            {
+                inner = folder;
+            }
+            if folders.len() > MAX_ENTRIES {
+                return None;
+            }
             entries.push(Entry { path, node });
         }
         Some(Self { archive, entries: entries.into() })
@@ -156,6 +173,37 @@ mod tests {
         ];
         assert_eq!(found, expected);
         assert_eq!(folder.size(), 3 * BLOCK);
+    }
+
+    #[test]
+    fn an_archive_that_no_tar_has_made_is_bounded() {
+        let of = |entries: &[(String, tar::EntryType, String)]| {
+            archive(|archive| {
+                for (path, kind, target) in entries {
+                    let mut header = header(*kind, 0);
+                    match kind {
+                        tar::EntryType::Symlink => archive.append_link(&mut header, path, target).unwrap(),
+                        _ => archive.append_data(&mut header, path, &[][..]).unwrap(),
+                    }
+                }
+            })
+        };
+        let file = |path: String| (path, tar::EntryType::Regular, String::new());
+        let link = |target: usize| ("link".to_owned(), tar::EntryType::Symlink, "l".repeat(target));
+        let pipe = |number: usize| (number.to_string(), tar::EntryType::Fifo, String::new());
+        for (entries, is_read) in [
+            (vec![file(format!("{}a", "a/".repeat(1_000)))], true),
+            // Folders that are nowhere but in a path.
+            (vec![file(format!("{}a", "a/".repeat(2_046))), file(format!("b/{}a", "a/".repeat(100)))], false),
+            (vec![file("a".repeat(MAX_PATH + 1))], false),
+            (vec![link(MAX_PATH)], true),
+            (vec![link(MAX_PATH + 1)], false),
+            ((0..MAX_ENTRIES).map(pipe).collect(), true),
+            // What is left out is looked at all the same.
+            ((0..=MAX_ENTRIES).map(pipe).collect(), false),
+        ] {
+            assert_eq!(Folder::read(of(&entries)).is_some(), is_read, "{} entries", entries.len());
+        }
     }
 
     #[test]

@@ -1,8 +1,17 @@
 //! What is told beside the words of compilers, make and shells: how the build part was understood, and that a build which
 //! runs its own program need not.
 
+use crate::diagnostics::MAX_DIAGNOSTICS;
 use crate::platform::Platform;
 use crate::wasi;
+use std::cell::Cell;
+
+/// Lines about recipes that failed, of one build, whose recipes are looked at; make has one for each make that is inside
+/// of another.
+const MAX_RECIPES: usize = 16;
+
+/// Bytes of the longest recipe that is looked at.
+const MAX_RECIPE: usize = 4_096;
 
 /// What is known of a build that failed.
 #[derive(Default)]
@@ -14,19 +23,21 @@ pub struct Hints<'a> {
 }
 
 impl Hints<'_> {
-    /// What a build said, with what is behind it.
+    /// What a build said, with what is behind its end, as much of it as is kept.
     pub fn explain(&self, output: &str, platform: Platform<'_>) -> String {
-        output
-            .split_inclusive('\n')
-            .map(|line| {
-                let (text, end) = line.strip_suffix('\n').map_or((line, ""), |text| (text, "\n"));
-                format!("{}{end}", self.line_explained(text, platform))
-            })
-            .collect()
+        let kept = output.ceil_char_boundary(output.len().saturating_sub(MAX_DIAGNOSTICS));
+        let (before, kept) = output.split_at(kept);
+        let recipes = Cell::new(MAX_RECIPES);
+        let explained = kept.split_inclusive('\n').map(|line| {
+            let (text, end) = line.strip_suffix('\n').map_or((line, ""), |text| (text, "\n"));
+            format!("{}{end}", self.line_explained(text, platform, &recipes))
+        });
+        std::iter::once(before.to_owned()).chain(explained).collect()
     }
 
-    fn line_explained(&self, line: &str, platform: Platform<'_>) -> String {
-        if let Some(program) = self.run_while_building(line) {
+    /// `recipes` is how many may still be looked at.
+    fn line_explained(&self, line: &str, platform: Platform<'_>, recipes: &Cell<usize>) -> String {
+        if let Some(program) = self.run_while_building(line, recipes) {
             return format!(
                 "{line} (the build runs {program}: leave that to the gateway, which does it with the request's arguments)"
             );
@@ -43,13 +54,17 @@ impl Hints<'_> {
     }
 
     /// The program that a recipe runs which failed, if the build has made it: `make: *** [Makefile:2: all] Error 1`.
-    fn run_while_building(&self, line: &str) -> Option<&str> {
+    fn run_while_building(&self, line: &str, recipes: &Cell<usize>) -> Option<&str> {
         let (_, place) = line.split_once(": *** [")?;
+        recipes.set(recipes.get().checked_sub(1)?);
         let mut place = place.split(": ");
         let (path, number) = place.next()?.rsplit_once(':')?;
         let (_, makefile) = self.files.iter().find(|(file, _)| *file == path)?;
         let recipe =
             str::from_utf8(makefile).ok()?.lines().nth(number.parse::<usize>().ok()?.checked_sub(1)?)?;
+        if recipe.len() > MAX_RECIPE {
+            return None;
+        }
         let commands = recipe.split(['&', ';', '|']);
         let programs = commands.filter_map(|command| {
             command.trim_start_matches(['\t', ' ', '@', '-', '+']).split_whitespace().next()
@@ -128,6 +143,11 @@ mod tests {
             let expected = if is_run { format!("{line} {hint}\n") } else { format!("{line}\n") };
             assert_eq!(explained(&format!("{line}\n"), &format!("all: app\n\t{recipe}\n"), None), expected);
         }
+        let many = "make: *** [Makefile:2: all] Error 1\n".repeat(100);
+        let hints = explained(&many, "all:\n\t./app\n", None).matches(hint).count();
+        assert_eq!(hints, MAX_RECIPES, "strangers choose how many there are");
+        let long = format!("all:\n\t./app{}\n", " ".repeat(MAX_RECIPE));
+        assert_eq!(explained(&many, &long, None), many);
         let elsewhere = "make[1]: *** [other.mk:9: all] Error 1";
         assert_eq!(explained(elsewhere, "all:\n\t./app\n", None), elsewhere);
     }

@@ -34,7 +34,7 @@ const MIB: u64 = 1024 * 1024;
 
 impl Limits {
     /// For a build: what `gcc -O2` needs for a file of some thousand lines, with room. `stdout` is the largest
-    /// program with what runs are to find beside it.
+    /// program.
     pub fn build() -> Self {
         Self {
             cpu: Duration::from_secs(20),
@@ -46,7 +46,7 @@ impl Limits {
             work_dir: 64 * MIB,
             files: 16_384,
             open_files: 256,
-            stdout: 32 << 20,
+            stdout: 16 << 20,
             stderr: 1 << 20,
         }
     }

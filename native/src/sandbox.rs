@@ -31,7 +31,11 @@ const MAX_WORDS_SIZE: usize = 1024 * 1024;
 /// it needs are among those that a run sees.
 const UNPACKER: &str = "/unpack";
 const ARCHIVE: &str = "/folder.tar";
-const UNPACK: &str = "/unpack -x -f /folder.tar --warning=none </dev/null || exit\n";
+const UNPACK: &str = "TAR_OPTIONS= /unpack -x -f /folder.tar --warning=none </dev/null || exit\n";
+
+/// Bytes of an archive's entry beside its contents: its header, those of a long name and a long target, and the rests of their
+/// blocks.
+const MAX_ENTRY_OVERHEAD: u64 = 4 * 1024;
 
 /// What the sandboxes of a machine have in common.
 #[derive(Debug)]
@@ -106,7 +110,10 @@ impl Sandbox {
             return Ok(None);
         }
         let limit = self.config.folder.min(MAX_FOLDER);
-        let problem = match Folder::read(archive) {
+        // Beside its contents an entry has headers, and a long path or target.
+        let largest = limit + MAX_ENTRIES as u64 * MAX_ENTRY_OVERHEAD;
+        let read = (archive.len() as u64 <= largest).then(|| Folder::read(archive)).flatten();
+        let problem = match read {
             Some(folder) if folder.size() <= limit => return Ok(Some(folder)),
             Some(folder) => {
                 format!(
@@ -114,7 +121,9 @@ impl Sandbox {
                     folder.size()
                 )
             }
-            None => format!("leaves too many files in its folder, the limit is {MAX_ENTRIES}"),
+            None => format!(
+                "leaves too many files in its folder, the limit is {MAX_ENTRIES}, or paths that are too long"
+            ),
         };
         Err(platform.failed(format!("error: the build {problem}").as_bytes(), &Hints::default()))
     }

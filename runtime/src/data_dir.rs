@@ -13,6 +13,7 @@ use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use offload_protocol::request::Digest;
 use rustix::fs::{FlockOperation, flock};
 
 /// The layout that this gateway writes. It reads this one and none that is newer.
@@ -120,9 +121,12 @@ impl DataDir {
         &self.path
     }
 
-    /// Names this directory among all: 12 hex digits, the same as long as the directory lives.
-    pub fn instance(&self) -> &str {
-        &self.instance
+    /// Names this directory among all: 12 hex digits, the same as long as the directory lives. The client id does not
+    /// follow from it, since whoever knows that can take the gateway's session on a broker that does not bind client ids to
+    /// users.
+    pub fn instance(&self) -> String {
+        let digest = Digest::of(format!("instance {}", self.instance).as_bytes());
+        digest.hex()[..self.instance.len()].to_owned()
     }
 
     /// The client id of this gateway on a foreign broker: 23 characters.

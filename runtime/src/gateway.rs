@@ -163,7 +163,7 @@ impl Gateway {
             status: status_now,
             offline: status.offline(),
             mirror: mirror_lines,
-            instance: Some(data_dir.instance().to_owned()),
+            instance: Some(data_dir.instance()),
         };
         let (doors, reload) = Doors::new(&config)?;
         let dropping_idle = AbortOnDropHandle::new(tokio::spawn(modules.clone().drop_idle()));

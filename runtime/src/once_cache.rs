@@ -71,9 +71,16 @@ impl<T: Clone> OnceCache<T> {
         state.looks += 1;
         let idle_since = state.looks.saturating_sub(intervals);
         while state.bytes > bytes
-            && state.entries.peek_lru().is_some_and(|(_, entry)| entry.used < idle_since)
+            && let Some((digest, entry)) = state.entries.peek_lru()
+            && entry.used < idle_since
         {
-            state.evict_one();
+            if entry.cell.initialized() {
+                state.evict_one();
+            } else {
+                // Whoever makes it has asked for it all the while.
+                let (digest, looks) = (*digest, state.looks);
+                state.entries.get_mut(&digest).expect("it was found just now").used = looks;
+            }
         }
     }
 
@@ -234,6 +241,25 @@ mod tests {
             cache.drop_idle(2, one);
         }
         assert_eq!(there(&cache), [true, false, false], "one entry's bytes stay");
+    }
+
+    #[tokio::test]
+    async fn what_is_being_made_is_asked_for() {
+        let cache = OnceCache::new(1 << 20, |bytes: &u64| *bytes);
+        let (finish, finished) = tokio::sync::oneshot::channel();
+        let making = async {
+            cache.get_or_make(digest("a"), async { finished.await.map_err(|_| unreachable!()) }).await.0
+        };
+        let meanwhile = async {
+            let _ = cache.get_or_make(digest("b"), ready(Ok(100))).await;
+            for _ in 0..5 {
+                cache.drop_idle(1, 0);
+            }
+            finish.send(7).unwrap();
+        };
+        assert_eq!(tokio::join!(making, meanwhile).0, Ok(7));
+        assert_eq!(cache.ready(&digest("a")), Some(Ok(7)), "it is kept");
+        assert_eq!(cache.ready(&digest("b")), None);
     }
 
     #[tokio::test]

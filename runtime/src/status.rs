@@ -81,7 +81,7 @@ impl Status {
     ) -> Status {
         Status {
             name: name.to_owned(),
-            instance: data_dir.instance().to_owned(),
+            instance: data_dir.instance(),
             topic: topic::gateway_status(name).into(),
             capabilities: Capabilities {
                 wasm: ["module", "component"],

@@ -249,10 +249,7 @@ pub(super) fn check_source(source: &Source) -> Result<(), WireError> {
     }
     check_no_nul("source", &source.text)?;
     if Build::parse(source.build.as_str())? != source.build {
-        return Err(WireError::malformed(
-            "makefile",
-            "expected a makefile or one line that calls a compiler",
-        ));
+        return Err(WireError::malformed("makefile", "expected a makefile or lines that call a compiler"));
     }
     Ok(())
 }

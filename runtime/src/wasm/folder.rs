@@ -13,6 +13,10 @@ pub const PATH: &str = "/work";
 /// Links that one path may lead through.
 const MAX_LINKS: usize = 40;
 
+/// Parts of a path and of the links in it that are looked up in one call, which costs the guest no fuel: some hundred
+/// microseconds.
+const MAX_PARTS: usize = 4_096;
+
 /// A folder, with the bytes of its files.
 pub struct Folder {
     archive: Arc<[u8]>,
@@ -42,7 +46,7 @@ pub enum NoSuchPath {
     Missing,
     /// A part of it is no folder, but more parts follow.
     NoFolder,
-    /// It leads through too many links.
+    /// It leads through too many links, or has too many parts.
     Loop,
     /// It leads out of the folder.
     Outside,
@@ -109,8 +113,12 @@ impl Folder {
         // `start` is known by its number alone: `..` leads as far as the path itself has come.
         let mut above = vec![start];
         let mut left: Vec<&str> = path.rsplit('/').collect();
-        let mut links = 0;
+        let (mut links, mut parts) = (0, 0);
         while let Some(part) = left.pop() {
+            parts += 1;
+            if parts > MAX_PARTS {
+                return Err(NoSuchPath::Loop);
+            }
             let at = *above.last().ok_or(NoSuchPath::Outside)?;
             let Node::Folder(names) = self.node(at) else { return Err(NoSuchPath::NoFolder) };
             match part {

@@ -65,6 +65,8 @@ struct Entry {
     account: Name,
     bytes: usize,
     used: Instant,
+    /// It is not idle, whether anyone asks for it or not.
+    is_warm: bool,
     /// For what was over the limit when it was loaded.
     _over: MemoryLease,
 }
@@ -108,7 +110,14 @@ impl LoadedModules {
         let bytes = loaded_size(artifact);
         let over = self.make_room(bytes, account)?;
         let loaded = Arc::new(Loaded { program: load()?, runs: RecentRuns::none() });
-        let entry = Entry { loaded: loaded.clone(), account: account.clone(), bytes, used: now, _over: over };
+        let entry = Entry {
+            loaded: loaded.clone(),
+            account: account.clone(),
+            bytes,
+            used: now,
+            is_warm: false,
+            _over: over,
+        };
         self.bytes += bytes;
         *self.by_account.entry(account.clone()).or_default() += bytes;
         let replaced = self.entries.put(artifact.key(), entry);
@@ -116,12 +125,20 @@ impl LoadedModules {
         Ok(loaded)
     }
 
+    /// From now on one that is there stays as long as there is room for it.
+    pub fn keep_warm(&mut self, artifact: &Artifact) {
+        if let Some(entry) = self.entries.peek_mut(&artifact.key()) {
+            entry.is_warm = true;
+        }
+    }
+
     /// Unloads what is idle, and says after what time to look again, if there is more than may stay.
     pub fn unload_idle(&mut self, now: Instant) -> Option<Duration> {
         let Idle { after, bytes: stays } = self.limits.idle;
         while self.bytes > stays {
             // From the least recently used on.
-            let (key, entry) = self.entries.iter().rev().find(|(_, entry)| !entry.is_running())?;
+            let (key, entry) =
+                self.entries.iter().rev().find(|(_, entry)| !entry.is_running() && !entry.is_warm)?;
             let idle = now.saturating_duration_since(entry.used);
             if idle < after {
                 return Some(after - idle);
@@ -356,6 +373,13 @@ mod tests {
         drop(running);
         assert_eq!(pretended.modules.unload_idle(pretended.now), None);
         assert!(pretended.has("running"), "so many bytes stay");
+        for name in ["warm", "cold"] {
+            assert!(pretended.load("a", name).is_ok());
+        }
+        pretended.modules.keep_warm(&Pretended::artifact("warm", 100 * KIB));
+        pretended.now += 9 * second;
+        assert_eq!(pretended.modules.unload_idle(pretended.now), None);
+        assert_eq!(["warm", "cold", "running"].map(|name| pretended.has(name)), [true, false, false]);
     }
 
     /// Bytes of the images that wasmtime has made of modules' memories in this process.

@@ -379,17 +379,20 @@ impl Worker {
         done(Outcome::Ran { ended, run: started.elapsed(), queued });
     }
 
+    /// Loads a program that is to be at hand before anyone asks for it. One that cannot be loaded is refused when it is
+    /// asked for.
+    pub fn warm(&mut self, artifact: &Artifact, account: &Name) {
+        if self.load(artifact, account, Instant::now()).is_ok() {
+            self.loaded.keep_warm(artifact);
+        }
+    }
+
     /// The program, loaded into this worker's engine and linked, on this account if it was not there.
     ///
     /// # Errors
     ///
     /// See [`LoadedModules::load`] and [`Linkers::load`].
-    pub fn load(
-        &mut self,
-        artifact: &Artifact,
-        account: &Name,
-        now: Instant,
-    ) -> Result<Arc<Loaded>, WireError> {
+    fn load(&mut self, artifact: &Artifact, account: &Name, now: Instant) -> Result<Arc<Loaded>, WireError> {
         if let Some(loaded) = self.loaded.get(artifact, now) {
             return Ok(loaded);
         }

@@ -173,8 +173,7 @@ impl Workers {
             let linkers = Linkers::new(engine)?;
             let mut worker = Worker::new(surroundings, linkers, baseline.clone(), room.loaded);
             for artifact in warm {
-                // One that cannot be loaded is refused when it is asked for.
-                let _ = worker.load(artifact, &gateway, Instant::now());
+                worker.warm(artifact, &gateway);
             }
             let desk = Arc::new(Desk::new(worker));
             desks.push(desk.clone());

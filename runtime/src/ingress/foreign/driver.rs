@@ -27,6 +27,7 @@ use super::version::{Choice, Version};
 use super::window::{Received, Ticket, Window};
 use crate::config;
 use crate::ingress::{Client, Delivery, Notice, Notices, Sink};
+use crate::log_sampling::sampled;
 
 /// All gateways on one broker are one group, of which each request reaches one member.
 const SHARE: &str = "$share/offload-rt/";
@@ -184,6 +185,10 @@ impl Driver {
                 continue;
             }
             let lasted = session.since.map(|since| since.elapsed());
+            if lasted.is_some() {
+                // The next broker behind this address may have what this one lacked.
+                self.options.offer = Offer::ALL;
+            }
             let wait = if self.clash.ended(&failure, lasted) {
                 self.report(Status::Clash);
                 self.clash_backoff.wait()
@@ -449,7 +454,9 @@ impl Driver {
         let Some(namesakes) = self.namesakes.as_mut().filter(|_| self.deadline.is_none()) else { return };
         match namesakes.hear(document) {
             Reaction::Nothing => return,
-            Reaction::Greet(other) => warn!(
+            // Whoever may publish there can pretend any number of them.
+            Reaction::Greet(other) => sampled!(
+                warn,
                 broker = self.broker,
                 other,
                 "another gateway on this broker has the same name, and both publish their status on {}: give each \

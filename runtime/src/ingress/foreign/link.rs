@@ -25,8 +25,6 @@ use crate::ingress::{DeliveryProperties, Notice};
 const REQUESTS: usize = 64;
 /// Answers on their way to the broker without its acknowledgement, where the broker allows so many.
 const MAX_UNCONFIRMED: u16 = 1_024;
-/// The longest reason that is logged, in characters.
-const MAX_REASON: usize = 200;
 
 /// Whom to connect to, and as whom.
 pub(super) struct Options {
@@ -258,8 +256,7 @@ fn is_closed(error: &io::Error) -> bool {
     matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
 }
 
-/// A reason that can be logged: bounded, without control characters.
+/// A reason that can be logged.
 fn reason(text: impl ToString) -> String {
-    let text = text.to_string();
-    text.chars().take(MAX_REASON).map(|c| if c.is_control() { ' ' } else { c }).collect()
+    offload_mqtt::one_line(&text.to_string())
 }

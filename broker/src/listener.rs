@@ -21,6 +21,10 @@ use crate::{
     transport::{Peer, Transport},
 };
 
+/// Connections that may wait to be accepted. The kernel drops what one more sends, which its client notices after a second:
+/// a crowd that comes at once is not to make others wait so long.
+const BACKLOG: i32 = 4_096;
+
 /// Pause after a failed accept, which is nearly always a lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -35,6 +39,7 @@ pub(crate) async fn serve(
     transport.check()?;
     let transport = Arc::new(transport);
     bound_receive_buffers(&listener, core.config.receive_buffer);
+    wait_for_accept(&listener);
     let connections = TaskTracker::new();
     let mut deadlines = pin!(core.keep_deadlines());
     let mut sweeping = pin!(core.keep_sweeping());
@@ -92,6 +97,14 @@ pub(crate) async fn serve(
 fn bound_receive_buffers(listener: &TcpListener, bytes: usize) {
     if let Err(error) = SockRef::from(listener).set_recv_buffer_size(bytes) {
         warn!(%error, "the kernel keeps receive buffers of its own size");
+    }
+}
+
+/// Whoever begins to listen twice changes how many may wait (listen(2)). The system's own most, `net.core.somaxconn`, goes
+/// before.
+fn wait_for_accept(listener: &TcpListener) {
+    if let Err(error) = SockRef::from(listener).listen(BACKLOG) {
+        warn!(%error, "fewer connections than wanted may wait to be accepted");
     }
 }
 

@@ -455,14 +455,16 @@ impl Driver {
         match namesakes.hear(document) {
             Reaction::Nothing => return,
             // Whoever may publish there can pretend any number of them.
-            Reaction::Greet(other) => sampled!(
-                warn,
-                broker = self.broker,
-                other,
-                "another gateway on this broker has the same name, and both publish their status on {}: give each \
+            Reaction::Greet(other) => {
+                _ = sampled!(
+                    warn,
+                    broker = self.broker,
+                    other,
+                    "another gateway on this broker has the same name, and both publish their status on {}: give each \
                  a `name` of its own",
-                self.notices.offline.topic
-            ),
+                    self.notices.offline.topic
+                )
+            }
             Reaction::Reassert(Some(gone)) => self.publish_instance(&gone, Bytes::new()),
             Reaction::Reassert(None) => {}
         }

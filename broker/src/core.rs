@@ -76,6 +76,8 @@ pub(crate) struct Core {
     pub counters: Counters,
     /// For log lines about what clients cause.
     pub throttle: Throttle,
+    /// Held by the one listener that sweeps for all.
+    sweeping: tokio::sync::Mutex<()>,
     /// For connections.
     pub places: Places,
     /// What each identity makes this broker hold.
@@ -145,6 +147,7 @@ impl Core {
             application,
             counters: Counters::default(),
             throttle: Throttle::new(),
+            sweeping: tokio::sync::Mutex::default(),
             places: Places::default(),
             accounts: Accounts::default(),
             shares: FairShare::new(),
@@ -872,6 +875,7 @@ impl Core {
 
     /// Drops what has expired in the queues of all sessions, at intervals, for ever: it takes the room of others.
     pub async fn keep_sweeping(&self) -> Infallible {
+        let _sweeping = self.sweeping.lock().await;
         loop {
             sleep(self.config.expiry_interval).await;
             let sessions: Vec<_> = self.sessions.read().values().cloned().collect();

@@ -34,7 +34,7 @@ const MAX_FILE: u64 = 4096;
 #[derive(Debug, thiserror::Error)]
 pub enum DataDirError {
     /// Another process uses it.
-    #[error("the data directory {} is in use by another gateway (process {holder})", path.display())]
+    #[error("the data directory {} is in use by another gateway (process {holder}): give each its own by --data-dir", path.display())]
     InUse {
         /// The directory.
         path: PathBuf,

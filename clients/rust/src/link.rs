@@ -11,6 +11,10 @@ use offload_protocol::UserProperties;
 
 use crate::{Error, MqttVersion, Options};
 
+/// The broker grants no subscription to `result/<client id>`.
+const NO_ANSWERS: &str =
+    "no subscription to the answers (where clients have names, the client id has to be the own one: -i NAME)";
+
 /// A request as it is published, at QoS 1. MQTT 3.1.1 carries topic and payload alone.
 #[derive(Clone)]
 pub(crate) struct Message {

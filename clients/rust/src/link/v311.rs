@@ -5,7 +5,7 @@ use rumqttc::{
     NetworkOptions, Outgoing, Packet, Publish, QoS, StateError, SubscribeReasonCode, Transport, mqttbytes,
 };
 
-use super::{Acknowledgement, Failure, Full, Happened, Incoming, Message};
+use super::{Acknowledgement, Failure, Full, Happened, Incoming, Message, NO_ANSWERS};
 use crate::client::LARGEST_PACKET;
 use crate::options::KEEP_ALIVE;
 use crate::{Error, Options};
@@ -47,9 +47,7 @@ impl Events {
             Event::Incoming(Packet::SubAck(suback)) => {
                 Happened::Subscribed(match suback.return_codes.first() {
                     Some(SubscribeReasonCode::Success(_)) => Ok(()),
-                    Some(SubscribeReasonCode::Failure) => {
-                        Err(Error::Unauthorized("no subscription to the answers".to_owned()))
-                    }
+                    Some(SubscribeReasonCode::Failure) => Err(Error::Unauthorized(NO_ANSWERS.to_owned())),
                     None => Err(Error::Closed("the broker's SUBACK is empty".to_owned())),
                 })
             }

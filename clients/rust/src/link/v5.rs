@@ -9,7 +9,7 @@ use rumqttc::v5::mqttbytes::v5::{
 use rumqttc::v5::{AsyncClient, Event, MqttOptions};
 use rumqttc::{Outgoing, Transport};
 
-use super::{Acknowledgement, Failure, Full, Happened, Incoming, Message};
+use super::{Acknowledgement, Failure, Full, Happened, Incoming, Message, NO_ANSWERS};
 use crate::options::KEEP_ALIVE;
 use crate::{Error, Options};
 
@@ -55,7 +55,7 @@ impl Events {
                         let text =
                             suback.properties.as_ref().and_then(|given| given.reason_string.as_deref());
                         let why = because(code, text);
-                        Err(Error::Unauthorized(format!("no subscription to the answers: {why}")))
+                        Err(Error::Unauthorized(format!("{NO_ANSWERS}: {why}")))
                     }
                     None => Err(Error::Closed("the broker's SUBACK is empty".to_owned())),
                 })

@@ -31,6 +31,15 @@ struct Slow {
     turns: Mutex<Vec<char>>,
 }
 
+impl Slow {
+    /// A message comes and goes in a few turns, and the hog has no more than so many looks in a row.
+    fn gave_others_their_turns(&self) {
+        let turns: String = self.turns.lock().unwrap().iter().collect();
+        let longest = turns.split('b').map(str::len).max().unwrap();
+        assert!(longest <= 8 * usize::from(FILTERS), "{longest} looks without a turn of the others: {turns}");
+    }
+}
+
 impl Application for Slow {
     fn may_subscribe(&self, client: &ClientInfo, _filter: &str) -> bool {
         if &*client.client_id == "hog" {
@@ -69,10 +78,7 @@ async fn packets_that_take_long_leave_others_their_turns() {
         }
     };
     tokio::join!(answered, heard);
-    // A message comes and goes in a few turns, and the hog has one packet's worth of each.
-    let turns: String = application.turns.lock().unwrap().iter().collect();
-    let longest = turns.split('b').map(str::len).max().unwrap();
-    assert!(longest <= 8 * usize::from(FILTERS), "{longest} looks without a turn of the others: {turns}");
+    application.gave_others_their_turns();
 }
 
 #[tokio::test]
@@ -92,9 +98,7 @@ async fn one_packet_of_many_filters_leaves_others_their_turns() {
         }
     };
     tokio::join!(answered, heard);
-    let turns: String = application.turns.lock().unwrap().iter().collect();
-    let longest = turns.split('b').map(str::len).max().unwrap();
-    assert!(longest <= 8 * usize::from(FILTERS), "{longest} looks without a turn of the others: {turns}");
+    application.gave_others_their_turns();
 }
 
 /// Filters of one packet whose answer is more than the sockets in between take.

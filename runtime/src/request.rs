@@ -279,7 +279,7 @@ impl Requests {
 
 impl Sink for Requests {
     fn delivered(&self) {
-        self.parts.workers.attend();
+        self.parts.workers.dispatch();
     }
 
     fn deliver(&self, delivery: Delivery) {
@@ -519,7 +519,7 @@ async fn submit_prepared(
         admitted.watched = Some(watched);
     }
     workers.submit(admitted.into_job(prepared));
-    workers.attend();
+    workers.dispatch();
 }
 
 /// Returns at a request's deadline, if it has one.

@@ -62,7 +62,7 @@ impl Comparison {
                 // Whoever has asked may have stopped waiting.
                 done: Box::new(move |outcome| drop(sender.send(outcome))),
             });
-            workers.attend();
+            workers.dispatch();
             Ok::<_, WireError>(receiver.await.unwrap_or(Outcome::Stopped))
         };
         match stop.run_until_cancelled(as_wasm).await {

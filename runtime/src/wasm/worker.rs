@@ -35,12 +35,12 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 
 /// A worker, and who is in it: its own thread while it has anything to do, or one that lends a hand.
-pub struct Desk {
+pub struct Executor {
     worker: Mutex<Worker>,
     mailbox: Arc<Mailbox>,
 }
 
-/// A worker's state; all of it is that of the thread at its desk but what `shared` and `mailbox` say.
+/// A worker's state; all of it is that of the thread at its executor but what `shared` and `mailbox` say.
 pub struct Worker {
     index: usize,
     /// See [`Surroundings::may_be_held_up`].
@@ -104,10 +104,10 @@ struct Pause {
     seen: u64,
 }
 
-impl Desk {
+impl Executor {
     /// Where this worker sits.
-    pub fn new(worker: Worker) -> Desk {
-        Desk { mailbox: worker.mailbox.clone(), worker: Mutex::new(worker) }
+    pub fn new(worker: Worker) -> Executor {
+        Executor { mailbox: worker.mailbox.clone(), worker: Mutex::new(worker) }
     }
 
     /// The life of the worker's thread, until the gateway stops.
@@ -128,11 +128,11 @@ impl Desk {
         self.lock().stop();
     }
 
-    /// Lets the caller's thread do the worker's work if nobody is at the desk and nothing is to be done but what waits in
-    /// the queue and is short: until there is no more of it, or `until`. `false` if the desk is taken.
+    /// Lets the caller's thread do the worker's work if nobody is at the executor and nothing is to be done but what waits in
+    /// the queue and is short: until there is no more of it, or `until`. `false` if the executor is taken.
     ///
     /// `begin` is called once the caller is sure to be of use.
-    pub fn lend_a_hand(&self, until: Instant, begin: impl FnOnce()) -> bool {
+    pub fn try_run_inline(&self, until: Instant, begin: impl FnOnce()) -> bool {
         let mut worker = match self.worker.try_lock() {
             Ok(worker) => worker,
             Err(TryLockError::WouldBlock) => return false,

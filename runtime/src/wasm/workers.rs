@@ -7,7 +7,7 @@ use super::mailbox::Mailbox;
 use super::memory::GuestMemory;
 use super::room::Room;
 use super::ticker::Ticker;
-use super::worker::{AbortOnPanic, Desk, Surroundings, Worker};
+use super::worker::{AbortOnPanic, Executor, Surroundings, Worker};
 use crate::config::Config;
 use crate::flow::{Flow, Name};
 use crate::modules::Artifact;
@@ -22,10 +22,10 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 /// How long a thread that brings requests runs them before it goes back to its connections.
-const LEND_TIME: Duration = Duration::from_micros(500);
+const INLINE_BUDGET: Duration = Duration::from_micros(500);
 
 /// So many requests at once are run by the thread that brings them; for more, others are woken.
-const ALONE: usize = 8;
+const MAX_INLINE_BATCH: usize = 8;
 
 /// What fairness and quotas are kept by.
 pub type Key = Flow;
@@ -77,7 +77,7 @@ pub enum Outcome {
 /// The pool of workers.
 pub struct Workers {
     shared: Arc<Shared>,
-    desks: Vec<Arc<Desk>>,
+    executors: Vec<Arc<Executor>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// Stops after the workers: fields are dropped in this order.
     _ticker: Ticker,
@@ -159,7 +159,7 @@ impl Workers {
         let shared_engine = baseline.as_ref().map(|linkers| linkers.engine().clone());
         let ticker = Ticker::start(engines.clone(), shared_engine, workers.slice.duration());
         let gateway = Name::from(GATEWAY);
-        let (mut desks, mut threads) = (Vec::with_capacity(count), Vec::with_capacity(count));
+        let (mut executors, mut threads) = (Vec::with_capacity(count), Vec::with_capacity(count));
         for (index, (engine, mailbox)) in engines.into_iter().zip(mailboxes).enumerate() {
             let surroundings = Surroundings {
                 index,
@@ -175,8 +175,8 @@ impl Workers {
             for artifact in warm {
                 worker.warm(artifact, &gateway);
             }
-            let desk = Arc::new(Desk::new(worker));
-            desks.push(desk.clone());
+            let executor = Arc::new(Executor::new(worker));
+            executors.push(executor.clone());
             let niceness = i32::from(workers.niceness);
             let thread = thread::Builder::new()
                 .name(format!("worker-{index}"))
@@ -186,14 +186,14 @@ impl Workers {
                     if let Err(error) = rustix::process::nice(niceness) {
                         tracing::info!(%error, "a worker's thread keeps its priority");
                     }
-                    desk.run();
+                    executor.run();
                     std::mem::forget(guard);
                 })
                 .map_err(|error| wasmtime::format_err!("cannot start a worker thread: {error}"))?;
             threads.push(thread);
         }
         runtime.spawn(expire(shared.clone()));
-        Ok(Workers { shared, desks, threads: Mutex::new(threads), _ticker: ticker })
+        Ok(Workers { shared, executors, threads: Mutex::new(threads), _ticker: ticker })
     }
 
     /// Counts a request as waiting, from here until it is submitted and started, or what is returned is dropped.
@@ -220,7 +220,7 @@ impl Workers {
         self.shared.tell_if_idle(&books);
     }
 
-    /// Puts an admitted request into the queue, where it waits for somebody to [`attend`](Self::attend) to it.
+    /// Puts an admitted request into the queue, where it waits for somebody to [`dispatch`](Self::dispatch) to it.
     pub fn submit(&self, job: Job) {
         let deadline = job.deadline.map(|deadline| self.shared.since_start(deadline));
         {
@@ -246,19 +246,19 @@ impl Workers {
     }
 
     /// Sees to it that what waits is run: in here where it is short and a worker is free, by the workers' own threads
-    /// otherwise. Takes [`LEND_TIME`] and a slice at the most.
-    pub fn attend(&self) {
+    /// otherwise. Takes [`INLINE_BUDGET`] and a slice at the most.
+    pub fn dispatch(&self) {
         if self.shared.queued.load(Ordering::SeqCst) == 0 {
             return;
         }
-        let until = Instant::now() + LEND_TIME;
-        for (own, desk) in self.desks.iter().enumerate() {
+        let until = Instant::now() + INLINE_BUDGET;
+        for (own, executor) in self.executors.iter().enumerate() {
             let begin = || {
-                if self.shared.queued.load(Ordering::SeqCst) > ALONE {
+                if self.shared.queued.load(Ordering::SeqCst) > MAX_INLINE_BATCH {
                     self.wake_for_queued(Some(own));
                 }
             };
-            if desk.lend_a_hand(until, begin) {
+            if executor.try_run_inline(until, begin) {
                 break;
             }
         }

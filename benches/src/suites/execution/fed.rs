@@ -105,7 +105,7 @@ impl Fed {
                     submitted += 1;
                 }
             }
-            self.workers.attend();
+            self.workers.dispatch();
             if tally.done.load(Ordering::Acquire) == done {
                 let waiting_since = Instant::now();
                 thread::park_timeout(PATIENCE);

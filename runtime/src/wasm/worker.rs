@@ -7,7 +7,7 @@
 //!
 //! A guest is a future. Polling it runs the guest until it ends, sleeps, or its slice is over (the engine's epoch moves
 //! on and the guest yields at its next loop or call). Which guest is polled next, or whether a new one is started, is
-//! the policy's choice; the worker keeps the books and the limits that fuel cannot: CPU and wall-clock time.
+//! the policy's choice; the worker keeps the state and the limits that fuel cannot: CPU and wall-clock time.
 
 use super::engine::Tier;
 use super::guest::{self, Ended};
@@ -43,7 +43,7 @@ pub struct Executor {
 /// A worker's state; all of it is that of the thread at its executor but what `shared` and `mailbox` say.
 pub struct Worker {
     index: usize,
-    /// See [`Surroundings::may_be_held_up`].
+    /// See [`WorkerContext::may_be_held_up`].
     may_be_held_up: bool,
     linkers: Linkers,
     /// Those of all workers for baseline code.
@@ -82,14 +82,14 @@ struct Guest {
 }
 
 /// What a worker has in common with others, and its number among them.
-pub(super) struct Surroundings {
+pub(super) struct WorkerContext {
     /// Its number, from nought.
     pub index: usize,
     /// Whether it runs programs that are known to hold up a worker.
     pub may_be_held_up: bool,
     /// Where it is told that there is something to do.
     pub mailbox: Arc<Mailbox>,
-    /// The queue and the books.
+    /// The queue and the state.
     pub(super) shared: Arc<Shared>,
     /// What ends slices.
     pub ticks: Ticks,
@@ -158,7 +158,7 @@ impl Executor {
     }
 }
 
-/// Ends the process when a worker panics outside a guest's slice: its books are wrong, its guests are gone, and a
+/// Ends the process when a worker panics outside a guest's slice: its state are wrong, its guests are gone, and a
 /// gateway that is deaf on one core is worse than one that is started again.
 pub(super) struct AbortOnPanic;
 
@@ -173,12 +173,12 @@ impl Worker {
     /// A worker whose own engine is that of `linkers`, and which keeps so many modules loaded: loading one again takes
     /// a millisecond or two at the most.
     pub fn new(
-        surroundings: Surroundings,
+        context: WorkerContext,
         linkers: Linkers,
         baseline: Option<Arc<Linkers>>,
         limits: LoadedLimits,
     ) -> Worker {
-        let Surroundings { index, may_be_held_up, mailbox, shared, ticks, runtime } = surroundings;
+        let WorkerContext { index, may_be_held_up, mailbox, shared, ticks, runtime } = context;
         Worker {
             index,
             may_be_held_up,

@@ -1,4 +1,4 @@
-//! The workers as a whole: what waits for them, and the books that they share.
+//! The workers as a whole: what waits for them, and the state that they share.
 
 use super::engine;
 use super::guest::{Budget, Ended, Input};
@@ -7,7 +7,7 @@ use super::mailbox::Mailbox;
 use super::memory::GuestMemory;
 use super::room::Room;
 use super::ticker::Ticker;
-use super::worker::{AbortOnPanic, Executor, Surroundings, Worker};
+use super::worker::{AbortOnPanic, Executor, Worker, WorkerContext};
 use crate::config::Config;
 use crate::flow::{Flow, Name};
 use crate::modules::Artifact;
@@ -85,7 +85,7 @@ pub struct Workers {
 
 /// What the workers and those who hand them work have in common.
 pub(super) struct Shared {
-    books: Mutex<Books>,
+    state: Mutex<SchedulerState>,
     /// How many jobs are in the queue: a worker looks here before it takes the lock.
     pub(super) queued: AtomicUsize,
     /// How many jobs have ever been queued, or were let through: tells a worker that found nothing to take whether to look
@@ -105,7 +105,7 @@ pub(super) struct Shared {
 }
 
 /// The policy's state machines, behind one lock.
-pub(super) struct Books {
+pub(super) struct SchedulerState {
     admission: Admission<Key>,
     pub(super) queue: FairQueue<Key, Job>,
     /// One that is to run alone: nothing runs, and it is the next to start.
@@ -139,7 +139,7 @@ impl Workers {
             .collect::<wasmtime::Result<Vec<_>>>()?;
         let mailboxes: Vec<Arc<Mailbox>> = engines.iter().map(|_| Arc::default()).collect();
         let shared = Arc::new(Shared {
-            books: Mutex::new(Books {
+            state: Mutex::new(SchedulerState {
                 admission: Admission::new(queue.admission_limits()),
                 queue: FairQueue::new(QueueLimits { per_flow: queue.per_principal, total: queue.total }),
                 alone: None,
@@ -161,7 +161,7 @@ impl Workers {
         let gateway = Name::from(GATEWAY);
         let (mut executors, mut threads) = (Vec::with_capacity(count), Vec::with_capacity(count));
         for (index, (engine, mailbox)) in engines.into_iter().zip(mailboxes).enumerate() {
-            let surroundings = Surroundings {
+            let context = WorkerContext {
                 index,
                 // One half of them, so that the other is free of such programs; one alone has no choice.
                 may_be_held_up: index < count.div_ceil(2),
@@ -171,7 +171,7 @@ impl Workers {
                 runtime: runtime.clone(),
             };
             let linkers = Linkers::new(engine)?;
-            let mut worker = Worker::new(surroundings, linkers, baseline.clone(), room.loaded);
+            let mut worker = Worker::new(context, linkers, baseline.clone(), room.loaded);
             for artifact in warm {
                 worker.warm(artifact, &gateway);
             }
@@ -215,26 +215,26 @@ impl Workers {
     /// An admitted request ends without having been started.
     fn withdraw(&self, key: &Key, load: Load) {
         let now = self.shared.now();
-        let mut books = self.shared.lock();
-        books.admission.withdrawn(key, load, now);
-        self.shared.tell_if_idle(&books);
+        let mut state = self.shared.lock();
+        state.admission.withdrawn(key, load, now);
+        self.shared.tell_if_idle(&state);
     }
 
     /// Puts an admitted request into the queue, where it waits for somebody to [`dispatch`](Self::dispatch) to it.
     pub fn submit(&self, job: Job) {
         let deadline = job.deadline.map(|deadline| self.shared.since_start(deadline));
         {
-            let mut books = self.shared.lock();
+            let mut state = self.shared.lock();
             // Looked at under the lock: what is pushed before the stop is found by it.
             if self.shared.stop.load(Ordering::SeqCst) {
-                drop(books);
+                drop(state);
                 return self.turn_away(job);
             }
             if job.watched.as_ref().is_some_and(Watched::is_alone) {
-                let other = books.alone.replace(job);
+                let other = state.alone.replace(job);
                 assert!(other.is_none(), "only one is alone");
             } else {
-                let pushed = books.queue.push(job.key.clone(), job, deadline);
+                let pushed = state.queue.push(job.key.clone(), job, deadline);
                 assert!(pushed.is_ok(), "admission lets no more in than the queue holds");
             }
             self.shared.queued.fetch_add(1, Ordering::SeqCst);
@@ -280,9 +280,9 @@ impl Workers {
 
     /// How busy they are.
     pub fn load(&self) -> status::Load {
-        let books = self.shared.lock();
-        let waiting = books.admission.waiting().requests;
-        status::Load { workers: self.shared.mailboxes.len(), running: books.running, waiting }
+        let state = self.shared.lock();
+        let waiting = state.admission.waiting().requests;
+        status::Load { workers: self.shared.mailboxes.len(), running: state.running, waiting }
     }
 
     /// Returns when nothing waits and nothing runs.
@@ -310,9 +310,9 @@ impl Workers {
             }
         }
         let left: Vec<Job> = {
-            let mut books = self.shared.lock();
-            let alone = books.alone.take();
-            let queued = std::iter::from_fn(|| books.queue.pop()).map(|(_, job)| job);
+            let mut state = self.shared.lock();
+            let alone = state.alone.take();
+            let queued = std::iter::from_fn(|| state.queue.pop()).map(|(_, job)| job);
             alone.into_iter().chain(queued).collect()
         };
         left.into_iter().for_each(|job| self.turn_away(job));
@@ -350,15 +350,15 @@ impl Drop for Waiting {
     }
 }
 
-impl Books {
+impl SchedulerState {
     fn in_flight(&self) -> usize {
         self.admission.waiting().requests + self.running
     }
 }
 
 impl Shared {
-    pub(super) fn lock(&self) -> MutexGuard<'_, Books> {
-        self.books.lock().expect("no panic while the lock is held")
+    pub(super) fn lock(&self) -> MutexGuard<'_, SchedulerState> {
+        self.state.lock().expect("no panic while the lock is held")
     }
 
     /// The policy's time.
@@ -376,8 +376,8 @@ impl Shared {
             return None;
         }
         let now = self.now();
-        let mut books = self.lock();
-        let Books { admission, queue, alone, slots, running } = &mut *books;
+        let mut state = self.lock();
+        let SchedulerState { admission, queue, alone, slots, running } = &mut *state;
         if slots.free(worker) == 0 {
             return None;
         }
@@ -407,10 +407,10 @@ impl Shared {
 
     /// A job that [`Shared::take`] gave out has ended. Others may have waited for its slot or its quota.
     pub(super) fn release(&self, worker: usize, key: &Key) {
-        let mut books = self.lock();
-        books.slots.release(worker, key);
-        books.running -= 1;
-        self.tell_if_idle(&books);
+        let mut state = self.lock();
+        state.slots.release(worker, key);
+        state.running -= 1;
+        self.tell_if_idle(&state);
     }
 
     /// Others may start again: a worker that has found nothing to start looks once more.
@@ -421,8 +421,8 @@ impl Shared {
         }
     }
 
-    fn tell_if_idle(&self, books: &Books) {
-        if books.in_flight() == 0 {
+    fn tell_if_idle(&self, state: &SchedulerState) {
+        if state.in_flight() == 0 {
             self.idle.notify_waiters();
         }
     }
@@ -448,13 +448,13 @@ async fn expire(shared: Arc<Shared>) {
         }
         let now = shared.now();
         let expired: Vec<Job> = {
-            let mut books = shared.lock();
-            let expired: Vec<(Key, Job)> = books.queue.expire(now).collect();
+            let mut state = shared.lock();
+            let expired: Vec<(Key, Job)> = state.queue.expire(now).collect();
             shared.queued.fetch_sub(expired.len(), Ordering::SeqCst);
             for (key, job) in &expired {
-                books.admission.withdrawn(key, job.load, now);
+                state.admission.withdrawn(key, job.load, now);
             }
-            shared.tell_if_idle(&books);
+            shared.tell_if_idle(&state);
             expired.into_iter().map(|(_, job)| job).collect()
         };
         for job in expired {

@@ -70,7 +70,7 @@ pub struct Modules {
     store: ArtifactStore,
     library: Library,
     /// Of an engine that runs nothing: tells what the workers can load.
-    gauge: Arc<Linkers>,
+    validator: Arc<Linkers>,
     /// `None` where there is no baseline compiler.
     baseline: Option<Baseline>,
     /// What knows an artifact again that has crashed the gateway.
@@ -85,8 +85,8 @@ pub struct Modules {
 struct Baseline {
     /// Their artifacts.
     store: ArtifactStore,
-    /// As the other gauge: what runs on it has the same limits.
-    gauge: Arc<Linkers>,
+    /// As the other validator: what runs on it has the same limits.
+    validator: Arc<Linkers>,
     /// Of the engine that runs them.
     linkers: Arc<Linkers>,
     /// A permit each, until they are optimized.
@@ -129,7 +129,7 @@ impl Modules {
         let Config { compiler: settings, limits, .. } = config;
         let compiler = Compiler::new(settings.clone(), limits.clone());
         let linkers = |engine| Linkers::new(engine).map(Arc::new).map_err(StartError::Engine);
-        let engine = engine::gauge(Tier::Optimized, limits, settings).map_err(StartError::Engine)?;
+        let engine = engine::validator(Tier::Optimized, limits, settings).map_err(StartError::Engine)?;
         let artifacts = data_dir.path().join(ARTIFACTS);
         let store = ArtifactStore::open(
             artifacts,
@@ -143,7 +143,9 @@ impl Modules {
         let baseline = match settings.baseline.then(engine::baseline) {
             Some(Ok(engine)) => Some(Baseline {
                 store: store.with_compatibility(baseline_by(&engine)),
-                gauge: linkers(engine::gauge(Tier::Baseline, limits, settings).map_err(StartError::Engine)?)?,
+                validator: linkers(
+                    engine::validator(Tier::Baseline, limits, settings).map_err(StartError::Engine)?,
+                )?,
                 linkers: linkers(engine)?,
                 background: Arc::new(Semaphore::new(settings.background)),
             }),
@@ -157,7 +159,7 @@ impl Modules {
             compiler,
             store,
             library,
-            gauge: linkers(engine)?,
+            validator: linkers(engine)?,
             baseline,
             suspects,
             cache: OnceCache::new(settings.memory_cache.bytes(), |artifact| artifact.size() as u64),
@@ -325,9 +327,9 @@ impl Modules {
         code: Box<[u8]>,
         tier: Tier,
     ) -> Result<Arc<Artifact>, Failure> {
-        let gauge = match (tier, &self.baseline) {
-            (Tier::Baseline, Some(baseline)) => baseline.gauge.clone(),
-            _ => self.gauge.clone(),
+        let validator = match (tier, &self.baseline) {
+            (Tier::Baseline, Some(baseline)) => baseline.validator.clone(),
+            _ => self.validator.clone(),
         };
         let artifact = Arc::new(Artifact { digest, tier, code });
         let loaded = artifact.clone();
@@ -337,7 +339,7 @@ impl Modules {
         };
         let load = move || {
             let _until_loaded = execution;
-            gauge.load(&loaded).map(drop)
+            validator.load(&loaded).map(drop)
         };
         tokio::task::spawn_blocking(load)
             .await

@@ -146,7 +146,7 @@ pub fn worker(slots: usize, limits: &Limits, compiler: &Compiler) -> wasmtime::R
 /// # Errors
 ///
 /// When the address space of one slot's tables cannot be had, or there is no such compiler for this processor.
-pub fn gauge(tier: Tier, limits: &Limits, compiler: &Compiler) -> wasmtime::Result<Engine> {
+pub fn validator(tier: Tier, limits: &Limits, compiler: &Compiler) -> wasmtime::Result<Engine> {
     let mut pool = pool(0, limits, compiler);
     // wasmtime also compares a module's tables with all that the pool has.
     pool.total_tables(slot_tables(compiler));

@@ -13,7 +13,7 @@ use super::engine::Tier;
 use super::guest::{self, Ended};
 use super::linking::Linkers;
 use super::loaded::{Loaded, LoadedLimits, LoadedModules};
-use super::mailbox::{GuestWaker, Mailbox};
+use super::ready_list::{GuestWaker, ReadyList};
 use super::slice_clock::{SliceClock, SliceTime};
 use super::ticker::Ticks;
 use super::workers::{Job, Key, Outcome, Shared};
@@ -37,10 +37,10 @@ use tokio::runtime::Handle;
 /// A worker, and who is in it: its own thread while it has anything to do, or one that lends a hand.
 pub struct Executor {
     worker: Mutex<Worker>,
-    mailbox: Arc<Mailbox>,
+    ready_list: Arc<ReadyList>,
 }
 
-/// A worker's state; all of it is that of the thread at its executor but what `shared` and `mailbox` say.
+/// A worker's state; all of it is that of the thread at its executor but what `shared` and `ready_list` say.
 pub struct Worker {
     index: usize,
     /// See [`WorkerContext::may_be_held_up`].
@@ -50,14 +50,14 @@ pub struct Worker {
     baseline: Option<Arc<Linkers>>,
     loaded: LoadedModules,
     shared: Arc<Shared>,
-    mailbox: Arc<Mailbox>,
+    ready_list: Arc<ReadyList>,
     ticks: Ticks,
     runtime: Handle,
     run_queue: RunQueue,
     guests: Slab<Guest>,
     /// When guests must have ended, earliest first.
     deadlines: BTreeSet<(Instant, GuestId)>,
-    /// Reused between calls of `Mailbox::take`.
+    /// Reused between calls of `ReadyList::take`.
     woken: Vec<GuestId>,
 }
 
@@ -88,7 +88,7 @@ pub(super) struct WorkerContext {
     /// Whether it runs programs that are known to hold up a worker.
     pub may_be_held_up: bool,
     /// Where it is told that there is something to do.
-    pub mailbox: Arc<Mailbox>,
+    pub ready_list: Arc<ReadyList>,
     /// The queue and the state.
     pub(super) shared: Arc<Shared>,
     /// What ends slices.
@@ -107,12 +107,12 @@ struct Pause {
 impl Executor {
     /// Where this worker sits.
     pub fn new(worker: Worker) -> Executor {
-        Executor { mailbox: worker.mailbox.clone(), worker: Mutex::new(worker) }
+        Executor { ready_list: worker.ready_list.clone(), worker: Mutex::new(worker) }
     }
 
     /// The life of the worker's thread, until the gateway stops.
     pub fn run(&self) {
-        self.mailbox.attach();
+        self.ready_list.attach();
         let (shared, runtime) = {
             let worker = self.lock();
             (worker.shared.clone(), worker.runtime.clone())
@@ -123,7 +123,7 @@ impl Executor {
             let Some(Pause { timeout, seen }) = self.lock().work() else { break };
             let Shared { submitted, stop, .. } = &*shared;
             let nothing_new = || submitted.load(Ordering::SeqCst) == seen && !stop.load(Ordering::SeqCst);
-            self.mailbox.park(timeout, nothing_new);
+            self.ready_list.park(timeout, nothing_new);
         }
         self.lock().stop();
     }
@@ -148,7 +148,7 @@ impl Executor {
         if !worker.guests.is_empty() {
             // They are for its own thread, which knows nothing of them yet.
             drop(worker);
-            self.mailbox.wake();
+            self.ready_list.wake();
         }
         true
     }
@@ -178,7 +178,7 @@ impl Worker {
         baseline: Option<Arc<Linkers>>,
         limits: LoadedLimits,
     ) -> Worker {
-        let WorkerContext { index, may_be_held_up, mailbox, shared, ticks, runtime } = context;
+        let WorkerContext { index, may_be_held_up, ready_list, shared, ticks, runtime } = context;
         Worker {
             index,
             may_be_held_up,
@@ -186,7 +186,7 @@ impl Worker {
             baseline,
             loaded: LoadedModules::new(limits, shared.memory.clone()),
             shared,
-            mailbox,
+            ready_list,
             ticks,
             runtime,
             run_queue: RunQueue::new(RunQueue::DEFAULT_MAX_WAIT),
@@ -253,7 +253,7 @@ impl Worker {
 
     /// Puts the guests that can go on into the run queue.
     fn collect_woken(&mut self) {
-        self.mailbox.take(&mut self.woken);
+        self.ready_list.take(&mut self.woken);
         if self.woken.is_empty() {
             return;
         }
@@ -326,7 +326,7 @@ impl Worker {
             )),
             loaded,
             fuel_used,
-            waker: Arc::new(GuestWaker::new(id, self.mailbox.clone())),
+            waker: Arc::new(GuestWaker::new(id, self.ready_list.clone())),
             cpu_used: Duration::ZERO,
             cpu_limit: budget.cpu,
             deadline: ends,

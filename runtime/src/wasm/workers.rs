@@ -3,8 +3,8 @@
 use super::engine;
 use super::guest::{Budget, Ended, Input};
 use super::linking::Linkers;
-use super::mailbox::Mailbox;
 use super::memory::GuestMemory;
+use super::ready_list::ReadyList;
 use super::room::Room;
 use super::ticker::Ticker;
 use super::worker::{AbortOnPanic, Executor, Worker, WorkerContext};
@@ -92,7 +92,7 @@ pub(super) struct Shared {
     /// again.
     pub(super) submitted: AtomicU64,
     pub(super) stop: AtomicBool,
-    mailboxes: Vec<Arc<Mailbox>>,
+    ready_lists: Vec<Arc<ReadyList>>,
     /// What keeps guests apart, where it is known what crashes the gateway.
     suspects: Option<Arc<Suspects>>,
     /// What all guests have together.
@@ -137,7 +137,7 @@ impl Workers {
         let engines = (0..count)
             .map(|_| engine::worker(room.slots, limits, compiler))
             .collect::<wasmtime::Result<Vec<_>>>()?;
-        let mailboxes: Vec<Arc<Mailbox>> = engines.iter().map(|_| Arc::default()).collect();
+        let ready_lists: Vec<Arc<ReadyList>> = engines.iter().map(|_| Arc::default()).collect();
         let shared = Arc::new(Shared {
             state: Mutex::new(SchedulerState {
                 admission: Admission::new(queue.admission_limits()),
@@ -149,7 +149,7 @@ impl Workers {
             queued: AtomicUsize::new(0),
             submitted: AtomicU64::new(0),
             stop: AtomicBool::new(false),
-            mailboxes: mailboxes.clone(),
+            ready_lists: ready_lists.clone(),
             suspects,
             memory: Arc::new(GuestMemory::new(room.memory)),
             epoch: Instant::now(),
@@ -160,12 +160,12 @@ impl Workers {
         let ticker = Ticker::start(engines.clone(), shared_engine, workers.slice.duration());
         let gateway = Name::from(GATEWAY);
         let (mut executors, mut threads) = (Vec::with_capacity(count), Vec::with_capacity(count));
-        for (index, (engine, mailbox)) in engines.into_iter().zip(mailboxes).enumerate() {
+        for (index, (engine, ready_list)) in engines.into_iter().zip(ready_lists).enumerate() {
             let context = WorkerContext {
                 index,
                 // One half of them, so that the other is free of such programs; one alone has no choice.
                 may_be_held_up: index < count.div_ceil(2),
-                mailbox,
+                ready_list,
                 shared: shared.clone(),
                 ticks: ticker.for_worker(index),
                 runtime: runtime.clone(),
@@ -269,8 +269,8 @@ impl Workers {
     /// queue at the end of its slice.
     fn wake_for_queued(&self, except: Option<usize>) {
         let queued = self.shared.queued.load(Ordering::SeqCst);
-        let others = self.shared.mailboxes.iter().enumerate().filter(|(index, _)| Some(*index) != except);
-        others.filter(|(_, mailbox)| queued > 0 && mailbox.notify()).take(queued).for_each(drop);
+        let others = self.shared.ready_lists.iter().enumerate().filter(|(index, _)| Some(*index) != except);
+        others.filter(|(_, ready_list)| queued > 0 && ready_list.notify()).take(queued).for_each(drop);
     }
 
     /// Requests that wait or run.
@@ -282,7 +282,7 @@ impl Workers {
     pub fn load(&self) -> status::Load {
         let state = self.shared.lock();
         let waiting = state.admission.waiting().requests;
-        status::Load { workers: self.shared.mailboxes.len(), running: state.running, waiting }
+        status::Load { workers: self.shared.ready_lists.len(), running: state.running, waiting }
     }
 
     /// Returns when nothing waits and nothing runs.
@@ -300,8 +300,8 @@ impl Workers {
     pub fn stop(&self) {
         self.shared.stop.store(true, Ordering::SeqCst);
         self.shared.deadline_changed.notify_one();
-        for mailbox in &self.shared.mailboxes {
-            mailbox.notify();
+        for ready_list in &self.shared.ready_lists {
+            ready_list.notify();
         }
         let threads = std::mem::take(&mut *self.threads.lock().expect("no panic while the lock is held"));
         for thread in threads {
@@ -416,8 +416,8 @@ impl Shared {
     /// Others may start again: a worker that has found nothing to start looks once more.
     fn reopen(&self) {
         self.submitted.fetch_add(1, Ordering::SeqCst);
-        for mailbox in &self.mailboxes {
-            mailbox.notify();
+        for ready_list in &self.ready_lists {
+            ready_list.notify();
         }
     }
 

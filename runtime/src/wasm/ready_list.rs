@@ -1,4 +1,4 @@
-//! How a worker is told that a guest can go on, or that there is something new: its mailbox, and the wakers of its
+//! How a worker is told that a guest can go on, or that there is something new: its ready_list, and the wakers of its
 //! guests.
 
 use offload_policy::GuestId;
@@ -10,18 +10,18 @@ use std::time::Duration;
 
 /// What other threads leave for a worker.
 #[derive(Default)]
-pub struct Mailbox {
+pub struct ReadyList {
     woken: Mutex<Vec<GuestId>>,
     /// Set while the worker waits: whoever leaves something then wakes it.
     parked: AtomicBool,
     thread: OnceLock<Thread>,
 }
 
-impl Mailbox {
+impl ReadyList {
     /// Called once, by the worker's own thread.
     pub fn attach(&self) {
         let attached = self.thread.set(thread::current());
-        assert!(attached.is_ok(), "a mailbox has one worker");
+        assert!(attached.is_ok(), "a ready_list has one worker");
     }
 
     /// Moves the guests that were woken since the last call to the end of `into`.
@@ -63,15 +63,15 @@ impl Mailbox {
 /// Wakes one guest.
 pub struct GuestWaker {
     guest: GuestId,
-    mailbox: Arc<Mailbox>,
+    ready_list: Arc<ReadyList>,
     /// Set from the first wake until the guest's next slice.
     woken: AtomicBool,
 }
 
 impl GuestWaker {
     /// A waker of this guest.
-    pub fn new(guest: GuestId, mailbox: Arc<Mailbox>) -> GuestWaker {
-        GuestWaker { guest, mailbox, woken: AtomicBool::new(false) }
+    pub fn new(guest: GuestId, ready_list: Arc<ReadyList>) -> GuestWaker {
+        GuestWaker { guest, ready_list, woken: AtomicBool::new(false) }
     }
 
     /// The guest is about to be polled: later wakes count again.
@@ -87,8 +87,8 @@ impl Wake for GuestWaker {
 
     fn wake_by_ref(self: &Arc<Self>) {
         if !self.woken.swap(true, Ordering::SeqCst) {
-            self.mailbox.woken.lock().expect("no panic while the lock is held").push(self.guest);
-            self.mailbox.notify();
+            self.ready_list.woken.lock().expect("no panic while the lock is held").push(self.guest);
+            self.ready_list.notify();
         }
     }
 }

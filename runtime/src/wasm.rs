@@ -1,5 +1,6 @@
 //! Running guests: the engines, the workers that drive them, and what a guest may call.
 
+pub mod capacity;
 pub mod context;
 pub mod engine;
 pub mod folder;
@@ -15,7 +16,6 @@ pub mod preview2;
 mod random;
 mod ready_list;
 mod recent_runs;
-pub mod room;
 mod slice_clock;
 mod standard_streams;
 mod stdio;

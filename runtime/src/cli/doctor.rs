@@ -3,8 +3,8 @@
 use super::{Overrides, output};
 use crate::config::{ByteSize, Config, Native};
 use crate::native::sandbox_config;
+use crate::wasm::capacity::PoolCapacity;
 use crate::wasm::engine;
-use crate::wasm::room::Room;
 use clap::Args;
 use offload_native::{Need, Sandbox, State, Wasi};
 use rustix::process::{Resource, getrlimit};
@@ -65,7 +65,7 @@ impl Health {
 
 pub fn run(command: Doctor) -> anyhow::Result<ExitCode> {
     let config = command.overrides.into_config()?;
-    let mut checks = vec![room(&config), open_files(&config), clearing(), baseline(), proposals()];
+    let mut checks = vec![capacity(&config), open_files(&config), clearing(), baseline(), proposals()];
     checks.extend(sandbox(&config));
     if command.json {
         let all: Vec<_> = checks
@@ -102,15 +102,15 @@ fn table(checks: &[Check]) -> String {
     table
 }
 
-fn room(config: &Config) -> Check {
-    let room = Room::new(&config.workers, &config.compiler);
+fn capacity(config: &Config) -> Check {
+    let capacity = PoolCapacity::new(&config.workers, &config.compiler);
     let (count, memory) = (config.workers.count, config.workers.memory);
     let found = format!(
         "{} guests at once, {} on each of {count} workers, in {memory}",
-        count * room.slots,
-        room.slots
+        count * capacity.slots,
+        capacity.slots
     );
-    let (state, remedy) = match room.shortage {
+    let (state, remedy) = match capacity.shortage {
         None => (Health::Good, String::new()),
         Some(shortage) => (Health::Bad, shortage.to_string()),
     };

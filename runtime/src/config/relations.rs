@@ -5,7 +5,7 @@ use std::fmt::Display;
 
 use super::listen::{MAX_PACKET, MAX_SESSION_QUEUE};
 use super::{ByteSize, Config, Given, Refusal, defaults};
-use crate::wasm::room;
+use crate::wasm::capacity;
 
 /// Bytes of an outcome beside its outputs, and some to spare.
 const OUTCOME_OVERHEAD: u64 = 4 << 10;
@@ -168,7 +168,7 @@ impl Relations<'_> {
 
     /// Each worker has memory for one slot.
     fn workers_have_memory(&mut self, config: &mut Config) {
-        let each = room::least_memory(&config.compiler);
+        let each = capacity::least_memory(&config.compiler);
         let (count, memory) = (config.workers.count, config.workers.memory);
         let least = ByteSize::new(each.bytes() * count as u64);
         if memory >= least {
@@ -190,13 +190,13 @@ impl Relations<'_> {
 
     /// One guest can have all the memory that it may have while nobody else needs any.
     fn a_guest_has_memory(&mut self, config: &mut Config) {
-        let most = room::most_of_one_guest(&config.workers, &config.compiler);
+        let most = capacity::most_of_one_guest(&config.workers, &config.compiler);
         let wanted = config.limits.memory;
         if wanted <= most {
             return;
         }
         let given = |key| self.given.has(key);
-        let needed = room::memory_for_one_guest(wanted, &config.workers, &config.compiler);
+        let needed = capacity::memory_for_one_guest(wanted, &config.workers, &config.compiler);
         if !given("limits.memory") {
             config.limits.memory = most;
         } else if !given("workers.memory") && needed <= defaults::memory() {

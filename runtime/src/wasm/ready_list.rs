@@ -1,4 +1,4 @@
-//! How a worker is told that a guest can go on, or that there is something new: its ready_list, and the wakers of its
+//! How a worker is told that a guest can go on, or that there is something new: its ready list, and the wakers of its
 //! guests.
 
 use offload_policy::GuestId;
@@ -21,7 +21,7 @@ impl ReadyList {
     /// Called once, by the worker's own thread.
     pub fn attach(&self) {
         let attached = self.thread.set(thread::current());
-        assert!(attached.is_ok(), "a ready_list has one worker");
+        assert!(attached.is_ok(), "a ready list has one worker");
     }
 
     /// Moves the guests that were woken since the last call to the end of `into`.

@@ -1,11 +1,11 @@
 //! The workers as a whole: what waits for them, and the state that they share.
 
+use super::capacity::PoolCapacity;
 use super::engine;
 use super::guest::{Budget, Ended, Input};
 use super::linking::Linkers;
 use super::memory::GuestMemory;
 use super::ready_list::ReadyList;
-use super::room::Room;
 use super::ticker::Ticker;
 use super::worker::{AbortOnPanic, Executor, Worker, WorkerContext};
 use crate::config::Config;
@@ -130,12 +130,12 @@ impl Workers {
     ) -> wasmtime::Result<Workers> {
         let Config { workers, limits, queue, compiler, .. } = config;
         let count = workers.count;
-        let room = Room::new(workers, compiler);
-        if let Some(shortage) = room.shortage {
-            tracing::warn!(slots = room.slots, "room for fewer guests at once than wanted: {shortage}");
+        let capacity = PoolCapacity::new(workers, compiler);
+        if let Some(shortage) = capacity.shortage {
+            tracing::warn!(slots = capacity.slots, "room for fewer guests at once than wanted: {shortage}");
         }
         let engines = (0..count)
-            .map(|_| engine::worker(room.slots, limits, compiler))
+            .map(|_| engine::worker(capacity.slots, limits, compiler))
             .collect::<wasmtime::Result<Vec<_>>>()?;
         let ready_lists: Vec<Arc<ReadyList>> = engines.iter().map(|_| Arc::default()).collect();
         let shared = Arc::new(Shared {
@@ -143,7 +143,7 @@ impl Workers {
                 admission: Admission::new(queue.admission_limits()),
                 queue: FairQueue::new(QueueLimits { per_flow: queue.per_principal, total: queue.total }),
                 alone: None,
-                slots: Slots::new(count, room.slots, workers.shares()),
+                slots: Slots::new(count, capacity.slots, workers.shares()),
                 running: 0,
             }),
             queued: AtomicUsize::new(0),
@@ -151,7 +151,7 @@ impl Workers {
             stop: AtomicBool::new(false),
             ready_lists: ready_lists.clone(),
             suspects,
-            memory: Arc::new(GuestMemory::new(room.memory)),
+            memory: Arc::new(GuestMemory::new(capacity.memory)),
             epoch: Instant::now(),
             deadline_changed: Notify::new(),
             idle: Notify::new(),
@@ -171,7 +171,7 @@ impl Workers {
                 runtime: runtime.clone(),
             };
             let linkers = Linkers::new(engine)?;
-            let mut worker = Worker::new(context, linkers, baseline.clone(), room.loaded);
+            let mut worker = Worker::new(context, linkers, baseline.clone(), capacity.loaded);
             for artifact in warm {
                 worker.warm(artifact, &gateway);
             }

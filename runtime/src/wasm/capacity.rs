@@ -46,7 +46,7 @@ pub struct System {
 
 /// The room for guests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Room {
+pub struct PoolCapacity {
     /// Guests of one worker.
     pub slots: usize,
     /// Bytes of linear memory, of all guests together, beyond what each slot keeps.
@@ -96,16 +96,20 @@ fn can_reserve(bytes: usize) -> bool {
     }
 }
 
-impl Room {
+impl PoolCapacity {
     /// The room that `workers` ask for, as far as this system has it.
-    pub fn new(workers: &config::Workers, compiler: &config::Compiler) -> Room {
+    pub fn new(workers: &config::Workers, compiler: &config::Compiler) -> PoolCapacity {
         let wanted = wanted(workers, compiler);
-        Room::within(workers, compiler, System::look(wanted * workers.count * address_space(compiler)))
+        PoolCapacity::within(
+            workers,
+            compiler,
+            System::look(wanted * workers.count * address_space(compiler)),
+        )
     }
 
     /// Half of the memory is for what slots keep between guests; the rest for loaded modules, half of it at the most,
     /// and for what guests need beyond their slots.
-    fn within(workers: &config::Workers, compiler: &config::Compiler, system: System) -> Room {
+    fn within(workers: &config::Workers, compiler: &config::Compiler, system: System) -> PoolCapacity {
         let wanted = wanted(workers, compiler);
         let loaded = loaded(workers, compiler, system);
         let others = OTHER_MAPPINGS + loaded.modules * MODULE_MAPPINGS * workers.count;
@@ -117,7 +121,7 @@ impl Room {
             () => (addressed, Some(Shortage::AddressSpace(system.address_space >> 30))),
         };
         let memory = beyond_slots(workers, compiler);
-        Room { slots: slots.max(1), memory, loaded, shortage }
+        PoolCapacity { slots: slots.max(1), memory, loaded, shortage }
     }
 }
 
@@ -199,31 +203,31 @@ mod tests {
         config::Workers { count, memory, ..Default::default() }
     }
 
-    fn room(workers: &config::Workers, system: System) -> Room {
-        Room::within(workers, &config::Compiler::default(), system)
+    fn capacity(workers: &config::Workers, system: System) -> PoolCapacity {
+        PoolCapacity::within(workers, &config::Compiler::default(), system)
     }
 
     #[test]
     fn half_of_the_memory_is_for_slots() {
         // 2 MiB of memory, 4 tables of 64 KiB, 1.25 MiB of stack.
         assert_eq!(resident(&config::Compiler::default()), (3 << 20) + (512 << 10));
-        let small = room(&workers(4, ByteSize::gib(1)), PLENTY);
+        let small = capacity(&workers(4, ByteSize::gib(1)), PLENTY);
         let idle = Idle { after: Duration::from_secs(4), bytes: 8 << 20 };
         let loaded = LoadedLimits { bytes: 32 << 20, modules: 256, idle };
         assert_eq!(
             small,
-            Room { slots: 512 * 2 / 7 / 4, memory: (512 - 4 * 32) << 20, loaded, shortage: None }
+            PoolCapacity { slots: 512 * 2 / 7 / 4, memory: (512 - 4 * 32) << 20, loaded, shortage: None }
         );
-        assert_eq!(room(&workers(1, ByteSize::gib(64)), PLENTY).slots, MOST_SLOTS);
-        assert_eq!(room(&workers(64, ByteSize::mib(64)), PLENTY).slots, 1);
+        assert_eq!(capacity(&workers(1, ByteSize::gib(64)), PLENTY).slots, MOST_SLOTS);
+        assert_eq!(capacity(&workers(64, ByteSize::mib(64)), PLENTY).slots, 1);
     }
 
     #[test]
     fn loaded_modules_have_a_part_of_the_memory() {
         let of = |count, memory, loaded_bytes| {
             let compiler = config::Compiler { loaded_bytes, ..Default::default() };
-            let room = Room::within(&workers(count, memory), &compiler, PLENTY);
-            (room.loaded.bytes, room.memory)
+            let capacity = PoolCapacity::within(&workers(count, memory), &compiler, PLENTY);
+            (capacity.loaded.bytes, capacity.memory)
         };
         assert_eq!(of(2, ByteSize::gib(4), None), (64 << 20, (2048 - 128) << 20));
         assert_eq!(of(4, ByteSize::mib(64), None), (2 << 20, 24 << 20));
@@ -234,20 +238,20 @@ mod tests {
     #[test]
     fn a_number_in_the_configuration_goes_first() {
         let workers = config::Workers { slots: Some(7), ..workers(2, ByteSize::gib(8)) };
-        assert_eq!(room(&workers, PLENTY).slots, 7);
+        assert_eq!(capacity(&workers, PLENTY).slots, 7);
     }
 
     #[test]
     fn few_mappings_or_bits_leave_fewer_slots_and_it_is_said() {
         let workers = workers(2, ByteSize::gib(8));
         let mappings = OTHER_MAPPINGS + 1_600;
-        let few = room(&workers, System { mappings, ..PLENTY });
+        let few = capacity(&workers, System { mappings, ..PLENTY });
         // An eighth of 5 696 is for 4 mappings of 89 modules of 2 workers.
         assert_eq!(few.loaded.modules, 89);
         assert_eq!((few.slots, few.shortage), (88, Some(Shortage::Mappings(mappings))));
-        let few = room(&workers, System { descriptors: 1_024, ..PLENTY });
+        let few = capacity(&workers, System { descriptors: 1_024, ..PLENTY });
         assert_eq!((few.loaded.modules, few.shortage), (64, None));
-        let narrow = room(&workers, System { address_space: 1 << 39, ..PLENTY });
+        let narrow = capacity(&workers, System { address_space: 1 << 39, ..PLENTY });
         assert_eq!((narrow.slots, narrow.shortage), (63, Some(Shortage::AddressSpace(512))));
     }
 

@@ -3,8 +3,8 @@
 use crate::allocator;
 use crate::config::{Config, Refusals};
 use crate::data_dir::{DataDir, DataDirError};
+use crate::deduplication::Deduplicator;
 use crate::doors::{Doors, DoorsError};
-use crate::idempotency::Ledger;
 use crate::ingress::Notices;
 use crate::ingress::embedded::EmbeddedIngress;
 use crate::ingress::foreign::ForeignIngress;
@@ -173,7 +173,7 @@ impl Gateway {
             modules,
             native: Arc::new(native),
             workers: workers.clone(),
-            ledger: Arc::new(Ledger::new(config.idempotency.clone())),
+            deduplicator: Arc::new(Deduplicator::new(config.idempotency.clone())),
             suspects,
             limits: config.limits.clone(),
             answers: config.answers.clone(),

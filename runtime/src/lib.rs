@@ -3,7 +3,7 @@
 //! [`Gateway::start`] is the whole; the binary is a thin command line over it. The way of a request:
 //!
 //! 1. an [`ingress`] turns an MQTT publish into a delivery,
-//! 2. [`request`] decodes it, knows it again if it has been run ([`idempotency`]), admits it and has its module compiled
+//! 2. [`request`] decodes it, knows it again if it has been run ([`deduplication`]), admits it and has its module compiled
 //!    ([`compiler`], [`modules`]),
 //! 3. a worker runs it ([`wasm`]), or the sandbox does if it is source ([`native`]), and
 //! 4. the answer goes back through the ingress.
@@ -18,10 +18,10 @@ pub mod cli;
 pub mod compiler;
 pub mod config;
 pub mod data_dir;
+pub mod deduplication;
 pub mod doors;
 pub mod flow;
 mod gateway;
-pub mod idempotency;
 pub mod ingress;
 mod log_sampling;
 mod log_writer;

@@ -11,7 +11,7 @@ mod ticket;
 
 use crate::access::{Access, Who};
 use crate::config::{Answers, Limits, Offload};
-use crate::idempotency::{Begun, Fingerprint, Fingerprinter, Key, Ledger, ReplyTo};
+use crate::deduplication::{Deduplicator, Fingerprint, Fingerprinter, Key, Registration, ReplyTo};
 use crate::ingress::{Client, Delivery, Sink};
 use crate::log_sampling::sampled;
 use crate::mirror::{Mirror, Seen};
@@ -73,7 +73,7 @@ pub struct Parts {
     /// What admits it, and runs it.
     pub workers: Arc<Workers>,
     /// What knows it again.
-    pub ledger: Arc<Ledger<Repetition>>,
+    pub deduplicator: Arc<Deduplicator<Repetition>>,
     /// What knows it again if it crashes the gateway; `None` where nobody sends it again by itself.
     pub suspects: Option<Arc<Suspects>>,
     /// What it may use.
@@ -284,7 +284,7 @@ impl Sink for Requests {
 
     fn deliver(&self, delivery: Delivery) {
         let arrived = Instant::now();
-        let Parts { modules, native, workers, ledger, answers, mirror, runtime, .. } = &self.parts;
+        let Parts { modules, native, workers, deduplicator, answers, mirror, runtime, .. } = &self.parts;
         let Delivery { client, topic, payload, properties, retained, responder } = delivery;
         let Some(asked) = topic::parse_request(&topic) else { return responder.ignore() };
         if retained {
@@ -351,17 +351,17 @@ impl Sink for Requests {
         let (ticket, waiting) = match key.zip(fingerprint) {
             None => (ticket, waiting),
             Some((key, fingerprint)) => {
-                match ledger.begin(&key, fingerprint, Repetition { ticket, waiting }, arrived) {
-                    Begun::First(Repetition { mut ticket, waiting }) => {
-                        ticket.repeatable = Some((ledger.clone(), key, client.account.clone()));
+                match deduplicator.begin(&key, fingerprint, Repetition { ticket, waiting }, arrived) {
+                    Registration::First(Repetition { mut ticket, waiting }) => {
+                        ticket.repeatable = Some((deduplicator.clone(), key, client.account.clone()));
                         (ticket, waiting)
                     }
-                    Begun::Joined => return,
-                    Begun::Done(Repetition { ticket, waiting }, answer) => {
+                    Registration::InFlight => return,
+                    Registration::Done(Repetition { ticket, waiting }, answer) => {
                         ticket.answer(answer);
                         return drop(waiting);
                     }
-                    Begun::Another(Repetition { ticket, waiting }) => {
+                    Registration::Conflict(Repetition { ticket, waiting }) => {
                         ticket
                             .fail(WireError::malformed("id", "another request had this id a short time ago"));
                         return drop(waiting);

@@ -7,7 +7,7 @@ use super::Buildable;
 use crate::compiler::Failure;
 use crate::config::Config;
 use crate::data_dir::DataDir;
-use crate::idempotency::{Fingerprint, Fingerprinter};
+use crate::deduplication::{Fingerprint, Fingerprinter};
 use crate::ingress::Client;
 use crate::modules::{ArtifactStore, Owner, compatibility};
 use crate::once_cache::{OnceCache, Outcome};

@@ -1,7 +1,7 @@
 //! What is needed to answer a request, and all that wait for the same answer.
 
 use super::request_log::RequestLog;
-use crate::idempotency::{Key, Ledger};
+use crate::deduplication::{Deduplicator, Key};
 use crate::ingress::{Outgoing, Responder};
 use crate::mirror::Mirrored;
 use crate::wasm::workers::{Outcome, Waiting};
@@ -33,7 +33,7 @@ pub struct Ticket {
     /// Echoed.
     pub id: Option<RequestId>,
     /// Where repetitions of it wait for its outcome, under which key, and who pays for remembering it.
-    pub repeatable: Option<(Arc<Ledger<Repetition>>, Key, Arc<str>)>,
+    pub repeatable: Option<(Arc<Deduplicator<Repetition>>, Key, Arc<str>)>,
     /// Where it is shown to whoever watches.
     pub mirrored: Option<Mirrored>,
     /// What is logged of it, if anything.
@@ -85,8 +85,8 @@ impl Ticket {
     /// Answers the request and its repetitions; later ones get the same answer if it is to be remembered.
     fn settle(mut self, answer: Answer, remember: bool) {
         let repetitions = match self.repeatable.take() {
-            Some((ledger, key, account)) => {
-                ledger.end(&key, &account, remember.then_some(&answer), Instant::now())
+            Some((deduplicator, key, account)) => {
+                deduplicator.end(&key, &account, remember.then_some(&answer), Instant::now())
             }
             None => Vec::new(),
         };

@@ -1,6 +1,6 @@
 //! Requests with an `id` run once: a repetition waits for the outcome of the first, or gets it again.
 //!
-//! The ledger lives in memory and is bounded; a durable one will keep the same two calls. It holds no clock, and knows
+//! The deduplicator lives in memory and is bounded; a durable one will keep the same two calls. It holds no clock, and knows
 //! nothing of what waits: the caller passes the time, and whatever it needs to answer a repetition.
 
 mod retained;
@@ -72,19 +72,19 @@ impl Fingerprinter {
 
 /// What becomes of a request that has an `id`.
 #[derive(Debug, PartialEq)]
-pub enum Begun<W> {
-    /// It is the first of its name, to be run; [`Ledger::end`] must follow.
+pub enum Registration<W> {
+    /// It is the first of its name, to be run; [`Deduplicator::end`] must follow.
     First(W),
     /// The first one is on its way: this one's answer comes with that one's.
-    Joined,
+    InFlight,
     /// It has been run, with this outcome.
     Done(W, Answer),
     /// Another request had this name.
-    Another(W),
+    Conflict(W),
 }
 
 /// The requests that have an `id`, while they run and for the retention time afterwards.
-pub struct Ledger<W> {
+pub struct Deduplicator<W> {
     config: config::Idempotency,
     state: Mutex<State<W>>,
 }
@@ -110,28 +110,30 @@ fn cost(answer: &Answer) -> usize {
     ENTRY_COST + answer.stdout.len() + answer.stderr.len()
 }
 
-impl<W> Ledger<W> {
-    /// An empty ledger.
-    pub fn new(config: config::Idempotency) -> Ledger<W> {
+impl<W> Deduplicator<W> {
+    /// An empty deduplicator.
+    pub fn new(config: config::Idempotency) -> Deduplicator<W> {
         let state = State { entries: HashMap::new(), done: Retained::default() };
-        Ledger { config, state: Mutex::new(state) }
+        Deduplicator { config, state: Mutex::new(state) }
     }
 
     /// A request with a name comes in. `waiter` is kept if it has to wait, and otherwise given back.
-    pub fn begin(&self, key: &Key, fingerprint: Fingerprint, waiter: W, now: Instant) -> Begun<W> {
+    pub fn begin(&self, key: &Key, fingerprint: Fingerprint, waiter: W, now: Instant) -> Registration<W> {
         let mut state = self.lock();
         state.forget(now, &self.config, 0);
         match state.entries.get_mut(key) {
-            Some(entry) if entry.fingerprint != fingerprint => Begun::Another(waiter),
+            Some(entry) if entry.fingerprint != fingerprint => Registration::Conflict(waiter),
             Some(Entry { progress: Progress::Running(waiters), .. }) => {
                 waiters.push(waiter);
-                Begun::Joined
+                Registration::InFlight
             }
-            Some(Entry { progress: Progress::Done(answer), .. }) => Begun::Done(waiter, answer.clone()),
+            Some(Entry { progress: Progress::Done(answer), .. }) => {
+                Registration::Done(waiter, answer.clone())
+            }
             None => {
                 let progress = Progress::Running(Vec::new());
                 state.entries.insert(key.clone(), Entry { fingerprint, progress });
-                Begun::First(waiter)
+                Registration::First(waiter)
             }
         }
     }
@@ -205,59 +207,59 @@ mod tests {
         }
     }
 
-    fn ledger(outcomes: usize) -> Ledger<u32> {
+    fn deduplicator(outcomes: usize) -> Deduplicator<u32> {
         let (retention, bytes) = (TimeSpan::secs(600), ByteSize::kib(64));
-        Ledger::new(config::Idempotency { retention, outcomes, bytes })
+        Deduplicator::new(config::Idempotency { retention, outcomes, bytes })
     }
 
     #[test]
     fn repetitions_join_and_later_ones_get_the_stored_outcome() {
-        let (ledger, now) = (ledger(10), Instant::now());
-        assert_eq!(ledger.begin(&key("a"), print("x"), 1, now), Begun::First(1));
-        assert_eq!(ledger.begin(&key("a"), print("x"), 2, now), Begun::Joined);
-        assert_eq!(ledger.begin(&key("a"), print("y"), 3, now), Begun::Another(3));
-        assert_eq!(ledger.begin(&key("b"), print("y"), 4, now), Begun::First(4));
-        assert_eq!(ledger.end(&key("a"), &"account".into(), Some(&answer(1)), now), vec![2]);
-        assert_eq!(ledger.begin(&key("a"), print("x"), 5, now), Begun::Done(5, answer(1)));
-        assert_eq!(ledger.begin(&key("a"), print("y"), 6, now), Begun::Another(6));
+        let (deduplicator, now) = (deduplicator(10), Instant::now());
+        assert_eq!(deduplicator.begin(&key("a"), print("x"), 1, now), Registration::First(1));
+        assert_eq!(deduplicator.begin(&key("a"), print("x"), 2, now), Registration::InFlight);
+        assert_eq!(deduplicator.begin(&key("a"), print("y"), 3, now), Registration::Conflict(3));
+        assert_eq!(deduplicator.begin(&key("b"), print("y"), 4, now), Registration::First(4));
+        assert_eq!(deduplicator.end(&key("a"), &"account".into(), Some(&answer(1)), now), vec![2]);
+        assert_eq!(deduplicator.begin(&key("a"), print("x"), 5, now), Registration::Done(5, answer(1)));
+        assert_eq!(deduplicator.begin(&key("a"), print("y"), 6, now), Registration::Conflict(6));
         let later = now + Duration::from_secs(600);
-        assert_eq!(ledger.begin(&key("a"), print("y"), 7, later), Begun::First(7));
+        assert_eq!(deduplicator.begin(&key("a"), print("y"), 7, later), Registration::First(7));
     }
 
     #[test]
     fn what_is_no_outcome_is_not_remembered() {
-        let (ledger, now) = (ledger(10), Instant::now());
-        ledger.begin(&key("a"), print("x"), 1, now);
-        ledger.begin(&key("a"), print("x"), 2, now);
-        assert_eq!(ledger.end(&key("a"), &"account".into(), None, now), vec![2]);
-        assert_eq!(ledger.begin(&key("a"), print("y"), 3, now), Begun::First(3));
+        let (deduplicator, now) = (deduplicator(10), Instant::now());
+        deduplicator.begin(&key("a"), print("x"), 1, now);
+        deduplicator.begin(&key("a"), print("x"), 2, now);
+        assert_eq!(deduplicator.end(&key("a"), &"account".into(), None, now), vec![2]);
+        assert_eq!(deduplicator.begin(&key("a"), print("y"), 3, now), Registration::First(3));
     }
 
     #[test]
     fn names_of_others_are_others_names() {
-        let (ledger, now) = (ledger(10), Instant::now());
+        let (deduplicator, now) = (deduplicator(10), Instant::now());
         let other = Key { principal: Some("p".into()), ..key("a") };
         let unnamed = Key { reply_to: ReplyTo::Connection("device".into()), ..key("a") };
         for (n, key) in [key("a"), other, unnamed].iter().enumerate() {
-            assert_eq!(ledger.begin(key, print("x"), n as u32, now), Begun::First(n as u32));
+            assert_eq!(deduplicator.begin(key, print("x"), n as u32, now), Registration::First(n as u32));
         }
     }
 
     #[test]
     fn the_oldest_outcomes_make_room() {
-        let (ledger, now) = (ledger(2), Instant::now());
+        let (deduplicator, now) = (deduplicator(2), Instant::now());
         for id in ["a", "b", "c"] {
-            ledger.begin(&key(id), print(id), 0, now);
-            ledger.end(&key(id), &"account".into(), Some(&answer(1)), now);
+            deduplicator.begin(&key(id), print(id), 0, now);
+            deduplicator.end(&key(id), &"account".into(), Some(&answer(1)), now);
         }
-        assert_eq!(ledger.begin(&key("b"), print("b"), 1, now), Begun::Done(1, answer(1)));
-        assert_eq!(ledger.begin(&key("a"), print("a"), 1, now), Begun::First(1));
+        assert_eq!(deduplicator.begin(&key("b"), print("b"), 1, now), Registration::Done(1, answer(1)));
+        assert_eq!(deduplicator.begin(&key("a"), print("a"), 1, now), Registration::First(1));
         // One that leaves no room for the others, and one that never fits.
-        ledger.end(&key("a"), &"account".into(), Some(&answer((64 << 10) - ENTRY_COST)), now);
-        assert_eq!(ledger.begin(&key("b"), print("b"), 1, now), Begun::First(1));
-        ledger.end(&key("b"), &"account".into(), Some(&answer(64 << 10)), now);
-        assert_eq!(ledger.begin(&key("b"), print("b"), 1, now), Begun::First(1));
-        assert!(matches!(ledger.begin(&key("a"), print("a"), 1, now), Begun::Done(1, _)));
+        deduplicator.end(&key("a"), &"account".into(), Some(&answer((64 << 10) - ENTRY_COST)), now);
+        assert_eq!(deduplicator.begin(&key("b"), print("b"), 1, now), Registration::First(1));
+        deduplicator.end(&key("b"), &"account".into(), Some(&answer(64 << 10)), now);
+        assert_eq!(deduplicator.begin(&key("b"), print("b"), 1, now), Registration::First(1));
+        assert!(matches!(deduplicator.begin(&key("a"), print("a"), 1, now), Registration::Done(1, _)));
     }
 
     #[test]

@@ -90,8 +90,8 @@ impl Compiler {
         let (config, limits) = (self.config.clone(), self.limits.clone());
         tokio::task::spawn_blocking(move || precheck::check(&module, &config, &limits))
             .await
-            .map_err(|panic| Failure::passing(telemetry::internal_error(&format!("pre-check: {panic}"))))?
-            .map_err(Failure::lasting)
+            .map_err(|panic| Failure::transient(telemetry::internal_error(&format!("pre-check: {panic}"))))?
+            .map_err(Failure::permanent)
     }
 
     /// Compiles one module that was checked, in a turn, and as that is served: while it is stopped no time runs.
@@ -105,13 +105,13 @@ impl Compiler {
             Ok(Some(output)) => self.judge(output),
             Err(error) => {
                 let what = format!("compile child {}: {error}", self.program.display());
-                Err(Failure::passing(telemetry::internal_error(&what)))
+                Err(Failure::transient(telemetry::internal_error(&what)))
             }
             // A busy machine may have been the reason.
             Ok(None) => {
                 let message =
                     format!("took longer than {} to compile, the limit compiler.wall", self.config.wall);
-                Err(Failure::passing(WireError::new(ErrorKind::Compile, message)))
+                Err(Failure::transient(WireError::new(ErrorKind::Compile, message)))
             }
         }
     }
@@ -198,7 +198,7 @@ impl Compiler {
             (Some(0), _) => Ok(artifact),
             (Some(code), _) if code == i32::from(child::EXIT_INVALID) => {
                 let message = format!("not valid wasm: {message}");
-                Err(Failure::lasting(WireError::new(ErrorKind::Malformed, message)))
+                Err(Failure::permanent(WireError::new(ErrorKind::Malformed, message)))
             }
             (Some(code), _) if code == i32::from(child::EXIT_REFUSED) => Err(refused(message)),
             (_, Some(libc::SIGXCPU)) => {
@@ -218,10 +218,10 @@ impl Compiler {
             }
             // Who stops a service sends these to all its processes.
             (_, Some(libc::SIGTERM | libc::SIGINT | libc::SIGHUP)) => {
-                Err(Failure::passing(request::stopping_error()))
+                Err(Failure::transient(request::stopping_error()))
             }
             // SIGKILL among them: an operator's, or the kernel's when memory is short.
-            _ => Err(Failure::passing(telemetry::internal_error(&format!(
+            _ => Err(Failure::transient(telemetry::internal_error(&format!(
                 "compile child: {status}: {message}"
             )))),
         }
@@ -235,7 +235,7 @@ struct Output {
 }
 
 fn refused(message: String) -> Failure {
-    Failure::lasting(WireError::new(ErrorKind::Compile, message))
+    Failure::permanent(WireError::new(ErrorKind::Compile, message))
 }
 
 /// Why there is no artifact.
@@ -244,18 +244,18 @@ pub struct Failure {
     /// What the client is told.
     pub error: WireError,
     /// It is the module's own, and would be the same the next time.
-    pub lasting: bool,
+    pub permanent: bool,
 }
 
 impl Failure {
     /// It is the module's own.
-    pub fn lasting(error: WireError) -> Failure {
-        Failure { error, lasting: true }
+    pub fn permanent(error: WireError) -> Failure {
+        Failure { error, permanent: true }
     }
 
     /// It may be different the next time.
-    pub fn passing(error: WireError) -> Failure {
-        Failure { error, lasting: false }
+    pub fn transient(error: WireError) -> Failure {
+        Failure { error, permanent: false }
     }
 }
 
@@ -275,8 +275,8 @@ mod tests {
         for signal in [libc::SIGTERM, libc::SIGINT] {
             let status = ExitStatus::from_raw(signal);
             let output = Output { status, artifact: Vec::new(), message: String::new() };
-            let Failure { error, lasting } = compiler.judge(output).unwrap_err();
-            assert_eq!((error.kind, lasting), (ErrorKind::Busy, false));
+            let Failure { error, permanent } = compiler.judge(output).unwrap_err();
+            assert_eq!((error.kind, permanent), (ErrorKind::Busy, false));
             assert!(error.message.contains("stopping"), "{}", error.message);
         }
     }
@@ -293,8 +293,8 @@ mod tests {
         ] {
             let status = ExitStatus::from_raw(libc::SIGABRT);
             let output = Output { status, artifact: Vec::new(), message: message.to_string() };
-            let Failure { error, lasting } = compiler.judge(output).unwrap_err();
-            assert_eq!((error.kind, lasting), (ErrorKind::Compile, true));
+            let Failure { error, permanent } = compiler.judge(output).unwrap_err();
+            assert_eq!((error.kind, permanent), (ErrorKind::Compile, true));
             assert!(error.message.contains(what), "{}", error.message);
         }
     }

@@ -254,7 +254,7 @@ impl Modules {
             Some(module) => Some(module),
             None => self.library.load(&digest).await,
         };
-        let module = module.ok_or_else(|| Failure::passing(not_found(&digest)))?;
+        let module = module.ok_or_else(|| Failure::transient(not_found(&digest)))?;
         let turn = self.compiler.turn(client, Urgency::Awaited).await;
         self.compiler.check(module.clone()).await?;
         if least == Tier::Baseline && self.compiler.wants_baseline(&module) {
@@ -334,7 +334,7 @@ impl Modules {
         let artifact = Arc::new(Artifact { digest, tier, code });
         let loaded = artifact.clone();
         let execution = match &self.suspects {
-            Some(suspects) => Some(suspects.load(client, &digest, tier).await.map_err(Failure::lasting)?),
+            Some(suspects) => Some(suspects.load(client, &digest, tier).await.map_err(Failure::permanent)?),
             None => None,
         };
         let load = move || {
@@ -343,8 +343,8 @@ impl Modules {
         };
         tokio::task::spawn_blocking(load)
             .await
-            .map_err(|panic| Failure::passing(telemetry::internal_error(&format!("loading: {panic}"))))?
-            .map_err(Failure::lasting)?;
+            .map_err(|panic| Failure::transient(telemetry::internal_error(&format!("loading: {panic}"))))?
+            .map_err(Failure::permanent)?;
         Ok(artifact)
     }
 }

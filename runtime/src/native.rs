@@ -290,7 +290,7 @@ impl Granted {
             let size = program.bytes().len();
             if size > self.max_module {
                 let message = format!("error: as wasm it has {size} bytes, the limit is {}", self.max_module);
-                return Err(Failure::lasting(WireError::new(ErrorKind::Build, message)));
+                return Err(Failure::permanent(WireError::new(ErrorKind::Build, message)));
             }
             Ok(program)
         };
@@ -348,8 +348,8 @@ pub fn sandbox_config(config: &Config) -> offload_native::Config {
 
 /// What a compiler says of a source it says each time; anything else may have been the machine.
 fn failure(error: Error) -> Failure {
-    let lasting = matches!(error, Error::Build { .. });
-    Failure { error: wire_error(error), lasting }
+    let permanent = matches!(error, Error::Build { .. });
+    Failure { error: wire_error(error), permanent }
 }
 
 async fn build(sandbox: &Sandbox, source: &Buildable, platform: Platform<'_>) -> Result<Program, Error> {

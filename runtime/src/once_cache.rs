@@ -103,17 +103,17 @@ impl<T: Clone> OnceCache<T> {
             entry.cell.clone()
         };
         // Set by whoever of those that wait for it makes it.
-        let mut lasting = None;
+        let mut permanent = None;
         let outcome = cell
             .get_or_init(|| async {
                 let made = make.await;
-                lasting = Some(made.as_ref().map_or_else(|failure| failure.lasting, |_| true));
+                permanent = Some(made.as_ref().map_or_else(|failure| failure.permanent, |_| true));
                 made.map_err(|failure| failure.error)
             })
             .await
             .clone();
-        if let Some(lasting) = lasting {
-            self.account(digest, &cell, &outcome, lasting);
+        if let Some(permanent) = permanent {
+            self.account(digest, &cell, &outcome, permanent);
         }
         (outcome, cell)
     }
@@ -133,7 +133,7 @@ impl<T: Clone> OnceCache<T> {
     }
 
     /// Counts a new entry, or forgets it if it says nothing about what it was made from.
-    fn account(&self, digest: Digest, cell: &Cell<T>, outcome: &Outcome<T>, lasting: bool) {
+    fn account(&self, digest: Digest, cell: &Cell<T>, outcome: &Outcome<T>, permanent: bool) {
         let mut state = self.lock();
         let State { entries, bytes, looks } = &mut *state;
         let entry = match entries.peek_mut(&digest) {
@@ -141,7 +141,7 @@ impl<T: Clone> OnceCache<T> {
             // Evicted while it was made.
             _ => return,
         };
-        if !lasting {
+        if !permanent {
             entries.pop(&digest);
             return;
         }
@@ -196,7 +196,7 @@ mod tests {
         let cache = cache();
         assert_eq!(cache.get_or_make(digest("a"), ready(Ok(7))).await.0, Ok(7));
         assert_eq!(cache.get_or_make(digest("a"), ready(Ok(8))).await.0, Ok(7));
-        let failed = || ready(Err(Failure::lasting(error())));
+        let failed = || ready(Err(Failure::permanent(error())));
         assert_eq!(cache.get_or_make(digest("b"), failed()).await.0, Err(error()));
         assert_eq!(cache.get_or_make(digest("b"), ready(Ok(1))).await.0, Err(error()));
         assert_eq!(cache.ready(&digest("b")), Some(Err(error())));
@@ -205,7 +205,7 @@ mod tests {
     #[tokio::test]
     async fn what_may_go_better_the_next_time_is_tried_again() {
         let cache = cache();
-        let failed = ready(Err(Failure::passing(error())));
+        let failed = ready(Err(Failure::transient(error())));
         assert_eq!(cache.get_or_make(digest("a"), failed).await.0, Err(error()));
         assert_eq!(cache.ready(&digest("a")), None);
         assert_eq!(cache.get_or_make(digest("a"), ready(Ok(1))).await.0, Ok(1));

@@ -6,10 +6,10 @@
 mod retained;
 
 use crate::config;
+use crate::fingerprint::Fingerprint;
 use offload_protocol::answer::Answer;
 use offload_protocol::request::RequestId;
 use retained::Retained;
-use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
@@ -35,39 +35,6 @@ pub enum ReplyTo {
     Id(Arc<str>),
     /// The connection of a client with an empty reply id, by its client id: it is answered there alone.
     Connection(Arc<str>),
-}
-
-/// Tells requests apart that have the same name: code, arguments, environment and stdin. Equal for equal requests in
-/// different forms.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Fingerprint(pub [u8; 32]);
-
-/// Collects a request's parts into its [`Fingerprint`].
-pub struct Fingerprinter(Sha256);
-
-impl Fingerprinter {
-    /// Begins with what kind of code it is.
-    pub fn new(kind: &str) -> Fingerprinter {
-        Fingerprinter(Sha256::new()).part(kind.as_bytes())
-    }
-
-    /// Adds one part. Each goes in with its length, so that no two lists of parts run together into the same bytes.
-    pub fn part(mut self, part: &[u8]) -> Fingerprinter {
-        self.0.update((part.len() as u64).to_le_bytes());
-        self.0.update(part);
-        self
-    }
-
-    /// Adds the parts of a list, and how many they are.
-    pub fn list<'a>(self, parts: impl ExactSizeIterator<Item = &'a [u8]>) -> Fingerprinter {
-        let count = parts.len() as u64;
-        parts.fold(self.part(&count.to_le_bytes()), Fingerprinter::part)
-    }
-
-    /// All parts are in.
-    pub fn finish(self) -> Fingerprint {
-        Fingerprint(self.0.finalize().into())
-    }
 }
 
 /// What becomes of a request that has an `id`.

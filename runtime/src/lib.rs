@@ -20,6 +20,7 @@ pub mod config;
 pub mod data_dir;
 pub mod deduplication;
 pub mod doors;
+pub mod fingerprint;
 pub mod flow;
 mod gateway;
 pub mod ingress;

@@ -14,7 +14,7 @@ use crate::turns::{self, Turns};
 use crate::wasm::guest::{Budget, Ended, Input};
 use crate::wasm::workers::Outcome;
 use built::Built;
-pub use built::{Made, print_files, print_source};
+pub use built::Made;
 use comparison::Comparisons;
 use offload_native::{
     Build, Ending, Error, Language, Limit, Limits, MAX_FOLDER, Platform, Program, Project, Sandbox, Source,

@@ -11,7 +11,8 @@ mod ticket;
 
 use crate::access::{Access, Who};
 use crate::config::{Answers, Limits, Offload};
-use crate::deduplication::{Deduplicator, Fingerprint, Fingerprinter, Key, Registration, ReplyTo};
+use crate::deduplication::{Deduplicator, Key, Registration, ReplyTo};
+use crate::fingerprint::{Fingerprint, Fingerprinter};
 use crate::ingress::{Client, Delivery, Sink};
 use crate::log_sampling::sampled;
 use crate::mirror::{Mirror, Seen};
@@ -138,8 +139,8 @@ impl Requests {
         let code = match (&request.code, digest) {
             (_, Some(digest)) => Fingerprinter::new("wasm").part(&digest.0),
             (Code::Program(name), _) => Fingerprinter::new("program").part(name.as_bytes()),
-            (Code::Source(source), _) => native::print_source(source),
-            (Code::Files(files), _) => native::print_files(files),
+            (Code::Source(source), _) => Fingerprinter::of_source(source),
+            (Code::Files(files), _) => Fingerprinter::of_files(files),
             _ => Fingerprinter::new("program").part(self.parts.programs.default_program().name.as_bytes()),
         };
         let mut env: Vec<&(String, String)> = request.env.iter().collect();

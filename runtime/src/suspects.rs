@@ -14,7 +14,7 @@ mod record;
 mod table;
 
 use crate::data_dir::DataDir;
-use crate::deduplication::{Fingerprint, Fingerprinter};
+use crate::fingerprint::{Fingerprint, Fingerprinter};
 use crate::ingress::Client;
 use crate::modules::Digest;
 use crate::telemetry;

@@ -7,13 +7,13 @@ use super::Buildable;
 use crate::compiler::Failure;
 use crate::config::Config;
 use crate::data_dir::DataDir;
-use crate::deduplication::{Fingerprint, Fingerprinter};
+use crate::fingerprint::{Fingerprint, Fingerprinter};
 use crate::ingress::Client;
 use crate::modules::{ArtifactStore, Owner, compatibility};
 use crate::once_cache::{OnceCache, Outcome};
 use crate::wasm::folder::Folder;
 use offload_native::{Platform, Program, TOOL_FOLDERS, Wasi};
-use offload_protocol::request::{Digest, Files, Source};
+use offload_protocol::request::Digest;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -109,8 +109,8 @@ impl Built {
 
     fn key(&self, client: &Client, source: &Buildable, platform: Platform<'_>) -> Digest {
         let print = match source {
-            Buildable::Source(source) => print_source(source),
-            Buildable::Files(files) => print_files(files),
+            Buildable::Source(source) => Fingerprinter::of_source(source),
+            Buildable::Files(files) => Fingerprinter::of_files(files),
         };
         let print = print.part(&Owner::of(client, self.shared).bytes());
         let Fingerprint(key) = match platform {
@@ -144,26 +144,6 @@ fn unpacked(stored: &[u8]) -> Option<Program> {
     let (bytes, archive) = rest.split_at_checked(usize::try_from(u64::from_le_bytes(*size)).ok()?)?;
     let folder = if archive.is_empty() { None } else { Some(offload_native::Folder::read(archive)?) };
     Some(Program::new(str::from_utf8(name).ok()?, bytes).with_folder(folder))
-}
-
-/// All of one file of source that shapes its program.
-pub fn print_source(source: &Source) -> Fingerprinter {
-    Fingerprinter::new("source")
-        .part(source.name.as_bytes())
-        .part(&source.text)
-        .part(source.build.as_str().as_bytes())
-}
-
-/// All of several files that shapes their program.
-pub fn print_files(Files { files, makefile, target }: &Files) -> Fingerprinter {
-    let mut files: Vec<_> = files.iter().collect();
-    files.sort();
-    let files: Vec<&[u8]> =
-        files.iter().flat_map(|(path, contents)| [path.as_bytes(), &contents[..]]).collect();
-    Fingerprinter::new("files")
-        .list(files.into_iter())
-        .list(makefile.iter().map(String::as_bytes))
-        .list(target.iter().map(String::as_bytes))
 }
 
 /// The tools that are there, as they are now: another version is another file.

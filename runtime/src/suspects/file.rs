@@ -192,7 +192,7 @@ fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::deduplication::Fingerprint;
+    use crate::fingerprint::Fingerprint;
     use crate::suspects::table::Verdict;
     use tempfile::TempDir;
 

@@ -4,7 +4,7 @@
 //! it had still to store: a record can be cut off between any two words. So the last word holds the state and a checksum
 //! of all, and is stored last: until then the slot is free, or still holds its old record.
 
-use crate::deduplication::Fingerprint;
+use crate::fingerprint::Fingerprint;
 
 /// Words of a slot: 64 bytes, a line of the cache.
 pub const WORDS: usize = 8;

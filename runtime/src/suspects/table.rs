@@ -5,7 +5,7 @@
 //! executed. A stop that was planned, and a machine that was restarted, accuse nobody.
 
 use super::record::{Record, State};
-use crate::deduplication::Fingerprint;
+use crate::fingerprint::Fingerprint;
 use std::collections::HashMap;
 use std::time::Duration;
 

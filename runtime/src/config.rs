@@ -195,7 +195,7 @@ impl Config {
         }
         match &self.broker {
             Some(broker) => broker.check(refusals),
-            None => self.check_doors(refusals),
+            None => self.check_auth(refusals),
         }
         if let Some(tls) = &self.tls {
             tls.check(refusals);
@@ -215,7 +215,7 @@ impl Config {
     }
 
     /// What only the embedded broker wants: that it listens in places of its own, and knows who comes in from where.
-    fn check_doors(&self, refusals: &mut Vec<Refusal>) {
+    fn check_auth(&self, refusals: &mut Vec<Refusal>) {
         self.listen.check(refusals);
         let tls = self.tls.as_ref().map(|tls| ("tls.address", &tls.address));
         let websocket = self.websocket.as_ref().map(|websocket| ("websocket.address", &websocket.address));

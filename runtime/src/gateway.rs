@@ -1,10 +1,11 @@
 //! The gateway as a whole: its parts in the order in which they start, and how they stop.
 
 use crate::allocator;
+use crate::auth::reload::Reload;
+use crate::auth::{Auth, AuthError};
 use crate::config::{Config, Refusals};
 use crate::data_dir::{DataDir, DataDirError};
 use crate::deduplication::Deduplicator;
-use crate::doors::{Doors, DoorsError};
 use crate::ingress::Notices;
 use crate::ingress::embedded::EmbeddedIngress;
 use crate::ingress::foreign::ForeignIngress;
@@ -13,7 +14,6 @@ use crate::mirror;
 use crate::modules::Modules;
 use crate::native::Native;
 use crate::programs::{ProgramError, Programs};
-use crate::reload::Reload;
 use crate::request::{Parts, Requests};
 use crate::status::Status;
 use crate::suspects::{PlannedStop, Suspects};
@@ -85,7 +85,7 @@ pub enum StartError {
     Exposed(SocketAddr),
     /// The password file or the certificates cannot be used.
     #[error(transparent)]
-    Doors(#[from] DoorsError),
+    Auth(#[from] AuthError),
     /// The broker of the configuration cannot be joined.
     #[error(transparent)]
     Foreign(#[from] crate::ingress::foreign::ForeignError),
@@ -165,10 +165,10 @@ impl Gateway {
             mirror: mirror_lines,
             instance: Some(data_dir.instance()),
         };
-        let (doors, reload) = Doors::new(&config)?;
+        let (auth, reload) = Auth::new(&config)?;
         let dropping_idle = AbortOnDropHandle::new(tokio::spawn(modules.clone().drop_idle()));
         let requests = Arc::new(Requests::new(Parts {
-            access: doors.access.clone(),
+            access: auth.access.clone(),
             programs,
             modules,
             native: Arc::new(native),
@@ -183,7 +183,7 @@ impl Gateway {
 
         let (ingress, url) = match &config.broker {
             None => {
-                let ingress = EmbeddedIngress::start(&config, doors, requests.clone(), notices).await?;
+                let ingress = EmbeddedIngress::start(&config, auth, requests.clone(), notices).await?;
                 let url = format!("mqtt://{}", ingress.address());
                 (Ingress::Embedded(ingress), url)
             }

@@ -10,29 +10,24 @@
 //!
 //! Whoever watches from outside sees the gateway's [`status`], and its requests in the [`mirror`].
 
-pub mod access;
 mod allocator;
-pub mod authentication;
-pub mod certificates;
+pub mod audit_log;
+pub mod auth;
 pub mod cli;
 pub mod compiler;
 pub mod config;
 pub mod data_dir;
 pub mod deduplication;
-pub mod doors;
 pub mod fingerprint;
 pub mod flow;
 mod gateway;
 pub mod ingress;
 mod log_sampling;
 mod log_writer;
-pub mod mirror;
 pub mod modules;
 pub mod native;
 pub mod once_cache;
-pub mod passwords;
 pub mod programs;
-pub mod reload;
 pub mod request;
 pub mod scheduling;
 pub mod status;

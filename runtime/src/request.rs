@@ -9,7 +9,7 @@ mod comparison;
 mod request_log;
 mod ticket;
 
-use crate::access::{Access, Who};
+use crate::auth::access::{Access, Who};
 use crate::config::{Answers, Limits, Offload};
 use crate::deduplication::{Deduplicator, Key, Registration, ReplyTo};
 use crate::fingerprint::{Fingerprint, Fingerprinter};

@@ -1,7 +1,7 @@
 //! `offload-rt keygen`: a certificate authority of one's own, and certificates for a gateway and its devices.
 
 use super::output;
-use crate::passwords;
+use crate::auth::passwords;
 use anyhow::{Context, bail, ensure};
 use clap::Args;
 use rcgen::{

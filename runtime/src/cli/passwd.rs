@@ -1,7 +1,7 @@
 //! `offload-rt passwd`: adds, changes and removes users of a password file.
 
 use super::output;
-use crate::passwords::{self, Passwords};
+use crate::auth::passwords::{self, Passwords};
 use anyhow::{Context, bail, ensure};
 use clap::Args;
 use rustix::fs::{FlockOperation, flock};

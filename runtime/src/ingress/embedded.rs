@@ -2,10 +2,10 @@
 //! straight to the sessions that wait.
 
 use super::{Client, Delivery, DeliveryProperties, Encoded, Notice, Notices, Outgoing, Responder, Sink};
-use crate::access::{Access, Who};
-use crate::authentication::{self, Authentication, KnownBy, Refused};
+use crate::auth::Auth;
+use crate::auth::access::{Access, Who};
+use crate::auth::authentication::{self, Authentication, KnownBy, Refused};
 use crate::config::{Config, HostPort, Listen, Watchdog};
-use crate::doors::Doors;
 use crate::gateway::StartError;
 use crate::watchdog::{self, Badge};
 use offload_broker::config::DEFAULT_MAX_QUEUED_BYTES;
@@ -38,7 +38,7 @@ pub struct EmbeddedIngress {
 }
 
 impl EmbeddedIngress {
-    /// Binds the addresses of `config` and takes the connections that `doors` lets in, whose requests go to `sink`;
+    /// Binds the addresses of `config` and takes the connections that `auth` lets in, whose requests go to `sink`;
     /// `notices` are published.
     ///
     /// # Errors
@@ -46,11 +46,11 @@ impl EmbeddedIngress {
     /// When an address cannot be bound, or strangers could reach it and nothing keeps them out.
     pub async fn start(
         config: &Config,
-        doors: Doors,
+        auth: Auth,
         sink: Arc<dyn Sink>,
         mut notices: Notices,
     ) -> Result<EmbeddedIngress, StartError> {
-        let Doors { access, authentication, tls } = doors;
+        let Auth { access, authentication, tls } = auth;
         let badge = Badge::new(&config.name).map_err(|error| StartError::Io("randomness", error.into()))?;
         let plain = bind(&config.listen.address, &authentication).await?;
         let address = plain.local_addr().map_err(|error| StartError::Io("listener", error))?;

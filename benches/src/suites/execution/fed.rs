@@ -22,7 +22,7 @@ use tokio::runtime::{self, Runtime};
 /// Time without any job done after which they count as lost.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The workers of a gateway without its doors.
+/// The workers of a gateway without its ingress.
 pub struct Fed {
     workers: Arc<Workers>,
     modules: Arc<Modules>,

@@ -3,8 +3,8 @@
 //! A client is known by its certificate, or by its name and password. Where neither is set up nothing tells who a client
 //! is: a name that nobody checks is nobody's, and all are anonymous.
 
+use crate::auth::passwords::{NotTaken, PasswordChecker, PasswordFileError, Passwords, check_name};
 use crate::config::Config;
-use crate::passwords::{NotTaken, PasswordChecker, PasswordFileError, Passwords, check_name};
 use offload_broker::{Identity, Login, TransportKind};
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -231,7 +231,7 @@ mod tests {
     }
 
     fn lines(users: &[&str]) -> String {
-        users.iter().map(|name| format!("{name}:{}\n", crate::passwords::tests::cheap(name))).collect()
+        users.iter().map(|name| format!("{name}:{}\n", crate::auth::passwords::tests::cheap(name))).collect()
     }
 
     impl Set {

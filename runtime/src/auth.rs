@@ -1,16 +1,23 @@
-//! Who keeps the doors of the embedded broker: what is asked when a client connects, and when it does something there.
+//! Authentication and authorization: who a client of the embedded broker is, asked when it connects, and what it may do,
+//! asked for each publish, subscription and request.
 
-use crate::access::Access;
-use crate::authentication::{Authentication, AuthenticationError};
-use crate::certificates::{self, CertificatesError};
+pub mod access;
+pub mod authentication;
+pub mod certificates;
+pub mod passwords;
+pub mod reload;
+
 use crate::config::Config;
-use crate::reload::{Reload, WatchedFiles};
+use access::Access;
+use authentication::{Authentication, AuthenticationError};
+use certificates::CertificatesError;
 use offload_broker::Tls;
+use reload::{Reload, WatchedFiles};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// Shared by all listeners.
-pub struct Doors {
+/// The authentication and authorization stack, shared by all listeners.
+pub struct Auth {
     /// Who may do what.
     pub access: Arc<Access>,
     /// Who a client is.
@@ -19,9 +26,9 @@ pub struct Doors {
     pub tls: Option<Tls>,
 }
 
-/// Why the doors cannot be kept.
+/// A file of the stack cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum DoorsError {
+pub enum AuthError {
     /// Clients cannot be told apart.
     #[error(transparent)]
     Authentication(#[from] AuthenticationError),
@@ -30,14 +37,14 @@ pub enum DoorsError {
     Certificates(#[from] CertificatesError),
 }
 
-impl Doors {
-    /// As `config` says; the password file and the certificates are watched until what is returned with the doors is
+impl Auth {
+    /// As `config` says; the password file and the certificates are watched until the returned [`Reload`] is
     /// dropped. Call it within a tokio runtime.
     ///
     /// # Errors
     ///
     /// When a file cannot be used.
-    pub fn new(config: &Config) -> Result<(Doors, Reload), DoorsError> {
+    pub fn new(config: &Config) -> Result<(Auth, Reload), AuthError> {
         // Before they are read: what changes from here on is seen.
         let files = WatchedFiles::new(files(config));
         let authentication = Arc::new(Authentication::new(config)?);
@@ -49,9 +56,9 @@ impl Doors {
             if let Some((config, tls)) = &certified {
                 certificates::reload(tls, config)?;
             }
-            Ok::<(), DoorsError>(())
+            Ok::<(), AuthError>(())
         });
-        Ok((Doors { access, authentication, tls }, reload))
+        Ok((Auth { access, authentication, tls }, reload))
     }
 }
 

@@ -152,8 +152,8 @@ mod tests {
     use tokio::time::timeout;
 
     use super::*;
-    use crate::passwords::queue::{MAX_WAITING, Permit};
-    use crate::passwords::tests::cheap;
+    use crate::auth::passwords::queue::{MAX_WAITING, Permit};
+    use crate::auth::passwords::tests::cheap;
 
     /// Longer than anything takes that does not hang.
     const PATIENCE: Duration = Duration::from_secs(60);

@@ -7,7 +7,7 @@
 //! Where certificates tell who a client is, its client id grants nothing: it may be the name of another client, which is
 //! not known before that comes with its certificate.
 
-use crate::authentication::KnownBy;
+use crate::auth::authentication::KnownBy;
 use crate::config::{self, Offload, TopicFilter, TopicPattern};
 use crate::ingress::Client;
 use offload_protocol::error::{ErrorKind, WireError};

@@ -1,4 +1,4 @@
-//! The mirror: a JSON line under `gateway/<name>/jobs` for each request, and one for its answer, for whoever watches.
+//! The audit log: a JSON line under `gateway/<name>/jobs` for each request, and one for its answer, for whoever watches.
 //!
 //! It never delays a request: lines go into a bounded channel, and those that find no room are counted and left out.
 
@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 const MAX_TOPIC: usize = 1024;
 
 /// Where the lines begin.
-pub struct Mirror {
+pub struct AuditLog {
     topic: Arc<str>,
     /// Bytes of each payload that are shown, where any are.
     payload_bytes: Option<usize>,
@@ -30,13 +30,13 @@ pub struct Mirror {
 }
 
 /// One request that was shown, whose answer will be.
-pub struct Mirrored {
-    mirror: Arc<Mirror>,
+pub struct AuditEntry {
+    audit_log: Arc<AuditLog>,
     job: u64,
 }
 
 /// A message as it came, for its line.
-pub struct Seen {
+pub struct Message {
     /// Who published it.
     pub client: Client,
     /// On which topic.
@@ -76,11 +76,11 @@ fn is_zero(count: &u64) -> bool {
     *count == 0
 }
 
-/// The mirror of the gateway of this name, if there is to be one, and what comes out of it.
-pub fn start(name: &str, config: &config::Mirror) -> (Option<Arc<Mirror>>, mpsc::Receiver<Notice>) {
+/// The audit log of the gateway of this name, if there is to be one, and what comes out of it.
+pub fn start(name: &str, config: &config::Mirror) -> (Option<Arc<AuditLog>>, mpsc::Receiver<Notice>) {
     let (lines, receiver) = mpsc::channel(config.queue);
-    let mirror = config.enabled.then(|| {
-        Arc::new(Mirror {
+    let audit_log = config.enabled.then(|| {
+        Arc::new(AuditLog {
             topic: topic::gateway_jobs(name).into(),
             payload_bytes: config.payloads.then(|| config.payload_bytes.as_usize()),
             lines,
@@ -88,12 +88,12 @@ pub fn start(name: &str, config: &config::Mirror) -> (Option<Arc<Mirror>>, mpsc:
             dropped: AtomicU64::new(0),
         })
     });
-    (mirror, receiver)
+    (audit_log, receiver)
 }
 
-impl Mirror {
+impl AuditLog {
     /// Shows a request, or what was sent in place of one.
-    pub fn request(self: &Arc<Self>, seen: &Seen, request: Option<&Request>) -> Mirrored {
+    pub fn request(self: &Arc<Self>, seen: &Message, request: Option<&Request>) -> AuditEntry {
         let job = self.jobs.fetch_add(1, Ordering::Relaxed) + 1;
         let (code, name) = match request.map(|request| &request.code) {
             None => (None, None),
@@ -116,7 +116,7 @@ impl Mirror {
             payload: self.payload_bytes.map(|most| STANDARD.encode(cut(&seen.payload, most))),
             dropped: self.dropped.load(Ordering::Relaxed),
         });
-        Mirrored { mirror: self.clone(), job }
+        AuditEntry { audit_log: self.clone(), job }
     }
 
     fn show(&self, line: &impl Serialize) {
@@ -125,17 +125,20 @@ impl Mirror {
         if self.lines.try_send(notice).is_err() {
             let dropped = self.dropped.fetch_add(1, Ordering::Relaxed) + 1;
             if dropped.is_power_of_two() {
-                tracing::warn!(dropped, "the mirror leaves lines out: the broker does not take them as fast");
+                tracing::warn!(
+                    dropped,
+                    "the audit log leaves lines out: the broker does not take them as fast"
+                );
             }
         }
     }
 }
 
-impl Mirrored {
+impl AuditEntry {
     /// Shows the answer.
     pub fn answer(self, answer: &Answer) {
-        let Mirrored { mirror, job } = self;
-        let most = mirror.payload_bytes.unwrap_or(0);
+        let AuditEntry { audit_log, job } = self;
+        let most = audit_log.payload_bytes.unwrap_or(0);
         let shown = Answer {
             stdout: answer.stdout.slice_ref(cut(&answer.stdout, most)),
             stderr: answer.stderr.slice_ref(cut(&answer.stderr, most)),
@@ -143,17 +146,17 @@ impl Mirrored {
         };
         let (envelope, _) = answer::encode(&shown, AnswerForm::Json);
         let mut envelope: Value = serde_json::from_slice(&envelope).expect("what was just written");
-        if let (None, Some(fields)) = (mirror.payload_bytes, envelope.as_object_mut()) {
+        if let (None, Some(fields)) = (audit_log.payload_bytes, envelope.as_object_mut()) {
             fields.remove("stdout");
             fields.remove("stderr");
         }
-        mirror.show(&AnswerLine {
+        audit_log.show(&AnswerLine {
             event: "answer",
             job,
             stdout_bytes: answer.stdout.len(),
             stderr_bytes: answer.stderr.len(),
             answer: envelope,
-            dropped: mirror.dropped.load(Ordering::Relaxed),
+            dropped: audit_log.dropped.load(Ordering::Relaxed),
         });
     }
 }

@@ -1,6 +1,7 @@
 //! The gateway as a whole: its parts in the order in which they start, and how they stop.
 
 use crate::allocator;
+use crate::audit_log;
 use crate::auth::reload::Reload;
 use crate::auth::{Auth, AuthError};
 use crate::config::{Config, Refusals};
@@ -10,7 +11,6 @@ use crate::ingress::Notices;
 use crate::ingress::embedded::EmbeddedIngress;
 use crate::ingress::foreign::ForeignIngress;
 use crate::log_sampling;
-use crate::mirror;
 use crate::modules::Modules;
 use crate::native::Native;
 use crate::programs::{ProgramError, Programs};
@@ -158,11 +158,11 @@ impl Gateway {
         let workers = Arc::new(workers.map_err(StartError::Engine)?);
         let status = Status::new(&config.name, &data_dir, &programs, &native, workers.clone());
         let (status_sender, status_now) = watch::channel(status.online(workers.load()));
-        let (mirror, mirror_lines) = mirror::start(&config.name, &config.mirror);
+        let (audit_log, audit_lines) = audit_log::start(&config.name, &config.mirror);
         let notices = Notices {
             status: status_now,
             offline: status.offline(),
-            mirror: mirror_lines,
+            audit_log: audit_lines,
             instance: Some(data_dir.instance()),
         };
         let (auth, reload) = Auth::new(&config)?;
@@ -177,7 +177,7 @@ impl Gateway {
             suspects,
             limits: config.limits.clone(),
             answers: config.answers.clone(),
-            mirror,
+            audit_log,
             runtime,
         }));
 

@@ -121,16 +121,16 @@ pub struct Notices {
     pub status: watch::Receiver<Notice>,
     /// The status that is left behind, however the gateway goes.
     pub offline: Notice,
-    /// What the mirror shows. Taken only while there is room, and lost with the connection.
-    pub mirror: mpsc::Receiver<Notice>,
+    /// What the audit log shows. Taken only while there is room, and lost with the connection.
+    pub audit_log: mpsc::Receiver<Notice>,
     /// What tells the gateway from others of its name, if it is to be told.
     pub instance: Option<String>,
 }
 
 impl Notices {
-    /// A status that never changes, and no mirror.
+    /// A status that never changes, and no audit log.
     pub fn fixed(status: Notice, offline: Notice) -> Notices {
-        Notices { status: watch::channel(status).1, offline, mirror: mpsc::channel(1).1, instance: None }
+        Notices { status: watch::channel(status).1, offline, audit_log: mpsc::channel(1).1, instance: None }
     }
 }
 

@@ -8,7 +8,7 @@
 //! 3. a worker runs it ([`wasm`]), or the sandbox does if it is source ([`native`]), and
 //! 4. the answer goes back through the ingress.
 //!
-//! Whoever watches from outside sees the gateway's [`status`], and its requests in the [`mirror`].
+//! Whoever watches from outside sees the gateway's [`status`], and its requests in the [`audit_log`].
 
 mod allocator;
 pub mod audit_log;

@@ -9,13 +9,13 @@ mod comparison;
 mod request_log;
 mod ticket;
 
+use crate::audit_log::{AuditLog, Message};
 use crate::auth::access::{Access, Who};
 use crate::config::{Answers, Limits, Offload};
 use crate::deduplication::{Deduplicator, Key, Registration, ReplyTo};
 use crate::fingerprint::{Fingerprint, Fingerprinter};
 use crate::ingress::{Client, Delivery, Sink};
 use crate::log_sampling::sampled;
-use crate::mirror::{Mirror, Seen};
 use crate::modules::{self, Artifact, Digest, Modules};
 use crate::native::{self, Buildable, Made, Mode, Native, Timing};
 use crate::programs::{Program, Programs};
@@ -82,7 +82,7 @@ pub struct Parts {
     /// Where its answer may go.
     pub answers: Answers,
     /// Where it is shown to whoever watches, if anywhere.
-    pub mirror: Option<Arc<Mirror>>,
+    pub audit_log: Option<Arc<AuditLog>>,
     /// Where modules are prepared and native programs are waited for.
     pub runtime: Handle,
 }
@@ -285,7 +285,7 @@ impl Sink for Requests {
 
     fn deliver(&self, delivery: Delivery) {
         let arrived = Instant::now();
-        let Parts { modules, native, workers, deduplicator, answers, mirror, runtime, .. } = &self.parts;
+        let Parts { modules, native, workers, deduplicator, answers, audit_log, runtime, .. } = &self.parts;
         let Delivery { client, topic, payload, properties, retained, responder } = delivery;
         let Some(asked) = topic::parse_request(&topic) else { return responder.ignore() };
         if retained {
@@ -309,23 +309,23 @@ impl Sink for Requests {
 
         // What is asked.
         let size = payload.len();
-        let seen = mirror.as_ref().map(|mirror| {
+        let seen = audit_log.as_ref().map(|audit_log| {
             let (client, topic, payload) = (client.clone(), topic.clone(), payload.clone());
-            (mirror, Seen { client, topic, payload })
+            (audit_log, Message { client, topic, payload })
         });
         let decoded = request::decode(asked.kind, payload, &properties.user_properties, &self.bounds);
         let log = RequestLog::begin(&client, &topic, size, decoded.as_ref().ok(), arrived);
-        let mirrored = seen.map(|(mirror, seen)| mirror.request(&seen, decoded.as_ref().ok()));
+        let audit_entry = seen.map(|(audit_log, seen)| audit_log.request(&seen, decoded.as_ref().ok()));
         let request = match decoded {
             Ok(request) => request,
             Err(rejected) => {
                 let form = rejected.form;
-                let ticket = Ticket { responder, route, form, id: None, repeatable: None, mirrored, log };
+                let ticket = Ticket { responder, route, form, id: None, repeatable: None, audit_entry, log };
                 return ticket.answer(rejected.into());
             }
         };
         let (form, id) = (request.answer_form(), request.id.clone());
-        let mut ticket = Ticket { responder, route, form, id, repeatable: None, mirrored, log };
+        let mut ticket = Ticket { responder, route, form, id, repeatable: None, audit_entry, log };
         if misdirected {
             let message = "answers to this client cannot go to its Response Topic";
             return ticket.fail(WireError::new(ErrorKind::Unauthorized, message));

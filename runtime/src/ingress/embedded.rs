@@ -150,11 +150,11 @@ async fn announce(broker: Broker, mut notices: Notices, leave: CancellationToken
     loop {
         tokio::select! {
             Ok(()) = notices.status.changed() => publish(&broker, notices.status.borrow_and_update().clone()),
-            Some(line) = notices.mirror.recv() => publish(&broker, line),
+            Some(line) = notices.audit_log.recv() => publish(&broker, line),
             () = leave.cancelled() => break,
         }
     }
-    while let Ok(line) = notices.mirror.try_recv() {
+    while let Ok(line) = notices.audit_log.try_recv() {
         publish(&broker, line);
     }
     publish(&broker, notices.offline);

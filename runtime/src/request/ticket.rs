@@ -1,9 +1,9 @@
 //! What is needed to answer a request, and all that wait for the same answer.
 
 use super::request_log::RequestLog;
+use crate::audit_log::AuditEntry;
 use crate::deduplication::{Deduplicator, Key};
 use crate::ingress::{Outgoing, Responder};
-use crate::mirror::Mirrored;
 use crate::wasm::workers::{Outcome, Waiting};
 use bytes::Bytes;
 use offload_protocol::answer::{Answer, AnswerForm, Outcome as Ending};
@@ -35,7 +35,7 @@ pub struct Ticket {
     /// Where repetitions of it wait for its outcome, under which key, and who pays for remembering it.
     pub repeatable: Option<(Arc<Deduplicator<Repetition>>, Key, Arc<str>)>,
     /// Where it is shown to whoever watches.
-    pub mirrored: Option<Mirrored>,
+    pub audit_entry: Option<AuditEntry>,
     /// What is logged of it, if anything.
     pub log: Option<Box<RequestLog>>,
 }
@@ -99,8 +99,8 @@ impl Ticket {
 
     /// Publishes the answer.
     pub fn answer(self, answer: Answer) {
-        if let Some(mirrored) = self.mirrored {
-            mirrored.answer(&answer);
+        if let Some(audit_entry) = self.audit_entry {
+            audit_entry.answer(&answer);
         }
         if let Some(log) = self.log {
             log.answered(&answer);

@@ -260,7 +260,7 @@ impl Driver {
                         event = &mut next => break event,
                         Some(command) = self.commands.recv() => self.command(command, Some(session)),
                         Ok(()) = self.notices.status.changed(), if session.since.is_some() => self.announce(),
-                        Some(line) = self.notices.mirror.recv(), if session.since.is_some() && self.window.has_room() => {
+                        Some(line) = self.notices.audit_log.recv(), if session.since.is_some() && self.window.has_room() => {
                             self.answer(None, line.into());
                         }
                         () = reached(self.deadline) => return Ended::Shutdown,

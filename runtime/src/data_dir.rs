@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `lock` | the process id of the gateway that holds the lock on this file |
 //! | `format` | the version of the directory's layout |
-//! | `instance` | a random id of this directory, from which the client id on a foreign broker derives |
+//! | `instance` | a random id of this directory, from which the client id on an external broker derives |
 //! | `mac-key` | the key that authenticates compiled modules |
 //! | `suspects` | what runs now, and what ran when an earlier process crashed ([`crate::suspects`]) |
 
@@ -129,7 +129,7 @@ impl DataDir {
         digest.hex()[..self.instance.len()].to_owned()
     }
 
-    /// The client id of this gateway on a foreign broker: 23 characters.
+    /// The client id of this gateway on an external broker: 23 characters.
     pub fn client_id(&self) -> String {
         format!("offload-rt-{}", self.instance)
     }

@@ -9,7 +9,7 @@ use crate::data_dir::{DataDir, DataDirError};
 use crate::deduplication::Deduplicator;
 use crate::ingress::Notices;
 use crate::ingress::embedded::EmbeddedIngress;
-use crate::ingress::foreign::ForeignIngress;
+use crate::ingress::external_mqtt::ExternalIngress;
 use crate::log_sampling;
 use crate::modules::Modules;
 use crate::native::Native;
@@ -49,7 +49,7 @@ pub struct Gateway {
 
 enum Ingress {
     Embedded(EmbeddedIngress),
-    Foreign(ForeignIngress),
+    External(ExternalIngress),
 }
 
 /// Why a gateway cannot start.
@@ -88,7 +88,7 @@ pub enum StartError {
     Auth(#[from] AuthError),
     /// The broker of the configuration cannot be joined.
     #[error(transparent)]
-    Foreign(#[from] crate::ingress::foreign::ForeignError),
+    External(#[from] crate::ingress::external_mqtt::ExternalError),
     /// Something else that the operating system refused.
     #[error("{0}: {1}")]
     Io(&'static str, io::Error),
@@ -189,8 +189,8 @@ impl Gateway {
             }
             Some(broker) => {
                 let client_id = data_dir.client_id();
-                let ingress = ForeignIngress::start(broker, &client_id, requests.clone(), notices).await?;
-                (Ingress::Foreign(ingress), broker.url.to_string())
+                let ingress = ExternalIngress::start(broker, &client_id, requests.clone(), notices).await?;
+                (Ingress::External(ingress), broker.url.to_string())
             }
         };
         let follow = status.follow(status_sender, config.status.interval.duration());
@@ -212,11 +212,11 @@ impl Gateway {
         })
     }
 
-    /// Where the embedded broker listens; `None` on a foreign broker.
+    /// Where the embedded broker listens; `None` on an external broker.
     pub fn address(&self) -> Option<SocketAddr> {
         match &self.ingress {
             Ingress::Embedded(ingress) => Some(ingress.address()),
-            Ingress::Foreign(_) => None,
+            Ingress::External(_) => None,
         }
     }
 
@@ -234,7 +234,7 @@ impl Gateway {
     /// their answers, and closes the connections.
     pub async fn shutdown(mut self) {
         drop(self.planned_stop.take());
-        if let Ingress::Foreign(ingress) = &self.ingress {
+        if let Ingress::External(ingress) = &self.ingress {
             ingress.stop_taking().await;
         }
         self.requests.stop_taking();
@@ -247,7 +247,7 @@ impl Gateway {
         let _ = tokio::task::spawn_blocking(move || workers.stop()).await;
         match self.ingress {
             Ingress::Embedded(ingress) => ingress.shutdown().await,
-            Ingress::Foreign(ingress) => ingress.shutdown().await,
+            Ingress::External(ingress) => ingress.shutdown().await,
         }
     }
 }

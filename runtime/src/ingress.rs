@@ -2,11 +2,11 @@
 //!
 //! An ingress turns MQTT publishes on the request topics into [`Delivery`]s, gives them to a [`Sink`], and publishes
 //! the answers. Nothing behind it knows whether the broker is our own ([`embedded`]) or somebody else's
-//! ([`foreign`]): what differs (when a request is acknowledged, how an answer finds its session) is inside the
+//! ([`external_mqtt`]): what differs (when a request is acknowledged, how an answer finds its session) is inside the
 //! [`Responder`] that comes with each delivery.
 
 pub mod embedded;
-pub mod foreign;
+pub mod external_mqtt;
 
 use crate::flow::Flow;
 use bytes::Bytes;
@@ -28,7 +28,7 @@ pub trait Sink: Send + Sync + 'static {
 /// Who is asking.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Client {
-    /// The authenticated identity, or the reply id where a foreign broker hides it; `None` for an anonymous client.
+    /// The authenticated identity, or the reply id where an external broker hides it; `None` for an anonymous client.
     pub principal: Option<Arc<str>>,
     /// What service is fair between where there is no principal: one client id of the embedded broker.
     pub flow: Arc<str>,
@@ -61,7 +61,7 @@ pub struct Delivery {
     pub payload: Bytes,
     /// MQTT 5 properties; empty for a 3.1.1 publish.
     pub properties: DeliveryProperties,
-    /// Stored by a foreign broker before we subscribed: no request.
+    /// Stored by an external broker before we subscribed: no request.
     pub retained: bool,
     /// How to acknowledge and answer.
     pub responder: Box<dyn Responder>,
@@ -80,7 +80,7 @@ pub struct DeliveryProperties {
 
 /// Completes one delivery: acknowledges the request and publishes its answer.
 pub trait Responder: Send {
-    /// The gateway has the request safely. The embedded broker acknowledges now, a foreign one only with the answer.
+    /// The gateway has the request safely. The embedded broker acknowledges now, an external one only with the answer.
     fn accepted(&mut self);
     /// Publishes the answer at QoS 1, then completes the acknowledgement if that is still due.
     fn answer(self: Box<Self>, answer: Outgoing);

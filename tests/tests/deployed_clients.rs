@@ -85,7 +85,7 @@ async fn two_clients_without_ids_get_their_own_answers() -> Result<()> {
     Ok(())
 }
 
-/// On a foreign broker nobody can tell them apart: the answer goes to all that listen.
+/// On an external broker nobody can tell them apart: the answer goes to all that listen.
 #[tokio::test]
 async fn a_client_without_id_is_answered_on_mosquitto() -> Result<()> {
     let deployment = Deployment::on_mosquitto("").await?;

@@ -47,7 +47,7 @@ async fn a_digest_is_enough_the_second_time(deployment: Deployment) -> Result<()
     Ok(())
 }
 
-/// On a foreign broker the reply id stands in for the principal.
+/// On an external broker the reply id stands in for the principal.
 #[tokio::test]
 async fn what_one_has_sent_another_cannot_name() -> Result<()> {
     let module = guest::module("hello")?;

@@ -201,7 +201,7 @@ async fn an_empty_reply_id_is_the_connections_own_on_the_embedded_broker() -> Re
     Ok(())
 }
 
-/// With an empty reply id on a foreign broker, which does not say who asks, nothing is joined.
+/// With an empty reply id on an external broker, which does not say who asks, nothing is joined.
 #[tokio::test]
 async fn an_empty_reply_id_joins_nothing_on_mosquitto() -> Result<()> {
     let deployment = Deployment::on_mosquitto("").await?;

@@ -31,7 +31,7 @@ on_each_broker! {
 const ADD: &str = "#include <stdio.h>\n#include <stdlib.h>\nint main(int argc, char *argv[]) {\n    int sum = 0;\n    \
                    for (int i = 1; i < argc; i++)\n        sum += atoi(argv[i]);\n    printf(\"%d\", sum);\n    return 0;\n}\n";
 
-/// On a foreign broker it has to be allowed.
+/// On an external broker it has to be allowed.
 const ALLOWED: &str = "native = \"native\"\n";
 
 /// A device with an id, and a Linux client whose library leaves it none. The build part is a compiler command, in one
@@ -411,7 +411,7 @@ async fn several_files_have_the_compilers_own_errors(deployment: Deployment) -> 
     refused_in_envelope(answer, "build", "error: the build left several programs, and `target` names none: ")
 }
 
-/// By default a foreign broker's clients may run programs and offload wasm, not native source: `unauthorized`. Neither
+/// By default an external broker's clients may run programs and offload wasm, not native source: `unauthorized`. Neither
 /// may anyone where the sandbox is not complete, or the configuration forbids it.
 #[tokio::test]
 async fn source_is_refused_where_nothing_allows_it() -> Result<()> {

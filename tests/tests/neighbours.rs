@@ -127,7 +127,7 @@ async fn throw_bombs_beside_others(
     }
 }
 
-/// Devices of as many accounts: on a foreign broker each reply id is one.
+/// Devices of as many accounts: on an external broker each reply id is one.
 async fn accounts<const N: usize>(deployment: &Deployment, names: [&str; N]) -> Result<Vec<Device>> {
     let mut devices = Vec::new();
     for name in names {

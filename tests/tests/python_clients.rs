@@ -23,7 +23,7 @@ const CALCULATE: &str = "#include <stdio.h>\n#include <stdlib.h>\n#ifdef PLUS\n#
 const MAKEFILE: &str =
     "all: <name>\n<name>: <name>.o\n\tgcc -o $@ $<\n<name>.o: <name>.c\n\tgcc -DPLUS -c $<\n";
 
-/// On a foreign broker it has to be allowed.
+/// On an external broker it has to be allowed.
 const SOURCE_ALLOWED: &str = "native = \"native\"\n";
 
 /// The flags that lead a client to the gateway.

@@ -162,7 +162,7 @@ async fn the_client_lists_the_gateway(deployment: Deployment) -> Result<()> {
     Ok(())
 }
 
-/// On a foreign broker the status goes `offline` by the gateway's will, in both versions of MQTT.
+/// On an external broker the status goes `offline` by the gateway's will, in both versions of MQTT.
 #[tokio::test]
 async fn a_gateway_that_dies_is_offline_by_its_will() -> Result<()> {
     for version in ["5", "3.1.1"] {

@@ -144,7 +144,7 @@ impl<'de> Deserialize<'de> for BrokerUrl {
     }
 }
 
-/// The version of MQTT that a foreign broker is spoken to in.
+/// The version of MQTT that an external broker is spoken to in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 pub enum MqttVersion {
     /// MQTT 5, and 3.1.1 with a warning where the broker refuses it.

@@ -151,7 +151,7 @@ async fn time_on_the_wall_ends_a_sleeper(deployment: Deployment) -> Result<()> {
     refused_in_envelope(answer, "timeout", "")
 }
 
-/// By default one principal may have 4 096 requests waiting; `busy` is for those above. (On a foreign broker its
+/// By default one principal may have 4 096 requests waiting; `busy` is for those above. (On an external broker its
 /// Receive Maximum of as many holds back what is above.)
 #[tokio::test]
 async fn by_default_4096_requests_of_one_principal_may_wait() -> Result<()> {

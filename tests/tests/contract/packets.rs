@@ -69,7 +69,7 @@ fn holds(packet: &[u8], part: &[u8]) -> bool {
     packet.windows(part.len()).any(|found| found == part)
 }
 
-/// By default Receive Maximum on a foreign broker is 4 096.
+/// By default Receive Maximum on an external broker is 4 096.
 #[tokio::test]
 async fn receive_maximum_on_a_foreign_broker_is_4096() -> Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;

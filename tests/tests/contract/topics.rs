@@ -72,7 +72,7 @@ async fn a_retained_request_is_run_once_by_the_embedded_broker() -> Result<()> {
     Ok(())
 }
 
-/// A message that a foreign broker delivers with RETAIN set (stored before we subscribed) is no request: ignored and
+/// A message that an external broker delivers with RETAIN set (stored before we subscribed) is no request: ignored and
 /// logged. In MQTT 5 Mosquitto does not even deliver it to a subscription that gateways share.
 #[tokio::test]
 async fn what_mosquitto_retained_is_no_request() -> Result<()> {

@@ -46,7 +46,7 @@ const MAX_PASSWORD_FILE: u64 = 64 << 10;
 
 /// Why a broker cannot be joined at all. One that is away, or refuses, is tried again for ever.
 #[derive(Debug, thiserror::Error)]
-pub enum ForeignError {
+pub enum ExternalError {
     /// The files for TLS cannot be used.
     #[error("cannot join the broker by TLS: {0}")]
     Tls(#[from] TlsError),
@@ -84,13 +84,13 @@ pub enum Status {
 }
 
 /// A gateway's place on an existing broker.
-pub struct ForeignIngress {
+pub struct ExternalIngress {
     commands: UnboundedSender<Command>,
     status: watch::Receiver<Status>,
     task: Option<JoinHandle<()>>,
 }
 
-impl ForeignIngress {
+impl ExternalIngress {
     /// Joins `broker`, and returns when it sends requests to `sink`: as long as it is away, or refuses, that takes.
     /// `notices` are published whenever there is a connection.
     /// `client_id` names the session on the broker: the same after a restart, another for each gateway.
@@ -102,15 +102,15 @@ impl ForeignIngress {
         client_id: &str,
         sink: Arc<dyn Sink>,
         notices: Notices,
-    ) -> Result<ForeignIngress, ForeignError> {
-        let ingress = ForeignIngress::connect(broker, client_id, sink, notices)?;
+    ) -> Result<ExternalIngress, ExternalError> {
+        let ingress = ExternalIngress::connect(broker, client_id, sink, notices)?;
         let mut status = ingress.status();
         // An error would mean that the task is gone, which it is not before a shutdown.
         let _ = status.wait_for(|status| matches!(status, Status::Serving { .. })).await;
         Ok(ingress)
     }
 
-    /// Like [`ForeignIngress::start`], without waiting for the broker. Call it within a tokio runtime.
+    /// Like [`ExternalIngress::start`], without waiting for the broker. Call it within a tokio runtime.
     ///
     /// # Errors
     /// When the password file, or the files for TLS, cannot be used.
@@ -119,7 +119,7 @@ impl ForeignIngress {
         client_id: &str,
         sink: Arc<dyn Sink>,
         notices: Notices,
-    ) -> Result<ForeignIngress, ForeignError> {
+    ) -> Result<ExternalIngress, ExternalError> {
         let password = broker.password_file.as_deref().map(read_password).transpose()?.unwrap_or_default();
         let tls = broker.tls().map(|files| files.client_config()).transpose()?;
         let address = &broker.url.address;
@@ -146,7 +146,7 @@ impl ForeignIngress {
         let (status, watched) = watch::channel(Status::Connecting);
         let commands = sender.clone();
         let driver = Driver::new(broker, options, sink, notices, (sender, receiver), status);
-        Ok(ForeignIngress { commands, status: watched, task: Some(tokio::spawn(driver.run())) })
+        Ok(ExternalIngress { commands, status: watched, task: Some(tokio::spawn(driver.run())) })
     }
 
     /// Follows the connection.
@@ -180,18 +180,18 @@ impl ForeignIngress {
     }
 }
 
-impl Drop for ForeignIngress {
+impl Drop for ExternalIngress {
     fn drop(&mut self) {
         self.send(Command::Shutdown);
     }
 }
 
 /// The first line of `path`.
-fn read_password(path: &Path) -> Result<String, ForeignError> {
+fn read_password(path: &Path) -> Result<String, ExternalError> {
     use std::io::Read;
     let mut text = String::new();
     std::fs::File::open(path)
         .and_then(|file| file.take(MAX_PASSWORD_FILE).read_to_string(&mut text))
-        .map_err(|source| ForeignError::Password { path: path.to_owned(), source })?;
+        .map_err(|source| ExternalError::Password { path: path.to_owned(), source })?;
     Ok(text.lines().next().unwrap_or_default().to_owned())
 }

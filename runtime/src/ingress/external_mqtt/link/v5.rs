@@ -17,7 +17,7 @@ use super::{
     Busy, Connected, Event, Failure, Granted, Incoming, MAX_UNCONFIRMED, Offer, Options, REQUESTS, is_closed,
     reason,
 };
-use crate::ingress::foreign::publication::Publication;
+use crate::ingress::external_mqtt::publication::Publication;
 use crate::ingress::{DeliveryProperties, Notice};
 
 /// How long a write may take, on top of the time to connect and that in which an idle connection is probed.

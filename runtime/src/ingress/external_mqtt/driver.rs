@@ -21,7 +21,7 @@ use super::clash::Clash;
 use super::link::{self, Connected, Event, Failure, Granted, Incoming, Offer, Options, Requests};
 use super::namesakes::{Namesakes, Reaction};
 use super::publication::Publication;
-use super::responder::{Command, ForeignResponder};
+use super::responder::{Command, ExternalResponder};
 use super::seldom::Seldom;
 use super::version::{Choice, Version};
 use super::window::{Received, Ticket, Window};
@@ -402,7 +402,7 @@ impl Driver {
         let flow: Arc<str> = request.reply_id.into();
         let principal = (!flow.is_empty()).then(|| flow.clone());
         let client = Client { principal, account: flow.clone(), flow, web: false };
-        let responder = Box::new(ForeignResponder::new(ticket, self.sender.clone()));
+        let responder = Box::new(ExternalResponder::new(ticket, self.sender.clone()));
         self.sink.deliver(Delivery { client, topic, payload, properties, retained: retain, responder });
         self.sink.delivered();
     }

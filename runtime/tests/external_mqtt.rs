@@ -1,14 +1,14 @@
 //! The ingress on an existing broker, against a real Mosquitto.
 
-#[path = "foreign_ingress/device.rs"]
+#[path = "external_mqtt/device.rs"]
 mod device;
-#[path = "foreign_ingress/mosquitto.rs"]
+#[path = "external_mqtt/mosquitto.rs"]
 mod mosquitto;
-#[path = "foreign_ingress/old_broker.rs"]
+#[path = "external_mqtt/old_broker.rs"]
 mod old_broker;
-#[path = "foreign_ingress/scripted.rs"]
+#[path = "external_mqtt/scripted.rs"]
 mod scripted;
-#[path = "foreign_ingress/sink.rs"]
+#[path = "external_mqtt/sink.rs"]
 mod sink;
 
 use std::collections::BTreeSet;
@@ -18,7 +18,7 @@ use std::time::Duration;
 use device::Device;
 use mosquitto::Mosquitto;
 use offload_rt::config::{Broker, BrokerUrl, HostPort, MqttVersion, TimeSpan};
-use offload_rt::ingress::foreign::{ForeignIngress, Status, Version};
+use offload_rt::ingress::external_mqtt::{ExternalIngress, Status, Version};
 use offload_rt::ingress::{Notice, Notices};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rumqttc::QoS;
@@ -46,12 +46,12 @@ fn notices(name: &str) -> Notices {
     Notices::fixed(notice("online"), notice("offline"))
 }
 
-async fn start(broker: &Broker, client_id: &str, sink: &Arc<EchoSink>) -> ForeignIngress {
-    let started = ForeignIngress::start(broker, client_id, sink.clone(), notices(client_id));
+async fn start(broker: &Broker, client_id: &str, sink: &Arc<EchoSink>) -> ExternalIngress {
+    let started = ExternalIngress::start(broker, client_id, sink.clone(), notices(client_id));
     tokio::time::timeout(PATIENCE, started).await.expect("joined in time").unwrap()
 }
 
-async fn wait_for(ingress: &ForeignIngress, wanted: impl FnMut(&Status) -> bool) -> Status {
+async fn wait_for(ingress: &ExternalIngress, wanted: impl FnMut(&Status) -> bool) -> Status {
     let mut status = ingress.status();
     let reached = tokio::time::timeout(PATIENCE, status.wait_for(wanted)).await;
     reached.expect("status reached in time").expect("ingress alive").clone()
@@ -155,7 +155,7 @@ async fn a_clash_of_client_ids_is_reported_and_not_fought_over() {
         let settings = Broker { protocol: version, ..settings(broker.port) };
         let sink = EchoSink::answering();
         let first = start(&settings, "copied", &sink).await;
-        let second = ForeignIngress::connect(&settings, "copied", sink.clone(), notices("copied")).unwrap();
+        let second = ExternalIngress::connect(&settings, "copied", sink.clone(), notices("copied")).unwrap();
         let clashes = |status: &Status| *status == Status::Clash;
         let serves = tokio::select! {
             _ = wait_for(&first, clashes) => &second,
@@ -236,7 +236,7 @@ async fn a_broker_that_is_not_there_yet_is_waited_for() {
     broker.stop();
     let sink = EchoSink::answering();
     let ingress =
-        ForeignIngress::connect(&settings(broker.port), "early", sink.clone(), notices("early")).unwrap();
+        ExternalIngress::connect(&settings(broker.port), "early", sink.clone(), notices("early")).unwrap();
     wait_for(&ingress, |status| matches!(status, Status::Waiting { .. })).await;
     broker.restart();
     wait_for(&ingress, |status| matches!(status, Status::Serving { .. })).await;
@@ -257,7 +257,7 @@ async fn the_password_comes_from_its_file() {
     start(&known, "known", &sink).await.shutdown().await;
 
     let stranger =
-        ForeignIngress::connect(&settings(broker.port), "stranger", sink.clone(), notices("stranger"))
+        ExternalIngress::connect(&settings(broker.port), "stranger", sink.clone(), notices("stranger"))
             .unwrap();
     let status = wait_for(&stranger, |status| matches!(status, Status::Waiting { .. })).await;
     let Status::Waiting { reason } = status else { unreachable!() };
@@ -265,7 +265,7 @@ async fn the_password_comes_from_its_file() {
     stranger.shutdown().await;
 
     let unreadable = Broker { password_file: Some("/nonexistent".into()), ..known };
-    assert!(ForeignIngress::connect(&unreadable, "unreadable", sink, notices("unreadable")).is_err());
+    assert!(ExternalIngress::connect(&unreadable, "unreadable", sink, notices("unreadable")).is_err());
 }
 
 /// CONNACK without properties, and SUBACK for both filters (MQTT 5, sections 3.2 and 3.9).
@@ -278,7 +278,7 @@ async fn status_after(answer: &'static [u8], wanted: impl FnMut(&Status) -> bool
     let settings =
         Broker { reconnect_min: TimeSpan::secs(30), reconnect_max: TimeSpan::secs(30), ..settings(port) };
     let sink = EchoSink::answering();
-    let ingress = ForeignIngress::connect(&settings, "told", sink, notices("told")).unwrap();
+    let ingress = ExternalIngress::connect(&settings, "told", sink, notices("told")).unwrap();
     let status = wait_for(&ingress, wanted).await;
     ingress.shutdown().await;
     status
@@ -392,7 +392,8 @@ async fn a_broker_is_joined_by_tls_with_a_certificate_of_ones_own() {
         (Broker { cert: None, key: None, ..known.clone() }, ""),
         (Broker { url: plain, ..known.clone() }, ""),
     ] {
-        let ingress = ForeignIngress::connect(&refused, "refused", sink.clone(), notices("refused")).unwrap();
+        let ingress =
+            ExternalIngress::connect(&refused, "refused", sink.clone(), notices("refused")).unwrap();
         let status = wait_for(&ingress, |status| *status != Status::Connecting).await;
         let Status::Waiting { reason } = status else { panic!("{status:?}") };
         assert!(reason.contains(expected), "{reason}");
@@ -400,7 +401,7 @@ async fn a_broker_is_joined_by_tls_with_a_certificate_of_ones_own() {
     }
 
     let unusable = Broker { key: Some(file("ca")), ..known };
-    let error = ForeignIngress::connect(&unusable, "unusable", sink.clone(), notices("unusable"));
+    let error = ExternalIngress::connect(&unusable, "unusable", sink.clone(), notices("unusable"));
     let Err(error) = error else { panic!("a certificate is no key") };
     assert!(error.to_string().ends_with("ca holds no private key without a password in PEM"), "{error}");
 }

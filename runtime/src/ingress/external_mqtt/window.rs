@@ -1,4 +1,4 @@
-//! What is in flight between a foreign broker and the gateway: requests that wait for their answer, and answers that
+//! What is in flight between an external broker and the gateway: requests that wait for their answer, and answers that
 //! wait for the broker's acknowledgement. A notice of the gateway's own goes the way of an answer to no request.
 //!
 //! The order that loses nothing: the answer is published, the broker acknowledges it, then the request is acknowledged.

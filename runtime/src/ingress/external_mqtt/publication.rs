@@ -1,4 +1,4 @@
-//! A message on its way to a foreign broker, and the size of the packet that it becomes.
+//! A message on its way to an external broker, and the size of the packet that it becomes.
 
 use std::sync::Arc;
 

@@ -12,7 +12,7 @@ use super::{
     Busy, Connected, Event, Failure, Granted, Incoming, MAX_UNCONFIRMED, Offer, Options, REQUESTS, is_closed,
     reason,
 };
-use crate::ingress::foreign::publication::Publication;
+use crate::ingress::external_mqtt::publication::Publication;
 use crate::ingress::{DeliveryProperties, Notice};
 
 /// The largest packet that MQTT has. A packet over our own limit would end the connection, and be delivered again on

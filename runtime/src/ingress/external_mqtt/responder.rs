@@ -1,4 +1,4 @@
-//! Completes a delivery of a foreign broker, from whichever thread has its answer.
+//! Completes a delivery of an external broker, from whichever thread has its answer.
 
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
@@ -24,14 +24,14 @@ pub(super) enum Command {
 }
 
 /// One delivery; without a ticket where the broker wants no acknowledgement (QoS 0).
-pub(super) struct ForeignResponder {
+pub(super) struct ExternalResponder {
     ticket: Option<Ticket>,
     commands: UnboundedSender<Command>,
 }
 
-impl ForeignResponder {
-    pub fn new(ticket: Option<Ticket>, commands: UnboundedSender<Command>) -> ForeignResponder {
-        ForeignResponder { ticket, commands }
+impl ExternalResponder {
+    pub fn new(ticket: Option<Ticket>, commands: UnboundedSender<Command>) -> ExternalResponder {
+        ExternalResponder { ticket, commands }
     }
 
     fn send(&self, command: Command) {
@@ -40,7 +40,7 @@ impl ForeignResponder {
     }
 }
 
-impl Responder for ForeignResponder {
+impl Responder for ExternalResponder {
     fn accepted(&mut self) {}
 
     fn answer(mut self: Box<Self>, answer: Outgoing) {
@@ -56,7 +56,7 @@ impl Responder for ForeignResponder {
 }
 
 /// Given up without an answer, as when the gateway stops: the broker delivers the request again.
-impl Drop for ForeignResponder {
+impl Drop for ExternalResponder {
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket.take() {
             self.send(Command::Release(ticket));

@@ -156,7 +156,7 @@ async fn a_clash_of_client_ids_is_reported_and_not_fought_over() {
         let sink = EchoSink::answering();
         let first = start(&settings, "copied", &sink).await;
         let second = ExternalIngress::connect(&settings, "copied", sink.clone(), notices("copied")).unwrap();
-        let clashes = |status: &Status| *status == Status::Clash;
+        let clashes = |status: &Status| *status == Status::ClientIdConflict;
         let serves = tokio::select! {
             _ = wait_for(&first, clashes) => &second,
             _ = wait_for(&second, clashes) => &first,
@@ -286,10 +286,10 @@ async fn status_after(answer: &'static [u8], wanted: impl FnMut(&Status) -> bool
 
 #[tokio::test]
 async fn a_take_over_is_known_from_each_form_of_disconnect() {
-    let ended = |status: &Status| matches!(status, Status::Waiting { .. } | Status::Clash);
+    let ended = |status: &Status| matches!(status, Status::Waiting { .. } | Status::ClientIdConflict);
     for disconnect in [&b"\xe0\x01\x8e"[..], b"\xe0\x02\x8e\x00", b"\xe0\x05\x8e\x03\x1f\x00\x00"] {
         let answer = [ACCEPTED, disconnect].concat().leak();
-        assert_eq!(status_after(answer, ended).await, Status::Clash, "{disconnect:?}");
+        assert_eq!(status_after(answer, ended).await, Status::ClientIdConflict, "{disconnect:?}");
     }
 }
 

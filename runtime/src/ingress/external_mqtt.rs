@@ -10,13 +10,13 @@
 //! order): in order, one long request would hold back thousands of short ones.
 
 mod backoff;
-mod clash;
+mod client_id_conflict;
 mod driver;
 mod link;
+mod log_sampling;
 mod namesakes;
 mod publication;
 mod responder;
-mod seldom;
 mod version;
 mod window;
 
@@ -78,7 +78,7 @@ pub enum Status {
         reason: String,
     },
     /// Another client uses our client id; the next attempt follows after a long wait.
-    Clash,
+    ClientIdConflict,
     /// The ingress has shut down.
     Stopped,
 }

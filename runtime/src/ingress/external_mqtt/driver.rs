@@ -17,12 +17,12 @@ use tracing::{debug, error, info, warn};
 
 use super::Status;
 use super::backoff::Backoff;
-use super::clash::Clash;
+use super::client_id_conflict::ClientIdConflict;
 use super::link::{self, Connected, Event, Failure, Granted, Incoming, Offer, Options, Requests};
+use super::log_sampling::PowersOfTwo;
 use super::namesakes::{Namesakes, Reaction};
 use super::publication::Publication;
 use super::responder::{Command, ExternalResponder};
-use super::seldom::Seldom;
 use super::version::{Choice, Version};
 use super::window::{Received, Ticket, Window};
 use crate::config;
@@ -34,7 +34,7 @@ const SHARE: &str = "$share/offload-rt/";
 /// A connection that lasted so long was a good one: the next attempt is made soon again.
 const GOOD: Duration = Duration::from_secs(10);
 /// First and longest wait when another client uses our client id. Both of them wait, so that each gets some work done.
-const CLASH_WAIT: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(600));
+const CONFLICT_WAIT: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(600));
 /// Requests are taken from the connection for so long, or so many bytes of them, before other tasks have their turn: a
 /// broker that has much for us does not keep the answers, or another task, waiting.
 const BATCH: (Duration, usize) = (Duration::from_millis(1), 256 << 10);
@@ -54,8 +54,8 @@ pub(super) struct Driver {
     status: watch::Sender<Status>,
     choice: Choice,
     backoff: Backoff,
-    clash_backoff: Backoff,
-    clash: Clash,
+    conflict_backoff: Backoff,
+    conflict: ClientIdConflict,
     window: Window,
     hasher: RandomState,
     /// False when the gateway takes no more requests.
@@ -66,11 +66,11 @@ pub(super) struct Driver {
     deadline: Option<Instant>,
     namesakes: Option<Namesakes>,
     /// Answers for which there was no room.
-    dropped: Seldom,
+    dropped: PowersOfTwo,
     /// Answers that the broker refused.
-    refused: Seldom,
+    refused: PowersOfTwo,
     /// Answers that no packet could hold.
-    unfit: Seldom,
+    unfit: PowersOfTwo,
     /// What answers in the broker's place, found out once for a failure that stays the same.
     peer: Option<(Failure, Option<Peer>)>,
     /// What the log has said that the broker has.
@@ -152,16 +152,16 @@ impl Driver {
             status,
             choice: Choice::new(broker.protocol),
             backoff: Backoff::new(broker.reconnect_min.into(), broker.reconnect_max.into()),
-            clash_backoff: Backoff::new(CLASH_WAIT.0, CLASH_WAIT.1),
-            clash: Clash::default(),
+            conflict_backoff: Backoff::new(CONFLICT_WAIT.0, CONFLICT_WAIT.1),
+            conflict: ClientIdConflict::default(),
             window: Window::default(),
             hasher: RandomState::new(),
             taking: true,
             given_back: Vec::new(),
             deadline: None,
-            dropped: Seldom::default(),
-            refused: Seldom::default(),
-            unfit: Seldom::default(),
+            dropped: PowersOfTwo::default(),
+            refused: PowersOfTwo::default(),
+            unfit: PowersOfTwo::default(),
             peer: None,
             known_offer: Offer::ALL,
         }
@@ -189,13 +189,13 @@ impl Driver {
                 // The next broker behind this address may have what this one lacked.
                 self.options.offer = Offer::ALL;
             }
-            let wait = if self.clash.ended(&failure, lasted) {
-                self.report(Status::Clash);
-                self.clash_backoff.wait()
+            let wait = if self.conflict.ended(&failure, lasted) {
+                self.report(Status::ClientIdConflict);
+                self.conflict_backoff.wait()
             } else {
                 if lasted.is_some_and(|lasted| lasted >= GOOD) {
                     self.backoff.reset();
-                    self.clash_backoff.reset();
+                    self.conflict_backoff.reset();
                 }
                 let reason = self.reason(&failure, lasted.is_some()).await;
                 self.report(Status::Waiting { reason });
@@ -560,7 +560,7 @@ impl Driver {
                 }
             }
             Status::Waiting { reason } => warn!(broker, reason, "no connection; trying again"),
-            Status::Clash => error!(
+            Status::ClientIdConflict => error!(
                 broker,
                 client_id,
                 "another gateway seems to use this client id; is the data directory copied? Waiting, so as not to fight for it"

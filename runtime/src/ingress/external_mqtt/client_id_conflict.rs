@@ -14,11 +14,11 @@ const SHORT_IN_A_ROW: u32 = 4;
 
 /// Watches how connections end.
 #[derive(Debug, Default)]
-pub(super) struct Clash {
+pub(super) struct ClientIdConflict {
     short_in_a_row: u32,
 }
 
-impl Clash {
+impl ClientIdConflict {
     /// An attempt to connect has failed (`lasted` is none), or its connection has ended after `lasted`. True when it
     /// looks as if another client had our id.
     pub fn ended(&mut self, failure: &Failure, lasted: Option<Duration>) -> bool {
@@ -36,13 +36,13 @@ mod tests {
 
     #[test]
     fn a_take_over_is_a_clash_at_once() {
-        assert!(Clash::default().ended(&Failure::TakenOver, Some(Duration::from_secs(3600))));
+        assert!(ClientIdConflict::default().ended(&Failure::TakenOver, Some(Duration::from_secs(3600))));
     }
 
     #[test]
     fn closing_soon_is_a_clash_when_it_happens_again_and_again() {
-        let mut clash = Clash::default();
-        let ends: Vec<bool> = (0..5).map(|_| clash.ended(&Failure::Closed, SECOND)).collect();
+        let mut conflict = ClientIdConflict::default();
+        let ends: Vec<bool> = (0..5).map(|_| conflict.ended(&Failure::Closed, SECOND)).collect();
         assert_eq!(ends, [false, false, false, true, true]);
     }
 
@@ -50,12 +50,12 @@ mod tests {
     fn a_long_connection_another_reason_or_a_broker_that_is_away_end_the_row() {
         let lost = || Failure::Lost("timeout".to_owned());
         for (failure, lasted) in [(Failure::Closed, Some(SHORT)), (lost(), SECOND), (lost(), None)] {
-            let mut clash = Clash::default();
+            let mut conflict = ClientIdConflict::default();
             for _ in 1..SHORT_IN_A_ROW {
-                assert!(!clash.ended(&Failure::Closed, SECOND));
+                assert!(!conflict.ended(&Failure::Closed, SECOND));
             }
-            assert!(!clash.ended(&failure, lasted), "{failure}");
-            assert!(!clash.ended(&Failure::Closed, SECOND), "{failure}");
+            assert!(!conflict.ended(&failure, lasted), "{failure}");
+            assert!(!conflict.ended(&Failure::Closed, SECOND), "{failure}");
         }
     }
 }

@@ -2,11 +2,11 @@
 
 /// Counts an event, and picks the 1st, 2nd, 4th, 8th … of them.
 #[derive(Debug, Default)]
-pub(super) struct Seldom {
+pub(super) struct PowersOfTwo {
     count: u64,
 }
 
-impl Seldom {
+impl PowersOfTwo {
     /// One more. The number of events so far, when this is one to log.
     pub fn count(&mut self) -> Option<u64> {
         self.count += 1;
@@ -20,7 +20,7 @@ mod tests {
 
     #[test]
     fn a_flood_is_a_few_lines() {
-        let mut seldom = Seldom::default();
+        let mut seldom = PowersOfTwo::default();
         let logged: Vec<u64> = (0..1_000_000).filter_map(|_| seldom.count()).collect();
         assert_eq!((logged.len(), &logged[..4]), (20, &[1, 2, 4, 8][..]));
     }

@@ -33,7 +33,7 @@ pub struct Client {
     /// What service is fair between where there is no principal: one client id of the embedded broker.
     pub flow: Arc<str>,
     /// Who pays for what it makes the gateway hold and do: the principal, else the address that it comes from; where a
-    /// foreign broker hides that, the reply id.
+    /// external broker hides that, the reply id.
     pub account: Arc<str>,
     /// Whether it came over WebSocket, as any web page can.
     pub web: bool,

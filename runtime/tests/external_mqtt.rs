@@ -156,10 +156,10 @@ async fn a_clash_of_client_ids_is_reported_and_not_fought_over() {
         let sink = EchoSink::answering();
         let first = start(&settings, "copied", &sink).await;
         let second = ExternalIngress::connect(&settings, "copied", sink.clone(), notices("copied")).unwrap();
-        let clashes = |status: &Status| *status == Status::ClientIdConflict;
+        let conflicts = |status: &Status| *status == Status::ClientIdConflict;
         let serves = tokio::select! {
-            _ = wait_for(&first, clashes) => &second,
-            _ = wait_for(&second, clashes) => &first,
+            _ = wait_for(&first, conflicts) => &second,
+            _ = wait_for(&second, conflicts) => &first,
         };
         // The one that backs off leaves the other in peace.
         wait_for(serves, |status| matches!(status, Status::Serving { .. })).await;

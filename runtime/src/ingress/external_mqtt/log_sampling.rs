@@ -20,8 +20,8 @@ mod tests {
 
     #[test]
     fn a_flood_is_a_few_lines() {
-        let mut seldom = PowersOfTwo::default();
-        let logged: Vec<u64> = (0..1_000_000).filter_map(|_| seldom.count()).collect();
+        let mut sample = PowersOfTwo::default();
+        let logged: Vec<u64> = (0..1_000_000).filter_map(|_| sample.count()).collect();
         assert_eq!((logged.len(), &logged[..4]), (20, &[1, 2, 4, 8][..]));
     }
 }

@@ -2,7 +2,7 @@
 //! the application and back, and says so when that does not come back.
 //!
 //! It has a thread and a runtime of its own, so that it sees what has stopped the gateway's. Its connection is made once
-//! and kept: a broker that is full of others' connections is busy, and not deaf.
+//! and kept: a broker that is full of others' connections is busy, and not unresponsive.
 
 use crate::config;
 use rumqttc::{AsyncClient, Event, MqttOptions, Packet, QoS};
@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 /// Exit code of a process whose broker does not answer: `EX_SOFTWARE` of BSD's sysexits.
-pub const EXIT_DEAF: i32 = 70;
+pub const EXIT_UNRESPONSIVE: i32 = 70;
 
 /// The watchdog's user name. No other user's name begins with `$`.
 const NAME: &str = "$watchdog";
@@ -26,22 +26,22 @@ const REQUESTS: usize = 8;
 
 /// What tells the watchdog from others: known to this process alone.
 #[derive(Clone)]
-pub struct Badge {
+pub struct Credentials {
     secret: Arc<str>,
     topic: Arc<str>,
 }
 
-impl Badge {
+impl Credentials {
     /// A new one, for the gateway of this name.
     ///
     /// # Errors
     ///
     /// When the system has no randomness.
-    pub fn new(gateway: &str) -> Result<Badge, getrandom::Error> {
+    pub fn new(gateway: &str) -> Result<Credentials, getrandom::Error> {
         let mut secret = [0; 16];
         getrandom::fill(&mut secret)?;
         let secret = format!("{:032x}", u128::from_ne_bytes(secret));
-        Ok(Badge { secret: secret.into(), topic: format!("gateway/{gateway}/watchdog").into() })
+        Ok(Credentials { secret: secret.into(), topic: format!("gateway/{gateway}/watchdog").into() })
     }
 
     /// The watchdog's user name, if these are its credentials.
@@ -56,22 +56,22 @@ impl Badge {
     }
 }
 
-/// Watches the broker at `address` until `stop`. `bark` is called with the reason, once, when a message does not come back.
+/// Watches the broker at `address` until `stop`. `on_timeout` is called with the reason, once, when a message does not come back.
 ///
 /// # Errors
 ///
 /// When the system gives no thread.
 pub fn start(
     address: SocketAddr,
-    badge: Badge,
+    credentials: Credentials,
     config: config::Watchdog,
     stop: CancellationToken,
-    bark: impl FnOnce(String) + Send + 'static,
+    on_timeout: impl FnOnce(String) + Send + 'static,
 ) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let watching = async move {
         tokio::select! {
-            reason = watch(address, &badge, &config) => bark(reason),
+            reason = watch(address, &credentials, &config) => on_timeout(reason),
             () = stop.cancelled() => {}
         }
     };
@@ -79,14 +79,14 @@ pub fn start(
 }
 
 /// Sends messages for as long as they come back. Otherwise says what was wrong.
-async fn watch(address: SocketAddr, badge: &Badge, config: &config::Watchdog) -> String {
+async fn watch(address: SocketAddr, credentials: &Credentials, config: &config::Watchdog) -> String {
     let (interval, timeout) = (config.interval.duration(), config.timeout.duration());
     let mut options = MqttOptions::new("", address.ip().to_string(), address.port());
-    options.set_credentials(NAME, &*badge.secret);
+    options.set_credentials(NAME, &*credentials.secret);
     let (client, mut events) = AsyncClient::new(options, REQUESTS);
     let publish = |number: u64| {
         // A full channel is that of a connection that takes nothing: the deadline finds it.
-        let _ = client.try_publish(&*badge.topic, QoS::AtLeastOnce, false, number.to_string());
+        let _ = client.try_publish(&*credentials.topic, QoS::AtLeastOnce, false, number.to_string());
     };
 
     let mut number = 0;
@@ -115,7 +115,7 @@ async fn watch(address: SocketAddr, badge: &Badge, config: &config::Watchdog) ->
         };
         match event {
             Ok(Event::Incoming(Packet::ConnAck(_))) => {
-                let _ = client.try_subscribe(&*badge.topic, QoS::AtLeastOnce);
+                let _ = client.try_subscribe(&*credentials.topic, QoS::AtLeastOnce);
                 publish(number);
             }
             Ok(Event::Incoming(Packet::Publish(message))) if message.payload == number.to_string() => {
@@ -148,34 +148,34 @@ mod tests {
     }
 
     #[test]
-    fn a_broker_that_takes_everything_and_says_nothing_is_deaf() {
+    fn a_broker_that_takes_everything_and_says_nothing_is_unresponsive() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let deaf = thread::spawn(move || {
+        let silent = thread::spawn(move || {
             let (mut socket, _) = listener.accept().unwrap();
             std::io::copy(&mut socket.by_ref(), &mut std::io::sink())
         });
-        let (sender, barks) = mpsc::channel();
-        let bark = move |reason| sender.send(reason).unwrap();
-        let badge = Badge::new("g").unwrap();
-        start(address, badge, hasty(), CancellationToken::new(), bark).unwrap();
-        let reason = barks.recv().unwrap();
+        let (sender, timeouts) = mpsc::channel();
+        let on_timeout = move |reason| sender.send(reason).unwrap();
+        let credentials = Credentials::new("g").unwrap();
+        start(address, credentials, hasty(), CancellationToken::new(), on_timeout).unwrap();
+        let reason = timeouts.recv().unwrap();
         assert!(reason.contains("did not come back"), "{reason}");
-        deaf.join().unwrap().unwrap();
+        silent.join().unwrap().unwrap();
     }
 
     #[test]
     fn only_the_watchdog_has_its_badge() {
-        let badge = Badge::new("g").unwrap();
-        let secret = badge.secret.clone();
-        assert!(badge.identify(Some(NAME), Some(secret.as_bytes())).is_some());
+        let credentials = Credentials::new("g").unwrap();
+        let secret = credentials.secret.clone();
+        assert!(credentials.identify(Some(NAME), Some(secret.as_bytes())).is_some());
         for (name, password) in
             [(Some(NAME), None), (Some(NAME), Some(&b"guess"[..])), (None, Some(secret.as_bytes()))]
         {
-            assert!(badge.identify(name, password).is_none());
+            assert!(credentials.identify(name, password).is_none());
         }
-        assert!(badge.is_own(Some(NAME), "gateway/g/watchdog"));
-        assert!(!badge.is_own(Some("plc"), "gateway/g/watchdog"));
-        assert!(!badge.is_own(Some(NAME), "gateway/g/status"));
+        assert!(credentials.is_own(Some(NAME), "gateway/g/watchdog"));
+        assert!(!credentials.is_own(Some("plc"), "gateway/g/watchdog"));
+        assert!(!credentials.is_own(Some(NAME), "gateway/g/status"));
     }
 }

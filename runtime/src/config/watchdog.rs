@@ -6,7 +6,7 @@ use super::table::table;
 table! {
     /// The watchdog of the embedded broker: a client that sends itself a message through all of it. When that does not
     /// come back the process exits with code 70 and says why, so that whoever supervises it starts it again: a gateway
-    /// that is deaf is worse than one that is gone.
+    /// that is unresponsive is worse than one that is gone.
     pub struct Watchdog {
         /// Whether there is one.
         pub enabled: bool = true;

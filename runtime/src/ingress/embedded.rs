@@ -7,7 +7,7 @@ use crate::auth::access::{Access, Who};
 use crate::auth::authentication::{self, Authentication, KnownBy, Refused};
 use crate::config::{Config, HostPort, Listen, Watchdog};
 use crate::gateway::StartError;
-use crate::watchdog::{self, Badge};
+use crate::watchdog::{self, Credentials};
 use offload_broker::config::DEFAULT_MAX_QUEUED_BYTES;
 use offload_broker::{
     Acknowledgement, Application, BoxFuture, Broker, ClientInfo, Identity, Login, Message, Properties, QoS,
@@ -51,7 +51,8 @@ impl EmbeddedIngress {
         mut notices: Notices,
     ) -> Result<EmbeddedIngress, StartError> {
         let Auth { access, authentication, tls } = auth;
-        let badge = Badge::new(&config.name).map_err(|error| StartError::Io("randomness", error.into()))?;
+        let credentials =
+            Credentials::new(&config.name).map_err(|error| StartError::Io("randomness", error.into()))?;
         let plain = bind(&config.listen.address, &authentication).await?;
         let address = plain.local_addr().map_err(|error| StartError::Io("listener", error))?;
         let mut listeners = vec![(plain, Transport::Tcp)];
@@ -64,8 +65,13 @@ impl EmbeddedIngress {
             listeners.push((bind(&config.address, &authentication).await?, Transport::WebSocket(websocket)));
         }
 
-        let hook =
-            Arc::new(Hook { access, authentication, badge: badge.clone(), sink, broker: OnceLock::new() });
+        let hook = Arc::new(Hook {
+            access,
+            authentication,
+            credentials: credentials.clone(),
+            sink,
+            broker: OnceLock::new(),
+        });
         let broker = Broker::new(broker_config(&config.listen, &config.watchdog), hook.clone());
         let (lost, asked) = (broker.clone(), hook.authentication.clone());
         hook.authentication.on_reload(Box::new(move || {
@@ -95,8 +101,14 @@ impl EmbeddedIngress {
         serving.close();
         let watched = CancellationToken::new();
         if config.watchdog.enabled {
-            watchdog::start(address, badge, config.watchdog.clone(), watched.clone(), exit_deaf)
-                .map_err(|error| StartError::Io("watchdog", error))?;
+            watchdog::start(
+                address,
+                credentials,
+                config.watchdog.clone(),
+                watched.clone(),
+                exit_unresponsive,
+            )
+            .map_err(|error| StartError::Io("watchdog", error))?;
         }
         let watchdog = watched.drop_guard();
         Ok(EmbeddedIngress { address, watchdog, shutdown, serving, leave, announcing })
@@ -131,9 +143,9 @@ async fn bind(address: &HostPort, authentication: &Authentication) -> Result<Tcp
 }
 
 /// What the watchdog does when the broker does not answer.
-fn exit_deaf(reason: String) {
-    tracing::error!(reason, "the embedded broker is deaf: the gateway exits");
-    std::process::exit(watchdog::EXIT_DEAF);
+fn exit_unresponsive(reason: String) {
+    tracing::error!(reason, "the embedded broker is unresponsive: the gateway exits");
+    std::process::exit(watchdog::EXIT_UNRESPONSIVE);
 }
 
 fn transport_name(transport: &Transport) -> &'static str {
@@ -202,7 +214,7 @@ pub(crate) fn broker_config(listen: &Listen, watchdog: &Watchdog) -> offload_bro
 struct Hook {
     access: Arc<Access>,
     authentication: Arc<Authentication>,
-    badge: Badge,
+    credentials: Credentials,
     sink: Arc<dyn Sink>,
     broker: OnceLock<Broker>,
 }
@@ -210,7 +222,9 @@ struct Hook {
 impl Application for Hook {
     fn authenticate(&self, login: Login) -> BoxFuture<'_, Result<Identity, Refusal>> {
         Box::pin(async move {
-            if let Some(user) = self.badge.identify(login.user_name.as_deref(), login.password.as_deref()) {
+            if let Some(user) =
+                self.credentials.identify(login.user_name.as_deref(), login.password.as_deref())
+            {
                 return Ok(Identity { user: Some(user), credential: 0 });
             }
             self.authentication.check(&login).await.map_err(refusal)
@@ -222,12 +236,13 @@ impl Application for Hook {
     }
 
     fn may_subscribe(&self, client: &ClientInfo, filter: &str) -> bool {
-        self.badge.is_own(client.user.as_deref(), filter) || self.access.may_subscribe(who(client), filter)
+        self.credentials.is_own(client.user.as_deref(), filter)
+            || self.access.may_subscribe(who(client), filter)
     }
 
     fn route(&self, client: &ClientInfo, topic: &str) -> Route {
         let first = topic.split('/').next().unwrap_or_default();
-        if self.badge.is_own(client.user.as_deref(), topic) {
+        if self.credentials.is_own(client.user.as_deref(), topic) {
             Route::Application
         } else if !self.access.may_publish(who(client), topic) {
             Route::Refuse
@@ -241,7 +256,7 @@ impl Application for Hook {
     fn publish(&self, received: Received) {
         let Received { client, topic, payload, properties, ack, .. } = received;
         let broker = self.broker.get().expect("set before the broker serves").clone();
-        if self.badge.is_own(client.user.as_deref(), &topic) {
+        if self.credentials.is_own(client.user.as_deref(), &topic) {
             // Back to the watchdog alone: nobody else is to see it.
             let message = Message { topic, payload, qos: QoS::AtLeastOnce, retain: false, properties: None };
             broker.publish_to(&client, &message, None);

@@ -159,7 +159,7 @@ impl Executor {
 }
 
 /// Ends the process when a worker panics outside a guest's slice: its state is wrong, its guests are gone, and a
-/// gateway that is deaf on one core is worse than one that is started again.
+/// gateway that is unresponsive on one core is worse than one that is started again.
 pub(super) struct AbortOnPanic;
 
 impl Drop for AbortOnPanic {

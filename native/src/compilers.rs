@@ -1,6 +1,6 @@
 //! What answers to the names of compilers in a build for this machine.
 
-use crate::cage::{Cage, FileInside};
+use crate::bwrap_args::{Cage, FileInside};
 use crate::platform::{TOOL_FOLDERS, stand_in, tool};
 use serde::Deserialize;
 

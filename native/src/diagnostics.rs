@@ -1,6 +1,6 @@
 //! Compilers' output, made fit to be shown to whoever sent the source.
 
-use crate::cage::WORK_DIR;
+use crate::bwrap_args::WORK_DIR;
 
 /// Bytes of compilers' output that are kept: the last ones, since what stopped the build stands there.
 pub const MAX_DIAGNOSTICS: usize = 64 * 1024;

@@ -5,20 +5,20 @@
 //! measurer                   └─ bwrap ── bwrap, first process inside ── the command and what it starts
 //! ```
 //!
-//! Nothing of it outlives this process, whenever that dies. The guard (`guard.rs`) and bubblewrap die with it, and
+//! Nothing of it outlives this process, whenever that dies. The guard (`supervisor.rs`) and bubblewrap die with it, and
 //! bubblewrap's first process dies with bubblewrap: once it has asked the kernel for that. It does so (`--die-with-parent`)
 //! while the command already starts, so the launcher in front of the command waits for our word, which comes only when that
 //! has been seen, and when all that it starts will come after everyone else (`priority.rs`). Before, a hang-up is the
 //! launcher's end.
 
-use crate::cage::{Cage, FileInside};
-use crate::domain::Domain;
+use crate::bwrap_args::{Cage, FileInside};
 use crate::error::Error;
-use crate::guard::{self, Guard};
+use crate::landlock::Domain;
 use crate::measurer::{Held, Measurer};
 use crate::outcome::{Ending, Limit, Outcome};
 use crate::output::{Excess, Output};
 use crate::priority::{self, Share};
+use crate::supervisor::{self, Supervisor};
 use crate::syscalls::Calls;
 use crate::{Limits, diagnostics, rlimits, usage};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -113,7 +113,7 @@ impl Job {
         let (stdin_reader, stdin_writer) = io::pipe()?;
         let (stdout_reader, stdout_writer) = io::pipe()?;
         let (stderr_reader, stderr_writer) = io::pipe()?;
-        let (held, lifeline) = guard::lifeline(self.uid)?;
+        let (held, lifeline) = supervisor::lifeline(self.uid)?;
 
         let limits = &self.work.limits;
         let mut cage = self.work.cage;
@@ -139,7 +139,7 @@ impl Job {
         cage.add(["--sync-fd", &held]);
         let options = hand_over(in_memory(&cage.finish())?);
 
-        let mut command = guard::command(&self.shell, &held);
+        let mut command = supervisor::command(&self.shell, &held);
         command
             .arg(&self.bubblewrap)
             .arg("--args")
@@ -151,7 +151,7 @@ impl Job {
         if let Some(uid) = self.uid {
             command.uid(uid).gid(uid);
         }
-        let mut guard = Guard::spawn(command, inherited, self.domain, lifeline)?;
+        let mut guard = Supervisor::spawn(command, inherited, self.domain, lifeline)?;
 
         let outer = pidfd_open(guard.pid(), PidfdFlags::empty()).map_err(io::Error::from)?;
         let filters_outside = usage::filters(guard.pid())?;

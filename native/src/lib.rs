@@ -9,16 +9,15 @@
 //! built in, leave it as bytes on a pipe: there is nothing on the host to clean up, and the host never opens a file that a
 //! stranger made.
 
-mod cage;
+mod bwrap_args;
 mod compilers;
 mod config;
 mod diagnostics;
-mod domain;
 mod error;
 mod folder;
-mod guard;
 mod hints;
 mod job;
+mod landlock;
 mod left;
 mod limits;
 mod measurer;
@@ -33,6 +32,7 @@ mod report;
 mod rlimits;
 mod sandbox;
 mod source;
+mod supervisor;
 mod syscalls;
 mod usage;
 mod wasi;

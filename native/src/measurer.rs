@@ -3,7 +3,7 @@
 //! It does nothing else, so that it can go before all others: what reads a sandbox's output would take the CPU from
 //! everyone at that priority.
 
-use crate::cage::WORK_DIR;
+use crate::bwrap_args::WORK_DIR;
 use crate::job::Measured;
 use crate::outcome::Limit;
 use crate::priority::{self, Share};

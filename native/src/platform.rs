@@ -1,6 +1,6 @@
 //! What a build is for, and what follows from that.
 
-use crate::cage::{Cage, FileInside};
+use crate::bwrap_args::{Cage, FileInside};
 use crate::compilers::Compilers;
 use crate::diagnostics;
 use crate::error::Error;

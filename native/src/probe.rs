@@ -1,9 +1,9 @@
 //! Finds out what this machine gives, by doing it: each mechanism is tried in a small sandbox of its own.
 
-use crate::cage::Cage;
-use crate::domain::{Domain, Strength};
+use crate::bwrap_args::Cage;
 use crate::error::{Error, Unavailable};
 use crate::job::Measured;
+use crate::landlock::{Domain, Strength};
 use crate::outcome::{Ending, Limit, Outcome};
 use crate::output::Excess;
 use crate::platform::tool;

@@ -1,11 +1,11 @@
 //! The sandbox: it builds and runs. What this machine gives has been found out before (`probe.rs`).
 
-use crate::cage::{Cage, FileInside, WORK_DIR};
-use crate::domain::Domain;
+use crate::bwrap_args::{Cage, FileInside, WORK_DIR};
 use crate::error::Error;
 use crate::folder::{Folder, MAX_ENTRIES, MAX_FOLDER};
 use crate::hints::Hints;
 use crate::job::{Job, Measured, Work};
+use crate::landlock::Domain;
 use crate::left::Left;
 use crate::outcome::{Ending, Outcome};
 use crate::output::Excess;

@@ -1,14 +1,14 @@
 //! Building for WASI: the same commands and makefiles, with compilers of the same names that make wasm.
 
-mod lacks;
+mod hints;
 
-use crate::cage::{Cage, FileInside};
+use crate::bwrap_args::{Cage, FileInside};
 use crate::diagnostics;
 use crate::error::Error;
 use crate::outcome::{Ending, Outcome};
 use crate::platform::{Platform, TOOL_FOLDERS, stand_in};
 use crate::sandbox::{Sandbox, shell};
-pub use lacks::explained;
+pub use hints::explained;
 use std::fmt;
 
 /// The folder of the compilers, inside.
@@ -18,13 +18,13 @@ const TOOLS: &str = "/wasi/bin";
 const LIBRARIES: &str = "/wasi/lib";
 
 /// The library of what wasi-libc does not have. `compile.sh` links with it.
-const LIBRARY: &str = "libmissing.a";
+const LIBRARY: &str = "libcompat.a";
 
 /// What stands in for all compilers and tools, but for what [`compile`] fills in.
 const COMPILE: &str = include_str!("wasi/compile.sh");
 
 /// What is in [`LIBRARY`].
-const MISSING: &str = include_str!("wasi/missing.c");
+const COMPAT: &str = include_str!("wasi/compat.c");
 
 /// What calls a `main` that the C library does not: `compile.sh` compiles it where it is needed.
 const MAIN: &str = include_str!("wasi/main.c");
@@ -47,7 +47,7 @@ const STACK_SIZE: u32 = 256 << 10;
 /// and the library on standard output. `$1` is what the library is made of.
 const TRIAL: &str = r#"
 exec 3>&1 >&2
-printf '%s' "$1" >missing.c && cc -Werror -c missing.c && ar rcs libmissing.a missing.o || exit
+printf '%s' "$1" >compat.c && cc -Werror -c compat.c && ar rcs libcompat.a compat.o || exit
 cat >program.c <<'END'
 #include <err.h>
 #include <math.h>
@@ -60,7 +60,7 @@ echo '#include <string>' >plus.cpp
 echo 'int main(int, char **words) { return std::string(*words).size() > 99; }' >>plus.cpp
 c++ plus.cpp -o plus -L. 2>/dev/null && languages='C and C++'
 echo "$languages, $(cc --version | head -n 1)" >&3
-cat libmissing.a >&3"#;
+cat libcompat.a >&3"#;
 
 /// What builds for WASI need beside the toolchain, which [`Sandbox::probe_wasi`] has found to be there.
 #[derive(Clone)]
@@ -78,7 +78,7 @@ impl Sandbox {
     pub fn probe_wasi(&self) -> Result<Wasi, String> {
         let nothing = Wasi { compiler: String::new(), library: Vec::new() };
         let (files, stdin) = (Vec::new(), Vec::new());
-        let work = self.making(files, shell(TRIAL, MISSING), stdin, Platform::Wasi(&nothing));
+        let work = self.making(files, shell(TRIAL, COMPAT), stdin, Platform::Wasi(&nothing));
         let outcome = work.map_err(Error::from).and_then(|work| self.run_now(work));
         let Outcome { ending, stdout, stderr, .. } = outcome.map_err(|error| error.to_string())?;
         let shown = stdout.iter().position(|byte| *byte == b'\n').filter(|_| ending == Ending::Exit(0));
@@ -99,7 +99,7 @@ impl Wasi {
 
     /// What shapes programs for WASI beside their source and the toolchain.
     pub fn recipe() -> [String; 3] {
-        [compile(), MISSING.to_owned(), MAIN.to_owned()]
+        [compile(), COMPAT.to_owned(), MAIN.to_owned()]
     }
 
     /// The languages and the compiler.

@@ -40,7 +40,7 @@ run() {
         -Qunused-arguments -Wno-unknown-warning-option -Wno-ignored-optimization-argument $optimize \
         -D_WASI_EMULATED_SIGNAL -D_WASI_EMULATED_PROCESS_CLOCKS -D_WASI_EMULATED_MMAN -D_WASI_EMULATED_GETPID "$@" \
         -Wl,-z,stack-size=@STACK_SIZE@ -Wl,--stack-first -Wl,--strip-debug -Wl,--wrap=__wasi_proc_exit -L@LIBRARIES@ \
-        $main -lmissing $scan -lwasi-emulated-signal -lwasi-emulated-process-clocks -lwasi-emulated-mman -lwasi-emulated-getpid
+        $main -lcompat $scan -lwasi-emulated-signal -lwasi-emulated-process-clocks -lwasi-emulated-mman -lwasi-emulated-getpid
 }
 scan= main=
 if ! [ "$links" ]; then

@@ -3,7 +3,7 @@
 //! bubblewrap can be told to die with its parent, and is. But it can die before its own child inside is bound to it, of
 //! reporting to us when we are gone for one, and that child would wait for it for ever. It is still in the group then.
 
-use crate::domain::Domain;
+use crate::landlock::Domain;
 use rustix::fs::fchown;
 use rustix::process::{Gid, Pid, Uid};
 use std::io::{self, PipeWriter};
@@ -21,7 +21,7 @@ const SCRIPT: &str = r#"unset PWD
 kill -KILL $!; wait; kill -KILL 0"#;
 
 /// The shell that bubblewrap is the child of. With it dies the sandbox.
-pub struct Guard {
+pub struct Supervisor {
     child: Child,
     lifeline: Option<PipeWriter>,
     reaped: bool,
@@ -47,7 +47,7 @@ pub fn command(shell: &Path, held: &str) -> Command {
     command
 }
 
-impl Guard {
+impl Supervisor {
     /// Starts `command` in `domain`, with `inherited` open under the numbers that they have here.
     pub fn spawn(
         mut command: Command,
@@ -93,7 +93,7 @@ impl Guard {
     }
 }
 
-impl Drop for Guard {
+impl Drop for Supervisor {
     fn drop(&mut self) {
         if !self.reaped {
             self.end();

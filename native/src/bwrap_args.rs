@@ -20,16 +20,16 @@ const INNER_ID: &str = "1000";
 /// bubblewrap's options, as it reads them from a descriptor: on its command line every user of the machine could read
 /// a client's environment.
 #[derive(Default)]
-pub struct Cage {
+pub struct BwrapArgs {
     options: Vec<u8>,
 }
 
-impl Cage {
+impl BwrapArgs {
     /// An empty machine with these paths of the host, read-only, and a work directory of `work_dir` bytes.
     pub fn new(visible: &[PathBuf], work_dir: u64) -> io::Result<Self> {
-        let mut cage = Self::default();
+        let mut bwrap = Self::default();
         // `--unshare-all` alone goes without a user namespace where there is none to be had.
-        cage.add([
+        bwrap.add([
             "--unshare-all",
             "--unshare-user",
             "--disable-userns",
@@ -38,17 +38,17 @@ impl Cage {
             "--gid",
             INNER_ID,
         ]);
-        cage.add(["--hostname", "sandbox", "--die-with-parent", "--new-session", "--cap-drop", "ALL"]);
+        bwrap.add(["--hostname", "sandbox", "--die-with-parent", "--new-session", "--cap-drop", "ALL"]);
         for path in visible {
-            cage.show(path)?;
+            bwrap.show(path)?;
         }
         for device in DEVICES {
-            cage.add(["--dev-bind", device, device]);
+            bwrap.add(["--dev-bind", device, device]);
         }
         // The root is a file system in memory as well: what is not capped in size is read-only in the end.
-        cage.add(["--size", &work_dir.to_string(), "--perms", "0700", "--tmpfs", WORK_DIR]);
-        cage.add(["--symlink", WORK_DIR, "/tmp", "--chdir", WORK_DIR]);
-        Ok(cage)
+        bwrap.add(["--size", &work_dir.to_string(), "--perms", "0700", "--tmpfs", WORK_DIR]);
+        bwrap.add(["--symlink", WORK_DIR, "/tmp", "--chdir", WORK_DIR]);
+        Ok(bwrap)
     }
 
     fn show(&mut self, path: &Path) -> io::Result<()> {
@@ -105,8 +105,9 @@ mod tests {
 
     #[test]
     fn missing_paths_are_left_out_and_links_stay_links() {
-        let cage = Cage::new(&["/nowhere".into(), "/proc/self/exe".into(), "/usr".into()], 4096).unwrap();
-        let options = String::from_utf8(cage.finish()).unwrap();
+        let bwrap =
+            BwrapArgs::new(&["/nowhere".into(), "/proc/self/exe".into(), "/usr".into()], 4096).unwrap();
+        let options = String::from_utf8(bwrap.finish()).unwrap();
         assert!(!options.contains("nowhere"));
         assert!(options.contains("\0--ro-bind\0/usr\0/usr\0"));
         assert!(options.contains("--symlink") && options.contains("\0/proc/self/exe\0"));

@@ -1,6 +1,6 @@
 //! What answers to the names of compilers in a build for this machine.
 
-use crate::bwrap_args::{Cage, FileInside};
+use crate::bwrap_args::{BwrapArgs, FileInside};
 use crate::platform::{TOOL_FOLDERS, stand_in, tool};
 use serde::Deserialize;
 
@@ -41,16 +41,16 @@ impl Compilers {
     }
 
     /// Has a build find them; returns the files that it needs for that.
-    pub(crate) fn equip(self, cage: &mut Cage) -> Vec<FileInside> {
+    pub(crate) fn equip(self, bwrap: &mut BwrapArgs) -> Vec<FileInside> {
         let (names, run) = match self {
             Compilers::AsCalled => {
-                cage.env("PATH", TOOL_FOLDERS);
+                bwrap.env("PATH", TOOL_FOLDERS);
                 return Vec::new();
             }
             Compilers::Unoptimized => ([&C[..], &OTHERS[..]].concat(), r#"exec "$called" "$@" -O0"#),
             Compilers::Tcc => (C.to_vec(), r#"tcc "$@" 2>/dev/null || exec "$called" "$@""#),
         };
         let script = format!("#!/bin/sh\ncalled=${{0##*/}} PATH={TOOL_FOLDERS}\n{run}\n");
-        vec![stand_in(cage, TOOLS, &names, script)]
+        vec![stand_in(bwrap, TOOLS, &names, script)]
     }
 }

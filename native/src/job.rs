@@ -1,17 +1,17 @@
 //! The life of one sandbox: started, held until its limits are set and it is bound to ours, watched, ended, reaped.
 //!
 //! ```text
-//! this thread ── guard (sh) ─┬─ watcher (sh)
+//! this thread ── supervisor (sh) ─┬─ watcher (sh)
 //! measurer                   └─ bwrap ── bwrap, first process inside ── the command and what it starts
 //! ```
 //!
-//! Nothing of it outlives this process, whenever that dies. The guard (`supervisor.rs`) and bubblewrap die with it, and
+//! Nothing of it outlives this process, whenever that dies. The supervisor (`supervisor.rs`) and bubblewrap die with it, and
 //! bubblewrap's first process dies with bubblewrap: once it has asked the kernel for that. It does so (`--die-with-parent`)
 //! while the command already starts, so the launcher in front of the command waits for our word, which comes only when that
 //! has been seen, and when all that it starts will come after everyone else (`priority.rs`). Before, a hang-up is the
 //! launcher's end.
 
-use crate::bwrap_args::{Cage, FileInside};
+use crate::bwrap_args::{BwrapArgs, FileInside};
 use crate::error::Error;
 use crate::landlock::Domain;
 use crate::measurer::{Held, Measurer};
@@ -82,7 +82,7 @@ pub struct Measured {
 
 /// What differs between a build, a run and a trial.
 pub struct Work {
-    pub cage: Cage,
+    pub bwrap: BwrapArgs,
     /// Which system calls it may make.
     pub calls: Calls,
     pub files: Vec<FileInside>,
@@ -116,28 +116,28 @@ impl Job {
         let (held, lifeline) = supervisor::lifeline(self.uid)?;
 
         let limits = &self.work.limits;
-        let mut cage = self.work.cage;
+        let mut bwrap = self.work.bwrap;
         let mut inherited: Vec<OwnedFd> = Vec::new();
         let mut hand_over = |descriptor: OwnedFd| {
             let number = descriptor.as_raw_fd().to_string();
             inherited.push(descriptor);
             number
         };
-        cage.add(["--json-status-fd", &hand_over(status_writer.into())]);
-        cage.add(["--ro-bind".as_ref(), self.shell.as_os_str().as_encoded_bytes(), LAUNCHER.as_bytes()]);
-        cage.add(["--block-fd", &hand_over(block_reader.into())]);
-        cage.add(["--seccomp", &hand_over(in_memory(&self.filter)?)]);
+        bwrap.add(["--json-status-fd", &hand_over(status_writer.into())]);
+        bwrap.add(["--ro-bind".as_ref(), self.shell.as_os_str().as_encoded_bytes(), LAUNCHER.as_bytes()]);
+        bwrap.add(["--block-fd", &hand_over(block_reader.into())]);
+        bwrap.add(["--seccomp", &hand_over(in_memory(&self.filter)?)]);
         let mut largest = limits.file_size;
         let command = [self.work.prepare.as_bytes(), &quoted(&self.work.command)].concat();
         let command = (COMMAND.to_owned(), "0444", command);
         for (path, mode, bytes) in self.work.files.iter().chain([&command]) {
             largest = largest.max(bytes.len() as u64);
-            cage.add(["--perms", mode, "--file", &hand_over(in_memory(bytes)?), path]);
+            bwrap.add(["--perms", mode, "--file", &hand_over(in_memory(bytes)?), path]);
         }
         let held = hand_over(held);
         // bubblewrap would hand it on to the command but for this option.
-        cage.add(["--sync-fd", &held]);
-        let options = hand_over(in_memory(&cage.finish())?);
+        bwrap.add(["--sync-fd", &held]);
+        let options = hand_over(in_memory(&bwrap.finish())?);
 
         let mut command = supervisor::command(&self.shell, &held);
         command
@@ -151,10 +151,10 @@ impl Job {
         if let Some(uid) = self.uid {
             command.uid(uid).gid(uid);
         }
-        let mut guard = Supervisor::spawn(command, inherited, self.domain, lifeline)?;
+        let mut supervisor = Supervisor::spawn(command, inherited, self.domain, lifeline)?;
 
-        let outer = pidfd_open(guard.pid(), PidfdFlags::empty()).map_err(io::Error::from)?;
-        let filters_outside = usage::filters(guard.pid())?;
+        let outer = pidfd_open(supervisor.pid(), PidfdFlags::empty()).map_err(io::Error::from)?;
+        let filters_outside = usage::filters(supervisor.pid())?;
         let mut status = Output::new(status_reader, MAX_STATUS, Excess::Dropped)?;
         let mut stdout = Output::new(stdout_reader, limits.stdout, Excess::Ends)?;
         let mut stderr = Output::new(stderr_reader, limits.stderr, self.work.stderr)?;
@@ -209,7 +209,7 @@ impl Job {
             }
             if abandoned {
                 if let Some(inner) = &inner {
-                    // bubblewrap follows, and the guard reaps both.
+                    // bubblewrap follows, and the supervisor reaps both.
                     inner.end();
                     ends(&outer)?;
                 }
@@ -275,11 +275,11 @@ impl Job {
                 // All other processes of a namespace die with its first one; bubblewrap, outside, then says how.
                 match &inner {
                     Some(inner) => inner.end(),
-                    None => guard.end(),
+                    None => supervisor.end(),
                 }
                 let since = *ended_at.get_or_insert(now);
                 if now >= since + FOLLOW_WITHIN {
-                    guard.end();
+                    supervisor.end();
                 }
             }
         }
@@ -302,7 +302,7 @@ impl Job {
             }
         }
         status.read()?;
-        let cpu = guard.reap()?;
+        let cpu = supervisor.reap()?;
         let ending = match (exceeded, exit_code(status.bytes())) {
             (Some(limit), _) => Ending::Limit(limit),
             (None, Some(code)) => Ending::from_exit_code(code),

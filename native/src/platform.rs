@@ -1,6 +1,6 @@
 //! What a build is for, and what follows from that.
 
-use crate::bwrap_args::{Cage, FileInside};
+use crate::bwrap_args::{BwrapArgs, FileInside};
 use crate::compilers::Compilers;
 use crate::diagnostics;
 use crate::error::Error;
@@ -12,11 +12,11 @@ use std::path::{Path, PathBuf};
 pub const TOOL_FOLDERS: &str = "/usr/local/bin:/usr/bin:/bin";
 
 /// Puts a folder in front of this machine's compilers, in which one script, the file that is returned, has all these names.
-pub fn stand_in(cage: &mut Cage, folder: &str, names: &[&str], script: String) -> FileInside {
-    cage.env("PATH", &format!("{folder}:{TOOL_FOLDERS}"));
+pub fn stand_in(bwrap: &mut BwrapArgs, folder: &str, names: &[&str], script: String) -> FileInside {
+    bwrap.env("PATH", &format!("{folder}:{TOOL_FOLDERS}"));
     let (name, others) = names.split_first().expect("it has a name");
     for other in others {
-        cage.add(["--symlink", name, &format!("{folder}/{other}")]);
+        bwrap.add(["--symlink", name, &format!("{folder}/{other}")]);
     }
     (format!("{folder}/{name}"), "0555", script.into_bytes())
 }
@@ -37,10 +37,10 @@ pub enum Platform<'a> {
 
 impl Platform<'_> {
     /// Has the build find its compilers, those for this machine by choice; returns the files that it needs for that.
-    pub(crate) fn equip(self, compilers: Compilers, cage: &mut Cage) -> Vec<FileInside> {
+    pub(crate) fn equip(self, compilers: Compilers, bwrap: &mut BwrapArgs) -> Vec<FileInside> {
         match self {
-            Platform::Native => compilers.equip(cage),
-            Platform::Wasi(wasi) => wasi.equip(cage),
+            Platform::Native => compilers.equip(bwrap),
+            Platform::Wasi(wasi) => wasi.equip(bwrap),
         }
     }
 

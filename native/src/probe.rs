@@ -1,6 +1,6 @@
 //! Finds out what this machine gives, by doing it: each mechanism is tried in a small sandbox of its own.
 
-use crate::bwrap_args::Cage;
+use crate::bwrap_args::BwrapArgs;
 use crate::error::{Error, Unavailable};
 use crate::job::Measured;
 use crate::landlock::{Domain, Strength};
@@ -134,13 +134,13 @@ impl Findings {
 
 impl Sandbox {
     fn try_out(&self, script: &str, measured: Measured, limits: Limits) -> Result<Outcome, Error> {
-        let mut cage = Cage::new(&self.config.toolchain, limits.work_dir)?;
-        cage.proc();
+        let mut bwrap = BwrapArgs::new(&self.config.toolchain, limits.work_dir)?;
+        bwrap.proc();
         let (abandoned, _waiting) = io::pipe()?;
         let command = shell(script, "probe");
         let (files, stdin) = (Vec::new(), Vec::new());
         let (calls, prepare, stderr) = (Calls::Run, "", Excess::Dropped);
-        let work = job::Work { cage, calls, files, prepare, command, stdin, limits, stderr };
+        let work = job::Work { bwrap, calls, files, prepare, command, stdin, limits, stderr };
         job::Job { measured, ..self.job(work, abandoned) }.run()
     }
 }

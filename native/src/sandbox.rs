@@ -1,6 +1,6 @@
 //! The sandbox: it builds and runs. What this machine gives has been found out before (`probe.rs`).
 
-use crate::bwrap_args::{Cage, FileInside, WORK_DIR};
+use crate::bwrap_args::{BwrapArgs, FileInside, WORK_DIR};
 use crate::error::Error;
 use crate::folder::{Folder, MAX_ENTRIES, MAX_FOLDER};
 use crate::hints::Hints;
@@ -156,36 +156,36 @@ impl Sandbox {
         platform: Platform<'_>,
     ) -> io::Result<Work> {
         let limits = self.config.build.clone();
-        let mut cage = Cage::new(&self.config.toolchain, limits.work_dir)?;
-        cage.proc();
+        let mut bwrap = BwrapArgs::new(&self.config.toolchain, limits.work_dir)?;
+        bwrap.proc();
         for (name, value) in [("HOME", WORK_DIR), ("LC_ALL", "C")] {
-            cage.env(name, value);
+            bwrap.env(name, value);
         }
-        files.extend(platform.equip(self.config.compilers, &mut cage));
+        files.extend(platform.equip(self.config.compilers, &mut bwrap));
         // The pairs of sockets that compilers have are bounded by being measured.
         let calls = if self.measured.usage { Calls::Build } else { Calls::Run };
-        Ok(Work { cage, calls, files, prepare: "", command, stdin, limits, stderr: Excess::Ends })
+        Ok(Work { bwrap, calls, files, prepare: "", command, stdin, limits, stderr: Excess::Ends })
     }
 
     /// Runs a program. Dropping the future ends the sandbox.
     pub async fn run(&self, program: &Program, input: Input, limits: Limits) -> Result<Outcome, Error> {
         check(&input)?;
-        let mut cage = Cage::new(&self.config.libraries, limits.work_dir)?;
+        let mut bwrap = BwrapArgs::new(&self.config.libraries, limits.work_dir)?;
         for (name, value) in input.env.iter().filter(|(name, _)| is_handed_on(name)) {
-            cage.env(name, value);
+            bwrap.env(name, value);
         }
         let path = program.path();
         let mut files = vec![(path.clone(), "0555", program.bytes().to_vec())];
         let mut prepare = "";
         if let Some(folder) = program.folder() {
             let tar = self.tar.as_ref().ok_or_else(|| Error::Sandbox("tar is not there".to_owned()))?;
-            cage.add([b"--ro-bind", tar.as_os_str().as_encoded_bytes(), UNPACKER.as_bytes()]);
+            bwrap.add([b"--ro-bind", tar.as_os_str().as_encoded_bytes(), UNPACKER.as_bytes()]);
             files.push((ARCHIVE.to_owned(), "0444", folder.archive().to_vec()));
             prepare = UNPACK;
         }
         let command = std::iter::once(path).chain(input.args).collect();
         let (calls, stderr) = (Calls::Run, Excess::Dropped);
-        self.start(Work { cage, calls, files, prepare, command, stdin: input.stdin, limits, stderr }).await
+        self.start(Work { bwrap, calls, files, prepare, command, stdin: input.stdin, limits, stderr }).await
     }
 
     /// Starts it and blocks to its end.

@@ -27,7 +27,7 @@ pub struct Supervisor {
     reaped: bool,
 }
 
-/// The pipe whose hang-up is the end: what the guard holds, and what we hold. `uid` is who the guard will be, where that
+/// The pipe whose hang-up is the end: what the supervisor holds, and what we hold. `uid` is who the supervisor will be, where that
 /// is not the caller.
 pub fn lifeline(uid: Option<u32>) -> io::Result<(OwnedFd, PipeWriter)> {
     let (reader, writer) = io::pipe()?;
@@ -38,7 +38,7 @@ pub fn lifeline(uid: Option<u32>) -> io::Result<(OwnedFd, PipeWriter)> {
     Ok((reader.into(), writer))
 }
 
-/// The guard to be, as a command whose further arguments are bubblewrap's. `held` is the number of its end of the pipe.
+/// The supervisor to be, as a command whose further arguments are bubblewrap's. `held` is the number of its end of the pipe.
 pub fn command(shell: &Path, held: &str) -> Command {
     let mut command = Command::new(shell);
     command.args(["-c", SCRIPT, &format!("/proc/self/fd/{held}")]);

@@ -2,7 +2,7 @@
 
 mod hints;
 
-use crate::bwrap_args::{Cage, FileInside};
+use crate::bwrap_args::{BwrapArgs, FileInside};
 use crate::diagnostics;
 use crate::error::Error;
 use crate::outcome::{Ending, Outcome};
@@ -108,12 +108,12 @@ impl Wasi {
     }
 
     /// Puts its tools in front of the machine's; returns the files that make them.
-    pub(crate) fn equip(&self, cage: &mut Cage) -> Vec<FileInside> {
+    pub(crate) fn equip(&self, bwrap: &mut BwrapArgs) -> Vec<FileInside> {
         for (variable, name) in VARIABLES {
-            cage.env(variable, name);
+            bwrap.env(variable, name);
         }
         vec![
-            stand_in(cage, TOOLS, &NAMES, compile()),
+            stand_in(bwrap, TOOLS, &NAMES, compile()),
             (format!("{LIBRARIES}/{LIBRARY}"), "0444", self.library.clone()),
             (format!("{LIBRARIES}/main.c"), "0444", MAIN.into()),
         ]

@@ -1,9 +1,9 @@
 //! `offload-client console`: MQTT by hand, to learn it and to see what a broker does.
 
-mod above;
 mod command;
 mod history;
 mod pipe;
+mod prompt_printer;
 mod screen;
 mod session;
 mod terminal;

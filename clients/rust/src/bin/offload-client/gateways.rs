@@ -1,6 +1,6 @@
 //! `offload-client gateways`: who is there, by the status documents that gateways have their broker retain.
 
-mod heard;
+mod discovery;
 mod table;
 
 use std::io::{IsTerminal, Write, stderr, stdout};
@@ -12,7 +12,7 @@ use offload_protocol::topic;
 use rumqttc::QoS;
 use tokio::time::{Instant, timeout_at};
 
-use self::heard::Heard;
+use self::discovery::Discovery;
 use crate::connection::ConnectionFlags;
 use crate::failure::Failure;
 use crate::link::{AckPacket, Acknowledgement, Event, Link, Stuck};
@@ -50,20 +50,20 @@ impl Gateways {
     /// Runs the command; returns its exit code.
     pub fn run(self, connection: ConnectionFlags) -> u8 {
         let collected = connection.options().and_then(|options| {
-            let heard = collect(&options, self.wait)?;
-            Ok((heard, options))
+            let discovery = collect(&options, self.wait)?;
+            Ok((discovery, options))
         });
-        let (heard, options) = match collected {
+        let (discovery, options) = match collected {
             Ok(collected) => collected,
             Err(failure) => return report_failure(&failure, self.json),
         };
-        let exit_code = if heard.is_empty() { nobody(&options, self.wait).report() } else { 0 };
+        let exit_code = if discovery.is_empty() { nobody(&options, self.wait).report() } else { 0 };
         let printed = if self.json {
-            heard.as_json() + "\n"
-        } else if heard.is_empty() {
+            discovery.as_json() + "\n"
+        } else if discovery.is_empty() {
             String::new()
         } else {
-            table::table(&heard.rows(), columns())
+            table::table(&discovery.rows(), columns())
         };
         unless_unprintable(print(stdout(), printed.as_bytes()), exit_code)
     }
@@ -86,7 +86,7 @@ fn columns() -> Option<usize> {
         .then(|| size.map_or(DEFAULT_COLUMNS, |(terminal_size::Width(columns), _)| columns.into()))
 }
 
-fn collect(options: &Options, wait: Duration) -> Result<Heard, Failure> {
+fn collect(options: &Options, wait: Duration) -> Result<Discovery, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -95,13 +95,13 @@ fn collect(options: &Options, wait: Duration) -> Result<Heard, Failure> {
 }
 
 /// Hears what is retained, and what is published meanwhile, for so long from the granted subscription on.
-async fn listen(options: &Options, wait: Duration) -> Result<Heard, Failure> {
+async fn listen(options: &Options, wait: Duration) -> Result<Discovery, Failure> {
     let unreachable = |reason: &str| {
         let Options { host, port, .. } = options;
         Failure::new("connection", format!("cannot ask {host}:{port}: {}", text(reason)))
     };
     let mut link = Link::connect(options, options.mqtt_version)?;
-    let mut heard = Heard::default();
+    let mut discovery = Discovery::default();
     let mut subscribed = false;
     // The connection itself is given up in time.
     let mut deadline = None;
@@ -127,7 +127,7 @@ async fn listen(options: &Options, wait: Duration) -> Result<Heard, Failure> {
                 }
             }
             Some(Event::Message(message)) => {
-                if let Err(warning) = heard.take(&message) {
+                if let Err(warning) = discovery.take(&message) {
                     // Whoever closed stderr does not want to be told.
                     let _ = writeln!(stderr(), "warning: {warning}");
                 }
@@ -145,7 +145,7 @@ async fn listen(options: &Options, wait: Duration) -> Result<Heard, Failure> {
         }
     }
     link.farewell(drop).await;
-    Ok(heard)
+    Ok(discovery)
 }
 
 /// What `future` yields, or nothing when the deadline comes first.

@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal, Write, stderr, stdout};
 
-use super::above::Printer;
+use super::prompt_printer::Printer;
 
 /// What a line is, which decides where it goes and how it looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

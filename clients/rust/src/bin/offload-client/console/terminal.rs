@@ -14,9 +14,9 @@ use rustyline::{ColorMode, Config, Context, Helper};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::{self, error::TrySendError};
 
-use super::above::{self, Above, Printer};
 use super::command::{self, Command, MANUALS};
 use super::history;
+use super::prompt_printer::{self, Printer, PromptPrinter};
 use super::{Line, MAX_WAITING_LINES};
 
 const PROMPT: &str = "mqtt> ";
@@ -24,7 +24,7 @@ const PROMPT: &str = "mqtt> ";
 /// The line editor.
 pub struct Editor {
     editor: rustyline::Editor<Commands, FileHistory>,
-    above: Arc<Above>,
+    prompt_printer: Arc<PromptPrinter>,
     history: Option<PathBuf>,
     interrupts: Arc<Notify>,
 }
@@ -39,15 +39,15 @@ pub fn open() -> rustyline::Result<(Editor, Printer)> {
         .color_mode(ColorMode::Forced)
         .build();
     let mut editor = rustyline::Editor::with_config(config)?;
-    let (printer, above) = above::channel(editor.create_external_printer()?);
-    let above = Arc::new(above);
-    editor.set_helper(Some(Commands { above: above.clone() }));
+    let (printer, prompt_printer) = prompt_printer::channel(editor.create_external_printer()?);
+    let prompt_printer = Arc::new(prompt_printer);
+    editor.set_helper(Some(Commands { prompt_printer: prompt_printer.clone() }));
     let history = history::file().ok();
     if let Some(file) = &history {
         // The first time there is none.
         let _ = editor.load_history(file);
     }
-    Ok((Editor { editor, above, history, interrupts: Arc::default() }, printer))
+    Ok((Editor { editor, prompt_printer, history, interrupts: Arc::default() }, printer))
 }
 
 impl Editor {
@@ -62,7 +62,7 @@ impl Editor {
         // Anything but ctrl-c and ctrl-d is a terminal that is gone.
         loop {
             let typed = self.editor.readline(PROMPT);
-            self.above.prompt_is_gone();
+            self.prompt_printer.prompt_is_gone();
             let typed = match typed {
                 Ok(typed) => typed,
                 Err(ReadlineError::Interrupted) => {
@@ -82,7 +82,7 @@ impl Editor {
         }
         // The printer no longer waits for the editor, nor the session for a line.
         drop((self.editor, lines));
-        self.above.show_the_rest();
+        self.prompt_printer.show_the_rest();
     }
 }
 
@@ -109,7 +109,7 @@ fn hand_out(typed: &str, lines: &mpsc::Sender<Line>) -> bool {
 
 /// Completes the commands' names, and paints the prompt.
 struct Commands {
-    above: Arc<Above>,
+    prompt_printer: Arc<PromptPrinter>,
 }
 
 impl Completer for Commands {
@@ -126,7 +126,7 @@ impl Hinter for Commands {
 }
 impl Highlighter for Commands {
     fn highlight_prompt<'b, 's: 'b, 'p: 'b>(&'s self, prompt: &'p str, _: bool) -> Cow<'b, str> {
-        Cow::Owned(self.above.take() + prompt)
+        Cow::Owned(self.prompt_printer.take() + prompt)
     }
 }
 impl Validator for Commands {}

@@ -25,19 +25,19 @@ pub struct Printer {
 }
 
 /// The end where they come out, on the thread that edits.
-pub struct Above {
+pub struct PromptPrinter {
     lines: Mutex<Receiver<String>>,
     /// There is a prompt, and nobody has asked since that it be painted again.
     prompt_stands: Arc<AtomicBool>,
 }
 
 /// Both ends.
-pub fn channel(rustyline: impl ExternalPrinter + Send + 'static) -> (Printer, Above) {
+pub fn channel(rustyline: impl ExternalPrinter + Send + 'static) -> (Printer, PromptPrinter) {
     let (sender, receiver) = sync_channel(MAX_WAITING);
     let prompt_stands = Arc::<AtomicBool>::default();
     let printer =
         Printer { lines: sender, prompt_stands: prompt_stands.clone(), rustyline: Box::new(rustyline) };
-    (printer, Above { lines: Mutex::new(receiver), prompt_stands })
+    (printer, PromptPrinter { lines: Mutex::new(receiver), prompt_stands })
 }
 
 impl Printer {
@@ -52,7 +52,7 @@ impl Printer {
     }
 }
 
-impl Above {
+impl PromptPrinter {
     /// What belongs in front of the prompt that is about to be painted.
     pub fn take(&self) -> String {
         // Before the look at the lines: for a line that comes after it, the prompt is painted again.

@@ -17,7 +17,7 @@ const MAX_STATUS: usize = 64 * 1024;
 
 /// The newest status of each gateway. Those of one name share a topic, and have one more each.
 #[derive(Default)]
-pub struct Heard {
+pub struct Discovery {
     /// By the name in the topic, and the instance below it.
     topics: BTreeMap<(String, Option<String>), Topic>,
     too_many: bool,
@@ -39,7 +39,7 @@ struct Status {
     document: String,
 }
 
-impl Heard {
+impl Discovery {
     /// Takes note of a message; an error says what is ignored, once a topic.
     pub fn take(&mut self, message: &Message) -> Result<(), String> {
         let name = message.topic.strip_prefix(GATEWAY_PREFIX).and_then(|rest| rest.split_once("/status"));
@@ -163,7 +163,7 @@ mod tests {
 
     #[test]
     fn the_newest_document_of_each_gateway_counts() {
-        let mut heard = Heard::default();
+        let mut discovery = Discovery::default();
         for (topic, payload) in [
             ("gateway/b/status", r#" {"state": "online"} "#),
             ("gateway/a/status", r#"{"name": "b"}"#),
@@ -171,44 +171,44 @@ mod tests {
             ("gateway/gone/status", ""),
             ("gateway/b/status", "{\n\"state\":\t\"offline\"}\n"),
         ] {
-            assert_eq!(heard.take(&message(topic, payload)), Ok(()));
+            assert_eq!(discovery.take(&message(topic, payload)), Ok(()));
         }
-        assert_eq!(heard.as_json(), r#"[{"name": "b"},{ "state": "offline"}]"#);
-        assert_eq!(heard.rows().len(), 2);
+        assert_eq!(discovery.as_json(), r#"[{"name": "b"},{ "state": "offline"}]"#);
+        assert_eq!(discovery.rows().len(), 2);
         for topic in ["gateway/a/status", "gateway/b/status"] {
-            assert!(!heard.is_empty());
-            heard.take(&message(topic, "")).unwrap();
+            assert!(!discovery.is_empty());
+            discovery.take(&message(topic, "")).unwrap();
         }
-        assert!(heard.is_empty());
-        assert_eq!(heard.as_json(), "[]");
+        assert!(discovery.is_empty());
+        assert_eq!(discovery.as_json(), "[]");
     }
 
     #[test]
     fn gateways_of_one_name_are_told_apart() {
         let document =
             |state: &str, instance: &str| format!(r#"{{"state":"{state}","instance":"{instance}"}}"#);
-        let names = |heard: &Heard| -> Vec<String> {
-            heard.rows().iter().map(|[name, state, ..]| format!("{name}: {state}")).collect()
+        let names = |discovery: &Discovery| -> Vec<String> {
+            discovery.rows().iter().map(|[name, state, ..]| format!("{name}: {state}")).collect()
         };
-        let mut heard = Heard::default();
-        heard.take(&message("gateway/a/status", document("online", "1"))).unwrap();
-        heard.take(&message("gateway/a/status/1", document("online", "1"))).unwrap();
-        assert_eq!(names(&heard), ["a: online"]);
-        heard.take(&message("gateway/a/status/2", document("online", "2"))).unwrap();
-        assert_eq!(names(&heard), ["a (1): online", "a (2): online"]);
+        let mut discovery = Discovery::default();
+        discovery.take(&message("gateway/a/status", document("online", "1"))).unwrap();
+        discovery.take(&message("gateway/a/status/1", document("online", "1"))).unwrap();
+        assert_eq!(names(&discovery), ["a: online"]);
+        discovery.take(&message("gateway/a/status/2", document("online", "2"))).unwrap();
+        assert_eq!(names(&discovery), ["a (1): online", "a (2): online"]);
         // One has gone, and what it said below is left behind.
-        heard.take(&message("gateway/a/status", document("offline", "1"))).unwrap();
-        assert_eq!(names(&heard), ["a (1): offline", "a (2): online"]);
-        heard.take(&message("gateway/a/status", document("online", "2"))).unwrap();
-        heard.take(&message("gateway/a/status/1", "")).unwrap();
-        assert_eq!(names(&heard), ["a: online"]);
+        discovery.take(&message("gateway/a/status", document("offline", "1"))).unwrap();
+        assert_eq!(names(&discovery), ["a (1): offline", "a (2): online"]);
+        discovery.take(&message("gateway/a/status", document("online", "2"))).unwrap();
+        discovery.take(&message("gateway/a/status/1", "")).unwrap();
+        assert_eq!(names(&discovery), ["a: online"]);
     }
 
     #[test]
     fn what_cannot_be_understood_is_ignored_and_said_once() {
-        let mut heard = Heard::default();
+        let mut discovery = Discovery::default();
         let good = message("gateway/a/status", r#"{"a":1}"#);
-        heard.take(&good).unwrap();
+        discovery.take(&good).unwrap();
         let long = format!(r#"{{"a":"{}"}}"#, "x".repeat(MAX_STATUS));
         let deep = format!(r#"{{"a":{}{}}}"#, "[".repeat(10_000), "]".repeat(10_000));
         for (number, bad) in
@@ -217,29 +217,30 @@ mod tests {
             // An empty one says that the gateway is gone.
             let expected = if bad.is_empty() { Ok(()) } else { Err(()) };
             let name = format!("gateway/bad\x1b{number}/status");
-            let said = heard.take(&message(&name, bad));
+            let said = discovery.take(&message(&name, bad));
             assert_eq!(said.clone().map_err(drop), expected, "{number}");
             assert!(!said.err().unwrap_or_default().contains('\x1b'));
-            assert_eq!(heard.take(&message(&name, bad)), Ok(()), "{number}");
+            assert_eq!(discovery.take(&message(&name, bad)), Ok(()), "{number}");
         }
-        let said = heard.take(&message("gateway/a/status", b"\xff")).unwrap_err();
+        let said = discovery.take(&message("gateway/a/status", b"\xff")).unwrap_err();
         assert!(said.starts_with("gateway/a/status: expected a JSON object"), "{said}");
-        assert_eq!(heard.take(&message("gateway/a/status", b"\xff")), Ok(()));
-        assert_eq!(heard.as_json(), r#"[{"a":1}]"#);
+        assert_eq!(discovery.take(&message("gateway/a/status", b"\xff")), Ok(()));
+        assert_eq!(discovery.as_json(), r#"[{"a":1}]"#);
     }
 
     #[test]
     fn no_more_topics_than_that_are_kept() {
-        let mut heard = Heard::default();
-        let take =
-            |heard: &mut Heard, number| heard.take(&message(&format!("gateway/{number}/status"), "{}"));
+        let mut discovery = Discovery::default();
+        let take = |discovery: &mut Discovery, number| {
+            discovery.take(&message(&format!("gateway/{number}/status"), "{}"))
+        };
         for number in 0..MAX_TOPICS {
-            assert_eq!(take(&mut heard, number), Ok(()));
+            assert_eq!(take(&mut discovery, number), Ok(()));
         }
-        assert!(take(&mut heard, MAX_TOPICS).is_err());
-        assert_eq!(take(&mut heard, MAX_TOPICS + 1), Ok(()));
-        assert_eq!(take(&mut heard, 0), Ok(()));
-        assert_eq!(heard.rows().len(), MAX_TOPICS);
+        assert!(take(&mut discovery, MAX_TOPICS).is_err());
+        assert_eq!(take(&mut discovery, MAX_TOPICS + 1), Ok(()));
+        assert_eq!(take(&mut discovery, 0), Ok(()));
+        assert_eq!(discovery.rows().len(), MAX_TOPICS);
     }
 
     #[test]

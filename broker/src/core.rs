@@ -29,6 +29,7 @@ use crate::{
     backlog::{Backlog, Cursor},
     config::Config,
     connect::Connect,
+    connection_limits::ConnectionLimits,
     deadlines::Deadlines,
     delivery::{Delivery, encodable},
     fair_share::FairShare,
@@ -38,7 +39,6 @@ use crate::{
     input_budget::InputBudget,
     message::{Message, QoS},
     outbox::Full,
-    places::Places,
     reason::{Reason, Refusal},
     retained::Retained,
     session::{Evicted, Link, Offered, Session, State},
@@ -79,7 +79,7 @@ pub(crate) struct Core {
     /// Held by the one listener that sweeps for all.
     sweeping: tokio::sync::Mutex<()>,
     /// For connections.
-    pub places: Places,
+    pub connection_limits: ConnectionLimits,
     /// What each identity makes this broker hold.
     pub accounts: Accounts,
     /// The time of the threads that serve connections.
@@ -148,7 +148,7 @@ impl Core {
             counters: Counters::default(),
             throttle: Throttle::new(),
             sweeping: tokio::sync::Mutex::default(),
-            places: Places::default(),
+            connection_limits: ConnectionLimits::default(),
             accounts: Accounts::default(),
             shares: FairShare::new(),
             input: Arc::new(InputBudget::new(&config)),

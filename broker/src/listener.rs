@@ -13,9 +13,9 @@ use tracing::warn;
 
 use crate::{
     arrival::{Arrival, refused_at_once},
+    connection_limits::ConnectionPermit,
     core::Core,
     error::Error,
-    places::Place,
     sys,
     throttle::{self, Cause},
     transport::{Peer, Transport},
@@ -57,7 +57,7 @@ pub(crate) async fn serve(
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((socket, peer)) => match Place::take(core, peer.ip()) {
+            Ok((socket, peer)) => match ConnectionPermit::take(core, peer.ip()) {
                 Some(place) => {
                     let arrival = Arrival {
                         core: core.clone(),

@@ -1,4 +1,4 @@
-//! Places for connections: how many there are, in all and for one source address.
+//! ConnectionLimits for connections: how many there are, in all and for one source address.
 
 use std::{
     collections::HashMap,
@@ -15,7 +15,7 @@ const REFUSED_AT_A_TIME: usize = 64;
 
 /// What is taken. It holds memory for the addresses that are connected, and no others.
 #[derive(Default)]
-pub(crate) struct Places(Mutex<Taken>);
+pub(crate) struct ConnectionLimits(Mutex<Taken>);
 
 #[derive(Default)]
 struct Taken {
@@ -25,9 +25,9 @@ struct Taken {
     by_source: HashMap<IpAddr, usize>,
 }
 
-impl Places {
+impl ConnectionLimits {
     /// How a connection from this address may go on; `None` if not at all.
-    fn take(&self, source: Option<IpAddr>, config: &Config) -> Option<Standing> {
+    fn take(&self, source: Option<IpAddr>, config: &Config) -> Option<Admittance> {
         let taken = &mut *self.0.lock();
         let from_source = source.and_then(|source| taken.by_source.get(&source)).copied().unwrap_or(0);
         if taken.admitted < config.max_connections && from_source < config.max_connections_per_address {
@@ -35,23 +35,23 @@ impl Places {
             if let Some(source) = source {
                 taken.by_source.insert(source, from_source + 1);
             }
-            Some(Standing::Admitted(source))
+            Some(Admittance::Admitted(source))
         } else if taken.refused < REFUSED_AT_A_TIME {
             taken.refused += 1;
-            Some(Standing::Refused)
+            Some(Admittance::Refused)
         } else {
             None
         }
     }
 
-    fn give_back(&self, standing: Standing) {
+    fn give_back(&self, admittance: Admittance) {
         let taken = &mut *self.0.lock();
-        let source = match standing {
-            Standing::Refused => {
+        let source = match admittance {
+            Admittance::Refused => {
                 taken.refused -= 1;
                 return;
             }
-            Standing::Admitted(source) => source,
+            Admittance::Admitted(source) => source,
         };
         taken.admitted -= 1;
         if let Some(source) = source
@@ -70,7 +70,7 @@ impl Places {
 
 /// How a connection stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Standing {
+enum Admittance {
     /// Counted for this source, if for any.
     Admitted(Option<IpAddr>),
     /// Over a limit: only to be told so.
@@ -78,27 +78,27 @@ enum Standing {
 }
 
 /// A connection's place, given back when dropped.
-pub(crate) struct Place {
+pub(crate) struct ConnectionPermit {
     core: Arc<Core>,
-    standing: Standing,
+    admittance: Admittance,
 }
 
-impl Place {
+impl ConnectionPermit {
     pub fn take(core: &Arc<Core>, peer: IpAddr) -> Option<Self> {
-        let standing = core.places.take(source(peer), &core.config)?;
+        let admittance = core.connection_limits.take(source(peer), &core.config)?;
         core.counters.connections.fetch_add(1, Relaxed);
-        Some(Self { core: core.clone(), standing })
+        Some(Self { core: core.clone(), admittance })
     }
 
     pub fn over_limit(&self) -> bool {
-        self.standing == Standing::Refused
+        self.admittance == Admittance::Refused
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         self.core.counters.connections.fetch_sub(1, Relaxed);
-        self.core.places.give_back(self.standing);
+        self.core.connection_limits.give_back(self.admittance);
     }
 }
 
@@ -128,31 +128,31 @@ mod tests {
     #[test]
     fn a_source_has_its_share_and_leaves_nothing_behind() {
         let config = Config { max_connections: 5, max_connections_per_address: 2, ..Config::default() };
-        let places = Places::default();
+        let connection_limits = ConnectionLimits::default();
         let (one, other) = (source(address("192.0.2.1")), source(address("192.0.2.2")));
-        let take = |source| places.take(source, &config);
-        assert_eq!([take(one), take(one)], [Some(Standing::Admitted(one)); 2]);
+        let take = |source| connection_limits.take(source, &config);
+        assert_eq!([take(one), take(one)], [Some(Admittance::Admitted(one)); 2]);
         for _ in 0..REFUSED_AT_A_TIME {
-            assert_eq!(take(one), Some(Standing::Refused));
+            assert_eq!(take(one), Some(Admittance::Refused));
         }
         assert_eq!(take(one), None);
         // Others have theirs as long as there are places at all.
-        assert_eq!(take(other), Some(Standing::Admitted(other)));
-        assert_eq!([take(None), take(None)], [Some(Standing::Admitted(None)); 2]);
+        assert_eq!(take(other), Some(Admittance::Admitted(other)));
+        assert_eq!([take(None), take(None)], [Some(Admittance::Admitted(None)); 2]);
         assert_eq!(take(None), None);
-        places.give_back(Standing::Refused);
-        assert_eq!(take(other), Some(Standing::Refused));
+        connection_limits.give_back(Admittance::Refused);
+        assert_eq!(take(other), Some(Admittance::Refused));
         // What is given back can be taken again.
-        places.give_back(Standing::Admitted(one));
-        assert_eq!(take(one), Some(Standing::Admitted(one)));
+        connection_limits.give_back(Admittance::Admitted(one));
+        assert_eq!(take(one), Some(Admittance::Admitted(one)));
 
-        for standing in [one, one, other, None, None].map(Standing::Admitted) {
-            places.give_back(standing);
+        for admittance in [one, one, other, None, None].map(Admittance::Admitted) {
+            connection_limits.give_back(admittance);
         }
         for _ in 0..REFUSED_AT_A_TIME {
-            places.give_back(Standing::Refused);
+            connection_limits.give_back(Admittance::Refused);
         }
-        let taken = places.0.lock();
+        let taken = connection_limits.0.lock();
         assert_eq!((taken.admitted, taken.refused, taken.by_source.len()), (0, 0, 0));
     }
 
@@ -160,7 +160,7 @@ mod tests {
     fn a_place_is_counted_until_it_is_dropped() {
         let config = Config { max_connections_per_address: 1, ..Config::default() };
         let core = Arc::new(Core::new(config, Arc::new(NoApplication)));
-        let take = || Place::take(&core, address("192.0.2.1")).unwrap();
+        let take = || ConnectionPermit::take(&core, address("192.0.2.1")).unwrap();
         let (first, second) = (take(), take());
         assert_eq!([first.over_limit(), second.over_limit()], [false, true]);
         assert_eq!(core.stats().connections, 2);
@@ -168,19 +168,21 @@ mod tests {
         assert!(!take().over_limit());
         drop(second);
         assert_eq!(core.stats().connections, 0);
-        let loopback: Vec<_> = (0..100).map(|_| Place::take(&core, address("::1")).unwrap()).collect();
-        assert!(!loopback.iter().any(Place::over_limit));
+        let loopback: Vec<_> =
+            (0..100).map(|_| ConnectionPermit::take(&core, address("::1")).unwrap()).collect();
+        assert!(!loopback.iter().any(ConnectionPermit::over_limit));
     }
 
     #[test]
     fn many_sources_that_came_and_went_give_their_memory_back() {
         let config = Config::default();
-        let places = Places::default();
+        let connection_limits = ConnectionLimits::default();
         let sources: Vec<_> = (0..10_000u32).map(|at| Some(IpAddr::from(at.to_be_bytes()))).collect();
-        let standings: Vec<_> = sources.iter().map(|source| places.take(*source, &config).unwrap()).collect();
-        for standing in standings {
-            places.give_back(standing);
+        let standings: Vec<_> =
+            sources.iter().map(|source| connection_limits.take(*source, &config).unwrap()).collect();
+        for admittance in standings {
+            connection_limits.give_back(admittance);
         }
-        assert!(places.0.lock().by_source.capacity() < 1_000);
+        assert!(connection_limits.0.lock().by_source.capacity() < 1_000);
     }
 }

@@ -10,10 +10,10 @@ use crate::{incoming::Ticket, message::QoS, reason::Reason, session::Session};
 #[must_use = "dropping it refuses the message"]
 pub struct Acknowledgement {
     /// `None` at QoS 0 and once it is completed.
-    owed: Option<Owed>,
+    pending: Option<PendingAck>,
 }
 
-pub(crate) struct Owed {
+pub(crate) struct PendingAck {
     pub session: Arc<Session>,
     pub ticket: Ticket,
     pub id: u16,
@@ -21,8 +21,8 @@ pub(crate) struct Owed {
 }
 
 impl Acknowledgement {
-    pub(crate) fn owed(owed: Option<Owed>) -> Self {
-        Self { owed }
+    pub(crate) fn pending(pending: Option<PendingAck>) -> Self {
+        Self { pending }
     }
 
     /// Tells the publisher that its message is safe. Without effect if its connection is gone, but a QoS 2
@@ -38,7 +38,7 @@ impl Acknowledgement {
     }
 
     fn decide(&mut self, reason: Reason) {
-        if let Some(Owed { session, ticket, id, qos }) = self.owed.take() {
+        if let Some(PendingAck { session, ticket, id, qos }) = self.pending.take() {
             session.decide(ticket, id, qos, reason);
         }
     }
@@ -52,6 +52,8 @@ impl Drop for Acknowledgement {
 
 impl fmt::Debug for Acknowledgement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Acknowledgement").field("owed", &self.owed.as_ref().map(|owed| owed.id)).finish()
+        f.debug_struct("Acknowledgement")
+            .field("pending", &self.pending.as_ref().map(|pending| pending.id))
+            .finish()
     }
 }

@@ -21,7 +21,7 @@ use tokio_util::sync::WaitForCancellationFuture;
 use tracing::{debug, info, warn};
 
 use crate::{
-    acknowledgement::{Acknowledgement, Owed},
+    acknowledgement::{Acknowledgement, PendingAck},
     application::{ClientInfo, Received, Version},
     arrival::Arrival,
     codec::{self, Packet, Publish},
@@ -29,7 +29,7 @@ use crate::{
     fan_out::{FanOut, Routed},
     filters::{Filter, FilterPacket},
     frame::{self, Frame, Header, Kind},
-    handshake::{self, Opened, Unopened},
+    handshake::{self, ConnectError, Opened},
     incoming::{Accepted, Bounds},
     inflight::Stage,
     input_budget::Room,
@@ -66,16 +66,16 @@ pub(crate) async fn run<S: AsyncRead + AsyncWrite + Unpin>(arrival: Arrival, soc
             let end = connection.serve(shutdown.cancelled()).await;
             connection.close(end).await;
         }
-        Some(Err(Unopened::Refused)) => {
+        Some(Err(ConnectError::Refused)) => {
             let _ = timeout(CLOSE_TIMEOUT, stream.close()).await;
         }
-        Some(Err(Unopened::Unanswerable(cause))) => {
+        Some(Err(ConnectError::Unanswerable(cause))) => {
             count(&core.counters.violations);
             if let Some(left_out) = core.throttle.line(Cause::Refused) {
                 info!(%peer, cause, left_out, "closed: no acceptable CONNECT");
             }
         }
-        Some(Err(Unopened::Lost)) | None => debug!(%peer, "closed before CONNECT"),
+        Some(Err(ConnectError::Lost)) | None => debug!(%peer, "closed before CONNECT"),
     }
 }
 
@@ -725,8 +725,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 }
             }
         }
-        let owed = owed.map(|ticket| Owed { session: self.session.clone(), ticket, id, qos });
-        let ack = Acknowledgement::owed(owed);
+        let owed = owed.map(|ticket| PendingAck { session: self.session.clone(), ticket, id, qos });
+        let ack = Acknowledgement::pending(owed);
         match decided.unwrap_or_else(|| self.core.destination(&self.client, &topic)) {
             Destination::Application => {
                 let client = self.client.clone();
@@ -879,7 +879,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             end => debug!(client_id, %peer, ?end, "disconnected"),
         }
         let will = core.disconnect(&self.session, self.link, Ending { publish_will, session_expiry });
-        self.publishing = will.map(|(message, fan_out)| (message, fan_out, Acknowledgement::owed(None)));
+        self.publishing = will.map(|(message, fan_out)| (message, fan_out, Acknowledgement::pending(None)));
         self.finish_publishing().await;
         if let (Some(reason), Version::V5) = (last_word, self.version) {
             codec::disconnect(reason.in_disconnect(), &mut self.stream.output);

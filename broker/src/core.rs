@@ -41,7 +41,7 @@ use crate::{
     outbox::Full,
     reason::{Reason, Refusal},
     retained::Retained,
-    session::{Evicted, Link, Offered, Session, State},
+    session::{Enqueued, Evicted, Link, Session, State},
     stats::{Counters, Stats, count},
     sys::Sys,
     throttle::{Cause, Throttle},
@@ -642,12 +642,12 @@ impl Core {
             if kept.sequence <= until && !kept.expired(now) {
                 let delivery = Delivery { retain: true, ..grant.delivery(&kept.message, kept.expires) };
                 match state.offer(delivery, &self.config, &self.counters) {
-                    Offered::Full(refused) if refused.is_news() => {
+                    Enqueued::Full(refused) if refused.is_news() => {
                         full = Some((refused, kept.message.clone()))
                     }
-                    Offered::Full(_) => {}
-                    Offered::Oversize(_) => count(&self.counters.dropped_oversize),
-                    Offered::Queued | Offered::Absent => {}
+                    Enqueued::Full(_) => {}
+                    Enqueued::Oversize(_) => count(&self.counters.dropped_oversize),
+                    Enqueued::InQueue | Enqueued::Absent => {}
                 }
             }
             state.outbox.has_room_for_retained(&self.config)
@@ -799,9 +799,9 @@ impl Core {
     ) {
         for Receiver { session, grant, .. } in receivers {
             match self.offer(session, grant, message, *expires, oversize) {
-                Offered::Queued => routed.reached += 1,
-                Offered::Full(_) => routed.refused += 1,
-                Offered::Absent | Offered::Oversize(_) => {}
+                Enqueued::InQueue => routed.reached += 1,
+                Enqueued::Full(_) => routed.refused += 1,
+                Enqueued::Absent | Enqueued::Oversize(_) => {}
             }
         }
     }
@@ -812,9 +812,9 @@ impl Core {
             return if session.lock().ended.is_some() { self.gone() } else { Handed::NoSubscription };
         };
         match self.offer(session, &grant, message, expires(message), oversize) {
-            Offered::Queued => Handed::Queued,
-            Offered::Full(_) | Offered::Oversize(_) => Handed::NotTaken,
-            Offered::Absent => self.gone(),
+            Enqueued::InQueue => Handed::Queued,
+            Enqueued::Full(_) | Enqueued::Oversize(_) => Handed::NotTaken,
+            Enqueued::Absent => self.gone(),
         }
     }
 
@@ -846,19 +846,19 @@ impl Core {
         message: &Message,
         expires: Option<Instant>,
         oversize: Option<Oversize<'_>>,
-    ) -> Offered {
+    ) -> Enqueued {
         let offer = |message| session.offer(grant.delivery(message, expires), &self.config, &self.counters);
         let mut offered = offer(message);
-        if let (Offered::Oversize(to), Some(oversize)) = (&offered, oversize) {
+        if let (Enqueued::Oversize(to), Some(oversize)) = (&offered, oversize) {
             let size = |message: &Message| grant.delivery(message, expires).packet_size(to.version);
             if let Some(replacement) = oversize(to.max_packet, &size).filter(encodable) {
                 offered = offer(&replacement);
             }
         }
         match offered {
-            Offered::Full(full) => self.report_full(session, message, full),
-            Offered::Oversize(_) => count(&self.counters.dropped_oversize),
-            Offered::Queued | Offered::Absent => {}
+            Enqueued::Full(full) => self.report_full(session, message, full),
+            Enqueued::Oversize(_) => count(&self.counters.dropped_oversize),
+            Enqueued::InQueue | Enqueued::Absent => {}
         }
         offered
     }

@@ -37,7 +37,7 @@ pub(crate) struct Opened {
 }
 
 /// Why there is no connection.
-pub(crate) enum Unopened {
+pub(crate) enum ConnectError {
     /// A CONNACK that says why is in the stream's output.
     Refused,
     /// No CONNACK would be understood; why, for the log.
@@ -45,7 +45,7 @@ pub(crate) enum Unopened {
     Lost,
 }
 
-impl From<io::Error> for Unopened {
+impl From<io::Error> for ConnectError {
     fn from(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::InvalidData => Self::Unanswerable("TLS or WebSocket gone wrong"),
@@ -58,7 +58,7 @@ impl From<io::Error> for Unopened {
 pub(crate) async fn open<S: AsyncRead + AsyncWrite + Unpin>(
     arrival: &Arrival,
     stream: &mut Stream<S>,
-) -> Result<Opened, Unopened> {
+) -> Result<Opened, ConnectError> {
     let core = &arrival.core;
     // Kept as long as the packet is, which is until its sender is known.
     let (size, _room) = read(arrival, stream).await?;
@@ -84,7 +84,7 @@ pub(crate) async fn open<S: AsyncRead + AsyncWrite + Unpin>(
 async fn read<S: AsyncRead + AsyncWrite + Unpin>(
     arrival: &Arrival,
     stream: &mut Stream<S>,
-) -> Result<(usize, Option<Room>), Unopened> {
+) -> Result<(usize, Option<Room>), ConnectError> {
     let core = &arrival.core;
     let mut room = None;
     loop {
@@ -93,23 +93,23 @@ async fn read<S: AsyncRead + AsyncWrite + Unpin>(
             Ok(Some(header)) if stream.input.len() >= header.size => return Ok((header.size, room)),
             Ok(Some(header)) if header.size > CONNECT_SHARE && room.is_none() => {
                 let asked = core.input.ask(&arrival.account, header.size);
-                room = Some(asked.await.map_err(|_| Unopened::Lost)?);
+                room = Some(asked.await.map_err(|_| ConnectError::Lost)?);
                 stream.input.reserve(header.size - stream.input.len());
             }
             Ok(_) if stream.input.first().is_none_or(|first| *first == CONNECT) => {}
             Err(violation) if stream.input.first().is_some_and(|first| *first == CONNECT) => {
-                return Err(Unopened::Unanswerable(violation.detail));
+                return Err(ConnectError::Unanswerable(violation.detail));
             }
             _ => return Err(other(&stream.input)),
         }
         if poll_fn(|cx| stream.poll_read(cx)).await? == 0 {
-            return Err(Unopened::Lost);
+            return Err(ConnectError::Lost);
         }
     }
 }
 
-fn other(first: &[u8]) -> Unopened {
-    Unopened::Unanswerable(other_protocol::on_mqtt(first))
+fn other(first: &[u8]) -> ConnectError {
+    ConnectError::Unanswerable(other_protocol::on_mqtt(first))
 }
 
 /// Why a CONNECT is not accepted.
@@ -135,10 +135,10 @@ impl Refused {
         }
     }
 
-    fn answer(self, arrival: &Arrival, asking: Asking<'_>, out: &mut BytesMut) -> Unopened {
+    fn answer(self, arrival: &Arrival, asking: Asking<'_>, out: &mut BytesMut) -> ConnectError {
         let (version, Refusal { reason, cause: why }) = match self {
             Self::Told(version, refusal) => (version, refusal),
-            Self::Unanswerable(why) => return Unopened::Unanswerable(why),
+            Self::Unanswerable(why) => return ConnectError::Unanswerable(why),
         };
         let core = &arrival.core;
         core.counters.connection_refused(reason);
@@ -151,7 +151,7 @@ impl Refused {
         }
         codec::connack(false, reason, None, version, out);
         core.counters.sent.packet();
-        Unopened::Refused
+        ConnectError::Refused
     }
 }
 
@@ -216,7 +216,7 @@ fn accept(
     out: &mut BytesMut,
     connect: &ConnectPacket<'_>,
     connected: Connected,
-) -> Result<Opened, Unopened> {
+) -> Result<Opened, ConnectError> {
     let version = connect.version;
     let keep_alive = keep_alive(core, connect);
     let properties = (version == Version::V5).then(|| {
@@ -245,7 +245,7 @@ fn accept(
             connected.link,
             Ending { publish_will: false, session_expiry: None },
         );
-        return Err(Unopened::Unanswerable("CONNACK is larger than the packets that it takes"));
+        return Err(ConnectError::Unanswerable("CONNACK is larger than the packets that it takes"));
     }
     core.counters.sent.packet();
     Ok(Opened { connected, version, is_bridge: connect.is_bridge, keep_alive })

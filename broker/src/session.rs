@@ -109,8 +109,8 @@ impl Drop for Link {
 }
 
 /// What became of a message offered to a session.
-pub(crate) enum Offered {
-    Queued,
+pub(crate) enum Enqueued {
+    InQueue,
     /// Refused by the bounds of the queue.
     Full(Full),
     /// QoS 0 and nobody connected, or the session is no more.
@@ -168,10 +168,10 @@ impl Session {
     }
 
     /// Queues a message for the client.
-    pub fn offer(&self, delivery: Delivery, config: &Config, counters: &Counters) -> Offered {
+    pub fn offer(&self, delivery: Delivery, config: &Config, counters: &Counters) -> Enqueued {
         let state = &mut *self.state.lock();
         let offered = state.offer(delivery, config, counters);
-        if let (Offered::Queued, Some(link)) = (&offered, &mut state.link) {
+        if let (Enqueued::InQueue, Some(link)) = (&offered, &mut state.link) {
             link.wake();
         }
         offered
@@ -246,25 +246,25 @@ fn acknowledge(incoming: &mut Incoming, version: Version, counters: &Counters, o
 
 impl State {
     /// Queues a message for the client, which is not told yet.
-    pub fn offer(&mut self, delivery: Delivery, config: &Config, counters: &Counters) -> Offered {
+    pub fn offer(&mut self, delivery: Delivery, config: &Config, counters: &Counters) -> Enqueued {
         match &self.link {
             Some(link) => {
                 let to = Receiver { version: link.client.version, max_packet: link.max_packet };
                 // Nearly every packet is far below any limit: its weight is a bound, and cheaper than its
                 // size.
                 if delivery.weight() > to.max_packet && delivery.packet_size(to.version) > to.max_packet {
-                    return Offered::Oversize(to);
+                    return Enqueued::Oversize(to);
                 }
             }
-            None if delivery.qos == QoS::AtMostOnce => return Offered::Absent,
+            None if delivery.qos == QoS::AtMostOnce => return Enqueued::Absent,
             None => {}
         }
         if self.ended.is_some() {
-            return Offered::Absent;
+            return Enqueued::Absent;
         }
         match self.outbox.push(delivery, config, counters) {
-            Ok(()) => Offered::Queued,
-            Err(full) => Offered::Full(full),
+            Ok(()) => Enqueued::InQueue,
+            Err(full) => Enqueued::Full(full),
         }
     }
 
@@ -362,7 +362,7 @@ mod tests {
                 subscription_ids: Vec::new(),
                 expires: None,
             };
-            assert!(matches!(session.offer(delivery, &config, &counters), Offered::Queued));
+            assert!(matches!(session.offer(delivery, &config, &counters), Enqueued::InQueue));
         };
         let mut waits = 0;
         for _ in 0..3 {

@@ -694,7 +694,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         Self::check_topic(&publish)?;
         let Publish { topic, payload, qos, retain, dup, id, properties, .. } = publish;
         let mut pause = Pause(false);
-        let mut owed = None;
+        let mut pending = None;
         if qos != QoS::AtMostOnce {
             let mut state = self.session.lock_for(self.link)?;
             let incoming = &mut state.incoming;
@@ -715,7 +715,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             let accepted = incoming.accept(id, qos, &bounds);
             pause = Pause(incoming.pending() > usize::from(self.core.config.receive_maximum));
             match accepted {
-                Accepted::New(ticket) => owed = Some(ticket),
+                Accepted::New(ticket) => pending = Some(ticket),
                 Accepted::Repeated => return Ok(pause),
                 Accepted::Refused if self.version == Version::V5 => return Ok(pause),
                 Accepted::Refused => {
@@ -725,8 +725,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 }
             }
         }
-        let owed = owed.map(|ticket| PendingAck { session: self.session.clone(), ticket, id, qos });
-        let ack = Acknowledgement::pending(owed);
+        let pending = owed.map(|ticket| PendingAck { session: self.session.clone(), ticket, id, qos });
+        let ack = Acknowledgement::pending(pending);
         match decided.unwrap_or_else(|| self.core.destination(&self.client, &topic)) {
             Destination::Application => {
                 let client = self.client.clone();

@@ -77,7 +77,7 @@ enum Admittance {
     Refused,
 }
 
-/// A connection's place, given back when dropped.
+/// A connection's permit, given back when dropped.
 pub(crate) struct ConnectionPermit {
     core: Arc<Core>,
     admittance: Admittance,

@@ -930,7 +930,7 @@ impl Core {
                     qos,
                     retain,
                     dup: false,
-                    ack: Acknowledgement::owed(None),
+                    ack: Acknowledgement::pending(None),
                 });
                 self.application.published();
             }

@@ -18,7 +18,7 @@
 //!
 //! # Design
 //!
-//! A connection is one task. It has its place among the others (`places`) before a byte of it is read. What lies
+//! A connection is one task. It has its permit (`connection_limits`) before a byte of it is read. What lies
 //! below MQTT (`transport`, `tls`, `websocket`), CONNECT, and the application's word on it (`handshake`) share
 //! one timeout, and delay nobody else. A client id, and the session under it, belong to the [`Identity`] that
 //! uses it: nobody else's CONNECT takes it over, but a user's that of a client without a name.

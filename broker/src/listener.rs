@@ -58,12 +58,12 @@ pub(crate) async fn serve(
         };
         match accepted {
             Ok((socket, peer)) => match ConnectionPermit::take(core, peer.ip()) {
-                Some(place) => {
+                Some(permit) => {
                     let arrival = Arrival {
                         core: core.clone(),
                         account: core.accounts.of(None, peer.ip()),
                         peer: Peer::new(peer, transport.kind()),
-                        over_limit: place.over_limit(),
+                        over_limit: permit.over_limit(),
                         deadline: Instant::now() + core.config.connect_timeout,
                         shutdown: shutdown.clone(),
                     };
@@ -72,7 +72,7 @@ pub(crate) async fn serve(
                         if prepare(&socket).is_ok() {
                             transport.serve(arrival, socket).await;
                         }
-                        drop(place);
+                        drop(permit);
                     });
                 }
                 None => refused_at_once(core, peer),

@@ -8,11 +8,11 @@ pub mod precheck;
 mod serve;
 
 use crate::config;
+use crate::fair_semaphore::{self, FairSemaphore, Permit};
 use crate::ingress::Client;
 use crate::log_sampling::sampled;
 use crate::request;
 use crate::telemetry;
-use crate::turns::{self, Turn, Turns};
 use crate::wasm::engine::Tier;
 use bytes::Bytes;
 use clap::ValueEnum;
@@ -50,26 +50,26 @@ pub struct Compiler {
     config: config::Compiler,
     limits: config::Limits,
     program: PathBuf,
-    turns: Turns,
+    permits: FairSemaphore,
 }
 
 impl Compiler {
     /// A compiler that starts `config.program`, or this executable if the configuration names none.
     pub fn new(config: config::Compiler, limits: config::Limits) -> Compiler {
         let program = config.program.clone().unwrap_or_else(|| THIS_EXECUTABLE.into());
-        let turns = Turns::new(PermitLimits {
+        let permits = FairSemaphore::new(PermitLimits {
             young: config.concurrency,
             hold: config.hold.duration(),
             places: config.children(),
-            shares: turns::SHARES,
+            shares: fair_semaphore::SHARES,
             round: Some(ROUND),
         });
-        Compiler { config, limits, program, turns }
+        Compiler { config, limits, program, permits }
     }
 
-    /// Waits for the client's turn.
-    pub async fn turn(&self, client: &Client, urgency: Urgency) -> Turn {
-        self.turns.take(client, urgency).await
+    /// Waits for a permit.
+    pub async fn permit(&self, client: &Client, urgency: Urgency) -> Permit {
+        self.permits.acquire(client, urgency).await
     }
 
     /// Whether this module's first answers are to come from baseline code. A component's are not: how much room it needs
@@ -94,14 +94,14 @@ impl Compiler {
             .map_err(Failure::permanent)
     }
 
-    /// Compiles one module that was checked, in a turn, and as that is served: while it is stopped no time runs.
+    /// Compiles one module that was checked, under a permit, and as that is served: while it is stopped no time runs.
     ///
     /// # Errors
     ///
     /// `malformed` for what is no valid command, `compile` where a limit on compiling was reached, `internal` where the
     /// child could not do its work.
-    pub async fn compile(&self, turn: &Turn, module: Bytes, tier: Tier) -> Result<Vec<u8>, Failure> {
-        match self.run_child(turn.stage(), module, tier).await {
+    pub async fn compile(&self, permit: &Permit, module: Bytes, tier: Tier) -> Result<Vec<u8>, Failure> {
+        match self.run_child(permit.stage(), module, tier).await {
             Ok(Some(output)) => self.judge(output),
             Err(error) => {
                 let what = format!("compile child {}: {error}", self.program.display());
@@ -123,8 +123,8 @@ impl Compiler {
         module: Bytes,
         tier: Tier,
     ) -> io::Result<Option<Output>> {
-        // The sender goes with the turn, which the caller holds.
-        let held = "a turn is served as long as it is held";
+        // The sender goes with the permit, which the caller holds.
+        let held = "a permit is served as long as it is held";
         // A child that does not run would only hold memory.
         stage.wait_for(|stage| *stage != Stage::Stopped).await.expect(held);
         let child = self.spawn(tier)?;

@@ -18,6 +18,7 @@ pub mod compiler;
 pub mod config;
 pub mod data_dir;
 pub mod deduplication;
+mod fair_semaphore;
 pub mod fingerprint;
 pub mod flow;
 mod gateway;
@@ -33,7 +34,6 @@ pub mod scheduling;
 pub mod status;
 pub mod suspects;
 pub mod telemetry;
-mod turns;
 pub mod wasm;
 pub mod watchdog;
 

@@ -6,13 +6,13 @@ mod store;
 use crate::compiler::{Compiler, Failure};
 use crate::config::Config;
 use crate::data_dir::DataDir;
+use crate::fair_semaphore::Permit;
 use crate::gateway::StartError;
 use crate::ingress::Client;
 use crate::log_sampling::sampled;
 use crate::once_cache::{self, Idle, OnceCache};
 use crate::suspects::Suspects;
 use crate::telemetry;
-use crate::turns::Turn;
 use crate::wasm::engine::{self, Tier};
 use crate::wasm::linking::Linkers;
 use crate::wasm::metering;
@@ -255,27 +255,27 @@ impl Modules {
             None => self.library.load(&digest).await,
         };
         let module = module.ok_or_else(|| Failure::transient(not_found(&digest)))?;
-        let turn = self.compiler.turn(client, Urgency::Awaited).await;
+        let permit = self.compiler.permit(client, Urgency::Awaited).await;
         self.compiler.check(module.clone()).await?;
         if least == Tier::Baseline && self.compiler.wants_baseline(&module) {
-            match self.baseline(client, &turn, digest, module.clone()).await? {
+            match self.baseline(client, &permit, digest, module.clone()).await? {
                 Some((artifact, permit)) => {
                     return Ok((artifact, Some(Unoptimized { module, _permit: permit })));
                 }
                 None => tracing::debug!(%digest, "no baseline code"),
             }
         }
-        Ok((self.optimized(client, &turn, digest, module).await?, None))
+        Ok((self.optimized(client, &permit, digest, module).await?, None))
     }
 
     async fn optimized(
         &self,
         client: &Client,
-        turn: &Turn,
+        permit: &Permit,
         digest: Digest,
         module: Bytes,
     ) -> Result<Arc<Artifact>, Failure> {
-        let code = self.compiler.compile(turn, module, Tier::Optimized).await?.into_boxed_slice();
+        let code = self.compiler.compile(permit, module, Tier::Optimized).await?.into_boxed_slice();
         let artifact = self.loadable(client, digest, code, Tier::Optimized).await?;
         self.store.save(&digest, &artifact.code).await;
         Ok(artifact)
@@ -286,7 +286,7 @@ impl Modules {
     async fn baseline(
         &self,
         client: &Client,
-        turn: &Turn,
+        permit: &Permit,
         digest: Digest,
         module: Bytes,
     ) -> Result<Option<(Arc<Artifact>, OwnedSemaphorePermit)>, Failure> {
@@ -295,7 +295,7 @@ impl Modules {
         if let Some(code) = store.load(&digest).await {
             return Ok(Some((self.loadable(client, digest, code, Tier::Baseline).await?, permit)));
         }
-        let Ok(code) = self.compiler.compile(turn, module, Tier::Baseline).await else { return Ok(None) };
+        let Ok(code) = self.compiler.compile(permit, module, Tier::Baseline).await else { return Ok(None) };
         let artifact = self.loadable(client, digest, code.into_boxed_slice(), Tier::Baseline).await?;
         store.save(&digest, &artifact.code).await;
         Ok(Some((artifact, permit)))
@@ -310,8 +310,8 @@ impl Modules {
         rest: Unoptimized,
     ) {
         // Behind all first answers, and stopped whenever one is waited for.
-        let turn = self.compiler.turn(&client, Urgency::Background).await;
-        match self.optimized(&client, &turn, digest, rest.module).await {
+        let permit = self.compiler.permit(&client, Urgency::Background).await;
+        match self.optimized(&client, &permit, digest, rest.module).await {
             Ok(artifact) => self.cache.replace(digest, &baseline, artifact),
             Err(Failure { error, .. }) => {
                 sampled!(info, %digest, %error, "a module stays on its baseline code");

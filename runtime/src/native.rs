@@ -8,9 +8,9 @@ mod comparison;
 use crate::compiler::Failure;
 use crate::config::{self, Config};
 use crate::data_dir::DataDir;
+use crate::fair_semaphore::{self, FairSemaphore};
 use crate::ingress::Client;
 use crate::telemetry;
-use crate::turns::{self, Turns};
 use crate::wasm::guest::{Budget, Ended, Input};
 use crate::wasm::workers::Outcome;
 use built::Built;
@@ -45,9 +45,9 @@ struct Granted {
     sandbox: Sandbox,
     /// What builds for WASI need.
     wasi: Result<Wasi, WireError>,
-    turns: Turns,
+    permits: FairSemaphore,
     /// Of builds that nobody waits for: they keep none that somebody waits for from its own.
-    turns_to_compare: Turns,
+    compare_permits: FairSemaphore,
     comparisons: Comparisons,
     built: Built,
     run: Limits,
@@ -135,7 +135,7 @@ impl Native {
     /// `build`, `unauthorized`, `internal`.
     pub async fn wasm(&self, client: &Client, source: &Buildable) -> Result<Made, WireError> {
         let granted = self.granted()?;
-        granted.wasm(client, source, &granted.turns).await
+        granted.wasm(client, source, &granted.permits).await
     }
 
     /// Leave to compare a run of this source with what it would be as wasm, until it is dropped. There is none while many
@@ -151,7 +151,7 @@ impl Native {
     /// Those of [`Native::wasm`].
     pub async fn wasm_to_compare(&self, client: &Client, source: &Buildable) -> Result<Made, WireError> {
         let granted = self.granted()?;
-        granted.wasm(client, source, &granted.turns_to_compare).await
+        granted.wasm(client, source, &granted.compare_permits).await
     }
 
     /// Logs in what this source differs as wasm from what it is natively, if that is new.
@@ -182,21 +182,21 @@ impl Native {
         memory: Option<u64>,
         timing: Timing,
     ) -> Result<Outcome, WireError> {
-        let Granted { sandbox, turns, built, run, .. } = self.granted()?;
+        let Granted { sandbox, permits, built, run, .. } = self.granted()?;
         let ready = async {
             let build = async {
-                let _turn = turns.take(client, Urgency::Awaited).await;
+                let _permit = permits.acquire(client, Urgency::Awaited).await;
                 build(sandbox, source, Platform::Native).await.map_err(failure)
             };
             let program = built.get(client, source, Platform::Native, build).await?.program;
-            Ok((turns.take(client, Urgency::Awaited).await, program))
+            Ok((permits.acquire(client, Urgency::Awaited).await, program))
         };
         let ready = match timing.deadline {
             Some(deadline) => tokio::time::timeout_at(deadline.into(), ready).await,
             None => Ok(ready.await),
         };
         let Ok(ready) = ready else { return Ok(Outcome::Expired) };
-        let (_turn, program) = ready?;
+        let (_permit, program) = ready?;
 
         let started = Instant::now();
         let left = timing.deadline.map(|deadline| deadline.saturating_duration_since(started));
@@ -254,8 +254,8 @@ impl Granted {
         Ok(Granted {
             sandbox: ready,
             wasi: wasi.and_then(Result::ok).ok_or_else(no_wasi),
-            turns: turns(sandbox, sandbox.concurrency, sandbox.places()),
-            turns_to_compare: turns(sandbox, BUILDS_TO_COMPARE, BUILDS_TO_COMPARE),
+            permits: permits(sandbox, sandbox.concurrency, sandbox.places()),
+            compare_permits: permits(sandbox, BUILDS_TO_COMPARE, BUILDS_TO_COMPARE),
             comparisons: Comparisons::new(sandbox.compared),
             built,
             run: Limits {
@@ -281,11 +281,16 @@ impl Granted {
         self.wasi.as_ref().map_err(Clone::clone)
     }
 
-    /// This source as wasm, built in one of these turns.
-    async fn wasm(&self, client: &Client, source: &Buildable, turns: &Turns) -> Result<Made, WireError> {
+    /// This source as wasm, built under one of these permits.
+    async fn wasm(
+        &self,
+        client: &Client,
+        source: &Buildable,
+        permits: &FairSemaphore,
+    ) -> Result<Made, WireError> {
         let platform = Platform::Wasi(self.wasi()?);
         let build = async {
-            let _turn = turns.take(client, Urgency::Awaited).await;
+            let _permit = permits.acquire(client, Urgency::Awaited).await;
             let program = build(&self.sandbox, source, platform).await.map_err(failure)?;
             let size = program.bytes().len();
             if size > self.max_module {
@@ -300,9 +305,15 @@ impl Granted {
 
 /// So many `at_once`, beside those that began earlier and go on: the sandbox stops none, since one that sleeps costs no
 /// time, and one that computes gives way to all others.
-fn turns(sandbox: &config::Sandbox, at_once: usize, places: usize) -> Turns {
+fn permits(sandbox: &config::Sandbox, at_once: usize, places: usize) -> FairSemaphore {
     let hold = sandbox.hold.duration();
-    Turns::new(PermitLimits { young: at_once, hold, places, shares: turns::SHARES, round: None })
+    FairSemaphore::new(PermitLimits {
+        young: at_once,
+        hold,
+        places,
+        shares: fair_semaphore::SHARES,
+        round: None,
+    })
 }
 
 impl Mode {

@@ -1,4 +1,4 @@
-//! Turns at the compilers and at the sandboxes: [`Permits`] decides, here is who waits and who is told.
+//! The permits of compilers and of sandboxes: [`Permits`] decides, here is who waits and who is told.
 
 use crate::flow::Flow;
 use crate::ingress::Client;
@@ -16,8 +16,8 @@ pub const SHARES: Shares = Shares { flow: 25, account: 50 };
 /// So many that have given up waiting are kept before the queue is searched for them.
 const MOST_GONE: usize = 64;
 
-/// Turns at what is scarce and takes long, fair between accounts and the flows of each.
-pub struct Turns(Arc<Shared>);
+/// A semaphore for what is scarce and takes long, fair between accounts and the flows of each.
+pub struct FairSemaphore(Arc<Shared>);
 
 struct Shared {
     state: Mutex<State>,
@@ -26,8 +26,8 @@ struct Shared {
 }
 
 struct State {
-    permits: Permits<Flow, oneshot::Sender<Turn>>,
-    /// How far each turn is served, for who has it.
+    permits: Permits<Flow, oneshot::Sender<Permit>>,
+    /// How far each permit is served, for who has it.
     stages: HashMap<PermitId, watch::Sender<Stage>>,
     /// Those who have given up waiting and may still be in the queue.
     gone: usize,
@@ -36,29 +36,29 @@ struct State {
 }
 
 /// Leave to compile one module, or to build or run one program; given back when dropped.
-pub struct Turn {
-    turns: Arc<Shared>,
+pub struct Permit {
+    semaphore: Arc<Shared>,
     id: PermitId,
     stage: watch::Receiver<Stage>,
     ended: bool,
 }
 
-impl Turns {
-    /// Turns within these limits.
-    pub fn new(limits: PermitLimits) -> Turns {
+impl FairSemaphore {
+    /// A semaphore within these limits.
+    pub fn new(limits: PermitLimits) -> FairSemaphore {
         let state = State { permits: Permits::new(limits), stages: HashMap::new(), gone: 0, alarm: None };
-        Turns(Arc::new(Shared { state: Mutex::new(state), epoch: Instant::now() }))
+        FairSemaphore(Arc::new(Shared { state: Mutex::new(state), epoch: Instant::now() }))
     }
 
-    /// Waits for a turn. Admission has counted whoever waits here.
-    pub async fn take(&self, client: &Client, urgency: Urgency) -> Turn {
+    /// Waits for a permit. Admission has counted whoever waits here.
+    pub async fn acquire(&self, client: &Client, urgency: Urgency) -> Permit {
         let (sender, receiver) = oneshot::channel();
         self.0.lock().permits.request(client.flow_key(), sender, urgency);
         self.0.settle();
         let waiting = Waiting(&self.0);
-        let turn = receiver.await.expect("a queued sender is only dropped by sending");
+        let permit = receiver.await.expect("a queued sender is only dropped by sending");
         std::mem::forget(waiting);
-        turn
+        permit
     }
 }
 
@@ -76,18 +76,18 @@ impl Drop for Waiting<'_> {
     }
 }
 
-impl Turn {
+impl Permit {
     /// How far it is served, as that changes.
     pub fn stage(&self) -> watch::Receiver<Stage> {
         self.stage.clone()
     }
 }
 
-impl Drop for Turn {
+impl Drop for Permit {
     fn drop(&mut self) {
         if !self.ended {
-            self.turns.lock().end(self.id);
-            self.turns.settle();
+            self.semaphore.lock().end(self.id);
+            self.semaphore.settle();
         }
     }
 }
@@ -108,19 +108,19 @@ impl Shared {
                     Change::Granted(id, waiter, stage) => {
                         let (sender, stage) = watch::channel(stage);
                         state.stages.insert(id, sender);
-                        given.push((waiter, Turn { turns: self.clone(), id, stage, ended: false }));
+                        given.push((waiter, Permit { semaphore: self.clone(), id, stage, ended: false }));
                     }
                     Change::Moved(id, stage) => {
                         state.stages[&id].send_replace(stage);
                     }
                 }
             }
-            // Whoever has stopped waiting takes no turn: it is the next one's.
+            // Whoever has stopped waiting takes no permit: it is the next one's.
             let mut untaken = false;
-            for (waiter, turn) in given {
-                if let Err(mut turn) = waiter.send(turn) {
-                    turn.ended = true;
-                    state.end(turn.id);
+            for (waiter, permit) in given {
+                if let Err(mut permit) = waiter.send(permit) {
+                    permit.ended = true;
+                    state.end(permit.id);
                     untaken = true;
                 }
             }
@@ -139,13 +139,13 @@ impl Shared {
         // Without a runtime, at the end of all, nobody waits.
         let Ok(runtime) = Handle::try_current() else { return };
         state.alarm = Some(due);
-        let turns = Arc::downgrade(self);
+        let semaphore = Arc::downgrade(self);
         let at = self.epoch + due;
         runtime.spawn(async move {
             tokio::time::sleep_until(at.into()).await;
-            if let Some(turns) = turns.upgrade() {
-                turns.lock().alarm.take_if(|alarm| *alarm == due);
-                turns.settle();
+            if let Some(semaphore) = semaphore.upgrade() {
+                semaphore.lock().alarm.take_if(|alarm| *alarm == due);
+                semaphore.settle();
             }
         });
     }
@@ -166,9 +166,9 @@ mod tests {
     /// Longer than any test.
     const FOR_EVER: Duration = Duration::from_secs(3600);
 
-    fn turns(young: usize, hold: Duration) -> Turns {
+    fn semaphore(young: usize, hold: Duration) -> FairSemaphore {
         let round = Some(Duration::from_secs(1));
-        Turns::new(PermitLimits { young, hold, places: 8, shares: SHARES, round })
+        FairSemaphore::new(PermitLimits { young, hold, places: 8, shares: SHARES, round })
     }
 
     fn client(flow: &str) -> Client {
@@ -177,12 +177,12 @@ mod tests {
 
     #[tokio::test]
     async fn one_client_leaves_a_turn_for_the_others() {
-        let turns = turns(2, FOR_EVER);
+        let semaphore = semaphore(2, FOR_EVER);
         let bomber = client("bomber");
-        let first = turns.take(&bomber, Urgency::Awaited).await;
-        let mut second = Box::pin(turns.take(&bomber, Urgency::Awaited));
+        let first = semaphore.acquire(&bomber, Urgency::Awaited).await;
+        let mut second = Box::pin(semaphore.acquire(&bomber, Urgency::Awaited));
         assert!(is_waiting(&mut second).await);
-        let other = turns.take(&client("honest"), Urgency::Awaited).await;
+        let other = semaphore.acquire(&client("honest"), Urgency::Awaited).await;
         drop(other);
         assert!(is_waiting(&mut second).await);
         drop(first);
@@ -191,12 +191,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_long_turn_makes_room_for_the_next_and_goes_on_behind_it() {
-        let turns = turns(1, Duration::from_millis(20));
-        let long = turns.take(&client("long"), Urgency::Awaited).await;
+        let semaphore = semaphore(1, Duration::from_millis(20));
+        let long = semaphore.acquire(&client("long"), Urgency::Awaited).await;
         let mut stage = long.stage();
         assert_eq!(*stage.borrow_and_update(), Stage::Young);
         // Given though the other one has not ended.
-        let short = turns.take(&client("short"), Urgency::Awaited).await;
+        let short = semaphore.acquire(&client("short"), Urgency::Awaited).await;
         assert_eq!(*short.stage().borrow(), Stage::Young);
         stage.changed().await.unwrap();
         assert_eq!(*stage.borrow_and_update(), Stage::Old);
@@ -204,11 +204,11 @@ mod tests {
 
     #[tokio::test]
     async fn the_background_stops_when_somebody_waits() {
-        let turns = turns(2, FOR_EVER);
-        let background = turns.take(&client("any"), Urgency::Background).await;
+        let semaphore = semaphore(2, FOR_EVER);
+        let background = semaphore.acquire(&client("any"), Urgency::Background).await;
         let mut stage = background.stage();
         assert_eq!(*stage.borrow_and_update(), Stage::Old);
-        let awaited = turns.take(&client("any"), Urgency::Awaited).await;
+        let awaited = semaphore.acquire(&client("any"), Urgency::Awaited).await;
         assert_eq!(*stage.borrow_and_update(), Stage::Stopped, "by the time that the other one begins");
         drop(awaited);
         assert_eq!(*stage.borrow_and_update(), Stage::Old);
@@ -216,16 +216,16 @@ mod tests {
 
     #[tokio::test]
     async fn whoever_stops_waiting_blocks_nobody() {
-        let turns = turns(1, FOR_EVER);
-        let first = turns.take(&client("a"), Urgency::Awaited).await;
+        let semaphore = semaphore(1, FOR_EVER);
+        let first = semaphore.acquire(&client("a"), Urgency::Awaited).await;
         let impatient = client("b");
         for _ in 0..10_000 {
-            let mut gone = Box::pin(turns.take(&impatient, Urgency::Awaited));
+            let mut gone = Box::pin(semaphore.acquire(&impatient, Urgency::Awaited));
             assert!(is_waiting(&mut gone).await);
         }
-        assert!(turns.0.lock().permits.waiting() <= MOST_GONE + 1, "what has gone is forgotten");
+        assert!(semaphore.0.lock().permits.waiting() <= MOST_GONE + 1, "what has gone is forgotten");
         drop(first);
-        turns.take(&client("c"), Urgency::Awaited).await;
+        semaphore.acquire(&client("c"), Urgency::Awaited).await;
     }
 
     /// Whether a future, polled once, is still waiting.

@@ -3,8 +3,8 @@
 use crate::data_dir::DataDir;
 use crate::ingress::Notice;
 use crate::log_writer;
-use crate::native::Native;
 use crate::programs::Programs;
+use crate::source::Native;
 use crate::wasm::workers::Workers;
 use offload_protocol::topic;
 use serde::Serialize;

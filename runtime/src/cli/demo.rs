@@ -3,7 +3,7 @@
 
 use super::output::{Unprintable, print_line};
 use crate::config::{Config, HostPort};
-use crate::native::sandbox_config;
+use crate::source::sandbox_config;
 use crate::{Gateway, scheduling};
 use anyhow::{Context, bail};
 use offload_native::Sandbox;

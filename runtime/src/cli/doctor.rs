@@ -2,7 +2,7 @@
 
 use super::{Overrides, output};
 use crate::config::{ByteSize, Config, Native};
-use crate::native::sandbox_config;
+use crate::source::sandbox_config;
 use crate::wasm::capacity::PoolCapacity;
 use crate::wasm::engine;
 use clap::Args;

@@ -3,7 +3,7 @@
 use super::artifact_of;
 use crate::ingress::Client;
 use crate::modules::Modules;
-use crate::native::{Buildable, Native};
+use crate::source::{Buildable, Native};
 use crate::suspects::{Verdict, Watched};
 use crate::wasm::guest::{Budget, Ended, Input};
 use crate::wasm::workers::{Job, Outcome, Waiting, Workers};

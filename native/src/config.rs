@@ -1,6 +1,6 @@
 //! What an operator may choose.
 
-use crate::{Compilers, Limits, Mechanism};
+use crate::{Compilers, Mechanism, SandboxLimits};
 use std::path::PathBuf;
 
 /// An identity that no distribution hands out (above systemd's ranges, below 2^31).
@@ -24,8 +24,8 @@ pub struct Config {
     pub accept: Vec<Mechanism>,
     /// What compiles in builds for this machine. Default: what is called.
     pub compilers: Compilers,
-    /// Limits of a build.
-    pub build: Limits,
+    /// SandboxLimits of a build.
+    pub build: SandboxLimits,
     /// What a build may leave for its program's runs to find, in bytes of a work directory; at most [`crate::MAX_FOLDER`].
     /// Default: a run's whole work directory.
     pub folder: u64,
@@ -61,8 +61,8 @@ impl Default for Config {
             ]),
             accept: Vec::new(),
             compilers: Compilers::default(),
-            build: Limits::build(),
-            folder: Limits::run().work_dir,
+            build: SandboxLimits::build(),
+            folder: SandboxLimits::run().work_dir,
         }
     }
 }

@@ -20,7 +20,7 @@ use crate::output::{Excess, Output};
 use crate::priority::{self, Share};
 use crate::supervisor::{self, Supervisor};
 use crate::syscalls::Calls;
-use crate::{Limits, diagnostics, rlimits, usage};
+use crate::{SandboxLimits, diagnostics, rlimits, usage};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, SeekFrom, memfd_create, seek};
 use rustix::io::Errno;
@@ -90,7 +90,7 @@ pub struct Work {
     pub prepare: &'static str,
     pub command: Vec<String>,
     pub stdin: Vec<u8>,
-    pub limits: Limits,
+    pub limits: SandboxLimits,
     /// Whether standard error over its limit ends it.
     pub stderr: Excess,
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// What one sandbox, with all its processes, may use.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct SandboxLimits {
     /// CPU time of all processes together; one process alone is stopped by the kernel at the next full second.
     pub cpu: Duration,
     /// Wall-clock time from the start of the sandbox.
@@ -32,7 +32,7 @@ pub struct Limits {
 
 const MIB: u64 = 1024 * 1024;
 
-impl Limits {
+impl SandboxLimits {
     /// For a build: what `gcc -O2` needs for a file of some thousand lines, with room. `stdout` is the largest
     /// program.
     pub fn build() -> Self {
@@ -69,7 +69,7 @@ impl Limits {
     }
 
     /// The address space that one process may reserve: thread stacks and allocators reserve far more than they use, and
-    /// use is what [`Limits::memory`] bounds. This is what holds between two measurements of it.
+    /// use is what [`SandboxLimits::memory`] bounds. This is what holds between two measurements of it.
     pub(crate) fn address_space(&self) -> u64 {
         self.memory.saturating_mul(2).saturating_add(256 * MIB)
     }

@@ -8,7 +8,7 @@ use crate::job::Measured;
 use crate::outcome::Limit;
 use crate::priority::{self, Share};
 use crate::syscalls::Calls;
-use crate::{Limits, usage};
+use crate::{SandboxLimits, usage};
 use rustix::process::{Pid, Signal, pidfd_send_signal};
 use rustix::time::{ClockId, clock_gettime};
 use std::io;
@@ -29,7 +29,7 @@ pub struct Held {
     pub first: Pid,
     pub descriptor: OwnedFd,
     pub share: Share,
-    pub limits: Limits,
+    pub limits: SandboxLimits,
     pub measured: Measured,
     /// Whether there may be sockets.
     pub calls: Calls,

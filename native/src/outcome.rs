@@ -8,9 +8,9 @@ use std::time::Duration;
 pub struct Outcome {
     /// How it ended.
     pub ending: Ending,
-    /// Standard output, at most [`crate::Limits::stdout`] bytes.
+    /// Standard output, at most [`crate::SandboxLimits::stdout`] bytes.
     pub stdout: Vec<u8>,
-    /// The first [`crate::Limits::stderr`] bytes of standard error.
+    /// The first [`crate::SandboxLimits::stderr`] bytes of standard error.
     pub stderr: Vec<u8>,
     /// CPU time of all its processes, the sandbox's own set-up included.
     pub cpu: Duration,
@@ -33,19 +33,19 @@ pub enum Ending {
 /// A limit that ended a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limit {
-    /// [`crate::Limits::cpu`]
+    /// [`crate::SandboxLimits::cpu`]
     Cpu,
-    /// [`crate::Limits::wall`]
+    /// [`crate::SandboxLimits::wall`]
     Wall,
-    /// [`crate::Limits::memory`]
+    /// [`crate::SandboxLimits::memory`]
     Memory,
-    /// [`crate::Limits::file_size`]
+    /// [`crate::SandboxLimits::file_size`]
     FileSize,
-    /// [`crate::Limits::files`]
+    /// [`crate::SandboxLimits::files`]
     Files,
-    /// [`crate::Limits::stdout`]
+    /// [`crate::SandboxLimits::stdout`]
     Stdout,
-    /// [`crate::Limits::stderr`], of a build
+    /// [`crate::SandboxLimits::stderr`], of a build
     Stderr,
 }
 

@@ -10,7 +10,7 @@ use crate::platform::tool;
 use crate::report::{Finding, Mechanism, Report, State};
 use crate::sandbox::{Sandbox, shell};
 use crate::syscalls::{Calls, Filters};
-use crate::{Config, Limits, job, usage};
+use crate::{Config, SandboxLimits, job, usage};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -95,8 +95,8 @@ impl Findings {
     fn trials(&mut self, sandbox: &Sandbox) {
         let all = &sandbox.config.build;
         let none = Measured { usage: false, files: false };
-        let trial = |script: &str, measured, limits: Limits| {
-            let outcome = sandbox.try_out(script, measured, Limits { wall: TRIAL, ..limits });
+        let trial = |script: &str, measured, limits: SandboxLimits| {
+            let outcome = sandbox.try_out(script, measured, SandboxLimits { wall: TRIAL, ..limits });
             outcome.map_err(|error| error.to_string())
         };
 
@@ -121,19 +121,19 @@ impl Findings {
             self.note(mechanism, ended);
         };
         // It is the second process in the shell's place, and what it would start the third.
-        let few = Limits { processes: 2, ..all.clone() };
+        let few = SandboxLimits { processes: 2, ..all.clone() };
         limited(Mechanism::ProcessLimit, "exec setsid --fork /bin/true", none, few, Ending::Exit(1));
-        let little = Limits { memory: 1, ..all.clone() };
+        let little = SandboxLimits { memory: 1, ..all.clone() };
         let usage = Measured { usage: true, files: false };
         limited(Mechanism::Measurement, "sleep 60", usage, little, Ending::Limit(Limit::Memory));
-        let one = Limits { files: 1, ..all.clone() };
+        let one = SandboxLimits { files: 1, ..all.clone() };
         let files = Measured { usage: false, files: true };
         limited(Mechanism::FileCount, ": >1; : >2; sleep 60", files, one, Ending::Limit(Limit::Files));
     }
 }
 
 impl Sandbox {
-    fn try_out(&self, script: &str, measured: Measured, limits: Limits) -> Result<Outcome, Error> {
+    fn try_out(&self, script: &str, measured: Measured, limits: SandboxLimits) -> Result<Outcome, Error> {
         let mut bwrap = BwrapArgs::new(&self.config.toolchain, limits.work_dir)?;
         bwrap.proc();
         let (abandoned, _waiting) = io::pipe()?;

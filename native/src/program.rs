@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 /// A program that was built: its bytes, cheap to clone, fit to be kept and run any number of times.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Program {
+pub struct NativeProgram {
     name: String,
     bytes: Arc<[u8]>,
     folder: Option<Folder>,
 }
 
-impl Program {
+impl NativeProgram {
     /// From what an earlier build left. `name` as in [`crate::Source::name`].
     pub fn new(name: impl Into<String>, bytes: impl Into<Arc<[u8]>>) -> Self {
         Self { name: name.into(), bytes: bytes.into(), folder: None }
@@ -44,8 +44,8 @@ impl Program {
     }
 }
 
-impl fmt::Debug for Program {
+impl fmt::Debug for NativeProgram {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Program({}, {} bytes)", self.name, self.bytes.len())
+        write!(f, "NativeProgram({}, {} bytes)", self.name, self.bytes.len())
     }
 }

@@ -1,6 +1,6 @@
 //! Resource limits of a sandbox, as the kernel counts them.
 
-use crate::Limits;
+use crate::SandboxLimits;
 use rustix::process::{Pid, Resource, Rlimit};
 use std::io;
 use std::thread;
@@ -12,7 +12,7 @@ const NO_CORE: u64 = 1;
 /// Sets them for the sandbox's first process, from which all others inherit them. It is still held back, and counts
 /// processes in a user namespace of its own, so neither the caller's processes nor other sandboxes' count. `uid` is its user
 /// and group, where that is not the caller.
-pub fn set(uid: Option<u32>, pid: Pid, limits: &Limits, largest_file: u64) -> io::Result<()> {
+pub fn set(uid: Option<u32>, pid: Pid, limits: &SandboxLimits, largest_file: u64) -> io::Result<()> {
     // The kernel counts full seconds; the first after the limit is for what is measured to be ended as that.
     let cpu = limits.cpu.as_secs() + 1;
     let wanted = [

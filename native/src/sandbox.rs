@@ -14,7 +14,7 @@ use crate::project::Project;
 use crate::report::Report;
 use crate::source::{Source, safe_name};
 use crate::syscalls::{Calls, Filters};
-use crate::{Config, Limits, Program, diagnostics};
+use crate::{Config, NativeProgram, SandboxLimits, diagnostics};
 use std::io::{self, PipeReader};
 use std::path::PathBuf;
 
@@ -73,7 +73,7 @@ impl Sandbox {
     }
 
     /// Builds a program of one file. Dropping the future ends the sandbox.
-    pub async fn build(&self, source: Source, platform: Platform<'_>) -> Result<Program, Error> {
+    pub async fn build(&self, source: Source, platform: Platform<'_>) -> Result<NativeProgram, Error> {
         let name = source.safe_name();
         let makefile = source.makefile().map(|makefile| ("Makefile".to_owned(), makefile));
         let code = source.file_names().into_iter().map(|file| (file, source.code.clone()));
@@ -88,7 +88,7 @@ impl Sandbox {
         if !is_script {
             platform.check(left.program)?;
         }
-        Ok(Program::new(name, left.program).with_folder(self.folder(left.folder, platform)?))
+        Ok(NativeProgram::new(name, left.program).with_folder(self.folder(left.folder, platform)?))
     }
 
     /// Builds a program of several files. Dropping the future ends the sandbox.
@@ -96,12 +96,13 @@ impl Sandbox {
         &self,
         project: &Project<'_>,
         platform: Platform<'_>,
-    ) -> Result<Program, Error> {
+    ) -> Result<NativeProgram, Error> {
         let (command, archive) = (project.command(platform), project.archive()?);
         let output = self.make(Vec::new(), command, archive, platform, &project.hints()).await?;
         let left = Left::read(&output).unwrap_or_default();
         platform.check(left.program)?;
-        Ok(Program::new(safe_name(left.name), left.program).with_folder(self.folder(left.folder, platform)?))
+        Ok(NativeProgram::new(safe_name(left.name), left.program)
+            .with_folder(self.folder(left.folder, platform)?))
     }
 
     /// What runs are to find, if there is anything.
@@ -168,7 +169,12 @@ impl Sandbox {
     }
 
     /// Runs a program. Dropping the future ends the sandbox.
-    pub async fn run(&self, program: &Program, input: Input, limits: Limits) -> Result<Outcome, Error> {
+    pub async fn run(
+        &self,
+        program: &NativeProgram,
+        input: Input,
+        limits: SandboxLimits,
+    ) -> Result<Outcome, Error> {
         check(&input)?;
         let mut bwrap = BwrapArgs::new(&self.config.libraries, limits.work_dir)?;
         for (name, value) in input.env.iter().filter(|(name, _)| is_handed_on(name)) {

@@ -96,7 +96,7 @@ pub enum Code {
 
 /// What the request asks to be limited to; it may lower the gateway's limits, never raise them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Limits {
+pub struct RequestLimits {
     /// Units of fuel, as wasmtime counts them.
     pub fuel: Option<u64>,
     /// Linear memory in bytes.
@@ -130,8 +130,8 @@ pub struct Request {
     pub env: Vec<(String, String)>,
     /// What the program reads from stdin.
     pub stdin: Bytes,
-    /// Limits lower than the gateway's.
-    pub limits: Limits,
+    /// RequestLimits lower than the gateway's.
+    pub limits: RequestLimits,
     /// How to answer; [`ReplyForm::Stdout`] in every form but envelopes.
     pub reply: ReplyForm,
 }
@@ -146,7 +146,7 @@ impl Request {
             args: Vec::new(),
             env: Vec::new(),
             stdin: Bytes::new(),
-            limits: Limits::default(),
+            limits: RequestLimits::default(),
             reply: ReplyForm::Envelope,
         }
     }

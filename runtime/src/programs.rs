@@ -17,7 +17,7 @@ pub const BUILT_IN: &str = "add";
 const BUILT_IN_SOURCE: &str = include_str!("../../guest-examples/add/add.wat");
 
 /// A program that the gateway has.
-pub struct Program {
+pub struct NamedProgram {
     /// Its name, and its `argv[0]`.
     pub name: Arc<str>,
     /// Its code.
@@ -26,7 +26,7 @@ pub struct Program {
 
 /// All programs that the gateway has.
 pub struct Programs {
-    by_name: BTreeMap<Arc<str>, Program>,
+    by_name: BTreeMap<Arc<str>, NamedProgram>,
     default: Arc<str>,
     /// Modules without a name.
     preloaded: HashMap<Digest, Arc<Artifact>>,
@@ -92,16 +92,16 @@ impl Programs {
 
     fn add(&mut self, name: &str, artifact: Arc<Artifact>) {
         let name: Arc<str> = name.into();
-        self.by_name.insert(name.clone(), Program { name, artifact });
+        self.by_name.insert(name.clone(), NamedProgram { name, artifact });
     }
 
     /// The program of this name.
-    pub fn get(&self, name: &str) -> Option<&Program> {
+    pub fn get(&self, name: &str) -> Option<&NamedProgram> {
         self.by_name.get(name)
     }
 
     /// The program whose module has this digest: what the configuration offers to all is known to all.
-    pub fn by_digest(&self, digest: &Digest) -> Option<&Program> {
+    pub fn by_digest(&self, digest: &Digest) -> Option<&NamedProgram> {
         self.by_name.values().find(|program| program.artifact.digest == *digest)
     }
 
@@ -117,7 +117,7 @@ impl Programs {
     }
 
     /// The program that runs when a request has arguments alone.
-    pub fn default_program(&self) -> &Program {
+    pub fn default_program(&self) -> &NamedProgram {
         &self.by_name[&self.default]
     }
 

@@ -17,14 +17,14 @@ use crate::fingerprint::{Fingerprint, Fingerprinter};
 use crate::ingress::{Client, Delivery, Sink};
 use crate::log_sampling::sampled;
 use crate::modules::{self, Artifact, Digest, Modules};
-use crate::programs::{Program, Programs};
+use crate::programs::{NamedProgram, Programs};
 use crate::source::{self, Buildable, Made, Mode, Native, Timing};
 use crate::suspects::{Suspects, Watched};
 use crate::telemetry;
 use crate::wasm::engine::Tier;
 use crate::wasm::folder::Folder;
 use crate::wasm::guest::{Budget, Context, Input};
-use crate::wasm::workers::{Job, Outcome, Waiting, Workers};
+use crate::wasm::workers::{Job, RunOutcome, Waiting, Workers};
 use bytes::Bytes;
 use comparison::{Compared, Comparison};
 use offload_policy::Load;
@@ -37,7 +37,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 pub use ticket::Repetition;
 pub use ticket::stopping_error;
-use ticket::{Route, Ticket, expired_error};
+use ticket::{ReplyAddress, Ticket, expired_error};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -195,7 +195,7 @@ impl Requests {
     fn find(&self, client: &Client, code: Code, digest: Option<Digest>) -> Result<Executable, WireError> {
         let Parts { programs, modules, .. } = &self.parts;
         let ready = |name: Arc<str>, artifact| Executable::Ready(Prepared { name, artifact, folder: None });
-        let program = |program: &Program| ready(program.name.clone(), program.artifact.clone());
+        let program = |program: &NamedProgram| ready(program.name.clone(), program.artifact.clone());
         match (code, digest) {
             (Code::Module(module), Some(digest)) => match modules.ready(&digest) {
                 Some(Err(error)) => Err(error),
@@ -296,7 +296,7 @@ impl Sink for Requests {
         // Where the answer goes.
         let route = |topic: String| {
             let max_payload = answers.max_payload(&topic);
-            Route { topic, correlation_data: properties.correlation_data.clone(), max_payload }
+            ReplyAddress { topic, correlation_data: properties.correlation_data.clone(), max_payload }
         };
         let own_result = || topic::result(asked.reply_id);
         let permitted =
@@ -568,11 +568,11 @@ async fn run_natively(
     let comparison = comparison.map(|comparison| (comparison, input.clone()));
     let outcome = tokio::select! {
         outcome = native.run(&client, &source, input, &budget, memory, timing) => outcome,
-        () = stop.cancelled() => Ok(Outcome::Stopped),
+        () = stop.cancelled() => Ok(RunOutcome::Stopped),
     };
     match (outcome, comparison) {
-        (Ok(Outcome::Ran { ended, run, queued }), Some((comparison, input))) => {
-            ticket.finish(Outcome::Ran { ended: ended.clone(), run, queued });
+        (Ok(RunOutcome::Ran { ended, run, queued }), Some((comparison, input))) => {
+            ticket.finish(RunOutcome::Ran { ended: ended.clone(), run, queued });
             let compared = Compared { client, source, input, budget, waiting, watched, native: ended };
             comparison.run(compared).await;
         }

@@ -12,13 +12,13 @@ use crate::fair_semaphore::{self, FairSemaphore};
 use crate::ingress::Client;
 use crate::telemetry;
 use crate::wasm::guest::{Budget, Ended, Input};
-use crate::wasm::workers::Outcome;
+use crate::wasm::workers::RunOutcome;
 use built::Built;
 pub use built::Made;
 use comparison::Comparisons;
 use offload_native::{
-    Build, Ending, Error, Language, Limit, Limits, MAX_FOLDER, Platform, Program, Project, Sandbox, Source,
-    Wasi,
+    Build, Ending, Error, Language, Limit, MAX_FOLDER, NativeProgram, Platform, Project, Sandbox,
+    SandboxLimits, Source, Wasi,
 };
 use offload_policy::{PermitLimits, Urgency};
 use offload_protocol::error::{ErrorKind, WireError};
@@ -50,7 +50,7 @@ struct Granted {
     compare_permits: FairSemaphore,
     comparisons: Comparisons,
     built: Built,
-    run: Limits,
+    run: SandboxLimits,
     /// Bytes that a module may have.
     max_module: usize,
 }
@@ -181,7 +181,7 @@ impl Native {
         budget: &Budget,
         memory: Option<u64>,
         timing: Timing,
-    ) -> Result<Outcome, WireError> {
+    ) -> Result<RunOutcome, WireError> {
         let Granted { sandbox, permits, built, run, .. } = self.granted()?;
         let ready = async {
             let build = async {
@@ -195,13 +195,13 @@ impl Native {
             Some(deadline) => tokio::time::timeout_at(deadline.into(), ready).await,
             None => Ok(ready.await),
         };
-        let Ok(ready) = ready else { return Ok(Outcome::Expired) };
+        let Ok(ready) = ready else { return Ok(RunOutcome::Expired) };
         let (_permit, program) = ready?;
 
         let started = Instant::now();
         let left = timing.deadline.map(|deadline| deadline.saturating_duration_since(started));
         let requested = left.is_some_and(|left| left < budget.wall);
-        let limits = Limits {
+        let limits = SandboxLimits {
             wall: left.unwrap_or(budget.wall).min(budget.wall),
             memory: memory.map_or(run.memory, |asked| asked.min(run.memory)),
             ..run.clone()
@@ -211,7 +211,7 @@ impl Native {
         let result = ended(outcome.ending, &limits, requested);
         let (stdout, stderr) = (outcome.stdout.into(), outcome.stderr.into());
         let ended = Ended { result, stdout, stderr, fuel: 0 };
-        Ok(Outcome::Ran { ended, run: outcome.wall, queued: started.duration_since(timing.arrived) })
+        Ok(RunOutcome::Ran { ended, run: outcome.wall, queued: started.duration_since(timing.arrived) })
     }
 }
 
@@ -258,7 +258,7 @@ impl Granted {
             compare_permits: permits(sandbox, BUILDS_TO_COMPARE, BUILDS_TO_COMPARE),
             comparisons: Comparisons::new(sandbox.compared),
             built,
-            run: Limits {
+            run: SandboxLimits {
                 cpu: limits.cpu.duration(),
                 memory: sandbox.memory.bytes(),
                 processes: sandbox.processes,
@@ -266,7 +266,7 @@ impl Granted {
                 work_dir: sandbox.work_dir.bytes(),
                 stdout: limits.stdout.as_usize(),
                 stderr: limits.stderr.as_usize(),
-                ..Limits::run()
+                ..SandboxLimits::run()
             },
             max_module: limits.module.as_usize(),
         })
@@ -345,12 +345,12 @@ pub fn sandbox_config(config: &Config) -> offload_native::Config {
         bubblewrap: sandbox.bubblewrap.clone(),
         accept: sandbox.accept.clone(),
         compilers: sandbox.compilers,
-        build: Limits {
+        build: SandboxLimits {
             cpu: sandbox.build_cpu.duration(),
             wall: sandbox.build_wall.duration(),
             memory: sandbox.build_memory.bytes(),
-            stdout: Limits::build().stdout + folder as usize,
-            ..Limits::build()
+            stdout: SandboxLimits::build().stdout + folder as usize,
+            ..SandboxLimits::build()
         },
         folder,
         ..offload_native::Config::default()
@@ -363,7 +363,11 @@ fn failure(error: Error) -> Failure {
     Failure { error: wire_error(error), permanent }
 }
 
-async fn build(sandbox: &Sandbox, source: &Buildable, platform: Platform<'_>) -> Result<Program, Error> {
+async fn build(
+    sandbox: &Sandbox,
+    source: &Buildable,
+    platform: Platform<'_>,
+) -> Result<NativeProgram, Error> {
     match source {
         Buildable::Source(source) => sandbox.build(one_file(source), platform).await,
         Buildable::Files(given) => {
@@ -411,7 +415,7 @@ fn wire_error(error: Error) -> WireError {
 }
 
 /// The exit code, or what the client is told instead. `requested` tells whose limit the wall-clock time is.
-fn ended(ending: Ending, limits: &Limits, requested: bool) -> Result<i32, WireError> {
+fn ended(ending: Ending, limits: &SandboxLimits, requested: bool) -> Result<i32, WireError> {
     let (kind, message) = match ending {
         Ending::Exit(code) => return Ok(code),
         Ending::Signal(signal) => (ErrorKind::Trap, format!("killed by {}", signal_name(signal))),
@@ -462,7 +466,7 @@ mod tests {
 
     #[test]
     fn each_ending_has_its_kind() {
-        let limits = Limits::run();
+        let limits = SandboxLimits::run();
         let kind = |ending| ended(ending, &limits, true).unwrap_err().kind;
         assert_eq!(ended(Ending::Exit(3), &limits, false), Ok(3));
         assert_eq!(kind(Ending::Signal(libc::SIGSEGV)), ErrorKind::Trap);

@@ -18,7 +18,7 @@ use std::time::Duration;
 use device::Device;
 use mosquitto::Mosquitto;
 use offload_rt::config::{Broker, BrokerUrl, HostPort, MqttVersion, TimeSpan};
-use offload_rt::ingress::external_mqtt::{ExternalIngress, Status, Version};
+use offload_rt::ingress::external_mqtt::{ExternalIngress, LinkState, Version};
 use offload_rt::ingress::{Notice, Notices};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rumqttc::QoS;
@@ -51,7 +51,7 @@ async fn start(broker: &Broker, client_id: &str, sink: &Arc<EchoSink>) -> Extern
     tokio::time::timeout(PATIENCE, started).await.expect("joined in time").unwrap()
 }
 
-async fn wait_for(ingress: &ExternalIngress, wanted: impl FnMut(&Status) -> bool) -> Status {
+async fn wait_for(ingress: &ExternalIngress, wanted: impl FnMut(&LinkState) -> bool) -> LinkState {
     let mut status = ingress.status();
     let reached = tokio::time::timeout(PATIENCE, status.wait_for(wanted)).await;
     reached.expect("status reached in time").expect("ingress alive").clone()
@@ -87,11 +87,11 @@ async fn a_restart_of_the_broker_in_mid_flight_loses_nothing_and_runs_nothing_tw
         let in_flight = if version == MqttVersion::V5 { 40 } else { 20 };
         sink.received_at_least(in_flight).await;
         broker.stop();
-        wait_for(&ingress, |status| matches!(status, Status::Waiting { .. })).await;
+        wait_for(&ingress, |status| matches!(status, LinkState::Waiting { .. })).await;
         // Answered while there is nobody to tell.
         sink.release();
         broker.restart();
-        wait_for(&ingress, |status| matches!(status, Status::Serving { .. })).await;
+        wait_for(&ingress, |status| matches!(status, LinkState::Serving { .. })).await;
         assert_eq!(device.answers(40).await, numbers(0..40), "{version:?}");
         assert_eq!(sink.received().len(), 40, "{version:?}: each is run once");
         ingress.shutdown().await;
@@ -104,7 +104,7 @@ async fn two_gateways_share_the_work() {
     let sinks = [EchoSink::answering(), EchoSink::answering()];
     let first = start(&settings(broker.port), "share-1", &sinks[0]).await;
     let second = start(&settings(broker.port), "share-2", &sinks[1]).await;
-    assert!(matches!(*second.status().borrow(), Status::Serving { shared: true, .. }));
+    assert!(matches!(*second.status().borrow(), LinkState::Serving { shared: true, .. }));
     let mut device = Device::connect(broker.port, "d").await;
     device.request("inputCode/d", 0..200).await;
     assert_eq!(device.answers(200).await, numbers(0..200));
@@ -156,13 +156,13 @@ async fn a_clash_of_client_ids_is_reported_and_not_fought_over() {
         let sink = EchoSink::answering();
         let first = start(&settings, "copied", &sink).await;
         let second = ExternalIngress::connect(&settings, "copied", sink.clone(), notices("copied")).unwrap();
-        let conflicts = |status: &Status| *status == Status::ClientIdConflict;
+        let conflicts = |status: &LinkState| *status == LinkState::ClientIdConflict;
         let serves = tokio::select! {
             _ = wait_for(&first, conflicts) => &second,
             _ = wait_for(&second, conflicts) => &first,
         };
         // The one that backs off leaves the other in peace.
-        wait_for(serves, |status| matches!(status, Status::Serving { .. })).await;
+        wait_for(serves, |status| matches!(status, LinkState::Serving { .. })).await;
         let mut device = Device::connect(broker.port, "d").await;
         device.request("localCode/d", 0..10).await;
         assert_eq!(device.answers(10).await, numbers(0..10), "{version:?}");
@@ -223,7 +223,7 @@ async fn a_broker_that_knows_no_mqtt_5_is_spoken_to_in_3_1_1() {
     let old = old_broker::in_front_of(broker.port).await;
     let sink = EchoSink::answering();
     let ingress = start(&settings(old), "old", &sink).await;
-    assert_eq!(*ingress.status().borrow(), Status::Serving { version: Version::V311, shared: false });
+    assert_eq!(*ingress.status().borrow(), LinkState::Serving { version: Version::V311, shared: false });
     let mut device = Device::connect(broker.port, "d").await;
     device.request("localCode/d", 0..10).await;
     assert_eq!(device.answers(10).await, numbers(0..10));
@@ -237,9 +237,9 @@ async fn a_broker_that_is_not_there_yet_is_waited_for() {
     let sink = EchoSink::answering();
     let ingress =
         ExternalIngress::connect(&settings(broker.port), "early", sink.clone(), notices("early")).unwrap();
-    wait_for(&ingress, |status| matches!(status, Status::Waiting { .. })).await;
+    wait_for(&ingress, |status| matches!(status, LinkState::Waiting { .. })).await;
     broker.restart();
-    wait_for(&ingress, |status| matches!(status, Status::Serving { .. })).await;
+    wait_for(&ingress, |status| matches!(status, LinkState::Serving { .. })).await;
     ingress.shutdown().await;
 }
 
@@ -259,8 +259,8 @@ async fn the_password_comes_from_its_file() {
     let stranger =
         ExternalIngress::connect(&settings(broker.port), "stranger", sink.clone(), notices("stranger"))
             .unwrap();
-    let status = wait_for(&stranger, |status| matches!(status, Status::Waiting { .. })).await;
-    let Status::Waiting { reason } = status else { unreachable!() };
+    let status = wait_for(&stranger, |status| matches!(status, LinkState::Waiting { .. })).await;
+    let LinkState::Waiting { reason } = status else { unreachable!() };
     assert!(reason.contains("NotAuthorized"), "{reason}");
     stranger.shutdown().await;
 
@@ -272,7 +272,7 @@ async fn the_password_comes_from_its_file() {
 const ACCEPTED: &[u8] = b"\x20\x03\x00\x00\x00\x90\x05\x00\x01\x00\x01\x01";
 
 /// What a gateway says of a broker that answers its CONNECT with these bytes, and closes the connection.
-async fn status_after(answer: &'static [u8], wanted: impl FnMut(&Status) -> bool) -> Status {
+async fn status_after(answer: &'static [u8], wanted: impl FnMut(&LinkState) -> bool) -> LinkState {
     let port = scripted::broker(answer).await;
     // One attempt is enough.
     let settings =
@@ -286,10 +286,11 @@ async fn status_after(answer: &'static [u8], wanted: impl FnMut(&Status) -> bool
 
 #[tokio::test]
 async fn a_take_over_is_known_from_each_form_of_disconnect() {
-    let ended = |status: &Status| matches!(status, Status::Waiting { .. } | Status::ClientIdConflict);
+    let ended =
+        |status: &LinkState| matches!(status, LinkState::Waiting { .. } | LinkState::ClientIdConflict);
     for disconnect in [&b"\xe0\x01\x8e"[..], b"\xe0\x02\x8e\x00", b"\xe0\x05\x8e\x03\x1f\x00\x00"] {
         let answer = [ACCEPTED, disconnect].concat().leak();
-        assert_eq!(status_after(answer, ended).await, Status::ClientIdConflict, "{disconnect:?}");
+        assert_eq!(status_after(answer, ended).await, LinkState::ClientIdConflict, "{disconnect:?}");
     }
 }
 
@@ -308,8 +309,8 @@ async fn what_the_broker_says_of_its_refusal_is_shown() {
             "subscription to the request topics: NotAuthorized: why",
         ),
     ] {
-        let status = status_after(answer, |status| matches!(status, Status::Waiting { .. })).await;
-        let Status::Waiting { reason } = status else { unreachable!() };
+        let status = status_after(answer, |status| matches!(status, LinkState::Waiting { .. })).await;
+        let LinkState::Waiting { reason } = status else { unreachable!() };
         assert!(reason.contains(expected), "{reason}");
     }
 }
@@ -321,8 +322,8 @@ async fn what_answers_in_the_brokers_place_is_named() {
         (b"\x15\x03\x03\x00\x02\x02\x46", "TLS answers on this port: try mqtts://"),
         (b"SSH-2.0-OpenSSH_9.2p1\r\n", "`SSH-2.0-OpenSSH_9.2p1` answers on this port"),
     ] {
-        let status = status_after(answer, |status| matches!(status, Status::Waiting { .. })).await;
-        let Status::Waiting { reason } = status else { unreachable!() };
+        let status = status_after(answer, |status| matches!(status, LinkState::Waiting { .. })).await;
+        let LinkState::Waiting { reason } = status else { unreachable!() };
         assert!(reason.starts_with(expected), "{reason}");
     }
 }
@@ -337,7 +338,7 @@ async fn a_broker_without_retained_messages_or_qos_1_is_joined() {
         let sink = EchoSink::answering();
         let ingress = start(&settings(broker.port), "frugal", &sink).await;
         assert!(
-            matches!(*ingress.status().borrow(), Status::Serving { version: Version::V5, .. }),
+            matches!(*ingress.status().borrow(), LinkState::Serving { version: Version::V5, .. }),
             "{lines}"
         );
         let mut device = Device::connect(broker.port, "d").await;
@@ -394,8 +395,8 @@ async fn a_broker_is_joined_by_tls_with_a_certificate_of_ones_own() {
     ] {
         let ingress =
             ExternalIngress::connect(&refused, "refused", sink.clone(), notices("refused")).unwrap();
-        let status = wait_for(&ingress, |status| *status != Status::Connecting).await;
-        let Status::Waiting { reason } = status else { panic!("{status:?}") };
+        let status = wait_for(&ingress, |status| *status != LinkState::Connecting).await;
+        let LinkState::Waiting { reason } = status else { panic!("{status:?}") };
         assert!(reason.contains(expected), "{reason}");
         ingress.shutdown().await;
     }

@@ -33,7 +33,7 @@ pub use offload_mqtt::Peer;
 pub use offload_protocol::answer::{self, Answer, AnswerForm, Outcome};
 pub use offload_protocol::error::{ErrorKind, WireError};
 pub use offload_protocol::request::{
-    Build, Code, Digest, Files, Form, Language, Limits, ReplyForm, Request, RequestId, Source,
+    Build, Code, Digest, Files, Form, Language, ReplyForm, Request, RequestId, RequestLimits, Source,
 };
 pub use offload_tls::{Identity, TlsFiles};
 pub use options::{DEFAULT_HOST, DEFAULT_PORT, DEFAULT_TLS_PORT, MqttVersion, Options, UrlError};

@@ -7,7 +7,8 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use offload_client::{
-    Answer, Build, Code, Digest, ErrorKind, Files, Limits, ReplyForm, Request, Source, WireError, answer,
+    Answer, Build, Code, Digest, ErrorKind, Files, ReplyForm, Request, RequestLimits, Source, WireError,
+    answer,
 };
 use side::{Answering, ENVELOPE, Gateway, Mosquitto, Road, command, exited, output};
 use tokio::io::AsyncWriteExt;
@@ -39,7 +40,7 @@ async fn a_program_is_run_by_name_and_its_streams_and_exit_code_are_the_commands
     let (request, output) = run(&mut gateway, send, exited(0, "12\n", "")).await;
     assert_eq!(request.code, Code::Program("add".into()));
     assert_eq!(request.args, ["5", "--json", "--", "-h"]);
-    assert_eq!((request.reply, request.limits), (ReplyForm::Envelope, Limits::default()));
+    assert_eq!((request.reply, request.limits), (ReplyForm::Envelope, RequestLimits::default()));
     assert_eq!(output, (0, "12\n".into(), String::new()));
     let send = command(&broker.url(), &["send", "add"]);
     let (_, output) = run(&mut gateway, send, exited(7, "half", "what?\n")).await;
@@ -143,7 +144,7 @@ async fn a_file_is_sent_with_all_that_the_flags_say() {
     let expected = Request {
         env: vec![("A".into(), "1=2".into()), ("B".into(), String::new())],
         stdin: b"\xff\0in"[..].into(),
-        limits: Limits {
+        limits: RequestLimits {
             fuel: Some(9_007_199_254_740_993),
             memory: Some(64 << 20),
             timeout: Some(Duration::from_millis(1500)),

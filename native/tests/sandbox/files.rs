@@ -2,7 +2,7 @@
 
 use crate::host::Secret;
 use crate::sandbox::{GCC, args, build, limits, make_says, run, run_with, sandbox, stdout};
-use offload_native::{Ending, Error, Input, Limit, Limits, Program};
+use offload_native::{Ending, Error, Input, Limit, Program, SandboxLimits};
 
 #[tokio::test]
 async fn only_the_work_directory_can_be_written() {
@@ -37,9 +37,9 @@ async fn the_work_directory_and_files_are_capped() {
                 close(fd);
             }
         }"#;
-    let few = Limits { work_dir: 8 << 20, ..limits() };
+    let few = SandboxLimits { work_dir: 8 << 20, ..limits() };
     assert_eq!(stdout(&run_with(code, Input::default(), few).await), "8 No space left on device");
-    let small = Limits { file_size: 1 << 20, ..limits() };
+    let small = SandboxLimits { file_size: 1 << 20, ..limits() };
     assert_eq!(run_with(code, Input::default(), small).await.ending, Ending::Limit(Limit::FileSize));
 }
 
@@ -51,7 +51,7 @@ async fn the_number_of_files_is_capped() {
              int main() {{ for (int n = 0;; n++) {{ char name[20]; sprintf(name, \"%d\", n); {make}; }} }}"
         )
     };
-    let few = Limits { files: 500, ..limits() };
+    let few = SandboxLimits { files: 500, ..limits() };
     for make in [
         "close(open(name, O_CREAT | O_WRONLY, 0600))",
         "symlink(\"/etc/shadow\", name)",
@@ -81,7 +81,7 @@ async fn open_files_are_capped() {
             int n = 0; while (open("/dev/null", O_RDONLY) != -1) n++; printf("%d", n);
         }"#;
     // Three of them are its standard streams.
-    let few = Limits { open_files: 20, ..limits() };
+    let few = SandboxLimits { open_files: 20, ..limits() };
     assert_eq!(stdout(&run_with(code, Input::default(), few).await), "-1 17");
 }
 
@@ -151,7 +151,7 @@ async fn nothing_is_left_for_the_next_one() {
         #include <stdio.h>
         #include <unistd.h>
         int main() { puts(access("mine", F_OK) == 0 ? "found" : "new"); close(open("mine", O_CREAT | O_WRONLY, 0600)); }"#;
-    let program: Program = build(code, GCC).await.unwrap();
+    let program: NativeProgram = build(code, GCC).await.unwrap();
     for _ in 0..2 {
         let outcome = sandbox().run(&program, Input::default(), limits()).await.unwrap();
         assert_eq!(stdout(&outcome), "new\n");

@@ -1,7 +1,7 @@
 //! What a build leaves beside its program: there when the program runs, read-only, bounded, and for one run at a time.
 
 use crate::sandbox::{args, build, limits, sandbox, sandbox_of, stdout};
-use offload_native::{Config, Ending, Error, Input, Platform, Program, Project, Sandbox};
+use offload_native::{Config, Ending, Error, Input, NativeProgram, Platform, Project, Sandbox};
 
 /// Prints what each file that it is told holds, or why it cannot be read; then whether each can be written.
 const READER: &[u8] = br#"
@@ -18,17 +18,21 @@ const READER: &[u8] = br#"
         }
     }"#;
 
-async fn project_in(sandbox: &Sandbox, files: &[(&str, &[u8])], makefile: &str) -> Result<Program, Error> {
+async fn project_in(
+    sandbox: &Sandbox,
+    files: &[(&str, &[u8])],
+    makefile: &str,
+) -> Result<NativeProgram, Error> {
     let files = [files, &[("main.c", READER)]].concat();
     let project = Project { files, makefile: Some(makefile.as_bytes()), target: None };
     sandbox.build_project(&project, Platform::Native).await
 }
 
-async fn project(files: &[(&str, &[u8])], makefile: &str) -> Program {
+async fn project(files: &[(&str, &[u8])], makefile: &str) -> NativeProgram {
     project_in(sandbox(), files, makefile).await.unwrap()
 }
 
-async fn reads<const N: usize>(program: &Program, names: [&str; N]) -> String {
+async fn reads<const N: usize>(program: &NativeProgram, names: [&str; N]) -> String {
     let outcome = sandbox().run(program, args(names), limits()).await.unwrap();
     let stderr = String::from_utf8_lossy(&outcome.stderr);
     assert_eq!((outcome.ending, &*stderr), (Ending::Exit(0), ""));

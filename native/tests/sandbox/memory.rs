@@ -1,7 +1,7 @@
 //! Programs and compilers that take all memory, in one process or many, and memory that belongs to none.
 
 use crate::sandbox::{GCC, build_in, limits, run, run_with, stdout, with_builds};
-use offload_native::{Ending, Error, Input, Limit, Limits};
+use offload_native::{Ending, Error, Input, Limit, SandboxLimits};
 use std::time::Duration;
 
 #[tokio::test]
@@ -104,7 +104,7 @@ async fn mappings_are_limited_over_all_processes() {
             if (fork() == 0) pause();
             pause();
         }"#;
-    let brief = Limits { wall: Duration::from_secs(30), ..limits() };
+    let brief = SandboxLimits { wall: Duration::from_secs(30), ..limits() };
     let outcome = run_with(code, Input::default(), brief).await;
     assert_eq!((outcome.ending, stdout(&outcome)), (Ending::Limit(Limit::Memory), "one\n"));
 }

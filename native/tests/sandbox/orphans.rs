@@ -3,7 +3,7 @@
 use crate::host::{mark, running, until};
 use crate::identities::{ROLE, again};
 use crate::sandbox::{GCC, args, build, limits, sandbox, sandbox_of};
-use offload_native::{Config, Input, Limits};
+use offload_native::{Config, Input, SandboxLimits};
 use std::future::pending;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -61,7 +61,7 @@ async fn start_sandboxes(bubblewrap: &Path) {
     let sandbox = Arc::new(sandbox_of(Config { bubblewrap: bubblewrap.to_owned(), ..Config::default() }));
     for n in 0..AT_ONCE {
         let (program, sandbox) = (program.clone(), sandbox.clone());
-        let limits = Limits { wall: Duration::from_millis(12 + 3 * n), ..limits() };
+        let limits = SandboxLimits { wall: Duration::from_millis(12 + 3 * n), ..limits() };
         tokio::spawn(async move {
             loop {
                 sandbox.run(&program, Input::default(), limits.clone()).await.unwrap();

@@ -2,20 +2,20 @@
 
 use crate::host::{Bystander, mark, running};
 use crate::sandbox::{args, build_in, limits, make_says, run, run_with, stdout, with_builds};
-use offload_native::{Ending, Error, Input, Limit, Limits};
+use offload_native::{Ending, Error, Input, Limit, SandboxLimits};
 use std::time::Duration;
 
 #[tokio::test]
 async fn a_fork_bomb_is_small() {
     let code = "#include <unistd.h>\nint main() { for (;;) fork(); }";
-    let brief = Limits { cpu: Duration::from_millis(500), ..limits() };
+    let brief = SandboxLimits { cpu: Duration::from_millis(500), ..limits() };
     assert_eq!(run_with(code, Input::default(), brief).await.ending, Ending::Limit(Limit::Cpu));
     let counting = r#"
         #include <stdio.h>
         #include <unistd.h>
         int main() { int n = 0; for (; n < 500; n++) { int p = fork(); if (p < 0) break; if (!p) pause(); } printf("%d", n); }"#;
     // The program itself and the sandbox's first process are two of them.
-    let few = Limits { processes: 10, ..limits() };
+    let few = SandboxLimits { processes: 10, ..limits() };
     assert_eq!(stdout(&run_with(counting, Input::default(), few).await), "8");
 }
 
@@ -27,7 +27,7 @@ async fn threads_count_as_processes() {
         #include <unistd.h>
         static void *idle(void *_) { pause(); return 0; }
         int main() { int n = 0; pthread_t t; while (n < 500 && pthread_create(&t, 0, idle, 0) == 0) n++; printf("%d", n); }"#;
-    let few = Limits { processes: 10, ..limits() };
+    let few = SandboxLimits { processes: 10, ..limits() };
     assert_eq!(stdout(&run_with(code, Input::default(), few).await), "8");
 }
 

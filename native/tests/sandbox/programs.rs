@@ -43,7 +43,7 @@ async fn arguments_come_as_they_are() {
 #[tokio::test]
 async fn a_program_is_built_once_and_run_many_times_at_once() {
     let built = build("#include <stdio.h>\nint main(int c, char **v) { puts(v[1]); }", GCC).await.unwrap();
-    let kept = Program::new("hello", built.bytes());
+    let kept = NativeProgram::new("hello", built.bytes());
     let run = |n: u32| {
         let input = Input { args: vec![n.to_string()], ..Input::default() };
         sandbox().run(&kept, input, limits())
@@ -135,7 +135,7 @@ async fn what_cannot_be_built_says_why() {
 
 #[tokio::test]
 async fn input_that_no_program_can_be_given_is_refused() {
-    let program = Program::new("hello", &b"#!/bin/false"[..]);
+    let program = NativeProgram::new("hello", &b"#!/bin/false"[..]);
     let env = |name: &str| Input { env: vec![(name.into(), String::new())], ..Input::default() };
     let args = |args: Vec<String>| Input { args, ..Input::default() };
     let long = |size| "x".repeat(size);

@@ -2,7 +2,7 @@
 
 use crate::host::Secret;
 use crate::sandbox::{args, limits, sandbox, stdout};
-use offload_native::{Ending, Error, Input, Platform, Program, Project};
+use offload_native::{Ending, Error, Input, NativeProgram, Platform, Project};
 use serde::Deserialize;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -63,7 +63,7 @@ async fn build(
     files: &[(&str, &[u8])],
     makefile: Option<&str>,
     target: Option<&str>,
-) -> Result<Program, Error> {
+) -> Result<NativeProgram, Error> {
     let project = Project { files: files.to_vec(), makefile: makefile.map(str::as_bytes), target };
     sandbox().build_project(&project, Platform::Native).await
 }

@@ -1,7 +1,7 @@
 //! The sandbox that all tests share, and the ways in which they use it.
 
 use offload_native::{
-    Build, Config, Error, Input, Language, Limits, Outcome, Platform, Program, Sandbox, Source,
+    Build, Config, Error, Input, Language, NativeProgram, Outcome, Platform, Sandbox, SandboxLimits, Source,
 };
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -17,7 +17,7 @@ pub fn sandbox() -> &'static Sandbox {
 const PATIENCE: Duration = Duration::from_secs(300);
 
 fn patient() -> Config {
-    Config { build: Limits { wall: PATIENCE, ..Limits::build() }, ..Config::default() }
+    Config { build: SandboxLimits { wall: PATIENCE, ..SandboxLimits::build() }, ..Config::default() }
 }
 
 pub fn sandbox_of(config: Config) -> Sandbox {
@@ -25,13 +25,13 @@ pub fn sandbox_of(config: Config) -> Sandbox {
 }
 
 /// One whose builds have other limits.
-pub fn with_builds(change: impl FnOnce(&mut Limits)) -> Sandbox {
+pub fn with_builds(change: impl FnOnce(&mut SandboxLimits)) -> Sandbox {
     let mut config = patient();
     change(&mut config.build);
     sandbox_of(config)
 }
 
-pub async fn build_in(sandbox: &Sandbox, code: &str, how: &str) -> Result<Program, Error> {
+pub async fn build_in(sandbox: &Sandbox, code: &str, how: &str) -> Result<NativeProgram, Error> {
     let language = if how.contains("++") { Language::Cpp } else { Language::C };
     let build = match how.split(' ').next() {
         Some("gcc" | "g++") => Build::Command(how.to_owned()),
@@ -41,19 +41,19 @@ pub async fn build_in(sandbox: &Sandbox, code: &str, how: &str) -> Result<Progra
     sandbox.build(source, Platform::Native).await
 }
 
-pub async fn build(code: &str, how: &str) -> Result<Program, Error> {
+pub async fn build(code: &str, how: &str) -> Result<NativeProgram, Error> {
     build_in(sandbox(), code, how).await
 }
 
-pub fn limits() -> Limits {
-    Limits { cpu: Duration::from_secs(3), wall: PATIENCE, memory: 64 << 20, ..Limits::run() }
+pub fn limits() -> SandboxLimits {
+    SandboxLimits { cpu: Duration::from_secs(3), wall: PATIENCE, memory: 64 << 20, ..SandboxLimits::run() }
 }
 
 pub fn args<const N: usize>(args: [&str; N]) -> Input {
     Input { args: args.map(str::to_owned).to_vec(), ..Input::default() }
 }
 
-pub async fn run_with(code: &str, input: Input, limits: Limits) -> Outcome {
+pub async fn run_with(code: &str, input: Input, limits: SandboxLimits) -> Outcome {
     let program = build(code, GCC).await.unwrap();
     sandbox().run(&program, input, limits).await.unwrap()
 }

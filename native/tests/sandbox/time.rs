@@ -1,12 +1,12 @@
 //! Programs and builds that take for ever.
 
 use crate::sandbox::{build_in, limits, run_with, stdout, with_builds};
-use offload_native::{Ending, Error, Input, Limit, Limits};
+use offload_native::{Ending, Error, Input, Limit, SandboxLimits};
 use std::time::Duration;
 
 #[tokio::test]
 async fn an_endless_loop_ends_at_its_cpu_time() {
-    let brief = Limits { cpu: Duration::from_millis(200), ..limits() };
+    let brief = SandboxLimits { cpu: Duration::from_millis(200), ..limits() };
     assert_eq!(
         run_with("int main() { for (;;); }", Input::default(), brief).await.ending,
         Ending::Limit(Limit::Cpu)
@@ -19,13 +19,13 @@ async fn cpu_time_of_short_lived_processes_counts() {
         #include <unistd.h>
         #include <sys/wait.h>
         int main() { for (;;) if (fork() == 0) { for (volatile int i = 0; i < 10000000; i++); _exit(0); } else wait(0); }"#;
-    let brief = Limits { cpu: Duration::from_millis(300), ..limits() };
+    let brief = SandboxLimits { cpu: Duration::from_millis(300), ..limits() };
     assert_eq!(run_with(code, Input::default(), brief).await.ending, Ending::Limit(Limit::Cpu));
 }
 
 #[tokio::test]
 async fn sleep_ends_at_the_wall_clock() {
-    let brief = Limits { wall: Duration::from_millis(300), ..limits() };
+    let brief = SandboxLimits { wall: Duration::from_millis(300), ..limits() };
     let outcome = run_with("#include <unistd.h>\nint main() { pause(); }", Input::default(), brief).await;
     assert_eq!(outcome.ending, Ending::Limit(Limit::Wall));
 }
@@ -37,7 +37,7 @@ async fn a_program_that_would_end_a_second_later_does_not_get_it() {
         #include <stdio.h>
         #include <time.h>
         int main() { puts("begun"); fflush(stdout); while (clock() < 2 * CLOCKS_PER_SEC); puts("done"); }"#;
-    let one = Limits { cpu: Duration::from_secs(1), ..limits() };
+    let one = SandboxLimits { cpu: Duration::from_secs(1), ..limits() };
     let outcome = run_with(code, Input::default(), one).await;
     assert_eq!((outcome.ending, stdout(&outcome)), (Ending::Limit(Limit::Cpu), "begun\n"));
     assert!(outcome.cpu < Duration::from_secs(2), "{:?}", outcome.cpu);

@@ -4,7 +4,7 @@ use crate::host::Secret;
 use crate::projects::{self, files_of};
 use crate::sandbox::{sandbox, sandbox_of, with_builds};
 use offload_native::{
-    Build, Config, Error, Language, Limit, Platform, Program, Project, Sandbox, Source, Wasi,
+    Build, Config, Error, Language, Limit, NativeProgram, Platform, Project, Sandbox, Source, Wasi,
 };
 use std::fs;
 use std::path::Path;
@@ -15,14 +15,14 @@ fn wasi() -> &'static Wasi {
     WASI.get_or_init(|| sandbox().probe_wasi().expect("clang and wasi-libc: cargo xtask setup"))
 }
 
-async fn build_in(sandbox: &Sandbox, code: &str, makefile: &str) -> Result<Program, Error> {
+async fn build_in(sandbox: &Sandbox, code: &str, makefile: &str) -> Result<NativeProgram, Error> {
     let language = if makefile.contains("++") { Language::Cpp } else { Language::C };
     let build = Build::Makefile(makefile.into());
     let source = Source { name: "hello".to_owned(), code: code.into(), language, build };
     sandbox.build(source, Platform::Wasi(wasi())).await
 }
 
-async fn build(code: &str, makefile: &str) -> Result<Program, Error> {
+async fn build(code: &str, makefile: &str) -> Result<NativeProgram, Error> {
     build_in(sandbox(), code, makefile).await
 }
 
@@ -34,7 +34,7 @@ async fn not_built(code: &str, makefile: &str) -> String {
     }
 }
 
-fn has(program: &Program, part: &str) -> bool {
+fn has(program: &NativeProgram, part: &str) -> bool {
     program.bytes().windows(part.len()).any(|found| found == part.as_bytes())
 }
 

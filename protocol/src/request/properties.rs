@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Limits, Request, RequestId};
+use super::{Request, RequestId, RequestLimits};
 use crate::UserProperties;
 use crate::error::WireError;
 
@@ -10,7 +10,7 @@ use crate::error::WireError;
 #[derive(Default)]
 pub(super) struct Properties {
     pub(super) id: Option<RequestId>,
-    pub(super) limits: Limits,
+    pub(super) limits: RequestLimits,
 }
 
 impl Properties {

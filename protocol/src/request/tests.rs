@@ -43,7 +43,7 @@ fn legacy_args_are_the_default_programs() {
     assert_eq!(request.id, Some("a".try_into().unwrap()));
     assert_eq!(
         request.limits,
-        Limits { fuel: Some(7), memory: Some(8), timeout: Some(Duration::from_millis(9)) }
+        RequestLimits { fuel: Some(7), memory: Some(8), timeout: Some(Duration::from_millis(9)) }
     );
     assert_eq!(request.args, ["5", "7"]);
 }
@@ -86,7 +86,7 @@ fn an_envelope_carries_everything() {
             args: vec!["a".into(), String::new()],
             env: properties(&[("B", "2"), ("A", "1")]),
             stdin: Bytes::from_static(b"\xff\xef"),
-            limits: Limits {
+            limits: RequestLimits {
                 fuel: Some(0),
                 memory: Some(9_007_199_254_740_993),
                 timeout: Some(Duration::from_millis(1500)),
@@ -655,9 +655,9 @@ fn id() -> impl Strategy<Value = Option<RequestId>> {
     option::of("\\PC{1,16}".prop_map(|id| RequestId::try_from(id.as_str()).unwrap()))
 }
 
-fn limits() -> impl Strategy<Value = Limits> {
+fn limits() -> impl Strategy<Value = RequestLimits> {
     let number = || option::of(any::<u64>());
-    (number(), number(), number()).prop_map(|(fuel, memory, timeout)| Limits {
+    (number(), number(), number()).prop_map(|(fuel, memory, timeout)| RequestLimits {
         fuel,
         memory,
         timeout: timeout.map(Duration::from_millis),

@@ -62,7 +62,7 @@ pub enum ExternalError {
 
 /// How things stand with the broker.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Status {
+pub enum LinkState {
     /// The first attempt is under way.
     Connecting,
     /// Requests are taken.
@@ -86,7 +86,7 @@ pub enum Status {
 /// A gateway's place on an existing broker.
 pub struct ExternalIngress {
     commands: UnboundedSender<Command>,
-    status: watch::Receiver<Status>,
+    status: watch::Receiver<LinkState>,
     task: Option<JoinHandle<()>>,
 }
 
@@ -106,7 +106,7 @@ impl ExternalIngress {
         let ingress = ExternalIngress::connect(broker, client_id, sink, notices)?;
         let mut status = ingress.status();
         // An error would mean that the task is gone, which it is not before a shutdown.
-        let _ = status.wait_for(|status| matches!(status, Status::Serving { .. })).await;
+        let _ = status.wait_for(|status| matches!(status, LinkState::Serving { .. })).await;
         Ok(ingress)
     }
 
@@ -143,14 +143,14 @@ impl ExternalIngress {
             offer: Offer::ALL,
         };
         let (sender, receiver) = unbounded_channel();
-        let (status, watched) = watch::channel(Status::Connecting);
+        let (status, watched) = watch::channel(LinkState::Connecting);
         let commands = sender.clone();
         let driver = Driver::new(broker, options, sink, notices, (sender, receiver), status);
         Ok(ExternalIngress { commands, status: watched, task: Some(tokio::spawn(driver.run())) })
     }
 
     /// Follows the connection.
-    pub fn status(&self) -> watch::Receiver<Status> {
+    pub fn status(&self) -> watch::Receiver<LinkState> {
         self.status.clone()
     }
 

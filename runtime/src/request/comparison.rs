@@ -6,7 +6,7 @@ use crate::modules::Modules;
 use crate::source::{Buildable, Native};
 use crate::suspects::{Verdict, Watched};
 use crate::wasm::guest::{Budget, Ended, Input};
-use crate::wasm::workers::{Job, Outcome, Waiting, Workers};
+use crate::wasm::workers::{Job, RunOutcome, Waiting, Workers};
 use offload_protocol::error::{ErrorKind, WireError};
 use std::sync::Arc;
 use std::time::Instant;
@@ -63,10 +63,10 @@ impl Comparison {
                 done: Box::new(move |outcome| drop(sender.send(outcome))),
             });
             workers.dispatch();
-            Ok::<_, WireError>(receiver.await.unwrap_or(Outcome::Stopped))
+            Ok::<_, WireError>(receiver.await.unwrap_or(RunOutcome::Stopped))
         };
         match stop.run_until_cancelled(as_wasm).await {
-            Some(Ok(Outcome::Ran { ended, .. })) if is_its_own(&ended) && is_its_own(&natively) => {
+            Some(Ok(RunOutcome::Ran { ended, .. })) if is_its_own(&ended) && is_its_own(&natively) => {
                 native.tell_difference(&client, &source, &natively, Ok(&ended));
             }
             Some(Err(error)) if error.kind != ErrorKind::Internal => {

@@ -4,7 +4,7 @@ use super::request_log::RequestLog;
 use crate::audit_log::AuditEntry;
 use crate::deduplication::{Deduplicator, Key};
 use crate::ingress::{Outgoing, Responder};
-use crate::wasm::workers::{Outcome, Waiting};
+use crate::wasm::workers::{RunOutcome, Waiting};
 use bytes::Bytes;
 use offload_protocol::answer::{Answer, AnswerForm, Outcome as Ending};
 use offload_protocol::error::{ErrorKind, WireError};
@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Where an answer goes.
-pub struct Route {
+pub struct ReplyAddress {
     /// The topic.
     pub topic: String,
     /// The request's, returned.
@@ -27,7 +27,7 @@ pub struct Ticket {
     /// Of its delivery.
     pub responder: Box<dyn Responder>,
     /// Where the answer goes.
-    pub route: Route,
+    pub route: ReplyAddress,
     /// In which form.
     pub form: AnswerForm,
     /// Echoed.
@@ -50,9 +50,9 @@ pub struct Repetition {
 
 impl Ticket {
     /// Answers with how the run ended.
-    pub fn finish(self, outcome: Outcome) {
+    pub fn finish(self, outcome: RunOutcome) {
         match outcome {
-            Outcome::Ran { ended, run, queued } => {
+            RunOutcome::Ran { ended, run, queued } => {
                 let answer = Answer {
                     id: self.id.clone(),
                     outcome: match ended.result {
@@ -70,9 +70,9 @@ impl Ticket {
                     matches!(&answer.outcome, Ending::Failed(error) if error.kind == ErrorKind::Internal);
                 self.settle(answer, !ours);
             }
-            Outcome::Expired => self.fail(expired_error()),
+            RunOutcome::Expired => self.fail(expired_error()),
             // Whether or not it had begun to run: nothing is left of that.
-            Outcome::NotStarted | Outcome::Stopped => self.fail(stopping_error()),
+            RunOutcome::NotStarted | RunOutcome::Stopped => self.fail(stopping_error()),
         }
     }
 
@@ -105,7 +105,7 @@ impl Ticket {
         if let Some(log) = self.log {
             log.answered(&answer);
         }
-        let Route { topic, correlation_data, max_payload } = self.route;
+        let ReplyAddress { topic, correlation_data, max_payload } = self.route;
         self.responder.answer(Outgoing { topic, answer, form: self.form, correlation_data, max_payload });
     }
 }

@@ -12,7 +12,7 @@ use crate::ingress::Client;
 use crate::modules::{ArtifactStore, Owner, compatibility};
 use crate::once_cache::{OnceCache, Outcome};
 use crate::wasm::folder::Folder;
-use offload_native::{Platform, Program, TOOL_FOLDERS, Wasi};
+use offload_native::{NativeProgram, Platform, TOOL_FOLDERS, Wasi};
 use offload_protocol::request::Digest;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -46,7 +46,7 @@ pub struct Built {
 #[derive(Clone)]
 pub struct Made {
     /// What is run.
-    pub program: Program,
+    pub program: NativeProgram,
     /// Of its bytes: the name that modules go by.
     pub digest: Digest,
     /// What it finds as a module.
@@ -93,7 +93,7 @@ impl Built {
         client: &Client,
         source: &Buildable,
         platform: Platform<'_>,
-        build: impl Future<Output = Result<Program, Failure>>,
+        build: impl Future<Output = Result<NativeProgram, Failure>>,
     ) -> Outcome<Made> {
         let key = self.key(client, source, platform);
         let load_or_build = async {
@@ -122,14 +122,14 @@ impl Built {
 }
 
 impl Made {
-    fn new(program: Program) -> Made {
+    fn new(program: NativeProgram) -> Made {
         let folder = program.folder().map(|left| Arc::new(Folder::new(left)));
         Made { digest: Digest::of(program.bytes()), folder, program }
     }
 }
 
 /// A program as it is stored: its name and its bytes, each behind its length, and its folder's archive where it has one.
-fn packed(program: &Program) -> Vec<u8> {
+fn packed(program: &NativeProgram) -> Vec<u8> {
     let name = program.name().as_bytes();
     let length = u8::try_from(name.len()).expect("names are short");
     let size = (program.bytes().len() as u64).to_le_bytes();
@@ -137,13 +137,13 @@ fn packed(program: &Program) -> Vec<u8> {
     [&[length], name, &size, program.bytes(), archive].concat()
 }
 
-fn unpacked(stored: &[u8]) -> Option<Program> {
+fn unpacked(stored: &[u8]) -> Option<NativeProgram> {
     let (length, rest) = stored.split_first()?;
     let (name, rest) = rest.split_at_checked(usize::from(*length))?;
     let (size, rest) = rest.split_first_chunk()?;
     let (bytes, archive) = rest.split_at_checked(usize::try_from(u64::from_le_bytes(*size)).ok()?)?;
     let folder = if archive.is_empty() { None } else { Some(offload_native::Folder::read(archive)?) };
-    Some(Program::new(str::from_utf8(name).ok()?, bytes).with_folder(folder))
+    Some(NativeProgram::new(str::from_utf8(name).ok()?, bytes).with_folder(folder))
 }
 
 /// The tools that are there, as they are now: another version is another file.

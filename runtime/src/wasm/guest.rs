@@ -2,7 +2,7 @@
 
 use super::folder::Folder;
 use super::limiter::{MemoryLimiter, Refusal};
-use super::linking::Program;
+use super::linking::LinkedProgram;
 use super::memory::MemoryLease;
 use super::metering;
 use super::open_files::OpenFiles;
@@ -156,7 +156,7 @@ impl WasiView for GuestState {
 /// `fuel_used` is brought up to date at the end of each slice, as far as the compiled code has written it back: a
 /// tight loop without calls keeps its count in a register.
 pub async fn run(
-    program: Program,
+    program: LinkedProgram,
     input: Input,
     budget: Budget,
     memory: MemoryLease,
@@ -188,7 +188,7 @@ impl Ended {
 }
 
 fn store(
-    program: &Program,
+    program: &LinkedProgram,
     input: Input,
     budget: Budget,
     memory: MemoryLease,
@@ -226,14 +226,14 @@ fn store(
 }
 
 /// Runs the guest's start function; the exit code if it returns.
-async fn call(program: &Program, store: &mut Store<GuestState>) -> wasmtime::Result<i32> {
+async fn call(program: &LinkedProgram, store: &mut Store<GuestState>) -> wasmtime::Result<i32> {
     match program {
-        Program::Module(module) => {
+        LinkedProgram::Module(module) => {
             let instance = module.instantiate_async(&mut *store).await?;
             instance.get_typed_func::<(), ()>(&mut *store, "_start")?.call_async(store, ()).await?;
             Ok(0)
         }
-        Program::Component(command) => {
+        LinkedProgram::Component(command) => {
             let command = command.instantiate_async(&mut *store).await?;
             let result = command.wasi_cli_run().call_run(store).await?;
             Ok(if result.is_ok() { 0 } else { 1 })

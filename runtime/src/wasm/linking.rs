@@ -14,19 +14,19 @@ const RUN_INTERFACE: &str = "wasi:cli/run@0.2.12";
 
 /// A command, loaded and linked: all that is left is to instantiate it.
 #[derive(Clone)]
-pub enum Program {
+pub enum LinkedProgram {
     /// A core module with WASI preview 1.
     Module(InstancePre<GuestState>),
     /// A component with WASI 0.2.
     Component(CommandPre<GuestState>),
 }
 
-impl Program {
+impl LinkedProgram {
     /// The engine that it is loaded into.
     pub fn engine(&self) -> &Engine {
         match self {
-            Program::Module(module) => module.module().engine(),
-            Program::Component(command) => command.engine(),
+            LinkedProgram::Module(module) => module.module().engine(),
+            LinkedProgram::Component(command) => command.engine(),
         }
     }
 }
@@ -61,21 +61,21 @@ impl Linkers {
     ///
     /// `malformed` for imports that do not exist, `compile` for what does not fit into a slot: only here a component's
     /// instances are known, and with them how many memories and tables there are in all.
-    pub fn load(&self, artifact: &Artifact) -> Result<Program, WireError> {
+    pub fn load(&self, artifact: &Artifact) -> Result<LinkedProgram, WireError> {
         match Engine::detect_precompiled(&artifact.code) {
             Some(Precompiled::Component) => self.load_component(artifact),
             Some(Precompiled::Module) | None => self.load_module(artifact),
         }
     }
 
-    fn load_module(&self, artifact: &Artifact) -> Result<Program, WireError> {
+    fn load_module(&self, artifact: &Artifact) -> Result<LinkedProgram, WireError> {
         // SAFETY: the bytes of an `Artifact` came from our own compile child in this process's life, or from the
         // store, where they were authenticated after they had been read (see `ArtifactStore::load`).
         let module = unsafe { Module::deserialize(&self.engine, &artifact.code) }.map_err(unfit)?;
-        self.modules.instantiate_pre(&module).map(Program::Module).map_err(unlinkable)
+        self.modules.instantiate_pre(&module).map(LinkedProgram::Module).map_err(unlinkable)
     }
 
-    fn load_component(&self, artifact: &Artifact) -> Result<Program, WireError> {
+    fn load_component(&self, artifact: &Artifact) -> Result<LinkedProgram, WireError> {
         // SAFETY: as above.
         let component = unsafe { Component::deserialize(&self.engine, &artifact.code) }.map_err(unfit)?;
         let linked = self.components.instantiate_pre(&component);
@@ -85,7 +85,7 @@ impl Linkers {
                 "its `run` of `wasi:cli/run` is no function without parameters whose result is `result`";
             return Err(WireError::new(ErrorKind::Malformed, message.to_string()));
         }
-        Ok(Program::Component(command))
+        Ok(LinkedProgram::Component(command))
     }
 }
 

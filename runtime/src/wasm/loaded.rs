@@ -1,7 +1,7 @@
 //! The modules that a worker keeps loaded: so many bytes of them, fairly shared between the accounts that had them
 //! loaded.
 
-use super::linking::Program;
+use super::linking::LinkedProgram;
 use super::memory::{GuestMemory, MemoryLease};
 use super::recent_runs::RecentRuns;
 use crate::flow::Name;
@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 /// A program in a worker's engine.
 pub struct Loaded {
-    pub(super) program: Program,
+    pub(super) program: LinkedProgram,
     pub(super) runs: RecentRuns,
 }
 
@@ -105,7 +105,7 @@ impl LoadedModules {
         artifact: &Artifact,
         account: &Name,
         now: Instant,
-        load: impl FnOnce() -> Result<Program, WireError>,
+        load: impl FnOnce() -> Result<LinkedProgram, WireError>,
     ) -> Result<Arc<Loaded>, WireError> {
         let bytes = loaded_size(artifact);
         let over = self.make_room(bytes, account)?;
@@ -250,7 +250,7 @@ mod tests {
 
     /// Modules that are as large as it is said, though all are loaded from one that is small.
     struct Pretended {
-        program: Program,
+        program: LinkedProgram,
         modules: LoadedModules,
         now: Instant,
     }

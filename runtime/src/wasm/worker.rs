@@ -16,7 +16,7 @@ use super::loaded::{Loaded, LoadedLimits, LoadedModules};
 use super::ready_list::{GuestWaker, ReadyList};
 use super::slice_clock::{SliceClock, SliceTime};
 use super::ticker::Ticks;
-use super::workers::{Job, Key, Outcome, Shared};
+use super::workers::{Job, Key, RunOutcome, Shared};
 use crate::flow::Name;
 use crate::modules::Artifact;
 use crate::suspects::{Execution, Watched};
@@ -78,7 +78,7 @@ struct Guest {
     queued: Duration,
     /// Dropped when its slot is free: others may start then.
     execution: Option<Execution>,
-    done: Box<dyn FnOnce(Outcome) + Send>,
+    done: Box<dyn FnOnce(RunOutcome) + Send>,
 }
 
 /// What a worker has in common with others, and its number among them.
@@ -247,7 +247,7 @@ impl Worker {
         for guest in self.guests.drain() {
             self.shared.release(self.index, &guest.key);
             drop(guest.future);
-            (guest.done)(Outcome::Stopped);
+            (guest.done)(RunOutcome::Stopped);
         }
     }
 
@@ -295,7 +295,7 @@ impl Worker {
         let Job { key, artifact, input, budget, deadline, watched, done, .. } = job;
         if deadline.is_some_and(|deadline| deadline <= started) {
             self.shared.release(self.index, &key);
-            return done(Outcome::Expired);
+            return done(RunOutcome::Expired);
         }
         let execution = watched.map(Watched::begin);
         let loaded = match self.load(&artifact, key.account(), started) {
@@ -304,7 +304,7 @@ impl Worker {
                 self.shared.release(self.index, &key);
                 drop(execution);
                 let ended = Ended::failed(error);
-                return done(Outcome::Ran { ended, run: started.elapsed(), queued });
+                return done(RunOutcome::Ran { ended, run: started.elapsed(), queued });
             }
         };
         let wall = started + budget.wall;
@@ -376,7 +376,7 @@ impl Worker {
         drop(future);
         self.shared.release(self.index, &key);
         drop(execution);
-        done(Outcome::Ran { ended, run: started.elapsed(), queued });
+        done(RunOutcome::Ran { ended, run: started.elapsed(), queued });
     }
 
     /// Loads a program that is to be at hand before anyone asks for it. One that cannot be loaded is refused when it is

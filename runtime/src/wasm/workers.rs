@@ -52,11 +52,11 @@ pub struct Job {
     /// What knows it again if it crashes the gateway.
     pub watched: Option<Watched>,
     /// Takes the outcome, on the worker's thread. Called exactly once.
-    pub done: Box<dyn FnOnce(Outcome) + Send>,
+    pub done: Box<dyn FnOnce(RunOutcome) + Send>,
 }
 
 /// What became of a job.
-pub enum Outcome {
+pub enum RunOutcome {
     /// It ran.
     Ran {
         /// How it ended.
@@ -320,7 +320,7 @@ impl Workers {
 
     fn turn_away(&self, job: Job) {
         let (key, load) = (job.key, job.load);
-        (job.done)(Outcome::NotStarted);
+        (job.done)(RunOutcome::NotStarted);
         self.withdraw(&key, load);
     }
 }
@@ -458,7 +458,7 @@ async fn expire(shared: Arc<Shared>) {
             expired.into_iter().map(|(_, job)| job).collect()
         };
         for job in expired {
-            (job.done)(Outcome::Expired);
+            (job.done)(RunOutcome::Expired);
         }
     }
 }

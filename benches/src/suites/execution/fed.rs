@@ -11,7 +11,7 @@ use offload_rt::ingress::Client;
 use offload_rt::modules::{Artifact, Modules};
 use offload_rt::wasm::engine::Tier;
 use offload_rt::wasm::guest::{Budget, Context, Ended, Input};
-use offload_rt::wasm::workers::{Job, Key, Outcome, Workers};
+use offload_rt::wasm::workers::{Job, Key, RunOutcome, Workers};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -133,7 +133,7 @@ impl Fed {
             deadline: None,
             watched: None,
             done: Box::new(move |outcome| {
-                let ended = matches!(&outcome, Outcome::Ran { ended: Ended { result: Ok(0), stdout, .. }, .. }
+                let ended = matches!(&outcome, RunOutcome::Ran { ended: Ended { result: Ok(0), stdout, .. }, .. }
                     if stdout == expected);
                 if !ended {
                     tally.wrong.store(true, Ordering::Relaxed);

@@ -15,7 +15,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error, info, warn};
 
-use super::Status;
+use super::LinkState;
 use super::backoff::Backoff;
 use super::client_id_conflict::ClientIdConflict;
 use super::link::{self, Connected, Event, Failure, Granted, Incoming, Offer, Options, Requests};
@@ -51,7 +51,7 @@ pub(super) struct Driver {
     commands: UnboundedReceiver<Command>,
     /// For the responders.
     sender: UnboundedSender<Command>,
-    status: watch::Sender<Status>,
+    status: watch::Sender<LinkState>,
     choice: Choice,
     backoff: Backoff,
     conflict_backoff: Backoff,
@@ -139,7 +139,7 @@ impl Driver {
         sink: Arc<dyn Sink>,
         notices: Notices,
         (sender, commands): (UnboundedSender<Command>, UnboundedReceiver<Command>),
-        status: watch::Sender<Status>,
+        status: watch::Sender<LinkState>,
     ) -> Driver {
         Driver {
             broker: broker.url.to_string(),
@@ -190,7 +190,7 @@ impl Driver {
                 self.options.offer = Offer::ALL;
             }
             let wait = if self.conflict.ended(&failure, lasted) {
-                self.report(Status::ClientIdConflict);
+                self.report(LinkState::ClientIdConflict);
                 self.conflict_backoff.wait()
             } else {
                 if lasted.is_some_and(|lasted| lasted >= GOOD) {
@@ -198,7 +198,7 @@ impl Driver {
                     self.conflict_backoff.reset();
                 }
                 let reason = self.reason(&failure, lasted.is_some()).await;
-                self.report(Status::Waiting { reason });
+                self.report(LinkState::Waiting { reason });
                 self.backoff.wait()
             };
             debug!(broker = self.broker, ?wait, "connecting again after a wait");
@@ -206,7 +206,7 @@ impl Driver {
                 break;
             }
         }
-        self.report(Status::Stopped);
+        self.report(LinkState::Stopped);
     }
 
     /// Why there is no connection, and where something else than a broker answers, what to try.
@@ -300,7 +300,7 @@ impl Driver {
                 if let Granted::Partly(reason) = granted {
                     warn!(broker = self.broker, reason, "the broker refuses one of the two request topics");
                 }
-                self.report(Status::Serving { version: session.version, shared: session.shared });
+                self.report(LinkState::Serving { version: session.version, shared: session.shared });
             }
             Event::Subscribed(Granted::NotShared) if session.shared => {
                 session.shared = false;
@@ -532,7 +532,7 @@ impl Driver {
     }
 
     /// Logs a change of status, once, and tells those who watch.
-    fn report(&self, status: Status) {
+    fn report(&self, status: LinkState) {
         let changed = self.status.send_if_modified(|known| {
             let changed = *known != status;
             if changed {
@@ -545,8 +545,8 @@ impl Driver {
         }
         let (broker, client_id) = (&self.broker, &self.options.client_id);
         match status {
-            Status::Connecting => {}
-            Status::Serving { version, shared } => {
+            LinkState::Connecting => {}
+            LinkState::Serving { version, shared } => {
                 info!(broker, client_id, %version, shared, "serving");
                 if version == Version::V311 {
                     warn!(
@@ -559,13 +559,13 @@ impl Driver {
                     warn!(broker, "no shared subscription: with another gateway on this broker, both answer");
                 }
             }
-            Status::Waiting { reason } => warn!(broker, reason, "no connection; trying again"),
-            Status::ClientIdConflict => error!(
+            LinkState::Waiting { reason } => warn!(broker, reason, "no connection; trying again"),
+            LinkState::ClientIdConflict => error!(
                 broker,
                 client_id,
                 "another gateway seems to use this client id; is the data directory copied? Waiting, so as not to fight for it"
             ),
-            Status::Stopped => info!(broker, "stopped"),
+            LinkState::Stopped => info!(broker, "stopped"),
         }
     }
 }

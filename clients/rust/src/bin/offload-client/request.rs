@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use clap::Args;
-use offload_client::{Code, Form, Limits, ReplyForm, Request};
+use offload_client::{Code, Form, ReplyForm, Request, RequestLimits};
 
 use crate::failure::Failure;
 use crate::{code, units};
@@ -112,7 +112,7 @@ impl RequestFlags {
             args,
             env: self.env,
             stdin: self.stdin.as_deref().map(read).transpose()?.unwrap_or_default().into(),
-            limits: Limits { fuel: self.fuel, memory: self.memory, timeout: None },
+            limits: RequestLimits { fuel: self.fuel, memory: self.memory, timeout: None },
             ..request
         })
     }

@@ -33,9 +33,9 @@ impl Broker {
         Self { core: Arc::new(Core::new(config, application)) }
     }
 
-    /// Accepts connections on this transport until `shutdown` is cancelled, then closes them (MQTT 5: DISCONNECT 0x8B; wills
-    /// are not published) and returns when they are gone, after a second at most. Sessions stay, and a broker
-    /// may be served again, or on several listeners at a time.
+    /// Accepts connections on this transport until `shutdown` is cancelled, then closes them (MQTT 5: DISCONNECT 0x8B;
+    /// wills are not published) and returns when they are gone, after a second at most. Sessions stay, and a broker may
+    /// be served again, or on several listeners at a time.
     ///
     /// Whoever reaches the listener may try to connect. Whether its address may be more than loopback is for the
     /// application to decide: only it knows whether its [`authenticate`](Application::authenticate) keeps anyone out.
@@ -95,14 +95,15 @@ impl Broker {
         session.is_some_and(|session| self.core.grant_of(&session, topic).is_some())
     }
 
-    /// Ends the connections and the sessions of these clients at once, for an application that has changed its mind about
-    /// them; returns how many there were. Who has only a session, being away, is asked for as it was connected last. May be
-    /// called on any thread; never waits for a client.
+    /// Ends the connections and the sessions of these clients at once, for an application that has changed its mind
+    /// about them; returns how many there were. Who has only a session, being away, is asked for as it was connected
+    /// last. May be called on any thread; never waits for a client.
     ///
     /// A connection is closed with DISCONNECT and this reason (3.1.1 is not told): [`Reason::NotAuthorized`] or
-    /// [`Reason::AdministrativeAction`], for example; one that DISCONNECT cannot carry is sent as 0x80. Its subscriptions
-    /// and what waits for it are gone when this returns. Of what was read from it before, messages at QoS 0 may still be
-    /// published, if [`Application::route`] lets them. Wills are not. The clients may connect again, and are then new.
+    /// [`Reason::AdministrativeAction`], for example; one that DISCONNECT cannot carry is sent as 0x80. Its
+    /// subscriptions and what waits for it are gone when this returns. Of what was read from it before, messages at QoS
+    /// 0 may still be published, if [`Application::route`] lets them. Wills are not. The clients may connect again, and
+    /// are then new.
     ///
     /// Whose [`authenticate`](Application::authenticate) is under way is not among them:
     /// [`confirm`](Application::confirm) is asked about it afterwards.

@@ -22,8 +22,9 @@ pub const DEFAULT_MAX_INPUT_BYTES_PER_IDENTITY: usize = 32 * 1024 * 1024;
 pub const DEFAULT_MIN_INPUT_RATE: u64 = 256;
 /// Time over which that rate is looked at: a link that is lost for some seconds is no reason to close.
 pub const DEFAULT_INPUT_RATE_WINDOW: Duration = Duration::from_secs(30);
-/// Bytes that the kernel receives ahead for a connection. With so many a link with a round trip of 100 ms carries 5 Mbit/s;
-/// with megabytes, as Linux would take, a few senders fill a core's queue of packets, and all others wait behind them.
+/// Bytes that the kernel receives ahead for a connection. With so many a link with a round trip of 100 ms carries 5
+/// Mbit/s; with megabytes, as Linux would take, a few senders fill a core's queue of packets, and all others wait
+/// behind them.
 pub const DEFAULT_RECEIVE_BUFFER: usize = 64 * 1024;
 /// TCP connections at a time.
 pub const DEFAULT_MAX_CONNECTIONS: usize = 16_384;
@@ -54,8 +55,8 @@ pub const DEFAULT_SESSION_QUEUE_MESSAGES: usize = 4_096;
 pub const DEFAULT_SESSION_QUEUE_BYTES: usize = 32 * 1024 * 1024;
 /// Bytes of messages waiting or in flight for all sessions together.
 pub const DEFAULT_MAX_QUEUED_BYTES: usize = 256 * 1024 * 1024;
-/// Bytes of messages that one session may hold however much all others hold: some dozens of small messages, and with all
-/// sessions that there may be no more than `max_queued_bytes` again.
+/// Bytes of messages that one session may hold however much all others hold: some dozens of small messages, and with
+/// all sessions that there may be no more than `max_queued_bytes` again.
 pub const DEFAULT_SESSION_RESERVE_BYTES: usize = 8 * 1024;
 /// Unacknowledged QoS 1 and 2 messages that one client may have sent.
 pub const DEFAULT_RECEIVE_MAXIMUM: u16 = 1_024;
@@ -130,8 +131,8 @@ pub struct Config {
     pub min_input_rate: u64,
     /// See [`DEFAULT_INPUT_RATE_WINDOW`].
     pub input_rate_window: Duration,
-    /// See [`DEFAULT_RECEIVE_BUFFER`]. The kernel has its own least and most (`net.core.rmem_max`), and doubles it for its
-    /// bookkeeping.
+    /// See [`DEFAULT_RECEIVE_BUFFER`]. The kernel has its own least and most (`net.core.rmem_max`), and doubles it for
+    /// its bookkeeping.
     pub receive_buffer: usize,
     /// See [`DEFAULT_MAX_CONNECTIONS`]. One more is refused in CONNACK (only on plain TCP, where that is cheap), many
     /// more are just closed.

@@ -21,8 +21,8 @@ use crate::{
     transport::{Peer, Transport},
 };
 
-/// Connections that may wait to be accepted. The kernel drops what one more sends, which its client notices after a second:
-/// a crowd that comes at once is not to make others wait so long.
+/// Connections that may wait to be accepted. The kernel drops what one more sends, which its client notices after a
+/// second: a crowd that comes at once is not to make others wait so long.
 const BACKLOG: i32 = 4_096;
 
 /// Pause after a failed accept, which is nearly always a lack of file descriptors.
@@ -100,8 +100,8 @@ fn bound_receive_buffers(listener: &TcpListener, bytes: usize) {
     }
 }
 
-/// Whoever begins to listen twice changes how many may wait (listen(2)). The system's own most, `net.core.somaxconn`, goes
-/// before.
+/// Whoever begins to listen twice changes how many may wait (listen(2)). The system's own most, `net.core.somaxconn`,
+/// goes before.
 fn wait_for_accept(listener: &TcpListener) {
     if let Err(error) = SockRef::from(listener).listen(BACKLOG) {
         warn!(%error, "fewer connections than wanted may wait to be accepted");

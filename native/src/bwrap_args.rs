@@ -10,8 +10,8 @@ pub const WORK_DIR: &str = "/work";
 /// A file to be put there: path inside, permissions in octal, contents.
 pub type FileInside = (String, &'static str, Vec<u8>);
 
-/// All the devices there are. Not among them: `/dev/zero`, which gives memory that belongs to no process to whoever maps
-/// it shared, terminals, and `/dev/shm`.
+/// All the devices there are. Not among them: `/dev/zero`, which gives memory that belongs to no process to whoever
+/// maps it shared, terminals, and `/dev/shm`.
 const DEVICES: [&str; 4] = ["/dev/null", "/dev/full", "/dev/random", "/dev/urandom"];
 
 /// Who a program inside finds itself to be, whoever that is outside.
@@ -66,13 +66,15 @@ impl BwrapArgs {
         Ok(())
     }
 
-    /// Its own processes but the first, as `/proc`, and the names in `/dev` that lead there. clang needs it to find itself.
+    /// Its own processes but the first, as `/proc`, and the names in `/dev` that lead there. clang needs it to find
+    /// itself.
     pub fn proc(&mut self) {
         self.add(["--proc", "/proc", "--symlink", "/proc/self/fd", "/dev/fd"]);
-        // The first process is bubblewrap's. Its memory and its descriptors, which are files there, keep the sandbox bound
-        // to the life of this process.
+        // The first process is bubblewrap's. Its memory and its descriptors, which are files there, keep the sandbox
+        // bound to the life of this process.
         self.add(["--tmpfs", "/proc/1", "--remount-ro", "/proc/1"]);
-        // A process may write what the gateway has set there: its share of the CPU, and who dies first of a lack of memory.
+        // A process may write what the gateway has set there: its share of the CPU, and who dies first of a lack of
+        // memory.
         self.add(["--remount-ro", "/proc"]);
         for (number, name) in [("0", "/dev/stdin"), ("1", "/dev/stdout"), ("2", "/dev/stderr")] {
             self.add(["--symlink", &format!("/proc/self/fd/{number}"), name]);

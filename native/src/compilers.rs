@@ -11,8 +11,8 @@ const TOOLS: &str = "/compilers";
 const C: [&str; 5] = ["cc", "gcc", "clang", "c89", "c99"];
 const OTHERS: [&str; 3] = ["c++", "g++", "clang++"];
 
-/// What compiles where a build for this machine calls a compiler: an operator's choice between a fast first answer and a fast
-/// program.
+/// What compiles where a build for this machine calls a compiler: an operator's choice between a fast first answer and
+/// a fast program.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Compilers {

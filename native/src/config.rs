@@ -24,10 +24,10 @@ pub struct Config {
     pub accept: Vec<Mechanism>,
     /// What compiles in builds for this machine. Default: what is called.
     pub compilers: Compilers,
-    /// SandboxLimits of a build.
+    /// Limits of a build.
     pub build: SandboxLimits,
-    /// What a build may leave for its program's runs to find, in bytes of a work directory; at most [`crate::MAX_FOLDER`].
-    /// Default: a run's whole work directory.
+    /// What a build may leave for its program's runs to find, in bytes of a work directory; at most
+    /// [`crate::MAX_FOLDER`]. Default: a run's whole work directory.
     pub folder: u64,
 }
 

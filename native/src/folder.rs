@@ -1,21 +1,22 @@
 //! What a build leaves beside its program: what each run of the program finds, read-only, where it was built.
 //!
-//! It leaves the sandbox as a tar archive and is unpacked in the sandbox of each run. The host looks into the archive, in
-//! memory, and makes no file of it.
+//! It leaves the sandbox as a tar archive and is unpacked in the sandbox of each run. The host looks into the archive,
+//! in memory, and makes no file of it.
 
 use std::collections::HashSet;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// The most that a build's folder may hold, whatever is configured: it is in the gateway's memory as long as its program.
+/// The most that a build's folder may hold, whatever is configured: it is in the gateway's memory as long as its
+/// program.
 pub const MAX_FOLDER: u64 = 64 << 20;
 
 /// The most files, folders and links that a build's folder may have: half of what a run may have by default.
 pub const MAX_ENTRIES: usize = 2_048;
 
-/// The longest path, and the longest target of a link, in bytes: what Linux takes. An archive is what a stranger's build
-/// made of it, whatever tar would have written.
+/// The longest path, and the longest target of a link, in bytes: what Linux takes. An archive is what a stranger's
+/// build made of it, whatever tar would have written.
 const MAX_PATH: usize = 4_096;
 
 /// What a file takes of a work directory at the least, and what its size is rounded to, in bytes.
@@ -49,8 +50,8 @@ pub enum Node {
 }
 
 impl Folder {
-    /// Reads an archive. What has no name in UTF-8, and what is neither file, folder nor link, is no entry, but counts as
-    /// one, and so do folders that are named by what is in them alone. `None` for what is no archive, has more than
+    /// Reads an archive. What has no name in UTF-8, and what is neither file, folder nor link, is no entry, but counts
+    /// as one, and so do folders that are named by what is in them alone. `None` for what is no archive, has more than
     /// [`MAX_ENTRIES`], or paths that no file can have.
     pub fn read(archive: impl Into<Arc<[u8]>>) -> Option<Self> {
         let archive = archive.into();

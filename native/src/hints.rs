@@ -1,13 +1,13 @@
-//! What is told beside the words of compilers, make and shells: how the build part was understood, and that a build which
-//! runs its own program need not.
+//! What is told beside the words of compilers, make and shells: how the build part was understood, and that a build
+//! which runs its own program need not.
 
 use crate::diagnostics::MAX_DIAGNOSTICS;
 use crate::platform::Platform;
 use crate::wasi;
 use std::cell::Cell;
 
-/// Lines about recipes that failed, of one build, whose recipes are looked at; make has one for each make that is inside
-/// of another.
+/// Lines about recipes that failed, of one build, whose recipes are looked at; make has one for each make that is
+/// inside of another.
 const MAX_RECIPES: usize = 16;
 
 /// Bytes of the longest recipe that is looked at.

@@ -5,11 +5,11 @@
 //! measurer                   └─ bwrap ── bwrap, first process inside ── the command and what it starts
 //! ```
 //!
-//! Nothing of it outlives this process, whenever that dies. The supervisor (`supervisor.rs`) and bubblewrap die with it, and
-//! bubblewrap's first process dies with bubblewrap: once it has asked the kernel for that. It does so (`--die-with-parent`)
-//! while the command already starts, so the launcher in front of the command waits for our word, which comes only when that
-//! has been seen, and when all that it starts will come after everyone else (`priority.rs`). Before, a hang-up is the
-//! launcher's end.
+//! Nothing of it outlives this process, whenever that dies. The supervisor (`supervisor.rs`) and bubblewrap die with
+//! it, and bubblewrap's first process dies with bubblewrap: once it has asked the kernel for that. It does so
+//! (`--die-with-parent`) while the command already starts, so the launcher in front of the command waits for our word,
+//! which comes only when that has been seen, and when all that it starts will come after everyone else (`priority.rs`).
+//! Before, a hang-up is the launcher's end.
 
 use crate::bwrap_args::{BwrapArgs, FileInside};
 use crate::error::Error;
@@ -33,8 +33,8 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// How long processes that are killed may take to be gone: they give back all their memory first, on a busy machine, and
-/// still come after everyone else.
+/// How long processes that are killed may take to be gone: they give back all their memory first, on a busy machine,
+/// and still come after everyone else.
 const FOLLOW_WITHIN: Duration = Duration::from_secs(30);
 
 /// How often bubblewrap's first process is looked at until it is bound to the life of this one: a fraction of
@@ -44,13 +44,14 @@ const LOOK_EVERY: Duration = Duration::from_micros(500);
 /// Size of what bubblewrap reports: two lines.
 const MAX_STATUS: usize = 4096;
 
-/// Where a shell lies inside that waits for a line on its standard input, which it reads byte by byte, and ends itself at
-/// a hang-up: whoever was to set the limits is gone. bubblewrap's `--block-fd`, which holds its first process back until
-/// they are set, takes a hang-up for leave to go on; a sandbox whose starter died meanwhile would run without them.
+/// Where a shell lies inside that waits for a line on its standard input, which it reads byte by byte, and ends itself
+/// at a hang-up: whoever was to set the limits is gone. bubblewrap's `--block-fd`, which holds its first process back
+/// until they are set, takes a hang-up for leave to go on; a sandbox whose starter died meanwhile would run without
+/// them.
 const LAUNCHER: &str = "/launch";
 
-/// What the launcher does, and where it finds the command: as arguments of bubblewrap's, every user of this machine could
-/// read that.
+/// What the launcher does, and where it finds the command: as arguments of bubblewrap's, every user of this machine
+/// could read that.
 const LAUNCH: &str = "read -r go && . /command";
 const COMMAND: &str = "/command";
 

@@ -45,8 +45,8 @@ impl Domain {
         (Self(None), Strength::None)
     }
 
-    /// Puts the calling thread, and all that it starts, into it for good, without new privileges. Makes system calls and
-    /// nothing else, so it may be called between fork and exec.
+    /// Puts the calling thread, and all that it starts, into it for good, without new privileges. Makes system calls
+    /// and nothing else, so it may be called between fork and exec.
     pub fn enter(&self) -> io::Result<()> {
         let Some(descriptor) = &self.0 else { return Ok(()) };
         // SAFETY: takes numbers alone.

@@ -22,8 +22,8 @@ impl<'a> Left<'a> {
 }
 
 /// The shell's function that leaves the program at `$1`, and with it what is in the folder besides: all but what only
-/// compilers and linkers read, and caches. Its further arguments are conditions of `find`: unless a file fulfils them nothing is
-/// there but what was sent, and no folder is left. Descriptor 3 is where it goes.
+/// compilers and linkers read, and caches. Its further arguments are conditions of `find`: unless a file fulfils them
+/// nothing is there but what was sent, and no folder is left. Descriptor 3 is where it goes.
 pub const TAKE: &str = r#"
 take() {
     program=$1

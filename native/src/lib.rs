@@ -1,13 +1,13 @@
 //! Builds and runs strangers' C programs inside bubblewrap.
 //!
 //! [`Sandbox::probe`] finds out at start whether this machine can contain them; [`Sandbox::build`] makes a [`Program`]
-//! of [`Source`], [`Sandbox::build_project`] one of a [`Project`]; [`Sandbox::run`] runs it, unless it was built for WASI
-//! ([`Platform`]). Each build and each run has a sandbox of its own that is thrown away. What contains what is told in
-//! `docs/security.md`.
+//! of [`Source`], [`Sandbox::build_project`] one of a [`Project`]; [`Sandbox::run`] runs it, unless it was built for
+//! WASI ([`Platform`]). Each build and each run has a sandbox of its own that is thrown away. What contains what is
+//! told in `docs/security.md`.
 //!
-//! The work directory is a file system in memory that exists only inside the sandbox. A program, and the folder that it was
-//! built in, leave it as bytes on a pipe: there is nothing on the host to clean up, and the host never opens a file that a
-//! stranger made.
+//! The work directory is a file system in memory that exists only inside the sandbox. A program, and the folder that it
+//! was built in, leave it as bytes on a pipe: there is nothing on the host to clean up, and the host never opens a file
+//! that a stranger made.
 
 mod bwrap_args;
 mod compilers;

@@ -12,7 +12,8 @@ pub struct SandboxLimits {
     /// Memory of all processes together, in bytes. Pages that a fork shares count for each of the processes. The work
     /// directory is extra.
     pub memory: u64,
-    /// Mappings of all processes together: of each the kernel keeps a record. Over it a sandbox ends as over its memory.
+    /// Mappings of all processes together: of each the kernel keeps a record. Over it a sandbox ends as over its
+    /// memory.
     pub mappings: u64,
     /// Processes and threads at a time, two of which are the sandbox's own.
     pub processes: u64,

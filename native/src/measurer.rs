@@ -114,7 +114,8 @@ impl Held {
         (self.measured.files && files()).then_some(Limit::Files)
     }
 
-    /// Counting them takes a lock of the process's, and time: it is done only where so much address space can hold too many.
+    /// Counting them takes a lock of the process's, and time: it is done only where so much address space can hold too
+    /// many.
     fn has_too_many_mappings(&self, address_space: u64) -> bool {
         let most = self.limits.mappings;
         self.measured.files

@@ -23,8 +23,8 @@ pub struct Outcome {
 pub enum Ending {
     /// It exited with this code.
     Exit(i32),
-    /// It died of this signal. bubblewrap reports it as exit code 128 + signal, so a program that exits with such a code
-    /// of its own accord counts as well.
+    /// It died of this signal. bubblewrap reports it as exit code 128 + signal, so a program that exits with such a
+    /// code of its own accord counts as well.
     Signal(i32),
     /// It was ended at this limit.
     Limit(Limit),

@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 /// Where this machine's compilers are, as `PATH` has it.
 pub const TOOL_FOLDERS: &str = "/usr/local/bin:/usr/bin:/bin";
 
-/// Puts a folder in front of this machine's compilers, in which one script, the file that is returned, has all these names.
+/// Puts a folder in front of this machine's compilers, in which one script, the file that is returned, has all these
+/// names.
 pub fn stand_in(bwrap: &mut BwrapArgs, folder: &str, names: &[&str], script: String) -> FileInside {
     bwrap.env("PATH", &format!("{folder}:{TOOL_FOLDERS}"));
     let (name, others) = names.split_first().expect("it has a name");

@@ -9,8 +9,8 @@ use crate::{rlimits, usage};
 use rustix::process::Pid;
 use std::{fs, io};
 
-/// Threads beyond which a sandbox is a crowd, the sandbox's own two included: make and one compiler are six, and up to here
-/// others wake in time at [`FEW`].
+/// Threads beyond which a sandbox is a crowd, the sandbox's own two included: make and one compiler are six, and up to
+/// here others wake in time at [`FEW`].
 const MOST_OF_FEW: u64 = 8;
 
 /// Nice value of a session with few threads: a tenth of the usual share. Beside guests that keep all cores busy a build
@@ -35,9 +35,9 @@ pub fn come_first() {
     unsafe { libc::sched_setscheduler(0, policy, &parameters) };
 }
 
-/// Has the first process of a sandbox and the launcher, which are all there are yet, run only when nobody else wants to,
-/// and so all that they will start: no one of them can leave `SCHED_IDLE` again. `uid` is their user, where that is not the
-/// caller.
+/// Has the first process of a sandbox and the launcher, which are all there are yet, run only when nobody else wants
+/// to, and so all that they will start: no one of them can leave `SCHED_IDLE` again. `uid` is their user, where that is
+/// not the caller.
 pub fn come_last(uid: Option<u32>, first: Pid) -> io::Result<()> {
     let first = first.as_raw_nonzero().get();
     let processes = [vec![first], usage::children(first)?].concat();

@@ -25,8 +25,8 @@ pub struct Project<'a> {
 }
 
 impl Project<'_> {
-    /// All files in one tar archive: it goes in by one descriptor, where each file of its own would take one, and all files
-    /// have one time, so that make takes nothing among them for out of date.
+    /// All files in one tar archive: it goes in by one descriptor, where each file of its own would take one, and all
+    /// files have one time, so that make takes nothing among them for out of date.
     ///
     /// # Errors
     ///
@@ -47,8 +47,8 @@ impl Project<'_> {
         Ok(archive.into_inner()?)
     }
 
-    /// What is run inside. It takes the archive from its standard input, has compilers and make speak on standard error,
-    /// and leaves on standard output what [`Left`](crate::left::Left) reads.
+    /// What is run inside. It takes the archive from its standard input, has compilers and make speak on standard
+    /// error, and leaves on standard output what [`Left`](crate::left::Left) reads.
     pub(crate) fn command(&self, platform: Platform<'_>) -> Vec<String> {
         let file = self.makefile.map_or("", |_| MAKEFILE);
         let target = self.target.unwrap_or_default();
@@ -68,8 +68,8 @@ impl Project<'_> {
 /// A target that make knows nothing of can still be a program that the default target leaves. To find the program, make
 /// prints its rules; `MAKE=:` keeps the makefiles of folders out of that. From the target on, what it is made of is
 /// looked at in the order in which it is written, each with its own prerequisites before the next one. Where makefiles
-/// call others no rule tells: then it must be the only program there. If there is none, one for another platform is left, to be
-/// refused as that.
+/// call others no rule tells: then it must be the only program there. If there is none, one for another platform is
+/// left, to be refused as that.
 const SCRIPT: &str = r#"
 tar -x -f - || exit
 exec 3>&1 >&2 </dev/null

@@ -170,8 +170,8 @@ impl Report {
         &self.findings
     }
 
-    /// What native programs are refused for: of what is missing, what no promise is kept without. What could not be tried
-    /// for that is no cause of its own.
+    /// What native programs are refused for: of what is missing, what no promise is kept without. What could not be
+    /// tried for that is no cause of its own.
     pub fn causes(&self) -> impl Iterator<Item = &Finding> {
         self.findings.iter().filter(|finding| {
             matches!(finding.state, State::Missing(_)) && finding.mechanism.need() != Need::Extra

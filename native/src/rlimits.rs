@@ -5,13 +5,13 @@ use rustix::process::{Pid, Resource, Rlimit};
 use std::io;
 use std::thread;
 
-/// No core dump at all. 0 means none that is a file; a pattern that starts a program (`|…` in `core_pattern`) would still get
-/// the whole of a stranger's memory, as root. 1 is what the kernel has for no dump of either kind.
+/// No core dump at all. 0 means none that is a file; a pattern that starts a program (`|…` in `core_pattern`) would
+/// still get the whole of a stranger's memory, as root. 1 is what the kernel has for no dump of either kind.
 const NO_CORE: u64 = 1;
 
 /// Sets them for the sandbox's first process, from which all others inherit them. It is still held back, and counts
-/// processes in a user namespace of its own, so neither the caller's processes nor other sandboxes' count. `uid` is its user
-/// and group, where that is not the caller.
+/// processes in a user namespace of its own, so neither the caller's processes nor other sandboxes' count. `uid` is its
+/// user and group, where that is not the caller.
 pub fn set(uid: Option<u32>, pid: Pid, limits: &SandboxLimits, largest_file: u64) -> io::Result<()> {
     // The kernel counts full seconds; the first after the limit is for what is measured to be ended as that.
     let cpu = limits.cpu.as_secs() + 1;
@@ -37,8 +37,8 @@ pub fn set(uid: Option<u32>, pid: Pid, limits: &SandboxLimits, largest_file: u64
     as_owner(uid, set)
 }
 
-/// Does something to processes of `uid`'s, where that is not the caller: for other users' processes system calls want a right
-/// that root may lack in a container.
+/// Does something to processes of `uid`'s, where that is not the caller: for other users' processes system calls want a
+/// right that root may lack in a container.
 pub fn as_owner<T: Send>(uid: Option<u32>, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
     match uid {
         None => work(),

@@ -27,14 +27,14 @@ const MAX_WORD: usize = 128 * 1024 - 1;
 /// Bytes of all of them together: half of what Linux takes with the usual limit on stacks.
 const MAX_WORDS_SIZE: usize = 1024 * 1024;
 
-/// What unpacks a folder before a program starts, where its archive is, and how. It is this machine's tar: the libraries that
-/// it needs are among those that a run sees.
+/// What unpacks a folder before a program starts, where its archive is, and how. It is this machine's tar: the
+/// libraries that it needs are among those that a run sees.
 const UNPACKER: &str = "/unpack";
 const ARCHIVE: &str = "/folder.tar";
 const UNPACK: &str = "TAR_OPTIONS= /unpack -x -f /folder.tar --warning=none </dev/null || exit\n";
 
-/// Bytes of an archive's entry beside its contents: its header, those of a long name and a long target, and the rests of their
-/// blocks.
+/// Bytes of an archive's entry beside its contents: its header, those of a long name and a long target, and the rests
+/// of their blocks.
 const MAX_ENTRY_OVERHEAD: u64 = 4 * 1024;
 
 /// What the sandboxes of a machine have in common.
@@ -58,8 +58,8 @@ pub struct Sandbox {
 pub struct Input {
     /// Arguments after the program's own name.
     pub args: Vec<String>,
-    /// The whole environment but `PWD`, which bubblewrap sets. Dropped is what is no name of a variable in shells, and what
-    /// would have programs loaded, or commands run, by the shell that the program waits in: `LD_…`, `SHELLOPTS`,
+    /// The whole environment but `PWD`, which bubblewrap sets. Dropped is what is no name of a variable in shells, and
+    /// what would have programs loaded, or commands run, by the shell that the program waits in: `LD_…`, `SHELLOPTS`,
     /// `BASHOPTS`.
     pub env: Vec<(String, String)>,
     /// Standard input.

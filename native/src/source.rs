@@ -57,8 +57,8 @@ impl Source {
         safe_name(&self.name)
     }
 
-    /// The names of the source file in the work directory: the language's, and `<name>.c` where the build part speaks of
-    /// that (`g++ <name>.c` is C++, and a deployed habit).
+    /// The names of the source file in the work directory: the language's, and `<name>.c` where the build part speaks
+    /// of that (`g++ <name>.c` is C++, and a deployed habit).
     pub(crate) fn file_names(&self) -> Vec<String> {
         let name = self.safe_name();
         match self.language {
@@ -70,8 +70,8 @@ impl Source {
         }
     }
 
-    /// The shell's script: it builds with the compilers' own output on standard error, then puts on standard output what
-    /// [`Left`](crate::left::Left) reads. `$1` is the program's name.
+    /// The shell's script: it builds with the compilers' own output on standard error, then puts on standard output
+    /// what [`Left`](crate::left::Left) reads. `$1` is the program's name.
     pub(crate) fn script(&self, platform: Platform<'_>) -> String {
         let build = match &self.build {
             Build::Command(commands) => {

@@ -1,4 +1,5 @@
-//! What is between this process and bubblewrap: a shell that leads a process group, and the end of it all when we are gone.
+//! What is between this process and bubblewrap: a shell that leads a process group, and the end of it all when we are
+//! gone.
 //!
 //! bubblewrap can be told to die with its parent, and is. But it can die before its own child inside is bound to it, of
 //! reporting to us when we are gone for one, and that child would wait for it for ever. It is still in the group then.
@@ -13,8 +14,8 @@ use std::path::Path;
 use std::process::{Child, Command};
 use std::time::Duration;
 
-/// Its `$0` is a pipe that says nothing. When that hangs up, the group is killed; when bubblewrap has ended, the one that
-/// waits for the hang-up is, and then whatever bubblewrap has left in the group.
+/// Its `$0` is a pipe that says nothing. When that hangs up, the group is killed; when bubblewrap has ended, the one
+/// that waits for the hang-up is, and then whatever bubblewrap has left in the group.
 const SCRIPT: &str = r#"unset PWD
 (read -r never <"$0"; kill -KILL 0) </dev/null >/dev/null 2>&1 &
 "$@"
@@ -27,8 +28,8 @@ pub struct Supervisor {
     reaped: bool,
 }
 
-/// The pipe whose hang-up is the end: what the supervisor holds, and what we hold. `uid` is who the supervisor will be, where that
-/// is not the caller.
+/// The pipe whose hang-up is the end: what the supervisor holds, and what we hold. `uid` is who the supervisor will be,
+/// where that is not the caller.
 pub fn lifeline(uid: Option<u32>) -> io::Result<(OwnedFd, PipeWriter)> {
     let (reader, writer) = io::pipe()?;
     if let Some(uid) = uid {
@@ -38,7 +39,8 @@ pub fn lifeline(uid: Option<u32>) -> io::Result<(OwnedFd, PipeWriter)> {
     Ok((reader.into(), writer))
 }
 
-/// The supervisor to be, as a command whose further arguments are bubblewrap's. `held` is the number of its end of the pipe.
+/// The supervisor to be, as a command whose further arguments are bubblewrap's. `held` is the number of its end of the
+/// pipe.
 pub fn command(shell: &Path, held: &str) -> Command {
     let mut command = Command::new(shell);
     command.args(["-c", SCRIPT, &format!("/proc/self/fd/{held}")]);

@@ -23,8 +23,8 @@ const REFUSED: &[i64] = &[
     libc::SYS_shmget,
     // There is no network to talk to, and buffers of sockets are the kernel's memory.
     libc::SYS_socket,
-    // What a pair of sockets could do beside being read and written: have a name, take another's calls, larger buffers and
-    // descriptors on their way.
+    // What a pair of sockets could do beside being read and written: have a name, take another's calls, larger buffers
+    // and descriptors on their way.
     libc::SYS_accept,
     libc::SYS_accept4,
     libc::SYS_bind,
@@ -142,7 +142,8 @@ const REFUSED_VALUES: &[(i64, u8, u32)] = &[
     (libc::SYS_ioctl, 1, 0x541c),
     // A pipe beyond its usual size is the kernel's memory.
     (libc::SYS_fcntl, 1, libc::F_SETPIPE_SZ as u32),
-    // Locks of parts of a file, which are as many as it has bytes; `flock` has one for each descriptor. And what watches files.
+    // Locks of parts of a file, which are as many as it has bytes; `flock` has one for each descriptor. And what
+    // watches files.
     (libc::SYS_fcntl, 1, libc::F_SETLK as u32),
     (libc::SYS_fcntl, 1, libc::F_SETLKW as u32),
     (libc::SYS_fcntl, 1, libc::F_OFD_SETLK as u32),
@@ -160,8 +161,8 @@ const DONE: [i64; 3] = [libc::SYS_fdatasync, libc::SYS_fsync, libc::SYS_sync_fil
 /// architectures: mseal, of Linux 6.10.
 const NEWEST: u32 = 462;
 
-/// The pair of sockets by which a program of Rust's standard library hears from its child whether that could start: compilers
-/// start linkers so. It is exactly this type.
+/// The pair of sockets by which a program of Rust's standard library hears from its child whether that could start:
+/// compilers start linkers so. It is exactly this type.
 const PAIR: u32 = (libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC) as u32;
 
 /// What a sandbox is for, and so which calls it may make.
@@ -235,8 +236,9 @@ fn filter(calls: Calls) -> Result<Vec<u8>, BackendError> {
     Ok(bytes)
 }
 
-/// What goes before the lists of refused calls. It refuses what is newer than [`NEWEST`], and with it the second numbers that
-/// x86-64 kernels may know every call by, which have a high bit set; the lists name the first alone. And it answers [`DONE`].
+/// What goes before the lists of refused calls. It refuses what is newer than [`NEWEST`], and with it the second
+/// numbers that x86-64 kernels may know every call by, which have a high bit set; the lists name the first alone. And
+/// it answers [`DONE`].
 fn answer_first() -> Vec<sock_filter> {
     const LOAD_WORD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
     const JUMP_IF_ABOVE: u16 = (libc::BPF_JMP | libc::BPF_JGT | libc::BPF_K) as u16;

@@ -35,8 +35,8 @@ const SOCKET_BUFFER: u64 = 212_992;
 /// Bytes that are read of a list of mappings at a time.
 const MAPS_AT_ONCE: usize = 64 * 1024;
 
-/// How often the processes are gone through where some end meanwhile: one that hands its memory on to a new process, and
-/// ends, is seen by one of these walks.
+/// How often the processes are gone through where some end meanwhile: one that hands its memory on to a new process,
+/// and ends, is seen by one of these walks.
 const WALKS: usize = 3;
 
 /// Of the processes below `root`, the first in its process namespace: whoever loses his parent there becomes its child,
@@ -66,7 +66,8 @@ pub fn of(root: Pid, most: u64) -> io::Result<Usage> {
     Ok(usage)
 }
 
-/// Mappings of all of them together, counted until they are more than `enough`. Each is the kernel's memory, some 450 bytes.
+/// Mappings of all of them together, counted until they are more than `enough`. Each is the kernel's memory, some 450
+/// bytes.
 pub fn mappings(root: Pid, most: u64, enough: u64) -> u64 {
     let mut count = 0;
     walk(root.as_raw_nonzero().get(), most, |pid| {
@@ -79,8 +80,9 @@ pub fn mappings(root: Pid, most: u64, enough: u64) -> u64 {
     count
 }
 
-/// Bytes that the sockets of a sandbox may hold, which no process's figures count: what each may send before it is read. Where
-/// the kernel does not tell their number there are none: a filter of system calls lets few programs have any.
+/// Bytes that the sockets of a sandbox may hold, which no process's figures count: what each may send before it is
+/// read. Where the kernel does not tell their number there are none: a filter of system calls lets few programs have
+/// any.
 pub fn sockets(root: Pid) -> u64 {
     let number = |path: String, name: &str| value(&fs::read_to_string(path).ok()?, name);
     let of_root = format!("/proc/{}/net/sockstat", root.as_raw_nonzero());
@@ -91,8 +93,8 @@ pub fn sockets(root: Pid) -> u64 {
     }
 }
 
-/// Goes through the processes below `root`, at most `most`. False where one of them has ended meanwhile, whose children are
-/// elsewhere now.
+/// Goes through the processes below `root`, at most `most`. False where one of them has ended meanwhile, whose children
+/// are elsewhere now.
 fn walk(root: i32, most: u64, mut look: impl FnMut(i32)) -> bool {
     let mut parents = vec![root];
     let mut seen = 1;

@@ -39,12 +39,12 @@ const NAMES: [&str; 14] = [
 /// Variables that makefiles go by where they name no compiler.
 const VARIABLES: [(&str, &str); 3] = [("CC", "cc"), ("CXX", "c++"), ("AR", "ar")];
 
-/// Stack of a program, in bytes: what its local variables may take. wasm-ld's own 64 KiB are used up by a buffer or two;
-/// but each guest's stack is cleared after it, so that more costs each run.
+/// Stack of a program, in bytes: what its local variables may take. wasm-ld's own 64 KiB are used up by a buffer or
+/// two; but each guest's stack is cleared after it, so that more costs each run.
 const STACK_SIZE: u32 = 256 << 10;
 
-/// Compiles, makes a library and links with it, and finds out whether there is C++ too. It leaves a line about the compiler
-/// and the library on standard output. `$1` is what the library is made of.
+/// Compiles, makes a library and links with it, and finds out whether there is C++ too. It leaves a line about the
+/// compiler and the library on standard output. `$1` is what the library is made of.
 const TRIAL: &str = r#"
 exec 3>&1 >&2
 printf '%s' "$1" >compat.c && cc -Werror -c compat.c && ar rcs libcompat.a compat.o || exit

@@ -13,11 +13,11 @@
 //! - A flow may come to hold no more than is then free, nor than its account may still take. So n flows of one account
 //!   that take all they can get leave as much to the account's next one as each of them has.
 //!
-//! Who is refused is told when to come back, from Little's law (J. D. C. Little, "A Proof for the Queuing
-//! Formula L = λW", Operations Research 9(3), 1961): L waiting requests that are served at a rate λ are gone
-//! after L / λ. Since accounts take turns, and so do the flows of each, an account's backlog of l is gone after
-//! l × accounts / λ, a flow's after l × flows of its account × accounts / λ, and never later than all of L. λ is an exponentially weighted mean over the time in which something waited: an idle hour
-//! says nothing about how fast the gateway is.
+//! Who is refused is told when to come back, from Little's law (J. D. C. Little, "A Proof for the Queuing Formula L =
+//! λW", Operations Research 9(3), 1961): L waiting requests that are served at a rate λ are gone after L / λ. Since
+//! accounts take turns, and so do the flows of each, an account's backlog of l is gone after l × accounts / λ, a flow's
+//! after l × flows of its account × accounts / λ, and never later than all of L. λ is an exponentially weighted mean
+//! over the time in which something waited: an idle hour says nothing about how fast the gateway is.
 //!
 //! All operations are O(1).
 

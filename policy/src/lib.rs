@@ -22,8 +22,8 @@
 //!
 //! What takes a compiler or a sandbox, and seconds, gets it by [`Permits`].
 //!
-//! All of them count by [`FlowKey`]: an account, and one of its flows. Keys are hashed and cloned several times for each
-//! request: use one that is cheap at both, such as a shared pointer that carries its hash.
+//! All of them count by [`FlowKey`]: an account, and one of its flows. Keys are hashed and cloned several times for
+//! each request: use one that is cheap at both, such as a shared pointer that carries its hash.
 //!
 //! ```
 //! use offload_policy::{Admission, AdmissionLimits, Load, Shares, Slots};

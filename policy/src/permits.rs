@@ -35,8 +35,8 @@ pub struct PermitLimits {
     pub places: usize,
     /// What of the places one flow and one account may have.
     pub shares: Shares,
-    /// How long an old job runs before another one has its round. `None` where jobs cannot be stopped: then all old ones
-    /// go on, and nothing is done in the background.
+    /// How long an old job runs before another one has its round. `None` where jobs cannot be stopped: then all old
+    /// ones go on, and nothing is done in the background.
     pub round: Option<Time>,
 }
 
@@ -143,7 +143,8 @@ impl<K: FlowKey, T> Permits<K, T> {
         }
     }
 
-    /// What is to be done now; to be called after each of the calls above, and at [`next_deadline`](Self::next_deadline).
+    /// What is to be done now; to be called after each of the calls above, and at
+    /// [`next_deadline`](Self::next_deadline).
     pub fn advance(&mut self, now: Time) -> Vec<Change<T>> {
         let mut changes = Vec::new();
         while let Some((id, waiter)) = self.begin_awaited(now) {

@@ -87,9 +87,10 @@ pub fn encode(answer: &Answer, form: AnswerForm) -> (Bytes, UserProperties) {
 /// Writes an answer that fits in `room` bytes, the payload and the user properties taken together as MQTT 5 counts
 /// them (each property 5 bytes more than its name and value).
 ///
-/// Without `with_properties` (MQTT 3.1.1) there are no properties. An error line that does not fit loses what it says of
-/// stderr. An answer that does not fit even so is replaced by an `output` error that says so, then by a terser one, then by that without properties, and last by a bare error line,
-/// which is shorter than any envelope. `None` if not even that fits.
+/// Without `with_properties` (MQTT 3.1.1) there are no properties. An error line that does not fit loses what it says
+/// of stderr. An answer that does not fit even so is replaced by an `output` error that says so, then by a terser one,
+/// then by that without properties, and last by a bare error line, which is shorter than any envelope. `None` if not
+/// even that fits.
 pub fn encode_within(
     answer: &Answer,
     form: AnswerForm,

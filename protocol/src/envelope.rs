@@ -16,7 +16,8 @@ use crate::error::{ErrorKind, WireError};
 /// Lists and maps may be nested this deep: an envelope needs two levels, itself and one field of it.
 const MAX_DEPTH: u8 = 4;
 
-/// One envelope may hold this many values: bounds time, and memory, since a value of one byte becomes one of some forty.
+/// One envelope may hold this many values: bounds time, and memory, since a value of one byte becomes one of some
+/// forty.
 pub(crate) const MAX_VALUES: usize = 65_536;
 
 /// How an envelope is written.

@@ -11,8 +11,8 @@ pub const MAX_ERROR_LINE: usize = 200;
 /// A message in an envelope never has more bytes than this: the tail of a compiler's output fits.
 pub const MAX_MESSAGE: usize = 64 * 1024;
 
-/// What compilers, assemblers and linkers call an error, and then make. The mere word is in `-Werror` and in names of files
-/// as well.
+/// What compilers, assemblers and linkers call an error, and then make. The mere word is in `-Werror` and in names of
+/// files as well.
 const BUILD_ERRORS: [&str; 6] =
     ["error: ", "Error: ", "undefined reference to ", "multiple definition of ", "cannot find -l", "*** "];
 

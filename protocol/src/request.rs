@@ -130,7 +130,7 @@ pub struct Request {
     pub env: Vec<(String, String)>,
     /// What the program reads from stdin.
     pub stdin: Bytes,
-    /// RequestLimits lower than the gateway's.
+    /// Limits lower than the gateway's.
     pub limits: RequestLimits,
     /// How to answer; [`ReplyForm::Stdout`] in every form but envelopes.
     pub reply: ReplyForm,

@@ -103,7 +103,8 @@ pub fn is_valid_name(topic: &str) -> bool {
     !topic.is_empty() && topic.len() <= MAX_TOPIC && !topic.contains(['+', '#', '\0'])
 }
 
-/// Whether `filter` may be subscribed to: `+` and `#` only as whole levels, `#` only as the last (MQTT 5, section 4.7.1).
+/// Whether `filter` may be subscribed to: `+` and `#` only as whole levels, `#` only as the last (MQTT 5, section
+/// 4.7.1).
 pub fn is_valid_filter(filter: &str) -> bool {
     if filter.is_empty() || filter.len() > MAX_TOPIC || filter.contains('\0') {
         return false;

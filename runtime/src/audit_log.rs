@@ -1,4 +1,5 @@
-//! The audit log: a JSON line under `gateway/<name>/jobs` for each request, and one for its answer, for whoever watches.
+//! The audit log: a JSON line under `gateway/<name>/jobs` for each request, and one for its answer, for whoever
+//! watches.
 //!
 //! It never delays a request: lines go into a bounded channel, and those that find no room are counted and left out.
 

@@ -1,5 +1,5 @@
-//! Authentication and authorization: who a client of the embedded broker is, asked when it connects, and what it may do,
-//! asked for each publish, subscription and request.
+//! Authentication and authorization: who a client of the embedded broker is, asked when it connects, and what it may
+//! do, asked for each publish, subscription and request.
 
 pub mod access;
 pub mod authentication;

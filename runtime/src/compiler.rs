@@ -72,8 +72,8 @@ impl Compiler {
         self.permits.acquire(client, urgency).await
     }
 
-    /// Whether this module's first answers are to come from baseline code. A component's are not: how much room it needs
-    /// is known only from its optimized code.
+    /// Whether this module's first answers are to come from baseline code. A component's are not: how much room it
+    /// needs is known only from its optimized code.
     pub fn wants_baseline(&self, module: &[u8]) -> bool {
         self.config.baseline
             && module.len() as u64 >= self.config.baseline_from.bytes()
@@ -84,8 +84,8 @@ impl Compiler {
     ///
     /// # Errors
     ///
-    /// `malformed` for what is no valid command, `compile` where a limit is reached, `memory` for a module that can never
-    /// start.
+    /// `malformed` for what is no valid command, `compile` where a limit is reached, `memory` for a module that can
+    /// never start.
     pub async fn check(&self, module: Bytes) -> Result<(), Failure> {
         let (config, limits) = (self.config.clone(), self.limits.clone());
         tokio::task::spawn_blocking(move || precheck::check(&module, &config, &limits))

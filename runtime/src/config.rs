@@ -81,10 +81,10 @@ table! {
         pub data_dir: PathBuf = defaults::data_dir();
         /// Longest time that running requests get to finish when the gateway is told to stop.
         pub drain: TimeSpan = TimeSpan::secs(10), in TimeSpan::ZERO..=TimeSpan::secs(3600);
-        /// What becomes of source that requests carry. "native": it is built and run in a sandbox. "wasm": it is built for
-        /// WASI there and runs as any module, where clang and wasi-libc are installed; what needs a `long` of 64 bits
-        /// then has other results. "compare": "native", and each difference to "wasm" is logged. "auto": "native" where
-        /// this gateway's own broker listens on loopback alone.
+        /// What becomes of source that requests carry. "native": it is built and run in a sandbox. "wasm": it is built
+        /// for WASI there and runs as any module, where clang and wasi-libc are installed; what needs a `long` of 64
+        /// bits then has other results. "compare": "native", and each difference to "wasm" is logged. "auto": "native"
+        /// where this gateway's own broker listens on loopback alone.
         pub native: Native = Native::Auto;
     }
     tables {

@@ -122,8 +122,8 @@ impl DataDir {
     }
 
     /// Names this directory among all: 12 hex digits, the same as long as the directory lives. The client id does not
-    /// follow from it, since whoever knows that can take the gateway's session on a broker that does not bind client ids to
-    /// users.
+    /// follow from it, since whoever knows that can take the gateway's session on a broker that does not bind client
+    /// ids to users.
     pub fn instance(&self) -> String {
         let digest = Digest::of(format!("instance {}", self.instance).as_bytes());
         digest.hex()[..self.instance.len()].to_owned()

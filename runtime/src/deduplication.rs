@@ -1,7 +1,7 @@
 //! Requests with an `id` run once: a repetition waits for the outcome of the first, or gets it again.
 //!
-//! The deduplicator lives in memory and is bounded; a durable one will keep the same two calls. It holds no clock, and knows
-//! nothing of what waits: the caller passes the time, and whatever it needs to answer a repetition.
+//! The deduplicator lives in memory and is bounded; a durable one will keep the same two calls. It holds no clock, and
+//! knows nothing of what waits: the caller passes the time, and whatever it needs to answer a repetition.
 
 mod retained;
 
@@ -105,8 +105,8 @@ impl<W> Deduplicator<W> {
         }
     }
 
-    /// The first one has ended, with an outcome that is to be remembered at this account's expense, or none. Returns who has
-    /// waited for it.
+    /// The first one has ended, with an outcome that is to be remembered at this account's expense, or none. Returns
+    /// who has waited for it.
     pub fn end(&self, key: &Key, account: &Arc<str>, outcome: Option<&Answer>, now: Instant) -> Vec<W> {
         let mut state = self.lock();
         let Some(entry) = state.entries.remove(key) else { return Vec::new() };

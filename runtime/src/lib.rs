@@ -3,8 +3,8 @@
 //! [`Gateway::start`] is the whole; the binary is a thin command line over it. The way of a request:
 //!
 //! 1. an [`ingress`] turns an MQTT publish into a delivery,
-//! 2. [`request`] decodes it, knows it again if it has been run ([`deduplication`]), admits it and has its module compiled
-//!    ([`compiler`], [`modules`]),
+//! 2. [`request`] decodes it, knows it again if it has been run ([`deduplication`]), admits it and has its module
+//!    compiled ([`compiler`], [`modules`]),
 //! 3. a worker runs it ([`wasm`]), or the sandbox does if it is source ([`native`]), and
 //! 4. the answer goes back through the ingress.
 //!

@@ -12,8 +12,8 @@ const MAX_LINES: u32 = 10;
 /// The interval, and the time between two counts of what was left out.
 const INTERVAL: Duration = Duration::from_secs(60);
 
-/// Logs a line unless this place has logged too many in this interval: `sampled!(warn, %error, "cannot keep a module")`.
-/// The line says how many were left out before it. Says whether it was logged.
+/// Logs a line unless this place has logged too many in this interval: `sampled!(warn, %error, "cannot keep a
+/// module")`. The line says how many were left out before it. Says whether it was logged.
 macro_rules! sampled {
     ($level:ident, $($line:tt)+) => {
         match $crate::log_sampling::sample() {

@@ -1,8 +1,8 @@
 //! Writes log lines to standard error, as long as that takes them.
 //!
 //! A line that cannot be written at once is lost and counted: a full disk, a reader that has left, or one that has
-//! stopped reading never costs a request, and never ends the gateway. When lines are taken again, the first of them says
-//! how many are missing. The number of all lost lines is in the gateway's status.
+//! stopped reading never costs a request, and never ends the gateway. When lines are taken again, the first of them
+//! says how many are missing. The number of all lost lines is in the gateway's status.
 
 use std::io::{self, Write};
 use std::os::fd::AsFd;

@@ -281,8 +281,8 @@ impl Modules {
         Ok(artifact)
     }
 
-    /// Baseline code, and the permit to run on it for a while. `None` where there is none: the baseline compiler does not
-    /// know all of WebAssembly.
+    /// Baseline code, and the permit to run on it for a while. `None` where there is none: the baseline compiler does
+    /// not know all of WebAssembly.
     async fn baseline(
         &self,
         client: &Client,
@@ -319,7 +319,8 @@ impl Modules {
         }
     }
 
-    /// Loads an artifact once, so that a module which no worker can load is refused here, as one that cannot be compiled.
+    /// Loads an artifact once, so that a module which no worker can load is refused here, as one that cannot be
+    /// compiled.
     async fn loadable(
         &self,
         client: &Client,

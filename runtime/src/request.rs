@@ -1,9 +1,9 @@
 //! The life of a request, from a delivery to its answer, top to bottom.
 //!
 //! [`Requests::deliver`] runs on the ingress's task and decides at once: it decodes the request, admits or refuses it,
-//! knows it again if it has been run, and finds what it wants to run. A module that is not at hand is prepared, and source
-//! is built and run, in a task of its own. Then the job waits for a worker, runs, and its answer is published from the
-//! worker's thread. Whatever happens, the responder that came with the delivery is used exactly once.
+//! knows it again if it has been run, and finds what it wants to run. A module that is not at hand is prepared, and
+//! source is built and run, in a task of its own. Then the job waits for a worker, runs, and its answer is published
+//! from the worker's thread. Whatever happens, the responder that came with the delivery is used exactly once.
 
 mod comparison;
 mod request_log;
@@ -153,8 +153,8 @@ impl Requests {
             .finish()
     }
 
-    /// What knows the request again if it crashes the gateway: whoever runs the same again, under whatever name. Another
-    /// program of the same name, and another gateway, are another matter.
+    /// What knows the request again if it crashes the gateway: whoever runs the same again, under whatever name.
+    /// Another program of the same name, and another gateway, are another matter.
     fn watch(&self, client: &Client, code: &Code, fingerprint: Option<Fingerprint>) -> Option<Watched> {
         let Parts { suspects, programs, .. } = &self.parts;
         let program = match code {
@@ -471,8 +471,8 @@ impl Prepared {
     }
 }
 
-/// Prepares an admitted request's module and submits it, unless its time runs out first. Preparing goes on even then: the
-/// next request for this module will find it done.
+/// Prepares an admitted request's module and submits it, unless its time runs out first. Preparing goes on even then:
+/// the next request for this module will find it done.
 async fn prepare(
     preparing: impl Future<Output = Result<Prepared, WireError>> + Send + 'static,
     workers: Arc<Workers>,
@@ -553,7 +553,8 @@ async fn artifact_of(
     modules.compile(client, made.digest, Some(module), Tier::Baseline).await
 }
 
-/// Builds an admitted request's source and runs the program; when it is answered, runs it again to compare, if it is to be.
+/// Builds an admitted request's source and runs the program; when it is answered, runs it again to compare, if it is to
+/// be.
 async fn run_natively(
     native: Arc<Native>,
     source: Buildable,

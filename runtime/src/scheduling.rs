@@ -1,8 +1,8 @@
 //! How the threads that must not wait for a core are scheduled: by tokio, and by the kernel.
 //!
-//! All cores may be busy with guests and compilers. A thread that serves connections has microseconds of work when it wakes,
-//! but the kernel lets whoever runs go on for a few milliseconds first, unless the waking thread is content with a shorter
-//! slice than that one's. So the short ask for short slices; they get no larger share of a core by it.
+//! All cores may be busy with guests and compilers. A thread that serves connections has microseconds of work when it
+//! wakes, but the kernel lets whoever runs go on for a few milliseconds first, unless the waking thread is content with
+//! a shorter slice than that one's. So the short ask for short slices; they get no larger share of a core by it.
 
 use std::time::Duration;
 use std::{io, mem};
@@ -11,8 +11,8 @@ use tokio::runtime::{Builder, Runtime};
 /// What connections' threads run at a stretch where others wait: the shortest that the kernel gives.
 pub const SLICE: Duration = Duration::from_micros(100);
 
-/// Tasks that a thread of the runtime polls before it looks for what the network and other threads have brought. tokio's own
-/// default is 61, but a connection that floods has tasks of up to a millisecond, guests included.
+/// Tasks that a thread of the runtime polls before it looks for what the network and other threads have brought.
+/// tokio's own default is 61, but a connection that floods has tasks of up to a millisecond, guests included.
 const INTERVAL: u32 = 8;
 
 /// A runtime for the gateway's connections, with a thread a core.

@@ -1,6 +1,6 @@
-//! Strangers' source: whether this gateway builds it, and as what, how many at a time, and what the client is told of how it
-//! ended where it ran natively. Containing it is the business of `offload_native`; what was built for WASI runs as any
-//! module.
+//! Strangers' source: whether this gateway builds it, and as what, how many at a time, and what the client is told of
+//! how it ended where it ran natively. Containing it is the business of `offload_native`; what was built for WASI runs
+//! as any module.
 
 mod built;
 mod comparison;
@@ -84,8 +84,8 @@ pub enum Mode {
 }
 
 impl Native {
-    /// Finds out what becomes of source here, and whether this machine can contain and compile it; logs all of that. `local`
-    /// tells whether only this machine can send requests.
+    /// Finds out what becomes of source here, and whether this machine can contain and compile it; logs all of that.
+    /// `local` tells whether only this machine can send requests.
     pub async fn start(config: &Config, local: bool, data_dir: &DataDir) -> Native {
         let ruled = config.access.rule.iter().filter_map(|rule| rule.native);
         let modes: Vec<Mode> =
@@ -138,8 +138,8 @@ impl Native {
         granted.wasm(client, source, &granted.permits).await
     }
 
-    /// Leave to compare a run of this source with what it would be as wasm, until it is dropped. There is none while many
-    /// are compared.
+    /// Leave to compare a run of this source with what it would be as wasm, until it is dropped. There is none while
+    /// many are compared.
     pub fn compare(&self, client: &Client, source: &Buildable) -> Option<OwnedSemaphorePermit> {
         self.granted.as_ref().ok()?.comparisons.begin(client, source)
     }
@@ -167,8 +167,8 @@ impl Native {
         }
     }
 
-    /// Builds the source, unless it has been built before, and runs the program, within `budget`'s times and at most `memory`
-    /// bytes, where the request asks for less than the sandbox gives. Dropping the future ends both.
+    /// Builds the source, unless it has been built before, and runs the program, within `budget`'s times and at most
+    /// `memory` bytes, where the request asks for less than the sandbox gives. Dropping the future ends both.
     ///
     /// # Errors
     ///

@@ -1,10 +1,10 @@
 //! No request takes the gateway down for ever.
 //!
-//! Another broker delivers a request again that the gateway has not answered: one that crashes the process would crash it
-//! again after each restart. So each execution of strangers' code in this process, a guest's run or the loading of an artifact,
-//! is written down before it begins, in a file (`file.rs`) that outlives the process. Whatever was under way when the process crashed
-//! is a suspect, and is executed alone from then on (`isolation.rs`); what crashes the process twice so is not executed any
-//! more (`table.rs`).
+//! Another broker delivers a request again that the gateway has not answered: one that crashes the process would crash
+//! it again after each restart. So each execution of strangers' code in this process, a guest's run or the loading of
+//! an artifact, is written down before it begins, in a file (`file.rs`) that outlives the process. Whatever was under
+//! way when the process crashed is a suspect, and is executed alone from then on (`isolation.rs`); what crashes the
+//! process twice so is not executed any more (`table.rs`).
 //!
 //! On the gateway's own broker there is none of this: what had been acknowledged is gone with the process.
 

@@ -38,7 +38,8 @@ const MAX_DETAIL: usize = 1024;
 )]
 pub struct LogFilterError(String);
 
-/// Sends the log to standard error: `info` and above, in colour only on a terminal. Lines that it does not take are lost.
+/// Sends the log to standard error: `info` and above, in colour only on a terminal. Lines that it does not take are
+/// lost.
 ///
 /// # Errors
 ///
@@ -75,8 +76,8 @@ fn own_or_named(directive: &str) -> Option<(&str, String)> {
     (is_name && LEVELS.contains(&level.as_str())).then_some((target, level))
 }
 
-/// Logs an error that is ours and makes the wire's `internal` error, which repeats the log's reference. Of many from one
-/// place in the code only the first are logged: the others are like them.
+/// Logs an error that is ours and makes the wire's `internal` error, which repeats the log's reference. Of many from
+/// one place in the code only the first are logged: the others are like them.
 #[track_caller]
 pub fn internal_error(detail: &str) -> WireError {
     static NEXT: AtomicU64 = AtomicU64::new(1);

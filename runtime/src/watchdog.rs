@@ -1,8 +1,8 @@
 //! The watchdog: a client of the gateway's own broker that sends itself a message through all of it, from the socket to
 //! the application and back, and says so when that does not come back.
 //!
-//! It has a thread and a runtime of its own, so that it sees what has stopped the gateway's. Its connection is made once
-//! and kept: a broker that is full of others' connections is busy, and not unresponsive.
+//! It has a thread and a runtime of its own, so that it sees what has stopped the gateway's. Its connection is made
+//! once and kept: a broker that is full of others' connections is busy, and not unresponsive.
 
 use crate::config;
 use rumqttc::{AsyncClient, Event, MqttOptions, Packet, QoS};
@@ -56,7 +56,8 @@ impl Credentials {
     }
 }
 
-/// Watches the broker at `address` until `stop`. `on_timeout` is called with the reason, once, when a message does not come back.
+/// Watches the broker at `address` until `stop`. `on_timeout` is called with the reason, once, when a message does not
+/// come back.
 ///
 /// # Errors
 ///

@@ -46,8 +46,8 @@ impl Deployment {
 
 /// Makes two tests of each function that is named: one on the gateway's own broker, one on Mosquitto.
 ///
-/// The function takes a [`Deployment`] with the configuration behind `with` (of both, or of the one and of the other), by
-/// default an empty one.
+/// The function takes a [`Deployment`] with the configuration behind `with` (of both, or of the one and of the other),
+/// by default an empty one.
 #[macro_export]
 macro_rules! on_each_broker {
     () => {};

@@ -156,8 +156,8 @@ impl Device {
         Device::connect_with(address, version, client_id, Options::default()).await
     }
 
-    /// Connects, and connects again whenever the connection is lost. An error names the reason for which the broker refuses
-    /// the connection.
+    /// Connects, and connects again whenever the connection is lost. An error names the reason for which the broker
+    /// refuses the connection.
     pub async fn connect_with(
         address: SocketAddr,
         version: Version,

@@ -6,8 +6,8 @@ pub const COMMAND: &str = "gcc <name>.c -o <name>";
 /// What a Raspberry Pi with a makefile sends.
 pub const MAKEFILE: &str = "CC=gcc\nall: <name>\n<name>: <name>.o\n\t$(CC) -o <name> <name>.o\n<name>.o: <name>.c\n\t$(CC) -c <name>.c\n";
 
-/// A program that prints what each file that it is told holds, its size and its last byte, or how many files a folder holds;
-/// else why it cannot be read. It tries to write it, too.
+/// A program that prints what each file that it is told holds, its size and its last byte, or how many files a folder
+/// holds; else why it cannot be read. It tries to write it, too.
 pub const READER: &str = r#"
     #include <dirent.h>
     #include <errno.h>

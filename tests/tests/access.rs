@@ -63,8 +63,9 @@ async fn refusal(gateway: &Gateway, version: Version, client_id: &str, options: 
     }
 }
 
-/// A principal may publish to `inputCode/<id>` and `localCode/<id>` and subscribe to `result/<id>`, where `<id>` is its user
-/// name, its client id, or empty. Denied is 0x87 in MQTT 5, 0x80 on a 3.1.1 SUBACK, a logged drop for a 3.1.1 publish.
+/// A principal may publish to `inputCode/<id>` and `localCode/<id>` and subscribe to `result/<id>`, where `<id>` is its
+/// user name, its client id, or empty. Denied is 0x87 in MQTT 5, 0x80 on a 3.1.1 SUBACK, a logged drop for a 3.1.1
+/// publish.
 #[tokio::test]
 async fn a_client_has_its_own_topics_and_no_others() -> Result<()> {
     let folder = users(&["plc", "other"]).await?;
@@ -447,7 +448,8 @@ async fn a_certificate_says_who_a_client_is() -> Result<()> {
     Ok(())
 }
 
-/// Where certificates tell who a client is, its client id may be another's name that nobody knows yet: it grants nothing.
+/// Where certificates tell who a client is, its client id may be another's name that nobody knows yet: it grants
+/// nothing.
 #[tokio::test]
 async fn a_client_id_grants_nothing_beside_certificates() -> Result<()> {
     let certified = Certified::start().await?;

@@ -10,7 +10,8 @@ const MODULES: u8 = 30;
 /// Lines of one cause in two intervals.
 const MAX_LINES: usize = 20;
 
-/// Requests are answered, nothing is made anew that others could enter, and the log has a few lines and not one a request.
+/// Requests are answered, nothing is made anew that others could enter, and the log has a few lines and not one a
+/// request.
 #[tokio::test]
 async fn requests_are_answered_without_it_and_it_is_not_made_again() -> Result<()> {
     let gateway = Gateway::embedded("").await?;

@@ -94,8 +94,8 @@ async fn a_name_is_a_files_name_or_program(deployment: Deployment) -> Result<()>
     Ok(())
 }
 
-/// By the names that compilers have on a machine, on several lines, and with the zero that ends a string in C. What cannot be
-/// built says what it was taken for.
+/// By the names that compilers have on a machine, on several lines, and with the zero that ends a string in C. What
+/// cannot be built says what it was taken for.
 async fn commands_are_what_students_send(deployment: Deployment) -> Result<()> {
     let mut device = deployment.device(Version::V5, "student").await?;
     let version = std::process::Command::new("gcc").arg("-dumpversion").output()?.stdout;
@@ -140,7 +140,8 @@ async fn commands_are_what_students_send(deployment: Deployment) -> Result<()> {
     Ok(())
 }
 
-/// What was sent in `files`, and what the makefile has made, is there when the program runs: read-only, where it was built.
+/// What was sent in `files`, and what the makefile has made, is there when the program runs: read-only, where it was
+/// built.
 async fn programs_find_what_their_build_has_left(deployment: Deployment) -> Result<()> {
     let mut device = deployment.device(Version::V5, "finds").await?;
     let files = json!({
@@ -164,8 +165,8 @@ async fn programs_find_what_their_build_has_left(deployment: Deployment) -> Resu
     refused_in_envelope(answer, "build", " bytes in its folder, the limit is 16777216")
 }
 
-/// `exit`, `trap`, `output`, `memory`, `timeout` and `expired` of a native program. Where nothing was printed, the line has
-/// the first line of stderr.
+/// `exit`, `trap`, `output`, `memory`, `timeout` and `expired` of a native program. Where nothing was printed, the line
+/// has the first line of stderr.
 async fn each_ending_is_told(deployment: Deployment) -> Result<()> {
     let mut device = deployment.device(Version::V5, "endings").await?;
     for (statements, kind) in [
@@ -411,8 +412,8 @@ async fn several_files_have_the_compilers_own_errors(deployment: Deployment) -> 
     refused_in_envelope(answer, "build", "error: the build left several programs, and `target` names none: ")
 }
 
-/// By default an external broker's clients may run programs and offload wasm, not native source: `unauthorized`. Neither
-/// may anyone where the sandbox is not complete, or the configuration forbids it.
+/// By default an external broker's clients may run programs and offload wasm, not native source: `unauthorized`.
+/// Neither may anyone where the sandbox is not complete, or the configuration forbids it.
 #[tokio::test]
 async fn source_is_refused_where_nothing_allows_it() -> Result<()> {
     let off = Deployment::embedded("native = \"off\"\n").await?;

@@ -1,5 +1,5 @@
-//! Source that is built for WASI and runs as a module: what the same source does natively, what it lacks there, and how an
-//! operator learns of differences before his devices do.
+//! Source that is built for WASI and runs as a module: what the same source does natively, what it lacks there, and how
+//! an operator learns of differences before his devices do.
 
 use anyhow::{Context, Result, ensure};
 use offload_tests::answer::{envelope_problems, error_line_problems, refused, refused_in_envelope};

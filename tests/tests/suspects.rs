@@ -1,7 +1,7 @@
 //! A request that takes the gateway down, on a broker that delivers it again after each restart.
 //!
-//! Nothing that a client can send is known to do that: the gateway is killed while the request runs, which is the same to the
-//! gateway that comes after it.
+//! Nothing that a client can send is known to do that: the gateway is killed while the request runs, which is the same
+//! to the gateway that comes after it.
 
 use anyhow::{Context, Result, ensure};
 use offload_tests::device::{Device, Message, Version};
@@ -68,8 +68,8 @@ impl Ear {
         ids.iter().filter(|id| !self.answers.contains_key(**id)).count() as u64
     }
 
-    /// Waits until the culprit runs alone. A further request, sent when it is said to, has to wait for it: a status in which
-    /// that one waits is none from before.
+    /// Waits until the culprit runs alone. A further request, sent when it is said to, has to wait for it: a status in
+    /// which that one waits is none from before.
     async fn until_alone(&mut self, gateway: &Gateway, further: &str) -> Result<()> {
         gateway.logged(&["runs alone", "culprit"]).await?;
         let request = json!({ "id": further, "program": "add", "args": ["1", "1"] });
@@ -130,7 +130,8 @@ async fn what_crashes_the_gateway_twice_while_it_runs_alone_is_not_run_again() -
     ensure!(["culprit", "inputCode/culprit", &digest].iter().all(|part| told.contains(part)), "{told}");
     ensure!(ear.most_running <= 1, "{} guests ran beside each other", ear.most_running);
 
-    // Whoever sends the same again under another name is told the same, by the next gateway as well; everything else runs.
+    // Whoever sends the same again under another name is told the same, by the next gateway as well; everything else
+    // runs.
     for (id, other) in [("again", "5"), ("after a restart", "6")] {
         ear.device.publish("inputCode/culprit", sleep(id, CULPRIT_MS)).await?;
         ear.device.publish("inputCode/culprit", sleep(other, other)).await?;

@@ -1,4 +1,5 @@
-//! A large module's first answers come from baseline code, while its optimized code is on the way: sooner, and the same.
+//! A large module's first answers come from baseline code, while its optimized code is on the way: sooner, and the
+//! same.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

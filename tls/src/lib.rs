@@ -1,4 +1,5 @@
-//! TLS towards a broker, for clients and for gateways that join one: by the files that say whom to trust and who one is.
+//! TLS towards a broker, for clients and for gateways that join one: by the files that say whom to trust and who one
+//! is.
 //!
 //! TLS 1.2 and 1.3 by rustls, with ring for the cryptography.
 
@@ -79,8 +80,8 @@ impl TlsFiles {
     /// Reads the files.
     ///
     /// # Errors
-    /// When one cannot be read, is larger than [`MAX_FILE_BYTES`], or holds something else; when certificate and key are
-    /// no pair; when there is nobody to trust.
+    /// When one cannot be read, is larger than [`MAX_FILE_BYTES`], or holds something else; when certificate and key
+    /// are no pair; when there is nobody to trust.
     pub fn client_config(&self) -> Result<Arc<ClientConfig>, TlsError> {
         let roots = match &self.ca {
             Some(path) => roots_of(path)?,

@@ -97,7 +97,8 @@ pub fn run(plan: &Plan) -> Result<Vec<Table>> {
     Ok(tables)
 }
 
-/// From just before source is sent to just after its answer is read: source that nobody has seen, and the same once more.
+/// From just before source is sent to just after its answer is read: source that nobody has seen, and the same once
+/// more.
 fn builds(plan: &Plan, builders: &[(&str, &Server)]) -> Result<Table> {
     const MILLISECONDS: Figure = Figure::compared("ms", 1).plotted();
     const ALONE: &str = "gcc alone";

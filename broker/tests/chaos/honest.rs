@@ -101,7 +101,8 @@ pub struct Honest {
     tally: Arc<Tally>,
 }
 
-/// A publisher and a subscriber for each version, QoS, and kind of session, and one of each version who only keeps alive.
+/// A publisher and a subscriber for each version, QoS, and kind of session, and one of each version who only keeps
+/// alive.
 pub fn start(broker: SocketAddr) -> Honest {
     let kinds: Vec<_> = BOTH.into_iter().flat_map(|version| (0..=2).map(move |qos| (version, qos))).collect();
     let mut honest = Honest {

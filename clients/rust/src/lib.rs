@@ -14,10 +14,9 @@
 //! # }
 //! ```
 //!
-//! Many requests may be in flight on one [`Client`]; MQTT 5 Correlation Data says which answer is whose, in MQTT 3.1.1 the
-//! id of the envelope. A lost
-//! connection is made again, and what has no answer yet is sent again where the broker has forgotten it. A request
-//! may so be run twice, unless it has an id, by which the gateway knows it again.
+//! Many requests may be in flight on one [`Client`]; MQTT 5 Correlation Data says which answer is whose, in MQTT 3.1.1
+//! the id of the envelope. A lost connection is made again, and what has no answer yet is sent again where the broker
+//! has forgotten it. A request may so be run twice, unless it has an id, by which the gateway knows it again.
 
 mod client;
 mod driver;

@@ -173,8 +173,8 @@ impl Events {
         }
     }
 
-    /// From now on the session is worth keeping, where the broker keeps one. MQTT 3.1.1 cannot say for how long, so there
-    /// every connection has a new one.
+    /// From now on the session is worth keeping, where the broker keeps one. MQTT 3.1.1 cannot say for how long, so
+    /// there every connection has a new one.
     pub(crate) fn keep_session(&mut self) {
         match self {
             Events::V311(_) => {}

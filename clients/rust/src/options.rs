@@ -65,8 +65,9 @@ pub struct Options {
     pub transport_grace: Duration,
     /// Requests in flight; [`crate::Client::send`] waits while there are so many. 1 024 by default, at least 1.
     pub max_in_flight: u16,
-    /// The broker keeps what it has for this client so long after a connection is lost, so that answers are not;
-    /// 30 s by default. With less than a second it keeps nothing and every unanswered request is sent again, and so it is with MQTT 3.1.1.
+    /// The broker keeps what it has for this client so long after a connection is lost, so that answers are not; 30 s
+    /// by default. With less than a second it keeps nothing and every unanswered request is sent again, and so it is
+    /// with MQTT 3.1.1.
     pub session_expiry: Duration,
     /// The largest packet to receive, in bytes; 32 MiB by default. The gateway answers with an `output` error instead
     /// of a larger one; with MQTT 3.1.1 it is not told, and a larger one ends the connection.

@@ -1,6 +1,7 @@
 //! Says what it knows about its request: for each argument one line.
 //!
-//! `id` prints the request's id, `reply` who is answered, `fuel` and `time` whether some is left, and whether it becomes less.
+//! `id` prints the request's id, `reply` who is answered, `fuel` and `time` whether some is left, and whether it
+//! becomes less.
 
 use std::process::ExitCode;
 

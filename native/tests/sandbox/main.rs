@@ -1,5 +1,5 @@
-//! The real sandbox from outside: what works in it, and what strangers try. Each attack has a test that shows how it ends
-//! for whoever sent it, and that the machine is as before.
+//! The real sandbox from outside: what works in it, and what strangers try. Each attack has a test that shows how it
+//! ends for whoever sent it, and that the machine is as before.
 
 mod compilers;
 mod files;

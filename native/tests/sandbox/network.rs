@@ -90,8 +90,8 @@ async fn every_namespace_is_another_one() {
     }
 }
 
-/// Starts a program as Rust's standard library does, which hears by a pair of sockets whether that could be executed: as
-/// rustc starts the linker. What else such a pair could be, or do, is refused in builds as everywhere.
+/// Starts a program as Rust's standard library does, which hears by a pair of sockets whether that could be executed:
+/// as rustc starts the linker. What else such a pair could be, or do, is refused in builds as everywhere.
 const STARTER: &str = r#"
     #include <errno.h>
     #include <stdio.h>

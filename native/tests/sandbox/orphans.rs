@@ -20,8 +20,8 @@ const AT_ONCE: u64 = 6;
 /// How much later than the one before each starter is killed: together, more than the life of a sandbox.
 const STEP: Duration = Duration::from_micros(1_700);
 
-/// bubblewrap by a name with a mark in it, by which it is found from its start to its end: what it is to run is on no command
-/// line before that runs.
+/// bubblewrap by a name with a mark in it, by which it is found from its start to its end: what it is to run is on no
+/// command line before that runs.
 struct Marked {
     folder: PathBuf,
     bubblewrap: PathBuf,

@@ -86,8 +86,8 @@ async fn sandboxes_are_the_first_to_die_of_a_lack_of_memory() {
     assert!(said.starts_with("1000\n\n"), "{said}");
 }
 
-/// A crowd that computes for some microseconds and sleeps for one keeps whatever is scheduled as it is from the CPU, what
-/// measures it as well. Each byte of the output is a MiB of memory that was taken.
+/// A crowd that computes for some microseconds and sleeps for one keeps whatever is scheduled as it is from the CPU,
+/// what measures it as well. Each byte of the output is a MiB of memory that was taken.
 #[tokio::test]
 async fn a_crowd_that_wakes_all_the_time_is_measured_in_time() {
     let code = r#"

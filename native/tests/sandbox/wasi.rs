@@ -54,7 +54,8 @@ async fn projects_are_built_for_wasi_by_their_own_makefiles() {
     }
 }
 
-/// By all names that makefiles call compilers, with flags of another machine, and with what the wasm linker does not know.
+/// By all names that makefiles call compilers, with flags of another machine, and with what the wasm linker does not
+/// know.
 #[tokio::test]
 async fn compilers_make_wasm_by_any_name_and_whatever_they_are_asked() {
     let hello = "#include <signal.h>\n#include <stdio.h>\n#include <sys/mman.h>\n#include <time.h>\n#include <unistd.h>\n\

@@ -36,8 +36,8 @@ pub(super) fn encode(answer: &Answer) -> Bytes {
     }
 }
 
-/// A message, and after it the first line of stderr, where the program printed nothing else. Either gives way to the other
-/// only as far as it has more than half of the line.
+/// A message, and after it the first line of stderr, where the program printed nothing else. Either gives way to the
+/// other only as far as it has more than half of the line.
 fn explained(message: String, answer: &Answer) -> String {
     let stderr = &answer.stderr[..answer.stderr.len().min(MAX_STDERR)];
     let stderr = String::from_utf8_lossy(stderr);

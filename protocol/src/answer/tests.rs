@@ -214,8 +214,8 @@ proptest! {
         }
     }
 
-    /// The line form carries of stderr its first line at the most, no time in the queue and no stdout of a failed run, and
-    /// cuts messages.
+    /// The line form carries of stderr its first line at the most, no time in the queue and no stdout of a failed run,
+    /// and cuts messages.
     #[test]
     fn a_line_is_read_back_but_for_what_it_drops(answer in answers()) {
         let (payload, user_properties) = encode(&answer, AnswerForm::Line);

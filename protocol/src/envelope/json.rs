@@ -1,5 +1,5 @@
-//! Plain writing and strict reading of JSON: what a forgiving parser would silently drop or round is kept apart, so that
-//! the fields of an envelope can be refused by name.
+//! Plain writing and strict reading of JSON: what a forgiving parser would silently drop or round is kept apart, so
+//! that the fields of an envelope can be refused by name.
 
 use std::borrow::Cow;
 use std::cell::Cell;

@@ -21,8 +21,8 @@ pub const MAX_DEPTH: usize = 32;
 /// What stands for the program's path without its ending, in a compiler command and in a makefile.
 pub const PLACEHOLDER: &str = "<name>";
 
-/// A build part whose lines begin with one of these is compiler commands. A folder, a version and what the compiler is for
-/// may be part of the word: `/usr/bin/gcc`, `clang++-14`, `x86_64-linux-gnu-gcc-12`.
+/// A build part whose lines begin with one of these is compiler commands. A folder, a version and what the compiler is
+/// for may be part of the word: `/usr/bin/gcc`, `clang++-14`, `x86_64-linux-gnu-gcc-12`.
 const C_COMPILERS: [&str; 6] = ["gcc", "cc", "clang", "tcc", "c89", "c99"];
 const CPP_COMPILERS: [&str; 3] = ["g++", "c++", "clang++"];
 
@@ -51,8 +51,8 @@ impl Source {
         Self { name: name.to_owned(), text, build }
     }
 
-    /// Source from the three parts of a request. Fails with `malformed` for a NUL, which ends a string for compilers and
-    /// shells, and as [`Build::parse`].
+    /// Source from the three parts of a request. Fails with `malformed` for a NUL, which ends a string for compilers
+    /// and shells, and as [`Build::parse`].
     pub(super) fn read(name: &[u8], text: Bytes, build: &str) -> Result<Self, WireError> {
         check_no_nul("name", name)?;
         check_no_nul("source", &text)?;
@@ -75,11 +75,12 @@ pub enum Build {
 }
 
 impl Build {
-    /// Reads a build part: compiler commands if it is lines that begin with a compiler, else a makefile. NULs at its end are
-    /// white space: devices send the zero that ends a string in C along.
+    /// Reads a build part: compiler commands if it is lines that begin with a compiler, else a makefile. NULs at its
+    /// end are white space: devices send the zero that ends a string in C along.
     ///
     /// Assignments may come before the compiler (`LANG=C gcc …`). Among several lines some may begin with another tool
-    /// (`ar`, `strip`, `mkdir`, …). Fails with `malformed` for a NUL elsewhere, and if there is nothing but white space.
+    /// (`ar`, `strip`, `mkdir`, …). Fails with `malformed` for a NUL elsewhere, and if there is nothing but white
+    /// space.
     pub fn parse(text: &str) -> Result<Self, WireError> {
         let text = without_last_nuls(text);
         check_no_nul("makefile", text.as_bytes())?;
@@ -220,8 +221,8 @@ impl Language {
 /// Several files with a makefile.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Files {
-    /// Path and contents; each path is relative, has at most [`MAX_PATH`] bytes and [`MAX_DEPTH`] parts, and no part of it
-    /// is empty, `.`, `..` or another one's file.
+    /// Path and contents; each path is relative, has at most [`MAX_PATH`] bytes and [`MAX_DEPTH`] parts, and no part of
+    /// it is empty, `.`, `..` or another one's file.
     pub files: Vec<(String, Bytes)>,
     /// The makefile; `None` only if it is among the files.
     pub makefile: Option<String>,

@@ -477,8 +477,8 @@ fn what_is_within_all_bounds_is_taken() {
     assert_eq!((request.args.len(), request.env.len(), request.stdin.len()), (4, 2, 10));
 }
 
-/// A list over its bound is counted to its end, where that is near, so that the answer has the request's id; of one that
-/// is far longer no more is looked at than of any other envelope.
+/// A list over its bound is counted to its end, where that is near, so that the answer has the request's id; of one
+/// that is far longer no more is looked at than of any other envelope.
 #[test]
 fn no_more_of_an_envelope_is_looked_at_than_can_belong_there() {
     let cbor = |args: usize| {

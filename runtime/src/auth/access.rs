@@ -4,8 +4,8 @@
 //! denied. Where nothing tells who a client is, topics are open to all: a gateway on loopback that two `mosquitto`
 //! commands can use.
 //!
-//! Where certificates tell who a client is, its client id grants nothing: it may be the name of another client, which is
-//! not known before that comes with its certificate.
+//! Where certificates tell who a client is, its client id grants nothing: it may be the name of another client, which
+//! is not known before that comes with its certificate.
 
 use crate::auth::authentication::KnownBy;
 use crate::config::{self, Offload, TopicFilter, TopicPattern};

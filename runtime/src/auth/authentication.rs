@@ -1,7 +1,7 @@
 //! Who a client is: decided once, when it connects, and taken back when the password file no longer says so.
 //!
-//! A client is known by its certificate, or by its name and password. Where neither is set up nothing tells who a client
-//! is: a name that nobody checks is nobody's, and all are anonymous.
+//! A client is known by its certificate, or by its name and password. Where neither is set up nothing tells who a
+//! client is: a name that nobody checks is nobody's, and all are anonymous.
 
 use crate::auth::passwords::{NotTaken, PasswordChecker, PasswordFileError, Passwords, check_name};
 use crate::config::Config;

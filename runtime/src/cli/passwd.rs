@@ -143,8 +143,8 @@ fn with_user(text: &str, name: &str, hash: Option<&str>) -> String {
     result
 }
 
-/// Opens the file, makes it where that is wanted, and locks it until it is dropped; waits for whoever has the lock. Gives
-/// its path without links, so that replacing it replaces the file and not a link.
+/// Opens the file, makes it where that is wanted, and locks it until it is dropped; waits for whoever has the lock.
+/// Gives its path without links, so that replacing it replaces the file and not a link.
 fn lock(file: &Path, create: bool) -> anyhow::Result<(PathBuf, File)> {
     let attempt = || -> io::Result<Option<(PathBuf, File)>> {
         let mut options = OpenOptions::new();

@@ -4,7 +4,8 @@ use offload_policy::Stage;
 use rustix::process::{Pid, Signal, kill_process, setpriority_process};
 
 /// Scheduling priority of a child that made room for others: less than half the weight of one that has begun, and still
-/// enough to come to its end within its time beside workers that are never idle, as the kernel's idle class would not be.
+/// enough to come to its end within its time beside workers that are never idle, as the kernel's idle class would not
+/// be.
 const OLD_NICENESS: i32 = 19;
 
 /// Serves a child so from now on. A stage is never left for a younger one, so a priority never has to be raised.

@@ -62,8 +62,8 @@ table! {
 }
 
 table! {
-    /// What some clients may do besides what everyone may. Every rule that names a client counts; for `native` it is the
-    /// last of them that has it.
+    /// What some clients may do besides what everyone may. Every rule that names a client counts; for `native` it is
+    /// the last of them that has it.
     pub struct Rule {
         /// User names, or topic filters over them: "#" is everyone who has a name. On another broker a client's reply
         /// id is its name.

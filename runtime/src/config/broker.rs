@@ -32,8 +32,8 @@ table! {
         pub username: Option<String> = None;
         /// File whose first line is the password.
         pub password_file: Option<PathBuf> = None;
-        /// Certificates, in PEM, of the CAs that may vouch for the broker, with mqtts://. Default: those that the system
-        /// trusts.
+        /// Certificates, in PEM, of the CAs that may vouch for the broker, with mqtts://. Default: those that the
+        /// system trusts.
         pub cafile: Option<PathBuf> = None;
         /// This gateway's own certificate, in PEM, for a broker that wants one.
         pub cert: Option<PathBuf> = None;

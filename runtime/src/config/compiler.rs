@@ -31,13 +31,13 @@ table! {
         /// Children in all: those at full speed, and those that made room for others and hold their memory. One client
         /// has a quarter of them at most, one user or address half. Default: four times `concurrency`.
         pub children: Option<usize> = None;
-        /// Whether large modules get their first answers from code of a compiler that takes a tenth of the time (Winch),
-        /// while the optimizing one (Cranelift) works in the background and takes over.
+        /// Whether large modules get their first answers from code of a compiler that takes a tenth of the time
+        /// (Winch), while the optimizing one (Cranelift) works in the background and takes over.
         pub baseline: bool = true;
         /// From which size on; smaller ones are optimized as fast.
         pub baseline_from: ByteSize = ByteSize::kib(32), in ByteSize::new(0)..=ByteSize::mib(256);
-        /// Modules that wait for their optimized code while they run on the other. One more is optimized before its first
-        /// answer.
+        /// Modules that wait for their optimized code while they run on the other. One more is optimized before its
+        /// first answer.
         pub background: usize = 16, in 1..=1_024;
         /// Largest artifact that a child may return.
         pub max_artifact: ByteSize = ByteSize::mib(64), in ByteSize::kib(64)..=ByteSize::gib(1);

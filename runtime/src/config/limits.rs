@@ -9,8 +9,8 @@ pub const WASM_PAGE: ByteSize = ByteSize::kib(64);
 table! {
     /// What one request may use. A request can ask for less, never for more.
     pub struct Limits {
-        /// Instructions, in wasmtime's fuel: about one for each WebAssembly instruction, and one for each byte or element
-        /// that an instruction fills or copies.
+        /// Instructions, in wasmtime's fuel: about one for each WebAssembly instruction, and one for each byte or
+        /// element that an instruction fills or copies.
         pub fuel: u64 = 10_000_000_000, in 1..=u64::MAX / 2;
         /// Time on a core.
         pub cpu: TimeSpan = TimeSpan::secs(10), in TimeSpan::millis(1)..=TimeSpan::secs(86_400);

@@ -17,7 +17,8 @@ table! {
         pub bytes_per_principal: ByteSize = ByteSize::mib(64), in ByteSize::mib(1)..=ByteSize::gib(64);
         /// Bytes of all together.
         pub bytes_total: ByteSize = ByteSize::mib(256), in ByteSize::mib(1)..=ByteSize::gib(64);
-        /// Part of both totals that the requests of one user, or of all clients without a name at one address, may take.
+        /// Part of both totals that the requests of one user, or of all clients without a name at one address, may
+        /// take.
         pub account_share: f64 = 0.75, in 0.01..=1.0;
     }
 }

@@ -4,8 +4,8 @@ use super::table::table;
 use super::{HostPort, Refusal};
 
 table! {
-    /// MQTT over WebSocket, for browsers (subprotocol `mqtt`). Any web page can reach loopback, so a connection from there
-    /// is trusted no more than any other: clients without a name come in only by `access.anonymous = true`, and
+    /// MQTT over WebSocket, for browsers (subprotocol `mqtt`). Any web page can reach loopback, so a connection from
+    /// there is trusted no more than any other: clients without a name come in only by `access.anonymous = true`, and
     /// source is run only for clients that an `[[access.rule]]` names.
     pub struct WebSocket {
         /// Where to listen; port 0 picks a free one.

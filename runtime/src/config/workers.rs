@@ -22,8 +22,9 @@ table! {
         pub slot_share: f64 = 0.5, in 0.01..=1.0;
         /// Part of all slots that one user, or all clients without a name at one address, may hold while others wait.
         pub account_share: f64 = 0.75, in 0.01..=1.0;
-        /// How much the threads of workers give way to the threads that receive requests, and to other processes: 0 (not at
-        /// all) to 19, as `nice` has it. What is known to be short is run by the latter, beside computations that take long.
+        /// How much the threads of workers give way to the threads that receive requests, and to other processes: 0
+        /// (not at all) to 19, as `nice` has it. What is known to be short is run by the latter, beside computations
+        /// that take long.
         pub niceness: u16 = 5, in 0..=19;
         /// Longest time that a guest runs before another one has its turn.
         pub slice: TimeSpan = TimeSpan::micros(500), in TimeSpan::micros(100)..=TimeSpan::millis(100);

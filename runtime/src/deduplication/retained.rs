@@ -2,8 +2,8 @@
 //!
 //! When there is no room, the account that has the most loses an outcome, and within it the owner that has the most its
 //! oldest: longest queue drop (B. Suter, T. V. Lakshman, D. Stiliadis and A. K. Choudhury, "Design considerations for
-//! supporting TCP with per-flow queueing", IEEE INFOCOM 1998) on two levels. So of n accounts each is sure of an nth part,
-//! however many reply ids the others invent, and nobody makes the gateway forget what others may ask for again.
+//! supporting TCP with per-flow queueing", IEEE INFOCOM 1998) on two levels. So of n accounts each is sure of an nth
+//! part, however many reply ids the others invent, and nobody makes the gateway forget what others may ask for again.
 
 use super::{Key, ReplyTo};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};

@@ -154,8 +154,8 @@ impl ExternalIngress {
         self.status.clone()
     }
 
-    /// Gives this gateway's share of the requests back, and returns when the broker has it, or cannot be told in a short
-    /// time. What the broker had set aside for us already is still delivered and can be answered.
+    /// Gives this gateway's share of the requests back, and returns when the broker has it, or cannot be told in a
+    /// short time. What the broker had set aside for us already is still delivered and can be answered.
     pub async fn stop_taking(&self) {
         let (done, given_back) = oneshot::channel();
         self.send(Command::StopTaking(done));

@@ -99,7 +99,8 @@ impl Library {
         self.0.lock().owned.get(&(owner, *digest)).is_some()
     }
 
-    /// Keeps a module that a client has sent. A full or read-only disk costs the next request its short cut, not this one.
+    /// Keeps a module that a client has sent. A full or read-only disk costs the next request its short cut, not this
+    /// one.
     pub async fn keep(&self, client: &Client, digest: Digest, module: Bytes) {
         let owner = Owner::of(client, self.0.config.shared);
         let _writing = self.0.writing.lock().await;
@@ -209,8 +210,8 @@ impl Shared {
 }
 
 impl Index {
-    /// Evicts what must go so that `owner` can have this module; `None` where nothing is to be written, because it has it
-    /// already or it is too large for what one owner may have.
+    /// Evicts what must go so that `owner` can have this module; `None` where nothing is to be written, because it has
+    /// it already or it is too large for what one owner may have.
     fn make_room(&mut self, shared: &Shared, owner: Owner, digest: Digest, bytes: u64) -> Option<Removed> {
         let (quota, total) = (shared.config.per_principal.bytes(), shared.config.total.bytes());
         let charge = bytes + ENTRY_COST;

@@ -31,8 +31,8 @@ pub struct ArtifactStore {
 }
 
 impl ArtifactStore {
-    /// Opens (creates) the store in `directory`, whose parent is there, for artifacts of this `compatibility`. Past `max_bytes` the artifacts
-    /// that were used least recently make room.
+    /// Opens (creates) the store in `directory`, whose parent is there, for artifacts of this `compatibility`. Past
+    /// `max_bytes` the artifacts that were used least recently make room.
     ///
     /// # Errors
     ///

@@ -1,7 +1,7 @@
 //! Programs that were built: each once, and kept for whoever sent its source, in memory and in the data directory.
 //!
-//! The same source, build and toolchain give the same program. What is kept has one owner unless `[modules] shared` says
-//! otherwise, since a program may hold what only its sender knows, and the time of an answer tells what is there.
+//! The same source, build and toolchain give the same program. What is kept has one owner unless `[modules] shared`
+//! says otherwise, since a program may hold what only its sender knows, and the time of an answer tells what is there.
 
 use super::Buildable;
 use crate::compiler::Failure;
@@ -82,8 +82,8 @@ impl Built {
         self.cache.ready(&self.key(client, source, platform))
     }
 
-    /// The program of this client's source, which `build` builds if it has not been built before. Concurrent calls build it
-    /// once; what a compiler refused stays refused.
+    /// The program of this client's source, which `build` builds if it has not been built before. Concurrent calls
+    /// build it once; what a compiler refused stays refused.
     ///
     /// # Errors
     ///
@@ -128,7 +128,8 @@ impl Made {
     }
 }
 
-/// A program as it is stored: its name and its bytes, each behind its length, and its folder's archive where it has one.
+/// A program as it is stored: its name and its bytes, each behind its length, and its folder's archive where it has
+/// one.
 fn packed(program: &NativeProgram) -> Vec<u8> {
     let name = program.name().as_bytes();
     let length = u8::try_from(name.len()).expect("names are short");

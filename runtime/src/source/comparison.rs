@@ -55,8 +55,8 @@ impl Comparisons {
         }
     }
 
-    /// Leave to compare a run of this source. While there are as many as there may be, one more is not compared: no answer
-    /// is to wait for that, and no request to be refused. Logs that once for each source.
+    /// Leave to compare a run of this source. While there are as many as there may be, one more is not compared: no
+    /// answer is to wait for that, and no request to be refused. Logs that once for each source.
     pub fn begin(&self, client: &Client, source: &Buildable) -> Option<OwnedSemaphorePermit> {
         let permit = self.at_once.clone().try_acquire_owned().ok();
         if permit.is_none() {
@@ -72,8 +72,8 @@ impl Comparisons {
         permit
     }
 
-    /// Logs in what a source that ended like this natively ends in another way as wasm, or cannot be built; once that it
-    /// does not.
+    /// Logs in what a source that ended like this natively ends in another way as wasm, or cannot be built; once that
+    /// it does not.
     pub fn tell(
         &self,
         client: &Client,
@@ -138,7 +138,8 @@ impl fmt::Display for Difference {
     }
 }
 
-/// Where they differ, natively first, in one bounded line: `exit code 0 and exit code 1; stdout from byte 9: "64" and "32"`.
+/// Where they differ, natively first, in one bounded line: `exit code 0 and exit code 1; stdout from byte 9: "64" and
+/// "32"`.
 fn details(native: &Ended, wasm: &Ended) -> String {
     let difference = Difference::between(native, wasm);
     let mut details = Vec::new();
@@ -177,8 +178,8 @@ fn name(source: &Buildable) -> &str {
     }
 }
 
-/// What an operator finds a source by: the SHA-256 of the one file, as `sha256sum` prints it; of several files that of what
-/// `sha256sum` prints for all of them in the order of their paths.
+/// What an operator finds a source by: the SHA-256 of the one file, as `sha256sum` prints it; of several files that of
+/// what `sha256sum` prints for all of them in the order of their paths.
 fn digest(source: &Buildable) -> Digest {
     match source {
         Buildable::Source(source) => Digest::of(&source.text),

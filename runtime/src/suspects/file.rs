@@ -1,8 +1,8 @@
 //! The file of suspects: a page cache that outlives the process.
 //!
-//! It is mapped into memory and never synced. What a process has stored there is in the kernel's hands at once, and survives
-//! it, however it ends; a machine that loses its power has crashed by no request. A store costs no system call, so each
-//! execution can be written down before it begins.
+//! It is mapped into memory and never synced. What a process has stored there is in the kernel's hands at once, and
+//! survives it, however it ends; a machine that loses its power has crashed by no request. A store costs no system
+//! call, so each execution can be written down before it begins.
 
 use super::record::{Damaged, FREE, Record, Words, seal, stores, unseal};
 use super::table::{Change, End, Table};
@@ -56,8 +56,8 @@ struct Content {
 }
 
 impl SuspectsFile {
-    /// Opens the file of this directory, or makes it, and says what follows from it. One that is not ours, or is damaged, is
-    /// set aside with a warning; what can be read of it still counts.
+    /// Opens the file of this directory, or makes it, and says what follows from it. One that is not ours, or is
+    /// damaged, is set aside with a warning; what can be read of it still counts.
     ///
     /// # Errors
     ///
@@ -83,8 +83,8 @@ impl SuspectsFile {
             }
         };
         let table = Table::recover(content.records, content.end, CAPACITY, now);
-        // Written anew and moved into place: there is no moment at which a crash loses what is known. And every page of it has
-        // its place on the disk before anything is stored there.
+        // Written anew and moved into place: there is no moment at which a crash loses what is known. And every page of
+        // it has its place on the disk before anything is stored there.
         let temporary = directory.join(format!("{NAME}.new"));
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(true).mode(FILE_MODE);
@@ -95,8 +95,8 @@ impl SuspectsFile {
         Ok((file, table))
     }
 
-    /// Writes a change down. It is safe from the end of the process when this returns; if that ends before, the slot holds
-    /// what it held, or nothing.
+    /// Writes a change down. It is safe from the end of the process when this returns; if that ends before, the slot
+    /// holds what it held, or nothing.
     pub fn store(&self, Change { slot, record }: Change) {
         self.put(slot + 1, &record.as_ref().map_or(FREE, Record::encode));
     }
@@ -120,11 +120,11 @@ impl SuspectsFile {
 
     fn map(file: &File) -> io::Result<SuspectsFile> {
         let protection = ProtFlags::READ | ProtFlags::WRITE;
-        // SAFETY: a new mapping at an address of the kernel's choice. The file has SIZE bytes, and nobody makes it shorter: it
-        // lies in the data directory, which is locked by this process and closed to other users.
+        // SAFETY: a new mapping at an address of the kernel's choice. The file has SIZE bytes, and nobody makes it
+        // shorter: it lies in the data directory, which is locked by this process and closed to other users.
         let start = unsafe { mmap(null_mut(), SIZE, protection, MapFlags::SHARED, file, 0) }?;
-        // SAFETY: the mapping has SIZE bytes and begins at a page, which is aligned for words; it is unmapped when `self` is
-        // dropped, and no reference leaves `self`. All accesses are by atomic operations.
+        // SAFETY: the mapping has SIZE bytes and begins at a page, which is aligned for words; it is unmapped when
+        // `self` is dropped, and no reference leaves `self`. All accesses are by atomic operations.
         let slots = unsafe { std::slice::from_raw_parts(start.cast(), SLOTS) };
         Ok(SuspectsFile { slots })
     }

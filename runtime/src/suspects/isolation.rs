@@ -20,8 +20,8 @@ pub enum Permit {
 
 /// Keeps executions apart.
 ///
-/// While one waits to be alone nothing begins, and what is under way ends. So that many of them, one after the other, do not
-/// stop everything else, each is followed by as much time for the others as it took from them.
+/// While one waits to be alone nothing begins, and what is under way ends. So that many of them, one after the other,
+/// do not stop everything else, each is followed by as much time for the others as it took from them.
 pub struct Isolation {
     inside: Arc<RwLock<()>>,
     turns: Mutex<Turns>,

@@ -1,8 +1,8 @@
 //! How suspects are written: one record a slot, eight words, of which the last one decides.
 //!
-//! The file is shared memory. The kernel keeps what a process has stored there however the process ends, and nothing of what
-//! it had still to store: a record can be cut off between any two words. So the last word holds the state and a checksum
-//! of all, and is stored last: until then the slot is free, or still holds its old record.
+//! The file is shared memory. The kernel keeps what a process has stored there however the process ends, and nothing of
+//! what it had still to store: a record can be cut off between any two words. So the last word holds the state and a
+//! checksum of all, and is stored last: until then the slot is free, or still holds its old record.
 
 use crate::fingerprint::Fingerprint;
 
@@ -109,8 +109,8 @@ pub fn unseal(words: &Words) -> Result<Option<u32>, Damaged> {
     }
 }
 
-/// The stores, in order, that make `new` of the slot that holds `old`: cut off after any of them it holds either of the two,
-/// or nothing. Only the last word changes where the rest stays as it is.
+/// The stores, in order, that make `new` of the slot that holds `old`: cut off after any of them it holds either of the
+/// two, or nothing. Only the last word changes where the rest stays as it is.
 pub fn stores(old: &Words, new: &Words) -> impl Iterator<Item = (usize, u64)> {
     let body_changes = new[SEAL] != 0 && old[..SEAL] != new[..SEAL];
     let clear = (body_changes && old[SEAL] != 0).then_some((SEAL, 0));

@@ -1,8 +1,9 @@
-//! Which executions are suspect of having crashed the process, and which are guilty: a state machine without a file or a clock.
+//! Which executions are suspect of having crashed the process, and which are guilty: a state machine without a file or
+//! a clock.
 //!
-//! Whatever ran when the process crashed is a suspect. A suspect is executed alone, and only a crash while it runs so counts:
-//! one that ends is no suspect any more, and one that has crashed the process [`POISON_AT`] times is poison, which is not
-//! executed. A stop that was planned, and a machine that was restarted, accuse nobody.
+//! Whatever ran when the process crashed is a suspect. A suspect is executed alone, and only a crash while it runs so
+//! counts: one that ends is no suspect any more, and one that has crashed the process [`POISON_AT`] times is poison,
+//! which is not executed. A stop that was planned, and a machine that was restarted, accuse nobody.
 
 use super::record::{Record, State};
 use crate::fingerprint::Fingerprint;
@@ -13,8 +14,8 @@ use std::time::Duration;
 /// (somebody killed the gateway, memory was short); a second one in the same moment hardly has.
 pub const POISON_AT: u8 = 2;
 
-/// For how long suspects and poison are remembered: longer than any broker keeps a request for a gateway that is away, and not
-/// for ever, since what crashed the gateway may have been mended.
+/// For how long suspects and poison are remembered: longer than any broker keeps a request for a gateway that is away,
+/// and not for ever, since what crashed the gateway may have been mended.
 pub const MEMORY: Duration = Duration::from_hours(7 * 24);
 
 /// Where a record is in the file.
@@ -76,8 +77,8 @@ pub struct Begun {
 }
 
 impl Table {
-    /// What follows from the records of a process that has ended. `capacity` records have room, in slots from 0; `now` is in
-    /// seconds of Unix time. [`Table::records`] are what the file holds from now on.
+    /// What follows from the records of a process that has ended. `capacity` records have room, in slots from 0; `now`
+    /// is in seconds of Unix time. [`Table::records`] are what the file holds from now on.
     pub fn recover(records: impl IntoIterator<Item = Record>, end: End, capacity: usize, now: u64) -> Table {
         let mut found: HashMap<Fingerprint, (u64, u8)> = HashMap::new();
         for Record { fingerprint, since, state } in records {

@@ -1,8 +1,8 @@
 //! `offload:guest/context` for components: what a guest may ask about its request. `wit/context.wit` describes it.
 //!
 //! These are wrapped by hand: `bindgen!` hands the store, which knows the fuel, to host functions only with wasmtime's
-//! `component-model-async`, and that is all of the async ABI for one call. wasmtime compares the types when it links a guest;
-//! the guest example `request`, which is built from `wit/`, imports all four.
+//! `component-model-async`, and that is all of the async ABI for one call. wasmtime compares the types when it links a
+//! guest; the guest example `request`, which is built from `wit/`, imports all four.
 
 use super::guest::GuestState;
 use std::time::Instant;

@@ -8,9 +8,9 @@ use wasmparser::WasmFeatures;
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Strategy};
 
 /// Linear memory that a pool slot keeps mapped between guests, in bytes: room for a stack of 1 MiB, which Rust has by
-/// default, and data. Clearing it with `memset` is several times cheaper than giving the pages back and faulting them in
-/// again, and without it a second thread makes the pool slower (page-table locks). Which of it a guest has written, the
-/// kernel tells where it can ([`has_pagemap_scan`]); elsewhere all of it is cleared.
+/// default, and data. Clearing it with `memset` is several times cheaper than giving the pages back and faulting them
+/// in again, and without it a second thread makes the pool slower (page-table locks). Which of it a guest has written,
+/// the kernel tells where it can ([`has_pagemap_scan`]); elsewhere all of it is cleared.
 pub const MEMORY_KEEP_RESIDENT: usize = 2 << 20;
 
 /// The same for tables, in bytes.
@@ -77,7 +77,8 @@ pub fn wasm_features() -> WasmFeatures {
 }
 
 /// What shapes compiled code: the same where it is run and for the compile child. (wasmtime is built without its
-/// parallel compilation: the child has one thread, so that its seccomp filter needs no clone and bystanders keep a core.)
+/// parallel compilation: the child has one thread, so that its seccomp filter needs no clone and bystanders keep a
+/// core.)
 fn code_config(tier: Tier) -> Config {
     let mut config = Config::new();
     let (strategy, stack) = match tier {

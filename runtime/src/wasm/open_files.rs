@@ -49,7 +49,8 @@ impl OpenFiles {
         self.open.contains_key(&descriptor)
     }
 
-    /// The lowest descriptor that is free here and not `taken` elsewhere, now of this node. `None` where too many are open.
+    /// The lowest descriptor that is free here and not `taken` elsewhere, now of this node. `None` where too many are
+    /// open.
     pub fn open(&mut self, node: NodeId, taken: impl Fn(i32) -> bool) -> Option<i32> {
         if self.open.len() >= MAX_OPEN {
             return None;

@@ -22,7 +22,8 @@ use wiggle::GuestMemory;
 /// The import module of WASI preview 1.
 pub const MODULE: &str = "wasi_snapshot_preview1";
 
-/// Bytes that wasmtime-wasi, or a component's call, may copy from the guest at once (paths, writes, lists of pollables).
+/// Bytes that wasmtime-wasi, or a component's call, may copy from the guest at once (paths, writes, lists of
+/// pollables).
 pub const HOSTCALL_BYTES: usize = 64 << 10;
 
 /// Vectors that one `fd_read` or `fd_write` looks at; POSIX's usual `IOV_MAX`. A longer list is a short read or write.

@@ -7,11 +7,12 @@ use std::time::Duration;
 /// A run that took longer is not to be on an ingress's thread, which other clients need.
 const SHORT: Duration = Duration::from_micros(200);
 
-/// So many runs in a row count as long before their program does: one may have been the kernel's doing, or the ticker's.
+/// So many runs in a row count as long before their program does: one may have been the kernel's doing, or the
+/// ticker's.
 const LONG_RUNS: u8 = 2;
 
-/// CPU time of one slice from which on a program holds up its worker: ten times what a tick leaves it by default, so no tick
-/// ended it. Filling 64 MB of memory is one instruction of 25 ms.
+/// CPU time of one slice from which on a program holds up its worker: ten times what a tick leaves it by default, so no
+/// tick ended it. Filling 64 MB of memory is one instruction of 25 ms.
 const HOLD_UP: Duration = Duration::from_millis(5);
 
 /// The last runs of a program.
@@ -33,7 +34,8 @@ impl RecentRuns {
         self.long.load(Ordering::Relaxed) < LONG_RUNS
     }
 
-    /// Whether a slice of it took so long that nothing else could run on its worker. One that did so once may do so again.
+    /// Whether a slice of it took so long that nothing else could run on its worker. One that did so once may do so
+    /// again.
     pub fn hold_up(&self) -> bool {
         self.holds_up.load(Ordering::Relaxed)
     }

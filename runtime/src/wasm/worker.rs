@@ -2,8 +2,8 @@
 //! are any.
 //!
 //! While the thread waits, the worker is free for whoever brings a request: one that is known to be short is run by the
-//! ingress's own thread, which has it in its cache and is awake. Two wake-ups of sleeping threads, there and back, would
-//! cost ten times as much as the guest.
+//! ingress's own thread, which has it in its cache and is awake. Two wake-ups of sleeping threads, there and back,
+//! would cost ten times as much as the guest.
 //!
 //! A guest is a future. Polling it runs the guest until it ends, sleeps, or its slice is over (the engine's epoch moves
 //! on and the guest yields at its next loop or call). Which guest is polled next, or whether a new one is started, is
@@ -128,8 +128,8 @@ impl Executor {
         self.lock().stop();
     }
 
-    /// Lets the caller's thread do the worker's work if nobody is at the executor and nothing is to be done but what waits in
-    /// the queue and is short: until there is no more of it, or `until`. `false` if the executor is taken.
+    /// Lets the caller's thread do the worker's work if nobody is at the executor and nothing is to be done but what
+    /// waits in the queue and is short: until there is no more of it, or `until`. `false` if the executor is taken.
     ///
     /// `begin` is called once the caller is sure to be of use.
     pub fn try_run_inline(&self, until: Instant, begin: impl FnOnce()) -> bool {
@@ -219,8 +219,8 @@ impl Worker {
         None
     }
 
-    /// The next job for this worker's own thread. Programs that hold up a worker are for some of the workers alone, so that
-    /// there is always one that others need not wait for.
+    /// The next job for this worker's own thread. Programs that hold up a worker are for some of the workers alone, so
+    /// that there is always one that others need not wait for.
     fn take(&self) -> Option<Job> {
         let holds_up =
             |job: &Job| self.loaded.peek(&job.artifact).is_some_and(|loaded| loaded.runs.hold_up());

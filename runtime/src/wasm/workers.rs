@@ -88,8 +88,8 @@ pub(super) struct Shared {
     state: Mutex<SchedulerState>,
     /// How many jobs are in the queue: a worker looks here before it takes the lock.
     pub(super) queued: AtomicUsize,
-    /// How many jobs have ever been queued, or were let through: tells a worker that found nothing to take whether to look
-    /// again.
+    /// How many jobs have ever been queued, or were let through: tells a worker that found nothing to take whether to
+    /// look again.
     pub(super) submitted: AtomicU64,
     pub(super) stop: AtomicBool,
     ready_lists: Vec<Arc<ReadyList>>,
@@ -115,8 +115,8 @@ pub(super) struct SchedulerState {
 }
 
 impl Workers {
-    /// Starts the workers, with what is `warm` loaded. They run baseline code with `baseline`; with `suspects` each job is
-    /// watched; `runtime` drives the timers of sleeping guests.
+    /// Starts the workers, with what is `warm` loaded. They run baseline code with `baseline`; with `suspects` each job
+    /// is watched; `runtime` drives the timers of sleeping guests.
     ///
     /// # Errors
     ///

@@ -1,8 +1,8 @@
 //! What rumqttd's listener and router fall to: this broker uses its codecs, and must not fall to any of it. The rest of
 //! that list has its tests where it belongs: `tls` (a connection that says nothing delays no handshake), `connect`
 //! (keepalive 0, client ids of any characters), `messages` (the lower QoS counts), `limits` (Receive Maximum, Maximum
-//! Packet Size, acknowledgements out of order), `sessions` (Clean Start with an expiry), `subscriptions` (one UNSUBACK),
-//! `retained` (clearing, subscribing again, wildcards over many), `listener` (TCP_NODELAY).
+//! Packet Size, acknowledgements out of order), `sessions` (Clean Start with an expiry), `subscriptions` (one
+//! UNSUBACK), `retained` (clearing, subscribing again, wildcards over many), `listener` (TCP_NODELAY).
 
 use offload_broker::{
     Config,

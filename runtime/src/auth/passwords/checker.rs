@@ -25,12 +25,12 @@ pub enum NotTaken {
 
 /// Says whether a password is right; shared by all connections.
 ///
-/// - A hash takes tens of milliseconds and 19 MiB by design, so hashes are computed aside, a bounded number at a time, in
-///   an order that is fair by source address and by user name.
+/// - A hash takes tens of milliseconds and 19 MiB by design, so hashes are computed aside, a bounded number at a time,
+///   in an order that is fair by source address and by user name.
 /// - A password that was right once is recognised by an HMAC under a random key that never leaves this process, so a
 ///   fleet that connects again costs no hashes, after a change of others' lines of the file neither.
-/// - An unknown name costs what a wrong password costs: the hash of another user is computed, the same one for each name,
-///   so that the time does not tell which names exist.
+/// - An unknown name costs what a wrong password costs: the hash of another user is computed, the same one for each
+///   name, so that the time does not tell which names exist.
 pub struct PasswordChecker {
     passwords: RwLock<Arc<Passwords>>,
     key: [u8; 32],
@@ -55,9 +55,9 @@ impl PasswordChecker {
         Ok(PasswordChecker { passwords: RwLock::new(Arc::new(passwords)), key, queue })
     }
 
-    /// The credential that `password` is, if it is that of the user `name`: a number that is this line's of the password
-    /// file for as long as the line stays as it is; not 0. `source` is where the attempt comes from. Dropping the future
-    /// gives its place in the queue back.
+    /// The credential that `password` is, if it is that of the user `name`: a number that is this line's of the
+    /// password file for as long as the line stays as it is; not 0. `source` is where the attempt comes from. Dropping
+    /// the future gives its place in the queue back.
     ///
     /// # Errors
     /// When it is wrong by the file as it is when this returns, or too many wait.

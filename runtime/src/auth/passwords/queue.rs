@@ -17,8 +17,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::oneshot;
 
-/// Most attempts that wait: about twice what one core hashes in the ten seconds that the broker waits for a CONNECT. Who
-/// came after them would wait in vain.
+/// Most attempts that wait: about twice what one core hashes in the ten seconds that the broker waits for a CONNECT.
+/// Who came after them would wait in vain.
 pub(super) const MAX_WAITING: usize = 1024;
 
 /// Hands out permits to compute a hash.
@@ -124,8 +124,8 @@ impl<T> Waiting<T> {
         }
     }
 
-    /// Puts an attempt in and returns its number. Where the queue is full, the last attempt of the most crowded address or
-    /// name is dropped for it; `None` where that is this one.
+    /// Puts an attempt in and returns its number. Where the queue is full, the last attempt of the most crowded address
+    /// or name is dropped for it; `None` where that is this one.
     fn push(&mut self, source: IpAddr, name: &str, item: T) -> Option<u64> {
         let name = self.hasher.hash_one(name);
         if self.attempts.len() >= MAX_WAITING {

@@ -60,8 +60,8 @@ impl Publication {
         self.packet(Version::V5) + source
     }
 
-    /// Makes the packet of at most `max` bytes: the message itself, or what replaces an answer. False when not even that
-    /// fits.
+    /// Makes the packet of at most `max` bytes: the message itself, or what replaces an answer. False when not even
+    /// that fits.
     pub fn fit(&mut self, version: Version, max: usize) -> bool {
         if self.packet(version) <= max {
             return true;

@@ -35,7 +35,8 @@ impl ExternalResponder {
     }
 
     fn send(&self, command: Command) {
-        // The receiver is gone when the ingress has shut down: nobody is left to tell, and the broker keeps the request.
+        // The receiver is gone when the ingress has shut down: nobody is left to tell, and the broker keeps the
+        // request.
         let _ = self.commands.send(command);
     }
 }

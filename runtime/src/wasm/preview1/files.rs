@@ -29,8 +29,9 @@ const FILETYPE_DIRECTORY: u8 = 3;
 const FILETYPE_REGULAR_FILE: u8 = 4;
 const FILETYPE_SYMBOLIC_LINK: u8 = 7;
 
-/// Rights of a file that is read (`fd_read`, `fd_seek`, `fd_tell`, `fd_advise`, `fd_filestat_get`, `poll_fd_readwrite`), and
-/// those that C's `open` asks for only to write (`fd_datasync`, `fd_write`, `fd_allocate`, `fd_filestat_set_size`).
+/// Rights of a file that is read (`fd_read`, `fd_seek`, `fd_tell`, `fd_advise`, `fd_filestat_get`,
+/// `poll_fd_readwrite`), and those that C's `open` asks for only to write (`fd_datasync`, `fd_write`, `fd_allocate`,
+/// `fd_filestat_set_size`).
 const READING: u64 = (1 << 1) | (1 << 2) | (1 << 5) | (1 << 7) | (1 << 21) | (1 << 27);
 const WRITING: u64 = (1 << 0) | (1 << 6) | (1 << 8) | (1 << 22);
 
@@ -45,8 +46,8 @@ const TRUNCATE: i32 = 8;
 /// A call on a descriptor of the folder: done, or the error's number.
 type Done = std::result::Result<(), i32>;
 
-/// Adds a call whose first parameter is a descriptor: ours where that is one of the folder's, else wasmtime-wasi's, whose
-/// future is awaited where it has one (`[.await]`).
+/// Adds a call whose first parameter is a descriptor: ours where that is one of the folder's, else wasmtime-wasi's,
+/// whose future is awaited where it has one (`[.await]`).
 macro_rules! add {
     ($linker:ident, $name:ident [$($wait:tt)*], $($parameter:ident: $type:ty),*; $ours:expr) => {
         $linker.func_wrap_async(

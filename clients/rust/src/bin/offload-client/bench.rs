@@ -43,22 +43,23 @@ const DEFAULT_OPEN_CONCURRENCY: u16 = 1_024;
 
 /// Measure how many requests a gateway answers, and how fast
 ///
-/// Sends one request again and again, each checked for an answer without error and exit code 0, and prints throughput and
-/// percentiles of the latency. Without FILE or PROGRAM the gateway's default program is run with the arguments alone. The
-/// first request of each connection goes alone and is not measured; if it fails, so does the command, as `send` does.
+/// Sends one request again and again, each checked for an answer without error and exit code 0, and prints throughput
+/// and percentiles of the latency. Without FILE or PROGRAM the gateway's default program is run with the arguments
+/// alone. The first request of each connection goes alone and is not measured; if it fails, so does the command, as
+/// `send` does.
 ///
 /// With --rate requests are due at fixed times, and latency counts from then, even if a request could only be sent
 /// later: what devices see. Without it the loop is closed: a new request is sent when one is answered, which measures
 /// throughput, but hides the time that requests would have waited while the gateway was slow.
 ///
-/// Exits 1 if a request was answered with an error, was lost or could not be sent; on another error 125, on a timeout of
-/// the first request 124. Ctrl-c ends it early with the summary of what there was, and exits as at its end; before there
-/// is anything to sum up it exits 130.
+/// Exits 1 if a request was answered with an error, was lost or could not be sent; on another error 125, on a timeout
+/// of the first request 124. Ctrl-c ends it early with the summary of what there was, and exits as at its end; before
+/// there is anything to sum up it exits 130.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Bench {
-    /// A .wasm, .wat, C or C++ file, a folder with a Makefile, the name of a program that the gateway has, or the digest of a
-    /// module that it has. Of a module only the digest is sent, once the gateway has it
+    /// A .wasm, .wat, C or C++ file, a folder with a Makefile, the name of a program that the gateway has, or the
+    /// digest of a module that it has. Of a module only the digest is sent, once the gateway has it
     #[arg(value_name = "FILE|PROGRAM|sha256:HEX")]
     operand: Option<String>,
 
@@ -89,8 +90,8 @@ pub struct Bench {
     #[arg(long, value_name = "T", default_value = "2s", value_parser = time)]
     warm_up: Duration,
 
-    /// A request without an answer after this time is lost; the gateway is not told. With --rate a request that could not
-    /// be sent within this time after the last one was due is given up
+    /// A request without an answer after this time is lost; the gateway is not told. With --rate a request that could
+    /// not be sent within this time after the last one was due is given up
     #[arg(long, value_name = "T", default_value = "10s", value_parser = some_time)]
     timeout: Duration,
 

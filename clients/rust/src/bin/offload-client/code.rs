@@ -20,9 +20,9 @@ const WASM_MAGIC: &[u8] = b"\0asm";
 const BUILD_C: &str = "gcc <name>.c -o <name>";
 const BUILD_CPP: &str = "g++ <name>.cpp -o <name>";
 
-/// Reads the file or the folder that `operand` names, assembling text on the way, or takes it for a digest, or for the name
-/// of a program that the gateway has: a name without `/` and without an ending that is no module and no folder here. With
-/// a build part a file is source, whatever its ending. A target is for a folder alone.
+/// Reads the file or the folder that `operand` names, assembling text on the way, or takes it for a digest, or for the
+/// name of a program that the gateway has: a name without `/` and without an ending that is no module and no folder
+/// here. With a build part a file is source, whatever its ending. A target is for a folder alone.
 pub fn resolve(operand: &str, build: Option<Build>, target: Option<String>) -> Result<Code, Failure> {
     let path = Path::new(operand);
     if path.is_dir() {

@@ -11,8 +11,8 @@ use offload_client::Files;
 use crate::code::unreadable;
 use crate::failure::Failure;
 
-/// Says what of a folder is not sent, or with `!` what is sent all the same, as `.gitignore` does; read after that and in
-/// each folder as well.
+/// Says what of a folder is not sent, or with `!` what is sent all the same, as `.gitignore` does; read after that and
+/// in each folder as well.
 const IGNORE_FILE: &str = ".offloadignore";
 
 /// What is built is built at the gateway: make there must not take it for up to date. Executable programs have no

@@ -36,7 +36,8 @@ pub struct Gateways {
     #[arg(long, value_name = "T", value_parser = units::duration, default_value = "1s")]
     wait: Duration,
 
-    /// Print one JSON array on stdout: the documents as the gateways published them. An error is one object, as of `send`
+    /// Print one JSON array on stdout: the documents as the gateways published them. An error is one object, as of
+    /// `send`
     #[arg(long)]
     json: bool,
 }

@@ -11,8 +11,8 @@ use crate::failure::{EXIT_ERROR, Failure, exit_code};
 /// Prints an answer, or why there is none; returns the exit code.
 ///
 /// With `as_json` all of it is one JSON object on stdout, an envelope of the wire contract. Else the guest's stdout and
-/// stderr go where they belong, and an error follows on stderr as one `error: <kind>: <message>`. Where a compiler said more
-/// than a line, that is its first error, and all that it said follows.
+/// stderr go where they belong, and an error follows on stderr as one `error: <kind>: <message>`. Where a compiler said
+/// more than a line, that is its first error, and all that it said follows.
 pub fn report(result: Result<Answer, Failure>, as_json: bool) -> u8 {
     let answer = match result {
         Ok(answer) => answer,
@@ -60,7 +60,8 @@ fn print_streams(answer: &Answer) -> io::Result<()> {
     print(io::stderr(), &answer.stderr)?;
     match &answer.outcome {
         Outcome::Exited(_) => Ok(()),
-        // What the compiler said stands there as it said it, so that editors find their way; the first error goes before.
+        // What the compiler said stands there as it said it, so that editors find their way; the first error goes
+        // before.
         Outcome::Failed(failed) if failed.kind == ErrorKind::Build && failed.message.contains('\n') => {
             let printed = format!("{}\n{}", failed.line(), failed.message.trim_end());
             print_line(io::stderr(), printed.as_bytes())

@@ -16,8 +16,8 @@ const MAX_BYTES: u64 = 256 * 1024 * 1024;
 
 #[derive(Args)]
 pub struct RequestFlags {
-    /// Build FILE at the gateway with this makefile, in which `<name>` stands for the program's path; of a folder in place of
-    /// its own Makefile, and without `<name>`
+    /// Build FILE at the gateway with this makefile, in which `<name>` stands for the program's path; of a folder in
+    /// place of its own Makefile, and without `<name>`
     #[arg(long, value_name = "FILE")]
     makefile: Option<PathBuf>,
 
@@ -45,8 +45,8 @@ pub struct RequestFlags {
     #[arg(long, value_name = "SIZE", value_parser = units::size)]
     memory: Option<u64>,
 
-    /// The guest's arguments. Flags of this command are read up to the first of them, or to `--`; a negative number is an
-    /// argument
+    /// The guest's arguments. Flags of this command are read up to the first of them, or to `--`; a negative number is
+    /// an argument
     #[arg(value_name = "ARG", trailing_var_arg = true, allow_negative_numbers = true)]
     words: Vec<OsString>,
 

@@ -26,9 +26,10 @@ use crate::units;
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Send {
-    /// A .wasm, .wat, C or C++ file, `-` for a module on stdin, a folder with a Makefile, the name of a program that the
-    /// gateway has, or the digest of a module that it has. Of a folder all files go but hidden ones, what is built (objects, libraries, programs), and what
-    /// `.gitignore` and `.offloadignore` name; `!NAME` in `.offloadignore` takes something along all the same
+    /// A .wasm, .wat, C or C++ file, `-` for a module on stdin, a folder with a Makefile, the name of a program that
+    /// the gateway has, or the digest of a module that it has. Of a folder all files go but hidden ones, what is built
+    /// (objects, libraries, programs), and what `.gitignore` and `.offloadignore` name; `!NAME` in `.offloadignore`
+    /// takes something along all the same
     #[arg(value_name = "FILE|PROGRAM|sha256:HEX")]
     operand: String,
 

@@ -16,7 +16,8 @@ use crate::ingress::external_mqtt::publication::Publication;
 use crate::ingress::{DeliveryProperties, Notice};
 
 /// The largest packet that MQTT has. A packet over our own limit would end the connection, and be delivered again on
-/// the next one, for ever: in 3.1.1 the broker cannot be told, so all are taken, and admission refuses what is too large.
+/// the next one, for ever: in 3.1.1 the broker cannot be told, so all are taken, and admission refuses what is too
+/// large.
 const MAX_PACKET: usize = 268_435_455 + 5;
 
 /// A connection in MQTT 3.1.1.

@@ -1,8 +1,8 @@
 //! Output above the line that is being typed, in the order in which it came.
 //!
 //! rustyline's own printer would keep a line for the next prompt when the user types ahead, and write the line after it
-//! at once. So all lines wait here, and the one thread that edits takes them out: in front of the prompt whenever that is
-//! painted, and when there is no prompt any more. rustyline's printer only has the prompt painted again.
+//! at once. So all lines wait here, and the one thread that edits takes them out: in front of the prompt whenever that
+//! is painted, and when there is no prompt any more. rustyline's printer only has the prompt painted again.
 
 use std::io::{self, Write, stdout};
 use std::sync::atomic::{AtomicBool, Ordering};

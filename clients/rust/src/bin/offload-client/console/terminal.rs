@@ -35,7 +35,8 @@ pub fn open() -> rustyline::Result<(Editor, Printer)> {
         .max_history_size(history::MAX_LINES)?
         .history_ignore_space(true)
         .completion_type(rustyline::CompletionType::List)
-        // Colours are the lines' own. Only with colours does rustyline let us paint the prompt, also where NO_COLOR is set.
+        // Colours are the lines' own. Only with colours does rustyline let us paint the prompt, also where NO_COLOR is
+        // set.
         .color_mode(ColorMode::Forced)
         .build();
     let mut editor = rustyline::Editor::with_config(config)?;
@@ -56,8 +57,8 @@ impl Editor {
         self.interrupts.clone()
     }
 
-    /// Hands out lines until `exit` or ctrl-d, and leaves the terminal as it was. Then shows what there is to show until
-    /// the [`Printer`] is dropped.
+    /// Hands out lines until `exit` or ctrl-d, and leaves the terminal as it was. Then shows what there is to show
+    /// until the [`Printer`] is dropped.
     pub fn read(mut self, lines: mpsc::Sender<Line>) {
         // Anything but ctrl-c and ctrl-d is a terminal that is gone.
         loop {

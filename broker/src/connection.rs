@@ -725,7 +725,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 }
             }
         }
-        let pending = owed.map(|ticket| PendingAck { session: self.session.clone(), ticket, id, qos });
+        let pending = pending.map(|ticket| PendingAck { session: self.session.clone(), ticket, id, qos });
         let ack = Acknowledgement::pending(pending);
         match decided.unwrap_or_else(|| self.core.destination(&self.client, &topic)) {
             Destination::Application => {

@@ -150,6 +150,7 @@ impl<W> State<W> {
 mod tests {
     use super::*;
     use crate::config::{ByteSize, TimeSpan};
+    use crate::fingerprint::Fingerprinter;
     use offload_protocol::answer::Outcome;
     use std::time::Duration;
 

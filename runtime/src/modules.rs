@@ -281,7 +281,7 @@ impl Modules {
         Ok(artifact)
     }
 
-    /// Baseline code, and the permit to run on it for a while. `None` where there is none: the baseline compiler does
+    /// Baseline code, and leave to run on it for a while. `None` where there is none: the baseline compiler does
     /// not know all of WebAssembly.
     async fn baseline(
         &self,
@@ -291,14 +291,14 @@ impl Modules {
         module: Bytes,
     ) -> Result<Option<(Arc<Artifact>, OwnedSemaphorePermit)>, Failure> {
         let Some(Baseline { store, background, .. }) = &self.baseline else { return Ok(None) };
-        let Ok(permit) = background.clone().try_acquire_owned() else { return Ok(None) };
+        let Ok(allowed) = background.clone().try_acquire_owned() else { return Ok(None) };
         if let Some(code) = store.load(&digest).await {
-            return Ok(Some((self.loadable(client, digest, code, Tier::Baseline).await?, permit)));
+            return Ok(Some((self.loadable(client, digest, code, Tier::Baseline).await?, allowed)));
         }
         let Ok(code) = self.compiler.compile(permit, module, Tier::Baseline).await else { return Ok(None) };
         let artifact = self.loadable(client, digest, code.into_boxed_slice(), Tier::Baseline).await?;
         store.save(&digest, &artifact.code).await;
-        Ok(Some((artifact, permit)))
+        Ok(Some((artifact, allowed)))
     }
 
     /// Replaces a module's baseline code. What cannot be optimized within the limits stays as it is.

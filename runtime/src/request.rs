@@ -18,7 +18,7 @@ use crate::ingress::{Client, Delivery, Sink};
 use crate::log_sampling::sampled;
 use crate::modules::{self, Artifact, Digest, Modules};
 use crate::programs::{NamedProgram, Programs};
-use crate::source::{self, Buildable, Made, Mode, Native, Timing};
+use crate::source::{Buildable, Made, Mode, Native, Timing};
 use crate::suspects::{Suspects, Watched};
 use crate::telemetry;
 use crate::wasm::engine::Tier;

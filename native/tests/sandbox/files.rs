@@ -2,7 +2,7 @@
 
 use crate::host::Secret;
 use crate::sandbox::{GCC, args, build, limits, make_says, run, run_with, sandbox, stdout};
-use offload_native::{Ending, Error, Input, Limit, Program, SandboxLimits};
+use offload_native::{Ending, Error, Input, Limit, NativeProgram, SandboxLimits};
 
 #[tokio::test]
 async fn only_the_work_directory_can_be_written() {

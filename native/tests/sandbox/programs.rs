@@ -1,7 +1,7 @@
 //! What works in a sandbox, and what is said of what does not.
 
 use crate::sandbox::{GCC, build, limits, run, run_with, sandbox, stdout};
-use offload_native::{Ending, Error, Input, Program};
+use offload_native::{Ending, Error, Input, NativeProgram};
 use std::time::Duration;
 
 #[tokio::test]

@@ -202,7 +202,7 @@ async fn rules_grant_the_rest() -> Result<()> {
 /// On an external broker, where the gateway cannot see who asks, permissions are granted by topic pattern: the reply id
 /// stands in for the principal.
 #[tokio::test]
-async fn on_a_foreign_broker_reply_ids_stand_in_for_names() -> Result<()> {
+async fn on_an_external_broker_reply_ids_stand_in_for_names() -> Result<()> {
     let rules = r#"
         [access]
         offload = []

@@ -435,7 +435,7 @@ async fn source_is_refused_where_nothing_allows_it() -> Result<()> {
 
 /// Native builds: with `--broker` only by `--allow-native` or the configuration.
 #[tokio::test]
-async fn allow_native_allows_it_on_a_foreign_broker() -> Result<()> {
+async fn allow_native_allows_it_on_an_external_broker() -> Result<()> {
     let mosquitto = Mosquitto::start().await?;
     let _gateway = Gateway::start(&["--broker", &mosquitto.url(), "--allow-native"], "").await?;
     let mut device = Device::connect(mosquitto.address(), Version::V311, "allowed").await?;

@@ -71,7 +71,7 @@ fn holds(packet: &[u8], part: &[u8]) -> bool {
 
 /// By default Receive Maximum on an external broker is 4 096.
 #[tokio::test]
-async fn receive_maximum_on_a_foreign_broker_is_4096() -> Result<()> {
+async fn receive_maximum_on_an_external_broker_is_4096() -> Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let url = format!("mqtt://{}", listener.local_addr()?);
     let gateway = tokio::spawn(async move { Gateway::start(&["--broker", &url], "").await.map(drop) });

@@ -417,9 +417,9 @@ async fn several_files_have_the_compilers_own_errors(deployment: Deployment) -> 
 #[tokio::test]
 async fn source_is_refused_where_nothing_allows_it() -> Result<()> {
     let off = Deployment::embedded("native = \"off\"\n").await?;
-    let foreign = Deployment::on_mosquitto("").await?;
+    let external = Deployment::on_mosquitto("").await?;
     let no_bubblewrap = Deployment::embedded("[sandbox]\nbubblewrap = \"/nonexistent/bwrap\"\n").await?;
-    for deployment in [&off, &foreign, &no_bubblewrap] {
+    for deployment in [&off, &external, &no_bubblewrap] {
         let mut device = deployment.device(Version::V5, "refused").await?;
         let answer = device.ask("inputCode/refused", legacy("p", "5 7", ADD, COMMAND)).await?;
         assert_eq!(error_line_problems(&answer.payload, "unauthorized"), Vec::<String>::new());

@@ -81,9 +81,8 @@ pub type Time = std::time::Duration;
 /// How many requests one flow may have waiting, unless configured otherwise.
 pub const DEFAULT_WAITING_PER_FLOW: usize = 4096;
 
-/// How many requests may wait altogether, unless configured otherwise: sixteen flows with all that they may
-/// have.
-pub const DEFAULT_WAITING_TOTAL: usize = 16 * DEFAULT_WAITING_PER_FLOW;
+/// How many requests may wait altogether, unless configured otherwise: four flows with all that they may have.
+pub const DEFAULT_WAITING_TOTAL: usize = 4 * DEFAULT_WAITING_PER_FLOW;
 
 /// The part of what there is that one account may take, in percent, unless configured otherwise: all clients without a
 /// name at one address can use most of it, and every other account still finds a quarter.

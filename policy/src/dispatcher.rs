@@ -3,7 +3,8 @@
 //! It composes the parts, each of which has its own documentation and sources: [`Admission`] lets requests in,
 //! [`FairQueue`] orders those that wait, [`Slots`] bounds what runs, a [`RunQueue`] for each worker orders the slices of
 //! its guests, [`RunHistory`] knows which programs are short, and [`Placement`] which worker may run what. In here is
-//! what none of them can say alone: the life of a request, and who goes first where parts compete.
+//! what none of them can say alone: the life of a request, and who goes first where parts compete. Compilers and sandboxes
+//! are shared by [`Permits`](crate::Permits) of their own, since nothing is decided for them and workers together.
 //!
 //! ```text
 //!          admit            submit          next: Start       slice_ended ⇄ ready, next: Resume

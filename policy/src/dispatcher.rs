@@ -319,7 +319,8 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
         may_go_on
     }
 
-    /// A guest has ended in its slice, and its slot is free.
+    /// A guest has ended in its slice, and its slot is free. What waited for that, or for its quota, may be for another
+    /// worker: those that are idle are to be asked again.
     ///
     /// # Panics
     /// If there is no such guest.
@@ -336,7 +337,7 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
         self.release(worker, guest);
     }
 
-    /// A guest was ended, or could not be started, and its slot is free.
+    /// A guest was ended, or could not be started, and its slot is free; as after [`finished`](Self::finished).
     ///
     /// # Panics
     /// If there is no such guest.

@@ -67,6 +67,13 @@ const DAY: &str = "
    900 | big is compiled                           | waits
    900 | worker 0                                  | starts big
    900 | big ends after 0.1                        |
+       | -- While somebody waits to be alone elsewhere, as one that loads a suspect module, nothing starts.
+   950 | close                                     |
+   950 | add5 of alice/meter wants add             | waits
+   950 | worker 0                                  | idle
+   951 | open                                      |
+   951 | worker 0                                  | starts add5
+   951 | add5 ends after 0.02                      |
        | -- Sleepers of one client fill its share of the slots. What is over waits, and expires.
   1000 | s1 of erin/a wants sleep                  | waits
   1000 | s2 of erin/a wants sleep                  | waits
@@ -217,6 +224,10 @@ impl Day {
             [name, "is", "ended"] => {
                 let (worker, guest, _) = self.guests.remove(name).expect("it runs");
                 self.dispatcher.release(worker, guest);
+                String::new()
+            }
+            [gate @ ("open" | "close")] => {
+                self.dispatcher.set_open(gate == "open");
                 String::new()
             }
             ["deadline"] => {

@@ -6,6 +6,7 @@ pub mod engine;
 mod executor;
 pub mod folder;
 pub mod guest;
+mod job;
 mod limiter;
 pub mod linking;
 mod loaded;

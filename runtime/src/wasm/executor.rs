@@ -6,9 +6,9 @@
 
 use super::ready_list::ReadyList;
 use super::scheduler::Scheduler;
-use super::worker::Worker;
+use super::worker::{Pause, Worker};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tokio::runtime::Handle;
 
 /// A worker, and whoever's thread is in it.
@@ -18,14 +18,6 @@ pub struct Executor {
     scheduler: Arc<Scheduler>,
     /// What drives the timers of sleeping guests.
     runtime: Handle,
-}
-
-/// What a worker's thread waits for when it leaves the worker.
-pub struct Pause {
-    /// How long at the most.
-    pub timeout: Option<Duration>,
-    /// [`Scheduler::submitted`] from before the last look at the queue.
-    pub seen: u64,
 }
 
 impl Executor {

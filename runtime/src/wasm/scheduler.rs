@@ -4,9 +4,9 @@
 //! requests that expire.
 
 use super::engine::Tier;
+use super::job::{Job, Key, RunOutcome};
 use super::memory::GuestMemory;
 use super::ready_list::ReadyList;
-use super::workers::{Job, Key, RunOutcome};
 use crate::modules::Digest;
 use crate::suspects::{Permit, Suspects, Watched};
 use offload_policy::{Busy, Dispatcher, DispatcherLimits, GuestId, Load, Next, SliceTime, Submission, Time};

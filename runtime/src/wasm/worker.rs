@@ -5,15 +5,14 @@
 //! one has used up its time, is the policy's choice; the worker has the guests themselves.
 
 use super::engine::Tier;
-use super::executor::Pause;
 use super::guest::{self, Ended};
+use super::job::{Job, RunOutcome};
 use super::linking::Linkers;
 use super::loaded::{Loaded, LoadedLimits, LoadedModules};
 use super::ready_list::{GuestWaker, ReadyList};
 use super::scheduler::Scheduler;
 use super::slice_clock::SliceClock;
 use super::ticker::Ticks;
-use super::workers::{Job, RunOutcome};
 use crate::flow::Name;
 use crate::modules::Artifact;
 use crate::suspects::{Execution, Watched};
@@ -41,6 +40,8 @@ pub struct Worker {
     guests: Guests,
     /// Guests that were woken and are not counted as ready yet.
     woken: Vec<GuestId>,
+    /// Whether a guest has left since the worker was idle.
+    has_released: bool,
 }
 
 /// The guests that have been started and have not ended, by the numbers that the dispatcher gives them.
@@ -68,6 +69,14 @@ struct Guest {
     done: Box<dyn FnOnce(RunOutcome) + Send>,
 }
 
+/// What a worker's thread waits for when it leaves the worker.
+pub struct Pause {
+    /// How long at the most.
+    pub timeout: Option<Duration>,
+    /// [`Scheduler::submitted`] from before the last look at the queue.
+    pub seen: u64,
+}
+
 impl Worker {
     /// The worker of this number, whose own engine is that of `linkers`, and which keeps so many modules loaded: loading
     /// one again takes a millisecond or two at the most.
@@ -89,6 +98,7 @@ impl Worker {
             ticks,
             guests: Guests::default(),
             woken: Vec::new(),
+            has_released: false,
         }
     }
 
@@ -113,7 +123,13 @@ impl Worker {
                     self.end(guest, ended);
                 }
                 Next::Expired(job) => (job.done)(RunOutcome::Expired),
-                Next::Idle(until) => return Some(self.pause(until, seen)),
+                Next::Idle(until) => {
+                    // What waits and is not for this worker may have waited for a quota that is free now.
+                    if std::mem::take(&mut self.has_released) {
+                        self.scheduler.wake_for_queued(Some(self.index));
+                    }
+                    return Some(self.pause(until, seen));
+                }
             }
         }
         None
@@ -190,7 +206,7 @@ impl Worker {
         let loaded = match self.load(&artifact, key.account(), started) {
             Ok(loaded) => loaded,
             Err(error) => {
-                self.scheduler.release(self.index, id);
+                self.release(id);
                 drop(execution);
                 let ended = Ended::failed(error);
                 return done(RunOutcome::Ran { ended, run: started.elapsed(), queued });
@@ -245,13 +261,21 @@ impl Worker {
     /// The guest has ended by itself.
     fn finish(&mut self, id: GuestId, took: SliceTime, ended: Ended) {
         let guest = self.guests.remove(id);
-        guest.hand_over(ended, || self.scheduler.finished(self.index, id, took));
+        guest.hand_over(ended, || {
+            self.has_released = true;
+            self.scheduler.finished(self.index, id, took);
+        });
     }
 
     /// Ends a guest.
     fn end(&mut self, id: GuestId, ended: Ended) {
         let guest = self.guests.remove(id);
-        guest.hand_over(ended, || self.scheduler.release(self.index, id));
+        guest.hand_over(ended, || self.release(id));
+    }
+
+    fn release(&mut self, id: GuestId) {
+        self.has_released = true;
+        self.scheduler.release(self.index, id);
     }
 
     /// The program, loaded into this worker's engine and linked, on this account if it was not there.

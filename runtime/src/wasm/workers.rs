@@ -3,22 +3,23 @@
 use super::capacity::PoolCapacity;
 use super::engine;
 use super::executor::{AbortOnPanic, Executor};
-use super::guest::{Budget, Ended, Input};
 use super::linking::Linkers;
 use super::memory::GuestMemory;
 use super::scheduler::Scheduler;
 use super::ticker::Ticker;
 use super::worker::Worker;
 use crate::config::Config;
-use crate::flow::{Flow, Name};
+use crate::flow::Name;
 use crate::modules::Artifact;
 use crate::status;
-use crate::suspects::{Suspects, Watched};
+use crate::suspects::Suspects;
 use offload_policy::{Busy, DispatcherLimits, Load};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
+
+pub use super::job::{Job, Key, RunOutcome};
 
 /// How long a thread that brings requests runs them before it goes back to its connections.
 const INLINE_BUDGET: Duration = Duration::from_micros(500);
@@ -26,52 +27,8 @@ const INLINE_BUDGET: Duration = Duration::from_micros(500);
 /// Requests at once that are run by the thread that brings them alone; for more, others are woken.
 const MAX_INLINE_BATCH: usize = 8;
 
-/// What fairness and quotas are kept by.
-pub type Key = Flow;
-
 /// The account of what is loaded at start.
 const GATEWAY: &str = "";
-
-/// One guest to run.
-pub struct Job {
-    /// Whose it is.
-    pub key: Key,
-    /// What it was admitted with.
-    pub load: Load,
-    /// The compiled module.
-    pub artifact: Arc<Artifact>,
-    /// What the guest is given.
-    pub input: Input,
-    /// What it may use.
-    pub budget: Budget,
-    /// When the request arrived.
-    pub arrived: Instant,
-    /// When its answer is no longer of use; also bounds its run.
-    pub deadline: Option<Instant>,
-    /// What knows it again if it crashes the gateway.
-    pub watched: Option<Watched>,
-    /// Takes the outcome, on the worker's thread. Called exactly once.
-    pub done: Box<dyn FnOnce(RunOutcome) + Send>,
-}
-
-/// What became of a job.
-pub enum RunOutcome {
-    /// It ran.
-    Ran {
-        /// How it ended.
-        ended: Ended,
-        /// Wall-clock time from its first slice to its end.
-        run: Duration,
-        /// Time from arrival to its first slice.
-        queued: Duration,
-    },
-    /// Its deadline came before a slot did.
-    Expired,
-    /// The gateway stopped before it could start.
-    NotStarted,
-    /// The gateway stopped while it ran.
-    Stopped,
-}
 
 /// The pool of workers.
 pub struct Workers {

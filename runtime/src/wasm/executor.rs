@@ -39,16 +39,15 @@ impl Executor {
         loop {
             let Some(Pause { timeout, seen }) = self.lock().work() else { break };
             parker.park(timeout, || {
-                self.ready_list.is_empty()
-                    && self.scheduler.submitted() == seen
-                    && !self.scheduler.is_stopped()
+                self.ready_list.is_empty() && self.scheduler.changes() == seen && !self.scheduler.is_stopped()
             });
         }
         self.lock().stop();
     }
 
     /// Lets the caller's thread do the worker's work if no other is in it and nothing is to be done but what waits in
-    /// the queue and is short: until there is no more of it, or `until`. `false` if the executor is taken.
+    /// the queue and is short: until there is no more of it, or `until`. `false` if the executor is taken, or wanted by
+    /// guests that can go on.
     ///
     /// `begin` is called once the caller is sure to be of use.
     pub fn try_run_inline(&self, until: Instant, begin: impl FnOnce()) -> bool {

@@ -23,9 +23,8 @@ pub struct Scheduler {
     dispatcher: Mutex<Dispatcher<Key, Program, Job>>,
     /// How many jobs are queued: a worker looks here before it takes the lock.
     queued: AtomicUsize,
-    /// How many jobs have ever been queued, or were let through: tells a worker that found nothing to take whether to
-    /// look again.
-    submitted: AtomicU64,
+    /// Counts what may have let a job start: tells a worker that found nothing to take whether to look again.
+    changes: AtomicU64,
     stopped: AtomicBool,
     /// One a worker.
     ready_lists: Vec<Arc<ReadyList>>,
@@ -46,7 +45,7 @@ impl Scheduler {
         Scheduler {
             dispatcher: Mutex::new(Dispatcher::new(limits)),
             queued: AtomicUsize::new(0),
-            submitted: AtomicU64::new(0),
+            changes: AtomicU64::new(0),
             stopped: AtomicBool::new(false),
             ready_lists: (0..limits.workers).map(|_| Arc::default()).collect(),
             suspects,
@@ -108,7 +107,7 @@ impl Scheduler {
                 dispatcher.submit(submission);
             }
             self.count_queued(&dispatcher);
-            self.submitted.fetch_add(1, Ordering::SeqCst);
+            self.changes.fetch_add(1, Ordering::SeqCst);
         }
         if deadline.is_some() {
             self.deadline_changed.notify_one();
@@ -150,18 +149,18 @@ impl Scheduler {
         self.lock().slice_ended(worker, guest, took)
     }
 
-    /// A guest has ended in its slice, and its slot is free. Others may have waited for it, or for its quota.
+    /// A guest has ended in its slice, and its slot is free.
     pub fn finished(&self, worker: usize, guest: GuestId, took: SliceTime) {
         let mut dispatcher = self.lock();
         dispatcher.finished(worker, guest, took);
-        self.tell_if_idle(&dispatcher);
+        self.released(&dispatcher);
     }
 
     /// A guest was ended, or could not be started, and its slot is free.
     pub fn release(&self, worker: usize, guest: GuestId) {
         let mut dispatcher = self.lock();
         dispatcher.release(worker, guest);
-        self.tell_if_idle(&dispatcher);
+        self.released(&dispatcher);
     }
 
     /// Jobs that are queued.
@@ -169,9 +168,9 @@ impl Scheduler {
         self.queued.load(Ordering::SeqCst)
     }
 
-    /// Changes when there may be something new to take.
-    pub fn submitted(&self) -> u64 {
-        self.submitted.load(Ordering::SeqCst)
+    /// Another number when there may be something new to take.
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Ordering::SeqCst)
     }
 
     /// Wakes a thread that waits for each job in the queue, but not that of `except`. If none waits, each looks at the
@@ -244,8 +243,7 @@ impl Scheduler {
                 () = sleep => {}
                 () = self.deadline_changed.notified() => continue,
                 () = self.reopened() => {
-                    // A worker that has found nothing to start looks once more.
-                    self.submitted.fetch_add(1, Ordering::SeqCst);
+                    self.changes.fetch_add(1, Ordering::SeqCst);
                     self.wake_all();
                     continue;
                 }
@@ -307,6 +305,14 @@ impl Scheduler {
             Next::Resume(_) | Next::End(_) | Next::Idle(_) => {}
         }
         next
+    }
+
+    /// What is queued may have waited for the slot, or for the quota, that is free now.
+    fn released(&self, dispatcher: &Dispatcher<Key, Program, Job>) {
+        if dispatcher.queued() > 0 {
+            self.changes.fetch_add(1, Ordering::SeqCst);
+        }
+        self.tell_if_idle(dispatcher);
     }
 
     fn count_queued(&self, dispatcher: &Dispatcher<Key, Program, Job>) {

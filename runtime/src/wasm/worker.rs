@@ -73,7 +73,7 @@ struct Guest {
 pub struct Pause {
     /// How long at the most.
     pub timeout: Option<Duration>,
-    /// [`Scheduler::submitted`] from before the last look at the queue.
+    /// [`Scheduler::changes`] from before the last look at the queue.
     pub seen: u64,
 }
 
@@ -113,7 +113,7 @@ impl Worker {
     /// Starts and resumes guests until there is nothing to do, or for good: then `None`. For the worker's own thread.
     pub fn work(&mut self) -> Option<Pause> {
         while !self.scheduler.is_stopped() {
-            let seen = self.scheduler.submitted();
+            let seen = self.scheduler.changes();
             match self.next() {
                 Next::Start { guest, job, ends } => self.start(guest, job, ends),
                 Next::Resume(guest) => self.slice(guest, SliceClock::later()),

@@ -76,7 +76,7 @@ impl Load {
 pub struct AdmissionLimits {
     /// For one flow. Default: 4 096 requests, 64 MiB.
     pub per_flow: Load,
-    /// For all together. Default: 65 536 requests, 256 MiB (a sixteenth of a small gateway's 4 GB). A
+    /// For all together. Default: 16 384 requests, 256 MiB (a sixteenth of a small gateway's 4 GB). A
     /// single flow gets at most half of it.
     pub total: Load,
     /// The part of the total that one account gets at most, in percent. Default: 75.

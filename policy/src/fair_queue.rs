@@ -29,7 +29,7 @@ use crate::linked_slab::{Handle, LinkedSlab, List};
 pub struct QueueLimits {
     /// Items of one flow. Default: 4 096.
     pub per_flow: usize,
-    /// Items of all flows together. Default: 65 536.
+    /// Items of all flows together. Default: 16 384.
     pub total: usize,
 }
 
@@ -410,7 +410,7 @@ mod tests {
 
     #[test]
     fn what_idle_keys_held_is_given_back() {
-        let mut queue = FairQueue::new(QueueLimits::default());
+        let mut queue = FairQueue::new(QueueLimits::NONE);
         for key in 0..20_000u32 {
             queue.push(key, key, Some(ms(1))).unwrap();
         }

@@ -1,18 +1,22 @@
 //! Who may use what is scarce and takes long: compilers, and the sandboxes of native programs.
 //!
-//! How long a job takes is unknown when it begins, so it begins *young*, with all that the machine can give. A job that
-//! has been young for a while makes room for one that waits and becomes *old*: it goes on with what the young leave, or
-//! is *stopped* until its round comes. So a newcomer that needs little waits for [`PermitLimits::hold`] at the most,
-//! however long the others' jobs take. This is the multilevel feedback queue of CTSS (F. J. Corbató et al., "An
-//! Experimental Time-Sharing System", AFIPS SJCC 1962) with two levels, the second one round robin.
+//! How long a job takes is unknown when it begins, so it begins at *full* priority. A job that has used up its quantum
+//! while another one waits is *demoted*: it goes on with what the others leave, or is *stopped* until its round comes.
+//! So a newcomer that needs little waits for [`PermitLimits::quantum`] at the most, however long the others' jobs take.
+//! This is the multilevel feedback queue of CTSS (F. J. Corbató et al., "An Experimental Time-Sharing System", AFIPS
+//! SJCC 1962) with two levels, the second one round robin.
 //!
-//! What is old or stopped still holds memory, so the number of jobs that have begun is bounded, and shared between
-//! flows and accounts as [`Slots`] are: only a newcomer that finds all places taken waits for another's end.
+//! A job that is demoted or stopped still holds memory, so the number of jobs that have begun is bounded, and shared
+//! between flows and accounts as [`Slots`] are: only a newcomer that finds all slots taken waits for another's end.
 //!
-//! Jobs in the *background*, which nobody waits for, are one at a time, beside those places, and run only while nobody
+//! Jobs in the *background*, which nobody waits for, are one at a time, beside those slots, and run only while nobody
 //! else runs or waits.
 //!
-//! Calls cost O(places), which are few; requests in the queue cost what [`FairQueue`] says.
+//! Nothing is decided for compilers, sandboxes and workers together, so each has a state machine of its own, which the
+//! runtime keeps behind a lock of its own: compilers do not slow down the [`Dispatcher`](crate::Dispatcher). What waits
+//! for a permit counts in its [admission](crate::Admission).
+//!
+//! Calls cost O(slots), which are few; requests in the queue cost what [`FairQueue`] says.
 
 use std::collections::BTreeMap;
 
@@ -21,22 +25,22 @@ use crate::fair_queue::{FairQueue, QueueLimits};
 use crate::flow_key::FlowKey;
 use crate::slots::{Shares, Slots};
 
-/// The one "worker" whose slots the places are.
-const PLACES: usize = 0;
+/// The one "worker" that has the slots.
+const WORKER: usize = 0;
 
 /// How much there is to share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PermitLimits {
-    /// Jobs that are young at once. Of two or more, one flow never has all.
-    pub young: usize,
-    /// How long a job stays young while others wait.
-    pub hold: Time,
-    /// Jobs that have begun and not ended, in the background apart.
-    pub places: usize,
-    /// What of the places one flow and one account may have.
+    /// Jobs at full priority at once. Of two or more, one flow never has all.
+    pub concurrency: usize,
+    /// How long a job stays at full priority while others wait.
+    pub quantum: Time,
+    /// Jobs that have begun and not ended, without that in the background.
+    pub slots: usize,
+    /// The parts of the slots that one flow and one account may hold.
     pub shares: Shares,
-    /// How long an old job runs before another one has its round. `None` where jobs cannot be stopped: then all old
-    /// ones go on, and nothing is done in the background.
+    /// How long a demoted job runs before another one has its round. `None` where jobs cannot be stopped: then all that
+    /// are demoted go on, and nothing is done in the background.
     pub round: Option<Time>,
 }
 
@@ -49,13 +53,13 @@ pub enum Urgency {
     Background,
 }
 
-/// How far a job is to be served.
+/// How a job is to be served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// It runs as fast as it can.
-    Young,
-    /// It runs with what the young leave.
-    Old,
+    /// It runs at full priority.
+    Full,
+    /// It has used up its quantum, and runs with what the others leave.
+    Demoted,
     /// It does not run.
     Stopped,
 }
@@ -91,7 +95,7 @@ pub struct Permits<K: FlowKey, T> {
     /// In the order in which they began.
     jobs: BTreeMap<PermitId, Job<K>>,
     next: u64,
-    places: Slots<K>,
+    slots: Slots<K>,
     awaited: FairQueue<K, T>,
     background: FairQueue<K, T>,
     /// In the order of their rounds; those that have ended in the meantime are passed over.
@@ -105,7 +109,7 @@ impl<K: FlowKey, T> Permits<K, T> {
             limits,
             jobs: BTreeMap::new(),
             next: 0,
-            places: Slots::new(1, limits.places, limits.shares),
+            slots: Slots::new(1, limits.slots, limits.shares),
             awaited: FairQueue::new(QueueLimits::NONE),
             background: FairQueue::new(QueueLimits::NONE),
             stopped: FairQueue::new(QueueLimits::NONE),
@@ -139,7 +143,7 @@ impl<K: FlowKey, T> Permits<K, T> {
     pub fn release(&mut self, id: PermitId) {
         let job = self.jobs.remove(&id).expect("a permit that was granted");
         if job.urgency == Urgency::Awaited {
-            self.places.release(PLACES, &job.key);
+            self.slots.release(WORKER, &job.key);
         }
     }
 
@@ -148,12 +152,12 @@ impl<K: FlowKey, T> Permits<K, T> {
     pub fn advance(&mut self, now: Time) -> Vec<Change<T>> {
         let mut changes = Vec::new();
         while let Some((id, waiter)) = self.begin_awaited(now) {
-            changes.push(Change::Granted(id, waiter, Stage::Young));
+            changes.push(Change::Granted(id, waiter, Stage::Full));
         }
         if let Some(round) = self.limits.round {
-            self.rotate_old(round, now);
+            self.rotate_demoted(round, now);
             if let Some((id, waiter)) = self.serve_background(now) {
-                changes.push(Change::Granted(id, waiter, Stage::Old));
+                changes.push(Change::Granted(id, waiter, Stage::Demoted));
             }
         }
         let moved = self.jobs.iter_mut().filter(|(_, job)| job.told != job.stage);
@@ -169,55 +173,54 @@ impl<K: FlowKey, T> Permits<K, T> {
         let someone_waits = !self.awaited.is_empty();
         let someone_is_stopped = self.awaited_at(Stage::Stopped).next().is_some();
         let due = self.jobs.values().filter_map(|job| match (job.stage, self.limits.round) {
-            (Stage::Young, _) if someone_waits => Some(job.since + self.limits.hold),
-            (Stage::Old, Some(round)) if someone_is_stopped => Some(job.since + round),
+            (Stage::Full, _) if someone_waits => Some(job.since + self.limits.quantum),
+            (Stage::Demoted, Some(round)) if someone_is_stopped => Some(job.since + round),
             _ => None,
         });
         due.filter(|due| *due > now).min()
     }
 
-    /// Lets the next one in turn begin for which there is room, if need be in place of a young one that has been that
-    /// for long enough.
+    /// Lets the next one in turn begin for which there is room, if need be in place of one whose quantum is used up.
     fn begin_awaited(&mut self, now: Time) -> Option<(PermitId, T)> {
-        let Self { limits, jobs, places, awaited, .. } = self;
-        let young = |job: &&Job<K>| job.stage == Stage::Young;
-        let spare = jobs.values().filter(young).count() < limits.young;
-        let ripe = |id: &PermitId| {
+        let Self { limits, jobs, slots, awaited, .. } = self;
+        let at_full = |job: &&Job<K>| job.stage == Stage::Full;
+        let has_room = jobs.values().filter(at_full).count() < limits.concurrency;
+        let is_due = |id: &PermitId| {
             let job = &jobs[id];
-            job.stage == Stage::Young && job.since + limits.hold <= now
+            job.stage == Stage::Full && job.since + limits.quantum <= now
         };
-        // Began first, so has been young for longest.
-        let ripest = jobs.keys().copied().find(ripe);
-        if places.free(PLACES) == 0 || !(spare || ripest.is_some()) {
+        // It began first, so it has been at full priority for longest.
+        let due_first = jobs.keys().copied().find(is_due);
+        if slots.free(WORKER) == 0 || !(has_room || due_first.is_some()) {
             return None;
         }
-        let most_of_flow = limits.young.saturating_sub(1).max(1);
-        // Whose permit this flow would get: nobody's, or that of a ripe one.
+        let most_of_flow = limits.concurrency.saturating_sub(1).max(1);
+        // Whom this flow would take its permit from: nobody, or one whose quantum is used up.
         let in_place_of = |key: &K| {
             let of_flow = || jobs.iter().filter(|(_, job)| job.key == *key);
-            if of_flow().filter(|(_, job)| young(job)).count() >= most_of_flow {
-                return of_flow().map(|(id, _)| *id).find(ripe).map(Some);
+            if of_flow().filter(|(_, job)| at_full(job)).count() >= most_of_flow {
+                return of_flow().map(|(id, _)| *id).find(is_due).map(Some);
             }
-            if spare { Some(None) } else { ripest.map(Some) }
+            if has_room { Some(None) } else { due_first.map(Some) }
         };
         let (key, waiter) = awaited.pop_where(
-            |account| places.account_may_start(account),
-            |key, _| places.flow_may_start(key) && in_place_of(key).is_some(),
+            |account| slots.account_may_start(account),
+            |key, _| slots.flow_may_start(key) && in_place_of(key).is_some(),
         )?;
-        if let Some(ripe) = in_place_of(&key).expect("a flow was chosen for which there is room") {
-            let job = jobs.get_mut(&ripe).expect("a ripe job has begun");
-            (job.stage, job.since) = (Stage::Old, now);
+        if let Some(due) = in_place_of(&key).expect("a flow was chosen for which there is room") {
+            let job = jobs.get_mut(&due).expect("a job at full priority has begun");
+            (job.stage, job.since) = (Stage::Demoted, now);
         }
-        places.try_acquire(PLACES, &key).expect("a place is free and within the shares");
-        Some((self.begin(key, Urgency::Awaited, Stage::Young, now), waiter))
+        slots.try_acquire(WORKER, &key).expect("a slot is free and within the shares");
+        Some((self.begin(key, Urgency::Awaited, Stage::Full, now), waiter))
     }
 
-    /// Gives the old ones their rounds: as many run as young ones could, but one at least.
-    fn rotate_old(&mut self, round: Time, now: Time) {
-        let young = self.awaited_at(Stage::Young).count();
-        let room = self.limits.young.saturating_sub(young).max(1);
+    /// Gives the demoted their rounds: as many run as could at full priority, but one at least.
+    fn rotate_demoted(&mut self, round: Time, now: Time) {
+        let at_full = self.awaited_at(Stage::Full).count();
+        let room = self.limits.concurrency.saturating_sub(at_full).max(1);
         let mut running: Vec<(Time, PermitId)> =
-            self.awaited_at(Stage::Old).map(|(id, job)| (job.since, id)).collect();
+            self.awaited_at(Stage::Demoted).map(|(id, job)| (job.since, id)).collect();
         running.sort_unstable();
         let surplus = running.len().saturating_sub(room);
         // Those that are stopped here count as well: whose round is over makes room for them at once.
@@ -238,7 +241,7 @@ impl<K: FlowKey, T> Permits<K, T> {
             && let Some((_, id)) = self.stopped.pop()
         {
             if let Some(job) = self.jobs.get_mut(&id) {
-                (job.stage, job.since) = (Stage::Old, now);
+                (job.stage, job.since) = (Stage::Demoted, now);
                 left -= 1;
             }
         }
@@ -250,7 +253,7 @@ impl<K: FlowKey, T> Permits<K, T> {
         let idle = self.awaited.is_empty() && jobs.all(|job| job.urgency == Urgency::Background);
         let running = self.jobs.values_mut().find(|job| job.urgency == Urgency::Background);
         if let Some(job) = running {
-            let stage = if idle { Stage::Old } else { Stage::Stopped };
+            let stage = if idle { Stage::Demoted } else { Stage::Stopped };
             if job.stage != stage {
                 (job.stage, job.since) = (stage, now);
             }
@@ -260,7 +263,7 @@ impl<K: FlowKey, T> Permits<K, T> {
             return None;
         }
         let (key, waiter) = self.background.pop()?;
-        Some((self.begin(key, Urgency::Background, Stage::Old, now), waiter))
+        Some((self.begin(key, Urgency::Background, Stage::Demoted, now), waiter))
     }
 
     fn begin(&mut self, key: K, urgency: Urgency, stage: Stage, now: Time) -> PermitId {
@@ -283,9 +286,9 @@ mod tests {
     use proptest::prelude::*;
 
     const LIMITS: PermitLimits = PermitLimits {
-        young: 2,
-        hold: Time::from_millis(100),
-        places: 8,
+        concurrency: 2,
+        quantum: Time::from_millis(100),
+        slots: 8,
         shares: Shares { flow: 50, account: 75 },
         round: Some(Time::from_millis(1000)),
     };
@@ -347,72 +350,76 @@ mod tests {
         }
     }
 
-    use Stage::{Old, Stopped, Young};
+    use Stage::{Demoted, Full, Stopped};
 
     #[test]
-    fn a_newcomer_waits_for_the_hold_time_whatever_the_others_do() {
+    fn a_newcomer_waits_for_a_quantum_whatever_the_others_do() {
         let mut table = Table::new(LIMITS);
-        assert_eq!(table.request('a', 0, "a"), [("a", Young)]);
+        assert_eq!(table.request('a', 0, "a"), [("a", Full)]);
         table.now = Time::from_millis(50);
-        assert_eq!(table.request('b', 0, "b"), [("b", Young)]);
+        assert_eq!(table.request('b', 0, "b"), [("b", Full)]);
         assert_eq!(table.permits.next_deadline(table.now), None, "nobody waits: nobody makes room");
         table.now = Time::from_millis(60);
         assert_eq!(table.request('c', 0, "c"), []);
         assert_eq!(table.permits.next_deadline(table.now), Some(Time::from_millis(100)));
         assert_eq!(table.at(99), []);
-        // One old one may run beside two young ones, with what they leave.
-        assert_eq!(table.at(100), [("c", Young), ("a", Old)]);
+        // One demoted job may run beside two at full priority, with what they leave.
+        assert_eq!(table.at(100), [("c", Full), ("a", Demoted)]);
         assert_eq!(table.request('d', 0, "d"), []);
-        assert_eq!(table.at(150), [("d", Young), ("a", Stopped), ("b", Old)]);
+        assert_eq!(table.at(150), [("d", Full), ("a", Stopped), ("b", Demoted)]);
         assert_eq!(table.permits.next_deadline(table.now), Some(Time::from_millis(1150)));
         assert_eq!(table.release("c"), []);
-        assert_eq!(table.release("d"), [("a", Old)], "all that runs is old, and there is room for two");
+        assert_eq!(
+            table.release("d"),
+            [("a", Demoted)],
+            "all that runs is demoted, and there is room for two"
+        );
     }
 
     #[test]
-    fn old_ones_go_round() {
-        let mut table = Table::new(PermitLimits { young: 1, ..LIMITS });
+    fn the_demoted_go_round() {
+        let mut table = Table::new(PermitLimits { concurrency: 1, ..LIMITS });
         table.request('a', 0, "a");
         table.request('b', 0, "b");
-        assert_eq!(table.at(100), [("b", Young), ("a", Old)]);
+        assert_eq!(table.at(100), [("b", Full), ("a", Demoted)]);
         table.request('c', 0, "c");
-        assert_eq!(table.at(200), [("c", Young), ("a", Stopped), ("b", Old)]);
+        assert_eq!(table.at(200), [("c", Full), ("a", Stopped), ("b", Demoted)]);
         assert_eq!(table.at(1199), []);
-        assert_eq!(table.at(1200), [("a", Old), ("b", Stopped)]);
-        assert_eq!(table.at(2200), [("a", Stopped), ("b", Old)]);
+        assert_eq!(table.at(1200), [("a", Demoted), ("b", Stopped)]);
+        assert_eq!(table.at(2200), [("a", Stopped), ("b", Demoted)]);
         // What has ended while it was stopped is passed over.
         assert_eq!(table.release("a"), []);
         assert_eq!(table.permits.next_deadline(table.now), None);
         assert_eq!(table.release("b"), []);
         assert_eq!(table.release("c"), []);
-        assert!(table.permits.jobs.is_empty() && table.permits.places.free(PLACES) == 8);
+        assert!(table.permits.jobs.is_empty() && table.permits.slots.free(WORKER) == 8);
     }
 
     #[test]
     fn a_flow_leaves_a_permit_for_the_others_and_replaces_its_own() {
         let mut table = Table::new(LIMITS);
-        assert_eq!(table.request('a', 0, "first"), [("first", Young)]);
+        assert_eq!(table.request('a', 0, "first"), [("first", Full)]);
         assert_eq!(table.request('a', 0, "second"), []);
-        assert_eq!(table.request('a', 1, "another flow"), [("another flow", Young)]);
-        assert_eq!(table.at(100), [("second", Young), ("first", Old)]);
+        assert_eq!(table.request('a', 1, "another flow"), [("another flow", Full)]);
+        assert_eq!(table.at(100), [("second", Full), ("first", Demoted)]);
     }
 
     #[test]
     fn accounts_take_turns_however_many_names_they_have() {
-        let mut table = Table::new(PermitLimits { young: 1, ..LIMITS });
+        let mut table = Table::new(PermitLimits { concurrency: 1, ..LIMITS });
         table.request('a', 0, "a0");
         for (flow, name) in [(1, "a1"), (2, "a2"), (3, "a3")] {
             assert_eq!(table.request('a', flow, name), []);
         }
         assert_eq!(table.request('b', 0, "b"), []);
-        assert_eq!(table.release("a0"), [("a1", Young)]);
-        assert_eq!(table.release("a1"), [("b", Young)]);
-        assert_eq!(table.release("b"), [("a2", Young)]);
+        assert_eq!(table.release("a0"), [("a1", Full)]);
+        assert_eq!(table.release("a1"), [("b", Full)]);
+        assert_eq!(table.release("b"), [("a2", Full)]);
     }
 
     #[test]
-    fn places_are_bounded_and_some_are_left() {
-        let mut table = Table::new(PermitLimits { young: 1, ..LIMITS });
+    fn slots_are_bounded_and_some_are_left() {
+        let mut table = Table::new(PermitLimits { concurrency: 1, ..LIMITS });
         let names = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
         for (flow, name) in (0..).zip(names) {
             table.request('a', flow, name);
@@ -421,31 +428,31 @@ mod tests {
             table.at(1000 * second);
         }
         assert_eq!(table.granted.len(), 6, "three quarters of eight");
-        assert_eq!(table.request('b', 0, "b").first(), Some(&("b", Young)));
+        assert_eq!(table.request('b', 0, "b").first(), Some(&("b", Full)));
     }
 
     #[test]
     fn the_background_runs_while_nobody_else_does() {
         let mut table = Table::new(LIMITS);
-        assert_eq!(table.background('a', "one"), [("one", Old)]);
+        assert_eq!(table.background('a', "one"), [("one", Demoted)]);
         assert_eq!(table.background('b', "two"), [], "one at a time");
-        assert_eq!(table.request('c', 0, "c"), [("c", Young), ("one", Stopped)]);
-        assert_eq!(table.release("c"), [("one", Old)]);
-        assert_eq!(table.release("one"), [("two", Old)]);
-        assert_eq!(table.request('a', 0, "a"), [("a", Young), ("two", Stopped)]);
+        assert_eq!(table.request('c', 0, "c"), [("c", Full), ("one", Stopped)]);
+        assert_eq!(table.release("c"), [("one", Demoted)]);
+        assert_eq!(table.release("one"), [("two", Demoted)]);
+        assert_eq!(table.request('a', 0, "a"), [("a", Full), ("two", Stopped)]);
         assert_eq!(table.background('c', "three"), []);
         assert_eq!(table.release("two"), [], "somebody else runs");
-        assert_eq!(table.release("a"), [("three", Old)]);
+        assert_eq!(table.release("a"), [("three", Demoted)]);
     }
 
     #[test]
     fn what_cannot_be_stopped_goes_on() {
-        let mut table = Table::new(PermitLimits { round: None, young: 1, ..LIMITS });
+        let mut table = Table::new(PermitLimits { round: None, concurrency: 1, ..LIMITS });
         table.request('a', 0, "a");
         table.request('b', 0, "b");
-        assert_eq!(table.at(100), [("b", Young), ("a", Old)]);
+        assert_eq!(table.at(100), [("b", Full), ("a", Demoted)]);
         table.request('c', 0, "c");
-        assert_eq!(table.at(200), [("c", Young), ("b", Old)]);
+        assert_eq!(table.at(200), [("c", Full), ("b", Demoted)]);
         assert_eq!(table.permits.next_deadline(table.now), None);
     }
 
@@ -468,8 +475,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_limit_is_exceeded_and_nobody_is_forgotten(steps in steps(), young in 1..4usize) {
-            let limits = PermitLimits { young, ..LIMITS };
+        fn no_limit_is_exceeded_and_nobody_is_forgotten(steps in steps(), concurrency in 1..4usize) {
+            let limits = PermitLimits { concurrency, ..LIMITS };
             let mut permits: Permits<Key, usize> = Permits::new(limits);
             let mut now = Time::ZERO;
             let (mut asked, mut granted) = (0, 0);
@@ -497,7 +504,7 @@ mod tests {
                         }
                         Change::Moved(id, stage) => {
                             let before = stages.insert(id, stage);
-                            prop_assert!(before.is_some_and(|before| before != stage && stage != Stage::Young));
+                            prop_assert!(before.is_some_and(|before| before != stage && stage != Stage::Full));
                         }
                     }
                 }
@@ -506,13 +513,13 @@ mod tests {
                     jobs.iter().filter(|job| job.urgency == urgency && job.stage == stage).count()
                 };
                 let awaited = |stage| count(Urgency::Awaited, stage);
-                prop_assert!(awaited(Stage::Young) <= young);
-                prop_assert!(awaited(Stage::Old) <= young.saturating_sub(awaited(Stage::Young)).max(1));
-                prop_assert!(awaited(Stage::Stopped) == 0 || awaited(Stage::Old) > 0, "one goes on");
-                prop_assert_eq!(permits.places.free(PLACES), 8 - jobs.len() + count(Urgency::Background, Stage::Old)
+                prop_assert!(awaited(Stage::Full) <= concurrency);
+                prop_assert!(awaited(Stage::Demoted) <= concurrency.saturating_sub(awaited(Stage::Full)).max(1));
+                prop_assert!(awaited(Stage::Stopped) == 0 || awaited(Stage::Demoted) > 0, "one goes on");
+                prop_assert_eq!(permits.slots.free(WORKER), 8 - jobs.len() + count(Urgency::Background, Stage::Demoted)
                     + count(Urgency::Background, Stage::Stopped));
                 let idle = permits.awaited.is_empty() && jobs.iter().all(|job| job.urgency == Urgency::Background);
-                prop_assert_eq!(count(Urgency::Background, Stage::Old) == 1,
+                prop_assert_eq!(count(Urgency::Background, Stage::Demoted) == 1,
                     idle && jobs.len() == 1, "the background runs exactly while nobody else does");
                 prop_assert_eq!(granted + permits.awaited.len() + permits.background.len(), asked);
                 prop_assert!(permits.next_deadline(now).is_none_or(|due| due > now));

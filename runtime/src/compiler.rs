@@ -58,9 +58,9 @@ impl Compiler {
     pub fn new(config: config::Compiler, limits: config::Limits) -> Compiler {
         let program = config.program.clone().unwrap_or_else(|| THIS_EXECUTABLE.into());
         let permits = FairSemaphore::new(PermitLimits {
-            young: config.concurrency,
-            hold: config.hold.duration(),
-            places: config.children(),
+            concurrency: config.concurrency,
+            quantum: config.hold.duration(),
+            slots: config.children(),
             shares: fair_semaphore::SHARES,
             round: Some(ROUND),
         });

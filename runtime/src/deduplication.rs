@@ -3,13 +3,11 @@
 //! The deduplicator lives in memory and is bounded; a durable one will keep the same two calls. It holds no clock, and
 //! knows nothing of what waits: the caller passes the time, and whatever it needs to answer a repetition.
 
-mod retained;
-
 use crate::config;
 use crate::fingerprint::Fingerprint;
+use offload_policy::Retention;
 use offload_protocol::answer::Answer;
 use offload_protocol::request::RequestId;
-use retained::Retained;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
@@ -37,6 +35,22 @@ pub enum ReplyTo {
     Connection(Arc<str>),
 }
 
+/// Whose an outcome is: what a request is known by, but its `id`.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Owner {
+    Principal(Arc<str>),
+    Unnamed(ReplyTo),
+}
+
+impl Owner {
+    fn of(key: &Key) -> Owner {
+        match &key.principal {
+            Some(principal) => Owner::Principal(principal.clone()),
+            None => Owner::Unnamed(key.reply_to.clone()),
+        }
+    }
+}
+
 /// What becomes of a request that has an `id`.
 #[derive(Debug, PartialEq)]
 pub enum Registration<W> {
@@ -59,7 +73,7 @@ pub struct Deduplicator<W> {
 struct State<W> {
     entries: HashMap<Key, Entry<W>>,
     /// The keys of all entries that are done.
-    done: Retained,
+    done: Retention<Arc<str>, Owner, Key, Instant>,
 }
 
 struct Entry<W> {
@@ -80,7 +94,7 @@ fn cost(answer: &Answer) -> usize {
 impl<W> Deduplicator<W> {
     /// An empty deduplicator.
     pub fn new(config: config::Idempotency) -> Deduplicator<W> {
-        let state = State { entries: HashMap::new(), done: Retained::default() };
+        let state = State { entries: HashMap::new(), done: Retention::new() };
         Deduplicator { config, state: Mutex::new(state) }
     }
 
@@ -114,7 +128,7 @@ impl<W> Deduplicator<W> {
             && cost(answer) <= self.config.bytes.as_usize()
         {
             state.forget(now, &self.config, cost(answer));
-            state.done.push(account.clone(), key.clone(), cost(answer), now);
+            state.done.push(account.clone(), Owner::of(key), key.clone(), cost(answer), now);
             let progress = Progress::Done(answer.clone());
             state.entries.insert(key.clone(), Entry { fingerprint: entry.fingerprint, progress });
         }

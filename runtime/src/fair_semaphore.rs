@@ -166,9 +166,9 @@ mod tests {
     /// Longer than any test.
     const FOR_EVER: Duration = Duration::from_secs(3600);
 
-    fn semaphore(young: usize, hold: Duration) -> FairSemaphore {
+    fn semaphore(concurrency: usize, quantum: Duration) -> FairSemaphore {
         let round = Some(Duration::from_secs(1));
-        FairSemaphore::new(PermitLimits { young, hold, places: 8, shares: SHARES, round })
+        FairSemaphore::new(PermitLimits { concurrency, quantum, slots: 8, shares: SHARES, round })
     }
 
     fn client(flow: &str) -> Client {
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_client_leaves_a_turn_for_the_others() {
+    async fn one_client_leaves_a_permit_for_the_others() {
         let semaphore = semaphore(2, FOR_EVER);
         let bomber = client("bomber");
         let first = semaphore.acquire(&bomber, Urgency::Awaited).await;
@@ -190,16 +190,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_long_turn_makes_room_for_the_next_and_goes_on_behind_it() {
+    async fn a_long_job_makes_room_for_the_next_and_goes_on_behind_it() {
         let semaphore = semaphore(1, Duration::from_millis(20));
         let long = semaphore.acquire(&client("long"), Urgency::Awaited).await;
         let mut stage = long.stage();
-        assert_eq!(*stage.borrow_and_update(), Stage::Young);
+        assert_eq!(*stage.borrow_and_update(), Stage::Full);
         // Given though the other one has not ended.
         let short = semaphore.acquire(&client("short"), Urgency::Awaited).await;
-        assert_eq!(*short.stage().borrow(), Stage::Young);
+        assert_eq!(*short.stage().borrow(), Stage::Full);
         stage.changed().await.unwrap();
-        assert_eq!(*stage.borrow_and_update(), Stage::Old);
+        assert_eq!(*stage.borrow_and_update(), Stage::Demoted);
     }
 
     #[tokio::test]
@@ -207,11 +207,11 @@ mod tests {
         let semaphore = semaphore(2, FOR_EVER);
         let background = semaphore.acquire(&client("any"), Urgency::Background).await;
         let mut stage = background.stage();
-        assert_eq!(*stage.borrow_and_update(), Stage::Old);
+        assert_eq!(*stage.borrow_and_update(), Stage::Demoted);
         let awaited = semaphore.acquire(&client("any"), Urgency::Awaited).await;
         assert_eq!(*stage.borrow_and_update(), Stage::Stopped, "by the time that the other one begins");
         drop(awaited);
-        assert_eq!(*stage.borrow_and_update(), Stage::Old);
+        assert_eq!(*stage.borrow_and_update(), Stage::Demoted);
     }
 
     #[tokio::test]

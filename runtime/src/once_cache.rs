@@ -1,7 +1,7 @@
 //! What takes long to make is made once: by whoever asks first, while others wait, and kept up to a number of bytes.
 
 use crate::compiler::Failure;
-use lru::LruCache;
+use offload_policy::FairCache;
 use offload_protocol::error::WireError;
 use offload_protocol::request::Digest;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -28,41 +28,31 @@ pub struct Idle {
 
 /// Values by the digest of what they are made from; the least recently used go first.
 pub struct OnceCache<T> {
-    max_bytes: u64,
+    max_bytes: usize,
     /// Bytes of a value.
     size: fn(&T) -> u64,
     state: Mutex<State<T>>,
 }
 
 struct State<T> {
-    entries: LruCache<Digest, Entry<T>>,
-    bytes: u64,
+    /// All on one account. An entry weighs its bytes, and nothing while it is made; `looks` is its time.
+    entries: FairCache<(), Digest, Cell<T>, u64>,
     /// Calls of [`OnceCache::drop_idle`], which is time enough for entries to tell when they were used.
     looks: u64,
-}
-
-struct Entry<T> {
-    cell: Cell<T>,
-    /// What of `State::bytes` is this entry's: nothing while it is made.
-    counted: u64,
-    /// `State::looks` when it was used last.
-    used: u64,
 }
 
 impl<T: Clone> OnceCache<T> {
     /// Up to `max_bytes` of what `size` counts.
     pub fn new(max_bytes: u64, size: fn(&T) -> u64) -> OnceCache<T> {
-        let state = State { entries: LruCache::unbounded(), bytes: 0, looks: 0 };
-        OnceCache { max_bytes, size, state: Mutex::new(state) }
+        let max_bytes = usize::try_from(max_bytes).unwrap_or(usize::MAX);
+        OnceCache { max_bytes, size, state: Mutex::new(State { entries: FairCache::new(), looks: 0 }) }
     }
 
     /// What is at hand.
     pub fn ready(&self, digest: &Digest) -> Option<Outcome<T>> {
         let mut state = self.lock();
         let looks = state.looks;
-        let entry = state.entries.get_mut(digest)?;
-        entry.used = looks;
-        entry.cell.get().cloned()
+        state.entries.get(digest, looks)?.get().cloned()
     }
 
     /// To be called at intervals: what was not used during the last so many of them goes, but for so many bytes.
@@ -70,17 +60,12 @@ impl<T: Clone> OnceCache<T> {
         let mut state = self.lock();
         state.looks += 1;
         let idle_since = state.looks.saturating_sub(intervals);
-        while state.bytes > bytes
-            && let Some((digest, entry)) = state.entries.peek_lru()
-            && entry.used < idle_since
+        // What is being made is being asked for.
+        while state.entries.weight() as u64 > bytes
+            && let Some((&digest, used)) = state.entries.least_recently_used(|cell| cell.initialized())
+            && used < idle_since
         {
-            if entry.cell.initialized() {
-                state.evict_one();
-            } else {
-                // Whoever makes it has asked for it all the while.
-                let (digest, looks) = (*digest, state.looks);
-                state.entries.get_mut(&digest).expect("it was found just now").used = looks;
-            }
+            state.entries.remove(&digest);
         }
     }
 
@@ -96,11 +81,8 @@ impl<T: Clone> OnceCache<T> {
     ) -> (Outcome<T>, Cell<T>) {
         let cell = {
             let mut state = self.lock();
-            let used = state.looks;
-            let new = || Entry { cell: Arc::default(), counted: 0, used };
-            let entry = state.entries.get_or_insert_mut(digest, new);
-            entry.used = used;
-            entry.cell.clone()
+            let looks = state.looks;
+            state.entries.get_or_insert_with(&digest, looks, || (Cell::default(), (), 0)).clone()
         };
         // Set by whoever of those that wait for it makes it.
         let mut permanent = None;
@@ -121,38 +103,36 @@ impl<T: Clone> OnceCache<T> {
     /// From now on there is a better one, unless the old one was evicted.
     pub fn replace(&self, digest: Digest, old: &Cell<T>, better: T) {
         let mut state = self.lock();
-        let State { entries, bytes, looks } = &mut *state;
-        let Some(entry) = entries.peek_mut(&digest).filter(|entry| Arc::ptr_eq(&entry.cell, old)) else {
-            return;
-        };
-        let outcome = Ok(better);
-        let counted = self.cost(&outcome);
-        *bytes = *bytes - entry.counted + counted;
-        *entry = Entry { cell: Arc::new(OnceCell::new_with(Some(outcome))), counted, used: *looks };
-        state.evict(self.max_bytes);
+        let looks = state.looks;
+        if state.holds(&digest, old) {
+            let outcome = Ok(better);
+            let cost = self.cost(&outcome);
+            let cell = Arc::new(OnceCell::new_with(Some(outcome)));
+            state.entries.insert(digest, cell, (), cost, looks);
+            state.evict(self.max_bytes);
+        }
     }
 
     /// Counts a new entry, or forgets it if it says nothing about what it was made from.
     fn account(&self, digest: Digest, cell: &Cell<T>, outcome: &Outcome<T>, permanent: bool) {
         let mut state = self.lock();
-        let State { entries, bytes, looks } = &mut *state;
-        let entry = match entries.peek_mut(&digest) {
-            Some(entry) if Arc::ptr_eq(&entry.cell, cell) => entry,
-            // Evicted while it was made.
-            _ => return,
-        };
-        if !permanent {
-            entries.pop(&digest);
+        // It may have been evicted while it was made.
+        if !state.holds(&digest, cell) {
             return;
         }
-        entry.counted = self.cost(outcome);
-        entry.used = *looks;
-        *bytes += entry.counted;
+        if !permanent {
+            state.entries.remove(&digest);
+            return;
+        }
+        let looks = state.looks;
+        state.entries.get(&digest, looks);
+        state.entries.reweigh(&digest, self.cost(outcome));
         state.evict(self.max_bytes);
     }
 
-    fn cost(&self, outcome: &Outcome<T>) -> u64 {
-        ENTRY_COST + outcome.as_ref().map_or_else(|error| error.message.len() as u64, self.size)
+    fn cost(&self, outcome: &Outcome<T>) -> usize {
+        let bytes = ENTRY_COST + outcome.as_ref().map_or_else(|error| error.message.len() as u64, self.size);
+        usize::try_from(bytes).expect("what is in memory has a size")
     }
 
     fn lock(&self) -> MutexGuard<'_, State<T>> {
@@ -161,15 +141,14 @@ impl<T: Clone> OnceCache<T> {
 }
 
 impl<T> State<T> {
-    /// What was used least recently makes room.
-    fn evict(&mut self, max_bytes: u64) {
-        while self.bytes > max_bytes && self.evict_one() {}
+    /// Whether this is the cell of what is there now.
+    fn holds(&self, digest: &Digest, cell: &Cell<T>) -> bool {
+        self.entries.peek(digest).is_some_and(|there| Arc::ptr_eq(there, cell))
     }
 
-    fn evict_one(&mut self) -> bool {
-        let evicted = self.entries.pop_lru();
-        self.bytes -= evicted.as_ref().map_or(0, |(_, entry)| entry.counted);
-        evicted.is_some()
+    /// What was used least recently makes room.
+    fn evict(&mut self, max_bytes: usize) {
+        while self.entries.weight() > max_bytes && self.entries.evict_for(&(), 0, |_| true).is_some() {}
     }
 }
 
@@ -228,15 +207,16 @@ mod tests {
         for name in ["a", "b", "c"] {
             let _ = cache.get_or_make(digest(name), ready(Ok(100))).await;
         }
-        let there =
-            |cache: &OnceCache<u64>| ["a", "b", "c"].map(|name| cache.lock().entries.contains(&digest(name)));
+        let there = |cache: &OnceCache<u64>| {
+            ["a", "b", "c"].map(|name| cache.lock().entries.peek(&digest(name)).is_some())
+        };
         let one = ENTRY_COST + 100;
         cache.drop_idle(2, one);
         assert!(cache.ready(&digest("a")).is_some());
         cache.drop_idle(2, one);
         assert_eq!(there(&cache), [true, true, true], "they were used during the last two intervals");
         cache.drop_idle(2, one);
-        assert_eq!((there(&cache), cache.lock().bytes), ([true, false, false], one));
+        assert_eq!((there(&cache), cache.lock().entries.weight() as u64), ([true, false, false], one));
         for _ in 0..5 {
             cache.drop_idle(2, one);
         }
@@ -270,6 +250,6 @@ mod tests {
         assert_eq!(cache.ready(&digest("a")), Some(Ok(2)));
         cache.replace(digest("a"), &old, 3);
         assert_eq!(cache.ready(&digest("a")), Some(Ok(2)), "the first one is gone");
-        assert_eq!(cache.lock().bytes, ENTRY_COST + 2);
+        assert_eq!(cache.lock().entries.weight() as u64, ENTRY_COST + 2);
     }
 }

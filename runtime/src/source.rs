@@ -306,11 +306,10 @@ impl Granted {
 /// So many `at_once`, beside those that began earlier and go on: the sandbox stops none, since one that sleeps costs no
 /// time, and one that computes gives way to all others.
 fn permits(sandbox: &config::Sandbox, at_once: usize, places: usize) -> FairSemaphore {
-    let hold = sandbox.hold.duration();
     FairSemaphore::new(PermitLimits {
-        young: at_once,
-        hold,
-        places,
+        concurrency: at_once,
+        quantum: sandbox.hold.duration(),
+        slots: places,
         shares: fair_semaphore::SHARES,
         round: None,
     })

@@ -15,7 +15,7 @@ use crate::Error;
 use crate::client::Shared;
 use crate::in_flight::Sequence;
 use crate::link::{self, Acknowledgement, Events, Failure, Happened, Publisher};
-use crate::reconnect::Backoff;
+use crate::reconnect::ReconnectPolicy;
 
 /// How long a farewell may take.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -70,8 +70,8 @@ impl Driver {
     /// Runs until the client is dropped or there is no point in going on.
     pub(crate) async fn run(mut self, mut to_send: mpsc::Receiver<Sequence>) {
         let shared = self.under_way.shared.clone();
-        let mut backoff = Backoff::new();
-        backoff.connected(Instant::now());
+        let mut reconnects = ReconnectPolicy::new();
+        reconnects.connected(Instant::now());
         let mut fatal = FatalRequest::default();
         loop {
             let Some(happened) = self.under_way.until(&mut to_send, self.events.poll()).await else {
@@ -85,7 +85,7 @@ impl Driver {
                     }
                     if connected {
                         info!("connected again");
-                        backoff.connected(Instant::now());
+                        reconnects.connected(Instant::now());
                     }
                     continue;
                 }
@@ -97,7 +97,7 @@ impl Driver {
             let reason = describe(&shared, &failure);
             // Two clients of one id would evict each other for ever.
             let taken_over = matches!(failure, Failure::TakenOver);
-            let pause = if taken_over { None } else { backoff.pause(Instant::now()) };
+            let pause = if taken_over { None } else { reconnects.pause(Instant::now()) };
             let Some(pause) = pause else {
                 let id = &shared.options.client_id;
                 let reason = match fatal.size() {

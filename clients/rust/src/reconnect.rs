@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use offload_policy::Backoff;
 use tokio::time::Instant;
 
 use crate::options::random;
@@ -16,18 +17,17 @@ const LONGEST: Duration = Duration::from_secs(5);
 /// other for ever, and not every broker says why it closes a connection.
 const MOST_EVICTIONS: u32 = 5;
 
-/// Pauses that double with every connection that did not hold, spread so that the clients of a broker that was
-/// restarted do not all come at once.
-pub(crate) struct Backoff {
-    next: Duration,
+/// The pauses of one client: they double with every connection that did not hold.
+pub(crate) struct ReconnectPolicy {
+    backoff: Backoff,
     connected: Option<Instant>,
     /// Connections in a row that did not hold.
     evictions: u32,
 }
 
-impl Backoff {
+impl ReconnectPolicy {
     pub(crate) fn new() -> Self {
-        Self { next: SHORTEST, connected: None, evictions: 0 }
+        Self { backoff: Backoff::new(SHORTEST, LONGEST), connected: None, evictions: 0 }
     }
 
     /// There is a connection.
@@ -45,10 +45,7 @@ impl Backoff {
         if self.evictions == MOST_EVICTIONS {
             return None;
         }
-        let pause = self.next;
-        self.next = (pause * 2).min(LONGEST);
-        // From half to all of it.
-        Some(pause / 2 + (pause / 2).mul_f64((random() % 1024) as f64 / 1024.0))
+        Some(self.backoff.wait(random()))
     }
 }
 
@@ -58,31 +55,31 @@ mod tests {
 
     #[test]
     fn pauses_double_up_to_a_bound_and_start_again_after_a_connection_that_held() {
-        let mut backoff = Backoff::new();
+        let mut reconnects = ReconnectPolicy::new();
         let now = Instant::now();
         let mut longest = SHORTEST;
         for _ in 0..10 {
-            let pause = backoff.pause(now).unwrap();
+            let pause = reconnects.pause(now).unwrap();
             assert!(longest / 2 <= pause && pause <= longest, "{pause:?} of {longest:?}");
             longest = (longest * 2).min(LONGEST);
         }
         assert_eq!(longest, LONGEST);
-        backoff.connected(now);
-        assert!(backoff.pause(now + SHORTEST) >= Some(LONGEST / 2), "a connection that did not hold");
-        backoff.connected(now);
-        assert!(backoff.pause(now + LONGEST * 2) <= Some(SHORTEST));
+        reconnects.connected(now);
+        assert!(reconnects.pause(now + SHORTEST) >= Some(LONGEST / 2), "a connection that did not hold");
+        reconnects.connected(now);
+        assert!(reconnects.pause(now + LONGEST * 2) <= Some(SHORTEST));
     }
 
     #[test]
     fn connections_that_never_hold_are_given_up() {
-        let mut backoff = Backoff::new();
+        let mut reconnects = ReconnectPolicy::new();
         let now = Instant::now();
         for _ in 1..MOST_EVICTIONS {
-            backoff.connected(now);
-            assert!(backoff.pause(now).is_some());
-            assert!(backoff.pause(now).is_some(), "an attempt that failed is no eviction");
+            reconnects.connected(now);
+            assert!(reconnects.pause(now).is_some());
+            assert!(reconnects.pause(now).is_some(), "an attempt that failed is no eviction");
         }
-        backoff.connected(now);
-        assert_eq!(backoff.pause(now), None);
+        reconnects.connected(now);
+        assert_eq!(reconnects.pause(now), None);
     }
 }

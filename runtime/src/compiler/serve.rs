@@ -3,19 +3,18 @@
 use offload_policy::Stage;
 use rustix::process::{Pid, Signal, kill_process, setpriority_process};
 
-/// Scheduling priority of a child that made room for others: less than half the weight of one that has begun, and still
+/// Niceness of a child that was demoted: less than half the weight of one that has begun, and still
 /// enough to come to its end within its time beside workers that are never idle, as the kernel's idle class would not
 /// be.
-const OLD_NICENESS: i32 = 19;
+const DEMOTED_NICENESS: i32 = 19;
 
-/// Serves a child so from now on. A stage is never left for a younger one, so a priority never has to be raised.
+/// Serves a child so from now on. No child comes back to full priority, so a priority never has to be raised.
 pub fn serve(child: Pid, stage: Stage) {
     let served = match stage {
         // As it began.
-        Stage::Young => Ok(()),
-        Stage::Old => {
-            setpriority_process(Some(child), OLD_NICENESS).and_then(|()| kill_process(child, Signal::CONT))
-        }
+        Stage::Full => Ok(()),
+        Stage::Demoted => setpriority_process(Some(child), DEMOTED_NICENESS)
+            .and_then(|()| kill_process(child, Signal::CONT)),
         Stage::Stopped => kill_process(child, Signal::STOP),
     };
     if let Err(error) = served {

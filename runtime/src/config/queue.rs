@@ -1,6 +1,6 @@
 //! `[queue]`: how many requests may wait.
 
-use offload_policy::{AdmissionLimits, Load};
+use offload_policy::{AdmissionLimits, DEFAULT_WAITING_PER_FLOW, DEFAULT_WAITING_TOTAL, Load};
 
 use super::ByteSize;
 use super::table::table;
@@ -9,9 +9,9 @@ table! {
     /// How many requests may wait for a worker; more are answered `busy` at once.
     pub struct Queue {
         /// Requests of one client: a user, or a client id without one.
-        pub per_principal: usize = 4_096, in 1..=1_000_000;
+        pub per_principal: usize = DEFAULT_WAITING_PER_FLOW, in 1..=1_000_000;
         /// Requests of all together.
-        pub total: usize = 16_384, in 1..=1_000_000;
+        pub total: usize = DEFAULT_WAITING_TOTAL, in 1..=1_000_000;
         /// Bytes (code, arguments, stdin) of one client's requests. A request that has more alone is answered
         /// `too-large`.
         pub bytes_per_principal: ByteSize = ByteSize::mib(64), in ByteSize::mib(1)..=ByteSize::gib(64);

@@ -9,7 +9,6 @@
 //! Acknowledgements are sent as answers are done, not in the order of the requests (MQTT 5, section 4.6, wants the
 //! order): in order, one long request would hold back thousands of short ones.
 
-mod backoff;
 mod client_id_conflict;
 mod driver;
 mod link;
@@ -18,7 +17,6 @@ mod namesakes;
 mod publication;
 mod responder;
 mod version;
-mod window;
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -19,7 +19,7 @@ const SLOT_MAPPINGS: usize = 5;
 const OTHER_MAPPINGS: usize = 4_096;
 
 /// Most slots of one worker, unless the configuration says so: a thousand guests that wait are many for one core.
-const MOST_SLOTS: usize = 1_024;
+const MOST_SLOTS: usize = offload_policy::DEFAULT_SLOTS;
 
 /// Memory mappings of a loaded module: its headers, its code, its data, and its image in the slot that it last ran in.
 const MODULE_MAPPINGS: usize = 4;

@@ -3,22 +3,39 @@
 
 use super::linking::LinkedProgram;
 use super::memory::{GuestMemory, MemoryLease};
-use super::recent_runs::RecentRuns;
 use crate::flow::Name;
 use crate::modules::{Artifact, Digest};
 use crate::once_cache::Idle;
 use crate::wasm::engine::Tier;
-use lru::LruCache;
 use object::{Object, ObjectSection};
+use offload_policy::FairCache;
 use offload_protocol::error::WireError;
-use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// A program in a worker's engine.
 pub struct Loaded {
     pub(super) program: LinkedProgram,
-    pub(super) runs: RecentRuns,
+    /// Whether a run of it has ended in this engine: the first one may take long, whatever the program does, since the
+    /// image of its memory is made in it.
+    has_run: AtomicBool,
+}
+
+impl Loaded {
+    fn new(program: LinkedProgram) -> Loaded {
+        Loaded { program, has_run: AtomicBool::new(false) }
+    }
+
+    /// A run has ended.
+    pub fn set_has_run(&self) {
+        self.has_run.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether all that is made of it once is there.
+    pub fn has_run(&self) -> bool {
+        self.has_run.load(Ordering::Relaxed)
+    }
 }
 
 /// Name of the section of an artifact that holds what memories are filled with.
@@ -46,25 +63,18 @@ pub struct LoadedLimits {
     pub idle: Idle,
 }
 
-/// The modules that one worker has loaded. One that runs stays; of the others those of the account that has most go
-/// first, its least recently used first, but none of an account that has less than the newcomer's would.
+/// The modules that one worker has loaded. One that runs stays; of the others go first those that [`FairCache`] names.
 ///
 /// What there is no room for even so is loaded too, and counts as memory of its account's guests until it goes.
 pub struct LoadedModules {
     limits: LoadedLimits,
-    entries: LruCache<(Digest, Tier), Entry>,
-    bytes: usize,
-    /// Bytes of each account that has any.
-    by_account: HashMap<Name, usize>,
+    /// By whose account had them loaded; their weight is in bytes.
+    entries: FairCache<Name, (Digest, Tier), Entry, Instant>,
     memory: Arc<GuestMemory>,
 }
 
 struct Entry {
     loaded: Arc<Loaded>,
-    /// Who had it loaded.
-    account: Name,
-    bytes: usize,
-    used: Instant,
     /// It is not idle, whether anyone asks for it or not.
     is_warm: bool,
     /// For what was over the limit when it was loaded.
@@ -80,14 +90,12 @@ impl Entry {
 impl LoadedModules {
     /// Nothing yet. What there is no room for is `memory` of guests.
     pub fn new(limits: LoadedLimits, memory: Arc<GuestMemory>) -> LoadedModules {
-        LoadedModules { limits, entries: LruCache::unbounded(), bytes: 0, by_account: HashMap::new(), memory }
+        LoadedModules { limits, entries: FairCache::new(), memory }
     }
 
     /// One that is there; from now on it is the most recently used.
     pub fn get(&mut self, artifact: &Artifact, now: Instant) -> Option<Arc<Loaded>> {
-        let entry = self.entries.get_mut(&artifact.key())?;
-        entry.used = now;
-        Some(entry.loaded.clone())
+        self.entries.get(&artifact.key(), now).map(|entry| entry.loaded.clone())
     }
 
     /// One that is there, of which nothing but this question is known.
@@ -109,18 +117,9 @@ impl LoadedModules {
     ) -> Result<Arc<Loaded>, WireError> {
         let bytes = loaded_size(artifact);
         let over = self.make_room(bytes, account)?;
-        let loaded = Arc::new(Loaded { program: load()?, runs: RecentRuns::none() });
-        let entry = Entry {
-            loaded: loaded.clone(),
-            account: account.clone(),
-            bytes,
-            used: now,
-            is_warm: false,
-            _over: over,
-        };
-        self.bytes += bytes;
-        *self.by_account.entry(account.clone()).or_default() += bytes;
-        let replaced = self.entries.put(artifact.key(), entry);
+        let loaded = Arc::new(Loaded::new(load()?));
+        let entry = Entry { loaded: loaded.clone(), is_warm: false, _over: over };
+        let replaced = self.entries.insert(artifact.key(), entry, account.clone(), bytes, now);
         assert!(replaced.is_none(), "what is there is not loaded again");
         Ok(loaded)
     }
@@ -135,16 +134,14 @@ impl LoadedModules {
     /// Unloads what is idle, and says after what time to look again, if there is more than may stay.
     pub fn unload_idle(&mut self, now: Instant) -> Option<Duration> {
         let Idle { after, bytes: stays } = self.limits.idle;
-        while self.bytes > stays {
-            // From the least recently used on.
-            let (key, entry) =
-                self.entries.iter().rev().find(|(_, entry)| !entry.is_running() && !entry.is_warm)?;
-            let idle = now.saturating_duration_since(entry.used);
+        while self.bytes() > stays {
+            let may_go = |entry: &Entry| !entry.is_running() && !entry.is_warm;
+            let (&key, last_use) = self.entries.least_recently_used(may_go)?;
+            let idle = now.saturating_duration_since(last_use);
             if idle < after {
                 return Some(after - idle);
             }
-            let key = *key;
-            self.unload(&key);
+            self.entries.remove(&key);
         }
         None
     }
@@ -152,39 +149,17 @@ impl LoadedModules {
     /// Unloads what it must for so many bytes more, and pays for those that there is no room for even so.
     fn make_room(&mut self, bytes: usize, account: &Name) -> Result<MemoryLease, WireError> {
         let LoadedLimits { bytes: max_bytes, modules, .. } = self.limits;
-        while (self.bytes + bytes > max_bytes || self.entries.len() >= modules)
-            && self.unload_one(bytes, account)
+        while (self.bytes() + bytes > max_bytes || self.entries.len() >= modules)
+            && self.entries.evict_for(account, bytes, |entry| !entry.is_running()).is_some()
         {}
         let mut over = self.memory.lease(account.clone());
-        over.grow((self.bytes + bytes).saturating_sub(max_bytes).min(bytes))
+        over.grow((self.bytes() + bytes).saturating_sub(max_bytes).min(bytes))
             .map_err(|limit| WireError::new(limit.kind, limit.message))?;
         Ok(over)
     }
 
-    /// Unloads the one that goes first where so many bytes are to be loaded on this account, if any is to go.
-    fn unload_one(&mut self, bytes: usize, account: &Name) -> bool {
-        let would_have = |owner: &Name| {
-            let more = if owner == account { bytes } else { 0 };
-            self.by_account.get(owner).copied().unwrap_or(0) + more
-        };
-        let least = would_have(account);
-        let may_go = |entry: &Entry| !entry.is_running() && would_have(&entry.account) >= least;
-        // From the most to the least recently used: the last of equals is taken.
-        let goes_first = self.entries.iter().filter(|(_, entry)| may_go(entry));
-        let goes_first = goes_first.max_by_key(|(_, entry)| would_have(&entry.account));
-        let Some(key) = goes_first.map(|(key, _)| *key) else { return false };
-        self.unload(&key);
-        true
-    }
-
-    fn unload(&mut self, key: &(Digest, Tier)) {
-        let Entry { account, bytes, .. } = self.entries.pop(key).expect("what is unloaded is there");
-        self.bytes -= bytes;
-        let held = self.by_account.get_mut(&account).expect("an account with a module is there");
-        *held -= bytes;
-        if *held == 0 {
-            self.by_account.remove(&account);
-        }
+    fn bytes(&self) -> usize {
+        self.entries.weight()
     }
 }
 
@@ -307,7 +282,7 @@ mod tests {
             ["1", "3", "4", "5", "6"].map(|name| pretended.has(name)),
             [true, true, false, true, true]
         );
-        assert_eq!(pretended.modules.bytes, 400 * KIB);
+        assert_eq!(pretended.modules.bytes(), 400 * KIB);
     }
 
     #[test]
@@ -322,9 +297,9 @@ mod tests {
         assert_eq!(memory.taken(), 100 * KIB, "what is refused takes nothing");
         running.clear();
         assert!(pretended.load("a", "4").is_ok());
-        assert_eq!((pretended.modules.bytes, memory.taken()), (200 * KIB, 100 * KIB));
+        assert_eq!((pretended.modules.bytes(), memory.taken()), (200 * KIB, 100 * KIB));
         assert!(pretended.load("a", "5").is_ok());
-        assert_eq!((pretended.modules.bytes, memory.taken()), (200 * KIB, 0));
+        assert_eq!((pretended.modules.bytes(), memory.taken()), (200 * KIB, 0));
     }
 
     #[test]
@@ -333,11 +308,11 @@ mod tests {
         assert!(pretended.load("small", "1").is_ok());
         for name in ["2", "3"] {
             assert!(pretended.load_sized("large", name, 300 * KIB).is_ok());
-            assert_eq!((pretended.modules.bytes, pretended.modules.memory.taken()), (400 * KIB, 150 * KIB));
+            assert_eq!((pretended.modules.bytes(), pretended.modules.memory.taken()), (400 * KIB, 150 * KIB));
         }
         assert!(pretended.has("1"));
         assert!(pretended.load("small", "4").is_ok());
-        assert_eq!((pretended.modules.bytes, pretended.modules.memory.taken()), (200 * KIB, 0));
+        assert_eq!((pretended.modules.bytes(), pretended.modules.memory.taken()), (200 * KIB, 0));
     }
 
     #[test]
@@ -429,7 +404,7 @@ mod tests {
             let lease = memory.lease(account.clone());
             let run = guest::run(loaded.program.clone(), input, budget, lease, end, Arc::default());
             assert_eq!(runtime.block_on(run).result, Ok(0));
-            assert!(modules.bytes <= LIMIT);
+            assert!(modules.bytes() <= LIMIT);
             most = most.max(images());
         }
         assert!(most > DATA as u64, "each had an image while it was loaded");

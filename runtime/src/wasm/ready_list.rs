@@ -1,62 +1,37 @@
-//! How a worker is told that a guest can go on, or that there is something new: its ready list, and the wakers of its
-//! guests.
+//! The guests of a worker that can go on, and the wakers that put them there.
 
+use super::parker::Parker;
 use offload_policy::GuestId;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::Wake;
-use std::thread::{self, Thread};
-use std::time::Duration;
 
 /// What other threads leave for a worker.
 #[derive(Default)]
 pub struct ReadyList {
     woken: Mutex<Vec<GuestId>>,
-    /// Set while the worker waits: whoever leaves something then wakes it.
-    parked: AtomicBool,
-    thread: OnceLock<Thread>,
+    /// Where the worker's thread waits.
+    pub parker: Parker,
 }
 
 impl ReadyList {
-    /// Called once, by the worker's own thread.
-    pub fn attach(&self) {
-        let attached = self.thread.set(thread::current());
-        assert!(attached.is_ok(), "a ready list has one worker");
-    }
-
     /// Moves the guests that were woken since the last call to the end of `into`.
     pub fn take(&self, into: &mut Vec<GuestId>) {
-        into.append(&mut self.woken.lock().expect("no panic while the lock is held"));
+        into.append(&mut self.lock());
     }
 
-    /// Waits until something is left here, or for `timeout`. `nothing_new` is asked once more after the worker has
-    /// declared that it waits, so that nothing left in between is missed.
-    pub fn park(&self, timeout: Option<Duration>, nothing_new: impl FnOnce() -> bool) {
-        self.parked.store(true, Ordering::SeqCst);
-        let empty = self.woken.lock().expect("no panic while the lock is held").is_empty();
-        if empty && nothing_new() {
-            match timeout {
-                Some(timeout) => thread::park_timeout(timeout),
-                None => thread::park(),
-            }
-        }
-        self.parked.store(false, Ordering::SeqCst);
+    /// Whether no guest was woken since the last call of [`take`](Self::take).
+    pub fn is_empty(&self) -> bool {
+        self.lock().is_empty()
     }
 
-    /// Wakes the worker's thread, or keeps it from waiting the next time.
-    pub fn wake(&self) {
-        if let Some(thread) = self.thread.get() {
-            thread.unpark();
-        }
+    fn push(&self, guest: GuestId) {
+        self.lock().push(guest);
+        self.parker.notify();
     }
 
-    /// Wakes the worker if it waits; says whether it did.
-    pub fn notify(&self) -> bool {
-        let waits = self.parked.load(Ordering::SeqCst) && self.parked.swap(false, Ordering::SeqCst);
-        if waits {
-            self.wake();
-        }
-        waits
+    fn lock(&self) -> MutexGuard<'_, Vec<GuestId>> {
+        self.woken.lock().expect("no panic while the lock is held")
     }
 }
 
@@ -87,8 +62,7 @@ impl Wake for GuestWaker {
 
     fn wake_by_ref(self: &Arc<Self>) {
         if !self.woken.swap(true, Ordering::SeqCst) {
-            self.ready_list.woken.lock().expect("no panic while the lock is held").push(self.guest);
-            self.ready_list.notify();
+            self.ready_list.push(self.guest);
         }
     }
 }

@@ -6,6 +6,7 @@
 //! looked at again: the thread's CPU clock was read not long before it began, which tells what of it was CPU time for
 //! certain.
 
+use offload_policy::SliceTime;
 use rustix::time::{ClockId, clock_gettime};
 use std::cell::Cell;
 use std::time::{Duration, Instant};
@@ -29,25 +30,6 @@ pub enum SliceClock {
     First(Instant),
     /// Another one: the thread's CPU time when it began.
     Later(Duration),
-}
-
-/// What a slice took.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SliceTime {
-    /// CPU time, which the guest is charged for.
-    Charged(Duration),
-    /// Wall-clock time of a short first slice, or of one in which it was the kernel that took its time.
-    Free(Duration),
-}
-
-impl SliceTime {
-    /// What the guest is charged for.
-    pub fn charged(self) -> Duration {
-        match self {
-            SliceTime::Charged(time) => time,
-            SliceTime::Free(_) => Duration::ZERO,
-        }
-    }
 }
 
 impl SliceClock {

@@ -1,79 +1,67 @@
-//! One worker: an engine with its pool, a loop that gives guests their slices, and a thread that is in it while there
-//! are any.
-//!
-//! While the thread waits, the worker is free for whoever brings a request: one that is known to be short is run by the
-//! ingress's own thread, which has it in its cache and is awake. Two wake-ups of sleeping threads, there and back,
-//! would cost ten times as much as the guest.
+//! One worker: an engine with its pool, and a loop that gives guests their slices.
 //!
 //! A guest is a future. Polling it runs the guest until it ends, sleeps, or its slice is over (the engine's epoch moves
-//! on and the guest yields at its next loop or call). Which guest is polled next, or whether a new one is started, is
-//! the policy's choice; the worker keeps the state and the limits that fuel cannot: CPU and wall-clock time.
+//! on and the guest yields at its next loop or call). Which guest is polled next, whether a new one is started, and when
+//! one has used up its time, is the policy's choice; the worker has the guests themselves.
 
 use super::engine::Tier;
 use super::guest::{self, Ended};
+use super::job::{Job, RunOutcome};
 use super::linking::Linkers;
 use super::loaded::{Loaded, LoadedLimits, LoadedModules};
 use super::ready_list::{GuestWaker, ReadyList};
-use super::slice_clock::{SliceClock, SliceTime};
+use super::scheduler::Scheduler;
+use super::slice_clock::SliceClock;
 use super::ticker::Ticks;
-use super::workers::{Job, Key, RunOutcome, Shared};
 use crate::flow::Name;
 use crate::modules::Artifact;
 use crate::suspects::{Execution, Watched};
 use crate::telemetry;
-use offload_policy::{Choice, FlowKey, GuestId, RunQueue};
+use offload_policy::{FlowKey, GuestId, Next, SliceTime, Time};
 use offload_protocol::error::{ErrorKind, WireError};
-use slab::Slab;
-use std::collections::BTreeSet;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
-use tokio::runtime::Handle;
 
-/// A worker, and who is in it: its own thread while it has anything to do, or one that lends a hand.
-pub struct Executor {
-    worker: Mutex<Worker>,
-    ready_list: Arc<ReadyList>,
-}
-
-/// A worker's state; all of it is that of the thread at its executor but what `shared` and `ready_list` say.
+/// A worker's state; all of it is that of the thread at its executor but what `scheduler` and `ready_list` say.
 pub struct Worker {
     index: usize,
-    /// See [`WorkerContext::may_be_held_up`].
-    may_be_held_up: bool,
     linkers: Linkers,
     /// Those of all workers for baseline code.
     baseline: Option<Arc<Linkers>>,
     loaded: LoadedModules,
-    shared: Arc<Shared>,
+    scheduler: Arc<Scheduler>,
     ready_list: Arc<ReadyList>,
     ticks: Ticks,
-    runtime: Handle,
-    run_queue: RunQueue,
-    guests: Slab<Guest>,
-    /// When guests must have ended, earliest first.
-    deadlines: BTreeSet<(Instant, GuestId)>,
-    /// Reused between calls of `ReadyList::take`.
+    guests: Guests,
+    /// Guests that were woken and are not counted as ready yet.
     woken: Vec<GuestId>,
+    /// Whether a guest has left since the worker was idle.
+    has_released: bool,
+}
+
+/// The guests that have been started and have not ended, by the numbers that the dispatcher gives them.
+#[derive(Default)]
+struct Guests {
+    by_id: Vec<Option<Guest>>,
+    len: usize,
 }
 
 /// A guest that has been started and has not ended.
 struct Guest {
-    key: Key,
     loaded: Arc<Loaded>,
     future: Pin<Box<dyn Future<Output = Ended> + Send>>,
     waker: Arc<GuestWaker>,
     /// Fuel, as of the end of its last slice.
     fuel_used: Arc<AtomicU64>,
-    /// As far as it was charged.
-    cpu_used: Duration,
     cpu_limit: Duration,
-    deadline: Instant,
-    deadline_is_requested: bool,
+    ends: Instant,
+    /// Whether it is the request's deadline that it ends by.
+    ends_as_requested: bool,
     started: Instant,
     queued: Duration,
     /// Dropped when its slot is free: others may start then.
@@ -81,302 +69,37 @@ struct Guest {
     done: Box<dyn FnOnce(RunOutcome) + Send>,
 }
 
-/// What a worker has in common with others, and its number among them.
-pub(super) struct WorkerContext {
-    /// Its number, from nought.
-    pub index: usize,
-    /// Whether it runs programs that are known to hold up a worker.
-    pub may_be_held_up: bool,
-    /// Where it is told that there is something to do.
-    pub ready_list: Arc<ReadyList>,
-    /// The queue and the state.
-    pub(super) shared: Arc<Shared>,
-    /// What ends slices.
-    pub ticks: Ticks,
-    /// What drives the timers of sleeping guests.
-    pub runtime: Handle,
-}
-
-/// What its thread waits for when it leaves a worker.
-struct Pause {
-    timeout: Option<Duration>,
-    /// The count of submitted jobs from before the last look at the queue.
-    seen: u64,
-}
-
-impl Executor {
-    /// Where this worker sits.
-    pub fn new(worker: Worker) -> Executor {
-        Executor { ready_list: worker.ready_list.clone(), worker: Mutex::new(worker) }
-    }
-
-    /// The life of the worker's thread, until the gateway stops.
-    pub fn run(&self) {
-        self.ready_list.attach();
-        let (shared, runtime) = {
-            let worker = self.lock();
-            (worker.shared.clone(), worker.runtime.clone())
-        };
-        // Guests that sleep use the runtime's timers.
-        let _context = runtime.enter();
-        loop {
-            let Some(Pause { timeout, seen }) = self.lock().work() else { break };
-            let Shared { submitted, stop, .. } = &*shared;
-            let nothing_new = || submitted.load(Ordering::SeqCst) == seen && !stop.load(Ordering::SeqCst);
-            self.ready_list.park(timeout, nothing_new);
-        }
-        self.lock().stop();
-    }
-
-    /// Lets the caller's thread do the worker's work if nobody is at the executor and nothing is to be done but what
-    /// waits in the queue and is short: until there is no more of it, or `until`. `false` if the executor is taken.
-    ///
-    /// `begin` is called once the caller is sure to be of use.
-    pub fn try_run_inline(&self, until: Instant, begin: impl FnOnce()) -> bool {
-        let mut worker = match self.worker.try_lock() {
-            Ok(worker) => worker,
-            Err(TryLockError::WouldBlock) => return false,
-            Err(TryLockError::Poisoned(_)) => unreachable!("the process ends when a worker panics"),
-        };
-        if !worker.run_queue.is_empty() {
-            return false;
-        }
-        begin();
-        let guard = AbortOnPanic;
-        worker.run_short(until);
-        std::mem::forget(guard);
-        if !worker.guests.is_empty() {
-            // They are for its own thread, which knows nothing of them yet.
-            drop(worker);
-            self.ready_list.wake();
-        }
-        true
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Worker> {
-        self.worker.lock().expect("the process ends when a worker panics")
-    }
-}
-
-/// Ends the process when a worker panics outside a guest's slice: its state is wrong, its guests are gone, and a
-/// gateway that is unresponsive on one core is worse than one that is started again.
-pub(super) struct AbortOnPanic;
-
-impl Drop for AbortOnPanic {
-    fn drop(&mut self) {
-        tracing::error!("a worker panicked: the gateway cannot go on");
-        std::process::abort();
-    }
+/// What a worker's thread waits for when it leaves the worker.
+pub struct Pause {
+    /// How long at the most.
+    pub timeout: Option<Duration>,
+    /// [`Scheduler::changes`] from before the last look at the queue.
+    pub seen: u64,
 }
 
 impl Worker {
-    /// A worker whose own engine is that of `linkers`, and which keeps so many modules loaded: loading one again takes
-    /// a millisecond or two at the most.
+    /// The worker of this number, whose own engine is that of `linkers`, and which keeps so many modules loaded: loading
+    /// one again takes a millisecond or two at the most.
     pub fn new(
-        context: WorkerContext,
+        index: usize,
+        scheduler: Arc<Scheduler>,
+        ticks: Ticks,
         linkers: Linkers,
         baseline: Option<Arc<Linkers>>,
         limits: LoadedLimits,
     ) -> Worker {
-        let WorkerContext { index, may_be_held_up, ready_list, shared, ticks, runtime } = context;
         Worker {
             index,
-            may_be_held_up,
             linkers,
             baseline,
-            loaded: LoadedModules::new(limits, shared.memory.clone()),
-            shared,
-            ready_list,
+            loaded: LoadedModules::new(limits, scheduler.memory.clone()),
+            ready_list: scheduler.ready_list(index).clone(),
+            scheduler,
             ticks,
-            runtime,
-            run_queue: RunQueue::new(RunQueue::DEFAULT_MAX_WAIT),
-            guests: Slab::new(),
-            deadlines: BTreeSet::new(),
+            guests: Guests::default(),
             woken: Vec::new(),
+            has_released: false,
         }
-    }
-
-    /// Starts and resumes guests until there is nothing to do, or for good: then `None`.
-    fn work(&mut self) -> Option<Pause> {
-        while !self.shared.stop.load(Ordering::SeqCst) {
-            self.collect_woken();
-            self.end_overdue();
-            let seen = self.shared.submitted.load(Ordering::SeqCst);
-            let new = self.shared.queued.load(Ordering::SeqCst) > 0;
-            match self.run_queue.choose(self.shared.now(), new) {
-                Choice::StartNew => match self.take() {
-                    Some(job) => self.start(job),
-                    // Its slot or quota is used up, or another worker was faster: go on with what has started.
-                    None => match self.run_queue.next(self.shared.now()) {
-                        Some(id) => self.slice(id, SliceClock::later()),
-                        None => return Some(self.pause(seen)),
-                    },
-                },
-                Choice::Resume(id) => self.slice(id, SliceClock::later()),
-                Choice::Idle => return Some(self.pause(seen)),
-            }
-        }
-        None
-    }
-
-    /// The next job for this worker's own thread. Programs that hold up a worker are for some of the workers alone, so
-    /// that there is always one that others need not wait for.
-    fn take(&self) -> Option<Job> {
-        let holds_up =
-            |job: &Job| self.loaded.peek(&job.artifact).is_some_and(|loaded| loaded.runs.hold_up());
-        self.shared.take(self.index, |job| self.may_be_held_up || !holds_up(job))
-    }
-
-    /// Runs what waits and is short, here.
-    fn run_short(&mut self, until: Instant) {
-        while self.run_queue.is_empty() && !self.shared.stop.load(Ordering::SeqCst) {
-            let loaded = &self.loaded;
-            let short = |job: &Job| loaded.peek(&job.artifact).is_some_and(|loaded| loaded.runs.are_short());
-            let Some(job) = self.shared.take(self.index, short) else { break };
-            self.start(job);
-            if Instant::now() >= until {
-                break;
-            }
-            self.collect_woken();
-        }
-        self.ticks.done();
-    }
-
-    /// The gateway stops: what still runs is told so.
-    fn stop(&mut self) {
-        for guest in self.guests.drain() {
-            self.shared.release(self.index, &guest.key);
-            drop(guest.future);
-            (guest.done)(RunOutcome::Stopped);
-        }
-    }
-
-    /// Puts the guests that can go on into the run queue.
-    fn collect_woken(&mut self) {
-        self.ready_list.take(&mut self.woken);
-        if self.woken.is_empty() {
-            return;
-        }
-        let now = self.shared.now();
-        for id in self.woken.drain(..) {
-            // A wake may come after the guest's end, even when another has its number: it is polled once in vain.
-            if let Some(guest) = self.guests.get(id) {
-                self.run_queue.insert(id, guest.cpu_used, now);
-            }
-        }
-    }
-
-    /// Ends the guests whose wall-clock time is up, asleep or not.
-    fn end_overdue(&mut self) {
-        while let Some(&(deadline, id)) = self.deadlines.first() {
-            if deadline > Instant::now() {
-                return;
-            }
-            let guest = &self.guests[id];
-            let ended = guest.ended_by(guest.wall_error());
-            guest.loaded.runs.ended(SliceTime::Charged(guest.cpu_used));
-            self.end(id, ended);
-        }
-    }
-
-    /// Nothing to do before a guest is woken, a request comes, a guest's time is up, or a module is idle.
-    fn pause(&mut self, seen: u64) -> Pause {
-        self.ticks.done();
-        let now = Instant::now();
-        let overdue = self.deadlines.first().map(|(at, _)| at.saturating_duration_since(now));
-        let idle = self.loaded.unload_idle(now);
-        Pause { timeout: overdue.into_iter().chain(idle).min(), seen }
-    }
-
-    /// Starts a guest and runs its first slice, which for most is the only one.
-    fn start(&mut self, job: Job) {
-        let started = Instant::now();
-        let queued = started.saturating_duration_since(job.arrived);
-        let Job { key, artifact, input, budget, deadline, watched, done, .. } = job;
-        if deadline.is_some_and(|deadline| deadline <= started) {
-            self.shared.release(self.index, &key);
-            return done(RunOutcome::Expired);
-        }
-        let execution = watched.map(Watched::begin);
-        let loaded = match self.load(&artifact, key.account(), started) {
-            Ok(loaded) => loaded,
-            Err(error) => {
-                self.shared.release(self.index, &key);
-                drop(execution);
-                let ended = Ended::failed(error);
-                return done(RunOutcome::Ran { ended, run: started.elapsed(), queued });
-            }
-        };
-        let wall = started + budget.wall;
-        // The request's own limit counts from its arrival, the gateway's from the start.
-        let ends = deadline.unwrap_or(wall).min(wall);
-        let memory = self.shared.memory.lease(key.account().clone());
-        let entry = self.guests.vacant_entry();
-        let id = entry.key();
-        let fuel_used = Arc::new(AtomicU64::new(0));
-        entry.insert(Guest {
-            key,
-            future: Box::pin(guest::run(
-                loaded.program.clone(),
-                input,
-                budget,
-                memory,
-                ends,
-                fuel_used.clone(),
-            )),
-            loaded,
-            fuel_used,
-            waker: Arc::new(GuestWaker::new(id, self.ready_list.clone())),
-            cpu_used: Duration::ZERO,
-            cpu_limit: budget.cpu,
-            deadline: ends,
-            deadline_is_requested: deadline.is_some_and(|deadline| deadline < wall),
-            started,
-            queued,
-            execution,
-            done,
-        });
-        self.slice(id, SliceClock::first(Instant::now()));
-        if let Some(guest) = self.guests.get(id) {
-            self.deadlines.insert((guest.deadline, id));
-        }
-    }
-
-    /// Runs a guest until it ends, sleeps, or its slice is over.
-    fn slice(&mut self, id: GuestId, clock: SliceClock) {
-        self.ticks.want();
-        let guest = &mut self.guests[id];
-        guest.waker.rearm();
-        let waker = Waker::from(guest.waker.clone());
-        let future = guest.future.as_mut();
-        // A panic in a host call is our fault, and only this guest's end.
-        let polled = catch_unwind(AssertUnwindSafe(|| future.poll(&mut Context::from_waker(&waker))));
-        let used = clock.used();
-        guest.cpu_used += used.charged();
-        guest.loaded.runs.slice_took(used);
-        let ended = match polled {
-            Ok(Poll::Ready(ended)) => ended,
-            Err(_) => Ended::failed(telemetry::internal_error("a host call panicked")),
-            Ok(Poll::Pending) if guest.cpu_used > guest.cpu_limit => guest.ended_by(guest.cpu_error()),
-            Ok(Poll::Pending) => return,
-        };
-        guest.loaded.runs.ended(match used {
-            SliceTime::Charged(_) => SliceTime::Charged(guest.cpu_used),
-            free => free,
-        });
-        self.end(id, ended);
-    }
-
-    /// Gives the guest's slot back, then hands its outcome over.
-    fn end(&mut self, id: GuestId, ended: Ended) {
-        self.run_queue.remove(id);
-        let Guest { key, future, deadline, started, queued, execution, done, .. } = self.guests.remove(id);
-        self.deadlines.remove(&(deadline, id));
-        // Before the slot is counted as free, it must be.
-        drop(future);
-        self.shared.release(self.index, &key);
-        drop(execution);
-        done(RunOutcome::Ran { ended, run: started.elapsed(), queued });
     }
 
     /// Loads a program that is to be at hand before anyone asks for it. One that cannot be loaded is refused when it is
@@ -385,6 +108,174 @@ impl Worker {
         if self.load(artifact, account, Instant::now()).is_ok() {
             self.loaded.keep_warm(artifact);
         }
+    }
+
+    /// Starts and resumes guests until there is nothing to do, or for good: then `None`. For the worker's own thread.
+    pub fn work(&mut self) -> Option<Pause> {
+        while !self.scheduler.is_stopped() {
+            let seen = self.scheduler.changes();
+            match self.next() {
+                Next::Start { guest, job, ends } => self.start(guest, job, ends),
+                Next::Resume(guest) => self.slice(guest, SliceClock::later()),
+                Next::End(guest) => {
+                    let of = self.guests.get(guest);
+                    let ended = of.ended_by(of.wall_error());
+                    self.end(guest, ended);
+                }
+                Next::Expired(job) => (job.done)(RunOutcome::Expired),
+                Next::Idle(until) => {
+                    // What waits and is not for this worker may have waited for a quota that is free now.
+                    if std::mem::take(&mut self.has_released) {
+                        self.scheduler.wake_for_queued(Some(self.index));
+                    }
+                    return Some(self.pause(until, seen));
+                }
+            }
+        }
+        None
+    }
+
+    /// Starts what waits and is short, until there is no more of it, or `until`. `false` where guests of the worker want
+    /// its own thread first. For whoever's thread.
+    pub fn run_inline(&mut self, until: Instant, begin: impl FnOnce()) -> bool {
+        let mut begin = Some(begin);
+        while self.scheduler.queued() > 0 && !self.scheduler.is_stopped() {
+            self.ready_list.take(&mut self.woken);
+            let loaded = &self.loaded;
+            let at_hand = |job: &Job| loaded.peek(&job.artifact).is_some_and(Loaded::has_run);
+            let Some(next) = self.scheduler.next_inline(self.index, &mut self.woken, at_hand) else {
+                if begin.is_some() {
+                    return false;
+                }
+                break;
+            };
+            if let Some(begin) = begin.take() {
+                begin();
+            }
+            match next {
+                Next::Start { guest, job, ends } => self.start(guest, job, ends),
+                Next::Expired(job) => (job.done)(RunOutcome::Expired),
+                Next::Resume(_) | Next::End(_) | Next::Idle(_) => break,
+            }
+            if Instant::now() >= until {
+                break;
+            }
+        }
+        self.ticks.done();
+        true
+    }
+
+    /// Whether any guest has been started and has not ended.
+    pub fn has_guests(&self) -> bool {
+        self.guests.len > 0
+    }
+
+    /// The gateway stops: what still runs is told so.
+    pub fn stop(&mut self) {
+        for (id, guest) in self.guests.drain() {
+            self.scheduler.release(self.index, id);
+            drop(guest.future);
+            (guest.done)(RunOutcome::Stopped);
+        }
+    }
+
+    fn next(&mut self) -> Next<Job> {
+        self.ready_list.take(&mut self.woken);
+        if self.woken.is_empty() && !self.has_guests() && self.scheduler.queued() == 0 {
+            // Without the lock.
+            return Next::Idle(None);
+        }
+        self.scheduler.next(self.index, &mut self.woken)
+    }
+
+    /// Nothing to do before a guest is woken, a request comes, a guest's time is up, or a module is idle.
+    fn pause(&mut self, until: Option<Time>, seen: u64) -> Pause {
+        self.ticks.done();
+        let now = Instant::now();
+        let overdue = until.map(|until| self.scheduler.instant(until).saturating_duration_since(now));
+        let idle = self.loaded.unload_idle(now);
+        Pause { timeout: overdue.into_iter().chain(idle).min(), seen }
+    }
+
+    /// Starts a guest and runs its first slice, which for most is the only one.
+    fn start(&mut self, id: GuestId, job: Job, ends: Time) {
+        let started = Instant::now();
+        let queued = started.saturating_duration_since(job.arrived);
+        let Job { key, artifact, input, budget, deadline, watched, done, .. } = job;
+        let execution = watched.map(Watched::begin);
+        let loaded = match self.load(&artifact, key.account(), started) {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                self.release(id);
+                drop(execution);
+                let ended = Ended::failed(error);
+                return done(RunOutcome::Ran { ended, run: started.elapsed(), queued });
+            }
+        };
+        let ends = self.scheduler.instant(ends);
+        let memory = self.scheduler.memory.lease(key.account().clone());
+        let fuel_used = Arc::new(AtomicU64::new(0));
+        let program = loaded.program.clone();
+        self.guests.insert(
+            id,
+            Guest {
+                future: Box::pin(guest::run(program, input, budget, memory, ends, fuel_used.clone())),
+                loaded,
+                waker: Arc::new(GuestWaker::new(id, self.ready_list.clone())),
+                fuel_used,
+                cpu_limit: budget.cpu,
+                ends,
+                ends_as_requested: deadline.is_some_and(|deadline| deadline <= ends),
+                started,
+                queued,
+                execution,
+                done,
+            },
+        );
+        self.slice(id, SliceClock::first(Instant::now()));
+    }
+
+    /// Runs a guest until it ends, sleeps, or its slice is over.
+    fn slice(&mut self, id: GuestId, clock: SliceClock) {
+        self.ticks.want();
+        let guest = self.guests.get_mut(id);
+        guest.waker.rearm();
+        let waker = Waker::from(guest.waker.clone());
+        let future = guest.future.as_mut();
+        // A panic in a host call is our fault, and only this guest's end.
+        let polled = catch_unwind(AssertUnwindSafe(|| future.poll(&mut Context::from_waker(&waker))));
+        let took = clock.used();
+        match polled {
+            Ok(Poll::Ready(ended)) => self.finish(id, took, ended),
+            Err(_) => self.finish(id, took, Ended::failed(telemetry::internal_error("a host call panicked"))),
+            Ok(Poll::Pending) => {
+                if !self.scheduler.slice_ended(self.index, id, took) {
+                    let guest = self.guests.get(id);
+                    let ended = guest.ended_by(guest.cpu_error());
+                    self.end(id, ended);
+                }
+            }
+        }
+    }
+
+    /// The guest has ended by itself.
+    fn finish(&mut self, id: GuestId, took: SliceTime, ended: Ended) {
+        let guest = self.guests.remove(id);
+        guest.hand_over(ended, || {
+            self.has_released = true;
+            self.scheduler.finished(self.index, id, took);
+        });
+    }
+
+    /// Ends a guest.
+    fn end(&mut self, id: GuestId, ended: Ended) {
+        let guest = self.guests.remove(id);
+        guest.hand_over(ended, || self.release(id));
+    }
+
+    fn release(&mut self, id: GuestId) {
+        self.has_released = true;
+        self.scheduler.release(self.index, id);
     }
 
     /// The program, loaded into this worker's engine and linked, on this account if it was not there.
@@ -404,7 +295,46 @@ impl Worker {
     }
 }
 
+impl Guests {
+    fn insert(&mut self, id: GuestId, guest: Guest) {
+        if id >= self.by_id.len() {
+            self.by_id.resize_with(id + 1, || None);
+        }
+        let replaced = self.by_id[id].replace(guest);
+        assert!(replaced.is_none(), "a guest's number is its own until it has ended");
+        self.len += 1;
+    }
+
+    fn get(&self, id: GuestId) -> &Guest {
+        self.by_id[id].as_ref().expect("a guest that has not ended")
+    }
+
+    fn get_mut(&mut self, id: GuestId) -> &mut Guest {
+        self.by_id[id].as_mut().expect("a guest that has not ended")
+    }
+
+    fn remove(&mut self, id: GuestId) -> Guest {
+        self.len -= 1;
+        self.by_id[id].take().expect("a guest that has not ended")
+    }
+
+    fn drain(&mut self) -> impl Iterator<Item = (GuestId, Guest)> {
+        self.len = 0;
+        self.by_id.drain(..).enumerate().filter_map(|(id, guest)| Some((id, guest?)))
+    }
+}
+
 impl Guest {
+    /// Makes its slot free, has `release` count it as that, and hands its outcome over.
+    fn hand_over(self, ended: Ended, release: impl FnOnce()) {
+        let Guest { loaded, future, started, queued, execution, done, .. } = self;
+        loaded.set_has_run();
+        drop(future);
+        release();
+        drop(execution);
+        done(RunOutcome::Ran { ended, run: started.elapsed(), queued });
+    }
+
     fn ended_by(&self, error: WireError) -> Ended {
         Ended { fuel: self.fuel_used.load(Ordering::Relaxed), ..Ended::failed(error) }
     }
@@ -414,8 +344,8 @@ impl Guest {
     }
 
     fn wall_error(&self) -> WireError {
-        let whose = if self.deadline_is_requested { "the request's timeout" } else { "the gateway's limit" };
-        let after = self.deadline.saturating_duration_since(self.started);
+        let whose = if self.ends_as_requested { "the request's timeout" } else { "the gateway's limit" };
+        let after = self.ends.saturating_duration_since(self.started);
         WireError::new(ErrorKind::Timeout, format!("still running after {after:.1?}, {whose}"))
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use offload_mqtt::Peer;
+use offload_policy::{Backoff, Receipt, Received, Window};
 use offload_protocol::topic;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::sync::{oneshot, watch};
@@ -16,7 +17,6 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error, info, warn};
 
 use super::LinkState;
-use super::backoff::Backoff;
 use super::client_id_conflict::ClientIdConflict;
 use super::link::{self, Connected, Event, Failure, Granted, Incoming, Offer, Options, Requests};
 use super::log_sampling::PowersOfTwo;
@@ -24,7 +24,6 @@ use super::namesakes::{Namesakes, Reaction};
 use super::publication::Publication;
 use super::responder::{Command, ExternalResponder};
 use super::version::{Choice, Version};
-use super::window::{Received, Ticket, Window};
 use crate::config;
 use crate::ingress::{Client, Delivery, Notice, Notices, Sink};
 use crate::log_sampling::sampled;
@@ -56,7 +55,7 @@ pub(super) struct Driver {
     backoff: Backoff,
     conflict_backoff: Backoff,
     conflict: ClientIdConflict,
-    window: Window,
+    window: Window<Publication>,
     hasher: RandomState,
     /// False when the gateway takes no more requests.
     taking: bool,
@@ -191,7 +190,7 @@ impl Driver {
             }
             let wait = if self.conflict.ended(&failure, lasted) {
                 self.report(LinkState::ClientIdConflict);
-                self.conflict_backoff.wait()
+                self.conflict_backoff.wait(random())
             } else {
                 if lasted.is_some_and(|lasted| lasted >= GOOD) {
                     self.backoff.reset();
@@ -199,7 +198,7 @@ impl Driver {
                 }
                 let reason = self.reason(&failure, lasted.is_some()).await;
                 self.report(LinkState::Waiting { reason });
-                self.backoff.wait()
+                self.backoff.wait(random())
             };
             debug!(broker = self.broker, ?wait, "connecting again after a wait");
             if self.pause(wait).await {
@@ -490,8 +489,9 @@ impl Driver {
         self.answer(None, Notice { topic, payload, retain: true }.into());
     }
 
-    fn answer(&mut self, ticket: Option<Ticket>, answer: Publication) {
-        if !self.window.answer(ticket, answer)
+    fn answer(&mut self, ticket: Option<Receipt>, answer: Publication) {
+        let weight = answer.weight();
+        if !self.window.answer(ticket, answer, weight)
             && let Some(count) = self.dropped.count()
         {
             warn!(broker = self.broker, count, "answers dropped: too many wait for the broker");
@@ -621,6 +621,11 @@ async fn reached(deadline: Option<Instant>) {
 fn topic_for_log(topic: &str) -> &str {
     const LONGEST: usize = 100;
     &topic[..topic.floor_char_boundary(LONGEST)]
+}
+
+/// A number that no other gateway and no earlier call is likely to have got.
+fn random() -> u64 {
+    RandomState::new().hash_one(())
 }
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
 //! Completes a delivery of an external broker, from whichever thread has its answer.
 
+use offload_policy::Receipt;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
 use super::publication::Publication;
-use super::window::Ticket;
 use crate::ingress::{Outgoing, Responder};
 
 /// What is asked of the task that owns the connection.
@@ -13,11 +13,11 @@ use crate::ingress::{Outgoing, Responder};
 /// Maximum, the gateway's queues) bounds it too, and sending never blocks a worker.
 pub(super) enum Command {
     /// Boxed: it is far larger than the others.
-    Answer(Option<Ticket>, Box<Publication>),
+    Answer(Option<Receipt>, Box<Publication>),
     /// No answer is due: acknowledge.
-    Settle(Ticket),
+    Settle(Receipt),
     /// Nobody answers: do not acknowledge.
-    Release(Ticket),
+    Release(Receipt),
     /// Give the share back, and drop the sender when the broker has it.
     StopTaking(oneshot::Sender<()>),
     Shutdown,
@@ -25,12 +25,12 @@ pub(super) enum Command {
 
 /// One delivery; without a ticket where the broker wants no acknowledgement (QoS 0).
 pub(super) struct ExternalResponder {
-    ticket: Option<Ticket>,
+    ticket: Option<Receipt>,
     commands: UnboundedSender<Command>,
 }
 
 impl ExternalResponder {
-    pub fn new(ticket: Option<Ticket>, commands: UnboundedSender<Command>) -> ExternalResponder {
+    pub fn new(ticket: Option<Receipt>, commands: UnboundedSender<Command>) -> ExternalResponder {
         ExternalResponder { ticket, commands }
     }
 

@@ -1,5 +1,6 @@
-//! What is in flight between an external broker and the gateway: requests that wait for their answer, and answers that
-//! wait for the broker's acknowledgement. A notice of the gateway's own goes the way of an answer to no request.
+//! The window of unacknowledged requests: what is in flight between an external broker and the gateway. These are
+//! requests that wait for their answer, and answers that wait for the broker's acknowledgement. A notice of the gateway's
+//! own goes the way of an answer to no request.
 //!
 //! The order that loses nothing: the answer is published, the broker acknowledges it, then the request is acknowledged.
 //! - The gateway dies before the last step: the broker delivers the request again, to us or to another gateway, and
@@ -8,12 +9,8 @@
 //!   delivers again are recognised (same session, same packet identifier, same content, DUP) and are not run again.
 //! - The broker dies: it comes back with what it had persisted. Every request that it still holds is delivered again;
 //!   every answer that it has not acknowledged is still here.
-//!
-//! No sockets and no clock in here.
 
 use std::collections::{HashMap, VecDeque};
-
-use super::publication::Publication;
 
 /// Answers that wait for the broker, at most. Requests at QoS 1 cannot exceed it, since there are only 65 535 packet
 /// identifiers; it bounds a flood at QoS 0.
@@ -23,16 +20,16 @@ const MAX_WAITING_BYTES: usize = 256 << 20;
 
 /// Names one delivery that the broker wants to have acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Ticket {
+pub struct Receipt {
     packet_id: u16,
     delivery: u64,
 }
 
 /// What a delivery turned out to be.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Received {
+pub enum Received {
     /// A request that was not seen before.
-    New(Ticket),
+    New(Receipt),
     /// Delivered again while it runs, or after its answer.
     Again,
 }
@@ -48,34 +45,51 @@ struct Request {
 }
 
 /// An answer with its place among all answers.
-struct Numbered {
+#[derive(Debug)]
+struct Numbered<A> {
     number: u64,
-    ticket: Option<Ticket>,
-    /// What it counts for, whatever it may be replaced by.
+    receipt: Option<Receipt>,
+    /// Bytes that it counts for, whatever it may be replaced by.
     weight: usize,
-    answer: Publication,
+    answer: A,
 }
 
-/// See the module's documentation.
-#[derive(Default)]
-pub(super) struct Window {
+/// The requests and answers, of type `A`, that are in flight; see the [module](self).
+#[derive(Debug)]
+pub struct Window<A> {
     connection: u64,
     deliveries: u64,
     answers: u64,
     /// By packet identifier, so never more than 65 535.
     requests: HashMap<u16, Request>,
     /// Answers to publish, in order.
-    waiting: VecDeque<Numbered>,
+    waiting: VecDeque<Numbered<A>>,
     waiting_bytes: usize,
     /// Answers handed to the connection, which has not yet given them a packet identifier.
-    handed: VecDeque<Numbered>,
+    handed: VecDeque<Numbered<A>>,
     /// Answers on the wire, by packet identifier.
-    unconfirmed: HashMap<u16, Numbered>,
+    unconfirmed: HashMap<u16, Numbered<A>>,
     /// Requests to acknowledge, in order.
     acknowledgements: VecDeque<u16>,
 }
 
-impl Window {
+impl<A> Default for Window<A> {
+    fn default() -> Self {
+        Self {
+            connection: 0,
+            deliveries: 0,
+            answers: 0,
+            requests: HashMap::new(),
+            waiting: VecDeque::new(),
+            waiting_bytes: 0,
+            handed: VecDeque::new(),
+            unconfirmed: HashMap::new(),
+            acknowledgements: VecDeque::new(),
+        }
+    }
+}
+
+impl<A> Window<A> {
     /// A connection is established. Without the session that we had, packet identifiers mean nothing any more.
     pub fn connected(&mut self, session_present: bool) {
         self.connection += 1;
@@ -87,7 +101,7 @@ impl Window {
     /// The connection has ended: what it carried and nobody acknowledged is to be published again, in order.
     pub fn disconnected(&mut self) {
         self.acknowledgements.clear();
-        let mut again: Vec<Numbered> = self.unconfirmed.drain().map(|(_, answer)| answer).collect();
+        let mut again: Vec<Numbered<A>> = self.unconfirmed.drain().map(|(_, answer)| answer).collect();
         again.extend(self.handed.drain(..));
         again.sort_by_key(|answer| answer.number);
         for answer in again.into_iter().rev() {
@@ -111,23 +125,22 @@ impl Window {
             return Received::Again;
         }
         self.deliveries += 1;
-        let ticket = Ticket { packet_id, delivery: self.deliveries };
-        let request = Request { delivery: ticket.delivery, content, connection, answered: false };
+        let receipt = Receipt { packet_id, delivery: self.deliveries };
+        let request = Request { delivery: receipt.delivery, content, connection, answered: false };
         self.requests.insert(packet_id, request);
-        Received::New(ticket)
+        Received::New(receipt)
     }
 
-    /// Takes over an answer. False when too many wait already: it is dropped then, and its request forgotten, so that
-    /// it is run again when the broker delivers it again.
-    pub fn answer(&mut self, ticket: Option<Ticket>, answer: Publication) -> bool {
-        let weight = answer.weight();
+    /// Takes over an answer of so many bytes. False when too many wait already: it is dropped then, and its request
+    /// forgotten, so that it is run again when the broker delivers it again.
+    pub fn answer(&mut self, receipt: Option<Receipt>, answer: A, weight: usize) -> bool {
         if self.waiting.len() >= MAX_WAITING || self.waiting_bytes + weight > MAX_WAITING_BYTES {
-            ticket.inspect(|ticket| self.release(*ticket));
+            receipt.inspect(|receipt| self.release(*receipt));
             return false;
         }
         self.answers += 1;
         self.waiting_bytes += weight;
-        self.waiting.push_back(Numbered { number: self.answers, ticket, weight, answer });
+        self.waiting.push_back(Numbered { number: self.answers, receipt, weight, answer });
         true
     }
 
@@ -137,7 +150,7 @@ impl Window {
     }
 
     /// The next answer to publish while fewer than `limit` are on their way.
-    pub fn next_answer(&mut self, limit: usize) -> Option<&mut Publication> {
+    pub fn next_answer(&mut self, limit: usize) -> Option<&mut A> {
         let room = self.handed.len() + self.unconfirmed.len() < limit;
         self.waiting.front_mut().filter(|_| room).map(|next| &mut next.answer)
     }
@@ -154,7 +167,7 @@ impl Window {
     pub fn give_up(&mut self) {
         if let Some(next) = self.waiting.pop_front() {
             self.waiting_bytes -= next.weight;
-            next.ticket.inspect(|ticket| self.settle(*ticket));
+            next.receipt.inspect(|receipt| self.settle(*receipt));
         }
     }
 
@@ -163,34 +176,34 @@ impl Window {
     pub fn published(&mut self, packet_id: u16) {
         let Some(answer) = self.handed.pop_front() else { return };
         if packet_id == 0 {
-            answer.ticket.inspect(|ticket| self.settle(*ticket));
+            answer.receipt.inspect(|receipt| self.settle(*receipt));
         } else {
             self.unconfirmed.insert(packet_id, answer);
         }
     }
 
     /// The broker has answer `packet_id`.
-    pub fn confirmed(&mut self, packet_id: u16) -> Option<Publication> {
+    pub fn confirmed(&mut self, packet_id: u16) -> Option<A> {
         let confirmed = self.unconfirmed.remove(&packet_id)?;
-        confirmed.ticket.inspect(|ticket| self.settle(*ticket));
+        confirmed.receipt.inspect(|receipt| self.settle(*receipt));
         Some(confirmed.answer)
     }
 
     /// Nothing more is to be done for a request: acknowledges it, now or when it is delivered again.
-    pub fn settle(&mut self, ticket: Ticket) {
-        let Some(request) = self.requests.get_mut(&ticket.packet_id) else { return };
-        if request.delivery == ticket.delivery {
+    pub fn settle(&mut self, receipt: Receipt) {
+        let Some(request) = self.requests.get_mut(&receipt.packet_id) else { return };
+        if request.delivery == receipt.delivery {
             request.answered = true;
             if request.connection == self.connection {
-                self.acknowledgements.push_back(ticket.packet_id);
+                self.acknowledgements.push_back(receipt.packet_id);
             }
         }
     }
 
     /// The gateway gave a request up: it is not acknowledged, and run again when it is delivered again.
-    pub fn release(&mut self, ticket: Ticket) {
-        if self.requests.get(&ticket.packet_id).is_some_and(|request| request.delivery == ticket.delivery) {
-            self.requests.remove(&ticket.packet_id);
+    pub fn release(&mut self, receipt: Receipt) {
+        if self.requests.get(&receipt.packet_id).is_some_and(|request| request.delivery == receipt.delivery) {
+            self.requests.remove(&receipt.packet_id);
         }
     }
 

@@ -1,20 +1,9 @@
-use offload_protocol::answer::{self, AnswerForm};
-use offload_protocol::error::{ErrorKind, WireError};
-
 use super::*;
-use crate::ingress::Outgoing;
 
-fn answer(topic: &str) -> Publication {
-    let nothing = WireError::new(ErrorKind::Internal, "");
-    Outgoing {
-        topic: topic.to_owned(),
-        answer: answer::Answer::failed(None, nothing),
-        form: AnswerForm::Line,
-        correlation_data: None,
-        max_payload: None,
-    }
-    .into()
-}
+/// Answers are named by their topics.
+type Window = super::Window<&'static str>;
+
+const WEIGHT: usize = 100;
 
 fn connected() -> Window {
     let mut window = Window::default();
@@ -22,18 +11,18 @@ fn connected() -> Window {
     window
 }
 
-fn receive(window: &mut Window, packet_id: u16) -> Ticket {
+fn receive(window: &mut Window, packet_id: u16) -> Receipt {
     match window.received(packet_id, false, u64::from(packet_id)) {
-        Received::New(ticket) => ticket,
+        Received::New(receipt) => receipt,
         Received::Again => panic!("seen before"),
     }
 }
 
 /// Publishes what waits, as packets from `first` on; the topics in order.
-fn publish(window: &mut Window, first: u16) -> Vec<String> {
+fn publish(window: &mut Window, first: u16) -> Vec<&'static str> {
     let mut topics = Vec::new();
     while let Some(answer) = window.next_answer(100) {
-        topics.push(answer.topic.to_string());
+        topics.push(*answer);
         window.handed_over();
         window.published(first + topics.len() as u16 - 1);
     }
@@ -43,8 +32,8 @@ fn publish(window: &mut Window, first: u16) -> Vec<String> {
 #[test]
 fn a_request_is_acknowledged_once_the_broker_has_its_answer() {
     let mut window = connected();
-    let ticket = receive(&mut window, 7);
-    assert!(window.answer(Some(ticket), answer("a")));
+    let receipt = receive(&mut window, 7);
+    assert!(window.answer(Some(receipt), "a", WEIGHT));
     assert_eq!(publish(&mut window, 1), ["a"]);
     assert_eq!(window.next_acknowledgement(), None);
     window.confirmed(1);
@@ -57,8 +46,8 @@ fn a_request_is_acknowledged_once_the_broker_has_its_answer() {
 #[test]
 fn an_answer_at_qos_0_is_done_when_it_is_written() {
     let mut window = connected();
-    let ticket = receive(&mut window, 7);
-    assert!(window.answer(Some(ticket), answer("a")));
+    let receipt = receive(&mut window, 7);
+    assert!(window.answer(Some(receipt), "a", WEIGHT));
     assert_eq!(publish(&mut window, 0), ["a"]);
     assert_eq!(window.next_acknowledgement(), Some(7));
     window.acknowledged();
@@ -69,7 +58,7 @@ fn an_answer_at_qos_0_is_done_when_it_is_written() {
 fn answers_are_limited_by_the_brokers_window() {
     let mut window = connected();
     for topic in ["a", "b"] {
-        assert!(window.answer(None, answer(topic)));
+        assert!(window.answer(None, topic, WEIGHT));
     }
     assert!(window.next_answer(1).is_some());
     window.handed_over();
@@ -84,7 +73,7 @@ fn answers_are_limited_by_the_brokers_window() {
 fn unconfirmed_answers_are_published_again_in_order() {
     let mut window = connected();
     for topic in ["a", "b", "c", "d"] {
-        assert!(window.answer(None, answer(topic)));
+        assert!(window.answer(None, topic, WEIGHT));
     }
     for packet_id in [1, 2] {
         window.handed_over();
@@ -99,11 +88,11 @@ fn unconfirmed_answers_are_published_again_in_order() {
 #[test]
 fn a_request_that_runs_is_not_run_again() {
     let mut window = connected();
-    let ticket = receive(&mut window, 7);
+    let receipt = receive(&mut window, 7);
     window.disconnected();
     window.connected(true);
     assert_eq!(window.received(7, true, 7), Received::Again);
-    assert!(window.answer(Some(ticket), answer("a")));
+    assert!(window.answer(Some(receipt), "a", WEIGHT));
     publish(&mut window, 1);
     window.confirmed(1);
     assert_eq!(window.next_acknowledgement(), Some(7));
@@ -112,9 +101,9 @@ fn a_request_that_runs_is_not_run_again() {
 #[test]
 fn a_request_answered_while_the_connection_was_away_is_acknowledged_when_it_comes_again() {
     let mut window = connected();
-    let ticket = receive(&mut window, 7);
+    let receipt = receive(&mut window, 7);
     window.disconnected();
-    assert!(window.answer(Some(ticket), answer("a")));
+    assert!(window.answer(Some(receipt), "a", WEIGHT));
     window.connected(true);
     publish(&mut window, 1);
     window.confirmed(1);
@@ -126,8 +115,8 @@ fn a_request_answered_while_the_connection_was_away_is_acknowledged_when_it_come
 #[test]
 fn a_lost_acknowledgement_is_sent_again() {
     let mut window = connected();
-    let ticket = receive(&mut window, 7);
-    window.settle(ticket);
+    let receipt = receive(&mut window, 7);
+    window.settle(receipt);
     window.acknowledged();
     window.disconnected();
     window.connected(true);
@@ -156,10 +145,10 @@ fn another_request_under_a_known_packet_identifier_is_new() {
 #[test]
 fn without_the_session_packet_identifiers_mean_nothing() {
     let mut window = connected();
-    let ticket = receive(&mut window, 7);
+    let receipt = receive(&mut window, 7);
     window.disconnected();
     window.connected(false);
-    assert!(window.answer(Some(ticket), answer("a")));
+    assert!(window.answer(Some(receipt), "a", WEIGHT));
     assert_eq!(publish(&mut window, 1), ["a"], "the answer is still wanted");
     window.confirmed(1);
     assert_eq!(window.next_acknowledgement(), None);
@@ -169,8 +158,8 @@ fn without_the_session_packet_identifiers_mean_nothing() {
 #[test]
 fn what_the_gateway_gave_up_is_run_when_it_comes_again() {
     let mut window = connected();
-    let ticket = receive(&mut window, 7);
-    window.release(ticket);
+    let receipt = receive(&mut window, 7);
+    window.release(receipt);
     window.disconnected();
     window.connected(true);
     assert!(matches!(window.received(7, true, 7), Received::New(_)));
@@ -180,10 +169,10 @@ fn what_the_gateway_gave_up_is_run_when_it_comes_again() {
 fn too_many_waiting_answers_are_dropped_and_their_requests_forgotten() {
     let mut window = connected();
     for _ in 0..MAX_WAITING {
-        assert!(window.answer(None, answer("a")));
+        assert!(window.answer(None, "a", WEIGHT));
     }
-    let ticket = receive(&mut window, 7);
-    assert!(!window.answer(Some(ticket), answer("b")));
+    let receipt = receive(&mut window, 7);
+    assert!(!window.answer(Some(receipt), "b", WEIGHT));
     window.disconnected();
     window.connected(true);
     assert!(matches!(window.received(7, true, 7), Received::New(_)));

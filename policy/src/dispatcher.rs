@@ -1,0 +1,497 @@
+//! The scheduler as a whole: what waits, what runs where, and what is next.
+//!
+//! It composes the parts, each of which has its own documentation and sources: [`Admission`] lets requests in,
+//! [`FairQueue`] orders those that wait, [`Slots`] bounds what runs, a [`RunQueue`] for each worker orders the slices of
+//! its guests, [`RunHistory`] knows which programs are short, and [`Placement`] which worker may run what. In here is
+//! what none of them can say alone: the life of a request, and who goes first where parts compete. Compilers and sandboxes
+//! are shared by [`Permits`](crate::Permits) of their own, since nothing is decided for them and workers together.
+//!
+//! ```text
+//!          admit            submit          next: Start       slice_ended ⇄ ready, next: Resume
+//! (none) ────────▶ waiting ────────▶ queued ────────────▶ running ─────────────┐
+//!                     │                │ expire, next: Expired                 │ finished, release
+//!                     ▼ withdraw       ▼                                       ▼
+//! ```
+//!
+//! # What is promised
+//!
+//! - **Conservation.** A request that was admitted is in exactly one of the states above until it has left; it leaves
+//!   once.
+//! - **Quotas.** No flow and no account has more waiting than [`AdmissionLimits`] say, or more running than [`Shares`].
+//! - **Fairness.** Of the accounts whose request may start on a worker, none starts a second one before each of the
+//!   others has started one; the same holds for the flows of an account. (Round robin: J. Nagle, "On Packet Switches
+//!   with Infinite Storage", IEEE Transactions on Communications 35(4), 1987.)
+//! - **No starvation.** With slices of at most s, a guest that can go on gets its next slice within
+//!   `RunQueue::DEFAULT_MAX_WAIT + (slots + 1) × (REST + 2) × s` where its worker has that many slots. (Foreground-
+//!   background scheduling with a bound: see [`slices`](crate::slices).)
+//! - **One alone.** What was submitted to run alone starts when nothing else runs; until it has ended nothing else
+//!   starts, while what has started may go on before it.
+//!
+//! # Drivers
+//!
+//! Calls come from one driver in the order of their times. Whoever shares a dispatcher between threads puts a lock
+//! around it: each call is short, and one request costs four of them (`admit`, `submit`, `next`, `finished`). A guest is
+//! named by its worker and a number that the dispatcher gives it; what else there is of it stays with the driver.
+//!
+//! A gateway in virtual time, two workers and a thousand requests of ten devices:
+//!
+//! ```
+//! use offload_policy::{Dispatcher, DispatcherLimits, Load, Next, SliceTime, Submission, Time};
+//!
+//! let mut dispatcher = Dispatcher::new(DispatcherLimits { workers: 2, ..Default::default() });
+//! let (load, minute) = (Load { requests: 1, bytes: 64 }, Time::from_secs(60));
+//! for number in 0..1000 {
+//!     let key = ("site", number % 10);
+//!     dispatcher.admit(&key, load, Time::ZERO).expect("so many may wait");
+//!     let (deadline, cpu, wall, program) = (None, minute, minute, "add");
+//!     dispatcher.submit(Submission { key, load, program, deadline, cpu, wall, job: number });
+//! }
+//! let (mut clocks, mut ended) = ([Time::ZERO; 2], Vec::new());
+//! while dispatcher.in_flight() > 0 {
+//!     let worker = if clocks[0] <= clocks[1] { 0 } else { 1 };
+//!     let Next::Start { guest, job, .. } = dispatcher.next(worker, clocks[worker]) else { break };
+//!     let run = Time::from_micros(20);
+//!     clocks[worker] += run;
+//!     dispatcher.finished(worker, guest, SliceTime::Free(run));
+//!     ended.push(job);
+//! }
+//! assert_eq!((ended.len(), clocks), (1000, [Time::from_millis(10); 2]));
+//! ```
+
+use std::collections::BTreeSet;
+use std::hash::Hash;
+
+use slab::Slab;
+
+use crate::admission::{Admission, AdmissionLimits, Busy, Load};
+use crate::fair_queue::{FairQueue, QueueLimits};
+use crate::flow_key::FlowKey;
+use crate::placement::Placement;
+use crate::recent_runs::{RecentRuns, RunHistory, SliceTime};
+use crate::slices::{Choice, GuestId, RunQueue};
+use crate::slots::{Shares, Slots};
+use crate::{DEFAULT_SLOTS, Time};
+
+/// How much a [`Dispatcher`] shares out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DispatcherLimits {
+    /// Workers, each of which runs one slice at a time. Default: 1.
+    pub workers: usize,
+    /// Guests that one worker holds at once, those that sleep too. Default: 1 024.
+    pub slots: usize,
+    /// The parts of all slots that one flow and one account may hold.
+    pub shares: Shares,
+    /// What may wait.
+    pub admission: AdmissionLimits,
+}
+
+impl Default for DispatcherLimits {
+    fn default() -> Self {
+        Self { workers: 1, slots: DEFAULT_SLOTS, shares: Shares::default(), admission: Default::default() }
+    }
+}
+
+/// A request that was admitted and can be run.
+#[derive(Debug)]
+pub struct Submission<K, P, J> {
+    /// Whose it is.
+    pub key: K,
+    /// What it was admitted with.
+    pub load: Load,
+    /// The program that it runs: what is known of it by its last runs is known by this.
+    pub program: P,
+    /// When its answer is no longer of use, if ever.
+    pub deadline: Option<Time>,
+    /// CPU time that its guest may use.
+    pub cpu: Time,
+    /// Wall-clock time from its start in which its guest must have ended. The deadline bounds it too.
+    pub wall: Time,
+    /// Whatever the driver needs to run it and to answer.
+    pub job: J,
+}
+
+/// What a worker is to do.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Next<J> {
+    /// Give a new guest its first slice. It holds a slot from now on.
+    Start {
+        /// Its number on this worker, until it is released.
+        guest: GuestId,
+        /// The driver's part of the submission.
+        job: J,
+        /// When it must have ended.
+        ends: Time,
+    },
+    /// Give this guest a slice.
+    Resume(GuestId),
+    /// End this guest, whose wall-clock time is up, and [`release`](Dispatcher::release) it.
+    End(GuestId),
+    /// Answer a request whose deadline came before it could start. It is neither waiting nor running any more.
+    Expired(J),
+    /// Nothing, before something is submitted, a guest is ready, or this time has come, when a guest is to end.
+    Idle(Option<Time>),
+}
+
+/// The scheduler as a whole; see the [module](self).
+#[derive(Debug)]
+pub struct Dispatcher<K: FlowKey, P, J> {
+    admission: Admission<K>,
+    queue: FairQueue<K, Queued<P, J>>,
+    alone: Alone<K, P, J>,
+    is_open: bool,
+    slots: Slots<K>,
+    placement: Placement,
+    history: RunHistory<P>,
+    workers: Vec<Worker<K, P>>,
+    running: usize,
+}
+
+/// A submission in the queue, which keeps its key.
+#[derive(Debug)]
+struct Queued<P, J> {
+    load: Load,
+    program: P,
+    deadline: Option<Time>,
+    cpu: Time,
+    wall: Time,
+    job: J,
+}
+
+/// Whether a request is to run alone.
+#[derive(Debug)]
+enum Alone<K, P, J> {
+    None,
+    /// It is the next to start.
+    Waits(Box<(K, Queued<P, J>)>),
+    Runs,
+}
+
+#[derive(Debug)]
+struct Worker<K, P> {
+    run_queue: RunQueue,
+    guests: Slab<Guest<K, P>>,
+    /// When guests must have ended, earliest first; of those that did not end in their first slice.
+    ends: BTreeSet<(Time, GuestId)>,
+}
+
+/// A guest that holds a slot.
+#[derive(Debug)]
+struct Guest<K, P> {
+    key: K,
+    program: P,
+    /// CPU time that it was charged with.
+    used: Time,
+    cpu: Time,
+    ends: Time,
+    /// Whether it is in its first slice.
+    is_new: bool,
+}
+
+impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
+    /// Nothing waits and nothing runs.
+    pub fn new(limits: DispatcherLimits) -> Self {
+        let DispatcherLimits { workers, slots, shares, admission } = limits;
+        let queue = QueueLimits { per_flow: admission.per_flow.requests, total: admission.total.requests };
+        Self {
+            admission: Admission::new(admission),
+            queue: FairQueue::new(queue),
+            alone: Alone::None,
+            is_open: true,
+            slots: Slots::new(workers, slots, shares),
+            placement: Placement::new(workers),
+            history: RunHistory::new(),
+            workers: std::iter::repeat_with(Worker::new).take(workers).collect(),
+            running: 0,
+        }
+    }
+
+    /// Counts a request as waiting, until it starts, expires, or is [withdrawn](Self::withdraw).
+    ///
+    /// # Errors
+    /// [`Busy`] when its flow, its account, or all together have too much waiting.
+    pub fn admit(&mut self, key: &K, load: Load, now: Time) -> Result<(), Busy> {
+        self.admission.admit(key, load, now)
+    }
+
+    /// A request that was admitted, and is not queued, leaves without having run.
+    ///
+    /// # Panics
+    /// If the flow does not have that much waiting: the driver's books are wrong.
+    pub fn withdraw(&mut self, key: &K, load: Load, now: Time) {
+        self.admission.withdrawn(key, load, now);
+    }
+
+    /// Puts a request that was admitted into the queue.
+    ///
+    /// # Panics
+    /// If more is queued than was admitted: the driver's books are wrong.
+    pub fn submit(&mut self, submission: Submission<K, P, J>) {
+        let (key, queued) = Queued::of(submission);
+        let deadline = queued.deadline;
+        let pushed = self.queue.push(key, queued, deadline);
+        assert!(pushed.is_ok(), "admission lets no more in than the queue holds");
+    }
+
+    /// Puts a request that was admitted in front of the queue, to run when nothing else does.
+    ///
+    /// # Panics
+    /// If another one waits to run alone: the driver lets one at a time be that.
+    pub fn submit_alone(&mut self, submission: Submission<K, P, J>) {
+        assert!(!matches!(self.alone, Alone::Waits(..)), "only one waits to run alone");
+        self.alone = Alone::Waits(Box::new(Queued::of(submission)));
+    }
+
+    /// From now on requests may start, or only one that runs alone may. At first they may.
+    pub fn set_open(&mut self, is_open: bool) {
+        self.is_open = is_open;
+    }
+
+    /// What this worker does next, where it does nothing else: to be asked when a slice has ended, and when something
+    /// may have changed for it.
+    pub fn next(&mut self, worker: usize, now: Time) -> Next<J> {
+        if let Some(job) = self.expire_one(now) {
+            return Next::Expired(job);
+        }
+        if let Some(guest) = self.overdue(worker, now) {
+            return Next::End(guest);
+        }
+        let can_start = self.can_start() && self.slots.free(worker) > 0;
+        match self.workers[worker].run_queue.choose(now, can_start) {
+            Choice::Resume(guest) => return Next::Resume(guest),
+            Choice::StartNew => {
+                if let Some(start) = self.start(worker, now, |_, _| true) {
+                    return start;
+                }
+                // What waits is not for this worker, or its flows hold all that they may: what has started goes on.
+                if let Some(guest) = self.workers[worker].run_queue.next(now) {
+                    return Next::Resume(guest);
+                }
+            }
+            Choice::Idle => {}
+        }
+        Next::Idle(self.workers[worker].ends.first().map(|&(ends, _)| ends))
+    }
+
+    /// Whether another thread than the worker's own, which waits, may run what is short on this worker: only while no
+    /// guest of it wants a slice, since that thread has other things to do than to finish them.
+    pub fn may_run_inline(&self, worker: usize) -> bool {
+        self.workers[worker].run_queue.is_empty()
+    }
+
+    /// What another thread than the worker's own does next on it: it starts only what is known to be short, of that what
+    /// `is_at_hand`, and resumes nothing.
+    pub fn next_inline(&mut self, worker: usize, now: Time, is_at_hand: impl Fn(&J) -> bool) -> Next<J> {
+        if let Some(job) = self.expire_one(now) {
+            return Next::Expired(job);
+        }
+        let short = |runs: RecentRuns, job: &J| runs.are_short() && is_at_hand(job);
+        self.start(worker, now, short).unwrap_or(Next::Idle(None))
+    }
+
+    /// A guest can go on. One that has ended is passed over, so that a late wake does no harm.
+    pub fn ready(&mut self, worker: usize, guest: GuestId, now: Time) {
+        let Worker { guests, run_queue, .. } = &mut self.workers[worker];
+        if let Some(of) = guests.get(guest) {
+            run_queue.insert(guest, of.used, now);
+        }
+    }
+
+    /// A guest's slice has ended and the guest has not. Returns whether it may go on, when it is
+    /// [ready](Self::ready); one that may not has used its CPU time, is to end, and to be [released](Self::release).
+    ///
+    /// # Panics
+    /// If there is no such guest.
+    #[must_use = "a guest that may not go on is to be released"]
+    pub fn slice_ended(&mut self, worker: usize, guest: GuestId, took: SliceTime) -> bool {
+        let Worker { guests, ends, .. } = &mut self.workers[worker];
+        let of = &mut guests[guest];
+        of.used += took.charged();
+        let may_go_on = of.used <= of.cpu;
+        self.history.update(&of.program, |runs| {
+            runs.slice_took(took);
+            if !may_go_on {
+                runs.ended(SliceTime::Charged(of.used));
+            }
+        });
+        if may_go_on && std::mem::take(&mut of.is_new) {
+            ends.insert((of.ends, guest));
+        }
+        may_go_on
+    }
+
+    /// A guest has ended in its slice, and its slot is free. What waited for that, or for its quota, may be for another
+    /// worker: those that are idle are to be asked again.
+    ///
+    /// # Panics
+    /// If there is no such guest.
+    pub fn finished(&mut self, worker: usize, guest: GuestId, took: SliceTime) {
+        let of = &self.workers[worker].guests[guest];
+        let run = match took {
+            SliceTime::Charged(time) => SliceTime::Charged(of.used + time),
+            free => free,
+        };
+        self.history.update(&of.program, |runs| {
+            runs.slice_took(took);
+            runs.ended(run);
+        });
+        self.release(worker, guest);
+    }
+
+    /// A guest was ended, or could not be started, and its slot is free; as after [`finished`](Self::finished).
+    ///
+    /// # Panics
+    /// If there is no such guest.
+    pub fn release(&mut self, worker: usize, guest: GuestId) {
+        let Worker { guests, run_queue, ends } = &mut self.workers[worker];
+        let of = guests.remove(guest);
+        run_queue.remove(guest);
+        if !of.is_new {
+            ends.remove(&(of.ends, guest));
+        }
+        self.slots.release(worker, &of.key);
+        self.running -= 1;
+        if matches!(self.alone, Alone::Runs) {
+            self.alone = Alone::None;
+        }
+    }
+
+    /// Takes the requests whose deadline has come while they were queued. They are neither waiting nor running any more.
+    pub fn expire(&mut self, now: Time) -> Vec<J> {
+        std::iter::from_fn(|| self.expire_one(now)).collect()
+    }
+
+    /// When [`expire`](Self::expire) next has something to do.
+    pub fn next_deadline(&self) -> Option<Time> {
+        let alone = match &self.alone {
+            Alone::Waits(waits) => waits.1.deadline,
+            Alone::None | Alone::Runs => None,
+        };
+        self.queue.next_deadline().into_iter().chain(alone).min()
+    }
+
+    /// Takes all that is queued, which counts as waiting until it is [withdrawn](Self::withdraw).
+    pub fn drain(&mut self) -> Vec<J> {
+        let alone = self.take_alone();
+        let queued = std::iter::from_fn(|| self.queue.pop());
+        alone.into_iter().chain(queued).map(|(_, queued)| queued.job).collect()
+    }
+
+    /// What may wait.
+    pub fn admission_limits(&self) -> &AdmissionLimits {
+        self.admission.limits()
+    }
+
+    /// What waits, queued or not.
+    pub fn waiting(&self) -> Load {
+        self.admission.waiting()
+    }
+
+    /// Requests that are queued.
+    pub fn queued(&self) -> usize {
+        self.queue.len() + usize::from(matches!(self.alone, Alone::Waits(..)))
+    }
+
+    /// Guests that hold a slot.
+    pub fn running(&self) -> usize {
+        self.running
+    }
+
+    /// Requests that wait or run.
+    pub fn in_flight(&self) -> usize {
+        self.waiting().requests + self.running
+    }
+
+    fn can_start(&self) -> bool {
+        match self.alone {
+            Alone::None => self.is_open && !self.queue.is_empty(),
+            Alone::Waits(..) => self.running == 0,
+            Alone::Runs => false,
+        }
+    }
+
+    /// Starts the next request on this worker, of those that it may run and that `may_start`.
+    fn start(
+        &mut self,
+        worker: usize,
+        now: Time,
+        may_start: impl Fn(RecentRuns, &J) -> bool,
+    ) -> Option<Next<J>> {
+        if !self.can_start() || self.slots.free(worker) == 0 {
+            return None;
+        }
+        let Self { queue, slots, history, placement, .. } = self;
+        let eligible = |queued: &Queued<P, J>| {
+            let runs = history.of(&queued.program);
+            placement.allows(worker, runs) && may_start(runs, &queued.job)
+        };
+        let (key, queued) = match std::mem::replace(&mut self.alone, Alone::None) {
+            Alone::Waits(waits) if eligible(&waits.1) => {
+                self.alone = Alone::Runs;
+                *waits
+            }
+            Alone::None => queue.pop_where(
+                |account| slots.account_may_start(account),
+                |key, queued| slots.flow_may_start(key) && eligible(queued),
+            )?,
+            other => {
+                self.alone = other;
+                return None;
+            }
+        };
+        let Queued { load, program, deadline, cpu, wall, job } = queued;
+        self.slots.try_acquire(worker, &key).expect("a slot is free and within the shares");
+        self.admission.started(&key, load, now);
+        self.running += 1;
+        let wall = now.saturating_add(wall);
+        let ends = deadline.unwrap_or(wall).min(wall);
+        let guest = Guest { key, program, used: Time::ZERO, cpu, ends, is_new: true };
+        let guest = self.workers[worker].guests.insert(guest);
+        Some(Next::Start { guest, job, ends })
+    }
+
+    fn expire_one(&mut self, now: Time) -> Option<J> {
+        let (key, queued) = match &self.alone {
+            Alone::Waits(waits) if waits.1.deadline.is_some_and(|deadline| deadline <= now) => {
+                self.take_alone().expect("one waits to run alone")
+            }
+            _ => self.queue.expire(now).next()?,
+        };
+        self.admission.withdrawn(&key, queued.load, now);
+        Some(queued.job)
+    }
+
+    /// The request that waits to run alone, which does not any more.
+    fn take_alone(&mut self) -> Option<(K, Queued<P, J>)> {
+        match std::mem::replace(&mut self.alone, Alone::None) {
+            Alone::Waits(waits) => Some(*waits),
+            other => {
+                self.alone = other;
+                None
+            }
+        }
+    }
+
+    /// A guest of this worker whose time is up, asleep or not.
+    fn overdue(&mut self, worker: usize, now: Time) -> Option<GuestId> {
+        let Worker { guests, ends, .. } = &mut self.workers[worker];
+        let &(_, guest) = ends.first().filter(|(ends, _)| *ends <= now)?;
+        ends.pop_first();
+        let of = &guests[guest];
+        self.history.update(&of.program, |runs| runs.ended(SliceTime::Charged(of.used)));
+        Some(guest)
+    }
+}
+
+impl<P, J> Queued<P, J> {
+    fn of<K>(submission: Submission<K, P, J>) -> (K, Self) {
+        let Submission { key, load, program, deadline, cpu, wall, job } = submission;
+        (key, Self { load, program, deadline, cpu, wall, job })
+    }
+}
+
+impl<K, P> Worker<K, P> {
+    fn new() -> Self {
+        let run_queue = RunQueue::new(RunQueue::DEFAULT_MAX_WAIT);
+        Self { run_queue, guests: Slab::new(), ends: BTreeSet::new() }
+    }
+}

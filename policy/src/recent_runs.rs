@@ -1,0 +1,166 @@
+//! What is known of a program by its last runs: whether it is short, and whether it holds up a worker.
+//!
+//! Nobody says beforehand how long a guest will compute, and the programs are few beside the requests for them. So the
+//! next run is expected to take what the last ones took, as processors predict a branch (J. E. Smith, "A Study of
+//! Branch Prediction Strategies", ISCA 1981): one surprise does not change the expectation, two in a row do.
+
+use std::hash::Hash;
+
+use crate::Time;
+use crate::fair_cache::FairCache;
+
+/// What a slice took of the CPU. How well that is measured is the driver's to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SliceTime {
+    /// CPU time, which the guest is charged with.
+    Charged(Time),
+    /// Wall-clock time of a slice that the guest is not charged with: a short first slice, which is not worth the
+    /// reading of the CPU clock, or one in which the kernel ran others.
+    Free(Time),
+}
+
+impl SliceTime {
+    /// What the guest is charged with.
+    pub fn charged(self) -> Time {
+        match self {
+            SliceTime::Charged(time) => time,
+            SliceTime::Free(_) => Time::ZERO,
+        }
+    }
+}
+
+/// The last runs of a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecentRuns {
+    /// Runs in a row that were not short, up to [`LONG_RUNS`](Self::LONG_RUNS).
+    long: u8,
+    /// Whether any slice held up its worker.
+    hold_up: bool,
+}
+
+impl RecentRuns {
+    /// Nothing is known, so the program is not short.
+    pub const UNKNOWN: Self = Self { long: Self::LONG_RUNS, hold_up: false };
+
+    /// A run that takes longer is not to be on the thread of an ingress, which other clients need.
+    pub const SHORT: Time = Time::from_micros(200);
+
+    /// How many runs in a row have to be long before their program counts as long: one may have been the kernel's
+    /// doing, or the ticker's.
+    pub const LONG_RUNS: u8 = 2;
+
+    /// A program holds up its worker when one of its slices takes this much CPU time: ten times what a tick leaves it
+    /// by default, so no tick ended it. Filling 64 MB of memory is one instruction of 25 ms.
+    pub const HOLD_UP: Time = Time::from_millis(5);
+
+    /// Whether the program is known to be short.
+    pub fn are_short(self) -> bool {
+        self.long < Self::LONG_RUNS
+    }
+
+    /// Whether a slice of it took so long that nothing else could run on its worker. A program that did so once may do
+    /// so again.
+    pub fn hold_up(self) -> bool {
+        self.hold_up
+    }
+
+    /// A slice has ended.
+    pub fn slice_took(&mut self, took: SliceTime) {
+        self.hold_up |= took.charged() >= Self::HOLD_UP;
+    }
+
+    /// A run has ended. What it took is sure to be short if it was free, all in a first slice, and sure to be long if
+    /// it was charged.
+    pub fn ended(&mut self, took: SliceTime) {
+        self.long = match took {
+            SliceTime::Free(time) if time <= Self::SHORT => 0,
+            SliceTime::Charged(time) if time > Self::SHORT => Self::LONG_RUNS,
+            _ => Self::LONG_RUNS.min(self.long + 1),
+        };
+    }
+}
+
+/// The last runs of the programs that ran last. What is forgotten of a program is learned by its next run.
+#[derive(Debug)]
+pub struct RunHistory<P> {
+    programs: FairCache<(), P, RecentRuns, ()>,
+}
+
+impl<P: Clone + Eq + Hash> RunHistory<P> {
+    /// Programs that something is known of, at most: more than a gateway keeps loaded, and less than 1 MiB.
+    pub const MAX_PROGRAMS: usize = 4096;
+
+    /// Of no program yet.
+    pub fn new() -> Self {
+        Self { programs: FairCache::new() }
+    }
+
+    /// What is known of this program.
+    pub fn of(&self, program: &P) -> RecentRuns {
+        self.programs.peek(program).copied().unwrap_or(RecentRuns::UNKNOWN)
+    }
+
+    /// The program has run. That which ran longest ago makes room.
+    pub fn update(&mut self, program: &P, change: impl FnOnce(&mut RecentRuns)) {
+        change(self.programs.get_or_insert_with(program, (), || (RecentRuns::UNKNOWN, (), 1)));
+        if self.programs.len() > Self::MAX_PROGRAMS {
+            self.programs.evict_for(&(), 0, |_| true);
+        }
+    }
+}
+
+impl<P: Clone + Eq + Hash> Default for RunHistory<P> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_long_slice_is_remembered() {
+        let mut runs = RecentRuns::UNKNOWN;
+        // The kernel may have run others in a slice that is free.
+        runs.slice_took(SliceTime::Free(4 * RecentRuns::HOLD_UP));
+        runs.slice_took(SliceTime::Charged(RecentRuns::HOLD_UP / 2));
+        assert!(!runs.hold_up());
+        runs.slice_took(SliceTime::Charged(RecentRuns::HOLD_UP));
+        runs.slice_took(SliceTime::Charged(RecentRuns::HOLD_UP / 2));
+        assert!(runs.hold_up());
+    }
+
+    #[test]
+    fn a_program_is_short_until_that_is_in_doubt_twice() {
+        const LONG: Time = Time::from_millis(3);
+        const SHORT: Time = RecentRuns::SHORT;
+        let mut runs = RecentRuns::UNKNOWN;
+        assert!(!runs.are_short());
+        for (took, short) in [
+            (SliceTime::Free(SHORT), true),
+            // The kernel ran another thread meanwhile, or a tick ended the first slice early.
+            (SliceTime::Free(LONG), true),
+            (SliceTime::Free(SHORT), true),
+            (SliceTime::Charged(SHORT), true),
+            (SliceTime::Free(LONG), false),
+            (SliceTime::Free(SHORT), true),
+            (SliceTime::Charged(LONG), false),
+            (SliceTime::Free(SHORT), true),
+        ] {
+            runs.ended(took);
+            assert_eq!(runs.are_short(), short, "{took:?}");
+        }
+    }
+
+    #[test]
+    fn the_program_that_ran_longest_ago_is_forgotten() {
+        let mut history = RunHistory::new();
+        for program in 0..=RunHistory::<usize>::MAX_PROGRAMS {
+            history.update(&program, |runs| runs.ended(SliceTime::Free(Time::ZERO)));
+            history.update(&0, |_| ());
+        }
+        assert!(history.of(&0).are_short() && history.of(&2).are_short());
+        assert_eq!(history.of(&1), RecentRuns::UNKNOWN);
+    }
+}

@@ -1,0 +1,53 @@
+//! What is handed to the workers, and what becomes of it.
+
+use super::guest::{Budget, Ended, Input};
+use crate::flow::Flow;
+use crate::modules::Artifact;
+use crate::suspects::Watched;
+use offload_policy::Load;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// What fairness and quotas are kept by.
+pub type Key = Flow;
+
+/// One guest to run.
+pub struct Job {
+    /// Whose it is.
+    pub key: Key,
+    /// What it was admitted with.
+    pub load: Load,
+    /// The compiled module.
+    pub artifact: Arc<Artifact>,
+    /// What the guest is given.
+    pub input: Input,
+    /// What it may use.
+    pub budget: Budget,
+    /// When the request arrived.
+    pub arrived: Instant,
+    /// When its answer is no longer of use; also bounds its run.
+    pub deadline: Option<Instant>,
+    /// What knows it again if it crashes the gateway.
+    pub watched: Option<Watched>,
+    /// Takes the outcome, on the worker's thread. Called exactly once.
+    pub done: Box<dyn FnOnce(RunOutcome) + Send>,
+}
+
+/// What became of a job.
+pub enum RunOutcome {
+    /// It ran.
+    Ran {
+        /// How it ended.
+        ended: Ended,
+        /// Wall-clock time from its first slice to its end.
+        run: Duration,
+        /// Time from arrival to its first slice.
+        queued: Duration,
+    },
+    /// Its deadline came before a slot did.
+    Expired,
+    /// The gateway stopped before it could start.
+    NotStarted,
+    /// The gateway stopped while it ran.
+    Stopped,
+}

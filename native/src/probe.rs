@@ -2,14 +2,14 @@
 
 use crate::bwrap_args::BwrapArgs;
 use crate::error::{Error, Unavailable};
-use crate::job::Measured;
 use crate::landlock::{Domain, Strength};
+use crate::measurer::Measured;
 use crate::outcome::{Ending, Limit, Outcome};
 use crate::output::Excess;
-use crate::platform::tool;
 use crate::report::{Finding, Mechanism, Report, State};
-use crate::sandbox::{Sandbox, shell};
+use crate::sandbox::Sandbox;
 use crate::syscalls::{Calls, Filters};
+use crate::tools::{shell, tool};
 use crate::{Config, SandboxLimits, job, usage};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -137,7 +137,7 @@ impl Sandbox {
         let mut bwrap = BwrapArgs::new(&self.config.toolchain, limits.work_dir)?;
         bwrap.proc();
         let (abandoned, _waiting) = io::pipe()?;
-        let command = shell(script, "probe");
+        let command = shell(script, &[]);
         let (files, stdin) = (Vec::new(), Vec::new());
         let (calls, prepare, stderr) = (Calls::Run, "", Excess::Dropped);
         let work = job::Work { bwrap, calls, files, prepare, command, stdin, limits, stderr };

@@ -42,7 +42,7 @@ run() {
         -Wl,-z,stack-size=@STACK_SIZE@ -Wl,--stack-first -Wl,--strip-debug -Wl,--wrap=__wasi_proc_exit -L@LIBRARIES@ \
         $main -lcompat $scan -lwasi-emulated-signal -lwasi-emulated-process-clocks -lwasi-emulated-mman -lwasi-emulated-getpid
 }
-scan= main=
+scan='' main=''
 if ! [ "$links" ]; then
     run "$@"
     exit

@@ -10,7 +10,7 @@ mod passwd;
 mod serve;
 
 use crate::compiler::{self, child};
-use crate::config::{BrokerUrl, Config, ConfigError, Draft, HostPort, Native};
+use crate::config::{BrokerUrl, Config, ConfigError, Draft, HostPort, NativeMode};
 use clap::builder::TypedValueParser;
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsStr;
@@ -137,7 +137,7 @@ impl Overrides {
             draft.set("access.anonymous", |config| config.access.anonymous = Some(true));
         }
         if self.allow_native {
-            draft.set("native", |config| config.native = Native::Native);
+            draft.set("native", |config| config.native = NativeMode::Native);
         }
         Ok(draft)
     }

@@ -49,7 +49,7 @@ pub use limits::{Limits, WASM_PAGE};
 pub use listen::Listen;
 pub use mirror::Mirror;
 pub use modules::Modules;
-pub use native::{Native, Sandbox};
+pub use native::{NativeMode, Sandbox};
 pub use program::Program;
 pub use queue::Queue;
 pub use size::ByteSize;
@@ -85,7 +85,7 @@ table! {
         /// for WASI there and runs as any module, where clang and wasi-libc are installed; what needs a `long` of 64
         /// bits then has other results. "compare": "native", and each difference to "wasm" is logged. "auto": "native"
         /// where this gateway's own broker listens on loopback alone.
-        pub native: Native = Native::Auto;
+        pub native: NativeMode = NativeMode::Auto;
     }
     tables {
         /// `[listen]`: the embedded broker. Not used when there is a `[broker]`.

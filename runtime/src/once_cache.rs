@@ -1,6 +1,5 @@
 //! What takes long to make is made once: by whoever asks first, while others wait, and kept up to a number of bytes.
 
-use crate::compiler::Failure;
 use lru::LruCache;
 use offload_protocol::error::WireError;
 use offload_protocol::request::Digest;
@@ -8,11 +7,32 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::sync::OnceCell;
 
-/// What became of making it. Failures that are its own are kept too: it is not tried again at every request.
-pub type Outcome<T> = Result<T, WireError>;
+/// A value, or why it cannot be made. Permanent errors are kept too: it is not tried again at every request.
+pub type Cached<T> = Result<T, WireError>;
 
 /// Where it will be, for all who wait for it.
-pub type Cell<T> = Arc<OnceCell<Outcome<T>>>;
+pub type Cell<T> = Arc<OnceCell<Cached<T>>>;
+
+/// Why a value was not made.
+#[derive(Debug)]
+pub struct MakeError {
+    /// What the client is told.
+    pub error: WireError,
+    /// Whether it follows from what the value is made from, and would be the same the next time.
+    pub permanent: bool,
+}
+
+impl MakeError {
+    /// It would be the same the next time.
+    pub fn permanent(error: WireError) -> MakeError {
+        MakeError { error, permanent: true }
+    }
+
+    /// It may be different the next time.
+    pub fn transient(error: WireError) -> MakeError {
+        MakeError { error, permanent: false }
+    }
+}
 
 /// What an entry costs beside what it holds, in bytes, so that failures are bounded too.
 const ENTRY_COST: u64 = 4 << 10;
@@ -57,7 +77,7 @@ impl<T: Clone> OnceCache<T> {
     }
 
     /// What is at hand.
-    pub fn ready(&self, digest: &Digest) -> Option<Outcome<T>> {
+    pub fn ready(&self, digest: &Digest) -> Option<Cached<T>> {
         let mut state = self.lock();
         let looks = state.looks;
         let entry = state.entries.get_mut(digest)?;
@@ -92,8 +112,8 @@ impl<T: Clone> OnceCache<T> {
     pub async fn get_or_make(
         &self,
         digest: Digest,
-        make: impl Future<Output = Result<T, Failure>>,
-    ) -> (Outcome<T>, Cell<T>) {
+        make: impl Future<Output = Result<T, MakeError>>,
+    ) -> (Cached<T>, Cell<T>) {
         let cell = {
             let mut state = self.lock();
             let used = state.looks;
@@ -133,7 +153,7 @@ impl<T: Clone> OnceCache<T> {
     }
 
     /// Counts a new entry, or forgets it if it says nothing about what it was made from.
-    fn account(&self, digest: Digest, cell: &Cell<T>, outcome: &Outcome<T>, permanent: bool) {
+    fn account(&self, digest: Digest, cell: &Cell<T>, outcome: &Cached<T>, permanent: bool) {
         let mut state = self.lock();
         let State { entries, bytes, looks } = &mut *state;
         let entry = match entries.peek_mut(&digest) {
@@ -151,7 +171,7 @@ impl<T: Clone> OnceCache<T> {
         state.evict(self.max_bytes);
     }
 
-    fn cost(&self, outcome: &Outcome<T>) -> u64 {
+    fn cost(&self, outcome: &Cached<T>) -> u64 {
         ENTRY_COST + outcome.as_ref().map_or_else(|error| error.message.len() as u64, self.size)
     }
 
@@ -196,7 +216,7 @@ mod tests {
         let cache = cache();
         assert_eq!(cache.get_or_make(digest("a"), ready(Ok(7))).await.0, Ok(7));
         assert_eq!(cache.get_or_make(digest("a"), ready(Ok(8))).await.0, Ok(7));
-        let failed = || ready(Err(Failure::permanent(error())));
+        let failed = || ready(Err(MakeError::permanent(error())));
         assert_eq!(cache.get_or_make(digest("b"), failed()).await.0, Err(error()));
         assert_eq!(cache.get_or_make(digest("b"), ready(Ok(1))).await.0, Err(error()));
         assert_eq!(cache.ready(&digest("b")), Some(Err(error())));
@@ -205,7 +225,7 @@ mod tests {
     #[tokio::test]
     async fn what_may_go_better_the_next_time_is_tried_again() {
         let cache = cache();
-        let failed = ready(Err(Failure::transient(error())));
+        let failed = ready(Err(MakeError::transient(error())));
         assert_eq!(cache.get_or_make(digest("a"), failed).await.0, Err(error()));
         assert_eq!(cache.ready(&digest("a")), None);
         assert_eq!(cache.get_or_make(digest("a"), ready(Ok(1))).await.0, Ok(1));

@@ -1,7 +1,7 @@
 //! The programs that requests can name, compiled before the gateway takes its first request.
 
+use crate::client::Client;
 use crate::config;
-use crate::ingress::Client;
 use crate::modules::{Artifact, Digest, Modules};
 use crate::wasm::engine::Tier;
 use bytes::Bytes;

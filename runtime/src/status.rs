@@ -4,7 +4,8 @@ use crate::data_dir::DataDir;
 use crate::ingress::Notice;
 use crate::log_writer;
 use crate::programs::Programs;
-use crate::source::Native;
+use crate::source::SourceBackend;
+use crate::wasm::occupancy::Occupancy;
 use crate::wasm::workers::Workers;
 use offload_protocol::topic;
 use serde::Serialize;
@@ -49,15 +50,15 @@ struct Capabilities {
     programs: Vec<String>,
 }
 
-/// How busy the gateway is. Requests that are being compiled, built or run natively count as waiting for a worker.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct Load {
+/// How busy the gateway is. Requests that are being compiled or built count as waiting.
+#[derive(Serialize)]
+struct Load {
     /// Threads that run guests.
-    pub workers: usize,
-    /// Guests that have started.
-    pub running: usize,
+    workers: usize,
+    /// Guests and native programs that have started.
+    running: usize,
     /// Requests that were taken and have not started.
-    pub waiting: usize,
+    waiting: usize,
 }
 
 /// Makes the documents.
@@ -67,6 +68,7 @@ pub struct Status {
     instance: String,
     topic: Arc<str>,
     capabilities: Capabilities,
+    source: Arc<SourceBackend>,
     workers: Arc<Workers>,
 }
 
@@ -76,7 +78,7 @@ impl Status {
         name: &str,
         data_dir: &DataDir,
         programs: &Programs,
-        native: &Native,
+        source: Arc<SourceBackend>,
         workers: Arc<Workers>,
     ) -> Status {
         Status {
@@ -85,19 +87,20 @@ impl Status {
             topic: topic::gateway_status(name).into(),
             capabilities: Capabilities {
                 wasm: ["module", "component"],
-                native: native.takes_source(),
+                native: source.takes_source(),
                 programs: programs.names().map(|name| name.to_string()).collect(),
             },
+            source,
             workers,
         }
     }
 
-    /// As it is with this load.
-    pub fn online(&self, load: Load) -> Notice {
+    /// As it is now.
+    pub fn online(&self) -> Notice {
         self.notice(&Online {
             who: self.who("online"),
             capabilities: &self.capabilities,
-            load,
+            load: self.load(),
             lost_log_lines: log_writer::lost_lines(),
         })
     }
@@ -113,13 +116,20 @@ impl Status {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            let now = self.online(self.workers.load());
+            let now = self.online();
             sender.send_if_modified(|known| {
                 let changed = known.payload != now.payload;
                 *known = now;
                 changed
             });
         }
+    }
+
+    /// A native program is with no worker, so the workers count its request as waiting.
+    fn load(&self) -> Load {
+        let Occupancy { workers, running, waiting } = self.workers.load();
+        let natively = self.source.running();
+        Load { workers, running: running + natively, waiting: waiting.saturating_sub(natively) }
     }
 
     fn who(&self, state: &'static str) -> Offline<'_> {

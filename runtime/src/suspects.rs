@@ -13,15 +13,15 @@ mod isolation;
 mod record;
 mod table;
 
+use crate::client::Client;
 use crate::data_dir::DataDir;
 use crate::fingerprint::{Fingerprint, Fingerprinter};
-use crate::ingress::Client;
-use crate::modules::Digest;
 use crate::telemetry;
 use crate::wasm::engine::Tier;
 use file::{Boot, SuspectsFile};
 pub use isolation::{Isolation, Permit};
 use offload_protocol::error::{ErrorKind, WireError};
+use offload_protocol::request::Digest;
 use std::collections::HashSet;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};

@@ -1,5 +1,6 @@
 //! Running guests: the engines, the workers that drive them, and what a guest may call.
 
+pub mod artifact;
 pub mod capacity;
 pub mod context;
 pub mod engine;
@@ -10,6 +11,7 @@ pub mod linking;
 mod loaded;
 pub mod memory;
 pub mod metering;
+pub mod occupancy;
 mod open_files;
 pub mod preview1;
 pub mod preview2;

@@ -8,8 +8,8 @@
 //! is not known before that comes with its certificate.
 
 use crate::auth::authentication::KnownBy;
+use crate::client::Client;
 use crate::config::{self, Offload, TopicFilter, TopicPattern};
-use crate::ingress::Client;
 use offload_protocol::error::{ErrorKind, WireError};
 use offload_protocol::topic;
 use std::borrow::Cow;
@@ -57,7 +57,7 @@ struct Grants {
     subscribe: Vec<TopicPattern>,
     offload: Vec<Offload>,
     programs: Vec<String>,
-    native: Option<config::Native>,
+    native: Option<config::NativeMode>,
 }
 
 impl Access {
@@ -134,7 +134,7 @@ impl Access {
     }
 
     /// What the rules say becomes of `who`'s source, if they do: the last one that names it and says so.
-    pub fn native(&self, who: Who) -> Option<config::Native> {
+    pub fn native(&self, who: Who) -> Option<config::NativeMode> {
         self.rules_for(who).filter_map(|grants| grants.native).last()
     }
 
@@ -275,7 +275,7 @@ mod tests {
 
     #[test]
     fn the_last_rule_that_says_so_decides_what_becomes_of_source() {
-        use config::Native::{Compare, Off, Wasm};
+        use config::NativeMode::{Compare, Off, Wasm};
         let access = access(
             r##"
             [[rule]]

@@ -1,7 +1,7 @@
 //! `offload-rt doctor`: what this machine gives a gateway, and what to do about what it lacks.
 
 use super::{Overrides, output};
-use crate::config::{ByteSize, Config, Native};
+use crate::config::{ByteSize, Config, NativeMode};
 use crate::source::sandbox_config;
 use crate::wasm::capacity::PoolCapacity;
 use crate::wasm::engine;
@@ -197,7 +197,9 @@ fn compiler_for_wasi(config: &Config, sandbox: &Sandbox) -> Check {
     let mut modes = config.access.rule.iter().filter_map(|rule| rule.native).chain([config.native]);
     let (state, found) = match sandbox.probe_wasi() {
         Ok(wasi) => (Health::Good, wasi.compiler().to_owned()),
-        Err(why) if modes.any(|mode| matches!(mode, Native::Wasm | Native::Compare)) => (Health::Bad, why),
+        Err(why) if modes.any(|mode| matches!(mode, NativeMode::Wasm | NativeMode::Compare)) => {
+            (Health::Bad, why)
+        }
         Err(why) => (Health::Less, format!("{why} (source as wasm, which `native` does not ask for)")),
     };
     Check { what: "compiler for WASI".into(), state, found, remedy: Wasi::REMEDY.into() }

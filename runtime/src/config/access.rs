@@ -4,7 +4,7 @@ use serde::Deserialize;
 use std::path::PathBuf;
 
 use super::table::{Setting, quoted, table};
-use super::{Native, Refusal, TopicFilter, TopicPattern};
+use super::{NativeMode, Refusal, TopicFilter, TopicPattern};
 
 /// Kinds of code that a request can carry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -79,7 +79,7 @@ table! {
         /// Programs that they may run, by name; "*" is all of them.
         pub programs: Vec<String> = Vec::new();
         /// What becomes of their source. Default: as `native` at the top says.
-        pub native: Option<Native> = None;
+        pub native: Option<NativeMode> = None;
     }
 }
 

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 /// Whether source is built and run, and as what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Native {
+pub enum NativeMode {
     /// Natively where the gateway's own broker listens on loopback alone, not at all elsewhere.
     Auto,
     /// Natively, in the sandbox.
@@ -37,16 +37,16 @@ impl Setting for Compilers {
     }
 }
 
-impl Setting for Native {
+impl Setting for NativeMode {
     const FORM: &'static str = "\"auto\" (\"native\" where only this machine can ask, else \"off\"), \"native\", \"wasm\", \
                               \"compare\" or \"off\"";
     fn to_toml(&self) -> Option<String> {
         Some(quoted(match self {
-            Native::Auto => "auto",
-            Native::Native => "native",
-            Native::Wasm => "wasm",
-            Native::Compare => "compare",
-            Native::Off => "off",
+            NativeMode::Auto => "auto",
+            NativeMode::Native => "native",
+            NativeMode::Wasm => "wasm",
+            NativeMode::Compare => "compare",
+            NativeMode::Off => "off",
         }))
     }
 }

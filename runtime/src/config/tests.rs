@@ -99,7 +99,7 @@ fn a_full_configuration_parses_back() {
     assert_eq!(config.data_dir, folder.path().join("state"));
     assert_eq!(config.program[1].file, folder.path().join("sort.wasm"));
     assert_eq!(config.listen.max_packet, ByteSize::kib(4));
-    assert_eq!((config.native, config.access.rule[0].native), (Native::Compare, Some(Native::Wasm)));
+    assert_eq!((config.native, config.access.rule[0].native), (NativeMode::Compare, Some(NativeMode::Wasm)));
     let printed = config.to_commented_toml(&finished.given);
     assert_eq!(parse(&printed, Path::new("/elsewhere")).expect(&printed), finished);
 }

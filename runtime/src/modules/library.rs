@@ -3,13 +3,13 @@
 //! A module is stored once, as `<digest>.wasm`. Who has it says an empty file in a folder for each owner,
 //! `<owner>/<digest>`. An index of both is held in memory; the disk is read at start, and when a module is needed.
 
-use super::Digest;
+use crate::client::Client;
 use crate::config;
 use crate::data_dir;
-use crate::ingress::Client;
 use crate::log_sampling::sampled;
 use bytes::Bytes;
 use lru::LruCache;
+use offload_protocol::request::Digest;
 use std::collections::HashMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};

@@ -4,10 +4,10 @@
 //! keyed MAC over the module's digest, the compatibility of the engine that made it, and its bytes; it is read once,
 //! verified, and those same bytes are loaded. The key lies in the data directory and nowhere else.
 
-use super::Digest;
 use crate::data_dir;
 use crate::log_sampling::sampled;
 use hmac::{Hmac, KeyInit, Mac};
+use offload_protocol::request::Digest;
 use sha2::Sha256;
 use std::hash::{Hash, Hasher};
 use std::path::PathBuf;

@@ -1,13 +1,13 @@
 //! What source would be as wasm, beside what it is: the differences, each told once.
 
-use super::Buildable;
-use crate::ingress::Client;
+use super::buildable::Buildable;
+use crate::client::Client;
 use crate::log_sampling::sampled;
 use crate::telemetry;
 use crate::wasm::guest::Ended;
 use lru::LruCache;
 use offload_protocol::error::WireError;
-use offload_protocol::request::{Digest, Files};
+use offload_protocol::request::Digest;
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex};
@@ -60,9 +60,9 @@ impl Comparisons {
     pub fn begin(&self, client: &Client, source: &Buildable) -> Option<OwnedSemaphorePermit> {
         let permit = self.at_once.clone().try_acquire_owned().ok();
         if permit.is_none() {
-            let digest = digest(source);
+            let digest = source.digest();
             if self.is_new(digest, Told::Skipped) {
-                let (name, client) = (telemetry::bounded(name(source)), telemetry::bounded(client.key()));
+                let (name, client) = (telemetry::bounded(source.name()), telemetry::bounded(client.key()));
                 let logged = sampled!(info, source = %digest.hex(), %name, %client, "not each run of this source is compared with wasm: there are too many at once");
                 if !logged {
                     self.forget(digest, Told::Skipped);
@@ -85,8 +85,8 @@ impl Comparisons {
             Ok(wasm) => (Difference::between(native, wasm), details(native, wasm)),
             Err(error) => (Difference { build: true, ..Difference::default() }, error.line()),
         };
-        let digest = digest(source);
-        let (name, client) = (name(source), client.key());
+        let digest = source.digest();
+        let (name, client) = (source.name(), client.key());
         let (name, client) = (telemetry::bounded(name), telemetry::bounded(client));
         if !self.is_new(digest, Told::Compared(difference)) {
             tracing::debug!(source = %digest.hex(), %difference, "compared with wasm, with the same result as before");
@@ -171,35 +171,11 @@ fn end(ended: &Ended) -> String {
     }
 }
 
-fn name(source: &Buildable) -> &str {
-    match source {
-        Buildable::Source(source) => &source.name,
-        Buildable::Files(Files { target, .. }) => target.as_deref().unwrap_or_default(),
-    }
-}
-
-/// What an operator finds a source by: the SHA-256 of the one file, as `sha256sum` prints it; of several files that of
-/// what `sha256sum` prints for all of them in the order of their paths.
-fn digest(source: &Buildable) -> Digest {
-    match source {
-        Buildable::Source(source) => Digest::of(&source.text),
-        Buildable::Files(Files { files, .. }) => {
-            let mut files: Vec<_> = files.iter().collect();
-            files.sort();
-            let lines = files.into_iter().map(|(path, contents)| {
-                let digest = Digest::of(contents).hex();
-                format!("{digest}  {path}\n")
-            });
-            Digest::of(lines.collect::<String>().as_bytes())
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bytes::Bytes;
     use offload_protocol::error::ErrorKind;
+    use offload_protocol::request::Files;
 
     fn ended(result: Result<i32, WireError>, stdout: &'static str, stderr: &'static str) -> Ended {
         let (stdout, stderr) = (stdout.as_bytes().into(), stderr.as_bytes().into());
@@ -262,15 +238,5 @@ mod tests {
     fn an_error_is_the_same_by_its_kind() {
         let (native, wasm) = (ended(trap("SIGSEGV"), "", ""), ended(trap("unreachable"), "", ""));
         assert_eq!(Difference::between(&native, &wasm), Difference::default());
-    }
-
-    #[test]
-    fn several_files_have_the_digest_of_what_sha256sum_prints() {
-        let file = |path: &str, contents: &'static str| (path.to_owned(), Bytes::from(contents));
-        let files = vec![file("b.c", "int b;\n"), file("a/x.h", "")];
-        let lines = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855  a/x.h\n\
-                     9f0576e20ec48d16fa8aac96a27e3c83a0b019fc9bc7abd1accd44287c157381  b.c\n";
-        let source = Buildable::Files(Files { files, makefile: Some("all:".into()), target: None });
-        assert_eq!(digest(&source), Digest::of(lines.as_bytes()));
     }
 }

@@ -311,7 +311,8 @@ pub(super) mod tests {
     use super::super::memory::GuestMemory;
     use super::*;
     use crate::config::{Compiler, Limits};
-    use crate::modules::{Artifact, Digest};
+    use crate::wasm::artifact::Artifact;
+    use offload_protocol::request::Digest;
     use std::pin::pin;
     use std::task::{Context as TaskContext, Waker};
     use wasmtime::Engine;

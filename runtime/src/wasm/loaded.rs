@@ -1,16 +1,17 @@
 //! The modules that a worker keeps loaded: so many bytes of them, fairly shared between the accounts that had them
 //! loaded.
 
+use super::artifact::Artifact;
 use super::linking::LinkedProgram;
 use super::memory::{GuestMemory, MemoryLease};
 use super::recent_runs::RecentRuns;
 use crate::flow::Name;
-use crate::modules::{Artifact, Digest};
 use crate::once_cache::Idle;
 use crate::wasm::engine::Tier;
 use lru::LruCache;
 use object::{Object, ObjectSection};
 use offload_protocol::error::WireError;
+use offload_protocol::request::Digest;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -9,6 +9,7 @@
 //! on and the guest yields at its next loop or call). Which guest is polled next, or whether a new one is started, is
 //! the policy's choice; the worker keeps the state and the limits that fuel cannot: CPU and wall-clock time.
 
+use super::artifact::Artifact;
 use super::engine::Tier;
 use super::guest::{self, Ended};
 use super::linking::Linkers;
@@ -18,7 +19,6 @@ use super::slice_clock::{SliceClock, SliceTime};
 use super::ticker::Ticks;
 use super::workers::{Job, Key, RunOutcome, Shared};
 use crate::flow::Name;
-use crate::modules::Artifact;
 use crate::suspects::{Execution, Watched};
 use crate::telemetry;
 use offload_policy::{Choice, FlowKey, GuestId, RunQueue};

@@ -1,17 +1,17 @@
 //! The workers as a whole: what waits for them, and the state that they share.
 
+use super::artifact::Artifact;
 use super::capacity::PoolCapacity;
 use super::engine;
 use super::guest::{Budget, Ended, Input};
 use super::linking::Linkers;
 use super::memory::GuestMemory;
+use super::occupancy::Occupancy;
 use super::ready_list::ReadyList;
 use super::ticker::Ticker;
 use super::worker::{AbortOnPanic, Executor, Worker, WorkerContext};
 use crate::config::Config;
 use crate::flow::{Flow, Name};
-use crate::modules::Artifact;
-use crate::status;
 use crate::suspects::{Suspects, Watched};
 use offload_policy::{Admission, Busy, FairQueue, Load, QueueLimits, Slots, Time};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -279,10 +279,10 @@ impl Workers {
     }
 
     /// How busy they are.
-    pub fn load(&self) -> status::Load {
+    pub fn load(&self) -> Occupancy {
         let state = self.shared.lock();
         let waiting = state.admission.waiting().requests;
-        status::Load { workers: self.shared.ready_lists.len(), running: state.running, waiting }
+        Occupancy { workers: self.shared.ready_lists.len(), running: state.running, waiting }
     }
 
     /// Returns when nothing waits and nothing runs.

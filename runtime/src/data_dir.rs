@@ -8,13 +8,12 @@
 //! | `mac-key` | the key that authenticates compiled modules |
 //! | `suspects` | what runs now, and what ran when an earlier process crashed ([`crate::suspects`]) |
 
+use offload_protocol::request::Digest;
+use rustix::fs::{FlockOperation, flock};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-
-use offload_protocol::request::Digest;
-use rustix::fs::{FlockOperation, flock};
 
 /// The layout that this gateway writes. It reads this one and none that is newer.
 const FORMAT: u32 = 1;

@@ -1,7 +1,7 @@
 //! The programs that requests can name, compiled before the gateway takes its first request.
 
 use crate::client::Client;
-use crate::config;
+use crate::config::{self, BUILT_IN};
 use crate::modules::{Artifact, Digest, Modules};
 use crate::wasm::engine::Tier;
 use bytes::Bytes;
@@ -10,10 +10,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// The built-in program: adds its arguments. It is the default until the configuration names another.
-pub const BUILT_IN: &str = "add";
-
-/// Its source, which is also an example for whoever writes a guest.
+/// Source of the built-in program, which is also an example for whoever writes a guest.
 const BUILT_IN_SOURCE: &str = include_str!("../../guest-examples/add/add.wat");
 
 /// A program that the gateway has.

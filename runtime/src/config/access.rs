@@ -1,10 +1,9 @@
 //! `[access]`: who is let in, and who may do what.
 
-use serde::Deserialize;
-use std::path::PathBuf;
-
 use super::table::{Setting, quoted, table};
 use super::{NativeMode, Refusal, TopicFilter, TopicPattern};
+use serde::Deserialize;
+use std::path::PathBuf;
 
 /// Kinds of code that a request can carry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]

@@ -1,14 +1,12 @@
 //! `[broker]`: an existing broker to join.
 
+use super::table::{Setting, quoted, table};
+use super::{ByteSize, HostPort, Refusal, TimeSpan, bounds};
+use offload_tls::{Identity, TlsFiles};
+use serde::{Deserialize, Deserializer, de};
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
-
-use offload_tls::{Identity, TlsFiles};
-use serde::{Deserialize, Deserializer, de};
-
-use super::table::{Setting, quoted, table};
-use super::{ByteSize, HostPort, Refusal, TimeSpan};
 
 table! {
     /// An existing MQTT broker to join instead of the embedded one. The broker's own access rules decide who may
@@ -56,7 +54,7 @@ impl Broker {
             ("broker.connect_timeout", self.connect_timeout),
         ];
         refusals.extend(
-            whole_seconds.into_iter().filter_map(|(key, time)| super::fraction_of_seconds(key, time)),
+            whole_seconds.into_iter().filter_map(|(key, time)| bounds::fraction_of_seconds(key, time)),
         );
         if self.password_file.is_some() && self.username.is_none() {
             let problem = "there is no `broker.username` that the password is for";

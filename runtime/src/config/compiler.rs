@@ -1,10 +1,9 @@
 //! `[compiler]`: the child process that compiles modules.
 
-use std::path::PathBuf;
-
 use super::table::table;
-use super::{ByteSize, Refusal, TimeSpan, defaults};
+use super::{ByteSize, Refusal, TimeSpan, bounds, defaults};
 use crate::once_cache::Idle;
+use std::path::PathBuf;
 
 /// The least of what a module may have of a kind: the built-in program has some of each.
 const LEAST: usize = 32;
@@ -110,7 +109,7 @@ impl Compiler {
 
     pub(super) fn check(&self, refusals: &mut Vec<Refusal>) {
         // The child's limit is RLIMIT_CPU, which counts in seconds.
-        refusals.extend(super::fraction_of_seconds("compiler.cpu", self.cpu));
-        refusals.extend(super::out_of_range("compiler.children", self.children, MAX_CHILDREN));
+        refusals.extend(bounds::fraction_of_seconds("compiler.cpu", self.cpu));
+        refusals.extend(bounds::out_of_range("compiler.children", self.children, MAX_CHILDREN));
     }
 }

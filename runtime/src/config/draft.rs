@@ -1,36 +1,55 @@
 //! A configuration while it is put together: what a file says, then what the command line says, then what follows.
 
+use super::error::MAX_REFUSALS;
+use super::given::Given;
+use super::locate::{Document, remove_at};
+use super::relations;
+use super::section::Section;
+use super::{Config, ConfigError, Refusal, Refusals};
+use serde::Deserialize;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-
-use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeTable, Deserializer};
 
-use super::error::MAX_REFUSALS;
-use super::locate::{Document, remove_at};
-use super::{Config, ConfigError, MAX_FILE_BYTES, Refusal, Refusals, Section};
+/// Most bytes of a configuration file: a file given by mistake is refused before it fills the memory.
+pub const MAX_FILE_BYTES: u64 = 1 << 20;
 
-/// Which keys have been given a value; all others have their defaults, or what follows from the values that were given.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Given(BTreeSet<String>);
-
-impl Given {
-    /// Whether `key` was given: `limits.memory`, `program[1].name`.
-    pub(super) fn has(&self, key: &str) -> bool {
-        self.0.contains(key)
+impl Config {
+    /// Reads `path`, and completes and checks what it says. Relative paths in it are relative to the folder that it
+    /// is in.
+    ///
+    /// # Errors
+    /// When the file cannot be read, is larger than [`MAX_FILE_BYTES`], or holds anything that is refused.
+    pub fn load(path: &Path) -> Result<Config, ConfigError> {
+        Ok(Draft::read(path)?.finish()?.config)
     }
 
-    /// Every key whose value is not the default.
-    pub(super) fn by_difference(config: &Config) -> Given {
-        let values = |section: Section| {
-            let keys = section.keys.iter().map(|key| (section.key(key.name), key.value.clone()));
-            keys.collect::<Vec<_>>()
-        };
-        let defaults: BTreeSet<_> = Config::schema().into_iter().flat_map(values).collect();
-        let present = config.sections().into_iter().filter(|section| section.present);
-        let different = present.flat_map(values).filter(|value| !defaults.contains(value));
-        Given(different.map(|(key, _)| key).collect())
+    /// Completes and checks a configuration whose values were set in code: those that are not the defaults are given,
+    /// and the others follow them.
+    ///
+    /// # Errors
+    /// Names each key, what is wrong with its value, and what is accepted.
+    pub fn settle(&mut self) -> Result<(), Refusals> {
+        let (given, mut refusals) = (by_difference(self), Vec::new());
+        self.complete(&given, &mut refusals);
+        Refusals::or_ok(refusals)
+    }
+
+    /// Derives what was not given, and finds what no gateway could run with.
+    fn complete(&mut self, given: &Given, refusals: &mut Vec<Refusal>) {
+        for section in self.sections().iter().filter(|section| section.present) {
+            for key in section.keys.iter().filter(|key| !key.in_range) {
+                let problem = format!("{} is out of range", key.value.as_deref().unwrap_or_default());
+                let refusal = Refusal::new(section.key(key.name), problem);
+                refusals.push(refusal.accepting(key.accepts.clone()));
+            }
+        }
+        let mut contradictions = Vec::new();
+        relations::settle(self, given, &mut contradictions);
+        contradictions.retain(|refusal| !refusals.iter().any(|first| refusal.is_about(&first.key)));
+        refusals.extend(contradictions);
+        self.check(refusals);
     }
 }
 
@@ -86,15 +105,15 @@ impl Draft {
             start.is_none_or(|start| !broken.iter().any(|error| same_line(start, *error)))
         });
         config.resolve_paths(path.parent().unwrap_or(Path::new("")));
-        let mut given = Given(document.keys().map(str::to_owned).collect());
-        given.0.retain(|key| !refusals.iter().any(|refusal| refusal.is_about(key)));
+        let mut given = document.keys().map(str::to_owned).collect::<Given>();
+        given.retain(|key| !refusals.iter().any(|refusal| refusal.is_about(key)));
         Draft { config, given, file: Some(File { path: path.to_owned(), text, document }), refusals }
     }
 
     /// Changes the value of `key`, whatever the file says.
     pub fn set(&mut self, key: &str, change: impl FnOnce(&mut Config)) {
         change(&mut self.config);
-        self.given.0.insert(key.to_owned());
+        self.given.insert(key);
         self.refusals.retain(|refusal| !refusal.is_about(key));
         if let Some(file) = &mut self.file {
             file.document.forget(key);
@@ -124,6 +143,18 @@ impl Draft {
         Refusals::or_ok(refusals)?;
         Ok(Finished { config: self.config, given: self.given })
     }
+}
+
+/// Every key whose value is not the default.
+fn by_difference(config: &Config) -> Given {
+    let values = |section: Section| {
+        let keys = section.keys.iter().map(|key| (section.key(key.name), key.value.clone()));
+        keys.collect::<Vec<_>>()
+    };
+    let defaults: BTreeSet<_> = Config::schema().into_iter().flat_map(values).collect();
+    let present = config.sections().into_iter().filter(|section| section.present);
+    let different = present.flat_map(values).filter(|value| !defaults.contains(value));
+    different.map(|(key, _)| key).collect()
 }
 
 /// A configuration to run with, and which of its keys were given.

@@ -1,9 +1,8 @@
 //! `[modules]`: the modules that clients have sent, kept so that their digest is enough the next time.
 
-use std::path::PathBuf;
-
 use super::ByteSize;
 use super::table::table;
+use std::path::PathBuf;
 
 table! {
     /// The modules that clients have sent, kept in the data directory so that their digest is enough the next time.

@@ -1,10 +1,9 @@
 //! `native` and `[sandbox]`: whether source is built and run, as what, and within which limits.
 
+use super::table::{Setting, quoted, table};
+use super::{ByteSize, Refusal, TimeSpan, bounds, defaults};
 use offload_native::{Compilers, Mechanism};
 use serde::Deserialize;
-
-use super::table::{Setting, quoted, table};
-use super::{ByteSize, Refusal, TimeSpan, defaults};
 use std::path::PathBuf;
 
 /// Whether source is built and run, and as what.
@@ -104,6 +103,6 @@ impl Sandbox {
     }
 
     pub(super) fn check(&self, refusals: &mut Vec<Refusal>) {
-        refusals.extend(super::out_of_range("sandbox.places", self.places, MAX_PLACES));
+        refusals.extend(bounds::out_of_range("sandbox.places", self.places, MAX_PLACES));
     }
 }

@@ -1,9 +1,11 @@
 //! `[[program]]`: programs that requests may name.
 
-use std::path::PathBuf;
-
 use super::Refusal;
 use super::table::table;
+use std::path::PathBuf;
+
+/// Name of the built-in program, which adds its arguments. It is the default until the configuration names another.
+pub const BUILT_IN: &str = "add";
 
 /// Longest name of a program, in bytes.
 const MAX_NAME: usize = 64;

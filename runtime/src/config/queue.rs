@@ -1,9 +1,9 @@
 //! `[queue]`: how many requests may wait.
 
-use offload_policy::{AdmissionLimits, Load};
-
 use super::ByteSize;
+use super::share::percent;
 use super::table::table;
+use offload_policy::{AdmissionLimits, Load};
 
 table! {
     /// How many requests may wait for a worker; more are answered `busy` at once.
@@ -29,7 +29,7 @@ impl Queue {
         AdmissionLimits {
             per_flow: Load { requests: self.per_principal, bytes: self.bytes_per_principal.as_usize() },
             total: Load { requests: self.total, bytes: self.bytes_total.as_usize() },
-            account_share: super::percent(self.account_share),
+            account_share: percent(self.account_share),
         }
     }
 }

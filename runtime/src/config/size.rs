@@ -1,12 +1,10 @@
 //! Sizes in bytes, as people write them.
 
-use std::fmt;
-use std::str::FromStr;
-
-use serde::de::{self, Deserialize, Deserializer, Visitor};
-
 use super::quantity::Quantity;
 use super::table::{Setting, quoted};
+use serde::de::{self, Deserialize, Deserializer, Visitor};
+use std::fmt;
+use std::str::FromStr;
 
 const SIZE: Quantity = Quantity {
     name: "size",

@@ -1,4 +1,6 @@
+use super::draft::*;
 use super::*;
+use std::path::Path;
 
 /// What a file in this folder says.
 fn parse(text: &str, folder: &Path) -> Result<Finished, ConfigError> {

@@ -1,13 +1,11 @@
 //! Lengths of time, as people write them.
 
+use super::quantity::Quantity;
+use super::table::{Setting, quoted};
+use serde::{Deserialize, Deserializer, de};
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
-
-use serde::{Deserialize, Deserializer, de};
-
-use super::quantity::Quantity;
-use super::table::{Setting, quoted};
 
 /// Units in nanoseconds.
 const TIME: Quantity = Quantity {

@@ -1,9 +1,8 @@
 //! `[tls]`: MQTT over TLS on a port of its own.
 
-use std::path::PathBuf;
-
 use super::table::table;
 use super::{HostPort, Refusal};
+use std::path::PathBuf;
 
 table! {
     /// MQTT over TLS on a port of its own. `offload-rt keygen` makes certificates to start with. A file that changes

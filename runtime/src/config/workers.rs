@@ -1,9 +1,9 @@
 //! `[workers]`: the threads that run guests.
 
-use offload_policy::Shares;
-
+use super::share::percent;
 use super::table::table;
-use super::{ByteSize, Refusal, TimeSpan, defaults};
+use super::{ByteSize, Refusal, TimeSpan, bounds, defaults};
+use offload_policy::Shares;
 
 table! {
     /// The threads that run guests, each with its own engine and its own pool of slots.
@@ -37,10 +37,10 @@ const MAX_SLOTS: usize = 65_536;
 impl Workers {
     /// What of the slots one client, and one account, may hold.
     pub fn shares(&self) -> Shares {
-        Shares { flow: super::percent(self.slot_share), account: super::percent(self.account_share) }
+        Shares { flow: percent(self.slot_share), account: percent(self.account_share) }
     }
 
     pub(super) fn check(&self, refusals: &mut Vec<Refusal>) {
-        refusals.extend(super::out_of_range("workers.slots", self.slots, MAX_SLOTS));
+        refusals.extend(bounds::out_of_range("workers.slots", self.slots, MAX_SLOTS));
     }
 }

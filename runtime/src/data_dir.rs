@@ -94,6 +94,7 @@ impl DataDir {
     /// Opens `path`, and makes it first where it does not exist (with its parents, mode 0700).
     ///
     /// # Errors
+    ///
     /// When another process uses it, others may enter it, a newer gateway has written it, a file is damaged, or the
     /// system refuses.
     pub fn open(path: &Path) -> Result<DataDir, DataDirError> {
@@ -143,6 +144,7 @@ impl DataDir {
 /// removed while its gateway runs is not made again: without its lock and its key it would not be the same.
 ///
 /// # Errors
+///
 /// When its parent is not there, or the system refuses.
 pub fn make_folder(path: &Path) -> io::Result<()> {
     match DirBuilder::new().mode(DIRECTORY_MODE).create(path) {

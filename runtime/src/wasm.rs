@@ -6,6 +6,8 @@ pub mod context;
 pub mod engine;
 pub mod folder;
 pub mod guest;
+mod guest_state;
+mod limit_reached;
 mod limiter;
 pub mod linking;
 mod loaded;

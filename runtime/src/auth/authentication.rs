@@ -3,7 +3,8 @@
 //! A client is known by its certificate, or by its name and password. Where neither is set up nothing tells who a
 //! client is: a name that nobody checks is nobody's, and all are anonymous.
 
-use crate::auth::passwords::{NotTaken, PasswordChecker, PasswordFileError, Passwords, check_name};
+use crate::auth::passwords::checker::{NotTaken, PasswordChecker};
+use crate::auth::passwords::{PasswordFileError, Passwords, check_name};
 use crate::config::Config;
 use offload_broker::{Identity, Login, TransportKind};
 use std::collections::HashSet;

@@ -8,7 +8,6 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-
 use tokio::sync::Notify;
 use tokio::task::{AbortHandle, spawn_blocking};
 use tokio::time::{MissedTickBehavior, interval};
@@ -161,15 +160,13 @@ impl<E: Display, L: FnMut() -> Result<(), E>> Watcher<L> {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+    use crate::telemetry::tests::logged;
     use std::fs;
     use std::io::{self, Write};
     use std::path::Path;
     use std::sync::Mutex;
-
     use tokio::sync::mpsc;
-
-    use super::*;
-    use crate::telemetry::tests::logged;
 
     /// Loads the number that a file holds.
     fn watcher(path: &Path, loaded: Arc<Mutex<Vec<i32>>>) -> Watcher<impl FnMut() -> Result<(), String>> {

@@ -1,6 +1,7 @@
 //! `offload-rt config`: the effective configuration as commented TOML, or what is wrong with it.
 
-use super::{Overrides, output};
+use super::output;
+use super::overrides::Overrides;
 use clap::Args;
 use std::path::PathBuf;
 use std::process::ExitCode;

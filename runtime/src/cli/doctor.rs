@@ -1,6 +1,8 @@
 //! `offload-rt doctor`: what this machine gives a gateway, and what to do about what it lacks.
 
-use super::{Overrides, output};
+use super::output;
+use super::overrides::Overrides;
+use super::serve::OTHER_FILES;
 use crate::config::{ByteSize, Config, NativeMode};
 use crate::source::sandbox_config;
 use crate::wasm::capacity::PoolCapacity;
@@ -119,7 +121,7 @@ fn capacity(config: &Config) -> Check {
 
 fn open_files(config: &Config) -> Check {
     let allowed = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
-    let enough = allowed >= config.listen.max_connections as u64 + super::serve::OTHER_FILES;
+    let enough = allowed >= config.listen.max_connections as u64 + OTHER_FILES;
     Check {
         what: "open files".into(),
         state: if enough { Health::Good } else { Health::Bad },

@@ -1,6 +1,7 @@
 //! `offload-rt serve`: the gateway until it is told to stop.
 
-use super::{Overrides, output};
+use super::output;
+use super::overrides::Overrides;
 use crate::config::Config;
 use crate::{Gateway, scheduling, telemetry};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};

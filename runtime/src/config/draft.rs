@@ -20,6 +20,7 @@ impl Config {
     /// is in.
     ///
     /// # Errors
+    ///
     /// When the file cannot be read, is larger than [`MAX_FILE_BYTES`], or holds anything that is refused.
     pub fn load(path: &Path) -> Result<Config, ConfigError> {
         Ok(Draft::read(path)?.finish()?.config)
@@ -29,6 +30,7 @@ impl Config {
     /// and the others follow them.
     ///
     /// # Errors
+    ///
     /// Names each key, what is wrong with its value, and what is accepted.
     pub fn settle(&mut self) -> Result<(), Refusals> {
         let (given, mut refusals) = (by_difference(self), Vec::new());
@@ -73,6 +75,7 @@ impl Draft {
     /// Reads `path`. What is wrong in it is told by [`Draft::finish`], so that flags may go before it.
     ///
     /// # Errors
+    ///
     /// When the file cannot be read, or is larger than [`MAX_FILE_BYTES`].
     pub fn read(path: &Path) -> Result<Draft, ConfigError> {
         let unreadable = |error| ConfigError::Read { path: path.to_owned(), error };
@@ -123,6 +126,7 @@ impl Draft {
     /// Derives what was not given, and checks all of it.
     ///
     /// # Errors
+    ///
     /// Everything that is not accepted, in the order of the file's lines.
     pub fn finish(mut self) -> Result<Finished, ConfigError> {
         let mut found = Vec::new();

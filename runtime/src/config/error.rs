@@ -51,6 +51,7 @@ impl Refusals {
     /// Nothing, where there are none.
     ///
     /// # Errors
+    ///
     /// These refusals, [`MAX_REFUSALS`] at the most.
     pub(super) fn or_ok(mut refusals: Vec<Refusal>) -> Result<(), Refusals> {
         refusals.truncate(MAX_REFUSALS);

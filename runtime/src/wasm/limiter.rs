@@ -1,7 +1,7 @@
 //! How much linear memory and how many table elements a guest may have.
 
 use super::engine::MEMORY_KEEP_RESIDENT;
-use super::guest::LimitReached;
+use super::limit_reached::LimitReached;
 use super::memory::MemoryLease;
 use offload_protocol::error::ErrorKind;
 use std::fmt::{self, Display};

@@ -1,7 +1,7 @@
 //! What is loaded into a worker's engine, and what it may import.
 
 use super::artifact::Artifact;
-use super::guest::GuestState;
+use super::guest_state::GuestState;
 use super::{context, metering, preview1, preview2};
 use offload_protocol::error::{ErrorKind, WireError};
 use wasmtime::component::types::ComponentItem;

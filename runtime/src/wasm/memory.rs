@@ -1,6 +1,6 @@
 //! The memory that all guests have together, and who has how much of it.
 
-use super::guest::LimitReached;
+use super::limit_reached::LimitReached;
 use crate::flow::Name;
 use offload_protocol::error::ErrorKind;
 use std::collections::HashMap;

@@ -1,6 +1,6 @@
 //! Randomness for guests, in bounded pieces that cost fuel, so that a loop over it ends like any other.
 
-use super::guest::GuestState;
+use super::guest_state::GuestState;
 use wasmtime::{Result, StoreContextMut, Trap};
 
 /// Bytes made before the worker is given back.

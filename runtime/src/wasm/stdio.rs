@@ -1,6 +1,6 @@
 //! A guest's standard input and outputs: in memory, and bounded.
 
-use super::guest::LimitReached;
+use super::limit_reached::LimitReached;
 use bytes::{Bytes, BytesMut};
 use offload_protocol::error::ErrorKind;
 use std::sync::{Mutex, MutexGuard};

@@ -14,7 +14,6 @@ use std::collections::hash_map::Entry;
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
-
 use tokio::sync::oneshot;
 
 /// Most attempts that wait: about twice what one core hashes in the ten seconds that the broker waits for a CONNECT.

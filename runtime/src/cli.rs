@@ -31,9 +31,9 @@ enum Command {
     Serve(Overrides),
     /// Print the effective configuration as commented TOML
     Config(config::PrintConfig),
-    /// Show what this machine gives a gateway, and what it lacks
+    /// Check what this machine offers a gateway, and what it lacks
     Doctor(doctor::Doctor),
-    /// Make modules ready before the gateway starts
+    /// Compile modules before the gateway starts
     Compile(compile::Compile),
     /// Start a gateway, play a device, and show what comes back
     #[command(after_help = "Examples:\n  offload-rt demo")]

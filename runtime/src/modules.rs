@@ -139,7 +139,9 @@ impl Modules {
                 background: Arc::new(Semaphore::new(settings.background)),
             }),
             Some(Err(error)) => {
-                tracing::info!("modules run when they are optimized, not before: {error:#}");
+                tracing::info!(
+                    "there is no baseline compiler, so modules run once they are optimized: {error:#}"
+                );
                 None
             }
             None => None,

@@ -73,15 +73,18 @@ impl Programs {
     ) -> Result<Programs, ProgramError> {
         let mut programs =
             Programs { by_name: BTreeMap::new(), default: BUILT_IN.into(), preloaded: HashMap::new() };
-        programs.add(BUILT_IN, compile(BUILT_IN, BUILT_IN_SOURCE.as_bytes(), modules).await?);
+        let built_in = parse(BUILT_IN, BUILT_IN_SOURCE.as_bytes())?;
+        programs.add(BUILT_IN, compile(BUILT_IN, built_in, modules).await?);
         for program in configured {
-            programs.add(&program.name, compile_file(&program.name, &program.file, modules).await?);
+            let config::Program { name, file, .. } = program;
+            programs.add(name, compile(name, read_module(name, file).await?, modules).await?);
             if program.default {
                 programs.default = program.name.as_str().into();
             }
         }
         for file in preload {
-            let artifact = compile_file(&file.display().to_string(), file, modules).await?;
+            let name = file.display().to_string();
+            let artifact = compile(&name, read_module(&name, file).await?, modules).await?;
             programs.preloaded.insert(artifact.digest, artifact);
         }
         Ok(programs)
@@ -124,30 +127,37 @@ impl Programs {
     }
 }
 
-/// The artifact of a `.wasm` or `.wat` file.
+/// The module in a `.wasm` or `.wat` file.
 ///
 /// # Errors
 ///
-/// When it cannot be read or compiled; `name` is what errors call it.
-pub async fn compile_file(
-    name: &str,
-    file: &Path,
-    modules: &Arc<Modules>,
-) -> Result<Arc<Artifact>, ProgramError> {
+/// When it cannot be read, or is no WebAssembly text; `name` is what errors call it.
+pub async fn read_module(name: &str, file: &Path) -> Result<Bytes, ProgramError> {
     let read = |error| ProgramError::Read { name: name.into(), path: file.into(), error };
     let source = tokio::fs::read(file).await.map_err(read)?;
-    compile(name, &source, modules).await.map_err(|error| match error {
-        ProgramError::Text { name, mut error } => {
+    parse(name, &source).map_err(|mut error| {
+        if let ProgramError::Text { error, .. } = &mut error {
             error.set_path(file);
-            ProgramError::Text { name, error }
         }
-        other => other,
+        error
     })
 }
 
-async fn compile(name: &str, source: &[u8], modules: &Arc<Modules>) -> Result<Arc<Artifact>, ProgramError> {
+fn parse(name: &str, source: &[u8]) -> Result<Bytes, ProgramError> {
     let text = |error| ProgramError::Text { name: name.into(), error };
-    let module: Bytes = wat::parse_bytes(source).map_err(text)?.into_owned().into();
+    Ok(wat::parse_bytes(source).map_err(text)?.into_owned().into())
+}
+
+/// The artifact of a module that the operator offers.
+///
+/// # Errors
+///
+/// When it cannot be compiled; `name` is what errors call it.
+pub async fn compile(
+    name: &str,
+    module: Bytes,
+    modules: &Arc<Modules>,
+) -> Result<Arc<Artifact>, ProgramError> {
     let owner =
         Client { principal: None, flow: "configuration".into(), account: "configuration".into(), web: false };
     modules

@@ -152,7 +152,8 @@ impl Watched {
                 file::NAME
             );
         }
-        let message = format!("it has crashed the gateway, whose log says more under {reference}: not run");
+        let message =
+            format!("not run: it has crashed the gateway before, whose log says more under {reference}");
         Err(WireError::new(ErrorKind::Internal, message))
     }
 
@@ -168,7 +169,7 @@ impl Watched {
         }
         let alone = self.suspects.isolation.alone(client, || self.is_suspect()).await?;
         let client = telemetry::bounded(client.key());
-        tracing::info!(%client, reference = self.reference(), "what ran when the gateway crashed runs alone");
+        tracing::info!(%client, reference = self.reference(), "a request that ran when the gateway crashed runs alone");
         Some(alone)
     }
 

@@ -127,7 +127,7 @@ async fn watch<E: Display + 'static, L: FnMut() -> Result<(), E> + Send + 'stati
         });
         match looked.await {
             Ok(back) => watcher = back,
-            Err(error) => return tracing::error!(%error, "files are not watched any more"),
+            Err(error) => return tracing::error!(%error, "changed files are not noticed any more"),
         }
     }
 }
@@ -150,7 +150,7 @@ impl<E: Display, L: FnMut() -> Result<(), E>> Watcher<L> {
                 let error = error.to_string();
                 // Once for each attempt that somebody made and each reason, not once for each look.
                 if changed || asked || self.failure.as_ref() != Some(&error) {
-                    tracing::error!(files = ?paths, %error, "not read again: what was read before stays in force");
+                    tracing::error!(files = ?paths, %error, "files cannot be read again: what was read before stays in force");
                 }
                 self.failure = Some(error);
             }

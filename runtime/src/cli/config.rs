@@ -31,6 +31,9 @@ pub fn run(command: PrintConfig) -> anyhow::Result<ExitCode> {
     let checked = check.as_ref().map(|file| format!("{}: nothing is wrong", file.display()));
     overrides.config = check.or(overrides.config);
     let finished = overrides.into_draft()?.finish()?;
+    for table in finished.ignored_tables() {
+        output::complain(&format!("warning: [{table}] is ignored: [broker] replaces the embedded broker"));
+    }
     match checked {
         Some(line) => output::print_line(line)?,
         None => output::print(finished.config.to_commented_toml(&finished.given))?,

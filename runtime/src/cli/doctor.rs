@@ -40,7 +40,7 @@ struct Check {
     state: Health,
     /// What there is.
     found: String,
-    /// What to do.
+    /// What to do; empty where nothing is.
     remedy: String,
 }
 
@@ -69,6 +69,9 @@ pub fn run(command: Doctor) -> anyhow::Result<ExitCode> {
     let config = command.overrides.into_config()?;
     let mut checks = vec![capacity(&config), open_files(&config), clearing(), baseline(), proposals()];
     checks.extend(sandbox(&config));
+    for check in checks.iter_mut().filter(|check| check.state == Health::Good) {
+        check.remedy.clear();
+    }
     if command.json {
         let all: Vec<_> = checks
             .iter()
@@ -97,7 +100,7 @@ fn table(checks: &[Check]) -> String {
             (true, Health::Bad) => ("\x1b[31m", "\x1b[0m"),
         };
         table += &format!("{what:width$}  {on}{:7}{off}  {found}\n", state.name());
-        if !remedy.is_empty() && *state != Health::Good {
+        if !remedy.is_empty() {
             table += &format!("{:width$}           → {remedy}\n", "");
         }
     }
@@ -189,7 +192,7 @@ fn sandbox(config: &Config) -> Vec<Check> {
     let untried = (!untried.is_empty()).then(|| Check {
         what: "sandbox: the rest".to_owned(),
         state: Health::Untried,
-        found: format!("{} need what is missing", untried.join(", ")),
+        found: format!("not tried, since something above is missing: {}", untried.join(", ")),
         remedy: String::new(),
     });
     report.findings().iter().filter_map(check).chain(untried).chain(wasi).collect()

@@ -41,7 +41,7 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// Certificates count from so long ago: the clock of a small device may be slow.
 const CLOCK_LEEWAY: Duration = DAY;
 /// Longest validity, in days: a century.
-const MAX_DAYS: i64 = 36_500;
+const MAX_DAYS: u32 = 36_500;
 
 /// The folder, and whom certificates are made for.
 #[derive(Args)]
@@ -58,7 +58,7 @@ pub struct Keygen {
     #[arg(long = "device", value_name = "NAME", num_args = 1.., value_parser = parse_device)]
     devices: Vec<String>,
     /// Days for which what is made is valid
-    #[arg(long, value_name = "N", default_value = "3650", value_parser = clap::value_parser!(u32).range(1..=MAX_DAYS))]
+    #[arg(long, value_name = "N", default_value = "3650", value_parser = parse_days)]
     days: u32,
     /// Replace the keys of the devices that are named, and with --host the gateway's; never the authority's
     #[arg(long)]
@@ -70,6 +70,11 @@ Examples:
   offload-rt keygen keys
   offload-rt keygen keys --host gateway.local 10.0.0.5 --device dev2
   offload-rt keygen keys --device dev3 dev4";
+
+fn parse_days(text: &str) -> Result<u32, String> {
+    let days = text.parse().ok().filter(|days| (1..=MAX_DAYS).contains(days));
+    days.ok_or_else(|| format!("accepted: an integer, 1 to {MAX_DAYS}"))
+}
 
 fn parse_host(text: &str) -> Result<String, String> {
     let host = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);

@@ -12,24 +12,29 @@ pub struct Overrides {
     /// Read this TOML file (`offload-rt config` prints one to start from)
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Take MQTT connections here; port 0 picks a free one
+    /// Listen for MQTT connections here; port 0 picks a free one
     #[arg(long, value_name = "HOST:PORT", conflicts_with = "broker")]
     listen: Option<HostPort>,
     /// Join this MQTT broker instead of starting one: mqtt://HOST[:PORT], or mqtts:// with TLS
     #[arg(long, value_name = "URL", value_parser = BrokerParser)]
     broker: Option<BrokerUrl>,
     /// Number of worker threads [default: one for each core]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = count)]
     workers: Option<usize>,
     /// Keep state in this folder
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// Let clients in that do not say who they are, from wherever they can reach the gateway
+    /// Let clients connect without authentication, from every address that reaches the gateway
     #[arg(long)]
     allow_anonymous: bool,
-    /// Build and run source natively, whoever may send it (by default only where this machine alone can)
+    /// Build and run source natively [default: only where no other machine can connect]
     #[arg(long)]
     allow_native: bool,
+}
+
+/// Reads a number of threads; its range is that of the configuration.
+fn count(text: &str) -> Result<usize, String> {
+    text.parse().map_err(|_| "accepted: an integer, 1 or more".to_owned())
 }
 
 /// Reads a broker's URL. clap's own parsers repeat what they refuse, and that may hold a password.
@@ -46,7 +51,8 @@ impl TypedValueParser for BrokerParser {
         value: &OsStr,
     ) -> Result<BrokerUrl, clap::Error> {
         value.to_string_lossy().parse().map_err(|problem: String| {
-            let message = format!("invalid value for '--broker <URL>': {problem}\n");
+            let accepted = BrokerUrl::FORM;
+            let message = format!("invalid value for '--broker <URL>': {problem}; accepted: {accepted}\n");
             clap::Error::raw(clap::error::ErrorKind::ValueValidation, message).with_cmd(command)
         })
     }

@@ -12,7 +12,7 @@ impl Config {
             refusals.push(Refusal::new("name", problem).accepting("1 to 64 of `A-Z a-z 0-9 . _ -`"));
         }
         if self.data_dir.as_os_str().is_empty() {
-            let problem = "neither $XDG_STATE_HOME nor a home directory says where it is";
+            let problem = "no default: there is neither $XDG_STATE_HOME nor a home directory";
             refusals.push(Refusal::new("data_dir", problem).accepting("a folder, or --data-dir DIR"));
         }
         match &self.broker {
@@ -55,14 +55,14 @@ impl Config {
         let remedies = "`access.passwords`, or `tls.client_ca`";
         if knows_nobody && *anonymous == Some(false) {
             let problem =
-                "nobody could come in: neither `access.passwords` nor `tls.client_ca` tells who a client is";
+                "no client could connect: neither `access.passwords` nor `tls.client_ca` identifies clients";
             let refusal = Refusal::new("access.anonymous", problem).beside("access.passwords");
             refusals.push(refusal.accepting(format!("true, or {remedies}")));
         }
         if knows_nobody && *anonymous != Some(true) {
             for (key, address) in all.iter().filter(|(_, address)| address.is_exposed()) {
                 let problem = format!(
-                    "strangers could reach {address}, and neither `access.passwords` nor `tls.client_ca` keeps them out"
+                    "any client could use {address}: neither `access.passwords` nor `tls.client_ca` identifies clients"
                 );
                 let refusal = Refusal::new(*key, problem).beside("access.passwords");
                 let accepted = format!(

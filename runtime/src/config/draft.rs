@@ -15,6 +15,12 @@ use toml::de::{DeTable, Deserializer};
 /// Most bytes of a configuration file: a file given by mistake is refused before it fills the memory.
 pub const MAX_FILE_BYTES: u64 = 1 << 20;
 
+/// The tables that only the embedded broker reads.
+const EMBEDDED_BROKER_TABLES: [&str; 4] = ["listen", "tls", "websocket", "watchdog"];
+
+/// Bytes of a value that are repeated in the refusal of it.
+const MAX_SHOWN: usize = 40;
+
 impl Config {
     /// Reads `path`, and completes and checks what it says. Relative paths in it are relative to the folder that it
     /// is in.
@@ -99,7 +105,7 @@ impl Draft {
             remove_at(table.get_mut(), span.start);
         }
         refusals.extend(unknown);
-        let mut config = deserialize(table, &document, &mut refusals);
+        let mut config = deserialize(table, &text, &document, &mut refusals);
         // What is made of a line that is no TOML says no more about it.
         let same_line = |a: usize, b: usize| !text[a.min(b)..a.max(b)].contains('\n');
         let broken: Vec<usize> = broken().filter_map(|error| Some(error.span()?.start)).collect();
@@ -170,6 +176,14 @@ pub struct Finished {
     pub given: Given,
 }
 
+impl Finished {
+    /// The tables that were given and have no effect: an external broker takes the place of what they are for.
+    pub fn ignored_tables(&self) -> impl Iterator<Item = &'static str> {
+        let given = |table: &&str| self.config.broker.is_some() && self.given.has_any(table);
+        EMBEDDED_BROKER_TABLES.into_iter().filter(given)
+    }
+}
+
 impl File {
     /// Says where the refusals are, and puts them into the order of their lines.
     fn locate(&self, refusals: Vec<Refusal>) -> Vec<Refusal> {
@@ -187,7 +201,12 @@ impl File {
 }
 
 /// The values of a table. One that is refused is left out, and the rest tried again, until enough is refused.
-fn deserialize(mut table: Spanned<DeTable<'_>>, document: &Document, refusals: &mut Vec<Refusal>) -> Config {
+fn deserialize(
+    mut table: Spanned<DeTable<'_>>,
+    text: &str,
+    document: &Document,
+    refusals: &mut Vec<Refusal>,
+) -> Config {
     while refusals.len() < MAX_REFUSALS {
         let error = match Config::deserialize(Deserializer::from(table.clone())) {
             Ok(config) => return config,
@@ -196,11 +215,37 @@ fn deserialize(mut table: Spanned<DeTable<'_>>, document: &Document, refusals: &
         let offset = error.span().map(|span| span.start);
         let key = offset.and_then(|offset| document.key_at(offset)).unwrap_or_default();
         let accepted = Config::schema().into_iter().find_map(|section| section.accepts(&key));
-        refusals.push(Refusal { accepted, ..Refusal::new(key, error.message()) }.at(error.span()));
+        let problem = problem(error.message(), error.span().and_then(|span| text.get(span)));
+        refusals.push(Refusal { accepted, ..Refusal::new(key, problem) }.at(error.span()));
         let removed = offset.is_some_and(|offset| remove_at(table.get_mut(), offset));
         if !removed {
             break;
         }
     }
     Config::default()
+}
+
+/// What is wrong with `value`, in the words of TOML: serde's own name Rust's types. A refusal of ours stands as it is.
+fn problem(message: &str, value: Option<&str>) -> String {
+    let value =
+        value.filter(|value| value.len() <= MAX_SHOWN && !value.contains('\n')).unwrap_or("the value");
+    if message.starts_with("invalid value: ") {
+        return format!("{value} is out of range");
+    }
+    if message.starts_with("unknown variant ") {
+        return format!("unknown value {value}");
+    }
+    let Some(found) = message.strip_prefix("invalid type: ") else { return message.to_owned() };
+    let kinds = [
+        ("integer", "an integer"),
+        ("floating point", "a number with a point"),
+        ("boolean", "a boolean"),
+        ("string", "a string"),
+        ("sequence", "a list"),
+        ("map", "a table"),
+    ];
+    match kinds.into_iter().find(|(serde, _)| found.starts_with(serde)) {
+        Some((_, kind)) => format!("{value} is {kind}"),
+        None => format!("{value} has another type"),
+    }
 }

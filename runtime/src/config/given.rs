@@ -12,6 +12,11 @@ impl Given {
         self.0.contains(key)
     }
 
+    /// Whether any key of `table` was given.
+    pub(super) fn has_any(&self, table: &str) -> bool {
+        self.0.iter().any(|key| key.strip_prefix(table).is_some_and(|rest| rest.starts_with('.')))
+    }
+
     /// From now on `key` is given.
     pub(super) fn insert(&mut self, key: &str) {
         self.0.insert(key.to_owned());

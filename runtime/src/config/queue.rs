@@ -10,15 +10,13 @@ table! {
     pub struct Queue {
         /// Requests of one client: a user, or a client id without one.
         pub per_principal: usize = 4_096, in 1..=1_000_000;
-        /// Requests of all together.
+        /// Requests of all clients together.
         pub total: usize = 16_384, in 1..=1_000_000;
-        /// Bytes (code, arguments, stdin) of one client's requests. A request that has more alone is answered
-        /// `too-large`.
+        /// Bytes (code, arguments, stdin) of one client's requests. A single request with more is answered `too-large`.
         pub bytes_per_principal: ByteSize = ByteSize::mib(64), in ByteSize::mib(1)..=ByteSize::gib(64);
-        /// Bytes of all together.
+        /// Bytes of all requests together.
         pub bytes_total: ByteSize = ByteSize::mib(256), in ByteSize::mib(1)..=ByteSize::gib(64);
-        /// Part of both totals that the requests of one user, or of all clients without a name at one address, may
-        /// take.
+        /// Part of both totals that the requests of one user, or of all anonymous clients of one address, may take.
         pub account_share: f64 = 0.75, in 0.01..=1.0;
     }
 }

@@ -150,7 +150,7 @@ impl Setting for f64 {
 }
 
 impl Setting for String {
-    const FORM: &'static str = "a text";
+    const FORM: &'static str = "a string";
     fn to_toml(&self) -> Option<String> {
         Some(quoted(self))
     }

@@ -85,7 +85,7 @@ impl<'de> Deserialize<'de> for TimeSpan {
             type Value = TimeSpan;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a time such as \"10s\" (a plain number has no unit)")
+                f.write_str("a time")
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<TimeSpan, E> {

@@ -11,21 +11,21 @@ use std::path::{Path, PathBuf};
 
 table! {
     /// Configuration of offload-rt. Sizes are written "64MiB" or "64KB" (plain integers are bytes), times "10s",
-    /// "500ms" or "250us". Relative paths are relative to the folder that this file is in. Keys that are commented
-    /// out are not set, and have the value that is shown.
+    /// "500ms" or "250us". Relative paths are relative to the folder of this file. A key that is commented out is not
+    /// set; its value is the one shown.
     pub struct Config {
         /// The gateway's name, in its status topic `gateway/<name>/status`: 1 to 64 of `A-Z a-z 0-9 . _ -`.
         /// Default: the host's name.
         pub name: String = defaults::name();
-        /// Folder for what outlives the process; one gateway at a time uses it. Default:
-        /// $XDG_STATE_HOME/offload-rt or ~/.local/state/offload-rt; for root /var/lib/offload-rt.
+        /// Folder of the gateway's state; one gateway at a time uses it. Default: $XDG_STATE_HOME/offload-rt or
+        /// ~/.local/state/offload-rt; for root /var/lib/offload-rt.
         pub data_dir: PathBuf = defaults::data_dir();
         /// Longest time that running requests get to finish when the gateway is told to stop.
         pub drain: TimeSpan = TimeSpan::secs(10), in TimeSpan::ZERO..=TimeSpan::secs(3600);
-        /// What becomes of source that requests carry. "native": it is built and run in a sandbox. "wasm": it is built
-        /// for WASI there and runs as any module, where clang and wasi-libc are installed; what needs a `long` of 64
-        /// bits then has other results. "compare": "native", and each difference to "wasm" is logged. "auto": "native"
-        /// where this gateway's own broker listens on loopback alone.
+        /// How source in requests is run. "native": it is built and run in a sandbox. "wasm": it is built for WASI in
+        /// the sandbox and runs as a module; that needs clang and wasi-libc, and a `long` has 32 bits. "compare": as
+        /// "native", and each difference to "wasm" is logged. "auto": "native" where the embedded broker listens on
+        /// loopback alone, else "off".
         pub native: NativeMode = NativeMode::Auto;
     }
     tables {
@@ -35,7 +35,7 @@ table! {
         pub tls: Option<Tls>,
         /// `[websocket]`: the embedded broker over WebSocket. Absent by default.
         pub websocket: Option<WebSocket>,
-        /// `[access]`: who is let in, and who may do what.
+        /// `[access]`: which clients may connect, and what they may do.
         pub access: Access,
         /// `[broker]`: an existing broker to join instead of the embedded one. Absent by default.
         pub broker: Option<Broker>,
@@ -59,7 +59,7 @@ table! {
         pub answers: Answers,
         /// `[status]`: what the gateway says of itself.
         pub status: Status,
-        /// `[mirror]`: requests and their outcome for whoever watches.
+        /// `[mirror]`: requests and their outcome for monitoring.
         pub mirror: Mirror,
         /// `[watchdog]`: whether the embedded broker still does its work.
         pub watchdog: Watchdog,

@@ -131,7 +131,7 @@ impl Library {
         {
             return Some(module.into());
         }
-        sampled!(warn, %digest, "a module in the data directory is gone or damaged: forgotten");
+        sampled!(warn, %digest, "a module in the data directory is missing or damaged: its clients have to send it again");
         let _writing = self.0.writing.lock().await;
         let removed = self.0.lock().forget(&self.0, &digest);
         let shared = self.0.clone();

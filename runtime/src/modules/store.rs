@@ -64,7 +64,7 @@ impl ArtifactStore {
         let authentic = file.len() >= MAC_LEN
             && self.mac(digest, &file[MAC_LEN..]).verify_slice(&file[..MAC_LEN]).is_ok();
         if !authentic {
-            sampled!(warn, path = %path.display(), "an artifact in the store is not authentic: removed");
+            sampled!(warn, path = %path.display(), "an artifact in the store is not authentic and was removed");
             let _ = fs::remove_file(&path);
             return None;
         }

@@ -63,7 +63,7 @@ impl Comparisons {
             let digest = source.digest();
             if self.is_new(digest, Told::Skipped) {
                 let (name, client) = (telemetry::bounded(source.name()), telemetry::bounded(client.key()));
-                let logged = sampled!(info, source = %digest.hex(), %name, %client, "not each run of this source is compared with wasm: there are too many at once");
+                let logged = sampled!(info, source = %digest.hex(), %name, %client, "some runs of this source are not compared with wasm: too many are compared at once");
                 if !logged {
                     self.forget(digest, Told::Skipped);
                 }

@@ -4,14 +4,14 @@ use crate::bwrap_args::{BwrapArgs, FileInside};
 use crate::tools::{TOOL_FOLDERS, stand_in, tool};
 use serde::Deserialize;
 
-/// The folder of what stands in for compilers, inside.
+/// The folder of the scripts that stand in for compilers, inside.
 const TOOLS: &str = "/compilers";
 
 /// Names of C compilers, and of others.
 const C: [&str; 5] = ["cc", "gcc", "clang", "c89", "c99"];
 const OTHERS: [&str; 3] = ["c++", "g++", "clang++"];
 
-/// What stands in for compilers.
+/// The scripts that stand in for compilers.
 const UNOPTIMIZED: &str = include_str!("compilers/unoptimized.sh");
 const TCC: &str = include_str!("compilers/tcc.sh");
 
@@ -20,7 +20,7 @@ const TCC: &str = include_str!("compilers/tcc.sh");
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Compilers {
-    /// What is called, as it is called.
+    /// The compiler that is called.
     #[default]
     AsCalled,
     /// The same, but it does not optimize, whatever it is told: large programs are built sooner.
@@ -39,7 +39,7 @@ impl Compilers {
         }
     }
 
-    /// The program that it needs and that is not there: without it all is as called.
+    /// The program that it needs and that is not installed; without it compilers run as they are called.
     pub fn missing(self) -> Option<&'static str> {
         (self == Compilers::Tcc && tool("tcc").is_none()).then_some("tcc")
     }

@@ -47,7 +47,8 @@ impl Hints<'_> {
     fn line_explained(&self, line: &str, platform: Platform<'_>, recipes: &Cell<usize>) -> String {
         if let Some(program) = self.run_while_building(line, recipes) {
             return format!(
-                "{line} (the build runs {program}: leave that to the gateway, which does it with the request's arguments)"
+                "{line} (the build runs {program}: leave that to the gateway, which does it with the request's \
+                 arguments)"
             );
         }
         let is_wasi = matches!(platform, Platform::Wasi(_));

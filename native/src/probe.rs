@@ -204,7 +204,8 @@ mod tests {
 
     #[test]
     fn what_a_sandbox_shows_is_believed_only_in_full() {
-        let capabilities = "CapPrm:\t0000000000000000\nCapEff:\t0000000000000000\nCapBnd:\t0000000000000000\nCapAmb:\t0000000000000000\n";
+        let capabilities = "CapPrm:\t0000000000000000\nCapEff:\t0000000000000000\nCapBnd:\t0000000000000000\n\
+                            CapAmb:\t0000000000000000\n";
         let good = format!("{capabilities}NoNewPrivs:\t1\nSeccomp:\t2\n");
         assert_eq!(no_privileges(&good), Ok(()));
         for (from, to) in

@@ -46,7 +46,7 @@ const STACK_OVERFLOW: &str = "has overflowed its stack";
 /// short beside what they take.
 const ROUND: Duration = Duration::from_secs(1);
 
-/// Compiles modules, a bounded number at a time, in turns that are fair between clients.
+/// Compiles modules, a bounded number at a time, fairly between clients.
 pub struct Compiler {
     config: config::Compiler,
     limits: config::Limits,
@@ -81,7 +81,7 @@ impl Compiler {
             && !wasmparser::Parser::is_component(module)
     }
 
-    /// Counts what would take a compiler long.
+    /// Refuses a module that would take a compiler too long, by counts.
     ///
     /// # Errors
     ///

@@ -33,7 +33,10 @@ const MAX_FILE: u64 = 4096;
 #[derive(Debug, thiserror::Error)]
 pub enum DataDirError {
     /// Another process uses it.
-    #[error("the data directory {} is in use by another gateway (process {holder}): give each its own by --data-dir", path.display())]
+    #[error(
+        "the data directory {} is in use by another gateway (process {holder}): give each its own by --data-dir",
+        path.display()
+    )]
     InUse {
         /// The directory.
         path: PathBuf,
@@ -56,13 +59,13 @@ pub enum DataDirError {
         /// Its permission bits.
         mode: u32,
     },
-    /// A file of it does not hold what it should.
+    /// A file of the directory does not hold what it should.
     #[error("{} is damaged: remove it, or name another data directory by --data-dir or `data_dir`", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
     },
-    /// The system refuses.
+    /// The operating system refuses.
     #[error("cannot use the data directory: {}: {source}; --data-dir or `data_dir` names another one", path.display())]
     Io {
         /// The directory or file.
@@ -81,7 +84,7 @@ pub struct DataDir {
     _lock: File,
 }
 
-/// Kept out of logs.
+/// The key, kept out of logs.
 struct MacKey([u8; KEY_BYTES]);
 
 impl std::fmt::Debug for MacKey {

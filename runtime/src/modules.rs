@@ -36,7 +36,7 @@ const ARTIFACTS: &str = "artifacts";
 /// Name of the folder of the modules that clients have sent.
 const MODULES: &str = "modules";
 
-/// How often artifacts are looked for that nobody asks for.
+/// Time between two searches for artifacts that are not used any more.
 const IDLE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Why the modules of a data directory cannot be used.
@@ -58,27 +58,27 @@ pub struct Modules {
     compiler: Compiler,
     store: ArtifactStore,
     library: Library,
-    /// Of an engine that runs nothing: tells what the workers can load.
+    /// The linkers of an engine that runs nothing: what they load, the workers can load.
     validator: Arc<Linkers>,
     /// `None` where there is no baseline compiler.
     baseline: Option<Baseline>,
-    /// What knows an artifact again that has crashed the gateway.
+    /// Recognizes an artifact whose loading has crashed the gateway; `None` where no request is delivered again.
     suspects: Option<Arc<Suspects>>,
-    /// Artifacts in memory.
+    /// The artifacts in memory.
     cache: OnceCache<Arc<Artifact>>,
-    /// When they go from there.
+    /// When artifacts in memory are dropped.
     idle: Idle,
 }
 
-/// What modules need that are answered before they are optimized.
+/// What it takes to answer requests for a module before it is optimized.
 struct Baseline {
-    /// Their artifacts.
+    /// The baseline artifacts on disk.
     store: ArtifactStore,
-    /// As the other validator: what runs on it has the same limits.
+    /// The linkers of an engine that runs nothing, with the limits of the workers.
     validator: Arc<Linkers>,
-    /// Of the engine that runs them.
+    /// The linkers of the engine that runs baseline code.
     linkers: Arc<Linkers>,
-    /// A permit each, until they are optimized.
+    /// One permit for each module that runs on baseline code until it is optimized.
     background: Arc<Semaphore>,
 }
 
@@ -93,19 +93,19 @@ fn optimized_by(engine: &Engine) -> u64 {
     compatibility(engine.precompile_compatibility_hash())
 }
 
-/// The same for baseline code, whose modules are rewritten before: see [`metering`].
+/// The compatibility of the baseline code that this engine runs. Its modules are rewritten first: see [`metering`].
 fn baseline_by(engine: &Engine) -> u64 {
     compatibility((engine.precompile_compatibility_hash(), metering::MODULE))
 }
 
-/// A digest is not enough.
+/// The error of a request that names a module which its client has not sent.
 pub fn not_found(digest: &Digest) -> WireError {
     let message = format!("no module {digest} of yours: send the module itself");
     WireError::new(ErrorKind::NotFound, message)
 }
 
 impl Modules {
-    /// The modules of a data directory.
+    /// Opens the modules of a data directory.
     ///
     /// # Errors
     ///
@@ -158,12 +158,12 @@ impl Modules {
         })
     }
 
-    /// What runs baseline code, if anything does.
+    /// The linkers that workers load baseline code by, where there is a baseline compiler.
     pub fn baseline_linkers(&self) -> Option<Arc<Linkers>> {
         self.baseline.as_ref().map(|baseline| baseline.linkers.clone())
     }
 
-    /// For good, drops artifacts from memory that nobody asks for any more.
+    /// Drops artifacts from memory that are not used any more. Never returns.
     pub async fn drop_idle(self: Arc<Self>) {
         let intervals = self.idle.after.as_nanos().div_ceil(IDLE_INTERVAL.as_nanos()) as u64;
         let mut interval = interval(IDLE_INTERVAL);
@@ -179,7 +179,7 @@ impl Modules {
         self.cache.ready(digest)
     }
 
-    /// Whether this client has sent this module: then the digest is enough.
+    /// Whether this client has sent this module, and may name it by its digest.
     pub fn has(&self, client: &Client, digest: &Digest) -> bool {
         self.library.has(client, digest)
     }

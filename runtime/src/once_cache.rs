@@ -10,7 +10,7 @@ use tokio::sync::OnceCell;
 /// A value, or why it cannot be made. Permanent errors are kept too: it is not tried again at every request.
 pub type Cached<T> = Result<T, WireError>;
 
-/// Where it will be, for all who wait for it.
+/// The place of a value, for all that wait for it.
 pub type Cell<T> = Arc<OnceCell<Cached<T>>>;
 
 /// Why a value was not made.
@@ -34,15 +34,15 @@ impl MakeError {
     }
 }
 
-/// What an entry costs beside what it holds, in bytes, so that failures are bounded too.
+/// Bytes that an entry counts beside its value, so that errors are bounded too.
 const ENTRY_COST: u64 = 4 << 10;
 
-/// When what nobody asks for any more gives its memory back.
+/// When values that are not used any more are dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Idle {
-    /// How long it stays.
+    /// Time without a use after which a value is dropped.
     pub after: Duration,
-    /// Bytes of what was used last that stay all the same.
+    /// Bytes of the most recently used values that stay in any case.
     pub bytes: usize,
 }
 
@@ -63,20 +63,20 @@ struct State<T> {
 
 struct Entry<T> {
     cell: Cell<T>,
-    /// What of `State::bytes` is this entry's: nothing while it is made.
+    /// Bytes of `State::bytes` that are this entry's; zero while it is made.
     counted: u64,
     /// `State::looks` when it was used last.
     used: u64,
 }
 
 impl<T: Clone> OnceCache<T> {
-    /// Up to `max_bytes` of what `size` counts.
+    /// A cache of at most `max_bytes`, as `size` counts them.
     pub fn new(max_bytes: u64, size: fn(&T) -> u64) -> OnceCache<T> {
         let state = State { entries: LruCache::unbounded(), bytes: 0, looks: 0 };
         OnceCache { max_bytes, size, state: Mutex::new(state) }
     }
 
-    /// What is at hand.
+    /// The value or the permanent error of this digest, if it has been made.
     pub fn ready(&self, digest: &Digest) -> Option<Cached<T>> {
         let mut state = self.lock();
         let looks = state.looks;
@@ -85,7 +85,8 @@ impl<T: Clone> OnceCache<T> {
         entry.cell.get().cloned()
     }
 
-    /// To be called at intervals: what was not used during the last so many of them goes, but for so many bytes.
+    /// Drops what was not used during the last `intervals` calls of this function, except `bytes` of what was used
+    /// last.
     pub fn drop_idle(&self, intervals: u64, bytes: u64) {
         let mut state = self.lock();
         state.looks += 1;
@@ -138,7 +139,7 @@ impl<T: Clone> OnceCache<T> {
         (outcome, cell)
     }
 
-    /// From now on there is a better one, unless the old one was evicted.
+    /// Puts a better value in the place of an old one, unless the old one was evicted.
     pub fn replace(&self, digest: Digest, old: &Cell<T>, better: T) {
         let mut state = self.lock();
         let State { entries, bytes, looks } = &mut *state;
@@ -152,7 +153,7 @@ impl<T: Clone> OnceCache<T> {
         state.evict(self.max_bytes);
     }
 
-    /// Counts a new entry, or forgets it if it says nothing about what it was made from.
+    /// Counts a new entry, or drops it if its error is transient.
     fn account(&self, digest: Digest, cell: &Cell<T>, outcome: &Cached<T>, permanent: bool) {
         let mut state = self.lock();
         let State { entries, bytes, looks } = &mut *state;

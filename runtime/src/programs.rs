@@ -10,22 +10,22 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Source of the built-in program, which is also an example for whoever writes a guest.
+/// Source of the built-in program, which is also an example of a guest.
 const BUILT_IN_SOURCE: &str = include_str!("../../guest-examples/add/add.wat");
 
-/// A program that the gateway has.
+/// A program that requests can name.
 pub struct NamedProgram {
     /// Its name, and its `argv[0]`.
     pub name: Arc<str>,
-    /// Its code.
+    /// Its compiled code.
     pub artifact: Arc<Artifact>,
 }
 
-/// All programs that the gateway has.
+/// All programs that requests can name, and the modules that are compiled at start.
 pub struct Programs {
     by_name: BTreeMap<Arc<str>, NamedProgram>,
     default: Arc<str>,
-    /// Modules without a name.
+    /// Modules of `[modules] preload`, which have no name.
     preloaded: HashMap<Digest, Arc<Artifact>>,
 }
 
@@ -39,7 +39,7 @@ pub enum ProgramError {
         name: String,
         /// Its file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         error: std::io::Error,
     },
     /// Its text is no WebAssembly text.
@@ -47,7 +47,7 @@ pub enum ProgramError {
     Text {
         /// The program.
         name: String,
-        /// Where, and why.
+        /// Where it is wrong, and why.
         error: wat::Error,
     },
     /// It cannot be compiled.
@@ -110,7 +110,7 @@ impl Programs {
         self.preloaded.get(digest)
     }
 
-    /// The code of all of them.
+    /// The artifacts of all programs and preloaded modules.
     pub fn artifacts(&self) -> Vec<Arc<Artifact>> {
         let named = self.by_name.values().map(|program| &program.artifact);
         named.chain(self.preloaded.values()).cloned().collect()

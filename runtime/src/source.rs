@@ -1,7 +1,7 @@
 //! Source that requests carry: what is done with it here, and how it is built and run.
 //!
-//! [`SourceBackend`] is the whole. Containing programs is the business of `offload_native`; what was built for WASI runs
-//! as any module.
+//! [`SourceBackend`] is the whole. Containing programs is the business of `offload_native`; what was built for WASI
+//! runs as any module.
 
 mod buildable;
 mod built;
@@ -142,7 +142,7 @@ impl SourceBackend {
         self.comparisons.begin(client, source)
     }
 
-    /// Logs in what this source differs as wasm from what it is natively, if that is new.
+    /// Logs how this source differs as wasm from its native run, if that has not been logged.
     pub fn tell_difference(
         &self,
         client: &Client,

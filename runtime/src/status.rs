@@ -64,7 +64,7 @@ struct Load {
 /// Makes the documents.
 pub struct Status {
     name: String,
-    /// Tells it from other gateways of this name, for ever.
+    /// Id of the data directory: tells the gateway from others of its name.
     instance: String,
     topic: Arc<str>,
     capabilities: Capabilities,
@@ -73,7 +73,7 @@ pub struct Status {
 }
 
 impl Status {
-    /// Of the gateway that has this name and these parts.
+    /// The status of the gateway that has this name and these parts.
     pub fn new(
         name: &str,
         data_dir: &DataDir,
@@ -95,7 +95,7 @@ impl Status {
         }
     }
 
-    /// As it is now.
+    /// The document as it is now.
     pub fn online(&self) -> Notice {
         self.notice(&Online {
             who: self.who("online"),
@@ -105,12 +105,12 @@ impl Status {
         })
     }
 
-    /// What is left behind.
+    /// The document that is left behind when the gateway goes.
     pub fn offline(&self) -> Notice {
         self.notice(&self.who("offline"))
     }
 
-    /// Tells `sender` when the load has changed, looking at it each `interval`, for ever.
+    /// Looks at the load each `interval`, and gives `sender` the document when it has changed. Never returns.
     pub async fn follow(self, sender: watch::Sender<Notice>, interval: Duration) {
         let mut ticks = interval_at(Instant::now() + interval, interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -20,10 +20,10 @@ const ALL: &str = "*";
 /// Topics of which only the gateway publishes any, by their first level.
 const GATEWAY_LEVELS: [&str; 2] = ["result", "gateway"];
 
-/// A client, as far as rules care.
+/// A client, as rules see it.
 #[derive(Clone, Copy, Debug)]
 pub struct Who<'a> {
-    /// Its authenticated name, or what stands in for it.
+    /// Its user name, or its reply id where an external broker hides that.
     pub user: Option<&'a str>,
     /// Its client id.
     pub client_id: &'a str,
@@ -37,21 +37,21 @@ impl<'a> From<&'a Client> for Who<'a> {
     }
 }
 
-/// The rules.
+/// The rules of the configuration.
 pub struct Access {
-    /// What tells who a client is: where nothing does, topics are open.
+    /// How clients are identified; where they are not, topics are open.
     known_by: KnownBy,
     everyone: Grants,
     rules: Vec<(Named, Grants)>,
 }
 
-/// Whom a rule names.
+/// The clients that a rule names.
 struct Named {
     users: Vec<TopicFilter>,
     anonymous: bool,
 }
 
-/// What is granted.
+/// What a rule grants.
 struct Grants {
     publish: Vec<TopicPattern>,
     subscribe: Vec<TopicPattern>,
@@ -133,7 +133,7 @@ impl Access {
         self.any(who, |grants| grants.programs.iter().any(|name| name == program || name == ALL))
     }
 
-    /// What the rules say becomes of `who`'s source, if they do: the last one that names it and says so.
+    /// How `who`'s source is run: as the last rule says that names the client and sets it.
     pub fn native(&self, who: Who) -> Option<config::NativeMode> {
         self.rules_for(who).filter_map(|grants| grants.native).last()
     }
@@ -147,11 +147,11 @@ impl Access {
     }
 
     fn rules_for(&self, who: Who) -> impl Iterator<Item = &Grants> {
-        let for_him = move |named: &Named| match who.user {
+        let names_it = move |named: &Named| match who.user {
             Some(user) => named.users.iter().any(|filter| filter.matches(user)),
             None => named.anonymous,
         };
-        self.rules.iter().filter(move |(named, _)| for_him(named)).map(|(_, grants)| grants)
+        self.rules.iter().filter(move |(named, _)| names_it(named)).map(|(_, grants)| grants)
     }
 
     fn filter<'a>(&self, pattern: &'a TopicPattern, who: Who) -> Option<Cow<'a, str>> {

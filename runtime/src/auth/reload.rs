@@ -150,7 +150,11 @@ impl<E: Display, L: FnMut() -> Result<(), E>> Watcher<L> {
                 let error = error.to_string();
                 // Once for each attempt that somebody made and each reason, not once for each look.
                 if changed || asked || self.failure.as_ref() != Some(&error) {
-                    tracing::error!(files = ?paths, %error, "files cannot be read again: what was read before stays in force");
+                    tracing::error!(
+                        files = ?paths,
+                        %error,
+                        "files cannot be read again: what was read before stays in force"
+                    );
                 }
                 self.failure = Some(error);
             }

@@ -36,7 +36,7 @@ impl Config {
         self.check_files(refusals);
     }
 
-    /// What only the embedded broker wants: that it listens in places of its own, and knows who comes in from where.
+    /// Checks of the embedded broker alone: its addresses differ, and clients from other machines are identified.
     fn check_auth(&self, refusals: &mut Vec<Refusal>) {
         self.listen.check(refusals);
         let tls = self.tls.as_ref().map(|tls| ("tls.address", &tls.address));

@@ -67,7 +67,7 @@ pub struct Draft {
     config: Config,
     given: Given,
     file: Option<File>,
-    /// What of the file could not be used.
+    /// The parts of the file that could not be used.
     refusals: Vec<Refusal>,
 }
 

@@ -37,8 +37,8 @@ impl Setting for Compilers {
 }
 
 impl Setting for NativeMode {
-    const FORM: &'static str = "\"auto\" (\"native\" where only this machine can ask, else \"off\"), \"native\", \"wasm\", \
-                              \"compare\" or \"off\"";
+    const FORM: &'static str = "\"auto\" (\"native\" where only this machine can ask, else \"off\"), \"native\", \
+                              \"wasm\", \"compare\" or \"off\"";
     fn to_toml(&self) -> Option<String> {
         Some(quoted(match self {
             NativeMode::Auto => "auto",

@@ -125,15 +125,18 @@ fn refusals_say_where_what_and_what_else() {
         ),
         (
             "[limits]\ncpu = \"10MiB\"",
-            "offload.toml:2:7: limits.cpu: \"10MiB\" has a wrong unit: \"MiB\" is no unit of time; accepted: a time (a whole number of ns, us, ms, s, min or h), 1ms to 24h",
+            "offload.toml:2:7: limits.cpu: \"10MiB\" has a wrong unit: \"MiB\" is no unit of time; accepted: a time \
+             (a whole number of ns, us, ms, s, min or h), 1ms to 24h",
         ),
         (
             "[limits]\ncpu = 10",
-            "offload.toml:2:7: limits.cpu: 10 is an integer; accepted: a time (a whole number of ns, us, ms, s, min or h)",
+            "offload.toml:2:7: limits.cpu: 10 is an integer; accepted: a time (a whole number of ns, us, ms, s, min \
+             or h)",
         ),
         (
             "[limits]\n  memory = \"5GiB\"",
-            "offload.toml:2:12: limits.memory: \"5GiB\" is out of range; accepted: a size (a whole number of B, KB, KiB, MB, MiB, GB or GiB), 64KiB to 4GiB",
+            "offload.toml:2:12: limits.memory: \"5GiB\" is out of range; accepted: a size (a whole number of B, KB, \
+             KiB, MB, MiB, GB or GiB), 64KiB to 4GiB",
         ),
         (
             "[limits]\nmemory = \"100KB\"",
@@ -151,12 +154,14 @@ fn refusals_say_where_what_and_what_else() {
         ("[program]\nname = \"a\"", "offload.toml:1:1: program: [program] is a table; accepted: [[program]]"),
         (
             "[queue]\ntotal = 10\nper_principal = 20",
-            "offload.toml:3:17: queue.per_principal: 20 is more than `queue.total`, 10 (line 2); accepted: at most 10, or \
+            "offload.toml:3:17: queue.per_principal: 20 is more than `queue.total`, 10 (line 2); accepted: at most \
+             10, or \
              `queue.total` of 20 or more",
         ),
         (
             "[broker]\nreconnect_min = \"40s\"\nreconnect_max = \"30s\"",
-            "offload.toml:2:17: broker.reconnect_min: 40s is more than `broker.reconnect_max`, 30s (line 3); accepted: at \
+            "offload.toml:2:17: broker.reconnect_min: 40s is more than `broker.reconnect_max`, 30s (line 3); \
+             accepted: at \
              most 30s, or `broker.reconnect_max` of 40s or more",
         ),
         (
@@ -189,8 +194,10 @@ fn refusals_say_where_what_and_what_else() {
             "offload.toml:5:8: program[1].name: there are two programs called `a`; accepted: a name of its own",
         ),
         (
-            "[[program]]\nname = \"a\"\nfile = \"add.wat\"\ndefault = true\n[[program]]\nname = \"b\"\nfile = \"add.wat\"\ndefault = true",
-            "offload.toml:8:11: program[1].default: `a` is the default program already (line 4); accepted: true for one program at most",
+            "[[program]]\nname = \"a\"\nfile = \"add.wat\"\ndefault = true\n[[program]]\nname = \"b\"\nfile = \
+             \"add.wat\"\ndefault = true",
+            "offload.toml:8:11: program[1].default: `a` is the default program already (line 4); accepted: true for \
+             one program at most",
         ),
         (
             "[answers]\nresponse_topics = [\"a\", \"#/b\"]",
@@ -230,7 +237,8 @@ fn values_changed_in_code_are_completed_and_checked_too() {
 #[test]
 fn all_errors_are_told_in_the_order_of_their_lines() {
     let text = "drain = 5\nnme = \"a\"\n[queue]\ntotal = 5\nper_principal = 9\nbytes_total = \"1MiB\"\n[limits]\n\
-                memory = \"100KB\"\nwall = 64MiB\nfuel = 0\nfule = 1\n[limit]\ncpu = \"1s\"\n[workers]\ncount = \"two\"\n";
+                memory = \"100KB\"\nwall = 64MiB\nfuel = 0\nfule = 1\n[limit]\n\
+                cpu = \"1s\"\n[workers]\ncount = \"two\"\n";
     let told = refusal(text);
     let places: Vec<&str> = told.lines().map(|line| line.split(": ").next().unwrap()).collect();
     let expected = ["1:9", "2:1", "5:17", "8:10", "9:8", "10:8", "11:1", "12:2", "15:9"];

@@ -23,12 +23,12 @@ const ENTRY_COST: u64 = 4 << 10;
 /// File name ending of a module.
 const EXTENSION: &str = "wasm";
 
-/// Whose a module is: the hash of a principal, since that may be any text.
+/// The owner of a module: the hash of a principal, which may be any text.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Owner(Digest);
 
 impl Owner {
-    /// This client's, or everybody's.
+    /// The owner of what this client sends: the client itself, or all clients together where modules are `shared`.
     pub fn of(client: &Client, shared: bool) -> Owner {
         Owner(match (&client.principal, shared) {
             (_, true) => Digest::of(b"everybody"),
@@ -37,7 +37,7 @@ impl Owner {
         })
     }
 
-    /// Tells owners apart.
+    /// The bytes of the hash.
     pub fn bytes(&self) -> [u8; 32] {
         self.0.0
     }
@@ -56,7 +56,7 @@ struct Shared {
 }
 
 struct Index {
-    /// Who has what, and when it was last used.
+    /// The owners of each module, in the order of their last use.
     owned: LruCache<(Owner, Digest), ()>,
     contents: HashMap<Digest, Content>,
     /// Bytes that an owner is charged with.
@@ -131,7 +131,7 @@ impl Library {
         {
             return Some(module.into());
         }
-        sampled!(warn, %digest, "a module in the data directory is missing or damaged: its clients have to send it again");
+        sampled!(warn, %digest, "a module is missing or damaged in the data directory: clients must send it again");
         let _writing = self.0.writing.lock().await;
         let removed = self.0.lock().forget(&self.0, &digest);
         let shared = self.0.clone();

@@ -25,7 +25,7 @@ const EXTENSION: &str = "cwasm";
 pub struct ArtifactStore {
     directory: PathBuf,
     key: [u8; 32],
-    /// Tells artifacts apart that not everyone can run: by versions, processor features, settings.
+    /// Hash of the versions, processor features and settings that an artifact was made for.
     compatibility: u64,
     max_bytes: u64,
 }
@@ -135,7 +135,7 @@ impl ArtifactStore {
     }
 }
 
-/// Tells apart what has another hash; for engines that is one of all that shapes their code.
+/// The compatibility of what has this hash; an engine's hash covers all that shapes its code.
 pub fn compatibility(of: impl Hash) -> u64 {
     // `DefaultHasher::new` is the same function in every process of one build; another build starts afresh.
     let mut hasher = std::hash::DefaultHasher::new();

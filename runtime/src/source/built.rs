@@ -18,14 +18,14 @@ use std::sync::Arc;
 use std::time::SystemTime;
 use std::{fs, io};
 
-/// Name of their folder in the data directory.
+/// Name of the folder of built programs in the data directory.
 const FOLDER: &str = "programs";
 
-/// What shapes a program beside its source.
+/// The tools that shape a program beside its source.
 const TOOLS: [&str; 11] =
     ["cc", "c++", "gcc", "g++", "clang", "clang++", "tcc", "as", "ld", "wasm-ld", "make"];
 
-/// And what is in each program for WASI.
+/// The C library that is part of each program for WASI.
 const WASI_LIBRARY: &str = "/usr/lib/wasm32-wasi/libc.a";
 
 /// The form in which programs are stored: another number makes them anew.
@@ -44,16 +44,16 @@ pub struct BuiltPrograms {
 /// A program that was built.
 #[derive(Clone)]
 pub struct BuiltProgram {
-    /// What is run.
+    /// The program.
     pub program: NativeProgram,
-    /// Of its bytes: the name that modules go by.
+    /// Digest of its bytes, by which modules are named.
     pub digest: Digest,
-    /// What it finds as a module.
+    /// The folder that it finds when it runs as a module.
     pub folder: Option<Arc<Folder>>,
 }
 
 impl BuiltPrograms {
-    /// Opens (creates) their folder.
+    /// Opens (creates) the folder of built programs.
     ///
     /// # Errors
     ///
@@ -71,7 +71,7 @@ impl BuiltPrograms {
         Ok(BuiltPrograms { store, cache, shared: config.modules.shared })
     }
 
-    /// What is at hand of this client's source, or why it cannot be built.
+    /// The program of this client's source, if it is in memory; or why it cannot be built.
     pub fn ready(
         &self,
         client: &Client,

@@ -22,20 +22,20 @@ const EXCERPT: usize = 32;
 /// The differences that have been told. A device that sends every few seconds fills no log.
 pub struct Comparisons {
     told: Mutex<LruCache<(Digest, Told), ()>>,
-    /// A permit each, until they are done.
+    /// One permit for each comparison, until it is done.
     at_once: Arc<Semaphore>,
 }
 
 /// What has been told of a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Told {
-    /// In what it differs, if it does.
+    /// How it differs, if it does.
     Compared(Difference),
     /// A run of it was not compared.
     Skipped,
 }
 
-/// In what a run differs as wasm.
+/// How a run differs as wasm.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 struct Difference {
     /// It was not built, or not compiled.
@@ -63,7 +63,13 @@ impl Comparisons {
             let digest = source.digest();
             if self.is_new(digest, Told::Skipped) {
                 let (name, client) = (telemetry::bounded(source.name()), telemetry::bounded(client.key()));
-                let logged = sampled!(info, source = %digest.hex(), %name, %client, "some runs of this source are not compared with wasm: too many are compared at once");
+                let logged = sampled!(
+                    info,
+                    source = %digest.hex(),
+                    %name,
+                    %client,
+                    "some runs of this source are not compared with wasm: too many are compared at once"
+                );
                 if !logged {
                     self.forget(digest, Told::Skipped);
                 }
@@ -72,8 +78,8 @@ impl Comparisons {
         permit
     }
 
-    /// Logs in what a source that ended like this natively ends in another way as wasm, or cannot be built; once that
-    /// it does not.
+    /// Logs how a run as wasm differs from the native one, or that there is no such run; or, once, that it does not
+    /// differ.
     pub fn tell(
         &self,
         client: &Client,
@@ -95,7 +101,13 @@ impl Comparisons {
         let logged = if difference == Difference::default() {
             sampled!(info, source = %digest.hex(), %name, %client, "as wasm this source does the same")
         } else {
-            sampled!(warn, source = %digest.hex(), %name, %client, "as wasm this source differs in {difference}: {detail}")
+            sampled!(
+                warn,
+                source = %digest.hex(),
+                %name,
+                %client,
+                "as wasm this source differs in {difference}: {detail}"
+            )
         };
         if !logged {
             self.forget(digest, Told::Compared(difference));
@@ -199,7 +211,10 @@ mod tests {
             (
                 ended(Ok(3), "long\n", "x\n"),
                 "its end and stdout and stderr",
-                r#"exit code 0 and exit code 3; stdout from byte 4: " has 64 bits" and "\n"; stderr from byte 0: "" and "x\n""#,
+                concat!(
+                    r#"exit code 0 and exit code 3; stdout from byte 4: " has 64 bits" and "\n"; "#,
+                    r#"stderr from byte 0: "" and "x\n""#
+                ),
             ),
             (ended(trap("why"), "long has 64 bits", ""), "its end", "exit code 0 and error: trap: why"),
         ] {

@@ -65,8 +65,8 @@ pub enum Shortage {
     Mappings(usize),
     /// Of address space, of which some processors and limits leave little.
     #[error(
-        "{0} GiB of address space can be reserved, and each slot takes 4; see `ulimit -v`, and whether the kernel is built \
-         for 39 bits"
+        "{0} GiB of address space can be reserved, and each slot takes 4; see `ulimit -v`, and whether the kernel is \
+         built for 39 bits"
     )]
     AddressSpace(usize),
 }

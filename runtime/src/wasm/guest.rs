@@ -322,7 +322,8 @@ pub(super) mod tests {
                 r#"(module (memory (export "memory") 1)
                     (func (export "_start")
                         (drop (memory.grow (i32.const {pages})))
-                        (memory.fill (i32.const 65536) (i32.const 1) (i32.mul (i32.const {pages}) (i32.const 65536)))))"#
+                        (memory.fill (i32.const 65536) (i32.const 1)
+                            (i32.mul (i32.const {pages}) (i32.const 65536)))))"#
             )
         };
         for (pages, polls) in [(30, 1), (150, 1), (160, 2), (1000, 2)] {

@@ -30,7 +30,7 @@ struct State {
 }
 
 impl HashingQueue {
-    /// With so many permits.
+    /// A queue for this number of permits.
     pub fn new(permits: usize) -> HashingQueue {
         HashingQueue(Arc::new(Mutex::new(State { free: permits, waiting: Waiting::new() })))
     }
@@ -89,7 +89,7 @@ fn hand_out(queue: &Arc<Mutex<State>>) {
     }
 }
 
-/// What waits, and whose turn it is.
+/// The attempts that wait, and which one is next.
 struct Waiting<T> {
     /// In order of arrival; at most [`MAX_WAITING`], so that looking through all of them costs nothing beside a hash.
     attempts: Vec<Attempt<T>>,

@@ -1,7 +1,7 @@
-# shellcheck shell=sh
 # What a build leaves, written to descriptor 3: take PROGRAM [CONDITION...] writes the program's name, its size and its
 # bytes, and an archive of what is in the folder besides. The conditions are those of find. Unless a file fulfils them,
 # the folder holds only what was sent, and no archive is written.
+# shellcheck shell=sh
 take() {
     program=$1
     shift

@@ -1,10 +1,10 @@
-# shellcheck shell=sh
 # Unpacks a project from standard input, makes it, and leaves its program. $1 is the target and $2 the makefile; both
 # may be empty. $3 is the platform's program format, $4 the text of prerequisites.awk.
 #
 # A target that make knows nothing of can still be a program that the default target leaves. To find the program, make
 # prints its rules; MAKE=: keeps the makefiles of folders out of that. Where makefiles call others, no rule tells: then
 # the program must be the only one there. If there is none, one for another platform is left, to be refused as that.
+# shellcheck shell=sh
 tar -x -f - || exit
 exec 3>&1 >&2 </dev/null
 rules() { make ${file:+"-f$file"} -q MAKE=: "$@"; }

@@ -1,5 +1,5 @@
-# shellcheck shell=sh
 # Leaves the program of one source file. $1 is its name. A program of another name is taken if it is the only one.
+# shellcheck shell=sh
 name=$1
 if ! [ -f "$1" ] || ! [ -x "$1" ]; then
     shift $#

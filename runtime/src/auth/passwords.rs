@@ -68,13 +68,13 @@ pub enum PasswordFileError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
     /// It has no colon.
-    #[error("expected NAME:HASH")]
+    #[error("no colon; accepted: NAME:HASH")]
     NoColon,
     /// The name is not one.
     #[error(transparent)]
     Name(#[from] BadName),
     /// The hash is not one, or not one that is taken.
-    #[error("expected an argon2id hash, $argon2id$v=19$…, as `offload-rt passwd` writes it")]
+    #[error("another kind of hash; accepted: argon2id, $argon2id$v=19$…, as `offload-rt passwd` writes it")]
     Hash,
     /// The hash takes more memory or passes than a gateway can afford.
     #[error("the hash takes more than {MAX_HASH_MEMORY_KIB} KiB or {MAX_HASH_PASSES} passes to check")]

@@ -22,7 +22,7 @@ pub struct Compile {
     /// Read this TOML file
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// The gateway's state is in this folder
+    /// Folder of the gateway's state
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
     /// Print a line of JSON for each
@@ -36,8 +36,8 @@ Examples:
   offload-rt compile --config gateway.toml --json *.wasm
 
 Each module is checked against the limits of the configuration, compiled, and
-kept in the data directory, as if a client had sent it. A gateway that runs has
-no need of this, and keeps its data directory to itself.";
+kept in the data directory, as if a client had sent it. A running gateway does
+not need this, and has its data directory locked.";
 
 pub fn run(command: Compile) -> anyhow::Result<ExitCode> {
     let mut draft = match &command.config {

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 pub struct PrintConfig {
     #[command(flatten)]
     overrides: Overrides,
-    /// Only check this file, and say all that is wrong with it
+    /// Check this file instead, and print all that is wrong with it
     #[arg(long, value_name = "FILE", conflicts_with = "config")]
     check: Option<PathBuf>,
 }
@@ -23,8 +23,8 @@ Examples:
   offload-rt config --config gateway.toml --listen 0.0.0.0:1883
   offload-rt config --check gateway.toml
 
-What is not set is commented out, with its default. Exits 1 when anything is
-wrong, and says all of it.";
+A key that is not set is commented out, with its default. Exits 1 when anything
+is wrong, and prints all of it.";
 
 pub fn run(command: PrintConfig) -> anyhow::Result<ExitCode> {
     let PrintConfig { mut overrides, check } = command;

@@ -239,7 +239,7 @@ mod tests {
         assert_eq!(fs::read(&file).unwrap(), before);
         fs::write(&file, "no password file\n").unwrap();
         let error = change(&file, "dev1", Some(&hash)).unwrap_err().to_string();
-        assert!(error.ends_with(":1: expected NAME:HASH"), "{error}");
+        assert!(error.ends_with(":1: no colon; accepted: NAME:HASH"), "{error}");
         assert_eq!(fs::read(&file).unwrap(), b"no password file\n");
     }
 

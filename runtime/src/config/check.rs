@@ -17,7 +17,7 @@ impl Config {
         }
         match &self.broker {
             Some(broker) => broker.check(refusals),
-            None => self.check_auth(refusals),
+            None => self.check_embedded(refusals),
         }
         if let Some(tls) = &self.tls {
             tls.check(refusals);
@@ -37,7 +37,7 @@ impl Config {
     }
 
     /// Checks of the embedded broker alone: its addresses differ, and clients from other machines are identified.
-    fn check_auth(&self, refusals: &mut Vec<Refusal>) {
+    fn check_embedded(&self, refusals: &mut Vec<Refusal>) {
         self.listen.check(refusals);
         let tls = self.tls.as_ref().map(|tls| ("tls.address", &tls.address));
         let websocket = self.websocket.as_ref().map(|websocket| ("websocket.address", &websocket.address));

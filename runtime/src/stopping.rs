@@ -1,8 +1,8 @@
-//! What clients are told by a gateway that stops.
+//! What a request is told by a gateway that stops.
 
 use offload_protocol::error::{ErrorKind, WireError};
 
-/// A gateway that stops has not failed: the request can be sent again.
+/// A gateway that stops has not failed.
 pub fn stopping_error() -> WireError {
     WireError::new(ErrorKind::Busy, "the gateway is stopping, try again after 5 s")
 }

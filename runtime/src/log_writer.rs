@@ -12,7 +12,7 @@ use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-/// Bytes that a pipe takes in one piece when it takes any (PIPE_BUF of Linux): so many are written without waiting.
+/// Bytes that a pipe takes in one piece when it takes any (PIPE_BUF of Linux): this many are written without waiting.
 const CHUNK: usize = 4096;
 
 /// The process has one log.

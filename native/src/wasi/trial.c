@@ -1,4 +1,4 @@
-// Needs the C library, its mathematics, and a function that compat.c adds.
+/* Needs the C library, its mathematics, and a function that compat.c adds. */
 #include <err.h>
 #include <math.h>
 #include <stdio.h>

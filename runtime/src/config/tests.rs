@@ -1,4 +1,5 @@
-use super::draft::*;
+//! Configurations as files say them: what is read, what follows from it, and what is refused with which words.
+
 use super::*;
 use std::path::Path;
 

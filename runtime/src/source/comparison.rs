@@ -13,7 +13,7 @@ use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Sources and kinds of differences that are remembered as told; after so many others one is told again.
+/// Sources and kinds of differences that are remembered as told; after this many others one is told again.
 const REMEMBERED: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
 
 /// Bytes of an output that are told, from the first that differs.

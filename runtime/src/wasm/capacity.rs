@@ -24,7 +24,7 @@ const MOST_SLOTS: usize = 1_024;
 /// Memory mappings of a loaded module: its headers, its code, its data, and its image in the slot that it last ran in.
 const MODULE_MAPPINGS: usize = 4;
 
-/// What of memory, mappings and descriptors is for loaded modules by default: one in so many.
+/// The part of memory, mappings and descriptors that is for loaded modules by default: one in this number.
 const MODULES_PART: usize = 8;
 
 /// Bytes of modules that one worker keeps loaded, unless the configuration says so: some hundreds of usual ones.
@@ -85,7 +85,7 @@ impl System {
     }
 }
 
-/// Whether so many bytes in one piece can be reserved, as a pool does.
+/// Whether this many bytes can be reserved in one piece, as a pool does.
 fn can_reserve(bytes: usize) -> bool {
     // SAFETY: a new mapping at an address of the kernel's choice, which nothing can access and which is removed here.
     unsafe {

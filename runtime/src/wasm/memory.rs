@@ -35,7 +35,7 @@ pub struct MemoryLease {
 }
 
 impl GuestMemory {
-    /// So many bytes.
+    /// Memory of `limit` bytes.
     pub fn new(limit: usize) -> GuestMemory {
         GuestMemory { limit, taken: Mutex::default() }
     }
@@ -62,7 +62,7 @@ impl MemoryLease {
         self.bytes
     }
 
-    /// Takes so many bytes more.
+    /// Takes this many bytes more.
     ///
     /// # Errors
     ///

@@ -9,7 +9,7 @@ pub const CHUNK: usize = 16 << 10;
 /// Bytes that cost one unit of fuel.
 const BYTES_PER_FUEL: u64 = 4;
 
-/// Takes the fuel for so many bytes.
+/// Takes the fuel for this many bytes.
 ///
 /// # Errors
 ///

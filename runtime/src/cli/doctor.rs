@@ -192,7 +192,7 @@ fn sandbox(config: &Config) -> Vec<Check> {
     let untried = (!untried.is_empty()).then(|| Check {
         what: "sandbox: the rest".to_owned(),
         state: Health::Untried,
-        found: format!("not tried, since something above is missing: {}", untried.join(", ")),
+        found: format!("{} cannot be tried: they need what is missing above", untried.join(", ")),
         remedy: String::new(),
     });
     report.findings().iter().filter_map(check).chain(untried).chain(wasi).collect()

@@ -43,7 +43,7 @@ pub enum ProgramError {
         error: std::io::Error,
     },
     /// Its text is no WebAssembly text.
-    #[error("program `{name}`: {error}")]
+    #[error("program `{name}`: neither a module nor WebAssembly text: {error}")]
     Text {
         /// The program.
         name: String,

@@ -153,7 +153,7 @@ impl Watched {
             );
         }
         let message =
-            format!("not run: it has crashed the gateway before, whose log says more under {reference}");
+            format!("it has crashed the gateway, whose log says more under {reference}: not run");
         Err(WireError::new(ErrorKind::Internal, message))
     }
 

@@ -12,7 +12,7 @@ table! {
     /// An existing MQTT broker to join instead of the embedded one. The broker's own access rules decide who may
     /// ask and who reads the answers.
     pub struct Broker {
-        /// The broker.
+        /// Where the broker is.
         pub url: BrokerUrl = BrokerUrl { tls: false, address: HostPort::new("127.0.0.1", BrokerUrl::DEFAULT_PORT) };
         /// Version of MQTT. MQTT 3.1.1 has no Receive Maximum: Mosquitto then keeps 20 requests in flight, queues 1000
         /// and drops the rest without an error.

@@ -14,7 +14,7 @@ pub type FileInside = (String, &'static str, Vec<u8>);
 /// maps it shared, terminals, and `/dev/shm`.
 const DEVICES: [&str; 4] = ["/dev/null", "/dev/full", "/dev/random", "/dev/urandom"];
 
-/// Who a program inside finds itself to be, whoever that is outside.
+/// User and group id of programs inside, whatever they are outside.
 const INNER_ID: &str = "1000";
 
 /// bubblewrap's options, as it reads them from a descriptor: on its command line every user of the machine could read

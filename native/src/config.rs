@@ -6,13 +6,13 @@ use std::path::PathBuf;
 /// An identity that no distribution hands out (above systemd's ranges, below 2^31).
 const DEFAULT_UID: u32 = 1_879_100_000;
 
-/// What an operator may choose.
+/// The operator's choices.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// bubblewrap, 0.8 or newer. Default: `bwrap`, looked for in `PATH`.
     pub bubblewrap: PathBuf,
     /// User and group that sandboxes run as where the caller is root. It should own nothing. Default: 1879100000.
-    /// Anyone else's sandboxes run as himself, in a user namespace that holds no other identity.
+    /// Any other caller's sandboxes run as the caller, in a user namespace that holds no other identity.
     pub uid: u32,
     /// What a build sees of the host, read-only; what is missing is left out.
     /// Default: `/usr` and what belongs to it, without `/etc` but the linker's cache and Debian's choice of tools.

@@ -28,13 +28,13 @@ pub enum Error {
     BuildLimit {
         /// The limit.
         limit: Limit,
-        /// As of [`Error::Build`].
+        /// The last bytes of what was printed, as in [`Error::Build`].
         output: String,
     },
     /// Arguments or environment cannot be handed to a program: a NUL in them, a name with `=`, or too many.
     #[error("{0}")]
     Input(&'static str),
-    /// The sandbox itself failed: the machine's fault, never the program's.
+    /// The sandbox itself failed, for a reason of the machine and not of the program.
     #[error("the sandbox could not be set up: {0}")]
     Sandbox(String),
     /// The machine is out of descriptors, processes or the like.

@@ -1,7 +1,8 @@
 //! What is told beside the words of compilers, make and shells: how the build part was understood, and that a build
 //! which runs its own program need not.
 
-use crate::diagnostics::MAX_DIAGNOSTICS;
+use crate::diagnostics::{self, MAX_DIAGNOSTICS};
+use crate::error::Error;
 use crate::platform::Platform;
 use crate::wasi;
 use std::cell::Cell;
@@ -23,8 +24,15 @@ pub struct Hints<'a> {
 }
 
 impl Hints<'_> {
+    /// The error of a build that failed, having said this.
+    pub fn error(&self, output: &[u8], platform: Platform<'_>) -> Error {
+        let explained = self.explain(&String::from_utf8_lossy(output), platform);
+        let output = explained.as_bytes();
+        Error::Build { first: diagnostics::first_error(output), output: diagnostics::cleaned(output) }
+    }
+
     /// What a build said, with what is behind its end, as much of it as is kept.
-    pub fn explain(&self, output: &str, platform: Platform<'_>) -> String {
+    fn explain(&self, output: &str, platform: Platform<'_>) -> String {
         let kept = output.ceil_char_boundary(output.len().saturating_sub(MAX_DIAGNOSTICS));
         let (before, kept) = output.split_at(kept);
         let recipes = Cell::new(MAX_RECIPES);
@@ -39,7 +47,8 @@ impl Hints<'_> {
     fn line_explained(&self, line: &str, platform: Platform<'_>, recipes: &Cell<usize>) -> String {
         if let Some(program) = self.run_while_building(line, recipes) {
             return format!(
-                "{line} (the build runs {program}: leave that to the gateway, which does it with the request's arguments)"
+                "{line} (the build runs {program}: leave that to the gateway, which does it with the request's \
+                 arguments)"
             );
         }
         let is_wasi = matches!(platform, Platform::Wasi(_));

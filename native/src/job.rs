@@ -14,7 +14,7 @@
 use crate::bwrap_args::{BwrapArgs, FileInside};
 use crate::error::Error;
 use crate::landlock::Domain;
-use crate::measurer::{Held, Measurer};
+use crate::measurer::{Held, Measured, Measurer};
 use crate::outcome::{Ending, Limit, Outcome};
 use crate::output::{Excess, Output};
 use crate::priority::{self, Share};
@@ -70,15 +70,6 @@ pub struct Job {
     pub work: Work,
     /// Hangs up when nobody waits for the outcome any more.
     pub abandoned: PipeReader,
-}
-
-/// What this machine lets us see of all processes of a sandbox together.
-#[derive(Clone, Copy, Debug)]
-pub struct Measured {
-    /// Memory and CPU time.
-    pub usage: bool,
-    /// Files in the work directory, and mappings.
-    pub files: bool,
 }
 
 /// What differs between a build, a run and a trial.

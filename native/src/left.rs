@@ -21,26 +21,8 @@ impl<'a> Left<'a> {
     }
 }
 
-/// The shell's function that leaves the program at `$1`, and with it what is in the folder besides: all but what only
-/// compilers and linkers read, and caches. Its further arguments are conditions of `find`: unless a file fulfils them
-/// nothing is there but what was sent, and no folder is left. Descriptor 3 is where it goes.
-pub const TAKE: &str = r#"
-take() {
-    program=$1
-    shift
-    printf '%s\n%s\n' "${program##*/}" "$(wc -c <"$program")" >&3
-    cat -- "$program" >&3
-    if [ -n "$(beside "$@" ! -type d -printf x)" ]; then
-        beside -print0 | tar -c -f - --format=gnu --owner=0 --group=0 --mode=a-w,a+rX --hard-dereference \
-            --ignore-failed-read --no-recursion --null -T - >&3
-    fi
-    exit 0
-}
-beside() {
-    find . -mindepth 1 -path ./.cache -prune -o \( -type f -o -type d -o -type l \) ! -name '*.o' ! -name '*.a' \
-        ! -name '*.gch' ! -samefile "$program" "$@"
-}
-"#;
+/// The shell's function that writes it, to descriptor 3.
+pub const TAKE: &str = include_str!("left/take.sh");
 
 #[cfg(test)]
 mod tests {

@@ -4,7 +4,6 @@
 //! everyone at that priority.
 
 use crate::bwrap_args::WORK_DIR;
-use crate::job::Measured;
 use crate::outcome::Limit;
 use crate::priority::{self, Share};
 use crate::syscalls::Calls;
@@ -20,8 +19,18 @@ use std::time::{Duration, Instant};
 /// How often all that [`Measured`] names is measured: at a gigabyte a second, a bomb gets 10 MB over its limit.
 const MEASURE_EVERY: Duration = Duration::from_millis(10);
 
-/// Time on a core that measuring one sandbox may take: one part in so many. It goes before those that it is to protect.
+/// The part of a core that measuring one sandbox may take is one in this number. It goes before those that it is to
+/// protect.
 const PART_OF_A_CORE: u32 = 10;
+
+/// What this machine lets us see of all processes of a sandbox together.
+#[derive(Clone, Copy, Debug)]
+pub struct Measured {
+    /// Memory and CPU time.
+    pub usage: bool,
+    /// Files in the work directory, and mappings.
+    pub files: bool,
+}
 
 /// A sandbox that is let go, and what it is held to.
 pub struct Held {
@@ -36,7 +45,7 @@ pub struct Held {
     pub deadline: Instant,
 }
 
-/// Somebody else has ended the sandbox.
+/// Signal that the sandbox was ended by another thread.
 struct Killed;
 
 /// The thread. It ends when this is dropped.

@@ -64,7 +64,7 @@ impl Share {
         Self { path: format!("/proc/{}/autogroup", first.as_raw_nonzero()), nice: None }
     }
 
-    /// Sets it for a sandbox of so many threads. A crowd stays one, so that it gains nothing by coming and going.
+    /// Sets it for a sandbox of this many threads. A crowd stays one, so that it gains nothing by coming and going.
     pub fn fit(&mut self, threads: u64) {
         let nice = if threads > MOST_OF_FEW || self.nice == Some(CROWD) { CROWD } else { FEW };
         if self.nice == Some(nice) {

@@ -2,14 +2,14 @@
 
 use crate::bwrap_args::BwrapArgs;
 use crate::error::{Error, Unavailable};
-use crate::job::Measured;
 use crate::landlock::{Domain, Strength};
+use crate::measurer::Measured;
 use crate::outcome::{Ending, Limit, Outcome};
 use crate::output::Excess;
-use crate::platform::tool;
 use crate::report::{Finding, Mechanism, Report, State};
-use crate::sandbox::{Sandbox, shell};
+use crate::sandbox::Sandbox;
 use crate::syscalls::{Calls, Filters};
+use crate::tools::{shell, tool};
 use crate::{Config, SandboxLimits, job, usage};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -137,7 +137,7 @@ impl Sandbox {
         let mut bwrap = BwrapArgs::new(&self.config.toolchain, limits.work_dir)?;
         bwrap.proc();
         let (abandoned, _waiting) = io::pipe()?;
-        let command = shell(script, "probe");
+        let command = shell(script, &[]);
         let (files, stdin) = (Vec::new(), Vec::new());
         let (calls, prepare, stderr) = (Calls::Run, "", Excess::Dropped);
         let work = job::Work { bwrap, calls, files, prepare, command, stdin, limits, stderr };
@@ -204,7 +204,8 @@ mod tests {
 
     #[test]
     fn what_a_sandbox_shows_is_believed_only_in_full() {
-        let capabilities = "CapPrm:\t0000000000000000\nCapEff:\t0000000000000000\nCapBnd:\t0000000000000000\nCapAmb:\t0000000000000000\n";
+        let capabilities = "CapPrm:\t0000000000000000\nCapEff:\t0000000000000000\nCapBnd:\t0000000000000000\n\
+                            CapAmb:\t0000000000000000\n";
         let good = format!("{capabilities}NoNewPrivs:\t1\nSeccomp:\t2\n");
         assert_eq!(no_privileges(&good), Ok(()));
         for (from, to) in

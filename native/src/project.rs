@@ -4,11 +4,19 @@ use crate::Error;
 use crate::hints::Hints;
 use crate::left::TAKE;
 use crate::platform::Platform;
+use crate::tools::shell;
 use std::io;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The file that make reads where the makefile came apart from the files.
 const MAKEFILE: &str = "Makefile";
+
+/// Makes the project and leaves its program. `$1` is the target, `$2` the makefile, `$3` the platform's program format,
+/// `$4` [`PREREQUISITES`].
+const BUILD: &str = include_str!("project/build.sh");
+
+/// Finds what the target is made of.
+const PREREQUISITES: &str = include_str!("project/prerequisites.awk");
 
 /// Several files that make turns into a program. How many and how large they are is bounded by the caller, and by the
 /// work directory.
@@ -52,8 +60,7 @@ impl Project<'_> {
     pub(crate) fn command(&self, platform: Platform<'_>) -> Vec<String> {
         let file = self.makefile.map_or("", |_| MAKEFILE);
         let target = self.target.unwrap_or_default();
-        let script = format!("{TAKE}{SCRIPT}");
-        ["/bin/sh", "-c", &script, "sh", target, file, platform.format()].map(str::to_owned).to_vec()
+        shell(&format!("{TAKE}{BUILD}"), &[target, file, platform.format(), PREREQUISITES])
     }
 
     /// What its errors are explained by.
@@ -62,63 +69,6 @@ impl Project<'_> {
         Hints { taken_for: None, files: makefile.into_iter().chain(self.files.iter().copied()).collect() }
     }
 }
-
-/// `$1` is the target, `$2` the makefile; both may be empty. `$3` is the platform's format.
-///
-/// A target that make knows nothing of can still be a program that the default target leaves. To find the program, make
-/// prints its rules; `MAKE=:` keeps the makefiles of folders out of that. From the target on, what it is made of is
-/// looked at in the order in which it is written, each with its own prerequisites before the next one. Where makefiles
-/// call others no rule tells: then it must be the only program there. If there is none, one for another platform is
-/// left, to be refused as that.
-const SCRIPT: &str = r#"
-tar -x -f - || exit
-exec 3>&1 >&2 </dev/null
-rules() { make ${file:+"-f$file"} -q MAKE=: "$@"; }
-wanted=$1 file=$2 goal=$1 format=$3
-if [ -n "$goal" ] && rules -- "$goal" 2>&1 | grep -q -F -- "No rule to make target '$goal'.  Stop."; then goal=; fi
-make ${file:+"-f$file"} -- ${goal:+"$goal"} 3>&- || exit
-is_program() {
-    case $1 in *.so | *.so.*) return 1 ;; esac
-    [ -f "$1" ] && [ -x "$1" ] && [ "$(head -c 4 -- "$1" | tr -d '\0\177')" = "${2:-$format}" ]
-}
-if [ -n "$wanted" ]; then
-    is_program "$wanted" && take "$wanted"
-    [ -n "$goal" ] || { echo "error: the build left no program $wanted"; exit 1; }
-fi
-set -f
-IFS='
-'
-for path in $(rules -p 2>/dev/null | GOAL=$goal awk '
-    BEGIN { goal = ENVIRON["GOAL"] }
-    /^\.DEFAULT_GOAL := / && goal == "" { goal = $3 }
-    /^# Files$/ { files = 1 }
-    /^# Not a target:$/ { getline; next }
-    files && /^[^#\t]/ && match($0, /::?( |$)/) {
-        path = substr($0, 1, RSTART - 1)
-        of[path] = of[path] " " substr($0, RSTART + RLENGTH)
-    }
-    function visit(path, count, parts, i) {
-        if (path in seen) return
-        seen[path]
-        print path
-        count = split(of[path], parts, " ")
-        for (i = 1; i <= count && parts[i] != "|"; i++) visit(parts[i])
-    }
-    END { if (goal != "") visit(goal) }'); do
-    is_program "$path" && take "$path"
-done
-only= all= count=0 foreign=
-for path in $(find . -type f -perm -100); do
-    is_program "$path" && only=$path all="$all ${path#./}" count=$((count + 1))
-    is_program "$path" ELF && foreign=$path
-done
-[ "$count" = 0 ] && [ -n "$foreign" ] && take "$foreign"
-case $count in
-    0) echo "error: the build left no program${wanted:+ $wanted}" ;;
-    1) take "$only" ;;
-    *) echo "error: the build left several programs, and \`target\` names none:$all" ;;
-esac
-exit 1"#;
 
 #[cfg(test)]
 mod tests {

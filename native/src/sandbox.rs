@@ -4,9 +4,10 @@ use crate::bwrap_args::{BwrapArgs, FileInside, WORK_DIR};
 use crate::error::Error;
 use crate::folder::{Folder, MAX_ENTRIES, MAX_FOLDER};
 use crate::hints::Hints;
-use crate::job::{Job, Measured, Work};
+use crate::job::{Job, Work};
 use crate::landlock::Domain;
 use crate::left::Left;
+use crate::measurer::Measured;
 use crate::outcome::{Ending, Outcome};
 use crate::output::Excess;
 use crate::platform::Platform;
@@ -14,6 +15,7 @@ use crate::project::Project;
 use crate::report::Report;
 use crate::source::{Source, safe_name};
 use crate::syscalls::{Calls, Filters};
+use crate::tools::shell;
 use crate::{Config, NativeProgram, SandboxLimits, diagnostics};
 use std::io::{self, PipeReader};
 use std::path::PathBuf;
@@ -81,12 +83,12 @@ impl Sandbox {
         let hints = source.hints(sent.iter().map(|(file, text)| (file.as_str(), &text[..])).collect());
         let files =
             sent.iter().map(|(file, text)| (format!("{WORK_DIR}/{file}"), "0600", text.clone())).collect();
-        let command = shell(&source.script(platform), name);
+        let command = shell(&source.script(platform), &[name]);
         let output = self.make(files, command, Vec::new(), platform, &hints).await?;
         let left = Left::read(&output).unwrap_or_default();
         let is_script = matches!(platform, Platform::Native) && left.program.starts_with(b"#!");
         if !is_script {
-            platform.check(left.program)?;
+            platform.check(left.program).map_err(|problem| refused(problem, platform))?;
         }
         Ok(NativeProgram::new(name, left.program).with_folder(self.folder(left.folder, platform)?))
     }
@@ -100,7 +102,7 @@ impl Sandbox {
         let (command, archive) = (project.command(platform), project.archive()?);
         let output = self.make(Vec::new(), command, archive, platform, &project.hints()).await?;
         let left = Left::read(&output).unwrap_or_default();
-        platform.check(left.program)?;
+        platform.check(left.program).map_err(|problem| refused(problem, platform))?;
         Ok(NativeProgram::new(safe_name(left.name), left.program)
             .with_folder(self.folder(left.folder, platform)?))
     }
@@ -126,7 +128,7 @@ impl Sandbox {
                 "leaves too many files in its folder, the limit is {MAX_ENTRIES}, or paths that are too long"
             ),
         };
-        Err(platform.failed(format!("error: the build {problem}").as_bytes(), &Hints::default()))
+        Err(refused(&format!("the build {problem}"), platform))
     }
 
     /// Runs what makes a program, with these files and this standard input; returns what it leaves on standard output.
@@ -144,7 +146,7 @@ impl Sandbox {
             Ending::Limit(limit) => {
                 Err(Error::BuildLimit { limit, output: diagnostics::cleaned(&outcome.stderr) })
             }
-            Ending::Exit(_) | Ending::Signal(_) => Err(platform.failed(&outcome.stderr, hints)),
+            Ending::Exit(_) | Ending::Signal(_) => Err(hints.error(&outcome.stderr, platform)),
         }
     }
 
@@ -224,8 +226,9 @@ impl Sandbox {
     }
 }
 
-pub(crate) fn shell(script: &str, name: &str) -> Vec<String> {
-    ["/bin/sh", "-c", script, "sh", name].map(str::to_owned).to_vec()
+/// The error of a build that went well and left what is of no use.
+fn refused(problem: &str, platform: Platform<'_>) -> Error {
+    Hints::default().error(format!("error: {problem}").as_bytes(), platform)
 }
 
 /// The program waits in a shell for its limits and for what ends it. Nothing of a stranger's is to run before.

@@ -7,6 +7,9 @@ use crate::platform::Platform;
 /// What replaces the literal `<name>` in a compiler command or a makefile.
 const PLACEHOLDER: &str = "<name>";
 
+/// Leaves the program, whose name is `$1`.
+const FIND_PROGRAM: &str = include_str!("source/find_program.sh");
+
 /// Source and how it is built.
 #[derive(Clone, Debug)]
 pub struct Source {
@@ -123,16 +126,6 @@ pub(crate) fn safe_name(name: &str) -> &str {
 
 /// Longest name in bytes: with an ending it is still a file name everywhere.
 const MAX_NAME: usize = 64;
-
-/// A program of another name is taken when there is no doubt which one is meant.
-const FIND_PROGRAM: &str = r#"
-name=$1
-if ! [ -f "$1" ] || ! [ -x "$1" ]; then
-    shift $#
-    for file in *; do [ -f "$file" ] && [ -x "$file" ] && set -- "$@" "$file"; done
-    [ $# = 1 ] || { echo "error: the build left no program $name" >&2; exit 1; }
-fi
-take "$1" ! -path ./Makefile ! -path "./$name.c" ! -path "./$name.cpp""#;
 
 #[cfg(test)]
 mod tests {

@@ -14,12 +14,8 @@ use std::path::Path;
 use std::process::{Child, Command};
 use std::time::Duration;
 
-/// Its `$0` is a pipe that says nothing. When that hangs up, the group is killed; when bubblewrap has ended, the one
-/// that waits for the hang-up is, and then whatever bubblewrap has left in the group.
-const SCRIPT: &str = r#"unset PWD
-(read -r never <"$0"; kill -KILL 0) </dev/null >/dev/null 2>&1 &
-"$@"
-kill -KILL $!; wait; kill -KILL 0"#;
+/// What the shell does. Its `$0` is the pipe.
+const SCRIPT: &str = include_str!("supervisor.sh");
 
 /// The shell that bubblewrap is the child of. With it dies the sandbox.
 pub struct Supervisor {

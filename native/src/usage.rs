@@ -39,8 +39,8 @@ const MAPS_AT_ONCE: usize = 64 * 1024;
 /// and ends, is seen by one of these walks.
 const WALKS: usize = 3;
 
-/// Of the processes below `root`, the first in its process namespace: whoever loses his parent there becomes its child,
-/// so nobody leaves the tree. At most `most` of them. An error says that the root itself cannot be read.
+/// Of the processes below `root`, the first in its process namespace, `most` at the most. A process that loses its
+/// parent there becomes its child, so none leaves the tree. An error says that the root itself cannot be read.
 pub fn of(root: Pid, most: u64) -> io::Result<Usage> {
     let root = root.as_raw_nonzero().get();
     let mut usage = Usage::default();

@@ -1,13 +1,10 @@
 //! Building for WASI: the same commands and makefiles, with compilers of the same names that make wasm.
 
 mod hints;
+mod probe;
 
 use crate::bwrap_args::{BwrapArgs, FileInside};
-use crate::diagnostics;
-use crate::error::Error;
-use crate::outcome::{Ending, Outcome};
-use crate::platform::{Platform, TOOL_FOLDERS, stand_in};
-use crate::sandbox::{Sandbox, shell};
+use crate::tools::{TOOL_FOLDERS, stand_in};
 pub use hints::explained;
 use std::fmt;
 
@@ -43,57 +40,15 @@ const VARIABLES: [(&str, &str); 3] = [("CC", "cc"), ("CXX", "c++"), ("AR", "ar")
 /// two; but each guest's stack is cleared after it, so that more costs each run.
 const STACK_SIZE: u32 = 256 << 10;
 
-/// Compiles, makes a library and links with it, and finds out whether there is C++ too. It leaves a line about the
-/// compiler and the library on standard output. `$1` is what the library is made of.
-const TRIAL: &str = r#"
-exec 3>&1 >&2
-printf '%s' "$1" >compat.c && cc -Werror -c compat.c && ar rcs libcompat.a compat.o || exit
-cat >program.c <<'END'
-#include <err.h>
-#include <math.h>
-#include <stdio.h>
-int main(int n, char **words) { if (n > 9) errx(1, "%s", words[9]); return printf("%g", sqrt(n)) < 0; }
-END
-cc -Werror program.c -o program -L. -lm || exit
-languages=C
-echo '#include <string>' >plus.cpp
-echo 'int main(int, char **words) { return std::string(*words).size() > 99; }' >>plus.cpp
-c++ plus.cpp -o plus -L. 2>/dev/null && languages='C and C++'
-echo "$languages, $(cc --version | head -n 1)" >&3
-cat libcompat.a >&3"#;
-
-/// What builds for WASI need beside the toolchain, which [`Sandbox::probe_wasi`] has found to be there.
+/// What builds for WASI need beside the toolchain, which [`crate::Sandbox::probe_wasi`] has found to be there.
 #[derive(Clone)]
 pub struct Wasi {
     compiler: String,
     library: Vec<u8>,
 }
 
-impl Sandbox {
-    /// Finds out whether source can be built for WASI here, by doing it (some 0.3 s). Blocks.
-    ///
-    /// # Errors
-    ///
-    /// What is missing.
-    pub fn probe_wasi(&self) -> Result<Wasi, String> {
-        let nothing = Wasi { compiler: String::new(), library: Vec::new() };
-        let (files, stdin) = (Vec::new(), Vec::new());
-        let work = self.making(files, shell(TRIAL, COMPAT), stdin, Platform::Wasi(&nothing));
-        let outcome = work.map_err(Error::from).and_then(|work| self.run_now(work));
-        let Outcome { ending, stdout, stderr, .. } = outcome.map_err(|error| error.to_string())?;
-        let shown = stdout.iter().position(|byte| *byte == b'\n').filter(|_| ending == Ending::Exit(0));
-        match shown {
-            Some(end) => Ok(Wasi {
-                compiler: diagnostics::cleaned(&stdout[..end]),
-                library: stdout[end + 1..].to_vec(),
-            }),
-            None => Err(diagnostics::first_error(&stderr)),
-        }
-    }
-}
-
 impl Wasi {
-    /// What to install where [`Sandbox::probe_wasi`] fails.
+    /// What to install where [`crate::Sandbox::probe_wasi`] fails.
     pub const REMEDY: &str =
         "apt-get install clang lld llvm wasi-libc libclang-rt-dev-wasm32, and libc++-dev-wasm32 for C++";
 

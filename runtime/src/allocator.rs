@@ -34,7 +34,7 @@ pub fn give_back_what_is_free() {
             }
         });
         if let Err(error) = started {
-            tracing::warn!(%error, "memory that is free is given back late: no thread for it");
+            tracing::warn!(%error, "free memory is given back late: its thread cannot be started");
         }
     });
 }

@@ -3,8 +3,9 @@
 //!
 //! It never delays a request: lines go into a bounded channel, and those that find no room are counted and left out.
 
+use crate::client::Client;
 use crate::config;
-use crate::ingress::{Client, Notice};
+use crate::ingress::Notice;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;

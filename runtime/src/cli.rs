@@ -6,15 +6,13 @@ mod demo;
 mod doctor;
 mod keygen;
 mod output;
+mod overrides;
 mod passwd;
 mod serve;
 
 use crate::compiler::{self, child};
-use crate::config::{BrokerUrl, Config, ConfigError, Draft, HostPort, Native};
-use clap::builder::TypedValueParser;
-use clap::{Args, Parser, Subcommand};
-use std::ffi::OsStr;
-use std::path::PathBuf;
+use clap::{Parser, Subcommand};
+use overrides::Overrides;
 use std::process::ExitCode;
 
 /// Runs what small devices hand over by MQTT: wasm modules, sandboxed and metered.
@@ -33,9 +31,9 @@ enum Command {
     Serve(Overrides),
     /// Print the effective configuration as commented TOML
     Config(config::PrintConfig),
-    /// Show what this machine gives a gateway, and what it lacks
+    /// Check what this machine offers a gateway, and what it lacks
     Doctor(doctor::Doctor),
-    /// Make modules ready before the gateway starts
+    /// Compile modules before the gateway starts
     Compile(compile::Compile),
     /// Start a gateway, play a device, and show what comes back
     #[command(after_help = "Examples:\n  offload-rt demo")]
@@ -61,87 +59,6 @@ Examples:
   offload-rt keygen keys --host gateway.local --device dev2
 
 Logs go to standard error; OFFLOAD_LOG=debug adds a line for each request.";
-
-/// The configuration file, and flags that go before it.
-#[derive(Args)]
-struct Overrides {
-    /// Read this TOML file (`offload-rt config` prints one to start from)
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Take MQTT connections here; port 0 picks a free one
-    #[arg(long, value_name = "HOST:PORT", conflicts_with = "broker")]
-    listen: Option<HostPort>,
-    /// Join this MQTT broker instead of starting one: mqtt://HOST[:PORT], or mqtts:// with TLS
-    #[arg(long, value_name = "URL", value_parser = BrokerParser)]
-    broker: Option<BrokerUrl>,
-    /// Number of worker threads [default: one for each core]
-    #[arg(long, value_name = "N")]
-    workers: Option<usize>,
-    /// Keep state in this folder
-    #[arg(long, value_name = "DIR")]
-    data_dir: Option<PathBuf>,
-    /// Let clients in that do not say who they are, from wherever they can reach the gateway
-    #[arg(long)]
-    allow_anonymous: bool,
-    /// Build and run source natively, whoever may send it (by default only where this machine alone can)
-    #[arg(long)]
-    allow_native: bool,
-}
-
-/// Reads a broker's URL. clap's own parsers repeat what they refuse, and that may hold a password.
-#[derive(Clone)]
-struct BrokerParser;
-
-impl TypedValueParser for BrokerParser {
-    type Value = BrokerUrl;
-
-    fn parse_ref(
-        &self,
-        command: &clap::Command,
-        _: Option<&clap::Arg>,
-        value: &OsStr,
-    ) -> Result<BrokerUrl, clap::Error> {
-        value.to_string_lossy().parse().map_err(|problem: String| {
-            let message = format!("invalid value for '--broker <URL>': {problem}\n");
-            clap::Error::raw(clap::error::ErrorKind::ValueValidation, message).with_cmd(command)
-        })
-    }
-}
-
-impl Overrides {
-    fn into_config(self) -> Result<Config, ConfigError> {
-        Ok(self.into_draft()?.finish()?.config)
-    }
-
-    fn into_draft(self) -> Result<Draft, ConfigError> {
-        let mut draft = match &self.config {
-            Some(file) => Draft::read(file)?,
-            None => Draft::default(),
-        };
-        if let Some(address) = self.listen {
-            draft.set("listen.address", |config| {
-                config.listen.address = address;
-                config.broker = None;
-            });
-        }
-        if let Some(url) = self.broker {
-            draft.set("broker.url", |config| config.broker.get_or_insert_default().url = url);
-        }
-        if let Some(count) = self.workers {
-            draft.set("workers.count", |config| config.workers.count = count);
-        }
-        if let Some(folder) = self.data_dir {
-            draft.set("data_dir", |config| config.data_dir = folder);
-        }
-        if self.allow_anonymous {
-            draft.set("access.anonymous", |config| config.access.anonymous = Some(true));
-        }
-        if self.allow_native {
-            draft.set("native", |config| config.native = Native::Native);
-        }
-        Ok(draft)
-    }
-}
 
 /// Parses the command line and does what it says.
 pub fn run() -> ExitCode {

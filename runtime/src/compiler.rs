@@ -7,11 +7,12 @@ pub mod child;
 pub mod precheck;
 mod serve;
 
+use crate::client::Client;
 use crate::config;
 use crate::fair_semaphore::{self, FairSemaphore, Permit};
-use crate::ingress::Client;
 use crate::log_sampling::sampled;
-use crate::request;
+use crate::once_cache::MakeError;
+use crate::stopping::stopping_error;
 use crate::telemetry;
 use crate::wasm::engine::Tier;
 use bytes::Bytes;
@@ -45,7 +46,7 @@ const STACK_OVERFLOW: &str = "has overflowed its stack";
 /// short beside what they take.
 const ROUND: Duration = Duration::from_secs(1);
 
-/// Compiles modules, a bounded number at a time, in turns that are fair between clients.
+/// Compiles modules, a bounded number at a time, fairly between clients.
 pub struct Compiler {
     config: config::Compiler,
     limits: config::Limits,
@@ -80,18 +81,18 @@ impl Compiler {
             && !wasmparser::Parser::is_component(module)
     }
 
-    /// Counts what would take a compiler long.
+    /// Refuses a module that would take a compiler too long, by counts.
     ///
     /// # Errors
     ///
     /// `malformed` for what is no valid command, `compile` where a limit is reached, `memory` for a module that can
     /// never start.
-    pub async fn check(&self, module: Bytes) -> Result<(), Failure> {
+    pub async fn check(&self, module: Bytes) -> Result<(), MakeError> {
         let (config, limits) = (self.config.clone(), self.limits.clone());
         tokio::task::spawn_blocking(move || precheck::check(&module, &config, &limits))
             .await
-            .map_err(|panic| Failure::transient(telemetry::internal_error(&format!("pre-check: {panic}"))))?
-            .map_err(Failure::permanent)
+            .map_err(|panic| MakeError::transient(telemetry::internal_error(&format!("pre-check: {panic}"))))?
+            .map_err(MakeError::permanent)
     }
 
     /// Compiles one module that was checked, under a permit, and as that is served: while it is stopped no time runs.
@@ -100,18 +101,18 @@ impl Compiler {
     ///
     /// `malformed` for what is no valid command, `compile` where a limit on compiling was reached, `internal` where the
     /// child could not do its work.
-    pub async fn compile(&self, permit: &Permit, module: Bytes, tier: Tier) -> Result<Vec<u8>, Failure> {
+    pub async fn compile(&self, permit: &Permit, module: Bytes, tier: Tier) -> Result<Vec<u8>, MakeError> {
         match self.run_child(permit.stage(), module, tier).await {
             Ok(Some(output)) => self.judge(output),
             Err(error) => {
                 let what = format!("compile child {}: {error}", self.program.display());
-                Err(Failure::transient(telemetry::internal_error(&what)))
+                Err(MakeError::transient(telemetry::internal_error(&what)))
             }
             // A busy machine may have been the reason.
             Ok(None) => {
                 let message =
                     format!("took longer than {} to compile, the limit compiler.wall", self.config.wall);
-                Err(Failure::transient(WireError::new(ErrorKind::Compile, message)))
+                Err(MakeError::transient(WireError::new(ErrorKind::Compile, message)))
             }
         }
     }
@@ -186,7 +187,7 @@ impl Compiler {
         Ok(Output { status, artifact, message: String::from_utf8_lossy(&message).into_owned() })
     }
 
-    fn judge(&self, output: Output) -> Result<Vec<u8>, Failure> {
+    fn judge(&self, output: Output) -> Result<Vec<u8>, MakeError> {
         let Output { status, artifact, message } = output;
         let max_artifact = self.config.max_artifact;
         if artifact.len() as u64 > max_artifact.bytes() {
@@ -198,7 +199,7 @@ impl Compiler {
             (Some(0), _) => Ok(artifact),
             (Some(code), _) if code == i32::from(child::EXIT_INVALID) => {
                 let message = format!("not valid wasm: {message}");
-                Err(Failure::permanent(WireError::new(ErrorKind::Malformed, message)))
+                Err(MakeError::permanent(WireError::new(ErrorKind::Malformed, message)))
             }
             (Some(code), _) if code == i32::from(child::EXIT_REFUSED) => Err(refused(message)),
             (_, Some(libc::SIGXCPU)) => {
@@ -218,10 +219,10 @@ impl Compiler {
             }
             // Who stops a service sends these to all its processes.
             (_, Some(libc::SIGTERM | libc::SIGINT | libc::SIGHUP)) => {
-                Err(Failure::transient(request::stopping_error()))
+                Err(MakeError::transient(stopping_error()))
             }
             // SIGKILL among them: an operator's, or the kernel's when memory is short.
-            _ => Err(Failure::transient(telemetry::internal_error(&format!(
+            _ => Err(MakeError::transient(telemetry::internal_error(&format!(
                 "compile child: {status}: {message}"
             )))),
         }
@@ -234,29 +235,8 @@ struct Output {
     message: String,
 }
 
-fn refused(message: String) -> Failure {
-    Failure::permanent(WireError::new(ErrorKind::Compile, message))
-}
-
-/// Why there is no artifact.
-#[derive(Debug)]
-pub struct Failure {
-    /// What the client is told.
-    pub error: WireError,
-    /// It is the module's own, and would be the same the next time.
-    pub permanent: bool,
-}
-
-impl Failure {
-    /// It is the module's own.
-    pub fn permanent(error: WireError) -> Failure {
-        Failure { error, permanent: true }
-    }
-
-    /// It may be different the next time.
-    pub fn transient(error: WireError) -> Failure {
-        Failure { error, permanent: false }
-    }
+fn refused(message: String) -> MakeError {
+    MakeError::permanent(WireError::new(ErrorKind::Compile, message))
 }
 
 async fn read_at_most(pipe: impl AsyncRead + Unpin, limit: u64) -> io::Result<Vec<u8>> {
@@ -275,7 +255,7 @@ mod tests {
         for signal in [libc::SIGTERM, libc::SIGINT] {
             let status = ExitStatus::from_raw(signal);
             let output = Output { status, artifact: Vec::new(), message: String::new() };
-            let Failure { error, permanent } = compiler.judge(output).unwrap_err();
+            let MakeError { error, permanent } = compiler.judge(output).unwrap_err();
             assert_eq!((error.kind, permanent), (ErrorKind::Busy, false));
             assert!(error.message.contains("stopping"), "{}", error.message);
         }
@@ -293,7 +273,7 @@ mod tests {
         ] {
             let status = ExitStatus::from_raw(libc::SIGABRT);
             let output = Output { status, artifact: Vec::new(), message: message.to_string() };
-            let Failure { error, permanent } = compiler.judge(output).unwrap_err();
+            let MakeError { error, permanent } = compiler.judge(output).unwrap_err();
             assert_eq!((error.kind, permanent), (ErrorKind::Compile, true));
             assert!(error.message.contains(what), "{}", error.message);
         }

@@ -8,13 +8,12 @@
 //! | `mac-key` | the key that authenticates compiled modules |
 //! | `suspects` | what runs now, and what ran when an earlier process crashed ([`crate::suspects`]) |
 
+use offload_protocol::request::Digest;
+use rustix::fs::{FlockOperation, flock};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-
-use offload_protocol::request::Digest;
-use rustix::fs::{FlockOperation, flock};
 
 /// The layout that this gateway writes. It reads this one and none that is newer.
 const FORMAT: u32 = 1;
@@ -34,7 +33,10 @@ const MAX_FILE: u64 = 4096;
 #[derive(Debug, thiserror::Error)]
 pub enum DataDirError {
     /// Another process uses it.
-    #[error("the data directory {} is in use by another gateway (process {holder}): give each its own by --data-dir", path.display())]
+    #[error(
+        "the data directory {} is in use by another gateway (process {holder}): give each its own by --data-dir",
+        path.display()
+    )]
     InUse {
         /// The directory.
         path: PathBuf,
@@ -57,13 +59,13 @@ pub enum DataDirError {
         /// Its permission bits.
         mode: u32,
     },
-    /// A file of it does not hold what it should.
+    /// A file of the directory does not hold what it should.
     #[error("{} is damaged: remove it, or name another data directory by --data-dir or `data_dir`", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
     },
-    /// The system refuses.
+    /// The operating system refuses.
     #[error("cannot use the data directory: {}: {source}; --data-dir or `data_dir` names another one", path.display())]
     Io {
         /// The directory or file.
@@ -82,7 +84,7 @@ pub struct DataDir {
     _lock: File,
 }
 
-/// Kept out of logs.
+/// The key, kept out of logs.
 struct MacKey([u8; KEY_BYTES]);
 
 impl std::fmt::Debug for MacKey {
@@ -95,6 +97,7 @@ impl DataDir {
     /// Opens `path`, and makes it first where it does not exist (with its parents, mode 0700).
     ///
     /// # Errors
+    ///
     /// When another process uses it, others may enter it, a newer gateway has written it, a file is damaged, or the
     /// system refuses.
     pub fn open(path: &Path) -> Result<DataDir, DataDirError> {
@@ -144,6 +147,7 @@ impl DataDir {
 /// removed while its gateway runs is not made again: without its lock and its key it would not be the same.
 ///
 /// # Errors
+///
 /// When its parent is not there, or the system refuses.
 pub fn make_folder(path: &Path) -> io::Result<()> {
     match DirBuilder::new().mode(DIRECTORY_MODE).create(path) {

@@ -1,7 +1,7 @@
 //! The permits of compilers and of sandboxes: [`Permits`] decides, here is who waits and who is told.
 
+use crate::client::Client;
 use crate::flow::Flow;
-use crate::ingress::Client;
 use offload_policy::{Change, PermitId, PermitLimits, Permits, Shares, Stage, Time, Urgency};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};

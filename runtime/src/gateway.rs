@@ -11,10 +11,10 @@ use crate::ingress::Notices;
 use crate::ingress::embedded::EmbeddedIngress;
 use crate::ingress::external_mqtt::ExternalIngress;
 use crate::log_sampling;
-use crate::modules::Modules;
+use crate::modules::{Modules, ModulesError};
 use crate::programs::{ProgramError, Programs};
 use crate::request::{Parts, Requests};
-use crate::source::Native;
+use crate::source::SourceBackend;
 use crate::status::Status;
 use crate::suspects::{PlannedStop, Suspects};
 use crate::wasm::workers::Workers;
@@ -61,6 +61,9 @@ pub enum StartError {
     /// The data directory cannot be used.
     #[error(transparent)]
     DataDir(#[from] DataDirError),
+    /// The compiled modules of the data directory cannot be used.
+    #[error(transparent)]
+    Modules(#[from] ModulesError),
     /// A program of the configuration, or the built-in one, cannot be offered.
     #[error(transparent)]
     Program(#[from] ProgramError),
@@ -150,14 +153,14 @@ impl Gateway {
         let suspects = config.broker.is_some().then(|| open_suspects(&data_dir)).flatten();
         let planned_stop = suspects.clone().map(PlannedStop);
         let modules = Arc::new(Modules::open(&config, &data_dir, suspects.clone())?);
-        let native = Native::start(&config, is_local(&config).await, &data_dir).await;
+        let source = Arc::new(SourceBackend::start(&config, is_local(&config).await, &data_dir).await);
         let programs = Programs::load(&config.program, &config.modules.preload, &modules).await?;
 
         let (baseline, warm) = (modules.baseline_linkers(), programs.artifacts());
         let workers = Workers::start(&config, baseline, &warm, suspects.clone(), &runtime);
         let workers = Arc::new(workers.map_err(StartError::Engine)?);
-        let status = Status::new(&config.name, &data_dir, &programs, &native, workers.clone());
-        let (status_sender, status_now) = watch::channel(status.online(workers.load()));
+        let status = Status::new(&config.name, &data_dir, &programs, source.clone(), workers.clone());
+        let (status_sender, status_now) = watch::channel(status.online());
         let (audit_log, audit_lines) = audit_log::start(&config.name, &config.mirror);
         let notices = Notices {
             status: status_now,
@@ -171,7 +174,7 @@ impl Gateway {
             access: auth.access.clone(),
             programs,
             modules,
-            native: Arc::new(native),
+            native: source,
             workers: workers.clone(),
             deduplicator: Arc::new(Deduplicator::new(config.idempotency.clone())),
             suspects,

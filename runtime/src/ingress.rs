@@ -8,7 +8,7 @@
 pub mod embedded;
 pub mod external_mqtt;
 
-use crate::flow::Flow;
+pub use crate::client::Client;
 use bytes::Bytes;
 use offload_protocol::UserProperties;
 use offload_protocol::answer::{self, Answer, AnswerForm};
@@ -23,32 +23,6 @@ pub trait Sink: Send + Sync + 'static {
     /// The ingress has nothing more to deliver at the moment. Comes after each delivery, or several; what is short may
     /// be run in here.
     fn delivered(&self);
-}
-
-/// Who is asking.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Client {
-    /// The authenticated identity, or the reply id where an external broker hides it; `None` for an anonymous client.
-    pub principal: Option<Arc<str>>,
-    /// What service is fair between where there is no principal: one client id of the embedded broker.
-    pub flow: Arc<str>,
-    /// Who pays for what it makes the gateway hold and do: the principal, else the address that it comes from; where a
-    /// external broker hides that, the reply id.
-    pub account: Arc<str>,
-    /// Whether it came over WebSocket, as any web page can.
-    pub web: bool,
-}
-
-impl Client {
-    /// What its requests are counted by: its flow, and the account that pays.
-    pub fn flow_key(&self) -> Flow {
-        Flow::new(self.account.clone(), self.key().clone())
-    }
-
-    /// What it is called, and what service is fair between within an account.
-    pub fn key(&self) -> &Arc<str> {
-        self.principal.as_ref().unwrap_or(&self.flow)
-    }
 }
 
 /// A publish on a request topic.

@@ -5,7 +5,7 @@
 //! 1. an [`ingress`] turns an MQTT publish into a delivery,
 //! 2. [`request`] decodes it, knows it again if it has been run ([`deduplication`]), admits it and has its module
 //!    compiled ([`compiler`], [`modules`]),
-//! 3. a worker runs it ([`wasm`]), or the sandbox does if it is source ([`native`]), and
+//! 3. a worker runs it ([`wasm`]), or the sandbox does if it is source ([`source`]), and
 //! 4. the answer goes back through the ingress.
 //!
 //! Whoever watches from outside sees the gateway's [`status`], and its requests in the [`audit_log`].
@@ -14,6 +14,7 @@ mod allocator;
 pub mod audit_log;
 pub mod auth;
 pub mod cli;
+pub mod client;
 pub mod compiler;
 pub mod config;
 pub mod data_dir;
@@ -32,6 +33,7 @@ pub mod request;
 pub mod scheduling;
 pub mod source;
 pub mod status;
+mod stopping;
 pub mod suspects;
 pub mod telemetry;
 pub mod wasm;

@@ -4,16 +4,15 @@
 //! stopped reading never costs a request, and never ends the gateway. When lines are taken again, the first of them
 //! says how many are missing. The number of all lost lines is in the gateway's status.
 
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::time::Timespec;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::io::Errno;
-use rustix::time::Timespec;
-
-/// Bytes that a pipe takes in one piece when it takes any (PIPE_BUF of Linux): so many are written without waiting.
+/// Bytes that a pipe takes in one piece when it takes any (PIPE_BUF of Linux): this many are written without waiting.
 const CHUNK: usize = 4096;
 
 /// The process has one log.
@@ -90,10 +89,9 @@ impl Write for Line {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use std::fs::File;
     use std::io::Read;
-
-    use super::*;
 
     fn log() -> Log {
         Log { missing: Mutex::new(0), lost: AtomicU64::new(0) }

@@ -3,16 +3,16 @@
 mod library;
 mod store;
 
-use crate::compiler::{Compiler, Failure};
+use crate::client::Client;
+use crate::compiler::Compiler;
 use crate::config::Config;
 use crate::data_dir::DataDir;
 use crate::fair_semaphore::Permit;
-use crate::gateway::StartError;
-use crate::ingress::Client;
 use crate::log_sampling::sampled;
-use crate::once_cache::{self, Idle, OnceCache};
+use crate::once_cache::{Cached, Cell, Idle, MakeError, OnceCache};
 use crate::suspects::Suspects;
 use crate::telemetry;
+pub use crate::wasm::artifact::Artifact;
 use crate::wasm::engine::{self, Tier};
 use crate::wasm::linking::Linkers;
 use crate::wasm::metering;
@@ -22,6 +22,7 @@ pub use library::Owner;
 use offload_policy::Urgency;
 use offload_protocol::error::{ErrorKind, WireError};
 pub use offload_protocol::request::Digest;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 pub use store::{ArtifactStore, compatibility};
@@ -35,61 +36,49 @@ const ARTIFACTS: &str = "artifacts";
 /// Name of the folder of the modules that clients have sent.
 const MODULES: &str = "modules";
 
-/// How often artifacts are looked for that nobody asks for.
+/// Time between two searches for artifacts that are not used any more.
 const IDLE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A compiled module: what an engine loads.
-pub struct Artifact {
-    /// Of the module that it was compiled from.
-    pub digest: Digest,
-    /// What it was compiled by, and so which engine runs it.
-    pub tier: Tier,
-    /// Produced by our compile child in this process's life, or read from the store and authenticated: what
-    /// `Module::deserialize` demands.
-    pub(crate) code: Box<[u8]>,
+/// Why the modules of a data directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ModulesError {
+    /// wasmtime cannot be set up.
+    #[error("cannot set up an engine that checks modules: {0:#}")]
+    Engine(wasmtime::Error),
+    /// The folder of artifacts cannot be made.
+    #[error("artifact store: {0}")]
+    Artifacts(io::Error),
+    /// The folder of the modules that clients have sent cannot be made or read.
+    #[error("modules: {0}")]
+    Library(io::Error),
 }
-
-impl Artifact {
-    /// What names it among those that are loaded.
-    pub fn key(&self) -> (Digest, Tier) {
-        (self.digest, self.tier)
-    }
-
-    /// Bytes of its code.
-    pub fn size(&self) -> usize {
-        self.code.len()
-    }
-}
-
-/// Outcome of a compile.
-type Outcome = once_cache::Outcome<Arc<Artifact>>;
 
 /// The gateway's modules.
 pub struct Modules {
     compiler: Compiler,
     store: ArtifactStore,
     library: Library,
-    /// Of an engine that runs nothing: tells what the workers can load.
+    /// The linkers of an engine that runs nothing: what they load, the workers can load.
     validator: Arc<Linkers>,
     /// `None` where there is no baseline compiler.
     baseline: Option<Baseline>,
-    /// What knows an artifact again that has crashed the gateway.
+    /// Recognizes an artifact whose loading has crashed the gateway; `None` where no request is delivered again.
     suspects: Option<Arc<Suspects>>,
-    /// Artifacts in memory.
+    /// The artifacts in memory.
     cache: OnceCache<Arc<Artifact>>,
-    /// When they go from there.
+    /// When artifacts in memory are dropped.
     idle: Idle,
 }
 
-/// What modules need that are answered before they are optimized.
+/// What it takes to answer requests for a module before it is optimized.
 struct Baseline {
-    /// Their artifacts.
+    /// The baseline artifacts on disk.
     store: ArtifactStore,
-    /// As the other validator: what runs on it has the same limits.
+    /// The linkers of an engine that runs nothing, with the limits of the workers.
     validator: Arc<Linkers>,
-    /// Of the engine that runs them.
+    /// The linkers of the engine that runs baseline code.
     linkers: Arc<Linkers>,
-    /// A permit each, until they are optimized.
+    /// One permit for each module that runs on baseline code until it is optimized.
     background: Arc<Semaphore>,
 }
 
@@ -104,19 +93,19 @@ fn optimized_by(engine: &Engine) -> u64 {
     compatibility(engine.precompile_compatibility_hash())
 }
 
-/// The same for baseline code, whose modules are rewritten before: see [`metering`].
+/// The compatibility of the baseline code that this engine runs. Its modules are rewritten first: see [`metering`].
 fn baseline_by(engine: &Engine) -> u64 {
     compatibility((engine.precompile_compatibility_hash(), metering::MODULE))
 }
 
-/// A digest is not enough.
+/// The error of a request that names a module which its client has not sent.
 pub fn not_found(digest: &Digest) -> WireError {
     let message = format!("no module {digest} of yours: send the module itself");
     WireError::new(ErrorKind::NotFound, message)
 }
 
 impl Modules {
-    /// The modules of a data directory.
+    /// Opens the modules of a data directory.
     ///
     /// # Errors
     ///
@@ -125,11 +114,11 @@ impl Modules {
         config: &Config,
         data_dir: &DataDir,
         suspects: Option<Arc<Suspects>>,
-    ) -> Result<Modules, StartError> {
+    ) -> Result<Modules, ModulesError> {
         let Config { compiler: settings, limits, .. } = config;
         let compiler = Compiler::new(settings.clone(), limits.clone());
-        let linkers = |engine| Linkers::new(engine).map(Arc::new).map_err(StartError::Engine);
-        let engine = engine::validator(Tier::Optimized, limits, settings).map_err(StartError::Engine)?;
+        let linkers = |engine| Linkers::new(engine).map(Arc::new).map_err(ModulesError::Engine);
+        let engine = engine::validator(Tier::Optimized, limits, settings).map_err(ModulesError::Engine)?;
         let artifacts = data_dir.path().join(ARTIFACTS);
         let store = ArtifactStore::open(
             artifacts,
@@ -137,20 +126,22 @@ impl Modules {
             optimized_by(&engine),
             settings.disk_cache.bytes(),
         )
-        .map_err(|error| StartError::Io("artifact store", error))?;
+        .map_err(ModulesError::Artifacts)?;
         let library = Library::open(data_dir.path().join(MODULES), config.modules.clone())
-            .map_err(|error| StartError::Io("modules", error))?;
+            .map_err(ModulesError::Library)?;
         let baseline = match settings.baseline.then(engine::baseline) {
             Some(Ok(engine)) => Some(Baseline {
                 store: store.with_compatibility(baseline_by(&engine)),
                 validator: linkers(
-                    engine::validator(Tier::Baseline, limits, settings).map_err(StartError::Engine)?,
+                    engine::validator(Tier::Baseline, limits, settings).map_err(ModulesError::Engine)?,
                 )?,
                 linkers: linkers(engine)?,
                 background: Arc::new(Semaphore::new(settings.background)),
             }),
             Some(Err(error)) => {
-                tracing::info!("modules run when they are optimized, not before: {error:#}");
+                tracing::info!(
+                    "there is no baseline compiler, so modules run once they are optimized: {error:#}"
+                );
                 None
             }
             None => None,
@@ -167,12 +158,12 @@ impl Modules {
         })
     }
 
-    /// What runs baseline code, if anything does.
+    /// The linkers that workers load baseline code by, where there is a baseline compiler.
     pub fn baseline_linkers(&self) -> Option<Arc<Linkers>> {
         self.baseline.as_ref().map(|baseline| baseline.linkers.clone())
     }
 
-    /// For good, drops artifacts from memory that nobody asks for any more.
+    /// Drops artifacts from memory that are not used any more. Never returns.
     pub async fn drop_idle(self: Arc<Self>) {
         let intervals = self.idle.after.as_nanos().div_ceil(IDLE_INTERVAL.as_nanos()) as u64;
         let mut interval = interval(IDLE_INTERVAL);
@@ -184,11 +175,11 @@ impl Modules {
     }
 
     /// The artifact, if it is at hand: the way of all but a module's first requests.
-    pub fn ready(&self, digest: &Digest) -> Option<Outcome> {
+    pub fn ready(&self, digest: &Digest) -> Option<Cached<Arc<Artifact>>> {
         self.cache.ready(digest)
     }
 
-    /// Whether this client has sent this module: then the digest is enough.
+    /// Whether this client has sent this module, and may name it by its digest.
     pub fn has(&self, client: &Client, digest: &Digest) -> bool {
         self.library.has(client, digest)
     }
@@ -203,7 +194,7 @@ impl Modules {
         client: &Client,
         digest: Digest,
         module: Option<Bytes>,
-    ) -> Outcome {
+    ) -> Cached<Arc<Artifact>> {
         let artifact = self.compile(client, digest, module.clone(), Tier::Baseline).await?;
         if let Some(module) = module {
             self.library.keep(client, digest, module).await;
@@ -224,7 +215,7 @@ impl Modules {
         digest: Digest,
         module: Option<Bytes>,
         least: Tier,
-    ) -> Outcome {
+    ) -> Cached<Arc<Artifact>> {
         let mut unoptimized = None;
         let make = async {
             let (artifact, rest) = self.load_or_compile(client, digest, module, least).await?;
@@ -244,7 +235,7 @@ impl Modules {
         digest: Digest,
         module: Option<Bytes>,
         least: Tier,
-    ) -> Result<(Arc<Artifact>, Option<Unoptimized>), Failure> {
+    ) -> Result<(Arc<Artifact>, Option<Unoptimized>), MakeError> {
         if let Some(code) = self.store.load(&digest).await {
             // The slots may have been larger when it was compiled.
             let artifact = self.loadable(client, digest, code, Tier::Optimized).await?;
@@ -254,7 +245,7 @@ impl Modules {
             Some(module) => Some(module),
             None => self.library.load(&digest).await,
         };
-        let module = module.ok_or_else(|| Failure::transient(not_found(&digest)))?;
+        let module = module.ok_or_else(|| MakeError::transient(not_found(&digest)))?;
         let permit = self.compiler.permit(client, Urgency::Awaited).await;
         self.compiler.check(module.clone()).await?;
         if least == Tier::Baseline && self.compiler.wants_baseline(&module) {
@@ -274,7 +265,7 @@ impl Modules {
         permit: &Permit,
         digest: Digest,
         module: Bytes,
-    ) -> Result<Arc<Artifact>, Failure> {
+    ) -> Result<Arc<Artifact>, MakeError> {
         let code = self.compiler.compile(permit, module, Tier::Optimized).await?.into_boxed_slice();
         let artifact = self.loadable(client, digest, code, Tier::Optimized).await?;
         self.store.save(&digest, &artifact.code).await;
@@ -289,7 +280,7 @@ impl Modules {
         permit: &Permit,
         digest: Digest,
         module: Bytes,
-    ) -> Result<Option<(Arc<Artifact>, OwnedSemaphorePermit)>, Failure> {
+    ) -> Result<Option<(Arc<Artifact>, OwnedSemaphorePermit)>, MakeError> {
         let Some(Baseline { store, background, .. }) = &self.baseline else { return Ok(None) };
         let Ok(allowed) = background.clone().try_acquire_owned() else { return Ok(None) };
         if let Some(code) = store.load(&digest).await {
@@ -306,14 +297,14 @@ impl Modules {
         self: Arc<Self>,
         client: Client,
         digest: Digest,
-        baseline: once_cache::Cell<Arc<Artifact>>,
+        baseline: Cell<Arc<Artifact>>,
         rest: Unoptimized,
     ) {
         // Behind all first answers, and stopped whenever one is waited for.
         let permit = self.compiler.permit(&client, Urgency::Background).await;
         match self.optimized(&client, &permit, digest, rest.module).await {
             Ok(artifact) => self.cache.replace(digest, &baseline, artifact),
-            Err(Failure { error, .. }) => {
+            Err(MakeError { error, .. }) => {
                 sampled!(info, %digest, %error, "a module stays on its baseline code");
             }
         }
@@ -327,7 +318,7 @@ impl Modules {
         digest: Digest,
         code: Box<[u8]>,
         tier: Tier,
-    ) -> Result<Arc<Artifact>, Failure> {
+    ) -> Result<Arc<Artifact>, MakeError> {
         let validator = match (tier, &self.baseline) {
             (Tier::Baseline, Some(baseline)) => baseline.validator.clone(),
             _ => self.validator.clone(),
@@ -335,7 +326,7 @@ impl Modules {
         let artifact = Arc::new(Artifact { digest, tier, code });
         let loaded = artifact.clone();
         let execution = match &self.suspects {
-            Some(suspects) => Some(suspects.load(client, &digest, tier).await.map_err(Failure::permanent)?),
+            Some(suspects) => Some(suspects.load(client, &digest, tier).await.map_err(MakeError::permanent)?),
             None => None,
         };
         let load = move || {
@@ -344,8 +335,8 @@ impl Modules {
         };
         tokio::task::spawn_blocking(load)
             .await
-            .map_err(|panic| Failure::transient(telemetry::internal_error(&format!("loading: {panic}"))))?
-            .map_err(Failure::permanent)?;
+            .map_err(|panic| MakeError::transient(telemetry::internal_error(&format!("loading: {panic}"))))?
+            .map_err(MakeError::permanent)?;
         Ok(artifact)
     }
 }

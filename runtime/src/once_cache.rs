@@ -1,6 +1,5 @@
 //! What takes long to make is made once: by whoever asks first, while others wait, and kept up to a number of bytes.
 
-use crate::compiler::Failure;
 use offload_policy::FairCache;
 use offload_protocol::error::WireError;
 use offload_protocol::request::Digest;
@@ -8,21 +7,42 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::sync::OnceCell;
 
-/// What became of making it. Failures that are its own are kept too: it is not tried again at every request.
-pub type Outcome<T> = Result<T, WireError>;
+/// A value, or why it cannot be made. Permanent errors are kept too: it is not tried again at every request.
+pub type Cached<T> = Result<T, WireError>;
 
-/// Where it will be, for all who wait for it.
-pub type Cell<T> = Arc<OnceCell<Outcome<T>>>;
+/// The place of a value, for all that wait for it.
+pub type Cell<T> = Arc<OnceCell<Cached<T>>>;
 
-/// What an entry costs beside what it holds, in bytes, so that failures are bounded too.
+/// Why a value was not made.
+#[derive(Debug)]
+pub struct MakeError {
+    /// What the client is told.
+    pub error: WireError,
+    /// Whether it follows from what the value is made from, and would be the same the next time.
+    pub permanent: bool,
+}
+
+impl MakeError {
+    /// It would be the same the next time.
+    pub fn permanent(error: WireError) -> MakeError {
+        MakeError { error, permanent: true }
+    }
+
+    /// It may be different the next time.
+    pub fn transient(error: WireError) -> MakeError {
+        MakeError { error, permanent: false }
+    }
+}
+
+/// Bytes that an entry counts beside its value, so that errors are bounded too.
 const ENTRY_COST: u64 = 4 << 10;
 
-/// When what nobody asks for any more gives its memory back.
+/// When values that are not used any more are dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Idle {
-    /// How long it stays.
+    /// Time without a use after which a value is dropped.
     pub after: Duration,
-    /// Bytes of what was used last that stay all the same.
+    /// Bytes of the most recently used values that stay in any case.
     pub bytes: usize,
 }
 
@@ -42,20 +62,21 @@ struct State<T> {
 }
 
 impl<T: Clone> OnceCache<T> {
-    /// Up to `max_bytes` of what `size` counts.
+    /// A cache of at most `max_bytes`, as `size` counts them.
     pub fn new(max_bytes: u64, size: fn(&T) -> u64) -> OnceCache<T> {
         let max_bytes = usize::try_from(max_bytes).unwrap_or(usize::MAX);
         OnceCache { max_bytes, size, state: Mutex::new(State { entries: FairCache::new(), looks: 0 }) }
     }
 
-    /// What is at hand.
-    pub fn ready(&self, digest: &Digest) -> Option<Outcome<T>> {
+    /// The value or the permanent error of this digest, if it has been made.
+    pub fn ready(&self, digest: &Digest) -> Option<Cached<T>> {
         let mut state = self.lock();
         let looks = state.looks;
         state.entries.get(digest, looks)?.get().cloned()
     }
 
-    /// To be called at intervals: what was not used during the last so many of them goes, but for so many bytes.
+    /// Drops what was not used during the last `intervals` calls of this function, except `bytes` of what was used
+    /// last.
     pub fn drop_idle(&self, intervals: u64, bytes: u64) {
         let mut state = self.lock();
         state.looks += 1;
@@ -77,8 +98,8 @@ impl<T: Clone> OnceCache<T> {
     pub async fn get_or_make(
         &self,
         digest: Digest,
-        make: impl Future<Output = Result<T, Failure>>,
-    ) -> (Outcome<T>, Cell<T>) {
+        make: impl Future<Output = Result<T, MakeError>>,
+    ) -> (Cached<T>, Cell<T>) {
         let cell = {
             let mut state = self.lock();
             let looks = state.looks;
@@ -100,7 +121,7 @@ impl<T: Clone> OnceCache<T> {
         (outcome, cell)
     }
 
-    /// From now on there is a better one, unless the old one was evicted.
+    /// Puts a better value in the place of an old one, unless the old one was evicted.
     pub fn replace(&self, digest: Digest, old: &Cell<T>, better: T) {
         let mut state = self.lock();
         let looks = state.looks;
@@ -113,8 +134,8 @@ impl<T: Clone> OnceCache<T> {
         }
     }
 
-    /// Counts a new entry, or forgets it if it says nothing about what it was made from.
-    fn account(&self, digest: Digest, cell: &Cell<T>, outcome: &Outcome<T>, permanent: bool) {
+    /// Counts a new entry, or drops it if its error is transient.
+    fn account(&self, digest: Digest, cell: &Cell<T>, outcome: &Cached<T>, permanent: bool) {
         let mut state = self.lock();
         // It may have been evicted while it was made.
         if !state.holds(&digest, cell) {
@@ -130,7 +151,7 @@ impl<T: Clone> OnceCache<T> {
         state.evict(self.max_bytes);
     }
 
-    fn cost(&self, outcome: &Outcome<T>) -> usize {
+    fn cost(&self, outcome: &Cached<T>) -> usize {
         let bytes = ENTRY_COST + outcome.as_ref().map_or_else(|error| error.message.len() as u64, self.size);
         usize::try_from(bytes).expect("what is in memory has a size")
     }
@@ -175,7 +196,7 @@ mod tests {
         let cache = cache();
         assert_eq!(cache.get_or_make(digest("a"), ready(Ok(7))).await.0, Ok(7));
         assert_eq!(cache.get_or_make(digest("a"), ready(Ok(8))).await.0, Ok(7));
-        let failed = || ready(Err(Failure::permanent(error())));
+        let failed = || ready(Err(MakeError::permanent(error())));
         assert_eq!(cache.get_or_make(digest("b"), failed()).await.0, Err(error()));
         assert_eq!(cache.get_or_make(digest("b"), ready(Ok(1))).await.0, Err(error()));
         assert_eq!(cache.ready(&digest("b")), Some(Err(error())));
@@ -184,7 +205,7 @@ mod tests {
     #[tokio::test]
     async fn what_may_go_better_the_next_time_is_tried_again() {
         let cache = cache();
-        let failed = ready(Err(Failure::transient(error())));
+        let failed = ready(Err(MakeError::transient(error())));
         assert_eq!(cache.get_or_make(digest("a"), failed).await.0, Err(error()));
         assert_eq!(cache.ready(&digest("a")), None);
         assert_eq!(cache.get_or_make(digest("a"), ready(Ok(1))).await.0, Ok(1));

@@ -1,7 +1,7 @@
 //! The programs that requests can name, compiled before the gateway takes its first request.
 
-use crate::config;
-use crate::ingress::Client;
+use crate::client::Client;
+use crate::config::{self, BUILT_IN};
 use crate::modules::{Artifact, Digest, Modules};
 use crate::wasm::engine::Tier;
 use bytes::Bytes;
@@ -10,25 +10,22 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// The built-in program: adds its arguments. It is the default until the configuration names another.
-pub const BUILT_IN: &str = "add";
-
-/// Its source, which is also an example for whoever writes a guest.
+/// Source of the built-in program, which is also an example of a guest.
 const BUILT_IN_SOURCE: &str = include_str!("../../guest-examples/add/add.wat");
 
-/// A program that the gateway has.
+/// A program that requests can name.
 pub struct NamedProgram {
     /// Its name, and its `argv[0]`.
     pub name: Arc<str>,
-    /// Its code.
+    /// Its compiled code.
     pub artifact: Arc<Artifact>,
 }
 
-/// All programs that the gateway has.
+/// All programs that requests can name, and the modules that are compiled at start.
 pub struct Programs {
     by_name: BTreeMap<Arc<str>, NamedProgram>,
     default: Arc<str>,
-    /// Modules without a name.
+    /// Modules of `[modules] preload`, which have no name.
     preloaded: HashMap<Digest, Arc<Artifact>>,
 }
 
@@ -42,15 +39,15 @@ pub enum ProgramError {
         name: String,
         /// Its file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         error: std::io::Error,
     },
     /// Its text is no WebAssembly text.
-    #[error("program `{name}`: {error}")]
+    #[error("program `{name}`: neither a module nor WebAssembly text: {error}")]
     Text {
         /// The program.
         name: String,
-        /// Where, and why.
+        /// Where it is wrong, and why.
         error: wat::Error,
     },
     /// It cannot be compiled.
@@ -76,15 +73,18 @@ impl Programs {
     ) -> Result<Programs, ProgramError> {
         let mut programs =
             Programs { by_name: BTreeMap::new(), default: BUILT_IN.into(), preloaded: HashMap::new() };
-        programs.add(BUILT_IN, compile(BUILT_IN, BUILT_IN_SOURCE.as_bytes(), modules).await?);
+        let built_in = parse(BUILT_IN, BUILT_IN_SOURCE.as_bytes())?;
+        programs.add(BUILT_IN, compile(BUILT_IN, built_in, modules).await?);
         for program in configured {
-            programs.add(&program.name, compile_file(&program.name, &program.file, modules).await?);
+            let config::Program { name, file, .. } = program;
+            programs.add(name, compile(name, read_module(name, file).await?, modules).await?);
             if program.default {
                 programs.default = program.name.as_str().into();
             }
         }
         for file in preload {
-            let artifact = compile_file(&file.display().to_string(), file, modules).await?;
+            let name = file.display().to_string();
+            let artifact = compile(&name, read_module(&name, file).await?, modules).await?;
             programs.preloaded.insert(artifact.digest, artifact);
         }
         Ok(programs)
@@ -110,7 +110,7 @@ impl Programs {
         self.preloaded.get(digest)
     }
 
-    /// The code of all of them.
+    /// The artifacts of all programs and preloaded modules.
     pub fn artifacts(&self) -> Vec<Arc<Artifact>> {
         let named = self.by_name.values().map(|program| &program.artifact);
         named.chain(self.preloaded.values()).cloned().collect()
@@ -127,30 +127,37 @@ impl Programs {
     }
 }
 
-/// The artifact of a `.wasm` or `.wat` file.
+/// The module in a `.wasm` or `.wat` file.
 ///
 /// # Errors
 ///
-/// When it cannot be read or compiled; `name` is what errors call it.
-pub async fn compile_file(
-    name: &str,
-    file: &Path,
-    modules: &Arc<Modules>,
-) -> Result<Arc<Artifact>, ProgramError> {
+/// When it cannot be read, or is no WebAssembly text; `name` is what errors call it.
+pub async fn read_module(name: &str, file: &Path) -> Result<Bytes, ProgramError> {
     let read = |error| ProgramError::Read { name: name.into(), path: file.into(), error };
     let source = tokio::fs::read(file).await.map_err(read)?;
-    compile(name, &source, modules).await.map_err(|error| match error {
-        ProgramError::Text { name, mut error } => {
+    parse(name, &source).map_err(|mut error| {
+        if let ProgramError::Text { error, .. } = &mut error {
             error.set_path(file);
-            ProgramError::Text { name, error }
         }
-        other => other,
+        error
     })
 }
 
-async fn compile(name: &str, source: &[u8], modules: &Arc<Modules>) -> Result<Arc<Artifact>, ProgramError> {
+fn parse(name: &str, source: &[u8]) -> Result<Bytes, ProgramError> {
     let text = |error| ProgramError::Text { name: name.into(), error };
-    let module: Bytes = wat::parse_bytes(source).map_err(text)?.into_owned().into();
+    Ok(wat::parse_bytes(source).map_err(text)?.into_owned().into())
+}
+
+/// The artifact of a module that the operator offers.
+///
+/// # Errors
+///
+/// When it cannot be compiled; `name` is what errors call it.
+pub async fn compile(
+    name: &str,
+    module: Bytes,
+    modules: &Arc<Modules>,
+) -> Result<Arc<Artifact>, ProgramError> {
     let owner =
         Client { principal: None, flow: "configuration".into(), account: "configuration".into(), web: false };
     modules

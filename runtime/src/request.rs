@@ -11,14 +11,16 @@ mod ticket;
 
 use crate::audit_log::{AuditLog, Message};
 use crate::auth::access::{Access, Who};
+use crate::client::Client;
 use crate::config::{Answers, Limits, Offload};
 use crate::deduplication::{Deduplicator, Key, Registration, ReplyTo};
 use crate::fingerprint::{Fingerprint, Fingerprinter};
-use crate::ingress::{Client, Delivery, Sink};
+use crate::ingress::{Delivery, Sink};
 use crate::log_sampling::sampled;
 use crate::modules::{self, Artifact, Digest, Modules};
 use crate::programs::{NamedProgram, Programs};
-use crate::source::{Buildable, Made, Mode, Native, Timing};
+use crate::source::{Buildable, BuiltProgram, Mode, RequestTimes, SourceBackend};
+use crate::stopping::stopping_error;
 use crate::suspects::{Suspects, Watched};
 use crate::telemetry;
 use crate::wasm::engine::Tier;
@@ -36,7 +38,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 pub use ticket::Repetition;
-pub use ticket::stopping_error;
 use ticket::{ReplyAddress, Ticket, expired_error};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
@@ -70,7 +71,7 @@ pub struct Parts {
     /// What it can carry, or has carried before.
     pub modules: Arc<Modules>,
     /// What builds and runs its source.
-    pub native: Arc<Native>,
+    pub native: Arc<SourceBackend>,
     /// What admits it, and runs it.
     pub workers: Arc<Workers>,
     /// What knows it again.
@@ -396,7 +397,7 @@ impl Sink for Requests {
             client,
             waiting,
             watched,
-            timing: Timing { arrived, deadline },
+            timing: RequestTimes { arrived, deadline },
             budget,
             memory: limits.memory,
             reply_id: asked.reply_id.into(),
@@ -466,7 +467,7 @@ struct Prepared {
 }
 
 impl Prepared {
-    fn of_source(made: Made, artifact: Arc<Artifact>) -> Prepared {
+    fn of_source(made: BuiltProgram, artifact: Arc<Artifact>) -> Prepared {
         Prepared { name: made.program.path().into(), artifact, folder: made.folder }
     }
 }
@@ -533,7 +534,7 @@ async fn expired(deadline: Option<Instant>) {
 
 /// Builds source as wasm, and prepares that.
 async fn build_as_wasm(
-    native: Arc<Native>,
+    native: Arc<SourceBackend>,
     modules: Arc<Modules>,
     client: Client,
     source: Buildable,
@@ -547,7 +548,7 @@ async fn build_as_wasm(
 async fn artifact_of(
     modules: &Arc<Modules>,
     client: &Client,
-    made: &Made,
+    made: &BuiltProgram,
 ) -> Result<Arc<Artifact>, WireError> {
     let module = Bytes::copy_from_slice(made.program.bytes());
     modules.compile(client, made.digest, Some(module), Tier::Baseline).await
@@ -556,7 +557,7 @@ async fn artifact_of(
 /// Builds an admitted request's source and runs the program; when it is answered, runs it again to compare, if it is to
 /// be.
 async fn run_natively(
-    native: Arc<Native>,
+    native: Arc<SourceBackend>,
     source: Buildable,
     admitted: Admitted,
     stop: CancellationToken,
@@ -594,7 +595,7 @@ struct Admitted {
     client: Client,
     waiting: Waiting,
     watched: Option<Watched>,
-    timing: Timing,
+    timing: RequestTimes,
     budget: Budget,
     /// What it asks for; a native program's own limit is another than a guest's.
     memory: Option<u64>,

@@ -83,7 +83,7 @@ mod tests {
         });
         let (before, after, child) = asked.join().unwrap().unwrap();
         assert_eq!((after.sched_policy, after.sched_nice), (before.sched_policy, before.sched_nice));
-        // An older kernel says nought.
+        // An older kernel says zero.
         assert!([0, SLICE.as_nanos() as u64].contains(&after.sched_runtime), "{}", after.sched_runtime);
         assert_eq!((child.sched_nice, child.sched_runtime), (before.sched_nice, before.sched_runtime));
     }

@@ -4,7 +4,8 @@ use crate::data_dir::DataDir;
 use crate::ingress::Notice;
 use crate::log_writer;
 use crate::programs::Programs;
-use crate::source::Native;
+use crate::source::SourceBackend;
+use crate::wasm::occupancy::Occupancy;
 use crate::wasm::workers::Workers;
 use offload_protocol::topic;
 use serde::Serialize;
@@ -49,34 +50,35 @@ struct Capabilities {
     programs: Vec<String>,
 }
 
-/// How busy the gateway is. Requests that are being compiled, built or run natively count as waiting for a worker.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct Load {
+/// How busy the gateway is. Requests that are being compiled or built count as waiting.
+#[derive(Serialize)]
+struct Load {
     /// Threads that run guests.
-    pub workers: usize,
-    /// Guests that have started.
-    pub running: usize,
+    workers: usize,
+    /// Guests and native programs that have started.
+    running: usize,
     /// Requests that were taken and have not started.
-    pub waiting: usize,
+    waiting: usize,
 }
 
 /// Makes the documents.
 pub struct Status {
     name: String,
-    /// Tells it from other gateways of this name, for ever.
+    /// Id of the data directory: tells the gateway from others of its name.
     instance: String,
     topic: Arc<str>,
     capabilities: Capabilities,
+    source: Arc<SourceBackend>,
     workers: Arc<Workers>,
 }
 
 impl Status {
-    /// Of the gateway that has this name and these parts.
+    /// The status of the gateway that has this name and these parts.
     pub fn new(
         name: &str,
         data_dir: &DataDir,
         programs: &Programs,
-        native: &Native,
+        source: Arc<SourceBackend>,
         workers: Arc<Workers>,
     ) -> Status {
         Status {
@@ -85,41 +87,49 @@ impl Status {
             topic: topic::gateway_status(name).into(),
             capabilities: Capabilities {
                 wasm: ["module", "component"],
-                native: native.takes_source(),
+                native: source.takes_source(),
                 programs: programs.names().map(|name| name.to_string()).collect(),
             },
+            source,
             workers,
         }
     }
 
-    /// As it is with this load.
-    pub fn online(&self, load: Load) -> Notice {
+    /// The document as it is now.
+    pub fn online(&self) -> Notice {
         self.notice(&Online {
             who: self.who("online"),
             capabilities: &self.capabilities,
-            load,
+            load: self.load(),
             lost_log_lines: log_writer::lost_lines(),
         })
     }
 
-    /// What is left behind.
+    /// The document that is left behind when the gateway goes.
     pub fn offline(&self) -> Notice {
         self.notice(&self.who("offline"))
     }
 
-    /// Tells `sender` when the load has changed, looking at it each `interval`, for ever.
+    /// Looks at the load each `interval`, and gives `sender` the document when it has changed. Never returns.
     pub async fn follow(self, sender: watch::Sender<Notice>, interval: Duration) {
         let mut ticks = interval_at(Instant::now() + interval, interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            let now = self.online(self.workers.load());
+            let now = self.online();
             sender.send_if_modified(|known| {
                 let changed = known.payload != now.payload;
                 *known = now;
                 changed
             });
         }
+    }
+
+    /// A native program is with no worker, so the workers count its request as waiting.
+    fn load(&self) -> Load {
+        let Occupancy { workers, running, waiting } = self.workers.load();
+        let natively = self.source.running();
+        Load { workers, running: running + natively, waiting: waiting.saturating_sub(natively) }
     }
 
     fn who(&self, state: &'static str) -> Offline<'_> {

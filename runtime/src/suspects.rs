@@ -13,15 +13,15 @@ mod isolation;
 mod record;
 mod table;
 
+use crate::client::Client;
 use crate::data_dir::DataDir;
 use crate::fingerprint::{Fingerprint, Fingerprinter};
-use crate::ingress::Client;
-use crate::modules::Digest;
 use crate::telemetry;
 use crate::wasm::engine::Tier;
 use file::{Boot, SuspectsFile};
 pub use isolation::{Isolation, Permit};
 use offload_protocol::error::{ErrorKind, WireError};
+use offload_protocol::request::Digest;
 use std::collections::HashSet;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -40,12 +40,12 @@ pub struct Suspects {
     file: SuspectsFile,
     table: Mutex<Table>,
     isolation: Arc<Isolation>,
-    /// The poison that the log has told of: once for each is enough, however often it is sent.
+    /// The poison that has been logged: one line for each is enough, however often it is sent.
     told: Mutex<HashSet<Fingerprint>>,
 }
 
 impl Suspects {
-    /// Those of a data directory.
+    /// Opens the suspects of a data directory.
     ///
     /// # Errors
     ///
@@ -69,7 +69,7 @@ impl Suspects {
         &self.isolation
     }
 
-    /// An execution that is about to begin: a request's run.
+    /// The run of a request, before it begins.
     pub fn watch(self: &Arc<Self>, fingerprint: Fingerprint) -> Watched {
         Watched { suspects: self.clone(), fingerprint, permit: None }
     }
@@ -95,7 +95,7 @@ impl Suspects {
         Ok(watched.begin())
     }
 
-    /// The gateway was told to stop: what is still under way then accuses nobody.
+    /// The gateway was told to stop: what is under way from now on does not become suspect.
     fn stop(&self) {
         self.lock().stop();
         self.file.stop();
@@ -106,7 +106,7 @@ impl Suspects {
     }
 }
 
-/// Dropped by a gateway that stops as it was told to. One that crashes does not come to that.
+/// Marks a planned stop when it is dropped. A gateway that crashes never drops it.
 pub struct PlannedStop(pub Arc<Suspects>);
 
 impl Drop for PlannedStop {
@@ -123,13 +123,13 @@ pub struct Watched {
 }
 
 impl Watched {
-    /// What is known of it.
+    /// What is known of this execution.
     pub fn verdict(&self) -> Verdict {
         let table = self.suspects.lock();
         if table.is_clear() { Verdict::Innocent } else { table.verdict(&self.fingerprint, unix_time()) }
     }
 
-    /// Whether it has to be alone.
+    /// Whether it has to run alone.
     pub fn is_suspect(&self) -> bool {
         self.verdict() == Verdict::Suspect
     }
@@ -156,7 +156,7 @@ impl Watched {
         Err(WireError::new(ErrorKind::Internal, message))
     }
 
-    /// Names it in the log.
+    /// Its reference in the log.
     fn reference(&self) -> String {
         self.fingerprint.0[..REFERENCE_BYTES].iter().map(|byte| format!("{byte:02x}")).collect()
     }
@@ -168,7 +168,7 @@ impl Watched {
         }
         let alone = self.suspects.isolation.alone(client, || self.is_suspect()).await?;
         let client = telemetry::bounded(client.key());
-        tracing::info!(%client, reference = self.reference(), "what ran when the gateway crashed runs alone");
+        tracing::info!(%client, reference = self.reference(), "a request that ran when the gateway crashed runs alone");
         Some(alone)
     }
 
@@ -182,7 +182,7 @@ impl Watched {
         matches!(self.permit, Some(Permit::Alone(_)))
     }
 
-    /// It begins, and is written down.
+    /// Writes down that it begins.
     pub fn begin(self) -> Execution {
         let alone = self.is_alone();
         let Watched { suspects, fingerprint, permit } = self;
@@ -221,7 +221,7 @@ fn unix_time() -> u64 {
     since.map_or(0, |since| since.as_secs())
 }
 
-/// Which boot of the machine this is. Where the kernel does not say, all are one.
+/// Which boot of the machine this is. Where the kernel does not say, all boots count as one.
 fn boot() -> Boot {
     let id = std::fs::read(BOOT_ID).unwrap_or_default();
     let Fingerprint(print) = Fingerprinter::new("boot").part(&id).finish();

@@ -11,10 +11,10 @@ use tracing_subscriber::EnvFilter;
 /// (`debug`, `info,offload_broker=trace`). Default: `info`.
 pub const LOG_VARIABLE: &str = "OFFLOAD_LOG";
 
-/// What is logged of our own unless that variable says otherwise.
+/// Level of the gateway's own crates unless [`LOG_VARIABLE`] says otherwise.
 const DEFAULT_LEVEL: &str = "info";
 
-/// How the names of our own crates begin. A level alone is theirs.
+/// Prefix of the names of the gateway's own crates. A level without a target applies to these.
 const OWN_CRATES: &str = "offload";
 
 /// What is logged of libraries unless that variable names them. wasmtime-wasi opens a span for each host call at
@@ -22,10 +22,10 @@ const OWN_CRATES: &str = "offload";
 /// says, the ingress on another broker says better.
 const LIBRARIES: &str = "warn,wasmtime_wasi=error,wiggle=error,rumqttc=off";
 
-/// Levels, as they are written.
+/// The levels by name.
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
-/// Bytes of one logged detail at the most; what is logged may hold what a stranger sent.
+/// Most bytes of one logged detail, which may hold what a client sent.
 const MAX_DETAIL: usize = 1024;
 
 /// The log filter cannot be understood.
@@ -67,7 +67,7 @@ fn filter(wanted: &str) -> Result<EnvFilter, LogFilterError> {
     Ok(filter)
 }
 
-/// Whose lines a directive is about, and which of them are logged; `None` if it is no directive.
+/// The target and the level of a directive; `None` if it is none.
 fn own_or_named(directive: &str) -> Option<(&str, String)> {
     let (target, level) = directive.split_once('=').unwrap_or((OWN_CRATES, directive));
     let level = level.to_ascii_lowercase();
@@ -86,7 +86,7 @@ pub fn internal_error(detail: &str) -> WireError {
     WireError::new(ErrorKind::Internal, format!("the gateway failed; its log says more under {reference}"))
 }
 
-/// What a stranger may have chosen, as it can stand in a log: one line, bounded, without control characters.
+/// A text that a client may have chosen, fit for a log: one line, bounded, without control characters.
 pub fn bounded(text: &str) -> impl std::fmt::Display {
     text[..text.floor_char_boundary(MAX_DETAIL)].escape_debug()
 }

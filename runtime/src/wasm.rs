@@ -1,17 +1,21 @@
 //! Running guests: the engines, the workers that drive them, and what a guest may call.
 
+pub mod artifact;
 pub mod capacity;
 pub mod context;
 pub mod engine;
 mod executor;
 pub mod folder;
 pub mod guest;
+mod guest_state;
 mod job;
+mod limit_reached;
 mod limiter;
 pub mod linking;
 mod loaded;
 pub mod memory;
 pub mod metering;
+pub mod occupancy;
 mod open_files;
 mod parker;
 pub mod preview1;

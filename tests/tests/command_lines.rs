@@ -288,7 +288,7 @@ async fn a_gateway_without_a_home_wants_to_know_where_its_state_is() -> Result<(
             .context("run `cargo xtask setup`")
     };
     let refused = start(&["serve"]).await?;
-    let told = "error: data_dir: neither $XDG_STATE_HOME nor a home directory says where it is; accepted: a folder, or \
+    let told = "error: data_dir: no default: there is neither $XDG_STATE_HOME nor a home directory; accepted: a folder, or \
                 --data-dir DIR\n";
     ended(&refused, 1, "", told);
     ensure!(start(&["config", "--data-dir", "/tmp/state"]).await?.status.success());

@@ -60,7 +60,7 @@ async fn passwd_takes_a_password_from_a_pipe() -> Result<()> {
         says(0, format!("changed the password of dev1 in {file}"))
     );
     ensure!(fs::read_to_string(file)? != first);
-    assert_eq!(passwd(&["dev2"], b"\n").await?, says(1, "error: a password is not empty".into()));
+    assert_eq!(passwd(&["dev2"], b"\n").await?, says(1, "error: the password is empty".into()));
     assert_eq!(
         passwd(&["dev2", "--delete"], b"").await?,
         says(1, format!("error: there is no user dev2 in {file}"))

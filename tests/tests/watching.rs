@@ -7,6 +7,7 @@ use offload_tests::deployment::Deployment;
 use offload_tests::device::{Device, Message, PubAckReason, Version};
 use offload_tests::gateway::Gateway;
 use offload_tests::mosquitto::Mosquitto;
+use offload_tests::source::{COMMAND, program};
 use offload_tests::{built, envelope, guest, on_each_broker};
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -107,6 +108,22 @@ async fn the_load_is_seen(deployment: Deployment) -> Result<()> {
     device.publish("inputCode/hog", request.to_string()).await?;
     status(&mut watcher, |status| status["load"]["running"] == 1).await?;
     status(&mut watcher, |status| status["load"]["running"] == 0).await?;
+    Ok(())
+}
+
+/// A native program that has started is running, and its request waits no longer.
+#[tokio::test]
+async fn a_native_program_is_part_of_the_load() -> Result<()> {
+    let deployment = Deployment::embedded(CONFIGURATION).await?;
+    let mut watcher = watcher(deployment.address(), STATUS).await?;
+    let device = deployment.device(Version::V311, "hog").await?;
+    let source = program("for (;;);");
+    let request = json!({ "source": source, "makefile": COMMAND, "name": "hog", "timeout_ms": 3000 });
+    device.publish("inputCode/hog", request.to_string()).await?;
+    let running = status(&mut watcher, |status| status["load"]["running"] == 1).await?;
+    assert_eq!(running["load"]["waiting"], 0);
+    let is_idle = |status: &Value| status["load"]["running"] == 0 && status["load"]["waiting"] == 0;
+    status(&mut watcher, is_idle).await?;
     Ok(())
 }
 

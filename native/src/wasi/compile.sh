@@ -1,6 +1,6 @@
 #!/bin/sh
-# In a build for WASI all compilers are this: clang and LLVM's tools, by the names that makefiles call. What only a program
-# of this machine could be compiled or linked with is left out.
+# In a build for WASI all compilers are this: clang and LLVM's tools, by the names that makefiles call. What only a
+# program of this machine could be compiled or linked with is left out.
 PATH=/usr/local/bin:/usr/bin:/bin
 case ${0##*/} in
     ar | nm | objcopy | ranlib | strip) exec "llvm-${0##*/}" "$@" ;;
@@ -33,16 +33,17 @@ done
 # A file of this build's own, without a name that its makefile could have.
 own=/tmp/.compile.$$
 
-# One command for compiling and for linking: what only the other one needs is unused, without a word. The stack comes first,
-# so that a program that uses it up traps instead of writing over its data.
+# One command for compiling and for linking: what only the other one needs is unused, without a word. The stack comes
+# first, so that a program that uses it up traps instead of writing over its data.
 run() {
     $clang --target=wasm32-wasi -nostdlibinc -isystem /usr/include/wasm32-wasi \
         -Qunused-arguments -Wno-unknown-warning-option -Wno-ignored-optimization-argument $optimize \
         -D_WASI_EMULATED_SIGNAL -D_WASI_EMULATED_PROCESS_CLOCKS -D_WASI_EMULATED_MMAN -D_WASI_EMULATED_GETPID "$@" \
         -Wl,-z,stack-size=@STACK_SIZE@ -Wl,--stack-first -Wl,--strip-debug -Wl,--wrap=__wasi_proc_exit -L@LIBRARIES@ \
-        $main -lcompat $scan -lwasi-emulated-signal -lwasi-emulated-process-clocks -lwasi-emulated-mman -lwasi-emulated-getpid
+        $main -lcompat $scan -lwasi-emulated-signal -lwasi-emulated-process-clocks -lwasi-emulated-mman \
+        -lwasi-emulated-getpid
 }
-scan= main=
+scan='' main=''
 if ! [ "$links" ]; then
     run "$@"
     exit
@@ -50,8 +51,9 @@ fi
 run "$@" 2>"$own.said"
 status=$?
 
-# The C library calls a main without parameters, or with two. For any other form the linker puts a trap in its place, with a
-# warning: `function signature mismatch: main`, and then where and with which types it is. It is called by main.c instead.
+# The C library calls a main without parameters, or with two. For any other form the linker puts a trap in its place,
+# with a warning: `function signature mismatch: main`, and then where and with which types it is. It is called by main.c
+# instead.
 form=$(awk '
     /: function signature mismatch: (main|__main_void|__main_argc_argv)$/ { name = $NF; next }
     name && /^>>> defined as \(/ && !/libc\.a\(/ {

@@ -5,21 +5,22 @@ const LACKS: [(&str, &str); 10] = [
     ("threads", "pthread.h pthread_* threads.h thrd_* mtx_* cnd_* tss_* semaphore.h sem_* omp.h omp_*"),
     (
         "sockets",
-        "sys/socket.h sys/un.h netdb.h net/if.h ifaddrs.h socket socketpair bind listen accept accept4 connect send sendto \
-         sendmsg recv recvfrom recvmsg setsockopt getsockopt getsockname getpeername getaddrinfo freeaddrinfo gai_strerror \
-         gethostbyname gethostbyaddr gethostname inet_ntoa inet_addr shutdown SO_* SOL_* AF_* PF_* SOCK_* sockaddr*",
+        "sys/socket.h sys/un.h netdb.h net/if.h ifaddrs.h socket socketpair bind listen accept accept4 \
+         connect send sendto sendmsg recv recvfrom recvmsg setsockopt getsockopt getsockname getpeername \
+         getaddrinfo freeaddrinfo gai_strerror gethostbyname gethostbyaddr gethostname inet_ntoa inet_addr \
+         shutdown SO_* SOL_* AF_* PF_* SOCK_* sockaddr*",
     ),
     ("setjmp", "setjmp.h setjmp _setjmp __setjmp longjmp _longjmp sigsetjmp siglongjmp jmp_buf sigjmp_buf"),
     (
         "processes",
-        "sys/wait.h spawn.h fork vfork execl execle execlp execv execve execvp execvpe fexecve posix_spawn* wait wait3 \
-         wait4 waitpid waitid WNOHANG WIF* WEXITSTATUS system popen pclose pipe pipe2 dup dup2 kill daemon setsid getppid \
-         sys/ptrace.h ptrace",
+        "sys/wait.h spawn.h fork vfork execl execle execlp execv execve execvp execvpe fexecve posix_spawn* \
+         wait wait3 wait4 waitpid waitid WNOHANG WIF* WEXITSTATUS system popen pclose pipe pipe2 dup dup2 \
+         kill daemon setsid getppid sys/ptrace.h ptrace",
     ),
     (
         "signals from outside",
-        "sigaction sigprocmask sigemptyset sigfillset sigaddset sigdelset sigsuspend sigwait SA_* alarm ualarm pause \
-         setitimer timer_create",
+        "sigaction sigprocmask sigemptyset sigfillset sigaddset sigdelset sigsuspend sigwait SA_* alarm \
+         ualarm pause setitimer timer_create",
     ),
     ("shared libraries", "dlfcn.h dlopen dlsym dlclose dlerror"),
     (

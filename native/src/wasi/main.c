@@ -1,4 +1,5 @@
-/* Calls a main of another form than C's two, which the C library does not know: RESULT, PARAMETERS and CALL are its form. */
+/* Calls a main of another form than C's two, which the C library does not know.
+   RESULT, PARAMETERS and CALL are its form. */
 #include <stdlib.h>
 #include <sysexits.h>
 #include <wasi/api.h>

@@ -8,8 +8,8 @@
 //! is not known before that comes with its certificate.
 
 use crate::auth::authentication::KnownBy;
+use crate::client::Client;
 use crate::config::{self, Offload, TopicFilter, TopicPattern};
-use crate::ingress::Client;
 use offload_protocol::error::{ErrorKind, WireError};
 use offload_protocol::topic;
 use std::borrow::Cow;
@@ -20,10 +20,10 @@ const ALL: &str = "*";
 /// Topics of which only the gateway publishes any, by their first level.
 const GATEWAY_LEVELS: [&str; 2] = ["result", "gateway"];
 
-/// A client, as far as rules care.
+/// A client, as rules see it.
 #[derive(Clone, Copy, Debug)]
 pub struct Who<'a> {
-    /// Its authenticated name, or what stands in for it.
+    /// Its user name, or its reply id where an external broker hides that.
     pub user: Option<&'a str>,
     /// Its client id.
     pub client_id: &'a str,
@@ -37,27 +37,27 @@ impl<'a> From<&'a Client> for Who<'a> {
     }
 }
 
-/// The rules.
+/// The rules of the configuration.
 pub struct Access {
-    /// What tells who a client is: where nothing does, topics are open.
+    /// How clients are identified; where they are not, topics are open.
     known_by: KnownBy,
     everyone: Grants,
     rules: Vec<(Named, Grants)>,
 }
 
-/// Whom a rule names.
+/// The clients that a rule names.
 struct Named {
     users: Vec<TopicFilter>,
     anonymous: bool,
 }
 
-/// What is granted.
+/// What a rule grants.
 struct Grants {
     publish: Vec<TopicPattern>,
     subscribe: Vec<TopicPattern>,
     offload: Vec<Offload>,
     programs: Vec<String>,
-    native: Option<config::Native>,
+    native: Option<config::NativeMode>,
 }
 
 impl Access {
@@ -133,8 +133,8 @@ impl Access {
         self.any(who, |grants| grants.programs.iter().any(|name| name == program || name == ALL))
     }
 
-    /// What the rules say becomes of `who`'s source, if they do: the last one that names it and says so.
-    pub fn native(&self, who: Who) -> Option<config::Native> {
+    /// How `who`'s source is run: as the last rule says that names the client and sets it.
+    pub fn native(&self, who: Who) -> Option<config::NativeMode> {
         self.rules_for(who).filter_map(|grants| grants.native).last()
     }
 
@@ -147,11 +147,11 @@ impl Access {
     }
 
     fn rules_for(&self, who: Who) -> impl Iterator<Item = &Grants> {
-        let for_him = move |named: &Named| match who.user {
+        let names_it = move |named: &Named| match who.user {
             Some(user) => named.users.iter().any(|filter| filter.matches(user)),
             None => named.anonymous,
         };
-        self.rules.iter().filter(move |(named, _)| for_him(named)).map(|(_, grants)| grants)
+        self.rules.iter().filter(move |(named, _)| names_it(named)).map(|(_, grants)| grants)
     }
 
     fn filter<'a>(&self, pattern: &'a TopicPattern, who: Who) -> Option<Cow<'a, str>> {
@@ -275,7 +275,7 @@ mod tests {
 
     #[test]
     fn the_last_rule_that_says_so_decides_what_becomes_of_source() {
-        use config::Native::{Compare, Off, Wasm};
+        use config::NativeMode::{Compare, Off, Wasm};
         let access = access(
             r##"
             [[rule]]

@@ -3,7 +3,8 @@
 //! A client is known by its certificate, or by its name and password. Where neither is set up nothing tells who a
 //! client is: a name that nobody checks is nobody's, and all are anonymous.
 
-use crate::auth::passwords::{NotTaken, PasswordChecker, PasswordFileError, Passwords, check_name};
+use crate::auth::passwords::checker::{NotTaken, PasswordChecker};
+use crate::auth::passwords::{PasswordFileError, Passwords, check_name};
 use crate::config::Config;
 use offload_broker::{Identity, Login, TransportKind};
 use std::collections::HashSet;
@@ -17,7 +18,7 @@ pub enum Refused {
     Credentials,
     /// It has no name, and its client id is a user's. The client is told what one with wrong credentials is told.
     Nameless,
-    /// It has no name, and those are not let in.
+    /// It has no name, and anonymous clients are not let in.
     Anonymous,
     /// Its client id is another's user name.
     ClientId,
@@ -34,21 +35,22 @@ impl From<NotTaken> for Refused {
     }
 }
 
-/// What tells who a client is.
+/// How clients are identified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KnownBy {
-    /// Nothing does.
+    /// Not at all: all clients are anonymous.
     Nothing,
-    /// Passwords alone: all names are in the password file and in rules, and no client id can be another's name.
+    /// By passwords alone: all names are in the password file and in rules, and no client id can be another's name.
     Passwords,
-    /// Certificates, with passwords or without: any client id may be the name of somebody who has not come yet.
+    /// By certificates, with passwords or without: any client id may be the name of a client that has not connected
+    /// yet.
     Certificates,
 }
 
-/// Why nobody can be checked.
+/// Why clients cannot be authenticated.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthenticationError {
-    /// The password file.
+    /// The password file cannot be used.
     #[error(transparent)]
     Passwords(#[from] PasswordFileError),
     /// The system has no randomness.
@@ -56,24 +58,24 @@ pub enum AuthenticationError {
     Random(#[from] getrandom::Error),
 }
 
-/// Checks clients.
+/// Authenticates clients.
 pub struct Authentication {
     passwords: Option<(PathBuf, PasswordChecker)>,
     /// Whether client certificates are verified.
     certificates: bool,
-    /// As configured.
+    /// `[access] anonymous`.
     anonymous: Option<bool>,
-    /// Names that rules know.
+    /// User names that rules name.
     named: HashSet<String>,
-    /// Ends the connections and sessions of those whom [`Authentication::confirm`] refuses now.
+    /// Ends the connections and sessions of the clients that [`Authentication::confirm`] refuses now.
     dismiss: OnceLock<Dismiss>,
 }
 
-/// Told that some may no longer be let in.
+/// Called when some clients may no longer be let in.
 pub type Dismiss = Box<dyn Fn() + Send + Sync>;
 
 impl Authentication {
-    /// As `config` says.
+    /// Reads the password file of `config`, where it names one.
     ///
     /// # Errors
     ///
@@ -108,7 +110,8 @@ impl Authentication {
         }
     }
 
-    /// Whether strangers may reach a listener: those who cannot say who they are, are kept out or expressly let in.
+    /// Whether a listener may be reached from other machines: clients are identified, or anonymous ones are expressly
+    /// let in.
     pub fn may_be_exposed(&self) -> bool {
         self.known_by() != KnownBy::Nothing || self.anonymous == Some(true)
     }
@@ -193,7 +196,7 @@ impl Authentication {
         self.anonymous.unwrap_or(self.known_by() == KnownBy::Nothing && !is_web(login.transport))
     }
 
-    /// Whether somebody may be let in by this name, as far as is known. Where nothing tells who a client is, nobody is.
+    /// Whether this is the name of a user, as far as is known. Where clients are not identified there are no users.
     fn is_user(&self, name: &str) -> bool {
         let has_password = |(_, checker): &(PathBuf, PasswordChecker)| checker.contains(name);
         self.known_by() != KnownBy::Nothing

@@ -19,7 +19,7 @@ pub enum CertificatesError {
         /// Why.
         error: io::Error,
     },
-    /// What is in them does not do.
+    /// They do not fit together, or hold no certificates.
     #[error("the certificates of [tls] cannot be used: {0}")]
     Refused(#[from] offload_broker::Error),
 }

@@ -8,21 +8,18 @@
 //! `offload-rt passwd` writes it, and any tool that writes PHC strings can. Nothing here shows a password, a hash or a
 //! line of the file in an error or in `Debug`.
 
-mod checker;
+pub mod checker;
 mod queue;
 
+use argon2::password_hash::phc::PasswordHash;
+use argon2::password_hash::{PasswordHasher, PasswordVerifier};
+use argon2::{Argon2, Params};
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-
-use argon2::password_hash::phc::PasswordHash;
-use argon2::password_hash::{PasswordHasher, PasswordVerifier};
-use argon2::{Argon2, Params};
-
-pub use checker::{NotTaken, PasswordChecker};
 
 /// Most bytes of a password file: a file given by mistake is refused before it fills the memory.
 pub const MAX_FILE_BYTES: u64 = 4 << 20;
@@ -34,6 +31,9 @@ pub const MAX_NAME_BYTES: usize = 64;
 pub const MAX_HASH_MEMORY_KIB: u32 = 256 << 10;
 /// Most passes over that memory; `passwd` writes hashes that make 2.
 pub const MAX_HASH_PASSES: u32 = 16;
+
+/// HMAC-SHA-256 of a user name and a password.
+type Mark = [u8; 32];
 
 /// Why a password file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -68,13 +68,13 @@ pub enum PasswordFileError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
     /// It has no colon.
-    #[error("expected NAME:HASH")]
+    #[error("no colon; accepted: NAME:HASH")]
     NoColon,
     /// The name is not one.
     #[error(transparent)]
     Name(#[from] BadName),
     /// The hash is not one, or not one that is taken.
-    #[error("expected an argon2id hash, $argon2id$v=19$…, as `offload-rt passwd` writes it")]
+    #[error("another kind of hash; accepted: argon2id, $argon2id$v=19$…, as `offload-rt passwd` writes it")]
     Hash,
     /// The hash takes more memory or passes than a gateway can afford.
     #[error("the hash takes more than {MAX_HASH_MEMORY_KIB} KiB or {MAX_HASH_PASSES} passes to check")]
@@ -97,6 +97,7 @@ pub struct BadName;
 /// Whether `name` can be a user's: it is part of topics and of lines.
 ///
 /// # Errors
+///
 /// When it cannot.
 pub fn check_name(name: &str) -> Result<(), BadName> {
     let allowed = |c: char| !matches!(c, ':' | '+' | '#') && !c.is_control();
@@ -108,6 +109,7 @@ pub fn check_name(name: &str) -> Result<(), BadName> {
 /// A new hash of `password`, as it stands in the file: argon2id with 19 MiB and 2 passes, as OWASP recommends.
 ///
 /// # Errors
+///
 /// When the system has no randomness for the salt.
 pub fn hash(password: &[u8]) -> io::Result<String> {
     let hash: PasswordHash = Argon2::default().hash_password(password).map_err(io::Error::other)?;
@@ -132,8 +134,8 @@ struct User {
     hash: PasswordHash,
     /// Numbers this line among all that were read; not 0.
     credential: u64,
-    /// The checker's mark of the right password, from when it came first: see [`PasswordChecker`].
-    recognised: OnceLock<checker::Mark>,
+    /// The mark of the right password, from when it came first: see [`checker::PasswordChecker`].
+    recognised: OnceLock<Mark>,
 }
 
 impl User {
@@ -147,6 +149,7 @@ impl Passwords {
     /// Reads the file.
     ///
     /// # Errors
+    ///
     /// When it cannot be read, is larger than [`MAX_FILE_BYTES`], or has a line that is not taken.
     pub fn load(path: &Path) -> Result<Passwords, PasswordFileError> {
         Passwords::parse(path, &read(path)?)

@@ -8,7 +8,6 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-
 use tokio::sync::Notify;
 use tokio::task::{AbortHandle, spawn_blocking};
 use tokio::time::{MissedTickBehavior, interval};
@@ -128,7 +127,7 @@ async fn watch<E: Display + 'static, L: FnMut() -> Result<(), E> + Send + 'stati
         });
         match looked.await {
             Ok(back) => watcher = back,
-            Err(error) => return tracing::error!(%error, "files are not watched any more"),
+            Err(error) => return tracing::error!(%error, "changed files are not noticed any more"),
         }
     }
 }
@@ -151,7 +150,11 @@ impl<E: Display, L: FnMut() -> Result<(), E>> Watcher<L> {
                 let error = error.to_string();
                 // Once for each attempt that somebody made and each reason, not once for each look.
                 if changed || asked || self.failure.as_ref() != Some(&error) {
-                    tracing::error!(files = ?paths, %error, "not read again: what was read before stays in force");
+                    tracing::error!(
+                        files = ?paths,
+                        %error,
+                        "files cannot be read again: what was read before stays in force"
+                    );
                 }
                 self.failure = Some(error);
             }
@@ -161,15 +164,13 @@ impl<E: Display, L: FnMut() -> Result<(), E>> Watcher<L> {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+    use crate::telemetry::tests::logged;
     use std::fs;
     use std::io::{self, Write};
     use std::path::Path;
     use std::sync::Mutex;
-
     use tokio::sync::mpsc;
-
-    use super::*;
-    use crate::telemetry::tests::logged;
 
     /// Loads the number that a file holds.
     fn watcher(path: &Path, loaded: Arc<Mutex<Vec<i32>>>) -> Watcher<impl FnMut() -> Result<(), String>> {

@@ -4,7 +4,7 @@ use super::output;
 use crate::config::Draft;
 use crate::data_dir::DataDir;
 use crate::modules::Modules;
-use crate::programs::compile_file;
+use crate::programs::{compile, read_module};
 use clap::Args;
 use std::fs;
 use std::path::PathBuf;
@@ -22,7 +22,7 @@ pub struct Compile {
     /// Read this TOML file
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// The gateway's state is in this folder
+    /// Folder of the gateway's state
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
     /// Print a line of JSON for each
@@ -36,8 +36,8 @@ Examples:
   offload-rt compile --config gateway.toml --json *.wasm
 
 Each module is checked against the limits of the configuration, compiled, and
-kept in the data directory, as if a client had sent it. A gateway that runs has
-no need of this, and keeps its data directory to itself.";
+kept in the data directory, as if a client had sent it. A running gateway does
+not need this, and has its data directory locked.";
 
 pub fn run(command: Compile) -> anyhow::Result<ExitCode> {
     let mut draft = match &command.config {
@@ -48,29 +48,42 @@ pub fn run(command: Compile) -> anyhow::Result<ExitCode> {
         draft.set("data_dir", |config| config.data_dir = folder.clone());
     }
     let config = draft.finish()?.config;
-    let data_dir = DataDir::open(&config.data_dir)?;
-    let modules = Arc::new(Modules::open(&config, &data_dir, None)?);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let mut code = ExitCode::SUCCESS;
+    // A file that is no module needs no data directory, which a gateway may have.
+    let mut found = Vec::new();
     for file in &command.files {
-        let start = Instant::now();
-        match runtime.block_on(compile_file(&file.display().to_string(), file, &modules)) {
+        match runtime.block_on(read_module(&file.display().to_string(), file)) {
+            Ok(module) => found.push((file, module)),
+            Err(error) => {
+                output::complain(&format!("error: {error}"));
+                code = ExitCode::FAILURE;
+            }
+        }
+    }
+    if found.is_empty() {
+        return Ok(code);
+    }
+    let data_dir = DataDir::open(&config.data_dir)?;
+    let modules = Arc::new(Modules::open(&config, &data_dir, None)?);
+    for (file, module) in found {
+        let (start, size) = (Instant::now(), fs::metadata(file)?.len());
+        match runtime.block_on(compile(&file.display().to_string(), module, &modules)) {
             Ok(artifact) => {
-                let (module, compiled) = (fs::metadata(file)?.len(), artifact.size());
-                let (file, digest) = (file.display(), artifact.digest);
+                let (file, digest, compiled) = (file.display(), artifact.digest, artifact.size());
                 let milliseconds = start.elapsed().as_millis();
                 if command.json {
                     let line = serde_json::json!({
                         "file": file.to_string(),
                         "digest": digest.to_string(),
-                        "bytes": module,
+                        "bytes": size,
                         "compiled_bytes": compiled,
                         "milliseconds": milliseconds as u64,
                     });
                     output::print_line(line)?;
                 } else {
                     output::print_line(format_args!(
-                        "{digest}  {file}  {module} bytes, {compiled} compiled, {milliseconds} ms"
+                        "{digest}  {file}  {size} bytes, {compiled} compiled, {milliseconds} ms"
                     ))?;
                 }
             }

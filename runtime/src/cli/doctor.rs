@@ -1,7 +1,9 @@
 //! `offload-rt doctor`: what this machine gives a gateway, and what to do about what it lacks.
 
-use super::{Overrides, output};
-use crate::config::{ByteSize, Config, Native};
+use super::output;
+use super::overrides::Overrides;
+use super::serve::OTHER_FILES;
+use crate::config::{ByteSize, Config, NativeMode};
 use crate::source::sandbox_config;
 use crate::wasm::capacity::PoolCapacity;
 use crate::wasm::engine;
@@ -38,7 +40,7 @@ struct Check {
     state: Health,
     /// What there is.
     found: String,
-    /// What to do.
+    /// What to do; empty where nothing is.
     remedy: String,
 }
 
@@ -67,6 +69,9 @@ pub fn run(command: Doctor) -> anyhow::Result<ExitCode> {
     let config = command.overrides.into_config()?;
     let mut checks = vec![capacity(&config), open_files(&config), clearing(), baseline(), proposals()];
     checks.extend(sandbox(&config));
+    for check in checks.iter_mut().filter(|check| check.state == Health::Good) {
+        check.remedy.clear();
+    }
     if command.json {
         let all: Vec<_> = checks
             .iter()
@@ -95,7 +100,7 @@ fn table(checks: &[Check]) -> String {
             (true, Health::Bad) => ("\x1b[31m", "\x1b[0m"),
         };
         table += &format!("{what:width$}  {on}{:7}{off}  {found}\n", state.name());
-        if !remedy.is_empty() && *state != Health::Good {
+        if !remedy.is_empty() {
             table += &format!("{:width$}           → {remedy}\n", "");
         }
     }
@@ -119,7 +124,7 @@ fn capacity(config: &Config) -> Check {
 
 fn open_files(config: &Config) -> Check {
     let allowed = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
-    let enough = allowed >= config.listen.max_connections as u64 + super::serve::OTHER_FILES;
+    let enough = allowed >= config.listen.max_connections as u64 + OTHER_FILES;
     Check {
         what: "open files".into(),
         state: if enough { Health::Good } else { Health::Bad },
@@ -187,7 +192,7 @@ fn sandbox(config: &Config) -> Vec<Check> {
     let untried = (!untried.is_empty()).then(|| Check {
         what: "sandbox: the rest".to_owned(),
         state: Health::Untried,
-        found: format!("{} need what is missing", untried.join(", ")),
+        found: format!("{} cannot be tried: they need what is missing above", untried.join(", ")),
         remedy: String::new(),
     });
     report.findings().iter().filter_map(check).chain(untried).chain(wasi).collect()
@@ -197,7 +202,9 @@ fn compiler_for_wasi(config: &Config, sandbox: &Sandbox) -> Check {
     let mut modes = config.access.rule.iter().filter_map(|rule| rule.native).chain([config.native]);
     let (state, found) = match sandbox.probe_wasi() {
         Ok(wasi) => (Health::Good, wasi.compiler().to_owned()),
-        Err(why) if modes.any(|mode| matches!(mode, Native::Wasm | Native::Compare)) => (Health::Bad, why),
+        Err(why) if modes.any(|mode| matches!(mode, NativeMode::Wasm | NativeMode::Compare)) => {
+            (Health::Bad, why)
+        }
         Err(why) => (Health::Less, format!("{why} (source as wasm, which `native` does not ask for)")),
     };
     Check { what: "compiler for WASI".into(), state, found, remedy: Wasi::REMEDY.into() }

@@ -41,26 +41,26 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// Certificates count from so long ago: the clock of a small device may be slow.
 const CLOCK_LEEWAY: Duration = DAY;
 /// Longest validity, in days: a century.
-const MAX_DAYS: i64 = 36_500;
+const MAX_DAYS: u32 = 36_500;
 
 /// The folder, and whom certificates are made for.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Keygen {
-    /// Folder of the certificates and keys; what is there already stays, and what is missing is added
+    /// Folder of the certificates and keys; existing files stay, missing ones are added
     #[arg(value_name = "DIR")]
     folder: PathBuf,
-    /// What clients call the gateway; added to what its certificate says already, whose key stays [default: this
-    /// machine's name, localhost, 127.0.0.1 and ::1]
+    /// Names and addresses of the gateway; an existing certificate keeps its own and its key [default: this machine's
+    /// name, localhost, 127.0.0.1 and ::1]
     #[arg(long = "host", value_name = "NAME-OR-ADDRESS", num_args = 1.., value_parser = parse_host)]
     hosts: Vec<String>,
     /// Devices that get a certificate; its common name is the device's user name
     #[arg(long = "device", value_name = "NAME", num_args = 1.., value_parser = parse_device)]
     devices: Vec<String>,
-    /// Days for which what is made is valid
-    #[arg(long, value_name = "N", default_value = "3650", value_parser = clap::value_parser!(u32).range(1..=MAX_DAYS))]
+    /// Validity of new certificates, in days
+    #[arg(long, value_name = "N", default_value = "3650", value_parser = parse_days)]
     days: u32,
-    /// Replace the keys of the devices that are named, and with --host the gateway's; never the authority's
+    /// Replace the keys of the named devices, and with --host the gateway's; never the authority's
     #[arg(long)]
     force: bool,
 }
@@ -70,6 +70,11 @@ Examples:
   offload-rt keygen keys
   offload-rt keygen keys --host gateway.local 10.0.0.5 --device dev2
   offload-rt keygen keys --device dev3 dev4";
+
+fn parse_days(text: &str) -> Result<u32, String> {
+    let days = text.parse().ok().filter(|days| (1..=MAX_DAYS).contains(days));
+    days.ok_or_else(|| format!("accepted: an integer, 1 to {MAX_DAYS}"))
+}
 
 fn parse_host(text: &str) -> Result<String, String> {
     let host = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
@@ -191,7 +196,7 @@ fn ip_address(bytes: &[u8]) -> Option<IpAddr> {
     v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok()
 }
 
-/// What clients call a gateway on this machine.
+/// The names and addresses of a gateway on this machine.
 fn own_hosts() -> Vec<String> {
     let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
     // A machine may have a name that no certificate can.

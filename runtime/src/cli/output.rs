@@ -43,7 +43,7 @@ pub fn print_line(line: impl Display) -> Result<(), Unprintable> {
     print(format_args!("{line}\n"))
 }
 
-/// Prints a line on standard error. Whoever has closed that does not want to be told.
+/// Prints a line on standard error, if that is open.
 pub fn complain(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }

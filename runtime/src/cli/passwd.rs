@@ -25,7 +25,7 @@ const FILE_MODE: u32 = 0o600;
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Passwd {
-    /// The password file; made where there is none
+    /// The password file; it is created if it does not exist
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// The user
@@ -61,7 +61,7 @@ fn ask(name: &str) -> anyhow::Result<Vec<u8>> {
     } else {
         first_line(io::stdin().lock())?
     };
-    ensure!(!password.is_empty(), "a password is not empty");
+    ensure!(!password.is_empty(), "the password is empty");
     ensure!(password.len() <= MAX_PASSWORD_BYTES, "a password has at most {MAX_PASSWORD_BYTES} bytes");
     Ok(password)
 }
@@ -91,7 +91,7 @@ fn type_unseen(prompt: &str) -> anyhow::Result<Vec<u8>> {
     match line[..count].split_last() {
         Some((&CTRL_C, _)) => bail!("interrupted"),
         Some((b'\n', line)) => Ok(line.to_vec()),
-        _ => bail!("that is no line"),
+        _ => bail!("the password is not one line"),
     }
 }
 
@@ -239,7 +239,7 @@ mod tests {
         assert_eq!(fs::read(&file).unwrap(), before);
         fs::write(&file, "no password file\n").unwrap();
         let error = change(&file, "dev1", Some(&hash)).unwrap_err().to_string();
-        assert!(error.ends_with(":1: expected NAME:HASH"), "{error}");
+        assert!(error.ends_with(":1: no colon; accepted: NAME:HASH"), "{error}");
         assert_eq!(fs::read(&file).unwrap(), b"no password file\n");
     }
 

@@ -1,6 +1,7 @@
 //! `offload-rt serve`: the gateway until it is told to stop.
 
-use super::{Overrides, output};
+use super::output;
+use super::overrides::Overrides;
 use crate::config::Config;
 use crate::{Gateway, scheduling, telemetry};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -21,8 +22,12 @@ Examples:
   offload-rt serve --broker mqtt://plant-broker --allow-native";
 
 pub fn run(overrides: Overrides) -> anyhow::Result<ExitCode> {
-    let config = overrides.into_config()?;
+    let finished = overrides.into_draft()?.finish()?;
     telemetry::start_logging()?;
+    for table in finished.ignored_tables() {
+        tracing::warn!("[{table}] is ignored: [broker] replaces the embedded broker");
+    }
+    let config = finished.config;
     raise_open_files(&config);
     scheduling::runtime()?.block_on(async {
         // Before the start: a signal that comes early is not lost.
@@ -50,7 +55,7 @@ pub fn run(overrides: Overrides) -> anyhow::Result<ExitCode> {
                     break;
                 }
                 _ = interrupt.recv() => {
-                    tracing::info!("interrupted: draining, once more to stop at once");
+                    tracing::info!("SIGINT: draining; a second one stops the gateway at once");
                     break;
                 }
             }
@@ -67,7 +72,7 @@ pub fn run(overrides: Overrides) -> anyhow::Result<ExitCode> {
 fn raise_open_files(config: &Config) {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
-        tracing::info!(%error, "the limit on open files stays as it is");
+        tracing::info!(%error, "the limit on open files cannot be raised");
     }
     let allowed = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     let connections = allowed.saturating_sub(OTHER_FILES);
@@ -75,7 +80,7 @@ fn raise_open_files(config: &Config) {
         let wanted = config.listen.max_connections;
         tracing::warn!(
             allowed,
-            "open files for {connections} connections, fewer than the {wanted} of listen.max_connections: \
+            "the limit on open files allows {connections} connections, fewer than listen.max_connections, {wanted}: \
             raise the hard limit (`ulimit -Hn`, LimitNOFILE= of systemd)"
         );
     }

@@ -42,7 +42,7 @@ pub fn run(limits: ChildLimits) -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(_) => ExitCode::FAILURE,
         },
-        Err(Failure { code, message }) => {
+        Err(ChildFailure { code, message }) => {
             // The parent bounds what it reads; a failure to tell it changes nothing.
             let _ = std::io::stderr().write_all(message.as_bytes());
             ExitCode::from(code)
@@ -50,17 +50,17 @@ pub fn run(limits: ChildLimits) -> ExitCode {
     }
 }
 
-struct Failure {
+struct ChildFailure {
     code: u8,
     message: String,
 }
 
 /// With all causes: what a compiler says first is only where it was.
-fn failure(code: u8) -> impl Fn(&dyn std::fmt::Display) -> Failure {
-    move |error| Failure { code, message: format!("{error:#}") }
+fn failure(code: u8) -> impl Fn(&dyn std::fmt::Display) -> ChildFailure {
+    move |error| ChildFailure { code, message: format!("{error:#}") }
 }
 
-fn compile(limits: ChildLimits) -> Result<Vec<u8>, Failure> {
+fn compile(limits: ChildLimits) -> Result<Vec<u8>, ChildFailure> {
     let ours = failure(1);
     confine(limits).map_err(|error| ours(&error))?;
     let engine = engine::compiler(limits.tier).map_err(|error| ours(&error))?;

@@ -9,10 +9,11 @@ mod counter;
 mod counts;
 mod interface;
 mod module;
+mod refusal;
 
 use crate::config::{Compiler, Limits};
-use offload_protocol::error::{ErrorKind, WireError};
-use wasmparser::{BinaryReaderError, Parser};
+use offload_protocol::error::WireError;
+use wasmparser::Parser;
 
 /// Refuses what is no WASI command, and what would cost a compiler more than the configuration allows.
 ///
@@ -28,22 +29,10 @@ pub fn check(wasm: &[u8], compiler: &Compiler, limits: &Limits) -> Result<(), Wi
     }
 }
 
-fn malformed(message: impl Into<String>) -> WireError {
-    WireError::new(ErrorKind::Malformed, message)
-}
-
-fn memory(what: &str, found: u64, key: &str, limit: u64) -> WireError {
-    let message = format!("the module starts with {found} {what}, the limit limits.{key} is {limit}");
-    WireError::new(ErrorKind::Memory, message)
-}
-
-fn not_wasm(error: BinaryReaderError) -> WireError {
-    malformed(format!("not valid wasm: {} (at offset {:#x})", error.message(), error.offset()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use offload_protocol::error::ErrorKind;
 
     fn check_wat(text: &str) -> Result<(), WireError> {
         check(&wat::parse_str(text).unwrap(), &Compiler::default(), &Limits::default())

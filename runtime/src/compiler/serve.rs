@@ -18,6 +18,6 @@ pub fn serve(child: Pid, stage: Stage) {
         Stage::Stopped => kill_process(child, Signal::STOP),
     };
     if let Err(error) = served {
-        tracing::warn!(%error, ?stage, "a compile child is served as before");
+        tracing::warn!(%error, ?stage, "the priority of a compile child cannot be changed");
     }
 }

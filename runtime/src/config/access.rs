@@ -1,10 +1,9 @@
-//! `[access]`: who is let in, and who may do what.
-
-use serde::Deserialize;
-use std::path::PathBuf;
+//! `[access]`: which clients may connect, and what they may do.
 
 use super::table::{Setting, quoted, table};
-use super::{Native, Refusal, TopicFilter, TopicPattern};
+use super::{NativeMode, Refusal, TopicFilter, TopicPattern};
+use serde::Deserialize;
+use std::path::PathBuf;
 
 /// Kinds of code that a request can carry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -28,27 +27,27 @@ impl Setting for Vec<Offload> {
 }
 
 impl Setting for Vec<String> {
-    const FORM: &'static str = "a list of texts";
+    const FORM: &'static str = "a list of strings";
     fn to_toml(&self) -> Option<String> {
         Some(format!("[{}]", self.iter().map(quoted).collect::<Vec<_>>().join(", ")))
     }
 }
 
 table! {
-    /// Who is let in, and what everyone who is may do. `[[access.rule]]` adds to that. Nobody but the gateway ever
-    /// publishes to `result/`, `gateway/` or `$…`.
+    /// Which clients may connect, and what all of them may do; `[[access.rule]]` adds to that. Only the gateway
+    /// publishes to `result/`, `gateway/` and `$…`.
     pub struct Access {
-        /// File of user names and hashed passwords; `offload-rt passwd` writes it. What changes in it counts at
-        /// once, for those who are connected too.
+        /// File of user names and hashed passwords; `offload-rt passwd` writes it. Changes take effect at once, for
+        /// connected clients too.
         pub passwords: Option<PathBuf> = None;
-        /// Whether clients without a name are let in. Default: where neither `passwords` nor client certificates tell
-        /// who a client is, and the gateway listens on loopback alone. Never by default over WebSocket.
+        /// Whether clients without a name may connect. Default: only where neither `passwords` nor client certificates
+        /// identify clients and the gateway listens on loopback alone; never over WebSocket.
         pub anonymous: Option<bool> = None;
-        /// Topics that clients may publish to. `%u` is the user name, `%c` the client id, which matches nothing
-        /// where there is a `tls.client_ca`. Where nothing tells who a client is, all are open.
+        /// Topics that clients may publish to. `%u` is the user name, `%c` the client id, which matches nothing where
+        /// there is a `tls.client_ca`. Where clients are not identified, all topics are open.
         pub publish: Vec<TopicPattern> =
             patterns(["localCode/%u", "localCode/%c", "localCode/", "inputCode/%u", "inputCode/%c", "inputCode/"]);
-        /// Filters that clients may subscribe to, and narrower ones. Where nothing tells who a client is, all are open.
+        /// Filters that clients may subscribe to, and narrower ones. Where clients are not identified, all are open.
         pub subscribe: Vec<TopicPattern> = patterns(["result/%u/#", "result/%c/#", "result/"]);
         /// Code that clients may send.
         pub offload: Vec<Offload> = vec![Offload::Wasm, Offload::Source];
@@ -62,13 +61,13 @@ table! {
 }
 
 table! {
-    /// What some clients may do besides what everyone may. Every rule that names a client counts; for `native` it is
-    /// the last of them that has it.
+    /// What some clients may do in addition to what all may do. All rules that name a client apply; for `native` the
+    /// last of them that sets it.
     pub struct Rule {
-        /// User names, or topic filters over them: "#" is everyone who has a name. On another broker a client's reply
-        /// id is its name.
+        /// User names, or topic filters over them: "#" is every user. On another broker a client's reply id is its user
+        /// name.
         pub users: Vec<TopicFilter> = Vec::new();
-        /// Whether the rule is also for clients without a name.
+        /// Whether the rule applies to clients without a name too.
         pub anonymous: bool = false;
         /// Topics that they may publish to.
         pub publish: Vec<TopicPattern> = Vec::new();
@@ -78,8 +77,8 @@ table! {
         pub offload: Vec<Offload> = Vec::new();
         /// Programs that they may run, by name; "*" is all of them.
         pub programs: Vec<String> = Vec::new();
-        /// What becomes of their source. Default: as `native` at the top says.
-        pub native: Option<Native> = None;
+        /// How their source is run. Default: `native` at the top of the file.
+        pub native: Option<NativeMode> = None;
     }
 }
 
@@ -92,10 +91,10 @@ impl Rule {
     pub(super) fn check(&self, path: &str, access: &Access, refusals: &mut Vec<Refusal>) {
         let users = format!("{path}.users");
         if self.users.is_empty() && !self.anonymous {
-            let refusal = Refusal::new(users, "the rule is for nobody");
+            let refusal = Refusal::new(users, "the rule names no client");
             refusals.push(refusal.accepting("user names, or `anonymous = true`"));
         } else if self.users.is_empty() && access.anonymous == Some(false) {
-            let problem = "the rule is for nobody: `access.anonymous` is false";
+            let problem = "the rule names no client: `access.anonymous` is false";
             let refusal = Refusal::new(users, problem).beside("access.anonymous");
             refusals.push(refusal.accepting("user names, or `access.anonymous = true`"));
         }

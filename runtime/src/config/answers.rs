@@ -53,8 +53,10 @@ impl MaxAnswer {
         let least = header_bytes(self.topic.as_ref()) + SHORTEST_ERROR;
         if self.bytes.as_usize() < least {
             let (bytes, topic) = (self.bytes, format!("{path}.topic"));
-            let refusal =
-                Refusal::new(format!("{path}.bytes"), format!("{bytes} hold no answer on `{topic}`"));
+            let refusal = Refusal::new(
+                format!("{path}.bytes"),
+                format!("{bytes} are too few for an answer on `{topic}`"),
+            );
             refusals.push(refusal.accepting(format!("{least}B or more, or a shorter topic")).beside(topic));
         }
     }

@@ -1,30 +1,29 @@
 //! `[broker]`: an existing broker to join.
 
+use super::table::{Setting, quoted, table};
+use super::{ByteSize, HostPort, Refusal, TimeSpan, bounds};
+use offload_tls::{Identity, TlsFiles};
+use serde::{Deserialize, Deserializer, de};
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
-
-use offload_tls::{Identity, TlsFiles};
-use serde::{Deserialize, Deserializer, de};
-
-use super::table::{Setting, quoted, table};
-use super::{ByteSize, HostPort, Refusal, TimeSpan};
 
 table! {
     /// An existing MQTT broker to join instead of the embedded one. The broker's own access rules decide who may
     /// ask and who reads the answers.
     pub struct Broker {
-        /// The broker.
+        /// Where the broker is.
         pub url: BrokerUrl = BrokerUrl { tls: false, address: HostPort::new("127.0.0.1", BrokerUrl::DEFAULT_PORT) };
-        /// Version of MQTT. With 3.1.1 there is no Receive Maximum: Mosquitto holds 20 requests in flight then, and
-        /// drops all but 1000 more in silence.
+        /// Version of MQTT. MQTT 3.1.1 has no Receive Maximum: Mosquitto then keeps 20 requests in flight, queues 1000
+        /// and drops the rest without an error.
         pub protocol: MqttVersion = MqttVersion::Auto;
         /// Requests that the broker may have in flight to this gateway (MQTT 5 Receive Maximum).
         pub receive_maximum: u16 = 4_096, in 1..=u16::MAX;
-        /// How long the broker keeps requests for a gateway that has gone without a word, in whole seconds (MQTT 5).
+        /// How long the broker keeps requests for a gateway that has lost its connection, in whole seconds (MQTT 5).
         pub session_expiry: TimeSpan = TimeSpan::secs(60), in TimeSpan::secs(1)..=TimeSpan::secs(86_400);
-        /// Idle time after which the connection is probed, in whole seconds. A gateway whose machine has died is taken
-        /// for alive for one and a half times as long, and its share of new requests with it.
+        /// Idle time after which the connection is probed, in whole seconds. The broker notices that a gateway's
+        /// machine has died after one and a half times as long; until then it hands that gateway its share of new
+        /// requests.
         pub keep_alive: TimeSpan = TimeSpan::secs(5), in TimeSpan::secs(5)..=TimeSpan::secs(3_600);
         /// Largest MQTT packet that is taken from the broker.
         pub max_packet: ByteSize = ByteSize::mib(32), in ByteSize::kib(1)..=ByteSize::mib(256);
@@ -32,16 +31,15 @@ table! {
         pub username: Option<String> = None;
         /// File whose first line is the password.
         pub password_file: Option<PathBuf> = None;
-        /// Certificates, in PEM, of the CAs that may vouch for the broker, with mqtts://. Default: those that the
-        /// system trusts.
+        /// CA certificates, in PEM, that verify the broker, with mqtts://. Default: those that the system trusts.
         pub cafile: Option<PathBuf> = None;
-        /// This gateway's own certificate, in PEM, for a broker that wants one.
+        /// This gateway's own certificate, in PEM, for a broker that asks for one.
         pub cert: Option<PathBuf> = None;
         /// The certificate's private key, in PEM, not encrypted.
         pub key: Option<PathBuf> = None;
         /// Longest time that one attempt to connect may take, in whole seconds.
         pub connect_timeout: TimeSpan = TimeSpan::secs(5), in TimeSpan::secs(1)..=TimeSpan::secs(60);
-        /// Wait after the first attempt to connect that failed; it doubles with each that follows.
+        /// Wait after the first failed attempt to connect; it doubles with each further one.
         pub reconnect_min: TimeSpan = TimeSpan::millis(100), in TimeSpan::millis(10)..=TimeSpan::secs(60);
         /// Longest wait between two attempts to connect.
         pub reconnect_max: TimeSpan = TimeSpan::secs(30), in TimeSpan::millis(10)..=TimeSpan::secs(3_600);
@@ -56,22 +54,22 @@ impl Broker {
             ("broker.connect_timeout", self.connect_timeout),
         ];
         refusals.extend(
-            whole_seconds.into_iter().filter_map(|(key, time)| super::fraction_of_seconds(key, time)),
+            whole_seconds.into_iter().filter_map(|(key, time)| bounds::fraction_of_seconds(key, time)),
         );
         if self.password_file.is_some() && self.username.is_none() {
-            let problem = "there is no `broker.username` that the password is for";
+            let problem = "the user name of this password is missing: `broker.username`";
             let refusal = Refusal::new("broker.password_file", problem).beside("broker.username");
             refusals.push(refusal.accepting("both or neither"));
         }
         let pair = ["broker.cert", "broker.key"];
         if self.cert.is_some() != self.key.is_some() {
             let [alone, missing] = if self.cert.is_some() { pair } else { [pair[1], pair[0]] };
-            let refusal = Refusal::new(alone, format!("it goes together with `{missing}`")).beside(missing);
+            let refusal = Refusal::new(alone, format!("`{missing}` is missing")).beside(missing);
             refusals.push(refusal.accepting("both or neither"));
         }
         for (key, file) in [("broker.cafile", &self.cafile), ("broker.cert", &self.cert)] {
             if file.is_some() && !self.url.tls {
-                let problem = "the broker of `broker.url` is not reached by TLS";
+                let problem = "the connection to `broker.url` does not use TLS";
                 let refusal = Refusal::new(key, problem).beside("broker.url");
                 refusals.push(refusal.accepting("an mqtts:// URL, or no such file"));
             }
@@ -96,6 +94,8 @@ pub struct BrokerUrl {
 }
 
 impl BrokerUrl {
+    /// What may be written, in words.
+    pub const FORM: &'static str = "mqtt://HOST or mqtt://HOST:PORT, or mqtts:// with TLS";
     /// The port that is registered for MQTT without TLS.
     pub const DEFAULT_PORT: u16 = 1883;
     /// The port that is registered for MQTT with TLS.
@@ -114,15 +114,13 @@ impl FromStr for BrokerUrl {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         // A password in a URL ends in logs and process lists, so nothing of such a text is repeated here either.
         if text.contains('@') {
-            return Err(
-                "user name and password do not belong in the URL: see username and password_file".to_owned()
-            );
+            return Err("a URL holds no user name and no password: see username and password_file".to_owned());
         }
         let Some((scheme, rest)) = text.split_once("://") else { return Err(format!("{text:?} is no URL")) };
         let (tls, default_port) = match scheme {
             "mqtt" => (false, Self::DEFAULT_PORT),
             "mqtts" => (true, Self::DEFAULT_TLS_PORT),
-            _ => return Err(format!("{scheme}:// is no kind of broker that can be joined")),
+            _ => return Err(format!("{scheme}:// is no scheme of a broker")),
         };
         let address = rest.strip_suffix('/').unwrap_or(rest);
         let has_port = address.rsplit_once(':').is_some_and(|(_, port)| !port.contains(']'));
@@ -132,7 +130,7 @@ impl FromStr for BrokerUrl {
 }
 
 impl Setting for BrokerUrl {
-    const FORM: &'static str = "mqtt://HOST or mqtt://HOST:PORT, or mqtts:// with TLS";
+    const FORM: &'static str = BrokerUrl::FORM;
     fn to_toml(&self) -> Option<String> {
         Some(quoted(self))
     }

@@ -1,43 +1,41 @@
 //! `[compiler]`: the child process that compiles modules.
 
-use std::path::PathBuf;
-
 use super::table::table;
-use super::{ByteSize, Refusal, TimeSpan, defaults};
+use super::{ByteSize, Refusal, TimeSpan, bounds, defaults};
 use crate::once_cache::Idle;
+use std::path::PathBuf;
 
 /// The least of what a module may have of a kind: the built-in program has some of each.
 const LEAST: usize = 32;
 
 table! {
-    /// The child process that compiles modules, and what is refused before it is started. Compiling has no limits of
-    /// its own, and some small modules take minutes and gigabytes.
+    /// The child process that compiles modules, and what is refused before it starts. Compilers have no limits of their
+    /// own: some small modules take minutes and gigabytes.
     pub struct Compiler {
         /// Program of the child. Default: the gateway's own.
         pub program: Option<PathBuf> = None;
         /// Time on a core for one module, in whole seconds. A program in JavaScript with its interpreter takes 12
-        /// seconds of a core of a server.
+        /// seconds on a server.
         pub cpu: TimeSpan = TimeSpan::secs(60), in TimeSpan::secs(1)..=TimeSpan::secs(3_600);
-        /// Time from start to end for one module, but for that in which it is stopped.
+        /// Time from start to end for one module, without the time in which it is stopped.
         pub wall: TimeSpan = TimeSpan::secs(180), in TimeSpan::millis(10)..=TimeSpan::secs(3_600);
         /// Address space of one child.
         pub memory: ByteSize = ByteSize::gib(1), in ByteSize::mib(64)..=ByteSize::gib(64);
         /// Children that run at full speed at once. One client never holds all of them while there are two or more.
-        /// Default: half of the cores, but two.
+        /// Default: half of the cores, at least two.
         pub concurrency: usize = defaults::cores().div_ceil(2).max(2), in 1..=1_024;
-        /// How long a child runs at full speed while others wait. Then it makes room for one of these, and goes on with
-        /// the time on the cores that nobody else wants, or stops until it is its turn.
+        /// How long a child runs at full speed while others wait. Then it makes room for one of these: it goes on at
+        /// the lowest priority, or is stopped until its next round.
         pub hold: TimeSpan = TimeSpan::millis(100), in TimeSpan::millis(1)..=TimeSpan::secs(3_600);
         /// Children in all: those at full speed, and those that made room for others and hold their memory. One client
-        /// has a quarter of them at most, one user or address half. Default: four times `concurrency`.
+        /// has at most a quarter of them, one user or address at most half. Default: four times `concurrency`.
         pub children: Option<usize> = None;
-        /// Whether large modules get their first answers from code of a compiler that takes a tenth of the time
-        /// (Winch), while the optimizing one (Cranelift) works in the background and takes over.
+        /// Whether large modules are first compiled by a compiler that takes a tenth of the time (Winch), while the
+        /// optimizing one (Cranelift) works in the background and takes over.
         pub baseline: bool = true;
-        /// From which size on; smaller ones are optimized as fast.
+        /// Size from which on a module is large; smaller ones are optimized as fast.
         pub baseline_from: ByteSize = ByteSize::kib(32), in ByteSize::new(0)..=ByteSize::mib(256);
-        /// Modules that wait for their optimized code while they run on the other. One more is optimized before its
-        /// first answer.
+        /// Modules that run on baseline code until they are optimized. One more is optimized before its first answer.
         pub background: usize = 16, in 1..=1_024;
         /// Largest artifact that a child may return.
         pub max_artifact: ByteSize = ByteSize::mib(64), in ByteSize::kib(64)..=ByteSize::gib(1);
@@ -48,14 +46,14 @@ table! {
         /// Modules that a worker keeps loaded; the least recently used of the principal that has most go first. There
         /// are fewer where an eighth of the system's memory mappings and open files does not suffice.
         pub loaded_modules: usize = 256, in 1..=65_536;
-        /// Memory of the modules that all workers keep loaded; each worker has an equal part. It is taken from
-        /// `workers.memory`, and is a quarter of that at the most. Modules that run beyond it count as memory of
-        /// guests. Default: an eighth of `workers.memory`, 64MiB for each worker at the most.
+        /// Memory of the modules that all workers keep loaded; each worker has an equal part. It is part of
+        /// `workers.memory`, at most a quarter of that. Modules beyond it count as memory of guests. Default: an eighth
+        /// of `workers.memory`, at most 64MiB for each worker.
         pub loaded_bytes: Option<ByteSize> = None;
-        /// How long artifacts in memory and loaded modules stay that nobody asks for; then they go, but for
-        /// `idle_bytes` of those that were used last. They come back from the data directory.
+        /// How long artifacts in memory and loaded modules stay after their last use; then they go, except `idle_bytes`
+        /// of those that were used last. They come back from the data directory.
         pub idle_after: TimeSpan = TimeSpan::secs(4), in TimeSpan::secs(1)..=TimeSpan::secs(86_400);
-        /// Bytes of artifacts, and bytes of modules in each worker, that stay however long nobody asks for them.
+        /// Bytes of artifacts, and bytes of modules in each worker, that stay in any case.
         pub idle_bytes: ByteSize = ByteSize::mib(8), in ByteSize::new(0)..=ByteSize::gib(64);
         /// Types of a module.
         pub types: usize = 10_000, in LEAST..=1_000_000;
@@ -110,7 +108,7 @@ impl Compiler {
 
     pub(super) fn check(&self, refusals: &mut Vec<Refusal>) {
         // The child's limit is RLIMIT_CPU, which counts in seconds.
-        refusals.extend(super::fraction_of_seconds("compiler.cpu", self.cpu));
-        refusals.extend(super::out_of_range("compiler.children", self.children, MAX_CHILDREN));
+        refusals.extend(bounds::fraction_of_seconds("compiler.cpu", self.cpu));
+        refusals.extend(bounds::out_of_range("compiler.children", self.children, MAX_CHILDREN));
     }
 }

@@ -1,10 +1,9 @@
 //! Defaults that depend on the machine.
 
+use super::ByteSize;
 use std::env::{home_dir, var_os};
 use std::fs;
 use std::path::PathBuf;
-
-use super::ByteSize;
 
 /// Name of a gateway on a host whose own name cannot be used.
 const FALLBACK_NAME: &str = "gateway";
@@ -15,7 +14,13 @@ const LEAST_MEMORY_MIB: u64 = 64;
 /// The host's name, as far as it is a gateway name.
 pub(super) fn name() -> String {
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    if super::is_gateway_name(&host) { host } else { FALLBACK_NAME.to_owned() }
+    if is_gateway_name(&host) { host } else { FALLBACK_NAME.to_owned() }
+}
+
+/// The name is a level of a topic, and part of client ids and logs.
+pub(super) fn is_gateway_name(name: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    (1..=64).contains(&name.len()) && name.chars().all(allowed)
 }
 
 /// `/var/lib` for root, otherwise where the XDG Base Directory Specification puts state; empty where the environment

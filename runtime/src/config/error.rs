@@ -40,7 +40,7 @@ fn missing(error: &io::Error, path: &Path) -> String {
     }
 }
 
-/// Most refusals that are told of one configuration: who gets so many has given a file by mistake.
+/// Most refusals that are told of one configuration: a file with more was given by mistake.
 pub const MAX_REFUSALS: usize = 100;
 
 /// All that is not accepted of one configuration, a line each, in the order of the file's lines.
@@ -51,6 +51,7 @@ impl Refusals {
     /// Nothing, where there are none.
     ///
     /// # Errors
+    ///
     /// These refusals, [`MAX_REFUSALS`] at the most.
     pub(super) fn or_ok(mut refusals: Vec<Refusal>) -> Result<(), Refusals> {
         refusals.truncate(MAX_REFUSALS);

@@ -1,12 +1,10 @@
 //! A host and a port.
 
+use super::table::{Setting, quoted};
+use serde::{Deserialize, Deserializer, de};
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
-
-use serde::{Deserialize, Deserializer, de};
-
-use super::table::{Setting, quoted};
 
 /// Where to listen, or whom to call: `127.0.0.1:1883`, `localhost:0`, `[::1]:1883`.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -16,8 +16,8 @@ table! {
         pub cpu: TimeSpan = TimeSpan::secs(10), in TimeSpan::millis(1)..=TimeSpan::secs(86_400);
         /// Time from start to end, sleeping included.
         pub wall: TimeSpan = TimeSpan::secs(30), in TimeSpan::millis(1)..=TimeSpan::secs(86_400);
-        /// Linear memory, in whole pages of 64KiB. Growth beyond it fails; what cannot go on without is ended. Default:
-        /// 64MiB, or what `workers.memory` has for one guest if that is less.
+        /// Linear memory, in whole pages of 64KiB. Growth beyond it fails; a guest that cannot do without it ends.
+        /// Default: 64MiB, or what `workers.memory` has for one guest if that is less.
         pub memory: ByteSize = ByteSize::mib(64), in WASM_PAGE..=ByteSize::gib(4);
         /// Elements of all tables together.
         pub table_elements: usize = 20_000, in 1..=10_000_000;

@@ -14,69 +14,68 @@ const LEAST_BYTE_RATE: ByteSize = ByteSize::kib(1);
 table! {
     /// The embedded MQTT broker. Not used when there is a `[broker]`.
     pub struct Listen {
-        /// Where to listen; port 0 picks a free one. Another address than loopback needs clients that say who they are,
-        /// by `access.passwords` or `tls.client_ca`, or `access.anonymous = true`.
+        /// Where to listen; port 0 picks a free one. Another address than loopback needs clients that identify
+        /// themselves, by `access.passwords` or `tls.client_ca`, or `access.anonymous = true`.
         pub address: HostPort = HostPort::new("127.0.0.1", 1883);
         /// Largest MQTT packet that is taken; a longer one ends its connection. Default: 32MiB, or what `[limits]`
         /// allows a request or its answer if that is more, but no more than `max_input` and `session_queue_bytes`.
         pub max_packet: ByteSize = ByteSize::mib(32), in ByteSize::kib(1)..=MAX_PACKET;
-        /// Open connections, the watchdog's apart; more are turned away.
+        /// Open connections, without the watchdog's; more are refused.
         pub max_connections: usize = 10_000, in 1..=1_000_000;
         /// Open connections from one source address (in IPv6 from one network of 64 bits); loopback has no such limit.
         pub max_connections_per_address: usize = 1_024, in 1..=1_000_000;
         /// Open connections of one user, from whatever addresses.
         pub max_connections_per_user: usize = 1_024, in 1..=1_000_000;
-        /// Sessions that one user, or all without a name at one address, may leave behind without a connection, each
-        /// for seven days. Who has so many may come back to them; one more that would stay is refused.
+        /// Sessions without a connection that one user, or all anonymous clients of one address, may have; each is kept
+        /// for seven days. At the limit a client can still resume a session of its own; one that would leave another
+        /// session behind is refused.
         pub max_sessions_away_per_identity: usize = 1_024, in 1..=1_000_000;
         /// Subscriptions of one session; one more is refused.
         pub max_subscriptions: usize = 8_192, in 1..=1_000_000;
         /// Subscriptions of all sessions of one user; one more is refused.
         pub max_subscriptions_per_user: usize = 8_192, in 1..=1_000_000;
-        /// Subscriptions of all clients without a name at one address; one more is refused.
+        /// Subscriptions of all anonymous clients of one address; one more is refused.
         pub max_subscriptions_per_address: usize = 32_768, in 1..=1_000_000;
-        /// Memory of all subscriptions. No user, or address of those without a name, holds more than is left: one alone
-        /// has half of it.
+        /// Memory of all subscriptions. One user, or all anonymous clients of one address, holds at most as much as is
+        /// left: alone half of it.
         pub max_subscription_bytes: ByteSize = ByteSize::mib(64), in ByteSize::kib(64)..=ByteSize::gib(16);
-        /// Connections and sessions of one user, or of those without a name at one address, that get one and the same
-        /// answer, if so many have subscribed to it; the others are left out.
+        /// Connections and sessions of one user, or of the anonymous clients of one address, that receive the same
+        /// answer; further subscribers of it are left out.
         pub max_answer_receivers: usize = 64, in 1..=1_000_000;
-        /// Memory for packets over 16KiB that have not come completely, for all connections together, of `max_packet`
-        /// at least. A packet for which there is no room is read later. Default: 128MiB, or `max_packet` if that is
-        /// more.
+        /// Memory for packets over 16KiB that are still arriving, for all connections together; at least `max_packet`.
+        /// A packet without room is read later. Default: 128MiB, or `max_packet` if that is more.
         pub max_input: ByteSize = ByteSize::mib(128), in ByteSize::mib(1)..=ByteSize::gib(64);
-        /// The same for one user, or for all clients without a name at one address; `max_input` at the most. One
-        /// packet is always possible.
+        /// The same for one user, or for all anonymous clients of one address; at most `max_input`. One packet is
+        /// always possible.
         pub max_input_per_user: ByteSize = ByteSize::mib(32), in ByteSize::kib(64)..=ByteSize::gib(64);
-        /// Bytes a second that a packet must bring once it has begun, looked at every 30 seconds; 0 asks for none. A
-        /// connection on which less comes is closed.
+        /// Bytes a second that a packet must bring once it has begun, checked every 30 seconds; a slower connection is
+        /// closed. 0 is no minimum.
         pub min_input_rate: ByteSize = ByteSize::new(256), in ByteSize::new(0)..=ByteSize::mib(1);
         /// Bytes that the kernel receives ahead for a connection: with 64KiB a link with a round trip of 100 ms carries
-        /// 5 Mbit/s. More is memory, and delays others when many send much.
+        /// 5 Mbit/s. A larger buffer takes memory, and delays other clients when many send much.
         pub receive_buffer: ByteSize = ByteSize::kib(64), in ByteSize::kib(4)..=ByteSize::mib(64);
-        /// Messages a second that one user may send, or all clients without a name at one address, over all of its
-        /// connections; 0 is no limit. Who sends more is read more slowly.
+        /// Messages a second of one user, or of all anonymous clients of one address, over all connections; what comes
+        /// faster is read more slowly. 0 is no limit.
         pub max_message_rate: u64 = 0, in 0..=1_000_000_000;
-        /// Bytes a second that one user may send, counted in the same way, at least 1KiB; 0 is no limit. Who sends
-        /// more is read more slowly.
+        /// Bytes a second of one user, counted in the same way, at least 1KiB. 0 is no limit.
         pub max_byte_rate: ByteSize = ByteSize::new(0), in ByteSize::new(0)..=ByteSize::gib(64);
-        /// Messages that wait for one client that is slow or away; what is more is dropped, counted and logged.
-        /// Default: 8192, or twice `queue.per_principal` if that is more, so that as many answers have room as
-        /// requests are taken.
+        /// Messages that wait for one client that is slow or away; further ones are dropped, counted and logged.
+        /// Default: 8192, or twice `queue.per_principal` if that is more, so that there is room for the answers to as
+        /// many requests as a client may have.
         pub session_queue: usize = 8_192, in 2..=MAX_SESSION_QUEUE;
         /// Bytes of those messages, `max_packet` at least. Default: 32MiB, or `max_packet` if that is more.
         pub session_queue_bytes: ByteSize = ByteSize::mib(32), in ByteSize::kib(1)..=ByteSize::gib(16);
-        /// Retained messages. One more is delivered and not retained. No user, and no address of those without a name,
-        /// has more than is left: one alone has half of them.
+        /// Retained messages; one more is delivered and not retained. One user, or all anonymous clients of one
+        /// address, has at most as many as are left: alone half of them.
         pub max_retained_messages: usize = 20_000, in 1..=10_000_000;
         /// Memory of retained messages, shared in the same way.
         pub max_retained_bytes: ByteSize = ByteSize::mib(64), in ByteSize::kib(64)..=ByteSize::gib(64);
-        /// Longest topic or filter, in bytes; a publish to a longer one is refused, a subscription to one too.
+        /// Longest topic or filter, in bytes; a longer one is refused in publishes and in subscriptions.
         pub max_topic_length: usize = 1_024, in 128..=65_535;
         /// Most levels of a topic or filter; more are refused in the same way.
         pub max_topic_levels: usize = 64, in 8..=256;
-        /// Time between two looks at the counters under `$SYS/broker/`, of which what has changed is published; zero
-        /// publishes none.
+        /// Time between two publications of the counters under `$SYS/broker/`; only what has changed is published. Zero
+        /// is never.
         pub sys_interval: TimeSpan = TimeSpan::secs(10), in TimeSpan::ZERO..=TimeSpan::secs(3_600);
     }
 }
@@ -86,7 +85,7 @@ impl Listen {
         let rate = self.max_byte_rate;
         if rate.bytes() != 0 && rate < LEAST_BYTE_RATE {
             let refusal =
-                Refusal::new("listen.max_byte_rate", format!("{rate} a second is too slow to connect"));
+                Refusal::new("listen.max_byte_rate", format!("{rate} a second is too slow for a connection"));
             refusals.push(refusal.accepting(format!("0 for no limit, or {LEAST_BYTE_RATE} or more")));
         }
     }

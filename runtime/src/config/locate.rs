@@ -1,13 +1,12 @@
 //! Where each key of a configuration file stands.
 
+use super::Refusal;
+use super::error::MAX_REFUSALS;
+use super::section::Section;
+use super::table::{any_entry, nearest};
 use std::ops::Range;
-
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
-
-use super::error::MAX_REFUSALS;
-use super::table::{any_entry, nearest};
-use super::{Refusal, Section};
 
 /// The keys of a TOML document in the order in which they stand.
 pub(super) struct Document {

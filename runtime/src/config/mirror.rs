@@ -1,19 +1,19 @@
-//! `[mirror]`: requests and their outcome for whoever watches.
+//! `[mirror]`: requests and their outcome for monitoring.
 
 use super::ByteSize;
 use super::table::table;
 
 table! {
-    /// Requests and their outcome as JSON lines under `gateway/<name>/jobs`, for whoever watches. Requests pass no
-    /// subscriber, so that `mosquitto_sub -t '#'` shows none of them otherwise.
+    /// Requests and their outcome as JSON lines under `gateway/<name>/jobs`, for monitoring. Requests reach no
+    /// subscriber otherwise: `mosquitto_sub -t '#'` shows none of them.
     pub struct Mirror {
-        /// Whether there is a mirror.
+        /// Whether requests are shown there.
         pub enabled: bool = false;
-        /// Whether it shows what requests and answers carry, and not only their sizes.
+        /// Whether the payloads of requests and answers are shown, and not only their sizes.
         pub payloads: bool = false;
         /// Bytes of each payload that are shown; the rest is left out.
         pub payload_bytes: ByteSize = ByteSize::kib(4), in ByteSize::new(1)..=ByteSize::mib(1);
-        /// Lines that wait for the broker; those that find no room are left out, and counted.
+        /// Lines that wait for the broker; further ones are left out and counted.
         pub queue: usize = 1_024, in 1..=1_000_000;
     }
 }

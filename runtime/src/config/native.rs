@@ -1,16 +1,15 @@
 //! `native` and `[sandbox]`: whether source is built and run, as what, and within which limits.
 
+use super::table::{Setting, quoted, table};
+use super::{ByteSize, Refusal, TimeSpan, bounds, defaults};
 use offload_native::{Compilers, Mechanism};
 use serde::Deserialize;
-
-use super::table::{Setting, quoted, table};
-use super::{ByteSize, Refusal, TimeSpan, defaults};
 use std::path::PathBuf;
 
 /// Whether source is built and run, and as what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Native {
+pub enum NativeMode {
     /// Natively where the gateway's own broker listens on loopback alone, not at all elsewhere.
     Auto,
     /// Natively, in the sandbox.
@@ -37,16 +36,16 @@ impl Setting for Compilers {
     }
 }
 
-impl Setting for Native {
-    const FORM: &'static str = "\"auto\" (\"native\" where only this machine can ask, else \"off\"), \"native\", \"wasm\", \
-                              \"compare\" or \"off\"";
+impl Setting for NativeMode {
+    const FORM: &'static str = "\"auto\" (\"native\" where only this machine can ask, else \"off\"), \"native\", \
+                              \"wasm\", \"compare\" or \"off\"";
     fn to_toml(&self) -> Option<String> {
         Some(quoted(match self {
-            Native::Auto => "auto",
-            Native::Native => "native",
-            Native::Wasm => "wasm",
-            Native::Compare => "compare",
-            Native::Off => "off",
+            NativeMode::Auto => "auto",
+            NativeMode::Native => "native",
+            NativeMode::Wasm => "wasm",
+            NativeMode::Compare => "compare",
+            NativeMode::Off => "off",
         }))
     }
 }
@@ -57,13 +56,13 @@ table! {
     pub struct Sandbox {
         /// bubblewrap, 0.8 or newer. A name is looked for in PATH.
         pub bubblewrap: PathBuf = PathBuf::from("bwrap");
-        /// Builds and runs at once that others wait for. One client never holds all of them while there are two or
-        /// more. Default: the number of cores, but two.
+        /// Builds and runs at full speed at once. One client never holds all of them while there are two or more.
+        /// Default: the number of cores, at least two.
         pub concurrency: usize = defaults::cores().max(2), in 1..=1_024;
-        /// How long a build or run keeps others waiting. Then it goes on beside one of these.
+        /// How long a build or run counts as one of these while others wait. Then it goes on beside them.
         pub hold: TimeSpan = TimeSpan::millis(400), in TimeSpan::millis(1)..=TimeSpan::secs(3_600);
         /// Builds and runs in all, with those that go on beside others; each may take all of its memory. One client has
-        /// a quarter of them at most, one user or address half. Default: four times `concurrency`.
+        /// at most a quarter of them, one user or address at most half. Default: four times `concurrency`.
         pub places: Option<usize> = None;
         /// Memory of one run, all its processes together. A request can ask for less.
         pub memory: ByteSize = ByteSize::mib(256), in ByteSize::mib(16)..=ByteSize::gib(64);
@@ -77,19 +76,19 @@ table! {
         pub build_wall: TimeSpan = TimeSpan::secs(30), in TimeSpan::secs(1)..=TimeSpan::secs(3_600);
         /// Memory of one build, all its processes together.
         pub build_memory: ByteSize = ByteSize::mib(512), in ByteSize::mib(64)..=ByteSize::gib(64);
-        /// What compiles where a native build calls a compiler: what is called (`as-called`), the same without
+        /// What compiles where a native build calls a compiler: the one that is called (`as-called`), the same without
         /// optimizing (`unoptimized`), or `tcc` for C that it knows. The latter two give a faster first answer and
         /// slower programs.
         pub compilers: Compilers = Compilers::AsCalled;
         /// Runs that are compared with wasm at once, or wait for that (`native = "compare"`); each holds its input and
-        /// its outputs. One more is answered and not compared.
+        /// its outputs. Further runs are answered and not compared.
         pub compared: usize = 64, in 1..=65_536;
         /// Built programs kept in memory, all together; the least recently used go first.
         pub memory_cache: ByteSize = ByteSize::mib(32), in ByteSize::mib(1)..=ByteSize::gib(64);
         /// Built programs kept in the data directory, all together; the least recently used go first.
         pub disk_cache: ByteSize = ByteSize::mib(256), in ByteSize::mib(1)..=ByteSize::gib(1024);
-        /// Promises of the sandbox that this machine cannot keep and that you do without: `offload-rt doctor` shows
-        /// which it keeps, and docs/security.md what is lost. Without them source is refused.
+        /// Protections of the sandbox that this machine lacks and that you do without: `offload-rt doctor` shows which
+        /// it has, docs/security.md what is lost. Source is refused while one is missing that is not named here.
         pub accept: Vec<Mechanism> = Vec::new();
     }
 }
@@ -104,6 +103,6 @@ impl Sandbox {
     }
 
     pub(super) fn check(&self, refusals: &mut Vec<Refusal>) {
-        refusals.extend(super::out_of_range("sandbox.places", self.places, MAX_PLACES));
+        refusals.extend(bounds::out_of_range("sandbox.places", self.places, MAX_PLACES));
     }
 }

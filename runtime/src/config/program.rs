@@ -1,16 +1,18 @@
 //! `[[program]]`: programs that requests may name.
 
-use std::path::PathBuf;
-
 use super::Refusal;
 use super::table::table;
+use std::path::PathBuf;
+
+/// Name of the built-in program, which adds its arguments. It is the default until the configuration names another.
+pub const BUILT_IN: &str = "add";
 
 /// Longest name of a program, in bytes.
 const MAX_NAME: usize = 64;
 
 table! {
-    /// A program that requests may name. Without any, and unless one of them is the default, arguments alone are
-    /// added up by the built-in program `add`.
+    /// A program that requests may name. A request with arguments alone runs the default program: the built-in `add`,
+    /// which adds them up, unless another one is marked as default.
     pub struct Program {
         /// What requests call it: 1 to 64 of `A-Z a-z 0-9 _ -`.
         pub name: String = String::new();
@@ -33,7 +35,7 @@ impl Program {
         let problem = match self.file.extension().and_then(|extension| extension.to_str()) {
             Some("wasm" | "wat") => return,
             _ if self.file.as_os_str().is_empty() => "the program has no file".to_owned(),
-            _ => format!("{} is no such file by its name", self.file.display()),
+            _ => format!("{} has another ending", self.file.display()),
         };
         let refusal = Refusal::new(format!("{path}.file"), problem);
         refusals.push(refusal.accepting("a `.wasm` or `.wat` file"));

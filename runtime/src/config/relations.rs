@@ -1,11 +1,10 @@
 //! What holds between values: one that was not given follows those that were, and two that were given have to fit.
 
-use std::collections::HashSet;
-use std::fmt::Display;
-
 use super::listen::{MAX_PACKET, MAX_SESSION_QUEUE};
 use super::{ByteSize, Config, Given, Refusal, defaults};
 use crate::wasm::capacity;
+use std::collections::HashSet;
+use std::fmt::Display;
 
 /// Bytes of an outcome beside its outputs, and some to spare.
 const OUTCOME_OVERHEAD: u64 = 4 << 10;

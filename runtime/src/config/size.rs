@@ -1,12 +1,10 @@
 //! Sizes in bytes, as people write them.
 
-use std::fmt;
-use std::str::FromStr;
-
-use serde::de::{self, Deserialize, Deserializer, Visitor};
-
 use super::quantity::Quantity;
 use super::table::{Setting, quoted};
+use serde::de::{self, Deserialize, Deserializer, Visitor};
+use std::fmt;
+use std::str::FromStr;
 
 const SIZE: Quantity = Quantity {
     name: "size",
@@ -85,7 +83,7 @@ impl<'de> Deserialize<'de> for ByteSize {
             type Value = ByteSize;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a size such as \"64MiB\"")
+                f.write_str("a size")
             }
 
             fn visit_i64<E: de::Error>(self, bytes: i64) -> Result<ByteSize, E> {

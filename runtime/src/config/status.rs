@@ -6,7 +6,7 @@ use super::table::table;
 table! {
     /// The retained topic `gateway/<name>/status`.
     pub struct Status {
-        /// Time between looks at the load. What has changed is published, and nothing while nothing changes.
+        /// Time between two looks at the load; the status is published when it has changed.
         pub interval: TimeSpan = TimeSpan::secs(10), in TimeSpan::millis(100)..=TimeSpan::secs(3600);
     }
 }

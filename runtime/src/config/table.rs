@@ -4,8 +4,6 @@ use std::fmt::Display;
 use std::ops::{Bound, RangeBounds};
 use std::path::PathBuf;
 
-use super::{Given, Section};
-
 /// One key of a table, with the value that it has.
 pub(super) struct Key {
     pub name: &'static str,
@@ -88,54 +86,6 @@ impl Key {
     }
 }
 
-impl Section {
-    /// Path of a key of this table.
-    pub fn key(&self, name: &str) -> String {
-        if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
-    }
-
-    /// The table's own name, when it is one inside of `table` (any entry of it, where that is a list).
-    pub fn name_in(&self, table: &str) -> Option<&str> {
-        let path = self.path.trim_end_matches("[0]");
-        let (outer, name) = path.rsplit_once('.').unwrap_or(("", path));
-        (any_entry(outer) == table && !name.is_empty()).then_some(name)
-    }
-
-    /// What is accepted at `path`, when that is this table or one of its keys.
-    pub fn accepts(&self, path: &str) -> Option<String> {
-        if path == self.path.trim_end_matches("[0]") && !path.is_empty() {
-            return Some(self.heading.clone());
-        }
-        let (table, name) = path.rsplit_once('.').unwrap_or(("", path));
-        let key = self.keys.iter().find(|key| key.name == name)?;
-        (any_entry(table) == any_entry(&self.path)).then(|| key.accepts.clone())
-    }
-
-    /// The table below its documentation. Keys that were not `given` are comments.
-    pub fn to_toml(&self, given: &Given) -> String {
-        let mut text = String::new();
-        let mut line = |line: &str| {
-            text.push_str(line.trim_end());
-            text.push('\n');
-        };
-        self.doc.iter().for_each(|doc| line(&format!("#{doc}")));
-        let comment = if self.present { "" } else { "# " };
-        if !self.heading.is_empty() {
-            line(&format!("{comment}{}", self.heading));
-        }
-        for key in &self.keys {
-            line("");
-            key.doc.iter().for_each(|doc| line(&format!("#{doc}")));
-            line(&format!("# Accepted: {}.", key.accepts));
-            let is_set = self.present && given.has(&self.key(key.name));
-            let comment = if is_set { "" } else { "# " };
-            let value = key.value.as_deref().unwrap_or_default();
-            line(&format!("{comment}{} = {value}", key.name));
-        }
-        text
-    }
-}
-
 /// A path that stands for every entry of a list: `program[3]` and `program[0]` are the same.
 pub(super) fn any_entry(path: &str) -> String {
     path.chars().filter(|c| !c.is_ascii_digit()).collect()
@@ -200,7 +150,7 @@ impl Setting for f64 {
 }
 
 impl Setting for String {
-    const FORM: &'static str = "a text";
+    const FORM: &'static str = "a string";
     fn to_toml(&self) -> Option<String> {
         Some(quoted(self))
     }

@@ -1,13 +1,11 @@
 //! Lengths of time, as people write them.
 
+use super::quantity::Quantity;
+use super::table::{Setting, quoted};
+use serde::{Deserialize, Deserializer, de};
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
-
-use serde::{Deserialize, Deserializer, de};
-
-use super::quantity::Quantity;
-use super::table::{Setting, quoted};
 
 /// Units in nanoseconds.
 const TIME: Quantity = Quantity {
@@ -87,7 +85,7 @@ impl<'de> Deserialize<'de> for TimeSpan {
             type Value = TimeSpan;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a time such as \"10s\" (a plain number has no unit)")
+                f.write_str("a time")
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<TimeSpan, E> {

@@ -1,13 +1,12 @@
 //! `[tls]`: MQTT over TLS on a port of its own.
 
-use std::path::PathBuf;
-
 use super::table::table;
 use super::{HostPort, Refusal};
+use std::path::PathBuf;
 
 table! {
-    /// MQTT over TLS on a port of its own. `offload-rt keygen` makes certificates to start with. A file that changes
-    /// counts for new connections within seconds; clients that are connected stay.
+    /// MQTT over TLS on a port of its own. `offload-rt keygen` makes certificates to start with. Changed files take
+    /// effect for new connections within seconds.
     pub struct Tls {
         /// Where to listen; port 0 picks a free one.
         pub address: HostPort = HostPort::new("127.0.0.1", 8883);
@@ -15,10 +14,10 @@ table! {
         pub certificate: PathBuf = PathBuf::new();
         /// The certificate's private key, in PEM.
         pub key: PathBuf = PathBuf::new();
-        /// Certificates, in PEM, of the CAs that vouch for clients: a client with a certificate of theirs has its
-        /// common name for a user name, and needs no password.
+        /// CA certificates, in PEM, that verify clients: the common name of a client's certificate is its user name,
+        /// and it needs no password.
         pub client_ca: Option<PathBuf> = None;
-        /// Whether a client without a certificate is turned away.
+        /// Whether a client without a certificate is refused.
         pub require_certificate: bool = false;
     }
 }
@@ -32,7 +31,7 @@ impl Tls {
             }
         }
         if self.require_certificate && self.client_ca.is_none() {
-            let problem = "nobody could have a certificate without `tls.client_ca`";
+            let problem = "no client could have a certificate: `tls.client_ca` is missing";
             let refusal = Refusal::new("tls.require_certificate", problem).beside("tls.client_ca");
             refusals.push(refusal.accepting("false, or a `tls.client_ca`"));
         }

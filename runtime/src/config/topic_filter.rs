@@ -1,12 +1,10 @@
 //! Topic filters that the configuration names.
 
-use std::fmt;
-use std::str::FromStr;
-
+use super::table::{Setting, quoted};
 use offload_protocol::topic;
 use serde::{Deserialize, Deserializer, de};
-
-use super::table::{Setting, quoted};
+use std::fmt;
+use std::str::FromStr;
 
 /// An MQTT topic filter, wildcards allowed (MQTT 5, section 4.7). Filters that start with `$` are refused.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -1,13 +1,11 @@
 //! Topic filters of rules, in which `%u` and `%c` stand for who asks.
 
+use super::table::{Setting, quoted};
+use offload_protocol::topic;
+use serde::{Deserialize, Deserializer, de};
 use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
-
-use offload_protocol::topic;
-use serde::{Deserialize, Deserializer, de};
-
-use super::table::{Setting, quoted};
 
 /// An MQTT topic filter in which `%u` stands for the user name and `%c` for the client id, as in Mosquitto's rules.
 #[derive(Debug, Clone, PartialEq, Eq)]

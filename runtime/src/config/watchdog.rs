@@ -4,11 +4,11 @@ use super::TimeSpan;
 use super::table::table;
 
 table! {
-    /// The watchdog of the embedded broker: a client that sends itself a message through all of it. When that does not
-    /// come back the process exits with code 70 and says why, so that whoever supervises it starts it again: a gateway
-    /// that is unresponsive is worse than one that is gone.
+    /// The watchdog of the embedded broker: a client that sends itself a message through the whole broker. When the
+    /// message does not come back, the process exits with code 70 and logs why, so that its supervisor starts it again:
+    /// an unresponsive gateway is worse than one that is gone.
     pub struct Watchdog {
-        /// Whether there is one.
+        /// Whether the watchdog runs.
         pub enabled: bool = true;
         /// Time between two messages.
         pub interval: TimeSpan = TimeSpan::secs(10), in TimeSpan::millis(100)..=TimeSpan::secs(3_600);

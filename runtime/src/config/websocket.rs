@@ -5,12 +5,13 @@ use super::{HostPort, Refusal};
 
 table! {
     /// MQTT over WebSocket, for browsers (subprotocol `mqtt`). Any web page can reach loopback, so a connection from
-    /// there is trusted no more than any other: clients without a name come in only by `access.anonymous = true`, and
-    /// source is run only for clients that an `[[access.rule]]` names.
+    /// there is not trusted: anonymous clients connect only with `access.anonymous = true`, and source is run only for
+    /// clients that an `[[access.rule]]` names.
     pub struct WebSocket {
         /// Where to listen; port 0 picks a free one.
         pub address: HostPort = HostPort::new("127.0.0.1", 9001);
-        /// Origins of the web pages that may connect: "https://panel.example". What is no browser sends none, and may.
+        /// Origins of the web pages that may connect: "https://panel.example". Clients that are no browsers send none,
+        /// and may connect.
         pub origins: Vec<String> = Vec::new();
         /// Whether it is over TLS, with the certificate of `[tls]`.
         pub tls: bool = false;
@@ -20,7 +21,7 @@ table! {
 impl WebSocket {
     pub(super) fn check(&self, has_tls: bool, refusals: &mut Vec<Refusal>) {
         if self.tls && !has_tls {
-            let problem = "there is no certificate without `[tls]`";
+            let problem = "the certificate is missing: there is no `[tls]` table";
             refusals.push(Refusal::new("websocket.tls", problem).accepting("false, or a `[tls]` table"));
         }
         for origin in &self.origins {

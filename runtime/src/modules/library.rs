@@ -3,13 +3,13 @@
 //! A module is stored once, as `<digest>.wasm`. Who has it says an empty file in a folder for each owner,
 //! `<owner>/<digest>`. An index of both is held in memory; the disk is read at start, and when a module is needed.
 
-use super::Digest;
+use crate::client::Client;
 use crate::config;
 use crate::data_dir;
-use crate::ingress::Client;
 use crate::log_sampling::sampled;
 use bytes::Bytes;
 use lru::LruCache;
+use offload_protocol::request::Digest;
 use std::collections::HashMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -23,12 +23,12 @@ const ENTRY_COST: u64 = 4 << 10;
 /// File name ending of a module.
 const EXTENSION: &str = "wasm";
 
-/// Whose a module is: the hash of a principal, since that may be any text.
+/// The owner of a module: the hash of a principal, which may be any text.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Owner(Digest);
 
 impl Owner {
-    /// This client's, or everybody's.
+    /// The owner of what this client sends: the client itself, or all clients together where modules are `shared`.
     pub fn of(client: &Client, shared: bool) -> Owner {
         Owner(match (&client.principal, shared) {
             (_, true) => Digest::of(b"everybody"),
@@ -37,7 +37,7 @@ impl Owner {
         })
     }
 
-    /// Tells owners apart.
+    /// The bytes of the hash.
     pub fn bytes(&self) -> [u8; 32] {
         self.0.0
     }
@@ -56,7 +56,7 @@ struct Shared {
 }
 
 struct Index {
-    /// Who has what, and when it was last used.
+    /// The owners of each module, in the order of their last use.
     owned: LruCache<(Owner, Digest), ()>,
     contents: HashMap<Digest, Content>,
     /// Bytes that an owner is charged with.
@@ -131,7 +131,7 @@ impl Library {
         {
             return Some(module.into());
         }
-        sampled!(warn, %digest, "a module in the data directory is gone or damaged: forgotten");
+        sampled!(warn, %digest, "a module is missing or damaged in the data directory: clients must send it again");
         let _writing = self.0.writing.lock().await;
         let removed = self.0.lock().forget(&self.0, &digest);
         let shared = self.0.clone();

@@ -4,10 +4,10 @@
 //! keyed MAC over the module's digest, the compatibility of the engine that made it, and its bytes; it is read once,
 //! verified, and those same bytes are loaded. The key lies in the data directory and nowhere else.
 
-use super::Digest;
 use crate::data_dir;
 use crate::log_sampling::sampled;
 use hmac::{Hmac, KeyInit, Mac};
+use offload_protocol::request::Digest;
 use sha2::Sha256;
 use std::hash::{Hash, Hasher};
 use std::path::PathBuf;
@@ -25,7 +25,7 @@ const EXTENSION: &str = "cwasm";
 pub struct ArtifactStore {
     directory: PathBuf,
     key: [u8; 32],
-    /// Tells artifacts apart that not everyone can run: by versions, processor features, settings.
+    /// Hash of the versions, processor features and settings that an artifact was made for.
     compatibility: u64,
     max_bytes: u64,
 }
@@ -64,7 +64,7 @@ impl ArtifactStore {
         let authentic = file.len() >= MAC_LEN
             && self.mac(digest, &file[MAC_LEN..]).verify_slice(&file[..MAC_LEN]).is_ok();
         if !authentic {
-            sampled!(warn, path = %path.display(), "an artifact in the store is not authentic: removed");
+            sampled!(warn, path = %path.display(), "an artifact in the store is not authentic and was removed");
             let _ = fs::remove_file(&path);
             return None;
         }
@@ -135,7 +135,7 @@ impl ArtifactStore {
     }
 }
 
-/// Tells apart what has another hash; for engines that is one of all that shapes their code.
+/// The compatibility of what has this hash; an engine's hash covers all that shapes its code.
 pub fn compatibility(of: impl Hash) -> u64 {
     // `DefaultHasher::new` is the same function in every process of one build; another build starts afresh.
     let mut hasher = std::hash::DefaultHasher::new();

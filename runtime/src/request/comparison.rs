@@ -1,9 +1,9 @@
 //! Source that was run natively, run as wasm too: beside the answer, which has gone out before.
 
 use super::artifact_of;
-use crate::ingress::Client;
+use crate::client::Client;
 use crate::modules::Modules;
-use crate::source::{Buildable, Native};
+use crate::source::{Buildable, SourceBackend};
 use crate::suspects::{Verdict, Watched};
 use crate::wasm::guest::{Budget, Ended, Input};
 use crate::wasm::workers::{Job, RunOutcome, Waiting, Workers};
@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 /// What it takes to run source as wasm.
 pub struct Comparison {
-    pub native: Arc<Native>,
+    pub native: Arc<SourceBackend>,
     pub modules: Arc<Modules>,
     pub workers: Arc<Workers>,
     /// Ends it: nobody waits for it.

@@ -6,7 +6,7 @@ use std::time::Instant;
 use offload_protocol::answer::{Answer, Outcome};
 use offload_protocol::request::{Code, Request};
 
-use crate::ingress::Client;
+use crate::client::Client;
 use crate::telemetry::bounded;
 
 /// What is known of a request before its answer.

@@ -4,6 +4,7 @@ use super::request_log::RequestLog;
 use crate::audit_log::AuditEntry;
 use crate::deduplication::{Deduplicator, Key};
 use crate::ingress::{Outgoing, Responder};
+use crate::stopping::stopping_error;
 use crate::wasm::workers::{RunOutcome, Waiting};
 use bytes::Bytes;
 use offload_protocol::answer::{Answer, AnswerForm, Outcome as Ending};
@@ -108,11 +109,6 @@ impl Ticket {
         let ReplyAddress { topic, correlation_data, max_payload } = self.route;
         self.responder.answer(Outgoing { topic, answer, form: self.form, correlation_data, max_payload });
     }
-}
-
-/// A gateway that stops has not failed.
-pub fn stopping_error() -> WireError {
-    WireError::new(ErrorKind::Busy, "the gateway is stopping, try again after 5 s")
 }
 
 pub fn expired_error() -> WireError {

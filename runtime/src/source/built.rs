@@ -3,14 +3,13 @@
 //! The same source, build and toolchain give the same program. What is kept has one owner unless `[modules] shared`
 //! says otherwise, since a program may hold what only its sender knows, and the time of an answer tells what is there.
 
-use super::Buildable;
-use crate::compiler::Failure;
+use super::buildable::Buildable;
+use crate::client::Client;
 use crate::config::Config;
 use crate::data_dir::DataDir;
 use crate::fingerprint::{Fingerprint, Fingerprinter};
-use crate::ingress::Client;
 use crate::modules::{ArtifactStore, Owner, compatibility};
-use crate::once_cache::{OnceCache, Outcome};
+use crate::once_cache::{Cached, MakeError, OnceCache};
 use crate::wasm::folder::Folder;
 use offload_native::{NativeProgram, Platform, TOOL_FOLDERS, Wasi};
 use offload_protocol::request::Digest;
@@ -19,14 +18,14 @@ use std::sync::Arc;
 use std::time::SystemTime;
 use std::{fs, io};
 
-/// Name of their folder in the data directory.
+/// Name of the folder of built programs in the data directory.
 const FOLDER: &str = "programs";
 
-/// What shapes a program beside its source.
+/// The tools that shape a program beside its source.
 const TOOLS: [&str; 11] =
     ["cc", "c++", "gcc", "g++", "clang", "clang++", "tcc", "as", "ld", "wasm-ld", "make"];
 
-/// And what is in each program for WASI.
+/// The C library that is part of each program for WASI.
 const WASI_LIBRARY: &str = "/usr/lib/wasm32-wasi/libc.a";
 
 /// The form in which programs are stored: another number makes them anew.
@@ -35,50 +34,50 @@ const FORMAT: u32 = 2;
 /// What tells a source's module from its native program.
 const WASM: &[u8] = b"wasm";
 
-/// Programs that were built.
-pub struct Built {
+/// The programs that were built.
+pub struct BuiltPrograms {
     store: ArtifactStore,
-    cache: OnceCache<Made>,
+    cache: OnceCache<BuiltProgram>,
     shared: bool,
 }
 
 /// A program that was built.
 #[derive(Clone)]
-pub struct Made {
-    /// What is run.
+pub struct BuiltProgram {
+    /// The program.
     pub program: NativeProgram,
-    /// Of its bytes: the name that modules go by.
+    /// Digest of its bytes, by which modules are named.
     pub digest: Digest,
-    /// What it finds as a module.
+    /// The folder that it finds when it runs as a module.
     pub folder: Option<Arc<Folder>>,
 }
 
-impl Built {
-    /// Opens (creates) their folder.
+impl BuiltPrograms {
+    /// Opens (creates) the folder of built programs.
     ///
     /// # Errors
     ///
     /// When it cannot be created.
-    pub fn open(config: &Config, data_dir: &DataDir) -> io::Result<Built> {
+    pub fn open(config: &Config, data_dir: &DataDir) -> io::Result<BuiltPrograms> {
         let folder = data_dir.path().join(FOLDER);
         let sandbox = &config.sandbox;
         let key = *data_dir.mac_key();
         let compatibility = compatibility((FORMAT, toolchain(), sandbox.compilers, Wasi::recipe()));
         let store = ArtifactStore::open(folder, key, compatibility, sandbox.disk_cache.bytes())?;
-        let cache = OnceCache::new(sandbox.memory_cache.bytes(), |made: &Made| {
+        let cache = OnceCache::new(sandbox.memory_cache.bytes(), |made: &BuiltProgram| {
             let folder = made.program.folder().map_or(0, |folder| folder.archive().len());
             (made.program.bytes().len() + folder) as u64
         });
-        Ok(Built { store, cache, shared: config.modules.shared })
+        Ok(BuiltPrograms { store, cache, shared: config.modules.shared })
     }
 
-    /// What is at hand of this client's source, or why it cannot be built.
+    /// The program of this client's source, if it is in memory; or why it cannot be built.
     pub fn ready(
         &self,
         client: &Client,
         source: &Buildable,
         platform: Platform<'_>,
-    ) -> Option<Outcome<Made>> {
+    ) -> Option<Cached<BuiltProgram>> {
         self.cache.ready(&self.key(client, source, platform))
     }
 
@@ -93,16 +92,16 @@ impl Built {
         client: &Client,
         source: &Buildable,
         platform: Platform<'_>,
-        build: impl Future<Output = Result<NativeProgram, Failure>>,
-    ) -> Outcome<Made> {
+        build: impl Future<Output = Result<NativeProgram, MakeError>>,
+    ) -> Cached<BuiltProgram> {
         let key = self.key(client, source, platform);
         let load_or_build = async {
             if let Some(program) = self.store.load(&key).await.as_deref().and_then(unpacked) {
-                return Ok(Made::new(program));
+                return Ok(BuiltProgram::new(program));
             }
             let program = build.await?;
             self.store.save(&key, &packed(&program)).await;
-            Ok(Made::new(program))
+            Ok(BuiltProgram::new(program))
         };
         self.cache.get_or_make(key, load_or_build).await.0
     }
@@ -121,10 +120,10 @@ impl Built {
     }
 }
 
-impl Made {
-    fn new(program: NativeProgram) -> Made {
+impl BuiltProgram {
+    fn new(program: NativeProgram) -> BuiltProgram {
         let folder = program.folder().map(|left| Arc::new(Folder::new(left)));
-        Made { digest: Digest::of(program.bytes()), folder, program }
+        BuiltProgram { digest: Digest::of(program.bytes()), folder, program }
     }
 }
 

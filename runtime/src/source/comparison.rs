@@ -1,19 +1,19 @@
 //! What source would be as wasm, beside what it is: the differences, each told once.
 
-use super::Buildable;
-use crate::ingress::Client;
+use super::buildable::Buildable;
+use crate::client::Client;
 use crate::log_sampling::sampled;
 use crate::telemetry;
 use crate::wasm::guest::Ended;
 use lru::LruCache;
 use offload_protocol::error::WireError;
-use offload_protocol::request::{Digest, Files};
+use offload_protocol::request::Digest;
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Sources and kinds of differences that are remembered as told; after so many others one is told again.
+/// Sources and kinds of differences that are remembered as told; after this many others one is told again.
 const REMEMBERED: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
 
 /// Bytes of an output that are told, from the first that differs.
@@ -22,20 +22,20 @@ const EXCERPT: usize = 32;
 /// The differences that have been told. A device that sends every few seconds fills no log.
 pub struct Comparisons {
     told: Mutex<LruCache<(Digest, Told), ()>>,
-    /// A permit each, until they are done.
+    /// One permit for each comparison, until it is done.
     at_once: Arc<Semaphore>,
 }
 
 /// What has been told of a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Told {
-    /// In what it differs, if it does.
+    /// How it differs, if it does.
     Compared(Difference),
     /// A run of it was not compared.
     Skipped,
 }
 
-/// In what a run differs as wasm.
+/// How a run differs as wasm.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 struct Difference {
     /// It was not built, or not compiled.
@@ -60,10 +60,16 @@ impl Comparisons {
     pub fn begin(&self, client: &Client, source: &Buildable) -> Option<OwnedSemaphorePermit> {
         let permit = self.at_once.clone().try_acquire_owned().ok();
         if permit.is_none() {
-            let digest = digest(source);
+            let digest = source.digest();
             if self.is_new(digest, Told::Skipped) {
-                let (name, client) = (telemetry::bounded(name(source)), telemetry::bounded(client.key()));
-                let logged = sampled!(info, source = %digest.hex(), %name, %client, "not each run of this source is compared with wasm: there are too many at once");
+                let (name, client) = (telemetry::bounded(source.name()), telemetry::bounded(client.key()));
+                let logged = sampled!(
+                    info,
+                    source = %digest.hex(),
+                    %name,
+                    %client,
+                    "some runs of this source are not compared with wasm: too many are compared at once"
+                );
                 if !logged {
                     self.forget(digest, Told::Skipped);
                 }
@@ -72,8 +78,8 @@ impl Comparisons {
         permit
     }
 
-    /// Logs in what a source that ended like this natively ends in another way as wasm, or cannot be built; once that
-    /// it does not.
+    /// Logs how a run as wasm differs from the native one, or that there is no such run; or, once, that it does not
+    /// differ.
     pub fn tell(
         &self,
         client: &Client,
@@ -85,8 +91,8 @@ impl Comparisons {
             Ok(wasm) => (Difference::between(native, wasm), details(native, wasm)),
             Err(error) => (Difference { build: true, ..Difference::default() }, error.line()),
         };
-        let digest = digest(source);
-        let (name, client) = (name(source), client.key());
+        let digest = source.digest();
+        let (name, client) = (source.name(), client.key());
         let (name, client) = (telemetry::bounded(name), telemetry::bounded(client));
         if !self.is_new(digest, Told::Compared(difference)) {
             tracing::debug!(source = %digest.hex(), %difference, "compared with wasm, with the same result as before");
@@ -95,7 +101,13 @@ impl Comparisons {
         let logged = if difference == Difference::default() {
             sampled!(info, source = %digest.hex(), %name, %client, "as wasm this source does the same")
         } else {
-            sampled!(warn, source = %digest.hex(), %name, %client, "as wasm this source differs in {difference}: {detail}")
+            sampled!(
+                warn,
+                source = %digest.hex(),
+                %name,
+                %client,
+                "as wasm this source differs in {difference}: {detail}"
+            )
         };
         if !logged {
             self.forget(digest, Told::Compared(difference));
@@ -171,35 +183,11 @@ fn end(ended: &Ended) -> String {
     }
 }
 
-fn name(source: &Buildable) -> &str {
-    match source {
-        Buildable::Source(source) => &source.name,
-        Buildable::Files(Files { target, .. }) => target.as_deref().unwrap_or_default(),
-    }
-}
-
-/// What an operator finds a source by: the SHA-256 of the one file, as `sha256sum` prints it; of several files that of
-/// what `sha256sum` prints for all of them in the order of their paths.
-fn digest(source: &Buildable) -> Digest {
-    match source {
-        Buildable::Source(source) => Digest::of(&source.text),
-        Buildable::Files(Files { files, .. }) => {
-            let mut files: Vec<_> = files.iter().collect();
-            files.sort();
-            let lines = files.into_iter().map(|(path, contents)| {
-                let digest = Digest::of(contents).hex();
-                format!("{digest}  {path}\n")
-            });
-            Digest::of(lines.collect::<String>().as_bytes())
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bytes::Bytes;
     use offload_protocol::error::ErrorKind;
+    use offload_protocol::request::Files;
 
     fn ended(result: Result<i32, WireError>, stdout: &'static str, stderr: &'static str) -> Ended {
         let (stdout, stderr) = (stdout.as_bytes().into(), stderr.as_bytes().into());
@@ -223,7 +211,10 @@ mod tests {
             (
                 ended(Ok(3), "long\n", "x\n"),
                 "its end and stdout and stderr",
-                r#"exit code 0 and exit code 3; stdout from byte 4: " has 64 bits" and "\n"; stderr from byte 0: "" and "x\n""#,
+                concat!(
+                    r#"exit code 0 and exit code 3; stdout from byte 4: " has 64 bits" and "\n"; "#,
+                    r#"stderr from byte 0: "" and "x\n""#
+                ),
             ),
             (ended(trap("why"), "long has 64 bits", ""), "its end", "exit code 0 and error: trap: why"),
         ] {
@@ -262,15 +253,5 @@ mod tests {
     fn an_error_is_the_same_by_its_kind() {
         let (native, wasm) = (ended(trap("SIGSEGV"), "", ""), ended(trap("unreachable"), "", ""));
         assert_eq!(Difference::between(&native, &wasm), Difference::default());
-    }
-
-    #[test]
-    fn several_files_have_the_digest_of_what_sha256sum_prints() {
-        let file = |path: &str, contents: &'static str| (path.to_owned(), Bytes::from(contents));
-        let files = vec![file("b.c", "int b;\n"), file("a/x.h", "")];
-        let lines = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855  a/x.h\n\
-                     9f0576e20ec48d16fa8aac96a27e3c83a0b019fc9bc7abd1accd44287c157381  b.c\n";
-        let source = Buildable::Files(Files { files, makefile: Some("all:".into()), target: None });
-        assert_eq!(digest(&source), Digest::of(lines.as_bytes()));
     }
 }

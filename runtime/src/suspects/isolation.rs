@@ -1,7 +1,7 @@
 //! Who executes strangers' code in this process: many at once, or one alone.
 
+use crate::client::Client;
 use crate::flow::Flow;
-use crate::ingress::Client;
 use offload_policy::{FairQueue, QueueLimits};
 use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::sync::{Notify, OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock, oneshot};

@@ -35,7 +35,7 @@ pub struct Record {
 pub enum State {
     /// It is under way, perhaps beside others.
     Running,
-    /// It is under way, and nothing else is. It has crashed the process so many times before.
+    /// It is under way, and nothing else is. It has crashed the process before.
     RunningAlone {
         /// Crashes while nothing else ran.
         crashes: u8,

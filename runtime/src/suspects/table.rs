@@ -38,7 +38,7 @@ pub enum Verdict {
     Innocent,
     /// It ran when the process crashed: it has to run alone.
     Suspect,
-    /// It has crashed the process so many times, alone: it must not run.
+    /// It has crashed the process this number of times, alone: it must not run.
     Poison(u8),
 }
 

@@ -2,7 +2,7 @@
 
 use super::engine;
 use super::loaded::LoadedLimits;
-use crate::config::{self, ByteSize};
+use crate::config::{ByteSize, Compiler, WASM_PAGE, Workers};
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 use rustix::process::{Resource, getrlimit};
 use std::fs;
@@ -24,7 +24,7 @@ const MOST_SLOTS: usize = offload_policy::DEFAULT_SLOTS;
 /// Memory mappings of a loaded module: its headers, its code, its data, and its image in the slot that it last ran in.
 const MODULE_MAPPINGS: usize = 4;
 
-/// What of memory, mappings and descriptors is for loaded modules by default: one in so many.
+/// The part of memory, mappings and descriptors that is for loaded modules by default: one in this number.
 const MODULES_PART: usize = 8;
 
 /// Bytes of modules that one worker keeps loaded, unless the configuration says so: some hundreds of usual ones.
@@ -65,8 +65,8 @@ pub enum Shortage {
     Mappings(usize),
     /// Of address space, of which some processors and limits leave little.
     #[error(
-        "{0} GiB of address space can be reserved, and each slot takes 4; see `ulimit -v`, and whether the kernel is built \
-         for 39 bits"
+        "{0} GiB of address space can be reserved, and each slot takes 4; see `ulimit -v`, and whether the kernel is \
+         built for 39 bits"
     )]
     AddressSpace(usize),
 }
@@ -85,7 +85,7 @@ impl System {
     }
 }
 
-/// Whether so many bytes in one piece can be reserved, as a pool does.
+/// Whether this many bytes can be reserved in one piece, as a pool does.
 fn can_reserve(bytes: usize) -> bool {
     // SAFETY: a new mapping at an address of the kernel's choice, which nothing can access and which is removed here.
     unsafe {
@@ -98,7 +98,7 @@ fn can_reserve(bytes: usize) -> bool {
 
 impl PoolCapacity {
     /// The room that `workers` ask for, as far as this system has it.
-    pub fn new(workers: &config::Workers, compiler: &config::Compiler) -> PoolCapacity {
+    pub fn new(workers: &Workers, compiler: &Compiler) -> PoolCapacity {
         let wanted = wanted(workers, compiler);
         PoolCapacity::within(
             workers,
@@ -109,7 +109,7 @@ impl PoolCapacity {
 
     /// Half of the memory is for what slots keep between guests; the rest for loaded modules, half of it at the most,
     /// and for what guests need beyond their slots.
-    fn within(workers: &config::Workers, compiler: &config::Compiler, system: System) -> PoolCapacity {
+    fn within(workers: &Workers, compiler: &Compiler, system: System) -> PoolCapacity {
         let wanted = wanted(workers, compiler);
         let loaded = loaded(workers, compiler, system);
         let others = OTHER_MAPPINGS + loaded.modules * MODULE_MAPPINGS * workers.count;
@@ -126,40 +126,36 @@ impl PoolCapacity {
 }
 
 /// The least memory of guests (`workers.memory`) for each worker: one slot has half of it.
-pub fn least_memory(compiler: &config::Compiler) -> ByteSize {
+pub fn least_memory(compiler: &Compiler) -> ByteSize {
     ByteSize::new(2 * resident(compiler) as u64)
 }
 
 /// Linear memory that one guest can have while no other needs any, in whole pages.
-pub fn most_of_one_guest(workers: &config::Workers, compiler: &config::Compiler) -> ByteSize {
+pub fn most_of_one_guest(workers: &Workers, compiler: &Compiler) -> ByteSize {
     let bytes = (engine::MEMORY_KEEP_RESIDENT + beyond_slots(workers, compiler)) as u64;
-    ByteSize::new(bytes - bytes % config::WASM_PAGE.bytes())
+    ByteSize::new(bytes - bytes % WASM_PAGE.bytes())
 }
 
 /// The memory of guests (`workers.memory`) of which one guest can have so much.
-pub fn memory_for_one_guest(
-    guest: ByteSize,
-    workers: &config::Workers,
-    compiler: &config::Compiler,
-) -> ByteSize {
+pub fn memory_for_one_guest(guest: ByteSize, workers: &Workers, compiler: &Compiler) -> ByteSize {
     let beyond = guest.as_usize().saturating_sub(engine::MEMORY_KEEP_RESIDENT);
     let loaded = compiler.loaded_bytes.map_or(LOADED_BYTES * workers.count, ByteSize::as_usize);
     ByteSize::mib((2 * (beyond + loaded)).div_ceil(1 << 20) as u64)
 }
 
 /// Bytes of linear memory, of all guests together, beyond what each slot keeps.
-fn beyond_slots(workers: &config::Workers, compiler: &config::Compiler) -> usize {
+fn beyond_slots(workers: &Workers, compiler: &Compiler) -> usize {
     (workers.memory.as_usize() / 2).saturating_sub(loaded_bytes(workers, compiler) * workers.count)
 }
 
 /// Slots of one worker, by the configuration alone.
-fn wanted(workers: &config::Workers, compiler: &config::Compiler) -> usize {
+fn wanted(workers: &Workers, compiler: &Compiler) -> usize {
     let kept = workers.memory.as_usize() / 2 / workers.count;
     workers.slots.unwrap_or_else(|| (kept / resident(compiler)).clamp(1, MOST_SLOTS))
 }
 
 /// Modules of one worker: as many as the configuration says, but no more than a part of what the system has for all.
-fn loaded(workers: &config::Workers, compiler: &config::Compiler, system: System) -> LoadedLimits {
+fn loaded(workers: &Workers, compiler: &Compiler, system: System) -> LoadedLimits {
     let bytes = loaded_bytes(workers, compiler);
     let mapped = system.mappings / MODULES_PART / MODULE_MAPPINGS / workers.count;
     let opened = system.descriptors / MODULES_PART / workers.count;
@@ -168,7 +164,7 @@ fn loaded(workers: &config::Workers, compiler: &config::Compiler, system: System
 }
 
 /// Bytes of the modules of one worker.
-fn loaded_bytes(workers: &config::Workers, compiler: &config::Compiler) -> usize {
+fn loaded_bytes(workers: &Workers, compiler: &Compiler) -> usize {
     // Nothing is checked yet when a configuration asks.
     let count = workers.count.max(1);
     let memory = workers.memory.as_usize() / count;
@@ -179,13 +175,13 @@ fn loaded_bytes(workers: &config::Workers, compiler: &config::Compiler) -> usize
 }
 
 /// Address space of one slot, in bytes.
-fn address_space(compiler: &config::Compiler) -> usize {
+fn address_space(compiler: &Compiler) -> usize {
     compiler.memories * MEMORY_ADDRESS_SPACE
 }
 
 /// What one slot keeps between guests at the most, in bytes. Its stack is not cleared, so that of it stays what the
 /// deepest guest has used.
-fn resident(compiler: &config::Compiler) -> usize {
+fn resident(compiler: &Compiler) -> usize {
     compiler.memories * engine::MEMORY_KEEP_RESIDENT
         + compiler.tables.max(compiler.component_tables) * engine::TABLE_KEEP_RESIDENT
         + engine::ASYNC_STACK_SIZE
@@ -199,18 +195,18 @@ mod tests {
 
     const PLENTY: System = System { mappings: 1 << 20, descriptors: 1 << 20, address_space: 1 << 47 };
 
-    fn workers(count: usize, memory: ByteSize) -> config::Workers {
-        config::Workers { count, memory, ..Default::default() }
+    fn workers(count: usize, memory: ByteSize) -> Workers {
+        Workers { count, memory, ..Default::default() }
     }
 
-    fn capacity(workers: &config::Workers, system: System) -> PoolCapacity {
-        PoolCapacity::within(workers, &config::Compiler::default(), system)
+    fn capacity(workers: &Workers, system: System) -> PoolCapacity {
+        PoolCapacity::within(workers, &Compiler::default(), system)
     }
 
     #[test]
     fn half_of_the_memory_is_for_slots() {
         // 2 MiB of memory, 4 tables of 64 KiB, 1.25 MiB of stack.
-        assert_eq!(resident(&config::Compiler::default()), (3 << 20) + (512 << 10));
+        assert_eq!(resident(&Compiler::default()), (3 << 20) + (512 << 10));
         let small = capacity(&workers(4, ByteSize::gib(1)), PLENTY);
         let idle = Idle { after: Duration::from_secs(4), bytes: 8 << 20 };
         let loaded = LoadedLimits { bytes: 32 << 20, modules: 256, idle };
@@ -225,7 +221,7 @@ mod tests {
     #[test]
     fn loaded_modules_have_a_part_of_the_memory() {
         let of = |count, memory, loaded_bytes| {
-            let compiler = config::Compiler { loaded_bytes, ..Default::default() };
+            let compiler = Compiler { loaded_bytes, ..Default::default() };
             let capacity = PoolCapacity::within(&workers(count, memory), &compiler, PLENTY);
             (capacity.loaded.bytes, capacity.memory)
         };
@@ -237,7 +233,7 @@ mod tests {
 
     #[test]
     fn a_number_in_the_configuration_goes_first() {
-        let workers = config::Workers { slots: Some(7), ..workers(2, ByteSize::gib(8)) };
+        let workers = Workers { slots: Some(7), ..workers(2, ByteSize::gib(8)) };
         assert_eq!(capacity(&workers, PLENTY).slots, 7);
     }
 

@@ -4,7 +4,7 @@
 //! `component-model-async`, and that is all of the async ABI for one call. wasmtime compares the types when it links a
 //! guest; the guest example `request`, which is built from `wit/`, imports all four.
 
-use super::guest::GuestState;
+use super::guest_state::GuestState;
 use std::time::Instant;
 use wasmtime::component::Linker;
 use wasmtime::{Result, StoreContextMut};

@@ -1,6 +1,9 @@
 //! One guest's life: a store with its limits, the instance, its start function, and how it ended.
 
 use super::folder::Folder;
+pub use super::guest_state::Context;
+use super::guest_state::{Clock, GuestState, WallClock};
+use super::limit_reached::LimitReached;
 use super::limiter::{MemoryLimiter, Refusal};
 use super::linking::LinkedProgram;
 use super::memory::MemoryLease;
@@ -12,22 +15,11 @@ use super::standard_streams::StandardStreams;
 use super::stdio::Stdio;
 use bytes::Bytes;
 use offload_protocol::error::{ErrorKind, WireError};
-use offload_protocol::request::RequestId;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 use wasmtime::{Store, Trap, UpdateDeadline, WasmBacktrace};
-use wasmtime_wasi::p1::WasiP1Ctx;
-use wasmtime_wasi::{HostMonotonicClock, HostWallClock, I32Exit, WasiCtxBuilder, WasiCtxView, WasiView};
-
-/// Which request a guest was started for.
-#[derive(Clone, Debug)]
-pub struct Context {
-    /// The reply id of the topic that the request came on.
-    pub reply_id: Arc<str>,
-    /// The request's own id.
-    pub request_id: Option<RequestId>,
-}
+use wasmtime_wasi::{I32Exit, WasiCtxBuilder, WasiView};
 
 /// What a guest is given.
 #[derive(Clone, Debug)]
@@ -78,79 +70,6 @@ pub struct Ended {
     pub fuel: u64,
 }
 
-/// A limit of the host ended the guest.
-#[derive(Debug, thiserror::Error)]
-#[error("{message}")]
-pub(super) struct LimitReached {
-    pub(super) kind: ErrorKind,
-    pub(super) message: String,
-}
-
-/// The guest's monotonic clock: zero at its start.
-#[derive(Clone, Copy, Debug)]
-pub struct Clock(Instant);
-
-impl Clock {
-    /// Time since the guest's start.
-    pub fn elapsed(&self) -> Duration {
-        self.0.elapsed()
-    }
-}
-
-impl HostMonotonicClock for Clock {
-    fn resolution(&self) -> u64 {
-        1
-    }
-
-    fn now(&self) -> u64 {
-        self.elapsed().as_nanos() as u64
-    }
-}
-
-/// The guest's wall clock. WASI has no time before 1970, which a device without a battery may have until it has asked
-/// the network: 1970 stands for it.
-#[derive(Clone, Copy, Debug)]
-pub struct WallClock;
-
-impl WallClock {
-    /// Time since 1970.
-    pub fn since_epoch(now: SystemTime) -> Duration {
-        now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
-    }
-}
-
-impl HostWallClock for WallClock {
-    fn resolution(&self) -> Duration {
-        Duration::from_nanos(1)
-    }
-
-    fn now(&self) -> Duration {
-        WallClock::since_epoch(SystemTime::now())
-    }
-}
-
-/// What a store holds for its guest.
-pub struct GuestState {
-    pub(super) wasi: WasiP1Ctx,
-    /// Shared with the streams that a component holds.
-    pub(super) stdio: Arc<Mutex<Stdio>>,
-    /// Where a module has them; a component asks for its streams.
-    pub(super) streams: StandardStreams,
-    /// What a module has open of its folder.
-    pub(super) files: OpenFiles,
-    pub(super) clock: Clock,
-    pub(super) context: Context,
-    /// When it is ended.
-    pub(super) deadline: Instant,
-    limiter: MemoryLimiter,
-}
-
-impl WasiView for GuestState {
-    fn ctx(&mut self) -> WasiCtxView<'_> {
-        self.wasi.ctx()
-    }
-}
-
 /// Runs one guest to its end. The future yields at the end of each slice and while the guest sleeps; dropping it ends
 /// the guest, which the caller does at `deadline`.
 /// `fuel_used` is brought up to date at the end of each slice, as far as the compiled code has written it back: a
@@ -195,7 +114,7 @@ fn store(
     deadline: Instant,
     fuel_used: Arc<AtomicU64>,
 ) -> wasmtime::Result<Store<GuestState>> {
-    let clock = Clock(Instant::now());
+    let clock = Clock::start();
     let mut wasi = WasiCtxBuilder::new();
     wasi.arg(&*input.name).args(&input.args).envs(&input.env).monotonic_clock(clock).wall_clock(WallClock);
     // wasmtime-wasi gives no files and no addresses by default either; it does give sockets.
@@ -311,7 +230,8 @@ pub(super) mod tests {
     use super::super::memory::GuestMemory;
     use super::*;
     use crate::config::{Compiler, Limits};
-    use crate::modules::{Artifact, Digest};
+    use crate::wasm::artifact::Artifact;
+    use offload_protocol::request::Digest;
     use std::pin::pin;
     use std::task::{Context as TaskContext, Waker};
     use wasmtime::Engine;
@@ -402,7 +322,8 @@ pub(super) mod tests {
                 r#"(module (memory (export "memory") 1)
                     (func (export "_start")
                         (drop (memory.grow (i32.const {pages})))
-                        (memory.fill (i32.const 65536) (i32.const 1) (i32.mul (i32.const {pages}) (i32.const 65536)))))"#
+                        (memory.fill (i32.const 65536) (i32.const 1)
+                            (i32.mul (i32.const {pages}) (i32.const 65536)))))"#
             )
         };
         for (pages, polls) in [(30, 1), (150, 1), (160, 2), (1000, 2)] {
@@ -442,13 +363,5 @@ pub(super) mod tests {
                 assert_eq!(ended.result, Ok(0), "{pages} pages");
             }
         }
-    }
-
-    #[test]
-    fn a_clock_before_1970_says_1970() {
-        let before = SystemTime::UNIX_EPOCH - Duration::from_secs(1);
-        assert_eq!(WallClock::since_epoch(before), Duration::ZERO);
-        let after = SystemTime::UNIX_EPOCH + Duration::from_secs(1);
-        assert_eq!(WallClock::since_epoch(after), Duration::from_secs(1));
     }
 }

@@ -1,8 +1,8 @@
 //! What is handed to the workers, and what becomes of it.
 
+use super::artifact::Artifact;
 use super::guest::{Budget, Ended, Input};
 use crate::flow::Flow;
-use crate::modules::Artifact;
 use crate::suspects::Watched;
 use offload_policy::Load;
 use std::sync::Arc;

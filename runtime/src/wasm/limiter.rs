@@ -1,7 +1,7 @@
 //! How much linear memory and how many table elements a guest may have.
 
 use super::engine::MEMORY_KEEP_RESIDENT;
-use super::guest::LimitReached;
+use super::limit_reached::LimitReached;
 use super::memory::MemoryLease;
 use offload_protocol::error::ErrorKind;
 use std::fmt::{self, Display};
@@ -71,7 +71,7 @@ impl Counted {
 }
 
 impl MemoryLimiter {
-    /// For one guest: so many bytes of memory, those beyond its slot's own out of this lease, and so many elements.
+    /// The limits of one guest: `memory` bytes, those beyond its slot's own from the lease, and `table_elements`.
     pub fn new(memory: usize, table_elements: usize, beyond: MemoryLease) -> MemoryLimiter {
         MemoryLimiter {
             memory: Counted { what: "bytes of memory", used: 0, limit: memory },

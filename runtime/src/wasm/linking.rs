@@ -1,8 +1,8 @@
 //! What is loaded into a worker's engine, and what it may import.
 
-use super::guest::GuestState;
+use super::artifact::Artifact;
+use super::guest_state::GuestState;
 use super::{context, metering, preview1, preview2};
-use crate::modules::Artifact;
 use offload_protocol::error::{ErrorKind, WireError};
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{self, Component, Type};

@@ -1,15 +1,16 @@
 //! The modules that a worker keeps loaded: so many bytes of them, fairly shared between the accounts that had them
 //! loaded.
 
+use super::artifact::Artifact;
 use super::linking::LinkedProgram;
 use super::memory::{GuestMemory, MemoryLease};
 use crate::flow::Name;
-use crate::modules::{Artifact, Digest};
 use crate::once_cache::Idle;
 use crate::wasm::engine::Tier;
 use object::{Object, ObjectSection};
 use offload_policy::FairCache;
 use offload_protocol::error::WireError;
+use offload_protocol::request::Digest;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};

@@ -1,6 +1,6 @@
 //! The memory that all guests have together, and who has how much of it.
 
-use super::guest::LimitReached;
+use super::limit_reached::LimitReached;
 use crate::flow::Name;
 use offload_protocol::error::ErrorKind;
 use std::collections::HashMap;
@@ -35,7 +35,7 @@ pub struct MemoryLease {
 }
 
 impl GuestMemory {
-    /// So many bytes.
+    /// Memory of `limit` bytes.
     pub fn new(limit: usize) -> GuestMemory {
         GuestMemory { limit, taken: Mutex::default() }
     }
@@ -62,7 +62,7 @@ impl MemoryLease {
         self.bytes
     }
 
-    /// Takes so many bytes more.
+    /// Takes this many bytes more.
     ///
     /// # Errors
     ///

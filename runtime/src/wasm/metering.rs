@@ -9,7 +9,7 @@
 //! - an empty loop: at its header compiled code checks whether fuel or slice are used up, as optimized code does at
 //!   each bulk operation.
 
-use super::guest::GuestState;
+use super::guest_state::GuestState;
 use std::borrow::Cow;
 use std::convert::Infallible;
 use wasm_encoder::reencode::{Error, Reencode, utils};

@@ -6,36 +6,27 @@
 //! Layouts are those of the `wasi_snapshot_preview1` witx. Descriptors are wasmtime-wasi's: what closes or renumbers
 //! one is passed on to it, and followed in `standard_streams`. Only those of a module's folder are ours (`files`).
 
+mod abi;
 mod files;
 
-use super::guest::{GuestState, WallClock};
+use super::guest_state::{GuestState, WallClock};
 use super::random;
 use super::standard_streams::Stream;
 use super::stdio::{MAX_READ, Stdio};
+use abi::{
+    ERRNO_BADF, ERRNO_FAULT, ERRNO_INVAL, Guest, MAX_IO_VECTORS, SUCCESS, io_vector, memory, slice,
+    slice_mut, wasmtime_preview1, write_u32,
+};
+pub use abi::{HOSTCALL_BYTES, MODULE};
 use std::future::Future;
 use std::time::{Duration, SystemTime};
-use wasmtime::{AsContextMut, Caller, Extern, Linker, Memory, Result, bail};
+use wasmtime::{AsContextMut, Linker, Result};
 use wasmtime_wasi::I32Exit;
-use wasmtime_wasi::p1::wasi_snapshot_preview1 as wasmtime_preview1;
 use wiggle::GuestMemory;
-
-/// The import module of WASI preview 1.
-pub const MODULE: &str = "wasi_snapshot_preview1";
-
-/// Bytes that wasmtime-wasi, or a component's call, may copy from the guest at once (paths, writes, lists of
-/// pollables).
-pub const HOSTCALL_BYTES: usize = 64 << 10;
-
-/// Vectors that one `fd_read` or `fd_write` looks at; POSIX's usual `IOV_MAX`. A longer list is a short read or write.
-const MAX_IO_VECTORS: u32 = 1024;
 
 /// Subscriptions that one `poll_oneoff` may wait on; there are three file descriptors and the clocks.
 const MAX_SUBSCRIPTIONS: u32 = 64;
 
-const SUCCESS: i32 = 0;
-const ERRNO_BADF: i32 = 8;
-const ERRNO_FAULT: i32 = 21;
-const ERRNO_INVAL: i32 = 28;
 const ERRNO_NOTSOCK: i32 = 57;
 
 /// The types of an event, and of what is subscribed to.
@@ -45,9 +36,6 @@ const FD_WRITE: u8 = 2;
 
 /// Flag of an event: nothing more will come.
 const HANGUP: u16 = 1;
-
-/// What a host call is called by.
-type Guest<'a> = Caller<'a, GuestState>;
 
 /// Adds WASI preview 1 to a linker.
 pub fn add_to_linker(linker: &mut Linker<GuestState>) -> Result<()> {
@@ -129,36 +117,6 @@ fn fd_renumber(
             }
         }
     })
-}
-
-fn memory(caller: &mut Guest<'_>) -> Result<Memory> {
-    match caller.get_export("memory") {
-        Some(Extern::Memory(memory)) => Ok(memory),
-        _ => bail!("the module exports no memory named `memory`"),
-    }
-}
-
-fn slice(data: &[u8], at: u32, len: u32) -> Option<&[u8]> {
-    data.get(at as usize..)?.get(..len as usize)
-}
-
-fn slice_mut(data: &mut [u8], at: u32, len: u32) -> Option<&mut [u8]> {
-    data.get_mut(at as usize..)?.get_mut(..len as usize)
-}
-
-fn read_u32(data: &[u8], at: u32) -> Option<u32> {
-    Some(u32::from_le_bytes(slice(data, at, 4)?.try_into().ok()?))
-}
-
-fn write_u32(data: &mut [u8], at: u32, value: u32) -> Option<()> {
-    slice_mut(data, at, 4)?.copy_from_slice(&value.to_le_bytes());
-    Some(())
-}
-
-/// The n-th `(pointer, length)` of a list of vectors.
-fn io_vector(data: &[u8], list: u32, n: u32) -> Option<(u32, u32)> {
-    let at = list.checked_add(n.checked_mul(8)?)?;
-    Some((read_u32(data, at)?, read_u32(data, at.checked_add(4)?)?))
 }
 
 fn fd_read(mut caller: Guest<'_>, fd: i32, list: i32, count: i32, read: i32) -> Result<i32> {

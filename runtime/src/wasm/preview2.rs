@@ -4,7 +4,7 @@
 //! opened. Standard input and outputs are streams over the same memory as a module's, and randomness costs fuel.
 //! A call copies no more than `HOSTCALL_BYTES` from the guest, and what it holds is bounded by [`MAX_RESOURCES`].
 
-use super::guest::GuestState;
+use super::guest_state::GuestState;
 use super::random;
 use super::stdio::{MAX_READ, Output, Stdio};
 use bytes::Bytes;

@@ -1,6 +1,6 @@
 //! Randomness for guests, in bounded pieces that cost fuel, so that a loop over it ends like any other.
 
-use super::guest::GuestState;
+use super::guest_state::GuestState;
 use wasmtime::{Result, StoreContextMut, Trap};
 
 /// Bytes made before the worker is given back.
@@ -9,7 +9,7 @@ pub const CHUNK: usize = 16 << 10;
 /// Bytes that cost one unit of fuel.
 const BYTES_PER_FUEL: u64 = 4;
 
-/// Takes the fuel for so many bytes.
+/// Takes the fuel for this many bytes.
 ///
 /// # Errors
 ///

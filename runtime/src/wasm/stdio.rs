@@ -1,6 +1,6 @@
 //! A guest's standard input and outputs: in memory, and bounded.
 
-use super::guest::LimitReached;
+use super::limit_reached::LimitReached;
 use bytes::{Bytes, BytesMut};
 use offload_protocol::error::ErrorKind;
 use std::sync::{Mutex, MutexGuard};
@@ -20,7 +20,7 @@ pub struct Stdio {
 }
 
 impl Stdio {
-    /// This input, and empty outputs of at most so many bytes.
+    /// This input, and empty outputs of at most `max_stdout` and `max_stderr` bytes.
     pub fn new(stdin: Bytes, max_stdout: usize, max_stderr: usize) -> Stdio {
         let output = |limit, fails_when_full| Output { buffer: BytesMut::new(), limit, fails_when_full };
         Stdio { stdin, stdout: output(max_stdout, true), stderr: output(max_stderr, false) }

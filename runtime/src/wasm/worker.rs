@@ -4,6 +4,7 @@
 //! on and the guest yields at its next loop or call). Which guest is polled next, whether a new one is started, and when
 //! one has used up its time, is the policy's choice; the worker has the guests themselves.
 
+use super::artifact::Artifact;
 use super::engine::Tier;
 use super::guest::{self, Ended};
 use super::job::{Job, RunOutcome};
@@ -14,7 +15,6 @@ use super::scheduler::Scheduler;
 use super::slice_clock::SliceClock;
 use super::ticker::Ticks;
 use crate::flow::Name;
-use crate::modules::Artifact;
 use crate::suspects::{Execution, Watched};
 use crate::telemetry;
 use offload_policy::{FlowKey, GuestId, Next, SliceTime, Time};

@@ -1,17 +1,17 @@
 //! The workers as a whole: what hands them work, and their threads.
 
+use super::artifact::Artifact;
 use super::capacity::PoolCapacity;
 use super::engine;
 use super::executor::{AbortOnPanic, Executor};
 use super::linking::Linkers;
 use super::memory::GuestMemory;
+use super::occupancy::Occupancy;
 use super::scheduler::Scheduler;
 use super::ticker::Ticker;
 use super::worker::Worker;
 use crate::config::Config;
 use crate::flow::Name;
-use crate::modules::Artifact;
-use crate::status;
 use crate::suspects::Suspects;
 use offload_policy::{Busy, DispatcherLimits, Load};
 use std::sync::{Arc, Mutex};
@@ -152,9 +152,9 @@ impl Workers {
     }
 
     /// How busy they are.
-    pub fn load(&self) -> status::Load {
+    pub fn load(&self) -> Occupancy {
         let (waiting, running) = self.scheduler.load();
-        status::Load { workers: self.executors.len(), running, waiting }
+        Occupancy { workers: self.executors.len(), running, waiting }
     }
 
     /// Returns when nothing waits and nothing runs.

@@ -1,18 +1,13 @@
 //! Checking passwords, at a price that a gateway can pay.
 
+use super::queue::HashingQueue;
+use super::{Passwords, User};
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::{Arc, RwLock};
-
-use hmac::{Hmac, KeyInit, Mac};
-use sha2::Sha256;
 use tokio::task::spawn_blocking;
-
-use super::queue::HashingQueue;
-use super::{Passwords, User};
-
-/// HMAC-SHA-256 of a user name and a password.
-pub(super) type Mark = [u8; 32];
 
 /// Why a password is not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +37,7 @@ impl PasswordChecker {
     /// Computes hashes on half of the cores at most.
     ///
     /// # Errors
+    ///
     /// When the system has no randomness for the key.
     pub fn new(passwords: Passwords) -> Result<PasswordChecker, getrandom::Error> {
         let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
@@ -60,6 +56,7 @@ impl PasswordChecker {
     /// the future gives its place in the queue back.
     ///
     /// # Errors
+    ///
     /// When it is wrong by the file as it is when this returns, or too many wait.
     pub async fn check(&self, source: IpAddr, name: &str, password: &[u8]) -> Result<u64, NotTaken> {
         let mac = self.mac(name, password);
@@ -143,17 +140,15 @@ impl fmt::Debug for PasswordChecker {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+    use crate::auth::passwords::queue::{MAX_WAITING, Permit};
+    use crate::auth::passwords::tests::cheap;
     use std::net::Ipv4Addr;
     use std::path::Path;
     use std::pin::{Pin, pin};
     use std::task::Poll;
     use std::time::Duration;
-
     use tokio::time::timeout;
-
-    use super::*;
-    use crate::auth::passwords::queue::{MAX_WAITING, Permit};
-    use crate::auth::passwords::tests::cheap;
 
     /// Longer than anything takes that does not hang.
     const PATIENCE: Duration = Duration::from_secs(60);

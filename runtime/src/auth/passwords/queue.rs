@@ -14,7 +14,6 @@ use std::collections::hash_map::Entry;
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
-
 use tokio::sync::oneshot;
 
 /// Most attempts that wait: about twice what one core hashes in the ten seconds that the broker waits for a CONNECT.
@@ -31,7 +30,7 @@ struct State {
 }
 
 impl HashingQueue {
-    /// With so many permits.
+    /// A queue for this number of permits.
     pub fn new(permits: usize) -> HashingQueue {
         HashingQueue(Arc::new(Mutex::new(State { free: permits, waiting: Waiting::new() })))
     }
@@ -40,7 +39,7 @@ impl HashingQueue {
     pub async fn permit(&self, source: IpAddr, name: &str) -> Option<Permit> {
         let (sender, permit) = oneshot::channel();
         let arrival = lock(&self.0).waiting.push(source, name, sender)?;
-        let _place = Place { queue: &self.0, arrival };
+        let _queued = Queued { queue: &self.0, arrival };
         hand_out(&self.0);
         // The sender is dropped when others need the place more.
         permit.await.ok()
@@ -57,13 +56,13 @@ impl Drop for Permit {
     }
 }
 
-/// A place in the queue, until the attempt has its permit or gives up.
-struct Place<'a> {
+/// An attempt in the queue, until it has its permit or gives up.
+struct Queued<'a> {
     queue: &'a Mutex<State>,
     arrival: u64,
 }
 
-impl Drop for Place<'_> {
+impl Drop for Queued<'_> {
     fn drop(&mut self) {
         lock(self.queue).waiting.remove(self.arrival);
     }
@@ -90,7 +89,7 @@ fn hand_out(queue: &Arc<Mutex<State>>) {
     }
 }
 
-/// What waits, and whose turn it is.
+/// The attempts that wait, and which one is next.
 struct Waiting<T> {
     /// In order of arrival; at most [`MAX_WAITING`], so that looking through all of them costs nothing beside a hash.
     attempts: Vec<Attempt<T>>,
@@ -144,7 +143,7 @@ impl<T> Waiting<T> {
         Some(self.arrivals)
     }
 
-    /// Takes whose turn it is.
+    /// Takes the attempt that is next.
     fn pop(&mut self) -> Option<T> {
         let turn = |one: &Attempt<T>| {
             let rounds = [self.sources.round(one.source), self.names.round(one.name)];

@@ -2,7 +2,8 @@
 
 use super::counter::Counter;
 use super::counts::Counts;
-use super::{interface, malformed, not_wasm};
+use super::interface;
+use super::refusal::{malformed, not_wasm};
 use crate::config::{Compiler, Limits};
 use offload_protocol::error::{ErrorKind, WireError};
 use wasmparser::{
@@ -18,7 +19,7 @@ enum Level {
     },
 }
 
-/// See [`check`](super::check).
+/// See [`super::check`].
 pub fn check(component: &[u8], compiler: &Compiler, limits: &Limits) -> Result<(), WireError> {
     let tables = Counter::new("component_tables", "tables", compiler.component_tables);
     let mut counts = Counts::new(compiler, limits, tables);

@@ -16,7 +16,7 @@ impl Counter {
         Counter { key, what, limit, found: 0 }
     }
 
-    /// Counts so many more.
+    /// Counts this number more.
     ///
     /// # Errors
     ///

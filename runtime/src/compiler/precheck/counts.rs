@@ -1,7 +1,7 @@
 //! What of core modules costs a compiler, added up over all modules that a component holds.
 
 use super::counter::Counter;
-use super::{memory, not_wasm};
+use super::refusal::{memory, not_wasm};
 use crate::config::{Compiler, Limits};
 use offload_protocol::error::WireError;
 use wasmparser::{FunctionBody, Operator, Payload};

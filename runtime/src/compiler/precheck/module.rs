@@ -2,7 +2,7 @@
 
 use super::counter::Counter;
 use super::counts::Counts;
-use super::{malformed, not_wasm};
+use super::refusal::{malformed, not_wasm};
 use crate::config::{Compiler, Limits};
 use crate::wasm::preview1;
 use offload_protocol::error::WireError;
@@ -11,7 +11,7 @@ use wasmparser::{ExternalKind, Parser, Payload, TypeRef};
 /// The function that a WASI command starts at.
 const START: &str = "_start";
 
-/// See [`check`](super::check).
+/// See [`super::check`].
 pub fn check(module: &[u8], compiler: &Compiler, limits: &Limits) -> Result<(), WireError> {
     let tables = Counter::new("tables", "tables", compiler.tables);
     let mut counts = Counts::new(compiler, limits, tables);

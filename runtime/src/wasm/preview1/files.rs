@@ -3,12 +3,13 @@
 //! A descriptor that is no file of the folder is wasmtime-wasi's. What would change the folder is refused as on a file
 //! system that is mounted read-only. Layouts are those of the `wasi_snapshot_preview1` witx.
 
-use super::{
-    ERRNO_BADF, ERRNO_FAULT, ERRNO_INVAL, Guest, HOSTCALL_BYTES, MAX_IO_VECTORS, MAX_READ, MODULE, SUCCESS,
-    io_vector, memory, slice, slice_mut, wasmtime_preview1, write_u32,
+use super::abi::{
+    ERRNO_BADF, ERRNO_FAULT, ERRNO_INVAL, Guest, HOSTCALL_BYTES, MAX_IO_VECTORS, MODULE, SUCCESS, io_vector,
+    memory, slice, slice_mut, wasmtime_preview1, write_u32,
 };
 use crate::wasm::folder::{Folder, NoSuchPath, Node, NodeId};
-use crate::wasm::guest::GuestState;
+use crate::wasm::guest_state::GuestState;
+use crate::wasm::stdio::MAX_READ;
 use wasmtime::{Linker, Result};
 use wiggle::GuestMemory;
 

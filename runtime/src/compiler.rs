@@ -11,7 +11,7 @@ use crate::config;
 use crate::fair_semaphore::{self, FairSemaphore, Permit};
 use crate::ingress::Client;
 use crate::log_sampling::sampled;
-use crate::request;
+use crate::stopping::stopping_error;
 use crate::telemetry;
 use crate::wasm::engine::Tier;
 use bytes::Bytes;
@@ -218,7 +218,7 @@ impl Compiler {
             }
             // Who stops a service sends these to all its processes.
             (_, Some(libc::SIGTERM | libc::SIGINT | libc::SIGHUP)) => {
-                Err(Failure::transient(request::stopping_error()))
+                Err(Failure::transient(stopping_error()))
             }
             // SIGKILL among them: an operator's, or the kernel's when memory is short.
             _ => Err(Failure::transient(telemetry::internal_error(&format!(

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use offload_protocol::answer::{Answer, AnswerForm, Outcome};
 use offload_protocol::topic;
-use offload_rt::ingress::{Delivery, Outgoing, Responder, Sink};
+use offload_rt::ingress::{Delivery, Outgoing, ReplyAddress, Responder, Sink};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -93,23 +93,19 @@ impl EchoSink {
             run_us: 0,
             queue_us: 0,
         };
-        responder.answer(Outgoing {
-            topic: topic::result(reply_id),
-            answer,
-            form: AnswerForm::Line,
-            correlation_data: None,
-            max_payload: None,
-        });
+        let topic = topic::result(reply_id);
+        let address = ReplyAddress { topic, correlation_data: None, max_payload: None };
+        responder.answer(Outgoing { address, form: AnswerForm::Line, answer });
     }
 }
 
 impl Sink for EchoSink {
-    fn delivered(&self) {}
+    fn dispatch(&self) {}
 
     fn deliver(&self, delivery: Delivery) {
-        let Delivery { client, topic, payload, retained, mut responder, .. } = delivery;
+        let Delivery { client, topic, payload, retained, acceptance, responder, .. } = delivery;
         let request = Request { topic, principal: client.principal, retained, payload };
-        responder.accepted();
+        acceptance.complete();
         let mut state = self.state.lock().unwrap();
         state.received.push(request.clone());
         let count = state.received.len();

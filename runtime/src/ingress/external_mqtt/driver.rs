@@ -18,6 +18,7 @@ use tracing::{debug, error, info, warn};
 use super::LinkState;
 use super::backoff::Backoff;
 use super::client_id_conflict::ClientIdConflict;
+use super::counters::Counters;
 use super::link::{self, Connected, Event, Failure, Granted, Incoming, Offer, Options, Requests};
 use super::log_sampling::PowersOfTwo;
 use super::namesakes::{Namesakes, Reaction};
@@ -26,7 +27,7 @@ use super::responder::{Command, ExternalResponder};
 use super::version::{Choice, Version};
 use super::window::{Received, Ticket, Window};
 use crate::config;
-use crate::ingress::{Client, Delivery, Notice, Notices, Sink};
+use crate::ingress::{Acceptance, Client, Delivery, Intake, Notice, Notices};
 use crate::log_sampling::sampled;
 
 /// All gateways on one broker are one group, of which each request reaches one member.
@@ -38,6 +39,8 @@ const CONFLICT_WAIT: (Duration, Duration) = (Duration::from_secs(30), Duration::
 /// Requests are taken from the connection for so long, or so many bytes of them, before other tasks have their turn: a
 /// broker that has much for us does not keep the answers, or another task, waiting.
 const BATCH: (Duration, usize) = (Duration::from_millis(1), 256 << 10);
+/// Stands for the packet identifier of a message at QoS 0, which has none.
+const QOS_0: u16 = 0;
 /// How long the last answers may take to reach the broker when the ingress shuts down.
 const SHUTDOWN_WAIT: Duration = Duration::from_secs(2);
 
@@ -46,12 +49,9 @@ pub(super) struct Driver {
     /// For logs.
     broker: String,
     options: Options,
-    sink: Arc<dyn Sink>,
     notices: Notices,
-    commands: UnboundedReceiver<Command>,
-    /// For the responders.
-    sender: UnboundedSender<Command>,
-    status: watch::Sender<LinkState>,
+    ways: Ways,
+    counters: Arc<Counters>,
     choice: Choice,
     backoff: Backoff,
     conflict_backoff: Backoff,
@@ -75,6 +75,18 @@ pub(super) struct Driver {
     peer: Option<(Failure, Option<Peer>)>,
     /// What the log has said that the broker has.
     known_offer: Offer,
+}
+
+/// The ways between the connection and the rest of the gateway.
+pub(super) struct Ways {
+    /// Where requests go.
+    pub intake: Intake,
+    /// What the others ask for.
+    pub commands: UnboundedReceiver<Command>,
+    /// For the responders.
+    pub sender: UnboundedSender<Command>,
+    /// Where the connection's state is shown.
+    pub link_state: watch::Sender<LinkState>,
 }
 
 /// What is true of one connection.
@@ -136,20 +148,17 @@ impl Driver {
     pub fn new(
         broker: &config::Broker,
         options: Options,
-        sink: Arc<dyn Sink>,
         notices: Notices,
-        (sender, commands): (UnboundedSender<Command>, UnboundedReceiver<Command>),
-        status: watch::Sender<LinkState>,
+        ways: Ways,
+        counters: Arc<Counters>,
     ) -> Driver {
         Driver {
             broker: broker.url.to_string(),
             namesakes: notices.instance.clone().map(Namesakes::new),
             options,
-            sink,
             notices,
-            commands,
-            sender,
-            status,
+            ways,
+            counters,
             choice: Choice::new(broker.protocol),
             backoff: Backoff::new(broker.reconnect_min.into(), broker.reconnect_max.into()),
             conflict_backoff: Backoff::new(CONFLICT_WAIT.0, CONFLICT_WAIT.1),
@@ -232,7 +241,7 @@ impl Driver {
                 return true;
             }
             tokio::select! {
-                Some(command) = self.commands.recv() => self.command(command, None),
+                Some(command) = self.ways.commands.recv() => self.command(command, None),
                 () = sleep_until(until) => return false,
                 () = reached(self.deadline) => return true,
             }
@@ -258,8 +267,7 @@ impl Driver {
                     }
                     tokio::select! {
                         event = &mut next => break event,
-                        Some(command) = self.commands.recv() => self.command(command, Some(session)),
-                        Ok(()) = self.notices.status.changed(), if session.since.is_some() => self.announce(),
+                        Some(command) = self.ways.commands.recv() => self.command(command, Some(session)),
                         Some(line) = self.notices.audit_log.recv(), if session.since.is_some() && self.window.has_room() => {
                             self.answer(None, line.into());
                         }
@@ -313,9 +321,19 @@ impl Driver {
                 return Err(Failure::Refused(format!("subscription to the request topics: {reason}")));
             }
             Event::Publish(message) => self.deliver(message),
-            Event::Published(packet_id) => self.window.published(packet_id),
+            Event::Published(packet_id) => {
+                self.window.published(packet_id);
+                if packet_id == QOS_0 {
+                    self.counters.message_out();
+                }
+            }
             Event::Confirmed(packet_id, refusal) => {
                 let answer = self.window.confirmed(packet_id);
+                if refusal.is_some() {
+                    self.counters.dropped();
+                } else {
+                    self.counters.message_out();
+                }
                 if let (Some(answer), Some(reason)) = (answer, refusal)
                     && let Some(count) = self.refused.count()
                 {
@@ -370,6 +388,7 @@ impl Driver {
     }
 
     fn deliver(&mut self, message: Incoming) {
+        self.counters.message_in();
         let Incoming { packet_id, dup, retain, topic, payload, properties } = message;
         let ticket = match packet_id {
             None => None,
@@ -402,14 +421,22 @@ impl Driver {
         let flow: Arc<str> = request.reply_id.into();
         let principal = (!flow.is_empty()).then(|| flow.clone());
         let client = Client { principal, account: flow.clone(), flow, web: false };
-        let responder = Box::new(ExternalResponder::new(ticket, self.sender.clone()));
-        self.sink.deliver(Delivery { client, topic, payload, properties, retained: retain, responder });
-        self.sink.delivered();
+        let acceptance = Acceptance::with_the_answer();
+        let responder = Box::new(ExternalResponder::new(ticket, self.ways.sender.clone()));
+        let retained = retain;
+        let delivery = Delivery { client, topic, payload, properties, retained, acceptance, responder };
+        let batch = self.ways.intake.batch();
+        batch.deliver(delivery);
+        batch.end();
     }
 
     fn command(&mut self, command: Command, session: Option<&mut Session>) {
         match command {
             Command::Answer(ticket, answer) => self.answer(ticket, *answer),
+            Command::Notice(notice) => {
+                let connected = session.is_some_and(|session| session.since.is_some());
+                self.publish_notice(notice, connected);
+            }
             Command::Settle(ticket) => self.window.settle(ticket),
             Command::Release(ticket) => self.window.release(ticket),
             Command::StopTaking(done) => {
@@ -471,11 +498,25 @@ impl Driver {
         self.announce();
     }
 
+    /// A status is kept for the next connection too, unless the last one is out already.
+    fn publish_notice(&mut self, notice: Notice, connected: bool) {
+        if notice.topic != self.notices.offline.topic {
+            if connected {
+                self.answer(None, notice.into());
+            }
+        } else if self.deadline.is_none() {
+            self.notices.status = notice;
+            if connected {
+                self.announce();
+            }
+        }
+    }
+
     /// Publishes the gateway's status: for its name, and for this gateway alone. To be called while there is a
     /// connection.
     fn announce(&mut self) {
         let leaving = self.deadline.is_some();
-        let status = self.notices.status.borrow_and_update().clone();
+        let status = self.notices.status.clone();
         if let Some(instance) = self.namesakes.as_ref().map(|namesakes| namesakes.instance().to_owned()) {
             let document = if leaving { Bytes::new() } else { status.payload.clone() };
             self.publish_instance(&instance, document);
@@ -491,9 +532,11 @@ impl Driver {
     }
 
     fn answer(&mut self, ticket: Option<Ticket>, answer: Publication) {
-        if !self.window.answer(ticket, answer)
-            && let Some(count) = self.dropped.count()
-        {
+        if self.window.answer(ticket, answer) {
+            return;
+        }
+        self.counters.dropped();
+        if let Some(count) = self.dropped.count() {
             warn!(broker = self.broker, count, "answers dropped: too many wait for the broker");
         }
     }
@@ -519,6 +562,7 @@ impl Driver {
                 if let Some(count) = self.unfit.count() {
                     warn!(topic = topic_for_log(&answer.topic), count, "answers that fit into no packet");
                 }
+                self.counters.dropped();
                 self.window.give_up();
             } else if requests.publish(answer, session.offer).is_err() {
                 return;
@@ -533,7 +577,7 @@ impl Driver {
 
     /// Logs a change of status, once, and tells those who watch.
     fn report(&self, status: LinkState) {
-        let changed = self.status.send_if_modified(|known| {
+        let changed = self.ways.link_state.send_if_modified(|known| {
             let changed = *known != status;
             if changed {
                 known.clone_from(&status);

@@ -2,18 +2,12 @@ use offload_protocol::answer::{self, AnswerForm};
 use offload_protocol::error::{ErrorKind, WireError};
 
 use super::*;
-use crate::ingress::Outgoing;
+use crate::ingress::{Outgoing, ReplyAddress};
 
 fn answer(topic: &str) -> Publication {
     let nothing = WireError::new(ErrorKind::Internal, "");
-    Outgoing {
-        topic: topic.to_owned(),
-        answer: answer::Answer::failed(None, nothing),
-        form: AnswerForm::Line,
-        correlation_data: None,
-        max_payload: None,
-    }
-    .into()
+    let address = ReplyAddress { topic: topic.to_owned(), correlation_data: None, max_payload: None };
+    Outgoing { address, form: AnswerForm::Line, answer: answer::Answer::failed(None, nothing) }.into()
 }
 
 fn connected() -> Window {

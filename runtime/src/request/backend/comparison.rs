@@ -1,6 +1,6 @@
 //! Source that was run natively, run as wasm too: beside the answer, which has gone out before.
 
-use super::artifact_of;
+use super::wasm::artifact_of;
 use crate::ingress::Client;
 use crate::modules::Modules;
 use crate::source::{Buildable, Native};

@@ -19,7 +19,7 @@ use device::Device;
 use mosquitto::Mosquitto;
 use offload_rt::config::{Broker, BrokerUrl, HostPort, MqttVersion, TimeSpan};
 use offload_rt::ingress::external_mqtt::{ExternalError, ExternalIngress, LinkState, Settings, Version};
-use offload_rt::ingress::{Ingress, Intake, Notice, Notices};
+use offload_rt::ingress::{Ingress, Intake, Notice, Notices, Statistics};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rumqttc::QoS;
 use sink::EchoSink;
@@ -175,6 +175,23 @@ async fn a_clash_of_client_ids_is_reported_and_not_fought_over() {
         first.shutdown().await;
         second.shutdown().await;
     }
+}
+
+#[tokio::test]
+async fn answers_and_notices_are_published_without_a_request_and_messages_are_counted() {
+    let broker = Mosquitto::start();
+    let sink = EchoSink::answering();
+    let ingress = start(&settings(broker.port), "value", &sink).await;
+    let mut device = Device::connect(broker.port, "d").await;
+    device.request("localCode/d", 0..10).await;
+    assert_eq!(device.answers(10).await, numbers(0..10));
+    ingress.publish_answer(sink::answer("d", "an answer"));
+    ingress.publish_notice(Notice { topic: "result/d".into(), payload: "a notice".into(), retain: false });
+    assert_eq!(device.answers(2).await, BTreeSet::from(["a notice", "an answer"].map(str::to_owned)));
+    ingress.shutdown().await;
+    // Of what went out, two are the status: at the start and at the end.
+    let expected = Statistics { connections: 0, messages_in: 10, messages_out: 14, dropped: 0 };
+    assert_eq!(ingress.statistics(), expected);
 }
 
 #[tokio::test]

@@ -33,15 +33,13 @@ const REQUEST_LEVELS: [&str; 2] = ["localCode", "inputCode"];
 pub struct EmbeddedIngress {
     address: SocketAddr,
     broker: Broker,
-    /// Ends the watchdog.
-    unwatch: CancellationToken,
+    /// Ends the watchdog, and the task that publishes the audit log.
+    leave: CancellationToken,
+    publishing: TaskTracker,
     /// Ends the listeners and the connections.
     stop: CancellationToken,
     /// One task for each listener.
     serving: TaskTracker,
-    /// Ends the task that publishes the audit log.
-    leave: CancellationToken,
-    publishing: TaskTracker,
     /// The status that is left behind.
     offline: Notice,
 }
@@ -121,11 +119,10 @@ impl Ingress for EmbeddedIngress {
         let ingress = EmbeddedIngress {
             address,
             broker,
-            unwatch: CancellationToken::new(),
-            stop: CancellationToken::new(),
-            serving: TaskTracker::new(),
             leave: CancellationToken::new(),
             publishing: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            serving: TaskTracker::new(),
             offline,
         };
         ingress.publish_notice(status);
@@ -137,8 +134,8 @@ impl Ingress for EmbeddedIngress {
         }
         ingress.serving.close();
         if config.watchdog.enabled {
-            let (config, unwatch) = (config.watchdog.clone(), ingress.unwatch.clone());
-            watchdog::start(address, credentials, config, unwatch, exit_unresponsive)
+            let (config, leave) = (config.watchdog.clone(), ingress.leave.clone());
+            watchdog::start(address, credentials, config, leave, exit_unresponsive)
                 .map_err(|error| EmbeddedError::Io("watchdog", error))?;
         }
         Ok(ingress)
@@ -172,7 +169,6 @@ impl Ingress for EmbeddedIngress {
 
     fn shutdown(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {
-            self.unwatch.cancel();
             self.leave.cancel();
             self.publishing.wait().await;
             publish(&self.broker, self.offline.clone());
@@ -211,7 +207,6 @@ impl EmbeddedIngress {
 
 impl Drop for EmbeddedIngress {
     fn drop(&mut self) {
-        self.unwatch.cancel();
         self.leave.cancel();
         self.stop.cancel();
     }

@@ -14,6 +14,7 @@ mod client_id_conflict;
 mod counters;
 mod driver;
 mod link;
+mod link_state;
 mod log_sampling;
 mod namesakes;
 mod publication;
@@ -34,6 +35,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
+pub use link_state::LinkState;
 pub use version::Version;
 
 use super::intake::Intake;
@@ -64,29 +66,6 @@ pub enum ExternalError {
         /// The system's reason.
         source: io::Error,
     },
-}
-
-/// How things stand with the broker.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum LinkState {
-    /// The first attempt is under way.
-    Connecting,
-    /// Requests are taken.
-    Serving {
-        /// The version of MQTT that is spoken.
-        version: Version,
-        /// Whether other gateways on this broker share the work.
-        shared: bool,
-    },
-    /// There is no connection; the next attempt follows.
-    Waiting {
-        /// Why, in at most a few hundred characters.
-        reason: String,
-    },
-    /// Another client uses our client id; the next attempt follows after a long wait.
-    ClientIdConflict,
-    /// The ingress has shut down.
-    Stopped,
 }
 
 /// A gateway's connection to an existing broker. Dropped, it shuts down.

@@ -84,18 +84,7 @@ impl EchoSink {
             return responder.ignore();
         }
         let reply_id = topic::parse_request(&request.topic).unwrap().reply_id;
-        let answer = Answer {
-            id: None,
-            outcome: Outcome::Exited(0),
-            stdout: [&request.payload[..], &vec![b'.'; self.padding]].concat().into(),
-            stderr: Bytes::new(),
-            fuel: 0,
-            run_us: 0,
-            queue_us: 0,
-        };
-        let topic = topic::result(reply_id);
-        let address = ReplyAddress { topic, correlation_data: None, max_payload: None };
-        responder.answer(Outgoing { address, form: AnswerForm::Line, answer });
+        responder.answer(answer(reply_id, [&request.payload[..], &vec![b'.'; self.padding]].concat()));
     }
 }
 
@@ -117,4 +106,19 @@ impl Sink for EchoSink {
         drop(state);
         self.count.send_replace(count);
     }
+}
+
+/// An answer of a program that printed `stdout`.
+pub fn answer(reply_id: &str, stdout: impl Into<Bytes>) -> Outgoing {
+    let answer = Answer {
+        id: None,
+        outcome: Outcome::Exited(0),
+        stdout: stdout.into(),
+        stderr: Bytes::new(),
+        fuel: 0,
+        run_us: 0,
+        queue_us: 0,
+    };
+    let address = ReplyAddress { topic: topic::result(reply_id), correlation_data: None, max_payload: None };
+    Outgoing { address, form: AnswerForm::Line, answer }
 }

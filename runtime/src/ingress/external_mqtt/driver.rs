@@ -15,11 +15,11 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error, info, warn};
 
-use super::LinkState;
 use super::backoff::Backoff;
 use super::client_id_conflict::ClientIdConflict;
 use super::counters::Counters;
 use super::link::{self, Connected, Event, Failure, Granted, Incoming, Offer, Options, Requests};
+use super::link_state::LinkState;
 use super::log_sampling::PowersOfTwo;
 use super::namesakes::{Namesakes, Reaction};
 use super::publication::Publication;

@@ -227,8 +227,8 @@ fn open_suspects(data_dir: &DataDir) -> Option<Arc<Suspects>> {
         Err(error) => {
             tracing::warn!(
                 %error,
-                "a request that crashes the gateway will not be known again: the data directory has no place for a file in \
-                 shared memory"
+                "a request that crashes the gateway will not be known again: the data directory has no place for a \
+                 file in shared memory"
             );
             None
         }

@@ -60,8 +60,8 @@ pub trait Ingress: Send + Sync + 'static {
     fn address(&self) -> Option<SocketAddr>;
 
     /// Publishes an answer at QoS 1 to all who wait on its topic, without the connection that asked: the answer to a
-    /// request that a journal has kept, or a router has brought. On a broker that tells connections apart, an answer that
-    /// was for that connection alone is dropped.
+    /// request that a journal has kept, or a router has brought. On a broker that tells connections apart, an answer
+    /// that was for that connection alone is dropped.
     fn publish_answer(&self, answer: Outgoing);
 
     /// Publishes a message of the gateway's own at QoS 1. One on the status's topic is the status from now on; others

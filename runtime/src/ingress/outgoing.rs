@@ -1,4 +1,5 @@
-//! An answer on its way out, as plain data: a journal can keep it, a router can carry it, and any ingress can publish it.
+//! An answer on its way out, as plain data: a journal can keep it, a router can carry it, and any ingress can publish
+//! it.
 
 use bytes::Bytes;
 use offload_protocol::UserProperties;
@@ -32,8 +33,8 @@ pub type Encoded = (Bytes, UserProperties);
 
 impl Outgoing {
     /// The payload, and the user properties for an MQTT 5 receiver, in `room` bytes of both together as MQTT 5 counts
-    /// them; without `room` for a receiver that takes any size. An answer that is too large is replaced by an error that
-    /// fits ([`answer::encode_within`]). `None` if not even that fits.
+    /// them; without `room` for a receiver that takes any size. An answer that is too large is replaced by an error
+    /// that fits ([`answer::encode_within`]). `None` if not even that fits.
     pub fn encode(&self, room: Option<usize>) -> Option<Encoded> {
         let Outgoing { address: ReplyAddress { max_payload, .. }, form, answer } = self;
         match (room, *max_payload) {

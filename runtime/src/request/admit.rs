@@ -68,7 +68,7 @@ impl Admission {
         self.is_stopped.store(true, Ordering::SeqCst);
     }
 
-    /// One request of so many bytes.
+    /// Counts one request of `size` bytes.
     fn admit(&self, client: &Client, size: usize) -> Result<Waiting, WireError> {
         if self.is_stopped.load(Ordering::SeqCst) {
             return Err(stopping_error());

@@ -36,8 +36,19 @@ pub fn decode(
     bounds: &Bounds,
     observers: &[Arc<dyn Observer>],
 ) -> Result<Decoded, Refusal> {
-    let Addressed { client, topic, kind, reply_id, payload, user_properties, arrived, .. } = addressed;
-    let Addressed { acceptance, responder, reply_address, is_misdirected, .. } = addressed;
+    let Addressed {
+        client,
+        topic,
+        kind,
+        reply_id,
+        payload,
+        user_properties,
+        arrived,
+        acceptance,
+        responder,
+        reply_address,
+        is_misdirected,
+    } = addressed;
     let size = payload.len();
     let observed = (!observers.is_empty()).then(|| payload.clone());
     let decoded = request::decode(kind, payload, &user_properties, bounds);

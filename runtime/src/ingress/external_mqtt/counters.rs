@@ -28,7 +28,7 @@ impl Counters {
         self.dropped.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// All of them now, with so many connections.
+    /// All counts as they are now.
     pub fn snapshot(&self, connections: usize) -> Statistics {
         Statistics {
             connections,

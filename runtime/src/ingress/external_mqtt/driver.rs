@@ -36,9 +36,9 @@ const SHARE: &str = "$share/offload-rt/";
 const GOOD: Duration = Duration::from_secs(10);
 /// First and longest wait when another client uses our client id. Both of them wait, so that each gets some work done.
 const CONFLICT_WAIT: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(600));
-/// Requests are taken from the connection for so long, or so many bytes of them, before other tasks have their turn: a
-/// broker that has much for us does not keep the answers, or another task, waiting.
-const BATCH: (Duration, usize) = (Duration::from_millis(1), 256 << 10);
+/// Time and bytes after which the connection's task lets others run: a broker that has much for us does not keep the
+/// answers, or another task, waiting.
+const WORK_BUDGET: (Duration, usize) = (Duration::from_millis(1), 256 << 10);
 /// Stands for the packet identifier of a message at QoS 0, which has none.
 const QOS_0: u16 = 0;
 /// How long the last answers may take to reach the broker when the ingress shuts down.
@@ -102,8 +102,8 @@ struct Session {
     window: usize,
     max_packet: usize,
     offer: Offer,
-    /// What was taken since other tasks had their turn.
-    batch: Batch,
+    /// What was taken since other tasks ran.
+    work: WorkBudget,
     /// Subscriptions that are still to be ended.
     unsubscribe: VecDeque<String>,
     /// Subscriptions that the broker is to end, and has not confirmed.
@@ -118,23 +118,23 @@ enum Subscription {
     Namesakes,
 }
 
-/// Work done without a pause.
+/// What is used of [`WORK_BUDGET`].
 #[derive(Default)]
-struct Batch {
+struct WorkBudget {
     time: Duration,
     bytes: usize,
 }
 
-impl Batch {
-    /// Counts one more piece of work; whether others are to have their turn now.
-    fn add(&mut self, time: Duration, bytes: usize) -> bool {
+impl WorkBudget {
+    /// Counts one more piece of work. Whether the budget is used up, and other tasks are to run; it is a new one then.
+    fn spend(&mut self, time: Duration, bytes: usize) -> bool {
         self.time += time;
         self.bytes += bytes;
-        let is_full = self.time >= BATCH.0 || self.bytes >= BATCH.1;
-        if is_full {
-            *self = Batch::default();
+        let is_used_up = self.time >= WORK_BUDGET.0 || self.bytes >= WORK_BUDGET.1;
+        if is_used_up {
+            *self = WorkBudget::default();
         }
-        is_full
+        is_used_up
     }
 }
 
@@ -265,10 +265,11 @@ impl Driver {
                     } else if self.may_leave() {
                         return Ended::Shutdown;
                     }
+                    let takes_lines = session.since.is_some() && self.window.has_room();
                     tokio::select! {
                         event = &mut next => break event,
                         Some(command) = self.ways.commands.recv() => self.command(command, Some(session)),
-                        Some(line) = self.notices.audit_log.recv(), if session.since.is_some() && self.window.has_room() => {
+                        Some(line) = self.notices.audit_log.recv(), if takes_lines => {
                             self.answer(None, line.into());
                         }
                         () = reached(self.deadline) => return Ended::Shutdown,
@@ -282,7 +283,7 @@ impl Driver {
                     if let Err(failure) = self.event(event, session) {
                         return Ended::Failed(failure);
                     }
-                    if session.batch.add(began.elapsed(), bytes) {
+                    if session.work.spend(began.elapsed(), bytes) {
                         tokio::task::yield_now().await;
                     }
                 }
@@ -607,7 +608,8 @@ impl Driver {
             LinkState::ClientIdConflict => error!(
                 broker,
                 client_id,
-                "another gateway seems to use this client id; is the data directory copied? Waiting, so as not to fight for it"
+                "another gateway seems to use this client id; is the data directory copied? Waiting, so as not to \
+                 fight for it"
             ),
             LinkState::Stopped => info!(broker, "stopped"),
         }
@@ -625,7 +627,7 @@ impl Session {
             window: 0,
             max_packet: 0,
             offer: Offer::ALL,
-            batch: Batch::default(),
+            work: WorkBudget::default(),
             unsubscribe: VecDeque::new(),
             unsubscribing: 0,
             disconnecting: false,
@@ -672,12 +674,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_batch_ends_by_time_and_by_bytes() {
-        let mut batch = Batch::default();
-        let ends = |batch: &mut Batch, time, bytes| (1..).find(|_| batch.add(time, bytes));
+    fn a_work_budget_is_used_up_by_time_and_by_bytes() {
+        let mut work = WorkBudget::default();
+        let lasts = |work: &mut WorkBudget, time, bytes| (1..).find(|_| work.spend(time, bytes));
         for _ in 0..2 {
-            assert_eq!(ends(&mut batch, Duration::from_micros(10), 100), Some(100));
-            assert_eq!(ends(&mut batch, Duration::ZERO, 64 << 10), Some(4));
+            assert_eq!(lasts(&mut work, Duration::from_micros(10), 100), Some(100));
+            assert_eq!(lasts(&mut work, Duration::ZERO, 64 << 10), Some(4));
         }
     }
 }

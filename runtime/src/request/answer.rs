@@ -12,7 +12,7 @@ use offload_protocol::request::RequestId;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// An answer that is owed. Given once, by [`finish`](Self::finish), [`fail`](Self::fail) or a [`Refusal`].
+/// An answer that is owed. Given once: by [`finish`](Self::finish), by a [`Refusal`], or as a [`Repetition`].
 #[must_use = "a request is answered exactly once"]
 pub struct PendingAnswer {
     /// Back to the connection that asked.

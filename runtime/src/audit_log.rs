@@ -3,14 +3,13 @@
 //!
 //! It never delays a request: lines go into a bounded channel, and those that find no room are counted and left out.
 
-use crate::client::Client;
 use crate::config;
 use crate::ingress::Notice;
+use crate::request::observer::{AnswerObserver, Arrival, Observer};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
 use offload_protocol::answer::{self, Answer, AnswerForm};
-use offload_protocol::request::{Code, Request};
+use offload_protocol::request::Code;
 use offload_protocol::topic;
 use serde::Serialize;
 use serde_json::Value;
@@ -21,30 +20,23 @@ use tokio::sync::mpsc;
 /// Bytes of a topic that a line repeats; the rest is left out.
 const MAX_TOPIC: usize = 1024;
 
+/// Shows requests and their answers.
+pub struct AuditLog(Arc<Lines>);
+
 /// Where the lines begin.
-pub struct AuditLog {
+struct Lines {
     topic: Arc<str>,
     /// Bytes of each payload that are shown, where any are.
     payload_bytes: Option<usize>,
-    lines: mpsc::Sender<Notice>,
+    sender: mpsc::Sender<Notice>,
     jobs: AtomicU64,
     dropped: AtomicU64,
 }
 
 /// One request that was shown, whose answer will be.
-pub struct AuditEntry {
-    audit_log: Arc<AuditLog>,
+struct AuditEntry {
+    lines: Arc<Lines>,
     job: u64,
-}
-
-/// A message as it came, for its line.
-pub struct Message {
-    /// Who published it.
-    pub client: Client,
-    /// On which topic.
-    pub topic: String,
-    /// What it carried.
-    pub payload: Bytes,
 }
 
 #[derive(Serialize)]
@@ -79,24 +71,25 @@ fn is_zero(count: &u64) -> bool {
 }
 
 /// The audit log of the gateway of this name, if there is to be one, and what comes out of it.
-pub fn start(name: &str, config: &config::Mirror) -> (Option<Arc<AuditLog>>, mpsc::Receiver<Notice>) {
-    let (lines, receiver) = mpsc::channel(config.queue);
+pub fn start(name: &str, config: &config::Mirror) -> (Option<AuditLog>, mpsc::Receiver<Notice>) {
+    let (sender, receiver) = mpsc::channel(config.queue);
     let audit_log = config.enabled.then(|| {
-        Arc::new(AuditLog {
+        AuditLog(Arc::new(Lines {
             topic: topic::gateway_jobs(name).into(),
             payload_bytes: config.payloads.then(|| config.payload_bytes.as_usize()),
-            lines,
+            sender,
             jobs: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
-        })
+        }))
     });
     (audit_log, receiver)
 }
 
-impl AuditLog {
-    /// Shows a request, or what was sent in place of one.
-    pub fn request(self: &Arc<Self>, seen: &Message, request: Option<&Request>) -> AuditEntry {
-        let job = self.jobs.fetch_add(1, Ordering::Relaxed) + 1;
+impl Observer for AuditLog {
+    fn request(&self, arrival: &Arrival<'_>) -> Option<Box<dyn AnswerObserver>> {
+        let AuditLog(lines) = self;
+        let Arrival { client, topic, payload, request, .. } = arrival;
+        let job = lines.jobs.fetch_add(1, Ordering::Relaxed) + 1;
         let (code, name) = match request.map(|request| &request.code) {
             None => (None, None),
             Some(Code::Module(_)) => (Some("module"), None),
@@ -106,25 +99,53 @@ impl AuditLog {
             Some(Code::Program(name)) => (Some("program"), Some(name.clone())),
             Some(Code::DefaultProgram) => (Some("program"), None),
         };
-        self.show(&RequestLine {
+        lines.show(&RequestLine {
             event: "request",
             job,
-            client: seen.client.key(),
-            topic: &seen.topic[..seen.topic.floor_char_boundary(MAX_TOPIC)],
+            client: client.key(),
+            topic: &topic[..topic.floor_char_boundary(MAX_TOPIC)],
             id: request.and_then(|request| request.id.as_ref()).map(|id| id.as_str()),
             code,
             name,
-            payload_bytes: seen.payload.len(),
-            payload: self.payload_bytes.map(|most| STANDARD.encode(cut(&seen.payload, most))),
-            dropped: self.dropped.load(Ordering::Relaxed),
+            payload_bytes: payload.len(),
+            payload: lines.payload_bytes.map(|most| STANDARD.encode(cut(payload, most))),
+            dropped: lines.dropped.load(Ordering::Relaxed),
         });
-        AuditEntry { audit_log: self.clone(), job }
+        Some(Box::new(AuditEntry { lines: lines.clone(), job }))
     }
+}
 
+impl AnswerObserver for AuditEntry {
+    fn answer(self: Box<Self>, answer: &Answer) {
+        let AuditEntry { lines, job } = *self;
+        let most = lines.payload_bytes.unwrap_or(0);
+        let shown = Answer {
+            stdout: answer.stdout.slice_ref(cut(&answer.stdout, most)),
+            stderr: answer.stderr.slice_ref(cut(&answer.stderr, most)),
+            ..answer.clone()
+        };
+        let (envelope, _) = answer::encode(&shown, AnswerForm::Json);
+        let mut envelope: Value = serde_json::from_slice(&envelope).expect("what was just written");
+        if let (None, Some(fields)) = (lines.payload_bytes, envelope.as_object_mut()) {
+            fields.remove("stdout");
+            fields.remove("stderr");
+        }
+        lines.show(&AnswerLine {
+            event: "answer",
+            job,
+            stdout_bytes: answer.stdout.len(),
+            stderr_bytes: answer.stderr.len(),
+            answer: envelope,
+            dropped: lines.dropped.load(Ordering::Relaxed),
+        });
+    }
+}
+
+impl Lines {
     fn show(&self, line: &impl Serialize) {
         let payload = serde_json::to_vec(line).expect("texts and numbers can be written as JSON");
         let notice = Notice { topic: self.topic.clone(), payload: payload.into(), retain: false };
-        if self.lines.try_send(notice).is_err() {
+        if self.sender.try_send(notice).is_err() {
             let dropped = self.dropped.fetch_add(1, Ordering::Relaxed) + 1;
             if dropped.is_power_of_two() {
                 tracing::warn!(
@@ -133,33 +154,6 @@ impl AuditLog {
                 );
             }
         }
-    }
-}
-
-impl AuditEntry {
-    /// Shows the answer.
-    pub fn answer(self, answer: &Answer) {
-        let AuditEntry { audit_log, job } = self;
-        let most = audit_log.payload_bytes.unwrap_or(0);
-        let shown = Answer {
-            stdout: answer.stdout.slice_ref(cut(&answer.stdout, most)),
-            stderr: answer.stderr.slice_ref(cut(&answer.stderr, most)),
-            ..answer.clone()
-        };
-        let (envelope, _) = answer::encode(&shown, AnswerForm::Json);
-        let mut envelope: Value = serde_json::from_slice(&envelope).expect("what was just written");
-        if let (None, Some(fields)) = (audit_log.payload_bytes, envelope.as_object_mut()) {
-            fields.remove("stdout");
-            fields.remove("stderr");
-        }
-        audit_log.show(&AnswerLine {
-            event: "answer",
-            job,
-            stdout_bytes: answer.stdout.len(),
-            stderr_bytes: answer.stderr.len(),
-            answer: envelope,
-            dropped: audit_log.dropped.load(Ordering::Relaxed),
-        });
     }
 }
 

@@ -1,12 +1,34 @@
 //! The fingerprint of a request, or of source: tells those apart that have one name.
 
-use offload_protocol::request::{Files, Source};
-use sha2::{Digest, Sha256};
+use offload_protocol::request::{Code, Digest, Files, Request, Source};
+use sha2::{Digest as _, Sha256};
 
 /// SHA-256 over the parts of a request that decide its outcome: code, arguments, environment and stdin. Equal for equal
 /// requests in different forms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Fingerprint(pub [u8; 32]);
+
+impl Fingerprint {
+    /// That of a request. `digest` is that of the module, if the request carries or names one; a request that names
+    /// nothing runs `default_program`.
+    pub fn of_request(request: &Request, digest: Option<Digest>, default_program: &str) -> Fingerprint {
+        let code = match (&request.code, digest) {
+            (_, Some(digest)) => Fingerprinter::new("wasm").part(&digest.0),
+            (Code::Program(name), _) => Fingerprinter::new("program").part(name.as_bytes()),
+            (Code::Source(source), _) => Fingerprinter::of_source(source),
+            (Code::Files(files), _) => Fingerprinter::of_files(files),
+            _ => Fingerprinter::new("program").part(default_program.as_bytes()),
+        };
+        let mut env: Vec<&(String, String)> = request.env.iter().collect();
+        env.sort();
+        let env: Vec<&[u8]> =
+            env.iter().flat_map(|(name, value)| [name.as_bytes(), value.as_bytes()]).collect();
+        code.list(request.args.iter().map(String::as_bytes))
+            .list(env.into_iter())
+            .part(&request.stdin)
+            .finish()
+    }
+}
 
 /// Collects a request's parts into its [`Fingerprint`].
 pub struct Fingerprinter(Sha256);
@@ -53,5 +75,41 @@ impl Fingerprinter {
     /// All parts are in.
     pub fn finish(self) -> Fingerprint {
         Fingerprint(self.0.finalize().into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn print(change: impl FnOnce(&mut Request)) -> Fingerprint {
+        let mut request = Request::new(Code::Program("add".to_owned()));
+        request.args = vec!["1".to_owned()];
+        request.env = vec![("A".to_owned(), "1".to_owned()), ("B".to_owned(), "2".to_owned())];
+        change(&mut request);
+        Fingerprint::of_request(&request, None, "add")
+    }
+
+    #[test]
+    fn requests_are_told_apart_by_what_decides_their_outcome_alone() {
+        let first = print(|_| {});
+        assert_eq!(print(|request| request.env.reverse()), first);
+        assert_eq!(print(|request| request.code = Code::DefaultProgram), first);
+        assert_eq!(print(|request| request.id = Some("other".try_into().unwrap())), first);
+        assert_ne!(print(|request| request.args.push("2".to_owned())), first);
+        assert_ne!(print(|request| request.env.truncate(1)), first);
+        assert_ne!(print(|request| request.stdin = "x".into()), first);
+        assert_ne!(print(|request| request.code = Code::Program("sub".to_owned())), first);
+    }
+
+    #[test]
+    fn parts_do_not_run_together() {
+        let list = |parts: &[&str]| {
+            let parts: Vec<&[u8]> = parts.iter().map(|part| part.as_bytes()).collect();
+            Fingerprinter::new("wasm").list(parts.into_iter()).finish()
+        };
+        assert_ne!(list(&["ab", "c"]), list(&["a", "bc"]));
+        assert_ne!(list(&["ab"]), list(&["ab", ""]));
+        assert_eq!(list(&["ab"]), list(&["ab"]));
     }
 }

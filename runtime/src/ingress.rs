@@ -1,84 +1,107 @@
 //! The one interface between brokers and the gateway.
 //!
-//! An ingress turns MQTT publishes on the request topics into [`Delivery`]s, gives them to a [`Sink`], and publishes
-//! the answers. Nothing behind it knows whether the broker is our own ([`embedded`]) or somebody else's
-//! ([`external_mqtt`]): what differs (when a request is acknowledged, how an answer finds its session) is inside the
-//! [`Responder`] that comes with each delivery.
+//! An [`Ingress`] turns MQTT publishes on the request topics into [`Delivery`]s, gives them to an [`Intake`], and
+//! publishes the answers. Nothing behind it knows whether the broker is our own ([`embedded`]) or somebody else's
+//! ([`external_mqtt`]). What differs is inside: when a request is acknowledged is in the [`Acceptance`] that comes with
+//! each delivery, how an answer finds its session in the [`Responder`].
+//!
+//! Another kind of broker is another file in here that implements [`Ingress`], and one more line where the gateway
+//! starts.
 
+mod delivery;
 pub mod embedded;
 pub mod external_mqtt;
+mod intake;
+mod outgoing;
 
 pub use crate::client::Client;
 use bytes::Bytes;
-use offload_protocol::UserProperties;
-use offload_protocol::answer::{self, Answer, AnswerForm};
+pub use delivery::{Acceptance, Delivery, DeliveryProperties, Responder};
+pub use intake::{Batch, Intake, Sink};
+use offload_broker::BoxFuture;
+pub use outgoing::{Encoded, Outgoing, ReplyAddress};
+use std::net::SocketAddr;
 use std::sync::Arc;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
-/// Takes deliveries from an ingress. Called on the ingress's own task, so it never blocks.
-pub trait Sink: Send + Sync + 'static {
-    /// Takes over one delivery. Its responder is used exactly once.
-    fn deliver(&self, delivery: Delivery);
+/// A connection to a broker, or a broker of our own, that requests come from.
+///
+/// All methods but [`start`](Self::start) can be called on any thread, and none of them blocks it.
+pub trait Ingress: Send + Sync + 'static {
+    /// What this kind needs to start.
+    type Settings<'s>
+    where
+        Self: Sized;
 
-    /// The ingress has nothing more to deliver at the moment. Comes after each delivery, or several; what is short may
-    /// be run in here.
-    fn delivered(&self);
+    /// Why this kind cannot start.
+    type Error: std::error::Error
+    where
+        Self: Sized;
+
+    /// Starts to take requests, which go to `intake`, and publishes `notices`. Returns when requests are taken; call it
+    /// within a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// When requests can never be taken with these settings. A broker that is away is waited for.
+    fn start(
+        settings: Self::Settings<'_>,
+        intake: Intake,
+        notices: Notices,
+    ) -> impl Future<Output = Result<Self, Self::Error>> + Send
+    where
+        Self: Sized;
+
+    /// The URL that clients connect to.
+    fn url(&self) -> String;
+
+    /// Where it listens without TLS; `None` where the broker is not our own.
+    fn address(&self) -> Option<SocketAddr>;
+
+    /// Publishes an answer at QoS 1 to all who wait on its topic, without the connection that asked: the answer to a
+    /// request that a journal has kept, or a router has brought. On a broker that tells connections apart, an answer
+    /// that was for that connection alone is dropped.
+    fn publish_answer(&self, answer: Outgoing);
+
+    /// Publishes a message of the gateway's own at QoS 1. One on the status's topic is the status from now on; others
+    /// are dropped while there is no connection.
+    fn publish_notice(&self, notice: Notice);
+
+    /// Asks for no more requests, and returns when the broker gives them to others, or after a short time. A broker of
+    /// our own has nobody to give them to: those that still come are the sink's to refuse.
+    fn stop_taking(&self) -> BoxFuture<'_, ()>;
+
+    /// Publishes the last notice and the answers that were given, for a short time at most, and closes the connections.
+    fn shutdown(&self) -> BoxFuture<'_, ()>;
+
+    /// What has passed through it.
+    fn statistics(&self) -> Statistics;
 }
 
-/// A publish on a request topic.
-pub struct Delivery {
-    /// Who published it, as far as the ingress can tell.
-    pub client: Client,
-    /// The topic as it stands.
-    pub topic: String,
-    /// The payload: bytes until a request form says more.
-    pub payload: Bytes,
-    /// MQTT 5 properties; empty for a 3.1.1 publish.
-    pub properties: DeliveryProperties,
-    /// Stored by an external broker before we subscribed: no request.
-    pub retained: bool,
-    /// How to acknowledge and answer.
-    pub responder: Box<dyn Responder>,
+/// An ingress answers by itself where nothing is left of the connection that asked.
+impl Responder for Arc<dyn Ingress> {
+    fn answer(self: Box<Self>, answer: Outgoing) {
+        self.publish_answer(answer);
+    }
+
+    fn ignore(self: Box<Self>) {}
 }
 
-/// The MQTT 5 publish properties that matter to a request (MQTT 5, section 3.3.2.3).
-#[derive(Clone, Debug, Default)]
-pub struct DeliveryProperties {
-    /// Response Topic.
-    pub response_topic: Option<String>,
-    /// Correlation Data.
-    pub correlation_data: Option<Bytes>,
-    /// User Properties, in order.
-    pub user_properties: Vec<(String, String)>,
-}
-
-/// Completes one delivery: acknowledges the request and publishes its answer.
-pub trait Responder: Send {
-    /// The gateway has the request safely. The embedded broker acknowledges now, an external one only with the answer.
-    fn accepted(&mut self);
-    /// Publishes the answer at QoS 1, then completes the acknowledgement if that is still due.
-    fn answer(self: Box<Self>, answer: Outgoing);
-    /// The delivery was no request: acknowledges it and publishes nothing.
-    fn ignore(self: Box<Self>);
-}
-
-/// An answer on its way out. How it is encoded depends on who receives it, so that is left to the ingress.
-#[derive(Clone, Debug)]
-pub struct Outgoing {
-    /// Where it goes.
-    pub topic: String,
-    /// What it says.
-    pub answer: Answer,
-    /// The form that the request asked for.
-    pub form: AnswerForm,
-    /// Correlation Data of the request, returned.
-    pub correlation_data: Option<Bytes>,
-    /// Bytes that the payload may have, where the configuration limits the answers on this topic.
-    pub max_payload: Option<usize>,
+/// What has passed through an ingress since it started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Statistics {
+    /// Connections that are open now: those of clients, or the one to an external broker.
+    pub connections: usize,
+    /// Messages that came in, requests or not.
+    pub messages_in: u64,
+    /// Messages that went out: counted for each receiver by the embedded broker, else when the broker has them.
+    pub messages_out: u64,
+    /// Messages that did not reach a receiver.
+    pub dropped: u64,
 }
 
 /// A message of the gateway's own, beside the answers, on a topic below `gateway/`. Published at QoS 1.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notice {
     /// Where it goes.
     pub topic: Arc<str>,
@@ -91,8 +114,8 @@ pub struct Notice {
 /// What an ingress publishes beside the answers, from the moment when it can until it shuts down.
 #[derive(Debug)]
 pub struct Notices {
-    /// The gateway's status: published at each connection to a broker, and when it changes.
-    pub status: watch::Receiver<Notice>,
+    /// The gateway's status: published at each connection to a broker, until [`Ingress::publish_notice`] replaces it.
+    pub status: Notice,
     /// The status that is left behind, however the gateway goes.
     pub offline: Notice,
     /// What the audit log shows. Taken only while there is room, and lost with the connection.
@@ -102,31 +125,8 @@ pub struct Notices {
 }
 
 impl Notices {
-    /// A status that never changes, and no audit log.
+    /// A status, and no audit log.
     pub fn fixed(status: Notice, offline: Notice) -> Notices {
-        Notices { status: watch::channel(status).1, offline, audit_log: mpsc::channel(1).1, instance: None }
-    }
-}
-
-/// Payload and user properties of an answer in its encoded form.
-pub type Encoded = (Bytes, UserProperties);
-
-impl Outgoing {
-    /// The payload, and the user properties for an MQTT 5 receiver.
-    pub fn encode(&self) -> Encoded {
-        let encoded = answer::encode(&self.answer, self.form);
-        match self.max_payload {
-            Some(max) if encoded.0.len() > max => {
-                answer::encode_within(&self.answer, self.form, max, false).unwrap_or_default()
-            }
-            _ => encoded,
-        }
-    }
-
-    /// A replacement for a receiver that takes no more than `room` bytes of payload and user properties, as MQTT 5
-    /// counts them. `None` if not even an error fits.
-    pub fn encode_within(&self, room: usize) -> Option<Encoded> {
-        let room = self.max_payload.map_or(room, |max| max.min(room));
-        answer::encode_within(&self.answer, self.form, room, true)
+        Notices { status, offline, audit_log: mpsc::channel(1).1, instance: None }
     }
 }

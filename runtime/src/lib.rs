@@ -1,12 +1,18 @@
 //! `offload-rt`: the gateway that runs what small devices hand over by MQTT.
 //!
-//! [`Gateway::start`] is the whole; the binary is a thin command line over it. The way of a request:
+//! [`Gateway::start`] is the whole; the binary is a thin command line over it. The life of a request:
 //!
-//! 1. an [`ingress`] turns an MQTT publish into a delivery,
-//! 2. [`request`] decodes it, knows it again if it has been run ([`deduplication`]), admits it and has its module
-//!    compiled ([`compiler`], [`modules`]),
-//! 3. a worker runs it ([`wasm`]), or the sandbox does if it is source ([`source`]), and
-//! 4. the answer goes back through the ingress.
+//! 1. An [`Ingress`](ingress::Ingress) turns an MQTT publish into a [`Delivery`](ingress::Delivery) and puts it into a
+//!    [`Batch`](ingress::Batch).
+//! 2. The [`Pipeline`](request::Pipeline) takes it through the steps that are named in [`request`]: it is decoded,
+//!    authorized, admitted, known again if it has been run ([`deduplication`]), and resolved to a
+//!    [`Backend`](request::backend::Backend).
+//! 3. A module that is not at hand is compiled and kept ([`Modules::prepare`](modules::Modules::prepare),
+//!    [`compiler`]).
+//! 4. A worker runs it ([`Workers::submit`](wasm::workers::Workers::submit)), or the sandbox does if it is source that
+//!    is run natively ([`SourceBackend::run`](source::SourceBackend::run)).
+//! 5. [`PendingAnswer::finish`](request::PendingAnswer::finish) shows the answer to each
+//!    [`Observer`](request::Observer), and gives it to the [`Responder`](ingress::Responder) of its ingress.
 //!
 //! Whoever watches from outside sees the gateway's [`status`], and its requests in the [`audit_log`].
 

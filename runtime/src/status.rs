@@ -1,7 +1,7 @@
 //! The gateway's status: the JSON document that is retained on `gateway/<name>/status`.
 
 use crate::data_dir::DataDir;
-use crate::ingress::Notice;
+use crate::ingress::{Ingress, Notice};
 use crate::log_writer;
 use crate::programs::Programs;
 use crate::source::SourceBackend;
@@ -11,7 +11,6 @@ use offload_protocol::topic;
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 /// What the document says of a gateway that has gone.
@@ -110,18 +109,18 @@ impl Status {
         self.notice(&self.who("offline"))
     }
 
-    /// Looks at the load each `interval`, and gives `sender` the document when it has changed. Never returns.
-    pub async fn follow(self, sender: watch::Sender<Notice>, interval: Duration) {
+    /// Publishes the document when it is another than the one that was published last, looking at it each `interval`.
+    /// Never returns.
+    pub async fn follow(self, ingress: Arc<dyn Ingress>, mut published: Notice, interval: Duration) {
         let mut ticks = interval_at(Instant::now() + interval, interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
             let now = self.online();
-            sender.send_if_modified(|known| {
-                let changed = known.payload != now.payload;
-                *known = now;
-                changed
-            });
+            if now != published {
+                published = now.clone();
+                ingress.publish_notice(now);
+            }
         }
     }
 

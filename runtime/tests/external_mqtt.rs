@@ -18,8 +18,8 @@ use std::time::Duration;
 use device::Device;
 use mosquitto::Mosquitto;
 use offload_rt::config::{Broker, BrokerUrl, HostPort, MqttVersion, TimeSpan};
-use offload_rt::ingress::external_mqtt::{ExternalIngress, LinkState, Version};
-use offload_rt::ingress::{Notice, Notices};
+use offload_rt::ingress::external_mqtt::{ExternalError, ExternalIngress, LinkState, Settings, Version};
+use offload_rt::ingress::{Ingress, Intake, Notice, Notices, Statistics};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rumqttc::QoS;
 use sink::EchoSink;
@@ -47,12 +47,18 @@ fn notices(name: &str) -> Notices {
 }
 
 async fn start(broker: &Broker, client_id: &str, sink: &Arc<EchoSink>) -> ExternalIngress {
-    let started = ExternalIngress::start(broker, client_id, sink.clone(), notices(client_id));
+    let (settings, intake) = (Settings { broker, client_id }, Intake::new(sink.clone()));
+    let started = ExternalIngress::start(settings, intake, notices(client_id));
     tokio::time::timeout(PATIENCE, started).await.expect("joined in time").unwrap()
 }
 
+fn connect(broker: &Broker, client_id: &str, sink: &Arc<EchoSink>) -> Result<ExternalIngress, ExternalError> {
+    let settings = Settings { broker, client_id };
+    ExternalIngress::connect(settings, Intake::new(sink.clone()), notices(client_id))
+}
+
 async fn wait_for(ingress: &ExternalIngress, wanted: impl FnMut(&LinkState) -> bool) -> LinkState {
-    let mut status = ingress.status();
+    let mut status = ingress.link_state();
     let reached = tokio::time::timeout(PATIENCE, status.wait_for(wanted)).await;
     reached.expect("status reached in time").expect("ingress alive").clone()
 }
@@ -104,7 +110,7 @@ async fn two_gateways_share_the_work() {
     let sinks = [EchoSink::answering(), EchoSink::answering()];
     let first = start(&settings(broker.port), "share-1", &sinks[0]).await;
     let second = start(&settings(broker.port), "share-2", &sinks[1]).await;
-    assert!(matches!(*second.status().borrow(), LinkState::Serving { shared: true, .. }));
+    assert!(matches!(*second.link_state().borrow(), LinkState::Serving { shared: true, .. }));
     let mut device = Device::connect(broker.port, "d").await;
     device.request("inputCode/d", 0..200).await;
     assert_eq!(device.answers(200).await, numbers(0..200));
@@ -155,7 +161,7 @@ async fn a_clash_of_client_ids_is_reported_and_not_fought_over() {
         let settings = Broker { protocol: version, ..settings(broker.port) };
         let sink = EchoSink::answering();
         let first = start(&settings, "copied", &sink).await;
-        let second = ExternalIngress::connect(&settings, "copied", sink.clone(), notices("copied")).unwrap();
+        let second = connect(&settings, "copied", &sink).unwrap();
         let conflicts = |status: &LinkState| *status == LinkState::ClientIdConflict;
         let serves = tokio::select! {
             _ = wait_for(&first, conflicts) => &second,
@@ -169,6 +175,23 @@ async fn a_clash_of_client_ids_is_reported_and_not_fought_over() {
         first.shutdown().await;
         second.shutdown().await;
     }
+}
+
+#[tokio::test]
+async fn answers_and_notices_are_published_without_a_request_and_messages_are_counted() {
+    let broker = Mosquitto::start();
+    let sink = EchoSink::answering();
+    let ingress = start(&settings(broker.port), "value", &sink).await;
+    let mut device = Device::connect(broker.port, "d").await;
+    device.request("localCode/d", 0..10).await;
+    assert_eq!(device.answers(10).await, numbers(0..10));
+    ingress.publish_answer(sink::answer("d", "an answer"));
+    ingress.publish_notice(Notice { topic: "result/d".into(), payload: "a notice".into(), retain: false });
+    assert_eq!(device.answers(2).await, BTreeSet::from(["a notice", "an answer"].map(str::to_owned)));
+    ingress.shutdown().await;
+    // Of what went out, two are the status: at the start and at the end.
+    let expected = Statistics { connections: 0, messages_in: 10, messages_out: 14, dropped: 0 };
+    assert_eq!(ingress.statistics(), expected);
 }
 
 #[tokio::test]
@@ -223,7 +246,7 @@ async fn a_broker_that_knows_no_mqtt_5_is_spoken_to_in_3_1_1() {
     let old = old_broker::in_front_of(broker.port).await;
     let sink = EchoSink::answering();
     let ingress = start(&settings(old), "old", &sink).await;
-    assert_eq!(*ingress.status().borrow(), LinkState::Serving { version: Version::V311, shared: false });
+    assert_eq!(*ingress.link_state().borrow(), LinkState::Serving { version: Version::V311, shared: false });
     let mut device = Device::connect(broker.port, "d").await;
     device.request("localCode/d", 0..10).await;
     assert_eq!(device.answers(10).await, numbers(0..10));
@@ -235,8 +258,7 @@ async fn a_broker_that_is_not_there_yet_is_waited_for() {
     let mut broker = Mosquitto::start();
     broker.stop();
     let sink = EchoSink::answering();
-    let ingress =
-        ExternalIngress::connect(&settings(broker.port), "early", sink.clone(), notices("early")).unwrap();
+    let ingress = connect(&settings(broker.port), "early", &sink).unwrap();
     wait_for(&ingress, |status| matches!(status, LinkState::Waiting { .. })).await;
     broker.restart();
     wait_for(&ingress, |status| matches!(status, LinkState::Serving { .. })).await;
@@ -256,16 +278,14 @@ async fn the_password_comes_from_its_file() {
     };
     start(&known, "known", &sink).await.shutdown().await;
 
-    let stranger =
-        ExternalIngress::connect(&settings(broker.port), "stranger", sink.clone(), notices("stranger"))
-            .unwrap();
+    let stranger = connect(&settings(broker.port), "stranger", &sink).unwrap();
     let status = wait_for(&stranger, |status| matches!(status, LinkState::Waiting { .. })).await;
     let LinkState::Waiting { reason } = status else { unreachable!() };
     assert!(reason.contains("NotAuthorized"), "{reason}");
     stranger.shutdown().await;
 
     let unreadable = Broker { password_file: Some("/nonexistent".into()), ..known };
-    assert!(ExternalIngress::connect(&unreadable, "unreadable", sink, notices("unreadable")).is_err());
+    assert!(connect(&unreadable, "unreadable", &sink).is_err());
 }
 
 /// CONNACK without properties, and SUBACK for both filters (MQTT 5, sections 3.2 and 3.9).
@@ -278,7 +298,7 @@ async fn status_after(answer: &'static [u8], wanted: impl FnMut(&LinkState) -> b
     let settings =
         Broker { reconnect_min: TimeSpan::secs(30), reconnect_max: TimeSpan::secs(30), ..settings(port) };
     let sink = EchoSink::answering();
-    let ingress = ExternalIngress::connect(&settings, "told", sink, notices("told")).unwrap();
+    let ingress = connect(&settings, "told", &sink).unwrap();
     let status = wait_for(&ingress, wanted).await;
     ingress.shutdown().await;
     status
@@ -338,7 +358,7 @@ async fn a_broker_without_retained_messages_or_qos_1_is_joined() {
         let sink = EchoSink::answering();
         let ingress = start(&settings(broker.port), "frugal", &sink).await;
         assert!(
-            matches!(*ingress.status().borrow(), LinkState::Serving { version: Version::V5, .. }),
+            matches!(*ingress.link_state().borrow(), LinkState::Serving { version: Version::V5, .. }),
             "{lines}"
         );
         let mut device = Device::connect(broker.port, "d").await;
@@ -393,8 +413,7 @@ async fn a_broker_is_joined_by_tls_with_a_certificate_of_ones_own() {
         (Broker { cert: None, key: None, ..known.clone() }, ""),
         (Broker { url: plain, ..known.clone() }, ""),
     ] {
-        let ingress =
-            ExternalIngress::connect(&refused, "refused", sink.clone(), notices("refused")).unwrap();
+        let ingress = connect(&refused, "refused", &sink).unwrap();
         let status = wait_for(&ingress, |status| *status != LinkState::Connecting).await;
         let LinkState::Waiting { reason } = status else { panic!("{status:?}") };
         assert!(reason.contains(expected), "{reason}");
@@ -402,7 +421,7 @@ async fn a_broker_is_joined_by_tls_with_a_certificate_of_ones_own() {
     }
 
     let unusable = Broker { key: Some(file("ca")), ..known };
-    let error = ExternalIngress::connect(&unusable, "unusable", sink.clone(), notices("unusable"));
+    let error = connect(&unusable, "unusable", &sink);
     let Err(error) = error else { panic!("a certificate is no key") };
     assert!(error.to_string().ends_with("ca holds no private key without a password in PEM"), "{error}");
 }

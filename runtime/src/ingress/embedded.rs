@@ -1,60 +1,93 @@
 //! The embedded broker as an ingress: requests come straight from the connection that published them, answers go
 //! straight to the sessions that wait.
 
-use super::{Client, Delivery, DeliveryProperties, Encoded, Notice, Notices, Outgoing, Responder, Sink};
+use super::delivery::{Acceptance, Delivery, DeliveryProperties, Responder};
+use super::intake::Intake;
+use super::outgoing::{Encoded, Outgoing, ReplyAddress};
+use super::{Ingress, Notice, Notices, Statistics};
 use crate::auth::Auth;
 use crate::auth::access::{Access, Who};
 use crate::auth::authentication::{self, Authentication, KnownBy, Refused};
+use crate::client::Client;
 use crate::config::{Config, HostPort, Listen, Watchdog};
-use crate::gateway::StartError;
+use crate::log_sampling::sampled;
 use crate::watchdog::{self, Credentials};
 use offload_broker::config::DEFAULT_MAX_QUEUED_BYTES;
 use offload_broker::{
-    Acknowledgement, Application, BoxFuture, Broker, ClientInfo, Identity, Login, Message, Properties, QoS,
-    Reason, Received, Refusal, Route, Transport, WebSocket,
+    Application, BoxFuture, Broker, ClientInfo, Dropped, Identity, Login, Message, Properties, QoS, Reason,
+    Received, Refusal, Route, Transport, WebSocket,
 };
 use offload_protocol::topic;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 /// The first level of each topic on which requests come.
 const REQUEST_LEVELS: [&str; 2] = ["localCode", "inputCode"];
 
-/// A gateway's own broker.
+/// A gateway's own broker. Dropped, it takes no more connections and ends those that there are.
 pub struct EmbeddedIngress {
     address: SocketAddr,
-    /// Ends the watchdog when dropped.
-    watchdog: DropGuard,
-    shutdown: CancellationToken,
-    /// One for each listener.
-    serving: TaskTracker,
-    /// Ends the task that publishes notices, with the last of them.
+    broker: Broker,
+    /// Ends the watchdog, and the task that publishes the audit log.
     leave: CancellationToken,
-    announcing: JoinHandle<()>,
+    publishing: TaskTracker,
+    /// Ends the listeners and the connections.
+    stop: CancellationToken,
+    /// One task for each listener.
+    serving: TaskTracker,
+    /// The status that is left behind.
+    offline: Notice,
 }
 
-impl EmbeddedIngress {
-    /// Binds the addresses of `config` and takes the connections that `auth` lets in, whose requests go to `sink`;
-    /// `notices` are published.
-    ///
-    /// # Errors
-    ///
-    /// When an address cannot be bound, or strangers could reach it and nothing keeps them out.
-    pub async fn start(
-        config: &Config,
-        auth: Auth,
-        sink: Arc<dyn Sink>,
-        mut notices: Notices,
-    ) -> Result<EmbeddedIngress, StartError> {
-        let Auth { access, authentication, tls } = auth;
+/// What an embedded broker needs to start.
+pub struct Settings<'s> {
+    /// Where it listens, within which limits.
+    pub config: &'s Config,
+    /// Who may connect, and what each may do.
+    pub auth: Auth,
+}
+
+/// Why an embedded broker cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum EmbeddedError {
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {error}{}", hint(.error))]
+    Listen {
+        /// The address.
+        address: String,
+        /// Why.
+        error: io::Error,
+    },
+    /// Strangers could reach it.
+    #[error(
+        "cannot listen on {0}: strangers could reach it, and nothing keeps them out; say who may by `access.passwords` \
+         or `tls.client_ca`, or let everyone in with --allow-anonymous"
+    )]
+    Exposed(SocketAddr),
+    /// Something else that the operating system refused.
+    #[error("{0}: {1}")]
+    Io(&'static str, io::Error),
+}
+
+impl Ingress for EmbeddedIngress {
+    type Settings<'s> = Settings<'s>;
+    type Error = EmbeddedError;
+
+    async fn start(
+        settings: Self::Settings<'_>,
+        intake: Intake,
+        notices: Notices,
+    ) -> Result<EmbeddedIngress, EmbeddedError> {
+        let Settings { config, auth: Auth { access, authentication, tls } } = settings;
         let credentials =
-            Credentials::new(&config.name).map_err(|error| StartError::Io("randomness", error.into()))?;
+            Credentials::new(&config.name).map_err(|error| EmbeddedError::Io("randomness", error.into()))?;
         let plain = bind(&config.listen.address, &authentication).await?;
-        let address = plain.local_addr().map_err(|error| StartError::Io("listener", error))?;
+        let address = plain.local_addr().map_err(|error| EmbeddedError::Io("listener", error))?;
         let mut listeners = vec![(plain, Transport::Tcp)];
         if let (Some(config), Some(tls)) = (&config.tls, &tls) {
             listeners.push((bind(&config.address, &authentication).await?, Transport::Tls(tls.clone())));
@@ -69,7 +102,7 @@ impl EmbeddedIngress {
             access,
             authentication,
             credentials: credentials.clone(),
-            sink,
+            intake,
             broker: OnceLock::new(),
         });
         let broker = Broker::new(broker_config(&config.listen, &config.watchdog), hook.clone());
@@ -82,64 +115,123 @@ impl EmbeddedIngress {
             }
         }));
         hook.broker.set(broker.clone()).unwrap_or_else(|_| unreachable!("set once, here"));
-        publish(&broker, notices.status.borrow_and_update().clone());
-        let leave = CancellationToken::new();
-        let announcing = tokio::spawn(announce(broker.clone(), notices, leave.clone()));
-        let shutdown = CancellationToken::new();
-        let serving = TaskTracker::new();
+        let Notices { status, offline, audit_log, .. } = notices;
+        let ingress = EmbeddedIngress {
+            address,
+            broker,
+            leave: CancellationToken::new(),
+            publishing: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            serving: TaskTracker::new(),
+            offline,
+        };
+        ingress.publish_notice(status);
+        let (broker, leave) = (ingress.broker.clone(), ingress.leave.clone());
+        ingress.publishing.spawn(publish_audit_log(broker, audit_log, leave));
+        ingress.publishing.close();
         for (listener, transport) in listeners {
-            if let (Ok(address), false) = (listener.local_addr(), matches!(transport, Transport::Tcp)) {
-                tracing::info!(%address, "listening, {}", transport_name(&transport));
-            }
-            let (broker, stop) = (broker.clone(), shutdown.clone());
-            serving.spawn(async move {
-                if let Err(error) = broker.serve(listener, transport, stop).await {
-                    tracing::error!(%error, "the embedded broker stopped");
-                }
-            });
+            ingress.serve(listener, transport);
         }
-        serving.close();
-        let watched = CancellationToken::new();
+        ingress.serving.close();
         if config.watchdog.enabled {
-            watchdog::start(
-                address,
-                credentials,
-                config.watchdog.clone(),
-                watched.clone(),
-                exit_unresponsive,
-            )
-            .map_err(|error| StartError::Io("watchdog", error))?;
+            let (config, leave) = (config.watchdog.clone(), ingress.leave.clone());
+            watchdog::start(address, credentials, config, leave, exit_unresponsive)
+                .map_err(|error| EmbeddedError::Io("watchdog", error))?;
         }
-        let watchdog = watched.drop_guard();
-        Ok(EmbeddedIngress { address, watchdog, shutdown, serving, leave, announcing })
+        Ok(ingress)
     }
 
-    /// Where it listens, without TLS.
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    fn url(&self) -> String {
+        format!("mqtt://{}", self.address)
     }
 
-    /// Says goodbye, writes what is queued for connected clients and closes their connections.
-    pub async fn shutdown(self) {
-        drop(self.watchdog);
+    fn address(&self) -> Option<SocketAddr> {
+        Some(self.address)
+    }
+
+    fn publish_answer(&self, answer: Outgoing) {
+        // A client that never learnt its name waits there, as others do: nobody knows whose the answer is.
+        if answer.address.topic == topic::RESULT_PREFIX {
+            sampled!(info, "an answer is dropped: the connection that it was for is gone");
+            return;
+        }
+        let oversize = |limit: usize, size: &dyn Fn(&Message) -> usize| fitting(&answer, limit, size);
+        self.broker.publish(&message(&answer), Some(&oversize));
+    }
+
+    fn publish_notice(&self, notice: Notice) {
+        publish(&self.broker, notice);
+    }
+
+    fn stop_taking(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {})
+    }
+
+    fn shutdown(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            self.leave.cancel();
+            self.publishing.wait().await;
+            publish(&self.broker, self.offline.clone());
+            // What is queued for connected clients is written first.
+            self.stop.cancel();
+            self.serving.wait().await;
+        })
+    }
+
+    fn statistics(&self) -> Statistics {
+        let stats = self.broker.stats();
+        let Dropped { qos0_queue, queue_full, expired, oversize, gone, too_many_receivers, .. } =
+            stats.dropped;
+        Statistics {
+            connections: stats.connections,
+            messages_in: stats.messages_received,
+            messages_out: stats.messages_sent,
+            dropped: qos0_queue + queue_full + expired + oversize + gone + too_many_receivers,
+        }
+    }
+}
+
+impl EmbeddedIngress {
+    fn serve(&self, listener: TcpListener, transport: Transport) {
+        if let (Ok(address), false) = (listener.local_addr(), matches!(transport, Transport::Tcp)) {
+            tracing::info!(%address, "listening, {}", transport_name(&transport));
+        }
+        let (broker, stop) = (self.broker.clone(), self.stop.clone());
+        self.serving.spawn(async move {
+            if let Err(error) = broker.serve(listener, transport, stop).await {
+                tracing::error!(%error, "the embedded broker stopped");
+            }
+        });
+    }
+}
+
+impl Drop for EmbeddedIngress {
+    fn drop(&mut self) {
         self.leave.cancel();
-        let _ = self.announcing.await;
-        self.shutdown.cancel();
-        self.serving.wait().await;
+        self.stop.cancel();
     }
 }
 
 /// Binds an address that strangers cannot reach, or where they are kept out.
-async fn bind(address: &HostPort, authentication: &Authentication) -> Result<TcpListener, StartError> {
-    let failed = |error| StartError::Listen { address: address.to_string(), error };
+async fn bind(address: &HostPort, authentication: &Authentication) -> Result<TcpListener, EmbeddedError> {
+    let failed = |error| EmbeddedError::Listen { address: address.to_string(), error };
     let addresses: Vec<SocketAddr> =
         tokio::net::lookup_host(address.to_string()).await.map_err(failed)?.collect();
     if let Some(exposed) = addresses.iter().find(|address| !address.ip().is_loopback())
         && !authentication.may_be_exposed()
     {
-        return Err(StartError::Exposed(*exposed));
+        return Err(EmbeddedError::Exposed(*exposed));
     }
     TcpListener::bind(&*addresses).await.map_err(failed)
+}
+
+fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "; is another broker running? `--listen 127.0.0.1:0` picks a free port",
+        io::ErrorKind::PermissionDenied => "; ports below 1024 are for root",
+        io::ErrorKind::AddrNotAvailable => "; this machine has no such address; 0.0.0.0 is all that it has",
+        _ => "",
+    }
 }
 
 /// What the watchdog does when the broker does not answer.
@@ -157,19 +249,14 @@ fn transport_name(transport: &Transport) -> &'static str {
     }
 }
 
-/// Publishes notices until `leave`, and then the last.
-async fn announce(broker: Broker, mut notices: Notices, leave: CancellationToken) {
-    loop {
-        tokio::select! {
-            Ok(()) = notices.status.changed() => publish(&broker, notices.status.borrow_and_update().clone()),
-            Some(line) = notices.audit_log.recv() => publish(&broker, line),
-            () = leave.cancelled() => break,
-        }
-    }
-    while let Ok(line) = notices.audit_log.try_recv() {
+/// Publishes the audit log until `leave`, and then what is left of it.
+async fn publish_audit_log(broker: Broker, mut lines: mpsc::Receiver<Notice>, leave: CancellationToken) {
+    while let Some(Some(line)) = leave.run_until_cancelled(lines.recv()).await {
         publish(&broker, line);
     }
-    publish(&broker, notices.offline);
+    while let Ok(line) = lines.try_recv() {
+        publish(&broker, line);
+    }
 }
 
 fn publish(broker: &Broker, Notice { topic, payload, retain }: Notice) {
@@ -215,7 +302,7 @@ struct Hook {
     access: Arc<Access>,
     authentication: Arc<Authentication>,
     credentials: Credentials,
-    sink: Arc<dyn Sink>,
+    intake: Intake,
     broker: OnceLock<Broker>,
 }
 
@@ -278,7 +365,8 @@ impl Application for Hook {
         let is_shared = unnamed
             && self.authentication.known_by() == KnownBy::Nothing
             && !broker.is_subscribed(&client, topic::RESULT_PREFIX);
-        self.sink.deliver(Delivery {
+        let batch = self.intake.batch();
+        batch.deliver(Delivery {
             client: Client {
                 principal: client.user.clone(),
                 flow: client.client_id.clone(),
@@ -290,12 +378,15 @@ impl Application for Hook {
             properties,
             // A request that is published with RETAIN is run like any other, and never stored.
             retained: false,
-            responder: Box::new(EmbeddedResponder { broker, client, is_shared, ack: Some(ack) }),
+            acceptance: Acceptance { acknowledgement: Some(ack) },
+            responder: Box::new(EmbeddedResponder { broker, client, is_shared }),
         });
+        // The broker calls `published` when it has handed over all that it has read.
+        batch.suspend();
     }
 
     fn published(&self) {
-        self.sink.delivered();
+        self.intake.batch().end();
     }
 }
 
@@ -330,40 +421,30 @@ fn who(client: &ClientInfo) -> Who<'_> {
     }
 }
 
+/// The session of the client that asked.
 struct EmbeddedResponder {
     broker: Broker,
     client: Arc<ClientInfo>,
     /// An answer on `result/` may go to others: nothing tells clients apart, and this one had no such subscription of
     /// its own when it asked.
     is_shared: bool,
-    ack: Option<Acknowledgement>,
 }
 
 impl Responder for EmbeddedResponder {
-    fn accepted(&mut self) {
-        if let Some(ack) = self.ack.take() {
-            ack.complete();
-        }
-    }
-
-    fn answer(mut self: Box<Self>, outgoing: Outgoing) {
-        self.accepted();
-        let message = message(&outgoing, outgoing.encode());
-        let oversize = |limit: usize, size: &dyn Fn(&Message) -> usize| fitting(&outgoing, limit, size);
+    fn answer(self: Box<Self>, answer: Outgoing) {
+        let oversize = |limit: usize, size: &dyn Fn(&Message) -> usize| fitting(&answer, limit, size);
         // A client that never learnt its name waits on `result/`, and so may others: the answer is its own, and
         // nobody's if it cannot take it.
-        let unnamed = outgoing.topic == topic::RESULT_PREFIX;
+        let unnamed = answer.address.topic == topic::RESULT_PREFIX;
         let is_shared = self.is_shared && !self.broker.is_subscribed(&self.client, topic::RESULT_PREFIX);
         if unnamed && !is_shared {
-            self.broker.publish_to(&self.client, &message, Some(&oversize));
+            self.broker.publish_to(&self.client, &message(&answer), Some(&oversize));
         } else {
-            self.broker.publish_for(&self.client, &message, Some(&oversize));
+            self.broker.publish_for(&self.client, &message(&answer), Some(&oversize));
         }
     }
 
-    fn ignore(mut self: Box<Self>) {
-        self.accepted();
-    }
+    fn ignore(self: Box<Self>) {}
 }
 
 /// Bytes by which length fields may grow between an empty message and a full one: three of the remaining length, three
@@ -371,19 +452,25 @@ impl Responder for EmbeddedResponder {
 const LENGTH_GROWTH: usize = 6;
 
 /// A smaller answer for a receiver that takes packets of `limit` bytes; `size` tells a message's encoded size.
-fn fitting(outgoing: &Outgoing, limit: usize, size: &dyn Fn(&Message) -> usize) -> Option<Message> {
-    let room = limit.checked_sub(size(&message(outgoing, Encoded::default())) + LENGTH_GROWTH)?;
-    Some(message(outgoing, outgoing.encode_within(room)?))
+fn fitting(answer: &Outgoing, limit: usize, size: &dyn Fn(&Message) -> usize) -> Option<Message> {
+    let address = &answer.address;
+    let room = limit.checked_sub(size(&message_with(address, Encoded::default())) + LENGTH_GROWTH)?;
+    Some(message_with(address, answer.encode(Some(room))?))
 }
 
-fn message(outgoing: &Outgoing, (payload, user_properties): Encoded) -> Message {
+/// The answer for a receiver that takes packets of any size; empty where the configuration leaves no room for it.
+fn message(answer: &Outgoing) -> Message {
+    message_with(&answer.address, answer.encode(None).unwrap_or_default())
+}
+
+fn message_with(address: &ReplyAddress, (payload, user_properties): Encoded) -> Message {
     let properties = Properties {
-        correlation_data: outgoing.correlation_data.clone(),
+        correlation_data: address.correlation_data.clone(),
         user_properties: user_properties.into_iter().collect(),
         ..Properties::default()
     };
     Message {
-        topic: outgoing.topic.as_str().into(),
+        topic: address.topic.as_str().into(),
         payload,
         qos: QoS::AtLeastOnce,
         retain: false,

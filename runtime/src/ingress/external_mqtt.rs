@@ -10,8 +10,10 @@
 //! order): in order, one long request would hold back thousands of short ones.
 
 mod client_id_conflict;
+mod counters;
 mod driver;
 mod link;
+mod link_state;
 mod log_sampling;
 mod namesakes;
 mod publication;
@@ -19,21 +21,27 @@ mod responder;
 mod version;
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use offload_broker::BoxFuture;
 use offload_tls::TlsError;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::sync::{oneshot, watch};
-use tokio::task::JoinHandle;
 use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
 
+pub use link_state::LinkState;
 pub use version::Version;
 
-use super::{Notices, Sink};
+use super::intake::Intake;
+use super::outgoing::Outgoing;
+use super::{Ingress, Notice, Notices, Statistics};
 use crate::config;
-use driver::Driver;
+use counters::Counters;
+use driver::{Driver, Ways};
 use link::{Offer, Options};
 use responder::Command;
 
@@ -58,64 +66,90 @@ pub enum ExternalError {
     },
 }
 
-/// How things stand with the broker.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum LinkState {
-    /// The first attempt is under way.
-    Connecting,
-    /// Requests are taken.
-    Serving {
-        /// The version of MQTT that is spoken.
-        version: Version,
-        /// Whether other gateways on this broker share the work.
-        shared: bool,
-    },
-    /// There is no connection; the next attempt follows.
-    Waiting {
-        /// Why, in at most a few hundred characters.
-        reason: String,
-    },
-    /// Another client uses our client id; the next attempt follows after a long wait.
-    ClientIdConflict,
-    /// The ingress has shut down.
-    Stopped,
-}
-
-/// A gateway's place on an existing broker.
+/// A gateway's connection to an existing broker. Dropped, it shuts down.
 pub struct ExternalIngress {
+    url: String,
     commands: UnboundedSender<Command>,
-    status: watch::Receiver<LinkState>,
-    task: Option<JoinHandle<()>>,
+    link_state: watch::Receiver<LinkState>,
+    counters: Arc<Counters>,
+    /// The task that owns the connection.
+    tasks: TaskTracker,
 }
 
-impl ExternalIngress {
-    /// Joins `broker`, and returns when it sends requests to `sink`: as long as it is away, or refuses, that takes.
-    /// `notices` are published whenever there is a connection.
-    /// `client_id` names the session on the broker: the same after a restart, another for each gateway.
-    ///
-    /// # Errors
-    /// When the password file, or the files for TLS, cannot be used.
-    pub async fn start(
-        broker: &config::Broker,
-        client_id: &str,
-        sink: Arc<dyn Sink>,
+/// What it takes to join a broker.
+pub struct Settings<'s> {
+    /// The broker.
+    pub broker: &'s config::Broker,
+    /// Names the session on the broker: the same after a restart, another for each gateway.
+    pub client_id: &'s str,
+}
+
+impl Ingress for ExternalIngress {
+    type Settings<'s> = Settings<'s>;
+    type Error = ExternalError;
+
+    /// As long as the broker is away, or refuses, this takes.
+    async fn start(
+        settings: Self::Settings<'_>,
+        intake: Intake,
         notices: Notices,
     ) -> Result<ExternalIngress, ExternalError> {
-        let ingress = ExternalIngress::connect(broker, client_id, sink, notices)?;
-        let mut status = ingress.status();
+        let ingress = ExternalIngress::connect(settings, intake, notices)?;
+        let mut link_state = ingress.link_state();
         // An error would mean that the task is gone, which it is not before a shutdown.
-        let _ = status.wait_for(|status| matches!(status, LinkState::Serving { .. })).await;
+        let _ = link_state.wait_for(|state| matches!(state, LinkState::Serving { .. })).await;
         Ok(ingress)
     }
 
-    /// Like [`ExternalIngress::start`], without waiting for the broker. Call it within a tokio runtime.
+    fn url(&self) -> String {
+        self.url.clone()
+    }
+
+    fn address(&self) -> Option<SocketAddr> {
+        None
+    }
+
+    fn publish_answer(&self, answer: Outgoing) {
+        self.send(Command::Answer(None, Box::new(answer.into())));
+    }
+
+    fn publish_notice(&self, notice: Notice) {
+        self.send(Command::Notice(notice));
+    }
+
+    /// Gives this gateway's share of the requests back. What the broker had set aside for it already is still delivered
+    /// and can be answered.
+    fn stop_taking(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            let (done, given_back) = oneshot::channel();
+            self.send(Command::StopTaking(done));
+            // Either way there is nothing more to do: without a connection the next one gives the share back.
+            let _ = timeout(STOP_WAIT, given_back).await;
+        })
+    }
+
+    /// Requests without an answer stay with the broker until the session expires.
+    fn shutdown(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            self.send(Command::Shutdown);
+            self.tasks.wait().await;
+        })
+    }
+
+    fn statistics(&self) -> Statistics {
+        let connected = matches!(*self.link_state.borrow(), LinkState::Serving { .. });
+        self.counters.snapshot(usize::from(connected))
+    }
+}
+
+impl ExternalIngress {
+    /// Like [`Ingress::start`], without waiting for the broker. Call it within a tokio runtime.
     ///
     /// # Errors
     /// When the password file, or the files for TLS, cannot be used.
     pub fn connect(
-        broker: &config::Broker,
-        client_id: &str,
-        sink: Arc<dyn Sink>,
+        Settings { broker, client_id }: Settings<'_>,
+        intake: Intake,
         notices: Notices,
     ) -> Result<ExternalIngress, ExternalError> {
         let password = broker.password_file.as_deref().map(read_password).transpose()?.unwrap_or_default();
@@ -140,36 +174,25 @@ impl ExternalIngress {
             will: notices.offline.clone(),
             offer: Offer::ALL,
         };
-        let (sender, receiver) = unbounded_channel();
-        let (status, watched) = watch::channel(LinkState::Connecting);
-        let commands = sender.clone();
-        let driver = Driver::new(broker, options, sink, notices, (sender, receiver), status);
-        Ok(ExternalIngress { commands, status: watched, task: Some(tokio::spawn(driver.run())) })
+        let (commands, receiver) = unbounded_channel();
+        let (reported, link_state) = watch::channel(LinkState::Connecting);
+        let counters = Arc::new(Counters::default());
+        let ways = Ways { intake, commands: receiver, sender: commands.clone(), link_state: reported };
+        let driver = Driver::new(broker, options, notices, ways, counters.clone());
+        let tasks = TaskTracker::new();
+        let driving = tokio::spawn(driver.run());
+        tasks.spawn(async move {
+            if let Err(error) = driving.await {
+                tracing::error!(%error, "the task of the broker's connection ended badly");
+            }
+        });
+        tasks.close();
+        Ok(ExternalIngress { url: broker.url.to_string(), commands, link_state, counters, tasks })
     }
 
     /// Follows the connection.
-    pub fn status(&self) -> watch::Receiver<LinkState> {
-        self.status.clone()
-    }
-
-    /// Gives this gateway's share of the requests back, and returns when the broker has it, or cannot be told in a
-    /// short time. What the broker had set aside for us already is still delivered and can be answered.
-    pub async fn stop_taking(&self) {
-        let (done, given_back) = oneshot::channel();
-        self.send(Command::StopTaking(done));
-        // Either way there is nothing more to do: without a connection the next one gives the share back.
-        let _ = timeout(STOP_WAIT, given_back).await;
-    }
-
-    /// Publishes the answers that were given, for a short time at most, and disconnects. Requests without an answer
-    /// stay with the broker until the session expires.
-    pub async fn shutdown(mut self) {
-        self.send(Command::Shutdown);
-        if let Some(task) = self.task.take()
-            && let Err(error) = task.await
-        {
-            tracing::error!(%error, "the task of the broker's connection ended badly");
-        }
+    pub fn link_state(&self) -> watch::Receiver<LinkState> {
+        self.link_state.clone()
     }
 
     fn send(&self, command: Command) {

@@ -1,16 +1,17 @@
 //! One line a request at `debug`: who asked for what, how it ended, and how long that took.
 
+use super::observer::{AnswerObserver, Arrival, Observer};
+use crate::telemetry::bounded;
+use offload_protocol::answer::{Answer, Outcome};
+use offload_protocol::request::Code;
 use std::sync::Arc;
 use std::time::Instant;
 
-use offload_protocol::answer::{Answer, Outcome};
-use offload_protocol::request::{Code, Request};
-
-use crate::client::Client;
-use crate::telemetry::bounded;
+/// Logs a line for each answer.
+pub struct RequestLog(());
 
 /// What is known of a request before its answer.
-pub struct RequestLog {
+struct Asked {
     client: Arc<str>,
     topic: String,
     what: String,
@@ -19,29 +20,27 @@ pub struct RequestLog {
 }
 
 impl RequestLog {
-    /// Notes a request, or what was sent in place of one, if such lines are logged.
-    pub fn begin(
-        client: &Client,
-        topic: &str,
-        payload: usize,
-        request: Option<&Request>,
-        arrived: Instant,
-    ) -> Option<Box<RequestLog>> {
-        tracing::enabled!(tracing::Level::DEBUG).then(|| {
-            let what = request.map_or_else(|| "no request".to_owned(), |request| what(&request.code));
-            Box::new(RequestLog {
-                client: client.key().clone(),
-                topic: topic.to_owned(),
-                what,
-                payload,
-                arrived,
-            })
-        })
+    /// `None` if such lines are not logged.
+    pub fn if_enabled() -> Option<RequestLog> {
+        tracing::enabled!(tracing::Level::DEBUG).then_some(RequestLog(()))
     }
+}
 
-    /// Logs the line.
-    pub fn answered(self, answer: &Answer) {
-        let RequestLog { client, topic, what, payload, arrived } = self;
+impl Observer for RequestLog {
+    fn request(&self, arrival: &Arrival<'_>) -> Option<Box<dyn AnswerObserver>> {
+        Some(Box::new(Asked {
+            client: arrival.client.key().clone(),
+            topic: arrival.topic.to_owned(),
+            what: arrival.request.map_or_else(|| "no request".to_owned(), |request| what(&request.code)),
+            payload: arrival.payload.len(),
+            arrived: arrival.arrived,
+        }))
+    }
+}
+
+impl AnswerObserver for Asked {
+    fn answer(self: Box<Self>, answer: &Answer) {
+        let Asked { client, topic, what, payload, arrived } = *self;
         let outcome = match &answer.outcome {
             Outcome::Exited(code) => format!("exit code {code}"),
             Outcome::Failed(error) => format!("{}: {}", error.kind, error.message),

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use offload_protocol::answer::{Answer, AnswerForm, Outcome};
 use offload_protocol::topic;
-use offload_rt::ingress::{Delivery, Outgoing, Responder, Sink};
+use offload_rt::ingress::{Delivery, Outgoing, ReplyAddress, Responder, Sink};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -84,32 +84,17 @@ impl EchoSink {
             return responder.ignore();
         }
         let reply_id = topic::parse_request(&request.topic).unwrap().reply_id;
-        let answer = Answer {
-            id: None,
-            outcome: Outcome::Exited(0),
-            stdout: [&request.payload[..], &vec![b'.'; self.padding]].concat().into(),
-            stderr: Bytes::new(),
-            fuel: 0,
-            run_us: 0,
-            queue_us: 0,
-        };
-        responder.answer(Outgoing {
-            topic: topic::result(reply_id),
-            answer,
-            form: AnswerForm::Line,
-            correlation_data: None,
-            max_payload: None,
-        });
+        responder.answer(answer(reply_id, [&request.payload[..], &vec![b'.'; self.padding]].concat()));
     }
 }
 
 impl Sink for EchoSink {
-    fn delivered(&self) {}
+    fn dispatch(&self) {}
 
     fn deliver(&self, delivery: Delivery) {
-        let Delivery { client, topic, payload, retained, mut responder, .. } = delivery;
+        let Delivery { client, topic, payload, retained, acceptance, responder, .. } = delivery;
         let request = Request { topic, principal: client.principal, retained, payload };
-        responder.accepted();
+        acceptance.complete();
         let mut state = self.state.lock().unwrap();
         state.received.push(request.clone());
         let count = state.received.len();
@@ -121,4 +106,19 @@ impl Sink for EchoSink {
         drop(state);
         self.count.send_replace(count);
     }
+}
+
+/// An answer of a program that printed `stdout`.
+pub fn answer(reply_id: &str, stdout: impl Into<Bytes>) -> Outgoing {
+    let answer = Answer {
+        id: None,
+        outcome: Outcome::Exited(0),
+        stdout: stdout.into(),
+        stderr: Bytes::new(),
+        fuel: 0,
+        run_us: 0,
+        queue_us: 0,
+    };
+    let address = ReplyAddress { topic: topic::result(reply_id), correlation_data: None, max_payload: None };
+    Outgoing { address, form: AnswerForm::Line, answer }
 }

@@ -16,16 +16,18 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error, info, warn};
 
-use super::LinkState;
 use super::client_id_conflict::ClientIdConflict;
+use super::counters::Counters;
 use super::link::{self, Connected, Event, Failure, Granted, Incoming, Offer, Options, Requests};
+use super::link_state::LinkState;
 use super::log_sampling::PowersOfTwo;
 use super::namesakes::{Namesakes, Reaction};
 use super::publication::Publication;
 use super::responder::{Command, ExternalResponder};
 use super::version::{Choice, Version};
+use crate::client::Client;
 use crate::config;
-use crate::ingress::{Client, Delivery, Notice, Notices, Sink};
+use crate::ingress::{Acceptance, Delivery, Intake, Notice, Notices};
 use crate::log_sampling::sampled;
 
 /// All gateways on one broker are one group, of which each request reaches one member.
@@ -34,9 +36,11 @@ const SHARE: &str = "$share/offload-rt/";
 const GOOD: Duration = Duration::from_secs(10);
 /// First and longest wait when another client uses our client id. Both of them wait, so that each gets some work done.
 const CONFLICT_WAIT: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(600));
-/// Requests are taken from the connection for so long, or so many bytes of them, before other tasks have their turn: a
-/// broker that has much for us does not keep the answers, or another task, waiting.
-const BATCH: (Duration, usize) = (Duration::from_millis(1), 256 << 10);
+/// Time and bytes after which the connection's task lets others run: a broker that has much for us does not keep the
+/// answers, or another task, waiting.
+const WORK_BUDGET: (Duration, usize) = (Duration::from_millis(1), 256 << 10);
+/// Stands for the packet identifier of a message at QoS 0, which has none.
+const QOS_0: u16 = 0;
 /// How long the last answers may take to reach the broker when the ingress shuts down.
 const SHUTDOWN_WAIT: Duration = Duration::from_secs(2);
 
@@ -45,12 +49,9 @@ pub(super) struct Driver {
     /// For logs.
     broker: String,
     options: Options,
-    sink: Arc<dyn Sink>,
     notices: Notices,
-    commands: UnboundedReceiver<Command>,
-    /// For the responders.
-    sender: UnboundedSender<Command>,
-    status: watch::Sender<LinkState>,
+    ways: Ways,
+    counters: Arc<Counters>,
     choice: Choice,
     backoff: Backoff,
     conflict_backoff: Backoff,
@@ -76,6 +77,18 @@ pub(super) struct Driver {
     known_offer: Offer,
 }
 
+/// The ways between the connection and the rest of the gateway.
+pub(super) struct Ways {
+    /// Where requests go.
+    pub intake: Intake,
+    /// What the others ask for.
+    pub commands: UnboundedReceiver<Command>,
+    /// For the responders.
+    pub sender: UnboundedSender<Command>,
+    /// Where the connection's state is shown.
+    pub link_state: watch::Sender<LinkState>,
+}
+
 /// What is true of one connection.
 struct Session {
     requests: Requests,
@@ -89,8 +102,8 @@ struct Session {
     window: usize,
     max_packet: usize,
     offer: Offer,
-    /// What was taken since other tasks had their turn.
-    batch: Batch,
+    /// What was taken since other tasks ran.
+    work: WorkBudget,
     /// Subscriptions that are still to be ended.
     unsubscribe: VecDeque<String>,
     /// Subscriptions that the broker is to end, and has not confirmed.
@@ -105,23 +118,23 @@ enum Subscription {
     Namesakes,
 }
 
-/// Work done without a pause.
+/// What is used of [`WORK_BUDGET`].
 #[derive(Default)]
-struct Batch {
+struct WorkBudget {
     time: Duration,
     bytes: usize,
 }
 
-impl Batch {
-    /// Counts one more piece of work; whether others are to have their turn now.
-    fn add(&mut self, time: Duration, bytes: usize) -> bool {
+impl WorkBudget {
+    /// Counts one more piece of work. Whether the budget is used up, and other tasks are to run; it is a new one then.
+    fn spend(&mut self, time: Duration, bytes: usize) -> bool {
         self.time += time;
         self.bytes += bytes;
-        let is_full = self.time >= BATCH.0 || self.bytes >= BATCH.1;
-        if is_full {
-            *self = Batch::default();
+        let is_used_up = self.time >= WORK_BUDGET.0 || self.bytes >= WORK_BUDGET.1;
+        if is_used_up {
+            *self = WorkBudget::default();
         }
-        is_full
+        is_used_up
     }
 }
 
@@ -135,20 +148,17 @@ impl Driver {
     pub fn new(
         broker: &config::Broker,
         options: Options,
-        sink: Arc<dyn Sink>,
         notices: Notices,
-        (sender, commands): (UnboundedSender<Command>, UnboundedReceiver<Command>),
-        status: watch::Sender<LinkState>,
+        ways: Ways,
+        counters: Arc<Counters>,
     ) -> Driver {
         Driver {
             broker: broker.url.to_string(),
             namesakes: notices.instance.clone().map(Namesakes::new),
             options,
-            sink,
             notices,
-            commands,
-            sender,
-            status,
+            ways,
+            counters,
             choice: Choice::new(broker.protocol),
             backoff: Backoff::new(broker.reconnect_min.into(), broker.reconnect_max.into()),
             conflict_backoff: Backoff::new(CONFLICT_WAIT.0, CONFLICT_WAIT.1),
@@ -231,7 +241,7 @@ impl Driver {
                 return true;
             }
             tokio::select! {
-                Some(command) = self.commands.recv() => self.command(command, None),
+                Some(command) = self.ways.commands.recv() => self.command(command, None),
                 () = sleep_until(until) => return false,
                 () = reached(self.deadline) => return true,
             }
@@ -255,11 +265,11 @@ impl Driver {
                     } else if self.may_leave() {
                         return Ended::Shutdown;
                     }
+                    let takes_lines = session.since.is_some() && self.window.has_room();
                     tokio::select! {
                         event = &mut next => break event,
-                        Some(command) = self.commands.recv() => self.command(command, Some(session)),
-                        Ok(()) = self.notices.status.changed(), if session.since.is_some() => self.announce(),
-                        Some(line) = self.notices.audit_log.recv(), if session.since.is_some() && self.window.has_room() => {
+                        Some(command) = self.ways.commands.recv() => self.command(command, Some(session)),
+                        Some(line) = self.notices.audit_log.recv(), if takes_lines => {
                             self.answer(None, line.into());
                         }
                         () = reached(self.deadline) => return Ended::Shutdown,
@@ -273,7 +283,7 @@ impl Driver {
                     if let Err(failure) = self.event(event, session) {
                         return Ended::Failed(failure);
                     }
-                    if session.batch.add(began.elapsed(), bytes) {
+                    if session.work.spend(began.elapsed(), bytes) {
                         tokio::task::yield_now().await;
                     }
                 }
@@ -312,9 +322,19 @@ impl Driver {
                 return Err(Failure::Refused(format!("subscription to the request topics: {reason}")));
             }
             Event::Publish(message) => self.deliver(message),
-            Event::Published(packet_id) => self.window.published(packet_id),
+            Event::Published(packet_id) => {
+                self.window.published(packet_id);
+                if packet_id == QOS_0 {
+                    self.counters.message_out();
+                }
+            }
             Event::Confirmed(packet_id, refusal) => {
                 let answer = self.window.confirmed(packet_id);
+                if refusal.is_some() {
+                    self.counters.dropped();
+                } else {
+                    self.counters.message_out();
+                }
                 if let (Some(answer), Some(reason)) = (answer, refusal)
                     && let Some(count) = self.refused.count()
                 {
@@ -369,6 +389,7 @@ impl Driver {
     }
 
     fn deliver(&mut self, message: Incoming) {
+        self.counters.message_in();
         let Incoming { packet_id, dup, retain, topic, payload, properties } = message;
         let ticket = match packet_id {
             None => None,
@@ -401,14 +422,22 @@ impl Driver {
         let flow: Arc<str> = request.reply_id.into();
         let principal = (!flow.is_empty()).then(|| flow.clone());
         let client = Client { principal, account: flow.clone(), flow, web: false };
-        let responder = Box::new(ExternalResponder::new(ticket, self.sender.clone()));
-        self.sink.deliver(Delivery { client, topic, payload, properties, retained: retain, responder });
-        self.sink.delivered();
+        let acceptance = Acceptance::with_the_answer();
+        let responder = Box::new(ExternalResponder::new(ticket, self.ways.sender.clone()));
+        let retained = retain;
+        let delivery = Delivery { client, topic, payload, properties, retained, acceptance, responder };
+        let batch = self.ways.intake.batch();
+        batch.deliver(delivery);
+        batch.end();
     }
 
     fn command(&mut self, command: Command, session: Option<&mut Session>) {
         match command {
             Command::Answer(ticket, answer) => self.answer(ticket, *answer),
+            Command::Notice(notice) => {
+                let connected = session.is_some_and(|session| session.since.is_some());
+                self.publish_notice(notice, connected);
+            }
             Command::Settle(ticket) => self.window.settle(ticket),
             Command::Release(ticket) => self.window.release(ticket),
             Command::StopTaking(done) => {
@@ -470,11 +499,25 @@ impl Driver {
         self.announce();
     }
 
+    /// A status is kept for the next connection too, unless the last one is out already.
+    fn publish_notice(&mut self, notice: Notice, connected: bool) {
+        if notice.topic != self.notices.offline.topic {
+            if connected {
+                self.answer(None, notice.into());
+            }
+        } else if self.deadline.is_none() {
+            self.notices.status = notice;
+            if connected {
+                self.announce();
+            }
+        }
+    }
+
     /// Publishes the gateway's status: for its name, and for this gateway alone. To be called while there is a
     /// connection.
     fn announce(&mut self) {
         let leaving = self.deadline.is_some();
-        let status = self.notices.status.borrow_and_update().clone();
+        let status = self.notices.status.clone();
         if let Some(instance) = self.namesakes.as_ref().map(|namesakes| namesakes.instance().to_owned()) {
             let document = if leaving { Bytes::new() } else { status.payload.clone() };
             self.publish_instance(&instance, document);
@@ -491,9 +534,11 @@ impl Driver {
 
     fn answer(&mut self, ticket: Option<Receipt>, answer: Publication) {
         let weight = answer.weight();
-        if !self.window.answer(ticket, answer, weight)
-            && let Some(count) = self.dropped.count()
-        {
+        if self.window.answer(ticket, answer, weight) {
+            return;
+        }
+        self.counters.dropped();
+        if let Some(count) = self.dropped.count() {
             warn!(broker = self.broker, count, "answers dropped: too many wait for the broker");
         }
     }
@@ -519,6 +564,7 @@ impl Driver {
                 if let Some(count) = self.unfit.count() {
                     warn!(topic = topic_for_log(&answer.topic), count, "answers that fit into no packet");
                 }
+                self.counters.dropped();
                 self.window.give_up();
             } else if requests.publish(answer, session.offer).is_err() {
                 return;
@@ -533,7 +579,7 @@ impl Driver {
 
     /// Logs a change of status, once, and tells those who watch.
     fn report(&self, status: LinkState) {
-        let changed = self.status.send_if_modified(|known| {
+        let changed = self.ways.link_state.send_if_modified(|known| {
             let changed = *known != status;
             if changed {
                 known.clone_from(&status);
@@ -563,7 +609,8 @@ impl Driver {
             LinkState::ClientIdConflict => error!(
                 broker,
                 client_id,
-                "another gateway seems to use this client id; is the data directory copied? Waiting, so as not to fight for it"
+                "another gateway seems to use this client id; is the data directory copied? Waiting, so as not to \
+                 fight for it"
             ),
             LinkState::Stopped => info!(broker, "stopped"),
         }
@@ -581,7 +628,7 @@ impl Session {
             window: 0,
             max_packet: 0,
             offer: Offer::ALL,
-            batch: Batch::default(),
+            work: WorkBudget::default(),
             unsubscribe: VecDeque::new(),
             unsubscribing: 0,
             disconnecting: false,
@@ -633,12 +680,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_batch_ends_by_time_and_by_bytes() {
-        let mut batch = Batch::default();
-        let ends = |batch: &mut Batch, time, bytes| (1..).find(|_| batch.add(time, bytes));
+    fn a_work_budget_is_used_up_by_time_and_by_bytes() {
+        let mut work = WorkBudget::default();
+        let lasts = |work: &mut WorkBudget, time, bytes| (1..).find(|_| work.spend(time, bytes));
         for _ in 0..2 {
-            assert_eq!(ends(&mut batch, Duration::from_micros(10), 100), Some(100));
-            assert_eq!(ends(&mut batch, Duration::ZERO, 64 << 10), Some(4));
+            assert_eq!(lasts(&mut work, Duration::from_micros(10), 100), Some(100));
+            assert_eq!(lasts(&mut work, Duration::ZERO, 64 << 10), Some(4));
         }
     }
 }

@@ -31,13 +31,15 @@ pub(super) struct Publication {
 
 impl From<Outgoing> for Publication {
     fn from(outgoing: Outgoing) -> Publication {
-        let (payload, user_properties) = outgoing.encode();
+        // Empty where the configuration leaves no room for any answer.
+        let (payload, user_properties) = outgoing.encode(None).unwrap_or_default();
+        let address = &outgoing.address;
         Publication {
-            topic: outgoing.topic.as_str().into(),
+            topic: address.topic.as_str().into(),
             payload,
             retain: false,
             user_properties,
-            correlation_data: outgoing.correlation_data.clone(),
+            correlation_data: address.correlation_data.clone(),
             answer: Some(outgoing),
         }
     }
@@ -67,7 +69,7 @@ impl Publication {
             return true;
         }
         let room = max.checked_sub(self.overhead(version));
-        let smaller = self.answer.as_ref().zip(room).and_then(|(answer, room)| answer.encode_within(room));
+        let smaller = self.answer.as_ref().zip(room).and_then(|(answer, room)| answer.encode(Some(room)));
         let Some((payload, user_properties)) = smaller else { return false };
         (self.payload, self.user_properties) = (payload, user_properties);
         self.packet(version) <= max
@@ -103,6 +105,7 @@ impl Publication {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ingress::ReplyAddress;
     use offload_protocol::answer::{self, AnswerForm, Outcome};
 
     fn answer(bytes: usize) -> Publication {
@@ -115,14 +118,12 @@ mod tests {
             run_us: 2,
             queue_us: 3,
         };
-        let outgoing = Outgoing {
+        let address = ReplyAddress {
             topic: "result/a".to_owned(),
-            answer,
-            form: AnswerForm::Line,
             correlation_data: Some(Bytes::from_static(b"c")),
             max_payload: None,
         };
-        outgoing.into()
+        Outgoing { address, form: AnswerForm::Line, answer }.into()
     }
 
     #[test]

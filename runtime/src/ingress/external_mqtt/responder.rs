@@ -5,15 +5,18 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
 use super::publication::Publication;
-use crate::ingress::{Outgoing, Responder};
+use crate::ingress::{Notice, Outgoing, Responder};
 
 /// What is asked of the task that owns the connection.
 ///
 /// The channel has no bound of its own: every delivery sends one command, so what bounds the deliveries (Receive
-/// Maximum, the gateway's queues) bounds it too, and sending never blocks a worker.
+/// Maximum, the gateway's queues) bounds it too, and sending never blocks a worker. The gateway's status comes at most
+/// once in its interval.
 pub(super) enum Command {
     /// Boxed: it is far larger than the others.
     Answer(Option<Receipt>, Box<Publication>),
+    /// A message of the gateway's own.
+    Notice(Notice),
     /// No answer is due: acknowledge.
     Settle(Receipt),
     /// Nobody answers: do not acknowledge.
@@ -42,8 +45,6 @@ impl ExternalResponder {
 }
 
 impl Responder for ExternalResponder {
-    fn accepted(&mut self) {}
-
     fn answer(mut self: Box<Self>, answer: Outgoing) {
         let ticket = self.ticket.take();
         self.send(Command::Answer(ticket, Box::new(answer.into())));

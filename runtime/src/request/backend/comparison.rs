@@ -1,6 +1,6 @@
 //! Source that was run natively, run as wasm too: beside the answer, which has gone out before.
 
-use super::artifact_of;
+use super::wasm::artifact_of;
 use crate::client::Client;
 use crate::modules::Modules;
 use crate::source::{Buildable, SourceBackend};
@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 /// What it takes to run source as wasm.
 pub struct Comparison {
-    pub native: Arc<SourceBackend>,
+    pub source_backend: Arc<SourceBackend>,
     pub modules: Arc<Modules>,
     pub workers: Arc<Workers>,
     /// Ends it: nobody waits for it.
@@ -39,14 +39,14 @@ pub struct Compared {
 impl Comparison {
     /// Runs it, and tells in what it differs. It has a run's whole time, whatever the request has left of its own.
     pub async fn run(self, compared: Compared) {
-        let Comparison { native, modules, workers, stop } = self;
+        let Comparison { source_backend, modules, workers, stop } = self;
         let Compared { client, source, input, budget, waiting, watched, native: natively } = compared;
         if watched.as_ref().is_some_and(|watched| watched.verdict() != Verdict::Innocent) {
             return;
         }
-        let Some(_leave) = native.compare(&client, &source) else { return };
+        let Some(_leave) = source_backend.compare(&client, &source) else { return };
         let as_wasm = async {
-            let made = native.wasm_to_compare(&client, &source).await?;
+            let made = source_backend.wasm_to_compare(&client, &source).await?;
             let artifact = artifact_of(&modules, &client, &made).await?;
             let (key, load) = waiting.into_job();
             let (sender, receiver) = oneshot::channel();
@@ -67,10 +67,10 @@ impl Comparison {
         };
         match stop.run_until_cancelled(as_wasm).await {
             Some(Ok(RunOutcome::Ran { ended, .. })) if is_its_own(&ended) && is_its_own(&natively) => {
-                native.tell_difference(&client, &source, &natively, Ok(&ended));
+                source_backend.tell_difference(&client, &source, &natively, Ok(&ended));
             }
             Some(Err(error)) if error.kind != ErrorKind::Internal => {
-                native.tell_difference(&client, &source, &natively, Err(&error));
+                source_backend.tell_difference(&client, &source, &natively, Err(&error));
             }
             _ => {}
         }

@@ -1,0 +1,80 @@
+//! A message on a request topic, and what its broker is owed for it: an acknowledgement and an answer.
+
+use super::outgoing::Outgoing;
+use crate::client::Client;
+use bytes::Bytes;
+use offload_broker::Acknowledgement;
+
+/// A publish on a request topic.
+pub struct Delivery {
+    /// Who published it, as far as the ingress can tell.
+    pub client: Client,
+    /// The topic as it stands.
+    pub topic: String,
+    /// The payload: bytes until a request form says more.
+    pub payload: Bytes,
+    /// MQTT 5 properties; empty for a 3.1.1 publish.
+    pub properties: DeliveryProperties,
+    /// Stored by an external broker before we subscribed: no request.
+    pub retained: bool,
+    /// To be completed when the gateway has the request safely.
+    pub acceptance: Acceptance,
+    /// How to answer the connection that asked.
+    pub responder: Box<dyn Responder>,
+}
+
+impl Delivery {
+    /// It is no request: acknowledges it, and publishes nothing.
+    pub fn ignore(self) {
+        self.acceptance.complete();
+        self.responder.ignore();
+    }
+}
+
+/// The MQTT 5 publish properties that matter to a request (MQTT 5, section 3.3.2.3).
+#[derive(Clone, Debug, Default)]
+pub struct DeliveryProperties {
+    /// Response Topic.
+    pub response_topic: Option<String>,
+    /// Correlation Data.
+    pub correlation_data: Option<Bytes>,
+    /// User Properties, in order.
+    pub user_properties: Vec<(String, String)>,
+}
+
+/// That the gateway has a request safely. Whoever makes it safe may keep this for any time, complete it on any thread,
+/// and let the request go on meanwhile.
+///
+/// Completed, it acknowledges the request to a publisher that is owed that now; an external broker is acknowledged with
+/// the answer. Dropped, it refuses the request, so that its publisher does not believe that it is safe.
+#[derive(Debug)]
+#[must_use = "a request whose acceptance is dropped is refused"]
+pub struct Acceptance {
+    /// What the embedded broker waits for.
+    pub(super) acknowledgement: Option<Acknowledgement>,
+}
+
+impl Acceptance {
+    /// That of a request whose acknowledgement comes with its answer, or never.
+    pub fn with_the_answer() -> Acceptance {
+        Acceptance { acknowledgement: None }
+    }
+
+    /// The request is safe.
+    pub fn complete(self) {
+        if let Some(acknowledgement) = self.acknowledgement {
+            acknowledgement.complete();
+        }
+    }
+}
+
+/// The way back to the connection that asked. Used once, on any thread; dropped, the request stays unanswered, and an
+/// external broker delivers it again.
+pub trait Responder: Send {
+    /// Publishes the answer at QoS 1, then completes the acknowledgement if that is still due. Where the connection is
+    /// gone, the answer goes to whoever else waits on its topic.
+    fn answer(self: Box<Self>, answer: Outgoing);
+
+    /// The delivery was no request: nothing is published.
+    fn ignore(self: Box<Self>);
+}

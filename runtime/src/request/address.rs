@@ -1,0 +1,100 @@
+//! Step 1: whether a delivery is a request, and where its answer goes.
+
+use crate::client::Client;
+use crate::config::Answers;
+use crate::ingress::{Acceptance, Delivery, ReplyAddress, Responder};
+use crate::log_sampling::sampled;
+use crate::telemetry;
+use bytes::Bytes;
+use offload_protocol::UserProperties;
+use offload_protocol::topic::{self, RequestKind};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// A request whose answer has an address.
+pub struct Addressed {
+    pub client: Client,
+    pub topic: String,
+    pub kind: RequestKind,
+    pub reply_id: Arc<str>,
+    pub payload: Bytes,
+    pub user_properties: UserProperties,
+    pub arrived: Instant,
+    pub acceptance: Acceptance,
+    pub responder: Box<dyn Responder>,
+    pub reply_address: ReplyAddress,
+    /// The request names a Response Topic that answers to this client cannot go to; its own topic stands in.
+    pub is_misdirected: bool,
+}
+
+/// Takes a delivery apart. `None` for one that is no request: it is acknowledged, and nothing else comes of it.
+pub fn address(delivery: Delivery, answers: &Answers, arrived: Instant) -> Option<Addressed> {
+    let Some(request) = topic::parse_request(&delivery.topic) else {
+        delivery.ignore();
+        return None;
+    };
+    if delivery.retained {
+        sampled!(
+            info,
+            topic = %telemetry::bounded(&delivery.topic),
+            "a retained message is no request: ignored"
+        );
+        delivery.ignore();
+        return None;
+    }
+    let (kind, reply_id) = (request.kind, Arc::from(request.reply_id));
+    let Delivery { client, topic, payload, properties, acceptance, responder, .. } = delivery;
+    let (topic_of_answer, is_misdirected) = topic_of_answer(properties.response_topic, &reply_id, answers);
+    let reply_address = ReplyAddress {
+        max_payload: answers.max_payload(&topic_of_answer),
+        topic: topic_of_answer,
+        correlation_data: properties.correlation_data,
+    };
+    let user_properties = properties.user_properties;
+    Some(Addressed {
+        client,
+        topic,
+        kind,
+        reply_id,
+        payload,
+        user_properties,
+        arrived,
+        acceptance,
+        responder,
+        reply_address,
+        is_misdirected,
+    })
+}
+
+/// The Response Topic if it is permitted, and otherwise the result topic; whether one was named that is not permitted.
+fn topic_of_answer(named: Option<String>, reply_id: &str, answers: &Answers) -> (String, bool) {
+    match named {
+        Some(named) if topic::is_response_permitted(&named, reply_id, &answers.response_topics) => {
+            (named, false)
+        }
+        Some(_) => (topic::result(reply_id), true),
+        None => (topic::result(reply_id), false),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_goes_to_the_response_topic_where_that_is_permitted() {
+        let answers = Answers { response_topics: vec!["plant/+".parse().unwrap()], ..Answers::default() };
+        for (named, expected) in [
+            (None, ("result/d", false)),
+            (Some("result/d"), ("result/d", false)),
+            (Some("result/d/x"), ("result/d/x", false)),
+            (Some("plant/a"), ("plant/a", false)),
+            (Some("result/other"), ("result/d", true)),
+            (Some("localCode/d"), ("result/d", true)),
+            (Some("plant/#"), ("result/d", true)),
+        ] {
+            let (topic, is_misdirected) = topic_of_answer(named.map(str::to_owned), "d", &answers);
+            assert_eq!((topic.as_str(), is_misdirected), expected, "{named:?}");
+        }
+    }
+}

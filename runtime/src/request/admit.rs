@@ -1,0 +1,90 @@
+//! Step 4: whether there is room for the request, and when its publisher may believe that it is safe.
+
+use super::answer::{PendingAnswer, Refusal};
+use super::authorize::Authorized;
+use super::decode::{Asked, Decoded};
+use crate::client::Client;
+use crate::ingress::Acceptance;
+use crate::stopping::stopping_error;
+use crate::wasm::workers::{Waiting, Workers};
+use offload_policy::Load;
+use offload_protocol::error::{ErrorKind, WireError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// What a request holds in memory beside its payload, in bytes: an estimate, so that small ones count too.
+const REQUEST_OVERHEAD: usize = 512;
+
+/// Lets requests in while there is room, until it is stopped.
+pub struct Admission {
+    workers: Arc<Workers>,
+    is_stopped: AtomicBool,
+}
+
+/// A request that counts as waiting.
+pub struct Admitted {
+    asked: Asked,
+    acceptance: Acceptance,
+    pending: PendingAnswer,
+    waiting: Waiting,
+}
+
+/// An admitted request that its publisher may believe to be safe.
+pub struct Accepted {
+    pub asked: Asked,
+    pub pending: PendingAnswer,
+    pub waiting: Waiting,
+}
+
+/// Counts the request as waiting.
+pub fn admit(authorized: Authorized, admission: &Admission) -> Result<Admitted, Refusal> {
+    let decoded = authorized.into_decoded();
+    match admission.admit(&decoded.asked.client, decoded.size) {
+        Ok(waiting) => {
+            let Decoded { asked, acceptance, pending, .. } = decoded;
+            Ok(Admitted { asked, acceptance, pending, waiting })
+        }
+        Err(error) => Err(decoded.refuse(error)),
+    }
+}
+
+impl Admitted {
+    /// Completes the acceptance at once: what is in memory counts as safe. A journal will take it from here, and
+    /// complete it when the request is durable, while the request goes on.
+    pub fn accept(self) -> Accepted {
+        let Admitted { asked, acceptance, pending, waiting } = self;
+        acceptance.complete();
+        Accepted { asked, pending, waiting }
+    }
+}
+
+impl Admission {
+    /// Into the queue of these workers.
+    pub fn new(workers: Arc<Workers>) -> Admission {
+        Admission { workers, is_stopped: AtomicBool::new(false) }
+    }
+
+    /// Nothing more is let in.
+    pub fn stop(&self) {
+        self.is_stopped.store(true, Ordering::SeqCst);
+    }
+
+    /// Counts one request of `size` bytes.
+    fn admit(&self, client: &Client, size: usize) -> Result<Waiting, WireError> {
+        if self.is_stopped.load(Ordering::SeqCst) {
+            return Err(stopping_error());
+        }
+        let load = Load { requests: 1, bytes: size + REQUEST_OVERHEAD };
+        self.workers.admit(&client.flow_key(), load).map_err(|busy| {
+            let largest = self.workers.largest_request();
+            if load.bytes <= largest {
+                return WireError::new(ErrorKind::Busy, busy.to_string());
+            }
+            // No queue is ever empty enough for it.
+            let limit = largest.saturating_sub(REQUEST_OVERHEAD);
+            let message =
+                format!("request: {size} bytes, the limit is {limit} bytes (bytes and share of [queue])");
+            WireError::new(ErrorKind::TooLarge, message)
+        })
+    }
+}

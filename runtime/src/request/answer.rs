@@ -1,0 +1,156 @@
+//! Step 10: the answer, which leaves by one way ([`PendingAnswer`]), whoever gives it: a backend, a refusal, or the
+//! request that this one repeats.
+
+use super::observer::AnswerObserver;
+use crate::deduplication::{Deduplicator, Key};
+use crate::ingress::{Outgoing, ReplyAddress, Responder};
+use crate::stopping::stopping_error;
+use crate::wasm::workers::{RunOutcome, Waiting};
+use offload_protocol::answer::{Answer, AnswerForm, Outcome};
+use offload_protocol::error::{ErrorKind, WireError};
+use offload_protocol::request::RequestId;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// An answer that is owed. Given once: by [`finish`](Self::finish), by a [`Refusal`], or as a [`Repetition`].
+#[must_use = "a request is answered exactly once"]
+pub struct PendingAnswer {
+    /// Back to the connection that asked.
+    pub responder: Box<dyn Responder>,
+    /// Where the answer goes.
+    pub address: ReplyAddress,
+    /// In which form.
+    pub form: AnswerForm,
+    /// The request's own name, echoed.
+    pub id: Option<RequestId>,
+    /// Where repetitions of the request wait for its outcome.
+    pub registration: Option<Registered>,
+    /// Who sees the answer.
+    pub observations: Vec<Box<dyn AnswerObserver>>,
+}
+
+/// The first request of its name, as the deduplicator knows it.
+pub struct Registered {
+    /// Where it is registered.
+    pub deduplicator: Arc<Deduplicator<Repetition>>,
+    /// Under which name.
+    pub key: Key,
+    /// Who pays for remembering its outcome.
+    pub account: Arc<str>,
+}
+
+/// A repetition of a request that is on its way: it gets the same answer, on its own topic and in its own form.
+pub struct Repetition {
+    /// Its own answer.
+    pub pending: PendingAnswer,
+    /// It was admitted like any other.
+    pub waiting: Waiting,
+}
+
+/// A request that ends without having been run.
+#[must_use = "whoever is refused is told so"]
+pub struct Refusal(Box<Refused>);
+
+struct Refused {
+    pending: PendingAnswer,
+    error: WireError,
+    /// What was admitted counts as waiting until it is answered.
+    waiting: Option<Waiting>,
+}
+
+impl PendingAnswer {
+    /// Answers with how the run ended.
+    pub fn finish(self, outcome: RunOutcome) {
+        match outcome {
+            RunOutcome::Ran { ended, run, queued } => {
+                let answer = Answer {
+                    id: self.id.clone(),
+                    outcome: match ended.result {
+                        Ok(code) => Outcome::Exited(code),
+                        Err(error) => Outcome::Failed(error),
+                    },
+                    stdout: ended.stdout,
+                    stderr: ended.stderr,
+                    fuel: ended.fuel,
+                    run_us: micros(run),
+                    queue_us: micros(queued),
+                };
+                // A fault of ours says nothing about the request.
+                let ours =
+                    matches!(&answer.outcome, Outcome::Failed(error) if error.kind == ErrorKind::Internal);
+                self.settle(answer, !ours);
+            }
+            RunOutcome::Expired => self.fail(expired_error()),
+            // Whether or not it had begun to run: nothing is left of that.
+            RunOutcome::NotStarted | RunOutcome::Stopped => self.fail(stopping_error()),
+        }
+    }
+
+    /// Answers that it was not run, and why.
+    fn fail(self, error: WireError) {
+        let answer = Answer::failed(self.id.clone(), error);
+        self.settle(answer, false);
+    }
+
+    /// Answers the request and its repetitions; later ones get the same answer if it is to be remembered.
+    fn settle(mut self, answer: Answer, remember: bool) {
+        let repetitions = match self.registration.take() {
+            Some(Registered { deduplicator, key, account }) => {
+                deduplicator.end(&key, &account, remember.then_some(&answer), Instant::now())
+            }
+            None => Vec::new(),
+        };
+        for repetition in repetitions {
+            repetition.answer(answer.clone());
+        }
+        self.publish(answer);
+    }
+
+    /// Every answer leaves through here: observers see it, then it is published.
+    fn publish(self, answer: Answer) {
+        let PendingAnswer { responder, address, form, observations, .. } = self;
+        for observation in observations {
+            observation.answer(&answer);
+        }
+        responder.answer(Outgoing { address, form, answer });
+    }
+}
+
+impl Repetition {
+    /// With the answer of the request that it repeats.
+    pub fn answer(self, answer: Answer) {
+        let Repetition { pending, waiting } = self;
+        pending.publish(answer);
+        // Whoever waits until nothing waits any more waits for the answer too.
+        drop(waiting);
+    }
+}
+
+impl Refusal {
+    /// Of a request that was not admitted.
+    pub fn new(pending: PendingAnswer, error: WireError) -> Refusal {
+        Refusal(Box::new(Refused { pending, error, waiting: None }))
+    }
+
+    /// Of a request that counts as waiting, until it is answered.
+    pub fn of_waiting(pending: PendingAnswer, error: WireError, waiting: Waiting) -> Refusal {
+        Refusal(Box::new(Refused { pending, error, waiting: Some(waiting) }))
+    }
+
+    /// Answers with the reason.
+    pub fn answer(self) {
+        let Refused { pending, error, waiting } = *self.0;
+        pending.fail(error);
+        // As for a repetition.
+        drop(waiting);
+    }
+}
+
+/// To a request whose time ran out before it started.
+pub fn expired_error() -> WireError {
+    WireError::new(ErrorKind::Expired, "the request's timeout ran out before it could start")
+}
+
+fn micros(duration: Duration) -> u64 {
+    duration.as_micros().try_into().unwrap_or(u64::MAX)
+}

@@ -1,0 +1,78 @@
+//! Step 5: what a request is known by when it comes again: by its `id` to the deduplicator, by what it runs to the
+//! suspects.
+
+use super::admit::Accepted;
+use super::answer::PendingAnswer;
+use super::decode::Asked;
+use crate::client::Client;
+use crate::deduplication::{Key, ReplyTo};
+use crate::fingerprint::{Fingerprint, Fingerprinter};
+use crate::modules::Digest;
+use crate::programs::Programs;
+use crate::suspects::{Suspects, Watched};
+use crate::wasm::workers::Waiting;
+use offload_protocol::request::{Code, RequestId};
+use std::sync::Arc;
+
+/// A request that can be told from others.
+pub struct Identified {
+    pub asked: Asked,
+    pub pending: PendingAnswer,
+    pub waiting: Waiting,
+    /// Of the module, if the request carries or names one.
+    pub digest: Option<Digest>,
+    /// Its name, and what tells it from others of this name; `None` for one that runs each time it comes.
+    pub name: Option<(Key, Fingerprint)>,
+    /// Its run, where it is known what crashes the gateway.
+    pub watched: Option<Watched>,
+}
+
+/// Names the request, and takes its fingerprint where somebody asks for that.
+pub fn identify(accepted: Accepted, programs: &Programs, suspects: Option<&Arc<Suspects>>) -> Identified {
+    let Accepted { asked, pending, waiting } = accepted;
+    let Asked { client, reply_id, request, .. } = &asked;
+    let digest = match &request.code {
+        Code::Module(module) => Some(Digest::of(module)),
+        Code::Digest(digest) => Some(*digest),
+        _ => None,
+    };
+    let key = request.id.as_ref().and_then(|id| key(client, reply_id, id));
+    let fingerprint = (key.is_some() || suspects.is_some())
+        .then(|| Fingerprint::of_request(request, digest, &programs.default_program().name));
+    let watched = suspects
+        .zip(fingerprint)
+        .map(|(suspects, fingerprint)| watch(suspects, client, &request.code, fingerprint, programs));
+    Identified { name: key.zip(fingerprint), asked, pending, waiting, digest, watched }
+}
+
+/// What names the request; `None` for one that nobody can repeat.
+fn key(client: &Client, reply_id: &Arc<str>, id: &RequestId) -> Option<Key> {
+    let reply_to = match (&**reply_id, &client.flow) {
+        ("", flow) if flow.is_empty() => return None,
+        ("", flow) => ReplyTo::Connection(flow.clone()),
+        _ => ReplyTo::Id(reply_id.clone()),
+    };
+    Some(Key { principal: client.principal.clone(), reply_to, id: id.clone() })
+}
+
+/// What knows the request again if it crashes the gateway: whoever runs the same again, under whatever name. Another
+/// program of the same name, and another version of the gateway, are another matter.
+fn watch(
+    suspects: &Arc<Suspects>,
+    client: &Client,
+    code: &Code,
+    fingerprint: Fingerprint,
+    programs: &Programs,
+) -> Watched {
+    let program = match code {
+        Code::Program(name) => programs.get(name),
+        Code::DefaultProgram => Some(programs.default_program()),
+        _ => None,
+    };
+    let print = Fingerprinter::new("run")
+        .part(env!("CARGO_PKG_VERSION").as_bytes())
+        .part(client.key().as_bytes())
+        .list(program.iter().map(|program| &program.artifact.digest.0[..]))
+        .part(&fingerprint.0);
+    suspects.watch(print.finish())
+}

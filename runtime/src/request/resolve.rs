@@ -1,0 +1,116 @@
+//! Step 7: which program or module a request means, and which backend runs it.
+
+use super::answer::Refusal;
+use super::backend::{Backend, Module, ReadyModule};
+use super::decode::Asked;
+use super::deduplicate::First;
+use super::run::{Given, Run, budget};
+use super::services::Services;
+use crate::auth::access::Who;
+use crate::client::Client;
+use crate::modules::{self, Digest};
+use crate::programs::NamedProgram;
+use crate::source::{Buildable, Mode, RequestTimes};
+use crate::wasm::guest::Context;
+use offload_protocol::error::{ErrorKind, WireError};
+use offload_protocol::request::{Code, Request};
+
+/// A request whose backend is known.
+pub struct Resolved {
+    pub backend: Backend,
+    pub run: Run,
+    /// The topic that it came on.
+    pub topic: String,
+    /// Of the module, if the request carries or names one.
+    pub digest: Option<Digest>,
+}
+
+/// Finds what is to run.
+pub fn resolve(first: First, services: &Services) -> Result<Resolved, Refusal> {
+    let First { asked, pending, waiting, digest, watched } = first;
+    let Asked { client, topic, reply_id, arrived, request } = asked;
+    let Request { id, code, args, env, stdin, limits, .. } = request;
+    let backend = match find(code, digest, &client, services) {
+        Ok(backend) => backend,
+        Err(error) => return Err(Refusal::of_waiting(pending, error, waiting)),
+    };
+    let deadline = limits.timeout.and_then(|timeout| arrived.checked_add(timeout));
+    let run = Run {
+        client,
+        pending,
+        waiting,
+        watched,
+        timing: RequestTimes { arrived, deadline },
+        budget: budget(&services.limits, &limits),
+        memory: limits.memory,
+        given: Given { args, env, stdin, context: Context { reply_id, request_id: id } },
+    };
+    Ok(Resolved { backend, run, topic, digest })
+}
+
+/// `digest` is that of the module, if the request carries or names one.
+fn find(
+    code: Code,
+    digest: Option<Digest>,
+    client: &Client,
+    services: &Services,
+) -> Result<Backend, WireError> {
+    let Services { programs, modules, .. } = services;
+    match (code, digest) {
+        (Code::Module(module), Some(digest)) => match modules.ready(&digest) {
+            Some(Err(error)) => Err(error),
+            // One that its sender does not have yet is kept for it first.
+            Some(Ok(artifact)) if modules.has(client, &digest) => Ok(ready(ReadyModule::unnamed(artifact))),
+            _ => Ok(Backend::Wasm(Module::Unprepared(digest, Some(module)))),
+        },
+        (_, Some(digest)) => {
+            if let Some(shared) = programs.by_digest(&digest) {
+                return Ok(program(shared));
+            }
+            if let Some(artifact) = programs.preloaded(&digest) {
+                return Ok(ready(ReadyModule::unnamed(artifact.clone())));
+            }
+            if !modules.has(client, &digest) {
+                return Err(modules::not_found(&digest));
+            }
+            match modules.ready(&digest) {
+                Some(outcome) => Ok(ready(ReadyModule::unnamed(outcome?))),
+                None => Ok(Backend::Wasm(Module::Unprepared(digest, None))),
+            }
+        }
+        (Code::Program(name), _) => programs.get(&name).map(program).ok_or_else(|| {
+            let known: Vec<&str> = programs.names().map(|name| &**name).collect();
+            let known = known.join(", ");
+            WireError::new(ErrorKind::NotFound, format!("no program `{name}`; there are: {known}"))
+        }),
+        (Code::Source(source), _) => find_source(client, Buildable::Source(source), services),
+        (Code::Files(files), _) => find_source(client, Buildable::Files(files), services),
+        _ => Ok(program(programs.default_program())),
+    }
+}
+
+fn find_source(client: &Client, source: Buildable, services: &Services) -> Result<Backend, WireError> {
+    let Services { access, modules, source_backend, .. } = services;
+    match source_backend.mode(access.native(Who::from(client)))? {
+        Mode::Native => Ok(Backend::Native { source, compare: false }),
+        Mode::Compare => Ok(Backend::Native { source, compare: true }),
+        Mode::Wasm => {
+            if let Some(made) = source_backend.ready_wasm(client, &source) {
+                let made = made?;
+                if let Some(artifact) = modules.ready(&made.digest) {
+                    return Ok(ready(ReadyModule::of_source(made, artifact?)));
+                }
+            }
+            Ok(Backend::Wasm(Module::Unbuilt(source)))
+        }
+    }
+}
+
+fn program(program: &NamedProgram) -> Backend {
+    let (name, artifact) = (program.name.clone(), program.artifact.clone());
+    ready(ReadyModule { name, artifact, folder: None })
+}
+
+fn ready(module: ReadyModule) -> Backend {
+    Backend::Wasm(Module::Ready(module))
+}

@@ -2,129 +2,24 @@
 //! messages it claims.
 
 use std::{
-    fmt,
     future::{Future, ready},
-    net::{IpAddr, SocketAddr},
     pin::Pin,
-    sync::{Arc, Weak},
+    sync::Arc,
 };
 
 use bytes::Bytes;
 
 use crate::{
-    account::{self, Account},
-    acknowledgement::Acknowledgement,
     message::{Properties, QoS},
     reason::Refusal,
-    session::Session,
-    transport::TransportKind,
+    session::{
+        acknowledgement::Acknowledgement,
+        client::{ClientInfo, Identity, Login},
+    },
 };
 
 /// A future that an [`Application`] returns.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
-
-/// Protocol version of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Version {
-    /// MQTT 3.1.1, protocol level 4.
-    V311,
-    /// MQTT 5.0, protocol level 5.
-    V5,
-}
-
-/// What a client says and shows of itself in its CONNECT and below it.
-pub struct Login {
-    /// As the client asks for it; empty if the broker is to choose one.
-    pub client_id: String,
-    /// The user name, which may be empty.
-    pub user_name: Option<String>,
-    /// The password. `Debug` does not show it, and nothing logs it.
-    pub password: Option<Vec<u8>>,
-    /// Whom a client certificate that was verified names: its common name, or its first DNS name if it has none.
-    pub certificate: Option<String>,
-    /// The other end of the connection.
-    pub peer: SocketAddr,
-    /// How it came.
-    pub transport: TransportKind,
-    /// What it speaks.
-    pub version: Version,
-    /// The web page's origin, for a WebSocket connection that a browser opened.
-    pub origin: Option<String>,
-}
-
-impl Login {
-    /// The address that stands for whoever asks, as long as nobody knows who that is; in IPv6 the network of 64 bits.
-    pub fn source(&self) -> IpAddr {
-        account::source(self.peer.ip())
-    }
-}
-
-impl fmt::Debug for Login {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Login")
-            .field("client_id", &self.client_id)
-            .field("user_name", &self.user_name)
-            .field("certificate", &self.certificate)
-            .field("peer", &self.peer)
-            .field("transport", &self.transport)
-            .field("version", &self.version)
-            .field("origin", &self.origin)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Who a client is, once it is authenticated. A client id belongs to the user whose session it names, and to nobody if
-/// that is a client's without a user: whoever has one may take it.
-#[derive(Clone, Debug, Default)]
-pub struct Identity {
-    /// The user; `None` is an anonymous client, which is another identity than every user.
-    pub user: Option<Arc<str>>,
-    /// Which of the user's credentials it was authenticated by, as the application numbers them: it is shown to
-    /// [`Application::confirm`] and in [`ClientInfo`], so that what has been replaced meanwhile is known. 0 if the
-    /// application does not care.
-    pub credential: u64,
-}
-
-/// One connection of a client.
-pub struct ClientInfo {
-    /// The session's name.
-    pub client_id: Arc<str>,
-    /// True if the broker chose the client id; a 3.1.1 client never learns it.
-    pub assigned: bool,
-    /// The user of its [`Identity`].
-    pub user: Option<Arc<str>>,
-    /// The credential of its [`Identity`].
-    pub credential: u64,
-    /// The other end of the connection.
-    pub peer: SocketAddr,
-    /// How it came.
-    pub transport: TransportKind,
-    /// What it speaks.
-    pub version: Version,
-    pub(crate) account: Arc<Account>,
-    pub(crate) session: Weak<Session>,
-}
-
-impl ClientInfo {
-    /// Names the identity that pays for what this client does, here and in the application: the user, else the address
-    /// that it comes from (in IPv6 the network of 64 bits). No user is named as an address is.
-    pub fn account(&self) -> &Arc<str> {
-        &self.account.name
-    }
-}
-
-impl fmt::Debug for ClientInfo {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ClientInfo")
-            .field("client_id", &self.client_id)
-            .field("assigned", &self.assigned)
-            .field("user", &self.user)
-            .field("peer", &self.peer)
-            .field("transport", &self.transport)
-            .field("version", &self.version)
-            .finish_non_exhaustive()
-    }
-}
 
 /// Where a PUBLISH goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,17 +7,18 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::{
-    application::{Application, ClientInfo},
+    application::Application,
     config::Config,
-    core::{Core, Handed, Oversize, clip},
-    delivery::encodable,
+    core::{Core, Oversize, Receipt},
     error::Error,
     listener,
     message::Message,
+    packet::outbound_publish::encodable,
     reason::Reason,
+    session::client::ClientInfo,
     stats::Stats,
-    throttle::Cause,
-    topic,
+    throttle::{Cause, clip},
+    topics::topic,
     transport::Transport,
 };
 
@@ -79,9 +80,9 @@ impl Broker {
         client: &ClientInfo,
         message: &Message,
         oversize: Option<Oversize<'_>>,
-    ) -> Handed {
+    ) -> Receipt {
         if !self.publishable(message) {
-            return Handed::NotTaken;
+            return Receipt::NotTaken;
         }
         match client.session.upgrade() {
             Some(session) => self.core.publish_to(&session, message, oversize),

@@ -21,33 +21,49 @@ use tokio_util::sync::WaitForCancellationFuture;
 use tracing::{debug, info, warn};
 
 use crate::{
-    acknowledgement::{Acknowledgement, PendingAck},
-    application::{ClientInfo, Received, Version},
-    arrival::Arrival,
-    codec::{self, Packet, Publish},
-    core::{Core, Destination, Ending, clip},
-    fan_out::{FanOut, Routed},
-    filters::{Filter, FilterPacket},
-    frame::{self, Frame, Header, Kind},
-    handshake::{self, ConnectError, Opened},
-    incoming::{Accepted, Bounds},
-    inflight::Stage,
-    input_budget::Room,
+    application::Received,
+    connection::{
+        handshake::{ConnectError, Opened},
+        input_rate::InputRate,
+        pending::PendingConnection,
+        work_budget::WorkBudget,
+    },
+    core::{Core, Destination, Ending},
     message::{Message, QoS},
-    progress::Progress,
+    packet::{
+        codec::{self, Packet, Publish},
+        frame::{self, Frame, Header, Kind},
+        subscribe::{Filter, FilterPacket},
+    },
+    quotas::input_budget::Reservation,
     reason::{Reason, Refusal, Violation},
-    session::{Evicted, Filled, Pause, Session, over_receive_maximum},
+    session::{
+        Evicted, Filled, Pause, Session,
+        acknowledgement::{Acknowledgement, PendingAck},
+        client::ClientInfo,
+        incoming::{Accepted, Bounds},
+        inflight::Stage,
+        over_receive_maximum,
+    },
     stats::{Tally, count},
-    stream::Stream,
-    throttle::Cause,
-    topic,
-    transport::Peer,
-    turn::Turn,
+    throttle::{Cause, clip},
+    topics::{
+        fan_out::{FanOut, Routed},
+        topic,
+    },
+    transport::{
+        peer::Peer,
+        stream::{CLOSE_TIMEOUT, Stream},
+    },
+    version::Version,
 };
 
-/// How long a client has to take the last packet and close.
-pub(crate) const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
-/// Bytes of an unfinished packet that every connection may hold: a request with a small module fits. Room for a
+pub(crate) mod handshake;
+pub(crate) mod input_rate;
+pub(crate) mod pending;
+pub(crate) mod work_budget;
+
+/// Bytes of an unfinished packet that every connection may hold: a request with a small module fits. Reservation for a
 /// larger one is asked for.
 const INPUT_SHARE: usize = 16 * 1024;
 /// Filters of a SUBSCRIBE or UNSUBSCRIBE after which it is looked whether others should have their turn: some 10 µs.
@@ -56,10 +72,10 @@ const FILTERS_AT_ONCE: usize = 16;
 const IDLE: Duration = Duration::from_secs(24 * 3600);
 
 /// Serves a connection from its first byte to its last.
-pub(crate) async fn run<S: AsyncRead + AsyncWrite + Unpin>(arrival: Arrival, socket: S) {
+pub(crate) async fn run<S: AsyncRead + AsyncWrite + Unpin>(arrival: PendingConnection, socket: S) {
     let mut stream = Stream::new(socket, arrival.core.clone());
     let opened = arrival.in_time(handshake::open(&arrival, &mut stream)).await;
-    let Arrival { core, peer: Peer { address: peer, .. }, shutdown, .. } = arrival;
+    let PendingConnection { core, peer: Peer { address: peer, .. }, shutdown, .. } = arrival;
     match opened {
         Some(Ok(opened)) => {
             let mut connection = Connection::new(core, stream, opened);
@@ -137,7 +153,7 @@ struct Connection<S> {
     link: u64,
     client: Arc<ClientInfo>,
     version: Version,
-    /// See [`ConnectPacket::is_bridge`](crate::connect::ConnectPacket::is_bridge).
+    /// See [`ConnectPacket::is_bridge`](crate::packet::connect::ConnectPacket::is_bridge).
     is_bridge: bool,
     /// Bytes of the largest packet that the client takes.
     max_packet: usize,
@@ -150,14 +166,14 @@ struct Connection<S> {
     /// The input may hold a whole packet.
     unread: bool,
     /// How a packet comes that has begun.
-    unfinished: Option<Progress>,
+    unfinished: Option<InputRate>,
     memory: Memory,
     /// The SUBSCRIBE or UNSUBSCRIBE at the front of the input, while it is not answered.
     filters: Option<FilterPacket>,
     /// A PUBLISH that is refused and not kept, whose bytes are still to come.
     skipped: Option<Skipped>,
     /// `None` while others have their turn.
-    turn: Option<Turn>,
+    turn: Option<WorkBudget>,
     /// Until when its identity has used up its share of the threads.
     over_share: Option<Instant>,
     /// Until when its identity is over its rate.
@@ -173,16 +189,16 @@ struct Connection<S> {
     handed_over: bool,
 }
 
-/// Room for the packet that is coming.
+/// Reservation for the packet that is coming.
 enum Memory {
     /// The connection's own share is enough, as far as is known.
     Share,
-    Asked(oneshot::Receiver<Room>),
+    Asked(oneshot::Receiver<Reservation>),
     /// Given back when the packet is handled.
-    Granted(Room),
+    Granted(Reservation),
     /// Of a packet that is handled: its answer, which is half as large at most, is not sent.
     Answer {
-        _room: Room,
+        _room: Reservation,
     },
 }
 
@@ -307,7 +323,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             count(&self.core.counters.share_waits);
         }
         self.over_share = until;
-        self.turn = Some(Turn::new(now));
+        self.turn = Some(WorkBudget::new(now));
     }
 
     /// Charges the turn to the identity whose connection it was.
@@ -515,7 +531,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             if pause
                 || self.output_is_full()
                 || self.publishing.is_some()
-                || self.turn.as_ref().is_none_or(Turn::is_over)
+                || self.turn.as_ref().is_none_or(WorkBudget::is_over)
                 || self.over_rate()
             {
                 return Ok(());
@@ -523,7 +539,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
         let begun = !input.is_empty() || self.skipped.is_some();
         if let (true, None, Some(turn)) = (begun, &self.unfinished, &self.turn) {
-            self.unfinished = Some(Progress::new(turn.started));
+            self.unfinished = Some(InputRate::new(turn.started));
         }
         self.unread = false;
         Ok(())

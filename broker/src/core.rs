@@ -23,33 +23,42 @@ use tokio::{
 use tracing::{debug, info, warn};
 
 use crate::{
-    account::{Account, Accounts, Held, Holder},
-    acknowledgement::Acknowledgement,
-    application::{Application, ClientInfo, Identity, Received, Route, Version},
-    backlog::{Backlog, Cursor},
+    application::{Application, Received, Route},
     config::Config,
-    connect::Connect,
-    connection_limits::ConnectionLimits,
-    deadlines::Deadlines,
-    delivery::{Delivery, encodable},
-    fair_share::FairShare,
-    fan_out::{self, FanOut, Grant, Receiver, Routed},
-    filters::{RetainedFor, Wanted},
-    incoming::Incoming,
-    input_budget::InputBudget,
     message::{Message, QoS},
-    outbox::Full,
+    packet::{
+        connect::Connect,
+        outbound_publish::{OutboundPublish, encodable},
+        subscribe::{RetainHandling, SubscriptionRequest},
+        will::Will,
+    },
+    quotas::{
+        account::{Account, Accounts, Held, Holder},
+        connection_limits::ConnectionLimits,
+        fair_share::FairShare,
+        input_budget::InputBudget,
+    },
     reason::{Reason, Refusal},
-    retained::Retained,
-    session::{Enqueued, Evicted, Link, Session, State},
+    registry::{deadlines::Deadlines, empty_sessions::EmptySessions},
+    session::{
+        ConnectionHandle, Enqueued, Evicted, Session, State,
+        acknowledgement::Acknowledgement,
+        backlog::{Backlog, Cursor},
+        client::{ClientInfo, Identity},
+        incoming::Incoming,
+        outbox::Full,
+    },
     stats::{Counters, Stats, count},
-    sys::Sys,
-    throttle::{Cause, Throttle},
-    topic,
-    transport::Peer,
-    trie::{self, Trie},
-    vacant::Vacant,
-    will::Will,
+    throttle::{Cause, Throttle, clip},
+    topics::{
+        fan_out::{self, FanOut, Grant, Recipient, Routed},
+        retained::Retained,
+        sys::Sys,
+        topic,
+        trie::{self, Trie},
+    },
+    transport::peer::Peer,
+    version::Version,
 };
 
 /// Chooses a replacement for a message that a receiver does not take: gets the receiver's limit in bytes and
@@ -98,7 +107,7 @@ pub(crate) struct Core {
     /// What was published of the counters.
     pub sys: Sys,
     deadlines: Deadlines,
-    vacant: Vacant,
+    vacant: EmptySessions,
     /// Numbers sessions, connections and assigned client ids.
     last_number: AtomicU64,
     ids: RandomState,
@@ -130,7 +139,7 @@ pub(crate) type Unfinished = (Message, FanOut);
 
 /// What became of a message for one client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Handed {
+pub enum Receipt {
     /// It is in its queue.
     Queued,
     /// The client has no subscription that matches.
@@ -160,7 +169,7 @@ impl Core {
             own_retained: RwLock::new(Retained::new(MAX_OWN_RETAINED_MESSAGES, MAX_OWN_RETAINED_BYTES)),
             sys: Sys::new(),
             deadlines: Deadlines::default(),
-            vacant: Vacant::default(),
+            vacant: EmptySessions::default(),
             last_number: AtomicU64::new(0),
             ids: RandomState::new(),
             config,
@@ -289,7 +298,7 @@ impl Core {
         let max_packet = connect.max_packet_size.map_or(usize::MAX, |size| size as usize);
         {
             let state = &mut *session.lock();
-            state.link = Some(Link::new(link, client.clone(), max_packet));
+            state.link = Some(ConnectionHandle::new(link, client.clone(), max_packet));
             self.counters.client_connected();
             state.outbox.connected(connect.receive_maximum.min(self.config.max_inflight));
             for cursor in state.backlog.iter_mut() {
@@ -309,7 +318,7 @@ impl Core {
     }
 
     /// Two clients that share a client id close each other's connection for ever, which is seen here alone.
-    fn report_taken_over(&self, client: &ClientInfo, thrown_out: &ThrownOut) {
+    fn report_taken_over(&self, client: &ClientInfo, thrown_out: &Detached) {
         if let (true, Some(former)) = (thrown_out.was_connected, &thrown_out.client)
             && let Some(left_out) = self.throttle.line(Cause::TakenOver)
         {
@@ -336,7 +345,7 @@ impl Core {
 
     /// Takes a session away from its connection, if it has one, and ends it for this reason, if there is one: without,
     /// it is to be resumed.
-    fn throw_out(&self, session: Arc<Session>, ends: Option<Reason>) -> ThrownOut {
+    fn throw_out(&self, session: Arc<Session>, ends: Option<Reason>) -> Detached {
         let state = &mut *session.lock();
         let mut will = state.will.take();
         state.will_due = None;
@@ -355,12 +364,12 @@ impl Core {
         }
         let client = client.or_else(|| state.last_client.take());
         let subscriptions = ends.map_or_else(Vec::new, |reason| self.end(state, reason));
-        ThrownOut { session: session.clone(), will, client, was_connected, subscriptions }
+        Detached { session: session.clone(), will, client, was_connected, subscriptions }
     }
 
     /// What is left to do when the locks under which a session was thrown out are released.
-    fn clean_up(&self, thrown_out: ThrownOut) {
-        let ThrownOut { session, will, client, subscriptions, .. } = thrown_out;
+    fn clean_up(&self, thrown_out: Detached) {
+        let Detached { session, will, client, subscriptions, .. } = thrown_out;
         self.unsubscribe_all(&session, subscriptions);
         if let (Some(will), Some(client)) = (will, client) {
             self.finish(self.publish_will(&client, &session, *will));
@@ -400,7 +409,7 @@ impl Core {
                 forget(&mut sessions, &session.client_id);
                 self.throw_out(session, Some(reason))
             };
-            self.clean_up(ThrownOut { will: None, ..thrown_out });
+            self.clean_up(Detached { will: None, ..thrown_out });
             evicted += 1;
         }
         evicted
@@ -537,7 +546,7 @@ impl Core {
         link: u64,
         client: &ClientInfo,
         path: &str,
-        Wanted { options, retained }: Wanted,
+        SubscriptionRequest { options, retained }: SubscriptionRequest,
     ) -> Result<Result<QoS, Refusal>, Evicted> {
         let refused = |reason, cause| Ok(Err(Refusal::new(reason, cause)));
         if path.starts_with(topic::SHARED) {
@@ -570,9 +579,9 @@ impl Core {
         state.subscriptions.entry(filter.clone()).or_default();
         subscriptions.insert(path, session.serial, session.clone(), options);
         let wanted = match retained {
-            RetainedFor::EverySubscribe => true,
-            RetainedFor::NewSubscription => new,
-            RetainedFor::Nobody => false,
+            RetainHandling::Always => true,
+            RetainHandling::IfNew => new,
+            RetainHandling::Nobody => false,
         };
         if wanted {
             let store = self.retained(path).read();
@@ -640,7 +649,8 @@ impl Core {
         let store = self.retained(&filter).read();
         let at_end = store.scan(&filter, &mut after, RETAINED_SLICE, |kept| {
             if kept.sequence <= until && !kept.expired(now) {
-                let delivery = Delivery { retain: true, ..grant.delivery(&kept.message, kept.expires) };
+                let delivery =
+                    OutboundPublish { retain: true, ..grant.delivery(&kept.message, kept.expires) };
                 match state.offer(delivery, &self.config, &self.counters) {
                     Enqueued::Full(refused) if refused.is_news() => {
                         full = Some((refused, kept.message.clone()))
@@ -786,18 +796,18 @@ impl Core {
         fan_out.delivered(&receivers)
     }
 
-    fn receivers(&self, message: &Message, fan_out: &FanOut, limit: usize) -> Vec<Receiver> {
+    fn receivers(&self, message: &Message, fan_out: &FanOut, limit: usize) -> Vec<Recipient> {
         fan_out::receivers(&self.subscriptions, &message.topic, fan_out, limit)
     }
 
     fn deliver(
         &self,
         message: &Message,
-        receivers: &[Receiver],
+        receivers: &[Recipient],
         FanOut { expires, routed, .. }: &mut FanOut,
         oversize: Option<Oversize<'_>>,
     ) {
-        for Receiver { session, grant, .. } in receivers {
+        for Recipient { session, grant, .. } in receivers {
             match self.offer(session, grant, message, *expires, oversize) {
                 Enqueued::InQueue => routed.reached += 1,
                 Enqueued::Full(_) => routed.refused += 1,
@@ -807,21 +817,26 @@ impl Core {
     }
 
     /// Hands a message to one session only, if one of its subscriptions matches.
-    pub fn publish_to(&self, session: &Session, message: &Message, oversize: Option<Oversize<'_>>) -> Handed {
+    pub fn publish_to(
+        &self,
+        session: &Session,
+        message: &Message,
+        oversize: Option<Oversize<'_>>,
+    ) -> Receipt {
         let Some(grant) = self.grant_of(session, &message.topic) else {
-            return if session.lock().ended.is_some() { self.gone() } else { Handed::NoSubscription };
+            return if session.lock().ended.is_some() { self.gone() } else { Receipt::NoSubscription };
         };
         match self.offer(session, &grant, message, expires(message), oversize) {
-            Enqueued::InQueue => Handed::Queued,
-            Enqueued::Full(_) | Enqueued::Oversize(_) => Handed::NotTaken,
+            Enqueued::InQueue => Receipt::Queued,
+            Enqueued::Full(_) | Enqueued::Oversize(_) => Receipt::NotTaken,
             Enqueued::Absent => self.gone(),
         }
     }
 
     /// A message for one client finds no session.
-    pub fn gone(&self) -> Handed {
+    pub fn gone(&self) -> Receipt {
         count(&self.counters.dropped_gone);
-        Handed::Gone
+        Receipt::Gone
     }
 
     /// What a session's subscriptions say about this topic; `None` if none matches.
@@ -947,7 +962,7 @@ impl Core {
 }
 
 /// A session that was taken away from its connection.
-struct ThrownOut {
+struct Detached {
     session: Arc<Session>,
     will: Option<Box<Will>>,
     /// Who is connected, or was last.
@@ -982,10 +997,4 @@ fn forget(sessions: &mut HashMap<Arc<str>, Arc<Session>>, client_id: &str) {
 fn expires(message: &Message) -> Option<Instant> {
     let seconds = message.properties.as_ref()?.message_expiry?;
     Some(Instant::now() + Duration::from_secs(seconds.into()))
-}
-
-/// What of a text from a stranger goes into a log line.
-pub(crate) fn clip(text: &str) -> &str {
-    const LONGEST: usize = 100;
-    &text[..text.floor_char_boundary(LONGEST)]
 }

@@ -57,69 +57,46 @@
 //! Nothing is stored on disk. A message is sent again only on a new connection. Not offered, and refused as the
 //! standard says: shared subscriptions, extended authentication, topic aliases towards clients, MQTT 3.1.
 
-mod account;
-mod acknowledgement;
 mod application;
-mod arrival;
-mod backlog;
 mod broker;
-mod codec;
 pub mod config;
-mod connect;
 mod connection;
-mod connection_limits;
 mod core;
-mod deadlines;
-mod delivery;
 mod error;
-mod fair_share;
-mod fan_out;
-mod fields;
-mod filters;
-mod frame;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
-mod handshake;
-mod incoming;
-mod inflight;
-mod input_budget;
 mod listener;
 mod message;
-mod other_protocol;
-mod outbox;
-mod progress;
-mod properties;
-mod rate;
+mod packet;
+mod quotas;
 mod reason;
-mod retained;
+mod registry;
 mod session;
 mod stats;
-mod stream;
-mod sys;
 mod throttle;
-mod tls;
-mod topic;
+mod topics;
 mod transport;
-mod trie;
-mod turn;
-mod vacant;
-mod websocket;
-mod will;
+mod version;
 
 pub use self::{
-    acknowledgement::Acknowledgement,
-    application::{
-        Application, BoxFuture, ClientInfo, Identity, Login, NoApplication, Received, Route, Version,
-    },
+    application::{Application, BoxFuture, NoApplication, Received, Route},
     broker::Broker,
     config::Config,
-    core::{Handed, Oversize},
+    core::{Oversize, Receipt},
     error::Error,
     message::{Message, Properties, QoS, UserProperties},
     reason::{Reason, Refusal},
+    session::{
+        acknowledgement::Acknowledgement,
+        client::{ClientInfo, Identity, Login},
+    },
     stats::{Dropped, Stats},
-    tls::{Certificates, ClientCertificates, Tls},
-    transport::{Transport, TransportKind},
-    websocket::WebSocket,
+    transport::{
+        Transport,
+        peer::TransportKind,
+        tls::{Certificates, ClientCertificates, Tls},
+        websocket::WebSocket,
+    },
+    version::Version,
 };

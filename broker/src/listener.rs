@@ -12,13 +12,13 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::warn;
 
 use crate::{
-    arrival::{Arrival, refused_at_once},
-    connection_limits::ConnectionPermit,
+    connection::pending::{PendingConnection, refused_at_once},
     core::Core,
     error::Error,
-    sys,
+    quotas::connection_limits::ConnectionPermit,
     throttle::{self, Cause},
-    transport::{Peer, Transport},
+    topics::sys,
+    transport::{Transport, peer::Peer},
 };
 
 /// Connections that may wait to be accepted. The kernel drops what one more sends, which its client notices after a
@@ -59,7 +59,7 @@ pub(crate) async fn serve(
         match accepted {
             Ok((socket, peer)) => match ConnectionPermit::take(core, peer.ip()) {
                 Some(permit) => {
-                    let arrival = Arrival {
+                    let arrival = PendingConnection {
                         core: core.clone(),
                         account: core.accounts.of(None, peer.ip()),
                         peer: Peer::new(peer, transport.kind()),

@@ -15,19 +15,27 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 use crate::{
-    account::Account,
-    application::{ClientInfo, Version},
-    backlog::{Backlog, Cursor},
-    codec,
     config::Config,
-    delivery::Delivery,
-    incoming::{Incoming, Ticket},
     message::QoS,
-    outbox::{Full, Outbox, Receiver},
+    packet::{codec, outbound_publish::OutboundPublish, will::Will},
+    quotas::account::Account,
     reason::Reason,
+    session::{
+        backlog::{Backlog, Cursor},
+        client::ClientInfo,
+        incoming::{Incoming, PublishNumber},
+        outbox::{Encoding, Full, Outbox},
+    },
     stats::{Counters, Tally},
-    will::Will,
+    version::Version,
 };
+
+pub(crate) mod acknowledgement;
+pub(crate) mod backlog;
+pub(crate) mod client;
+pub(crate) mod incoming;
+pub(crate) mod inflight;
+pub(crate) mod outbox;
 
 pub(crate) struct Session {
     pub client_id: Arc<str>,
@@ -49,7 +57,7 @@ impl PartialEq for Session {
 
 pub(crate) struct State {
     /// The connection, while there is one.
-    pub link: Option<Link>,
+    pub link: Option<ConnectionHandle>,
     pub incoming: Incoming,
     pub outbox: Outbox,
     /// The filters that are in the tree of subscriptions, each with the number of its cursor in the backlog.
@@ -73,7 +81,7 @@ pub(crate) struct State {
 }
 
 /// What others need to know of a connection.
-pub(crate) struct Link {
+pub(crate) struct ConnectionHandle {
     /// Tells connections apart.
     pub id: u64,
     pub client: Arc<ClientInfo>,
@@ -85,7 +93,7 @@ pub(crate) struct Link {
     waker: Option<Waker>,
 }
 
-impl Link {
+impl ConnectionHandle {
     /// A connection, which counts as its identity's until this is dropped.
     pub fn new(id: u64, client: Arc<ClientInfo>, max_packet: usize) -> Self {
         client.account.connections.add(1);
@@ -102,7 +110,7 @@ impl Link {
     }
 }
 
-impl Drop for Link {
+impl Drop for ConnectionHandle {
     fn drop(&mut self) {
         self.client.account.connections.subtract(1);
     }
@@ -116,7 +124,7 @@ pub(crate) enum Enqueued {
     /// QoS 0 and nobody connected, or the session is no more.
     Absent,
     /// Larger than the connection takes.
-    Oversize(Receiver),
+    Oversize(Encoding),
 }
 
 /// A connection that has lost its session, and why: another one has taken it over, or it has ended.
@@ -168,7 +176,7 @@ impl Session {
     }
 
     /// Queues a message for the client.
-    pub fn offer(&self, delivery: Delivery, config: &Config, counters: &Counters) -> Enqueued {
+    pub fn offer(&self, delivery: OutboundPublish, config: &Config, counters: &Counters) -> Enqueued {
         let state = &mut *self.state.lock();
         let offered = state.offer(delivery, config, counters);
         if let (Enqueued::InQueue, Some(link)) = (&offered, &mut state.link) {
@@ -178,7 +186,7 @@ impl Session {
     }
 
     /// Decides an acknowledgement that the client is owed.
-    pub fn decide(&self, ticket: Ticket, id: u16, qos: QoS, reason: Reason) {
+    pub fn decide(&self, ticket: PublishNumber, id: u16, qos: QoS, reason: Reason) {
         let state = &mut *self.state.lock();
         state.incoming.decide(ticket, id, qos, reason);
         if let Some(link) = &mut state.link {
@@ -200,7 +208,7 @@ impl Session {
         };
         link.awake = false;
         link.waker = None;
-        let to = Receiver { version: link.client.version, max_packet: link.max_packet };
+        let to = Encoding { version: link.client.version, max_packet: link.max_packet };
         acknowledge(incoming, to.version, counters, out);
         let dropped = outbox.fill(to, config.write_buffer, counters, out);
         Ok(Filled {
@@ -246,10 +254,10 @@ fn acknowledge(incoming: &mut Incoming, version: Version, counters: &Counters, o
 
 impl State {
     /// Queues a message for the client, which is not told yet.
-    pub fn offer(&mut self, delivery: Delivery, config: &Config, counters: &Counters) -> Enqueued {
+    pub fn offer(&mut self, delivery: OutboundPublish, config: &Config, counters: &Counters) -> Enqueued {
         match &self.link {
             Some(link) => {
-                let to = Receiver { version: link.client.version, max_packet: link.max_packet };
+                let to = Encoding { version: link.client.version, max_packet: link.max_packet };
                 // Nearly every packet is far below any limit: its weight is a bound, and cheaper than its
                 // size.
                 if delivery.weight() > to.max_packet && delivery.packet_size(to.version) > to.max_packet {
@@ -315,7 +323,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::{account::Accounts, message::Message, transport::TransportKind};
+    use crate::{message::Message, quotas::account::Accounts, transport::peer::TransportKind};
 
     #[derive(Default)]
     struct Wakes(AtomicUsize);
@@ -342,7 +350,7 @@ mod tests {
             account,
             session: std::sync::Weak::new(),
         };
-        session.lock().link = Some(Link::new(LINK, Arc::new(client), usize::MAX));
+        session.lock().link = Some(ConnectionHandle::new(LINK, Arc::new(client), usize::MAX));
         session
     }
 
@@ -355,7 +363,7 @@ mod tests {
         let mut cx = Context::from_waker(&waker);
         let offer = || {
             let message = Message::new("a", "b", QoS::AtMostOnce);
-            let delivery = Delivery {
+            let delivery = OutboundPublish {
                 message,
                 qos: QoS::AtMostOnce,
                 retain: false,

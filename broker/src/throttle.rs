@@ -120,6 +120,12 @@ impl Budget {
     }
 }
 
+/// What of a text from a stranger goes into a log line.
+pub(crate) fn clip(text: &str) -> &str {
+    const LONGEST: usize = 100;
+    &text[..text.floor_char_boundary(LONGEST)]
+}
+
 /// Tells at intervals how many lines were left out, for ever.
 pub(crate) async fn keep_reporting(core: &Core) -> Infallible {
     loop {

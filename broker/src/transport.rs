@@ -1,6 +1,6 @@
 //! How clients reach a listener: what lies between MQTT and TCP.
 
-use std::{future::Future, io, net::SocketAddr};
+use std::{future::Future, io};
 
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -9,14 +9,21 @@ use tokio::{
 use tracing::{debug, info};
 
 use crate::{
-    arrival::{Arrival, refused_at_once},
-    connection,
+    connection::{
+        self,
+        pending::{PendingConnection, refused_at_once},
+    },
     error::Error,
     stats::count,
     throttle::Cause,
-    tls::Tls,
-    websocket::WebSocket,
+    transport::{peer::TransportKind, tls::Tls, websocket::WebSocket},
 };
+
+pub(crate) mod peer;
+pub(crate) mod protocol_mismatch;
+pub(crate) mod stream;
+pub(crate) mod tls;
+pub(crate) mod websocket;
 
 /// What a listener speaks, for [`Broker::serve`](crate::Broker::serve).
 #[derive(Clone, Debug)]
@@ -27,36 +34,6 @@ pub enum Transport {
     Tls(Tls),
     /// MQTT on WebSocket, for browsers; on TLS if it says so.
     WebSocket(WebSocket),
-}
-
-/// How a client came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum TransportKind {
-    /// MQTT on TCP.
-    Tcp,
-    /// MQTT on TLS.
-    Tls,
-    /// MQTT on WebSocket: perhaps a web page that somebody on this machine or network looks at.
-    WebSocket,
-    /// MQTT on WebSocket on TLS.
-    WebSocketTls,
-}
-
-/// What is known of the other end before it says a word of MQTT.
-#[derive(Debug)]
-pub(crate) struct Peer {
-    pub address: SocketAddr,
-    pub transport: TransportKind,
-    /// Whom a client certificate that was verified names.
-    pub certificate: Option<String>,
-    /// Of the WebSocket handshake.
-    pub origin: Option<String>,
-}
-
-impl Peer {
-    pub fn new(address: SocketAddr, transport: TransportKind) -> Self {
-        Self { address, transport, certificate: None, origin: None }
-    }
 }
 
 impl Transport {
@@ -77,7 +54,7 @@ impl Transport {
     }
 
     /// Serves a connection from its first byte to its last, on its own task.
-    pub(crate) async fn serve(&self, arrival: Arrival, socket: TcpStream) {
+    pub(crate) async fn serve(&self, arrival: PendingConnection, socket: TcpStream) {
         match self {
             Self::Tcp => connection::run(arrival, socket).await,
             // A handshake would cost more than this answer is worth.
@@ -92,14 +69,14 @@ impl Transport {
     }
 }
 
-async fn over_tls(tls: &Tls, mut arrival: Arrival, socket: TcpStream) {
+async fn over_tls(tls: &Tls, mut arrival: PendingConnection, socket: TcpStream) {
     if let Some((socket, certificate)) = handshake("TLS", &arrival, tls.accept(socket)).await {
         arrival.peer.certificate = certificate;
         connection::run(arrival, socket).await;
     }
 }
 
-async fn over_websocket<S>(websocket: &WebSocket, mut arrival: Arrival, socket: S)
+async fn over_websocket<S>(websocket: &WebSocket, mut arrival: PendingConnection, socket: S)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -110,7 +87,7 @@ where
     }
 }
 
-async fn over_both(websocket: &WebSocket, tls: &Tls, mut arrival: Arrival, socket: TcpStream) {
+async fn over_both(websocket: &WebSocket, tls: &Tls, mut arrival: PendingConnection, socket: TcpStream) {
     if let Some((socket, certificate)) = handshake("TLS", &arrival, tls.accept(socket)).await {
         arrival.peer.certificate = certificate;
         over_websocket(websocket, arrival, socket).await;
@@ -120,10 +97,10 @@ async fn over_both(websocket: &WebSocket, tls: &Tls, mut arrival: Arrival, socke
 /// Waits for a handshake below MQTT. One that fails is logged and counted, one that is given up is not.
 async fn handshake<T>(
     of: &'static str,
-    arrival: &Arrival,
+    arrival: &PendingConnection,
     handshake: impl Future<Output = io::Result<T>>,
 ) -> Option<T> {
-    let Arrival { core, peer, .. } = arrival;
+    let PendingConnection { core, peer, .. } = arrival;
     let peer = peer.address;
     match arrival.in_time(handshake).await {
         Some(Ok(done)) => Some(done),

@@ -21,16 +21,18 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    acknowledgement::Acknowledgement,
-    application::{Application, BoxFuture, ClientInfo, Identity, Login, Received, Route},
-    arrival::Arrival,
+    application::{Application, BoxFuture, Received, Route},
     config::Config,
-    connection,
+    connection::{self, pending::PendingConnection},
     core::Core,
-    fields::Fields,
     message::{Message, QoS},
+    packet::fields::Fields,
     reason::{Reason, Refusal},
-    transport::{Peer, TransportKind},
+    session::{
+        acknowledgement::Acknowledgement,
+        client::{ClientInfo, Identity, Login},
+    },
+    transport::peer::{Peer, TransportKind},
 };
 
 /// Connections at a time, the bystander's not counted.
@@ -163,7 +165,7 @@ impl Stage {
     /// A new connection's other end.
     fn connect(&mut self, port: u16) -> DuplexStream {
         let (near, far) = duplex(BUFFER);
-        let arrival = Arrival {
+        let arrival = PendingConnection {
             core: self.core.clone(),
             account: self.core.accounts.of(None, Ipv4Addr::LOCALHOST.into()),
             peer: Peer::new(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), TransportKind::Tcp),

@@ -6,14 +6,16 @@ use bytes::BytesMut;
 use tokio::time::Instant;
 
 use crate::{
-    application::Version,
-    codec::{self, Packet},
     config::Config,
-    connect::{self, ConnectPacket, Protocol},
-    delivery::{Delivery, encodable},
-    frame::{self, Frame, Kind},
     message::{Message, QoS},
+    packet::{
+        codec::{self, Packet},
+        connect::{self, ConnectPacket, Protocol},
+        frame::{self, Frame, Kind},
+        outbound_publish::{OutboundPublish, encodable},
+    },
     reason::Violation,
+    version::Version,
 };
 
 /// Decodes packet after packet: the first byte's lowest bit chooses the version (1 is MQTT 5), the rest is the stream.
@@ -61,7 +63,7 @@ fn survives(mut message: Message) {
     }
     let now = Instant::now();
     for version in [Version::V311, Version::V5] {
-        let delivery = Delivery {
+        let delivery = OutboundPublish {
             qos: message.qos,
             retain: message.retain,
             subscription_ids: Vec::new(),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use offload_broker::{
-    Application, ClientInfo, Config, Handed, Message, Properties, QoS, Reason, Received, Route,
+    Application, ClientInfo, Config, Message, Properties, QoS, Reason, Receipt, Received, Route,
     Version::{V5, V311},
 };
 use tokio::{
@@ -240,7 +240,7 @@ async fn answers_reach_the_asking_connection_alone() {
             let broker = server.broker.clone();
             let handed =
                 std::thread::spawn(move || broker.publish_to(&asker, &message, None)).join().unwrap();
-            assert_eq!(handed, Handed::Queued);
+            assert_eq!(handed, Receipt::Queued);
             assert_eq!(client.take_text().await, answer);
         }
         one.publish("claimed/", "x", 0, 0).await;
@@ -249,11 +249,11 @@ async fn answers_reach_the_asking_connection_alone() {
         let publish_to = |topic| server.broker.publish_to(&asker, &message(topic), None);
         assert!(server.broker.is_subscribed(&asker, "result/"));
         assert!(!server.broker.is_subscribed(&asker, "result/other"));
-        assert_eq!(publish_to("result/other"), Handed::NoSubscription);
+        assert_eq!(publish_to("result/other"), Receipt::NoSubscription);
         let before = server.broker.stats().dropped.gone;
         drop(one);
         server.until("the session is gone", |stats| stats.sessions == 1).await;
-        assert_eq!(publish_to("result/"), Handed::Gone);
+        assert_eq!(publish_to("result/"), Receipt::Gone);
         assert!(!server.broker.is_subscribed(&asker, "result/"));
         assert_eq!(server.broker.stats().dropped.gone, before + 1);
     }
@@ -269,10 +269,10 @@ async fn an_answer_that_a_full_queue_does_not_take_is_dropped_and_counted() {
     let answer = Message::new("result/", "x", QoS::AtLeastOnce);
     let mut other = Client::new(&server, V5, "other").await;
     other.subscribe("result/", 1).await;
-    assert_eq!(server.broker.publish_to(&asker, &answer, None), Handed::Queued);
+    assert_eq!(server.broker.publish_to(&asker, &answer, None), Receipt::Queued);
     client.message().await; // it is in flight, and never acknowledged
-    assert_eq!(server.broker.publish_to(&asker, &answer, None), Handed::Queued);
-    assert_eq!(server.broker.publish_to(&asker, &answer, None), Handed::NotTaken);
+    assert_eq!(server.broker.publish_to(&asker, &answer, None), Receipt::Queued);
+    assert_eq!(server.broker.publish_to(&asker, &answer, None), Receipt::NotTaken);
     assert_eq!(server.broker.stats().dropped.queue_full, 1);
     other.ping().await;
 }
@@ -339,12 +339,12 @@ async fn an_answer_too_large_for_its_receiver_is_replaced() {
         let fits = |len: usize| Message::new("result/c", "x".repeat(len), QoS::AtLeastOnce);
         (0..100).map(fits).take_while(|message| size(message) <= limit).last()
     };
-    assert_eq!(server.broker.publish_to(&asker, &large, Some(&replace)), Handed::Queued);
+    assert_eq!(server.broker.publish_to(&asker, &large, Some(&replace)), Receipt::Queued);
     assert_eq!(server.broker.publish(&large, Some(&replace)), 1);
     for _ in 0..2 {
         assert_eq!(client.take().await.payload.len(), 50 - 2 - 10 - 2 - 1);
     }
-    assert_eq!(server.broker.publish_to(&asker, &large, None), Handed::NotTaken);
+    assert_eq!(server.broker.publish_to(&asker, &large, None), Receipt::NotTaken);
     assert_eq!(server.broker.publish(&large, Some(&|_, _| None)), 0);
     assert_eq!(server.broker.stats().dropped.oversize, 2);
 }

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use crate::session::{Session, State};
 
 #[derive(Default)]
-pub(crate) struct Vacant(Mutex<Queue>);
+pub(crate) struct EmptySessions(Mutex<Queue>);
 
 #[derive(Default)]
 struct Queue {
@@ -19,7 +19,7 @@ struct Queue {
     last: u64,
 }
 
-impl Vacant {
+impl EmptySessions {
     /// Adds a locked session that goes away.
     pub fn add(&self, session: &Arc<Session>, state: &mut State) {
         let queue = &mut *self.0.lock();

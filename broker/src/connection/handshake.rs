@@ -8,18 +8,19 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tracing::info;
 
 use crate::{
-    application::{Login, Version},
-    arrival::Arrival,
-    codec,
-    connect::{self, ConnectPacket, Protocol},
-    core::{Connected, Core, Ending, clip},
-    frame::{self, Kind},
-    input_budget::Room,
-    other_protocol,
+    connection::pending::PendingConnection,
+    core::{Connected, Core, Ending},
+    packet::{
+        codec,
+        connect::{self, ConnectPacket, Protocol},
+        frame::{self, Kind},
+    },
+    quotas::input_budget::Reservation,
     reason::{Reason, Refusal, Violation},
-    stream::Stream,
-    throttle::Cause,
-    transport::Peer,
+    session::client::Login,
+    throttle::{Cause, clip},
+    transport::{peer::Peer, protocol_mismatch, stream::Stream},
+    version::Version,
 };
 
 /// The first byte of a CONNECT.
@@ -56,11 +57,11 @@ impl From<io::Error> for ConnectError {
 
 /// Waits for CONNECT and answers it.
 pub(crate) async fn open<S: AsyncRead + AsyncWrite + Unpin>(
-    arrival: &Arrival,
+    arrival: &PendingConnection,
     stream: &mut Stream<S>,
 ) -> Result<Opened, ConnectError> {
     let core = &arrival.core;
-    // Kept as long as the packet is, which is until its sender is known.
+    // RetainedMessage as long as the packet is, which is until its sender is known.
     let (size, _room) = read(arrival, stream).await?;
     core.counters.received.packet();
     let packet = stream.input.split_to(size).freeze();
@@ -82,9 +83,9 @@ pub(crate) async fn open<S: AsyncRead + AsyncWrite + Unpin>(
 /// Reads until all of CONNECT is there; returns its size, and the room that it takes beyond what everyone has. The
 /// address that it comes from pays for that: who sends it is not known yet.
 async fn read<S: AsyncRead + AsyncWrite + Unpin>(
-    arrival: &Arrival,
+    arrival: &PendingConnection,
     stream: &mut Stream<S>,
-) -> Result<(usize, Option<Room>), ConnectError> {
+) -> Result<(usize, Option<Reservation>), ConnectError> {
     let core = &arrival.core;
     let mut room = None;
     loop {
@@ -109,7 +110,7 @@ async fn read<S: AsyncRead + AsyncWrite + Unpin>(
 }
 
 fn other(first: &[u8]) -> ConnectError {
-    ConnectError::Unanswerable(other_protocol::on_mqtt(first))
+    ConnectError::Unanswerable(protocol_mismatch::on_mqtt(first))
 }
 
 /// Why a CONNECT is not accepted.
@@ -135,7 +136,7 @@ impl Refused {
         }
     }
 
-    fn answer(self, arrival: &Arrival, asking: Asking<'_>, out: &mut BytesMut) -> ConnectError {
+    fn answer(self, arrival: &PendingConnection, asking: Asking<'_>, out: &mut BytesMut) -> ConnectError {
         let (version, Refusal { reason, cause: why }) = match self {
             Self::Told(version, refusal) => (version, refusal),
             Self::Unanswerable(why) => return ConnectError::Unanswerable(why),
@@ -175,8 +176,8 @@ fn decode<'a>(core: &Core, packet: &'a [u8]) -> Result<ConnectPacket<'a>, Refuse
 }
 
 /// Finds out who the client is and gives it its session.
-async fn admit(arrival: &Arrival, packet: &ConnectPacket<'_>) -> Result<Connected, Refused> {
-    let Arrival { core, peer, .. } = arrival;
+async fn admit(arrival: &PendingConnection, packet: &ConnectPacket<'_>) -> Result<Connected, Refused> {
+    let PendingConnection { core, peer, .. } = arrival;
     let version = packet.version;
     let told = |refusal| Refused::Told(version, refusal);
     let refused = |reason, cause| Err(told(Refusal::new(reason, cause)));

@@ -10,11 +10,11 @@ use parking_lot::RwLock;
 use tokio::time::Instant;
 
 use crate::{
-    account::Account,
-    delivery::Delivery,
     message::{Message, QoS},
+    packet::{outbound_publish::OutboundPublish, subscribe::SubscriptionOptions},
+    quotas::account::Account,
     session::Session,
-    trie::{Options, Trie},
+    topics::trie::Trie,
 };
 
 /// Receivers of one slice: some 50 to 100 µs.
@@ -50,7 +50,7 @@ pub(crate) struct Grant {
 }
 
 impl Grant {
-    pub fn new(options: &Options) -> Self {
+    pub fn new(options: &SubscriptionOptions) -> Self {
         Self {
             qos: options.qos,
             retain_as_published: options.retain_as_published,
@@ -65,8 +65,8 @@ impl Grant {
         self.ids.extend(other.ids);
     }
 
-    pub fn delivery(&self, message: &Message, expires: Option<Instant>) -> Delivery {
-        Delivery {
+    pub fn delivery(&self, message: &Message, expires: Option<Instant>) -> OutboundPublish {
+        OutboundPublish {
             qos: self.qos.min(message.qos),
             retain: self.retain_as_published && message.retain,
             subscription_ids: self.ids.clone(),
@@ -77,7 +77,7 @@ impl Grant {
 }
 
 /// A session that gets a message.
-pub(crate) struct Receiver {
+pub(crate) struct Recipient {
     serial: u64,
     pub session: Arc<Session>,
     pub grant: Grant,
@@ -89,7 +89,7 @@ pub(crate) fn receivers(
     topic: &str,
     FanOut { publisher, after, .. }: &FanOut,
     limit: usize,
-) -> Vec<Receiver> {
+) -> Vec<Recipient> {
     let mut receivers = Vec::new();
     // A session that is among the first of all is among the first of each list that has it, so no more of one is looked
     // at.
@@ -100,7 +100,7 @@ pub(crate) fn receivers(
             .iter()
             .filter(|subscription| !(subscription.options.no_local && own(subscription.serial)))
             .take(limit);
-        receivers.extend(wanted.map(|subscription| Receiver {
+        receivers.extend(wanted.map(|subscription| Recipient {
             serial: subscription.serial,
             session: subscription.subscriber.clone(),
             grant: Grant::new(&subscription.options),
@@ -122,14 +122,14 @@ pub(crate) fn receivers(
 
 impl FanOut {
     /// After a slice; true if it was the last.
-    pub fn delivered(&mut self, slice: &[Receiver]) -> bool {
+    pub fn delivered(&mut self, slice: &[Recipient]) -> bool {
         self.after = slice.last().map_or(self.after, |receiver| receiver.serial);
         slice.len() < SLICE
     }
 }
 
 /// Leaves so many receivers of each identity; returns how many are left out.
-pub(crate) fn limit_per_identity(receivers: &mut Vec<Receiver>, limit: usize) -> usize {
+pub(crate) fn limit_per_identity(receivers: &mut Vec<Recipient>, limit: usize) -> usize {
     let all = receivers.len();
     if all > limit {
         let mut counts: HashMap<*const Account, usize> = HashMap::new();
@@ -145,7 +145,7 @@ pub(crate) fn limit_per_identity(receivers: &mut Vec<Receiver>, limit: usize) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::account::Accounts;
+    use crate::quotas::account::Accounts;
 
     fn session(serial: u64, account: &Arc<Account>) -> Arc<Session> {
         Arc::new(Session::new(serial.to_string().into(), None, account.clone(), serial))
@@ -159,12 +159,16 @@ mod tests {
         FanOut { publisher, expires: None, after: 0, routed: Routed::default() }
     }
 
-    fn serials(receivers: &[Receiver]) -> Vec<u64> {
+    fn serials(receivers: &[Recipient]) -> Vec<u64> {
         receivers.iter().map(|receiver| receiver.serial).collect()
     }
 
     /// The subscriptions of `0..sessions`, numbered from 1, to each of these filters, in any order.
-    fn subscribed(sessions: u64, filters: &[&str], options: Options) -> RwLock<Trie<Arc<Session>>> {
+    fn subscribed(
+        sessions: u64,
+        filters: &[&str],
+        options: SubscriptionOptions,
+    ) -> RwLock<Trie<Arc<Session>>> {
         let account = account(1);
         let mut trie = Trie::default();
         for filter in filters {
@@ -179,7 +183,11 @@ mod tests {
     fn slices_reach_every_session_once_in_order_and_none_is_longer_than_one_may_be() {
         let filters = ["a/b", "a/+", "+/b", "#"];
         for sessions in [0, 1, 63, 64, 65, 128, 200] {
-            let subscriptions = subscribed(sessions, &filters, Options { id: Some(7), ..Options::default() });
+            let subscriptions = subscribed(
+                sessions,
+                &filters,
+                SubscriptionOptions { id: Some(7), ..SubscriptionOptions::default() },
+            );
             let mut fan_out = fan_out(None);
             let (mut reached, mut slices) = (Vec::new(), 0);
             loop {
@@ -202,22 +210,26 @@ mod tests {
         let subscriptions = RwLock::new(Trie::default());
         let session = session(3, &account(1));
         let options = [
-            Options { qos: QoS::AtMostOnce, retain_as_published: true, ..Options::default() },
-            Options { qos: QoS::ExactlyOnce, id: Some(2), ..Options::default() },
-            Options { qos: QoS::AtLeastOnce, id: Some(1), ..Options::default() },
+            SubscriptionOptions {
+                qos: QoS::AtMostOnce,
+                retain_as_published: true,
+                ..SubscriptionOptions::default()
+            },
+            SubscriptionOptions { qos: QoS::ExactlyOnce, id: Some(2), ..SubscriptionOptions::default() },
+            SubscriptionOptions { qos: QoS::AtLeastOnce, id: Some(1), ..SubscriptionOptions::default() },
         ];
         for (filter, options) in ["t", "+", "#"].into_iter().zip(options) {
             subscriptions.write().insert(filter, 3, session.clone(), options);
         }
         let found = receivers(&subscriptions, "t", &fan_out(None), SLICE);
-        let [Receiver { grant, .. }] = &found[..] else { panic!("{} receivers", found.len()) };
+        let [Recipient { grant, .. }] = &found[..] else { panic!("{} receivers", found.len()) };
         assert_eq!((grant.qos, grant.retain_as_published), (QoS::ExactlyOnce, true));
         assert!(grant.ids == [1, 2] || grant.ids == [2, 1]);
     }
 
     #[test]
     fn no_local_leaves_out_the_publisher_and_nobody_else() {
-        let no_local = Options { no_local: true, ..Options::default() };
+        let no_local = SubscriptionOptions { no_local: true, ..SubscriptionOptions::default() };
         let subscriptions = subscribed(3, &["t"], no_local);
         assert_eq!(serials(&receivers(&subscriptions, "t", &fan_out(Some(2)), SLICE)), [1, 3]);
         assert_eq!(serials(&receivers(&subscriptions, "t", &fan_out(None), SLICE)), [1, 2, 3]);
@@ -227,7 +239,7 @@ mod tests {
     #[test]
     fn each_identity_has_as_many_receivers_as_one_may_have() {
         let (many, few) = (account(1), account(2));
-        let receiver = |serial: u64| Receiver {
+        let receiver = |serial: u64| Recipient {
             serial,
             session: session(serial, if serial.is_multiple_of(10) { &few } else { &many }),
             grant: Grant::default(),

@@ -5,12 +5,12 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use crate::trie::Options;
+use crate::packet::subscribe::SubscriptionOptions;
 
 /// How far one subscription has come.
 pub(crate) struct Cursor {
     pub filter: Arc<str>,
-    pub options: Options,
+    pub options: SubscriptionOptions,
     /// The last that was kept when it subscribed: what came later, it gets as it is published.
     pub until: u64,
     /// The last topic that it was past.

@@ -2,7 +2,11 @@
 
 use std::{fmt, sync::Arc};
 
-use crate::{incoming::Ticket, message::QoS, reason::Reason, session::Session};
+use crate::{
+    message::QoS,
+    reason::Reason,
+    session::{Session, incoming::PublishNumber},
+};
 
 /// Completes a message that the application received: PUBACK at QoS 1, PUBREC at QoS 2, nothing at QoS 0. May
 /// be kept for any time and completed on any thread; acknowledgements reach the client in the order of its
@@ -15,7 +19,7 @@ pub struct Acknowledgement {
 
 pub(crate) struct PendingAck {
     pub session: Arc<Session>,
-    pub ticket: Ticket,
+    pub ticket: PublishNumber,
     pub id: u16,
     pub qos: QoS,
 }

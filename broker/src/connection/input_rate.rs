@@ -7,13 +7,13 @@ use tokio::time::Instant;
 use crate::config::Config;
 
 /// How the bytes of an unfinished packet come.
-pub(crate) struct Progress {
+pub(crate) struct InputRate {
     /// Since when they are counted; `None` while the client is not read from, which is not its fault.
     since: Option<Instant>,
     bytes: usize,
 }
 
-impl Progress {
+impl InputRate {
     pub fn new(now: Instant) -> Self {
         Self { since: Some(now), bytes: 0 }
     }
@@ -69,7 +69,7 @@ mod tests {
     #[test]
     fn each_window_must_bring_enough() {
         let (config, start) = (config(), Instant::now());
-        let mut progress = Progress::new(start);
+        let mut progress = InputRate::new(start);
         assert_eq!(progress.due(&config), Some(start + 30 * SECOND));
         assert!(progress.suffices(&config, start + 29 * SECOND));
         progress.received(256 * 30);
@@ -83,7 +83,7 @@ mod tests {
     #[test]
     fn time_in_which_the_client_is_not_read_from_does_not_count() {
         let (config, start) = (config(), Instant::now());
-        let mut progress = Progress::new(start);
+        let mut progress = InputRate::new(start);
         progress.go_on(start + 20 * SECOND);
         assert_eq!(progress.due(&config), Some(start + 30 * SECOND), "it was not paused");
         progress.pause();
@@ -97,7 +97,7 @@ mod tests {
     fn a_rate_of_0_asks_for_nothing() {
         let config = Config { min_input_rate: 0, ..config() };
         let start = Instant::now();
-        let mut progress = Progress::new(start);
+        let mut progress = InputRate::new(start);
         assert_eq!(progress.due(&config), None);
         assert!(progress.suffices(&config, start + 500 * SECOND));
     }

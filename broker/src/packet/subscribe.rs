@@ -4,14 +4,15 @@
 use bytes::{BufMut, BytesMut};
 
 use crate::{
-    application::Version,
     config::Config,
-    fields::{Fields, put_variable},
-    frame::{Frame, Kind},
     message::QoS,
-    properties::{self, Property, Section},
+    packet::{
+        fields::{Fields, put_variable},
+        frame::{Frame, Kind},
+        properties::{self, Property, Section},
+    },
     reason::{Reason, Violation},
-    trie::Options,
+    version::Version,
 };
 
 /// A packet of filters, and how far it is answered.
@@ -30,21 +31,30 @@ pub(crate) struct Filter<'a> {
     /// As it came: whether it is one is not checked.
     pub path: &'a str,
     /// `None` in UNSUBSCRIBE.
-    pub wanted: Option<Wanted>,
+    pub wanted: Option<SubscriptionRequest>,
+}
+
+/// How a subscription wants its messages (section 3.8.3.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct SubscriptionOptions {
+    pub qos: QoS,
+    pub no_local: bool,
+    pub retain_as_published: bool,
+    pub id: Option<u32>,
 }
 
 /// How a subscription is meant (section 3.8.3.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Wanted {
-    pub options: Options,
-    pub retained: RetainedFor,
+pub(crate) struct SubscriptionRequest {
+    pub options: SubscriptionOptions,
+    pub retained: RetainHandling,
 }
 
 /// Which retained messages a subscription gets (Retain Handling, section 3.8.3.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum RetainedFor {
-    EverySubscribe,
-    NewSubscription,
+pub(crate) enum RetainHandling {
+    Always,
+    IfNew,
     Nobody,
 }
 
@@ -86,23 +96,23 @@ impl FilterPacket {
     }
 
     /// The options of a subscription (section 3.8.3.1; in 3.1.1 a QoS).
-    fn wanted(&self, bits: u8) -> Result<Wanted, Violation> {
+    fn wanted(&self, bits: u8) -> Result<SubscriptionRequest, Violation> {
         const IMPOSSIBLE: Violation = Violation::malformed("impossible subscription options");
         let reserved = if self.version == Version::V5 { 0xC0 } else { 0xFC };
         let qos = QoS::from_bits(bits & 3).filter(|_| bits & reserved == 0).ok_or(IMPOSSIBLE)?;
         let retained = match bits >> 4 & 3 {
-            0 => RetainedFor::EverySubscribe,
-            1 => RetainedFor::NewSubscription,
-            2 => RetainedFor::Nobody,
+            0 => RetainHandling::Always,
+            1 => RetainHandling::IfNew,
+            2 => RetainHandling::Nobody,
             _ => return Err(IMPOSSIBLE),
         };
-        let options = Options {
+        let options = SubscriptionOptions {
             qos,
             no_local: bits & 4 != 0,
             retain_as_published: bits & 8 != 0,
             id: self.subscription_id,
         };
-        Ok(Wanted { options, retained })
+        Ok(SubscriptionRequest { options, retained })
     }
 
     /// What becomes of a filter of SUBSCRIBE.
@@ -135,7 +145,7 @@ impl FilterPacket {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::frame;
+    use crate::packet::frame;
 
     #[test]
     fn a_packet_is_read_filter_by_filter_and_acknowledged_with_a_code_each() {
@@ -159,12 +169,19 @@ mod tests {
                 }
                 read.push((filter.path, filter.wanted));
             }
-            let plain = Options { qos: QoS::AtLeastOnce, id: Some(5), ..Options::default() };
-            let all = Options { qos: QoS::ExactlyOnce, no_local: true, retain_as_published: true, ..plain };
-            let wanted = |options, retained| (bytes == subscribe).then_some(Wanted { options, retained });
+            let plain =
+                SubscriptionOptions { qos: QoS::AtLeastOnce, id: Some(5), ..SubscriptionOptions::default() };
+            let all = SubscriptionOptions {
+                qos: QoS::ExactlyOnce,
+                no_local: true,
+                retain_as_published: true,
+                ..plain
+            };
+            let wanted =
+                |options, retained| (bytes == subscribe).then_some(SubscriptionRequest { options, retained });
             assert_eq!(
                 read,
-                [("a", wanted(plain, RetainedFor::EverySubscribe)), ("b", wanted(all, RetainedFor::Nobody))]
+                [("a", wanted(plain, RetainHandling::Always)), ("b", wanted(all, RetainHandling::Nobody))]
             );
             let mut out = BytesMut::new();
             packet.acknowledge(&frame, &mut out);

@@ -17,8 +17,8 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use crate::{
-    account::{Account, Held},
     config::Config,
+    quotas::account::{Account, Held},
     stats::count,
 };
 
@@ -38,7 +38,7 @@ pub(crate) struct InputBudget {
 struct Waiting {
     account: Arc<Account>,
     /// Bytes, and who is to have them, in the order in which they asked.
-    packets: VecDeque<(usize, oneshot::Sender<Room>)>,
+    packets: VecDeque<(usize, oneshot::Sender<Reservation>)>,
 }
 
 /// What stands between an identity and more room.
@@ -51,20 +51,20 @@ enum Verdict {
     Others,
 }
 
-/// Room for one packet. It is given back when dropped.
-pub(crate) struct Room {
+/// Reservation for one packet. It is given back when dropped.
+pub(crate) struct Reservation {
     budget: Arc<InputBudget>,
     account: Arc<Account>,
     bytes: usize,
 }
 
-impl Room {
+impl Reservation {
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 }
 
-impl Drop for Room {
+impl Drop for Reservation {
     fn drop(&mut self) {
         self.budget.give_back(&self.account, self.bytes);
     }
@@ -93,7 +93,7 @@ impl InputBudget {
 
     /// Asks for room for a packet of so many bytes, at most as many as there are in all. It comes at once or later; who
     /// does not want it any more drops what this returns.
-    pub fn ask(self: &Arc<Self>, account: &Arc<Account>, bytes: usize) -> oneshot::Receiver<Room> {
+    pub fn ask(self: &Arc<Self>, account: &Arc<Account>, bytes: usize) -> oneshot::Receiver<Reservation> {
         let (sender, receiver) = oneshot::channel();
         let unwanted = {
             let waiting = &mut *self.waiting.lock();
@@ -129,7 +129,7 @@ impl InputBudget {
 
     /// Gives room to those who wait, each identity in its turn; returns what nobody wanted, to be dropped when the
     /// lock is released.
-    fn hand_out(self: &Arc<Self>, waiting: &mut VecDeque<Waiting>) -> Vec<Room> {
+    fn hand_out(self: &Arc<Self>, waiting: &mut VecDeque<Waiting>) -> Vec<Reservation> {
         let mut unwanted = Vec::new();
         let mut at = 0;
         while let Some(next) = waiting.get_mut(at) {
@@ -148,7 +148,7 @@ impl InputBudget {
                     let Some((bytes, sender)) = next.packets.pop_front() else { continue };
                     self.held.add(bytes);
                     next.account.input.add(bytes);
-                    let room = Room { budget: self.clone(), account: next.account.clone(), bytes };
+                    let room = Reservation { budget: self.clone(), account: next.account.clone(), bytes };
                     unwanted.extend(sender.send(room).err());
                     // It is the others' turn.
                     if let Some(served) = waiting.remove(at) {
@@ -178,9 +178,9 @@ mod tests {
     use std::net::IpAddr;
 
     use super::*;
-    use crate::account::Accounts;
+    use crate::quotas::account::Accounts;
 
-    type Asked = oneshot::Receiver<Room>;
+    type Asked = oneshot::Receiver<Reservation>;
 
     /// A budget in which the largest packet has 10 bytes, and some identities.
     fn budget(total: usize, each: usize) -> (Arc<InputBudget>, Vec<Arc<Account>>) {
@@ -196,7 +196,7 @@ mod tests {
     }
 
     /// The room that was given, if it was.
-    fn given(asked: &mut Asked) -> Option<Room> {
+    fn given(asked: &mut Asked) -> Option<Reservation> {
         asked.try_recv().ok()
     }
 

@@ -26,7 +26,11 @@ use tungstenite::{
     },
 };
 
-use crate::{connection::CLOSE_TIMEOUT, core::clip, error::Error, other_protocol, tls::Tls};
+use crate::{
+    error::Error,
+    throttle::clip,
+    transport::{protocol_mismatch, stream::CLOSE_TIMEOUT, tls::Tls},
+};
 
 /// Longest request of a WebSocket handshake, in bytes.
 const MAX_HEAD: usize = 8 * 1024;
@@ -137,7 +141,7 @@ async fn read_request<S: AsyncRead + Unpin>(
         if socket.take(room as u64).read_buf(input).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        if let Some(other) = other_protocol::on_websocket(input) {
+        if let Some(other) = protocol_mismatch::on_websocket(input) {
             return Err(invalid_data(other));
         }
         // It ends with a line, so it is looked at once a line, of which it may have some hundred.

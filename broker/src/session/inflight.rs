@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::{delivery::Delivery, message::QoS};
+use crate::{message::QoS, packet::outbound_publish::OutboundPublish};
 
 /// What an unfinished message waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,13 +25,13 @@ impl Stage {
 struct Entry {
     id: u16,
     stage: Stage,
-    delivery: Option<Delivery>,
+    delivery: Option<OutboundPublish>,
 }
 
 /// What has to be sent next on a new connection.
 pub(crate) enum Resend<'a> {
     /// The PUBLISH again, with DUP.
-    Publish(u16, &'a Delivery),
+    Publish(u16, &'a OutboundPublish),
     /// The PUBREL again.
     Release(u16),
 }
@@ -84,7 +84,7 @@ impl Inflight {
     }
 
     /// Takes a message that is being sent and gives it its packet identifier. There must be room.
-    pub fn send(&mut self, delivery: Delivery) -> (u16, &Delivery) {
+    pub fn send(&mut self, delivery: OutboundPublish) -> (u16, &OutboundPublish) {
         let id = self.free_id();
         let stage = Stage::first(delivery.qos);
         self.sent += 1;
@@ -139,9 +139,9 @@ mod tests {
     use super::*;
     use crate::message::Message;
 
-    fn delivery(qos: QoS) -> Delivery {
+    fn delivery(qos: QoS) -> OutboundPublish {
         let message = Message::new("a", "b", qos);
-        Delivery { message, qos, retain: false, subscription_ids: Vec::new(), expires: None }
+        OutboundPublish { message, qos, retain: false, subscription_ids: Vec::new(), expires: None }
     }
 
     fn window(size: u16) -> Inflight {

@@ -11,9 +11,9 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use crate::{account::Account, core::Core, reason::Reason, throttle::Cause, transport::Peer};
+use crate::{core::Core, quotas::account::Account, reason::Reason, throttle::Cause, transport::peer::Peer};
 
-pub(crate) struct Arrival {
+pub(crate) struct PendingConnection {
     pub core: Arc<Core>,
     pub peer: Peer,
     /// Of the address that it comes from: who pays until it is known who it is.
@@ -25,7 +25,7 @@ pub(crate) struct Arrival {
     pub shutdown: CancellationToken,
 }
 
-impl Arrival {
+impl PendingConnection {
     /// Waits for a step on the way to CONNECT; `None` when time is up or the broker shuts down. What it takes is
     /// charged to the address that it comes from.
     pub async fn in_time<T>(&self, step: impl Future<Output = T>) -> Option<T> {

@@ -4,8 +4,8 @@ use bytes::Bytes;
 
 use crate::{
     config::Config,
-    fields::Fields,
     message::Properties,
+    packet::fields::Fields,
     reason::{Reason, Violation},
 };
 

@@ -7,13 +7,13 @@ use bytes::{BufMut, BytesMut};
 use tokio::time::Instant;
 
 use crate::{
-    application::Version,
-    fields::{put_binary, put_variable, variable_len},
     message::{Message, Properties, QoS},
+    packet::fields::{put_binary, put_variable, variable_len},
+    version::Version,
 };
 
 #[derive(Clone, Debug)]
-pub(crate) struct Delivery {
+pub(crate) struct OutboundPublish {
     pub message: Message,
     /// The lower of the message's and the subscription's.
     pub qos: QoS,
@@ -23,7 +23,7 @@ pub(crate) struct Delivery {
     pub expires: Option<Instant>,
 }
 
-impl Delivery {
+impl OutboundPublish {
     /// What a queue's bound in bytes counts. Never less than the size of the packet.
     pub fn weight(&self) -> usize {
         size_of::<Self>() - size_of::<Message>() + self.message.weight() + 5 * self.subscription_ids.len()
@@ -147,7 +147,7 @@ mod tests {
     fn what_is_left_of_an_expiry_is_rounded_up() {
         let now = Instant::now();
         for (millis, seconds) in [(0, 0), (1, 1), (999, 1), (1_000, 1), (1_001, 2), (119_999, 120)] {
-            let delivery = Delivery {
+            let delivery = OutboundPublish {
                 message: Message::new("t", "", QoS::AtMostOnce),
                 qos: QoS::AtMostOnce,
                 retain: false,
@@ -176,7 +176,7 @@ mod tests {
                 for version in [Version::V311, Version::V5] {
                     let mut message = Message::new("a/b", vec![7u8; size], qos);
                     message.properties = Some(Arc::new(properties.clone()));
-                    let delivery = Delivery {
+                    let delivery = OutboundPublish {
                         message,
                         qos,
                         retain: true,

@@ -7,9 +7,9 @@ use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 
 use tokio::time::Instant;
 
-use crate::{account::Account, message::Message, topic};
+use crate::{message::Message, quotas::account::Account, topics::topic};
 
-pub(crate) struct Kept {
+pub(crate) struct RetainedMessage {
     pub message: Message,
     pub expires: Option<Instant>,
     /// Counts what was kept, so that what came after a subscription is told from what was there before.
@@ -18,14 +18,14 @@ pub(crate) struct Kept {
     owner: Option<Arc<Account>>,
 }
 
-impl Kept {
+impl RetainedMessage {
     pub fn expired(&self, now: Instant) -> bool {
         self.expires.is_some_and(|expires| expires <= now)
     }
 }
 
 pub(crate) struct Retained {
-    messages: BTreeMap<Arc<str>, Kept>,
+    messages: BTreeMap<Arc<str>, RetainedMessage>,
     bytes: usize,
     /// Of the message that was kept last.
     sequence: u64,
@@ -49,7 +49,7 @@ impl Retained {
         self.bytes
     }
 
-    /// See [`Kept::sequence`].
+    /// See [`RetainedMessage::sequence`].
     pub fn sequence(&self) -> u64 {
         self.sequence
     }
@@ -89,7 +89,12 @@ impl Retained {
         }
         self.next_expiry = self.next_expiry.into_iter().chain(expires).min();
         self.sequence += 1;
-        let kept = Kept { message: message.clone(), expires, sequence: self.sequence, owner: owner.cloned() };
+        let kept = RetainedMessage {
+            message: message.clone(),
+            expires,
+            sequence: self.sequence,
+            owner: owner.cloned(),
+        };
         self.messages.insert(message.topic.clone(), kept);
         true
     }
@@ -102,7 +107,7 @@ impl Retained {
         filter: &str,
         after: &mut Option<Arc<str>>,
         examined: usize,
-        mut found: impl FnMut(&Kept) -> bool,
+        mut found: impl FnMut(&RetainedMessage) -> bool,
     ) -> bool {
         let Some(wildcard) = filter.find(['+', '#']) else {
             if let Some(kept) = self.messages.get(filter) {
@@ -178,7 +183,7 @@ impl Retained {
 }
 
 /// Takes a message off its owner's account; returns its bytes.
-fn give_back(kept: &Kept) -> usize {
+fn give_back(kept: &RetainedMessage) -> usize {
     let weight = kept.message.weight();
     if let Some(owner) = &kept.owner {
         owner.retained_messages.subtract(1);
@@ -190,7 +195,7 @@ fn give_back(kept: &Kept) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{account::Accounts, message::QoS};
+    use crate::{message::QoS, quotas::account::Accounts};
 
     fn keep_for(retained: &mut Retained, topic: &str, payload: &str, owner: Option<&Arc<Account>>) -> bool {
         let message = Message::new(topic, payload.to_owned(), QoS::AtMostOnce);
@@ -235,7 +240,7 @@ mod tests {
             let all = topics(&retained, filter);
             for examined in [1, 7, 49, 50, 51] {
                 let (mut found, mut after, mut slices) = (Vec::new(), None, 1);
-                let mut take = |kept: &Kept| {
+                let mut take = |kept: &RetainedMessage| {
                     found.push(kept.message.topic.to_string());
                     true
                 };

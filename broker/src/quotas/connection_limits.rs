@@ -8,7 +8,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-use crate::{account, config::Config, core::Core};
+use crate::{config::Config, core::Core, quotas::account};
 
 /// Connections over a limit that are heard until they can be told so; more are closed at once.
 const REFUSED_AT_A_TIME: usize = 64;

@@ -6,6 +6,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::{Buf, BytesMut};
@@ -16,6 +17,8 @@ use tokio::{
 
 use crate::core::Core;
 
+/// How long a client has to take the last packet and close.
+pub(crate) const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Bytes taken from the socket at a time. On the stack, so that connections need none of their own to listen.
 const READ_SIZE: usize = 16 * 1024;
 

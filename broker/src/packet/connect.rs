@@ -6,13 +6,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::{
-    application::Version,
     config::Config,
-    fields::Fields,
     message::{Message, Properties, QoS},
-    properties::{self, Property, Section},
+    packet::{
+        fields::Fields,
+        properties::{self, Property, Section},
+        will::Will,
+    },
     reason::{Reason, Violation},
-    will::Will,
+    version::Version,
 };
 
 /// Which protocol a CONNECT asks for.
@@ -231,7 +233,7 @@ mod tests {
     fn with_user_properties(connect: usize, will: usize) -> Vec<u8> {
         let section = |count: usize| {
             let mut section = bytes::BytesMut::new();
-            crate::fields::put_variable(&mut section, 5 * count);
+            crate::packet::fields::put_variable(&mut section, 5 * count);
             section.extend_from_slice(&[38, 0, 0, 0, 0].repeat(count));
             section.to_vec()
         };

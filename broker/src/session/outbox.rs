@@ -10,15 +10,14 @@ use bytes::BytesMut;
 use tokio::time::Instant;
 
 use crate::{
-    account::Account,
-    application::Version,
-    codec,
     config::Config,
-    delivery::Delivery,
-    inflight::{Inflight, Resend, Stage},
     message::QoS,
+    packet::{codec, outbound_publish::OutboundPublish},
+    quotas::account::Account,
     reason::Reason,
+    session::inflight::{Inflight, Resend, Stage},
     stats::{Counters, Tally, count},
+    version::Version,
 };
 
 /// How long expired messages may go on to fill a queue that was just looked through for others: looking takes as long
@@ -42,7 +41,7 @@ impl Full {
 }
 
 pub(crate) struct Outbox {
-    queue: VecDeque<Delivery>,
+    queue: VecDeque<OutboundPublish>,
     inflight: Inflight,
     /// Of the messages in both.
     bytes: usize,
@@ -56,7 +55,7 @@ pub(crate) struct Outbox {
 
 /// Where packets are written to: a connection of this version that takes packets up to this size.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Receiver {
+pub(crate) struct Encoding {
     pub version: Version,
     pub max_packet: usize,
 }
@@ -92,7 +91,12 @@ impl Outbox {
 
     /// Queues a message, or refuses it: the oldest are kept, unless they have expired. QoS 0 goes first, at half of the
     /// bounds.
-    pub fn push(&mut self, delivery: Delivery, config: &Config, counters: &Counters) -> Result<(), Full> {
+    pub fn push(
+        &mut self,
+        delivery: OutboundPublish,
+        config: &Config,
+        counters: &Counters,
+    ) -> Result<(), Full> {
         let weight = delivery.weight();
         if !self.has_room(weight, delivery.qos, config, counters) {
             self.drop_expired(Instant::now(), counters);
@@ -151,7 +155,7 @@ impl Outbox {
 
     /// Appends what may be sent now to `out`, until it holds `high` bytes or more. Returns how many messages were
     /// refused before the queue was empty, if that is now.
-    pub fn fill(&mut self, to: Receiver, high: usize, counters: &Counters, out: &mut BytesMut) -> u64 {
+    pub fn fill(&mut self, to: Encoding, high: usize, counters: &Counters, out: &mut BytesMut) -> u64 {
         if self.is_empty() {
             return 0;
         }
@@ -248,7 +252,7 @@ impl Outbox {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{account::Accounts, message::Message};
+    use crate::{message::Message, quotas::account::Accounts};
 
     /// The outbox of a session of its own identity.
     fn outbox() -> Outbox {
@@ -259,12 +263,12 @@ mod tests {
         Accounts::default().of(None, [192, 0, 2, 1].into())
     }
 
-    fn delivery(payload: &str, qos: QoS) -> Delivery {
+    fn delivery(payload: &str, qos: QoS) -> OutboundPublish {
         let message = Message::new("a", payload.to_owned(), qos);
-        Delivery { message, qos, retain: false, subscription_ids: Vec::new(), expires: None }
+        OutboundPublish { message, qos, retain: false, subscription_ids: Vec::new(), expires: None }
     }
 
-    const TO: Receiver = Receiver { version: Version::V311, max_packet: 100 };
+    const TO: Encoding = Encoding { version: Version::V311, max_packet: 100 };
 
     fn packets(outbox: &mut Outbox, counters: &Counters) -> usize {
         let mut out = BytesMut::new();
@@ -331,7 +335,7 @@ mod tests {
             let now = Instant::now();
             let fill = |outbox: &mut Outbox, expires| {
                 let of = |at: usize| if at.is_multiple_of(2) { QoS::AtLeastOnce } else { QoS::AtMostOnce };
-                let expiring = |at| Delivery { expires, ..delivery("q", of(at)) };
+                let expiring = |at| OutboundPublish { expires, ..delivery("q", of(at)) };
                 (0..20).filter(|&at| outbox.push(expiring(at), &config, &counters).is_ok()).count()
             };
             // Nothing that may still be delivered makes room for another, what has expired does at both levels.

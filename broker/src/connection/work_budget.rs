@@ -16,7 +16,7 @@ const UNITS_PER_LOOK: usize = 16;
 /// Bytes that are as much work as a small packet.
 const BYTES_PER_UNIT: usize = 256;
 
-pub(crate) struct Turn {
+pub(crate) struct WorkBudget {
     pub started: Instant,
     packets: usize,
     bytes: usize,
@@ -25,7 +25,7 @@ pub(crate) struct Turn {
     over: bool,
 }
 
-impl Turn {
+impl WorkBudget {
     pub fn new(now: Instant) -> Self {
         Self { started: now, packets: 0, bytes: 0, unseen: 0, over: false }
     }
@@ -65,7 +65,7 @@ mod tests {
     /// How many of these packets a turn has room for, each taking so long.
     fn packets(size: usize, work: usize, each: Duration) -> usize {
         let mut now = Instant::now();
-        let mut turn = Turn::new(now);
+        let mut turn = WorkBudget::new(now);
         let mut handled = 0;
         while !turn.is_over() {
             handled += 1;
@@ -92,7 +92,7 @@ mod tests {
     #[test]
     fn the_clock_is_read_once_for_many_small_packets() {
         let now = Instant::now();
-        let mut turn = Turn::new(now);
+        let mut turn = WorkBudget::new(now);
         let mut looks = 0;
         while !turn.is_over() {
             turn.packet(50, || {

@@ -16,7 +16,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-use crate::{fair_share::Usage, rate::Rates};
+use crate::quotas::{fair_share::Usage, rate::Rates};
 
 /// Whose an account is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -94,7 +94,7 @@ pub(crate) struct Account {
     pub rates: Rates,
     /// Subscriptions of all its sessions.
     pub subscriptions: Held,
-    /// What they cost ([`trie::cost`](crate::trie::cost)).
+    /// What they cost ([`trie::cost`](crate::topics::trie::cost)).
     pub subscription_bytes: Held,
     /// Sessions without a connection.
     pub sessions_away: Held,

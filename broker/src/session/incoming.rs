@@ -6,19 +6,19 @@ use std::{
     sync::Arc,
 };
 
-use crate::{account::Account, message::QoS, reason::Reason};
+use crate::{message::QoS, quotas::account::Account, reason::Reason};
 
 /// Bytes that the identifier of a QoS 2 message takes until it is released, with what its table keeps free.
 pub(crate) const IDENTIFIER_BYTES: usize = 96;
 
 /// Names one publish within its session, beyond the reuse of packet identifiers.
-pub(crate) type Ticket = u64;
+pub(crate) type PublishNumber = u64;
 
 /// What to do with a QoS 1 or 2 PUBLISH that came in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Accepted {
     /// Hand it on; its acknowledgement is decided under this ticket.
-    New(Ticket),
+    New(PublishNumber),
     /// A QoS 2 message that was handed on before.
     Repeated,
     /// A QoS 2 message whose identifier there is no room to remember: not to be handed on. Its PUBREC says so.
@@ -48,9 +48,9 @@ pub(crate) struct Incoming {
     /// What this connection's client waits for, in the order of its publishes.
     pending: VecDeque<Pending>,
     /// The ticket of the first in `pending`; those behind it count up.
-    first: Ticket,
+    first: PublishNumber,
     /// QoS 2 messages between PUBLISH and PUBREL, which outlive the connection.
-    exact: HashMap<u16, Exact>,
+    exact: HashMap<u16, Unreleased>,
     /// Whom each in `exact` is charged to.
     payer: Option<Arc<Account>>,
     /// QoS 1 and 2 publishes of this connection that count against Receive Maximum.
@@ -63,11 +63,11 @@ struct Pending {
     decision: Option<Reason>,
 }
 
-struct Exact {
+struct Unreleased {
     /// Of the publish that was handed on.
-    ticket: Ticket,
+    ticket: PublishNumber,
     /// Which entry of `pending` this connection's client waits for, if PUBREC is still due.
-    waits: Option<Ticket>,
+    waits: Option<PublishNumber>,
     received: bool,
     /// Counted in `used`.
     counted: bool,
@@ -114,7 +114,7 @@ impl Incoming {
                 Accepted::Refused
             }
             Entry::Vacant(entry) => {
-                entry.insert(Exact { ticket, waits: Some(ticket), received: false, counted: true });
+                entry.insert(Unreleased { ticket, waits: Some(ticket), received: false, counted: true });
                 self.used += 1;
                 self.pending.push_back(pending);
                 Accepted::New(ticket)
@@ -162,7 +162,7 @@ impl Incoming {
     }
 
     /// Decides the acknowledgement of a publish; without effect if its connection is gone and it was QoS 1.
-    pub fn decide(&mut self, ticket: Ticket, id: u16, qos: QoS, reason: Reason) {
+    pub fn decide(&mut self, ticket: PublishNumber, id: u16, qos: QoS, reason: Reason) {
         let mut waits = Some(ticket);
         if qos == QoS::ExactlyOnce
             && let Entry::Occupied(mut entry) = self.exact.entry(id)
@@ -230,7 +230,7 @@ impl Drop for Incoming {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::account::Holder;
+    use crate::quotas::account::Holder;
 
     fn account() -> Arc<Account> {
         Arc::new(Account::new(Holder::User("anna".into())))
@@ -277,7 +277,7 @@ mod tests {
         assert_eq!((bytes(&account), bytes(&other)), (0, 0));
     }
 
-    fn new(incoming: &mut Incoming, id: u16, qos: QoS) -> Ticket {
+    fn new(incoming: &mut Incoming, id: u16, qos: QoS) -> PublishNumber {
         match accept(incoming, id, qos) {
             Accepted::New(ticket) => ticket,
             other => panic!("{id} is {other:?}"),

@@ -18,7 +18,7 @@ use x509_cert::{
     ext::pkix::{SubjectAltName, name::GeneralName},
 };
 
-use crate::{error::Error, other_protocol};
+use crate::{error::Error, transport::protocol_mismatch};
 
 /// What a server shows and asks for in a TLS handshake, all of it PEM.
 #[derive(Clone, Copy)]
@@ -99,7 +99,7 @@ fn explained(error: io::Error) -> io::Error {
     let cause = error.get_ref().and_then(|error| error.downcast_ref());
     match cause {
         Some(rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType)) => {
-            io::Error::new(io::ErrorKind::InvalidData, other_protocol::ON_TLS)
+            io::Error::new(io::ErrorKind::InvalidData, protocol_mismatch::ON_TLS)
         }
         _ => error,
     }

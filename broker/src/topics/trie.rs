@@ -5,16 +5,7 @@
 
 use std::{collections::HashMap, mem::take};
 
-use crate::message::QoS;
-
-/// How a subscription wants its messages (section 3.8.3.1).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Options {
-    pub qos: QoS,
-    pub no_local: bool,
-    pub retain_as_published: bool,
-    pub id: Option<u32>,
-}
+use crate::packet::subscribe::SubscriptionOptions;
 
 /// A subscription at the node where its filter ends.
 #[derive(Clone, Debug)]
@@ -22,7 +13,7 @@ pub(crate) struct Subscription<S> {
     /// Tells subscribers apart, and is their order in every list.
     pub serial: u64,
     pub subscriber: S,
-    pub options: Options,
+    pub options: SubscriptionOptions,
 }
 
 /// Which subscribers a topic reaches. `S` is a handle to a subscriber.
@@ -77,7 +68,7 @@ impl<S> Trie<S> {
     }
 
     /// Adds a subscription, or replaces its options and returns false if there was one.
-    pub fn insert(&mut self, filter: &str, serial: u64, subscriber: S, options: Options) -> bool {
+    pub fn insert(&mut self, filter: &str, serial: u64, subscriber: S, options: SubscriptionOptions) -> bool {
         let Path { mut levels, ends_in_hash } = Path::of(filter);
         let mut node = &mut self.root;
         while let Some(text) = levels {
@@ -370,10 +361,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::topic;
+    use crate::{message::QoS, topics::topic};
 
     fn insert(trie: &mut Trie<()>, filter: &str, serial: u64) -> bool {
-        trie.insert(filter, serial, (), Options::default())
+        trie.insert(filter, serial, (), SubscriptionOptions::default())
     }
 
     fn matching(trie: &Trie<()>, name: &str) -> Vec<u64> {
@@ -448,7 +439,12 @@ mod tests {
     fn a_second_subscription_to_a_filter_replaces_the_first() {
         let mut trie = Trie::default();
         assert!(insert(&mut trie, "a/+", 1));
-        assert!(!trie.insert("a/+", 1, (), Options { qos: QoS::AtLeastOnce, ..Options::default() }));
+        assert!(!trie.insert(
+            "a/+",
+            1,
+            (),
+            SubscriptionOptions { qos: QoS::AtLeastOnce, ..SubscriptionOptions::default() }
+        ));
         assert_eq!(trie.len(), 1);
         trie.for_each_match("a/b", |list| {
             assert!(list.iter().all(|subscription| subscription.options.qos == QoS::AtLeastOnce));
@@ -516,7 +512,7 @@ mod tests {
             let mut accounted = 0;
             for at in 0..3_000 {
                 let filter = filter(at);
-                assert!(trie.insert(&filter, 1, at, Options::default()), "{name}: {filter}");
+                assert!(trie.insert(&filter, 1, at, SubscriptionOptions::default()), "{name}: {filter}");
                 accounted += cost(&filter) - filter.len() - IN_THE_SESSION;
                 // After the root's own first table.
                 if at > 20 {

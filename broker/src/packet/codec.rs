@@ -11,15 +11,17 @@ use rumqttd::protocol::{
 };
 
 use crate::{
-    application::Version,
     config::Config,
-    fields::Fields,
-    filters::FilterPacket,
-    frame::{Frame, Kind},
-    incoming::Decided,
     message::{Properties, QoS},
-    properties::{self, Property, Section},
+    packet::{
+        fields::Fields,
+        frame::{Frame, Kind},
+        properties::{self, Property, Section},
+        subscribe::FilterPacket,
+    },
     reason::{Reason, Violation},
+    session::incoming::Decided,
+    version::Version,
 };
 
 /// A packet of an established connection.
@@ -230,7 +232,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{connect::ConnectPacket, fields::put_variable, frame};
+    use crate::packet::{connect::ConnectPacket, fields::put_variable, frame};
 
     fn whole(first: u8, body: &[u8]) -> BytesMut {
         let mut packet = BytesMut::new();

@@ -1,0 +1,4 @@
+//! Which sessions there are.
+
+pub(crate) mod deadlines;
+pub(crate) mod empty_sessions;

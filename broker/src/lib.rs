@@ -61,7 +61,7 @@ mod application;
 mod broker;
 pub mod config;
 mod connection;
-mod core;
+mod context;
 mod error;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
@@ -83,7 +83,6 @@ pub use self::{
     application::{Application, BoxFuture, NoApplication, Received, Route},
     broker::Broker,
     config::Config,
-    core::{Oversize, Receipt},
     error::Error,
     message::{Message, Properties, QoS, UserProperties},
     reason::{Reason, Refusal},
@@ -92,6 +91,7 @@ pub use self::{
         client::{ClientInfo, Identity, Login},
     },
     stats::{Dropped, Stats},
+    topics::{Oversize, Receipt},
     transport::{
         Transport,
         peer::TransportKind,

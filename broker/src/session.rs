@@ -57,7 +57,7 @@ impl PartialEq for Session {
 
 pub(crate) struct State {
     /// The connection, while there is one.
-    pub link: Option<ConnectionHandle>,
+    pub connection: Option<ConnectionHandle>,
     pub incoming: Incoming,
     pub outbox: Outbox,
     /// The filters that are in the tree of subscriptions, each with the number of its cursor in the backlog.
@@ -74,8 +74,8 @@ pub(crate) struct State {
     pub expires: Option<Instant>,
     /// Under which instant the deadlines know this session.
     pub deadline: Option<Instant>,
-    /// Under which number it is among those that are away with nothing in them.
-    pub vacant: Option<u64>,
+    /// Its number among the empty sessions.
+    pub empty_number: Option<u64>,
     /// Why it is in no map any more and takes nothing.
     pub ended: Option<Reason>,
 }
@@ -139,7 +139,7 @@ impl Session {
             account: account.clone(),
             serial,
             state: Mutex::new(State {
-                link: None,
+                connection: None,
                 incoming: Incoming::default(),
                 outbox: Outbox::new(account),
                 subscriptions: HashMap::new(),
@@ -150,7 +150,7 @@ impl Session {
                 will_due: None,
                 expires: None,
                 deadline: None,
-                vacant: None,
+                empty_number: None,
                 ended: None,
             }),
         }
@@ -163,52 +163,52 @@ impl Session {
     /// Who is connected, or was last.
     pub fn client(&self) -> Option<Arc<ClientInfo>> {
         let state = &*self.state.lock();
-        state.link.as_ref().map(|link| &link.client).or(state.last_client.as_ref()).cloned()
+        state.connection.as_ref().map(|connection| &connection.client).or(state.last_client.as_ref()).cloned()
     }
 
     /// Locks it for its connection.
-    pub fn lock_for(&self, link: u64) -> Result<MutexGuard<'_, State>, Evicted> {
+    pub fn lock_for(&self, connection_id: u64) -> Result<MutexGuard<'_, State>, Evicted> {
         let state = self.state.lock();
-        match &state.link {
-            Some(current) if current.id == link => Ok(state),
+        match &state.connection {
+            Some(current) if current.id == connection_id => Ok(state),
             _ => Err(Evicted(state.ended.unwrap_or(Reason::SessionTakenOver))),
         }
     }
 
     /// Queues a message for the client.
-    pub fn offer(&self, delivery: OutboundPublish, config: &Config, counters: &Counters) -> Enqueued {
+    pub fn offer(&self, publish: OutboundPublish, config: &Config, counters: &Counters) -> Enqueued {
         let state = &mut *self.state.lock();
-        let offered = state.offer(delivery, config, counters);
-        if let (Enqueued::InQueue, Some(link)) = (&offered, &mut state.link) {
-            link.wake();
+        let offered = state.offer(publish, config, counters);
+        if let (Enqueued::InQueue, Some(connection)) = (&offered, &mut state.connection) {
+            connection.wake();
         }
         offered
     }
 
     /// Decides an acknowledgement that the client is owed.
-    pub fn decide(&self, ticket: PublishNumber, id: u16, qos: QoS, reason: Reason) {
+    pub fn decide(&self, number: PublishNumber, id: u16, qos: QoS, reason: Reason) {
         let state = &mut *self.state.lock();
-        state.incoming.decide(ticket, id, qos, reason);
-        if let Some(link) = &mut state.link {
-            link.wake();
+        state.incoming.decide(number, id, qos, reason);
+        if let Some(connection) = &mut state.connection {
+            connection.wake();
         }
     }
 
     /// Appends to `out` what the connection may send now.
     pub fn fill(
         &self,
-        link: u64,
+        connection_id: u64,
         config: &Config,
         counters: &Counters,
         out: &mut BytesMut,
     ) -> Result<Filled, Evicted> {
-        let mut state = self.lock_for(link)?;
-        let State { link: Some(link), incoming, outbox, backlog, .. } = &mut *state else {
+        let mut state = self.lock_for(connection_id)?;
+        let State { connection: Some(connection), incoming, outbox, backlog, .. } = &mut *state else {
             return Err(Evicted(Reason::SessionTakenOver));
         };
-        link.awake = false;
-        link.waker = None;
-        let to = Encoding { version: link.client.version, max_packet: link.max_packet };
+        connection.awake = false;
+        connection.waker = None;
+        let to = Encoding { version: connection.client.version, max_packet: connection.max_packet };
         acknowledge(incoming, to.version, counters, out);
         let dropped = outbox.fill(to, config.write_buffer, counters, out);
         Ok(Filled {
@@ -220,21 +220,21 @@ impl Session {
 
     /// Appends to `out` what the client of a connection that ends is still owed: what it has published is acknowledged
     /// as far as that is decided. What waits for it is not sent any more.
-    pub fn fill_last(&self, link: u64, counters: &Counters, out: &mut BytesMut) {
-        if let Ok(mut state) = self.lock_for(link)
-            && let State { link: Some(link), incoming, .. } = &mut *state
+    pub fn fill_last(&self, connection_id: u64, counters: &Counters, out: &mut BytesMut) {
+        if let Ok(mut state) = self.lock_for(connection_id)
+            && let State { connection: Some(connection), incoming, .. } = &mut *state
         {
-            acknowledge(incoming, link.client.version, counters, out);
+            acknowledge(incoming, connection.client.version, counters, out);
         }
     }
 
     /// Ready when something was put here since the last [`fill`](Self::fill).
-    pub fn poll_awake(&self, link: u64, cx: &mut Context<'_>) -> Poll<()> {
-        let Ok(mut state) = self.lock_for(link) else { return Poll::Ready(()) };
-        match &mut state.link {
-            Some(link) if !link.awake => {
-                if !link.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-                    link.waker = Some(cx.waker().clone());
+    pub fn poll_awake(&self, connection_id: u64, cx: &mut Context<'_>) -> Poll<()> {
+        let Ok(mut state) = self.lock_for(connection_id) else { return Poll::Ready(()) };
+        match &mut state.connection {
+            Some(connection) if !connection.awake => {
+                if !connection.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+                    connection.waker = Some(cx.waker().clone());
                 }
                 Poll::Pending
             }
@@ -254,23 +254,23 @@ fn acknowledge(incoming: &mut Incoming, version: Version, counters: &Counters, o
 
 impl State {
     /// Queues a message for the client, which is not told yet.
-    pub fn offer(&mut self, delivery: OutboundPublish, config: &Config, counters: &Counters) -> Enqueued {
-        match &self.link {
-            Some(link) => {
-                let to = Encoding { version: link.client.version, max_packet: link.max_packet };
+    pub fn offer(&mut self, publish: OutboundPublish, config: &Config, counters: &Counters) -> Enqueued {
+        match &self.connection {
+            Some(connection) => {
+                let to = Encoding { version: connection.client.version, max_packet: connection.max_packet };
                 // Nearly every packet is far below any limit: its weight is a bound, and cheaper than its
                 // size.
-                if delivery.weight() > to.max_packet && delivery.packet_size(to.version) > to.max_packet {
+                if publish.weight() > to.max_packet && publish.packet_size(to.version) > to.max_packet {
                     return Enqueued::Oversize(to);
                 }
             }
-            None if delivery.qos == QoS::AtMostOnce => return Enqueued::Absent,
+            None if publish.qos == QoS::AtMostOnce => return Enqueued::Absent,
             None => {}
         }
         if self.ended.is_some() {
             return Enqueued::Absent;
         }
-        match self.outbox.push(delivery, config, counters) {
+        match self.outbox.push(publish, config, counters) {
             Ok(()) => Enqueued::InQueue,
             Err(full) => Enqueued::Full(full),
         }
@@ -286,8 +286,8 @@ impl State {
         }
     }
 
-    /// Whether a session that is away is worth nothing to its client: it would not miss it.
-    pub fn holds_nothing(&self) -> bool {
+    /// Whether a session without a connection is worth nothing to its client, which would not miss it.
+    pub fn is_empty(&self) -> bool {
         self.subscriptions.is_empty()
             && self.outbox.is_empty()
             && self.incoming.unreleased() == 0
@@ -334,7 +334,7 @@ mod tests {
         }
     }
 
-    const LINK: u64 = 7;
+    const CONNECTION_ID: u64 = 7;
 
     fn connected() -> Session {
         let account = Accounts::default().of(None, [127, 0, 0, 1].into());
@@ -350,7 +350,7 @@ mod tests {
             account,
             session: std::sync::Weak::new(),
         };
-        session.lock().link = Some(ConnectionHandle::new(LINK, Arc::new(client), usize::MAX));
+        session.lock().connection = Some(ConnectionHandle::new(CONNECTION_ID, Arc::new(client), usize::MAX));
         session
     }
 
@@ -363,36 +363,36 @@ mod tests {
         let mut cx = Context::from_waker(&waker);
         let offer = || {
             let message = Message::new("a", "b", QoS::AtMostOnce);
-            let delivery = OutboundPublish {
+            let publish = OutboundPublish {
                 message,
                 qos: QoS::AtMostOnce,
                 retain: false,
                 subscription_ids: Vec::new(),
                 expires: None,
             };
-            assert!(matches!(session.offer(delivery, &config, &counters), Enqueued::InQueue));
+            assert!(matches!(session.offer(publish, &config, &counters), Enqueued::InQueue));
         };
         let mut waits = 0;
         for _ in 0..3 {
-            assert!(session.poll_awake(LINK, &mut cx).is_pending());
+            assert!(session.poll_awake(CONNECTION_ID, &mut cx).is_pending());
             offer();
             offer();
             waits += 1;
             assert_eq!(wakes.0.load(Relaxed), waits);
-            assert!(session.poll_awake(LINK, &mut cx).is_ready());
+            assert!(session.poll_awake(CONNECTION_ID, &mut cx).is_ready());
             // It runs: what comes now, from itself above all, is found when it is to wait again.
-            session.fill(LINK, &config, &counters, &mut out).unwrap();
+            session.fill(CONNECTION_ID, &config, &counters, &mut out).unwrap();
             offer();
             assert_eq!(wakes.0.load(Relaxed), waits);
-            assert!(session.poll_awake(LINK, &mut cx).is_ready());
-            session.fill(LINK, &config, &counters, &mut out).unwrap();
+            assert!(session.poll_awake(CONNECTION_ID, &mut cx).is_ready());
+            session.fill(CONNECTION_ID, &config, &counters, &mut out).unwrap();
 
             // It may have been woken by something else, its socket for example.
-            assert!(session.poll_awake(LINK, &mut cx).is_pending());
-            session.fill(LINK, &config, &counters, &mut out).unwrap();
+            assert!(session.poll_awake(CONNECTION_ID, &mut cx).is_pending());
+            session.fill(CONNECTION_ID, &config, &counters, &mut out).unwrap();
             session.decide(0, 1, QoS::AtLeastOnce, Reason::Success);
             assert_eq!(wakes.0.load(Relaxed), waits);
-            session.fill(LINK, &config, &counters, &mut out).unwrap();
+            session.fill(CONNECTION_ID, &config, &counters, &mut out).unwrap();
         }
     }
 }

@@ -148,7 +148,6 @@ impl Traffic {
 
 #[derive(Default)]
 pub(crate) struct Counters {
-    pub connections: AtomicUsize,
     clients: AtomicUsize,
     most_clients: AtomicUsize,
     pub queued_messages: AtomicUsize,
@@ -174,10 +173,9 @@ pub(crate) struct Counters {
 }
 
 impl Counters {
-    /// All that is counted here; what the core holds itself is left at 0.
+    /// All that is counted here. What the parts of a broker hold is counted by them, and left at 0.
     pub fn snapshot(&self) -> Stats {
         Stats {
-            connections: self.connections.load(Relaxed),
             clients: self.clients.load(Relaxed),
             most_clients: self.most_clients.load(Relaxed),
             queued_messages: self.queued_messages.load(Relaxed),

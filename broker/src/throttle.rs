@@ -1,5 +1,5 @@
-//! Log lines that clients can cause are bounded in rate, for each cause apart: a few a second, then only a count, so
-//! that a flood of one kind hides nothing of another, and a flood of its own kind is still seen in numbers.
+//! Log lines that clients can cause are bounded in length, and in rate for each cause apart: a few a second, then only a
+//! count, so that a flood of one kind hides nothing of another, and a flood of its own kind is still seen in numbers.
 
 use std::{
     convert::Infallible,
@@ -10,8 +10,6 @@ use std::{
 
 use tokio::time::{Instant, sleep};
 use tracing::info;
-
-use crate::core::Core;
 
 /// Lines of one cause within a second.
 const LINES_PER_SECOND: u32 = 10;
@@ -95,6 +93,16 @@ impl Throttle {
         self.budgets[cause as usize].line(self.started.elapsed().as_secs())
     }
 
+    /// Tells at intervals how many lines were left out, for ever.
+    pub async fn keep_reporting(&self) -> Infallible {
+        loop {
+            sleep(REPORT_INTERVAL).await;
+            for (cause, left_out) in self.left_out() {
+                info!(left_out, "{}: not all were logged", cause.name());
+            }
+        }
+    }
+
     /// What was left out and not told, by cause; it counts as told from now on.
     fn left_out(&self) -> impl Iterator<Item = (Cause, NonZeroU32)> {
         Cause::ALL
@@ -124,16 +132,6 @@ impl Budget {
 pub(crate) fn clip(text: &str) -> &str {
     const LONGEST: usize = 100;
     &text[..text.floor_char_boundary(LONGEST)]
-}
-
-/// Tells at intervals how many lines were left out, for ever.
-pub(crate) async fn keep_reporting(core: &Core) -> Infallible {
-    loop {
-        sleep(REPORT_INTERVAL).await;
-        for (cause, left_out) in core.throttle.left_out() {
-            info!(left_out, "{}: not all were logged", cause.name());
-        }
-    }
 }
 
 #[cfg(test)]

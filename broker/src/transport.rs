@@ -1,21 +1,7 @@
-//! How clients reach a listener: what lies between MQTT and TCP.
-
-use std::{future::Future, io};
-
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
-};
-use tracing::{debug, info};
+//! What lies between MQTT and TCP: nothing, TLS, WebSocket or both; and the buffers above it.
 
 use crate::{
-    connection::{
-        self,
-        pending::{PendingConnection, refused_at_once},
-    },
     error::Error,
-    stats::count,
-    throttle::Cause,
     transport::{peer::TransportKind, tls::Tls, websocket::WebSocket},
 };
 
@@ -50,70 +36,6 @@ impl Transport {
         match self {
             Self::Tcp | Self::Tls(_) => Ok(()),
             Self::WebSocket(websocket) => websocket.check(),
-        }
-    }
-
-    /// Serves a connection from its first byte to its last, on its own task.
-    pub(crate) async fn serve(&self, arrival: PendingConnection, socket: TcpStream) {
-        match self {
-            Self::Tcp => connection::run(arrival, socket).await,
-            // A handshake would cost more than this answer is worth.
-            _ if arrival.over_limit => refused_at_once(&arrival.core, arrival.peer.address),
-            // On the heap, so that the task of a plain connection is none the larger.
-            Self::Tls(tls) => Box::pin(over_tls(tls, arrival, socket)).await,
-            Self::WebSocket(websocket) => match &websocket.tls {
-                None => Box::pin(over_websocket(websocket, arrival, socket)).await,
-                Some(tls) => Box::pin(over_both(websocket, tls, arrival, socket)).await,
-            },
-        }
-    }
-}
-
-async fn over_tls(tls: &Tls, mut arrival: PendingConnection, socket: TcpStream) {
-    if let Some((socket, certificate)) = handshake("TLS", &arrival, tls.accept(socket)).await {
-        arrival.peer.certificate = certificate;
-        connection::run(arrival, socket).await;
-    }
-}
-
-async fn over_websocket<S>(websocket: &WebSocket, mut arrival: PendingConnection, socket: S)
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    let accepting = websocket.accept(socket, arrival.core.config.max_packet_size);
-    if let Some((frames, origin)) = handshake("WebSocket", &arrival, accepting).await {
-        arrival.peer.origin = origin;
-        connection::run(arrival, frames).await;
-    }
-}
-
-async fn over_both(websocket: &WebSocket, tls: &Tls, mut arrival: PendingConnection, socket: TcpStream) {
-    if let Some((socket, certificate)) = handshake("TLS", &arrival, tls.accept(socket)).await {
-        arrival.peer.certificate = certificate;
-        over_websocket(websocket, arrival, socket).await;
-    }
-}
-
-/// Waits for a handshake below MQTT. One that fails is logged and counted, one that is given up is not.
-async fn handshake<T>(
-    of: &'static str,
-    arrival: &PendingConnection,
-    handshake: impl Future<Output = io::Result<T>>,
-) -> Option<T> {
-    let PendingConnection { core, peer, .. } = arrival;
-    let peer = peer.address;
-    match arrival.in_time(handshake).await {
-        Some(Ok(done)) => Some(done),
-        Some(Err(error)) if error.kind() == io::ErrorKind::InvalidData => {
-            count(&core.counters.violations);
-            if let Some(left_out) = core.throttle.line(Cause::Refused) {
-                info!(%peer, %error, left_out, "closed: {of} handshake failed");
-            }
-            None
-        }
-        Some(Err(_)) | None => {
-            debug!(%peer, "closed before the {of} handshake was over");
-            None
         }
     }
 }

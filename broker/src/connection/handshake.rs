@@ -8,8 +8,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tracing::info;
 
 use crate::{
+    broker::Broker,
     connection::pending::PendingConnection,
-    core::{Connected, Core, Ending},
     packet::{
         codec,
         connect::{self, ConnectPacket, Protocol},
@@ -17,7 +17,8 @@ use crate::{
     },
     quotas::input_budget::Reservation,
     reason::{Reason, Refusal, Violation},
-    session::client::Login,
+    registry::{Connected, Ending},
+    session::client::{ClientInfo, Login},
     throttle::{Cause, clip},
     transport::{peer::Peer, protocol_mismatch, stream::Stream},
     version::Version,
@@ -57,25 +58,25 @@ impl From<io::Error> for ConnectError {
 
 /// Waits for CONNECT and answers it.
 pub(crate) async fn open<S: AsyncRead + AsyncWrite + Unpin>(
-    arrival: &PendingConnection,
+    pending: &PendingConnection,
     stream: &mut Stream<S>,
 ) -> Result<Opened, ConnectError> {
-    let core = &arrival.core;
+    let broker = &pending.broker;
     // RetainedMessage as long as the packet is, which is until its sender is known.
-    let (size, _room) = read(arrival, stream).await?;
-    core.counters.received.packet();
+    let (size, _reservation) = read(pending, stream).await?;
+    broker.counters().received.packet();
     let packet = stream.input.split_to(size).freeze();
     stream.handled();
-    let connect = match decode(core, &packet) {
+    let connect = match decode(broker, &packet) {
         Ok(connect) => connect,
-        Err(refusal) => return Err(refusal.answer(arrival, Asking::default(), &mut stream.output)),
+        Err(refusal) => return Err(refusal.answer(pending, Asking::default(), &mut stream.output)),
     };
-    match admit(arrival, &connect).await {
-        Ok(connected) => accept(core, &mut stream.output, &connect, connected),
+    match admit(pending, &connect).await {
+        Ok(connected) => accept(broker, &mut stream.output, &connect, connected),
         Err(refusal) => {
             let asking =
                 Asking { client_id: connect.client_id, user: connect.user_name, will: connect.will_topic() };
-            Err(refusal.answer(arrival, asking, &mut stream.output))
+            Err(refusal.answer(pending, asking, &mut stream.output))
         }
     }
 }
@@ -83,18 +84,18 @@ pub(crate) async fn open<S: AsyncRead + AsyncWrite + Unpin>(
 /// Reads until all of CONNECT is there; returns its size, and the room that it takes beyond what everyone has. The
 /// address that it comes from pays for that: who sends it is not known yet.
 async fn read<S: AsyncRead + AsyncWrite + Unpin>(
-    arrival: &PendingConnection,
+    pending: &PendingConnection,
     stream: &mut Stream<S>,
 ) -> Result<(usize, Option<Reservation>), ConnectError> {
-    let core = &arrival.core;
-    let mut room = None;
+    let broker = &pending.broker;
+    let mut reservation = None;
     loop {
-        match frame::header(&stream.input, core.config.max_connect_size) {
+        match frame::header(&stream.input, broker.config().max_connect_size) {
             Ok(Some(header)) if header.kind != Kind::Connect => return Err(other(&stream.input)), // [MQTT-3.1.0-1]
-            Ok(Some(header)) if stream.input.len() >= header.size => return Ok((header.size, room)),
-            Ok(Some(header)) if header.size > CONNECT_SHARE && room.is_none() => {
-                let asked = core.input.ask(&arrival.account, header.size);
-                room = Some(asked.await.map_err(|_| ConnectError::Lost)?);
+            Ok(Some(header)) if stream.input.len() >= header.size => return Ok((header.size, reservation)),
+            Ok(Some(header)) if header.size > CONNECT_SHARE && reservation.is_none() => {
+                let requested = broker.quotas().input.reserve(&pending.account, header.size);
+                reservation = Some(requested.await.map_err(|_| ConnectError::Lost)?);
                 stream.input.reserve(header.size - stream.input.len());
             }
             Ok(_) if stream.input.first().is_none_or(|first| *first == CONNECT) => {}
@@ -136,29 +137,29 @@ impl Refused {
         }
     }
 
-    fn answer(self, arrival: &PendingConnection, asking: Asking<'_>, out: &mut BytesMut) -> ConnectError {
+    fn answer(self, pending: &PendingConnection, asking: Asking<'_>, out: &mut BytesMut) -> ConnectError {
         let (version, Refusal { reason, cause: why }) = match self {
             Self::Told(version, refusal) => (version, refusal),
             Self::Unanswerable(why) => return ConnectError::Unanswerable(why),
         };
-        let core = &arrival.core;
-        core.counters.connection_refused(reason);
+        let broker = &pending.broker;
+        broker.counters().connection_refused(reason);
         let cause = if reason.is_failed_log_in() { Cause::LogIn } else { Cause::Refused };
-        if let Some(left_out) = core.throttle.line(cause) {
-            let Peer { address: peer, transport, .. } = &arrival.peer;
+        if let Some(left_out) = broker.throttle().line(cause) {
+            let Peer { address: peer, transport, .. } = &pending.peer;
             let (client_id, user) = (clip(asking.client_id), asking.user.map(clip));
             let will = asking.will.map(clip);
             info!(%peer, ?transport, client_id, user, will, ?reason, cause = why, left_out, "connection refused");
         }
         codec::connack(false, reason, None, version, out);
-        core.counters.sent.packet();
+        broker.counters().sent.packet();
         ConnectError::Refused
     }
 }
 
 /// Takes a whole CONNECT apart.
-fn decode<'a>(core: &Core, packet: &'a [u8]) -> Result<ConnectPacket<'a>, Refused> {
-    let frame = match frame::next(packet, core.config.max_connect_size) {
+fn decode<'a>(broker: &Broker, packet: &'a [u8]) -> Result<ConnectPacket<'a>, Refused> {
+    let frame = match frame::next(packet, broker.config().max_connect_size) {
         Ok(Some(frame)) => frame,
         Ok(None) => return Err(Refused::Unanswerable("half a CONNECT")),
         Err(violation) => return Err(Refused::Unanswerable(violation.detail)),
@@ -171,24 +172,24 @@ fn decode<'a>(core: &Core, packet: &'a [u8]) -> Result<ConnectPacket<'a>, Refuse
         Ok(Protocol::Newer) => return Err(unsupported(Version::V5, "MQTT after 5 is not offered")),
         Err(violation) => return Err(Refused::Unanswerable(violation.detail)),
     };
-    ConnectPacket::read(frame.body, version, &core.config)
+    ConnectPacket::read(frame.body, version, broker.config())
         .map_err(|violation| Refused::malformed(version, violation))
 }
 
 /// Finds out who the client is and gives it its session.
-async fn admit(arrival: &PendingConnection, packet: &ConnectPacket<'_>) -> Result<Connected, Refused> {
-    let PendingConnection { core, peer, .. } = arrival;
+async fn admit(pending: &PendingConnection, packet: &ConnectPacket<'_>) -> Result<Connected, Refused> {
+    let PendingConnection { broker, peer, .. } = pending;
     let version = packet.version;
     let told = |refusal| Refused::Told(version, refusal);
     let refused = |reason, cause| Err(told(Refusal::new(reason, cause)));
-    if arrival.over_limit {
+    if pending.over_limit {
         let cause = "there are max_connections, or max_connections_per_address from its address";
         return refused(Reason::QuotaExceeded, cause);
     }
     if packet.authentication_method {
         return refused(Reason::BadAuthenticationMethod, "authentication methods are not offered");
     }
-    if packet.client_id.len() > core.config.max_client_id_length {
+    if packet.client_id.len() > broker.config().max_client_id_length {
         let cause = "the client id is longer than max_client_id_length";
         return refused(Reason::ClientIdentifierNotValid, cause);
     }
@@ -202,26 +203,35 @@ async fn admit(arrival: &PendingConnection, packet: &ConnectPacket<'_>) -> Resul
         version,
         origin: peer.origin.clone(),
     };
-    let identity = core.application.authenticate(login).await.map_err(|Refusal { reason, cause }| {
+    let identity = broker.application().authenticate(login).await.map_err(|Refusal { reason, cause }| {
         // A refusal for a reason that says success must not let anyone in.
         told(Refusal::new(if reason.is_error() { reason } else { Reason::NotAuthorized }, cause))
     })?;
     let mut connect =
-        packet.decode(&core.config).map_err(|violation| Refused::malformed(version, violation))?;
-    core.connect(&mut connect, version, peer, identity).map_err(told)
+        packet.decode(broker.config()).map_err(|violation| Refused::malformed(version, violation))?;
+    let client = broker.registry().client(&mut connect, version, peer, identity).map_err(told)?;
+    if let Some(will) = &connect.will {
+        broker.check_will(will, &client).map_err(told)?;
+    }
+    let confirm = |client: &ClientInfo| broker.application().confirm(client);
+    let (connected, due_will) = broker.registry().connect(connect, client, confirm).map_err(told)?;
+    if let Some(due) = due_will {
+        broker.publish_will_to_all(due);
+    }
+    Ok(connected)
 }
 
 /// Writes the CONNACK that says yes.
 fn accept(
-    core: &Core,
+    broker: &Broker,
     out: &mut BytesMut,
     connect: &ConnectPacket<'_>,
     connected: Connected,
 ) -> Result<Opened, ConnectError> {
     let version = connect.version;
-    let keep_alive = keep_alive(core, connect);
+    let keep_alive = keep_alive(broker, connect);
     let properties = (version == Version::V5).then(|| {
-        let config = &core.config;
+        let config = broker.config();
         ConnAckProperties {
             session_expiry_interval: (connect.session_expiry != Some(connected.session_expiry))
                 .then_some(connected.session_expiry),
@@ -241,19 +251,16 @@ fn accept(
     let max_packet = connected.max_packet;
     if out.len() > max_packet {
         out.clear(); // [MQTT-3.1.2-24]
-        core.disconnect(
-            &connected.session,
-            connected.link,
-            Ending { publish_will: false, session_expiry: None },
-        );
+        let ending = Ending { publish_will: false, session_expiry: None };
+        broker.registry().disconnect(&connected.session, connected.connection_id, ending);
         return Err(ConnectError::Unanswerable("CONNACK is larger than the packets that it takes"));
     }
-    core.counters.sent.packet();
+    broker.counters().sent.packet();
     Ok(Opened { connected, version, is_bridge: connect.is_bridge, keep_alive })
 }
 
-fn keep_alive(core: &Core, connect: &ConnectPacket<'_>) -> u16 {
-    match (connect.version, core.config.max_keep_alive, connect.keep_alive) {
+fn keep_alive(broker: &Broker, connect: &ConnectPacket<'_>) -> u16 {
+    match (connect.version, broker.config().max_keep_alive, connect.keep_alive) {
         (Version::V5, maximum @ 1.., 0) => maximum,
         (Version::V5, maximum @ 1.., wanted) => wanted.min(maximum),
         (_, _, wanted) => wanted,

@@ -28,7 +28,7 @@ impl InputRate {
     }
 
     /// The client is read from: if it was not before, it has all of its time again.
-    pub fn go_on(&mut self, now: Instant) {
+    pub fn resume(&mut self, now: Instant) {
         if self.since.is_none() {
             *self = Self::new(now);
         }
@@ -41,7 +41,7 @@ impl InputRate {
     }
 
     /// False if a window is over in which too little came; one in which enough did is followed by the next.
-    pub fn suffices(&mut self, config: &Config, now: Instant) -> bool {
+    pub fn is_enough(&mut self, config: &Config, now: Instant) -> bool {
         if self.due(config).is_none_or(|due| now < due) {
             return true;
         }
@@ -71,25 +71,25 @@ mod tests {
         let (config, start) = (config(), Instant::now());
         let mut progress = InputRate::new(start);
         assert_eq!(progress.due(&config), Some(start + 30 * SECOND));
-        assert!(progress.suffices(&config, start + 29 * SECOND));
+        assert!(progress.is_enough(&config, start + 29 * SECOND));
         progress.received(256 * 30);
-        assert!(progress.suffices(&config, start + 30 * SECOND));
+        assert!(progress.is_enough(&config, start + 30 * SECOND));
         // What came before does not count again.
         progress.received(256 * 30 - 1);
-        assert!(progress.suffices(&config, start + 59 * SECOND));
-        assert!(!progress.suffices(&config, start + 60 * SECOND));
+        assert!(progress.is_enough(&config, start + 59 * SECOND));
+        assert!(!progress.is_enough(&config, start + 60 * SECOND));
     }
 
     #[test]
     fn time_in_which_the_client_is_not_read_from_does_not_count() {
         let (config, start) = (config(), Instant::now());
         let mut progress = InputRate::new(start);
-        progress.go_on(start + 20 * SECOND);
+        progress.resume(start + 20 * SECOND);
         assert_eq!(progress.due(&config), Some(start + 30 * SECOND), "it was not paused");
         progress.pause();
         assert_eq!(progress.due(&config), None);
-        assert!(progress.suffices(&config, start + 500 * SECOND));
-        progress.go_on(start + 500 * SECOND);
+        assert!(progress.is_enough(&config, start + 500 * SECOND));
+        progress.resume(start + 500 * SECOND);
         assert_eq!(progress.due(&config), Some(start + 530 * SECOND));
     }
 
@@ -99,6 +99,6 @@ mod tests {
         let start = Instant::now();
         let mut progress = InputRate::new(start);
         assert_eq!(progress.due(&config), None);
-        assert!(progress.suffices(&config, start + 500 * SECOND));
+        assert!(progress.is_enough(&config, start + 500 * SECOND));
     }
 }

@@ -11,10 +11,13 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use crate::{core::Core, quotas::account::Account, reason::Reason, throttle::Cause, transport::peer::Peer};
+use crate::{
+    broker::Broker, quotas::account::Account, reason::Reason, throttle::Cause, transport::peer::Peer,
+};
 
+/// An accepted connection whose client is not known yet.
 pub(crate) struct PendingConnection {
-    pub core: Arc<Core>,
+    pub broker: Broker,
     pub peer: Peer,
     /// Of the address that it comes from: who pays until it is known who it is.
     pub account: Arc<Account>,
@@ -33,26 +36,26 @@ impl PendingConnection {
         let charged = poll_fn(|cx| {
             let started = Instant::now();
             let polled = step.as_mut().poll(cx);
-            self.core.charge_unknown(&self.account, started);
+            self.broker.quotas().charge_unknown(&self.account, started);
             polled
         });
-        let in_turn = async {
-            if let Some(until) = self.core.over_share(&self.account, Instant::now()) {
+        let within_share = async {
+            if let Some(until) = self.broker.quotas().over_share(&self.account, Instant::now()) {
                 sleep_until(until).await;
             }
             charged.await
         };
         tokio::select! {
-            done = timeout_at(self.deadline, in_turn) => done.ok(),
+            done = timeout_at(self.deadline, within_share) => done.ok(),
             () = self.shutdown.cancelled() => None,
         }
     }
 }
 
-/// Counts and logs a connection over a limit that is closed without a word.
-pub(crate) fn refused_at_once(core: &Core, peer: SocketAddr) {
-    core.counters.connection_refused(Reason::QuotaExceeded);
-    if let Some(left_out) = core.throttle.line(Cause::Refused) {
+/// Counts and logs a connection over a limit that is closed without an answer.
+pub(crate) fn refused_at_once(broker: &Broker, peer: SocketAddr) {
+    broker.counters().connection_refused(Reason::QuotaExceeded);
+    if let Some(left_out) = broker.throttle().line(Cause::Refused) {
         warn!(%peer, left_out, "too many connections, one was closed");
     }
 }

@@ -22,9 +22,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     application::{Application, BoxFuture, Received, Route},
+    broker::Broker,
     config::Config,
     connection::{self, pending::PendingConnection},
-    core::Core,
     message::{Message, QoS},
     packet::fields::Fields,
     reason::{Reason, Refusal},
@@ -129,19 +129,19 @@ impl Application for Keeper {
     fn route(&self, client: &ClientInfo, topic: &str) -> Route {
         match topic {
             BYSTANDER_TOPIC if client.peer.port() != BYSTANDER_PORT => Route::Refuse,
-            topic if topic.starts_with("app/") => Route::Application,
+            topic if topic.starts_with("app/") => Route::Application(0),
             _ => Route::Broker,
         }
     }
 
-    fn publish(&self, message: Received) {
+    fn publish(&self, _broker: &Broker, message: Received) {
         self.kept.lock().push_back(message.ack);
         *self.last.lock() = Some(message.client);
     }
 }
 
 struct Stage {
-    core: Arc<Core>,
+    broker: Broker,
     keeper: Arc<Keeper>,
     slots: [Option<Slot>; SLOTS],
     tasks: JoinSet<()>,
@@ -154,7 +154,7 @@ impl Stage {
         config.check().expect("limits that a broker can keep");
         let keeper = Arc::new(Keeper::default());
         Self {
-            core: Arc::new(Core::new(config, keeper.clone())),
+            broker: Broker::new(config, keeper.clone()),
             keeper,
             slots: Default::default(),
             tasks: JoinSet::new(),
@@ -165,15 +165,15 @@ impl Stage {
     /// A new connection's other end.
     fn connect(&mut self, port: u16) -> DuplexStream {
         let (near, far) = duplex(BUFFER);
-        let arrival = PendingConnection {
-            core: self.core.clone(),
-            account: self.core.accounts.of(None, Ipv4Addr::LOCALHOST.into()),
+        let pending = PendingConnection {
+            broker: self.broker.clone(),
+            account: self.broker.quotas().accounts.of(None, Ipv4Addr::LOCALHOST.into()),
             peer: Peer::new(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), TransportKind::Tcp),
             over_limit: false,
-            deadline: Instant::now() + self.core.config.connect_timeout,
+            deadline: Instant::now() + self.broker.config().connect_timeout,
             shutdown: self.shutdown.clone(),
         };
-        self.tasks.spawn(connection::run(arrival, far));
+        self.tasks.spawn(connection::run(pending, far));
         near
     }
 
@@ -201,7 +201,7 @@ impl Stage {
                 }
                 0xA => {
                     let message = message(number, take(&mut script));
-                    self.core.publish(&message, None);
+                    self.broker.publish(&message, None);
                 }
                 0xB => {
                     let oldest = self.keeper.kept.lock().pop_front();
@@ -213,13 +213,13 @@ impl Stage {
                 }
                 0xD => {
                     let message = message(number, take(&mut script));
-                    let session = self.keeper.last.lock().as_ref().and_then(|last| last.session.upgrade());
-                    if let Some(session) = session {
+                    let last = self.keeper.last.lock().clone();
+                    if let Some(client) = last {
                         let replace = |limit: usize, size: &dyn Fn(&Message) -> usize| {
                             let replacement = Message { payload: "too large".into(), ..message.clone() };
                             (size(&replacement) <= limit).then_some(replacement)
                         };
-                        self.core.publish_to(&session, &message, Some(&replace));
+                        self.broker.publish_to(&client, &message, Some(&replace));
                     }
                 }
                 _ => {}
@@ -230,7 +230,7 @@ impl Stage {
     }
 
     fn check_bounds(&self) {
-        let (stats, config) = (self.core.stats(), &self.core.config);
+        let (stats, config) = (self.broker.stats(), self.broker.config());
         assert!(stats.sessions <= config.max_sessions);
         assert!(stats.subscriptions <= config.max_sessions * config.max_subscriptions);
         assert!(stats.retained_messages <= config.max_retained_messages);
@@ -264,8 +264,8 @@ impl Stage {
     /// The bystander is gone, too.
     async fn finish(&mut self) {
         self.ended().await;
-        let stats = self.core.stats();
-        if self.core.config.max_session_expiry.is_zero() {
+        let stats = self.broker.stats();
+        if self.broker.config().max_session_expiry.is_zero() {
             assert_eq!((stats.sessions, stats.subscriptions), (0, 0));
             assert_eq!((stats.queued_messages, stats.queued_bytes), (0, 0));
         }

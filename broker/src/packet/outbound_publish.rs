@@ -147,7 +147,7 @@ mod tests {
     fn what_is_left_of_an_expiry_is_rounded_up() {
         let now = Instant::now();
         for (millis, seconds) in [(0, 0), (1, 1), (999, 1), (1_000, 1), (1_001, 2), (119_999, 120)] {
-            let delivery = OutboundPublish {
+            let publish = OutboundPublish {
                 message: Message::new("t", "", QoS::AtMostOnce),
                 qos: QoS::AtMostOnce,
                 retain: false,
@@ -155,7 +155,7 @@ mod tests {
                 expires: Some(now + Duration::from_millis(millis)),
             };
             let mut out = BytesMut::new();
-            delivery.encode(Version::V5, 0, false, now, &mut out);
+            publish.encode(Version::V5, 0, false, now, &mut out);
             assert_eq!(out[out.len() - 4..], u32::to_be_bytes(seconds), "{millis} ms");
         }
     }
@@ -176,7 +176,7 @@ mod tests {
                 for version in [Version::V311, Version::V5] {
                     let mut message = Message::new("a/b", vec![7u8; size], qos);
                     message.properties = Some(Arc::new(properties.clone()));
-                    let delivery = OutboundPublish {
+                    let publish = OutboundPublish {
                         message,
                         qos,
                         retain: true,
@@ -184,9 +184,9 @@ mod tests {
                         expires: Some(now),
                     };
                     let mut out = BytesMut::new();
-                    delivery.encode(version, 1, false, now, &mut out);
-                    assert_eq!(out.len(), delivery.packet_size(version));
-                    assert!(out.len() <= delivery.weight());
+                    publish.encode(version, 1, false, now, &mut out);
+                    assert_eq!(out.len(), publish.packet_size(version));
+                    assert!(out.len() <= publish.weight());
                 }
             }
         }

@@ -31,7 +31,7 @@ pub(crate) struct Filter<'a> {
     /// As it came: whether it is one is not checked.
     pub path: &'a str,
     /// `None` in UNSUBSCRIBE.
-    pub wanted: Option<SubscriptionRequest>,
+    pub request: Option<SubscriptionRequest>,
 }
 
 /// How a subscription wants its messages (section 3.8.3.1).
@@ -47,7 +47,7 @@ pub(crate) struct SubscriptionOptions {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SubscriptionRequest {
     pub options: SubscriptionOptions,
-    pub retained: RetainHandling,
+    pub retain_handling: RetainHandling,
 }
 
 /// Which retained messages a subscription gets (Retain Handling, section 3.8.3.1).
@@ -55,7 +55,7 @@ pub(crate) struct SubscriptionRequest {
 pub(crate) enum RetainHandling {
     Always,
     IfNew,
-    Nobody,
+    Never,
 }
 
 impl FilterPacket {
@@ -87,23 +87,23 @@ impl FilterPacket {
             return Ok(None);
         }
         let path = fields.string()?;
-        let wanted = match frame.kind {
-            Kind::Subscribe => Some(self.wanted(fields.byte()?)?),
+        let request = match frame.kind {
+            Kind::Subscribe => Some(self.request(fields.byte()?)?),
             _ => None,
         };
         self.read = frame.body.len() - fields.rest().len();
-        Ok(Some(Filter { path, wanted }))
+        Ok(Some(Filter { path, request }))
     }
 
     /// The options of a subscription (section 3.8.3.1; in 3.1.1 a QoS).
-    fn wanted(&self, bits: u8) -> Result<SubscriptionRequest, Violation> {
+    fn request(&self, bits: u8) -> Result<SubscriptionRequest, Violation> {
         const IMPOSSIBLE: Violation = Violation::malformed("impossible subscription options");
         let reserved = if self.version == Version::V5 { 0xC0 } else { 0xFC };
         let qos = QoS::from_bits(bits & 3).filter(|_| bits & reserved == 0).ok_or(IMPOSSIBLE)?;
-        let retained = match bits >> 4 & 3 {
+        let retain_handling = match bits >> 4 & 3 {
             0 => RetainHandling::Always,
             1 => RetainHandling::IfNew,
-            2 => RetainHandling::Nobody,
+            2 => RetainHandling::Never,
             _ => return Err(IMPOSSIBLE),
         };
         let options = SubscriptionOptions {
@@ -112,7 +112,7 @@ impl FilterPacket {
             retain_as_published: bits & 8 != 0,
             id: self.subscription_id,
         };
-        Ok(SubscriptionRequest { options, retained })
+        Ok(SubscriptionRequest { options, retain_handling })
     }
 
     /// What becomes of a filter of SUBSCRIBE.
@@ -159,7 +159,7 @@ mod tests {
             let mut read = Vec::new();
             while let Some(filter) = packet.next(&frame).unwrap() {
                 let first = read.is_empty();
-                match filter.wanted {
+                match filter.request {
                     Some(_) => packet.granted(if first {
                         Ok(QoS::AtLeastOnce)
                     } else {
@@ -167,7 +167,7 @@ mod tests {
                     }),
                     None => packet.removed(first),
                 }
-                read.push((filter.path, filter.wanted));
+                read.push((filter.path, filter.request));
             }
             let plain =
                 SubscriptionOptions { qos: QoS::AtLeastOnce, id: Some(5), ..SubscriptionOptions::default() };
@@ -177,11 +177,12 @@ mod tests {
                 retain_as_published: true,
                 ..plain
             };
-            let wanted =
-                |options, retained| (bytes == subscribe).then_some(SubscriptionRequest { options, retained });
+            let request = |options, retain_handling| {
+                (bytes == subscribe).then_some(SubscriptionRequest { options, retain_handling })
+            };
             assert_eq!(
                 read,
-                [("a", wanted(plain, RetainHandling::Always)), ("b", wanted(all, RetainHandling::Nobody))]
+                [("a", request(plain, RetainHandling::Always)), ("b", request(all, RetainHandling::Never))]
             );
             let mut out = BytesMut::new();
             packet.acknowledge(&frame, &mut out);

@@ -93,7 +93,7 @@ impl InputBudget {
 
     /// Asks for room for a packet of so many bytes, at most as many as there are in all. It comes at once or later; who
     /// does not want it any more drops what this returns.
-    pub fn ask(self: &Arc<Self>, account: &Arc<Account>, bytes: usize) -> oneshot::Receiver<Reservation> {
+    pub fn reserve(self: &Arc<Self>, account: &Arc<Account>, bytes: usize) -> oneshot::Receiver<Reservation> {
         let (sender, receiver) = oneshot::channel();
         let unwanted = {
             let waiting = &mut *self.waiting.lock();
@@ -203,12 +203,12 @@ mod tests {
     #[test]
     fn an_identity_has_its_part_and_what_it_gives_back_is_the_next_ones() {
         let (budget, accounts) = budget(100, 30);
-        let mut asked: Vec<_> = (0..5).map(|_| budget.ask(&accounts[0], 10)).collect();
+        let mut asked: Vec<_> = (0..5).map(|_| budget.reserve(&accounts[0], 10)).collect();
         let mut rooms: Vec<_> = asked.iter_mut().map(given).collect();
         assert_eq!(rooms.iter().flatten().count(), 3);
         assert_eq!((budget.held(), accounts[0].input.get(), budget.waits()), (30, 30, 2));
         // Another is not behind it.
-        let mut other = budget.ask(&accounts[1], 10);
+        let mut other = budget.reserve(&accounts[1], 10);
         assert!(given(&mut other).is_some());
         rooms[1] = None;
         rooms[3] = given(&mut asked[3]);
@@ -223,15 +223,15 @@ mod tests {
     #[test]
     fn nobody_holds_more_than_is_left_but_one_packet_is_always_possible() {
         let (budget, accounts) = budget(40, 40);
-        let mut hoarder: Vec<_> = (0..4).map(|_| budget.ask(&accounts[0], 10)).collect();
+        let mut hoarder: Vec<_> = (0..4).map(|_| budget.reserve(&accounts[0], 10)).collect();
         let rooms: Vec<_> = hoarder.iter_mut().filter_map(given).collect();
         assert_eq!(rooms.len(), 2, "half of all: as much as is left");
-        let mut others: Vec<_> = (1..4).map(|at| budget.ask(&accounts[at], 10)).collect();
+        let mut others: Vec<_> = (1..4).map(|at| budget.reserve(&accounts[at], 10)).collect();
         let others_rooms: Vec<_> = others.iter_mut().map(given).collect();
         let had: Vec<_> = others_rooms.iter().map(Option::is_some).collect();
         assert_eq!(had, [true, true, false]);
         // Its turn comes before the hoarder's, and before that of a smaller one that asks later.
-        let mut small = budget.ask(&accounts[4], 1);
+        let mut small = budget.reserve(&accounts[4], 1);
         assert!(given(&mut small).is_none());
         let mut rooms = rooms.into_iter();
         drop(rooms.next());
@@ -245,14 +245,14 @@ mod tests {
     #[test]
     fn who_went_away_waiting_holds_nothing_and_keeps_nobody() {
         let (budget, accounts) = budget(10, 10);
-        let mut first = budget.ask(&accounts[0], 10);
+        let mut first = budget.reserve(&accounts[0], 10);
         let room = given(&mut first);
         for _ in 0..1_000 {
-            drop(budget.ask(&accounts[0], 10));
-            drop(budget.ask(&accounts[1], 10));
+            drop(budget.reserve(&accounts[0], 10));
+            drop(budget.reserve(&accounts[1], 10));
         }
         assert!(budget.waiting.lock().iter().all(|one| one.packets.capacity() < 16));
-        let mut last = budget.ask(&accounts[1], 10);
+        let mut last = budget.reserve(&accounts[1], 10);
         drop(room);
         assert!(given(&mut last).is_some());
         drop(last);
@@ -263,8 +263,8 @@ mod tests {
     #[test]
     fn room_that_comes_too_late_is_given_back() {
         let (budget, accounts) = budget(10, 10);
-        let mut first = budget.ask(&accounts[0], 10);
-        let second = budget.ask(&accounts[1], 10);
+        let mut first = budget.reserve(&accounts[0], 10);
+        let second = budget.reserve(&accounts[1], 10);
         drop(given(&mut first)); // the second has it now, in its channel
         assert_eq!(budget.held(), 10);
         drop(second);

@@ -1,5 +1,5 @@
-//! Sessions that are away and hold nothing: neither subscriptions nor messages, nor a will. When there are too many
-//! sessions, those make room for new ones, whoever was first to go away first.
+//! Empty sessions: without a connection, a subscription, a message or a will. When there are too many sessions, those make
+//! room for new ones, the one that has been without a connection for longest first.
 
 use std::{
     collections::BTreeMap,
@@ -20,22 +20,22 @@ struct Queue {
 }
 
 impl EmptySessions {
-    /// Adds a locked session that goes away.
+    /// Adds a locked session that has lost its connection.
     pub fn add(&self, session: &Arc<Session>, state: &mut State) {
         let queue = &mut *self.0.lock();
         queue.last += 1;
         queue.sessions.insert(queue.last, Arc::downgrade(session));
-        state.vacant = Some(queue.last);
+        state.empty_number = Some(queue.last);
     }
 
-    /// Takes out a locked session, which is back or ends.
+    /// Removes a locked session, which has a connection again or ends.
     pub fn remove(&self, state: &mut State) {
-        if let Some(number) = state.vacant.take() {
+        if let Some(number) = state.empty_number.take() {
             self.0.lock().sessions.remove(&number);
         }
     }
 
-    /// The one that has been away longest; it is still to be taken out.
+    /// The session that was added first; it is still to be removed.
     pub fn oldest(&self) -> Option<Arc<Session>> {
         self.0.lock().sessions.values().next()?.upgrade()
     }

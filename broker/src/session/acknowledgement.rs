@@ -19,7 +19,7 @@ pub struct Acknowledgement {
 
 pub(crate) struct PendingAck {
     pub session: Arc<Session>,
-    pub ticket: PublishNumber,
+    pub number: PublishNumber,
     pub id: u16,
     pub qos: QoS,
 }
@@ -42,8 +42,8 @@ impl Acknowledgement {
     }
 
     fn decide(&mut self, reason: Reason) {
-        if let Some(PendingAck { session, ticket, id, qos }) = self.pending.take() {
-            session.decide(ticket, id, qos, reason);
+        if let Some(PendingAck { session, number, id, qos }) = self.pending.take() {
+            session.decide(number, id, qos, reason);
         }
     }
 }

@@ -11,13 +11,13 @@ use crate::{message::QoS, quotas::account::Account, reason::Reason};
 /// Bytes that the identifier of a QoS 2 message takes until it is released, with what its table keeps free.
 pub(crate) const IDENTIFIER_BYTES: usize = 96;
 
-/// Names one publish within its session, beyond the reuse of packet identifiers.
+/// Numbers the publishes of a session, beyond the reuse of packet identifiers.
 pub(crate) type PublishNumber = u64;
 
 /// What to do with a QoS 1 or 2 PUBLISH that came in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Accepted {
-    /// Hand it on; its acknowledgement is decided under this ticket.
+    /// Hand it on; its acknowledgement is decided under this number.
     New(PublishNumber),
     /// A QoS 2 message that was handed on before.
     Repeated,
@@ -47,11 +47,11 @@ pub(crate) struct Decided {
 pub(crate) struct Incoming {
     /// What this connection's client waits for, in the order of its publishes.
     pending: VecDeque<Pending>,
-    /// The ticket of the first in `pending`; those behind it count up.
+    /// The number of the first in `pending`; those behind it count up.
     first: PublishNumber,
     /// QoS 2 messages between PUBLISH and PUBREL, which outlive the connection.
-    exact: HashMap<u16, Unreleased>,
-    /// Whom each in `exact` is charged to.
+    unreleased: HashMap<u16, Unreleased>,
+    /// Whom each in `unreleased` is charged to.
     payer: Option<Arc<Account>>,
     /// QoS 1 and 2 publishes of this connection that count against Receive Maximum.
     used: usize,
@@ -65,7 +65,7 @@ struct Pending {
 
 struct Unreleased {
     /// Of the publish that was handed on.
-    ticket: PublishNumber,
+    number: PublishNumber,
     /// Which entry of `pending` this connection's client waits for, if PUBREC is still due.
     waits: Option<PublishNumber>,
     received: bool,
@@ -86,26 +86,26 @@ impl Incoming {
 
     /// QoS 2 messages whose PUBREL has not come.
     pub fn unreleased(&self) -> usize {
-        self.exact.len()
+        self.unreleased.len()
     }
 
     /// Whether a QoS 2 message of this identifier was received and not released.
     pub fn holds(&self, id: u16) -> bool {
-        self.exact.contains_key(&id)
+        self.unreleased.contains_key(&id)
     }
 
     /// Takes note of a PUBLISH. A repeated one gets its PUBREC in turn.
     pub fn accept(&mut self, id: u16, qos: QoS, bounds: &Bounds<'_>) -> Accepted {
-        let ticket = self.first + self.pending.len() as u64;
+        let number = self.first + self.pending.len() as u64;
         let mut pending = Pending { id, qos, decision: None };
         if qos == QoS::AtLeastOnce {
             self.used += 1;
             self.pending.push_back(pending);
-            return Accepted::New(ticket);
+            return Accepted::New(number);
         }
         self.charge_to(bounds.account);
-        let full = self.exact.len() >= bounds.session;
-        match self.exact.entry(id) {
+        let full = self.unreleased.len() >= bounds.session;
+        match self.unreleased.entry(id) {
             Entry::Vacant(_)
                 if full || !bounds.account.unreleased.try_add(IDENTIFIER_BYTES, bounds.account_bytes) =>
             {
@@ -114,22 +114,22 @@ impl Incoming {
                 Accepted::Refused
             }
             Entry::Vacant(entry) => {
-                entry.insert(Unreleased { ticket, waits: Some(ticket), received: false, counted: true });
+                entry.insert(Unreleased { number, waits: Some(number), received: false, counted: true });
                 self.used += 1;
                 self.pending.push_back(pending);
-                Accepted::New(ticket)
+                Accepted::New(number)
             }
             Entry::Occupied(mut entry) => {
-                let exact = entry.get_mut();
-                if !exact.counted {
-                    exact.counted = true;
+                let message = entry.get_mut();
+                if !message.counted {
+                    message.counted = true;
                     self.used += 1;
                 }
-                if exact.received {
+                if message.received {
                     pending.decision = Some(Reason::Success);
                     self.pending.push_back(pending);
-                } else if exact.waits.is_none() {
-                    exact.waits = Some(ticket);
+                } else if message.waits.is_none() {
+                    message.waits = Some(number);
                     self.pending.push_back(pending);
                 }
                 Accepted::Repeated
@@ -147,7 +147,7 @@ impl Incoming {
         if self.payer.as_ref().is_some_and(|payer| Arc::ptr_eq(payer, account)) {
             return;
         }
-        let bytes = self.exact.len() * IDENTIFIER_BYTES;
+        let bytes = self.unreleased.len() * IDENTIFIER_BYTES;
         account.unreleased.add(bytes);
         if let Some(former) = self.payer.replace(account.clone()) {
             former.unreleased.subtract(bytes);
@@ -162,23 +162,23 @@ impl Incoming {
     }
 
     /// Decides the acknowledgement of a publish; without effect if its connection is gone and it was QoS 1.
-    pub fn decide(&mut self, ticket: PublishNumber, id: u16, qos: QoS, reason: Reason) {
-        let mut waits = Some(ticket);
+    pub fn decide(&mut self, number: PublishNumber, id: u16, qos: QoS, reason: Reason) {
+        let mut waits = Some(number);
         if qos == QoS::ExactlyOnce
-            && let Entry::Occupied(mut entry) = self.exact.entry(id)
-            && entry.get().ticket == ticket
+            && let Entry::Occupied(mut entry) = self.unreleased.entry(id)
+            && entry.get().number == number
         {
-            let exact = entry.get_mut();
-            waits = exact.waits.take();
-            exact.received = true;
+            let message = entry.get_mut();
+            waits = message.waits.take();
+            message.received = true;
             if reason.is_error() {
                 // A refused message is finished: its PUBREC is the last word (section 4.3.3).
-                self.used -= usize::from(exact.counted);
+                self.used -= usize::from(message.counted);
                 entry.remove();
                 self.forgotten(1);
             }
         }
-        let at = waits.and_then(|ticket| ticket.checked_sub(self.first));
+        let at = waits.and_then(|number| number.checked_sub(self.first));
         if let Some(pending) = at.and_then(|at| self.pending.get_mut(at as usize)) {
             pending.decision = Some(reason);
         }
@@ -200,11 +200,11 @@ impl Incoming {
 
     /// PUBREL came; false if no such message was held.
     pub fn release(&mut self, id: u16) -> bool {
-        let Some(exact) = self.exact.remove(&id) else { return false };
-        self.used -= usize::from(exact.counted);
+        let Some(message) = self.unreleased.remove(&id) else { return false };
+        self.used -= usize::from(message.counted);
         self.forgotten(1);
-        if self.exact.is_empty() {
-            self.exact = HashMap::new();
+        if self.unreleased.is_empty() {
+            self.unreleased = HashMap::new();
         }
         true
     }
@@ -214,16 +214,16 @@ impl Incoming {
         self.first += self.pending.len() as u64;
         self.pending = VecDeque::new();
         self.used = 0;
-        for exact in self.exact.values_mut() {
-            exact.waits = None;
-            exact.counted = false;
+        for message in self.unreleased.values_mut() {
+            message.waits = None;
+            message.counted = false;
         }
     }
 }
 
 impl Drop for Incoming {
     fn drop(&mut self) {
-        self.forgotten(self.exact.len());
+        self.forgotten(self.unreleased.len());
     }
 }
 
@@ -251,8 +251,8 @@ mod tests {
             for id in 1..=5 {
                 // Each on a connection of its own, none of them released.
                 match incoming.accept(id, QoS::ExactlyOnce, &bounds) {
-                    Accepted::New(ticket) => {
-                        incoming.decide(ticket, id, QoS::ExactlyOnce, Reason::Success);
+                    Accepted::New(number) => {
+                        incoming.decide(number, id, QoS::ExactlyOnce, Reason::Success);
                         *accepted += 1;
                     }
                     refused => assert_eq!(refused, Accepted::Refused),
@@ -279,7 +279,7 @@ mod tests {
 
     fn new(incoming: &mut Incoming, id: u16, qos: QoS) -> PublishNumber {
         match accept(incoming, id, qos) {
-            Accepted::New(ticket) => ticket,
+            Accepted::New(number) => number,
             other => panic!("{id} is {other:?}"),
         }
     }
@@ -291,11 +291,11 @@ mod tests {
     #[test]
     fn acknowledgements_keep_the_order_of_the_publishes() {
         let mut incoming = Incoming::default();
-        let tickets: Vec<_> = (1..=4).map(|id| new(&mut incoming, id, QoS::AtLeastOnce)).collect();
-        incoming.decide(tickets[2], 3, QoS::AtLeastOnce, Reason::Success);
-        incoming.decide(tickets[1], 2, QoS::AtLeastOnce, Reason::Success);
+        let numbers: Vec<_> = (1..=4).map(|id| new(&mut incoming, id, QoS::AtLeastOnce)).collect();
+        incoming.decide(numbers[2], 3, QoS::AtLeastOnce, Reason::Success);
+        incoming.decide(numbers[1], 2, QoS::AtLeastOnce, Reason::Success);
         assert_eq!(sent(&mut incoming), [] as [u16; 0]);
-        incoming.decide(tickets[0], 1, QoS::AtLeastOnce, Reason::QuotaExceeded);
+        incoming.decide(numbers[0], 1, QoS::AtLeastOnce, Reason::QuotaExceeded);
         assert_eq!(sent(&mut incoming), [1, 2, 3]);
         assert_eq!(incoming.used(), 1);
     }
@@ -303,9 +303,9 @@ mod tests {
     #[test]
     fn a_qos_2_message_is_new_once_until_it_is_released() {
         let mut incoming = Incoming::default();
-        let ticket = new(&mut incoming, 9, QoS::ExactlyOnce);
+        let number = new(&mut incoming, 9, QoS::ExactlyOnce);
         assert_eq!(accept(&mut incoming, 9, QoS::ExactlyOnce), Accepted::Repeated);
-        incoming.decide(ticket, 9, QoS::ExactlyOnce, Reason::Success);
+        incoming.decide(number, 9, QoS::ExactlyOnce, Reason::Success);
         assert_eq!(sent(&mut incoming), [9]);
         assert_eq!(accept(&mut incoming, 9, QoS::ExactlyOnce), Accepted::Repeated);
         assert_eq!(sent(&mut incoming), [9]);
@@ -319,14 +319,14 @@ mod tests {
     #[test]
     fn a_qos_2_message_decided_after_reconnecting_is_acknowledged_to_its_repetition() {
         let mut incoming = Incoming::default();
-        let ticket = new(&mut incoming, 9, QoS::ExactlyOnce);
+        let number = new(&mut incoming, 9, QoS::ExactlyOnce);
         incoming.disconnected();
         assert_eq!(incoming.used(), 0);
         new(&mut incoming, 1, QoS::AtLeastOnce);
         assert_eq!(accept(&mut incoming, 9, QoS::ExactlyOnce), Accepted::Repeated);
-        incoming.decide(ticket, 9, QoS::ExactlyOnce, Reason::Success);
+        incoming.decide(number, 9, QoS::ExactlyOnce, Reason::Success);
         assert_eq!(sent(&mut incoming), [] as [u16; 0]);
-        incoming.decide(ticket + 1, 1, QoS::AtLeastOnce, Reason::Success);
+        incoming.decide(number + 1, 1, QoS::AtLeastOnce, Reason::Success);
         assert_eq!(sent(&mut incoming), [1, 9]);
         assert_eq!(incoming.used(), 1);
     }
@@ -334,8 +334,8 @@ mod tests {
     #[test]
     fn a_refused_qos_2_message_is_finished() {
         let mut incoming = Incoming::default();
-        let ticket = new(&mut incoming, 9, QoS::ExactlyOnce);
-        incoming.decide(ticket, 9, QoS::ExactlyOnce, Reason::NotAuthorized);
+        let number = new(&mut incoming, 9, QoS::ExactlyOnce);
+        incoming.decide(number, 9, QoS::ExactlyOnce, Reason::NotAuthorized);
         assert_eq!(sent(&mut incoming), [9]);
         assert_eq!(incoming.used(), 0);
         assert!(!incoming.holds(9));
@@ -359,10 +359,10 @@ mod tests {
         let mut incoming = Incoming::default();
         let old = new(&mut incoming, 1, QoS::AtLeastOnce);
         incoming.disconnected();
-        let ticket = new(&mut incoming, 1, QoS::AtLeastOnce);
+        let number = new(&mut incoming, 1, QoS::AtLeastOnce);
         incoming.decide(old, 1, QoS::AtLeastOnce, Reason::Success);
         assert_eq!(sent(&mut incoming), [] as [u16; 0]);
-        incoming.decide(ticket, 1, QoS::AtLeastOnce, Reason::Success);
+        incoming.decide(number, 1, QoS::AtLeastOnce, Reason::Success);
         assert_eq!(sent(&mut incoming), [1]);
     }
 }

@@ -25,7 +25,7 @@ impl Stage {
 struct Entry {
     id: u16,
     stage: Stage,
-    delivery: Option<OutboundPublish>,
+    publish: Option<OutboundPublish>,
 }
 
 /// What has to be sent next on a new connection.
@@ -62,7 +62,7 @@ impl Inflight {
 
     /// Messages that are still held, those waiting for PUBCOMP not among them.
     pub fn unfinished(&self) -> usize {
-        self.entries.iter().filter(|entry| entry.delivery.is_some()).count()
+        self.entries.iter().filter(|entry| entry.publish.is_some()).count()
     }
 
     /// What an earlier connection left unfinished comes before anything new.
@@ -72,8 +72,8 @@ impl Inflight {
         }
         let entry = self.entries.get(self.sent)?;
         self.sent += 1;
-        Some(match &entry.delivery {
-            Some(delivery) => Resend::Publish(entry.id, delivery),
+        Some(match &entry.publish {
+            Some(publish) => Resend::Publish(entry.id, publish),
             None => Resend::Release(entry.id),
         })
     }
@@ -84,13 +84,13 @@ impl Inflight {
     }
 
     /// Takes a message that is being sent and gives it its packet identifier. There must be room.
-    pub fn send(&mut self, delivery: OutboundPublish) -> (u16, &OutboundPublish) {
+    pub fn send(&mut self, publish: OutboundPublish) -> (u16, &OutboundPublish) {
         let id = self.free_id();
-        let stage = Stage::first(delivery.qos);
+        let stage = Stage::first(publish.qos);
         self.sent += 1;
-        self.entries.push_back(Entry { id, stage, delivery: None });
+        self.entries.push_back(Entry { id, stage, publish: None });
         let entry = self.entries.back_mut().expect("an entry was just added");
-        (id, entry.delivery.insert(delivery))
+        (id, entry.publish.insert(publish))
     }
 
     /// Identifiers go round, so that one is not used again as soon as it is free.
@@ -112,7 +112,7 @@ impl Inflight {
         if self.entries.is_empty() && self.entries.capacity() > 64 {
             self.entries = VecDeque::new();
         }
-        Some(entry.delivery.map_or(0, |delivery| delivery.weight()))
+        Some(entry.publish.map_or(0, |publish| publish.weight()))
     }
 
     /// PUBREC came: PUBREL is due. `None` if there is no such message; the bytes it held otherwise.
@@ -120,7 +120,7 @@ impl Inflight {
         let at = self.position(id, Stage::Received)?;
         let entry = &mut self.entries[at];
         entry.stage = Stage::Completed;
-        entry.delivery.take().map(|delivery| delivery.weight())
+        entry.publish.take().map(|publish| publish.weight())
     }
 
     /// Whether PUBREL was sent for this identifier and PUBCOMP has not come.
@@ -139,7 +139,7 @@ mod tests {
     use super::*;
     use crate::message::Message;
 
-    fn delivery(qos: QoS) -> OutboundPublish {
+    fn publish(qos: QoS) -> OutboundPublish {
         let message = Message::new("a", "b", qos);
         OutboundPublish { message, qos, retain: false, subscription_ids: Vec::new(), expires: None }
     }
@@ -166,7 +166,7 @@ mod tests {
         let mut inflight = window(2);
         for expected in [1, 2] {
             assert!(inflight.has_room());
-            assert_eq!(inflight.send(delivery(QoS::AtLeastOnce)).0, expected);
+            assert_eq!(inflight.send(publish(QoS::AtLeastOnce)).0, expected);
         }
         assert!(!inflight.has_room());
         assert!(inflight.finish(2, Stage::Acknowledged).is_some());
@@ -177,7 +177,7 @@ mod tests {
     #[test]
     fn a_qos_2_message_holds_its_place_until_it_is_completed() {
         let mut inflight = window(1);
-        inflight.send(delivery(QoS::ExactlyOnce));
+        inflight.send(publish(QoS::ExactlyOnce));
         assert!(inflight.finish(1, Stage::Acknowledged).is_none());
         assert!(inflight.receive(1).is_some());
         assert!(inflight.receive(1).is_none());
@@ -191,7 +191,7 @@ mod tests {
     fn redelivery_keeps_order_stage_and_a_smaller_window() {
         let mut inflight = window(10);
         for _ in 0..4 {
-            inflight.send(delivery(QoS::ExactlyOnce));
+            inflight.send(publish(QoS::ExactlyOnce));
         }
         inflight.receive(2);
         inflight.finish(1, Stage::Received);
@@ -208,8 +208,8 @@ mod tests {
     #[test]
     fn identifiers_skip_those_in_use_and_0() {
         let mut inflight = window(10);
-        inflight.send(delivery(QoS::AtLeastOnce));
+        inflight.send(publish(QoS::AtLeastOnce));
         inflight.last_id = u16::MAX;
-        assert_eq!(inflight.send(delivery(QoS::AtLeastOnce)).0, 2);
+        assert_eq!(inflight.send(publish(QoS::AtLeastOnce)).0, 2);
     }
 }

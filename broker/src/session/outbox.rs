@@ -93,27 +93,27 @@ impl Outbox {
     /// bounds.
     pub fn push(
         &mut self,
-        delivery: OutboundPublish,
+        publish: OutboundPublish,
         config: &Config,
         counters: &Counters,
     ) -> Result<(), Full> {
-        let weight = delivery.weight();
-        if !self.has_room(weight, delivery.qos, config, counters) {
+        let weight = publish.weight();
+        if !self.has_room(weight, publish.qos, config, counters) {
             self.drop_expired(Instant::now(), counters);
-            if !self.has_room(weight, delivery.qos, config, counters) {
-                let acknowledged = delivery.qos != QoS::AtMostOnce;
+            if !self.has_room(weight, publish.qos, config, counters) {
+                let acknowledged = publish.qos != QoS::AtMostOnce;
                 count(if acknowledged { &counters.dropped_queue_full } else { &counters.dropped_qos0_queue });
                 let dropped = &mut self.refused[usize::from(acknowledged)];
                 *dropped += 1;
-                return Err(Full { qos: delivery.qos, dropped: *dropped });
+                return Err(Full { qos: publish.qos, dropped: *dropped });
             }
         }
         self.bytes += weight;
         self.account.queued_bytes.add(weight);
         counters.queued_bytes.fetch_add(weight, Relaxed);
         counters.queued_messages.fetch_add(1, Relaxed);
-        self.next_expiry = self.next_expiry.into_iter().chain(delivery.expires).min();
-        self.queue.push_back(delivery);
+        self.next_expiry = self.next_expiry.into_iter().chain(publish.expires).min();
+        self.queue.push_back(publish);
         Ok(())
     }
 
@@ -138,13 +138,13 @@ impl Outbox {
             return;
         }
         let (mut expired, mut weight, mut next) = (0, 0, None);
-        self.queue.retain(|delivery| {
-            let stays = !delivery.expired(now);
+        self.queue.retain(|publish| {
+            let stays = !publish.expired(now);
             if stays {
-                next = next.into_iter().chain(delivery.expires).min();
+                next = next.into_iter().chain(publish.expires).min();
             } else {
                 expired += 1;
-                weight += delivery.weight();
+                weight += publish.weight();
             }
             stays
         });
@@ -165,15 +165,15 @@ impl Outbox {
             match self.inflight.resend() {
                 // This connection takes less than the one before: as if it had been delivered
                 // [MQTT-3.1.2-25].
-                Some(Resend::Publish(id, delivery)) if delivery.packet_size(to.version) > to.max_packet => {
-                    let stage = Stage::first(delivery.qos);
+                Some(Resend::Publish(id, publish)) if publish.packet_size(to.version) > to.max_packet => {
+                    let stage = Stage::first(publish.qos);
                     count(&counters.dropped_oversize);
                     self.finish(id, stage, counters);
                     continue;
                 }
-                Some(Resend::Publish(id, delivery)) => {
-                    delivery.encode(to.version, id, true, now, out);
-                    sent.message(delivery.message.payload.len());
+                Some(Resend::Publish(id, publish)) => {
+                    publish.encode(to.version, id, true, now, out);
+                    sent.message(publish.message.payload.len());
                     continue;
                 }
                 Some(Resend::Release(id)) => {
@@ -185,25 +185,25 @@ impl Outbox {
             }
             match self.queue.front() {
                 None => break,
-                Some(delivery) if delivery.qos != QoS::AtMostOnce && !self.inflight.has_room() => break,
+                Some(publish) if publish.qos != QoS::AtMostOnce && !self.inflight.has_room() => break,
                 Some(_) => {}
             }
-            let Some(delivery) = self.queue.pop_front() else { break };
-            if delivery.expired(now) {
+            let Some(publish) = self.queue.pop_front() else { break };
+            if publish.expired(now) {
                 count(&counters.dropped_expired);
-            } else if delivery.packet_size(to.version) > to.max_packet {
+            } else if publish.packet_size(to.version) > to.max_packet {
                 // It was queued for a connection that took more, or for none.
                 count(&counters.dropped_oversize);
             } else {
-                sent.message(delivery.message.payload.len());
-                if delivery.qos != QoS::AtMostOnce {
-                    let (id, delivery) = self.inflight.send(delivery);
-                    delivery.encode(to.version, id, false, now, out);
+                sent.message(publish.message.payload.len());
+                if publish.qos != QoS::AtMostOnce {
+                    let (id, publish) = self.inflight.send(publish);
+                    publish.encode(to.version, id, false, now, out);
                     continue;
                 }
-                delivery.encode(to.version, 0, false, now, out);
+                publish.encode(to.version, 0, false, now, out);
             }
-            self.forget(delivery.weight(), 1, counters);
+            self.forget(publish.weight(), 1, counters);
         }
         counters.sent.add(&sent);
         if !self.queue.is_empty() {
@@ -263,7 +263,7 @@ mod tests {
         Accounts::default().of(None, [192, 0, 2, 1].into())
     }
 
-    fn delivery(payload: &str, qos: QoS) -> OutboundPublish {
+    fn publish(payload: &str, qos: QoS) -> OutboundPublish {
         let message = Message::new("a", payload.to_owned(), qos);
         OutboundPublish { message, qos, retain: false, subscription_ids: Vec::new(), expires: None }
     }
@@ -283,10 +283,10 @@ mod tests {
         let counters = Counters::default();
         let mut outbox = outbox();
         for _ in 0..3 {
-            let _ = outbox.push(delivery("q", QoS::AtMostOnce), &config, &counters);
+            let _ = outbox.push(publish("q", QoS::AtMostOnce), &config, &counters);
         }
         for _ in 0..3 {
-            let _ = outbox.push(delivery("q", QoS::AtLeastOnce), &config, &counters);
+            let _ = outbox.push(publish("q", QoS::AtLeastOnce), &config, &counters);
         }
         let stats = counters.snapshot();
         assert_eq!((stats.queued_messages, stats.dropped.qos0_queue, stats.dropped.queue_full), (4, 1, 1));
@@ -301,7 +301,7 @@ mod tests {
         let counters = Counters::default();
         let mut outbox = outbox();
         outbox.connected(10);
-        let push = |outbox: &mut Outbox, qos| outbox.push(delivery("q", qos), &config, &counters);
+        let push = |outbox: &mut Outbox, qos| outbox.push(publish("q", qos), &config, &counters);
         let full = |qos, dropped| Err(Full { qos, dropped });
         for _ in 0..2 {
             assert_eq!(push(&mut outbox, QoS::AtMostOnce), Ok(()));
@@ -323,7 +323,7 @@ mod tests {
 
     #[test]
     fn what_has_expired_makes_room_whatever_bound_it_fills() {
-        let weight = delivery("q", QoS::AtLeastOnce).weight();
+        let weight = publish("q", QoS::AtLeastOnce).weight();
         let defaults = Config { session_reserve_bytes: 0, ..Config::default() };
         for config in [
             Config { session_queue_messages: 6, ..defaults.clone() },
@@ -335,7 +335,7 @@ mod tests {
             let now = Instant::now();
             let fill = |outbox: &mut Outbox, expires| {
                 let of = |at: usize| if at.is_multiple_of(2) { QoS::AtLeastOnce } else { QoS::AtMostOnce };
-                let expiring = |at| OutboundPublish { expires, ..delivery("q", of(at)) };
+                let expiring = |at| OutboundPublish { expires, ..publish("q", of(at)) };
                 (0..20).filter(|&at| outbox.push(expiring(at), &config, &counters).is_ok()).count()
             };
             // Nothing that may still be delivered makes room for another, what has expired does at both levels.
@@ -352,12 +352,12 @@ mod tests {
 
     #[test]
     fn those_that_hoard_leave_room_for_others() {
-        let weight = delivery("q", QoS::AtLeastOnce).weight();
+        let weight = publish("q", QoS::AtLeastOnce).weight();
         let mut config = Config { max_queued_bytes: 100 * weight, ..Config::default() };
         config.session_reserve_bytes = 0;
         let counters = Counters::default();
         let mut hoarders: Vec<_> = (0..9).map(|_| outbox()).collect();
-        let push = |outbox: &mut Outbox| outbox.push(delivery("q", QoS::AtLeastOnce), &config, &counters);
+        let push = |outbox: &mut Outbox| outbox.push(publish("q", QoS::AtLeastOnce), &config, &counters);
         for _ in 0..100 {
             for hoarder in &mut hoarders {
                 let _ = push(hoarder);
@@ -371,11 +371,11 @@ mod tests {
 
     #[test]
     fn those_that_hoard_one_after_the_other_leave_the_reserve() {
-        let weight = delivery("q", QoS::AtLeastOnce).weight();
+        let weight = publish("q", QoS::AtLeastOnce).weight();
         let config =
             Config { max_queued_bytes: 100 * weight, session_reserve_bytes: 2 * weight, ..Config::default() };
         let counters = Counters::default();
-        let push = |outbox: &mut Outbox| outbox.push(delivery("q", QoS::AtLeastOnce), &config, &counters);
+        let push = |outbox: &mut Outbox| outbox.push(publish("q", QoS::AtLeastOnce), &config, &counters);
         for _ in 0..50 {
             let mut hoarder = outbox();
             while push(&mut hoarder).is_ok() {}
@@ -390,14 +390,14 @@ mod tests {
 
     #[test]
     fn the_sessions_of_one_identity_share_what_one_may_hold() {
-        let weight = delivery("q", QoS::AtLeastOnce).weight();
+        let weight = publish("q", QoS::AtLeastOnce).weight();
         let mut config = Config { max_queued_bytes: 100 * weight, ..Config::default() };
         config.session_reserve_bytes = 0;
         let counters = Counters::default();
         let hoarder = account();
         let mut sessions: Vec<_> = (0..50).map(|_| Outbox::new(hoarder.clone())).collect();
         let push =
-            |outbox: &mut Outbox| outbox.push(delivery("q", QoS::AtLeastOnce), &config, &counters).is_ok();
+            |outbox: &mut Outbox| outbox.push(publish("q", QoS::AtLeastOnce), &config, &counters).is_ok();
         let held = sessions.iter_mut().map(|session| (0..10).filter(|_| push(session)).count()).sum();
         assert_eq!((50, 50 * weight), (held, hoarder.queued_bytes.get()));
         assert!(push(&mut outbox()));
@@ -414,7 +414,7 @@ mod tests {
         let mut outbox = outbox();
         outbox.connected(2);
         for qos in [QoS::AtLeastOnce, QoS::ExactlyOnce, QoS::AtMostOnce, QoS::AtLeastOnce] {
-            outbox.push(delivery("q", qos), &config, &counters).unwrap();
+            outbox.push(publish("q", qos), &config, &counters).unwrap();
         }
         assert_eq!(packets(&mut outbox, &counters), 3); // QoS 0 needs no place in the window
         assert!(outbox.finish(1, Stage::Acknowledged, &counters));

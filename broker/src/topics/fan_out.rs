@@ -1,6 +1,6 @@
 //! Who gets a message, and how far it has come on its way to them.
 //!
-//! A message with many receivers is delivered in slices, in the order of the sessions' serials, so that nobody is kept
+//! A message with many recipients is delivered in slices, in the order of the sessions' serials, so that nobody is kept
 //! waiting for all of them and nothing has to be held for each. Subscriptions are collected under the lock of the tree,
 //! and merged outside of it.
 
@@ -20,7 +20,7 @@ use crate::{
 /// Receivers of one slice: some 50 to 100 µs.
 pub(crate) const SLICE: usize = 64;
 
-/// A message's way to its receivers.
+/// A message's way to its recipients.
 pub(crate) struct FanOut {
     /// The session that it comes from, for No Local.
     pub publisher: Option<u64>,
@@ -65,7 +65,7 @@ impl Grant {
         self.ids.extend(other.ids);
     }
 
-    pub fn delivery(&self, message: &Message, expires: Option<Instant>) -> OutboundPublish {
+    pub fn outbound(&self, message: &Message, expires: Option<Instant>) -> OutboundPublish {
         OutboundPublish {
             qos: self.qos.min(message.qos),
             retain: self.retain_as_published && message.retain,
@@ -84,13 +84,13 @@ pub(crate) struct Recipient {
 }
 
 /// The first sessions with a subscription to `topic` whose serials come after `after`, as many as `limit` at most.
-pub(crate) fn receivers(
+pub(crate) fn recipients(
     subscriptions: &RwLock<Trie<Arc<Session>>>,
     topic: &str,
     FanOut { publisher, after, .. }: &FanOut,
     limit: usize,
 ) -> Vec<Recipient> {
-    let mut receivers = Vec::new();
+    let mut recipients = Vec::new();
     // A session that is among the first of all is among the first of each list that has it, so no more of one is looked
     // at.
     subscriptions.read().for_each_match(topic, |list| {
@@ -100,15 +100,15 @@ pub(crate) fn receivers(
             .iter()
             .filter(|subscription| !(subscription.options.no_local && own(subscription.serial)))
             .take(limit);
-        receivers.extend(wanted.map(|subscription| Recipient {
+        recipients.extend(wanted.map(|subscription| Recipient {
             serial: subscription.serial,
             session: subscription.subscriber.clone(),
             grant: Grant::new(&subscription.options),
         }));
     });
-    if receivers.len() > 1 {
-        receivers.sort_unstable_by_key(|receiver| receiver.serial);
-        receivers.dedup_by(|next, first| {
+    if recipients.len() > 1 {
+        recipients.sort_unstable_by_key(|recipient| recipient.serial);
+        recipients.dedup_by(|next, first| {
             let same = next.serial == first.serial;
             if same {
                 first.grant.add(take(&mut next.grant));
@@ -116,30 +116,30 @@ pub(crate) fn receivers(
             same
         });
     }
-    receivers.truncate(limit);
-    receivers
+    recipients.truncate(limit);
+    recipients
 }
 
 impl FanOut {
     /// After a slice; true if it was the last.
     pub fn delivered(&mut self, slice: &[Recipient]) -> bool {
-        self.after = slice.last().map_or(self.after, |receiver| receiver.serial);
+        self.after = slice.last().map_or(self.after, |recipient| recipient.serial);
         slice.len() < SLICE
     }
 }
 
-/// Leaves so many receivers of each identity; returns how many are left out.
-pub(crate) fn limit_per_identity(receivers: &mut Vec<Recipient>, limit: usize) -> usize {
-    let all = receivers.len();
+/// Leaves so many recipients of each identity; returns how many are left out.
+pub(crate) fn limit_per_identity(recipients: &mut Vec<Recipient>, limit: usize) -> usize {
+    let all = recipients.len();
     if all > limit {
         let mut counts: HashMap<*const Account, usize> = HashMap::new();
-        receivers.retain(|receiver| {
-            let count = counts.entry(Arc::as_ptr(&receiver.session.account)).or_default();
+        recipients.retain(|recipient| {
+            let count = counts.entry(Arc::as_ptr(&recipient.session.account)).or_default();
             *count += 1;
             *count <= limit
         });
     }
-    all - receivers.len()
+    all - recipients.len()
 }
 
 #[cfg(test)]
@@ -159,8 +159,8 @@ mod tests {
         FanOut { publisher, expires: None, after: 0, routed: Routed::default() }
     }
 
-    fn serials(receivers: &[Recipient]) -> Vec<u64> {
-        receivers.iter().map(|receiver| receiver.serial).collect()
+    fn serials(recipients: &[Recipient]) -> Vec<u64> {
+        recipients.iter().map(|recipient| recipient.serial).collect()
     }
 
     /// The subscriptions of `0..sessions`, numbered from 1, to each of these filters, in any order.
@@ -191,9 +191,9 @@ mod tests {
             let mut fan_out = fan_out(None);
             let (mut reached, mut slices) = (Vec::new(), 0);
             loop {
-                let slice = receivers(&subscriptions, "a/b", &fan_out, SLICE);
+                let slice = recipients(&subscriptions, "a/b", &fan_out, SLICE);
                 assert!(slice.len() <= SLICE);
-                assert!(slice.iter().all(|receiver| receiver.grant.ids == [7; 4]));
+                assert!(slice.iter().all(|recipient| recipient.grant.ids == [7; 4]));
                 reached.extend(serials(&slice));
                 slices += 1;
                 if fan_out.delivered(&slice) {
@@ -221,8 +221,8 @@ mod tests {
         for (filter, options) in ["t", "+", "#"].into_iter().zip(options) {
             subscriptions.write().insert(filter, 3, session.clone(), options);
         }
-        let found = receivers(&subscriptions, "t", &fan_out(None), SLICE);
-        let [Recipient { grant, .. }] = &found[..] else { panic!("{} receivers", found.len()) };
+        let found = recipients(&subscriptions, "t", &fan_out(None), SLICE);
+        let [Recipient { grant, .. }] = &found[..] else { panic!("{} recipients", found.len()) };
         assert_eq!((grant.qos, grant.retain_as_published), (QoS::ExactlyOnce, true));
         assert!(grant.ids == [1, 2] || grant.ids == [2, 1]);
     }
@@ -231,22 +231,22 @@ mod tests {
     fn no_local_leaves_out_the_publisher_and_nobody_else() {
         let no_local = SubscriptionOptions { no_local: true, ..SubscriptionOptions::default() };
         let subscriptions = subscribed(3, &["t"], no_local);
-        assert_eq!(serials(&receivers(&subscriptions, "t", &fan_out(Some(2)), SLICE)), [1, 3]);
-        assert_eq!(serials(&receivers(&subscriptions, "t", &fan_out(None), SLICE)), [1, 2, 3]);
-        assert_eq!(serials(&receivers(&subscriptions, "t", &fan_out(Some(2)), 1)), [1]);
+        assert_eq!(serials(&recipients(&subscriptions, "t", &fan_out(Some(2)), SLICE)), [1, 3]);
+        assert_eq!(serials(&recipients(&subscriptions, "t", &fan_out(None), SLICE)), [1, 2, 3]);
+        assert_eq!(serials(&recipients(&subscriptions, "t", &fan_out(Some(2)), 1)), [1]);
     }
 
     #[test]
-    fn each_identity_has_as_many_receivers_as_one_may_have() {
+    fn each_identity_has_as_many_recipients_as_one_may_have() {
         let (many, few) = (account(1), account(2));
-        let receiver = |serial: u64| Recipient {
+        let recipient = |serial: u64| Recipient {
             serial,
             session: session(serial, if serial.is_multiple_of(10) { &few } else { &many }),
             grant: Grant::default(),
         };
-        let mut receivers: Vec<_> = (1..=30).map(receiver).collect();
-        assert_eq!(limit_per_identity(&mut receivers, 30), 0);
-        assert_eq!(limit_per_identity(&mut receivers, 4), 27 - 4);
-        assert_eq!(serials(&receivers), [1, 2, 3, 4, 10, 20, 30]);
+        let mut recipients: Vec<_> = (1..=30).map(recipient).collect();
+        assert_eq!(limit_per_identity(&mut recipients, 30), 0);
+        assert_eq!(limit_per_identity(&mut recipients, 4), 27 - 4);
+        assert_eq!(serials(&recipients), [1, 2, 3, 4, 10, 20, 30]);
     }
 }

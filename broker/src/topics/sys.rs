@@ -9,12 +9,12 @@ use tokio::{
 };
 
 use crate::{
-    core::Core,
     message::{Message, QoS},
     stats::Stats,
+    topics::Topics,
 };
 
-/// What is there, under which the names in [`values`] are.
+/// Under which the names in [`values`] are.
 const ROOT: &str = "$SYS/broker";
 const VERSION: &str = concat!(env!("CARGO_PKG_NAME"), " version ", env!("CARGO_PKG_VERSION"));
 
@@ -28,32 +28,36 @@ impl Sys {
     pub fn new() -> Self {
         Self { started: Instant::now(), last: Mutex::default() }
     }
-}
 
-/// Publishes what has changed, at once and then at each interval, for ever. Of several that are told to, one does;
-/// another takes over when that one is dropped.
-pub(crate) async fn keep_published(core: &Core) -> Infallible {
-    let interval = core.config.sys_interval;
-    if interval.is_zero() {
-        return pending().await;
-    }
-    let mut last = core.sys.last.lock().await;
-    loop {
-        for (name, value) in values(&core.stats(), core.sys.started.elapsed()) {
-            if last.get(name) != Some(&value) {
-                publish(core, name, &value);
-                last.insert(name, value);
-            }
+    /// Publishes what has changed, at once and then at each interval, for ever. Of several that are told to, one does;
+    /// another takes over when that one is dropped.
+    pub async fn keep_published(
+        &self,
+        interval: Duration,
+        topics: &Topics,
+        stats: impl Fn() -> Stats,
+    ) -> Infallible {
+        if interval.is_zero() {
+            return pending().await;
         }
-        sleep(interval).await;
+        let mut last = self.last.lock().await;
+        loop {
+            for (name, value) in values(&stats(), self.started.elapsed()) {
+                if last.get(name) != Some(&value) {
+                    publish(topics, name, &value);
+                    last.insert(name, value);
+                }
+            }
+            sleep(interval).await;
+        }
     }
 }
 
-fn publish(core: &Core, name: &str, value: &str) {
+fn publish(topics: &Topics, name: &str, value: &str) {
     let payload = Bytes::copy_from_slice(value.as_bytes());
     let mut message = Message::new(format!("{ROOT}/{name}"), payload, QoS::AtMostOnce);
     message.retain = true;
-    core.publish(&message, None);
+    topics.publish(&message, None);
 }
 
 fn values(stats: &Stats, uptime: Duration) -> Vec<(&'static str, String)> {

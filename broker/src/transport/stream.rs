@@ -15,7 +15,7 @@ use tokio::{
     time::Instant,
 };
 
-use crate::core::Core;
+use crate::context::BrokerContext;
 
 /// How long a client has to take the last packet and close.
 pub(crate) const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -25,7 +25,7 @@ const READ_SIZE: usize = 16 * 1024;
 pub(crate) struct Stream<S> {
     socket: S,
     /// Whose counters have what passes here.
-    core: Arc<Core>,
+    context: Arc<BrokerContext>,
     /// Received and not yet handled.
     pub input: BytesMut,
     /// Bytes to come that are thrown away before any goes into `input`.
@@ -39,10 +39,10 @@ pub(crate) struct Stream<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Stream<S> {
-    pub fn new(socket: S, core: Arc<Core>) -> Self {
+    pub fn new(socket: S, context: Arc<BrokerContext>) -> Self {
         Self {
             socket,
-            core,
+            context,
             input: BytesMut::new(),
             skip: 0,
             output: BytesMut::new(),
@@ -60,7 +60,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Stream<S> {
         let skipped = self.skip.min(buffer.filled().len());
         self.skip -= skipped;
         self.input.extend_from_slice(&buffer.filled()[skipped..]);
-        self.core.counters.received.bytes(buffer.filled().len());
+        self.context.counters.received.bytes(buffer.filled().len());
         Poll::Ready(Ok(buffer.filled().len()))
     }
 
@@ -85,7 +85,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Stream<S> {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 sent => {
                     self.output.advance(sent);
-                    self.core.counters.sent.bytes(sent);
+                    self.context.counters.sent.bytes(sent);
                 }
             }
             self.unflushed = true;
@@ -130,13 +130,13 @@ mod tests {
     use tokio::io::{AsyncReadExt, BufStream};
 
     use super::*;
-    use crate::{application::NoApplication, config::Config};
+    use crate::config::Config;
 
     #[tokio::test]
     async fn what_a_layer_above_the_socket_keeps_back_is_still_to_be_sent() {
         let (socket, mut other_end) = tokio::io::duplex(4);
-        let core = Arc::new(Core::new(Config::default(), Arc::new(NoApplication)));
-        let mut stream = Stream::new(BufStream::new(socket), core);
+        let context = Arc::new(BrokerContext::new(Config::default()));
+        let mut stream = Stream::new(BufStream::new(socket), context);
         stream.output.extend_from_slice(b"ten bytes.");
         let mut received = [0; 4];
         for expected in [b"ten ", b"byte"] {
@@ -148,6 +148,6 @@ mod tests {
         }
         poll_fn(|cx| stream.poll_write(cx)).await.unwrap();
         assert!(!stream.unsent() && stream.stalled.is_none());
-        assert_eq!(stream.core.stats().bytes_sent, 10);
+        assert_eq!(stream.context.counters.snapshot().bytes_sent, 10);
     }
 }

@@ -3,8 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use offload_broker::{
-    Application, BoxFuture, ClientInfo, Config, Identity, Login, Reason, Received, Refusal, Route,
-    TransportKind,
+    Application, BoxFuture, ClientInfo, Config, Identity, Login, Reason, Refusal, Route, TransportKind,
     Version::{self, V5, V311},
 };
 use tokio::{
@@ -64,10 +63,6 @@ impl Application for Doorkeeper {
 
     fn route(&self, client: &ClientInfo, topic: &str) -> Route {
         if self.may(client, topic) { Route::Broker } else { Route::Refuse }
-    }
-
-    fn publish(&self, _message: Received) {
-        unreachable!("nothing is claimed")
     }
 }
 

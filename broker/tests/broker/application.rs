@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use offload_broker::{
-    Application, ClientInfo, Config, Message, Properties, QoS, Reason, Receipt, Received, Route,
+    Application, Broker, ClientInfo, Config, Message, Properties, QoS, Reason, Receipt, Received, Route,
     Version::{V5, V311},
 };
 use tokio::{
@@ -23,13 +23,13 @@ struct Claims(UnboundedSender<Received>);
 impl Application for Claims {
     fn route(&self, _client: &ClientInfo, topic: &str) -> Route {
         match topic.split('/').next() {
-            Some("claimed") => Route::Application,
+            Some("claimed") => Route::Application(0),
             Some("refused") => Route::Refuse,
             _ => Route::Broker,
         }
     }
 
-    fn publish(&self, message: Received) {
+    fn publish(&self, _broker: &Broker, message: Received) {
         self.0.send(message).unwrap();
     }
 }
@@ -253,7 +253,7 @@ async fn answers_reach_the_asking_connection_alone() {
         let before = server.broker.stats().dropped.gone;
         drop(one);
         server.until("the session is gone", |stats| stats.sessions == 1).await;
-        assert_eq!(publish_to("result/"), Receipt::Gone);
+        assert_eq!(publish_to("result/"), Receipt::NoSession);
         assert!(!server.broker.is_subscribed(&asker, "result/"));
         assert_eq!(server.broker.stats().dropped.gone, before + 1);
     }
@@ -272,7 +272,7 @@ async fn an_answer_that_a_full_queue_does_not_take_is_dropped_and_counted() {
     assert_eq!(server.broker.publish_to(&asker, &answer, None), Receipt::Queued);
     client.message().await; // it is in flight, and never acknowledged
     assert_eq!(server.broker.publish_to(&asker, &answer, None), Receipt::Queued);
-    assert_eq!(server.broker.publish_to(&asker, &answer, None), Receipt::NotTaken);
+    assert_eq!(server.broker.publish_to(&asker, &answer, None), Receipt::Dropped);
     assert_eq!(server.broker.stats().dropped.queue_full, 1);
     other.ping().await;
 }
@@ -344,7 +344,7 @@ async fn an_answer_too_large_for_its_receiver_is_replaced() {
     for _ in 0..2 {
         assert_eq!(client.take().await.payload.len(), 50 - 2 - 10 - 2 - 1);
     }
-    assert_eq!(server.broker.publish_to(&asker, &large, None), Receipt::NotTaken);
+    assert_eq!(server.broker.publish_to(&asker, &large, None), Receipt::Dropped);
     assert_eq!(server.broker.publish(&large, Some(&|_, _| None)), 0);
     assert_eq!(server.broker.stats().dropped.oversize, 2);
 }
@@ -369,10 +369,10 @@ struct Faulty;
 
 impl Application for Faulty {
     fn route(&self, _client: &ClientInfo, topic: &str) -> Route {
-        if topic == "faulty" { Route::Application } else { Route::Broker }
+        if topic == "faulty" { Route::Application(0) } else { Route::Broker }
     }
 
-    fn publish(&self, _message: Received) {
+    fn publish(&self, _broker: &Broker, _message: Received) {
         panic!("this application is at fault");
     }
 }

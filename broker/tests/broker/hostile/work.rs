@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use offload_broker::{Application, ClientInfo, NoApplication, Received, Route, Version::V5};
+use offload_broker::{Application, ClientInfo, NoApplication, Route, Version::V5};
 use tokio::net::TcpSocket;
 
 use super::Bystander;
@@ -55,8 +55,6 @@ impl Application for Slow {
         self.turns.lock().unwrap().push('b');
         Route::Broker
     }
-
-    fn publish(&self, _message: Received) {}
 }
 
 #[tokio::test]

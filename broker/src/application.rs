@@ -35,11 +35,11 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 ///   millisecond), hooks included, so a hook that takes no longer adds at most as much again to what each of them
 ///   waits. What takes longer belongs on a thread of its own, and its message's [`Acknowledgement`] may go with it.
 /// - The time is charged to the client's identity. While others are served, an identity that has used up its share of
-///   the threads waits, and what it used beyond is subtracted from the next 10 ms windows.
+///   the threads waits. What it used beyond its share is a debt that it pays in the next windows of 10 ms.
 /// - A hook that panics ends the connection that called it, and no other.
 ///
-/// A will is published by whichever task finds it due: the connection's own, one that takes its session over, a
-/// listener's, or a thread in [`Broker::disconnect`].
+/// No lock of the broker is held, but for [`confirm`](Self::confirm), so that every other hook may call the broker. A will
+/// that is due is published on the task of its connection, of the one that has taken its session over, or of a listener.
 pub trait Application: Send + Sync + 'static {
     // ---- Authentication ----
 

@@ -115,7 +115,7 @@ fn bound_receive_buffers(listener: &TcpListener, bytes: usize) {
     }
 }
 
-/// Whoever begins to listen twice changes how many may wait (listen(2)). The system's own most, `net.core.somaxconn`,
+/// To listen a second time changes how many may wait (listen(2)). The system's own most, `net.core.somaxconn`,
 /// goes before.
 fn wait_for_accept(listener: &TcpListener) {
     if let Err(error) = SockRef::from(listener).listen(BACKLOG) {

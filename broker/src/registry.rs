@@ -1,6 +1,6 @@
 //! The registry of sessions: who is connected, whose session waits for it, and when that ends.
 //!
-//! Locks are taken in the order sessions, session, then one of deadlines and empty sessions. What ends is taken off the
+//! Locks are taken in the order sessions, session, then one of deadlines, empty sessions and retained messages. What ends is taken off the
 //! tree of subscriptions when they are released. A will that becomes due is handed to whoever called, to be published.
 
 pub(crate) mod deadlines;
@@ -41,7 +41,7 @@ use crate::{
     version::Version,
 };
 
-/// Sessions whose queues are looked through for what has expired before others have their turn.
+/// Sessions whose queues are looked through for what has expired in one slice.
 const SWEPT_AT_ONCE: usize = 64;
 
 /// The sessions of a broker.
@@ -58,7 +58,7 @@ pub(crate) struct SessionRegistry {
     sweeping: tokio::sync::Mutex<()>,
 }
 
-/// A connection's place in the broker.
+/// A client that is connected: its session, and what was agreed.
 pub(crate) struct Connected {
     pub session: Arc<Session>,
     pub connection_id: u64,

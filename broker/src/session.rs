@@ -1,8 +1,15 @@
-//! A client's session (section 4.1): its subscriptions, what waits for it, what it is owed. It outlives the
-//! connection if the client asked for that.
+//! A client's session (section 4.1): its subscriptions, the messages that wait for it, the acknowledgements that are due
+//! to it. It outlives the connection if the client asked for that.
 //!
 //! One mutex guards it, held for moments only, by the connection's task and by whoever delivers a message. A
-//! delivery goes into the queue and wakes the connection once, however many follow before it runs.
+//! message goes into the queue and wakes the connection once, however many follow before it runs.
+
+pub(crate) mod acknowledgement;
+pub(crate) mod backlog;
+pub(crate) mod client;
+pub(crate) mod incoming;
+pub(crate) mod inflight;
+pub(crate) mod outbox;
 
 use std::{
     collections::HashMap,
@@ -23,19 +30,12 @@ use crate::{
     session::{
         backlog::{Backlog, Cursor},
         client::ClientInfo,
-        incoming::{Incoming, PublishNumber},
+        incoming::{Decided, Incoming, PublishNumber},
         outbox::{Encoding, Full, Outbox},
     },
     stats::{Counters, Tally},
     version::Version,
 };
-
-pub(crate) mod acknowledgement;
-pub(crate) mod backlog;
-pub(crate) mod client;
-pub(crate) mod incoming;
-pub(crate) mod inflight;
-pub(crate) mod outbox;
 
 pub(crate) struct Session {
     pub client_id: Arc<str>,
@@ -65,7 +65,7 @@ pub(crate) struct State {
     pub backlog: Backlog,
     /// Of the connection, or of the last one while it is held back.
     pub will: Option<Box<Will>>,
-    /// Who was connected last, while nobody is.
+    /// The client that was connected last, while none is.
     pub last_client: Option<Arc<ClientInfo>>,
     /// Seconds that the session outlives its connection; `u32::MAX` is for ever.
     pub expiry: u32,
@@ -121,7 +121,7 @@ pub(crate) enum Enqueued {
     InQueue,
     /// Refused by the bounds of the queue.
     Full(Full),
-    /// QoS 0 and nobody connected, or the session is no more.
+    /// QoS 0 without a connection, or the session has ended.
     Absent,
     /// Larger than the connection takes.
     Oversize(Encoding),
@@ -245,8 +245,8 @@ impl Session {
 
 fn acknowledge(incoming: &mut Incoming, version: Version, counters: &Counters, out: &mut BytesMut) {
     let mut sent = Tally::default();
-    while let Some(decided) = incoming.next_decided() {
-        codec::publish_ack(decided, version, out);
+    while let Some(Decided { id, qos, reason }) = incoming.next_decided() {
+        codec::publish_ack(id, qos, reason, version, out);
         sent.packets(1);
     }
     counters.sent.add(&sent);

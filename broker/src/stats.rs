@@ -103,7 +103,7 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    /// A PUBLISH with so many bytes of payload.
+    /// A PUBLISH with this number of bytes of payload.
     pub fn message(&mut self, payload: usize) {
         self.packets += 1;
         self.messages += 1;
@@ -219,7 +219,7 @@ impl Counters {
         self.clients.fetch_sub(1, Relaxed);
     }
 
-    /// A connection is refused, in CONNACK or without a word.
+    /// A connection is refused, in CONNACK or without an answer.
     pub fn connection_refused(&self, reason: Reason) {
         count(&self.connections_refused);
         match reason {

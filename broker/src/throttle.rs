@@ -88,7 +88,7 @@ impl Throttle {
     }
 
     /// `Some` if a line of this cause may be written, with how many were left out since the last one, if any were.
-    /// Threads that race at the turn of a second may write a line more.
+    /// Threads that race when a second begins may write a line more.
     pub fn line(&self, cause: Cause) -> Option<Option<NonZeroU32>> {
         self.budgets[cause as usize].line(self.started.elapsed().as_secs())
     }
@@ -128,7 +128,7 @@ impl Budget {
     }
 }
 
-/// What of a text from a stranger goes into a log line.
+/// A text from a client, as much of it as goes into a log line.
 pub(crate) fn clip(text: &str) -> &str {
     const LONGEST: usize = 100;
     &text[..text.floor_char_boundary(LONGEST)]

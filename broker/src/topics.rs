@@ -46,8 +46,8 @@ pub type Oversize<'a> = &'a dyn Fn(usize, &dyn Fn(&Message) -> usize) -> Option<
 const MAX_OWN_RETAINED_MESSAGES: usize = 10_000;
 /// Bytes of these messages.
 const MAX_OWN_RETAINED_BYTES: usize = 16 * 1024 * 1024;
-/// Receivers of an answer from which on the time that they take is charged to its cause; below, measuring it would cost
-/// as much as one of them.
+/// Recipients of an answer from which on the time that they take is charged to the client that caused it; below, measuring
+/// it would cost as much as one of them.
 const CHARGED_FROM: usize = 8;
 
 /// What became of a message for one client.
@@ -272,7 +272,7 @@ impl Topics {
     }
 
     /// A message for one client finds no session.
-    pub fn no_session(&self) -> Receipt {
+    fn no_session(&self) -> Receipt {
         count(&self.context.counters.dropped_gone);
         Receipt::NoSession
     }

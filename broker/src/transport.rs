@@ -1,15 +1,15 @@
 //! What lies between MQTT and TCP: nothing, TLS, WebSocket or both; and the buffers above it.
 
-use crate::{
-    error::Error,
-    transport::{peer::TransportKind, tls::Tls, websocket::WebSocket},
-};
-
 pub(crate) mod peer;
 pub(crate) mod protocol_mismatch;
 pub(crate) mod stream;
 pub(crate) mod tls;
 pub(crate) mod websocket;
+
+use crate::{
+    error::Error,
+    transport::{peer::TransportKind, tls::Tls, websocket::WebSocket},
+};
 
 /// What a listener speaks, for [`Broker::serve`](crate::Broker::serve).
 #[derive(Clone, Debug)]

@@ -120,7 +120,7 @@ enum Refused {
     Unanswerable(&'static str),
 }
 
-/// Who is refused, by its own words.
+/// Who is refused, by its own account.
 #[derive(Default)]
 struct Asking<'a> {
     client_id: &'a str,

@@ -1,4 +1,5 @@
-//! The least rate of a packet that has begun: memory is not held for ever for a packet that does not come.
+//! The rate at which a packet comes that has begun, against the least: memory is not held for ever for a packet that does
+//! not come.
 
 use std::time::Duration;
 
@@ -34,7 +35,7 @@ impl InputRate {
         }
     }
 
-    /// When to look whether enough has come; `None` while nobody looks.
+    /// When to look whether enough has come; `None` while it is not looked at.
     pub fn due(&self, config: &Config) -> Option<Instant> {
         let watched = config.min_input_rate > 0;
         self.since.filter(|_| watched).map(|since| since + config.input_rate_window)

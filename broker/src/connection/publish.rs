@@ -161,7 +161,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 unkept,
                 refused,
                 left_out,
-                "acknowledged, as 3.1.1 has no words for it, and not kept: there is no room"
+                "acknowledged, as 3.1.1 has no code for it, and not kept: there is no room"
             );
         }
     }

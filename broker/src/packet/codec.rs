@@ -20,7 +20,6 @@ use crate::{
         subscribe::FilterPacket,
     },
     reason::{Reason, Violation},
-    session::incoming::Decided,
     version::Version,
 };
 
@@ -196,9 +195,9 @@ pub(crate) fn connack(
 }
 
 /// PUBACK or PUBREC.
-pub(crate) fn publish_ack(decided: Decided, version: Version, out: &mut BytesMut) {
-    let first = if decided.qos == QoS::AtLeastOnce { 0x40 } else { 0x50 };
-    short(first, decided.id, decided.reason.in_publish_ack(), version, out);
+pub(crate) fn publish_ack(id: u16, qos: QoS, reason: Reason, version: Version, out: &mut BytesMut) {
+    let first = if qos == QoS::AtLeastOnce { 0x40 } else { 0x50 };
+    short(first, id, reason.in_publish_ack(), version, out);
 }
 
 pub(crate) fn pubrel(id: u16, reason: Reason, version: Version, out: &mut BytesMut) {

@@ -1,17 +1,12 @@
-//! CONNECT (section 3.1). Whoever sends one is not known yet, so nothing of it is copied or decoded but what
+//! CONNECT (section 3.1). The client that sends one is not known yet, so nothing of it is copied or decoded but what
 //! authentication needs; the will, which may be large, is when its client is let in.
-
-use std::sync::Arc;
-
-use bytes::Bytes;
 
 use crate::{
     config::Config,
-    message::{Message, Properties, QoS},
     packet::{
         fields::Fields,
         properties::{self, Property, Section},
-        will::Will,
+        will::{Will, WillFields},
     },
     reason::{Reason, Violation},
     version::Version,
@@ -44,7 +39,7 @@ pub(crate) fn protocol(body: &[u8]) -> Result<Protocol, Violation> {
     }
 }
 
-/// The body of a CONNECT, taken apart in place.
+/// The body of a CONNECT, whose fields refer to its bytes.
 pub(crate) struct ConnectPacket<'a> {
     pub version: Version,
     /// Another broker that speaks 3.1.1, and says that it is one.
@@ -61,15 +56,6 @@ pub(crate) struct ConnectPacket<'a> {
     pub user_name: Option<&'a str>,
     pub password: Option<&'a [u8]>,
     will: Option<WillFields<'a>>,
-}
-
-struct WillFields<'a> {
-    /// With its length; empty in 3.1.1, which has none.
-    properties: &'a [u8],
-    topic: &'a [u8],
-    payload: &'a [u8],
-    qos: QoS,
-    retain: bool,
 }
 
 /// What a client that is let in asks of its session.
@@ -160,49 +146,10 @@ impl<'a> ConnectPacket<'a> {
     }
 }
 
-impl<'a> WillFields<'a> {
-    fn read(fields: &mut Fields<'a>, flags: u8, version: Version) -> Result<Option<Self>, Violation> {
-        let qos = QoS::from_bits(flags >> 3 & 3);
-        let (Some(qos), true) = (qos, flags & 0x04 != 0 || flags & 0x38 == 0) else {
-            return Err(Violation::malformed("impossible will flags"));
-        };
-        if flags & 0x04 == 0 {
-            return Ok(None);
-        }
-        let properties = match version {
-            Version::V311 => &[],
-            Version::V5 => properties::section(fields)?,
-        };
-        let (topic, payload) = (fields.binary()?, fields.binary()?);
-        Ok(Some(Self { properties, topic, payload, qos, retain: flags & 0x20 != 0 }))
-    }
-
-    fn decode(&self, version: Version, config: &Config) -> Result<Will, Violation> {
-        let mut delay = 0;
-        let mut found = Properties::default();
-        if version == Version::V5 {
-            properties::read(&mut Fields::new(self.properties), Section::Will, config, |property| {
-                match property {
-                    Property::WillDelay(seconds) => delay = seconds,
-                    property => property.keep(&mut found),
-                }
-            })?;
-        }
-        let message = Message {
-            topic: Fields::text(self.topic)?.into(),
-            // A copy, so that the CONNECT is not kept as long as the will.
-            payload: Bytes::copy_from_slice(self.payload),
-            qos: self.qos,
-            retain: self.retain,
-            properties: (found != Properties::default()).then(|| Arc::new(found)),
-        };
-        Ok(Will { message, delay })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::QoS;
 
     const V5: &[u8] =
         b"\x00\x04MQTT\x05\xCE\x00\x3C\x05\x11\x00\x00\x00\x0A\x00\x01c\x07\x18\x00\x00\x00\x05\x01\x01\
@@ -229,7 +176,7 @@ mod tests {
         }
     }
 
-    /// A CONNECT of MQTT 5 with so many user properties, and a will with so many.
+    /// A CONNECT of MQTT 5 with `connect` user properties, and a will with `will`.
     fn with_user_properties(connect: usize, will: usize) -> Vec<u8> {
         let section = |count: usize| {
             let mut section = bytes::BytesMut::new();

@@ -1,6 +1,6 @@
-//! What one identity makes the broker hold, counted in one place, whatever connection or session it does it with.
+//! What one identity makes the broker hold, counted together, whatever connection or session it does it with.
 //!
-//! An identity is the user that a client was authenticated as, else the address that it comes from: somebody who has no
+//! An identity is the user that a client was authenticated as, else the address that it comes from: a client without a
 //! name cannot have many accounts by choosing many client ids. An account exists as long as a connection or a session
 //! is on it.
 
@@ -83,10 +83,10 @@ pub(crate) struct Account {
     pub holder: Holder,
     /// Connections that have a session.
     pub connections: Held,
-    /// Bytes set aside for packets that have not come completely; changed by [`InputBudget`](crate::input_budget)
+    /// Bytes set aside for packets that have not come completely; changed by [`InputBudget`](crate::quotas::input_budget)
     /// alone.
     pub input: Held,
-    /// Bytes of QoS 2 identifiers that are not released; see [`Incoming`](crate::incoming).
+    /// Bytes of QoS 2 identifiers that are not released; see [`Incoming`](crate::session::incoming).
     pub unreleased: Held,
     /// Time that was spent on its connections, and on what they have caused.
     pub usage: Usage,

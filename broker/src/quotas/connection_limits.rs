@@ -116,7 +116,7 @@ impl Drop for ConnectionPermit {
 }
 
 /// Whose share a connection counts for. What comes from this machine, where a proxy or a whole fleet under test may be,
-/// counts for nobody.
+/// counts for no address.
 fn source(peer: IpAddr) -> Option<IpAddr> {
     (!peer.to_canonical().is_loopback()).then(|| account::source(peer))
 }

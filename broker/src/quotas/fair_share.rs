@@ -129,7 +129,7 @@ impl FairShare {
         if used <= share || self.used.at(window, self.half()) <= self.half() {
             return None;
         }
-        // So many windows' shares have to pass until no more than one is used.
+        // As many windows' shares have to pass until no more than one is used.
         let windows = u64::from(used.div_ceil(share) - 1);
         Some(Duration::from_nanos((windows_passed(now) + windows) * u64::from(WINDOW_NANOS)))
     }

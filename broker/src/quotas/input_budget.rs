@@ -1,9 +1,9 @@
 //! Memory for packets that have not come completely, in all and for each identity.
 //!
-//! Every connection may hold a little of its own. A packet that is larger has room set aside for all of it, by its
-//! declared length, before more of it is read, and gives it back when it is handled or its connection ends. So
-//! whoever has room can finish, and nobody waits for a packet that is half read. Who gets none is not read from, and
-//! waits: in order behind the other connections of its identity, in turn with other identities.
+//! Every connection may hold a little of its own. For a packet that is larger, memory is reserved by its declared length
+//! before more of it is read, and given back when it is handled or its connection ends. So a connection that has a
+//! [`Reservation`] can finish, and none waits for a packet that is half read. One that has none is not read from, and
+//! waits: first in, first out within its identity, and round robin among identities.
 
 use std::{
     collections::VecDeque,
@@ -29,7 +29,7 @@ pub(crate) struct InputBudget {
     each: usize,
     /// What all hold; changed with `waiting` locked.
     held: Held,
-    /// Identities of whose connections some wait, in the order of their turns.
+    /// Identities of whose connections some wait, in the order in which they are served.
     waiting: Mutex<VecDeque<Waiting>>,
     /// Packets that had to wait.
     waits: AtomicU64,
@@ -41,7 +41,7 @@ struct Waiting {
     packets: VecDeque<(usize, oneshot::Sender<Reservation>)>,
 }
 
-/// What stands between an identity and more room.
+/// What stands between an identity and more memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
     Fits,
@@ -86,13 +86,13 @@ impl InputBudget {
         self.held.get()
     }
 
-    /// Packets that had to wait for room.
+    /// Packets that had to wait for memory.
     pub fn waits(&self) -> u64 {
         self.waits.load(Relaxed)
     }
 
-    /// Asks for room for a packet of so many bytes, at most as many as there are in all. It comes at once or later; who
-    /// does not want it any more drops what this returns.
+    /// Reserves memory for a packet of `bytes`, at most as many as there are in all. The reservation comes at once or
+    /// later; a connection that does not want it any more drops what this returns.
     pub fn reserve(self: &Arc<Self>, account: &Arc<Account>, bytes: usize) -> oneshot::Receiver<Reservation> {
         let (sender, receiver) = oneshot::channel();
         let unwanted = {
@@ -127,7 +127,7 @@ impl InputBudget {
         drop(unwanted);
     }
 
-    /// Gives room to those who wait, each identity in its turn; returns what nobody wanted, to be dropped when the
+    /// Gives memory to those that wait, round robin; returns the reservations that came too late, to be dropped when the
     /// lock is released.
     fn hand_out(self: &Arc<Self>, waiting: &mut VecDeque<Waiting>) -> Vec<Reservation> {
         let mut unwanted = Vec::new();
@@ -148,9 +148,10 @@ impl InputBudget {
                     let Some((bytes, sender)) = next.packets.pop_front() else { continue };
                     self.held.add(bytes);
                     next.account.input.add(bytes);
-                    let room = Reservation { budget: self.clone(), account: next.account.clone(), bytes };
-                    unwanted.extend(sender.send(room).err());
-                    // It is the others' turn.
+                    let reservation =
+                        Reservation { budget: self.clone(), account: next.account.clone(), bytes };
+                    unwanted.extend(sender.send(reservation).err());
+                    // The others are next.
                     if let Some(served) = waiting.remove(at) {
                         waiting.push_back(served);
                     }
@@ -160,7 +161,7 @@ impl InputBudget {
         unwanted
     }
 
-    /// An identity may have one packet as soon as there is room for it, and more as long as it then holds no more
+    /// An identity may have one packet as soon as there is memory for it, and more as long as it then holds no more
     /// than is left for others: so each that comes finds as much as the last one has, however many came before.
     fn verdict(&self, own: usize, bytes: usize) -> Verdict {
         let left = self.total.saturating_sub(self.held.get());
@@ -230,7 +231,7 @@ mod tests {
         let others_rooms: Vec<_> = others.iter_mut().map(given).collect();
         let had: Vec<_> = others_rooms.iter().map(Option::is_some).collect();
         assert_eq!(had, [true, true, false]);
-        // Its turn comes before the hoarder's, and before that of a smaller one that asks later.
+        // It is served before the hoarder, and before a smaller one that asks later.
         let mut small = budget.reserve(&accounts[4], 1);
         assert!(given(&mut small).is_none());
         let mut rooms = rooms.into_iter();

@@ -38,7 +38,7 @@ impl Deadlines {
         }
     }
 
-    /// Whoever waited here waits no longer: another has to look at what comes next.
+    /// The listener that waited here waits no longer: another has to look at what comes next.
     pub fn hand_over(&self) {
         self.earlier.notify_one();
     }

@@ -1,4 +1,4 @@
-//! The acknowledgement that the application owes a publisher.
+//! The acknowledgement of a message that the application has taken.
 
 use std::{fmt, sync::Arc};
 
@@ -35,8 +35,8 @@ impl Acknowledgement {
         self.decide(Reason::Success);
     }
 
-    /// Tells an MQTT 5 publisher why its message was not taken. 3.1.1 has no words for it: a plain
-    /// acknowledgement.
+    /// Tells an MQTT 5 publisher why its message was not taken. 3.1.1 has no code for it: its
+    /// acknowledgement says nothing.
     pub fn refuse(mut self, reason: Reason) {
         self.decide(reason);
     }

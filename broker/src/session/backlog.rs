@@ -41,7 +41,7 @@ impl Backlog {
         self.cursors.remove(&number);
     }
 
-    /// Whose turn it is.
+    /// The next to be served.
     pub fn first(&mut self) -> Option<&mut Cursor> {
         self.cursors.first_entry().map(std::collections::btree_map::OccupiedEntry::into_mut)
     }

@@ -21,20 +21,20 @@ pub struct Login {
     pub user_name: Option<String>,
     /// The password. `Debug` does not show it, and nothing logs it.
     pub password: Option<Vec<u8>>,
-    /// Whom a client certificate that was verified names: its common name, or its first DNS name if it has none.
+    /// The name in a client certificate that was verified: its common name, or its first DNS name if it has none.
     pub certificate: Option<String>,
     /// The other end of the connection.
     pub peer: SocketAddr,
-    /// How it came.
+    /// How it is connected.
     pub transport: TransportKind,
-    /// What it speaks.
+    /// The version of MQTT that it speaks.
     pub version: Version,
     /// The web page's origin, for a WebSocket connection that a browser opened.
     pub origin: Option<String>,
 }
 
 impl Login {
-    /// The address that stands for whoever asks, as long as nobody knows who that is; in IPv6 the network of 64 bits.
+    /// The address that stands for the client as long as it is not authenticated; in IPv6 the network of 64 bits.
     pub fn source(&self) -> IpAddr {
         account::source(self.peer.ip())
     }
@@ -54,8 +54,8 @@ impl fmt::Debug for Login {
     }
 }
 
-/// Who a client is, once it is authenticated. A client id belongs to the user whose session it names, and to nobody if
-/// that is a client's without a user: whoever has one may take it.
+/// Who a client is, once it is authenticated. A client id belongs to the user whose session it names. If that session has
+/// no user, every user may take it over.
 #[derive(Clone, Debug, Default)]
 pub struct Identity {
     /// The user; `None` is an anonymous client, which is another identity than every user.
@@ -78,9 +78,9 @@ pub struct ClientInfo {
     pub credential: u64,
     /// The other end of the connection.
     pub peer: SocketAddr,
-    /// How it came.
+    /// How it is connected.
     pub transport: TransportKind,
-    /// What it speaks.
+    /// The version of MQTT that it speaks.
     pub version: Version,
     pub(crate) account: Arc<Account>,
     pub(crate) session: Weak<Session>,

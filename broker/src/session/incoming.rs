@@ -1,4 +1,4 @@
-//! Acknowledgements that a session owes for what its client published: in the order of the publishes
+//! The acknowledgements that are due to a client for what it has published: in the order of the publishes
 //! [MQTT-4.6.0-2], whenever each of them is decided, and QoS 2 messages once only.
 
 use std::{
@@ -94,7 +94,7 @@ impl Incoming {
         self.unreleased.contains_key(&id)
     }
 
-    /// Takes note of a PUBLISH. A repeated one gets its PUBREC in turn.
+    /// Takes note of a PUBLISH. A repeated one gets its PUBREC in the same order.
     pub fn accept(&mut self, id: u16, qos: QoS, bounds: &Bounds<'_>) -> Accepted {
         let number = self.first + self.pending.len() as u64;
         let mut pending = Pending { id, qos, decision: None };
@@ -154,7 +154,7 @@ impl Incoming {
         }
     }
 
-    /// So many identifiers were forgotten.
+    /// This number of identifiers was forgotten.
     fn forgotten(&self, identifiers: usize) {
         if let Some(payer) = &self.payer {
             payer.unreleased.subtract(identifiers * IDENTIFIER_BYTES);
@@ -172,7 +172,7 @@ impl Incoming {
             waits = message.waits.take();
             message.received = true;
             if reason.is_error() {
-                // A refused message is finished: its PUBREC is the last word (section 4.3.3).
+                // A refused message is finished: nothing follows its PUBREC (section 4.3.3).
                 self.used -= usize::from(message.counted);
                 entry.remove();
                 self.forgotten(1);
@@ -184,7 +184,7 @@ impl Incoming {
         }
     }
 
-    /// The next acknowledgement whose turn it is.
+    /// The next acknowledgement that may be sent.
     pub fn next_decided(&mut self) -> Option<Decided> {
         let reason = self.pending.front()?.decision?;
         let Pending { id, qos, .. } = self.pending.pop_front()?;

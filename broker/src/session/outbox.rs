@@ -416,7 +416,7 @@ mod tests {
         for qos in [QoS::AtLeastOnce, QoS::ExactlyOnce, QoS::AtMostOnce, QoS::AtLeastOnce] {
             outbox.push(publish("q", qos), &config, &counters).unwrap();
         }
-        assert_eq!(packets(&mut outbox, &counters), 3); // QoS 0 needs no place in the window
+        assert_eq!(packets(&mut outbox, &counters), 3); // QoS 0 does not count against the window
         assert!(outbox.finish(1, Stage::Acknowledged, &counters));
         assert!(outbox.receive(2, &counters));
         assert!(outbox.receive(2, &counters));

@@ -1,7 +1,7 @@
 //! Who gets a message, and how far it has come on its way to them.
 //!
-//! A message with many recipients is delivered in slices, in the order of the sessions' serials, so that nobody is kept
-//! waiting for all of them and nothing has to be held for each. Subscriptions are collected under the lock of the tree,
+//! A message with many recipients is delivered in slices, in the order of the sessions' serials, so that no
+//! other connection waits for all of them and nothing has to be held for each. Subscriptions are collected under the lock of the tree,
 //! and merged outside of it.
 
 use std::{collections::HashMap, mem::take, sync::Arc};
@@ -128,7 +128,7 @@ impl FanOut {
     }
 }
 
-/// Leaves so many recipients of each identity; returns how many are left out.
+/// Leaves at most `limit` recipients of each identity; returns how many are left out.
 pub(crate) fn limit_per_identity(recipients: &mut Vec<Recipient>, limit: usize) -> usize {
     let all = recipients.len();
     if all > limit {

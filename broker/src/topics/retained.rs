@@ -1,6 +1,6 @@
 //! Retained messages (section 3.3.1.3), by topic name.
 //!
-//! Whoever subscribes gets them in slices ([`scan`](Retained::scan)), so that nobody looks at all of them at once.
+//! A new subscription gets them in slices ([`scan`](Retained::scan)), so that no thread looks at all of them at once.
 //! Those of one identity are no more than what is left for the others: alone it may have half of the room.
 
 use std::{collections::BTreeMap, ops::Bound, sync::Arc};
@@ -62,7 +62,7 @@ impl Retained {
         }
     }
 
-    /// Keeps a message in place of its topic's former one, or clears it if the payload is empty; false if
+    /// Keeps a message instead of its topic's former one, or clears it if the payload is empty; false if
     /// there is no room, or too little for its owner, and then the former one stays.
     pub fn keep(
         &mut self,
@@ -100,7 +100,7 @@ impl Retained {
     }
 
     /// Calls `found` with the messages that `filter` matches, in the order of their topics from behind `after` on,
-    /// until `found` says that it is enough, or so many topics were looked at; moves `after` on. True when that was the
+    /// until `found` says that it is enough, or `examined` topics were looked at; moves `after` on. True when that was the
     /// last.
     pub fn scan(
         &self,

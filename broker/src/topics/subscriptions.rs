@@ -17,13 +17,13 @@ use crate::{
     topics::{Topics, fan_out::Grant, topic, trie},
 };
 
-/// Topics of retained messages that are looked at for a subscription before others have their turn: some 25 µs.
+/// Topics of retained messages that are looked at for a subscription in one slice: some 25 µs.
 const RETAINED_SLICE: usize = 256;
 /// Subscriptions of a session that ends that are removed before others may use the tree.
 const REMOVED_AT_ONCE: usize = 64;
 
 impl Topics {
-    /// Why nobody can subscribe to a filter.
+    /// Why a filter cannot be subscribed to, by whatever client.
     pub fn check_filter(&self, filter: &str) -> Result<(), Refusal> {
         let refused = |reason, cause| Err(Refusal::new(reason, cause));
         if filter.starts_with(topic::SHARED) {

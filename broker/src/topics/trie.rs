@@ -199,7 +199,7 @@ impl<S> Node<S> {
         self.insert_child(level, lower);
     }
 
-    /// Takes the place of its only child, if it is there for nothing else.
+    /// Becomes one node with its only child, if it is there for nothing else.
     fn join(&mut self) {
         if !(self.here.is_empty() && self.below.is_empty()) {
             return;

@@ -15,7 +15,7 @@ pub enum TransportKind {
     WebSocketTls,
 }
 
-/// What is known of the other end before it says a word of MQTT.
+/// What is known of the other end before its CONNECT.
 #[derive(Debug)]
 pub(crate) struct Peer {
     pub address: SocketAddr,

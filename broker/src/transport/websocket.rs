@@ -1,5 +1,5 @@
-//! MQTT on WebSocket (section 6): the handshake, and frames taken apart and made as the bytes come, so that nobody
-//! has to be trusted with the memory for a whole one.
+//! MQTT on WebSocket (section 6): the handshake, and frames that are decoded and encoded as the bytes come, so
+//! that memory for a whole one is given to no client.
 
 use std::{
     io,

@@ -1,6 +1,9 @@
 //! An application in the broker's process.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering::Relaxed},
+};
 
 use bytes::Bytes;
 use offload_broker::{
@@ -361,6 +364,50 @@ async fn a_will_goes_to_the_application_too() {
         let connect = Connect::new(version, "c").will(Will::new("refused/c"));
         let refused = Client::try_connect(&server, &connect).await;
         assert_eq!(refused.connack[1], if version == V5 { 0x87 } else { 5 });
+    }
+}
+
+/// Numbers the topics that it is asked about, and answers each message that it has claimed with its topic's number.
+#[derive(Default)]
+struct Numbers(AtomicU32);
+
+impl Application for Numbers {
+    fn route(&self, _client: &ClientInfo, topic: &str) -> Route {
+        let number = self.0.fetch_add(1, Relaxed) + 1;
+        match topic {
+            "claimed" => Route::Application(number),
+            "refused" => Route::Refuse,
+            _ => Route::Broker,
+        }
+    }
+
+    fn publish(&self, broker: &Broker, message: Received) {
+        let answer = Message::new("answer", message.claim.to_string(), QoS::AtMostOnce);
+        assert_eq!(broker.publish_to(&message.client, &answer, None), Receipt::Queued);
+        message.ack.complete();
+    }
+}
+
+#[tokio::test]
+async fn the_application_is_asked_once_for_a_topic_and_may_answer_through_the_broker_that_it_is_given() {
+    let numbers = Arc::new(Numbers::default());
+    let server = Server::with(Config::default(), numbers.clone()).await;
+    let mut asked = 0;
+    for version in BOTH {
+        let mut client = Client::new(&server, version, "c").await;
+        client.subscribe("answer", 0).await;
+        // The topic of a large one comes long before all of its payload.
+        for payload in ["x".to_owned(), "x".repeat(200_000)] {
+            for topic in ["claimed", "refused", "other"] {
+                client.publish(topic, &payload, 1, 1).await;
+                client.acknowledged(0x40, 1).await;
+                asked += 1;
+                assert_eq!(numbers.0.load(Relaxed), asked, "{topic}, {} bytes", payload.len());
+                if topic == "claimed" {
+                    assert_eq!(client.take_text().await, asked.to_string());
+                }
+            }
+        }
     }
 }
 

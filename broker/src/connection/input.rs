@@ -17,7 +17,7 @@ use crate::{
         frame::{self, Frame, Header, Kind},
     },
     reason::{Reason, Violation},
-    session::{Pause, inflight::Stage},
+    session::{Evicted, Pause, inflight::Stage},
     stats::{Tally, count},
     throttle::{Cause, clip},
 };
@@ -105,20 +105,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 let decided = self.destination.take();
                 return self.publish(publish, decided);
             }
-            Packet::PubAck(id) => {
-                self.session.lock_for(self.connection_id)?.outbox.finish(
-                    id,
-                    Stage::Acknowledged,
-                    self.broker.counters(),
-                );
-            }
-            Packet::PubRec { id, refused: true } => {
-                self.session.lock_for(self.connection_id)?.outbox.finish(
-                    id,
-                    Stage::Received,
-                    self.broker.counters(),
-                );
-            }
+            Packet::PubAck(id) => self.finish(id, Stage::Acknowledged)?,
+            Packet::PubRec { id, refused: true } => self.finish(id, Stage::Received)?,
             Packet::PubRec { id, refused: false } => {
                 let known =
                     self.session.lock_for(self.connection_id)?.outbox.receive(id, self.broker.counters());
@@ -128,13 +116,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 let known = self.session.lock_for(self.connection_id)?.incoming.release(id);
                 codec::pubcomp(id, found(known), version, &mut self.stream.output);
             }
-            Packet::PubComp(id) => {
-                self.session.lock_for(self.connection_id)?.outbox.finish(
-                    id,
-                    Stage::Completed,
-                    self.broker.counters(),
-                );
-            }
+            Packet::PubComp(id) => self.finish(id, Stage::Completed)?,
             Packet::Filters(filters) => self.handle_filters(filters, frame)?,
             Packet::PingReq => codec::pingresp(&mut self.stream.output),
             Packet::Disconnect { reason, session_expiry } => {
@@ -147,6 +129,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
         }
         Ok(Pause(false))
+    }
+
+    /// The client has finished with a message that waited for this.
+    fn finish(&self, id: u16, stage: Stage) -> Result<(), Evicted> {
+        let mut state = self.session.lock_for(self.connection_id)?;
+        state.outbox.finish(id, stage, self.broker.counters());
+        Ok(())
     }
 
     /// A packet of `size` bytes was handled; `counts` says whether it counts against the rate.

@@ -39,8 +39,8 @@ use crate::{
 const SLOTS: usize = 4;
 /// Bytes that lie between the two ends of a connection, each way.
 const BUFFER: usize = 1_024;
-/// Times that every task gets its turn after each step: more than any of them needs to finish with what it has.
-const TURNS: usize = 8;
+/// Times that every task is polled after each step: more than any of them needs to finish with what it has.
+const POLLS: usize = 8;
 /// Longest wait for something that has to come.
 const DEADLINE: Duration = Duration::from_secs(20);
 /// Topics that the application itself publishes to.
@@ -63,7 +63,7 @@ const BYSTANDER_PORT: u16 = 1_000;
 ///
 /// # Panics
 /// If a connection's task panics, a bound is exceeded, what a client is sent is not MQTT, the bystander's message does
-/// not come back to him, or something is left behind.
+/// not come back to it, or something is left behind.
 pub fn connections(script: &[u8]) {
     let Some((&choice, script)) = script.split_first() else { return };
     let runtime = Builder::new_current_thread().enable_time().build().expect("a runtime");
@@ -112,7 +112,7 @@ struct Keeper {
 }
 
 impl Application for Keeper {
-    /// Neighbouring slots are different people.
+    /// Neighbouring slots are different users.
     fn authenticate(&self, login: Login) -> BoxFuture<'_, Result<Identity, Refusal>> {
         let user = match login.peer.port() {
             BYSTANDER_PORT => "bystander",
@@ -283,7 +283,7 @@ fn message(number: u8, size: u8) -> Message {
 
 /// Lets every task do what it has to do.
 async fn settle() {
-    for _ in 0..TURNS {
+    for _ in 0..POLLS {
         yield_now().await;
     }
 }
@@ -358,7 +358,7 @@ async fn now<T>(mut poll: impl FnMut(&mut std::task::Context<'_>) -> Poll<T>) ->
     .await
 }
 
-/// A well-behaved client, whose messages come back to him.
+/// A well-behaved client, whose messages come back to it.
 struct Bystander {
     stream: DuplexStream,
     v5: bool,
@@ -412,7 +412,7 @@ impl Bystander {
 
     async fn leave(mut self) {
         self.stream.write_all(&[0xE0, 0]).await.expect("the broker listens");
-        assert!(self.receive().await.is_err(), "a word after goodbye");
+        assert!(self.receive().await.is_err(), "a packet after goodbye");
     }
 
     /// The next packet, which is a short one.

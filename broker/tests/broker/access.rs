@@ -195,7 +195,7 @@ async fn a_slow_decision_delays_nobody_else_and_is_not_waited_for_for_ever() {
     let mut never = Client::open(&server, V5).await;
     never.send(&user(V5, "never", "slow").bytes()).await;
     never.expect_end().await;
-    server.until("its place is free", |stats| stats.connections == 0 && stats.sessions == 0).await;
+    server.until("its permit is given back", |stats| stats.connections == 0 && stats.sessions == 0).await;
 }
 
 #[tokio::test]

@@ -433,5 +433,5 @@ async fn an_application_that_panics_costs_one_connection() {
     client.publish("faulty", "x", 1, 1).await;
     client.expect_end().await;
     assert_eq!(watcher.take().await.topic, "will");
-    server.until("its place is free", |stats| stats.connections == 1 && stats.sessions == 1).await;
+    server.until("its permit is given back", |stats| stats.connections == 1 && stats.sessions == 1).await;
 }

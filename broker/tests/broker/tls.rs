@@ -113,7 +113,7 @@ async fn a_handshake_must_end_in_time() {
     half.send(&[22, 3, 1, 2, 0, 1, 0]).await;
     silent.expect_end().await;
     half.expect_end().await;
-    server.until("their places are free", |stats| stats.connections == 0).await;
+    server.until("their permits are given back", |stats| stats.connections == 0).await;
 }
 
 #[tokio::test]

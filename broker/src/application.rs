@@ -38,8 +38,9 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 ///   the threads waits. What it used beyond its share is a debt that it pays in the next windows of 10 ms.
 /// - A hook that panics ends the connection that called it, and no other.
 ///
-/// No lock of the broker is held, but for [`confirm`](Self::confirm), so that every other hook may call the broker. A will
-/// that is due is published on the task of its connection, of the one that has taken its session over, or of a listener.
+/// No lock of the broker is held, but for [`confirm`](Self::confirm), so that every other hook may call the broker. A
+/// will that is due is published on the task of its connection, of the one that has taken its session over, or of a
+/// listener.
 pub trait Application: Send + Sync + 'static {
     // ---- Authentication ----
 
@@ -59,10 +60,10 @@ pub trait Application: Send + Sync + 'static {
         Box::pin(ready(Ok(Identity { user: user.map(Arc::from), credential: 0 })))
     }
 
-    /// Asked again when an authenticated client is about to get its session, under the lock that
-    /// [`Broker::disconnect`] takes too: what has been taken back since [`authenticate`](Self::authenticate) began is
-    /// refused here, and whoever is let in is found by a later `disconnect`. It must return within microseconds and must
-    /// not call the broker: no client gets a session meanwhile. By default everyone stays let in.
+    /// Asked again when an authenticated client is about to get its session, under the lock that [`Broker::disconnect`]
+    /// takes too: what has been taken back since [`authenticate`](Self::authenticate) began is refused here, and
+    /// whoever is let in is found by a later `disconnect`. It must return within microseconds and must not call the
+    /// broker: no client gets a session meanwhile. By default everyone stays let in.
     ///
     /// # Errors
     ///

@@ -1,8 +1,8 @@
 //! One client's connection: a task that reads packets, handles them, and writes what is due.
 //!
-//! The task works within a [`WorkBudget`] each time that the runtime polls it. It takes what the socket has, handles each
-//! whole packet in it ([`input`]), and sends all that is due with one write. What a client has caused for others, a
-//! message to many receivers for example, is done in slices before anything else is taken from it.
+//! The task works within a [`WorkBudget`] each time that the runtime polls it. It takes what the socket has, handles
+//! each whole packet in it ([`input`]), and sends all that is due with one write. What a client has caused for others,
+//! a message to many receivers for example, is done in slices before anything else is taken from it.
 
 mod close;
 mod end;
@@ -129,44 +129,6 @@ struct Connection<S> {
     unkept: u64,
     /// The application has messages of which it was not told yet that they are all for now.
     handed_over: bool,
-}
-
-/// Memory for the packet that is coming.
-enum PacketMemory {
-    /// The connection's own share is enough, as far as is known.
-    OwnShare,
-    Requested(oneshot::Receiver<Reservation>),
-    /// Given back when the packet is handled.
-    Granted(Reservation),
-    /// Of a packet that is handled: its answer, which is half as large at most, is not sent.
-    Answer {
-        _reservation: Reservation,
-    },
-}
-
-/// All of a PUBLISH but its payload.
-struct Skipped {
-    publish: Publish,
-    destination: Destination,
-    size: usize,
-    payload: usize,
-}
-
-/// What a connection has to do next.
-struct Next {
-    /// The client is not to be read from.
-    hold: bool,
-    /// A slice of what it has caused is to be delivered, before anything else that it sends.
-    due: bool,
-}
-
-enum Event {
-    Read(io::Result<usize>),
-    Written(io::Result<()>),
-    /// Something was put into the session, or is as it was waited for.
-    Awake,
-    Timer,
-    Shutdown,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
@@ -301,9 +263,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    /// Puts what waits into the output, and says whether the client is not to be read from for the moment: one that does
-    /// not take what it is sent, whose messages are not acknowledged, that sends too fast, for whose packet there is
-    /// no memory, or whose identity has used up its share of the threads. This is what bounds the memory that it can
+    /// Puts what waits into the output, and says whether the client is not to be read from for the moment: one that
+    /// does not take what it is sent, whose messages are not acknowledged, that sends too fast, for whose packet there
+    /// is no memory, or whose identity has used up its share of the threads. This is what bounds the memory that it can
     /// bind, and the work.
     fn next(&mut self) -> Result<Next, Evicted> {
         if self.over_share.is_some() {
@@ -448,4 +410,42 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             budget.work(units);
         }
     }
+}
+
+/// Memory for the packet that is coming.
+enum PacketMemory {
+    /// The connection's own share is enough, as far as is known.
+    OwnShare,
+    Requested(oneshot::Receiver<Reservation>),
+    /// Given back when the packet is handled.
+    Granted(Reservation),
+    /// Of a packet that is handled: its answer, which is half as large at most, is not sent.
+    Answer {
+        _reservation: Reservation,
+    },
+}
+
+/// All of a PUBLISH but its payload.
+struct Skipped {
+    publish: Publish,
+    destination: Destination,
+    size: usize,
+    payload: usize,
+}
+
+/// What a connection has to do next.
+struct Next {
+    /// The client is not to be read from.
+    hold: bool,
+    /// A slice of what it has caused is to be delivered, before anything else that it sends.
+    due: bool,
+}
+
+enum Event {
+    Read(io::Result<usize>),
+    Written(io::Result<()>),
+    /// Something was put into the session, or is as it was waited for.
+    Awake,
+    Timer,
+    Shutdown,
 }

@@ -45,47 +45,48 @@
 //!
 //! | part | what it does | knows nothing of |
 //! | --- | --- | --- |
-//! | `packet/` | control packets, from bytes to values and back, with every check of the standard | connections, sessions |
+//! | `packet/` | control packets, from bytes to values and back, with the standard's checks | connections, sessions |
 //! | `transport/` | what lies between TCP and MQTT: TLS, WebSocket, the buffers of a connection | packets |
 //! | `quotas/` | what one identity may take of what all share; its account | sessions |
-//! | `session/` | one client's subscriptions, the queue of messages to it, the acknowledgements due to it | other sessions |
+//! | `session/` | one client's subscriptions, messages to it, acknowledgements due to it | other sessions |
 //! | `topics/` | the tree of subscriptions, retained messages, the way of a message to its subscribers | connections |
 //! | `registry/` | which sessions there are, whose they are, when they end | connections, the application |
 //! | `connection/` | one client's connection, from its first byte to its last | other connections |
 //! | `listener` | accepts connections | packets |
 //! | `broker`, `application` | the parts together, and the hooks | |
 //!
-//! **A connection is one task.** It has its permit (`quotas/connection_limits`) before a byte of it is read. The handshakes
-//! of TLS and WebSocket (`connection/upgrade`), CONNECT and the application's decision about it (`connection/handshake`)
-//! share one timeout, and delay no other client. A client id, and the session under it, belong to the [`Identity`] that
-//! uses it. No other identity's CONNECT takes it over, except that a user's takes over that of a client without a name.
+//! **A connection is one task.** It has its permit (`quotas/connection_limits`) before a byte of it is read. The
+//! handshakes of TLS and WebSocket (`connection/upgrade`), CONNECT and the application's decision about it
+//! (`connection/handshake`) share one timeout, and delay no other client. A client id, and the session under it, belong
+//! to the [`Identity`] that uses it. No other identity's CONNECT takes it over, except that a user's takes over that of
+//! a client without a name.
 //!
-//! Then the task takes what the socket has, handles every whole packet in it (`connection/input`), and sends all that is
-//! due with one write. Bytes become packets in two steps: `packet/frame` checks the fixed header and the size,
+//! Then the task takes what the socket has, handles every whole packet in it (`connection/input`), and sends all that
+//! is due with one write. Bytes become packets in two steps: `packet/frame` checks the fixed header and the size,
 //! `packet/codec` and `packet/properties` the structure, in place: what is wrong is refused before anything is built for
 //! it. Rumqttd's codec encodes what is rare of what is sent.
 //!
 //! **There is no router task.** Whoever publishes, a connection or the application on any thread, looks the topic up in
 //! the tree of subscriptions (`topics/trie`), puts the message into the queue of each session that matches
-//! (`session/outbox`), under that session's mutex, and wakes its connection: once however many messages follow, and not at
-//! all while it runs. The connection encodes what fits the client's window (`session/inflight`) into its write buffer.
-//! What the client published is acknowledged in order (`session/incoming`), when it was delivered or when the application
-//! completes its [`Acknowledgement`].
+//! (`session/outbox`), under that session's mutex, and wakes its connection: once however many messages follow, and not
+//! at all while it runs. The connection encodes what fits the client's window (`session/inflight`) into its write
+//! buffer. What the client published is acknowledged in order (`session/incoming`), when it was delivered or when the
+//! application completes its [`Acknowledgement`].
 //!
 //! **What is long is cut.** A client's message with many receivers is delivered in slices (`topics/fan_out`) by its own
 //! connection, which takes nothing else from it meanwhile. The filters of a SUBSCRIBE are handled in the same way
-//! (`packet/subscribe`). Retained messages, of which a new subscription may match thousands, are taken from the store as
-//! the receiver's queue has room (`session/backlog`). One poll of a connection's task has a budget of 500 µs
+//! (`packet/subscribe`). Retained messages, of which a new subscription may match thousands, are taken from the store
+//! as the receiver's queue has room (`session/backlog`). One poll of a connection's task has a budget of 500 µs
 //! (`connection/work_budget`).
 //!
 //! A client of 3.1.1 and one of 5 differ in how bytes are read and written, hardly anywhere else.
 //!
 //! # Limits
 //!
-//! What a client makes the broker hold or do is accounted to its identity (`quotas/account`): its user, else its address.
-//! All of its connections together have a share of the threads (`quotas/fair_share`), a share of the memory for packets
-//! that have not come completely (`quotas/input_budget`), and one rate (`quotas/rate`). A packet that has begun has to
-//! come (`connection/input_rate`).
+//! What a client makes the broker hold or do is accounted to its identity (`quotas/account`): its user, else its
+//! address. All of its connections together have a share of the threads (`quotas/fair_share`), a share of the memory
+//! for packets that have not come completely (`quotas/input_budget`), and one rate (`quotas/rate`). A packet that has
+//! begun has to come (`connection/input_rate`).
 //!
 //! Everything is bounded: connections, in all and for each source address and user, packets before they are allocated,
 //! queues in messages and bytes for each session and in bytes for all, write buffers, retained messages,
@@ -97,9 +98,9 @@
 //!
 //! # What it does not do
 //!
-//! Nothing is stored on disk: sessions and retained messages end with the process. A message is sent again only on a new
-//! connection. Not offered, and refused as the standard says: shared subscriptions, extended authentication, topic aliases
-//! towards clients, MQTT 3.1.
+//! Nothing is stored on disk: sessions and retained messages end with the process. A message is sent again only on a
+//! new connection. Not offered, and refused as the standard says: shared subscriptions, extended authentication, topic
+//! aliases towards clients, MQTT 3.1.
 
 mod application;
 mod broker;

@@ -1,7 +1,8 @@
 //! The registry of sessions: who is connected, whose session waits for it, and when that ends.
 //!
-//! Locks are taken in the order sessions, session, then one of deadlines, empty sessions and retained messages. What ends is taken off the
-//! tree of subscriptions when they are released. A will that becomes due is handed to whoever called, to be published.
+//! Locks are taken in the order sessions, session, then one of deadlines, empty sessions and retained messages. What
+//! ends is taken off the tree of subscriptions when they are released. A will that becomes due is handed to whoever
+//! called, to be published.
 
 pub(crate) mod deadlines;
 pub(crate) mod empty_sessions;
@@ -56,34 +57,6 @@ pub(crate) struct SessionRegistry {
     ids: RandomState,
     /// Held by the one listener that sweeps for all.
     sweeping: tokio::sync::Mutex<()>,
-}
-
-/// A client that is connected: its session, and what was agreed.
-pub(crate) struct Connected {
-    pub session: Arc<Session>,
-    pub connection_id: u64,
-    pub client: Arc<ClientInfo>,
-    pub session_present: bool,
-    /// Seconds that the session will outlive the connection.
-    pub session_expiry: u32,
-    /// Bytes of the largest packet that the client takes.
-    pub max_packet: usize,
-}
-
-/// How a connection ended, as far as the session is concerned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Ending {
-    /// False after a DISCONNECT that says so, and when the broker shuts down.
-    pub publish_will: bool,
-    /// Changed by DISCONNECT.
-    pub session_expiry: Option<u32>,
-}
-
-/// A will that is to be published now, and whose it is.
-pub(crate) struct DueWill {
-    pub client: Arc<ClientInfo>,
-    pub session: Arc<Session>,
-    pub will: Will,
 }
 
 impl SessionRegistry {
@@ -440,6 +413,34 @@ impl SessionRegistry {
     fn next_number(&self) -> u64 {
         self.last_number.fetch_add(1, Relaxed) + 1
     }
+}
+
+/// A client that is connected: its session, and what was agreed.
+pub(crate) struct Connected {
+    pub session: Arc<Session>,
+    pub connection_id: u64,
+    pub client: Arc<ClientInfo>,
+    pub session_present: bool,
+    /// Seconds that the session will outlive the connection.
+    pub session_expiry: u32,
+    /// Bytes of the largest packet that the client takes.
+    pub max_packet: usize,
+}
+
+/// How a connection ended, as far as the session is concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ending {
+    /// False after a DISCONNECT that says so, and when the broker shuts down.
+    pub publish_will: bool,
+    /// Changed by DISCONNECT.
+    pub session_expiry: Option<u32>,
+}
+
+/// A will that is to be published now, and whose it is.
+pub(crate) struct DueWill {
+    pub client: Arc<ClientInfo>,
+    pub session: Arc<Session>,
+    pub will: Will,
 }
 
 /// A session that was taken away from its connection.

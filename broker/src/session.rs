@@ -1,5 +1,5 @@
-//! A client's session (section 4.1): its subscriptions, the messages that wait for it, the acknowledgements that are due
-//! to it. It outlives the connection if the client asked for that.
+//! A client's session (section 4.1): its subscriptions, the messages that wait for it, the acknowledgements that are
+//! due to it. It outlives the connection if the client asked for that.
 //!
 //! One mutex guards it, held for moments only, by the connection's task and by whoever delivers a message. A
 //! message goes into the queue and wakes the connection once, however many follow before it runs.
@@ -79,57 +79,6 @@ pub(crate) struct State {
     /// Why it is in no map any more and takes nothing.
     pub ended: Option<Reason>,
 }
-
-/// What others need to know of a connection.
-pub(crate) struct ConnectionHandle {
-    /// Tells connections apart.
-    pub id: u64,
-    pub client: Arc<ClientInfo>,
-    pub max_packet: usize,
-    /// Something was put here for the connection to pick up.
-    awake: bool,
-    /// There only while the connection waits: what it puts here itself would otherwise wake its own task, which then
-    /// runs once more for nothing, and for which the runtime wakes another thread.
-    waker: Option<Waker>,
-}
-
-impl ConnectionHandle {
-    /// A connection, which counts as its identity's until this is dropped.
-    pub fn new(id: u64, client: Arc<ClientInfo>, max_packet: usize) -> Self {
-        client.account.connections.add(1);
-        Self { id, client, max_packet, awake: false, waker: None }
-    }
-
-    pub fn wake(&mut self) {
-        if !self.awake {
-            self.awake = true;
-            if let Some(waker) = self.waker.take() {
-                waker.wake();
-            }
-        }
-    }
-}
-
-impl Drop for ConnectionHandle {
-    fn drop(&mut self) {
-        self.client.account.connections.subtract(1);
-    }
-}
-
-/// What became of a message offered to a session.
-pub(crate) enum Enqueued {
-    InQueue,
-    /// Refused by the bounds of the queue.
-    Full(Full),
-    /// QoS 0 without a connection, or the session has ended.
-    Absent,
-    /// Larger than the connection takes.
-    Oversize(Encoding),
-}
-
-/// A connection that has lost its session, and why: another one has taken it over, or it has ended.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Evicted(pub Reason);
 
 impl Session {
     pub fn new(client_id: Arc<str>, owner: Option<Arc<str>>, account: Arc<Account>, serial: u64) -> Self {
@@ -294,6 +243,57 @@ impl State {
             && self.will.is_none()
     }
 }
+
+/// What others need to know of a connection.
+pub(crate) struct ConnectionHandle {
+    /// Tells connections apart.
+    pub id: u64,
+    pub client: Arc<ClientInfo>,
+    pub max_packet: usize,
+    /// Something was put here for the connection to pick up.
+    awake: bool,
+    /// There only while the connection waits: what it puts here itself would otherwise wake its own task, which then
+    /// runs once more for nothing, and for which the runtime wakes another thread.
+    waker: Option<Waker>,
+}
+
+impl ConnectionHandle {
+    /// A connection, which counts as its identity's until this is dropped.
+    pub fn new(id: u64, client: Arc<ClientInfo>, max_packet: usize) -> Self {
+        client.account.connections.add(1);
+        Self { id, client, max_packet, awake: false, waker: None }
+    }
+
+    pub fn wake(&mut self) {
+        if !self.awake {
+            self.awake = true;
+            if let Some(waker) = self.waker.take() {
+                waker.wake();
+            }
+        }
+    }
+}
+
+impl Drop for ConnectionHandle {
+    fn drop(&mut self) {
+        self.client.account.connections.subtract(1);
+    }
+}
+
+/// What became of a message offered to a session.
+pub(crate) enum Enqueued {
+    InQueue,
+    /// Refused by the bounds of the queue.
+    Full(Full),
+    /// QoS 0 without a connection, or the session has ended.
+    Absent,
+    /// Larger than the connection takes.
+    Oversize(Encoding),
+}
+
+/// A connection that has lost its session, and why: another one has taken it over, or it has ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Evicted(pub Reason);
 
 /// What came of filling the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,5 +1,5 @@
-//! Log lines that clients can cause are bounded in length, and in rate for each cause apart: a few a second, then only a
-//! count, so that a flood of one kind hides nothing of another, and a flood of its own kind is still seen in numbers.
+//! Log lines that clients can cause are bounded in length, and in rate for each cause apart: a few a second, then only
+//! a count, so that a flood of one kind hides nothing of another, and a flood of its own kind is still seen in numbers.
 
 use std::{
     convert::Infallible,
@@ -15,6 +15,11 @@ use tracing::info;
 const LINES_PER_SECOND: u32 = 10;
 /// Time after which what was left out is told, though no further line of its cause comes.
 const REPORT_INTERVAL: Duration = Duration::from_secs(10);
+
+pub(crate) struct Throttle {
+    started: Instant,
+    budgets: [Budget; Cause::ALL.len()],
+}
 
 /// What a line is about. Each has a budget of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,11 +70,6 @@ impl Cause {
             Self::Fault => "faults",
         }
     }
-}
-
-pub(crate) struct Throttle {
-    started: Instant,
-    budgets: [Budget; Cause::ALL.len()],
 }
 
 /// What one cause has left in this second.

@@ -38,30 +38,13 @@ use crate::{
     },
 };
 
-/// Chooses a replacement for a message that a receiver does not take: gets the receiver's limit in bytes and
-/// a function that says how large a message would be for it.
-pub type Oversize<'a> = &'a dyn Fn(usize, &dyn Fn(&Message) -> usize) -> Option<Message>;
-
 /// Retained messages on topics that start with `$`: `$SYS/…` has some forty, and the application may add its own.
 const MAX_OWN_RETAINED_MESSAGES: usize = 10_000;
 /// Bytes of these messages.
 const MAX_OWN_RETAINED_BYTES: usize = 16 * 1024 * 1024;
-/// Recipients of an answer from which on the time that they take is charged to the client that caused it; below, measuring
-/// it would cost as much as one of them.
+/// Recipients of an answer from which on the time that they take is charged to the client that caused it; below,
+/// measuring it would cost as much as one of them.
 const CHARGED_FROM: usize = 8;
-
-/// What became of a message for one client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Receipt {
-    /// It is in its queue.
-    Queued,
-    /// The client has no subscription that matches.
-    NoSubscription,
-    /// The client has one, but its queue is full, or it takes no packet of that size; that is counted.
-    Dropped,
-    /// The client's session has ended; that is counted.
-    NoSession,
-}
 
 /// All topics of a broker.
 pub(crate) struct Topics {
@@ -293,4 +276,21 @@ impl Topics {
 fn expires(message: &Message) -> Option<Instant> {
     let seconds = message.properties.as_ref()?.message_expiry?;
     Some(Instant::now() + Duration::from_secs(seconds.into()))
+}
+
+/// Chooses a replacement for a message that a receiver does not take: gets the receiver's limit in bytes and
+/// a function that says how large a message would be for it.
+pub type Oversize<'a> = &'a dyn Fn(usize, &dyn Fn(&Message) -> usize) -> Option<Message>;
+
+/// What became of a message for one client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Receipt {
+    /// It is in its queue.
+    Queued,
+    /// The client has no subscription that matches.
+    NoSubscription,
+    /// The client has one, but its queue is full, or it takes no packet of that size; that is counted.
+    Dropped,
+    /// The client's session has ended; that is counted.
+    NoSession,
 }

@@ -1,5 +1,5 @@
-//! What a client may do: publish to a topic, subscribe to a filter. The application decides, within what the broker keeps
-//! for itself and its limits.
+//! What a client may do: publish to a topic, subscribe to a filter. The application decides, within what the broker
+//! keeps for itself and its limits.
 
 use crate::{
     application::Route,

@@ -26,35 +26,8 @@ use crate::{
 
 /// The first byte of a CONNECT.
 const CONNECT: u8 = 0x10;
-/// Bytes of a CONNECT for which no room has to be asked: one without a will, or with a small one.
+/// Bytes of a CONNECT for which no memory is reserved: one without a will, or with a small one.
 const CONNECT_SHARE: usize = 4 * 1024;
-
-/// An accepted CONNECT, whose CONNACK is in the stream's output.
-pub(crate) struct Opened {
-    pub connected: Connected,
-    pub version: Version,
-    pub is_bridge: bool,
-    /// Seconds, as agreed; 0 is none.
-    pub keep_alive: u16,
-}
-
-/// Why there is no connection.
-pub(crate) enum ConnectError {
-    /// A CONNACK that says why is in the stream's output.
-    Refused,
-    /// No CONNACK would be understood; why, for the log.
-    Unanswerable(&'static str),
-    Lost,
-}
-
-impl From<io::Error> for ConnectError {
-    fn from(error: io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::InvalidData => Self::Unanswerable("TLS or WebSocket gone wrong"),
-            _ => Self::Lost,
-        }
-    }
-}
 
 /// Waits for CONNECT and answers it.
 pub(crate) async fn open<S: AsyncRead + AsyncWrite + Unpin>(
@@ -62,7 +35,7 @@ pub(crate) async fn open<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut Stream<S>,
 ) -> Result<Opened, ConnectError> {
     let broker = &pending.broker;
-    // RetainedMessage as long as the packet is, which is until its sender is known.
+    // Held as long as the packet is, which is until its sender is known.
     let (size, _reservation) = read(pending, stream).await?;
     broker.counters().received.packet();
     let packet = stream.input.split_to(size).freeze();
@@ -81,8 +54,8 @@ pub(crate) async fn open<S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
-/// Reads until all of CONNECT is there; returns its size, and the room that it takes beyond what everyone has. The
-/// address that it comes from pays for that: who sends it is not known yet.
+/// Reads until all of CONNECT is there; returns its size, and the memory that is reserved for it, if it is large.
+/// The address that it comes from pays for that: the client is not known yet.
 async fn read<S: AsyncRead + AsyncWrite + Unpin>(
     pending: &PendingConnection,
     stream: &mut Stream<S>,
@@ -112,6 +85,33 @@ async fn read<S: AsyncRead + AsyncWrite + Unpin>(
 
 fn other(first: &[u8]) -> ConnectError {
     ConnectError::Unanswerable(protocol_mismatch::on_mqtt(first))
+}
+
+/// An accepted CONNECT, whose CONNACK is in the stream's output.
+pub(crate) struct Opened {
+    pub connected: Connected,
+    pub version: Version,
+    pub is_bridge: bool,
+    /// Seconds, as agreed; 0 is none.
+    pub keep_alive: u16,
+}
+
+/// Why there is no connection.
+pub(crate) enum ConnectError {
+    /// A CONNACK that says why is in the stream's output.
+    Refused,
+    /// No CONNACK would be understood; why, for the log.
+    Unanswerable(&'static str),
+    Lost,
+}
+
+impl From<io::Error> for ConnectError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::InvalidData => Self::Unanswerable("TLS or WebSocket gone wrong"),
+            _ => Self::Lost,
+        }
+    }
 }
 
 /// Why a CONNECT is not accepted.

@@ -1,4 +1,5 @@
-//! What a client sends: packets are taken off the input one by one and handled, within the budget and the client's quotas.
+//! What a client sends: packets are taken off the input one by one and handled, within the budget and the client's
+//! quotas.
 
 use bytes::{Buf, BytesMut};
 use tokio::{

@@ -1,5 +1,5 @@
-//! The rate at which a packet comes that has begun, against the least: memory is not held for ever for a packet that does
-//! not come.
+//! The rate at which a packet comes that has begun, against the least: memory is not held for ever for a packet that
+//! does not come.
 
 use std::time::Duration;
 

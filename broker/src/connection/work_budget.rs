@@ -1,5 +1,5 @@
-//! The work that a connection's task may do in one poll, before others of the thread have theirs. It is spent by what was
-//! done, not by a number of packets alone: one packet may cost a thousand times what another does.
+//! The work that a connection's task may do in one poll, before others of the thread have theirs. It is spent by what
+//! was done, not by a number of packets alone: one packet may cost a thousand times what another does.
 
 use std::time::Duration;
 
@@ -11,7 +11,8 @@ const MAX_TIME: Duration = Duration::from_micros(500);
 const MAX_PACKETS: usize = 128;
 /// Bytes of the packets of a budget.
 const MAX_BYTES: usize = 256 * 1024;
-/// Units of work between two checks of the clock, a few microseconds: a check costs as much as a tenth of a small packet.
+/// Units of work between two checks of the clock, a few microseconds: a check costs as much as a tenth of a small
+/// packet.
 const UNITS_PER_CHECK: usize = 16;
 /// Bytes that are as much work as a small packet.
 const BYTES_PER_UNIT: usize = 256;

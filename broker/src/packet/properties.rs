@@ -124,8 +124,8 @@ fn property<'a>(id: u8, fields: &mut Fields<'a>) -> Result<Property<'a>, Violati
         1 => Property::PayloadFormat(flag(fields)?),
         2 => Property::MessageExpiry(fields.four_bytes()?),
         3 => Property::ContentType(fields.string()?),
-        // One with a wildcard [MQTT-3.3.2-14] is passed on: whoever would answer refuses it with an error, which helps a
-        // device more than a closed connection that it opens again with the same message.
+        // One with a wildcard [MQTT-3.3.2-14] is passed on: whoever would answer refuses it with an error, which helps
+        // a device more than a closed connection that it opens again with the same message.
         8 => Property::ResponseTopic(fields.string()?),
         9 => Property::CorrelationData(fields.binary()?),
         11 => match fields.variable()? {

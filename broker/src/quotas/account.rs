@@ -18,62 +18,6 @@ use parking_lot::Mutex;
 
 use crate::quotas::{fair_share::Usage, rate::Rates};
 
-/// Whose an account is.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Holder {
-    /// An authenticated user, by password or certificate.
-    User(Arc<str>),
-    /// All clients without a name at one address; see [`source`].
-    Source(IpAddr),
-}
-
-impl fmt::Display for Holder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::User(user) => write!(f, "user {user}"),
-            Self::Source(address) => write!(f, "address {address}"),
-        }
-    }
-}
-
-/// The address that stands for a client without a name. A host of IPv6 has a whole network of 64 bits to itself, and so
-/// is that network.
-pub(crate) fn source(peer: IpAddr) -> IpAddr {
-    match peer.to_canonical() {
-        IpAddr::V6(address) if !address.is_loopback() => {
-            IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)))
-        }
-        address => address,
-    }
-}
-
-/// An amount that is held, against a limit that whoever adds to it knows.
-#[derive(Debug, Default)]
-pub(crate) struct Held(AtomicUsize);
-
-impl Held {
-    pub fn get(&self) -> usize {
-        self.0.load(Relaxed)
-    }
-
-    /// Adds `amount` if no more than `limit` is held then; says whether it did.
-    pub fn try_add(&self, amount: usize, limit: usize) -> bool {
-        let within = |held: usize| held.checked_add(amount).filter(|&sum| sum <= limit);
-        self.0.fetch_update(Relaxed, Relaxed, within).is_ok()
-    }
-
-    /// Adds `amount`, however much is held.
-    pub fn add(&self, amount: usize) {
-        self.0.fetch_add(amount, Relaxed);
-    }
-
-    /// Takes back what was added before.
-    pub fn subtract(&self, amount: usize) {
-        let before = self.0.fetch_sub(amount, Relaxed);
-        debug_assert!(before >= amount, "more given back than was taken");
-    }
-}
-
 /// The account of one identity.
 #[derive(Debug)]
 pub(crate) struct Account {
@@ -83,8 +27,8 @@ pub(crate) struct Account {
     pub holder: Holder,
     /// Connections that have a session.
     pub connections: Held,
-    /// Bytes set aside for packets that have not come completely; changed by [`InputBudget`](crate::quotas::input_budget)
-    /// alone.
+    /// Bytes set aside for packets that have not come completely; changed by
+    /// [`InputBudget`](crate::quotas::input_budget) alone.
     pub input: Held,
     /// Bytes of QoS 2 identifiers that are not released; see [`Incoming`](crate::session::incoming).
     pub unreleased: Held,
@@ -148,6 +92,62 @@ impl Accounts {
         let account = Arc::new(Account::new(holder.clone()));
         accounts.insert(holder, Arc::downgrade(&account));
         account
+    }
+}
+
+/// Whose an account is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Holder {
+    /// An authenticated user, by password or certificate.
+    User(Arc<str>),
+    /// All clients without a name at one address; see [`source`].
+    Source(IpAddr),
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::User(user) => write!(f, "user {user}"),
+            Self::Source(address) => write!(f, "address {address}"),
+        }
+    }
+}
+
+/// The address that stands for a client without a name. A host of IPv6 has a whole network of 64 bits to itself, and so
+/// is that network.
+pub(crate) fn source(peer: IpAddr) -> IpAddr {
+    match peer.to_canonical() {
+        IpAddr::V6(address) if !address.is_loopback() => {
+            IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)))
+        }
+        address => address,
+    }
+}
+
+/// An amount that is held, against a limit that whoever adds to it knows.
+#[derive(Debug, Default)]
+pub(crate) struct Held(AtomicUsize);
+
+impl Held {
+    pub fn get(&self) -> usize {
+        self.0.load(Relaxed)
+    }
+
+    /// Adds `amount` if no more than `limit` is held then; says whether it did.
+    pub fn try_add(&self, amount: usize, limit: usize) -> bool {
+        let within = |held: usize| held.checked_add(amount).filter(|&sum| sum <= limit);
+        self.0.fetch_update(Relaxed, Relaxed, within).is_ok()
+    }
+
+    /// Adds `amount`, however much is held.
+    pub fn add(&self, amount: usize) {
+        self.0.fetch_add(amount, Relaxed);
+    }
+
+    /// Takes back what was added before.
+    pub fn subtract(&self, amount: usize) {
+        let before = self.0.fetch_sub(amount, Relaxed);
+        debug_assert!(before >= amount, "more given back than was taken");
     }
 }
 

@@ -31,42 +31,6 @@ const MUCH: u32 = WINDOW_NANOS / 10;
 /// The share of an identity that is alone: all that there is.
 const EVERYTHING: u32 = u32::MAX;
 
-/// Time used: in the upper half the number of a window, in the lower one the nanoseconds that were used in it, debt
-/// from windows before included.
-#[derive(Debug, Default)]
-struct Used(AtomicU64);
-
-impl Used {
-    /// What counts in this window, of which `share` was free for each that has passed since.
-    fn at(&self, window: u32, share: u32) -> u32 {
-        Self::carried(self.0.load(Relaxed), window, share)
-    }
-
-    fn add(&self, spent: u32, window: u32, share: u32) {
-        let added = |packed| {
-            let used = Self::carried(packed, window, share).saturating_add(spent);
-            Some(u64::from(window) << 32 | u64::from(used))
-        };
-        let _ = self.0.fetch_update(Relaxed, Relaxed, added);
-    }
-
-    fn carried(packed: u64, window: u32, share: u32) -> u32 {
-        let (then, used) = ((packed >> 32) as u32, packed as u32);
-        match window.wrapping_sub(then) {
-            0 => used,
-            passed => used.saturating_sub(share.saturating_mul(passed)).min(MOST_DEBT),
-        }
-    }
-}
-
-/// What one identity has used.
-#[derive(Debug, Default)]
-pub(crate) struct Usage {
-    used: Used,
-    /// The period in which it was counted among the active ones last, plus one; 0 is never.
-    active: AtomicU32,
-}
-
 /// What all have used.
 pub(crate) struct FairShare {
     threads: AtomicUsize,
@@ -149,6 +113,42 @@ impl FairShare {
     /// Nanoseconds that all threads together have in a window.
     fn capacity(&self) -> u32 {
         WINDOW_NANOS.saturating_mul(self.threads.load(Relaxed).try_into().unwrap_or(u32::MAX))
+    }
+}
+
+/// What one identity has used.
+#[derive(Debug, Default)]
+pub(crate) struct Usage {
+    used: Used,
+    /// The period in which it was counted among the active ones last, plus one; 0 is never.
+    active: AtomicU32,
+}
+
+/// Time used: in the upper half the number of a window, in the lower one the nanoseconds that were used in it, debt
+/// from windows before included.
+#[derive(Debug, Default)]
+struct Used(AtomicU64);
+
+impl Used {
+    /// What counts in this window, of which `share` was free for each that has passed since.
+    fn at(&self, window: u32, share: u32) -> u32 {
+        Self::carried(self.0.load(Relaxed), window, share)
+    }
+
+    fn add(&self, spent: u32, window: u32, share: u32) {
+        let added = |packed| {
+            let used = Self::carried(packed, window, share).saturating_add(spent);
+            Some(u64::from(window) << 32 | u64::from(used))
+        };
+        let _ = self.0.fetch_update(Relaxed, Relaxed, added);
+    }
+
+    fn carried(packed: u64, window: u32, share: u32) -> u32 {
+        let (then, used) = ((packed >> 32) as u32, packed as u32);
+        match window.wrapping_sub(then) {
+            0 => used,
+            passed => used.saturating_sub(share.saturating_mul(passed)).min(MOST_DEBT),
+        }
     }
 }
 

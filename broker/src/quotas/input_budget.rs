@@ -1,8 +1,8 @@
 //! Memory for packets that have not come completely, in all and for each identity.
 //!
-//! Every connection may hold a little of its own. For a packet that is larger, memory is reserved by its declared length
-//! before more of it is read, and given back when it is handled or its connection ends. So a connection that has a
-//! [`Reservation`] can finish, and none waits for a packet that is half read. One that has none is not read from, and
+//! Every connection may hold a little of its own. For a packet that is larger, memory is reserved by its declared
+//! length before more of it is read, and given back when it is handled or its connection ends. So a connection that has
+//! a [`Reservation`] can finish, and none waits for a packet that is half read. One that has none is not read from, and
 //! waits: first in, first out within its identity, and round robin among identities.
 
 use std::{
@@ -33,41 +33,6 @@ pub(crate) struct InputBudget {
     waiting: Mutex<VecDeque<Waiting>>,
     /// Packets that had to wait.
     waits: AtomicU64,
-}
-
-struct Waiting {
-    account: Arc<Account>,
-    /// Bytes, and who is to have them, in the order in which they asked.
-    packets: VecDeque<(usize, oneshot::Sender<Reservation>)>,
-}
-
-/// What stands between an identity and more memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verdict {
-    Fits,
-    /// What the identity holds itself.
-    Own,
-    /// What others hold.
-    Others,
-}
-
-/// Reservation for one packet. It is given back when dropped.
-pub(crate) struct Reservation {
-    budget: Arc<InputBudget>,
-    account: Arc<Account>,
-    bytes: usize,
-}
-
-impl Reservation {
-    pub fn bytes(&self) -> usize {
-        self.bytes
-    }
-}
-
-impl Drop for Reservation {
-    fn drop(&mut self) {
-        self.budget.give_back(&self.account, self.bytes);
-    }
 }
 
 impl InputBudget {
@@ -127,8 +92,8 @@ impl InputBudget {
         drop(unwanted);
     }
 
-    /// Gives memory to those that wait, round robin; returns the reservations that came too late, to be dropped when the
-    /// lock is released.
+    /// Gives memory to those that wait, round robin; returns the reservations that came too late, to be dropped when
+    /// the lock is released.
     fn hand_out(self: &Arc<Self>, waiting: &mut VecDeque<Waiting>) -> Vec<Reservation> {
         let mut unwanted = Vec::new();
         let mut at = 0;
@@ -172,6 +137,41 @@ impl InputBudget {
             _ => Verdict::Own,
         }
     }
+}
+
+/// Memory for one packet. It is given back when dropped.
+pub(crate) struct Reservation {
+    budget: Arc<InputBudget>,
+    account: Arc<Account>,
+    bytes: usize,
+}
+
+impl Reservation {
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.budget.give_back(&self.account, self.bytes);
+    }
+}
+
+struct Waiting {
+    account: Arc<Account>,
+    /// Bytes, and who is to have them, in the order in which they asked.
+    packets: VecDeque<(usize, oneshot::Sender<Reservation>)>,
+}
+
+/// What stands between an identity and more memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Fits,
+    /// What the identity holds itself.
+    Own,
+    /// What others hold.
+    Others,
 }
 
 #[cfg(test)]

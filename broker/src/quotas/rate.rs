@@ -14,6 +14,22 @@ pub(crate) struct Rates {
     bytes: Bucket,
 }
 
+impl Rates {
+    pub fn message(&self, config: &Config, now: Duration) {
+        self.messages.take(1, config.max_message_rate, now);
+    }
+
+    pub fn bytes(&self, bytes: usize, config: &Config, now: Duration) {
+        self.bytes.take(bytes, config.max_byte_rate, now);
+    }
+
+    /// Until when nothing of this identity is read, if it sent faster than it may.
+    pub fn held_until(&self, config: &Config, now: Duration) -> Option<Duration> {
+        let full = Duration::from_nanos(self.messages.0.load(Relaxed).max(self.bytes.0.load(Relaxed)));
+        (full > now.saturating_add(config.rate_burst)).then(|| full - config.rate_burst)
+    }
+}
+
 /// A token bucket is known by when it will be full again, in nanoseconds.
 #[derive(Debug, Default)]
 struct Bucket(AtomicU64);
@@ -30,22 +46,6 @@ impl Bucket {
 
 fn nanos_of(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
-}
-
-impl Rates {
-    pub fn message(&self, config: &Config, now: Duration) {
-        self.messages.take(1, config.max_message_rate, now);
-    }
-
-    pub fn bytes(&self, bytes: usize, config: &Config, now: Duration) {
-        self.bytes.take(bytes, config.max_byte_rate, now);
-    }
-
-    /// Until when nothing of this identity is read, if it sent faster than it may.
-    pub fn held_until(&self, config: &Config, now: Duration) -> Option<Duration> {
-        let full = Duration::from_nanos(self.messages.0.load(Relaxed).max(self.bytes.0.load(Relaxed)));
-        (full > now.saturating_add(config.rate_burst)).then(|| full - config.rate_burst)
-    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! Empty sessions: without a connection, a subscription, a message or a will. When there are too many sessions, those make
-//! room for new ones, the one that has been without a connection for longest first.
+//! Empty sessions: without a connection, a subscription, a message or a will. When there are too many sessions, those
+//! make room for new ones, the one that has been without a connection for longest first.
 
 use std::{
     collections::BTreeMap,

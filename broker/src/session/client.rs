@@ -54,15 +54,15 @@ impl fmt::Debug for Login {
     }
 }
 
-/// Who a client is, once it is authenticated. A client id belongs to the user whose session it names. If that session has
-/// no user, every user may take it over.
+/// Who a client is, once it is authenticated. A client id belongs to the user whose session it names. If that session
+/// has no user, every user may take it over.
 #[derive(Clone, Debug, Default)]
 pub struct Identity {
     /// The user; `None` is an anonymous client, which is another identity than every user.
     pub user: Option<Arc<str>>,
     /// Which of the user's credentials it was authenticated by, as the application numbers them: it is shown to
-    /// [`Application::confirm`] and in [`ClientInfo`], so that what has been replaced meanwhile is known. 0 if the
-    /// application does not care.
+    /// [`Application::confirm`](crate::Application::confirm) and in [`ClientInfo`], so that what has been replaced
+    /// meanwhile is known. 0 if the application does not care.
     pub credential: u64,
 }
 

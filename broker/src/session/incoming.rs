@@ -14,35 +14,6 @@ pub(crate) const IDENTIFIER_BYTES: usize = 96;
 /// Numbers the publishes of a session, beyond the reuse of packet identifiers.
 pub(crate) type PublishNumber = u64;
 
-/// What to do with a QoS 1 or 2 PUBLISH that came in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Accepted {
-    /// Hand it on; its acknowledgement is decided under this number.
-    New(PublishNumber),
-    /// A QoS 2 message that was handed on before.
-    Repeated,
-    /// A QoS 2 message whose identifier there is no room to remember: not to be handed on. Its PUBREC says so.
-    Refused,
-}
-
-/// What bounds the QoS 2 identifiers that a session remembers.
-pub(crate) struct Bounds<'a> {
-    /// Who pays for them.
-    pub account: &'a Arc<Account>,
-    /// Identifiers of this session.
-    pub session: usize,
-    /// Bytes of those of all sessions of the account.
-    pub account_bytes: usize,
-}
-
-/// An acknowledgement that may be sent: PUBACK or PUBREC by the QoS.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Decided {
-    pub id: u16,
-    pub qos: QoS,
-    pub reason: Reason,
-}
-
 #[derive(Default)]
 pub(crate) struct Incoming {
     /// What this connection's client waits for, in the order of its publishes.
@@ -55,22 +26,6 @@ pub(crate) struct Incoming {
     payer: Option<Arc<Account>>,
     /// QoS 1 and 2 publishes of this connection that count against Receive Maximum.
     used: usize,
-}
-
-struct Pending {
-    id: u16,
-    qos: QoS,
-    decision: Option<Reason>,
-}
-
-struct Unreleased {
-    /// Of the publish that was handed on.
-    number: PublishNumber,
-    /// Which entry of `pending` this connection's client waits for, if PUBREC is still due.
-    waits: Option<PublishNumber>,
-    received: bool,
-    /// Counted in `used`.
-    counted: bool,
 }
 
 impl Incoming {
@@ -225,6 +180,51 @@ impl Drop for Incoming {
     fn drop(&mut self) {
         self.forgotten(self.unreleased.len());
     }
+}
+
+/// What to do with a QoS 1 or 2 PUBLISH that came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Accepted {
+    /// Hand it on; its acknowledgement is decided under this number.
+    New(PublishNumber),
+    /// A QoS 2 message that was handed on before.
+    Repeated,
+    /// A QoS 2 message whose identifier there is no room to remember: not to be handed on. Its PUBREC says so.
+    Refused,
+}
+
+/// What bounds the QoS 2 identifiers that a session remembers.
+pub(crate) struct Bounds<'a> {
+    /// Who pays for them.
+    pub account: &'a Arc<Account>,
+    /// Identifiers of this session.
+    pub session: usize,
+    /// Bytes of those of all sessions of the account.
+    pub account_bytes: usize,
+}
+
+/// An acknowledgement that may be sent: PUBACK or PUBREC by the QoS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Decided {
+    pub id: u16,
+    pub qos: QoS,
+    pub reason: Reason,
+}
+
+struct Pending {
+    id: u16,
+    qos: QoS,
+    decision: Option<Reason>,
+}
+
+struct Unreleased {
+    /// Of the publish that was handed on.
+    number: PublishNumber,
+    /// Which entry of `pending` this connection's client waits for, if PUBREC is still due.
+    waits: Option<PublishNumber>,
+    received: bool,
+    /// Counted in `used`.
+    counted: bool,
 }
 
 #[cfg(test)]

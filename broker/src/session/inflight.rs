@@ -4,38 +4,6 @@ use std::collections::VecDeque;
 
 use crate::{message::QoS, packet::outbound_publish::OutboundPublish};
 
-/// What an unfinished message waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stage {
-    /// PUBACK.
-    Acknowledged,
-    /// PUBREC.
-    Received,
-    /// PUBCOMP, PUBREL being sent; the message itself is done with.
-    Completed,
-}
-
-impl Stage {
-    /// What a message of this QoS waits for first.
-    pub fn first(qos: QoS) -> Self {
-        if qos == QoS::ExactlyOnce { Self::Received } else { Self::Acknowledged }
-    }
-}
-
-struct Entry {
-    id: u16,
-    stage: Stage,
-    publish: Option<OutboundPublish>,
-}
-
-/// What has to be sent next on a new connection.
-pub(crate) enum Resend<'a> {
-    /// The PUBLISH again, with DUP.
-    Publish(u16, &'a OutboundPublish),
-    /// The PUBREL again.
-    Release(u16),
-}
-
 /// The window, in the order of first sending, which redelivery keeps [MQTT-4.6.0-1].
 pub(crate) struct Inflight {
     entries: VecDeque<Entry>,
@@ -132,6 +100,38 @@ impl Inflight {
         // Clients acknowledge in order, so it is nearly always the first.
         self.entries.iter().position(|entry| entry.id == id && entry.stage == stage)
     }
+}
+
+struct Entry {
+    id: u16,
+    stage: Stage,
+    publish: Option<OutboundPublish>,
+}
+
+/// What an unfinished message waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// PUBACK.
+    Acknowledged,
+    /// PUBREC.
+    Received,
+    /// PUBCOMP, PUBREL being sent; the message itself is done with.
+    Completed,
+}
+
+impl Stage {
+    /// What a message of this QoS waits for first.
+    pub fn first(qos: QoS) -> Self {
+        if qos == QoS::ExactlyOnce { Self::Received } else { Self::Acknowledged }
+    }
+}
+
+/// What has to be sent next on a new connection.
+pub(crate) enum Resend<'a> {
+    /// The PUBLISH again, with DUP.
+    Publish(u16, &'a OutboundPublish),
+    /// The PUBREL again.
+    Release(u16),
 }
 
 #[cfg(test)]

@@ -24,22 +24,6 @@ use crate::{
 /// as the queue is, and must not be the price of each message.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
-/// The queue did not take a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Full {
-    /// At which it was to be sent.
-    pub qos: QoS,
-    /// How many it has not taken since it was empty, this one included: at QoS 0, or above it.
-    pub dropped: u64,
-}
-
-impl Full {
-    /// Worth a line in the log: the first, and then each that makes the number ten times as large.
-    pub fn is_news(self) -> bool {
-        10u64.pow(self.dropped.ilog10()) == self.dropped
-    }
-}
-
 pub(crate) struct Outbox {
     queue: VecDeque<OutboundPublish>,
     inflight: Inflight,
@@ -51,13 +35,6 @@ pub(crate) struct Outbox {
     refused: [u64; 2],
     /// No message in the queue expires before.
     next_expiry: Option<Instant>,
-}
-
-/// Where packets are written to: a connection of this version that takes packets up to this size.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Encoding {
-    pub version: Version,
-    pub max_packet: usize,
 }
 
 impl Outbox {
@@ -247,6 +224,29 @@ impl Outbox {
         counters.queued_bytes.fetch_sub(weight, Relaxed);
         counters.queued_messages.fetch_sub(messages, Relaxed);
     }
+}
+
+/// The queue did not take a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Full {
+    /// At which it was to be sent.
+    pub qos: QoS,
+    /// How many it has not taken since it was empty, this one included: at QoS 0, or above it.
+    pub dropped: u64,
+}
+
+impl Full {
+    /// Worth a line in the log: the first, and then each that makes the number ten times as large.
+    pub fn is_news(self) -> bool {
+        10u64.pow(self.dropped.ilog10()) == self.dropped
+    }
+}
+
+/// How packets are encoded for a connection: its version, and bytes of the largest that its client takes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Encoding {
+    pub version: Version,
+    pub max_packet: usize,
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! Who gets a message, and how far it has come on its way to them.
 //!
-//! A message with many recipients is delivered in slices, in the order of the sessions' serials, so that no
-//! other connection waits for all of them and nothing has to be held for each. Subscriptions are collected under the lock of the tree,
-//! and merged outside of it.
+//! A message with many recipients is delivered in slices, in the order of the sessions' serials, so that no other
+//! connection waits for all of them and nothing has to be held for each. Subscriptions are collected under the lock of
+//! the tree, and merged outside of it.
 
 use std::{collections::HashMap, mem::take, sync::Arc};
 
@@ -17,7 +17,7 @@ use crate::{
     topics::trie::Trie,
 };
 
-/// Receivers of one slice: some 50 to 100 µs.
+/// Recipients of one slice: some 50 to 100 µs.
 pub(crate) const SLICE: usize = 64;
 
 /// A message's way to its recipients.

@@ -9,21 +9,6 @@ use tokio::time::Instant;
 
 use crate::{message::Message, quotas::account::Account, topics::topic};
 
-pub(crate) struct RetainedMessage {
-    pub message: Message,
-    pub expires: Option<Instant>,
-    /// Counts what was kept, so that what came after a subscription is told from what was there before.
-    pub sequence: u64,
-    /// Who pays for it; nobody for what the application publishes.
-    owner: Option<Arc<Account>>,
-}
-
-impl RetainedMessage {
-    pub fn expired(&self, now: Instant) -> bool {
-        self.expires.is_some_and(|expires| expires <= now)
-    }
-}
-
 pub(crate) struct Retained {
     messages: BTreeMap<Arc<str>, RetainedMessage>,
     bytes: usize,
@@ -100,8 +85,8 @@ impl Retained {
     }
 
     /// Calls `found` with the messages that `filter` matches, in the order of their topics from behind `after` on,
-    /// until `found` says that it is enough, or `examined` topics were looked at; moves `after` on. True when that was the
-    /// last.
+    /// until `found` says that it is enough, or `examined` topics were looked at; moves `after` on. True when that was
+    /// the last.
     pub fn scan(
         &self,
         filter: &str,
@@ -179,6 +164,21 @@ impl Retained {
             stays
         });
         self.next_expiry = self.messages.values().filter_map(|kept| kept.expires).min();
+    }
+}
+
+pub(crate) struct RetainedMessage {
+    pub message: Message,
+    pub expires: Option<Instant>,
+    /// Counts what was kept, so that what came after a subscription is told from what was there before.
+    pub sequence: u64,
+    /// Who pays for it; nobody for what the application publishes.
+    owner: Option<Arc<Account>>,
+}
+
+impl RetainedMessage {
+    pub fn expired(&self, now: Instant) -> bool {
+        self.expires.is_some_and(|expires| expires <= now)
     }
 }
 

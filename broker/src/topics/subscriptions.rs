@@ -91,6 +91,7 @@ impl Topics {
         Ok(true)
     }
 
+    /// Removes the subscriptions of a session that has ended.
     pub fn unsubscribe_all(&self, session: &Session, filters: Vec<Arc<str>>) {
         for filters in filters.chunks(REMOVED_AT_ONCE) {
             let mut subscriptions = self.subscriptions.write();

@@ -63,8 +63,8 @@
 //!
 //! Then the task takes what the socket has, handles every whole packet in it (`connection/input`), and sends all that
 //! is due with one write. Bytes become packets in two steps: `packet/frame` checks the fixed header and the size,
-//! `packet/codec` and `packet/properties` the structure, in place: what is wrong is refused before anything is built for
-//! it. Rumqttd's codec encodes what is rare of what is sent.
+//! `packet/codec` and `packet/properties` the structure, in place: what is wrong is refused before anything is built
+//! for it. Rumqttd's codec encodes what is rare of what is sent.
 //!
 //! **There is no router task.** Whoever publishes, a connection or the application on any thread, looks the topic up in
 //! the tree of subscriptions (`topics/trie`), puts the message into the queue of each session that matches

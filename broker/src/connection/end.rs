@@ -60,3 +60,27 @@ impl End {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_session_and_the_client_are_told_of_each_end() {
+        let goodbye = |reason| End::Goodbye { reason, session_expiry: Some(7) };
+        for (end, publish_will, session_expiry, reason) in [
+            (goodbye(0), false, Some(7), None),
+            (goodbye(4), true, Some(7), None), // DISCONNECT with will
+            (End::Lost, true, None, None),
+            (End::Stalled, true, None, None),
+            (Violation::protocol("").into(), true, None, Some(Reason::ProtocolError)),
+            (Evicted(Reason::SessionTakenOver).into(), true, None, Some(Reason::SessionTakenOver)),
+            (End::KeepAlive, true, None, Some(Reason::KeepAliveTimeout)),
+            (End::TooSlow, true, None, Some(Reason::KeepAliveTimeout)),
+            (End::Shutdown, false, None, Some(Reason::ServerShuttingDown)),
+        ] {
+            assert_eq!(end.ending(), Ending { publish_will, session_expiry }, "{end:?}");
+            assert_eq!(end.reason(), reason, "{end:?}");
+        }
+    }
+}

@@ -38,40 +38,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.resolve_alias(&mut publish)?;
         Self::check_topic(&publish)?;
         let Publish { topic, payload, qos, retain, dup, id, properties, .. } = publish;
-        let mut pause = Pause(false);
-        let mut pending = None;
-        if qos != QoS::AtMostOnce {
-            let mut state = self.session.lock_for(self.connection_id)?;
-            let incoming = &mut state.incoming;
-            let again = qos == QoS::ExactlyOnce && incoming.holds(id);
-            if !again && over_receive_maximum(incoming, self.version, self.broker.config()) {
-                let detail = "more unacknowledged messages than Receive Maximum";
-                return Err(Violation::new(Reason::ReceiveMaximumExceeded, detail).into());
-            }
-            let bounds = Bounds {
-                account: &self.client.account,
-                // A client of 3.1.1 may send as many as there are identifiers before its first PUBREL.
-                session: match self.version {
-                    Version::V5 => self.broker.config().receive_maximum.into(),
-                    Version::V311 => usize::MAX,
-                },
-                account_bytes: self.broker.config().max_unreleased_bytes_per_identity,
-            };
-            let accepted = incoming.accept(id, qos, &bounds);
-            pause = Pause(incoming.pending() > usize::from(self.broker.config().receive_maximum));
-            match accepted {
-                Accepted::New(number) => pending = Some(number),
-                Accepted::Repeated => return Ok(pause),
-                Accepted::Refused if self.version == Version::V5 => return Ok(pause),
-                Accepted::Refused => {
-                    incoming.withdraw_last();
-                    let detail = "more QoS 2 messages that are not released than there is room for";
-                    return Err(Violation::new(Reason::QuotaExceeded, detail).into());
-                }
-            }
-        }
-        let pending = pending.map(|number| PendingAck { session: self.session.clone(), number, id, qos });
-        let ack = Acknowledgement::pending(pending);
+        let (pause, ack) = self.acknowledgement(id, qos)?;
+        let Some(ack) = ack else { return Ok(pause) };
         match decided.unwrap_or_else(|| self.broker.destination(&self.client, &topic)) {
             Destination::Application(claim) => {
                 let client = self.client.clone();
@@ -93,6 +61,45 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
         }
         Ok(pause)
+    }
+
+    /// The acknowledgement that is to be completed for a PUBLISH; `None` for one that is not to be handed on, whose
+    /// acknowledgement is decided.
+    fn acknowledgement(&self, id: u16, qos: QoS) -> Result<(Pause, Option<Acknowledgement>), End> {
+        if qos == QoS::AtMostOnce {
+            return Ok((Pause(false), Some(Acknowledgement::pending(None))));
+        }
+        let config = self.broker.config();
+        let mut state = self.session.lock_for(self.connection_id)?;
+        let incoming = &mut state.incoming;
+        let again = qos == QoS::ExactlyOnce && incoming.holds(id);
+        if !again && over_receive_maximum(incoming, self.version, config) {
+            let detail = "more unacknowledged messages than Receive Maximum";
+            return Err(Violation::new(Reason::ReceiveMaximumExceeded, detail).into());
+        }
+        let bounds = Bounds {
+            account: &self.client.account,
+            // A client of 3.1.1 may send as many as there are identifiers before its first PUBREL.
+            session: match self.version {
+                Version::V5 => config.receive_maximum.into(),
+                Version::V311 => usize::MAX,
+            },
+            account_bytes: config.max_unreleased_bytes_per_identity,
+        };
+        let accepted = incoming.accept(id, qos, &bounds);
+        let pause = Pause(incoming.pending() > usize::from(config.receive_maximum));
+        match accepted {
+            Accepted::New(number) => {
+                let pending = PendingAck { session: self.session.clone(), number, id, qos };
+                Ok((pause, Some(Acknowledgement::pending(Some(pending)))))
+            }
+            Accepted::Refused if self.version == Version::V311 => {
+                incoming.withdraw_last();
+                let detail = "more QoS 2 messages that are not released than there is room for";
+                Err(Violation::new(Reason::QuotaExceeded, detail).into())
+            }
+            Accepted::Repeated | Accepted::Refused => Ok((pause, None)),
+        }
     }
 
     /// Delivers a slice of what it has published, and acknowledges it with the last.

@@ -1,4 +1,4 @@
-//! A message on its way to one subscriber, and its PUBLISH packet (section 3.3).
+//! A PUBLISH to one subscriber (section 3.3): its message, and its packet.
 //!
 //! Encoded by hand, straight into the connection's buffer: rumqttd's `Publish` keeps QoS and packet
 //! identifier to itself, and this is the hot path.
@@ -88,7 +88,7 @@ impl OutboundPublish {
     }
 }
 
-/// All but message expiry, which is the delivery's.
+/// All but message expiry, of which what is left is written instead.
 fn properties_len(properties: &Properties) -> usize {
     let text = |text: &Option<String>| text.as_ref().map_or(0, |text| 3 + text.len());
     properties.payload_format.map_or(0, |_| 2)

@@ -1,4 +1,4 @@
-//! What comes to a port where something else is spoken, by its first bytes, so that the log can say what to change.
+//! Protocols on the wrong port: recognized by their first bytes, so that the log can say what to change.
 
 /// What the first bytes of a connection are, if they are neither MQTT nor, where that is spoken, WebSocket.
 pub(crate) fn on_mqtt(first: &[u8]) -> &'static str {

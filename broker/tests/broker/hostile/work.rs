@@ -32,7 +32,7 @@ struct Slow {
 }
 
 impl Slow {
-    /// A message comes and goes in a few polls, and the hog has no more than eight budgets of looks in a row.
+    /// A message comes and goes in a few polls, and the hog has no more than eight packets of looks in a row.
     fn gave_others_their_time(&self) {
         let served: String = self.served.lock().unwrap().iter().collect();
         let longest = served.split('b').map(str::len).max().unwrap();

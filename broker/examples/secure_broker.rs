@@ -9,7 +9,7 @@ use std::{error::Error, fs, sync::Arc};
 
 use offload_broker::{
     Application, BoxFuture, Broker, Certificates, ClientCertificates, ClientInfo, Config, Identity, Login,
-    Reason, Received, Refusal, Route, Tls, Transport,
+    Reason, Refusal, Route, Tls, Transport,
 };
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -38,10 +38,6 @@ impl Application for Users {
 
     fn route(&self, client: &ClientInfo, topic: &str) -> Route {
         if own(client, topic) { Route::Broker } else { Route::Refuse }
-    }
-
-    fn publish(&self, _message: Received) {
-        unreachable!("no topic is claimed")
     }
 }
 

@@ -1,147 +1,49 @@
-//! What an application that embeds the broker sees and decides: who may connect, publish and subscribe, and the
-//! messages it claims.
+//! The application in whose process the broker runs: the hooks by which it decides who may connect, publish and
+//! subscribe, and takes messages itself.
 
 use std::{
-    fmt,
     future::{Future, ready},
-    net::{IpAddr, SocketAddr},
     pin::Pin,
-    sync::{Arc, Weak},
+    sync::Arc,
 };
 
 use bytes::Bytes;
 
 use crate::{
-    account::{self, Account},
-    acknowledgement::Acknowledgement,
+    broker::Broker,
     message::{Properties, QoS},
     reason::Refusal,
-    session::Session,
-    transport::TransportKind,
+    session::{
+        acknowledgement::Acknowledgement,
+        client::{ClientInfo, Identity, Login},
+    },
 };
 
 /// A future that an [`Application`] returns.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// Protocol version of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Version {
-    /// MQTT 3.1.1, protocol level 4.
-    V311,
-    /// MQTT 5.0, protocol level 5.
-    V5,
-}
-
-/// What a client says and shows of itself in its CONNECT and below it.
-pub struct Login {
-    /// As the client asks for it; empty if the broker is to choose one.
-    pub client_id: String,
-    /// The user name, which may be empty.
-    pub user_name: Option<String>,
-    /// The password. `Debug` does not show it, and nothing logs it.
-    pub password: Option<Vec<u8>>,
-    /// Whom a client certificate that was verified names: its common name, or its first DNS name if it has none.
-    pub certificate: Option<String>,
-    /// The other end of the connection.
-    pub peer: SocketAddr,
-    /// How it came.
-    pub transport: TransportKind,
-    /// What it speaks.
-    pub version: Version,
-    /// The web page's origin, for a WebSocket connection that a browser opened.
-    pub origin: Option<String>,
-}
-
-impl Login {
-    /// The address that stands for whoever asks, as long as nobody knows who that is; in IPv6 the network of 64 bits.
-    pub fn source(&self) -> IpAddr {
-        account::source(self.peer.ip())
-    }
-}
-
-impl fmt::Debug for Login {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Login")
-            .field("client_id", &self.client_id)
-            .field("user_name", &self.user_name)
-            .field("certificate", &self.certificate)
-            .field("peer", &self.peer)
-            .field("transport", &self.transport)
-            .field("version", &self.version)
-            .field("origin", &self.origin)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Who a client is, once it is authenticated. A client id belongs to the user whose session it names, and to nobody if
-/// that is a client's without a user: whoever has one may take it.
-#[derive(Clone, Debug, Default)]
-pub struct Identity {
-    /// The user; `None` is an anonymous client, which is another identity than every user.
-    pub user: Option<Arc<str>>,
-    /// Which of the user's credentials it was authenticated by, as the application numbers them: it is shown to
-    /// [`Application::confirm`] and in [`ClientInfo`], so that what has been replaced meanwhile is known. 0 if the
-    /// application does not care.
-    pub credential: u64,
-}
-
-/// One connection of a client.
-pub struct ClientInfo {
-    /// The session's name.
-    pub client_id: Arc<str>,
-    /// True if the broker chose the client id; a 3.1.1 client never learns it.
-    pub assigned: bool,
-    /// The user of its [`Identity`].
-    pub user: Option<Arc<str>>,
-    /// The credential of its [`Identity`].
-    pub credential: u64,
-    /// The other end of the connection.
-    pub peer: SocketAddr,
-    /// How it came.
-    pub transport: TransportKind,
-    /// What it speaks.
-    pub version: Version,
-    pub(crate) account: Arc<Account>,
-    pub(crate) session: Weak<Session>,
-}
-
-impl ClientInfo {
-    /// Names the identity that pays for what this client does, here and in the application: the user, else the address
-    /// that it comes from (in IPv6 the network of 64 bits). No user is named as an address is.
-    pub fn account(&self) -> &Arc<str> {
-        &self.account.name
-    }
-}
-
-impl fmt::Debug for ClientInfo {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ClientInfo")
-            .field("client_id", &self.client_id)
-            .field("assigned", &self.assigned)
-            .field("user", &self.user)
-            .field("peer", &self.peer)
-            .field("transport", &self.transport)
-            .field("version", &self.version)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Where a PUBLISH goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Route {
-    /// To subscribers, as in any broker.
-    Broker,
-    /// To [`Application::publish`], and to nobody else.
-    Application,
-    /// Nowhere: reason code 0x87 at QoS 1 and 2 in MQTT 5, otherwise a logged drop.
-    Refuse,
-}
-
-/// The application in whose process the broker runs. All methods are called on a connection's task: they must
-/// not block, and [`authenticate`](Self::authenticate) must not block when it is polled. Topics that start with `$` are
-/// refused without asking; what bridges publish about themselves, on `$SYS/broker/connection/<name>/state`, is taken
-/// and goes nowhere, in a will too.
+/// The hooks of a broker. Each has a default, and with all of them the broker is a plain one: everyone may connect,
+/// publish and subscribe, and nothing is taken from the subscribers.
+///
+/// # On whose thread
+///
+/// Every hook is called on the task of the connection that causes it, within that task's poll. Nothing may block in it.
+/// It may compute, and an application may well run a client's request there and then: two wake-ups of sleeping threads
+/// cost more than many a request does. What that means for the others:
+///
+/// - The connections on the same thread of the runtime wait meanwhile. A connection's poll ends after 500 µs (half a
+///   millisecond), hooks included, so a hook that takes no longer adds at most as much again to what each of them
+///   waits. What takes longer belongs on a thread of its own, and its message's [`Acknowledgement`] may go with it.
+/// - The time is charged to the client's identity. While others are served, an identity that has used up its share of
+///   the threads waits. What it used beyond its share is a debt that it pays in the next windows of 10 ms.
+/// - A hook that panics ends the connection that called it, and no other.
+///
+/// No lock of the broker is held, but for [`confirm`](Self::confirm), so that every other hook may call the broker. A
+/// will that is due is published on the task of its connection, of the one that has taken its session over, or of a
+/// listener.
 pub trait Application: Send + Sync + 'static {
+    // ---- Authentication ----
+
     /// Decides who a client is, or why it may not connect: 0x86 and 0x87 (3.1.1: 4 and 5) for bad credentials and
     /// for those that do not suffice, 0x85 (2) for a client id that this client may not have, 0x89 (3) when too
     /// many ask at once. The cause is logged beside it. Another identity's session is never given to it, whatever this
@@ -152,23 +54,26 @@ pub trait Application: Send + Sync + 'static {
     /// a password, belongs on a thread of its own (`tokio::task::spawn_blocking`). How many run at a time is for the
     /// application to bound: strangers cause them, one a connection.
     ///
-    /// By default nobody is checked: the user name is taken at its word, and an empty one is none.
+    /// By default nobody is checked: the user name is believed, and an empty one is none.
     fn authenticate(&self, login: Login) -> BoxFuture<'_, Result<Identity, Refusal>> {
         let user = login.user_name.filter(|name| !name.is_empty());
         Box::pin(ready(Ok(Identity { user: user.map(Arc::from), credential: 0 })))
     }
 
-    /// Asked again when an authenticated client is about to get its session, under the lock that
-    /// [`Broker::disconnect`](crate::Broker::disconnect) takes too: what has been taken back since
-    /// [`authenticate`](Self::authenticate) began is refused here, and whoever is let in is found by a later
-    /// `disconnect`. It must be quick and must not call the broker. By default everyone stays let in.
+    /// Asked again when an authenticated client is about to get its session, under the lock that [`Broker::disconnect`]
+    /// takes too: what has been taken back since [`authenticate`](Self::authenticate) began is refused here, and
+    /// whoever is let in is found by a later `disconnect`. It must return within microseconds and must not call the
+    /// broker: no client gets a session meanwhile. By default everyone stays let in.
     ///
     /// # Errors
+    ///
     /// Why the client may not connect after all.
     fn confirm(&self, client: &ClientInfo) -> Result<(), Refusal> {
         let _ = client;
         Ok(())
     }
+
+    // ---- Authorization ----
 
     /// Decides about one filter of a SUBSCRIBE; a refusal is answered with 0x87 (3.1.1: 0x80). By default everyone
     /// may subscribe to everything.
@@ -177,29 +82,47 @@ pub trait Application: Send + Sync + 'static {
         true
     }
 
-    /// Decides about a PUBLISH, or a will, before it is routed. A will is also checked at CONNECT, which is
-    /// refused when this refuses it.
-    fn route(&self, client: &ClientInfo, topic: &str) -> Route;
+    /// Decides where a PUBLISH goes. Asked once for each, before its payload has come if that is large; what it
+    /// finds out about the topic need not be found out again, see [`Route::Application`]. A will is also checked at
+    /// CONNECT, which is refused when this refuses it.
+    ///
+    /// Topics that start with `$` are refused without asking; what bridges publish about themselves, on
+    /// `$SYS/broker/connection/<name>/state`, is taken and goes nowhere, in a will too.
+    ///
+    /// By default everything goes to the subscribers.
+    fn route(&self, client: &ClientInfo, topic: &str) -> Route {
+        let _ = (client, topic);
+        Route::Broker
+    }
 
-    /// Takes a message whose topic `route` claimed; a QoS 2 message exactly once. Nothing is retained.
-    fn publish(&self, message: Received);
+    // ---- Messages ----
+
+    /// Takes a message whose topic [`route`](Self::route) claimed; a QoS 2 message exactly once. Nothing is retained.
+    /// The broker that it came to is handed over with it, to be answered through, now or later through a clone.
+    ///
+    /// By default the message is refused with 0x80: nothing is claimed by default either.
+    fn publish(&self, broker: &Broker, message: Received) {
+        let _ = (broker, message);
+    }
 
     /// Called after one call of [`publish`](Self::publish) or several, when all that a connection has read is handed
     /// over. What is better done once for many messages is done here, and answers that are published here leave with
     /// the acknowledgements. By default nothing.
-    fn published(&self) {}
+    fn published(&self, broker: &Broker) {
+        let _ = broker;
+    }
 }
 
-/// Claims and refuses nothing: a plain broker.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct NoApplication;
-
-impl Application for NoApplication {
-    fn route(&self, _client: &ClientInfo, _topic: &str) -> Route {
-        Route::Broker
-    }
-
-    fn publish(&self, _message: Received) {}
+/// Where a PUBLISH goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// To subscribers, as in any broker.
+    Broker,
+    /// To [`Application::publish`], and to nobody else. The number is the application's own, and comes back as
+    /// [`Received::claim`].
+    Application(u32),
+    /// Nowhere: reason code 0x87 at QoS 1 and 2 in MQTT 5, otherwise a logged drop.
+    Refuse,
 }
 
 /// A message for the application.
@@ -209,6 +132,8 @@ pub struct Received {
     pub client: Arc<ClientInfo>,
     /// Topic name.
     pub topic: Arc<str>,
+    /// The number that [`Route::Application`] gave it.
+    pub claim: u32,
     /// The bytes as they came.
     pub payload: Bytes,
     /// MQTT 5 properties, if there were any.
@@ -222,3 +147,9 @@ pub struct Received {
     /// To be completed once the message is safe.
     pub ack: Acknowledgement,
 }
+
+/// All defaults: a plain broker.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoApplication;
+
+impl Application for NoApplication {}

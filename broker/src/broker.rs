@@ -1,54 +1,45 @@
-//! The handle that an application holds.
+//! The broker: its parts put together, and the handle to them that an application holds.
+
+pub(crate) mod authorization;
+mod wills;
 
 use std::sync::Arc;
 
-use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
-use tracing::warn;
-
 use crate::{
-    application::{Application, ClientInfo},
+    application::Application,
     config::Config,
-    core::{Core, Handed, Oversize, clip},
-    delivery::encodable,
-    error::Error,
-    listener,
+    context::BrokerContext,
     message::Message,
+    quotas::Quotas,
     reason::Reason,
-    stats::Stats,
-    throttle::Cause,
-    topic,
-    transport::Transport,
+    registry::SessionRegistry,
+    session::client::ClientInfo,
+    stats::{Counters, Stats},
+    throttle::Throttle,
+    topics::{Oversize, Receipt, Topics, sys::Sys},
 };
 
 /// An MQTT broker. Clones are handles to the same one.
 #[derive(Clone)]
 pub struct Broker {
-    core: Arc<Core>,
+    parts: Arc<Parts>,
+}
+
+struct Parts {
+    context: Arc<BrokerContext>,
+    application: Arc<dyn Application>,
+    topics: Arc<Topics>,
+    registry: SessionRegistry,
+    sys: Sys,
 }
 
 impl Broker {
     /// A broker without clients; the application decides about what they publish.
     pub fn new(config: Config, application: Arc<dyn Application>) -> Self {
-        Self { core: Arc::new(Core::new(config, application)) }
-    }
-
-    /// Accepts connections on this transport until `shutdown` is cancelled, then closes them (MQTT 5: DISCONNECT 0x8B;
-    /// wills are not published) and returns when they are gone, after a second at most. Sessions stay, and a broker may
-    /// be served again, or on several listeners at a time.
-    ///
-    /// Whoever reaches the listener may try to connect. Whether its address may be more than loopback is for the
-    /// application to decide: only it knows whether its [`authenticate`](Application::authenticate) keeps anyone out.
-    ///
-    /// # Errors
-    /// At once, for a configuration that fails [`Config::check`].
-    pub async fn serve(
-        &self,
-        listener: TcpListener,
-        transport: Transport,
-        shutdown: CancellationToken,
-    ) -> Result<(), Error> {
-        listener::serve(&self.core, listener, transport, shutdown).await
+        let context = Arc::new(BrokerContext::new(config));
+        let topics = Arc::new(Topics::new(context.clone()));
+        let registry = SessionRegistry::new(context.clone(), topics.clone());
+        Self { parts: Arc::new(Parts { context, application, topics, registry, sys: Sys::new() }) }
     }
 
     /// Hands a message of the application's own to every session with a matching subscription, and retains it if it
@@ -58,7 +49,8 @@ impl Broker {
     /// without one the receiver does not get it, and that is counted. A message that cannot be encoded
     /// (invalid topic, a field over 65 535 bytes) reaches nobody.
     pub fn publish(&self, message: &Message, oversize: Option<Oversize<'_>>) -> usize {
-        if self.publishable(message) { self.core.publish(message, oversize) } else { 0 }
+        let topics = self.topics();
+        if topics.is_publishable(message) { topics.publish(message, oversize) } else { 0 }
     }
 
     /// Publishes a message that a client has caused, an answer for example: at its expense, and to no more sessions of
@@ -69,7 +61,8 @@ impl Broker {
         message: &Message,
         oversize: Option<Oversize<'_>>,
     ) -> usize {
-        if self.publishable(message) { self.core.publish_for(client, message, oversize) } else { 0 }
+        let topics = self.topics();
+        if topics.is_publishable(message) { topics.publish_for(client, message, oversize) } else { 0 }
     }
 
     /// Hands a message to the session of one client only, if one of its subscriptions matches. Nothing is retained.
@@ -79,20 +72,18 @@ impl Broker {
         client: &ClientInfo,
         message: &Message,
         oversize: Option<Oversize<'_>>,
-    ) -> Handed {
-        if !self.publishable(message) {
-            return Handed::NotTaken;
-        }
-        match client.session.upgrade() {
-            Some(session) => self.core.publish_to(&session, message, oversize),
-            None => self.core.gone(),
+    ) -> Receipt {
+        let topics = self.topics();
+        if topics.is_publishable(message) {
+            topics.publish_to(client, message, oversize)
+        } else {
+            Receipt::Dropped
         }
     }
 
-    /// Whether one of a client's own subscriptions matches a topic; false if its session is no more.
+    /// Whether one of a client's own subscriptions matches a topic; false if its session has ended.
     pub fn is_subscribed(&self, client: &ClientInfo, topic: &str) -> bool {
-        let session = client.session.upgrade();
-        session.is_some_and(|session| self.core.grant_of(&session, topic).is_some())
+        self.topics().is_subscribed(client, topic)
     }
 
     /// Ends the connections and the sessions of these clients at once, for an application that has changed its mind
@@ -108,22 +99,53 @@ impl Broker {
     /// Whose [`authenticate`](Application::authenticate) is under way is not among them:
     /// [`confirm`](Application::confirm) is asked about it afterwards.
     pub fn disconnect(&self, which: impl Fn(&ClientInfo) -> bool, reason: Reason) -> usize {
-        self.core.evict(which, reason)
+        self.registry().evict(which, reason)
     }
 
     /// What happens in the broker, in numbers.
     pub fn stats(&self) -> Stats {
-        self.core.stats()
+        let mut stats = self.counters().snapshot();
+        self.quotas().count_into(&mut stats);
+        self.topics().count_into(&mut stats);
+        stats.sessions = self.registry().len();
+        stats
     }
 
-    fn publishable(&self, message: &Message) -> bool {
-        let topic = &message.topic;
-        let publishable = topic::valid_name(topic)
-            && topic::over_limit(topic, &self.core.config).is_none()
-            && encodable(message);
-        if !publishable && let Some(left_out) = self.core.throttle.line(Cause::Fault) {
-            warn!(topic = clip(topic), left_out, "the application published what cannot be encoded");
-        }
-        publishable
+    // ---- The parts, for the connections ----
+
+    pub(crate) fn context(&self) -> &Arc<BrokerContext> {
+        &self.parts.context
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.parts.context.config
+    }
+
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.parts.context.counters
+    }
+
+    pub(crate) fn throttle(&self) -> &Throttle {
+        &self.parts.context.throttle
+    }
+
+    pub(crate) fn quotas(&self) -> &Quotas {
+        &self.parts.context.quotas
+    }
+
+    pub(crate) fn application(&self) -> &dyn Application {
+        &*self.parts.application
+    }
+
+    pub(crate) fn topics(&self) -> &Topics {
+        &self.parts.topics
+    }
+
+    pub(crate) fn registry(&self) -> &SessionRegistry {
+        &self.parts.registry
+    }
+
+    pub(crate) fn sys(&self) -> &Sys {
+        &self.parts.sys
     }
 }

@@ -22,14 +22,14 @@ pub const DEFAULT_MAX_INPUT_BYTES_PER_IDENTITY: usize = 32 * 1024 * 1024;
 pub const DEFAULT_MIN_INPUT_RATE: u64 = 256;
 /// Time over which that rate is looked at: a link that is lost for some seconds is no reason to close.
 pub const DEFAULT_INPUT_RATE_WINDOW: Duration = Duration::from_secs(30);
-/// Bytes that the kernel receives ahead for a connection. With so many a link with a round trip of 100 ms carries 5
+/// Bytes that the kernel receives ahead for a connection. With 64 KiB a link with a round trip of 100 ms carries 5
 /// Mbit/s; with megabytes, as Linux would take, a few senders fill a core's queue of packets, and all others wait
 /// behind them.
 pub const DEFAULT_RECEIVE_BUFFER: usize = 64 * 1024;
 /// TCP connections at a time.
 pub const DEFAULT_MAX_CONNECTIONS: usize = 16_384;
 /// TCP connections at a time from one address: a workshop behind one router fits, and no host takes more than a
-/// sixteenth of all places.
+/// sixteenth of all connections.
 pub const DEFAULT_MAX_CONNECTIONS_PER_ADDRESS: usize = 1_024;
 /// Connections at a time of one user, from whatever addresses.
 pub const DEFAULT_MAX_CONNECTIONS_PER_USER: usize = 1_024;
@@ -144,10 +144,10 @@ pub struct Config {
     /// See [`DEFAULT_MAX_CONNECTIONS_PER_USER`]. One more is refused in CONNACK, unless it takes over a session that is
     /// connected. Clients without a name are bounded by their address instead.
     pub max_connections_per_user: usize,
-    /// See [`DEFAULT_MAX_SESSIONS`]. One more takes the place of the one that has been away longest with neither
+    /// See [`DEFAULT_MAX_SESSIONS`]. One more ends the one that has been away longest with neither
     /// subscriptions nor messages in it, and is refused in CONNACK if there is none.
     pub max_sessions: usize,
-    /// See [`DEFAULT_MAX_SESSIONS_AWAY_PER_IDENTITY`]. An identity that has so many may resume them and begin sessions
+    /// See [`DEFAULT_MAX_SESSIONS_AWAY_PER_IDENTITY`]. An identity that has as many may resume them and begin sessions
     /// that end with their connection; one that would stay is refused in CONNACK.
     pub max_sessions_away_per_identity: usize,
     /// See [`DEFAULT_MAX_SUBSCRIPTIONS`]. One more is refused in SUBACK.
@@ -181,7 +181,7 @@ pub struct Config {
     /// the session count too: a further one is refused in PUBREC (0x97).
     pub receive_maximum: u16,
     /// See [`DEFAULT_MAX_UNRELEASED_BYTES_PER_IDENTITY`]. One more is refused in PUBREC (0x97); 3.1.1, which has no
-    /// words for it and no Receive Maximum either, is closed.
+    /// code for it and no Receive Maximum either, is closed.
     pub max_unreleased_bytes_per_identity: usize,
     /// See [`DEFAULT_MAX_INFLIGHT`]. The lower of this and the client's Receive Maximum counts.
     pub max_inflight: u16,
@@ -196,7 +196,7 @@ pub struct Config {
     pub max_session_expiry: Duration,
     /// See [`DEFAULT_CONNECT_TIMEOUT`].
     pub connect_timeout: Duration,
-    /// See [`DEFAULT_WRITE_TIMEOUT`]. Such a connection is closed without a word, which nobody would read; that is
+    /// See [`DEFAULT_WRITE_TIMEOUT`]. Such a connection is closed without DISCONNECT, which it would not read; that is
     /// counted and logged. Its session stays as it would otherwise.
     pub write_timeout: Duration,
     /// See [`DEFAULT_MAX_KEEP_ALIVE`]; told to MQTT 5 clients as Server Keep Alive, 3.1.1 cannot be told.
@@ -221,7 +221,7 @@ pub struct Config {
     /// See [`DEFAULT_MAX_BYTE_RATE`]. What MQTT's packets have is counted, as it is read; TLS and WebSocket add more.
     /// Otherwise as `max_message_rate`.
     pub max_byte_rate: u64,
-    /// See [`DEFAULT_RATE_BURST`]. Every identity begins with so much.
+    /// See [`DEFAULT_RATE_BURST`]. Every identity begins with this much.
     pub rate_burst: Duration,
     /// See [`DEFAULT_EXPIRY_INTERVAL`]. A queue that is full looks for them at once; this is for the room that all
     /// queues share.

@@ -1,4 +1,4 @@
-//! What can go wrong for whoever embeds the broker. What clients do wrong never comes this far.
+//! The errors of a program that embeds the broker. What clients do wrong is none of them.
 
 /// Errors of [`Broker::serve`](crate::Broker::serve) and [`Tls`](crate::Tls).
 #[derive(Debug, thiserror::Error)]
@@ -9,7 +9,7 @@ pub enum Error {
     /// Something that TLS needs cannot be used.
     #[error("{what}: {error}")]
     Certificates {
-        /// Which it is.
+        /// Which file or part of TLS it is.
         what: &'static str,
         /// What is wrong with it.
         error: Box<dyn std::error::Error + Send + Sync>,

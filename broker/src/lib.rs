@@ -12,114 +12,136 @@
 //! # Ok(()) }
 //! ```
 //!
-//! The [`Application`] decides who may connect, publish and subscribe, and may take messages itself. A listener
-//! speaks one [`Transport`]: plain TCP, TLS or WebSocket. A broker may have several. `examples/` has a plain
-//! broker, and one with TLS and passwords.
+//! A listener speaks one [`Transport`]: plain TCP, TLS or WebSocket. A broker may have several. The [`Application`] has
+//! the hooks of a deployment, each with a default: who may connect, publish and subscribe, and which messages it takes
+//! itself.
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use offload_broker::{Application, Broker, ClientInfo, Config, Message, QoS, Received, Route};
+//!
+//! /// Answers what is published to `ping`, to its publisher alone.
+//! struct Pong;
+//!
+//! impl Application for Pong {
+//!     fn route(&self, _client: &ClientInfo, topic: &str) -> Route {
+//!         if topic == "ping" { Route::Application(0) } else { Route::Broker }
+//!     }
+//!
+//!     fn publish(&self, broker: &Broker, message: Received) {
+//!         let pong = Message::new("pong", message.payload, QoS::AtLeastOnce);
+//!         broker.publish_to(&message.client, &pong, None);
+//!         message.ack.complete();
+//!     }
+//! }
+//!
+//! let broker = Broker::new(Config::default(), Arc::new(Pong));
+//! ```
+//!
+//! `examples/` has a plain broker, and one with TLS and passwords.
 //!
 //! # Design
 //!
-//! A connection is one task. It has its permit (`connection_limits`) before a byte of it is read. What lies
-//! below MQTT (`transport`, `tls`, `websocket`), CONNECT, and the application's word on it (`handshake`) share
-//! one timeout, and delay nobody else. A client id, and the session under it, belong to the [`Identity`] that
-//! uses it: nobody else's CONNECT takes it over, but a user's that of a client without a name.
+//! | part | what it does | knows nothing of |
+//! | --- | --- | --- |
+//! | `packet/` | control packets, from bytes to values and back, with the standard's checks | connections, sessions |
+//! | `transport/` | what lies between TCP and MQTT: TLS, WebSocket, the buffers of a connection | packets |
+//! | `quotas/` | what one identity may take of what all share; its account | sessions |
+//! | `session/` | one client's subscriptions, messages to it, acknowledgements due to it | other sessions |
+//! | `topics/` | the tree of subscriptions, retained messages, the way of a message to its subscribers | connections |
+//! | `registry/` | which sessions there are, whose they are, when they end | connections, the application |
+//! | `connection/` | one client's connection, from its first byte to its last | other connections |
+//! | `listener` | accepts connections | packets |
+//! | `broker`, `application` | the parts together, and the hooks | |
 //!
-//! Then the task (`connection`) takes what the socket has, handles every whole packet in it, and sends all that
-//! is due with one write. Bytes become packets in two steps: `frame` checks the fixed header and the size, `codec`
-//! and `properties` the structure, in place: what is wrong is refused before anything is built for it. Rumqttd's codec
-//! encodes what is rare of what is sent.
+//! **A connection is one task.** It has its permit (`quotas/connection_limits`) before a byte of it is read. The
+//! handshakes of TLS and WebSocket (`connection/upgrade`), CONNECT and the application's decision about it
+//! (`connection/handshake`) share one timeout, and delay no other client. A client id, and the session under it, belong
+//! to the [`Identity`] that uses it. No other identity's CONNECT takes it over, except that a user's takes over that of
+//! a client without a name.
 //!
-//! There is no router task. Whoever publishes, a connection or the application on any thread, looks the topic up in
-//! the tree of subscriptions (`trie`) and puts the message into the queue of each session (`outbox`) that matches,
-//! under that session's mutex, and wakes its connection, once however many messages follow, and not at all while it
-//! runs. A client's message with many receivers is delivered in slices (`fan_out`) by its own connection, which
-//! takes nothing else from it meanwhile, and the filters of a SUBSCRIBE are handled in the same way (`filters`);
-//! retained messages, of which a new subscription may match thousands, are taken from the store as the receiver's queue
-//! has room (`backlog`). The connection encodes what fits the client's window (`inflight`) into its write buffer. What
-//! the client published is acknowledged in order (`incoming`), when it was routed or when the application completes its
-//! [`Acknowledgement`].
+//! Then the task takes what the socket has, handles every whole packet in it (`connection/input`), and sends all that
+//! is due with one write. Bytes become packets in two steps: `packet/frame` checks the fixed header and the size,
+//! `packet/codec` and `packet/properties` the structure, in place: what is wrong is refused before anything is built
+//! for it. Rumqttd's codec encodes what is rare of what is sent.
+//!
+//! **There is no router task.** Whoever publishes, a connection or the application on any thread, looks the topic up in
+//! the tree of subscriptions (`topics/trie`), puts the message into the queue of each session that matches
+//! (`session/outbox`), under that session's mutex, and wakes its connection: once however many messages follow, and not
+//! at all while it runs. The connection encodes what fits the client's window (`session/inflight`) into its write
+//! buffer. What the client published is acknowledged in order (`session/incoming`), when it was delivered or when the
+//! application completes its [`Acknowledgement`].
+//!
+//! **What is long is cut.** A client's message with many receivers is delivered in slices (`topics/fan_out`) by its own
+//! connection, which takes nothing else from it meanwhile. The filters of a SUBSCRIBE are handled in the same way
+//! (`packet/subscribe`). Retained messages, of which a new subscription may match thousands, are taken from the store
+//! as the receiver's queue has room (`session/backlog`). One poll of a connection's task has a budget of 500 µs
+//! (`connection/work_budget`).
 //!
 //! A client of 3.1.1 and one of 5 differ in how bytes are read and written, hardly anywhere else.
 //!
-//! What a client makes the broker hold or do is accounted to an identity (`account`): its user, else its address. All
-//! of its connections together have a share of the threads (`fair_share`), of which each takes a bounded `turn` at a
-//! time, of the memory for packets that have not come completely (`input_budget`), and one rate (`rate`). A packet
-//! that has begun has to come (`progress`).
+//! # Limits
+//!
+//! What a client makes the broker hold or do is accounted to its identity (`quotas/account`): its user, else its
+//! address. All of its connections together have a share of the threads (`quotas/fair_share`), a share of the memory
+//! for packets that have not come completely (`quotas/input_budget`), and one rate (`quotas/rate`). A packet that has
+//! begun has to come (`connection/input_rate`).
 //!
 //! Everything is bounded: connections, in all and for each source address and user, packets before they are allocated,
 //! queues in messages and bytes for each session and in bytes for all, write buffers, retained messages,
-//! subscriptions, sessions, log lines. What is held for a client, whatever its session, is accounted to its
-//! identity (`account`): its user, else its address, of which none may hold more than is left for the others. The
+//! subscriptions, sessions, log lines. No identity may hold more of what is shared than is left for the others. The
 //! oldest message is kept, the newest refused; QoS 0 goes first. A client whose messages wait for acknowledgement,
-//! or whose identity has used up one of its shares, is not read from for the moment, one that takes nothing is
+//! or whose identity has used up one of its shares, is not read from for the moment. One that takes nothing is
 //! disconnected. [`Config`] has the numbers. What was dropped, refused and delayed is counted ([`Broker::stats`]),
-//! and one of the listeners publishes the counters below `$SYS` (`sys`).
+//! and one of the listeners publishes the counters below `$SYS` (`topics/sys`).
 //!
-//! Nothing is stored on disk. A message is sent again only on a new connection. Not offered, and refused as the
-//! standard says: shared subscriptions, extended authentication, topic aliases towards clients, MQTT 3.1.
+//! # What it does not do
+//!
+//! Nothing is stored on disk: sessions and retained messages end with the process. A message is sent again only on a
+//! new connection. Not offered, and refused as the standard says: shared subscriptions, extended authentication, topic
+//! aliases towards clients, MQTT 3.1.
 
-mod account;
-mod acknowledgement;
 mod application;
-mod arrival;
-mod backlog;
 mod broker;
-mod codec;
 pub mod config;
-mod connect;
 mod connection;
-mod connection_limits;
-mod core;
-mod deadlines;
-mod delivery;
+mod context;
 mod error;
-mod fair_share;
-mod fan_out;
-mod fields;
-mod filters;
-mod frame;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
-mod handshake;
-mod incoming;
-mod inflight;
-mod input_budget;
 mod listener;
 mod message;
-mod other_protocol;
-mod outbox;
-mod progress;
-mod properties;
-mod rate;
+mod packet;
+mod quotas;
 mod reason;
-mod retained;
+mod registry;
 mod session;
 mod stats;
-mod stream;
-mod sys;
 mod throttle;
-mod tls;
-mod topic;
+mod topics;
 mod transport;
-mod trie;
-mod turn;
-mod vacant;
-mod websocket;
-mod will;
+mod version;
 
 pub use self::{
-    acknowledgement::Acknowledgement,
-    application::{
-        Application, BoxFuture, ClientInfo, Identity, Login, NoApplication, Received, Route, Version,
-    },
+    application::{Application, BoxFuture, NoApplication, Received, Route},
     broker::Broker,
     config::Config,
-    core::{Handed, Oversize},
     error::Error,
     message::{Message, Properties, QoS, UserProperties},
     reason::{Reason, Refusal},
+    session::{
+        acknowledgement::Acknowledgement,
+        client::{ClientInfo, Identity, Login},
+    },
     stats::{Dropped, Stats},
-    tls::{Certificates, ClientCertificates, Tls},
-    transport::{Transport, TransportKind},
-    websocket::WebSocket,
+    topics::{Oversize, Receipt},
+    transport::{
+        Transport,
+        peer::TransportKind,
+        tls::{Certificates, ClientCertificates, Tls},
+        websocket::WebSocket,
+    },
+    version::Version,
 };

@@ -12,13 +12,14 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::warn;
 
 use crate::{
-    arrival::{Arrival, refused_at_once},
-    connection_limits::ConnectionPermit,
-    core::Core,
+    broker::Broker,
+    connection::{
+        pending::{PendingConnection, refused_at_once},
+        upgrade,
+    },
     error::Error,
-    sys,
-    throttle::{self, Cause},
-    transport::{Peer, Transport},
+    throttle::Cause,
+    transport::{Transport, peer::Peer},
 };
 
 /// Connections that may wait to be accepted. The kernel drops what one more sends, which its client notices after a
@@ -28,68 +29,82 @@ const BACKLOG: i32 = 4_096;
 /// Pause after a failed accept, which is nearly always a lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Serves until `shutdown`, then waits until all its connections are closed.
-pub(crate) async fn serve(
-    core: &Arc<Core>,
-    listener: TcpListener,
-    transport: Transport,
-    shutdown: CancellationToken,
-) -> Result<(), Error> {
-    core.config.check()?;
-    transport.check()?;
-    let transport = Arc::new(transport);
-    bound_receive_buffers(&listener, core.config.receive_buffer);
-    wait_for_accept(&listener);
-    let connections = TaskTracker::new();
-    let mut deadlines = pin!(core.keep_deadlines());
-    let mut sweeping = pin!(core.keep_sweeping());
-    let mut counters = pin!(sys::keep_published(core));
-    let mut reports = pin!(throttle::keep_reporting(core));
-    core.shares.set_threads(Handle::current().metrics().num_workers());
-    loop {
-        let accepted = tokio::select! {
-            biased;
-            () = shutdown.cancelled() => break,
-            never = &mut deadlines => match never {},
-            never = &mut sweeping => match never {},
-            never = &mut counters => match never {},
-            never = &mut reports => match never {},
-            accepted = listener.accept() => accepted,
-        };
-        match accepted {
-            Ok((socket, peer)) => match ConnectionPermit::take(core, peer.ip()) {
-                Some(permit) => {
-                    let arrival = Arrival {
-                        core: core.clone(),
-                        account: core.accounts.of(None, peer.ip()),
-                        peer: Peer::new(peer, transport.kind()),
-                        over_limit: permit.over_limit(),
-                        deadline: Instant::now() + core.config.connect_timeout,
-                        shutdown: shutdown.clone(),
-                    };
-                    let transport = transport.clone();
-                    connections.spawn(async move {
-                        if prepare(&socket).is_ok() {
-                            transport.serve(arrival, socket).await;
-                        }
-                        drop(permit);
-                    });
+impl Broker {
+    /// Accepts connections on this transport until `shutdown` is cancelled, then closes them (MQTT 5: DISCONNECT 0x8B;
+    /// wills are not published) and returns when they are gone, after a second at most. Sessions stay, and a broker may
+    /// be served again, or on several listeners at a time.
+    ///
+    /// Whoever reaches the listener may try to connect. Whether its address may be more than loopback is for the
+    /// application to decide: only it knows whether its
+    /// [`authenticate`](crate::Application::authenticate) keeps anyone out.
+    ///
+    /// # Errors
+    ///
+    /// At once, for a configuration that fails [`Config::check`](crate::Config::check).
+    pub async fn serve(
+        &self,
+        listener: TcpListener,
+        transport: Transport,
+        shutdown: CancellationToken,
+    ) -> Result<(), Error> {
+        let config = self.config();
+        config.check()?;
+        transport.check()?;
+        let transport = Arc::new(transport);
+        bound_receive_buffers(&listener, config.receive_buffer);
+        wait_for_accept(&listener);
+        let connections = TaskTracker::new();
+        let mut deadlines = pin!(self.keep_deadlines());
+        let mut sweeping = pin!(self.registry().keep_sweeping());
+        let mut counters =
+            pin!(self.sys().keep_published(config.sys_interval, self.topics(), || self.stats()));
+        let mut reports = pin!(self.throttle().keep_reporting());
+        self.quotas().set_threads(Handle::current().metrics().num_workers());
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = shutdown.cancelled() => break,
+                never = &mut deadlines => match never {},
+                never = &mut sweeping => match never {},
+                never = &mut counters => match never {},
+                never = &mut reports => match never {},
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((socket, peer)) => match self.quotas().connections.permit(peer.ip()) {
+                    Some(permit) => {
+                        let pending = PendingConnection {
+                            broker: self.clone(),
+                            account: self.quotas().accounts.of(None, peer.ip()),
+                            peer: Peer::new(peer, transport.kind()),
+                            over_limit: permit.over_limit(),
+                            deadline: Instant::now() + config.connect_timeout,
+                            shutdown: shutdown.clone(),
+                        };
+                        let transport = transport.clone();
+                        connections.spawn(async move {
+                            if prepare(&socket).is_ok() {
+                                upgrade::serve(&transport, pending, socket).await;
+                            }
+                            drop(permit);
+                        });
+                    }
+                    None => refused_at_once(self, peer),
+                },
+                Err(error) => {
+                    if let Some(left_out) = self.throttle().line(Cause::Fault) {
+                        warn!(%error, left_out, "cannot accept connections");
+                    }
+                    sleep(ACCEPT_PAUSE).await;
                 }
-                None => refused_at_once(core, peer),
-            },
-            Err(error) => {
-                if let Some(left_out) = core.throttle.line(Cause::Fault) {
-                    warn!(%error, left_out, "cannot accept connections");
-                }
-                sleep(ACCEPT_PAUSE).await;
             }
         }
+        self.registry().hand_over_deadlines();
+        drop(listener);
+        connections.close();
+        connections.wait().await;
+        Ok(())
     }
-    core.hand_over_deadlines();
-    drop(listener);
-    connections.close();
-    connections.wait().await;
-    Ok(())
 }
 
 /// Bounds what the kernel receives ahead for each connection. Accepted sockets inherit it, in time for the window that
@@ -100,7 +115,7 @@ fn bound_receive_buffers(listener: &TcpListener, bytes: usize) {
     }
 }
 
-/// Whoever begins to listen twice changes how many may wait (listen(2)). The system's own most, `net.core.somaxconn`,
+/// To listen a second time changes how many may wait (listen(2)). The system's own most, `net.core.somaxconn`,
 /// goes before.
 fn wait_for_accept(listener: &TcpListener) {
     if let Err(error) = SockRef::from(listener).listen(BACKLOG) {

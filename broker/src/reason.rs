@@ -90,6 +90,11 @@ impl Refusal {
     pub const fn new(reason: Reason, cause: &'static str) -> Self {
         Self { reason, cause }
     }
+
+    /// A refusal because a limit of the configuration is reached.
+    pub(crate) const fn quota(cause: &'static str) -> Self {
+        Self::new(Reason::QuotaExceeded, cause)
+    }
 }
 
 /// For an application whose reasons have one cause each.

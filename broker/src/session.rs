@@ -1,8 +1,15 @@
-//! A client's session (section 4.1): its subscriptions, what waits for it, what it is owed. It outlives the
-//! connection if the client asked for that.
+//! A client's session (section 4.1): its subscriptions, the messages that wait for it, the acknowledgements that are
+//! due to it. It outlives the connection if the client asked for that.
 //!
 //! One mutex guards it, held for moments only, by the connection's task and by whoever delivers a message. A
-//! delivery goes into the queue and wakes the connection once, however many follow before it runs.
+//! message goes into the queue and wakes the connection once, however many follow before it runs.
+
+pub(crate) mod acknowledgement;
+pub(crate) mod backlog;
+pub(crate) mod client;
+pub(crate) mod incoming;
+pub(crate) mod inflight;
+pub(crate) mod outbox;
 
 use std::{
     collections::HashMap,
@@ -15,18 +22,19 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 use crate::{
-    account::Account,
-    application::{ClientInfo, Version},
-    backlog::{Backlog, Cursor},
-    codec,
     config::Config,
-    delivery::Delivery,
-    incoming::{Incoming, Ticket},
     message::QoS,
-    outbox::{Full, Outbox, Receiver},
+    packet::{codec, outbound_publish::OutboundPublish, will::Will},
+    quotas::account::Account,
     reason::Reason,
+    session::{
+        backlog::{Backlog, Cursor},
+        client::ClientInfo,
+        incoming::{Decided, Incoming, PublishNumber},
+        outbox::{Encoding, Full, Outbox},
+    },
     stats::{Counters, Tally},
-    will::Will,
+    version::Version,
 };
 
 pub(crate) struct Session {
@@ -49,7 +57,7 @@ impl PartialEq for Session {
 
 pub(crate) struct State {
     /// The connection, while there is one.
-    pub link: Option<Link>,
+    pub connection: Option<ConnectionHandle>,
     pub incoming: Incoming,
     pub outbox: Outbox,
     /// The filters that are in the tree of subscriptions, each with the number of its cursor in the backlog.
@@ -57,7 +65,7 @@ pub(crate) struct State {
     pub backlog: Backlog,
     /// Of the connection, or of the last one while it is held back.
     pub will: Option<Box<Will>>,
-    /// Who was connected last, while nobody is.
+    /// The client that was connected last, while none is.
     pub last_client: Option<Arc<ClientInfo>>,
     /// Seconds that the session outlives its connection; `u32::MAX` is for ever.
     pub expiry: u32,
@@ -66,14 +74,178 @@ pub(crate) struct State {
     pub expires: Option<Instant>,
     /// Under which instant the deadlines know this session.
     pub deadline: Option<Instant>,
-    /// Under which number it is among those that are away with nothing in them.
-    pub vacant: Option<u64>,
+    /// Its number among the empty sessions.
+    pub empty_number: Option<u64>,
     /// Why it is in no map any more and takes nothing.
     pub ended: Option<Reason>,
 }
 
+impl Session {
+    pub fn new(client_id: Arc<str>, owner: Option<Arc<str>>, account: Arc<Account>, serial: u64) -> Self {
+        Self {
+            client_id,
+            owner,
+            account: account.clone(),
+            serial,
+            state: Mutex::new(State {
+                connection: None,
+                incoming: Incoming::default(),
+                outbox: Outbox::new(account),
+                subscriptions: HashMap::new(),
+                backlog: Backlog::default(),
+                will: None,
+                last_client: None,
+                expiry: 0,
+                will_due: None,
+                expires: None,
+                deadline: None,
+                empty_number: None,
+                ended: None,
+            }),
+        }
+    }
+
+    pub fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock()
+    }
+
+    /// Who is connected, or was last.
+    pub fn client(&self) -> Option<Arc<ClientInfo>> {
+        let state = &*self.state.lock();
+        state.connection.as_ref().map(|connection| &connection.client).or(state.last_client.as_ref()).cloned()
+    }
+
+    /// Locks it for its connection.
+    pub fn lock_for(&self, connection_id: u64) -> Result<MutexGuard<'_, State>, Evicted> {
+        let state = self.state.lock();
+        match &state.connection {
+            Some(current) if current.id == connection_id => Ok(state),
+            _ => Err(Evicted(state.ended.unwrap_or(Reason::SessionTakenOver))),
+        }
+    }
+
+    /// Queues a message for the client.
+    pub fn offer(&self, publish: OutboundPublish, config: &Config, counters: &Counters) -> Enqueued {
+        let state = &mut *self.state.lock();
+        let offered = state.offer(publish, config, counters);
+        if let (Enqueued::InQueue, Some(connection)) = (&offered, &mut state.connection) {
+            connection.wake();
+        }
+        offered
+    }
+
+    /// Decides an acknowledgement that the client is owed.
+    pub fn decide(&self, number: PublishNumber, id: u16, qos: QoS, reason: Reason) {
+        let state = &mut *self.state.lock();
+        state.incoming.decide(number, id, qos, reason);
+        if let Some(connection) = &mut state.connection {
+            connection.wake();
+        }
+    }
+
+    /// Appends to `out` what the connection may send now.
+    pub fn fill(
+        &self,
+        connection_id: u64,
+        config: &Config,
+        counters: &Counters,
+        out: &mut BytesMut,
+    ) -> Result<Filled, Evicted> {
+        let mut state = self.lock_for(connection_id)?;
+        let State { connection: Some(connection), incoming, outbox, backlog, .. } = &mut *state else {
+            return Err(Evicted(Reason::SessionTakenOver));
+        };
+        connection.awake = false;
+        connection.waker = None;
+        let to = Encoding { version: connection.client.version, max_packet: connection.max_packet };
+        acknowledge(incoming, to.version, counters, out);
+        let dropped = outbox.fill(to, config.write_buffer, counters, out);
+        Ok(Filled {
+            pause: Pause(incoming.pending() > usize::from(config.receive_maximum)),
+            retained: !backlog.is_empty() && outbox.has_room_for_retained(config),
+            dropped,
+        })
+    }
+
+    /// Appends to `out` what the client of a connection that ends is still owed: what it has published is acknowledged
+    /// as far as that is decided. What waits for it is not sent any more.
+    pub fn fill_last(&self, connection_id: u64, counters: &Counters, out: &mut BytesMut) {
+        if let Ok(mut state) = self.lock_for(connection_id)
+            && let State { connection: Some(connection), incoming, .. } = &mut *state
+        {
+            acknowledge(incoming, connection.client.version, counters, out);
+        }
+    }
+
+    /// Ready when something was put here since the last [`fill`](Self::fill).
+    pub fn poll_awake(&self, connection_id: u64, cx: &mut Context<'_>) -> Poll<()> {
+        let Ok(mut state) = self.lock_for(connection_id) else { return Poll::Ready(()) };
+        match &mut state.connection {
+            Some(connection) if !connection.awake => {
+                if !connection.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+                    connection.waker = Some(cx.waker().clone());
+                }
+                Poll::Pending
+            }
+            _ => Poll::Ready(()),
+        }
+    }
+}
+
+fn acknowledge(incoming: &mut Incoming, version: Version, counters: &Counters, out: &mut BytesMut) {
+    let mut sent = Tally::default();
+    while let Some(Decided { id, qos, reason }) = incoming.next_decided() {
+        codec::publish_ack(id, qos, reason, version, out);
+        sent.packets(1);
+    }
+    counters.sent.add(&sent);
+}
+
+impl State {
+    /// Queues a message for the client, which is not told yet.
+    pub fn offer(&mut self, publish: OutboundPublish, config: &Config, counters: &Counters) -> Enqueued {
+        match &self.connection {
+            Some(connection) => {
+                let to = Encoding { version: connection.client.version, max_packet: connection.max_packet };
+                // Nearly every packet is far below any limit: its weight is a bound, and cheaper than its
+                // size.
+                if publish.weight() > to.max_packet && publish.packet_size(to.version) > to.max_packet {
+                    return Enqueued::Oversize(to);
+                }
+            }
+            None if publish.qos == QoS::AtMostOnce => return Enqueued::Absent,
+            None => {}
+        }
+        if self.ended.is_some() {
+            return Enqueued::Absent;
+        }
+        match self.outbox.push(publish, config, counters) {
+            Ok(()) => Enqueued::InQueue,
+            Err(full) => Enqueued::Full(full),
+        }
+    }
+
+    /// Has a subscription get retained messages, from the first on.
+    pub fn want_retained(&mut self, cursor: Cursor) {
+        if let Some(number) = self.subscriptions.get_mut(&cursor.filter) {
+            if let Some(former) = number.take() {
+                self.backlog.remove(former);
+            }
+            *number = Some(self.backlog.add(cursor));
+        }
+    }
+
+    /// Whether a session without a connection is worth nothing to its client, which would not miss it.
+    pub fn is_empty(&self) -> bool {
+        self.subscriptions.is_empty()
+            && self.outbox.is_empty()
+            && self.incoming.unreleased() == 0
+            && self.will.is_none()
+    }
+}
+
 /// What others need to know of a connection.
-pub(crate) struct Link {
+pub(crate) struct ConnectionHandle {
     /// Tells connections apart.
     pub id: u64,
     pub client: Arc<ClientInfo>,
@@ -85,7 +257,7 @@ pub(crate) struct Link {
     waker: Option<Waker>,
 }
 
-impl Link {
+impl ConnectionHandle {
     /// A connection, which counts as its identity's until this is dropped.
     pub fn new(id: u64, client: Arc<ClientInfo>, max_packet: usize) -> Self {
         client.account.connections.add(1);
@@ -102,7 +274,7 @@ impl Link {
     }
 }
 
-impl Drop for Link {
+impl Drop for ConnectionHandle {
     fn drop(&mut self) {
         self.client.account.connections.subtract(1);
     }
@@ -113,179 +285,15 @@ pub(crate) enum Enqueued {
     InQueue,
     /// Refused by the bounds of the queue.
     Full(Full),
-    /// QoS 0 and nobody connected, or the session is no more.
+    /// QoS 0 without a connection, or the session has ended.
     Absent,
     /// Larger than the connection takes.
-    Oversize(Receiver),
+    Oversize(Encoding),
 }
 
 /// A connection that has lost its session, and why: another one has taken it over, or it has ended.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Evicted(pub Reason);
-
-impl Session {
-    pub fn new(client_id: Arc<str>, owner: Option<Arc<str>>, account: Arc<Account>, serial: u64) -> Self {
-        Self {
-            client_id,
-            owner,
-            account: account.clone(),
-            serial,
-            state: Mutex::new(State {
-                link: None,
-                incoming: Incoming::default(),
-                outbox: Outbox::new(account),
-                subscriptions: HashMap::new(),
-                backlog: Backlog::default(),
-                will: None,
-                last_client: None,
-                expiry: 0,
-                will_due: None,
-                expires: None,
-                deadline: None,
-                vacant: None,
-                ended: None,
-            }),
-        }
-    }
-
-    pub fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock()
-    }
-
-    /// Who is connected, or was last.
-    pub fn client(&self) -> Option<Arc<ClientInfo>> {
-        let state = &*self.state.lock();
-        state.link.as_ref().map(|link| &link.client).or(state.last_client.as_ref()).cloned()
-    }
-
-    /// Locks it for its connection.
-    pub fn lock_for(&self, link: u64) -> Result<MutexGuard<'_, State>, Evicted> {
-        let state = self.state.lock();
-        match &state.link {
-            Some(current) if current.id == link => Ok(state),
-            _ => Err(Evicted(state.ended.unwrap_or(Reason::SessionTakenOver))),
-        }
-    }
-
-    /// Queues a message for the client.
-    pub fn offer(&self, delivery: Delivery, config: &Config, counters: &Counters) -> Enqueued {
-        let state = &mut *self.state.lock();
-        let offered = state.offer(delivery, config, counters);
-        if let (Enqueued::InQueue, Some(link)) = (&offered, &mut state.link) {
-            link.wake();
-        }
-        offered
-    }
-
-    /// Decides an acknowledgement that the client is owed.
-    pub fn decide(&self, ticket: Ticket, id: u16, qos: QoS, reason: Reason) {
-        let state = &mut *self.state.lock();
-        state.incoming.decide(ticket, id, qos, reason);
-        if let Some(link) = &mut state.link {
-            link.wake();
-        }
-    }
-
-    /// Appends to `out` what the connection may send now.
-    pub fn fill(
-        &self,
-        link: u64,
-        config: &Config,
-        counters: &Counters,
-        out: &mut BytesMut,
-    ) -> Result<Filled, Evicted> {
-        let mut state = self.lock_for(link)?;
-        let State { link: Some(link), incoming, outbox, backlog, .. } = &mut *state else {
-            return Err(Evicted(Reason::SessionTakenOver));
-        };
-        link.awake = false;
-        link.waker = None;
-        let to = Receiver { version: link.client.version, max_packet: link.max_packet };
-        acknowledge(incoming, to.version, counters, out);
-        let dropped = outbox.fill(to, config.write_buffer, counters, out);
-        Ok(Filled {
-            pause: Pause(incoming.pending() > usize::from(config.receive_maximum)),
-            retained: !backlog.is_empty() && outbox.has_room_for_retained(config),
-            dropped,
-        })
-    }
-
-    /// Appends to `out` what the client of a connection that ends is still owed: what it has published is acknowledged
-    /// as far as that is decided. What waits for it is not sent any more.
-    pub fn fill_last(&self, link: u64, counters: &Counters, out: &mut BytesMut) {
-        if let Ok(mut state) = self.lock_for(link)
-            && let State { link: Some(link), incoming, .. } = &mut *state
-        {
-            acknowledge(incoming, link.client.version, counters, out);
-        }
-    }
-
-    /// Ready when something was put here since the last [`fill`](Self::fill).
-    pub fn poll_awake(&self, link: u64, cx: &mut Context<'_>) -> Poll<()> {
-        let Ok(mut state) = self.lock_for(link) else { return Poll::Ready(()) };
-        match &mut state.link {
-            Some(link) if !link.awake => {
-                if !link.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-                    link.waker = Some(cx.waker().clone());
-                }
-                Poll::Pending
-            }
-            _ => Poll::Ready(()),
-        }
-    }
-}
-
-fn acknowledge(incoming: &mut Incoming, version: Version, counters: &Counters, out: &mut BytesMut) {
-    let mut sent = Tally::default();
-    while let Some(decided) = incoming.next_decided() {
-        codec::publish_ack(decided, version, out);
-        sent.packets(1);
-    }
-    counters.sent.add(&sent);
-}
-
-impl State {
-    /// Queues a message for the client, which is not told yet.
-    pub fn offer(&mut self, delivery: Delivery, config: &Config, counters: &Counters) -> Enqueued {
-        match &self.link {
-            Some(link) => {
-                let to = Receiver { version: link.client.version, max_packet: link.max_packet };
-                // Nearly every packet is far below any limit: its weight is a bound, and cheaper than its
-                // size.
-                if delivery.weight() > to.max_packet && delivery.packet_size(to.version) > to.max_packet {
-                    return Enqueued::Oversize(to);
-                }
-            }
-            None if delivery.qos == QoS::AtMostOnce => return Enqueued::Absent,
-            None => {}
-        }
-        if self.ended.is_some() {
-            return Enqueued::Absent;
-        }
-        match self.outbox.push(delivery, config, counters) {
-            Ok(()) => Enqueued::InQueue,
-            Err(full) => Enqueued::Full(full),
-        }
-    }
-
-    /// Has a subscription get retained messages, from the first on.
-    pub fn want_retained(&mut self, cursor: Cursor) {
-        if let Some(number) = self.subscriptions.get_mut(&cursor.filter) {
-            if let Some(former) = number.take() {
-                self.backlog.remove(former);
-            }
-            *number = Some(self.backlog.add(cursor));
-        }
-    }
-
-    /// Whether a session that is away is worth nothing to its client: it would not miss it.
-    pub fn holds_nothing(&self) -> bool {
-        self.subscriptions.is_empty()
-            && self.outbox.is_empty()
-            && self.incoming.unreleased() == 0
-            && self.will.is_none()
-    }
-}
 
 /// What came of filling the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -315,7 +323,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::{account::Accounts, message::Message, transport::TransportKind};
+    use crate::{message::Message, quotas::account::Accounts, transport::peer::TransportKind};
 
     #[derive(Default)]
     struct Wakes(AtomicUsize);
@@ -326,7 +334,7 @@ mod tests {
         }
     }
 
-    const LINK: u64 = 7;
+    const CONNECTION_ID: u64 = 7;
 
     fn connected() -> Session {
         let account = Accounts::default().of(None, [127, 0, 0, 1].into());
@@ -342,7 +350,7 @@ mod tests {
             account,
             session: std::sync::Weak::new(),
         };
-        session.lock().link = Some(Link::new(LINK, Arc::new(client), usize::MAX));
+        session.lock().connection = Some(ConnectionHandle::new(CONNECTION_ID, Arc::new(client), usize::MAX));
         session
     }
 
@@ -355,36 +363,36 @@ mod tests {
         let mut cx = Context::from_waker(&waker);
         let offer = || {
             let message = Message::new("a", "b", QoS::AtMostOnce);
-            let delivery = Delivery {
+            let publish = OutboundPublish {
                 message,
                 qos: QoS::AtMostOnce,
                 retain: false,
                 subscription_ids: Vec::new(),
                 expires: None,
             };
-            assert!(matches!(session.offer(delivery, &config, &counters), Enqueued::InQueue));
+            assert!(matches!(session.offer(publish, &config, &counters), Enqueued::InQueue));
         };
         let mut waits = 0;
         for _ in 0..3 {
-            assert!(session.poll_awake(LINK, &mut cx).is_pending());
+            assert!(session.poll_awake(CONNECTION_ID, &mut cx).is_pending());
             offer();
             offer();
             waits += 1;
             assert_eq!(wakes.0.load(Relaxed), waits);
-            assert!(session.poll_awake(LINK, &mut cx).is_ready());
+            assert!(session.poll_awake(CONNECTION_ID, &mut cx).is_ready());
             // It runs: what comes now, from itself above all, is found when it is to wait again.
-            session.fill(LINK, &config, &counters, &mut out).unwrap();
+            session.fill(CONNECTION_ID, &config, &counters, &mut out).unwrap();
             offer();
             assert_eq!(wakes.0.load(Relaxed), waits);
-            assert!(session.poll_awake(LINK, &mut cx).is_ready());
-            session.fill(LINK, &config, &counters, &mut out).unwrap();
+            assert!(session.poll_awake(CONNECTION_ID, &mut cx).is_ready());
+            session.fill(CONNECTION_ID, &config, &counters, &mut out).unwrap();
 
             // It may have been woken by something else, its socket for example.
-            assert!(session.poll_awake(LINK, &mut cx).is_pending());
-            session.fill(LINK, &config, &counters, &mut out).unwrap();
+            assert!(session.poll_awake(CONNECTION_ID, &mut cx).is_pending());
+            session.fill(CONNECTION_ID, &config, &counters, &mut out).unwrap();
             session.decide(0, 1, QoS::AtLeastOnce, Reason::Success);
             assert_eq!(wakes.0.load(Relaxed), waits);
-            session.fill(LINK, &config, &counters, &mut out).unwrap();
+            session.fill(CONNECTION_ID, &config, &counters, &mut out).unwrap();
         }
     }
 }

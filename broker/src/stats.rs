@@ -103,7 +103,7 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    /// A PUBLISH with so many bytes of payload.
+    /// A PUBLISH with this number of bytes of payload.
     pub fn message(&mut self, payload: usize) {
         self.packets += 1;
         self.messages += 1;
@@ -148,7 +148,6 @@ impl Traffic {
 
 #[derive(Default)]
 pub(crate) struct Counters {
-    pub connections: AtomicUsize,
     clients: AtomicUsize,
     most_clients: AtomicUsize,
     pub queued_messages: AtomicUsize,
@@ -174,10 +173,9 @@ pub(crate) struct Counters {
 }
 
 impl Counters {
-    /// All that is counted here; what the core holds itself is left at 0.
+    /// All that is counted here. What the parts of a broker hold is counted by them, and left at 0.
     pub fn snapshot(&self) -> Stats {
         Stats {
-            connections: self.connections.load(Relaxed),
             clients: self.clients.load(Relaxed),
             most_clients: self.most_clients.load(Relaxed),
             queued_messages: self.queued_messages.load(Relaxed),
@@ -221,7 +219,7 @@ impl Counters {
         self.clients.fetch_sub(1, Relaxed);
     }
 
-    /// A connection is refused, in CONNACK or without a word.
+    /// A connection is refused, in CONNACK or without an answer.
     pub fn connection_refused(&self, reason: Reason) {
         count(&self.connections_refused);
         match reason {

@@ -1,5 +1,5 @@
-//! Log lines that clients can cause are bounded in rate, for each cause apart: a few a second, then only a count, so
-//! that a flood of one kind hides nothing of another, and a flood of its own kind is still seen in numbers.
+//! Log lines that clients can cause are bounded in length, and in rate for each cause apart: a few a second, then only
+//! a count, so that a flood of one kind hides nothing of another, and a flood of its own kind is still seen in numbers.
 
 use std::{
     convert::Infallible,
@@ -11,12 +11,15 @@ use std::{
 use tokio::time::{Instant, sleep};
 use tracing::info;
 
-use crate::core::Core;
-
 /// Lines of one cause within a second.
 const LINES_PER_SECOND: u32 = 10;
 /// Time after which what was left out is told, though no further line of its cause comes.
 const REPORT_INTERVAL: Duration = Duration::from_secs(10);
+
+pub(crate) struct Throttle {
+    started: Instant,
+    budgets: [Budget; Cause::ALL.len()],
+}
 
 /// What a line is about. Each has a budget of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,11 +72,6 @@ impl Cause {
     }
 }
 
-pub(crate) struct Throttle {
-    started: Instant,
-    budgets: [Budget; Cause::ALL.len()],
-}
-
 /// What one cause has left in this second.
 #[derive(Default)]
 struct Budget {
@@ -90,9 +88,19 @@ impl Throttle {
     }
 
     /// `Some` if a line of this cause may be written, with how many were left out since the last one, if any were.
-    /// Threads that race at the turn of a second may write a line more.
+    /// Threads that race when a second begins may write a line more.
     pub fn line(&self, cause: Cause) -> Option<Option<NonZeroU32>> {
         self.budgets[cause as usize].line(self.started.elapsed().as_secs())
+    }
+
+    /// Tells at intervals how many lines were left out, for ever.
+    pub async fn keep_reporting(&self) -> Infallible {
+        loop {
+            sleep(REPORT_INTERVAL).await;
+            for (cause, left_out) in self.left_out() {
+                info!(left_out, "{}: not all were logged", cause.name());
+            }
+        }
     }
 
     /// What was left out and not told, by cause; it counts as told from now on.
@@ -120,14 +128,10 @@ impl Budget {
     }
 }
 
-/// Tells at intervals how many lines were left out, for ever.
-pub(crate) async fn keep_reporting(core: &Core) -> Infallible {
-    loop {
-        sleep(REPORT_INTERVAL).await;
-        for (cause, left_out) in core.throttle.left_out() {
-            info!(left_out, "{}: not all were logged", cause.name());
-        }
-    }
+/// A text from a client, as much of it as goes into a log line.
+pub(crate) fn clip(text: &str) -> &str {
+    const LONGEST: usize = 100;
+    &text[..text.floor_char_boundary(LONGEST)]
 }
 
 #[cfg(test)]

@@ -70,7 +70,7 @@ impl BrokerProcess {
         broker
     }
 
-    /// The broker's resident bytes, once it has so many sessions and connections.
+    /// The broker's resident bytes, once it has `clients` sessions and connections.
     fn resident_with(&mut self, clients: usize) -> usize {
         writeln!(self.questions, "{clients}").unwrap();
         self.answer()
@@ -306,7 +306,7 @@ fn come_and_go(broker: &mut BrokerProcess, count: usize) -> usize {
 /// Clients that share what the first of them cost.
 const FIRST: usize = 100;
 
-/// What each of so many idle clients with one subscription costs the broker, in bytes.
+/// What each of `clients` idle clients with one subscription costs the broker, in bytes.
 fn cost_of_idle<S: Read + Write>(
     broker: &mut BrokerProcess,
     clients: usize,

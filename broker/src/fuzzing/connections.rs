@@ -21,24 +21,26 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    acknowledgement::Acknowledgement,
-    application::{Application, BoxFuture, ClientInfo, Identity, Login, Received, Route},
-    arrival::Arrival,
+    application::{Application, BoxFuture, Received, Route},
+    broker::Broker,
     config::Config,
-    connection,
-    core::Core,
-    fields::Fields,
+    connection::{self, pending::PendingConnection},
     message::{Message, QoS},
+    packet::fields::Fields,
     reason::{Reason, Refusal},
-    transport::{Peer, TransportKind},
+    session::{
+        acknowledgement::Acknowledgement,
+        client::{ClientInfo, Identity, Login},
+    },
+    transport::peer::{Peer, TransportKind},
 };
 
 /// Connections at a time, the bystander's not counted.
 const SLOTS: usize = 4;
 /// Bytes that lie between the two ends of a connection, each way.
 const BUFFER: usize = 1_024;
-/// Times that every task gets its turn after each step: more than any of them needs to finish with what it has.
-const TURNS: usize = 8;
+/// Times that every task is polled after each step: more than any of them needs to finish with what it has.
+const POLLS: usize = 8;
 /// Longest wait for something that has to come.
 const DEADLINE: Duration = Duration::from_secs(20);
 /// Topics that the application itself publishes to.
@@ -61,7 +63,7 @@ const BYSTANDER_PORT: u16 = 1_000;
 ///
 /// # Panics
 /// If a connection's task panics, a bound is exceeded, what a client is sent is not MQTT, the bystander's message does
-/// not come back to him, or something is left behind.
+/// not come back to it, or something is left behind.
 pub fn connections(script: &[u8]) {
     let Some((&choice, script)) = script.split_first() else { return };
     let runtime = Builder::new_current_thread().enable_time().build().expect("a runtime");
@@ -110,7 +112,7 @@ struct Keeper {
 }
 
 impl Application for Keeper {
-    /// Neighbouring slots are different people.
+    /// Neighbouring slots are different users.
     fn authenticate(&self, login: Login) -> BoxFuture<'_, Result<Identity, Refusal>> {
         let user = match login.peer.port() {
             BYSTANDER_PORT => "bystander",
@@ -127,19 +129,19 @@ impl Application for Keeper {
     fn route(&self, client: &ClientInfo, topic: &str) -> Route {
         match topic {
             BYSTANDER_TOPIC if client.peer.port() != BYSTANDER_PORT => Route::Refuse,
-            topic if topic.starts_with("app/") => Route::Application,
+            topic if topic.starts_with("app/") => Route::Application(0),
             _ => Route::Broker,
         }
     }
 
-    fn publish(&self, message: Received) {
+    fn publish(&self, _broker: &Broker, message: Received) {
         self.kept.lock().push_back(message.ack);
         *self.last.lock() = Some(message.client);
     }
 }
 
 struct Stage {
-    core: Arc<Core>,
+    broker: Broker,
     keeper: Arc<Keeper>,
     slots: [Option<Slot>; SLOTS],
     tasks: JoinSet<()>,
@@ -152,7 +154,7 @@ impl Stage {
         config.check().expect("limits that a broker can keep");
         let keeper = Arc::new(Keeper::default());
         Self {
-            core: Arc::new(Core::new(config, keeper.clone())),
+            broker: Broker::new(config, keeper.clone()),
             keeper,
             slots: Default::default(),
             tasks: JoinSet::new(),
@@ -163,15 +165,15 @@ impl Stage {
     /// A new connection's other end.
     fn connect(&mut self, port: u16) -> DuplexStream {
         let (near, far) = duplex(BUFFER);
-        let arrival = Arrival {
-            core: self.core.clone(),
-            account: self.core.accounts.of(None, Ipv4Addr::LOCALHOST.into()),
+        let pending = PendingConnection {
+            broker: self.broker.clone(),
+            account: self.broker.quotas().accounts.of(None, Ipv4Addr::LOCALHOST.into()),
             peer: Peer::new(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), TransportKind::Tcp),
             over_limit: false,
-            deadline: Instant::now() + self.core.config.connect_timeout,
+            deadline: Instant::now() + self.broker.config().connect_timeout,
             shutdown: self.shutdown.clone(),
         };
-        self.tasks.spawn(connection::run(arrival, far));
+        self.tasks.spawn(connection::run(pending, far));
         near
     }
 
@@ -199,7 +201,7 @@ impl Stage {
                 }
                 0xA => {
                     let message = message(number, take(&mut script));
-                    self.core.publish(&message, None);
+                    self.broker.publish(&message, None);
                 }
                 0xB => {
                     let oldest = self.keeper.kept.lock().pop_front();
@@ -211,13 +213,13 @@ impl Stage {
                 }
                 0xD => {
                     let message = message(number, take(&mut script));
-                    let session = self.keeper.last.lock().as_ref().and_then(|last| last.session.upgrade());
-                    if let Some(session) = session {
+                    let last = self.keeper.last.lock().clone();
+                    if let Some(client) = last {
                         let replace = |limit: usize, size: &dyn Fn(&Message) -> usize| {
                             let replacement = Message { payload: "too large".into(), ..message.clone() };
                             (size(&replacement) <= limit).then_some(replacement)
                         };
-                        self.core.publish_to(&session, &message, Some(&replace));
+                        self.broker.publish_to(&client, &message, Some(&replace));
                     }
                 }
                 _ => {}
@@ -228,7 +230,7 @@ impl Stage {
     }
 
     fn check_bounds(&self) {
-        let (stats, config) = (self.core.stats(), &self.core.config);
+        let (stats, config) = (self.broker.stats(), self.broker.config());
         assert!(stats.sessions <= config.max_sessions);
         assert!(stats.subscriptions <= config.max_sessions * config.max_subscriptions);
         assert!(stats.retained_messages <= config.max_retained_messages);
@@ -262,8 +264,8 @@ impl Stage {
     /// The bystander is gone, too.
     async fn finish(&mut self) {
         self.ended().await;
-        let stats = self.core.stats();
-        if self.core.config.max_session_expiry.is_zero() {
+        let stats = self.broker.stats();
+        if self.broker.config().max_session_expiry.is_zero() {
             assert_eq!((stats.sessions, stats.subscriptions), (0, 0));
             assert_eq!((stats.queued_messages, stats.queued_bytes), (0, 0));
         }
@@ -281,7 +283,7 @@ fn message(number: u8, size: u8) -> Message {
 
 /// Lets every task do what it has to do.
 async fn settle() {
-    for _ in 0..TURNS {
+    for _ in 0..POLLS {
         yield_now().await;
     }
 }
@@ -356,7 +358,7 @@ async fn now<T>(mut poll: impl FnMut(&mut std::task::Context<'_>) -> Poll<T>) ->
     .await
 }
 
-/// A well-behaved client, whose messages come back to him.
+/// A well-behaved client, whose messages come back to it.
 struct Bystander {
     stream: DuplexStream,
     v5: bool,
@@ -410,7 +412,7 @@ impl Bystander {
 
     async fn leave(mut self) {
         self.stream.write_all(&[0xE0, 0]).await.expect("the broker listens");
-        assert!(self.receive().await.is_err(), "a word after goodbye");
+        assert!(self.receive().await.is_err(), "a packet after goodbye");
     }
 
     /// The next packet, which is a short one.

@@ -6,14 +6,16 @@ use bytes::BytesMut;
 use tokio::time::Instant;
 
 use crate::{
-    application::Version,
-    codec::{self, Packet},
     config::Config,
-    connect::{self, ConnectPacket, Protocol},
-    delivery::{Delivery, encodable},
-    frame::{self, Frame, Kind},
     message::{Message, QoS},
+    packet::{
+        codec::{self, Packet},
+        connect::{self, ConnectPacket, Protocol},
+        frame::{self, Frame, Kind},
+        outbound_publish::{OutboundPublish, encodable},
+    },
     reason::Violation,
+    version::Version,
 };
 
 /// Decodes packet after packet: the first byte's lowest bit chooses the version (1 is MQTT 5), the rest is the stream.
@@ -57,11 +59,11 @@ fn decode(frame: &Frame<'_>, version: Version, config: &Config) -> Result<(), Vi
 fn survives(mut message: Message) {
     assert!(encodable(&message));
     if let Some(properties) = &mut message.properties {
-        Arc::make_mut(properties).message_expiry = None; // what is left of it is the delivery's
+        Arc::make_mut(properties).message_expiry = None; // what is left of it is written instead
     }
     let now = Instant::now();
     for version in [Version::V311, Version::V5] {
-        let delivery = Delivery {
+        let outbound = OutboundPublish {
             qos: message.qos,
             retain: message.retain,
             subscription_ids: Vec::new(),
@@ -69,9 +71,9 @@ fn survives(mut message: Message) {
             message: message.clone(),
         };
         let mut out = BytesMut::new();
-        delivery.encode(version, 1, message.qos != QoS::AtMostOnce, now, &mut out);
-        assert_eq!(out.len(), delivery.packet_size(version));
-        assert!(out.len() <= delivery.weight());
+        outbound.encode(version, 1, message.qos != QoS::AtMostOnce, now, &mut out);
+        assert_eq!(out.len(), outbound.packet_size(version));
+        assert!(out.len() <= outbound.weight());
 
         let frame = frame::next(&out, usize::MAX).expect("a good header").expect("a whole packet");
         assert_eq!(frame.size, out.len());

@@ -1,10 +1,13 @@
 //! An application in the broker's process.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering::Relaxed},
+};
 
 use bytes::Bytes;
 use offload_broker::{
-    Application, ClientInfo, Config, Handed, Message, Properties, QoS, Reason, Received, Route,
+    Application, Broker, ClientInfo, Config, Message, Properties, QoS, Reason, Receipt, Received, Route,
     Version::{V5, V311},
 };
 use tokio::{
@@ -23,13 +26,13 @@ struct Claims(UnboundedSender<Received>);
 impl Application for Claims {
     fn route(&self, _client: &ClientInfo, topic: &str) -> Route {
         match topic.split('/').next() {
-            Some("claimed") => Route::Application,
+            Some("claimed") => Route::Application(0),
             Some("refused") => Route::Refuse,
             _ => Route::Broker,
         }
     }
 
-    fn publish(&self, message: Received) {
+    fn publish(&self, _broker: &Broker, message: Received) {
         self.0.send(message).unwrap();
     }
 }
@@ -240,7 +243,7 @@ async fn answers_reach_the_asking_connection_alone() {
             let broker = server.broker.clone();
             let handed =
                 std::thread::spawn(move || broker.publish_to(&asker, &message, None)).join().unwrap();
-            assert_eq!(handed, Handed::Queued);
+            assert_eq!(handed, Receipt::Queued);
             assert_eq!(client.take_text().await, answer);
         }
         one.publish("claimed/", "x", 0, 0).await;
@@ -249,11 +252,11 @@ async fn answers_reach_the_asking_connection_alone() {
         let publish_to = |topic| server.broker.publish_to(&asker, &message(topic), None);
         assert!(server.broker.is_subscribed(&asker, "result/"));
         assert!(!server.broker.is_subscribed(&asker, "result/other"));
-        assert_eq!(publish_to("result/other"), Handed::NoSubscription);
+        assert_eq!(publish_to("result/other"), Receipt::NoSubscription);
         let before = server.broker.stats().dropped.gone;
         drop(one);
         server.until("the session is gone", |stats| stats.sessions == 1).await;
-        assert_eq!(publish_to("result/"), Handed::Gone);
+        assert_eq!(publish_to("result/"), Receipt::NoSession);
         assert!(!server.broker.is_subscribed(&asker, "result/"));
         assert_eq!(server.broker.stats().dropped.gone, before + 1);
     }
@@ -269,10 +272,10 @@ async fn an_answer_that_a_full_queue_does_not_take_is_dropped_and_counted() {
     let answer = Message::new("result/", "x", QoS::AtLeastOnce);
     let mut other = Client::new(&server, V5, "other").await;
     other.subscribe("result/", 1).await;
-    assert_eq!(server.broker.publish_to(&asker, &answer, None), Handed::Queued);
+    assert_eq!(server.broker.publish_to(&asker, &answer, None), Receipt::Queued);
     client.message().await; // it is in flight, and never acknowledged
-    assert_eq!(server.broker.publish_to(&asker, &answer, None), Handed::Queued);
-    assert_eq!(server.broker.publish_to(&asker, &answer, None), Handed::NotTaken);
+    assert_eq!(server.broker.publish_to(&asker, &answer, None), Receipt::Queued);
+    assert_eq!(server.broker.publish_to(&asker, &answer, None), Receipt::Dropped);
     assert_eq!(server.broker.stats().dropped.queue_full, 1);
     other.ping().await;
 }
@@ -339,12 +342,12 @@ async fn an_answer_too_large_for_its_receiver_is_replaced() {
         let fits = |len: usize| Message::new("result/c", "x".repeat(len), QoS::AtLeastOnce);
         (0..100).map(fits).take_while(|message| size(message) <= limit).last()
     };
-    assert_eq!(server.broker.publish_to(&asker, &large, Some(&replace)), Handed::Queued);
+    assert_eq!(server.broker.publish_to(&asker, &large, Some(&replace)), Receipt::Queued);
     assert_eq!(server.broker.publish(&large, Some(&replace)), 1);
     for _ in 0..2 {
         assert_eq!(client.take().await.payload.len(), 50 - 2 - 10 - 2 - 1);
     }
-    assert_eq!(server.broker.publish_to(&asker, &large, None), Handed::NotTaken);
+    assert_eq!(server.broker.publish_to(&asker, &large, None), Receipt::Dropped);
     assert_eq!(server.broker.publish(&large, Some(&|_, _| None)), 0);
     assert_eq!(server.broker.stats().dropped.oversize, 2);
 }
@@ -364,15 +367,59 @@ async fn a_will_goes_to_the_application_too() {
     }
 }
 
+/// Numbers the topics that it is asked about, and answers each message that it has claimed with its topic's number.
+#[derive(Default)]
+struct Numbers(AtomicU32);
+
+impl Application for Numbers {
+    fn route(&self, _client: &ClientInfo, topic: &str) -> Route {
+        let number = self.0.fetch_add(1, Relaxed) + 1;
+        match topic {
+            "claimed" => Route::Application(number),
+            "refused" => Route::Refuse,
+            _ => Route::Broker,
+        }
+    }
+
+    fn publish(&self, broker: &Broker, message: Received) {
+        let answer = Message::new("answer", message.claim.to_string(), QoS::AtMostOnce);
+        assert_eq!(broker.publish_to(&message.client, &answer, None), Receipt::Queued);
+        message.ack.complete();
+    }
+}
+
+#[tokio::test]
+async fn the_application_is_asked_once_for_a_topic_and_may_answer_through_the_broker_that_it_is_given() {
+    let numbers = Arc::new(Numbers::default());
+    let server = Server::with(Config::default(), numbers.clone()).await;
+    let mut asked = 0;
+    for version in BOTH {
+        let mut client = Client::new(&server, version, "c").await;
+        client.subscribe("answer", 0).await;
+        // The topic of a large one comes long before all of its payload.
+        for payload in ["x".to_owned(), "x".repeat(200_000)] {
+            for topic in ["claimed", "refused", "other"] {
+                client.publish(topic, &payload, 1, 1).await;
+                client.acknowledged(0x40, 1).await;
+                asked += 1;
+                assert_eq!(numbers.0.load(Relaxed), asked, "{topic}, {} bytes", payload.len());
+                if topic == "claimed" {
+                    assert_eq!(client.take_text().await, asked.to_string());
+                }
+            }
+        }
+    }
+}
+
 /// Panics on every message, as no application should.
 struct Faulty;
 
 impl Application for Faulty {
     fn route(&self, _client: &ClientInfo, topic: &str) -> Route {
-        if topic == "faulty" { Route::Application } else { Route::Broker }
+        if topic == "faulty" { Route::Application(0) } else { Route::Broker }
     }
 
-    fn publish(&self, _message: Received) {
+    fn publish(&self, _broker: &Broker, _message: Received) {
         panic!("this application is at fault");
     }
 }
@@ -386,5 +433,5 @@ async fn an_application_that_panics_costs_one_connection() {
     client.publish("faulty", "x", 1, 1).await;
     client.expect_end().await;
     assert_eq!(watcher.take().await.topic, "will");
-    server.until("its place is free", |stats| stats.connections == 1 && stats.sessions == 1).await;
+    server.until("its permit is given back", |stats| stats.connections == 1 && stats.sessions == 1).await;
 }

@@ -325,7 +325,7 @@ async fn connections_over_the_limit_are_told() {
     }
     first.ping().await;
     first.disconnect().await;
-    server.until("the places are free", |stats| stats.connections == 0).await;
+    server.until("the permits are given back", |stats| stats.connections == 0).await;
     Client::new(&server, V5, "next").await;
 }
 

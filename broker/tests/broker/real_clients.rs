@@ -12,10 +12,10 @@ struct Echo(std::sync::mpsc::Sender<Received>);
 
 impl Application for Echo {
     fn route(&self, _client: &ClientInfo, topic: &str) -> Route {
-        if topic.starts_with("ask/") { Route::Application } else { Route::Broker }
+        if topic.starts_with("ask/") { Route::Application(0) } else { Route::Broker }
     }
 
-    fn publish(&self, message: Received) {
+    fn publish(&self, _broker: &Broker, message: Received) {
         self.0.send(message).unwrap();
     }
 }

@@ -11,7 +11,7 @@ use crate::{
     server::Server,
 };
 
-/// Has the application retain so many messages below `many/`.
+/// Has the application retain this many messages below `many/`.
 fn retain_many(server: &Server, messages: usize) {
     for at in 0..messages {
         let mut message = Message::new(format!("many/{at:04}"), "old", QoS::AtLeastOnce);
@@ -20,7 +20,7 @@ fn retain_many(server: &Server, messages: usize) {
     }
 }
 
-/// A SUBSCRIBE to the same filter, so many times.
+/// A SUBSCRIBE to the same filter, several times.
 fn subscribe_again(filter: &str, options: u8, times: usize) -> Vec<u8> {
     let filters = [string(filter), vec![options]].concat().repeat(times);
     packet(0x82, &[vec![0, 1], section(&[]), filters].concat())

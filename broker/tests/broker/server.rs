@@ -35,8 +35,8 @@ impl Server {
 
     /// A listener of a broker that may have others.
     pub async fn of(broker: Broker, transport: Transport) -> Self {
-        // Somebody has to listen before the first line is logged: whether anybody does is remembered for each place
-        // in the code, and a test that begins to at the same moment could be overlooked.
+        // Somebody has to listen before the first line is logged: whether anybody does is remembered for each line
+        // of the code, and a test that begins to at the same moment could be overlooked.
         let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

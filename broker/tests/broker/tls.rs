@@ -4,7 +4,7 @@ use std::{path::Path, process::Stdio, sync::Arc, time::Duration};
 
 use offload_broker::{
     Application, BoxFuture, Certificates, ClientCertificates, ClientInfo, Config, Error, Identity, Login,
-    NoApplication, Reason, Received, Refusal, Route, Tls, Transport, TransportKind,
+    NoApplication, Reason, Refusal, Route, Tls, Transport, TransportKind,
     Version::{V5, V311},
 };
 use rustls::ClientConfig;
@@ -113,7 +113,7 @@ async fn a_handshake_must_end_in_time() {
     half.send(&[22, 3, 1, 2, 0, 1, 0]).await;
     silent.expect_end().await;
     half.expect_end().await;
-    server.until("their places are free", |stats| stats.connections == 0).await;
+    server.until("their permits are given back", |stats| stats.connections == 0).await;
 }
 
 #[tokio::test]
@@ -152,10 +152,6 @@ impl Application for ByCertificate {
 
     fn route(&self, _client: &ClientInfo, _topic: &str) -> Route {
         Route::Broker
-    }
-
-    fn publish(&self, _message: Received) {
-        unreachable!("nothing is claimed")
     }
 }
 

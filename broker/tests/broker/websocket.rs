@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use offload_broker::{
     Application, BoxFuture, Broker, ClientCertificates, ClientInfo, Config, Error, Identity, Login,
-    NoApplication, Received, Refusal, Route, Transport, TransportKind,
+    NoApplication, Refusal, Route, Transport, TransportKind,
     Version::{V5, V311},
     WebSocket,
 };
@@ -195,10 +195,6 @@ impl Application for Logins {
     fn route(&self, client: &ClientInfo, _topic: &str) -> Route {
         let page = matches!(client.transport, TransportKind::WebSocket | TransportKind::WebSocketTls);
         if page { Route::Refuse } else { Route::Broker }
-    }
-
-    fn publish(&self, _message: Received) {
-        unreachable!("nothing is claimed")
     }
 }
 

@@ -8,8 +8,8 @@ use std::{
 };
 
 use offload_broker::{
-    Application, BoxFuture, Broker, ClientCertificates, ClientInfo, Config, Identity, Login, Reason,
-    Received, Refusal, Route, Transport,
+    Application, BoxFuture, Broker, ClientCertificates, ClientInfo, Config, Identity, Login, Reason, Refusal,
+    Route, Transport,
 };
 use tokio::{
     io::{AsyncBufReadExt, BufReader, Lines},
@@ -63,8 +63,6 @@ impl Application for Door {
     fn route(&self, client: &ClientInfo, topic: &str) -> Route {
         if topic.starts_with(HONEST) && client.user.is_none() { Route::Refuse } else { Route::Broker }
     }
-
-    fn publish(&self, _message: Received) {}
 }
 
 /// Prints its ports, serves until its input ends, and prints its counters. `RUST_LOG` says what it logs.

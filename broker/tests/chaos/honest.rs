@@ -31,16 +31,16 @@ use crate::{
 const BATCH: u64 = 8;
 /// Between two batches of a pair: a device, not a flood.
 const PACE: Duration = Duration::from_millis(20);
-/// Every so many batches the subscriber is away for one.
+/// Batches after which the subscriber is away for one.
 const AWAY: u64 = 10;
 /// Of those who say nothing else, in seconds; a PINGREQ is sent as often.
 const KEEP_ALIVE: u16 = 1;
 /// After so long a silence they may be closed: one and a half times the keepalive.
 const LONGEST_SILENCE: Duration = Duration::from_millis(KEEP_ALIVE as u64 * 1_500);
 
-/// A batch is slow that took so many times as long as nearly all (99 %) of those at a broker that nobody abused...
+/// A batch is slow that took this many times as long as nearly all (99 %) of those at a broker that nobody abused...
 const SLOW: u32 = 10;
-/// ...and of so many, one may be.
+/// ...and of this many, one may be.
 const ONE_SLOW_OF: usize = 10;
 
 /// What they are doing.

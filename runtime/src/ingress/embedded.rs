@@ -20,7 +20,7 @@ use offload_broker::{
 use offload_protocol::topic;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -28,6 +28,11 @@ use tokio_util::task::TaskTracker;
 
 /// The first level of each topic on which requests come.
 const REQUEST_LEVELS: [&str; 2] = ["localCode", "inputCode"];
+
+/// What [`Hook::route`] has found a topic to be: one that carries requests.
+const REQUEST: u32 = 0;
+/// The watchdog's own topic.
+const WATCHDOG: u32 = 1;
 
 /// A gateway's own broker. Dropped, it takes no more connections and ends those that there are.
 pub struct EmbeddedIngress {
@@ -98,13 +103,7 @@ impl Ingress for EmbeddedIngress {
             listeners.push((bind(&config.address, &authentication).await?, Transport::WebSocket(websocket)));
         }
 
-        let hook = Arc::new(Hook {
-            access,
-            authentication,
-            credentials: credentials.clone(),
-            intake,
-            broker: OnceLock::new(),
-        });
+        let hook = Arc::new(Hook { access, authentication, credentials: credentials.clone(), intake });
         let broker = Broker::new(broker_config(&config.listen, &config.watchdog), hook.clone());
         let (lost, asked) = (broker.clone(), hook.authentication.clone());
         hook.authentication.on_reload(Box::new(move || {
@@ -114,7 +113,6 @@ impl Ingress for EmbeddedIngress {
                 tracing::info!(ended, "clients are no longer let in: their connections and sessions end");
             }
         }));
-        hook.broker.set(broker.clone()).unwrap_or_else(|_| unreachable!("set once, here"));
         let Notices { status, offline, audit_log, .. } = notices;
         let ingress = EmbeddedIngress {
             address,
@@ -303,7 +301,6 @@ struct Hook {
     authentication: Arc<Authentication>,
     credentials: Credentials,
     intake: Intake,
-    broker: OnceLock<Broker>,
 }
 
 impl Application for Hook {
@@ -330,20 +327,19 @@ impl Application for Hook {
     fn route(&self, client: &ClientInfo, topic: &str) -> Route {
         let first = topic.split('/').next().unwrap_or_default();
         if self.credentials.is_own(client.user.as_deref(), topic) {
-            Route::Application
+            Route::Application(WATCHDOG)
         } else if !self.access.may_publish(who(client), topic) {
             Route::Refuse
         } else if REQUEST_LEVELS.contains(&first) {
-            Route::Application
+            Route::Application(REQUEST)
         } else {
             Route::Broker
         }
     }
 
-    fn publish(&self, received: Received) {
-        let Received { client, topic, payload, properties, ack, .. } = received;
-        let broker = self.broker.get().expect("set before the broker serves").clone();
-        if self.credentials.is_own(client.user.as_deref(), &topic) {
+    fn publish(&self, broker: &Broker, received: Received) {
+        let Received { client, topic, claim, payload, properties, ack, .. } = received;
+        if claim == WATCHDOG {
             // Back to the watchdog alone: nobody else is to see it.
             let message = Message { topic, payload, qos: QoS::AtLeastOnce, retain: false, properties: None };
             broker.publish_to(&client, &message, None);
@@ -379,13 +375,13 @@ impl Application for Hook {
             // A request that is published with RETAIN is run like any other, and never stored.
             retained: false,
             acceptance: Acceptance { acknowledgement: Some(ack) },
-            responder: Box::new(EmbeddedResponder { broker, client, is_shared }),
+            responder: Box::new(EmbeddedResponder { broker: broker.clone(), client, is_shared }),
         });
         // The broker calls `published` when it has handed over all that it has read.
         batch.suspend();
     }
 
-    fn published(&self) {
+    fn published(&self, _broker: &Broker) {
         self.intake.batch().end();
     }
 }

@@ -85,7 +85,7 @@ async fn a_client_that_sends_connack_gives_its_place_back() {
             client.send(&[0x20, 2, 0, 0]).await;
             client.expect_disconnect(0x82).await;
             drop(client);
-            server.until("its place is free", |stats| stats.connections == 1).await;
+            server.until("its permit is given back", |stats| stats.connections == 1).await;
         }
         bystander.hears().await;
     }

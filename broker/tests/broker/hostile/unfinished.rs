@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use offload_broker::{Application, ClientInfo, Config, Received, Route, Version::V5};
+use offload_broker::{Application, ClientInfo, Config, Route, Version::V5};
 use tokio::{
     task::JoinSet,
     time::{Instant, interval},
@@ -128,8 +128,6 @@ impl Application for Refusing {
     fn route(&self, _client: &ClientInfo, topic: &str) -> Route {
         if topic.starts_with("no/") { Route::Refuse } else { Route::Broker }
     }
-
-    fn publish(&self, _message: Received) {}
 }
 
 #[tokio::test]

@@ -1,11 +1,11 @@
-//! Work that costs its sender little: others have their turns, and their share.
+//! Work that costs its sender little: others are served between, and have their share.
 
 use std::{
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
-use offload_broker::{Application, ClientInfo, NoApplication, Received, Route, Version::V5};
+use offload_broker::{Application, ClientInfo, NoApplication, Route, Version::V5};
 use tokio::net::TcpSocket;
 
 use super::Bystander;
@@ -14,36 +14,36 @@ use crate::{
     server::Server,
 };
 
-/// A SUBSCRIBE of MQTT 5 with so many filters.
+/// A SUBSCRIBE of MQTT 5 with this many filters.
 fn subscribe(filters: u16) -> Vec<u8> {
     let filters = (0..filters).flat_map(|at| [string(format!("t/{at}")), vec![0]].concat());
     let body = [&[0, 1][..], &section(&[]), &filters.collect::<Vec<u8>>()].concat();
     packet(0x82, &body)
 }
 
-/// How long a look at a filter takes: with 16 of them, two turns.
+/// How long a look at a filter takes: with 16 of them, two budgets.
 const LOOK: Duration = Duration::from_micros(60);
 const FILTERS: u16 = 16;
 
-/// Takes long over filters, and notes who has its turn.
+/// Takes long over filters, and notes who is served.
 #[derive(Default)]
 struct Slow {
-    turns: Mutex<Vec<char>>,
+    served: Mutex<Vec<char>>,
 }
 
 impl Slow {
-    /// A message comes and goes in a few turns, and the hog has no more than so many looks in a row.
-    fn gave_others_their_turns(&self) {
-        let turns: String = self.turns.lock().unwrap().iter().collect();
-        let longest = turns.split('b').map(str::len).max().unwrap();
-        assert!(longest <= 8 * usize::from(FILTERS), "{longest} looks without a turn of the others: {turns}");
+    /// A message comes and goes in a few polls, and the hog has no more than eight packets of looks in a row.
+    fn gave_others_their_time(&self) {
+        let served: String = self.served.lock().unwrap().iter().collect();
+        let longest = served.split('b').map(str::len).max().unwrap();
+        assert!(longest <= 8 * usize::from(FILTERS), "{longest} looks while no other is served: {served}");
     }
 }
 
 impl Application for Slow {
     fn may_subscribe(&self, client: &ClientInfo, _filter: &str) -> bool {
         if &*client.client_id == "hog" {
-            self.turns.lock().unwrap().push('h');
+            self.served.lock().unwrap().push('h');
             let start = Instant::now();
             while start.elapsed() < LOOK {}
             return false;
@@ -52,15 +52,13 @@ impl Application for Slow {
     }
 
     fn route(&self, _client: &ClientInfo, _topic: &str) -> Route {
-        self.turns.lock().unwrap().push('b');
+        self.served.lock().unwrap().push('b');
         Route::Broker
     }
-
-    fn publish(&self, _message: Received) {}
 }
 
 #[tokio::test]
-async fn packets_that_take_long_leave_others_their_turns() {
+async fn packets_that_take_long_leave_others_their_time() {
     const PACKETS: usize = 60;
     let application = Arc::new(Slow::default());
     let server = Server::with(Default::default(), application.clone()).await;
@@ -78,11 +76,11 @@ async fn packets_that_take_long_leave_others_their_turns() {
         }
     };
     tokio::join!(answered, heard);
-    application.gave_others_their_turns();
+    application.gave_others_their_time();
 }
 
 #[tokio::test]
-async fn one_packet_of_many_filters_leaves_others_their_turns() {
+async fn one_packet_of_many_filters_leaves_others_their_time() {
     const PACKETS: usize = 60;
     let application = Arc::new(Slow::default());
     let server = Server::with(Default::default(), application.clone()).await;
@@ -98,7 +96,7 @@ async fn one_packet_of_many_filters_leaves_others_their_turns() {
         }
     };
     tokio::join!(answered, heard);
-    application.gave_others_their_turns();
+    application.gave_others_their_time();
 }
 
 /// Filters of one packet whose answer is more than the sockets in between take.

@@ -1,0 +1,326 @@
+//! Retained messages (section 3.3.1.3), by topic name.
+//!
+//! A new subscription gets them in slices ([`scan`](Retained::scan)), so that no thread looks at all of them at once.
+//! Those of one identity are no more than what is left for the others: alone it may have half of the room.
+
+use std::{collections::BTreeMap, ops::Bound, sync::Arc};
+
+use tokio::time::Instant;
+
+use crate::{message::Message, quotas::account::Account, topics::topic};
+
+pub(crate) struct Retained {
+    messages: BTreeMap<Arc<str>, RetainedMessage>,
+    bytes: usize,
+    /// Of the message that was kept last.
+    sequence: u64,
+    /// No message expires before.
+    next_expiry: Option<Instant>,
+    max_messages: usize,
+    max_bytes: usize,
+}
+
+impl Retained {
+    /// Nothing yet, and never more than this.
+    pub fn new(max_messages: usize, max_bytes: usize) -> Self {
+        Self { messages: BTreeMap::new(), bytes: 0, sequence: 0, next_expiry: None, max_messages, max_bytes }
+    }
+
+    pub fn len(&self) -> usize {
+        self.messages.len()
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// See [`RetainedMessage::sequence`].
+    pub fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// Whether a subscription to `filter` may get any, as far as is told at once.
+    pub fn has_any(&self, filter: &str) -> bool {
+        match filter.find(['+', '#']) {
+            Some(_) => !self.messages.is_empty(),
+            None => self.messages.contains_key(filter),
+        }
+    }
+
+    /// Keeps a message instead of its topic's former one, or clears it if the payload is empty; false if
+    /// there is no room, or too little for its owner, and then the former one stays.
+    pub fn keep(
+        &mut self,
+        message: &Message,
+        expires: Option<Instant>,
+        owner: Option<&Arc<Account>>,
+        now: Instant,
+    ) -> bool {
+        if message.payload.is_empty() {
+            self.forget(&message.topic);
+            return true;
+        }
+        if !self.fits(message, owner) {
+            self.forget_expired(now);
+            if !self.fits(message, owner) {
+                return false;
+            }
+        }
+        self.forget(&message.topic);
+        self.bytes += message.weight();
+        if let Some(owner) = owner {
+            owner.retained_messages.add(1);
+            owner.retained_bytes.add(message.weight());
+        }
+        self.next_expiry = self.next_expiry.into_iter().chain(expires).min();
+        self.sequence += 1;
+        let kept = RetainedMessage {
+            message: message.clone(),
+            expires,
+            sequence: self.sequence,
+            owner: owner.cloned(),
+        };
+        self.messages.insert(message.topic.clone(), kept);
+        true
+    }
+
+    /// Calls `found` with the messages that `filter` matches, in the order of their topics from behind `after` on,
+    /// until `found` says that it is enough, or `examined` topics were looked at; moves `after` on. True when that was
+    /// the last.
+    pub fn scan(
+        &self,
+        filter: &str,
+        after: &mut Option<Arc<str>>,
+        examined: usize,
+        mut found: impl FnMut(&RetainedMessage) -> bool,
+    ) -> bool {
+        let Some(wildcard) = filter.find(['+', '#']) else {
+            if let Some(kept) = self.messages.get(filter) {
+                found(kept);
+            }
+            return true;
+        };
+        // Topics are in order, so only those that share the filter's literal beginning are looked at. The
+        // parent that `a/#` matches too is without the last `/`.
+        let literal = &filter[..wildcard];
+        let literal = literal.strip_suffix('/').unwrap_or(literal);
+        let from = after.as_deref().map_or(Bound::Included(literal), Bound::Excluded);
+        let topics = self
+            .messages
+            .range::<str, _>((from, Bound::Unbounded))
+            .take_while(|(name, _)| name.starts_with(literal));
+        let mut last = None;
+        for (at, (name, kept)) in topics.enumerate() {
+            let enough = at == examined || {
+                last = Some(name);
+                topic::matches(filter, name) && !found(kept)
+            };
+            if enough {
+                *after = last.cloned();
+                return false;
+            }
+        }
+        true
+    }
+
+    fn fits(&self, message: &Message, owner: Option<&Arc<Account>>) -> bool {
+        let weight = message.weight();
+        let former = self.messages.get(&message.topic);
+        let replaced = former.map_or(0, |kept| kept.message.weight());
+        let (left_messages, left_bytes) = (
+            self.max_messages.saturating_sub(self.len() - usize::from(former.is_some())),
+            self.max_bytes.saturating_sub(self.bytes - replaced),
+        );
+        if left_messages == 0 || weight > left_bytes {
+            return false;
+        }
+        let Some(owner) = owner else { return true };
+        let own = former.filter(|kept| kept.owner.as_ref().is_some_and(|former| Arc::ptr_eq(former, owner)));
+        if own.is_some() && weight <= replaced {
+            return true; // it takes no more than before
+        }
+        let own_bytes = own.map_or(0, |kept| kept.message.weight());
+        owner.retained_messages.get() + 1 - usize::from(own.is_some()) <= left_messages
+            && owner.retained_bytes.get() + weight - own_bytes <= left_bytes
+    }
+
+    fn forget(&mut self, topic: &str) {
+        if let Some(former) = self.messages.remove(topic) {
+            self.bytes -= give_back(&former);
+        }
+    }
+
+    /// Looks at all messages, and so only when one may have expired since it did last.
+    fn forget_expired(&mut self, now: Instant) {
+        if self.next_expiry.is_none_or(|at| at > now) {
+            return;
+        }
+        let bytes = &mut self.bytes;
+        self.messages.retain(|_, kept| {
+            let stays = !kept.expired(now);
+            if !stays {
+                *bytes -= give_back(kept);
+            }
+            stays
+        });
+        self.next_expiry = self.messages.values().filter_map(|kept| kept.expires).min();
+    }
+}
+
+pub(crate) struct RetainedMessage {
+    pub message: Message,
+    pub expires: Option<Instant>,
+    /// Counts what was kept, so that what came after a subscription is told from what was there before.
+    pub sequence: u64,
+    /// Who pays for it; nobody for what the application publishes.
+    owner: Option<Arc<Account>>,
+}
+
+impl RetainedMessage {
+    pub fn expired(&self, now: Instant) -> bool {
+        self.expires.is_some_and(|expires| expires <= now)
+    }
+}
+
+/// Takes a message off its owner's account; returns its bytes.
+fn give_back(kept: &RetainedMessage) -> usize {
+    let weight = kept.message.weight();
+    if let Some(owner) = &kept.owner {
+        owner.retained_messages.subtract(1);
+        owner.retained_bytes.subtract(weight);
+    }
+    weight
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{message::QoS, quotas::account::Accounts};
+
+    fn keep_for(retained: &mut Retained, topic: &str, payload: &str, owner: Option<&Arc<Account>>) -> bool {
+        let message = Message::new(topic, payload.to_owned(), QoS::AtMostOnce);
+        retained.keep(&message, None, owner, Instant::now())
+    }
+
+    fn keep(retained: &mut Retained, topic: &str, payload: &str) -> bool {
+        keep_for(retained, topic, payload, None)
+    }
+
+    fn topics(retained: &Retained, filter: &str) -> Vec<String> {
+        let mut topics = Vec::new();
+        let mut after = None;
+        assert!(retained.scan(filter, &mut after, usize::MAX, |kept| {
+            topics.push(kept.message.topic.to_string());
+            true
+        }));
+        topics
+    }
+
+    #[test]
+    fn wildcards_find_what_they_match() {
+        let mut retained = Retained::new(100, 10_000);
+        for topic in ["a", "a/", "a/b", "a/b/c", "a0", "b", "$SYS/x"] {
+            assert!(keep(&mut retained, topic, "x"));
+        }
+        assert_eq!(topics(&retained, "a/#"), ["a", "a/", "a/b", "a/b/c"]);
+        assert_eq!(topics(&retained, "a/+"), ["a/", "a/b"]);
+        assert_eq!(topics(&retained, "+"), ["a", "a0", "b"]);
+        assert_eq!(topics(&retained, "#").len(), 6);
+        assert_eq!(topics(&retained, "$SYS/#"), ["$SYS/x"]);
+        assert_eq!(topics(&retained, "a/"), ["a/"]);
+    }
+
+    #[test]
+    fn slices_follow_each_other_and_look_at_no_more_than_they_may() {
+        let mut retained = Retained::new(100, 100_000);
+        for at in 0..50 {
+            keep(&mut retained, &format!("a/{at:02}/{}", if at % 2 == 0 { "even" } else { "odd" }), "x");
+        }
+        for filter in ["a/#", "a/+/even", "+/+/odd", "#", "a/49/+", "b/#"] {
+            let all = topics(&retained, filter);
+            for examined in [1, 7, 49, 50, 51] {
+                let (mut found, mut after, mut slices) = (Vec::new(), None, 1);
+                let mut take = |kept: &RetainedMessage| {
+                    found.push(kept.message.topic.to_string());
+                    true
+                };
+                while !retained.scan(filter, &mut after, examined, &mut take) {
+                    slices += 1;
+                }
+                assert_eq!(found, all, "{filter}");
+                assert!(slices <= 50 / examined + 1, "{filter}");
+            }
+            // Or until it is enough.
+            let (mut found, mut after) = (Vec::new(), None);
+            while !retained.scan(filter, &mut after, 100, |kept| {
+                found.push(kept.message.topic.to_string());
+                false
+            }) {}
+            assert_eq!(found, all, "{filter}");
+        }
+    }
+
+    #[test]
+    fn an_empty_payload_clears() {
+        let mut retained = Retained::new(100, 10_000);
+        keep(&mut retained, "a", "x");
+        keep(&mut retained, "a", "");
+        assert_eq!((retained.len(), retained.bytes()), (0, 0));
+    }
+
+    #[test]
+    fn bounds_hold_and_the_former_message_stays() {
+        let mut retained = Retained::new(2, 1000);
+        assert!(keep(&mut retained, "a", "x"));
+        assert!(keep(&mut retained, "b", "x"));
+        assert!(!keep(&mut retained, "c", "x"));
+        assert!(keep(&mut retained, "a", "y"));
+        assert!(!keep(&mut retained, "a", &"x".repeat(1000)));
+        retained.scan("a", &mut None, 1, |kept| {
+            assert_eq!(&kept.message.payload[..], b"y");
+            true
+        });
+    }
+
+    #[test]
+    fn one_identity_leaves_half_of_the_room_and_two_a_third() {
+        let mut retained = Retained::new(90, 1_000_000);
+        let accounts = Accounts::default();
+        let [first, second, third] = [1, 2, 3].map(|host| accounts.of(None, [192, 0, 2, host].into()));
+        let mut fill = |owner: &Arc<Account>| {
+            let fits =
+                |at: &usize| keep_for(&mut retained, &format!("{}/{at}", owner.name), "x", Some(owner));
+            (0..100).take_while(fits).count()
+        };
+        assert_eq!((fill(&first), fill(&second), fill(&third)), (45, 23, 11));
+        assert_eq!(first.retained_messages.get(), 45);
+        // It may go on to replace its own, and others may replace them, who then pay.
+        assert!(keep_for(&mut retained, &format!("{}/1", first.name), "y", Some(&first)));
+        assert!(!keep_for(&mut retained, &format!("{}/1", first.name), "longer", Some(&second)));
+        assert!(keep_for(&mut retained, &format!("{}/1", first.name), "", Some(&second)));
+        assert!(keep_for(&mut retained, &format!("{}/1", first.name), "z", None));
+        assert_eq!(first.retained_messages.get(), 44);
+        let held: usize = [&first, &second, &third].map(|account| account.retained_bytes.get()).iter().sum();
+        assert!(held > 0 && held < retained.bytes());
+    }
+
+    #[test]
+    fn one_identity_leaves_half_of_the_bytes() {
+        let mut retained = Retained::new(1_000, 100_000);
+        let hoarder = Accounts::default().of(None, [192, 0, 2, 1].into());
+        let payload = "x".repeat(1_000);
+        let fits = |at: &usize| keep_for(&mut retained, &at.to_string(), &payload, Some(&hoarder));
+        let kept = (0..1_000).take_while(fits).count();
+        assert!((40..=50).contains(&kept), "{kept}");
+        assert!(keep(&mut retained, "other", &payload));
+    }
+
+    #[test]
+    fn expired_messages_make_room() {
+        let mut retained = Retained::new(1, 1000);
+        let now = Instant::now();
+        assert!(retained.keep(&Message::new("a", "x", QoS::AtMostOnce), Some(now), None, now));
+        assert!(keep(&mut retained, "b", "x"));
+        assert_eq!(topics(&retained, "#"), ["b"]);
+    }
+}

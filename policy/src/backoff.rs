@@ -1,11 +1,11 @@
 //! Waits between attempts that fail: truncated binary exponential back-off (R. M. Metcalfe and D. R. Boggs, "Ethernet:
-//! Distributed Packet Switching for Local Computer Networks", Communications of the ACM 19(7), 1976), of which a part is
-//! random.
+//! Distributed Packet Switching for Local Computer Networks", Communications of the ACM 19(7), 1976), of which a part
+//! is random.
 
 use crate::Time;
 
-/// Doubles the wait with each failure, up to a bound, and makes it shorter by up to half at random, so that all who lost
-/// one broker together do not come back together.
+/// Doubles the wait with each failure, up to a bound, and makes it shorter by up to half at random, so that all who
+/// lost one broker together do not come back together.
 #[derive(Debug)]
 pub struct Backoff {
     min: Time,

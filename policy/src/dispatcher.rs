@@ -1,10 +1,11 @@
 //! The scheduler as a whole: what waits, what runs where, and what is next.
 //!
 //! It composes the parts, each of which has its own documentation and sources: [`Admission`] lets requests in,
-//! [`FairQueue`] orders those that wait, [`Slots`] bounds what runs, a [`RunQueue`] for each worker orders the slices of
-//! its guests, [`RunHistory`] knows which programs are short, and [`Placement`] which worker may run what. In here is
-//! what none of them can say alone: the life of a request, and who goes first where parts compete. Compilers and sandboxes
-//! are shared by [`Permits`](crate::Permits) of their own, since nothing is decided for them and workers together.
+//! [`FairQueue`] orders those that wait, [`Slots`] bounds what runs, a [`RunQueue`] for each worker orders the slices
+//! of its guests, [`RunHistory`] knows which programs are short, and [`Placement`] which worker may run what. In here
+//! is what none of them can say alone: the life of a request, and who goes first where parts compete. Compilers and
+//! sandboxes are shared by [`Permits`](crate::Permits) of their own, since nothing is decided for them and workers
+//! together.
 //!
 //! ```text
 //!          admit            submit          next: Start       slice_ended ⇄ ready, next: Resume
@@ -30,8 +31,8 @@
 //! # Drivers
 //!
 //! Calls come from one driver in the order of their times. Whoever shares a dispatcher between threads puts a lock
-//! around it: each call is short, and one request costs four of them (`admit`, `submit`, `next`, `finished`). A guest is
-//! named by its worker and a number that the dispatcher gives it; what else there is of it stays with the driver.
+//! around it: each call is short, and one request costs four of them (`admit`, `submit`, `next`, `finished`). A guest
+//! is named by its worker and a number that the dispatcher gives it; what else there is of it stays with the driver.
 //!
 //! A gateway in virtual time, two workers and a thousand requests of ten devices:
 //!
@@ -278,8 +279,8 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
         self.workers[worker].run_queue.is_empty()
     }
 
-    /// What another thread than the worker's own does next on it: it starts only what is known to be short, of that what
-    /// `is_at_hand`, and resumes nothing.
+    /// What another thread than the worker's own does next on it: it starts only what is known to be short, of that
+    /// what `is_at_hand`, and resumes nothing.
     pub fn next_inline(&mut self, worker: usize, now: Time, is_at_hand: impl Fn(&J) -> bool) -> Next<J> {
         if let Some(job) = self.expire_one(now) {
             return Next::Expired(job);
@@ -355,7 +356,8 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
         }
     }
 
-    /// Takes the requests whose deadline has come while they were queued. They are neither waiting nor running any more.
+    /// Takes the requests whose deadline has come while they were queued. They are neither waiting nor running any
+    /// more.
     pub fn expire(&mut self, now: Time) -> Vec<J> {
         std::iter::from_fn(|| self.expire_one(now)).collect()
     }

@@ -1,9 +1,9 @@
-//! A hash map over those that requests are counted for, and over what is kept for them. Clients come and go, so what one
-//! leaves is given back.
+//! A hash map over those that requests are counted for, and over what is kept for them. Clients come and go, so what
+//! one leaves is given back.
 //!
 //! The hasher is a fast one, since a request is looked up some ten times on its way. It has a seed of its own in each
-//! process, but is not made to withstand strangers that choose their names: keys hash by what a keyed hash, or a digest,
-//! made of those.
+//! process, but is not made to withstand strangers that choose their names: keys hash by what a keyed hash, or a
+//! digest, made of those.
 
 use foldhash::{HashMap, HashMapExt};
 use std::hash::Hash;

@@ -1,6 +1,6 @@
 //! The window of unacknowledged requests: what is in flight between an external broker and the gateway. These are
-//! requests that wait for their answer, and answers that wait for the broker's acknowledgement. A notice of the gateway's
-//! own goes the way of an answer to no request.
+//! requests that wait for their answer, and answers that wait for the broker's acknowledgement. A notice of the
+//! gateway's own goes the way of an answer to no request.
 //!
 //! The order that loses nothing: the answer is published, the broker acknowledges it, then the request is acknowledged.
 //! - The gateway dies before the last step: the broker delivers the request again, to us or to another gateway, and

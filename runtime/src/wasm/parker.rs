@@ -20,8 +20,8 @@ impl Parker {
         assert!(attached.is_ok(), "one thread waits here");
     }
 
-    /// Waits until the thread is woken, or for `timeout`. `nothing_new` is asked after it has declared that it waits, so
-    /// that nothing is missed that comes before.
+    /// Waits until the thread is woken, or for `timeout`. `nothing_new` is asked after it has declared that it waits,
+    /// so that nothing is missed that comes before.
     pub fn park(&self, timeout: Option<Duration>, nothing_new: impl FnOnce() -> bool) {
         self.parked.store(true, Ordering::SeqCst);
         if nothing_new() {

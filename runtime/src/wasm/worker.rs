@@ -1,8 +1,8 @@
 //! One worker: an engine with its pool, and a loop that gives guests their slices.
 //!
 //! A guest is a future. Polling it runs the guest until it ends, sleeps, or its slice is over (the engine's epoch moves
-//! on and the guest yields at its next loop or call). Which guest is polled next, whether a new one is started, and when
-//! one has used up its time, is the policy's choice; the worker has the guests themselves.
+//! on and the guest yields at its next loop or call). Which guest is polled next, whether a new one is started, and
+//! when one has used up its time, is the policy's choice; the worker has the guests themselves.
 
 use super::artifact::Artifact;
 use super::engine::Tier;
@@ -78,8 +78,8 @@ pub struct Pause {
 }
 
 impl Worker {
-    /// The worker of this number, whose own engine is that of `linkers`, and which keeps so many modules loaded: loading
-    /// one again takes a millisecond or two at the most.
+    /// The worker of this number, whose own engine is that of `linkers`, and which keeps so many modules loaded:
+    /// loading one again takes a millisecond or two at the most.
     pub fn new(
         index: usize,
         scheduler: Arc<Scheduler>,
@@ -135,8 +135,8 @@ impl Worker {
         None
     }
 
-    /// Starts what waits and is short, until there is no more of it, or `until`. `false` where guests of the worker want
-    /// its own thread first. For whoever's thread.
+    /// Starts what waits and is short, until there is no more of it, or `until`. `false` where guests of the worker
+    /// want its own thread first. For whoever's thread.
     pub fn run_inline(&mut self, until: Instant, begin: impl FnOnce()) -> bool {
         let mut begin = Some(begin);
         while self.scheduler.queued() > 0 && !self.scheduler.is_stopped() {

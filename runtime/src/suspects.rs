@@ -152,8 +152,7 @@ impl Watched {
                 file::NAME
             );
         }
-        let message =
-            format!("it has crashed the gateway, whose log says more under {reference}: not run");
+        let message = format!("it has crashed the gateway, whose log says more under {reference}: not run");
         Err(WireError::new(ErrorKind::Internal, message))
     }
 

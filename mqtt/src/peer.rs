@@ -14,8 +14,8 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-use crate::one_line;
 use crate::stream::{Stream, open};
+use crate::{Options, one_line};
 
 /// How long one look may take.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -64,9 +64,15 @@ impl fmt::Display for Peer {
     }
 }
 
-/// Finds out what answers at an address at which no MQTT came about by this transport. `None` where that is a broker,
-/// or nothing that is known. Takes a second at most.
-pub async fn identify(host: &str, port: u16, transport: &Transport) -> Option<Peer> {
+impl Options {
+    /// Finds out what answers at the broker's address, at which no MQTT came about. `None` where that is a broker, or
+    /// nothing that is known. Takes a second at most.
+    pub async fn identify_peer(&self) -> Option<Peer> {
+        identify(self.bare_host(), self.port, &self.transport()).await
+    }
+}
+
+async fn identify(host: &str, port: u16, transport: &Transport) -> Option<Peer> {
     let ask = async |transport: &Transport, question: &[u8]| {
         let exchange = async { exchange(open(host, port, transport).await.ok()?, question).await };
         timeout(PATIENCE, exchange).await.ok().flatten()

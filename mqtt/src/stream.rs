@@ -14,28 +14,28 @@ use crate::ConnectionError;
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-/// Connects. The host is in brackets where it is an IPv6 address, but by TLS, where it is what the certificate says.
+/// Connects. The host has no brackets: by TLS it is what the certificate says.
 pub(crate) async fn open(
     host: &str,
     port: u16,
     transport: &Transport,
 ) -> Result<Box<dyn Stream>, ConnectionError> {
     let config = match transport {
-        Transport::Tcp => return Ok(Box::new(open_tcp(host, port).await.map_err(ConnectionError::Io)?)),
+        Transport::Tcp => return Ok(Box::new(open_tcp(host, port).await?)),
         Transport::Tls(TlsConfiguration::Rustls(config)) => config.clone(),
-        _ => return Err(ConnectionError::Io(io::ErrorKind::Unsupported.into())),
+        _ => return Err(io::Error::from(io::ErrorKind::Unsupported).into()),
     };
     let name = ServerName::try_from(host.to_owned());
-    let name = name.map_err(|error| ConnectionError::Tls(io::Error::other(error)))?;
-    let tcp = open_tcp(host, port).await.map_err(ConnectionError::Io)?;
-    let stream = TlsConnector::from(config).connect(name, tcp).await.map_err(ConnectionError::Tls)?;
+    let name = name.map_err(|error| ConnectionError::tls(&io::Error::other(error)))?;
+    let tcp = open_tcp(host, port).await?;
+    let stream =
+        TlsConnector::from(config).connect(name, tcp).await.map_err(|error| ConnectionError::tls(&error))?;
     Ok(Box::new(stream))
 }
 
 /// Connects without TLS.
-pub(crate) async fn open_tcp(host: &str, port: u16) -> io::Result<TcpStream> {
-    // An IPv6 address may stand without its brackets.
-    let tcp = TcpStream::connect((host.trim_start_matches('[').trim_end_matches(']'), port)).await?;
+async fn open_tcp(host: &str, port: u16) -> io::Result<TcpStream> {
+    let tcp = TcpStream::connect((host, port)).await?;
     // With Nagle's algorithm a round trip at QoS 1 takes 44 ms.
     tcp.set_nodelay(true)?;
     Ok(tcp)

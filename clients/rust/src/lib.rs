@@ -21,18 +21,18 @@
 mod client;
 mod driver;
 mod error;
+mod explain;
 mod in_flight;
-mod link;
 mod options;
 mod reconnect;
 
 pub use client::Client;
 pub use error::Error;
-pub use offload_mqtt::Peer;
+pub use offload_mqtt::Version as MqttVersion;
 pub use offload_protocol::answer::{self, Answer, AnswerForm, Outcome};
 pub use offload_protocol::error::{ErrorKind, WireError};
 pub use offload_protocol::request::{
     Build, Code, Digest, Files, Form, Language, ReplyForm, Request, RequestId, RequestLimits, Source,
 };
 pub use offload_tls::{Identity, TlsFiles};
-pub use options::{DEFAULT_HOST, DEFAULT_PORT, DEFAULT_TLS_PORT, MqttVersion, Options, UrlError};
+pub use options::{DEFAULT_HOST, DEFAULT_PORT, DEFAULT_TLS_PORT, Options, UrlError};

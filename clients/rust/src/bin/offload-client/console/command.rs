@@ -1,8 +1,8 @@
 //! The console's language: one command a line, in any letter case.
 
 use offload_client::{DEFAULT_PORT, MqttVersion};
+use offload_mqtt::QoS;
 use offload_protocol::topic;
-use rumqttc::QoS;
 
 /// QoS where none is asked for: the lowest that is acknowledged, so that every command shows what the broker says.
 const DEFAULT_QOS: QoS = QoS::AtLeastOnce;

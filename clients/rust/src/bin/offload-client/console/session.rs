@@ -7,16 +7,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use offload_client::{MqttVersion, Options};
-use rumqttc::QoS;
+use offload_mqtt::{Full, Message, QoS};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep_until};
 
 use super::Line;
 use super::command::{self, Command};
 use super::screen::{Kind, Screen};
+use crate::acknowledgement::{AckPacket, Acknowledgement};
 use crate::failure::{EXIT_ERROR, EXIT_INTERRUPTED, EXIT_TIMEOUT};
-use crate::link::{AckPacket, Acknowledgement, Event, Link, Packet, Stuck};
-use crate::message::{Message, text};
+use crate::link::{Event, Link, Packet};
+use crate::message::{line, text};
 use crate::report::unless_unprintable;
 
 /// While the display is paused, the newest messages are kept for when it goes on; of earlier ones only their number.
@@ -151,11 +152,11 @@ impl Session {
         self.wait_for(Awaited::ConnAck);
     }
 
-    fn send(&mut self, packet: Packet, qos: QoS, send: impl FnOnce(&Link) -> Result<(), Stuck>) {
+    fn send(&mut self, packet: Packet, qos: QoS, send: impl FnOnce(&Link) -> Result<(), Full>) {
         match self.link.as_ref().map(send) {
             None => self.fail("connection", EXIT_ERROR, "there is none: CONNECT first"),
             Some(Ok(())) => self.wait_for(Awaited::Sending(packet, qos)),
-            Some(Err(Stuck)) => self.lose("connection", EXIT_ERROR, "nothing can be sent"),
+            Some(Err(Full)) => self.lose("connection", EXIT_ERROR, "nothing can be sent"),
         }
     }
 
@@ -226,13 +227,13 @@ impl Session {
 
     fn message(&mut self, message: &Message) {
         let Some(held_back) = &mut self.held_back else {
-            return self.show(Kind::Message, &message.line());
+            return self.show(Kind::Message, &line(message));
         };
         if held_back.newest.len() == MAX_HELD_BACK {
             held_back.newest.pop_front();
             held_back.earlier += 1;
         }
-        held_back.newest.push_back(message.line());
+        held_back.newest.push_back(line(message));
     }
 
     fn toggle(&mut self) {

@@ -18,7 +18,8 @@ pub enum Event {
         /// Whether the broker sends it again.
         dup: bool,
     },
-    /// A packet of ours was written; packets of one kind in the order in which they were queued.
+    /// A packet of ours was written, or was being written when the connection ended; packets of one kind in the order
+    /// in which they were queued.
     Sent(Sent),
     /// PUBACK: the broker has a message at QoS 1, or refuses it. MQTT 3.1.1 cannot refuse.
     PubAck {

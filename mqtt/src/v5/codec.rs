@@ -21,7 +21,7 @@ pub(super) struct Codec {
 }
 
 impl Codec {
-    /// Takes packets of so many bytes.
+    /// Takes packets of at most this number of bytes.
     pub(super) fn new(max_incoming: Option<u32>) -> Codec {
         Codec { inner: v5::Codec { max_incoming_size: max_incoming, max_outgoing_size: None } }
     }

@@ -178,7 +178,7 @@ impl FatalRequest {
     }
 }
 
-/// What is under way on the connection: which requests are to be sent, and which packet was whose.
+/// What is under way on the connection: the requests to be sent, and the request of each packet.
 struct UnderWay {
     shared: Arc<Shared>,
     sender: PacketSender,

@@ -69,7 +69,7 @@ impl Drop for Registration {
     }
 }
 
-/// Correlation Data before it says whose: of the same length.
+/// Stands for Correlation Data of the same length, before a request has its own.
 pub(crate) fn no_correlation() -> Bytes {
     correlation(0, 0)
 }

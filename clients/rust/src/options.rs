@@ -21,7 +21,7 @@ pub const DEFAULT_PORT: u16 = 1883;
 /// MQTT's port with TLS.
 pub const DEFAULT_TLS_PORT: u16 = 8883;
 
-/// Seconds without traffic after which the broker is asked whether it is there.
+/// Time without traffic after which the broker is asked whether it is there.
 pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(30);
 
 /// How a [`crate::Client`] connects. [`Options::default`] is right for a gateway on this machine.
@@ -53,11 +53,11 @@ pub struct Options {
     /// What is added to a request's own timeout, which counts from its arrival at the gateway, for both ways; 10 s by
     /// default.
     pub transport_grace: Duration,
-    /// Requests in flight; [`crate::Client::send`] waits while there are so many. 1 024 by default, at least 1.
+    /// Requests in flight; [`crate::Client::send`] waits while there are as many. 1 024 by default, at least 1.
     pub max_in_flight: u16,
-    /// The broker keeps what it has for this client so long after a connection is lost, so that answers are not; 30 s
-    /// by default. With less than a second it keeps nothing and every unanswered request is sent again, and so it is
-    /// with MQTT 3.1.1.
+    /// The broker keeps what it has for this client for this time after a connection is lost, so that answers are not
+    /// lost with it; 30 s by default. With less than a second it keeps nothing and every unanswered request is sent
+    /// again, and so it is with MQTT 3.1.1.
     pub session_expiry: Duration,
     /// The largest packet to receive, in bytes; 32 MiB by default. The gateway answers with an `output` error instead
     /// of a larger one; with MQTT 3.1.1 it is not told, and a larger one ends the connection.

@@ -263,7 +263,7 @@ fn print_row(width: usize, cells: [&str; 4]) -> std::result::Result<(), Unprinta
     ))
 }
 
-/// The beginning of a text, one line of at most so many characters.
+/// The beginning of a text, one line of at most this number of characters.
 fn cut(text: &str, columns: usize) -> String {
     let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     if text.chars().count() <= columns {

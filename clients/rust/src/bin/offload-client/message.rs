@@ -4,13 +4,13 @@ use std::fmt::Write;
 
 use offload_mqtt::Message;
 
-/// Of a topic, a payload or a property so many bytes are shown.
+/// Bytes of a topic, a payload or a property that are shown.
 const MAX_SHOWN_TEXT: usize = 1024;
 
-/// Of a payload that is no text so many bytes are shown.
+/// Bytes of a payload that is no text that are shown.
 const MAX_SHOWN_BINARY: usize = 64;
 
-/// So many properties are shown.
+/// Properties that are shown.
 const MAX_SHOWN_PROPERTIES: usize = 16;
 
 /// The line: bounded, without anything that a terminal would act on.

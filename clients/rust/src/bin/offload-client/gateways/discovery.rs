@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::table::{Row, row};
 use crate::message::{acts_on_a_terminal, text};
 
-/// So many topics are listened to, those that are heard first.
+/// Topics that are listened to: those that are heard first.
 const MAX_TOPICS: usize = 1000;
 
 /// A document that is longer together with its topic is ignored; in bytes. A topic alone is always shorter.

@@ -4,7 +4,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rumqttc::{TlsConfiguration, Transport};
 use rustls::ClientConfig;
 
 use crate::Message;
@@ -112,13 +111,6 @@ impl Options {
     pub(crate) fn rumqttc_host(&self) -> String {
         let host = self.bare_host();
         if host.contains(':') && self.tls.is_none() { format!("[{host}]") } else { host.to_owned() }
-    }
-
-    /// How rumqttc reaches the broker.
-    pub(crate) fn transport(&self) -> Transport {
-        self.tls
-            .clone()
-            .map_or(Transport::Tcp, |tls| Transport::tls_with_config(TlsConfiguration::Rustls(tls)))
     }
 
     /// Whole seconds, at least one.

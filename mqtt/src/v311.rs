@@ -4,6 +4,7 @@ use rumqttc::mqttbytes::Error as PacketError;
 use rumqttc::{
     AsyncClient, ConnectReturnCode, ConnectionError as RumqttcError, Event as RumqttcEvent, EventLoop,
     LastWill, MqttOptions, MqttState, Packet, Publish, QoS, StateError, SubscribeFilter, SubscribeReasonCode,
+    TlsConfiguration, Transport,
 };
 
 use crate::{
@@ -21,7 +22,9 @@ pub(crate) struct Connection {
 
 pub(crate) fn open(options: &Options) -> (AsyncClient, Connection) {
     let mut mqtt = MqttOptions::new(&options.client_id, options.rumqttc_host(), options.port);
-    mqtt.set_transport(options.transport());
+    if let Some(tls) = &options.tls {
+        mqtt.set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(tls.clone())));
+    }
     mqtt.set_keep_alive(options.keep_alive_seconds())
         .set_clean_session(options.clean_start)
         .set_manual_acks(options.manual_acknowledgement)
@@ -48,16 +51,20 @@ pub(crate) fn open(options: &Options) -> (AsyncClient, Connection) {
 
 impl Connection {
     pub(crate) async fn next(&mut self) -> Result<Event, ConnectionError> {
-        if self.ended.is_none() {
-            match self.event_loop.poll().await {
+        let error = match self.ended.take() {
+            Some(error) => error,
+            None => match self.event_loop.poll().await {
                 Ok(event) => return Ok(self.event(event)),
-                Err(error) => self.ended = Some(error.into()),
-            }
-        }
+                Err(error) => error.into(),
+            },
+        };
         // What came before the end is handed out first.
         match self.event_loop.state.events.pop_front() {
-            Some(event) => Ok(self.event(event)),
-            None => Err(self.ended.take().unwrap_or(ConnectionError::Closed)),
+            Some(event) => {
+                self.ended = Some(error);
+                Ok(self.event(event))
+            }
+            None => Err(error),
         }
     }
 

@@ -20,7 +20,6 @@ pub(crate) struct Connection {
 
 pub(crate) fn open(options: &Options) -> (AsyncClient, Connection) {
     let mut mqtt = MqttOptions::new(&options.client_id, options.bare_host(), options.port);
-    mqtt.set_transport(options.transport());
     mqtt.set_keep_alive(options.keep_alive_seconds())
         .set_connection_timeout(options.connect_timeout_seconds())
         .set_clean_start(options.clean_start)
@@ -39,7 +38,7 @@ pub(crate) fn open(options: &Options) -> (AsyncClient, Connection) {
     properties.receive_maximum = options.receive_maximum;
     properties.max_packet_size = Some(options.max_packet.try_into().unwrap_or(u32::MAX));
     mqtt.set_connect_properties(properties);
-    let (sender, event_loop) = event_loop::open(mqtt, options.max_queued, options.write_timeout);
+    let (sender, event_loop) = event_loop::open(mqtt, options);
     (sender, Connection { event_loop })
 }
 

@@ -53,8 +53,12 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects and subscribes to the answers. Fails if that does not succeed at the first attempt, within
-    /// [`Options::connect_timeout`]. Must be called within a tokio runtime, on which the connection then lives.
+    /// Connects and subscribes to the answers. Must be called within a tokio runtime, on which the connection then
+    /// lives.
+    ///
+    /// # Errors
+    /// If that does not succeed at the first attempt, within [`Options::connect_timeout`]; or at once, if an option
+    /// cannot be used.
     pub async fn connect(options: Options) -> Result<Self, Error> {
         options.check()?;
         let max_in_flight = usize::from(options.max_in_flight);
@@ -80,8 +84,12 @@ impl Client {
     /// Of a module in an envelope only the digest is sent at first, and the module itself to a gateway that does not
     /// have it. The client keeps the module that was sent last: of clones of it the digest is known.
     ///
-    /// Bounded by the request's own timeout and [`Options::transport_grace`], or by [`Options::answer_timeout`]. A
-    /// caller that no longer wants the answer drops the future.
+    /// A caller that no longer wants the answer drops the future.
+    ///
+    /// # Errors
+    /// If the request cannot be sent, or no answer comes within the request's own timeout and
+    /// [`Options::transport_grace`], or without one within [`Options::answer_timeout`]. What goes wrong at the gateway
+    /// is an answer, not an error.
     pub async fn send(&self, request: Request) -> Result<Answer, Error> {
         let Options { transport_grace, answer_timeout, .. } = self.shared.options;
         let wait = request.limits.timeout.map_or(answer_timeout, |own| own.saturating_add(transport_grace));

@@ -102,6 +102,9 @@ pub struct UrlError(String);
 impl Options {
     /// Takes host, port and credentials from `mqtt://[user[:password]@]host[:port]`; the rest as by default. User and
     /// password are percent-decoded. With `mqtts` it is TLS, and those whom the system trusts are trusted.
+    ///
+    /// # Errors
+    /// If it is another text.
     pub fn from_url(url: &str) -> Result<Self, UrlError> {
         let refused = |problem: &str| UrlError(problem.to_owned());
         let parsed = Url::parse(url).map_err(|problem| UrlError(format!("got another text: {problem}")))?;

@@ -4,18 +4,20 @@
 
 use std::collections::VecDeque;
 use std::future::pending;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use rumqttc::v5::mqttbytes::Error as PacketError;
 use rumqttc::v5::mqttbytes::v5::{ConnAck, Connect, ConnectReturnCode, Packet};
 use rumqttc::v5::{AsyncClient, Event, MqttOptions, MqttState, Request, StateError};
+use rustls::ClientConfig;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
 use tokio_util::codec::Framed;
 
 use super::codec::Codec;
 use crate::stream::{self, Stream};
-use crate::{ConnectionError, Reason, Version};
+use crate::{ConnectionError, Options, Reason, Version};
 
 /// Packets that are taken in before what answers them is written.
 const MAX_BATCH: usize = 10;
@@ -32,6 +34,7 @@ pub(super) struct EventLoop {
     network: Option<Network>,
     /// Why the connection has ended, until that is told.
     ended: Option<ConnectionError>,
+    tls: Option<Arc<ClientConfig>>,
     write_timeout: Option<Duration>,
     connected_before: bool,
 }
@@ -44,13 +47,9 @@ struct Network {
     max_in_flight: u16,
 }
 
-/// A client whose queue takes `capacity` requests, and the connection that carries them out.
-pub(super) fn open(
-    options: MqttOptions,
-    capacity: usize,
-    write_timeout: Option<Duration>,
-) -> (AsyncClient, EventLoop) {
-    let (sender, requests) = flume::bounded(capacity);
+/// A client, and the connection that carries out its requests. rumqttc's options lack some of what is given.
+pub(super) fn open(options: MqttOptions, given: &Options) -> (AsyncClient, EventLoop) {
+    let (sender, requests) = flume::bounded(given.max_queued);
     let event_loop = EventLoop {
         state: new_state(&options),
         options,
@@ -58,7 +57,8 @@ pub(super) fn open(
         pending: VecDeque::new(),
         network: None,
         ended: None,
-        write_timeout,
+        tls: given.tls.clone(),
+        write_timeout: given.write_timeout,
         connected_before: false,
     };
     (AsyncClient::from_senders(sender), event_loop)
@@ -110,7 +110,7 @@ impl EventLoop {
 
     async fn connect(&mut self) -> Result<(Network, ConnAck), ConnectionError> {
         let (host, port) = self.options.broker_address();
-        let stream = stream::open(&host, port, &self.options.transport()).await?;
+        let stream = stream::open(&host, port, self.tls.as_ref()).await?;
         let mut packets = Framed::new(stream, Codec::new(self.options.max_packet_size()));
         let connect = Connect {
             client_id: self.options.client_id(),

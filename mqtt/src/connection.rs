@@ -3,10 +3,10 @@
 use rumqttc::AsyncClient as SenderV311;
 use rumqttc::v5::AsyncClient as SenderV5;
 
-use crate::{ConnectionError, Event, Message, Options, Subscription, Version, v5, v311};
+use crate::{ConnectionError, ConnectionOptions, Event, Message, Subscription, Version, v5, v311};
 
 /// A client: what queues its packets, and the connection that carries them, which is made when it is polled first.
-pub fn open(options: Options) -> (PacketSender, Connection) {
+pub fn open(options: ConnectionOptions) -> (PacketSender, Connection) {
     let version = options.version;
     let (sender, connection) = match version {
         Version::V5 => {
@@ -51,7 +51,7 @@ impl PacketSender {
         }
     }
 
-    /// Acknowledges a message that came at QoS 1, with [`Options::manual_acknowledgement`].
+    /// Acknowledges a message that came at QoS 1, with [`ConnectionOptions::manual_acknowledgement`].
     ///
     /// # Errors
     /// When the queue has no room.

@@ -5,13 +5,15 @@
 //! it is polled again; whether that is worth while, and when, is the user's decision.
 //!
 //! ```no_run
-//! use offload_mqtt::{Event, Message, Options, QoS, Subscription, open};
+//! use offload_mqtt::{ConnectionOptions, Event, Message, QoS, Subscription, open};
 //!
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-//! let (sender, mut connection) = open(Options::new("127.0.0.1", 1883, "sensor-1"));
+//! let (sender, mut connection) = open(ConnectionOptions::new("127.0.0.1", 1883, "sensor-1"));
 //! loop {
 //!     match connection.next().await? {
-//!         Event::Connected(_) => sender.subscribe(&[Subscription::new("result/sensor-1", QoS::AtLeastOnce)])?,
+//!         Event::Connected(_) => {
+//!             sender.subscribe(&[Subscription::new("result/sensor-1", QoS::AtLeastOnce)])?;
+//!         }
 //!         Event::SubAck { .. } => sender.publish(Message::new("localCode/sensor-1", "5 7"))?,
 //!         Event::Message { message, .. } => break println!("{:?}", message.payload),
 //!         _ => {}
@@ -25,7 +27,7 @@
 //! MQTT 5 not: rumqttc's loses what a broker says when it ends a connection, a DISCONNECT in its short form and the
 //! Reason String of a refusal. Nobody else has to know rumqttc.
 //!
-//! When no connection comes about, [`Options::identify_peer`] tells what answers where a broker should.
+//! When no connection comes about, [`ConnectionOptions::identify_peer`] tells what answers where a broker should.
 
 mod connection;
 mod error;
@@ -44,7 +46,7 @@ pub use error::ConnectionError;
 pub use event::{Connected, Event, Sent};
 pub use line::one_line;
 pub use message::{Message, Properties, Subscription};
-pub use options::{MAX_PACKET, Options, Version};
+pub use options::{ConnectionOptions, MAX_PACKET, Version};
 pub use peer::Peer;
 pub use reason::{Reason, ReasonCode};
 pub use rumqttc::QoS;

@@ -30,16 +30,16 @@ impl fmt::Display for Version {
     }
 }
 
-/// What a connection is made with. [`Options::new`] has the defaults.
+/// What a connection is made with. [`ConnectionOptions::new`] has the defaults.
 #[derive(Clone)]
-pub struct Options {
+pub struct ConnectionOptions {
     /// The version of MQTT; 5 by default.
     pub version: Version,
     /// Name or address of the broker. An IPv6 address may stand in brackets.
     pub host: String,
     /// Port of the broker.
     pub port: u16,
-    /// TLS, with a broker whose certificate is for [`Options::host`]; none by default.
+    /// TLS, with a broker whose certificate is for [`ConnectionOptions::host`]; none by default.
     pub tls: Option<Arc<ClientConfig>>,
     /// The client id; with an empty one the broker makes one up.
     pub client_id: String,
@@ -56,8 +56,8 @@ pub struct Options {
     /// Whether the broker forgets what it has of an earlier session of this client id; it does by default.
     pub clean_start: bool,
     /// The broker keeps the session for this time after the end of the connection; zero by default. MQTT 3.1.1 cannot
-    /// say that: there the session lasts as long as the connection with [`Options::clean_start`], else as long as the
-    /// broker likes.
+    /// say that: there a session with [`ConnectionOptions::clean_start`] lasts as long as the connection, another as
+    /// long as the broker likes.
     pub session_expiry: Duration,
     /// Messages at QoS 1 and 2 that the broker may have sent without our acknowledgement; by default 65 535, which is
     /// also what holds in MQTT 3.1.1.
@@ -77,10 +77,10 @@ pub struct Options {
     pub manual_acknowledgement: bool,
 }
 
-impl Options {
+impl ConnectionOptions {
     /// A connection to this broker as this client, with the defaults for all else.
-    pub fn new(host: impl Into<String>, port: u16, client_id: impl Into<String>) -> Options {
-        Options {
+    pub fn new(host: impl Into<String>, port: u16, client_id: impl Into<String>) -> ConnectionOptions {
+        ConnectionOptions {
             version: Version::default(),
             host: host.into(),
             port,
@@ -129,9 +129,9 @@ impl Options {
 }
 
 /// Without the password.
-impl fmt::Debug for Options {
+impl fmt::Debug for ConnectionOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Options")
+        f.debug_struct("ConnectionOptions")
             .field("version", &self.version)
             .field("host", &self.host)
             .field("port", &self.port)
@@ -150,7 +150,7 @@ mod tests {
         for (host, bare, for_rumqttc) in
             [("::1", "::1", "[::1]"), ("[::1]", "::1", "[::1]"), ("127.0.0.1", "127.0.0.1", "127.0.0.1")]
         {
-            let options = Options::new(host, 1883, "me");
+            let options = ConnectionOptions::new(host, 1883, "me");
             assert_eq!((options.bare_host(), options.rumqttc_host().as_str()), (bare, for_rumqttc));
         }
     }
@@ -158,7 +158,8 @@ mod tests {
     #[test]
     fn a_password_is_not_shown() {
         let credentials = Some(("alice".to_owned(), "secret".to_owned()));
-        let shown = format!("{:?}", Options { credentials, ..Options::new("h", 1, "me") });
+        let shown =
+            format!("{:?}", ConnectionOptions { credentials, ..ConnectionOptions::new("h", 1, "me") });
         assert!(shown.contains("alice") && !shown.contains("secret"), "{shown}");
     }
 }

@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use crate::stream::{Stream, open};
-use crate::{Options, one_line};
+use crate::{ConnectionOptions, one_line};
 
 /// How long one look may take.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -63,7 +63,7 @@ impl fmt::Display for Peer {
     }
 }
 
-impl Options {
+impl ConnectionOptions {
     /// Finds out what answers at the broker's address, at which no MQTT came about. `None` where that is a broker, or
     /// nothing that is known. Takes a second at most.
     pub async fn identify_peer(&self) -> Option<Peer> {

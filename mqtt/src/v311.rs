@@ -8,7 +8,7 @@ use rumqttc::{
 };
 
 use crate::{
-    Connected, ConnectionError, Event, Full, MAX_PACKET, Message, Options, Properties, ReasonCode,
+    Connected, ConnectionError, ConnectionOptions, Event, Full, MAX_PACKET, Message, Properties, ReasonCode,
     Subscription, Version,
 };
 
@@ -20,7 +20,7 @@ pub(crate) struct Connection {
     manual_acknowledgement: bool,
 }
 
-pub(crate) fn open(options: &Options) -> (AsyncClient, Connection) {
+pub(crate) fn open(options: &ConnectionOptions) -> (AsyncClient, Connection) {
     let mut mqtt = MqttOptions::new(&options.client_id, options.rumqttc_host(), options.port);
     if let Some(tls) = &options.tls {
         mqtt.set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(tls.clone())));

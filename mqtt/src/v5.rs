@@ -11,14 +11,15 @@ use rumqttc::v5::{AsyncClient, Event as RumqttcEvent, MqttOptions};
 
 use self::event_loop::EventLoop;
 use crate::{
-    Connected, ConnectionError, Event, Full, Message, Options, Properties, QoS, Reason, Subscription,
+    Connected, ConnectionError, ConnectionOptions, Event, Full, Message, Properties, QoS, Reason,
+    Subscription,
 };
 
 pub(crate) struct Connection {
     event_loop: EventLoop,
 }
 
-pub(crate) fn open(options: &Options) -> (AsyncClient, Connection) {
+pub(crate) fn open(options: &ConnectionOptions) -> (AsyncClient, Connection) {
     let mut mqtt = MqttOptions::new(&options.client_id, options.bare_host(), options.port);
     mqtt.set_keep_alive(options.keep_alive_seconds())
         .set_connection_timeout(options.connect_timeout_seconds())

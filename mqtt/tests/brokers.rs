@@ -11,8 +11,8 @@ use std::time::Duration;
 use mosquitto::Mosquitto;
 use offload_broker::{Broker, Config, NoApplication, Transport};
 use offload_mqtt::{
-    Connection, ConnectionError, Event, Message, Options, PacketSender, Properties, QoS, Reason, ReasonCode,
-    Sent, Subscription, Version, open,
+    Connection, ConnectionError, ConnectionOptions, Event, Message, PacketSender, Properties, QoS, Reason,
+    ReasonCode, Sent, Subscription, Version, open,
 };
 use tokio::net::TcpListener;
 use tokio::time::timeout;
@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const VERSIONS: [Version; 2] = [Version::V311, Version::V5];
 
 /// Runs a test at both brokers in both versions.
-async fn at_each_broker(test: impl AsyncFn(Options)) {
+async fn at_each_broker(test: impl AsyncFn(ConnectionOptions)) {
     let mosquitto = Mosquitto::start();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let ours = listener.local_addr().unwrap().port();
@@ -32,7 +32,11 @@ async fn at_each_broker(test: impl AsyncFn(Options)) {
         tokio::spawn(async move { broker.serve(listener, Transport::Tcp, CancellationToken::new()).await });
     for port in [mosquitto.port, ours] {
         for version in VERSIONS {
-            test(Options { version, ..Options::new("127.0.0.1", port, format!("me-{version}")) }).await;
+            test(ConnectionOptions {
+                version,
+                ..ConnectionOptions::new("127.0.0.1", port, format!("me-{version}"))
+            })
+            .await;
         }
     }
     serving.abort();
@@ -63,7 +67,7 @@ async fn end(connection: &mut Connection) -> ConnectionError {
 }
 
 /// A connection with a subscription at QoS 2, and whether the broker had its session.
-async fn subscribed(options: Options, filter: &str) -> (PacketSender, Connection, bool) {
+async fn subscribed(options: ConnectionOptions, filter: &str) -> (PacketSender, Connection, bool) {
     let (sender, mut connection) = open(options);
     sender.subscribe(&[Subscription::new(filter, QoS::ExactlyOnce)]).unwrap();
     let connected = |event| match event {
@@ -142,7 +146,7 @@ async fn a_message_comes_back_with_all_that_its_version_carries() {
 #[tokio::test]
 async fn a_message_that_is_not_acknowledged_is_delivered_again() {
     at_each_broker(async |options| {
-        let resuming = Options {
+        let resuming = ConnectionOptions {
             clean_start: false,
             session_expiry: PATIENCE,
             manual_acknowledgement: true,
@@ -177,11 +181,11 @@ async fn a_connection_that_is_made_again_resumes_its_session() {
     at_each_broker(async |options| {
         // In MQTT 3.1.1 a session that began clean ends with its connection.
         let clean_start = options.version == Version::V5;
-        let lasting = Options { clean_start, session_expiry: PATIENCE, ..options };
+        let lasting = ConnectionOptions { clean_start, session_expiry: PATIENCE, ..options };
         let (_sender, mut connection, _) = subscribed(lasting.clone(), "kept").await;
         connection.resume_session();
         // Another client of this id ends the connection, and the session stays.
-        let (other, mut others) = open(Options { clean_start: false, ..lasting });
+        let (other, mut others) = open(ConnectionOptions { clean_start: false, ..lasting });
         next(&mut others, |event| matches!(event, Event::Connected(_)).then_some(())).await;
         let error = end(&mut connection).await;
         assert!(error.is_taken_over() || error.is_closed(), "{error}");
@@ -202,8 +206,9 @@ async fn a_will_is_published_for_a_client_that_is_gone_without_a_word() {
     at_each_broker(async |options| {
         let will = Some(Message::new("gone", options.client_id.clone()));
         let (_, mut mourner, _) =
-            subscribed(Options { client_id: "mourner".to_owned(), ..options.clone() }, "gone").await;
-        let (_sender, mut connection) = open(Options { will: will.clone(), ..options });
+            subscribed(ConnectionOptions { client_id: "mourner".to_owned(), ..options.clone() }, "gone")
+                .await;
+        let (_sender, mut connection) = open(ConnectionOptions { will: will.clone(), ..options });
         next(&mut connection, |event| matches!(event, Event::Connected(_)).then_some(())).await;
         drop(connection);
         let (published, ..) = next(&mut mourner, message).await;
@@ -215,7 +220,7 @@ async fn a_will_is_published_for_a_client_that_is_gone_without_a_word() {
 #[tokio::test]
 async fn a_packet_over_the_limit_is_kept_back_where_the_broker_knows_of_it() {
     at_each_broker(async |options| {
-        let limited = Options { max_packet: 1_000, ..options };
+        let limited = ConnectionOptions { max_packet: 1_000, ..options };
         let version = limited.version;
         let (sender, mut connection, _) = subscribed(limited, "large").await;
         sender.publish(Message::new("large", vec![b'x'; 2_000])).unwrap();
@@ -235,11 +240,12 @@ async fn a_packet_over_the_limit_is_kept_back_where_the_broker_knows_of_it() {
 async fn a_client_without_a_password_is_refused() {
     let mosquitto = Mosquitto::with_user("alice", "secret");
     for version in VERSIONS {
-        let stranger = Options { version, ..Options::new("127.0.0.1", mosquitto.port, "me") };
+        let stranger =
+            ConnectionOptions { version, ..ConnectionOptions::new("127.0.0.1", mosquitto.port, "me") };
         let known = Some(("alice".to_owned(), "secret".to_owned()));
         let (_sender, mut connection) = open(stranger.clone());
         assert_eq!(end(&mut connection).await, ConnectionError::Refused(ReasonCode::NotAuthorized.into()));
-        let (_sender, mut connection) = open(Options { credentials: known, ..stranger });
+        let (_sender, mut connection) = open(ConnectionOptions { credentials: known, ..stranger });
         next(&mut connection, |event| matches!(event, Event::Connected(_)).then_some(())).await;
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use offload_mqtt::{ConnectionError, Event, Message, Options, ReasonCode, Version, open};
+use offload_mqtt::{ConnectionError, ConnectionOptions, Event, Message, ReasonCode, Version, open};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
@@ -32,7 +32,8 @@ async fn events(version: Version, answer: &'static [u8]) -> (Vec<Event>, Connect
         stream.shutdown().await.unwrap();
         stream
     });
-    let (_sender, mut connection) = open(Options { version, ..Options::new("127.0.0.1", port, "me") });
+    let (_sender, mut connection) =
+        open(ConnectionOptions { version, ..ConnectionOptions::new("127.0.0.1", port, "me") });
     let mut events = Vec::new();
     let end = loop {
         match connection.next().await {
@@ -94,11 +95,11 @@ async fn a_refusal_says_why() {
 async fn a_broker_that_reads_nothing_any_more_ends_the_connection() {
     for (version, accepted) in [(Version::V311, ACCEPTED_V311), (Version::V5, ACCEPTED_V5)] {
         let (port, served) = broker(accepted).await;
-        let (sender, mut connection) = open(Options {
+        let (sender, mut connection) = open(ConnectionOptions {
             version,
             connect_timeout: Duration::from_secs(1),
             write_timeout: Some(Duration::from_millis(50)),
-            ..Options::new("127.0.0.1", port, "me")
+            ..ConnectionOptions::new("127.0.0.1", port, "me")
         });
         // More than the system buffers for a connection.
         sender.publish(Message::new("t", vec![0; 64 << 20])).unwrap();
@@ -118,7 +119,8 @@ async fn a_broker_that_says_nothing_is_given_up() {
     for version in [Version::V311, Version::V5] {
         let (port, served) = broker(b"").await;
         let connect_timeout = Duration::from_secs(1);
-        let options = Options { version, connect_timeout, ..Options::new("127.0.0.1", port, "me") };
+        let options =
+            ConnectionOptions { version, connect_timeout, ..ConnectionOptions::new("127.0.0.1", port, "me") };
         let (_sender, mut connection) = open(options);
         assert_eq!(connection.next().await, Err(ConnectionError::TimedOut), "{version}");
         drop(served.await);

@@ -5,7 +5,7 @@
 //! once and kept: a broker that is full of others' connections is busy, and not unresponsive.
 
 use crate::config;
-use offload_mqtt::{Event, Message, Options, QoS, Subscription, Version, open};
+use offload_mqtt::{ConnectionOptions, Event, Message, QoS, Subscription, Version, open};
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
@@ -82,11 +82,11 @@ pub fn start(
 /// Sends messages for as long as they come back. Otherwise says what was wrong.
 async fn watch(address: SocketAddr, credentials: &Credentials, config: &config::Watchdog) -> String {
     let (interval, timeout) = (config.interval.duration(), config.timeout.duration());
-    let (sender, mut connection) = open(Options {
+    let (sender, mut connection) = open(ConnectionOptions {
         version: Version::V311,
         credentials: Some((NAME.to_owned(), credentials.secret.to_string())),
         max_queued: MAX_QUEUED,
-        ..Options::new(address.ip().to_string(), address.port(), "")
+        ..ConnectionOptions::new(address.ip().to_string(), address.port(), "")
     });
     let publish = |number: u64| {
         // A full queue is that of a connection that takes nothing: the deadline finds it.

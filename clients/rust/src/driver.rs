@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use offload_mqtt::{
-    Connected, Connection, ConnectionError, Event, PacketSender, QoS, Reason, ReasonCode, Sent, Subscription,
-    Version, one_line,
+    Connected, Connection, ConnectionError, ConnectionOptions, Event, PacketSender, QoS, Reason, ReasonCode,
+    Sent, Subscription, Version, one_line,
 };
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
@@ -43,12 +43,12 @@ impl Driver {
     /// Connects and subscribes: one attempt, bounded in time.
     pub(crate) async fn connect(shared: Arc<Shared>) -> Result<Self, Error> {
         let options = &shared.options;
-        let (sender, mut connection) = offload_mqtt::open(offload_mqtt::Options {
+        let (sender, mut connection) = offload_mqtt::open(ConnectionOptions {
             session_expiry: options.session_expiry,
             max_in_flight: options.max_in_flight,
             // Beside the requests in flight there are the subscription and the farewell.
             max_queued: usize::from(options.max_in_flight) + 2,
-            ..options.mqtt()?
+            ..options.connection()?
         });
         let mut under_way = UnderWay::new(shared.clone(), sender);
         let failed = |reason: String| Error::Connect { address: options.address(), reason };
@@ -69,7 +69,7 @@ impl Driver {
                     if connected || matches!(error, ConnectionError::Refused(_)) {
                         return Err(failed(explained));
                     }
-                    let peer = options.mqtt()?.identify_peer().await;
+                    let peer = options.connection()?.identify_peer().await;
                     return Err(failed(peer.map_or(explained, |peer| peer.to_string())));
                 }
             }
@@ -217,8 +217,8 @@ impl UnderWay {
         }
     }
 
-    /// Awaits `future`, taking in requests meanwhile; one of the connection must not be dropped half-way. `None` when the
-    /// client is gone.
+    /// Awaits `future`, taking in requests meanwhile; one of the connection must not be dropped half-way. `None` when
+    /// the client is gone.
     async fn until<F: Future>(
         &mut self,
         to_send: &mut mpsc::Receiver<Sequence>,

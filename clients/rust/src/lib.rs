@@ -16,7 +16,8 @@
 //!
 //! Many requests may be in flight on one [`Client`]; MQTT 5 Correlation Data says which request an answer is to, in
 //! MQTT 3.1.1 the id of the envelope. A lost connection is made again, and what has no answer yet is sent again where
-//! the broker has forgotten it. A request may so be run twice, unless it has an id, by which the gateway knows it again.
+//! the broker has forgotten it. So a request may be run twice, unless it has an id, by which the gateway knows it
+//! again.
 //!
 //! # Examples
 //!

@@ -4,7 +4,7 @@ use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
-use offload_mqtt::Version as MqttVersion;
+use offload_mqtt::{ConnectionOptions, Version as MqttVersion};
 use offload_protocol::topic;
 use offload_tls::TlsFiles;
 use percent_encoding::percent_decode_str;
@@ -146,16 +146,16 @@ impl Options {
     ///
     /// # Errors
     /// When the files that TLS needs cannot be used.
-    pub fn mqtt(&self) -> Result<offload_mqtt::Options, Error> {
+    pub fn connection(&self) -> Result<ConnectionOptions, Error> {
         let tls = self.tls.as_ref().map(TlsFiles::client_config).transpose();
-        Ok(offload_mqtt::Options {
+        Ok(ConnectionOptions {
             version: self.mqtt_version,
             tls: tls.map_err(|error| Error::InvalidOption(error.to_string()))?,
             credentials: self.credentials.clone(),
             keep_alive: KEEP_ALIVE,
             connect_timeout: self.connect_timeout,
             max_packet: self.max_answer as usize,
-            ..offload_mqtt::Options::new(&self.host, self.port, &self.client_id)
+            ..ConnectionOptions::new(&self.host, self.port, &self.client_id)
         })
     }
 

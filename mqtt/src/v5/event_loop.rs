@@ -17,7 +17,7 @@ use tokio_util::codec::Framed;
 
 use super::codec::Codec;
 use crate::stream::{self, Stream};
-use crate::{ConnectionError, Options, Reason, Version};
+use crate::{ConnectionError, ConnectionOptions, Reason, Version};
 
 /// Packets that are taken in before what answers them is written.
 const MAX_BATCH: usize = 10;
@@ -48,7 +48,7 @@ struct Network {
 }
 
 /// A client, and the connection that carries out its requests. rumqttc's options lack some of what is given.
-pub(super) fn open(options: MqttOptions, given: &Options) -> (AsyncClient, EventLoop) {
+pub(super) fn open(options: MqttOptions, given: &ConnectionOptions) -> (AsyncClient, EventLoop) {
     let (sender, requests) = flume::bounded(given.max_queued);
     let event_loop = EventLoop {
         state: new_state(&options),

@@ -6,7 +6,9 @@ use crate::config::{Config, HostPort};
 use crate::source::sandbox_config;
 use crate::{Gateway, scheduling};
 use anyhow::{Context, bail};
-use offload_mqtt::{Connection, Event, Message, Options, PacketSender, Properties, QoS, Subscription, open};
+use offload_mqtt::{
+    Connection, ConnectionOptions, Event, Message, PacketSender, Properties, QoS, Subscription, open,
+};
 use offload_native::Sandbox;
 use offload_protocol::topic;
 use std::io::IsTerminal;
@@ -193,7 +195,7 @@ struct Device {
 
 impl Device {
     async fn connect(host: String, port: u16) -> anyhow::Result<Device> {
-        let (sender, connection) = open(Options::new(host, port, DEVICE));
+        let (sender, connection) = open(ConnectionOptions::new(host, port, DEVICE));
         sender.subscribe(&[Subscription::new(topic::result(DEVICE), QoS::AtLeastOnce)])?;
         let mut device = Device { sender, connection };
         device.until(|event| matches!(event, Event::SubAck { .. }).then_some(())).await?;

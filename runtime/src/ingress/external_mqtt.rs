@@ -26,6 +26,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use offload_mqtt::ConnectionOptions;
 use offload_tls::TlsError;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::sync::{oneshot, watch};
@@ -129,7 +130,7 @@ impl ExternalIngress {
         let address = &broker.url.address;
         let keep_alive: Duration = broker.keep_alive.into();
         let connect_timeout: Duration = broker.connect_timeout.into();
-        let options = offload_mqtt::Options {
+        let options = ConnectionOptions {
             tls,
             credentials: broker.username.clone().map(|name| (name, password)),
             keep_alive,
@@ -141,7 +142,7 @@ impl ExternalIngress {
             max_packet: broker.max_packet.as_usize(),
             max_in_flight: MAX_UNCONFIRMED,
             manual_acknowledgement: true,
-            ..offload_mqtt::Options::new(&address.host, address.port, client_id)
+            ..ConnectionOptions::new(&address.host, address.port, client_id)
         };
         let (sender, receiver) = unbounded_channel();
         let (status, watched) = watch::channel(LinkState::Connecting);

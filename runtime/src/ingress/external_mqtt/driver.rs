@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use offload_mqtt::{
-    Connected, Connection, ConnectionError, Event, MAX_PACKET, Message, PacketSender, Peer, Properties, QoS,
-    Sent, Subscription, Version, one_line,
+    Connected, Connection, ConnectionError, ConnectionOptions, Event, MAX_PACKET, Message, PacketSender,
+    Peer, Properties, QoS, Sent, Subscription, Version, one_line,
 };
 use offload_protocol::topic;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
@@ -50,7 +50,7 @@ pub(super) struct Driver {
     /// For logs.
     broker: String,
     /// Without the version and the will, which differ from one attempt to the next.
-    options: offload_mqtt::Options,
+    options: ConnectionOptions,
     /// What the broker is asked for at most.
     offer: Offer,
     sink: Arc<dyn Sink>,
@@ -140,14 +140,13 @@ enum Ended {
     Lost(ConnectionError),
     /// The broker grants no subscription to the requests, and says why.
     NotSubscribed(String),
-    Shutdown,
 }
 
 impl Ended {
     fn error(&self) -> Option<&ConnectionError> {
         match self {
             Ended::Lost(error) => Some(error),
-            Ended::NotSubscribed(_) | Ended::Shutdown => None,
+            Ended::NotSubscribed(_) => None,
         }
     }
 }
@@ -155,7 +154,7 @@ impl Ended {
 impl Driver {
     pub fn new(
         broker: &config::Broker,
-        options: offload_mqtt::Options,
+        options: ConnectionOptions,
         sink: Arc<dyn Sink>,
         notices: Notices,
         (sender, commands): (UnboundedSender<Command>, UnboundedReceiver<Command>),
@@ -193,10 +192,7 @@ impl Driver {
             let version = self.choice.version();
             let (sender, connection) = offload_mqtt::open(self.options(version));
             let mut session = Session::new(sender, version);
-            let ended = self.connection(&mut session, connection).await;
-            if matches!(ended, Ended::Shutdown) {
-                break;
-            }
+            let Some(ended) = self.connection(&mut session, connection).await else { break };
             self.window.disconnected();
             // Nobody is there to confirm it, or to send anything.
             self.given_back.clear();
@@ -224,7 +220,6 @@ impl Driver {
                     Ended::NotSubscribed(reason) => {
                         format!("the broker refuses the subscription to the request topics: {reason}")
                     }
-                    Ended::Shutdown => break,
                 };
                 self.report(LinkState::Waiting { reason });
                 self.backoff.wait()
@@ -242,7 +237,7 @@ impl Driver {
     /// A connection is a new one each time. It could be made again and would publish again what was not acknowledged,
     /// but forgets that when the session is gone, and does not know what was answered meanwhile. What outlives a
     /// connection is in the window.
-    fn options(&self, version: Version) -> offload_mqtt::Options {
+    fn options(&self, version: Version) -> ConnectionOptions {
         let max_packet = match version {
             Version::V5 => self.options.max_packet,
             // A larger packet would end the connection, and be delivered again on the next one, for ever: the broker
@@ -250,7 +245,7 @@ impl Driver {
             Version::V311 => MAX_PACKET,
         };
         let will = Publication::from(self.notices.offline.clone()).message(self.offer);
-        offload_mqtt::Options { version, max_packet, will: Some(will), ..self.options.clone() }
+        ConnectionOptions { version, max_packet, will: Some(will), ..self.options.clone() }
     }
 
     /// Why there is no connection, and where something else than a broker answers, what to try.
@@ -291,8 +286,8 @@ impl Driver {
         self.deadline.is_some() && self.window.is_settled()
     }
 
-    /// One connection, from the attempt to its end.
-    async fn connection(&mut self, session: &mut Session, mut connection: Connection) -> Ended {
+    /// One connection, from the attempt to its end. `None` when the ingress is to end.
+    async fn connection(&mut self, session: &mut Session, mut connection: Connection) -> Option<Ended> {
         loop {
             let event = {
                 // Polled to its end, whatever else happens meanwhile: half an event could be a lost packet.
@@ -301,7 +296,7 @@ impl Driver {
                     if session.since.is_some() {
                         self.pump(session);
                     } else if self.may_leave() {
-                        return Ended::Shutdown;
+                        return None;
                     }
                     tokio::select! {
                         event = &mut next => break event,
@@ -310,22 +305,22 @@ impl Driver {
                         Some(line) = self.notices.audit_log.recv(), if session.since.is_some() && self.window.has_room() => {
                             self.answer(None, line.into());
                         }
-                        () = reached(self.deadline) => return Ended::Shutdown,
+                        () = reached(self.deadline) => return None,
                     }
                 }
             };
             match event {
-                Ok(Event::Sent(Sent::Disconnect)) => return Ended::Shutdown,
+                Ok(Event::Sent(Sent::Disconnect)) => return None,
                 Ok(event) => {
                     let (began, bytes) = (Instant::now(), size(&event));
                     if let Err(reason) = self.event(event, session) {
-                        return Ended::NotSubscribed(reason);
+                        return Some(Ended::NotSubscribed(reason));
                     }
                     if session.batch.add(began.elapsed(), bytes) {
                         tokio::task::yield_now().await;
                     }
                 }
-                Err(error) => return Ended::Lost(error),
+                Err(error) => return Some(Ended::Lost(error)),
             }
         }
     }

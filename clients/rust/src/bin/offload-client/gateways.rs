@@ -16,7 +16,7 @@ use self::discovery::Discovery;
 use crate::acknowledgement::{AckPacket, Acknowledgement};
 use crate::connection::ConnectionFlags;
 use crate::failure::Failure;
-use crate::link::{Event, Link};
+use crate::link::{Link, LinkEvent};
 use crate::message::text;
 use crate::report::{print, report_failure, unless_unprintable};
 use crate::units;
@@ -109,7 +109,7 @@ async fn listen(options: &Options, wait: Duration) -> Result<Discovery, Failure>
     let mut deadline = None;
     loop {
         match until(deadline, link.event()).await {
-            Some(Event::Acknowledged(acknowledgement)) => {
+            Some(LinkEvent::Acknowledged(acknowledgement)) => {
                 if !subscribed {
                     permitted(&acknowledgement)?;
                 }
@@ -128,18 +128,18 @@ async fn listen(options: &Options, wait: Duration) -> Result<Discovery, Failure>
                     _ => {}
                 }
             }
-            Some(Event::Message(message)) => {
+            Some(LinkEvent::Message(message)) => {
                 if let Err(warning) = discovery.take(&message) {
                     // Whoever closed stderr does not want to be told.
                     let _ = writeln!(stderr(), "warning: {warning}");
                 }
             }
-            Some(Event::Sent(..)) => {}
-            Some(Event::Disconnected(code, reason)) => {
+            Some(LinkEvent::Sent(..)) => {}
+            Some(LinkEvent::Disconnected(code, reason)) => {
                 let reason = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
                 return Err(unreachable(&format!("it ended the connection: {code}{reason}")));
             }
-            Some(Event::Closed(reason)) => {
+            Some(LinkEvent::Closed(reason)) => {
                 return Err(unreachable(reason.as_deref().unwrap_or("the connection ended")));
             }
             None if subscribed => break,

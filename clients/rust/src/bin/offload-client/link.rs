@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use offload_client::{Error, MqttVersion, Options};
 use offload_mqtt::{
-    Connection, ConnectionError, Full, Message, PacketSender, QoS, Reason, Sent, Subscription,
+    Connection, ConnectionError, ConnectionOptions, Event, Full, Message, PacketSender, QoS, Reason, Sent,
+    Subscription,
 };
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -25,12 +26,12 @@ const FAREWELL: Duration = Duration::from_secs(1);
 
 /// What happened on the connection.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Event {
+pub enum LinkEvent {
     /// A packet of ours was written; 0 is the packet id of a message at QoS 0, and of DISCONNECT.
     Sent(Packet, u16),
     Acknowledged(Acknowledgement),
     Message(Message),
-    /// The broker says why it ends the connection, maybe with a text, which comes to the same as [`Event::Closed`]
+    /// The broker says why it ends the connection, maybe with a text, which comes to the same as [`LinkEvent::Closed`]
     /// (MQTT 5).
     Disconnected(Code, Option<String>),
     /// Always the last one; with a reason unless we ended it.
@@ -49,26 +50,26 @@ pub enum Packet {
 /// A connection that is being made or is there.
 pub struct Link {
     sender: PacketSender,
-    events: mpsc::Receiver<Event>,
+    events: mpsc::Receiver<LinkEvent>,
     task: JoinHandle<()>,
 }
 
 impl Link {
-    /// Begins to connect; a CONNACK or [`Event::Closed`] follows.
+    /// Begins to connect; a CONNACK or [`LinkEvent::Closed`] follows.
     ///
     /// # Errors
     /// When the files that TLS needs cannot be used.
     pub fn connect(options: &Options, version: MqttVersion) -> Result<Self, Error> {
-        let options = offload_mqtt::Options { version, max_queued: MAX_QUEUED, ..options.mqtt()? };
+        let options = ConnectionOptions { version, max_queued: MAX_QUEUED, ..options.connection()? };
         let (sender, connection) = offload_mqtt::open(options.clone());
         let (events_sender, events) = mpsc::channel(MAX_WAITING_EVENTS);
         let task = tokio::spawn(hand_out(connection, options, events_sender));
         Ok(Self { sender, events, task })
     }
 
-    /// The next event. After [`Event::Closed`] there is none.
-    pub async fn event(&mut self) -> Event {
-        self.events.recv().await.unwrap_or(Event::Closed(None))
+    /// The next event. After [`LinkEvent::Closed`] there is none.
+    pub async fn event(&mut self) -> LinkEvent {
+        self.events.recv().await.unwrap_or(LinkEvent::Closed(None))
     }
 
     pub fn publish(&self, topic: &str, value: &str, qos: QoS, retain: bool) -> Result<(), Full> {
@@ -95,8 +96,8 @@ impl Link {
         let gone = async {
             loop {
                 match self.event().await {
-                    Event::Closed(_) => break,
-                    Event::Message(last) => message(last),
+                    LinkEvent::Closed(_) => break,
+                    LinkEvent::Message(last) => message(last),
                     _ => {}
                 }
             }
@@ -112,7 +113,7 @@ impl Drop for Link {
 }
 
 /// The task that owns a connection: hands out what it says until it ends, or until nobody listens.
-async fn hand_out(mut connection: Connection, options: offload_mqtt::Options, events: mpsc::Sender<Event>) {
+async fn hand_out(mut connection: Connection, options: ConnectionOptions, events: mpsc::Sender<LinkEvent>) {
     let version = connection.version();
     let mut accepted = false;
     let error = loop {
@@ -120,8 +121,8 @@ async fn hand_out(mut connection: Connection, options: offload_mqtt::Options, ev
             Ok(event) => event,
             Err(error) => break error,
         };
-        accepted |= matches!(event, offload_mqtt::Event::Connected(_));
-        let farewell = event == offload_mqtt::Event::Sent(Sent::Disconnect);
+        accepted |= matches!(event, Event::Connected(_));
+        let farewell = event == Event::Sent(Sent::Disconnect);
         if let Some(event) = shown(event, version)
             && events.send(event).await.is_err()
         {
@@ -129,16 +130,16 @@ async fn hand_out(mut connection: Connection, options: offload_mqtt::Options, ev
         }
         // It is sent; to poll on would be to connect again.
         if farewell {
-            let _ = events.send(Event::Closed(None)).await;
+            let _ = events.send(LinkEvent::Closed(None)).await;
             return;
         }
     };
     let last = match &error {
         ConnectionError::Refused(Reason { code, text }) => {
-            Some(Event::Acknowledged(Acknowledgement::refused(*code, text.clone(), version)))
+            Some(LinkEvent::Acknowledged(Acknowledgement::refused(*code, text.clone(), version)))
         }
         ConnectionError::Disconnected(Reason { code, text }) if accepted => {
-            Some(Event::Disconnected(Code { reason: *code, version }, text.clone()))
+            Some(LinkEvent::Disconnected(Code { reason: *code, version }, text.clone()))
         }
         _ => None,
     };
@@ -146,7 +147,7 @@ async fn hand_out(mut connection: Connection, options: offload_mqtt::Options, ev
         None if !accepted => options.identify_peer().await.map(|peer| peer.to_string()),
         _ => None,
     };
-    let closed = Event::Closed(Some(peer.unwrap_or_else(|| describe(&error))));
+    let closed = LinkEvent::Closed(Some(peer.unwrap_or_else(|| describe(&error))));
     for event in last.into_iter().chain([closed]) {
         if events.send(event).await.is_err() {
             return;
@@ -155,17 +156,17 @@ async fn hand_out(mut connection: Connection, options: offload_mqtt::Options, ev
 }
 
 /// `None` for what the console does not show.
-fn shown(event: offload_mqtt::Event, version: MqttVersion) -> Option<Event> {
+fn shown(event: Event, version: MqttVersion) -> Option<LinkEvent> {
     if let Some(acknowledgement) = Acknowledgement::of(&event, version) {
-        return Some(Event::Acknowledged(acknowledgement));
+        return Some(LinkEvent::Acknowledged(acknowledgement));
     }
     match event {
-        offload_mqtt::Event::Message { message, .. } => Some(Event::Message(message)),
-        offload_mqtt::Event::Sent(sent) => Some(match sent {
-            Sent::Publish(id) => Event::Sent(Packet::Publish, id),
-            Sent::Subscribe(id) => Event::Sent(Packet::Subscribe, id),
-            Sent::Unsubscribe(id) => Event::Sent(Packet::Unsubscribe, id),
-            Sent::Disconnect => Event::Sent(Packet::Disconnect, 0),
+        Event::Message { message, .. } => Some(LinkEvent::Message(message)),
+        Event::Sent(sent) => Some(match sent {
+            Sent::Publish(id) => LinkEvent::Sent(Packet::Publish, id),
+            Sent::Subscribe(id) => LinkEvent::Sent(Packet::Subscribe, id),
+            Sent::Unsubscribe(id) => LinkEvent::Sent(Packet::Unsubscribe, id),
+            Sent::Disconnect => LinkEvent::Sent(Packet::Disconnect, 0),
         }),
         _ => None,
     }

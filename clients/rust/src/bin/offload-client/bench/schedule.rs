@@ -101,7 +101,7 @@ impl Schedule {
         Self { begin: Instant::now() + warm_up, stopped: AtomicBool::new(false), mode }
     }
 
-    /// An open loop from now on: this number of requests a second. What is not taken `patience` after the last one was due is
+    /// An open loop from now on, of `rate` requests a second. What is not taken `patience` after the last one was due is
     /// given up.
     pub fn open(rate: u32, warm_up: Duration, extent: Extent, patience: Duration) -> Self {
         let first = Instant::now();

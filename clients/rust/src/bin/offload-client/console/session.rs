@@ -16,7 +16,7 @@ use super::command::{self, Command};
 use super::screen::{Kind, Screen};
 use crate::acknowledgement::{AckPacket, Acknowledgement};
 use crate::failure::{EXIT_ERROR, EXIT_INTERRUPTED, EXIT_TIMEOUT};
-use crate::link::{Event, Link, Packet};
+use crate::link::{Link, LinkEvent, Packet};
 use crate::message::{line, text};
 use crate::report::unless_unprintable;
 
@@ -164,17 +164,17 @@ impl Session {
         self.waiting = Some(Waiting { awaited, deadline: Instant::now() + self.ack_timeout });
     }
 
-    fn handle(&mut self, event: Event) {
+    fn handle(&mut self, event: LinkEvent) {
         match event {
-            Event::Sent(packet, id) => self.sent(packet, id),
-            Event::Acknowledged(acknowledgement) => self.acknowledged(&acknowledgement),
-            Event::Message(message) => self.message(&message),
-            Event::Disconnected(code, reason) => {
+            LinkEvent::Sent(packet, id) => self.sent(packet, id),
+            LinkEvent::Acknowledged(acknowledgement) => self.acknowledged(&acknowledgement),
+            LinkEvent::Message(message) => self.message(&message),
+            LinkEvent::Disconnected(code, reason) => {
                 let reason = reason.map(|reason| format!(" ({})", text(&reason))).unwrap_or_default();
                 self.show(Kind::Refusal, &format!("DISCONNECT received: {code}{reason}"));
                 self.closed(Some("the broker ended the connection".to_owned()));
             }
-            Event::Closed(reason) => self.closed(reason),
+            LinkEvent::Closed(reason) => self.closed(reason),
         }
     }
 
@@ -314,7 +314,7 @@ impl Session {
     }
 }
 
-async fn next_event(link: &mut Option<Link>) -> Event {
+async fn next_event(link: &mut Option<Link>) -> LinkEvent {
     match link {
         Some(link) => link.event().await,
         None => pending().await,

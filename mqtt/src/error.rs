@@ -7,7 +7,8 @@ use crate::{Reason, ReasonCode, Version, one_line};
 /// Why a connection was not made, or has ended. Its text is for people.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConnectionError {
-    /// The broker did not answer within the time for connecting, or not to a ping.
+    /// The broker did not answer within the time for connecting, or not to a ping, or does not acknowledge a message
+    /// whose packet identifier is needed again.
     #[error("no answer in time")]
     TimedOut,
     /// The broker reads nothing any more: a packet could not be written in time.

@@ -3,8 +3,6 @@
 use bytes::Bytes;
 use rumqttc::QoS;
 
-use crate::{Version, v5, v311};
-
 /// A message, as it is published and as it comes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
@@ -30,14 +28,6 @@ impl Message {
             qos: QoS::AtLeastOnce,
             retain: false,
             properties: Properties::default(),
-        }
-    }
-
-    /// Bytes of the whole packet in which it is published.
-    pub fn packet_size(&self, version: Version) -> usize {
-        match version {
-            Version::V311 => v311::packet_size(self),
-            Version::V5 => v5::packet_size(self),
         }
     }
 }
@@ -71,25 +61,5 @@ impl Subscription {
     /// To all messages that match the filter, retained ones first.
     pub fn new(filter: impl Into<String>, qos: QoS) -> Subscription {
         Subscription { filter: filter.into(), qos, wants_retained: true }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_size_is_that_of_the_packet() {
-        let mut message = Message::new("a/b", "12345");
-        // Fixed header, topic with its length, packet identifier, payload.
-        assert_eq!(message.packet_size(Version::V311), 2 + 2 + 3 + 2 + 5);
-        // And the length of no properties.
-        assert_eq!(message.packet_size(Version::V5), 2 + 2 + 3 + 2 + 1 + 5);
-        message.properties.correlation_data = Some("c".into());
-        message.properties.user_properties = vec![("k".to_owned(), "v".to_owned())];
-        assert_eq!(message.packet_size(Version::V311), 14);
-        assert_eq!(message.packet_size(Version::V5), 15 + (1 + 2 + 1) + (1 + 2 + 1 + 2 + 1));
-        message.qos = QoS::AtMostOnce;
-        assert_eq!(message.packet_size(Version::V311), 12);
     }
 }

@@ -8,7 +8,7 @@ use rumqttc::v5::mqttbytes::v5::{
     UnsubAckReason,
 };
 
-use crate::{Version, one_line, v5};
+use crate::{Version, one_line, qos};
 
 /// What a broker says of a packet. Its text is for people: one bounded line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -174,7 +174,7 @@ from_rumqttc! {
 from_rumqttc! {
     SubscribeReasonCode: Failure NotAuthorized TopicFilterInvalid QuotaExceeded
         SharedSubscriptionsNotSupported WildcardSubscriptionsNotSupported,
-    SubscribeReasonCode::Success(qos) => ReasonCode::granted(v5::from_rumqttc(qos)),
+    SubscribeReasonCode::Success(granted) => ReasonCode::granted(qos::from_v5(granted)),
     SubscribeReasonCode::Unspecified => ReasonCode::UnspecifiedError,
     SubscribeReasonCode::ImplementationSpecific => ReasonCode::ImplementationSpecificError,
     SubscribeReasonCode::PkidInUse => ReasonCode::PacketIdentifierInUse,

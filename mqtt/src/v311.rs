@@ -130,7 +130,8 @@ impl From<RumqttcError> for ConnectionError {
             | RumqttcError::MqttState(
                 StateError::Io(error) | StateError::Deserialization(PacketError::Io(error)),
             ) => error.into(),
-            RumqttcError::NetworkTimeout | RumqttcError::MqttState(StateError::AwaitPingResp) => {
+            RumqttcError::NetworkTimeout
+            | RumqttcError::MqttState(StateError::AwaitPingResp | StateError::CollisionTimeout) => {
                 ConnectionError::TimedOut
             }
             RumqttcError::FlushTimeout => ConnectionError::Stalled,

@@ -3,7 +3,7 @@
 mod codec;
 mod event_loop;
 
-use rumqttc::v5::mqttbytes::QoS as RumqttcQoS;
+use rumqttc::v5::mqttbytes::QoS as QoS5;
 use rumqttc::v5::mqttbytes::v5::{
     ConnAck, ConnectProperties, Filter, LastWill, Packet, Publish, PublishProperties, RetainForwardRule,
 };
@@ -11,8 +11,8 @@ use rumqttc::v5::{AsyncClient, Event as RumqttcEvent, MqttOptions};
 
 use self::event_loop::EventLoop;
 use crate::{
-    Connected, ConnectionError, ConnectionOptions, Event, Full, Message, Properties, QoS, Reason,
-    Subscription,
+    Connected, ConnectionError, ConnectionOptions, Event, Full, Message, Properties, Reason, Subscription,
+    qos,
 };
 
 pub(crate) struct Connection {
@@ -28,7 +28,7 @@ pub(crate) fn open(options: &ConnectionOptions) -> (AsyncClient, Connection) {
         .set_outgoing_inflight_upper_limit(options.max_in_flight);
     if let Some(will) = &options.will {
         let (topic, payload) = (will.topic.as_str(), will.payload.clone());
-        mqtt.set_last_will(LastWill::new(topic, payload, to_rumqttc(will.qos), will.retain, None));
+        mqtt.set_last_will(LastWill::new(topic, payload, qos::to_v5(will.qos), will.retain, None));
     }
     if let Some((user, password)) = &options.credentials {
         mqtt.set_credentials(user, password);
@@ -114,12 +114,12 @@ fn connected(connack: ConnAck) -> Connected {
 fn message(publish: Publish) -> Event {
     let given = publish.properties.unwrap_or_default();
     Event::Message {
-        packet_id: (publish.qos != RumqttcQoS::AtMostOnce).then_some(publish.pkid),
+        packet_id: (publish.qos != QoS5::AtMostOnce).then_some(publish.pkid),
         dup: publish.dup,
         message: Message {
             topic: String::from_utf8_lossy(&publish.topic).into_owned(),
             payload: publish.payload,
-            qos: from_rumqttc(publish.qos),
+            qos: qos::from_v5(publish.qos),
             retain: publish.retain,
             properties: Properties {
                 response_topic: given.response_topic,
@@ -145,7 +145,7 @@ fn publish_properties(properties: Properties) -> PublishProperties {
 pub(crate) fn packet_size(message: &Message) -> usize {
     let properties = publish_properties(message.properties.clone());
     let (topic, payload) = (message.topic.as_str(), message.payload.clone());
-    let mut publish = Publish::new(topic, to_rumqttc(message.qos), payload, Some(properties));
+    let mut publish = Publish::new(topic, qos::to_v5(message.qos), payload, Some(properties));
     // Any packet identifier has the same size, but none has none.
     publish.pkid = 1;
     publish.size()
@@ -154,11 +154,11 @@ pub(crate) fn packet_size(message: &Message) -> usize {
 pub(crate) fn publish(sender: &AsyncClient, message: Message) -> Result<(), Full> {
     let Message { topic, payload, qos, retain, properties } = message;
     let properties = publish_properties(properties);
-    sender.try_publish_with_properties(topic, to_rumqttc(qos), retain, payload, properties).map_err(|_| Full)
+    sender.try_publish_with_properties(topic, qos::to_v5(qos), retain, payload, properties).map_err(|_| Full)
 }
 
 pub(crate) fn acknowledge(sender: &AsyncClient, packet_id: u16) -> Result<(), Full> {
-    let publish = Publish { qos: RumqttcQoS::AtLeastOnce, pkid: packet_id, ..Publish::default() };
+    let publish = Publish { qos: QoS5::AtLeastOnce, pkid: packet_id, ..Publish::default() };
     sender.try_ack(&publish).map_err(|_| Full)
 }
 
@@ -166,24 +166,7 @@ pub(crate) fn subscribe(sender: &AsyncClient, subscriptions: &[Subscription]) ->
     let filters = subscriptions.iter().map(|Subscription { filter, qos, wants_retained }| {
         let rule =
             if *wants_retained { RetainForwardRule::OnEverySubscribe } else { RetainForwardRule::Never };
-        Filter { retain_forward_rule: rule, ..Filter::new(filter, to_rumqttc(*qos)) }
+        Filter { retain_forward_rule: rule, ..Filter::new(filter, qos::to_v5(*qos)) }
     });
     sender.try_subscribe_many(filters).map_err(|_| Full)
-}
-
-/// rumqttc has a type for each version.
-fn to_rumqttc(qos: QoS) -> RumqttcQoS {
-    match qos {
-        QoS::AtMostOnce => RumqttcQoS::AtMostOnce,
-        QoS::AtLeastOnce => RumqttcQoS::AtLeastOnce,
-        QoS::ExactlyOnce => RumqttcQoS::ExactlyOnce,
-    }
-}
-
-pub(crate) fn from_rumqttc(qos: RumqttcQoS) -> QoS {
-    match qos {
-        RumqttcQoS::AtMostOnce => QoS::AtMostOnce,
-        RumqttcQoS::AtLeastOnce => QoS::AtLeastOnce,
-        RumqttcQoS::ExactlyOnce => QoS::ExactlyOnce,
-    }
 }

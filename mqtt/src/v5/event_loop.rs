@@ -258,7 +258,7 @@ impl From<StateError> for ConnectionError {
             StateError::ServerDisconnect { reason_code, reason_string } => {
                 ConnectionError::Disconnected(Reason { code: reason_code.into(), text: reason_string })
             }
-            StateError::AwaitPingResp => ConnectionError::TimedOut,
+            StateError::AwaitPingResp | StateError::CollisionTimeout => ConnectionError::TimedOut,
             StateError::ConnectionAborted => ConnectionError::Closed,
             error => ConnectionError::protocol(Version::V5, &error.to_string()),
         }

@@ -1,45 +1,54 @@
-//! What everyone here who is an MQTT client needs beside rumqttc.
+//! The MQTT client of everyone here who is one: the gateway on another broker, the client library, the console.
 //!
-//! [`EventLoop`] is the connection in MQTT 5, on rumqttc's packets and its state of what is in flight. rumqttc's own
-//! loses what a broker says when it ends a connection: a DISCONNECT in its short form, and the Reason String of a
-//! refusal. [`identify`] tells what answers where a broker should, when no connection comes about.
+//! [`open`] makes a client of either version of MQTT: a [`PacketSender`], which queues packets, and a [`Connection`],
+//! which carries them and yields [`Event`]s for as long as it is polled. A connection that has ended is made again when
+//! it is polled again; whether that is worth while, and when, is the user's decision.
+//!
+//! ```no_run
+//! use offload_mqtt::{ConnectionOptions, Event, Message, QoS, Subscription, open};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let (sender, mut connection) = open(ConnectionOptions::new("127.0.0.1", 1883, "sensor-1"));
+//! loop {
+//!     match connection.next().await? {
+//!         Event::Connected(_) => {
+//!             sender.subscribe(&[Subscription::new("result/sensor-1", QoS::AtLeastOnce)])?;
+//!         }
+//!         Event::SubAck { .. } => sender.publish(Message::new("localCode/sensor-1", "5 7"))?,
+//!         Event::Message { message, .. } => break println!("{:?}", message.payload),
+//!         _ => {}
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! It is made of rumqttc's packets and its state of what is in flight. In MQTT 3.1.1 its event loop is used as well, in
+//! MQTT 5 not: rumqttc's loses what a broker says when it ends a connection, a DISCONNECT in its short form and the
+//! Reason String of a refusal. Nobody else has to know rumqttc.
+//!
+//! When no connection comes about, [`ConnectionOptions::identify_peer`] tells what answers where a broker should.
 
-mod codec;
-mod event_loop;
+mod connection;
+mod error;
+mod event;
+mod line;
+mod message;
+mod options;
+mod packet_size;
 mod peer;
+mod qos;
+mod reason;
 mod stream;
+mod v311;
+mod v5;
 
-use std::fmt::Debug;
-
-pub use event_loop::{ConnectionError, EventLoop, connect};
-pub use peer::{Peer, identify};
-
-/// The longest text of a broker that is repeated, in characters.
-const MAX_TEXT: usize = 200;
-
-/// What a broker says of a refusal: its reason code, and its Reason String where it gives one. For people: bounded, and
-/// without control characters.
-pub fn because(code: impl Debug, reason_string: Option<&str>) -> String {
-    match reason_string.filter(|text| !text.is_empty()) {
-        Some(text) => format!("{code:?}: {}", one_line(text)),
-        None => format!("{code:?}"),
-    }
-}
-
-/// Another's text as it can stand in a line: bounded, without control characters.
-pub fn one_line(text: &str) -> String {
-    text.chars().take(MAX_TEXT).map(|c| if c.is_control() { ' ' } else { c }).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_reason_is_one_bounded_line() {
-        assert_eq!(because("Banned", None), "\"Banned\"");
-        assert_eq!(because(7, Some("")), "7");
-        assert_eq!(because(7, Some("not\nyou\u{1b}")), "7: not you ");
-        assert!(because(7, Some(&"x".repeat(100_000))).len() < 2 * MAX_TEXT);
-    }
-}
+pub use connection::{Connection, Full, PacketSender, open};
+pub use error::ConnectionError;
+pub use event::{Connected, Event, Sent};
+pub use line::one_line;
+pub use message::{Message, Properties, Subscription};
+pub use options::{ConnectionOptions, MAX_PACKET, Version};
+pub use peer::Peer;
+pub use reason::{Reason, ReasonCode};
+pub use rumqttc::QoS;

@@ -8,14 +8,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rumqttc::Transport;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-use crate::one_line;
 use crate::stream::{Stream, open};
+use crate::{ConnectionOptions, one_line};
 
 /// How long one look may take.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -64,16 +63,22 @@ impl fmt::Display for Peer {
     }
 }
 
-/// Finds out what answers at an address at which no MQTT came about by this transport. `None` where that is a broker,
-/// or nothing that is known. Takes a second at most.
-pub async fn identify(host: &str, port: u16, transport: &Transport) -> Option<Peer> {
-    let ask = async |transport: &Transport, question: &[u8]| {
-        let exchange = async { exchange(open(host, port, transport).await.ok()?, question).await };
+impl ConnectionOptions {
+    /// Finds out what answers at the broker's address, at which no MQTT came about. `None` where that is a broker, or
+    /// nothing that is known. Takes a second at most.
+    pub async fn identify_peer(&self) -> Option<Peer> {
+        identify(self.bare_host(), self.port, self.tls.as_ref()).await
+    }
+}
+
+async fn identify(host: &str, port: u16, tls: Option<&Arc<ClientConfig>>) -> Option<Peer> {
+    let ask = async |tls: Option<&Arc<ClientConfig>>, question: &[u8]| {
+        let exchange = async { exchange(open(host, port, tls).await.ok()?, question).await };
         timeout(PATIENCE, exchange).await.ok().flatten()
     };
-    let by_tls = matches!(transport, Transport::Tls(_));
+    let by_tls = tls.is_some();
     let other_than_tls = if by_tls { MQTT_CONNECT.to_vec() } else { client_hello() };
-    let (first, second) = tokio::join!(ask(&Transport::Tcp, &other_than_tls), ask(transport, HTTP_REQUEST));
+    let (first, second) = tokio::join!(ask(None, &other_than_tls), ask(tls, HTTP_REQUEST));
     [first, second].into_iter().flatten().find_map(|answer| judge(&answer, by_tls))
 }
 
@@ -116,7 +121,6 @@ fn client_hello() -> Vec<u8> {
 mod tests {
     use std::future::Future;
 
-    use rumqttc::TlsConfiguration;
     use tokio::net::{TcpListener, TcpStream};
     use tokio_rustls::TlsAcceptor;
 
@@ -124,7 +128,7 @@ mod tests {
 
     /// What is found where each connection is served like this.
     async fn found<F: Future<Output = ()> + Send + 'static>(
-        transport: &Transport,
+        tls: Option<&Arc<ClientConfig>>,
         serve: impl Fn(TcpStream) -> F + Send + 'static,
     ) -> Option<Peer> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -134,7 +138,7 @@ mod tests {
                 tokio::spawn(serve(stream));
             }
         });
-        let peer = identify("127.0.0.1", port, transport).await;
+        let peer = identify("127.0.0.1", port, tls).await;
         server.abort();
         peer
     }
@@ -149,7 +153,7 @@ mod tests {
     }
 
     /// A server's TLS, and a client's that trusts it.
-    fn tls() -> (TlsAcceptor, Transport) {
+    fn tls() -> (TlsAcceptor, Arc<ClientConfig>) {
         let key = rcgen::KeyPair::generate().unwrap();
         let params = rcgen::CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
         let certificate = params.self_signed(&key).unwrap();
@@ -162,27 +166,26 @@ mod tests {
         let key = rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap();
         let server = server.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
         let server = server.with_single_cert(vec![certificate.der().clone()], key).unwrap();
-        let transport = Transport::tls_with_config(TlsConfiguration::Rustls(Arc::new(client)));
-        (TlsAcceptor::from(Arc::new(server)), transport)
+        (TlsAcceptor::from(Arc::new(server)), Arc::new(client))
     }
 
     #[tokio::test]
     async fn what_answers_is_named() {
         let http = |stream| answer(stream, b"GET ", b"HTTP/1.1 400 Bad Request\r\n\r\n");
-        assert_eq!(found(&Transport::Tcp, http).await, Some(Peer::Http));
+        assert_eq!(found(None, http).await, Some(Peer::Http));
         // Some answer to whatever comes.
         let http = |stream| answer(stream, b"", b"HTTP/1.1 400 Bad Request\r\n\r\n");
-        assert_eq!(found(&Transport::Tcp, http).await, Some(Peer::Http));
+        assert_eq!(found(None, http).await, Some(Peer::Http));
         let banner = |stream| answer(stream, b"", b"SSH-2.0-OpenSSH_9.2\r\n\x07");
         let ssh = Some(Peer::Other("SSH-2.0-OpenSSH_9.2".to_owned()));
-        assert_eq!(found(&Transport::Tcp, banner).await, ssh);
-        let (acceptor, transport) = tls();
+        assert_eq!(found(None, banner).await, ssh);
+        let (acceptor, config) = tls();
         let server = acceptor.clone();
         let by_tls = move |stream| {
             let acceptor = server.clone();
             async move { drop(acceptor.accept(stream).await) }
         };
-        assert_eq!(found(&Transport::Tcp, by_tls).await, Some(Peer::Tls));
+        assert_eq!(found(None, by_tls).await, Some(Peer::Tls));
         let https = move |stream| {
             let acceptor = acceptor.clone();
             async move {
@@ -191,24 +194,24 @@ mod tests {
                 stream.flush().await.unwrap();
             }
         };
-        assert_eq!(found(&transport, https).await, Some(Peer::Http));
+        assert_eq!(found(Some(&config), https).await, Some(Peer::Http));
         let plain = |stream| answer(stream, b"\x10", b"\x20\x02\x00\x05");
-        assert_eq!(found(&transport, plain).await, Some(Peer::PlainMqtt));
+        assert_eq!(found(Some(&config), plain).await, Some(Peer::PlainMqtt));
     }
 
     #[tokio::test]
     async fn a_broker_is_none_of_these_and_neither_is_silence() {
         let broker = |stream| answer(stream, b"\x10", b"\x20\x02\x00\x00");
-        assert_eq!(found(&Transport::Tcp, broker).await, None);
+        assert_eq!(found(None, broker).await, None);
         let newer = |stream| answer(stream, b"", b"\xe0\x01\x81");
-        assert_eq!(found(&Transport::Tcp, newer).await, None);
-        let (acceptor, transport) = tls();
+        assert_eq!(found(None, newer).await, None);
+        let (acceptor, config) = tls();
         let by_tls = move |stream| {
             let acceptor = acceptor.clone();
             async move { drop(acceptor.accept(stream).await) }
         };
-        assert_eq!(found(&transport, by_tls).await, None);
-        assert_eq!(identify("127.0.0.1", 1, &Transport::Tcp).await, None);
+        assert_eq!(found(Some(&config), by_tls).await, None);
+        assert_eq!(identify("127.0.0.1", 1, None).await, None);
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! The bytes below MQTT: TCP, or TLS over it.
 
 use std::io;
+use std::sync::Arc;
 
-use rumqttc::{TlsConfiguration, Transport};
+use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -14,29 +15,18 @@ use crate::ConnectionError;
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-/// Connects. The host is in brackets where it is an IPv6 address, but by TLS, where it is what the certificate says.
+/// Connects. The host has no brackets: by TLS it is what the certificate says.
 pub(crate) async fn open(
     host: &str,
     port: u16,
-    transport: &Transport,
+    tls: Option<&Arc<ClientConfig>>,
 ) -> Result<Box<dyn Stream>, ConnectionError> {
-    let config = match transport {
-        Transport::Tcp => return Ok(Box::new(open_tcp(host, port).await.map_err(ConnectionError::Io)?)),
-        Transport::Tls(TlsConfiguration::Rustls(config)) => config.clone(),
-        _ => return Err(ConnectionError::Io(io::ErrorKind::Unsupported.into())),
-    };
-    let name = ServerName::try_from(host.to_owned());
-    let name = name.map_err(|error| ConnectionError::Tls(io::Error::other(error)))?;
-    let tcp = open_tcp(host, port).await.map_err(ConnectionError::Io)?;
-    let stream = TlsConnector::from(config).connect(name, tcp).await.map_err(ConnectionError::Tls)?;
-    Ok(Box::new(stream))
-}
-
-/// Connects without TLS.
-pub(crate) async fn open_tcp(host: &str, port: u16) -> io::Result<TcpStream> {
-    // An IPv6 address may stand without its brackets.
-    let tcp = TcpStream::connect((host.trim_start_matches('[').trim_end_matches(']'), port)).await?;
+    let tcp = TcpStream::connect((host, port)).await?;
     // With Nagle's algorithm a round trip at QoS 1 takes 44 ms.
     tcp.set_nodelay(true)?;
-    Ok(tcp)
+    let Some(config) = tls else { return Ok(Box::new(tcp)) };
+    let name = ServerName::try_from(host.to_owned());
+    let name = name.map_err(|error| ConnectionError::tls(&io::Error::other(error)))?;
+    let stream = TlsConnector::from(config.clone()).connect(name, tcp).await;
+    Ok(Box::new(stream.map_err(|error| ConnectionError::tls(&error))?))
 }

@@ -5,7 +5,7 @@
 //! once and kept: a broker that is full of others' connections is busy, and not unresponsive.
 
 use crate::config;
-use rumqttc::{AsyncClient, Event, MqttOptions, Packet, QoS};
+use offload_mqtt::{ConnectionOptions, Event, Message, QoS, Subscription, Version, open};
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
@@ -21,8 +21,8 @@ pub const EXIT_UNRESPONSIVE: i32 = 70;
 const NAME: &str = "$watchdog";
 /// Pause after a lost connection.
 const RETRY: Duration = Duration::from_millis(200);
-/// Requests that wait for the connection: a subscription and a message, and as many again when it is made anew.
-const REQUESTS: usize = 8;
+/// Packets that wait for the connection: a subscription and a message, and as many again when it is made anew.
+const MAX_QUEUED: usize = 8;
 
 /// What tells the watchdog from others: known to this process alone.
 #[derive(Clone)]
@@ -82,12 +82,15 @@ pub fn start(
 /// Sends messages for as long as they come back. Otherwise says what was wrong.
 async fn watch(address: SocketAddr, credentials: &Credentials, config: &config::Watchdog) -> String {
     let (interval, timeout) = (config.interval.duration(), config.timeout.duration());
-    let mut options = MqttOptions::new("", address.ip().to_string(), address.port());
-    options.set_credentials(NAME, &*credentials.secret);
-    let (client, mut events) = AsyncClient::new(options, REQUESTS);
+    let (sender, mut connection) = open(ConnectionOptions {
+        version: Version::V311,
+        credentials: Some((NAME.to_owned(), credentials.secret.to_string())),
+        max_queued: MAX_QUEUED,
+        ..ConnectionOptions::new(address.ip().to_string(), address.port(), "")
+    });
     let publish = |number: u64| {
-        // A full channel is that of a connection that takes nothing: the deadline finds it.
-        let _ = client.try_publish(&*credentials.topic, QoS::AtLeastOnce, false, number.to_string());
+        // A full queue is that of a connection that takes nothing: the deadline finds it.
+        let _ = sender.publish(Message::new(&*credentials.topic, number.to_string()));
     };
 
     let mut number = 0;
@@ -97,7 +100,7 @@ async fn watch(address: SocketAddr, credentials: &Credentials, config: &config::
     loop {
         let event = {
             // Polled to its end: half an event could be the message.
-            let mut next = pin!(events.poll());
+            let mut next = pin!(connection.next());
             loop {
                 tokio::select! {
                     event = &mut next => break event,
@@ -115,11 +118,11 @@ async fn watch(address: SocketAddr, credentials: &Credentials, config: &config::
             }
         };
         match event {
-            Ok(Event::Incoming(Packet::ConnAck(_))) => {
-                let _ = client.try_subscribe(&*credentials.topic, QoS::AtLeastOnce);
+            Ok(Event::Connected(_)) => {
+                let _ = sender.subscribe(&[Subscription::new(&*credentials.topic, QoS::AtLeastOnce)]);
                 publish(number);
             }
-            Ok(Event::Incoming(Packet::Publish(message))) if message.payload == number.to_string() => {
+            Ok(Event::Message { message, .. }) if message.payload == number.to_string() => {
                 missing = false;
                 deadline = Instant::now() + interval;
             }

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use offload_mqtt::{Connected, MAX_PACKET, Message, Properties};
 use offload_protocol::request::{self, RequestKind};
 use offload_protocol::topic;
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -12,15 +13,11 @@ use tokio::time::timeout;
 
 use crate::driver::Driver;
 use crate::in_flight::{InFlight, KnownBy, Sequence, no_correlation};
-use crate::link::Message;
 use crate::options::random;
 use crate::{
     Answer, Code, Digest, Error, ErrorKind, Form, MqttVersion, Options, Outcome, ReplyForm, Request,
     RequestId, WireError,
 };
-
-/// The largest packet that MQTT can carry (MQTT 5, section 2.1.4): a fixed header of 5 bytes and what follows.
-pub(crate) const LARGEST_PACKET: usize = 268_435_455 + 5;
 
 /// What a client and its driver share.
 pub(crate) struct Shared {
@@ -34,11 +31,10 @@ pub(crate) struct Shared {
 
 impl Shared {
     /// Notes a new connection, and what the broker says in its CONNACK.
-    pub(crate) fn connected(&self, announced: Option<u32>) {
+    pub(crate) fn connected(&self, connected: &Connected) {
         // Another gateway may be behind it now.
         self.no_digests.store(false, Ordering::Relaxed);
-        let limit = announced.map_or(LARGEST_PACKET, |limit| LARGEST_PACKET.min(limit as usize));
-        self.max_packet.store(limit, Ordering::Relaxed);
+        self.max_packet.store(connected.max_packet(), Ordering::Relaxed);
     }
 }
 
@@ -57,15 +53,19 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects and subscribes to the answers. Fails if that does not succeed at the first attempt, within
-    /// [`Options::connect_timeout`]. Must be called within a tokio runtime, on which the connection then lives.
+    /// Connects and subscribes to the answers. Must be called within a tokio runtime, on which the connection then
+    /// lives.
+    ///
+    /// # Errors
+    /// If that does not succeed at the first attempt, within [`Options::connect_timeout`]; or at once, if an option
+    /// cannot be used.
     pub async fn connect(options: Options) -> Result<Self, Error> {
         options.check()?;
         let max_in_flight = usize::from(options.max_in_flight);
         let shared = Arc::new(Shared {
             options,
             in_flight: Arc::new(InFlight::new()),
-            max_packet: AtomicUsize::new(LARGEST_PACKET),
+            max_packet: AtomicUsize::new(MAX_PACKET),
             no_digests: AtomicBool::new(false),
         });
         let driver = Driver::connect(shared.clone()).await?;
@@ -84,8 +84,12 @@ impl Client {
     /// Of a module in an envelope only the digest is sent at first, and the module itself to a gateway that does not
     /// have it. The client keeps the module that was sent last: of clones of it the digest is known.
     ///
-    /// Bounded by the request's own timeout and [`Options::transport_grace`], or by [`Options::answer_timeout`]. A
-    /// caller that no longer wants the answer drops the future.
+    /// A caller that no longer wants the answer drops the future.
+    ///
+    /// # Errors
+    /// If the request cannot be sent, or no answer comes within the request's own timeout and
+    /// [`Options::transport_grace`], or without one within [`Options::answer_timeout`]. What goes wrong at the gateway
+    /// is an answer, not an error.
     pub async fn send(&self, request: Request) -> Result<Answer, Error> {
         let Options { transport_grace, answer_timeout, .. } = self.shared.options;
         let wait = request.limits.timeout.map_or(answer_timeout, |own| own.saturating_add(transport_grace));
@@ -150,9 +154,9 @@ impl Client {
         };
         let message = self.message(&request, kind)?;
         let _slot = self.slots.acquire().await.expect("the semaphore is never closed");
-        let (place, reply) = self.shared.in_flight.insert(message, known_by)?;
+        let (registration, reply) = self.shared.in_flight.insert(message, known_by)?;
         // Fails only when the driver has ended, which then has said why.
-        let _ = self.requests.send(place.sequence).await;
+        let _ = self.requests.send(registration.sequence).await;
         reply.await.unwrap_or_else(|_| Err(self.closed()))
     }
 
@@ -161,13 +165,14 @@ impl Client {
         let (own_kind, payload, user_properties) =
             request::encode(request).map_err(|error| Error::Request(error.message))?;
         let Options { client_id, mqtt_version, .. } = &self.shared.options;
-        let message = Message {
-            topic: topic::request(kind.unwrap_or(own_kind), client_id),
-            payload,
+        let properties = Properties {
+            response_topic: Some(self.shared.options.result_topic()),
+            correlation_data: Some(no_correlation()),
             user_properties,
-            correlation: no_correlation(),
-            response_topic: self.shared.options.result_topic(),
+            ..Properties::default()
         };
+        let topic = topic::request(kind.unwrap_or(own_kind), client_id);
+        let message = Message { properties, ..Message::new(topic, payload) };
         let size = message.packet_size(*mqtt_version);
         let limit = self.shared.max_packet.load(Ordering::Relaxed);
         if size > limit { Err(Error::TooLarge { size, limit }) } else { Ok(message) }

@@ -6,15 +6,18 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use offload_mqtt::one_line;
+use offload_mqtt::{
+    Connected, Connection, ConnectionError, ConnectionOptions, Event, PacketSender, QoS, Reason, ReasonCode,
+    Sent, Subscription, Version, one_line,
+};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tracing::{debug, info, warn};
 
 use crate::Error;
 use crate::client::Shared;
+use crate::explain::{explain, is_unauthorized};
 use crate::in_flight::Sequence;
-use crate::link::{self, Acknowledgement, Events, Failure, Happened, Publisher};
 use crate::reconnect::ReconnectPolicy;
 
 /// How long a farewell may take.
@@ -26,43 +29,58 @@ const GATEWAY_MAY_BE_MISSING: Duration = Duration::from_secs(10);
 /// How long to wait before a request that found no gateway is sent again.
 const GATEWAY_PAUSE: Duration = Duration::from_millis(250);
 
+/// The broker grants no subscription to `result/<client id>`.
+const NO_ANSWERS: &str =
+    "no subscription to the answers (where clients have names, the client id has to be the own one: -i NAME)";
+
 /// The connection and what is under way on it.
 pub(crate) struct Driver {
-    events: Events,
+    connection: Connection,
     under_way: UnderWay,
 }
 
 impl Driver {
     /// Connects and subscribes: one attempt, bounded in time.
     pub(crate) async fn connect(shared: Arc<Shared>) -> Result<Self, Error> {
-        // Beside the requests in flight the queue holds the subscription and the farewell.
-        let capacity = usize::from(shared.options.max_in_flight) + 2;
-        let (publisher, mut events) = link::open(&shared.options, capacity)?;
-        let mut under_way = UnderWay::new(shared.clone(), publisher);
-        let failed = |reason: String| Error::Connect { address: shared.options.address(), reason };
-        let deadline = Instant::now() + shared.options.connect_timeout;
+        let options = &shared.options;
+        let (sender, mut connection) = offload_mqtt::open(ConnectionOptions {
+            session_expiry: options.session_expiry,
+            max_in_flight: options.max_in_flight,
+            // Beside the requests in flight there are the subscription and the farewell.
+            max_queued: usize::from(options.max_in_flight) + 2,
+            ..options.connection()?
+        });
+        let mut under_way = UnderWay::new(shared.clone(), sender);
+        let failed = |reason: String| Error::Connect { address: options.address(), reason };
+        let deadline = Instant::now() + options.connect_timeout;
         let mut connected = false;
         loop {
-            let happened = timeout_at(deadline, events.poll()).await.unwrap_or(Err(Failure::TimedOut));
-            let subscribed = matches!(happened, Ok(Happened::Subscribed(Ok(()))));
-            connected |= matches!(happened, Ok(Happened::Connected { .. }));
-            match happened {
-                Ok(happened) => under_way.handle(happened)?,
-                Err(Failure::Unauthorized(reason)) => return Err(Error::Unauthorized(reason)),
-                Err(failure) if connected || matches!(failure, Failure::Refused(_)) => {
-                    return Err(failed(describe(&shared, &failure)));
-                }
-                Err(failure) => {
-                    let peer = shared.options.identify_peer().await;
-                    return Err(failed(
-                        peer.map_or_else(|| describe(&shared, &failure), |peer| peer.to_string()),
-                    ));
+            let event =
+                timeout_at(deadline, connection.next()).await.unwrap_or(Err(ConnectionError::TimedOut));
+            let subscribed = matches!(event, Ok(Event::SubAck { .. }));
+            connected |= matches!(event, Ok(Event::Connected(_)));
+            match event {
+                Ok(event) => under_way.handle(event)?,
+                Err(error) => {
+                    let explained = explain(&error, options.connect_timeout);
+                    if is_unauthorized(&error) {
+                        return Err(Error::Unauthorized(explained));
+                    }
+                    if connected || matches!(error, ConnectionError::Refused(_)) {
+                        return Err(failed(explained));
+                    }
+                    let peer = options.connection()?.identify_peer().await;
+                    return Err(failed(peer.map_or(explained, |peer| peer.to_string())));
                 }
             }
             if subscribed {
-                events.keep_session();
+                // From now on the session is worth keeping. MQTT 3.1.1 cannot say for how long, so there every
+                // connection has a new one.
+                if connection.version() == Version::V5 {
+                    connection.resume_session();
+                }
                 under_way.established = true;
-                return Ok(Self { events, under_way });
+                return Ok(Self { connection, under_way });
             }
         }
     }
@@ -74,13 +92,13 @@ impl Driver {
         reconnects.connected(Instant::now());
         let mut fatal = FatalRequest::default();
         loop {
-            let Some(happened) = self.under_way.until(&mut to_send, self.events.poll()).await else {
+            let Some(event) = self.under_way.until(&mut to_send, self.connection.next()).await else {
                 return self.farewell().await;
             };
-            let failure = match happened {
-                Ok(happened) => {
-                    let connected = matches!(happened, Happened::Connected { .. });
-                    if let Err(error) = self.under_way.handle(happened) {
+            let error = match event {
+                Ok(event) => {
+                    let connected = matches!(event, Event::Connected(_));
+                    if let Err(error) = self.under_way.handle(event) {
                         return shared.in_flight.close(error);
                     }
                     if connected {
@@ -89,14 +107,14 @@ impl Driver {
                     }
                     continue;
                 }
-                Err(failure) => failure,
+                Err(error) => error,
             };
             if self.under_way.connected {
                 fatal.connection_lost(self.under_way.unacknowledged());
             }
-            let reason = describe(&shared, &failure);
             // Two clients of one id would evict each other for ever.
-            let taken_over = matches!(failure, Failure::TakenOver);
+            let taken_over = error.is_taken_over();
+            let reason = explain(&error, shared.options.connect_timeout);
             let pause = if taken_over { None } else { reconnects.pause(Instant::now()) };
             let Some(pause) = pause else {
                 let id = &shared.options.client_id;
@@ -128,11 +146,12 @@ impl Driver {
 
     /// Says good-bye, so that the broker does not keep the session for a client that was lost.
     async fn farewell(mut self) {
-        if !self.under_way.connected || self.under_way.publisher.try_disconnect().is_err() {
+        if !self.under_way.connected || self.under_way.sender.disconnect().is_err() {
             return;
         }
-        let gone =
-            async { while !matches!(self.events.poll().await, Ok(Happened::Disconnected) | Err(_)) {} };
+        let gone = async {
+            while !matches!(self.connection.next().await, Ok(Event::Sent(Sent::Disconnect)) | Err(_)) {}
+        };
         // A broker that does not read keeps nobody from leaving.
         let _ = timeout(FAREWELL, gone).await;
     }
@@ -159,21 +178,21 @@ impl FatalRequest {
     }
 }
 
-/// What is under way on the connection: which requests are to be sent, and which packet was whose.
+/// What is under way on the connection: the requests to be sent, and the request of each packet.
 struct UnderWay {
     shared: Arc<Shared>,
-    publisher: Publisher,
-    /// Whether rumqttc may be given messages: not before the CONNACK has said what became of those that it has.
+    sender: PacketSender,
+    /// Whether messages may be queued: not before the CONNACK has said what became of those that are.
     connected: bool,
     has_qos_1: bool,
     /// Whether there was a connection with a subscription before.
     established: bool,
     /// When the connection was made again; `None` for the first one.
     connected_again: Option<Instant>,
-    /// To be given to rumqttc.
+    /// To be queued.
     waiting: VecDeque<Sequence>,
-    /// Given to rumqttc, which writes them in this order.
-    handed_over: VecDeque<Sequence>,
+    /// Queued, and written in this order.
+    queued: VecDeque<Sequence>,
     /// Written and not acknowledged, by packet id.
     written: HashMap<u16, Sequence>,
     /// Found no gateway; to be sent again at `retry_at`.
@@ -182,23 +201,23 @@ struct UnderWay {
 }
 
 impl UnderWay {
-    fn new(shared: Arc<Shared>, publisher: Publisher) -> Self {
+    fn new(shared: Arc<Shared>, sender: PacketSender) -> Self {
         Self {
             shared,
-            publisher,
+            sender,
             connected: false,
             has_qos_1: true,
             established: false,
             connected_again: None,
             waiting: VecDeque::new(),
-            handed_over: VecDeque::new(),
+            queued: VecDeque::new(),
             written: HashMap::new(),
             no_gateway: Vec::new(),
             retry_at: None,
         }
     }
 
-    /// Awaits `future`, taking in requests meanwhile; a future of rumqttc must not be dropped half-way. `None` when
+    /// Awaits `future`, taking in requests meanwhile; one of the connection must not be dropped half-way. `None` when
     /// the client is gone.
     async fn until<F: Future>(
         &mut self,
@@ -216,66 +235,66 @@ impl UnderWay {
                     self.waiting.extend(self.no_gateway.drain(..));
                 }
             }
-            self.hand_over();
+            self.queue();
         }
     }
 
-    /// Gives rumqttc what it takes.
-    fn hand_over(&mut self) {
+    /// Queues what there is room for.
+    fn queue(&mut self) {
         while self.connected
             && let Some(&sequence) = self.waiting.front()
         {
-            if let Some(message) = self.shared.in_flight.message(sequence) {
-                if self.publisher.try_publish(message, self.has_qos_1).is_err() {
+            if let Some(mut message) = self.shared.in_flight.message(sequence) {
+                if !self.has_qos_1 {
+                    message.qos = QoS::AtMostOnce;
+                }
+                if self.sender.publish(message).is_err() {
                     // The next event says that there is room.
                     return;
                 }
-                self.handed_over.push_back(sequence);
+                self.queued.push_back(sequence);
             }
             self.waiting.pop_front();
         }
     }
 
     /// Takes in what happened. Fails if there is no point in going on.
-    fn handle(&mut self, happened: Happened) -> Result<(), Error> {
-        match happened {
-            Happened::Connected { session_present, max_packet, has_qos_1 } => {
-                self.has_qos_1 = has_qos_1;
-                self.connected(session_present, max_packet)?;
-            }
-            Happened::Subscribed(granted) => granted?,
-            Happened::Acknowledged(packet_id, acknowledgement) => {
-                self.acknowledged(packet_id, acknowledgement);
-            }
-            Happened::Message(message) => self.shared.in_flight.answer(message),
+    fn handle(&mut self, event: Event) -> Result<(), Error> {
+        match event {
+            Event::Connected(connected) => self.connected(&connected)?,
+            Event::SubAck { codes, text, .. } => subscribed(&codes, text)?,
+            Event::PubAck { packet_id, reason } => self.acknowledged(packet_id, reason),
+            Event::Message { message, .. } => self.shared.in_flight.answer(message),
             // A packet id that is in use already is that of a message written again.
-            Happened::Written(packet_id) if !self.written.contains_key(&packet_id) => {
+            Event::Sent(Sent::Publish(packet_id)) if !self.written.contains_key(&packet_id) => {
                 // Nobody acknowledges what is sent at QoS 0.
-                if let Some(sequence) = self.handed_over.pop_front()
+                if let Some(sequence) = self.queued.pop_front()
                     && packet_id != 0
                 {
                     self.written.insert(packet_id, sequence);
                 }
             }
-            Happened::Written(_) | Happened::Disconnected | Happened::Other => {}
+            _ => {}
         }
-        self.hand_over();
+        self.queue();
         Ok(())
     }
 
-    fn connected(&mut self, session_present: bool, max_packet: Option<u32>) -> Result<(), Error> {
-        self.shared.connected(max_packet);
+    fn connected(&mut self, connected: &Connected) -> Result<(), Error> {
+        self.shared.connected(connected);
         self.shared.in_flight.set_lost(None);
-        if !session_present {
+        self.has_qos_1 = connected.has_qos_1();
+        if !connected.session_present {
             // The broker knows nothing of us: neither the subscription, nor what it has acknowledged, nor whether the
             // answers were sent.
-            self.handed_over.clear();
+            self.queued.clear();
             self.written.clear();
             self.no_gateway.clear();
             self.retry_at = None;
             self.waiting = self.shared.in_flight.unanswered().into();
-            self.publisher
-                .try_subscribe(self.shared.options.result_topic())
+            let answers = Subscription::new(self.shared.options.result_topic(), QoS::AtLeastOnce);
+            self.sender
+                .subscribe(&[answers])
                 .map_err(|_| Error::Closed("the queue has no room for the subscription".to_owned()))?;
         }
         self.connected_again = self.established.then(Instant::now);
@@ -286,18 +305,18 @@ impl UnderWay {
     /// The largest request that the broker has not acknowledged, with the bytes of its packet.
     fn unacknowledged(&self) -> Option<(Sequence, usize)> {
         let Shared { options, in_flight, .. } = &*self.shared;
-        let sent = self.handed_over.iter().chain(self.written.values());
+        let sent = self.queued.iter().chain(self.written.values());
         let sizes = sent.filter_map(|sequence| {
             Some((*sequence, in_flight.message(*sequence)?.packet_size(options.mqtt_version)))
         });
         sizes.max_by_key(|(_, size)| *size)
     }
 
-    fn acknowledged(&mut self, packet_id: u16, acknowledgement: Acknowledgement) {
+    fn acknowledged(&mut self, packet_id: u16, reason: Reason) {
         let Some(sequence) = self.written.remove(&packet_id) else { return };
-        let error = match acknowledgement {
-            Acknowledgement::Taken => return,
-            Acknowledgement::NobodyListens => {
+        let error = match reason.code {
+            ReasonCode::Success => return,
+            ReasonCode::NoMatchingSubscribers => {
                 let again =
                     self.connected_again.is_some_and(|since| since.elapsed() < GATEWAY_MAY_BE_MISSING);
                 if again {
@@ -307,24 +326,27 @@ impl UnderWay {
                 }
                 Error::NoGateway
             }
-            Acknowledgement::Unauthorized(reason) => {
+            ReasonCode::NotAuthorized => {
                 let id = &self.shared.options.client_id;
-                let told = reason.map(|reason| format!("; the broker says: {}", one_line(&reason)));
+                let told = reason.text.map(|text| format!("; the broker says: {}", one_line(&text)));
                 let told = told.unwrap_or_default();
                 Error::Unauthorized(format!("client `{id}` may not publish this request{told}"))
             }
-            Acknowledgement::Refused(reason) => Error::Refused(reason),
+            _ => Error::Refused(reason.to_string()),
         };
         self.shared.in_flight.fail(sequence, error);
     }
 }
 
-/// What happened, for people.
-fn describe(shared: &Shared, failure: &Failure) -> String {
-    match failure {
-        Failure::TimedOut => {
-            format!("no answer within {} ms", shared.options.connect_timeout.as_millis())
+/// What the broker says to the subscription.
+fn subscribed(codes: &[ReasonCode], text: Option<String>) -> Result<(), Error> {
+    match codes.first() {
+        None => Err(Error::Closed("the broker's SUBACK is empty".to_owned())),
+        // What MQTT 3.1.1 calls it, which has nothing else to say.
+        Some(ReasonCode::Failure) => Err(Error::Unauthorized(NO_ANSWERS.to_owned())),
+        Some(code) if code.is_error() => {
+            Err(Error::Unauthorized(format!("{NO_ANSWERS}: {}", Reason { code: *code, text })))
         }
-        other => other.to_string(),
+        Some(_) => Ok(()),
     }
 }

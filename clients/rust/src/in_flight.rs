@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
+use offload_mqtt::Message;
 use offload_protocol::answer::{self, AnswerForm};
 use tokio::sync::{oneshot, watch};
 use tracing::debug;
 
-use crate::link::{Incoming, Message};
 use crate::options::random;
 use crate::{Answer, Error, RequestId};
 
@@ -57,19 +57,19 @@ struct Table {
     closed: Option<Error>,
 }
 
-/// A caller's place; gives it up when dropped.
-pub(crate) struct Place {
+/// A caller's request among those in flight; dropped, it is no longer waited for.
+pub(crate) struct Registration {
     in_flight: Arc<InFlight>,
     pub(crate) sequence: Sequence,
 }
 
-impl Drop for Place {
+impl Drop for Registration {
     fn drop(&mut self) {
         self.in_flight.table().entries.remove(&self.sequence);
     }
 }
 
-/// Correlation Data before it says whose: of the same length.
+/// Stands for Correlation Data of the same length, before a request has its own.
 pub(crate) fn no_correlation() -> Bytes {
     correlation(0, 0)
 }
@@ -89,7 +89,7 @@ impl InFlight {
         self: &Arc<Self>,
         mut message: Message,
         known_by: KnownBy,
-    ) -> Result<(Place, oneshot::Receiver<Reply>), Error> {
+    ) -> Result<(Registration, oneshot::Receiver<Reply>), Error> {
         let (reply, receiver) = oneshot::channel();
         let mut table = self.table();
         if let Some(error) = &table.closed {
@@ -97,9 +97,9 @@ impl InFlight {
         }
         table.last += 1;
         let sequence = table.last;
-        message.correlation = correlation(self.nonce, sequence);
+        message.properties.correlation_data = Some(correlation(self.nonce, sequence));
         table.entries.insert(sequence, Entry { message, known_by, reply });
-        Ok((Place { in_flight: self.clone(), sequence }, receiver))
+        Ok((Registration { in_flight: self.clone(), sequence }, receiver))
     }
 
     /// The message of a request that is still waited for.
@@ -113,17 +113,18 @@ impl InFlight {
     }
 
     /// Hands an answer to whoever waits for it.
-    pub(crate) fn answer(&self, incoming: Incoming) {
-        let Some((reply_to, reply)) = self.known(incoming) else {
+    pub(crate) fn answer(&self, message: Message) {
+        let Some((reply_to, reply)) = self.known(message) else {
             return debug!("an answer that nobody waits for");
         };
         // Nobody minds if the caller has just gone.
         let _ = reply_to.send(reply);
     }
 
-    fn known(&self, incoming: Incoming) -> Option<(oneshot::Sender<Reply>, Reply)> {
-        let Incoming { payload, correlation, user_properties } = incoming;
-        if let Some(correlation) = correlation {
+    fn known(&self, message: Message) -> Option<(oneshot::Sender<Reply>, Reply)> {
+        let Message { payload, properties, .. } = message;
+        let user_properties = properties.user_properties;
+        if let Some(correlation) = properties.correlation_data {
             let sequence = self.sequence(&correlation)?;
             let Entry { known_by, reply, .. } = self.table().entries.remove(&sequence)?;
             let KnownBy::Correlation(form) = known_by else { return None };

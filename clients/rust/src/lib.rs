@@ -14,25 +14,42 @@
 //! # }
 //! ```
 //!
-//! Many requests may be in flight on one [`Client`]; MQTT 5 Correlation Data says which answer is whose, in MQTT 3.1.1
-//! the id of the envelope. A lost connection is made again, and what has no answer yet is sent again where the broker
-//! has forgotten it. A request may so be run twice, unless it has an id, by which the gateway knows it again.
+//! Many requests may be in flight on one [`Client`]; MQTT 5 Correlation Data says which request an answer is to, in
+//! MQTT 3.1.1 the id of the envelope. A lost connection is made again, and what has no answer yet is sent again where
+//! the broker has forgotten it. So a request may be run twice, unless it has an id, by which the gateway knows it
+//! again.
+//!
+//! # Examples
+//!
+//! A module of one's own, `cargo run --example offload -- prog.wasm 5 7`:
+//!
+//! ```no_run
+#![doc = include_str!("../examples/offload.rs")]
+//! ```
+//!
+//! Many requests in flight, `cargo run --example in_flight -- add 100`:
+//!
+//! ```no_run
+#![doc = include_str!("../examples/in_flight.rs")]
+//! ```
+//!
+//! A program that the gateway has, by name, `cargo run --example run -- add 5 7`: `examples/run.rs`.
 
 mod client;
 mod driver;
 mod error;
+mod explain;
 mod in_flight;
-mod link;
 mod options;
 mod reconnect;
 
 pub use client::Client;
 pub use error::Error;
-pub use offload_mqtt::Peer;
+pub use offload_mqtt::Version as MqttVersion;
 pub use offload_protocol::answer::{self, Answer, AnswerForm, Outcome};
 pub use offload_protocol::error::{ErrorKind, WireError};
 pub use offload_protocol::request::{
     Build, Code, Digest, Files, Form, Language, ReplyForm, Request, RequestId, RequestLimits, Source,
 };
 pub use offload_tls::{Identity, TlsFiles};
-pub use options::{DEFAULT_HOST, DEFAULT_PORT, DEFAULT_TLS_PORT, MqttVersion, Options, UrlError};
+pub use options::{DEFAULT_HOST, DEFAULT_PORT, DEFAULT_TLS_PORT, Options, UrlError};

@@ -4,11 +4,10 @@ use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
-use offload_mqtt::Peer;
+use offload_mqtt::{ConnectionOptions, Version as MqttVersion};
 use offload_protocol::topic;
 use offload_tls::TlsFiles;
 use percent_encoding::percent_decode_str;
-use rumqttc::{TlsConfiguration, Transport};
 use url::Url;
 
 use crate::Error;
@@ -22,20 +21,8 @@ pub const DEFAULT_PORT: u16 = 1883;
 /// MQTT's port with TLS.
 pub const DEFAULT_TLS_PORT: u16 = 8883;
 
-/// Seconds without traffic after which the broker is asked whether it is there.
+/// Time without traffic after which the broker is asked whether it is there.
 pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(30);
-
-/// A version of MQTT.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum MqttVersion {
-    /// MQTT 3.1.1. Every request goes in an envelope and gets an id where it has none, by which its answer is known;
-    /// the default program, which has no envelope, cannot be run. That no gateway is there, and that a request
-    /// was lost since its gateway was away for a moment, is seen only by the time that passes.
-    V311,
-    /// MQTT 5.
-    #[default]
-    V5,
-}
 
 /// How a [`crate::Client`] connects. [`Options::default`] is right for a gateway on this machine.
 #[derive(Clone)]
@@ -49,7 +36,10 @@ pub struct Options {
     /// The MQTT client id, and the reply id of every request: answers come on `result/<client id>`. No `+`, `#` or
     /// NUL. By default `offload-` and a random number, another one for each `Options`.
     pub client_id: String,
-    /// The version of MQTT to speak; 5 by default.
+    /// The version of MQTT to speak; 5 by default. With 3.1.1 every request goes in an envelope and gets an id where it
+    /// has none, by which its answer is known; the default program, which has no envelope, cannot be run. That no
+    /// gateway is there, and that a request was lost since its gateway was away for a moment, is seen only by the time
+    /// that passes.
     pub mqtt_version: MqttVersion,
     /// User name and password; none by default.
     pub credentials: Option<(String, String)>,
@@ -63,11 +53,11 @@ pub struct Options {
     /// What is added to a request's own timeout, which counts from its arrival at the gateway, for both ways; 10 s by
     /// default.
     pub transport_grace: Duration,
-    /// Requests in flight; [`crate::Client::send`] waits while there are so many. 1 024 by default, at least 1.
+    /// Requests in flight; [`crate::Client::send`] waits while there are as many. 1 024 by default, at least 1.
     pub max_in_flight: u16,
-    /// The broker keeps what it has for this client so long after a connection is lost, so that answers are not; 30 s
-    /// by default. With less than a second it keeps nothing and every unanswered request is sent again, and so it is
-    /// with MQTT 3.1.1.
+    /// The broker keeps what it has for this client for this time after a connection is lost, so that answers are not
+    /// lost with it; 30 s by default. With less than a second it keeps nothing and every unanswered request is sent
+    /// again, and so it is with MQTT 3.1.1.
     pub session_expiry: Duration,
     /// The largest packet to receive, in bytes; 32 MiB by default. The gateway answers with an `output` error instead
     /// of a larger one; with MQTT 3.1.1 it is not told, and a larger one ends the connection.
@@ -112,6 +102,9 @@ pub struct UrlError(String);
 impl Options {
     /// Takes host, port and credentials from `mqtt://[user[:password]@]host[:port]`; the rest as by default. User and
     /// password are percent-decoded. With `mqtts` it is TLS, and those whom the system trusts are trusted.
+    ///
+    /// # Errors
+    /// If it is another text.
     pub fn from_url(url: &str) -> Result<Self, UrlError> {
         let refused = |problem: &str| UrlError(problem.to_owned());
         let parsed = Url::parse(url).map_err(|problem| UrlError(format!("got another text: {problem}")))?;
@@ -140,42 +133,30 @@ impl Options {
         Ok(Self { host, port, tls, credentials, ..Self::default() })
     }
 
-    /// Host and port as messages name them, and as a name look-up takes them.
+    /// Host and port as messages name them.
     pub(crate) fn address(&self) -> String {
-        format!("{}:{}", self.bracketed_host(), self.port)
-    }
-
-    fn bracketed_host(&self) -> String {
         if self.host.contains(':') && !self.host.starts_with('[') {
-            format!("[{}]", self.host)
+            format!("[{}]:{}", self.host, self.port)
         } else {
-            self.host.clone()
+            format!("{}:{}", self.host, self.port)
         }
     }
 
-    /// The host as rumqttc takes it: with brackets where it is part of an address, without them where it is what the
-    /// broker's certificate has to say.
-    pub fn link_host(&self) -> String {
-        match self.tls {
-            None => self.bracketed_host(),
-            Some(_) => self.host.trim_start_matches('[').trim_end_matches(']').to_owned(),
-        }
-    }
-
-    /// How rumqttc reaches the broker.
+    /// A connection to this broker as this client, for whoever wants to speak MQTT itself.
     ///
     /// # Errors
     /// When the files that TLS needs cannot be used.
-    pub fn transport(&self) -> Result<Transport, Error> {
-        let Some(files) = &self.tls else { return Ok(Transport::Tcp) };
-        let config = files.client_config().map_err(|error| Error::InvalidOption(error.to_string()))?;
-        Ok(Transport::tls_with_config(TlsConfiguration::Rustls(config)))
-    }
-
-    /// What answers at the broker's address, if that is no broker. Takes a second at most.
-    pub async fn identify_peer(&self) -> Option<Peer> {
-        let transport = self.transport().ok()?;
-        offload_mqtt::identify(&self.link_host(), self.port, &transport).await
+    pub fn connection(&self) -> Result<ConnectionOptions, Error> {
+        let tls = self.tls.as_ref().map(TlsFiles::client_config).transpose();
+        Ok(ConnectionOptions {
+            version: self.mqtt_version,
+            tls: tls.map_err(|error| Error::InvalidOption(error.to_string()))?,
+            credentials: self.credentials.clone(),
+            keep_alive: KEEP_ALIVE,
+            connect_timeout: self.connect_timeout,
+            max_packet: self.max_answer as usize,
+            ..ConnectionOptions::new(&self.host, self.port, &self.client_id)
+        })
     }
 
     /// The topic on which all answers to this client come.
@@ -221,7 +202,7 @@ mod tests {
         assert_eq!(Options { host: "::1".into(), ..plain }.address(), "[::1]:1883");
         let tls = Options::from_url("mqtts://[::1]").unwrap();
         assert_eq!((tls.tls.as_ref(), tls.port), (Some(&TlsFiles::default()), 8883));
-        assert_eq!((tls.address().as_str(), tls.link_host().as_str()), ("[::1]:8883", "::1"));
+        assert_eq!(tls.address(), "[::1]:8883");
         assert_eq!(Options::from_url("mqtts://h:1").unwrap().port, 1);
         assert_eq!(
             Options::from_url("mqtt://bob@h").unwrap().credentials,

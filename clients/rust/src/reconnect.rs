@@ -13,7 +13,7 @@ const SHORTEST: Duration = Duration::from_millis(100);
 /// No pause is longer, and a connection that held longer is one whose loss starts again with the first.
 const LONGEST: Duration = Duration::from_secs(5);
 
-/// After so many connections in a row that did not hold there is no point in going on: two clients of one id evict each
+/// Connections in a row that did not hold, after which there is no point in going on: two clients of one id evict each
 /// other for ever, and not every broker says why it closes a connection.
 const MOST_EVICTIONS: u32 = 5;
 

@@ -311,8 +311,22 @@ async fn ctrl_c_ends_it_with_what_there_was() {
     }
     gateway.next().await;
     interrupt(&child).await;
-    let interrupted = "error: interrupted: the gateway may still run the request\n";
-    assert_eq!(output(child).await, (130, String::new(), interrupted.to_owned()));
+    let interrupted = (130, String::new(), "error: interrupted: nothing was measured\n".to_owned());
+    assert_eq!(output(child).await, interrupted);
+}
+
+#[tokio::test]
+async fn ctrl_c_before_any_answer_that_counts_is_no_success() {
+    let broker = Mosquitto::start().await;
+    let mut gateway = Gateway::start(&broker).await;
+    let child = bench(&broker, &["--duration", "1h"]);
+    let first = gateway.next().await;
+    gateway.answer(&first, exited(0, "", "")).await;
+    // It counts, and stays in flight.
+    gateway.next().await;
+    interrupt(&child).await;
+    let interrupted = (130, String::new(), "error: interrupted: nothing was measured\n".to_owned());
+    assert_eq!(output(child).await, interrupted);
 }
 
 #[tokio::test]

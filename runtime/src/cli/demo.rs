@@ -6,10 +6,11 @@ use crate::config::{Config, HostPort};
 use crate::source::sandbox_config;
 use crate::{Gateway, scheduling};
 use anyhow::{Context, bail};
+use offload_mqtt::{
+    Connection, ConnectionOptions, Event, Message, PacketSender, Properties, QoS, Subscription, open,
+};
 use offload_native::Sandbox;
-use rumqttc::v5::mqttbytes::QoS;
-use rumqttc::v5::mqttbytes::v5::{Packet, PublishProperties};
-use rumqttc::v5::{AsyncClient, Event, EventLoop, MqttOptions};
+use offload_protocol::topic;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -188,37 +189,30 @@ fn why_refused(sandbox: offload_native::Config) -> String {
 
 /// A device: one MQTT 5 connection that asks and waits.
 struct Device {
-    client: AsyncClient,
-    events: EventLoop,
+    sender: PacketSender,
+    connection: Connection,
 }
 
 impl Device {
     async fn connect(host: String, port: u16) -> anyhow::Result<Device> {
-        let mut options = MqttOptions::new(DEVICE, host, port);
-        options.set_keep_alive(Duration::from_secs(60));
-        let mut network = options.network_options();
-        network.set_tcp_nodelay(true);
-        options.set_network_options(network);
-        let (client, events) = AsyncClient::new(options, 16);
-        client.subscribe(offload_protocol::topic::result(DEVICE), QoS::AtLeastOnce).await?;
-        let mut device = Device { client, events };
-        device.until(|packet| matches!(packet, Packet::SubAck(_)).then_some(())).await?;
+        let (sender, connection) = open(ConnectionOptions::new(host, port, DEVICE));
+        sender.subscribe(&[Subscription::new(topic::result(DEVICE), QoS::AtLeastOnce)])?;
+        let mut device = Device { sender, connection };
+        device.until(|event| matches!(event, Event::SubAck { .. }).then_some(())).await?;
         Ok(device)
     }
 
     async fn play(&mut self, step: &Step) -> anyhow::Result<Result> {
         let started = Instant::now();
         let owned = |(name, value): &(&str, &str)| (name.to_string(), value.to_string());
-        let properties = PublishProperties {
+        let properties = Properties {
             user_properties: step.user_properties.iter().map(owned).collect(),
-            ..PublishProperties::default()
+            ..Properties::default()
         };
-        self.client
-            .publish_with_properties(step.topic, QoS::AtLeastOnce, false, step.payload.clone(), properties)
-            .await?;
+        self.sender.publish(Message { properties, ..Message::new(step.topic, step.payload.clone()) })?;
         let payload = self
-            .until(|packet| match packet {
-                Packet::Publish(publish) => Some(publish.payload),
+            .until(|event| match event {
+                Event::Message { message, .. } => Some(message.payload),
                 _ => None,
             })
             .await?;
@@ -233,13 +227,11 @@ impl Device {
         Ok(Result { verdict, answer, took: started.elapsed() })
     }
 
-    /// Drives the connection until a packet is the one that is waited for.
-    async fn until<T>(&mut self, mut wanted: impl FnMut(Packet) -> Option<T>) -> anyhow::Result<T> {
+    /// Drives the connection until the event comes that is waited for.
+    async fn until<T>(&mut self, mut wanted: impl FnMut(Event) -> Option<T>) -> anyhow::Result<T> {
         let wait = async {
             loop {
-                if let Event::Incoming(packet) = self.events.poll().await?
-                    && let Some(found) = wanted(packet)
-                {
+                if let Some(found) = wanted(self.connection.next().await?) {
                     return anyhow::Ok(found);
                 }
             }
@@ -273,7 +265,7 @@ fn print_row(width: usize, cells: [&str; 4]) -> std::result::Result<(), Unprinta
     ))
 }
 
-/// The beginning of a text, one line of at most `columns` characters.
+/// The beginning of a text, one line of at most this number of characters.
 fn cut(text: &str, columns: usize) -> String {
     let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     if text.chars().count() <= columns {

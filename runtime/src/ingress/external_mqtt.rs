@@ -12,10 +12,11 @@
 mod client_id_conflict;
 mod counters;
 mod driver;
-mod link;
+mod grant;
 mod link_state;
 mod log_sampling;
 mod namesakes;
+mod offer;
 mod publication;
 mod responder;
 mod version;
@@ -27,6 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use offload_broker::BoxFuture;
+use offload_mqtt::ConnectionOptions;
 use offload_tls::TlsError;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::sync::{oneshot, watch};
@@ -34,7 +36,7 @@ use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 pub use link_state::LinkState;
-pub use version::Version;
+pub use offload_mqtt::Version;
 
 use super::intake::Intake;
 use super::outgoing::Outgoing;
@@ -42,11 +44,14 @@ use super::{Ingress, Notice, Notices, Statistics};
 use crate::config;
 use counters::Counters;
 use driver::{Driver, Ways};
-use link::{Offer, Options};
 use responder::Command;
 
 /// How long the broker may take to confirm that it took our share back.
 const STOP_WAIT: Duration = Duration::from_secs(2);
+/// How long a write may take, on top of the time to connect and that in which an idle connection is probed.
+const STALL: Duration = Duration::from_secs(10);
+/// Answers on their way to the broker without its acknowledgement, where the broker allows as many.
+const MAX_UNCONFIRMED: u16 = 1_024;
 /// Largest password file that is read, in bytes.
 const MAX_PASSWORD_FILE: u64 = 64 << 10;
 
@@ -155,24 +160,21 @@ impl ExternalIngress {
         let password = broker.password_file.as_deref().map(read_password).transpose()?.unwrap_or_default();
         let tls = broker.tls().map(|files| files.client_config()).transpose()?;
         let address = &broker.url.address;
-        let options = Options {
-            // By TLS it is what the broker's certificate has to say, without brackets.
-            host: if address.host.contains(':') && tls.is_none() {
-                format!("[{}]", address.host)
-            } else {
-                address.host.clone()
-            },
+        let keep_alive: Duration = broker.keep_alive.into();
+        let connect_timeout: Duration = broker.connect_timeout.into();
+        let options = ConnectionOptions {
             tls,
-            port: address.port,
-            client_id: client_id.to_owned(),
             credentials: broker.username.clone().map(|name| (name, password)),
-            keep_alive: broker.keep_alive.into(),
-            connect_timeout: broker.connect_timeout.into(),
-            receive_maximum: broker.receive_maximum,
+            keep_alive,
+            connect_timeout,
+            write_timeout: Some(connect_timeout + keep_alive * 2 + STALL),
+            clean_start: false,
             session_expiry: broker.session_expiry.into(),
+            receive_maximum: Some(broker.receive_maximum),
             max_packet: broker.max_packet.as_usize(),
-            will: notices.offline.clone(),
-            offer: Offer::ALL,
+            max_in_flight: MAX_UNCONFIRMED,
+            manual_acknowledgement: true,
+            ..ConnectionOptions::new(&address.host, address.port, client_id)
         };
         let (commands, receiver) = unbounded_channel();
         let (reported, link_state) = watch::channel(LinkState::Connecting);

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::link::Failure;
+use offload_mqtt::ConnectionError;
 
 /// A connection that ends sooner than this may have been ended by another one.
 const SHORT: Duration = Duration::from_secs(10);
@@ -19,43 +19,51 @@ pub(super) struct ClientIdConflict {
 }
 
 impl ClientIdConflict {
-    /// An attempt to connect has failed (`lasted` is none), or its connection has ended after `lasted`. True when it
-    /// looks as if another client had our id.
-    pub fn ended(&mut self, failure: &Failure, lasted: Option<Duration>) -> bool {
+    /// An attempt to connect has failed (`lasted` is none), or its connection has ended after `lasted`, by this error
+    /// or by our own doing. True when it looks as if another client had our id.
+    pub fn ended(&mut self, error: Option<&ConnectionError>, lasted: Option<Duration>) -> bool {
         let short = lasted.is_some_and(|lasted| lasted < SHORT);
-        self.short_in_a_row = if short && *failure == Failure::Closed { self.short_in_a_row + 1 } else { 0 };
-        *failure == Failure::TakenOver || self.short_in_a_row >= SHORT_IN_A_ROW
+        let closed = error.is_some_and(ConnectionError::is_closed);
+        self.short_in_a_row = if short && closed { self.short_in_a_row + 1 } else { 0 };
+        error.is_some_and(ConnectionError::is_taken_over) || self.short_in_a_row >= SHORT_IN_A_ROW
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use offload_mqtt::ReasonCode;
+
     use super::*;
 
     const SECOND: Option<Duration> = Some(Duration::from_secs(1));
+    const CLOSED: Option<&ConnectionError> = Some(&ConnectionError::Closed);
 
     #[test]
     fn a_take_over_is_a_clash_at_once() {
-        assert!(ClientIdConflict::default().ended(&Failure::TakenOver, Some(Duration::from_secs(3600))));
+        let taken_over = ConnectionError::Disconnected(ReasonCode::SessionTakenOver.into());
+        let hour = Some(Duration::from_secs(3600));
+        assert!(ClientIdConflict::default().ended(Some(&taken_over), hour));
     }
 
     #[test]
     fn closing_soon_is_a_clash_when_it_happens_again_and_again() {
         let mut conflict = ClientIdConflict::default();
-        let ends: Vec<bool> = (0..5).map(|_| conflict.ended(&Failure::Closed, SECOND)).collect();
+        let ends: Vec<bool> = (0..5).map(|_| conflict.ended(CLOSED, SECOND)).collect();
         assert_eq!(ends, [false, false, false, true, true]);
     }
 
     #[test]
     fn a_long_connection_another_reason_or_a_broker_that_is_away_end_the_row() {
-        let lost = || Failure::Lost("timeout".to_owned());
-        for (failure, lasted) in [(Failure::Closed, Some(SHORT)), (lost(), SECOND), (lost(), None)] {
+        let timed_out = Some(&ConnectionError::TimedOut);
+        for (error, lasted) in
+            [(CLOSED, Some(SHORT)), (CLOSED, None), (timed_out, SECOND), (timed_out, None), (None, SECOND)]
+        {
             let mut conflict = ClientIdConflict::default();
             for _ in 1..SHORT_IN_A_ROW {
-                assert!(!conflict.ended(&Failure::Closed, SECOND));
+                assert!(!conflict.ended(CLOSED, SECOND));
             }
-            assert!(!conflict.ended(&failure, lasted), "{failure}");
-            assert!(!conflict.ended(&Failure::Closed, SECOND), "{failure}");
+            assert!(!conflict.ended(error, lasted), "{error:?}");
+            assert!(!conflict.ended(CLOSED, SECOND), "{error:?}");
         }
     }
 }

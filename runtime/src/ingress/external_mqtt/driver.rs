@@ -8,7 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use offload_mqtt::Peer;
+use offload_mqtt::{
+    Connected, Connection, ConnectionError, ConnectionOptions, Event, MAX_PACKET, Message, PacketSender,
+    Peer, Properties, QoS, Sent, Subscription, Version, one_line,
+};
 use offload_policy::{Backoff, Receipt, Received, Window};
 use offload_protocol::topic;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
@@ -16,18 +19,20 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error, info, warn};
 
+use super::MAX_UNCONFIRMED;
 use super::client_id_conflict::ClientIdConflict;
 use super::counters::Counters;
-use super::link::{self, Connected, Event, Failure, Granted, Incoming, Offer, Options, Requests};
+use super::grant::Grant;
 use super::link_state::LinkState;
 use super::log_sampling::PowersOfTwo;
 use super::namesakes::{Namesakes, Reaction};
+use super::offer::Offer;
 use super::publication::Publication;
 use super::responder::{Command, ExternalResponder};
-use super::version::{Choice, Version};
+use super::version::Choice;
 use crate::client::Client;
 use crate::config;
-use crate::ingress::{Acceptance, Delivery, Intake, Notice, Notices};
+use crate::ingress::{Acceptance, Delivery, DeliveryProperties, Intake, Notice, Notices};
 use crate::log_sampling::sampled;
 
 /// All gateways on one broker are one group, of which each request reaches one member.
@@ -48,7 +53,10 @@ const SHUTDOWN_WAIT: Duration = Duration::from_secs(2);
 pub(super) struct Driver {
     /// For logs.
     broker: String,
-    options: Options,
+    /// Without the version and the will, which differ from one attempt to the next.
+    options: ConnectionOptions,
+    /// What the broker is asked for at most.
+    offer: Offer,
     notices: Notices,
     ways: Ways,
     counters: Arc<Counters>,
@@ -72,7 +80,7 @@ pub(super) struct Driver {
     /// Answers that no packet could hold.
     unfit: PowersOfTwo,
     /// What answers in the broker's place, found out once for a failure that stays the same.
-    peer: Option<(Failure, Option<Peer>)>,
+    peer: Option<(ConnectionError, Option<Peer>)>,
     /// What the log has said that the broker has.
     known_offer: Offer,
 }
@@ -91,13 +99,13 @@ pub(super) struct Ways {
 
 /// What is true of one connection.
 struct Session {
-    requests: Requests,
+    sender: PacketSender,
     version: Version,
     /// Set when the broker has accepted the connection.
     since: Option<Instant>,
     shared: bool,
     /// What was subscribed to and is not confirmed, in this order.
-    subscribing: VecDeque<Subscription>,
+    subscribing: VecDeque<Purpose>,
     /// Answers that may be on their way at once.
     window: usize,
     max_packet: usize,
@@ -111,10 +119,11 @@ struct Session {
     disconnecting: bool,
 }
 
+/// What is subscribed to.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Subscription {
+enum Purpose {
     Requests,
-    /// To the status that gateways of this name share.
+    /// The status that gateways of this name share.
     Namesakes,
 }
 
@@ -140,14 +149,25 @@ impl WorkBudget {
 
 /// Why a connection is no more.
 enum Ended {
-    Failed(Failure),
-    Shutdown,
+    /// It was not made, or has ended.
+    Lost(ConnectionError),
+    /// The broker grants no subscription to the requests, and says why.
+    NotSubscribed(String),
+}
+
+impl Ended {
+    fn error(&self) -> Option<&ConnectionError> {
+        match self {
+            Ended::Lost(error) => Some(error),
+            Ended::NotSubscribed(_) => None,
+        }
+    }
 }
 
 impl Driver {
     pub fn new(
         broker: &config::Broker,
-        options: Options,
+        options: ConnectionOptions,
         notices: Notices,
         ways: Ways,
         counters: Arc<Counters>,
@@ -156,6 +176,7 @@ impl Driver {
             broker: broker.url.to_string(),
             namesakes: notices.instance.clone().map(Namesakes::new),
             options,
+            offer: Offer::ALL,
             notices,
             ways,
             counters,
@@ -179,26 +200,24 @@ impl Driver {
     pub async fn run(mut self) {
         loop {
             let version = self.choice.version();
-            let (requests, events) = link::open(version, &self.options);
-            let mut session = Session::new(requests, version);
-            let Ended::Failed(failure) = self.connection(&mut session, events).await else { break };
+            let (sender, connection) = offload_mqtt::open(self.options(version));
+            let mut session = Session::new(sender, version);
+            let Some(ended) = self.connection(&mut session, connection).await else { break };
             self.window.disconnected();
             // Nobody is there to confirm it, or to send anything.
             self.given_back.clear();
-            self.choice.ended(&failure);
-            if let Failure::Lacks(offer) = failure
-                && let offer = self.options.offer.and(offer)
-                && offer != self.options.offer
-            {
-                self.options.offer = offer;
+            let lasted = session.since.map(|since| since.elapsed());
+            self.choice.ended(ended.error().filter(|_| lasted.is_none()));
+            let offer = ended.error().map_or(Offer::ALL, Offer::after).and(self.offer);
+            if offer != self.offer {
+                self.offer = offer;
                 continue;
             }
-            let lasted = session.since.map(|since| since.elapsed());
             if lasted.is_some() {
                 // The next broker behind this address may have what this one lacked.
-                self.options.offer = Offer::ALL;
+                self.offer = Offer::ALL;
             }
-            let wait = if self.conflict.ended(&failure, lasted) {
+            let wait = if self.conflict.ended(ended.error(), lasted) {
                 self.report(LinkState::ClientIdConflict);
                 self.conflict_backoff.wait(random())
             } else {
@@ -206,7 +225,12 @@ impl Driver {
                     self.backoff.reset();
                     self.conflict_backoff.reset();
                 }
-                let reason = self.reason(&failure, lasted.is_some()).await;
+                let reason = match ended {
+                    Ended::Lost(error) => self.reason(&error, lasted.is_some()).await,
+                    Ended::NotSubscribed(reason) => {
+                        format!("the broker refuses the subscription to the request topics: {reason}")
+                    }
+                };
                 self.report(LinkState::Waiting { reason });
                 self.backoff.wait(random())
             };
@@ -218,18 +242,37 @@ impl Driver {
         self.report(LinkState::Stopped);
     }
 
+    /// What the next attempt is made with.
+    ///
+    /// A connection is a new one each time. It could be made again and would publish again what was not acknowledged,
+    /// but forgets that when the session is gone, and does not know what was answered meanwhile. What outlives a
+    /// connection is in the window.
+    fn options(&self, version: Version) -> ConnectionOptions {
+        let max_packet = match version {
+            Version::V5 => self.options.max_packet,
+            // A larger packet would end the connection, and be delivered again on the next one, for ever: the broker
+            // cannot be told. So all are taken, and admission refuses what is too large.
+            Version::V311 => MAX_PACKET,
+        };
+        let will = Publication::from(self.notices.offline.clone()).message(self.offer);
+        ConnectionOptions { version, max_packet, will: Some(will), ..self.options.clone() }
+    }
+
     /// Why there is no connection, and where something else than a broker answers, what to try.
-    async fn reason(&mut self, failure: &Failure, was_connected: bool) -> String {
-        let may_be_no_broker = matches!(failure, Failure::Handshake(_) | Failure::Lost(_));
-        if was_connected || !may_be_no_broker {
-            return failure.to_string();
+    async fn reason(&mut self, error: &ConnectionError, was_connected: bool) -> String {
+        if let ConnectionError::Refused(reason) = error {
+            return format!("the broker refuses the connection: {reason}");
         }
-        if self.peer.as_ref().is_none_or(|(known, _)| known != failure) {
-            self.peer = Some((failure.clone(), self.options.identify_peer().await));
+        let told = one_line(&error.to_string());
+        if was_connected {
+            return told;
+        }
+        if self.peer.as_ref().is_none_or(|(known, _)| known != error) {
+            self.peer = Some((error.clone(), self.options.identify_peer().await));
         }
         match &self.peer {
             Some((_, Some(peer))) => peer.to_string(),
-            _ => failure.to_string(),
+            _ => told,
         }
     }
 
@@ -253,17 +296,17 @@ impl Driver {
         self.deadline.is_some() && self.window.is_settled()
     }
 
-    /// One connection, from the attempt to its end.
-    async fn connection(&mut self, session: &mut Session, mut events: link::Events) -> Ended {
+    /// One connection, from the attempt to its end. `None` when the ingress is to end.
+    async fn connection(&mut self, session: &mut Session, mut connection: Connection) -> Option<Ended> {
         loop {
             let event = {
                 // Polled to its end, whatever else happens meanwhile: half an event could be a lost packet.
-                let mut next = pin!(events.next());
+                let mut next = pin!(connection.next());
                 loop {
                     if session.since.is_some() {
                         self.pump(session);
                     } else if self.may_leave() {
-                        return Ended::Shutdown;
+                        return None;
                     }
                     let takes_lines = session.since.is_some() && self.window.has_room();
                     tokio::select! {
@@ -272,95 +315,97 @@ impl Driver {
                         Some(line) = self.notices.audit_log.recv(), if takes_lines => {
                             self.answer(None, line.into());
                         }
-                        () = reached(self.deadline) => return Ended::Shutdown,
+                        () = reached(self.deadline) => return None,
                     }
                 }
             };
             match event {
-                Ok(Event::Disconnected) => return Ended::Shutdown,
+                Ok(Event::Sent(Sent::Disconnect)) => return None,
                 Ok(event) => {
-                    let (began, bytes) = (Instant::now(), event.size());
-                    if let Err(failure) = self.event(event, session) {
-                        return Ended::Failed(failure);
+                    let (began, bytes) = (Instant::now(), size(&event));
+                    if let Err(reason) = self.event(event, session) {
+                        return Some(Ended::NotSubscribed(reason));
                     }
                     if session.work.spend(began.elapsed(), bytes) {
                         tokio::task::yield_now().await;
                     }
                 }
-                Err(failure) => return Ended::Failed(failure),
+                Err(error) => return Some(Ended::Lost(error)),
             }
         }
     }
 
-    fn event(&mut self, event: Event, session: &mut Session) -> Result<(), Failure> {
+    /// Takes in an event. An error says why the broker grants no subscription to the requests.
+    fn event(&mut self, event: Event, session: &mut Session) -> Result<(), String> {
         match event {
-            Event::Connected(connected) => self.connected(connected, session),
-            Event::Subscribed(granted)
-                if session.subscribing.pop_front() == Some(Subscription::Namesakes) =>
-            {
-                if let Granted::No(reason) = granted {
-                    info!(
-                        broker = self.broker,
-                        reason, "cannot see whether another gateway has the same name"
-                    );
-                }
-            }
-            Event::Subscribed(granted @ (Granted::Yes | Granted::Partly(_))) => {
-                if let Granted::Partly(reason) = granted {
-                    warn!(broker = self.broker, reason, "the broker refuses one of the two request topics");
-                }
-                self.report(LinkState::Serving { version: session.version, shared: session.shared });
-            }
-            Event::Subscribed(Granted::NotShared) if session.shared => {
-                session.shared = false;
-                session.subscribe_to_requests();
-            }
-            Event::Subscribed(Granted::NotShared) => {
-                return Err(Failure::Refused("subscriptions are not supported".to_owned()));
-            }
-            Event::Subscribed(Granted::No(reason)) => {
-                return Err(Failure::Refused(format!("subscription to the request topics: {reason}")));
-            }
-            Event::Publish(message) => self.deliver(message),
-            Event::Published(packet_id) => {
+            Event::Connected(connected) => self.connected(&connected, session),
+            Event::SubAck { codes, text, .. } => return self.subscribed(Grant::of(&codes, text), session),
+            Event::Message { message, packet_id, dup } => self.deliver(message, packet_id, dup),
+            Event::Sent(Sent::Publish(packet_id)) => {
                 self.window.published(packet_id);
                 if packet_id == QOS_0 {
                     self.counters.message_out();
                 }
             }
-            Event::Confirmed(packet_id, refusal) => {
+            Event::PubAck { packet_id, reason } => {
                 let answer = self.window.confirmed(packet_id);
-                if refusal.is_some() {
+                if reason.code.is_error() {
                     self.counters.dropped();
                 } else {
                     self.counters.message_out();
                 }
-                if let (Some(answer), Some(reason)) = (answer, refusal)
+                if let Some(answer) = answer.filter(|_| reason.code.is_error())
                     && let Some(count) = self.refused.count()
                 {
                     let topic = topic_for_log(&answer.topic);
-                    warn!(topic, reason, count, "the broker refuses answers: see its access rules");
+                    warn!(topic, %reason, count, "the broker refuses answers: see its access rules");
                 }
             }
-            Event::Unsubscribed => {
+            Event::UnsubAck { .. } => {
                 session.unsubscribing = session.unsubscribing.saturating_sub(1);
                 self.tell_given_back(session);
             }
-            Event::Disconnected | Event::Other => {}
+            Event::PubRec { .. } | Event::PubComp { .. } | Event::Sent(_) | Event::Progress => {}
         }
         Ok(())
     }
 
-    fn connected(&mut self, connected: Connected, session: &mut Session) {
+    fn subscribed(&mut self, grant: Grant, session: &mut Session) -> Result<(), String> {
+        if session.subscribing.pop_front() == Some(Purpose::Namesakes) {
+            if let Grant::None(reason) = grant {
+                info!(broker = self.broker, reason, "cannot see whether another gateway has the same name");
+            }
+            return Ok(());
+        }
+        match grant {
+            Grant::NotShared if session.shared => {
+                session.shared = false;
+                session.subscribe_to_requests();
+                return Ok(());
+            }
+            Grant::NotShared => return Err("subscriptions are not supported".to_owned()),
+            Grant::None(reason) => return Err(reason),
+            Grant::Some(reason) => {
+                warn!(broker = self.broker, reason, "the broker refuses one of the two request topics");
+            }
+            Grant::All => {}
+        }
+        self.report(LinkState::Serving { version: session.version, shared: session.shared });
+        Ok(())
+    }
+
+    fn connected(&mut self, connected: &Connected, session: &mut Session) {
         self.window.connected(connected.session_present);
         session.since = Some(Instant::now());
-        session.window = connected.window;
-        session.max_packet = connected.max_packet;
-        session.offer = connected.offer.and(self.options.offer);
+        session.window = connected.receive_maximum.unwrap_or(u16::MAX).min(MAX_UNCONFIRMED).into();
+        session.max_packet = connected.max_packet();
+        session.offer = Offer::of(connected).and(self.offer);
         self.warn_of_what_is_missing(session.offer);
-        session.shared = connected.shared_subscriptions;
+        // MQTT 3.1.1 cannot say whether they are shared, so there they are not.
+        session.shared =
+            session.version == Version::V5 && connected.shared_subscription_available != Some(false);
         if self.namesakes.is_some() && self.taking {
-            session.subscribe(Subscription::Namesakes, &[self.notices.offline.topic.to_string()]);
+            session.subscribe(Purpose::Namesakes, [self.notices.offline.topic.to_string()]);
         }
         self.announce();
         if !self.taking {
@@ -388,9 +433,11 @@ impl Driver {
         }
     }
 
-    fn deliver(&mut self, message: Incoming) {
+    fn deliver(&mut self, message: Message, packet_id: Option<u16>, dup: bool) {
         self.counters.message_in();
-        let Incoming { packet_id, dup, retain, topic, payload, properties } = message;
+        let Message { topic, payload, retain, properties, .. } = message;
+        let Properties { response_topic, correlation_data, user_properties, .. } = properties;
+        let properties = DeliveryProperties { response_topic, correlation_data, user_properties };
         let ticket = match packet_id {
             None => None,
             Some(packet_id) => {
@@ -545,16 +592,16 @@ impl Driver {
 
     /// Hands over what the connection has room for.
     fn pump(&mut self, session: &mut Session) {
-        let requests = &session.requests;
+        let sender = &session.sender;
         while let Some(filter) = session.unsubscribe.front() {
-            if requests.unsubscribe(filter).is_err() {
+            if sender.unsubscribe(filter).is_err() {
                 return;
             }
             session.unsubscribe.pop_front();
             session.unsubscribing += 1;
         }
         while let Some(packet_id) = self.window.next_acknowledgement() {
-            if requests.acknowledge(packet_id).is_err() {
+            if sender.acknowledge(packet_id).is_err() {
                 return;
             }
             self.window.acknowledged();
@@ -566,14 +613,14 @@ impl Driver {
                 }
                 self.counters.dropped();
                 self.window.give_up();
-            } else if requests.publish(answer, session.offer).is_err() {
+            } else if sender.publish(answer.message(session.offer)).is_err() {
                 return;
             } else {
                 self.window.handed_over();
             }
         }
         if self.may_leave() && !session.disconnecting {
-            session.disconnecting = requests.disconnect().is_ok();
+            session.disconnecting = sender.disconnect().is_ok();
         }
     }
 
@@ -618,9 +665,9 @@ impl Driver {
 }
 
 impl Session {
-    fn new(requests: Requests, version: Version) -> Session {
+    fn new(sender: PacketSender, version: Version) -> Session {
         Session {
-            requests,
+            sender,
             version,
             since: None,
             shared: false,
@@ -636,15 +683,30 @@ impl Session {
     }
 
     fn subscribe_to_requests(&mut self) {
-        let filters: Vec<String> = filters(self.shared).collect();
-        self.subscribe(Subscription::Requests, &filters);
+        self.subscribe(Purpose::Requests, filters(self.shared));
     }
 
-    fn subscribe(&mut self, subscription: Subscription, filters: &[String]) {
+    fn subscribe(&mut self, purpose: Purpose, filters: impl IntoIterator<Item = String>) {
+        let subscriptions: Vec<Subscription> = filters
+            .into_iter()
+            // What was retained before we came is no request: the broker need not send it.
+            .map(|filter| Subscription {
+                wants_retained: false,
+                ..Subscription::new(filter, QoS::AtLeastOnce)
+            })
+            .collect();
         // The connection is new, so it has room.
-        if self.requests.subscribe(filters).is_ok() {
-            self.subscribing.push_back(subscription);
+        if self.sender.subscribe(&subscriptions).is_ok() {
+            self.subscribing.push_back(purpose);
         }
+    }
+}
+
+/// Bytes of what an event brings.
+fn size(event: &Event) -> usize {
+    match event {
+        Event::Message { message, .. } => message.topic.len() + message.payload.len(),
+        _ => 0,
     }
 }
 

@@ -1,6 +1,6 @@
 //! How things stand with an external broker.
 
-use super::version::Version;
+use offload_mqtt::Version;
 
 /// How things stand with the broker.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use offload_mqtt::{Message, Properties, Version};
 use offload_protocol::UserProperties;
 
-use super::version::Version;
+use super::offer::Offer;
 use crate::ingress::{Notice, Outgoing};
 
 /// Fixed header with the longest remaining length, length of the topic, packet identifier (MQTT 5, section 3.3).
@@ -53,6 +54,17 @@ impl From<Notice> for Publication {
 }
 
 impl Publication {
+    /// The message, as a broker with this offer takes it.
+    pub fn message(&self, offer: Offer) -> Message {
+        let properties = Properties {
+            correlation_data: self.correlation_data.clone(),
+            user_properties: self.user_properties.clone(),
+            ..Properties::default()
+        };
+        let message = Message::new(&*self.topic, self.payload.clone());
+        offer.limit(Message { retain: self.retain, properties, ..message })
+    }
+
     /// Most bytes that it holds while it waits: the packet, and what a smaller one can be made from.
     pub fn weight(&self) -> usize {
         let source = self.answer.as_ref().map_or(0, |outgoing| {
@@ -162,17 +174,11 @@ mod tests {
 
     #[test]
     fn the_size_is_that_of_the_packet_or_a_little_more() {
-        use rumqttc::v5::mqttbytes::{QoS, v5};
         let answer = answer(100);
-        let properties = v5::PublishProperties {
-            correlation_data: answer.correlation_data.clone(),
-            user_properties: answer.user_properties.clone(),
-            ..Default::default()
-        };
-        let payload = answer.payload.clone();
-        let mut packet = v5::Publish::new(&*answer.topic, QoS::AtLeastOnce, payload, Some(properties));
-        packet.pkid = 1;
-        let (exact, ours) = (packet.size(), answer.packet(Version::V5));
-        assert!(exact <= ours && ours <= exact + 6, "{exact} {ours}");
+        for version in [Version::V5, Version::V311] {
+            let exact = answer.message(Offer::ALL).packet_size(version);
+            let ours = answer.packet(version);
+            assert!(exact <= ours && ours <= exact + 6, "{version}: {exact} {ours}");
+        }
     }
 }

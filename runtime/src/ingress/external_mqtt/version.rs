@@ -1,29 +1,12 @@
 //! Which version of MQTT the next attempt to connect speaks.
 
-use super::link::Failure;
+use offload_mqtt::{ConnectionError, Version};
+
 use crate::config::MqttVersion;
 
 /// Attempts in MQTT 5 that end in a way in which only an older broker, or an accident, ends them. One alone may be a
 /// broker that was about to stop.
 const DOUBTS: u32 = 2;
-
-/// A version that can be spoken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Version {
-    /// MQTT 5.
-    V5,
-    /// MQTT 3.1.1.
-    V311,
-}
-
-impl std::fmt::Display for Version {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Version::V5 => "MQTT 5",
-            Version::V311 => "MQTT 3.1.1",
-        })
-    }
-}
 
 /// Chooses the version: 5, unless the configuration or the broker wants 3.1.1.
 #[derive(Debug)]
@@ -46,12 +29,17 @@ impl Choice {
         }
     }
 
-    /// An attempt, or the connection that it led to, ended with `failure`.
-    pub fn ended(&mut self, failure: &Failure) {
-        self.doubts = match failure {
-            Failure::UnsupportedVersion if self.version() == Version::V5 => DOUBTS,
-            Failure::Handshake(_) if self.version() == Version::V5 => self.doubts + 1,
+    /// An attempt has failed, or its connection has ended: then there is no error that counts.
+    pub fn ended(&mut self, failure: Option<&ConnectionError>) {
+        let Some(error) = failure.filter(|_| self.version() == Version::V5) else {
             // Whatever ended a 3.1.1 connection: the broker that comes next may be a newer one.
+            self.doubts = 0;
+            return;
+        };
+        self.doubts = match error {
+            error if error.is_unsupported_version() => DOUBTS,
+            ConnectionError::Protocol { .. } => self.doubts + 1,
+            error if error.is_closed() => self.doubts + 1,
             _ => 0,
         };
     }
@@ -59,13 +47,15 @@ impl Choice {
 
 #[cfg(test)]
 mod tests {
+    use offload_mqtt::ReasonCode;
+
     use super::*;
 
-    fn versions(configured: MqttVersion, failures: &[Failure]) -> Vec<Version> {
+    fn versions(configured: MqttVersion, failures: &[Option<ConnectionError>]) -> Vec<Version> {
         let mut choice = Choice::new(configured);
         let mut versions = vec![choice.version()];
         for failure in failures {
-            choice.ended(failure);
+            choice.ended(failure.as_ref());
             versions.push(choice.version());
         }
         versions
@@ -74,12 +64,15 @@ mod tests {
     #[test]
     fn an_older_broker_is_spoken_to_in_3_1_1_until_it_goes() {
         use Version::{V5, V311};
-        let strange = || Failure::Handshake("closed".to_owned());
-        let lost = || Failure::Lost("reset".to_owned());
-        assert_eq!(versions(MqttVersion::Auto, &[Failure::UnsupportedVersion, lost()]), [V5, V311, V5]);
+        let unsupported = || Some(ConnectionError::Refused(ReasonCode::UnsupportedProtocolVersion.into()));
+        let strange = || Some(ConnectionError::Closed);
+        let other = || Some(ConnectionError::TimedOut);
+        assert_eq!(versions(MqttVersion::Auto, &[unsupported(), other()]), [V5, V311, V5]);
+        assert_eq!(versions(MqttVersion::Auto, &[unsupported(), None]), [V5, V311, V5]);
         assert_eq!(versions(MqttVersion::Auto, &[strange(), strange(), strange()]), [V5, V5, V311, V5]);
-        assert_eq!(versions(MqttVersion::Auto, &[strange(), lost(), strange()]), [V5, V5, V5, V5]);
-        assert_eq!(versions(MqttVersion::V5, &[Failure::UnsupportedVersion, strange()]), [V5, V5, V5]);
+        assert_eq!(versions(MqttVersion::Auto, &[strange(), other(), strange()]), [V5, V5, V5, V5]);
+        assert_eq!(versions(MqttVersion::Auto, &[strange(), None, strange()]), [V5, V5, V5, V5]);
+        assert_eq!(versions(MqttVersion::V5, &[unsupported(), strange()]), [V5, V5, V5]);
         assert_eq!(versions(MqttVersion::V311, &[strange(), strange()]), [V311, V311, V311]);
     }
 }

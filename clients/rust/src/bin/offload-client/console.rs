@@ -20,7 +20,7 @@ use crate::connection::ConnectionFlags;
 use crate::failure::Failure;
 use crate::units;
 
-/// Lines that wait for their turn; a pipe is not read beyond them, a terminal's are refused.
+/// Lines that wait to be carried out; a pipe is not read beyond them, a terminal's are refused.
 const MAX_WAITING_LINES: usize = 1024;
 
 /// Talk MQTT with a broker by hand: CONNECT, PUBLISH, SUBSCRIBE, UNSUBSCRIBE, DISCONNECT

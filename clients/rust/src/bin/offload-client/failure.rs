@@ -39,9 +39,8 @@ impl Failure {
         Self::new("malformed", message)
     }
 
-    /// The user pressed ctrl-c, before or after a request was sent.
-    pub fn interrupted(sent: bool) -> Self {
-        let message = if sent { "the gateway may still run the request" } else { "no request was sent" };
+    /// The user pressed ctrl-c, with these consequences.
+    pub fn interrupted(message: &str) -> Self {
         Self { exit_code: EXIT_INTERRUPTED, ..Self::new("interrupted", message) }
     }
 

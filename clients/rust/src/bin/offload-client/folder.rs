@@ -27,7 +27,7 @@ const MAKEFILES: [&str; 3] = ["GNUmakefile", "makefile", "Makefile"];
 const MAX_FILES: usize = 10_000;
 const MAX_BYTES: u64 = 64 << 20;
 
-/// So many of the largest files are named where all together are too large.
+/// The largest files that are named where all together are too large.
 const NAMED: usize = 3;
 
 /// Reads the files of a folder, in the order of their paths. Without `makefile` there has to be one among them.

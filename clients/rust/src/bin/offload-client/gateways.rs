@@ -8,14 +8,15 @@ use std::time::Duration;
 
 use clap::Args;
 use offload_client::Options;
+use offload_mqtt::{Full, QoS, ReasonCode};
 use offload_protocol::topic;
-use rumqttc::QoS;
 use tokio::time::{Instant, timeout_at};
 
 use self::discovery::Discovery;
+use crate::acknowledgement::{AckPacket, Acknowledgement};
 use crate::connection::ConnectionFlags;
 use crate::failure::Failure;
-use crate::link::{AckPacket, Acknowledgement, Event, Link, Stuck};
+use crate::link::{Link, LinkEvent};
 use crate::message::text;
 use crate::report::{print, report_failure, unless_unprintable};
 use crate::units;
@@ -108,14 +109,14 @@ async fn listen(options: &Options, wait: Duration) -> Result<Discovery, Failure>
     let mut deadline = None;
     loop {
         match until(deadline, link.event()).await {
-            Some(Event::Acknowledged(acknowledgement)) => {
+            Some(LinkEvent::Acknowledged(acknowledgement)) => {
                 if !subscribed {
                     permitted(&acknowledgement)?;
                 }
                 match acknowledgement.packet {
                     AckPacket::ConnAck => {
                         let subscription = link.subscribe(&topic::gateway_status("+"), QoS::AtLeastOnce);
-                        subscription.map_err(|Stuck| unreachable("nothing can be sent"))?;
+                        subscription.map_err(|Full| unreachable("nothing can be sent"))?;
                         // Gateways that share a name. Whoever may not see that sees the others.
                         let each = topic::instance_status(&topic::gateway_status("+"), "+");
                         let _ = link.subscribe(&each, QoS::AtLeastOnce);
@@ -127,18 +128,18 @@ async fn listen(options: &Options, wait: Duration) -> Result<Discovery, Failure>
                     _ => {}
                 }
             }
-            Some(Event::Message(message)) => {
+            Some(LinkEvent::Message(message)) => {
                 if let Err(warning) = discovery.take(&message) {
                     // Whoever closed stderr does not want to be told.
                     let _ = writeln!(stderr(), "warning: {warning}");
                 }
             }
-            Some(Event::Sent(..)) => {}
-            Some(Event::Disconnected(code, reason)) => {
+            Some(LinkEvent::Sent(..)) => {}
+            Some(LinkEvent::Disconnected(code, reason)) => {
                 let reason = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
                 return Err(unreachable(&format!("it ended the connection: {code}{reason}")));
             }
-            Some(Event::Closed(reason)) => {
+            Some(LinkEvent::Closed(reason)) => {
                 return Err(unreachable(reason.as_deref().unwrap_or("the connection ended")));
             }
             None if subscribed => break,
@@ -163,8 +164,7 @@ fn permitted(acknowledgement: &Acknowledgement) -> Result<(), Failure> {
         AckPacket::ConnAck => "the broker does not let this client in",
         _ => "the broker does not let this client see gateways",
     };
-    // The same in both versions of MQTT.
-    let unauthorized = matches!(code.name.as_str(), "NotAuthorized" | "BadUserNamePassword");
+    let unauthorized = matches!(code.reason, ReasonCode::NotAuthorized | ReasonCode::BadUserNamePassword);
     // What the broker says of itself is of no use here, but what it says of the refusal.
     let reason =
         acknowledgement.details.last().map(|reason| format!(" ({})", text(reason))).unwrap_or_default();

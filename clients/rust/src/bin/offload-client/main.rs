@@ -1,5 +1,6 @@
 //! `offload-client`: hand work to an offload-rt gateway from the command line.
 
+mod acknowledgement;
 mod bench;
 mod code;
 mod connection;

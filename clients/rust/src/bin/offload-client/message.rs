@@ -2,45 +2,38 @@
 
 use std::fmt::Write;
 
-use bytes::Bytes;
+use offload_mqtt::Message;
 
-/// Of a topic, a payload or a property so many bytes are shown.
+/// Bytes of a topic, a payload or a property that are shown.
 const MAX_SHOWN_TEXT: usize = 1024;
 
-/// Of a payload that is no text so many bytes are shown.
+/// Bytes of a payload that is no text that are shown.
 const MAX_SHOWN_BINARY: usize = 64;
 
-/// So many properties are shown.
+/// Properties that are shown.
 const MAX_SHOWN_PROPERTIES: usize = 16;
 
-/// An incoming PUBLISH.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Message {
-    pub topic: String,
-    pub payload: Bytes,
-    pub qos: u8,
-    pub retain: bool,
-    /// User properties and those of MQTT 5's own that say something to people.
-    pub properties: Vec<(String, String)>,
-}
-
-impl Message {
-    /// Bounded, without anything that a terminal would act on.
-    pub fn line(&self) -> String {
-        let mut line = format!("MESSAGE {} (QoS {}", text(&self.topic), self.qos);
-        if self.retain {
-            line.push_str(", retained");
-        }
-        for (name, value) in self.properties.iter().take(MAX_SHOWN_PROPERTIES) {
-            let _ = write!(line, ", {}={}", text(name), text(value));
-        }
-        if let Some(more @ 1..) = self.properties.len().checked_sub(MAX_SHOWN_PROPERTIES) {
-            let _ = write!(line, ", {more} more properties");
-        }
-        line.push_str("): ");
-        line.push_str(&payload(&self.payload));
-        line
+/// The line: bounded, without anything that a terminal would act on.
+pub fn line(message: &Message) -> String {
+    let Message { topic, qos, properties, .. } = message;
+    let mut line = format!("MESSAGE {} (QoS {}", text(topic), *qos as u8);
+    if message.retain {
+        line.push_str(", retained");
     }
+    let own = [("response topic", &properties.response_topic), ("content type", &properties.content_type)];
+    let own = own.into_iter().filter_map(|(name, value)| Some((name, value.as_deref()?)));
+    let users = properties.user_properties.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    let mut properties = own.chain(users);
+    for (name, value) in properties.by_ref().take(MAX_SHOWN_PROPERTIES) {
+        let _ = write!(line, ", {}={}", text(name), text(value));
+    }
+    match properties.count() {
+        0 => {}
+        more => _ = write!(line, ", {more} more properties"),
+    }
+    line.push_str("): ");
+    line.push_str(&payload(&message.payload));
+    line
 }
 
 fn payload(bytes: &[u8]) -> String {
@@ -83,16 +76,12 @@ pub fn acts_on_a_terminal(c: char) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use offload_mqtt::Properties;
+
     use super::*;
 
     fn message(payload: &[u8]) -> Message {
-        Message {
-            topic: "a/b".into(),
-            payload: Bytes::copy_from_slice(payload),
-            qos: 1,
-            retain: false,
-            properties: Vec::new(),
-        }
+        Message::new("a/b", payload.to_vec())
     }
 
     #[test]
@@ -105,28 +94,31 @@ mod tests {
             (b"two\nlines\x1b[2J\0", "MESSAGE a/b (QoS 1): two\\nlines\\u{1b}[2J\\u{0}"),
             ("\u{202e}x".as_bytes(), "MESSAGE a/b (QoS 1): \\u{202e}x"),
         ] {
-            assert_eq!(message(payload).line(), expected);
+            assert_eq!(line(&message(payload)), expected);
         }
     }
 
     #[test]
     fn what_else_it_carries_is_shown() {
-        let message = Message {
-            retain: true,
-            properties: vec![("status".into(), "ok".into()), ("exit-code".into(), "0".into())],
-            ..message(b"12")
+        let properties = Properties {
+            content_type: Some("text".to_owned()),
+            user_properties: vec![("status".into(), "ok".into()), ("exit-code".into(), "0".into())],
+            ..Properties::default()
         };
-        assert_eq!(message.line(), "MESSAGE a/b (QoS 1, retained, status=ok, exit-code=0): 12");
+        let message = Message { retain: true, properties, ..message(b"12") };
+        let expected = "MESSAGE a/b (QoS 1, retained, content type=text, status=ok, exit-code=0): 12";
+        assert_eq!(line(&message), expected);
     }
 
     #[test]
     fn a_line_is_bounded() {
-        assert!(message(&[b'x'; 1 << 20]).line().ends_with("x… (1048576 bytes in all)"));
-        assert!(message("é".repeat(1 << 20).as_bytes()).line().len() < 2 * MAX_SHOWN_TEXT);
-        let binary = message(&[0xff; 1000]).line();
+        assert!(line(&message(&[b'x'; 1 << 20])).ends_with("x… (1048576 bytes in all)"));
+        assert!(line(&message("é".repeat(1 << 20).as_bytes())).len() < 2 * MAX_SHOWN_TEXT);
+        let binary = line(&message(&[0xff; 1000]));
         assert!(binary.ends_with("ff… (1000 bytes in all)") && binary.len() < 200, "{binary}");
-        let properties = vec![("k".repeat(5000), "v".repeat(5000)); 1000];
-        let line = Message { properties, ..message(b"") }.line();
+        let user_properties = vec![("k".repeat(5000), "v".repeat(5000)); 1000];
+        let properties = Properties { user_properties, ..Properties::default() };
+        let line = line(&Message { properties, ..message(b"") });
         assert!(line.contains(", 984 more properties)"), "{line}");
         assert!(line.len() < 3 * MAX_SHOWN_TEXT * MAX_SHOWN_PROPERTIES);
     }

@@ -116,7 +116,11 @@ fn exchange(options: Options, request: Request) -> Result<Answer, Failure> {
             result = exchange => Some(result),
             () = interrupted() => None,
         };
-        let result = result.unwrap_or_else(|| Err(Failure::interrupted(client.is_some())));
+        let result = result.unwrap_or_else(|| {
+            let sent = client.is_some();
+            let message = if sent { "the gateway may still run the request" } else { "no request was sent" };
+            Err(Failure::interrupted(message))
+        });
         if let Some(client) = client {
             client.disconnect().await;
         }
@@ -137,7 +141,7 @@ async fn tell_losses(mut lost: watch::Receiver<Option<String>>, notes: Notes) ->
             _ => continue,
         };
         was_lost = !was_lost;
-        // So many wait only where stderr takes nothing.
+        // The queue is full only where stderr takes nothing.
         let _ = notes.try_send(note);
     }
     pending().await

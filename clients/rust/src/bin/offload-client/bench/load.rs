@@ -14,11 +14,14 @@ use crate::failure::Failure;
 use crate::interrupt::interrupted;
 use crate::progress::shown;
 
+/// What ctrl-c has left to sum up.
+const NOTHING_MEASURED: &str = "nothing was measured";
+
 /// What is asked for.
 pub struct Plan {
     /// Requests a second; without it the loop is closed.
     pub rate: Option<u32>,
-    /// Requests in flight: always so many in a closed loop, at most so many in an open one. At least `connections`.
+    /// Requests in flight: in a closed loop always this number, in an open one at most. At least `connections`.
     pub concurrency: u16,
     pub connections: u16,
     pub warm_up: Duration,
@@ -54,14 +57,14 @@ impl Load {
 }
 
 /// Sends what the plan says. Fails when there is nothing to measure: a connection cannot be made, its first request
-/// goes wrong, or ctrl-c comes before the end of the warm-up.
+/// goes wrong, or ctrl-c comes before any request that counts has ended.
 pub async fn run(plan: &Plan, options: Options, request: Request) -> Result<Measurement, Failure> {
     let mut interrupted = pin!(interrupted());
     let mut clients = Vec::new();
     let waiting_for = format!("connecting to {}:{}", options.host, options.port);
     let connected = tokio::select! {
         connected = shown(waiting_for, |_| connect(plan, &options, &request, &mut clients)) => connected,
-        () = &mut interrupted => Err(Failure::interrupted(true)),
+        () = &mut interrupted => Err(Failure::interrupted(NOTHING_MEASURED)),
     };
     let measurement = match connected {
         Ok(()) => measure(plan, request, &clients, interrupted).await,
@@ -139,8 +142,8 @@ async fn measure(
     let load = Arc::into_inner(load).expect("the senders have ended");
     let tally = load.tally.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
     let begin = load.schedule.begin();
-    if was_interrupted && now <= begin {
-        return Err(Failure::interrupted(true));
+    if was_interrupted && !tally.has_ended() {
+        return Err(Failure::interrupted(NOTHING_MEASURED));
     }
     let to_last_answer = tally.last_answer.map_or(Duration::ZERO, |last| last - begin);
     let planned = load.schedule.planned().unwrap_or_default();
@@ -153,14 +156,14 @@ async fn measure(
 
 /// Sends one request after the other.
 async fn send(load: Arc<Load>, client: Arc<Client>) -> Result<(), Error> {
-    while let Some(turn) = load.schedule.next().await {
-        if turn.measured {
-            load.tally().sent(turn.due, Instant::now());
+    while let Some(request) = load.schedule.next().await {
+        if request.measured {
+            load.tally().sent(request.due, Instant::now());
         }
         let verdict = Verdict::from(client.send(load.request.clone()).await);
         let now = Instant::now();
         match verdict {
-            verdict if turn.measured => load.tally().ended(turn.due, now, verdict)?,
+            verdict if request.measured => load.tally().ended(request.due, now, verdict)?,
             Verdict::Over(error) => return Err(error),
             _ => {}
         }

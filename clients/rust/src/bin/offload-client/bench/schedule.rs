@@ -19,8 +19,8 @@ pub enum Extent {
     Requests(u64),
 }
 
-/// A request's turn.
-pub struct Turn {
+/// A request that is due.
+pub struct DueRequest {
     /// When it should be sent.
     pub due: Instant,
     /// Whether it counts: the warm-up is over.
@@ -101,7 +101,7 @@ impl Schedule {
         Self { begin: Instant::now() + warm_up, stopped: AtomicBool::new(false), mode }
     }
 
-    /// An open loop from now on: so many requests a second. What is not taken `patience` after the last one was due is
+    /// An open loop from now on, of `rate` requests a second. What is not taken `patience` after the last one was due is
     /// given up.
     pub fn open(rate: u32, warm_up: Duration, extent: Extent, patience: Duration) -> Self {
         let first = Instant::now();
@@ -131,7 +131,7 @@ impl Schedule {
     }
 
     /// The next request, once it is due; `None` when there are no more.
-    pub async fn next(&self) -> Option<Turn> {
+    pub async fn next(&self) -> Option<DueRequest> {
         match &self.mode {
             Mode::Closed(closed) => self.next_closed(closed),
             Mode::Open(open) => open.next().await,
@@ -139,7 +139,7 @@ impl Schedule {
         .filter(|_| !self.stopped.load(Ordering::Relaxed))
     }
 
-    fn next_closed(&self, closed: &Closed) -> Option<Turn> {
+    fn next_closed(&self, closed: &Closed) -> Option<DueRequest> {
         let due = Instant::now();
         let measured = due >= self.begin;
         let goes_on = match closed.extent {
@@ -147,7 +147,7 @@ impl Schedule {
             Extent::Duration(duration) => due - self.begin < duration,
             Extent::Requests(requests) => closed.taken.fetch_add(1, Ordering::Relaxed) < requests,
         };
-        goes_on.then_some(Turn { due, measured })
+        goes_on.then_some(DueRequest { due, measured })
     }
 
     /// Ends it before its time. What was due and is not taken will not be.
@@ -171,13 +171,13 @@ impl Schedule {
 }
 
 impl Open {
-    async fn next(&self) -> Option<Turn> {
+    async fn next(&self) -> Option<DueRequest> {
         self.due.acquire().await.ok()?.forget();
         let number = self.taken.fetch_add(1, Ordering::Relaxed);
         if number + 1 == self.timetable.total {
             self.due.close();
         }
-        Some(Turn { due: self.timetable.due(number), measured: number >= self.timetable.warm_up })
+        Some(DueRequest { due: self.timetable.due(number), measured: number >= self.timetable.warm_up })
     }
 }
 
@@ -236,17 +236,17 @@ mod tests {
     #[test]
     fn an_open_loop_hands_out_every_request_at_its_time_and_ends() {
         let schedule = Schedule::open(10_000, Duration::from_millis(2), Extent::Requests(30), DEADLINE);
-        let turns = runtime().block_on(async {
-            let mut turns = Vec::new();
-            while let Some(turn) = schedule.next().await {
-                assert!(Instant::now() >= turn.due, "before its time");
-                turns.push(turn);
+        let requests = runtime().block_on(async {
+            let mut requests = Vec::new();
+            while let Some(request) = schedule.next().await {
+                assert!(Instant::now() >= request.due, "before its time");
+                requests.push(request);
             }
-            turns
+            requests
         });
-        assert_eq!(turns.len(), 20 + 30);
-        assert_eq!(turns.iter().filter(|turn| turn.measured).count(), 30);
-        assert!(turns.windows(2).all(|pair| pair[0].due < pair[1].due));
+        assert_eq!(requests.len(), 20 + 30);
+        assert_eq!(requests.iter().filter(|request| request.measured).count(), 30);
+        assert!(requests.windows(2).all(|pair| pair[0].due < pair[1].due));
         assert_eq!(schedule.untaken(Instant::now()), 0);
     }
 
@@ -272,11 +272,11 @@ mod tests {
         let warming_up = Schedule::closed(DEADLINE, Extent::Requests(0));
         runtime().block_on(async {
             for _ in 0..3 {
-                assert!(by_number.next().await.is_some_and(|turn| turn.measured));
+                assert!(by_number.next().await.is_some_and(|request| request.measured));
             }
             assert!(by_number.next().await.is_none());
             assert!(over.next().await.is_none());
-            assert!(warming_up.next().await.is_some_and(|turn| !turn.measured));
+            assert!(warming_up.next().await.is_some_and(|request| !request.measured));
             warming_up.stop();
             assert!(warming_up.next().await.is_none());
         });

@@ -8,7 +8,7 @@ use offload_client::{Answer, Error, Outcome};
 
 use crate::message::text;
 
-/// The longest time that is told from longer ones; no request waits longer than its turn and its answer may take.
+/// The longest time that is told from longer ones; no request waits longer for being sent and answered.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Significant decimal digits of a time.
@@ -111,6 +111,11 @@ impl Tally {
             run: times(),
             last_answer: None,
         }
+    }
+
+    /// Whether it is known of any request what became of it.
+    pub fn has_ended(&self) -> bool {
+        self.right > 0 || self.lost.count > 0 || !self.wrong.is_empty()
     }
 
     pub fn sent(&mut self, due: Instant, now: Instant) {

@@ -1,13 +1,13 @@
 //! The console's language: one command a line, in any letter case.
 
 use offload_client::{DEFAULT_PORT, MqttVersion};
+use offload_mqtt::QoS;
 use offload_protocol::topic;
-use rumqttc::QoS;
 
 /// QoS where none is asked for: the lowest that is acknowledged, so that every command shows what the broker says.
 const DEFAULT_QOS: QoS = QoS::AtLeastOnce;
 
-/// Of a word that is not understood so many characters are repeated.
+/// Characters of a word that are repeated when it is not understood.
 const MAX_QUOTED: usize = 32;
 
 /// A line, understood.

@@ -7,16 +7,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use offload_client::{MqttVersion, Options};
-use rumqttc::QoS;
+use offload_mqtt::{Full, Message, QoS};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep_until};
 
 use super::Line;
 use super::command::{self, Command};
 use super::screen::{Kind, Screen};
+use crate::acknowledgement::{AckPacket, Acknowledgement};
 use crate::failure::{EXIT_ERROR, EXIT_INTERRUPTED, EXIT_TIMEOUT};
-use crate::link::{AckPacket, Acknowledgement, Event, Link, Packet, Stuck};
-use crate::message::{Message, text};
+use crate::link::{Link, LinkEvent, Packet};
+use crate::message::{line, text};
 use crate::report::unless_unprintable;
 
 /// While the display is paused, the newest messages are kept for when it goes on; of earlier ones only their number.
@@ -151,11 +152,11 @@ impl Session {
         self.wait_for(Awaited::ConnAck);
     }
 
-    fn send(&mut self, packet: Packet, qos: QoS, send: impl FnOnce(&Link) -> Result<(), Stuck>) {
+    fn send(&mut self, packet: Packet, qos: QoS, send: impl FnOnce(&Link) -> Result<(), Full>) {
         match self.link.as_ref().map(send) {
             None => self.fail("connection", EXIT_ERROR, "there is none: CONNECT first"),
             Some(Ok(())) => self.wait_for(Awaited::Sending(packet, qos)),
-            Some(Err(Stuck)) => self.lose("connection", EXIT_ERROR, "nothing can be sent"),
+            Some(Err(Full)) => self.lose("connection", EXIT_ERROR, "nothing can be sent"),
         }
     }
 
@@ -163,17 +164,17 @@ impl Session {
         self.waiting = Some(Waiting { awaited, deadline: Instant::now() + self.ack_timeout });
     }
 
-    fn handle(&mut self, event: Event) {
+    fn handle(&mut self, event: LinkEvent) {
         match event {
-            Event::Sent(packet, id) => self.sent(packet, id),
-            Event::Acknowledged(acknowledgement) => self.acknowledged(&acknowledgement),
-            Event::Message(message) => self.message(&message),
-            Event::Disconnected(code, reason) => {
+            LinkEvent::Sent(packet, id) => self.sent(packet, id),
+            LinkEvent::Acknowledged(acknowledgement) => self.acknowledged(&acknowledgement),
+            LinkEvent::Message(message) => self.message(&message),
+            LinkEvent::Disconnected(code, reason) => {
                 let reason = reason.map(|reason| format!(" ({})", text(&reason))).unwrap_or_default();
                 self.show(Kind::Refusal, &format!("DISCONNECT received: {code}{reason}"));
                 self.closed(Some("the broker ended the connection".to_owned()));
             }
-            Event::Closed(reason) => self.closed(reason),
+            LinkEvent::Closed(reason) => self.closed(reason),
         }
     }
 
@@ -226,13 +227,13 @@ impl Session {
 
     fn message(&mut self, message: &Message) {
         let Some(held_back) = &mut self.held_back else {
-            return self.show(Kind::Message, &message.line());
+            return self.show(Kind::Message, &line(message));
         };
         if held_back.newest.len() == MAX_HELD_BACK {
             held_back.newest.pop_front();
             held_back.earlier += 1;
         }
-        held_back.newest.push_back(message.line());
+        held_back.newest.push_back(line(message));
     }
 
     fn toggle(&mut self) {
@@ -313,7 +314,7 @@ impl Session {
     }
 }
 
-async fn next_event(link: &mut Option<Link>) -> Event {
+async fn next_event(link: &mut Option<Link>) -> LinkEvent {
     match link {
         Some(link) => link.event().await,
         None => pending().await,

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use offload_mqtt::Message;
 use offload_protocol::topic::GATEWAY_PREFIX;
 use serde_json::Value;
 
 use super::table::{Row, row};
-use crate::message::{Message, acts_on_a_terminal, text};
+use crate::message::{acts_on_a_terminal, text};
 
-/// So many topics are listened to, those that are heard first.
+/// Topics that are listened to: those that are heard first.
 const MAX_TOPICS: usize = 1000;
 
 /// A document that is longer together with its topic is ignored; in bytes. A topic alone is always shorter.
@@ -152,13 +153,7 @@ mod tests {
     use super::*;
 
     fn message(topic: &str, payload: impl AsRef<[u8]>) -> Message {
-        Message {
-            topic: topic.to_owned(),
-            payload: payload.as_ref().to_vec().into(),
-            qos: 1,
-            retain: true,
-            properties: Vec::new(),
-        }
+        Message { retain: true, ..Message::new(topic, payload.as_ref().to_vec()) }
     }
 
     #[test]

@@ -16,18 +16,18 @@ const V311_UNACCEPTABLE_VERSION: u8 = 0x01;
 const UNSUPPORTED_VERSION: u8 = 0x84;
 
 /// Frames packets.
-pub(crate) struct Codec {
+pub(super) struct Codec {
     inner: v5::Codec,
 }
 
 impl Codec {
-    /// Takes packets of so many bytes.
-    pub(crate) fn new(max_incoming: Option<u32>) -> Codec {
+    /// Takes packets of at most this number of bytes.
+    pub(super) fn new(max_incoming: Option<u32>) -> Codec {
         Codec { inner: v5::Codec { max_incoming_size: max_incoming, max_outgoing_size: None } }
     }
 
     /// Writes no packet of more bytes than that.
-    pub(crate) fn set_max_outgoing(&mut self, bytes: Option<u32>) {
+    pub(super) fn set_max_outgoing(&mut self, bytes: Option<u32>) {
         self.inner.max_outgoing_size = bytes;
     }
 }

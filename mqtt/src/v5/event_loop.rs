@@ -4,96 +4,38 @@
 
 use std::collections::VecDeque;
 use std::future::pending;
-use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use rumqttc::v5::mqttbytes::Error as PacketError;
-use rumqttc::v5::mqttbytes::v5::{ConnAck, Connect, ConnectReturnCode, DisconnectReasonCode, Packet};
+use rumqttc::v5::mqttbytes::v5::{ConnAck, Connect, ConnectReturnCode, Packet};
 use rumqttc::v5::{AsyncClient, Event, MqttOptions, MqttState, Request, StateError};
+use rustls::ClientConfig;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
 use tokio_util::codec::Framed;
 
-use crate::codec::Codec;
-use crate::stream::{Stream, open};
-use crate::{because, one_line};
+use super::codec::Codec;
+use crate::stream::{self, Stream};
+use crate::{ConnectionError, ConnectionOptions, Reason, Version};
 
 /// Packets that are taken in before what answers them is written.
 const MAX_BATCH: usize = 10;
 
-/// Why there is no connection, or not any more.
-#[derive(Debug, thiserror::Error)]
-pub enum ConnectionError {
-    /// The broker did not answer within the time for connecting, or not to a ping.
-    #[error("no answer in time")]
-    TimedOut,
-    /// The connection could not be made, or broke.
-    #[error("{0}")]
-    Io(io::Error),
-    /// No TLS came about.
-    #[error("{}", offload_tls::explain(.0))]
-    Tls(io::Error),
-    /// The broker did not accept the connection.
-    #[error("the broker refused the connection: {}", because(.code, .reason.as_deref()))]
-    Refused {
-        /// The reason code of its CONNACK.
-        code: ConnectReturnCode,
-        /// Its Reason String.
-        reason: Option<String>,
-    },
-    /// The broker ended the connection with a DISCONNECT.
-    #[error("the broker ended the connection: {}", because(.code, .reason.as_deref()))]
-    Disconnected {
-        /// Its reason code.
-        code: DisconnectReasonCode,
-        /// Its Reason String.
-        reason: Option<String>,
-    },
-    /// The broker closed the connection without a word.
-    #[error("the broker closed the connection")]
-    Closed,
-    /// What came is not what MQTT 5 has in its place.
-    #[error("what came is not MQTT 5: {0}")]
-    Protocol(String),
-}
-
-impl From<PacketError> for ConnectionError {
-    fn from(error: PacketError) -> ConnectionError {
-        match error {
-            PacketError::Io(error) => ConnectionError::Io(error),
-            error => ConnectionError::Protocol(one_line(&error.to_string())),
-        }
-    }
-}
-
-impl From<StateError> for ConnectionError {
-    fn from(error: StateError) -> ConnectionError {
-        match error {
-            StateError::Io(error) => ConnectionError::Io(error),
-            StateError::Deserialization(error) => error.into(),
-            StateError::ServerDisconnect { reason_code, reason_string } => {
-                ConnectionError::Disconnected { code: reason_code, reason: reason_string }
-            }
-            StateError::AwaitPingResp => ConnectionError::TimedOut,
-            StateError::ConnectionAborted => ConnectionError::Closed,
-            error => ConnectionError::Protocol(one_line(&error.to_string())),
-        }
-    }
-}
-
 /// A connection that is made when it is polled first, and again when it is polled after its end.
-pub struct EventLoop {
+pub(super) struct EventLoop {
     /// What the next connection is made with.
-    pub options: MqttOptions,
+    pub(super) options: MqttOptions,
     /// What is in flight, and the events that wait to be taken.
-    pub state: MqttState,
+    state: MqttState,
     requests: flume::Receiver<Request>,
     /// What the last connection left unsent, for one that resumes its session.
     pending: VecDeque<Request>,
     network: Option<Network>,
     /// Why the connection has ended, until that is told.
     ended: Option<ConnectionError>,
-    keep_alive: Duration,
+    tls: Option<Arc<ClientConfig>>,
+    write_timeout: Option<Duration>,
     connected_before: bool,
 }
 
@@ -105,17 +47,18 @@ struct Network {
     max_in_flight: u16,
 }
 
-/// A client whose queue takes `capacity` requests, and the connection that carries them out.
-pub fn connect(options: MqttOptions, capacity: usize) -> (AsyncClient, EventLoop) {
-    let (sender, requests) = flume::bounded(capacity);
+/// A client, and the connection that carries out its requests. rumqttc's options lack some of what is given.
+pub(super) fn open(options: MqttOptions, given: &ConnectionOptions) -> (AsyncClient, EventLoop) {
+    let (sender, requests) = flume::bounded(given.max_queued);
     let event_loop = EventLoop {
         state: new_state(&options),
-        keep_alive: options.keep_alive(),
         options,
         requests,
         pending: VecDeque::new(),
         network: None,
         ended: None,
+        tls: given.tls.clone(),
+        write_timeout: given.write_timeout,
         connected_before: false,
     };
     (AsyncClient::from_senders(sender), event_loop)
@@ -136,7 +79,7 @@ impl EventLoop {
     /// # Errors
     ///
     /// When no connection comes about, or it has ended; after all that came before.
-    pub async fn poll(&mut self) -> Result<Event, ConnectionError> {
+    pub(super) async fn poll(&mut self) -> Result<Event, ConnectionError> {
         if self.network.is_none() {
             let longest = Duration::from_secs(self.options.connection_timeout());
             let connected = timeout(longest, self.connect()).await;
@@ -165,15 +108,9 @@ impl EventLoop {
         }
     }
 
-    /// Without traffic for so long the broker is asked whether it is there; zero for never. It is the broker's word
-    /// where that has one (MQTT 5, Server Keep Alive).
-    pub fn keep_alive(&self) -> Duration {
-        self.keep_alive
-    }
-
     async fn connect(&mut self) -> Result<(Network, ConnAck), ConnectionError> {
         let (host, port) = self.options.broker_address();
-        let stream = open(&host, port, &self.options.transport()).await?;
+        let stream = stream::open(&host, port, self.tls.as_ref()).await?;
         let mut packets = Framed::new(stream, Codec::new(self.options.max_packet_size()));
         let connect = Connect {
             client_id: self.options.client_id(),
@@ -186,24 +123,27 @@ impl EventLoop {
             Some(Ok(Packet::ConnAck(connack))) => connack,
             Some(Ok(Packet::Disconnect(disconnect))) => {
                 let reason = disconnect.properties.and_then(|properties| properties.reason_string);
-                return Err(ConnectionError::Disconnected { code: disconnect.reason_code, reason });
+                let code = disconnect.reason_code.into();
+                return Err(ConnectionError::Disconnected(Reason { code, text: reason }));
             }
-            Some(Ok(_)) => return Err(ConnectionError::Protocol("another packet than CONNACK".to_owned())),
+            Some(Ok(_)) => {
+                return Err(ConnectionError::protocol(Version::V5, "another packet than CONNACK"));
+            }
             Some(Err(error)) => return Err(error.into()),
             None => return Err(ConnectionError::Closed),
         };
         let properties = connack.properties.as_ref();
         if connack.code != ConnectReturnCode::Success {
             let reason = properties.and_then(|properties| properties.reason_string.clone());
-            return Err(ConnectionError::Refused { code: connack.code, reason });
+            return Err(ConnectionError::Refused(Reason { code: connack.code.into(), text: reason }));
         }
         packets.codec_mut().set_max_outgoing(properties.and_then(|properties| properties.max_packet_size));
         let server_keep_alive = properties.and_then(|properties| properties.server_keep_alive);
-        self.keep_alive = server_keep_alive
+        let keep_alive = server_keep_alive
             .map_or(self.options.keep_alive(), |seconds| Duration::from_secs(seconds.into()));
         let receive_maximum = properties.and_then(|properties| properties.receive_max).unwrap_or(u16::MAX);
         let max_in_flight = receive_maximum.min(in_flight_limit(&self.options));
-        Ok((Network { packets, pings: pings(self.keep_alive), max_in_flight }, connack))
+        Ok((Network { packets, pings: pings(keep_alive), max_in_flight }, connack))
     }
 
     /// Sends a request, takes in some packets, or pings: whichever can be done first.
@@ -212,20 +152,21 @@ impl EventLoop {
         let network = network.as_mut().expect("connected before");
         let has_room = state.inflight() < network.max_in_flight && state.collision.is_none();
         let wants_request = !pending.is_empty() || has_room;
-        tokio::select! {
-            request = next_request(pending, requests), if wants_request => {
-                if let Some(packet) = state.handle_outgoing_packet(request)? {
-                    network.packets.feed(packet).await?;
-                }
+        let request = tokio::select! {
+            request = next_request(pending, requests), if wants_request => request,
+            packet = network.packets.next() => {
+                let written = network.take_in(packet, state);
+                return within(self.write_timeout, written).await;
             }
-            packet = network.packets.next() => network.take_in(packet, state).await?,
-            () = next_ping(&mut network.pings) => {
-                if let Some(packet) = state.handle_outgoing_packet(Request::PingReq)? {
-                    network.packets.feed(packet).await?;
-                }
+            () = next_ping(&mut network.pings) => Request::PingReq,
+        };
+        let written = async {
+            if let Some(packet) = state.handle_outgoing_packet(request)? {
+                network.packets.feed(packet).await?;
             }
-        }
-        Ok(network.packets.flush().await?)
+            Ok(network.packets.flush().await?)
+        };
+        within(self.write_timeout, written).await
     }
 
     /// Keeps what a connection that resumes the session has to send again. Acknowledgements are not among it: the
@@ -254,7 +195,18 @@ impl Network {
             let Some(next) = next else { break };
             packet = next;
         }
-        Ok(())
+        Ok(self.packets.flush().await?)
+    }
+}
+
+/// Writes within this time.
+async fn within(
+    longest: Option<Duration>,
+    written: impl Future<Output = Result<(), ConnectionError>>,
+) -> Result<(), ConnectionError> {
+    match longest {
+        Some(longest) => timeout(longest, written).await.unwrap_or(Err(ConnectionError::Stalled)),
+        None => written.await,
     }
 }
 
@@ -289,60 +241,26 @@ async fn next_request(
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpListener;
+impl From<PacketError> for ConnectionError {
+    fn from(error: PacketError) -> ConnectionError {
+        match error {
+            PacketError::Io(error) => error.into(),
+            error => ConnectionError::protocol(Version::V5, &error.to_string()),
+        }
+    }
+}
 
-    use super::*;
-
-    /// What happens on a connection to a broker that answers CONNECT with these bytes, up to its end.
-    async fn events(answer: &'static [u8]) -> (Vec<Event>, ConnectionError) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let broker = tokio::spawn(async move {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            assert!(stream.read(&mut [0; 1024]).await.unwrap() > 0, "CONNECT comes");
-            stream.write_all(answer).await.unwrap();
-            stream.shutdown().await.unwrap();
-            stream
-        });
-        let (_client, mut event_loop) = connect(MqttOptions::new("me", "127.0.0.1", port), 10);
-        let mut events = Vec::new();
-        let end = loop {
-            match event_loop.poll().await {
-                Ok(event) => events.push(event),
-                Err(error) => break error,
+impl From<StateError> for ConnectionError {
+    fn from(error: StateError) -> ConnectionError {
+        match error {
+            StateError::Io(error) => error.into(),
+            StateError::Deserialization(error) => error.into(),
+            StateError::ServerDisconnect { reason_code, reason_string } => {
+                ConnectionError::Disconnected(Reason { code: reason_code.into(), text: reason_string })
             }
-        };
-        drop(broker.await);
-        (events, end)
-    }
-
-    #[tokio::test]
-    async fn what_came_before_the_end_is_handed_out_first() {
-        let (events, end) = events(b"\x20\x03\x00\x00\x00\x90\x04\x00\x01\x00\x01\xe0\x01\x8b").await;
-        let [first, second, third] = &events[..] else { panic!("{events:?}") };
-        assert!(matches!(first, Event::Incoming(Packet::ConnAck(_))), "{first:?}");
-        assert!(matches!(second, Event::Incoming(Packet::SubAck(_))), "{second:?}");
-        assert!(matches!(third, Event::Incoming(Packet::Disconnect(_))), "{third:?}");
-        assert_eq!(end.to_string(), "the broker ended the connection: ServerShuttingDown");
-    }
-
-    #[tokio::test]
-    async fn a_refusal_says_why() {
-        for (answer, expected) in [
-            (
-                &b"\x20\x0c\x00\x87\x09\x1f\x00\x06not me"[..],
-                "the broker refused the connection: NotAuthorized: not me",
-            ),
-            (b"\x20\x02\x00\x01", "the broker refused the connection: UnsupportedProtocolVersion"),
-            (b"\xe0\x01\x89", "the broker ended the connection: ServerBusy"),
-            (b"\xd0\x00", "what came is not MQTT 5: another packet than CONNACK"),
-            (b"", "the broker closed the connection"),
-        ] {
-            let (events, end) = events(answer).await;
-            assert_eq!((events, end.to_string().as_str()), (Vec::new(), expected));
+            StateError::AwaitPingResp | StateError::CollisionTimeout => ConnectionError::TimedOut,
+            StateError::ConnectionAborted => ConnectionError::Closed,
+            error => ConnectionError::protocol(Version::V5, &error.to_string()),
         }
     }
 }

@@ -1,8 +1,9 @@
 //! Modules do not use each other in circles: whoever reads one file need not know the others of a circle first.
 //!
 //! An edge goes from a file to the file of what it names by a path of `crate::…` or `super::…`, in an import or in the
-//! middle of code, outside of tests. `mod` and re-exports of a module's own children are no edges. A circle is a strongly
-//! connected component of more than one file. Those that are honestly one thing are in [`super::allowed_circles`].
+//! middle of code, outside of tests. `mod` and re-exports of a module's own children are no edges. A circle is a
+//! strongly connected component of more than one file. Those that are honestly one thing are in
+//! [`super::allowed_circles`].
 
 use std::collections::{BTreeMap, BTreeSet};
 

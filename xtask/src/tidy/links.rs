@@ -52,8 +52,8 @@ fn links(tree: &Tree, file: &File) -> Vec<Finding> {
     findings
 }
 
-/// A file may be named by the end of its path alone: `workers.rs`, `wasm/workers.rs`. The first column of a table that is
-/// headed `where` or `file` may name folders too.
+/// A file may be named by the end of its path alone: `workers.rs`, `wasm/workers.rs`. The first column of a table that
+/// is headed `where` or `file` may name folders too.
 fn named_files(tree: &Tree, file: &File) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut in_table_of_files = false;

@@ -1,8 +1,8 @@
 //! Lines have at most 120 characters: two files side by side on one screen, and reviews without scrolling.
 //!
-//! What is exempt cannot be broken: a line of one word (a URL); a line of Rust that has a literal at the limit, or ends with
-//! one; a row of a Markdown table; a fenced block of Markdown, since what is printed there is typed as it is; a line of TOML
-//! with one string; C, which is formatted by nobody.
+//! What is exempt cannot be broken: a line of one word (a URL); a line of Rust that has a literal at the limit, or ends
+//! with one; a row of a Markdown table; a fenced block of Markdown, since what is printed there is typed as it is; a
+//! line of TOML with one string.
 
 use super::Finding;
 use super::rust_source::{Kind, RustSource};

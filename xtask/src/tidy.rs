@@ -27,7 +27,7 @@ const RULES: &[fn(&Tree) -> Vec<Finding>] =
     &[width::check, words::check, purpose::check, circles::check, links::check, panics::check];
 
 /// What breaks a rule, where, and what to do about it.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Finding {
     path: String,
     line: usize,

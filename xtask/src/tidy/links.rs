@@ -1,4 +1,4 @@
-//! What the documents point to exists: files and headings that are linked, and files that are named.
+//! What the documents point to exists: files and headings that are linked, files and functions that are named.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,8 @@ const NAMED_ENDINGS: &[&str] = &[".rs", ".sh", ".wit"];
 
 pub fn check(tree: &Tree) -> Vec<Finding> {
     let documents = tree.ours(&["md"]);
-    documents.flat_map(|file| links(tree, file).into_iter().chain(named_files(tree, file))).collect()
+    let check_one = |file| [links(tree, file), named_files(tree, file), named_functions(tree, file)].concat();
+    documents.flat_map(check_one).collect()
 }
 
 /// Lines that are prose: outside of fenced blocks. With their numbers, from one.
@@ -81,6 +82,44 @@ fn named_files(tree: &Tree, file: &File) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// A function that is named right after its file, `` `workers.rs`, `Workers::submit` ``, is in it.
+fn named_functions(tree: &Tree, file: &File) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (line, text) in prose(&file.text).filter(|_| !PAST.contains(&&*file.path)) {
+        for (path, function) in functions_after_files(text) {
+            let is_named = |file: &&File| format!("/{}", file.path).ends_with(&format!("/{path}"));
+            let mut named = tree.files().iter().filter(is_named).peekable();
+            if named.peek().is_some() && !named.any(|source| defines(&source.text, function)) {
+                findings.push(Finding {
+                    path: file.path.clone(),
+                    line,
+                    what: format!("{path} has no function {function}"),
+                    remedy: "name what is there now".to_owned(),
+                });
+            }
+        }
+    }
+    findings
+}
+
+/// Code spans with a comma between them, of which the first is a Rust file and the second a function.
+fn functions_after_files(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    let parts: Vec<&str> = text.split('`').collect();
+    let spans: Vec<(&str, &str)> = parts.windows(3).skip(1).step_by(2).filter_map(pair).collect();
+    spans.into_iter()
+}
+
+fn pair<'a>(parts: &[&'a str]) -> Option<(&'a str, &'a str)> {
+    let is_name = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '_';
+    let [path, ", ", name] = parts else { return None };
+    let function = name.rsplit("::").next().unwrap_or(name);
+    (path.ends_with(".rs") && function.chars().all(is_name)).then_some((path, function))
+}
+
+fn defines(source: &str, function: &str) -> bool {
+    ["(", "<"].iter().any(|behind| source.contains(&format!("fn {function}{behind}")))
 }
 
 /// What is between single backticks.
@@ -153,6 +192,16 @@ mod tests {
             found(&[target, ("a.md", "# A\n[y](docs/b.md#three)")]),
             ["2: docs/b.md has no heading for #three"]
         );
+    }
+
+    #[test]
+    fn functions_that_are_named_after_their_file_are_in_it() {
+        let code = ("runtime/src/a.rs", "//! x\nimpl A { pub fn start<T>() {} fn stop(&self) {} }\n");
+        let good =
+            "# A\n1. `runtime/src/a.rs`, `A::start`: x\n2. `a.rs`, `stop`, `Other`; `a.rs` or `gone`\n";
+        assert_eq!(found(&[code, ("docs/a.md", good)]), [""; 0]);
+        let bad = "# A\n1. `runtime/src/a.rs`, `A::started`: x\n";
+        assert_eq!(found(&[code, ("docs/a.md", bad)]), ["2: runtime/src/a.rs has no function started"]);
     }
 
     #[test]

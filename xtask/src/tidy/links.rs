@@ -105,10 +105,9 @@ fn named_functions(tree: &Tree, file: &File) -> Vec<Finding> {
 }
 
 /// Code spans with a comma between them, of which the first is a Rust file and the second a function.
-fn functions_after_files(text: &str) -> impl Iterator<Item = (&str, &str)> {
+fn functions_after_files(text: &str) -> Vec<(&str, &str)> {
     let parts: Vec<&str> = text.split('`').collect();
-    let spans: Vec<(&str, &str)> = parts.windows(3).skip(1).step_by(2).filter_map(pair).collect();
-    spans.into_iter()
+    parts.windows(3).skip(1).step_by(2).filter_map(pair).collect()
 }
 
 fn pair<'a>(parts: &[&'a str]) -> Option<(&'a str, &'a str)> {

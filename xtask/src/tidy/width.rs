@@ -1,8 +1,8 @@
 //! Lines have at most 120 characters: two files side by side on one screen, and reviews without scrolling.
 //!
 //! What is exempt cannot be broken: a line of one word (a URL); a line of Rust that has a literal at the limit, or ends
-//! with one; a row of a Markdown table; a fenced block of Markdown, since what is printed there is typed as it is; a
-//! line of TOML with one string.
+//! with one; a row of a table, in Markdown or in a comment; a fenced block of Markdown, since what is printed there is
+//! typed as it is; a line of TOML with one string.
 
 use super::Finding;
 use super::rust_source::{Kind, RustSource};
@@ -80,7 +80,13 @@ fn in_rust(file: &File) -> Vec<Line<'_>> {
             line.text.trim_end_matches(|letter: char| letter != '"' && letter.is_ascii_punctuation());
         !inside.is_empty() && is_literal(line.begin + inside.len() - 1)
     };
-    overlong(&file.text).filter(|line| !is_literal(line.beyond()) && !ends_with_literal(line)).collect()
+    let is_table_row = |line: &Line<'_>| {
+        source.kind(line.beyond()) == Kind::Comment
+            && line.text.trim_start().trim_start_matches(['/', '!']).starts_with(" |")
+    };
+    let is_exempt =
+        |line: &Line<'_>| is_literal(line.beyond()) || ends_with_literal(line) || is_table_row(line);
+    overlong(&file.text).filter(|line| !is_exempt(line)).collect()
 }
 
 fn in_markdown(file: &File) -> Vec<Line<'_>> {
@@ -114,12 +120,13 @@ mod tests {
     }
 
     #[test]
-    fn in_rust_only_what_is_in_a_literal_at_the_limit_is_exempt() {
+    fn in_rust_literals_at_the_limit_and_rows_of_tables_are_exempt() {
         let filler = " ".repeat(110);
         assert_eq!(found("a.rs", &format!("{filler}\"a literal of some length\"")), [0; 0]);
         assert_eq!(found("a.rs", &format!("{filler}\"to here\"));")), [0; 0]);
         assert_eq!(found("a.rs", &format!("\"a literal\"{filler}, code")), [1]);
         assert_eq!(found("a.rs", &format!("// {}", words(120))), [1]);
+        assert_eq!(found("a.rs", &format!("    //! | {} |", words(120))), [0; 0]);
     }
 
     #[test]

@@ -8,30 +8,42 @@ use super::tree::Tree;
 /// Folders of programs that only test, measure or build: a panic there is a failure that someone sees.
 const NOT_SERVING: &[&str] = &["tests/", "benches/", "xtask/"];
 
-/// What is looked for, whether it may stand in code for tests, and what to do.
-const FORBIDDEN: &[(&str, bool, &str)] = &[
-    ("todo!", false, "finish it, or leave it out"),
-    ("unimplemented!", false, "finish it, or leave it out"),
-    ("dbg!", false, "remove it, or log with `tracing`"),
-    (".unwrap()", true, "return the error, or `expect` with why it cannot happen"),
+/// A call that is looked for.
+struct Forbidden {
+    call: &'static str,
+    in_tests: bool,
+    remedy: &'static str,
+}
+
+const FORBIDDEN: &[Forbidden] = &[
+    Forbidden { call: "todo!", in_tests: true, remedy: "finish it, or leave it out" },
+    Forbidden { call: "unimplemented!", in_tests: true, remedy: "finish it, or leave it out" },
+    Forbidden { call: "dbg!", in_tests: true, remedy: "remove it, or log with `tracing`" },
+    Forbidden {
+        call: ".unwrap()",
+        in_tests: false,
+        remedy: "return the error, or `expect` with why it cannot happen",
+    },
 ];
 
 pub fn check(tree: &Tree) -> Vec<Finding> {
     let mut findings = Vec::new();
     for file in tree.ours(&["rs"]) {
-        let code = RustSource::new(&file.text).code_outside_tests();
+        let source = RustSource::new(&file.text);
         let serves = !file.is_test() && !NOT_SERVING.iter().any(|folder| file.path.starts_with(folder));
-        for (index, line) in code.lines().enumerate() {
-            for (what, _, remedy) in FORBIDDEN.iter().filter(|(_, in_tests, _)| serves || !in_tests) {
-                if has_call(line, what) && !is_constant(line) {
-                    findings.push(Finding {
-                        path: file.path.clone(),
-                        line: index + 1,
-                        what: format!("`{what}`"),
-                        remedy: (*remedy).to_owned(),
-                    });
-                }
-            }
+        let (all, serving) = (source.code(), source.code_outside_tests());
+        for Forbidden { call, in_tests, remedy } in
+            FORBIDDEN.iter().filter(|forbidden| serves || forbidden.in_tests)
+        {
+            let code = if *in_tests { &all } else { &serving };
+            let lines =
+                code.lines().enumerate().filter(|(_, line)| has_call(line, call) && !is_constant(line));
+            findings.extend(lines.map(|(index, _)| Finding {
+                path: file.path.clone(),
+                line: index + 1,
+                what: format!("`{call}`"),
+                remedy: (*remedy).to_owned(),
+            }));
         }
     }
     findings
@@ -68,6 +80,7 @@ mod tests {
     #[test]
     fn nothing_is_left_unfinished_anywhere() {
         assert_eq!(found("a/src/b.rs", "todo!()"), 1);
+        assert_eq!(found("a/src/b.rs", "#[cfg(test)]\nmod tests { fn f() { todo!() } }"), 1);
         assert_eq!(found("a/tests/b.rs", "dbg!(1); unimplemented!()"), 2);
         assert_eq!(found("a/src/b.rs", "my_todo!()"), 0);
     }

@@ -32,7 +32,7 @@ impl<'a> RustSource<'a> {
         self.kinds.get(at).copied().unwrap_or(Kind::Code)
     }
 
-    /// The code, with spaces where comments, literals and code for tests are, so that lines and columns stay.
+    /// The code, with spaces where comments, literals and code for tests are: lines stay where they are.
     pub fn code_outside_tests(&self) -> String {
         let mut code = self.code();
         while let Some(begin) = code.find("#[cfg(test)]").or_else(|| code.find("#[cfg(all(test")) {
@@ -43,8 +43,8 @@ impl<'a> RustSource<'a> {
         code
     }
 
-    /// The code, with spaces instead of comments and literals.
-    fn code(&self) -> String {
+    /// The code, with spaces where comments and literals are.
+    pub fn code(&self) -> String {
         let keep = |(at, letter): (usize, char)| match self.kinds[at] {
             Kind::Code => letter.to_string(),
             Kind::Comment | Kind::Literal => blank(letter).to_string().repeat(letter.len_utf8()),

@@ -37,9 +37,10 @@ async fn serve_once() -> Result<(), Box<dyn Error>> {
     // The port 0 is any that is free.
     config.listen.address = HostPort::new("127.0.0.1", 0);
     let gateway = Gateway::start(config).await?;
-    println!("listening on {}", gateway.url());
+    let url = gateway.url().to_owned();
+    println!("listening on {url}");
 
-    let device = Client::connect(Options::from_url(gateway.url())?).await?;
+    let device = Client::connect(Options::from_url(&url)?).await?;
     let mut request = Request::new(Code::Program("add".into()));
     request.args = vec!["5".into(), "7".into()];
     let answer = device.send(request).await?;

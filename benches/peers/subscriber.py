@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What the gateway replaces: a subscriber that starts a process for each request, and compiles each source that it gets.
+"""What the gateway replaces: a subscriber that starts a process for each request and compiles each source.
 
 On localCode/<id> the payload's words are the arguments of one program. On inputCode/<id> the payload is
 name----args----source----command: the source is written to a file, the command builds it, the program is run.

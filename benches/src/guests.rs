@@ -59,7 +59,7 @@ pub fn never_seen(module: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// A module of at least so many bytes, each time the same, whose functions are what an interpreter's main loop is: a
+/// A module of at least this many bytes, each time the same, whose functions are what an interpreter's main loop is: a
 /// switch in a loop over memory. It prints nothing and ends at once.
 pub fn interpreter_like(bytes: usize) -> Vec<u8> {
     let functions = bytes.div_ceil(interpreter_loop(0).byte_len()) as u32;

@@ -56,7 +56,7 @@ impl Display for Report {
         let Report { rounds, seconds, cores, .. } = self;
         writeln!(
             f,
-            "{cores} cores; {rounds} rounds, {seconds} s a turn; median of the rounds (lowest–highest)."
+            "{cores} cores; {rounds} rounds, {seconds} s each; median of the rounds (lowest–highest)."
         )?;
         for Summary { table, rows, ratios } in &self.tables {
             writeln!(f, "\n## {}\n", table.title)?;

@@ -53,7 +53,7 @@ pub fn until(digest: &Digest, timeout: Duration) -> Request {
     Request { topic: "inputCode", payload: envelope.to_string().into_bytes(), answer: Vec::new() }
 }
 
-/// The fuel of a guest that ran [`until`] its timeout, from its answer; none if it never had a turn.
+/// The fuel of a guest that ran [`until`] its timeout, from its answer; none if it never had a slice.
 pub fn fuel_until(answer: &[u8]) -> Result<u64> {
     let envelope: Value = serde_json::from_slice(answer)?;
     let kind = envelope["error"]["kind"].as_str().unwrap_or_default();

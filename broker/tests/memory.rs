@@ -281,7 +281,7 @@ fn clients_and_topics_that_came_and_went_leave_nothing_behind() {
     println!("{after} bytes after {:.0?}", start.elapsed());
 }
 
-/// So many clients come, subscribe to topics, retain a message on each, take all of it away and go. Returns the
+/// This many clients come, subscribe to topics, retain a message on each, take all of it away and go. Returns the
 /// broker's resident bytes when all were there.
 fn come_and_go(broker: &mut BrokerProcess, count: usize) -> usize {
     let topics = |client: usize| -> Vec<String> {

@@ -1,7 +1,7 @@
 """A device that asks a gateway the same thing again and again, and prints the answers.
 
-As the deployed devices do it: MQTT 3.1.1, an empty client id (the broker chooses one and does not tell), a clean session,
-answers at QoS 0. So the reply id is empty too, and the topics end in "/". Works with paho-mqtt 1.x and 2.x.
+As the deployed devices do it: MQTT 3.1.1, an empty client id (the broker chooses one and does not tell), a clean
+session, answers at QoS 0. So the reply id is empty too, and the topics end in "/". Works with paho-mqtt 1.x and 2.x.
 """
 
 import argparse
@@ -25,7 +25,8 @@ def argument_parser(description, interval):
     parser.add_argument("-p", "--port", type=int, help="its port (default: 1883, with TLS 8883)")
     parser.add_argument("-u", "--username", help="user name")
     parser.add_argument("-P", "--pw", help="password")
-    parser.add_argument("--cafile", metavar="FILE", help="TLS; certificates in PEM of the authorities to trust (default: the system's)")
+    parser.add_argument("--cafile", metavar="FILE",
+                        help="TLS; certificates in PEM of the authorities to trust (default: the system's)")
     parser.add_argument("--cert", metavar="FILE", help="TLS; our certificate in PEM, for a broker that wants one")
     parser.add_argument("--key", metavar="FILE", help="the certificate's private key in PEM")
     parser.add_argument("--interval", type=interval_seconds, default=interval, metavar="SECONDS",

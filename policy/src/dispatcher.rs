@@ -43,7 +43,7 @@
 //! let (load, minute) = (Load { requests: 1, bytes: 64 }, Time::from_secs(60));
 //! for number in 0..1000 {
 //!     let key = ("site", number % 10);
-//!     dispatcher.admit(&key, load, Time::ZERO).expect("so many may wait");
+//!     dispatcher.admit(&key, load, Time::ZERO).expect("a thousand may wait");
 //!     let (deadline, cpu, wall, program) = (None, minute, minute, "add");
 //!     dispatcher.submit(Submission { key, load, program, deadline, cpu, wall, job: number });
 //! }

@@ -1,11 +1,11 @@
 //! What waits to be started: fair between accounts, in each between its flows, first in, first out within a flow.
 //!
-//! Round robin between the accounts that have something waiting, one item a turn, and in an account's turn round robin
-//! between its flows (J. Nagle, "On Packet Switches with Infinite Storage", IEEE Transactions on Communications 35(4),
-//! 1987; on two levels as in J. C. R. Bennett and H. Zhang, "Hierarchical Packet Fair Queueing Algorithms", IEEE/ACM
-//! Transactions on Networking 5(5), 1997). Every item costs the same turn, so the deficit counters of Shreedhar and
-//! Varghese ("Efficient Fair Queueing Using Deficit Round Robin", SIGCOMM 1995) would always be zero and are left out;
-//! how long an item then runs is for [`RunQueue`](crate::RunQueue) to share out.
+//! Round robin between the accounts that have something waiting, one item a round, and in an account's round, round
+//! robin between its flows (J. Nagle, "On Packet Switches with Infinite Storage", IEEE Transactions on Communications
+//! 35(4), 1987; on two levels as in J. C. R. Bennett and H. Zhang, "Hierarchical Packet Fair Queueing Algorithms",
+//! IEEE/ACM Transactions on Networking 5(5), 1997). Every item costs the same turn, so the deficit counters of
+//! Shreedhar and Varghese ("Efficient Fair Queueing Using Deficit Round Robin", SIGCOMM 1995) would always be zero and
+//! are left out; how long an item then runs is for [`RunQueue`](crate::RunQueue) to share out.
 //!
 //! An account or a flow whose turn comes while it may not be served keeps its place, and is served as soon as it may.
 //! With n accounts waiting, one that may be served is served at the latest after n − 1 items of others; within it, one

@@ -16,7 +16,7 @@ pub struct Placement {
 }
 
 impl Placement {
-    /// Of so many workers. One alone has no choice.
+    /// Of this many workers. One alone has no choice.
     pub fn new(workers: usize) -> Self {
         Self { may_be_held_up: workers.div_ceil(2) }
     }

@@ -1,4 +1,4 @@
-//! What is remembered for a time: so many outcomes, so many bytes, for so long.
+//! What is remembered for a time: a bounded number of outcomes and bytes, for a bounded time.
 //!
 //! When there is no room, the account that has the most loses an outcome, and within it the owner that has the most its
 //! oldest: longest queue drop (B. Suter, T. V. Lakshman, D. Stiliadis and A. K. Choudhury, "Design considerations for

@@ -59,7 +59,7 @@ pub struct RunQueue {
     /// Each in the order in which its guests became runnable.
     levels: [List; LEVELS],
     by_id: Vec<Option<Handle>>,
-    /// Whose turn it is where starting and resuming alternate.
+    /// Which is next where starting and resuming alternate.
     started_last: bool,
     /// When the slice of the guest that had waited longest began, while it lasts.
     longest_began: Option<Time>,

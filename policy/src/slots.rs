@@ -74,7 +74,7 @@ impl Quota {
         Self { percent, slots: total - part_of(total, 100 - percent) }
     }
 
-    /// Whether who holds this many may have one more while so many are free. A first slot is never denied while one is
+    /// Whether who holds this many may have one more while `free` are free. A first slot is never denied while one is
     /// free.
     fn allows(self, held: usize, free: usize) -> bool {
         let within = || held.saturating_mul(100 - self.percent) < free.saturating_mul(self.percent);

@@ -131,7 +131,7 @@ impl<A> Window<A> {
         Received::New(receipt)
     }
 
-    /// Takes over an answer of so many bytes. False when too many wait already: it is dropped then, and its request
+    /// Takes over an answer of this many bytes. False when too many wait already: it is dropped then, and its request
     /// forgotten, so that it is run again when the broker delivers it again.
     pub fn answer(&mut self, receipt: Option<Receipt>, answer: A, weight: usize) -> bool {
         if self.waiting.len() >= MAX_WAITING || self.waiting_bytes + weight > MAX_WAITING_BYTES {

@@ -362,7 +362,7 @@ impl Gateway {
         Ok(())
     }
 
-    /// What a request's guest has been charged with after so many of its slices.
+    /// What a request's guest has been charged with after this many of its slices.
     fn used(&self, request: usize, slices: usize) -> Time {
         let lengths = self.requests[request].slices[..slices].iter().map(|(length, _)| *length);
         let is_free = |(slice, length): &(usize, Time)| *slice == 0 && *length <= RecentRuns::SHORT;

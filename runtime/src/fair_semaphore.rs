@@ -13,7 +13,7 @@ use tokio::sync::{oneshot, watch};
 /// clients of an address half, what they began delays nobody else.
 pub const SHARES: Shares = Shares { flow: 25, account: 50 };
 
-/// So many that have given up waiting are kept before the queue is searched for them.
+/// Waiters that have given up and are kept before the queue is searched for them.
 const MOST_GONE: usize = 64;
 
 /// A semaphore for what is scarce and takes long, fair between accounts and the flows of each.

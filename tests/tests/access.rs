@@ -437,7 +437,7 @@ async fn a_certificate_says_who_a_client_is() -> Result<()> {
         let asked = ["-V", version, "-t", "localCode/plc", "-e", "result/plc", "-m", "5 7"];
         assert_eq!(certified.mosquitto("mosquitto_rr", Some("plc"), &asked).await?.trim_end(), "12");
     }
-    // Another's topics are not his, and without a certificate nobody comes in.
+    // Another's topics are not its own, and without a certificate nobody comes in.
     let asked = ["-V", "mqttv5", "-q", "1", "-t", "localCode/plc", "-m", "5 7"];
     let denied = certified.mosquitto("mosquitto_pub", Some("other"), &asked).await;
     ensure!(denied.is_ok_and(|said| said.is_empty()), "mosquitto_pub succeeds: only its warning tells");

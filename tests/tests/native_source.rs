@@ -80,7 +80,9 @@ async fn a_name_is_a_files_name_or_program(deployment: Deployment) -> Result<()>
             let answer = device.ask("inputCode/name", request).await?;
             assert_eq!(answer.text(), format!("{expected}.c 2"), "{name:?} {build}");
         }
-        let request = json!({ "name": name, "source": source, "makefile": COMMAND, "args": ["5 7"], "reply": "stdout" });
+        let request = json!({
+            "name": name, "source": source, "makefile": COMMAND, "args": ["5 7"], "reply": "stdout"
+        });
         let answer = device.ask("inputCode/name", request.to_string()).await?;
         assert_eq!(answer.text(), format!("{expected}.c 1"), "{name:?} in an envelope");
     }

@@ -1,5 +1,5 @@
 //! Source that is built for WASI and runs as a module: what the same source does natively, what it lacks there, and how
-//! an operator learns of differences before his devices do.
+//! an operator learns of differences before the devices do.
 
 use anyhow::{Context, Result, ensure};
 use offload_tests::answer::{envelope_problems, error_line_problems, refused, refused_in_envelope};
@@ -167,7 +167,7 @@ async fn modules_find_what_their_build_has_left(deployment: Deployment) -> Resul
     let answer = envelope::ask(&mut device, "inputCode/finds", &request).await?;
     assert_eq!(envelope::bytes_of(&answer, "stdout")?, b"-1 -1 -1", "{answer}");
     assert_eq!(envelope::bytes_of(&answer, "stderr")?, b"mkdir: Read-only file system\n", "{answer}");
-    // Never more than so many at once.
+    // A program may open a bounded number of files at once.
     let opens = "int n = 0; while (fopen(\"one.c\", \"r\")) n++; printf(\"%d\", n); return 0;";
     let answer = device.ask("inputCode/finds", legacy("one", "", &program(opens), makefile)).await?;
     assert_eq!(answer.text(), "254");

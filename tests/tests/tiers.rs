@@ -46,7 +46,7 @@ impl Held {
         self.folder.path().join("hold")
     }
 
-    /// A gateway with this compiler, which starts to hold now, and so many turns at it.
+    /// A gateway with this compiler, which starts to hold now, and this many permits for it.
     async fn gateway(&self, concurrency: usize) -> Result<Gateway> {
         let gateway = Gateway::embedded(&format!(
             "{LIMITS}[compiler]\nprogram = {:?}\nbaseline_from = 0\nbackground = 100\nconcurrency = {concurrency}\nwall = \"1h\"\n",

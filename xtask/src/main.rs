@@ -14,6 +14,7 @@ mod process;
 mod python;
 mod setup;
 mod test;
+mod tidy;
 mod time;
 mod toolchain;
 mod workspace;
@@ -40,6 +41,8 @@ enum Command {
         #[arg(last = true)]
         rest: Vec<String>,
     },
+    /// Checks the house rules that a machine can check: words, width, purposes, circles, links, scripts
+    Tidy,
     /// Fuzzes the broker
     Fuzz(fuzz::Arguments),
     /// Abuses the broker alone in every way at once, then the whole gateway by one attack after the other
@@ -68,6 +71,7 @@ fn run(command: Command) -> Result<()> {
         Command::Setup => setup::run().map(drop),
         Command::Guests => guests::run(&setup::run()?),
         Command::Test { rest } => test::run(&rest),
+        Command::Tidy => tidy::run(),
         Command::Fuzz(arguments) => fuzz::run(&arguments),
         Command::Chaos(arguments) => chaos::run(&arguments),
         Command::Bench { rest } => bench::run(&rest),

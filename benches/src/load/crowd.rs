@@ -10,7 +10,7 @@ pub struct Crowd {
 }
 
 impl Crowd {
-    /// Connects so many, one after the other.
+    /// Connects this many, one after the other.
     pub fn connect(address: SocketAddr, count: usize) -> Result<Crowd> {
         let client = |index| {
             let connection = Connection::open(address, &format!("idle-{index}"));

@@ -5,7 +5,7 @@ use anyhow::{Result, bail, ensure};
 /// Largest packet that is taken, in bytes: answers to a load are short.
 pub const MAX_PACKET: usize = 4_096;
 
-/// Seconds; far longer than a turn, in which no PINGREQ is sent.
+/// Seconds; far longer than a measurement, in which no PINGREQ is sent.
 const KEEP_ALIVE: u16 = 0;
 
 /// Clean Session, no will, no credentials (section 3.1.2.3).

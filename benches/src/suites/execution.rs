@@ -20,7 +20,7 @@ const FIGURES: [Figure; 3] = [
     Figure::compared("guests/s", 0),
 ];
 
-/// The workers are to take at most so many times what bare wasmtime takes.
+/// The workers are to take at most this many times what bare wasmtime takes.
 const TARGET: f64 = 1.6;
 
 /// A guest, what it is given, and what it must print.
@@ -44,7 +44,7 @@ const TASKS: [Task; 3] = [
 #[derive(Clone, Copy)]
 enum Contender {
     Bare,
-    /// With so many jobs that wait or run at once.
+    /// With this many jobs that wait or run at once.
     Workers(usize),
 }
 

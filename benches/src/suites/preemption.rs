@@ -60,7 +60,7 @@ impl Busy {
         Ok(Busy { slice, server, client, endless: Digest::of(&module) })
     }
 
-    /// Keeps so many guests running for as long as `beside` is, and returns their fuel a second.
+    /// Keeps this many guests running for as long as `beside` is, and returns their fuel a second.
     fn beside<T>(
         &mut self,
         count: u16,

@@ -423,7 +423,7 @@ impl Bystander {
             self.stream.read_exact(&mut body).await?;
             Ok((first, body))
         };
-        timeout(DEADLINE, receiving).await.expect("the broker is deaf")
+        timeout(DEADLINE, receiving).await.expect("the broker is unresponsive")
     }
 }
 

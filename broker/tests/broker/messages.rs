@@ -256,7 +256,7 @@ async fn packet_identifier_0_ends_the_connection() {
 /// Several slices of receivers.
 const MANY: usize = 200;
 
-/// So many sessions that are away and have subscribed to `many`.
+/// This many sessions that are away and have subscribed to `many`.
 async fn many_receivers(server: &Server) -> Vec<Connect> {
     let mut receivers = Vec::new();
     for at in 0..MANY {

@@ -1,3 +1,5 @@
+//! Requests and answers in the orders that brokers cause.
+
 use super::*;
 
 /// Answers are named by their topics.

@@ -1,3 +1,5 @@
+//! Tests of the answer forms: what each looks like on the wire.
+
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;

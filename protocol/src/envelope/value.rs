@@ -32,9 +32,9 @@ pub(crate) enum Value<'a> {
 pub(crate) enum Shape<'s> {
     /// Text, bytes or a number.
     Scalar,
-    /// Up to so many scalars.
+    /// Up to this many scalars.
     List(usize),
-    /// Up to so many scalars with names.
+    /// Up to this many scalars with names.
     Map(usize),
     /// Named values, each of its own shape; as many as one document may have.
     Fields(&'s dyn Fn(&str) -> Shape<'static>),

@@ -1,3 +1,5 @@
+//! Tests of the request forms: what decodes to what, what is refused, and the bounds of decoding.
+
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -759,7 +761,8 @@ proptest! {
             Just(&b"a----5 7----int main;----"[..]),
         ],
         tail in vec(any::<u8>(), 0..64),
-        user_properties in vec((prop_oneof![Just("id".to_owned()), "env\\..*", any::<String>()], any::<String>()), 0..4),
+        user_properties in
+            vec((prop_oneof![Just("id".to_owned()), "env\\..*", any::<String>()], any::<String>()), 0..4),
     ) {
         let payload = Bytes::from([start, &tail].concat());
         for kind in [RequestKind::LocalCode, RequestKind::InputCode] {

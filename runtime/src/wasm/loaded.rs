@@ -1,4 +1,4 @@
-//! The modules that a worker keeps loaded: so many bytes of them, fairly shared between the accounts that had them
+//! The modules that a worker keeps loaded: a bounded number of bytes, fairly shared between the accounts that had them
 //! loaded.
 
 use super::artifact::Artifact;
@@ -147,7 +147,7 @@ impl LoadedModules {
         None
     }
 
-    /// Unloads what it must for so many bytes more, and pays for those that there is no room for even so.
+    /// Unloads what it must for this many bytes more, and pays for those that there is no room for even so.
     fn make_room(&mut self, bytes: usize, account: &Name) -> Result<MemoryLease, WireError> {
         let LoadedLimits { bytes: max_bytes, modules, .. } = self.limits;
         while (self.bytes() + bytes > max_bytes || self.entries.len() >= modules)
@@ -183,7 +183,7 @@ mod tests {
         engine::worker(2, &Limits::default(), &Compiler::default()).unwrap()
     }
 
-    /// A command with so many bytes of data, which differ by its number.
+    /// A command with this many bytes of data, which differ by its number.
     fn module(number: u32, data: usize) -> Vec<u8> {
         let mut types = encode::TypeSection::new();
         types.ty().function([], []);
@@ -348,7 +348,7 @@ mod tests {
         assert_eq!(["running", "1", "2", "3"].map(|name| pretended.has(name)), [true, false, false, false]);
         drop(running);
         assert_eq!(pretended.modules.unload_idle(pretended.now), None);
-        assert!(pretended.has("running"), "so many bytes stay");
+        assert!(pretended.has("running"), "the bytes of what runs stay");
         for name in ["warm", "cold"] {
             assert!(pretended.load("a", name).is_ok());
         }

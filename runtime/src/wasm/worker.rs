@@ -78,8 +78,8 @@ pub struct Pause {
 }
 
 impl Worker {
-    /// The worker of this number, whose own engine is that of `linkers`, and which keeps so many modules loaded:
-    /// loading one again takes a millisecond or two at the most.
+    /// The worker of this number, whose own engine is that of `linkers`, and which keeps this many bytes of modules
+    /// loaded: loading one again takes a millisecond or two at the most.
     pub fn new(
         index: usize,
         scheduler: Arc<Scheduler>,

@@ -47,7 +47,8 @@ impl Client {
         }
     }
 
-    /// Sends what was published, and returns when it is acknowledged and so many messages have come, with their texts.
+    /// Sends what was published, and returns when it is acknowledged and this many messages have come, with their
+    /// texts.
     pub async fn messages(&mut self, mut acknowledged: usize, count: usize) -> Vec<String> {
         let mut texts = Vec::new();
         while acknowledged > 0 || texts.len() < count {

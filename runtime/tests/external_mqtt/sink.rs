@@ -43,7 +43,7 @@ impl EchoSink {
         Self::new(true, 0)
     }
 
-    /// Answers with so many bytes more.
+    /// Answers with this many bytes more.
     pub fn verbose(padding: usize) -> Arc<EchoSink> {
         Self::new(false, padding)
     }

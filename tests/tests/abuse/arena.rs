@@ -62,7 +62,7 @@ impl Arena {
         }
     }
 
-    /// So many, or some of them in a smoke test.
+    /// This many, or some of them in a smoke test.
     pub fn many(&self, full: usize) -> usize {
         if self.full { full } else { (full / SMOKE_PART).max(1) }
     }
@@ -154,7 +154,7 @@ impl Arena {
         Ok(link)
     }
 
-    /// Runs so many tasks to their end. One that fails has ended, too: the gateway may have had enough of it.
+    /// Runs this many tasks to their end. One that fails has ended, too: the gateway may have had enough of it.
     pub async fn crowd<F>(self: &Arc<Self>, count: usize, task: impl Fn(Arc<Self>, usize) -> F)
     where
         F: Future<Output = io::Result<()>> + Send + 'static,

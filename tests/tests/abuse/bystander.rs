@@ -18,7 +18,7 @@ use crate::priority;
 /// Between two requests: 50 a second.
 const PACE: Duration = Duration::from_millis(20);
 
-/// Of the requests, so many may be unacknowledged: fewer than the broker's Receive Maximum, as a client has to.
+/// Requests that may be unacknowledged at once: fewer than the broker's Receive Maximum, as a client has to.
 const MAX_UNACKNOWLEDGED: usize = 1_000;
 
 /// Packet identifiers in turn.

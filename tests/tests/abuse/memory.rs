@@ -14,7 +14,7 @@ use crate::priority;
 
 /// Between two looks.
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(100);
-/// Of so many looks, one is at the children: all processes of the machine have to be read for it.
+/// One look in this many is at the children: all processes of the machine have to be read for it.
 const CHILDREN_EVERY: usize = 5;
 /// So far over what it was, the attack has won: it is ended before the machine is out of memory.
 const HALT_BYTES: u64 = 1 << 30;

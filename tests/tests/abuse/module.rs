@@ -87,7 +87,7 @@ pub fn socket_calls() -> Result<Vec<u8>> {
     )?)
 }
 
-/// Holds so many bytes of data, and ends at once.
+/// Holds this many bytes of data, and ends at once.
 pub fn with_data(bytes: usize) -> Result<Vec<u8>> {
     let (text, pages) = ("x".repeat(bytes), bytes.div_ceil(64 * 1024));
     Ok(wat::parse_str(format!(
@@ -95,7 +95,7 @@ pub fn with_data(bytes: usize) -> Result<Vec<u8>> {
     ))?)
 }
 
-/// Has so many functions of some 3 KB each, of which none is called: nearly all of its time is the compiler's.
+/// Has this many functions of some 3 KB each, of which none is called: nearly all of its time is the compiler's.
 pub fn functions(count: usize) -> Result<Vec<u8>> {
     const STEPS: usize = 300;
     let step = "(local.set 0 (i32.xor (i32.mul (local.get 0) (local.get 1)) (i32.load (local.get 0))))";
@@ -106,7 +106,7 @@ pub fn functions(count: usize) -> Result<Vec<u8>> {
     ))?)
 }
 
-/// A component that goes down so many calls, then asks the host for a list: to place it, the host calls the
+/// A component that goes down this many calls, then asks the host for a list: to place it, the host calls the
 /// component's `realloc`, which recurses until its stack ends.
 pub fn reentry(depth: u32) -> Result<Vec<u8>> {
     Ok(wat::parse_str(format!(

@@ -57,7 +57,7 @@ impl Connect {
         self
     }
 
-    /// A will with so many empty user properties.
+    /// A will with this many empty user properties.
     pub fn will(mut self, topic: &str, user_properties: usize) -> Connect {
         self.will = section(&empty_user_properties(user_properties));
         self.will.extend(string(topic.as_bytes()));

@@ -19,7 +19,7 @@ pub const BYSTANDER: &str = "bystander";
 pub const WATCHER: &str = "walter";
 /// The ordinary accounts of the abusers.
 pub const ABUSERS: [&str; 4] = ["mallory", "mallet", "marvin", "maud"];
-/// So many visitors have accounts; a later one is one who comes back.
+/// Visitors with an account of their own; a later one is one that comes back.
 pub const VISITORS: usize = 200;
 
 /// The memory of workers on a machine with 4 GB, for which the targets are made, whatever machine this is.

@@ -6,7 +6,7 @@ use crate::trial::{GIVES_BACK_IN, Trial};
 
 /// The bystander's 99th percentile is at most the larger of this...
 const P99: Duration = Duration::from_millis(20);
-/// ...and so many times its own without the attack.
+/// ...and this many times its own without the attack.
 const P99_TIMES: u32 = 10;
 
 /// A visitor is served within the larger of this and as many times what one waits without the attack.

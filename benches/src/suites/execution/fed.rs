@@ -86,7 +86,7 @@ impl Fed {
         Ok(Prepared { task, artifact, input })
     }
 
-    /// Keeps so many jobs waiting or running, for so long; how many were done.
+    /// Keeps `in_flight` jobs waiting or running for this long; returns how many were done.
     pub fn run(&self, prepared: &Prepared, in_flight: usize, length: Duration) -> Result<u64> {
         let end = Instant::now() + length;
         let tally = Arc::new(Tally::default());

@@ -9,7 +9,7 @@ use offload_mqtt::ConnectionError;
 
 /// A connection that ends sooner than this may have been ended by another one.
 const SHORT: Duration = Duration::from_secs(10);
-/// So many short connections in a row are no accident. MQTT 3.1.1 has no other sign, and Mosquitto 2.0 gives none.
+/// This many short connections in a row are no accident. MQTT 3.1.1 has no other sign, and Mosquitto 2.0 gives none.
 const SHORT_IN_A_ROW: u32 = 4;
 
 /// Watches how connections end.

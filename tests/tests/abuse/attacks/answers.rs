@@ -10,7 +10,7 @@ use crate::arena::{Arena, Link, write};
 use crate::packet::{self, Connect, Publish};
 use crate::stage::{ABUSERS, PASSWORD, WATCHER};
 
-/// A connection that asks until it has so many answers to come.
+/// A connection that asks until it has this many answers to come.
 const REQUESTS_AT_ONCE: usize = 64;
 
 /// Answers to an empty reply id that its asker cannot take. Another user, who rightly listens on `result/`, must hear

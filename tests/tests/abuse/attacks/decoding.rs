@@ -7,7 +7,7 @@ use crate::arena::{Arena, write};
 use crate::packet::Publish;
 use crate::stage::ABUSERS;
 
-/// An envelope of CBOR with so many values in it: an array of empty texts.
+/// An envelope of CBOR with this many values in it: an array of empty texts.
 pub async fn cbor_values(arena: Arc<Arena>) -> io::Result<()> {
     const VALUES: u16 = 65_280;
     // The self-described tag, a map of one field, its name, and the array.

@@ -63,7 +63,7 @@ pub async fn background_compiles(arena: Arc<Arena>) -> io::Result<()> {
     always_new(arena, 300, connections, 1).await
 }
 
-/// Modules of so many functions, none of which was there before, from so many connections of so many accounts.
+/// Modules of this many functions, none of which was there before, from some connections of some accounts.
 async fn always_new(
     arena: Arc<Arena>,
     functions: usize,
@@ -123,7 +123,7 @@ pub async fn log_flood(arena: Arc<Arena>) -> io::Result<()> {
     again_and_again(arena, module, 4).await
 }
 
-/// The same module from so many connections of one account.
+/// The same module from some connections of one account.
 async fn again_and_again(arena: Arc<Arena>, module: Vec<u8>, connections: usize) -> io::Result<()> {
     let module = Arc::new(module);
     arena

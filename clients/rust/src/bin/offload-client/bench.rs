@@ -67,7 +67,7 @@ pub struct Bench {
     #[arg(long, value_name = "R", value_parser = value_parser!(u32).range(1..=MAX_RATE))]
     rate: Option<u32>,
 
-    /// Requests in flight, all connections together: always so many, with --rate at most [default: 1 for each
+    /// Requests in flight, all connections together: always this many, with --rate at most [default: 1 for each
     /// connection, with --rate 1024]. With more than 1024 on one connection a gateway may drop answers, which are lost:
     /// its `session_queue` says how many may wait for a client that reads too slowly
     #[arg(long, value_name = "N", value_parser = value_parser!(u16).range(1..=MAX_CONCURRENCY))]

@@ -34,7 +34,8 @@ use crate::send::Send;
 
 /// Hand work to an offload-rt gateway: a WebAssembly program of your own, or arguments for one that the gateway has.
 #[derive(Parser)]
-#[command(name = "offload-client", version, disable_help_flag = true, disable_version_flag = true, after_help = EXAMPLES)]
+#[command(name = "offload-client", version, after_help = EXAMPLES)]
+#[command(disable_help_flag = true, disable_version_flag = true)]
 struct Cli {
     /// Print help
     #[arg(long, action = clap::ArgAction::Help, global = true)]

@@ -101,8 +101,8 @@ impl Schedule {
         Self { begin: Instant::now() + warm_up, stopped: AtomicBool::new(false), mode }
     }
 
-    /// An open loop from now on, of `rate` requests a second. What is not taken `patience` after the last one was due is
-    /// given up.
+    /// An open loop from now on, of `rate` requests a second. What is not taken `patience` after the last one was due
+    /// is given up.
     pub fn open(rate: u32, warm_up: Duration, extent: Extent, patience: Duration) -> Self {
         let first = Instant::now();
         let timetable = Timetable::new(first, rate, warm_up, extent);

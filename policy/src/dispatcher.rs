@@ -328,7 +328,7 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
     pub fn finished(&mut self, worker: usize, guest: GuestId, took: SliceTime) {
         let of = &self.workers[worker].guests[guest];
         let run = match took {
-            SliceTime::Charged(time) => SliceTime::Charged(of.used + time),
+            SliceTime::Charged(time) | SliceTime::Overrun(time) => SliceTime::Charged(of.used + time),
             free => free,
         };
         self.history.update(&of.program, |runs| {

@@ -35,7 +35,7 @@ mod tests {
     #[test]
     fn programs_that_hold_up_a_worker_are_for_half_of_them_and_at_least_one() {
         let mut holds_up = RecentRuns::UNKNOWN;
-        holds_up.slice_took(SliceTime::Charged(RecentRuns::HOLD_UP));
+        holds_up.slice_took(SliceTime::Overrun(RecentRuns::HOLD_UP));
         for (workers, allowed) in [(1, 1), (2, 1), (3, 2), (4, 2), (5, 3)] {
             let placement = Placement::new(workers);
             let count = |runs| (0..workers).filter(|&worker| placement.allows(worker, runs)).count();

@@ -14,6 +14,8 @@ use crate::fair_cache::FairCache;
 pub enum SliceTime {
     /// CPU time, which the guest is charged with.
     Charged(Time),
+    /// CPU time, which the guest is charged with, of a slice that went on although it was told to end.
+    Overrun(Time),
     /// Wall-clock time of a slice that the guest is not charged with: a short first slice, which is not worth the
     /// reading of the CPU clock, or one in which the kernel ran others.
     Free(Time),
@@ -23,7 +25,7 @@ impl SliceTime {
     /// What the guest is charged with.
     pub fn charged(self) -> Time {
         match self {
-            SliceTime::Charged(time) => time,
+            SliceTime::Charged(time) | SliceTime::Overrun(time) => time,
             SliceTime::Free(_) => Time::ZERO,
         }
     }
@@ -34,13 +36,15 @@ impl SliceTime {
 pub struct RecentRuns {
     /// Runs in a row that were not short, up to [`LONG_RUNS`](Self::LONG_RUNS).
     long: u8,
-    /// Whether any slice held up its worker.
+    /// Whether a slice held up its worker.
     hold_up: bool,
+    /// Slices since then that did not.
+    calm: u16,
 }
 
 impl RecentRuns {
     /// Nothing is known, so the program is not short.
-    pub const UNKNOWN: Self = Self { long: Self::LONG_RUNS, hold_up: false };
+    pub const UNKNOWN: Self = Self { long: Self::LONG_RUNS, hold_up: false, calm: 0 };
 
     /// A run that takes longer is not to be on the thread of an ingress, which other clients need.
     pub const SHORT: Time = Time::from_micros(200);
@@ -49,24 +53,35 @@ impl RecentRuns {
     /// doing, or the ticker's.
     pub const LONG_RUNS: u8 = 2;
 
-    /// A program holds up its worker when one of its slices takes this much CPU time: ten times what a tick leaves it
-    /// by default, so no tick ended it. Filling 64 MB of memory is one instruction of 25 ms.
+    /// A program holds up its worker when one of its slices goes on for this much CPU time, ten times a slice by
+    /// default, although it was told to end. Filling 64 MB of memory is one instruction of 25 ms.
     pub const HOLD_UP: Time = Time::from_millis(5);
+
+    /// A program that has held up its worker is trusted again after this many slices that did not: half a second of CPU
+    /// time by default. One that holds it up as rarely takes a few percent of it.
+    pub const CALM_SLICES: u16 = 1_000;
 
     /// Whether the program is known to be short.
     pub fn are_short(self) -> bool {
         self.long < Self::LONG_RUNS
     }
 
-    /// Whether a slice of it took so long that nothing else could run on its worker. A program that did so once may do
-    /// so again.
+    /// Whether a slice of it took so long that nothing else could run on its worker. A program that did so may do so
+    /// again, until [`CALM_SLICES`](Self::CALM_SLICES) have passed.
     pub fn hold_up(self) -> bool {
         self.hold_up
     }
 
     /// A slice has ended.
     pub fn slice_took(&mut self, took: SliceTime) {
-        self.hold_up |= took.charged() >= Self::HOLD_UP;
+        match took {
+            SliceTime::Overrun(time) if time >= Self::HOLD_UP => (self.hold_up, self.calm) = (true, 0),
+            SliceTime::Charged(_) | SliceTime::Overrun(_) if self.hold_up => {
+                self.calm += 1;
+                self.hold_up = self.calm < Self::CALM_SLICES;
+            }
+            SliceTime::Charged(_) | SliceTime::Overrun(_) | SliceTime::Free(_) => {}
+        }
     }
 
     /// A run has ended. What it took is sure to be short if it was free, all in a first slice, and sure to be long if
@@ -74,7 +89,7 @@ impl RecentRuns {
     pub fn ended(&mut self, took: SliceTime) {
         self.long = match took {
             SliceTime::Free(time) if time <= Self::SHORT => 0,
-            SliceTime::Charged(time) if time > Self::SHORT => Self::LONG_RUNS,
+            SliceTime::Charged(time) | SliceTime::Overrun(time) if time > Self::SHORT => Self::LONG_RUNS,
             _ => Self::LONG_RUNS.min(self.long + 1),
         };
     }
@@ -120,15 +135,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_long_slice_is_remembered() {
+    fn a_slice_that_overruns_is_remembered_for_a_time() {
+        const HOLD_UP: Time = RecentRuns::HOLD_UP;
         let mut runs = RecentRuns::UNKNOWN;
-        // The kernel may have run others in a slice that is free.
-        runs.slice_took(SliceTime::Free(4 * RecentRuns::HOLD_UP));
-        runs.slice_took(SliceTime::Charged(RecentRuns::HOLD_UP / 2));
+        // The kernel may have run others in a slice that is free, and the tick that ends one may have come late.
+        runs.slice_took(SliceTime::Free(4 * HOLD_UP));
+        runs.slice_took(SliceTime::Charged(4 * HOLD_UP));
+        runs.slice_took(SliceTime::Overrun(HOLD_UP / 2));
         assert!(!runs.hold_up());
-        runs.slice_took(SliceTime::Charged(RecentRuns::HOLD_UP));
-        runs.slice_took(SliceTime::Charged(RecentRuns::HOLD_UP / 2));
-        assert!(runs.hold_up());
+        for _ in 0..2 {
+            runs.slice_took(SliceTime::Overrun(HOLD_UP));
+            for _ in 1..RecentRuns::CALM_SLICES {
+                runs.slice_took(SliceTime::Charged(HOLD_UP / 2));
+            }
+            assert!(runs.hold_up());
+        }
+        runs.slice_took(SliceTime::Charged(HOLD_UP / 2));
+        assert!(!runs.hold_up());
     }
 
     #[test]

@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 
 use offload_policy::{
-    Change, Dispatcher, DispatcherLimits, GuestId, Load, Next, PermitId, PermitLimits, Permits, Shares,
-    SliceTime, Stage, Submission, Time, Urgency,
+    Change, Dispatcher, DispatcherLimits, GuestId, Load, Next, PermitId, PermitLimits, Permits, RecentRuns,
+    Shares, SliceTime, Stage, Submission, Time, Urgency,
 };
 
 const DAY: &str = "
@@ -328,7 +328,11 @@ impl Day {
     fn took(&mut self, name: Name, time: &str) -> SliceTime {
         let time = time.parse().expect("a time");
         let is_first = std::mem::take(&mut self.guests.get_mut(name).expect("it runs").2);
-        if is_first && time <= FREE { SliceTime::Free(ms(time)) } else { SliceTime::Charged(ms(time)) }
+        match ms(time) {
+            free if is_first && time <= FREE => SliceTime::Free(free),
+            overrun if overrun >= RecentRuns::HOLD_UP => SliceTime::Overrun(overrun),
+            charged => SliceTime::Charged(charged),
+        }
     }
 }
 

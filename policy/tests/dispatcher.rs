@@ -335,6 +335,8 @@ impl Gateway {
         let is_first = of.slice == 0;
         let took = if is_first && length <= RecentRuns::SHORT {
             SliceTime::Free(length)
+        } else if length >= RecentRuns::HOLD_UP {
+            SliceTime::Overrun(length)
         } else {
             SliceTime::Charged(length)
         };

@@ -2,7 +2,7 @@
 
 use crate::scheduling;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle, Thread};
 use std::time::Duration;
 use wasmtime::Engine;
@@ -21,6 +21,8 @@ pub struct Ticker {
 struct Signal {
     /// One flag a worker: it has work.
     working: Vec<AtomicBool>,
+    /// Ticks since the start.
+    ticks: AtomicU64,
     asleep: AtomicBool,
     stop: AtomicBool,
 }
@@ -37,6 +39,7 @@ impl Ticker {
     pub fn start(engines: Vec<Engine>, shared_engine: Option<Engine>, slice: Duration) -> Ticker {
         let signal = Arc::new(Signal {
             working: engines.iter().map(|_| AtomicBool::new(false)).collect(),
+            ticks: AtomicU64::new(0),
             asleep: AtomicBool::new(false),
             stop: AtomicBool::new(false),
         });
@@ -77,6 +80,11 @@ impl Ticks {
         }
     }
 
+    /// Ticks so far, which have told guests to end their slices.
+    pub fn count(&self) -> u64 {
+        self.signal.ticks.load(Ordering::Relaxed)
+    }
+
     /// This worker is about to wait.
     pub fn done(&self) {
         self.signal.working[self.worker].store(false, Ordering::SeqCst);
@@ -99,6 +107,7 @@ fn tick(signal: &Signal, engines: &[Engine], shared_engine: Option<&Engine>, sli
         if any && let Some(engine) = shared_engine {
             engine.increment_epoch();
         }
+        signal.ticks.fetch_add(1, Ordering::Relaxed);
         idle = if any { 0 } else { idle + 1 };
         if idle >= IDLE_TICKS {
             signal.asleep.store(true, Ordering::SeqCst);

@@ -27,6 +27,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+/// A slice in which this many ticks came was told to end and went on, for [`RecentRuns::HOLD_UP`] with slices of the
+/// default length. A slice that is long because ticks came late has seen fewer.
+///
+/// [`RecentRuns::HOLD_UP`]: offload_policy::RecentRuns::HOLD_UP
+const OVERRUN_TICKS: u64 = 10;
+
 /// A worker's state; all of it is that of the thread at its executor but what `scheduler` and `ready_list` say.
 pub struct Worker {
     index: usize,
@@ -116,23 +122,30 @@ impl Worker {
             let seen = self.scheduler.changes();
             match self.next() {
                 Next::Start { guest, job, ends } => self.start(guest, job, ends),
-                Next::Resume(guest) => self.slice(guest, SliceClock::later()),
+                Next::Resume(guest) => {
+                    self.wake_for_released();
+                    self.slice(guest, SliceClock::later());
+                }
                 Next::End(guest) => {
                     let of = self.guests.get(guest);
                     let ended = of.ended_by(of.wall_error());
                     self.end(guest, ended);
                 }
-                Next::Expired(job) => (job.done)(RunOutcome::Expired),
+                Next::Expired(job) => self.scheduler.answer_expired(job),
                 Next::Idle(until) => {
-                    // What waits and is not for this worker may have waited for a quota that is free now.
-                    if std::mem::take(&mut self.has_released) {
-                        self.scheduler.wake_for_queued(Some(self.index));
-                    }
+                    self.wake_for_released();
                     return Some(self.pause(until, seen));
                 }
             }
         }
         None
+    }
+
+    /// Wakes others for what waits and is not for this worker, if it may have waited for a quota that is free now.
+    fn wake_for_released(&mut self) {
+        if std::mem::take(&mut self.has_released) {
+            self.scheduler.wake_for_queued(Some(self.index));
+        }
     }
 
     /// Starts what waits and is short, until there is no more of it, or `until`. `false` where guests of the worker
@@ -154,7 +167,7 @@ impl Worker {
             }
             match next {
                 Next::Start { guest, job, ends } => self.start(guest, job, ends),
-                Next::Expired(job) => (job.done)(RunOutcome::Expired),
+                Next::Expired(job) => self.scheduler.answer_expired(job),
                 Next::Resume(_) | Next::End(_) | Next::Idle(_) => break,
             }
             if Instant::now() >= until {
@@ -242,9 +255,15 @@ impl Worker {
         guest.waker.rearm();
         let waker = Waker::from(guest.waker.clone());
         let future = guest.future.as_mut();
+        let ticks = self.ticks.count();
         // A panic in a host call is our fault, and only this guest's end.
         let polled = catch_unwind(AssertUnwindSafe(|| future.poll(&mut Context::from_waker(&waker))));
-        let took = clock.used();
+        let took = match clock.used() {
+            SliceTime::Charged(time) if self.ticks.count() - ticks >= OVERRUN_TICKS => {
+                SliceTime::Overrun(time)
+            }
+            took => took,
+        };
         match polled {
             Ok(Poll::Ready(ended)) => self.finish(id, took, ended),
             Err(_) => self.finish(id, took, Ended::failed(telemetry::internal_error("a host call panicked"))),

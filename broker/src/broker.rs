@@ -3,7 +3,7 @@
 pub(crate) mod authorization;
 mod wills;
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use crate::{
     application::Application,
@@ -25,6 +25,19 @@ pub struct Broker {
     parts: Arc<Parts>,
 }
 
+/// A handle to a [`Broker`] that does not keep it: what the broker keeps may hold one.
+#[derive(Clone)]
+pub struct WeakBroker {
+    parts: Weak<Parts>,
+}
+
+impl WeakBroker {
+    /// The broker, as long as somebody keeps it.
+    pub fn upgrade(&self) -> Option<Broker> {
+        self.parts.upgrade().map(|parts| Broker { parts })
+    }
+}
+
 struct Parts {
     context: Arc<BrokerContext>,
     application: Arc<dyn Application>,
@@ -40,6 +53,11 @@ impl Broker {
         let topics = Arc::new(Topics::new(context.clone()));
         let registry = SessionRegistry::new(context.clone(), topics.clone());
         Self { parts: Arc::new(Parts { context, application, topics, registry, sys: Sys::new() }) }
+    }
+
+    /// A handle that does not keep the broker.
+    pub fn downgrade(&self) -> WeakBroker {
+        WeakBroker { parts: Arc::downgrade(&self.parts) }
     }
 
     /// Hands a message of the application's own to every session with a matching subscription, and retains it if it

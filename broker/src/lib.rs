@@ -126,7 +126,7 @@ mod version;
 
 pub use self::{
     application::{Application, BoxFuture, NoApplication, Received, Route},
-    broker::Broker,
+    broker::{Broker, WeakBroker},
     config::Config,
     error::Error,
     message::{Message, Properties, QoS, UserProperties},

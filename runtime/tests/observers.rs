@@ -119,3 +119,18 @@ async fn each_answer_is_seen_once() {
         assert_eq!(endings[..], [*expected], "{what}: {payload}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_has_shut_down_keeps_no_observer() {
+    let recorder = Arc::new(Recorder { seen: Seen::default(), requests: watch::Sender::new(0) });
+    let mut requests = recorder.requests.subscribe();
+    let folder = TempDir::new().unwrap();
+    let gateway = start(recorder, &folder).await;
+    let mut client = Client::connect(gateway.address().unwrap(), "d").await;
+    client.subscribe("result/d").await;
+    client.publish("localCode/d", "1 2").await;
+    client.messages(1, 1).await;
+    gateway.shutdown().await;
+    let dropped = async { while requests.changed().await.is_ok() {} };
+    timeout(PATIENCE, dropped).await.expect("nothing keeps the observer, nor the pipeline that has it");
+}

@@ -105,10 +105,12 @@ impl Ingress for EmbeddedIngress {
 
         let hook = Arc::new(Hook { access, authentication, credentials: credentials.clone(), intake });
         let broker = Broker::new(broker_config(&config.listen, &config.watchdog), hook.clone());
-        let (lost, asked) = (broker.clone(), hook.authentication.clone());
+        // The broker keeps the hook, which keeps both.
+        let (weak_broker, weak_hook) = (broker.downgrade(), Arc::downgrade(&hook));
         hook.authentication.on_reload(Box::new(move || {
-            let is_lost = |client: &ClientInfo| confirm(&asked, client).is_err();
-            let ended = lost.disconnect(is_lost, Reason::NotAuthorized);
+            let Some((broker, hook)) = weak_broker.upgrade().zip(weak_hook.upgrade()) else { return };
+            let is_lost = |client: &ClientInfo| confirm(&hook.authentication, client).is_err();
+            let ended = broker.disconnect(is_lost, Reason::NotAuthorized);
             if ended > 0 {
                 tracing::info!(ended, "clients are no longer let in: their connections and sessions end");
             }

@@ -105,6 +105,8 @@ impl<T: Clone> OnceCache<T> {
             let looks = state.looks;
             state.entries.get_or_insert_with(&digest, looks, || (Cell::default(), (), 0)).clone()
         };
+        let asked = Asked { cache: self, digest, cell: Some(cell) };
+        let cell = asked.cell.as_ref().expect("given back when it is dropped");
         // Set by whoever of those that wait for it makes it.
         let mut permanent = None;
         let outcome = cell
@@ -116,8 +118,9 @@ impl<T: Clone> OnceCache<T> {
             .await
             .clone();
         if let Some(permanent) = permanent {
-            self.account(digest, &cell, &outcome, permanent);
+            self.account(digest, cell, &outcome, permanent);
         }
+        let cell = cell.clone();
         (outcome, cell)
     }
 
@@ -161,6 +164,31 @@ impl<T: Clone> OnceCache<T> {
     }
 }
 
+/// Whoever waits for a value, until it gives up or has it.
+struct Asked<'c, T> {
+    cache: &'c OnceCache<T>,
+    digest: Digest,
+    /// Given back under the cache's lock, so that the last of several who give up is known.
+    cell: Option<Cell<T>>,
+}
+
+impl<T> Drop for Asked<'_, T> {
+    /// Forgets a value that was not made and that nobody else waits for: it weighs nothing, so nothing else would.
+    fn drop(&mut self) {
+        let Some(cell) = self.cell.take() else { return };
+        if cell.initialized() {
+            return;
+        }
+        let mut state = self.cache.state.lock().expect("no panic while the lock is held");
+        let is_there = state.holds(&self.digest, &cell);
+        drop(cell);
+        let only_kept = |cell: &Cell<T>| Arc::strong_count(cell) == 1;
+        if is_there && state.entries.peek(&self.digest).is_some_and(only_kept) {
+            state.entries.remove(&self.digest);
+        }
+    }
+}
+
 impl<T> State<T> {
     /// Whether this is the cell of what is there now.
     fn holds(&self, digest: &Digest, cell: &Cell<T>) -> bool {
@@ -189,6 +217,30 @@ mod tests {
 
     fn digest(name: &str) -> Digest {
         Digest::of(name.as_bytes())
+    }
+
+    /// Each client that gives up before its value is made leaves nothing behind; the last one takes the entry along.
+    #[tokio::test]
+    async fn whoever_gives_up_leaves_nothing() {
+        let cache = cache();
+        for number in 0..1_000 {
+            let never = std::future::pending::<Result<u64, MakeError>>;
+            let digest = digest(&number.to_string());
+            let (mut first, mut second) =
+                (Box::pin(cache.get_or_make(digest, never())), Box::pin(cache.get_or_make(digest, never())));
+            assert!(is_waiting(&mut first).await && is_waiting(&mut second).await);
+            drop(first);
+            assert_eq!(cache.lock().entries.len(), 1, "one still waits");
+            drop(second);
+            assert_eq!(cache.lock().entries.len(), 0);
+        }
+    }
+
+    async fn is_waiting<F: Future + Unpin>(future: &mut F) -> bool {
+        std::future::poll_fn(|cx| {
+            std::task::Poll::Ready(std::pin::Pin::new(&mut *future).poll(cx).is_pending())
+        })
+        .await
     }
 
     #[tokio::test]

@@ -1,10 +1,11 @@
-//! Step 10: the answer, which leaves by one way ([`PendingAnswer`]), whoever gives it: a backend, a refusal, or the
+//! The answer, which leaves by one way ([`PendingAnswer`]), whoever gives it: a backend, a refusal, or the
 //! request that this one repeats.
 
 use super::observer::AnswerObserver;
 use crate::deduplication::{Deduplicator, Key};
 use crate::ingress::{Outgoing, ReplyAddress, Responder};
 use crate::stopping::stopping_error;
+use crate::telemetry;
 use crate::wasm::workers::{RunOutcome, Waiting};
 use offload_protocol::answer::{Answer, AnswerForm, Outcome};
 use offload_protocol::error::{ErrorKind, WireError};
@@ -29,14 +30,13 @@ pub struct PendingAnswer {
     pub observations: Vec<Box<dyn AnswerObserver>>,
 }
 
-/// The first request of its name, as the deduplicator knows it.
+/// The first request of its name, as the deduplicator knows it. Dropped without an outcome, because its task has
+/// panicked, it answers whoever waits for one.
 pub struct Registered {
-    /// Where it is registered.
-    pub deduplicator: Arc<Deduplicator<Repetition>>,
-    /// Under which name.
-    pub key: Key,
-    /// Who pays for remembering its outcome.
-    pub account: Arc<str>,
+    deduplicator: Arc<Deduplicator<Repetition>>,
+    key: Key,
+    account: Arc<str>,
+    has_ended: bool,
 }
 
 /// A repetition of a request that is on its way: it gets the same answer, on its own topic and in its own form.
@@ -95,9 +95,7 @@ impl PendingAnswer {
     /// Answers the request and its repetitions; later ones get the same answer if it is to be remembered.
     fn settle(mut self, answer: Answer, remember: bool) {
         let repetitions = match self.registration.take() {
-            Some(Registered { deduplicator, key, account }) => {
-                deduplicator.end(&key, &account, remember.then_some(&answer), Instant::now())
-            }
+            Some(registered) => registered.end(remember.then_some(&answer)),
             None => Vec::new(),
         };
         for repetition in repetitions {
@@ -113,6 +111,32 @@ impl PendingAnswer {
             observation.answer(&answer);
         }
         responder.answer(Outgoing { address, form, answer });
+    }
+}
+
+impl Registered {
+    /// Registered there under this name; `account` pays for remembering the outcome.
+    pub fn new(deduplicator: Arc<Deduplicator<Repetition>>, key: Key, account: Arc<str>) -> Registered {
+        Registered { deduplicator, key, account, has_ended: false }
+    }
+
+    /// The request has ended, with an outcome that is to be remembered, or none. Returns who has waited for it.
+    fn end(mut self, outcome: Option<&Answer>) -> Vec<Repetition> {
+        self.has_ended = true;
+        self.deduplicator.end(&self.key, &self.account, outcome, Instant::now())
+    }
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        if self.has_ended {
+            return;
+        }
+        let error = telemetry::internal_error("a request was given up without an outcome");
+        for repetition in self.deduplicator.end(&self.key, &self.account, None, Instant::now()) {
+            let id = repetition.pending.id.clone();
+            repetition.answer(Answer::failed(id, error.clone()));
+        }
     }
 }
 

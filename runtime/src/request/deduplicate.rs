@@ -1,4 +1,4 @@
-//! Step 6: whether the request has come before, under the same `id`.
+//! Whether the request has come before, under the same `id`.
 
 use super::answer::{PendingAnswer, Refusal, Registered, Repetition};
 use super::decode::Asked;
@@ -30,8 +30,8 @@ pub fn deduplicate(
     };
     match deduplicator.begin(&key, fingerprint, Repetition { pending, waiting }, asked.arrived) {
         Registration::First(Repetition { mut pending, waiting }) => {
-            let (deduplicator, account) = (deduplicator.clone(), asked.client.account.clone());
-            pending.registration = Some(Registered { deduplicator, key, account });
+            let account = asked.client.account.clone();
+            pending.registration = Some(Registered::new(deduplicator.clone(), key, account));
             Ok(Some(First { asked, pending, waiting, digest, watched }))
         }
         Registration::InFlight => Ok(None),

@@ -67,15 +67,14 @@ impl Scheduler {
     ///
     /// [`Busy`] when this client, its account, or all of them have too much waiting.
     pub fn admit(&self, key: &Key, load: Load) -> Result<(), Busy> {
-        let now = self.now();
-        self.lock().admit(key, load, now)
+        let mut dispatcher = self.lock();
+        dispatcher.admit(key, load, self.now())
     }
 
     /// An admitted request ends without having been started.
     pub fn withdraw(&self, key: &Key, load: Load) {
-        let now = self.now();
         let mut dispatcher = self.lock();
-        dispatcher.withdraw(key, load, now);
+        dispatcher.withdraw(key, load, self.now());
         self.tell_if_idle(&dispatcher);
     }
 
@@ -117,8 +116,8 @@ impl Scheduler {
 
     /// What this worker does next; those of its guests that were `woken` can go on.
     pub fn next(&self, worker: usize, woken: &mut Vec<GuestId>) -> Next<Job> {
-        let now = self.now();
         let mut dispatcher = self.lock();
+        let now = self.now();
         woken.drain(..).for_each(|guest| dispatcher.ready(worker, guest, now));
         let permit = self.hold_open(&mut dispatcher);
         let next = dispatcher.next(worker, now);
@@ -133,8 +132,8 @@ impl Scheduler {
         woken: &mut Vec<GuestId>,
         at_hand: impl Fn(&Job) -> bool,
     ) -> Option<Next<Job>> {
-        let now = self.now();
         let mut dispatcher = self.lock();
+        let now = self.now();
         woken.drain(..).for_each(|guest| dispatcher.ready(worker, guest, now));
         if !dispatcher.may_run_inline(worker) {
             return None;
@@ -249,20 +248,25 @@ impl Scheduler {
                 }
             }
             let expired = {
-                let now = self.now();
                 let mut dispatcher = self.lock();
-                let expired = dispatcher.expire(now);
+                let expired = dispatcher.expire(self.now());
                 self.count_queued(&dispatcher);
-                self.tell_if_idle(&dispatcher);
                 expired
             };
             for job in expired {
-                (job.done)(RunOutcome::Expired);
+                self.answer_expired(job);
             }
         }
     }
 
-    /// The policy's time.
+    /// Answers a job whose deadline came before it could start. Whoever waits until nothing waits any more waits for
+    /// the answer too.
+    pub fn answer_expired(&self, job: Job) {
+        (job.done)(RunOutcome::Expired);
+        self.tell_if_idle(&self.lock());
+    }
+
+    /// The policy's time. Read under the lock for what the dispatcher is told, so that its times never go backwards.
     pub fn now(&self) -> Time {
         self.epoch.elapsed()
     }
@@ -298,10 +302,7 @@ impl Scheduler {
                     watched.admit(permit);
                 }
             }
-            Next::Expired(_) => {
-                self.count_queued(dispatcher);
-                self.tell_if_idle(dispatcher);
-            }
+            Next::Expired(_) => self.count_queued(dispatcher),
             Next::Resume(_) | Next::End(_) | Next::Idle(_) => {}
         }
         next

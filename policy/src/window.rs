@@ -145,7 +145,7 @@ impl<A> Window<A> {
     }
 
     /// Whether nothing waits to be published: what may be left out waits elsewhere until then.
-    pub fn has_room(&self) -> bool {
+    pub fn nothing_waits(&self) -> bool {
         self.waiting.is_empty()
     }
 

@@ -46,9 +46,10 @@ pub struct DeliveryProperties {
 /// and let the request go on meanwhile.
 ///
 /// Completed, it acknowledges the request to a publisher that is owed that now; an external broker is acknowledged with
-/// the answer. Dropped, it refuses the request, so that its publisher does not believe that it is safe.
+/// the answer, which is the [`Responder`]'s. Dropped, it refuses a request whose publisher is owed that now, so that it
+/// does not believe that the request is safe.
 #[derive(Debug)]
-#[must_use = "a request whose acceptance is dropped is refused"]
+#[must_use = "dropped, it refuses the request"]
 pub struct Acceptance {
     /// What the embedded broker waits for.
     pub(super) acknowledgement: Option<Acknowledgement>,

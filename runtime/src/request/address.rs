@@ -1,4 +1,4 @@
-//! Step 1: whether a delivery is a request, and where its answer goes.
+//! Whether a delivery is a request, and where its answer goes.
 
 use crate::client::Client;
 use crate::config::Answers;

@@ -1,4 +1,4 @@
-//! Step 4: whether there is room for the request, and when its publisher may believe that it is safe.
+//! Whether there is room for the request, and when its publisher may believe that it is safe.
 
 use super::answer::{PendingAnswer, Refusal};
 use super::authorize::Authorized;

@@ -1,4 +1,4 @@
-//! Step 3: whether this client may ask for this, and be answered there.
+//! Whether this client may ask for this, and be answered there.
 
 use super::answer::Refusal;
 use super::decode::Decoded;

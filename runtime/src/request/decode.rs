@@ -1,4 +1,4 @@
-//! Step 2: what is asked. From here on an answer is owed, and observers see the request.
+//! What is asked. From here on an answer is owed, and observers see the request.
 
 use super::address::Addressed;
 use super::answer::{PendingAnswer, Refusal};

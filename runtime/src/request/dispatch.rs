@@ -1,4 +1,4 @@
-//! Step 9: the one place where a request goes to its backend.
+//! The one place where a request goes to its backend.
 
 use super::backend::{Backend, native, wasm};
 use super::resolve::Resolved;

@@ -1,4 +1,4 @@
-//! Step 5: what a request is known by when it comes again: by its `id` to the deduplicator, by what it runs to the
+//! What a request is known by when it comes again: by its `id` to the deduplicator, by what it runs to the
 //! suspects.
 
 use super::admit::Accepted;

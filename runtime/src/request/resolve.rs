@@ -1,4 +1,4 @@
-//! Step 7: which program or module a request means, and which backend runs it.
+//! Which program or module a request means, and which backend runs it.
 
 use super::answer::Refusal;
 use super::backend::{Backend, Module, ReadyModule};

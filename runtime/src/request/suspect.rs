@@ -1,4 +1,4 @@
-//! Step 8: whether the request has crashed the gateway. One that may have runs alone; one that has is not run.
+//! Whether the request has crashed the gateway. One that may have runs alone; one that has is not run.
 
 use super::answer::{Refusal, expired_error};
 use super::backend::Backend;
@@ -11,7 +11,11 @@ use tokio_util::sync::CancellationToken;
 /// Ends a request that has crashed the gateway, if it is to run in the gateway's own process.
 pub fn refuse_poison(resolved: Resolved) -> Result<Resolved, Refusal> {
     let Resolved { backend, run, topic, digest } = &resolved;
-    let (Backend::Wasm(_), Some(watched)) = (backend, &run.watched) else { return Ok(resolved) };
+    let runs_in_this_process = match backend {
+        Backend::Wasm(_) => true,
+        Backend::Native { .. } => false,
+    };
+    let Some(watched) = run.watched.as_ref().filter(|_| runs_in_this_process) else { return Ok(resolved) };
     let what = || {
         let code = digest.map_or_else(|| "no module".to_owned(), |digest| format!("module {digest}"));
         let (client, topic) = (telemetry::bounded(run.client.key()), telemetry::bounded(topic));

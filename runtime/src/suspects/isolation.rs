@@ -24,36 +24,36 @@ pub enum Permit {
 /// do not stop everything else, each is followed by as much time for the others as it took from them.
 pub struct Isolation {
     inside: Arc<RwLock<()>>,
-    turns: Mutex<Turns>,
+    tokens: Mutex<TokenQueue>,
     reopened: Notify,
 }
 
 /// One execution at a time is alone, or waits for the others to end.
-struct Turns {
-    /// Those that wait for their turn, fair between clients.
-    waiting: FairQueue<Flow, oneshot::Sender<Turn>>,
+struct TokenQueue {
+    /// Those that wait for their token, fair between clients.
+    waiting: FairQueue<Flow, oneshot::Sender<Token>>,
     taken: bool,
     /// Until then the time is the others'.
     next: Instant,
 }
 
-/// The one turn; given on when dropped.
-struct Turn(Arc<Isolation>);
+/// The one token; given on when dropped.
+struct Token(Arc<Isolation>);
 
 /// The permit of an execution that is alone, or waits for the others to end.
 pub struct Alone {
     since: Instant,
     inside: Option<OwnedRwLockWriteGuard<()>>,
-    turn: Turn,
+    token: Token,
 }
 
 impl Isolation {
     /// Nothing is under way.
     pub fn new() -> Arc<Isolation> {
         // Admission has counted whoever waits here, so the queue needs no bound of its own.
-        let waiting = FairQueue::new(QueueLimits { per_flow: usize::MAX, total: usize::MAX });
-        let turns = Turns { waiting, taken: false, next: Instant::now() };
-        Arc::new(Isolation { inside: Arc::default(), turns: Mutex::new(turns), reopened: Notify::new() })
+        let waiting = FairQueue::new(QueueLimits::NONE);
+        let tokens = TokenQueue { waiting, taken: false, next: Instant::now() };
+        Arc::new(Isolation { inside: Arc::default(), tokens: Mutex::new(tokens), reopened: Notify::new() })
     }
 
     /// A permit to begin beside others, unless one is alone, or waits for the others to end.
@@ -67,10 +67,10 @@ impl Isolation {
         Permit::Shared { _inside: self.inside.clone().read_owned().await }
     }
 
-    /// Waits until nothing else is under way. `None` if it need not be alone any more when its turn comes.
+    /// Waits until nothing else is under way. `None` if it need not be alone any more when it could.
     pub async fn alone(self: &Arc<Self>, client: &Client, must_be: impl Fn() -> bool) -> Option<Permit> {
-        let turn = self.take_turn(client).await;
-        let next = self.turns().next;
+        let token = self.acquire_token(client).await;
+        let next = self.tokens().next;
         if next > Instant::now() {
             sleep_until(next).await;
         }
@@ -78,7 +78,7 @@ impl Isolation {
             return None;
         }
         // Before the wait: if that is given up, those who were held back have to be told.
-        let mut alone = Alone { since: Instant::now(), inside: None, turn };
+        let mut alone = Alone { since: Instant::now(), inside: None, token };
         alone.inside = Some(self.inside.clone().write_owned().await);
         Some(Permit::Alone(alone))
     }
@@ -88,51 +88,51 @@ impl Isolation {
         self.reopened.notified().await;
     }
 
-    async fn take_turn(self: &Arc<Self>, client: &Client) -> Turn {
+    async fn acquire_token(self: &Arc<Self>, client: &Client) -> Token {
         let (sender, receiver) = oneshot::channel();
-        let pushed = self.turns().waiting.push(client.flow_key(), sender, None);
+        let pushed = self.tokens().waiting.push(client.flow_key(), sender, None);
         assert!(pushed.is_ok(), "an unbounded queue has room");
-        self.give_turn();
+        self.pass_token();
         receiver.await.expect("a queued sender is only dropped by sending")
     }
 
-    /// Gives the turn to the next, if nobody has it.
-    fn give_turn(self: &Arc<Self>) {
+    /// Passes the token to the next, if nobody has it.
+    fn pass_token(self: &Arc<Self>) {
         let sender = {
-            let mut turns = self.turns();
-            if turns.taken {
+            let mut tokens = self.tokens();
+            if tokens.taken {
                 return;
             }
             let sender = loop {
-                let Some((_, sender)) = turns.waiting.pop() else { return };
+                let Some((_, sender)) = tokens.waiting.pop() else { return };
                 // Whoever has stopped waiting is passed over.
                 if !sender.is_closed() {
                     break sender;
                 }
             };
-            turns.taken = true;
+            tokens.taken = true;
             sender
         };
         // One that stops waiting in this moment gives it on: the failed send drops it.
-        let _ = sender.send(Turn(self.clone()));
+        let _ = sender.send(Token(self.clone()));
     }
 
-    fn turns(&self) -> MutexGuard<'_, Turns> {
-        self.turns.lock().expect("no panic while the lock is held")
+    fn tokens(&self) -> MutexGuard<'_, TokenQueue> {
+        self.tokens.lock().expect("no panic while the lock is held")
     }
 }
 
-impl Drop for Turn {
+impl Drop for Token {
     fn drop(&mut self) {
-        self.0.turns().taken = false;
-        self.0.give_turn();
+        self.0.tokens().taken = false;
+        self.0.pass_token();
     }
 }
 
 impl Drop for Alone {
     fn drop(&mut self) {
-        let Turn(isolation) = &self.turn;
-        isolation.turns().next = Instant::now() + self.since.elapsed();
+        let Token(isolation) = &self.token;
+        isolation.tokens().next = Instant::now() + self.since.elapsed();
         self.inside = None;
         isolation.reopened.notify_one();
     }

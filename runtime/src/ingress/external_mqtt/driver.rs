@@ -34,6 +34,7 @@ use crate::client::Client;
 use crate::config;
 use crate::ingress::{Acceptance, Delivery, DeliveryProperties, Intake, Notice, Notices};
 use crate::log_sampling::sampled;
+use crate::telemetry;
 
 /// All gateways on one broker are one group, of which each request reaches one member.
 const SHARE: &str = "$share/offload-rt/";
@@ -98,7 +99,7 @@ pub(super) struct Ways {
 }
 
 /// What is true of one connection.
-struct Session {
+struct Link {
     sender: PacketSender,
     version: Version,
     /// Set when the broker has accepted the connection.
@@ -201,12 +202,12 @@ impl Driver {
         loop {
             let version = self.choice.version();
             let (sender, connection) = offload_mqtt::open(self.options(version));
-            let mut session = Session::new(sender, version);
-            let Some(ended) = self.connection(&mut session, connection).await else { break };
+            let mut link = Link::new(sender, version);
+            let Some(ended) = self.connection(&mut link, connection).await else { break };
             self.window.disconnected();
             // Nobody is there to confirm it, or to send anything.
             self.given_back.clear();
-            let lasted = session.since.map(|since| since.elapsed());
+            let lasted = link.since.map(|since| since.elapsed());
             self.choice.ended(ended.error().filter(|_| lasted.is_none()));
             let offer = ended.error().map_or(Offer::ALL, Offer::after).and(self.offer);
             if offer != self.offer {
@@ -297,21 +298,21 @@ impl Driver {
     }
 
     /// One connection, from the attempt to its end. `None` when the ingress is to end.
-    async fn connection(&mut self, session: &mut Session, mut connection: Connection) -> Option<Ended> {
+    async fn connection(&mut self, link: &mut Link, mut connection: Connection) -> Option<Ended> {
         loop {
             let event = {
                 // Polled to its end, whatever else happens meanwhile: half an event could be a lost packet.
                 let mut next = pin!(connection.next());
                 loop {
-                    if session.since.is_some() {
-                        self.pump(session);
+                    if link.since.is_some() {
+                        self.pump(link);
                     } else if self.may_leave() {
                         return None;
                     }
-                    let takes_lines = session.since.is_some() && self.window.has_room();
+                    let takes_lines = link.since.is_some() && self.window.nothing_waits();
                     tokio::select! {
                         event = &mut next => break event,
-                        Some(command) = self.ways.commands.recv() => self.command(command, Some(session)),
+                        Some(command) = self.ways.commands.recv() => self.command(command, Some(link)),
                         Some(line) = self.notices.audit_log.recv(), if takes_lines => {
                             self.answer(None, line.into());
                         }
@@ -323,10 +324,10 @@ impl Driver {
                 Ok(Event::Sent(Sent::Disconnect)) => return None,
                 Ok(event) => {
                     let (began, bytes) = (Instant::now(), size(&event));
-                    if let Err(reason) = self.event(event, session) {
+                    if let Err(reason) = self.event(event, link) {
                         return Some(Ended::NotSubscribed(reason));
                     }
-                    if session.work.spend(began.elapsed(), bytes) {
+                    if link.work.spend(began.elapsed(), bytes) {
                         tokio::task::yield_now().await;
                     }
                 }
@@ -336,10 +337,10 @@ impl Driver {
     }
 
     /// Takes in an event. An error says why the broker grants no subscription to the requests.
-    fn event(&mut self, event: Event, session: &mut Session) -> Result<(), String> {
+    fn event(&mut self, event: Event, link: &mut Link) -> Result<(), String> {
         match event {
-            Event::Connected(connected) => self.connected(&connected, session),
-            Event::SubAck { codes, text, .. } => return self.subscribed(Grant::of(&codes, text), session),
+            Event::Connected(connected) => self.connected(&connected, link),
+            Event::SubAck { codes, text, .. } => return self.subscribed(Grant::of(&codes, text), link),
             Event::Message { message, packet_id, dup } => self.deliver(message, packet_id, dup),
             Event::Sent(Sent::Publish(packet_id)) => {
                 self.window.published(packet_id);
@@ -357,30 +358,30 @@ impl Driver {
                 if let Some(answer) = answer.filter(|_| reason.code.is_error())
                     && let Some(count) = self.refused.count()
                 {
-                    let topic = topic_for_log(&answer.topic);
-                    warn!(topic, %reason, count, "the broker refuses answers: see its access rules");
+                    let topic = telemetry::bounded(&answer.topic);
+                    warn!(%topic, %reason, count, "the broker refuses answers: see its access rules");
                 }
             }
             Event::UnsubAck { .. } => {
-                session.unsubscribing = session.unsubscribing.saturating_sub(1);
-                self.tell_given_back(session);
+                link.unsubscribing = link.unsubscribing.saturating_sub(1);
+                self.tell_given_back(link);
             }
             Event::PubRec { .. } | Event::PubComp { .. } | Event::Sent(_) | Event::Progress => {}
         }
         Ok(())
     }
 
-    fn subscribed(&mut self, grant: Grant, session: &mut Session) -> Result<(), String> {
-        if session.subscribing.pop_front() == Some(Purpose::Namesakes) {
+    fn subscribed(&mut self, grant: Grant, link: &mut Link) -> Result<(), String> {
+        if link.subscribing.pop_front() == Some(Purpose::Namesakes) {
             if let Grant::None(reason) = grant {
                 info!(broker = self.broker, reason, "cannot see whether another gateway has the same name");
             }
             return Ok(());
         }
         match grant {
-            Grant::NotShared if session.shared => {
-                session.shared = false;
-                session.subscribe_to_requests();
+            Grant::NotShared if link.shared => {
+                link.shared = false;
+                link.subscribe_to_requests();
                 return Ok(());
             }
             Grant::NotShared => return Err("subscriptions are not supported".to_owned()),
@@ -390,33 +391,32 @@ impl Driver {
             }
             Grant::All => {}
         }
-        self.report(LinkState::Serving { version: session.version, shared: session.shared });
+        self.report(LinkState::Serving { version: link.version, shared: link.shared });
         Ok(())
     }
 
-    fn connected(&mut self, connected: &Connected, session: &mut Session) {
+    fn connected(&mut self, connected: &Connected, link: &mut Link) {
         self.window.connected(connected.session_present);
-        session.since = Some(Instant::now());
-        session.window = connected.receive_maximum.unwrap_or(u16::MAX).min(MAX_UNCONFIRMED).into();
-        session.max_packet = connected.max_packet();
-        session.offer = Offer::of(connected).and(self.offer);
-        self.warn_of_what_is_missing(session.offer);
+        link.since = Some(Instant::now());
+        link.window = connected.receive_maximum.unwrap_or(u16::MAX).min(MAX_UNCONFIRMED).into();
+        link.max_packet = connected.max_packet();
+        link.offer = Offer::of(connected).and(self.offer);
+        self.warn_of_what_is_missing(link.offer);
         // MQTT 3.1.1 cannot say whether they are shared, so there they are not.
-        session.shared =
-            session.version == Version::V5 && connected.shared_subscription_available != Some(false);
+        link.shared = link.version == Version::V5 && connected.shared_subscription_available != Some(false);
         if self.namesakes.is_some() && self.taking {
-            session.subscribe(Purpose::Namesakes, [self.notices.offline.topic.to_string()]);
+            link.subscribe(Purpose::Namesakes, [self.notices.offline.topic.to_string()]);
         }
         self.announce();
         if !self.taking {
-            session.unsubscribe = filters(true).chain(filters(false)).collect();
+            link.unsubscribe = filters(true).chain(filters(false)).collect();
             return;
         }
         if connected.session_present {
             // The session may be from a time when this gateway subscribed in the other way.
-            session.unsubscribe = filters(!session.shared).collect();
+            link.unsubscribe = filters(!link.shared).collect();
         }
-        session.subscribe_to_requests();
+        link.subscribe_to_requests();
     }
 
     fn warn_of_what_is_missing(&mut self, offer: Offer) {
@@ -438,23 +438,23 @@ impl Driver {
         let Message { topic, payload, retain, properties, .. } = message;
         let Properties { response_topic, correlation_data, user_properties, .. } = properties;
         let properties = DeliveryProperties { response_topic, correlation_data, user_properties };
-        let ticket = match packet_id {
+        let receipt = match packet_id {
             None => None,
             Some(packet_id) => {
                 let rest =
                     (&properties.response_topic, &properties.correlation_data, &properties.user_properties);
                 let content = self.hasher.hash_one((&topic, &payload, rest));
                 match self.window.received(packet_id, dup, content) {
-                    Received::New(ticket) => Some(ticket),
+                    Received::New(receipt) => Some(receipt),
                     Received::Again => {
-                        debug!(topic = topic_for_log(&topic), "delivered again: it runs, or was answered");
+                        debug!(topic = %telemetry::bounded(&topic), "delivered again: it runs, or was answered");
                         return;
                     }
                 }
             }
         };
         let Some(request) = topic::parse_request(&topic) else {
-            ticket.inspect(|ticket| self.window.settle(*ticket));
+            receipt.inspect(|receipt| self.window.settle(*receipt));
             if *topic == *self.notices.offline.topic {
                 // What was retained before this gateway came is not what another one does now.
                 if !retain {
@@ -462,7 +462,7 @@ impl Driver {
                 }
                 return;
             }
-            debug!(topic = topic_for_log(&topic), "not a request topic: ignored");
+            debug!(topic = %telemetry::bounded(&topic), "not a request topic: ignored");
             return;
         };
         // The broker knows who published this, and does not say: the reply id stands in.
@@ -470,7 +470,7 @@ impl Driver {
         let principal = (!flow.is_empty()).then(|| flow.clone());
         let client = Client { principal, account: flow.clone(), flow, web: false };
         let acceptance = Acceptance::with_the_answer();
-        let responder = Box::new(ExternalResponder::new(ticket, self.ways.sender.clone()));
+        let responder = Box::new(ExternalResponder::new(receipt, self.ways.sender.clone()));
         let retained = retain;
         let delivery = Delivery { client, topic, payload, properties, retained, acceptance, responder };
         let batch = self.ways.intake.batch();
@@ -478,22 +478,22 @@ impl Driver {
         batch.end();
     }
 
-    fn command(&mut self, command: Command, session: Option<&mut Session>) {
+    fn command(&mut self, command: Command, link: Option<&mut Link>) {
         match command {
-            Command::Answer(ticket, answer) => self.answer(ticket, *answer),
+            Command::Answer(receipt, answer) => self.answer(receipt, *answer),
             Command::Notice(notice) => {
-                let connected = session.is_some_and(|session| session.since.is_some());
+                let connected = link.is_some_and(|link| link.since.is_some());
                 self.publish_notice(notice, connected);
             }
-            Command::Settle(ticket) => self.window.settle(ticket),
-            Command::Release(ticket) => self.window.release(ticket),
+            Command::Settle(receipt) => self.window.settle(receipt),
+            Command::Release(receipt) => self.window.release(receipt),
             Command::StopTaking(done) => {
                 self.given_back.push(done);
-                self.stop_taking(session);
+                self.stop_taking(link);
             }
             Command::Shutdown => {
-                let connected = session.as_ref().is_some_and(|session| session.since.is_some());
-                self.stop_taking(session);
+                let connected = link.as_ref().is_some_and(|link| link.since.is_some());
+                self.stop_taking(link);
                 let first = self.deadline.is_none();
                 self.deadline.get_or_insert(Instant::now() + SHUTDOWN_WAIT);
                 if first && connected {
@@ -503,14 +503,14 @@ impl Driver {
         }
     }
 
-    fn stop_taking(&mut self, session: Option<&mut Session>) {
+    fn stop_taking(&mut self, link: Option<&mut Link>) {
         let was_taking = std::mem::replace(&mut self.taking, false);
-        match session.filter(|session| session.since.is_some()) {
-            Some(session) => {
+        match link.filter(|link| link.since.is_some()) {
+            Some(link) => {
                 if was_taking {
-                    session.unsubscribe.extend(filters(session.shared));
+                    link.unsubscribe.extend(filters(link.shared));
                 }
-                self.tell_given_back(session);
+                self.tell_given_back(link);
             }
             // Nothing comes now, and the next connection gives the share back.
             None => self.given_back.clear(),
@@ -518,8 +518,8 @@ impl Driver {
     }
 
     /// Tells those who wait, when the broker has our share back.
-    fn tell_given_back(&mut self, session: &Session) {
-        if !self.taking && session.unsubscribe.is_empty() && session.unsubscribing == 0 {
+    fn tell_given_back(&mut self, link: &Link) {
+        if !self.taking && link.unsubscribe.is_empty() && link.unsubscribing == 0 {
             self.given_back.clear();
         }
     }
@@ -579,9 +579,9 @@ impl Driver {
         self.answer(None, Notice { topic, payload, retain: true }.into());
     }
 
-    fn answer(&mut self, ticket: Option<Receipt>, answer: Publication) {
+    fn answer(&mut self, receipt: Option<Receipt>, answer: Publication) {
         let weight = answer.weight();
-        if self.window.answer(ticket, answer, weight) {
+        if self.window.answer(receipt, answer, weight) {
             return;
         }
         self.counters.dropped();
@@ -591,14 +591,14 @@ impl Driver {
     }
 
     /// Hands over what the connection has room for.
-    fn pump(&mut self, session: &mut Session) {
-        let sender = &session.sender;
-        while let Some(filter) = session.unsubscribe.front() {
+    fn pump(&mut self, link: &mut Link) {
+        let sender = &link.sender;
+        while let Some(filter) = link.unsubscribe.front() {
             if sender.unsubscribe(filter).is_err() {
                 return;
             }
-            session.unsubscribe.pop_front();
-            session.unsubscribing += 1;
+            link.unsubscribe.pop_front();
+            link.unsubscribing += 1;
         }
         while let Some(packet_id) = self.window.next_acknowledgement() {
             if sender.acknowledge(packet_id).is_err() {
@@ -606,21 +606,21 @@ impl Driver {
             }
             self.window.acknowledged();
         }
-        while let Some(answer) = self.window.next_answer(session.window) {
-            if !topic::is_valid_name(&answer.topic) || !answer.fit(session.version, session.max_packet) {
+        while let Some(answer) = self.window.next_answer(link.window) {
+            if !topic::is_valid_name(&answer.topic) || !answer.fit(link.version, link.max_packet) {
                 if let Some(count) = self.unfit.count() {
-                    warn!(topic = topic_for_log(&answer.topic), count, "answers that fit into no packet");
+                    warn!(topic = %telemetry::bounded(&answer.topic), count, "answers that fit into no packet");
                 }
                 self.counters.dropped();
                 self.window.give_up();
-            } else if sender.publish(answer.message(session.offer)).is_err() {
+            } else if sender.publish(answer.message(link.offer)).is_err() {
                 return;
             } else {
                 self.window.handed_over();
             }
         }
-        if self.may_leave() && !session.disconnecting {
-            session.disconnecting = sender.disconnect().is_ok();
+        if self.may_leave() && !link.disconnecting {
+            link.disconnecting = sender.disconnect().is_ok();
         }
     }
 
@@ -664,9 +664,9 @@ impl Driver {
     }
 }
 
-impl Session {
-    fn new(sender: PacketSender, version: Version) -> Session {
-        Session {
+impl Link {
+    fn new(sender: PacketSender, version: Version) -> Link {
+        Link {
             sender,
             version,
             since: None,
@@ -724,12 +724,6 @@ async fn reached(deadline: Option<Instant>) {
         Some(deadline) => sleep_until(deadline).await,
         None => pending().await,
     }
-}
-
-/// The beginning of a topic: topics are others' text, of up to 64 KB.
-fn topic_for_log(topic: &str) -> &str {
-    const LONGEST: usize = 100;
-    &topic[..topic.floor_char_boundary(LONGEST)]
 }
 
 /// A number that no other gateway and no earlier call is likely to have got.

@@ -26,15 +26,15 @@ pub(super) enum Command {
     Shutdown,
 }
 
-/// One delivery; without a ticket where the broker wants no acknowledgement (QoS 0).
+/// One delivery; without a receipt where the broker wants no acknowledgement (QoS 0).
 pub(super) struct ExternalResponder {
-    ticket: Option<Receipt>,
+    receipt: Option<Receipt>,
     commands: UnboundedSender<Command>,
 }
 
 impl ExternalResponder {
-    pub fn new(ticket: Option<Receipt>, commands: UnboundedSender<Command>) -> ExternalResponder {
-        ExternalResponder { ticket, commands }
+    pub fn new(receipt: Option<Receipt>, commands: UnboundedSender<Command>) -> ExternalResponder {
+        ExternalResponder { receipt, commands }
     }
 
     fn send(&self, command: Command) {
@@ -46,13 +46,13 @@ impl ExternalResponder {
 
 impl Responder for ExternalResponder {
     fn answer(mut self: Box<Self>, answer: Outgoing) {
-        let ticket = self.ticket.take();
-        self.send(Command::Answer(ticket, Box::new(answer.into())));
+        let receipt = self.receipt.take();
+        self.send(Command::Answer(receipt, Box::new(answer.into())));
     }
 
     fn ignore(mut self: Box<Self>) {
-        if let Some(ticket) = self.ticket.take() {
-            self.send(Command::Settle(ticket));
+        if let Some(receipt) = self.receipt.take() {
+            self.send(Command::Settle(receipt));
         }
     }
 }
@@ -60,8 +60,8 @@ impl Responder for ExternalResponder {
 /// Given up without an answer, as when the gateway stops: the broker delivers the request again.
 impl Drop for ExternalResponder {
     fn drop(&mut self) {
-        if let Some(ticket) = self.ticket.take() {
-            self.send(Command::Release(ticket));
+        if let Some(receipt) = self.receipt.take() {
+            self.send(Command::Release(receipt));
         }
     }
 }

@@ -138,8 +138,9 @@ impl Log {
             syncs: 0,
         };
         log.take_over(scan, blobs)?;
+        let dead: Vec<usize> = log.used.drain(..log.leading_dead(log.used.len())).collect();
         // One to go on in, and one for the cleaner to begin with.
-        while log.slots.len() < INITIAL_SEGMENTS || log.free.len() < 2 {
+        while log.slots.len() < INITIAL_SEGMENTS || log.free.is_empty() || log.free.len() + dead.len() < 2 {
             log.begin_growing()?;
             while log.growing.is_some() {
                 log.go_on_growing(GROW_BYTES)?;
@@ -152,6 +153,7 @@ impl Log {
         log.storage.sync_folder("")?;
         let start = log.used.front().map_or(log.next_sequence, |oldest| log.slots[*oldest].first_sequence);
         log.begin_segment(start)?;
+        log.recycle(dead)?;
         log.remove(damaged)?;
         let last_damaged = scan.segments.iter().filter(|segment| segment.damaged).map(|segment| segment.id).max();
         log.clean_through(last_damaged.unwrap_or(0))?;
@@ -352,14 +354,24 @@ impl Log {
 
     /// How many of the oldest segments hold nothing live.
     fn dead(&self) -> usize {
-        let before_current = self.used.iter().take(self.used.len() - 1);
-        before_current.take_while(|slot| self.slots[**slot].live == 0).count()
+        self.leading_dead(self.used.len() - 1)
+    }
+
+    /// The same of the first so many.
+    fn leading_dead(&self, first: usize) -> usize {
+        self.used.iter().take(first).take_while(|slot| self.slots[**slot].live == 0).count()
     }
 
     /// Ends the current segment, and begins another one.
     fn rotate(&mut self) -> io::Result<()> {
         let dead: Vec<usize> = self.used.drain(..self.dead()).collect();
         self.seal()?;
+        self.recycle(dead)?;
+        self.begin_segment(self.start())
+    }
+
+    /// Takes over segments that the durable start of the log has passed.
+    fn recycle(&mut self, dead: Vec<usize>) -> io::Result<()> {
         for slot in dead {
             self.cleaning.take_if(|cleaning| cleaning.slot == slot);
             match self.slots[slot].short {
@@ -367,7 +379,7 @@ impl Log {
                 false => self.free.push_back(slot),
             }
         }
-        self.begin_segment(self.start())
+        Ok(())
     }
 
     /// Says durably where the log starts, and with that, that all before this frame is durable.

@@ -184,6 +184,15 @@ impl Shared {
     }
 }
 
+impl State {
+    fn update(&mut self, log: &mut Log) {
+        self.usage.subtract(log.take_freed());
+        self.capacity = log.capacity();
+        self.log_bytes = log.bytes();
+        self.syncs = log.syncs();
+    }
+}
+
 /// What the thread owns.
 pub(crate) struct Writer {
     pub shared: Arc<Shared>,
@@ -241,10 +250,7 @@ impl Writer {
     /// Waits until there is something to do, and takes the batches that wait.
     fn next(&mut self) -> Next {
         let mut state = self.shared.lock();
-        state.usage.subtract(self.log.take_freed());
-        state.capacity = self.log.capacity();
-        state.log_bytes = self.log.bytes();
-        state.syncs = self.log.syncs();
+        state.update(&mut self.log);
         loop {
             let sync_due = self.sync_due();
             if state.failed.is_some() || sync_due == Some(Duration::ZERO) {
@@ -308,6 +314,8 @@ impl Writer {
             Durability::Always => self.log.sync()?,
             Durability::Batch { .. } => self.dirty_since = self.dirty_since.or_else(|| Some(Instant::now())),
         }
+        // Whoever hears that a record is removed finds its room.
+        self.shared.lock().update(&mut self.log);
         while self.staged > 0 {
             self.staged -= 1;
             let completed = self.group.pop_front().expect("what is staged is in the group");

@@ -30,6 +30,9 @@ const CLEAN_RATIO: usize = 4;
 const GROW_BYTES: usize = 1024 * 1024;
 const GROW_RATIO: usize = 4;
 
+/// The sequence number of a journal's first frame.
+const FIRST_SEQUENCE: u64 = 1;
+
 /// How long a full disk is left alone.
 const GROW_RETRY: Duration = Duration::from_secs(1);
 
@@ -130,9 +133,9 @@ impl Log {
             end: 0,
             group: Vec::new(),
             next_segment: scan.next_segment,
-            next_sequence: scan.end,
+            next_sequence: scan.end.max(FIRST_SEQUENCE),
             next_record: scan.next_record,
-            synced: scan.end,
+            synced: scan.end.max(FIRST_SEQUENCE),
             index: Index::default(),
             freed: Usage::default(),
             syncs: 0,
@@ -175,9 +178,12 @@ impl Log {
 
     /// Adds a batch to the frames that wait. It has to fit.
     pub fn stage(&mut self, body: &[u8], blobs: Vec<(RecordId, Blob)>) {
-        self.index.blobs.extend(blobs);
-        self.push_frame(body);
-        self.apply(body);
+        // A batch that changes nothing waits for those before it, and leaves no frame.
+        if !body.is_empty() {
+            self.index.blobs.extend(blobs);
+            self.push_frame(body);
+            self.apply(body);
+        }
     }
 
     /// Writes the frames that wait.
@@ -447,7 +453,7 @@ impl Log {
             None => match self.used.iter().take(self.used.len() - 1).nth(self.dead()) {
                 Some(slot) => {
                     let bytes = read_segment(&*self.slots[*slot].file)?;
-                    Cleaning { slot: *slot, bytes, position: Position::FIRST }
+                    Cleaning { slot: *slot, bytes, position: Position::first(None) }
                 }
                 None => return Ok(()),
             },

@@ -208,7 +208,7 @@ impl Scan {
             }
             segment.in_use = true;
             let bytes = read_whole(storage, &segment.file)?;
-            let mut frames = Frames::new(&bytes, salt, segment.id, Position::FIRST);
+            let mut frames = Frames::new(&bytes, salt, segment.id, segment.beginning());
             while let Some((at, frame)) = frames.next() {
                 seals.extend(Seal::of(index, &frame));
                 let bytes_end = at + frame.bytes();
@@ -321,7 +321,7 @@ impl Scan {
                 continue;
             }
             let bytes = read_whole(storage, &self.segments[index].file)?;
-            let mut frames = Frames::new(&bytes, salt, self.segments[index].id, Position::FIRST);
+            let mut frames = Frames::new(&bytes, salt, self.segments[index].id, self.segments[index].beginning());
             while let Some((at, frame)) = frames.next() {
                 let sequence = frame.sequence;
                 let counts = sequence >= self.start && of_segment().any(|run| run.contains(sequence));
@@ -405,6 +405,10 @@ impl ScannedSegment {
             header,
             traces_end: 0,
         }
+    }
+
+    fn beginning(&self) -> Position {
+        Position::first(self.header.map(|header| header.first_sequence))
     }
 }
 

@@ -1,18 +1,21 @@
 //! The frames of one segment, past what is damaged among them.
 
-use crate::format::{ALIGNMENT, Frame, FrameTrace, HEADER_BYTES};
+use crate::format::{ALIGNMENT, FRAME_HEADER_BYTES, Frame, FrameTrace, HEADER_BYTES, frame_bytes};
 
 /// How far a walk over a segment has come.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Position {
     at: usize,
-    /// Frames come in the order of their sequence numbers: what is not above the last one is from elsewhere.
+    /// Frames come in the order of their sequence numbers: what is not above the last one is from elsewhere. `None` at the
+    /// beginning of a segment without a header.
     last: Option<u64>,
 }
 
 impl Position {
-    /// The first frame of a segment.
-    pub const FIRST: Position = Position { at: HEADER_BYTES, last: None };
+    /// The first frame of a segment; its sequence number is in the header.
+    pub fn first(sequence: Option<u64>) -> Position {
+        Position { at: HEADER_BYTES, last: sequence.map(|sequence| sequence.saturating_sub(1)) }
+    }
 }
 
 /// Walks over the whole frames of a segment that is in memory.
@@ -61,9 +64,13 @@ impl<'a> Frames<'a> {
     }
 
     fn is_ours(&self, trace: &FrameTrace) -> bool {
+        // An older frame's numbers, read a little later than they begin, look like these, but for the length: no frame is
+        // without a body.
+        let most = (self.bytes.len() / FRAME_HEADER_BYTES) as u64;
         trace.segment == self.segment
+            && trace.bytes > frame_bytes(0)
             && trace.synced <= trace.sequence
-            && self.position.last.is_none_or(|last| trace.sequence > last)
+            && self.position.last.is_none_or(|last| trace.sequence > last && trace.sequence - last <= most)
     }
 }
 
@@ -75,7 +82,7 @@ pub(crate) fn identify(bytes: &[u8], salt: u64) -> Option<u64> {
     for at in (HEADER_BYTES..bytes.len()).step_by(ALIGNMENT) {
         let rest = &bytes[at..];
         let Some(trace) = FrameTrace::at(rest) else { break };
-        let plausible = trace.segment != 0 && trace.synced <= trace.sequence && trace.bytes <= rest.len();
+        let plausible = trace.segment != 0 && trace.bytes > frame_bytes(0) && trace.synced <= trace.sequence && trace.bytes <= rest.len();
         if plausible {
             hashed += trace.bytes;
             if let Some(frame) = Frame::decode(salt, rest) {
@@ -106,7 +113,7 @@ mod tests {
     }
 
     fn sequences(bytes: &[u8], segment: u64) -> Vec<u64> {
-        let mut frames = Frames::new(bytes, SALT, segment, Position::FIRST);
+        let mut frames = Frames::new(bytes, SALT, segment, Position::first(None));
         std::iter::from_fn(|| frames.next()).map(|(_, frame)| frame.sequence).collect()
     }
 

@@ -149,8 +149,8 @@ impl Blobs {
     }
 
     /// Makes a blob durable, or finds that it is. Of those who write the same one at once, one does and the others wait.
-    pub fn write(self: &Arc<Self>, bytes: &[u8]) -> Result<Blob, Refused> {
-        let name = BlobName { digest: BlobDigest::of(bytes), bytes: bytes.len() as u64 };
+    pub fn write(self: &Arc<Self>, digest: BlobDigest, bytes: &[u8]) -> Result<Blob, Refused> {
+        let name = BlobName { digest, bytes: bytes.len() as u64 };
         if let Some(blob) = self.find_or_begin(name)? {
             return Ok(blob);
         }

@@ -15,7 +15,9 @@ pub enum OpenError {
     #[error("the journal is in use by another process")]
     InUse,
     /// Another version of this program has written it.
-    #[error("{file} has version {found} of the journal's format; this program reads version {FORMAT_VERSION} alone")]
+    #[error(
+        "{file} has version {found} of the journal's format; this program reads version {FORMAT_VERSION} alone"
+    )]
     Version {
         /// The segment that says so.
         file: String,

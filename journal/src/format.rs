@@ -284,8 +284,14 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const HEADER: SegmentHeader =
-        SegmentHeader { id: 7, first_sequence: 40, start: 12, next_record: 99, segment_bytes: 1 << 20, salt: 3 };
+    const HEADER: SegmentHeader = SegmentHeader {
+        id: 7,
+        first_sequence: 40,
+        start: 12,
+        next_record: 99,
+        segment_bytes: 1 << 20,
+        salt: 3,
+    };
 
     #[test]
     fn a_header_is_read_back() {

@@ -158,7 +158,8 @@ impl Log {
         log.begin_segment(start)?;
         log.recycle(dead)?;
         log.remove(damaged)?;
-        let last_damaged = scan.segments.iter().filter(|segment| segment.damaged).map(|segment| segment.id).max();
+        let last_damaged =
+            scan.segments.iter().filter(|segment| segment.damaged).map(|segment| segment.id).max();
         log.clean_through(last_damaged.unwrap_or(0))?;
         log.refill_reserve()?;
         log.sync()?;
@@ -470,7 +471,8 @@ impl Log {
             cleaning.position = frames.position();
             for entry in entries(frame.body).flatten() {
                 let Entry::Put { id, bytes, .. } = &entry else { continue };
-                if self.index.records.get(id).is_some_and(|location| location.slot as usize == cleaning.slot) {
+                if self.index.records.get(id).is_some_and(|location| location.slot as usize == cleaning.slot)
+                {
                     if body.len() + PUT_BYTES + BLOB_BYTES + bytes.len() > self.layout.longest_batch() {
                         self.append_own(&std::mem::take(&mut body))?;
                         copied = 0;
@@ -514,7 +516,9 @@ impl Log {
             None => self.begin_growing(),
         };
         match grown {
-            Err(error) if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) =>
+            {
                 self.disk_full = Some(Instant::now());
                 match self.growing.take() {
                     Some(growing) => self.storage.remove(&growing.name),
@@ -527,7 +531,9 @@ impl Log {
 
     fn begin_growing(&mut self) -> io::Result<()> {
         let name = (0..).map(|number| format!("{SEGMENT_PREFIX}{number:04}"));
-        let name = { name }.find(|name| self.slots.iter().all(|slot| slot.name != *name)).expect("numbers do not end");
+        let name = { name }
+            .find(|name| self.slots.iter().all(|slot| slot.name != *name))
+            .expect("numbers do not end");
         let file = self.storage.open(&name, Access::Create)?;
         let growing = self.growing.insert(Growing { name, file, zeroed: 0 });
         growing.file.preallocate(self.layout.segment_bytes)

@@ -11,9 +11,7 @@ use std::ops::Range;
 
 use crate::blobs::{self, Blob, BlobDamage, BlobDigest};
 use crate::error::{OpenError, While};
-use crate::format::{
-    BlobName, Entry, Frame, HEADER_BYTES, HeaderState, Malformed, SegmentHeader, entries,
-};
+use crate::format::{BlobName, Entry, Frame, HEADER_BYTES, HeaderState, Malformed, SegmentHeader, entries};
 use crate::record::{Record, RecordId};
 use crate::segment::{Frames, Position, identify};
 use crate::storage::{Access, File, Storage};
@@ -171,9 +169,11 @@ impl Scan {
                 HeaderState::Blank | HeaderState::Damaged => unknown.push((file, bytes)),
             }
         }
-        self.header = self.segments.iter().filter_map(|segment| segment.header).max_by_key(|header| header.id);
+        self.header =
+            self.segments.iter().filter_map(|segment| segment.header).max_by_key(|header| header.id);
         if let Some(newest) = self.header {
-            let foreign = |segment: &&ScannedSegment| segment.header.is_some_and(|header| header.salt != newest.salt);
+            let foreign =
+                |segment: &&ScannedSegment| segment.header.is_some_and(|header| header.salt != newest.salt);
             if let Some(foreign) = self.segments.iter().find(foreign) {
                 return Err(OpenError::Foreign { file: foreign.file.clone() });
             }
@@ -199,9 +199,9 @@ impl Scan {
         let durable_start = self.headers().map(|header| header.start).max().unwrap_or(0);
         let (mut runs, mut seals) = (Vec::<Run>::new(), Vec::new());
         for index in 0..self.segments.len() {
-            let ended_before = self.segments[index + 1..].iter().any(|later| {
-                later.header.is_some_and(|header| header.first_sequence <= durable_start)
-            });
+            let ended_before = self.segments[index + 1..]
+                .iter()
+                .any(|later| later.header.is_some_and(|header| header.first_sequence <= durable_start));
             let segment = &mut self.segments[index];
             if segment.id == 0 || ended_before {
                 continue;
@@ -266,7 +266,8 @@ impl Scan {
         runs.retain(|run| run.first < self.end);
         let whole = runs.iter().filter(of_last).map(|run| run.bytes_end).max().unwrap_or(HEADER_BYTES);
         self.torn_bytes = traced.saturating_sub(whole as u64);
-        let by_seals = seals.iter().filter(|seal| runs.iter().any(|run| run.has(seal))).map(|seal| seal.start);
+        let by_seals =
+            seals.iter().filter(|seal| runs.iter().any(|run| run.has(seal))).map(|seal| seal.start);
         self.start = self.headers().map(|header| header.start).chain(by_seals).max().unwrap_or(0);
         runs.retain(|run| run.end > self.start);
     }
@@ -303,7 +304,8 @@ impl Scan {
         let to = behind.map_or(self.segments.len() - 1, |run| run.segment);
         let mut regions = Vec::new();
         for (index, segment) in self.segments.iter_mut().enumerate().take(to + 1).skip(from) {
-            let begin = before.filter(|run| run.segment == index).map_or(HEADER_BYTES, |run| run.bytes_end) as u64;
+            let begin =
+                before.filter(|run| run.segment == index).map_or(HEADER_BYTES, |run| run.bytes_end) as u64;
             let end = behind.filter(|run| run.segment == index).map_or(segment.bytes, |run| run.at as u64);
             if segment.in_use && begin < end {
                 segment.damaged = true;
@@ -321,7 +323,8 @@ impl Scan {
                 continue;
             }
             let bytes = read_whole(storage, &self.segments[index].file)?;
-            let mut frames = Frames::new(&bytes, salt, self.segments[index].id, self.segments[index].beginning());
+            let mut frames =
+                Frames::new(&bytes, salt, self.segments[index].id, self.segments[index].beginning());
             while let Some((at, frame)) = frames.next() {
                 let sequence = frame.sequence;
                 let counts = sequence >= self.start && of_segment().any(|run| run.contains(sequence));
@@ -422,7 +425,9 @@ struct Seal {
 impl Seal {
     fn of(segment: usize, frame: &Frame<'_>) -> Option<Seal> {
         match entries(frame.body).next() {
-            Some(Ok(Entry::Start { sequence: start })) => Some(Seal { segment, sequence: frame.sequence, start }),
+            Some(Ok(Entry::Start { sequence: start })) => {
+                Some(Seal { segment, sequence: frame.sequence, start })
+            }
             _ => None,
         }
     }

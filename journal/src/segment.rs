@@ -82,7 +82,10 @@ pub(crate) fn identify(bytes: &[u8], salt: u64) -> Option<u64> {
     for at in (HEADER_BYTES..bytes.len()).step_by(ALIGNMENT) {
         let rest = &bytes[at..];
         let Some(trace) = FrameTrace::at(rest) else { break };
-        let plausible = trace.segment != 0 && trace.bytes > frame_bytes(0) && trace.synced <= trace.sequence && trace.bytes <= rest.len();
+        let plausible = trace.segment != 0
+            && trace.bytes > frame_bytes(0)
+            && trace.synced <= trace.sequence
+            && trace.bytes <= rest.len();
         if plausible {
             hashed += trace.bytes;
             if let Some(frame) = Frame::decode(salt, rest) {

@@ -101,7 +101,8 @@ impl Shared {
     }
 
     pub fn append(&self, batch: Batch, on_durable: Completion) -> Result<(), Refused> {
-        let too_large = |bytes: usize, most: usize| Refused::TooLarge { bytes: bytes as u64, most: most as u64 };
+        let too_large =
+            |bytes: usize, most: usize| Refused::TooLarge { bytes: bytes as u64, most: most as u64 };
         if batch.body.len() > self.limits.longest_batch {
             return Err(too_large(batch.body.len(), self.limits.longest_batch));
         }

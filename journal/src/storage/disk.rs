@@ -80,7 +80,9 @@ impl Storage for Disk {
     fn list(&self, folder: &str) -> io::Result<Vec<String>> {
         let entries = std::fs::read_dir(self.path.join(folder))?;
         // A name that is not UTF-8 is none of ours.
-        entries.filter_map(|entry| entry.map(|entry| entry.file_name().into_string().ok()).transpose()).collect()
+        entries
+            .filter_map(|entry| entry.map(|entry| entry.file_name().into_string().ok()).transpose())
+            .collect()
     }
 
     fn open(&self, name: &str, access: Access) -> io::Result<Box<dyn File>> {

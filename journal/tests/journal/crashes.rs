@@ -4,7 +4,7 @@ use offload_journal::{Config, Durability, Journal};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::faulty_disk::{FaultyDisk, Faults};
+use crate::faulty_disk::{Faults, FaultyDisk};
 use crate::ledger::{Ledger, User, live, open, small};
 use crate::random::Random;
 
@@ -51,7 +51,8 @@ fn nothing_completed_is_lost_by_a_power_cut_or_a_kill_at_any_call() {
         assert_eq!(ledger.completed, ledger.batches());
         let calls = whole.calls();
         for call in 0..calls {
-            let (disk, ledger) = run(script, &small(), Faults { power_cut_at: Some(call), ..Faults::default() });
+            let (disk, ledger) =
+                run(script, &small(), Faults { power_cut_at: Some(call), ..Faults::default() });
             for seed in 0..LEFTOVERS {
                 let left = disk.after_power_cut(seed + call * 4 * LEFTOVERS);
                 torn += u64::from(offload_journal::check_on(&left).expect("readable").torn_bytes > 0);

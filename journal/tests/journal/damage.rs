@@ -46,8 +46,14 @@ fn a_flipped_bit_is_reported_and_costs_one_batch_at_most() {
         }
         let lost = expected.keys().filter(|id| !found.contains_key(id)).count();
         let back = found.keys().filter(|id| !expected.contains_key(id)).count();
-        assert!(lost == 0 || !recovery.damage.is_empty(), "round {round}: {lost} records lost without a word");
-        assert!(back == 0 || !recovery.damage.is_empty(), "round {round}: {back} records back without a word");
+        assert!(
+            lost == 0 || !recovery.damage.is_empty(),
+            "round {round}: {lost} records lost without a word"
+        );
+        assert!(
+            back == 0 || !recovery.damage.is_empty(),
+            "round {round}: {back} records back without a word"
+        );
         assert!(lost <= 60, "round {round}: {lost} records lost by one bit");
         let in_batches = recovery.damage.iter().any(|damage| matches!(damage, Damage::Batches { .. }));
         if in_batches {

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 
-use offload_journal::{Health, Journal, Refused};
+use offload_journal::{BlobDigest, Health, Journal, Refused};
 
-use crate::faulty_disk::{FaultyDisk, Faults};
+use crate::faulty_disk::{Faults, FaultyDisk};
 use crate::ledger::{Ledger, User, live, open, small};
 use crate::random::Random;
 
@@ -27,7 +27,7 @@ fn no_completion_succeeds_after_a_call_has_failed() {
         User { journal: &journal, disk: &disk, ledger: &mut ledger, random: Random::new(script) }.run(60);
         if matches!(journal.health(), Health::Failed(_)) {
             assert!(matches!(journal.append(journal.batch(), drop), Err(Refused::Failed(_))));
-            assert!(matches!(journal.write_blob(b"blob"), Err(Refused::Failed(_))));
+            assert!(matches!(journal.write_blob(BlobDigest::of(b"blob"), b"blob"), Err(Refused::Failed(_))));
             assert!(journal.close().is_err());
         } else {
             panic!("call {call} has failed, and the journal goes on");
@@ -84,7 +84,7 @@ fn a_full_disk_refuses_and_goes_on_when_records_are_removed() {
     };
     assert!(matches!(refused, Refused::Full));
     assert!(ids.len() > 10, "{} records", ids.len());
-    assert!(matches!(journal.write_blob(&[1; 8000]), Err(Refused::Full)));
+    assert!(matches!(journal.write_blob(BlobDigest::of(&[1; 8000]), &[1; 8000]), Err(Refused::Full)));
     assert!(matches!(journal.health(), Health::Sound));
     for id in ids.drain(..) {
         let mut batch = journal.batch();

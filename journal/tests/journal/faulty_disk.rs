@@ -126,7 +126,14 @@ impl FaultyDisk {
     /// The same files after the process was killed: all that it has written is there, and what was not synced is not durable.
     pub fn after_kill(&self) -> FaultyDisk {
         let state = self.lock().clone();
-        FaultyDisk::of(State { faults: Faults::default(), calls: 0, off: false, failed: false, held: false, ..state })
+        FaultyDisk::of(State {
+            faults: Faults::default(),
+            calls: 0,
+            off: false,
+            failed: false,
+            held: false,
+            ..state
+        })
     }
 
     /// What a power cut leaves; the seed says what of the unsynced.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 
-use offload_journal::{Batch, Blob, Config, Journal, Record, RecordId, Recovery, Refused};
+use offload_journal::{Batch, Blob, BlobDigest, Config, Journal, Record, RecordId, Recovery, Refused};
 
 use crate::faulty_disk::FaultyDisk;
 use crate::random::Random;
@@ -182,7 +182,8 @@ impl User<'_> {
                 true => {
                     let seed = self.random.below(5) as u64;
                     let content = Random::new(seed).bytes(3000 + seed as usize);
-                    let blob: Blob = self.journal.write_blob(&content).map_err(drop)?;
+                    let blob: Blob =
+                        self.journal.write_blob(BlobDigest::of(&content), &content).map_err(drop)?;
                     Some((blob, content))
                 }
                 false => None,

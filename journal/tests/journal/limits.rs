@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use offload_journal::{Config, Durability, Journal, OpenError, RecordId, Refused};
+use offload_journal::{BlobDigest, Config, Durability, Journal, OpenError, RecordId, Refused};
 
-use crate::faulty_disk::{FaultyDisk, Faults};
+use crate::faulty_disk::{Faults, FaultyDisk};
 use crate::ledger::{open, small};
 
 fn open_with(disk: &FaultyDisk, config: &Config) -> Journal {
@@ -107,9 +107,12 @@ fn what_is_too_large_is_refused() {
         batch.put(0, &[0; 1000]);
     }
     assert!(matches!(append(&journal, batch), Err(Refused::TooLarge { .. })));
-    assert!(matches!(journal.write_blob(&[0; 1001]), Err(Refused::TooLarge { bytes: 1001, most: 1000 })));
-    let _blob = journal.write_blob(&[0; 600]).unwrap();
-    assert!(matches!(journal.write_blob(&[1; 600]), Err(Refused::Full)));
+    assert!(matches!(
+        journal.write_blob(BlobDigest::of(&[0; 1001]), &[0; 1001]),
+        Err(Refused::TooLarge { bytes: 1001, most: 1000 })
+    ));
+    let _blob = journal.write_blob(BlobDigest::of(&[0; 600]), &[0; 600]).unwrap();
+    assert!(matches!(journal.write_blob(BlobDigest::of(&[1; 600]), &[1; 600]), Err(Refused::Full)));
     let contradiction = Config { segment_bytes: 1, ..small() };
     let opened = Journal::open_on(Arc::new(FaultyDisk::default()), &contradiction);
     assert!(matches!(opened, Err(OpenError::Config(_))));

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::mpsc::channel;
 
-use offload_journal::{Batch, Config, Journal, OpenError, check, salvage};
+use offload_journal::{Batch, BlobDigest, Config, Journal, OpenError, check, salvage};
 
 fn append(journal: &Journal, batch: Batch) {
     let (done, completion) = channel();
@@ -46,9 +46,12 @@ fn a_blob_is_kept_once_for_as_long_as_a_record_names_it() {
     let path = folder.path().join("journal");
     let (journal, _) = Journal::open(&path, &Config::default()).unwrap();
     let content = vec![7; 3 * 1024 * 1024];
-    let blob = journal.write_blob(&content).unwrap();
+    let blob = journal.write_blob(BlobDigest::of(&content), &content).unwrap();
     let mut batch = journal.batch();
-    let ids = [batch.put_blob(1, b"a", &blob), batch.put_blob(1, b"b", &journal.write_blob(&content).unwrap())];
+    let ids = [
+        batch.put_blob(1, b"a", &blob),
+        batch.put_blob(1, b"b", &journal.write_blob(BlobDigest::of(&content), &content).unwrap()),
+    ];
     append(&journal, batch);
     assert_eq!((blob_files(&path), journal.stats().blob_bytes), (1, content.len() as u64));
     drop(blob);
@@ -75,7 +78,11 @@ fn what_is_whole_is_salvaged_into_another_folder() {
     let (journal, _) = Journal::open(&old, &Config::default()).unwrap();
     for index in 0..5 {
         let mut batch = journal.batch();
-        batch.put_blob(index, &[index; 50], &journal.write_blob(&[index; 100_000]).unwrap());
+        batch.put_blob(
+            index,
+            &[index; 50],
+            &journal.write_blob(BlobDigest::of(&[index; 100_000]), &[index; 100_000]).unwrap(),
+        );
         append(&journal, batch);
     }
     drop(journal);

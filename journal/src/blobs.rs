@@ -4,7 +4,7 @@
 //! journal has one for each record that names it, its users have others. When the last one goes, the journal's thread
 //! removes the file, but not before the removal of the last record is durable.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, Weak};
@@ -139,13 +139,9 @@ impl Blobs {
 
     /// Removes all files that were not taken over.
     pub fn remove_others(&self) -> io::Result<()> {
-        for file in self.storage.list(FOLDER)? {
-            let known = self.lock().entries.keys().any(|digest| path(digest) == format!("{FOLDER}/{file}"));
-            if !known {
-                self.storage.remove(&format!("{FOLDER}/{file}"))?;
-            }
-        }
-        Ok(())
+        let known: HashSet<String> = self.lock().entries.keys().map(path).collect();
+        let files = self.storage.list(FOLDER)?.into_iter().map(|file| format!("{FOLDER}/{file}"));
+        files.filter(|file| !known.contains(file)).try_for_each(|file| self.storage.remove(&file))
     }
 
     /// Makes a blob durable, or finds that it is. Of those who write the same one at once, one does and the others wait.

@@ -100,11 +100,7 @@ pub(crate) struct Layout {
 }
 
 /// Bytes of the frame that ends a segment.
-pub(crate) const SEAL_BYTES: usize = frame_bytes_of_seal();
-
-const fn frame_bytes_of_seal() -> usize {
-    (crate::format::FRAME_HEADER_BYTES + REMOVE_BYTES).next_multiple_of(crate::format::ALIGNMENT)
-}
+pub(crate) const SEAL_BYTES: usize = frame_bytes(REMOVE_BYTES);
 
 impl Layout {
     pub fn new(segment_bytes: u64, log_bytes: u64) -> Layout {

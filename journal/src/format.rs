@@ -179,7 +179,7 @@ impl FrameTrace {
 }
 
 /// Bytes that a frame with so long a body takes in a segment.
-pub(crate) fn frame_bytes(body: usize) -> usize {
+pub(crate) const fn frame_bytes(body: usize) -> usize {
     (FRAME_HEADER_BYTES + body).next_multiple_of(ALIGNMENT)
 }
 

@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicU64;
 use std::thread::JoinHandle;
 
 use crate::blobs::{self, Blob, BlobDamage, BlobDigest, Blobs};
-use crate::config::{Config, Layout};
+use crate::config::{Config, DEFAULT_SYNC_INTERVAL, Durability, Layout};
 use crate::error::{Failed, OpenError, Refused, While};
 use crate::log::Log;
 use crate::record::{Batch, RecordId};
@@ -29,7 +29,6 @@ pub struct Journal {
     blobs: Arc<Blobs>,
     ids: Arc<AtomicU64>,
     thread: Option<JoinHandle<()>>,
-    _lock: Box<dyn std::any::Any + Send + Sync>,
 }
 
 /// Whether a journal takes batches.
@@ -80,11 +79,11 @@ impl Journal {
         let log = Log::open(storage.clone(), layout, salt, &scan, blob_of, &lost).doing("open the log")?;
         let shared = Arc::new(Shared::new(config, &layout, &log));
         let ids = Arc::new(AtomicU64::new(log.next_record()));
-        let writer = Writer::new(shared.clone(), blobs.clone(), log, config.durability);
+        let writer = Writer::new(shared.clone(), blobs.clone(), log, config.durability, lock);
         let thread = std::thread::Builder::new().name("journal".to_owned()).spawn(move || writer.run());
         let thread = Some(thread.doing("start the journal's thread")?);
         let recovery = scan.into_recovery(|name| blobs.adopt(name));
-        Ok((Journal { storage, shared, blobs, ids, thread, _lock: lock }, recovery))
+        Ok((Journal { storage, shared, blobs, ids, thread }, recovery))
     }
 
     /// An empty batch.
@@ -203,7 +202,9 @@ pub fn check_on(storage: &dyn Storage) -> Result<Recovery, OpenError> {
 pub fn salvage(from: &Path, into: &Path, config: &Config) -> Result<Recovery, OpenError> {
     let storage = Disk::existing(from).doing("find the journal's folder")?;
     let recovery = check_on(&storage)?;
-    let (journal, found) = Journal::open(into, config)?;
+    // One sync at the end is enough.
+    let durability = Durability::Batch { sync_interval: DEFAULT_SYNC_INTERVAL };
+    let (journal, found) = Journal::open(into, &Config { durability, ..config.clone() })?;
     if !found.records.is_empty() || !found.damage.is_empty() {
         return Err(OpenError::Occupied);
     }

@@ -36,8 +36,8 @@
 //! | a disk that says it has synced, and has not | what it lost; reported where a later batch is there | the same |
 //! | a bit that flips on the disk | the batch that it is in; reported, unless it is the last one of all | the same |
 //!
-//! In both a batch is whole or gone, no batch is lost while a later one is kept, and nothing comes back whose removal was
-//! completed. There is no mode that promises nothing: do without a journal then.
+//! After any crash a batch is whole or gone, no batch is lost while a later one is kept, and nothing comes back whose removal
+//! was completed. There is no mode that promises nothing: do without a journal then.
 //!
 //! A failed write or fsync is never tried again. The journal has [failed](Failed) from then on: completions that wait
 //! get the cause, [`Journal::append`] returns it, and [`Journal::on_failure`] tells it once. What was completed before is

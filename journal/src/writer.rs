@@ -3,6 +3,7 @@
 //! Group commit without a timer: a batch that finds the thread asleep is written and synced at once, and whatever comes
 //! during that sync is the next group.
 
+use std::any::Any;
 use std::collections::VecDeque;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -20,6 +21,8 @@ const MAX_GROUP_BYTES: usize = 1024 * 1024;
 
 /// Is told, on the journal's thread, whether its batch is durable.
 pub(crate) type Completion = Box<dyn FnOnce(Result<(), Failed>) + Send>;
+
+type Lock = Box<dyn Any + Send + Sync>;
 
 /// Is told, on the journal's thread, that the journal has failed.
 pub(crate) type FailureHook = Box<dyn FnOnce(Failed) + Send>;
@@ -196,28 +199,48 @@ impl State {
 
 /// What the thread owns.
 pub(crate) struct Writer {
-    pub shared: Arc<Shared>,
-    pub blobs: Arc<Blobs>,
-    pub log: Log,
-    pub durability: Durability,
+    shared: Arc<Shared>,
+    blobs: Arc<Blobs>,
+    log: Log,
+    durability: Durability,
     /// Taken from the queue and not yet completed, in order.
     group: VecDeque<Waiting>,
     /// How many of them are in the log's buffer.
     staged: usize,
     /// When the first batch was written that is not durable.
     dirty_since: Option<Instant>,
+    /// On the folder, until nothing is written any more.
+    _lock: Lock,
 }
 
 /// What the thread is to do next.
 enum Next {
     Write,
     Sync,
-    End,
+    /// The journal is closed.
+    Finish,
+    /// It has failed.
+    Stop,
 }
 
 impl Writer {
-    pub fn new(shared: Arc<Shared>, blobs: Arc<Blobs>, log: Log, durability: Durability) -> Writer {
-        Writer { shared, blobs, log, durability, group: VecDeque::new(), staged: 0, dirty_since: None }
+    pub fn new(
+        shared: Arc<Shared>,
+        blobs: Arc<Blobs>,
+        log: Log,
+        durability: Durability,
+        lock: Lock,
+    ) -> Writer {
+        Writer {
+            shared,
+            blobs,
+            log,
+            durability,
+            group: VecDeque::new(),
+            staged: 0,
+            dirty_since: None,
+            _lock: lock,
+        }
     }
 
     /// The thread's whole life.
@@ -240,7 +263,8 @@ impl Writer {
             match self.next() {
                 Next::Write => self.write_group()?,
                 Next::Sync => self.sync()?,
-                Next::End => return self.log.finish(),
+                Next::Finish => return self.log.finish(),
+                Next::Stop => return Ok(()),
             }
             if !self.log.is_dirty() {
                 self.blobs.remove_unreferenced()?;
@@ -254,8 +278,11 @@ impl Writer {
         state.update(&mut self.log);
         loop {
             let sync_due = self.sync_due();
-            if state.failed.is_some() || sync_due == Some(Duration::ZERO) {
-                return if state.failed.is_some() { Next::End } else { Next::Sync };
+            if state.failed.is_some() {
+                return Next::Stop;
+            }
+            if sync_due == Some(Duration::ZERO) {
+                return Next::Sync;
             }
             if !state.queue.is_empty() {
                 std::mem::swap(&mut state.queue, &mut self.group);
@@ -263,7 +290,7 @@ impl Writer {
                 return Next::Write;
             }
             if state.closing {
-                return Next::End;
+                return Next::Finish;
             }
             state.asleep = true;
             state = match sync_due {

@@ -144,7 +144,8 @@ impl Blobs {
         files.filter(|file| !known.contains(file)).try_for_each(|file| self.storage.remove(&file))
     }
 
-    /// Makes a blob durable, or finds that it is. Of those who write the same one at once, one does and the others wait.
+    /// Makes a blob durable, or finds that it is. Of those who write the same one at once, one does and the others
+    /// wait.
     pub fn write(self: &Arc<Self>, digest: BlobDigest, bytes: &[u8]) -> Result<Blob, Refused> {
         let name = BlobName { digest, bytes: bytes.len() as u64 };
         if let Some(blob) = self.find_or_begin(name)? {

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::format::{HEADER_BYTES, REMOVE_BYTES, frame_bytes};
 
-/// Payloads from here on, in bytes, belong into a blob, which is a file of its own: below, what a file costs (its name has to be
-/// durable too) is more than what a copy in the log does.
+/// Payloads from here on, in bytes, belong into a blob, which is a file of its own: below, what a file costs (its name
+/// has to be durable too) is more than what a copy in the log does.
 pub const BLOB_FROM: usize = 64 * 1024;
 
 /// The longest batch in bytes, unless segments are small: what one write brings to the disk in a few milliseconds.
@@ -52,8 +52,8 @@ pub struct Config {
     /// Bytes of a segment, a multiple of 4096; a journal keeps what it was made with. Default: 4 MiB, so that the two
     /// more fdatasyncs that a new segment costs come once in thousands of batches.
     pub segment_bytes: u64,
-    /// Bytes of all segments together. The log begins with six of them and grows to twice what is live. Records may take
-    /// half of it: so the cleaner copies at most one byte for each one that it frees. Default: 256 MiB.
+    /// Bytes of all segments together. The log begins with six of them and grows to twice what is live. Records may
+    /// take half of it: so the cleaner copies at most one byte for each one that it frees. Default: 256 MiB.
     pub log_bytes: u64,
     /// Bytes of all blobs together. Default: 1 GiB.
     pub blob_bytes: u64,
@@ -117,8 +117,8 @@ impl Layout {
         MAX_BATCH_BYTES.min(self.room() / 4 - frame_bytes(0))
     }
 
-    /// The longest record outside of a blob. The cleaner packs records anew: with no more than an eighth of a segment each,
-    /// it leaves little over.
+    /// The longest record outside of a blob. The cleaner packs records anew: with no more than an eighth of a segment
+    /// each, it leaves little over.
     pub fn longest_record(&self) -> usize {
         BLOB_FROM.min(self.room() / 8)
     }

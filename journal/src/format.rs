@@ -2,6 +2,7 @@
 //! documentation. Nothing here does I/O, and no input makes it panic.
 
 use crate::blobs::BlobDigest;
+use crate::config::{MAX_SEGMENT_BYTES, MIN_SEGMENT_BYTES};
 use crate::record::RecordId;
 
 /// The version of the format that this crate writes, and the only one that it reads.
@@ -101,13 +102,17 @@ impl SegmentHeader {
         if u32_at(bytes, FIELDS_CHECKSUM_AT) != crc32c::crc32c(fields) {
             return HeaderState::Damaged;
         }
+        let segment_bytes = u64::from(u32_at(fields, 40));
+        if !(MIN_SEGMENT_BYTES..=MAX_SEGMENT_BYTES).contains(&segment_bytes) {
+            return HeaderState::Damaged;
+        }
         HeaderState::Valid(SegmentHeader {
             id: u64_at(fields, 0),
             first_sequence: u64_at(fields, 8),
             start: u64_at(fields, 16),
             next_record: u64_at(fields, 24),
             salt: u64_at(fields, 32),
-            segment_bytes: u64::from(u32_at(fields, 40)),
+            segment_bytes,
         })
     }
 }

@@ -41,9 +41,9 @@ pub enum Health {
 }
 
 impl Journal {
-    /// Opens the journal in a folder, and makes both where they are not there (the parent has to be). Whatever was damaged is
-    /// copied into `damaged` in that folder, and what is whole is written anew, so that the next opening finds
-    /// no damage.
+    /// Opens the journal in a folder, and makes both where they are not there (the parent has to be). Whatever was
+    /// damaged is copied into `damaged` in that folder, and what is whole is written anew, so that the next opening
+    /// finds no damage.
     ///
     /// # Errors
     /// When the configuration contradicts itself, another process has the journal open, another version has written it,
@@ -91,9 +91,9 @@ impl Journal {
         Batch::new(self.ids.clone())
     }
 
-    /// Appends a batch: after a crash all of it is there, or nothing. This takes a lock for a moment and waits for no disk;
-    /// batches are written in the order of these calls, and the completions are called in that order, on the journal's thread.
-    /// Whatever they do delays the next sync.
+    /// Appends a batch: after a crash all of it is there, or nothing. This takes a lock for a moment and waits for no
+    /// disk; batches are written in the order of these calls, and the completions are called in that order, on the
+    /// journal's thread. Whatever they do delays the next sync.
     ///
     /// The completion comes when the batch is durable ([`Durability`](crate::Durability) says what that is), or with
     /// the cause when it may not be.
@@ -109,8 +109,8 @@ impl Journal {
     }
 
     /// Makes bytes durable as a blob that records can name, or finds that they are. `digest` is that of the bytes
-    /// ([`BlobDigest::of`], which takes some 20 ms for 8 MB where the processor has no instructions for it), and is believed until
-    /// the blob is read. This waits for the disk: not for a thread that must not block.
+    /// ([`BlobDigest::of`], which takes some 20 ms for 8 MB where the processor has no instructions for it), and is
+    /// believed until the blob is read. This waits for the disk: not for a thread that must not block.
     ///
     /// # Errors
     /// When there is no room. A failure of the disk fails the journal.
@@ -194,8 +194,8 @@ pub fn check_on(storage: &dyn Storage) -> Result<Recovery, OpenError> {
     Ok(scan.into_recovery(Blob::unowned))
 }
 
-/// Copies what is whole of a journal into a new one in another folder; the records have new ids there, in the same order. The
-/// old one is not changed.
+/// Copies what is whole of a journal into a new one in another folder; the records have new ids there, in the same
+/// order. The old one is not changed.
 ///
 /// # Errors
 /// When one of the two cannot be opened, there is a journal in the other folder, or it has no room.

@@ -1,8 +1,8 @@
 //! A durable set of records: put, removed, and there again after a crash, in the order in which they were put.
 //!
 //! The records are opaque bytes with a kind; the journal knows nothing of requests, MQTT or clients. They change in
-//! [batches](Batch) that are there as a whole after a crash, or not at all. Whoever appends one hears by a completion, on the
-//! journal's own thread, that it is durable. Large payloads are kept once each, as [blobs](Blob), by digest.
+//! [batches](Batch) that are there as a whole after a crash, or not at all. Whoever appends one hears by a completion,
+//! on the journal's own thread, that it is durable. Large payloads are kept once each, as [blobs](Blob), by digest.
 //!
 //! ```
 //! use offload_journal::{Config, Journal};
@@ -32,29 +32,29 @@
 //! | | completed with [`Durability::Always`] | with [`Durability::Batch`] |
 //! | --- | --- | --- |
 //! | `kill -9`, a panic, a crash of the process | nothing is lost | nothing is lost |
-//! | power cut, crash of the kernel | nothing is lost | what came since the last fdatasync: at most the interval, 100 ms by default |
+//! | power cut, crash of the kernel | nothing is lost | what came in the last 100 ms, or what is configured |
 //! | a disk that says it has synced, and has not | what it lost; reported where a later batch is there | the same |
 //! | a bit that flips on the disk | the batch that it is in; reported, unless it is the last one of all | the same |
 //!
-//! After any crash a batch is whole or gone, no batch is lost while a later one is kept, and nothing comes back whose removal
-//! was completed. There is no mode that promises nothing: do without a journal then.
+//! After any crash a batch is whole or gone, no batch is lost while a later one is kept, and nothing comes back whose
+//! removal was completed. There is no mode that promises nothing: do without a journal then.
 //!
 //! A failed write or fsync is never tried again. The journal has [failed](Failed) from then on: completions that wait
-//! get the cause, [`Journal::append`] returns it, and [`Journal::on_failure`] tells it once. What was completed before is
-//! there after a restart. A disk that is *full* is no failure: room for records is reserved before it is needed, so
+//! get the cause, [`Journal::append`] returns it, and [`Journal::on_failure`] tells it once. What was completed before
+//! is there after a restart. A disk that is *full* is no failure: room for records is reserved before it is needed, so
 //! appending is [`Refused::Full`] and removing goes on.
 //!
 //! # Group commit
 //!
-//! A batch that finds the thread asleep is written and synced at once. What comes during that sync is the next group: one
-//! `pwrite` and one `fdatasync` for all of it. No timer delays anybody. Appending is a push under a lock.
+//! A batch that finds the thread asleep is written and synced at once. What comes during that sync is the next group:
+//! one `pwrite` and one `fdatasync` for all of it. No timer delays anybody. Appending is a push under a lock.
 //!
 //! # Space
 //!
 //! The log is a ring of segments, used and recycled first in, first out, so that a removal outlives the record that it
-//! removes. A segment without live records is free. When fewer than three segments are free, the cleaner copies the live
-//! records of the oldest one to the end of the log, a little after each group. Live records take at most half of the log,
-//! by their bytes with those of the frames that will remove them, so there is always room to remove.
+//! removes. A segment without live records is free. When fewer than three segments are free, the cleaner copies the
+//! live records of the oldest one to the end of the log, a little after each group. Live records take at most half of
+//! the log, by their bytes with those of the frames that will remove them, so there is always room to remove.
 //!
 //! | limit | default | |
 //! | --- | --- | --- |
@@ -113,18 +113,18 @@
 //! | removal | `3`, record id (8) |
 //! | start | `4`, sequence number (8); ends a segment, so that older ones can be recycled |
 //!
-//! A recycled file gets its new header, synced, before any new frame. A recovery never writes behind what it has found: it
-//! begins a segment, and that segment's header cuts off whatever is left of the torn tail. Another version of the format is
-//! refused, never misread.
+//! A recycled file gets its new header, synced, before any new frame. A recovery never writes behind what it has found:
+//! it begins a segment, and that segment's header cuts off whatever is left of the torn tail. Another version of the
+//! format is refused, never misread.
 //!
 //! # Torn or damaged
 //!
-//! Frames say what was durable when they were written, so recovery knows which missing frames had been promised. One that
-//! was not is the torn tail of a crash: it is cut off, with all that was written in the same moment, and counted in
-//! [`Recovery::torn_bytes`]. One that was is [`Damage`]: what is whole before and behind it counts, the damaged bytes
-//! are set aside, and whatever is live is copied out of the damaged segment. A record that a damaged batch had removed may be back.
-//! What nothing behind it tells of, the last frame of a journal that was not closed or its whole last
-//! segment, cannot be told from a torn tail.
+//! Frames say what was durable when they were written, so recovery knows which missing frames had been promised. One
+//! that was not is the torn tail of a crash: it is cut off, with all that was written in the same moment, and counted
+//! in [`Recovery::torn_bytes`]. One that was is [`Damage`]: what is whole before and behind it counts, the damaged
+//! bytes are set aside, and whatever is live is copied out of the damaged segment. A record that a damaged batch had
+//! removed may be back. What nothing behind it tells of, the last frame of a journal that was not closed or its whole
+//! last segment, cannot be told from a torn tail.
 
 mod blobs;
 mod config;

@@ -446,8 +446,8 @@ impl Log {
         Ok(())
     }
 
-    /// Copies live records of the oldest segment that has any to the end of the log, after reading through so many bytes of
-    /// it at most.
+    /// Copies live records of the oldest segment that has any to the end of the log, after reading through so many
+    /// bytes of it at most.
     fn clean(&mut self, most: usize) -> io::Result<()> {
         let mut cleaning = match self.cleaning.take() {
             Some(cleaning) => cleaning,

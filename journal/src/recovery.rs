@@ -2,8 +2,9 @@
 //!
 //! The sequence numbers of frames have no gaps, so whatever is missing is known to be missing. Each frame and header
 //! says which frames were durable when it was written. A frame that is missing and was durable is *damage*: what is
-//! whole on both sides of it counts. The first frame that is missing and was not known to be durable is the *torn tail* of a
-//! crash: it and all frames behind it are cut, since they were written in the same moment and acknowledged by nobody.
+//! whole on both sides of it counts. The first frame that is missing and was not known to be durable is the *torn tail*
+//! of a crash: it and all frames behind it are cut, since they were written in the same moment and acknowledged by
+//! nobody.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;

@@ -6,8 +6,8 @@ use crate::format::{ALIGNMENT, FRAME_HEADER_BYTES, Frame, FrameTrace, HEADER_BYT
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Position {
     at: usize,
-    /// Frames come in the order of their sequence numbers: what is not above the last one is from elsewhere. `None` at the
-    /// beginning of a segment without a header.
+    /// Frames come in the order of their sequence numbers: what is not above the last one is from elsewhere. `None` at
+    /// the beginning of a segment without a header.
     last: Option<u64>,
 }
 
@@ -64,8 +64,8 @@ impl<'a> Frames<'a> {
     }
 
     fn is_ours(&self, trace: &FrameTrace) -> bool {
-        // An older frame's numbers, read a little later than they begin, look like these, but for the length: no frame is
-        // without a body.
+        // An older frame's numbers, read a little later than they begin, look like these, but for the length: no frame
+        // is without a body.
         let most = (self.bytes.len() / FRAME_HEADER_BYTES) as u64;
         trace.segment == self.segment
             && trace.bytes > frame_bytes(0)
@@ -77,7 +77,8 @@ impl<'a> Frames<'a> {
 /// Which segment the frames are of, where the header does not tell. Frames of an older use of the file may be behind
 /// those of the last one, never in front.
 pub(crate) fn identify(bytes: &[u8], salt: u64) -> Option<u64> {
-    // A frame takes at most a whole segment, so a few false traces, each hashed to its end, cost more than all true ones.
+    // A frame takes at most a whole segment, so a few false traces, each hashed to its end, cost more than all true
+    // ones.
     let mut hashed = 0;
     for at in (HEADER_BYTES..bytes.len()).step_by(ALIGNMENT) {
         let rest = &bytes[at..];

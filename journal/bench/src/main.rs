@@ -1,11 +1,12 @@
 //! Durable appends: the bare disk, the journal, fjall and SQLite, one after the other in each round.
 //!
 //! So many batches are in flight, and each is durable before it counts. The journal takes them one by one, as its users
-//! do. The stores have no completions, so they get the best case of a thread that collects for them: all that is in flight
-//! is one transaction, without the cost of handing it over. What is put is removed a while later, as requests are.
+//! do. The stores have no completions, so a thread collects for them what waits, commits it as one transaction, and
+//! says so: what would have to be written around them. What is put is removed a while later, as requests are.
 
 use std::collections::VecDeque;
 use std::fs::OpenOptions;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Mutex;
@@ -16,11 +17,12 @@ use std::time::{Duration, Instant};
 use fjall::{Database, KeyspaceCreateOptions, KvSeparationOptions, PersistMode};
 use offload_journal::{BlobDigest, Config, Journal};
 use rusqlite::Connection;
+use rustix::time::{ClockId, clock_gettime};
 
 /// Rounds, of which the medians count.
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 9;
 /// How long each contender runs in a round.
-const TIME: Duration = Duration::from_secs(2);
+const TIME: Duration = Duration::from_millis(600);
 /// Batches in flight and bytes of a payload.
 const LOADS: [(usize, usize); 4] = [(1, 64), (64, 64), (1, LARGE), (64, LARGE)];
 const LARGE: usize = 8 * 1024 * 1024;
@@ -30,18 +32,24 @@ const KEPT_LARGE: u64 = 128;
 
 fn main() {
     let folder =
-        tempfile::tempdir_in(std::env::args().nth(1).unwrap_or_else(|| ".".to_owned())).expect("a folder");
+        tempfile::tempdir_in(std::env::args().nth(1).unwrap_or_else(|| "target".to_owned())).expect("a folder");
     let contenders: [(&str, fn(&Path, usize, usize) -> Measured); 4] =
         [("bare disk", disk), ("journal", journal), ("fjall", fjall), ("SQLite", sqlite)];
-    println!("| in flight | bytes | contender | batches/s | p50 ms | p99 ms | beside the bare disk |");
-    println!("| --- | --- | --- | --- | --- | --- | --- |");
+    println!(
+        "| in flight | bytes | contender | batches/s | p50 ms | p99 ms | CPU µs | beside the bare disk |"
+    );
+    println!("| --- | --- | --- | --- | --- | --- | --- | --- |");
     for (in_flight, bytes) in LOADS {
         let mut measured: Vec<Vec<Measured>> = contenders.iter().map(|_| Vec::new()).collect();
         for round in 0..ROUNDS {
             for (index, (name, run)) in contenders.iter().enumerate() {
                 let path = folder.path().join(format!("{name}-{in_flight}-{bytes}-{round}"));
                 std::fs::create_dir(&path).expect("a folder");
-                measured[index].push(run(&path, in_flight, bytes));
+                let cpu = clock_gettime(ClockId::ProcessCPUTime);
+                let mut of_run = run(&path, in_flight, bytes);
+                let cpu = clock_gettime(ClockId::ProcessCPUTime) - cpu;
+                of_run.cpu_us = (cpu.tv_sec as f64 * 1e6 + cpu.tv_nsec as f64 / 1e3) / of_run.count;
+                measured[index].push(of_run);
                 std::fs::remove_dir_all(&path).expect("the folder");
             }
         }
@@ -50,9 +58,10 @@ fn main() {
         for ((name, _), rounds) in contenders.iter().zip(&measured) {
             let p50 = median(rounds.iter().map(|round| round.p50_ms).collect());
             let p99 = median(rounds.iter().map(|round| round.p99_ms).collect());
+            let cpu = median(rounds.iter().map(|round| round.cpu_us).collect());
             let ratio = rate(rounds) / bare;
             println!(
-                "| {in_flight} | {bytes} | {name} | {:.0} | {p50:.2} | {p99:.2} | {ratio:.2} |",
+                "| {in_flight} | {bytes} | {name} | {:.0} | {p50:.2} | {p99:.2} | {cpu:.1} | {ratio:.2} |",
                 rate(rounds)
             );
         }
@@ -60,7 +69,10 @@ fn main() {
 }
 
 struct Measured {
+    count: f64,
     rate: f64,
+    /// Of all threads, with opening and closing, a batch.
+    cpu_us: f64,
     p50_ms: f64,
     p99_ms: f64,
 }
@@ -73,7 +85,8 @@ fn median(mut values: Vec<f64>) -> f64 {
 fn of(mut latencies: Vec<Duration>, time: Duration) -> Measured {
     latencies.sort();
     let at = |share: f64| latencies[((latencies.len() - 1) as f64 * share) as usize].as_secs_f64() * 1000.0;
-    Measured { rate: latencies.len() as f64 / time.as_secs_f64(), p50_ms: at(0.5), p99_ms: at(0.99) }
+    let count = latencies.len() as f64;
+    Measured { count, cpu_us: 0.0, rate: count / time.as_secs_f64(), p50_ms: at(0.5), p99_ms: at(0.99) }
 }
 
 /// Incompressible.
@@ -93,11 +106,7 @@ fn kept(bytes: usize) -> u64 {
 }
 
 /// Commits groups of all that is in flight, one after the other: keys to put, and those to remove.
-fn grouped(
-    in_flight: usize,
-    bytes: usize,
-    mut commit: impl FnMut(std::ops::Range<u64>, std::ops::Range<u64>),
-) -> Measured {
+fn grouped(in_flight: usize, bytes: usize, mut commit: impl FnMut(Range<u64>, Range<u64>)) -> Measured {
     let (started, mut latencies, mut key) = (Instant::now(), Vec::new(), 0);
     while started.elapsed() < TIME {
         let called = Instant::now();
@@ -109,8 +118,35 @@ fn grouped(
     of(latencies, started.elapsed())
 }
 
-/// What nothing durable is faster than: writes into a file that was written before, and one fdatasync for all that is in
-/// flight.
+/// Commits what another thread hands over one by one: all that waits is one group.
+fn collected(in_flight: usize, bytes: usize, mut commit: impl FnMut(Range<u64>, Range<u64>)) -> Measured {
+    let (batches, waiting): (Sender<(u64, Instant)>, Receiver<(u64, Instant)>) = channel();
+    let (done, completions) = channel();
+    std::thread::scope(|scope| {
+        let load = scope.spawn(move || {
+            let hand_over = |key| batches.send((key, Instant::now())).expect("a store");
+            (0..in_flight as u64).for_each(hand_over);
+            let (started, mut latencies) = (Instant::now(), Vec::new());
+            while started.elapsed() < TIME {
+                let called: Instant = completions.recv().expect("a completion");
+                latencies.push(called.elapsed());
+                hand_over((in_flight + latencies.len() - 1) as u64);
+            }
+            of(latencies, started.elapsed())
+        });
+        while let Ok(first) = waiting.recv() {
+            let group: Vec<_> = std::iter::once(first).chain(waiting.try_iter()).collect();
+            let put = group[0].0..group[group.len() - 1].0 + 1;
+            commit(put.clone(), put.start.saturating_sub(kept(bytes))..put.end.saturating_sub(kept(bytes)));
+            // Nobody waits for the last ones.
+            group.into_iter().for_each(|(_, called)| done.send(called).unwrap_or_default());
+        }
+        load.join().expect("no panic")
+    })
+}
+
+/// What nothing durable is faster than: writes into a file that was written before, and one fdatasync for all that is
+/// in flight.
 fn disk(path: &Path, in_flight: usize, bytes: usize) -> Measured {
     let payload = payload(bytes);
     let small = payload.repeat(in_flight.min(LARGE / bytes));
@@ -168,7 +204,8 @@ fn records(journal: &Journal, payload: &[u8], in_flight: usize) -> Measured {
     of(latencies, started.elapsed())
 }
 
-/// Blobs are written by their users' threads. Their digests are known there, as a module's is, and are not computed here.
+/// Blobs are written by their users' threads. Their digests are known there, as a module's is, and are not computed
+/// here.
 fn blobs(journal: &Journal, payload: &[u8], in_flight: usize) -> Measured {
     let (started, over, number) = (Instant::now(), AtomicBool::new(false), AtomicU64::new(0));
     let live = Mutex::new(VecDeque::new());
@@ -213,7 +250,7 @@ fn fjall(path: &Path, in_flight: usize, bytes: usize) -> Measured {
     let options = || KeyspaceCreateOptions::default().with_kv_separation(separation());
     let records = database.keyspace("records", options).expect("a keyspace");
     let payload = payload(bytes);
-    grouped(in_flight, bytes, |put, removed| {
+    collected(in_flight, bytes, |put, removed| {
         let mut batch = database.batch();
         put.for_each(|key| batch.insert(&records, key.to_be_bytes(), payload.as_slice()));
         removed.for_each(|key| batch.remove(&records, key.to_be_bytes()));
@@ -230,7 +267,7 @@ fn sqlite(path: &Path, in_flight: usize, bytes: usize) -> Measured {
     let payload = payload(bytes);
     let mut insert = connection.prepare("INSERT INTO records VALUES (?1, ?2)").expect("a statement");
     let mut delete = connection.prepare("DELETE FROM records WHERE id = ?1").expect("a statement");
-    grouped(in_flight, bytes, |put, removed| {
+    collected(in_flight, bytes, |put, removed| {
         connection.execute_batch("BEGIN").expect("a transaction");
         put.for_each(|key| assert_eq!(insert.execute((key as i64, payload.as_slice())).expect("a row"), 1));
         removed.for_each(|key| assert_eq!(delete.execute([key as i64]).expect("a row"), 1));

@@ -123,7 +123,8 @@ impl FaultyDisk {
         self.lock().syncs
     }
 
-    /// The same files after the process was killed: all that it has written is there, and what was not synced is not durable.
+    /// The same files after the process was killed: all that it has written is there, and what was not synced is not
+    /// durable.
     pub fn after_kill(&self) -> FaultyDisk {
         let state = self.lock().clone();
         FaultyDisk::of(State {

@@ -1,4 +1,5 @@
-//! What a journal's user knows: which batches it has appended, and which completions came. It judges what recovery finds.
+//! What a journal's user knows: which batches it has appended, and which completions came. It judges what recovery
+//! finds.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -68,7 +69,8 @@ impl Ledger {
         self.batches.len()
     }
 
-    /// Finds the batch after which the journal was cut off, not before any that was completed, and forgets the later ones.
+    /// Finds the batch after which the journal was cut off, not before any that was completed, and forgets the later
+    /// ones.
     pub fn judge(&mut self, found: &Live) -> Result<(), String> {
         self.judge_after(found, self.completed)
     }

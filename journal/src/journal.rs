@@ -73,10 +73,11 @@ impl Journal {
         let blobs = Blobs::open(storage.clone(), config.blob_bytes).doing("open the blobs")?;
         let adopted: HashMap<RecordId, Blob> =
             scan.live.iter().filter_map(|(id, record)| Some((*id, blobs.adopt(record.blob?)))).collect();
-        blobs.remove_others().doing("remove blobs that nobody names")?;
         let blob_of = |id| adopted.get(&id).cloned();
         let lost = scan.damage.iter().filter_map(Damage::lost_record).collect::<Vec<_>>();
         let log = Log::open(storage.clone(), layout, salt, &scan, blob_of, &lost).doing("open the log")?;
+        // Not before what removed their records is durable.
+        blobs.remove_others().doing("remove blobs that nobody names")?;
         let shared = Arc::new(Shared::new(config, &layout, &log));
         let ids = Arc::new(AtomicU64::new(log.next_record()));
         let writer = Writer::new(shared.clone(), blobs.clone(), log, config.durability, lock);

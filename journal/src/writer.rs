@@ -1,0 +1,360 @@
+//! The journal's thread: takes what waits, writes it as one group, makes it durable, tells those who wait.
+//!
+//! Group commit without a timer: a batch that finds the thread asleep is written and synced at once, and whatever comes
+//! during that sync is the next group.
+
+use std::any::Any;
+use std::collections::VecDeque;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use crate::blobs::{Blob, Blobs};
+use crate::config::{Config, Durability, Layout};
+use crate::error::{Failed, Refused};
+use crate::ids::RecordId;
+use crate::log::Log;
+use crate::record::{Batch, Usage};
+
+/// Bytes that are written at once at most, so that the first of many batches does not wait for the last one's write.
+const MAX_GROUP_BYTES: usize = 1024 * 1024;
+
+/// Is told, on the journal's thread, whether its batch is durable.
+pub(crate) type Completion = Box<dyn FnOnce(Result<(), Failed>) + Send>;
+
+type Lock = Box<dyn Any + Send + Sync>;
+
+/// Is told, on the journal's thread, that the journal has failed.
+pub(crate) type FailureHook = Box<dyn FnOnce(Failed) + Send>;
+
+/// What the journal's users and its thread share.
+pub(crate) struct Shared {
+    state: Mutex<State>,
+    /// Signalled when the thread sleeps and has something to do.
+    wake: Condvar,
+    limits: Limits,
+}
+
+struct Limits {
+    records: u64,
+    queued_bytes: u64,
+    longest_batch: usize,
+    longest_record: usize,
+}
+
+struct State {
+    queue: VecDeque<Waiting>,
+    queued_bytes: u64,
+    /// Of live records and of those that wait.
+    usage: Usage,
+    /// Bytes that they may take.
+    capacity: u64,
+    log_bytes: u64,
+    syncs: u64,
+    asleep: bool,
+    closing: bool,
+    failed: Option<Failed>,
+    on_failure: Vec<FailureHook>,
+}
+
+struct Waiting {
+    body: Vec<u8>,
+    blobs: Vec<(RecordId, Blob)>,
+    on_durable: Completion,
+}
+
+/// What a journal holds, and what it has done since it was opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stats {
+    /// Live records, with those that wait to be written.
+    pub records: u64,
+    /// Bytes of the log that they need.
+    pub record_bytes: u64,
+    /// Bytes that they may take.
+    pub capacity_bytes: u64,
+    /// Bytes of all segments.
+    pub log_bytes: u64,
+    /// Bytes of all blobs.
+    pub blob_bytes: u64,
+    /// Calls of fdatasync for batches.
+    pub syncs: u64,
+}
+
+impl Shared {
+    pub fn new(config: &Config, layout: &Layout, log: &Log) -> Shared {
+        let state = State {
+            queue: VecDeque::new(),
+            queued_bytes: 0,
+            usage: log.usage(),
+            capacity: log.capacity(),
+            log_bytes: log.bytes(),
+            syncs: 0,
+            asleep: false,
+            closing: false,
+            failed: None,
+            on_failure: Vec::new(),
+        };
+        let limits = Limits {
+            records: config.records,
+            queued_bytes: config.queued_bytes,
+            longest_batch: layout.longest_batch(),
+            longest_record: layout.longest_record(),
+        };
+        Shared { state: Mutex::new(state), wake: Condvar::new(), limits }
+    }
+
+    pub fn append(&self, batch: Batch, on_durable: Completion) -> Result<(), Refused> {
+        let too_large =
+            |bytes: usize, most: usize| Refused::TooLarge { bytes: bytes as u64, most: most as u64 };
+        if batch.body.len() > self.limits.longest_batch {
+            return Err(too_large(batch.body.len(), self.limits.longest_batch));
+        }
+        if batch.longest > self.limits.longest_record {
+            return Err(too_large(batch.longest, self.limits.longest_record));
+        }
+        let mut state = self.lock();
+        if let Some(failed) = &state.failed {
+            return Err(failed.clone().into());
+        }
+        // Whatever only removes is always taken.
+        let mut usage = state.usage;
+        usage.add(batch.usage);
+        let queued_bytes = state.queued_bytes + batch.body.len() as u64;
+        let fits = usage.records <= self.limits.records
+            && usage.bytes <= state.capacity
+            && queued_bytes <= self.limits.queued_bytes;
+        if batch.usage.records > 0 && !fits {
+            return Err(Refused::Full);
+        }
+        state.usage = usage;
+        state.queued_bytes = queued_bytes;
+        state.queue.push_back(Waiting { body: batch.body, blobs: batch.blobs, on_durable });
+        if std::mem::take(&mut state.asleep) {
+            drop(state);
+            self.wake.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Lets the thread end after what waits is done.
+    pub fn close(&self) {
+        self.lock().closing = true;
+        self.wake.notify_one();
+    }
+
+    pub fn failed(&self) -> Option<Failed> {
+        self.lock().failed.clone()
+    }
+
+    /// Is called when the journal fails; at once if it has.
+    pub fn on_failure(&self, hook: FailureHook) {
+        let mut state = self.lock();
+        match state.failed.clone() {
+            Some(failed) => {
+                drop(state);
+                hook(failed);
+            }
+            None => state.on_failure.push(hook),
+        }
+    }
+
+    /// The journal takes nothing any more. Only the first cause counts.
+    pub fn fail(&self, failed: Failed) {
+        let mut state = self.lock();
+        if state.failed.is_none() {
+            state.failed = Some(failed.clone());
+            let hooks = std::mem::take(&mut state.on_failure);
+            drop(state);
+            self.wake.notify_one();
+            hooks.into_iter().for_each(|hook| hook(failed.clone()));
+        }
+    }
+
+    pub fn stats(&self, blobs: &Blobs) -> Stats {
+        let blob_bytes = blobs.bytes();
+        let state = self.lock();
+        Stats {
+            records: state.usage.records,
+            record_bytes: state.usage.bytes,
+            capacity_bytes: state.capacity,
+            log_bytes: state.log_bytes,
+            blob_bytes,
+            syncs: state.syncs,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no panic while the lock is held")
+    }
+}
+
+impl State {
+    fn update(&mut self, log: &mut Log) {
+        self.usage.subtract(log.take_freed());
+        self.capacity = log.capacity();
+        self.log_bytes = log.bytes();
+        self.syncs = log.syncs();
+    }
+}
+
+/// What the thread owns.
+pub(crate) struct Writer {
+    shared: Arc<Shared>,
+    blobs: Arc<Blobs>,
+    log: Log,
+    durability: Durability,
+    /// Taken from the queue and not yet completed, in order.
+    group: VecDeque<Waiting>,
+    /// How many of them are in the log's buffer.
+    staged: usize,
+    /// When the first batch was written that is not durable.
+    dirty_since: Option<Instant>,
+    /// On the folder, until nothing is written any more.
+    _lock: Lock,
+}
+
+/// What the thread is to do next.
+enum Next {
+    Write,
+    Sync,
+    /// The journal is closed.
+    Finish,
+    /// It has failed.
+    Stop,
+}
+
+impl Writer {
+    pub fn new(
+        shared: Arc<Shared>,
+        blobs: Arc<Blobs>,
+        log: Log,
+        durability: Durability,
+        lock: Lock,
+    ) -> Writer {
+        Writer {
+            shared,
+            blobs,
+            log,
+            durability,
+            group: VecDeque::new(),
+            staged: 0,
+            dirty_since: None,
+            _lock: lock,
+        }
+    }
+
+    /// The thread's whole life.
+    pub fn run(mut self) {
+        let result = catch_unwind(AssertUnwindSafe(|| self.serve()));
+        let result = result.unwrap_or_else(|_| Err(io::Error::other("the journal's thread has panicked")));
+        if let Err(cause) = result {
+            self.shared.fail(Failed::new(cause));
+        }
+        if let Some(failed) = self.shared.failed() {
+            let waiting = std::mem::take(&mut self.shared.lock().queue);
+            for waiting in self.group.into_iter().chain(waiting) {
+                (waiting.on_durable)(Err(failed.clone()));
+            }
+        }
+    }
+
+    fn serve(&mut self) -> io::Result<()> {
+        loop {
+            match self.next() {
+                Next::Write => self.write_group()?,
+                Next::Sync => self.sync()?,
+                Next::Finish => return self.log.finish(),
+                Next::Stop => return Ok(()),
+            }
+            if !self.log.is_dirty() {
+                self.blobs.remove_unreferenced()?;
+            }
+        }
+    }
+
+    /// Waits until there is something to do, and takes the batches that wait.
+    fn next(&mut self) -> Next {
+        let mut state = self.shared.lock();
+        state.update(&mut self.log);
+        loop {
+            let sync_due = self.sync_due();
+            if state.failed.is_some() {
+                return Next::Stop;
+            }
+            if sync_due == Some(Duration::ZERO) {
+                return Next::Sync;
+            }
+            if !state.queue.is_empty() {
+                std::mem::swap(&mut state.queue, &mut self.group);
+                state.queued_bytes = 0;
+                return Next::Write;
+            }
+            if state.closing {
+                return Next::Finish;
+            }
+            state.asleep = true;
+            state = match sync_due {
+                Some(timeout) => {
+                    self.shared.wake.wait_timeout(state, timeout).expect("no panic while the lock is held").0
+                }
+                None => self.shared.wake.wait(state).expect("no panic while the lock is held"),
+            };
+            state.asleep = false;
+        }
+    }
+
+    /// How long from now the next sync is due that nobody waits for.
+    fn sync_due(&self) -> Option<Duration> {
+        match self.durability {
+            Durability::Always => None,
+            Durability::Batch { sync_interval } => {
+                self.dirty_since.map(|since| sync_interval.saturating_sub(since.elapsed()))
+            }
+        }
+    }
+
+    fn write_group(&mut self) -> io::Result<()> {
+        let mut written = 0;
+        while self.staged < self.group.len() {
+            let bytes = self.group[self.staged].body.len();
+            if self.log.group_bytes() > 0 && self.log.group_bytes() + bytes > MAX_GROUP_BYTES {
+                self.flush()?;
+                continue;
+            }
+            if !self.log.has_room(bytes) {
+                self.flush()?;
+                self.log.next_segment()?;
+                continue;
+            }
+            let waiting = &mut self.group[self.staged];
+            self.log.stage(&waiting.body, std::mem::take(&mut waiting.blobs));
+            self.staged += 1;
+            written += bytes;
+        }
+        self.flush()?;
+        self.log.maintain(written)
+    }
+
+    /// Brings what is staged to where its completions may be called, and calls them.
+    fn flush(&mut self) -> io::Result<()> {
+        self.log.write()?;
+        match self.durability {
+            Durability::Always => self.log.sync()?,
+            Durability::Batch { .. } => self.dirty_since = self.dirty_since.or_else(|| Some(Instant::now())),
+        }
+        // Whoever hears that a record is removed finds its room.
+        self.shared.lock().update(&mut self.log);
+        while self.staged > 0 {
+            self.staged -= 1;
+            let completed = self.group.pop_front().expect("what is staged is in the group");
+            (completed.on_durable)(Ok(()));
+        }
+        Ok(())
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.dirty_since = None;
+        self.log.sync()
+    }
+}

@@ -792,7 +792,11 @@ proptest! {
         let payload = Bytes::from([start, &tail].concat());
         for kind in [RequestKind::LocalCode, RequestKind::InputCode] {
             if let Ok(request) = decode(kind, payload.clone(), &user_properties) {
-                let (_, payload, user_properties) = encode(&request).unwrap();
+                let Ok((_, payload, user_properties)) = encode(&request) else {
+                    // White space in them tells apart what single spaces do not: an envelope is for these.
+                    prop_assert!(matches!(request.form, Form::LegacyText | Form::LegacyArgs));
+                    continue;
+                };
                 prop_assert_eq!(decode(kind, payload, &user_properties), Ok(request));
             }
         }

@@ -77,6 +77,7 @@ fn answer(topic: &str, text: &'static str) -> Outgoing {
         id: None,
         outcome: Outcome::Exited(0),
         stdout: text.into(),
+        content_range: None,
         stderr: Default::default(),
         fuel: 0,
         run_us: 0,

@@ -38,6 +38,7 @@ impl Sink for Echo {
             id: None,
             outcome: Outcome::Exited(0),
             stdout: payload,
+            content_range: None,
             stderr: Default::default(),
             fuel: 0,
             run_us: 0,

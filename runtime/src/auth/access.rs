@@ -138,8 +138,8 @@ impl Access {
         self.rules_for(who).filter_map(|grants| grants.native).last()
     }
 
-    /// Whether `who` may have subscribed to something by these rules that `newer` ones, for clients that are known in the
-    /// same way, do not grant.
+    /// Whether `who` may have subscribed to something by these rules that `newer` ones, for clients that are known in
+    /// the same way, do not grant.
     pub fn grants_more_than(&self, newer: &Access, who: Who) -> bool {
         !self.is_open(who)
             && self.any(who, |grants| {

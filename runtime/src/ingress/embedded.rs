@@ -418,8 +418,8 @@ impl Application for Hook {
     }
 }
 
-/// Ends the connections and sessions of those who may no longer be let in, or may hold a subscription that the rules took
-/// from them: they connect again, and subscribe to what they may.
+/// Ends the connections and sessions of those who may no longer be let in, or may hold a subscription that the rules
+/// took from them: they connect again, and subscribe to what they may.
 fn dismissal(hook: &Hook, broker: &Broker) -> Dismiss {
     let (broker, authentication, access) = (broker.clone(), hook.authentication.clone(), hook.access.clone());
     let before = Mutex::new(access.load_full());

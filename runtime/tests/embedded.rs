@@ -48,8 +48,8 @@ impl Broker {
         };
         let notices = Notices::fixed(notice("online"), notice("offline"));
         let intake = Intake::new(Arc::new(Forward(sender)));
-        let ingress =
-            EmbeddedIngress::start(Settings { config: &config, auth }, intake, notices).await.unwrap();
+        let settings = Settings { config: &config, auth, systemd: Default::default() };
+        let ingress = EmbeddedIngress::start(settings, intake, notices).await.unwrap();
         Broker { ingress: Arc::new(ingress), deliveries }
     }
 

@@ -5,6 +5,8 @@ mod wills;
 
 use std::sync::{Arc, Weak};
 
+use tokio_util::sync::CancellationToken;
+
 use crate::{
     application::Application,
     config::Config,
@@ -44,6 +46,8 @@ struct Parts {
     topics: Arc<Topics>,
     registry: SessionRegistry,
     sys: Sys,
+    /// Cancelled when no connection is accepted any more.
+    closed: CancellationToken,
 }
 
 impl Broker {
@@ -52,7 +56,16 @@ impl Broker {
         let context = Arc::new(BrokerContext::new(config));
         let topics = Arc::new(Topics::new(context.clone()));
         let registry = SessionRegistry::new(context.clone(), topics.clone());
-        Self { parts: Arc::new(Parts { context, application, topics, registry, sys: Sys::new() }) }
+        Self {
+            parts: Arc::new(Parts {
+                context,
+                application,
+                topics,
+                registry,
+                sys: Sys::new(),
+                closed: CancellationToken::new(),
+            }),
+        }
     }
 
     /// A handle that does not keep the broker.
@@ -120,6 +133,12 @@ impl Broker {
         self.registry().evict(which, reason)
     }
 
+    /// Accepts no connection any more, on any listener; those that are there go on. Whoever connects waits in the
+    /// listener's queue: for whom has the same socket, or until [`serve`](Self::serve) ends and closes it.
+    pub fn stop_accepting(&self) {
+        self.parts.closed.cancel();
+    }
+
     /// What happens in the broker, in numbers.
     pub fn stats(&self) -> Stats {
         let mut stats = self.counters().snapshot();
@@ -165,5 +184,9 @@ impl Broker {
 
     pub(crate) fn sys(&self) -> &Sys {
         &self.parts.sys
+    }
+
+    pub(crate) fn closed(&self) -> &CancellationToken {
+        &self.parts.closed
     }
 }

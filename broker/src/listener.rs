@@ -60,6 +60,7 @@ impl Broker {
             pin!(self.sys().keep_published(config.sys_interval, self.topics(), || self.stats()));
         let mut reports = pin!(self.throttle().keep_reporting());
         self.quotas().set_threads(Handle::current().metrics().num_workers());
+        let mut accepting = true;
         loop {
             let accepted = tokio::select! {
                 biased;
@@ -68,7 +69,11 @@ impl Broker {
                 never = &mut sweeping => match never {},
                 never = &mut counters => match never {},
                 never = &mut reports => match never {},
-                accepted = listener.accept() => accepted,
+                () = self.closed().cancelled(), if accepting => {
+                    accepting = false;
+                    continue;
+                }
+                accepted = listener.accept(), if accepting => accepted,
             };
             match accepted {
                 Ok((socket, peer)) => match self.quotas().connections.permit(peer.ip()) {

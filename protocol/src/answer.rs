@@ -11,7 +11,7 @@ use bytes::Bytes;
 use crate::UserProperties;
 use crate::envelope::Encoding;
 use crate::error::{ErrorKind, WireError};
-use crate::request::{Rejected, RequestId};
+use crate::request::{Rejected, RequestId, StdoutRange};
 
 /// What became of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,8 +29,10 @@ pub struct Answer {
     pub id: Option<RequestId>,
     /// What became of it.
     pub outcome: Outcome,
-    /// What the program printed.
+    /// What the program printed, or the part of it that was asked for.
     pub stdout: Bytes,
+    /// Where `stdout` is in all that the program printed; only where a part was asked for, and only in envelopes.
+    pub content_range: Option<ContentRange>,
     /// What it printed as diagnostics. Envelopes carry all of it, an error line its first line where stdout is empty.
     pub stderr: Bytes,
     /// Units of fuel used.
@@ -41,6 +43,15 @@ pub struct Answer {
     pub queue_us: u64,
 }
 
+/// Where a part of stdout is in the whole: what HTTP says in `Content-Range` (RFC 9110, section 14.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ContentRange {
+    /// The byte that it begins at, as asked for; it can be beyond the end.
+    pub offset: u64,
+    /// Bytes of the whole.
+    pub total: u64,
+}
+
 impl Answer {
     /// An answer to a request of which nothing was run.
     pub fn failed(id: Option<RequestId>, error: WireError) -> Self {
@@ -48,11 +59,32 @@ impl Answer {
             id,
             outcome: Outcome::Failed(error),
             stdout: Bytes::new(),
+            content_range: None,
             stderr: Bytes::new(),
             fuel: 0,
             run_us: 0,
             queue_us: 0,
         }
+    }
+
+    /// The same answer with this part of stdout; beyond its end the part is empty.
+    #[must_use]
+    pub fn with_range(mut self, range: StdoutRange) -> Self {
+        let total = self.stdout.len();
+        let clamped = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+        let start = clamped(range.offset).min(total);
+        let end = start.saturating_add(range.length.map_or(usize::MAX, clamped)).min(total);
+        if end - start < total {
+            // Copied: whoever keeps a part in a queue keeps no more than is counted there.
+            self.stdout = Bytes::copy_from_slice(&self.stdout[start..end]);
+        }
+        self.content_range = Some(ContentRange { offset: range.offset, total: total as u64 });
+        self
+    }
+
+    /// Whether the program printed nothing at all, which an empty part does not say.
+    fn is_silent(&self) -> bool {
+        self.content_range.map_or(self.stdout.is_empty(), |range| range.total == 0)
     }
 }
 

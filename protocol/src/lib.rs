@@ -7,6 +7,9 @@ pub mod answer;
 pub mod digest;
 mod envelope;
 pub mod error;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod request;
 pub mod topic;
 

@@ -115,6 +115,15 @@ pub enum ReplyForm {
     Stdout,
 }
 
+/// The part of stdout that an answer is to carry, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct StdoutRange {
+    /// Where it begins; 0 where only the length was given.
+    pub offset: u64,
+    /// How much of it; all that follows where none was given.
+    pub length: Option<u64>,
+}
+
 /// A request, whatever form it came in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
@@ -134,6 +143,8 @@ pub struct Request {
     pub limits: RequestLimits,
     /// How to answer; [`ReplyForm::Stdout`] in every form but envelopes.
     pub reply: ReplyForm,
+    /// The part of stdout to answer with; only an envelope asks for one.
+    pub stdout_range: Option<StdoutRange>,
 }
 
 impl Request {
@@ -148,6 +159,7 @@ impl Request {
             stdin: Bytes::new(),
             limits: RequestLimits::default(),
             reply: ReplyForm::Envelope,
+            stdout_range: None,
         }
     }
 
@@ -215,6 +227,9 @@ pub fn encode(request: &Request) -> Result<(RequestKind, Bytes, UserProperties),
         }
         if !request.stdin.is_empty() {
             return Err(only_in_envelope("stdin"));
+        }
+        if request.stdout_range.is_some() {
+            return Err(only_in_envelope("stdout_offset"));
         }
     }
     match request.form {

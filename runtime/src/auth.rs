@@ -7,8 +7,9 @@ pub mod certificates;
 pub mod passwords;
 pub mod reload;
 
-use crate::config::Config;
+use crate::config::{self, Config};
 use access::Access;
+use arc_swap::ArcSwap;
 use authentication::{Authentication, AuthenticationError};
 use certificates::CertificatesError;
 use offload_broker::Tls;
@@ -16,10 +17,11 @@ use reload::{Reload, WatchedFiles};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// The authentication and authorization stack, shared by all listeners.
+/// The authentication and authorization stack, shared by all listeners. Clones are handles to the same one.
+#[derive(Clone)]
 pub struct Auth {
     /// Who may do what.
-    pub access: Arc<Access>,
+    pub access: Arc<ArcSwap<Access>>,
     /// Who a client is.
     pub authentication: Arc<Authentication>,
     /// The certificates, where there is a `[tls]`.
@@ -48,7 +50,8 @@ impl Auth {
         // Before they are read: what changes from here on is seen.
         let files = WatchedFiles::new(files(config));
         let authentication = Arc::new(Authentication::new(config)?);
-        let access = Arc::new(Access::new(&config.access, authentication.known_by()));
+        let access = Access::new(&config.access, authentication.known_by());
+        let access = Arc::new(ArcSwap::from_pointee(access));
         let tls = config.tls.as_ref().map(certificates::load).transpose()?;
         let (again, certified) = (authentication.clone(), config.tls.clone().zip(tls.clone()));
         let reload = files.watch(move || {
@@ -59,6 +62,26 @@ impl Auth {
             Ok::<(), AuthError>(())
         });
         Ok((Auth { access, authentication, tls }, reload))
+    }
+}
+
+impl Auth {
+    /// Takes these rules from now on, with what the password file and the certificates hold now: all of it, or nothing.
+    /// May block. Whoever is no longer let in, or had leave to subscribe to more than now, is dismissed.
+    ///
+    /// # Errors
+    ///
+    /// When a file cannot be used: all stays as it was.
+    pub fn reload(&self, access: &config::Access, tls: Option<&config::Tls>) -> Result<(), AuthError> {
+        let certificates = tls.map(certificates::Files::read).transpose()?;
+        self.authentication.read_again().map_err(AuthenticationError::from)?;
+        if let (Some(tls), Some(files)) = (&self.tls, &certificates) {
+            files.replace(tls)?;
+        }
+        self.authentication.set_rules(access);
+        self.access.store(Arc::new(Access::new(access, self.authentication.known_by())));
+        self.authentication.dismiss();
+        Ok(())
     }
 }
 

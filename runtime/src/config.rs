@@ -8,6 +8,7 @@ mod access;
 mod answers;
 mod bounds;
 mod broker;
+mod changes;
 mod check;
 mod compiler;
 mod defaults;

@@ -17,6 +17,8 @@ use std::path::{Path, PathBuf};
 
 /// The layout that this gateway writes. It reads this one and none that is newer.
 const FORMAT: u32 = 1;
+/// What is written once the format is there.
+const WRITTEN_LATER: [&str; 3] = ["instance", "mac-key", "suspects"];
 /// Only the owner reads, writes and enters.
 const DIRECTORY_MODE: u32 = 0o700;
 /// Only the owner reads and writes.
@@ -44,12 +46,29 @@ pub enum DataDirError {
         holder: String,
     },
     /// A newer gateway has written it.
-    #[error("the data directory {} has format {found}; this gateway knows formats up to {FORMAT}", path.display())]
+    #[error(
+        "the data directory {} has format {found}, and offload-rt {} knows formats up to {FORMAT}: start the version that \
+         wrote it, or name another data directory by --data-dir or `data_dir`",
+        path.display(),
+        env!("CARGO_PKG_VERSION")
+    )]
     Newer {
         /// The directory.
         path: PathBuf,
         /// Its format.
         found: u32,
+    },
+    /// It holds what a gateway writes, and not the format of that.
+    #[error(
+        "the data directory {} does not say its format, and {file} is in it: it is no data directory, or a damaged one; \
+         name another by --data-dir or `data_dir`",
+        path.display()
+    )]
+    Unversioned {
+        /// The directory.
+        path: PathBuf,
+        /// A file of the layout that is there.
+        file: &'static str,
     },
     /// Others than its owner may enter it.
     #[error("the data directory {} is open to others (mode {mode:03o}): chmod 700 it", path.display())]
@@ -183,6 +202,13 @@ fn lock(directory: &Path) -> Result<File, DataDirError> {
 
 fn check_format(directory: &Path) -> Result<(), DataDirError> {
     let path = directory.join("format");
+    // The format is written first: what has another file of the layout without it is not of this layout.
+    let exists = |name: &&str| directory.join(name).symlink_metadata().is_ok();
+    if !path.exists()
+        && let Some(file) = WRITTEN_LATER.into_iter().find(|name| exists(name))
+    {
+        return Err(DataDirError::Unversioned { path: directory.to_owned(), file });
+    }
     let text = read_or_create(&path, || Ok(format!("{FORMAT}\n").into_bytes()))?;
     let found = std::str::from_utf8(&text).ok().and_then(|text| text.trim().parse::<u32>().ok());
     match found {
@@ -280,7 +306,27 @@ mod tests {
         let (_parent, path) = fresh();
         drop(DataDir::open(&path).unwrap());
         fs::write(path.join("format"), "2\n").unwrap();
-        assert!(matches!(DataDir::open(&path), Err(DataDirError::Newer { found: 2, .. })));
+        let error = DataDir::open(&path).unwrap_err();
+        assert!(matches!(error, DataDirError::Newer { found: 2, .. }));
+        let told = error.to_string();
+        assert!(
+            told.contains("format 2") && told.contains("up to 1: start the version that wrote it"),
+            "{told}"
+        );
+        assert_eq!(fs::read_to_string(path.join("format")).unwrap(), "2\n", "it is left as it was");
+    }
+
+    #[test]
+    fn what_does_not_say_its_format_is_not_guessed_at() {
+        for file in WRITTEN_LATER {
+            let (_parent, path) = fresh();
+            drop(DataDir::open(&path).unwrap());
+            fs::write(path.join(file), "of another time").unwrap();
+            fs::remove_file(path.join("format")).unwrap();
+            let error = DataDir::open(&path).unwrap_err().to_string();
+            assert!(error.contains("does not say its format"), "{error}");
+            assert!(!path.join("format").exists());
+        }
     }
 
     #[test]

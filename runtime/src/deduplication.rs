@@ -182,6 +182,7 @@ mod tests {
             id: None,
             outcome: Outcome::Exited(0),
             stdout: vec![b'x'; bytes].into(),
+            content_range: None,
             stderr: Default::default(),
             fuel: 0,
             run_us: 0,

@@ -1,8 +1,12 @@
 //! The gateway as a whole: its parts in the order in which they start, and how they stop.
 
+mod reload;
+
+pub use reload::{ReloadError, Reloaded};
+
 use crate::allocator;
 use crate::audit_log;
-use crate::auth::reload::Reload;
+use crate::auth::reload::Reload as WatchedFiles;
 use crate::auth::{Auth, AuthError};
 use crate::config::{Config, Refusals};
 use crate::data_dir::{DataDir, DataDirError};
@@ -14,16 +18,19 @@ use crate::log_sampling;
 use crate::modules::{Modules, ModulesError};
 use crate::programs::{ProgramError, Programs};
 use crate::request::request_log::RequestLog;
-use crate::request::{Observer, Pipeline, Services};
+use crate::request::{Observer, Pipeline, Services, Settings};
 use crate::source::SourceBackend;
 use crate::status::Status;
 use crate::suspects::{PlannedStop, Suspects};
+use crate::systemd::{InheritedSockets, Notifier, SocketError, Systemd};
 use crate::wasm::workers::Workers;
+use arc_swap::ArcSwap;
+use reload::Reloading;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::runtime::Handle;
+use tokio::sync::Mutex;
 use tokio_util::task::AbortOnDropHandle;
 
 /// A running gateway. Stop it with [`Gateway::shutdown`]; dropping it stops taking requests, without draining.
@@ -31,11 +38,14 @@ pub struct Gateway {
     ingress: Arc<dyn Ingress>,
     pipeline: Arc<Pipeline>,
     workers: Arc<Workers>,
-    drain: Duration,
     /// Given up first when the gateway stops.
     planned_stop: Option<PlannedStop>,
+    /// Hears that the gateway stops.
+    notifier: Arc<Notifier>,
+    /// Takes over another configuration.
+    reloading: Reloading,
     /// Looks after the password file and the certificates.
-    reload: Reload,
+    _watched: WatchedFiles,
     /// Keeps the status true while we live.
     following: AbortOnDropHandle<()>,
     /// Gives back the memory of modules that nobody asks for.
@@ -69,6 +79,9 @@ pub enum StartError {
     /// The password file or the certificates cannot be used.
     #[error(transparent)]
     Auth(#[from] AuthError),
+    /// Sockets were handed over to a gateway that listens nowhere.
+    #[error(transparent)]
+    Sockets(#[from] SocketError),
     /// The gateway's own broker cannot serve.
     #[error(transparent)]
     Embedded(#[from] EmbeddedError),
@@ -97,10 +110,31 @@ impl Gateway {
     ///
     /// As for [`Gateway::start`].
     pub async fn start_observed(
+        config: Config,
+        observers: Vec<Arc<dyn Observer>>,
+    ) -> Result<Gateway, StartError> {
+        Gateway::start_with(config, observers, Systemd::default()).await
+    }
+
+    /// Like [`Gateway::start`], for a service: on sockets that are open already, and whose manager hears that the
+    /// embedded broker lives and that the gateway stops. That it is ready is for the caller to tell.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Gateway::start`], and when a socket was handed over that is for no listener of this configuration.
+    pub async fn start_service(config: Config, systemd: Systemd) -> Result<Gateway, StartError> {
+        Gateway::start_with(config, Vec::new(), systemd).await
+    }
+
+    async fn start_with(
         mut config: Config,
         mut observers: Vec<Arc<dyn Observer>>,
+        systemd: Systemd,
     ) -> Result<Gateway, StartError> {
         config.settle()?;
+        if config.broker.is_some() {
+            systemd.sockets.none_left()?;
+        }
         allocator::give_back_what_is_free();
         let runtime = Handle::current();
         let path = config.data_dir.clone();
@@ -111,13 +145,16 @@ impl Gateway {
         let suspects = config.broker.is_some().then(|| open_suspects(&data_dir)).flatten();
         let planned_stop = suspects.clone().map(PlannedStop);
         let modules = Arc::new(Modules::open(&config, &data_dir, suspects.clone())?);
-        let source = Arc::new(SourceBackend::start(&config, is_local(&config).await, &data_dir).await);
+        let source = Arc::new(
+            SourceBackend::start(&config, is_local(&config, &systemd.sockets).await, &data_dir).await,
+        );
         let programs = Programs::load(&config.program, &config.modules.preload, &modules).await?;
 
         let (baseline, warm) = (modules.baseline_linkers(), programs.artifacts());
         let workers = Workers::start(&config, baseline, &warm, suspects.clone(), &runtime);
         let workers = Arc::new(workers.map_err(StartError::Engine)?);
-        let status = Status::new(&config.name, &data_dir, &programs, source.clone(), workers.clone());
+        let settings = Arc::new(ArcSwap::from_pointee(Settings::new(&config, programs)));
+        let status = Status::new(&config.name, &data_dir, settings.clone(), source.clone(), workers.clone());
         let (audit_log, audit_lines) = audit_log::start(&config.name, &config.mirror);
         observers.extend(audit_log.map(|audit_log| Arc::new(audit_log) as _));
         observers.extend(RequestLog::if_enabled().map(|request_log| Arc::new(request_log) as _));
@@ -128,26 +165,31 @@ impl Gateway {
             audit_log: audit_lines,
             instance: Some(data_dir.instance()),
         };
-        let (auth, reload) = Auth::new(&config)?;
+        let (auth, watched) = Auth::new(&config)?;
+        let reloading = Reloading {
+            started: config.clone(),
+            running: Mutex::new(config.clone()),
+            auth: auth.clone(),
+            settings: settings.clone(),
+            modules: modules.clone(),
+        };
         let dropping_idle = AbortOnDropHandle::new(tokio::spawn(modules.clone().drop_idle()));
         let pipeline = Arc::new(Pipeline::new(Services {
             access: auth.access.clone(),
-            programs,
+            settings,
             modules,
             source_backend: source,
             workers: workers.clone(),
             deduplicator: Arc::new(Deduplicator::new(config.idempotency.clone())),
             suspects,
-            limits: config.limits.clone(),
-            answers: config.answers.clone(),
             observers,
             runtime,
         }));
 
-        let intake = Intake::new(pipeline.clone());
+        let (intake, notifier) = (Intake::new(pipeline.clone()), systemd.notifier.clone());
         let ingress: Arc<dyn Ingress> = match &config.broker {
             None => {
-                let settings = embedded::Settings { config: &config, auth };
+                let settings = embedded::Settings { config: &config, auth, systemd };
                 Arc::new(EmbeddedIngress::start(settings, intake, notices).await?)
             }
             Some(broker) => {
@@ -158,14 +200,14 @@ impl Gateway {
         let follow = status.follow(ingress.clone(), online, config.status.interval.duration());
         let following = AbortOnDropHandle::new(tokio::spawn(follow));
         let reporting = AbortOnDropHandle::new(tokio::spawn(log_sampling::report_left_out()));
-        let drain = config.drain.duration();
         Ok(Gateway {
             ingress,
             pipeline,
             workers,
-            drain,
             planned_stop,
-            reload,
+            notifier,
+            reloading,
+            _watched: watched,
             following,
             _dropping_idle: dropping_idle,
             _reporting: reporting,
@@ -183,9 +225,22 @@ impl Gateway {
         self.ingress.url()
     }
 
-    /// Reads the password file and the certificates again, which otherwise happens within seconds of a change.
-    pub fn reload(&self) {
-        self.reload.now();
+    /// Says where requests are taken: `listening on mqtt://HOST:PORT`, or `serving via URL` on an external broker.
+    pub fn serving(&self) -> String {
+        match self.address() {
+            Some(address) => format!("listening on mqtt://{address}"),
+            None => format!("serving via {}", self.url()),
+        }
+    }
+
+    /// Takes over what can change in `config` while the gateway runs, with what its files hold now: rules, passwords,
+    /// certificates, programs, limits of requests to come. The rest stays as it was at the start, and is named.
+    ///
+    /// # Errors
+    ///
+    /// When anything of it cannot be used: then all stays as it was.
+    pub async fn reload(&self, config: Config) -> Result<Reloaded, ReloadError> {
+        self.reloading.reload(config).await
     }
 
     /// Stops: takes no more requests, lets those that are here finish for up to the configured `drain` time, publishes
@@ -194,7 +249,9 @@ impl Gateway {
         drop(self.planned_stop.take());
         self.ingress.stop_taking().await;
         self.pipeline.stop_taking();
-        if tokio::time::timeout(self.drain, self.workers.idle()).await.is_err() {
+        self.notifier.stopping();
+        let drain = self.reloading.running.lock().await.drain.duration();
+        if tokio::time::timeout(drain, self.workers.idle()).await.is_err() {
             tracing::warn!(requests = self.workers.in_flight(), "stopped before all requests were done");
         }
         self.pipeline.stop_tasks().await;
@@ -211,7 +268,12 @@ impl Gateway {
 }
 
 /// Whether only this machine can send requests.
-async fn is_local(config: &Config) -> bool {
+async fn is_local(config: &Config, sockets: &InheritedSockets) -> bool {
+    let is_loopback =
+        |address: io::Result<SocketAddr>| address.is_ok_and(|address| address.ip().is_loopback());
+    if !sockets.addresses().all(is_loopback) {
+        return false;
+    }
     let tls = config.tls.as_ref().map(|tls| &tls.address);
     let websocket = config.websocket.as_ref().map(|websocket| &websocket.address);
     for address in [Some(&config.listen.address), tls, websocket].into_iter().flatten() {

@@ -41,8 +41,9 @@ pub mod source;
 pub mod status;
 mod stopping;
 pub mod suspects;
+pub mod systemd;
 pub mod telemetry;
 pub mod wasm;
 pub mod watchdog;
 
-pub use gateway::{Gateway, StartError};
+pub use gateway::{Gateway, ReloadError, Reloaded, StartError};

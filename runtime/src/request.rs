@@ -32,6 +32,7 @@ pub mod request_log;
 mod resolve;
 mod run;
 pub mod services;
+mod settings;
 mod suspect;
 mod tasks;
 
@@ -39,3 +40,4 @@ pub use answer::{PendingAnswer, Refusal, Repetition};
 pub use observer::Observer;
 pub use pipeline::Pipeline;
 pub use services::Services;
+pub use settings::Settings;

@@ -3,10 +3,11 @@
 use crate::data_dir::DataDir;
 use crate::ingress::{Ingress, Notice};
 use crate::log_writer;
-use crate::programs::Programs;
+use crate::request::Settings;
 use crate::source::SourceBackend;
 use crate::wasm::occupancy::Occupancy;
 use crate::wasm::workers::Workers;
+use arc_swap::ArcSwap;
 use offload_protocol::topic;
 use serde::Serialize;
 use std::sync::Arc;
@@ -27,7 +28,7 @@ struct Offline<'a> {
 struct Online<'a> {
     #[serde(flatten)]
     who: Offline<'a>,
-    capabilities: &'a Capabilities,
+    capabilities: Capabilities<'a>,
     load: Load,
     /// Lines of the log that could not be written since the start.
     #[serde(skip_serializing_if = "is_zero")]
@@ -40,13 +41,13 @@ fn is_zero(count: &u64) -> bool {
 
 /// What requests can ask for.
 #[derive(Serialize)]
-struct Capabilities {
+struct Capabilities<'a> {
     /// Kinds of WebAssembly that are run.
     wasm: [&'static str; 2],
     /// Whether source is built and run.
     native: bool,
     /// Names of the programs that the configuration offers.
-    programs: Vec<String>,
+    programs: Vec<&'a str>,
 }
 
 /// How busy the gateway is. Requests that are being compiled or built count as waiting.
@@ -66,7 +67,7 @@ pub struct Status {
     /// Id of the data directory: tells the gateway from others of its name.
     instance: String,
     topic: Arc<str>,
-    capabilities: Capabilities,
+    settings: Arc<ArcSwap<Settings>>,
     source: Arc<SourceBackend>,
     workers: Arc<Workers>,
 }
@@ -76,7 +77,7 @@ impl Status {
     pub fn new(
         name: &str,
         data_dir: &DataDir,
-        programs: &Programs,
+        settings: Arc<ArcSwap<Settings>>,
         source: Arc<SourceBackend>,
         workers: Arc<Workers>,
     ) -> Status {
@@ -84,11 +85,7 @@ impl Status {
             name: name.to_owned(),
             instance: data_dir.instance(),
             topic: topic::gateway_status(name).into(),
-            capabilities: Capabilities {
-                wasm: ["module", "component"],
-                native: source.takes_source(),
-                programs: programs.names().map(|name| name.to_string()).collect(),
-            },
+            settings,
             source,
             workers,
         }
@@ -96,9 +93,14 @@ impl Status {
 
     /// The document as it is now.
     pub fn online(&self) -> Notice {
+        let settings = self.settings.load();
         self.notice(&Online {
             who: self.who("online"),
-            capabilities: &self.capabilities,
+            capabilities: Capabilities {
+                wasm: ["module", "component"],
+                native: self.source.takes_source(),
+                programs: settings.programs.names().map(|name| &**name).collect(),
+            },
             load: self.load(),
             lost_log_lines: log_writer::lost_lines(),
         })

@@ -56,8 +56,8 @@ impl Credentials {
     }
 }
 
-/// Watches the broker at `address` until `stop`. `on_timeout` is called with the reason, once, when a message does not
-/// come back.
+/// Watches the broker at `address` until `stop`. `on_return` is called for each message that comes back, `on_timeout`
+/// with the reason, once, when one does not.
 ///
 /// # Errors
 ///
@@ -67,12 +67,13 @@ pub fn start(
     credentials: Credentials,
     config: config::Watchdog,
     stop: CancellationToken,
+    on_return: impl Fn() + Send + 'static,
     on_timeout: impl FnOnce(String) + Send + 'static,
 ) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let watching = async move {
         tokio::select! {
-            reason = watch(address, &credentials, &config) => on_timeout(reason),
+            reason = watch(address, &credentials, &config, on_return) => on_timeout(reason),
             () = stop.cancelled() => {}
         }
     };
@@ -80,7 +81,12 @@ pub fn start(
 }
 
 /// Sends messages for as long as they come back. Otherwise says what was wrong.
-async fn watch(address: SocketAddr, credentials: &Credentials, config: &config::Watchdog) -> String {
+async fn watch(
+    address: SocketAddr,
+    credentials: &Credentials,
+    config: &config::Watchdog,
+    on_return: impl Fn(),
+) -> String {
     let (interval, timeout) = (config.interval.duration(), config.timeout.duration());
     let (sender, mut connection) = open(ConnectionOptions {
         version: Version::V311,
@@ -124,6 +130,7 @@ async fn watch(address: SocketAddr, credentials: &Credentials, config: &config::
             }
             Ok(Event::Message { message, .. }) if message.payload == number.to_string() => {
                 missing = false;
+                on_return();
                 deadline = Instant::now() + interval;
             }
             Ok(_) => {}
@@ -162,7 +169,7 @@ mod tests {
         let (sender, timeouts) = mpsc::channel();
         let on_timeout = move |reason| sender.send(reason).unwrap();
         let credentials = Credentials::new("g").unwrap();
-        start(address, credentials, hasty(), CancellationToken::new(), on_timeout).unwrap();
+        start(address, credentials, hasty(), CancellationToken::new(), || {}, on_timeout).unwrap();
         let reason = timeouts.recv().unwrap();
         assert!(reason.contains("did not come back"), "{reason}");
         silent.join().unwrap().unwrap();

@@ -48,8 +48,8 @@ impl Broker {
         };
         let notices = Notices::fixed(notice("online"), notice("offline"));
         let intake = Intake::new(Arc::new(Forward(sender)));
-        let ingress =
-            EmbeddedIngress::start(Settings { config: &config, auth }, intake, notices).await.unwrap();
+        let settings = Settings { config: &config, auth, systemd: Default::default() };
+        let ingress = EmbeddedIngress::start(settings, intake, notices).await.unwrap();
         Broker { ingress: Arc::new(ingress), deliveries }
     }
 
@@ -77,6 +77,7 @@ fn answer(topic: &str, text: &'static str) -> Outgoing {
         id: None,
         outcome: Outcome::Exited(0),
         stdout: text.into(),
+        content_range: None,
         stderr: Default::default(),
         fuel: 0,
         run_us: 0,

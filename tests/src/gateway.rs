@@ -11,8 +11,15 @@ use tokio::time::sleep;
 use crate::process::Process;
 use crate::{PATIENCE, built};
 
+/// Name of its configuration file.
+const CONFIGURATION: &str = "offload-rt.toml";
+
 /// Name of the file that it logs to.
 const LOG: &str = "log";
+
+/// What it logs of a configuration that it has read again and taken over, and of one that it has not.
+const READ_AGAIN: &str = "the configuration was read again";
+const REFUSED: &str = "the configuration is refused as a whole";
 
 /// How often the log is looked at for what has to come.
 const POLL: Duration = Duration::from_millis(20);
@@ -48,7 +55,7 @@ impl Gateway {
         configuration: &str,
         variables: &[(&str, &str)],
     ) -> Result<Gateway> {
-        let file = folder.path().join("offload-rt.toml");
+        let file = folder.path().join(CONFIGURATION);
         std::fs::write(&file, configuration)?;
         let data = folder.path().join("data");
         let mut arguments = vec!["serve", "--config", file.to_str().context("a path is not UTF-8")?];
@@ -115,6 +122,37 @@ impl Gateway {
         }
     }
 
+    /// Gives it another configuration file, and asks it to read that; returns when it has, whatever came of it.
+    pub async fn reload(&self, configuration: &str) -> Result<()> {
+        let new = self.folder.path().join("new.toml");
+        std::fs::write(&new, configuration)?;
+        std::fs::rename(new, self.configuration())?;
+        self.hang_up().await
+    }
+
+    /// Asks it to read its files again; returns when it has, whatever came of it.
+    pub async fn hang_up(&self) -> Result<()> {
+        let ended = |log: &str| log.matches(READ_AGAIN).count() + log.matches(REFUSED).count();
+        let before = ended(&self.whole_log()?);
+        self.signal(Signal::HUP)?;
+        let deadline = Instant::now() + PATIENCE;
+        while ended(&self.whole_log()?) == before {
+            ensure!(Instant::now() < deadline, "it does not read its files again: {}", self.log());
+            sleep(POLL).await;
+        }
+        Ok(())
+    }
+
+    /// The configuration file.
+    pub fn configuration(&self) -> std::path::PathBuf {
+        self.folder.path().join(CONFIGURATION)
+    }
+
+    /// All that it has logged.
+    pub fn whole_log(&self) -> Result<String> {
+        Ok(std::fs::read_to_string(self.folder.path().join(LOG))?)
+    }
+
     /// The data directory.
     pub fn data_dir(&self) -> std::path::PathBuf {
         self.folder.path().join("data")
@@ -133,6 +171,11 @@ impl Gateway {
     /// Sends it a signal.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         self.process.signal(signal)
+    }
+
+    /// Waits for its end, however it ends.
+    pub async fn ended_with(&mut self) -> Result<std::process::ExitStatus> {
+        self.process.end().await
     }
 
     /// Waits for its end, and expects that it succeeds; returns its log.

@@ -47,15 +47,19 @@ impl Process {
         stderr: Stdio,
         log: &Path,
     ) -> Result<Process> {
-        let mut child = Command::new(program)
-            .args(arguments)
-            .envs(variables.iter().copied())
-            .stdin(Stdio::null())
+        let mut command = Command::new(program);
+        command.args(arguments).envs(variables.iter().copied()).stdin(Stdio::null());
+        Process::spawn(command, stderr, log)
+    }
+
+    /// Starts what this command says, with this as its stderr; `log` is the file that it is, if it is one.
+    pub fn spawn(mut command: Command, stderr: Stdio, log: &Path) -> Result<Process> {
+        let mut child = command
             .stdout(Stdio::piped())
             .stderr(stderr)
             .kill_on_drop(true)
             .spawn()
-            .with_context(|| format!("cannot start {}", program.display()))?;
+            .with_context(|| format!("cannot start {command:?}"))?;
         let lines = BufReader::new(child.stdout.take().context("stdout is a pipe")?).lines();
         Ok(Process { child, lines, log: log.to_owned() })
     }

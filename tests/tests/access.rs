@@ -257,6 +257,24 @@ async fn the_password_file_is_read_again_when_it_changes() -> Result<()> {
     Ok(())
 }
 
+/// Whoever had leave to subscribe to more than the rules grant now connects again, and subscribes to what it may.
+#[tokio::test]
+async fn a_rule_that_is_taken_away_ends_what_was_subscribed_by_it() -> Result<()> {
+    let folder = users(&["panel", "plc"]).await?;
+    let rule = "[[access.rule]]\nusers = [\"panel\"]\nsubscribe = [\"plant/#\"]\npublish = [\"plant/#\"]\n";
+    let gateway = gateway(&folder, rule).await?;
+    let mut panel = connect(&gateway, Version::V5, "p", with("panel", "lenap")).await?;
+    panel.subscribe("plant/#").await?;
+    let mut plc = connect(&gateway, Version::V5, "c", with("plc", "clp")).await?;
+    plc.subscribe("result/plc").await?;
+    gateway.reload(&format!("[access]\npasswords = {:?}\n", folder.path().join("passwords"))).await?;
+    panel.connected_again().await.context("the same password lets it in")?;
+    ensure!(panel.subscribe("plant/#").await.is_err(), "the rule is gone");
+    // Connected again, it would have lost its subscription.
+    assert_eq!(plc.ask("localCode/plc", "1 2").await?.text(), "3\n");
+    Ok(())
+}
+
 /// A changed password ends what was connected by the old one, and nothing else.
 #[tokio::test]
 async fn a_changed_password_ends_what_the_old_one_let_in() -> Result<()> {

@@ -60,6 +60,32 @@ async fn whoever_waits_for_a_compile_is_told_to_come_back() -> Result<()> {
     Ok(())
 }
 
+/// A second SIGTERM, or a second ctrl-c, ends a gateway that drains: 143 and 130, as a shell would say.
+#[tokio::test]
+async fn a_second_signal_ends_it_at_once() -> Result<()> {
+    for (signal, code) in [(Signal::TERM, 143), (Signal::INT, 130)] {
+        let mut gateway =
+            Gateway::embedded("drain = \"1h\"\n[limits]\nwall = \"1h\"\ncpu = \"1h\"\n").await?;
+        let mut device = Device::connect(gateway.address()?, Version::V311, "hog").await?;
+        device.subscribe("result/hog").await?;
+        let spin = guest::module("spin")?;
+        // The first one is compiled before it can run.
+        let limited = json!({ "module": envelope::bytes(&spin), "fuel": 1000 });
+        device.ask("inputCode/hog", limited.to_string()).await?;
+        device.publish("inputCode/hog", spin).await?;
+        assert_eq!(device.ask("localCode/hog", "1 1").await?.text(), "2\n");
+        gateway.signal(signal)?;
+        gateway.logged(&["draining; a second one stops the gateway at once"]).await?;
+        // It takes no new work, and what runs goes on.
+        let refused = device.ask("localCode/hog", "1 1").await?;
+        ensure!(error_line_problems(&refused.payload, "busy").is_empty(), "{}", refused.text());
+        ensure!(gateway.ended()?.is_none(), "what runs may finish");
+        gateway.signal(signal)?;
+        assert_eq!(gateway.ended_with().await?.code(), Some(code));
+    }
+    Ok(())
+}
+
 on_each_broker! {
     whoever_runs_when_the_time_to_drain_is_up_is_told with "drain = \"0s\"\n",
 }

@@ -1,4 +1,4 @@
-//! `cargo xtask fuzz`: the broker's fuzz targets, for a bounded time.
+//! `cargo xtask fuzz`: the fuzz targets of the broker and of the wire contract, for a bounded time.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use crate::process::{cargo, run as run_command, succeeds};
 use crate::time::Span;
 use crate::workspace::Workspace;
 
-/// Bytes of the largest input: a few dozen packets.
+/// Bytes of the largest input: a few dozen packets, or a request with all that it can have.
 const LARGEST_INPUT: usize = 4_096;
 /// Seconds after which an input counts as one that hangs.
 const HANGS: u64 = 30;
@@ -27,13 +27,19 @@ pub struct Arguments {
     target: Option<Target>,
 }
 
-/// The programs in `broker/fuzz/fuzz_targets`.
+/// The programs in the `fuzz/fuzz_targets` of these crates.
 #[derive(Clone, Copy, ValueEnum)]
 enum Target {
     /// Bytes to packets
     Packets,
     /// Whole connections
     Connections,
+    /// Bytes to requests, in every form
+    Requests,
+    /// Bytes to answers, in every form
+    Answers,
+    /// Topics, filters and digests
+    Names,
 }
 
 impl Target {
@@ -41,6 +47,17 @@ impl Target {
         match self {
             Target::Packets => "packets",
             Target::Connections => "connections",
+            Target::Requests => "requests",
+            Target::Answers => "answers",
+            Target::Names => "names",
+        }
+    }
+
+    /// The folder of the crate that it belongs to.
+    fn owner(self) -> &'static str {
+        match self {
+            Target::Packets | Target::Connections => "broker",
+            Target::Requests | Target::Answers | Target::Names => "protocol",
         }
     }
 }
@@ -56,16 +73,16 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 }
 
 fn fuzz(workspace: &Workspace, target: Target, time: Span) -> Result<()> {
-    let (broker, name) = (workspace.root.join("broker"), target.name());
+    let (owner, name) = (workspace.root.join(target.owner()), target.name());
     let folder = |of: &str| -> Result<PathBuf> {
         let folder = workspace.target.join("fuzz").join(of).join(name);
         fs::create_dir_all(&folder)?;
         Ok(folder)
     };
     let (corpus, seeds, findings) = (folder("corpus")?, folder("seeds")?, folder("findings")?);
-    write_seeds(&broker.join("fuzz/seeds").join(name).with_extension("hex"), &seeds)?;
-    let mut command = cargo(&broker);
-    // Without a sanitizer, which this toolchain does not offer: the broker has no unsafe code that it could watch.
+    write_seeds(&owner.join("fuzz/seeds").join(name).with_extension("hex"), &seeds)?;
+    let mut command = cargo(&owner);
+    // Without a sanitizer, which this toolchain does not offer: neither crate has unsafe code that it could watch.
     command.args(["fuzz", "run", "--sanitizer", "none", "--target-dir"]);
     command.arg(workspace.target.join("fuzz/build")).arg(name).arg(&corpus).arg(&seeds).arg("--");
     command.arg(format!("-max_total_time={}", time.seconds()));

@@ -18,7 +18,7 @@ pub async fn serve() -> Result<()> {
     let notices = Notices::fixed(status("online"), status("offline"));
     let config = on_any_port(offload_rt::config::Config::default());
     let (auth, _reload) = Auth::new(&config)?;
-    let settings = Settings { config: &config, auth };
+    let settings = Settings { config: &config, auth, systemd: Default::default() };
     let ingress = EmbeddedIngress::start(settings, Intake::new(Arc::new(Echo)), notices).await?;
     announce(ingress.address().context("the embedded broker has an address")?)?;
     told_to_stop().await?;
@@ -38,6 +38,7 @@ impl Sink for Echo {
             id: None,
             outcome: Outcome::Exited(0),
             stdout: payload,
+            content_range: None,
             stderr: Default::default(),
             fuel: 0,
             run_us: 0,

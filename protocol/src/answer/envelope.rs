@@ -1,9 +1,10 @@
-//! The envelope of an answer, as CBOR or as JSON. Every field is always written.
+//! The envelope of an answer, as CBOR or as JSON. Every field is always written, but for those of a part of stdout:
+//! they come where a part was asked for.
 
 use bytes::Bytes;
 
 use super::properties::echoed_id;
-use super::{Answer, Outcome, Status};
+use super::{Answer, ContentRange, Outcome, Status};
 use crate::envelope::{Encoding, Fields, MAX_VALUES, Shape, Value, expected};
 use crate::error::WireError;
 
@@ -19,7 +20,7 @@ pub(super) fn encode(encoding: Encoding, answer: &Answer) -> Bytes {
             )
         }
     };
-    encoding.write(vec![
+    let mut fields: Fields<'_> = vec![
         ("id".into(), answer.id.as_ref().map_or(Value::Null, |id| Value::Text(id.as_str().into()))),
         ("status".into(), text(Status::of(&answer.outcome).as_str())),
         ("exit_code".into(), exit_code),
@@ -29,7 +30,12 @@ pub(super) fn encode(encoding: Encoding, answer: &Answer) -> Bytes {
         ("fuel".into(), Value::Unsigned(answer.fuel)),
         ("run_us".into(), Value::Unsigned(answer.run_us)),
         ("queue_us".into(), Value::Unsigned(answer.queue_us)),
-    ])
+    ];
+    if let Some(ContentRange { offset, total }) = answer.content_range {
+        fields.push(("stdout_offset".into(), Value::Unsigned(offset)));
+        fields.push(("stdout_total".into(), Value::Unsigned(total)));
+    }
+    encoding.write(fields)
 }
 
 fn integer(number: i32) -> Value<'static> {
@@ -52,12 +58,22 @@ pub(super) fn decode(encoding: Encoding, payload: &Bytes) -> Result<Answer, Wire
     Ok(Answer {
         id: echoed_id(id.as_deref())?,
         outcome,
+        content_range: content_range(&mut fields)?,
         stdout: encoding.bytes("stdout", take(&mut fields, "stdout")?)?,
         stderr: encoding.bytes("stderr", take(&mut fields, "stderr")?)?,
         fuel: take(&mut fields, "fuel")?.unsigned("fuel")?,
         run_us: take(&mut fields, "run_us")?.unsigned("run_us")?,
         queue_us: take(&mut fields, "queue_us")?.unsigned("queue_us")?,
     })
+}
+
+/// Reads where stdout is in the whole.
+fn content_range(fields: &mut Fields<'_>) -> Result<Option<ContentRange>, WireError> {
+    let mut number = |name: &str| -> Result<Option<u64>, WireError> {
+        given(fields, name).map(|value| value.unsigned(name)).transpose()
+    };
+    let (offset, total) = (number("stdout_offset")?, number("stdout_total")?);
+    Ok(total.map(|total| ContentRange { offset: offset.unwrap_or(0), total }))
 }
 
 fn exit_code(value: Value<'_>) -> Result<i32, WireError> {
@@ -81,8 +97,13 @@ fn error(value: Value<'_>) -> Result<WireError, WireError> {
 
 /// Takes a field out. Fields that nobody takes are skipped: later gateways may say more.
 fn take<'a>(fields: &mut Fields<'a>, name: &str) -> Result<Value<'a>, WireError> {
-    let at = fields.iter().position(|(given, _)| given == name).ok_or_else(|| missing(name))?;
-    Ok(fields.swap_remove(at).1)
+    given(fields, name).ok_or_else(|| missing(name))
+}
+
+/// Takes a field out that may be absent.
+fn given<'a>(fields: &mut Fields<'a>, name: &str) -> Option<Value<'a>> {
+    let at = fields.iter().position(|(given, _)| given == name)?;
+    Some(fields.swap_remove(at).1)
 }
 
 /// Takes a field out that may be null.

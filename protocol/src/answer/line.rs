@@ -20,7 +20,7 @@ const MAX_STDERR: usize = 4096;
 
 /// Whether a program's exit is said by an error line, since it printed nothing.
 pub(super) fn needs_error_line(answer: &Answer) -> bool {
-    matches!(answer.outcome, Outcome::Exited(code) if code != 0) && answer.stdout.is_empty()
+    matches!(answer.outcome, Outcome::Exited(code) if code != 0) && answer.is_silent()
 }
 
 pub(super) fn encode(answer: &Answer) -> Bytes {
@@ -42,7 +42,7 @@ fn explained(message: String, answer: &Answer) -> String {
     let stderr = &answer.stderr[..answer.stderr.len().min(MAX_STDERR)];
     let stderr = String::from_utf8_lossy(stderr);
     let Some(said) = stderr.lines().map(str::trim).find(|line| !line.is_empty()) else { return message };
-    if !answer.stdout.is_empty() {
+    if !answer.is_silent() {
         return message;
     }
     let room = MAX_ERROR_LINE - ERROR.len() - LONGEST_KIND - 2 * SEPARATOR.len();
@@ -79,7 +79,16 @@ pub(super) fn decode(payload: Bytes, user_properties: &[(String, String)]) -> Re
 }
 
 fn answer(outcome: Outcome, stdout: Bytes) -> Answer {
-    Answer { id: None, outcome, stdout, stderr: Bytes::new(), fuel: 0, run_us: 0, queue_us: 0 }
+    Answer {
+        id: None,
+        outcome,
+        stdout,
+        content_range: None,
+        stderr: Bytes::new(),
+        fuel: 0,
+        run_us: 0,
+        queue_us: 0,
+    }
 }
 
 fn missing(property: &str) -> WireError {

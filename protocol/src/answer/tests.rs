@@ -11,6 +11,7 @@ fn exited(code: i32, stdout: &'static str) -> Answer {
         id: Some("req-1".try_into().unwrap()),
         outcome: Outcome::Exited(code),
         stdout: stdout.into(),
+        content_range: None,
         stderr: "\nwarning\r\nmore\n".into(),
         fuel: 12,
         run_us: 34,
@@ -100,6 +101,48 @@ fn the_envelope_says_everything() {
         payload,
         r#"{"id":null,"status":"error","exit_code":null,"stdout":"","stderr":"","error":{"kind":"malformed","message":"args[2]: expected text"},"fuel":0,"run_us":0,"queue_us":0}"#
     );
+}
+
+#[test]
+fn a_part_of_stdout_says_where_it_is_in_the_whole() {
+    let whole = exited(0, "0123456789");
+    for (offset, length, part) in [
+        (0, None, "0123456789"),
+        (0, Some(4), "0123"),
+        (4, Some(4), "4567"),
+        (8, Some(4), "89"),
+        (8, None, "89"),
+        (3, Some(0), ""),
+        (10, Some(4), ""),
+        (u64::MAX, Some(u64::MAX), ""),
+        (1, Some(u64::MAX), "123456789"),
+    ] {
+        let answer = whole.clone().with_range(StdoutRange { offset, length });
+        assert_eq!(answer.stdout, part, "{offset} {length:?}");
+        assert_eq!(answer.content_range, Some(ContentRange { offset, total: 10 }));
+    }
+    let part = silent(whole.with_range(StdoutRange { offset: 4, length: Some(3) }));
+    assert_eq!(
+        encode(&part, AnswerForm::Json).0,
+        r#"{"id":"req-1","status":"ok","exit_code":0,"stdout":"NDU2","stderr":"","error":null,"fuel":12,"run_us":34,"queue_us":56,"stdout_offset":4,"stdout_total":10}"#
+    );
+    // A failed run may have printed something, a refused request has not.
+    let failed = failed(ErrorKind::Fuel, "").with_range(StdoutRange { offset: 2, length: Some(3) });
+    assert_eq!(
+        (&failed.stdout[..], failed.content_range),
+        (&b"rti"[..], Some(ContentRange { offset: 2, total: 7 }))
+    );
+}
+
+/// An empty part of what a program printed is no error line, and neither is what it wrote to stderr beside it.
+#[test]
+fn an_empty_part_is_not_taken_for_silence() {
+    let beyond = StdoutRange { offset: 100, length: None };
+    assert_eq!(encode(&exited(3, "half").with_range(beyond), AnswerForm::Line).0, "");
+    let trapped = failed(ErrorKind::Trap, "abort").with_range(beyond);
+    assert_eq!(encode(&trapped, AnswerForm::Line).0, "error: trap: abort");
+    let silent = exited(3, "").with_range(beyond);
+    assert_eq!(encode(&silent, AnswerForm::Line).0, "error: exit: program exited with code 3: warning");
 }
 
 #[test]
@@ -194,11 +237,13 @@ fn answers() -> impl Strategy<Value = Answer> {
     ];
     let bytes = || vec(any::<u8>(), 0..64).prop_map(Bytes::from);
     let id = option::of("\\PC{1,16}".prop_map(|id| RequestId::try_from(id.as_str()).unwrap()));
-    (id, outcome, bytes(), bytes(), any::<[u64; 3]>()).prop_map(
-        |(id, outcome, stdout, stderr, [fuel, run_us, queue_us])| Answer {
+    let range = any::<[u64; 2]>().prop_map(|[offset, total]| ContentRange { offset, total });
+    (id, outcome, bytes(), option::of(range), bytes(), any::<[u64; 3]>()).prop_map(
+        |(id, outcome, stdout, content_range, stderr, [fuel, run_us, queue_us])| Answer {
             id,
             outcome,
             stdout,
+            content_range,
             stderr,
             fuel,
             run_us,
@@ -216,13 +261,14 @@ proptest! {
         }
     }
 
-    /// The line form carries of stderr its first line at the most, no time in the queue and no stdout of a failed run,
-    /// and cuts messages.
+    /// The line form carries of stderr its first line at the most, no time in the queue, no stdout of a failed run and
+    /// no place of a part, and cuts messages.
     #[test]
     fn a_line_is_read_back_but_for_what_it_drops(answer in answers()) {
         let (payload, user_properties) = encode(&answer, AnswerForm::Line);
         let read = decode(AnswerForm::Line, payload.clone(), &user_properties).unwrap();
-        let mut expected = Answer { stderr: read.stderr.clone(), queue_us: 0, ..answer };
+        let mut expected =
+            Answer { stderr: read.stderr.clone(), queue_us: 0, content_range: None, ..answer };
         if let Outcome::Failed(error) = &mut expected.outcome {
             expected.stdout = Bytes::new();
             let start = format!("error: {}: ", error.kind).len();

@@ -19,8 +19,21 @@ use crate::error::{WireError, cut};
 const CODE_FIELDS: [&str; 5] = ["module", "digest", "program", "source", "files"];
 
 /// The other fields.
-const FURTHER_FIELDS: [&str; 11] =
-    ["id", "makefile", "name", "target", "args", "env", "stdin", "fuel", "memory", "timeout_ms", "reply"];
+const FURTHER_FIELDS: [&str; 13] = [
+    "id",
+    "makefile",
+    "name",
+    "target",
+    "args",
+    "env",
+    "stdin",
+    "fuel",
+    "memory",
+    "timeout_ms",
+    "reply",
+    "stdout_offset",
+    "stdout_length",
+];
 
 pub(super) fn decode(
     encoding: Encoding,
@@ -103,6 +116,12 @@ fn read(
             "fuel" => request.limits.fuel = Some(value.unsigned(field)?),
             "memory" => request.limits.memory = Some(value.unsigned(field)?),
             "timeout_ms" => request.limits.timeout = Some(Duration::from_millis(value.unsigned(field)?)),
+            "stdout_offset" => {
+                request.stdout_range.get_or_insert_default().offset = value.unsigned(field)?;
+            }
+            "stdout_length" => {
+                request.stdout_range.get_or_insert_default().length = Some(value.unsigned(field)?);
+            }
             // `only_known_once` let nothing through that is not read already.
             _ => {}
         }
@@ -324,6 +343,8 @@ pub(super) fn encode<'a>(
     push("memory", request.limits.memory.map(Value::Unsigned));
     push("timeout_ms", timeout.map(Value::Unsigned));
     push("reply", (request.reply == ReplyForm::Stdout).then(|| text("stdout")));
+    push("stdout_offset", request.stdout_range.map(|range| Value::Unsigned(range.offset)));
+    push("stdout_length", request.stdout_range.and_then(|range| range.length).map(Value::Unsigned));
     Ok((kind, encoding.write(fields), UserProperties::new()))
 }
 

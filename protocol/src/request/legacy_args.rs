@@ -28,6 +28,7 @@ pub(super) fn decode(
             stdin: Bytes::new(),
             limits: properties.limits,
             reply: ReplyForm::Stdout,
+            stdout_range: None,
         }),
     }
 }

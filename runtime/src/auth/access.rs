@@ -138,6 +138,16 @@ impl Access {
         self.rules_for(who).filter_map(|grants| grants.native).last()
     }
 
+    /// Whether `who` may have subscribed to something by these rules that `newer` ones, for clients that are known in
+    /// the same way, do not grant.
+    pub fn grants_more_than(&self, newer: &Access, who: Who) -> bool {
+        !self.is_open(who)
+            && self.any(who, |grants| {
+                let mut filters = grants.subscribe.iter().filter_map(|pattern| self.filter(pattern, who));
+                filters.any(|filter| !newer.may_subscribe(who, &filter))
+            })
+    }
+
     fn is_open(&self, who: Who) -> bool {
         self.known_by == KnownBy::Nothing && !who.web
     }
@@ -315,6 +325,31 @@ mod tests {
         assert!(access.may_offload(page, Offload::Wasm).is_ok());
         assert!(access.may_offload(page, Offload::Source).is_err());
         assert!(access.may_offload(NOBODY, Offload::Source).is_ok());
+    }
+
+    #[test]
+    fn whoever_loses_a_filter_is_known() {
+        let before = access(
+            r##"
+            [[rule]]
+            users = ["panel"]
+            subscribe = ["plant/#"]
+            [[rule]]
+            users = ["line"]
+            subscribe = ["plant/1/#"]
+            "##,
+            KnownBy::Passwords,
+        );
+        let after = access("[[rule]]\nusers = [\"panel\"]\nsubscribe = [\"plant/1/#\"]", KnownBy::Passwords);
+        for (who, loses) in
+            [(user("panel"), true), (user("line"), true), (user("plc"), false), (NOBODY, false)]
+        {
+            assert_eq!(before.grants_more_than(&after, who), loses, "{who:?}");
+            assert!(!after.grants_more_than(&after, who) && !before.grants_more_than(&before, who));
+        }
+        assert!(!after.grants_more_than(&before, user("panel")), "it has more now");
+        let open = access("subscribe = []", KnownBy::Nothing);
+        assert!(!access("", KnownBy::Nothing).grants_more_than(&open, NOBODY), "all may do all");
     }
 
     #[test]

@@ -5,11 +5,12 @@
 
 use crate::auth::passwords::checker::{NotTaken, PasswordChecker};
 use crate::auth::passwords::{PasswordFileError, Passwords, check_name};
-use crate::config::Config;
+use crate::config::{self, Config};
+use arc_swap::ArcSwap;
 use offload_broker::{Identity, Login, TransportKind};
 use std::collections::HashSet;
 use std::path::PathBuf;
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, OnceLock};
 
 /// Why a client is not let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,12 +62,14 @@ pub enum AuthenticationError {
 /// Authenticates clients.
 pub struct Authentication {
     passwords: Option<(PathBuf, PasswordChecker)>,
+    /// Held while the password file is read and put into force, so that no older reading follows a newer one.
+    reading: Mutex<()>,
     /// Whether client certificates are verified.
     certificates: bool,
     /// `[access] anonymous`.
     anonymous: Option<bool>,
     /// User names that rules name.
-    named: HashSet<String>,
+    named: ArcSwap<HashSet<String>>,
     /// Ends the connections and sessions of the clients that [`Authentication::confirm`] refuses now.
     dismiss: OnceLock<Dismiss>,
 }
@@ -85,18 +88,17 @@ impl Authentication {
             Some(path) => Some((path.clone(), PasswordChecker::new(Passwords::load(path)?)?)),
             None => None,
         };
-        let rules = &config.access.rule;
-        let named = rules.iter().flat_map(|rule| &rule.users).map(|user| user.to_string()).collect();
         Ok(Authentication {
             passwords,
+            reading: Mutex::new(()),
             certificates: config.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some()),
             anonymous: config.access.anonymous,
-            named,
+            named: ArcSwap::from_pointee(named(&config.access)),
             dismiss: OnceLock::new(),
         })
     }
 
-    /// Has `dismiss` called, on a thread that may block, after the password file was read again. Once.
+    /// Has `dismiss` called, on a thread that may block, after the password file or the rules were read again. Once.
     pub fn on_reload(&self, dismiss: Dismiss) {
         assert!(self.dismiss.set(dismiss).is_ok(), "there is one broker");
     }
@@ -164,13 +166,34 @@ impl Authentication {
     ///
     /// When it cannot be used: what was read before stays in force.
     pub fn reload(&self) -> Result<(), PasswordFileError> {
+        self.read_again()?;
+        self.dismiss();
+        Ok(())
+    }
+
+    /// The same, and dismisses nobody yet.
+    ///
+    /// # Errors
+    ///
+    /// As [`Authentication::reload`].
+    pub fn read_again(&self) -> Result<(), PasswordFileError> {
         if let Some((path, checker)) = &self.passwords {
+            let _reading = self.reading.lock();
             checker.replace(Passwords::load(path)?);
-            if let Some(dismiss) = self.dismiss.get() {
-                dismiss();
-            }
         }
         Ok(())
+    }
+
+    /// Takes the names in these rules for those of users, and in others no more.
+    pub fn set_rules(&self, access: &config::Access) {
+        self.named.store(Arc::new(named(access)));
+    }
+
+    /// Ends the connections and sessions of whom the password file or the rules no longer let in.
+    pub fn dismiss(&self) {
+        if let Some(dismiss) = self.dismiss.get() {
+            dismiss();
+        }
     }
 
     async fn identity(&self, login: &Login) -> Result<Identity, Refused> {
@@ -200,8 +223,13 @@ impl Authentication {
     fn is_user(&self, name: &str) -> bool {
         let has_password = |(_, checker): &(PathBuf, PasswordChecker)| checker.contains(name);
         self.known_by() != KnownBy::Nothing
-            && (self.named.contains(name) || self.passwords.as_ref().is_some_and(has_password))
+            && (self.named.load().contains(name) || self.passwords.as_ref().is_some_and(has_password))
     }
+}
+
+/// The users that rules name.
+fn named(access: &config::Access) -> HashSet<String> {
+    access.rule.iter().flat_map(|rule| &rule.users).map(|user| user.to_string()).collect()
 }
 
 /// Whether a client came in a way that any web page can.

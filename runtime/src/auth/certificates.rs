@@ -24,36 +24,66 @@ pub enum CertificatesError {
     Refused(#[from] offload_broker::Error),
 }
 
-/// Reads the files.
+/// The certificates' files, as they were read: they fit together.
+pub struct Files {
+    chain: Vec<u8>,
+    key: Vec<u8>,
+    ca: Option<Vec<u8>>,
+    require_certificate: bool,
+}
+
+impl Files {
+    /// Reads the files.
+    ///
+    /// # Errors
+    ///
+    /// When one of them cannot be read, or they do not fit together.
+    pub fn read(config: &config::Tls) -> Result<Files, CertificatesError> {
+        let files = Files {
+            chain: read(&config.certificate)?,
+            key: read(&config.key)?,
+            ca: config.client_ca.as_deref().map(read).transpose()?,
+            require_certificate: config.require_certificate,
+        };
+        Tls::new(&files.certificates())?;
+        Ok(files)
+    }
+
+    /// Shows these certificates from now on, to new connections.
+    ///
+    /// # Errors
+    ///
+    /// When the system has no randomness; the former certificates are then kept.
+    pub fn replace(&self, tls: &Tls) -> Result<(), CertificatesError> {
+        Ok(tls.replace(&self.certificates())?)
+    }
+
+    fn certificates(&self) -> Certificates<'_> {
+        let clients = match &self.ca {
+            None => ClientCertificates::NotAsked,
+            Some(ca) if self.require_certificate => ClientCertificates::Required { ca },
+            Some(ca) => ClientCertificates::Optional { ca },
+        };
+        Certificates { chain: &self.chain, key: &self.key, clients }
+    }
+}
+
+/// Reads the files for a listener.
 ///
 /// # Errors
 ///
-/// When one of them cannot be read, or they do not fit together.
+/// As [`Files::read`].
 pub fn load(config: &config::Tls) -> Result<Tls, CertificatesError> {
-    with_files(config, Tls::new)
+    Ok(Tls::new(&Files::read(config)?.certificates())?)
 }
 
 /// Reads the files again, for connections from now on.
 ///
 /// # Errors
 ///
-/// As [`load`]; the former certificates are then kept.
+/// As [`Files::read`]; the former certificates are then kept.
 pub fn reload(tls: &Tls, config: &config::Tls) -> Result<(), CertificatesError> {
-    with_files(config, |certificates| tls.replace(certificates))
-}
-
-fn with_files<T>(
-    config: &config::Tls,
-    make: impl FnOnce(&Certificates) -> Result<T, offload_broker::Error>,
-) -> Result<T, CertificatesError> {
-    let (chain, key) = (read(&config.certificate)?, read(&config.key)?);
-    let ca = config.client_ca.as_deref().map(read).transpose()?;
-    let clients = match &ca {
-        None => ClientCertificates::NotAsked,
-        Some(ca) if config.require_certificate => ClientCertificates::Required { ca },
-        Some(ca) => ClientCertificates::Optional { ca },
-    };
-    Ok(make(&Certificates { chain: &chain, key: &key, clients })?)
+    Files::read(config)?.replace(tls)
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, CertificatesError> {

@@ -6,11 +6,10 @@
 use std::fmt::Display;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Notify;
-use tokio::task::{AbortHandle, spawn_blocking};
+use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::task::AbortOnDropHandle;
 
 /// Time between two looks at the files.
 pub const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -61,10 +60,8 @@ impl WatchedFiles {
         period: Duration,
         load: impl FnMut() -> Result<(), E> + Send + 'static,
     ) -> Reload {
-        let now = Arc::new(Notify::new());
         let watcher = Watcher { files: self, load, failure: None };
-        let task = tokio::spawn(watch(watcher, period, now.clone())).abort_handle();
-        Reload { now, task }
+        Reload { _task: AbortOnDropHandle::new(tokio::spawn(watch(watcher, period))) }
     }
 }
 
@@ -85,21 +82,7 @@ fn look(paths: &[PathBuf]) -> Vec<Option<Identity>> {
 /// Files that are being watched. Dropping it ends that.
 #[derive(Debug)]
 pub struct Reload {
-    now: Arc<Notify>,
-    task: AbortHandle,
-}
-
-impl Reload {
-    /// Has the files read now, whether they changed or not: what SIGHUP asks for.
-    pub fn now(&self) {
-        self.now.notify_one();
-    }
-}
-
-impl Drop for Reload {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
+    _task: AbortOnDropHandle<()>,
 }
 
 struct Watcher<L> {
@@ -112,17 +95,13 @@ struct Watcher<L> {
 async fn watch<E: Display + 'static, L: FnMut() -> Result<(), E> + Send + 'static>(
     mut watcher: Watcher<L>,
     period: Duration,
-    now: Arc<Notify>,
 ) {
     let mut looks = interval(period);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        let asked = tokio::select! {
-            () = now.notified() => true,
-            _ = looks.tick() => false,
-        };
+        looks.tick().await;
         let looked = spawn_blocking(move || {
-            watcher.look(asked);
+            watcher.look();
             watcher
         });
         match looked.await {
@@ -133,11 +112,11 @@ async fn watch<E: Display + 'static, L: FnMut() -> Result<(), E> + Send + 'stati
 }
 
 impl<E: Display, L: FnMut() -> Result<(), E>> Watcher<L> {
-    /// Loads the files if they changed, if that is asked for, or if they could not be used the last time.
-    fn look(&mut self, asked: bool) {
+    /// Loads the files if they changed, or if they could not be used the last time.
+    fn look(&mut self) {
         // In any case, and before the files are read: what changes meanwhile is seen at the next look.
         let changed = self.files.have_changed();
-        if !(changed || asked || self.failure.is_some()) {
+        if !(changed || self.failure.is_some()) {
             return;
         }
         let paths = &self.files.paths;
@@ -148,8 +127,8 @@ impl<E: Display, L: FnMut() -> Result<(), E>> Watcher<L> {
             }
             Err(error) => {
                 let error = error.to_string();
-                // Once for each attempt that somebody made and each reason, not once for each look.
-                if changed || asked || self.failure.as_ref() != Some(&error) {
+                // Once for each change and each reason, not once for each look.
+                if changed || self.failure.as_ref() != Some(&error) {
                     tracing::error!(
                         files = ?paths,
                         %error,
@@ -169,7 +148,7 @@ mod tests {
     use std::fs;
     use std::io::{self, Write};
     use std::path::Path;
-    use std::sync::Mutex;
+    use std::sync::{Arc, Mutex};
     use tokio::sync::mpsc;
 
     /// Loads the number that a file holds.
@@ -198,19 +177,18 @@ mod tests {
         replace(&path, "1");
         let loaded = Arc::new(Mutex::new(Vec::new()));
         let mut watcher = watcher(&path, loaded.clone());
-        watcher.look(false);
+        watcher.look();
         assert!(loaded.lock().unwrap().is_empty(), "it has not changed");
         replace(&path, "2");
-        watcher.look(false);
-        watcher.look(false);
+        watcher.look();
+        watcher.look();
         fs::write(&path, "33").unwrap();
-        watcher.look(false);
+        watcher.look();
         let file = fs::File::options().append(true).open(&path).unwrap();
         file.set_modified(std::time::UNIX_EPOCH).unwrap();
-        watcher.look(false);
-        watcher.look(true);
-        watcher.look(false);
-        assert_eq!(*loaded.lock().unwrap(), [2, 33, 33, 33]);
+        watcher.look();
+        watcher.look();
+        assert_eq!(*loaded.lock().unwrap(), [2, 33, 33]);
     }
 
     #[test]
@@ -222,29 +200,28 @@ mod tests {
         let mut watcher = watcher(&path, loaded.clone());
         let log = logged(|| {
             replace(&path, "one");
-            (0..3).for_each(|_| watcher.look(false));
+            (0..3).for_each(|_| watcher.look());
             fs::remove_file(&path).unwrap();
-            (0..3).for_each(|_| watcher.look(false));
-            watcher.look(true);
+            (0..3).for_each(|_| watcher.look());
         });
-        assert_eq!(log.matches("ERROR").count(), 3, "{log}");
+        assert_eq!(log.matches("ERROR").count(), 2, "{log}");
         assert!(log.contains("is no number"), "{log}");
         assert!(log.contains("No such file"), "{log}");
         assert!(loaded.lock().unwrap().is_empty());
         let log = logged(|| {
             replace(&path, "2");
-            (0..3).for_each(|_| watcher.look(false));
+            (0..3).for_each(|_| watcher.look());
         });
         assert!(log.matches("read again").count() == 1 && !log.contains("ERROR"), "{log}");
         assert_eq!(*loaded.lock().unwrap(), [2]);
     }
 
     #[tokio::test]
-    async fn the_task_sees_changes_and_hears_when_it_is_asked() {
+    async fn the_task_sees_changes() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("number");
         replace(&path, "1");
-        let watched = || WatchedFiles::new([path.clone()]);
+        let watched = WatchedFiles::new([path.clone()]);
         let load = |sender: mpsc::UnboundedSender<String>| {
             let path = path.clone();
             move || {
@@ -253,17 +230,12 @@ mod tests {
             }
         };
         let (sender, mut loads) = mpsc::unbounded_channel();
-        let reload = watched().watch_every(Duration::from_millis(1), load(sender));
+        let reload = watched.watch_every(Duration::from_millis(1), load(sender));
         replace(&path, "2");
         assert_eq!(loads.recv().await.unwrap(), "2");
         replace(&path, "3");
         assert_eq!(loads.recv().await.unwrap(), "3");
         drop(reload);
         assert_eq!(loads.recv().await, None, "its end drops the loader");
-
-        let (sender, mut loads) = mpsc::unbounded_channel();
-        let reload = watched().watch(load(sender));
-        reload.now();
-        assert_eq!(loads.recv().await.unwrap(), "3");
     }
 }

@@ -7,7 +7,7 @@ use std::ffi::OsStr;
 use std::path::PathBuf;
 
 /// The configuration file, and flags that go before it.
-#[derive(Args)]
+#[derive(Args, Clone)]
 pub struct Overrides {
     /// Read this TOML file (`offload-rt config` prints one to start from)
     #[arg(long, value_name = "FILE")]

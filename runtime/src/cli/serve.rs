@@ -3,16 +3,22 @@
 use super::output;
 use super::overrides::Overrides;
 use crate::config::Config;
-use crate::{Gateway, scheduling, telemetry};
+use crate::systemd::{InheritedSockets, Notifier, Systemd};
+use crate::{Gateway, Reloaded, scheduling, telemetry};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::MissedTickBehavior;
+use tokio_util::task::AbortOnDropHandle;
 
 /// Open files that are no connections: pipes of children, artifacts, epoll, logs.
 pub const OTHER_FILES: u64 = 256;
 
-/// Exit code of a process that a second signal stops while it drains: 128 + SIGINT, as a shell would say.
-const EXIT_IMPATIENT: u8 = 130;
+/// Exit code of a process that a second signal stops while it drains, less the signal's number: as a shell would say,
+/// 130 for SIGINT and 143 for SIGTERM.
+const SIGNAL_EXIT: i32 = 128;
 
 pub const EXAMPLES: &str = "\
 Examples:
@@ -22,12 +28,18 @@ Examples:
   offload-rt serve --broker mqtt://plant-broker --allow-native";
 
 pub fn run(overrides: Overrides) -> anyhow::Result<ExitCode> {
-    let finished = overrides.into_draft()?.finish()?;
+    // Before any other file is open.
+    let sockets = InheritedSockets::from_environment()?;
+    let finished = overrides.clone().into_draft()?.finish()?;
     telemetry::start_logging()?;
+    let notifier = Arc::new(Notifier::from_environment());
+    let systemd = Systemd { sockets, notifier: notifier.clone() };
     for table in finished.ignored_tables() {
         tracing::warn!("[{table}] is ignored: [broker] replaces the embedded broker");
     }
     let config = finished.config;
+    let own_watchdog = config.broker.is_none() && config.watchdog.enabled;
+    let heartbeat = notifier.watchdog_interval().filter(|_| !own_watchdog);
     raise_open_files(&config);
     scheduling::runtime()?.block_on(async {
         // Before the start: a signal that comes early is not lost.
@@ -39,19 +51,27 @@ pub fn run(overrides: Overrides) -> anyhow::Result<ExitCode> {
             drop(signal(ignored)?);
         }
         let gateway = tokio::select! {
-            gateway = Gateway::start(config) => gateway?,
+            gateway = Gateway::start_service(config, systemd) => gateway?,
             _ = terminate.recv() => return Ok(ExitCode::SUCCESS),
             _ = interrupt.recv() => return Ok(ExitCode::SUCCESS),
         };
         announce(&gateway);
+        notifier.ready(gateway.serving());
+        let beating = heartbeat.map(|interval| tokio::spawn(beat(notifier.clone(), interval)));
+        let _beating = beating.map(AbortOnDropHandle::new);
         loop {
             tokio::select! {
                 _ = hang_up.recv() => {
-                    tracing::info!("SIGHUP: reading passwords and certificates again");
-                    gateway.reload();
+                    notifier.reloading();
+                    tokio::select! {
+                        status = reload(&gateway, overrides.clone()) => notifier.ready(status),
+                        // A gateway that stops needs no other configuration.
+                        _ = terminate.recv() => break,
+                        _ = interrupt.recv() => break,
+                    }
                 }
                 _ = terminate.recv() => {
-                    tracing::info!("SIGTERM: draining");
+                    tracing::info!("SIGTERM: draining; a second one stops the gateway at once");
                     break;
                 }
                 _ = interrupt.recv() => {
@@ -60,11 +80,55 @@ pub fn run(overrides: Overrides) -> anyhow::Result<ExitCode> {
                 }
             }
         }
-        tokio::select! {
-            () = gateway.shutdown() => Ok(ExitCode::SUCCESS),
-            _ = interrupt.recv() => Ok(ExitCode::from(EXIT_IMPATIENT)),
-        }
+        let impatient = tokio::select! {
+            () = gateway.shutdown() => return Ok(ExitCode::SUCCESS),
+            _ = interrupt.recv() => SignalKind::interrupt(),
+            _ = terminate.recv() => SignalKind::terminate(),
+        };
+        tracing::warn!("told to stop a second time: requests that run are dropped");
+        // At once: neither what runs nor what waits is asked.
+        std::process::exit(SIGNAL_EXIT + impatient.as_raw_value())
     })
+}
+
+/// Reads the configuration again, and has the gateway take over what it can. Returns its status, for people.
+async fn reload(gateway: &Gateway, overrides: Overrides) -> String {
+    tracing::info!("SIGHUP: reading the configuration again");
+    let read = tokio::task::spawn_blocking(move || overrides.into_config()).await;
+    let reloaded = match read {
+        Ok(Ok(config)) => gateway.reload(config).await.map_err(|error| error.to_string()),
+        Ok(Err(refused)) => Err(refused.to_string()),
+        Err(panic) => Err(panic.to_string()),
+    };
+    match reloaded {
+        Ok(Reloaded { changed, need_restart }) => {
+            tracing::info!(?changed, "the configuration was read again, and is in force");
+            for key in need_restart {
+                tracing::warn!(
+                    "{key} has another value now: it needs a restart, until which the old one holds"
+                );
+            }
+            gateway.serving()
+        }
+        Err(problems) => {
+            problems.lines().for_each(|problem| tracing::error!("SIGHUP: {problem}"));
+            tracing::error!("the configuration is refused as a whole: what was read before stays in force");
+            format!(
+                "{}; the configuration that was read again is refused, the log says why",
+                gateway.serving()
+            )
+        }
+    }
+}
+
+/// Tells the service manager that the gateway lives, where no watchdog of the broker's own does: that tasks are run.
+async fn beat(notifier: Arc<Notifier>, interval: Duration) {
+    let mut ticks = tokio::time::interval(interval);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        notifier.alive();
+    }
 }
 
 /// As many open files as this process may have: each connection takes one. The soft limit is low for the sake of old
@@ -90,10 +154,7 @@ fn raise_open_files(config: &Config) {
 ///
 /// A gateway that can serve does so whether or not anybody reads that.
 fn announce(gateway: &Gateway) {
-    let line = match gateway.address() {
-        Some(address) => format!("listening on mqtt://{address}"),
-        None => format!("serving via {}", gateway.url()),
-    };
+    let line = gateway.serving();
     if let Err(error) = output::print_line(&line) {
         tracing::warn!(%error, "{line}");
     }

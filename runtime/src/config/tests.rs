@@ -1,6 +1,8 @@
 //! Configurations as files say them: what is read, what follows from it, and what is refused with which words.
 
 use super::*;
+use proptest::collection::vec;
+use proptest::prelude::*;
 use std::path::Path;
 
 /// What a file in this folder says.
@@ -61,43 +63,45 @@ fn every_key_is_documented_and_set_or_shown() {
     }
 }
 
+/// Every kind of table and value, in a folder that holds `add.wat`, `sort.wasm` and `secret`.
+const FULL: &str = r##"
+    name = "press-4"
+    data_dir = "state"
+    drain = "1500ms"
+    native = "compare"
+    listen = { address = "[::1]:0", max_packet = 4096 }
+    [broker]
+    url = "mqtt://plant.example"
+    protocol = "3.1.1"
+    username = "gateway \"4\""
+    password_file = "secret"
+    [workers]
+    slot_share = 1
+    slice = "250us"
+    [[access.rule]]
+    users = ["line/#"]
+    native = "wasm"
+    [[program]]
+    name = "add"
+    file = "add.wat"
+    default = true
+    [[program]]
+    name = "sort"
+    file = "sort.wasm"
+    [answers]
+    response_topics = ["plant/+/answers", "lab/#"]
+    [[answers.max]]
+    topic = "result/arduino0"
+    bytes = "256B"
+"##;
+
 #[test]
 fn a_full_configuration_parses_back() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("add.wat"), "(module)").unwrap();
     std::fs::write(folder.path().join("sort.wasm"), "\0asm").unwrap();
     std::fs::write(folder.path().join("secret"), "word").unwrap();
-    let text = r##"
-        name = "press-4"
-        data_dir = "state"
-        drain = "1500ms"
-        native = "compare"
-        listen = { address = "[::1]:0", max_packet = 4096 }
-        [broker]
-        url = "mqtt://plant.example"
-        protocol = "3.1.1"
-        username = "gateway \"4\""
-        password_file = "secret"
-        [workers]
-        slot_share = 1
-        slice = "250us"
-        [[access.rule]]
-        users = ["line/#"]
-        native = "wasm"
-        [[program]]
-        name = "add"
-        file = "add.wat"
-        default = true
-        [[program]]
-        name = "sort"
-        file = "sort.wasm"
-        [answers]
-        response_topics = ["plant/+/answers", "lab/#"]
-        [[answers.max]]
-        topic = "result/arduino0"
-        bytes = "256B"
-    "##;
-    let finished = parse(text, folder.path()).unwrap();
+    let finished = parse(FULL, folder.path()).unwrap();
     let config = &finished.config;
     assert_eq!(config.data_dir, folder.path().join("state"));
     assert_eq!(config.program[1].file, folder.path().join("sort.wasm"));
@@ -461,5 +465,45 @@ fn what_common_toolchains_make_is_within_the_defaults() {
         assert!(compiler.max_artifact.bytes() >= artifact, "{language}");
         assert!(compiler.cpu.duration().as_secs_f64() >= 4.0 * seconds, "{language}");
         assert!(compiler.wall > compiler.cpu, "{language}");
+    }
+}
+
+/// What replaces a piece of a file: what tears tables and values apart, or makes them others.
+const ACCIDENTS: [&str; 14] = [
+    "",
+    "\n",
+    "\"",
+    "[",
+    "]]",
+    "{",
+    "=",
+    "#",
+    ".",
+    "-1",
+    "9223372036854775808",
+    "1e999",
+    "\u{0}",
+    "[[program]]\n",
+];
+
+proptest! {
+    /// A file is a configuration that prints as itself, or refused in words, whatever has happened to it.
+    #[test]
+    fn a_file_of_any_text_is_read_or_refused(
+        changes in vec((any::<prop::sample::Index>(), 0..24_usize, 0..ACCIDENTS.len()), 1..4),
+    ) {
+        let mut text = FULL.to_owned();
+        for (at, length, accident) in changes {
+            let start = text.floor_char_boundary(at.index(text.len() + 1));
+            let end = text.floor_char_boundary((start + length).min(text.len()));
+            text.replace_range(start..end.max(start), ACCIDENTS[accident]);
+        }
+        match parse(&text, Path::new("/elsewhere")) {
+            Ok(finished) => {
+                let printed = finished.config.to_commented_toml(&finished.given);
+                prop_assert_eq!(parse(&printed, Path::new("/elsewhere")).expect(&printed), finished);
+            }
+            Err(refused) => prop_assert!(!refused.to_string().is_empty()),
+        }
     }
 }

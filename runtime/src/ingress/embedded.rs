@@ -7,11 +7,13 @@ use super::outgoing::{Encoded, Outgoing, ReplyAddress};
 use super::{Ingress, Notice, Notices, Statistics};
 use crate::auth::Auth;
 use crate::auth::access::{Access, Who};
-use crate::auth::authentication::{self, Authentication, KnownBy, Refused};
+use crate::auth::authentication::{self, Authentication, Dismiss, KnownBy, Refused};
 use crate::client::Client;
-use crate::config::{Config, HostPort, Listen, Watchdog};
+use crate::config::{Config, HostPort, Listen, TimeSpan, Watchdog};
 use crate::log_sampling::sampled;
+use crate::systemd::{InheritedSockets, Role, SocketError, Systemd};
 use crate::watchdog::{self, Credentials};
+use arc_swap::ArcSwap;
 use offload_broker::config::DEFAULT_MAX_QUEUED_BYTES;
 use offload_broker::{
     Application, BoxFuture, Broker, ClientInfo, Dropped, Identity, Login, Message, Properties, QoS, Reason,
@@ -20,7 +22,7 @@ use offload_broker::{
 use offload_protocol::topic;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -38,6 +40,8 @@ const WATCHDOG: u32 = 1;
 pub struct EmbeddedIngress {
     address: SocketAddr,
     broker: Broker,
+    /// Whether the sockets are another's, too: whoever connects while the gateway stops is for the next one.
+    keeps_sockets: bool,
     /// Ends the watchdog, and the task that publishes the audit log.
     leave: CancellationToken,
     publishing: TaskTracker,
@@ -55,6 +59,8 @@ pub struct Settings<'s> {
     pub config: &'s Config,
     /// Who may connect, and what each may do.
     pub auth: Auth,
+    /// Sockets that are open already, and who hears that the broker lives.
+    pub systemd: Systemd,
 }
 
 /// Why an embedded broker cannot start.
@@ -74,6 +80,9 @@ pub enum EmbeddedError {
          or `tls.client_ca`, or let everyone in with --allow-anonymous"
     )]
     Exposed(SocketAddr),
+    /// Sockets were handed over that are not for this gateway.
+    #[error(transparent)]
+    Sockets(#[from] SocketError),
     /// Something else that the operating system refused.
     #[error("{0}: {1}")]
     Io(&'static str, io::Error),
@@ -88,37 +97,36 @@ impl Ingress for EmbeddedIngress {
         intake: Intake,
         notices: Notices,
     ) -> Result<EmbeddedIngress, EmbeddedError> {
-        let Settings { config, auth: Auth { access, authentication, tls } } = settings;
+        let Settings { config, auth: Auth { access, authentication, tls }, systemd } = settings;
+        let Systemd { mut sockets, notifier } = systemd;
+        let keeps_sockets = !sockets.is_empty();
         let credentials =
             Credentials::new(&config.name).map_err(|error| EmbeddedError::Io("randomness", error.into()))?;
-        let plain = bind(&config.listen.address, &authentication).await?;
+        let mut open = Opening { sockets: &mut sockets, authentication: &authentication };
+        let plain = open.listener(Role::Mqtt, &config.listen.address).await?;
         let address = plain.local_addr().map_err(|error| EmbeddedError::Io("listener", error))?;
         let mut listeners = vec![(plain, Transport::Tcp)];
         if let (Some(config), Some(tls)) = (&config.tls, &tls) {
-            listeners.push((bind(&config.address, &authentication).await?, Transport::Tls(tls.clone())));
+            let listener = open.listener(Role::Mqtts, &config.address).await?;
+            listeners.push((listener, Transport::Tls(tls.clone())));
         }
         if let Some(config) = &config.websocket {
             let tls = tls.filter(|_| config.tls);
             let websocket = WebSocket { origins: config.origins.clone(), tls };
-            listeners.push((bind(&config.address, &authentication).await?, Transport::WebSocket(websocket)));
+            let role = if config.tls { Role::Wss } else { Role::Ws };
+            let listener = open.listener(role, &config.address).await?;
+            listeners.push((listener, Transport::WebSocket(websocket)));
         }
+        sockets.none_left()?;
 
         let hook = Arc::new(Hook { access, authentication, credentials: credentials.clone(), intake });
         let broker = Broker::new(broker_config(&config.listen, &config.watchdog), hook.clone());
-        // The broker keeps the hook, which keeps both.
-        let (weak_broker, weak_hook) = (broker.downgrade(), Arc::downgrade(&hook));
-        hook.authentication.on_reload(Box::new(move || {
-            let Some((broker, hook)) = weak_broker.upgrade().zip(weak_hook.upgrade()) else { return };
-            let is_lost = |client: &ClientInfo| confirm(&hook.authentication, client).is_err();
-            let ended = broker.disconnect(is_lost, Reason::NotAuthorized);
-            if ended > 0 {
-                tracing::info!(ended, "clients are no longer let in: their connections and sessions end");
-            }
-        }));
+        hook.authentication.on_reload(dismissal(&hook, &broker));
         let Notices { status, offline, audit_log, .. } = notices;
         let ingress = EmbeddedIngress {
             address,
             broker,
+            keeps_sockets,
             leave: CancellationToken::new(),
             publishing: TaskTracker::new(),
             stop: CancellationToken::new(),
@@ -134,8 +142,12 @@ impl Ingress for EmbeddedIngress {
         }
         ingress.serving.close();
         if config.watchdog.enabled {
-            let (config, leave) = (config.watchdog.clone(), ingress.leave.clone());
-            watchdog::start(address, credentials, config, leave, exit_unresponsive)
+            let mut config = config.watchdog.clone();
+            if let Some(interval) = notifier.watchdog_interval() {
+                config.interval = config.interval.min(TimeSpan::micros(interval.as_micros() as u64));
+            }
+            let (leave, alive) = (ingress.leave.clone(), move || notifier.alive());
+            watchdog::start(address, credentials, config, leave, alive, exit_unresponsive)
                 .map_err(|error| EmbeddedError::Io("watchdog", error))?;
         }
         Ok(ingress)
@@ -164,6 +176,9 @@ impl Ingress for EmbeddedIngress {
     }
 
     fn stop_taking(&self) -> BoxFuture<'_, ()> {
+        if self.keeps_sockets {
+            self.broker.stop_accepting();
+        }
         Box::pin(async {})
     }
 
@@ -212,17 +227,32 @@ impl Drop for EmbeddedIngress {
     }
 }
 
-/// Binds an address that strangers cannot reach, or where they are kept out.
-async fn bind(address: &HostPort, authentication: &Authentication) -> Result<TcpListener, EmbeddedError> {
-    let failed = |error| EmbeddedError::Listen { address: address.to_string(), error };
-    let addresses: Vec<SocketAddr> =
-        tokio::net::lookup_host(address.to_string()).await.map_err(failed)?.collect();
-    if let Some(exposed) = addresses.iter().find(|address| !address.ip().is_loopback())
-        && !authentication.may_be_exposed()
-    {
-        return Err(EmbeddedError::Exposed(*exposed));
+/// Opens listeners that strangers cannot reach, or where they are kept out.
+struct Opening<'o> {
+    sockets: &'o mut InheritedSockets,
+    authentication: &'o Authentication,
+}
+
+impl Opening<'_> {
+    /// The socket that was handed over for this listener, or a new one at its address.
+    async fn listener(&mut self, role: Role, address: &HostPort) -> Result<TcpListener, EmbeddedError> {
+        let failed = |error| EmbeddedError::Listen { address: address.to_string(), error };
+        if let Some(socket) = self.sockets.take(role) {
+            self.keep_out_strangers(&[socket.local_addr().map_err(failed)?])?;
+            return TcpListener::from_std(socket).map_err(failed);
+        }
+        let addresses: Vec<SocketAddr> =
+            tokio::net::lookup_host(address.to_string()).await.map_err(failed)?.collect();
+        self.keep_out_strangers(&addresses)?;
+        TcpListener::bind(&*addresses).await.map_err(failed)
     }
-    TcpListener::bind(&*addresses).await.map_err(failed)
+
+    fn keep_out_strangers(&self, addresses: &[SocketAddr]) -> Result<(), EmbeddedError> {
+        match addresses.iter().find(|address| !address.ip().is_loopback()) {
+            Some(exposed) if !self.authentication.may_be_exposed() => Err(EmbeddedError::Exposed(*exposed)),
+            _ => Ok(()),
+        }
+    }
 }
 
 fn hint(error: &io::Error) -> &'static str {
@@ -299,7 +329,7 @@ pub(crate) fn broker_config(listen: &Listen, watchdog: &Watchdog) -> offload_bro
 
 /// What the broker asks and tells us.
 struct Hook {
-    access: Arc<Access>,
+    access: Arc<ArcSwap<Access>>,
     authentication: Arc<Authentication>,
     credentials: Credentials,
     intake: Intake,
@@ -323,14 +353,14 @@ impl Application for Hook {
 
     fn may_subscribe(&self, client: &ClientInfo, filter: &str) -> bool {
         self.credentials.is_own(client.user.as_deref(), filter)
-            || self.access.may_subscribe(who(client), filter)
+            || self.access.load().may_subscribe(who(client), filter)
     }
 
     fn route(&self, client: &ClientInfo, topic: &str) -> Route {
         let first = topic.split('/').next().unwrap_or_default();
         if self.credentials.is_own(client.user.as_deref(), topic) {
             Route::Application(WATCHDOG)
-        } else if !self.access.may_publish(who(client), topic) {
+        } else if !self.access.load().may_publish(who(client), topic) {
             Route::Refuse
         } else if REQUEST_LEVELS.contains(&first) {
             Route::Application(REQUEST)
@@ -386,6 +416,29 @@ impl Application for Hook {
     fn published(&self, _broker: &Broker) {
         self.intake.batch().end();
     }
+}
+
+/// Ends the connections and sessions of those who may no longer be let in, or may hold a subscription that the rules
+/// took from them: they connect again, and subscribe to what they may.
+fn dismissal(hook: &Arc<Hook>, broker: &Broker) -> Dismiss {
+    let before = Mutex::new(hook.access.load_full());
+    // The broker keeps the hook, which keeps the authentication, which keeps this.
+    let (broker, hook) = (broker.downgrade(), Arc::downgrade(hook));
+    Box::new(move || {
+        let Some((broker, hook)) = broker.upgrade().zip(hook.upgrade()) else { return };
+        let now = hook.access.load_full();
+        let before = std::mem::replace(&mut *before.lock().expect("no panic while it is held"), now.clone());
+        let is_lost = |client: &ClientInfo| {
+            confirm(&hook.authentication, client).is_err() || before.grants_more_than(&now, who(client))
+        };
+        let ended = broker.disconnect(is_lost, Reason::NotAuthorized);
+        if ended > 0 {
+            tracing::info!(
+                ended,
+                "clients are no longer let in, or may do less: their connections and sessions end"
+            );
+        }
+    })
 }
 
 fn confirm(authentication: &Authentication, client: &ClientInfo) -> Result<(), Refused> {

@@ -64,6 +64,7 @@ mod tests {
             id: None,
             outcome: Outcome::Exited(0),
             stdout: vec![b'x'; stdout].into(),
+            content_range: None,
             stderr: Bytes::new(),
             fuel: 1,
             run_us: 2,

@@ -9,7 +9,7 @@ use crate::telemetry;
 use crate::wasm::workers::{RunOutcome, Waiting};
 use offload_protocol::answer::{Answer, AnswerForm, Outcome};
 use offload_protocol::error::{ErrorKind, WireError};
-use offload_protocol::request::RequestId;
+use offload_protocol::request::{RequestId, StdoutRange};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,6 +22,8 @@ pub struct PendingAnswer {
     pub address: ReplyAddress,
     /// In which form.
     pub form: AnswerForm,
+    /// Which part of stdout it carries; all of it if the request names none. Each repetition has its own.
+    pub stdout_range: Option<StdoutRange>,
     /// The request's own name, echoed.
     pub id: Option<RequestId>,
     /// Where repetitions of the request wait for its outcome.
@@ -70,6 +72,7 @@ impl PendingAnswer {
                         Err(error) => Outcome::Failed(error),
                     },
                     stdout: ended.stdout,
+                    content_range: None,
                     stderr: ended.stderr,
                     fuel: ended.fuel,
                     run_us: micros(run),
@@ -104,9 +107,13 @@ impl PendingAnswer {
         self.publish(answer);
     }
 
-    /// Every answer leaves through here: observers see it, then it is published.
+    /// Every answer leaves through here: cut to the part that was asked for, seen by observers, then published.
     fn publish(self, answer: Answer) {
-        let PendingAnswer { responder, address, form, observations, .. } = self;
+        let PendingAnswer { responder, address, form, stdout_range, observations, .. } = self;
+        let answer = match stdout_range {
+            Some(range) => answer.with_range(range),
+            None => answer,
+        };
         for observation in observations {
             observation.answer(&answer);
         }

@@ -8,7 +8,7 @@ use crate::config::Limits;
 use crate::ingress::Acceptance;
 use offload_protocol::answer::AnswerForm;
 use offload_protocol::error::WireError;
-use offload_protocol::request::{self, Bounds, Rejected, Request};
+use offload_protocol::request::{self, Bounds, Rejected, Request, StdoutRange};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -63,23 +63,24 @@ pub fn decode(
         };
         observers.iter().filter_map(|observer| observer.request(&arrival)).collect()
     });
-    let pending = |form: AnswerForm, id| PendingAnswer {
+    let pending = |form: AnswerForm, stdout_range: Option<StdoutRange>, id| PendingAnswer {
         responder,
         address: reply_address,
         form,
+        stdout_range,
         id,
         registration: None,
         observations,
     };
     match decoded {
         Ok(request) => {
-            let pending = pending(request.answer_form(), request.id.clone());
+            let pending = pending(request.answer_form(), request.stdout_range, request.id.clone());
             let asked = Asked { client, topic, reply_id, arrived, request };
             Ok(Decoded { asked, size, is_misdirected, acceptance, pending })
         }
         Err(Rejected { form, id, error }) => {
             acceptance.complete();
-            Err(Refusal::new(pending(form, id), error))
+            Err(Refusal::new(pending(form, None, id), error))
         }
     }
 }

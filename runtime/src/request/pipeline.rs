@@ -4,7 +4,7 @@ use super::address::address;
 use super::admit::{Admission, admit};
 use super::answer::Refusal;
 use super::authorize::authorize;
-use super::decode::{bounds, decode};
+use super::decode::decode;
 use super::deduplicate::deduplicate;
 use super::dispatch::dispatch;
 use super::identify::identify;
@@ -13,14 +13,11 @@ use super::services::Services;
 use super::suspect::refuse_poison;
 use super::tasks::Tasks;
 use crate::ingress::{Delivery, Sink};
-use offload_protocol::request::Bounds;
 use std::time::Instant;
 
 /// The way of all requests, through these services.
 pub struct Pipeline {
     services: Services,
-    /// How much a request may carry.
-    bounds: Bounds,
     admission: Admission,
     tasks: Tasks,
 }
@@ -41,7 +38,6 @@ impl Pipeline {
     /// Through these services; what waits does so on `tasks`' runtime.
     pub fn new(services: Services) -> Pipeline {
         Pipeline {
-            bounds: bounds(&services.limits),
             admission: Admission::new(services.workers.clone()),
             tasks: Tasks::new(services.runtime.clone()),
             services,
@@ -51,13 +47,14 @@ impl Pipeline {
     /// From the ingress to a backend, or to a refusal.
     fn advance(&self, delivery: Delivery, arrived: Instant) -> Result<(), Refusal> {
         let services = &self.services;
-        let Some(addressed) = address(delivery, &services.answers, arrived) else { return Ok(()) };
-        let decoded = decode(addressed, &self.bounds, &services.observers)?;
-        let authorized = authorize(decoded, &services.access, &services.programs)?;
+        let (settings, access) = (services.settings.load(), services.access.load());
+        let Some(addressed) = address(delivery, &settings.answers, arrived) else { return Ok(()) };
+        let decoded = decode(addressed, &settings.bounds, &services.observers)?;
+        let authorized = authorize(decoded, &access, &settings.programs)?;
         let accepted = admit(authorized, &self.admission)?.accept();
-        let identified = identify(accepted, &services.programs, services.suspects.as_ref());
+        let identified = identify(accepted, &settings.programs, services.suspects.as_ref());
         let Some(first) = deduplicate(identified, &services.deduplicator)? else { return Ok(()) };
-        let resolved = refuse_poison(resolve(first, services)?)?;
+        let resolved = refuse_poison(resolve(first, services, &settings, &access)?)?;
         dispatch(resolved, services, &self.tasks);
         Ok(())
     }

@@ -6,7 +6,8 @@ use super::decode::Asked;
 use super::deduplicate::First;
 use super::run::{Given, Run, budget};
 use super::services::Services;
-use crate::auth::access::Who;
+use super::settings::Settings;
+use crate::auth::access::{Access, Who};
 use crate::client::Client;
 use crate::modules::{self, Digest};
 use crate::programs::NamedProgram;
@@ -26,11 +27,16 @@ pub struct Resolved {
 }
 
 /// Finds what is to run.
-pub fn resolve(first: First, services: &Services) -> Result<Resolved, Refusal> {
+pub fn resolve(
+    first: First,
+    services: &Services,
+    settings: &Settings,
+    access: &Access,
+) -> Result<Resolved, Refusal> {
     let First { asked, pending, waiting, digest, watched } = first;
     let Asked { client, topic, reply_id, arrived, request } = asked;
     let Request { id, code, args, env, stdin, limits, .. } = request;
-    let backend = match find(code, digest, &client, services) {
+    let backend = match find(code, digest, &client, services, settings, access) {
         Ok(backend) => backend,
         Err(error) => return Err(Refusal::of_waiting(pending, error, waiting)),
     };
@@ -41,7 +47,7 @@ pub fn resolve(first: First, services: &Services) -> Result<Resolved, Refusal> {
         waiting,
         watched,
         timing: RequestTimes { arrived, deadline },
-        budget: budget(&services.limits, &limits),
+        budget: budget(&settings.limits, &limits),
         memory: limits.memory,
         given: Given { args, env, stdin, context: Context { reply_id, request_id: id } },
     };
@@ -54,8 +60,10 @@ fn find(
     digest: Option<Digest>,
     client: &Client,
     services: &Services,
+    settings: &Settings,
+    access: &Access,
 ) -> Result<Backend, WireError> {
-    let Services { programs, modules, .. } = services;
+    let (Services { modules, .. }, Settings { programs, .. }) = (services, settings);
     match (code, digest) {
         (Code::Module(module), Some(digest)) => match modules.ready(&digest) {
             Some(Err(error)) => Err(error),
@@ -83,14 +91,19 @@ fn find(
             let known = known.join(", ");
             WireError::new(ErrorKind::NotFound, format!("no program `{name}`; there are: {known}"))
         }),
-        (Code::Source(source), _) => find_source(client, Buildable::Source(source), services),
-        (Code::Files(files), _) => find_source(client, Buildable::Files(files), services),
+        (Code::Source(source), _) => find_source(client, Buildable::Source(source), services, access),
+        (Code::Files(files), _) => find_source(client, Buildable::Files(files), services, access),
         _ => Ok(program(programs.default_program())),
     }
 }
 
-fn find_source(client: &Client, source: Buildable, services: &Services) -> Result<Backend, WireError> {
-    let Services { access, modules, source_backend, .. } = services;
+fn find_source(
+    client: &Client,
+    source: Buildable,
+    services: &Services,
+    access: &Access,
+) -> Result<Backend, WireError> {
+    let Services { modules, source_backend, .. } = services;
     match source_backend.mode(access.native(Who::from(client)))? {
         Mode::Native => Ok(Backend::Native { source, compare: false }),
         Mode::Compare => Ok(Backend::Native { source, compare: true }),

@@ -110,13 +110,10 @@ impl SourceSandbox {
             permits: SourcePermits::new(sandbox),
             built,
             run: SandboxLimits {
-                cpu: limits.cpu.duration(),
                 memory: sandbox.memory.bytes(),
                 processes: sandbox.processes,
                 file_size: sandbox.work_dir.bytes(),
                 work_dir: sandbox.work_dir.bytes(),
-                stdout: limits.stdout.as_usize(),
-                stderr: limits.stderr.as_usize(),
                 ..SandboxLimits::run()
             },
             max_module: limits.module.as_usize(),
@@ -202,7 +199,10 @@ impl SourceSandbox {
         let left = times.deadline.map(|deadline| deadline.saturating_duration_since(started));
         let requested = left.is_some_and(|left| left < budget.wall);
         let limits = SandboxLimits {
+            cpu: budget.cpu,
             wall: left.unwrap_or(budget.wall).min(budget.wall),
+            stdout: budget.stdout,
+            stderr: budget.stderr,
             memory: memory.map_or(self.run.memory, |asked| asked.min(self.run.memory)),
             ..self.run.clone()
         };

@@ -193,7 +193,10 @@ fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
 mod tests {
     use super::*;
     use crate::fingerprint::Fingerprint;
+    use crate::suspects::record::State;
     use crate::suspects::table::Verdict;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
     use tempfile::TempDir;
 
     const NOW: u64 = 1_800_000_000;
@@ -340,5 +343,38 @@ mod tests {
         }
         assert!(table.begin(print(CAPACITY), false).is_none());
         assert_eq!(open(&folder).1.records().count(), CAPACITY);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// Whatever has happened to a file: no record is taken for another, and what is missing is known.
+        #[test]
+        fn any_bytes_are_a_file_or_damaged(
+            running in vec(1..=u8::MAX, 0..8),
+            changes in vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+            length in prop_oneof![Just(SIZE), 0..=SIZE + 1],
+        ) {
+            let run = |number| Record { fingerprint: print(number), since: 0, state: State::Running };
+            let table = Table::recover(running.into_iter().map(run), End::Crash, CAPACITY, NOW);
+            let mut before: Vec<Record> = table.records().map(|(_, record)| record).collect();
+            before.sort_unstable_by_key(|record| record.fingerprint.0);
+            let mut bytes = image(&table, BOOT);
+            let whole = bytes.clone();
+            bytes.resize(length, 0);
+            for (at, byte) in changes {
+                // Where there is something, four times out of five.
+                let reach = if byte % 5 == 0 { bytes.len() } else { bytes.len().min(10 * size_of::<Words>()) };
+                if reach > 0 {
+                    bytes[at.index(reach)] ^= byte;
+                }
+            }
+            let Content { mut records, end, damaged } = Content::of(&bytes, BOOT);
+            records.sort_unstable_by_key(|record| record.fingerprint.0);
+            prop_assert!(records.iter().all(|record| before.contains(record)));
+            prop_assert!(damaged > 0 || bytes.len() == SIZE);
+            prop_assert!(bytes != whole || (damaged == 0 && records == before));
+            Table::recover(records, end, CAPACITY, NOW);
+        }
     }
 }

@@ -114,6 +114,7 @@ pub fn answer(reply_id: &str, stdout: impl Into<Bytes>) -> Outgoing {
         id: None,
         outcome: Outcome::Exited(0),
         stdout: stdout.into(),
+        content_range: None,
         stderr: Bytes::new(),
         fuel: 0,
         run_us: 0,

@@ -290,6 +290,7 @@ pub fn exited(code: i32, stdout: impl Into<Bytes>, stderr: impl Into<Bytes>) -> 
         id: None,
         outcome: Outcome::Exited(code),
         stdout: stdout.into(),
+        content_range: None,
         stderr: stderr.into(),
         fuel: 1,
         run_us: 2,

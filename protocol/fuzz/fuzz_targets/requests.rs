@@ -1,0 +1,5 @@
+//! Requests in every form: `protocol/src/fuzzing/requests.rs` says what is fed and what is checked.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| offload_protocol::fuzzing::requests(data));

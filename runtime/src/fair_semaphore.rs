@@ -159,7 +159,7 @@ impl State {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use std::time::Duration;
 
@@ -229,7 +229,7 @@ mod tests {
     }
 
     /// Whether a future, polled once, is still waiting.
-    async fn is_waiting<F: Future + Unpin>(future: &mut F) -> bool {
+    pub(crate) async fn is_waiting<F: Future + Unpin>(future: &mut F) -> bool {
         std::future::poll_fn(|cx| {
             std::task::Poll::Ready(std::pin::Pin::new(&mut *future).poll(cx).is_pending())
         })

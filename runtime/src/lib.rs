@@ -24,6 +24,7 @@ pub mod client;
 pub mod compiler;
 pub mod config;
 pub mod data_dir;
+mod deadline;
 pub mod deduplication;
 mod fair_semaphore;
 pub mod fingerprint;

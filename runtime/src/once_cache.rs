@@ -204,6 +204,7 @@ impl<T> State<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fair_semaphore::tests::is_waiting;
     use offload_protocol::error::ErrorKind;
     use std::future::ready;
 
@@ -234,13 +235,6 @@ mod tests {
             drop(second);
             assert_eq!(cache.lock().entries.len(), 0);
         }
-    }
-
-    async fn is_waiting<F: Future + Unpin>(future: &mut F) -> bool {
-        std::future::poll_fn(|cx| {
-            std::task::Poll::Ready(std::pin::Pin::new(&mut *future).poll(cx).is_pending())
-        })
-        .await
     }
 
     #[tokio::test]

@@ -12,9 +12,7 @@ use crate::wasm::workers::{Job, Waiting};
 use bytes::Bytes;
 use offload_protocol::error::WireError;
 use offload_protocol::request::RequestLimits;
-use std::future;
 use std::sync::Arc;
-use std::time::Instant;
 
 /// A request on its way to a backend.
 pub struct Run {
@@ -88,13 +86,5 @@ pub fn budget(limits: &Limits, asked: &RequestLimits) -> Budget {
         table_elements: limits.table_elements,
         stdout: limits.stdout.as_usize(),
         stderr: limits.stderr.as_usize(),
-    }
-}
-
-/// Returns at a request's deadline, if it has one.
-pub async fn expired(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
-        None => future::pending().await,
     }
 }

@@ -3,7 +3,8 @@
 use super::answer::{Refusal, expired_error};
 use super::backend::Backend;
 use super::resolve::Resolved;
-use super::run::{Run, expired};
+use super::run::Run;
+use crate::deadline::reached;
 use crate::stopping::stopping_error;
 use crate::telemetry;
 use tokio_util::sync::CancellationToken;
@@ -33,7 +34,7 @@ pub async fn isolate(mut run: Run, stop: &CancellationToken) -> Result<Run, Refu
     let Some(mut watched) = run.watched.take() else { return Ok(run) };
     let alone = tokio::select! {
         alone = watched.alone(&run.client) => alone,
-        () = expired(run.timing.deadline) => return Err(run.refuse(expired_error())),
+        () = reached(run.timing.deadline.map(Into::into)) => return Err(run.refuse(expired_error())),
         () = stop.cancelled() => return Err(run.refuse(stopping_error())),
     };
     if let Some(alone) = alone {

@@ -7,6 +7,7 @@ use super::engine::Tier;
 use super::job::{Job, Key, RunOutcome};
 use super::memory::GuestMemory;
 use super::ready_list::ReadyList;
+use crate::deadline::reached;
 use crate::modules::Digest;
 use crate::suspects::{Permit, Suspects, Watched};
 use offload_policy::{Busy, Dispatcher, DispatcherLimits, GuestId, Load, Next, SliceTime, Submission, Time};
@@ -232,14 +233,8 @@ impl Scheduler {
     pub async fn expire(&self) {
         while !self.is_stopped() {
             let next = self.lock().next_deadline();
-            let sleep = async {
-                match next {
-                    Some(at) => tokio::time::sleep_until(self.instant(at).into()).await,
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
-                () = sleep => {}
+                () = reached(next.map(|at| self.instant(at).into())) => {}
                 () = self.deadline_changed.notified() => continue,
                 () = self.reopened() => {
                     self.changes.fetch_add(1, Ordering::SeqCst);

@@ -1,7 +1,6 @@
 //! The task that owns the connection: connects, subscribes, carries messages both ways, and connects again.
 
 use std::collections::VecDeque;
-use std::future::pending;
 use std::hash::{BuildHasher, RandomState};
 use std::pin::pin;
 use std::sync::Arc;
@@ -32,6 +31,7 @@ use super::responder::{Command, ExternalResponder};
 use super::version::Choice;
 use crate::client::Client;
 use crate::config;
+use crate::deadline::reached;
 use crate::ingress::{Acceptance, Delivery, DeliveryProperties, Intake, Notice, Notices};
 use crate::log_sampling::sampled;
 use crate::telemetry;
@@ -716,14 +716,6 @@ fn filters(shared: bool) -> impl Iterator<Item = String> {
     [topic::LOCAL_CODE_FILTER, topic::INPUT_CODE_FILTER]
         .into_iter()
         .map(move |filter| format!("{prefix}{filter}"))
-}
-
-/// Waits for a deadline, for ever where there is none.
-async fn reached(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => sleep_until(deadline).await,
-        None => pending().await,
-    }
 }
 
 /// A number that no other gateway and no earlier call is likely to have got.

@@ -2,9 +2,10 @@
 
 use super::{Module, ReadyModule};
 use crate::client::Client;
+use crate::deadline::reached;
 use crate::modules::{Artifact, Modules};
 use crate::request::answer::expired_error;
-use crate::request::run::{Run, expired};
+use crate::request::run::Run;
 use crate::request::services::Services;
 use crate::request::suspect::isolate;
 use crate::request::tasks::Tasks;
@@ -55,7 +56,7 @@ async fn prepare(
             Ok(Err(error)) => error,
             Err(panic) => telemetry::internal_error(&format!("compile: {panic}")),
         },
-        () = expired(run.timing.deadline) => expired_error(),
+        () = reached(run.timing.deadline.map(Into::into)) => expired_error(),
         () = stop.cancelled() => stopping_error(),
     };
     run.refuse(error).answer();

@@ -71,6 +71,9 @@ pub struct Window<A> {
     unconfirmed: HashMap<u16, Numbered<A>>,
     /// Requests to acknowledge, in order.
     acknowledgements: VecDeque<u16>,
+    /// Requests that were given up on this connection. Each holds one of the places that the broker has for us, and
+    /// comes again with the next connection, not before.
+    released: usize,
 }
 
 impl<A> Default for Window<A> {
@@ -85,6 +88,7 @@ impl<A> Default for Window<A> {
             handed: VecDeque::new(),
             unconfirmed: HashMap::new(),
             acknowledgements: VecDeque::new(),
+            released: 0,
         }
     }
 }
@@ -93,6 +97,7 @@ impl<A> Window<A> {
     /// A connection is established. Without the session that we had, packet identifiers mean nothing any more.
     pub fn connected(&mut self, session_present: bool) {
         self.connection += 1;
+        self.released = 0;
         if !session_present {
             self.requests.clear();
         }
@@ -202,9 +207,17 @@ impl<A> Window<A> {
 
     /// The gateway gave a request up: it is not acknowledged, and run again when it is delivered again.
     pub fn release(&mut self, receipt: Receipt) {
-        if self.requests.get(&receipt.packet_id).is_some_and(|request| request.delivery == receipt.delivery) {
+        let Some(request) = self.requests.get(&receipt.packet_id) else { return };
+        if request.delivery == receipt.delivery {
+            self.released += usize::from(request.connection == self.connection);
             self.requests.remove(&receipt.packet_id);
         }
+    }
+
+    /// Requests that were given up and that the broker would deliver again on a new connection, when there is room for
+    /// their answers again; none before that.
+    pub fn to_be_delivered_again(&self) -> usize {
+        if self.waiting.is_empty() { self.released } else { 0 }
     }
 
     /// The next request to acknowledge.

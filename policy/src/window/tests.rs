@@ -179,3 +179,21 @@ fn too_many_waiting_answers_are_dropped_and_their_requests_forgotten() {
     window.connected(true);
     assert!(matches!(window.received(7, true, 7), Received::New(_)));
 }
+
+#[test]
+fn requests_that_were_given_up_come_again_with_a_new_connection_once_their_answers_have_room() {
+    let mut window = connected();
+    let (first, second) = (receive(&mut window, 1), receive(&mut window, 2));
+    assert!(window.answer(Some(first), "a", MAX_WAITING_BYTES));
+    assert!(!window.answer(Some(second), "b", WEIGHT));
+    assert_eq!(window.to_be_delivered_again(), 0, "there is no room for its answer yet");
+    publish(&mut window, 1);
+    assert_eq!(window.to_be_delivered_again(), 1);
+    window.disconnected();
+    window.connected(true);
+    assert_eq!(window.to_be_delivered_again(), 0);
+    assert!(matches!(window.received(2, true, 2), Received::New(_)));
+    // One of the connection before has no place on this one.
+    window.release(first);
+    assert_eq!(window.to_be_delivered_again(), 0);
+}

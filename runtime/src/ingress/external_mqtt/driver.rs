@@ -154,13 +154,15 @@ enum Ended {
     Lost(ConnectionError),
     /// The broker grants no subscription to the requests, and says why.
     NotSubscribed(String),
+    /// As many requests were given up. The broker delivers them again on the next connection.
+    GivenUp(usize),
 }
 
 impl Ended {
     fn error(&self) -> Option<&ConnectionError> {
         match self {
             Ended::Lost(error) => Some(error),
-            Ended::NotSubscribed(_) => None,
+            Ended::NotSubscribed(_) | Ended::GivenUp(_) => None,
         }
     }
 }
@@ -230,6 +232,9 @@ impl Driver {
                     Ended::Lost(error) => self.reason(&error, lasted.is_some()).await,
                     Ended::NotSubscribed(reason) => {
                         format!("the broker refuses the subscription to the request topics: {reason}")
+                    }
+                    Ended::GivenUp(count) => {
+                        format!("{count} requests were given up: the broker is to deliver them again")
                     }
                 };
                 self.report(LinkState::Waiting { reason });
@@ -306,6 +311,10 @@ impl Driver {
                 loop {
                     if link.since.is_some() {
                         self.pump(link);
+                        match self.window.to_be_delivered_again() {
+                            count @ 1.. if self.deadline.is_none() => return Some(Ended::GivenUp(count)),
+                            _ => {}
+                        }
                     } else if self.may_leave() {
                         return None;
                     }

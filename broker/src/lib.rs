@@ -119,6 +119,7 @@ mod reason;
 mod registry;
 mod session;
 mod stats;
+pub mod storage;
 mod throttle;
 mod topics;
 mod transport;
@@ -136,6 +137,7 @@ pub use self::{
         client::{ClientInfo, Identity, Login},
     },
     stats::{Dropped, Stats},
+    storage::Storage,
     topics::{Oversize, Receipt},
     transport::{
         Transport,

@@ -10,6 +10,7 @@ pub(crate) mod client;
 pub(crate) mod incoming;
 pub(crate) mod inflight;
 pub(crate) mod outbox;
+pub(crate) mod receipt;
 pub(crate) mod stored;
 
 use std::{
@@ -33,7 +34,8 @@ use crate::{
         client::ClientInfo,
         incoming::{Decided, Incoming, PublishNumber, Released},
         inflight::Stage,
-        outbox::{Encoding, Full, Outbox, ReleaseDue},
+        outbox::{Encoding, Full, Outbox, Release, Settled},
+        receipt::Receipt,
         stored::{Keep, StoredMessage, Storing},
     },
     stats::{Counters, Tally},
@@ -234,15 +236,12 @@ impl Session {
         counters: &Counters,
     ) -> Result<Option<bool>, Evicted> {
         let mut state = self.lock_for(connection_id)?;
-        let keys = match state.outbox.receive(id, counters) {
-            None => return Ok(Some(false)),
-            Some(ReleaseDue::Now) => return Ok(Some(true)),
-            Some(ReleaseDue::WhenDurable(keys)) => keys,
-        };
-        if let (Some(storage), false) = (&self.storage, keys.is_empty()) {
+        let (Settled { is_known, keys, receipt }, release) = state.outbox.receive(id, counters);
+        if let (Some(storage), [_, ..]) = (&self.storage, &keys[..]) {
             let mut batch = storage.batch();
             keys.into_iter().for_each(|key| batch.remove(key));
             let session = self.clone();
+            // One that has failed lets nothing be released.
             let _ = batch.commit(Some(Box::new(move |durable| {
                 let mut state = session.lock();
                 if durable.is_ok() && state.outbox.received_durably(id) {
@@ -250,7 +249,9 @@ impl Session {
                 }
             })));
         }
-        Ok(None)
+        drop(state);
+        receipt.into_iter().for_each(Receipt::given);
+        Ok((release == Release::Now).then_some(is_known))
     }
 
     /// The client has finished with a message that waited for this.
@@ -262,9 +263,10 @@ impl Session {
         counters: &Counters,
     ) -> Result<(), Evicted> {
         let mut state = self.lock_for(connection_id)?;
-        if let Some(keys) = state.outbox.finish(id, stage, counters) {
-            self.remove_records(&keys);
-        }
+        let Settled { keys, receipt, .. } = state.outbox.finish(id, stage, counters);
+        self.remove_records(&keys);
+        drop(state);
+        receipt.into_iter().for_each(Receipt::given);
         Ok(())
     }
 
@@ -272,6 +274,20 @@ impl Session {
     pub fn remove_records(&self, keys: &[Key]) {
         if let (Some(storage), [_, ..]) = (&self.storage, keys) {
             storage::remove(&**storage, keys);
+        }
+    }
+
+    /// Decides that the client is told why its message is not safe, or, where its version has no word for that, nothing.
+    pub fn withhold(&self, number: PublishNumber, id: u16, qos: QoS, reason: Reason) {
+        let state = &mut *self.state.lock();
+        match &state.connection {
+            Some(connection) if connection.client.version == Version::V311 => {
+                state.incoming.withhold(number, id, qos);
+            }
+            _ => drop(state.incoming.decide(number, id, qos, reason, None)),
+        }
+        if let Some(connection) = &mut state.connection {
+            connection.wake();
         }
     }
 
@@ -362,7 +378,7 @@ impl State {
                 // Nearly every packet is far below any limit: its weight is a bound, and cheaper than its
                 // size.
                 if publish.weight() > to.max_packet && publish.packet_size(to.version) > to.max_packet {
-                    return Enqueued::Oversize(to);
+                    return Enqueued::Oversize(to, publish.receipt);
                 }
             }
             None if publish.qos == QoS::AtMostOnce => return Enqueued::Absent,
@@ -457,8 +473,8 @@ pub(crate) enum Enqueued {
     Full(Full),
     /// QoS 0 without a connection, or the session has ended.
     Absent,
-    /// Larger than the connection takes.
-    Oversize(Encoding),
+    /// Larger than the connection takes. The receipt is for what is sent instead.
+    Oversize(Encoding, Option<Receipt>),
 }
 
 /// A connection that has lost its session, and why: another one has taken it over, or it has ended.
@@ -539,6 +555,7 @@ mod tests {
                 retain: false,
                 subscription_ids: Vec::new(),
                 expires: None,
+                receipt: None,
             };
             assert!(matches!(
                 session.offer(publish, &mut Storing::default(), &config, &counters),

@@ -11,9 +11,9 @@
 //! | a session that outlives its connection begins, or ends with another | [`Record::Session`] | CONNACK |
 //! | its connection ends | [`Record::Session`] again, with the time | |
 //! | SUBSCRIBE, UNSUBSCRIBE | [`Record::Subscription`] | SUBACK, UNSUBACK |
-//! | a message at QoS 1 or 2 is queued for it | [`Record::Message`] once, [`Record::Delivery`] for each session | the publisher's PUBACK or PUBREC; sending it at QoS 2 |
+//! | a message at QoS 1 or 2 is queued for it | [`Record::Message`] once; for each session [`Record::Delivery`], at QoS 2 [`Record::Released`] too | the publisher's PUBACK or PUBREC; sending it at QoS 2 |
 //! | it acknowledges one (PUBACK, PUBCOMP), or the message expires | its removal | |
-//! | its PUBREC | [`Record::Released`] instead of the delivery | PUBREL |
+//! | its PUBREC | the removal of the delivery; its [`Record::Released`] stays | PUBREL |
 //! | it publishes at QoS 2 | [`Record::Received`], in one batch with the deliveries | PUBREC |
 //! | its PUBREL | the removal of that | PUBCOMP |
 //! | a client's message is retained, or clears one | [`Record::Retained`], or its removal | PUBACK, PUBREC |
@@ -25,6 +25,7 @@ use std::{net::IpAddr, net::SocketAddr, sync::Arc, time::SystemTime};
 
 use crate::{
     message::{Message, QoS},
+    reason::Reason,
     transport::peer::TransportKind,
     version::Version,
 };
@@ -70,6 +71,15 @@ pub enum NotStored {
     Failed,
 }
 
+impl From<NotStored> for Reason {
+    fn from(why: NotStored) -> Self {
+        match why {
+            NotStored::Full => Self::QuotaExceeded,
+            NotStored::Failed => Self::ServerUnavailable,
+        }
+    }
+}
+
 /// Names a record as long as it is stored. Keys grow in the order in which records are put.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key(pub u64);
@@ -85,7 +95,8 @@ pub enum Record {
     Message(MessageRecord),
     /// One session's place in its queue.
     Delivery(DeliveryRecord),
-    /// A message at QoS 2 that the client has received, and whose PUBCOMP is due.
+    /// A message at QoS 2 whose PUBCOMP has not come; without a delivery under this identifier PUBREL is due. Put with
+    /// the delivery, so that PUBREC removes only, and is never refused.
     Released {
         /// Whose.
         session: u64,

@@ -26,9 +26,15 @@ use tracing::warn;
 use crate::{
     context::BrokerContext,
     message::{Message, QoS},
-    packet::outbound_publish::encodable,
+    packet::outbound_publish::{OutboundPublish, encodable},
     quotas::account::{Account, Held},
-    session::{Enqueued, Session, client::ClientInfo, outbox::Full, stored::Storing},
+    session::{
+        Enqueued, Session,
+        client::ClientInfo,
+        outbox::Full,
+        receipt::{OnAcknowledged, Receipt, Receipts},
+        stored::Storing,
+    },
     stats::{Stats, count},
     storage::{Key, NotStored, OnDurable},
     throttle::{Cause, clip},
@@ -108,14 +114,16 @@ impl Topics {
     }
 
     /// Hands a message that a client has caused to sessions with a matching subscription, as many of each identity as
-    /// it may have; returns how many have it now. The client's identity pays.
+    /// it may have; returns how many have it now. The identity of this name pays.
     pub fn publish_for(
         &self,
-        payer: &ClientInfo,
+        payer: &str,
         message: &Message,
         oversize: Option<Oversize<'_>>,
+        on_acknowledged: Option<OnAcknowledged>,
     ) -> usize {
         let mut fan_out = self.start(None, message);
+        fan_out.receipts = on_acknowledged.map(Receipts::new);
         let mut recipients = self.recipients(message, &fan_out, usize::MAX);
         if recipients.len() < CHARGED_FROM {
             self.deliver(message, &recipients, &mut fan_out, oversize);
@@ -126,7 +134,7 @@ impl Topics {
             if sessions > 0 {
                 self.context.counters.dropped_too_many_receivers.fetch_add(sessions as u64, Relaxed);
                 if let Some(left_out) = self.context.throttle.line(Cause::Dropped) {
-                    let (topic, asked_by) = (clip(&message.topic), clip(&payer.account.name));
+                    let (topic, asked_by) = (clip(&message.topic), clip(payer));
                     warn!(
                         topic,
                         asked_by,
@@ -137,7 +145,9 @@ impl Topics {
                 }
             }
             self.deliver(message, &recipients, &mut fan_out, oversize);
-            self.context.quotas.charge(&payer.account, since);
+            if let Some(payer) = self.context.quotas.accounts.named(payer) {
+                self.context.quotas.charge(&payer, since);
+            }
         }
         self.finish(message, &mut fan_out);
         fan_out.routed.reached
@@ -149,19 +159,21 @@ impl Topics {
         client: &ClientInfo,
         message: &Message,
         oversize: Option<Oversize<'_>>,
-    ) -> Receipt {
+        on_acknowledged: Option<OnAcknowledged>,
+    ) -> Placed {
         let Some(session) = client.session.upgrade() else { return self.no_session() };
         let Some(grant) = self.grant_of(&session, &message.topic) else {
-            return if session.lock().ended.is_some() { self.no_session() } else { Receipt::NoSubscription };
+            return if session.lock().ended.is_some() { self.no_session() } else { Placed::NoSubscription };
         };
-        let mut stores = Stores::default();
-        match self.offer(&session, &grant, message, expires(message), oversize, &mut stores) {
-            Enqueued::InQueue => Receipt::Queued,
-            Enqueued::Stored if self.hand_over(message, stores, None) == Err(NotStored::Full) => {
-                Receipt::Dropped
+        let mut fan_out = FanOut::new(None, expires(message), Routed::default());
+        fan_out.receipts = on_acknowledged.map(Receipts::new);
+        match self.offer(&session, &grant, message, oversize, &mut fan_out) {
+            Enqueued::InQueue => Placed::Queued,
+            Enqueued::Stored if self.hand_over(message, fan_out.stores, None) == Err(NotStored::Full) => {
+                Placed::Dropped
             }
-            Enqueued::Stored => Receipt::Queued,
-            Enqueued::Full(_) | Enqueued::Oversize(_) => Receipt::Dropped,
+            Enqueued::Stored => Placed::Queued,
+            Enqueued::Full(_) | Enqueued::Oversize(..) => Placed::Dropped,
             Enqueued::Absent => self.no_session(),
         }
     }
@@ -324,10 +336,10 @@ impl Topics {
         oversize: Option<Oversize<'_>>,
     ) {
         for Recipient { session, grant, .. } in recipients {
-            match self.offer(session, grant, message, fan_out.expires, oversize, &mut fan_out.stores) {
+            match self.offer(session, grant, message, oversize, fan_out) {
                 Enqueued::InQueue | Enqueued::Stored => fan_out.routed.reached += 1,
                 Enqueued::Full(_) => fan_out.routed.refused += 1,
-                Enqueued::Absent | Enqueued::Oversize(_) => {}
+                Enqueued::Absent | Enqueued::Oversize(..) => {}
             }
         }
     }
@@ -337,34 +349,37 @@ impl Topics {
         session: &Arc<Session>,
         grant: &Grant,
         message: &Message,
-        expires: Option<Instant>,
         oversize: Option<Oversize<'_>>,
-        stores: &mut Stores,
+        FanOut { expires, receipts, stores, .. }: &mut FanOut,
     ) -> Enqueued {
-        let offer = |message, storing: &mut Storing| {
-            let publish = grant.outbound(message, expires);
+        let expires = *expires;
+        let offer = |message, receipt: Option<Receipt>, storing: &mut Storing| {
+            let publish = OutboundPublish { receipt, ..grant.outbound(message, expires) };
             session.offer(publish, storing, &self.context.config, &self.context.counters)
         };
-        let mut offered = offer(message, &mut stores.storing);
-        if let (Enqueued::Oversize(to), Some(oversize)) = (&offered, oversize) {
+        let receipt = receipts.as_mut().and_then(|receipts| match grant.qos(message) {
+            QoS::AtMostOnce => receipts.miss(),
+            QoS::AtLeastOnce | QoS::ExactlyOnce => Some(receipts.expect()),
+        });
+        let mut offered = offer(message, receipt, &mut stores.storing);
+        if let (Enqueued::Oversize(to, receipt), Some(oversize)) = (&mut offered, oversize) {
             let size = |message: &Message| grant.outbound(message, expires).packet_size(to.version);
             if let Some(replacement) = oversize(to.max_packet, &size).filter(encodable) {
+                // It is a message of its own, for this session alone.
                 let mut own = Stores::default();
-                offered = offer(&replacement, &mut own.storing);
+                offered = offer(&replacement, receipt.take(), &mut own.storing);
                 if let Enqueued::Stored = offered {
                     own.sessions.push(session.clone());
-                    let handed_over = self.hand_over(&replacement, own, None);
-                    return if handed_over == Err(NotStored::Full) {
-                        Enqueued::Absent
-                    } else {
-                        Enqueued::InQueue
+                    return match self.hand_over(&replacement, own, None) {
+                        Err(NotStored::Full) => Enqueued::Absent,
+                        Ok(()) | Err(NotStored::Failed) => Enqueued::InQueue,
                     };
                 }
             }
         }
         match offered {
             Enqueued::Full(full) => self.report_full(session, message, full),
-            Enqueued::Oversize(_) => count(&self.context.counters.dropped_oversize),
+            Enqueued::Oversize(..) => count(&self.context.counters.dropped_oversize),
             Enqueued::Stored => stores.sessions.push(session.clone()),
             Enqueued::InQueue | Enqueued::Absent => {}
         }
@@ -382,9 +397,9 @@ impl Topics {
     }
 
     /// A message for one client finds no session.
-    fn no_session(&self) -> Receipt {
+    fn no_session(&self) -> Placed {
         count(&self.context.counters.dropped_gone);
-        Receipt::NoSession
+        Placed::NoSession
     }
 
     /// The sequence number of the message that was retained last, among those that this filter may match.
@@ -411,7 +426,7 @@ pub type Oversize<'a> = &'a dyn Fn(usize, &dyn Fn(&Message) -> usize) -> Option<
 
 /// What became of a message for one client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Receipt {
+pub enum Placed {
     /// It is in its queue.
     Queued,
     /// The client has no subscription that matches.

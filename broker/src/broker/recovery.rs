@@ -281,7 +281,14 @@ impl Messages {
             return Err(gone(Why::NotPermitted));
         }
         let DeliveryRecord { qos, retain, packet_id, subscription_ids, .. } = delivery;
-        let publish = OutboundPublish { message: message.clone(), qos, retain, subscription_ids, expires };
+        let publish = OutboundPublish {
+            message: message.clone(),
+            qos,
+            retain,
+            subscription_ids,
+            expires,
+            receipt: None,
+        };
         let stored = Stored::recovered(key, release, packet_id, stored.clone());
         Ok((publish, stored))
     }

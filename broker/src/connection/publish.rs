@@ -134,7 +134,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 let _ = self.acknowledge_when_stored(message, &mut fan_out, &pending, None);
             }
             // Nothing is acknowledged any more that would have to be durable.
-            Ok(()) | Err(NotStored::Failed) => {}
+            Err(NotStored::Failed) => pending.withhold(NotStored::Failed.into()),
+            Ok(()) => {}
         }
     }
 
@@ -155,7 +156,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let on_durable = Box::new(move |result: Result<(), NotStored>| match (result, record) {
             (Ok(()), Some(_)) => durable.decide_stored(reason, record),
             (Ok(()), None) => durable.decide(reason),
-            (Err(_), _) => {}
+            (Err(why), _) => durable.withhold(why.into()),
         });
         self.broker.topics().store(message, fan_out, Some(on_durable))
     }

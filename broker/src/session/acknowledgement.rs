@@ -11,8 +11,8 @@ use crate::{
 
 /// Completes a message that the application received: PUBACK at QoS 1, PUBREC at QoS 2, nothing at QoS 0. May
 /// be kept for any time and completed on any thread; acknowledgements reach the client in the order of its
-/// publishes, so one that is kept holds up those behind it. Dropped, it refuses with 0x80.
-#[must_use = "dropping it refuses the message"]
+/// publishes, so one that is kept holds up those behind it. Dropped, it is [withheld](Self::withhold) with 0x80.
+#[must_use = "dropping it withholds the acknowledgement"]
 pub struct Acknowledgement {
     /// `None` at QoS 0 and once it is completed.
     pending: Option<PendingAck>,
@@ -36,14 +36,14 @@ impl PendingAck {
             return self.decide_stored(reason, None);
         }
         let durable = self.clone();
-        let on_durable = Box::new(move |result: Result<(), NotStored>| {
-            if result.is_ok() {
-                durable.decide_stored(reason, record);
-            }
+        let on_durable = Box::new(move |result: Result<(), NotStored>| match result {
+            Ok(()) => durable.decide_stored(reason, record),
+            Err(why) => durable.withhold(why.into()),
         });
         match storing.commit(Some(on_durable)) {
+            Ok(()) => {}
             // Once it has failed nothing is acknowledged that it would have to know.
-            Ok(()) | Err(NotStored::Failed) => {}
+            Err(NotStored::Failed) => self.withhold(NotStored::Failed.into()),
             // The message is taken already, and better twice after a crash than refused now and then sent again.
             Err(NotStored::Full) => self.decide_stored(reason, None),
         }
@@ -53,6 +53,11 @@ impl PendingAck {
     pub fn store(&self, storing: &mut Storing) -> Option<Key> {
         let storage = self.session.storage.as_ref().filter(|_| self.qos == QoS::ExactlyOnce)?;
         Some(storing.receive(storage, self.session.serial, self.id))
+    }
+
+    /// The message is not safe: see [`Acknowledgement::withhold`].
+    pub fn withhold(&self, reason: Reason) {
+        self.session.withhold(self.number, self.id, self.qos, reason);
     }
 
     /// Decides it; `record` is where its identifier is stored.
@@ -83,6 +88,23 @@ impl Acknowledgement {
         self.pending.take()
     }
 
+    /// The message is not safe, and its publisher is not to believe that it is: MQTT 5 is told why, 3.1.1 gets no
+    /// acknowledgement, and sends the message again on its next connection.
+    pub fn withhold(mut self, reason: Reason) {
+        self.decide_or_withhold(reason);
+    }
+
+    /// Whether the publisher waits for it: at QoS 1 and 2.
+    pub fn is_owed(&self) -> bool {
+        self.pending.is_some()
+    }
+
+    fn decide_or_withhold(&mut self, reason: Reason) {
+        if let Some(pending) = self.pending.take() {
+            pending.withhold(reason);
+        }
+    }
+
     fn decide(&mut self, reason: Reason) {
         if let Some(pending) = self.pending.take() {
             pending.decide(reason);
@@ -92,7 +114,7 @@ impl Acknowledgement {
 
 impl Drop for Acknowledgement {
     fn drop(&mut self) {
-        self.decide(Reason::UnspecifiedError);
+        self.decide_or_withhold(Reason::UnspecifiedError);
     }
 }
 

@@ -5,7 +5,10 @@ use std::collections::{HashSet, VecDeque};
 use crate::{
     message::QoS,
     packet::outbound_publish::OutboundPublish,
-    session::stored::{Queued, Stored},
+    session::{
+        receipt::Receipt,
+        stored::{Queued, Stored},
+    },
     storage::Key,
 };
 
@@ -148,8 +151,8 @@ impl Inflight {
         if self.entries.is_empty() && self.entries.capacity() > 64 {
             self.entries = VecDeque::new();
         }
-        let weight = publish.map_or(0, |publish| publish.weight());
-        Some(Finished { weight, stored, release: release.map(|release| release.key) })
+        let release = release.map(|release| release.key);
+        Some(Finished { stored, release, ..Finished::of(publish) })
     }
 
     /// PUBREC came: PUBREL is due. `None` if there is no such message; what it held otherwise.
@@ -160,8 +163,7 @@ impl Inflight {
         let stored = entry.stored.take();
         let key = stored.as_ref().and_then(Stored::release);
         entry.release = key.map(|key| Release { key, durable: false });
-        let weight = entry.publish.take().map_or(0, |publish| publish.weight());
-        Some(Finished { weight, stored, release: None })
+        Some(Finished { stored, ..Finished::of(entry.publish.take()) })
     }
 
     /// It is durable that PUBREC came; says whether PUBREL is to be sent now.
@@ -213,8 +215,17 @@ struct Release {
 pub(crate) struct Finished {
     /// Bytes of the queue.
     pub weight: usize,
+    /// To be given, outside of the session's lock.
+    pub receipt: Option<Receipt>,
     pub stored: Option<Stored>,
     pub release: Option<Key>,
+}
+
+impl Finished {
+    fn of(publish: Option<OutboundPublish>) -> Self {
+        let (weight, receipt) = publish.map_or((0, None), |publish| (publish.weight(), publish.receipt));
+        Self { weight, receipt, stored: None, release: None }
+    }
 }
 
 /// What an unfinished message waits for.
@@ -250,8 +261,14 @@ mod tests {
 
     fn publish(qos: QoS) -> Queued {
         let message = Message::new("a", "b", qos);
-        let publish =
-            OutboundPublish { message, qos, retain: false, subscription_ids: Vec::new(), expires: None };
+        let publish = OutboundPublish {
+            message,
+            qos,
+            retain: false,
+            subscription_ids: Vec::new(),
+            expires: None,
+            receipt: None,
+        };
         Queued { publish, stored: None }
     }
 

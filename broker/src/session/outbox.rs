@@ -17,6 +17,7 @@ use crate::{
     reason::Reason,
     session::{
         inflight::{Finished, Inflight, Resend, Stage},
+        receipt::Receipt,
         stored::{Keep, Queued, Stored, StoredMessage},
     },
     stats::{Counters, Tally, count},
@@ -281,28 +282,33 @@ impl Outbox {
         std::mem::take(&mut self.refused).iter().sum()
     }
 
-    /// PUBACK, PUBCOMP or a refusing PUBREC: the keys of what is stored no longer; `None` if it fits nothing.
-    pub fn finish(&mut self, id: u16, stage: Stage, counters: &Counters) -> Option<Vec<Key>> {
-        let Finished { weight, stored, release } = self.inflight.finish(id, stage)?;
+    /// PUBACK, PUBCOMP or a refusing PUBREC.
+    pub fn finish(&mut self, id: u16, stage: Stage, counters: &Counters) -> Settled {
+        let Some(Finished { weight, receipt, stored, release }) = self.inflight.finish(id, stage) else {
+            return Settled::unknown();
+        };
         self.forget(weight, usize::from(stage != Stage::Completed), counters);
         let mut keys = Vec::from_iter(release);
         if let Some(stored) = stored {
             stored.into_all_keys(&mut keys);
         }
-        Some(keys)
+        Settled { is_known: true, keys, receipt }
     }
 
-    /// PUBREC; `None` if it fits nothing. One that comes twice is answered twice.
-    pub fn receive(&mut self, id: u16, counters: &Counters) -> Option<ReleaseDue> {
-        let Some(Finished { weight, stored, .. }) = self.inflight.receive(id) else {
-            let now = self.inflight.releasing(id)?;
-            return Some(if now { ReleaseDue::Now } else { ReleaseDue::WhenDurable(Vec::new()) });
+    /// PUBREC. One that comes twice is answered twice.
+    pub fn receive(&mut self, id: u16, counters: &Counters) -> (Settled, Release) {
+        let Some(Finished { weight, receipt, stored, .. }) = self.inflight.receive(id) else {
+            let releasing = self.inflight.releasing(id);
+            let release = if releasing == Some(false) { Release::WhenDurable } else { Release::Now };
+            return (Settled { is_known: releasing.is_some(), ..Settled::unknown() }, release);
         };
         self.forget(weight, 1, counters);
-        let Some(stored) = stored else { return Some(ReleaseDue::Now) };
-        let mut keys = Vec::new();
-        stored.into_keys(&mut keys);
-        Some(ReleaseDue::WhenDurable(keys))
+        let (mut keys, mut release) = (Vec::new(), Release::Now);
+        if let Some(stored) = stored {
+            release = Release::WhenDurable;
+            stored.into_keys(&mut keys);
+        }
+        (Settled { is_known: true, keys, receipt }, release)
     }
 
     /// It is durable that PUBREC came; says whether PUBREL is to be sent now.
@@ -329,11 +335,29 @@ impl Outbox {
     }
 }
 
+/// What an acknowledgement of the client's was for.
+#[must_use = "whoever waits for a receipt gets it"]
+pub(crate) struct Settled {
+    /// False if it fits nothing.
+    pub is_known: bool,
+    /// Records that are to be removed.
+    pub keys: Vec<Key>,
+    /// To be given, outside of the session's lock.
+    pub receipt: Option<Receipt>,
+}
+
+impl Settled {
+    fn unknown() -> Self {
+        Self { is_known: false, keys: Vec::new(), receipt: None }
+    }
+}
+
 /// When PUBREL is to be sent.
-pub(crate) enum ReleaseDue {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Release {
     Now,
-    /// When the removal of these records is durable, and with them that PUBREC came; none if that is under way.
-    WhenDurable(Vec<Key>),
+    /// When it is durable that PUBREC came.
+    WhenDurable,
 }
 
 /// The queue did not take a message.
@@ -375,7 +399,14 @@ mod tests {
 
     fn publish(payload: &str, qos: QoS) -> OutboundPublish {
         let message = Message::new("a", payload.to_owned(), qos);
-        OutboundPublish { message, qos, retain: false, subscription_ids: Vec::new(), expires: None }
+        OutboundPublish {
+            message,
+            qos,
+            retain: false,
+            subscription_ids: Vec::new(),
+            expires: None,
+            receipt: None,
+        }
     }
 
     const TO: Encoding = Encoding { version: Version::V311, max_packet: 100 };
@@ -530,13 +561,13 @@ mod tests {
             outbox.push(publish("q", qos), None, &config, &counters).unwrap();
         }
         assert_eq!(packets(&mut outbox, &counters), 3); // QoS 0 does not count against the window
-        assert!(outbox.finish(1, Stage::Acknowledged, &counters).is_some());
-        assert!(outbox.receive(2, &counters).is_some());
-        assert!(outbox.receive(2, &counters).is_some());
+        assert!(outbox.finish(1, Stage::Acknowledged, &counters).is_known);
+        assert!(outbox.receive(2, &counters).0.is_known);
+        assert!(outbox.receive(2, &counters).0.is_known);
         assert_eq!(packets(&mut outbox, &counters), 1);
-        assert!(outbox.finish(2, Stage::Completed, &counters).is_some());
-        assert!(outbox.finish(3, Stage::Acknowledged, &counters).is_some());
-        assert!(outbox.finish(3, Stage::Acknowledged, &counters).is_none());
+        assert!(outbox.finish(2, Stage::Completed, &counters).is_known);
+        assert!(outbox.finish(3, Stage::Acknowledged, &counters).is_known);
+        assert!(!outbox.finish(3, Stage::Acknowledged, &counters).is_known);
         let stats = counters.snapshot();
         assert_eq!((stats.queued_messages, stats.queued_bytes, stats.messages_sent), (0, 0, 4));
     }

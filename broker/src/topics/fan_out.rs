@@ -13,7 +13,7 @@ use crate::{
     message::{Message, QoS},
     packet::{outbound_publish::OutboundPublish, subscribe::SubscriptionOptions},
     quotas::account::Account,
-    session::{Session, stored::Storing},
+    session::{Session, receipt::Receipts, stored::Storing},
     topics::trie::Trie,
 };
 
@@ -28,13 +28,15 @@ pub(crate) struct FanOut {
     /// The serial of the last session that it was delivered to.
     pub after: u64,
     pub routed: Routed,
+    /// If anybody wants to know when all have acknowledged it.
+    pub receipts: Option<Receipts>,
     pub stores: Stores,
 }
 
 impl FanOut {
     /// On its way to nobody yet.
     pub fn new(publisher: Option<u64>, expires: Option<Instant>, routed: Routed) -> Self {
-        Self { publisher, expires, after: 0, routed, stores: Stores::default() }
+        Self { publisher, expires, after: 0, routed, receipts: None, stores: Stores::default() }
     }
 }
 
@@ -83,12 +85,18 @@ impl Grant {
         self.ids.extend(other.ids);
     }
 
+    /// At which a message is delivered.
+    pub fn qos(&self, message: &Message) -> QoS {
+        self.qos.min(message.qos)
+    }
+
     pub fn outbound(&self, message: &Message, expires: Option<Instant>) -> OutboundPublish {
         OutboundPublish {
-            qos: self.qos.min(message.qos),
+            qos: self.qos(message),
             retain: self.retain_as_published && message.retain,
             subscription_ids: self.ids.clone(),
             expires,
+            receipt: None,
             message: message.clone(),
         }
     }

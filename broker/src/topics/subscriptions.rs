@@ -184,7 +184,7 @@ impl Topics {
                         full = Some((refused, kept.message.clone()))
                     }
                     Enqueued::Full(_) => {}
-                    Enqueued::Oversize(_) => count(&self.context.counters.dropped_oversize),
+                    Enqueued::Oversize(..) => count(&self.context.counters.dropped_oversize),
                     Enqueued::Stored => stored.push((kept.message.clone(), storing)),
                     Enqueued::InQueue | Enqueued::Absent => {}
                 }

@@ -29,8 +29,8 @@ table! {
         /// loopback alone, else "off".
         pub native: NativeMode = NativeMode::Auto;
         /// What a crash may lose of what was acknowledged. "always": nothing; each acknowledgement waits for the disk,
-        /// or for the answer if that comes first. "batch": nothing when the process is killed; a power cut loses the last
-        /// `journal.sync_interval`. "off": all requests, sessions and retained messages, also when the process is killed.
+        /// or for the answer if that comes first. "batch": nothing when the process is killed; a power cut loses the
+        /// last `journal.sync_interval`. "off": all requests, sessions and retained messages, also when it is killed.
         pub durability: Durability = Durability::Always;
     }
     tables {

@@ -9,6 +9,7 @@
 mod failure;
 pub mod kind;
 mod recovered;
+pub mod sessions;
 
 use crate::config::{self, Config};
 use crate::data_dir::DataDir;

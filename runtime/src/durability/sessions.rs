@@ -84,14 +84,15 @@ impl Batch for JournalBatch {
 
     fn commit(self: Box<Self>, on_durable: Option<OnDurable>) -> Result<(), NotStored> {
         let JournalBatch { journal, batch } = *self;
-        let appended = journal.append(batch, |durable| {
-            if let Some(on_durable) = on_durable {
-                on_durable(durable.map_err(|failed| not_durable(&failed)));
+        let appended = match on_durable {
+            Some(on_durable) => {
+                journal.append(batch, |durable| on_durable(durable.map_err(|failed| not_durable(&failed))))
             }
-        });
+            None => journal.append_lazily(batch),
+        };
         appended.map_err(|refused| match refused {
             Refused::Full | Refused::TooLarge { .. } => NotStored::Full,
-            Refused::Failed(_) => NotStored::Failed,
+            Refused::Closed | Refused::Failed(_) => NotStored::Failed,
         })
     }
 }

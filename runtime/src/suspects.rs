@@ -101,6 +101,11 @@ impl Suspects {
         self.file.stop();
     }
 
+    /// Whether a panic has left them in disorder.
+    pub fn is_torn(&self) -> bool {
+        self.table.is_poisoned() || self.isolation.is_torn()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Table> {
         self.table.lock().expect("no panic while the lock is held")
     }
@@ -194,16 +199,29 @@ impl Watched {
                 begun
             })
         };
-        Execution { suspects, begun, _permit: permit }
+        Execution { suspects, fingerprint, begun, permit }
     }
 }
 
 /// An execution that is under way. Dropped when it has ended, and the process with it has not.
 pub struct Execution {
     suspects: Arc<Suspects>,
+    fingerprint: Fingerprint,
     begun: Option<Begun>,
     /// Others may begin when the end of this one is written down.
-    _permit: Option<Permit>,
+    permit: Option<Permit>,
+}
+
+impl Execution {
+    /// Whether nothing else is under way.
+    pub fn is_alone(&self) -> bool {
+        matches!(self.permit, Some(Permit::Alone(_)))
+    }
+
+    /// The same once more, before it begins.
+    pub fn again(&self) -> Watched {
+        self.suspects.watch(self.fingerprint)
+    }
 }
 
 impl Drop for Execution {

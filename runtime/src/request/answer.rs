@@ -13,11 +13,12 @@ use offload_protocol::request::{RequestId, StdoutRange};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// An answer that is owed. Given once: by [`finish`](Self::finish), by a [`Refusal`], or as a [`Repetition`].
+/// An answer that is owed. Given once: by [`finish`](Self::finish), by a [`Refusal`], or as a [`Repetition`]. Dropped by
+/// a panic, it is the answer `internal`.
 #[must_use = "a request is answered exactly once"]
 pub struct PendingAnswer {
-    /// Back to the connection that asked.
-    pub responder: Box<dyn Responder>,
+    /// Back to the connection that asked; none once it is answered.
+    pub responder: Option<Box<dyn Responder>>,
     /// Where the answer goes.
     pub address: ReplyAddress,
     /// In which form.
@@ -108,16 +109,37 @@ impl PendingAnswer {
     }
 
     /// Every answer leaves through here: cut to the part that was asked for, seen by observers, then published.
-    fn publish(self, answer: Answer) {
-        let PendingAnswer { responder, address, form, stdout_range, observations, .. } = self;
-        let answer = match stdout_range {
+    fn publish(mut self, answer: Answer) {
+        let answer = match self.stdout_range {
             Some(range) => answer.with_range(range),
             None => answer,
         };
-        for observation in observations {
+        for observation in std::mem::take(&mut self.observations) {
             observation.answer(&answer);
         }
-        responder.answer(Outgoing { address, form, answer });
+        self.hand_over(answer);
+    }
+
+    fn hand_over(&mut self, answer: Answer) {
+        if let Some(responder) = self.responder.take() {
+            let address = std::mem::take(&mut self.address);
+            responder.answer(Outgoing { address, form: self.form, answer });
+        }
+    }
+}
+
+impl Drop for PendingAnswer {
+    /// Whoever has asked hears of a panic in what was to answer. Without one, what is not answered is left to whoever
+    /// delivered it.
+    fn drop(&mut self) {
+        if self.responder.is_some() && std::thread::panicking() {
+            let error = telemetry::internal_error("what was to answer a request panicked");
+            let answer = Answer::failed(self.id.clone(), error);
+            for observation in std::mem::take(&mut self.observations) {
+                observation.answer(&answer);
+            }
+            self.hand_over(answer);
+        }
     }
 }
 

@@ -64,7 +64,7 @@ pub fn decode(
         observers.iter().filter_map(|observer| observer.request(&arrival)).collect()
     });
     let pending = |form: AnswerForm, stdout_range: Option<StdoutRange>, id| PendingAnswer {
-        responder,
+        responder: Some(responder),
         address: reply_address,
         form,
         stdout_range,

@@ -88,6 +88,11 @@ impl Isolation {
         self.reopened.notified().await;
     }
 
+    /// Whether a panic has left the queue in disorder.
+    pub fn is_torn(&self) -> bool {
+        self.tokens.is_poisoned()
+    }
+
     async fn acquire_token(self: &Arc<Self>, client: &Client) -> Token {
         let (sender, receiver) = oneshot::channel();
         let pushed = self.tokens().waiting.push(client.flow_key(), sender, None);

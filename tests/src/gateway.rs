@@ -17,6 +17,10 @@ const CONFIGURATION: &str = "offload-rt.toml";
 /// Name of the file that it logs to.
 const LOG: &str = "log";
 
+/// Name of the file that tells a worker to panic, and of the variable with its path.
+const PANIC: &str = "panic";
+const REHEARSED_PANIC: &str = "OFFLOAD_REHEARSED_PANIC";
+
 /// What it logs of a configuration that it has read again and taken over, and of one that it has not.
 const READ_AGAIN: &str = "the configuration was read again";
 const REFUSED: &str = "the configuration is refused as a whole";
@@ -47,6 +51,21 @@ impl Gateway {
     pub async fn logging(filter: &str) -> Result<Gateway> {
         Gateway::start_with(TempDir::new()?, &["--listen", "127.0.0.1:0"], "", &[("OFFLOAD_LOG", filter)])
             .await
+    }
+
+    /// Starts one whose workers [can be made to panic](Gateway::panic_at).
+    pub async fn rehearsing(flags: &[&str], configuration: &str) -> Result<Gateway> {
+        let folder = TempDir::new()?;
+        let file = folder.path().join(PANIC);
+        let variable = (REHEARSED_PANIC, file.to_str().context("a path is not UTF-8")?);
+        Gateway::start_with(folder, flags, configuration, &[variable]).await
+    }
+
+    /// Has the next worker that comes to this point panic there, once (`runtime/src/wasm/rehearsal.rs`).
+    pub fn panic_at(&self, point: &str) -> Result<()> {
+        let new = self.folder.path().join("new panic");
+        std::fs::write(&new, point)?;
+        Ok(std::fs::rename(new, self.folder.path().join(PANIC))?)
     }
 
     async fn start_with(

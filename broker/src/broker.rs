@@ -85,8 +85,8 @@ impl Broker {
     }
 
     /// Publishes a message that a client has caused, an answer for example: at the expense of its
-    /// [account](ClientInfo::account), whether the client is still there or not, and to no more sessions of one identity
-    /// than [`Config::max_receivers_per_identity`]. Otherwise as [`publish`](Self::publish).
+    /// [account](ClientInfo::account), whether the client is still there or not, and to no more sessions of one
+    /// identity than [`Config::max_receivers_per_identity`]. Otherwise as [`publish`](Self::publish).
     ///
     /// `on_acknowledged` is called when all sessions that have it now have acknowledged it, if they all do.
     pub fn publish_for(

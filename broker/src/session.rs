@@ -145,7 +145,7 @@ impl Session {
         }
     }
 
-    /// Decides that the client is told why its message is not safe, or, where its version has no word for that, nothing.
+    /// Decides that the client is told why its message is not safe, or nothing where its version has no word for that.
     pub fn withhold(&self, number: PublishNumber, id: u16, qos: QoS, reason: Reason) {
         let state = &mut *self.state.lock();
         match &state.connection {

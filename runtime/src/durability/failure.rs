@@ -20,8 +20,8 @@ impl Failure {
     pub(super) fn tell(&self, failed: &Failed) {
         tracing::error!(
             cause = %failed.cause(),
-            "the journal has failed: nothing more is accepted, and the gateway ends; what was acknowledged is run after \
-             the next start. Look at the disk of the data directory (`dmesg`, `df`), then start the gateway again"
+            "the journal has failed: nothing more is accepted, and the gateway ends; what was acknowledged is run \
+             after the next start. Look at the disk of the data directory (`dmesg`, `df`), then start the gateway again"
         );
         let _ = self.cause.set(failed.cause().to_string());
         self.told.cancel();

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 use tempfile::TempDir;
-use tokio::time::sleep;
+use tokio::process::Command;
+use tokio::time::{sleep, timeout};
 
 use crate::process::Process;
 use crate::{PATIENCE, built};
@@ -175,6 +176,16 @@ impl Gateway {
     /// The data directory.
     pub fn data_dir(&self) -> std::path::PathBuf {
         self.folder.path().join("data")
+    }
+
+    /// The requests that are set aside in its data directory, as `offload-rt jobs list --json` has them.
+    pub async fn set_aside(&self) -> Result<Vec<serde_json::Value>> {
+        let mut command = Command::new(built::program("offload-rt")?);
+        command.args(["jobs", "list", "--json", "--data-dir"]).arg(self.data_dir()).kill_on_drop(true);
+        let output = timeout(PATIENCE, command.output()).await.context("`jobs list` does not end")??;
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success() && stderr.is_empty(), "{}: {stderr}", output.status);
+        Ok(serde_json::from_slice(&output.stdout)?)
     }
 
     /// The number of its process.

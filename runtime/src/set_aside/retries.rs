@@ -83,8 +83,13 @@ impl Retries {
     fn look(self: &Arc<Self>) -> Result<Vec<Delivery>, JobError> {
         let answered = std::mem::take(&mut self.state().answered);
         for number in answered {
-            self.set_aside.end_retry(number)?;
-            self.state().running.remove(&number);
+            // One whose folder stays is not run again before the next start.
+            match self.set_aside.end_retry(number) {
+                Ok(()) => drop(self.state().running.remove(&number)),
+                Err(error) => {
+                    tracing::error!(number, %error, "a request that was run again cannot be removed")
+                }
+            }
         }
         let mut deliveries = Vec::new();
         for number in self.set_aside.retried()? {

@@ -170,10 +170,8 @@ impl<K: FlowKey> Admission<K> {
     pub fn admit(&mut self, key: &K, load: Load, now: Time) -> Result<(), Busy> {
         self.rate.advance(now, self.total.requests > 0);
         let free = self.total.left_of(self.limits.total);
-        let of_flow = self.of_flow.get_mut(key);
-        let of_account = self.of_account.get_mut(key.account());
-        let flow = of_flow.as_deref().copied().unwrap_or_default();
-        let account = of_account.as_deref().copied().unwrap_or_default();
+        let flow = self.of_flow.get(key).copied().unwrap_or_default();
+        let account = self.of_account.get(key.account()).copied().unwrap_or_default();
         let threshold = free.threshold(self.limits.account_share);
         let reason = if !flow.fits(load, self.limits.per_flow) {
             Full::Flow
@@ -182,19 +180,7 @@ impl<K: FlowKey> Admission<K> {
         } else if !account.load.fits(load, threshold) || !flow.fits(load, account.load.left_of(threshold)) {
             Full::Account
         } else {
-            let is_new = of_flow.is_none();
-            match of_flow {
-                Some(held) => held.add(load),
-                None => self.of_flow.insert(key.clone(), load),
-            }
-            match of_account {
-                Some(account) => {
-                    account.load.add(load);
-                    account.flows += usize::from(is_new);
-                }
-                None => self.of_account.insert(key.account().clone(), Account { load, flows: 1 }),
-            }
-            self.total.add(load);
+            self.count(key, load);
             return Ok(());
         };
         let accounts = self.of_account.len();
@@ -204,6 +190,12 @@ impl<K: FlowKey> Admission<K> {
             Full::Total => self.total.requests,
         };
         Err(Busy { retry_after: self.rate.time_for(ahead.min(self.total.requests)), reason })
+    }
+
+    /// A request that was let in, and started, waits again: whatever else waits by now, it is not refused.
+    pub fn readmit(&mut self, key: &K, load: Load, now: Time) {
+        self.rate.advance(now, self.total.requests > 0);
+        self.count(key, load);
     }
 
     /// The request got its slot and waits no longer. `load` is what it was admitted with.
@@ -238,6 +230,27 @@ impl<K: FlowKey> Admission<K> {
     /// What this account has waiting, all its flows together.
     pub fn waiting_of_account(&self, account: &K::Account) -> Load {
         self.of_account.get(account).map_or_else(Load::default, |account| account.load)
+    }
+
+    fn count(&mut self, key: &K, load: Load) {
+        let is_new = match self.of_flow.get_mut(key) {
+            Some(held) => {
+                held.add(load);
+                false
+            }
+            None => {
+                self.of_flow.insert(key.clone(), load);
+                true
+            }
+        };
+        match self.of_account.get_mut(key.account()) {
+            Some(account) => {
+                account.load.add(load);
+                account.flows += usize::from(is_new);
+            }
+            None => self.of_account.insert(key.account().clone(), Account { load, flows: 1 }),
+        }
+        self.total.add(load);
     }
 
     fn leave(&mut self, key: &K, load: Load, now: Time) {

@@ -14,11 +14,15 @@
 //!                     ▼ withdraw       ▼                                       ▼
 //! ```
 //!
+//! A worker can be lost with all its guests ([`Dispatcher::worker_lost`]): what was running is then queued again, or has
+//! left.
+//!
 //! # What is promised
 //!
 //! - **Conservation.** A request that was admitted is in exactly one of the states above until it has left; it leaves
 //!   once.
-//! - **Quotas.** No flow and no account has more waiting than [`AdmissionLimits`] say, or more running than [`Shares`].
+//! - **Quotas.** No flow and no account has more waiting than [`AdmissionLimits`] say, beside what was lost with a
+//!   worker, or more running than [`Shares`].
 //! - **Fairness.** Of the accounts whose request may start on a worker, none starts a second one before each of the
 //!   others has started one; the same holds for the flows of an account. (Round robin: J. Nagle, "On Packet Switches
 //!   with Infinite Storage", IEEE Transactions on Communications 35(4), 1987.)
@@ -179,10 +183,13 @@ struct Worker<K, P> {
 #[derive(Debug)]
 struct Guest<K, P> {
     key: K,
+    load: Load,
     program: P,
+    deadline: Option<Time>,
     /// CPU time that it was charged with.
     used: Time,
     cpu: Time,
+    wall: Time,
     ends: Time,
     /// Whether it is in its first slice.
     is_new: bool,
@@ -192,10 +199,10 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
     /// Nothing waits and nothing runs.
     pub fn new(limits: DispatcherLimits) -> Self {
         let DispatcherLimits { workers, slots, shares, admission } = limits;
-        let queue = QueueLimits { per_flow: admission.per_flow.requests, total: admission.total.requests };
         Self {
             admission: Admission::new(admission),
-            queue: FairQueue::new(queue),
+            // Admission counts what is in it.
+            queue: FairQueue::new(QueueLimits::NONE),
             alone: Alone::None,
             is_open: true,
             slots: Slots::new(workers, slots, shares),
@@ -228,9 +235,7 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
     /// If more is queued than was admitted: the driver's books are wrong.
     pub fn submit(&mut self, submission: Submission<K, P, J>) {
         let (key, queued) = Queued::of(submission);
-        let deadline = queued.deadline;
-        let pushed = self.queue.push(key, queued, deadline);
-        assert!(pushed.is_ok(), "admission lets no more in than the queue holds");
+        self.enqueue(key, queued);
     }
 
     /// Puts a request that was admitted in front of the queue, to run when nothing else does.
@@ -356,6 +361,25 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
         }
     }
 
+    /// A worker was lost, and all its guests with it; another one takes its place. The guests whose jobs are given back
+    /// are queued again, behind those of their flows, even where that is more than may wait: they were let in before.
+    /// They have their whole CPU and wall-clock time again, and the deadline that they had. The others have left.
+    ///
+    /// # Panics
+    /// If a job is given back for a guest that is not there.
+    pub fn worker_lost(&mut self, worker: usize, again: impl IntoIterator<Item = (GuestId, J)>, now: Time) {
+        for (guest, job) in again {
+            let of = &self.workers[worker].guests[guest];
+            let (key, load, program) = (of.key.clone(), of.load, of.program.clone());
+            let queued = Queued { load, program, deadline: of.deadline, cpu: of.cpu, wall: of.wall, job };
+            self.release(worker, guest);
+            self.admission.readmit(&key, load, now);
+            self.enqueue(key, queued);
+        }
+        let left: Vec<GuestId> = self.workers[worker].guests.iter().map(|(guest, _)| guest).collect();
+        left.into_iter().for_each(|guest| self.release(worker, guest));
+    }
+
     /// Takes the requests whose deadline has come while they were queued. They are neither waiting nor running any
     /// more.
     pub fn expire(&mut self, now: Time) -> Vec<J> {
@@ -403,6 +427,13 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
         self.waiting().requests + self.running
     }
 
+    fn enqueue(&mut self, key: K, queued: Queued<P, J>) {
+        let deadline = queued.deadline;
+        let pushed = self.queue.push(key, queued, deadline);
+        assert!(pushed.is_ok(), "an unbounded queue has room");
+        assert!(self.queued() <= self.waiting().requests, "only what was admitted is queued");
+    }
+
     fn can_start(&self) -> bool {
         match self.alone {
             Alone::None => self.is_open && !self.queue.is_empty(),
@@ -444,9 +475,10 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
         self.slots.try_acquire(worker, &key).expect("a slot is free and within the shares");
         self.admission.started(&key, load, now);
         self.running += 1;
-        let wall = now.saturating_add(wall);
-        let ends = deadline.unwrap_or(wall).min(wall);
-        let guest = Guest { key, program, used: Time::ZERO, cpu, ends, is_new: true };
+        let latest = now.saturating_add(wall);
+        let ends = deadline.unwrap_or(latest).min(latest);
+        let used = Time::ZERO;
+        let guest = Guest { key, load, program, deadline, used, cpu, wall, ends, is_new: true };
         let guest = self.workers[worker].guests.insert(guest);
         Some(Next::Start { guest, job, ends })
     }

@@ -21,8 +21,8 @@
 //! 5. [`Dispatcher::slice_ended`] says whether a guest may go on, [`Dispatcher::ready`] that it can;
 //!    [`Dispatcher::finished`] returns its slot, and what the run took is remembered for the next ([`RunHistory`]).
 //!
-//! Beside it: [`FairCache`] and [`Retention`] say what goes when there is no room, [`Backoff`] when to try again, and
-//! [`Window`] what a broker still has to acknowledge.
+//! Beside it: [`FairCache`] and [`Retention`] say what goes when there is no room, [`Backoff`] when to try again,
+//! [`Restarts`] when to give up, and [`Window`] what a broker still has to acknowledge.
 //!
 //! All that is shared is counted by [`FlowKey`]: an account, and one of its flows. Keys are hashed and cloned several
 //! times for each request: use one that is cheap at both, such as a shared pointer that carries its hash.
@@ -38,6 +38,7 @@ mod linked_slab;
 pub mod permits;
 pub mod placement;
 pub mod recent_runs;
+pub mod restarts;
 pub mod retention;
 pub mod slices;
 pub mod slots;
@@ -52,6 +53,7 @@ pub use flow_key::FlowKey;
 pub use permits::{Change, PermitId, PermitLimits, Permits, Stage, Urgency};
 pub use placement::Placement;
 pub use recent_runs::{RecentRuns, RunHistory, SliceTime};
+pub use restarts::Restarts;
 pub use retention::Retention;
 pub use slices::{Choice, GuestId, RunQueue};
 pub use slots::{NoSlot, Shares, Slots};

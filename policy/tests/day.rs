@@ -116,6 +116,16 @@ const DAY: &str = "
  61000 | odd ends after 1                          |
  61001 | inline 0                                  | starts add4
  61001 | add4 ends after 0.02                      |
+       | -- A worker panics: what ran there is queued again, but for the one that it was busy with.
+ 62000 | nap2 of erin/a wants sleep                | waits
+ 62000 | worker 0                                  | starts nap2
+ 62000 | nap2 sleeps after 0.1                     | goes on
+ 62000 | game1 of bob/pc wants game                | waits
+ 62000 | worker 0                                  | starts game1
+ 62001 | worker 0 is lost with game1               |
+ 62001 | load                                      | 1 waits, 0 run
+ 62001 | worker 1                                  | starts nap2
+ 62001 | nap2 ends after 0.1                       |
        | -- The evening: what waits is told so, and whoever waits for the end is told when all have left.
  70000 | late1 of alice/meter wants add            | waits
  70000 | late2 of bob/pc wants add                 | waits
@@ -226,6 +236,16 @@ impl Day {
                 self.dispatcher.release(worker, guest);
                 String::new()
             }
+            ["worker", worker, "is", "lost", "with", name] => {
+                let worker = worker.parse().expect("a worker");
+                let lost: Vec<Name> =
+                    self.guests.iter().filter(|(_, of)| of.0 == worker).map(|(name, _)| *name).collect();
+                let lost = lost.into_iter().map(|name| (name, self.guests.remove(name).expect("it runs").1));
+                let again = lost.filter(|(of, _)| *of != name).map(|(name, guest)| (guest, name));
+                let again: Vec<_> = again.collect();
+                self.dispatcher.worker_lost(worker, again, self.now);
+                String::new()
+            }
             [gate @ ("open" | "close")] => {
                 self.dispatcher.set_open(gate == "open");
                 String::new()
@@ -242,7 +262,8 @@ impl Day {
             }
             ["load"] => {
                 let (waiting, running) = (self.dispatcher.waiting().requests, self.dispatcher.running());
-                format!("{waiting} wait, {running} run{}", if running == 1 { "s" } else { "" })
+                let ending = |count| if count == 1 { "s" } else { "" };
+                format!("{waiting} wait{}, {running} run{}", ending(waiting), ending(running))
             }
             _ => panic!("no such call: {call}"),
         }

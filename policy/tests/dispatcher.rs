@@ -97,6 +97,8 @@ struct Gateway {
     free: BTreeSet<usize>,
     queues: BTreeMap<Key, VecDeque<usize>>,
     alone: Option<usize>,
+    /// What was lost with a worker may wait beyond what else may.
+    lost: usize,
     model: Model,
 }
 
@@ -106,6 +108,8 @@ enum Event {
     IsPrepared(usize),
     SliceEnds(usize, GuestId),
     Wakes(usize, GuestId, usize),
+    /// The worker panics, busy with the first of its guests where this says so.
+    IsLost(usize, bool),
 }
 
 #[derive(Debug, Default)]
@@ -147,6 +151,7 @@ impl Gateway {
             free: (0..workers).collect(),
             queues: BTreeMap::new(),
             alone: None,
+            lost: 0,
             model: Model {
                 limits,
                 slots: Slots::new(workers, slots, SHARES),
@@ -156,6 +161,16 @@ impl Gateway {
                 flows_passed: BTreeMap::new(),
             },
         }
+    }
+
+    /// These workers are lost at these times.
+    fn losing(mut self, losses: &[(u64, usize, bool)]) -> Self {
+        let workers = self.model.limits.workers;
+        let losses = losses
+            .iter()
+            .map(|&(at, worker, busy)| (Time::from_micros(at), Event::IsLost(worker % workers, busy)));
+        self.events.extend(losses);
+        self
     }
 
     /// Runs until nothing is left to happen, or `stop`.
@@ -248,6 +263,7 @@ impl Gateway {
                 self.free.insert(worker);
                 self.slice_ended(worker, guest)?;
             }
+            Event::IsLost(worker, busy) => self.lost(worker, busy)?,
             Event::Wakes(worker, guest, request) => match self.guests.get_mut(&(worker, guest)) {
                 // It was ended in its sleep, and its number given to another.
                 Some(of) if of.request != request => {}
@@ -270,17 +286,23 @@ impl Gateway {
         }
         let deadline = deadline.map(|deadline| self.now + deadline);
         let submission = Submission { key, load: LOAD, program, deadline, cpu: CPU, wall: WALL, job: number };
-        self.states.insert(number, State::Queued);
         // One at a time is alone.
         if alone && self.alone.is_none() {
+            self.states.insert(number, State::Queued);
             self.alone = Some(number);
             self.dispatcher.submit_alone(submission);
         } else {
-            self.queues.entry(key).or_default().push_back(number);
-            self.model.accounts_passed.entry(key.0).or_default();
-            self.model.flows_passed.entry(key).or_default();
+            self.queue(number);
             self.dispatcher.submit(submission);
         }
+    }
+
+    fn queue(&mut self, number: usize) {
+        let key = self.requests[number].key;
+        self.states.insert(number, State::Queued);
+        self.queues.entry(key).or_default().push_back(number);
+        self.model.accounts_passed.entry(key.0).or_default();
+        self.model.flows_passed.entry(key).or_default();
     }
 
     /// Checks that a request may start here, and that it is its turn.
@@ -364,6 +386,25 @@ impl Gateway {
         Ok(())
     }
 
+    /// The worker loses its guests. All are queued again, but for the one that it was busy with.
+    fn lost(&mut self, worker: usize, busy: bool) -> Result<(), TestCaseError> {
+        self.free.insert(worker);
+        self.events.retain(|(_, event)| !matches!(event, Event::SliceEnds(of, _) if *of == worker));
+        let guests: Vec<_> = self.guests.keys().filter(|key| key.0 == worker).map(|key| key.1).collect();
+        let (left, again) = guests.split_at(usize::from(busy).min(guests.len()));
+        let again: Vec<_> =
+            again.iter().map(|guest| (*guest, self.guests[&(worker, *guest)].request)).collect();
+        self.dispatcher.worker_lost(worker, again.clone(), self.now);
+        left.iter().try_for_each(|guest| self.left(worker, *guest))?;
+        for (guest, number) in again {
+            self.left(worker, guest)?;
+            self.counts.ended -= 1;
+            self.lost += 1;
+            self.queue(number);
+        }
+        Ok(())
+    }
+
     /// What a request's guest has been charged with after this many of its slices.
     fn used(&self, request: usize, slices: usize) -> Time {
         let lengths = self.requests[request].slices[..slices].iter().map(|(length, _)| *length);
@@ -407,7 +448,7 @@ impl Gateway {
         let waiting = in_state(State::Queued) + in_state(State::Admitted);
         prop_assert_eq!(self.dispatcher.waiting(), Load { requests: waiting, bytes: LOAD.bytes * waiting });
         prop_assert_eq!(self.dispatcher.in_flight(), self.states.len());
-        prop_assert!(waiting <= ADMISSION.total.requests);
+        prop_assert!(waiting <= ADMISSION.total.requests + self.lost);
 
         let DispatcherLimits { workers, slots, .. } = self.model.limits;
         let total = workers * slots;
@@ -426,7 +467,8 @@ impl Gateway {
             for flow in 0..3 {
                 let running = count(runs, &|key| *key == (account, flow));
                 prop_assert!(running <= (total * SHARES.flow / 100).max(1));
-                prop_assert!(count(waits, &|key| *key == (account, flow)) <= ADMISSION.per_flow.requests);
+                let waiting = count(waits, &|key| *key == (account, flow));
+                prop_assert!(waiting <= ADMISSION.per_flow.requests + self.lost);
             }
         }
         Ok(())
@@ -477,6 +519,19 @@ proptest! {
     ) {
         let mut gateway = Gateway::new(workers, slots, requests);
         gateway.run(Time::from_micros(stop))?;
+        gateway.stop()?;
+    }
+
+    #[test]
+    fn what_is_promised_holds_when_workers_are_lost(
+        workers in 1..4usize,
+        slots in 1..6usize,
+        requests in requests(),
+        losses in prop::collection::vec((0..200_000u64, 0..4usize, any::<bool>()), 1..8),
+    ) {
+        let mut gateway = Gateway::new(workers, slots, requests).losing(&losses);
+        gateway.run(Time::MAX)?;
+        prop_assert_eq!(gateway.dispatcher.in_flight(), 0, "all have left");
         gateway.stop()?;
     }
 }

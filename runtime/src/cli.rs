@@ -4,6 +4,7 @@ mod compile;
 mod config;
 mod demo;
 mod doctor;
+mod jobs;
 mod keygen;
 mod output;
 mod overrides;
@@ -38,6 +39,8 @@ enum Command {
     /// Start a gateway, play a device, and show what comes back
     #[command(after_help = "Examples:\n  offload-rt demo")]
     Demo,
+    /// List, show, run again or drop requests that have crashed the gateway
+    Jobs(jobs::Jobs),
     /// Add, change or remove a user of a password file
     Passwd(passwd::Passwd),
     /// Make certificates for a gateway and its devices
@@ -55,6 +58,7 @@ Examples:
   offload-rt serve --config gateway.toml
   offload-rt config > gateway.toml
   offload-rt config --check gateway.toml
+  offload-rt jobs list
   offload-rt passwd passwords dev1
   offload-rt keygen keys --host gateway.local --device dev2
 
@@ -70,6 +74,7 @@ pub fn run() -> ExitCode {
         Command::Doctor(command) => doctor::run(command),
         Command::Compile(command) => compile::run(command),
         Command::Demo => demo::run(),
+        Command::Jobs(command) => jobs::run(command),
         Command::Passwd(command) => passwd::run(command),
         Command::Keygen(command) => keygen::run(command),
     };

@@ -8,6 +8,7 @@
 //! | `mac-key` | the key that authenticates compiled modules |
 //! | `journal/` | what outlives a crash ([`crate::durability`]) |
 //! | `suspects` | what runs now, and what ran when an earlier process crashed ([`crate::suspects`]) |
+//! | `set-aside/`, `retry/` | requests that have crashed the gateway ([`crate::set_aside`]) |
 
 use offload_protocol::request::Digest;
 use rustix::fs::{FlockOperation, flock};

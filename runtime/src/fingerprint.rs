@@ -9,6 +9,23 @@ use sha2::{Digest as _, Sha256};
 pub struct Fingerprint(pub [u8; 32]);
 
 impl Fingerprint {
+    /// Hex digits.
+    pub fn to_hex(self) -> String {
+        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// What [`to_hex`](Self::to_hex) has made.
+    pub fn from_hex(text: &str) -> Option<Fingerprint> {
+        let mut print = Fingerprint([0; 32]);
+        if text.len() != 2 * print.0.len() || !text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+            return None;
+        }
+        for (byte, pair) in print.0.iter_mut().zip(text.as_bytes().chunks(2)) {
+            *byte = u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok()?;
+        }
+        Some(print)
+    }
+
     /// That of a request. `digest` is that of the module, if the request carries or names one; a request that names
     /// nothing runs `default_program`.
     pub fn of_request(request: &Request, digest: Option<Digest>, default_program: &str) -> Fingerprint {
@@ -100,6 +117,15 @@ mod tests {
         assert_ne!(print(|request| request.env.truncate(1)), first);
         assert_ne!(print(|request| request.stdin = "x".into()), first);
         assert_ne!(print(|request| request.code = Code::Program("sub".to_owned())), first);
+    }
+
+    #[test]
+    fn hex_digits_are_read_again_and_nothing_else_is() {
+        let print = print(|_| {});
+        assert_eq!(Fingerprint::from_hex(&print.to_hex()), Some(print));
+        for text in ["", "00", &"g".repeat(64), &"+1".repeat(32), &"ä".repeat(32)] {
+            assert_eq!(Fingerprint::from_hex(text), None, "{text}");
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::allocator;
 use crate::audit_log;
 use crate::auth::reload::Reload as WatchedFiles;
 use crate::auth::{Auth, AuthError};
-use crate::config::{Config, Refusals};
+use crate::config::{Config, Durability, Refusals};
 use crate::data_dir::{DataDir, DataDirError};
 use crate::deduplication::Deduplicator;
 use crate::durability::sessions::BrokerStorage;
@@ -21,6 +21,8 @@ use crate::modules::{Modules, ModulesError};
 use crate::programs::{ProgramError, Programs};
 use crate::request::request_log::RequestLog;
 use crate::request::{Observer, Pipeline, Services, Settings};
+use crate::set_aside::SetAside;
+use crate::set_aside::retries::Retries;
 use crate::source::SourceBackend;
 use crate::status::Status;
 use crate::suspects::{PlannedStop, Suspects};
@@ -52,6 +54,8 @@ pub struct Gateway {
     following: AbortOnDropHandle<()>,
     /// Gives back the memory of modules that nobody asks for.
     _dropping_idle: AbortOnDropHandle<()>,
+    /// Takes up requests that were set aside and are to be run again.
+    _retrying: AbortOnDropHandle<()>,
     /// Counts what the log leaves out.
     _reporting: AbortOnDropHandle<()>,
     /// Tells when the journal has failed.
@@ -150,7 +154,8 @@ impl Gateway {
             .map_err(|panic| StartError::Io("data directory", io::Error::other(panic)))??;
         let durability::Opened { journal: _journal, recovered, failure } = opened;
 
-        let suspects = config.broker.is_some().then(|| open_suspects(&data_dir)).flatten();
+        let suspects = delivers_again(&config).then(|| open_suspects(&data_dir)).flatten();
+        let set_aside = Arc::new(SetAside::of(data_dir.path()));
         let planned_stop = suspects.clone().map(PlannedStop);
         let modules = Arc::new(Modules::open(&config, &data_dir, suspects.clone())?);
         let source = Arc::new(
@@ -189,12 +194,14 @@ impl Gateway {
             source_backend: source,
             workers: workers.clone(),
             deduplicator: Arc::new(Deduplicator::new(config.idempotency.clone())),
-            suspects,
+            suspects: suspects.clone(),
+            set_aside: set_aside.clone(),
             observers,
             runtime,
         }));
 
         let (intake, notifier) = (Intake::new(pipeline.clone()), systemd.notifier.clone());
+        let intake_of_retries = intake.clone();
         let ingress: Arc<dyn Ingress> = match &config.broker {
             None => {
                 let settings = embedded::Settings { config: &config, auth, systemd, storage };
@@ -208,6 +215,8 @@ impl Gateway {
         recovered.end();
         let follow = status.follow(ingress.clone(), online, config.status.interval.duration());
         let following = AbortOnDropHandle::new(tokio::spawn(follow));
+        let retries = Retries::new(set_aside, suspects, intake_of_retries, ingress.clone());
+        let retrying = AbortOnDropHandle::new(tokio::spawn(retries.follow()));
         let reporting = AbortOnDropHandle::new(tokio::spawn(log_sampling::report_left_out()));
         Ok(Gateway {
             ingress,
@@ -219,6 +228,7 @@ impl Gateway {
             _watched: watched,
             following,
             _dropping_idle: dropping_idle,
+            _retrying: retrying,
             _reporting: reporting,
             failure,
             _data_dir: data_dir,
@@ -314,7 +324,13 @@ async fn is_local(config: &Config, sockets: &InheritedSockets) -> bool {
     config.broker.is_none()
 }
 
-/// What another broker delivers again. Without it the gateway does all but know what has crashed it.
+/// Whether a request that crashes the gateway comes again by itself: another broker delivers it again, and so does the
+/// journal.
+fn delivers_again(config: &Config) -> bool {
+    config.broker.is_some() || config.durability != Durability::Off
+}
+
+/// What comes again by itself. Without it the gateway does all but know what has crashed it.
 fn open_suspects(data_dir: &DataDir) -> Option<Arc<Suspects>> {
     match Suspects::open(data_dir) {
         Ok(suspects) => Some(suspects),

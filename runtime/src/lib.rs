@@ -39,6 +39,7 @@ pub mod once_cache;
 pub mod programs;
 pub mod request;
 pub mod scheduling;
+pub mod set_aside;
 pub mod source;
 pub mod status;
 mod stopping;

@@ -184,6 +184,11 @@ impl Modules {
         self.library.has(client, digest)
     }
 
+    /// The module itself, if this client has sent it and it is kept.
+    pub async fn module(&self, client: &Client, digest: &Digest) -> Option<Bytes> {
+        if self.has(client, digest) { self.library.load(digest).await } else { None }
+    }
+
     /// The artifact of a module that a client has sent, now or before. One that it sends now is kept for it.
     ///
     /// # Errors

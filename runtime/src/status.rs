@@ -59,6 +59,9 @@ struct Load {
     running: usize,
     /// Requests that were taken and have not started.
     waiting: usize,
+    /// Workers that have panicked since the start, and were restarted.
+    #[serde(skip_serializing_if = "is_zero")]
+    workers_restarted: u64,
 }
 
 /// Makes the documents.
@@ -128,9 +131,14 @@ impl Status {
 
     /// A native program is with no worker, so the workers count its request as waiting.
     fn load(&self) -> Load {
-        let Occupancy { workers, running, waiting } = self.workers.load();
+        let Occupancy { workers, running, waiting, restarted } = self.workers.load();
         let natively = self.source.running();
-        Load { workers, running: running + natively, waiting: waiting.saturating_sub(natively) }
+        Load {
+            workers,
+            running: running + natively,
+            waiting: waiting.saturating_sub(natively),
+            workers_restarted: restarted,
+        }
     }
 
     fn who(&self, state: &'static str) -> Offline<'_> {

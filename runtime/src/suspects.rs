@@ -6,7 +6,8 @@
 //! way when the process crashed is a suspect, and is executed alone from then on (`isolation.rs`); what crashes the
 //! process twice so is not executed any more (`table.rs`).
 //!
-//! On the gateway's own broker there is none of this: what had been acknowledged is gone with the process.
+//! So does the gateway's own broker with what is in the journal. Without a journal it does not: what had been
+//! acknowledged is gone with the process, and nothing needs to be known of it.
 
 mod file;
 mod isolation;
@@ -19,13 +20,14 @@ use crate::fingerprint::{Fingerprint, Fingerprinter};
 use crate::telemetry;
 use crate::wasm::engine::Tier;
 use file::{Boot, SuspectsFile};
+use isolation::QUIET;
 pub use isolation::{Isolation, Permit};
 use offload_protocol::error::{ErrorKind, WireError};
 use offload_protocol::request::Digest;
 use std::collections::HashSet;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 pub use table::Verdict;
 use table::{Begun, Table};
 
@@ -51,6 +53,10 @@ impl Suspects {
     ///
     /// When the file cannot be made or mapped.
     pub fn open(data_dir: &DataDir) -> io::Result<Arc<Suspects>> {
+        Suspects::open_with(data_dir, QUIET)
+    }
+
+    fn open_with(data_dir: &DataDir, quiet: Duration) -> io::Result<Arc<Suspects>> {
         let now = unix_time();
         let (file, table) = SuspectsFile::open(data_dir.path(), boot(), now)?;
         let suspects = table.records().filter(|(_, record)| record.since == now).count();
@@ -61,7 +67,7 @@ impl Suspects {
             );
         }
         let (table, told) = (Mutex::new(table), Mutex::default());
-        Ok(Arc::new(Suspects { file, table, isolation: Isolation::new(), told }))
+        Ok(Arc::new(Suspects { file, table, isolation: Isolation::new(quiet), told }))
     }
 
     /// What keeps the executions apart.
@@ -72,6 +78,20 @@ impl Suspects {
     /// The run of a request, before it begins.
     pub fn watch(self: &Arc<Self>, fingerprint: Fingerprint) -> Watched {
         Watched { suspects: self.clone(), fingerprint, permit: None }
+    }
+
+    /// The loading of an artifact, before it begins.
+    pub fn watch_load(self: &Arc<Self>, digest: &Digest, tier: Tier) -> Watched {
+        let print = Fingerprinter::new("load").part(env!("CARGO_PKG_VERSION").as_bytes()).part(&digest.0);
+        self.watch(print.part(&[tier as u8]).finish())
+    }
+
+    /// This is no suspect any more: whoever looks after the gateway wants it run again.
+    pub fn acquit(&self, fingerprint: &Fingerprint) {
+        let mut table = self.lock();
+        if let Some(change) = table.acquit(fingerprint) {
+            self.file.store(change);
+        }
     }
 
     /// Waits until an artifact may be loaded for a client.
@@ -85,8 +105,7 @@ impl Suspects {
         digest: &Digest,
         tier: Tier,
     ) -> Result<Execution, WireError> {
-        let print = Fingerprinter::new("load").part(env!("CARGO_PKG_VERSION").as_bytes()).part(&digest.0);
-        let mut watched = self.watch(print.part(&[tier as u8]).finish());
+        let mut watched = self.watch_load(digest, tier);
         watched.refuse_poison(|| format!("loading the module {digest}"))?;
         watched.permit = match watched.alone(client).await {
             Some(alone) => Some(alone),
@@ -99,6 +118,11 @@ impl Suspects {
     fn stop(&self) {
         self.lock().stop();
         self.file.stop();
+    }
+
+    /// Whether a panic has left them in disorder.
+    pub fn is_torn(&self) -> bool {
+        self.table.is_poisoned() || self.isolation.is_torn()
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {
@@ -129,6 +153,19 @@ impl Watched {
         if table.is_clear() { Verdict::Innocent } else { table.verdict(&self.fingerprint, unix_time()) }
     }
 
+    /// What knows it again.
+    pub fn fingerprint(&self) -> &Fingerprint {
+        &self.fingerprint
+    }
+
+    /// How often it has crashed the gateway while nothing else ran, if that is too often.
+    pub fn poison(&self) -> Option<u8> {
+        match self.verdict() {
+            Verdict::Poison(crashes) => Some(crashes),
+            Verdict::Suspect | Verdict::Innocent => None,
+        }
+    }
+
     /// Whether it has to run alone.
     pub fn is_suspect(&self) -> bool {
         self.verdict() == Verdict::Suspect
@@ -140,24 +177,33 @@ impl Watched {
     ///
     /// `internal`.
     pub fn refuse_poison(&self, what: impl FnOnce() -> String) -> Result<(), WireError> {
-        let Verdict::Poison(crashes) = self.verdict() else { return Ok(()) };
+        let Some(crashes) = self.poison() else { return Ok(()) };
         let reference = self.reference();
-        if self.suspects.told.lock().expect("no panic while the lock is held").insert(self.fingerprint) {
+        if self.tell_once() {
             let what = what();
             tracing::error!(
                 reference,
                 crashes,
-                "{what} has crashed the gateway while nothing else ran: it is not run any more; stop the gateway and \
-                 remove `{}` from its data directory to try again",
-                file::NAME
+                "{what} has crashed the gateway while nothing else ran: it is not done any more"
             );
         }
+        Err(self.poison_error())
+    }
+
+    /// Whether this is the first that the log hears of it.
+    pub fn tell_once(&self) -> bool {
+        self.suspects.told.lock().expect("no panic while the lock is held").insert(self.fingerprint)
+    }
+
+    /// The answer to a request that is not run because of this.
+    pub fn poison_error(&self) -> WireError {
+        let reference = self.reference();
         let message = format!("it has crashed the gateway, whose log says more under {reference}: not run");
-        Err(WireError::new(ErrorKind::Internal, message))
+        WireError::new(ErrorKind::Internal, message)
     }
 
     /// Its reference in the log.
-    fn reference(&self) -> String {
+    pub fn reference(&self) -> String {
         self.fingerprint.0[..REFERENCE_BYTES].iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
@@ -166,7 +212,8 @@ impl Watched {
         if !self.is_suspect() {
             return None;
         }
-        let alone = self.suspects.isolation.alone(client, || self.is_suspect()).await?;
+        let has_crashed = self.suspects.lock().crashes(&self.fingerprint) > 0;
+        let alone = self.suspects.isolation.alone(client, has_crashed, || self.is_suspect()).await?;
         let client = telemetry::bounded(client.key());
         tracing::info!(%client, reference = self.reference(), "a request that ran when the gateway crashed runs alone");
         Some(alone)
@@ -194,16 +241,29 @@ impl Watched {
                 begun
             })
         };
-        Execution { suspects, begun, _permit: permit }
+        Execution { suspects, fingerprint, begun, permit }
     }
 }
 
 /// An execution that is under way. Dropped when it has ended, and the process with it has not.
 pub struct Execution {
     suspects: Arc<Suspects>,
+    fingerprint: Fingerprint,
     begun: Option<Begun>,
     /// Others may begin when the end of this one is written down.
-    _permit: Option<Permit>,
+    permit: Option<Permit>,
+}
+
+impl Execution {
+    /// Whether nothing else is under way.
+    pub fn is_alone(&self) -> bool {
+        matches!(self.permit, Some(Permit::Alone(_)))
+    }
+
+    /// The same once more, before it begins.
+    pub fn again(&self) -> Watched {
+        self.suspects.watch(self.fingerprint)
+    }
 }
 
 impl Drop for Execution {
@@ -241,7 +301,7 @@ mod tests {
     /// A process of the gateway. Forgotten and not dropped where it crashes.
     fn process(folder: &TempDir) -> Arc<Suspects> {
         let data_dir = DataDir::open(&folder.path().join("data")).unwrap();
-        Suspects::open(&data_dir).unwrap()
+        Suspects::open_with(&data_dir, Duration::ZERO).unwrap()
     }
 
     fn client(flow: &str) -> Client {

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 use tempfile::TempDir;
-use tokio::time::sleep;
+use tokio::process::Command;
+use tokio::time::{sleep, timeout};
 
 use crate::process::Process;
 use crate::{PATIENCE, built};
@@ -16,6 +17,10 @@ const CONFIGURATION: &str = "offload-rt.toml";
 
 /// Name of the file that it logs to.
 const LOG: &str = "log";
+
+/// Name of the file that tells a worker to panic, and of the variable with its path.
+const PANIC: &str = "panic";
+const REHEARSED_PANIC: &str = "OFFLOAD_REHEARSED_PANIC";
 
 /// What it logs of a configuration that it has read again and taken over, and of one that it has not.
 const READ_AGAIN: &str = "the configuration was read again";
@@ -47,6 +52,21 @@ impl Gateway {
     pub async fn logging(filter: &str) -> Result<Gateway> {
         Gateway::start_with(TempDir::new()?, &["--listen", "127.0.0.1:0"], "", &[("OFFLOAD_LOG", filter)])
             .await
+    }
+
+    /// Starts one whose workers [can be made to panic](Gateway::panic_at).
+    pub async fn rehearsing(flags: &[&str], configuration: &str) -> Result<Gateway> {
+        let folder = TempDir::new()?;
+        let file = folder.path().join(PANIC);
+        let variable = (REHEARSED_PANIC, file.to_str().context("a path is not UTF-8")?);
+        Gateway::start_with(folder, flags, configuration, &[variable]).await
+    }
+
+    /// Has the next worker that comes to this point panic there, once (`runtime/src/wasm/rehearsal.rs`).
+    pub fn panic_at(&self, point: &str) -> Result<()> {
+        let new = self.folder.path().join("new panic");
+        std::fs::write(&new, point)?;
+        Ok(std::fs::rename(new, self.folder.path().join(PANIC))?)
     }
 
     async fn start_with(
@@ -156,6 +176,16 @@ impl Gateway {
     /// The data directory.
     pub fn data_dir(&self) -> std::path::PathBuf {
         self.folder.path().join("data")
+    }
+
+    /// The requests that are set aside in its data directory, as `offload-rt jobs list --json` has them.
+    pub async fn set_aside(&self) -> Result<Vec<serde_json::Value>> {
+        let mut command = Command::new(built::program("offload-rt")?);
+        command.args(["jobs", "list", "--json", "--data-dir"]).arg(self.data_dir()).kill_on_drop(true);
+        let output = timeout(PATIENCE, command.output()).await.context("`jobs list` does not end")??;
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success() && stderr.is_empty(), "{}: {stderr}", output.status);
+        Ok(serde_json::from_slice(&output.stdout)?)
     }
 
     /// The number of its process.

@@ -130,6 +130,12 @@ async fn what_crashes_the_gateway_twice_while_it_runs_alone_is_not_run_again() -
     ensure!(["culprit", "inputCode/culprit", &digest].iter().all(|part| told.contains(part)), "{told}");
     ensure!(ear.most_running <= 1, "{} guests ran beside each other", ear.most_running);
 
+    let aside = gateway.set_aside().await?;
+    ensure!(
+        aside.len() == 1 && aside[0]["id"] == "culprit" && aside[0]["reference"] == reference,
+        "{aside:?}"
+    );
+
     // Whoever sends the same again under another name is told the same, by the next gateway as well; everything else
     // runs.
     for (id, other) in [("again", "5"), ("after a restart", "6")] {
@@ -140,6 +146,7 @@ async fn what_crashes_the_gateway_twice_while_it_runs_alone_is_not_run_again() -
         assert_eq!(ear.answers[other]["status"], "ok");
         gateway = gateway.restart(&flags, CONFIGURATION).await?;
     }
+    assert_eq!(gateway.set_aside().await?.len(), 1, "once, under whatever name it comes");
     gateway.stop(Signal::TERM).await
 }
 

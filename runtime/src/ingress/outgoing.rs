@@ -6,7 +6,7 @@ use offload_protocol::UserProperties;
 use offload_protocol::answer::{self, Answer, AnswerForm};
 
 /// Where an answer goes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReplyAddress {
     /// The topic.
     pub topic: String,

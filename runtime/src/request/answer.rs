@@ -13,11 +13,12 @@ use offload_protocol::request::{RequestId, StdoutRange};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// An answer that is owed. Given once: by [`finish`](Self::finish), by a [`Refusal`], or as a [`Repetition`].
+/// An answer that is owed. Given once: by [`finish`](Self::finish), by a [`Refusal`], or as a [`Repetition`]. Dropped by
+/// a panic, it is the answer `internal`.
 #[must_use = "a request is answered exactly once"]
 pub struct PendingAnswer {
-    /// Back to the connection that asked.
-    pub responder: Box<dyn Responder>,
+    /// Back to the connection that asked; none once it is answered.
+    pub responder: Option<Box<dyn Responder>>,
     /// Where the answer goes.
     pub address: ReplyAddress,
     /// In which form.
@@ -108,16 +109,37 @@ impl PendingAnswer {
     }
 
     /// Every answer leaves through here: cut to the part that was asked for, seen by observers, then published.
-    fn publish(self, answer: Answer) {
-        let PendingAnswer { responder, address, form, stdout_range, observations, .. } = self;
-        let answer = match stdout_range {
+    fn publish(mut self, answer: Answer) {
+        let answer = match self.stdout_range {
             Some(range) => answer.with_range(range),
             None => answer,
         };
-        for observation in observations {
+        for observation in std::mem::take(&mut self.observations) {
             observation.answer(&answer);
         }
-        responder.answer(Outgoing { address, form, answer });
+        self.hand_over(answer);
+    }
+
+    fn hand_over(&mut self, answer: Answer) {
+        if let Some(responder) = self.responder.take() {
+            let address = std::mem::take(&mut self.address);
+            responder.answer(Outgoing { address, form: self.form, answer });
+        }
+    }
+}
+
+impl Drop for PendingAnswer {
+    /// Whoever has asked hears of a panic in what was to answer. Without one, what is not answered is left to whoever
+    /// delivered it.
+    fn drop(&mut self) {
+        if self.responder.is_some() && std::thread::panicking() {
+            let error = telemetry::internal_error("what was to answer a request panicked");
+            let answer = Answer::failed(self.id.clone(), error);
+            for observation in std::mem::take(&mut self.observations) {
+                observation.answer(&answer);
+            }
+            self.hand_over(answer);
+        }
     }
 }
 
@@ -184,4 +206,80 @@ pub fn expired_error() -> WireError {
 
 fn micros(duration: Duration) -> u64 {
     duration.as_micros().try_into().unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::sync::mpsc;
+
+    struct Back(mpsc::Sender<Answer>);
+
+    impl Responder for Back {
+        fn answer(self: Box<Self>, Outgoing { answer, .. }: Outgoing) {
+            self.0.send(answer).unwrap();
+        }
+
+        fn ignore(self: Box<Self>) {}
+    }
+
+    struct Panics;
+
+    impl AnswerObserver for Panics {
+        fn answer(self: Box<Self>, _: &Answer) {
+            panic!("an observer's fault");
+        }
+    }
+
+    fn pending(observations: Vec<Box<dyn AnswerObserver>>) -> (PendingAnswer, mpsc::Receiver<Answer>) {
+        let (sender, receiver) = mpsc::channel();
+        let pending = PendingAnswer {
+            responder: Some(Box::new(Back(sender))),
+            address: ReplyAddress { topic: "result/a".to_owned(), ..ReplyAddress::default() },
+            form: AnswerForm::Line,
+            stdout_range: None,
+            id: Some("a".try_into().unwrap()),
+            registration: None,
+            observations,
+        };
+        (pending, receiver)
+    }
+
+    fn kinds(receiver: &mpsc::Receiver<Answer>) -> Vec<ErrorKind> {
+        let kind = |answer: Answer| match answer.outcome {
+            Outcome::Failed(error) => error.kind,
+            Outcome::Exited(code) => panic!("it exited with {code}"),
+        };
+        receiver.try_iter().map(kind).collect()
+    }
+
+    #[test]
+    fn whoever_asked_hears_of_a_panic_in_what_was_to_answer() {
+        let (pending, receiver) = pending(Vec::new());
+        let panicked = catch_unwind(AssertUnwindSafe(move || {
+            let _pending = pending;
+            panic!("a fault of ours");
+        }));
+        assert!(panicked.is_err());
+        assert_eq!(kinds(&receiver), [ErrorKind::Internal]);
+    }
+
+    #[test]
+    fn a_panic_of_an_observer_leaves_nobody_without_an_answer() {
+        let (pending, receiver) = pending(vec![Box::new(Panics)]);
+        let panicked = catch_unwind(AssertUnwindSafe(|| pending.finish(RunOutcome::Expired)));
+        assert!(panicked.is_err());
+        assert_eq!(kinds(&receiver), [ErrorKind::Internal]);
+    }
+
+    #[test]
+    fn what_is_given_up_without_a_panic_is_left_to_whoever_delivered_it() {
+        let (given_up, receiver) = pending(Vec::new());
+        drop(given_up);
+        assert!(kinds(&receiver).is_empty());
+        let (pending, receiver) = pending(Vec::new());
+        pending.finish(RunOutcome::Expired);
+        assert_eq!(kinds(&receiver), [ErrorKind::Expired]);
+    }
 }

@@ -6,6 +6,8 @@ use super::observer::{Arrival, Observer};
 use crate::client::Client;
 use crate::config::Limits;
 use crate::ingress::Acceptance;
+use bytes::Bytes;
+use offload_protocol::UserProperties;
 use offload_protocol::answer::AnswerForm;
 use offload_protocol::error::WireError;
 use offload_protocol::request::{self, Bounds, Rejected, Request, StdoutRange};
@@ -19,6 +21,9 @@ pub struct Asked {
     pub reply_id: Arc<str>,
     pub arrived: Instant,
     pub request: Request,
+    /// As it came, in case that it is to be run again.
+    pub payload: Bytes,
+    pub user_properties: UserProperties,
 }
 
 /// A request that can be answered.
@@ -51,20 +56,12 @@ pub fn decode(
         is_misdirected,
     } = addressed;
     let size = payload.len();
-    let observed = (!observers.is_empty()).then(|| payload.clone());
-    let decoded = request::decode(kind, payload, &user_properties, bounds);
-    let observations = observed.map_or_else(Vec::new, |payload| {
-        let arrival = Arrival {
-            client: &client,
-            topic: &topic,
-            payload: &payload,
-            request: decoded.as_ref().ok(),
-            arrived,
-        };
-        observers.iter().filter_map(|observer| observer.request(&arrival)).collect()
-    });
+    let decoded = request::decode(kind, payload.clone(), &user_properties, bounds);
+    let request = decoded.as_ref().ok();
+    let arrival = Arrival { client: &client, topic: &topic, payload: &payload, request, arrived };
+    let observations = observers.iter().filter_map(|observer| observer.request(&arrival)).collect();
     let pending = |form: AnswerForm, stdout_range: Option<StdoutRange>, id| PendingAnswer {
-        responder,
+        responder: Some(responder),
         address: reply_address,
         form,
         stdout_range,
@@ -75,7 +72,7 @@ pub fn decode(
     match decoded {
         Ok(request) => {
             let pending = pending(request.answer_form(), request.stdout_range, request.id.clone());
-            let asked = Asked { client, topic, reply_id, arrived, request };
+            let asked = Asked { client, topic, reply_id, arrived, request, payload, user_properties };
             Ok(Decoded { asked, size, is_misdirected, acceptance, pending })
         }
         Err(Rejected { form, id, error }) => {

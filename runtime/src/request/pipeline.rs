@@ -10,7 +10,7 @@ use super::dispatch::dispatch;
 use super::identify::identify;
 use super::resolve::resolve;
 use super::services::Services;
-use super::suspect::refuse_poison;
+use super::suspect::set_poison_aside;
 use super::tasks::Tasks;
 use crate::ingress::{Delivery, Sink};
 use std::time::Instant;
@@ -54,7 +54,8 @@ impl Pipeline {
         let accepted = admit(authorized, &self.admission)?.accept();
         let identified = identify(accepted, &settings.programs, services.suspects.as_ref());
         let Some(first) = deduplicate(identified, &services.deduplicator)? else { return Ok(()) };
-        let resolved = refuse_poison(resolve(first, services, &settings, &access)?)?;
+        let resolved = resolve(first, services, &settings, &access)?;
+        let Some(resolved) = set_poison_aside(resolved, services, &self.tasks) else { return Ok(()) };
         dispatch(resolved, services, &self.tasks);
         Ok(())
     }

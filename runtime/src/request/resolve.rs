@@ -13,17 +13,27 @@ use crate::modules::{self, Digest};
 use crate::programs::NamedProgram;
 use crate::source::{Buildable, Mode, RequestTimes};
 use crate::wasm::guest::Context;
+use bytes::Bytes;
+use offload_protocol::UserProperties;
 use offload_protocol::error::{ErrorKind, WireError};
-use offload_protocol::request::{Code, Request};
+use offload_protocol::request::{Code, Form, Request};
 
 /// A request whose backend is known.
 pub struct Resolved {
     pub backend: Backend,
     pub run: Run,
-    /// The topic that it came on.
-    pub topic: String,
+    /// As it came.
+    pub original: Original,
     /// Of the module, if the request carries or names one.
     pub digest: Option<Digest>,
+}
+
+/// A message as it came.
+pub struct Original {
+    pub topic: String,
+    pub payload: Bytes,
+    pub user_properties: UserProperties,
+    pub form: Form,
 }
 
 /// Finds what is to run.
@@ -34,8 +44,8 @@ pub fn resolve(
     access: &Access,
 ) -> Result<Resolved, Refusal> {
     let First { asked, pending, waiting, digest, watched } = first;
-    let Asked { client, topic, reply_id, arrived, request } = asked;
-    let Request { id, code, args, env, stdin, limits, .. } = request;
+    let Asked { client, topic, reply_id, arrived, request, payload, user_properties } = asked;
+    let Request { form, id, code, args, env, stdin, limits, .. } = request;
     let backend = match find(code, digest, &client, services, settings, access) {
         Ok(backend) => backend,
         Err(error) => return Err(Refusal::of_waiting(pending, error, waiting)),
@@ -51,7 +61,8 @@ pub fn resolve(
         memory: limits.memory,
         given: Given { args, env, stdin, context: Context { reply_id, request_id: id } },
     };
-    Ok(Resolved { backend, run, topic, digest })
+    let original = Original { topic, payload, user_properties, form };
+    Ok(Resolved { backend, run, original, digest })
 }
 
 /// `digest` is that of the module, if the request carries or names one.

@@ -52,11 +52,12 @@ impl Run {
             key,
             load,
             artifact,
-            input: given.into_input(name, folder),
+            input: Arc::new(given.into_input(name, folder)),
             budget,
             arrived: timing.arrived,
             deadline: timing.deadline,
             watched,
+            was_lost: false,
             done: Box::new(move |outcome| pending.finish(outcome)),
         }
     }

@@ -6,6 +6,7 @@ use super::settings::Settings;
 use crate::auth::access::Access;
 use crate::deduplication::Deduplicator;
 use crate::modules::Modules;
+use crate::set_aside::SetAside;
 use crate::source::SourceBackend;
 use crate::suspects::Suspects;
 use crate::wasm::workers::Workers;
@@ -29,6 +30,8 @@ pub struct Services {
     pub deduplicator: Arc<Deduplicator<Repetition>>,
     /// Knows requests that have crashed the gateway; `None` where nobody sends them again by itself.
     pub suspects: Option<Arc<Suspects>>,
+    /// Where these go.
+    pub set_aside: Arc<SetAside>,
     /// See each request and its answer, in this order.
     pub observers: Vec<Arc<dyn Observer>>,
     /// Where modules are prepared and native programs are waited for.

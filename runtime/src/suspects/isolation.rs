@@ -4,6 +4,7 @@ use crate::client::Client;
 use crate::flow::Flow;
 use offload_policy::{FairQueue, QueueLimits};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 use tokio::sync::{Notify, OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock, oneshot};
 use tokio::time::{Instant, sleep_until};
 
@@ -22,16 +23,28 @@ pub enum Permit {
 ///
 /// While one waits to be alone nothing begins, and what is under way ends. So that many of them, one after the other,
 /// do not stop everything else, each is followed by as much time for the others as it took from them.
+///
+/// What has crashed the process alone before comes last: after all others, and not before the process has lived for
+/// [`QUIET`].
 pub struct Isolation {
     inside: Arc<RwLock<()>>,
     tokens: Mutex<TokenQueue>,
     reopened: Notify,
+    /// The end of [`QUIET`].
+    quiet: Instant,
 }
+
+/// For how long a process has to have lived before it tries again what has crashed one alone. A process that somebody
+/// kills again and again, or that something else crashes, takes down whatever runs then, and the same again if that is
+/// always the first to be tried: it would be found guilty by chance.
+pub const QUIET: Duration = Duration::from_secs(5);
 
 /// One execution at a time is alone, or waits for the others to end.
 struct TokenQueue {
     /// Those that wait for their token, fair between clients.
     waiting: FairQueue<Flow, oneshot::Sender<Token>>,
+    /// The same of those that have crashed the process alone.
+    last: FairQueue<Flow, oneshot::Sender<Token>>,
     taken: bool,
     /// Until then the time is the others'.
     next: Instant,
@@ -48,12 +61,18 @@ pub struct Alone {
 }
 
 impl Isolation {
-    /// Nothing is under way.
-    pub fn new() -> Arc<Isolation> {
-        // Admission has counted whoever waits here, so the queue needs no bound of its own.
-        let waiting = FairQueue::new(QueueLimits::NONE);
-        let tokens = TokenQueue { waiting, taken: false, next: Instant::now() };
-        Arc::new(Isolation { inside: Arc::default(), tokens: Mutex::new(tokens), reopened: Notify::new() })
+    /// Nothing is under way, in a process that is to live for `quiet` before it tries again what has crashed one.
+    pub fn new(quiet: Duration) -> Arc<Isolation> {
+        // Admission has counted whoever waits here, so the queues need no bound of their own.
+        let (waiting, last) = (FairQueue::new(QueueLimits::NONE), FairQueue::new(QueueLimits::NONE));
+        let now = Instant::now();
+        let tokens = TokenQueue { waiting, last, taken: false, next: now };
+        Arc::new(Isolation {
+            inside: Arc::default(),
+            tokens: Mutex::new(tokens),
+            reopened: Notify::new(),
+            quiet: now + quiet,
+        })
     }
 
     /// A permit to begin beside others, unless one is alone, or waits for the others to end.
@@ -67,9 +86,18 @@ impl Isolation {
         Permit::Shared { _inside: self.inside.clone().read_owned().await }
     }
 
-    /// Waits until nothing else is under way. `None` if it need not be alone any more when it could.
-    pub async fn alone(self: &Arc<Self>, client: &Client, must_be: impl Fn() -> bool) -> Option<Permit> {
-        let token = self.acquire_token(client).await;
+    /// Waits until nothing else is under way; for one that has crashed the process alone, until it is its turn.
+    /// `None` if it need not be alone any more when it could.
+    pub async fn alone(
+        self: &Arc<Self>,
+        client: &Client,
+        has_crashed: bool,
+        must_be: impl Fn() -> bool,
+    ) -> Option<Permit> {
+        if has_crashed && self.quiet > Instant::now() {
+            sleep_until(self.quiet).await;
+        }
+        let token = self.acquire_token(client, has_crashed).await;
         let next = self.tokens().next;
         if next > Instant::now() {
             sleep_until(next).await;
@@ -88,10 +116,19 @@ impl Isolation {
         self.reopened.notified().await;
     }
 
-    async fn acquire_token(self: &Arc<Self>, client: &Client) -> Token {
+    /// Whether a panic has left the queue in disorder.
+    pub fn is_torn(&self) -> bool {
+        self.tokens.is_poisoned()
+    }
+
+    async fn acquire_token(self: &Arc<Self>, client: &Client, has_crashed: bool) -> Token {
         let (sender, receiver) = oneshot::channel();
-        let pushed = self.tokens().waiting.push(client.flow_key(), sender, None);
-        assert!(pushed.is_ok(), "an unbounded queue has room");
+        {
+            let mut tokens = self.tokens();
+            let queue = if has_crashed { &mut tokens.last } else { &mut tokens.waiting };
+            let pushed = queue.push(client.flow_key(), sender, None);
+            assert!(pushed.is_ok(), "an unbounded queue has room");
+        }
         self.pass_token();
         receiver.await.expect("a queued sender is only dropped by sending")
     }
@@ -104,7 +141,8 @@ impl Isolation {
                 return;
             }
             let sender = loop {
-                let Some((_, sender)) = tokens.waiting.pop() else { return };
+                let next = tokens.waiting.pop().or_else(|| tokens.last.pop());
+                let Some((_, sender)) = next else { return };
                 // Whoever has stopped waiting is passed over.
                 if !sender.is_closed() {
                     break sender;
@@ -144,7 +182,6 @@ mod tests {
     use std::future::{Future, poll_fn};
     use std::pin::{Pin, pin};
     use std::task::Poll;
-    use std::time::Duration;
 
     fn client(flow: &str) -> Client {
         Client { principal: None, flow: flow.into(), account: flow.into(), web: false }
@@ -161,10 +198,10 @@ mod tests {
 
     #[tokio::test]
     async fn one_that_waits_to_be_alone_lets_nothing_begin_until_it_is_done() {
-        let isolation = Isolation::new();
+        let isolation = Isolation::new(Duration::ZERO);
         let (first, second) = (isolation.try_share().unwrap(), isolation.try_share().unwrap());
         let a = client("a");
-        let mut alone = pin!(isolation.alone(&a, || true));
+        let mut alone = pin!(isolation.alone(&a, false, || true));
         assert!(now(alone.as_mut()).await.is_none());
         let mut load = pin!(isolation.share());
         assert!(isolation.try_share().is_none() && now(load.as_mut()).await.is_none());
@@ -181,11 +218,11 @@ mod tests {
 
     #[tokio::test]
     async fn one_that_stops_waiting_blocks_nobody() {
-        let isolation = Isolation::new();
+        let isolation = Isolation::new(Duration::ZERO);
         let _first = isolation.try_share().unwrap();
         {
             let a = client("a");
-            let mut alone = pin!(isolation.alone(&a, || true));
+            let mut alone = pin!(isolation.alone(&a, false, || true));
             assert!(now(alone.as_mut()).await.is_none());
             assert!(isolation.try_share().is_none());
         }
@@ -195,14 +232,14 @@ mod tests {
 
     #[tokio::test]
     async fn after_it_the_others_have_as_much_time_as_it_took() {
-        let isolation = Isolation::new();
-        let alone = isolation.alone(&client("a"), || true).await.unwrap();
+        let isolation = Isolation::new(Duration::ZERO);
+        let alone = isolation.alone(&client("a"), false, || true).await.unwrap();
         let begun = Instant::now();
         std::thread::sleep(Duration::from_millis(20));
         drop(alone);
         let taken = begun.elapsed();
         let (ended, b) = (Instant::now(), client("b"));
-        let mut second = pin!(isolation.alone(&b, || true));
+        let mut second = pin!(isolation.alone(&b, false, || true));
         assert!(now(second.as_mut()).await.is_none());
         assert!(isolation.try_share().is_some(), "the time is the others'");
         second.await.unwrap();
@@ -211,14 +248,14 @@ mod tests {
 
     #[tokio::test]
     async fn turns_are_fair_between_clients_and_whoever_has_gone_has_none() {
-        let isolation = Isolation::new();
+        let isolation = Isolation::new(Duration::ZERO);
         let (many, other, gone) = (client("many"), client("other"), client("gone"));
-        let first = isolation.alone(&many, || true).await.unwrap();
-        let mut second = pin!(isolation.alone(&many, || true));
-        let mut third = pin!(isolation.alone(&many, || true));
+        let first = isolation.alone(&many, false, || true).await.unwrap();
+        let mut second = pin!(isolation.alone(&many, false, || true));
+        let mut third = pin!(isolation.alone(&many, false, || true));
         assert!(now(second.as_mut()).await.is_none() && now(third.as_mut()).await.is_none());
-        assert!(now(pin!(isolation.alone(&gone, || true))).await.is_none());
-        let mut others = pin!(isolation.alone(&other, || true));
+        assert!(now(pin!(isolation.alone(&gone, false, || true))).await.is_none());
+        let mut others = pin!(isolation.alone(&other, false, || true));
         assert!(now(others.as_mut()).await.is_none());
         drop(first);
         let second = second.await.unwrap();
@@ -231,8 +268,38 @@ mod tests {
 
     #[tokio::test]
     async fn whoever_need_not_be_alone_any_more_when_its_turn_comes_is_told() {
-        let isolation = Isolation::new();
-        assert!(isolation.alone(&client("a"), || false).await.is_none());
+        let isolation = Isolation::new(Duration::ZERO);
+        assert!(isolation.alone(&client("a"), false, || false).await.is_none());
         assert!(isolation.try_share().is_some());
+    }
+
+    #[tokio::test]
+    async fn one_that_has_crashed_the_process_comes_after_all_others() {
+        let isolation = Isolation::new(Duration::ZERO);
+        let (a, b) = (client("a"), client("b"));
+        let first = isolation.alone(&a, false, || true).await.unwrap();
+        let mut guilty = pin!(isolation.alone(&a, true, || true));
+        assert!(now(guilty.as_mut()).await.is_none());
+        let mut second = pin!(isolation.alone(&b, false, || true));
+        let mut third = pin!(isolation.alone(&b, false, || true));
+        assert!(now(second.as_mut()).await.is_none() && now(third.as_mut()).await.is_none());
+        drop(first);
+        drop(second.await.unwrap());
+        assert!(now(guilty.as_mut()).await.is_none());
+        drop(third.await.unwrap());
+        guilty.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn one_that_has_crashed_the_process_is_not_tried_before_the_process_has_lived_for_a_time() {
+        let quiet = Duration::from_millis(50);
+        let (begun, isolation) = (Instant::now(), Isolation::new(quiet));
+        let a = client("a");
+        let mut guilty = pin!(isolation.alone(&a, true, || true));
+        assert!(now(guilty.as_mut()).await.is_none());
+        assert!(isolation.try_share().is_some(), "it holds up nobody meanwhile");
+        drop(isolation.alone(&a, false, || true).await.unwrap());
+        drop(guilty.await.unwrap());
+        assert!(begun.elapsed() >= quiet);
     }
 }

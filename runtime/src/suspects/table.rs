@@ -128,6 +128,20 @@ impl Table {
         }
     }
 
+    /// How often it has crashed the process while it ran alone.
+    pub fn crashes(&self, fingerprint: &Fingerprint) -> u8 {
+        self.suspects.get(fingerprint).map_or(0, |suspect| suspect.crashes)
+    }
+
+    /// It is no suspect any more, because somebody says so; one that runs alone in this moment stays one until it has
+    /// ended.
+    pub fn acquit(&mut self, fingerprint: &Fingerprint) -> Option<Change> {
+        let slot = self.suspects.get(fingerprint).filter(|suspect| !suspect.alone)?.slot;
+        self.suspects.remove(fingerprint);
+        self.free.push(slot);
+        Some(Change { slot, record: None })
+    }
+
     /// Whether nothing at all is suspect.
     pub fn is_clear(&self) -> bool {
         self.suspects.is_empty()
@@ -262,6 +276,26 @@ mod tests {
         process.begin(1);
         let mut process = process.crash();
         let alone = process.begin(1);
+        process.end(alone);
+        assert!(process.table.is_clear() && process.file.is_empty());
+    }
+
+    #[test]
+    fn what_is_acquitted_by_hand_is_as_if_it_had_never_been_there() {
+        let mut process = Process::first();
+        process.begin(1);
+        process.begin(2);
+        let mut process = process.crash();
+        process.begin(1);
+        let mut process = process.crash();
+        assert_eq!([1, 2, 3].map(|number| process.table.crashes(&print(number))), [1, 0, 0]);
+        let change = process.table.acquit(&print(1)).unwrap();
+        process.change(change);
+        assert_eq!(process.table.acquit(&print(3)), None);
+        let mut process = process.crash();
+        assert_eq!([1, 2].map(|number| process.verdict(number)), [Verdict::Innocent, Verdict::Suspect]);
+        let alone = process.begin(2);
+        assert_eq!(process.table.acquit(&print(2)), None, "it runs");
         process.end(alone);
         assert!(process.table.is_clear() && process.file.is_empty());
     }

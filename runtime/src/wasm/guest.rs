@@ -76,7 +76,7 @@ pub struct Ended {
 /// tight loop without calls keeps its count in a register.
 pub async fn run(
     program: LinkedProgram,
-    input: Input,
+    input: Arc<Input>,
     budget: Budget,
     memory: MemoryLease,
     deadline: Instant,
@@ -108,7 +108,7 @@ impl Ended {
 
 fn store(
     program: &LinkedProgram,
-    input: Input,
+    input: Arc<Input>,
     budget: Budget,
     memory: MemoryLease,
     deadline: Instant,
@@ -121,11 +121,11 @@ fn store(
     wasi.allow_tcp(false).allow_udp(false).allow_ip_name_lookup(false);
     let mut state = GuestState {
         wasi: wasi.build_p1(),
-        stdio: Arc::new(Mutex::new(Stdio::new(input.stdin, budget.stdout, budget.stderr))),
+        stdio: Arc::new(Mutex::new(Stdio::new(input.stdin.clone(), budget.stdout, budget.stderr))),
         streams: StandardStreams::default(),
-        files: OpenFiles::new(input.folder),
+        files: OpenFiles::new(input.folder.clone()),
         clock,
-        context: input.context,
+        context: input.context.clone(),
         deadline,
         limiter: MemoryLimiter::new(budget.memory, budget.table_elements, memory),
     };
@@ -257,8 +257,14 @@ pub(super) mod tests {
         let artifact = Artifact { digest: Digest::of(wasm), tier, code };
         let program = Linkers::new(engine).unwrap().load(&artifact).unwrap();
         let context = Context { reply_id: "a".into(), request_id: None };
-        let input =
-            Input { name: "a".into(), args: vec![], env: vec![], stdin: Bytes::new(), folder: None, context };
+        let input = Arc::new(Input {
+            name: "a".into(),
+            args: vec![],
+            env: vec![],
+            stdin: Bytes::new(),
+            folder: None,
+            context,
+        });
         let memory = Arc::new(GuestMemory::new(64 * MIB));
         let mut guest = pin!(run(
             program,

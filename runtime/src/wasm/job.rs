@@ -20,7 +20,7 @@ pub struct Job {
     /// The compiled module.
     pub artifact: Arc<Artifact>,
     /// What the guest is given.
-    pub input: Input,
+    pub input: Arc<Input>,
     /// What it may use.
     pub budget: Budget,
     /// When the request arrived.
@@ -29,7 +29,9 @@ pub struct Job {
     pub deadline: Option<Instant>,
     /// What knows it again if it crashes the gateway.
     pub watched: Option<Watched>,
-    /// Takes the outcome, on the worker's thread. Called exactly once.
+    /// Whether it ran on a worker that was lost: once it is run again, and not twice.
+    pub was_lost: bool,
+    /// Takes the outcome, on the worker's thread. Called at most once; dropped where the worker panics with it in hand.
     pub done: Box<dyn FnOnce(RunOutcome) + Send>,
 }
 

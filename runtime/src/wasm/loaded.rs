@@ -384,14 +384,14 @@ mod tests {
             let loaded =
                 modules.load(&artifact, &account, Instant::now(), || linkers.load(&artifact)).unwrap();
             let context = Context { reply_id: "a".into(), request_id: None };
-            let input = Input {
+            let input = Arc::new(Input {
                 name: "a".into(),
                 args: vec![],
                 env: vec![],
                 stdin: bytes::Bytes::new(),
                 folder: None,
                 context,
-            };
+            });
             let budget = Budget {
                 fuel: 1_000,
                 cpu: Duration::MAX,

@@ -51,6 +51,11 @@ impl GuestMemory {
         self.lock().all
     }
 
+    /// Whether a panic has left the counts in disorder.
+    pub(super) fn is_torn(&self) -> bool {
+        self.taken.is_poisoned()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Taken> {
         self.taken.lock().expect("no panic while the lock is held")
     }

@@ -7,14 +7,23 @@ use super::engine::Tier;
 use super::job::{Job, Key, RunOutcome};
 use super::memory::GuestMemory;
 use super::ready_list::ReadyList;
+use super::rehearsal::{Point, rehearse};
 use crate::deadline::reached;
 use crate::modules::Digest;
 use crate::suspects::{Permit, Suspects, Watched};
-use offload_policy::{Busy, Dispatcher, DispatcherLimits, GuestId, Load, Next, SliceTime, Submission, Time};
+use offload_policy::{
+    Busy, Dispatcher, DispatcherLimits, GuestId, Load, Next, Restarts, SliceTime, Submission, Time,
+};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::Notify;
+
+/// Workers that are restarted within [`RESTART_SPAN`], at the most: one more panic ends the process. A worker's panic is
+/// a fault of ours, and one that keeps coming is not mended by fresh engines.
+const MAX_RESTARTS: usize = 3;
+/// See [`MAX_RESTARTS`].
+const RESTART_SPAN: Duration = Duration::from_secs(60);
 
 /// What names a program among those whose runs are remembered.
 type Program = (Digest, Tier);
@@ -33,6 +42,9 @@ pub struct Scheduler {
     suspects: Option<Arc<Suspects>>,
     /// What all guests have together.
     pub memory: Arc<GuestMemory>,
+    restarts: Mutex<Restarts>,
+    /// Workers that were restarted since the start.
+    restarted: AtomicU64,
     epoch: Instant,
     /// Told when the earliest deadline in the queue may have changed.
     deadline_changed: Notify,
@@ -51,6 +63,8 @@ impl Scheduler {
             ready_lists: (0..limits.workers).map(|_| Arc::default()).collect(),
             suspects,
             memory: Arc::new(memory),
+            restarts: Mutex::new(Restarts::new(MAX_RESTARTS, RESTART_SPAN)),
+            restarted: AtomicU64::new(0),
             epoch: Instant::now(),
             deadline_changed: Notify::new(),
             idle: Notify::new(),
@@ -152,6 +166,7 @@ impl Scheduler {
     /// A guest has ended in its slice, and its slot is free.
     pub fn finished(&self, worker: usize, guest: GuestId, took: SliceTime) {
         let mut dispatcher = self.lock();
+        rehearse(Point::Scheduler);
         dispatcher.finished(worker, guest, took);
         self.released(&dispatcher);
     }
@@ -161,6 +176,42 @@ impl Scheduler {
         let mut dispatcher = self.lock();
         dispatcher.release(worker, guest);
         self.released(&dispatcher);
+    }
+
+    /// A worker has panicked. What it was busy with, and whatever else it had, is gone but for the jobs that are given
+    /// back, which are queued again.
+    pub fn worker_lost(&self, worker: usize, again: Vec<(GuestId, Job)>) {
+        {
+            let mut dispatcher = self.lock();
+            dispatcher.worker_lost(worker, again, self.now());
+            self.count_queued(&dispatcher);
+            self.released(&dispatcher);
+        }
+        self.deadline_changed.notify_one();
+        self.wake_for_queued(None);
+    }
+
+    /// Counts the restart of a worker that has panicked.
+    ///
+    /// # Errors
+    ///
+    /// Why the gateway cannot go on with another one.
+    pub fn allow_restart(&self) -> Result<(), &'static str> {
+        let suspects_are_torn = self.suspects.as_ref().is_some_and(|suspects| suspects.is_torn());
+        if self.dispatcher.is_poisoned() || self.memory.is_torn() || suspects_are_torn {
+            return Err("it has left what all workers share in disorder");
+        }
+        let mut restarts = self.restarts.lock().map_err(|_| "its restarts are in disorder")?;
+        if !restarts.allow(self.now()) {
+            return Err("it is the fourth within a minute");
+        }
+        self.restarted.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Workers that were restarted since the start.
+    pub fn restarted(&self) -> u64 {
+        self.restarted.load(Ordering::Relaxed)
     }
 
     /// Jobs that are queued.

@@ -1,8 +1,8 @@
 //! Ends slices: moves every engine's epoch on while any worker has a guest on its CPU, and sleeps otherwise.
 
 use crate::scheduling;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle, Thread};
 use std::time::Duration;
 use wasmtime::Engine;
@@ -21,6 +21,8 @@ pub struct Ticker {
 struct Signal {
     /// One flag a worker: it has work.
     working: Vec<AtomicBool>,
+    /// The workers' engines; none while a worker is made anew.
+    engines: Vec<Mutex<Option<Engine>>>,
     /// Ticks since the start.
     ticks: AtomicU64,
     asleep: AtomicBool,
@@ -28,6 +30,7 @@ struct Signal {
 }
 
 /// A worker's end of the ticker.
+#[derive(Clone)]
 pub struct Ticks {
     signal: Arc<Signal>,
     thread: Thread,
@@ -35,10 +38,11 @@ pub struct Ticks {
 }
 
 impl Ticker {
-    /// Ticks for these engines, one a worker, and for one that all of them use, every `slice`.
-    pub fn start(engines: Vec<Engine>, shared_engine: Option<Engine>, slice: Duration) -> Ticker {
+    /// Ticks for the engines of this many workers, and for one that all of them use, every `slice`.
+    pub fn start(workers: usize, shared_engine: Option<Engine>, slice: Duration) -> Ticker {
         let signal = Arc::new(Signal {
-            working: engines.iter().map(|_| AtomicBool::new(false)).collect(),
+            working: (0..workers).map(|_| AtomicBool::new(false)).collect(),
+            engines: (0..workers).map(|_| Mutex::default()).collect(),
             ticks: AtomicU64::new(0),
             asleep: AtomicBool::new(false),
             stop: AtomicBool::new(false),
@@ -46,7 +50,7 @@ impl Ticker {
         let shared = signal.clone();
         let thread = thread::Builder::new()
             .name("ticker".into())
-            .spawn(move || tick(&shared, &engines, shared_engine.as_ref(), slice))
+            .spawn(move || tick(&shared, shared_engine.as_ref(), slice))
             .expect("the operating system gives us a thread at start");
         Ticker { signal, thread: Some(thread) }
     }
@@ -69,6 +73,14 @@ impl Drop for Ticker {
 }
 
 impl Ticks {
+    /// The worker has this engine from now on, or none.
+    pub fn set_engine(&self, engine: Option<Engine>) {
+        let place = &self.signal.engines[self.worker];
+        let old = std::mem::replace(&mut *place.lock().expect("no panic while the lock is held"), engine);
+        // Its pool may be freed by that, which takes a while.
+        drop(old);
+    }
+
     /// This worker has guests that want the CPU: the epoch must move. Cheap when it already does.
     pub fn want(&self) {
         let working = &self.signal.working[self.worker];
@@ -91,16 +103,18 @@ impl Ticks {
     }
 }
 
-fn tick(signal: &Signal, engines: &[Engine], shared_engine: Option<&Engine>, slice: Duration) {
+fn tick(signal: &Signal, shared_engine: Option<&Engine>, slice: Duration) {
     // A tick that comes late makes a slice longer.
     scheduling::short_slices();
     let mut idle = 0;
     while !signal.stop.load(Ordering::SeqCst) {
         thread::sleep(slice);
         let mut any = false;
-        for (engine, working) in engines.iter().zip(&signal.working) {
+        for (engine, working) in signal.engines.iter().zip(&signal.working) {
             if working.load(Ordering::SeqCst) {
-                engine.increment_epoch();
+                if let Some(engine) = &*engine.lock().expect("no panic while the lock is held") {
+                    engine.increment_epoch();
+                }
                 any = true;
             }
         }

@@ -11,6 +11,7 @@ use super::job::{Job, RunOutcome};
 use super::linking::Linkers;
 use super::loaded::{Loaded, LoadedLimits, LoadedModules};
 use super::ready_list::{GuestWaker, ReadyList};
+use super::rehearsal::{Point, rehearse};
 use super::scheduler::Scheduler;
 use super::slice_clock::SliceClock;
 use super::ticker::Ticks;
@@ -72,7 +73,8 @@ struct Guest {
     queued: Duration,
     /// Dropped when its slot is free: others may start then.
     execution: Option<Execution>,
-    done: Box<dyn FnOnce(RunOutcome) + Send>,
+    /// What it runs for; by this it can be run again.
+    job: Job,
 }
 
 /// What a worker's thread waits for when it leaves the worker.
@@ -188,7 +190,41 @@ impl Worker {
         for (id, guest) in self.guests.drain() {
             self.scheduler.release(self.index, id);
             drop(guest.future);
-            (guest.done)(RunOutcome::Stopped);
+            (guest.job.done)(RunOutcome::Stopped);
+        }
+    }
+
+    /// The worker has panicked, outside of a guest: gives all back that it has, and ends. What it had in hand has been
+    /// dropped, and answered by that. Its guests go back into the queue, or are answered where they were lost before, or
+    /// ran alone.
+    ///
+    /// Each guest is suspended where it has yielded, on a stack that the panic has not touched. wasmtime ends it as it
+    /// does one whose time is up: it resumes the guest's fiber with an error, by which that is unwound, and takes the
+    /// slot back. Where that panics too the pool's books may be wrong, and its memory still in use: that engine is never
+    /// freed. Nothing of it is used again in any case.
+    pub fn abandon(mut self) {
+        let mut is_torn = false;
+        let (mut again, mut given_up) = (Vec::new(), Vec::new());
+        for (id, guest) in self.guests.drain() {
+            let Guest { loaded, future, started, queued, execution, job, .. } = guest;
+            is_torn |= catch_unwind(AssertUnwindSafe(|| drop((future, loaded)))).is_err();
+            let ran_alone = execution.as_ref().is_some_and(Execution::is_alone);
+            if job.was_lost || ran_alone {
+                given_up.push((job, started, queued));
+            } else {
+                let watched = execution.as_ref().map(Execution::again);
+                again.push((id, Job { watched, was_lost: true, ..job }));
+            }
+        }
+        self.scheduler.worker_lost(self.index, again);
+        for (job, started, queued) in given_up {
+            let ended = Ended::failed(telemetry::internal_error("a worker panicked while the request ran"));
+            (job.done)(RunOutcome::Ran { ended, run: started.elapsed(), queued });
+        }
+        let engine = self.linkers.engine().clone();
+        is_torn |= catch_unwind(AssertUnwindSafe(|| drop(self))).is_err();
+        if is_torn {
+            std::mem::forget(engine);
         }
     }
 
@@ -211,38 +247,45 @@ impl Worker {
     }
 
     /// Starts a guest and runs its first slice, which for most is the only one.
-    fn start(&mut self, id: GuestId, job: Job, ends: Time) {
+    fn start(&mut self, id: GuestId, mut job: Job, ends: Time) {
         let started = Instant::now();
         let queued = started.saturating_duration_since(job.arrived);
-        let Job { key, artifact, input, budget, deadline, watched, done, .. } = job;
-        let execution = watched.map(Watched::begin);
-        let loaded = match self.load(&artifact, key.account(), started) {
+        let execution = job.watched.take().map(Watched::begin);
+        rehearse(Point::Start);
+        let loaded = match self.load(&job.artifact, job.key.account(), started) {
             Ok(loaded) => loaded,
             Err(error) => {
                 self.release(id);
                 drop(execution);
                 let ended = Ended::failed(error);
-                return done(RunOutcome::Ran { ended, run: started.elapsed(), queued });
+                return (job.done)(RunOutcome::Ran { ended, run: started.elapsed(), queued });
             }
         };
         let ends = self.scheduler.instant(ends);
-        let memory = self.scheduler.memory.lease(key.account().clone());
+        let memory = self.scheduler.memory.lease(job.key.account().clone());
         let fuel_used = Arc::new(AtomicU64::new(0));
         let program = loaded.program.clone();
         self.guests.insert(
             id,
             Guest {
-                future: Box::pin(guest::run(program, input, budget, memory, ends, fuel_used.clone())),
+                future: Box::pin(guest::run(
+                    program,
+                    job.input.clone(),
+                    job.budget,
+                    memory,
+                    ends,
+                    fuel_used.clone(),
+                )),
                 loaded,
                 waker: Arc::new(GuestWaker::new(id, self.ready_list.clone())),
                 fuel_used,
-                cpu_limit: budget.cpu,
+                cpu_limit: job.budget.cpu,
                 ends,
-                ends_as_requested: deadline.is_some_and(|deadline| deadline <= ends),
+                ends_as_requested: job.deadline.is_some_and(|deadline| deadline <= ends),
                 started,
                 queued,
                 execution,
-                done,
+                job,
             },
         );
         self.slice(id, SliceClock::first(Instant::now()));
@@ -264,6 +307,7 @@ impl Worker {
             }
             took => took,
         };
+        rehearse(Point::Slice);
         match polled {
             Ok(Poll::Ready(ended)) => self.finish(id, took, ended),
             Err(_) => self.finish(id, took, Ended::failed(telemetry::internal_error("a host call panicked"))),
@@ -346,12 +390,13 @@ impl Guests {
 impl Guest {
     /// Makes its slot free, has `release` count it as that, and hands its outcome over.
     fn hand_over(self, ended: Ended, release: impl FnOnce()) {
-        let Guest { loaded, future, started, queued, execution, done, .. } = self;
+        let Guest { loaded, future, started, queued, execution, job, .. } = self;
         loaded.set_has_run();
         drop(future);
         release();
         drop(execution);
-        done(RunOutcome::Ran { ended, run: started.elapsed(), queued });
+        rehearse(Point::Answer);
+        (job.done)(RunOutcome::Ran { ended, run: started.elapsed(), queued });
     }
 
     fn ended_by(&self, error: WireError) -> Ended {

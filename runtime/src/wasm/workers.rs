@@ -2,16 +2,14 @@
 
 use super::artifact::Artifact;
 use super::capacity::PoolCapacity;
-use super::engine;
-use super::executor::{AbortOnPanic, Executor};
+use super::executor::Executor;
 use super::linking::Linkers;
 use super::memory::GuestMemory;
 use super::occupancy::Occupancy;
 use super::scheduler::Scheduler;
 use super::ticker::Ticker;
-use super::worker::Worker;
+use super::worker_factory::WorkerFactory;
 use crate::config::Config;
-use crate::flow::Name;
 use crate::suspects::Suspects;
 use offload_policy::{Busy, DispatcherLimits, Load};
 use std::sync::{Arc, Mutex};
@@ -26,9 +24,6 @@ const INLINE_BUDGET: Duration = Duration::from_micros(500);
 
 /// Requests at once that are run by the thread that brings them alone; for more, others are woken.
 const MAX_INLINE_BATCH: usize = 8;
-
-/// The account of what is loaded at start.
-const GATEWAY: &str = "";
 
 /// The pool of workers.
 pub struct Workers {
@@ -59,41 +54,39 @@ impl Workers {
         if let Some(shortage) = capacity.shortage {
             tracing::warn!(slots = capacity.slots, "room for fewer guests at once than wanted: {shortage}");
         }
-        let engines = (0..count)
-            .map(|_| engine::worker(capacity.slots, limits, compiler))
-            .collect::<wasmtime::Result<Vec<_>>>()?;
-        let limits = DispatcherLimits {
+        let dispatcher_limits = DispatcherLimits {
             workers: count,
             slots: capacity.slots,
             shares: workers.shares(),
             admission: queue.admission_limits(),
         };
-        let scheduler = Arc::new(Scheduler::new(limits, GuestMemory::new(capacity.memory), suspects));
+        let scheduler =
+            Arc::new(Scheduler::new(dispatcher_limits, GuestMemory::new(capacity.memory), suspects));
         let shared_engine = baseline.as_ref().map(|linkers| linkers.engine().clone());
-        let ticker = Ticker::start(engines.clone(), shared_engine, workers.slice.duration());
-        let gateway = Name::from(GATEWAY);
+        let ticker = Ticker::start(count, shared_engine, workers.slice.duration());
+        let factory = Arc::new(WorkerFactory {
+            slots: capacity.slots,
+            limits: limits.clone(),
+            compiler: compiler.clone(),
+            loaded: capacity.loaded,
+            baseline,
+            warm: warm.to_vec(),
+            scheduler: scheduler.clone(),
+        });
         let (mut executors, mut threads) = (Vec::with_capacity(count), Vec::with_capacity(count));
-        for (index, engine) in engines.into_iter().enumerate() {
-            let (ticks, linkers) = (ticker.for_worker(index), Linkers::new(engine)?);
-            let mut worker =
-                Worker::new(index, scheduler.clone(), ticks, linkers, baseline.clone(), capacity.loaded);
-            for artifact in warm {
-                worker.warm(artifact, &gateway);
-            }
-            let ready_list = scheduler.ready_list(index).clone();
-            let executor = Arc::new(Executor::new(worker, ready_list, scheduler.clone(), runtime.clone()));
+        for index in 0..count {
+            let executor = Executor::new(index, factory.clone(), ticker.for_worker(index), runtime.clone())?;
+            let executor = Arc::new(executor);
             executors.push(executor.clone());
             let niceness = i32::from(workers.niceness);
             let thread = thread::Builder::new()
                 .name(format!("worker-{index}"))
                 .spawn(move || {
-                    let guard = AbortOnPanic;
                     // On Linux this is the thread's own.
                     if let Err(error) = rustix::process::nice(niceness) {
                         tracing::info!(%error, "a worker's thread keeps its priority");
                     }
                     executor.run();
-                    std::mem::forget(guard);
                 })
                 .map_err(|error| wasmtime::format_err!("cannot start a worker thread: {error}"))?;
             threads.push(thread);
@@ -154,7 +147,8 @@ impl Workers {
     /// How busy they are.
     pub fn load(&self) -> Occupancy {
         let (waiting, running) = self.scheduler.load();
-        Occupancy { workers: self.executors.len(), running, waiting }
+        let restarted = self.scheduler.restarted();
+        Occupancy { workers: self.executors.len(), running, waiting, restarted }
     }
 
     /// Returns when nothing waits and nothing runs.

@@ -36,7 +36,7 @@ pub struct Fed {
 pub struct Prepared {
     task: Task,
     artifact: Arc<Artifact>,
-    input: Input,
+    input: Arc<Input>,
 }
 
 /// What the outcomes come to.
@@ -75,14 +75,14 @@ impl Fed {
             Ok(artifact) => artifact,
             Err(error) => bail!("{}: {error}", task.name),
         };
-        let input = Input {
+        let input = Arc::new(Input {
             name: task.name.into(),
             args: task.args.iter().map(|&arg| arg.to_owned()).collect(),
             env: Vec::new(),
             stdin: task.stdin.into(),
             folder: None,
             context: Context { reply_id: "bench".into(), request_id: None },
-        };
+        });
         Ok(Prepared { task, artifact, input })
     }
 
@@ -132,6 +132,7 @@ impl Fed {
             arrived: Instant::now(),
             deadline: None,
             watched: None,
+            was_lost: false,
             done: Box::new(move |outcome| {
                 let ended = matches!(&outcome, RunOutcome::Ran { ended: Ended { result: Ok(0), stdout, .. }, .. }
                     if stdout == expected);

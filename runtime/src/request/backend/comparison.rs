@@ -54,11 +54,16 @@ impl Comparison {
                 key,
                 load,
                 artifact,
-                input: Input { name: made.program.path().into(), folder: made.folder.clone(), ..input },
+                input: Arc::new(Input {
+                    name: made.program.path().into(),
+                    folder: made.folder.clone(),
+                    ..input
+                }),
                 budget,
                 arrived: Instant::now(),
                 deadline: None,
                 watched,
+                was_lost: false,
                 // Whoever has asked may have stopped waiting.
                 done: Box::new(move |outcome| drop(sender.send(outcome))),
             });

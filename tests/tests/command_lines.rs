@@ -273,11 +273,7 @@ async fn the_files_of_a_configuration_hold_what_they_should() -> Result<()> {
             "2:13: access.passwords: ",
             "passwords:1: another kind",
         ),
-        (
-            "[modules]\npreload = [\"empty\", \"program.wat\"]\n".into(),
-            "2:11: modules.preload: ",
-            "program.wat: ",
-        ),
+        ("[modules]\npreload = [\"program.wat\"]\n".into(), "2:11: modules.preload: ", "program.wat: "),
         (
             "[[program]]\nname = \"p\"\nfile = \"program.wat\"\n".into(),
             "3:8: program[0].file: ",
@@ -332,7 +328,7 @@ async fn an_error_of_the_system_is_told_once_with_a_remedy() -> Result<()> {
         (&["keygen", path(&below)?], "Not a directory", "cannot make "),
         (&["passwd", path(&below)?, "dev1", "--delete"], "Not a directory", "cannot open "),
         (
-            &["passwd", &(missing.clone() + "/users"), "dev1"],
+            &["passwd", &(missing.clone() + "/users"), "dev1", "--delete"],
             "No such file or directory",
             "in a folder that exists",
         ),

@@ -19,7 +19,8 @@ impl Config {
         let mut found = Vec::new();
         let is_refused = |key: &str| refusals.iter().any(|refusal| refusal.is_about(key));
         if let (Some(broker), false) = (&self.broker, is_refused("broker")) {
-            let files = broker.tls().filter(|files| are_regular([&files.ca].into_iter().flatten()));
+            let named = [&broker.cafile, &broker.cert, &broker.key].into_iter().flatten();
+            let files = broker.tls().filter(|_| are_regular(named));
             found.extend(files.and_then(|files| files.client_config().err()).map(broker_refusal));
         }
         if let (Some(tls), None, false) = (&self.tls, &self.broker, is_refused("tls")) {
@@ -31,8 +32,8 @@ impl Config {
             && are_regular([file])
             && let Err(error) = Passwords::load(file)
         {
-            let refusal = Refusal::new("access.passwords", error.to_string());
-            found.push(refusal.accepting("a password file; `offload-rt passwd` makes one"));
+            // It says what is accepted.
+            found.push(Refusal::new("access.passwords", error.to_string()));
         }
         let programs = self.program.iter().enumerate();
         let programs = programs.map(|(index, program)| (format!("program[{index}].file"), &program.file));

@@ -249,7 +249,7 @@ mod tests {
             "mutable-global saturating-float-to-int sign-extension reference-types multi-value bulk-memory";
         let (what, remedy) = ("wasm proposals".to_owned(), found.to_owned());
         let check = Check { what, state: Health::Less, found: found.into(), remedy };
-        for columns in [40, 80, 200] {
+        for columns in [60, 80, 200] {
             let table = table(std::slice::from_ref(&check), Some(columns));
             assert!(table.lines().all(|line| line.chars().count() <= columns), "{table}");
             let words: Vec<&str> = table.split_whitespace().collect();

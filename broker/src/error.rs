@@ -9,9 +9,29 @@ pub enum Error {
     /// Something that TLS needs cannot be used.
     #[error("{what}: {error}")]
     Certificates {
-        /// Which file or part of TLS it is.
-        what: &'static str,
+        /// Which of them it is.
+        what: TlsPart,
         /// What is wrong with it.
         error: Box<dyn std::error::Error + Send + Sync>,
     },
+}
+
+/// What TLS needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TlsPart {
+    /// The chain of certificates that the server shows.
+    #[error("server certificate")]
+    Certificate,
+    /// The key of its first certificate.
+    #[error("private key")]
+    Key,
+    /// The two together.
+    #[error("server certificate and private key")]
+    Pair,
+    /// The authorities of clients' certificates.
+    #[error("CA of the clients")]
+    ClientCa,
+    /// The protocol itself.
+    #[error("TLS")]
+    Protocol,
 }

@@ -129,7 +129,7 @@ pub use self::{
     application::{Application, BoxFuture, NoApplication, Received, Route},
     broker::{Broker, WeakBroker},
     config::Config,
-    error::Error,
+    error::{Error, TlsPart},
     message::{Message, Properties, QoS, UserProperties},
     reason::{Reason, Refusal},
     session::{

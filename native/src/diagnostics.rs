@@ -41,13 +41,15 @@ fn without_work_dir(text: &str) -> String {
 
 /// The first line that names an error, else the last line.
 pub fn first_error(output: &[u8]) -> String {
-    let names_one = |line: &&[u8]| {
-        ERRORS.iter().any(|error| line.windows(error.len()).any(|part| part == error.as_bytes()))
-    };
-    let error = output.split(|byte| *byte == b'\n').find(names_one);
+    let error = output.split(|byte| *byte == b'\n').find(|line| names_error(line));
     let last = || output.split(|byte| *byte == b'\n').rfind(|line| !line.trim_ascii().is_empty());
     let line = cleaned(error.or_else(last).unwrap_or(b"it failed without a word"));
     line[..line.floor_char_boundary(MAX_FIRST_ERROR)].trim().to_owned()
+}
+
+/// Whether a text has the word of a compiler, linker or make for an error.
+pub fn names_error(text: &[u8]) -> bool {
+    ERRORS.iter().any(|error| text.windows(error.len()).any(|part| part == error.as_bytes()))
 }
 
 #[cfg(test)]

@@ -14,11 +14,20 @@ const MAX_RECIPES: usize = 16;
 /// Bytes of the longest recipe that is looked at.
 const MAX_RECIPE: usize = 4_096;
 
+/// What stands before the program in a command of a recipe, beside assignments.
+const PREFIXES: [&str; 12] =
+    ["!", "env", "exec", "nice", "time", "if", "then", "else", "elif", "do", "while", "until"];
+
+/// What a recipe calls the work directory.
+const WORK_DIRS: [&str; 5] = ["./", "$(CURDIR)/", "${CURDIR}/", "$(PWD)/", "${PWD}/"];
+
 /// What is known of a build that failed.
 #[derive(Default)]
 pub struct Hints<'a> {
     /// What its build part was taken for; `None` for a project, whose makefile is named as one.
     pub taken_for: Option<&'static str>,
+    /// The commands that it was, if it was no makefile.
+    pub commands: Option<String>,
     /// The paths and contents of the files that were sent, its makefiles among them.
     pub files: Vec<(&'a str, &'a [u8])>,
 }
@@ -26,7 +35,10 @@ pub struct Hints<'a> {
 impl Hints<'_> {
     /// The error of a build that failed, having said this.
     pub fn error(&self, output: &[u8], platform: Platform<'_>) -> Error {
-        let explained = self.explain(&String::from_utf8_lossy(output), platform);
+        let mut explained = self.explain(&String::from_utf8_lossy(output), platform);
+        explained.extend(
+            self.run_by_a_command(output).map(|program| format!("\nerror: {}\n", left_to_us(program))),
+        );
         let output = explained.as_bytes();
         Error::Build { first: diagnostics::first_error(output), output: diagnostics::cleaned(output) }
     }
@@ -46,10 +58,7 @@ impl Hints<'_> {
     /// `recipes` is how many may still be looked at.
     fn line_explained(&self, line: &str, platform: Platform<'_>, recipes: &Cell<usize>) -> String {
         if let Some(program) = self.run_while_building(line, recipes) {
-            return format!(
-                "{line} (the build runs {program}: leave that to the gateway, which does it with the request's \
-                 arguments)"
-            );
+            return format!("{line} ({})", left_to_us(program));
         }
         let is_wasi = matches!(platform, Platform::Wasi(_));
         if is_wasi && let Some(program) = self.taken_for_a_script(line) {
@@ -71,14 +80,23 @@ impl Hints<'_> {
         let (_, makefile) = self.files.iter().find(|(file, _)| *file == path)?;
         let recipe =
             str::from_utf8(makefile).ok()?.lines().nth(number.parse::<usize>().ok()?.checked_sub(1)?)?;
-        if recipe.len() > MAX_RECIPE {
+        self.program_run_by(recipe)
+    }
+
+    /// The same of commands without a makefile, of which the shell says nothing. What a compiler says goes first.
+    fn run_by_a_command(&self, output: &[u8]) -> Option<&str> {
+        self.commands
+            .as_deref()
+            .filter(|_| !diagnostics::names_error(output))
+            .and_then(|commands| self.program_run_by(commands))
+    }
+
+    /// The first program that the build has made which these commands run.
+    fn program_run_by<'c>(&self, commands: &'c str) -> Option<&'c str> {
+        if commands.len() > MAX_RECIPE {
             return None;
         }
-        let commands = recipe.split(['&', ';', '|']);
-        let programs = commands.filter_map(|command| {
-            command.trim_start_matches(['\t', ' ', '@', '-', '+']).split_whitespace().next()
-        });
-        programs.into_iter().find(|program| self.is_made(program))
+        commands.split(['&', ';', '|', '\n']).filter_map(program_of).find(|program| self.is_made(program))
     }
 
     /// A shell that was given a wasm module, which make does with what it cannot run: `./hello: 23: Syntax error: …`.
@@ -90,8 +108,24 @@ impl Hints<'_> {
 
     /// Whether a command is a program in the work directory that was not sent.
     fn is_made(&self, program: &str) -> bool {
-        program.strip_prefix("./").is_some_and(|path| self.files.iter().all(|(file, _)| *file != path))
+        let path = WORK_DIRS.iter().find_map(|folder| program.strip_prefix(folder));
+        path.is_some_and(|path| self.files.iter().all(|(file, _)| *file != path))
     }
+}
+
+/// What a build is told that runs its own program.
+fn left_to_us(program: &str) -> String {
+    format!("the build runs {program}: leave that to the gateway, which does it with the request's arguments")
+}
+
+/// The program of one command: its first word behind assignments and the shell's own words.
+fn program_of(command: &str) -> Option<&str> {
+    let is_assignment = |word: &str| {
+        let name = word.split_once('=').map_or("", |(name, _)| name);
+        !name.is_empty() && name.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_')
+    };
+    let mut words = command.trim_start_matches(['\t', ' ', '@', '-', '+', '(', '{']).split_whitespace();
+    words.find(|word| !PREFIXES.contains(word) && !is_assignment(word))
 }
 
 /// Whether make or the shell cannot make sense of what they were given.
@@ -109,7 +143,7 @@ mod tests {
 
     fn explained(line: &str, makefile: &str, taken_for: Option<&'static str>) -> String {
         let files = vec![("Makefile", makefile.as_bytes()), ("tools/gen", b"#!/bin/sh")];
-        Hints { taken_for, files }.explain(line, Platform::Native)
+        Hints { taken_for, commands: None, files }.explain(line, Platform::Native)
     }
 
     #[test]
@@ -136,6 +170,25 @@ mod tests {
     }
 
     #[test]
+    fn commands_that_run_their_own_program_are_told_so() {
+        let first = |commands: &str, output: &str| {
+            let commands = Some(commands.to_owned());
+            let hints = Hints { taken_for: Some("a compiler command"), commands, files: vec![("a.c", b"")] };
+            match hints.error(output.as_bytes(), Platform::Native) {
+                Error::Build { first, .. } => first,
+                other => panic!("{other:?}"),
+            }
+        };
+        let hint = "error: the build runs ./a: leave that to the gateway, which does it with the request's arguments";
+        for output in ["", "Segmentation fault", "usage: a N\n"] {
+            assert_eq!(first("gcc a.c -o a && ./a", output), hint, "{output}");
+        }
+        let compilers = "a.c:1:1: error: unknown type name";
+        assert_eq!(first("gcc a.c -o a && ./a", compilers), compilers);
+        assert_eq!(first("gcc a.c -o a", ""), "it failed without a word");
+    }
+
+    #[test]
     fn a_build_that_runs_its_own_program_is_told_so() {
         let hint =
             "(the build runs ./app: leave that to the gateway, which does it with the request's arguments)";
@@ -143,6 +196,11 @@ mod tests {
             ("./app 5 7", true),
             ("@-./app", true),
             ("gcc a.c -o app && ./app", true),
+            ("time ./app 5", true),
+            ("if ! LC_ALL=C ./app; then exit 1; fi", true),
+            ("echo 5 | env A=1 ./app >out", true),
+            ("echo ./app", false),
+            ("if test -x ./app; then true; fi", false),
             ("gcc a.c -o ./app", false),
             ("tools/gen >a.h", false),
             ("./tools/gen >a.h", false),

@@ -66,7 +66,11 @@ impl Project<'_> {
     /// What its errors are explained by.
     pub(crate) fn hints(&self) -> Hints<'_> {
         let makefile = self.makefile.map(|text| (MAKEFILE, text));
-        Hints { taken_for: None, files: makefile.into_iter().chain(self.files.iter().copied()).collect() }
+        Hints {
+            taken_for: None,
+            commands: None,
+            files: makefile.into_iter().chain(self.files.iter().copied()).collect(),
+        }
     }
 }
 

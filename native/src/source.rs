@@ -95,7 +95,11 @@ impl Source {
             Build::Command(_) => "a compiler command",
             Build::Makefile(_) => "a makefile",
         };
-        Hints { taken_for: Some(taken_for), files }
+        let commands = match &self.build {
+            Build::Command(commands) => Some(commands.replace(PLACEHOLDER, self.safe_name())),
+            Build::Makefile(_) => None,
+        };
+        Hints { taken_for: Some(taken_for), commands, files }
     }
 
     /// The makefile's bytes, if it is one.

@@ -66,7 +66,13 @@ Logs go to standard error; OFFLOAD_LOG=debug adds a line for each request.";
 
 /// Parses the command line and does what it says.
 pub fn run() -> ExitCode {
-    let outcome = match Cli::parse().command {
+    let command = match Cli::try_parse() {
+        Ok(cli) => cli.command,
+        // Help and the version are output, as that of any command.
+        Err(message) if !message.use_stderr() => return ended(print(&message)),
+        Err(message) => message.exit(),
+    };
+    let outcome = match command {
         // Before anything else: this process is to hold nothing.
         Command::CompileChild(limits) => return child::run(limits),
         Command::Serve(overrides) => serve::run(overrides),
@@ -78,6 +84,15 @@ pub fn run() -> ExitCode {
         Command::Passwd(command) => passwd::run(command),
         Command::Keygen(command) => keygen::run(command),
     };
+    ended(outcome)
+}
+
+fn print(message: &clap::Error) -> anyhow::Result<ExitCode> {
+    message.print().map_err(output::Unprintable::from)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn ended(outcome: anyhow::Result<ExitCode>) -> ExitCode {
     match outcome {
         Ok(code) => code,
         Err(error) => match error.downcast_ref::<output::Unprintable>() {

@@ -11,6 +11,7 @@ mod broker;
 mod changes;
 mod check;
 mod compiler;
+mod contents;
 mod defaults;
 mod draft;
 mod error;

@@ -18,6 +18,8 @@ macro_rules! sampled {
     ($level:ident, $($line:tt)+) => {
         match $crate::log_sampling::sample() {
             Some(left_out) => {
+                // Zero is nothing to tell: `None` is no field.
+                let left_out = (left_out > 0).then_some(left_out);
                 ::tracing::$level!(left_out, $($line)+);
                 true
             }

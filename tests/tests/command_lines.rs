@@ -240,6 +240,72 @@ async fn a_configuration_is_checked_as_a_whole() -> Result<()> {
     Ok(())
 }
 
+/// What is in the files that a configuration names is checked with it: nothing is started that could not work.
+#[tokio::test]
+async fn the_files_of_a_configuration_hold_what_they_should() -> Result<()> {
+    let folder = TempDir::new()?;
+    for keys in ["one", "other"] {
+        let made = offload_rt(&["keygen", path(&folder.path().join(keys))?]).await?;
+        ensure!(made.status.success(), "{}", text(&made.stderr));
+    }
+    for (name, holds) in [("passwords", "dev1:secret\n"), ("program.wat", "hello\n"), ("empty", "")] {
+        std::fs::write(folder.path().join(name), holds)?;
+    }
+    let tls = |certificate: &str, key: &str, ca: &str| {
+        format!(
+            "[tls]\naddress = \"127.0.0.1:0\"\ncertificate = {certificate:?}\nkey = {key:?}\nclient_ca = {ca:?}\n"
+        )
+    };
+    let broker = |files: &str| format!("[broker]\nurl = \"mqtts://127.0.0.1:1\"\n{files}");
+    let file = folder.path().join("gateway.toml");
+    let (shown, data) = (path(&file)?, folder.path().join("data"));
+    for (configuration, place, problem) in [
+        (tls("one/server.key", "one/server.key", "one/ca.pem"), "3:15: tls.certificate: ", "no certificate"),
+        (tls("one/server.pem", "one/server.pem", "one/ca.pem"), "4:7: tls.key: ", "one/server.pem"),
+        (
+            tls("one/server.pem", "other/server.key", "one/ca.pem"),
+            "4:7: tls.key: ",
+            "`tls.certificate` (line 3)",
+        ),
+        (tls("one/server.pem", "one/server.key", "empty"), "5:13: tls.client_ca: ", "no certificate"),
+        (
+            "[access]\npasswords = \"passwords\"\n".into(),
+            "2:13: access.passwords: ",
+            "passwords:1: another kind",
+        ),
+        ("[modules]\npreload = [\"program.wat\"]\n".into(), "2:11: modules.preload: ", "program.wat: "),
+        (
+            "[[program]]\nname = \"p\"\nfile = \"program.wat\"\n".into(),
+            "3:8: program[0].file: ",
+            "expected `(`",
+        ),
+        (broker("cafile = \"empty\"\n"), "3:10: broker.cafile: ", "no certificate"),
+        (
+            broker("cafile = \"one/ca.pem\"\ncert = \"one/server.pem\"\nkey = \"other/server.key\"\n"),
+            "5:7: broker.key: ",
+            "is not the key of the certificate",
+        ),
+    ] {
+        std::fs::write(&file, &configuration)?;
+        let start: &[&str] =
+            if configuration.contains("[broker]") { &[] } else { &["--listen", "127.0.0.1:0"] };
+        for command in [
+            &["config", "--check", shown][..],
+            &[&["serve", "--config", shown, "--data-dir", path(&data)?], start].concat(),
+        ] {
+            let refused = offload_rt(command).await?;
+            let told = text(&refused.stderr);
+            let is_at_its_place = told.starts_with(&format!("error: {shown}:{place}"));
+            assert!(is_at_its_place && told.contains(problem), "{configuration}{told}");
+            assert_eq!((refused.status.code(), told.lines().count()), (Some(1), 1), "{configuration}{told}");
+        }
+    }
+    assert!(!data.exists(), "nothing was started");
+    std::fs::write(&file, tls("one/server.pem", "one/server.key", "one/ca.pem"))?;
+    ended(&offload_rt(&["config", "--check", shown]).await?, 0, &format!("{shown}: nothing is wrong\n"), "");
+    Ok(())
+}
+
 /// What the system refuses is told once, with what to do about it.
 #[tokio::test]
 async fn an_error_of_the_system_is_told_once_with_a_remedy() -> Result<()> {
@@ -261,6 +327,12 @@ async fn an_error_of_the_system_is_told_once_with_a_remedy() -> Result<()> {
         (&["serve", "--config", &missing], "No such file or directory", "offload-rt config > "),
         (&["keygen", path(&below)?], "Not a directory", "cannot make "),
         (&["passwd", path(&below)?, "dev1", "--delete"], "Not a directory", "cannot open "),
+        (
+            &["passwd", &(missing.clone() + "/users"), "dev1", "--delete"],
+            "No such file or directory",
+            "in a folder that exists",
+        ),
+        (&["config", "--check", path(folder.path())?], "Is a directory", "the file in it"),
     ] {
         let refused = offload_rt(arguments).await?;
         let told = text(&refused.stderr);

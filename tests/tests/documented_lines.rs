@@ -14,6 +14,7 @@ use anyhow::{Context, Result, ensure};
 use offload_tests::PATIENCE;
 use offload_tests::built;
 use offload_tests::deployment::Deployment;
+use offload_tests::guest;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::process::Command;
@@ -50,11 +51,11 @@ async fn the_examples_of_the_readme_on_mosquitto() -> Result<()> {
 async fn the_configurations_of_the_readme_are_accepted() -> Result<()> {
     let folder = TempDir::new()?;
     // What they name.
-    fs::create_dir(folder.path().join("keys"))?;
-    for file in
-        ["keys/server.pem", "keys/server.key", "keys/ca.pem", "passwords", "filter.wasm", "interpreter.wasm"]
-    {
-        fs::write(folder.path().join(file), "")?;
+    let mut keygen = Command::new(built::program("offload-rt")?);
+    ensure!(keygen.args(["keygen", "keys"]).current_dir(folder.path()).output().await?.status.success());
+    fs::write(folder.path().join("passwords"), "")?;
+    for file in ["filter.wasm", "interpreter.wasm"] {
+        fs::write(folder.path().join(file), guest::module("add")?)?;
     }
     let readme = fs::read_to_string(repository().join("README.md"))?;
     let configurations: Vec<String> =

@@ -83,6 +83,8 @@ async fn a_bad_file_is_refused_as_a_whole() -> Result<()> {
     let missing = folder.path().join("missing.wasm");
     let broken = folder.path().join("broken.wat");
     std::fs::write(&broken, "(module")?;
+    let invalid = folder.path().join("invalid.wasm");
+    std::fs::write(&invalid, b"\0asm\x01\0\0\0what is no section")?;
     for (bad, words) in [
         ("[limits]\nargs = 2\nwalls = \"1s\"\n".to_owned(), ["SIGHUP: ", ":3:1: limits.walls: unknown key"]),
         ("[limits]\nargs = 2\nwall = \"1".to_owned(), ["SIGHUP: ", ":3:"]),
@@ -92,7 +94,11 @@ async fn a_bad_file_is_refused_as_a_whole() -> Result<()> {
         ),
         (
             format!("[limits]\nargs = 2\n[[program]]\nname = \"p\"\nfile = {broken:?}\n"),
-            ["SIGHUP: program `p`", "neither a module nor WebAssembly text"],
+            [":5:8: program[0].file: ", "neither a module nor WebAssembly text"],
+        ),
+        (
+            format!("[limits]\nargs = 2\n[[program]]\nname = \"p\"\nfile = {invalid:?}\n"),
+            ["SIGHUP: program `p`", "not valid wasm"],
         ),
         (
             format!("[limits]\nargs = 2\n[access]\npasswords = {missing:?}\noffload = [\"code\"]\n"),

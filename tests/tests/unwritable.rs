@@ -10,6 +10,7 @@ use offload_tests::built;
 use offload_tests::device::{Device, Version};
 use offload_tests::process::Process;
 use rustix::process::Signal;
+use serde_json::Value;
 use tempfile::TempDir;
 use tokio::process::Command;
 
@@ -29,8 +30,10 @@ fn left() -> Result<PipeWriter> {
 
 async fn serve_and_stop(stderr: Stdio) -> Result<()> {
     let folder = TempDir::new()?;
-    let data = folder.path().join("data");
-    let arguments = ["serve", "--listen", "127.0.0.1:0", "--data-dir", data.to_str().context("UTF-8")?];
+    let (data, file) = (folder.path().join("data"), folder.path().join("gateway.toml"));
+    std::fs::write(&file, "[status]\ninterval = \"100ms\"\n")?;
+    let (data, file) = (data.to_str().context("UTF-8")?, file.to_str().context("UTF-8")?);
+    let arguments = ["serve", "--config", file, "--listen", "127.0.0.1:0", "--data-dir", data];
     let mut gateway = Process::start_with(
         &built::program("offload-rt")?,
         &arguments,
@@ -50,6 +53,10 @@ async fn serve_and_stop(stderr: Stdio) -> Result<()> {
         device.acknowledged().await?;
     }
     assert_eq!(device.ask("localCode/dev", "5 7").await?.text(), "12\n");
+    device.subscribe("gateway/+/status").await?;
+    let lost =
+        |status: &[u8]| anyhow::Ok(serde_json::from_slice::<Value>(status)?["lost_log_lines"].as_u64());
+    while lost(&device.message().await?.payload)?.is_none() {}
     gateway.signal(Signal::TERM)?;
     let status = gateway.end().await?;
     ensure!(status.success(), "{status}");
@@ -100,6 +107,9 @@ async fn a_command_whose_output_cannot_be_written_ends_without_a_panic() -> Resu
         &["keygen", "keys"],
         &["passwd", "users", "anna"],
         &["demo"],
+        &["--help"],
+        &["--version"],
+        &["serve", "--help"],
     ]
     .iter()
     .enumerate()

@@ -1,12 +1,26 @@
 //! Protocols on the wrong port: recognized by their first bytes, so that the log can say what to change.
 
+/// How requests of HTTP begin, that of HTTP/2 (PRI) among them.
+const METHODS: [&[u8]; 10] = [
+    b"GET ",
+    b"HEAD ",
+    b"POST ",
+    b"PUT ",
+    b"DELETE ",
+    b"CONNECT ",
+    b"OPTIONS ",
+    b"TRACE ",
+    b"PATCH ",
+    b"PRI ",
+];
+
 /// What the first bytes of a connection are, if they are neither MQTT nor, where that is spoken, WebSocket.
 pub(crate) fn on_mqtt(first: &[u8]) -> &'static str {
     match first {
         [0x16, 0x03, ..] | [0x16] => {
             "TLS came to a port without it: use the port for TLS, or mqtt:// instead of mqtts://"
         }
-        [b'A'..=b'Z', b'A'..=b'Z', ..] | [b'A'..=b'Z'] => {
+        [_, ..] if METHODS.iter().any(|method| method.starts_with(first) || first.starts_with(method)) => {
             "HTTP came to a port for MQTT: browsers need the port for WebSocket"
         }
         _ => "the first packet is no CONNECT",
@@ -40,6 +54,11 @@ mod tests {
             (&[0x16], "TLS came"),
             (b"GET / HTTP/1.1", "HTTP came"),
             (b"P", "HTTP came"),
+            (b"OPTIONS * HTTP/1.1", "HTTP came"),
+            (b"PRI * HTTP/2.0", "HTTP came"),
+            (b"SSH-2.0-OpenSSH_9.2\r\n", "no CONNECT"),
+            (b"HELO mail", "no CONNECT"),
+            (b"", "no CONNECT"),
             (&[0x50, 2, 0, 1], "no CONNECT"), // PUBREC, which begins as POST does
             (&[0xC0, 0], "no CONNECT"),
         ] {

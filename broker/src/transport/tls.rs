@@ -18,7 +18,10 @@ use x509_cert::{
     ext::pkix::{SubjectAltName, name::GeneralName},
 };
 
-use crate::{error::Error, transport::protocol_mismatch};
+use crate::{
+    error::{Error, TlsPart},
+    transport::protocol_mismatch,
+};
 
 /// What a server shows and asks for in a TLS handshake, all of it PEM.
 #[derive(Clone, Copy)]
@@ -106,17 +109,16 @@ fn explained(error: io::Error) -> io::Error {
 }
 
 fn config(certificates: &Certificates<'_>) -> Result<ServerConfig, Error> {
-    let chain = read("server certificate", certificates.chain)?;
-    let key = PrivateKeyDer::from_pem_slice(certificates.key).map_err(wrong("private key"))?;
+    let chain = read(TlsPart::Certificate, certificates.chain)?;
+    let key = PrivateKeyDer::from_pem_slice(certificates.key).map_err(wrong(TlsPart::Key))?;
     let provider = Arc::new(ring::default_provider());
     let builder = ServerConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(&[&TLS13, &TLS12])
-        .map_err(wrong("TLS"))?;
+        .map_err(wrong(TlsPart::Protocol))?;
     let verifier = |ca| -> Result<_, Error> {
-        const WHAT: &str = "CA of the clients";
         let mut roots = RootCertStore::empty();
-        for certificate in read(WHAT, ca)? {
-            roots.add(certificate).map_err(wrong(WHAT))?;
+        for certificate in read(TlsPart::ClientCa, ca)? {
+            roots.add(certificate).map_err(wrong(TlsPart::ClientCa))?;
         }
         Ok(WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider))
     };
@@ -124,17 +126,17 @@ fn config(certificates: &Certificates<'_>) -> Result<ServerConfig, Error> {
         ClientCertificates::NotAsked => builder.with_no_client_auth(),
         ClientCertificates::Optional { ca } => {
             let verifier = verifier(ca)?.allow_unauthenticated().build();
-            builder.with_client_cert_verifier(verifier.map_err(wrong("CA of the clients"))?)
+            builder.with_client_cert_verifier(verifier.map_err(wrong(TlsPart::ClientCa))?)
         }
         ClientCertificates::Required { ca } => {
             let verifier = verifier(ca)?.build();
-            builder.with_client_cert_verifier(verifier.map_err(wrong("CA of the clients"))?)
+            builder.with_client_cert_verifier(verifier.map_err(wrong(TlsPart::ClientCa))?)
         }
     };
-    builder.with_single_cert(chain, key).map_err(wrong("server certificate and private key"))
+    builder.with_single_cert(chain, key).map_err(wrong(TlsPart::Pair))
 }
 
-fn read(what: &'static str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Error> {
+fn read(what: TlsPart, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Error> {
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     match certificates.map_err(wrong(what))? {
         none if none.is_empty() => Err(wrong(what)("no certificate in it")),
@@ -142,7 +144,7 @@ fn read(what: &'static str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, 
     }
 }
 
-fn wrong<E: Into<Box<dyn StdError + Send + Sync>>>(what: &'static str) -> impl Fn(E) -> Error {
+fn wrong<E: Into<Box<dyn StdError + Send + Sync>>>(what: TlsPart) -> impl Fn(E) -> Error {
     move |error| Error::Certificates { what, error: error.into() }
 }
 

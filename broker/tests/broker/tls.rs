@@ -4,7 +4,7 @@ use std::{path::Path, process::Stdio, sync::Arc, time::Duration};
 
 use offload_broker::{
     Application, BoxFuture, Certificates, ClientCertificates, ClientInfo, Config, Error, Identity, Login,
-    NoApplication, Reason, Refusal, Route, Tls, Transport, TransportKind,
+    NoApplication, Reason, Refusal, Route, Tls, TlsPart, Transport, TransportKind,
     Version::{V5, V311},
 };
 use rustls::ClientConfig;
@@ -213,7 +213,7 @@ async fn certificates_are_replaced_under_connected_clients() {
 
     let other = authority.server();
     let broken = Certificates { key: b"no key", ..other.with(ClientCertificates::NotAsked) };
-    assert!(matches!(tls.replace(&broken), Err(Error::Certificates { what: "private key", .. })));
+    assert!(matches!(tls.replace(&broken), Err(Error::Certificates { what: TlsPart::Key, .. })));
     assert_eq!(shown(&shake_hands(&server, authority.client(None)).await.unwrap()), before);
 
     tls.replace(&other.with(ClientCertificates::NotAsked)).unwrap();
@@ -233,9 +233,9 @@ fn certificates_that_cannot_work_are_refused_at_once() {
     let good = one.with(ClientCertificates::NotAsked);
     let no_ca = ClientCertificates::Required { ca: b"" };
     for (certificates, expected) in [
-        (Certificates { chain: b"", ..good }, "server certificate"),
-        (Certificates { key: other.key.as_bytes(), ..good }, "server certificate and private key"),
-        (Certificates { clients: no_ca, ..good }, "CA of the clients"),
+        (Certificates { chain: b"", ..good }, TlsPart::Certificate),
+        (Certificates { key: other.key.as_bytes(), ..good }, TlsPart::Pair),
+        (Certificates { clients: no_ca, ..good }, TlsPart::ClientCa),
     ] {
         let refused = Tls::new(&certificates);
         assert!(

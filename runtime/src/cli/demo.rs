@@ -1,7 +1,7 @@
 //! `offload-rt demo`: a gateway on a free port, a device that plays its part over real MQTT, and a table of what
 //! happened.
 
-use super::output::{Unprintable, print_line};
+use super::output::{self, Unprintable, print_line};
 use crate::config::{Config, HostPort};
 use crate::source::sandbox_config;
 use crate::{Gateway, scheduling};
@@ -11,7 +11,6 @@ use offload_mqtt::{
 };
 use offload_native::Sandbox;
 use offload_protocol::topic;
-use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -136,7 +135,7 @@ async fn show() -> anyhow::Result<ExitCode> {
     ))?;
 
     let mut device = Device::connect(address.ip().to_string(), address.port()).await?;
-    let width = width();
+    let width = output::columns().unwrap_or(DEFAULT_WIDTH);
     print_row(width, ["", "sent", "came back", "took"])?;
     let mut verdicts = Vec::new();
     for step in steps()? {
@@ -241,13 +240,6 @@ impl Device {
             Err(_) => bail!("the gateway did not answer within {PATIENCE:?}"),
         }
     }
-}
-
-/// Columns of the terminal, or the default where there is none.
-fn width() -> usize {
-    let stdout = std::io::stdout();
-    let columns = stdout.is_terminal().then(|| rustix::termios::tcgetwinsize(&stdout).ok()).flatten();
-    columns.map(|size| usize::from(size.ws_col)).filter(|&columns| columns > 0).unwrap_or(DEFAULT_WIDTH)
 }
 
 /// Prints one row, cut to the width.

@@ -34,6 +34,14 @@ Examples:
 Exits 1 when source could not be built here, or the gateway would be smaller
 than configured.";
 
+/// Columns of the state, and those between the columns of the table.
+const STATE: usize = 7;
+const GAP: usize = 2;
+/// Columns of the text at least: a narrower terminal breaks lines itself.
+const MIN_ROOM: usize = 20;
+/// What stands before a remedy.
+const ARROW: &str = "→ ";
+
 /// One line of the table.
 struct Check {
     what: String,
@@ -81,14 +89,14 @@ pub fn run(command: Doctor) -> anyhow::Result<ExitCode> {
             .collect();
         output::print_line(serde_json::to_string_pretty(&all)?)?;
     } else {
-        output::print(table(&checks))?;
+        output::print(table(&checks, output::columns()))?;
     }
     let bad = checks.iter().any(|check| check.state == Health::Bad);
     Ok(if bad { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// The table, with what to do below each line that wants it.
-fn table(checks: &[Check]) -> String {
+/// The table, with what to do below each line that wants it; of a terminal no word is broken.
+fn table(checks: &[Check], columns: Option<usize>) -> String {
     let mut table = String::new();
     let colours = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let width = checks.iter().map(|check| check.what.len()).max().unwrap_or(0);
@@ -99,12 +107,33 @@ fn table(checks: &[Check]) -> String {
             (true, Health::Less | Health::Untried) => ("\x1b[33m", "\x1b[0m"),
             (true, Health::Bad) => ("\x1b[31m", "\x1b[0m"),
         };
-        table += &format!("{what:width$}  {on}{:7}{off}  {found}\n", state.name());
-        if !remedy.is_empty() {
-            table += &format!("{:width$}           → {remedy}\n", "");
+        let margin = width + STATE + 2 * GAP;
+        let room = columns.map_or(usize::MAX, |columns| columns.saturating_sub(margin).max(MIN_ROOM));
+        let mut lines = wrapped(found, room);
+        let first = lines.next().unwrap_or_default();
+        table += &format!("{what:width$}  {on}{:STATE$}{off}  {first}\n", state.name());
+        lines.for_each(|line| table += &format!("{:margin$}{line}\n", ""));
+        for (number, line) in wrapped(remedy, room.saturating_sub(2)).enumerate() {
+            let arrow = if number == 0 { ARROW } else { "  " };
+            table += &format!("{:margin$}{arrow}{line}\n", "");
         }
     }
     table
+}
+
+/// The lines of a text, of which none has more than `room` columns, but for a word that has.
+fn wrapped(text: &str, room: usize) -> impl Iterator<Item = String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= room => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines.into_iter()
 }
 
 fn capacity(config: &Config) -> Check {
@@ -208,4 +237,26 @@ fn compiler_for_wasi(config: &Config, sandbox: &Sandbox) -> Check {
         Err(why) => (Health::Less, format!("{why} (source as wasm, which `native` does not ask for)")),
     };
     Check { what: "compiler for WASI".into(), state, found, remedy: Wasi::REMEDY.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_word_is_broken_at_the_edge_of_a_terminal() {
+        let found =
+            "mutable-global saturating-float-to-int sign-extension reference-types multi-value bulk-memory";
+        let (what, remedy) = ("wasm proposals".to_owned(), found.to_owned());
+        let check = Check { what, state: Health::Less, found: found.into(), remedy };
+        for columns in [60, 80, 200] {
+            let table = table(std::slice::from_ref(&check), Some(columns));
+            assert!(table.lines().all(|line| line.chars().count() <= columns), "{table}");
+            let words: Vec<&str> = table.split_whitespace().collect();
+            let told: Vec<&str> = found.split(' ').collect();
+            let expected = [&["wasm", "proposals", "less"], &told[..], &["→"], &told[..]].concat();
+            assert_eq!(words, expected, "{columns}");
+        }
+        assert_eq!(table(&[check], None).lines().count(), 2, "scripts read one line each");
+    }
 }

@@ -280,6 +280,13 @@ impl Folder {
             return Ok(None);
         }
         let certificate = self.certificate(CA_FILE);
+        if !self.key(CA_FILE).exists() {
+            bail!(
+                "{} is there without {}, which signs new certificates: bring the key, or name another folder",
+                certificate.display(),
+                self.key(CA_FILE).display()
+            );
+        }
         let issuer = Issuer::new(authority_params(1), read_key(&self.key(CA_FILE))?);
         let root = CertificateDer::from_pem_file(&certificate)
             .with_context(|| format!("cannot use {}", certificate.display()))?;

@@ -1,7 +1,7 @@
 //! What commands print on standard output, and how they end where it cannot be written.
 
 use std::fmt::Display;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 /// The exit code of a command whose output could not be written: that of `offload-client send`.
@@ -41,6 +41,13 @@ pub fn print(text: impl Display) -> Result<(), Unprintable> {
 /// When standard output does not take it.
 pub fn print_line(line: impl Display) -> Result<(), Unprintable> {
     print(format_args!("{line}\n"))
+}
+
+/// Columns of the terminal that standard output is; `None` where it is none.
+pub fn columns() -> Option<usize> {
+    let stdout = io::stdout();
+    let size = stdout.is_terminal().then(|| rustix::termios::tcgetwinsize(&stdout).ok()).flatten()?;
+    Some(usize::from(size.ws_col)).filter(|&columns| columns > 0)
 }
 
 /// Prints a line on standard error, if that is open.

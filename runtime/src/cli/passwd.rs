@@ -159,10 +159,19 @@ fn lock(file: &Path, create: bool) -> anyhow::Result<(PathBuf, File)> {
     };
     loop {
         // Another process may have replaced the file while we waited: then it is that file that is to be locked.
-        if let Some(locked) = attempt().with_context(|| format!("cannot open {}", file.display()))? {
+        if let Some(locked) = attempt().map_err(|error| unopened(file, &error))? {
             return Ok(locked);
         }
     }
+}
+
+fn unopened(file: &Path, error: &io::Error) -> anyhow::Error {
+    let remedy = match error.kind() {
+        io::ErrorKind::NotFound => "; it is made in a folder that exists, by `offload-rt passwd FILE NAME`",
+        io::ErrorKind::PermissionDenied => "; root may change it, and the user that it belongs to",
+        _ => "",
+    };
+    anyhow::anyhow!("cannot open {}: {error}{remedy}", file.display())
 }
 
 /// Puts a file with this text in the place of `old`, with its owner and mode. A gateway that reads meanwhile has the

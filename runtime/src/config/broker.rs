@@ -125,7 +125,16 @@ impl FromStr for BrokerUrl {
         let address = rest.strip_suffix('/').unwrap_or(rest);
         let has_port = address.rsplit_once(':').is_some_and(|(_, port)| !port.contains(']'));
         let parsed = if has_port { address.parse() } else { format!("{address}:{default_port}").parse() };
-        parsed.map(|address| BrokerUrl { tls, address })
+        match parsed {
+            Ok(address) => Ok(BrokerUrl { tls, address }),
+            // What stands behind a colon and is no port may be a password whose host is missing.
+            Err(_) if has_port => {
+                Err("a URL holds a host and a port from 0 to 65535, an IPv6 address in brackets, and \
+                                       no password: see username and password_file"
+                    .to_owned())
+            }
+            Err(problem) => Err(problem),
+        }
     }
 }
 
@@ -224,6 +233,9 @@ mod tests {
             "http://u:secret@h",
             "secret://u@h",
             "a:secret@h://",
+            "mqtt://user:secret",
+            "mqtt://user:secret:1883x",
+            "mqtts://user:secret:host",
         ] {
             let error = text.parse::<BrokerUrl>().unwrap_err();
             assert!(!error.contains("secret"), "{error}");

@@ -34,6 +34,7 @@ impl Config {
         }
         self.check_programs(refusals);
         self.check_files(refusals);
+        self.check_contents(refusals);
     }
 
     /// Checks of the embedded broker alone: its addresses differ, and clients from other machines are identified.

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read, or is not UTF-8.
-    #[error("cannot read the configuration {}: {error}{}", path.display(), missing(.error, .path))]
+    #[error("cannot read the configuration {}: {error}{}", path.display(), remedy(.error, .path))]
     Read {
         /// The file.
         path: PathBuf,
@@ -31,11 +31,16 @@ pub enum ConfigError {
     Refused(#[from] Refusals),
 }
 
-fn missing(error: &io::Error, path: &Path) -> String {
+fn remedy(error: &io::Error, path: &Path) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => {
             format!("; `offload-rt config > {}` makes one to start from", path.display())
         }
+        io::ErrorKind::PermissionDenied => {
+            "; the user that runs the gateway has to be able to read it".to_owned()
+        }
+        io::ErrorKind::IsADirectory => "; the file in it is meant".to_owned(),
+        io::ErrorKind::InvalidData => "; it is not UTF-8".to_owned(),
         _ => String::new(),
     }
 }

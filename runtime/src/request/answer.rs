@@ -17,20 +17,27 @@ use std::time::{Duration, Instant};
 /// a panic, it is the answer `internal`.
 #[must_use = "a request is answered exactly once"]
 pub struct PendingAnswer {
-    /// Back to the connection that asked; none once it is answered.
-    pub responder: Option<Box<dyn Responder>>,
-    /// Where the answer goes.
-    pub address: ReplyAddress,
-    /// In which form.
-    pub form: AnswerForm,
+    /// Where it goes.
+    pub way_back: WayBack,
     /// Which part of stdout it carries; all of it if the request names none. Each repetition has its own.
     pub stdout_range: Option<StdoutRange>,
-    /// The request's own name, echoed.
-    pub id: Option<RequestId>,
     /// Where repetitions of the request wait for its outcome.
     pub registration: Option<Registered>,
     /// Who sees the answer.
     pub observations: Vec<Box<dyn AnswerObserver>>,
+}
+
+/// Where an answer goes, and in which form. Whoever has asked hears of a panic in what was to answer: dropped by that, it
+/// answers `internal`. Dropped without a panic, it leaves what is not answered to whoever has delivered it.
+pub struct WayBack {
+    /// Back to the connection that asked; none once it is answered.
+    pub responder: Option<Box<dyn Responder>>,
+    /// The topic.
+    pub address: ReplyAddress,
+    /// In which form.
+    pub form: AnswerForm,
+    /// The request's own name, echoed.
+    pub id: Option<RequestId>,
 }
 
 /// The first request of its name, as the deduplicator knows it. Dropped without an outcome, because its task has
@@ -67,7 +74,7 @@ impl PendingAnswer {
         match outcome {
             RunOutcome::Ran { ended, run, queued } => {
                 let answer = Answer {
-                    id: self.id.clone(),
+                    id: self.way_back.id.clone(),
                     outcome: match ended.result {
                         Ok(code) => Outcome::Exited(code),
                         Err(error) => Outcome::Failed(error),
@@ -92,7 +99,7 @@ impl PendingAnswer {
 
     /// Answers that it was not run, and why.
     fn fail(self, error: WireError) {
-        let answer = Answer::failed(self.id.clone(), error);
+        let answer = Answer::failed(self.way_back.id.clone(), error);
         self.settle(answer, false);
     }
 
@@ -109,18 +116,21 @@ impl PendingAnswer {
     }
 
     /// Every answer leaves through here: cut to the part that was asked for, seen by observers, then published.
-    fn publish(mut self, answer: Answer) {
-        let answer = match self.stdout_range {
+    fn publish(self, answer: Answer) {
+        let PendingAnswer { mut way_back, stdout_range, observations, .. } = self;
+        let answer = match stdout_range {
             Some(range) => answer.with_range(range),
             None => answer,
         };
-        for observation in std::mem::take(&mut self.observations) {
+        for observation in observations {
             observation.answer(&answer);
         }
-        self.hand_over(answer);
+        way_back.answer(answer);
     }
+}
 
-    fn hand_over(&mut self, answer: Answer) {
+impl WayBack {
+    fn answer(&mut self, answer: Answer) {
         if let Some(responder) = self.responder.take() {
             let address = std::mem::take(&mut self.address);
             responder.answer(Outgoing { address, form: self.form, answer });
@@ -128,17 +138,11 @@ impl PendingAnswer {
     }
 }
 
-impl Drop for PendingAnswer {
-    /// Whoever has asked hears of a panic in what was to answer. Without one, what is not answered is left to whoever
-    /// delivered it.
+impl Drop for WayBack {
     fn drop(&mut self) {
         if self.responder.is_some() && std::thread::panicking() {
             let error = telemetry::internal_error("what was to answer a request panicked");
-            let answer = Answer::failed(self.id.clone(), error);
-            for observation in std::mem::take(&mut self.observations) {
-                observation.answer(&answer);
-            }
-            self.hand_over(answer);
+            self.answer(Answer::failed(self.id.clone(), error));
         }
     }
 }
@@ -163,7 +167,7 @@ impl Drop for Registered {
         }
         let error = telemetry::internal_error("a request was given up without an outcome");
         for repetition in self.deduplicator.end(&self.key, &self.account, None, Instant::now()) {
-            let id = repetition.pending.id.clone();
+            let id = repetition.pending.way_back.id.clone();
             repetition.answer(Answer::failed(id, error.clone()));
         }
     }
@@ -234,15 +238,13 @@ mod tests {
 
     fn pending(observations: Vec<Box<dyn AnswerObserver>>) -> (PendingAnswer, mpsc::Receiver<Answer>) {
         let (sender, receiver) = mpsc::channel();
-        let pending = PendingAnswer {
+        let way_back = WayBack {
             responder: Some(Box::new(Back(sender))),
-            address: ReplyAddress { topic: "result/a".to_owned(), ..ReplyAddress::default() },
+            address: ReplyAddress::default(),
             form: AnswerForm::Line,
-            stdout_range: None,
             id: Some("a".try_into().unwrap()),
-            registration: None,
-            observations,
         };
+        let pending = PendingAnswer { way_back, stdout_range: None, registration: None, observations };
         (pending, receiver)
     }
 

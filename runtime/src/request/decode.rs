@@ -1,7 +1,7 @@
 //! What is asked. From here on an answer is owed, and observers see the request.
 
 use super::address::Addressed;
-use super::answer::{PendingAnswer, Refusal};
+use super::answer::{PendingAnswer, Refusal, WayBack};
 use super::observer::{Arrival, Observer};
 use crate::client::Client;
 use crate::config::Limits;
@@ -61,11 +61,8 @@ pub fn decode(
     let arrival = Arrival { client: &client, topic: &topic, payload: &payload, request, arrived };
     let observations = observers.iter().filter_map(|observer| observer.request(&arrival)).collect();
     let pending = |form: AnswerForm, stdout_range: Option<StdoutRange>, id| PendingAnswer {
-        responder: Some(responder),
-        address: reply_address,
-        form,
+        way_back: WayBack { responder: Some(responder), address: reply_address, form, id },
         stdout_range,
-        id,
         registration: None,
         observations,
     };

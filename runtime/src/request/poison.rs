@@ -108,7 +108,7 @@ fn document(resolved: &Resolved, poison: &Poison) -> Document {
     let Resolved { run, original, .. } = resolved;
     let own_topic = topic::result(&run.given.context.reply_id);
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let address = &run.pending.address;
+    let way_back = &run.pending.way_back;
     let prints = poison.executions.iter().map(|execution| execution.fingerprint().to_hex());
     Document {
         set_aside: DateTime::from_unix_duration(now).map_or_else(|_| String::new(), |now| now.to_string()),
@@ -119,10 +119,10 @@ fn document(resolved: &Resolved, poison: &Poison) -> Document {
         client: Asker::of(&run.client),
         topic: original.topic.clone(),
         form: form(original.form).to_owned(),
-        id: run.pending.id.as_ref().map(|id| id.as_str().to_owned()),
+        id: way_back.id.as_ref().map(|id| id.as_str().to_owned()),
         code: code(resolved),
-        response_topic: (address.topic != own_topic).then(|| address.topic.clone()),
-        correlation_data: address.correlation_data.as_ref().map(|data| data.to_vec()),
+        response_topic: (way_back.address.topic != own_topic).then(|| way_back.address.topic.clone()),
+        correlation_data: way_back.address.correlation_data.as_ref().map(|data| data.to_vec()),
         user_properties: original.user_properties.clone(),
         limits: Limits::of(&run.budget),
         payload_bytes: original.payload.len() as u64,

@@ -9,7 +9,6 @@ use crate::set_aside::{Asker, Document, Evidence, JobError, Limits, SetAside};
 use crate::suspects::{Suspects, Watched};
 use crate::telemetry;
 use crate::wasm::engine::Tier;
-use bytes::Bytes;
 use offload_protocol::request::Form;
 use offload_protocol::topic;
 use std::sync::Arc;
@@ -44,8 +43,12 @@ async fn set_aside(resolved: Resolved, poison: Poison, set_aside: Arc<SetAside>,
         telemetry::bounded(&document.topic),
         telemetry::bounded(&document.code)
     );
-    let module = module(&resolved, &modules).await;
-    let Resolved { run, original, .. } = resolved;
+    let Resolved { backend, run, original, digest } = resolved;
+    let module = match (backend, digest) {
+        (Backend::Wasm(Module::Unprepared(_, Some(module))), _) => Some(module),
+        (_, Some(digest)) => modules.module(&run.client, &digest).await,
+        (_, None) => None,
+    };
     let fingerprint = *poison.watched.fingerprint();
     let kept = spawn_blocking(move || {
         let (payload, module) = (&original.payload[..], module.as_deref());
@@ -93,15 +96,6 @@ fn poison(resolved: &Resolved, suspects: &Arc<Suspects>) -> Option<Poison> {
     let crashes = |execution: &Watched| Some((execution.poison()?, *execution.fingerprint()));
     let (crashes, fingerprint) = executions.iter().find_map(crashes)?;
     Some(Poison { watched: suspects.watch(fingerprint), crashes, executions })
-}
-
-/// The module of a request, where it carries one, or it was kept.
-async fn module(resolved: &Resolved, modules: &Modules) -> Option<Bytes> {
-    match (&resolved.backend, resolved.digest) {
-        (Backend::Wasm(Module::Unprepared(_, Some(module))), _) => Some(module.clone()),
-        (_, Some(digest)) => modules.module(&resolved.run.client, &digest).await,
-        (_, None) => None,
-    }
 }
 
 fn document(resolved: &Resolved, poison: &Poison) -> Document {

@@ -5,6 +5,7 @@ mod config;
 mod demo;
 mod doctor;
 mod jobs;
+mod journal;
 mod keygen;
 mod output;
 mod overrides;
@@ -43,6 +44,8 @@ enum Command {
     Jobs(jobs::Jobs),
     /// Add, change or remove a user of a password file
     Passwd(passwd::Passwd),
+    /// Check, show or salvage the journal of a gateway that does not run
+    Journal(journal::JournalCommand),
     /// Make certificates for a gateway and its devices
     Keygen(keygen::Keygen),
     /// Compile standard input (started by the gateway itself)
@@ -82,6 +85,7 @@ pub fn run() -> ExitCode {
         Command::Demo => demo::run(),
         Command::Jobs(command) => jobs::run(command),
         Command::Passwd(command) => passwd::run(command),
+        Command::Journal(command) => journal::run(command),
         Command::Keygen(command) => keygen::run(command),
     };
     ended(outcome)

@@ -120,6 +120,11 @@ impl Suspects {
         self.file.stop();
     }
 
+    /// Whether nothing is suspect or poison.
+    pub fn is_clear(&self) -> bool {
+        self.lock().is_clear()
+    }
+
     /// Whether a panic has left them in disorder.
     pub fn is_torn(&self) -> bool {
         self.table.is_poisoned() || self.isolation.is_torn()

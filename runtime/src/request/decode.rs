@@ -1,11 +1,11 @@
 //! What is asked. From here on an answer is owed, and observers see the request.
 
 use super::address::Addressed;
-use super::answer::{PendingAnswer, Refusal};
+use super::answer::{PendingAnswer, Refusal, WayBack};
+use super::journal::Promise;
 use super::observer::{Arrival, Observer};
 use crate::client::Client;
 use crate::config::Limits;
-use crate::ingress::Acceptance;
 use bytes::Bytes;
 use offload_protocol::UserProperties;
 use offload_protocol::answer::AnswerForm;
@@ -32,7 +32,7 @@ pub struct Decoded {
     /// Bytes of its payload.
     pub size: usize,
     pub is_misdirected: bool,
-    pub acceptance: Acceptance,
+    pub promise: Promise,
     pub pending: PendingAnswer,
 }
 
@@ -50,7 +50,7 @@ pub fn decode(
         payload,
         user_properties,
         arrived,
-        acceptance,
+        promise,
         responder,
         reply_address,
         is_misdirected,
@@ -61,23 +61,21 @@ pub fn decode(
     let arrival = Arrival { client: &client, topic: &topic, payload: &payload, request, arrived };
     let observations = observers.iter().filter_map(|observer| observer.request(&arrival)).collect();
     let pending = |form: AnswerForm, stdout_range: Option<StdoutRange>, id| PendingAnswer {
-        responder: Some(responder),
-        address: reply_address,
-        form,
+        way_back: WayBack { responder: Some(responder), address: reply_address, form, id },
         stdout_range,
-        id,
         registration: None,
+        kept: None,
         observations,
     };
     match decoded {
         Ok(request) => {
             let pending = pending(request.answer_form(), request.stdout_range, request.id.clone());
             let asked = Asked { client, topic, reply_id, arrived, request, payload, user_properties };
-            Ok(Decoded { asked, size, is_misdirected, acceptance, pending })
+            Ok(Decoded { asked, size, is_misdirected, promise, pending })
         }
         Err(Rejected { form, id, error }) => {
-            acceptance.complete();
-            Err(Refusal::new(pending(form, None, id), error))
+            let pending = PendingAnswer { kept: promise.refused(), ..pending(form, None, id) };
+            Err(Refusal::new(pending, error))
         }
     }
 }
@@ -85,8 +83,7 @@ pub fn decode(
 impl Decoded {
     /// Ends the request. Its publisher is told that it has arrived, and then why it is not run.
     pub fn refuse(self, error: WireError) -> Refusal {
-        self.acceptance.complete();
-        Refusal::new(self.pending, error)
+        Refusal::new(PendingAnswer { kept: self.promise.refused(), ..self.pending }, error)
     }
 }
 

@@ -5,9 +5,11 @@
 //! crashes. Its answer goes where the first one would have gone.
 
 use super::{JobError, SetAside};
+use crate::client::Client;
 use crate::fingerprint::Fingerprint;
 use crate::ingress::{Acceptance, Delivery, DeliveryProperties, Ingress, Intake, Outgoing, Responder};
 use crate::suspects::Suspects;
+use offload_broker::OnAcknowledged;
 use offload_protocol::answer::Outcome;
 use offload_protocol::error::{ErrorKind, WireError};
 use std::collections::HashSet;
@@ -43,6 +45,7 @@ struct State {
 struct Back {
     retries: Arc<Retries>,
     number: u64,
+    asker: Client,
 }
 
 impl Retries {
@@ -118,9 +121,10 @@ impl Retries {
                 "a request that was set aside is run again"
             );
         }
-        let back = Back { retries: self.clone(), number };
+        let client = document.client.to_client();
+        let back = Back { retries: self.clone(), number, asker: client.clone() };
         Ok(Delivery {
-            client: document.client.to_client(),
+            client,
             topic: document.topic,
             payload: payload.into(),
             properties: DeliveryProperties {
@@ -140,20 +144,20 @@ impl Retries {
 }
 
 impl Responder for Back {
-    fn answer(self: Box<Self>, answer: Outgoing) {
-        let Back { retries, number } = *self;
+    fn answer(self: Box<Self>, answer: Outgoing, on_acknowledged: Option<OnAcknowledged>) {
+        let Back { retries, number, asker } = *self;
         if let Outcome::Failed(WireError { kind: ErrorKind::Busy, .. }) = answer.answer.outcome {
             // It was not run: a later look, or the next gateway, takes it up again.
             retries.state().running.remove(&number);
             return;
         }
-        retries.ingress.publish_answer(answer);
+        retries.ingress.publish_answer(&asker, answer, on_acknowledged);
         retries.state().answered.push(number);
         retries.answered.notify_one();
     }
 
     fn ignore(self: Box<Self>) {
-        let Back { retries, number } = *self;
+        let Back { retries, number, .. } = *self;
         retries.state().answered.push(number);
         retries.answered.notify_one();
     }

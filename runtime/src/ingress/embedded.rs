@@ -32,6 +32,10 @@ use tokio_util::task::TaskTracker;
 /// The first level of each topic on which requests come.
 const REQUEST_LEVELS: [&str; 2] = ["localCode", "inputCode"];
 
+/// The part of the journal's log that messages in sessions may take: half of what records may. Requests, sessions and
+/// retained messages have the rest.
+const MESSAGES_OF_LOG: u64 = 4;
+
 /// What [`Hook::route`] has found a topic to be: one that carries requests.
 const REQUEST: u32 = 0;
 /// The watchdog's own topic.
@@ -123,7 +127,10 @@ impl Ingress for EmbeddedIngress {
         sockets.none_left()?;
 
         let hook = Arc::new(Hook { access, authentication, credentials: credentials.clone(), intake });
-        let limits = broker_config(&config.listen, &config.watchdog);
+        let limits = offload_broker::Config {
+            max_stored_bytes: (config.journal.log.bytes() / MESSAGES_OF_LOG) as usize,
+            ..broker_config(&config.listen, &config.watchdog)
+        };
         let broker = match storage {
             Some(BrokerStorage { storage, records }) => {
                 Broker::with_storage(limits, hook.clone(), storage, records)

@@ -37,8 +37,12 @@ const AGAIN_PERCENT: u64 = 6;
 
 /// What one device sends in a round, at the most: no more than listeners that sleep have room for.
 const REQUESTS: u32 = 400;
-const MESSAGES: u32 = 40;
-const RETAINED: u32 = 10;
+const MESSAGES: u32 = 60;
+const RETAINED: u32 = 20;
+
+/// Pause of a device after a message and after a retained value, in milliseconds: so that some are under way whenever
+/// a kill comes.
+const PACE_MS: std::ops::Range<u64> = 0..15;
 
 /// Ordinary messages of one device that are not acknowledged, at the most.
 const MESSAGES_IN_FLIGHT: usize = 2;
@@ -156,6 +160,10 @@ pub struct Client {
     recent: VecDeque<(Key, Instant)>,
     messages: Vec<Key>,
     value: Option<Key>,
+    /// The last slow request; the next one is sent when it is answered.
+    slow: Option<Key>,
+    /// When the next message may be sent.
+    paced: Instant,
 }
 
 #[derive(Default)]
@@ -183,6 +191,8 @@ impl Client {
             recent: VecDeque::new(),
             messages: Vec::new(),
             value: None,
+            slow: None,
+            paced: Instant::now(),
             shared,
         }
     }
@@ -291,7 +301,10 @@ impl Client {
     /// When something is to be done although nothing comes.
     fn wake(&self, connected: bool) -> Option<Instant> {
         let repeat = self.repeats.values().min().copied().filter(|_| connected && self.subscribed);
-        self.outage.map(Outage::at).into_iter().chain(repeat).min()
+        let sends_more =
+            connected && self.subscribed && self.phase == Phase::Load && self.budget.messages > 0;
+        let message = (sends_more && self.shared.mix.messages).then_some(self.paced);
+        self.outage.map(Outage::at).into_iter().chain(repeat).chain(message).min()
     }
 
     fn connected(&mut self, packet: &Packet, output: &mut BytesMut) -> Result<()> {
@@ -331,7 +344,7 @@ impl Client {
             Some(News::Subscribed(granted)) => {
                 ensure!(granted, "a subscription was refused");
                 self.subscribed = true;
-                self.shared.ledger.borrow_mut().subscribed(self.number);
+                self.shared.ledger.borrow_mut().subscribed(at, self.number);
             }
             Some(News::Disconnected(code)) => bail!("DISCONNECT with code {code:#04x}"),
             None => {}
@@ -377,12 +390,11 @@ impl Client {
                 self.publish_request(&reply, output);
             }
         }
-        if mix.messages && self.phase == Phase::Load {
+        if mix.messages && self.phase == Phase::Load && self.paced <= Instant::now() {
+            self.paced = Instant::now() + Duration::from_millis(self.random.within(PACE_MS));
             self.messages.retain(|key| self.session.has(*key));
-            while self.budget.messages > 0
-                && self.messages.len() < MESSAGES_IN_FLIGHT
-                && self.session.room() > 0
-            {
+            let messages_are_few = self.messages.len() < MESSAGES_IN_FLIGHT;
+            if self.budget.messages > 0 && messages_are_few && self.session.room() > 0 {
                 self.budget.messages -= 1;
                 self.publish_message(output);
             }
@@ -404,8 +416,13 @@ impl Client {
             return self.send_again(key, reply, output);
         }
         // The `id` of a client with an empty reply id belongs to its connection, which does not survive.
-        let request = load::request(&mut self.random, self.shared.mix.anonymous, !reply.is_empty());
+        let mix = self.shared.mix;
+        let slow = self.slow.is_none_or(|key| !self.shared.ledger.borrow().is_open(key));
+        let request = load::request(&mut self.random, mix.anonymous, !reply.is_empty(), slow);
         let key = self.next_key();
+        if request.is_slow() {
+            self.slow = Some(key);
+        }
         self.send_first(key, request, reply, output);
         if request.id {
             self.recent.push_back((key, Instant::now()));

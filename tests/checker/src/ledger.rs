@@ -8,11 +8,12 @@ mod entry;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
 
+use contradiction::seconds;
 pub use contradiction::{Contradiction, Fault};
 use entry::{Entry, Event, mark};
 pub use entry::{Sent, shown};
@@ -24,8 +25,11 @@ use crate::request::{Code, RANDOM_BYTES, Request};
 /// Rounds after which an entry that is settled becomes a [`Past`].
 const REMEMBERED_ROUNDS: u32 = 4;
 
-/// Contradictions that are kept with their history; beyond that they are counted.
-const MAX_CONTRADICTIONS: usize = 100;
+/// Contradictions of one kind that are kept with their history; beyond that they are counted.
+const MAX_OF_A_KIND: u64 = 20;
+
+/// Connections of a client, and subscriptions, that histories can name.
+const MAX_CONNECTIONS: usize = 32;
 
 /// What is promised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +43,7 @@ pub enum Promise {
 }
 
 /// What clients have done and seen so far.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Counts {
     /// Requests that were sent, each once however often it was repeated.
     pub requests: u64,
@@ -53,8 +57,8 @@ pub struct Counts {
     pub messages: u64,
     /// Ordinary messages that were received.
     pub received: u64,
-    /// Contradictions, whether or not they are kept.
-    pub contradictions: u64,
+    /// Contradictions of each kind, whether or not they are kept.
+    pub contradictions: BTreeMap<Fault, u64>,
 }
 
 /// What is left of an entry that was settled some rounds ago.
@@ -77,6 +81,21 @@ struct Client {
     established: bool,
     /// At which quality of service it listens to ordinary messages.
     listens: Option<u8>,
+    /// Its last connections.
+    connections: VecDeque<(Duration, String)>,
+}
+
+impl Client {
+    fn new(correlates: bool, listens: Option<u8>) -> Client {
+        Client { correlates, established: false, listens, connections: VecDeque::new() }
+    }
+
+    fn note(&mut self, at: Duration, what: String) {
+        self.connections.push_back((at, what));
+        if self.connections.len() > MAX_CONNECTIONS {
+            self.connections.pop_front();
+        }
+    }
 }
 
 /// See the module's documentation.
@@ -118,12 +137,12 @@ impl Ledger {
 
     /// A client that sends requests, with its keys as Correlation Data or without.
     pub fn add_device(&mut self, client: u16, correlates: bool) {
-        self.clients.insert(client, Client { correlates, established: false, listens: None });
+        self.clients.insert(client, Client::new(correlates, None));
     }
 
     /// A client that is to receive all ordinary messages, at this quality of service.
     pub fn add_listener(&mut self, client: u16, qos: u8) {
-        self.clients.insert(client, Client { correlates: false, established: false, listens: Some(qos) });
+        self.clients.insert(client, Client::new(false, Some(qos)));
     }
 
     /// A round begins. Entries that were settled long ago are reduced to their marks.
@@ -153,21 +172,26 @@ impl Ledger {
 
     /// A client has got its CONNACK: whether the broker has its session.
     pub fn connected(&mut self, at: Duration, client: u16, present: bool) {
-        let established = self.clients.get_mut(&client).map(|known| &mut known.established);
-        if let Some(established) = established.filter(|established| **established && !present) {
+        let Some(known) = self.clients.get_mut(&client) else { return };
+        let session = if present { "the session is there" } else { "there is no session" };
+        known.note(at, format!("client {client} connected: {session}"));
+        if known.established && !present {
             // Once for each time that it is established.
-            *established = false;
+            known.established = false;
             if self.promise == Promise::Acknowledged {
                 let what = format!("client {client} subscribed, and the broker has no session of it");
-                self.contradict(at, Fault::SessionLost, what, Vec::new());
+                let history = known.connections.iter().chain(self.crashes.last()).cloned();
+                let history = in_order(history.collect());
+                self.contradict(at, Fault::SessionLost, what, history);
             }
         }
     }
 
     /// A client has got the SUBACK for all that it subscribes to.
-    pub fn subscribed(&mut self, client: u16) {
+    pub fn subscribed(&mut self, at: Duration, client: u16) {
         if let Some(known) = self.clients.get_mut(&client) {
             known.established = true;
+            known.note(at, format!("client {client} has subscribed"));
         }
     }
 
@@ -385,7 +409,7 @@ impl Ledger {
     /// Whoever watches has seen something that is wrong beside all messages.
     pub fn observed(&mut self, at: Duration, fault: Fault, what: String) {
         let crashes = self.crashes.iter().rev().take(1);
-        let history = crashes.map(|(at, what)| format!("{}: {what}", contradiction::seconds(*at))).collect();
+        let history = crashes.map(|(at, what)| format!("{}: {what}", seconds(*at))).collect();
         self.contradict(at, fault, what, history);
     }
 
@@ -450,8 +474,8 @@ impl Ledger {
     }
 
     /// What clients have done and seen.
-    pub fn counts(&self) -> Counts {
-        self.counts
+    pub fn counts(&self) -> &Counts {
+        &self.counts
     }
 
     /// All that was found, as far as it is kept.
@@ -484,13 +508,29 @@ impl Ledger {
     }
 
     fn history(&self, key: Key) -> Vec<String> {
-        self.entries.get(&key).map_or_else(Vec::new, |entry| entry.history(&self.crashes))
+        let Some(entry) = self.entries.get(&key) else { return Vec::new() };
+        // What happened to those who sent it and were to receive it, since it was sent.
+        let of_message = matches!(entry.sent, Sent::Message { .. });
+        let concerned = self.clients.iter().filter(|(number, client)| {
+            **number == key.client
+                || (of_message && client.listens.is_some() && !entry.heard.contains(number))
+        });
+        let beside = concerned.flat_map(|(_, client)| &client.connections).chain(&self.crashes);
+        in_order(entry.history(beside))
     }
 
     fn contradict(&mut self, at: Duration, fault: Fault, what: String, history: Vec<String>) {
-        self.counts.contradictions += 1;
-        if self.contradictions.len() < MAX_CONTRADICTIONS {
+        let of_kind = self.counts.contradictions.entry(fault).or_default();
+        *of_kind += 1;
+        if *of_kind <= MAX_OF_A_KIND {
             self.contradictions.push(Contradiction { fault, round: self.round, at, what, history });
         }
     }
+}
+
+/// As lines.
+fn in_order(mut events: Vec<(Duration, String)>) -> Vec<String> {
+    // Stable: of events at one time the first one stays first.
+    events.sort_by_key(|(at, _)| *at);
+    events.into_iter().map(|(at, what)| format!("{}: {what}", seconds(at))).collect()
 }

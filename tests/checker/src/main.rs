@@ -156,13 +156,14 @@ fn progress(rounds: u32) -> impl FnMut(u32, &Counts) {
     let terminal = stderr().is_terminal();
     move |round, counts| {
         if terminal {
-            let end = if round == rounds || counts.contradictions > 0 { "\n" } else { "" };
+            let found: u64 = counts.contradictions.values().sum();
+            let end = if round == rounds || found > 0 { "\n" } else { "" };
             let mut stderr = stderr().lock();
             // Whoever closes stderr wants none of it.
             let _ = write!(
                 stderr,
-                "\rround {round} of {rounds}: {} acknowledged, {} contradictions{end}",
-                counts.acknowledged, counts.contradictions
+                "\rround {round} of {rounds}: {} acknowledged, {found} contradictions{end}",
+                counts.acknowledged
             );
             let _ = stderr.flush();
         }

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use crate::ledger::Contradiction;
 use crate::run::{Options, Report};
 
-/// Contradictions that are printed with their history; the others are counted.
-const SHOWN: usize = 10;
+/// Contradictions of each kind that are printed with their history; the others are counted.
+const SHOWN: usize = 2;
 
 /// In lines.
 pub fn text(options: &Options, report: &Report) -> String {
@@ -54,10 +54,16 @@ pub fn text(options: &Options, report: &Report) -> String {
         return text;
     }
     let _ = writeln!(text, "the last of the logs:\n{}", report.logs);
-    for contradiction in report.contradictions.iter().take(SHOWN) {
-        let _ = writeln!(text, "{contradiction}");
+    for (fault, count) in &counts.contradictions {
+        let of_kind = report.contradictions.iter().filter(|contradiction| contradiction.fault == *fault);
+        for contradiction in of_kind.take(SHOWN) {
+            let _ = writeln!(text, "{contradiction}");
+        }
+        if let Some(more) = usize::try_from(*count).ok().and_then(|count| count.checked_sub(SHOWN + 1)) {
+            let _ = writeln!(text, "    and {} more of `{}`", more + 1, fault.name());
+        }
     }
-    let _ = writeln!(text, "{} contradictions in round {}", counts.contradictions, report.rounds);
+    let _ = writeln!(text, "in round {} of seed {} on {target}", report.rounds, options.seed);
     if let Some(folder) = &report.folder {
         let _ = writeln!(text, "the folder of the servers is {}", folder.display());
     }
@@ -78,6 +84,11 @@ pub fn json(options: &Options, report: &Report) -> Value {
         };
         json!({ "first": one(first), "last": one(last) })
     });
+    let found: serde_json::Map<String, Value> = counts
+        .contradictions
+        .iter()
+        .map(|(fault, count)| (fault.name().to_owned(), (*count).into()))
+        .collect();
     json!({
         "seed": options.seed,
         "rounds": report.rounds,
@@ -89,7 +100,7 @@ pub fn json(options: &Options, report: &Report) -> Value {
         "acknowledged": counts.acknowledged,
         "answers": counts.answers,
         "received": counts.received,
-        "found": counts.contradictions,
+        "found": found,
         "contradictions": report.contradictions.iter().map(Contradiction::json).collect::<Vec<_>>(),
         "resources": resources,
         "logs": report.logs,

@@ -139,7 +139,7 @@ pub async fn run(options: &Options, told: impl FnMut(u32, &Counts)) -> Result<Re
     Ok(Report {
         rounds,
         kills: run.kills,
-        counts: ledger.counts(),
+        counts: ledger.counts().clone(),
         contradictions,
         resources: run.first.zip(run.last),
         took: run.shared.now(),
@@ -207,7 +207,7 @@ impl Run<'_> {
             if self.holds() {
                 self.round().await?;
             }
-            told(round, &self.shared.ledger.borrow().counts());
+            told(round, self.shared.ledger.borrow().counts());
             if !self.holds() {
                 return Ok(round);
             }

@@ -6,7 +6,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
-use super::contradiction::seconds;
 use crate::request::{RANDOM_BYTES, Request};
 
 /// Events of one entry that are kept, the first ones: what is repeated for long repeats itself.
@@ -120,15 +119,14 @@ impl Entry {
         }
     }
 
-    /// Its events in lines, and the crashes between them.
-    pub fn history(&self, crashes: &[(Duration, String)]) -> Vec<String> {
+    /// Its events, and those beside it since it was sent.
+    pub fn history<'a>(
+        &self,
+        beside: impl Iterator<Item = &'a (Duration, String)>,
+    ) -> Vec<(Duration, String)> {
         let begin = self.history.first().map_or(Duration::MAX, |(at, _)| *at);
-        let mut lines: Vec<(Duration, String)> =
-            self.history.iter().map(|(at, event)| (*at, event.to_string())).collect();
-        lines.extend(crashes.iter().filter(|(at, _)| *at >= begin).take(MAX_HISTORY).cloned());
-        // Stable: of events at one time the entry's own come first.
-        lines.sort_by_key(|(at, _)| *at);
-        lines.into_iter().map(|(at, line)| format!("{}: {line}", seconds(at))).collect()
+        let own = self.history.iter().map(|(at, event)| (*at, event.to_string()));
+        own.chain(beside.filter(|(at, _)| *at >= begin).take(MAX_HISTORY).cloned()).collect()
     }
 }
 

@@ -315,7 +315,8 @@ impl Client {
         let at = self.shared.now();
         let mut ledger = self.shared.ledger.borrow_mut();
         ledger.connected(at, self.number, present);
-        self.subscribed &= present;
+        // Where sessions may be lost, one can be there that is not the one that had subscribed: its CONNACK was.
+        self.subscribed &= present && self.shared.promise == Promise::Acknowledged;
         let filter = match &self.role {
             Role::Device { reply } => (format!("result/{reply}"), 1),
             Role::Listener { qos, .. } => ("news/#".to_owned(), *qos),

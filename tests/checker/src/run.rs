@@ -35,6 +35,10 @@ const KILL_MS: Range<u64> = 20..450;
 const KILL_AGAIN_PERCENT: u64 = 25;
 const KILL_AGAIN_MS: Range<u64> = 0..250;
 
+/// How long Mosquitto is away: longer than a gateway waits before it tries again, which otherwise takes broker after
+/// broker that closes its connection for another gateway with its client id.
+const AWAY_MS: Range<u64> = 150..400;
+
 /// Of a hundred rounds, in how many the load goes on after the last start, and for how long.
 const LOAD_ON_PERCENT: u64 = 50;
 const LOAD_ON_MS: Range<u64> = 0..200;
@@ -223,12 +227,10 @@ impl Run<'_> {
         self.shared.phase.send_replace(Phase::Load);
         self.pause(KILL_MS).await;
         if let Some(victim) = self.victim() {
-            self.kill(victim).await?;
-            self.deployment.spawn(victim)?;
+            self.kill_and_start(victim).await?;
             while self.random.percent(KILL_AGAIN_PERCENT) {
                 self.pause(KILL_AGAIN_MS).await;
-                self.kill(victim).await?;
-                self.deployment.spawn(victim)?;
+                self.kill_and_start(victim).await?;
             }
             if let Err(error) = self.deployment.ready(victim).await {
                 let what = format!("{} does not start again: {error:#}", victim.name());
@@ -260,14 +262,18 @@ impl Run<'_> {
         }
     }
 
-    async fn kill(&mut self, victim: Server) -> Result<()> {
+    /// Does not wait until it is ready again.
+    async fn kill_and_start(&mut self, victim: Server) -> Result<()> {
         if let Some(ended) = self.deployment.ended() {
             self.shared.observed(Fault::Down, ended);
         }
         self.deployment.kill(victim).await.context("cannot kill a server")?;
         self.kills += 1;
         self.shared.ledger.borrow_mut().crashed(self.shared.now(), victim.name());
-        Ok(())
+        if victim == Server::Broker && self.shared.mix.requests {
+            self.pause(AWAY_MS).await;
+        }
+        self.deployment.spawn(victim)
     }
 
     async fn pause(&mut self, milliseconds: Range<u64>) {

@@ -51,9 +51,10 @@ struct Arguments {
     /// Requests of all devices that are not answered yet
     #[arg(long, value_name = "N", default_value_t = 64)]
     in_flight: usize,
-    /// Seconds without anything new before what is owed is given up
-    #[arg(long, value_name = "SECONDS", default_value_t = 20)]
-    patience: u64,
+    /// Seconds without anything new before what is owed is given up: by default 20, or 120 where Mosquitto is killed
+    /// beside a gateway, which tries again after longer and longer pauses
+    #[arg(long, value_name = "SECONDS")]
+    patience: Option<u64>,
     /// The program `offload-rt`: by default the one beside this program
     #[arg(long, value_name = "FILE")]
     gateway: Option<PathBuf>,
@@ -124,6 +125,7 @@ fn options(arguments: &Arguments) -> Result<Options> {
         None => Promise::Acknowledged,
     };
     ensure!(!(plain && promise == Promise::Ids), "Mosquitto alone answers no request");
+    let patience = arguments.patience.unwrap_or(if kills_broker && !plain { 120 } else { 20 });
     let gateway = match &arguments.gateway {
         Some(file) => file.clone(),
         None => std::env::current_exe()?.with_file_name("offload-rt"),
@@ -146,7 +148,7 @@ fn options(arguments: &Arguments) -> Result<Options> {
         kill,
         promise,
         in_flight: arguments.in_flight,
-        patience: Duration::from_secs(arguments.patience),
+        patience: Duration::from_secs(patience),
         keep: arguments.keep,
     })
 }

@@ -31,7 +31,7 @@
 //!
 //!     fn publish(&self, broker: &Broker, message: Received) {
 //!         let pong = Message::new("pong", message.payload, QoS::AtLeastOnce);
-//!         broker.publish_to(&message.client, &pong, None);
+//!         broker.publish_to(&message.client, &pong, None, None);
 //!         message.ack.complete();
 //!     }
 //! }
@@ -119,6 +119,7 @@ mod reason;
 mod registry;
 mod session;
 mod stats;
+pub mod storage;
 mod throttle;
 mod topics;
 mod transport;
@@ -134,9 +135,11 @@ pub use self::{
     session::{
         acknowledgement::Acknowledgement,
         client::{ClientInfo, Identity, Login},
+        receipt::OnAcknowledged,
     },
     stats::{Dropped, Stats},
-    topics::{Oversize, Receipt},
+    storage::Storage,
+    topics::{Oversize, Placed},
     transport::{
         Transport,
         peer::TransportKind,

@@ -60,6 +60,9 @@ pub enum Refused {
         /// The limit.
         most: u64,
     },
+    /// It was closed.
+    #[error("the journal is closed")]
+    Closed,
     /// The journal takes nothing any more.
     #[error(transparent)]
     Failed(#[from] Failed),
@@ -77,6 +80,11 @@ pub struct Failed {
 impl Failed {
     pub(crate) fn new(cause: io::Error) -> Failed {
         Failed { cause: Arc::new(cause) }
+    }
+
+    /// The system's reason, as it can be told again.
+    pub(crate) fn into_cause(self) -> io::Error {
+        Arc::try_unwrap(self.cause).unwrap_or_else(|cause| io::Error::new(cause.kind(), cause.to_string()))
     }
 
     /// The system's reason.

@@ -1,7 +1,8 @@
 //! The journal's thread: takes what waits, writes it as one group, makes it durable, tells those who wait.
 //!
 //! Group commit without a timer: a batch that finds the thread asleep is written and synced at once, and whatever comes
-//! during that sync is the next group.
+//! during that sync is the next group. Until it is taken for one, a batch can be withdrawn. A batch that nobody waits
+//! for wakes nobody, for a while.
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -10,15 +11,21 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use crate::blobs::{Blob, Blobs};
+use crate::blobs::{Blob, Blobs, Reservation};
 use crate::config::{Config, Durability, Layout};
 use crate::error::{Failed, Refused};
-use crate::ids::RecordId;
+use crate::ids::{BlobDigest, RecordId};
 use crate::log::Log;
-use crate::record::{Batch, Usage};
+use crate::record::{Batch, Payload, Usage};
 
 /// Bytes that are written at once at most, so that the first of many batches does not wait for the last one's write.
 const MAX_GROUP_BYTES: usize = 1024 * 1024;
+
+/// How long a batch that nobody waits for waits for others: a few syncs, so that a journal in use makes none for it.
+pub(crate) const LAZY_DELAY: Duration = Duration::from_millis(50);
+
+/// Withdrawn batches that may lie between others before the queue is packed.
+const MAX_GAPS: usize = 64;
 
 /// Is told, on the journal's thread, whether its batch is durable.
 pub(crate) type Completion = Box<dyn FnOnce(Result<(), Failed>) + Send>;
@@ -44,8 +51,17 @@ struct Limits {
 }
 
 struct State {
+    /// In the order of their numbers. Those that were withdrawn are empty.
     queue: VecDeque<Waiting>,
     queued_bytes: u64,
+    /// The number of the next batch.
+    next_number: u64,
+    /// Batches in the queue that somebody waits for.
+    urgent: usize,
+    /// Batches in the queue that were withdrawn.
+    withdrawn: usize,
+    /// Since when a batch has been in the queue that nobody waits for.
+    lazy_since: Option<Instant>,
     /// Of live records and of those that wait.
     usage: Usage,
     /// Bytes that they may take.
@@ -59,10 +75,27 @@ struct State {
 }
 
 struct Waiting {
+    number: u64,
     body: Vec<u8>,
+    usage: Usage,
     blobs: Vec<(RecordId, Blob)>,
-    on_durable: Completion,
+    /// What is to be a blob before it is written.
+    payloads: Vec<(Reservation, Payload)>,
+    /// `None` where nobody waits for it.
+    on_durable: Option<Completion>,
+    is_withdrawn: bool,
 }
+
+impl Waiting {
+    /// In memory.
+    fn bytes(&self) -> u64 {
+        (self.body.len() + self.payloads.iter().map(|(_, payload)| payload.bytes.len()).sum::<usize>()) as u64
+    }
+}
+
+/// Names a batch that was staged: see [`Journal::withdraw`](crate::Journal::withdraw).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ticket(u64);
 
 /// What a journal holds, and what it has done since it was opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +119,10 @@ impl Shared {
         let state = State {
             queue: VecDeque::new(),
             queued_bytes: 0,
+            next_number: 0,
+            urgent: 0,
+            withdrawn: 0,
+            lazy_since: None,
             usage: log.usage(),
             capacity: log.capacity(),
             log_bytes: log.bytes(),
@@ -104,7 +141,14 @@ impl Shared {
         Shared { state: Mutex::new(state), wake: Condvar::new(), limits }
     }
 
-    pub fn append(&self, batch: Batch, on_durable: Completion) -> Result<(), Refused> {
+    /// Puts a batch into the queue. The thread is not woken for it, unless nobody waits for it: then it is to know when
+    /// to look.
+    pub fn stage(
+        &self,
+        batch: Batch,
+        payloads: Vec<(Reservation, Payload)>,
+        on_durable: Option<Completion>,
+    ) -> Result<Ticket, Refused> {
         let too_large =
             |bytes: usize, most: usize| Refused::TooLarge { bytes: bytes as u64, most: most as u64 };
         if batch.body.len() > self.limits.longest_batch {
@@ -117,24 +161,81 @@ impl Shared {
         if let Some(failed) = &state.failed {
             return Err(failed.clone().into());
         }
+        if state.closing {
+            return Err(Refused::Closed);
+        }
         // Whatever only removes is always taken.
         let mut usage = state.usage;
         usage.add(batch.usage);
-        let queued_bytes = state.queued_bytes + batch.body.len() as u64;
+        let bytes = batch.body.len() + payloads.iter().map(|(_, payload)| payload.bytes.len()).sum::<usize>();
+        let queued_bytes = state.queued_bytes + bytes as u64;
+        // One that is too long for the queue is alone in it.
         let fits = usage.records <= self.limits.records
             && usage.bytes <= state.capacity
-            && queued_bytes <= self.limits.queued_bytes;
+            && (queued_bytes <= self.limits.queued_bytes || state.queued_bytes == 0 && !payloads.is_empty());
         if batch.usage.records > 0 && !fits {
             return Err(Refused::Full);
         }
         state.usage = usage;
         state.queued_bytes = queued_bytes;
-        state.queue.push_back(Waiting { body: batch.body, blobs: batch.blobs, on_durable });
+        let number = state.next_number;
+        state.next_number += 1;
+        let is_first_lazy = on_durable.is_none() && state.lazy_since.is_none();
+        match &on_durable {
+            Some(_) => state.urgent += 1,
+            None => state.lazy_since = state.lazy_since.or_else(|| Some(Instant::now())),
+        }
+        let Batch { body, blobs, usage, .. } = batch;
+        let waiting = Waiting { number, body, usage, blobs, payloads, on_durable, is_withdrawn: false };
+        state.queue.push_back(waiting);
+        if is_first_lazy {
+            self.wake_thread(state);
+        }
+        Ok(Ticket(number))
+    }
+
+    /// Has what was staged written.
+    pub fn commit(&self) {
+        let state = self.lock();
+        if state.urgent > 0 {
+            self.wake_thread(state);
+        }
+    }
+
+    /// Takes a batch out of the queue; false if it is not there any more.
+    pub fn withdraw(&self, Ticket(number): Ticket) -> bool {
+        let mut state = self.lock();
+        let Ok(at) = state.queue.binary_search_by_key(&number, |waiting| waiting.number) else {
+            return false;
+        };
+        let waiting = &mut state.queue[at];
+        if waiting.is_withdrawn {
+            return false;
+        }
+        waiting.is_withdrawn = true;
+        let bytes = waiting.bytes();
+        let (body, blobs) = (std::mem::take(&mut waiting.body), std::mem::take(&mut waiting.blobs));
+        let payloads = std::mem::take(&mut waiting.payloads);
+        let (usage, on_durable) = (waiting.usage, waiting.on_durable.take());
+        state.usage.subtract(usage);
+        state.queued_bytes -= bytes;
+        state.urgent -= usize::from(on_durable.is_some());
+        state.withdrawn += 1;
+        if state.withdrawn > MAX_GAPS && 2 * state.withdrawn > state.queue.len() {
+            state.queue.retain(|waiting| !waiting.is_withdrawn);
+            state.withdrawn = 0;
+        }
+        drop(state);
+        // Whatever these hold may call the journal.
+        drop((body, blobs, payloads, on_durable));
+        true
+    }
+
+    fn wake_thread(&self, mut state: MutexGuard<'_, State>) {
         if std::mem::take(&mut state.asleep) {
             drop(state);
             self.wake.notify_one();
         }
-        Ok(())
     }
 
     /// Lets the thread end after what waits is done.
@@ -253,8 +354,8 @@ impl Writer {
         }
         if let Some(failed) = self.shared.failed() {
             let waiting = std::mem::take(&mut self.shared.lock().queue);
-            for waiting in self.group.into_iter().chain(waiting) {
-                (waiting.on_durable)(Err(failed.clone()));
+            for on_durable in self.group.into_iter().chain(waiting).filter_map(|waiting| waiting.on_durable) {
+                on_durable(Err(failed.clone()));
             }
         }
     }
@@ -279,22 +380,26 @@ impl Writer {
         state.update(&mut self.log);
         loop {
             let sync_due = self.sync_due();
+            let lazy_due = state.lazy_since.map(|since| LAZY_DELAY.saturating_sub(since.elapsed()));
             if state.failed.is_some() {
                 return Next::Stop;
             }
             if sync_due == Some(Duration::ZERO) {
                 return Next::Sync;
             }
-            if !state.queue.is_empty() {
+            let is_due = state.urgent > 0 || lazy_due == Some(Duration::ZERO) || state.closing;
+            if is_due && state.queue.len() > state.withdrawn {
                 std::mem::swap(&mut state.queue, &mut self.group);
-                state.queued_bytes = 0;
+                self.group.retain(|waiting| !waiting.is_withdrawn);
+                (state.queued_bytes, state.urgent, state.withdrawn) = (0, 0, 0);
+                state.lazy_since = None;
                 return Next::Write;
             }
             if state.closing {
                 return Next::Finish;
             }
             state.asleep = true;
-            state = match sync_due {
+            state = match sync_due.into_iter().chain(lazy_due).min() {
                 Some(timeout) => {
                     self.shared.wake.wait_timeout(state, timeout).expect("no panic while the lock is held").0
                 }
@@ -317,6 +422,12 @@ impl Writer {
     fn write_group(&mut self) -> io::Result<()> {
         let mut written = 0;
         while self.staged < self.group.len() {
+            if !self.group[self.staged].payloads.is_empty() {
+                // Nobody before it waits for its payloads, and if there is no room for them it goes alone.
+                self.flush()?;
+                self.write_payloads()?;
+                continue;
+            }
             let bytes = self.group[self.staged].body.len();
             if self.log.group_bytes() > 0 && self.log.group_bytes() + bytes > MAX_GROUP_BYTES {
                 self.flush()?;
@@ -336,6 +447,31 @@ impl Writer {
         self.log.maintain(written)
     }
 
+    /// Makes blobs of the payloads of the first batch, or drops it where there is no room for them.
+    fn write_payloads(&mut self) -> io::Result<()> {
+        let Some(waiting) = self.group.front_mut() else { return Ok(()) };
+        for (reservation, Payload { record, digest_at, bytes }) in std::mem::take(&mut waiting.payloads) {
+            drop(reservation);
+            let digest = BlobDigest::of(&bytes);
+            match self.blobs.write(digest, &bytes) {
+                Ok(blob) => {
+                    waiting.body[digest_at..digest_at + digest.0.len()].copy_from_slice(&digest.0);
+                    waiting.blobs.push((record, blob));
+                }
+                Err(Refused::Failed(failed)) => return Err(failed.into_cause()),
+                Err(_) => {
+                    let dropped = self.group.pop_front().expect("it is the first");
+                    self.shared.lock().usage.subtract(dropped.usage);
+                    if let Some(on_durable) = dropped.on_durable {
+                        on_durable(Err(Failed::new(io::ErrorKind::StorageFull.into())));
+                    }
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Brings what is staged to where its completions may be called, and calls them.
     fn flush(&mut self) -> io::Result<()> {
         self.log.write()?;
@@ -348,7 +484,9 @@ impl Writer {
         while self.staged > 0 {
             self.staged -= 1;
             let completed = self.group.pop_front().expect("what is staged is in the group");
-            (completed.on_durable)(Ok(()));
+            if let Some(on_durable) = completed.on_durable {
+                on_durable(Ok(()));
+            }
         }
         Ok(())
     }

@@ -109,13 +109,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Packet::PubAck(id) => self.finish(id, Stage::Acknowledged)?,
             Packet::PubRec { id, refused: true } => self.finish(id, Stage::Received)?,
             Packet::PubRec { id, refused: false } => {
-                let known =
-                    self.session.lock_for(self.connection_id)?.outbox.receive(id, self.broker.counters());
-                codec::pubrel(id, found(known), version, &mut self.stream.output);
+                let known = self.session.received(self.connection_id, id, self.broker.counters())?;
+                if let Some(known) = known {
+                    codec::pubrel(id, Reason::of_identifier(known), version, &mut self.stream.output);
+                }
             }
             Packet::PubRel(id) => {
-                let known = self.session.lock_for(self.connection_id)?.incoming.release(id);
-                codec::pubcomp(id, found(known), version, &mut self.stream.output);
+                if let Some(known) = self.session.release(self.connection_id, id)? {
+                    codec::pubcomp(id, Reason::of_identifier(known), version, &mut self.stream.output);
+                }
             }
             Packet::PubComp(id) => self.finish(id, Stage::Completed)?,
             Packet::Filters(filters) => self.handle_filters(filters, frame)?,
@@ -134,9 +136,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// The client has finished with a message that waited for this.
     fn finish(&self, id: u16, stage: Stage) -> Result<(), Evicted> {
-        let mut state = self.session.lock_for(self.connection_id)?;
-        state.outbox.finish(id, stage, self.broker.counters());
-        Ok(())
+        self.session.finish(self.connection_id, id, stage, self.broker.counters())
     }
 
     /// A packet of `size` bytes was handled; `counts` says whether it counts against the rate.
@@ -209,8 +209,4 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.over_rate = until;
         until.is_some()
     }
-}
-
-fn found(known: bool) -> Reason {
-    if known { Reason::Success } else { Reason::PacketIdentifierNotFound }
 }

@@ -10,6 +10,7 @@ use crate::auth::access::{Access, Who};
 use crate::auth::authentication::{self, Authentication, Dismiss, KnownBy, Refused};
 use crate::client::Client;
 use crate::config::{Config, HostPort, Listen, TimeSpan, Watchdog};
+use crate::durability::sessions::BrokerStorage;
 use crate::log_sampling::sampled;
 use crate::systemd::{InheritedSockets, Role, SocketError, Systemd};
 use crate::watchdog::{self, Credentials};
@@ -61,6 +62,8 @@ pub struct Settings<'s> {
     pub auth: Auth,
     /// Sockets that are open already, and who hears that the broker lives.
     pub systemd: Systemd,
+    /// Where it keeps what outlives the process, and what an earlier one has left; `None` keeps it in memory.
+    pub storage: Option<BrokerStorage>,
 }
 
 /// Why an embedded broker cannot start.
@@ -97,7 +100,7 @@ impl Ingress for EmbeddedIngress {
         intake: Intake,
         notices: Notices,
     ) -> Result<EmbeddedIngress, EmbeddedError> {
-        let Settings { config, auth: Auth { access, authentication, tls }, systemd } = settings;
+        let Settings { config, auth: Auth { access, authentication, tls }, systemd, storage } = settings;
         let Systemd { mut sockets, notifier } = systemd;
         let keeps_sockets = !sockets.is_empty();
         let credentials =
@@ -120,7 +123,13 @@ impl Ingress for EmbeddedIngress {
         sockets.none_left()?;
 
         let hook = Arc::new(Hook { access, authentication, credentials: credentials.clone(), intake });
-        let broker = Broker::new(broker_config(&config.listen, &config.watchdog), hook.clone());
+        let limits = broker_config(&config.listen, &config.watchdog);
+        let broker = match storage {
+            Some(BrokerStorage { storage, records }) => {
+                Broker::with_storage(limits, hook.clone(), storage, records)
+            }
+            None => Broker::new(limits, hook.clone()),
+        };
         hook.authentication.on_reload(dismissal(&hook, &broker));
         let Notices { status, offline, audit_log, .. } = notices;
         let ingress = EmbeddedIngress {
@@ -351,6 +360,10 @@ impl Application for Hook {
         confirm(&self.authentication, client).map_err(refusal)
     }
 
+    fn keeps_session(&self, client: &ClientInfo) -> bool {
+        self.authentication.keeps(client.user.as_deref(), &client.client_id, client.transport)
+    }
+
     fn may_subscribe(&self, client: &ClientInfo, filter: &str) -> bool {
         self.credentials.is_own(client.user.as_deref(), filter)
             || self.access.load().may_subscribe(who(client), filter)
@@ -374,7 +387,7 @@ impl Application for Hook {
         if claim == WATCHDOG {
             // Back to the watchdog alone: nobody else is to see it.
             let message = Message { topic, payload, qos: QoS::AtLeastOnce, retain: false, properties: None };
-            broker.publish_to(&client, &message, None);
+            broker.publish_to(&client, &message, None, None);
             return ack.complete();
         }
         let properties =
@@ -429,7 +442,9 @@ fn dismissal(hook: &Arc<Hook>, broker: &Broker) -> Dismiss {
         let now = hook.access.load_full();
         let before = std::mem::replace(&mut *before.lock().expect("no panic while it is held"), now.clone());
         let is_lost = |client: &ClientInfo| {
-            confirm(&hook.authentication, client).is_err() || before.grants_more_than(&now, who(client))
+            confirm(&hook.authentication, client).is_err()
+                || !hook.keeps_session(client)
+                || before.grants_more_than(&now, who(client))
         };
         let ended = broker.disconnect(is_lost, Reason::NotAuthorized);
         if ended > 0 {
@@ -489,9 +504,9 @@ impl Responder for EmbeddedResponder {
         let unnamed = answer.address.topic == topic::RESULT_PREFIX;
         let is_shared = self.is_shared && !self.broker.is_subscribed(&self.client, topic::RESULT_PREFIX);
         if unnamed && !is_shared {
-            self.broker.publish_to(&self.client, &message(&answer), Some(&oversize));
+            self.broker.publish_to(&self.client, &message(&answer), Some(&oversize), None);
         } else {
-            self.broker.publish_for(&self.client, &message(&answer), Some(&oversize));
+            self.broker.publish_for(self.client.account(), &message(&answer), Some(&oversize), None);
         }
     }
 

@@ -38,10 +38,10 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 ///   the threads waits. What it used beyond its share is a debt that it pays in the next windows of 10 ms.
 /// - A hook that panics ends the connection that called it, and no other.
 ///
-/// No lock of the broker is held, but for [`confirm`](Self::confirm), so that every other hook may call the broker, once it is
-/// there: while it is made, [`keeps_session`](Self::keeps_session) and [`may_subscribe`](Self::may_subscribe) are asked. A
+/// No lock of the broker is held, but for [`confirm`](Self::confirm), so that every other hook may call the broker. A
 /// will that is due is published on the task of its connection, of the one that has taken its session over, or of a
-/// listener.
+/// listener. While a broker with a storage is made, [`keeps_session`](Self::keeps_session) and
+/// [`may_subscribe`](Self::may_subscribe) are asked.
 pub trait Application: Send + Sync + 'static {
     // ---- Authentication ----
 

@@ -58,9 +58,9 @@ impl Broker {
         Self::on(config, application, None)
     }
 
-    /// A broker that keeps in a storage what is to outlive its process. It begins with the records that the storage has,
-    /// in the order of their keys: sessions, their messages and what is retained, within the limits of `config` and as
-    /// far as the application lets their clients in. What is left of them is removed, and told in the log.
+    /// A broker that keeps in a storage what is to outlive its process. It begins with the records that the storage
+    /// has, in the order of their keys: sessions, their messages and what is retained, within the limits of `config`
+    /// and as far as the application lets their clients in. What is left of them is removed, and told in the log.
     pub fn with_storage(
         config: Config,
         application: Arc<dyn Application>,

@@ -332,8 +332,8 @@ impl SessionRegistry {
         evicted
     }
 
-    /// Takes over a session of an earlier process, which is without a connection now. Those that come later are numbered
-    /// from there on.
+    /// Takes over a session of an earlier process, which is without a connection now. Those that come later have larger
+    /// numbers.
     ///
     /// # Errors
     ///

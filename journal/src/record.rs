@@ -54,9 +54,9 @@ impl Batch {
         self.put_entry(kind, bytes, Some(blob))
     }
 
-    /// Puts a record with a payload, which is made a blob on the journal's thread before the batch is written: the batch
-    /// keeps its place, and nobody waits here. All batches behind it wait for that, too. Without room on the disk for
-    /// the payload the batch is dropped, and its completion gets an error of the kind `StorageFull`.
+    /// Puts a record with a payload, which is made a blob on the journal's thread before the batch is written: the
+    /// batch keeps its place, and nobody waits here. All batches behind it wait for that, too. Without room on the disk
+    /// for the payload the batch is dropped, and its completion gets an error of the kind `StorageFull`.
     pub fn put_payload(&mut self, kind: u8, bytes: &[u8], payload: Vec<u8>) -> RecordId {
         let digest_at = self.body.len() + DIGEST_AT;
         // The digest is found on the journal's thread: it takes 20 ms for 8 MB where the processor does not help.

@@ -18,7 +18,7 @@ use crate::{
     session::{
         inflight::{Finished, Inflight, Resend, Stage},
         receipt::Receipt,
-        stored::{Keep, Queued, Stored, StoredMessage},
+        stored::{Charge, Keep, Queued, Stored, StoredMessage},
     },
     stats::{Counters, Tally, count},
     storage::{self, Key},
@@ -84,19 +84,21 @@ impl Outbox {
         counters: &Counters,
     ) -> Result<(), Full> {
         let weight = publish.weight();
-        if !self.has_room(weight, publish.qos, config, counters) {
+        let mut room = self.room(weight, publish.qos, keep.is_some(), config, counters);
+        if room.is_none() {
             self.drop_expired(Instant::now(), counters);
-            if !self.has_room(weight, publish.qos, config, counters) {
-                let acknowledged = publish.qos != QoS::AtMostOnce;
-                count(if acknowledged { &counters.dropped_queue_full } else { &counters.dropped_qos0_queue });
-                let dropped = &mut self.refused[usize::from(acknowledged)];
-                *dropped += 1;
-                return Err(Full { qos: publish.qos, dropped: *dropped });
-            }
+            room = self.room(weight, publish.qos, keep.is_some(), config, counters);
         }
-        let stored = keep.map(|Keep { storage, session, storing }| {
+        let Some(charge) = room else {
+            let acknowledged = publish.qos != QoS::AtMostOnce;
+            count(if acknowledged { &counters.dropped_queue_full } else { &counters.dropped_qos0_queue });
+            let dropped = &mut self.refused[usize::from(acknowledged)];
+            *dropped += 1;
+            return Err(Full { qos: publish.qos, dropped: *dropped });
+        };
+        let stored = keep.zip(charge).map(|(Keep { storage, session, storing }, charge)| {
             let id = self.inflight.reserve_id();
-            storing.deliver(storage, session, &publish, id)
+            storing.deliver(storage, session, &publish, id, charge)
         });
         self.add(weight, counters);
         self.next_expiry = self.next_expiry.into_iter().chain(publish.expires).min();
@@ -110,18 +112,20 @@ impl Outbox {
     pub fn recover(
         &mut self,
         publish: OutboundPublish,
-        stored: Stored,
+        mut stored: Stored,
         may_be_sent: bool,
         window: u16,
         config: &Config,
         counters: &Counters,
     ) -> Result<(), Vec<Key>> {
         let weight = publish.weight();
-        if !self.has_room(weight, publish.qos, config, counters) || !self.inflight.reserve(stored.packet_id) {
+        let room = self.room(weight, publish.qos, true, config, counters);
+        let Some(charge) = room.flatten().filter(|_| self.inflight.reserve(stored.packet_id)) else {
             let mut keys = Vec::new();
             stored.into_all_keys(&mut keys);
             return Err(keys);
-        }
+        };
+        stored.charge(charge);
         self.add(weight, counters);
         let in_window = may_be_sent && self.queue.is_empty() && self.inflight.len() < usize::from(window);
         if in_window {
@@ -159,6 +163,24 @@ impl Outbox {
         self.account.queued_bytes.add(weight);
         counters.queued_bytes.fetch_add(weight, Relaxed);
         counters.queued_messages.fetch_add(1, Relaxed);
+    }
+
+    /// Room for a message, with that in the storage if it is to be stored; `None` if there is none.
+    fn room(
+        &self,
+        weight: usize,
+        qos: QoS,
+        is_stored: bool,
+        config: &Config,
+        counters: &Counters,
+    ) -> Option<Option<Charge>> {
+        if !self.has_room(weight, qos, config, counters) {
+            return None;
+        }
+        if !is_stored {
+            return Some(None);
+        }
+        Charge::new(&self.account, &counters.stored_bytes, weight, config.max_stored_bytes).map(Some)
     }
 
     fn has_room(&self, weight: usize, qos: QoS, config: &Config, counters: &Counters) -> bool {

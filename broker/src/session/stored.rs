@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use crate::{
     message::{Message, QoS},
     packet::outbound_publish::OutboundPublish,
+    quotas::account::{Account, Held},
     storage::{Batch, DeliveryRecord, Key, MessageRecord, NotStored, OnDurable, Record, Storage},
 };
 
@@ -51,6 +52,7 @@ impl Storing {
         session: u64,
         publish: &OutboundPublish,
         packet_id: u16,
+        charge: Charge,
     ) -> Stored {
         let batch = self.batch.get_or_insert_with(|| storage.batch());
         let message = self.message.get_or_insert_with(|| {
@@ -73,7 +75,7 @@ impl Storing {
         let release =
             (publish.qos == QoS::ExactlyOnce).then(|| batch.put(Record::Released { session, packet_id }));
         self.deliveries += 1;
-        Stored { delivery, release, packet_id, message: message.clone() }
+        Stored { delivery, release, packet_id, message: message.clone(), charge: Some(charge) }
     }
 
     /// Puts the identifier of a message that a session has published at QoS 2.
@@ -128,6 +130,38 @@ pub(crate) struct Stored {
     /// Under which it is sent, however often.
     pub packet_id: u16,
     message: Arc<StoredMessage>,
+    charge: Option<Charge>,
+}
+
+/// Bytes of the storage, on the account of whose session has them, until this is dropped.
+pub(crate) struct Charge {
+    account: Arc<Account>,
+    all: Arc<Held>,
+    bytes: usize,
+}
+
+/// Bytes that the records of one place in a queue take beside the message.
+const RECORDS_BYTES: usize = 512;
+/// Bytes that a message takes at most: a longer one is a file, for which there is other room.
+const MOST_BYTES: usize = 64 * 1024;
+
+impl Charge {
+    /// Room for a message of this weight, unless its identity had more than is left of `limit` then.
+    pub fn new(account: &Arc<Account>, all: &Arc<Held>, weight: usize, limit: usize) -> Option<Self> {
+        let bytes = weight.min(MOST_BYTES) + RECORDS_BYTES;
+        let left = limit.saturating_sub(all.get());
+        account.stored_bytes.try_add(bytes, left).then(|| {
+            all.add(bytes);
+            Self { account: account.clone(), all: all.clone(), bytes }
+        })
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.account.stored_bytes.subtract(self.bytes);
+        self.all.subtract(self.bytes);
+    }
 }
 
 impl Stored {
@@ -138,7 +172,12 @@ impl Stored {
         packet_id: u16,
         message: Arc<StoredMessage>,
     ) -> Self {
-        Self { delivery, release, packet_id, message }
+        Self { delivery, release, packet_id, message, charge: None }
+    }
+
+    /// Takes the room that it has.
+    pub fn charge(&mut self, charge: Charge) {
+        self.charge = Some(charge);
     }
 
     /// Whether it may be sent.

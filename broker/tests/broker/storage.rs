@@ -625,6 +625,46 @@ async fn what_was_in_flight_does_not_count_against_the_queue() {
     }
 }
 
+#[tokio::test]
+async fn one_identity_leaves_half_of_the_storage_to_others() {
+    let storage = FakeStorage::default();
+    let config = Config { max_stored_bytes: 40_000, ..Config::default() };
+    let server = start_with(&storage, config.clone(), Arc::new(NoApplication)).await;
+    for (user, sessions) in [("hoarder", 8), ("other", 1)] {
+        for number in 0..sessions {
+            let session = Connect::persistent(V5, &format!("{user}-{number}")).user(user);
+            let mut client = Client::connect(&server, &session).await;
+            client.subscribe(&format!("{user}/{number}"), 1).await;
+            client.disconnect().await;
+        }
+    }
+    let mut publisher = Client::new(&server, V5, "p").await;
+    let mut kept = 0;
+    for at in 0..80 {
+        let reason = publisher.publish_acknowledged(&format!("hoarder/{}", at % 8), "m").await;
+        kept += usize::from(reason == 0);
+    }
+    assert!((20..40).contains(&kept), "{kept}");
+    assert_eq!(publisher.publish_acknowledged("other/0", "m").await, 0);
+    // After a restart, too.
+    let left = FakeStorage::with(&storage.settled());
+    drop(server);
+    let server = start_with(&left, config, Arc::new(NoApplication)).await;
+    assert_eq!(server.broker.stats().queued_messages, kept + 1);
+    let mut publisher = Client::new(&server, V5, "p").await;
+    assert_eq!(publisher.publish_acknowledged("hoarder/0", "m").await, 0x97);
+    assert_eq!(publisher.publish_acknowledged("other/0", "m").await, 0);
+    // What is fetched makes room.
+    for number in 0..8 {
+        let session = Connect::persistent(V5, &format!("hoarder-{number}")).user("hoarder");
+        let mut client = Client::connect(&server, &session).await;
+        client.advance(2).await;
+        client.ping().await;
+        client.disconnect().await;
+    }
+    assert_eq!(publisher.publish_acknowledged("hoarder/0", "m").await, 0);
+}
+
 /// Lets in and permits what it is told to.
 #[derive(Default)]
 struct Rules {

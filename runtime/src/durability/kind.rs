@@ -23,3 +23,19 @@ pub const RELEASED: u8 = 20;
 pub const RECEIVED: u8 = 21;
 /// A retained message.
 pub const RETAINED: u8 = 22;
+
+/// What records of a kind are called, for people.
+pub fn name(kind: u8) -> &'static str {
+    match kind {
+        REQUEST => "request",
+        OUTCOME => "outcome",
+        SESSION => "session",
+        SUBSCRIPTION => "subscription",
+        MESSAGE => "message",
+        DELIVERY => "delivery",
+        RELEASED => "released identifier",
+        RECEIVED => "received identifier",
+        RETAINED => "retained message",
+        _ => "unknown",
+    }
+}

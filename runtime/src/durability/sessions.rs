@@ -2,13 +2,13 @@
 //! messages.
 //!
 //! Each record of the broker is one of the journal, under a kind of its own, in the form of [`format`]. The broker's
-//! keys are the journal's ids, so nothing has to be looked up.
+//! keys are the journal's ids, so nothing has to be looked up. A record that is too long for the log is a blob.
 
 pub mod format;
 
 use offload_broker::Storage;
 use offload_broker::storage::{self, Batch, Key, NotStored, OnDurable};
-use offload_journal::{Failed, Journal, Record, RecordId, Refused};
+use offload_journal::{BLOB_FROM, Failed, Journal, Record, RecordId, Refused};
 use std::io;
 use std::sync::Arc;
 
@@ -74,7 +74,11 @@ struct JournalBatch {
 impl Batch for JournalBatch {
     fn put(&mut self, record: storage::Record) -> Key {
         let (kind, bytes) = format::encode(&record);
-        let RecordId(id) = self.batch.put(kind, &bytes);
+        // A long one is written as a blob: by the journal's thread, since nothing waits for the disk here.
+        let RecordId(id) = match bytes.len() {
+            ..BLOB_FROM => self.batch.put(kind, &bytes),
+            _ => self.batch.put_payload(kind, &[], bytes),
+        };
         Key(id)
     }
 

@@ -1,6 +1,8 @@
-//! `cargo xtask chaos`: the broker alone, and the whole gateway, under abuse for as long as one likes.
+//! `cargo xtask chaos`: the broker alone, and the whole gateway, under abuse for as long as one likes; or killed again
+//! and again, and checked for what it has acknowledged.
 
 use std::io::stderr;
+use std::process::Command;
 use std::time::Instant;
 
 use anyhow::Result;
@@ -32,10 +34,28 @@ pub struct Arguments {
     /// Prints what became of the gateway as JSON, all else to stderr
     #[arg(long)]
     json: bool,
+    /// Kills the gateway under load again and again instead, and checks that nothing acknowledged is lost
+    #[arg(long, conflicts_with_all = ["time", "only", "seconds_each", "list"])]
+    crash: bool,
+    /// With --crash: how many rounds
+    #[arg(long, value_name = "N", requires = "crash", default_value_t = 1000)]
+    rounds: u32,
+    /// With --crash: what is sent and when what is killed follows from it; by default from the time
+    #[arg(long, value_name = "S", requires = "crash")]
+    seed: Option<u64>,
+    /// With --crash: `embedded`, `mosquitto`, or `mosquitto-plain`, which has no gateway
+    #[arg(long, requires = "crash", default_value = "embedded")]
+    target: String,
+    /// With --crash: more for `offload-checker`, whose --help has it
+    #[arg(last = true, requires = "crash")]
+    rest: Vec<String>,
 }
 
 /// Fails when a client that behaves is disturbed, memory grows, or the broker or the gateway ends.
 pub fn run(arguments: &Arguments) -> Result<()> {
+    if arguments.crash {
+        return crash(arguments);
+    }
     let root = Workspace::find()?.root;
     let begin = Instant::now();
     let whole = arguments.only.is_none() && !arguments.list;
@@ -71,6 +91,22 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
     // What the broker fell short of is told once the gateway has been attacked, too.
     run_command(&mut abuse).and(broker)
+}
+
+fn crash(arguments: &Arguments) -> Result<()> {
+    let workspace = Workspace::find()?;
+    let mut build = cargo(&workspace.root);
+    build.args(["build", "--release", "--workspace", "--bin", "offload-rt", "--bin", "offload-checker"]);
+    run_command(&mut build)?;
+    let mut checker = Command::new(workspace.target.join("release/offload-checker"));
+    checker.args(["--rounds", &arguments.rounds.to_string(), "--target", &arguments.target]);
+    if let Some(seed) = arguments.seed {
+        checker.args(["--seed", &seed.to_string()]);
+    }
+    if arguments.json {
+        checker.arg("--json");
+    }
+    run_command(checker.args(&arguments.rest))
 }
 
 /// Not by `--package`: with the features of the whole workspace nothing heavy is compiled again.

@@ -45,7 +45,8 @@ enum Command {
     Tidy,
     /// Fuzzes the broker
     Fuzz(fuzz::Arguments),
-    /// Abuses the broker alone in every way at once, then the whole gateway by one attack after the other
+    /// Abuses the broker alone in every way at once, then the whole gateway by one attack after the other; or kills it
+    /// again and again (--crash)
     Chaos(chaos::Arguments),
     /// Builds what benchmarks need and runs them
     Bench {

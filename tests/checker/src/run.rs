@@ -1,0 +1,371 @@
+//! A run: round after round of load, kills, restarts and checks, on servers that live on.
+
+use std::cell::RefCell;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::ValueEnum;
+use serde_json::Value;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+
+use crate::client::{Client, Phase, Role, Shared, read_retained};
+use crate::deployment::{Deployment, Server, Settings, Target};
+use crate::ledger::{Contradiction, Counts, Fault, Ledger, Promise};
+use crate::load::Mix;
+use crate::mqtt::Version;
+use crate::random::Random;
+use crate::request::Guest;
+use crate::resources::{Resources, children};
+
+/// Devices that share what is in flight.
+const DEVICES: u16 = 8;
+
+/// Of these, how many have an empty reply id: on the embedded broker alone, which knows who asks.
+const NAMELESS: u16 = 2;
+
+/// When the first kill of a round comes, in milliseconds of load.
+const KILL_MS: Range<u64> = 20..450;
+
+/// Of a hundred starts, how many are killed again, and when: before a gateway is ready, or while it recovers.
+const KILL_AGAIN_PERCENT: u64 = 25;
+const KILL_AGAIN_MS: Range<u64> = 0..250;
+
+/// How long Mosquitto is away: longer than a gateway waits before it tries again, which otherwise takes broker after
+/// broker that closes its connection for another gateway with its client id.
+const AWAY_MS: Range<u64> = 150..400;
+
+/// Of a hundred rounds, in how many the load goes on after the last start, and for how long.
+const LOAD_ON_PERCENT: u64 = 50;
+const LOAD_ON_MS: Range<u64> = 0..200;
+
+/// How often it is looked whether all has come.
+const POLL: Duration = Duration::from_millis(5);
+
+/// Files, and descriptors, that a process may have more than after the first round.
+const MORE_FILES: usize = 64;
+const MORE_DESCRIPTORS: usize = 32;
+
+/// The stream of the seed that says what is killed; the others are the clients'.
+const KILLS: u64 = u64::MAX;
+
+/// What is killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Kill {
+    /// Nothing: load alone
+    None,
+    /// The gateway
+    Gateway,
+    /// Mosquitto
+    Broker,
+    /// The one or the other, as the seed says
+    Either,
+}
+
+/// What a run consists of.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// All choices follow from it; when what happens does not.
+    pub seed: u64,
+    /// How many rounds, unless one fails.
+    pub rounds: u32,
+    /// What is started.
+    pub settings: Settings,
+    /// What is killed.
+    pub kill: Kill,
+    /// What is promised.
+    pub promise: Promise,
+    /// Requests that are not answered, of all devices together, at the most.
+    pub in_flight: usize,
+    /// How long nothing has to come before what is owed is given up.
+    pub patience: Duration,
+    /// Whether the folder of the servers stays.
+    pub keep: bool,
+}
+
+/// What came of a run.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// Rounds that were begun.
+    pub rounds: u32,
+    /// Kills, of whatever.
+    pub kills: u32,
+    /// What clients did and saw.
+    pub counts: Counts,
+    /// What was found.
+    pub contradictions: Vec<Contradiction>,
+    /// What the gateway took after the first round and after the last one.
+    pub resources: Option<(Resources, Resources)>,
+    /// How long it took.
+    pub took: Duration,
+    /// The last of all logs, if something was found.
+    pub logs: String,
+    /// Where the servers' folder is, if it stays.
+    pub folder: Option<PathBuf>,
+}
+
+/// Runs all rounds, or as many as hold; tells of each.
+///
+/// # Errors
+///
+/// The servers do not start at all, or the system does not let us kill them.
+pub async fn run(options: &Options, told: impl FnMut(u32, &Counts)) -> Result<Report> {
+    // Orphans of what is killed become our children, which shows those that do not end.
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+    let deployment = Deployment::start(&options.settings).await?;
+    let plain = options.settings.target == Target::MosquittoPlain;
+    let all = options.promise == Promise::Acknowledged;
+    let mix = Mix { requests: !plain, anonymous: all, messages: all };
+    let shared = Rc::new(Shared {
+        ledger: RefCell::new(Ledger::new(options.promise)),
+        status: RefCell::new(None),
+        promise: options.promise,
+        mix,
+        guest: Guest::assemble()?,
+        address: deployment.address(),
+        window: options.in_flight.div_ceil(usize::from(DEVICES)),
+        began: Instant::now(),
+        phase: watch::Sender::new(Phase::Collect),
+    });
+    let clients = start_clients(options, &shared);
+    let random = Random::new(options.seed, KILLS);
+    let mut run = Run { options, shared, deployment, random, kills: 0, first: None, last: None };
+    let rounds = run.rounds(told).await;
+    drop(clients);
+    let rounds = rounds?;
+    let ledger = run.shared.ledger.borrow();
+    let contradictions = ledger.contradictions().to_vec();
+    let logs = if contradictions.is_empty() { String::new() } else { run.deployment.logs() };
+    Ok(Report {
+        rounds,
+        kills: run.kills,
+        counts: ledger.counts().clone(),
+        contradictions,
+        resources: run.first.zip(run.last),
+        took: run.shared.now(),
+        logs,
+        folder: options.keep.then(|| run.deployment.keep()),
+    })
+}
+
+fn start_clients(options: &Options, shared: &Rc<Shared>) -> JoinSet<()> {
+    let target = options.settings.target;
+    let mut clients = JoinSet::new();
+    let mut number = 0;
+    let mut add = |version, role: Role| {
+        number += 1;
+        let mut ledger = shared.ledger.borrow_mut();
+        match &role {
+            Role::Device { .. } => ledger.add_device(number, version == Version::V5),
+            Role::Listener { qos, .. } => ledger.add_listener(number, *qos),
+            Role::Observer => {}
+        }
+        let client = Client::new(number, version, role, options.seed, shared.clone());
+        clients.spawn_local(client.run());
+    };
+    for device in 0..DEVICES {
+        let version = if device % 2 == 0 { Version::V311 } else { Version::V5 };
+        let nameless = target == Target::Embedded && device < NAMELESS && shared.mix.anonymous;
+        let reply = if nameless { String::new() } else { format!("device-{device}") };
+        add(version, Role::Device { reply });
+    }
+    if shared.mix.messages {
+        for (version, qos, sleeps) in [
+            (Version::V311, 1, false),
+            (Version::V5, 2, false),
+            (Version::V5, 1, true),
+            (Version::V311, 2, true),
+        ] {
+            add(version, Role::Listener { qos, sleeps });
+        }
+    }
+    if target != Target::MosquittoPlain {
+        add(Version::V311, Role::Observer);
+    }
+    clients
+}
+
+struct Run<'a> {
+    options: &'a Options,
+    shared: Rc<Shared>,
+    deployment: Deployment,
+    random: Random,
+    kills: u32,
+    /// What the gateway took after the first round and after the last one.
+    first: Option<Resources>,
+    last: Option<Resources>,
+}
+
+impl Run<'_> {
+    /// How many rounds were begun; the last of them failed, if one did.
+    async fn rounds(&mut self, mut told: impl FnMut(u32, &Counts)) -> Result<u32> {
+        self.shared.phase.send_replace(Phase::Setup);
+        // The first thing that a device sends waits for its subscription, and listeners have subscribed by then.
+        self.until_settled(Phase::Setup).await;
+        for round in 1..=self.options.rounds {
+            self.shared.ledger.borrow_mut().begin_round(round);
+            if self.holds() {
+                self.round().await?;
+            }
+            told(round, self.shared.ledger.borrow().counts());
+            if !self.holds() {
+                return Ok(round);
+            }
+        }
+        Ok(self.options.rounds)
+    }
+
+    fn holds(&self) -> bool {
+        self.shared.ledger.borrow().contradictions().is_empty()
+    }
+
+    async fn round(&mut self) -> Result<()> {
+        self.shared.phase.send_replace(Phase::Load);
+        self.pause(KILL_MS).await;
+        if let Some(victim) = self.victim() {
+            self.kill_and_start(victim).await?;
+            while self.random.percent(KILL_AGAIN_PERCENT) {
+                self.pause(KILL_AGAIN_MS).await;
+                self.kill_and_start(victim).await?;
+            }
+            if let Err(error) = self.deployment.ready(victim).await {
+                let what = format!("{} does not start again: {error:#}", victim.name());
+                self.shared.observed(Fault::Down, what);
+                return Ok(());
+            }
+            if self.random.percent(LOAD_ON_PERCENT) {
+                self.pause(LOAD_ON_MS).await;
+            }
+        }
+        self.shared.phase.send_replace(Phase::Collect);
+        self.until_settled(Phase::Collect).await;
+        if self.shared.mix.messages {
+            self.check_retained().await;
+        }
+        self.check_leaks().await;
+        Ok(())
+    }
+
+    fn victim(&mut self) -> Option<Server> {
+        match self.options.kill {
+            Kill::None => None,
+            Kill::Gateway => Some(Server::Gateway),
+            Kill::Broker => Some(Server::Broker),
+            Kill::Either => {
+                let gateway = self.random.percent(50);
+                Some(if gateway { Server::Gateway } else { Server::Broker })
+            }
+        }
+    }
+
+    /// Does not wait until it is ready again.
+    async fn kill_and_start(&mut self, victim: Server) -> Result<()> {
+        if let Some(ended) = self.deployment.ended() {
+            self.shared.observed(Fault::Down, ended);
+        }
+        self.deployment.kill(victim).await.context("cannot kill a server")?;
+        self.kills += 1;
+        self.shared.ledger.borrow_mut().crashed(self.shared.now(), victim.name());
+        if victim == Server::Broker && self.shared.mix.requests {
+            self.pause(AWAY_MS).await;
+        }
+        self.deployment.spawn(victim)
+    }
+
+    async fn pause(&mut self, milliseconds: Range<u64>) {
+        sleep(Duration::from_millis(self.random.within(milliseconds))).await;
+    }
+
+    /// Waits until nothing is owed, or until nothing has come for long enough.
+    async fn until_settled(&mut self, phase: Phase) {
+        let mut last = (Instant::now(), 0);
+        loop {
+            let (open, settled) = {
+                let ledger = self.shared.ledger.borrow();
+                (ledger.open(), ledger.settled())
+            };
+            // In the beginning nothing has been sent yet.
+            let begun = phase == Phase::Collect || settled > 0 || !self.shared.mix.requests;
+            if open == 0 && begun {
+                return;
+            }
+            if settled != last.1 {
+                last = (Instant::now(), settled);
+            }
+            let ended = self.deployment.ended();
+            if ended.is_some() || last.0.elapsed() > self.options.patience {
+                if let Some(ended) = ended {
+                    self.shared.observed(Fault::Down, ended);
+                }
+                self.shared.ledger.borrow_mut().give_up(self.shared.now());
+                return;
+            }
+            sleep(POLL).await;
+        }
+    }
+
+    async fn check_retained(&mut self) {
+        let expected = self.shared.ledger.borrow().retained();
+        let found = read_retained(self.shared.address, &expected, self.options.patience).await;
+        let at = self.shared.now();
+        match found {
+            Ok(found) => self.shared.ledger.borrow_mut().found_retained(at, &found),
+            Err(error) => {
+                self.shared.observed(Fault::Protocol, format!("retained values cannot be read: {error:#}"));
+            }
+        }
+    }
+
+    /// Nothing is owed, so nothing may run, wait or be left over.
+    async fn check_leaks(&mut self) {
+        let deadline = Instant::now() + self.options.patience;
+        loop {
+            let left = self.left_over();
+            let Some(what) = left else { break };
+            if Instant::now() > deadline {
+                return self.shared.observed(Fault::Leak, what);
+            }
+            sleep(POLL).await;
+        }
+        let Some(gateway) = self.deployment.gateway_id() else { return };
+        let mut now = Resources::of(gateway, &self.deployment.data());
+        now.files += Resources::of(gateway, &self.deployment.temporary()).files;
+        let first = *self.first.get_or_insert(now);
+        self.last = Some(now);
+        for (what, now, most) in [
+            ("descriptors", now.descriptors, first.descriptors + MORE_DESCRIPTORS),
+            ("files", now.files, first.files + MORE_FILES),
+        ] {
+            if now > most {
+                let what = format!("{now} {what}, {most} are too many already");
+                self.shared.observed(Fault::Leak, what);
+            }
+        }
+    }
+
+    /// What is there although nothing is under way.
+    fn left_over(&self) -> Option<String> {
+        let orphans = children(std::process::id(), &self.deployment.ids());
+        if !orphans.is_empty() {
+            return Some(format!("processes of a gateway that was killed: {orphans:?}"));
+        }
+        let gateway = self.deployment.gateway_id()?;
+        let working = children(gateway, &[]);
+        if !working.is_empty() {
+            return Some(format!("children of an idle gateway: {working:?}"));
+        }
+        let status = self.shared.status.borrow();
+        let Some(status) = &*status else { return Some("the gateway has no status".to_owned()) };
+        let load = |field: &str| status["load"][field].as_u64();
+        let idle = load("running") == Some(0) && load("waiting") == Some(0) && online(status);
+        (!idle).then(|| format!("an idle gateway with the status {status}"))
+    }
+}
+
+fn online(status: &Value) -> bool {
+    status["state"] == "online"
+}

@@ -118,6 +118,7 @@ mod quotas;
 mod reason;
 mod registry;
 mod session;
+mod spare_descriptor;
 mod stats;
 mod throttle;
 mod topics;

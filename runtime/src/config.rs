@@ -14,6 +14,9 @@ mod compiler;
 mod defaults;
 mod draft;
 mod error;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod given;
 mod host_port;
 mod idempotency;

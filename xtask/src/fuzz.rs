@@ -47,6 +47,8 @@ enum Target {
     Segments,
     /// Damage to whole journals
     Damage,
+    /// Configuration files
+    Configuration,
 }
 
 impl Target {
@@ -59,6 +61,7 @@ impl Target {
             Target::Names => "names",
             Target::Segments => "segments",
             Target::Damage => "damage",
+            Target::Configuration => "configuration",
         }
     }
 
@@ -68,6 +71,7 @@ impl Target {
             Target::Packets | Target::Connections => "broker",
             Target::Requests | Target::Answers | Target::Names => "protocol",
             Target::Segments | Target::Damage => "journal",
+            Target::Configuration => "runtime",
         }
     }
 }

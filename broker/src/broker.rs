@@ -15,10 +15,10 @@ use crate::{
     quotas::Quotas,
     reason::Reason,
     registry::SessionRegistry,
-    session::client::ClientInfo,
+    session::{client::ClientInfo, receipt::OnAcknowledged},
     stats::{Counters, Stats},
     throttle::Throttle,
-    topics::{Oversize, Receipt, Topics, sys::Sys},
+    topics::{Oversize, Placed, Topics, sys::Sys},
 };
 
 /// An MQTT broker. Clones are handles to the same one.
@@ -84,32 +84,45 @@ impl Broker {
         if topics.is_publishable(message) { topics.publish(message, oversize) } else { 0 }
     }
 
-    /// Publishes a message that a client has caused, an answer for example: at its expense, and to no more sessions of
-    /// one identity than [`Config::max_receivers_per_identity`]. Otherwise as [`publish`](Self::publish).
+    /// Publishes a message that a client has caused, an answer for example: at the expense of its
+    /// [account](ClientInfo::account), whether the client is still there or not, and to no more sessions of one
+    /// identity than [`Config::max_receivers_per_identity`]. Otherwise as [`publish`](Self::publish).
+    ///
+    /// `on_acknowledged` is called when all sessions that have it now have acknowledged it, if they all do.
     pub fn publish_for(
         &self,
-        client: &ClientInfo,
+        account: &str,
         message: &Message,
         oversize: Option<Oversize<'_>>,
+        on_acknowledged: Option<OnAcknowledged>,
     ) -> usize {
         let topics = self.topics();
-        if topics.is_publishable(message) { topics.publish_for(client, message, oversize) } else { 0 }
+        match topics.is_publishable(message) {
+            true => topics.publish_for(account, message, oversize, on_acknowledged),
+            false => 0,
+        }
     }
 
     /// Hands a message to the session of one client only, if one of its subscriptions matches. Nothing is retained.
-    /// Otherwise as [`publish`](Self::publish).
+    /// Otherwise as [`publish_for`](Self::publish_for).
     pub fn publish_to(
         &self,
         client: &ClientInfo,
         message: &Message,
         oversize: Option<Oversize<'_>>,
-    ) -> Receipt {
+        on_acknowledged: Option<OnAcknowledged>,
+    ) -> Placed {
         let topics = self.topics();
-        if topics.is_publishable(message) {
-            topics.publish_to(client, message, oversize)
-        } else {
-            Receipt::Dropped
+        match topics.is_publishable(message) {
+            true => topics.publish_to(client, message, oversize, on_acknowledged),
+            false => Placed::Dropped,
         }
+    }
+
+    /// Who uses this client id, or has left a session under it; `None` where that is another user's, or nobody's.
+    pub fn client(&self, client_id: &str, user: Option<&str>) -> Option<Arc<ClientInfo>> {
+        let client = self.registry().session(client_id)?.client()?;
+        (client.user.as_deref() == user).then_some(client)
     }
 
     /// Whether one of a client's own subscriptions matches a topic; false if its session has ended.

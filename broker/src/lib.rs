@@ -31,7 +31,7 @@
 //!
 //!     fn publish(&self, broker: &Broker, message: Received) {
 //!         let pong = Message::new("pong", message.payload, QoS::AtLeastOnce);
-//!         broker.publish_to(&message.client, &pong, None);
+//!         broker.publish_to(&message.client, &pong, None, None);
 //!         message.ack.complete();
 //!     }
 //! }
@@ -135,9 +135,10 @@ pub use self::{
     session::{
         acknowledgement::Acknowledgement,
         client::{ClientInfo, Identity, Login},
+        receipt::OnAcknowledged,
     },
     stats::{Dropped, Stats},
-    topics::{Oversize, Receipt},
+    topics::{Oversize, Placed},
     transport::{
         Transport,
         peer::TransportKind,

@@ -78,6 +78,11 @@ impl SessionRegistry {
         self.sessions.read().len()
     }
 
+    /// The session of this client id.
+    pub fn session(&self, client_id: &str) -> Option<Arc<Session>> {
+        self.sessions.read().get(client_id).cloned()
+    }
+
     /// A client that asks to connect, as it will be known; its session is still to be found. One without a client id
     /// gets one here.
     pub fn client(

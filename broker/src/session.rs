@@ -10,6 +10,7 @@ pub(crate) mod client;
 pub(crate) mod incoming;
 pub(crate) mod inflight;
 pub(crate) mod outbox;
+pub(crate) mod receipt;
 
 use std::{
     collections::HashMap,
@@ -32,6 +33,7 @@ use crate::{
         client::ClientInfo,
         incoming::{Decided, Incoming, PublishNumber},
         outbox::{Encoding, Full, Outbox},
+        receipt::Receipt,
     },
     stats::{Counters, Tally},
     version::Version,
@@ -143,6 +145,20 @@ impl Session {
         }
     }
 
+    /// Decides that the client is told why its message is not safe, or nothing where its version has no word for that.
+    pub fn withhold(&self, number: PublishNumber, id: u16, qos: QoS, reason: Reason) {
+        let state = &mut *self.state.lock();
+        match &state.connection {
+            Some(connection) if connection.client.version == Version::V311 => {
+                state.incoming.withhold(number, id, qos);
+            }
+            _ => state.incoming.decide(number, id, qos, reason),
+        }
+        if let Some(connection) = &mut state.connection {
+            connection.wake();
+        }
+    }
+
     /// Appends to `out` what the connection may send now.
     pub fn fill(
         &self,
@@ -210,7 +226,7 @@ impl State {
                 // Nearly every packet is far below any limit: its weight is a bound, and cheaper than its
                 // size.
                 if publish.weight() > to.max_packet && publish.packet_size(to.version) > to.max_packet {
-                    return Enqueued::Oversize(to);
+                    return Enqueued::Oversize(to, publish.receipt);
                 }
             }
             None if publish.qos == QoS::AtMostOnce => return Enqueued::Absent,
@@ -287,8 +303,8 @@ pub(crate) enum Enqueued {
     Full(Full),
     /// QoS 0 without a connection, or the session has ended.
     Absent,
-    /// Larger than the connection takes.
-    Oversize(Encoding),
+    /// Larger than the connection takes. The receipt is for what is sent instead.
+    Oversize(Encoding, Option<Receipt>),
 }
 
 /// A connection that has lost its session, and why: another one has taken it over, or it has ended.
@@ -369,6 +385,7 @@ mod tests {
                 retain: false,
                 subscription_ids: Vec::new(),
                 expires: None,
+                receipt: None,
             };
             assert!(matches!(session.offer(publish, &config, &counters), Enqueued::InQueue));
         };

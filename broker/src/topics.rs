@@ -25,10 +25,15 @@ use tracing::warn;
 
 use crate::{
     context::BrokerContext,
-    message::Message,
-    packet::outbound_publish::encodable,
+    message::{Message, QoS},
+    packet::outbound_publish::{OutboundPublish, encodable},
     quotas::account::Held,
-    session::{Enqueued, Session, client::ClientInfo, outbox::Full},
+    session::{
+        Enqueued, Session,
+        client::ClientInfo,
+        outbox::Full,
+        receipt::{OnAcknowledged, Receipts},
+    },
     stats::{Stats, count},
     throttle::{Cause, clip},
     topics::{
@@ -99,14 +104,16 @@ impl Topics {
     }
 
     /// Hands a message that a client has caused to sessions with a matching subscription, as many of each identity as
-    /// it may have; returns how many have it now. The client's identity pays.
+    /// it may have; returns how many have it now. The identity of this name pays.
     pub fn publish_for(
         &self,
-        payer: &ClientInfo,
+        payer: &str,
         message: &Message,
         oversize: Option<Oversize<'_>>,
+        on_acknowledged: Option<OnAcknowledged>,
     ) -> usize {
         let mut fan_out = self.start(None, message);
+        fan_out.receipts = on_acknowledged.map(Receipts::new);
         let mut recipients = self.recipients(message, &fan_out, usize::MAX);
         if recipients.len() < CHARGED_FROM {
             self.deliver(message, &recipients, &mut fan_out, oversize);
@@ -117,7 +124,7 @@ impl Topics {
             if sessions > 0 {
                 self.context.counters.dropped_too_many_receivers.fetch_add(sessions as u64, Relaxed);
                 if let Some(left_out) = self.context.throttle.line(Cause::Dropped) {
-                    let (topic, asked_by) = (clip(&message.topic), clip(&payer.account.name));
+                    let (topic, asked_by) = (clip(&message.topic), clip(payer));
                     warn!(
                         topic,
                         asked_by,
@@ -128,7 +135,9 @@ impl Topics {
                 }
             }
             self.deliver(message, &recipients, &mut fan_out, oversize);
-            self.context.quotas.charge(&payer.account, since);
+            if let Some(payer) = self.context.quotas.accounts.named(payer) {
+                self.context.quotas.charge(&payer, since);
+            }
         }
         fan_out.routed.reached
     }
@@ -139,14 +148,16 @@ impl Topics {
         client: &ClientInfo,
         message: &Message,
         oversize: Option<Oversize<'_>>,
-    ) -> Receipt {
+        on_acknowledged: Option<OnAcknowledged>,
+    ) -> Placed {
         let Some(session) = client.session.upgrade() else { return self.no_session() };
         let Some(grant) = self.grant_of(&session, &message.topic) else {
-            return if session.lock().ended.is_some() { self.no_session() } else { Receipt::NoSubscription };
+            return if session.lock().ended.is_some() { self.no_session() } else { Placed::NoSubscription };
         };
-        match self.offer(&session, &grant, message, expires(message), oversize) {
-            Enqueued::InQueue => Receipt::Queued,
-            Enqueued::Full(_) | Enqueued::Oversize(_) => Receipt::Dropped,
+        let mut receipts = on_acknowledged.map(Receipts::new);
+        match self.offer(&session, &grant, message, expires(message), oversize, receipts.as_mut()) {
+            Enqueued::InQueue => Placed::Queued,
+            Enqueued::Full(_) | Enqueued::Oversize(..) => Placed::Dropped,
             Enqueued::Absent => self.no_session(),
         }
     }
@@ -183,7 +194,13 @@ impl Topics {
                 }
             }
         }
-        FanOut { publisher: publisher.map(|session| session.serial), expires, after: 0, routed }
+        FanOut {
+            publisher: publisher.map(|session| session.serial),
+            expires,
+            after: 0,
+            routed,
+            receipts: None,
+        }
     }
 
     /// Delivers a message to its next recipients; true if those were the last.
@@ -210,10 +227,11 @@ impl Topics {
         oversize: Option<Oversize<'_>>,
     ) {
         for Recipient { session, grant, .. } in recipients {
-            match self.offer(session, grant, message, fan_out.expires, oversize) {
+            let receipts = fan_out.receipts.as_mut();
+            match self.offer(session, grant, message, fan_out.expires, oversize, receipts) {
                 Enqueued::InQueue => fan_out.routed.reached += 1,
                 Enqueued::Full(_) => fan_out.routed.refused += 1,
-                Enqueued::Absent | Enqueued::Oversize(_) => {}
+                Enqueued::Absent | Enqueued::Oversize(..) => {}
             }
         }
     }
@@ -225,20 +243,26 @@ impl Topics {
         message: &Message,
         expires: Option<Instant>,
         oversize: Option<Oversize<'_>>,
+        receipts: Option<&mut Receipts>,
     ) -> Enqueued {
-        let offer = |message| {
-            session.offer(grant.outbound(message, expires), &self.context.config, &self.context.counters)
+        let offer = |message, receipt| {
+            let publish = OutboundPublish { receipt, ..grant.outbound(message, expires) };
+            session.offer(publish, &self.context.config, &self.context.counters)
         };
-        let mut offered = offer(message);
-        if let (Enqueued::Oversize(to), Some(oversize)) = (&offered, oversize) {
+        let receipt = receipts.and_then(|receipts| match grant.qos(message) {
+            QoS::AtMostOnce => receipts.miss(),
+            QoS::AtLeastOnce | QoS::ExactlyOnce => Some(receipts.expect()),
+        });
+        let mut offered = offer(message, receipt);
+        if let (Enqueued::Oversize(to, receipt), Some(oversize)) = (&mut offered, oversize) {
             let size = |message: &Message| grant.outbound(message, expires).packet_size(to.version);
             if let Some(replacement) = oversize(to.max_packet, &size).filter(encodable) {
-                offered = offer(&replacement);
+                offered = offer(&replacement, receipt.take());
             }
         }
         match offered {
             Enqueued::Full(full) => self.report_full(session, message, full),
-            Enqueued::Oversize(_) => count(&self.context.counters.dropped_oversize),
+            Enqueued::Oversize(..) => count(&self.context.counters.dropped_oversize),
             Enqueued::InQueue | Enqueued::Absent => {}
         }
         offered
@@ -255,9 +279,9 @@ impl Topics {
     }
 
     /// A message for one client finds no session.
-    fn no_session(&self) -> Receipt {
+    fn no_session(&self) -> Placed {
         count(&self.context.counters.dropped_gone);
-        Receipt::NoSession
+        Placed::NoSession
     }
 
     /// The sequence number of the message that was retained last, among those that this filter may match.
@@ -284,7 +308,7 @@ pub type Oversize<'a> = &'a dyn Fn(usize, &dyn Fn(&Message) -> usize) -> Option<
 
 /// What became of a message for one client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Receipt {
+pub enum Placed {
     /// It is in its queue.
     Queued,
     /// The client has no subscription that matches.

@@ -60,6 +60,9 @@ pub enum Refused {
         /// The limit.
         most: u64,
     },
+    /// It was closed.
+    #[error("the journal is closed")]
+    Closed,
     /// The journal takes nothing any more.
     #[error(transparent)]
     Failed(#[from] Failed),

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use crate::blobs::{self, Blob, BlobDamage, Blobs};
@@ -15,7 +15,7 @@ use crate::log::Log;
 use crate::record::Batch;
 use crate::recovery::{Damage, Recovery, Region, Scan, scan};
 use crate::storage::{Access, Disk, Storage};
-use crate::writer::{Shared, Stats, Writer};
+use crate::writer::{Shared, Stats, Ticket, Writer};
 
 /// The folder of what was damaged.
 const DAMAGED: &str = "damaged";
@@ -29,7 +29,7 @@ pub struct Journal {
     shared: Arc<Shared>,
     blobs: Arc<Blobs>,
     ids: Arc<AtomicU64>,
-    thread: Option<JoinHandle<()>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// Whether a journal takes batches.
@@ -83,7 +83,7 @@ impl Journal {
         let ids = Arc::new(AtomicU64::new(log.next_record()));
         let writer = Writer::new(shared.clone(), blobs.clone(), log, config.durability, lock);
         let thread = std::thread::Builder::new().name("journal".to_owned()).spawn(move || writer.run());
-        let thread = Some(thread.doing("start the journal's thread")?);
+        let thread = Mutex::new(Some(thread.doing("start the journal's thread")?));
         let recovery = scan.into_recovery(|name| blobs.adopt(name));
         Ok((Journal { storage, shared, blobs, ids, thread }, recovery))
     }
@@ -107,7 +107,41 @@ impl Journal {
         batch: Batch,
         on_durable: impl FnOnce(Result<(), Failed>) + Send + 'static,
     ) -> Result<(), Refused> {
-        self.shared.append(batch, Box::new(on_durable))
+        self.stage(batch, on_durable)?;
+        self.commit();
+        Ok(())
+    }
+
+    /// As [`append`](Self::append), but the batch may wait for [`commit`](Self::commit), which has to follow soon.
+    ///
+    /// # Errors
+    /// As for [`append`](Self::append).
+    pub fn stage(
+        &self,
+        batch: Batch,
+        on_durable: impl FnOnce(Result<(), Failed>) + Send + 'static,
+    ) -> Result<Ticket, Refused> {
+        self.shared.stage(batch, Some(Box::new(on_durable)))
+    }
+
+    /// Has what was staged, on any thread, written as soon as the disk is free.
+    pub fn commit(&self) {
+        self.shared.commit();
+    }
+
+    /// Appends a batch that nobody waits for: it is written with the next one that somebody waits for, at the latest
+    /// after 50 ms, and in its place among the others. This is for removals, whose loss has a record come back.
+    ///
+    /// # Errors
+    /// As for [`append`](Self::append).
+    pub fn append_lazily(&self, batch: Batch) -> Result<(), Refused> {
+        self.shared.stage(batch, None).map(drop)
+    }
+
+    /// Takes back a batch that waits to be written: none of it is, and its completion is dropped. False when it is too
+    /// late for that; the completion comes then.
+    pub fn withdraw(&self, ticket: Ticket) -> bool {
+        self.shared.withdraw(ticket)
     }
 
     /// Makes bytes durable as a blob that records can name, or finds that they are. `digest` is that of the bytes
@@ -151,29 +185,29 @@ impl Journal {
         self.shared.stats(&self.blobs)
     }
 
-    /// Writes what was appended, makes it durable, and ends.
+    /// Writes what was appended, makes it durable, and ends: nothing more is taken, and the folder is free for another
+    /// process. This waits for the disk.
     ///
     /// # Errors
     /// When the journal has failed, now or before.
-    pub fn close(mut self) -> Result<(), Failed> {
-        self.end();
-        self.shared.failed().map_or(Ok(()), Err)
-    }
-
-    fn end(&mut self) {
+    pub fn close(&self) -> Result<(), Failed> {
         self.shared.close();
+        let mut thread = self.thread.lock().expect("no panic while the lock is held");
         // A completion may drop the last reference, on the thread itself.
         if let Some(thread) =
-            self.thread.take().filter(|thread| thread.thread().id() != std::thread::current().id())
+            thread.take().filter(|thread| thread.thread().id() != std::thread::current().id())
         {
             thread.join().expect("the journal's thread catches panics");
         }
+        drop(thread);
+        self.shared.failed().map_or(Ok(()), Err)
     }
 }
 
 impl Drop for Journal {
     fn drop(&mut self) {
-        self.end();
+        // Whoever appended has heard of a failure.
+        let _ = self.close();
     }
 }
 

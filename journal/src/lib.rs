@@ -49,6 +49,12 @@
 //! A batch that finds the thread asleep is written and synced at once. What comes during that sync is the next group:
 //! one `pwrite` and one `fdatasync` for all of it. No timer delays anybody. Appending is a push under a lock.
 //!
+//! Until a batch is taken for a group, it can be [withdrawn](Journal::withdraw), and is never written: a record that is
+//! not needed any more when its turn comes costs no disk. Several batches, or a batch and the work that may make it
+//! needless, are [staged](Journal::stage) first and [committed](Journal::commit) together. A batch that nobody waits
+//! for, such as the removal of a record, is [appended lazily](Journal::append_lazily): it is written with the next
+//! group, at the latest after 50 ms.
+//!
 //! # Space
 //!
 //! The log is a ring of segments, used and recycled first in, first out, so that a removal outlives the record that it
@@ -154,4 +160,4 @@ pub use journal::{Health, Journal, MAX_SET_ASIDE_BYTES, check, check_on, salvage
 pub use record::{Batch, Record};
 pub use recovery::{Damage, Recovery, Region};
 pub use storage::{Access, Disk, File, Storage};
-pub use writer::Stats;
+pub use writer::{Stats, Ticket};

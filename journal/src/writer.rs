@@ -1,7 +1,8 @@
 //! The journal's thread: takes what waits, writes it as one group, makes it durable, tells those who wait.
 //!
 //! Group commit without a timer: a batch that finds the thread asleep is written and synced at once, and whatever comes
-//! during that sync is the next group.
+//! during that sync is the next group. Until it is taken for one, a batch can be withdrawn. A batch that nobody waits
+//! for wakes nobody, for a while.
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -19,6 +20,12 @@ use crate::record::{Batch, Usage};
 
 /// Bytes that are written at once at most, so that the first of many batches does not wait for the last one's write.
 const MAX_GROUP_BYTES: usize = 1024 * 1024;
+
+/// How long a batch that nobody waits for waits for others: a few syncs, so that a journal in use makes none for it.
+pub(crate) const LAZY_DELAY: Duration = Duration::from_millis(50);
+
+/// Withdrawn batches that may lie between others before the queue is packed.
+const MAX_GAPS: usize = 64;
 
 /// Is told, on the journal's thread, whether its batch is durable.
 pub(crate) type Completion = Box<dyn FnOnce(Result<(), Failed>) + Send>;
@@ -44,8 +51,17 @@ struct Limits {
 }
 
 struct State {
+    /// In the order of their numbers. Those that were withdrawn are empty.
     queue: VecDeque<Waiting>,
     queued_bytes: u64,
+    /// The number of the next batch.
+    next_number: u64,
+    /// Batches in the queue that somebody waits for.
+    urgent: usize,
+    /// Batches in the queue that were withdrawn.
+    withdrawn: usize,
+    /// Since when a batch has been in the queue that nobody waits for.
+    lazy_since: Option<Instant>,
     /// Of live records and of those that wait.
     usage: Usage,
     /// Bytes that they may take.
@@ -59,10 +75,18 @@ struct State {
 }
 
 struct Waiting {
+    number: u64,
     body: Vec<u8>,
+    usage: Usage,
     blobs: Vec<(RecordId, Blob)>,
-    on_durable: Completion,
+    /// `None` where nobody waits for it.
+    on_durable: Option<Completion>,
+    is_withdrawn: bool,
 }
+
+/// Names a batch that was staged: see [`Journal::withdraw`](crate::Journal::withdraw).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ticket(u64);
 
 /// What a journal holds, and what it has done since it was opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +110,10 @@ impl Shared {
         let state = State {
             queue: VecDeque::new(),
             queued_bytes: 0,
+            next_number: 0,
+            urgent: 0,
+            withdrawn: 0,
+            lazy_since: None,
             usage: log.usage(),
             capacity: log.capacity(),
             log_bytes: log.bytes(),
@@ -104,7 +132,9 @@ impl Shared {
         Shared { state: Mutex::new(state), wake: Condvar::new(), limits }
     }
 
-    pub fn append(&self, batch: Batch, on_durable: Completion) -> Result<(), Refused> {
+    /// Puts a batch into the queue. The thread is not woken for it, unless nobody waits for it: then it is to know when
+    /// to look.
+    pub fn stage(&self, batch: Batch, on_durable: Option<Completion>) -> Result<Ticket, Refused> {
         let too_large =
             |bytes: usize, most: usize| Refused::TooLarge { bytes: bytes as u64, most: most as u64 };
         if batch.body.len() > self.limits.longest_batch {
@@ -116,6 +146,9 @@ impl Shared {
         let mut state = self.lock();
         if let Some(failed) = &state.failed {
             return Err(failed.clone().into());
+        }
+        if state.closing {
+            return Err(Refused::Closed);
         }
         // Whatever only removes is always taken.
         let mut usage = state.usage;
@@ -129,12 +162,61 @@ impl Shared {
         }
         state.usage = usage;
         state.queued_bytes = queued_bytes;
-        state.queue.push_back(Waiting { body: batch.body, blobs: batch.blobs, on_durable });
+        let number = state.next_number;
+        state.next_number += 1;
+        let is_first_lazy = on_durable.is_none() && state.lazy_since.is_none();
+        match &on_durable {
+            Some(_) => state.urgent += 1,
+            None => state.lazy_since = state.lazy_since.or_else(|| Some(Instant::now())),
+        }
+        let Batch { body, blobs, usage, .. } = batch;
+        state.queue.push_back(Waiting { number, body, usage, blobs, on_durable, is_withdrawn: false });
+        if is_first_lazy {
+            self.wake_thread(state);
+        }
+        Ok(Ticket(number))
+    }
+
+    /// Has what was staged written.
+    pub fn commit(&self) {
+        let state = self.lock();
+        if state.urgent > 0 {
+            self.wake_thread(state);
+        }
+    }
+
+    /// Takes a batch out of the queue; false if it is not there any more.
+    pub fn withdraw(&self, Ticket(number): Ticket) -> bool {
+        let mut state = self.lock();
+        let Ok(at) = state.queue.binary_search_by_key(&number, |waiting| waiting.number) else {
+            return false;
+        };
+        let waiting = &mut state.queue[at];
+        if waiting.is_withdrawn {
+            return false;
+        }
+        waiting.is_withdrawn = true;
+        let (body, blobs) = (std::mem::take(&mut waiting.body), std::mem::take(&mut waiting.blobs));
+        let (usage, on_durable) = (waiting.usage, waiting.on_durable.take());
+        state.usage.subtract(usage);
+        state.queued_bytes -= body.len() as u64;
+        state.urgent -= usize::from(on_durable.is_some());
+        state.withdrawn += 1;
+        if state.withdrawn > MAX_GAPS && 2 * state.withdrawn > state.queue.len() {
+            state.queue.retain(|waiting| !waiting.is_withdrawn);
+            state.withdrawn = 0;
+        }
+        drop(state);
+        // Whatever these hold may call the journal.
+        drop((blobs, on_durable));
+        true
+    }
+
+    fn wake_thread(&self, mut state: MutexGuard<'_, State>) {
         if std::mem::take(&mut state.asleep) {
             drop(state);
             self.wake.notify_one();
         }
-        Ok(())
     }
 
     /// Lets the thread end after what waits is done.
@@ -253,8 +335,8 @@ impl Writer {
         }
         if let Some(failed) = self.shared.failed() {
             let waiting = std::mem::take(&mut self.shared.lock().queue);
-            for waiting in self.group.into_iter().chain(waiting) {
-                (waiting.on_durable)(Err(failed.clone()));
+            for on_durable in self.group.into_iter().chain(waiting).filter_map(|waiting| waiting.on_durable) {
+                on_durable(Err(failed.clone()));
             }
         }
     }
@@ -279,22 +361,26 @@ impl Writer {
         state.update(&mut self.log);
         loop {
             let sync_due = self.sync_due();
+            let lazy_due = state.lazy_since.map(|since| LAZY_DELAY.saturating_sub(since.elapsed()));
             if state.failed.is_some() {
                 return Next::Stop;
             }
             if sync_due == Some(Duration::ZERO) {
                 return Next::Sync;
             }
-            if !state.queue.is_empty() {
+            let is_due = state.urgent > 0 || lazy_due == Some(Duration::ZERO) || state.closing;
+            if is_due && state.queue.len() > state.withdrawn {
                 std::mem::swap(&mut state.queue, &mut self.group);
-                state.queued_bytes = 0;
+                self.group.retain(|waiting| !waiting.is_withdrawn);
+                (state.queued_bytes, state.urgent, state.withdrawn) = (0, 0, 0);
+                state.lazy_since = None;
                 return Next::Write;
             }
             if state.closing {
                 return Next::Finish;
             }
             state.asleep = true;
-            state = match sync_due {
+            state = match sync_due.into_iter().chain(lazy_due).min() {
                 Some(timeout) => {
                     self.shared.wake.wait_timeout(state, timeout).expect("no panic while the lock is held").0
                 }
@@ -348,7 +434,9 @@ impl Writer {
         while self.staged > 0 {
             self.staged -= 1;
             let completed = self.group.pop_front().expect("what is staged is in the group");
-            (completed.on_durable)(Ok(()));
+            if let Some(on_durable) = completed.on_durable {
+                on_durable(Ok(()));
+            }
         }
         Ok(())
     }

@@ -6,6 +6,7 @@
 //! | `format` | the version of the directory's layout |
 //! | `instance` | a random id of this directory, from which the client id on an external broker derives |
 //! | `mac-key` | the key that authenticates compiled modules |
+//! | `journal/` | what outlives a crash ([`crate::durability`]) |
 //! | `suspects` | what runs now, and what ran when an earlier process crashed ([`crate::suspects`]) |
 
 use offload_protocol::request::Digest;

@@ -11,6 +11,7 @@ use crate::auth::{Auth, AuthError};
 use crate::config::{Config, Refusals};
 use crate::data_dir::{DataDir, DataDirError};
 use crate::deduplication::Deduplicator;
+use crate::durability::{self, DurabilityError, Failure};
 use crate::ingress::embedded::{self, EmbeddedError, EmbeddedIngress};
 use crate::ingress::external_mqtt::{self, ExternalError, ExternalIngress};
 use crate::ingress::{Ingress, Intake, Notices, Statistics};
@@ -52,6 +53,8 @@ pub struct Gateway {
     _dropping_idle: AbortOnDropHandle<()>,
     /// Counts what the log leaves out.
     _reporting: AbortOnDropHandle<()>,
+    /// Tells when the journal has failed.
+    failure: Failure,
     /// Keeps the directory locked while we live.
     _data_dir: DataDir,
 }
@@ -65,6 +68,9 @@ pub enum StartError {
     /// The data directory cannot be used.
     #[error(transparent)]
     DataDir(#[from] DataDirError),
+    /// The journal of the data directory cannot be used.
+    #[error(transparent)]
+    Journal(#[from] DurabilityError),
     /// The compiled modules of the data directory cannot be used.
     #[error(transparent)]
     Modules(#[from] ModulesError),
@@ -137,10 +143,11 @@ impl Gateway {
         }
         allocator::give_back_what_is_free();
         let runtime = Handle::current();
-        let path = config.data_dir.clone();
-        let data_dir = tokio::task::spawn_blocking(move || DataDir::open(&path))
+        let for_disk = config.clone();
+        let (data_dir, opened) = tokio::task::spawn_blocking(move || open_data_dir(&for_disk))
             .await
             .map_err(|panic| StartError::Io("data directory", io::Error::other(panic)))??;
+        let durability::Opened { journal: _journal, recovered, failure } = opened;
 
         let suspects = config.broker.is_some().then(|| open_suspects(&data_dir)).flatten();
         let planned_stop = suspects.clone().map(PlannedStop);
@@ -197,6 +204,7 @@ impl Gateway {
                 Arc::new(ExternalIngress::start(settings, intake, notices).await?)
             }
         };
+        recovered.end();
         let follow = status.follow(ingress.clone(), online, config.status.interval.duration());
         let following = AbortOnDropHandle::new(tokio::spawn(follow));
         let reporting = AbortOnDropHandle::new(tokio::spawn(log_sampling::report_left_out()));
@@ -211,6 +219,7 @@ impl Gateway {
             following,
             _dropping_idle: dropping_idle,
             _reporting: reporting,
+            failure,
             _data_dir: data_dir,
         })
     }
@@ -243,6 +252,12 @@ impl Gateway {
         self.reloading.reload(config).await
     }
 
+    /// Returns when the journal has failed: the gateway accepts nothing more, and is to be shut down. Never returns
+    /// otherwise.
+    pub async fn journal_failed(&self) {
+        self.failure.failed().await;
+    }
+
     /// Stops: takes no more requests, lets those that are here finish for up to the configured `drain` time, publishes
     /// their answers, and closes the connections.
     pub async fn shutdown(mut self) {
@@ -265,6 +280,13 @@ impl Gateway {
         let Statistics { connections, messages_in, messages_out, dropped } = self.ingress.statistics();
         tracing::debug!(connections, messages_in, messages_out, dropped, "the ingress has shut down");
     }
+}
+
+/// The data directory, and the journal in it.
+fn open_data_dir(config: &Config) -> Result<(DataDir, durability::Opened), StartError> {
+    let data_dir = DataDir::open(&config.data_dir)?;
+    let opened = durability::open(config, &data_dir)?;
+    Ok((data_dir, opened))
 }
 
 /// Whether only this machine can send requests.

@@ -26,6 +26,7 @@ pub mod config;
 pub mod data_dir;
 mod deadline;
 pub mod deduplication;
+pub mod durability;
 mod fair_semaphore;
 pub mod fingerprint;
 pub mod flow;

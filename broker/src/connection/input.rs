@@ -18,7 +18,7 @@ use crate::{
         frame::{self, Frame, Header, Kind},
     },
     reason::{Reason, Violation},
-    session::{Evicted, Pause, inflight::Stage},
+    session::{Evicted, Pause, inflight::Stage, outbox::Settled, receipt::Receipt},
     stats::{Tally, count},
     throttle::{Cause, clip},
 };
@@ -109,9 +109,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Packet::PubAck(id) => self.finish(id, Stage::Acknowledged)?,
             Packet::PubRec { id, refused: true } => self.finish(id, Stage::Received)?,
             Packet::PubRec { id, refused: false } => {
-                let known =
+                let Settled { is_known, receipt } =
                     self.session.lock_for(self.connection_id)?.outbox.receive(id, self.broker.counters());
-                codec::pubrel(id, found(known), version, &mut self.stream.output);
+                receipt.map(Receipt::given);
+                codec::pubrel(id, found(is_known), version, &mut self.stream.output);
             }
             Packet::PubRel(id) => {
                 let known = self.session.lock_for(self.connection_id)?.incoming.release(id);
@@ -134,8 +135,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// The client has finished with a message that waited for this.
     fn finish(&self, id: u16, stage: Stage) -> Result<(), Evicted> {
-        let mut state = self.session.lock_for(self.connection_id)?;
-        state.outbox.finish(id, stage, self.broker.counters());
+        let settled =
+            self.session.lock_for(self.connection_id)?.outbox.finish(id, stage, self.broker.counters());
+        settled.receipt.map(Receipt::given);
         Ok(())
     }
 

@@ -219,7 +219,7 @@ impl Stage {
                             let replacement = Message { payload: "too large".into(), ..message.clone() };
                             (size(&replacement) <= limit).then_some(replacement)
                         };
-                        self.broker.publish_to(&client, &message, Some(&replace));
+                        self.broker.publish_to(&client, &message, Some(&replace), None);
                     }
                 }
                 _ => {}

@@ -68,6 +68,7 @@ fn survives(mut message: Message) {
             retain: message.retain,
             subscription_ids: Vec::new(),
             expires: None,
+            receipt: None,
             message: message.clone(),
         };
         let mut out = BytesMut::new();

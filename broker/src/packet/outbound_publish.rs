@@ -9,10 +9,11 @@ use tokio::time::Instant;
 use crate::{
     message::{Message, Properties, QoS},
     packet::fields::{put_binary, put_variable, variable_len},
+    session::receipt::Receipt,
     version::Version,
 };
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct OutboundPublish {
     pub message: Message,
     /// The lower of the message's and the subscription's.
@@ -21,6 +22,8 @@ pub(crate) struct OutboundPublish {
     /// Of every subscription that matched (section 3.3.4).
     pub subscription_ids: Vec<u32>,
     pub expires: Option<Instant>,
+    /// Given when the subscriber acknowledges, if anybody wants to know.
+    pub receipt: Option<Receipt>,
 }
 
 impl OutboundPublish {
@@ -153,6 +156,7 @@ mod tests {
                 retain: false,
                 subscription_ids: Vec::new(),
                 expires: Some(now + Duration::from_millis(millis)),
+                receipt: None,
             };
             let mut out = BytesMut::new();
             publish.encode(Version::V5, 0, false, now, &mut out);
@@ -182,6 +186,7 @@ mod tests {
                         retain: true,
                         subscription_ids: vec![1, 200, 20_000],
                         expires: Some(now),
+                        receipt: None,
                     };
                     let mut out = BytesMut::new();
                     publish.encode(version, 1, false, now, &mut out);

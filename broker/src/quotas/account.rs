@@ -75,6 +75,11 @@ impl Account {
 pub(crate) struct Accounts(Mutex<HashMap<Holder, Weak<Account>>>);
 
 impl Accounts {
+    /// The account of this [name](Account::name), if anything is on it.
+    pub fn named(&self, name: &str) -> Option<Arc<Account>> {
+        self.0.lock().get(&Holder::named(name)?).and_then(Weak::upgrade)
+    }
+
     /// The account of an authenticated user, or of whoever comes from `peer`.
     pub fn of(&self, user: Option<&Arc<str>>, peer: IpAddr) -> Arc<Account> {
         let holder = user.map_or_else(|| Holder::Source(source(peer)), |user| Holder::User(user.clone()));
@@ -92,6 +97,17 @@ impl Accounts {
         let account = Arc::new(Account::new(holder.clone()));
         accounts.insert(holder, Arc::downgrade(&account));
         account
+    }
+}
+
+impl Holder {
+    /// Whose the account of this name is.
+    fn named(name: &str) -> Option<Self> {
+        match name.split_once(' ')? {
+            ("user", user) => Some(Self::User(user.into())),
+            ("address", address) => Some(Self::Source(address.parse().ok()?)),
+            _ => None,
+        }
     }
 }
 
@@ -179,6 +195,12 @@ mod tests {
         assert!(Arc::ptr_eq(&stranger, &accounts.of(None, here)));
         assert!(!Arc::ptr_eq(&stranger, &accounts.of(None, there)));
         assert_eq!((&*anna.name, &*stranger.name), ("user anna", "address 192.0.2.1"));
+        for account in [&anna, &stranger] {
+            assert!(Arc::ptr_eq(account, &accounts.named(&account.name).unwrap()));
+        }
+        for nobody in ["user", "user ", "user bert", "address 192.0.2.9", "address anna", ""] {
+            assert!(accounts.named(nobody).is_none(), "{nobody:?}");
+        }
     }
 
     #[test]

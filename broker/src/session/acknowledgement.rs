@@ -10,8 +10,8 @@ use crate::{
 
 /// Completes a message that the application received: PUBACK at QoS 1, PUBREC at QoS 2, nothing at QoS 0. May
 /// be kept for any time and completed on any thread; acknowledgements reach the client in the order of its
-/// publishes, so one that is kept holds up those behind it. Dropped, it refuses with 0x80.
-#[must_use = "dropping it refuses the message"]
+/// publishes, so one that is kept holds up those behind it. Dropped, it is [withheld](Self::withhold) with 0x80.
+#[must_use = "dropping it withholds the acknowledgement"]
 pub struct Acknowledgement {
     /// `None` at QoS 0 and once it is completed.
     pending: Option<PendingAck>,
@@ -41,6 +41,23 @@ impl Acknowledgement {
         self.decide(reason);
     }
 
+    /// The message is not safe, and its publisher is not to believe that it is: MQTT 5 is told why, 3.1.1 gets no
+    /// acknowledgement, and sends the message again on its next connection.
+    pub fn withhold(mut self, reason: Reason) {
+        self.decide_or_withhold(reason);
+    }
+
+    /// Whether the publisher waits for it: at QoS 1 and 2.
+    pub fn is_owed(&self) -> bool {
+        self.pending.is_some()
+    }
+
+    fn decide_or_withhold(&mut self, reason: Reason) {
+        if let Some(PendingAck { session, number, id, qos }) = self.pending.take() {
+            session.withhold(number, id, qos, reason);
+        }
+    }
+
     fn decide(&mut self, reason: Reason) {
         if let Some(PendingAck { session, number, id, qos }) = self.pending.take() {
             session.decide(number, id, qos, reason);
@@ -50,7 +67,7 @@ impl Acknowledgement {
 
 impl Drop for Acknowledgement {
     fn drop(&mut self) {
-        self.decide(Reason::UnspecifiedError);
+        self.decide_or_withhold(Reason::UnspecifiedError);
     }
 }
 

@@ -64,7 +64,7 @@ impl Incoming {
             Entry::Vacant(_)
                 if full || !bounds.account.unreleased.try_add(IDENTIFIER_BYTES, bounds.account_bytes) =>
             {
-                pending.decision = Some(Reason::QuotaExceeded);
+                pending.decision = Some(Decision::Tell(Reason::QuotaExceeded));
                 self.pending.push_back(pending);
                 Accepted::Refused
             }
@@ -81,7 +81,7 @@ impl Incoming {
                     self.used += 1;
                 }
                 if message.received {
-                    pending.decision = Some(Reason::Success);
+                    pending.decision = Some(Decision::Tell(Reason::Success));
                     self.pending.push_back(pending);
                 } else if message.waits.is_none() {
                     message.waits = Some(number);
@@ -118,6 +118,15 @@ impl Incoming {
 
     /// Decides the acknowledgement of a publish; without effect if its connection is gone and it was QoS 1.
     pub fn decide(&mut self, number: PublishNumber, id: u16, qos: QoS, reason: Reason) {
+        self.settle(number, id, qos, Decision::Tell(reason));
+    }
+
+    /// Decides that a publish is not acknowledged, and not known when it comes again: it is not safe.
+    pub fn withhold(&mut self, number: PublishNumber, id: u16, qos: QoS) {
+        self.settle(number, id, qos, Decision::Withhold);
+    }
+
+    fn settle(&mut self, number: PublishNumber, id: u16, qos: QoS, decision: Decision) {
         let mut waits = Some(number);
         if qos == QoS::ExactlyOnce
             && let Entry::Occupied(mut entry) = self.unreleased.entry(id)
@@ -126,8 +135,8 @@ impl Incoming {
             let message = entry.get_mut();
             waits = message.waits.take();
             message.received = true;
-            if reason.is_error() {
-                // A refused message is finished: nothing follows its PUBREC (section 4.3.3).
+            if decision.is_refusal() {
+                // A refused message is finished.
                 self.used -= usize::from(message.counted);
                 entry.remove();
                 self.forgotten(1);
@@ -135,22 +144,26 @@ impl Incoming {
         }
         let at = waits.and_then(|number| number.checked_sub(self.first));
         if let Some(pending) = at.and_then(|at| self.pending.get_mut(at as usize)) {
-            pending.decision = Some(reason);
+            pending.decision = Some(decision);
         }
     }
 
     /// The next acknowledgement that may be sent.
     pub fn next_decided(&mut self) -> Option<Decided> {
-        let reason = self.pending.front()?.decision?;
-        let Pending { id, qos, .. } = self.pending.pop_front()?;
-        self.first += 1;
-        if qos == QoS::AtLeastOnce {
-            self.used -= 1;
+        loop {
+            let decision = self.pending.front()?.decision?;
+            let Pending { id, qos, .. } = self.pending.pop_front()?;
+            self.first += 1;
+            if qos == QoS::AtLeastOnce {
+                self.used -= 1;
+            }
+            if self.pending.is_empty() && self.pending.capacity() > 64 {
+                self.pending = VecDeque::new();
+            }
+            if let Decision::Tell(reason) = decision {
+                return Some(Decided { id, qos, reason });
+            }
         }
-        if self.pending.is_empty() && self.pending.capacity() > 64 {
-            self.pending = VecDeque::new();
-        }
-        Some(Decided { id, qos, reason })
     }
 
     /// PUBREL came; false if no such message was held.
@@ -214,7 +227,25 @@ pub(crate) struct Decided {
 struct Pending {
     id: u16,
     qos: QoS,
-    decision: Option<Reason>,
+    decision: Option<Decision>,
+}
+
+/// What the client is told.
+#[derive(Clone, Copy)]
+enum Decision {
+    Tell(Reason),
+    /// Nothing.
+    Withhold,
+}
+
+impl Decision {
+    /// Nothing follows the PUBREC of a message that was refused (section 4.3.3), and no other one is known by it.
+    fn is_refusal(self) -> bool {
+        match self {
+            Decision::Tell(reason) => reason.is_error(),
+            Decision::Withhold => true,
+        }
+    }
 }
 
 struct Unreleased {
@@ -340,6 +371,24 @@ mod tests {
         assert_eq!(incoming.used(), 0);
         assert!(!incoming.holds(9));
         new(&mut incoming, 9, QoS::ExactlyOnce);
+    }
+
+    #[test]
+    fn a_message_whose_acknowledgement_is_withheld_is_new_when_it_comes_again_and_holds_up_nobody() {
+        let mut incoming = Incoming::default();
+        for qos in [QoS::AtLeastOnce, QoS::ExactlyOnce] {
+            let (lost, safe) = (new(&mut incoming, 1, qos), new(&mut incoming, 2, qos));
+            incoming.decide(safe, 2, qos, Reason::Success);
+            assert_eq!(sent(&mut incoming), [] as [u16; 0]);
+            incoming.withhold(lost, 1, qos);
+            assert_eq!(sent(&mut incoming), [2]);
+            let again = new(&mut incoming, 1, qos);
+            incoming.decide(again, 1, qos, Reason::Success);
+            assert_eq!(sent(&mut incoming), [1]);
+            assert_eq!(incoming.release(1), qos == QoS::ExactlyOnce);
+            assert_eq!(incoming.release(2), qos == QoS::ExactlyOnce);
+        }
+        assert_eq!(incoming.used(), 0);
     }
 
     #[test]

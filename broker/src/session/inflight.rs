@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::{message::QoS, packet::outbound_publish::OutboundPublish};
+use crate::{message::QoS, packet::outbound_publish::OutboundPublish, session::receipt::Receipt};
 
 /// The window, in the order of first sending, which redelivery keeps [MQTT-4.6.0-1].
 pub(crate) struct Inflight {
@@ -72,23 +72,23 @@ impl Inflight {
     }
 
     /// The client finished with a message that waited for `stage`: PUBACK, PUBCOMP, or a refusing PUBREC.
-    /// `None` if there is no such message; the bytes it held otherwise.
-    pub fn finish(&mut self, id: u16, stage: Stage) -> Option<usize> {
+    /// `None` if there is no such message; what it held otherwise.
+    pub fn finish(&mut self, id: u16, stage: Stage) -> Option<Released> {
         let at = self.position(id, stage)?;
         let entry = self.entries.remove(at)?;
         self.sent -= usize::from(at < self.sent);
         if self.entries.is_empty() && self.entries.capacity() > 64 {
             self.entries = VecDeque::new();
         }
-        Some(entry.publish.map_or(0, |publish| publish.weight()))
+        Some(entry.publish.map(Released::of).unwrap_or_default())
     }
 
-    /// PUBREC came: PUBREL is due. `None` if there is no such message; the bytes it held otherwise.
-    pub fn receive(&mut self, id: u16) -> Option<usize> {
+    /// PUBREC came: PUBREL is due. `None` if there is no such message; what it held otherwise.
+    pub fn receive(&mut self, id: u16) -> Option<Released> {
         let at = self.position(id, Stage::Received)?;
         let entry = &mut self.entries[at];
         entry.stage = Stage::Completed;
-        entry.publish.take().map(|publish| publish.weight())
+        entry.publish.take().map(Released::of)
     }
 
     /// Whether PUBREL was sent for this identifier and PUBCOMP has not come.
@@ -99,6 +99,21 @@ impl Inflight {
     fn position(&self, id: u16, stage: Stage) -> Option<usize> {
         // Clients acknowledge in order, so it is nearly always the first.
         self.entries.iter().position(|entry| entry.id == id && entry.stage == stage)
+    }
+}
+
+/// What a message held that needs to be held no longer.
+#[derive(Debug, Default)]
+pub(crate) struct Released {
+    /// Bytes.
+    pub weight: usize,
+    /// To be given, outside of the session's lock.
+    pub receipt: Option<Receipt>,
+}
+
+impl Released {
+    fn of(publish: OutboundPublish) -> Self {
+        Self { weight: publish.weight(), receipt: publish.receipt }
     }
 }
 
@@ -141,7 +156,14 @@ mod tests {
 
     fn publish(qos: QoS) -> OutboundPublish {
         let message = Message::new("a", "b", qos);
-        OutboundPublish { message, qos, retain: false, subscription_ids: Vec::new(), expires: None }
+        OutboundPublish {
+            message,
+            qos,
+            retain: false,
+            subscription_ids: Vec::new(),
+            expires: None,
+            receipt: None,
+        }
     }
 
     fn window(size: u16) -> Inflight {
@@ -183,7 +205,7 @@ mod tests {
         assert!(inflight.receive(1).is_none());
         assert!(inflight.releasing(1));
         assert!(!inflight.has_room());
-        assert_eq!(inflight.finish(1, Stage::Completed), Some(0));
+        assert_eq!(inflight.finish(1, Stage::Completed).map(|released| released.weight), Some(0));
         assert!(inflight.has_room());
     }
 

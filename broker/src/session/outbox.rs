@@ -15,7 +15,10 @@ use crate::{
     packet::{codec, outbound_publish::OutboundPublish},
     quotas::account::Account,
     reason::Reason,
-    session::inflight::{Inflight, Resend, Stage},
+    session::{
+        inflight::{Inflight, Released, Resend, Stage},
+        receipt::Receipt,
+    },
     stats::{Counters, Tally, count},
     version::Version,
 };
@@ -145,7 +148,7 @@ impl Outbox {
                 Some(Resend::Publish(id, publish)) if publish.packet_size(to.version) > to.max_packet => {
                     let stage = Stage::first(publish.qos);
                     count(&counters.dropped_oversize);
-                    self.finish(id, stage, counters);
+                    drop(self.finish(id, stage, counters));
                     continue;
                 }
                 Some(Resend::Publish(id, publish)) => {
@@ -193,21 +196,23 @@ impl Outbox {
         std::mem::take(&mut self.refused).iter().sum()
     }
 
-    /// PUBACK, PUBCOMP or a refusing PUBREC; false if it fits nothing.
-    pub fn finish(&mut self, id: u16, stage: Stage, counters: &Counters) -> bool {
-        let Some(weight) = self.inflight.finish(id, stage) else { return false };
+    /// PUBACK, PUBCOMP or a refusing PUBREC.
+    pub fn finish(&mut self, id: u16, stage: Stage, counters: &Counters) -> Settled {
+        let Some(Released { weight, receipt }) = self.inflight.finish(id, stage) else {
+            return Settled { is_known: false, receipt: None };
+        };
         self.forget(weight, usize::from(stage != Stage::Completed), counters);
-        true
+        Settled { is_known: true, receipt }
     }
 
-    /// PUBREC; false if it fits nothing. One that comes twice is answered twice.
-    pub fn receive(&mut self, id: u16, counters: &Counters) -> bool {
+    /// PUBREC. One that comes twice is answered twice.
+    pub fn receive(&mut self, id: u16, counters: &Counters) -> Settled {
         match self.inflight.receive(id) {
-            Some(weight) => {
+            Some(Released { weight, receipt }) => {
                 self.forget(weight, 1, counters);
-                true
+                Settled { is_known: true, receipt }
             }
-            None => self.inflight.releasing(id),
+            None => Settled { is_known: self.inflight.releasing(id), receipt: None },
         }
     }
 
@@ -224,6 +229,15 @@ impl Outbox {
         counters.queued_bytes.fetch_sub(weight, Relaxed);
         counters.queued_messages.fetch_sub(messages, Relaxed);
     }
+}
+
+/// What an acknowledgement of the client's was for.
+#[must_use = "whoever waits for a receipt gets it"]
+pub(crate) struct Settled {
+    /// False if it fits nothing.
+    pub is_known: bool,
+    /// To be given, outside of the session's lock.
+    pub receipt: Option<Receipt>,
 }
 
 /// The queue did not take a message.
@@ -265,7 +279,14 @@ mod tests {
 
     fn publish(payload: &str, qos: QoS) -> OutboundPublish {
         let message = Message::new("a", payload.to_owned(), qos);
-        OutboundPublish { message, qos, retain: false, subscription_ids: Vec::new(), expires: None }
+        OutboundPublish {
+            message,
+            qos,
+            retain: false,
+            subscription_ids: Vec::new(),
+            expires: None,
+            receipt: None,
+        }
     }
 
     const TO: Encoding = Encoding { version: Version::V311, max_packet: 100 };
@@ -417,13 +438,13 @@ mod tests {
             outbox.push(publish("q", qos), &config, &counters).unwrap();
         }
         assert_eq!(packets(&mut outbox, &counters), 3); // QoS 0 does not count against the window
-        assert!(outbox.finish(1, Stage::Acknowledged, &counters));
-        assert!(outbox.receive(2, &counters));
-        assert!(outbox.receive(2, &counters));
+        assert!(outbox.finish(1, Stage::Acknowledged, &counters).is_known);
+        assert!(outbox.receive(2, &counters).is_known);
+        assert!(outbox.receive(2, &counters).is_known);
         assert_eq!(packets(&mut outbox, &counters), 1);
-        assert!(outbox.finish(2, Stage::Completed, &counters));
-        assert!(outbox.finish(3, Stage::Acknowledged, &counters));
-        assert!(!outbox.finish(3, Stage::Acknowledged, &counters));
+        assert!(outbox.finish(2, Stage::Completed, &counters).is_known);
+        assert!(outbox.finish(3, Stage::Acknowledged, &counters).is_known);
+        assert!(!outbox.finish(3, Stage::Acknowledged, &counters).is_known);
         let stats = counters.snapshot();
         assert_eq!((stats.queued_messages, stats.queued_bytes, stats.messages_sent), (0, 0, 4));
     }

@@ -13,7 +13,7 @@ use crate::{
     message::{Message, QoS},
     packet::{outbound_publish::OutboundPublish, subscribe::SubscriptionOptions},
     quotas::account::Account,
-    session::Session,
+    session::{Session, receipt::Receipts},
     topics::trie::Trie,
 };
 
@@ -28,6 +28,8 @@ pub(crate) struct FanOut {
     /// The serial of the last session that it was delivered to.
     pub after: u64,
     pub routed: Routed,
+    /// If anybody wants to know when all have acknowledged it.
+    pub receipts: Option<Receipts>,
 }
 
 /// Where a message went.
@@ -65,12 +67,18 @@ impl Grant {
         self.ids.extend(other.ids);
     }
 
+    /// At which a message is delivered.
+    pub fn qos(&self, message: &Message) -> QoS {
+        self.qos.min(message.qos)
+    }
+
     pub fn outbound(&self, message: &Message, expires: Option<Instant>) -> OutboundPublish {
         OutboundPublish {
-            qos: self.qos.min(message.qos),
+            qos: self.qos(message),
             retain: self.retain_as_published && message.retain,
             subscription_ids: self.ids.clone(),
             expires,
+            receipt: None,
             message: message.clone(),
         }
     }
@@ -156,7 +164,7 @@ mod tests {
     }
 
     fn fan_out(publisher: Option<u64>) -> FanOut {
-        FanOut { publisher, expires: None, after: 0, routed: Routed::default() }
+        FanOut { publisher, expires: None, after: 0, routed: Routed::default(), receipts: None }
     }
 
     fn serials(recipients: &[Recipient]) -> Vec<u64> {

@@ -140,7 +140,7 @@ impl Topics {
                         full = Some((refused, kept.message.clone()))
                     }
                     Enqueued::Full(_) => {}
-                    Enqueued::Oversize(_) => count(&self.context.counters.dropped_oversize),
+                    Enqueued::Oversize(..) => count(&self.context.counters.dropped_oversize),
                     Enqueued::InQueue | Enqueued::Absent => {}
                 }
             }

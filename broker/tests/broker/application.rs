@@ -7,7 +7,7 @@ use std::sync::{
 
 use bytes::Bytes;
 use offload_broker::{
-    Application, Broker, ClientInfo, Config, Message, Properties, QoS, Reason, Receipt, Received, Route,
+    Application, Broker, ClientInfo, Config, Message, Placed, Properties, QoS, Reason, Received, Route,
     Version::{V5, V311},
 };
 use tokio::{
@@ -146,17 +146,14 @@ async fn acknowledgements_keep_the_order_whenever_they_are_completed() {
 }
 
 #[tokio::test]
-async fn the_application_may_refuse_and_must_not_forget() {
+async fn the_application_may_refuse() {
     let (server, mut requests) = start(Config::default()).await;
-    for (version, busy, forgotten) in [(V5, 0x97, 0x80), (V311, 0, 0)] {
+    for (version, busy) in [(V5, 0x97), (V311, 0)] {
         let mut client = Client::new(&server, version, "c").await;
         for (qos, first) in [(1, 0x40), (2, 0x50)] {
             client.publish("claimed/c", "x", qos, 1).await;
             requests.next().await.ack.refuse(Reason::QuotaExceeded);
             assert_eq!(client.acknowledged(first, 1).await, busy);
-            client.publish("claimed/c", "x", qos, 2).await;
-            drop(requests.next().await);
-            assert_eq!(client.acknowledged(first, 2).await, forgotten);
         }
     }
 }
@@ -242,23 +239,95 @@ async fn answers_reach_the_asking_connection_alone() {
             let message = Message::new("result/", answer, QoS::AtLeastOnce);
             let broker = server.broker.clone();
             let handed =
-                std::thread::spawn(move || broker.publish_to(&asker, &message, None)).join().unwrap();
-            assert_eq!(handed, Receipt::Queued);
+                std::thread::spawn(move || broker.publish_to(&asker, &message, None, None)).join().unwrap();
+            assert_eq!(handed, Placed::Queued);
             assert_eq!(client.take_text().await, answer);
         }
         one.publish("claimed/", "x", 0, 0).await;
         let asker = requests.next().await.client;
         let message = |topic: &str| Message::new(topic, "x", QoS::AtLeastOnce);
-        let publish_to = |topic| server.broker.publish_to(&asker, &message(topic), None);
+        let publish_to = |topic| server.broker.publish_to(&asker, &message(topic), None, None);
         assert!(server.broker.is_subscribed(&asker, "result/"));
         assert!(!server.broker.is_subscribed(&asker, "result/other"));
-        assert_eq!(publish_to("result/other"), Receipt::NoSubscription);
+        assert_eq!(publish_to("result/other"), Placed::NoSubscription);
         let before = server.broker.stats().dropped.gone;
         drop(one);
         server.until("the session is gone", |stats| stats.sessions == 1).await;
-        assert_eq!(publish_to("result/"), Receipt::NoSession);
+        assert_eq!(publish_to("result/"), Placed::NoSession);
         assert!(!server.broker.is_subscribed(&asker, "result/"));
         assert_eq!(server.broker.stats().dropped.gone, before + 1);
+    }
+}
+
+#[tokio::test]
+async fn whoever_causes_a_message_hears_that_all_receivers_have_acknowledged_it() {
+    let (server, mut requests) = start(Config::default()).await;
+    for version in BOTH {
+        for qos in [1, 2] {
+            let (mut one, mut other) =
+                (Client::new(&server, version, "one").await, Client::new(&server, version, "other").await);
+            one.subscribe("result/one", qos).await;
+            other.subscribe("result/+", qos).await;
+            one.publish("claimed/one", "x", 0, 0).await;
+            let asker = requests.next().await.client;
+            let (acknowledged, mut told) = tokio::sync::mpsc::unbounded_channel();
+            let publish = |answer: &str| {
+                let (acknowledged, text) = (acknowledged.clone(), answer.to_owned());
+                // It may call the broker, as one that acknowledges a request does.
+                let broker = server.broker.clone();
+                let on_acknowledged = Box::new(move || {
+                    broker.publish(&Message::new("told", "x", QoS::AtLeastOnce), None);
+                    acknowledged.send(text).unwrap();
+                });
+                let message = Message::new("result/one", answer.to_owned(), QoS::ExactlyOnce);
+                server.broker.publish_for(asker.account(), &message, None, Some(on_acknowledged))
+            };
+            assert_eq!(publish("of both"), 2);
+            assert_eq!(one.take_text().await, "of both");
+            one.ping().await;
+            assert!(told.try_recv().is_err(), "the other one has not acknowledged");
+            assert_eq!(other.take_text().await, "of both");
+            assert_eq!(told.recv().await.unwrap(), "of both");
+
+            // One that is gone, and one that never acknowledges.
+            assert_eq!(publish("of one that goes"), 2);
+            drop(other);
+            server.until("the other one is gone", |stats| stats.sessions == 1).await;
+            assert_eq!(one.take_text().await, "of one that goes");
+            one.subscribe("result/one", 0).await;
+            assert_eq!(publish("at QoS 0"), 1);
+            assert_eq!(one.take_text().await, "at QoS 0");
+            one.unsubscribe(&["result/one"]).await;
+            assert_eq!(publish("for nobody"), 0);
+            one.subscribe("result/one", 1).await;
+            assert_eq!(publish("the last"), 1);
+            assert_eq!(one.take_text().await, "the last");
+            assert_eq!(told.recv().await.unwrap(), "the last");
+            one.disconnect().await;
+            server.until("all are gone", |stats| stats.sessions == 0).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_is_not_safe_is_not_acknowledged() {
+    let (server, mut requests) = start(Config::default()).await;
+    for version in BOTH {
+        let mut client = Client::new(&server, version, "c").await;
+        for (first, qos, id) in [(0x40, 1, 1), (0x50, 2, 2)] {
+            client.publish("claimed/", "lost", qos, id).await;
+            client.publish("claimed/", "safe", qos, id + 10).await;
+            let (lost, safe) = (requests.next().await, requests.next().await);
+            assert!(lost.ack.is_owed());
+            drop(lost.ack);
+            safe.ack.complete();
+            if version == V5 {
+                assert_eq!(client.acknowledged(first, id).await, 0x80);
+            }
+            assert_eq!(client.acknowledged(first, id + 10).await, 0);
+        }
+        drop(client);
+        server.until("it is gone", |stats| stats.sessions == 0).await;
     }
 }
 
@@ -272,10 +341,10 @@ async fn an_answer_that_a_full_queue_does_not_take_is_dropped_and_counted() {
     let answer = Message::new("result/", "x", QoS::AtLeastOnce);
     let mut other = Client::new(&server, V5, "other").await;
     other.subscribe("result/", 1).await;
-    assert_eq!(server.broker.publish_to(&asker, &answer, None), Receipt::Queued);
+    assert_eq!(server.broker.publish_to(&asker, &answer, None, None), Placed::Queued);
     client.message().await; // it is in flight, and never acknowledged
-    assert_eq!(server.broker.publish_to(&asker, &answer, None), Receipt::Queued);
-    assert_eq!(server.broker.publish_to(&asker, &answer, None), Receipt::Dropped);
+    assert_eq!(server.broker.publish_to(&asker, &answer, None, None), Placed::Queued);
+    assert_eq!(server.broker.publish_to(&asker, &answer, None, None), Placed::Dropped);
     assert_eq!(server.broker.stats().dropped.queue_full, 1);
     other.ping().await;
 }
@@ -297,7 +366,7 @@ async fn an_answer_goes_to_a_bounded_number_of_sessions_of_each_identity() {
         watchers.push(watcher);
     }
     let answer = Message::new("result/x", "x", QoS::AtLeastOnce);
-    assert_eq!(server.broker.publish_for(&asker, &answer, None), 15);
+    assert_eq!(server.broker.publish_for(asker.account(), &answer, None, None), 15);
     assert_eq!(server.broker.stats().dropped.too_many_receivers, 15);
     // What the application says of itself goes to all.
     assert_eq!(server.broker.publish(&Message::new("result/x", "to all", QoS::AtLeastOnce), None), 30);
@@ -342,12 +411,12 @@ async fn an_answer_too_large_for_its_receiver_is_replaced() {
         let fits = |len: usize| Message::new("result/c", "x".repeat(len), QoS::AtLeastOnce);
         (0..100).map(fits).take_while(|message| size(message) <= limit).last()
     };
-    assert_eq!(server.broker.publish_to(&asker, &large, Some(&replace)), Receipt::Queued);
+    assert_eq!(server.broker.publish_to(&asker, &large, Some(&replace), None), Placed::Queued);
     assert_eq!(server.broker.publish(&large, Some(&replace)), 1);
     for _ in 0..2 {
         assert_eq!(client.take().await.payload.len(), 50 - 2 - 10 - 2 - 1);
     }
-    assert_eq!(server.broker.publish_to(&asker, &large, None), Receipt::Dropped);
+    assert_eq!(server.broker.publish_to(&asker, &large, None, None), Placed::Dropped);
     assert_eq!(server.broker.publish(&large, Some(&|_, _| None)), 0);
     assert_eq!(server.broker.stats().dropped.oversize, 2);
 }
@@ -383,7 +452,7 @@ impl Application for Numbers {
 
     fn publish(&self, broker: &Broker, message: Received) {
         let answer = Message::new("answer", message.claim.to_string(), QoS::AtMostOnce);
-        assert_eq!(broker.publish_to(&message.client, &answer, None), Receipt::Queued);
+        assert_eq!(broker.publish_to(&message.client, &answer, None, None), Placed::Queued);
         message.ack.complete();
     }
 }

@@ -134,6 +134,9 @@ impl User<'_> {
         self.disk.set_hold(batches > 1);
         let mut failed = false;
         for (index, (batch, appended)) in built.into_iter().enumerate() {
+            if index > 0 && self.random.one_in(3) {
+                self.withdraw_one();
+            }
             let done = done.clone();
             match self.journal.append(batch, move |result| drop(done.send((index, result)))) {
                 Ok(()) => self.ledger.batches.push(appended),
@@ -161,6 +164,15 @@ impl User<'_> {
         }
         assert_eq!(self.ledger.completed, self.ledger.batches.len(), "every batch is completed");
         Ok(())
+    }
+
+    /// A batch that is taken back while another one is on its way to the disk leaves no trace.
+    fn withdraw_one(&mut self) {
+        let mut batch = self.journal.batch();
+        batch.put(0, b"withdrawn");
+        if let Ok(ticket) = self.journal.stage(batch, |_| panic!("it was withdrawn")) {
+            assert!(self.journal.withdraw(ticket));
+        }
     }
 
     /// A batch that puts and removes a few records, more of the one or the other by how many there are.

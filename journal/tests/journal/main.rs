@@ -9,3 +9,4 @@ mod limits;
 mod model;
 mod on_disk;
 mod random;
+mod withdrawal;

@@ -3,6 +3,7 @@
 use super::output;
 use super::overrides::Overrides;
 use crate::config::Config;
+use crate::durability::EXIT_JOURNAL_FAILED;
 use crate::systemd::{InheritedSockets, Notifier, Systemd};
 use crate::{Gateway, Reloaded, scheduling, telemetry};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -59,8 +60,13 @@ pub fn run(overrides: Overrides) -> anyhow::Result<ExitCode> {
         notifier.ready(gateway.serving());
         let beating = heartbeat.map(|interval| tokio::spawn(beat(notifier.clone(), interval)));
         let _beating = beating.map(AbortOnDropHandle::new);
+        let mut exit_code = ExitCode::SUCCESS;
         loop {
             tokio::select! {
+                () = gateway.journal_failed() => {
+                    exit_code = EXIT_JOURNAL_FAILED.into();
+                    break;
+                }
                 _ = hang_up.recv() => {
                     notifier.reloading();
                     tokio::select! {
@@ -81,7 +87,7 @@ pub fn run(overrides: Overrides) -> anyhow::Result<ExitCode> {
             }
         }
         let impatient = tokio::select! {
-            () = gateway.shutdown() => return Ok(ExitCode::SUCCESS),
+            () = gateway.shutdown() => return Ok(exit_code),
             _ = interrupt.recv() => SignalKind::interrupt(),
             _ = terminate.recv() => SignalKind::terminate(),
         };

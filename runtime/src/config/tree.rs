@@ -4,8 +4,9 @@ use super::given::Given;
 use super::section::Section;
 use super::table::table;
 use super::{
-    Access, Answers, Broker, Compiler, Idempotency, Limits, Listen, MaxAnswer, Mirror, Modules, NativeMode,
-    Program, Queue, Rule, Sandbox, Status, TimeSpan, Tls, Watchdog, WebSocket, Workers, defaults,
+    Access, Answers, Broker, Compiler, Durability, Idempotency, Journal, Limits, Listen, MaxAnswer, Mirror,
+    Modules, NativeMode, Program, Queue, Rule, Sandbox, Status, TimeSpan, Tls, Watchdog, WebSocket, Workers,
+    defaults,
 };
 use std::path::{Path, PathBuf};
 
@@ -27,6 +28,10 @@ table! {
         /// "native", and each difference to "wasm" is logged. "auto": "native" where the embedded broker listens on
         /// loopback alone, else "off".
         pub native: NativeMode = NativeMode::Auto;
+        /// What a crash may lose of what was acknowledged. "always": nothing; each acknowledgement waits for the disk,
+        /// or for the answer if that comes first. "batch": nothing when the process is killed; a power cut loses the
+        /// last `journal.sync_interval`. "off": all requests, sessions and retained messages, also when it is killed.
+        pub durability: Durability = Durability::Always;
     }
     tables {
         /// `[listen]`: the embedded broker. Not used when there is a `[broker]`.
@@ -53,6 +58,8 @@ table! {
         pub sandbox: Sandbox,
         /// `[idempotency]`: how long requests with an `id` are remembered.
         pub idempotency: Idempotency,
+        /// `[journal]`: what outlives a crash.
+        pub journal: Journal,
         /// `[[program]]`: programs that requests may name.
         pub program: Vec<Program>,
         /// `[answers]`: where answers may go and how large they may be.
@@ -102,6 +109,7 @@ impl Config {
             Section::of("modules", "[modules]", &self.modules, true),
             Section::of("sandbox", "[sandbox]", &self.sandbox, true),
             Section::of("idempotency", "[idempotency]", &self.idempotency, true),
+            Section::of("journal", "[journal]", &self.journal, true),
         ]);
         for (index, program) in self.program.iter().enumerate() {
             sections.push(Section::of(format!("program[{index}]"), "[[program]]", program, true));

@@ -374,7 +374,7 @@ impl Application for Hook {
         if claim == WATCHDOG {
             // Back to the watchdog alone: nobody else is to see it.
             let message = Message { topic, payload, qos: QoS::AtLeastOnce, retain: false, properties: None };
-            broker.publish_to(&client, &message, None);
+            broker.publish_to(&client, &message, None, None);
             return ack.complete();
         }
         let properties =
@@ -489,9 +489,9 @@ impl Responder for EmbeddedResponder {
         let unnamed = answer.address.topic == topic::RESULT_PREFIX;
         let is_shared = self.is_shared && !self.broker.is_subscribed(&self.client, topic::RESULT_PREFIX);
         if unnamed && !is_shared {
-            self.broker.publish_to(&self.client, &message(&answer), Some(&oversize));
+            self.broker.publish_to(&self.client, &message(&answer), Some(&oversize), None);
         } else {
-            self.broker.publish_for(&self.client, &message(&answer), Some(&oversize));
+            self.broker.publish_for(self.client.account(), &message(&answer), Some(&oversize), None);
         }
     }
 

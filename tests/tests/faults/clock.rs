@@ -110,7 +110,10 @@ async fn add(url: &str, keys: &Path) -> Result<(Option<i32>, String)> {
     let mut client = Command::new(built::program("offload-client")?);
     client.args(["--broker", url, "--cafile"]).arg(keys.join("ca.pem"));
     client.arg("--cert").arg(keys.join("dev1.pem")).arg("--key").arg(keys.join("dev1.key"));
-    client.args(["--id", "dev1", "send", "--timeout", "5s", "add", "5", "7"]).stdin(Stdio::null()).kill_on_drop(true);
+    client
+        .args(["--id", "dev1", "send", "--timeout", "5s", "add", "5", "7"])
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
     let output = timeout(PATIENCE, client.output()).await.context("it does not end")??;
     let said = [output.stdout, output.stderr].concat();
     Ok((output.status.code(), String::from_utf8_lossy(&said).trim().to_owned()))

@@ -4,6 +4,7 @@ mod compile;
 mod config;
 mod demo;
 mod doctor;
+mod journal;
 mod keygen;
 mod output;
 mod overrides;
@@ -40,6 +41,8 @@ enum Command {
     Demo,
     /// Add, change or remove a user of a password file
     Passwd(passwd::Passwd),
+    /// Check, show or salvage the journal of a gateway that does not run
+    Journal(journal::JournalCommand),
     /// Make certificates for a gateway and its devices
     Keygen(keygen::Keygen),
     /// Compile standard input (started by the gateway itself)
@@ -71,6 +74,7 @@ pub fn run() -> ExitCode {
         Command::Compile(command) => compile::run(command),
         Command::Demo => demo::run(),
         Command::Passwd(command) => passwd::run(command),
+        Command::Journal(command) => journal::run(command),
         Command::Keygen(command) => keygen::run(command),
     };
     match outcome {

@@ -1,16 +1,18 @@
 //! Requests with an `id` run once: a repetition waits for the outcome of the first, or gets it again.
 //!
-//! The deduplicator lives in memory and is bounded; a durable one will keep the same two calls. It holds no clock, and
-//! knows nothing of what waits: the caller passes the time, and whatever it needs to answer a repetition.
+//! The deduplicator lives in memory and is bounded. It holds no clock, and knows nothing of what waits: the caller
+//! passes the time, and whatever it needs to answer a repetition. Where outcomes outlive the process, each has a record
+//! in the journal: the deduplicator begins with these, and says which of them it has forgotten.
 
 use crate::config;
 use crate::fingerprint::Fingerprint;
+use offload_journal::RecordId;
 use offload_policy::Retention;
 use offload_protocol::answer::Answer;
 use offload_protocol::request::RequestId;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What an outcome costs beside its bytes.
 const ENTRY_COST: usize = 512;
@@ -53,109 +55,185 @@ impl Owner {
 
 /// What becomes of a request that has an `id`.
 #[derive(Debug, PartialEq)]
-pub enum Registration<W> {
+pub enum Registration<W, K> {
     /// It is the first of its name, to be run; [`Deduplicator::end`] must follow.
     First(W),
-    /// The first one is on its way: this one's answer comes with that one's.
-    InFlight,
+    /// The first one is on its way, and kept like that: this one's answer comes with that one's.
+    InFlight(K),
     /// It has been run, with this outcome.
     Done(W, Answer),
     /// Another request had this name.
     Conflict(W),
 }
 
-/// The requests that have an `id`, while they run and for the retention time afterwards.
-pub struct Deduplicator<W> {
-    config: config::Idempotency,
-    state: Mutex<State<W>>,
+/// An outcome that an earlier process has left.
+pub struct Remembered {
+    /// Of this request.
+    pub key: Key,
+    /// What tells it from others of its name.
+    pub fingerprint: Fingerprint,
+    /// Who pays for it.
+    pub account: Arc<str>,
+    /// What it says.
+    pub answer: Answer,
+    /// Where the journal has it.
+    pub record: RecordId,
 }
 
-struct State<W> {
-    entries: HashMap<Key, Entry<W>>,
+/// Is told of records whose outcomes are forgotten.
+pub type OnForgotten = Box<dyn Fn(Vec<RecordId>) + Send + Sync>;
+
+/// The requests that have an `id`, while they run and for the retention time afterwards. `W` is who waits for an
+/// outcome, `K` how the first of a name is kept.
+pub struct Deduplicator<W, K = ()> {
+    config: config::Idempotency,
+    on_forgotten: OnForgotten,
+    state: Mutex<State<W, K>>,
+}
+
+struct State<W, K> {
+    entries: HashMap<Key, Entry<W, K>>,
     /// The keys of all entries that are done.
     done: Retention<Arc<str>, Owner, Key, Instant>,
 }
 
-struct Entry<W> {
+struct Entry<W, K> {
     fingerprint: Fingerprint,
-    progress: Progress<W>,
+    progress: Progress<W, K>,
 }
 
-enum Progress<W> {
-    /// It runs, and these wait for its outcome. Each of them was admitted, which bounds them.
-    Running(Vec<W>),
-    Done(Answer),
+enum Progress<W, K> {
+    /// It runs, kept like that, and these wait for its outcome. Each of them was admitted, which bounds them.
+    Running(K, Vec<W>),
+    /// With the record of the outcome, if there is one.
+    Done(Answer, Option<RecordId>),
 }
 
 fn cost(answer: &Answer) -> usize {
     ENTRY_COST + answer.stdout.len() + answer.stderr.len()
 }
 
-impl<W> Deduplicator<W> {
+impl<W, K: Clone> Deduplicator<W, K> {
     /// An empty deduplicator.
-    pub fn new(config: config::Idempotency) -> Deduplicator<W> {
+    pub fn new(config: config::Idempotency, on_forgotten: OnForgotten) -> Deduplicator<W, K> {
         let state = State { entries: HashMap::new(), done: Retention::new() };
-        Deduplicator { config, state: Mutex::new(state) }
+        Deduplicator { config, on_forgotten, state: Mutex::new(state) }
     }
 
-    /// A request with a name comes in. `waiter` is kept if it has to wait, and otherwise given back.
-    pub fn begin(&self, key: &Key, fingerprint: Fingerprint, waiter: W, now: Instant) -> Registration<W> {
+    /// Whether an outcome is small enough to be remembered.
+    pub fn takes(&self, answer: &Answer) -> bool {
+        cost(answer) <= self.config.bytes.as_usize()
+    }
+
+    /// Remembers what an earlier process has left, with its age, the oldest first. Each name is there once.
+    pub fn restore(&self, outcomes: impl IntoIterator<Item = (Remembered, Duration)>, now: Instant) {
+        let mut forgotten = Vec::new();
         let mut state = self.lock();
-        state.forget(now, &self.config, 0);
-        match state.entries.get_mut(key) {
-            Some(entry) if entry.fingerprint != fingerprint => Registration::Conflict(waiter),
-            Some(Entry { progress: Progress::Running(waiters), .. }) => {
-                waiters.push(waiter);
-                Registration::InFlight
+        for (Remembered { key, fingerprint, account, answer, record }, age) in outcomes {
+            let since = now.checked_sub(age).filter(|_| age < self.config.retention.duration());
+            match since.filter(|_| self.takes(&answer)) {
+                Some(since) => {
+                    forgotten.extend(state.forget(now, &self.config, cost(&answer)));
+                    state.done.push(account, Owner::of(&key), key.clone(), cost(&answer), since);
+                    let progress = Progress::Done(answer, Some(record));
+                    state.entries.insert(key, Entry { fingerprint, progress });
+                }
+                None => forgotten.push(record),
             }
-            Some(Entry { progress: Progress::Done(answer), .. }) => {
+        }
+        self.unlock_and_tell(state, forgotten);
+    }
+
+    /// A request with a name comes in, kept like this. `waiter` is kept if it has to wait, and otherwise given back.
+    pub fn begin(
+        &self,
+        key: &Key,
+        fingerprint: Fingerprint,
+        waiter: W,
+        kept: K,
+        now: Instant,
+    ) -> Registration<W, K> {
+        let mut state = self.lock();
+        let forgotten = state.forget(now, &self.config, 0);
+        let registration = match state.entries.get_mut(key) {
+            Some(entry) if entry.fingerprint != fingerprint => Registration::Conflict(waiter),
+            Some(Entry { progress: Progress::Running(first, waiters), .. }) => {
+                waiters.push(waiter);
+                Registration::InFlight(first.clone())
+            }
+            Some(Entry { progress: Progress::Done(answer, _), .. }) => {
                 Registration::Done(waiter, answer.clone())
             }
             None => {
-                let progress = Progress::Running(Vec::new());
+                let progress = Progress::Running(kept, Vec::new());
                 state.entries.insert(key.clone(), Entry { fingerprint, progress });
                 Registration::First(waiter)
             }
-        }
+        };
+        self.unlock_and_tell(state, forgotten);
+        registration
     }
 
-    /// The first one has ended, with an outcome that is to be remembered at this account's expense, or none. Returns
-    /// who has waited for it.
-    pub fn end(&self, key: &Key, account: &Arc<str>, outcome: Option<&Answer>, now: Instant) -> Vec<W> {
+    /// The first one has ended, with an outcome that is to be remembered at this account's expense, and the record that
+    /// has it if there is one; or with none. Returns who has waited for it.
+    pub fn end(
+        &self,
+        key: &Key,
+        account: &Arc<str>,
+        outcome: Option<(&Answer, Option<RecordId>)>,
+        now: Instant,
+    ) -> Vec<W> {
         let mut state = self.lock();
         let Some(entry) = state.entries.remove(key) else { return Vec::new() };
-        if let Some(answer) = outcome
-            && cost(answer) <= self.config.bytes.as_usize()
-        {
-            state.forget(now, &self.config, cost(answer));
+        let mut forgotten = Vec::new();
+        if let Some((answer, record)) = outcome.filter(|(answer, _)| self.takes(answer)) {
+            forgotten = state.forget(now, &self.config, cost(answer));
             state.done.push(account.clone(), Owner::of(key), key.clone(), cost(answer), now);
-            let progress = Progress::Done(answer.clone());
+            let progress = Progress::Done(answer.clone(), record);
             state.entries.insert(key.clone(), Entry { fingerprint: entry.fingerprint, progress });
         }
+        self.unlock_and_tell(state, forgotten);
         match entry.progress {
-            Progress::Running(waiters) => waiters,
-            Progress::Done(_) => Vec::new(),
+            Progress::Running(_, waiters) => waiters,
+            Progress::Done(..) => Vec::new(),
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State<W>> {
+    fn unlock_and_tell(&self, state: MutexGuard<'_, State<W, K>>, forgotten: Vec<RecordId>) {
+        drop(state);
+        if !forgotten.is_empty() {
+            (self.on_forgotten)(forgotten);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<W, K>> {
         self.state.lock().expect("no panic while the lock is held")
     }
 }
 
-impl<W> State<W> {
-    /// Forgets what is too old, and what must go so that an outcome of `room` bytes fits (0: none is coming).
-    fn forget(&mut self, now: Instant, config: &config::Idempotency, room: usize) {
-        let coming = usize::from(room > 0);
+impl<W, K> State<W, K> {
+    /// Forgets what is too old, and what must go so that an outcome of `room` bytes fits (0: none is coming). Returns
+    /// the records of that.
+    fn forget(&mut self, now: Instant, config: &config::Idempotency, room: usize) -> Vec<RecordId> {
+        let (coming, mut forgotten) = (usize::from(room > 0), Vec::new());
         if let Some(before) = now.checked_sub(config.retention.duration()) {
             while let Some(key) = self.done.pop_before(before) {
-                self.entries.remove(&key);
+                forgotten.extend(self.remove(&key));
             }
         }
         while self.done.len() + coming > config.outcomes || self.done.bytes() + room > config.bytes.as_usize()
         {
-            let Some(key) = self.done.pop_of_largest() else { return };
-            self.entries.remove(&key);
+            let Some(key) = self.done.pop_of_largest() else { break };
+            forgotten.extend(self.remove(&key));
+        }
+        forgotten
+    }
+
+    /// Returns the record of the outcome.
+    fn remove(&mut self, key: &Key) -> Option<RecordId> {
+        match self.entries.remove(key)?.progress {
+            Progress::Done(_, record) => record,
+            Progress::Running(..) => None,
         }
     }
 }
@@ -166,7 +244,6 @@ mod tests {
     use crate::config::{ByteSize, TimeSpan};
     use crate::fingerprint::Fingerprinter;
     use offload_protocol::answer::Outcome;
-    use std::time::Duration;
 
     fn key(id: &str) -> Key {
         let reply_to = ReplyTo::Id("device".into());
@@ -192,30 +269,30 @@ mod tests {
 
     fn deduplicator(outcomes: usize) -> Deduplicator<u32> {
         let (retention, bytes) = (TimeSpan::secs(600), ByteSize::kib(64));
-        Deduplicator::new(config::Idempotency { retention, outcomes, bytes })
+        Deduplicator::new(config::Idempotency { retention, outcomes, bytes }, Box::new(|_| {}))
     }
 
     #[test]
     fn repetitions_join_and_later_ones_get_the_stored_outcome() {
         let (deduplicator, now) = (deduplicator(10), Instant::now());
-        assert_eq!(deduplicator.begin(&key("a"), print("x"), 1, now), Registration::First(1));
-        assert_eq!(deduplicator.begin(&key("a"), print("x"), 2, now), Registration::InFlight);
-        assert_eq!(deduplicator.begin(&key("a"), print("y"), 3, now), Registration::Conflict(3));
-        assert_eq!(deduplicator.begin(&key("b"), print("y"), 4, now), Registration::First(4));
-        assert_eq!(deduplicator.end(&key("a"), &"account".into(), Some(&answer(1)), now), vec![2]);
-        assert_eq!(deduplicator.begin(&key("a"), print("x"), 5, now), Registration::Done(5, answer(1)));
-        assert_eq!(deduplicator.begin(&key("a"), print("y"), 6, now), Registration::Conflict(6));
+        assert_eq!(deduplicator.begin(&key("a"), print("x"), 1, (), now), Registration::First(1));
+        assert_eq!(deduplicator.begin(&key("a"), print("x"), 2, (), now), Registration::InFlight(()));
+        assert_eq!(deduplicator.begin(&key("a"), print("y"), 3, (), now), Registration::Conflict(3));
+        assert_eq!(deduplicator.begin(&key("b"), print("y"), 4, (), now), Registration::First(4));
+        assert_eq!(deduplicator.end(&key("a"), &"account".into(), Some((&answer(1), None)), now), vec![2]);
+        assert_eq!(deduplicator.begin(&key("a"), print("x"), 5, (), now), Registration::Done(5, answer(1)));
+        assert_eq!(deduplicator.begin(&key("a"), print("y"), 6, (), now), Registration::Conflict(6));
         let later = now + Duration::from_secs(600);
-        assert_eq!(deduplicator.begin(&key("a"), print("y"), 7, later), Registration::First(7));
+        assert_eq!(deduplicator.begin(&key("a"), print("y"), 7, (), later), Registration::First(7));
     }
 
     #[test]
     fn what_is_no_outcome_is_not_remembered() {
         let (deduplicator, now) = (deduplicator(10), Instant::now());
-        deduplicator.begin(&key("a"), print("x"), 1, now);
-        deduplicator.begin(&key("a"), print("x"), 2, now);
+        deduplicator.begin(&key("a"), print("x"), 1, (), now);
+        deduplicator.begin(&key("a"), print("x"), 2, (), now);
         assert_eq!(deduplicator.end(&key("a"), &"account".into(), None, now), vec![2]);
-        assert_eq!(deduplicator.begin(&key("a"), print("y"), 3, now), Registration::First(3));
+        assert_eq!(deduplicator.begin(&key("a"), print("y"), 3, (), now), Registration::First(3));
     }
 
     #[test]
@@ -224,7 +301,7 @@ mod tests {
         let other = Key { principal: Some("p".into()), ..key("a") };
         let unnamed = Key { reply_to: ReplyTo::Connection("device".into()), ..key("a") };
         for (n, key) in [key("a"), other, unnamed].iter().enumerate() {
-            assert_eq!(deduplicator.begin(key, print("x"), n as u32, now), Registration::First(n as u32));
+            assert_eq!(deduplicator.begin(key, print("x"), n as u32, (), now), Registration::First(n as u32));
         }
     }
 
@@ -232,16 +309,50 @@ mod tests {
     fn the_oldest_outcomes_make_room() {
         let (deduplicator, now) = (deduplicator(2), Instant::now());
         for id in ["a", "b", "c"] {
-            deduplicator.begin(&key(id), print(id), 0, now);
-            deduplicator.end(&key(id), &"account".into(), Some(&answer(1)), now);
+            deduplicator.begin(&key(id), print(id), 0, (), now);
+            deduplicator.end(&key(id), &"account".into(), Some((&answer(1), None)), now);
         }
-        assert_eq!(deduplicator.begin(&key("b"), print("b"), 1, now), Registration::Done(1, answer(1)));
-        assert_eq!(deduplicator.begin(&key("a"), print("a"), 1, now), Registration::First(1));
+        assert_eq!(deduplicator.begin(&key("b"), print("b"), 1, (), now), Registration::Done(1, answer(1)));
+        assert_eq!(deduplicator.begin(&key("a"), print("a"), 1, (), now), Registration::First(1));
         // One that leaves no room for the others, and one that never fits.
-        deduplicator.end(&key("a"), &"account".into(), Some(&answer((64 << 10) - ENTRY_COST)), now);
-        assert_eq!(deduplicator.begin(&key("b"), print("b"), 1, now), Registration::First(1));
-        deduplicator.end(&key("b"), &"account".into(), Some(&answer(64 << 10)), now);
-        assert_eq!(deduplicator.begin(&key("b"), print("b"), 1, now), Registration::First(1));
-        assert!(matches!(deduplicator.begin(&key("a"), print("a"), 1, now), Registration::Done(1, _)));
+        deduplicator.end(&key("a"), &"account".into(), Some((&answer((64 << 10) - ENTRY_COST), None)), now);
+        assert_eq!(deduplicator.begin(&key("b"), print("b"), 1, (), now), Registration::First(1));
+        deduplicator.end(&key("b"), &"account".into(), Some((&answer(64 << 10), None)), now);
+        assert_eq!(deduplicator.begin(&key("b"), print("b"), 1, (), now), Registration::First(1));
+        assert!(matches!(deduplicator.begin(&key("a"), print("a"), 1, (), now), Registration::Done(1, _)));
+    }
+
+    #[test]
+    fn what_an_earlier_process_has_left_is_known_for_the_rest_of_its_time() {
+        let forgotten = Arc::new(Mutex::new(Vec::new()));
+        let told = forgotten.clone();
+        let (retention, bytes) = (TimeSpan::secs(600), ByteSize::kib(64));
+        let config = config::Idempotency { retention, outcomes: 2, bytes };
+        let on_forgotten = Box::new(move |records| told.lock().unwrap().extend(records));
+        let deduplicator: Deduplicator<u32> = Deduplicator::new(config, on_forgotten);
+        let remembered = |id: &str, age: u64, record| {
+            let account = "account".into();
+            let outcome = Remembered {
+                key: key(id),
+                fingerprint: print(id),
+                account,
+                answer: answer(1),
+                record: RecordId(record),
+            };
+            (outcome, Duration::from_secs(age))
+        };
+        let now = Instant::now();
+        let left = [("old", 600, 1), ("a", 599, 2), ("b", 300, 3), ("c", 0, 4)];
+        deduplicator.restore(left.map(|(id, age, record)| remembered(id, age, record)), now);
+        assert_eq!(*forgotten.lock().unwrap(), [RecordId(1), RecordId(2)], "too old; more than there may be");
+        assert_eq!(deduplicator.begin(&key("a"), print("a"), 1, (), now), Registration::First(1));
+        assert_eq!(deduplicator.begin(&key("b"), print("b"), 1, (), now), Registration::Done(1, answer(1)));
+        assert_eq!(deduplicator.begin(&key("b"), print("x"), 1, (), now), Registration::Conflict(1));
+        let later = now + Duration::from_secs(300);
+        assert_eq!(deduplicator.begin(&key("b"), print("b"), 2, (), later), Registration::First(2));
+        assert_eq!(forgotten.lock().unwrap().last(), Some(&RecordId(3)));
+        deduplicator.end(&key("a"), &"account".into(), Some((&answer(1), Some(RecordId(5)))), later);
+        deduplicator.end(&key("b"), &"account".into(), Some((&answer(1), None)), later);
+        assert_eq!(forgotten.lock().unwrap().last(), Some(&RecordId(4)), "the oldest makes room");
     }
 }

@@ -6,8 +6,10 @@
 //! A journal that has failed takes nothing any more. The gateway then ends, with [`EXIT_JOURNAL_FAILED`]: what was
 //! acknowledged is in the journal, and the next process runs it.
 
+pub mod encoding;
 mod failure;
 pub mod kind;
+pub mod moment;
 mod recovered;
 
 use crate::config::{self, Config};
@@ -60,8 +62,8 @@ pub fn open(config: &Config, data_dir: &DataDir) -> Result<Opened, DurabilityErr
         if path.exists() {
             tracing::warn!(
                 path = %path.display(),
-                "durability is \"off\", and there is a journal: it is left alone, with whatever was acknowledged and not \
-                 answered; another value of `durability` runs that"
+                "durability is \"off\", and there is a journal: it is left alone, with whatever was acknowledged and \
+                 not answered; another value of `durability` runs that"
             );
         }
         return Ok(Opened { journal: None, recovered: Recovered::default(), failure });

@@ -10,14 +10,16 @@ use crate::auth::reload::Reload as WatchedFiles;
 use crate::auth::{Auth, AuthError};
 use crate::config::{Config, Refusals};
 use crate::data_dir::{DataDir, DataDirError};
-use crate::deduplication::Deduplicator;
-use crate::durability::{self, DurabilityError, Failure};
+use crate::deduplication::{Deduplicator, OnForgotten};
+use crate::durability::{self, DurabilityError, Failure, kind};
 use crate::ingress::embedded::{self, EmbeddedError, EmbeddedIngress};
 use crate::ingress::external_mqtt::{self, ExternalError, ExternalIngress};
 use crate::ingress::{Ingress, Intake, Notices, Statistics};
 use crate::log_sampling;
 use crate::modules::{Modules, ModulesError};
 use crate::programs::{ProgramError, Programs};
+use crate::request::journal::RequestJournal;
+use crate::request::recovery;
 use crate::request::request_log::RequestLog;
 use crate::request::{Observer, Pipeline, Services, Settings};
 use crate::source::SourceBackend;
@@ -26,13 +28,18 @@ use crate::suspects::{PlannedStop, Suspects};
 use crate::systemd::{InheritedSockets, Notifier, SocketError, Systemd};
 use crate::wasm::workers::Workers;
 use arc_swap::ArcSwap;
+use offload_journal::Journal;
 use reload::Reloading;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::Mutex;
 use tokio_util::task::AbortOnDropHandle;
+
+/// How long a gateway that stops waits for a disk that does not take the last outcomes.
+const FLUSH_WAIT: Duration = Duration::from_secs(10);
 
 /// A running gateway. Stop it with [`Gateway::shutdown`]; dropping it stops taking requests, without draining.
 pub struct Gateway {
@@ -53,10 +60,28 @@ pub struct Gateway {
     _dropping_idle: AbortOnDropHandle<()>,
     /// Counts what the log leaves out.
     _reporting: AbortOnDropHandle<()>,
+    /// Keeps requests.
+    kept: Option<Arc<RequestJournal>>,
+    /// Runs what an earlier process has left.
+    running_again: Option<AbortOnDropHandle<()>>,
+    /// Closed before the directory can be another's.
+    journal: Closing,
     /// Tells when the journal has failed.
     failure: Failure,
     /// Keeps the directory locked while we live.
     _data_dir: DataDir,
+}
+
+/// The journal, which is closed with the gateway, whoever still holds it.
+struct Closing(Option<Arc<Journal>>);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        if let Some(journal) = &self.0 {
+            // One that has failed has said so.
+            let _ = journal.close();
+        }
+    }
 }
 
 /// Why a gateway cannot start.
@@ -147,7 +172,7 @@ impl Gateway {
         let (data_dir, opened) = tokio::task::spawn_blocking(move || open_data_dir(&for_disk))
             .await
             .map_err(|panic| StartError::Io("data directory", io::Error::other(panic)))??;
-        let durability::Opened { journal: _journal, recovered, failure } = opened;
+        let durability::Opened { journal, mut recovered, failure } = opened;
 
         let suspects = config.broker.is_some().then(|| open_suspects(&data_dir)).flatten();
         let planned_stop = suspects.clone().map(PlannedStop);
@@ -161,7 +186,9 @@ impl Gateway {
         let workers = Workers::start(&config, baseline, &warm, suspects.clone(), &runtime);
         let workers = Arc::new(workers.map_err(StartError::Engine)?);
         let settings = Arc::new(ArcSwap::from_pointee(Settings::new(&config, programs)));
-        let status = Status::new(&config.name, &data_dir, settings.clone(), source.clone(), workers.clone());
+        let (sources, running) = (source.clone(), workers.clone());
+        let status =
+            Status::new(&config.name, &data_dir, settings.clone(), sources, running, failure.clone());
         let (audit_log, audit_lines) = audit_log::start(&config.name, &config.mirror);
         observers.extend(audit_log.map(|audit_log| Arc::new(audit_log) as _));
         observers.extend(RequestLog::if_enabled().map(|request_log| Arc::new(request_log) as _));
@@ -181,14 +208,33 @@ impl Gateway {
             modules: modules.clone(),
         };
         let dropping_idle = AbortOnDropHandle::new(tokio::spawn(modules.clone().drop_idle()));
+        let kept = journal.clone().map(|journal| {
+            let max_payloads = config.journal.payloads.bytes();
+            Arc::new(RequestJournal::new(journal, max_payloads, runtime.clone()))
+        });
+        let on_forgotten = kept.clone();
+        let on_forgotten: OnForgotten = Box::new(move |records| {
+            if let Some(kept) = &on_forgotten {
+                kept.remove(records);
+            }
+        });
+        let deduplicator = Arc::new(Deduplicator::new(config.idempotency.clone(), on_forgotten));
+        let outcomes = recovered.take(kind::OUTCOME);
+        if let Some(kept) = kept.clone() {
+            let deduplicator = deduplicator.clone();
+            tokio::task::spawn_blocking(move || recovery::restore_outcomes(&outcomes, &kept, &deduplicator))
+                .await
+                .map_err(|panic| StartError::Io("outcomes in the journal", io::Error::other(panic)))?;
+        }
         let pipeline = Arc::new(Pipeline::new(Services {
             access: auth.access.clone(),
             settings,
             modules,
             source_backend: source,
             workers: workers.clone(),
-            deduplicator: Arc::new(Deduplicator::new(config.idempotency.clone())),
+            deduplicator,
             suspects,
+            journal: kept.clone(),
             observers,
             runtime,
         }));
@@ -204,7 +250,12 @@ impl Gateway {
                 Arc::new(ExternalIngress::start(settings, intake, notices).await?)
             }
         };
+        let requests = recovered.take(kind::REQUEST);
         recovered.end();
+        let running_again = kept.clone().map(|kept| {
+            let running = recovery::run_again(requests, kept, pipeline.clone(), ingress.clone());
+            AbortOnDropHandle::new(tokio::spawn(running))
+        });
         let follow = status.follow(ingress.clone(), online, config.status.interval.duration());
         let following = AbortOnDropHandle::new(tokio::spawn(follow));
         let reporting = AbortOnDropHandle::new(tokio::spawn(log_sampling::report_left_out()));
@@ -219,6 +270,9 @@ impl Gateway {
             following,
             _dropping_idle: dropping_idle,
             _reporting: reporting,
+            kept,
+            running_again,
+            journal: Closing(journal),
             failure,
             _data_dir: data_dir,
         })
@@ -269,14 +323,29 @@ impl Gateway {
         if tokio::time::timeout(drain, self.workers.idle()).await.is_err() {
             tracing::warn!(requests = self.workers.in_flight(), "stopped before all requests were done");
         }
+        if let Some(running_again) = self.running_again.take() {
+            let _ = running_again.await;
+        }
         self.pipeline.stop_tasks().await;
         let workers = self.workers.clone();
         // Ends within a slice, but it waits for threads.
         let _ = tokio::task::spawn_blocking(move || workers.stop()).await;
+        if let Some(kept) = &self.kept {
+            // Outcomes that are on their way to the disk are answered.
+            if tokio::time::timeout(FLUSH_WAIT, kept.flush()).await.is_err() {
+                tracing::warn!("the disk does not take the last outcomes: their requests are run again");
+            }
+            if kept.left() > 0 {
+                let requests = kept.left();
+                tracing::info!(requests, "requests that were accepted are run after the next start");
+            }
+        }
         // The last status is that of a gateway that is gone.
         self.following.abort();
         let _ = (&mut self.following).await;
         self.ingress.shutdown().await;
+        let closing = std::mem::replace(&mut self.journal, Closing(None));
+        let _ = tokio::task::spawn_blocking(move || drop(closing)).await;
         let Statistics { connections, messages_in, messages_out, dropped } = self.ingress.statistics();
         tracing::debug!(connections, messages_in, messages_out, dropped, "the ingress has shut down");
     }

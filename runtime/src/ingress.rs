@@ -18,7 +18,7 @@ pub use crate::client::Client;
 use bytes::Bytes;
 pub use delivery::{Acceptance, Delivery, DeliveryProperties, Responder};
 pub use intake::{Batch, Intake, Sink};
-use offload_broker::BoxFuture;
+use offload_broker::{BoxFuture, OnAcknowledged};
 pub use outgoing::{Encoded, Outgoing, ReplyAddress};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -60,8 +60,9 @@ pub trait Ingress: Send + Sync + 'static {
 
     /// Publishes an answer at QoS 1 to all who wait on its topic, without the connection that asked: the answer to a
     /// request that a journal has kept, or a router has brought. On a broker that tells connections apart, an answer
-    /// that was for that connection alone is dropped.
-    fn publish_answer(&self, answer: Outgoing);
+    /// that was for that connection alone goes to the session that `asker` has now, if it has one. `on_acknowledged` is
+    /// as for [`Responder::answer`].
+    fn publish_answer(&self, asker: &Client, answer: Outgoing, on_acknowledged: Option<OnAcknowledged>);
 
     /// Publishes a message of the gateway's own at QoS 1. One on the status's topic is the status from now on; others
     /// are dropped while there is no connection.
@@ -78,10 +79,17 @@ pub trait Ingress: Send + Sync + 'static {
     fn statistics(&self) -> Statistics;
 }
 
-/// An ingress answers by itself where nothing is left of the connection that asked.
-impl Responder for Arc<dyn Ingress> {
-    fn answer(self: Box<Self>, answer: Outgoing) {
-        self.publish_answer(answer);
+/// Answers where nothing is left of the connection that asked.
+pub struct Detached {
+    /// Where the request came from.
+    pub ingress: Arc<dyn Ingress>,
+    /// Who has asked.
+    pub asker: Client,
+}
+
+impl Responder for Detached {
+    fn answer(self: Box<Self>, answer: Outgoing, on_acknowledged: Option<OnAcknowledged>) {
+        self.ingress.publish_answer(&self.asker, answer, on_acknowledged);
     }
 
     fn ignore(self: Box<Self>) {}

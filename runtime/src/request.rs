@@ -9,10 +9,11 @@
 //! 4. `admit`: whether there is room for it, and when its publisher may believe that it is safe,
 //! 5. `identify`: what it is known by when it comes again,
 //! 6. `deduplicate`: whether it has come before,
-//! 7. `resolve`: which program or module it means, and which backend runs it,
-//! 8. `suspect`: whether it has crashed the gateway,
-//! 9. `dispatch`: the [`Backend`](backend::Backend) takes it, and
-//! 10. `answer`: the one way out, for answers of every kind.
+//! 7. `keep`: whether it outlives a crash,
+//! 8. `resolve`: which program or module it means, and which backend runs it,
+//! 9. `suspect`: whether it has crashed the gateway,
+//! 10. `dispatch`: the [`Backend`](backend::Backend) takes it, and
+//! 11. `answer`: the one way out, for answers of every kind.
 //!
 //! The steps before the last run on the ingress's task and decide at once. What has to wait, for a module that is
 //! prepared or for a sandbox, waits in a task of its own (`tasks`). A step that ends a request returns a [`Refusal`].
@@ -26,8 +27,11 @@ mod decode;
 mod deduplicate;
 mod dispatch;
 mod identify;
+pub mod journal;
+mod keep;
 pub mod observer;
 mod pipeline;
+pub mod recovery;
 pub mod request_log;
 mod resolve;
 mod run;

@@ -1,6 +1,7 @@
 //! The gateway's status: the JSON document that is retained on `gateway/<name>/status`.
 
 use crate::data_dir::DataDir;
+use crate::durability::Failure;
 use crate::ingress::{Ingress, Notice};
 use crate::log_writer;
 use crate::request::Settings;
@@ -30,6 +31,9 @@ struct Online<'a> {
     who: Offline<'a>,
     capabilities: Capabilities<'a>,
     load: Load,
+    /// Why the gateway accepts nothing more, and ends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<String>,
     /// Lines of the log that could not be written since the start.
     #[serde(skip_serializing_if = "is_zero")]
     lost_log_lines: u64,
@@ -70,6 +74,7 @@ pub struct Status {
     settings: Arc<ArcSwap<Settings>>,
     source: Arc<SourceBackend>,
     workers: Arc<Workers>,
+    failure: Failure,
 }
 
 impl Status {
@@ -80,6 +85,7 @@ impl Status {
         settings: Arc<ArcSwap<Settings>>,
         source: Arc<SourceBackend>,
         workers: Arc<Workers>,
+        failure: Failure,
     ) -> Status {
         Status {
             name: name.to_owned(),
@@ -88,6 +94,7 @@ impl Status {
             settings,
             source,
             workers,
+            failure,
         }
     }
 
@@ -102,6 +109,7 @@ impl Status {
                 programs: settings.programs.names().map(|name| &**name).collect(),
             },
             load: self.load(),
+            problem: self.failure.cause().map(|cause| format!("the journal has failed: {cause}")),
             lost_log_lines: log_writer::lost_lines(),
         })
     }
@@ -111,13 +119,17 @@ impl Status {
         self.notice(&self.who("offline"))
     }
 
-    /// Publishes the document when it is another than the one that was published last, looking at it each `interval`.
-    /// Never returns.
+    /// Publishes the document when it is another than the one that was published last, looking at it each `interval`,
+    /// and when there is a problem. Never returns.
     pub async fn follow(self, ingress: Arc<dyn Ingress>, mut published: Notice, interval: Duration) {
+        let mut tells_problem = false;
         let mut ticks = interval_at(Instant::now() + interval, interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            ticks.tick().await;
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = self.failure.failed(), if !tells_problem => tells_problem = true,
+            }
             let now = self.online();
             if now != published {
                 published = now.clone();

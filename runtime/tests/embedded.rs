@@ -12,7 +12,7 @@ use offload_rt::auth::Auth;
 use offload_rt::config::{Config, HostPort};
 use offload_rt::ingress::embedded::{EmbeddedIngress, Settings};
 use offload_rt::ingress::{
-    Delivery, Ingress, Intake, Notice, Notices, Outgoing, ReplyAddress, Responder, Sink,
+    Delivery, Detached, Ingress, Intake, Notice, Notices, Outgoing, ReplyAddress, Responder, Sink,
 };
 use rumqttc::Packet;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -95,7 +95,7 @@ async fn an_acceptance_that_is_held_back_delays_the_acknowledgement_and_not_the_
     let Delivery { acceptance, responder, .. } = broker.deliver(&mut client, "localCode/d").await;
     // What the client asks for afterwards is confirmed: an acknowledgement would have come before.
     client.subscribe("elsewhere").await;
-    responder.answer(answer("result/d", "early"));
+    responder.answer(answer("result/d", "early"), None);
     let packet = client.packet().await;
     assert!(matches!(&packet, Packet::Publish(publish) if publish.payload == "early"), "{packet:?}");
     acceptance.complete();
@@ -110,14 +110,15 @@ async fn an_answer_is_published_when_the_connection_that_asked_is_gone() {
     let mut other = broker.client("other").await;
     other.subscribe("result/d").await;
     let mut asker = broker.client("d").await;
-    let Delivery { acceptance, responder, .. } = broker.deliver(&mut asker, "localCode/d").await;
+    let Delivery { client, acceptance, responder, .. } = broker.deliver(&mut asker, "localCode/d").await;
     acceptance.complete();
     drop(asker);
     // By the way back that came with the request, as a value, and by what stands in for a way back.
-    responder.answer(answer("result/d", "one"));
-    broker.ingress.publish_answer(answer("result/d", "two"));
-    let stand_in: Box<dyn Responder> = Box::new(broker.ingress.clone());
-    stand_in.answer(answer("result/d", "three"));
+    responder.answer(answer("result/d", "one"), None);
+    broker.ingress.publish_answer(&client, answer("result/d", "two"), None);
+    let detached = Detached { ingress: broker.ingress.clone(), asker: client };
+    let stand_in: Box<dyn Responder> = Box::new(detached);
+    stand_in.answer(answer("result/d", "three"), None);
     assert_eq!(other.messages(0, 3).await, ["one", "two", "three"]);
     broker.ingress.shutdown().await;
 }
@@ -129,12 +130,14 @@ async fn an_answer_for_one_connection_alone_goes_to_nobody_else() {
     other.subscribe("result/").await;
     let mut asker = broker.client("d").await;
     asker.subscribe("result/").await;
-    let Delivery { acceptance, responder, .. } = broker.deliver(&mut asker, "localCode/").await;
+    let Delivery { client, acceptance, responder, .. } = broker.deliver(&mut asker, "localCode/").await;
     acceptance.complete();
-    broker.ingress.publish_answer(answer("result/", "as a value"));
-    responder.answer(answer("result/", "by the way back"));
+    broker.ingress.publish_answer(&client, answer("result/", "as a value"), None);
+    let nobody = offload_rt::client::Client { flow: "nobody".into(), ..client };
+    broker.ingress.publish_answer(&nobody, answer("result/", "for nobody"), None);
+    responder.answer(answer("result/", "by the way back"), None);
     broker.ingress.publish_notice(Notice { topic: "result/".into(), payload: "last".into(), retain: false });
-    assert_eq!(asker.messages(1, 2).await, ["by the way back", "last"]);
+    assert_eq!(asker.messages(1, 3).await, ["as a value", "by the way back", "last"]);
     assert_eq!(other.messages(0, 1).await, ["last"]);
     broker.ingress.shutdown().await;
 }
@@ -146,7 +149,7 @@ async fn messages_are_counted_both_ways() {
     client.subscribe("result/d").await;
     let Delivery { acceptance, responder, .. } = broker.deliver(&mut client, "localCode/d").await;
     acceptance.complete();
-    responder.answer(answer("result/d", "3"));
+    responder.answer(answer("result/d", "3"), None);
     assert_eq!(client.messages(1, 1).await, ["3"]);
     broker.ingress.shutdown().await;
     let statistics = broker.ingress.statistics();

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use device::Device;
 use mosquitto::Mosquitto;
+use offload_rt::client::Client;
 use offload_rt::config::{Broker, BrokerUrl, HostPort, MqttVersion, TimeSpan};
 use offload_rt::ingress::external_mqtt::{ExternalError, ExternalIngress, LinkState, Settings, Version};
 use offload_rt::ingress::{Ingress, Intake, Notice, Notices, Statistics};
@@ -185,7 +186,8 @@ async fn answers_and_notices_are_published_without_a_request_and_messages_are_co
     let mut device = Device::connect(broker.port, "d").await;
     device.request("localCode/d", 0..10).await;
     assert_eq!(device.answers(10).await, numbers(0..10));
-    ingress.publish_answer(sink::answer("d", "an answer"));
+    let asker = Client { principal: None, flow: "d".into(), account: "d".into(), web: false };
+    ingress.publish_answer(&asker, sink::answer("d", "an answer"), None);
     ingress.publish_notice(Notice { topic: "result/d".into(), payload: "a notice".into(), retain: false });
     assert_eq!(device.answers(2).await, BTreeSet::from(["a notice", "an answer"].map(str::to_owned)));
     ingress.shutdown().await;

@@ -9,7 +9,7 @@ use client::{Client, PATIENCE};
 use offload_protocol::answer::{Answer, Outcome};
 use offload_protocol::error::ErrorKind;
 use offload_rt::Gateway;
-use offload_rt::config::{Config, HostPort, TimeSpan};
+use offload_rt::config::{Config, Durability, HostPort, TimeSpan};
 use offload_rt::request::Observer;
 use offload_rt::request::observer::{AnswerObserver, Arrival};
 use tempfile::TempDir;
@@ -53,8 +53,10 @@ impl AnswerObserver for Recording {
 }
 
 async fn start(recorder: Arc<Recorder>, folder: &TempDir) -> Gateway {
-    let mut config =
-        Config { drain: TimeSpan::ZERO, data_dir: folder.path().join("data"), ..Config::default() };
+    // With a journal, what is stopped would be answered after the next start.
+    let durability = Durability::Off;
+    let data_dir = folder.path().join("data");
+    let mut config = Config { drain: TimeSpan::ZERO, data_dir, durability, ..Config::default() };
     config.listen.address = HostPort::new("127.0.0.1", 0);
     config.compiler.program = Some(env!("CARGO_BIN_EXE_offload-rt").into());
     Gateway::start_observed(config, vec![recorder]).await.unwrap()

@@ -111,7 +111,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Packet::PubRec { id, refused: false } => {
                 let Settled { is_known, receipt } =
                     self.session.lock_for(self.connection_id)?.outbox.receive(id, self.broker.counters());
-                receipt.map(Receipt::given);
+                receipt.into_iter().for_each(Receipt::given);
                 codec::pubrel(id, found(is_known), version, &mut self.stream.output);
             }
             Packet::PubRel(id) => {
@@ -137,7 +137,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn finish(&self, id: u16, stage: Stage) -> Result<(), Evicted> {
         let settled =
             self.session.lock_for(self.connection_id)?.outbox.finish(id, stage, self.broker.counters());
-        settled.receipt.map(Receipt::given);
+        settled.receipt.into_iter().for_each(Receipt::given);
         Ok(())
     }
 

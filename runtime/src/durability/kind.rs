@@ -5,5 +5,15 @@ pub const REQUEST: u8 = 1;
 /// The outcome of a request with an `id`.
 pub const OUTCOME: u8 = 2;
 
+/// What records of a kind are called, for people.
+pub fn name(kind: u8) -> &'static str {
+    match kind {
+        REQUEST => "request",
+        OUTCOME => "outcome",
+        BROKER.. => "message or session",
+        _ => "unknown",
+    }
+}
+
 /// The first kind of what the broker keeps: sessions, their messages, retained messages.
 pub const BROKER: u8 = 16;

@@ -3,7 +3,7 @@
 use super::outgoing::Outgoing;
 use crate::client::Client;
 use bytes::Bytes;
-use offload_broker::Acknowledgement;
+use offload_broker::{Acknowledgement, OnAcknowledged};
 
 /// A publish on a request topic.
 pub struct Delivery {
@@ -32,7 +32,7 @@ impl Delivery {
 }
 
 /// The MQTT 5 publish properties that matter to a request (MQTT 5, section 3.3.2.3).
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeliveryProperties {
     /// Response Topic.
     pub response_topic: Option<String>,
@@ -61,6 +61,11 @@ impl Acceptance {
         Acceptance { acknowledgement: None }
     }
 
+    /// Whether the publisher waits for it.
+    pub fn is_owed(&self) -> bool {
+        self.acknowledgement.as_ref().is_some_and(Acknowledgement::is_owed)
+    }
+
     /// The request is safe.
     pub fn complete(self) {
         if let Some(acknowledgement) = self.acknowledgement {
@@ -74,7 +79,10 @@ impl Acceptance {
 pub trait Responder: Send {
     /// Publishes the answer at QoS 1, then completes the acknowledgement if that is still due. Where the connection is
     /// gone, the answer goes to whoever else waits on its topic.
-    fn answer(self: Box<Self>, answer: Outgoing);
+    ///
+    /// `on_acknowledged` is called when all who have the answer now have acknowledged it, if the ingress gets to know
+    /// that.
+    fn answer(self: Box<Self>, answer: Outgoing, on_acknowledged: Option<OnAcknowledged>);
 
     /// The delivery was no request: nothing is published.
     fn ignore(self: Box<Self>);

@@ -16,8 +16,8 @@ use crate::watchdog::{self, Credentials};
 use arc_swap::ArcSwap;
 use offload_broker::config::DEFAULT_MAX_QUEUED_BYTES;
 use offload_broker::{
-    Application, BoxFuture, Broker, ClientInfo, Dropped, Identity, Login, Message, Properties, QoS, Reason,
-    Received, Refusal, Route, Transport, WebSocket,
+    Application, BoxFuture, Broker, ClientInfo, Dropped, Identity, Login, Message, OnAcknowledged,
+    Properties, QoS, Reason, Received, Refusal, Route, Transport, WebSocket,
 };
 use offload_protocol::topic;
 use std::io;
@@ -161,14 +161,17 @@ impl Ingress for EmbeddedIngress {
         Some(self.address)
     }
 
-    fn publish_answer(&self, answer: Outgoing) {
-        // A client that never learnt its name waits there, as others do: nobody knows whose the answer is.
-        if answer.address.topic == topic::RESULT_PREFIX {
-            sampled!(info, "an answer is dropped: the connection that it was for is gone");
-            return;
-        }
+    fn publish_answer(&self, asker: &Client, answer: Outgoing, on_acknowledged: Option<OnAcknowledged>) {
         let oversize = |limit: usize, size: &dyn Fn(&Message) -> usize| fitting(&answer, limit, size);
-        self.broker.publish(&message(&answer), Some(&oversize));
+        let message = message(&answer);
+        // A client that never learnt its name waits there, as others do.
+        if answer.address.topic != topic::RESULT_PREFIX {
+            self.broker.publish_for(&asker.account, &message, Some(&oversize), on_acknowledged);
+        } else if let Some(client) = self.broker.client(&asker.flow, asker.principal.as_deref()) {
+            self.broker.publish_to(&client, &message, Some(&oversize), on_acknowledged);
+        } else {
+            sampled!(info, "an answer is dropped: the connection that it was for is gone");
+        }
     }
 
     fn publish_notice(&self, notice: Notice) {
@@ -482,16 +485,17 @@ struct EmbeddedResponder {
 }
 
 impl Responder for EmbeddedResponder {
-    fn answer(self: Box<Self>, answer: Outgoing) {
+    fn answer(self: Box<Self>, answer: Outgoing, on_acknowledged: Option<OnAcknowledged>) {
         let oversize = |limit: usize, size: &dyn Fn(&Message) -> usize| fitting(&answer, limit, size);
         // A client that never learnt its name waits on `result/`, and so may others: the answer is its own, and
         // nobody's if it cannot take it.
         let unnamed = answer.address.topic == topic::RESULT_PREFIX;
         let is_shared = self.is_shared && !self.broker.is_subscribed(&self.client, topic::RESULT_PREFIX);
         if unnamed && !is_shared {
-            self.broker.publish_to(&self.client, &message(&answer), Some(&oversize), None);
+            self.broker.publish_to(&self.client, &message(&answer), Some(&oversize), on_acknowledged);
         } else {
-            self.broker.publish_for(self.client.account(), &message(&answer), Some(&oversize), None);
+            let account = self.client.account();
+            self.broker.publish_for(account, &message(&answer), Some(&oversize), on_acknowledged);
         }
     }
 

@@ -27,7 +27,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use offload_broker::BoxFuture;
+use offload_broker::{BoxFuture, OnAcknowledged};
 use offload_mqtt::ConnectionOptions;
 use offload_tls::TlsError;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
@@ -41,6 +41,7 @@ pub use offload_mqtt::Version;
 use super::intake::Intake;
 use super::outgoing::Outgoing;
 use super::{Ingress, Notice, Notices, Statistics};
+use crate::client::Client;
 use crate::config;
 use counters::Counters;
 use driver::{Driver, Ways};
@@ -114,7 +115,7 @@ impl Ingress for ExternalIngress {
         None
     }
 
-    fn publish_answer(&self, answer: Outgoing) {
+    fn publish_answer(&self, _: &Client, answer: Outgoing, _: Option<OnAcknowledged>) {
         self.send(Command::Answer(None, Box::new(answer.into())));
     }
 

@@ -62,12 +62,13 @@ mod tests {
     use crate::client::Client;
     use crate::ingress::{Acceptance, DeliveryProperties, Outgoing, Responder};
     use bytes::Bytes;
+    use offload_broker::OnAcknowledged;
     use std::sync::Mutex;
 
     struct NoConnection;
 
     impl Responder for NoConnection {
-        fn answer(self: Box<Self>, _: Outgoing) {}
+        fn answer(self: Box<Self>, _: Outgoing, _: Option<OnAcknowledged>) {}
         fn ignore(self: Box<Self>) {}
     }
 

@@ -1,8 +1,9 @@
 //! Whether a delivery is a request, and where its answer goes.
 
+use super::journal::{Origin, Promise};
 use crate::client::Client;
 use crate::config::Answers;
-use crate::ingress::{Acceptance, Delivery, ReplyAddress, Responder};
+use crate::ingress::{Delivery, ReplyAddress, Responder};
 use crate::log_sampling::sampled;
 use crate::telemetry;
 use bytes::Bytes;
@@ -20,7 +21,7 @@ pub struct Addressed {
     pub payload: Bytes,
     pub user_properties: UserProperties,
     pub arrived: Instant,
-    pub acceptance: Acceptance,
+    pub promise: Promise,
     pub responder: Box<dyn Responder>,
     pub reply_address: ReplyAddress,
     /// The request names a Response Topic that answers to this client cannot go to; its own topic stands in.
@@ -28,8 +29,9 @@ pub struct Addressed {
 }
 
 /// Takes a delivery apart. `None` for one that is no request: it is acknowledged, and nothing else comes of it.
-pub fn address(delivery: Delivery, answers: &Answers, arrived: Instant) -> Option<Addressed> {
+pub fn address(delivery: Delivery, origin: Origin, answers: &Answers, arrived: Instant) -> Option<Addressed> {
     let Some(request) = topic::parse_request(&delivery.topic) else {
+        origin.end();
         delivery.ignore();
         return None;
     };
@@ -39,6 +41,7 @@ pub fn address(delivery: Delivery, answers: &Answers, arrived: Instant) -> Optio
             topic = %telemetry::bounded(&delivery.topic),
             "a retained message is no request: ignored"
         );
+        origin.end();
         delivery.ignore();
         return None;
     }
@@ -59,7 +62,7 @@ pub fn address(delivery: Delivery, answers: &Answers, arrived: Instant) -> Optio
         payload,
         user_properties,
         arrived,
-        acceptance,
+        promise: Promise::new(acceptance, origin),
         responder,
         reply_address,
         is_misdirected,

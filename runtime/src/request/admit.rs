@@ -3,8 +3,8 @@
 use super::answer::{PendingAnswer, Refusal};
 use super::authorize::Authorized;
 use super::decode::{Asked, Decoded};
+use super::journal::{Promise, RequestJournal};
 use crate::client::Client;
-use crate::ingress::Acceptance;
 use crate::stopping::stopping_error;
 use crate::wasm::workers::{Waiting, Workers};
 use offload_policy::Load;
@@ -24,12 +24,12 @@ pub struct Admission {
 /// A request that counts as waiting.
 pub struct Admitted {
     asked: Asked,
-    acceptance: Acceptance,
+    promise: Promise,
     pending: PendingAnswer,
     waiting: Waiting,
 }
 
-/// An admitted request that its publisher may believe to be safe.
+/// An admitted request. Unless it is to be kept, its publisher believes that it is safe.
 pub struct Accepted {
     pub asked: Asked,
     pub pending: PendingAnswer,
@@ -38,22 +38,25 @@ pub struct Accepted {
 
 /// Counts the request as waiting.
 pub fn admit(authorized: Authorized, admission: &Admission) -> Result<Admitted, Refusal> {
-    let decoded = authorized.into_decoded();
-    match admission.admit(&decoded.asked.client, decoded.size) {
+    let mut decoded = authorized.into_decoded();
+    let admitted = match decoded.promise.take_waiting() {
+        Some(waiting) => Ok(waiting),
+        None => admission.admit(&decoded.asked.client, decoded.size),
+    };
+    match admitted {
         Ok(waiting) => {
-            let Decoded { asked, acceptance, pending, .. } = decoded;
-            Ok(Admitted { asked, acceptance, pending, waiting })
+            let Decoded { asked, promise, pending, .. } = decoded;
+            Ok(Admitted { asked, promise, pending, waiting })
         }
         Err(error) => Err(decoded.refuse(error)),
     }
 }
 
 impl Admitted {
-    /// Completes the acceptance at once: what is in memory counts as safe. A journal will take it from here, and
-    /// complete it when the request is durable, while the request goes on.
-    pub fn accept(self) -> Accepted {
-        let Admitted { asked, acceptance, pending, waiting } = self;
-        acceptance.complete();
+    /// The request goes on, and its publisher hears that it is safe: now, or when the journal has it.
+    pub fn accept(self, journal: Option<&Arc<RequestJournal>>) -> Accepted {
+        let Admitted { asked, promise, pending, waiting } = self;
+        let pending = PendingAnswer { kept: promise.accepted(journal), ..pending };
         Accepted { asked, pending, waiting }
     }
 }
@@ -70,7 +73,11 @@ impl Admission {
     }
 
     /// Counts one request of `size` bytes.
-    fn admit(&self, client: &Client, size: usize) -> Result<Waiting, WireError> {
+    ///
+    /// # Errors
+    ///
+    /// When there is no room for it, or the gateway stops.
+    pub fn admit(&self, client: &Client, size: usize) -> Result<Waiting, WireError> {
         if self.is_stopped.load(Ordering::SeqCst) {
             return Err(stopping_error());
         }

@@ -1,12 +1,17 @@
 //! The answer, which leaves by one way ([`PendingAnswer`]), whoever gives it: a backend, a refusal, or the
 //! request that this one repeats.
 
+use super::journal::RequestJournal;
+use super::journal::kept::Kept;
+use super::journal::outcome::{Lost, NewOutcome};
 use super::observer::AnswerObserver;
 use crate::deduplication::{Deduplicator, Key};
+use crate::fingerprint::Fingerprint;
 use crate::ingress::{Outgoing, ReplyAddress, Responder};
-use crate::stopping::stopping_error;
+use crate::stopping::{is_stopping, stopping_error};
 use crate::telemetry;
 use crate::wasm::workers::{RunOutcome, Waiting};
+use offload_journal::RecordId;
 use offload_protocol::answer::{Answer, AnswerForm, Outcome};
 use offload_protocol::error::{ErrorKind, WireError};
 use offload_protocol::request::{RequestId, StdoutRange};
@@ -28,6 +33,8 @@ pub struct PendingAnswer {
     pub id: Option<RequestId>,
     /// Where repetitions of the request wait for its outcome.
     pub registration: Option<Registered>,
+    /// What is in the journal until it is answered, if it is to outlive a crash.
+    pub kept: Option<Arc<Kept>>,
     /// Who sees the answer.
     pub observations: Vec<Box<dyn AnswerObserver>>,
 }
@@ -35,11 +42,16 @@ pub struct PendingAnswer {
 /// The first request of its name, as the deduplicator knows it. Dropped without an outcome, because its task has
 /// panicked, it answers whoever waits for one.
 pub struct Registered {
-    deduplicator: Arc<Deduplicator<Repetition>>,
+    deduplicator: Arc<RequestDeduplicator>,
+    journal: Option<Arc<RequestJournal>>,
     key: Key,
+    fingerprint: Fingerprint,
     account: Arc<str>,
     has_ended: bool,
 }
+
+/// Knows requests that come again, and how the first of a name is kept.
+pub type RequestDeduplicator = Deduplicator<Repetition, Option<Arc<Kept>>>;
 
 /// A repetition of a request that is on its way: it gets the same answer, on its own topic and in its own form.
 pub struct Repetition {
@@ -84,32 +96,69 @@ impl PendingAnswer {
                 self.settle(answer, !ours);
             }
             RunOutcome::Expired => self.fail(expired_error()),
-            // Whether or not it had begun to run: nothing is left of that.
             RunOutcome::NotStarted | RunOutcome::Stopped => self.fail(stopping_error()),
         }
     }
 
-    /// Answers that it was not run, and why.
+    /// Answers that it was not run, and why. What the gateway has kept and cannot run any more before it stops is for
+    /// the next process, whether or not it had begun: nothing is left of that.
     fn fail(self, error: WireError) {
+        if is_stopping(&error) && self.kept.as_ref().is_some_and(|kept| kept.stays()) {
+            return self.leave();
+        }
         let answer = Answer::failed(self.id.clone(), error);
         self.settle(answer, false);
     }
 
-    /// Answers the request and its repetitions; later ones get the same answer if it is to be remembered.
+    /// Answers the request and its repetitions; later ones get the same answer if it is to be remembered. Where
+    /// outcomes outlive a crash, nobody gets one before it does.
     fn settle(mut self, answer: Answer, remember: bool) {
-        let repetitions = match self.registration.take() {
-            Some(registered) => registered.end(remember.then_some(&answer)),
-            None => Vec::new(),
-        };
+        let Some(registered) = self.registration.take() else { return self.publish(answer) };
+        let remember = remember && registered.deduplicator.takes(&answer);
+        match registered.journal.clone().filter(|_| remember) {
+            Some(journal) => self.settle_durably(registered, &journal, answer),
+            None => self.tell(registered.end(remember.then_some((&answer, None))), answer),
+        }
+    }
+
+    fn settle_durably(self, registered: Registered, journal: &Arc<RequestJournal>, answer: Answer) {
+        let Registered { key, fingerprint, account, .. } = &registered;
+        let outcome = NewOutcome { key, fingerprint, account, answer: &answer }.encode();
+        journal.keep_outcome(outcome, self.kept.clone(), move |kept| match kept {
+            Ok(record) => {
+                let repetitions = registered.end(Some((&answer, record)));
+                self.tell(repetitions, answer);
+            }
+            // The next process may have another outcome: nobody hears of this one.
+            Err(Lost) => PendingAnswer { registration: Some(registered), ..self }.fail(stopping_error()),
+        });
+    }
+
+    fn tell(self, repetitions: Vec<Repetition>, answer: Answer) {
         for repetition in repetitions {
             repetition.answer(answer.clone());
         }
         self.publish(answer);
     }
 
+    /// Leaves the request, and the repetitions that have joined it, to the next process.
+    fn leave(mut self) {
+        let repetitions = self.registration.take().map(|registered| registered.end(None)).unwrap_or_default();
+        for Repetition { pending, waiting } in repetitions {
+            // One whose publisher was promised nothing is told that it was for nothing.
+            if pending.kept.is_none() {
+                pending.fail(stopping_error());
+            }
+            drop(waiting);
+        }
+        if let Some(kept) = self.kept {
+            kept.journal().leave();
+        }
+    }
+
     /// Every answer leaves through here: cut to the part that was asked for, seen by observers, then published.
     fn publish(self, answer: Answer) {
-        let PendingAnswer { responder, address, form, stdout_range, observations, .. } = self;
+        let PendingAnswer { responder, address, form, stdout_range, observations, kept, .. } = self;
         let answer = match stdout_range {
             Some(range) => answer.with_range(range),
             None => answer,
@@ -117,18 +166,29 @@ impl PendingAnswer {
         for observation in observations {
             observation.answer(&answer);
         }
-        responder.answer(Outgoing { address, form, answer });
+        let on_acknowledged = kept.as_ref().and_then(Kept::on_acknowledged);
+        responder.answer(Outgoing { address, form, answer }, on_acknowledged);
+        if let Some(kept) = kept {
+            kept.answered();
+        }
     }
 }
 
 impl Registered {
     /// Registered there under this name; `account` pays for remembering the outcome.
-    pub fn new(deduplicator: Arc<Deduplicator<Repetition>>, key: Key, account: Arc<str>) -> Registered {
-        Registered { deduplicator, key, account, has_ended: false }
+    pub fn new(
+        deduplicator: Arc<RequestDeduplicator>,
+        journal: Option<Arc<RequestJournal>>,
+        key: Key,
+        fingerprint: Fingerprint,
+        account: Arc<str>,
+    ) -> Registered {
+        Registered { deduplicator, journal, key, fingerprint, account, has_ended: false }
     }
 
-    /// The request has ended, with an outcome that is to be remembered, or none. Returns who has waited for it.
-    fn end(mut self, outcome: Option<&Answer>) -> Vec<Repetition> {
+    /// The request has ended, with an outcome that is to be remembered, and its record if there is one, or with none.
+    /// Returns who has waited for it.
+    fn end(mut self, outcome: Option<(&Answer, Option<RecordId>)>) -> Vec<Repetition> {
         self.has_ended = true;
         self.deduplicator.end(&self.key, &self.account, outcome, Instant::now())
     }
@@ -154,6 +214,14 @@ impl Repetition {
         pending.publish(answer);
         // Whoever waits until nothing waits any more waits for the answer too.
         drop(waiting);
+    }
+
+    /// With the answer of a request that has ended before this one came.
+    pub fn answer_again(self, answer: Answer) {
+        let Some(kept) = self.pending.kept.clone() else { return self.answer(answer) };
+        kept.forgo_record();
+        self.answer(answer);
+        kept.follow();
     }
 }
 

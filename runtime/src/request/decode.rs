@@ -2,10 +2,10 @@
 
 use super::address::Addressed;
 use super::answer::{PendingAnswer, Refusal};
+use super::journal::Promise;
 use super::observer::{Arrival, Observer};
 use crate::client::Client;
 use crate::config::Limits;
-use crate::ingress::Acceptance;
 use offload_protocol::answer::AnswerForm;
 use offload_protocol::error::WireError;
 use offload_protocol::request::{self, Bounds, Rejected, Request, StdoutRange};
@@ -27,7 +27,7 @@ pub struct Decoded {
     /// Bytes of its payload.
     pub size: usize,
     pub is_misdirected: bool,
-    pub acceptance: Acceptance,
+    pub promise: Promise,
     pub pending: PendingAnswer,
 }
 
@@ -45,7 +45,7 @@ pub fn decode(
         payload,
         user_properties,
         arrived,
-        acceptance,
+        promise,
         responder,
         reply_address,
         is_misdirected,
@@ -70,17 +70,18 @@ pub fn decode(
         stdout_range,
         id,
         registration: None,
+        kept: None,
         observations,
     };
     match decoded {
         Ok(request) => {
             let pending = pending(request.answer_form(), request.stdout_range, request.id.clone());
             let asked = Asked { client, topic, reply_id, arrived, request };
-            Ok(Decoded { asked, size, is_misdirected, acceptance, pending })
+            Ok(Decoded { asked, size, is_misdirected, promise, pending })
         }
         Err(Rejected { form, id, error }) => {
-            acceptance.complete();
-            Err(Refusal::new(pending(form, None, id), error))
+            let pending = PendingAnswer { kept: promise.refused(), ..pending(form, None, id) };
+            Err(Refusal::new(pending, error))
         }
     }
 }
@@ -88,8 +89,7 @@ pub fn decode(
 impl Decoded {
     /// Ends the request. Its publisher is told that it has arrived, and then why it is not run.
     pub fn refuse(self, error: WireError) -> Refusal {
-        self.acceptance.complete();
-        Refusal::new(self.pending, error)
+        Refusal::new(PendingAnswer { kept: self.promise.refused(), ..self.pending }, error)
     }
 }
 

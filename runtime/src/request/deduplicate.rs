@@ -1,9 +1,10 @@
 //! Whether the request has come before, under the same `id`.
 
-use super::answer::{PendingAnswer, Refusal, Registered, Repetition};
+use super::answer::{PendingAnswer, Refusal, Registered, Repetition, RequestDeduplicator};
 use super::decode::Asked;
 use super::identify::Identified;
-use crate::deduplication::{Deduplicator, Registration};
+use super::journal::RequestJournal;
+use crate::deduplication::Registration;
 use crate::modules::Digest;
 use crate::suspects::Watched;
 use crate::wasm::workers::Waiting;
@@ -22,21 +23,35 @@ pub struct First {
 /// Registers a request that has a name. `None` for a repetition: it is answered, now or with the one that runs.
 pub fn deduplicate(
     identified: Identified,
-    deduplicator: &Arc<Deduplicator<Repetition>>,
+    deduplicator: &Arc<RequestDeduplicator>,
+    journal: Option<&Arc<RequestJournal>>,
 ) -> Result<Option<First>, Refusal> {
     let Identified { asked, pending, waiting, digest, name, watched } = identified;
     let Some((key, fingerprint)) = name else {
         return Ok(Some(First { asked, pending, waiting, digest, watched }));
     };
-    match deduplicator.begin(&key, fingerprint, Repetition { pending, waiting }, asked.arrived) {
+    let kept = pending.kept.clone();
+    let repetition = Repetition { pending, waiting };
+    match deduplicator.begin(&key, fingerprint, repetition, kept.clone(), asked.arrived) {
         Registration::First(Repetition { mut pending, waiting }) => {
             let account = asked.client.account.clone();
-            pending.registration = Some(Registered::new(deduplicator.clone(), key, account));
+            let registered =
+                Registered::new(deduplicator.clone(), journal.cloned(), key, fingerprint, account);
+            pending.registration = Some(registered);
             Ok(Some(First { asked, pending, waiting, digest, watched }))
         }
-        Registration::InFlight => Ok(None),
+        Registration::InFlight(first) => {
+            match (kept, first) {
+                (Some(kept), Some(first)) => kept.join(&first),
+                // The first one came at QoS 0, and is in memory alone. What the journal does not take is answered all
+                // the same.
+                (Some(kept), None) => drop(kept.put()),
+                (None, _) => {}
+            }
+            Ok(None)
+        }
         Registration::Done(repetition, answer) => {
-            repetition.answer(answer);
+            repetition.answer_again(answer);
             Ok(None)
         }
         Registration::Conflict(Repetition { pending, waiting }) => {

@@ -8,6 +8,8 @@ use super::decode::decode;
 use super::deduplicate::deduplicate;
 use super::dispatch::dispatch;
 use super::identify::identify;
+use super::journal::Origin;
+use super::keep::keep;
 use super::resolve::resolve;
 use super::services::Services;
 use super::suspect::refuse_poison;
@@ -24,13 +26,16 @@ pub struct Pipeline {
 
 impl Sink for Pipeline {
     fn deliver(&self, delivery: Delivery) {
-        if let Err(refusal) = self.advance(delivery, Instant::now()) {
-            refusal.answer();
-        }
+        let origin = Origin::of(&delivery, self.services.journal.as_ref());
+        self.deliver_from(origin, delivery, Instant::now());
     }
 
     fn dispatch(&self) {
         self.services.workers.dispatch();
+        // What has ended by now needs no record of the request any more.
+        if let Some(journal) = &self.services.journal {
+            journal.commit();
+        }
     }
 }
 
@@ -44,19 +49,32 @@ impl Pipeline {
         }
     }
 
+    /// Takes over a delivery that has arrived then. What is kept of it waits for [`dispatch`](Sink::dispatch).
+    pub(super) fn deliver_from(&self, origin: Origin, delivery: Delivery, arrived: Instant) {
+        if let Err(refusal) = self.advance(origin, delivery, arrived) {
+            refusal.answer();
+        }
+    }
+
     /// From the ingress to a backend, or to a refusal.
-    fn advance(&self, delivery: Delivery, arrived: Instant) -> Result<(), Refusal> {
+    fn advance(&self, origin: Origin, delivery: Delivery, arrived: Instant) -> Result<(), Refusal> {
         let services = &self.services;
         let (settings, access) = (services.settings.load(), services.access.load());
-        let Some(addressed) = address(delivery, &settings.answers, arrived) else { return Ok(()) };
+        let Some(addressed) = address(delivery, origin, &settings.answers, arrived) else { return Ok(()) };
         let decoded = decode(addressed, &settings.bounds, &services.observers)?;
         let authorized = authorize(decoded, &access, &settings.programs)?;
-        let accepted = admit(authorized, &self.admission)?.accept();
+        let accepted = admit(authorized, &self.admission)?.accept(services.journal.as_ref());
         let identified = identify(accepted, &settings.programs, services.suspects.as_ref());
-        let Some(first) = deduplicate(identified, &services.deduplicator)? else { return Ok(()) };
-        let resolved = refuse_poison(resolve(first, services, &settings, &access)?)?;
+        let (deduplicator, journal) = (&services.deduplicator, services.journal.as_ref());
+        let Some(first) = deduplicate(identified, deduplicator, journal)? else { return Ok(()) };
+        let resolved = refuse_poison(resolve(keep(first)?, services, &settings, &access)?)?;
         dispatch(resolved, services, &self.tasks);
         Ok(())
+    }
+
+    /// What lets requests in.
+    pub(super) fn admission(&self) -> &Admission {
+        &self.admission
     }
 
     /// From now on requests are answered `busy`, and nothing is compared any more: the gateway drains.

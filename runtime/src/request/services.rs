@@ -1,10 +1,10 @@
 //! What the steps of a request ask.
 
-use super::answer::Repetition;
+use super::answer::RequestDeduplicator;
+use super::journal::RequestJournal;
 use super::observer::Observer;
 use super::settings::Settings;
 use crate::auth::access::Access;
-use crate::deduplication::Deduplicator;
 use crate::modules::Modules;
 use crate::source::SourceBackend;
 use crate::suspects::Suspects;
@@ -26,9 +26,11 @@ pub struct Services {
     /// Admit requests, and run guests.
     pub workers: Arc<Workers>,
     /// Knows requests that come again.
-    pub deduplicator: Arc<Deduplicator<Repetition>>,
+    pub deduplicator: Arc<RequestDeduplicator>,
     /// Knows requests that have crashed the gateway; `None` where nobody sends them again by itself.
     pub suspects: Option<Arc<Suspects>>,
+    /// Keeps requests and outcomes; `None` where nothing outlives a crash.
+    pub journal: Option<Arc<RequestJournal>>,
     /// See each request and its answer, in this order.
     pub observers: Vec<Arc<dyn Observer>>,
     /// Where modules are prepared and native programs are waited for.

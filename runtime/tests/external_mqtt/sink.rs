@@ -84,7 +84,7 @@ impl EchoSink {
             return responder.ignore();
         }
         let reply_id = topic::parse_request(&request.topic).unwrap().reply_id;
-        responder.answer(answer(reply_id, [&request.payload[..], &vec![b'.'; self.padding]].concat()));
+        responder.answer(answer(reply_id, [&request.payload[..], &vec![b'.'; self.padding]].concat()), None);
     }
 }
 

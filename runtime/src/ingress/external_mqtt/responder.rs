@@ -1,5 +1,6 @@
 //! Completes a delivery of an external broker, from whichever thread has its answer.
 
+use offload_broker::OnAcknowledged;
 use offload_policy::Receipt;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
@@ -45,7 +46,8 @@ impl ExternalResponder {
 }
 
 impl Responder for ExternalResponder {
-    fn answer(mut self: Box<Self>, answer: Outgoing) {
+    /// The broker has the answer when it has acknowledged it; whether a device has, it does not say.
+    fn answer(mut self: Box<Self>, answer: Outgoing, _: Option<OnAcknowledged>) {
         let receipt = self.receipt.take();
         self.send(Command::Answer(receipt, Box::new(answer.into())));
     }

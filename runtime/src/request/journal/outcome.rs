@@ -1,0 +1,245 @@
+//! The outcome of a request with an `id`: durable before anybody gets it, and known to the next process.
+
+use super::{RequestJournal, is_short};
+use crate::deduplication::{Key, Remembered, ReplyTo};
+use crate::durability::encoding::{Reader, Writer};
+use crate::durability::kind;
+use crate::durability::moment::Moment;
+use crate::fingerprint::Fingerprint;
+use crate::log_sampling::sampled;
+use crate::request::journal::kept::Kept;
+use bytes::Bytes;
+use offload_journal::{Batch, RecordId, Refused};
+use offload_protocol::answer::{Answer, Outcome};
+use offload_protocol::error::{ErrorKind, WireError};
+use offload_protocol::request::RequestId;
+use std::sync::Arc;
+
+/// The version of these bytes. Another one is not read.
+const VERSION: u8 = 1;
+
+impl RequestJournal {
+    /// Makes an outcome durable, and the record of its request superfluous. `then` gets the record that has it, `None`
+    /// where there is no room for one, or an error where it may not be durable; it is called on this thread or on
+    /// another.
+    pub fn keep_outcome(
+        self: &Arc<RequestJournal>,
+        outcome: Encoded,
+        request: Option<Arc<Kept>>,
+        then: impl FnOnce(Result<Option<RecordId>, Lost>) + Send + 'static,
+    ) {
+        let Encoded { head, stdout } = outcome;
+        if is_short(&head, &stdout) {
+            return self.append_outcome(&head, &stdout, request, then);
+        }
+        let journal = self.clone();
+        self.runtime.spawn_blocking(move || journal.append_outcome(&head, &stdout, request, then));
+    }
+
+    fn append_outcome(
+        &self,
+        head: &[u8],
+        stdout: &[u8],
+        request: Option<Arc<Kept>>,
+        then: impl FnOnce(Result<Option<RecordId>, Lost>) + Send + 'static,
+    ) {
+        let mut batch = self.journal.batch();
+        let id = match self.put(&mut batch, kind::OUTCOME, head, stdout) {
+            Ok(id) => id,
+            Err(refused) => return then(without_record(&refused)),
+        };
+        if let Some(request) = &request {
+            request.remove_with(&mut batch);
+        }
+        self.append_then(batch, id, request, then);
+    }
+
+    fn append_then(
+        &self,
+        batch: Batch,
+        id: RecordId,
+        request: Option<Arc<Kept>>,
+        then: impl FnOnce(Result<Option<RecordId>, Lost>) + Send + 'static,
+    ) {
+        // Whichever comes first has it: the completion, or the refusal of the batch.
+        let then = Arc::new(std::sync::Mutex::new(Some(then)));
+        let take = |then: &std::sync::Mutex<Option<_>>| then.lock().expect("nothing panics in it").take();
+        let (on_durable, kept) = (then.clone(), request.clone());
+        let appended = self.journal.append(batch, move |result| {
+            let is_durable = result.is_ok();
+            if let Some(kept) = &kept {
+                kept.outcome_is_durable(result);
+            }
+            if let Some(then) = take(&on_durable) {
+                then(if is_durable { Ok(Some(id)) } else { Err(Lost) });
+            }
+        });
+        match appended {
+            Ok(()) => {
+                if let Some(request) = request {
+                    request.superseded();
+                }
+            }
+            Err(refused) => {
+                if let Some(then) = take(&then) {
+                    then(without_record(&refused));
+                }
+            }
+        }
+    }
+}
+
+/// The outcome may not be durable: nobody is to get it from this process.
+#[derive(Debug)]
+pub struct Lost;
+
+/// A full journal costs the outcome its durability, not its request the answer.
+fn without_record(refused: &Refused) -> Result<Option<RecordId>, Lost> {
+    match refused {
+        Refused::Full | Refused::TooLarge { .. } => {
+            sampled!(
+                warn,
+                %refused,
+                "an outcome is remembered until the gateway ends, and no longer: raise journal.log, journal.payloads \
+                 or journal.records, or lower idempotency.bytes"
+            );
+            Ok(None)
+        }
+        Refused::Failed(_) | Refused::Closed => Err(Lost),
+    }
+}
+
+/// An outcome that is to be remembered.
+pub struct NewOutcome<'a> {
+    /// Of this request.
+    pub key: &'a Key,
+    /// What tells it from others of its name.
+    pub fingerprint: &'a Fingerprint,
+    /// Who pays for it.
+    pub account: &'a str,
+    /// What it says.
+    pub answer: &'a Answer,
+}
+
+impl NewOutcome<'_> {
+    /// As bytes.
+    pub fn encode(&self) -> Encoded {
+        let NewOutcome { key, fingerprint, account, answer } = self;
+        let mut head = Writer::default();
+        head.byte(VERSION);
+        Moment::now().encode(&mut head);
+        head.optional(key.principal.as_ref().map(|principal| principal.as_bytes()));
+        match &key.reply_to {
+            ReplyTo::Id(id) => head.byte(0).text(id),
+            ReplyTo::Connection(client_id) => head.byte(1).text(client_id),
+        };
+        head.text(key.id.as_str()).bytes(&fingerprint.0).text(account);
+        match &answer.outcome {
+            Outcome::Exited(code) => head.byte(0).number(*code as u32 as u64),
+            Outcome::Failed(error) => head.byte(1).text(error.kind.as_str()).text(&error.message),
+        };
+        head.number(answer.fuel).number(answer.run_us).number(answer.queue_us).bytes(&answer.stderr);
+        head.number(answer.stdout.len() as u64);
+        Encoded { head: head.finish(), stdout: answer.stdout.clone() }
+    }
+}
+
+/// An outcome as the journal keeps it.
+pub struct Encoded {
+    /// All but stdout, which follows.
+    head: Vec<u8>,
+    stdout: Bytes,
+}
+
+/// Whose outcome a record has, for people.
+pub fn describe(bytes: Bytes) -> Option<String> {
+    let (key, moment) = decode_key(&mut Reader::new(bytes))?;
+    let age = moment.age(&Moment::now()).as_secs();
+    let (ReplyTo::Id(to) | ReplyTo::Connection(to)) = &key.reply_to;
+    let who = key.principal.as_ref().map_or_else(String::new, |principal| format!(" of `{principal}`"));
+    Some(format!("of request `{}`{who} answered to `{to}`, {age} s ago", key.id))
+}
+
+fn decode_key(reader: &mut Reader) -> Option<(Key, Moment)> {
+    if reader.byte()? != VERSION {
+        return None;
+    }
+    let moment = Moment::decode(reader)?;
+    let principal = reader.optional_text()?.map(Into::into);
+    let reply_to = match reader.byte()? {
+        0 => ReplyTo::Id(reader.text()?.into()),
+        1 => ReplyTo::Connection(reader.text()?.into()),
+        _ => return None,
+    };
+    let id = RequestId::try_from(&*reader.text()?).ok()?;
+    Some((Key { principal, reply_to, id }, moment))
+}
+
+/// From the whole record, `id`: what it says, and when it was. `None` where it is none of this version.
+pub fn decode(bytes: Bytes, id: RecordId) -> Option<(Remembered, Moment)> {
+    let mut reader = Reader::new(bytes);
+    let (key, moment) = decode_key(&mut reader)?;
+    let fingerprint = Fingerprint(reader.bytes()?[..].try_into().ok()?);
+    let account = reader.text()?.into();
+    let outcome = match reader.byte()? {
+        0 => Outcome::Exited(u32::try_from(reader.number()?).ok()? as i32),
+        1 => {
+            let kind: ErrorKind = reader.text()?.parse().ok()?;
+            Outcome::Failed(WireError::new(kind, reader.text()?))
+        }
+        _ => return None,
+    };
+    let (fuel, run_us, queue_us) = (reader.number()?, reader.number()?, reader.number()?);
+    let (stderr, stdout) = (reader.bytes()?, reader.bytes()?);
+    reader.end()?;
+    let answer = Answer {
+        id: Some(key.id.clone()),
+        outcome,
+        stdout,
+        content_range: None,
+        stderr,
+        fuel,
+        run_us,
+        queue_us,
+    };
+    Some((Remembered { key, fingerprint, account, answer, record: id }, moment))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fingerprint::Fingerprinter;
+
+    #[test]
+    fn an_outcome_comes_back_whole_or_not_at_all() {
+        let failed = Outcome::Failed(WireError::new(ErrorKind::Trap, "unreachable in `f`"));
+        for (principal, reply_to, outcome) in [
+            (None, ReplyTo::Id("d".into()), Outcome::Exited(0)),
+            (Some("anna".into()), ReplyTo::Connection("c".into()), Outcome::Exited(-1)),
+            (None, ReplyTo::Id("".into()), failed),
+        ] {
+            let key = Key { principal, reply_to, id: RequestId::try_from("7").unwrap() };
+            let fingerprint = Fingerprinter::new("wasm").finish();
+            let answer = Answer {
+                id: Some(key.id.clone()),
+                outcome,
+                stdout: Bytes::from_static(b"out"),
+                content_range: None,
+                stderr: Bytes::from_static(b"err"),
+                fuel: 1,
+                run_us: 2,
+                queue_us: 3,
+            };
+            let new =
+                NewOutcome { key: &key, fingerprint: &fingerprint, account: "user anna", answer: &answer };
+            let Encoded { head, stdout } = new.encode();
+            let bytes = Bytes::from([&head[..], &stdout].concat());
+            let (found, _) = decode(bytes.clone(), RecordId(9)).unwrap();
+            assert_eq!((&found.key, &found.fingerprint, &found.answer), (&key, &fingerprint, &answer));
+            assert_eq!((&*found.account, found.record), ("user anna", RecordId(9)));
+            for end in 0..bytes.len() {
+                assert!(decode(bytes.slice(..end), RecordId(9)).is_none(), "{end}");
+            }
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! What an earlier process has left in the journal: outcomes are known again, requests go their way again.
+
+use super::answer::RequestDeduplicator;
+use super::journal::kept::Kept;
+use super::journal::outcome::decode;
+use super::journal::{Arrived, Origin, RequestJournal};
+use super::pipeline::Pipeline;
+use crate::deduplication::Remembered;
+use crate::durability::moment::Moment;
+use crate::ingress::{Acceptance, Delivery, Detached, Ingress, Sink};
+use crate::stopping::is_stopping;
+use offload_journal::Record;
+use offload_protocol::error::{ErrorKind, WireError};
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How long a request that there is no room for waits before it asks again.
+const RETRY: Duration = Duration::from_millis(20);
+
+/// Remembers the outcomes in these records. This waits for the disk where they are long.
+pub fn restore_outcomes(records: &[Record], journal: &RequestJournal, deduplicator: &RequestDeduplicator) {
+    let (now, mut known, mut superfluous) = (Moment::now(), HashSet::new(), Vec::new());
+    let mut outcomes: Vec<(Remembered, Duration)> = Vec::new();
+    // The newest of a name counts: an older one was forgotten, and the crash has forgotten that.
+    for record in records.iter().rev() {
+        match journal.read(record).map(|bytes| decode(bytes.into(), record.id)) {
+            Ok(Some((outcome, moment))) if known.insert(outcome.key.clone()) => {
+                outcomes.push((outcome, moment.age(&now)));
+            }
+            Ok(Some(_)) => superfluous.push(record.id),
+            Ok(None) => unreadable(record, "it is no outcome of this version"),
+            Err(error) => unreadable(record, &error),
+        }
+    }
+    journal.remove(superfluous);
+    outcomes.sort_by_key(|(_, age)| std::cmp::Reverse(*age));
+    if !outcomes.is_empty() {
+        tracing::info!(outcomes = outcomes.len(), "outcomes of an earlier process are known again");
+    }
+    deduplicator.restore(outcomes, Instant::now());
+}
+
+/// Runs the requests in these records, in their order, as there is room for them. Ends when all have begun, or the
+/// gateway stops taking requests.
+pub async fn run_again(
+    records: Vec<Record>,
+    journal: Arc<RequestJournal>,
+    pipeline: Arc<Pipeline>,
+    ingress: Arc<dyn Ingress>,
+) {
+    if records.is_empty() {
+        return;
+    }
+    let now = Moment::now();
+    tracing::info!(requests = records.len(), "requests that an earlier process has accepted are run again");
+    for record in records {
+        let id = record.id;
+        let Some(Arrived { client, topic, payload, properties, moment }) = read(&journal, record).await
+        else {
+            continue;
+        };
+        let waiting = loop {
+            match pipeline.admission().admit(&client, payload.len()) {
+                Ok(waiting) => break Some(waiting),
+                Err(error) if is_stopping(&error) => break None,
+                Err(WireError { kind: ErrorKind::Busy, .. }) => tokio::time::sleep(RETRY).await,
+                // Its way tells it why.
+                Err(_) => break None,
+            }
+        };
+        let arrived = Instant::now();
+        let arrived = arrived.checked_sub(moment.age(&now)).unwrap_or(arrived);
+        let delivery = Delivery {
+            responder: Box::new(Detached { ingress: ingress.clone(), asker: client.clone() }),
+            client,
+            topic,
+            payload,
+            properties,
+            retained: false,
+            acceptance: Acceptance::with_the_answer(),
+        };
+        let kept = Arc::new(Kept::recovered(journal.clone(), id));
+        pipeline.deliver_from(Origin::Journal(kept, waiting), delivery, arrived);
+        pipeline.dispatch();
+    }
+}
+
+async fn read(journal: &Arc<RequestJournal>, record: Record) -> Option<Arrived> {
+    let reading = journal.clone();
+    let read = move || match reading.read(&record).map(|bytes| Arrived::decode(bytes.into())) {
+        Ok(Some(arrived)) => Some(arrived),
+        Ok(None) => {
+            unreadable(&record, "it is no request of this version");
+            None
+        }
+        Err(error) => {
+            unreadable(&record, &error);
+            None
+        }
+    };
+    tokio::task::spawn_blocking(read).await.ok().flatten()
+}
+
+fn unreadable(record: &Record, why: impl std::fmt::Display) {
+    let (record, kind) = (record.id.0, record.kind);
+    tracing::error!(record, kind, %why, "a record of the journal cannot be used, and is left alone");
+}

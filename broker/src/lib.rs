@@ -128,6 +128,7 @@ mod quotas;
 mod reason;
 mod registry;
 mod session;
+mod spare_descriptor;
 mod stats;
 pub mod storage;
 mod throttle;

@@ -18,6 +18,7 @@ use crate::{
         upgrade,
     },
     error::Error,
+    spare_descriptor::{SpareDescriptor, is_lack_of_descriptors},
     throttle::Cause,
     transport::{Transport, peer::Peer},
 };
@@ -28,6 +29,10 @@ const BACKLOG: i32 = 4_096;
 
 /// Pause after a failed accept, which is nearly always a lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Connections that are closed before each pause, for want of descriptors: more than clients come in meanwhile, unless
+/// they are a crowd, which takes its time.
+const REFUSED_AT_A_TIME: usize = 256;
 
 impl Broker {
     /// Accepts connections on this transport until `shutdown` is cancelled, then closes them (MQTT 5: DISCONNECT 0x8B;
@@ -60,6 +65,7 @@ impl Broker {
             pin!(self.sys().keep_published(config.sys_interval, self.topics(), || self.stats()));
         let mut reports = pin!(self.throttle().keep_reporting());
         self.quotas().set_threads(Handle::current().metrics().num_workers());
+        let mut spare = SpareDescriptor::new();
         let mut accepting = true;
         loop {
             let accepted = tokio::select! {
@@ -97,8 +103,17 @@ impl Broker {
                     None => refused_at_once(self, peer),
                 },
                 Err(error) => {
+                    let lacks_descriptors = is_lack_of_descriptors(&error);
                     if let Some(left_out) = self.throttle().line(Cause::Fault) {
-                        warn!(%error, left_out, "cannot accept connections");
+                        let remedy = match lacks_descriptors {
+                            true => ": raise the limit on open files (`ulimit -n`, LimitNOFILE= of systemd)",
+                            false => "",
+                        };
+                        warn!(%error, left_out, "cannot accept connections{remedy}");
+                    }
+                    if lacks_descriptors {
+                        let refused = std::iter::from_fn(|| spare.refuse(&listener));
+                        refused.take(REFUSED_AT_A_TIME).for_each(|peer| refused_at_once(self, peer));
                     }
                     sleep(ACCEPT_PAUSE).await;
                 }

@@ -139,6 +139,9 @@ mod blobs;
 mod config;
 mod error;
 mod format;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod ids;
 mod journal;
 mod log;

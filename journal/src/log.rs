@@ -73,7 +73,7 @@ struct Slot {
     first_sequence: u64,
     /// Live records.
     live: u64,
-    /// Something has cut it short: it is not used again.
+    /// Something has cut it short, and the disk is too full to mend it: it is not used again.
     short: bool,
 }
 
@@ -285,9 +285,12 @@ impl Log {
             }
             let slot = self.slots.len();
             slot_of.insert(index, slot);
+            let file = self.storage.open(&segment.file, Access::Write)?;
+            // As long as the others it can be used again: without, the cleaner would run out of segments.
+            let short = short && !has_room(file.preallocate(self.layout.segment_bytes))?;
             self.slots.push(Slot {
                 name: segment.file.clone(),
-                file: self.storage.open(&segment.file, Access::Write)?,
+                file,
                 id: segment.id,
                 first_sequence: segment.first_sequence,
                 live: 0,
@@ -516,17 +519,13 @@ impl Log {
             Some(_) => self.go_on_growing(bytes),
             None => self.begin_growing(),
         };
-        match grown {
-            Err(error)
-                if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) =>
-            {
-                self.disk_full = Some(Instant::now());
-                match self.growing.take() {
-                    Some(growing) => self.storage.remove(&growing.name),
-                    None => Ok(()),
-                }
-            }
-            grown => grown,
+        if has_room(grown)? {
+            return Ok(());
+        }
+        self.disk_full = Some(Instant::now());
+        match self.growing.take() {
+            Some(growing) => self.storage.remove(&growing.name),
+            None => Ok(()),
         }
     }
 
@@ -556,5 +555,15 @@ impl Log {
             self.slots.push(Slot { name, file, id: 0, first_sequence: 0, live: 0, short: false });
         }
         Ok(())
+    }
+}
+
+/// Whether something was reserved: a disk that is full is no failure.
+fn has_room(reserved: io::Result<()>) -> io::Result<bool> {
+    match reserved {
+        Err(error) if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
+            Ok(false)
+        }
+        reserved => reserved.map(|()| true),
     }
 }

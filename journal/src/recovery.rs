@@ -309,8 +309,10 @@ impl Scan {
             let begin =
                 before.filter(|run| run.segment == index).map_or(HEADER_BYTES, |run| run.bytes_end) as u64;
             let end = behind.filter(|run| run.segment == index).map_or(segment.bytes, |run| run.at as u64);
+            // A file that ends behind a whole frame leaves no bytes to set aside, and its frames are missing even so.
+            segment.damaged |=
+                segment.in_use && (begin < end || before.is_some_and(|run| run.segment == index));
             if segment.in_use && begin < end {
-                segment.damaged = true;
                 regions.push(Region { file: segment.file.clone(), bytes: begin..end });
             }
         }

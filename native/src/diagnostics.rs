@@ -12,6 +12,15 @@ const MAX_FIRST_ERROR: usize = 200;
 const ERRORS: [&str; 5] =
     ["error: ", "Error: ", "undefined reference to ", "multiple definition of ", "cannot find -l"];
 
+/// What gcc and clang say, in their own name, when a program that they have started was killed.
+const KILLED: [&str; 2] =
+    [": fatal error: Killed signal terminated program ", ": error: unable to execute command: Killed"];
+
+/// Whether a compiler says that a part of it was killed, which is no word about the source.
+pub fn tells_of_a_kill(output: &[u8]) -> bool {
+    KILLED.iter().any(|words| output.windows(words.len()).any(|part| part == words.as_bytes()))
+}
+
 /// Text without control characters but line ends and tabs, and with the paths that its sender knows; its last
 /// [`MAX_DIAGNOSTICS`] bytes.
 pub fn cleaned(output: &[u8]) -> String {
@@ -55,6 +64,15 @@ pub fn names_error(text: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_killed_compiler_is_told_from_an_error() {
+        assert!(tells_of_a_kill(
+            b"gcc: fatal error: Killed signal terminated program cc1\ncompilation terminated."
+        ));
+        assert!(tells_of_a_kill(b"clang: error: unable to execute command: Killed\n"));
+        assert!(!tells_of_a_kill(b"p.c:1:5: error: unknown type name 'Killed'\n"));
+    }
 
     #[test]
     fn the_first_error_is_found() {

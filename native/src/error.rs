@@ -31,6 +31,11 @@ pub enum Error {
         /// The last bytes of what was printed, as in [`Error::Build`].
         output: String,
     },
+    /// A compiler was killed, and not by a limit of the build's.
+    #[error(
+        "a compiler was killed from outside, most likely by the kernel for want of memory on this machine: `dmesg` tells"
+    )]
+    CompilerKilled,
     /// Arguments or environment cannot be handed to a program: a NUL in them, a name with `=`, or too many.
     #[error("{0}")]
     Input(&'static str),

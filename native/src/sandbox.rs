@@ -146,6 +146,7 @@ impl Sandbox {
             Ending::Limit(limit) => {
                 Err(Error::BuildLimit { limit, output: diagnostics::cleaned(&outcome.stderr) })
             }
+            _ if diagnostics::tells_of_a_kill(&outcome.stderr) => Err(Error::CompilerKilled),
             Ending::Exit(_) | Ending::Signal(_) => Err(hints.error(&outcome.stderr, platform)),
         }
     }

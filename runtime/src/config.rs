@@ -15,6 +15,9 @@ mod contents;
 mod defaults;
 mod draft;
 mod error;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod given;
 mod host_port;
 mod idempotency;

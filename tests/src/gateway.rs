@@ -1,6 +1,8 @@
 //! A gateway: `offload-rt serve` on a free port, with a data directory of its own.
 
+use std::ffi::OsStr;
 use std::net::SocketAddr;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -28,6 +30,15 @@ const REFUSED: &str = "the configuration is refused as a whole";
 
 /// How often the log is looked at for what has to come.
 const POLL: Duration = Duration::from_millis(20);
+
+/// How a gateway is started where the usual does not do.
+#[derive(Clone, Copy, Default)]
+pub struct Launch<'a> {
+    /// A command that becomes the gateway when the gateway's own command line is behind it.
+    pub wrapper: &'a [&'a str],
+    /// Variables of its environment.
+    pub variables: &'a [(&'a str, &'a str)],
+}
 
 /// Killed when dropped, and its data directory removed.
 pub struct Gateway {
@@ -75,6 +86,32 @@ impl Gateway {
         configuration: &str,
         variables: &[(&str, &str)],
     ) -> Result<Gateway> {
+        Gateway::launch(folder, flags, configuration, Launch { variables, ..Launch::default() }).await
+    }
+
+    /// As [`Gateway::start_in`], launched so.
+    pub async fn launch(
+        folder: TempDir,
+        flags: &[&str],
+        configuration: &str,
+        launch: Launch<'_>,
+    ) -> Result<Gateway> {
+        Gateway::spawn(folder, flags, configuration, launch)?.when_ready().await
+    }
+
+    /// Waits until it takes requests.
+    pub async fn when_ready(mut self) -> Result<Gateway> {
+        self.ready = self.process.line().await?;
+        Ok(self)
+    }
+
+    /// One that has just been started, and may never be ready: [`Gateway::ended_with`] says how it ends.
+    pub fn spawn(
+        folder: TempDir,
+        flags: &[&str],
+        configuration: &str,
+        launch: Launch<'_>,
+    ) -> Result<Gateway> {
         let file = folder.path().join(CONFIGURATION);
         std::fs::write(&file, configuration)?;
         let data = folder.path().join("data");
@@ -84,9 +121,12 @@ impl Gateway {
         let log = folder.path().join(LOG);
         let stderr = std::fs::File::create(&log)?.into();
         let program = built::program("offload-rt")?;
-        let mut process = Process::start_with(&program, &arguments, variables, stderr, &log)?;
-        let ready = process.line().await?;
-        Ok(Gateway { process, ready, folder })
+        let words = launch.wrapper.iter().map(OsStr::new).chain([program.as_os_str()]);
+        let mut words = words.chain(arguments.into_iter().map(OsStr::new));
+        let mut command = Command::new(words.next().context("there is the program")?);
+        command.args(words).envs(launch.variables.iter().copied()).stdin(Stdio::null());
+        let process = Process::spawn(command, stderr, &log)?;
+        Ok(Gateway { process, ready: String::new(), folder })
     }
 
     /// Stops it, and starts another one in its data directory.
@@ -95,10 +135,20 @@ impl Gateway {
     }
 
     /// Ends it by this signal, however it takes that, and starts another one in its data directory.
-    pub async fn crash(mut self, signal: Signal, flags: &[&str], configuration: &str) -> Result<Gateway> {
+    pub async fn crash(self, signal: Signal, flags: &[&str], configuration: &str) -> Result<Gateway> {
         self.process.signal(signal)?;
+        self.replace(flags, configuration, Launch::default()).await
+    }
+
+    /// Waits for its end, however it ends, and starts another one in its data directory.
+    pub async fn replace(
+        mut self,
+        flags: &[&str],
+        configuration: &str,
+        launch: Launch<'_>,
+    ) -> Result<Gateway> {
         self.process.end().await?;
-        Gateway::start_in(self.folder, flags, configuration).await
+        Gateway::launch(self.folder, flags, configuration, launch).await
     }
 
     /// Starts one with the embedded broker.

@@ -16,6 +16,9 @@ use crate::process::Process;
 /// How often it is tried whether it listens yet, or ends.
 const POLL: Duration = Duration::from_millis(10);
 
+/// Where it saves sessions and queues.
+const DATABASE: &str = "mosquitto.db";
+
 /// A port that was free a moment ago can be taken when Mosquitto, which takes no port 0, asks for it.
 const PORTS_TRIED: usize = 5;
 
@@ -71,6 +74,28 @@ impl Mosquitto {
             }
         }
         Ok(())
+    }
+
+    /// Ends it at once: what it has not saved is lost.
+    pub async fn kill(&mut self) -> Result<()> {
+        if let Some(mut process) = self.process.take() {
+            process.signal(Signal::KILL)?;
+            process.end().await?;
+        }
+        Ok(())
+    }
+
+    /// Removes what it has saved, while it does not run.
+    pub fn forget(&self) -> Result<()> {
+        match std::fs::remove_file(self.folder.path().join(DATABASE)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        self.process.as_ref().context("it does not run")?.signal(signal)
     }
 
     /// Starts it again where it stopped.

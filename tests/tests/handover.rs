@@ -1,21 +1,24 @@
 //! A gateway that is restarted on a socket that stays open refuses no connection, and tells its service manager how it
 //! is. What systemd does is done by the tests: the socket is descriptor 3, and the manager a socket of theirs.
 
+use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use offload_tests::device::{Device, Version};
+use offload_tests::device::{Device, Message, Options, Version};
 use offload_tests::process::Process;
 use offload_tests::{PATIENCE, built, envelope, guest};
 use rustix::process::Signal;
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::{TcpStream, UnixDatagram};
 use tokio::process::Command;
-use tokio::time::timeout;
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
 
 /// Moves the socket from descriptor 0, where a test can put it, to 3, and becomes the gateway.
 const HAND_OVER: &str = "exec 3<&0 </dev/null; export LISTEN_PID=$$ LISTEN_FDS=1; exec \"$0\" \"$@\"";
@@ -116,6 +119,80 @@ async fn a_restart_refuses_no_connection() -> Result<()> {
     }
     gateway.signal(Signal::TERM)?;
     ensure!(gateway.end().await?.success());
+    Ok(())
+}
+
+/// Requests that are under way when the gateway is restarted: more than run at once.
+const UNDER_WAY: usize = 64;
+
+/// How often somebody connects during the restarts.
+const KNOCK: Duration = Duration::from_millis(5);
+
+/// Planned and not: whoever repeats what is not answered gets one outcome for each `id`, and every connection is taken.
+#[tokio::test]
+async fn restarts_under_load_lose_nothing_double_nothing_and_refuse_no_connection() -> Result<()> {
+    let manager = Manager::new()?;
+    let address = manager.address()?;
+    let mut gateway = manager.start().await?;
+    let knocking: JoinHandle<Result<()>> = tokio::spawn(async move {
+        loop {
+            TcpStream::connect(address).await.context("refused")?;
+            sleep(KNOCK).await;
+        }
+    });
+    let options = Options { clean: false, ..Options::default() };
+    let mut device = Device::connect_with(address, Version::V5, "steady", options).await?;
+    let mut answers: HashMap<String, Value> = HashMap::new();
+    let module = envelope::bytes(guest::module("sleep")?);
+    for (round, signal) in [Signal::TERM, Signal::KILL, Signal::TERM].into_iter().enumerate() {
+        device.subscribe("result/steady").await?;
+        let ids: Vec<String> = (0..UNDER_WAY).map(|number| format!("{round} {number}")).collect();
+        let request = |id: &str| json!({ "id": id, "module": module, "args": ["300"] }).to_string();
+        for id in &ids {
+            device.publish("inputCode/steady", request(id)).await?;
+        }
+        let answered = |answers: &HashMap<String, Value>| ids.iter().all(|id| answers.contains_key(id));
+        hear(&mut device, &mut answers).await?;
+        gateway.signal(signal)?;
+        let status = gateway.end().await?;
+        assert_eq!(status.success(), signal == Signal::TERM, "{status}: {}", gateway.log());
+        gateway = manager.start().await?;
+        device.connected_again().await?;
+        device.subscribe("result/steady").await?;
+        while let Some(message) = device.message_there() {
+            note(&message, &mut answers)?;
+        }
+        // Answered while nobody was there to hear it, or not yet: the device cannot know which.
+        for id in ids.iter().filter(|id| !answers.contains_key(*id)).cloned().collect::<Vec<_>>() {
+            device.publish("inputCode/steady", request(&id)).await?;
+        }
+        while !answered(&answers) {
+            hear(&mut device, &mut answers).await?;
+        }
+    }
+    ensure!(!knocking.is_finished(), "{:?}", knocking.await?);
+    knocking.abort();
+    gateway.signal(Signal::TERM)?;
+    ensure!(gateway.end().await?.success());
+    Ok(())
+}
+
+/// Waits for an answer.
+async fn hear(device: &mut Device, answers: &mut HashMap<String, Value>) -> Result<()> {
+    note(&device.message().await?, answers)
+}
+
+/// Takes an answer down. One to an `id` that was answered before has to be the same, to the microseconds that it took.
+fn note(message: &Message, answers: &mut HashMap<String, Value>) -> Result<()> {
+    let answer = envelope::read(message)?;
+    // A gateway that drains says so, and has run nothing.
+    if envelope::error_kind(&answer) == "busy" {
+        return Ok(());
+    }
+    assert_eq!(answer["status"], "ok", "{answer}");
+    let id = answer["id"].as_str().context("an id")?.to_owned();
+    let before = answers.entry(id).or_insert_with(|| answer.clone());
+    ensure!(*before == answer, "answered differently: {before} and {answer}");
     Ok(())
 }
 

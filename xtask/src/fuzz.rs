@@ -1,4 +1,4 @@
-//! `cargo xtask fuzz`: the fuzz targets of the broker and of the wire contract, for a bounded time.
+//! `cargo xtask fuzz`: the fuzz targets of all crates that have some, for a bounded time or number of inputs.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -23,6 +23,9 @@ pub struct Arguments {
     /// For each target
     #[arg(long, default_value = "60s")]
     time: Span,
+    /// So many inputs for each target, however long that takes
+    #[arg(long, value_name = "N", conflicts_with = "time")]
+    runs: Option<u64>,
     /// Only this one
     target: Option<Target>,
 }
@@ -40,6 +43,12 @@ enum Target {
     Answers,
     /// Topics, filters and digests
     Names,
+    /// Segments and blobs of a journal, of any content
+    Segments,
+    /// Damage to whole journals
+    Damage,
+    /// Configuration files
+    Configuration,
 }
 
 impl Target {
@@ -50,6 +59,9 @@ impl Target {
             Target::Requests => "requests",
             Target::Answers => "answers",
             Target::Names => "names",
+            Target::Segments => "segments",
+            Target::Damage => "damage",
+            Target::Configuration => "configuration",
         }
     }
 
@@ -58,6 +70,8 @@ impl Target {
         match self {
             Target::Packets | Target::Connections => "broker",
             Target::Requests | Target::Answers | Target::Names => "protocol",
+            Target::Segments | Target::Damage => "journal",
+            Target::Configuration => "runtime",
         }
     }
 }
@@ -69,10 +83,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         run_command(cargo(&workspace.root).args(["install", "--locked", "cargo-fuzz"]))?;
     }
     let targets = arguments.target.map_or_else(|| Target::value_variants().to_vec(), |target| vec![target]);
-    targets.into_iter().try_for_each(|target| fuzz(&workspace, target, arguments.time))
+    targets.into_iter().try_for_each(|target| fuzz(&workspace, target, arguments))
 }
 
-fn fuzz(workspace: &Workspace, target: Target, time: Span) -> Result<()> {
+fn fuzz(workspace: &Workspace, target: Target, arguments: &Arguments) -> Result<()> {
     let (owner, name) = (workspace.root.join(target.owner()), target.name());
     let folder = |of: &str| -> Result<PathBuf> {
         let folder = workspace.target.join("fuzz").join(of).join(name);
@@ -82,10 +96,13 @@ fn fuzz(workspace: &Workspace, target: Target, time: Span) -> Result<()> {
     let (corpus, seeds, findings) = (folder("corpus")?, folder("seeds")?, folder("findings")?);
     write_seeds(&owner.join("fuzz/seeds").join(name).with_extension("hex"), &seeds)?;
     let mut command = cargo(&owner);
-    // Without a sanitizer, which this toolchain does not offer: neither crate has unsafe code that it could watch.
+    // Without a sanitizer, which this toolchain does not offer: none of the crates has unsafe code that it could watch.
     command.args(["fuzz", "run", "--sanitizer", "none", "--target-dir"]);
     command.arg(workspace.target.join("fuzz/build")).arg(name).arg(&corpus).arg(&seeds).arg("--");
-    command.arg(format!("-max_total_time={}", time.seconds()));
+    command.arg(match arguments.runs {
+        Some(runs) => format!("-runs={runs}"),
+        None => format!("-max_total_time={}", arguments.time.seconds()),
+    });
     command.arg(format!("-max_len={LARGEST_INPUT}")).arg(format!("-timeout={HANGS}"));
     command.arg(format!("-rss_limit_mb={MOST_MEMORY}"));
     command.arg(format!("-artifact_prefix={}/", findings.display()));

@@ -97,6 +97,11 @@ impl FaultyDisk {
         self.lock().calls
     }
 
+    /// Bytes of all files.
+    pub fn bytes(&self) -> u64 {
+        self.lock().bytes()
+    }
+
     /// Waits until a sync waits, or none will, since a call has failed.
     pub fn wait_until_held(&self) {
         let mut state = self.lock();

@@ -1,17 +1,35 @@
-//! Any batches, crashes and closings, against what a map of records does.
+//! Any batches, crashes, closings, failures and full disks, against what a map of records does.
 
 use proptest::prelude::*;
 
-use crate::faulty_disk::FaultyDisk;
+use offload_journal::Health;
+
+use crate::faulty_disk::{Faults, FaultyDisk};
 use crate::ledger::{Ledger, User, live, open};
 use crate::random::Random;
 
 #[derive(Clone, Debug)]
 enum Step {
-    Append { groups: usize, seed: u64 },
+    Append {
+        groups: usize,
+        seed: u64,
+    },
     Close,
     Kill,
-    PowerCut { seed: u64 },
+    PowerCut {
+        seed: u64,
+    },
+    /// A call fails while batches are appended, and the power goes after that.
+    Failure {
+        after: u64,
+        groups: usize,
+        seed: u64,
+    },
+    /// Batches are appended while the disk has no room for more than it has.
+    FullDisk {
+        groups: usize,
+        seed: u64,
+    },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -20,6 +38,9 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Close),
         1 => Just(Step::Kill),
         1 => any::<u64>().prop_map(|seed| Step::PowerCut { seed }),
+        1 => (0..40_u64, 1..40_usize, any::<u64>())
+            .prop_map(|(after, groups, seed)| Step::Failure { after, groups, seed }),
+        1 => (1..40_usize, any::<u64>()).prop_map(|(groups, seed)| Step::FullDisk { groups, seed }),
     ]
 }
 
@@ -46,12 +67,32 @@ proptest! {
                 }
                 Step::Kill => disk.after_kill(),
                 Step::PowerCut { seed } => disk.after_power_cut(seed),
+                Step::Failure { after, groups, seed } => {
+                    disk.set(Faults { error_at: Some(disk.calls() + after), ..Faults::default() });
+                    let random = Random::new(seed);
+                    User { journal: &journal, disk: &disk, ledger: &mut ledger, random }.run(groups);
+                    drop(journal);
+                    let left = disk.after_power_cut(seed);
+                    // Of what was not completed any part may be there, as far as it goes.
+                    let (opened, recovery) = open(&left);
+                    prop_assert!(recovery.damage.is_empty());
+                    prop_assert_eq!(ledger.judge(&live(&opened, &recovery)), Ok(()));
+                    drop(opened);
+                    left
+                }
+                Step::FullDisk { groups, seed } => {
+                    disk.set(Faults { capacity: Some(disk.bytes()), ..Faults::default() });
+                    let random = Random::new(seed);
+                    User { journal: &journal, disk: &disk, ledger: &mut ledger, random }.run(groups);
+                    disk.set(Faults::default());
+                    prop_assert!(matches!(journal.health(), Health::Sound), "a full disk is no failure");
+                    continue;
+                }
             };
-            let opened = open(&left);
-            prop_assert!(opened.1.damage.is_empty());
-            prop_assert_eq!(live(&opened.0, &opened.1), ledger.live());
-            journal = opened.0;
-            disk = left;
+            let (opened, recovery) = open(&left);
+            prop_assert!(recovery.damage.is_empty());
+            prop_assert_eq!(live(&opened, &recovery), ledger.live());
+            (journal, disk) = (opened, left);
         }
     }
 }

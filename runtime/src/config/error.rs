@@ -1,6 +1,6 @@
 //! What is wrong with a configuration, and where.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -148,16 +148,16 @@ fn position(text: &str, offset: usize) -> (usize, usize) {
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(Place { file, line, column }) = self.place.as_deref() {
-            write!(f, "{}:{line}:{column}: ", file.display())?;
-        }
-        if !self.key.is_empty() {
-            write!(f, "{}: ", self.key)?;
-        }
-        f.write_str(&self.problem)?;
-        match &self.accepted {
-            Some(accepted) => write!(f, "; accepted: {accepted}"),
-            None => Ok(()),
-        }
+        let place = self.place.as_deref().map_or_else(String::new, |Place { file, line, column }| {
+            format!("{}:{line}:{column}: ", file.display())
+        });
+        let key = if self.key.is_empty() { String::new() } else { format!("{}: ", self.key) };
+        let accepted = self.accepted.as_ref().map(|accepted| format!("; accepted: {accepted}"));
+        let line = [&place, &key, &self.problem, accepted.as_deref().unwrap_or_default()].concat();
+        // Keys and values can hold line ends, and each refusal is one line.
+        line.chars().try_for_each(|c| match c.is_control() {
+            true => write!(f, "{}", c.escape_default()),
+            false => f.write_char(c),
+        })
     }
 }

@@ -55,8 +55,10 @@ impl Relations<'_> {
         self.someone_gets_in(config);
 
         // A message comes and goes in one packet. The broker wants the same of its own limits.
-        let request = config.limits.module.max(config.limits.source).bytes() + config.limits.stdin.bytes();
-        let answer = config.limits.stdout.bytes() + config.limits.stderr.bytes();
+        // (Each of these may still be out of its range.)
+        let code = config.limits.module.max(config.limits.source);
+        let request = code.bytes().saturating_add(config.limits.stdin.bytes());
+        let answer = config.limits.stdout.bytes().saturating_add(config.limits.stderr.bytes());
         let message = ByteSize::new(request.max(answer)).min(MAX_PACKET);
         self.at_least("listen.max_packet", &mut config.listen.max_packet, message);
         at_most!(self, config, listen.max_packet <= listen.session_queue_bytes);
@@ -78,7 +80,7 @@ impl Relations<'_> {
         let module = config.limits.module.min(in_all);
         self.at_least("modules.per_principal", &mut config.modules.per_principal, module);
         at_most!(self, config, modules.per_principal <= modules.total);
-        let outcome = ByteSize::new(answer + OUTCOME_OVERHEAD);
+        let outcome = ByteSize::new(answer.saturating_add(OUTCOME_OVERHEAD));
         self.at_least("idempotency.bytes", &mut config.idempotency.bytes, outcome);
         at_most!(self, config, compiler.max_artifact <= compiler.memory);
         at_most!(self, config, sandbox.work_dir <= sandbox.memory);
@@ -169,7 +171,7 @@ impl Relations<'_> {
     fn workers_have_memory(&mut self, config: &mut Config) {
         let each = capacity::least_memory(&config.compiler);
         let (count, memory) = (config.workers.count, config.workers.memory);
-        let least = ByteSize::new(each.bytes() * count as u64);
+        let least = ByteSize::new(each.bytes().saturating_mul(count as u64));
         if memory >= least {
             return;
         }

@@ -32,7 +32,9 @@ pub fn wire_error(error: Error) -> WireError {
             WireError::new(ErrorKind::Build, message)
         }
         Error::Input(problem) => WireError::new(ErrorKind::TooLarge, problem),
-        Error::Sandbox(_) | Error::Io(_) => telemetry::internal_error(&format!("native: {error}")),
+        Error::CompilerKilled | Error::Sandbox(_) | Error::Io(_) => {
+            telemetry::internal_error(&format!("native: {error}"))
+        }
     }
 }
 

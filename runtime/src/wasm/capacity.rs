@@ -127,25 +127,27 @@ impl PoolCapacity {
 
 /// The least memory of guests (`workers.memory`) for each worker: one slot has half of it.
 pub fn least_memory(compiler: &Compiler) -> ByteSize {
-    ByteSize::new(2 * resident(compiler) as u64)
+    ByteSize::new((resident(compiler) as u64).saturating_mul(2))
 }
 
 /// Linear memory that one guest can have while no other needs any, in whole pages.
 pub fn most_of_one_guest(workers: &Workers, compiler: &Compiler) -> ByteSize {
-    let bytes = (engine::MEMORY_KEEP_RESIDENT + beyond_slots(workers, compiler)) as u64;
+    let bytes = engine::MEMORY_KEEP_RESIDENT.saturating_add(beyond_slots(workers, compiler)) as u64;
     ByteSize::new(bytes - bytes % WASM_PAGE.bytes())
 }
 
 /// The memory of guests (`workers.memory`) of which one guest can have so much.
 pub fn memory_for_one_guest(guest: ByteSize, workers: &Workers, compiler: &Compiler) -> ByteSize {
     let beyond = guest.as_usize().saturating_sub(engine::MEMORY_KEEP_RESIDENT);
-    let loaded = compiler.loaded_bytes.map_or(LOADED_BYTES * workers.count, ByteSize::as_usize);
-    ByteSize::mib((2 * (beyond + loaded)).div_ceil(1 << 20) as u64)
+    let loaded = compiler.loaded_bytes.map_or(LOADED_BYTES.saturating_mul(workers.count), ByteSize::as_usize);
+    let whole = beyond.saturating_add(loaded).saturating_mul(2) as u64;
+    ByteSize::new(whole.div_ceil(1 << 20).saturating_mul(1 << 20))
 }
 
 /// Bytes of linear memory, of all guests together, beyond what each slot keeps.
 fn beyond_slots(workers: &Workers, compiler: &Compiler) -> usize {
-    (workers.memory.as_usize() / 2).saturating_sub(loaded_bytes(workers, compiler) * workers.count)
+    let loaded = loaded_bytes(workers, compiler).saturating_mul(workers.count);
+    (workers.memory.as_usize() / 2).saturating_sub(loaded)
 }
 
 /// Slots of one worker, by the configuration alone.
@@ -182,9 +184,11 @@ fn address_space(compiler: &Compiler) -> usize {
 /// What one slot keeps between guests at the most, in bytes. Its stack is not cleared, so that of it stays what the
 /// deepest guest has used.
 fn resident(compiler: &Compiler) -> usize {
-    compiler.memories * engine::MEMORY_KEEP_RESIDENT
-        + compiler.tables.max(compiler.component_tables) * engine::TABLE_KEEP_RESIDENT
-        + engine::ASYNC_STACK_SIZE
+    // Nothing is checked yet when a configuration asks.
+    let memories = compiler.memories.saturating_mul(engine::MEMORY_KEEP_RESIDENT);
+    let tables = compiler.tables.max(compiler.component_tables);
+    let tables = tables.saturating_mul(engine::TABLE_KEEP_RESIDENT);
+    memories.saturating_add(tables).saturating_add(engine::ASYNC_STACK_SIZE)
 }
 
 #[cfg(test)]

@@ -1,0 +1,210 @@
+//! The disk of the data directory: read-only, full, slow, or failing.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use offload_tests::device::{Device, PubAckReason, Version};
+use offload_tests::gateway::{Gateway, Launch};
+use offload_tests::{envelope, guest};
+use rustix::process::Signal;
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::injected::{Control, Faults};
+
+const EMBEDDED: [&str; 2] = ["--listen", "127.0.0.1:0"];
+
+/// The exit code of a gateway whose journal has failed.
+const EXIT_JOURNAL_FAILED: i32 = 74;
+
+/// Becomes the gateway with a file system of its own, in memory, on the folder `$2`, mounted with the options `$1`. It
+/// goes with the process.
+const MOUNTED: &str = "set -e; options=$1; folder=$2; shift 2; mount -t tmpfs -o \"$options\" none \"$folder\"; \
+                       exec \"$@\"";
+
+fn path(path: &Path) -> Result<&str> {
+    path.to_str().context("a path is not UTF-8")
+}
+
+/// A gateway that has just been started, with its data directory on such a file system.
+fn spawn_on(options: &str, configuration: &str) -> Result<Gateway> {
+    let folder = TempDir::new()?;
+    let data = folder.path().join("data");
+    std::fs::create_dir(&data)?;
+    let data = path(&data)?.to_owned();
+    let options = format!("mode=700,{options}");
+    let wrapper = ["unshare", "--mount", "sh", "-c", MOUNTED, "sh", &options, &data];
+    Gateway::spawn(folder, &EMBEDDED, configuration, Launch { wrapper: &wrapper, ..Launch::default() })
+}
+
+#[tokio::test]
+async fn a_gateway_does_not_start_on_a_read_only_directory_and_says_what_to_do() -> Result<()> {
+    let mut gateway = spawn_on("ro", "")?;
+    let status = gateway.ended_with().await?;
+    assert_eq!(status.code(), Some(1), "{}", gateway.log());
+    let log = gateway.whole_log()?;
+    ensure!(
+        log.contains("error: cannot use the data directory: ") && log.contains("Read-only file system"),
+        "{log}"
+    );
+    ensure!(log.contains("--data-dir or `data_dir` names another one"), "{log}");
+    Ok(())
+}
+
+/// What is kept for later, and cannot be, costs later requests a compile, and this one nothing.
+#[tokio::test]
+async fn modules_are_run_where_they_cannot_be_kept() -> Result<()> {
+    let faults = Faults::none()?;
+    let gateway = faults.launch(TempDir::new()?, &EMBEDDED, "").await?;
+    let mut device = Device::connect(gateway.address()?, Version::V5, "dev").await?;
+    device.subscribe("result/dev").await?;
+    faults.set(Control::ChangeErrno, libc::EROFS.into())?;
+    let module = guest::module("hello")?;
+    let answer = device.ask("inputCode/dev", module.clone()).await?;
+    ensure!(!answer.text().starts_with("error"), "{}", answer.text());
+    ensure!(faults.injected()? > 0, "nothing was to be kept");
+    let told = gateway.logged(&["cannot keep an artifact", "Read-only file system"]).await?;
+    ensure!(told.contains("data"), "{told}");
+    Ok(())
+}
+
+/// An address that is the same after a restart.
+fn free_address() -> Result<SocketAddr> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+}
+
+/// A request with an `id` that takes so long.
+fn asleep(id: &str, milliseconds: &str) -> Result<String> {
+    let module = envelope::bytes(guest::module("sleep")?);
+    Ok(json!({ "id": id, "module": module, "args": [milliseconds] }).to_string())
+}
+
+/// Each sync takes half a second: acknowledgements and outcomes wait for it, and nobody is lost meanwhile.
+#[tokio::test]
+async fn on_a_slow_disk_everything_is_answered() -> Result<()> {
+    const REQUESTS: usize = 40;
+    let faults = Faults::none()?;
+    let gateway = faults.launch(TempDir::new()?, &EMBEDDED, "[watchdog]\ntimeout = \"5s\"\n").await?;
+    let mut device = Device::connect(gateway.address()?, Version::V5, "dev").await?;
+    device.subscribe("result/dev").await?;
+    faults.set(Control::SyncDelay, 500)?;
+    for number in 0..REQUESTS {
+        let request = match number % 2 {
+            0 => json!({ "program": "add", "args": ["5", "7"] }),
+            _ => json!({ "id": number.to_string(), "program": "add", "args": ["5", "7"] }),
+        };
+        device.publish("localCode/dev", request.to_string()).await?;
+    }
+    for _ in 0..REQUESTS {
+        assert_eq!(envelope::read(&device.message().await?)?["status"], "ok");
+    }
+    for _ in 0..REQUESTS {
+        assert_eq!(device.acknowledged().await?, PubAckReason::Success);
+    }
+    ensure!(faults.injected()? > 0, "no sync was slow");
+    faults.set(Control::SyncDelay, 0)?;
+    assert_eq!(device.ask("localCode/dev", "5 8").await?.text(), "13\n");
+    gateway.stop(Signal::TERM).await
+}
+
+/// A disk that fails is not tried again. What was acknowledged is answered after the next start; what comes when it has
+/// failed is not acknowledged.
+async fn a_disk_that_fails_ends_the_gateway(errno: i32, controls: &[Control]) -> Result<()> {
+    let faults = Faults::none()?;
+    let listen = free_address()?.to_string();
+    let flags = ["--listen", &listen];
+    let mut gateway = faults.launch(TempDir::new()?, &flags, "").await?;
+    let mut device = Device::connect(gateway.address()?, Version::V5, "dev").await?;
+    device.subscribe("result/dev").await?;
+    device.publish("inputCode/dev", asleep("kept", "2000")?).await?;
+    assert_eq!(device.acknowledged().await?, PubAckReason::Success);
+    for control in controls {
+        faults.set(*control, errno.into())?;
+    }
+    // This one needs the disk.
+    device.publish("inputCode/dev", asleep("late", "1")?).await?;
+    let status = gateway.ended_with().await?;
+    assert_eq!(status.code(), Some(EXIT_JOURNAL_FAILED), "{}", gateway.log());
+    ensure!(faults.injected()? > 0, "nothing has failed");
+    let log = gateway.whole_log()?;
+    ensure!(log.contains("the journal has failed") && log.contains("start the gateway again"), "{log}");
+    drop(device);
+
+    for control in controls {
+        faults.set(*control, 0)?;
+    }
+    let gateway = gateway.replace(&flags, "", Launch::default()).await?;
+    let mut device = Device::connect(gateway.address()?, Version::V5, "dev").await?;
+    device.subscribe("result/dev").await?;
+    // It runs, or has run: either way this is the same request.
+    device.publish("inputCode/dev", asleep("kept", "2000")?).await?;
+    loop {
+        let answer = envelope::read(&device.message().await?)?;
+        assert_eq!(answer["status"], "ok");
+        if answer["id"] == "kept" {
+            break;
+        }
+    }
+    gateway.stop(Signal::TERM).await
+}
+
+#[tokio::test]
+async fn a_failing_sync_ends_the_gateway_and_loses_nothing() -> Result<()> {
+    a_disk_that_fails_ends_the_gateway(libc::EIO, &[Control::SyncErrno]).await
+}
+
+/// As ext4 makes itself after an error.
+#[tokio::test]
+async fn a_disk_that_becomes_read_only_ends_the_gateway_and_loses_nothing() -> Result<()> {
+    let all = [Control::WriteErrno, Control::ChangeErrno, Control::SyncErrno];
+    a_disk_that_fails_ends_the_gateway(libc::EROFS, &all).await
+}
+
+/// Room for records is reserved: small requests go on. What needs new files is answered `busy`, until there is room.
+#[tokio::test]
+async fn on_a_full_disk_small_requests_go_on_and_large_ones_are_busy() -> Result<()> {
+    const LARGE: usize = 1 << 20;
+    let gateway = spawn_on("size=64m", "")?.when_ready().await?;
+    let mut device = Device::connect(gateway.address()?, Version::V5, "dev").await?;
+    device.subscribe("result/dev").await?;
+    let large = |id: &str| {
+        let stdin = envelope::bytes(vec![b'1'; LARGE]);
+        json!({ "id": id, "program": "add", "args": ["5", "7"], "stdin": stdin }).to_string()
+    };
+    assert_eq!(envelope::ask(&mut device, "localCode/dev", large("before")).await?["status"], "ok");
+    // The gateway's own view of its directory.
+    let filler = format!("/proc/{}/root{}/filler", gateway.id()?, path(&gateway.data_dir())?);
+    fill(&filler)?;
+    for number in 0..100 {
+        let request = json!({ "id": format!("small {number}"), "program": "add", "args": ["5", "7"] });
+        assert_eq!(envelope::ask(&mut device, "localCode/dev", request).await?["status"], "ok");
+    }
+    let refused = envelope::ask(&mut device, "localCode/dev", large("during")).await?;
+    assert_eq!(envelope::error_kind(&refused), "busy", "{refused}");
+    gateway.logged(&["the journal is full", "journal."]).await?;
+    std::fs::remove_file(&filler)?;
+    assert_eq!(envelope::ask(&mut device, "localCode/dev", large("after")).await?["status"], "ok");
+    gateway.stop(Signal::TERM).await
+}
+
+/// Writes to a file until the disk is full.
+fn fill(path: &str) -> Result<()> {
+    let mut file = std::fs::File::create(path)?;
+    for bytes in [1 << 20, 4096] {
+        while std::io::Write::write_all(&mut file, &vec![0; bytes]).is_ok() {}
+    }
+    Ok(())
+}
+
+/// Without room for the journal's first files there is no start, and the error says what lacks.
+#[tokio::test]
+async fn a_gateway_does_not_start_on_a_full_disk_and_says_what_lacks() -> Result<()> {
+    let mut gateway = spawn_on("size=8m", "")?;
+    let status = gateway.ended_with().await?;
+    assert_eq!(status.code(), Some(1), "{}", gateway.log());
+    let log = gateway.whole_log()?;
+    let error = log.lines().find(|line| line.starts_with("error: ")).context("an error")?;
+    ensure!(error.contains("journal") && error.contains("No space left on device"), "{error}");
+    Ok(())
+}

@@ -36,9 +36,10 @@ impl Hints<'_> {
     /// The error of a build that failed, having said this.
     pub fn error(&self, output: &[u8], platform: Platform<'_>) -> Error {
         let mut explained = self.explain(&String::from_utf8_lossy(output), platform);
-        explained.extend(
-            self.run_by_a_command(output).map(|program| format!("\nerror: {}\n", left_to_us(program))),
-        );
+        if let Some(program) = self.run_by_a_command(output) {
+            let gap = if explained.is_empty() || explained.ends_with('\n') { "" } else { "\n" };
+            explained += &format!("{gap}error: {}\n", left_to_us(program));
+        }
         let output = explained.as_bytes();
         Error::Build { first: diagnostics::first_error(output), output: diagnostics::cleaned(output) }
     }

@@ -1,5 +1,5 @@
-//! Whether the files that a configuration names hold what they should. They are read here as the gateway reads them when
-//! it starts, so that what is wrong with them is found by `config --check` too, and told with the key's line.
+//! Whether the files that a configuration names hold what they should. They are read here as the gateway reads them
+//! when it starts, so that what is wrong with them is found by `config --check` too, and told with the key's line.
 
 use super::{Config, Refusal, Tls};
 use crate::auth::certificates::{CertificatesError, Files};

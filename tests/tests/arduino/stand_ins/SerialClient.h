@@ -107,36 +107,43 @@ private:
 
   void pump() {
     while (Serial.available()) {
-      uint8_t byte = static_cast<uint8_t>(Serial.read());
-      if (left_) {
-        --left_;
-        take(byte);
-      } else if (letter_ == FRAME) {
-        letter_ = byte;
-        if (byte == 'O' || byte == 'C') {
-          open_ = byte == 'O';
-          opening_ = false;
-          letter_ = 0;
-        }
-      } else if (letter_) {
-        left_ = byte;
-      } else if (byte == FRAME) {
-        letter_ = FRAME;
-      }
-      if (letter_ && letter_ != FRAME && !left_ && ended_) {
-        letter_ = 0;
-        ended_ = false;
-      }
+      take(static_cast<uint8_t>(Serial.read()));
     }
   }
 
   void take(uint8_t byte) {
-    ended_ = !left_;
-    if (letter_ == 'D') {
-      if (open_ && count_ < ROOM) {
+    switch (state_) {
+    case Nothing:
+      state_ = byte == FRAME ? Letter : Nothing;
+      break;
+    case Letter:
+      letter_ = byte;
+      state_ = Nothing;
+      if (byte == 'D' || byte == 'I') {
+        state_ = Length;
+      } else {
+        open_ = byte == 'O';
+        opening_ = false;
+      }
+      break;
+    case Length:
+      left_ = byte;
+      state_ = Contents;
+      break;
+    case Contents:
+      if (!--left_) {
+        state_ = Nothing;
+      }
+      if (letter_ == 'I') {
+        type(byte);
+      } else if (open_ && count_ < ROOM) {
         data_[(first_ + count_++) % ROOM] = byte;
       }
-    } else if (byte == '\n') {
+    }
+  }
+
+  void type(uint8_t byte) {
+    if (byte == '\n') {
       typed_[typed_size_] = 0;
       line_ = true;
     } else if (typed_size_ < TYPED - 1) {
@@ -144,10 +151,11 @@ private:
     }
   }
 
+  enum State : uint8_t { Nothing, Letter, Length, Contents };
+  State state_ = Nothing;
   bool open_ = false;
   bool opening_ = false;
   bool line_ = false;
-  bool ended_ = false;
   uint8_t letter_ = 0;
   uint8_t left_ = 0;
   uint8_t first_ = 0;

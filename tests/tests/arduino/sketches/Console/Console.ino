@@ -4,16 +4,16 @@
 //     sum SIZE TIMEOUT PROGRAM ARG...       the same of all parts together: = TOTAL PARTS CHECKSUM
 //     module SIZE TIMEOUT PADDING ARG...    a module from flash, with so many bytes of padding made by a callback
 //     digest SIZE TIMEOUT PADDING ARG...    the same, by its digest first
-#include <Ethernet.h>
 #include <Offload.h>
 
 #include "Module.h"
+#include "SerialClient.h"
 
 #ifndef BAUD
 #define BAUD 115200
 #endif
 
-EthernetClient network;
+SerialClient network;
 OffloadGateway gateway(network);
 char answer[256];
 

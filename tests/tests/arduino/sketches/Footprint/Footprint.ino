@@ -19,6 +19,9 @@ public:
 
 NoClient network;
 OffloadGateway gateway(network);
+// So that nothing is left out as unused.
+volatile long length;
+volatile char first;
 const uint8_t MODULE[] PROGMEM = {0};
 
 void setup() {
@@ -30,10 +33,9 @@ void loop() {
   // The caller's buffer, on the stack.
   char answer[16];
   const char *args[] = {"5", "7"};
-  volatile long length = gateway.run("add", args, 2, answer, sizeof answer, 10000);
+  length = gateway.run("add", args, 2, answer, sizeof answer, 10000);
   length = gateway.next(1000);
   length = gateway.run(OffloadRequest::module(OffloadCode::flash(MODULE, 1).digest("sha256:")).input("x", 1), answer,
                        sizeof answer, 10000);
-  volatile char first = *gateway.errorText();
-  (void)first;
+  first = *gateway.errorText();
 }

@@ -1,0 +1,1 @@
+//! `docs/devices/arduino.md`, as its reader types it.

@@ -1,0 +1,57 @@
+//! A gateway is killed while it runs a board's request, and started again.
+
+use anyhow::{Result, ensure};
+use offload_tests::deployment::Deployment;
+use offload_tests::device::{Device, Version};
+use offload_tests::on_each_broker;
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::answers::programs;
+use crate::board::{Board, FAST, SLOW};
+
+on_each_broker! {
+    a_killed_gateway_is_waited_for with &watched()?,
+}
+
+/// By which it is seen that a request runs.
+fn watched() -> Result<String> {
+    Ok(format!("{}[mirror]\nenabled = true\n", programs()?))
+}
+
+/// On both kinds of broker, at both rates: the board connects again, asks again, and is answered.
+async fn a_killed_gateway_is_waited_for(deployment: Deployment) -> Result<()> {
+    let address = deployment.address();
+    let Deployment { mut gateway, mosquitto, .. } = deployment;
+    for (name, baud) in [("killed-slow", SLOW), ("killed-fast", FAST)] {
+        let name = format!("{name}-{}", if mosquitto.is_some() { "m" } else { "e" });
+        let mut board = Board::console(address, &name, baud).await?;
+        assert_eq!(board.does("run 16 60000 add 5 7").await?, "= 3 3 12");
+        let mut bystander = Device::connect(address, Version::V5, &format!("by-{name}")).await?;
+        bystander.subscribe("gateway/+/jobs").await?;
+        board.types("run 16 60000 sleep 2000").await?;
+        runs(&mut bystander, &name).await?;
+
+        let flags = match &mosquitto {
+            Some(mosquitto) => ["--broker".to_owned(), mosquitto.url()],
+            None => ["--listen".to_owned(), address.to_string()],
+        };
+        gateway = gateway.crash(Signal::KILL, &flags.each_ref().map(String::as_str), &watched()?).await?;
+        assert_eq!(board.line().await?, "= 6 6 awake");
+        assert_eq!(board.does("run 16 60000 add 40 2").await?, "= 3 3 42");
+    }
+    Ok(())
+}
+
+/// Waits until the gateway has this board's request.
+async fn runs(bystander: &mut Device, board: &str) -> Result<()> {
+    let topic = format!("localCode/{board}");
+    for _ in 0..100 {
+        let job: Value = serde_json::from_slice(&bystander.message().await?.payload)?;
+        if job["event"] == "request" && job["topic"] == *topic {
+            return Ok(());
+        }
+    }
+    ensure!(false, "{board}'s request does not come");
+    Ok(())
+}

@@ -4,7 +4,7 @@
 /* Bytes that are read in one `poll`, so that it ends. */
 static const uint8_t READ_AT_ONCE = 128;
 
-/* Whether so much time has passed since then. */
+/* Whether this much time has passed since then. */
 static bool passed(uint32_t since, uint32_t span) {
   return millis() - since >= span;
 }
@@ -23,8 +23,13 @@ static char *hex(uint32_t number, char *to) {
   return to;
 }
 
-OffloadGateway::OffloadGateway(Client &network)
-    : network_(network), identity_(), question_(), packet_(), answer_() {}
+/* Milliseconds before a request is repeated, by default. */
+static const uint16_t REPEAT_AFTER = 5000;
+
+OffloadGateway::OffloadGateway(Client &network) : OffloadState(), network_(network) {
+  repeat_after_ = REPEAT_AFTER;
+  result_ = OFFLOAD_MISUSED;
+}
 
 void OffloadGateway::begin(const char *host, uint16_t port, const char *device, uint32_t seed) {
   begin(port, device, seed);
@@ -117,7 +122,7 @@ void OffloadGateway::start(const OffloadRequest &request, void *answer, uint16_t
   *hex(seed_, question_.id) = '-';
   hex(++requests_, strchr(question_.id, '-') + 1);
   if (link_ == Off) {
-    state_ = Idle;
+    phase_ = Idle;
     result_ = OFFLOAD_MISUSED;
   } else {
     ask();
@@ -126,7 +131,7 @@ void OffloadGateway::start(const OffloadRequest &request, void *answer, uint16_t
 
 void OffloadGateway::startNext() {
   /* What is under way goes on; after an error there is nothing more. */
-  if (state_ != Done || result_ < 0) {
+  if (phase_ != Done || result_ < 0) {
     return;
   }
   offset_ += length_;
@@ -140,7 +145,7 @@ void OffloadGateway::startNext() {
 
 /* The question as it stands is to be sent, and answered. */
 void OffloadGateway::ask() {
-  state_ = Asking;
+  phase_ = Asking;
   due_ = true;
   last_ = 0;
   /* A packet that has come in part is an earlier answer. */
@@ -148,13 +153,13 @@ void OffloadGateway::ask() {
 }
 
 void OffloadGateway::finish(long result) {
-  state_ = Done;
+  phase_ = Done;
   result_ = result;
 }
 
 /* There will be no answer. */
 void OffloadGateway::fail(int8_t error) {
-  if (state_ == Asking) {
+  if (phase_ == Asking) {
     answer_.setText(offloadMeaning(error));
     finish(error);
   }
@@ -217,7 +222,7 @@ void OffloadGateway::end() {
   }
   network_.stop();
   link_ = Off;
-  state_ = Idle;
+  phase_ = Idle;
   result_ = OFFLOAD_MISUSED;
 }
 
@@ -231,7 +236,7 @@ void OffloadGateway::read() {
     if (byte < 0) {
       return;
     }
-    if (!packet_.inPacket() && (byte & 0xF0) == OFFLOAD_PUBLISH && state_ == Asking) {
+    if (!packet_.inPacket() && (byte & 0xF0) == OFFLOAD_PUBLISH && phase_ == Asking) {
       listening_ = true;
       answer_.begin(question_.id);
     }
@@ -283,7 +288,7 @@ void OffloadGateway::handle(uint8_t type) {
     } else if (link_ == Subscribing) {
       refused_ = false;
       link_ = Up;
-      due_ = state_ == Asking;
+      due_ = phase_ == Asking;
     }
     break;
   case OFFLOAD_PUBLISH:
@@ -300,7 +305,7 @@ void OffloadGateway::handle(uint8_t type) {
 
 /* Whether what has come is the answer. */
 void OffloadGateway::judge() {
-  if (state_ != Asking || !answer_.complete()) {
+  if (phase_ != Asking || !answer_.complete()) {
     return;
   }
   int8_t error = answer_.error();
@@ -394,7 +399,7 @@ OffloadPacket OffloadGateway::due() const {
   if (link_ != Up) {
     return OffloadPacket::None;
   }
-  if (state_ == Asking && (due_ || passed(asked_at_, 2 * took_ + repeat_after_))) {
+  if (phase_ == Asking && (due_ || passed(asked_at_, 2 * took_ + repeat_after_))) {
     return OffloadPacket::Question;
   }
   if (passed(written_at_, OFFLOAD_KEEP_ALIVE_S * 500UL)) {

@@ -24,9 +24,7 @@
 #include "OffloadBootCount.h"
 #include "OffloadError.h"
 #include "OffloadRequest.h"
-#include "offload/AnswerReader.h"
-#include "offload/PacketReader.h"
-#include "offload/PacketWriter.h"
+#include "offload/State.h"
 
 /* Bytes that are written at a time, on the stack. What a Serial link sends meanwhile is waited for where the Client
  * cannot say how much it takes (`availableForWrite`). */
@@ -54,19 +52,19 @@
 #define OFFLOAD_BACKOFF_MAX_MS 60000
 #endif
 
-class OffloadGateway {
+class OffloadGateway : OffloadState {
 public:
   /* Over this Client, which is this gateway's alone. */
   explicit OffloadGateway(Client &network);
 
   /* Where the broker is, and who this is. Nothing is sent yet.
    *
-   * `device` is the reply id and the MQTT client id: on the gateway's own broker the user name, if there is one. 1 to 64
-   * bytes without `/`, `+` and `#`, for this device alone.
+   * `device` is the reply id and the MQTT client id: on the gateway's own broker the user name, if there is one. It has
+   * 1 to 64 bytes without `/`, `+` and `#`, and is this device's alone.
    *
    * `seed` begins the ids of all requests from now on. Two starts of a device within the gateway's retention time (10
-   * minutes by default) need two seeds: with the same, a new request may get an old answer. `offloadBootCount` gives one
-   * from the EEPROM; a random number of 32 bits does as well. */
+   * minutes by default) need two seeds: with the same, a new request may get an old answer. `offloadBootCount` gives
+   * one from the EEPROM; a random number of 32 bits does as well. */
   void begin(const char *host, uint16_t port, const char *device, uint32_t seed);
   void begin(IPAddress address, uint16_t port, const char *device, uint32_t seed);
 
@@ -100,7 +98,7 @@ public:
    * returned. */
   void start(const OffloadRequest &request, void *answer, uint16_t size);
   void startNext();
-  bool pending() const { return state_ == Asking; }
+  bool pending() const { return phase_ == Asking; }
   long result() const { return result_; }
 
   /* Keeps the connection, and does what can be done at once. Call it often, in `loop`. */
@@ -115,7 +113,7 @@ public:
   /* Bytes of the whole output. */
   uint32_t total() const { return total_; }
 
-  /* Bytes of output in the buffer; also beside OFFLOAD_EXIT, and other errors of a program that has printed something. */
+  /* Bytes of output in the buffer; beside OFFLOAD_EXIT and other errors, too, if the program has printed something. */
   uint16_t length() const { return length_; }
 
   /* What the program returned; 0 where it has not come to that. */
@@ -126,9 +124,6 @@ public:
   const char *errorText() const { return answer_.text(); }
 
 private:
-  enum Link : uint8_t { Off, Down, Connecting, Subscribing, Up };
-  enum State : uint8_t { Idle, Asking, Done };
-
   void begin(uint16_t port, const char *device, uint32_t seed);
   void send(OffloadPacket packet);
   void ask();
@@ -146,60 +141,6 @@ private:
   long unanswered();
 
   Client &network_;
-  /* Where the broker is: by this name, or without one at this address. */
-  const char *host_ = nullptr;
-  uint32_t address_ = 0;
-  uint16_t port_ = 0;
-  OffloadIdentity identity_;
-  OffloadQuestion question_;
-  OffloadPacketReader packet_;
-  OffloadAnswerReader answer_;
-
-  Link link_ = Off;
-  State state_ = Idle;
-  OffloadPacket sending_ = OffloadPacket::None;
-  /* Whether the broker owes us a packet. */
-  bool awaiting_ = false;
-  /* Whether what is read goes to `answer_`. */
-  bool listening_ = false;
-  /* Whether the question is to be sent now, and with the code's own bytes. */
-  bool due_ = false;
-  bool with_code_ = false;
-  /* Whether the Client can say how much it takes. */
-  bool paced_ = false;
-  /* Whether the broker has refused the last connection. */
-  bool refused_ = false;
-  /* For the next connection. */
-  bool at_most_once_ = false;
-  /* Error of the last answer that was none: the gateway was busy. */
-  int8_t last_ = 0;
-  uint16_t acknowledge_ = 0;
-  uint16_t packet_id_ = 0;
-  uint32_t seed_ = 0;
-  uint32_t requests_ = 0;
-  /* Bytes of the packet that were sent. */
-  uint32_t sent_ = 0;
-
-  uint32_t repeat_after_ = 5000;
-  /* Before the next attempt to connect: without what is added at random, and with it. */
-  uint32_t backoff_ = 0;
-  uint32_t pause_ = 0;
-  uint32_t down_since_ = 0;
-  /* When a packet was begun or went on; when something was last written; since when the broker owes us a packet; when
-   * the question's sending began, and how long it took. */
-  uint32_t progress_at_ = 0;
-  uint32_t written_at_ = 0;
-  uint32_t awaiting_since_ = 0;
-  uint32_t asked_at_ = 0;
-  uint32_t took_ = 0;
-
-  /* Of the output: where the part begins that is asked for; the run that it is of. */
-  uint32_t offset_ = 0;
-  uint32_t run_us_ = 0;
-  uint32_t total_ = 0;
-  uint16_t length_ = 0;
-  long exit_code_ = 0;
-  long result_ = OFFLOAD_MISUSED;
 };
 
 #endif

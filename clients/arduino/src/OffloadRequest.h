@@ -6,8 +6,8 @@
 
 /* A WebAssembly module, read piece by piece while it is sent. It is never in RAM as a whole. */
 struct OffloadCode {
-  /* Copies `count` bytes (OFFLOAD_CHUNK at most) from `offset` on. Is asked again for the same bytes when the request is
-   * repeated. False: they cannot be read. */
+  /* Copies `count` bytes (OFFLOAD_CHUNK at most) from `offset` on. Is asked again for the same bytes when the request
+   * is repeated. False: they cannot be read. */
   typedef bool (*Reader)(void *context, uint32_t offset, uint8_t *to, uint8_t count);
 
   /* From flash: an array with PROGMEM, in the lowest 64 KB on an AVR. */
@@ -17,8 +17,8 @@ struct OffloadCode {
   /* From wherever this reads it: a card, another chip, a generator. */
   static OffloadCode from(Reader reader, void *context, uint32_t size);
 
-  /* With its SHA-256 as `sha256sum` prints it, 64 digits, behind "sha256:". Then the gateway is asked by that first, and
-   * gets the module only when it does not have it yet. */
+  /* With its SHA-256 as `sha256sum` prints it, 64 digits, behind "sha256:". Then the gateway is asked by that first,
+   * and gets the module only when it does not have it yet. */
   OffloadCode &digest(const char *text) {
     digest_ = text;
     return *this;

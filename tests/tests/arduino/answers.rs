@@ -30,7 +30,7 @@ pub fn programs() -> Result<String> {
 
 async fn a_slow_line(deployment: Deployment) -> Result<()> {
     let mut board = Board::console(deployment.address(), &name(&deployment, "slow"), SLOW).await?;
-    all_kinds(&deployment, &mut board, "2000", 2_000).await
+    all_kinds(&deployment, &mut board, "1000", 500).await
 }
 
 async fn a_fast_line(deployment: Deployment) -> Result<()> {
@@ -38,7 +38,7 @@ async fn a_fast_line(deployment: Deployment) -> Result<()> {
     all_kinds(&deployment, &mut board, "17000", 60_000).await
 }
 
-/// Each kind of request and of answer: the primes below `limit` in parts, and a module with so many bytes of padding.
+/// Each kind of request and of answer: the primes below `limit` in parts, and a module with this many bytes of padding.
 async fn all_kinds(deployment: &Deployment, board: &mut Board, limit: &str, padding: usize) -> Result<()> {
     assert_eq!(board.does("run 16 60000 add 5 7").await?, "= 3 3 12");
     assert_eq!(board.does("run 16 60000 add 40 2").await?, "= 3 3 42");

@@ -7,7 +7,8 @@ use anyhow::{Context, Result, ensure};
 
 use crate::{here, library, toolchain};
 
-/// What it may take beside an empty sketch, in bytes: of 32 KB of flash, and of 2 KB of RAM without the caller's buffer.
+/// What it may take beside an empty sketch, in bytes: of 32 KB of flash, and of 2 KB of RAM. The buffer for the answer
+/// is the caller's.
 const FLASH: usize = 10 * 1024;
 const RAM: usize = 500;
 

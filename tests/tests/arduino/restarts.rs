@@ -19,28 +19,33 @@ fn watched() -> Result<String> {
     Ok(format!("{}[mirror]\nenabled = true\n", programs()?))
 }
 
-/// On both kinds of broker, at both rates: the board connects again, asks again, and is answered.
+/// At both rates: the boards connect again, ask again, and are answered.
 async fn a_killed_gateway_is_waited_for(deployment: Deployment) -> Result<()> {
     let address = deployment.address();
-    let Deployment { mut gateway, mosquitto, .. } = deployment;
-    for (name, baud) in [("killed-slow", SLOW), ("killed-fast", FAST)] {
-        let name = format!("{name}-{}", if mosquitto.is_some() { "m" } else { "e" });
+    let Deployment { gateway, mosquitto, .. } = deployment;
+    let broker = if mosquitto.is_some() { "m" } else { "e" };
+    let mut boards = Vec::new();
+    for (rate, baud) in [("slow", SLOW), ("fast", FAST)] {
+        let name = format!("killed-{rate}-{broker}");
         let mut board = Board::console(address, &name, baud).await?;
         assert_eq!(board.does("run 16 60000 add 5 7").await?, "= 3 3 12");
         let mut bystander = Device::connect(address, Version::V5, &format!("by-{name}")).await?;
         bystander.subscribe("gateway/+/jobs").await?;
-        board.types("run 16 60000 sleep 2000").await?;
+        board.types("run 16 60000 sleep 4000").await?;
         runs(&mut bystander, &name).await?;
+        boards.push(board);
+    }
 
-        let flags = match &mosquitto {
-            Some(mosquitto) => ["--broker".to_owned(), mosquitto.url()],
-            None => ["--listen".to_owned(), address.to_string()],
-        };
-        gateway = gateway.crash(Signal::KILL, &flags.each_ref().map(String::as_str), &watched()?).await?;
+    let flags = match &mosquitto {
+        Some(mosquitto) => ["--broker".to_owned(), mosquitto.url()],
+        None => ["--listen".to_owned(), address.to_string()],
+    };
+    let gateway = gateway.crash(Signal::KILL, &flags.each_ref().map(String::as_str), &watched()?).await?;
+    for board in &mut boards {
         assert_eq!(board.line().await?, "= 6 6 awake");
         assert_eq!(board.does("run 16 60000 add 40 2").await?, "= 3 3 42");
     }
-    Ok(())
+    gateway.stop(Signal::TERM).await
 }
 
 /// Waits until the gateway has this board's request.

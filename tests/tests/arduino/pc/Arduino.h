@@ -1,4 +1,4 @@
-/* What the Arduino library uses of Arduino's own, for tests on a PC: the base classes, and a clock that the test sets. */
+/* What the Arduino library uses of Arduino's own, for tests on a PC: base classes, and a clock that the test sets. */
 #ifndef ARDUINO_ON_PC_H
 #define ARDUINO_ON_PC_H
 

@@ -331,7 +331,8 @@ static void answers_to_other_requests_are_ignored() {
   Board board;
   board.start();
   board.connect();
-  for (const Bytes &id : {word("7-2"), word("7-11"), word("7-"), word("8-1"), word(""), word(Bytes(200, '7')), NOTHING}) {
+  const Bytes ids[] = {word("7-2"), word("7-11"), word("7-"), word("8-1"), word(""), word(Bytes(200, '7')), NOTHING};
+  for (const Bytes &id : ids) {
     Answer other;
     other.id = id;
     board.network.say(other.packet());
@@ -535,7 +536,8 @@ static void code_is_read_while_it_is_sent() {
   const size_t SIZE = 60000;
   int calls = 0;
   Board board;
-  board.gateway.start(OffloadRequest::module(OffloadCode::from(generate, &calls, SIZE)).input("in", 2), board.buffer, 16);
+  OffloadCode generated = OffloadCode::from(generate, &calls, SIZE);
+  board.gateway.start(OffloadRequest::module(generated).input("in", 2), board.buffer, 16);
   board.connect();
   board.polls(int(SIZE) / OFFLOAD_CHUNK + 10);
   Bytes code;

@@ -2,7 +2,7 @@
 //
 //     run SIZE TIMEOUT PROGRAM ARG...       = LENGTH TOTAL TEXT  or  ! CODE TEXT
 //     sum SIZE TIMEOUT PROGRAM ARG...       the same of all parts together: = TOTAL PARTS CHECKSUM
-//     module SIZE TIMEOUT PADDING ARG...    a module from flash, with so many bytes of padding made by a callback
+//     module SIZE TIMEOUT PADDING ARG...    a module from flash, with PADDING bytes more, made by a callback
 //     digest SIZE TIMEOUT PADDING ARG...    the same, by its digest first
 #include <Offload.h>
 

@@ -199,12 +199,13 @@ void OffloadGateway::connect() {
   send(OffloadPacket::Connect);
 }
 
-/* The connection is gone, or of no use. The one before it went well: the next attempt is made at once. */
+/* The connection is gone, or of no use. */
 void OffloadGateway::lost() {
   network_.stop();
   sending_ = OffloadPacket::None;
   down_since_ = millis();
-  if (link_ == Up) {
+  /* One that did not stand is like none: two boards of one name would take it from each other without a pause. */
+  if (link_ == Up && passed(up_since_, OFFLOAD_BACKOFF_MAX_MS)) {
     pause_ = backoff_ = 0;
   } else {
     uint32_t longer = backoff_ ? 2 * backoff_ : OFFLOAD_BACKOFF_MIN_MS;
@@ -288,6 +289,7 @@ void OffloadGateway::handle(uint8_t type) {
     } else if (link_ == Subscribing) {
       refused_ = false;
       link_ = Up;
+      up_since_ = millis();
       due_ = phase_ == Asking;
     }
     break;

@@ -44,7 +44,8 @@
 #endif
 
 /* Pauses between attempts to connect: the first, doubled after each failure up to the last, and up to a quarter more at
- * random, so that a fleet does not come back in one moment. The first attempt after a connection is made at once. */
+ * random, so that a fleet does not come back in one moment. A connection that has stood for as long as the last is made
+ * again at once; one that has not is a failure. */
 #ifndef OFFLOAD_BACKOFF_MIN_MS
 #define OFFLOAD_BACKOFF_MIN_MS 1000
 #endif

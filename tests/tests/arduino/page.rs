@@ -27,7 +27,7 @@ async fn a_password_lets_mosquitto_in_and_the_first_sketch() -> Result<()> {
     let firmware = board::example("Add", "add-of-the-page")?;
     // A terminal at which nobody types.
     let board = format!(
-        "mkfifo typed; exec 4<> typed; {} {} 127.0.0.1 1883 0 <&4 > printed & until grep 12 printed; do sleep 0.1; done",
+        "mkfifo typed; exec 4<> typed; {} {} 127.0.0.1 1883 0 <&4 > printed & until grep ^12 printed; do sleep 0.1; done",
         board::simulator()?.display(),
         firmware.display()
     );

@@ -29,11 +29,23 @@ async fn a_killed_gateway_is_waited_for(deployment: Deployment) -> Result<()> {
         let name = format!("killed-{rate}-{broker}");
         let mut board = Board::console(address, &name, baud).await?;
         assert_eq!(board.does("run 16 60000 add 5 7").await?, "= 3 3 12");
-        let mut bystander = Device::connect(address, Version::V5, &format!("by-{name}")).await?;
-        bystander.subscribe("gateway/+/jobs").await?;
-        board.types("run 16 60000 sleep 4000").await?;
-        runs(&mut bystander, &name).await?;
-        boards.push(board);
+        boards.push((name, board));
+    }
+    let mut bystander = Device::connect(address, Version::V5, &format!("by-{broker}")).await?;
+    bystander.subscribe("gateway/+/jobs").await?;
+    for (_, board) in &mut boards {
+        board.types("run 16 60000 sleep 3000").await?;
+    }
+    let mut running = Vec::new();
+    while running.len() < boards.len() {
+        let line: Value = serde_json::from_slice(&bystander.message().await?.payload)?;
+        if line["event"] == "request" && line["name"] == "sleep" {
+            running.push(line["job"].clone());
+        }
+        ensure!(
+            line["event"] == "request" || !running.contains(&line["job"]),
+            "it is answered already: {line}"
+        );
     }
 
     let flags = match &mosquitto {
@@ -41,22 +53,9 @@ async fn a_killed_gateway_is_waited_for(deployment: Deployment) -> Result<()> {
         None => ["--listen".to_owned(), address.to_string()],
     };
     let gateway = gateway.crash(Signal::KILL, &flags.each_ref().map(String::as_str), &watched()?).await?;
-    for board in &mut boards {
+    for (_, board) in &mut boards {
         assert_eq!(board.line().await?, "= 6 6 awake");
         assert_eq!(board.does("run 16 60000 add 40 2").await?, "= 3 3 42");
     }
     gateway.stop(Signal::TERM).await
-}
-
-/// Waits until the gateway has this board's request.
-async fn runs(bystander: &mut Device, board: &str) -> Result<()> {
-    let topic = format!("localCode/{board}");
-    for _ in 0..100 {
-        let job: Value = serde_json::from_slice(&bystander.message().await?.payload)?;
-        if job["event"] == "request" && job["topic"] == *topic {
-            return Ok(());
-        }
-    }
-    ensure!(false, "{board}'s request does not come");
-    Ok(())
 }

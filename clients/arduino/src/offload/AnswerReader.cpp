@@ -6,8 +6,10 @@
 /* Self-described CBOR (RFC 8949, section 3.4.6), in front of the envelope. */
 static const uint8_t TAG[] PROGMEM = {0xD9, 0xD9, 0xF7};
 
-/* Major types (RFC 8949, section 3.1). */
-enum : uint8_t { Unsigned, Negative, Bytes, Text, Array, Map, Tag, Simple };
+/* Major types of items (RFC 8949, section 3.1). */
+enum class Major : uint8_t { Unsigned, Negative, Bytes, Text, Array, Map, Tag, Simple };
+
+static Major majorOf(uint8_t head) { return static_cast<Major>(head >> 5); }
 
 static const uint8_t NULL_ITEM = 0xF6;
 
@@ -21,7 +23,8 @@ void OffloadAnswerReader::into(void *buffer, uint16_t size) {
 
 void OffloadAnswerReader::begin(const char *id) {
   expected_ = id;
-  tag_ = more_ = depth_ = field_ = word_size_ = 0;
+  tag_ = more_ = depth_ = word_size_ = 0;
+  field_ = OffloadField::None;
   broken_ = opened_ = has_total_ = has_message_ = line_ended_ = false;
   stored_ = 0;
   bytes_ = skip_ = 0;
@@ -88,9 +91,9 @@ void OffloadAnswerReader::feed(uint8_t byte) {
 
 /* The head of an item is there, and its number. */
 void OffloadAnswerReader::head() {
-  uint8_t major = head_ >> 5;
-  bool counts = major == Map || major == Array;
-  if ((counts && value_ > MAX_ITEMS) || (opened_ ? atKey() && major != Text : major != Map)) {
+  Major major = majorOf(head_);
+  bool counts = major == Major::Map || major == Major::Array;
+  if ((counts && value_ > MAX_ITEMS) || (opened_ ? atKey() && major != Major::Text : major != Major::Map)) {
     broken_ = true;
     return;
   }
@@ -100,22 +103,22 @@ void OffloadAnswerReader::head() {
     return;
   }
   switch (major) {
-  case Bytes:
-  case Text:
+  case Major::Bytes:
+  case Major::Text:
     string();
     return;
-  case Map:
-    if (!skip_ && !depth_ && field_ == ErrorField && value_) {
+  case Major::Map:
+    if (!skip_ && !depth_ && field_ == OffloadField::Error && value_) {
       depth_ = 1;
       left_[1] = static_cast<uint16_t>(2 * value_);
       return;
     }
     children(static_cast<uint16_t>(2 * value_));
     return;
-  case Array:
+  case Major::Array:
     children(static_cast<uint16_t>(value_));
     return;
-  case Tag:
+  case Major::Tag:
     /* The item that it is for follows. */
     return;
   default:
@@ -128,12 +131,12 @@ void OffloadAnswerReader::string() {
   bytes_ = value_;
   word_size_ = 0;
   bool is_value = !skip_ && !atKey();
-  if (is_value && field_ == MessageField) {
+  if (is_value && field_ == OffloadField::Message) {
     text_size_ = 0;
     line_ended_ = false;
     has_message_ = true;
   }
-  if (is_value && field_ == IdField) {
+  if (is_value && field_ == OffloadField::Id) {
     /* Until one of its letters differs. */
     id_ = bytes_ == strlen(expected_) ? SameId : OtherId;
   }
@@ -143,7 +146,7 @@ void OffloadAnswerReader::string() {
 }
 
 bool OffloadAnswerReader::keepsWord() const {
-  return atKey() || field_ == StatusField || field_ == KindField;
+  return atKey() || field_ == OffloadField::Status || field_ == OffloadField::Kind;
 }
 
 void OffloadAnswerReader::content(uint8_t byte) {
@@ -158,22 +161,22 @@ void OffloadAnswerReader::content(uint8_t byte) {
     return;
   }
   switch (field_) {
-  case IdField:
+  case OffloadField::Id:
     if (id_ == SameId && static_cast<uint8_t>(expected_[word_size_++]) != byte) {
       id_ = OtherId;
     }
     break;
-  case StdoutField:
+  case OffloadField::Stdout:
     if (stored_ < size_) {
       buffer_[stored_++] = byte;
     }
     break;
-  case StderrField:
+  case OffloadField::Stderr:
     if (has_message_) {
       break;
     }
     /* fall through */
-  case MessageField:
+  case OffloadField::Message:
     line_ended_ |= byte == '\n';
     if (!line_ended_ && text_size_ < OFFLOAD_TEXT - 1) {
       text_[text_size_++] = static_cast<char>(byte);
@@ -190,10 +193,12 @@ void OffloadAnswerReader::stringEnd() {
     bool fits = word_size_ < OFFLOAD_WORD;
     word_[fits ? word_size_ : 0] = 0;
     if (atKey()) {
-      uint8_t field = offloadFind(OFFLOAD_FIELDS, word_);
+      field_ = static_cast<OffloadField>(offloadFind(OFFLOAD_FIELDS, word_));
       /* `kind` and `message` are fields of `error` alone, all others of the envelope. */
-      field_ = depth_ == (field >= KindField) ? field : static_cast<uint8_t>(NoField);
-    } else if (field_ == StatusField) {
+      if (depth_ != (field_ >= OffloadField::Kind)) {
+        field_ = OffloadField::None;
+      }
+    } else if (field_ == OffloadField::Status) {
       status_ = !strcmp_P(word_, PSTR("ok")) ? Ok : !strcmp_P(word_, PSTR("exit")) ? Exit : Error;
     } else if (uint8_t place = offloadFind(OFFLOAD_KINDS, word_)) {
       kind_ = static_cast<int8_t>(OFFLOAD_MALFORMED + 1 - place);
@@ -205,19 +210,19 @@ void OffloadAnswerReader::stringEnd() {
 void OffloadAnswerReader::number() {
   if (!skip_) {
     switch (field_) {
-    case IdField:
+    case OffloadField::Id:
       id_ = head_ == NULL_ITEM ? NullId : OtherId;
       break;
-    case ExitCodeField:
-      exit_code_ = static_cast<int32_t>(head_ >> 5 == Negative ? ~value_ : head_ == NULL_ITEM ? 0 : value_);
+    case OffloadField::ExitCode:
+      exit_code_ = static_cast<int32_t>(majorOf(head_) == Major::Negative ? ~value_ : head_ == NULL_ITEM ? 0 : value_);
       break;
-    case RunField:
+    case OffloadField::RunMicros:
       run_us_ = value_;
       break;
-    case OffsetField:
+    case OffloadField::Offset:
       offset_ = value_;
       break;
-    case TotalField:
+    case OffloadField::Total:
       total_ = value_;
       has_total_ = true;
       break;

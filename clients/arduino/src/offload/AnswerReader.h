@@ -74,7 +74,7 @@ private:
   uint16_t skip_;
   uint16_t left_[2];
 
-  uint8_t field_;
+  OffloadField field_;
   char word_[OFFLOAD_WORD];
   uint8_t word_size_;
   Id id_;

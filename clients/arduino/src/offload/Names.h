@@ -5,19 +5,19 @@
 #include <Arduino.h>
 
 /* Fields of an answer's envelope, in the order of `OFFLOAD_FIELDS`. */
-enum OffloadField : uint8_t {
-  NoField,
-  IdField,
-  StatusField,
-  ExitCodeField,
-  StdoutField,
-  StderrField,
-  ErrorField,
-  RunField,
-  OffsetField,
-  TotalField,
-  KindField,
-  MessageField
+enum class OffloadField : uint8_t {
+  None,
+  Id,
+  Status,
+  ExitCode,
+  Stdout,
+  Stderr,
+  Error,
+  RunMicros,
+  Offset,
+  Total,
+  Kind,
+  Message
 };
 
 /* Lists of words, each with its end, and an empty one behind the last. */

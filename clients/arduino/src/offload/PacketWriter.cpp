@@ -13,7 +13,7 @@ enum : uint8_t { CLEAN_SESSION = 2, HAS_PASSWORD = 0x40, HAS_USER = 0x80 };
 static const uint8_t AT_LEAST_ONCE = 2;
 
 /* Major types of CBOR (RFC 8949, section 3.1), in their bits. */
-enum : uint8_t { UNSIGNED = 0x00, BYTES = 0x40, TEXT = 0x60, LIST = 0x80, MAP = 0xA0 };
+enum : uint8_t { CBOR_UNSIGNED = 0x00, CBOR_BYTES = 0x40, CBOR_TEXT = 0x60, CBOR_LIST = 0x80, CBOR_MAP = 0xA0 };
 
 uint8_t OffloadPacketWriter::copy(OffloadPacket packet, uint32_t from, uint8_t *to, uint8_t room) {
   /* Once without room, for the length. */
@@ -93,12 +93,12 @@ void OffloadPacketWriter::question() {
 
   byte(0xD9);
   two(0xD9F7);
-  head(MAP, 4 + (request.count_ != 0) + (request.input_size_ != 0));
+  head(CBOR_MAP, 4 + (request.count_ != 0) + (request.input_size_ != 0));
   key(PSTR("id"));
   cbor(question_.id);
   if (question_.carriesCode()) {
     key(PSTR("module"));
-    head(BYTES, request.code_.size_);
+    head(CBOR_BYTES, request.code_.size_);
     bytes(request.code_.reader_, request.code_.context_, request.code_.size_);
   } else {
     const char *name = request.program_ ? request.program_ : request.code_.digest_;
@@ -107,23 +107,23 @@ void OffloadPacketWriter::question() {
   }
   arguments();
   key(PSTR("stdout_offset"));
-  head(UNSIGNED, question_.offset);
+  head(CBOR_UNSIGNED, question_.offset);
   key(PSTR("stdout_length"));
-  head(UNSIGNED, question_.length);
+  head(CBOR_UNSIGNED, question_.length);
 }
 
 void OffloadPacketWriter::arguments() {
   const OffloadRequest &request = question_.request;
   if (request.count_) {
     key(PSTR("args"));
-    head(LIST, request.count_);
+    head(CBOR_LIST, request.count_);
     for (uint8_t number = 0; number < request.count_; ++number) {
       cbor(request.args_[number]);
     }
   }
   if (request.input_size_) {
     key(PSTR("stdin"));
-    head(BYTES, request.input_size_);
+    head(CBOR_BYTES, request.input_size_);
     for (uint16_t place = 0; place < request.input_size_; ++place) {
       byte(request.input_[place]);
     }
@@ -191,11 +191,11 @@ void OffloadPacketWriter::head(uint8_t major, uint32_t number) {
 }
 
 void OffloadPacketWriter::cbor(const char *text) {
-  head(TEXT, strlen(text));
+  head(CBOR_TEXT, strlen(text));
   chars(text);
 }
 
 void OffloadPacketWriter::key(const char *in_flash) {
-  head(TEXT, strlen_P(in_flash));
+  head(CBOR_TEXT, strlen_P(in_flash));
   inFlash(in_flash);
 }

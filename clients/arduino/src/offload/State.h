@@ -54,6 +54,7 @@ struct OffloadState {
   uint32_t backoff_;
   uint32_t pause_;
   uint32_t down_since_;
+  uint32_t up_since_;
   /* When a packet was begun or went on; when something was last written; since when the broker owes us a packet; when
    * the question's sending began, and how long it took. */
   uint32_t progress_at_;

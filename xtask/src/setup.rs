@@ -89,6 +89,30 @@ const NEEDS: &[Need] = &[
         elsewhere: "brew install mosquitto, or see https://mosquitto.org/download",
     },
     Need {
+        what: "Arduino's core for AVR boards and its compiler, for the Arduino library",
+        found: || {
+            let core = Path::new("/usr/share/arduino/hardware/arduino/avr/cores/arduino/Arduino.h");
+            Some(find("avr-g++")?.display().to_string()).filter(|_| core.is_file())
+        },
+        packages: &["arduino-core-avr", "avr-libc", "gcc-avr"],
+        elsewhere: "see https://github.com/arduino/ArduinoCore-avr",
+    },
+    Need {
+        what: "simavr, in which the Arduino library's tests run",
+        found: || {
+            let header = Path::new("/usr/include/simavr/sim_avr.h");
+            header.is_file().then(|| header.display().to_string())
+        },
+        packages: &["libsimavr-dev"],
+        elsewhere: "see https://github.com/buserror/simavr",
+    },
+    Need {
+        what: "C++ compiler with sanitizers, for the Arduino library on this machine",
+        found: || find("g++").map(|file| file.display().to_string()),
+        packages: &["g++"],
+        elsewhere: "see https://gcc.gnu.org",
+    },
+    Need {
         what: "Python with venv, for the clients in Python",
         found: || python::interpreter().map(|file| file.display().to_string()),
         packages: &["python3-venv"],

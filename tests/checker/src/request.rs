@@ -1,5 +1,7 @@
 //! A request that names itself: its answer is told from every other, whatever it comes with.
 
+use std::fmt;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -58,6 +60,18 @@ pub struct Request {
     pub milliseconds: u32,
     /// Bytes that fill the input up.
     pub filler: u32,
+}
+
+impl fmt::Display for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let id = if self.id { "with an id" } else { "without an id" };
+        match self.code {
+            Code::Sum => return write!(f, "sum {id}"),
+            Code::Module => write!(f, "module {id}"),
+            Code::Digest => write!(f, "digest {id}"),
+        }?;
+        write!(f, ", sleeping {} ms, with {} more bytes", self.milliseconds, self.filler)
+    }
 }
 
 impl Request {

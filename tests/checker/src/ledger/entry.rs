@@ -38,8 +38,8 @@ pub enum Sent {
 /// What happened to it.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// It was published, at this quality of service.
-    Sent(u8),
+    /// It was published: this, at this quality of service.
+    Sent(String, u8),
     /// It was published once more.
     SentAgain,
     /// PUBACK or PUBREC came.
@@ -53,7 +53,7 @@ pub enum Event {
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Event::Sent(qos) => write!(f, "sent at QoS {qos}"),
+            Event::Sent(what, qos) => write!(f, "{what} sent at QoS {qos}"),
             Event::SentAgain => write!(f, "sent again"),
             Event::Acknowledged => write!(f, "acknowledged"),
             Event::Answered(client, payload) => write!(f, "client {client} received {}", shown(payload)),
@@ -91,10 +91,10 @@ pub struct Entry {
 impl Entry {
     /// Of what is sent now.
     pub fn new(at: Duration, round: u32, crashes: u32, sent: Sent) -> Entry {
-        let qos = match &sent {
-            Sent::Request(request) => request.qos,
-            Sent::Message { qos, .. } => *qos,
-            Sent::Retained { .. } => 1,
+        let (what, qos) = match &sent {
+            Sent::Request(request) => (request.to_string(), request.qos),
+            Sent::Message { qos, .. } => ("message".to_owned(), *qos),
+            Sent::Retained { topic, payload } => (format!("{} to retain on {topic}", shown(payload)), 1),
         };
         Entry {
             sent,
@@ -107,7 +107,7 @@ impl Entry {
             answer: None,
             runs: Vec::new(),
             heard: Vec::new(),
-            history: vec![(at, Event::Sent(qos))],
+            history: vec![(at, Event::Sent(what, qos))],
         }
     }
 

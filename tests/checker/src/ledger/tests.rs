@@ -160,7 +160,12 @@ fn an_acknowledged_request_that_is_not_answered_is_lost() {
     let [lost] = story.ledger.contradictions() else { panic!("{:?}", story.ledger.contradictions()) };
     assert_eq!(lost.fault, Fault::Lost);
     let told = lost.to_string();
-    for part in ["c1-17", "0.001 s: sent at QoS 1", "0.002 s: acknowledged", "0.003 s: the gateway killed"] {
+    for part in [
+        "c1-17",
+        "0.001 s: sum without an id sent at QoS 1",
+        "0.002 s: acknowledged",
+        "0.003 s: the gateway killed",
+    ] {
         assert!(told.contains(part), "{told}");
     }
     assert_eq!(story.ledger.open(), 0, "it is told once");

@@ -74,6 +74,28 @@ async fn ids_sessions_and_limits_do_not_go_by_the_wall_clock_and_guests_do() -> 
     Ok(())
 }
 
+/// After a restart the wall clock is all there is to tell how old an outcome is: one that seems to be of the future is
+/// remembered, and one whose retention time has not passed.
+#[tokio::test]
+async fn an_outcome_is_remembered_over_a_restart_wherever_the_clock_has_gone() -> Result<()> {
+    const HALF_OF_THE_RETENTION: i64 = 300;
+    let faults = Faults::none()?;
+    let mut gateway = faults.launch(TempDir::new()?, &EMBEDDED, "").await?;
+    let mut outcome = None;
+    for jump in [0, -10 * YEAR, HALF_OF_THE_RETENTION] {
+        faults.set(Control::ClockSeconds, jump)?;
+        if jump != 0 {
+            gateway = faults.restart(gateway, &EMBEDDED, "").await?;
+        }
+        let mut device = Device::connect(gateway.address()?, Version::V5, "dev").await?;
+        device.subscribe("result/dev").await?;
+        let request = json!({ "id": "once", "module": envelope::bytes(years_since_2000()) });
+        let answer = envelope::ask(&mut device, "inputCode/dev", &request).await?;
+        assert_eq!(*outcome.get_or_insert_with(|| answer.clone()), answer, "the clock jumped by {jump} s");
+    }
+    Ok(())
+}
+
 /// A certificate is judged by the time of the handshake; who is connected stays so.
 #[tokio::test]
 async fn certificates_are_judged_by_the_clock_as_it_is() -> Result<()> {

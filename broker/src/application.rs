@@ -40,7 +40,8 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 ///
 /// No lock of the broker is held, but for [`confirm`](Self::confirm), so that every other hook may call the broker. A
 /// will that is due is published on the task of its connection, of the one that has taken its session over, or of a
-/// listener.
+/// listener. While a broker with a storage is made, [`keeps_session`](Self::keeps_session) and
+/// [`may_subscribe`](Self::may_subscribe) are asked.
 pub trait Application: Send + Sync + 'static {
     // ---- Authentication ----
 
@@ -71,6 +72,15 @@ pub trait Application: Send + Sync + 'static {
     fn confirm(&self, client: &ClientInfo) -> Result<(), Refusal> {
         let _ = client;
         Ok(())
+    }
+
+    /// Asked when the broker starts, for each session that it finds in its storage: whether its client could still
+    /// connect. If not, the session is no more. Its subscriptions are each asked about, too, by
+    /// [`may_subscribe`](Self::may_subscribe). The client is shown as it was connected last, with the credential 0. By
+    /// default every session stays.
+    fn keeps_session(&self, client: &ClientInfo) -> bool {
+        let _ = client;
+        true
     }
 
     // ---- Authorization ----

@@ -1,6 +1,7 @@
 //! The broker: its parts put together, and the handle to them that an application holds.
 
 pub(crate) mod authorization;
+mod recovery;
 mod wills;
 
 use std::sync::{Arc, Weak};
@@ -17,6 +18,7 @@ use crate::{
     registry::SessionRegistry,
     session::{client::ClientInfo, receipt::OnAcknowledged},
     stats::{Counters, Stats},
+    storage::{Key, Record, Storage},
     throttle::Throttle,
     topics::{Oversize, Placed, Topics, sys::Sys},
 };
@@ -51,9 +53,27 @@ struct Parts {
 }
 
 impl Broker {
-    /// A broker without clients; the application decides about what they publish.
+    /// A broker without clients, which keeps everything in memory; the application decides about what they publish.
     pub fn new(config: Config, application: Arc<dyn Application>) -> Self {
-        let context = Arc::new(BrokerContext::new(config));
+        Self::on(config, application, None)
+    }
+
+    /// A broker that keeps in a storage what is to outlive its process. It begins with the records that the storage
+    /// has, in the order of their keys: sessions, their messages and what is retained, within the limits of `config`
+    /// and as far as the application lets their clients in. What is left of them is removed, and told in the log.
+    pub fn with_storage(
+        config: Config,
+        application: Arc<dyn Application>,
+        storage: Arc<dyn Storage>,
+        records: Vec<(Key, Record)>,
+    ) -> Self {
+        let broker = Self::on(config, application, Some(storage.clone()));
+        broker.recover(&storage, records);
+        broker
+    }
+
+    fn on(config: Config, application: Arc<dyn Application>, storage: Option<Arc<dyn Storage>>) -> Self {
+        let context = Arc::new(BrokerContext::new(config, storage));
         let topics = Arc::new(Topics::new(context.clone()));
         let registry = SessionRegistry::new(context.clone(), topics.clone());
         Self {

@@ -55,6 +55,8 @@ pub const DEFAULT_SESSION_QUEUE_MESSAGES: usize = 4_096;
 pub const DEFAULT_SESSION_QUEUE_BYTES: usize = 32 * 1024 * 1024;
 /// Bytes of messages waiting or in flight for all sessions together.
 pub const DEFAULT_MAX_QUEUED_BYTES: usize = 256 * 1024 * 1024;
+/// Bytes of the storage that messages waiting or in flight take, for all sessions together.
+pub const DEFAULT_MAX_STORED_BYTES: usize = 64 * 1024 * 1024;
 /// Bytes of messages that one session may hold however much all others hold: some dozens of small messages, and with
 /// all sessions that there may be no more than `max_queued_bytes` again.
 pub const DEFAULT_SESSION_RESERVE_BYTES: usize = 8 * 1024;
@@ -174,6 +176,9 @@ pub struct Config {
     /// See [`DEFAULT_MAX_QUEUED_BYTES`]. No identity ever holds more than is left of it, in however many sessions, so
     /// that one alone has half of it, and those that hoard messages leave room for the others.
     pub max_queued_bytes: usize,
+    /// See [`DEFAULT_MAX_STORED_BYTES`]: the message, of which 64 KiB count at most, and 512 bytes for its records. For
+    /// sessions that are stored. No identity holds more than is left of it.
+    pub max_stored_bytes: usize,
     /// See [`DEFAULT_SESSION_RESERVE_BYTES`]. What sessions hold below it may exceed `max_queued_bytes`.
     pub session_reserve_bytes: usize,
     /// See [`DEFAULT_RECEIVE_MAXIMUM`]. More end an MQTT 5 connection (0x93); a 3.1.1 client is read from
@@ -257,6 +262,7 @@ impl Default for Config {
             session_queue_messages: DEFAULT_SESSION_QUEUE_MESSAGES,
             session_queue_bytes: DEFAULT_SESSION_QUEUE_BYTES,
             max_queued_bytes: DEFAULT_MAX_QUEUED_BYTES,
+            max_stored_bytes: DEFAULT_MAX_STORED_BYTES,
             session_reserve_bytes: DEFAULT_SESSION_RESERVE_BYTES,
             receive_maximum: DEFAULT_RECEIVE_MAXIMUM,
             max_unreleased_bytes_per_identity: DEFAULT_MAX_UNRELEASED_BYTES_PER_IDENTITY,

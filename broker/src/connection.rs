@@ -110,6 +110,8 @@ struct Connection<S> {
     memory: PacketMemory,
     /// The SUBSCRIBE or UNSUBSCRIBE at the front of the input, while it is not answered.
     filters: Option<FilterPacket>,
+    /// Whether that is to be answered when it is durable.
+    storing: FilterStorage,
     /// Where the PUBLISH at the front of the input goes, if that was decided before all of it had come.
     destination: Option<Destination>,
     /// A PUBLISH that is refused and not kept, whose bytes are still to come.
@@ -142,6 +144,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             memory: PacketMemory::OwnShare,
             unfinished: None,
             filters: None,
+            storing: FilterStorage::Nothing,
             skipped: None,
             budget: None,
             destination: None,
@@ -278,7 +281,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if !full && matches!(self.memory, PacketMemory::Answer { .. }) {
             self.memory = PacketMemory::OwnShare;
         }
-        let hold = pause || over_rate || full || matches!(self.memory, PacketMemory::Requested(_));
+        let waits = matches!(self.memory, PacketMemory::Requested(_))
+            || matches!(self.storing, FilterStorage::Waits(_));
+        let hold = pause || over_rate || full || waits;
         if let (Some(begun), Some(budget)) = (&mut self.unfinished, &self.budget) {
             if hold { begun.pause() } else { begun.resume(budget.started) }
         }
@@ -398,6 +403,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             self.memory = PacketMemory::Granted(reservation);
             return Poll::Ready(Event::Awake);
         }
+        if let FilterStorage::Waits(stored) = &mut self.storing
+            && let Poll::Ready(Ok(())) = Pin::new(stored).poll(cx)
+        {
+            self.storing = FilterStorage::Done;
+            return Poll::Ready(Event::Awake);
+        }
         if !hold && let Poll::Ready(read) = self.stream.poll_read(cx) {
             return Poll::Ready(Event::Read(read));
         }
@@ -423,6 +434,13 @@ enum PacketMemory {
     Answer {
         _reservation: Reservation,
     },
+}
+
+/// How far the storage is with the filters of a session that is stored.
+enum FilterStorage {
+    Nothing,
+    Waits(oneshot::Receiver<()>),
+    Done,
 }
 
 /// All of a PUBLISH but its payload.

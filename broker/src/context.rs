@@ -1,6 +1,8 @@
 //! What every part of a broker works with.
 
-use crate::{config::Config, quotas::Quotas, stats::Counters, throttle::Throttle};
+use std::sync::Arc;
+
+use crate::{config::Config, quotas::Quotas, stats::Counters, storage::Storage, throttle::Throttle};
 
 pub(crate) struct BrokerContext {
     pub config: Config,
@@ -8,15 +10,18 @@ pub(crate) struct BrokerContext {
     /// For log lines about what clients cause.
     pub throttle: Throttle,
     pub quotas: Quotas,
+    /// Where what outlives the process is kept.
+    pub storage: Option<Arc<dyn Storage>>,
 }
 
 impl BrokerContext {
-    pub fn new(config: Config) -> Self {
+    pub fn new(config: Config, storage: Option<Arc<dyn Storage>>) -> Self {
         Self {
             counters: Counters::default(),
             throttle: Throttle::new(),
             quotas: Quotas::new(&config),
             config,
+            storage,
         }
     }
 }

@@ -53,7 +53,8 @@
 //! | `registry/` | which sessions there are, whose they are, when they end | connections, the application |
 //! | `connection/` | one client's connection, from its first byte to its last | other connections |
 //! | `listener` | accepts connections | packets |
-//! | `broker`, `application` | the parts together, and the hooks | |
+//! | `storage` | the interface of what keeps sessions, their messages and retained messages across the process | everything else |
+//! | `broker`, `application` | the parts together, and the hooks; `broker/recovery` begins with what is stored | |
 //!
 //! **A connection is one task.** It has its permit (`quotas/connection_limits`) before a byte of it is read. The
 //! handshakes of TLS and WebSocket (`connection/upgrade`), CONNECT and the application's decision about it
@@ -79,6 +80,14 @@
 //! as the receiver's queue has room (`session/backlog`). One poll of a connection's task has a budget of 500 µs
 //! (`connection/work_budget`).
 //!
+//! **What outlives the process** is what the [`storage`] has: sessions that outlive their connection, with their
+//! subscriptions and their messages at QoS 1 and 2 (`session/stored`), and what clients retain. A message's records are
+//! put while it is delivered, and handed over together; it is sent after that, and acknowledged to its publisher when
+//! they are durable. QoS 2 is exactly once across a crash because each step is durable before the other side hears of
+//! it: a message has its packet identifier in its record from the beginning, and is sent when that is durable; PUBREL
+//! and PUBCOMP are sent when PUBREC and PUBREL are. Nothing waits for the storage under a lock, and sessions that end
+//! with their connection do not touch it.
+//!
 //! A client of 3.1.1 and one of 5 differ in how bytes are read and written, hardly anywhere else.
 //!
 //! # Limits
@@ -98,8 +107,9 @@
 //!
 //! # What it does not do
 //!
-//! Nothing is stored on disk: sessions and retained messages end with the process. A message is sent again only on a
-//! new connection. Not offered, and refused as the standard says: shared subscriptions, extended authentication, topic
+//! It writes nothing to a disk: without a [`Storage`] sessions and retained messages end with the process, and wills do
+//! with one. A message is sent again only on a new connection. Not offered, and refused as the standard says: shared
+//! subscriptions, extended authentication, topic
 //! aliases towards clients, MQTT 3.1.
 
 mod application;
@@ -120,6 +130,7 @@ mod registry;
 mod session;
 mod spare_descriptor;
 mod stats;
+pub mod storage;
 mod throttle;
 mod topics;
 mod transport;
@@ -138,6 +149,7 @@ pub use self::{
         receipt::OnAcknowledged,
     },
     stats::{Dropped, Stats},
+    storage::Storage,
     topics::{Oversize, Placed},
     transport::{
         Transport,

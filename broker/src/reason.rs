@@ -41,6 +41,11 @@ impl Reason {
         self as u8 >= 0x80
     }
 
+    /// What is said of a packet identifier, known or not.
+    pub(crate) fn of_identifier(known: bool) -> Self {
+        if known { Self::Success } else { Self::PacketIdentifierNotFound }
+    }
+
     /// True for those that say that credentials are wrong, or do not suffice.
     pub(crate) fn is_failed_log_in(self) -> bool {
         matches!(self, Self::BadUserNameOrPassword | Self::NotAuthorized | Self::BadAuthenticationMethod)

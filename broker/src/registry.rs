@@ -15,11 +15,12 @@ use std::{
         Arc, Weak,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use parking_lot::RwLock;
 use tokio::{
+    sync::oneshot,
     task::yield_now,
     time::{Instant, sleep},
 };
@@ -28,6 +29,7 @@ use tracing::{debug, info};
 use crate::{
     context::BrokerContext,
     packet::{connect::Connect, will::Will},
+    quotas::account::Holder,
     reason::{Reason, Refusal},
     registry::{deadlines::Deadlines, empty_sessions::EmptySessions},
     session::{
@@ -36,6 +38,7 @@ use crate::{
         client::{ClientInfo, Identity},
         incoming::Incoming,
     },
+    storage::{Key, NotStored, OnDurable, Record, SessionRecord},
     throttle::{Cause, clip},
     topics::Topics,
     transport::peer::Peer,
@@ -160,16 +163,43 @@ impl SessionRegistry {
                 "its identity has max_sessions_away_per_identity sessions without a connection",
             ));
         }
+        let mut stored = None;
         let session = match &former {
-            Some(former) if session_present => former.clone(),
+            Some(former) if session_present => {
+                let mut state = former.lock();
+                let (on_stored, signal) = stored_signal();
+                match self.store(former, &client, session_expiry, None, state.record, Some(on_stored)) {
+                    Ok(record) => {
+                        state.record = record;
+                        stored = record.map(|_| signal);
+                    }
+                    // The record that there is stays, so that what fills the storage can be fetched.
+                    Err(NotStored::Full) => {}
+                    Err(NotStored::Failed) => return Err(storage_failed()),
+                }
+                drop(state);
+                former.clone()
+            }
             None if sessions.len() >= config.max_sessions && !self.make_room(&mut sessions) => {
                 return Err(Refusal::quota("there are max_sessions sessions"));
             }
             _ => {
                 let ClientInfo { client_id, user, account, .. } = &client;
                 let serial = self.next_number();
-                let session =
-                    Arc::new(Session::new(client_id.clone(), user.clone(), account.clone(), serial));
+                let storage = self.context.storage.clone().filter(|_| session_expiry > 0);
+                let session = Session::new(client_id.clone(), user.clone(), account.clone(), serial, storage);
+                let session = Arc::new(session);
+                let (on_stored, signal) = stored_signal();
+                match self.store(&session, &client, session_expiry, None, None, Some(on_stored)) {
+                    Ok(record) => {
+                        session.lock().record = record;
+                        stored = record.map(|_| signal);
+                    }
+                    Err(NotStored::Full) => {
+                        return Err(Refusal::quota("the storage is full, and the session is to stay"));
+                    }
+                    Err(NotStored::Failed) => return Err(storage_failed()),
+                }
                 sessions.insert(client_id.clone(), session.clone());
                 session
             }
@@ -183,6 +213,7 @@ impl SessionRegistry {
         {
             let state = &mut *session.lock();
             state.connection = Some(ConnectionHandle::new(connection_id, client.clone(), max_packet));
+            state.forget_due();
             self.context.counters.client_connected();
             state.outbox.connected(connect.receive_maximum.min(config.max_inflight));
             for cursor in state.backlog.iter_mut() {
@@ -199,8 +230,41 @@ impl SessionRegistry {
             self.clean_up(detached)
         });
         let connected =
-            Connected { session, connection_id, client, session_present, session_expiry, max_packet };
+            Connected { session, connection_id, client, session_present, session_expiry, max_packet, stored };
         Ok((connected, due_will))
+    }
+
+    /// Stores what is known of a session, if it is stored at all, in place of its former record; returns the new one.
+    /// Without `disconnected` it is connected.
+    fn store(
+        &self,
+        session: &Session,
+        client: &ClientInfo,
+        expiry: u32,
+        disconnected: Option<SystemTime>,
+        former: Option<Key>,
+        on_durable: Option<OnDurable>,
+    ) -> Result<Option<Key>, NotStored> {
+        let Some(storage) = &session.storage else { return Ok(None) };
+        let mut batch = storage.batch();
+        former.into_iter().for_each(|former| batch.remove(former));
+        let record = batch.put(Record::Session(SessionRecord {
+            number: session.serial,
+            client_id: session.client_id.clone(),
+            assigned: client.assigned,
+            user: session.owner.clone(),
+            source: match &session.account.holder {
+                Holder::Source(source) => *source,
+                Holder::User(_) => client.peer.ip(),
+            },
+            peer: client.peer,
+            transport: client.transport,
+            version: client.version,
+            expiry,
+            disconnected,
+        }));
+        batch.commit(on_durable)?;
+        Ok(Some(record))
     }
 
     /// A connection has ended; returns its will, if that is due.
@@ -211,6 +275,7 @@ impl SessionRegistry {
             let connection = state.connection.take()?;
             self.context.counters.client_disconnected();
             state.incoming.disconnected();
+            state.forget_due();
             if let Some(expiry) = ending.session_expiry {
                 state.expiry = expiry.min(self.context.config.max_session_expiry_seconds());
             }
@@ -225,6 +290,12 @@ impl SessionRegistry {
                 state.expires = Some(now + Duration::from_secs(state.expiry.into()));
                 state.will_due = state.will.as_ref().map(|will| now + Duration::from_secs(will.delay.into()));
                 state.last_client = Some(connection.client.clone());
+                let (wall, former) = (SystemTime::now(), state.record);
+                // Without room the record that there is stays: a crash counts as the disconnect then.
+                match self.store(session, &connection.client, state.expiry, Some(wall), former, None) {
+                    Ok(record) => state.record = record,
+                    Err(NotStored::Full | NotStored::Failed) => {}
+                }
                 self.deadlines.set(session, state);
                 session.account.sessions_away.add(1);
                 if state.is_empty() {
@@ -259,6 +330,77 @@ impl SessionRegistry {
             evicted += 1;
         }
         evicted
+    }
+
+    /// Takes over a session of an earlier process, which is without a connection now. Those that come later have larger
+    /// numbers.
+    ///
+    /// # Errors
+    ///
+    /// Why there is none any more.
+    pub fn recover(
+        &self,
+        key: Key,
+        record: &SessionRecord,
+        keeps: impl FnOnce(&ClientInfo) -> bool,
+    ) -> Result<Arc<Session>, NotRecovered> {
+        self.last_number.fetch_max(record.number, Relaxed);
+        let config = &self.context.config;
+        let expiry = record.expiry.min(config.max_session_expiry_seconds());
+        // The clock may have been set meanwhile: it is never away for less than nothing.
+        let away = record.disconnected.map_or(Duration::ZERO, |at| at.elapsed().unwrap_or_default());
+        let left = Duration::from_secs(expiry.into()).saturating_sub(away);
+        if left.is_zero() {
+            return Err(NotRecovered::Expired);
+        }
+        let accounts = &self.context.quotas.accounts;
+        let SessionRecord { number, client_id, assigned, user, source, peer, transport, version, .. } =
+            record;
+        let account = accounts.of(user.as_ref(), *source);
+        let mut sessions = self.sessions.write();
+        if sessions.contains_key(client_id) {
+            return Err(NotRecovered::Replaced);
+        }
+        if sessions.len() >= config.max_sessions
+            || account.sessions_away.get() >= config.max_sessions_away_per_identity
+        {
+            return Err(NotRecovered::NoRoom);
+        }
+        let storage = self.context.storage.clone();
+        let session = Arc::new(Session::new(client_id.clone(), user.clone(), account, *number, storage));
+        let client = ClientInfo {
+            client_id: client_id.clone(),
+            assigned: *assigned,
+            user: user.clone(),
+            credential: 0,
+            peer: *peer,
+            transport: *transport,
+            version: *version,
+            account: accounts.of(user.as_ref(), peer.ip()),
+            session: Arc::downgrade(&session),
+        };
+        if !keeps(&client) {
+            return Err(NotRecovered::NotPermitted);
+        }
+        {
+            let state = &mut *session.lock();
+            state.record = Some(key);
+            state.expiry = expiry;
+            state.expires = Some(Instant::now() + left);
+            state.last_client = Some(Arc::new(client));
+            session.account.sessions_away.add(1);
+            self.deadlines.set(&session, state);
+        }
+        sessions.insert(client_id.clone(), session.clone());
+        Ok(session)
+    }
+
+    /// All of a session is taken over.
+    pub fn recovered(&self, session: &Arc<Session>) {
+        let state = &mut *session.lock();
+        if state.is_empty() {
+            self.empty_sessions.add(session, state);
+        }
     }
 
     /// Waits for the next session without a connection whose will is due or which ends, for ever if there is none.
@@ -345,7 +487,7 @@ impl SessionRegistry {
             connection.wake();
         }
         let client = client.or_else(|| state.last_client.take());
-        let subscriptions = ends.map_or_else(Vec::new, |reason| self.end(state, reason));
+        let subscriptions = ends.map_or_else(Vec::new, |reason| self.end(&session, state, reason));
         Detached { session: session.clone(), will, client, was_connected, subscriptions }
     }
 
@@ -365,13 +507,19 @@ impl SessionRegistry {
         self.empty_sessions.remove(state);
     }
 
-    /// Marks a locked session as ended; returns the subscriptions to be removed.
-    fn end(&self, state: &mut State, reason: Reason) -> Vec<Arc<str>> {
+    /// Marks a locked session as ended, and removes all that is stored of it; returns the subscriptions to be removed.
+    fn end(&self, session: &Session, state: &mut State, reason: Reason) -> Vec<Arc<str>> {
         state.ended = Some(reason);
-        state.outbox.clear(&self.context.counters);
+        // First of all its own record: without it the others are nobody's.
+        let mut records = Vec::from_iter(state.record.take());
+        state.outbox.clear(&mut records, &self.context.counters);
+        state.incoming.keys(&mut records);
         state.backlog = Backlog::default();
         state.incoming = Incoming::default();
-        std::mem::take(&mut state.subscriptions).into_keys().collect()
+        let subscriptions = std::mem::take(&mut state.subscriptions);
+        records.extend(subscriptions.values().filter_map(|subscribed| subscribed.record));
+        session.remove_records(&records);
+        subscriptions.into_keys().collect()
     }
 
     /// Removes a session that has no connection and may end.
@@ -385,7 +533,7 @@ impl SessionRegistry {
             }
             self.no_longer_away(session, state);
             // Nobody is connected who could be told why.
-            self.end(state, Reason::Success)
+            self.end(session, state, Reason::Success)
         };
         forget(&mut sessions, &session.client_id);
         drop(sessions);
@@ -430,6 +578,20 @@ pub(crate) struct Connected {
     pub session_expiry: u32,
     /// Bytes of the largest packet that the client takes.
     pub max_packet: usize,
+    /// Comes when it is durable that there is such a session, if it is stored; an error when it never will be.
+    pub stored: Option<oneshot::Receiver<()>>,
+}
+
+/// Why a session of an earlier process is no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NotRecovered {
+    Expired,
+    /// A later one has its client id.
+    Replaced,
+    /// A limit of the configuration.
+    NoRoom,
+    /// The application no longer lets its client in.
+    NotPermitted,
 }
 
 /// How a connection ended, as far as the session is concerned.
@@ -456,6 +618,21 @@ struct Detached {
     client: Option<Arc<ClientInfo>>,
     was_connected: bool,
     subscriptions: Vec<Arc<str>>,
+}
+
+/// Tells whoever waits that a batch is durable.
+fn stored_signal() -> (OnDurable, oneshot::Receiver<()>) {
+    let (done, stored) = oneshot::channel();
+    let on_durable = move |durable: Result<(), NotStored>| {
+        if durable.is_ok() {
+            let _ = done.send(());
+        }
+    };
+    (Box::new(on_durable), stored)
+}
+
+fn storage_failed() -> Refusal {
+    Refusal::new(Reason::ServerUnavailable, "the storage has failed, and the session is to stay")
 }
 
 /// Removes a session, and gives the memory of many back.

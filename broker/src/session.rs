@@ -11,6 +11,7 @@ pub(crate) mod incoming;
 pub(crate) mod inflight;
 pub(crate) mod outbox;
 pub(crate) mod receipt;
+pub(crate) mod stored;
 
 use std::{
     collections::HashMap,
@@ -31,11 +32,14 @@ use crate::{
     session::{
         backlog::{Backlog, Cursor},
         client::ClientInfo,
-        incoming::{Decided, Incoming, PublishNumber},
-        outbox::{Encoding, Full, Outbox},
+        incoming::{Decided, Incoming, PublishNumber, Released},
+        inflight::Stage,
+        outbox::{Encoding, Full, Outbox, Release, Settled},
         receipt::Receipt,
+        stored::{Keep, StoredMessage, Storing},
     },
     stats::{Counters, Tally},
+    storage::{self, Key, Storage},
     version::Version,
 };
 
@@ -48,6 +52,8 @@ pub(crate) struct Session {
     pub account: Arc<Account>,
     /// Tells sessions apart, those of one client id too.
     pub serial: u64,
+    /// Where it is stored, if it outlives its connection and the broker has a storage.
+    pub storage: Option<Arc<dyn Storage>>,
     state: Mutex<State>,
 }
 
@@ -62,8 +68,8 @@ pub(crate) struct State {
     pub connection: Option<ConnectionHandle>,
     pub incoming: Incoming,
     pub outbox: Outbox,
-    /// The filters that are in the tree of subscriptions, each with the number of its cursor in the backlog.
-    pub subscriptions: HashMap<Arc<str>, Option<u64>>,
+    /// The filters that are in the tree of subscriptions.
+    pub subscriptions: HashMap<Arc<str>, Subscribed>,
     pub backlog: Backlog,
     /// Of the connection, or of the last one while it is held back.
     pub will: Option<Box<Will>>,
@@ -80,15 +86,43 @@ pub(crate) struct State {
     pub empty_number: Option<u64>,
     /// Why it is in no map any more and takes nothing.
     pub ended: Option<Reason>,
+    /// Its record, if it is stored.
+    pub record: Option<Key>,
+    /// What the connection is to be sent since the storage has what it follows from.
+    due: Vec<Due>,
+}
+
+/// What is known of a filter beside the tree.
+#[derive(Default)]
+pub(crate) struct Subscribed {
+    /// The number of its cursor in the backlog.
+    pub cursor: Option<u64>,
+    /// Its record, if it is stored.
+    pub record: Option<Key>,
+}
+
+/// What waits for the storage alone.
+enum Due {
+    /// PUBREL of this identifier.
+    Release(u16),
+    /// PUBCOMP of this identifier, and whether it was known.
+    Complete(u16, bool),
 }
 
 impl Session {
-    pub fn new(client_id: Arc<str>, owner: Option<Arc<str>>, account: Arc<Account>, serial: u64) -> Self {
+    pub fn new(
+        client_id: Arc<str>,
+        owner: Option<Arc<str>>,
+        account: Arc<Account>,
+        serial: u64,
+        storage: Option<Arc<dyn Storage>>,
+    ) -> Self {
         Self {
             client_id,
             owner,
             account: account.clone(),
             serial,
+            storage,
             state: Mutex::new(State {
                 connection: None,
                 incoming: Incoming::default(),
@@ -103,6 +137,8 @@ impl Session {
                 deadline: None,
                 empty_number: None,
                 ended: None,
+                record: None,
+                due: Vec::new(),
             }),
         }
     }
@@ -126,22 +162,118 @@ impl Session {
         }
     }
 
-    /// Queues a message for the client.
-    pub fn offer(&self, publish: OutboundPublish, config: &Config, counters: &Counters) -> Enqueued {
+    /// Queues a message for the client. If it is stored, it is sent after `storing` was handed over and the session
+    /// [woken](Self::wake).
+    pub fn offer(
+        &self,
+        publish: OutboundPublish,
+        storing: &mut Storing,
+        config: &Config,
+        counters: &Counters,
+    ) -> Enqueued {
         let state = &mut *self.state.lock();
-        let offered = state.offer(publish, config, counters);
+        let offered = state.offer(publish, self.keep(storing), config, counters);
         if let (Enqueued::InQueue, Some(connection)) = (&offered, &mut state.connection) {
             connection.wake();
         }
         offered
     }
 
-    /// Decides an acknowledgement that the client is owed.
-    pub fn decide(&self, number: PublishNumber, id: u16, qos: QoS, reason: Reason) {
+    /// What is needed to store a message for it, if it is stored.
+    pub fn keep<'a>(&'a self, storing: &'a mut Storing) -> Option<Keep<'a>> {
+        let storage = self.storage.as_ref()?;
+        Some(Keep { storage, session: self.serial, storing })
+    }
+
+    /// Lets the connection, if there is one, look at what it may send.
+    pub fn wake(&self) {
+        if let Some(connection) = &mut self.state.lock().connection {
+            connection.wake();
+        }
+    }
+
+    /// The storage has not taken a message: takes it out of the queue again.
+    pub fn take_back(&self, message: &Arc<StoredMessage>, counters: &Counters) {
+        self.state.lock().outbox.take_back(message, counters);
+    }
+
+    /// Decides an acknowledgement that the client is owed; `record` is where its identifier is stored.
+    pub fn decide(&self, number: PublishNumber, id: u16, qos: QoS, reason: Reason, record: Option<Key>) {
         let state = &mut *self.state.lock();
-        state.incoming.decide(number, id, qos, reason);
+        let unused = state.incoming.decide(number, id, qos, reason, record);
         if let Some(connection) = &mut state.connection {
             connection.wake();
+        }
+        self.remove_records(unused.as_slice());
+    }
+
+    /// PUBREL came from the client; says whether the identifier was known, if PUBCOMP may be sent now: where it is
+    /// stored it is not before that is durably removed, so that the client can use it again.
+    pub fn release(self: &Arc<Self>, connection_id: u64, id: u16) -> Result<Option<bool>, Evicted> {
+        let mut state = self.lock_for(connection_id)?;
+        let Released { known, record } = state.incoming.release(id);
+        let Some(storage) = &self.storage else { return Ok(Some(known)) };
+        let mut batch = storage.batch();
+        record.into_iter().for_each(|record| batch.remove(record));
+        let session = self.clone();
+        // One that has failed completes nothing.
+        let _ = batch.commit(Some(Box::new(move |durable| {
+            if durable.is_ok()
+                && let Ok(mut state) = session.lock_for(connection_id)
+            {
+                state.put_due(Due::Complete(id, known));
+            }
+        })));
+        Ok(None)
+    }
+
+    /// PUBREC came from the client; says whether there is such a message, if PUBREL may be sent now: where it is stored
+    /// it is not before that is durable, so that the message is never sent again.
+    pub fn received(
+        self: &Arc<Self>,
+        connection_id: u64,
+        id: u16,
+        counters: &Counters,
+    ) -> Result<Option<bool>, Evicted> {
+        let mut state = self.lock_for(connection_id)?;
+        let (Settled { is_known, keys, receipt }, release) = state.outbox.receive(id, counters);
+        if let (Some(storage), [_, ..]) = (&self.storage, &keys[..]) {
+            let mut batch = storage.batch();
+            keys.into_iter().for_each(|key| batch.remove(key));
+            let session = self.clone();
+            // One that has failed lets nothing be released.
+            let _ = batch.commit(Some(Box::new(move |durable| {
+                let mut state = session.lock();
+                if durable.is_ok() && state.outbox.received_durably(id) {
+                    state.put_due(Due::Release(id));
+                }
+            })));
+        }
+        drop(state);
+        receipt.into_iter().for_each(Receipt::given);
+        Ok((release == Release::Now).then_some(is_known))
+    }
+
+    /// The client has finished with a message that waited for this.
+    pub fn finish(
+        &self,
+        connection_id: u64,
+        id: u16,
+        stage: Stage,
+        counters: &Counters,
+    ) -> Result<(), Evicted> {
+        let mut state = self.lock_for(connection_id)?;
+        let Settled { keys, receipt, .. } = state.outbox.finish(id, stage, counters);
+        self.remove_records(&keys);
+        drop(state);
+        receipt.into_iter().for_each(Receipt::given);
+        Ok(())
+    }
+
+    /// Removes records of its own, which nobody waits for.
+    pub fn remove_records(&self, keys: &[Key]) {
+        if let (Some(storage), [_, ..]) = (&self.storage, keys) {
+            storage::remove(&**storage, keys);
         }
     }
 
@@ -152,7 +284,7 @@ impl Session {
             Some(connection) if connection.client.version == Version::V311 => {
                 state.incoming.withhold(number, id, qos);
             }
-            _ => state.incoming.decide(number, id, qos, reason),
+            _ => drop(state.incoming.decide(number, id, qos, reason, None)),
         }
         if let Some(connection) = &mut state.connection {
             connection.wake();
@@ -168,13 +300,16 @@ impl Session {
         out: &mut BytesMut,
     ) -> Result<Filled, Evicted> {
         let mut state = self.lock_for(connection_id)?;
-        let State { connection: Some(connection), incoming, outbox, backlog, .. } = &mut *state else {
+        let State { connection: Some(connection), incoming, outbox, backlog, due, .. } = &mut *state else {
             return Err(Evicted(Reason::SessionTakenOver));
         };
         connection.awake = false;
         connection.waker = None;
         let to = Encoding { version: connection.client.version, max_packet: connection.max_packet };
         acknowledge(incoming, to.version, counters, out);
+        if !due.is_empty() {
+            send_due(due, to.version, counters, out);
+        }
         let dropped = outbox.fill(to, config.write_buffer, counters, out);
         Ok(Filled {
             pause: Pause(incoming.pending() > usize::from(config.receive_maximum)),
@@ -217,9 +352,26 @@ fn acknowledge(incoming: &mut Incoming, version: Version, counters: &Counters, o
     counters.sent.add(&sent);
 }
 
+fn send_due(due: &mut Vec<Due>, version: Version, counters: &Counters, out: &mut BytesMut) {
+    for due in std::mem::take(due) {
+        match due {
+            Due::Release(id) => codec::pubrel(id, Reason::Success, version, out),
+            Due::Complete(id, known) => codec::pubcomp(id, Reason::of_identifier(known), version, out),
+        }
+        counters.sent.packet();
+    }
+}
+
 impl State {
-    /// Queues a message for the client, which is not told yet.
-    pub fn offer(&mut self, publish: OutboundPublish, config: &Config, counters: &Counters) -> Enqueued {
+    /// Queues a message for the client, which is not told yet; with `keep` it is stored, if the session outlives its
+    /// connection.
+    pub fn offer(
+        &mut self,
+        publish: OutboundPublish,
+        keep: Option<Keep<'_>>,
+        config: &Config,
+        counters: &Counters,
+    ) -> Enqueued {
         match &self.connection {
             Some(connection) => {
                 let to = Encoding { version: connection.client.version, max_packet: connection.max_packet };
@@ -235,19 +387,35 @@ impl State {
         if self.ended.is_some() {
             return Enqueued::Absent;
         }
-        match self.outbox.push(publish, config, counters) {
+        let keep = keep.filter(|_| publish.qos != QoS::AtMostOnce && self.expiry > 0);
+        let is_stored = keep.is_some();
+        match self.outbox.push(publish, keep, config, counters) {
+            Ok(()) if is_stored => Enqueued::Stored,
             Ok(()) => Enqueued::InQueue,
             Err(full) => Enqueued::Full(full),
         }
     }
 
+    /// Has the connection, if there is one, send something.
+    fn put_due(&mut self, due: Due) {
+        if let Some(connection) = &mut self.connection {
+            self.due.push(due);
+            connection.wake();
+        }
+    }
+
+    /// A connection begins or has ended: what was due to the former one is not due to another.
+    pub fn forget_due(&mut self) {
+        self.due = Vec::new();
+    }
+
     /// Has a subscription get retained messages, from the first on.
     pub fn want_retained(&mut self, cursor: Cursor) {
-        if let Some(number) = self.subscriptions.get_mut(&cursor.filter) {
-            if let Some(former) = number.take() {
+        if let Some(subscribed) = self.subscriptions.get_mut(&cursor.filter) {
+            if let Some(former) = subscribed.cursor.take() {
                 self.backlog.remove(former);
             }
-            *number = Some(self.backlog.add(cursor));
+            subscribed.cursor = Some(self.backlog.add(cursor));
         }
     }
 
@@ -299,6 +467,8 @@ impl Drop for ConnectionHandle {
 /// What became of a message offered to a session.
 pub(crate) enum Enqueued {
     InQueue,
+    /// It is in the queue, and is to be handed over to the storage.
+    Stored,
     /// Refused by the bounds of the queue.
     Full(Full),
     /// QoS 0 without a connection, or the session has ended.
@@ -354,7 +524,7 @@ mod tests {
 
     fn connected() -> Session {
         let account = Accounts::default().of(None, [127, 0, 0, 1].into());
-        let session = Session::new("c".into(), None, account.clone(), 1);
+        let session = Session::new("c".into(), None, account.clone(), 1, None);
         let client = ClientInfo {
             client_id: "c".into(),
             assigned: false,
@@ -387,7 +557,10 @@ mod tests {
                 expires: None,
                 receipt: None,
             };
-            assert!(matches!(session.offer(publish, &config, &counters), Enqueued::InQueue));
+            assert!(matches!(
+                session.offer(publish, &mut Storing::default(), &config, &counters),
+                Enqueued::InQueue
+            ));
         };
         let mut waits = 0;
         for _ in 0..3 {
@@ -407,7 +580,7 @@ mod tests {
             // It may have been woken by something else, its socket for example.
             assert!(session.poll_awake(CONNECTION_ID, &mut cx).is_pending());
             session.fill(CONNECTION_ID, &config, &counters, &mut out).unwrap();
-            session.decide(0, 1, QoS::AtLeastOnce, Reason::Success);
+            session.decide(0, 1, QoS::AtLeastOnce, Reason::Success, None);
             assert_eq!(wakes.0.load(Relaxed), waits);
             session.fill(CONNECTION_ID, &config, &counters, &mut out).unwrap();
         }

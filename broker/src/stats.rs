@@ -1,8 +1,11 @@
 //! Counters of a broker.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+};
 
-use crate::reason::Reason;
+use crate::{quotas::account::Held, reason::Reason};
 
 /// A moment's view of a broker; counters run from its creation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -152,6 +155,8 @@ pub(crate) struct Counters {
     most_clients: AtomicUsize,
     pub queued_messages: AtomicUsize,
     pub queued_bytes: AtomicUsize,
+    /// Bytes of the storage that messages in queues take.
+    pub stored_bytes: Arc<Held>,
     pub received: Traffic,
     pub sent: Traffic,
     pub dropped_qos0_queue: AtomicU64,

@@ -27,22 +27,27 @@ use crate::{
     context::BrokerContext,
     message::{Message, QoS},
     packet::outbound_publish::{OutboundPublish, encodable},
-    quotas::account::Held,
+    quotas::account::{Account, Held},
     session::{
         Enqueued, Session,
         client::ClientInfo,
         outbox::Full,
-        receipt::{OnAcknowledged, Receipts},
+        receipt::{OnAcknowledged, Receipt, Receipts},
+        stored::Storing,
     },
     stats::{Stats, count},
+    storage::{Key, NotStored, OnDurable},
     throttle::{Cause, clip},
     topics::{
-        fan_out::{FanOut, Grant, Recipient, Routed},
-        retained::Retained,
+        fan_out::{FanOut, Grant, Recipient, Routed, Stores},
+        retained::{Kept, Retained},
         trie::Trie,
     },
 };
 
+/// Sessions whose places for one message are handed over to the storage together: all of them or none after a crash.
+/// With more, those who publish again what was not acknowledged may reach some twice, at QoS 2 too.
+const STORED_AT_ONCE: usize = 4_096;
 /// Retained messages on topics that start with `$`: `$SYS/…` has some forty, and the application may add its own.
 const MAX_OWN_RETAINED_MESSAGES: usize = 10_000;
 /// Bytes of these messages.
@@ -68,8 +73,12 @@ impl Topics {
         Self {
             subscriptions: RwLock::default(),
             subscription_bytes: Held::default(),
-            retained: RwLock::new(Retained::new(config.max_retained_messages, config.max_retained_bytes)),
-            own_retained: RwLock::new(Retained::new(MAX_OWN_RETAINED_MESSAGES, MAX_OWN_RETAINED_BYTES)),
+            retained: RwLock::new(Retained::new(
+                config.max_retained_messages,
+                config.max_retained_bytes,
+                context.storage.clone(),
+            )),
+            own_retained: RwLock::new(Retained::new(MAX_OWN_RETAINED_MESSAGES, MAX_OWN_RETAINED_BYTES, None)),
             context,
         }
     }
@@ -88,6 +97,7 @@ impl Topics {
     pub fn publish(&self, message: &Message, oversize: Option<Oversize<'_>>) -> usize {
         let mut fan_out = self.start(None, message);
         while !self.deliver_slice(message, &mut fan_out, oversize) {}
+        self.finish(message, &mut fan_out);
         fan_out.routed.reached
     }
 
@@ -139,6 +149,7 @@ impl Topics {
                 self.context.quotas.charge(&payer, since);
             }
         }
+        self.finish(message, &mut fan_out);
         fan_out.routed.reached
     }
 
@@ -154,9 +165,14 @@ impl Topics {
         let Some(grant) = self.grant_of(&session, &message.topic) else {
             return if session.lock().ended.is_some() { self.no_session() } else { Placed::NoSubscription };
         };
-        let mut receipts = on_acknowledged.map(Receipts::new);
-        match self.offer(&session, &grant, message, expires(message), oversize, receipts.as_mut()) {
+        let mut fan_out = FanOut::new(None, expires(message), Routed::default());
+        fan_out.receipts = on_acknowledged.map(Receipts::new);
+        match self.offer(&session, &grant, message, oversize, &mut fan_out) {
             Enqueued::InQueue => Placed::Queued,
+            Enqueued::Stored if self.hand_over(message, fan_out.stores, None) == Err(NotStored::Full) => {
+                Placed::Dropped
+            }
+            Enqueued::Stored => Placed::Queued,
             Enqueued::Full(_) | Enqueued::Oversize(..) => Placed::Dropped,
             Enqueued::Absent => self.no_session(),
         }
@@ -172,11 +188,14 @@ impl Topics {
     pub fn start(&self, publisher: Option<&Session>, message: &Message) -> FanOut {
         let mut routed = Routed::default();
         let expires = expires(message);
+        let mut is_stored = false;
         if message.retain {
             let owner = publisher.map(|session| &session.account);
             let mut store = self.retained(&message.topic).write();
-            routed.kept = store.keep(message, expires, owner, Instant::now());
+            let kept = store.keep(message, expires, owner, Instant::now());
             drop(store);
+            routed.kept = kept != Kept::No;
+            is_stored = kept == Kept::Stored;
             if !routed.kept {
                 count(&self.context.counters.dropped_retained_full);
                 routed.refused += 1;
@@ -194,16 +213,24 @@ impl Topics {
                 }
             }
         }
-        FanOut {
-            publisher: publisher.map(|session| session.serial),
-            expires,
-            after: 0,
-            routed,
-            receipts: None,
-        }
+        let mut fan_out = FanOut::new(publisher.map(|session| session.serial), expires, routed);
+        fan_out.stores.retained = is_stored;
+        fan_out
     }
 
-    /// Delivers a message to its next recipients; true if those were the last.
+    /// Takes over a message that an earlier process has retained and stored; false if there is no room.
+    pub fn recover_retained(
+        &self,
+        message: &Message,
+        expires: Option<Instant>,
+        owner: &Arc<Account>,
+        record: Key,
+    ) -> bool {
+        self.retained.write().recover(message, expires, owner, record)
+    }
+
+    /// Delivers a message to its next recipients; true if those were the last, and [`store`](Self::store) or
+    /// [`finish`](Self::finish) is to follow.
     pub fn deliver_slice(
         &self,
         message: &Message,
@@ -212,7 +239,89 @@ impl Topics {
     ) -> bool {
         let recipients = self.recipients(message, fan_out, fan_out::SLICE);
         self.deliver(message, &recipients, fan_out, oversize);
+        if fan_out.stores.storing.deliveries() >= STORED_AT_ONCE {
+            self.finish(message, fan_out);
+        }
         fan_out.delivered(&recipients)
+    }
+
+    /// Hands over to the storage what a message has put there, and lets it be sent. Nobody waits for it to be durable.
+    pub fn finish(&self, message: &Message, fan_out: &mut FanOut) {
+        // One that has failed keeps nothing, and nothing is acknowledged that waits for it.
+        let _ = self.store(message, fan_out, None);
+    }
+
+    /// The same; `on_durable` is told when it is durable, with whatever else is put. [`NotStored::Full`] is counted in
+    /// `fan_out`: the sessions do not get it.
+    pub fn store(
+        &self,
+        message: &Message,
+        fan_out: &mut FanOut,
+        on_durable: Option<OnDurable>,
+    ) -> Result<(), NotStored> {
+        let stores = std::mem::take(&mut fan_out.stores);
+        let sessions = stores.sessions.len();
+        let handed_over = self.hand_over(message, stores, on_durable);
+        if handed_over == Err(NotStored::Full) {
+            fan_out.routed.reached -= sessions;
+            fan_out.routed.refused += sessions;
+        }
+        handed_over
+    }
+
+    fn hand_over(
+        &self,
+        message: &Message,
+        Stores { mut storing, sessions, retained }: Stores,
+        on_durable: Option<OnDurable>,
+    ) -> Result<(), NotStored> {
+        if storing.is_empty() {
+            // What is retained is handed over already: all that is before a batch is durable when the batch is.
+            let (true, Some(storage), Some(_)) = (retained, &self.context.storage, &on_durable) else {
+                return Ok(());
+            };
+            return storage.batch().commit(on_durable);
+        }
+        let stored = storing.message().cloned();
+        let on_durable = match &stored {
+            // It is sent when it is durable.
+            Some(stored) if message.qos == QoS::ExactlyOnce => {
+                let (stored, sessions) = (stored.clone(), sessions.clone());
+                Some(Box::new(move |durable: Result<(), NotStored>| {
+                    if durable.is_ok() {
+                        stored.set_durable();
+                        sessions.iter().for_each(|session| session.wake());
+                    }
+                    if let Some(on_durable) = on_durable {
+                        on_durable(durable);
+                    }
+                }) as OnDurable)
+            }
+            _ => on_durable,
+        };
+        let handed_over = std::mem::take(&mut storing).commit(on_durable);
+        if let Some(stored) = stored {
+            if handed_over == Err(NotStored::Full) {
+                for session in &sessions {
+                    session.take_back(&stored, &self.context.counters);
+                }
+                self.report_storage_full(message, sessions.len());
+            } else {
+                stored.set_handed_over();
+                sessions.iter().for_each(|session| session.wake());
+            }
+        }
+        handed_over
+    }
+
+    fn report_storage_full(&self, message: &Message, sessions: usize) {
+        if let Some(left_out) = self.context.throttle.line(Cause::Dropped) {
+            let topic = clip(&message.topic);
+            warn!(
+                topic,
+                sessions, left_out, "the storage is full: a message is not queued for sessions that stay"
+            );
+        }
     }
 
     fn recipients(&self, message: &Message, fan_out: &FanOut, limit: usize) -> Vec<Recipient> {
@@ -227,9 +336,8 @@ impl Topics {
         oversize: Option<Oversize<'_>>,
     ) {
         for Recipient { session, grant, .. } in recipients {
-            let receipts = fan_out.receipts.as_mut();
-            match self.offer(session, grant, message, fan_out.expires, oversize, receipts) {
-                Enqueued::InQueue => fan_out.routed.reached += 1,
+            match self.offer(session, grant, message, oversize, fan_out) {
+                Enqueued::InQueue | Enqueued::Stored => fan_out.routed.reached += 1,
                 Enqueued::Full(_) => fan_out.routed.refused += 1,
                 Enqueued::Absent | Enqueued::Oversize(..) => {}
             }
@@ -238,31 +346,41 @@ impl Topics {
 
     fn offer(
         &self,
-        session: &Session,
+        session: &Arc<Session>,
         grant: &Grant,
         message: &Message,
-        expires: Option<Instant>,
         oversize: Option<Oversize<'_>>,
-        receipts: Option<&mut Receipts>,
+        FanOut { expires, receipts, stores, .. }: &mut FanOut,
     ) -> Enqueued {
-        let offer = |message, receipt| {
+        let expires = *expires;
+        let offer = |message, receipt: Option<Receipt>, storing: &mut Storing| {
             let publish = OutboundPublish { receipt, ..grant.outbound(message, expires) };
-            session.offer(publish, &self.context.config, &self.context.counters)
+            session.offer(publish, storing, &self.context.config, &self.context.counters)
         };
-        let receipt = receipts.and_then(|receipts| match grant.qos(message) {
+        let receipt = receipts.as_mut().and_then(|receipts| match grant.qos(message) {
             QoS::AtMostOnce => receipts.miss(),
             QoS::AtLeastOnce | QoS::ExactlyOnce => Some(receipts.expect()),
         });
-        let mut offered = offer(message, receipt);
+        let mut offered = offer(message, receipt, &mut stores.storing);
         if let (Enqueued::Oversize(to, receipt), Some(oversize)) = (&mut offered, oversize) {
             let size = |message: &Message| grant.outbound(message, expires).packet_size(to.version);
             if let Some(replacement) = oversize(to.max_packet, &size).filter(encodable) {
-                offered = offer(&replacement, receipt.take());
+                // It is a message of its own, for this session alone.
+                let mut own = Stores::default();
+                offered = offer(&replacement, receipt.take(), &mut own.storing);
+                if let Enqueued::Stored = offered {
+                    own.sessions.push(session.clone());
+                    return match self.hand_over(&replacement, own, None) {
+                        Err(NotStored::Full) => Enqueued::Absent,
+                        Ok(()) | Err(NotStored::Failed) => Enqueued::InQueue,
+                    };
+                }
             }
         }
         match offered {
             Enqueued::Full(full) => self.report_full(session, message, full),
             Enqueued::Oversize(..) => count(&self.context.counters.dropped_oversize),
+            Enqueued::Stored => stores.sessions.push(session.clone()),
             Enqueued::InQueue | Enqueued::Absent => {}
         }
         offered

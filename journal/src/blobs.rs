@@ -80,6 +80,8 @@ struct Table {
     entries: HashMap<BlobDigest, Entry>,
     /// Bytes of all entries.
     bytes: u64,
+    /// Bytes of payloads that are to be blobs.
+    reserved: u64,
     /// Those whose last reference went; some may have new ones.
     unreferenced: Vec<BlobDigest>,
 }
@@ -145,6 +147,19 @@ impl Blobs {
         drop(table);
         self.changed.notify_all();
         result
+    }
+
+    /// Keeps room for a payload that is to be a blob, until that is written or dropped.
+    pub fn reserve(self: &Arc<Self>, bytes: u64) -> Result<Reservation, Refused> {
+        if bytes > self.most_bytes {
+            return Err(Refused::TooLarge { bytes, most: self.most_bytes });
+        }
+        let mut table = self.lock();
+        if table.bytes + table.reserved + bytes > self.most_bytes {
+            return Err(Refused::Full);
+        }
+        table.reserved += bytes;
+        Ok(Reservation { blobs: self.clone(), bytes })
     }
 
     /// Removes the files of those without a reference. Whatever removed their last records has to be durable.
@@ -232,6 +247,18 @@ impl Blobs {
 
     fn lock(&self) -> MutexGuard<'_, Table> {
         self.table.lock().expect("no panic while the lock is held")
+    }
+}
+
+/// Room for a payload that is to be a blob.
+pub(crate) struct Reservation {
+    blobs: Arc<Blobs>,
+    bytes: u64,
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.blobs.lock().reserved -= self.bytes;
     }
 }
 

@@ -82,6 +82,11 @@ impl Failed {
         Failed { cause: Arc::new(cause) }
     }
 
+    /// The system's reason, as it can be told again.
+    pub(crate) fn into_cause(self) -> io::Error {
+        Arc::try_unwrap(self.cause).unwrap_or_else(|cause| io::Error::new(cause.kind(), cause.to_string()))
+    }
+
     /// The system's reason.
     pub fn cause(&self) -> &io::Error {
         &self.cause

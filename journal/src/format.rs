@@ -40,6 +40,8 @@ const OP_START: u8 = 4;
 
 /// Bytes of a record's entry beside its own bytes.
 pub(crate) const PUT_BYTES: usize = 14;
+/// Where the digest of a blob is in the entry of a record that names one.
+pub(crate) const DIGEST_AT: usize = PUT_BYTES;
 /// Bytes that an entry has more when its record names a blob.
 pub(crate) const BLOB_BYTES: usize = 40;
 /// Bytes of the entry that removes a record, or tells where the log starts.

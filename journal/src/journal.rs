@@ -15,7 +15,7 @@ use crate::log::Log;
 use crate::record::Batch;
 use crate::recovery::{Damage, Recovery, Region, Scan, scan};
 use crate::storage::{Access, Disk, Storage};
-use crate::writer::{Shared, Stats, Ticket, Writer};
+use crate::writer::{Completion, Shared, Stats, Ticket, Writer};
 
 /// The folder of what was damaged.
 const DAMAGED: &str = "damaged";
@@ -121,7 +121,7 @@ impl Journal {
         batch: Batch,
         on_durable: impl FnOnce(Result<(), Failed>) + Send + 'static,
     ) -> Result<Ticket, Refused> {
-        self.shared.stage(batch, Some(Box::new(on_durable)))
+        self.stage_with(batch, Some(Box::new(on_durable)))
     }
 
     /// Has what was staged, on any thread, written as soon as the disk is free.
@@ -135,7 +135,15 @@ impl Journal {
     /// # Errors
     /// As for [`append`](Self::append).
     pub fn append_lazily(&self, batch: Batch) -> Result<(), Refused> {
-        self.shared.stage(batch, None).map(drop)
+        self.stage_with(batch, None).map(drop)
+    }
+
+    fn stage_with(&self, mut batch: Batch, on_durable: Option<Completion>) -> Result<Ticket, Refused> {
+        let payloads = std::mem::take(&mut batch.payloads).into_iter();
+        let reserved = payloads
+            .map(|payload| Ok((self.blobs.reserve(payload.bytes.len() as u64)?, payload)))
+            .collect::<Result<_, Refused>>()?;
+        self.shared.stage(batch, reserved, on_durable)
     }
 
     /// Takes back a batch that waits to be written: none of it is, and its completion is dropped. False when it is too

@@ -55,6 +55,9 @@
 //! for, such as the removal of a record, is [appended lazily](Journal::append_lazily): it is written with the next
 //! group, at the latest after 50 ms.
 //!
+//! A record that is too long for the log can be put with [its payload](Batch::put_payload): the thread makes that a
+//! blob before it writes the batch. Whoever may block makes the blob itself, and holds up nobody.
+//!
 //! # Space
 //!
 //! The log is a ring of segments, used and recycled first in, first out, so that a removal outlives the record that it

@@ -11,12 +11,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use crate::blobs::{Blob, Blobs};
+use crate::blobs::{Blob, Blobs, Reservation};
 use crate::config::{Config, Durability, Layout};
 use crate::error::{Failed, Refused};
-use crate::ids::RecordId;
+use crate::ids::{BlobDigest, RecordId};
 use crate::log::Log;
-use crate::record::{Batch, Usage};
+use crate::record::{Batch, Payload, Usage};
 
 /// Bytes that are written at once at most, so that the first of many batches does not wait for the last one's write.
 const MAX_GROUP_BYTES: usize = 1024 * 1024;
@@ -79,9 +79,18 @@ struct Waiting {
     body: Vec<u8>,
     usage: Usage,
     blobs: Vec<(RecordId, Blob)>,
+    /// What is to be a blob before it is written.
+    payloads: Vec<(Reservation, Payload)>,
     /// `None` where nobody waits for it.
     on_durable: Option<Completion>,
     is_withdrawn: bool,
+}
+
+impl Waiting {
+    /// In memory.
+    fn bytes(&self) -> u64 {
+        (self.body.len() + self.payloads.iter().map(|(_, payload)| payload.bytes.len()).sum::<usize>()) as u64
+    }
 }
 
 /// Names a batch that was staged: see [`Journal::withdraw`](crate::Journal::withdraw).
@@ -134,7 +143,12 @@ impl Shared {
 
     /// Puts a batch into the queue. The thread is not woken for it, unless nobody waits for it: then it is to know when
     /// to look.
-    pub fn stage(&self, batch: Batch, on_durable: Option<Completion>) -> Result<Ticket, Refused> {
+    pub fn stage(
+        &self,
+        batch: Batch,
+        payloads: Vec<(Reservation, Payload)>,
+        on_durable: Option<Completion>,
+    ) -> Result<Ticket, Refused> {
         let too_large =
             |bytes: usize, most: usize| Refused::TooLarge { bytes: bytes as u64, most: most as u64 };
         if batch.body.len() > self.limits.longest_batch {
@@ -153,10 +167,12 @@ impl Shared {
         // Whatever only removes is always taken.
         let mut usage = state.usage;
         usage.add(batch.usage);
-        let queued_bytes = state.queued_bytes + batch.body.len() as u64;
+        let bytes = batch.body.len() + payloads.iter().map(|(_, payload)| payload.bytes.len()).sum::<usize>();
+        let queued_bytes = state.queued_bytes + bytes as u64;
+        // One that is too long for the queue is alone in it.
         let fits = usage.records <= self.limits.records
             && usage.bytes <= state.capacity
-            && queued_bytes <= self.limits.queued_bytes;
+            && (queued_bytes <= self.limits.queued_bytes || state.queued_bytes == 0 && !payloads.is_empty());
         if batch.usage.records > 0 && !fits {
             return Err(Refused::Full);
         }
@@ -170,7 +186,8 @@ impl Shared {
             None => state.lazy_since = state.lazy_since.or_else(|| Some(Instant::now())),
         }
         let Batch { body, blobs, usage, .. } = batch;
-        state.queue.push_back(Waiting { number, body, usage, blobs, on_durable, is_withdrawn: false });
+        let waiting = Waiting { number, body, usage, blobs, payloads, on_durable, is_withdrawn: false };
+        state.queue.push_back(waiting);
         if is_first_lazy {
             self.wake_thread(state);
         }
@@ -196,10 +213,12 @@ impl Shared {
             return false;
         }
         waiting.is_withdrawn = true;
+        let bytes = waiting.bytes();
         let (body, blobs) = (std::mem::take(&mut waiting.body), std::mem::take(&mut waiting.blobs));
+        let payloads = std::mem::take(&mut waiting.payloads);
         let (usage, on_durable) = (waiting.usage, waiting.on_durable.take());
         state.usage.subtract(usage);
-        state.queued_bytes -= body.len() as u64;
+        state.queued_bytes -= bytes;
         state.urgent -= usize::from(on_durable.is_some());
         state.withdrawn += 1;
         if state.withdrawn > MAX_GAPS && 2 * state.withdrawn > state.queue.len() {
@@ -208,7 +227,7 @@ impl Shared {
         }
         drop(state);
         // Whatever these hold may call the journal.
-        drop((blobs, on_durable));
+        drop((body, blobs, payloads, on_durable));
         true
     }
 
@@ -403,6 +422,12 @@ impl Writer {
     fn write_group(&mut self) -> io::Result<()> {
         let mut written = 0;
         while self.staged < self.group.len() {
+            if !self.group[self.staged].payloads.is_empty() {
+                // Nobody before it waits for its payloads, and if there is no room for them it goes alone.
+                self.flush()?;
+                self.write_payloads()?;
+                continue;
+            }
             let bytes = self.group[self.staged].body.len();
             if self.log.group_bytes() > 0 && self.log.group_bytes() + bytes > MAX_GROUP_BYTES {
                 self.flush()?;
@@ -420,6 +445,31 @@ impl Writer {
         }
         self.flush()?;
         self.log.maintain(written)
+    }
+
+    /// Makes blobs of the payloads of the first batch, or drops it where there is no room for them.
+    fn write_payloads(&mut self) -> io::Result<()> {
+        let Some(waiting) = self.group.front_mut() else { return Ok(()) };
+        for (reservation, Payload { record, digest_at, bytes }) in std::mem::take(&mut waiting.payloads) {
+            drop(reservation);
+            let digest = BlobDigest::of(&bytes);
+            match self.blobs.write(digest, &bytes) {
+                Ok(blob) => {
+                    waiting.body[digest_at..digest_at + digest.0.len()].copy_from_slice(&digest.0);
+                    waiting.blobs.push((record, blob));
+                }
+                Err(Refused::Failed(failed)) => return Err(failed.into_cause()),
+                Err(_) => {
+                    let dropped = self.group.pop_front().expect("it is the first");
+                    self.shared.lock().usage.subtract(dropped.usage);
+                    if let Some(on_durable) = dropped.on_durable {
+                        on_durable(Err(Failed::new(io::ErrorKind::StorageFull.into())));
+                    }
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Brings what is staged to where its completions may be called, and calls them.

@@ -11,6 +11,7 @@ mod failure;
 pub mod kind;
 pub mod moment;
 mod recovered;
+pub mod sessions;
 
 use crate::config::{self, Config};
 use crate::data_dir::DataDir;

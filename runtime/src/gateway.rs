@@ -11,6 +11,7 @@ use crate::auth::{Auth, AuthError};
 use crate::config::{Config, Refusals};
 use crate::data_dir::{DataDir, DataDirError};
 use crate::deduplication::{Deduplicator, OnForgotten};
+use crate::durability::sessions::BrokerStorage;
 use crate::durability::{self, DurabilityError, Failure, kind};
 use crate::ingress::embedded::{self, EmbeddedError, EmbeddedIngress};
 use crate::ingress::external_mqtt::{self, ExternalError, ExternalIngress};
@@ -169,7 +170,7 @@ impl Gateway {
         allocator::give_back_what_is_free();
         let runtime = Handle::current();
         let for_disk = config.clone();
-        let (data_dir, opened) = tokio::task::spawn_blocking(move || open_data_dir(&for_disk))
+        let (data_dir, opened, storage) = tokio::task::spawn_blocking(move || open_data_dir(&for_disk))
             .await
             .map_err(|panic| StartError::Io("data directory", io::Error::other(panic)))??;
         let durability::Opened { journal, mut recovered, failure } = opened;
@@ -242,7 +243,7 @@ impl Gateway {
         let (intake, notifier) = (Intake::new(pipeline.clone()), systemd.notifier.clone());
         let ingress: Arc<dyn Ingress> = match &config.broker {
             None => {
-                let settings = embedded::Settings { config: &config, auth, systemd };
+                let settings = embedded::Settings { config: &config, auth, systemd, storage };
                 Arc::new(EmbeddedIngress::start(settings, intake, notices).await?)
             }
             Some(broker) => {
@@ -351,11 +352,17 @@ impl Gateway {
     }
 }
 
-/// The data directory, and the journal in it.
-fn open_data_dir(config: &Config) -> Result<(DataDir, durability::Opened), StartError> {
+/// The data directory, the journal in it, and what the embedded broker has there.
+fn open_data_dir(
+    config: &Config,
+) -> Result<(DataDir, durability::Opened, Option<BrokerStorage>), StartError> {
     let data_dir = DataDir::open(&config.data_dir)?;
-    let opened = durability::open(config, &data_dir)?;
-    Ok((data_dir, opened))
+    let mut opened = durability::open(config, &data_dir)?;
+    let embedded = opened.journal.as_ref().filter(|_| config.broker.is_none());
+    let storage = embedded.map(|journal| {
+        BrokerStorage::recover(journal, opened.recovered.take_range(durability::kind::BROKER))
+    });
+    Ok((data_dir, opened, storage))
 }
 
 /// Whether only this machine can send requests.

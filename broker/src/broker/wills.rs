@@ -47,8 +47,10 @@ impl Broker {
             Destination::Subscribers => {
                 let message = Message { topic, payload, qos, retain, properties };
                 let mut fan_out = self.topics().start(Some(&session), &message);
-                let all = self.topics().deliver_slice(&message, &mut fan_out, None);
-                return (!all).then_some((message, fan_out));
+                if !self.topics().deliver_slice(&message, &mut fan_out, None) {
+                    return Some((message, fan_out));
+                }
+                self.topics().finish(&message, &mut fan_out);
             }
             Destination::Application(claim) => {
                 let received = Received {
@@ -73,6 +75,7 @@ impl Broker {
     pub(crate) fn publish_will_to_all(&self, due: DueWill) {
         if let Some((message, mut fan_out)) = self.publish_will(due) {
             while !self.topics().deliver_slice(&message, &mut fan_out, None) {}
+            self.topics().finish(&message, &mut fan_out);
         }
     }
 
@@ -85,6 +88,7 @@ impl Broker {
                 while !self.topics().deliver_slice(&message, &mut fan_out, None) {
                     yield_now().await;
                 }
+                self.topics().finish(&message, &mut fan_out);
             }
             yield_now().await;
         }

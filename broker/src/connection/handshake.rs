@@ -214,11 +214,39 @@ async fn admit(pending: &PendingConnection, packet: &ConnectPacket<'_>) -> Resul
         broker.check_will(will, &client).map_err(told)?;
     }
     let confirm = |client: &ClientInfo| broker.application().confirm(client);
-    let (connected, due_will) = broker.registry().connect(connect, client, confirm).map_err(told)?;
+    let (mut connected, due_will) = broker.registry().connect(connect, client, confirm).map_err(told)?;
     if let Some(due) = due_will {
         broker.publish_will_to_all(due);
     }
+    if let Some(stored) = connected.stored.take() {
+        let attached = Attached { broker, connected: Some(connected) };
+        if stored.await.is_err() {
+            return refused(Reason::ServerUnavailable, "the storage has failed, and the session is to stay");
+        }
+        connected = attached.detach();
+    }
     Ok(connected)
+}
+
+/// A session that its connection does not serve yet. Dropped, the session is without it.
+struct Attached<'a> {
+    broker: &'a Broker,
+    connected: Option<Connected>,
+}
+
+impl Attached<'_> {
+    fn detach(mut self) -> Connected {
+        self.connected.take().expect("it is taken once")
+    }
+}
+
+impl Drop for Attached<'_> {
+    fn drop(&mut self) {
+        if let Some(Connected { session, connection_id, .. }) = &self.connected {
+            let ending = Ending { publish_will: false, session_expiry: None };
+            self.broker.registry().disconnect(session, *connection_id, ending);
+        }
+    }
 }
 
 /// Writes the CONNACK that says yes.

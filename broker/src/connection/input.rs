@@ -18,7 +18,7 @@ use crate::{
         frame::{self, Frame, Header, Kind},
     },
     reason::{Reason, Violation},
-    session::{Evicted, Pause, inflight::Stage, outbox::Settled, receipt::Receipt},
+    session::{Evicted, Pause, inflight::Stage},
     stats::{Tally, count},
     throttle::{Cause, clip},
 };
@@ -109,14 +109,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Packet::PubAck(id) => self.finish(id, Stage::Acknowledged)?,
             Packet::PubRec { id, refused: true } => self.finish(id, Stage::Received)?,
             Packet::PubRec { id, refused: false } => {
-                let Settled { is_known, receipt } =
-                    self.session.lock_for(self.connection_id)?.outbox.receive(id, self.broker.counters());
-                receipt.into_iter().for_each(Receipt::given);
-                codec::pubrel(id, found(is_known), version, &mut self.stream.output);
+                let known = self.session.received(self.connection_id, id, self.broker.counters())?;
+                if let Some(known) = known {
+                    codec::pubrel(id, Reason::of_identifier(known), version, &mut self.stream.output);
+                }
             }
             Packet::PubRel(id) => {
-                let known = self.session.lock_for(self.connection_id)?.incoming.release(id);
-                codec::pubcomp(id, found(known), version, &mut self.stream.output);
+                if let Some(known) = self.session.release(self.connection_id, id)? {
+                    codec::pubcomp(id, Reason::of_identifier(known), version, &mut self.stream.output);
+                }
             }
             Packet::PubComp(id) => self.finish(id, Stage::Completed)?,
             Packet::Filters(filters) => self.handle_filters(filters, frame)?,
@@ -135,10 +136,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// The client has finished with a message that waited for this.
     fn finish(&self, id: u16, stage: Stage) -> Result<(), Evicted> {
-        let settled =
-            self.session.lock_for(self.connection_id)?.outbox.finish(id, stage, self.broker.counters());
-        settled.receipt.into_iter().for_each(Receipt::given);
-        Ok(())
+        self.session.finish(self.connection_id, id, stage, self.broker.counters())
     }
 
     /// A packet of `size` bytes was handled; `counts` says whether it counts against the rate.
@@ -211,8 +209,4 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.over_rate = until;
         until.is_some()
     }
-}
-
-fn found(known: bool) -> Reason {
-    if known { Reason::Success } else { Reason::PacketIdentifierNotFound }
 }

@@ -20,6 +20,7 @@ use crate::{
         over_receive_maximum,
     },
     stats::count,
+    storage::{Key, NotStored},
     throttle::{Cause, clip},
     topics::{
         fan_out::{FanOut, Routed},
@@ -112,18 +113,52 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             self.publishing = Some((message, fan_out, ack));
             return;
         }
-        match fan_out.routed {
-            Routed { reached: 1.., .. } => ack.complete(),
-            // A stranger that hoards keeps nobody from publishing what is retained.
-            Routed { refused: 1.., kept: true, .. } => ack.complete(),
-            Routed { refused, .. } if refused > 0 => {
-                if self.version == Version::V311 && message.qos != QoS::AtMostOnce {
-                    self.report_unkept(&message, refused);
-                }
-                ack.refuse(Reason::QuotaExceeded);
+        self.acknowledge(&message, fan_out, ack);
+    }
+
+    /// Acknowledges a message that all receivers have: when what is stored of it is durable, or at once.
+    fn acknowledge(&mut self, message: &Message, mut fan_out: FanOut, ack: Acknowledgement) {
+        let Some(pending) = ack.into_pending() else {
+            return self.broker.topics().finish(message, &mut fan_out);
+        };
+        let retained = fan_out.stores.retained;
+        // In one batch with the deliveries, so that it comes to nobody twice.
+        let record = match fan_out.stores.storing.is_empty() {
+            false => pending.store(&mut fan_out.stores.storing),
+            true => None,
+        };
+        match self.acknowledge_when_stored(message, &mut fan_out, &pending, record) {
+            Err(NotStored::Full) => {
+                fan_out.stores.retained = retained;
+                // Without deliveries it is never full.
+                let _ = self.acknowledge_when_stored(message, &mut fan_out, &pending, None);
             }
-            Routed { .. } => ack.refuse(Reason::NoMatchingSubscribers),
+            // Nothing is acknowledged any more that would have to be durable.
+            Err(NotStored::Failed) => pending.withhold(NotStored::Failed.into()),
+            Ok(()) => {}
         }
+    }
+
+    fn acknowledge_when_stored(
+        &mut self,
+        message: &Message,
+        fan_out: &mut FanOut,
+        pending: &PendingAck,
+        record: Option<Key>,
+    ) -> Result<(), NotStored> {
+        let routed = fan_out.routed;
+        let (reason, durable) = (outcome(routed), pending.clone());
+        if fan_out.stores.storing.is_empty() && !fan_out.stores.retained {
+            self.report_if_unkept(message, routed);
+            durable.decide(reason);
+            return Ok(());
+        }
+        let on_durable = Box::new(move |result: Result<(), NotStored>| match (result, record) {
+            (Ok(()), Some(_)) => durable.decide_stored(reason, record),
+            (Ok(()), None) => durable.decide(reason),
+            (Err(why), _) => durable.withhold(why.into()),
+        });
+        self.broker.topics().store(message, fan_out, Some(on_durable))
     }
 
     /// Topic aliases (section 3.3.2.3.4), of which each connection may set as many as CONNACK offered.
@@ -153,8 +188,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         Ok(())
     }
 
-    /// The acknowledgement of 3.1.1 says that a message is safe which is not.
-    fn report_unkept(&mut self, message: &Message, refused: usize) {
+    /// The acknowledgement of 3.1.1 says that a message is safe, whether it is or not.
+    fn report_if_unkept(&mut self, message: &Message, routed: Routed) {
+        let refused = routed.refused;
+        if self.version != Version::V311 || outcome(routed) != Reason::QuotaExceeded {
+            return;
+        }
         self.unkept += 1;
         if let Some(left_out) = self.broker.throttle().line(Cause::Unkept) {
             let ClientInfo { client_id, user, peer, .. } = &*self.client;
@@ -171,5 +210,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 "acknowledged, as 3.1.1 has no code for it, and not kept: there is no room"
             );
         }
+    }
+}
+
+/// What the publisher is told of where its message went.
+fn outcome(routed: Routed) -> Reason {
+    match routed {
+        Routed { reached: 1.., .. } => Reason::Success,
+        // A stranger that hoards keeps nobody from publishing what is retained.
+        Routed { refused: 1.., kept: true, .. } => Reason::Success,
+        Routed { refused: 1.., .. } => Reason::QuotaExceeded,
+        Routed { .. } => Reason::NoMatchingSubscribers,
     }
 }

@@ -1,17 +1,21 @@
 //! SUBSCRIBE and UNSUBSCRIBE, a few filters at a time.
 
 use bytes::BytesMut;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::oneshot,
+};
 use tracing::info;
 
 use crate::{
-    connection::{Connection, end::End},
+    connection::{Connection, FilterStorage, end::End},
     packet::{
         frame::Frame,
         subscribe::{Filter, FilterPacket},
     },
     reason::{Reason, Refusal, Violation},
     session::client::ClientInfo,
+    storage::NotStored,
     throttle::{Cause, clip},
 };
 
@@ -26,6 +30,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         for handled in 0..FILTERS_AT_ONCE {
             let Some(Filter { path, request }) = filters.next(frame)? else {
                 self.work(handled);
+                if self.must_store_filters() {
+                    self.filters = Some(filters);
+                    return Ok(());
+                }
                 return self.answer(|out| filters.acknowledge(frame, out));
             };
             match request {
@@ -56,6 +64,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.work(FILTERS_AT_ONCE);
         self.filters = Some(filters);
         Ok(())
+    }
+
+    /// Whether what a SUBSCRIBE or UNSUBSCRIBE has changed is to be durable before it is answered, and is not.
+    fn must_store_filters(&mut self) -> bool {
+        let Some(storage) = &self.session.storage else { return false };
+        if matches!(self.storing, FilterStorage::Done) {
+            self.storing = FilterStorage::Nothing;
+            return false;
+        }
+        let (done, stored) = oneshot::channel();
+        let on_durable = Box::new(move |durable: Result<(), NotStored>| {
+            if durable.is_ok() {
+                let _ = done.send(());
+            }
+        });
+        // One that has failed lets nothing be acknowledged.
+        let _ = storage.batch().commit(Some(on_durable));
+        self.storing = FilterStorage::Waits(stored);
+        true
     }
 
     /// Appends a packet whose length is up to the client, unless it is larger than the client takes.

@@ -44,6 +44,8 @@ pub(crate) struct Account {
     pub sessions_away: Held,
     /// Bytes of messages that wait for its sessions, or are on their way.
     pub queued_bytes: Held,
+    /// Bytes of the storage that the messages in them take.
+    pub stored_bytes: Held,
     /// Retained messages that it has published.
     pub retained_messages: Held,
     /// Their bytes.
@@ -64,6 +66,7 @@ impl Account {
             subscription_bytes: Held::default(),
             sessions_away: Held::default(),
             queued_bytes: Held::default(),
+            stored_bytes: Held::default(),
             retained_messages: Held::default(),
             retained_bytes: Held::default(),
         }

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use crate::{message::QoS, quotas::account::Account, reason::Reason};
+use crate::{message::QoS, quotas::account::Account, reason::Reason, storage::Key};
 
 /// Bytes that the identifier of a QoS 2 message takes until it is released, with what its table keeps free.
 pub(crate) const IDENTIFIER_BYTES: usize = 96;
@@ -69,7 +69,13 @@ impl Incoming {
                 Accepted::Refused
             }
             Entry::Vacant(entry) => {
-                entry.insert(Unreleased { number, waits: Some(number), received: false, counted: true });
+                entry.insert(Unreleased {
+                    number,
+                    waits: Some(number),
+                    received: false,
+                    counted: true,
+                    record: None,
+                });
                 self.used += 1;
                 self.pending.push_back(pending);
                 Accepted::New(number)
@@ -116,17 +122,32 @@ impl Incoming {
         }
     }
 
-    /// Decides the acknowledgement of a publish; without effect if its connection is gone and it was QoS 1.
-    pub fn decide(&mut self, number: PublishNumber, id: u16, qos: QoS, reason: Reason) {
-        self.settle(number, id, qos, Decision::Tell(reason));
+    /// Decides the acknowledgement of a publish; without effect if its connection is gone and it was QoS 1. `record` is
+    /// where the identifier of a QoS 2 message is stored; handed back if that is needed no longer.
+    pub fn decide(
+        &mut self,
+        number: PublishNumber,
+        id: u16,
+        qos: QoS,
+        reason: Reason,
+        record: Option<Key>,
+    ) -> Option<Key> {
+        self.settle(number, id, qos, Decision::Tell(reason), record)
     }
 
     /// Decides that a publish is not acknowledged, and not known when it comes again: it is not safe.
     pub fn withhold(&mut self, number: PublishNumber, id: u16, qos: QoS) {
-        self.settle(number, id, qos, Decision::Withhold);
+        self.settle(number, id, qos, Decision::Withhold, None);
     }
 
-    fn settle(&mut self, number: PublishNumber, id: u16, qos: QoS, decision: Decision) {
+    fn settle(
+        &mut self,
+        number: PublishNumber,
+        id: u16,
+        qos: QoS,
+        decision: Decision,
+        mut record: Option<Key>,
+    ) -> Option<Key> {
         let mut waits = Some(number);
         if qos == QoS::ExactlyOnce
             && let Entry::Occupied(mut entry) = self.unreleased.entry(id)
@@ -140,12 +161,40 @@ impl Incoming {
                 self.used -= usize::from(message.counted);
                 entry.remove();
                 self.forgotten(1);
+            } else {
+                message.record = record.take();
             }
         }
         let at = waits.and_then(|number| number.checked_sub(self.first));
         if let Some(pending) = at.and_then(|at| self.pending.get_mut(at as usize)) {
             pending.decision = Some(decision);
         }
+        record
+    }
+
+    /// Takes over the identifier of a QoS 2 message that an earlier process has received; false if there is no room.
+    pub fn recover(&mut self, id: u16, record: Key, bounds: &Bounds<'_>) -> bool {
+        self.charge_to(bounds.account);
+        let full = self.unreleased.len() >= bounds.session;
+        let Entry::Vacant(entry) = self.unreleased.entry(id) else { return false };
+        if full || !bounds.account.unreleased.try_add(IDENTIFIER_BYTES, bounds.account_bytes) {
+            return false;
+        }
+        // A number that no publish has.
+        let number = PublishNumber::MAX;
+        entry.insert(Unreleased {
+            number,
+            waits: None,
+            received: true,
+            counted: false,
+            record: Some(record),
+        });
+        true
+    }
+
+    /// Adds the keys of all that is stored.
+    pub fn keys(&self, keys: &mut Vec<Key>) {
+        keys.extend(self.unreleased.values().filter_map(|message| message.record));
     }
 
     /// The next acknowledgement that may be sent.
@@ -166,15 +215,17 @@ impl Incoming {
         }
     }
 
-    /// PUBREL came; false if no such message was held.
-    pub fn release(&mut self, id: u16) -> bool {
-        let Some(message) = self.unreleased.remove(&id) else { return false };
+    /// PUBREL came.
+    pub fn release(&mut self, id: u16) -> Released {
+        let Some(message) = self.unreleased.remove(&id) else {
+            return Released { known: false, record: None };
+        };
         self.used -= usize::from(message.counted);
         self.forgotten(1);
         if self.unreleased.is_empty() {
             self.unreleased = HashMap::new();
         }
-        true
+        Released { known: true, record: message.record }
     }
 
     /// The connection is gone: what it waited for need not be sent, but QoS 2 messages stay known.
@@ -204,6 +255,15 @@ pub(crate) enum Accepted {
     Repeated,
     /// A QoS 2 message whose identifier there is no room to remember: not to be handed on. Its PUBREC says so.
     Refused,
+}
+
+/// What PUBREL has come for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Released {
+    /// Such a message was held.
+    pub known: bool,
+    /// Where its identifier is stored.
+    pub record: Option<Key>,
 }
 
 /// What bounds the QoS 2 identifiers that a session remembers.
@@ -256,6 +316,8 @@ struct Unreleased {
     received: bool,
     /// Counted in `used`.
     counted: bool,
+    /// Where it is stored.
+    record: Option<Key>,
 }
 
 #[cfg(test)]
@@ -283,7 +345,7 @@ mod tests {
                 // Each on a connection of its own, none of them released.
                 match incoming.accept(id, QoS::ExactlyOnce, &bounds) {
                     Accepted::New(number) => {
-                        incoming.decide(number, id, QoS::ExactlyOnce, Reason::Success);
+                        incoming.decide(number, id, QoS::ExactlyOnce, Reason::Success, None);
                         *accepted += 1;
                     }
                     refused => assert_eq!(refused, Accepted::Refused),
@@ -296,7 +358,7 @@ mod tests {
         assert_eq!((accepted, account.unreleased.get()), ([3, 2], 5 * IDENTIFIER_BYTES));
         // What was received before is known in any case, and what is released makes room.
         assert_eq!(sessions[0].accept(1, QoS::ExactlyOnce, &bounds), Accepted::Repeated);
-        assert!(sessions[0].release(1));
+        assert!(sessions[0].release(1).known);
         assert!(matches!(sessions[1].accept(9, QoS::ExactlyOnce, &bounds), Accepted::New(_)));
         // From another address, another pays; when the session ends, nobody.
         let other = self::account();
@@ -323,10 +385,10 @@ mod tests {
     fn acknowledgements_keep_the_order_of_the_publishes() {
         let mut incoming = Incoming::default();
         let numbers: Vec<_> = (1..=4).map(|id| new(&mut incoming, id, QoS::AtLeastOnce)).collect();
-        incoming.decide(numbers[2], 3, QoS::AtLeastOnce, Reason::Success);
-        incoming.decide(numbers[1], 2, QoS::AtLeastOnce, Reason::Success);
+        incoming.decide(numbers[2], 3, QoS::AtLeastOnce, Reason::Success, None);
+        incoming.decide(numbers[1], 2, QoS::AtLeastOnce, Reason::Success, None);
         assert_eq!(sent(&mut incoming), [] as [u16; 0]);
-        incoming.decide(numbers[0], 1, QoS::AtLeastOnce, Reason::QuotaExceeded);
+        incoming.decide(numbers[0], 1, QoS::AtLeastOnce, Reason::QuotaExceeded, None);
         assert_eq!(sent(&mut incoming), [1, 2, 3]);
         assert_eq!(incoming.used(), 1);
     }
@@ -336,13 +398,13 @@ mod tests {
         let mut incoming = Incoming::default();
         let number = new(&mut incoming, 9, QoS::ExactlyOnce);
         assert_eq!(accept(&mut incoming, 9, QoS::ExactlyOnce), Accepted::Repeated);
-        incoming.decide(number, 9, QoS::ExactlyOnce, Reason::Success);
+        incoming.decide(number, 9, QoS::ExactlyOnce, Reason::Success, None);
         assert_eq!(sent(&mut incoming), [9]);
         assert_eq!(accept(&mut incoming, 9, QoS::ExactlyOnce), Accepted::Repeated);
         assert_eq!(sent(&mut incoming), [9]);
         assert_eq!(incoming.used(), 1);
-        assert!(incoming.release(9));
-        assert!(!incoming.release(9));
+        assert!(incoming.release(9).known);
+        assert!(!incoming.release(9).known);
         assert_eq!(incoming.used(), 0);
         new(&mut incoming, 9, QoS::ExactlyOnce);
     }
@@ -355,9 +417,9 @@ mod tests {
         assert_eq!(incoming.used(), 0);
         new(&mut incoming, 1, QoS::AtLeastOnce);
         assert_eq!(accept(&mut incoming, 9, QoS::ExactlyOnce), Accepted::Repeated);
-        incoming.decide(number, 9, QoS::ExactlyOnce, Reason::Success);
+        incoming.decide(number, 9, QoS::ExactlyOnce, Reason::Success, None);
         assert_eq!(sent(&mut incoming), [] as [u16; 0]);
-        incoming.decide(number + 1, 1, QoS::AtLeastOnce, Reason::Success);
+        incoming.decide(number + 1, 1, QoS::AtLeastOnce, Reason::Success, None);
         assert_eq!(sent(&mut incoming), [1, 9]);
         assert_eq!(incoming.used(), 1);
     }
@@ -366,7 +428,7 @@ mod tests {
     fn a_refused_qos_2_message_is_finished() {
         let mut incoming = Incoming::default();
         let number = new(&mut incoming, 9, QoS::ExactlyOnce);
-        incoming.decide(number, 9, QoS::ExactlyOnce, Reason::NotAuthorized);
+        incoming.decide(number, 9, QoS::ExactlyOnce, Reason::NotAuthorized, None);
         assert_eq!(sent(&mut incoming), [9]);
         assert_eq!(incoming.used(), 0);
         assert!(!incoming.holds(9));
@@ -378,15 +440,15 @@ mod tests {
         let mut incoming = Incoming::default();
         for qos in [QoS::AtLeastOnce, QoS::ExactlyOnce] {
             let (lost, safe) = (new(&mut incoming, 1, qos), new(&mut incoming, 2, qos));
-            incoming.decide(safe, 2, qos, Reason::Success);
+            incoming.decide(safe, 2, qos, Reason::Success, None);
             assert_eq!(sent(&mut incoming), [] as [u16; 0]);
             incoming.withhold(lost, 1, qos);
             assert_eq!(sent(&mut incoming), [2]);
             let again = new(&mut incoming, 1, qos);
-            incoming.decide(again, 1, qos, Reason::Success);
+            incoming.decide(again, 1, qos, Reason::Success, None);
             assert_eq!(sent(&mut incoming), [1]);
-            assert_eq!(incoming.release(1), qos == QoS::ExactlyOnce);
-            assert_eq!(incoming.release(2), qos == QoS::ExactlyOnce);
+            assert_eq!(incoming.release(1).known, qos == QoS::ExactlyOnce);
+            assert_eq!(incoming.release(2).known, qos == QoS::ExactlyOnce);
         }
         assert_eq!(incoming.used(), 0);
     }
@@ -395,11 +457,11 @@ mod tests {
     fn a_message_released_before_it_is_decided_holds_up_nobody() {
         let mut incoming = Incoming::default();
         let early = new(&mut incoming, 9, QoS::ExactlyOnce);
-        assert!(incoming.release(9));
+        assert!(incoming.release(9).known);
         let again = new(&mut incoming, 9, QoS::ExactlyOnce);
-        incoming.decide(again, 9, QoS::ExactlyOnce, Reason::Success);
+        incoming.decide(again, 9, QoS::ExactlyOnce, Reason::Success, None);
         assert_eq!(sent(&mut incoming), [] as [u16; 0]);
-        incoming.decide(early, 9, QoS::ExactlyOnce, Reason::Success);
+        incoming.decide(early, 9, QoS::ExactlyOnce, Reason::Success, None);
         assert_eq!(sent(&mut incoming), [9, 9]);
     }
 
@@ -409,9 +471,9 @@ mod tests {
         let old = new(&mut incoming, 1, QoS::AtLeastOnce);
         incoming.disconnected();
         let number = new(&mut incoming, 1, QoS::AtLeastOnce);
-        incoming.decide(old, 1, QoS::AtLeastOnce, Reason::Success);
+        incoming.decide(old, 1, QoS::AtLeastOnce, Reason::Success, None);
         assert_eq!(sent(&mut incoming), [] as [u16; 0]);
-        incoming.decide(number, 1, QoS::AtLeastOnce, Reason::Success);
+        incoming.decide(number, 1, QoS::AtLeastOnce, Reason::Success, None);
         assert_eq!(sent(&mut incoming), [1]);
     }
 }

@@ -1,8 +1,16 @@
 //! QoS 1 and 2 messages that were sent to a client and are not finished (sections 4.3 and 4.9).
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 
-use crate::{message::QoS, packet::outbound_publish::OutboundPublish, session::receipt::Receipt};
+use crate::{
+    message::QoS,
+    packet::outbound_publish::OutboundPublish,
+    session::{
+        receipt::Receipt,
+        stored::{Queued, Stored},
+    },
+    storage::Key,
+};
 
 /// The window, in the order of first sending, which redelivery keeps [MQTT-4.6.0-1].
 pub(crate) struct Inflight {
@@ -11,11 +19,39 @@ pub(crate) struct Inflight {
     sent: usize,
     window: usize,
     last_id: u16,
+    /// Identifiers of messages that are stored, in the window or before it.
+    reserved: HashSet<u16>,
 }
 
 impl Inflight {
     pub fn new() -> Self {
-        Self { entries: VecDeque::new(), sent: 0, window: 0, last_id: 0 }
+        Self { entries: VecDeque::new(), sent: 0, window: 0, last_id: 0, reserved: HashSet::new() }
+    }
+
+    /// An identifier for a message that is stored before it is sent, until it is given back.
+    pub fn reserve_id(&mut self) -> u16 {
+        let id = self.free_id();
+        self.reserved.insert(id);
+        id
+    }
+
+    /// Takes over an identifier that an earlier process has reserved; false if another message has it.
+    pub fn reserve(&mut self, id: u16) -> bool {
+        self.last_id = id;
+        self.reserved.insert(id)
+    }
+
+    /// A message with a reserved identifier is done with.
+    pub fn give_back(&mut self, id: u16) {
+        self.reserved.remove(&id);
+        if self.reserved.is_empty() {
+            self.reserved = HashSet::new();
+        }
+    }
+
+    /// Identifiers that are reserved.
+    pub fn reserved(&self) -> usize {
+        self.reserved.len()
     }
 
     /// A new connection allows `window` messages at a time; nothing was sent on it yet.
@@ -28,6 +64,11 @@ impl Inflight {
         self.entries.is_empty()
     }
 
+    /// Messages of the window.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     /// Messages that are still held, those waiting for PUBCOMP not among them.
     pub fn unfinished(&self) -> usize {
         self.entries.iter().filter(|entry| entry.publish.is_some()).count()
@@ -35,11 +76,19 @@ impl Inflight {
 
     /// What an earlier connection left unfinished comes before anything new.
     pub fn resend(&mut self) -> Option<Resend<'_>> {
-        if self.sent >= self.window {
-            return None;
+        loop {
+            if self.sent >= self.window {
+                return None;
+            }
+            let at = self.sent;
+            let entry = self.entries.get(at)?;
+            self.sent += 1;
+            // PUBREL is sent when it is durable that it may be.
+            if entry.publish.is_some() || entry.release.is_none_or(|release| release.durable) {
+                break;
+            }
         }
-        let entry = self.entries.get(self.sent)?;
-        self.sent += 1;
+        let entry = self.entries.get(self.sent - 1)?;
         Some(match &entry.publish {
             Some(publish) => Resend::Publish(entry.id, publish),
             None => Resend::Release(entry.id),
@@ -51,49 +100,93 @@ impl Inflight {
         self.sent == self.entries.len() && self.sent < self.window
     }
 
-    /// Takes a message that is being sent and gives it its packet identifier. There must be room.
-    pub fn send(&mut self, publish: OutboundPublish) -> (u16, &OutboundPublish) {
-        let id = self.free_id();
+    /// Takes a message that is being sent and gives it its packet identifier, unless it has one. There must be room.
+    pub fn send(&mut self, Queued { publish, stored }: Queued) -> (u16, &OutboundPublish) {
+        let id = stored.as_ref().map_or_else(|| self.free_id(), |stored| stored.packet_id);
         let stage = Stage::first(publish.qos);
         self.sent += 1;
-        self.entries.push_back(Entry { id, stage, publish: None });
+        self.entries.push_back(Entry { id, stage, publish: None, stored, release: None });
         let entry = self.entries.back_mut().expect("an entry was just added");
         (id, entry.publish.insert(publish))
+    }
+
+    /// Takes over a message that an earlier process may have sent.
+    pub fn recover(&mut self, publish: OutboundPublish, stored: Stored) {
+        let (id, stage) = (stored.packet_id, Stage::first(publish.qos));
+        self.entries.push_back(Entry {
+            id,
+            stage,
+            publish: Some(publish),
+            stored: Some(stored),
+            release: None,
+        });
+    }
+
+    /// Takes over a message of which an earlier process has got PUBREC.
+    pub fn recover_release(&mut self, id: u16, key: Key) {
+        let release = Some(Release { key, durable: true });
+        self.entries.push_back(Entry { id, stage: Stage::Completed, publish: None, stored: None, release });
     }
 
     /// Identifiers go round, so that one is not used again as soon as it is free.
     fn free_id(&mut self) -> u16 {
         loop {
             self.last_id = self.last_id.checked_add(1).unwrap_or(1);
-            if self.entries.iter().all(|entry| entry.id != self.last_id) {
-                return self.last_id;
+            let id = self.last_id;
+            if !self.reserved.contains(&id) && self.entries.iter().all(|entry| entry.id != id) {
+                return id;
             }
         }
     }
 
     /// The client finished with a message that waited for `stage`: PUBACK, PUBCOMP, or a refusing PUBREC.
-    /// `None` if there is no such message; what it held otherwise.
-    pub fn finish(&mut self, id: u16, stage: Stage) -> Option<Released> {
+    /// `None` if there is no such message.
+    pub fn finish(&mut self, id: u16, stage: Stage) -> Option<Finished> {
         let at = self.position(id, stage)?;
-        let entry = self.entries.remove(at)?;
+        let Entry { publish, stored, release, .. } = self.entries.remove(at)?;
         self.sent -= usize::from(at < self.sent);
+        if stored.is_some() || release.is_some() {
+            self.give_back(id);
+        }
         if self.entries.is_empty() && self.entries.capacity() > 64 {
             self.entries = VecDeque::new();
         }
-        Some(entry.publish.map(Released::of).unwrap_or_default())
+        let release = release.map(|release| release.key);
+        Some(Finished { stored, release, ..Finished::of(publish) })
     }
 
     /// PUBREC came: PUBREL is due. `None` if there is no such message; what it held otherwise.
-    pub fn receive(&mut self, id: u16) -> Option<Released> {
+    pub fn receive(&mut self, id: u16) -> Option<Finished> {
         let at = self.position(id, Stage::Received)?;
         let entry = &mut self.entries[at];
         entry.stage = Stage::Completed;
-        entry.publish.take().map(Released::of)
+        let stored = entry.stored.take();
+        let key = stored.as_ref().and_then(Stored::release);
+        entry.release = key.map(|key| Release { key, durable: false });
+        Some(Finished { stored, ..Finished::of(entry.publish.take()) })
     }
 
-    /// Whether PUBREL was sent for this identifier and PUBCOMP has not come.
-    pub fn releasing(&self, id: u16) -> bool {
-        self.position(id, Stage::Completed).is_some()
+    /// It is durable that PUBREC came; says whether PUBREL is to be sent now.
+    pub fn received_durably(&mut self, id: u16) -> bool {
+        let Some(at) = self.position(id, Stage::Completed) else { return false };
+        let Some(release) = &mut self.entries[at].release else { return false };
+        !std::mem::replace(&mut release.durable, true) && at < self.sent
+    }
+
+    /// Adds the keys of all that is stored.
+    pub fn take_keys(&mut self, keys: &mut Vec<Key>) {
+        for Entry { stored, release, .. } in self.entries.drain(..) {
+            keys.extend(release.map(|release| release.key));
+            if let Some(stored) = stored {
+                stored.into_all_keys(keys);
+            }
+        }
+    }
+
+    /// Whether PUBREL was sent for this identifier and PUBCOMP has not come; `None` if it was never due.
+    pub fn releasing(&self, id: u16) -> Option<bool> {
+        let at = self.position(id, Stage::Completed)?;
+        Some(self.entries[at].release.is_none_or(|release| release.durable))
     }
 
     fn position(&self, id: u16, stage: Stage) -> Option<usize> {
@@ -102,25 +195,37 @@ impl Inflight {
     }
 }
 
-/// What a message held that needs to be held no longer.
-#[derive(Debug, Default)]
-pub(crate) struct Released {
-    /// Bytes.
-    pub weight: usize,
-    /// To be given, outside of the session's lock.
-    pub receipt: Option<Receipt>,
-}
-
-impl Released {
-    fn of(publish: OutboundPublish) -> Self {
-        Self { weight: publish.weight(), receipt: publish.receipt }
-    }
-}
-
 struct Entry {
     id: u16,
     stage: Stage,
     publish: Option<OutboundPublish>,
+    /// Where the message is stored.
+    stored: Option<Stored>,
+    /// Where it is stored that PUBREL is due.
+    release: Option<Release>,
+}
+
+#[derive(Clone, Copy)]
+struct Release {
+    key: Key,
+    durable: bool,
+}
+
+/// What a message held that is done with.
+pub(crate) struct Finished {
+    /// Bytes of the queue.
+    pub weight: usize,
+    /// To be given, outside of the session's lock.
+    pub receipt: Option<Receipt>,
+    pub stored: Option<Stored>,
+    pub release: Option<Key>,
+}
+
+impl Finished {
+    fn of(publish: Option<OutboundPublish>) -> Self {
+        let (weight, receipt) = publish.map_or((0, None), |publish| (publish.weight(), publish.receipt));
+        Self { weight, receipt, stored: None, release: None }
+    }
 }
 
 /// What an unfinished message waits for.
@@ -154,16 +259,17 @@ mod tests {
     use super::*;
     use crate::message::Message;
 
-    fn publish(qos: QoS) -> OutboundPublish {
+    fn publish(qos: QoS) -> Queued {
         let message = Message::new("a", "b", qos);
-        OutboundPublish {
+        let publish = OutboundPublish {
             message,
             qos,
             retain: false,
             subscription_ids: Vec::new(),
             expires: None,
             receipt: None,
-        }
+        };
+        Queued { publish, stored: None }
     }
 
     fn window(size: u16) -> Inflight {
@@ -203,9 +309,9 @@ mod tests {
         assert!(inflight.finish(1, Stage::Acknowledged).is_none());
         assert!(inflight.receive(1).is_some());
         assert!(inflight.receive(1).is_none());
-        assert!(inflight.releasing(1));
+        assert_eq!(inflight.releasing(1), Some(true));
         assert!(!inflight.has_room());
-        assert_eq!(inflight.finish(1, Stage::Completed).map(|released| released.weight), Some(0));
+        assert!(inflight.finish(1, Stage::Completed).is_some_and(|finished| finished.weight == 0));
         assert!(inflight.has_room());
     }
 

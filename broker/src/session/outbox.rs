@@ -16,10 +16,12 @@ use crate::{
     quotas::account::Account,
     reason::Reason,
     session::{
-        inflight::{Inflight, Released, Resend, Stage},
+        inflight::{Finished, Inflight, Resend, Stage},
         receipt::Receipt,
+        stored::{Charge, Keep, Queued, Stored, StoredMessage},
     },
     stats::{Counters, Tally, count},
+    storage::{self, Key},
     version::Version,
 };
 
@@ -27,8 +29,11 @@ use crate::{
 /// as the queue is, and must not be the price of each message.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
+/// Messages of one session that may be stored: each has one of 65 535 packet identifiers as long as it is.
+const MAX_STORED: usize = 32_768;
+
 pub(crate) struct Outbox {
-    queue: VecDeque<OutboundPublish>,
+    queue: VecDeque<Queued>,
     inflight: Inflight,
     /// Of the messages in both.
     bytes: usize,
@@ -70,31 +75,112 @@ impl Outbox {
     }
 
     /// Queues a message, or refuses it: the oldest are kept, unless they have expired. QoS 0 goes first, at half of the
-    /// bounds.
+    /// bounds. With `keep` it is stored too.
     pub fn push(
         &mut self,
         publish: OutboundPublish,
+        keep: Option<Keep<'_>>,
         config: &Config,
         counters: &Counters,
     ) -> Result<(), Full> {
         let weight = publish.weight();
-        if !self.has_room(weight, publish.qos, config, counters) {
+        let mut room = self.room(weight, publish.qos, keep.is_some(), config, counters);
+        if room.is_none() {
             self.drop_expired(Instant::now(), counters);
-            if !self.has_room(weight, publish.qos, config, counters) {
-                let acknowledged = publish.qos != QoS::AtMostOnce;
-                count(if acknowledged { &counters.dropped_queue_full } else { &counters.dropped_qos0_queue });
-                let dropped = &mut self.refused[usize::from(acknowledged)];
-                *dropped += 1;
-                return Err(Full { qos: publish.qos, dropped: *dropped });
-            }
+            room = self.room(weight, publish.qos, keep.is_some(), config, counters);
         }
+        let Some(charge) = room else {
+            let acknowledged = publish.qos != QoS::AtMostOnce;
+            count(if acknowledged { &counters.dropped_queue_full } else { &counters.dropped_qos0_queue });
+            let dropped = &mut self.refused[usize::from(acknowledged)];
+            *dropped += 1;
+            return Err(Full { qos: publish.qos, dropped: *dropped });
+        };
+        let stored = keep.zip(charge).map(|(Keep { storage, session, storing }, charge)| {
+            let id = self.inflight.reserve_id();
+            storing.deliver(storage, session, &publish, id, charge)
+        });
+        self.add(weight, counters);
+        self.next_expiry = self.next_expiry.into_iter().chain(publish.expires).min();
+        self.queue.push_back(Queued { publish, stored });
+        Ok(())
+    }
+
+    /// Takes over a message that an earlier process has queued: behind those before it, within the same bounds. What
+    /// may have been sent by then, as far as `window` goes, is sent again. The error, if there is no room or another
+    /// has its identifier, is its records.
+    pub fn recover(
+        &mut self,
+        publish: OutboundPublish,
+        mut stored: Stored,
+        may_be_sent: bool,
+        window: u16,
+        config: &Config,
+        counters: &Counters,
+    ) -> Result<(), Vec<Key>> {
+        let weight = publish.weight();
+        let room = self.room(weight, publish.qos, true, config, counters);
+        let Some(charge) = room.flatten().filter(|_| self.inflight.reserve(stored.packet_id)) else {
+            let mut keys = Vec::new();
+            stored.into_all_keys(&mut keys);
+            return Err(keys);
+        };
+        stored.charge(charge);
+        self.add(weight, counters);
+        let in_window = may_be_sent && self.queue.is_empty() && self.inflight.len() < usize::from(window);
+        if in_window {
+            self.inflight.recover(publish, stored);
+        } else {
+            self.next_expiry = self.next_expiry.into_iter().chain(publish.expires).min();
+            self.queue.push_back(Queued { publish, stored: Some(stored) });
+        }
+        Ok(())
+    }
+
+    /// Takes over a message of which PUBREC came, and PUBCOMP did not; false if another has its identifier.
+    pub fn recover_release(&mut self, id: u16, key: Key) -> bool {
+        let is_free = self.inflight.reserve(id);
+        if is_free {
+            self.inflight.recover_release(id, key);
+        }
+        is_free
+    }
+
+    /// The storage has not taken a message: takes it out of the queue again.
+    pub fn take_back(&mut self, message: &Arc<StoredMessage>, counters: &Counters) {
+        let is_it = |queued: &Queued| queued.stored.as_ref().is_some_and(|stored| stored.is_of(message));
+        let at = self.queue.iter().rposition(is_it);
+        let Some(Queued { publish, stored }) = at.and_then(|at| self.queue.remove(at)) else { return };
+        if let Some(stored) = stored {
+            self.inflight.give_back(stored.packet_id);
+        }
+        self.forget(publish.weight(), 1, counters);
+        count(&counters.dropped_queue_full);
+    }
+
+    fn add(&mut self, weight: usize, counters: &Counters) {
         self.bytes += weight;
         self.account.queued_bytes.add(weight);
         counters.queued_bytes.fetch_add(weight, Relaxed);
         counters.queued_messages.fetch_add(1, Relaxed);
-        self.next_expiry = self.next_expiry.into_iter().chain(publish.expires).min();
-        self.queue.push_back(publish);
-        Ok(())
+    }
+
+    /// Room for a message, with that in the storage if it is to be stored; `None` if there is none.
+    fn room(
+        &self,
+        weight: usize,
+        qos: QoS,
+        is_stored: bool,
+        config: &Config,
+        counters: &Counters,
+    ) -> Option<Option<Charge>> {
+        if !self.has_room(weight, qos, config, counters) {
+            return None;
+        }
+        if !is_stored {
+            return Some(None);
+        }
+        Charge::new(&self.account, &counters.stored_bytes, weight, config.max_stored_bytes).map(Some)
     }
 
     fn has_room(&self, weight: usize, qos: QoS, config: &Config, counters: &Counters) -> bool {
@@ -109,7 +195,7 @@ impl Outbox {
         let left = config.max_queued_bytes.saturating_sub(counters.queued_bytes.load(Relaxed));
         let shares = self.account.queued_bytes.get() + weight <= left
             || self.bytes + weight <= config.session_reserve_bytes;
-        fits && shares
+        fits && shares && self.inflight.reserved() < MAX_STORED
     }
 
     /// Drops the messages in the queue that have expired, if any may have.
@@ -118,19 +204,35 @@ impl Outbox {
             return;
         }
         let (mut expired, mut weight, mut next) = (0, 0, None);
-        self.queue.retain(|publish| {
+        let mut gone = Vec::new();
+        self.queue.retain_mut(|Queued { publish, stored }| {
             let stays = !publish.expired(now);
             if stays {
                 next = next.into_iter().chain(publish.expires).min();
             } else {
                 expired += 1;
                 weight += publish.weight();
+                gone.extend(stored.take());
             }
             stays
         });
         self.next_expiry = next.map(|at: Instant| at.max(now + LOOK_AGAIN));
         counters.dropped_expired.fetch_add(expired as u64, Relaxed);
         self.forget(weight, expired, counters);
+        self.remove_stored(gone);
+    }
+
+    /// Removes what sessions have stored of messages that are done with.
+    fn remove_stored(&mut self, stored: impl IntoIterator<Item = Stored>) {
+        let (mut keys, mut storage) = (Vec::new(), None);
+        for stored in stored {
+            self.inflight.give_back(stored.packet_id);
+            storage.get_or_insert_with(|| stored.storage());
+            stored.into_all_keys(&mut keys);
+        }
+        if let Some(storage) = storage {
+            storage::remove(&*storage, &keys);
+        }
     }
 
     /// Appends what may be sent now to `out`, until it holds `high` bytes or more. Returns how many messages were
@@ -148,7 +250,10 @@ impl Outbox {
                 Some(Resend::Publish(id, publish)) if publish.packet_size(to.version) > to.max_packet => {
                     let stage = Stage::first(publish.qos);
                     count(&counters.dropped_oversize);
-                    drop(self.finish(id, stage, counters));
+                    if let Some(Finished { weight, stored, .. }) = self.inflight.finish(id, stage) {
+                        self.forget(weight, 1, counters);
+                        self.remove_stored(stored);
+                    }
                     continue;
                 }
                 Some(Resend::Publish(id, publish)) => {
@@ -165,10 +270,12 @@ impl Outbox {
             }
             match self.queue.front() {
                 None => break,
-                Some(publish) if publish.qos != QoS::AtMostOnce && !self.inflight.has_room() => break,
+                Some(queued) if !queued.may_be_sent() => break,
+                Some(queued) if queued.publish.qos != QoS::AtMostOnce && !self.inflight.has_room() => break,
                 Some(_) => {}
             }
-            let Some(publish) = self.queue.pop_front() else { break };
+            let Some(queued) = self.queue.pop_front() else { break };
+            let publish = &queued.publish;
             if publish.expired(now) {
                 count(&counters.dropped_expired);
             } else if publish.packet_size(to.version) > to.max_packet {
@@ -177,13 +284,14 @@ impl Outbox {
             } else {
                 sent.message(publish.message.payload.len());
                 if publish.qos != QoS::AtMostOnce {
-                    let (id, publish) = self.inflight.send(publish);
+                    let (id, publish) = self.inflight.send(queued);
                     publish.encode(to.version, id, false, now, out);
                     continue;
                 }
                 publish.encode(to.version, 0, false, now, out);
             }
             self.forget(publish.weight(), 1, counters);
+            self.remove_stored(queued.stored);
         }
         counters.sent.add(&sent);
         if !self.queue.is_empty() {
@@ -198,28 +306,46 @@ impl Outbox {
 
     /// PUBACK, PUBCOMP or a refusing PUBREC.
     pub fn finish(&mut self, id: u16, stage: Stage, counters: &Counters) -> Settled {
-        let Some(Released { weight, receipt }) = self.inflight.finish(id, stage) else {
-            return Settled { is_known: false, receipt: None };
+        let Some(Finished { weight, receipt, stored, release }) = self.inflight.finish(id, stage) else {
+            return Settled::unknown();
         };
         self.forget(weight, usize::from(stage != Stage::Completed), counters);
-        Settled { is_known: true, receipt }
+        let mut keys = Vec::from_iter(release);
+        if let Some(stored) = stored {
+            stored.into_all_keys(&mut keys);
+        }
+        Settled { is_known: true, keys, receipt }
     }
 
     /// PUBREC. One that comes twice is answered twice.
-    pub fn receive(&mut self, id: u16, counters: &Counters) -> Settled {
-        match self.inflight.receive(id) {
-            Some(Released { weight, receipt }) => {
-                self.forget(weight, 1, counters);
-                Settled { is_known: true, receipt }
-            }
-            None => Settled { is_known: self.inflight.releasing(id), receipt: None },
+    pub fn receive(&mut self, id: u16, counters: &Counters) -> (Settled, Release) {
+        let Some(Finished { weight, receipt, stored, .. }) = self.inflight.receive(id) else {
+            let releasing = self.inflight.releasing(id);
+            let release = if releasing == Some(false) { Release::WhenDurable } else { Release::Now };
+            return (Settled { is_known: releasing.is_some(), ..Settled::unknown() }, release);
+        };
+        self.forget(weight, 1, counters);
+        let (mut keys, mut release) = (Vec::new(), Release::Now);
+        if let Some(stored) = stored {
+            release = Release::WhenDurable;
+            stored.into_keys(&mut keys);
         }
+        (Settled { is_known: true, keys, receipt }, release)
     }
 
-    /// The session has ended: nothing waits any more.
-    pub fn clear(&mut self, counters: &Counters) {
+    /// It is durable that PUBREC came; says whether PUBREL is to be sent now.
+    pub fn received_durably(&mut self, id: u16) -> bool {
+        self.inflight.received_durably(id)
+    }
+
+    /// The session has ended: nothing waits any more. Adds the keys of what is stored.
+    pub fn clear(&mut self, keys: &mut Vec<Key>, counters: &Counters) {
         let messages = self.queue.len() + self.inflight.unfinished();
         self.forget(self.bytes, messages, counters);
+        for stored in self.queue.drain(..).filter_map(|queued| queued.stored) {
+            stored.into_all_keys(keys);
+        }
+        self.inflight.take_keys(keys);
         *self = Self::new(self.account.clone());
     }
 
@@ -236,8 +362,24 @@ impl Outbox {
 pub(crate) struct Settled {
     /// False if it fits nothing.
     pub is_known: bool,
+    /// Records that are to be removed.
+    pub keys: Vec<Key>,
     /// To be given, outside of the session's lock.
     pub receipt: Option<Receipt>,
+}
+
+impl Settled {
+    fn unknown() -> Self {
+        Self { is_known: false, keys: Vec::new(), receipt: None }
+    }
+}
+
+/// When PUBREL is to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Release {
+    Now,
+    /// When it is durable that PUBREC came.
+    WhenDurable,
 }
 
 /// The queue did not take a message.
@@ -304,14 +446,14 @@ mod tests {
         let counters = Counters::default();
         let mut outbox = outbox();
         for _ in 0..3 {
-            let _ = outbox.push(publish("q", QoS::AtMostOnce), &config, &counters);
+            let _ = outbox.push(publish("q", QoS::AtMostOnce), None, &config, &counters);
         }
         for _ in 0..3 {
-            let _ = outbox.push(publish("q", QoS::AtLeastOnce), &config, &counters);
+            let _ = outbox.push(publish("q", QoS::AtLeastOnce), None, &config, &counters);
         }
         let stats = counters.snapshot();
         assert_eq!((stats.queued_messages, stats.dropped.qos0_queue, stats.dropped.queue_full), (4, 1, 1));
-        outbox.clear(&counters);
+        outbox.clear(&mut Vec::new(), &counters);
         let stats = counters.snapshot();
         assert_eq!((stats.queued_messages, stats.queued_bytes), (0, 0));
     }
@@ -322,7 +464,7 @@ mod tests {
         let counters = Counters::default();
         let mut outbox = outbox();
         outbox.connected(10);
-        let push = |outbox: &mut Outbox, qos| outbox.push(publish("q", qos), &config, &counters);
+        let push = |outbox: &mut Outbox, qos| outbox.push(publish("q", qos), None, &config, &counters);
         let full = |qos, dropped| Err(Full { qos, dropped });
         for _ in 0..2 {
             assert_eq!(push(&mut outbox, QoS::AtMostOnce), Ok(()));
@@ -357,16 +499,16 @@ mod tests {
             let fill = |outbox: &mut Outbox, expires| {
                 let of = |at: usize| if at.is_multiple_of(2) { QoS::AtLeastOnce } else { QoS::AtMostOnce };
                 let expiring = |at| OutboundPublish { expires, ..publish("q", of(at)) };
-                (0..20).filter(|&at| outbox.push(expiring(at), &config, &counters).is_ok()).count()
+                (0..20).filter(|&at| outbox.push(expiring(at), None, &config, &counters).is_ok()).count()
             };
             // Nothing that may still be delivered makes room for another, what has expired does at both levels.
             let filled = fill(&mut outbox, Some(now + Duration::from_secs(1_000)));
             assert_eq!(fill(&mut outbox, None), 0);
-            outbox.clear(&counters);
+            outbox.clear(&mut Vec::new(), &counters);
             assert_eq!(fill(&mut outbox, Some(now)), 20, "each has expired when the next one comes");
             outbox.drop_expired(now + LOOK_AGAIN, &counters);
             assert_eq!((fill(&mut outbox, None), outbox.queue.len()), (filled, filled));
-            outbox.clear(&counters);
+            outbox.clear(&mut Vec::new(), &counters);
             assert_eq!((counters.snapshot().queued_bytes, outbox.account.queued_bytes.get()), (0, 0));
         }
     }
@@ -378,7 +520,8 @@ mod tests {
         config.session_reserve_bytes = 0;
         let counters = Counters::default();
         let mut hoarders: Vec<_> = (0..9).map(|_| outbox()).collect();
-        let push = |outbox: &mut Outbox| outbox.push(publish("q", QoS::AtLeastOnce), &config, &counters);
+        let push =
+            |outbox: &mut Outbox| outbox.push(publish("q", QoS::AtLeastOnce), None, &config, &counters);
         for _ in 0..100 {
             for hoarder in &mut hoarders {
                 let _ = push(hoarder);
@@ -396,7 +539,8 @@ mod tests {
         let config =
             Config { max_queued_bytes: 100 * weight, session_reserve_bytes: 2 * weight, ..Config::default() };
         let counters = Counters::default();
-        let push = |outbox: &mut Outbox| outbox.push(publish("q", QoS::AtLeastOnce), &config, &counters);
+        let push =
+            |outbox: &mut Outbox| outbox.push(publish("q", QoS::AtLeastOnce), None, &config, &counters);
         for _ in 0..50 {
             let mut hoarder = outbox();
             while push(&mut hoarder).is_ok() {}
@@ -417,13 +561,14 @@ mod tests {
         let counters = Counters::default();
         let hoarder = account();
         let mut sessions: Vec<_> = (0..50).map(|_| Outbox::new(hoarder.clone())).collect();
-        let push =
-            |outbox: &mut Outbox| outbox.push(publish("q", QoS::AtLeastOnce), &config, &counters).is_ok();
+        let push = |outbox: &mut Outbox| {
+            outbox.push(publish("q", QoS::AtLeastOnce), None, &config, &counters).is_ok()
+        };
         let held = sessions.iter_mut().map(|session| (0..10).filter(|_| push(session)).count()).sum();
         assert_eq!((50, 50 * weight), (held, hoarder.queued_bytes.get()));
         assert!(push(&mut outbox()));
         for session in &mut sessions {
-            session.clear(&counters);
+            session.clear(&mut Vec::new(), &counters);
         }
         assert_eq!(hoarder.queued_bytes.get(), 0);
     }
@@ -435,12 +580,12 @@ mod tests {
         let mut outbox = outbox();
         outbox.connected(2);
         for qos in [QoS::AtLeastOnce, QoS::ExactlyOnce, QoS::AtMostOnce, QoS::AtLeastOnce] {
-            outbox.push(publish("q", qos), &config, &counters).unwrap();
+            outbox.push(publish("q", qos), None, &config, &counters).unwrap();
         }
         assert_eq!(packets(&mut outbox, &counters), 3); // QoS 0 does not count against the window
         assert!(outbox.finish(1, Stage::Acknowledged, &counters).is_known);
-        assert!(outbox.receive(2, &counters).is_known);
-        assert!(outbox.receive(2, &counters).is_known);
+        assert!(outbox.receive(2, &counters).0.is_known);
+        assert!(outbox.receive(2, &counters).0.is_known);
         assert_eq!(packets(&mut outbox, &counters), 1);
         assert!(outbox.finish(2, Stage::Completed, &counters).is_known);
         assert!(outbox.finish(3, Stage::Acknowledged, &counters).is_known);

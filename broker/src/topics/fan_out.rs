@@ -13,7 +13,7 @@ use crate::{
     message::{Message, QoS},
     packet::{outbound_publish::OutboundPublish, subscribe::SubscriptionOptions},
     quotas::account::Account,
-    session::{Session, receipt::Receipts},
+    session::{Session, receipt::Receipts, stored::Storing},
     topics::trie::Trie,
 };
 
@@ -30,6 +30,24 @@ pub(crate) struct FanOut {
     pub routed: Routed,
     /// If anybody wants to know when all have acknowledged it.
     pub receipts: Option<Receipts>,
+    pub stores: Stores,
+}
+
+impl FanOut {
+    /// On its way to nobody yet.
+    pub fn new(publisher: Option<u64>, expires: Option<Instant>, routed: Routed) -> Self {
+        Self { publisher, expires, after: 0, routed, receipts: None, stores: Stores::default() }
+    }
+}
+
+/// What a message puts into the storage: nothing, unless it is for sessions that are stored.
+#[derive(Default)]
+pub(crate) struct Stores {
+    pub storing: Storing,
+    /// The sessions that have it in their queue, and send it when it is handed over.
+    pub sessions: Vec<Arc<Session>>,
+    /// It is retained, and that is handed over already.
+    pub retained: bool,
 }
 
 /// Where a message went.
@@ -156,7 +174,7 @@ mod tests {
     use crate::quotas::account::Accounts;
 
     fn session(serial: u64, account: &Arc<Account>) -> Arc<Session> {
-        Arc::new(Session::new(serial.to_string().into(), None, account.clone(), serial))
+        Arc::new(Session::new(serial.to_string().into(), None, account.clone(), serial, None))
     }
 
     fn account(host: u8) -> Arc<Account> {
@@ -164,7 +182,7 @@ mod tests {
     }
 
     fn fan_out(publisher: Option<u64>) -> FanOut {
-        FanOut { publisher, expires: None, after: 0, routed: Routed::default(), receipts: None }
+        FanOut::new(publisher, None, Routed::default())
     }
 
     fn serials(recipients: &[Recipient]) -> Vec<u64> {

@@ -3,11 +3,17 @@
 //! A new subscription gets them in slices ([`scan`](Retained::scan)), so that no thread looks at all of them at once.
 //! Those of one identity are no more than what is left for the others: alone it may have half of the room.
 
-use std::{collections::BTreeMap, ops::Bound, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, ops::Bound, sync::Arc};
 
 use tokio::time::Instant;
 
-use crate::{message::Message, quotas::account::Account, topics::topic};
+use crate::{
+    message::{Message, QoS},
+    quotas::account::{Account, Holder},
+    session::stored::on_wall_clock,
+    storage::{self, Key, NotStored, Record, RetainedRecord, Storage},
+    topics::topic,
+};
 
 pub(crate) struct Retained {
     messages: BTreeMap<Arc<str>, RetainedMessage>,
@@ -18,12 +24,32 @@ pub(crate) struct Retained {
     next_expiry: Option<Instant>,
     max_messages: usize,
     max_bytes: usize,
+    /// Where those that clients publish are stored.
+    storage: Option<Arc<dyn Storage>>,
+}
+
+/// Whether a message is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kept {
+    /// There is no room, or too little for its owner.
+    No,
+    InMemory,
+    /// The storage has it, or has removed what it clears.
+    Stored,
 }
 
 impl Retained {
     /// Nothing yet, and never more than this.
-    pub fn new(max_messages: usize, max_bytes: usize) -> Self {
-        Self { messages: BTreeMap::new(), bytes: 0, sequence: 0, next_expiry: None, max_messages, max_bytes }
+    pub fn new(max_messages: usize, max_bytes: usize, storage: Option<Arc<dyn Storage>>) -> Self {
+        Self {
+            messages: BTreeMap::new(),
+            bytes: 0,
+            sequence: 0,
+            next_expiry: None,
+            max_messages,
+            max_bytes,
+            storage,
+        }
     }
 
     pub fn len(&self) -> usize {
@@ -47,25 +73,62 @@ impl Retained {
         }
     }
 
-    /// Keeps a message instead of its topic's former one, or clears it if the payload is empty; false if
-    /// there is no room, or too little for its owner, and then the former one stays.
+    /// Keeps a message instead of its topic's former one, or clears it if the payload is empty; where there is no room,
+    /// or too little for its owner, the former one stays. What the application keeps, which has no owner, is not
+    /// stored: it can keep it again.
     pub fn keep(
         &mut self,
         message: &Message,
         expires: Option<Instant>,
         owner: Option<&Arc<Account>>,
         now: Instant,
-    ) -> bool {
+    ) -> Kept {
+        let former = self.messages.get(&message.topic).and_then(|kept| kept.record);
         if message.payload.is_empty() {
             self.forget(&message.topic);
-            return true;
+            return self.remove_record(former);
         }
         if !self.fits(message, owner) {
             self.forget_expired(now);
             if !self.fits(message, owner) {
-                return false;
+                return Kept::No;
             }
         }
+        let record = match owner.map(|owner| self.store(message, expires, owner, former)) {
+            Some(Ok(record)) => record,
+            Some(Err(NotStored::Full)) if message.qos != QoS::AtMostOnce => return Kept::No,
+            // It is kept in memory: nobody was promised more, or is acknowledged anything.
+            Some(Err(_)) | None => {
+                self.remove_record(former);
+                None
+            }
+        };
+        self.insert(message, expires, owner, record);
+        if record.is_some() || former.is_some() { Kept::Stored } else { Kept::InMemory }
+    }
+
+    /// Takes over a message that an earlier process has stored; false if there is no room.
+    pub fn recover(
+        &mut self,
+        message: &Message,
+        expires: Option<Instant>,
+        owner: &Arc<Account>,
+        record: Key,
+    ) -> bool {
+        let fits = !self.messages.contains_key(&message.topic) && self.fits(message, Some(owner));
+        if fits {
+            self.insert(message, expires, Some(owner), Some(record));
+        }
+        fits
+    }
+
+    fn insert(
+        &mut self,
+        message: &Message,
+        expires: Option<Instant>,
+        owner: Option<&Arc<Account>>,
+        record: Option<Key>,
+    ) {
         self.forget(&message.topic);
         self.bytes += message.weight();
         if let Some(owner) = owner {
@@ -79,9 +142,37 @@ impl Retained {
             expires,
             sequence: self.sequence,
             owner: owner.cloned(),
+            record,
         };
         self.messages.insert(message.topic.clone(), kept);
-        true
+    }
+
+    /// Stores a message instead of the former one, in the order in which they are kept; `None` without a storage.
+    fn store(
+        &self,
+        message: &Message,
+        expires: Option<Instant>,
+        owner: &Account,
+        former: Option<Key>,
+    ) -> Result<Option<Key>, NotStored> {
+        let Some(storage) = &self.storage else { return Ok(None) };
+        let (user, source) = match &owner.holder {
+            Holder::User(user) => (Some(user.clone()), IpAddr::from([0; 4])),
+            Holder::Source(source) => (None, *source),
+        };
+        let expires = expires.map(on_wall_clock);
+        let mut batch = storage.batch();
+        former.into_iter().for_each(|former| batch.remove(former));
+        let message = message.clone();
+        let record = batch.put(Record::Retained(RetainedRecord { message, expires, user, source }));
+        batch.commit(None)?;
+        Ok(Some(record))
+    }
+
+    fn remove_record(&self, former: Option<Key>) -> Kept {
+        let (Some(storage), Some(former)) = (&self.storage, former) else { return Kept::InMemory };
+        storage::remove(&**storage, &[former]);
+        Kept::Stored
     }
 
     /// Calls `found` with the messages that `filter` matches, in the order of their topics from behind `after` on,
@@ -155,14 +246,18 @@ impl Retained {
         if self.next_expiry.is_none_or(|at| at > now) {
             return;
         }
-        let bytes = &mut self.bytes;
+        let (bytes, mut records) = (&mut self.bytes, Vec::new());
         self.messages.retain(|_, kept| {
             let stays = !kept.expired(now);
             if !stays {
                 *bytes -= give_back(kept);
+                records.extend(kept.record);
             }
             stays
         });
+        if let Some(storage) = &self.storage {
+            storage::remove(&**storage, &records);
+        }
         self.next_expiry = self.messages.values().filter_map(|kept| kept.expires).min();
     }
 }
@@ -174,6 +269,8 @@ pub(crate) struct RetainedMessage {
     pub sequence: u64,
     /// Who pays for it; nobody for what the application publishes.
     owner: Option<Arc<Account>>,
+    /// Where it is stored.
+    record: Option<Key>,
 }
 
 impl RetainedMessage {
@@ -195,11 +292,11 @@ fn give_back(kept: &RetainedMessage) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{message::QoS, quotas::account::Accounts};
+    use crate::quotas::account::Accounts;
 
     fn keep_for(retained: &mut Retained, topic: &str, payload: &str, owner: Option<&Arc<Account>>) -> bool {
         let message = Message::new(topic, payload.to_owned(), QoS::AtMostOnce);
-        retained.keep(&message, None, owner, Instant::now())
+        retained.keep(&message, None, owner, Instant::now()) != Kept::No
     }
 
     fn keep(retained: &mut Retained, topic: &str, payload: &str) -> bool {
@@ -218,7 +315,7 @@ mod tests {
 
     #[test]
     fn wildcards_find_what_they_match() {
-        let mut retained = Retained::new(100, 10_000);
+        let mut retained = Retained::new(100, 10_000, None);
         for topic in ["a", "a/", "a/b", "a/b/c", "a0", "b", "$SYS/x"] {
             assert!(keep(&mut retained, topic, "x"));
         }
@@ -232,7 +329,7 @@ mod tests {
 
     #[test]
     fn slices_follow_each_other_and_look_at_no_more_than_they_may() {
-        let mut retained = Retained::new(100, 100_000);
+        let mut retained = Retained::new(100, 100_000, None);
         for at in 0..50 {
             keep(&mut retained, &format!("a/{at:02}/{}", if at % 2 == 0 { "even" } else { "odd" }), "x");
         }
@@ -262,7 +359,7 @@ mod tests {
 
     #[test]
     fn an_empty_payload_clears() {
-        let mut retained = Retained::new(100, 10_000);
+        let mut retained = Retained::new(100, 10_000, None);
         keep(&mut retained, "a", "x");
         keep(&mut retained, "a", "");
         assert_eq!((retained.len(), retained.bytes()), (0, 0));
@@ -270,7 +367,7 @@ mod tests {
 
     #[test]
     fn bounds_hold_and_the_former_message_stays() {
-        let mut retained = Retained::new(2, 1000);
+        let mut retained = Retained::new(2, 1000, None);
         assert!(keep(&mut retained, "a", "x"));
         assert!(keep(&mut retained, "b", "x"));
         assert!(!keep(&mut retained, "c", "x"));
@@ -284,7 +381,7 @@ mod tests {
 
     #[test]
     fn one_identity_leaves_half_of_the_room_and_two_a_third() {
-        let mut retained = Retained::new(90, 1_000_000);
+        let mut retained = Retained::new(90, 1_000_000, None);
         let accounts = Accounts::default();
         let [first, second, third] = [1, 2, 3].map(|host| accounts.of(None, [192, 0, 2, host].into()));
         let mut fill = |owner: &Arc<Account>| {
@@ -306,7 +403,7 @@ mod tests {
 
     #[test]
     fn one_identity_leaves_half_of_the_bytes() {
-        let mut retained = Retained::new(1_000, 100_000);
+        let mut retained = Retained::new(1_000, 100_000, None);
         let hoarder = Accounts::default().of(None, [192, 0, 2, 1].into());
         let payload = "x".repeat(1_000);
         let fits = |at: &usize| keep_for(&mut retained, &at.to_string(), &payload, Some(&hoarder));
@@ -317,9 +414,10 @@ mod tests {
 
     #[test]
     fn expired_messages_make_room() {
-        let mut retained = Retained::new(1, 1000);
+        let mut retained = Retained::new(1, 1000, None);
         let now = Instant::now();
-        assert!(retained.keep(&Message::new("a", "x", QoS::AtMostOnce), Some(now), None, now));
+        let message = Message::new("a", "x", QoS::AtMostOnce);
+        assert_eq!(retained.keep(&message, Some(now), None, now), Kept::InMemory);
         assert!(keep(&mut retained, "b", "x"));
         assert_eq!(topics(&retained, "#"), ["b"]);
     }

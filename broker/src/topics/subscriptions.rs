@@ -8,13 +8,18 @@ use crate::{
     message::{Message, QoS},
     packet::{
         outbound_publish::OutboundPublish,
-        subscribe::{RetainHandling, SubscriptionRequest},
+        subscribe::{RetainHandling, SubscriptionOptions, SubscriptionRequest},
     },
     quotas::account::{Account, Holder},
     reason::{Reason, Refusal},
-    session::{Enqueued, Evicted, Session, backlog::Cursor, outbox::Full},
+    session::{Enqueued, Evicted, Session, Subscribed, backlog::Cursor, outbox::Full, stored::Storing},
     stats::count,
-    topics::{Topics, fan_out::Grant, topic, trie},
+    storage::{Key, NotStored, Record, SubscriptionRecord},
+    topics::{
+        Topics,
+        fan_out::{Grant, Stores},
+        topic, trie,
+    },
 };
 
 /// Topics of retained messages that are looked at for a subscription in one slice: some 25 µs.
@@ -62,7 +67,19 @@ impl Topics {
             }
         }
         let filter: Arc<str> = known.unwrap_or_else(|| filter.into());
-        state.subscriptions.entry(filter.clone()).or_default();
+        let former = state.subscriptions.get(&filter).and_then(|subscribed| subscribed.record);
+        let record = match store(session, &filter, &options, former) {
+            Ok(record) => record,
+            Err(NotStored::Full) => {
+                if new {
+                    self.give_back_subscription(&session.account, &filter);
+                }
+                return Ok(Err(Refusal::quota("the storage is full")));
+            }
+            // Its SUBACK never comes.
+            Err(NotStored::Failed) => former,
+        };
+        state.subscriptions.entry(filter.clone()).or_default().record = record;
         subscriptions.insert(&filter, session.serial, session.clone(), options);
         let gets_retained = match retain_handling {
             RetainHandling::Always => true,
@@ -82,13 +99,37 @@ impl Topics {
     pub fn unsubscribe(&self, session: &Session, connection_id: u64, filter: &str) -> Result<bool, Evicted> {
         let mut subscriptions = self.subscriptions.write();
         let mut state = session.lock_for(connection_id)?;
-        let Some(cursor) = state.subscriptions.remove(filter) else { return Ok(false) };
+        let Some(Subscribed { cursor, record }) = state.subscriptions.remove(filter) else {
+            return Ok(false);
+        };
         if let Some(cursor) = cursor {
             state.backlog.remove(cursor);
         }
+        session.remove_records(record.as_slice());
         subscriptions.remove(filter, session.serial);
         self.give_back_subscription(&session.account, filter);
         Ok(true)
+    }
+
+    /// Takes over a subscription of an earlier process, which is stored, if it is within the limits.
+    pub fn recover_subscription(
+        &self,
+        session: &Arc<Session>,
+        filter: Arc<str>,
+        options: SubscriptionOptions,
+        record: Key,
+    ) -> bool {
+        let mut subscriptions = self.subscriptions.write();
+        let mut state = session.lock();
+        if state.subscriptions.len() >= self.context.config.max_subscriptions
+            || state.subscriptions.contains_key(&filter)
+            || self.take_subscription(&session.account, &filter).is_err()
+        {
+            return false;
+        }
+        subscriptions.insert(&filter, session.serial, session.clone(), options);
+        state.subscriptions.insert(filter, Subscribed { cursor: None, record: Some(record) });
+        true
     }
 
     /// Removes the subscriptions of a session that has ended.
@@ -123,24 +164,28 @@ impl Topics {
     ///
     /// They are looked up and queued under the lock of the session, so that one that is replaced meanwhile never comes
     /// after the one that replaces it [MQTT-4.6.0-5].
-    pub fn deliver_retained(&self, session: &Session, connection_id: u64) -> Result<(), Evicted> {
-        let mut state = session.lock_for(connection_id)?;
-        let state = &mut *state;
+    pub fn deliver_retained(&self, session: &Arc<Session>, connection_id: u64) -> Result<(), Evicted> {
+        let mut guard = session.lock_for(connection_id)?;
+        let state = &mut *guard;
         let Some(Cursor { filter, options, until, after }) = state.backlog.first() else { return Ok(()) };
         let (filter, grant, until) = (filter.clone(), Grant::new(options), *until);
         let mut after = after.take();
         let now = Instant::now();
         let mut full: Option<(Full, Message)> = None;
+        let mut stored: Vec<(Message, Storing)> = Vec::new();
         let store = self.retained(&filter).read();
         let at_end = store.scan(&filter, &mut after, RETAINED_SLICE, |kept| {
             if kept.sequence <= until && !kept.expired(now) {
                 let publish = OutboundPublish { retain: true, ..grant.outbound(&kept.message, kept.expires) };
-                match state.offer(publish, &self.context.config, &self.context.counters) {
+                let mut storing = Storing::default();
+                let keep = session.keep(&mut storing);
+                match state.offer(publish, keep, &self.context.config, &self.context.counters) {
                     Enqueued::Full(refused) if refused.is_news() => {
                         full = Some((refused, kept.message.clone()))
                     }
                     Enqueued::Full(_) => {}
                     Enqueued::Oversize(..) => count(&self.context.counters.dropped_oversize),
+                    Enqueued::Stored => stored.push((kept.message.clone(), storing)),
                     Enqueued::InQueue | Enqueued::Absent => {}
                 }
             }
@@ -149,11 +194,17 @@ impl Topics {
         drop(store);
         if at_end {
             state.backlog.finish_first();
-            if let Some(cursor) = state.subscriptions.get_mut(&filter) {
-                *cursor = None;
+            if let Some(subscribed) = state.subscriptions.get_mut(&filter) {
+                subscribed.cursor = None;
             }
         } else if let Some(cursor) = state.backlog.first() {
             cursor.after = after;
+        }
+        drop(guard);
+        for (message, storing) in stored {
+            let stores = Stores { storing, sessions: vec![session.clone()], retained: false };
+            // It stays retained, whatever becomes of it here.
+            let _ = self.hand_over(&message, stores, None);
         }
         if let Some((full, message)) = full {
             self.report_full(session, &message, full);
@@ -195,4 +246,28 @@ impl Topics {
         account.subscription_bytes.subtract(cost);
         self.subscription_bytes.subtract(cost);
     }
+}
+
+/// Stores a subscription in place of the former one, if the session is stored; returns its record.
+fn store(
+    session: &Session,
+    filter: &Arc<str>,
+    options: &SubscriptionOptions,
+    former: Option<Key>,
+) -> Result<Option<Key>, NotStored> {
+    let Some(storage) = &session.storage else { return Ok(None) };
+    let SubscriptionOptions { qos, no_local, retain_as_published, id } = *options;
+    let record = SubscriptionRecord {
+        session: session.serial,
+        filter: filter.clone(),
+        qos,
+        no_local,
+        retain_as_published,
+        id,
+    };
+    let mut batch = storage.batch();
+    former.into_iter().for_each(|former| batch.remove(former));
+    let record = batch.put(Record::Subscription(record));
+    batch.commit(None)?;
+    Ok(Some(record))
 }

@@ -135,7 +135,7 @@ mod tests {
     #[tokio::test]
     async fn what_a_layer_above_the_socket_keeps_back_is_still_to_be_sent() {
         let (socket, mut other_end) = tokio::io::duplex(4);
-        let context = Arc::new(BrokerContext::new(Config::default()));
+        let context = Arc::new(BrokerContext::new(Config::default(), None));
         let mut stream = Stream::new(BufStream::new(socket), context);
         stream.output.extend_from_slice(b"ten bytes.");
         let mut received = [0; 4];

@@ -379,6 +379,10 @@ impl Client {
     /// The next packet, which is a PUBLISH; it is not acknowledged.
     pub async fn message(&mut self) -> Publish {
         let packet = self.receive().await;
+        self.publish_of(&packet)
+    }
+
+    pub fn publish_of(&self, packet: &Packet) -> Publish {
         assert_eq!(packet.first & 0xF0, 0x30, "{packet:?}");
         let (first, mut rest) = (packet.first, &packet.body[..]);
         let mut take = |len: usize| {
@@ -405,6 +409,86 @@ impl Client {
             dup: first & 8 != 0,
             id: u16::from_be_bytes([id[0], id[1]]),
             properties,
+        }
+    }
+
+    /// This number of messages, with all acknowledgements, which may come in any order.
+    pub async fn take_many(&mut self, number: usize) -> Vec<Publish> {
+        let (mut messages, mut releases) = (Vec::new(), 0);
+        while messages.len() < number || releases > 0 {
+            let packet = self.receive().await;
+            if packet.first == 0x62 {
+                let id = u16::from_be_bytes([packet.body[0], packet.body[1]]);
+                self.acknowledge(0x70, id).await;
+                releases -= 1;
+                continue;
+            }
+            let message = self.publish_of(&packet);
+            match message.qos {
+                0 => {}
+                1 => self.acknowledge(0x40, message.id).await,
+                _ => {
+                    self.acknowledge(0x50, message.id).await;
+                    releases += 1;
+                }
+            }
+            messages.push(message);
+        }
+        messages
+    }
+
+    /// Sends SUBSCRIBE and waits for nothing.
+    pub async fn request_subscription(&mut self, filter: &str, options: u8) {
+        let properties: &[u8] = if self.version == V5 { &[0] } else { &[] };
+        self.send(&packet(0x82, &[&[0, 9], properties, &string(filter), &[options]].concat())).await;
+    }
+
+    /// Sends UNSUBSCRIBE and waits for nothing.
+    pub async fn request_unsubscription(&mut self, filter: &str) {
+        let properties: &[u8] = if self.version == V5 { &[0] } else { &[] };
+        self.send(&packet(0xA2, &[&[0, 8], properties, &string(filter)].concat())).await;
+    }
+
+    /// Reads, and keeps nothing, until a packet comes that begins so.
+    pub async fn until(&mut self, first: u8) {
+        while self.receive().await.first != first {}
+    }
+
+    /// All packets that come before the answer to a ping.
+    pub async fn until_pong(&mut self) -> Vec<Packet> {
+        self.send(&[0xC0, 0]).await;
+        let mut packets = Vec::new();
+        loop {
+            match self.receive().await {
+                Packet { first: 0xD0, .. } => return packets,
+                packet => packets.push(packet),
+            }
+        }
+    }
+
+    /// Answers all that has come with one step of its exchange (1), or with all of them (2); with none at 0.
+    pub async fn advance(&mut self, progress: u8) {
+        let mut packets = self.until_pong().await;
+        while let Some(packet) = (!packets.is_empty()).then(|| packets.remove(0)) {
+            if packet.first & 0xF0 == 0x30 {
+                let message = self.publish_of(&packet);
+                match message.qos {
+                    1 if progress > 0 => self.acknowledge(0x40, message.id).await,
+                    2 if progress > 0 => self.acknowledge(0x50, message.id).await,
+                    _ => {}
+                }
+                if message.qos == 2 && progress == 2 {
+                    loop {
+                        let packet = self.receive().await;
+                        if packet.first == 0x62 {
+                            self.acknowledge(0x70, u16::from_be_bytes([packet.body[0], packet.body[1]]))
+                                .await;
+                            break;
+                        }
+                        packets.push(packet);
+                    }
+                }
+            }
         }
     }
 

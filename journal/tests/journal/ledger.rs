@@ -203,6 +203,9 @@ impl User<'_> {
                 false => None,
             };
             let id = match &blob {
+                Some((_, content)) if self.random.one_in(2) => {
+                    batch.put_payload(kind, &bytes, content.clone())
+                }
                 Some((blob, _)) => batch.put_blob(kind, &bytes, blob),
                 None => batch.put(kind, &bytes),
             };

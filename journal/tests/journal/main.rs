@@ -8,5 +8,6 @@ mod ledger;
 mod limits;
 mod model;
 mod on_disk;
+mod payloads;
 mod random;
 mod withdrawal;

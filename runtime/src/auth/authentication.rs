@@ -125,7 +125,7 @@ impl Authentication {
     /// When it is not let in.
     pub async fn check(&self, login: &Login) -> Result<Identity, Refused> {
         let identity = self.identity(login).await?;
-        if identity.user.is_none() && !self.takes_anonymous(login) {
+        if identity.user.is_none() && !self.lets_in_anonymous(login.transport) {
             return Err(Refused::Anonymous);
         }
         match self.confirm(identity.user.as_deref(), identity.credential, &login.client_id) {
@@ -158,6 +158,19 @@ impl Authentication {
             return Err(Refused::ClientId);
         }
         Ok(())
+    }
+
+    /// Whether a session that an earlier process has left may stay: its client could still be let in, as far as that is
+    /// known without its password or certificate.
+    pub fn keeps(&self, user: Option<&str>, client_id: &str, transport: TransportKind) -> bool {
+        let has_password = |user| self.passwords.as_ref().is_some_and(|(_, checker)| checker.contains(user));
+        let is_let_in = match (user, self.known_by()) {
+            (None, _) => self.lets_in_anonymous(transport),
+            (Some(_), KnownBy::Nothing) => false,
+            (Some(user), KnownBy::Passwords) => has_password(user),
+            (Some(_), KnownBy::Certificates) => true,
+        };
+        is_let_in && self.confirm(user, 0, client_id).is_ok()
     }
 
     /// Takes the password file's content from now on, and dismisses whom it no longer lets in.
@@ -215,8 +228,8 @@ impl Authentication {
         Ok(Identity { user: Some(name.into()), credential })
     }
 
-    fn takes_anonymous(&self, login: &Login) -> bool {
-        self.anonymous.unwrap_or(self.known_by() == KnownBy::Nothing && !is_web(login.transport))
+    fn lets_in_anonymous(&self, transport: TransportKind) -> bool {
+        self.anonymous.unwrap_or(self.known_by() == KnownBy::Nothing && !is_web(transport))
     }
 
     /// Whether this is the name of a user, as far as is known. Where clients are not identified there are no users.

@@ -10,6 +10,7 @@ use crate::auth::access::{Access, Who};
 use crate::auth::authentication::{self, Authentication, Dismiss, KnownBy, Refused};
 use crate::client::Client;
 use crate::config::{Config, HostPort, Listen, TimeSpan, Watchdog};
+use crate::durability::sessions::BrokerStorage;
 use crate::log_sampling::sampled;
 use crate::systemd::{InheritedSockets, Role, SocketError, Systemd};
 use crate::watchdog::{self, Credentials};
@@ -30,6 +31,10 @@ use tokio_util::task::TaskTracker;
 
 /// The first level of each topic on which requests come.
 const REQUEST_LEVELS: [&str; 2] = ["localCode", "inputCode"];
+
+/// The part of the journal's log that messages in sessions may take: half of what records may. Requests, sessions and
+/// retained messages have the rest.
+const MESSAGES_OF_LOG: u64 = 4;
 
 /// What [`Hook::route`] has found a topic to be: one that carries requests.
 const REQUEST: u32 = 0;
@@ -61,6 +66,8 @@ pub struct Settings<'s> {
     pub auth: Auth,
     /// Sockets that are open already, and who hears that the broker lives.
     pub systemd: Systemd,
+    /// Where it keeps what outlives the process, and what an earlier one has left; `None` keeps it in memory.
+    pub storage: Option<BrokerStorage>,
 }
 
 /// Why an embedded broker cannot start.
@@ -97,7 +104,7 @@ impl Ingress for EmbeddedIngress {
         intake: Intake,
         notices: Notices,
     ) -> Result<EmbeddedIngress, EmbeddedError> {
-        let Settings { config, auth: Auth { access, authentication, tls }, systemd } = settings;
+        let Settings { config, auth: Auth { access, authentication, tls }, systemd, storage } = settings;
         let Systemd { mut sockets, notifier } = systemd;
         let keeps_sockets = !sockets.is_empty();
         let credentials =
@@ -120,7 +127,16 @@ impl Ingress for EmbeddedIngress {
         sockets.none_left()?;
 
         let hook = Arc::new(Hook { access, authentication, credentials: credentials.clone(), intake });
-        let broker = Broker::new(broker_config(&config.listen, &config.watchdog), hook.clone());
+        let limits = offload_broker::Config {
+            max_stored_bytes: (config.journal.log.bytes() / MESSAGES_OF_LOG) as usize,
+            ..broker_config(&config.listen, &config.watchdog)
+        };
+        let broker = match storage {
+            Some(BrokerStorage { storage, records }) => {
+                Broker::with_storage(limits, hook.clone(), storage, records)
+            }
+            None => Broker::new(limits, hook.clone()),
+        };
         hook.authentication.on_reload(dismissal(&hook, &broker));
         let Notices { status, offline, audit_log, .. } = notices;
         let ingress = EmbeddedIngress {
@@ -354,6 +370,10 @@ impl Application for Hook {
         confirm(&self.authentication, client).map_err(refusal)
     }
 
+    fn keeps_session(&self, client: &ClientInfo) -> bool {
+        self.authentication.keeps(client.user.as_deref(), &client.client_id, client.transport)
+    }
+
     fn may_subscribe(&self, client: &ClientInfo, filter: &str) -> bool {
         self.credentials.is_own(client.user.as_deref(), filter)
             || self.access.load().may_subscribe(who(client), filter)
@@ -432,7 +452,9 @@ fn dismissal(hook: &Arc<Hook>, broker: &Broker) -> Dismiss {
         let now = hook.access.load_full();
         let before = std::mem::replace(&mut *before.lock().expect("no panic while it is held"), now.clone());
         let is_lost = |client: &ClientInfo| {
-            confirm(&hook.authentication, client).is_err() || before.grants_more_than(&now, who(client))
+            confirm(&hook.authentication, client).is_err()
+                || !hook.keeps_session(client)
+                || before.grants_more_than(&now, who(client))
         };
         let ended = broker.disconnect(is_lost, Reason::NotAuthorized);
         if ended > 0 {

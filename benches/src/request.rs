@@ -23,6 +23,16 @@ pub fn add() -> Request {
     Request { topic: "localCode", payload: numbers(), answer: b"12\n".to_vec() }
 }
 
+/// Stands for the `id` of a request, which is another one each time it is sent: as many digits.
+pub const ID_PLACE: &[u8] = b"################";
+
+/// Two numbers for the gateway's default program, with an `id`.
+pub fn add_with_id() -> Request {
+    let id = str::from_utf8(ID_PLACE).unwrap_or_default();
+    let envelope = json!({ "id": id, "program": "add", "args": ["5", "7"], "reply": "stdout" });
+    Request { topic: "localCode", payload: envelope.to_string().into_bytes(), answer: b"12\n".to_vec() }
+}
+
 /// [`numbers`] for a server that publishes back what it gets.
 pub fn echo() -> Request {
     Request { topic: "localCode", payload: numbers(), answer: numbers() }

@@ -49,6 +49,8 @@ enum Target {
     Damage,
     /// Configuration files
     Configuration,
+    /// What the broker keeps in the journal
+    Records,
 }
 
 impl Target {
@@ -62,6 +64,7 @@ impl Target {
             Target::Segments => "segments",
             Target::Damage => "damage",
             Target::Configuration => "configuration",
+            Target::Records => "records",
         }
     }
 
@@ -71,7 +74,7 @@ impl Target {
             Target::Packets | Target::Connections => "broker",
             Target::Requests | Target::Answers | Target::Names => "protocol",
             Target::Segments | Target::Damage => "journal",
-            Target::Configuration => "runtime",
+            Target::Configuration | Target::Records => "runtime",
         }
     }
 }

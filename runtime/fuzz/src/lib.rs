@@ -1,11 +1,21 @@
-//! The configuration without the gateway: its own files, and stand-ins for the little that these name beside them. The
-//! gateway as a whole would bring wasmtime, which takes half an hour to build with instrumentation.
+//! The configuration and the broker's records without the gateway: their own files, and stand-ins for the little that
+//! these name beside them. The gateway as a whole would bring wasmtime, which takes half an hour to build with
+//! instrumentation.
 
-pub use sources::{config, once_cache, wasm};
+pub use sources::{config, durability, once_cache, wasm};
 
 #[path = "../../src"]
 mod sources {
     pub mod config;
+
+    pub mod durability {
+        pub mod kind;
+
+        pub mod sessions {
+            pub mod format;
+            pub mod fuzzing;
+        }
+    }
 
     pub mod once_cache {
         use std::time::Duration;

@@ -5,6 +5,9 @@
 //! keys are the journal's ids, so nothing has to be looked up. A record that is too long for the log is a blob.
 
 pub mod format;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 
 use offload_broker::Storage;
 use offload_broker::storage::{self, Batch, Key, NotStored, OnDurable};

@@ -74,6 +74,26 @@ async fn ids_sessions_and_limits_do_not_go_by_the_wall_clock_and_guests_do() -> 
     Ok(())
 }
 
+/// How old an outcome is, the time since the machine's start tells, as long as that is the same.
+#[tokio::test]
+async fn an_outcome_is_remembered_over_a_restart_wherever_the_clock_has_gone() -> Result<()> {
+    let faults = Faults::none()?;
+    let mut gateway = faults.launch(TempDir::new()?, &EMBEDDED, "").await?;
+    let mut outcome = None;
+    for jump in [0, -10 * YEAR, 20 * YEAR] {
+        faults.set(Control::ClockSeconds, jump)?;
+        if jump != 0 {
+            gateway = faults.restart(gateway, &EMBEDDED, "").await?;
+        }
+        let mut device = Device::connect(gateway.address()?, Version::V5, "dev").await?;
+        device.subscribe("result/dev").await?;
+        let request = json!({ "id": "once", "module": envelope::bytes(years_since_2000()) });
+        let answer = envelope::ask(&mut device, "inputCode/dev", &request).await?;
+        assert_eq!(*outcome.get_or_insert_with(|| answer.clone()), answer, "the clock jumped by {jump} s");
+    }
+    Ok(())
+}
+
 /// A certificate is judged by the time of the handshake; who is connected stays so.
 #[tokio::test]
 async fn certificates_are_judged_by_the_clock_as_it_is() -> Result<()> {

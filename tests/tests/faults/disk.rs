@@ -161,30 +161,41 @@ async fn a_disk_that_becomes_read_only_ends_the_gateway_and_loses_nothing() -> R
     a_disk_that_fails_ends_the_gateway(libc::EROFS, &all).await
 }
 
-/// Room for records is reserved: small requests go on. What needs new files is answered `busy`, until there is room.
+/// Room for records is reserved: small requests go on. One whose payload needs a new file is answered, and its publisher
+/// hears that it is not safe meanwhile.
 #[tokio::test]
-async fn on_a_full_disk_small_requests_go_on_and_large_ones_are_busy() -> Result<()> {
+async fn on_a_full_disk_small_requests_go_on_and_large_ones_are_not_called_safe() -> Result<()> {
+    const SMALL: usize = 100;
     const LARGE: usize = 1 << 20;
     let gateway = spawn_on("size=64m", "")?.when_ready().await?;
     let mut device = Device::connect(gateway.address()?, Version::V5, "dev").await?;
     device.subscribe("result/dev").await?;
+    let module = envelope::bytes(guest::module("sleep")?);
     let large = |id: &str| {
         let stdin = envelope::bytes(vec![b'1'; LARGE]);
-        json!({ "id": id, "program": "add", "args": ["5", "7"], "stdin": stdin }).to_string()
+        json!({ "id": id, "module": module, "args": ["1500"], "stdin": stdin }).to_string()
     };
-    assert_eq!(envelope::ask(&mut device, "localCode/dev", large("before")).await?["status"], "ok");
+    assert_eq!(envelope::ask(&mut device, "inputCode/dev", large("before")).await?["status"], "ok");
     // The gateway's own view of its directory.
     let filler = format!("/proc/{}/root{}/filler", gateway.id()?, path(&gateway.data_dir())?);
     fill(&filler)?;
-    for number in 0..100 {
+    for number in 0..SMALL {
         let request = json!({ "id": format!("small {number}"), "program": "add", "args": ["5", "7"] });
         assert_eq!(envelope::ask(&mut device, "localCode/dev", request).await?["status"], "ok");
     }
-    let refused = envelope::ask(&mut device, "localCode/dev", large("during")).await?;
-    assert_eq!(envelope::error_kind(&refused), "busy", "{refused}");
-    gateway.logged(&["the journal is full", "journal."]).await?;
+    for _ in 0..=SMALL {
+        assert_eq!(device.acknowledged().await?, PubAckReason::Success);
+    }
+    device.publish("inputCode/dev", large("during")).await?;
+    assert_eq!(device.acknowledged().await?, PubAckReason::UnspecifiedError);
+    let told = gateway.logged(&["the journal is full", "make room on the disk"]).await?;
+    ensure!(told.contains("journal.payloads"), "{told}");
+    assert_eq!(envelope::read(&device.message().await?)?["status"], "ok");
+
     std::fs::remove_file(&filler)?;
-    assert_eq!(envelope::ask(&mut device, "localCode/dev", large("after")).await?["status"], "ok");
+    device.publish("inputCode/dev", large("after")).await?;
+    assert_eq!(device.acknowledged().await?, PubAckReason::Success);
+    assert_eq!(envelope::read(&device.message().await?)?["status"], "ok");
     gateway.stop(Signal::TERM).await
 }
 

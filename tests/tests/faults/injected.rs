@@ -8,6 +8,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use offload_tests::gateway::{Gateway, Launch};
+use rustix::process::Signal;
 use tempfile::TempDir;
 
 const SOURCE: &str = include_str!("injected.c");
@@ -63,13 +64,26 @@ impl Faults {
 
     /// Starts one that may never be ready.
     pub fn spawn(&self, folder: TempDir, flags: &[&str], configuration: &str) -> Result<Gateway> {
-        let path = |path: &Path| path.to_str().map(str::to_owned).context("a path is not UTF-8");
-        let library = path(&self.folder.path().join("injected.so"))?;
-        let control = path(&self.folder.path().join("control"))?;
-        let data = path(&folder.path().join("data"))?;
-        let variables =
-            [("LD_PRELOAD", &*library), ("INJECTED_FAULTS", &control), ("INJECTED_FOLDER", &data)];
+        let variables = self.variables(&folder.path().join("data"))?;
+        let variables = variables.each_ref().map(|(name, value)| (*name, &**value));
         Gateway::spawn(folder, flags, configuration, Launch { variables: &variables, ..Launch::default() })
+    }
+
+    /// Stops one, and starts another one in its data directory.
+    pub async fn restart(&self, gateway: Gateway, flags: &[&str], configuration: &str) -> Result<Gateway> {
+        let variables = self.variables(&gateway.data_dir())?;
+        let variables = variables.each_ref().map(|(name, value)| (*name, &**value));
+        gateway.signal(Signal::TERM)?;
+        gateway.replace(flags, configuration, Launch { variables: &variables, ..Launch::default() }).await
+    }
+
+    fn variables(&self, data: &Path) -> Result<[(&'static str, String); 3]> {
+        let path = |path: &Path| path.to_str().map(str::to_owned).context("a path is not UTF-8");
+        Ok([
+            ("LD_PRELOAD", path(&self.folder.path().join("injected.so"))?),
+            ("INJECTED_FAULTS", path(&self.folder.path().join("control"))?),
+            ("INJECTED_FOLDER", path(data)?),
+        ])
     }
 
     pub fn set(&self, control: Control, value: i64) -> Result<()> {

@@ -2,9 +2,11 @@
 //! ends by a signal and serves again when it is started again.
 
 use anyhow::{Context, Result, ensure};
-use offload_tests::device::{Device, Options, Version};
+use offload_tests::device::{Device, Options, PubAckReason, Version};
 use offload_tests::gateway::{Gateway, Launch};
+use offload_tests::{envelope, guest};
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+use serde_json::json;
 use tempfile::TempDir;
 
 const EMBEDDED: [&str; 2] = ["--listen", "127.0.0.1:0"];
@@ -54,6 +56,12 @@ async fn without_memory_it_ends_says_why_and_serves_again_after_a_start() -> Res
     let mut device = Device::connect_with(gateway.address()?, Version::V5, "dev", options).await?;
     device.subscribe("result/dev").await?;
     assert_eq!(device.ask("localCode/dev", "5 7").await?.text(), "12\n");
+    let module = envelope::bytes(guest::module("sleep")?);
+    let kept = json!({ "id": "kept", "module": module, "args": ["2000"], "reply": "stdout" }).to_string();
+    device.publish("inputCode/dev", kept.clone()).await?;
+    for _ in 0..2 {
+        assert_eq!(device.acknowledged().await?, PubAckReason::Success);
+    }
     let id = Pid::from_raw(gateway.id()?.cast_signed());
     // Nothing more is mapped from here on.
     let none = Rlimit { current: Some(1 << 30), ..getrlimit(Resource::As) };
@@ -67,6 +75,8 @@ async fn without_memory_it_ends_says_why_and_serves_again_after_a_start() -> Res
     let gateway = gateway.replace(&EMBEDDED, "", Launch::default()).await?;
     let mut device = Device::connect(gateway.address()?, Version::V5, "dev").await?;
     device.subscribe("result/dev").await?;
-    assert_eq!(device.ask("localCode/dev", "5 7").await?.text(), "12\n");
+    // It runs again, or has run: either way this is the same request.
+    device.publish("inputCode/dev", kept).await?;
+    assert_eq!(device.message().await?.text(), "awake\n");
     Ok(())
 }

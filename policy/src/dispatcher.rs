@@ -14,8 +14,8 @@
 //!                     ▼ withdraw       ▼                                       ▼
 //! ```
 //!
-//! A worker can be lost with all its guests ([`Dispatcher::worker_lost`]): what was running is then queued again, or has
-//! left.
+//! A worker can be lost with all its guests ([`Dispatcher::worker_lost`]): what was running is then queued again, or
+//! has left.
 //!
 //! # What is promised
 //!

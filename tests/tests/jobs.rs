@@ -1,7 +1,7 @@
 //! Requests that crash the gateway, on its own broker: they are set aside, and `offload-rt jobs` deals with them.
 //!
-//! As in `suspects.rs` the gateway is killed while the request runs. Its device sends it again after each restart, under
-//! its `id`.
+//! As in `suspects.rs` the gateway is killed while the request runs. Its device sends it again after each restart,
+//! under its `id`.
 
 use anyhow::{Context, Result, ensure};
 use offload_tests::device::{Device, Version};

@@ -19,8 +19,8 @@ use offload_protocol::request::{RequestId, StdoutRange};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// An answer that is owed. Given once: by [`finish`](Self::finish), by a [`Refusal`], or as a [`Repetition`]. Dropped by
-/// a panic, it is the answer `internal`.
+/// An answer that is owed. Given once: by [`finish`](Self::finish), by a [`Refusal`], or as a [`Repetition`]. Dropped
+/// by a panic, it is the answer `internal`.
 #[must_use = "a request is answered exactly once"]
 pub struct PendingAnswer {
     /// Where it goes.
@@ -35,8 +35,8 @@ pub struct PendingAnswer {
     pub observations: Vec<Box<dyn AnswerObserver>>,
 }
 
-/// Where an answer goes, and in which form. Whoever has asked hears of a panic in what was to answer: dropped by that, it
-/// answers `internal`. Dropped without a panic, it leaves what is not answered to whoever has delivered it.
+/// Where an answer goes, and in which form. Whoever has asked hears of a panic in what was to answer: dropped by that,
+/// it answers `internal`. Dropped without a panic, it leaves what is not answered to whoever has delivered it.
 pub struct WayBack {
     /// Back to the connection that asked; none once it is answered.
     pub responder: Option<Box<dyn Responder>>,

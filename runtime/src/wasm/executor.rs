@@ -7,8 +7,8 @@
 //! A worker that panics outside of a guest's slice is lost, whoever's thread was in it: its own thread makes another
 //! one, with a fresh engine. What it had in hand is answered `internal`, its other guests are run again
 //! ([`Worker::abandon`]). The process ends where that does not help: when what all workers share may be torn, when a
-//! panic keeps coming back, or when there is no memory for another engine. A gateway that is unresponsive on one core is
-//! worse than one that is started again.
+//! panic keeps coming back, or when there is no memory for another engine. A gateway that is unresponsive on one core
+//! is worse than one that is started again.
 
 use super::ready_list::ReadyList;
 use super::scheduler::Scheduler;
@@ -146,8 +146,8 @@ impl Executor {
 /// Why the executor's lock is never poisoned.
 const NOT_POISONED: &str = "panics are contained, or end the process, while the executor is held";
 
-/// What `work` returns, or the panic that has ended it. Whatever it has touched is not used again, or is looked at first
-/// ([`Scheduler::allow_restart`]).
+/// What `work` returns, or the panic that has ended it. Whatever it has touched is not used again, or is looked at
+/// first ([`Scheduler::allow_restart`]).
 fn contain<T>(work: impl FnOnce() -> T) -> Result<T, Box<dyn Any + Send>> {
     catch_unwind(AssertUnwindSafe(work))
 }

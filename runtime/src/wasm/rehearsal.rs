@@ -1,8 +1,8 @@
 //! A worker that panics when a test says so.
 //!
-//! No request is known that makes a worker panic. What becomes of the other requests then is rehearsed: the environment
-//! of the process names a file, by [`VARIABLE`], and the worker that comes to the point which the file names removes the
-//! file, and panics. The environment is the operator's; nothing that a client sends leads here.
+//! No request is known that makes a worker panic. What becomes of the other requests then is rehearsed: the
+//! environment of the process names a file, by [`VARIABLE`], and the worker that comes to the point which the file
+//! names removes the file, and panics. The environment is the operator's; nothing that a client sends leads here.
 
 use std::fs;
 use std::path::PathBuf;

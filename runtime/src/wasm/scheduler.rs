@@ -19,8 +19,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
-/// Workers that are restarted within [`RESTART_SPAN`], at the most: one more panic ends the process. A worker's panic is
-/// a fault of ours, and one that keeps coming is not mended by fresh engines.
+/// Workers that are restarted within [`RESTART_SPAN`], at the most: one more panic ends the process. A worker's panic
+/// is a fault of ours, and one that keeps coming is not mended by fresh engines.
 const MAX_RESTARTS: usize = 3;
 /// See [`MAX_RESTARTS`].
 const RESTART_SPAN: Duration = Duration::from_secs(60);

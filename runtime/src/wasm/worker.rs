@@ -195,13 +195,13 @@ impl Worker {
     }
 
     /// The worker has panicked, outside of a guest: gives all back that it has, and ends. What it had in hand has been
-    /// dropped, and answered by that. Its guests go back into the queue, or are answered where they were lost before, or
-    /// ran alone.
+    /// dropped, and answered by that. Its guests go back into the queue, or are answered where they were lost before,
+    /// or ran alone.
     ///
     /// Each guest is suspended where it has yielded, on a stack that the panic has not touched. wasmtime ends it as it
     /// does one whose time is up: it resumes the guest's fiber with an error, by which that is unwound, and takes the
-    /// slot back. Where that panics too the pool's books may be wrong, and its memory still in use: that engine is never
-    /// freed. Nothing of it is used again in any case.
+    /// slot back. Where that panics too the pool's books may be wrong, and its memory still in use: that engine is
+    /// never freed. Nothing of it is used again in any case.
     pub fn abandon(mut self) {
         let mut is_torn = false;
         let (mut again, mut given_up) = (Vec::new(), Vec::new());

@@ -30,7 +30,7 @@ pub fn programs() -> Result<String> {
 
 async fn a_slow_line(deployment: Deployment) -> Result<()> {
     let mut board = Board::console(deployment.address(), &name(&deployment, "slow"), SLOW).await?;
-    all_kinds(&deployment, &mut board, "1000", 500).await
+    all_kinds(&deployment, &mut board, "1000", 2_000).await
 }
 
 async fn a_fast_line(deployment: Deployment) -> Result<()> {

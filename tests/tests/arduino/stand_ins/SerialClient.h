@@ -16,6 +16,7 @@ const uint8_t FRAME = 0x10;
 const uint8_t CREDIT = 16;
 const uint8_t ROOM = 2 * CREDIT;
 const uint8_t TYPED = 96;
+const uint8_t LEAST = 32;
 
 class SerialClient : public Client {
 public:
@@ -42,10 +43,11 @@ public:
     Serial.write(bytes, size);
     return size;
   }
-  /* So that nothing waits for the line: a frame's head, and a credit. */
+  /* So that nothing waits for the line: beside the bytes a frame's head, and a credit. Fewer bytes would be more heads
+   * than bytes. */
   int availableForWrite() override {
     int room = Serial.availableForWrite() - 5;
-    return room > 0 ? room : 0;
+    return room >= LEAST ? room : 0;
   }
   int available() override {
     pump();

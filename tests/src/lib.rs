@@ -16,6 +16,7 @@ pub mod mosquitto;
 pub mod password_file;
 pub mod process;
 pub mod project;
+pub mod proxy;
 pub mod pub_sub_client;
 pub mod source;
 

@@ -21,7 +21,7 @@ pub fn program() -> Option<PathBuf> {
 pub fn packages(workspace: &Workspace) -> Result<PathBuf> {
     let folder = workspace.target.join("node");
     let lists = workspace.root.join("broker/tests/mqttjs");
-    let mut changed = !folder.join("node_modules").is_dir();
+    let mut changed = !folder.join("node_modules").is_dir() || !folder.join("cache").is_dir();
     fs::create_dir_all(&folder)?;
     for name in LISTS {
         let wanted = fs::read(lists.join(name)).with_context(|| format!("cannot read {name}"))?;
@@ -34,6 +34,9 @@ pub fn packages(workspace: &Workspace) -> Result<PathBuf> {
         let mut npm = Command::new(find("npm").context("no npm")?);
         // Packages get no chance to run anything.
         npm.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"])
+            // Tests install again from it, without a network.
+            .arg("--cache")
+            .arg(folder.join("cache"))
             .current_dir(&folder);
         run(&mut npm)?;
     }

@@ -95,6 +95,12 @@ const NEEDS: &[Need] = &[
         elsewhere: "see https://www.python.org/downloads",
     },
     Need {
+        what: "paho-mqtt as Debian packages it, for the client in Python",
+        found: || python::has_debians_paho().then(|| "/usr/lib/python3/dist-packages".to_owned()),
+        packages: &["python3-paho-mqtt"],
+        elsewhere: "only as Debian packages it: python3-paho-mqtt",
+    },
+    Need {
         what: "Node.js with npm, for MQTT as web pages speak it",
         found: || node::program().map(|file| file.display().to_string()),
         packages: &["nodejs", "npm"],

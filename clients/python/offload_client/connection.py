@@ -30,6 +30,10 @@ KEEP_ALIVE = 30
 # Seconds between attempts to connect again: they double from the first to the last.
 RECONNECT_FIRST, RECONNECT_LAST = 1, 5
 
+# Connections in a row that did not hold longer than RECONNECT_LAST, after which there is no point in going on: two
+# clients of one id evict each other for ever, and paho 1.x does not hear why.
+MOST_EVICTIONS = 5
+
 # Seconds after a connection was made again in which the gateway may still be missing: it lost its own, too.
 GATEWAY_MAY_BE_MISSING = 10.0
 
@@ -87,6 +91,9 @@ class Connection:
         self._first = threading.Event()
         self._established = False
         self._connected_again = float("-inf")
+        # Since when there is a connection, and those in a row that did not hold.
+        self._connected_at: Optional[float] = None
+        self._evictions = 0
         # Packet ids that the broker has acknowledged at some time. One that is used again is acknowledged too early
         # here, which costs a repetition.
         self._acknowledged: Set[int] = set()
@@ -124,7 +131,7 @@ class Connection:
             reason = self._lost or f"no subscription within {options.connect_timeout:g} s"
             self._close(errors.ConnectionFailed(f"cannot connect to {options.address}: {reason}"))
         if self._closed is not None:
-            self._leave()
+            self._client.loop_stop()
             raise self._closed
 
     def submit(self, request: Request) -> Future[Answer]:
@@ -161,12 +168,8 @@ class Connection:
     def close(self) -> None:
         """Disconnects; what is in flight gets no answer any more."""
         self._close(errors.ConnectionFailed("this client was closed"))
-        self._leave()
-        self._keeper.join()
-
-    def _leave(self) -> None:
-        self._client.disconnect()
         self._client.loop_stop()
+        self._keeper.join()
 
     # With the lock.
 
@@ -196,6 +199,7 @@ class Connection:
             return self._refused(reason)
         with self._lock:
             self._lost = None
+            self._connected_at = time.monotonic()
             self._max_packet = getattr(properties, "MaximumPacketSize", None)
             if self._established:
                 self._connected_again = time.monotonic()
@@ -224,10 +228,16 @@ class Connection:
 
     def _on_disconnect(self, *arguments: Any) -> None:
         reason = arguments[-2]
+        if self._connected_at is not None:
+            held = time.monotonic() - self._connected_at > RECONNECT_LAST
+            self._evictions = 0 if held else self._evictions + 1
+            self._connected_at = None
+        id = self._options.client_id
         if getattr(reason, "value", reason) == SESSION_TAKEN_OVER:
-            # Two clients of one id would evict each other for ever.
-            id = self._options.client_id
             self._close(errors.ConnectionFailed(f"another client has connected with the id `{id}`"))
+        elif self._evictions == MOST_EVICTIONS:
+            said = f"the connection is lost again and again: is another client connected with the id `{id}`?"
+            self._close(errors.ConnectionFailed(said))
         with self._lock:
             self._lost = self._lost or f"the connection is lost: {reason}"
 
@@ -330,6 +340,8 @@ class Connection:
         self._inbox.put(None)
         for entry in entries:
             self._fail(entry, error)
+        # Or paho connects again.
+        self._client.disconnect()
 
     # The keeper's thread.
 

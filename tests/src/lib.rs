@@ -6,6 +6,7 @@
 
 pub mod answer;
 pub mod built;
+pub mod c_client;
 pub mod cbor;
 pub mod deployment;
 pub mod device;

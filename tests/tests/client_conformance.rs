@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
+use offload_tests::c_client::{CClient, SANITIZED, STRICT};
 use offload_tests::deployment::Deployment;
 use offload_tests::gateway::Gateway;
 use offload_tests::proxy::Proxy;
@@ -47,6 +48,8 @@ const CROWD: usize = 40;
 on_each_broker! {
     python with CONFIGURATION,
     python_with_debians_paho with CONFIGURATION,
+    c_with_sanitizers with CONFIGURATION,
+    c_under_valgrind with CONFIGURATION,
 }
 
 async fn python(deployment: Deployment) -> Result<()> {
@@ -55,6 +58,20 @@ async fn python(deployment: Deployment) -> Result<()> {
 
 async fn python_with_debians_paho(deployment: Deployment) -> Result<()> {
     conforms(deployment, vec![built::debians_python()?, built::client("python/conformance.py")?]).await
+}
+
+async fn c_with_sanitizers(deployment: Deployment) -> Result<()> {
+    let c = CClient::build(SANITIZED)?;
+    conforms(deployment, vec![c.program("conformance")]).await
+}
+
+async fn c_under_valgrind(deployment: Deployment) -> Result<()> {
+    let c = CClient::build(STRICT)?;
+    // A finding is an exit code of its own.
+    let mut program: Vec<PathBuf> = vec!["valgrind".into()];
+    program.extend(["--quiet", "--leak-check=full", "--error-exitcode=9"].map(PathBuf::from));
+    program.push(c.program("conformance"));
+    conforms(deployment, program).await
 }
 
 /// The table of cases. (`exit` and `internal` are missing: in an envelope the one is an exit code, and the other is the
@@ -165,7 +182,8 @@ async fn a_crowd(client: &mut Client) -> Result<()> {
     Ok(())
 }
 
-/// Repetitions join the run or get its answer again, down to the microseconds; another request of the same id is refused.
+/// Repetitions join the run or get its answer again, down to the microseconds; another request of the same id is
+/// refused.
 async fn a_duplicate_id(client: &mut Client) -> Result<()> {
     let request = json!({ "file": built::guest("sleep")?, "args": ["100"], "id": "twice" });
     let (first, second) = (client.send(request.clone()).await?, client.send(request.clone()).await?);

@@ -27,12 +27,19 @@ async fn raspberry_pi() -> Result<()> {
     page("raspberry-pi").await
 }
 
+#[tokio::test]
+async fn linux_c() -> Result<()> {
+    page("linux-c").await
+}
+
 /// What `sudo apt-get install` does here: the packages are installed already, or the page names what setup does not.
 const SUDO: &str =
     "#!/bin/sh\nset -e\n[ \"$1 $2 $3\" = 'apt-get install -y' ]\nshift 3\ndpkg -s \"$@\" > /dev/null\n";
 
-/// A gateway's block goes on in the background, and the next step begins when it takes requests.
-const FUNCTIONS: &str = "stop() { [ -z \"$gateway\" ] || { kill $gateway; wait $gateway; }; gateway=; }\n\
+/// A gateway's block goes on in the background, and the next step begins when it takes requests. All ends with the
+/// page.
+const FUNCTIONS: &str = "trap 'kill $(jobs -p) 2> /dev/null || true' EXIT\n\
+    stop() { [ -z \"$gateway\" ] || { kill $gateway; wait $gateway; }; gateway=; }\n\
     serve() {\n    stop\n    sh -ec \"$1\" > out 2> log & gateway=$!\n    \
     until grep -q '^listening' out; do kill -0 $gateway || { cat log; exit 1; }; sleep 0.05; done\n}\n";
 
@@ -44,7 +51,8 @@ async fn page(name: &str) -> Result<()> {
         match language {
             "sh" if block.contains("offload-rt serve") => {
                 // The shell makes way for the gateway, so that this is what is stopped.
-                let block = block.replace("offload-rt serve", "exec offload-rt serve");
+                let block =
+                    block.replace("offload-rt serve", "exec setpriv --pdeathsig KILL offload-rt serve");
                 writeln!(script, "serve '{}'", block.replace('\'', r"'\''"))?;
             }
             "sh" => script += &block,
@@ -110,7 +118,8 @@ impl Machine {
                 &format!("{here}/hosts"),
                 "/etc/hosts",
             ])
-            .args(["--unshare-net", "--unshare-pid", "--proc", "/proc", "--die-with-parent"])
+            // Not of processes: the gateway could not make its sandbox within.
+            .args(["--unshare-net", "--die-with-parent"])
             .args(["bash", "-ec", script])
             .env("PATH", &self.path)
             .env("HOME", here)

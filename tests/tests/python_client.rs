@@ -1,5 +1,5 @@
-//! The client in Python: its types, its face for asyncio, and its two examples for Linux devices as processes: what they
-//! print of the answers, and how they end. What all clients do is in `client_conformance.rs`.
+//! The client in Python: its types, its face for asyncio, and its two examples for Linux devices as processes: what
+//! they print of the answers, and how they end. What all clients do is in `client_conformance.rs`.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

@@ -13,6 +13,7 @@ pub mod device;
 pub mod envelope;
 pub mod gateway;
 pub mod guest;
+pub mod javascript_client;
 pub mod mosquitto;
 pub mod password_file;
 pub mod process;

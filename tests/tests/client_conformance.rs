@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 use offload_tests::c_client::{CClient, SANITIZED, STRICT};
 use offload_tests::deployment::Deployment;
 use offload_tests::gateway::Gateway;
+use offload_tests::javascript_client::JavaScriptClient;
 use offload_tests::proxy::Proxy;
 use offload_tests::{PATIENCE, built, on_each_broker};
 use rustix::process::Signal;
@@ -50,6 +51,7 @@ on_each_broker! {
     python_with_debians_paho with CONFIGURATION,
     c_with_sanitizers with CONFIGURATION,
     c_under_valgrind with CONFIGURATION,
+    javascript with CONFIGURATION,
 }
 
 async fn python(deployment: Deployment) -> Result<()> {
@@ -72,6 +74,11 @@ async fn c_under_valgrind(deployment: Deployment) -> Result<()> {
     program.extend(["--quiet", "--leak-check=full", "--error-exitcode=9"].map(PathBuf::from));
     program.push(c.program("conformance"));
     conforms(deployment, program).await
+}
+
+async fn javascript(deployment: Deployment) -> Result<()> {
+    let client = JavaScriptClient::copy()?;
+    conforms(deployment, vec!["node".into(), client.file("conformance.js")]).await
 }
 
 /// The table of cases. (`exit` and `internal` are missing: in an envelope the one is an exit code, and the other is the

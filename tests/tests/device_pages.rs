@@ -32,6 +32,11 @@ async fn linux_c() -> Result<()> {
     page("linux-c").await
 }
 
+#[tokio::test]
+async fn browser() -> Result<()> {
+    page("browser").await
+}
+
 /// What `sudo apt-get install` does here: the packages are installed already, or the page names what setup does not.
 const SUDO: &str =
     "#!/bin/sh\nset -e\n[ \"$1 $2 $3\" = 'apt-get install -y' ]\nshift 3\ndpkg -s \"$@\" > /dev/null\n";

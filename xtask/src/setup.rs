@@ -116,6 +116,12 @@ const NEEDS: &[Need] = &[
         elsewhere: "only as Debian packages it: python3-paho-mqtt",
     },
     Need {
+        what: "Chromium, for the example page",
+        found: || find("chromium").map(|file| file.display().to_string()),
+        packages: &["chromium"],
+        elsewhere: "see https://www.chromium.org/getting-involved/download-chromium",
+    },
+    Need {
         what: "Node.js with npm, for MQTT as web pages speak it",
         found: || node::program().map(|file| file.display().to_string()),
         packages: &["nodejs", "npm"],

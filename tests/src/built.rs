@@ -28,9 +28,28 @@ pub fn node() -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// A client in Python.
-pub fn python_client(file: &str) -> Result<PathBuf> {
-    existing(Path::new(env!("CARGO_MANIFEST_DIR")).join("../clients/raspberry-pi").join(file))
+/// Debian's Python, with the older paho-mqtt that Debian packages.
+pub fn debians_python() -> Result<PathBuf> {
+    existing(PathBuf::from("/usr/bin/python3"))
+}
+
+/// The folder with what `pip install clients/python` fetches.
+pub fn wheels() -> Result<PathBuf> {
+    let folder = target()?.join("python/wheels");
+    if !folder.is_dir() {
+        bail!("{} is not there: run `cargo xtask setup`", folder.display());
+    }
+    Ok(folder)
+}
+
+/// What npm has fetched.
+pub fn npm_cache() -> Result<PathBuf> {
+    Ok(target()?.join("node/cache"))
+}
+
+/// A file of a client, by its path in `clients/`.
+pub fn client(file: &str) -> Result<PathBuf> {
+    existing(Path::new(env!("CARGO_MANIFEST_DIR")).join("../clients").join(file))
 }
 
 /// The sources of the guest examples, one folder each.

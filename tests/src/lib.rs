@@ -6,16 +6,19 @@
 
 pub mod answer;
 pub mod built;
+pub mod c_client;
 pub mod cbor;
 pub mod deployment;
 pub mod device;
 pub mod envelope;
 pub mod gateway;
 pub mod guest;
+pub mod javascript_client;
 pub mod mosquitto;
 pub mod password_file;
 pub mod process;
 pub mod project;
+pub mod proxy;
 pub mod pub_sub_client;
 pub mod source;
 

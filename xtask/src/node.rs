@@ -1,7 +1,7 @@
 //! The packages from npm of the tests, in the target folder.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -20,22 +20,35 @@ pub fn program() -> Option<PathBuf> {
 /// Installs what the folder lacks, and returns it.
 pub fn packages(workspace: &Workspace) -> Result<PathBuf> {
     let folder = workspace.target.join("node");
-    let lists = workspace.root.join("broker/tests/mqttjs");
+    if update(&workspace.root.join("broker/tests/mqttjs"), &folder, &LISTS)? {
+        npm("ci", &folder, &folder)?;
+    }
+    // What `npm install clients/javascript` fetches is in the cache then, so that tests can run it without a network.
+    let client = folder.join("client");
+    if update(&workspace.root.join("clients/javascript"), &client, &LISTS[..1])? {
+        npm("install", &client, &folder)?;
+    }
+    Ok(folder)
+}
+
+/// Copies these lists of packages. Returns whether any has changed, or nothing was installed.
+fn update(from: &Path, folder: &Path, lists: &[&str]) -> Result<bool> {
     let mut changed = !folder.join("node_modules").is_dir();
-    fs::create_dir_all(&folder)?;
-    for name in LISTS {
-        let wanted = fs::read(lists.join(name)).with_context(|| format!("cannot read {name}"))?;
+    fs::create_dir_all(folder)?;
+    for name in lists {
+        let wanted = fs::read(from.join(name)).with_context(|| format!("cannot read {name}"))?;
         if fs::read(folder.join(name)).ok().as_ref() != Some(&wanted) {
             changed = true;
             fs::write(folder.join(name), wanted)?;
         }
     }
-    if changed {
-        let mut npm = Command::new(find("npm").context("no npm")?);
-        // Packages get no chance to run anything.
-        npm.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"])
-            .current_dir(&folder);
-        run(&mut npm)?;
-    }
-    Ok(folder)
+    Ok(changed)
+}
+
+/// Runs it in this folder, with the cache of `packages`.
+fn npm(command: &str, folder: &Path, packages: &Path) -> Result<()> {
+    let mut npm = Command::new(find("npm").context("no npm")?);
+    // Packages get no chance to run anything.
+    npm.args([command, "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error", "--cache"]);
+    run(npm.arg(packages.join("cache")).current_dir(folder))
 }

@@ -119,6 +119,33 @@ const NEEDS: &[Need] = &[
         elsewhere: "see https://www.python.org/downloads",
     },
     Need {
+        what: "libmosquitto, for the client in C",
+        found: || {
+            let header = Path::new("/usr/include/mosquitto.h");
+            header.is_file().then(|| header.display().to_string())
+        },
+        packages: &["libmosquitto-dev"],
+        elsewhere: "see https://mosquitto.org/download",
+    },
+    Need {
+        what: "valgrind and mandoc, for the client in C and its manual",
+        found: || Some(find("valgrind")?.display().to_string()).filter(|_| find("mandoc").is_some()),
+        packages: &["valgrind", "mandoc"],
+        elsewhere: "see https://valgrind.org and https://mandoc.bsd.lv",
+    },
+    Need {
+        what: "paho-mqtt as Debian packages it, for the client in Python",
+        found: || python::has_debians_paho().then(|| "/usr/lib/python3/dist-packages".to_owned()),
+        packages: &["python3-paho-mqtt"],
+        elsewhere: "only as Debian packages it: python3-paho-mqtt",
+    },
+    Need {
+        what: "Chromium, for the example page",
+        found: || find("chromium").map(|file| file.display().to_string()),
+        packages: &["chromium"],
+        elsewhere: "see https://www.chromium.org/getting-involved/download-chromium",
+    },
+    Need {
         what: "Node.js with npm, for MQTT as web pages speak it",
         found: || node::program().map(|file| file.display().to_string()),
         packages: &["nodejs", "npm"],

@@ -4,6 +4,7 @@
 import sys
 
 import device
+from offload_client import DefaultProgram, Request
 
 
 def main():
@@ -11,7 +12,7 @@ def main():
     parser.add_argument("args", nargs="*", default=["1", "2"], metavar="ARG",
                         help="the program's arguments, without white space (default: 1 2)")
     options = parser.parse_args()
-    return device.run(options, "localCode/", " ".join(options.args))
+    return device.run(options, Request(DefaultProgram(), options.args))
 
 
 if __name__ == "__main__":

@@ -5,8 +5,7 @@ import sys
 from pathlib import Path
 
 import device
-
-DELIMITER = b"----"
+from offload_client import Request, Source
 
 
 def main():
@@ -19,14 +18,11 @@ def main():
     parser.add_argument("args", nargs="*", metavar="ARG", help="the program's arguments, without white space")
     options = parser.parse_args()
     try:
-        source = options.file.read_bytes()
-        build = options.makefile.read_bytes() if options.makefile else options.build.encode()
-    except OSError as error:
+        source = options.file.read_text(encoding="utf-8")
+        build = options.makefile.read_text(encoding="utf-8") if options.makefile else options.build
+    except (OSError, UnicodeDecodeError) as error:
         return device.fail(error)
-    if DELIMITER in build:
-        return device.fail("a build part that holds `----` cannot be sent in this form")
-    name, args = options.file.stem.encode(), " ".join(options.args).encode()
-    return device.run(options, "inputCode/", DELIMITER.join([name, args, source, build]))
+    return device.run(options, Request(Source(source, build, options.file.stem), options.args))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
-//! The clients in Python for Linux devices, as processes: what they print of the answers, and how they end.
+//! The client in Python: its types, its face for asyncio, and its two examples for Linux devices as processes: what
+//! they print of the answers, and how they end. What all clients do is in `client_conformance.rs`.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use offload_tests::deployment::Deployment;
 use offload_tests::on_each_broker;
 use offload_tests::process::Process;
@@ -31,13 +32,34 @@ fn connection(address: SocketAddr) -> [String; 4] {
     ["-h".to_owned(), address.ip().to_string(), "-p".to_owned(), address.port().to_string()]
 }
 
-/// Runs a client in a folder to its end.
-async fn run(folder: &Path, address: SocketAddr, client: &str, arguments: &[&str]) -> Result<Output> {
-    let mut command = Command::new(built::python()?);
+/// Runs an example in a folder to its end.
+async fn run(
+    python: &Path,
+    folder: &Path,
+    address: SocketAddr,
+    example: &str,
+    arguments: &[&str],
+) -> Result<Output> {
+    let mut command = Command::new(python);
     // Compiled modules would be left behind in the sources.
-    command.arg("-B").arg(built::python_client(client)?).args(connection(address)).args(arguments);
+    command.arg("-B").arg(self::example(example)?).args(connection(address)).args(arguments);
     command.current_dir(folder).stdin(Stdio::null()).kill_on_drop(true);
     timeout(PATIENCE, command.output()).await.context("it does not end")?.context("it cannot be run")
+}
+
+fn example(name: &str) -> Result<PathBuf> {
+    built::client(&format!("python/examples/{name}"))
+}
+
+/// Runs this with these arguments, beside the library; expects that it succeeds, and returns what it prints.
+async fn python(arguments: &[&str]) -> Result<String> {
+    let folder = built::client("python/pyproject.toml")?;
+    let folder = folder.parent().context("a file lies in a folder")?;
+    let mut command = Command::new(built::python()?);
+    command.arg("-B").args(arguments).current_dir(folder).stdin(Stdio::null()).kill_on_drop(true);
+    let output = timeout(PATIENCE, command.output()).await.context("it does not end")??;
+    ensure!(output.status.success(), "{output:?}");
+    Ok(String::from_utf8(output.stdout)?)
 }
 
 /// Expects these lines and a good end.
@@ -49,10 +71,16 @@ async fn prints(deployment: &Deployment, client: &str, arguments: &[&str], lines
         "#include <iostream>\nint main() { std::cout << \"C++\"; }\n",
     )?;
     std::fs::write(folder.path().join("Makefile"), MAKEFILE)?;
-    let output = run(folder.path(), deployment.address(), client, arguments).await?;
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert_eq!((String::from_utf8_lossy(&output.stdout), errors), (lines.into(), "".into()), "{arguments:?}");
-    assert_eq!(output.status.code(), Some(0), "{arguments:?}");
+    for python in [built::python()?, built::debians_python()?] {
+        let output = run(&python, folder.path(), deployment.address(), client, arguments).await?;
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(
+            (String::from_utf8_lossy(&output.stdout), errors),
+            (lines.into(), "".into()),
+            "{arguments:?}"
+        );
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}");
+    }
     Ok(())
 }
 
@@ -60,10 +88,23 @@ async fn prints(deployment: &Deployment, client: &str, arguments: &[&str], lines
 async fn fails(address: SocketAddr, client: &str, arguments: &[&str], error: &str) -> Result<()> {
     let folder = TempDir::new()?;
     std::fs::write(folder.path().join("calculate.c"), CALCULATE)?;
-    let output = run(folder.path(), address, client, arguments).await?;
+    let output = run(&built::python()?, folder.path(), address, client, arguments).await?;
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(errors.starts_with("error: ") && errors.contains(error), "{arguments:?}: {errors}");
     assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(1), &b""[..]), "{arguments:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn its_types_are_right_and_its_syntax_is_that_of_python_3_9() -> Result<()> {
+    // No cache, which would be left behind in the sources.
+    let checked = python(&["-m", "mypy", "--cache-dir", "/dev/null"]).await?;
+    ensure!(checked.starts_with("Success"), "{checked}");
+    let script = "import ast, pathlib\n\
+        files = list(pathlib.Path('.').rglob('*.py'))\n\
+        for file in files: ast.parse(file.read_text(), feature_version=(3, 9))\n\
+        print(len(files) > 5)\n";
+    assert_eq!(python(&["-c", script]).await?, "True\n");
     Ok(())
 }
 
@@ -71,20 +112,51 @@ async fn fails(address: SocketAddr, client: &str, arguments: &[&str], error: &st
 #[tokio::test]
 async fn small_packets_are_sent_at_once() -> Result<()> {
     let deployment = Deployment::embedded("").await?;
-    let script = "import device, socket, sys\n\
-        options = device.argument_parser('', 0).parse_args(sys.argv[1:])\n\
-        client = device.Device(options).client\n\
-        client.connect(options.host, options.port)\n\
-        print(client.socket().getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))\n";
-    let client = built::python_client("device.py")?;
-    let mut command = Command::new(built::python()?);
-    command.args(["-B", "-c", script]).args(connection(deployment.address()));
-    command
-        .current_dir(client.parent().context("a file lies in a folder")?)
-        .stdin(Stdio::null())
-        .kill_on_drop(true);
-    let output = timeout(PATIENCE, command.output()).await.context("it does not end")??;
-    assert_eq!(String::from_utf8_lossy(&output.stdout), "1\n", "{output:?}");
+    let script = "import socket, sys\n\
+        from offload_client import Gateway\n\
+        with Gateway(sys.argv[1]) as gateway:\n    \
+            connection = gateway._connection._client.socket()\n    \
+            print(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))\n";
+    assert_eq!(python(&["-c", script, &format!("mqtt://{}", deployment.address())]).await?, "1\n");
+    Ok(())
+}
+
+/// A future of asyncio, many of them at a time, and more than may be in flight.
+#[tokio::test]
+async fn asyncio_has_a_face_of_its_own() -> Result<()> {
+    let deployment = Deployment::embedded("").await?;
+    let script = "import asyncio, sys\n\
+        from dataclasses import replace\n\
+        from offload_client import AsyncGateway, NotFound, Options\n\
+        async def main():\n    \
+            options = replace(Options.from_url(sys.argv[1]), max_in_flight=3)\n    \
+            async with AsyncGateway(options) as gateway:\n        \
+                answers = await asyncio.gather(*(gateway.run('add', [str(n), '1']) for n in range(20)))\n        \
+                print([int(answer.text) for answer in answers] == list(range(1, 21)))\n        \
+                try: await gateway.offload('missing.c')\n        \
+                except NotFound as error: print(error)\n\
+        asyncio.run(main())\n";
+    let printed = python(&["-c", script, &format!("mqtt://{}", deployment.address())]).await?;
+    assert_eq!(printed, "True\nnot-found: missing.c: No such file or directory\n");
+    Ok(())
+}
+
+/// A request that its caller no longer wants makes room for others; `Answer.check` tells exit codes.
+#[tokio::test]
+async fn a_future_can_be_cancelled_and_an_answer_checked() -> Result<()> {
+    let deployment = Deployment::embedded("").await?;
+    let script = "import sys\n\
+        from dataclasses import replace\n\
+        from offload_client import Exit, Gateway, Options, Request\n\
+        from offload_client.request import code_of\n\
+        with Gateway(replace(Options.from_url(sys.argv[1]), max_in_flight=1)) as gateway:\n    \
+            sleeper = gateway.submit(Request(code_of(sys.argv[2]), ['60000']))\n    \
+            sleeper.cancel()\n    \
+            try: gateway.run('add', ['1', 'x']).check()\n    \
+            except Exit as error: print(error)\n";
+    let (url, sleep) = (format!("mqtt://{}", deployment.address()), built::guest("sleep")?);
+    let printed = python(&["-c", script, &url, sleep.to_str().context("a path is not UTF-8")?]).await?;
+    assert_eq!(printed, "exit: program exited with code 1: add: not a 64-bit integer: x\n");
     Ok(())
 }
 
@@ -131,7 +203,7 @@ async fn two_at_once_on_the_embedded_broker() -> Result<()> {
 async fn ctrl_c_ends_it() -> Result<()> {
     let deployment = Deployment::embedded("").await?;
     let folder = TempDir::new()?;
-    let client = built::python_client("local.py")?;
+    let client = example("local.py")?;
     let connection = connection(deployment.address());
     let mut arguments = vec!["-B", client.to_str().context("a path is not UTF-8")?, "--interval", "0.01"];
     arguments.extend(connection.iter().map(String::as_str));
@@ -153,6 +225,6 @@ async fn what_cannot_be_sent_is_said() -> Result<()> {
     let address = nobody.local_addr()?;
     fails(address, "local.py", &["--count", "1"], "cannot connect to 127.0.0.1:").await?;
     fails(address, "offload.py", &["missing.c"], "missing.c").await?;
-    let build = ["--build", "gcc ---- <name>.c", "calculate.c"];
-    fails(address, "offload.py", &build, "cannot be sent in this form").await
+    let deployment = Deployment::embedded("").await?;
+    fails(deployment.address(), "local.py", &["--count", "1", "a b"], "hold no white space").await
 }

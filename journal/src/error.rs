@@ -78,7 +78,8 @@ pub struct Failed {
 }
 
 impl Failed {
-    pub(crate) fn new(cause: io::Error) -> Failed {
+    /// With the system's reason.
+    pub fn new(cause: io::Error) -> Failed {
         Failed { cause: Arc::new(cause) }
     }
 

@@ -192,7 +192,7 @@ impl<K: FlowKey> Admission<K> {
         Err(Busy { retry_after: self.rate.time_for(ahead.min(self.total.requests)), reason })
     }
 
-    /// A request that was let in, and started, waits again: whatever else waits by now, it is not refused.
+    /// A request that was let in before waits again: whatever else waits by now, it is not refused.
     pub fn readmit(&mut self, key: &K, load: Load, now: Time) {
         self.rate.advance(now, self.total.requests > 0);
         self.count(key, load);

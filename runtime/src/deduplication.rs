@@ -55,11 +55,11 @@ impl Owner {
 
 /// What becomes of a request that has an `id`.
 #[derive(Debug, PartialEq)]
-pub enum Registration<W, K> {
+pub enum Registration<W> {
     /// It is the first of its name, to be run; [`Deduplicator::end`] must follow.
     First(W),
-    /// The first one is on its way, and kept like that: this one's answer comes with that one's.
-    InFlight(K),
+    /// The first one is on its way: this one's answer comes with that one's.
+    InFlight,
     /// It has been run, with this outcome.
     Done(W, Answer),
     /// Another request had this name.
@@ -84,27 +84,27 @@ pub struct Remembered {
 pub type OnForgotten = Box<dyn Fn(Vec<RecordId>) + Send + Sync>;
 
 /// The requests that have an `id`, while they run and for the retention time afterwards. `W` is who waits for an
-/// outcome, `K` how the first of a name is kept.
-pub struct Deduplicator<W, K = ()> {
+/// outcome.
+pub struct Deduplicator<W> {
     config: config::Idempotency,
     on_forgotten: OnForgotten,
-    state: Mutex<State<W, K>>,
+    state: Mutex<State<W>>,
 }
 
-struct State<W, K> {
-    entries: HashMap<Key, Entry<W, K>>,
+struct State<W> {
+    entries: HashMap<Key, Entry<W>>,
     /// The keys of all entries that are done.
     done: Retention<Arc<str>, Owner, Key, Instant>,
 }
 
-struct Entry<W, K> {
+struct Entry<W> {
     fingerprint: Fingerprint,
-    progress: Progress<W, K>,
+    progress: Progress<W>,
 }
 
-enum Progress<W, K> {
-    /// It runs, kept like that, and these wait for its outcome. Each of them was admitted, which bounds them.
-    Running(K, Vec<W>),
+enum Progress<W> {
+    /// It runs, and these wait for its outcome. Each of them was admitted, which bounds them.
+    Running(Vec<W>),
     /// With the record of the outcome, if there is one.
     Done(Answer, Option<RecordId>),
 }
@@ -113,9 +113,9 @@ fn cost(answer: &Answer) -> usize {
     ENTRY_COST + answer.stdout.len() + answer.stderr.len()
 }
 
-impl<W, K: Clone> Deduplicator<W, K> {
+impl<W> Deduplicator<W> {
     /// An empty deduplicator.
-    pub fn new(config: config::Idempotency, on_forgotten: OnForgotten) -> Deduplicator<W, K> {
+    pub fn new(config: config::Idempotency, on_forgotten: OnForgotten) -> Deduplicator<W> {
         let state = State { entries: HashMap::new(), done: Retention::new() };
         Deduplicator { config, on_forgotten, state: Mutex::new(state) }
     }
@@ -144,28 +144,21 @@ impl<W, K: Clone> Deduplicator<W, K> {
         self.unlock_and_tell(state, forgotten);
     }
 
-    /// A request with a name comes in, kept like this. `waiter` is kept if it has to wait, and otherwise given back.
-    pub fn begin(
-        &self,
-        key: &Key,
-        fingerprint: Fingerprint,
-        waiter: W,
-        kept: K,
-        now: Instant,
-    ) -> Registration<W, K> {
+    /// A request with a name comes in. `waiter` is kept if it has to wait, and otherwise given back.
+    pub fn begin(&self, key: &Key, fingerprint: Fingerprint, waiter: W, now: Instant) -> Registration<W> {
         let mut state = self.lock();
         let forgotten = state.forget(now, &self.config, 0);
         let registration = match state.entries.get_mut(key) {
             Some(entry) if entry.fingerprint != fingerprint => Registration::Conflict(waiter),
-            Some(Entry { progress: Progress::Running(first, waiters), .. }) => {
+            Some(Entry { progress: Progress::Running(waiters), .. }) => {
                 waiters.push(waiter);
-                Registration::InFlight(first.clone())
+                Registration::InFlight
             }
             Some(Entry { progress: Progress::Done(answer, _), .. }) => {
                 Registration::Done(waiter, answer.clone())
             }
             None => {
-                let progress = Progress::Running(kept, Vec::new());
+                let progress = Progress::Running(Vec::new());
                 state.entries.insert(key.clone(), Entry { fingerprint, progress });
                 Registration::First(waiter)
             }
@@ -194,24 +187,24 @@ impl<W, K: Clone> Deduplicator<W, K> {
         }
         self.unlock_and_tell(state, forgotten);
         match entry.progress {
-            Progress::Running(_, waiters) => waiters,
+            Progress::Running(waiters) => waiters,
             Progress::Done(..) => Vec::new(),
         }
     }
 
-    fn unlock_and_tell(&self, state: MutexGuard<'_, State<W, K>>, forgotten: Vec<RecordId>) {
+    fn unlock_and_tell(&self, state: MutexGuard<'_, State<W>>, forgotten: Vec<RecordId>) {
         drop(state);
         if !forgotten.is_empty() {
             (self.on_forgotten)(forgotten);
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State<W, K>> {
+    fn lock(&self) -> MutexGuard<'_, State<W>> {
         self.state.lock().expect("no panic while the lock is held")
     }
 }
 
-impl<W, K> State<W, K> {
+impl<W> State<W> {
     /// Forgets what is too old, and what must go so that an outcome of `room` bytes fits (0: none is coming). Returns
     /// the records of that.
     fn forget(&mut self, now: Instant, config: &config::Idempotency, room: usize) -> Vec<RecordId> {
@@ -275,24 +268,24 @@ mod tests {
     #[test]
     fn repetitions_join_and_later_ones_get_the_stored_outcome() {
         let (deduplicator, now) = (deduplicator(10), Instant::now());
-        assert_eq!(deduplicator.begin(&key("a"), print("x"), 1, (), now), Registration::First(1));
-        assert_eq!(deduplicator.begin(&key("a"), print("x"), 2, (), now), Registration::InFlight(()));
-        assert_eq!(deduplicator.begin(&key("a"), print("y"), 3, (), now), Registration::Conflict(3));
-        assert_eq!(deduplicator.begin(&key("b"), print("y"), 4, (), now), Registration::First(4));
+        assert_eq!(deduplicator.begin(&key("a"), print("x"), 1, now), Registration::First(1));
+        assert_eq!(deduplicator.begin(&key("a"), print("x"), 2, now), Registration::InFlight);
+        assert_eq!(deduplicator.begin(&key("a"), print("y"), 3, now), Registration::Conflict(3));
+        assert_eq!(deduplicator.begin(&key("b"), print("y"), 4, now), Registration::First(4));
         assert_eq!(deduplicator.end(&key("a"), &"account".into(), Some((&answer(1), None)), now), vec![2]);
-        assert_eq!(deduplicator.begin(&key("a"), print("x"), 5, (), now), Registration::Done(5, answer(1)));
-        assert_eq!(deduplicator.begin(&key("a"), print("y"), 6, (), now), Registration::Conflict(6));
+        assert_eq!(deduplicator.begin(&key("a"), print("x"), 5, now), Registration::Done(5, answer(1)));
+        assert_eq!(deduplicator.begin(&key("a"), print("y"), 6, now), Registration::Conflict(6));
         let later = now + Duration::from_secs(600);
-        assert_eq!(deduplicator.begin(&key("a"), print("y"), 7, (), later), Registration::First(7));
+        assert_eq!(deduplicator.begin(&key("a"), print("y"), 7, later), Registration::First(7));
     }
 
     #[test]
     fn what_is_no_outcome_is_not_remembered() {
         let (deduplicator, now) = (deduplicator(10), Instant::now());
-        deduplicator.begin(&key("a"), print("x"), 1, (), now);
-        deduplicator.begin(&key("a"), print("x"), 2, (), now);
+        deduplicator.begin(&key("a"), print("x"), 1, now);
+        deduplicator.begin(&key("a"), print("x"), 2, now);
         assert_eq!(deduplicator.end(&key("a"), &"account".into(), None, now), vec![2]);
-        assert_eq!(deduplicator.begin(&key("a"), print("y"), 3, (), now), Registration::First(3));
+        assert_eq!(deduplicator.begin(&key("a"), print("y"), 3, now), Registration::First(3));
     }
 
     #[test]
@@ -301,7 +294,7 @@ mod tests {
         let other = Key { principal: Some("p".into()), ..key("a") };
         let unnamed = Key { reply_to: ReplyTo::Connection("device".into()), ..key("a") };
         for (n, key) in [key("a"), other, unnamed].iter().enumerate() {
-            assert_eq!(deduplicator.begin(key, print("x"), n as u32, (), now), Registration::First(n as u32));
+            assert_eq!(deduplicator.begin(key, print("x"), n as u32, now), Registration::First(n as u32));
         }
     }
 
@@ -309,17 +302,17 @@ mod tests {
     fn the_oldest_outcomes_make_room() {
         let (deduplicator, now) = (deduplicator(2), Instant::now());
         for id in ["a", "b", "c"] {
-            deduplicator.begin(&key(id), print(id), 0, (), now);
+            deduplicator.begin(&key(id), print(id), 0, now);
             deduplicator.end(&key(id), &"account".into(), Some((&answer(1), None)), now);
         }
-        assert_eq!(deduplicator.begin(&key("b"), print("b"), 1, (), now), Registration::Done(1, answer(1)));
-        assert_eq!(deduplicator.begin(&key("a"), print("a"), 1, (), now), Registration::First(1));
+        assert_eq!(deduplicator.begin(&key("b"), print("b"), 1, now), Registration::Done(1, answer(1)));
+        assert_eq!(deduplicator.begin(&key("a"), print("a"), 1, now), Registration::First(1));
         // One that leaves no room for the others, and one that never fits.
         deduplicator.end(&key("a"), &"account".into(), Some((&answer((64 << 10) - ENTRY_COST), None)), now);
-        assert_eq!(deduplicator.begin(&key("b"), print("b"), 1, (), now), Registration::First(1));
+        assert_eq!(deduplicator.begin(&key("b"), print("b"), 1, now), Registration::First(1));
         deduplicator.end(&key("b"), &"account".into(), Some((&answer(64 << 10), None)), now);
-        assert_eq!(deduplicator.begin(&key("b"), print("b"), 1, (), now), Registration::First(1));
-        assert!(matches!(deduplicator.begin(&key("a"), print("a"), 1, (), now), Registration::Done(1, _)));
+        assert_eq!(deduplicator.begin(&key("b"), print("b"), 1, now), Registration::First(1));
+        assert!(matches!(deduplicator.begin(&key("a"), print("a"), 1, now), Registration::Done(1, _)));
     }
 
     #[test]
@@ -345,11 +338,11 @@ mod tests {
         let left = [("old", 600, 1), ("a", 599, 2), ("b", 300, 3), ("c", 0, 4)];
         deduplicator.restore(left.map(|(id, age, record)| remembered(id, age, record)), now);
         assert_eq!(*forgotten.lock().unwrap(), [RecordId(1), RecordId(2)], "too old; more than there may be");
-        assert_eq!(deduplicator.begin(&key("a"), print("a"), 1, (), now), Registration::First(1));
-        assert_eq!(deduplicator.begin(&key("b"), print("b"), 1, (), now), Registration::Done(1, answer(1)));
-        assert_eq!(deduplicator.begin(&key("b"), print("x"), 1, (), now), Registration::Conflict(1));
+        assert_eq!(deduplicator.begin(&key("a"), print("a"), 1, now), Registration::First(1));
+        assert_eq!(deduplicator.begin(&key("b"), print("b"), 1, now), Registration::Done(1, answer(1)));
+        assert_eq!(deduplicator.begin(&key("b"), print("x"), 1, now), Registration::Conflict(1));
         let later = now + Duration::from_secs(300);
-        assert_eq!(deduplicator.begin(&key("b"), print("b"), 2, (), later), Registration::First(2));
+        assert_eq!(deduplicator.begin(&key("b"), print("b"), 2, later), Registration::First(2));
         assert_eq!(forgotten.lock().unwrap().last(), Some(&RecordId(3)));
         deduplicator.end(&key("a"), &"account".into(), Some((&answer(1), Some(RecordId(5)))), later);
         deduplicator.end(&key("b"), &"account".into(), Some((&answer(1), None)), later);

@@ -3,7 +3,6 @@
 use super::answer::{PendingAnswer, Refusal};
 use super::authorize::Authorized;
 use super::decode::{Asked, Decoded};
-use super::journal::RequestJournal;
 use super::journal::promise::Promise;
 use crate::client::Client;
 use crate::stopping::stopping_error;
@@ -55,9 +54,9 @@ pub fn admit(authorized: Authorized, admission: &Admission) -> Result<Admitted, 
 
 impl Admitted {
     /// The request goes on, and its publisher hears that it is safe: now, or when the journal has it.
-    pub fn accept(self, journal: Option<&Arc<RequestJournal>>) -> Accepted {
-        let Admitted { asked, promise, pending, waiting } = self;
-        let pending = PendingAnswer { kept: promise.accepted(journal), ..pending };
+    pub fn accept(self) -> Accepted {
+        let Admitted { asked, promise, mut pending, waiting } = self;
+        pending.way_back.kept = promise.take();
         Accepted { asked, pending, waiting }
     }
 }
@@ -71,6 +70,14 @@ impl Admission {
     /// Nothing more is let in.
     pub fn stop(&self) {
         self.is_stopped.store(true, Ordering::SeqCst);
+    }
+
+    /// Counts one request of `size` bytes that an earlier process has admitted: whatever else waits by now, it is not
+    /// refused. `None` when the gateway stops.
+    pub fn readmit(&self, client: &Client, size: usize) -> Option<Waiting> {
+        let load = Load { requests: 1, bytes: size + REQUEST_OVERHEAD };
+        let is_open = !self.is_stopped.load(Ordering::SeqCst);
+        is_open.then(|| self.workers.readmit(&client.flow_key(), load))
     }
 
     /// Counts one request of `size` bytes.

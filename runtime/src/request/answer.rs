@@ -11,7 +11,6 @@ use crate::ingress::{Outgoing, ReplyAddress, Responder};
 use crate::stopping::{is_stopping, stopping_error};
 use crate::telemetry;
 use crate::wasm::workers::{RunOutcome, Waiting};
-use offload_broker::OnAcknowledged;
 use offload_journal::RecordId;
 use offload_protocol::answer::{Answer, AnswerForm, Outcome};
 use offload_protocol::error::{ErrorKind, WireError};
@@ -29,8 +28,6 @@ pub struct PendingAnswer {
     pub stdout_range: Option<StdoutRange>,
     /// Where repetitions of the request wait for its outcome.
     pub registration: Option<Registered>,
-    /// What is in the journal until it is answered, if it is to outlive a crash.
-    pub kept: Option<Arc<Kept>>,
     /// Who sees the answer.
     pub observations: Vec<Box<dyn AnswerObserver>>,
 }
@@ -46,6 +43,8 @@ pub struct WayBack {
     pub form: AnswerForm,
     /// The request's own name, echoed.
     pub id: Option<RequestId>,
+    /// What is in the journal until it is answered, if it is to outlive a crash.
+    pub kept: Option<Arc<Kept>>,
 }
 
 /// The first request of its name, as the deduplicator knows it. Dropped without an outcome, because its task has
@@ -59,8 +58,8 @@ pub struct Registered {
     has_ended: bool,
 }
 
-/// Knows requests that come again, and how the first of a name is kept.
-pub type RequestDeduplicator = Deduplicator<Repetition, Option<Arc<Kept>>>;
+/// Knows requests that come again.
+pub type RequestDeduplicator = Deduplicator<Repetition>;
 
 /// A repetition of a request that is on its way: it gets the same answer, on its own topic and in its own form.
 pub struct Repetition {
@@ -112,7 +111,7 @@ impl PendingAnswer {
     /// Answers that it was not run, and why. What the gateway has kept and cannot run any more before it stops is for
     /// the next process, whether or not it had begun: nothing is left of that.
     fn fail(self, error: WireError) {
-        if is_stopping(&error) && self.kept.as_ref().is_some_and(|kept| kept.stays()) {
+        if is_stopping(&error) && self.way_back.kept.as_ref().is_some_and(|kept| kept.stays()) {
             return self.leave();
         }
         let answer = Answer::failed(self.way_back.id.clone(), error);
@@ -133,7 +132,7 @@ impl PendingAnswer {
     fn settle_durably(self, registered: Registered, journal: &Arc<RequestJournal>, answer: Answer) {
         let Registered { key, fingerprint, account, .. } = &registered;
         let outcome = NewOutcome { key, fingerprint, account, answer: &answer }.encode();
-        journal.keep_outcome(outcome, self.kept.clone(), move |kept| match kept {
+        journal.keep_outcome(outcome, self.way_back.kept.clone(), move |kept| match kept {
             Ok(record) => {
                 let repetitions = registered.end(Some((&answer, record)));
                 self.tell(repetitions, answer);
@@ -155,19 +154,17 @@ impl PendingAnswer {
         let repetitions = self.registration.take().map(|registered| registered.end(None)).unwrap_or_default();
         for Repetition { pending, waiting } in repetitions {
             // One whose publisher was promised nothing is told that it was for nothing.
-            if pending.kept.is_none() {
-                pending.fail(stopping_error());
-            }
+            pending.fail(stopping_error());
             drop(waiting);
         }
-        if let Some(kept) = self.kept {
+        if let Some(kept) = self.way_back.kept.take() {
             kept.journal().leave();
         }
     }
 
     /// Every answer leaves through here: cut to the part that was asked for, seen by observers, then published.
     fn publish(self, answer: Answer) {
-        let PendingAnswer { mut way_back, stdout_range, observations, kept, .. } = self;
+        let PendingAnswer { mut way_back, stdout_range, observations, .. } = self;
         let answer = match stdout_range {
             Some(range) => answer.with_range(range),
             None => answer,
@@ -175,19 +172,19 @@ impl PendingAnswer {
         for observation in observations {
             observation.answer(&answer);
         }
-        let on_acknowledged = kept.as_ref().and_then(Kept::on_acknowledged);
-        way_back.answer(answer, on_acknowledged);
-        if let Some(kept) = kept {
-            kept.answered();
-        }
+        way_back.answer(answer);
     }
 }
 
 impl WayBack {
-    fn answer(&mut self, answer: Answer, on_acknowledged: Option<OnAcknowledged>) {
+    fn answer(&mut self, answer: Answer) {
         if let Some(responder) = self.responder.take() {
-            let address = std::mem::take(&mut self.address);
+            let (address, kept) = (std::mem::take(&mut self.address), self.kept.take());
+            let on_acknowledged = kept.as_ref().and_then(Kept::on_acknowledged);
             responder.answer(Outgoing { address, form: self.form, answer }, on_acknowledged);
+            if let Some(kept) = kept {
+                kept.answered();
+            }
         }
     }
 }
@@ -196,7 +193,7 @@ impl Drop for WayBack {
     fn drop(&mut self) {
         if self.responder.is_some() && std::thread::panicking() {
             let error = telemetry::internal_error("what was to answer a request panicked");
-            self.answer(Answer::failed(self.id.clone(), error), None);
+            self.answer(Answer::failed(self.id.clone(), error));
         }
     }
 }
@@ -242,14 +239,6 @@ impl Repetition {
         // Whoever waits until nothing waits any more waits for the answer too.
         drop(waiting);
     }
-
-    /// With the answer of a request that has ended before this one came.
-    pub fn answer_again(self, answer: Answer) {
-        let Some(kept) = self.pending.kept.clone() else { return self.answer(answer) };
-        kept.forgo_record();
-        self.answer(answer);
-        kept.follow();
-    }
 }
 
 impl Refusal {
@@ -284,6 +273,7 @@ fn micros(duration: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use offload_broker::OnAcknowledged;
     use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::sync::mpsc;
 
@@ -312,9 +302,9 @@ mod tests {
             address: ReplyAddress::default(),
             form: AnswerForm::Line,
             id: Some("a".try_into().unwrap()),
+            kept: None,
         };
-        let pending =
-            PendingAnswer { way_back, stdout_range: None, registration: None, kept: None, observations };
+        let pending = PendingAnswer { way_back, stdout_range: None, registration: None, observations };
         (pending, receiver)
     }
 

@@ -61,10 +61,9 @@ pub fn decode(
     let arrival = Arrival { client: &client, topic: &topic, payload: &payload, request, arrived };
     let observations = observers.iter().filter_map(|observer| observer.request(&arrival)).collect();
     let pending = |form: AnswerForm, stdout_range: Option<StdoutRange>, id| PendingAnswer {
-        way_back: WayBack { responder: Some(responder), address: reply_address, form, id },
+        way_back: WayBack { responder: Some(responder), address: reply_address, form, id, kept: None },
         stdout_range,
         registration: None,
-        kept: None,
         observations,
     };
     match decoded {
@@ -74,16 +73,19 @@ pub fn decode(
             Ok(Decoded { asked, size, is_misdirected, promise, pending })
         }
         Err(Rejected { form, id, error }) => {
-            let pending = PendingAnswer { kept: promise.refused(), ..pending(form, None, id) };
+            let mut pending = pending(form, None, id);
+            pending.way_back.kept = promise.take();
             Err(Refusal::new(pending, error))
         }
     }
 }
 
 impl Decoded {
-    /// Ends the request. Its publisher is told that it has arrived, and then why it is not run.
+    /// Ends the request. Its publisher is told why it is not run.
     pub fn refuse(self, error: WireError) -> Refusal {
-        Refusal::new(PendingAnswer { kept: self.promise.refused(), ..self.pending }, error)
+        let Decoded { mut pending, promise, .. } = self;
+        pending.way_back.kept = promise.take();
+        Refusal::new(pending, error)
     }
 }
 

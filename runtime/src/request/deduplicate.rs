@@ -30,9 +30,9 @@ pub fn deduplicate(
     let Some((key, fingerprint)) = name else {
         return Ok(Some(First { asked, pending, waiting, digest, watched }));
     };
-    let kept = pending.kept.clone();
+    let kept = pending.way_back.kept.clone();
     let repetition = Repetition { pending, waiting };
-    match deduplicator.begin(&key, fingerprint, repetition, kept.clone(), asked.arrived) {
+    match deduplicator.begin(&key, fingerprint, repetition, asked.arrived) {
         Registration::First(Repetition { mut pending, waiting }) => {
             let account = asked.client.account.clone();
             let registered =
@@ -40,18 +40,14 @@ pub fn deduplicate(
             pending.registration = Some(registered);
             Ok(Some(First { asked, pending, waiting, digest, watched }))
         }
-        Registration::InFlight(first) => {
-            match (kept, first) {
-                (Some(kept), Some(first)) => kept.join(&first),
-                // The first one came at QoS 0, and is in memory alone. What the journal does not take is answered all
-                // the same.
-                (Some(kept), None) => drop(kept.put()),
-                (None, _) => {}
-            }
+        Registration::InFlight => {
+            // It has a record of its own: its answer goes a way of its own. One that the journal does not take is
+            // acknowledged with its answer.
+            let _ = kept.map(|kept| kept.put());
             Ok(None)
         }
         Registration::Done(repetition, answer) => {
-            repetition.answer_again(answer);
+            repetition.answer(answer);
             Ok(None)
         }
         Registration::Conflict(Repetition { pending, waiting }) => {

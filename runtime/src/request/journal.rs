@@ -11,7 +11,6 @@ pub mod outcome;
 pub mod promise;
 mod record;
 
-use crate::durability::kind;
 use crate::log_sampling::sampled;
 use crate::stopping::stopping_error;
 use offload_journal::{BLOB_FROM, Batch, Blob, BlobDigest, Journal, Record, RecordId, Refused};
@@ -68,17 +67,10 @@ impl RequestJournal {
     pub async fn flush(&self) {
         let (done, durable) = tokio::sync::oneshot::channel();
         let tell = move |_| done.send(()).unwrap_or_default();
-        if self.journal.append(self.fence(), tell).is_ok() {
+        // An empty batch is durable when all before it are.
+        if self.journal.append(self.journal.batch(), tell).is_ok() {
             let _ = durable.await;
         }
-    }
-
-    /// A batch that changes nothing: all that was appended before is durable when it is.
-    fn fence(&self) -> Batch {
-        let mut batch = self.journal.batch();
-        let id = batch.put(kind::REQUEST, &[]);
-        batch.remove(id);
-        batch
     }
 
     /// Whether a payload of this length can be kept beside the log.
@@ -114,7 +106,7 @@ fn is_short(head: &[u8], long: &[u8]) -> bool {
 }
 
 /// To a request that the journal does not take.
-fn refusal(refused: &Refused) -> WireError {
+pub fn refusal(refused: &Refused) -> WireError {
     match refused {
         Refused::Full => {
             sampled!(

@@ -3,11 +3,12 @@
 use super::answer::Refusal;
 use super::deduplicate::First;
 use super::journal::kept::Kept;
+use super::journal::refusal;
 
 /// Puts a request that is to be run, and to be kept, into the journal.
 pub fn keep(first: First) -> Result<First, Refusal> {
-    match first.pending.kept.as_ref().map_or(Ok(()), Kept::put) {
+    match first.pending.way_back.kept.as_ref().map_or(Ok(()), Kept::put) {
         Ok(()) => Ok(first),
-        Err(error) => Err(Refusal::of_waiting(first.pending, error, first.waiting)),
+        Err(refused) => Err(Refusal::of_waiting(first.pending, refusal(&refused), first.waiting)),
     }
 }

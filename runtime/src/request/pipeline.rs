@@ -63,7 +63,7 @@ impl Pipeline {
         let Some(addressed) = address(delivery, origin, &settings.answers, arrived) else { return Ok(()) };
         let decoded = decode(addressed, &settings.bounds, &services.observers)?;
         let authorized = authorize(decoded, &access, &settings.programs)?;
-        let accepted = admit(authorized, &self.admission)?.accept(services.journal.as_ref());
+        let accepted = admit(authorized, &self.admission)?.accept();
         let identified = identify(accepted, &settings.programs, services.suspects.as_ref());
         let (deduplicator, journal) = (&services.deduplicator, services.journal.as_ref());
         let Some(first) = deduplicate(identified, deduplicator, journal)? else { return Ok(()) };

@@ -9,15 +9,10 @@ use super::pipeline::Pipeline;
 use crate::deduplication::Remembered;
 use crate::durability::moment::Moment;
 use crate::ingress::{Acceptance, Delivery, Detached, Ingress, Sink};
-use crate::stopping::is_stopping;
 use offload_journal::Record;
-use offload_protocol::error::{ErrorKind, WireError};
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-/// How long a request that there is no room for waits before it asks again.
-const RETRY: Duration = Duration::from_millis(20);
 
 /// Remembers the outcomes in these records. This waits for the disk where they are long.
 pub fn restore_outcomes(records: &[Record], journal: &RequestJournal, deduplicator: &RequestDeduplicator) {
@@ -42,8 +37,8 @@ pub fn restore_outcomes(records: &[Record], journal: &RequestJournal, deduplicat
     deduplicator.restore(outcomes, Instant::now());
 }
 
-/// Runs the requests in these records, in their order, as there is room for them. Ends when all have begun, or the
-/// gateway stops taking requests.
+/// Runs the requests in these records, in their order. They were admitted, so they are not refused for lack of room:
+/// those that come meanwhile are. What bounded them then bounds them now.
 pub async fn run_again(
     records: Vec<Record>,
     journal: Arc<RequestJournal>,
@@ -53,7 +48,7 @@ pub async fn run_again(
     if records.is_empty() {
         return;
     }
-    let now = Moment::now();
+    let (at, now) = (Instant::now(), Moment::now());
     tracing::info!(requests = records.len(), "requests that an earlier process has accepted are run again");
     for record in records {
         let id = record.id;
@@ -61,17 +56,8 @@ pub async fn run_again(
         else {
             continue;
         };
-        let waiting = loop {
-            match pipeline.admission().admit(&client, payload.len()) {
-                Ok(waiting) => break Some(waiting),
-                Err(error) if is_stopping(&error) => break None,
-                Err(WireError { kind: ErrorKind::Busy, .. }) => tokio::time::sleep(RETRY).await,
-                // Its way tells it why.
-                Err(_) => break None,
-            }
-        };
-        let arrived = Instant::now();
-        let arrived = arrived.checked_sub(moment.age(&now)).unwrap_or(arrived);
+        let waiting = pipeline.admission().readmit(&client, payload.len());
+        let arrived = at.checked_sub(moment.age(&now)).unwrap_or(at);
         let delivery = Delivery {
             responder: Box::new(Detached { ingress: ingress.clone(), asker: client.clone() }),
             client,

@@ -86,6 +86,12 @@ impl Scheduler {
         dispatcher.admit(key, load, self.now())
     }
 
+    /// Counts a request as waiting that was admitted before.
+    pub fn readmit(&self, key: &Key, load: Load) {
+        let mut dispatcher = self.lock();
+        dispatcher.readmit(key, load, self.now());
+    }
+
     /// An admitted request ends without having been started.
     pub fn withdraw(&self, key: &Key, load: Load) {
         let mut dispatcher = self.lock();

@@ -106,6 +106,12 @@ impl Workers {
         Ok(Waiting { workers: self.clone(), key: key.clone(), load, submitted: false })
     }
 
+    /// Counts a request as waiting that an earlier process has admitted, whatever else waits by now.
+    pub fn readmit(self: &Arc<Self>, key: &Key, load: Load) -> Waiting {
+        self.scheduler.readmit(key, load);
+        Waiting { workers: self.clone(), key: key.clone(), load, submitted: false }
+    }
+
     /// What a request may hold in memory to be ever admitted, in bytes.
     pub fn largest_request(&self) -> usize {
         self.scheduler.largest_request()

@@ -1,8 +1,9 @@
 //! One request that outlives a crash, from its acceptance to its answer.
 //!
-//! Its acceptances, its own and those of repetitions that have joined it, are completed when its record is durable,
-//! when its outcome is, or when all who got its answer have acknowledged that. Its record goes when its answer is with
-//! the broker, or with its outcome; one that is not being written by then never is.
+//! Its acceptance is completed when its record is durable, when its outcome is, or when all who got its answer have
+//! acknowledged that. One that has no record, because it is refused, has come before, or finds the journal full, is
+//! acknowledged when whatever the broker keeps of its answer is durable. Its record goes when its answer is with the
+//! broker, or with its outcome; one that is not being written by then never is.
 //!
 //! No acceptance is completed, and none dropped, under this lock: both take one of the broker's.
 
@@ -11,7 +12,6 @@ use crate::durability::kind;
 use crate::ingress::Acceptance;
 use offload_broker::OnAcknowledged;
 use offload_journal::{Batch, Failed, RecordId, Refused, Ticket};
-use offload_protocol::error::WireError;
 use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -22,9 +22,8 @@ pub struct Kept {
 }
 
 struct State {
-    acceptances: Vec<Acceptance>,
-    /// Acceptances that come late need not wait.
-    is_safe: bool,
+    /// Until it is completed or dropped.
+    acceptance: Option<Acceptance>,
     record: Record,
     /// Its answer is with the broker.
     is_answered: bool,
@@ -40,6 +39,9 @@ enum Record {
     Staged(Ticket, RecordId),
     /// On the disk.
     Durable(RecordId),
+    /// To be removed with its outcome, which is on its way to the disk. If that fails, the next process has the request
+    /// again if it was on the disk itself.
+    Superseded { is_durable: bool },
     /// Nowhere any more.
     Gone,
 }
@@ -47,19 +49,16 @@ enum Record {
 impl Kept {
     /// A request that is to be kept.
     pub fn new(journal: Arc<RequestJournal>, acceptance: Acceptance, draft: Draft) -> Kept {
-        Kept::with(journal, vec![acceptance], Record::Draft(draft))
+        Kept::with(journal, Some(acceptance), Record::Draft(draft))
     }
 
     /// One that an earlier process has kept.
     pub fn recovered(journal: Arc<RequestJournal>, id: RecordId) -> Kept {
-        let kept = Kept::with(journal, Vec::new(), Record::Durable(id));
-        kept.lock().is_safe = true;
-        kept
+        Kept::with(journal, None, Record::Durable(id))
     }
 
-    fn with(journal: Arc<RequestJournal>, acceptances: Vec<Acceptance>, record: Record) -> Kept {
-        let state = State { acceptances, is_safe: false, record, is_answered: false };
-        Kept { journal, state: Mutex::new(state) }
+    fn with(journal: Arc<RequestJournal>, acceptance: Option<Acceptance>, record: Record) -> Kept {
+        Kept { journal, state: Mutex::new(State { acceptance, record, is_answered: false }) }
     }
 
     /// Its journal.
@@ -72,21 +71,17 @@ impl Kept {
     ///
     /// # Errors
     ///
-    /// Why it is not kept. A journal that is full has the request answered; one that has failed leaves it
-    /// unacknowledged besides.
-    pub fn put(self: &Arc<Kept>) -> Result<(), WireError> {
+    /// Why it is not kept. Its publisher then waits for its answer.
+    pub fn put(self: &Arc<Kept>) -> Result<(), Refused> {
         let mut state = self.lock();
         let Record::Draft(draft) = &state.record else { return Ok(()) };
         if is_short(&draft.head, &draft.payload) {
             let mut batch = self.journal.journal.batch();
             let id = batch.put(kind::REQUEST, &[&draft.head[..], &draft.payload].concat());
-            return match self.stage(&mut state, batch, id) {
-                Ok(()) => Ok(()),
-                Err(refused) => Err(self.refuse(state, &refused)),
-            };
+            return self.stage(&mut state, batch, id);
         }
         if !self.journal.has_room_for(draft.payload.len()) {
-            return Err(self.refuse(state, &Refused::Full));
+            return Err(Refused::Full);
         }
         if let Record::Draft(draft) = mem::replace(&mut state.record, Record::Preparing) {
             let kept = self.clone();
@@ -112,7 +107,7 @@ impl Kept {
             Err(refused) => {
                 let _ = refusal(&refused);
                 state.record = Record::Gone;
-                let lost = mem::take(&mut state.acceptances);
+                let lost = state.acceptance.take();
                 drop(state);
                 drop(lost);
             }
@@ -126,50 +121,54 @@ impl Kept {
         Ok(())
     }
 
-    fn refuse(&self, mut state: MutexGuard<'_, State>, refused: &Refused) -> WireError {
-        state.record = Record::Gone;
-        let acceptances = mem::take(&mut state.acceptances);
-        drop(state);
-        match refused {
-            Refused::Failed(_) | Refused::Closed => drop(acceptances),
-            Refused::Full | Refused::TooLarge { .. } => complete(acceptances),
-        }
-        refusal(refused)
-    }
-
     /// The record is on the disk, or may not be.
     fn durable(&self, result: Result<(), Failed>) {
         let mut state = self.lock();
-        let acceptances = mem::take(&mut state.acceptances);
-        if result.is_err() {
-            state.record = Record::Gone;
-            drop(state);
-            drop(acceptances);
-            return;
+        match (&state.record, &result) {
+            (Record::Staged(_, id), Ok(())) => {
+                state.record = Record::Durable(*id);
+                self.remove_if_answered(&mut state);
+            }
+            (Record::Superseded { .. }, Ok(())) => state.record = Record::Superseded { is_durable: true },
+            (_, Ok(())) => {}
+            (_, Err(_)) => state.record = Record::Gone,
         }
-        state.is_safe = true;
-        if let Record::Staged(_, id) = state.record {
-            state.record = Record::Durable(id);
-            self.remove_if_answered(&mut state);
-        }
+        self.settle(state, result);
+    }
+
+    /// Whatever its publisher waits for is durable, or may not be.
+    fn settle(&self, mut state: MutexGuard<'_, State>, result: Result<(), Failed>) {
+        let acceptance = state.acceptance.take();
         drop(state);
-        complete(acceptances);
+        if let (Some(acceptance), Ok(())) = (acceptance, result) {
+            acceptance.complete();
+        }
     }
 
     /// Its answer is with the broker.
-    pub fn answered(&self) {
+    pub fn answered(self: &Arc<Kept>) {
         let mut state = self.lock();
         state.is_answered = true;
-        let mut acceptances = Vec::new();
         if let Record::Draft(_) = state.record {
-            // It was not to be run.
             state.record = Record::Gone;
-            state.is_safe = true;
-            acceptances = mem::take(&mut state.acceptances);
+            drop(state);
+            return self.follow();
         }
         self.remove_if_answered(&mut state);
-        drop(state);
-        complete(acceptances);
+    }
+
+    /// Its publisher waits until whatever the broker keeps of its answer is durable.
+    fn follow(self: &Arc<Kept>) {
+        if self.lock().acceptance.is_none() {
+            return;
+        }
+        let kept = self.clone();
+        let completion = move |result| kept.settle(kept.lock(), result);
+        if self.journal.journal.append(self.journal.journal.batch(), completion).is_err() {
+            // It is not acknowledged.
+            let lost = self.lock().acceptance.take();
+            drop(lost);
+        }
     }
 
     fn remove_if_answered(&self, state: &mut State) {
@@ -181,11 +180,9 @@ impl Kept {
         }
     }
 
-    /// What is to be called when all who got its answer have acknowledged that.
+    /// What is to be called when all who got its answer have acknowledged that; `None` where nobody waits for that.
     pub fn on_acknowledged(self: &Arc<Kept>) -> Option<OnAcknowledged> {
-        if self.lock().is_safe {
-            return None;
-        }
+        self.lock().acceptance.as_ref()?;
         let kept = self.clone();
         Some(Box::new(move || kept.acknowledged()))
     }
@@ -194,52 +191,10 @@ impl Kept {
         let mut state = self.lock();
         match state.record {
             Record::Staged(ticket, _) if !self.journal.journal.withdraw(ticket) => state.is_answered = true,
-            Record::Durable(_) => {}
+            Record::Durable(_) | Record::Superseded { .. } => {}
             _ => state.record = Record::Gone,
         }
-        state.is_safe = true;
-        let acceptances = mem::take(&mut state.acceptances);
-        drop(state);
-        complete(acceptances);
-    }
-
-    /// It is a repetition, and the one that it repeats is kept: its publisher waits for that. Of one that has ended
-    /// meanwhile it has the answer.
-    pub fn join(&self, first: &Kept) {
-        let mut state = self.lock();
-        if !matches!(state.record, Record::Draft(_)) {
-            return;
-        }
-        state.record = Record::Gone;
-        let acceptances = mem::take(&mut state.acceptances);
-        drop(state);
-        let mut first = first.lock();
-        if !first.is_safe {
-            return first.acceptances.extend(acceptances);
-        }
-        drop(first);
-        complete(acceptances);
-    }
-
-    /// It is a repetition of one that has ended, and needs no record: the answer is given again.
-    pub fn forgo_record(&self) {
-        let mut state = self.lock();
-        if matches!(state.record, Record::Draft(_)) {
-            state.record = Record::Gone;
-        }
-    }
-
-    /// The answer was given again: its publisher waits until whatever the broker keeps of that is durable.
-    pub fn follow(self: &Arc<Kept>) {
-        if self.lock().is_safe {
-            return;
-        }
-        let kept = self.clone();
-        // Otherwise it is not acknowledged.
-        if self.journal.journal.append(self.journal.fence(), move |result| kept.durable(result)).is_err() {
-            let lost = mem::take(&mut self.lock().acceptances);
-            drop(lost);
-        }
+        self.settle(state, Ok(()));
     }
 
     /// Has its record removed by the batch of its outcome.
@@ -252,29 +207,36 @@ impl Kept {
     /// Its outcome is in the journal's queue. A record that waits there too need not be written any more.
     pub fn superseded(&self) {
         let mut state = self.lock();
-        if let Record::Staged(ticket, _) = state.record {
-            self.journal.journal.withdraw(ticket);
-        }
-        state.record = Record::Gone;
+        state.record = match state.record {
+            Record::Staged(ticket, _) if !self.journal.journal.withdraw(ticket) => {
+                Record::Superseded { is_durable: false }
+            }
+            Record::Durable(_) => Record::Superseded { is_durable: true },
+            _ => Record::Gone,
+        };
     }
 
     /// Its outcome is durable, or may not be.
     pub fn outcome_is_durable(&self, result: Result<(), Failed>) {
-        self.durable(result);
+        let mut state = self.lock();
+        match (&state.record, &result) {
+            (Record::Superseded { is_durable: true } | Record::Durable(_), Err(_)) => {}
+            _ => state.record = Record::Gone,
+        }
+        self.settle(state, result);
     }
 
     /// Whether the next process runs it, if this one does not.
     pub fn stays(&self) -> bool {
-        matches!(self.lock().record, Record::Staged(..) | Record::Durable(_))
+        matches!(
+            self.lock().record,
+            Record::Staged(..) | Record::Durable(_) | Record::Superseded { is_durable: true }
+        )
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no panic while the lock is held")
     }
-}
-
-fn complete(acceptances: Vec<Acceptance>) {
-    acceptances.into_iter().for_each(Acceptance::complete);
 }
 
 #[cfg(test)]
@@ -370,19 +332,30 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_repetition_has_no_record_and_what_is_refused_none_either() {
+    async fn what_is_answered_before_it_is_put_has_no_record() {
         let folder = Folder::new();
-        let (first, repetition, refused) = (folder.kept(b"1"), folder.kept(b"1"), folder.kept(b"2"));
+        let (first, refused) = (folder.kept(b"1"), folder.kept(b"2"));
         first.put().unwrap();
-        repetition.join(&first);
-        repetition.put().unwrap();
         refused.answered();
         refused.put().unwrap();
-        let again = folder.kept(b"1");
-        again.forgo_record();
-        again.follow();
         folder.requests.flush().await;
+        assert!(refused.on_acknowledged().is_none(), "its publisher has been told");
         assert_eq!(folder.left(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_request_whose_outcome_is_not_durable_is_left_to_the_next_process_if_it_is_itself() {
+        let folder = Folder::new();
+        let (durable, staged) = (folder.kept(b"1"), folder.kept(b"2"));
+        durable.put().unwrap();
+        folder.requests.flush().await;
+        staged.put().unwrap();
+        for kept in [&durable, &staged] {
+            kept.superseded();
+            kept.outcome_is_durable(Err(Failed::new(std::io::ErrorKind::Other.into())));
+        }
+        assert!(durable.stays(), "its publisher believes that it is safe");
+        assert!(!staged.stays(), "its publisher was promised nothing");
     }
 
     #[tokio::test]
@@ -390,7 +363,7 @@ mod tests {
         let folder = Folder::new();
         let (small, large) = (folder.kept(b"1"), folder.kept(&vec![0; BLOB_FROM]));
         folder.journal.close().unwrap();
-        assert!(crate::stopping::is_stopping(&small.put().unwrap_err()));
+        assert!(matches!(small.put(), Err(Refused::Closed)));
         large.put().unwrap();
         while matches!(large.lock().record, Record::Preparing) {
             tokio::task::yield_now().await;

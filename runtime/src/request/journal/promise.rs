@@ -10,8 +10,8 @@ use std::sync::Arc;
 pub enum Origin {
     /// From a broker, and it need not outlive a crash.
     Broker,
-    /// From a broker, and it is to be kept.
-    ToBeKept(Draft),
+    /// From a broker, and it is to be kept in this journal.
+    ToBeKept(Arc<RequestJournal>, Draft),
     /// From the journal; with the room that it was admitted to, if there is any for it.
     Journal(Arc<Kept>, Option<Waiting>),
 }
@@ -26,7 +26,9 @@ impl Origin {
     /// Of what an ingress delivers: what is acknowledged before it is answered has to be kept, if anything is.
     pub fn of(delivery: &Delivery, journal: Option<&Arc<RequestJournal>>) -> Origin {
         match journal {
-            Some(_) if delivery.acceptance.is_owed() => Origin::ToBeKept(Draft::of(delivery)),
+            Some(journal) if delivery.acceptance.is_owed() => {
+                Origin::ToBeKept(journal.clone(), Draft::of(delivery))
+            }
             _ => Origin::Broker,
         }
     }
@@ -53,23 +55,13 @@ impl Promise {
         }
     }
 
-    /// The request is refused: its publisher hears that it has arrived, and then why. Returns what ends with that.
-    pub fn refused(self) -> Option<Arc<Kept>> {
-        self.acceptance.complete();
+    /// The request is accepted, or refused. What is to be kept goes on with it; otherwise what is in memory counts as
+    /// safe.
+    pub fn take(self) -> Option<Arc<Kept>> {
         match self.origin {
+            Origin::ToBeKept(journal, draft) => Some(Arc::new(Kept::new(journal, self.acceptance, draft))),
             Origin::Journal(kept, _) => Some(kept),
-            _ => None,
-        }
-    }
-
-    /// The request is accepted. Unless it is to be kept, what is in memory counts as safe.
-    pub fn accepted(self, journal: Option<&Arc<RequestJournal>>) -> Option<Arc<Kept>> {
-        match (self.origin, journal) {
-            (Origin::ToBeKept(draft), Some(journal)) => {
-                Some(Arc::new(Kept::new(journal.clone(), self.acceptance, draft)))
-            }
-            (Origin::Journal(kept, _), _) => Some(kept),
-            _ => {
+            Origin::Broker => {
                 self.acceptance.complete();
                 None
             }

@@ -11,7 +11,6 @@ mod mqtt;
 pub use connection::Connection;
 pub use crowd::Crowd;
 
-use crate::request::ID_PLACE;
 use anyhow::{Context, Result, bail, ensure};
 use connection::shown;
 use hdrhistogram::Histogram;
@@ -35,6 +34,9 @@ const MAX_LATENCY_NS: u64 = 60_000_000_000;
 
 /// Significant decimal digits of a latency.
 const LATENCY_DIGITS: u8 = 3;
+
+/// Stands for the `id` of a request, which is another one each time it is sent: as many digits.
+pub const ID_PLACE: &[u8] = b"################";
 
 /// No two requests of this process have one `id`.
 static NEXT_ID: AtomicU64 = AtomicU64::new(0);

@@ -1,6 +1,6 @@
 //! The requests that are measured, as docs/protocol.md says: each with the one answer that is right.
 
-use crate::load::Request;
+use crate::load::{ID_PLACE, Request};
 use anyhow::{Context, Result, ensure};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -22,9 +22,6 @@ pub fn numbers() -> Vec<u8> {
 pub fn add() -> Request {
     Request { topic: "localCode", payload: numbers(), answer: b"12\n".to_vec() }
 }
-
-/// Stands for the `id` of a request, which is another one each time it is sent: as many digits.
-pub const ID_PLACE: &[u8] = b"################";
 
 /// Two numbers for the gateway's default program, with an `id`.
 pub fn add_with_id() -> Request {

@@ -23,7 +23,7 @@ pub struct Arguments {
     /// For each target
     #[arg(long, default_value = "60s")]
     time: Span,
-    /// So many inputs for each target, however long that takes
+    /// The number of inputs for each target, however long that takes
     #[arg(long, value_name = "N", conflicts_with = "time")]
     runs: Option<u64>,
     /// Only this one

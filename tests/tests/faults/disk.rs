@@ -161,8 +161,8 @@ async fn a_disk_that_becomes_read_only_ends_the_gateway_and_loses_nothing() -> R
     a_disk_that_fails_ends_the_gateway(libc::EROFS, &all).await
 }
 
-/// Room for records is reserved: small requests go on. One whose payload needs a new file is answered, and its publisher
-/// hears that it is not safe meanwhile.
+/// Room for records is reserved: small requests go on. One whose payload needs a new file is answered, and its
+/// publisher hears that it is not safe meanwhile.
 #[tokio::test]
 async fn on_a_full_disk_small_requests_go_on_and_large_ones_are_not_called_safe() -> Result<()> {
     const SMALL: usize = 100;

@@ -9,7 +9,14 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 /// Attempts to connect come soon after each other; a broker that is silent is noticed after five seconds.
-const CONFIGURATION: &str = "name = \"joined\"\n[status]\ninterval = \"100ms\"\n[broker]\nkeep_alive = \"5s\"\nreconnect_max = \"500ms\"\n";
+const CONFIGURATION: &str = r#"
+name = "joined"
+[status]
+interval = "100ms"
+[broker]
+keep_alive = "5s"
+reconnect_max = "500ms"
+"#;
 
 const STATUS: &str = "gateway/joined/status";
 

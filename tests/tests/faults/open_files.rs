@@ -15,6 +15,9 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+/// What a worker has loaded it can run without a descriptor; another one would need some to load it.
+const ONE_WORKER: &str = "[workers]\ncount = 1\n";
+
 /// The first descriptor that the gateway does not have open: with this limit it gets no other.
 fn lowest_free(gateway: &Gateway) -> Result<u64> {
     let open = fs::read_dir(format!("/proc/{}/fd", gateway.id()?))?;
@@ -33,7 +36,7 @@ fn limit(gateway: &Gateway, current: Option<u64>) -> Result<()> {
 
 #[tokio::test]
 async fn without_descriptors_clients_that_are_there_are_served_and_others_are_told() -> Result<()> {
-    let deployment = Deployment::embedded("").await?;
+    let deployment = Deployment::embedded(ONE_WORKER).await?;
     let gateway = &deployment.gateway;
     let mut device = deployment.device(Version::V5, "there").await?;
     assert_eq!(device.ask("localCode/there", "5 7").await?.text(), "12\n");
@@ -63,7 +66,7 @@ async fn without_descriptors_clients_that_are_there_are_served_and_others_are_to
 /// On an external broker the one connection is there; what needs a descriptor is refused in the same way.
 #[tokio::test]
 async fn on_mosquitto_requests_are_answered_without_descriptors() -> Result<()> {
-    let deployment = Deployment::on_mosquitto("").await?;
+    let deployment = Deployment::on_mosquitto(ONE_WORKER).await?;
     let mut device: Device = deployment.device(Version::V311, "there").await?;
     assert_eq!(device.ask("localCode/there", "5 7").await?.text(), "12\n");
     limit(&deployment.gateway, Some(lowest_free(&deployment.gateway)?))?;

@@ -65,8 +65,17 @@ pub enum JobError {
     #[error("request {0} is to be run again already")]
     Retried(u64),
     /// The gateway has it.
-    #[error("request {0} is being run again by the gateway: it goes when it is answered")]
-    Taken(u64),
+    #[error(
+        "request {number} is being run again by the gateway, and goes when it is answered; while no gateway runs its \
+         folder can be removed: {}",
+        folder.display()
+    )]
+    Taken {
+        /// Names it.
+        number: u64,
+        /// Where it is.
+        folder: PathBuf,
+    },
     /// Its document says something else than a gateway writes.
     #[error("{}: {reason}", path.display())]
     Damaged {
@@ -243,7 +252,7 @@ impl SetAside {
     pub fn drop(&self, number: u64) -> Result<(), JobError> {
         let folder = self.find(number)?;
         if folder.join(TAKEN).exists() {
-            return Err(JobError::Taken(number));
+            return Err(JobError::Taken { number, folder });
         }
         discard(&folder)
     }
@@ -253,14 +262,19 @@ impl SetAside {
         numbers_in(&self.data_dir.join(RETRY))
     }
 
-    /// Marks one as taken up; whether it was that already.
-    fn take(&self, number: u64) -> Result<bool, JobError> {
-        let path = self.data_dir.join(RETRY).join(number.to_string()).join(TAKEN);
-        if path.exists() {
-            return Ok(true);
-        }
-        write(&path, b"")?;
-        Ok(false)
+    /// Marks one as taken up.
+    fn take(&self, number: u64) -> Result<(), JobError> {
+        write(&self.data_dir.join(RETRY).join(number.to_string()).join(TAKEN), b"")
+    }
+
+    /// One that was taken up is set aside as it was before.
+    fn put_back(&self, number: u64) -> Result<(), JobError> {
+        let name = number.to_string();
+        let (from, to) = (self.data_dir.join(RETRY).join(&name), self.data_dir.join(SET_ASIDE).join(&name));
+        let taken = from.join(TAKEN);
+        fs::remove_file(&taken).map_err(|source| JobError::Io { path: taken, source })?;
+        fs::rename(from, &to).map_err(|source| JobError::Io { path: to, source })?;
+        sync(&self.data_dir.join(SET_ASIDE))
     }
 
     /// One that was run again has been answered.
@@ -476,9 +490,10 @@ mod tests {
         assert!(matches!(set_aside.retry(1), Err(JobError::Retried(1))));
         assert!(set_aside.job(1).unwrap().is_retried);
         assert_eq!(set_aside.retried().unwrap(), [1]);
-        assert_eq!([1, 2].map(|_| set_aside.take(1).unwrap()), [false, true]);
+        assert!(!set_aside.job(1).unwrap().is_taken);
+        set_aside.take(1).unwrap();
         assert!(set_aside.job(1).unwrap().is_taken);
-        assert!(matches!(set_aside.drop(1), Err(JobError::Taken(1))));
+        assert!(matches!(set_aside.drop(1), Err(JobError::Taken { number: 1, .. })));
         // What has crashed the gateway again is set aside again, under another number.
         assert_eq!(keep(&set_aside, 1, b"one"), 3);
         set_aside.end_retry(1).unwrap();
@@ -489,6 +504,20 @@ mod tests {
         for missing in [set_aside.drop(2), set_aside.retry(7), set_aside.job(0).map(drop)] {
             assert!(matches!(missing, Err(JobError::NotFound(_))), "{missing:?}");
         }
+    }
+
+    #[test]
+    fn one_that_was_taken_up_can_be_put_back() {
+        let folder = TempDir::new().unwrap();
+        let set_aside = SetAside::of(folder.path());
+        keep(&set_aside, 1, b"one");
+        set_aside.retry(1).unwrap();
+        set_aside.take(1).unwrap();
+        set_aside.put_back(1).unwrap();
+        let job = set_aside.job(1).unwrap();
+        assert!(!job.is_retried && !job.is_taken);
+        set_aside.retry(1).unwrap();
+        assert!(!set_aside.job(1).unwrap().is_taken, "it is as it was");
     }
 
     #[test]

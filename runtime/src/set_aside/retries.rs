@@ -37,6 +37,8 @@ pub struct Retries {
 struct State {
     /// Those that are on their way.
     running: HashSet<u64>,
+    /// Those that this process has taken up, and not an earlier one.
+    taken: HashSet<u64>,
     /// Of those, the ones that are answered: their folders go.
     answered: Vec<u64>,
 }
@@ -98,7 +100,7 @@ impl Retries {
         for number in self.set_aside.retried()? {
             if self.state().running.insert(number) {
                 match self.take_up(number) {
-                    Ok(delivery) => deliveries.push(delivery),
+                    Ok(delivery) => deliveries.extend(delivery),
                     // It stays marked as running: the log is told once.
                     Err(error) => tracing::error!(number, %error, "a request cannot be run again"),
                 }
@@ -107,23 +109,34 @@ impl Retries {
         Ok(deliveries)
     }
 
-    fn take_up(self: &Arc<Self>, number: u64) -> Result<Delivery, JobError> {
+    /// `None` for one that an earlier process has taken up, where nobody would know whether it has crashed that.
+    fn take_up(self: &Arc<Self>, number: u64) -> Result<Option<Delivery>, JobError> {
         let job = self.set_aside.job(number)?;
         let (payload, document) = (job.payload()?, job.document);
-        if !self.set_aside.take(number)? {
-            let prints = document.fingerprints.iter().filter_map(|print| Fingerprint::from_hex(print));
-            if let Some(suspects) = &self.suspects {
-                prints.for_each(|print| suspects.acquit(&print));
+        match (&self.suspects, job.is_taken) {
+            (None, true) if !self.state().taken.contains(&number) => {
+                self.set_aside.put_back(number)?;
+                self.state().running.remove(&number);
+                tracing::warn!(
+                    number,
+                    "a request that was run again did not end before the gateway did: it is set aside again, since \
+                     with durability \"off\" it could crash the gateway for ever"
+                );
+                return Ok(None);
             }
-            tracing::info!(
-                number,
-                reference = document.reference,
-                "a request that was set aside is run again"
-            );
+            (_, true) => {}
+            (suspects, false) => {
+                let prints = document.fingerprints.iter().filter_map(|print| Fingerprint::from_hex(print));
+                prints.for_each(|print| suspects.iter().for_each(|suspects| suspects.acquit(&print)));
+                self.set_aside.take(number)?;
+                self.state().taken.insert(number);
+                let reference = &document.reference;
+                tracing::info!(number, reference, "a request that was set aside is run again");
+            }
         }
         let client = document.client.to_client();
         let back = Back { retries: self.clone(), number, asker: client.clone() };
-        Ok(Delivery {
+        Ok(Some(Delivery {
             client,
             topic: document.topic,
             payload: payload.into(),
@@ -135,7 +148,7 @@ impl Retries {
             retained: false,
             acceptance: Acceptance::with_the_answer(),
             responder: Box::new(back),
-        })
+        }))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

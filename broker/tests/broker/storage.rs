@@ -611,7 +611,7 @@ async fn the_bounds_hold_across_a_restart() {
     let config = Config {
         session_queue_messages: 4,
         max_sessions_away_per_identity: 2,
-        max_retained_messages: 2,
+        max_retained_messages: 1,
         ..Config::default()
     };
     let left = FakeStorage::with(&records);

@@ -19,6 +19,7 @@ use offload_rt::scheduling;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::time::{ClockId, clock_gettime};
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// Most requests in flight on one connection: fewer than any server's window for one client, and so few bytes that the
@@ -33,6 +34,12 @@ const MAX_LATENCY_NS: u64 = 60_000_000_000;
 
 /// Significant decimal digits of a latency.
 const LATENCY_DIGITS: u8 = 3;
+
+/// Stands for the `id` of a request, which is another one each time it is sent: as many digits.
+pub const ID_PLACE: &[u8] = b"################";
+
+/// No two requests of this process have one `id`.
+static NEXT_ID: AtomicU64 = AtomicU64::new(0);
 
 /// What is sent, and what must come back.
 #[derive(Clone, Debug)]
@@ -125,6 +132,8 @@ impl Measured {
 /// One place for a request in flight. Its number ends the reply id, and is one less than the packet identifier.
 struct Slot {
     request: Vec<u8>,
+    /// Where the `id` is in it, if it has one.
+    id_at: Option<usize>,
     sent: Instant,
     /// PUBACK has come.
     acknowledged: bool,
@@ -305,12 +314,16 @@ impl Lane {
     fn open(address: SocketAddr, load: &Load<'_>, client: &str) -> Result<Lane> {
         let connection = Connection::open(address, client)?;
         let slot = |number: u16| Slot {
+            id_at: None,
             request: connection.request(load.request, number),
             sent: Instant::now(),
             acknowledged: true,
             answered: true,
         };
-        let slots: Vec<Slot> = (0..load.in_flight).map(slot).collect();
+        let mut slots: Vec<Slot> = (0..load.in_flight).map(slot).collect();
+        for slot in &mut slots {
+            slot.id_at = slot.request.windows(ID_PLACE.len()).position(|window| window == ID_PLACE);
+        }
         let free = (0..slots.len()).rev().collect();
         Ok(Lane { connection, slots, free })
     }
@@ -320,6 +333,11 @@ impl Lane {
         let Some(number) = self.free.pop() else { return false };
         let slot = &mut self.slots[number];
         (slot.sent, slot.acknowledged, slot.answered) = (at, false, false);
+        if let Some(at) = slot.id_at {
+            let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+            let digits = format!("{id:0width$}", width = ID_PLACE.len());
+            slot.request[at..at + ID_PLACE.len()].copy_from_slice(digits.as_bytes());
+        }
         self.connection.queue(&slot.request);
         true
     }

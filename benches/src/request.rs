@@ -1,6 +1,6 @@
 //! The requests that are measured, as docs/protocol.md says: each with the one answer that is right.
 
-use crate::load::Request;
+use crate::load::{ID_PLACE, Request};
 use anyhow::{Context, Result, ensure};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -21,6 +21,13 @@ pub fn numbers() -> Vec<u8> {
 /// [`numbers`] for the gateway's default program.
 pub fn add() -> Request {
     Request { topic: "localCode", payload: numbers(), answer: b"12\n".to_vec() }
+}
+
+/// Two numbers for the gateway's default program, with an `id`.
+pub fn add_with_id() -> Request {
+    let id = str::from_utf8(ID_PLACE).unwrap_or_default();
+    let envelope = json!({ "id": id, "program": "add", "args": ["5", "7"], "reply": "stdout" });
+    Request { topic: "localCode", payload: envelope.to_string().into_bytes(), answer: b"12\n".to_vec() }
 }
 
 /// [`numbers`] for a server that publishes back what it gets.

@@ -1,5 +1,6 @@
 //! The suites, one file each.
 
+mod durability;
 mod execution;
 mod first_contact;
 mod peers;
@@ -16,6 +17,8 @@ use anyhow::Result;
 pub enum Suite {
     /// Requests beside echoes, by number in flight and of clients.
     Throughput,
+    /// Each value of `durability`, beside fdatasync.
+    Durability,
     /// Guests alone beside bare wasmtime.
     Execution,
     /// Requests beside services that start a process for each.
@@ -27,8 +30,14 @@ pub enum Suite {
 }
 
 /// All of them, in their order.
-const ALL: [Suite; 5] =
-    [Suite::Throughput, Suite::Execution, Suite::Peers, Suite::Preemption, Suite::FirstContact];
+const ALL: [Suite; 6] = [
+    Suite::Throughput,
+    Suite::Durability,
+    Suite::Execution,
+    Suite::Peers,
+    Suite::Preemption,
+    Suite::FirstContact,
+];
 
 /// Those that are asked for; all if none is.
 pub fn chosen(only: &[Suite]) -> impl Iterator<Item = Suite> {
@@ -39,6 +48,7 @@ impl Suite {
     pub fn run(self, plan: &Plan, guests: &Guests) -> Result<Vec<Table>> {
         match self {
             Suite::Throughput => throughput::run(plan, guests),
+            Suite::Durability => durability::run(plan),
             Suite::Execution => execution::run(plan, guests),
             Suite::Peers => peers::run(plan),
             Suite::Preemption => preemption::run(plan),

@@ -46,6 +46,12 @@ fn throughput_is_measured() {
 }
 
 #[test]
+fn durability_is_measured() {
+    // With an id and without, one in flight and many, each value and fdatasync.
+    is_measured("durability", &[("durability", 2 * 2 * 4)]);
+}
+
+#[test]
 fn execution_is_measured() {
     is_measured("execution", &[("execution", 3 * 3)]);
 }

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 /// The layout that this gateway writes. It reads this one and none that is newer.
 const FORMAT: u32 = 1;
 /// What is written once the format is there.
-const WRITTEN_LATER: [&str; 3] = ["instance", "mac-key", "suspects"];
+const WRITTEN_LATER: [&str; 4] = ["instance", "journal", "mac-key", "suspects"];
 /// Only the owner reads, writes and enters.
 const DIRECTORY_MODE: u32 = 0o700;
 /// Only the owner reads and writes.

@@ -3,7 +3,7 @@
 use super::output;
 use crate::config::{Config, Draft};
 use crate::durability::{self, journal_config, kind};
-use crate::request::journal::describe;
+use crate::request::journal::describe::describe;
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use offload_journal::{OpenError, Record, Recovery, check, salvage};

@@ -1,6 +1,6 @@
 //! Whether a delivery is a request, and where its answer goes.
 
-use super::journal::{Origin, Promise};
+use super::journal::promise::{Origin, Promise};
 use crate::client::Client;
 use crate::config::Answers;
 use crate::ingress::{Delivery, ReplyAddress, Responder};

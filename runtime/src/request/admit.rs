@@ -3,7 +3,8 @@
 use super::answer::{PendingAnswer, Refusal};
 use super::authorize::Authorized;
 use super::decode::{Asked, Decoded};
-use super::journal::{Promise, RequestJournal};
+use super::journal::RequestJournal;
+use super::journal::promise::Promise;
 use crate::client::Client;
 use crate::stopping::stopping_error;
 use crate::wasm::workers::{Waiting, Workers};

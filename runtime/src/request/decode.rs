@@ -2,7 +2,7 @@
 
 use super::address::Addressed;
 use super::answer::{PendingAnswer, Refusal};
-use super::journal::Promise;
+use super::journal::promise::Promise;
 use super::observer::{Arrival, Observer};
 use crate::client::Client;
 use crate::config::Limits;

@@ -5,20 +5,15 @@
 //! request needs no disk at all ([`kept`]). The outcome of a request with an `id` is durable before it is answered,
 //! whatever the QoS and the broker ([`outcome`]). What an earlier process has left is in [`recovery`](super::recovery).
 
+pub mod describe;
 pub mod kept;
 pub mod outcome;
+pub mod promise;
 mod record;
 
-use crate::durability::encoding::Reader;
 use crate::durability::kind;
-use crate::durability::moment::Moment;
-use crate::ingress::{Acceptance, Delivery};
 use crate::log_sampling::sampled;
 use crate::stopping::stopping_error;
-use crate::telemetry;
-use crate::wasm::workers::Waiting;
-use bytes::Bytes;
-use kept::Kept;
 use offload_journal::{BLOB_FROM, Batch, Blob, BlobDigest, Journal, Record, RecordId, Refused};
 use offload_protocol::error::{ErrorKind, WireError};
 pub use record::{Arrived, Draft};
@@ -36,77 +31,6 @@ pub struct RequestJournal {
     runtime: Handle,
     /// Requests that are left for the next process.
     left: AtomicUsize,
-}
-
-/// Where a delivery comes from.
-pub enum Origin {
-    /// From a broker, and it need not outlive a crash.
-    Broker,
-    /// From a broker, and it is to be kept.
-    ToBeKept(Draft),
-    /// From the journal; with the room that it was admitted to, if there is any for it.
-    Journal(Arc<Kept>, Option<Waiting>),
-}
-
-/// What the publisher of a request is promised, until the request is accepted or refused.
-pub struct Promise {
-    acceptance: Acceptance,
-    origin: Origin,
-}
-
-impl Origin {
-    /// Of what an ingress delivers: what is acknowledged before it is answered has to be kept, if anything is.
-    pub fn of(delivery: &Delivery, journal: Option<&Arc<RequestJournal>>) -> Origin {
-        match journal {
-            Some(_) if delivery.acceptance.is_owed() => Origin::ToBeKept(Draft::of(delivery)),
-            _ => Origin::Broker,
-        }
-    }
-
-    /// It is no request: nothing is kept of it.
-    pub fn end(self) {
-        if let Origin::Journal(kept, _) = self {
-            kept.answered();
-        }
-    }
-}
-
-impl Promise {
-    /// With this acceptance.
-    pub fn new(acceptance: Acceptance, origin: Origin) -> Promise {
-        Promise { acceptance, origin }
-    }
-
-    /// The room that the request was admitted to, if it was already.
-    pub fn take_waiting(&mut self) -> Option<Waiting> {
-        match &mut self.origin {
-            Origin::Journal(_, waiting) => waiting.take(),
-            _ => None,
-        }
-    }
-
-    /// The request is refused: its publisher hears that it has arrived, and then why. Returns what ends with that.
-    pub fn refused(self) -> Option<Arc<Kept>> {
-        self.acceptance.complete();
-        match self.origin {
-            Origin::Journal(kept, _) => Some(kept),
-            _ => None,
-        }
-    }
-
-    /// The request is accepted. Unless it is to be kept, what is in memory counts as safe.
-    pub fn accepted(self, journal: Option<&Arc<RequestJournal>>) -> Option<Arc<Kept>> {
-        match (self.origin, journal) {
-            (Origin::ToBeKept(draft), Some(journal)) => {
-                Some(Arc::new(Kept::new(journal.clone(), self.acceptance, draft)))
-            }
-            (Origin::Journal(kept, _), _) => Some(kept),
-            _ => {
-                self.acceptance.complete();
-                None
-            }
-        }
-    }
 }
 
 impl RequestJournal {
@@ -182,21 +106,6 @@ impl RequestJournal {
         let long = record.blob.as_ref().map(read).transpose()?.unwrap_or_default();
         Ok([&record.bytes[..], &long].concat())
     }
-}
-
-/// What a record of a request or an outcome is, for people.
-pub fn describe(record: &Record) -> String {
-    let bytes = Bytes::copy_from_slice(&record.bytes);
-    let text = match record.kind {
-        kind::REQUEST => Arrived::decode_head(&mut Reader::new(bytes)).map(|arrived| {
-            let age = arrived.moment.age(&Moment::now()).as_secs();
-            format!("of `{}` on `{}`, {age} s ago", arrived.client.key(), arrived.topic)
-        }),
-        kind::OUTCOME => outcome::describe(bytes),
-        _ => None,
-    };
-    let text = text.unwrap_or_default();
-    telemetry::bounded(&text).to_string()
 }
 
 /// Whether a record of these two parts needs no blob.

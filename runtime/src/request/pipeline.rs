@@ -8,7 +8,7 @@ use super::decode::decode;
 use super::deduplicate::deduplicate;
 use super::dispatch::dispatch;
 use super::identify::identify;
-use super::journal::Origin;
+use super::journal::promise::Origin;
 use super::keep::keep;
 use super::resolve::resolve;
 use super::services::Services;

@@ -3,7 +3,8 @@
 use super::answer::RequestDeduplicator;
 use super::journal::kept::Kept;
 use super::journal::outcome::decode;
-use super::journal::{Arrived, Origin, RequestJournal};
+use super::journal::promise::Origin;
+use super::journal::{Arrived, RequestJournal};
 use super::pipeline::Pipeline;
 use crate::deduplication::Remembered;
 use crate::durability::moment::Moment;

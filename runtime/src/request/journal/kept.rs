@@ -276,3 +276,125 @@ impl Kept {
 fn complete(acceptances: Vec<Acceptance>) {
     acceptances.into_iter().for_each(Acceptance::complete);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use offload_journal::{BLOB_FROM, Config, Journal};
+    use tokio::runtime::Handle;
+
+    struct Folder {
+        path: tempfile::TempDir,
+        journal: Arc<Journal>,
+        requests: Arc<RequestJournal>,
+    }
+
+    impl Folder {
+        fn new() -> Folder {
+            let path = tempfile::tempdir().unwrap();
+            let journal =
+                Arc::new(Journal::open(&path.path().join("journal"), &Config::default()).unwrap().0);
+            let requests = Arc::new(RequestJournal::new(journal.clone(), 1 << 30, Handle::current()));
+            Folder { path, journal, requests }
+        }
+
+        fn kept(&self, payload: &[u8]) -> Arc<Kept> {
+            let draft = Draft { head: vec![1], payload: Bytes::copy_from_slice(payload) };
+            Arc::new(Kept::new(self.requests.clone(), Acceptance::with_the_answer(), draft))
+        }
+
+        /// Records that the next process finds.
+        fn left(&self) -> usize {
+            self.journal.close().unwrap();
+            Journal::open(&self.path.path().join("journal"), &Config::default()).unwrap().1.records.len()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_record_lives_until_the_answer_is_with_the_broker() {
+        for payload in [&b"5 7"[..], &vec![0; BLOB_FROM]] {
+            let folder = Folder::new();
+            let (answered, unanswered) = (folder.kept(payload), folder.kept(payload));
+            for kept in [&answered, &unanswered] {
+                kept.put().unwrap();
+                kept.put().unwrap();
+            }
+            folder.requests.commit();
+            while !answered.stays() || !unanswered.stays() || folder.journal.stats().records < 2 {
+                tokio::task::yield_now().await;
+            }
+            folder.requests.flush().await;
+            assert!(answered.on_acknowledged().is_none(), "it is safe");
+            answered.answered();
+            assert!(!answered.stays() && unanswered.stays());
+            folder.requests.flush().await;
+            assert_eq!(folder.left(), 1);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_acknowledged_before_the_disk_has_it_is_never_written() {
+        let folder = Folder::new();
+        let kept = folder.kept(b"5 7");
+        kept.put().unwrap();
+        let on_acknowledged = kept.on_acknowledged().unwrap();
+        kept.answered();
+        assert_eq!(folder.journal.stats().records, 1, "it waits");
+        on_acknowledged();
+        assert_eq!(folder.journal.stats().records, 0);
+        folder.requests.flush().await;
+        assert_eq!(folder.left(), 0);
+    }
+
+    #[tokio::test]
+    async fn an_outcome_takes_the_place_of_its_request() {
+        let folder = Folder::new();
+        let (early, late) = (folder.kept(b"early"), folder.kept(b"late"));
+        early.put().unwrap();
+        folder.requests.flush().await;
+        late.put().unwrap();
+        for kept in [&early, &late] {
+            let mut batch = folder.journal.batch();
+            batch.put(kind::OUTCOME, b"outcome");
+            kept.remove_with(&mut batch);
+            let whole = kept.clone();
+            folder.journal.stage(batch, move |result| whole.outcome_is_durable(result)).unwrap();
+            kept.superseded();
+            assert!(!kept.stays());
+        }
+        folder.requests.flush().await;
+        early.answered();
+        late.answered();
+        assert_eq!(folder.left(), 2, "the outcomes");
+    }
+
+    #[tokio::test]
+    async fn a_repetition_has_no_record_and_what_is_refused_none_either() {
+        let folder = Folder::new();
+        let (first, repetition, refused) = (folder.kept(b"1"), folder.kept(b"1"), folder.kept(b"2"));
+        first.put().unwrap();
+        repetition.join(&first);
+        repetition.put().unwrap();
+        refused.answered();
+        refused.put().unwrap();
+        let again = folder.kept(b"1");
+        again.forgo_record();
+        again.follow();
+        folder.requests.flush().await;
+        assert_eq!(folder.left(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_journal_that_takes_nothing_refuses() {
+        let folder = Folder::new();
+        let (small, large) = (folder.kept(b"1"), folder.kept(&vec![0; BLOB_FROM]));
+        folder.journal.close().unwrap();
+        assert!(crate::stopping::is_stopping(&small.put().unwrap_err()));
+        large.put().unwrap();
+        while matches!(large.lock().record, Record::Preparing) {
+            tokio::task::yield_now().await;
+        }
+        assert!(!large.stays());
+    }
+}

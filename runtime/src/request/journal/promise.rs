@@ -1,0 +1,78 @@
+//! What the publisher of a request is promised, and where the request comes from: until it is accepted or refused.
+
+use super::kept::Kept;
+use super::{Draft, RequestJournal};
+use crate::ingress::{Acceptance, Delivery};
+use crate::wasm::workers::Waiting;
+use std::sync::Arc;
+
+/// Where a delivery comes from.
+pub enum Origin {
+    /// From a broker, and it need not outlive a crash.
+    Broker,
+    /// From a broker, and it is to be kept.
+    ToBeKept(Draft),
+    /// From the journal; with the room that it was admitted to, if there is any for it.
+    Journal(Arc<Kept>, Option<Waiting>),
+}
+
+/// What the publisher of a request is promised, until the request is accepted or refused.
+pub struct Promise {
+    acceptance: Acceptance,
+    origin: Origin,
+}
+
+impl Origin {
+    /// Of what an ingress delivers: what is acknowledged before it is answered has to be kept, if anything is.
+    pub fn of(delivery: &Delivery, journal: Option<&Arc<RequestJournal>>) -> Origin {
+        match journal {
+            Some(_) if delivery.acceptance.is_owed() => Origin::ToBeKept(Draft::of(delivery)),
+            _ => Origin::Broker,
+        }
+    }
+
+    /// It is no request: nothing is kept of it.
+    pub fn end(self) {
+        if let Origin::Journal(kept, _) = self {
+            kept.answered();
+        }
+    }
+}
+
+impl Promise {
+    /// With this acceptance.
+    pub fn new(acceptance: Acceptance, origin: Origin) -> Promise {
+        Promise { acceptance, origin }
+    }
+
+    /// The room that the request was admitted to, if it was already.
+    pub fn take_waiting(&mut self) -> Option<Waiting> {
+        match &mut self.origin {
+            Origin::Journal(_, waiting) => waiting.take(),
+            _ => None,
+        }
+    }
+
+    /// The request is refused: its publisher hears that it has arrived, and then why. Returns what ends with that.
+    pub fn refused(self) -> Option<Arc<Kept>> {
+        self.acceptance.complete();
+        match self.origin {
+            Origin::Journal(kept, _) => Some(kept),
+            _ => None,
+        }
+    }
+
+    /// The request is accepted. Unless it is to be kept, what is in memory counts as safe.
+    pub fn accepted(self, journal: Option<&Arc<RequestJournal>>) -> Option<Arc<Kept>> {
+        match (self.origin, journal) {
+            (Origin::ToBeKept(draft), Some(journal)) => {
+                Some(Arc::new(Kept::new(journal.clone(), self.acceptance, draft)))
+            }
+            (Origin::Journal(kept, _), _) => Some(kept),
+            _ => {
+                self.acceptance.complete();
+                None
+            }
+        }
+    }
+}

@@ -180,7 +180,7 @@ async fn keygens_files_let_a_gateway_and_a_device_meet_at_a_broker() -> Result<(
 
     let mut local = Command::new(built::python()?);
     // Compiled modules would be left behind in the sources.
-    local.arg("-B").arg(built::python_client("local.py")?);
+    local.arg("-B").arg(built::client("python/examples/local.py")?);
     local.args(["-h", "127.0.0.1", "-p", &mosquitto.address().port().to_string()]);
     local.args(["--cafile", &ca, "--cert", &certificate, "--key", &key, "--count", "1", "5", "7"]);
     let output = run(local, b"").await?;

@@ -19,6 +19,7 @@
 mod allocator;
 pub mod audit_log;
 pub mod auth;
+mod boot;
 pub mod cli;
 pub mod client;
 pub mod compiler;

@@ -146,16 +146,16 @@ impl SetAside {
     pub fn keep(&self, evidence: &Evidence<'_>) -> Result<u64, JobError> {
         let mut known = self.known();
         let folder = self.data_dir.join(SET_ASIDE);
+        let print = evidence.fingerprint.to_hex();
+        let is_it = |job: &Job| !job.is_retried && job.document.fingerprints.contains(&print);
+        // Its number may be another one's by now.
         if let Some(number) = known.get(&evidence.fingerprint)
-            && folder.join(number.to_string()).exists()
+            && self.job(*number).is_ok_and(|job| is_it(&job))
         {
             return Ok(*number);
         }
         let there = self.jobs()?;
-        let print = evidence.fingerprint.to_hex();
-        if let Some(job) =
-            there.iter().find(|job| !job.is_retried && job.document.fingerprints.contains(&print))
-        {
+        if let Some(job) = there.iter().find(|job| is_it(job)) {
             known.insert(evidence.fingerprint, job.number);
             return Ok(job.number);
         }
@@ -466,7 +466,10 @@ mod tests {
         // Dropped, it is set aside anew when it comes again.
         next.drop(2).unwrap();
         assert_eq!(keep(&next, 2, b""), 4);
-        assert_eq!(numbers(&next), [1, 3, 4]);
+        // Dropped again, it finds another one of its number.
+        next.drop(4).unwrap();
+        assert_eq!([5, 2].map(|number| keep(&next, number, b"")), [4, 5]);
+        assert_eq!(numbers(&next), [1, 3, 4, 5]);
     }
 
     #[test]

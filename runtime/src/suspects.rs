@@ -14,12 +14,13 @@ mod isolation;
 mod record;
 mod table;
 
+use crate::boot::boot;
 use crate::client::Client;
 use crate::data_dir::DataDir;
 use crate::fingerprint::{Fingerprint, Fingerprinter};
 use crate::telemetry;
 use crate::wasm::engine::Tier;
-use file::{Boot, SuspectsFile};
+use file::SuspectsFile;
 use isolation::QUIET;
 pub use isolation::{Isolation, Permit};
 use offload_protocol::error::{ErrorKind, WireError};
@@ -30,9 +31,6 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 pub use table::Verdict;
 use table::{Begun, Table};
-
-/// What tells one boot of the machine from the next.
-const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// Bytes of a fingerprint that a reference repeats: enough to find it in the log.
 const REFERENCE_BYTES: usize = 6;
@@ -58,7 +56,7 @@ impl Suspects {
 
     fn open_with(data_dir: &DataDir, quiet: Duration) -> io::Result<Arc<Suspects>> {
         let now = unix_time();
-        let (file, table) = SuspectsFile::open(data_dir.path(), boot(), now)?;
+        let (file, table) = SuspectsFile::open(data_dir.path(), boot().unwrap_or_default(), now)?;
         let suspects = table.records().filter(|(_, record)| record.since == now).count();
         if suspects > 0 {
             tracing::warn!(
@@ -284,14 +282,6 @@ impl Drop for Execution {
 fn unix_time() -> u64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     since.map_or(0, |since| since.as_secs())
-}
-
-/// Which boot of the machine this is. Where the kernel does not say, all boots count as one.
-fn boot() -> Boot {
-    let id = std::fs::read(BOOT_ID).unwrap_or_default();
-    let Fingerprint(print) = Fingerprinter::new("boot").part(&id).finish();
-    let (words, _) = print.as_chunks::<{ size_of::<u64>() }>();
-    [0, 1].map(|word| u64::from_ne_bytes(words[word]))
 }
 
 #[cfg(test)]

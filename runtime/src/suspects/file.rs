@@ -6,6 +6,7 @@
 
 use super::record::{Damaged, FREE, Record, Words, seal, stores, unseal};
 use super::table::{Change, End, Table};
+use crate::boot::Boot;
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -37,9 +38,6 @@ const VERSION: u64 = 1;
 const RUNNING: u32 = 1;
 /// The value of the header from when the gateway was told to stop.
 const STOPPING: u32 = 2;
-
-/// Which boot of the machine this is, as the kernel names it.
-pub type Boot = [u64; 2];
 
 /// The open file.
 pub struct SuspectsFile {

@@ -6,6 +6,7 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::timeout;
@@ -13,11 +14,22 @@ use tokio::time::timeout;
 /// Longest wait for a start: far above what a busy machine needs.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Killed when dropped.
+/// Killed when dropped, and dead after that.
 pub struct Process {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
     log: PathBuf,
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let id = self.child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+        if let (Some(id), Ok(())) = (id, self.child.start_kill()) {
+            // Alive for a moment longer it would still write to the folder that is removed next. That it is dead is
+            // left for tokio to collect.
+            let _ = waitid(WaitId::Pid(id), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
+        }
+    }
 }
 
 impl Process {

@@ -5,6 +5,9 @@ use std::path::Path;
 
 use rustix::process::{Pid, WaitOptions, getpid, waitpid};
 
+/// Name of the folder of a journal, which has bounds of its own.
+const JOURNAL: &str = "journal";
+
 /// What a run watches for growth.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Resources {
@@ -12,9 +15,9 @@ pub struct Resources {
     pub descriptors: usize,
     /// Its memory, in KiB.
     pub memory_kib: u64,
-    /// Files and folders below the folder.
+    /// Files and folders below the folder, but for those of a journal, which keeps long outcomes for minutes.
     pub files: usize,
-    /// Their bytes.
+    /// Bytes of all files.
     pub bytes: u64,
 }
 
@@ -27,16 +30,17 @@ impl Resources {
         let memory_kib = resident.and_then(|text| text.trim().trim_end_matches(" kB").parse().ok());
         let mut resources =
             Resources { descriptors, memory_kib: memory_kib.unwrap_or(0), ..Resources::default() };
-        resources.add(folder);
+        resources.add(folder, 1);
         resources
     }
 
-    fn add(&mut self, folder: &Path) {
+    fn add(&mut self, folder: &Path, counted: usize) {
         for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
             let Ok(metadata) = entry.metadata() else { continue };
-            self.files += 1;
+            self.files += counted;
             if metadata.is_dir() {
-                self.add(&entry.path());
+                let counted = if entry.file_name() == JOURNAL { 0 } else { counted };
+                self.add(&entry.path(), counted);
             } else {
                 self.bytes += metadata.len();
             }
@@ -83,6 +87,9 @@ mod tests {
         let resources = Resources::of(std::process::id(), folder.path());
         assert!(resources.descriptors > 2 && resources.memory_kib > 0, "{resources:?}");
         assert_eq!((resources.files, resources.bytes), (2, 5));
+        fs::rename(folder.path().join("a"), folder.path().join(JOURNAL)).expect("it is renamed");
+        let resources = Resources::of(std::process::id(), folder.path());
+        assert_eq!((resources.files, resources.bytes), (1, 5));
     }
 
     #[test]

@@ -236,7 +236,7 @@ impl Session {
         counters: &Counters,
     ) -> Result<Option<bool>, Evicted> {
         let mut state = self.lock_for(connection_id)?;
-        let (Settled { is_known, keys, receipt }, release) = state.outbox.receive(id, counters);
+        let (Settled { is_known, keys, receipt, .. }, release) = state.outbox.receive(id, counters);
         if let (Some(storage), [_, ..]) = (&self.storage, &keys[..]) {
             let mut batch = storage.batch();
             keys.into_iter().for_each(|key| batch.remove(key));
@@ -263,9 +263,12 @@ impl Session {
         counters: &Counters,
     ) -> Result<(), Evicted> {
         let mut state = self.lock_for(connection_id)?;
-        let Settled { keys, receipt, .. } = state.outbox.finish(id, stage, counters);
+        let Settled { keys, receipt, withdrawn, .. } = state.outbox.finish(id, stage, counters);
         self.remove_records(&keys);
         drop(state);
+        if let Some(on_durable) = withdrawn {
+            on_durable(Ok(()));
+        }
         receipt.into_iter().for_each(Receipt::given);
         Ok(())
     }

@@ -37,7 +37,18 @@ use crate::{
 pub trait Storage: Send + Sync + 'static {
     /// An empty batch.
     fn batch(&self) -> Box<dyn Batch>;
+
+    /// Takes back a batch that is not being stored yet: none of it is, and its completion is dropped. False when it is
+    /// too late for that, or the storage has no way to do it, as by default.
+    fn withdraw(&self, ticket: Ticket) -> bool {
+        let _ = ticket;
+        false
+    }
 }
+
+/// Names a batch that was handed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ticket(pub u64);
 
 /// Records that are put and removed together, all of them or none.
 pub trait Batch: Send {
@@ -56,7 +67,7 @@ pub trait Batch: Send {
     ///
     /// When the batch is not taken: nothing of it is stored, and `on_durable` is dropped. One that only removes is
     /// never [`NotStored::Full`].
-    fn commit(self: Box<Self>, on_durable: Option<OnDurable>) -> Result<(), NotStored>;
+    fn commit(self: Box<Self>, on_durable: Option<OnDurable>) -> Result<Ticket, NotStored>;
 }
 
 /// Is told that a batch is durable, or that the storage has failed.

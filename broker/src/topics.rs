@@ -214,7 +214,7 @@ impl Topics {
             }
         }
         let mut fan_out = FanOut::new(publisher.map(|session| session.serial), expires, routed);
-        fan_out.stores.retained = is_stored;
+        fan_out.stores.handed_over = is_stored;
         fan_out
     }
 
@@ -241,6 +241,7 @@ impl Topics {
         self.deliver(message, &recipients, fan_out, oversize);
         if fan_out.stores.storing.deliveries() >= STORED_AT_ONCE {
             self.finish(message, fan_out);
+            fan_out.stores.handed_over = true;
         }
         fan_out.delivered(&recipients)
     }
@@ -272,24 +273,27 @@ impl Topics {
     fn hand_over(
         &self,
         message: &Message,
-        Stores { mut storing, sessions, retained }: Stores,
+        Stores { mut storing, sessions, handed_over: more }: Stores,
         on_durable: Option<OnDurable>,
     ) -> Result<(), NotStored> {
         if storing.is_empty() {
-            // What is retained is handed over already: all that is before a batch is durable when the batch is.
-            let (true, Some(storage), Some(_)) = (retained, &self.context.storage, &on_durable) else {
+            // All that is handed over before a batch is durable when the batch is.
+            let (true, Some(storage), Some(_)) = (more, &self.context.storage, &on_durable) else {
                 return Ok(());
             };
-            return storage.batch().commit(on_durable);
+            return storage.batch().commit(on_durable).map(drop);
         }
         let stored = storing.message().cloned();
         let on_durable = match &stored {
             // It is sent when it is durable.
             Some(stored) if message.qos == QoS::ExactlyOnce => {
-                let (stored, sessions) = (stored.clone(), sessions.clone());
+                // The sessions keep it.
+                let (stored, sessions) = (Arc::downgrade(stored), sessions.clone());
                 Some(Box::new(move |durable: Result<(), NotStored>| {
                     if durable.is_ok() {
-                        stored.set_durable();
+                        if let Some(stored) = stored.upgrade() {
+                            stored.set_durable();
+                        }
                         sessions.iter().for_each(|session| session.wake());
                     }
                     if let Some(on_durable) = on_durable {
@@ -299,7 +303,7 @@ impl Topics {
             }
             _ => on_durable,
         };
-        let handed_over = std::mem::take(&mut storing).commit(on_durable);
+        let handed_over = std::mem::take(&mut storing).commit(on_durable, more);
         if let Some(stored) = stored {
             if handed_over == Err(NotStored::Full) {
                 for session in &sessions {

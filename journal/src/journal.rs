@@ -135,7 +135,15 @@ impl Journal {
     /// # Errors
     /// As for [`append`](Self::append).
     pub fn append_lazily(&self, batch: Batch) -> Result<(), Refused> {
-        self.stage_with(batch, None).map(drop)
+        self.stage_lazily(batch).map(drop)
+    }
+
+    /// As [`append_lazily`](Self::append_lazily), for one that may be [withdrawn](Self::withdraw).
+    ///
+    /// # Errors
+    /// As for [`append`](Self::append).
+    pub fn stage_lazily(&self, batch: Batch) -> Result<Ticket, Refused> {
+        self.stage_with(batch, None)
     }
 
     fn stage_with(&self, mut batch: Batch, on_durable: Option<Completion>) -> Result<Ticket, Refused> {

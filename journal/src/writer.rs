@@ -95,7 +95,7 @@ impl Waiting {
 
 /// Names a batch that was staged: see [`Journal::withdraw`](crate::Journal::withdraw).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ticket(u64);
+pub struct Ticket(pub u64);
 
 /// What a journal holds, and what it has done since it was opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -40,8 +40,13 @@ async fn an_answer_waits_through_a_restart() -> Result<()> {
             let gateway = gateway.crash(end, &LISTEN, "").await?;
             let mut back = device(&gateway, version, &id).await?;
             assert_eq!(back.message().await?.text(), "12\n", "{end:?} {version:?}");
-            // Its subscription stands.
-            assert_eq!(back.ask(&format!("localCode/{id}"), "20 22").await?.text(), "42\n");
+            // Its subscription stands. A request without an `id` may have been run again by the next gateway.
+            back.publish(&format!("localCode/{id}"), "20 22").await?;
+            let mut answer = back.message().await?.text();
+            while answer == "12\n" {
+                answer = back.message().await?.text();
+            }
+            assert_eq!(answer, "42\n", "{end:?} {version:?}");
         }
     }
     Ok(())

@@ -121,7 +121,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let Some(pending) = ack.into_pending() else {
             return self.broker.topics().finish(message, &mut fan_out);
         };
-        let retained = fan_out.stores.retained;
+        let handed_over = fan_out.stores.handed_over;
         // In one batch with the deliveries, so that it comes to nobody twice.
         let record = match fan_out.stores.storing.is_empty() {
             false => pending.store(&mut fan_out.stores.storing),
@@ -129,7 +129,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         };
         match self.acknowledge_when_stored(message, &mut fan_out, &pending, record) {
             Err(NotStored::Full) => {
-                fan_out.stores.retained = retained;
+                fan_out.stores.handed_over = handed_over;
                 // Without deliveries it is never full.
                 let _ = self.acknowledge_when_stored(message, &mut fan_out, &pending, None);
             }
@@ -148,7 +148,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     ) -> Result<(), NotStored> {
         let routed = fan_out.routed;
         let (reason, durable) = (outcome(routed), pending.clone());
-        if fan_out.stores.storing.is_empty() && !fan_out.stores.retained {
+        if fan_out.stores.storing.is_empty() && !fan_out.stores.handed_over {
             self.report_if_unkept(message, routed);
             durable.decide(reason);
             return Ok(());

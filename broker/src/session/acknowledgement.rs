@@ -40,7 +40,7 @@ impl PendingAck {
             Ok(()) => durable.decide_stored(reason, record),
             Err(why) => durable.withhold(why.into()),
         });
-        match storing.commit(Some(on_durable)) {
+        match storing.commit(Some(on_durable), false) {
             Ok(()) => {}
             // Once it has failed nothing is acknowledged that it would have to know.
             Err(NotStored::Failed) => self.withhold(NotStored::Failed.into()),

@@ -21,7 +21,7 @@ use crate::{
         stored::{Charge, Keep, Queued, Stored, StoredMessage},
     },
     stats::{Counters, Tally, count},
-    storage::{self, Key},
+    storage::{self, Key, OnDurable},
     version::Version,
 };
 
@@ -119,8 +119,16 @@ impl Outbox {
         counters: &Counters,
     ) -> Result<(), Vec<Key>> {
         let weight = publish.weight();
-        let room = self.room(weight, publish.qos, true, config, counters);
-        let Some(charge) = room.flatten().filter(|_| self.inflight.reserve(stored.packet_id)) else {
+        // What had room before has it again: shares depend on the order in which messages come.
+        let queued_bytes = counters.queued_bytes.load(Relaxed) + weight;
+        let fits = self.fits(weight, publish.qos, config)
+            && (queued_bytes <= config.max_queued_bytes || self.is_in_reserve(weight, config));
+        let charge = if fits {
+            Charge::of_recovered(&self.account, &counters.stored_bytes, weight, config.max_stored_bytes)
+        } else {
+            None
+        };
+        let Some(charge) = charge.filter(|_| self.inflight.reserve(stored.packet_id)) else {
             let mut keys = Vec::new();
             stored.into_all_keys(&mut keys);
             return Err(keys);
@@ -184,18 +192,28 @@ impl Outbox {
     }
 
     fn has_room(&self, weight: usize, qos: QoS, config: &Config, counters: &Counters) -> bool {
+        // No identity may hold more than is left, in however many sessions, so that few that hoard messages leave room
+        // for others; what many of them leave is next to nothing, and the reserve is for sessions that do not hoard.
+        let left = config.max_queued_bytes.saturating_sub(counters.queued_bytes.load(Relaxed));
+        let shares = self.account.queued_bytes.get() + weight <= left || self.is_in_reserve(weight, config);
+        self.fits(weight, qos, config) && shares
+    }
+
+    /// Whether a message is within what every session may hold, however much all others hold.
+    fn is_in_reserve(&self, weight: usize, config: &Config) -> bool {
+        self.bytes + weight <= config.session_reserve_bytes
+    }
+
+    /// Whether this queue has room for a message.
+    fn fits(&self, weight: usize, qos: QoS, config: &Config) -> bool {
         let (mut messages, mut bytes) = (config.session_queue_messages, config.session_queue_bytes);
         if qos == QoS::AtMostOnce {
             messages /= 2;
             bytes /= 2;
         }
-        let fits = self.queue.len() < messages && (self.bytes == 0 || self.bytes + weight <= bytes);
-        // No identity may hold more than is left, in however many sessions, so that few that hoard messages leave room
-        // for others; what many of them leave is next to nothing, and the reserve is for sessions that do not hoard.
-        let left = config.max_queued_bytes.saturating_sub(counters.queued_bytes.load(Relaxed));
-        let shares = self.account.queued_bytes.get() + weight <= left
-            || self.bytes + weight <= config.session_reserve_bytes;
-        fits && shares && self.inflight.reserved() < MAX_STORED
+        self.queue.len() < messages
+            && (self.bytes == 0 || self.bytes + weight <= bytes)
+            && self.inflight.reserved() < MAX_STORED
     }
 
     /// Drops the messages in the queue that have expired, if any may have.
@@ -311,10 +329,8 @@ impl Outbox {
         };
         self.forget(weight, usize::from(stage != Stage::Completed), counters);
         let mut keys = Vec::from_iter(release);
-        if let Some(stored) = stored {
-            stored.into_all_keys(&mut keys);
-        }
-        Settled { is_known: true, keys, receipt }
+        let withdrawn = stored.and_then(|stored| stored.finish(&mut keys));
+        Settled { is_known: true, keys, receipt, withdrawn }
     }
 
     /// PUBREC. One that comes twice is answered twice.
@@ -330,7 +346,7 @@ impl Outbox {
             release = Release::WhenDurable;
             stored.into_keys(&mut keys);
         }
-        (Settled { is_known: true, keys, receipt }, release)
+        (Settled { is_known: true, keys, receipt, withdrawn: None }, release)
     }
 
     /// It is durable that PUBREC came; says whether PUBREL is to be sent now.
@@ -366,11 +382,13 @@ pub(crate) struct Settled {
     pub keys: Vec<Key>,
     /// To be given, outside of the session's lock.
     pub receipt: Option<Receipt>,
+    /// Who has waited for the message to be durable, which it need not be any more. To be told in the same way.
+    pub withdrawn: Option<OnDurable>,
 }
 
 impl Settled {
     fn unknown() -> Self {
-        Self { is_known: false, keys: Vec::new(), receipt: None }
+        Self { is_known: false, keys: Vec::new(), receipt: None, withdrawn: None }
     }
 }
 

@@ -6,19 +6,20 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU8, Ordering::SeqCst},
     },
     time::SystemTime,
 };
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::{
     message::{Message, QoS},
     packet::outbound_publish::OutboundPublish,
     quotas::account::{Account, Held},
-    storage::{Batch, DeliveryRecord, Key, MessageRecord, NotStored, OnDurable, Record, Storage},
+    storage::{Batch, DeliveryRecord, Key, MessageRecord, NotStored, OnDurable, Record, Storage, Ticket},
 };
 
 /// The records of one message that are not handed over yet; none for a message that no such session gets.
@@ -27,6 +28,8 @@ pub(crate) struct Storing {
     batch: Option<Box<dyn Batch>>,
     message: Option<Arc<StoredMessage>>,
     deliveries: usize,
+    /// More is put than the message.
+    has_more: bool,
 }
 
 impl Storing {
@@ -61,7 +64,13 @@ impl Storing {
                 expires: publish.expires.map(on_wall_clock),
             };
             let key = batch.put(Record::Message(record));
-            Arc::new(StoredMessage { key, stage: AtomicU8::new(PUT), storage: storage.clone() })
+            Arc::new(StoredMessage {
+                key,
+                stage: AtomicU8::new(PUT),
+                storage: storage.clone(),
+                ticket: OnceLock::new(),
+                waiting: Waiting::default(),
+            })
         });
         let delivery = batch.put(Record::Delivery(DeliveryRecord {
             session,
@@ -81,14 +90,34 @@ impl Storing {
     /// Puts the identifier of a message that a session has published at QoS 2.
     pub fn receive(&mut self, storage: &Arc<dyn Storage>, session: u64, packet_id: u16) -> Key {
         let batch = self.batch.get_or_insert_with(|| storage.batch());
+        self.has_more = true;
         batch.put(Record::Received { session, packet_id })
     }
 
-    /// Hands the records over.
-    pub fn commit(self, on_durable: Option<OnDurable>) -> Result<(), NotStored> {
-        self.batch.map_or(Ok(()), |batch| batch.commit(on_durable))
+    /// Hands the records over. If all sessions have the message before it is stored, it is not, and `on_durable` is
+    /// called then; unless `waits_for_more`.
+    pub fn commit(self, on_durable: Option<OnDurable>, waits_for_more: bool) -> Result<(), NotStored> {
+        let Some(batch) = self.batch else { return Ok(()) };
+        let message = self.message.filter(|_| !self.has_more && !waits_for_more);
+        let Some(message) = message else { return batch.commit(on_durable).map(drop) };
+        let on_durable = on_durable.map(|on_durable| {
+            let waiting = message.waiting.clone();
+            *waiting.lock() = Some(on_durable);
+            Box::new(move |durable| {
+                let on_durable = waiting.lock().take();
+                if let Some(on_durable) = on_durable {
+                    on_durable(durable);
+                }
+            }) as OnDurable
+        });
+        let ticket = batch.commit(on_durable)?;
+        let _ = message.ticket.set(ticket);
+        Ok(())
     }
 }
+
+/// Who waits for a message to be durable.
+type Waiting = Arc<Mutex<Option<OnDurable>>>;
 
 /// Its records are put and not handed over.
 const PUT: u8 = 0;
@@ -101,12 +130,16 @@ pub(crate) struct StoredMessage {
     key: Key,
     stage: AtomicU8,
     storage: Arc<dyn Storage>,
+    /// Of its batch, if that may be withdrawn.
+    ticket: OnceLock<Ticket>,
+    waiting: Waiting,
 }
 
 impl StoredMessage {
     /// One that an earlier process has stored.
     pub fn recovered(key: Key, storage: Arc<dyn Storage>) -> Self {
-        Self { key, stage: AtomicU8::new(DURABLE), storage }
+        let (ticket, waiting) = (OnceLock::new(), Waiting::default());
+        Self { key, stage: AtomicU8::new(DURABLE), storage, ticket, waiting }
     }
 
     pub fn key(&self) -> Key {
@@ -155,6 +188,20 @@ impl Charge {
             Self { account: account.clone(), all: all.clone(), bytes }
         })
     }
+
+    /// The same for one that an earlier process has stored, whatever its identity has.
+    pub fn of_recovered(
+        account: &Arc<Account>,
+        all: &Arc<Held>,
+        weight: usize,
+        limit: usize,
+    ) -> Option<Self> {
+        let bytes = weight.min(MOST_BYTES) + RECORDS_BYTES;
+        all.try_add(bytes, limit).then(|| {
+            account.stored_bytes.add(bytes);
+            Self { account: account.clone(), all: all.clone(), bytes }
+        })
+    }
 }
 
 impl Drop for Charge {
@@ -193,6 +240,20 @@ impl Stored {
     /// The record that stays when the client has received a message at QoS 2.
     pub fn release(&self) -> Option<Key> {
         self.release
+    }
+
+    /// The client has the message: adds the keys of what is needed no longer. If it was the last one and the message is
+    /// not stored yet, it never is; then returns who has waited for that, and is to be told outside of all locks.
+    pub fn finish(self, keys: &mut Vec<Key>) -> Option<OnDurable> {
+        let Some(message) = Arc::into_inner(self.message) else {
+            keys.extend([self.delivery].into_iter().chain(self.release));
+            return None;
+        };
+        if message.ticket.get().is_some_and(|ticket| message.storage.withdraw(*ticket)) {
+            return message.waiting.lock().take();
+        }
+        keys.extend([self.delivery, message.key].into_iter().chain(self.release));
+        None
     }
 
     /// Adds the keys of what is needed no longer when the client has the message.

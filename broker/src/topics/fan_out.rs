@@ -46,8 +46,8 @@ pub(crate) struct Stores {
     pub storing: Storing,
     /// The sessions that have it in their queue, and send it when it is handed over.
     pub sessions: Vec<Arc<Session>>,
-    /// It is retained, and that is handed over already.
-    pub retained: bool,
+    /// Something of it is handed over already: it is retained, or many sessions have it.
+    pub handed_over: bool,
 }
 
 /// Where a message went.

@@ -123,7 +123,7 @@ impl Topics {
         let mut state = session.lock();
         if state.subscriptions.len() >= self.context.config.max_subscriptions
             || state.subscriptions.contains_key(&filter)
-            || self.take_subscription(&session.account, &filter).is_err()
+            || !self.take_recovered(&session.account, &filter)
         {
             return false;
         }
@@ -202,7 +202,7 @@ impl Topics {
         }
         drop(guard);
         for (message, storing) in stored {
-            let stores = Stores { storing, sessions: vec![session.clone()], retained: false };
+            let stores = Stores { storing, sessions: vec![session.clone()], handed_over: false };
             // It stays retained, whatever becomes of it here.
             let _ = self.hand_over(&message, stores, None);
         }
@@ -215,16 +215,7 @@ impl Topics {
     /// Accounts a new subscription to an identity, unless it has too many, or holds more of the room for all than is
     /// left: the error is the limit.
     fn take_subscription(&self, account: &Account, filter: &str) -> Result<(), &'static str> {
-        let (most, limit) = match account.holder {
-            Holder::User(_) => (
-                self.context.config.max_subscriptions_per_user,
-                "the user has max_subscriptions_per_user subscriptions",
-            ),
-            Holder::Source(_) => (
-                self.context.config.max_subscriptions_per_address,
-                "clients without a name at its address have max_subscriptions_per_address subscriptions",
-            ),
-        };
+        let (most, limit) = self.most_subscriptions(account);
         if account.subscriptions.get() >= most {
             return Err(limit);
         }
@@ -238,6 +229,34 @@ impl Topics {
         account.subscriptions.add(1);
         self.subscription_bytes.add(cost);
         Ok(())
+    }
+
+    /// The same for one of an earlier process: one that had room before has it again, whatever the others have by now.
+    fn take_recovered(&self, account: &Account, filter: &str) -> bool {
+        let cost = trie::cost(filter);
+        let most = self.most_subscriptions(account).0;
+        if account.subscriptions.get() >= most
+            || !self.subscription_bytes.try_add(cost, self.context.config.max_subscription_bytes)
+        {
+            return false;
+        }
+        account.subscriptions.add(1);
+        account.subscription_bytes.add(cost);
+        true
+    }
+
+    /// The most subscriptions of an identity, and what the limit is called.
+    fn most_subscriptions(&self, account: &Account) -> (usize, &'static str) {
+        match account.holder {
+            Holder::User(_) => (
+                self.context.config.max_subscriptions_per_user,
+                "the user has max_subscriptions_per_user subscriptions",
+            ),
+            Holder::Source(_) => (
+                self.context.config.max_subscriptions_per_address,
+                "clients without a name at its address have max_subscriptions_per_address subscriptions",
+            ),
+        }
     }
 
     fn give_back_subscription(&self, account: &Account, filter: &str) {

@@ -6,7 +6,7 @@ use std::{
     thread,
 };
 
-use offload_broker::storage::{Batch, Key, NotStored, OnDurable, Record, Storage};
+use offload_broker::storage::{Batch, Key, NotStored, OnDurable, Record, Storage, Ticket};
 
 /// Clones are handles to the same one.
 #[derive(Clone, Default)]
@@ -33,6 +33,7 @@ struct State {
 }
 
 struct Waiting {
+    number: u64,
     puts: Vec<(Key, Record)>,
     removals: Vec<Key>,
     on_durable: Option<OnDurable>,
@@ -110,7 +111,7 @@ impl FakeStorage {
         thread::spawn(move || {
             let mut state = storage.lock();
             while let Some(waiting) = (!state.held).then(|| state.waiting.pop_front()).flatten() {
-                let Waiting { puts, removals, on_durable } = waiting;
+                let Waiting { puts, removals, on_durable, .. } = waiting;
                 state.durable.extend(puts);
                 for key in removals {
                     state.durable.remove(&key);
@@ -134,8 +135,21 @@ impl FakeStorage {
 
 impl Storage for FakeStorage {
     fn batch(&self) -> Box<dyn Batch> {
-        let waiting = Waiting { puts: Vec::new(), removals: Vec::new(), on_durable: None };
+        let waiting = Waiting { number: 0, puts: Vec::new(), removals: Vec::new(), on_durable: None };
         Box::new(FakeBatch { storage: self.clone(), waiting })
+    }
+
+    fn withdraw(&self, Ticket(number): Ticket) -> bool {
+        let mut state = self.lock();
+        let before = state.waiting.len();
+        let (withdrawn, waiting) = std::mem::take(&mut state.waiting)
+            .into_iter()
+            .partition::<VecDeque<_>, _>(|waiting: &Waiting| waiting.number == number);
+        state.waiting = waiting;
+        let is_withdrawn = state.waiting.len() < before;
+        drop(state);
+        drop(withdrawn);
+        is_withdrawn
     }
 }
 
@@ -152,7 +166,7 @@ impl Batch for FakeBatch {
         self.waiting.removals.push(key);
     }
 
-    fn commit(mut self: Box<Self>, on_durable: Option<OnDurable>) -> Result<(), NotStored> {
+    fn commit(mut self: Box<Self>, on_durable: Option<OnDurable>) -> Result<Ticket, NotStored> {
         let mut state = self.storage.lock();
         if state.failed {
             return Err(NotStored::Failed);
@@ -161,10 +175,12 @@ impl Batch for FakeBatch {
             return Err(NotStored::Full);
         }
         state.batches += 1;
+        let number = state.batches as u64;
         self.waiting.on_durable = on_durable;
+        self.waiting.number = number;
         state.waiting.push_back(self.waiting);
         drop(state);
         self.storage.work();
-        Ok(())
+        Ok(Ticket(number))
     }
 }

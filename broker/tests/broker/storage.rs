@@ -190,6 +190,38 @@ async fn at_qos_2_a_message_is_sent_and_released_when_that_is_durable() {
 }
 
 #[tokio::test]
+async fn a_message_that_its_receivers_have_before_it_is_stored_never_is() {
+    let storage = FakeStorage::default();
+    let server = start(&storage).await;
+    let mut one = Client::connect(&server, &Connect::persistent(V5, "one")).await;
+    let mut two = Client::connect(&server, &Connect::persistent(V311, "two")).await;
+    for client in [&mut one, &mut two] {
+        client.subscribe("t", 1).await;
+    }
+    let mut publisher = Client::new(&server, V5, "p").await;
+    storage.hold();
+    publisher.publish("t", "m", 1, 1).await;
+    assert_eq!(one.take_text().await, "m");
+    publisher.ping().await;
+    assert_eq!(two.take_text().await, "m");
+    // Nothing is durable, and it is safe all the same.
+    assert_eq!(publisher.acknowledged(PUBACK, 1).await, 0);
+    // What is retained has to be, and so has what must not come twice.
+    let mut careful = Client::connect(&server, &Connect::new(V5, "q")).await;
+    let bytes = careful.publish_bytes(0x33, "t", 1, &[], b"retained");
+    careful.send(&bytes).await;
+    for client in [&mut one, &mut two] {
+        assert_eq!(client.take_text().await, "retained");
+        client.ping().await;
+    }
+    careful.ping().await;
+    storage.release();
+    careful.acknowledged(PUBACK, 1).await;
+    let kinds = kinds(&storage.settled());
+    assert_eq!(kinds, ["session", "session", "subscription", "subscription", "retained"]);
+}
+
+#[tokio::test]
 async fn an_identifier_is_free_again_when_that_is_durable() {
     let storage = FakeStorage::default();
     let server = start(&storage).await;
@@ -579,7 +611,7 @@ async fn the_bounds_hold_across_a_restart() {
     let config = Config {
         session_queue_messages: 4,
         max_sessions_away_per_identity: 2,
-        max_retained_messages: 2,
+        max_retained_messages: 1,
         ..Config::default()
     };
     let left = FakeStorage::with(&records);

@@ -39,6 +39,19 @@ impl Writer {
         }
     }
 
+    /// A number, or none.
+    pub fn optional_number(&mut self, value: Option<u64>) -> &mut Writer {
+        match value {
+            Some(value) => self.byte(1).number(value),
+            None => self.byte(0),
+        }
+    }
+
+    /// Yes or no.
+    pub fn flag(&mut self, value: bool) -> &mut Writer {
+        self.byte(value.into())
+    }
+
     /// What was written.
     pub fn finish(self) -> Vec<u8> {
         self.0
@@ -89,6 +102,23 @@ impl Reader {
         match self.optional()? {
             Some(bytes) => String::from_utf8(bytes.into()).ok().map(Some),
             None => Some(None),
+        }
+    }
+
+    /// As [`Writer::optional_number`].
+    pub fn optional_number(&mut self) -> Option<Option<u64>> {
+        match self.flag()? {
+            true => self.number().map(Some),
+            false => Some(None),
+        }
+    }
+
+    /// As [`Writer::flag`].
+    pub fn flag(&mut self) -> Option<bool> {
+        match self.byte()? {
+            0 => Some(false),
+            1 => Some(true),
+            _ => None,
         }
     }
 

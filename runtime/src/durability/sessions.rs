@@ -10,7 +10,7 @@ pub mod format;
 pub mod fuzzing;
 
 use offload_broker::Storage;
-use offload_broker::storage::{self, Batch, Key, NotStored, OnDurable};
+use offload_broker::storage::{self, Batch, Key, NotStored, OnDurable, Ticket};
 use offload_journal::{BLOB_FROM, Failed, Journal, Record, RecordId, Refused};
 use std::io;
 use std::sync::Arc;
@@ -67,6 +67,10 @@ impl Storage for JournalStorage {
     fn batch(&self) -> Box<dyn Batch> {
         Box::new(JournalBatch { journal: self.0.clone(), batch: self.0.batch() })
     }
+
+    fn withdraw(&self, Ticket(number): Ticket) -> bool {
+        self.0.withdraw(offload_journal::Ticket(number))
+    }
 }
 
 struct JournalBatch {
@@ -89,15 +93,18 @@ impl Batch for JournalBatch {
         self.batch.remove(RecordId(id));
     }
 
-    fn commit(self: Box<Self>, on_durable: Option<OnDurable>) -> Result<(), NotStored> {
+    fn commit(self: Box<Self>, on_durable: Option<OnDurable>) -> Result<Ticket, NotStored> {
         let JournalBatch { journal, batch } = *self;
-        let appended = match on_durable {
+        let staged = match on_durable {
             Some(on_durable) => {
-                journal.append(batch, |durable| on_durable(durable.map_err(|failed| not_durable(&failed))))
+                let staged = journal
+                    .stage(batch, |durable| on_durable(durable.map_err(|failed| not_durable(&failed))));
+                journal.commit();
+                staged
             }
-            None => journal.append_lazily(batch),
+            None => journal.stage_lazily(batch),
         };
-        appended.map_err(|refused| match refused {
+        staged.map(|ticket| Ticket(ticket.0)).map_err(|refused| match refused {
             Refused::Full | Refused::TooLarge { .. } => NotStored::Full,
             Refused::Closed | Refused::Failed(_) => NotStored::Failed,
         })

@@ -1,15 +1,14 @@
-//! The broker's records as bytes: compact, and never misread by another version.
-//!
-//! The first byte is the [`VERSION`]. Numbers are little endian; texts and bytes have their length before them, in four
-//! bytes; a field that may be absent has a byte, 0 or 1, before it; times are milliseconds since 1970.
+//! The broker's records as bytes, never misread by another version: the first byte is the [`VERSION`], then come the
+//! fields in the order of [`encoding`](crate::durability::encoding). Times are milliseconds since 1970.
 
-use super::super::kind;
+use crate::durability::encoding::{Reader, Writer};
+use crate::durability::kind;
 use bytes::Bytes;
 use offload_broker::storage::{
     DeliveryRecord, Key, MessageRecord, Record, RetainedRecord, SessionRecord, SubscriptionRecord,
 };
 use offload_broker::{Message, Properties, QoS, TransportKind, UserProperties, Version};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -32,40 +31,41 @@ pub enum Malformed {
 
 /// A record's kind, and its bytes.
 pub fn encode(record: &Record) -> (u8, Vec<u8>) {
-    let mut out = Out(vec![VERSION]);
+    let mut out = Writer::default();
+    out.byte(VERSION);
     let kind = match record {
         Record::Session(session) => {
-            out.session(session);
+            put_session(&mut out, session);
             kind::SESSION
         }
         Record::Subscription(subscription) => {
-            out.subscription(subscription);
+            put_subscription(&mut out, subscription);
             kind::SUBSCRIPTION
         }
         Record::Message(MessageRecord { message, expires }) => {
-            out.message(message, *expires);
+            put_message(&mut out, message, *expires);
             kind::MESSAGE
         }
         Record::Delivery(delivery) => {
-            out.delivery(delivery);
+            put_delivery(&mut out, delivery);
             kind::DELIVERY
         }
         Record::Released { session, packet_id } => {
-            out.packet(*session, *packet_id);
+            out.number(*session).number((*packet_id).into());
             kind::RELEASED
         }
         Record::Received { session, packet_id } => {
-            out.packet(*session, *packet_id);
+            out.number(*session).number((*packet_id).into());
             kind::RECEIVED
         }
         Record::Retained(RetainedRecord { message, expires, user, source }) => {
-            out.message(message, *expires);
-            out.optional(user.as_deref(), Out::text);
-            out.ip(*source);
+            put_message(&mut out, message, *expires);
+            out.optional(user.as_deref().map(str::as_bytes));
+            put_ip(&mut out, *source);
             kind::RETAINED
         }
     };
-    (kind, out.0)
+    (kind, out.finish())
 }
 
 /// The record of these bytes.
@@ -74,315 +74,200 @@ pub fn encode(record: &Record) -> (u8, Vec<u8>) {
 ///
 /// When they are none that [`encode`] gives for this kind.
 pub fn decode(kind: u8, bytes: &[u8]) -> Result<Record, Malformed> {
-    let mut fields = Fields(bytes);
-    match fields.byte()? {
+    if !kind::BROKER.contains(&kind) {
+        return Err(Malformed::Kind(kind));
+    }
+    let mut fields = Reader::new(Bytes::copy_from_slice(bytes));
+    match fields.byte().ok_or(Malformed::Field)? {
         VERSION => {}
         version => return Err(Malformed::Version(version)),
     }
     let record = match kind {
-        kind::SESSION => Record::Session(fields.session()?),
-        kind::SUBSCRIPTION => Record::Subscription(fields.subscription()?),
+        kind::SESSION => session(&mut fields).map(Record::Session),
+        kind::SUBSCRIPTION => subscription(&mut fields).map(Record::Subscription),
         kind::MESSAGE => {
-            let (message, expires) = fields.message()?;
-            Record::Message(MessageRecord { message, expires })
+            message(&mut fields).map(|(message, expires)| Record::Message(MessageRecord { message, expires }))
         }
-        kind::DELIVERY => Record::Delivery(fields.delivery()?),
-        kind::RELEASED => Record::Released { session: fields.number()?, packet_id: fields.packet_id()? },
-        kind::RECEIVED => Record::Received { session: fields.number()?, packet_id: fields.packet_id()? },
-        kind::RETAINED => {
-            let (message, expires) = fields.message()?;
-            let user = fields.optional(Fields::arc)?;
-            Record::Retained(RetainedRecord { message, expires, user, source: fields.ip()? })
+        kind::DELIVERY => delivery(&mut fields).map(Record::Delivery),
+        kind::RELEASED => {
+            identifier(&mut fields).map(|(session, packet_id)| Record::Released { session, packet_id })
         }
+        kind::RECEIVED => {
+            identifier(&mut fields).map(|(session, packet_id)| Record::Received { session, packet_id })
+        }
+        kind::RETAINED => retained(&mut fields).map(Record::Retained),
         other => return Err(Malformed::Kind(other)),
     };
-    if fields.0.is_empty() { Ok(record) } else { Err(Malformed::Field) }
+    record.zip(fields.end()).map(|(record, ())| record).ok_or(Malformed::Field)
 }
 
-struct Out(Vec<u8>);
+fn put_session(out: &mut Writer, record: &SessionRecord) {
+    let SessionRecord { number, client_id, assigned, user, source, peer, transport, version, .. } = record;
+    out.number(*number).text(client_id).flag(*assigned).optional(user.as_deref().map(str::as_bytes));
+    put_ip(out, *source);
+    put_ip(out, peer.ip());
+    out.number(peer.port().into());
+    out.byte(match transport {
+        TransportKind::Tcp => 0,
+        TransportKind::Tls => 1,
+        TransportKind::WebSocket => 2,
+        TransportKind::WebSocketTls => 3,
+    });
+    out.byte(match version {
+        Version::V311 => 4,
+        Version::V5 => 5,
+    });
+    out.number(record.expiry.into()).optional_number(record.disconnected.map(millis));
+}
 
-impl Out {
-    fn session(&mut self, record: &SessionRecord) {
-        let SessionRecord { number, client_id, assigned, user, source, peer, transport, version, .. } =
-            record;
-        self.number(*number);
-        self.text(client_id);
-        self.flag(*assigned);
-        self.optional(user.as_deref(), Out::text);
-        self.ip(*source);
-        self.ip(peer.ip());
-        self.short(peer.port());
-        self.byte(match transport {
-            TransportKind::Tcp => 0,
-            TransportKind::Tls => 1,
-            TransportKind::WebSocket => 2,
-            TransportKind::WebSocketTls => 3,
-        });
-        self.byte(match version {
-            Version::V311 => 4,
-            Version::V5 => 5,
-        });
-        self.word(record.expiry);
-        self.optional(record.disconnected, Out::time);
+fn session(fields: &mut Reader) -> Option<SessionRecord> {
+    Some(SessionRecord {
+        number: fields.number()?,
+        client_id: fields.text()?.into(),
+        assigned: fields.flag()?,
+        user: fields.optional_text()?.map(Arc::from),
+        source: ip(fields)?,
+        peer: SocketAddr::new(ip(fields)?, fields.number()?.try_into().ok()?),
+        transport: match fields.byte()? {
+            0 => TransportKind::Tcp,
+            1 => TransportKind::Tls,
+            2 => TransportKind::WebSocket,
+            3 => TransportKind::WebSocketTls,
+            _ => return None,
+        },
+        version: match fields.byte()? {
+            4 => Version::V311,
+            5 => Version::V5,
+            _ => return None,
+        },
+        expiry: fields.number()?.try_into().ok()?,
+        disconnected: time(fields)?,
+    })
+}
+
+fn put_subscription(out: &mut Writer, record: &SubscriptionRecord) {
+    let SubscriptionRecord { session, filter, qos, no_local, retain_as_published, id } = record;
+    out.number(*session).text(filter).byte(*qos as u8).flag(*no_local).flag(*retain_as_published);
+    out.optional_number(id.map(u64::from));
+}
+
+fn subscription(fields: &mut Reader) -> Option<SubscriptionRecord> {
+    Some(SubscriptionRecord {
+        session: fields.number()?,
+        filter: fields.text()?.into(),
+        qos: QoS::from_bits(fields.byte()?)?,
+        no_local: fields.flag()?,
+        retain_as_published: fields.flag()?,
+        id: small(fields)?,
+    })
+}
+
+fn put_delivery(out: &mut Writer, record: &DeliveryRecord) {
+    let DeliveryRecord { session, message: Key(message), qos, retain, packet_id, subscription_ids } = record;
+    out.number(*session).number((*packet_id).into()).number(*message).byte(*qos as u8).flag(*retain);
+    out.number(subscription_ids.len() as u64);
+    subscription_ids.iter().for_each(|id| {
+        out.number((*id).into());
+    });
+}
+
+fn delivery(fields: &mut Reader) -> Option<DeliveryRecord> {
+    let (session, packet_id) = identifier(fields)?;
+    let message = Key(fields.number()?);
+    let qos = QoS::from_bits(fields.byte()?).filter(|qos| *qos != QoS::AtMostOnce)?;
+    let retain = fields.flag()?;
+    // Each takes bytes: a number that is too large finds its end here, not in memory.
+    let subscription_ids =
+        (0..fields.number()?).map(|_| u32::try_from(fields.number()?).ok()).collect::<Option<Vec<u32>>>()?;
+    Some(DeliveryRecord { session, message, qos, retain, packet_id, subscription_ids })
+}
+
+/// A session, and a packet identifier in it.
+fn identifier(fields: &mut Reader) -> Option<(u64, u16)> {
+    let (session, packet_id) = (fields.number()?, u16::try_from(fields.number()?).ok()?);
+    (packet_id != 0).then_some((session, packet_id))
+}
+
+fn put_message(out: &mut Writer, message: &Message, expires: Option<SystemTime>) {
+    let Message { topic, payload, qos, retain, properties } = message;
+    out.text(topic).byte(*qos as u8).flag(*retain).optional_number(expires.map(millis));
+    out.flag(properties.is_some());
+    if let Some(properties) = properties {
+        put_properties(out, properties);
     }
+    out.bytes(payload);
+}
 
-    fn subscription(&mut self, record: &SubscriptionRecord) {
-        let SubscriptionRecord { session, filter, qos, no_local, retain_as_published, id } = record;
-        self.number(*session);
-        self.text(filter);
-        self.byte(*qos as u8);
-        self.flag(*no_local);
-        self.flag(*retain_as_published);
-        self.optional(*id, Out::word);
-    }
+fn message(fields: &mut Reader) -> Option<(Message, Option<SystemTime>)> {
+    let (topic, qos, retain) = (fields.text()?.into(), QoS::from_bits(fields.byte()?)?, fields.flag()?);
+    let expires = time(fields)?;
+    let properties = if fields.flag()? { Some(Arc::new(properties(fields)?)) } else { None };
+    Some((Message { topic, payload: fields.bytes()?, qos, retain, properties }, expires))
+}
 
-    fn delivery(&mut self, record: &DeliveryRecord) {
-        let DeliveryRecord { session, message: Key(message), qos, retain, packet_id, subscription_ids } =
-            record;
-        self.packet(*session, *packet_id);
-        self.number(*message);
-        self.byte(*qos as u8);
-        self.flag(*retain);
-        self.word(subscription_ids.len() as u32);
-        subscription_ids.iter().for_each(|id| self.word(*id));
-    }
+fn retained(fields: &mut Reader) -> Option<RetainedRecord> {
+    let (message, expires) = message(fields)?;
+    let user = fields.optional_text()?.map(Arc::from);
+    Some(RetainedRecord { message, expires, user, source: ip(fields)? })
+}
 
-    fn packet(&mut self, session: u64, packet_id: u16) {
-        self.number(session);
-        self.short(packet_id);
-    }
-
-    fn message(&mut self, message: &Message, expires: Option<SystemTime>) {
-        let Message { topic, payload, qos, retain, properties } = message;
-        self.text(topic);
-        self.byte(*qos as u8);
-        self.flag(*retain);
-        self.optional(expires, Out::time);
-        self.optional(properties.as_deref(), Out::properties);
-        self.bytes(payload);
-    }
-
-    fn properties(&mut self, properties: &Properties) {
-        let Properties { payload_format, message_expiry, content_type, response_topic, .. } = properties;
-        self.optional(*payload_format, Out::byte);
-        self.optional(*message_expiry, Out::word);
-        self.optional(content_type.as_deref(), Out::text);
-        self.optional(response_topic.as_deref(), Out::text);
-        self.optional(properties.correlation_data.as_deref(), Out::bytes);
-        self.word(properties.user_properties.iter().count() as u32);
-        for (name, value) in properties.user_properties.iter() {
-            self.text(name);
-            self.text(value);
-        }
-    }
-
-    fn optional<T>(&mut self, value: Option<T>, put: impl FnOnce(&mut Out, T)) {
-        self.flag(value.is_some());
-        if let Some(value) = value {
-            put(self, value);
-        }
-    }
-
-    fn ip(&mut self, address: IpAddr) {
-        match address {
-            IpAddr::V4(address) => {
-                self.byte(4);
-                self.0.extend(address.octets());
-            }
-            IpAddr::V6(address) => {
-                self.byte(6);
-                self.0.extend(address.octets());
-            }
-        }
-    }
-
-    fn time(&mut self, at: SystemTime) {
-        let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
-        self.number(since.as_millis().try_into().unwrap_or(u64::MAX));
-    }
-
-    fn text(&mut self, text: &str) {
-        self.bytes(text.as_bytes());
-    }
-
-    /// No text or payload of MQTT has 4 GiB.
-    fn bytes(&mut self, bytes: &[u8]) {
-        self.word(bytes.len() as u32);
-        self.0.extend_from_slice(bytes);
-    }
-
-    fn flag(&mut self, flag: bool) {
-        self.byte(flag.into());
-    }
-
-    fn byte(&mut self, byte: u8) {
-        self.0.push(byte);
-    }
-
-    fn short(&mut self, short: u16) {
-        self.0.extend(short.to_le_bytes());
-    }
-
-    fn word(&mut self, word: u32) {
-        self.0.extend(word.to_le_bytes());
-    }
-
-    fn number(&mut self, number: u64) {
-        self.0.extend(number.to_le_bytes());
+fn put_properties(out: &mut Writer, properties: &Properties) {
+    let Properties { payload_format, message_expiry, content_type, response_topic, .. } = properties;
+    out.optional_number(payload_format.map(u64::from)).optional_number(message_expiry.map(u64::from));
+    out.optional(content_type.as_deref().map(str::as_bytes));
+    out.optional(response_topic.as_deref().map(str::as_bytes));
+    out.optional(properties.correlation_data.as_deref());
+    out.number(properties.user_properties.iter().count() as u64);
+    for (name, value) in properties.user_properties.iter() {
+        out.text(name).text(value);
     }
 }
 
-/// What is not read yet.
-struct Fields<'b>(&'b [u8]);
-
-impl<'b> Fields<'b> {
-    fn session(&mut self) -> Result<SessionRecord, Malformed> {
-        Ok(SessionRecord {
-            number: self.number()?,
-            client_id: self.arc()?,
-            assigned: self.flag()?,
-            user: self.optional(Fields::arc)?,
-            source: self.ip()?,
-            peer: SocketAddr::new(self.ip()?, self.short()?),
-            transport: match self.byte()? {
-                0 => TransportKind::Tcp,
-                1 => TransportKind::Tls,
-                2 => TransportKind::WebSocket,
-                3 => TransportKind::WebSocketTls,
-                _ => return Err(Malformed::Field),
-            },
-            version: match self.byte()? {
-                4 => Version::V311,
-                5 => Version::V5,
-                _ => return Err(Malformed::Field),
-            },
-            expiry: self.word()?,
-            disconnected: self.optional(Fields::time)?,
-        })
+fn properties(fields: &mut Reader) -> Option<Properties> {
+    let mut properties = Properties {
+        payload_format: small(fields)?,
+        message_expiry: small(fields)?,
+        content_type: fields.optional_text()?,
+        response_topic: fields.optional_text()?,
+        correlation_data: fields.optional()?,
+        user_properties: UserProperties::default(),
+    };
+    for _ in 0..fields.number()? {
+        properties.user_properties.push(&fields.text()?, &fields.text()?);
     }
+    Some(properties)
+}
 
-    fn subscription(&mut self) -> Result<SubscriptionRecord, Malformed> {
-        Ok(SubscriptionRecord {
-            session: self.number()?,
-            filter: self.arc()?,
-            qos: self.qos()?,
-            no_local: self.flag()?,
-            retain_as_published: self.flag()?,
-            id: self.optional(Fields::word)?,
-        })
+fn put_ip(out: &mut Writer, address: IpAddr) {
+    match address {
+        IpAddr::V4(address) => out.bytes(&address.octets()),
+        IpAddr::V6(address) => out.bytes(&address.octets()),
+    };
+}
+
+fn ip(fields: &mut Reader) -> Option<IpAddr> {
+    let octets = fields.bytes()?;
+    let v4 = <[u8; 4]>::try_from(&octets[..]).map(IpAddr::from);
+    v4.or_else(|_| <[u8; 16]>::try_from(&octets[..]).map(IpAddr::from)).ok()
+}
+
+fn millis(at: SystemTime) -> u64 {
+    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    since.as_millis().try_into().unwrap_or(u64::MAX)
+}
+
+fn time(fields: &mut Reader) -> Option<Option<SystemTime>> {
+    match fields.optional_number()? {
+        Some(millis) => UNIX_EPOCH.checked_add(Duration::from_millis(millis)).map(Some),
+        None => Some(None),
     }
+}
 
-    fn delivery(&mut self) -> Result<DeliveryRecord, Malformed> {
-        let (session, packet_id) = (self.number()?, self.packet_id()?);
-        let message = Key(self.number()?);
-        let qos = self.qos()?;
-        if qos == QoS::AtMostOnce {
-            return Err(Malformed::Field);
-        }
-        let retain = self.flag()?;
-        // Each takes four bytes: a number that is too large finds its end here, not in memory.
-        let subscription_ids = (0..self.word()?).map(|_| self.word()).collect::<Result<_, _>>()?;
-        Ok(DeliveryRecord { session, message, qos, retain, packet_id, subscription_ids })
-    }
-
-    fn message(&mut self) -> Result<(Message, Option<SystemTime>), Malformed> {
-        let (topic, qos, retain) = (self.arc()?, self.qos()?, self.flag()?);
-        let expires = self.optional(Fields::time)?;
-        let properties = self.optional(Fields::properties)?.map(Arc::new);
-        let payload = Bytes::copy_from_slice(self.bytes()?);
-        Ok((Message { topic, payload, qos, retain, properties }, expires))
-    }
-
-    fn properties(&mut self) -> Result<Properties, Malformed> {
-        let mut properties = Properties {
-            payload_format: self.optional(Fields::byte)?,
-            message_expiry: self.optional(Fields::word)?,
-            content_type: self.optional(Fields::text)?.map(str::to_owned),
-            response_topic: self.optional(Fields::text)?.map(str::to_owned),
-            correlation_data: self.optional(Fields::bytes)?.map(Bytes::copy_from_slice),
-            user_properties: UserProperties::default(),
-        };
-        for _ in 0..self.word()? {
-            properties.user_properties.push(self.text()?, self.text()?);
-        }
-        Ok(properties)
-    }
-
-    fn packet_id(&mut self) -> Result<u16, Malformed> {
-        match self.short()? {
-            0 => Err(Malformed::Field),
-            id => Ok(id),
-        }
-    }
-
-    fn qos(&mut self) -> Result<QoS, Malformed> {
-        QoS::from_bits(self.byte()?).ok_or(Malformed::Field)
-    }
-
-    fn optional<T>(
-        &mut self,
-        read: impl FnOnce(&mut Self) -> Result<T, Malformed>,
-    ) -> Result<Option<T>, Malformed> {
-        if self.flag()? { read(self).map(Some) } else { Ok(None) }
-    }
-
-    fn ip(&mut self) -> Result<IpAddr, Malformed> {
-        match self.byte()? {
-            4 => Ok(Ipv4Addr::from(self.array::<4>()?).into()),
-            6 => Ok(Ipv6Addr::from(self.array::<16>()?).into()),
-            _ => Err(Malformed::Field),
-        }
-    }
-
-    fn time(&mut self) -> Result<SystemTime, Malformed> {
-        UNIX_EPOCH.checked_add(Duration::from_millis(self.number()?)).ok_or(Malformed::Field)
-    }
-
-    fn arc(&mut self) -> Result<Arc<str>, Malformed> {
-        self.text().map(Arc::from)
-    }
-
-    fn text(&mut self) -> Result<&'b str, Malformed> {
-        str::from_utf8(self.bytes()?).map_err(|_| Malformed::Field)
-    }
-
-    fn bytes(&mut self) -> Result<&'b [u8], Malformed> {
-        let length = self.word()? as usize;
-        self.take(length)
-    }
-
-    fn flag(&mut self) -> Result<bool, Malformed> {
-        match self.byte()? {
-            0 => Ok(false),
-            1 => Ok(true),
-            _ => Err(Malformed::Field),
-        }
-    }
-
-    fn byte(&mut self) -> Result<u8, Malformed> {
-        self.array().map(u8::from_le_bytes)
-    }
-
-    fn short(&mut self) -> Result<u16, Malformed> {
-        self.array().map(u16::from_le_bytes)
-    }
-
-    fn word(&mut self) -> Result<u32, Malformed> {
-        self.array().map(u32::from_le_bytes)
-    }
-
-    fn number(&mut self) -> Result<u64, Malformed> {
-        self.array().map(u64::from_le_bytes)
-    }
-
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
-        self.take(N)?.try_into().map_err(|_| Malformed::Field)
-    }
-
-    fn take(&mut self, length: usize) -> Result<&'b [u8], Malformed> {
-        let (taken, rest) = self.0.split_at_checked(length).ok_or(Malformed::Field)?;
-        self.0 = rest;
-        Ok(taken)
+/// A number of fewer bytes, or none.
+fn small<T: TryFrom<u64>>(fields: &mut Reader) -> Option<Option<T>> {
+    match fields.optional_number()? {
+        Some(number) => T::try_from(number).ok().map(Some),
+        None => Some(None),
     }
 }
 

@@ -20,7 +20,7 @@ use crate::{
     stats::{Counters, Stats},
     storage::{Key, Record, Storage},
     throttle::Throttle,
-    topics::{Oversize, Placed, Topics, sys::Sys},
+    topics::{Oversize, Placed, Published, Topics, sys::Sys},
 };
 
 /// An MQTT broker. Clones are handles to the same one.
@@ -108,18 +108,20 @@ impl Broker {
     /// [account](ClientInfo::account), whether the client is still there or not, and to no more sessions of one
     /// identity than [`Config::max_receivers_per_identity`]. Otherwise as [`publish`](Self::publish).
     ///
-    /// `on_acknowledged` is called when all sessions that have it now have acknowledged it, if they all do.
+    /// Where the storage has no room for it, it waits in memory alone for the sessions that are to outlive a crash, and
+    /// [`Published::unstored`] says for how many. `on_acknowledged` is called when all sessions that have it now have
+    /// acknowledged it, if they all do.
     pub fn publish_for(
         &self,
         account: &str,
         message: &Message,
         oversize: Option<Oversize<'_>>,
         on_acknowledged: Option<OnAcknowledged>,
-    ) -> usize {
+    ) -> Published {
         let topics = self.topics();
         match topics.is_publishable(message) {
             true => topics.publish_for(account, message, oversize, on_acknowledged),
-            false => 0,
+            false => Published::default(),
         }
     }
 

@@ -202,6 +202,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 }
                 Event::Read(_) | Event::Written(Err(_)) => return End::Lost,
                 Event::Written(Ok(())) | Event::Awake => {}
+                Event::StorageFailed => return End::StorageFailed,
                 Event::Shutdown => {
                     // What came between the last look and the shutdown is sent too: whoever stops the broker has
                     // published a last message before.
@@ -404,10 +405,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             return Poll::Ready(Event::Awake);
         }
         if let FilterStorage::Waits(stored) = &mut self.storing
-            && let Poll::Ready(Ok(())) = Pin::new(stored).poll(cx)
+            && let Poll::Ready(stored) = Pin::new(stored).poll(cx)
         {
             self.storing = FilterStorage::Done;
-            return Poll::Ready(Event::Awake);
+            return Poll::Ready(if stored.is_ok() { Event::Awake } else { Event::StorageFailed });
         }
         if !hold && let Poll::Ready(read) = self.stream.poll_read(cx) {
             return Poll::Ready(Event::Read(read));
@@ -464,6 +465,8 @@ enum Event {
     Written(io::Result<()>),
     /// Something was put into the session, or is as it was waited for.
     Awake,
+    /// What was waited for never comes.
+    StorageFailed,
     Timer,
     Shutdown,
 }

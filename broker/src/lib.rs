@@ -150,7 +150,7 @@ pub use self::{
     },
     stats::{Dropped, Stats},
     storage::Storage,
-    topics::{Oversize, Placed},
+    topics::{Oversize, Placed, Published},
     transport::{
         Transport,
         peer::TransportKind,

@@ -15,7 +15,7 @@ use std::{
         Arc, Weak,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use parking_lot::RwLock;
@@ -168,7 +168,14 @@ impl SessionRegistry {
             Some(former) if session_present => {
                 let mut state = former.lock();
                 let (on_stored, signal) = stored_signal();
-                match self.store(former, &client, session_expiry, None, state.record, Some(on_stored)) {
+                match self.store(
+                    former,
+                    &client,
+                    session_expiry,
+                    Connection::There,
+                    state.record,
+                    Some(on_stored),
+                ) {
                     Ok(record) => {
                         state.record = record;
                         stored = record.map(|_| signal);
@@ -190,7 +197,8 @@ impl SessionRegistry {
                 let session = Session::new(client_id.clone(), user.clone(), account.clone(), serial, storage);
                 let session = Arc::new(session);
                 let (on_stored, signal) = stored_signal();
-                match self.store(&session, &client, session_expiry, None, None, Some(on_stored)) {
+                match self.store(&session, &client, session_expiry, Connection::There, None, Some(on_stored))
+                {
                     Ok(record) => {
                         session.lock().record = record;
                         stored = record.map(|_| signal);
@@ -205,7 +213,15 @@ impl SessionRegistry {
             }
         };
         let ends = (!session_present).then_some(Reason::SessionTakenOver);
+        let was_stored = former.as_ref().is_some_and(|former| former.lock().record.is_some());
         let detached = former.map(|former| self.detach(former, ends));
+        if let (true, Some(_), Some(storage)) = (was_stored, ends, &self.context.storage) {
+            // A crash does not bring it back: its removal is durable before CONNACK says that it is gone.
+            let (on_stored, signal) = stored_signal();
+            // One that has failed drops the signal, and there is no CONNACK.
+            let _ = storage.batch().commit(Some(on_stored));
+            stored = Some(signal);
+        }
 
         let client = Arc::new(ClientInfo { session: Arc::downgrade(&session), ..client });
         let connection_id = self.next_number();
@@ -235,13 +251,12 @@ impl SessionRegistry {
     }
 
     /// Stores what is known of a session, if it is stored at all, in place of its former record; returns the new one.
-    /// Without `disconnected` it is connected.
     fn store(
         &self,
         session: &Session,
         client: &ClientInfo,
         expiry: u32,
-        disconnected: Option<SystemTime>,
+        connection: Connection,
         former: Option<Key>,
         on_durable: Option<OnDurable>,
     ) -> Result<Option<Key>, NotStored> {
@@ -261,7 +276,7 @@ impl SessionRegistry {
             transport: client.transport,
             version: client.version,
             expiry,
-            disconnected,
+            disconnected: (connection == Connection::Ended).then(|| storage.now()),
         }));
         batch.commit(on_durable)?;
         Ok(Some(record))
@@ -290,9 +305,9 @@ impl SessionRegistry {
                 state.expires = Some(now + Duration::from_secs(state.expiry.into()));
                 state.will_due = state.will.as_ref().map(|will| now + Duration::from_secs(will.delay.into()));
                 state.last_client = Some(connection.client.clone());
-                let (wall, former) = (SystemTime::now(), state.record);
+                let former = state.record;
                 // Without room the record that there is stays: a crash counts as the disconnect then.
-                match self.store(session, &connection.client, state.expiry, Some(wall), former, None) {
+                match self.store(session, &connection.client, state.expiry, Connection::Ended, former, None) {
                     Ok(record) => state.record = record,
                     Err(NotStored::Full | NotStored::Failed) => {}
                 }
@@ -347,8 +362,8 @@ impl SessionRegistry {
         self.last_number.fetch_max(record.number, Relaxed);
         let config = &self.context.config;
         let expiry = record.expiry.min(config.max_session_expiry_seconds());
-        // The clock may have been set meanwhile: it is never away for less than nothing.
-        let away = record.disconnected.map_or(Duration::ZERO, |at| at.elapsed().unwrap_or_default());
+        let age = |at| self.context.storage.as_ref().map_or(Duration::ZERO, |storage| storage.age(at));
+        let away = record.disconnected.map_or(Duration::ZERO, age);
         let left = Duration::from_secs(expiry.into()).saturating_sub(away);
         if left.is_zero() {
             return Err(NotRecovered::Expired);
@@ -361,9 +376,8 @@ impl SessionRegistry {
         if sessions.contains_key(client_id) {
             return Err(NotRecovered::Replaced);
         }
-        if sessions.len() >= config.max_sessions
-            || account.sessions_away.get() >= config.max_sessions_away_per_identity
-        {
+        // Whoever was connected is away now, too: those are counted, and refuse nobody that was there.
+        if sessions.len() >= config.max_sessions {
             return Err(NotRecovered::NoRoom);
         }
         let storage = self.context.storage.clone();
@@ -580,6 +594,13 @@ pub(crate) struct Connected {
     pub max_packet: usize,
     /// Comes when it is durable that there is such a session, if it is stored; an error when it never will be.
     pub stored: Option<oneshot::Receiver<()>>,
+}
+
+/// Whether a session has one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Connection {
+    There,
+    Ended,
 }
 
 /// Why a session of an earlier process is no more.

@@ -34,7 +34,7 @@ use crate::{
         client::ClientInfo,
         incoming::{Decided, Incoming, PublishNumber, Released},
         inflight::Stage,
-        outbox::{Encoding, Full, Outbox, Release, Settled},
+        outbox::{Encoding, Full, Outbox, Place, Release, Settled},
         receipt::Receipt,
         stored::{Keep, StoredMessage, Storing},
     },
@@ -90,6 +90,15 @@ pub(crate) struct State {
     pub record: Option<Key>,
     /// What the connection is to be sent since the storage has what it follows from.
     due: Vec<Due>,
+    /// The identifiers that are released, and whose removal is not durable.
+    releasing: HashMap<u16, Releasing>,
+}
+
+/// PUBREL came, and is answered when that is durable.
+struct Releasing {
+    connection_id: u64,
+    /// The connection on which it came again; all of these are answered together.
+    again: Option<u64>,
 }
 
 /// What is known of a filter beside the tree.
@@ -139,6 +148,7 @@ impl Session {
                 ended: None,
                 record: None,
                 due: Vec::new(),
+                releasing: HashMap::new(),
             }),
         }
     }
@@ -173,7 +183,8 @@ impl Session {
     ) -> Enqueued {
         let state = &mut *self.state.lock();
         let offered = state.offer(publish, self.keep(storing), config, counters);
-        if let (Enqueued::InQueue, Some(connection)) = (&offered, &mut state.connection) {
+        if let (Enqueued::InQueue | Enqueued::Unstored, Some(connection)) = (&offered, &mut state.connection)
+        {
             connection.wake();
         }
         offered
@@ -208,23 +219,33 @@ impl Session {
     }
 
     /// PUBREL came from the client; says whether the identifier was known, if PUBCOMP may be sent now: where it is
-    /// stored it is not before that is durably removed, so that the client can use it again.
-    pub fn release(self: &Arc<Self>, connection_id: u64, id: u16) -> Result<Option<bool>, Evicted> {
+    /// stored it is not before that is durably removed, so that the client can use it again. The error says whether too
+    /// many wait for that, of which there are no more than `most`.
+    pub fn release(
+        self: &Arc<Self>,
+        connection_id: u64,
+        id: u16,
+        most: u16,
+    ) -> Result<Result<bool, Pause>, Evicted> {
         let mut state = self.lock_for(connection_id)?;
+        if let Some(releasing) = state.releasing.get_mut(&id) {
+            releasing.again = Some(connection_id);
+            return Ok(Err(Pause(false)));
+        }
         let Released { known, record } = state.incoming.release(id);
-        let Some(storage) = &self.storage else { return Ok(Some(known)) };
+        let (Some(storage), Some(record)) = (&self.storage, record) else { return Ok(Ok(known)) };
+        state.releasing.insert(id, Releasing { connection_id, again: None });
+        let pause = Pause(state.releasing.len() > usize::from(most));
         let mut batch = storage.batch();
-        record.into_iter().for_each(|record| batch.remove(record));
+        batch.remove(record);
         let session = self.clone();
         // One that has failed completes nothing.
         let _ = batch.commit(Some(Box::new(move |durable| {
-            if durable.is_ok()
-                && let Ok(mut state) = session.lock_for(connection_id)
-            {
-                state.put_due(Due::Complete(id, known));
+            if durable.is_ok() {
+                session.lock().released_durably(id);
             }
         })));
-        Ok(None)
+        Ok(Err(pause))
     }
 
     /// PUBREC came from the client; says whether there is such a message, if PUBREL may be sent now: where it is stored
@@ -303,7 +324,9 @@ impl Session {
         out: &mut BytesMut,
     ) -> Result<Filled, Evicted> {
         let mut state = self.lock_for(connection_id)?;
-        let State { connection: Some(connection), incoming, outbox, backlog, due, .. } = &mut *state else {
+        let State { connection: Some(connection), incoming, outbox, backlog, due, releasing, .. } =
+            &mut *state
+        else {
             return Err(Evicted(Reason::SessionTakenOver));
         };
         connection.awake = false;
@@ -315,7 +338,7 @@ impl Session {
         }
         let dropped = outbox.fill(to, config.write_buffer, counters, out);
         Ok(Filled {
-            pause: Pause(incoming.pending() > usize::from(config.receive_maximum)),
+            pause: Pause(incoming.pending() + releasing.len() > usize::from(config.receive_maximum)),
             retained: !backlog.is_empty() && outbox.has_room_for_retained(config),
             dropped,
         })
@@ -391,10 +414,10 @@ impl State {
             return Enqueued::Absent;
         }
         let keep = keep.filter(|_| publish.qos != QoS::AtMostOnce && self.expiry > 0);
-        let is_stored = keep.is_some();
         match self.outbox.push(publish, keep, config, counters) {
-            Ok(()) if is_stored => Enqueued::Stored,
-            Ok(()) => Enqueued::InQueue,
+            Ok(Place::InMemory) => Enqueued::InQueue,
+            Ok(Place::Stored) => Enqueued::Stored,
+            Ok(Place::Unstored) => Enqueued::Unstored,
             Err(full) => Enqueued::Full(full),
         }
     }
@@ -404,6 +427,22 @@ impl State {
         if let Some(connection) = &mut self.connection {
             self.due.push(due);
             connection.wake();
+        }
+    }
+
+    /// It is durable that an identifier is released.
+    fn released_durably(&mut self, id: u16) {
+        let Some(Releasing { connection_id, again }) = self.releasing.remove(&id) else { return };
+        if self.releasing.is_empty() {
+            self.releasing = HashMap::new();
+        }
+        let Some(current) = self.connection.as_ref().map(|connection| connection.id) else { return };
+        if current == connection_id {
+            self.put_due(Due::Complete(id, true));
+        }
+        if again == Some(current) {
+            // Asked for on two connections, it was known to the client.
+            self.put_due(Due::Complete(id, current != connection_id));
         }
     }
 
@@ -472,6 +511,8 @@ pub(crate) enum Enqueued {
     InQueue,
     /// It is in the queue, and is to be handed over to the storage.
     Stored,
+    /// It is in the queue, and only there: its identity has no room in the storage.
+    Unstored,
     /// Refused by the bounds of the queue.
     Full(Full),
     /// QoS 0 without a connection, or the session has ended.

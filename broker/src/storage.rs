@@ -8,7 +8,8 @@
 //!
 //! | what happens | what is stored | what waits until that is durable |
 //! | --- | --- | --- |
-//! | a session that outlives its connection begins, or ends with another | [`Record::Session`] | CONNACK |
+//! | a session that outlives its connection begins | [`Record::Session`] | CONNACK |
+//! | another session takes its place | the removal of all that it has | CONNACK |
 //! | its connection ends | [`Record::Session`] again, with the time | |
 //! | SUBSCRIBE, UNSUBSCRIBE | [`Record::Subscription`] | SUBACK, UNSUBACK |
 //! | a message at QoS 1 or 2 is queued for it | [`Record::Message`] once; for each session [`Record::Delivery`], at QoS 2 [`Record::Released`] too | the publisher's PUBACK or PUBREC; sending it at QoS 2 |
@@ -21,7 +22,11 @@
 //! Nothing else is: no message at QoS 0 (unless a client retains it, and nobody waits for that), no session that ends
 //! with its connection, no will, nothing that the application retains.
 
-use std::{net::IpAddr, net::SocketAddr, sync::Arc, time::SystemTime};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use crate::{
     message::{Message, QoS},
@@ -44,7 +49,24 @@ pub trait Storage: Send + Sync + 'static {
         let _ = ticket;
         false
     }
+
+    /// Now, for [`age`](Self::age) to tell how long ago that was, in a later process too. By default that is the clock
+    /// on the wall.
+    fn now(&self) -> Moment {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Moment([since.as_millis().try_into().unwrap_or(u64::MAX), 0, 0])
+    }
+
+    /// How long ago a moment was; zero for one that seems to come.
+    fn age(&self, Moment([millis, ..]): Moment) -> Duration {
+        let Moment([now, ..]) = self.now();
+        Duration::from_millis(now.saturating_sub(millis))
+    }
 }
+
+/// When something was: only the storage that has said it can read it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment(pub [u64; 3]);
 
 /// Names a batch that was handed over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +84,9 @@ pub trait Batch: Send {
     /// Takes the batch over: what is durable of all batches is always a first part of them, in the order of these
     /// calls. `on_durable` is called once, on any thread but not within this call, when the batch is durable or may
     /// not be; in the order of the batches, too.
+    ///
+    /// A batch with long messages may find no room when its turn comes: `on_durable` gets [`NotStored::Full`], and
+    /// nothing of it is stored, though later batches are.
     ///
     /// # Errors
     ///
@@ -95,7 +120,7 @@ impl From<NotStored> for Reason {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key(pub u64);
 
-/// What is stored. Times are those of the wall clock.
+/// What is stored. When a message expires is said by the wall clock.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Record {
     /// A session that outlives its connection.
@@ -147,7 +172,7 @@ pub struct SessionRecord {
     /// Seconds that it outlives its connection.
     pub expiry: u32,
     /// When its connection ended; `None` while there is one.
-    pub disconnected: Option<SystemTime>,
+    pub disconnected: Option<Moment>,
 }
 
 /// See [`Record::Subscription`].

@@ -33,21 +33,22 @@ use crate::{
         client::ClientInfo,
         outbox::Full,
         receipt::{OnAcknowledged, Receipt, Receipts},
-        stored::Storing,
+        stored::{self, StoredMessage, Storing, WithoutRoom},
     },
     stats::{Stats, count},
     storage::{Key, NotStored, OnDurable},
     throttle::{Cause, clip},
     topics::{
         fan_out::{FanOut, Grant, Recipient, Routed, Stores},
-        retained::{Kept, Retained},
+        retained::{Kept, Retained, Written},
         trie::Trie,
     },
 };
 
-/// Sessions whose places for one message are handed over to the storage together: all of them or none after a crash.
-/// With more, those who publish again what was not acknowledged may reach some twice, at QoS 2 too.
-const STORED_AT_ONCE: usize = 4_096;
+/// Bytes, about, of sessions' places for one message that are handed over to the storage together, for some 250 of
+/// them: all of them or none after a crash. A batch of the smallest journal has room for twice as much. With more,
+/// those who publish again what was not acknowledged may reach some twice, at QoS 2 too.
+const STORED_AT_ONCE: usize = 128 * 1024;
 /// Retained messages on topics that start with `$`: `$SYS/…` has some forty, and the application may add its own.
 const MAX_OWN_RETAINED_MESSAGES: usize = 10_000;
 /// Bytes of these messages.
@@ -76,7 +77,7 @@ impl Topics {
             retained: RwLock::new(Retained::new(
                 config.max_retained_messages,
                 config.max_retained_bytes,
-                context.storage.clone(),
+                Some(context.clone()),
             )),
             own_retained: RwLock::new(Retained::new(MAX_OWN_RETAINED_MESSAGES, MAX_OWN_RETAINED_BYTES, None)),
             context,
@@ -121,7 +122,7 @@ impl Topics {
         message: &Message,
         oversize: Option<Oversize<'_>>,
         on_acknowledged: Option<OnAcknowledged>,
-    ) -> usize {
+    ) -> Published {
         let mut fan_out = self.start(None, message);
         fan_out.receipts = on_acknowledged.map(Receipts::new);
         let mut recipients = self.recipients(message, &fan_out, usize::MAX);
@@ -150,7 +151,8 @@ impl Topics {
             }
         }
         self.finish(message, &mut fan_out);
-        fan_out.routed.reached
+        let Routed { reached, unstored, .. } = fan_out.routed;
+        Published { reached, unstored }
     }
 
     /// Hands a message to the session of one client only, if one of its subscriptions matches.
@@ -169,10 +171,11 @@ impl Topics {
         fan_out.receipts = on_acknowledged.map(Receipts::new);
         match self.offer(&session, &grant, message, oversize, &mut fan_out) {
             Enqueued::InQueue => Placed::Queued,
-            Enqueued::Stored if self.hand_over(message, fan_out.stores, None) == Err(NotStored::Full) => {
-                Placed::Dropped
-            }
-            Enqueued::Stored => Placed::Queued,
+            Enqueued::Stored => match self.hand_over(message, fan_out.stores, None) {
+                Ok(()) => Placed::Queued,
+                Err(_) => Placed::Unstored,
+            },
+            Enqueued::Unstored => Placed::Unstored,
             Enqueued::Full(_) | Enqueued::Oversize(..) => Placed::Dropped,
             Enqueued::Absent => self.no_session(),
         }
@@ -188,15 +191,21 @@ impl Topics {
     pub fn start(&self, publisher: Option<&Session>, message: &Message) -> FanOut {
         let mut routed = Routed::default();
         let expires = expires(message);
-        let mut is_stored = false;
+        let mut retained = None;
+        let mut has_failed = false;
         if message.retain {
             let owner = publisher.map(|session| &session.account);
             let mut store = self.retained(&message.topic).write();
             let kept = store.keep(message, expires, owner, Instant::now());
             drop(store);
-            routed.kept = kept != Kept::No;
-            is_stored = kept == Kept::Stored;
-            if !routed.kept {
+            routed.kept = matches!(kept, Kept::InMemory | Kept::Stored(_));
+            has_failed = matches!(kept, Kept::Failed);
+            if let Kept::Unstored = kept {
+                routed.refused += 1;
+                routed.unstored += 1;
+                report_not_retained(&self.context, &message.topic);
+            }
+            if let Kept::No = kept {
                 count(&self.context.counters.dropped_retained_full);
                 routed.refused += 1;
                 if let Some(left_out) = self.context.throttle.line(Cause::Dropped) {
@@ -212,9 +221,14 @@ impl Topics {
                     );
                 }
             }
+            if let Kept::Stored(written) = kept {
+                retained = Some(written);
+            }
         }
         let mut fan_out = FanOut::new(publisher.map(|session| session.serial), expires, routed);
-        fan_out.stores.handed_over = is_stored;
+        fan_out.stores.handed_over = retained.is_some();
+        fan_out.parts.extend(retained.flatten());
+        fan_out.has_failed = has_failed;
         fan_out
     }
 
@@ -239,8 +253,16 @@ impl Topics {
     ) -> bool {
         let recipients = self.recipients(message, fan_out, fan_out::SLICE);
         self.deliver(message, &recipients, fan_out, oversize);
-        if fan_out.stores.storing.deliveries() >= STORED_AT_ONCE {
-            self.finish(message, fan_out);
+        if fan_out.stores.storing.bytes() >= STORED_AT_ONCE {
+            let part = stored::is_long(message.weight()).then(Arc::<Written>::default);
+            let on_durable = part.clone().map(|part| {
+                Box::new(move |durable| {
+                    let _ = part.set(durable);
+                }) as OnDurable
+            });
+            // One that has failed keeps nothing, and nothing is acknowledged that waits for it.
+            let _ = self.store(message, fan_out, on_durable);
+            fan_out.parts.extend(part);
             fan_out.stores.handed_over = true;
         }
         fan_out.delivered(&recipients)
@@ -260,10 +282,14 @@ impl Topics {
         fan_out: &mut FanOut,
         on_durable: Option<OnDurable>,
     ) -> Result<(), NotStored> {
-        let stores = std::mem::take(&mut fan_out.stores);
+        let without_room = fan_out.stores.storing.without_room();
+        let stores = std::mem::replace(&mut fan_out.stores, Stores::new(without_room));
         let sessions = stores.sessions.len();
         let handed_over = self.hand_over(message, stores, on_durable);
-        if handed_over == Err(NotStored::Full) {
+        if handed_over.is_err() {
+            fan_out.routed.unstored += sessions;
+        }
+        if handed_over == Err(NotStored::Full) && without_room == WithoutRoom::Refused {
             fan_out.routed.reached -= sessions;
             fan_out.routed.refused += sessions;
         }
@@ -273,7 +299,7 @@ impl Topics {
     fn hand_over(
         &self,
         message: &Message,
-        Stores { mut storing, sessions, handed_over: more }: Stores,
+        Stores { storing, sessions, handed_over: more }: Stores,
         on_durable: Option<OnDurable>,
     ) -> Result<(), NotStored> {
         if storing.is_empty() {
@@ -283,49 +309,49 @@ impl Topics {
             };
             return storage.batch().commit(on_durable).map(drop);
         }
-        let stored = storing.message().cloned();
-        let on_durable = match &stored {
-            // It is sent when it is durable.
-            Some(stored) if message.qos == QoS::ExactlyOnce => {
-                // The sessions keep it.
-                let (stored, sessions) = (Arc::downgrade(stored), sessions.clone());
-                Some(Box::new(move |durable: Result<(), NotStored>| {
-                    if durable.is_ok() {
-                        if let Some(stored) = stored.upgrade() {
-                            stored.set_durable();
-                        }
-                        sessions.iter().for_each(|session| session.wake());
-                    }
-                    if let Some(on_durable) = on_durable {
-                        on_durable(durable);
-                    }
-                }) as OnDurable)
-            }
-            _ => on_durable,
-        };
-        let handed_over = std::mem::take(&mut storing).commit(on_durable, more);
-        if let Some(stored) = stored {
-            if handed_over == Err(NotStored::Full) {
-                for session in &sessions {
-                    session.take_back(&stored, &self.context.counters);
-                }
-                self.report_storage_full(message, sessions.len());
-            } else {
-                stored.set_handed_over();
-                sessions.iter().for_each(|session| session.wake());
-            }
+        let Some(stored) = storing.message().cloned() else { return storing.commit(on_durable, more) };
+        let without_room = storing.without_room();
+        let on_durable = self.when_stored(message, &stored, &sessions, without_room, on_durable);
+        let handed_over = storing.commit(on_durable, more);
+        match handed_over {
+            Ok(()) => {}
+            Err(NotStored::Failed) if message.qos != QoS::ExactlyOnce => stored.set_in_memory(),
+            Err(why) => not_stored(&self.context, message, &stored, &sessions, without_room, why),
         }
+        // Before a session can be done with it.
+        drop(stored);
+        sessions.iter().for_each(|session| session.wake());
         handed_over
     }
 
-    fn report_storage_full(&self, message: &Message, sessions: usize) {
-        if let Some(left_out) = self.context.throttle.line(Cause::Dropped) {
-            let topic = clip(&message.topic);
-            warn!(
-                topic,
-                sessions, left_out, "the storage is full: a message is not queued for sessions that stay"
-            );
+    /// What follows when a message is stored, or turns out not to be: one at QoS 2 waits for that, and for a long one
+    /// the disk may be full when its turn comes.
+    fn when_stored(
+        &self,
+        message: &Message,
+        stored: &Arc<StoredMessage>,
+        sessions: &[Arc<Session>],
+        without_room: WithoutRoom,
+        on_durable: Option<OnDurable>,
+    ) -> Option<OnDurable> {
+        if message.qos != QoS::ExactlyOnce && !stored::is_long(message.weight()) {
+            return on_durable;
         }
+        // The sessions keep it.
+        let stored = Arc::downgrade(stored);
+        let (context, message, sessions) = (self.context.clone(), message.clone(), sessions.to_vec());
+        Some(Box::new(move |durable| {
+            if let Some(stored) = stored.upgrade() {
+                match durable {
+                    Ok(()) => stored.set_durable(),
+                    Err(why) => not_stored(&context, &message, &stored, &sessions, without_room, why),
+                }
+            }
+            sessions.iter().for_each(|session| session.wake());
+            if let Some(on_durable) = on_durable {
+                on_durable(durable);
+            }
+        }))
     }
 
     fn recipients(&self, message: &Message, fan_out: &FanOut, limit: usize) -> Vec<Recipient> {
@@ -342,7 +368,14 @@ impl Topics {
         for Recipient { session, grant, .. } in recipients {
             match self.offer(session, grant, message, oversize, fan_out) {
                 Enqueued::InQueue | Enqueued::Stored => fan_out.routed.reached += 1,
-                Enqueued::Full(_) => fan_out.routed.refused += 1,
+                Enqueued::Unstored => {
+                    fan_out.routed.reached += 1;
+                    fan_out.routed.unstored += 1;
+                }
+                Enqueued::Full(Full { unstored, .. }) => {
+                    fan_out.routed.refused += 1;
+                    fan_out.routed.unstored += usize::from(unstored);
+                }
                 Enqueued::Absent | Enqueued::Oversize(..) => {}
             }
         }
@@ -370,13 +403,13 @@ impl Topics {
             let size = |message: &Message| grant.outbound(message, expires).packet_size(to.version);
             if let Some(replacement) = oversize(to.max_packet, &size).filter(encodable) {
                 // It is a message of its own, for this session alone.
-                let mut own = Stores::default();
+                let mut own = Stores::new(stores.storing.without_room());
                 offered = offer(&replacement, receipt.take(), &mut own.storing);
                 if let Enqueued::Stored = offered {
                     own.sessions.push(session.clone());
                     return match self.hand_over(&replacement, own, None) {
-                        Err(NotStored::Full) => Enqueued::Absent,
-                        Ok(()) | Err(NotStored::Failed) => Enqueued::InQueue,
+                        Ok(()) => Enqueued::InQueue,
+                        Err(_) => Enqueued::Unstored,
                     };
                 }
             }
@@ -385,6 +418,9 @@ impl Topics {
             Enqueued::Full(full) => self.report_full(session, message, full),
             Enqueued::Oversize(..) => count(&self.context.counters.dropped_oversize),
             Enqueued::Stored => stores.sessions.push(session.clone()),
+            Enqueued::Unstored => {
+                report_storage_full(&self.context, &message.topic, 1, stores.storing.without_room())
+            }
             Enqueued::InQueue | Enqueued::Absent => {}
         }
         offered
@@ -418,6 +454,49 @@ impl Topics {
     }
 }
 
+/// The storage has not taken a message: its sessions do not get it, or have it in memory alone.
+fn not_stored(
+    context: &BrokerContext,
+    message: &Message,
+    stored: &Arc<StoredMessage>,
+    sessions: &[Arc<Session>],
+    without_room: WithoutRoom,
+    why: NotStored,
+) {
+    match without_room {
+        WithoutRoom::InMemory => stored.set_in_memory(),
+        WithoutRoom::Refused => {
+            sessions.iter().for_each(|session| session.take_back(stored, &context.counters))
+        }
+    }
+    if why == NotStored::Full {
+        report_storage_full(context, &message.topic, sessions.len(), without_room);
+    }
+}
+
+fn report_not_retained(context: &BrokerContext, topic: &str) {
+    count(&context.counters.dropped_retained_full);
+    if let Some(left_out) = context.throttle.line(Cause::Dropped) {
+        warn!(topic = clip(topic), left_out, "the storage is full: a message is not retained");
+    }
+}
+
+fn report_storage_full(context: &BrokerContext, topic: &str, sessions: usize, without_room: WithoutRoom) {
+    let Some(left_out) = context.throttle.line(Cause::Dropped) else { return };
+    let topic = clip(topic);
+    match without_room {
+        WithoutRoom::Refused => {
+            warn!(
+                topic,
+                sessions, left_out, "the storage is full: a message is not queued for sessions that stay"
+            );
+        }
+        WithoutRoom::InMemory => {
+            warn!(topic, sessions, left_out, "the storage is full: a message is queued in memory alone");
+        }
+    }
+}
+
 /// When a message that is published now expires (section 3.3.2.3.3).
 fn expires(message: &Message) -> Option<Instant> {
     let seconds = message.properties.as_ref()?.message_expiry?;
@@ -428,11 +507,23 @@ fn expires(message: &Message) -> Option<Instant> {
 /// a function that says how large a message would be for it.
 pub type Oversize<'a> = &'a dyn Fn(usize, &dyn Fn(&Message) -> usize) -> Option<Message>;
 
+/// Where a message of the application's went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Published {
+    /// Sessions that have it now.
+    pub reached: usize,
+    /// Those of them that are to outlive a crash and have it in memory alone, since the storage has no room or has
+    /// failed: after a crash they have not got it.
+    pub unstored: usize,
+}
+
 /// What became of a message for one client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Placed {
     /// It is in its queue.
     Queued,
+    /// It is in its queue, in memory alone: the session is to outlive a crash, and the storage has no room or has failed.
+    Unstored,
     /// The client has no subscription that matches.
     NoSubscription,
     /// The client has one, but its queue is full, or it takes no packet of that size; that is counted.

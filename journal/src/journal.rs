@@ -98,10 +98,11 @@ impl Journal {
     /// journal's thread. Whatever they do delays the next sync.
     ///
     /// The completion comes when the batch is durable ([`Durability`](crate::Durability) says what that is), or with
-    /// the cause when it may not be.
+    /// the cause when it may not be. One that panics is reported by the panic hook, and leaves the journal as it is.
     ///
     /// # Errors
-    /// When the batch is not taken; the completion is dropped. A batch without new records is never [`Refused::Full`].
+    /// When the batch is not taken; the completion is dropped. A batch without new records is never [`Refused::Full`]:
+    /// an empty one tells when all before it is durable, however full the journal is.
     pub fn append(
         &self,
         batch: Batch,

@@ -354,8 +354,8 @@ impl Writer {
         }
         if let Some(failed) = self.shared.failed() {
             let waiting = std::mem::take(&mut self.shared.lock().queue);
-            for on_durable in self.group.into_iter().chain(waiting).filter_map(|waiting| waiting.on_durable) {
-                on_durable(Err(failed.clone()));
+            for waiting in self.group.into_iter().chain(waiting) {
+                complete(waiting.on_durable, Err(failed.clone()));
             }
         }
     }
@@ -462,9 +462,8 @@ impl Writer {
                 Err(_) => {
                     let dropped = self.group.pop_front().expect("it is the first");
                     self.shared.lock().usage.subtract(dropped.usage);
-                    if let Some(on_durable) = dropped.on_durable {
-                        on_durable(Err(Failed::new(io::ErrorKind::StorageFull.into())));
-                    }
+                    let full = Failed::new(io::ErrorKind::StorageFull.into());
+                    complete(dropped.on_durable, Err(full));
                     return Ok(());
                 }
             }
@@ -484,9 +483,7 @@ impl Writer {
         while self.staged > 0 {
             self.staged -= 1;
             let completed = self.group.pop_front().expect("what is staged is in the group");
-            if let Some(on_durable) = completed.on_durable {
-                on_durable(Ok(()));
-            }
+            complete(completed.on_durable, Ok(()));
         }
         Ok(())
     }
@@ -494,5 +491,12 @@ impl Writer {
     fn sync(&mut self) -> io::Result<()> {
         self.dirty_since = None;
         self.log.sync()
+    }
+}
+
+/// Tells whoever waits for a batch. A panic there is its own: the panic hook reports it, and the journal goes on.
+fn complete(on_durable: Option<Completion>, result: Result<(), Failed>) {
+    if let Some(on_durable) = on_durable {
+        let _ = catch_unwind(AssertUnwindSafe(|| on_durable(result)));
     }
 }

@@ -139,11 +139,7 @@ impl Broker {
     }
 
     fn recover_received(&self, session: &Session, received: Vec<(Key, u16)>, outcome: &mut Outcome) {
-        let bounds = Bounds {
-            account: &session.account,
-            session: usize::MAX,
-            account_bytes: self.config().max_unreleased_bytes_per_identity,
-        };
+        let bounds = Bounds { account: &session.account, session: usize::MAX, account_bytes: usize::MAX };
         for (key, packet_id) in received {
             if !session.lock().incoming.recover(packet_id, key, &bounds) {
                 outcome.gone.push(key);
@@ -296,7 +292,7 @@ impl Messages {
     /// Adds the keys of those that no session has queued.
     fn take_unused(self, keys: &mut Vec<Key>) {
         let unused = self.0.into_values().filter_map(|recovered| Arc::into_inner(recovered.stored));
-        keys.extend(unused.map(|stored| stored.key()));
+        keys.extend(unused.filter_map(StoredMessage::into_key));
     }
 }
 

@@ -23,6 +23,8 @@ pub(super) enum End {
     Stalled,
     /// A packet that has begun does not come.
     TooSlow,
+    /// What the client has asked for is to be stored, and never will be.
+    StorageFailed,
     Shutdown,
 }
 
@@ -56,6 +58,7 @@ impl End {
             Self::Evicted(reason) => Some(reason),
             // What the standard has for a packet that is not complete in time (section 4.13.1) is nearest to this.
             Self::KeepAlive | Self::TooSlow => Some(Reason::KeepAliveTimeout),
+            Self::StorageFailed => Some(Reason::ServerUnavailable),
             Self::Shutdown => Some(Reason::ServerShuttingDown),
         }
     }
@@ -77,6 +80,7 @@ mod tests {
             (Evicted(Reason::SessionTakenOver).into(), true, None, Some(Reason::SessionTakenOver)),
             (End::KeepAlive, true, None, Some(Reason::KeepAliveTimeout)),
             (End::TooSlow, true, None, Some(Reason::KeepAliveTimeout)),
+            (End::StorageFailed, true, None, Some(Reason::ServerUnavailable)),
             (End::Shutdown, false, None, Some(Reason::ServerShuttingDown)),
         ] {
             assert_eq!(end.ending(), Ending { publish_will, session_expiry }, "{end:?}");

@@ -115,8 +115,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 }
             }
             Packet::PubRel(id) => {
-                if let Some(known) = self.session.release(self.connection_id, id)? {
-                    codec::pubcomp(id, Reason::of_identifier(known), version, &mut self.stream.output);
+                let most = self.broker.config().receive_maximum;
+                match self.session.release(self.connection_id, id, most)? {
+                    Ok(known) => {
+                        codec::pubcomp(id, Reason::of_identifier(known), version, &mut self.stream.output);
+                    }
+                    Err(pause) => return Ok(pause),
                 }
             }
             Packet::PubComp(id) => self.finish(id, Stage::Completed)?,

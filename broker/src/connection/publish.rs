@@ -121,21 +121,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let Some(pending) = ack.into_pending() else {
             return self.broker.topics().finish(message, &mut fan_out);
         };
+        if fan_out.has_failed {
+            self.broker.topics().finish(message, &mut fan_out);
+            return pending.withhold(NotStored::Failed.into());
+        }
         let handed_over = fan_out.stores.handed_over;
         // In one batch with the deliveries, so that it comes to nobody twice.
         let record = match fan_out.stores.storing.is_empty() {
             false => pending.store(&mut fan_out.stores.storing),
             true => None,
         };
-        match self.acknowledge_when_stored(message, &mut fan_out, &pending, record) {
-            Err(NotStored::Full) => {
-                fan_out.stores.handed_over = handed_over;
-                // Without deliveries it is never full.
-                let _ = self.acknowledge_when_stored(message, &mut fan_out, &pending, None);
-            }
+        let mut stored = self.acknowledge_when_stored(message, &mut fan_out, &pending, record);
+        if stored == Err(NotStored::Full) {
+            fan_out.stores.handed_over = handed_over;
+            // Without deliveries it is never full.
+            stored = self.acknowledge_when_stored(message, &mut fan_out, &pending, None);
+        }
+        if let Err(why) = stored {
             // Nothing is acknowledged any more that would have to be durable.
-            Err(NotStored::Failed) => pending.withhold(NotStored::Failed.into()),
-            Ok(()) => {}
+            pending.withhold(why.into());
         }
     }
 
@@ -147,16 +151,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         record: Option<Key>,
     ) -> Result<(), NotStored> {
         let routed = fan_out.routed;
-        let (reason, durable) = (outcome(routed), pending.clone());
+        let (told, durable, parts) = (told(routed), pending.clone(), fan_out.parts.clone());
         if fan_out.stores.storing.is_empty() && !fan_out.stores.handed_over {
             self.report_if_unkept(message, routed);
-            durable.decide(reason);
+            match told {
+                Told::Reason(reason) => durable.decide(reason),
+                Told::Withheld => durable.withhold(Reason::QuotaExceeded),
+            }
             return Ok(());
         }
-        let on_durable = Box::new(move |result: Result<(), NotStored>| match (result, record) {
-            (Ok(()), Some(_)) => durable.decide_stored(reason, record),
-            (Ok(()), None) => durable.decide(reason),
-            (Err(why), _) => durable.withhold(why.into()),
+        let on_durable = Box::new(move |result: Result<(), NotStored>| {
+            // What was handed over before is told before.
+            let parts = parts.iter().filter_map(|part| part.get().copied()).find(Result::is_err);
+            match (result.and(parts.unwrap_or(Ok(()))), told) {
+                (Ok(()), Told::Reason(reason)) if record.is_some() => durable.decide_stored(reason, record),
+                (Ok(()), Told::Reason(reason)) => durable.decide(reason),
+                (Ok(()), Told::Withheld) => durable.withhold(Reason::QuotaExceeded),
+                (Err(why), _) => durable.withhold(why.into()),
+            }
         });
         self.broker.topics().store(message, fan_out, Some(on_durable))
     }
@@ -191,7 +203,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// The acknowledgement of 3.1.1 says that a message is safe, whether it is or not.
     fn report_if_unkept(&mut self, message: &Message, routed: Routed) {
         let refused = routed.refused;
-        if self.version != Version::V311 || outcome(routed) != Reason::QuotaExceeded {
+        if self.version != Version::V311 || told(routed) != Told::Reason(Reason::QuotaExceeded) {
             return;
         }
         self.unkept += 1;
@@ -214,12 +226,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 }
 
 /// What the publisher is told of where its message went.
-fn outcome(routed: Routed) -> Reason {
-    match routed {
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Told {
+    Reason(Reason),
+    /// What the storage has no room for is not acknowledged: 3.1.1 sends it again, MQTT 5 is told.
+    Withheld,
+}
+
+fn told(routed: Routed) -> Told {
+    Told::Reason(match routed {
         Routed { reached: 1.., .. } => Reason::Success,
         // A stranger that hoards keeps nobody from publishing what is retained.
         Routed { refused: 1.., kept: true, .. } => Reason::Success,
+        Routed { unstored: 1.., .. } => return Told::Withheld,
         Routed { refused: 1.., .. } => Reason::QuotaExceeded,
         Routed { .. } => Reason::NoMatchingSubscribers,
-    }
+    })
 }

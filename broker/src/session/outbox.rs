@@ -18,7 +18,7 @@ use crate::{
     session::{
         inflight::{Finished, Inflight, Resend, Stage},
         receipt::Receipt,
-        stored::{Charge, Keep, Queued, Stored, StoredMessage},
+        stored::{Charge, Keep, Queued, Stored, StoredMessage, WithoutRoom},
     },
     stats::{Counters, Tally, count},
     storage::{self, Key, OnDurable},
@@ -75,40 +75,50 @@ impl Outbox {
     }
 
     /// Queues a message, or refuses it: the oldest are kept, unless they have expired. QoS 0 goes first, at half of the
-    /// bounds. With `keep` it is stored too.
+    /// bounds. With `keep` it is stored too, or waits in memory if that says so where the storage has no room.
     pub fn push(
         &mut self,
         publish: OutboundPublish,
         keep: Option<Keep<'_>>,
         config: &Config,
         counters: &Counters,
-    ) -> Result<(), Full> {
+    ) -> Result<Place, Full> {
         let weight = publish.weight();
         let mut room = self.room(weight, publish.qos, keep.is_some(), config, counters);
-        if room.is_none() {
+        if room != Room::Enough {
             self.drop_expired(Instant::now(), counters);
             room = self.room(weight, publish.qos, keep.is_some(), config, counters);
         }
-        let Some(charge) = room else {
-            let acknowledged = publish.qos != QoS::AtMostOnce;
-            count(if acknowledged { &counters.dropped_queue_full } else { &counters.dropped_qos0_queue });
-            let dropped = &mut self.refused[usize::from(acknowledged)];
-            *dropped += 1;
-            return Err(Full { qos: publish.qos, dropped: *dropped });
+        let waits_in_memory =
+            keep.as_ref().is_some_and(|keep| keep.storing.without_room() == WithoutRoom::InMemory);
+        let (place, keep) = match (room, keep) {
+            (Room::Enough, None) => (Place::InMemory, None),
+            (Room::Enough, Some(keep)) => (Place::Stored, Some(keep)),
+            (Room::NotStored, _) if waits_in_memory => (Place::Unstored, None),
+            (room, _) => {
+                let acknowledged = publish.qos != QoS::AtMostOnce;
+                count(if acknowledged { &counters.dropped_queue_full } else { &counters.dropped_qos0_queue });
+                let dropped = &mut self.refused[usize::from(acknowledged)];
+                *dropped += 1;
+                let unstored = room == Room::NotStored;
+                return Err(Full { qos: publish.qos, dropped: *dropped, unstored });
+            }
         };
-        let stored = keep.zip(charge).map(|(Keep { storage, session, storing }, charge)| {
+        let stored = keep.map(|Keep { storage, session, storing }| {
             let id = self.inflight.reserve_id();
+            let charge = Charge::new(&self.account, &counters.stored_bytes, weight);
             storing.deliver(storage, session, &publish, id, charge)
         });
         self.add(weight, counters);
         self.next_expiry = self.next_expiry.into_iter().chain(publish.expires).min();
         self.queue.push_back(Queued { publish, stored });
-        Ok(())
+        Ok(place)
     }
 
-    /// Takes over a message that an earlier process has queued: behind those before it, within the same bounds. What
-    /// may have been sent by then, as far as `window` goes, is sent again. The error, if there is no room or another
-    /// has its identifier, is its records.
+    /// Takes over a message that an earlier process has queued: behind those before it, within the bounds of a session.
+    /// Shares are counted and refuse nothing: they were granted in another order. What may have been sent by then, as
+    /// far as `window` goes, is sent again. The error, if there is no room or another has its identifier, is its
+    /// records.
     pub fn recover(
         &mut self,
         publish: OutboundPublish,
@@ -119,21 +129,12 @@ impl Outbox {
         counters: &Counters,
     ) -> Result<(), Vec<Key>> {
         let weight = publish.weight();
-        // What had room before has it again: shares depend on the order in which messages come.
-        let queued_bytes = counters.queued_bytes.load(Relaxed) + weight;
-        let fits = self.fits(weight, publish.qos, config)
-            && (queued_bytes <= config.max_queued_bytes || self.is_in_reserve(weight, config));
-        let charge = if fits {
-            Charge::of_recovered(&self.account, &counters.stored_bytes, weight, config.max_stored_bytes)
-        } else {
-            None
-        };
-        let Some(charge) = charge.filter(|_| self.inflight.reserve(stored.packet_id)) else {
+        if !self.fits(weight, publish.qos, config) || !self.inflight.reserve(stored.packet_id) {
             let mut keys = Vec::new();
             stored.into_all_keys(&mut keys);
             return Err(keys);
-        };
-        stored.charge(charge);
+        }
+        stored.charge(Charge::new(&self.account, &counters.stored_bytes, weight));
         self.add(weight, counters);
         let in_window = may_be_sent && self.queue.is_empty() && self.inflight.len() < usize::from(window);
         if in_window {
@@ -173,38 +174,24 @@ impl Outbox {
         counters.queued_messages.fetch_add(1, Relaxed);
     }
 
-    /// Room for a message, with that in the storage if it is to be stored; `None` if there is none.
-    fn room(
-        &self,
-        weight: usize,
-        qos: QoS,
-        is_stored: bool,
-        config: &Config,
-        counters: &Counters,
-    ) -> Option<Option<Charge>> {
-        if !self.has_room(weight, qos, config, counters) {
-            return None;
-        }
-        if !is_stored {
-            return Some(None);
-        }
-        Charge::new(&self.account, &counters.stored_bytes, weight, config.max_stored_bytes).map(Some)
-    }
-
-    fn has_room(&self, weight: usize, qos: QoS, config: &Config, counters: &Counters) -> bool {
+    /// Whether there is room for a message, also in the storage if it is to be stored.
+    fn room(&self, weight: usize, qos: QoS, is_stored: bool, config: &Config, counters: &Counters) -> Room {
         // No identity may hold more than is left, in however many sessions, so that few that hoard messages leave room
         // for others; what many of them leave is next to nothing, and the reserve is for sessions that do not hoard.
         let left = config.max_queued_bytes.saturating_sub(counters.queued_bytes.load(Relaxed));
-        let shares = self.account.queued_bytes.get() + weight <= left || self.is_in_reserve(weight, config);
-        self.fits(weight, qos, config) && shares
+        let shares = self.account.queued_bytes.get() + weight <= left
+            || self.bytes + weight <= config.session_reserve_bytes;
+        if !shares || !self.fits(weight, qos, config) {
+            return Room::Full;
+        }
+        let limit = config.max_stored_bytes;
+        if is_stored && !Charge::fits(&self.account, &counters.stored_bytes, weight, limit) {
+            return Room::NotStored;
+        }
+        Room::Enough
     }
 
-    /// Whether a message is within what every session may hold, however much all others hold.
-    fn is_in_reserve(&self, weight: usize, config: &Config) -> bool {
-        self.bytes + weight <= config.session_reserve_bytes
-    }
-
-    /// Whether this queue has room for a message.
+    /// Whether a message is within the bounds of a session.
     fn fits(&self, weight: usize, qos: QoS, config: &Config) -> bool {
         let (mut messages, mut bytes) = (config.session_queue_messages, config.session_queue_bytes);
         if qos == QoS::AtMostOnce {
@@ -400,11 +387,32 @@ pub(crate) enum Release {
     WhenDurable,
 }
 
+/// Whether there is room for a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Room {
+    Enough,
+    /// In the queue, and not in the storage.
+    NotStored,
+    Full,
+}
+
+/// Where a message is queued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    InMemory,
+    /// It is to be handed over to the storage.
+    Stored,
+    /// In memory, since its identity has no room in the storage.
+    Unstored,
+}
+
 /// The queue did not take a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Full {
     /// At which it was to be sent.
     pub qos: QoS,
+    /// There was room, but none in the storage.
+    pub unstored: bool,
     /// How many it has not taken since it was empty, this one included: at QoS 0, or above it.
     pub dropped: u64,
 }
@@ -483,11 +491,11 @@ mod tests {
         let mut outbox = outbox();
         outbox.connected(10);
         let push = |outbox: &mut Outbox, qos| outbox.push(publish("q", qos), None, &config, &counters);
-        let full = |qos, dropped| Err(Full { qos, dropped });
+        let full = |qos, dropped| Err(Full { qos, dropped, unstored: false });
         for _ in 0..2 {
-            assert_eq!(push(&mut outbox, QoS::AtMostOnce), Ok(()));
+            assert_eq!(push(&mut outbox, QoS::AtMostOnce), Ok(Place::InMemory));
             assert_eq!(push(&mut outbox, QoS::AtMostOnce), full(QoS::AtMostOnce, 1));
-            assert_eq!(push(&mut outbox, QoS::AtLeastOnce), Ok(()));
+            assert_eq!(push(&mut outbox, QoS::AtLeastOnce), Ok(Place::InMemory));
             assert_eq!(push(&mut outbox, QoS::ExactlyOnce), full(QoS::ExactlyOnce, 1));
             assert_eq!(push(&mut outbox, QoS::AtLeastOnce), full(QoS::AtLeastOnce, 2));
             assert_eq!(push(&mut outbox, QoS::AtMostOnce), full(QoS::AtMostOnce, 2));
@@ -497,8 +505,9 @@ mod tests {
 
     #[test]
     fn refusals_are_news_at_powers_of_ten() {
-        let news: Vec<u64> =
-            (1..=1_000).filter(|&dropped| Full { qos: QoS::AtLeastOnce, dropped }.is_news()).collect();
+        let news: Vec<u64> = (1..=1_000)
+            .filter(|&dropped| Full { qos: QoS::AtLeastOnce, dropped, unstored: false }.is_news())
+            .collect();
         assert_eq!(news, [1, 10, 100, 1_000]);
     }
 
@@ -546,7 +555,7 @@ mod tests {
             }
         }
         assert!(push(&mut hoarders[0]).is_err());
-        assert_eq!(push(&mut outbox()), Ok(()));
+        assert_eq!(push(&mut outbox()), Ok(Place::InMemory));
         let stats = counters.snapshot();
         assert!((80..=100).contains(&stats.queued_messages), "{}", stats.queued_messages);
     }
@@ -566,7 +575,11 @@ mod tests {
         let mut honest = outbox();
         assert_eq!(
             [push(&mut honest), push(&mut honest), push(&mut honest)],
-            [Ok(()), Ok(()), Err(Full { qos: QoS::AtLeastOnce, dropped: 1 })]
+            [
+                Ok(Place::InMemory),
+                Ok(Place::InMemory),
+                Err(Full { qos: QoS::AtLeastOnce, dropped: 1, unstored: false })
+            ]
         );
         assert!(counters.snapshot().queued_messages <= 100 + 51 * 2);
     }

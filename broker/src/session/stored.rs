@@ -19,28 +19,50 @@ use crate::{
     message::{Message, QoS},
     packet::outbound_publish::OutboundPublish,
     quotas::account::{Account, Held},
-    storage::{Batch, DeliveryRecord, Key, MessageRecord, NotStored, OnDurable, Record, Storage, Ticket},
+    storage::{
+        self, Batch, DeliveryRecord, Key, MessageRecord, NotStored, OnDurable, Record, Storage, Ticket,
+    },
 };
+
+/// What becomes of a message that the storage has no room for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum WithoutRoom {
+    /// The sessions do not get it: its publisher is told, and may send it again.
+    #[default]
+    Refused,
+    /// It waits for them in memory: nobody would send it again.
+    InMemory,
+}
 
 /// The records of one message that are not handed over yet; none for a message that no such session gets.
 #[derive(Default)]
 pub(crate) struct Storing {
+    without_room: WithoutRoom,
     batch: Option<Box<dyn Batch>>,
     message: Option<Arc<StoredMessage>>,
-    deliveries: usize,
+    /// Bytes of the sessions' places, about.
+    bytes: usize,
     /// More is put than the message.
     has_more: bool,
 }
 
 impl Storing {
+    pub fn new(without_room: WithoutRoom) -> Self {
+        Self { without_room, ..Self::default() }
+    }
+
+    pub fn without_room(&self) -> WithoutRoom {
+        self.without_room
+    }
+
     /// Whether there is nothing to be handed over.
     pub fn is_empty(&self) -> bool {
         self.batch.is_none()
     }
 
-    /// Sessions that it is put for.
-    pub fn deliveries(&self) -> usize {
-        self.deliveries
+    /// Bytes that the places of sessions take, about.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// The message, if a session gets it.
@@ -68,6 +90,7 @@ impl Storing {
                 key,
                 stage: AtomicU8::new(PUT),
                 storage: storage.clone(),
+                settled: Mutex::default(),
                 ticket: OnceLock::new(),
                 waiting: Waiting::default(),
             })
@@ -83,7 +106,7 @@ impl Storing {
         // Put before it is needed: what is removed always finds room.
         let release =
             (publish.qos == QoS::ExactlyOnce).then(|| batch.put(Record::Released { session, packet_id }));
-        self.deliveries += 1;
+        self.bytes += RECORDS_BYTES + size_of::<u64>() * publish.subscription_ids.len();
         Stored { delivery, release, packet_id, message: message.clone(), charge: Some(charge) }
     }
 
@@ -98,8 +121,10 @@ impl Storing {
     /// called then; unless `waits_for_more`.
     pub fn commit(self, on_durable: Option<OnDurable>, waits_for_more: bool) -> Result<(), NotStored> {
         let Some(batch) = self.batch else { return Ok(()) };
-        let message = self.message.filter(|_| !self.has_more && !waits_for_more);
-        let Some(message) = message else { return batch.commit(on_durable).map(drop) };
+        let Some(message) = self.message else { return batch.commit(on_durable).map(drop) };
+        if self.has_more || waits_for_more {
+            return message.hand_over(batch, on_durable).map(drop);
+        }
         let on_durable = on_durable.map(|on_durable| {
             let waiting = message.waiting.clone();
             *waiting.lock() = Some(on_durable);
@@ -110,7 +135,7 @@ impl Storing {
                 }
             }) as OnDurable
         });
-        let ticket = batch.commit(on_durable)?;
+        let ticket = message.hand_over(batch, on_durable)?;
         let _ = message.ticket.set(ticket);
         Ok(())
     }
@@ -123,13 +148,19 @@ type Waiting = Arc<Mutex<Option<OnDurable>>>;
 const PUT: u8 = 0;
 /// They are handed over.
 const HANDED_OVER: u8 = 1;
-const DURABLE: u8 = 2;
+/// The storage has no room for them: the message is in memory alone.
+const IN_MEMORY: u8 = 2;
+const DURABLE: u8 = 3;
+/// Its record is removed, or never was.
+const GONE: u8 = 4;
 
 /// A message that sessions have in common. Its record goes with the last of them.
 pub(crate) struct StoredMessage {
     key: Key,
     stage: AtomicU8,
     storage: Arc<dyn Storage>,
+    /// What is needed no longer, and is put and not handed over: it is removed after that.
+    settled: Mutex<Vec<Key>>,
     /// Of its batch, if that may be withdrawn.
     ticket: OnceLock<Ticket>,
     waiting: Waiting,
@@ -138,20 +169,51 @@ pub(crate) struct StoredMessage {
 impl StoredMessage {
     /// One that an earlier process has stored.
     pub fn recovered(key: Key, storage: Arc<dyn Storage>) -> Self {
-        let (ticket, waiting) = (OnceLock::new(), Waiting::default());
-        Self { key, stage: AtomicU8::new(DURABLE), storage, ticket, waiting }
+        let (settled, ticket, waiting) = (Mutex::default(), OnceLock::new(), Waiting::default());
+        Self { key, stage: AtomicU8::new(DURABLE), storage, settled, ticket, waiting }
     }
 
-    pub fn key(&self) -> Key {
-        self.key
-    }
-
-    pub fn set_handed_over(&self) {
+    /// Hands the records over, and the removal of those that are needed no longer behind them.
+    fn hand_over(&self, batch: Box<dyn Batch>, on_durable: Option<OnDurable>) -> Result<Ticket, NotStored> {
+        let mut settled = self.settled.lock();
+        let ticket = batch.commit(on_durable)?;
         self.stage.fetch_max(HANDED_OVER, SeqCst);
+        storage::remove(&*self.storage, &std::mem::take(&mut *settled));
+        Ok(ticket)
+    }
+
+    /// Records of it are needed no longer: adds those to `keys` that are to be removed now.
+    fn settle(&self, records: impl IntoIterator<Item = Key>, keys: &mut Vec<Key>) {
+        let mut settled = self.settled.lock();
+        if self.stage.load(SeqCst) == PUT { settled.extend(records) } else { keys.extend(records) }
+    }
+
+    /// Its record is needed no longer: the key, if there is one and whoever has asked removes it.
+    pub fn into_key(self) -> Option<Key> {
+        let stage = self.stage.swap(GONE, SeqCst);
+        has_record(stage).then_some(self.key)
+    }
+
+    /// The storage has not taken it, and its sessions get it all the same.
+    pub fn set_in_memory(&self) {
+        self.stage.fetch_max(IN_MEMORY, SeqCst);
     }
 
     pub fn set_durable(&self) {
         self.stage.fetch_max(DURABLE, SeqCst);
+    }
+}
+
+fn has_record(stage: u8) -> bool {
+    matches!(stage, HANDED_OVER | DURABLE)
+}
+
+impl Drop for StoredMessage {
+    /// Whoever had it last did so for a moment, while the last session was done with it.
+    fn drop(&mut self) {
+        if has_record(*self.stage.get_mut()) {
+            storage::remove(&*self.storage, &[self.key]);
+        }
     }
 }
 
@@ -179,29 +241,27 @@ const RECORDS_BYTES: usize = 512;
 const MOST_BYTES: usize = 64 * 1024;
 
 impl Charge {
-    /// Room for a message of this weight, unless its identity had more than is left of `limit` then.
-    pub fn new(account: &Arc<Account>, all: &Arc<Held>, weight: usize, limit: usize) -> Option<Self> {
-        let bytes = weight.min(MOST_BYTES) + RECORDS_BYTES;
-        let left = limit.saturating_sub(all.get());
-        account.stored_bytes.try_add(bytes, left).then(|| {
-            all.add(bytes);
-            Self { account: account.clone(), all: all.clone(), bytes }
-        })
+    /// Whether an identity may store a message of this weight: it may have as much as is left of `limit`.
+    pub fn fits(account: &Account, all: &Held, weight: usize, limit: usize) -> bool {
+        account.stored_bytes.get() + stored_bytes(weight) <= limit.saturating_sub(all.get())
     }
 
-    /// The same for one that an earlier process has stored, whatever its identity has.
-    pub fn of_recovered(
-        account: &Arc<Account>,
-        all: &Arc<Held>,
-        weight: usize,
-        limit: usize,
-    ) -> Option<Self> {
-        let bytes = weight.min(MOST_BYTES) + RECORDS_BYTES;
-        all.try_add(bytes, limit).then(|| {
-            account.stored_bytes.add(bytes);
-            Self { account: account.clone(), all: all.clone(), bytes }
-        })
+    /// Of a message of this weight.
+    pub fn new(account: &Arc<Account>, all: &Arc<Held>, weight: usize) -> Self {
+        let bytes = stored_bytes(weight);
+        account.stored_bytes.add(bytes);
+        all.add(bytes);
+        Self { account: account.clone(), all: all.clone(), bytes }
     }
+}
+
+/// Whether a message of this weight may be a file: for that the disk may turn out to be full when its turn comes.
+pub(crate) fn is_long(weight: usize) -> bool {
+    weight >= MOST_BYTES / 2
+}
+
+fn stored_bytes(weight: usize) -> usize {
+    weight.min(MOST_BYTES) + RECORDS_BYTES
 }
 
 impl Drop for Charge {
@@ -230,7 +290,7 @@ impl Stored {
     /// Whether it may be sent.
     pub fn may_be_sent(&self, qos: QoS) -> bool {
         let stage = self.message.stage.load(SeqCst);
-        stage == DURABLE || stage == HANDED_OVER && qos != QoS::ExactlyOnce
+        stage >= IN_MEMORY || stage == HANDED_OVER && qos != QoS::ExactlyOnce
     }
 
     pub fn is_of(&self, message: &Arc<StoredMessage>) -> bool {
@@ -245,26 +305,26 @@ impl Stored {
     /// The client has the message: adds the keys of what is needed no longer. If it was the last one and the message is
     /// not stored yet, it never is; then returns who has waited for that, and is to be told outside of all locks.
     pub fn finish(self, keys: &mut Vec<Key>) -> Option<OnDurable> {
-        let Some(message) = Arc::into_inner(self.message) else {
-            keys.extend([self.delivery].into_iter().chain(self.release));
-            return None;
-        };
+        keys.extend([self.delivery].into_iter().chain(self.release));
+        let message = Arc::into_inner(self.message)?;
         if message.ticket.get().is_some_and(|ticket| message.storage.withdraw(*ticket)) {
+            keys.clear();
+            message.stage.store(GONE, SeqCst);
             return message.waiting.lock().take();
         }
-        keys.extend([self.delivery, message.key].into_iter().chain(self.release));
+        keys.extend(message.into_key());
         None
     }
 
     /// Adds the keys of what is needed no longer when the client has the message.
     pub fn into_keys(self, keys: &mut Vec<Key>) {
-        keys.push(self.delivery);
-        keys.extend(Arc::into_inner(self.message).map(|message| message.key));
+        self.message.settle([self.delivery], keys);
+        keys.extend(Arc::into_inner(self.message).and_then(StoredMessage::into_key));
     }
 
     /// The same, and what would stay until PUBCOMP.
     pub fn into_all_keys(self, keys: &mut Vec<Key>) {
-        keys.extend(self.release);
+        self.message.settle(self.release, keys);
         self.into_keys(keys);
     }
 
@@ -298,5 +358,94 @@ impl Queued {
     /// Whether it may be sent, as far as the storage is concerned.
     pub fn may_be_sent(&self) -> bool {
         self.stored.as_ref().is_none_or(|stored| stored.may_be_sent(self.publish.qos))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::quotas::account::Accounts;
+
+    /// Takes everything at once, and says what there is.
+    #[derive(Clone, Default)]
+    struct Records(Arc<Mutex<(u64, Vec<Key>)>>);
+
+    struct Puts(Records, Vec<Key>, Vec<Key>);
+
+    impl Storage for Records {
+        fn batch(&self) -> Box<dyn Batch> {
+            Box::new(Puts(self.clone(), Vec::new(), Vec::new()))
+        }
+    }
+
+    impl Batch for Puts {
+        fn put(&mut self, _: Record) -> Key {
+            let mut records = self.0.0.lock();
+            records.0 += 1;
+            self.1.push(Key(records.0));
+            Key(records.0)
+        }
+
+        fn remove(&mut self, key: Key) {
+            self.2.push(key);
+        }
+
+        fn commit(self: Box<Self>, _: Option<OnDurable>) -> Result<Ticket, NotStored> {
+            let Self(records, puts, removals) = *self;
+            let there = &mut records.0.lock().1;
+            there.extend(puts);
+            there.retain(|key| !removals.contains(key));
+            Ok(Ticket(0))
+        }
+    }
+
+    fn put(storage: &Arc<dyn Storage>, storing: &mut Storing, session: u64) -> Stored {
+        let account = Accounts::default().of(None, [192, 0, 2, 1].into());
+        let message = Message::new("t", "m", QoS::ExactlyOnce);
+        let publish = OutboundPublish {
+            qos: message.qos,
+            message,
+            retain: false,
+            subscription_ids: Vec::new(),
+            expires: None,
+            receipt: None,
+        };
+        storing.deliver(storage, session, &publish, 1, Charge::new(&account, &Arc::default(), 1))
+    }
+
+    #[test]
+    fn what_a_session_is_done_with_before_it_is_handed_over_is_removed_behind_that() {
+        let records = Records::default();
+        let storage: Arc<dyn Storage> = Arc::new(records.clone());
+        let (mut storing, mut keys) = (Storing::default(), Vec::new());
+        let (first, second) = (put(&storage, &mut storing, 1), put(&storage, &mut storing, 2));
+        first.into_all_keys(&mut keys);
+        assert_eq!(keys, [], "nothing is there that could be removed");
+        storing.commit(None, false).unwrap();
+        assert_eq!(records.0.lock().1.len(), 3, "the message, and what the second session has");
+        second.into_all_keys(&mut keys);
+        storage::remove(&*storage, &keys);
+        assert_eq!(records.0.lock().1, []);
+    }
+
+    #[test]
+    fn the_message_goes_with_the_last_who_has_it_whoever_that_is() {
+        let records = Records::default();
+        let storage: Arc<dyn Storage> = Arc::new(records.clone());
+        let mut storing = Storing::default();
+        let stored = put(&storage, &mut storing, 1);
+        let held = storing.message().cloned();
+        storing.commit(None, false).unwrap();
+        let mut keys = Vec::new();
+        assert!(stored.finish(&mut keys).is_none());
+        storage::remove(&*storage, &keys);
+        assert_eq!(records.0.lock().1.len(), 1, "whoever has handed it over has it still");
+        drop(held);
+        assert_eq!(records.0.lock().1, []);
+        // One that was never handed over has nothing to be removed.
+        let mut storing = Storing::default();
+        let stored = put(&storage, &mut storing, 1);
+        drop((storing, stored));
+        assert_eq!(records.0.lock().1, []);
     }
 }

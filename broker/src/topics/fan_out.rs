@@ -13,8 +13,12 @@ use crate::{
     message::{Message, QoS},
     packet::{outbound_publish::OutboundPublish, subscribe::SubscriptionOptions},
     quotas::account::Account,
-    session::{Session, receipt::Receipts, stored::Storing},
-    topics::trie::Trie,
+    session::{
+        Session,
+        receipt::Receipts,
+        stored::{Storing, WithoutRoom},
+    },
+    topics::{retained::Written, trie::Trie},
 };
 
 /// Recipients of one slice: some 50 to 100 µs.
@@ -31,12 +35,27 @@ pub(crate) struct FanOut {
     /// If anybody wants to know when all have acknowledged it.
     pub receipts: Option<Receipts>,
     pub stores: Stores,
+    /// What was handed over of a long message before the last of its sessions, and may turn out to find no room.
+    pub parts: Vec<Arc<Written>>,
+    /// It was to be retained, and the storage has failed: nothing of it is acknowledged.
+    pub has_failed: bool,
 }
 
 impl FanOut {
-    /// On its way to nobody yet.
+    /// On its way to nobody yet. Without a publisher, who would be told, it waits in memory where the storage has no
+    /// room for it.
     pub fn new(publisher: Option<u64>, expires: Option<Instant>, routed: Routed) -> Self {
-        Self { publisher, expires, after: 0, routed, receipts: None, stores: Stores::default() }
+        let without_room = if publisher.is_some() { WithoutRoom::Refused } else { WithoutRoom::InMemory };
+        Self {
+            publisher,
+            expires,
+            after: 0,
+            routed,
+            receipts: None,
+            stores: Stores::new(without_room),
+            parts: Vec::new(),
+            has_failed: false,
+        }
     }
 }
 
@@ -50,6 +69,12 @@ pub(crate) struct Stores {
     pub handed_over: bool,
 }
 
+impl Stores {
+    pub fn new(without_room: WithoutRoom) -> Self {
+        Self { storing: Storing::new(without_room), ..Self::default() }
+    }
+}
+
 /// Where a message went.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Routed {
@@ -57,6 +82,8 @@ pub(crate) struct Routed {
     pub reached: usize,
     /// Sessions whose queue, or the store of retained messages, was full.
     pub refused: usize,
+    /// Those among both for which the storage had no room.
+    pub unstored: usize,
     /// It is retained, or has cleared what was: later subscribers find what it says.
     pub kept: bool,
 }

@@ -3,15 +3,23 @@
 //! A new subscription gets them in slices ([`scan`](Retained::scan)), so that no thread looks at all of them at once.
 //! Those of one identity are no more than what is left for the others: alone it may have half of the room.
 
-use std::{collections::BTreeMap, net::IpAddr, ops::Bound, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    ops::Bound,
+    sync::{Arc, OnceLock},
+};
 
 use tokio::time::Instant;
+use tracing::warn;
 
 use crate::{
+    context::BrokerContext,
     message::{Message, QoS},
     quotas::account::{Account, Holder},
-    session::stored::on_wall_clock,
-    storage::{self, Key, NotStored, Record, RetainedRecord, Storage},
+    session::stored::{self, on_wall_clock},
+    storage::{self, Key, NotStored, OnDurable, Record, RetainedRecord, Storage},
+    throttle::{Cause, clip},
     topics::topic,
 };
 
@@ -24,23 +32,30 @@ pub(crate) struct Retained {
     next_expiry: Option<Instant>,
     max_messages: usize,
     max_bytes: usize,
-    /// Where those that clients publish are stored.
-    storage: Option<Arc<dyn Storage>>,
+    /// Where those that clients publish are stored, if it has a storage.
+    context: Option<Arc<BrokerContext>>,
 }
 
 /// Whether a message is kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kept {
     /// There is no room, or too little for its owner.
     No,
+    /// There is none in the storage.
+    Unstored,
+    /// The storage has failed.
+    Failed,
     InMemory,
-    /// The storage has it, or has removed what it clears.
-    Stored,
+    /// The storage has it, or has removed what it clears; whether it is durable is told with whatever is handed over
+    /// afterwards, and for a long one by this besides.
+    Stored(Option<Arc<Written>>),
 }
+
+/// Whether a message is durable, once that is known.
+pub(crate) type Written = OnceLock<Result<(), NotStored>>;
 
 impl Retained {
     /// Nothing yet, and never more than this.
-    pub fn new(max_messages: usize, max_bytes: usize, storage: Option<Arc<dyn Storage>>) -> Self {
+    pub fn new(max_messages: usize, max_bytes: usize, context: Option<Arc<BrokerContext>>) -> Self {
         Self {
             messages: BTreeMap::new(),
             bytes: 0,
@@ -48,7 +63,7 @@ impl Retained {
             next_expiry: None,
             max_messages,
             max_bytes,
-            storage,
+            context,
         }
     }
 
@@ -83,10 +98,10 @@ impl Retained {
         owner: Option<&Arc<Account>>,
         now: Instant,
     ) -> Kept {
-        let former = self.messages.get(&message.topic).and_then(|kept| kept.record);
+        let former = self.messages.get(&message.topic).map_or_else(Vec::new, RetainedMessage::records);
         if message.payload.is_empty() {
             self.forget(&message.topic);
-            return self.remove_record(former);
+            return self.remove_records(&former);
         }
         if !self.fits(message, owner) {
             self.forget_expired(now);
@@ -94,20 +109,31 @@ impl Retained {
                 return Kept::No;
             }
         }
-        let record = match owner.map(|owner| self.store(message, expires, owner, former)) {
-            Some(Ok(record)) => record,
-            Some(Err(NotStored::Full)) if message.qos != QoS::AtMostOnce => return Kept::No,
-            // It is kept in memory: nobody was promised more, or is acknowledged anything.
-            Some(Err(_)) | None => {
-                self.remove_record(former);
-                None
+        let is_acknowledged = message.qos != QoS::AtMostOnce;
+        match owner.map(|owner| self.store(message, expires, owner, &former)) {
+            Some(Ok(Some(StoredAs { record, written }))) => {
+                // A long one may turn out not to be written, and the former ones not to be removed.
+                let formers = if written.is_some() { former } else { Vec::new() };
+                self.insert(
+                    message,
+                    expires,
+                    owner,
+                    Records { record: Some(record), formers, written: written.clone() },
+                );
+                Kept::Stored(written)
             }
-        };
-        self.insert(message, expires, owner, record);
-        if record.is_some() || former.is_some() { Kept::Stored } else { Kept::InMemory }
+            Some(Err(NotStored::Full)) if is_acknowledged => Kept::Unstored,
+            Some(Err(NotStored::Failed)) if is_acknowledged => Kept::Failed,
+            // It is kept in memory: nobody was promised more.
+            Some(Ok(None) | Err(_)) | None => {
+                self.insert(message, expires, owner, Records::default());
+                self.remove_records(&former)
+            }
+        }
     }
 
-    /// Takes over a message that an earlier process has stored; false if there is no room.
+    /// Takes over a message that an earlier process has stored; false if there is no room. The share of its owner is
+    /// counted, and refuses nothing: shares were granted in another order.
     pub fn recover(
         &mut self,
         message: &Message,
@@ -115,10 +141,14 @@ impl Retained {
         owner: &Arc<Account>,
         record: Key,
     ) -> bool {
-        // What had room before has it again: shares depend on the order in which messages come.
         let fits = !self.messages.contains_key(&message.topic) && self.fits(message, None);
         if fits {
-            self.insert(message, expires, Some(owner), Some(record));
+            self.insert(
+                message,
+                expires,
+                Some(owner),
+                Records { record: Some(record), ..Records::default() },
+            );
         }
         fits
     }
@@ -128,7 +158,7 @@ impl Retained {
         message: &Message,
         expires: Option<Instant>,
         owner: Option<&Arc<Account>>,
-        record: Option<Key>,
+        records: Records,
     ) {
         self.forget(&message.topic);
         self.bytes += message.weight();
@@ -143,7 +173,7 @@ impl Retained {
             expires,
             sequence: self.sequence,
             owner: owner.cloned(),
-            record,
+            records,
         };
         self.messages.insert(message.topic.clone(), kept);
     }
@@ -154,26 +184,46 @@ impl Retained {
         message: &Message,
         expires: Option<Instant>,
         owner: &Account,
-        former: Option<Key>,
-    ) -> Result<Option<Key>, NotStored> {
-        let Some(storage) = &self.storage else { return Ok(None) };
+        former: &[Key],
+    ) -> Result<Option<StoredAs>, NotStored> {
+        let Some((context, storage)) = self.storage() else { return Ok(None) };
         let (user, source) = match &owner.holder {
             Holder::User(user) => (Some(user.clone()), IpAddr::from([0; 4])),
             Holder::Source(source) => (None, *source),
         };
         let expires = expires.map(on_wall_clock);
         let mut batch = storage.batch();
-        former.into_iter().for_each(|former| batch.remove(former));
+        former.iter().for_each(|former| batch.remove(*former));
+        let written = stored::is_long(message.weight()).then(Arc::<Written>::default);
+        let on_durable = written.clone().map(|written| {
+            let (context, topic) = (context.clone(), message.topic.clone());
+            Box::new(move |durable| {
+                let _ = written.set(durable);
+                if durable == Err(NotStored::Full)
+                    && let Some(left_out) = context.throttle.line(Cause::Dropped)
+                {
+                    warn!(
+                        topic = clip(&topic),
+                        left_out, "the storage is full: a message is retained in memory alone"
+                    );
+                }
+            }) as OnDurable
+        });
         let message = message.clone();
         let record = batch.put(Record::Retained(RetainedRecord { message, expires, user, source }));
-        batch.commit(None)?;
-        Ok(Some(record))
+        batch.commit(on_durable)?;
+        Ok(Some(StoredAs { record, written }))
     }
 
-    fn remove_record(&self, former: Option<Key>) -> Kept {
-        let (Some(storage), Some(former)) = (&self.storage, former) else { return Kept::InMemory };
-        storage::remove(&**storage, &[former]);
-        Kept::Stored
+    fn remove_records(&self, records: &[Key]) -> Kept {
+        let (Some((_, storage)), [_, ..]) = (self.storage(), records) else { return Kept::InMemory };
+        storage::remove(&**storage, records);
+        Kept::Stored(None)
+    }
+
+    fn storage(&self) -> Option<(&Arc<BrokerContext>, &Arc<dyn Storage>)> {
+        let context = self.context.as_ref()?;
+        Some((context, context.storage.as_ref()?))
     }
 
     /// Calls `found` with the messages that `filter` matches, in the order of their topics from behind `after` on,
@@ -252,13 +302,11 @@ impl Retained {
             let stays = !kept.expired(now);
             if !stays {
                 *bytes -= give_back(kept);
-                records.extend(kept.record);
+                records.extend(kept.records());
             }
             stays
         });
-        if let Some(storage) = &self.storage {
-            storage::remove(&**storage, &records);
-        }
+        self.remove_records(&records);
         self.next_expiry = self.messages.values().filter_map(|kept| kept.expires).min();
     }
 }
@@ -270,13 +318,37 @@ pub(crate) struct RetainedMessage {
     pub sequence: u64,
     /// Who pays for it; nobody for what the application publishes.
     owner: Option<Arc<Account>>,
-    /// Where it is stored.
+    records: Records,
+}
+
+/// Where a message is stored.
+#[derive(Default)]
+struct Records {
     record: Option<Key>,
+    /// Those before it, which are removed unless it turns out not to be written.
+    formers: Vec<Key>,
+    written: Option<Arc<Written>>,
+}
+
+/// What has come of storing one.
+struct StoredAs {
+    record: Key,
+    written: Option<Arc<Written>>,
 }
 
 impl RetainedMessage {
     pub fn expired(&self, now: Instant) -> bool {
         self.expires.is_some_and(|expires| expires <= now)
+    }
+
+    /// The records that are to be removed with it.
+    fn records(&self) -> Vec<Key> {
+        let Records { record, formers, written } = &self.records;
+        match written.as_ref().and_then(|written| written.get()) {
+            Some(Ok(())) => Vec::from_iter(*record),
+            Some(Err(_)) => formers.clone(),
+            None => formers.iter().copied().chain(*record).collect(),
+        }
     }
 }
 
@@ -297,7 +369,7 @@ mod tests {
 
     fn keep_for(retained: &mut Retained, topic: &str, payload: &str, owner: Option<&Arc<Account>>) -> bool {
         let message = Message::new(topic, payload.to_owned(), QoS::AtMostOnce);
-        retained.keep(&message, None, owner, Instant::now()) != Kept::No
+        !matches!(retained.keep(&message, None, owner, Instant::now()), Kept::No)
     }
 
     fn keep(retained: &mut Retained, topic: &str, payload: &str) -> bool {
@@ -418,7 +490,7 @@ mod tests {
         let mut retained = Retained::new(1, 1000, None);
         let now = Instant::now();
         let message = Message::new("a", "x", QoS::AtMostOnce);
-        assert_eq!(retained.keep(&message, Some(now), None, now), Kept::InMemory);
+        assert!(matches!(retained.keep(&message, Some(now), None, now), Kept::InMemory));
         assert!(keep(&mut retained, "b", "x"));
         assert_eq!(topics(&retained, "#"), ["b"]);
     }

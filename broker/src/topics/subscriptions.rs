@@ -12,7 +12,12 @@ use crate::{
     },
     quotas::account::{Account, Holder},
     reason::{Reason, Refusal},
-    session::{Enqueued, Evicted, Session, Subscribed, backlog::Cursor, outbox::Full, stored::Storing},
+    session::{
+        Enqueued, Evicted, Session, Subscribed,
+        backlog::Cursor,
+        outbox::Full,
+        stored::{Storing, WithoutRoom},
+    },
     stats::count,
     storage::{Key, NotStored, Record, SubscriptionRecord},
     topics::{
@@ -177,7 +182,7 @@ impl Topics {
         let at_end = store.scan(&filter, &mut after, RETAINED_SLICE, |kept| {
             if kept.sequence <= until && !kept.expired(now) {
                 let publish = OutboundPublish { retain: true, ..grant.outbound(&kept.message, kept.expires) };
-                let mut storing = Storing::default();
+                let mut storing = Storing::new(WithoutRoom::InMemory);
                 let keep = session.keep(&mut storing);
                 match state.offer(publish, keep, &self.context.config, &self.context.counters) {
                     Enqueued::Full(refused) if refused.is_news() => {
@@ -186,7 +191,7 @@ impl Topics {
                     Enqueued::Full(_) => {}
                     Enqueued::Oversize(..) => count(&self.context.counters.dropped_oversize),
                     Enqueued::Stored => stored.push((kept.message.clone(), storing)),
-                    Enqueued::InQueue | Enqueued::Absent => {}
+                    Enqueued::InQueue | Enqueued::Unstored | Enqueued::Absent => {}
                 }
             }
             state.outbox.has_room_for_retained(&self.context.config)

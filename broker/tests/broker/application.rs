@@ -280,7 +280,7 @@ async fn whoever_causes_a_message_hears_that_all_receivers_have_acknowledged_it(
                     acknowledged.send(text).unwrap();
                 });
                 let message = Message::new("result/one", answer.to_owned(), QoS::ExactlyOnce);
-                server.broker.publish_for(asker.account(), &message, None, Some(on_acknowledged))
+                server.broker.publish_for(asker.account(), &message, None, Some(on_acknowledged)).reached
             };
             assert_eq!(publish("of both"), 2);
             assert_eq!(one.take_text().await, "of both");
@@ -366,7 +366,7 @@ async fn an_answer_goes_to_a_bounded_number_of_sessions_of_each_identity() {
         watchers.push(watcher);
     }
     let answer = Message::new("result/x", "x", QoS::AtLeastOnce);
-    assert_eq!(server.broker.publish_for(asker.account(), &answer, None, None), 15);
+    assert_eq!(server.broker.publish_for(asker.account(), &answer, None, None).reached, 15);
     assert_eq!(server.broker.stats().dropped.too_many_receivers, 15);
     // What the application says of itself goes to all.
     assert_eq!(server.broker.publish(&Message::new("result/x", "to all", QoS::AtLeastOnce), None), 30);

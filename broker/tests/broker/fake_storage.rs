@@ -6,7 +6,9 @@ use std::{
     thread,
 };
 
-use offload_broker::storage::{Batch, Key, NotStored, OnDurable, Record, Storage, Ticket};
+use offload_broker::storage::{
+    Batch, Key, MessageRecord, NotStored, OnDurable, Record, RetainedRecord, Storage, Ticket,
+};
 
 /// Clones are handles to the same one.
 #[derive(Clone, Default)]
@@ -26,10 +28,14 @@ struct State {
     /// Nothing becomes durable meanwhile.
     held: bool,
     full: bool,
+    /// Long messages find no room when their turn comes.
+    disk_full: bool,
     failed: bool,
     /// A thread makes durable what waits.
     working: bool,
     batches: usize,
+    /// Records of the largest batch.
+    most_records: usize,
 }
 
 struct Waiting {
@@ -69,6 +75,10 @@ impl FakeStorage {
         self.lock().full = full;
     }
 
+    pub fn set_disk_full(&self, full: bool) {
+        self.lock().disk_full = full;
+    }
+
     /// Nothing becomes durable from now on, and nothing is taken.
     pub fn fail(&self) {
         let waiting = {
@@ -100,6 +110,11 @@ impl FakeStorage {
         self.lock().batches
     }
 
+    /// Records that were put with one batch at most.
+    pub fn most_records(&self) -> usize {
+        self.lock().most_records
+    }
+
     fn work(&self) {
         let mut state = self.lock();
         if state.working || state.held || state.waiting.is_empty() {
@@ -112,13 +127,16 @@ impl FakeStorage {
             let mut state = storage.lock();
             while let Some(waiting) = (!state.held).then(|| state.waiting.pop_front()).flatten() {
                 let Waiting { puts, removals, on_durable, .. } = waiting;
-                state.durable.extend(puts);
-                for key in removals {
-                    state.durable.remove(&key);
+                let fits = !state.disk_full || !puts.iter().any(|(_, record)| is_long(record));
+                if fits {
+                    state.durable.extend(puts);
+                    for key in removals {
+                        state.durable.remove(&key);
+                    }
                 }
                 drop(state);
                 if let Some(on_durable) = on_durable {
-                    on_durable(Ok(()));
+                    on_durable(if fits { Ok(()) } else { Err(NotStored::Full) });
                 }
                 state = storage.lock();
             }
@@ -131,6 +149,16 @@ impl FakeStorage {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap()
     }
+}
+
+/// As long as what the journal keeps in files.
+fn is_long(record: &Record) -> bool {
+    let (Record::Message(MessageRecord { message, .. }) | Record::Retained(RetainedRecord { message, .. })) =
+        record
+    else {
+        return false;
+    };
+    message.payload.len() >= 64 * 1024
 }
 
 impl Storage for FakeStorage {
@@ -175,6 +203,7 @@ impl Batch for FakeBatch {
             return Err(NotStored::Full);
         }
         state.batches += 1;
+        state.most_records = state.most_records.max(self.waiting.puts.len());
         let number = state.batches as u64;
         self.waiting.on_durable = on_durable;
         self.waiting.number = number;

@@ -110,3 +110,35 @@ fn a_completion_that_panics_fails_the_journal_and_nobody_waits_for_ever() {
     assert!(failures.recv().unwrap().contains("panicked"));
     assert!(journal.close().is_err());
 }
+
+#[test]
+fn a_completion_that_panics_harms_nobody_else() {
+    let disk = FaultyDisk::default();
+    let (journal, _) = open(&disk);
+    for bytes in [&b"one"[..], b"two"] {
+        let mut batch = journal.batch();
+        batch.put(0, bytes);
+        journal.stage(batch, |_| panic!("a fault of whoever waits")).unwrap();
+        let (done, completion) = channel();
+        let mut batch = journal.batch();
+        batch.put(0, b"behind");
+        journal.append(batch, move |result| done.send(result.is_ok()).unwrap()).unwrap();
+        assert!(completion.recv().unwrap());
+    }
+    // Nor when the journal has failed.
+    disk.set(Faults { error_at: Some(disk.calls()), ..Faults::default() });
+    let (done, completion) = channel();
+    let mut batch = journal.batch();
+    batch.put(0, b"lost");
+    let on_durable = move |result: Result<(), _>| {
+        done.send(result.is_ok()).unwrap();
+        panic!("a fault of whoever waits");
+    };
+    journal.append(batch, on_durable).unwrap();
+    assert!(!completion.recv().unwrap());
+    assert!(journal.close().is_err());
+    drop(journal);
+    disk.set(Faults::default());
+    let left: Vec<_> = open(&disk).1.records.into_iter().map(|record| record.bytes).collect();
+    assert_eq!(left[..4], [&b"one"[..], b"behind", b"two", b"behind"]);
+}

@@ -155,3 +155,18 @@ fn durability_batch_completes_before_the_sync_and_syncs_within_the_interval() {
     assert_eq!(recovery.records.len(), 1);
     drop(journal);
 }
+
+#[test]
+fn an_empty_batch_tells_when_all_before_it_is_durable_however_full_the_journal_is() {
+    let disk = FaultyDisk::default();
+    let journal = open_with(&disk, &Config { records: 1, ..small() });
+    let lazily = |bytes: &[u8]| {
+        let mut batch = journal.batch();
+        batch.put(0, bytes);
+        journal.append_lazily(batch)
+    };
+    lazily(b"whole").unwrap();
+    assert!(matches!(lazily(b"refused"), Err(Refused::Full)));
+    append(&journal, journal.batch()).unwrap();
+    assert_eq!(open(&disk.after_power_cut(1)).1.records.len(), 1);
+}

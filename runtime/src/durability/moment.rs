@@ -38,6 +38,16 @@ impl Moment {
         Duration::from_millis(millis)
     }
 
+    /// For whoever keeps it elsewhere.
+    pub fn parts(&self) -> [u64; 3] {
+        [self.boot, self.since_boot, self.wall]
+    }
+
+    /// As [`parts`](Self::parts).
+    pub fn of_parts([boot, since_boot, wall]: [u64; 3]) -> Moment {
+        Moment { boot, since_boot, wall }
+    }
+
     /// As bytes.
     pub fn encode(&self, writer: &mut Writer) {
         writer.number(self.boot).number(self.since_boot).number(self.wall);

@@ -9,11 +9,13 @@ pub mod format;
 #[doc(hidden)]
 pub mod fuzzing;
 
+use super::moment::Moment;
 use offload_broker::Storage;
 use offload_broker::storage::{self, Batch, Key, NotStored, OnDurable, Ticket};
 use offload_journal::{BLOB_FROM, Failed, Journal, Record, RecordId, Refused};
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The journal as the broker's storage, and what it begins with.
 pub struct BrokerStorage {
@@ -70,6 +72,14 @@ impl Storage for JournalStorage {
 
     fn withdraw(&self, Ticket(number): Ticket) -> bool {
         self.0.withdraw(offload_journal::Ticket(number))
+    }
+
+    fn now(&self) -> storage::Moment {
+        storage::Moment(Moment::now().parts())
+    }
+
+    fn age(&self, storage::Moment(parts): storage::Moment) -> Duration {
+        Moment::of_parts(parts).age(&Moment::now())
     }
 }
 

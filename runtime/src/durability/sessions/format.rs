@@ -1,11 +1,12 @@
 //! The broker's records as bytes, never misread by another version: the first byte is the [`VERSION`], then come the
-//! fields in the order of [`encoding`](crate::durability::encoding). Times are milliseconds since 1970.
+//! fields in the order of [`encoding`](crate::durability::encoding). When a message
+//! expires is milliseconds since 1970, when a connection has ended a [moment](crate::durability::moment).
 
 use crate::durability::encoding::{Reader, Writer};
 use crate::durability::kind;
 use bytes::Bytes;
 use offload_broker::storage::{
-    DeliveryRecord, Key, MessageRecord, Record, RetainedRecord, SessionRecord, SubscriptionRecord,
+    DeliveryRecord, Key, MessageRecord, Moment, Record, RetainedRecord, SessionRecord, SubscriptionRecord,
 };
 use offload_broker::{Message, Properties, QoS, TransportKind, UserProperties, Version};
 use std::net::{IpAddr, SocketAddr};
@@ -117,7 +118,12 @@ fn put_session(out: &mut Writer, record: &SessionRecord) {
         Version::V311 => 4,
         Version::V5 => 5,
     });
-    out.number(record.expiry.into()).optional_number(record.disconnected.map(millis));
+    out.number(record.expiry.into()).flag(record.disconnected.is_some());
+    if let Some(Moment(parts)) = record.disconnected {
+        parts.iter().for_each(|part| {
+            out.number(*part);
+        });
+    }
 }
 
 fn session(fields: &mut Reader) -> Option<SessionRecord> {
@@ -141,7 +147,10 @@ fn session(fields: &mut Reader) -> Option<SessionRecord> {
             _ => return None,
         },
         expiry: fields.number()?.try_into().ok()?,
-        disconnected: time(fields)?,
+        disconnected: match fields.flag()? {
+            true => Some(Moment([fields.number()?, fields.number()?, fields.number()?])),
+            false => None,
+        },
     })
 }
 
@@ -297,7 +306,7 @@ mod tests {
             transport: TransportKind::WebSocketTls,
             version: Version::V5,
             expiry: u32::MAX,
-            disconnected: Some(at),
+            disconnected: Some(Moment([1, 2, 3])),
         };
         let anonymous = SessionRecord {
             user: None,

@@ -318,8 +318,6 @@ impl Topics {
             Err(NotStored::Failed) if message.qos != QoS::ExactlyOnce => stored.set_in_memory(),
             Err(why) => not_stored(&self.context, message, &stored, &sessions, without_room, why),
         }
-        // Before a session can be done with it.
-        drop(stored);
         sessions.iter().for_each(|session| session.wake());
         handed_over
     }

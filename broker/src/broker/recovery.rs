@@ -291,8 +291,9 @@ impl Messages {
 
     /// Adds the keys of those that no session has queued.
     fn take_unused(self, keys: &mut Vec<Key>) {
-        let unused = self.0.into_values().filter_map(|recovered| Arc::into_inner(recovered.stored));
-        keys.extend(unused.filter_map(StoredMessage::into_key));
+        self.0.into_values().for_each(|recovered| {
+            recovered.stored.settle([], keys);
+        });
     }
 }
 

@@ -7,7 +7,7 @@
 use std::{
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicU8, Ordering::SeqCst},
+        atomic::{AtomicU8, AtomicUsize, Ordering::SeqCst},
     },
     time::SystemTime,
 };
@@ -90,6 +90,7 @@ impl Storing {
                 key,
                 stage: AtomicU8::new(PUT),
                 storage: storage.clone(),
+                sessions: AtomicUsize::new(0),
                 settled: Mutex::default(),
                 ticket: OnceLock::new(),
                 waiting: Waiting::default(),
@@ -107,7 +108,7 @@ impl Storing {
         let release =
             (publish.qos == QoS::ExactlyOnce).then(|| batch.put(Record::Released { session, packet_id }));
         self.bytes += RECORDS_BYTES + size_of::<u64>() * publish.subscription_ids.len();
-        Stored { delivery, release, packet_id, message: message.clone(), charge: Some(charge) }
+        Stored { charge: Some(charge), ..Stored::new(delivery, release, packet_id, message.clone()) }
     }
 
     /// Puts the identifier of a message that a session has published at QoS 2.
@@ -151,14 +152,14 @@ const HANDED_OVER: u8 = 1;
 /// The storage has no room for them: the message is in memory alone.
 const IN_MEMORY: u8 = 2;
 const DURABLE: u8 = 3;
-/// Its record is removed, or never was.
-const GONE: u8 = 4;
 
-/// A message that sessions have in common. Its record goes with the last of them.
+/// A message that sessions have in common. Its record goes when the last of them is done with it.
 pub(crate) struct StoredMessage {
     key: Key,
     stage: AtomicU8,
     storage: Arc<dyn Storage>,
+    /// Those that are not done with it.
+    sessions: AtomicUsize,
     /// What is needed no longer, and is put and not handed over: it is removed after that.
     settled: Mutex<Vec<Key>>,
     /// Of its batch, if that may be withdrawn.
@@ -167,10 +168,18 @@ pub(crate) struct StoredMessage {
 }
 
 impl StoredMessage {
-    /// One that an earlier process has stored.
+    /// One that an earlier process has stored. It is kept until [`settle`](Self::settle) is called, for all sessions to
+    /// be found that have it.
     pub fn recovered(key: Key, storage: Arc<dyn Storage>) -> Self {
-        let (settled, ticket, waiting) = (Mutex::default(), OnceLock::new(), Waiting::default());
-        Self { key, stage: AtomicU8::new(DURABLE), storage, settled, ticket, waiting }
+        Self {
+            key,
+            stage: AtomicU8::new(DURABLE),
+            storage,
+            sessions: AtomicUsize::new(1),
+            settled: Mutex::default(),
+            ticket: OnceLock::new(),
+            waiting: Waiting::default(),
+        }
     }
 
     /// Hands the records over, and the removal of those that are needed no longer behind them.
@@ -178,20 +187,25 @@ impl StoredMessage {
         let mut settled = self.settled.lock();
         let ticket = batch.commit(on_durable)?;
         self.stage.fetch_max(HANDED_OVER, SeqCst);
+        if self.sessions.load(SeqCst) == 0 {
+            settled.push(self.key);
+        }
         storage::remove(&*self.storage, &std::mem::take(&mut *settled));
         Ok(ticket)
     }
 
-    /// Records of it are needed no longer: adds those to `keys` that are to be removed now.
-    fn settle(&self, records: impl IntoIterator<Item = Key>, keys: &mut Vec<Key>) {
+    /// A session is done with it, and these records of its place: adds those to `keys` that are to be removed now, with
+    /// that of the message if it was the last session; says whether it was.
+    pub fn settle(&self, records: impl IntoIterator<Item = Key>, keys: &mut Vec<Key>) -> bool {
         let mut settled = self.settled.lock();
-        if self.stage.load(SeqCst) == PUT { settled.extend(records) } else { keys.extend(records) }
-    }
-
-    /// Its record is needed no longer: the key, if there is one and whoever has asked removes it.
-    pub fn into_key(self) -> Option<Key> {
-        let stage = self.stage.swap(GONE, SeqCst);
-        has_record(stage).then_some(self.key)
+        let was_last = self.sessions.fetch_sub(1, SeqCst) == 1;
+        if self.stage.load(SeqCst) == PUT {
+            // More sessions may come.
+            settled.extend(records);
+            return false;
+        }
+        keys.extend(records.into_iter().chain(was_last.then_some(self.key)));
+        was_last
     }
 
     /// The storage has not taken it, and its sessions get it all the same.
@@ -204,20 +218,7 @@ impl StoredMessage {
     }
 }
 
-fn has_record(stage: u8) -> bool {
-    matches!(stage, HANDED_OVER | DURABLE)
-}
-
-impl Drop for StoredMessage {
-    /// Whoever had it last did so for a moment, while the last session was done with it.
-    fn drop(&mut self) {
-        if has_record(*self.stage.get_mut()) {
-            storage::remove(&*self.storage, &[self.key]);
-        }
-    }
-}
-
-/// A session's place for a message in the storage.
+/// A session's place for a message in the storage. Dropped, it stays there.
 pub(crate) struct Stored {
     delivery: Key,
     /// At QoS 2, the record that stays until PUBCOMP.
@@ -279,6 +280,11 @@ impl Stored {
         packet_id: u16,
         message: Arc<StoredMessage>,
     ) -> Self {
+        Self::new(delivery, release, packet_id, message)
+    }
+
+    fn new(delivery: Key, release: Option<Key>, packet_id: u16, message: Arc<StoredMessage>) -> Self {
+        message.sessions.fetch_add(1, SeqCst);
         Self { delivery, release, packet_id, message, charge: None }
     }
 
@@ -305,27 +311,23 @@ impl Stored {
     /// The client has the message: adds the keys of what is needed no longer. If it was the last one and the message is
     /// not stored yet, it never is; then returns who has waited for that, and is to be told outside of all locks.
     pub fn finish(self, keys: &mut Vec<Key>) -> Option<OnDurable> {
-        keys.extend([self.delivery].into_iter().chain(self.release));
-        let message = Arc::into_inner(self.message)?;
-        if message.ticket.get().is_some_and(|ticket| message.storage.withdraw(*ticket)) {
-            keys.clear();
-            message.stage.store(GONE, SeqCst);
-            return message.waiting.lock().take();
+        let was_last = self.message.settle([self.delivery].into_iter().chain(self.release), keys);
+        let ticket = self.message.ticket.get().filter(|_| was_last)?;
+        if !self.message.storage.withdraw(*ticket) {
+            return None;
         }
-        keys.extend(message.into_key());
-        None
+        keys.clear();
+        self.message.waiting.lock().take()
     }
 
     /// Adds the keys of what is needed no longer when the client has the message.
     pub fn into_keys(self, keys: &mut Vec<Key>) {
         self.message.settle([self.delivery], keys);
-        keys.extend(Arc::into_inner(self.message).and_then(StoredMessage::into_key));
     }
 
     /// The same, and what would stay until PUBCOMP.
     pub fn into_all_keys(self, keys: &mut Vec<Key>) {
-        self.message.settle(self.release, keys);
-        self.into_keys(keys);
+        self.message.settle([self.delivery].into_iter().chain(self.release), keys);
     }
 
     /// Where it is stored.
@@ -429,23 +431,29 @@ mod tests {
     }
 
     #[test]
-    fn the_message_goes_with_the_last_who_has_it_whoever_that_is() {
+    fn the_message_goes_when_the_last_session_is_done_with_it_whoever_has_it_else() {
         let records = Records::default();
         let storage: Arc<dyn Storage> = Arc::new(records.clone());
         let mut storing = Storing::default();
         let stored = put(&storage, &mut storing, 1);
-        let held = storing.message().cloned();
+        // Whoever has handed it over.
+        let _held = storing.message().cloned();
         storing.commit(None, false).unwrap();
         let mut keys = Vec::new();
         assert!(stored.finish(&mut keys).is_none());
         storage::remove(&*storage, &keys);
-        assert_eq!(records.0.lock().1.len(), 1, "whoever has handed it over has it still");
-        drop(held);
         assert_eq!(records.0.lock().1, []);
-        // One that was never handed over has nothing to be removed.
+        // It is gone too when all sessions are, before it was handed over.
+        let mut storing = Storing::default();
+        let mut keys = Vec::new();
+        put(&storage, &mut storing, 1).into_all_keys(&mut keys);
+        storing.commit(None, false).unwrap();
+        assert_eq!((keys, &*records.0.lock().1), (vec![], &[][..]));
+        // A broker that ends leaves all there.
         let mut storing = Storing::default();
         let stored = put(&storage, &mut storing, 1);
-        drop((storing, stored));
-        assert_eq!(records.0.lock().1, []);
+        storing.commit(None, false).unwrap();
+        drop(stored);
+        assert_eq!(records.0.lock().1.len(), 3);
     }
 }

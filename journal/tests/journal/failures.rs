@@ -99,19 +99,6 @@ fn a_full_disk_refuses_and_goes_on_when_records_are_removed() {
 }
 
 #[test]
-fn a_completion_that_panics_fails_the_journal_and_nobody_waits_for_ever() {
-    let disk = FaultyDisk::default();
-    let (journal, _) = open(&disk);
-    let mut batch = journal.batch();
-    batch.put(0, b"record");
-    let (told, failures) = channel();
-    journal.on_failure(move |failed| told.send(failed.to_string()).unwrap());
-    journal.append(batch, |_| panic!("on purpose")).unwrap();
-    assert!(failures.recv().unwrap().contains("panicked"));
-    assert!(journal.close().is_err());
-}
-
-#[test]
 fn a_completion_that_panics_harms_nobody_else() {
     let disk = FaultyDisk::default();
     let (journal, _) = open(&disk);

@@ -16,7 +16,7 @@ mod outgoing;
 
 pub use crate::client::Client;
 use bytes::Bytes;
-pub use delivery::{Acceptance, Delivery, DeliveryProperties, Responder};
+pub use delivery::{Acceptance, Delivery, DeliveryProperties, Handover, Responder};
 pub use intake::{Batch, Intake, Sink};
 use offload_broker::{BoxFuture, OnAcknowledged};
 pub use outgoing::{Encoded, Outgoing, ReplyAddress};
@@ -62,7 +62,12 @@ pub trait Ingress: Send + Sync + 'static {
     /// request that a journal has kept, or a router has brought. On a broker that tells connections apart, an answer
     /// that was for that connection alone goes to the session that `asker` has now, if it has one. `on_acknowledged` is
     /// as for [`Responder::answer`].
-    fn publish_answer(&self, asker: &Client, answer: Outgoing, on_acknowledged: Option<OnAcknowledged>);
+    fn publish_answer(
+        &self,
+        asker: &Client,
+        answer: Outgoing,
+        on_acknowledged: Option<OnAcknowledged>,
+    ) -> Handover;
 
     /// Publishes a message of the gateway's own at QoS 1. One on the status's topic is the status from now on; others
     /// are dropped while there is no connection.
@@ -88,8 +93,8 @@ pub struct Detached {
 }
 
 impl Responder for Detached {
-    fn answer(self: Box<Self>, answer: Outgoing, on_acknowledged: Option<OnAcknowledged>) {
-        self.ingress.publish_answer(&self.asker, answer, on_acknowledged);
+    fn answer(self: Box<Self>, answer: Outgoing, on_acknowledged: Option<OnAcknowledged>) -> Handover {
+        self.ingress.publish_answer(&self.asker, answer, on_acknowledged)
     }
 
     fn ignore(self: Box<Self>) {}

@@ -74,6 +74,15 @@ impl Acceptance {
     }
 }
 
+/// Where an answer is that was handed to an ingress.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handover {
+    /// With the broker: a crash of this process takes it from no session that is to outlive that.
+    Complete,
+    /// In memory alone, for a session that is to outlive a crash: the broker's storage has no room for it.
+    InMemory,
+}
+
 /// The way back to the connection that asked. Used once, on any thread; dropped, the request stays unanswered, and an
 /// external broker delivers it again.
 pub trait Responder: Send {
@@ -82,7 +91,7 @@ pub trait Responder: Send {
     ///
     /// `on_acknowledged` is called when all who have the answer now have acknowledged it, if the ingress gets to know
     /// that.
-    fn answer(self: Box<Self>, answer: Outgoing, on_acknowledged: Option<OnAcknowledged>);
+    fn answer(self: Box<Self>, answer: Outgoing, on_acknowledged: Option<OnAcknowledged>) -> Handover;
 
     /// The delivery was no request: nothing is published.
     fn ignore(self: Box<Self>);

@@ -1,7 +1,7 @@
 //! The embedded broker as an ingress: requests come straight from the connection that published them, answers go
 //! straight to the sessions that wait.
 
-use super::delivery::{Acceptance, Delivery, DeliveryProperties, Responder};
+use super::delivery::{Acceptance, Delivery, DeliveryProperties, Handover, Responder};
 use super::intake::Intake;
 use super::outgoing::{Encoded, Outgoing, ReplyAddress};
 use super::{Ingress, Notice, Notices, Statistics};
@@ -17,8 +17,8 @@ use crate::watchdog::{self, Credentials};
 use arc_swap::ArcSwap;
 use offload_broker::config::DEFAULT_MAX_QUEUED_BYTES;
 use offload_broker::{
-    Application, BoxFuture, Broker, ClientInfo, Dropped, Identity, Login, Message, OnAcknowledged,
-    Properties, QoS, Reason, Received, Refusal, Route, Transport, WebSocket,
+    Application, BoxFuture, Broker, ClientInfo, Dropped, Identity, Login, Message, OnAcknowledged, Placed,
+    Properties, Published, QoS, Reason, Received, Refusal, Route, Transport, WebSocket,
 };
 use offload_protocol::topic;
 use std::io;
@@ -177,16 +177,22 @@ impl Ingress for EmbeddedIngress {
         Some(self.address)
     }
 
-    fn publish_answer(&self, asker: &Client, answer: Outgoing, on_acknowledged: Option<OnAcknowledged>) {
+    fn publish_answer(
+        &self,
+        asker: &Client,
+        answer: Outgoing,
+        on_acknowledged: Option<OnAcknowledged>,
+    ) -> Handover {
         let oversize = |limit: usize, size: &dyn Fn(&Message) -> usize| fitting(&answer, limit, size);
         let message = message(&answer);
         // A client that never learnt its name waits there, as others do.
         if answer.address.topic != topic::RESULT_PREFIX {
-            self.broker.publish_for(&asker.account, &message, Some(&oversize), on_acknowledged);
+            published(self.broker.publish_for(&asker.account, &message, Some(&oversize), on_acknowledged))
         } else if let Some(client) = self.broker.client(&asker.flow, asker.principal.as_deref()) {
-            self.broker.publish_to(&client, &message, Some(&oversize), on_acknowledged);
+            placed(self.broker.publish_to(&client, &message, Some(&oversize), on_acknowledged))
         } else {
             sampled!(info, "an answer is dropped: the connection that it was for is gone");
+            Handover::Complete
         }
     }
 
@@ -507,21 +513,29 @@ struct EmbeddedResponder {
 }
 
 impl Responder for EmbeddedResponder {
-    fn answer(self: Box<Self>, answer: Outgoing, on_acknowledged: Option<OnAcknowledged>) {
+    fn answer(self: Box<Self>, answer: Outgoing, on_acknowledged: Option<OnAcknowledged>) -> Handover {
         let oversize = |limit: usize, size: &dyn Fn(&Message) -> usize| fitting(&answer, limit, size);
         // A client that never learnt its name waits on `result/`, and so may others: the answer is its own, and
         // nobody's if it cannot take it.
         let unnamed = answer.address.topic == topic::RESULT_PREFIX;
         let is_shared = self.is_shared && !self.broker.is_subscribed(&self.client, topic::RESULT_PREFIX);
         if unnamed && !is_shared {
-            self.broker.publish_to(&self.client, &message(&answer), Some(&oversize), on_acknowledged);
+            placed(self.broker.publish_to(&self.client, &message(&answer), Some(&oversize), on_acknowledged))
         } else {
             let account = self.client.account();
-            self.broker.publish_for(account, &message(&answer), Some(&oversize), on_acknowledged);
+            published(self.broker.publish_for(account, &message(&answer), Some(&oversize), on_acknowledged))
         }
     }
 
     fn ignore(self: Box<Self>) {}
+}
+
+fn placed(placed: Placed) -> Handover {
+    if placed == Placed::Unstored { Handover::InMemory } else { Handover::Complete }
+}
+
+fn published(published: Published) -> Handover {
+    if published.unstored > 0 { Handover::InMemory } else { Handover::Complete }
 }
 
 /// Bytes by which length fields may grow between an empty message and a full one: three of the remaining length, three

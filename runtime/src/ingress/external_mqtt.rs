@@ -40,7 +40,7 @@ pub use offload_mqtt::Version;
 
 use super::intake::Intake;
 use super::outgoing::Outgoing;
-use super::{Ingress, Notice, Notices, Statistics};
+use super::{Handover, Ingress, Notice, Notices, Statistics};
 use crate::client::Client;
 use crate::config;
 use counters::Counters;
@@ -115,8 +115,9 @@ impl Ingress for ExternalIngress {
         None
     }
 
-    fn publish_answer(&self, _: &Client, answer: Outgoing, _: Option<OnAcknowledged>) {
+    fn publish_answer(&self, _: &Client, answer: Outgoing, _: Option<OnAcknowledged>) -> Handover {
         self.send(Command::Answer(None, Box::new(answer.into())));
+        Handover::Complete
     }
 
     fn publish_notice(&self, notice: Notice) {

@@ -60,7 +60,7 @@ impl Drop for Batch<'_> {
 mod tests {
     use super::*;
     use crate::client::Client;
-    use crate::ingress::{Acceptance, DeliveryProperties, Outgoing, Responder};
+    use crate::ingress::{Acceptance, DeliveryProperties, Handover, Outgoing, Responder};
     use bytes::Bytes;
     use offload_broker::OnAcknowledged;
     use std::sync::Mutex;
@@ -68,7 +68,9 @@ mod tests {
     struct NoConnection;
 
     impl Responder for NoConnection {
-        fn answer(self: Box<Self>, _: Outgoing, _: Option<OnAcknowledged>) {}
+        fn answer(self: Box<Self>, _: Outgoing, _: Option<OnAcknowledged>) -> Handover {
+            Handover::Complete
+        }
         fn ignore(self: Box<Self>) {}
     }
 

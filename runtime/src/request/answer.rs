@@ -180,10 +180,11 @@ impl WayBack {
     fn answer(&mut self, answer: Answer) {
         if let Some(responder) = self.responder.take() {
             let (address, kept) = (std::mem::take(&mut self.address), self.kept.take());
-            let on_acknowledged = kept.as_ref().and_then(Kept::on_acknowledged);
-            responder.answer(Outgoing { address, form: self.form, answer }, on_acknowledged);
+            let on_acknowledged = kept.as_ref().map(Kept::on_acknowledged);
+            let outgoing = Outgoing { address, form: self.form, answer };
+            let handover = responder.answer(outgoing, on_acknowledged);
             if let Some(kept) = kept {
-                kept.answered();
+                kept.answered(handover);
             }
         }
     }
@@ -273,6 +274,7 @@ fn micros(duration: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ingress::Handover;
     use offload_broker::OnAcknowledged;
     use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::sync::mpsc;
@@ -280,8 +282,9 @@ mod tests {
     struct Back(mpsc::Sender<Answer>);
 
     impl Responder for Back {
-        fn answer(self: Box<Self>, Outgoing { answer, .. }: Outgoing, _: Option<OnAcknowledged>) {
+        fn answer(self: Box<Self>, Outgoing { answer, .. }: Outgoing, _: Option<OnAcknowledged>) -> Handover {
             self.0.send(answer).unwrap();
+            Handover::Complete
         }
 
         fn ignore(self: Box<Self>) {}

@@ -7,7 +7,9 @@
 use super::{JobError, SetAside};
 use crate::client::Client;
 use crate::fingerprint::Fingerprint;
-use crate::ingress::{Acceptance, Delivery, DeliveryProperties, Ingress, Intake, Outgoing, Responder};
+use crate::ingress::{
+    Acceptance, Delivery, DeliveryProperties, Handover, Ingress, Intake, Outgoing, Responder,
+};
 use crate::suspects::Suspects;
 use offload_broker::OnAcknowledged;
 use offload_protocol::answer::Outcome;
@@ -157,16 +159,17 @@ impl Retries {
 }
 
 impl Responder for Back {
-    fn answer(self: Box<Self>, answer: Outgoing, on_acknowledged: Option<OnAcknowledged>) {
+    fn answer(self: Box<Self>, answer: Outgoing, on_acknowledged: Option<OnAcknowledged>) -> Handover {
         let Back { retries, number, asker } = *self;
         if let Outcome::Failed(WireError { kind: ErrorKind::Busy, .. }) = answer.answer.outcome {
             // It was not run: a later look, or the next gateway, takes it up again.
             retries.state().running.remove(&number);
-            return;
+            return Handover::Complete;
         }
-        retries.ingress.publish_answer(&asker, answer, on_acknowledged);
+        let handover = retries.ingress.publish_answer(&asker, answer, on_acknowledged);
         retries.state().answered.push(number);
         retries.answered.notify_one();
+        handover
     }
 
     fn ignore(self: Box<Self>) {

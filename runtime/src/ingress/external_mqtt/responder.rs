@@ -6,7 +6,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
 use super::publication::Publication;
-use crate::ingress::{Notice, Outgoing, Responder};
+use crate::ingress::{Handover, Notice, Outgoing, Responder};
 
 /// What is asked of the task that owns the connection.
 ///
@@ -47,9 +47,10 @@ impl ExternalResponder {
 
 impl Responder for ExternalResponder {
     /// The broker has the answer when it has acknowledged it; whether a device has, it does not say.
-    fn answer(mut self: Box<Self>, answer: Outgoing, _: Option<OnAcknowledged>) {
+    fn answer(mut self: Box<Self>, answer: Outgoing, _: Option<OnAcknowledged>) -> Handover {
         let receipt = self.receipt.take();
         self.send(Command::Answer(receipt, Box::new(answer.into())));
+        Handover::Complete
     }
 
     fn ignore(mut self: Box<Self>) {

@@ -3,13 +3,14 @@
 //! Its acceptance is completed when its record is durable, when its outcome is, or when all who got its answer have
 //! acknowledged that. One that has no record, because it is refused, has come before, or finds the journal full, is
 //! acknowledged when whatever the broker keeps of its answer is durable. Its record goes when its answer is with the
-//! broker, or with its outcome; one that is not being written by then never is.
+//! broker, or with its outcome; one that is not being written by then never is. While a full storage of the broker has
+//! its answer in memory alone, the record stays.
 //!
 //! No acceptance is completed, and none dropped, under this lock: both take one of the broker's.
 
 use super::{Draft, RequestJournal, is_short, refusal};
 use crate::durability::kind;
-use crate::ingress::Acceptance;
+use crate::ingress::{Acceptance, Handover};
 use offload_broker::OnAcknowledged;
 use offload_journal::{Batch, Failed, RecordId, Refused, Ticket};
 use std::mem;
@@ -25,8 +26,8 @@ struct State {
     /// Until it is completed or dropped.
     acceptance: Option<Acceptance>,
     record: Record,
-    /// Its answer is with the broker.
-    is_answered: bool,
+    /// Where its answer is, once it is given.
+    answer: Option<Handover>,
 }
 
 /// Where the request is.
@@ -58,7 +59,7 @@ impl Kept {
     }
 
     fn with(journal: Arc<RequestJournal>, acceptance: Option<Acceptance>, record: Record) -> Kept {
-        Kept { journal, state: Mutex::new(State { acceptance, record, is_answered: false }) }
+        Kept { journal, state: Mutex::new(State { acceptance, record, answer: None }) }
     }
 
     /// Its journal.
@@ -145,10 +146,11 @@ impl Kept {
         }
     }
 
-    /// Its answer is with the broker.
-    pub fn answered(self: &Arc<Kept>) {
+    /// Its answer is given.
+    pub fn answered(self: &Arc<Kept>, handover: Handover) {
         let mut state = self.lock();
-        state.is_answered = true;
+        // All may have acknowledged it by now.
+        state.answer.get_or_insert(handover);
         if let Record::Draft(_) = state.record {
             state.record = Record::Gone;
             drop(state);
@@ -173,25 +175,27 @@ impl Kept {
 
     fn remove_if_answered(&self, state: &mut State) {
         if let Record::Durable(id) = state.record
-            && state.is_answered
+            && state.answer == Some(Handover::Complete)
         {
             state.record = Record::Gone;
             self.journal.remove([id]);
         }
     }
 
-    /// What is to be called when all who got its answer have acknowledged that; `None` where nobody waits for that.
-    pub fn on_acknowledged(self: &Arc<Kept>) -> Option<OnAcknowledged> {
-        self.lock().acceptance.as_ref()?;
+    /// What is to be called when all who got its answer have acknowledged that.
+    pub fn on_acknowledged(self: &Arc<Kept>) -> OnAcknowledged {
         let kept = self.clone();
-        Some(Box::new(move || kept.acknowledged()))
+        Box::new(move || kept.acknowledged())
     }
 
+    /// Nobody needs its answer any more, wherever that is.
     fn acknowledged(&self) {
         let mut state = self.lock();
+        state.answer = Some(Handover::Complete);
         match state.record {
-            Record::Staged(ticket, _) if !self.journal.journal.withdraw(ticket) => state.is_answered = true,
-            Record::Durable(_) | Record::Superseded { .. } => {}
+            Record::Staged(ticket, _) if !self.journal.journal.withdraw(ticket) => {}
+            Record::Durable(_) => self.remove_if_answered(&mut state),
+            Record::Superseded { .. } => {}
             _ => state.record = Record::Gone,
         }
         self.settle(state, Ok(()));
@@ -287,8 +291,7 @@ mod tests {
                 tokio::task::yield_now().await;
             }
             folder.requests.flush().await;
-            assert!(answered.on_acknowledged().is_none(), "it is safe");
-            answered.answered();
+            answered.answered(Handover::Complete);
             assert!(!answered.stays() && unanswered.stays());
             folder.requests.flush().await;
             assert_eq!(folder.left(), 1);
@@ -300,11 +303,26 @@ mod tests {
         let folder = Folder::new();
         let kept = folder.kept(b"5 7");
         kept.put().unwrap();
-        let on_acknowledged = kept.on_acknowledged().unwrap();
-        kept.answered();
+        let on_acknowledged = kept.on_acknowledged();
+        kept.answered(Handover::Complete);
         assert_eq!(folder.journal.stats().records, 1, "it waits");
         on_acknowledged();
         assert_eq!(folder.journal.stats().records, 0);
+        folder.requests.flush().await;
+        assert_eq!(folder.left(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_record_stays_while_the_answer_is_in_memory_alone() {
+        let folder = Folder::new();
+        let kept = folder.kept(b"5 7");
+        kept.put().unwrap();
+        folder.requests.flush().await;
+        let on_acknowledged = kept.on_acknowledged();
+        kept.answered(Handover::InMemory);
+        assert!(kept.stays());
+        on_acknowledged();
+        assert!(!kept.stays());
         folder.requests.flush().await;
         assert_eq!(folder.left(), 0);
     }
@@ -326,8 +344,8 @@ mod tests {
             assert!(!kept.stays());
         }
         folder.requests.flush().await;
-        early.answered();
-        late.answered();
+        early.answered(Handover::Complete);
+        late.answered(Handover::Complete);
         assert_eq!(folder.left(), 2, "the outcomes");
     }
 
@@ -336,10 +354,10 @@ mod tests {
         let folder = Folder::new();
         let (first, refused) = (folder.kept(b"1"), folder.kept(b"2"));
         first.put().unwrap();
-        refused.answered();
+        refused.answered(Handover::Complete);
         refused.put().unwrap();
         folder.requests.flush().await;
-        assert!(refused.on_acknowledged().is_none(), "its publisher has been told");
+        assert!(refused.lock().acceptance.is_none(), "its publisher has been told");
         assert_eq!(folder.left(), 1);
     }
 

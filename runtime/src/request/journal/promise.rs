@@ -2,7 +2,7 @@
 
 use super::kept::Kept;
 use super::{Draft, RequestJournal};
-use crate::ingress::{Acceptance, Delivery};
+use crate::ingress::{Acceptance, Delivery, Handover};
 use crate::wasm::workers::Waiting;
 use std::sync::Arc;
 
@@ -36,7 +36,7 @@ impl Origin {
     /// It is no request: nothing is kept of it.
     pub fn end(self) {
         if let Origin::Journal(kept, _) = self {
-            kept.answered();
+            kept.answered(Handover::Complete);
         }
     }
 }

@@ -12,10 +12,12 @@
 
 use offload_protocol::request::Digest;
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// The layout that this gateway writes. It reads this one and none that is newer.
 const FORMAT: u32 = 1;
@@ -177,6 +179,12 @@ pub fn make_folder(path: &Path) -> io::Result<()> {
     }
 }
 
+/// How long a lock that is taken is asked for again: a gateway that was killed leaves it to the children that it was
+/// about to start, until they have become the programs that they are to be.
+const LOCK_WAIT: Duration = Duration::from_secs(1);
+/// How long it waits in between.
+const LOCK_RETRY: Duration = Duration::from_millis(10);
+
 /// Takes the lock and leaves our process id in it, for whoever finds it taken.
 fn lock(directory: &Path) -> Result<File, DataDirError> {
     let path = directory.join("lock");
@@ -184,9 +192,16 @@ fn lock(directory: &Path) -> Result<File, DataDirError> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(FILE_MODE);
     let mut file = options.open(&path).map_err(io)?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+    let until = Instant::now() + LOCK_WAIT;
+    let locked = loop {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) if Instant::now() < until => std::thread::sleep(LOCK_RETRY),
+            locked => break locked,
+        }
+    };
+    match locked {
         Ok(()) => {}
-        Err(rustix::io::Errno::WOULDBLOCK) => {
+        Err(Errno::WOULDBLOCK) => {
             let mut holder = String::new();
             // The holder may not have written it yet, or nothing that is text.
             let known =
@@ -350,5 +365,21 @@ mod tests {
             let error = DataDir::open(&path).unwrap_err().to_string();
             assert!(error.contains(&format!("{file} is damaged: ")), "{error}");
         }
+    }
+
+    #[test]
+    fn a_lock_that_a_killed_gateway_leaves_to_its_children_for_a_moment_is_waited_for() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("data");
+        let held = DataDir::open(&path).unwrap();
+        let (opens, opened) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                opens.send(()).unwrap();
+                DataDir::open(&path).unwrap();
+            });
+            opened.recv().unwrap();
+            drop(held);
+        });
     }
 }

@@ -132,7 +132,7 @@ impl PendingAnswer {
     fn settle_durably(self, registered: Registered, journal: &Arc<RequestJournal>, answer: Answer) {
         let Registered { key, fingerprint, account, .. } = &registered;
         let outcome = NewOutcome { key, fingerprint, account, answer: &answer }.encode();
-        journal.keep_outcome(outcome, self.way_back.kept.clone(), move |kept| match kept {
+        journal.keep_outcome(outcome, move |kept| match kept {
             Ok(record) => {
                 let repetitions = registered.end(Some((&answer, record)));
                 self.tell(repetitions, answer);

@@ -1,9 +1,8 @@
 //! One request that outlives a crash, from its acceptance to its answer.
 //!
-//! Its acceptance is completed when its record is durable, when its outcome is, or when all who got its answer have
-//! acknowledged that. One that has no record, because it is refused, has come before, or finds the journal full, is
+//! Its acceptance is completed when its record is durable, or when all who got its answer have acknowledged that. One that has no record, because it is refused, has come before, or finds the journal full, is
 //! acknowledged when whatever the broker keeps of its answer is durable. Its record goes when its answer is with the
-//! broker, or with its outcome; one that is not being written by then never is. While a full storage of the broker has
+//! broker, and not with its outcome: somebody has to publish that. One that nobody needs by then never is written. While a full storage of the broker has
 //! its answer in memory alone, the record stays.
 //!
 //! No acceptance is completed, and none dropped, under this lock: both take one of the broker's.
@@ -40,9 +39,6 @@ enum Record {
     Staged(Ticket, RecordId),
     /// On the disk.
     Durable(RecordId),
-    /// To be removed with its outcome, which is on its way to the disk. If that fails, the next process has the request
-    /// again if it was on the disk itself.
-    Superseded { is_durable: bool },
     /// Nowhere any more.
     Gone,
 }
@@ -130,7 +126,6 @@ impl Kept {
                 state.record = Record::Durable(*id);
                 self.remove_if_answered(&mut state);
             }
-            (Record::Superseded { .. }, Ok(())) => state.record = Record::Superseded { is_durable: true },
             (_, Ok(())) => {}
             (_, Err(_)) => state.record = Record::Gone,
         }
@@ -195,47 +190,14 @@ impl Kept {
         match state.record {
             Record::Staged(ticket, _) if !self.journal.journal.withdraw(ticket) => {}
             Record::Durable(_) => self.remove_if_answered(&mut state),
-            Record::Superseded { .. } => {}
             _ => state.record = Record::Gone,
         }
         self.settle(state, Ok(()));
     }
 
-    /// Has its record removed by the batch of its outcome.
-    pub fn remove_with(&self, batch: &mut Batch) {
-        if let Record::Staged(_, id) | Record::Durable(id) = self.lock().record {
-            batch.remove(id);
-        }
-    }
-
-    /// Its outcome is in the journal's queue. A record that waits there too need not be written any more.
-    pub fn superseded(&self) {
-        let mut state = self.lock();
-        state.record = match state.record {
-            Record::Staged(ticket, _) if !self.journal.journal.withdraw(ticket) => {
-                Record::Superseded { is_durable: false }
-            }
-            Record::Durable(_) => Record::Superseded { is_durable: true },
-            _ => Record::Gone,
-        };
-    }
-
-    /// Its outcome is durable, or may not be.
-    pub fn outcome_is_durable(&self, result: Result<(), Failed>) {
-        let mut state = self.lock();
-        match (&state.record, &result) {
-            (Record::Superseded { is_durable: true } | Record::Durable(_), Err(_)) => {}
-            _ => state.record = Record::Gone,
-        }
-        self.settle(state, result);
-    }
-
     /// Whether the next process runs it, if this one does not.
     pub fn stays(&self) -> bool {
-        matches!(
-            self.lock().record,
-            Record::Staged(..) | Record::Durable(_) | Record::Superseded { is_durable: true }
-        )
+        matches!(self.lock().record, Record::Staged(..) | Record::Durable(_))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -328,28 +290,6 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_outcome_takes_the_place_of_its_request() {
-        let folder = Folder::new();
-        let (early, late) = (folder.kept(b"early"), folder.kept(b"late"));
-        early.put().unwrap();
-        folder.requests.flush().await;
-        late.put().unwrap();
-        for kept in [&early, &late] {
-            let mut batch = folder.journal.batch();
-            batch.put(kind::OUTCOME, b"outcome");
-            kept.remove_with(&mut batch);
-            let whole = kept.clone();
-            folder.journal.stage(batch, move |result| whole.outcome_is_durable(result)).unwrap();
-            kept.superseded();
-            assert!(!kept.stays());
-        }
-        folder.requests.flush().await;
-        early.answered(Handover::Complete);
-        late.answered(Handover::Complete);
-        assert_eq!(folder.left(), 2, "the outcomes");
-    }
-
-    #[tokio::test]
     async fn what_is_answered_before_it_is_put_has_no_record() {
         let folder = Folder::new();
         let (first, refused) = (folder.kept(b"1"), folder.kept(b"2"));
@@ -359,21 +299,6 @@ mod tests {
         folder.requests.flush().await;
         assert!(refused.lock().acceptance.is_none(), "its publisher has been told");
         assert_eq!(folder.left(), 1);
-    }
-
-    #[tokio::test]
-    async fn a_request_whose_outcome_is_not_durable_is_left_to_the_next_process_if_it_is_itself() {
-        let folder = Folder::new();
-        let (durable, staged) = (folder.kept(b"1"), folder.kept(b"2"));
-        durable.put().unwrap();
-        folder.requests.flush().await;
-        staged.put().unwrap();
-        for kept in [&durable, &staged] {
-            kept.superseded();
-            kept.outcome_is_durable(Err(Failed::new(std::io::ErrorKind::Other.into())));
-        }
-        assert!(durable.stays(), "its publisher believes that it is safe");
-        assert!(!staged.stays(), "its publisher was promised nothing");
     }
 
     #[tokio::test]

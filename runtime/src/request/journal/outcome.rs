@@ -7,9 +7,8 @@ use crate::durability::kind;
 use crate::durability::moment::Moment;
 use crate::fingerprint::Fingerprint;
 use crate::log_sampling::sampled;
-use crate::request::journal::kept::Kept;
 use bytes::Bytes;
-use offload_journal::{Batch, RecordId, Refused};
+use offload_journal::{RecordId, Refused};
 use offload_protocol::answer::{Answer, Outcome};
 use offload_protocol::error::{ErrorKind, WireError};
 use offload_protocol::request::RequestId;
@@ -19,28 +18,26 @@ use std::sync::Arc;
 const VERSION: u8 = 1;
 
 impl RequestJournal {
-    /// Makes an outcome durable, and the record of its request superfluous. `then` gets the record that has it, `None`
+    /// Makes an outcome durable. `then` gets the record that has it, `None`
     /// where there is no room for one, or an error where it may not be durable; it is called on this thread or on
     /// another.
     pub fn keep_outcome(
         self: &Arc<RequestJournal>,
         outcome: Encoded,
-        request: Option<Arc<Kept>>,
         then: impl FnOnce(Result<Option<RecordId>, Lost>) + Send + 'static,
     ) {
         let Encoded { head, stdout } = outcome;
         if is_short(&head, &stdout) {
-            return self.append_outcome(&head, &stdout, request, then);
+            return self.append_outcome(&head, &stdout, then);
         }
         let journal = self.clone();
-        self.runtime.spawn_blocking(move || journal.append_outcome(&head, &stdout, request, then));
+        self.runtime.spawn_blocking(move || journal.append_outcome(&head, &stdout, then));
     }
 
     fn append_outcome(
         &self,
         head: &[u8],
         stdout: &[u8],
-        request: Option<Arc<Kept>>,
         then: impl FnOnce(Result<Option<RecordId>, Lost>) + Send + 'static,
     ) {
         let mut batch = self.journal.batch();
@@ -48,43 +45,19 @@ impl RequestJournal {
             Ok(id) => id,
             Err(refused) => return then(without_record(&refused)),
         };
-        if let Some(request) = &request {
-            request.remove_with(&mut batch);
-        }
-        self.append_then(batch, id, request, then);
-    }
-
-    fn append_then(
-        &self,
-        batch: Batch,
-        id: RecordId,
-        request: Option<Arc<Kept>>,
-        then: impl FnOnce(Result<Option<RecordId>, Lost>) + Send + 'static,
-    ) {
         // Whichever comes first has it: the completion, or the refusal of the batch.
         let then = Arc::new(std::sync::Mutex::new(Some(then)));
         let take = |then: &std::sync::Mutex<Option<_>>| then.lock().expect("nothing panics in it").take();
-        let (on_durable, kept) = (then.clone(), request.clone());
+        let on_durable = then.clone();
         let appended = self.journal.append(batch, move |result| {
-            let is_durable = result.is_ok();
-            if let Some(kept) = &kept {
-                kept.outcome_is_durable(result);
-            }
             if let Some(then) = take(&on_durable) {
-                then(if is_durable { Ok(Some(id)) } else { Err(Lost) });
+                then(result.map(|()| Some(id)).map_err(|_| Lost));
             }
         });
-        match appended {
-            Ok(()) => {
-                if let Some(request) = request {
-                    request.superseded();
-                }
-            }
-            Err(refused) => {
-                if let Some(then) = take(&then) {
-                    then(without_record(&refused));
-                }
-            }
+        if let Err(refused) = appended
+            && let Some(then) = take(&then)
+        {
+            then(without_record(&refused));
         }
     }
 }

@@ -520,7 +520,8 @@ pub struct Published {
 pub enum Placed {
     /// It is in its queue.
     Queued,
-    /// It is in its queue, in memory alone: the session is to outlive a crash, and the storage has no room or has failed.
+    /// It is in its queue, in memory alone: the session is to outlive a crash, and the storage has no room or has
+    /// failed.
     Unstored,
     /// The client has no subscription that matches.
     NoSubscription,

@@ -221,8 +221,8 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
         self.admission.admit(key, load, now)
     }
 
-    /// Counts a request as waiting that was admitted before, by a process that has ended: whatever else waits by now, it
-    /// is not refused.
+    /// Counts a request as waiting that was admitted before, by a process that has ended: whatever else waits by now,
+    /// it is not refused.
     pub fn readmit(&mut self, key: &K, load: Load, now: Time) {
         self.admission.readmit(key, load, now);
     }

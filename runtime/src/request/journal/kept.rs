@@ -1,9 +1,10 @@
 //! One request that outlives a crash, from its acceptance to its answer.
 //!
-//! Its acceptance is completed when its record is durable, or when all who got its answer have acknowledged that. One that has no record, because it is refused, has come before, or finds the journal full, is
-//! acknowledged when whatever the broker keeps of its answer is durable. Its record goes when its answer is with the
-//! broker, and not with its outcome: somebody has to publish that. One that nobody needs by then never is written. While a full storage of the broker has
-//! its answer in memory alone, the record stays.
+//! Its acceptance is completed when its record is durable, or when all who got its answer have acknowledged that. One
+//! that has no record, because it is refused, has come before, or finds the journal full, is acknowledged when whatever
+//! the broker keeps of its answer is durable. Its record goes when its answer is with the broker, and not with its
+//! outcome: somebody has to publish that. One that nobody needs by then never is written. While a full storage of the
+//! broker has its answer in memory alone, the record stays.
 //!
 //! No acceptance is completed, and none dropped, under this lock: both take one of the broker's.
 

@@ -173,6 +173,8 @@ fn exit_code(error: &wasmtime::Error, budget: Budget, refusal: Option<Refusal>) 
     let message = match trap {
         Some(Trap::OutOfFuel) => return Err(out_of_fuel(budget)),
         Some(trap) => describe_trap(*trap, error),
+        // What the system has refused us is no fault of the program.
+        None if is_of_the_system(error) => return Err(internal(error)),
         // A host call that could not be made sense of: a pointer outside of memory, no memory at all.
         None => format!("{:#}", error.root_cause()),
     };
@@ -182,6 +184,11 @@ fn exit_code(error: &wasmtime::Error, budget: Budget, refusal: Option<Refusal>) 
         }
         _ => WireError::new(ErrorKind::Trap, message),
     })
+}
+
+fn is_of_the_system(error: &wasmtime::Error) -> bool {
+    let cause = error.root_cause();
+    cause.is::<std::io::Error>() || cause.is::<rustix::io::Errno>()
 }
 
 fn out_of_fuel(budget: Budget) -> WireError {
@@ -237,6 +244,15 @@ pub(super) mod tests {
     use wasmtime::Engine;
 
     const MIB: usize = 1 << 20;
+
+    #[test]
+    fn what_the_system_refuses_is_no_trap() {
+        let refused = rustix::io::Errno::MFILE;
+        for error in [wasmtime::Error::from(refused), std::io::Error::from(refused).into()] {
+            let told = exit_code(&error.context("the image of a memory"), budget(1), None).unwrap_err();
+            assert_eq!(told.kind, ErrorKind::Internal);
+        }
+    }
 
     /// So much fuel, 64 MiB of memory, 100 elements of tables, and no output.
     pub fn budget(fuel: u64) -> Budget {

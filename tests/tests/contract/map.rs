@@ -13,6 +13,9 @@ const SECTIONS: [&str; 4] = ["Topics and identities", "Request forms", "Answers"
 const OPEN: &str = "open";
 const NONE: &str = "–";
 
+/// The heading above the map in `tests/README.md`.
+const HEADING: &str = "## Which test shows which sentence of the contract";
+
 /// One line of the table.
 struct Row {
     sentence: String,
@@ -26,7 +29,8 @@ fn repository() -> PathBuf {
 /// The table's lines, without its head.
 fn rows() -> Result<Vec<Row>> {
     let readme = fs::read_to_string(repository().join("tests/README.md"))?;
-    let table = readme.lines().skip_while(|line| !line.starts_with("| --- |")).skip(1);
+    let (_, map) = readme.split_once(HEADING).context("the map has no heading")?;
+    let table = map.lines().skip_while(|line| !line.starts_with("| --- |")).skip(1);
     let cells = table.map_while(|line| line.strip_prefix("| ")?.strip_suffix(" |")?.rsplit_once(" | "));
     let row = |(sentence, tests): (&str, &str)| Row {
         sentence: plain(sentence),

@@ -2,18 +2,23 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use offload_tests::device::{Device, PubAckReason, Version};
 use offload_tests::gateway::{Gateway, Launch};
-use offload_tests::{envelope, guest};
+use offload_tests::{PATIENCE, envelope, guest};
 use rustix::process::Signal;
 use serde_json::json;
 use tempfile::TempDir;
+use tokio::time::{sleep, timeout};
 
 use crate::injected::{Control, Faults};
 
 const EMBEDDED: [&str; 2] = ["--listen", "127.0.0.1:0"];
+
+/// Between two looks at a folder.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// The exit code of a gateway whose journal has failed.
 const EXIT_JOURNAL_FAILED: i32 = 74;
@@ -177,7 +182,17 @@ async fn on_a_full_disk_small_requests_go_on_and_large_ones_are_not_called_safe(
     };
     assert_eq!(envelope::ask(&mut device, "inputCode/dev", large("before")).await?["status"], "ok");
     // The gateway's own view of its directory.
-    let filler = format!("/proc/{}/root{}/filler", gateway.id()?, path(&gateway.data_dir())?);
+    let data = format!("/proc/{}/root{}", gateway.id()?, path(&gateway.data_dir())?);
+    let filler = format!("{data}/filler");
+    // The payload goes soon after its answer, and is not to make room later.
+    let payloads = format!("{data}/journal/blobs");
+    let gone = async {
+        while std::fs::read_dir(&payloads)?.next().is_some() {
+            sleep(LOOK_AGAIN).await;
+        }
+        anyhow::Ok(())
+    };
+    timeout(PATIENCE, gone).await.context("the payload of an answered request stays")??;
     fill(&filler)?;
     for number in 0..SMALL {
         let request = json!({ "id": format!("small {number}"), "program": "add", "args": ["5", "7"] });

@@ -36,6 +36,8 @@ async fn an_answer_waits_through_a_restart() -> Result<()> {
             let mut other = Device::connect(gateway.address()?, version, "other").await?;
             other.subscribe(&format!("result/{id}")).await?;
             assert_eq!(other.ask(&format!("localCode/{id}"), "5 7").await?.text(), "12\n");
+            // Nothing is promised before that.
+            assert_eq!(other.acknowledged().await?, PubAckReason::Success);
             drop(other);
             let gateway = gateway.crash(end, &LISTEN, "").await?;
             let mut back = device(&gateway, version, &id).await?;

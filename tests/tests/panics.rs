@@ -20,6 +20,8 @@ struct Scene {
     gateway: Gateway,
     device: Device,
     sleep: Value,
+    /// As the status has said it last.
+    load: Value,
 }
 
 impl Scene {
@@ -31,7 +33,7 @@ impl Scene {
         device.subscribe(STATUS).await?;
         let module = guest::module("sleep")?;
         let sleep = json!({ "digest": guest::digest(&module).await? });
-        let mut scene = Scene { gateway, device, sleep };
+        let mut scene = Scene { gateway, device, sleep, load: Value::Null };
         // Compiled, and kept: from here on its digest will do.
         scene.device.publish("inputCode/device", module).await?;
         scene.device.publish("localCode/device", "1 1").await?;
@@ -59,12 +61,14 @@ impl Scene {
         self.status("they sleep", |load| load["running"] == SLEEPERS).await
     }
 
-    /// The next answers, in the order of their ids; the status is passed over.
+    /// The next answers, in the order of their ids.
     async fn answers(&mut self, count: usize) -> Result<Vec<(String, Value)>> {
         let mut answers = Vec::new();
         while answers.len() < count {
             let message = self.device.message().await.context(self.gateway.log())?;
-            if message.topic != STATUS {
+            if message.topic == STATUS {
+                self.load = envelope::read(&message)?["load"].take();
+            } else {
                 let answer = envelope::read(&message).unwrap_or_default();
                 answers.push((answer["id"].as_str().unwrap_or_default().to_owned(), answer));
             }
@@ -76,16 +80,24 @@ impl Scene {
     async fn status(&mut self, what: &str, enough: impl Fn(&Value) -> bool) -> Result<()> {
         loop {
             let message = self.device.message().await.with_context(|| format!("waiting: {what}"))?;
-            if message.topic == STATUS && enough(&envelope::read(&message)?["load"]) {
-                return Ok(());
+            if message.topic == STATUS {
+                self.load = envelope::read(&message)?["load"].take();
+                if enough(&self.load) {
+                    return Ok(());
+                }
             }
         }
+    }
+
+    /// As [`status`](Self::status), which may have said it between answers.
+    async fn has_been(&mut self, what: &str, enough: impl Fn(&Value) -> bool) -> Result<()> {
+        if enough(&self.load) { Ok(()) } else { self.status(what, enough).await }
     }
 
     /// Everything works, on the worker that has taken the place of `restarted` others.
     async fn end(mut self, restarted: u64) -> Result<()> {
         if restarted > 0 {
-            self.status("a restart", |load| load["workers_restarted"] == restarted).await?;
+            self.has_been("a restart", |load| load["workers_restarted"] == restarted).await?;
         }
         self.add("last").await?;
         let answers = self.answers(1).await?;
@@ -114,7 +126,7 @@ async fn what_a_worker_has_in_hand_is_answered_internal_and_its_other_guests_are
         ensure!(id.starts_with("culprit") && envelope::error_kind(&culprit) == "internal", "{culprit}");
         sleepers_are_answered(&answers)?;
         scene.gateway.logged(&["it is restarted", &format!("rehearsed, at {point}")]).await?;
-        scene.status("a restart", |load| load["workers_restarted"] == restarts).await?;
+        scene.has_been("a restart", |load| load["workers_restarted"] == restarts).await?;
     }
     scene.end(0).await
 }
@@ -140,7 +152,7 @@ async fn a_guest_whose_slice_has_ended_is_run_again_and_not_a_second_time() -> R
             assert_eq!(envelope::error_kind(&answer), "internal", "{id}: {answer}");
         }
         let is_restarted = |load: &Value| load["workers_restarted"] == restarts && load["running"] == running;
-        scene.status("the restart", is_restarted).await?;
+        scene.has_been("the restart", is_restarted).await?;
     }
     scene.end(0).await
 }
@@ -165,13 +177,13 @@ async fn a_connection_whose_thread_was_in_the_worker_lives_on() -> Result<()> {
 #[tokio::test]
 async fn a_panic_that_keeps_coming_ends_the_process() -> Result<()> {
     let mut scene = Scene::begin().await?;
-    for _ in 0..3 {
+    for number in 0..3 {
         scene.gateway.panic_at("start")?;
-        scene.add("culprit").await?;
+        scene.add(&format!("culprit {number}")).await?;
         scene.answers(1).await?;
     }
     scene.gateway.panic_at("start")?;
-    scene.add("culprit").await?;
+    scene.add("last culprit").await?;
     let ended = scene.gateway.ended_with().await?;
     assert_eq!(ended.signal(), Some(Signal::ABORT.as_raw()), "{ended}");
     scene.gateway.logged(&["is not restarted: it is the fourth within a minute"]).await?;

@@ -22,13 +22,12 @@ use std::time::{Duration, Instant};
 /// by a panic, it is the answer `internal`.
 #[must_use = "a request is answered exactly once"]
 pub struct PendingAnswer {
-    /// Where repetitions of the request wait for its outcome. Dropped first by a panic: who then hears of it and asks
-    /// again begins anew.
-    pub registration: Option<Registered>,
     /// Where it goes.
     pub way_back: WayBack,
     /// Which part of stdout it carries; all of it if the request names none. Each repetition has its own.
     pub stdout_range: Option<StdoutRange>,
+    /// Where repetitions of the request wait for its outcome.
+    pub registration: Option<Registered>,
     /// Who sees the answer.
     pub observations: Vec<Box<dyn AnswerObserver>>,
 }

@@ -1,5 +1,6 @@
 //! Where cargo and `cargo xtask` put what is tested, and what it is tested with.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -7,6 +8,15 @@ use anyhow::{Context, Result, bail};
 /// A program of this workspace: `offload-rt`, `offload-client`.
 pub fn program(name: &str) -> Result<PathBuf> {
     existing(profile()?.join(name).with_extension(std::env::consts::EXE_EXTENSION))
+}
+
+/// Where a shell looks for programs, those of this workspace first.
+pub fn search_path() -> Result<OsString> {
+    for name in ["offload-rt", "offload-client"] {
+        program(name)?;
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    Ok(std::env::join_paths(std::iter::once(profile()?).chain(std::env::split_paths(&path)))?)
 }
 
 /// The module of a guest example.

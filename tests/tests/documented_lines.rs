@@ -110,7 +110,7 @@ async fn a_device_without_tls_gets_in_as_the_readme_says() -> Result<()> {
         .args(["--unsetenv", "XDG_CONFIG_HOME", "--unsetenv", "XDG_STATE_HOME"])
         .args(["--unshare-net", "--unshare-pid", "--proc", "/proc", "--die-with-parent"])
         .args(["sh", "-c", script, &gateway, &device])
-        .env("PATH", with_programs()?)
+        .env("PATH", built::search_path()?)
         .stdin(Stdio::null())
         .kill_on_drop(true);
     let output = timeout(PATIENCE, shell.output()).await.context("it does not end")??;
@@ -142,14 +142,6 @@ fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// Where a shell looks for programs, ours among them.
-fn with_programs() -> Result<OsString> {
-    let client = built::program("offload-client")?;
-    let programs = client.parent().context("a file lies in a folder")?.to_owned();
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    Ok(std::env::join_paths(std::iter::once(programs).chain(std::env::split_paths(&path)))?)
-}
-
 /// Somebody in a folder that looks like the repository, after `cargo xtask guests`.
 struct Reader {
     folder: TempDir,
@@ -171,7 +163,7 @@ impl Reader {
         for tool in ["mosquitto_pub", "mosquitto_sub", "mosquitto_rr"] {
             fs::write(here(tool), format!("-h {}\n-p {}\n", address.ip(), address.port()))?;
         }
-        Ok(Reader { folder, path: with_programs()?, broker: format!("mqtt://{address}") })
+        Ok(Reader { folder, path: built::search_path()?, broker: format!("mqtt://{address}") })
     }
 
     /// What the terminal shows, whatever the exit code.

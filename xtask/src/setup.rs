@@ -140,6 +140,12 @@ const NEEDS: &[Need] = &[
         elsewhere: "only as Debian packages it: python3-paho-mqtt",
     },
     Need {
+        what: "ip, which cuts the network between a gateway and its broker",
+        found: || find("ip").map(|file| file.display().to_string()),
+        packages: &["iproute2"],
+        elsewhere: "Linux alone: see https://wiki.linuxfoundation.org/networking/iproute2",
+    },
+    Need {
         what: "Chromium, for the example page",
         found: || find("chromium").map(|file| file.display().to_string()),
         packages: &["chromium"],

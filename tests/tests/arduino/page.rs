@@ -1,7 +1,6 @@
 //! `docs/devices/arduino.md`, as its reader types it: the commands in a network of their own, in which `gateway.local`
 //! is this machine, and the sketches in the simulator.
 
-use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -199,7 +198,7 @@ impl Reader {
             .args(["--unsetenv", "XDG_CONFIG_HOME", "--unsetenv", "XDG_STATE_HOME"])
             .args(["--unshare-net", "--unshare-pid", "--proc", "/proc", "--die-with-parent"])
             .args(commands)
-            .env("PATH", with_programs()?)
+            .env("PATH", built::search_path()?)
             .stdin(Stdio::null())
             .kill_on_drop(true);
         let output = timeout(PATIENCE, shell.output()).await.context("it does not end")??;
@@ -211,12 +210,4 @@ impl Reader {
 
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
-}
-
-/// Where a shell looks for programs, ours among them.
-fn with_programs() -> Result<OsString> {
-    let program = built::program("offload-rt")?;
-    let programs = program.parent().context("a file lies in a folder")?.to_owned();
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    Ok(std::env::join_paths(std::iter::once(programs).chain(std::env::split_paths(&path)))?)
 }

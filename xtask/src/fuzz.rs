@@ -26,9 +26,15 @@ pub struct Arguments {
     /// The number of inputs for each target, however long that takes
     #[arg(long, value_name = "N", conflicts_with = "time")]
     runs: Option<u64>,
+    /// Runs nothing: tells whether the targets still compile
+    #[arg(long, conflicts_with_all = ["time", "runs", "target"])]
+    check: bool,
     /// Only this one
     target: Option<Target>,
 }
+
+/// The crates that have fuzz targets.
+const OWNERS: [&str; 4] = ["broker", "protocol", "journal", "runtime"];
 
 /// The programs in the `fuzz/fuzz_targets` of these crates.
 #[derive(Clone, Copy, ValueEnum)]
@@ -82,11 +88,25 @@ impl Target {
 /// Fails when one of them finds something.
 pub fn run(arguments: &Arguments) -> Result<()> {
     let workspace = Workspace::find()?;
+    if arguments.check {
+        return OWNERS.iter().try_for_each(|owner| check(&workspace, owner));
+    }
     if !succeeds(cargo(&workspace.root).args(["fuzz", "--version"])) {
         run_command(cargo(&workspace.root).args(["install", "--locked", "cargo-fuzz"]))?;
     }
     let targets = arguments.target.map_or_else(|| Target::value_variants().to_vec(), |target| vec![target]);
     targets.into_iter().try_for_each(|target| fuzz(&workspace, target, arguments))
+}
+
+/// The workspace's own checks pass over these crates, which are workspaces of their own.
+fn check(workspace: &Workspace, owner: &str) -> Result<()> {
+    let mut command = cargo(&workspace.root.join(owner).join("fuzz"));
+    command.args(["check", "--locked", "--target-dir"]).arg(workspace.target.join("fuzz/check"));
+    // As cargo-fuzz compiles them.
+    command.env("RUSTFLAGS", "--cfg fuzzing");
+    // Nothing is linked: the fuzzer's own library, which is C++, need not be built.
+    command.env("CUSTOM_LIBFUZZER_PATH", workspace.root.join("Cargo.toml"));
+    run_command(&mut command)
 }
 
 fn fuzz(workspace: &Workspace, target: Target, arguments: &Arguments) -> Result<()> {

@@ -3,6 +3,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -66,6 +67,17 @@ const PORTS_TRIED: usize = 5;
 const PATIENCE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(5);
 
+/// A loopback address that no other checker uses now: while a server is down, nobody else gets its port.
+fn own_loopback_address() -> Ipv4Addr {
+    /// 127.128.0.0: its last 23 bits are free.
+    const FIRST: u32 = 0x7F80_0000;
+    /// Deployments of one process at a time.
+    const DEPLOYMENTS: u32 = 8;
+    static STARTED: AtomicU32 = AtomicU32::new(0);
+    let number = STARTED.fetch_add(1, Ordering::Relaxed) % DEPLOYMENTS;
+    Ipv4Addr::from_bits(FIRST | ((std::process::id() * DEPLOYMENTS + number) & !FIRST))
+}
+
 /// All of it is killed and removed when dropped.
 pub struct Deployment {
     settings: Settings,
@@ -84,7 +96,7 @@ impl Deployment {
     pub async fn start(settings: &Settings) -> Result<Deployment> {
         let mut last = None;
         for _ in 0..PORTS_TRIED {
-            let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?.local_addr()?;
+            let address = TcpListener::bind((own_loopback_address(), 0)).await?.local_addr()?;
             let folder = TempDir::with_prefix("offload-checker-")?;
             let settings = settings.clone();
             let mut deployment = Deployment { settings, address, gateway: None, broker: None, folder };
@@ -238,10 +250,11 @@ impl Deployment {
         // Without the user line root's Mosquitto becomes another user, who cannot write here. Nothing is dropped for
         // want of room: what is lost then is lost by a crash.
         let text = format!(
-            "listener {port} 127.0.0.1\nallow_anonymous true\nset_tcp_nodelay true\npersistence {persistence}\n\
+            "listener {port} {host}\nallow_anonymous true\nset_tcp_nodelay true\npersistence {persistence}\n\
              persistence_location {folder}/\nmax_queued_messages 0\nuser root\nlog_dest stderr\nlog_type error\n\
              log_type warning\n",
             port = self.address.port(),
+            host = self.address.ip(),
             persistence = self.settings.persistence,
             folder = folder.display(),
         );

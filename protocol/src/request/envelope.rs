@@ -8,8 +8,8 @@ use super::bounds::{check_bytes, check_number};
 use super::modules::Action;
 use super::source::{check_files, check_source, file_field, without_last_nuls};
 use super::{
-    Bounds, Build, Code, Files, Form, ModulesRequest, Rejected, ReplyForm, Request, RequestId, RequestKind, Source,
-    check_args, check_env, code_on_local_code, env_field,
+    Bounds, Build, Code, Files, Form, ModulesRequest, Rejected, ReplyForm, Request, RequestId, RequestKind,
+    Source, check_args, check_env, code_on_local_code, env_field,
 };
 use crate::UserProperties;
 use crate::answer::AnswerForm;

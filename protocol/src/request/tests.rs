@@ -798,8 +798,11 @@ fn requests() -> impl Strategy<Value = Request> {
     ];
     let form = prop_oneof![Just(Form::Json), Just(Form::Cbor)];
     let reply = prop_oneof![Just(ReplyForm::Envelope), Just(ReplyForm::Stdout)];
-    let about_modules = (form, modules, reply)
-        .prop_map(|(form, modules, reply)| Request { form, reply, ..Request::new(Code::Modules(modules)) });
+    let about_modules = (form, modules, reply).prop_map(|(form, modules, reply)| Request {
+        form,
+        reply,
+        ..Request::new(Code::Modules(modules))
+    });
     let any_text = vec(1..=u8::MAX, 0..64).prop_map(Bytes::from);
     let code = prop_oneof![module(), source("[a-z]{1,16}", any_text)];
     let text = (code, words.clone()).prop_map(|(code, args)| Request {
@@ -814,11 +817,8 @@ fn requests() -> impl Strategy<Value = Request> {
         reply: ReplyForm::Stdout,
         ..Request::new(Code::DefaultProgram)
     });
-    (prop_oneof![raw, envelope, about_modules, text, legacy], id(), limits()).prop_map(|(request, id, limits)| Request {
-        id,
-        limits,
-        ..request
-    })
+    (prop_oneof![raw, envelope, about_modules, text, legacy], id(), limits())
+        .prop_map(|(request, id, limits)| Request { id, limits, ..request })
 }
 
 proptest! {

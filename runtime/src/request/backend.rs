@@ -9,7 +9,7 @@ pub mod wasm;
 use crate::modules::{Artifact, Content, Digest};
 use crate::source::{Buildable, BuiltProgram};
 use crate::wasm::folder::Folder;
-use modules::Errand;
+use modules::Operation;
 use std::sync::Arc;
 
 /// `argv[0]` of a program that came without a name.
@@ -27,7 +27,7 @@ pub enum Backend {
         compare: bool,
     },
     /// What is kept of clients' modules: nothing runs.
-    Modules(Errand),
+    Modules(Operation),
 }
 
 /// A module, as far as it is known when the request comes.

@@ -10,7 +10,7 @@ pub fn dispatch(resolved: Resolved, services: &Services, tasks: &Tasks) {
     let Resolved { backend, run, .. } = resolved;
     match backend {
         Backend::Wasm(module) => wasm::start(module, run, services, tasks),
-        Backend::Modules(errand) => modules::start(errand, run, services, tasks),
+        Backend::Modules(operation) => modules::start(operation, run, services, tasks),
         Backend::Native { source, compare } => native::start(source, compare, run, services, tasks),
     }
 }

@@ -1,6 +1,6 @@
 //! A request that has crashed the gateway twice, alone, is not run: it is set aside, and then answered.
 
-use super::backend::modules::Errand;
+use super::backend::modules::Operation;
 use super::backend::{Backend, Module};
 use super::resolve::Resolved;
 use super::services::Services;
@@ -47,7 +47,7 @@ async fn set_aside(resolved: Resolved, poison: Poison, set_aside: Arc<SetAside>,
     let Resolved { backend, run, original, digest } = resolved;
     let module = match (backend, digest) {
         (Backend::Wasm(Module::Unprepared(_, Content::Sent(module))), _)
-        | (Backend::Modules(Errand::Store(_, module)), _) => Some(module),
+        | (Backend::Modules(Operation::Store(_, module)), _) => Some(module),
         (_, Some(digest)) => modules.module(&run.client, &digest).await,
         (_, None) => None,
     };
@@ -87,11 +87,11 @@ fn poison(resolved: &Resolved, suspects: &Arc<Suspects>) -> Option<Poison> {
         return None;
     }
     let loads = match &resolved.backend {
-        Backend::Wasm(Module::Unprepared(digest, _)) | Backend::Modules(Errand::Store(digest, _)) => {
+        Backend::Wasm(Module::Unprepared(digest, _)) | Backend::Modules(Operation::Store(digest, _)) => {
             [Tier::Optimized, Tier::Baseline].map(|tier| suspects.watch_load(digest, tier)).into()
         }
         Backend::Wasm(Module::Ready(_) | Module::Unbuilt(_)) => Vec::new(),
-        Backend::Modules(Errand::List | Errand::Remove(_)) | Backend::Native { .. } => return None,
+        Backend::Modules(Operation::List | Operation::Remove(_)) | Backend::Native { .. } => return None,
     };
     let run = resolved.run.watched.as_ref().map(|watched| suspects.watch(*watched.fingerprint()));
     let executions: Vec<Watched> = run.into_iter().chain(loads).collect();

@@ -1,7 +1,7 @@
 //! Which program or module a request means, and which backend runs it.
 
 use super::answer::Refusal;
-use super::backend::modules::Errand;
+use super::backend::modules::Operation;
 use super::backend::{Backend, Module, ReadyModule};
 use super::decode::Asked;
 use super::deduplicate::First;
@@ -78,10 +78,10 @@ fn find(
     let (Services { modules, .. }, Settings { programs, .. }) = (services, settings);
     match (code, digest) {
         (Code::Modules(asked), digest) => Ok(Backend::Modules(match (asked, digest) {
-            (ModulesRequest::Store(module), Some(digest)) => Errand::Store(digest, module),
-            (ModulesRequest::Store(module), None) => Errand::Store(Digest::of(&module), module),
-            (ModulesRequest::Remove(digest), _) => Errand::Remove(digest),
-            (ModulesRequest::List, _) => Errand::List,
+            (ModulesRequest::Store(module), Some(digest)) => Operation::Store(digest, module),
+            (ModulesRequest::Store(module), None) => Operation::Store(Digest::of(&module), module),
+            (ModulesRequest::Remove(digest), _) => Operation::Remove(digest),
+            (ModulesRequest::List, _) => Operation::List,
         })),
         (Code::Module(module), Some(digest)) => match modules.ready(&digest) {
             Some(Err(error)) => Err(error),

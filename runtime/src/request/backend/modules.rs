@@ -18,7 +18,7 @@ use std::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// What is to be done.
-pub enum Errand {
+pub enum Operation {
     /// The client's modules are listed.
     List,
     /// This module is compiled, and kept for the client.
@@ -28,24 +28,24 @@ pub enum Errand {
 }
 
 /// Does it in a task, and answers.
-pub fn start(errand: Errand, run: Run, services: &Services, tasks: &Tasks) {
-    tasks.spawn(answer(errand, run, services.modules.clone(), tasks.stopped()));
+pub fn start(operation: Operation, run: Run, services: &Services, tasks: &Tasks) {
+    tasks.spawn(answer(operation, run, services.modules.clone(), tasks.stopped()));
 }
 
 /// Answers with what has become of it, unless the request's time runs out first. It goes on even then: what was begun
 /// with the disk is finished.
-async fn answer(errand: Errand, run: Run, modules: Arc<Modules>, stop: CancellationToken) {
+async fn answer(operation: Operation, run: Run, modules: Arc<Modules>, stop: CancellationToken) {
     let (client, most, started) = (run.client.clone(), run.budget.stdout, Instant::now());
     let doing = async move {
-        match errand {
-            Errand::List => {
+        match operation {
+            Operation::List => {
                 let list = modules.list(&client).await;
                 within(most, encode_list(&list), list.len())
             }
-            Errand::Store(digest, module) => {
+            Operation::Store(digest, module) => {
                 modules.store(&client, digest, module).await.map(|stored| encode_list(&[stored]))
             }
-            Errand::Remove(digest) => modules.remove(&client, digest).await.map(|()| Bytes::new()),
+            Operation::Remove(digest) => modules.remove(&client, digest).await.map(|()| Bytes::new()),
         }
     };
     let stopped = stop.clone();

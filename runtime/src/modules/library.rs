@@ -170,7 +170,13 @@ impl Library {
             removed.apply(&shared.directory);
             match room {
                 Ok(Found::Here) if !durably => Ok(()),
-                Ok(_) => shared.write(owner, &digest, &module, durably).map_err(NotKept::Disk),
+                Ok(found) => {
+                    let written = shared.write(owner, &digest, &module, durably);
+                    if let (Err(_), Found::Room) = (&written, found) {
+                        shared.take_back(&owner, &digest);
+                    }
+                    written.map_err(NotKept::Disk)
+                }
                 Err(error) => Err(error),
             }
         });
@@ -338,6 +344,13 @@ impl Shared {
             }
         }
         Ok(())
+    }
+
+    /// Removes what was written of a module that is not kept after all.
+    fn take_back(&self, owner: &Owner, digest: &Digest) {
+        let is_last = !self.lock().is_stored(digest);
+        let gone = index::Gone { owner: *owner, digest: *digest, is_last };
+        self.files_of(vec![gone]).apply(&self.directory);
     }
 
     /// The first step of a removal. After it no process has the entry.

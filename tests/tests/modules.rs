@@ -114,7 +114,9 @@ async fn a_module_is_stored_and_listed_and_run_and_removed(deployment: Deploymen
 
         let (before, stored) =
             (milliseconds()?, ask(&mut device, encoding, "inputCode/life", &store(&module)).await?);
-        let [of_store] = &modules_in(&stored)?[..] else { anyhow::bail!("not one module: {stored}") };
+        let found = modules_in(&stored)?;
+        ensure!(found.len() == 1, "{stored}");
+        let of_store = &found[0];
         assert_eq!(of_store["digest"], digest);
         assert_eq!(of_store["bytes"], module.len());
         let since = of_store["last_used"].as_u64().context("milliseconds")?;

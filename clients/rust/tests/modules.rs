@@ -123,7 +123,7 @@ async fn each_file_is_kept_or_told() {
         (folder.path().to_str().unwrap(), "this is a folder; `send` has the gateway build one"),
         ("nothing", "nothing: no such file"),
         ("none.wasm", "none.wasm: no such file"),
-        (&Digest([7; 32]).to_string(), "this is a digest"),
+        (&*Digest([7; 32]).to_string(), "this is a digest"),
     ] {
         let (_, (code, shown, told)) =
             run(&broker, &mut gateway, &["push", &binary, operand], Vec::new()).await;

@@ -150,7 +150,8 @@ impl Remove {
             Some(digests) => digests,
             None => {
                 let there = client.modules().await?;
-                self.digests.iter().map(|prefix| prefix.find(&there)).collect::<Result<_, _>>()?
+                let find = |prefix: &Prefix| prefix.in_full().map_or_else(|| prefix.find(&there), Ok);
+                self.digests.iter().map(find).collect::<Result<_, _>>()?
             }
         };
         found.sort_unstable();

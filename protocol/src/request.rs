@@ -6,6 +6,7 @@ mod bounds;
 mod envelope;
 mod legacy_args;
 mod legacy_text;
+mod modules;
 mod properties;
 mod raw_module;
 mod source;
@@ -17,6 +18,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 pub use self::bounds::Bounds;
+pub use self::modules::{ModulesRequest, StoredModule, decode_list, encode_list};
 pub use self::source::{Build, Files, Language, MAX_DEPTH, MAX_NAME, MAX_PATH, PLACEHOLDER, Source, UNNAMED};
 use crate::UserProperties;
 use crate::answer::AnswerForm;
@@ -92,6 +94,8 @@ pub enum Code {
     Program(String),
     /// The program that the gateway's configuration names as the default.
     DefaultProgram,
+    /// Nothing: the request is about the modules that its principal has at the gateway; only an envelope is.
+    Modules(ModulesRequest),
 }
 
 /// What the request asks to be limited to; it may lower the gateway's limits, never raise them.

@@ -30,6 +30,9 @@ impl Fingerprint {
     /// nothing runs `default_program`.
     pub fn of_request(request: &Request, digest: Option<Digest>, default_program: &str) -> Fingerprint {
         let code = match (&request.code, digest) {
+            (Code::Modules(modules), digest) => Fingerprinter::new("modules")
+                .part(modules.action().as_bytes())
+                .list(digest.iter().map(|digest| &digest.0[..])),
             (_, Some(digest)) => Fingerprinter::new("wasm").part(&digest.0),
             (Code::Program(name), _) => Fingerprinter::new("program").part(name.as_bytes()),
             (Code::Source(source), _) => Fingerprinter::of_source(source),

@@ -5,7 +5,7 @@ mod store;
 
 use crate::client::Client;
 use crate::compiler::Compiler;
-use crate::config::Config;
+use crate::config::{Config, Durability};
 use crate::data_dir::DataDir;
 use crate::fair_semaphore::Permit;
 use crate::log_sampling::sampled;
@@ -17,14 +17,15 @@ use crate::wasm::engine::{self, Tier};
 use crate::wasm::linking::Linkers;
 use crate::wasm::metering;
 use bytes::Bytes;
-use library::Library;
-pub use library::Owner;
+use library::{Library, NotKept};
+pub use library::{Owner, Pin};
 use offload_policy::Urgency;
 use offload_protocol::error::{ErrorKind, WireError};
 pub use offload_protocol::request::Digest;
-use std::io;
+use offload_protocol::request::StoredModule;
+use std::io::{self, ErrorKind::QuotaExceeded, ErrorKind::StorageFull};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 pub use store::{ArtifactStore, compatibility};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{MissedTickBehavior, interval};
@@ -38,6 +39,9 @@ const MODULES: &str = "modules";
 
 /// Time between two searches for artifacts that are not used any more.
 const IDLE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Such searches between two notes on the disk of when modules were used.
+const SEARCHES_PER_NOTE: u32 = 60;
 
 /// Why the modules of a data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +62,8 @@ pub struct Modules {
     compiler: Compiler,
     store: ArtifactStore,
     library: Library,
+    /// Whether a module that is stored outlives a power cut.
+    is_durable: bool,
     /// The linkers of an engine that runs nothing: what they load, the workers can load.
     validator: Arc<Linkers>,
     /// `None` where there is no baseline compiler.
@@ -68,6 +74,14 @@ pub struct Modules {
     cache: OnceCache<Arc<Artifact>>,
     /// When artifacts in memory are dropped.
     idle: Idle,
+}
+
+/// Where the bytes of a module are.
+pub enum Content {
+    /// They came with the request.
+    Sent(Bytes),
+    /// They came before. They are kept while a request waits for them, also where their owner removes them.
+    Kept(Pin),
 }
 
 /// What it takes to answer requests for a module before it is optimized.
@@ -102,6 +116,19 @@ fn baseline_by(engine: &Engine) -> u64 {
 pub fn not_found(digest: &Digest) -> WireError {
     let message = format!("no module {digest} of yours: send the module itself");
     WireError::new(ErrorKind::NotFound, message)
+}
+
+/// The error of a module that is to be kept and is not.
+fn not_kept(error: &NotKept) -> WireError {
+    match error {
+        NotKept::TooLarge { .. } => WireError::new(ErrorKind::TooLarge, error.to_string()),
+        NotKept::NoRoom => WireError::new(ErrorKind::Busy, error.to_string()),
+        NotKept::Disk(full) if matches!(full.kind(), StorageFull | QuotaExceeded) => {
+            sampled!(warn, error = %full, "cannot keep a module");
+            WireError::new(ErrorKind::Busy, "the gateway's disk is full, try again after 60 s")
+        }
+        NotKept::Disk(error) => telemetry::internal_error(&format!("keeping a module: {error}")),
+    }
 }
 
 impl Modules {
@@ -150,6 +177,7 @@ impl Modules {
             compiler,
             store,
             library,
+            is_durable: config.durability != Durability::Off,
             validator: linkers(engine)?,
             baseline,
             suspects,
@@ -163,14 +191,18 @@ impl Modules {
         self.baseline.as_ref().map(|baseline| baseline.linkers.clone())
     }
 
-    /// Drops artifacts from memory that are not used any more. Never returns.
+    /// Drops artifacts from memory that are not used any more, and notes when modules were used. Never returns.
     pub async fn drop_idle(self: Arc<Self>) {
         let intervals = self.idle.after.as_nanos().div_ceil(IDLE_INTERVAL.as_nanos()) as u64;
         let mut interval = interval(IDLE_INTERVAL);
         interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            interval.tick().await;
-            self.cache.drop_idle(intervals, self.idle.bytes as u64);
+            let since = SystemTime::now();
+            for _ in 0..SEARCHES_PER_NOTE {
+                interval.tick().await;
+                self.cache.drop_idle(intervals, self.idle.bytes as u64);
+            }
+            self.library.note_uses(since).await;
         }
     }
 
@@ -182,6 +214,50 @@ impl Modules {
     /// Whether this client has sent this module, and may name it by its digest.
     pub fn has(&self, client: &Client, digest: &Digest) -> bool {
         self.library.has(client, digest)
+    }
+
+    /// A module that this client has sent, for a request that waits for its artifact.
+    pub fn pin(&self, client: &Client, digest: &Digest) -> Option<Content> {
+        self.library.pin(client, digest).map(Content::Kept)
+    }
+
+    /// The modules that this client has sent, the last used first.
+    pub async fn list(&self, client: &Client) -> Vec<StoredModule> {
+        self.library.list(client).await
+    }
+
+    /// Compiles a module and keeps it for this client. Unless the configuration says otherwise, it outlives a power cut
+    /// when this returns.
+    ///
+    /// # Errors
+    ///
+    /// See [`Modules::compile`]; `too-large` for one that is not kept, `busy` where there is no room for it.
+    pub async fn store(
+        self: &Arc<Self>,
+        client: &Client,
+        digest: Digest,
+        module: Bytes,
+    ) -> Result<StoredModule, WireError> {
+        self.library.takes(module.len() as u64).map_err(|error| not_kept(&error))?;
+        self.compile(client, digest, Some(module.clone()), Tier::Baseline).await?;
+        let kept = self.library.keep(client, digest, module, self.is_durable).await;
+        kept.map_err(|error| not_kept(&error))
+    }
+
+    /// Forgets a module of this client. Requests that wait for it run still.
+    ///
+    /// # Errors
+    ///
+    /// `not-found` where the client has none of this digest; `internal` where the disk refuses.
+    pub async fn remove(&self, client: &Client, digest: Digest) -> Result<(), WireError> {
+        match self.library.remove(client, digest, self.is_durable).await {
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                let message = format!("no module {digest} of yours");
+                Err(WireError::new(ErrorKind::NotFound, message))
+            }
+            Err(error) => Err(telemetry::internal_error(&format!("removing a module: {error}"))),
+        }
     }
 
     /// The module itself, if this client has sent it and it is kept.
@@ -198,11 +274,18 @@ impl Modules {
         self: &Arc<Self>,
         client: &Client,
         digest: Digest,
-        module: Option<Bytes>,
+        content: Content,
     ) -> Cached<Arc<Artifact>> {
-        let artifact = self.compile(client, digest, module.clone(), Tier::Baseline).await?;
-        if let Some(module) = module {
-            self.library.keep(client, digest, module).await;
+        let sent = match &content {
+            Content::Sent(module) => Some(module.clone()),
+            Content::Kept(_) => None,
+        };
+        let artifact = self.compile(client, digest, sent.clone(), Tier::Baseline).await?;
+        // A module that cannot be kept costs the next request its short cut, not this one.
+        if let Some(module) = sent
+            && let Err(NotKept::Disk(error)) = self.library.keep(client, digest, module, false).await
+        {
+            sampled!(warn, %error, "cannot keep a module");
         }
         Ok(artifact)
     }

@@ -50,6 +50,9 @@ pub enum Error {
         /// Why the connection is lost, if it is.
         lost: Option<String>,
     },
+    /// The gateway has answered with an error, to what is no run.
+    #[error("{}", .0.message)]
+    Gateway(WireError),
     /// An answer came that cannot be understood.
     #[error("the answer cannot be understood: {0}")]
     Answer(WireError),
@@ -71,6 +74,7 @@ impl Error {
             Error::Unauthorized(_) => "unauthorized",
             Error::TooLarge { .. } => "too-large",
             Error::NoAnswer { .. } => "timeout",
+            Error::Gateway(error) => error.kind.as_str(),
             Error::Answer(_) => "internal",
             Error::Connect { .. } | Error::NoGateway | Error::Refused(_) | Error::Closed(_) => "connection",
         }

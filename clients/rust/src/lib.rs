@@ -40,6 +40,7 @@ mod driver;
 mod error;
 mod explain;
 mod in_flight;
+mod modules;
 mod options;
 mod reconnect;
 
@@ -49,7 +50,8 @@ pub use offload_mqtt::Version as MqttVersion;
 pub use offload_protocol::answer::{self, Answer, AnswerForm, Outcome};
 pub use offload_protocol::error::{ErrorKind, WireError};
 pub use offload_protocol::request::{
-    Build, Code, Digest, Files, Form, Language, ReplyForm, Request, RequestId, RequestLimits, Source,
+    Build, Code, Digest, Files, Form, Language, ModulesRequest, ReplyForm, Request, RequestId, RequestLimits,
+    Source, StoredModule, decode_list, encode_list,
 };
 pub use offload_tls::{Identity, TlsFiles};
 pub use options::{DEFAULT_HOST, DEFAULT_PORT, DEFAULT_TLS_PORT, Options, UrlError};

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::take_properties;
 use crate::answer::{self, Answer, AnswerForm};
 use crate::error::MAX_ERROR_LINE;
-use crate::request::{self, Bounds, Code, Form, Rejected, Request, RequestKind};
+use crate::request::{self, Bounds, Code, Form, ModulesRequest, Rejected, Request, RequestKind};
 
 /// So tight that short inputs are over them.
 const TIGHT: Bounds =
@@ -41,7 +41,7 @@ pub fn requests(data: &[u8]) {
 
 fn assert_within(request: &Request, bounds: &Bounds) {
     let (code, files) = match &request.code {
-        Code::Module(module) => {
+        Code::Module(module) | Code::Modules(ModulesRequest::Store(module)) => {
             assert!(module.len() <= bounds.module);
             (0, 0)
         }
@@ -50,7 +50,7 @@ fn assert_within(request: &Request, bounds: &Bounds) {
             let bytes = files.files.iter().map(|(path, contents)| path.len() + contents.len()).sum();
             (bytes, files.files.len())
         }
-        Code::Digest(_) | Code::Program(_) | Code::DefaultProgram => (0, 0),
+        Code::Digest(_) | Code::Program(_) | Code::DefaultProgram | Code::Modules(_) => (0, 0),
     };
     assert!(code <= bounds.source && files <= bounds.files);
     assert!(request.args.len() <= bounds.args);

@@ -5,10 +5,11 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::bounds::{check_bytes, check_number};
+use super::modules::Action;
 use super::source::{check_files, check_source, file_field, without_last_nuls};
 use super::{
-    Bounds, Build, Code, Files, Form, Rejected, ReplyForm, Request, RequestId, RequestKind, Source,
-    check_args, check_env, code_on_local_code, env_field,
+    Bounds, Build, Code, Files, Form, ModulesRequest, Rejected, ReplyForm, Request, RequestId, RequestKind,
+    Source, check_args, check_env, code_on_local_code, env_field,
 };
 use crate::UserProperties;
 use crate::answer::AnswerForm;
@@ -19,8 +20,9 @@ use crate::error::{WireError, cut};
 const CODE_FIELDS: [&str; 5] = ["module", "digest", "program", "source", "files"];
 
 /// The other fields.
-const FURTHER_FIELDS: [&str; 13] = [
+const FURTHER_FIELDS: [&str; 14] = [
     "id",
+    "modules",
     "makefile",
     "name",
     "target",
@@ -88,7 +90,7 @@ fn read(
     fields: Fields<'_>,
 ) -> Result<Request, WireError> {
     let (mut makefile, mut name, mut target) = (None, None, None);
-    let mut code = None;
+    let (mut code, mut modules) = (None, None);
     for (field, value) in fields {
         let field = &*field;
         match field {
@@ -107,6 +109,7 @@ fn read(
                 let files = files(encoding, value)?;
                 code = Some(Code::Files(Files { files, makefile: None, target: None }));
             }
+            "modules" => modules = Some(Action::read(&value.text(field)?)?),
             "makefile" => makefile = Some(value.text(field)?),
             "name" => name = Some(value.text(field)?),
             "target" => target = Some(value.text(field)?),
@@ -126,9 +129,14 @@ fn read(
             _ => {}
         }
     }
-    request.code = code.ok_or_else(|| {
-        WireError::malformed(CODE_FIELDS.join(", "), "expected exactly one of these fields, got none")
-    })?;
+    request.code = match (modules, code) {
+        (Some(action), code) => Code::Modules(action.request(code)?),
+        (None, Some(code)) => code,
+        (None, None) => {
+            let problem = "expected exactly one of these fields, got none";
+            return Err(WireError::malformed(CODE_FIELDS.join(", "), problem));
+        }
+    };
     match &mut request.code {
         Code::Source(source) => {
             let makefile = makefile
@@ -151,7 +159,23 @@ fn read(
             return Err(WireError::malformed(field, format_args!("expected only together with {owner}")));
         }
     }
+    check_input(&request)?;
     Ok(request)
+}
+
+/// A request about modules runs nothing that could be given anything.
+fn check_input(request: &Request) -> Result<(), WireError> {
+    let given = [
+        ("args", !request.args.is_empty()),
+        ("env", !request.env.is_empty()),
+        ("stdin", !request.stdin.is_empty()),
+    ];
+    match given.iter().find(|(_, is_given)| *is_given) {
+        Some((field, _)) if matches!(request.code, Code::Modules(_)) => {
+            Err(WireError::malformed(field, "expected only together with code to run"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Refuses fields that are unknown or given twice, and more than one field that says what to run.
@@ -328,6 +352,21 @@ pub(super) fn encode<'a>(
         }
         Code::DefaultProgram => {
             return Err(WireError::malformed("program", "an envelope names the program to run"));
+        }
+        Code::Modules(modules) => {
+            check_input(request)?;
+            push("modules", Some(text(modules.action())));
+            match modules {
+                ModulesRequest::List => RequestKind::LocalCode,
+                ModulesRequest::Store(module) => {
+                    push("module", Some(Value::Bytes(module.clone())));
+                    RequestKind::InputCode
+                }
+                ModulesRequest::Remove(digest) => {
+                    push("digest", Some(Value::Text(digest.to_string().into())));
+                    RequestKind::LocalCode
+                }
+            }
         }
     };
     let timeout = request.limits.timeout.map(|timeout| u64::try_from(timeout.as_millis()));

@@ -115,6 +115,52 @@ fn a_part_of_stdout_is_asked_for_by_offset_or_length_or_both() {
     }
 }
 
+/// `modules` stands in place of what is to run: each action with the one field that it needs.
+#[test]
+fn an_envelope_about_modules_has_what_its_action_needs_and_nothing_to_run() {
+    let digest = Digest([7; 32]);
+    let remove = format!(r#"{{"modules":"remove","digest":"{digest}"}}"#);
+    for (kind, payload, expected) in [
+        (RequestKind::LocalCode, r#"{"modules":"list"}"#, ModulesRequest::List),
+        (RequestKind::InputCode, r#"{"modules":"list","fuel":1,"timeout_ms":2}"#, ModulesRequest::List),
+        (RequestKind::LocalCode, &remove, ModulesRequest::Remove(digest)),
+        (RequestKind::InputCode, &remove, ModulesRequest::Remove(digest)),
+        (
+            RequestKind::InputCode,
+            r#"{"module":"AGFzbQ==","modules":"store","args":[]}"#,
+            ModulesRequest::Store(Bytes::from_static(&WASM_MAGIC)),
+        ),
+    ] {
+        assert_eq!(decode_text(kind, payload).unwrap().code, Code::Modules(expected), "{payload}");
+    }
+    for (payload, problem) in [
+        (r#"{"modules":"List"}"#, "modules: expected `list`, `store` or `remove`, got another text"),
+        (r#"{"modules":7}"#, "modules: expected text, got a number"),
+        (r#"{"modules":"list","modules":"list"}"#, "modules: given twice"),
+        (
+            r#"{"modules":"list","program":"add"}"#,
+            "modules: expected `list` with no field that says what to run",
+        ),
+        (
+            r#"{"modules":"store"}"#,
+            "modules: expected `store` with `module` and no other field that says what to run",
+        ),
+        (
+            r#"{"modules":"remove","module":"AGFzbQ=="}"#,
+            "modules: expected `remove` with `digest` and no other field that says what to run",
+        ),
+        (r#"{"modules":"list","args":["x"]}"#, "args: expected only together with code to run"),
+        (r#"{"modules":"list","env":{"A":""}}"#, "env: expected only together with code to run"),
+        (r#"{"modules":"list","stdin":"AA=="}"#, "stdin: expected only together with code to run"),
+        (r#"{"modules":"list","makefile":"x"}"#, "makefile: expected only together with source or files"),
+    ] {
+        let error = decode_text(RequestKind::InputCode, payload).unwrap_err().error;
+        assert_eq!((error.kind, &*error.message), (ErrorKind::Malformed, problem), "{payload}");
+    }
+    let code = decode_text(RequestKind::LocalCode, r#"{"modules":"store","module":"AGFzbQ=="}"#).unwrap_err();
+    assert_eq!(code.error, code_on_local_code("module"));
+}
+
 /// Every field of an envelope, each with what must not be in it, and the message that says so.
 #[test]
 fn a_wrong_field_of_a_json_envelope_is_refused_by_name() {
@@ -745,6 +791,18 @@ fn requests() -> impl Strategy<Value = Request> {
             ..Request::new(code)
         },
     );
+    let modules = prop_oneof![
+        Just(ModulesRequest::List),
+        vec(any::<u8>(), 0..64).prop_map(|module| ModulesRequest::Store(module.into())),
+        any::<[u8; 32]>().prop_map(|digest| ModulesRequest::Remove(Digest(digest))),
+    ];
+    let form = prop_oneof![Just(Form::Json), Just(Form::Cbor)];
+    let reply = prop_oneof![Just(ReplyForm::Envelope), Just(ReplyForm::Stdout)];
+    let about_modules = (form, modules, reply).prop_map(|(form, modules, reply)| Request {
+        form,
+        reply,
+        ..Request::new(Code::Modules(modules))
+    });
     let any_text = vec(1..=u8::MAX, 0..64).prop_map(Bytes::from);
     let code = prop_oneof![module(), source("[a-z]{1,16}", any_text)];
     let text = (code, words.clone()).prop_map(|(code, args)| Request {
@@ -759,11 +817,8 @@ fn requests() -> impl Strategy<Value = Request> {
         reply: ReplyForm::Stdout,
         ..Request::new(Code::DefaultProgram)
     });
-    (prop_oneof![raw, envelope, text, legacy], id(), limits()).prop_map(|(request, id, limits)| Request {
-        id,
-        limits,
-        ..request
-    })
+    (prop_oneof![raw, envelope, about_modules, text, legacy], id(), limits())
+        .prop_map(|(request, id, limits)| Request { id, limits, ..request })
 }
 
 proptest! {

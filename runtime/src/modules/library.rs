@@ -1,27 +1,41 @@
 //! The modules that clients have sent, kept in the data directory, so that their digest is enough the next time.
 //!
 //! A module is stored once, as `<digest>.wasm`. Who has it says an empty file in a folder for each owner,
-//! `<owner>/<digest>`. An index of both is held in memory; the disk is read at start, and when a module is needed.
+//! `<owner>/<digest>`, whose time of change is that of the last use. An index of both is held in memory; the disk is
+//! read at start, and when a module is needed.
+
+mod index;
 
 use crate::client::Client;
 use crate::config;
 use crate::data_dir;
+use crate::fair_semaphore::{FairSemaphore, SHARES};
 use crate::log_sampling::sampled;
 use bytes::Bytes;
-use lru::LruCache;
-use offload_protocol::request::Digest;
+use index::{Found, Index};
+use offload_policy::{PermitLimits, Urgency};
+use offload_protocol::request::{Digest, StoredModule};
 use std::collections::HashMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 use std::{fs, io};
+use tokio::runtime::Handle;
 
 /// What an owner's entry costs beside the module: a file on disk, a line in the index. Bounds their number.
 const ENTRY_COST: u64 = 4 << 10;
 
 /// File name ending of a module.
 const EXTENSION: &str = "wasm";
+
+/// Longer than a change of some files takes.
+const LONG: Duration = Duration::from_secs(3600);
+
+/// Who may list and change modules next is decided by these permits, so that nobody waits for all that another one has
+/// asked for. What is permitted changes the disk in turn. No permit is taken back: each is for a few files.
+const PERMITS: PermitLimits =
+    PermitLimits { concurrency: 2, quantum: LONG, slots: 8, shares: SHARES, round: None };
 
 /// The owner of a module: the hash of a principal, which may be any text.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -51,23 +65,35 @@ struct Shared {
     directory: PathBuf,
     config: config::Modules,
     index: Mutex<Index>,
+    permits: FairSemaphore,
     /// One change of the disk at a time.
     writing: tokio::sync::Mutex<()>,
 }
 
-struct Index {
-    /// The owners of each module, in the order of their last use.
-    owned: LruCache<(Owner, Digest), ()>,
-    contents: HashMap<Digest, Content>,
-    /// Bytes that an owner is charged with.
-    charged: HashMap<Owner, u64>,
-    /// Bytes of all contents and entries.
-    total: u64,
+/// Why a module is not kept.
+#[derive(Debug, thiserror::Error)]
+pub enum NotKept {
+    /// It is larger than all that one owner may have.
+    #[error("module: {bytes} bytes, the limit for what is kept is {most} bytes (modules.per_principal)")]
+    TooLarge {
+        /// Its size.
+        bytes: u64,
+        /// The most that fits.
+        most: u64,
+    },
+    /// All that could go to make room for it is waited for by requests.
+    #[error("no room for the module beside those that requests wait for, try again after 1 s")]
+    NoRoom,
+    /// The disk refuses.
+    #[error("{0}")]
+    Disk(io::Error),
 }
 
-struct Content {
-    bytes: u64,
-    owners: usize,
+/// A module that a request waits for: removed, it is there as long as this is.
+pub struct Pin {
+    shared: Arc<Shared>,
+    owner: Owner,
+    digest: Digest,
 }
 
 /// What is to be removed from the disk.
@@ -82,44 +108,103 @@ impl Library {
     /// When the directory cannot be created or read.
     pub fn open(directory: PathBuf, config: config::Modules) -> io::Result<Library> {
         data_dir::make_folder(&directory)?;
-        let index = Index {
-            owned: LruCache::unbounded(),
-            contents: HashMap::new(),
-            charged: HashMap::new(),
-            total: 0,
-        };
-        let shared = Shared { directory, config, index: Mutex::new(index), writing: Default::default() };
+        let index = Mutex::new(Index::new(config.per_principal.bytes(), config.total.bytes()));
+        let permits = FairSemaphore::new(PERMITS);
+        let shared = Shared { directory, config, index, permits, writing: Default::default() };
         shared.read()?;
         Ok(Library(Arc::new(shared)))
     }
 
     /// Whether this client has sent the module with this digest, which counts as a use of it.
     pub fn has(&self, client: &Client, digest: &Digest) -> bool {
-        let owner = Owner::of(client, self.0.config.shared);
-        self.0.lock().owned.get(&(owner, *digest)).is_some()
+        self.0.lock().touch(self.owner(client), *digest, SystemTime::now())
     }
 
-    /// Keeps a module that a client has sent. A full or read-only disk costs the next request its short cut, not this
-    /// one.
-    pub async fn keep(&self, client: &Client, digest: Digest, module: Bytes) {
-        let owner = Owner::of(client, self.0.config.shared);
+    /// A module that this client has sent, for a request that waits for it; which counts as a use of it.
+    pub fn pin(&self, client: &Client, digest: &Digest) -> Option<Pin> {
+        let (owner, digest) = (self.owner(client), *digest);
+        let mut index = self.0.lock();
+        let has_it = index.touch(owner, digest, SystemTime::now()) && index.pin(owner, digest);
+        has_it.then(|| Pin { shared: self.0.clone(), owner, digest })
+    }
+
+    /// What this client has sent, the last used first. What all clients share is nobody's.
+    pub async fn list(&self, client: &Client) -> Vec<StoredModule> {
+        if self.0.config.shared {
+            return Vec::new();
+        }
+        let _permit = self.0.permits.acquire(client, Urgency::Awaited).await;
+        self.0.lock().list(self.owner(client))
+    }
+
+    /// Whether one owner may have a module of this size.
+    ///
+    /// # Errors
+    ///
+    /// [`NotKept::TooLarge`].
+    pub fn takes(&self, bytes: u64) -> Result<(), NotKept> {
+        self.0.lock().takes(bytes)
+    }
+
+    /// Keeps a module that a client has sent; `durably` it outlives a power cut when this returns.
+    ///
+    /// # Errors
+    ///
+    /// When there is no room for it, or the disk is full or read-only.
+    pub async fn keep(
+        &self,
+        client: &Client,
+        digest: Digest,
+        module: Bytes,
+        durably: bool,
+    ) -> Result<StoredModule, NotKept> {
+        let owner = self.owner(client);
+        let _permit = self.0.permits.acquire(client, Urgency::Awaited).await;
         let _writing = self.0.writing.lock().await;
         let bytes = module.len() as u64;
-        let Some(removed) = self.0.lock().make_room(&self.0, owner, digest, bytes) else { return };
+        let mut removed = Vec::new();
+        let room = self.0.lock().make_room(owner, digest, bytes, &mut removed);
+        let removed = self.0.files_of(removed);
         let shared = self.0.clone();
         let written = tokio::task::spawn_blocking(move || {
             removed.apply(&shared.directory);
-            shared.write(owner, &digest, &module)
+            match room {
+                Ok(Found::Here) if !durably => Ok(()),
+                Ok(found) => {
+                    let written = shared.write(owner, &digest, &module, durably);
+                    if let (Err(_), Found::Room) = (&written, found) {
+                        shared.take_back(&owner, &digest);
+                    }
+                    written.map_err(NotKept::Disk)
+                }
+                Err(error) => Err(error),
+            }
         });
-        match written.await {
-            Ok(Ok(())) => self.0.lock().insert(owner, digest, bytes),
-            Ok(Err(error)) => {
-                sampled!(warn, directory = %self.0.directory.display(), %error, "cannot keep a module");
-            }
-            Err(panic) => {
-                sampled!(error, "keeping a module: {panic}");
-            }
+        written.await.map_err(|panic| NotKept::Disk(panic.into()))??;
+        Ok(self.0.lock().insert(owner, digest, bytes, SystemTime::now()))
+    }
+
+    /// Forgets a module of this client, and says whether there was one. Requests that wait for it get it still. What
+    /// all clients share stays.
+    ///
+    /// # Errors
+    ///
+    /// When the disk refuses; then it is there still.
+    pub async fn remove(&self, client: &Client, digest: Digest, durably: bool) -> io::Result<bool> {
+        let owner = self.owner(client);
+        let _permit = self.0.permits.acquire(client, Urgency::Awaited).await;
+        let _writing = self.0.writing.lock().await;
+        if self.0.config.shared || !self.0.lock().has(owner, digest) {
+            return Ok(false);
         }
+        let shared = self.0.clone();
+        let work = move || {
+            shared.remove_entry(&owner, &digest, durably)?;
+            let removed = shared.lock().remove(owner, digest);
+            shared.files_of(removed).apply(&shared.directory);
+            Ok(())
+        };
+        tokio::task::spawn_blocking(work).await.unwrap_or_else(|panic| Err(panic.into())).map(|()| true)
     }
 
     /// The module with this digest, as it was sent. One that is gone or damaged is forgotten.
@@ -133,10 +218,48 @@ impl Library {
         }
         sampled!(warn, %digest, "a module is missing or damaged in the data directory: clients must send it again");
         let _writing = self.0.writing.lock().await;
-        let removed = self.0.lock().forget(&self.0, &digest);
+        let removed = self.0.lock().forget(digest);
+        let removed = self.0.files_of(removed);
         let shared = self.0.clone();
         let _ = tokio::task::spawn_blocking(move || removed.apply(&shared.directory)).await;
         None
+    }
+
+    /// Notes on the disk when modules were used since `since`, so that the next process knows it.
+    pub async fn note_uses(&self, since: SystemTime) {
+        let used = self.0.lock().used_since(since);
+        let shared = self.0.clone();
+        let _writing = self.0.writing.lock().await;
+        let note = move || {
+            for (owner, digest, used) in used {
+                // One that has gone by now is not made again.
+                let entry = fs::File::options().write(true).open(shared.entry(&owner, &digest));
+                let _ = entry.and_then(|entry| entry.set_modified(used));
+            }
+        };
+        let _ = tokio::task::spawn_blocking(note).await;
+    }
+
+    fn owner(&self, client: &Client) -> Owner {
+        Owner::of(client, self.0.config.shared)
+    }
+}
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        let (owner, digest) = (self.owner, self.digest);
+        if !self.shared.lock().unpin(owner, digest) {
+            return;
+        }
+        // Without a runtime, at the end of all, the next start finds what nobody has.
+        let Ok(runtime) = Handle::try_current() else { return };
+        let shared = self.shared.clone();
+        runtime.spawn(async move {
+            let _writing = shared.writing.lock().await;
+            let removed = shared.lock().clear(owner, digest);
+            let (removed, shared) = (shared.files_of(removed), shared.clone());
+            let _ = tokio::task::spawn_blocking(move || removed.apply(&shared.directory)).await;
+        });
     }
 }
 
@@ -149,8 +272,19 @@ impl Shared {
         self.directory.join(digest.hex()).with_extension(EXTENSION)
     }
 
+    fn folder(&self, owner: &Owner) -> PathBuf {
+        self.directory.join(owner.0.hex())
+    }
+
     fn entry(&self, owner: &Owner, digest: &Digest) -> PathBuf {
-        self.directory.join(owner.0.hex()).join(digest.hex())
+        self.folder(owner).join(digest.hex())
+    }
+
+    fn files_of(&self, gone: Vec<index::Gone>) -> Removed {
+        let files = gone.into_iter().flat_map(|index::Gone { owner, digest, is_last }| {
+            [Some(self.entry(&owner, &digest)), is_last.then(|| self.content(&digest))]
+        });
+        Removed(files.flatten().collect())
     }
 
     /// Fills the index from the disk; removes what is incomplete or over the limits.
@@ -175,104 +309,58 @@ impl Shared {
             }
         }
         entries.sort_by_key(|(used, ..)| *used);
-        let mut index = self.lock();
-        for (_, owner, digest) in entries {
-            match contents.get(&digest) {
-                Some(bytes) => match index.make_room(self, owner, digest, *bytes) {
-                    Some(more) => {
-                        removed.0.extend(more.0);
-                        index.insert(owner, digest, *bytes);
-                    }
-                    None => removed.0.push(self.entry(&owner, &digest)),
-                },
+        let (mut index, mut gone) = (self.lock(), Vec::new());
+        for (used, owner, digest) in entries {
+            let bytes = contents.get(&digest).copied();
+            let fits = bytes.filter(|bytes| index.make_room(owner, digest, *bytes, &mut gone).is_ok());
+            match fits {
+                Some(bytes) => drop(index.insert(owner, digest, bytes, used)),
                 None => removed.0.push(self.entry(&owner, &digest)),
             }
         }
-        let without_owner = contents.keys().filter(|digest| !index.contents.contains_key(*digest));
+        removed.0.extend(self.files_of(gone).0);
+        let without_owner = contents.keys().filter(|digest| !index.is_stored(digest));
         removed.0.extend(without_owner.map(|digest| self.content(digest)));
         removed.apply(&self.directory);
         Ok(())
     }
 
-    fn write(&self, owner: Owner, digest: &Digest, module: &[u8]) -> io::Result<()> {
+    fn write(&self, owner: Owner, digest: &Digest, module: &[u8], durably: bool) -> io::Result<()> {
         let content = self.content(digest);
-        if !content.is_file() {
+        let is_whole = |file: fs::Metadata| file.is_file() && file.len() == module.len() as u64;
+        if !fs::metadata(&content).is_ok_and(is_whole) {
             // Whole or not at all, whatever stops us in between.
             data_dir::make_folder(&self.directory)?;
             let mut partial = tempfile::NamedTempFile::new_in(&self.directory)?;
             partial.write_all(module)?;
             partial.persist(&content)?;
         }
-        let entry = self.entry(&owner, digest);
-        data_dir::make_folder(&self.directory.join(owner.0.hex()))?;
-        fs::File::create(entry)?.set_modified(SystemTime::now())
-    }
-}
-
-impl Index {
-    /// Evicts what must go so that `owner` can have this module; `None` where nothing is to be written, because it has
-    /// it already or it is too large for what one owner may have.
-    fn make_room(&mut self, shared: &Shared, owner: Owner, digest: Digest, bytes: u64) -> Option<Removed> {
-        let (quota, total) = (shared.config.per_principal.bytes(), shared.config.total.bytes());
-        let charge = bytes + ENTRY_COST;
-        if self.owned.contains(&(owner, digest)) || charge > quota {
-            return None;
-        }
-        let mut removed = Removed::default();
-        while self.charged.get(&owner).copied().unwrap_or(0) + charge > quota {
-            let oldest = self.owned.iter().rev().find(|((whose, _), ())| *whose == owner);
-            let (_, digest) = *oldest?.0;
-            self.remove(shared, owner, digest, &mut removed);
-        }
-        loop {
-            let stored = if self.contents.contains_key(&digest) { 0 } else { bytes };
-            if self.total + stored + ENTRY_COST <= total {
-                return Some(removed);
+        let folder = self.folder(&owner);
+        data_dir::make_folder(&folder)?;
+        fs::File::create(self.entry(&owner, digest))?.set_modified(SystemTime::now())?;
+        if durably {
+            for file in [&content, &self.entry(&owner, digest), &folder, &self.directory] {
+                fs::File::open(file)?.sync_all()?;
             }
-            let (owner, digest) = *self.owned.peek_lru()?.0;
-            self.remove(shared, owner, digest, &mut removed);
         }
+        Ok(())
     }
 
-    fn insert(&mut self, owner: Owner, digest: Digest, bytes: u64) {
-        self.owned.put((owner, digest), ());
-        let content = self.contents.entry(digest).or_insert(Content { bytes, owners: 0 });
-        if content.owners == 0 {
-            self.total += bytes;
-        }
-        content.owners += 1;
-        self.total += ENTRY_COST;
-        *self.charged.entry(owner).or_default() += bytes + ENTRY_COST;
+    /// Removes what was written of a module that is not kept after all.
+    fn take_back(&self, owner: &Owner, digest: &Digest) {
+        let is_last = !self.lock().is_stored(digest);
+        let gone = index::Gone { owner: *owner, digest: *digest, is_last };
+        self.files_of(vec![gone]).apply(&self.directory);
     }
 
-    fn remove(&mut self, shared: &Shared, owner: Owner, digest: Digest, removed: &mut Removed) {
-        if self.owned.pop(&(owner, digest)).is_none() {
-            return;
+    /// The first step of a removal. After it no process has the entry.
+    fn remove_entry(&self, owner: &Owner, digest: &Digest, durably: bool) -> io::Result<()> {
+        match fs::remove_file(self.entry(owner, digest)) {
+            Ok(()) if durably => fs::File::open(self.folder(owner))?.sync_all(),
+            // Whoever has cleared the data directory wanted it gone too.
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
         }
-        removed.0.push(shared.entry(&owner, &digest));
-        let content = self.contents.get_mut(&digest).expect("what is owned is there");
-        content.owners -= 1;
-        let (bytes, last) = (content.bytes, content.owners == 0);
-        self.total -= ENTRY_COST;
-        if last {
-            self.contents.remove(&digest);
-            self.total -= bytes;
-            removed.0.push(shared.content(&digest));
-        }
-        let charged = self.charged.get_mut(&owner).expect("an owner is charged");
-        *charged -= bytes + ENTRY_COST;
-        if *charged == 0 {
-            self.charged.remove(&owner);
-        }
-    }
-
-    /// Takes a module from all that have it.
-    fn forget(&mut self, shared: &Shared, digest: &Digest) -> Removed {
-        let owners = self.owned.iter().filter(|((_, owned), ())| owned == digest);
-        let owners: Vec<Owner> = owners.map(|((owner, _), ())| *owner).collect();
-        let mut removed = Removed::default();
-        owners.into_iter().for_each(|owner| self.remove(shared, owner, *digest, &mut removed));
-        removed
     }
 }
 
@@ -327,7 +415,7 @@ mod tests {
 
     async fn keep(library: &Library, client: &Client, n: u8) {
         let (digest, bytes) = module(n);
-        library.keep(client, digest, bytes).await;
+        library.keep(client, digest, bytes, false).await.ok();
     }
 
     fn has(library: &Library, client: &Client, n: u8) -> bool {
@@ -384,7 +472,7 @@ mod tests {
         assert!(has(&library, &other, 9));
         assert_eq!(files(directory.path()), (3, 3));
         let large = Bytes::from(vec![0; 20_000]);
-        library.keep(&one, Digest::of(&large), large.clone()).await;
+        library.keep(&one, Digest::of(&large), large.clone(), false).await.unwrap_err();
         assert!(!library.has(&one, &Digest::of(&large)) && has(&library, &one, 1), "it can never fit");
     }
 
@@ -449,7 +537,7 @@ mod tests {
         assert_eq!(library.load(&digest).await, None);
         assert!(!has(&library, &one, 1));
         assert_eq!(files(directory.path()), (0, 0));
-        library.keep(&one, digest, bytes.clone()).await;
+        library.keep(&one, digest, bytes.clone(), false).await.unwrap();
         assert_eq!(library.load(&digest).await, Some(bytes));
     }
 }

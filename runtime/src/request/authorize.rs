@@ -6,7 +6,7 @@ use crate::auth::access::{Access, Who};
 use crate::config::Offload;
 use crate::programs::Programs;
 use offload_protocol::error::{ErrorKind, WireError};
-use offload_protocol::request::Code;
+use offload_protocol::request::{Code, ModulesRequest};
 
 /// A request that its client may make.
 pub struct Authorized(Decoded);
@@ -44,7 +44,9 @@ fn may_ask_for(code: &Code, who: Who, access: &Access, programs: &Programs) -> R
             Some(program) if access.may_run(who, &program.name) => Ok(()),
             _ => access.may_offload(who, Offload::Wasm),
         },
-        Code::Module(_) => access.may_offload(who, Offload::Wasm),
+        Code::Module(_) | Code::Modules(ModulesRequest::Store(_)) => access.may_offload(who, Offload::Wasm),
+        // What it has is its own, whatever it may still send.
+        Code::Modules(ModulesRequest::List | ModulesRequest::Remove(_)) => Ok(()),
         Code::Source(_) | Code::Files(_) => access.may_offload(who, Offload::Source),
     }
 }

@@ -2,13 +2,14 @@
 //! dispatched.
 
 mod comparison;
+pub mod modules;
 pub mod native;
 pub mod wasm;
 
-use crate::modules::{Artifact, Digest};
+use crate::modules::{Artifact, Content, Digest};
 use crate::source::{Buildable, BuiltProgram};
 use crate::wasm::folder::Folder;
-use bytes::Bytes;
+use modules::Operation;
 use std::sync::Arc;
 
 /// `argv[0]` of a program that came without a name.
@@ -25,14 +26,16 @@ pub enum Backend {
         /// Whether it is run as wasm too, when it is answered, to compare the two.
         compare: bool,
     },
+    /// What is kept of clients' modules: nothing runs.
+    Modules(Operation),
 }
 
 /// A module, as far as it is known when the request comes.
 pub enum Module {
     /// It can run at once.
     Ready(ReadyModule),
-    /// It must be compiled, loaded or kept first; without its bytes it is one that was sent before.
-    Unprepared(Digest, Option<Bytes>),
+    /// It must be compiled, loaded or kept first.
+    Unprepared(Digest, Content),
     /// It must be built from source, and prepared then.
     Unbuilt(Buildable),
 }

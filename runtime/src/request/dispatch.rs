@@ -1,6 +1,6 @@
 //! The one place where a request goes to its backend.
 
-use super::backend::{Backend, native, wasm};
+use super::backend::{Backend, modules, native, wasm};
 use super::resolve::Resolved;
 use super::services::Services;
 use super::tasks::Tasks;
@@ -10,6 +10,7 @@ pub fn dispatch(resolved: Resolved, services: &Services, tasks: &Tasks) {
     let Resolved { backend, run, .. } = resolved;
     match backend {
         Backend::Wasm(module) => wasm::start(module, run, services, tasks),
+        Backend::Modules(operation) => modules::start(operation, run, services, tasks),
         Backend::Native { source, compare } => native::start(source, compare, run, services, tasks),
     }
 }

@@ -11,7 +11,7 @@ use crate::modules::Digest;
 use crate::programs::Programs;
 use crate::suspects::{Suspects, Watched};
 use crate::wasm::workers::Waiting;
-use offload_protocol::request::{Code, RequestId};
+use offload_protocol::request::{Code, ModulesRequest, RequestId};
 use std::sync::Arc;
 
 /// A request that can be told from others.
@@ -32,8 +32,8 @@ pub fn identify(accepted: Accepted, programs: &Programs, suspects: Option<&Arc<S
     let Accepted { asked, pending, waiting } = accepted;
     let Asked { client, reply_id, request, .. } = &asked;
     let digest = match &request.code {
-        Code::Module(module) => Some(Digest::of(module)),
-        Code::Digest(digest) => Some(*digest),
+        Code::Module(module) | Code::Modules(ModulesRequest::Store(module)) => Some(Digest::of(module)),
+        Code::Digest(digest) | Code::Modules(ModulesRequest::Remove(digest)) => Some(*digest),
         _ => None,
     };
     let key = request.id.as_ref().and_then(|id| key(client, reply_id, id));

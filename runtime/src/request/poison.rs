@@ -1,10 +1,11 @@
 //! A request that has crashed the gateway twice, alone, is not run: it is set aside, and then answered.
 
+use super::backend::modules::Operation;
 use super::backend::{Backend, Module};
 use super::resolve::Resolved;
 use super::services::Services;
 use super::tasks::Tasks;
-use crate::modules::Modules;
+use crate::modules::{Content, Modules};
 use crate::set_aside::{Asker, Document, Evidence, JobError, Limits, SetAside};
 use crate::suspects::{Suspects, Watched};
 use crate::telemetry;
@@ -45,7 +46,8 @@ async fn set_aside(resolved: Resolved, poison: Poison, set_aside: Arc<SetAside>,
     );
     let Resolved { backend, run, original, digest } = resolved;
     let module = match (backend, digest) {
-        (Backend::Wasm(Module::Unprepared(_, Some(module))), _) => Some(module),
+        (Backend::Wasm(Module::Unprepared(_, Content::Sent(module))), _)
+        | (Backend::Modules(Operation::Store(_, module)), _) => Some(module),
         (_, Some(digest)) => modules.module(&run.client, &digest).await,
         (_, None) => None,
     };
@@ -80,18 +82,18 @@ fn tell(what: &str, poison: &Poison, kept: Result<Result<u64, JobError>, JoinErr
 /// What has crashed the gateway of what this request has executed in the gateway's own process: its run, or the loading
 /// of its module where that is still to be done.
 fn poison(resolved: &Resolved, suspects: &Arc<Suspects>) -> Option<Poison> {
-    let Backend::Wasm(module) = &resolved.backend else { return None };
     // The way of nearly all.
     if suspects.is_clear() {
         return None;
     }
-    let run = resolved.run.watched.as_ref().map(|watched| suspects.watch(*watched.fingerprint()));
-    let loads = match module {
-        Module::Unprepared(digest, _) => {
+    let loads = match &resolved.backend {
+        Backend::Wasm(Module::Unprepared(digest, _)) | Backend::Modules(Operation::Store(digest, _)) => {
             [Tier::Optimized, Tier::Baseline].map(|tier| suspects.watch_load(digest, tier)).into()
         }
-        Module::Ready(_) | Module::Unbuilt(_) => Vec::new(),
+        Backend::Wasm(Module::Ready(_) | Module::Unbuilt(_)) => Vec::new(),
+        Backend::Modules(Operation::List | Operation::Remove(_)) | Backend::Native { .. } => return None,
     };
+    let run = resolved.run.watched.as_ref().map(|watched| suspects.watch(*watched.fingerprint()));
     let executions: Vec<Watched> = run.into_iter().chain(loads).collect();
     let crashes = |execution: &Watched| Some((execution.poison()?, *execution.fingerprint()));
     let (crashes, fingerprint) = executions.iter().find_map(crashes)?;

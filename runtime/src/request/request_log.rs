@@ -70,5 +70,6 @@ fn what(code: &Code) -> String {
         Code::Files(files) => format!("{} files", files.files.len()),
         Code::Program(name) => format!("program {name}"),
         Code::DefaultProgram => "the default program".to_owned(),
+        Code::Modules(modules) => modules.to_string(),
     }
 }

@@ -1,6 +1,7 @@
 //! Which program or module a request means, and which backend runs it.
 
 use super::answer::Refusal;
+use super::backend::modules::Operation;
 use super::backend::{Backend, Module, ReadyModule};
 use super::decode::Asked;
 use super::deduplicate::First;
@@ -9,14 +10,14 @@ use super::services::Services;
 use super::settings::Settings;
 use crate::auth::access::{Access, Who};
 use crate::client::Client;
-use crate::modules::{self, Digest};
+use crate::modules::{self, Content, Digest};
 use crate::programs::NamedProgram;
 use crate::source::{Buildable, Mode, RequestTimes};
 use crate::wasm::guest::Context;
 use bytes::Bytes;
 use offload_protocol::UserProperties;
 use offload_protocol::error::{ErrorKind, WireError};
-use offload_protocol::request::{Code, Form, Request};
+use offload_protocol::request::{Code, Form, ModulesRequest, Request};
 
 /// A request whose backend is known.
 pub struct Resolved {
@@ -76,11 +77,17 @@ fn find(
 ) -> Result<Backend, WireError> {
     let (Services { modules, .. }, Settings { programs, .. }) = (services, settings);
     match (code, digest) {
+        (Code::Modules(asked), digest) => Ok(Backend::Modules(match (asked, digest) {
+            (ModulesRequest::Store(module), Some(digest)) => Operation::Store(digest, module),
+            (ModulesRequest::Store(module), None) => Operation::Store(Digest::of(&module), module),
+            (ModulesRequest::Remove(digest), _) => Operation::Remove(digest),
+            (ModulesRequest::List, _) => Operation::List,
+        })),
         (Code::Module(module), Some(digest)) => match modules.ready(&digest) {
             Some(Err(error)) => Err(error),
             // One that its sender does not have yet is kept for it first.
             Some(Ok(artifact)) if modules.has(client, &digest) => Ok(ready(ReadyModule::unnamed(artifact))),
-            _ => Ok(Backend::Wasm(Module::Unprepared(digest, Some(module)))),
+            _ => Ok(Backend::Wasm(Module::Unprepared(digest, Content::Sent(module)))),
         },
         (_, Some(digest)) => {
             if let Some(shared) = programs.by_digest(&digest) {
@@ -94,7 +101,10 @@ fn find(
             }
             match modules.ready(&digest) {
                 Some(outcome) => Ok(ready(ReadyModule::unnamed(outcome?))),
-                None => Ok(Backend::Wasm(Module::Unprepared(digest, None))),
+                None => {
+                    let kept = modules.pin(client, &digest).ok_or_else(|| modules::not_found(&digest))?;
+                    Ok(Backend::Wasm(Module::Unprepared(digest, kept)))
+                }
             }
         }
         (Code::Program(name), _) => programs.get(&name).map(program).ok_or_else(|| {

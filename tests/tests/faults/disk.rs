@@ -74,6 +74,51 @@ async fn modules_are_run_where_they_cannot_be_kept() -> Result<()> {
     Ok(())
 }
 
+/// What is answered `ok` to `store` and `remove` is on the disk: where it cannot be, or its sync fails, the answer says
+/// so, and nothing has changed.
+#[tokio::test]
+async fn what_cannot_be_stored_or_removed_is_told() -> Result<()> {
+    let faults = Faults::none()?;
+    let gateway = faults.launch(TempDir::new()?, &EMBEDDED, "").await?;
+    let mut device = Device::connect(gateway.address()?, Version::V5, "dev").await?;
+    device.subscribe("result/dev").await?;
+    let (first, second) = (guest::module("hello")?, guest::module("echo")?);
+    let store = |module: &[u8]| json!({ "modules": "store", "module": envelope::bytes(module) });
+    let (remove, list) = (
+        json!({ "modules": "remove", "digest": guest::digest(&first).await? }),
+        json!({ "modules": "list", "reply": "stdout" }),
+    );
+    assert_eq!(ask_at_qos_0(&mut device, &store(&first)).await?["status"], "ok");
+    let listed = async |device: &mut Device| -> Result<usize> {
+        device.publish_at(0, "inputCode/dev", list.to_string()).await?;
+        Ok(serde_json::from_slice::<Vec<serde_json::Value>>(&device.message().await?.payload)?.len())
+    };
+    for (control, errno, request, kind) in [
+        (Control::ChangeErrno, libc::ENOSPC, &store(&second), "busy"),
+        (Control::ChangeErrno, libc::EROFS, &store(&second), "internal"),
+        (Control::ChangeErrno, libc::EROFS, &remove, "internal"),
+        (Control::SyncErrno, libc::EIO, &store(&second), "internal"),
+    ] {
+        let before = faults.injected()?;
+        faults.set(control, errno.into())?;
+        let answer = ask_at_qos_0(&mut device, request).await?;
+        faults.set(control, 0)?;
+        assert_eq!(envelope::error_kind(&answer), kind, "{errno} {answer}");
+        ensure!(faults.injected()? > before, "nothing was to be changed");
+        assert_eq!(listed(&mut device).await?, 1, "{errno} {request}");
+    }
+    assert_eq!(ask_at_qos_0(&mut device, &store(&second)).await?["status"], "ok");
+    assert_eq!(ask_at_qos_0(&mut device, &remove).await?["status"], "ok");
+    assert_eq!(listed(&mut device).await?, 1);
+    Ok(())
+}
+
+/// The journal has nothing of such a request, and no part in what becomes of it.
+async fn ask_at_qos_0(device: &mut Device, request: &serde_json::Value) -> Result<serde_json::Value> {
+    device.publish_at(0, "inputCode/dev", request.to_string()).await?;
+    envelope::read(&device.message().await?)
+}
+
 /// An address that is the same after a restart.
 fn free_address() -> Result<SocketAddr> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)

@@ -25,10 +25,10 @@ pub fn start(module: Module, run: Run, services: &Services, tasks: &Tasks) {
     match module {
         Module::Ready(module) if !run.is_suspect() => workers.submit(run.into_job(module)),
         Module::Ready(module) => tasks.spawn(submit(module, run, workers.clone(), tasks.stopped())),
-        Module::Unprepared(digest, bytes) => {
+        Module::Unprepared(digest, content) => {
             let (client, modules) = (run.client.clone(), modules.clone());
             let preparing =
-                async move { modules.prepare(&client, digest, bytes).await.map(ReadyModule::unnamed) };
+                async move { modules.prepare(&client, digest, content).await.map(ReadyModule::unnamed) };
             tasks.spawn(prepare(preparing, run, workers.clone(), tasks.stopped()));
         }
         Module::Unbuilt(source) => {

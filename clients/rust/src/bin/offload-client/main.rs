@@ -11,6 +11,7 @@ mod gateways;
 mod interrupt;
 mod link;
 mod message;
+mod modules;
 mod progress;
 mod report;
 mod request;
@@ -29,6 +30,7 @@ use crate::connection::ConnectionFlags;
 use crate::console::Console;
 use crate::failure::{EXIT_ERROR, Failure};
 use crate::gateways::Gateways;
+use crate::modules::{List, Push, Remove};
 use crate::report::{print, unless_unprintable};
 use crate::send::Send;
 
@@ -58,6 +60,11 @@ enum Command {
     Send(Box<Send>),
     Bench(Box<Bench>),
     Gateways(Gateways),
+    #[command(name = "ls")]
+    List(List),
+    Push(Push),
+    #[command(name = "rm")]
+    Remove(Remove),
     Console(Console),
 }
 
@@ -67,6 +74,7 @@ Examples:
   offload-client send hello.wat
   offload-client send project/ 5 7
   offload-client gateways
+  offload-client push sort.wasm
   offload-client bench add 5 7
   offload-client -h gateway.local send sort.wasm --stdin numbers.txt
   OFFLOAD_BROKER=mqtt://alice:secret@plant:1883 offload-client send prog.wasm";
@@ -94,6 +102,9 @@ fn main() -> ExitCode {
         Command::Send(command) => command.run(cli.connection, guest_args).into(),
         Command::Bench(command) => command.run(cli.connection, guest_args).into(),
         Command::Gateways(command) => command.run(cli.connection).into(),
+        Command::List(command) => command.run(cli.connection).into(),
+        Command::Push(command) => command.run(cli.connection).into(),
+        Command::Remove(command) => command.run(cli.connection).into(),
         Command::Console(command) => command.run(cli.connection).into(),
     }
 }

@@ -129,7 +129,7 @@ fn exchange(options: Options, request: Request) -> Result<Answer, Failure> {
 }
 
 /// Notes when the connection is lost, and when it has been made again.
-async fn tell_losses(mut lost: watch::Receiver<Option<String>>, notes: Notes) -> Infallible {
+pub async fn tell_losses(mut lost: watch::Receiver<Option<String>>, notes: Notes) -> Infallible {
     let mut was_lost = false;
     while lost.changed().await.is_ok() {
         let reason = lost.borrow_and_update().clone();

@@ -5,6 +5,7 @@
 //! judge what comes back by `docs/protocol.md`. Nothing here waits for a fixed time; every wait has a deadline.
 
 pub mod answer;
+pub mod arduino_client;
 pub mod built;
 pub mod c_client;
 pub mod cbor;

@@ -50,6 +50,7 @@ pub use offload_protocol::answer::{self, Answer, AnswerForm, Outcome};
 pub use offload_protocol::error::{ErrorKind, WireError};
 pub use offload_protocol::request::{
     Build, Code, Digest, Files, Form, Language, ReplyForm, Request, RequestId, RequestLimits, Source,
+    StdoutRange,
 };
 pub use offload_tls::{Identity, TlsFiles};
 pub use options::{DEFAULT_HOST, DEFAULT_PORT, DEFAULT_TLS_PORT, Options, UrlError};

@@ -32,7 +32,7 @@ static const uint32_t REPEAT_MS = 2000;
 static const uint32_t CONNECT_MS = 5000;
 
 /* Bytes of a board's buffer where the case does not say. */
-static const size_t BUFFER = 4096;
+static const size_t BUFFER = 65535;
 
 /* What a board's `loop` does before others have their turn. */
 static const int POLLS = 64;

@@ -98,6 +98,7 @@ impl Observer for AuditLog {
             Some(Code::Files(_)) => (Some("files"), None),
             Some(Code::Program(name)) => (Some("program"), Some(name.clone())),
             Some(Code::DefaultProgram) => (Some("program"), None),
+            Some(Code::Cancel(id)) => (Some("cancel"), Some(id.to_string())),
         };
         lines.show(&RequestLine {
             event: "request",

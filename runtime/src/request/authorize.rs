@@ -46,5 +46,7 @@ fn may_ask_for(code: &Code, who: Who, access: &Access, programs: &Programs) -> R
         },
         Code::Module(_) => access.may_offload(who, Offload::Wasm),
         Code::Source(_) | Code::Files(_) => access.may_offload(who, Offload::Source),
+        // It reaches no request but those of its own client.
+        Code::Cancel(_) => Ok(()),
     }
 }

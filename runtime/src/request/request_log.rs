@@ -70,5 +70,6 @@ fn what(code: &Code) -> String {
         Code::Files(files) => format!("{} files", files.files.len()),
         Code::Program(name) => format!("program {name}"),
         Code::DefaultProgram => "the default program".to_owned(),
+        Code::Cancel(id) => format!("the cancelling of {id}"),
     }
 }

@@ -11,6 +11,7 @@ pub mod c_client;
 pub mod cbor;
 pub mod deployment;
 pub mod device;
+pub mod document;
 pub mod envelope;
 pub mod gateway;
 pub mod guest;

@@ -39,6 +39,7 @@ programs = ["add", "sleep"]
 [limits]
 args_bytes = "1KiB"
 stdout = "256KiB"
+wall = "10m"
 [workers]
 count = 1
 slots = 1
@@ -52,6 +53,9 @@ enabled = true
 "#
     ))
 }
+
+/// Milliseconds that are longer than any test waits.
+const FOR_EVER: &str = "500000";
 
 /// Of a module that no gateway has.
 fn missing_digest() -> String {
@@ -135,6 +139,7 @@ async fn conforms(deployment: Deployment, can: Abilities, program: Vec<PathBuf>)
     errors_by_kind(&mut client, can).await?;
     a_crowd(&mut client, &mut watch, can).await?;
     a_duplicate_id(&mut client).await?;
+    cancelled(&mut client, &mut watch).await?;
     long_answers(&mut client, can).await?;
     a_connection_that_is_cut(&mut client, &mut watch, &proxy).await?;
     a_gateway_that_is_killed(&mut client, &mut watch, &proxy, deployment).await?;
@@ -219,10 +224,10 @@ async fn errors_by_kind(client: &mut Client, can: Abilities) -> Result<()> {
 
 /// Many in flight: whatever has room runs, the rest is `busy`, or `expired` where its time is short.
 async fn a_crowd(client: &mut Client, watch: &mut Watch, can: Abilities) -> Result<()> {
-    let first = watch.running(client, "first", "1000").await?;
+    let first = watch.running(client, "first", FOR_EVER).await?;
     let late = client.send(json!({ "program": "add", "args": ["1", "1"], "timeout_ms": 50 })).await?;
     assert_eq!(client.result(late).await?["error"]["kind"], "expired");
-    assert_eq!(client.result(first).await?["status"], "ok");
+    assert_eq!(client.cancel(first).await?["error"]["kind"], "cancelled");
     let mut crowd = Vec::new();
     for _ in 0..can.crowd {
         crowd.push(client.send(json!({ "program": "sleep", "args": ["30"] })).await?);
@@ -259,10 +264,28 @@ async fn a_duplicate_id(client: &mut Client) -> Result<()> {
     Ok(())
 }
 
+/// Running, it is ended, so that there is room for others; queued, it never starts. The gateway remembers that.
+async fn cancelled(client: &mut Client, watch: &mut Watch) -> Result<()> {
+    let running = watch.running(client, "ended", FOR_EVER).await?;
+    let queued = json!({ "program": "sleep", "args": [FOR_EVER], "id": "never started" });
+    let queued = client.send(queued).await?;
+    for case in [queued, running] {
+        let result = client.cancel(case).await?;
+        assert_eq!(result["error"]["kind"], "cancelled", "{result}");
+    }
+    let again = client.ask(json!({ "program": "sleep", "args": [FOR_EVER], "id": "ended" })).await?;
+    assert_eq!(again["error"]["kind"], "cancelled", "{again}");
+    let answer = client.ask(json!({ "program": "add", "args": ["5", "7"] })).await?;
+    assert_eq!(answer["stdout"], "12\n", "{answer}");
+    Ok(())
+}
+
 /// Whole, and in pieces for a receiver with a small buffer.
 async fn long_answers(client: &mut Client, can: Abilities) -> Result<()> {
     let line = "0123456789abcdef\n";
-    for (lines, piece) in [(12_000.min(can.stdin / line.len()), None), (600, Some(1000)), (1, Some(17)), (0, Some(10))] {
+    for (lines, piece) in
+        [(12_000.min(can.stdin / line.len()), None), (600, Some(1000)), (1, Some(17)), (0, Some(10))]
+    {
         let mut request = json!({ "file": built::guest("echo")?, "stdin": line, "stdin_repeat": lines });
         if let Some(piece) = piece {
             request["piece"] = piece.into();
@@ -392,6 +415,12 @@ impl Client {
         request["case"] = self.last.into();
         self.write(&request).await?;
         Ok(self.last)
+    }
+
+    /// Cancels it, and returns its result.
+    async fn cancel(&mut self, case: u64) -> Result<Value> {
+        self.write(&json!({ "cancel": case })).await?;
+        self.result(case).await
     }
 
     async fn result(&mut self, case: u64) -> Result<Value> {

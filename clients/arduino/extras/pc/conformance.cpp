@@ -322,6 +322,13 @@ struct Boards {
   }
 
   void cancel(const std::string &number) {
+    for (auto fields = waiting.begin(); fields != waiting.end(); ++fields) {
+      if (text(*fields, "case") == number) {
+        waiting.erase(fields);
+        say(number, failure("cancelled", "cancelled before it was sent"));
+        return;
+      }
+    }
     for (auto &board : all) {
       if (board->has_case && text(board->asked, "case") == number) {
         board->gateway.cancel();

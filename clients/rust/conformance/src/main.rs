@@ -1,6 +1,7 @@
 //! The client as the conformance tests drive it: cases come on stdin, results go to stdout, a line of JSON each. The
 //! fields are those of tests/README.md.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,6 +36,16 @@ struct Connection {
 
 /// A line behind it.
 #[derive(Deserialize)]
+#[serde(untagged)]
+enum Line {
+    /// Which case is to be cancelled.
+    Cancel {
+        cancel: u64,
+    },
+    Case(Box<Case>),
+}
+
+#[derive(Deserialize)]
 struct Case {
     case: u64,
     program: Option<String>,
@@ -66,12 +77,23 @@ async fn main() -> Result<()> {
     };
     say(json!({ "case": null }));
     let mut cases = JoinSet::new();
+    let mut ids = HashMap::new();
     while let Some(line) = lines.next_line().await? {
-        let case: Case = serde_json::from_str(&line)?;
         let client = client.clone();
+        let case = match serde_json::from_str(&line)? {
+            Line::Case(case) => case,
+            Line::Cancel { cancel } => {
+                let id: Option<&String> = ids.get(&cancel);
+                let id = id.context("a case without an id cannot be cancelled")?.as_str().try_into()?;
+                // The case's own answer says what came of it.
+                cases.spawn(async move { drop(client.send(Request::new(Code::Cancel(id))).await) });
+                continue;
+            }
+        };
+        ids.extend(case.id.clone().map(|id| (case.case, id)));
         cases.spawn(async move {
             let (number, has_id) = (case.case, case.id.is_some());
-            let mut result = match ask(&client, case).await {
+            let mut result = match ask(&client, *case).await {
                 Ok(answer) => shown(&answer, has_id),
                 Err(error) => json!({ "error": error }),
             };
@@ -103,7 +125,8 @@ fn options(connection: Connection) -> Options {
 /// The answer to a case, or the error in its place.
 async fn ask(client: &Client, case: Case) -> Result<Answer, Value> {
     let (number, piece) = (case.case, case.piece);
-    let mut request = request(case).map_err(|error| json!({ "kind": "malformed", "message": format!("{error:#}") }))?;
+    let mut request =
+        request(case).map_err(|error| json!({ "kind": "malformed", "message": format!("{error:#}") }))?;
     let Some(piece) = piece else {
         return client.send(request).await.map_err(|error| described(&error));
     };
@@ -118,7 +141,8 @@ async fn ask(client: &Client, case: Case) -> Result<Answer, Value> {
         let answer = client.send(request.clone()).await.map_err(|error| described(&error))?;
         stdout.extend_from_slice(&answer.stdout);
         match answer.content_range {
-            Some(ContentRange { total, .. }) if (stdout.len() as u64) < total && !answer.stdout.is_empty() => {}
+            Some(ContentRange { total, .. })
+                if (stdout.len() as u64) < total && !answer.stdout.is_empty() => {}
             _ => {
                 let id = answer.id.clone().filter(|_| !made_up);
                 return Ok(Answer { stdout: stdout.into(), id, ..answer });

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 /// One guest at a time, for longer than a test waits; the audit log shows when its request has come.
 const ONE_GUEST: &str =
-    "[workers]\ncount = 1\nslots = 1\n[limits]\nwall = \"10m\"\n[mirror]\nenabled = true\n";
+    "[workers]\ncount = 1\nslots = 1\n[limits]\nwall = \"10min\"\n[mirror]\nenabled = true\n";
 
 /// Milliseconds that are longer than any test waits.
 const FOR_EVER: &str = "500000";

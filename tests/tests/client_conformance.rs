@@ -83,16 +83,23 @@ struct Abilities {
     stdin: usize,
     /// So many requests at once that some are `busy`.
     crowd: usize,
+    /// Stdout comes as it is written.
+    streams: bool,
 }
 
-const ALL: Abilities = Abilities { source: true, counters: true, stdin: 256 * 1024, crowd: 40 };
+const ALL: Abilities =
+    Abilities { source: true, counters: true, stdin: 256 * 1024, crowd: 40, streams: true };
+
+/// What the library has of streams is tested beside it.
+const RUST: Abilities = Abilities { streams: false, ..ALL };
 
 /// A sketch sends modules alone, its library keeps of an answer what fits, and each of its requests in flight is
 /// another board's, with a queue of its own at the gateway.
-const BOARDS: Abilities = Abilities { source: false, counters: false, stdin: 64 * 1024 - 1, crowd: 80 };
+const BOARDS: Abilities =
+    Abilities { source: false, counters: false, stdin: 64 * 1024 - 1, crowd: 80, streams: false };
 
 async fn rust(deployment: Deployment) -> Result<()> {
-    conforms(deployment, ALL, vec![built::program("offload-client-conformance")?]).await
+    conforms(deployment, RUST, vec![built::program("offload-client-conformance")?]).await
 }
 
 /// The library's own source, on this machine. That it does the same on a board is in `arduino/`.
@@ -140,6 +147,9 @@ async fn conforms(deployment: Deployment, can: Abilities, program: Vec<PathBuf>)
     a_crowd(&mut client, &mut watch, can).await?;
     a_duplicate_id(&mut client).await?;
     cancelled(&mut client, &mut watch).await?;
+    if can.streams && deployment.mosquitto.is_some() {
+        pieces_of_a_stream(&mut client, &mut watch).await?;
+    }
     long_answers(&mut client, can).await?;
     a_connection_that_is_cut(&mut client, &mut watch, &proxy).await?;
     a_gateway_that_is_killed(&mut client, &mut watch, &proxy, deployment).await?;
@@ -290,6 +300,22 @@ async fn cancelled(client: &mut Client, watch: &mut Watch) -> Result<()> {
     Ok(())
 }
 
+/// They are passed on in order, each once, with what is missing between them. The test speaks for the gateway, which a
+/// broker without rules lets it.
+async fn pieces_of_a_stream(client: &mut Client, watch: &mut Watch) -> Result<()> {
+    let request = json!({ "program": "sleep", "args": [FOR_EVER], "id": "streamed", "stream": true });
+    let case = watch.sent(client, request).await?;
+    for (offset, piece) in [(0, "one\n"), (4, "two\n"), (0, "one\n"), (20, "far\n")] {
+        watch.0.publish_at(1, &format!("result/conformance/stream/streamed/{offset}"), piece).await?;
+    }
+    for (offset, piece) in [(0, "one\n"), (4, "two\n"), (20, "far\n")] {
+        let shown = client.result(case).await?;
+        assert_eq!(shown, json!({ "case": case, "offset": offset, "piece": piece }));
+    }
+    assert_eq!(client.cancel(case).await?["error"]["kind"], "cancelled");
+    Ok(())
+}
+
 /// Whole, and in pieces for a receiver with a small buffer.
 async fn long_answers(client: &mut Client, can: Abilities) -> Result<()> {
     let line = "0123456789abcdef\n";
@@ -351,10 +377,16 @@ impl Watch {
 
     /// Sends a request that sleeps, and waits until the gateway has it.
     async fn running(&mut self, client: &mut Client, id: &str, time: &str) -> Result<u64> {
-        let case = client.send(json!({ "program": "sleep", "args": [time], "id": id })).await?;
+        self.sent(client, json!({ "program": "sleep", "args": [time], "id": id })).await
+    }
+
+    /// The same with any request that has an id.
+    async fn sent(&mut self, client: &mut Client, request: Value) -> Result<u64> {
+        let id = request["id"].clone();
+        let case = client.send(request).await?;
         loop {
             let line: Value = serde_json::from_slice(&self.0.message().await?.payload)?;
-            if (&line["event"], &line["id"]) == (&json!("request"), &json!(id)) {
+            if (&line["event"], &line["id"]) == (&json!("request"), &id) {
                 return Ok(case);
             }
         }
@@ -436,7 +468,7 @@ impl Client {
     async fn result(&mut self, case: u64) -> Result<Value> {
         loop {
             if let Some(at) = self.results.iter().position(|result| result["case"] == case) {
-                return Ok(self.results.swap_remove(at));
+                return Ok(self.results.remove(at));
             }
             let result = self.line().await?;
             self.results.push(result);

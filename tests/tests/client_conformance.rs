@@ -81,7 +81,7 @@ struct Abilities {
     counters: bool,
     /// Bytes of stdin.
     stdin: usize,
-    /// So many requests at once that some are `busy`.
+    /// Requests at once, of which some are `busy`.
     crowd: usize,
     /// Stdout comes as it is written.
     streams: bool,

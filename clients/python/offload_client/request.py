@@ -73,8 +73,8 @@ class Cancel:
 
 Code = Union[Program, DefaultProgram, Digest, Module, Source, Files, Cancel]
 
-# Gets what a program has written to stdout, and where in the whole that is, in bytes. In order; what could not be sent in
-# time is left out, so that the next one begins later.
+# Gets what a program has written to stdout, and where in the whole that is, in bytes. In order; what could not be sent
+# in time is left out, so that the next one begins later.
 OnOutput = Callable[[bytes, int], None]
 
 

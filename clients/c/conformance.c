@@ -27,6 +27,7 @@ struct task {
     char *input;  /* of the program */
     void *code;
     const char *args[MAX_ARGS + 1];
+    long cancels; /* another case, instead of a request */
 };
 
 static struct task tasks[IN_FLIGHT];
@@ -140,6 +141,15 @@ static size_t read_file(const char *path, void **contents)
     return size;
 }
 
+static void on_output(void *data, uint64_t offset, const void *bytes, size_t size)
+{
+    struct task *task = data;
+    printf("{\"case\":%ld,\"offset\":%llu", task->number, (unsigned long long)offset);
+    put_json("piece", bytes, size);
+    printf("}\n");
+    fflush(stdout);
+}
+
 static void field(void *data, const char *name, const char *value)
 {
     struct task *task = data;
@@ -156,6 +166,11 @@ static void field(void *data, const char *name, const char *value)
             *numbers[i].to = strtoull(value, NULL, 10);
     if (strcmp(name, "case") == 0) {
         task->number = atol(value);
+    } else if (strcmp(name, "cancel") == 0) {
+        task->cancels = atol(value);
+    } else if (strcmp(name, "stream") == 0) {
+        request->on_output = on_output;
+        request->output_data = task;
     } else if (strcmp(name, "program") == 0) {
         request->program = value;
     } else if (strcmp(name, "digest") == 0) {
@@ -235,6 +250,13 @@ static void start(offload_client *client, const char *line, size_t size)
     task->line[size] = '\0';
     in_flight++;
     each_field(task->line, field, task);
+    if (task->cancels) {
+        for (struct task *other = tasks; other < tasks + IN_FLIGHT; other++)
+            if (other->used && other->number == task->cancels)
+                offload_cancel(client, &other->request);
+        done(task);
+        return;
+    }
     struct offload_error error;
     enum offload_kind kind = offload_send(client, &task->request, on_answer, task, &error);
     if (kind != OFFLOAD_OK) {

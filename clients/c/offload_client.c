@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -44,6 +45,9 @@
 /* Longest name of a client, a host or a topic; MQTT allows more. */
 #define MAX_NAME 255
 
+/* What the id of a request whose output is streamed may have: it is a level of a topic. */
+#define LEVEL "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-."
+
 #define DIGEST_TEXT (7 + 64)
 
 /* How deep an answer's maps and lists go that this version does not know. */
@@ -66,6 +70,9 @@ struct entry {
     int mid;    /* of the last message */
     bool sent;  /* libmosquitto has the message, */
     bool acked; /* and the broker */
+    bool asked; /* libmosquitto has had any of its messages */
+    bool cancelling;
+    uint64_t streamed; /* where the next piece of its stream begins, at least */
     unsigned char *stdout_bytes; /* what there is of an answer in pieces */
     size_t stdout_size;
 };
@@ -76,7 +83,7 @@ struct offload_client {
     char host[MAX_NAME + 1];
     char client_id[MAX_NAME + 1];
     char reply_id[MAX_NAME + 1];
-    char topic[MAX_NAME + 16];
+    char topic[MAX_NAME + 24];
     struct entry *entries;
     uint64_t last;
     unsigned char *buffer; /* for a request: options.max_request bytes */
@@ -84,6 +91,9 @@ struct offload_client {
     bool established; /* there was a subscription */
     bool connected;
     bool closed; /* for good */
+    bool streams; /* some request was streamed: each connection subscribes to streams, too, */
+    int stream_mid; /* by this message */
+    volatile sig_atomic_t interrupted;
     int64_t connected_again;
     int64_t reconnect_at;
     int64_t pause;
@@ -125,6 +135,7 @@ static void on_publish(struct mosquitto *m, void *data, int mid, int reason, con
 static void on_message(struct mosquitto *m, void *data, const struct mosquitto_message *message,
                        const mosquitto_property *properties);
 static enum offload_kind publish(offload_client *client, struct entry *entry);
+static void subscribe_to_streams(offload_client *client);
 static void finish(offload_client *client, struct entry *entry, struct offload_answer *answer);
 static void fail(offload_client *client, struct entry *entry, enum offload_kind kind, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
@@ -327,11 +338,15 @@ static bool has_length_of_digest(const char *digest)
 
 static enum offload_kind check(const struct offload_request *request, struct offload_error *error)
 {
-    int codes = !!request->program + !!request->digest + !!request->module + !!request->source + !!request->files;
+    int codes = !!request->program + !!request->digest + !!request->module + !!request->source + !!request->files +
+                !!request->cancel;
     if (codes != 1)
-        return told(error, OFFLOAD_MALFORMED, "expected exactly one of program, digest, module, source and files");
+        return told(error, OFFLOAD_MALFORMED,
+                    "expected exactly one of program, digest, module, source, files and cancel");
     if (request->id && (!*request->id || strlen(request->id) > MAX_ID))
         return told(error, OFFLOAD_MALFORMED, "id: expected 1 to %d bytes", MAX_ID);
+    if (request->on_output && request->id && request->id[strspn(request->id, LEVEL)])
+        return told(error, OFFLOAD_MALFORMED, "id: with on_output expected letters, digits, `_`, `-` and `.`");
     if (request->digest && !has_length_of_digest(request->digest))
         return told(error, OFFLOAD_MALFORMED, "digest: expected sha256: and 64 digits");
     return OFFLOAD_OK;
@@ -374,6 +389,10 @@ enum offload_kind offload_send(offload_client *client, const struct offload_requ
             snprintf(entry->digest + 7 + 2 * i, 3, "%02x", digest[i]);
         entry->stage = BY_DIGEST;
     }
+    if (request->on_output && !client->streams) {
+        client->streams = true;
+        subscribe_to_streams(client);
+    }
     kind = publish(client, entry);
     if (kind != OFFLOAD_OK) {
         entry->stage = FREE;
@@ -381,6 +400,24 @@ enum offload_kind offload_send(offload_client *client, const struct offload_requ
             *error = client->error;
     }
     return kind;
+}
+
+void offload_cancel(offload_client *client, const struct offload_request *request)
+{
+    for (unsigned i = 0; i < client->options.max_in_flight; i++) {
+        struct entry *entry = &client->entries[i];
+        if (entry->stage == FREE || entry->request != request)
+            continue;
+        int64_t deadline = now_ms() + client->options.transport_grace_ms;
+        bool again = entry->cancelling;
+        entry->cancelling = true;
+        entry->deadline = deadline < entry->deadline ? deadline : entry->deadline;
+        if (again || !entry->asked)
+            fail(client, entry, OFFLOAD_CANCELLED, "cancelled");
+        else if (publish(client, entry) != OFFLOAD_OK)
+            fail(client, entry, OFFLOAD_CANCELLED, "cancelled, which the gateway cannot be told");
+        return;
+    }
 }
 
 /* Hands the request to libmosquitto, as it stands at the moment. */
@@ -396,7 +433,7 @@ static enum offload_kind publish(offload_client *client, struct entry *entry)
     /* Without a connection it is sent when there is one. */
     if (!client->connected)
         return OFFLOAD_OK;
-    const char *kind = entry->request->program ? "localCode" : "inputCode";
+    const char *kind = entry->request->program || entry->request->cancel ? "localCode" : "inputCode";
     snprintf(client->topic, sizeof client->topic, "%s/%s", kind, client->reply_id);
     mosquitto_property *properties = NULL;
     int result = mosquitto_property_add_binary(&properties, MQTT_PROP_CORRELATION_DATA, entry->id,
@@ -411,7 +448,7 @@ static enum offload_kind publish(offload_client *client, struct entry *entry)
     if (result == MOSQ_ERR_INVAL || result == MOSQ_ERR_MALFORMED_UTF8 || result == MOSQ_ERR_NOMEM)
         return told(&client->error, OFFLOAD_MALFORMED, "the request cannot be sent: %s", mosquitto_strerror(result));
     /* Whatever else went wrong: libmosquitto has it, and the connection is made again. */
-    entry->sent = true;
+    entry->sent = entry->asked = true;
     return OFFLOAD_OK;
 }
 
@@ -485,6 +522,8 @@ static void on_connect(struct mosquitto *m, void *data, int reason, int flags, c
     /* A clean start forgets subscriptions. */
     snprintf(client->topic, sizeof client->topic, "result/%s", client->reply_id);
     mosquitto_subscribe_v5(m, NULL, client->topic, 1, 0, NULL);
+    if (client->streams)
+        subscribe_to_streams(client);
     if (!client->established)
         return;
     client->connected_again = now_ms();
@@ -496,6 +535,24 @@ static void on_connect(struct mosquitto *m, void *data, int reason, int flags, c
         enum offload_kind kind = publish(client, entry);
         if (kind != OFFLOAD_OK)
             fail(client, entry, kind, "the request cannot be sent again");
+    }
+}
+
+static void subscribe_to_streams(offload_client *client)
+{
+    if (!client->connected)
+        return;
+    snprintf(client->topic, sizeof client->topic, "result/%s/stream/#", client->reply_id);
+    mosquitto_subscribe_v5(client->mosquitto, &client->stream_mid, client->topic, 1, 0, NULL);
+}
+
+static void without_streams(offload_client *client)
+{
+    for (unsigned i = 0; i < client->options.max_in_flight; i++) {
+        struct entry *entry = &client->entries[i];
+        if (entry->stage != FREE && entry->request->on_output)
+            fail(client, entry, OFFLOAD_UNAUTHORIZED, "the broker refuses the subscription to result/%s/stream/#",
+                 client->reply_id);
     }
 }
 
@@ -516,8 +573,14 @@ static void on_subscribe(struct mosquitto *m, void *data, int mid, int count, co
                          const mosquitto_property *properties)
 {
     offload_client *client = data;
-    (void)m, (void)mid, (void)properties;
-    if (count < 1 || granted[0] >= MQTT_RC_UNSPECIFIED)
+    (void)m, (void)properties;
+    bool refused = count < 1 || granted[0] >= MQTT_RC_UNSPECIFIED;
+    if (client->streams && mid == client->stream_mid) {
+        if (refused)
+            without_streams(client);
+        return;
+    }
+    if (refused)
         close_for_good(client, OFFLOAD_UNAUTHORIZED,
                        "the broker refuses the subscription to result/%s (where clients have names, the reply id is "
                        "the own one)",
@@ -640,11 +703,38 @@ static void deliver(offload_client *client, struct entry *entry, const struct re
     finish(client, entry, &answer);
 }
 
+static bool has_id(const struct entry *entry, const void *id)
+{
+    return is(*(const struct text *)id, entry->id);
+}
+
+/* A piece of stdout as it was written, on result/<reply id>/stream/<id>/<offset>; otherwise false. */
+static bool take_piece(offload_client *client, const struct mosquitto_message *message)
+{
+    char start[MAX_NAME + 24];
+    snprintf(start, sizeof start, "result/%s/stream/", client->reply_id);
+    if (strncmp(message->topic, start, strlen(start)) != 0)
+        return false;
+    const char *level = message->topic + strlen(start), *end = strrchr(level, '/');
+    struct text id = { (const unsigned char *)level, end ? (size_t)(end - level) : 0 };
+    struct entry *entry = oldest(client, has_id, &id);
+    uint64_t offset = end ? strtoull(end + 1, NULL, 10) : 0;
+    size_t size = message->payloadlen > 0 ? (size_t)message->payloadlen : 0;
+    /* A second copy is not passed on. */
+    if (entry && entry->request->on_output && offset >= entry->streamed) {
+        entry->streamed = offset + size;
+        entry->request->on_output(entry->request->output_data, offset, message->payload, size);
+    }
+    return true;
+}
+
 static void on_message(struct mosquitto *m, void *data, const struct mosquitto_message *message,
                        const mosquitto_property *properties)
 {
     offload_client *client = data;
     (void)m;
+    if (take_piece(client, message))
+        return;
     struct received received = { .has_id = false };
     if (message->payloadlen <= 0 || !decode(message->payload, (size_t)message->payloadlen, &received))
         return;
@@ -657,7 +747,12 @@ static void on_message(struct mosquitto *m, void *data, const struct mosquitto_m
         received.id.size = size;
     }
     struct entry *entry = oldest(client, is_answered, &received);
-    if (entry && entry->stage == BY_DIGEST && misses_digest(&received)) {
+    if (entry && entry->cancelling && !received.has_id && is(received.kind, "busy"))
+        entry = NULL; /* it is cancelled again after a while */
+    if (entry && entry->cancelling && (misses_digest(&received) || (!received.has_id && !received.has_error)))
+        /* It waits and runs no more, or never did. */
+        fail(client, entry, OFFLOAD_CANCELLED, "cancelled");
+    else if (entry && entry->stage == BY_DIGEST && misses_digest(&received)) {
         entry->stage = BY_CODE;
         enum offload_kind kind = publish(client, entry);
         if (kind != OFFLOAD_OK) {
@@ -778,11 +873,21 @@ enum offload_kind offload_run(offload_client *client, const struct offload_reque
         return kind;
     }
     while (!waiting.answered) {
+        if (client->interrupted) {
+            client->interrupted = 0;
+            offload_cancel(client, request);
+            continue;
+        }
         struct pollfd descriptor = { offload_fd(client), offload_events(client), 0 };
         poll(&descriptor, 1, offload_timeout_ms(client));
         offload_handle(client, descriptor.revents);
     }
     return answer->kind;
+}
+
+void offload_interrupt(offload_client *client)
+{
+    client->interrupted = 1;
 }
 
 void offload_answer_free(struct offload_answer *answer)
@@ -895,12 +1000,19 @@ static void put_files(struct writer *writer, const struct offload_request *reque
 static size_t encode(const struct entry *entry, struct writer *writer)
 {
     const struct offload_request *request = entry->request;
+    if (entry->cancelling) {
+        /* Without an id of its own: its answer is known by the Correlation Data. */
+        put(writer, "\xd9\xd9\xf7", 3);
+        put_head(writer, MAP, 1);
+        put_field(writer, "cancel", entry->id);
+        return writer->size;
+    }
     bool by_digest = request->digest || entry->stage == BY_DIGEST;
     bool is_source = request->source || request->files;
     const bool others[] = {
         request->args, request->env, request->stdin_size, request->fuel, request->memory, request->timeout_ms,
         request->piece, request->piece, is_source && request->makefile, request->source,
-        request->files && request->target,
+        request->files && request->target, request->on_output != NULL,
     };
     size_t fields = 2;
     for (size_t i = 0; i < sizeof others / sizeof *others; i++)
@@ -909,6 +1021,7 @@ static size_t encode(const struct entry *entry, struct writer *writer)
     put_head(writer, MAP, fields);
     put_field(writer, "id", entry->id);
     put_field(writer, "program", request->program);
+    put_field(writer, "cancel", request->cancel);
     if (by_digest) {
         put_field(writer, "digest", request->digest ? request->digest : entry->digest);
     } else if (request->module) {
@@ -940,6 +1053,8 @@ static size_t encode(const struct entry *entry, struct writer *writer)
         put_head(writer, UNSIGNED, entry->stdout_size);
         put_number(writer, "stdout_length", request->piece);
     }
+    if (request->on_output)
+        put_field(writer, "reply", "stream");
     return writer->size;
 }
 

@@ -101,7 +101,11 @@ struct offload_file {
     size_t size;
 };
 
-/* What to run: exactly one of program, digest, module, source and files. Zero and NULL are "none". All that it points
+/* Called with what a program has written to stdout, and where in the whole that is, in bytes: in order; what could not
+ * be sent in time is left out. */
+typedef void offload_output_callback(void *data, uint64_t offset, const void *bytes, size_t size);
+
+/* What to run: exactly one of program, digest, module, source, files and cancel. Zero and NULL are "none". All that it points
  * to, and the request itself, stays the caller's and unchanged until the answer. */
 struct offload_request {
     const char *program; /* that the gateway has, by name */
@@ -113,6 +117,7 @@ struct offload_request {
     const struct offload_file *files; /* a project, */
     size_t file_count;                /* their number, */
     const char *target;               /* and the program to run; NULL: the makefile's first */
+    const char *cancel;   /* nothing: the request of this client that has this id is cancelled */
     const char *makefile; /* makefile or compiler command, for source and files; "<name>" is the program's path */
 
     const char *const *args; /* NULL at the end */
@@ -124,6 +129,8 @@ struct offload_request {
     uint64_t memory;     /* bytes */
     uint64_t timeout_ms; /* from the arrival at the gateway */
     uint64_t piece;      /* fetches stdout in messages of at most this many bytes of it; 0: whole */
+    offload_output_callback *on_output; /* gets stdout as it is written; the answer has all of it. NULL: none */
+    void *output_data;                  /* its first argument */
 };
 
 /* What came of it. */
@@ -149,6 +156,10 @@ void offload_answer_free(struct offload_answer *answer);
 enum offload_kind offload_run(offload_client *client, const struct offload_request *request,
                               struct offload_answer *answer);
 
+/* Has offload_run, as it waits or when it is called next, cancel its request: it returns OFFLOAD_CANCELLED when the
+ * gateway has ended it, within a second of a second call without waiting for that. May be called in a signal handler. */
+void offload_interrupt(offload_client *client);
+
 /* --- In an event loop --- */
 
 /* Called with the answer, once. The answer is the callback's to free. The callback may send, but not close. */
@@ -158,6 +169,11 @@ typedef void offload_callback(void *data, struct offload_answer *answer);
  * request cannot be sent, and *error, if it is not NULL, says why. */
 enum offload_kind offload_send(offload_client *client, const struct offload_request *request,
                                offload_callback *callback, void *data, struct offload_error *error);
+
+/* Cancels a request in flight: queued at the gateway, it never starts; running, it is ended. Its callback is called as
+ * ever, with OFFLOAD_CANCELLED or what it has come to before; from here where nothing of it was sent, or where it is
+ * cancelled for a second time, which does not wait for the gateway. */
+void offload_cancel(offload_client *client, const struct offload_request *request);
 
 /* What to wait for: a descriptor (-1 while there is no connection), its events as poll has them, and the milliseconds
  * after which offload_handle is to be called whatever happens. */

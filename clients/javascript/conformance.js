@@ -27,13 +27,24 @@ try {
 }
 say({ case: null });
 const running = [];
-for await (const line of lines) running.push(run(JSON.parse(line)));
+const aborts = new Map();
+for await (const line of lines) {
+  const asked = JSON.parse(line);
+  if (asked.cancel === undefined) running.push(run(asked));
+  else aborts.get(asked.cancel).abort();
+}
 await Promise.all(running);
 await gateway.close();
 
 async function run(asked) {
   const { program, digest, args, id, fuel, memory, piece } = asked;
   const request = { program, digest, args, id, fuel, memory, piece, timeoutMs: asked.timeout_ms };
+  const abort = new AbortController();
+  aborts.set(asked.case, abort);
+  request.signal = abort.signal;
+  if (asked.stream) {
+    request.onOutput = (piece, offset) => say({ case: asked.case, piece: new TextDecoder().decode(piece), offset });
+  }
   if (asked.stdin !== undefined) request.stdin = asked.stdin.repeat(asked.stdin_repeat ?? 1);
   try {
     if (asked.file !== undefined) {
@@ -48,7 +59,8 @@ async function run(asked) {
       fuel: answer.fuel, run_us: answer.runUs, queue_us: answer.queueUs,
     });
   } catch (error) {
-    say({ case: asked.case, error: { kind: error.kind, message: error.message } });
+    const kind = error.name === "AbortError" ? "cancelled" : error.kind;
+    say({ case: asked.case, error: { kind, message: error.message } });
   }
 }
 

@@ -49,11 +49,16 @@ export interface Fields {
   timeoutMs?: number;
   /** Fetches stdout in messages of at most this many bytes of it; whole by default. */
   piece?: number;
-  /** Aborted, the caller no longer waits. */
+  /** Aborted, the caller no longer waits, and the gateway ends the request. */
   signal?: AbortSignal;
+  /**
+   * Called with stdout as it is written, and where in the whole that is, in bytes: in order; what could not be sent in
+   * time is left out. The answer has all of it.
+   */
+  onOutput?: (piece: Uint8Array, offset: number) => void;
 }
 
-/** The code: exactly one of `program`, `digest`, `module`, `source` and `files`. */
+/** The code: exactly one of `program`, `digest`, `module`, `source`, `files` and `cancel`. */
 export interface Request extends Fields {
   /** A program that the gateway has, by name. */
   program?: string;
@@ -67,6 +72,8 @@ export interface Request extends Fields {
   /** A project: paths and contents, and the program to run. */
   files?: Record<string, Uint8Array>;
   target?: string;
+  /** No code: the request of this id is cancelled. */
+  cancel?: string;
   /** A makefile or a compiler command, for `source` and `files`; `<name>` is the program's path in it. */
   makefile?: string;
 }
@@ -110,6 +117,11 @@ export class Gateway {
   offload(module: Uint8Array | ArrayBuffer | Blob, args?: string[], fields?: Fields): Promise<Answer>;
   /** Sends a request and waits for its answer. */
   send(request: Request): Promise<Answer>;
+  /**
+   * Has the gateway end the request of this reply id that has this id, whoever has sent it; rejects with `not-found`
+   * where none waits or runs.
+   */
+  cancel(id: string): Promise<void>;
   /** Disconnects; what is in flight is rejected. */
   close(): Promise<void>;
 }

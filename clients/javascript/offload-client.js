@@ -64,9 +64,13 @@ export class Gateway {
   #reconnect = null;
   #lost = null;
   #closed = null;
+  /** Whether any request was streamed: then each connection subscribes to streams, too. */
+  #streams = false;
   /** Requests without an answer, in the order in which they came, and callers that wait until there are fewer. */
   #entries = new Set();
   #waiting = [];
+  /** What is to be cancelled when there is a connection again. */
+  #cancelled = [];
   /** Settled when all requests so far have their code. */
   #order = Promise.resolve();
 
@@ -101,7 +105,12 @@ export class Gateway {
     return this.send({ module: await bytesOf(module), args, ...fields });
   }
 
-  /** Sends a request and waits for its answer. */
+  /** Has the gateway end the request of this reply id that has this id, whoever has sent it. */
+  async cancel(id) {
+    await this.send({ cancel: id });
+  }
+
+  /** Sends a request and waits for its answer. Where its signal aborts, the gateway ends the request, too. */
   async send(request) {
     request.signal?.throwIfAborted();
     // In the order of the calls, however long a digest takes.
@@ -113,6 +122,7 @@ export class Gateway {
       await new Promise((room) => this.#waiting.push(room));
     }
     if (this.#closed) throw this.#closed;
+    request.signal?.throwIfAborted();
     return new Promise((resolve, reject) => this.#start(request, code, resolve, reject));
   }
 
@@ -180,10 +190,15 @@ export class Gateway {
         return client.end(true);
       }
       if (client !== this.#client) return;
+      if (this.#streams) this.#subscribeToStreams();
       this.#subscribed();
       settled();
     });
-    client.on("message", (_topic, payload, packet) => this.#answered(payload, packet));
+    client.on("message", (topic, payload, packet) => {
+      const start = this.#streamTopic("");
+      if (topic.startsWith(start)) this.#streamed(topic.slice(start.length), payload);
+      else this.#answered(payload, packet);
+    });
     client.on("disconnect", (packet) => {
       if (packet.reasonCode === SESSION_TAKEN_OVER) {
         // Two clients of one id would evict each other for ever.
@@ -205,6 +220,25 @@ export class Gateway {
     });
   }
 
+  #streamTopic(what) {
+    return `result/${this.#replyId}/stream/${what}`;
+  }
+
+  async #subscribeToStreams() {
+    const client = this.#client;
+    const topic = this.#streamTopic("#");
+    try {
+      await client.subscribeAsync(topic, { qos: 1 });
+    } catch (error) {
+      // Without a connection: the next one subscribes again.
+      if (client !== this.#client || !(error.code >= FAILURE)) return;
+      for (const entry of this.#entries) {
+        if (!entry.request.onOutput) continue;
+        this.#fail(entry, "unauthorized", `the broker refuses the subscription to ${topic}: ${error.message}`);
+      }
+    }
+  }
+
   #openLater() {
     this.#reconnect = setTimeout(() => this.#open(() => {}), this.#pause);
     this.#pause = Math.min(this.#pause * 2, RECONNECT_LAST);
@@ -217,6 +251,7 @@ export class Gateway {
     if (this.#established) this.#connectedAgain = performance.now();
     this.#established = true;
     for (const entry of this.#entries) this.#publish(entry);
+    for (const entry of this.#cancelled.splice(0)) this.#cancel(entry);
   }
 
   /** Nothing is answered any more. */
@@ -232,12 +267,34 @@ export class Gateway {
     const { answerTimeout, transportGrace } = this.#options;
     const wait = request.timeoutMs === undefined ? answerTimeout : request.timeoutMs + transportGrace;
     const entry = { request, code, byDigest: code.digest !== undefined && request.module !== undefined, wait,
-      id: request.id ?? random(16), stdout: [], size: 0, resolve, reject, timers: [], abort: null };
+      id: request.id ?? random(16), stdout: [], size: 0, streamed: 0, resolve, reject, timers: [], abort: null,
+      topic: null };
     entry.timers.push(setTimeout(() => this.#late(entry), wait));
-    entry.abort = () => this.#settle(entry, () => reject(request.signal.reason));
+    entry.abort = () => this.#settle(entry, () => {
+      this.#cancel(entry);
+      reject(request.signal.reason);
+    });
     request.signal?.addEventListener("abort", entry.abort);
+    if (request.onOutput && !this.#streams) {
+      this.#streams = true;
+      if (this.#connected) this.#subscribeToStreams();
+    }
     this.#entries.add(entry);
     this.#publish(entry);
+  }
+
+  /** Behind the request itself, which the gateway gets first; what was never sent has nothing to cancel. */
+  #cancel(entry) {
+    const { id, topic } = entry;
+    if (topic === null || this.#closed) return;
+    if (!this.#connected) {
+      this.#cancelled.push(entry);
+      return;
+    }
+    const payload = encode({ cancel: id });
+    this.#client.publish(topic, globalThis.Buffer?.from(payload) ?? payload, { qos: 1 }, (error) => {
+      if (error && !this.#connected) this.#cancelled.push(entry);
+    });
   }
 
   /** Takes a request out, and tells its caller. */
@@ -273,7 +330,9 @@ export class Gateway {
     } catch (error) {
       return this.#fail(entry, "malformed", error.message);
     }
-    const topic = `${entry.code.program === undefined ? "inputCode" : "localCode"}/${this.#replyId}`;
+    const isLocal = entry.code.program !== undefined || entry.code.cancel !== undefined;
+    const topic = `${isLocal ? "localCode" : "inputCode"}/${this.#replyId}`;
+    entry.topic = topic;
     const correlationData = new TextEncoder().encode(entry.id);
     const properties = { correlationData: globalThis.Buffer?.from(correlationData) ?? correlationData };
     this.#client.publish(topic, globalThis.Buffer?.from(payload) ?? payload, { qos: 1, properties }, (error, packet) =>
@@ -296,6 +355,26 @@ export class Gateway {
       this.#fail(entry, "too-large", `the broker does not take the request: ${error.message}`);
     }
     // Whatever else: the connection is made again, and the request is sent again.
+  }
+
+  /** A piece of stdout as it was written; a second copy is not passed on. */
+  #streamed(levels, payload) {
+    const [id, offset] = levels.split("/");
+    for (const entry of this.#entries) {
+      const { request } = entry;
+      if (entry.id !== id || !request.onOutput || Number(offset) < entry.streamed) continue;
+      entry.streamed = Number(offset) + payload.length;
+      try {
+        request.onOutput(payload, Number(offset));
+      } catch (error) {
+        // The caller's own, and the caller hears of it.
+        this.#settle(entry, () => {
+          this.#cancel(entry);
+          entry.reject(error);
+        });
+      }
+      return;
+    }
   }
 
   #answered(payload, packet) {
@@ -333,15 +412,19 @@ export class Gateway {
 
 /** Of a module its digest where this page can compute it (only in a secure context), else the code itself. */
 async function codeOf(request) {
-  const { program, digest, module, source, name, files, makefile, target } = request;
-  const given = { program, digest, module, source, files };
+  const { program, digest, module, source, name, files, makefile, target, cancel } = request;
+  const given = { program, digest, module, source, files, cancel };
   const codes = Object.values(given).filter((code) => code !== undefined);
   if (codes.length !== 1) {
-    throw new OffloadError("malformed", "expected exactly one of program, digest, module, source and files");
+    throw new OffloadError("malformed", "expected exactly one of program, digest, module, source, files and cancel");
   }
   if (request.id !== undefined && !(request.id.length > 0 && new TextEncoder().encode(request.id).length <= 64)) {
     throw new OffloadError("malformed", "id: expected 1 to 64 bytes");
   }
+  if (request.onOutput && request.id !== undefined && !/^[\w.-]+$/.test(request.id)) {
+    throw new OffloadError("malformed", "id: with onOutput expected letters, digits, `_`, `-` and `.`");
+  }
+  if (cancel !== undefined) return { cancel };
   if (source !== undefined) {
     return { source, name: name ?? "program", makefile: makefile ?? "gcc -O2 <name>.c -o <name>" };
   }
@@ -352,13 +435,14 @@ async function codeOf(request) {
 }
 
 function envelope({ id, code, request, size }) {
-  const { args, env, stdin, fuel, memory, timeoutMs, piece } = request;
+  const { args, env, stdin, fuel, memory, timeoutMs, piece, onOutput } = request;
   return {
     ...code, id, args, env, fuel, memory,
     stdin: typeof stdin === "string" ? new TextEncoder().encode(stdin) : stdin,
     timeout_ms: timeoutMs,
     stdout_offset: piece === undefined ? undefined : size,
     stdout_length: piece,
+    reply: onOutput === undefined ? undefined : "stream",
   };
 }
 

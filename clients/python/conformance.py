@@ -7,9 +7,10 @@ fields are those of tests/README.md.
 import json
 import sys
 import threading
+from concurrent.futures import wait
 from pathlib import Path
 
-from offload_client import DefaultProgram, Digest, Error, Gateway, Options, Program, Request, Tls
+from offload_client import Cancelled, DefaultProgram, Digest, Error, Gateway, Options, Program, Request, Tls
 from offload_client.request import code_of
 
 WRITING = threading.Lock()
@@ -26,9 +27,13 @@ def main():
         return say(None, error=error)
     with gateway:
         say(None)
-        waiting = [start(gateway, json.loads(line)) for line in sys.stdin]
-        for future in waiting:
-            future.exception()
+        futures = {}
+        for case in map(json.loads, sys.stdin):
+            if "cancel" in case:
+                futures[case["cancel"]].cancel()
+            else:
+                futures[case["case"]] = start(gateway, case)
+        wait(futures.values())
 
 
 def start(gateway, case):
@@ -42,17 +47,19 @@ def start(gateway, case):
     else:
         code = code_of(Path(case["file"]), case.get("build"))
     stdin = case.get("stdin", "").encode() * case.get("stdin_repeat", 1)
+    if case.get("stream"):
+        limits["on_output"] = lambda piece, offset: say(case["case"], piece=(piece, offset))
     future = gateway.submit(Request(code, case.get("args", ()), stdin=stdin, **limits))
-    future.add_done_callback(lambda done: finished(case["case"], done))
+    future.add_done_callback(lambda done: finished(case, done))
     return future
 
 
 def finished(case, future):
-    error = future.exception()
-    say(case, error=error) if error else say(case, answer=future.result())
+    error = Cancelled("by this client") if future.cancelled() else future.exception()
+    say(case["case"], error=error) if error else say(case["case"], answer=future.result())
 
 
-def say(case, answer=None, error=None):
+def say(case, answer=None, error=None, piece=None):
     result = {"case": case}
     if error is not None:
         result["error"] = {"kind": error.kind, "message": error.message}
@@ -60,6 +67,8 @@ def say(case, answer=None, error=None):
         fields = ("id", "status", "exit_code", "fuel", "run_us", "queue_us")
         result.update({name: getattr(answer, name) for name in fields})
         result.update(stdout=answer.text, stderr=answer.stderr.decode(errors="replace"))
+    if piece is not None:
+        result.update(piece=piece[0].decode(errors="replace"), offset=piece[1])
     with WRITING:
         print(json.dumps(result), flush=True)
 

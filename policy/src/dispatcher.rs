@@ -401,6 +401,18 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
         self.queue.next_deadline().into_iter().chain(alone).min()
     }
 
+    /// Takes a request of this flow that is queued and that nobody wants any more, if it is there; it counts as waiting
+    /// until it is [withdrawn](Self::withdraw).
+    pub fn take_queued(&mut self, key: &K, mut is_it: impl FnMut(&J) -> bool) -> Option<J> {
+        if let Alone::Waits(waits) = &self.alone
+            && waits.0 == *key
+            && is_it(&waits.1.job)
+        {
+            return self.take_alone().map(|(_, queued)| queued.job);
+        }
+        self.queue.take_where(key, |queued| is_it(&queued.job)).map(|queued| queued.job)
+    }
+
     /// Takes all that is queued, which counts as waiting until it is [withdrawn](Self::withdraw).
     pub fn drain(&mut self) -> Vec<J> {
         let alone = self.take_alone();

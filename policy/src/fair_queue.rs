@@ -206,6 +206,18 @@ impl<K: FlowKey, T> FairQueue<K, T> {
         })
     }
 
+    /// Takes the first item of a flow that is wanted out of turn; looks at those of the flow before it.
+    pub fn take_where(&mut self, key: &K, mut is_it: impl FnMut(&T) -> bool) -> Option<T> {
+        let mut item = self.lanes[*self.lane_of.get(key)?].items.front();
+        while let Some(at) = item {
+            if is_it(&self.items[at].value) {
+                return Some(self.take(at).1);
+            }
+            item = self.items.next(at);
+        }
+        None
+    }
+
     /// Drops what is not worth keeping; looks at every item.
     pub fn retain(&mut self, mut keep: impl FnMut(&T) -> bool) {
         let mut dropped = Vec::new();
@@ -318,6 +330,20 @@ mod tests {
         assert_eq!(queue.pop_where(|_| true, |&key, _| key != 'a'), Some(('b', 2)));
         assert_eq!(queue.pop_where(|_| true, |_, _| false), None);
         assert_eq!(drain(&mut queue), [('a', 1), ('c', 4), ('b', 3)]);
+    }
+
+    #[test]
+    fn what_nobody_wants_any_more_leaves_out_of_turn() {
+        let mut queue = FairQueue::new(QueueLimits::default());
+        for (key, item) in [('a', 1), ('a', 2), ('b', 3), ('a', 4)] {
+            queue.push(key, item, Some(ms(u64::from(item)))).unwrap();
+        }
+        assert_eq!(queue.take_where(&'a', |&item| item == 2), Some(2));
+        assert_eq!(queue.take_where(&'a', |&item| item == 3), None, "another flow's");
+        assert_eq!(queue.take_where(&'b', |_| true), Some(3));
+        assert_eq!(queue.take_where(&'c', |_| true), None);
+        assert_eq!(queue.next_deadline(), Some(ms(1)));
+        assert_eq!(drain(&mut queue), [('a', 1), ('a', 4)]);
     }
 
     #[test]

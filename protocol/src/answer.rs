@@ -55,9 +55,18 @@ pub struct ContentRange {
 impl Answer {
     /// An answer to a request of which nothing was run.
     pub fn failed(id: Option<RequestId>, error: WireError) -> Self {
+        Self::empty(id, Outcome::Failed(error))
+    }
+
+    /// An answer to a request that was done without running anything.
+    pub fn done(id: Option<RequestId>) -> Self {
+        Self::empty(id, Outcome::Exited(0))
+    }
+
+    fn empty(id: Option<RequestId>, outcome: Outcome) -> Self {
         Self {
             id,
-            outcome: Outcome::Failed(error),
+            outcome,
             stdout: Bytes::new(),
             content_range: None,
             stderr: Bytes::new(),

@@ -49,11 +49,13 @@ pub enum ErrorKind {
     Output,
     /// The gateway's own fault.
     Internal,
+    /// Another request of its client has cancelled it.
+    Cancelled,
 }
 
 impl ErrorKind {
     /// Every kind, in the order of the contract's table.
-    pub const ALL: [ErrorKind; 15] = [
+    pub const ALL: [ErrorKind; 16] = [
         ErrorKind::Malformed,
         ErrorKind::Unauthorized,
         ErrorKind::NotFound,
@@ -69,6 +71,7 @@ impl ErrorKind {
         ErrorKind::Memory,
         ErrorKind::Output,
         ErrorKind::Internal,
+        ErrorKind::Cancelled,
     ];
 
     /// The name on the wire.
@@ -89,6 +92,7 @@ impl ErrorKind {
             ErrorKind::Memory => "memory",
             ErrorKind::Output => "output",
             ErrorKind::Internal => "internal",
+            ErrorKind::Cancelled => "cancelled",
         }
     }
 }
@@ -191,7 +195,7 @@ mod tests {
         assert_eq!(
             names.join(" "),
             "malformed unauthorized not-found too-large busy expired timeout build compile exit trap fuel memory \
-             output internal"
+             output internal cancelled"
         );
         for kind in ErrorKind::ALL {
             assert_eq!(kind.as_str().parse(), Ok(kind));

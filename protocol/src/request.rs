@@ -53,9 +53,24 @@ pub enum Form {
 pub struct RequestId(Box<str>);
 
 impl RequestId {
+    /// From the field of this name.
+    fn read(field: &str, id: &str) -> Result<Self, WireError> {
+        match id.len() {
+            1..=MAX_ID => Ok(Self(id.into())),
+            length => {
+                Err(WireError::malformed(field, format_args!("expected 1 to {MAX_ID} bytes, got {length}")))
+            }
+        }
+    }
+
     /// The id as text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Whether it has letters, digits, `_`, `-` and `.` alone, so that it can be a level of a topic.
+    pub fn is_topic_level(&self) -> bool {
+        self.0.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte))
     }
 }
 
@@ -64,12 +79,7 @@ impl TryFrom<&str> for RequestId {
 
     /// Fails with `malformed` on an empty text or one of more than [`MAX_ID`] bytes.
     fn try_from(id: &str) -> Result<Self, WireError> {
-        match id.len() {
-            1..=MAX_ID => Ok(Self(id.into())),
-            length => {
-                Err(WireError::malformed("id", format_args!("expected 1 to {MAX_ID} bytes, got {length}")))
-            }
-        }
+        Self::read("id", id)
     }
 }
 
@@ -96,6 +106,8 @@ pub enum Code {
     DefaultProgram,
     /// Nothing: the request is about the modules that its principal has at the gateway; only an envelope is.
     Modules(ModulesRequest),
+    /// Nothing: the request of this client that has this `id`, and waits or runs, is cancelled.
+    Cancel(RequestId),
 }
 
 /// What the request asks to be limited to; it may lower the gateway's limits, never raise them.
@@ -117,6 +129,9 @@ pub enum ReplyForm {
     Envelope,
     /// The bytes of stdout, or one error line.
     Stdout,
+    /// An envelope, and before it what the program writes to stdout, as it is written. The request has an `id` that can
+    /// be a level of a topic ([`RequestId::is_topic_level`]).
+    Stream,
 }
 
 /// The part of stdout that an answer is to carry, in bytes.
@@ -170,8 +185,8 @@ impl Request {
     /// The form in which this request is to be answered.
     pub fn answer_form(&self) -> AnswerForm {
         match (self.form, self.reply) {
-            (Form::Json, ReplyForm::Envelope) => AnswerForm::Json,
-            (Form::Cbor, ReplyForm::Envelope) => AnswerForm::Cbor,
+            (Form::Json, ReplyForm::Envelope | ReplyForm::Stream) => AnswerForm::Json,
+            (Form::Cbor, ReplyForm::Envelope | ReplyForm::Stream) => AnswerForm::Cbor,
             _ => AnswerForm::Line,
         }
     }
@@ -243,6 +258,15 @@ pub fn encode(request: &Request) -> Result<(RequestKind, Bytes, UserProperties),
         Form::LegacyText => legacy_text::encode(request),
         Form::LegacyArgs => legacy_args::encode(request),
     }
+}
+
+/// A stream goes to a topic that holds the `id`.
+fn check_stream(request: &Request) -> Result<(), WireError> {
+    if request.reply != ReplyForm::Stream || request.id.as_ref().is_some_and(RequestId::is_topic_level) {
+        return Ok(());
+    }
+    let problem = "a stream needs one of letters, digits, `_`, `-` and `.`";
+    Err(WireError::malformed("id", problem))
 }
 
 fn only_in_envelope(field: &str) -> WireError {

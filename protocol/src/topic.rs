@@ -10,6 +10,9 @@ pub const INPUT_CODE_FILTER: &str = "inputCode/#";
 /// What the topic of every answer starts with, unless a Response Topic says otherwise.
 pub const RESULT_PREFIX: &str = "result/";
 
+/// What is between the topic of an answer and the `id` in the topics of its stream.
+const STREAM_LEVEL: &str = "/stream/";
+
 /// What the topics that gateways publish about themselves start with.
 pub const GATEWAY_PREFIX: &str = "gateway/";
 
@@ -59,6 +62,25 @@ pub fn request(kind: RequestKind, reply_id: &str) -> String {
 /// The topic on which a device with this reply id is answered.
 pub fn result(reply_id: &str) -> String {
     format!("{RESULT_PREFIX}{reply_id}")
+}
+
+/// The topic of the part of stdout from `offset` on, of a request with this `id` that is answered on `answers`.
+pub fn stream(answers: &str, id: &str, offset: u64) -> String {
+    format!("{answers}{STREAM_LEVEL}{id}/{offset}")
+}
+
+/// Takes the topic of a part of stdout apart, of a request that is answered on `answers`: the request's `id`, and where
+/// the part begins. `None` for any other topic.
+pub fn parse_stream<'a>(topic: &'a str, answers: &str) -> Option<(&'a str, u64)> {
+    let (id, offset) = topic.strip_prefix(answers)?.strip_prefix(STREAM_LEVEL)?.split_once('/')?;
+    Some((id, offset.parse().ok()?))
+}
+
+/// The filters of answers whose streams `filter` may select: of all topics that it matches, each is that of a part of
+/// what is answered there.
+pub fn answers_of_streams(filter: &str) -> impl Iterator<Item = &str> {
+    let ends = filter.match_indices(STREAM_LEVEL).map(|(at, _)| &filter[..at]);
+    ends.filter(|answers| answers.starts_with(RESULT_PREFIX))
 }
 
 /// The retained topic on which the gateway of this name says how it is.

@@ -99,6 +99,7 @@ impl Observer for AuditLog {
             Some(Code::Program(name)) => (Some("program"), Some(name.clone())),
             Some(Code::DefaultProgram) => (Some("program"), None),
             Some(Code::Modules(modules)) => (Some("modules"), Some(modules.to_string())),
+            Some(Code::Cancel(id)) => (Some("cancel"), Some(id.to_string())),
         };
         lines.show(&RequestLine {
             event: "request",

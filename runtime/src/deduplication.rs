@@ -4,6 +4,7 @@
 //! passes the time, and whatever it needs to answer a repetition. Where outcomes outlive the process, each has a record
 //! in the journal: the deduplicator begins with these, and says which of them it has forgotten.
 
+use crate::cancellation::Cancellation;
 use crate::config;
 use crate::fingerprint::Fingerprint;
 use offload_journal::RecordId;
@@ -16,6 +17,9 @@ use std::time::{Duration, Instant};
 
 /// What an outcome costs beside its bytes.
 const ENTRY_COST: usize = 512;
+
+/// Requests at once that cancel one other, which ends soon.
+const MAX_CANCELLERS: usize = 64;
 
 /// What names a request: whoever repeats all of it means the same one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -66,6 +70,32 @@ pub enum Registration<W> {
     Conflict(W),
 }
 
+/// What becomes of a request that cancels another one.
+#[derive(Debug)]
+pub enum Cancelling<W> {
+    /// It waits until the other one has ended, which is to be told by this.
+    Begun(Arc<Cancellation>),
+    /// No such request waits or runs.
+    NotFound(W),
+    /// Too many wait for its end already.
+    TooMany(W),
+}
+
+/// Who has waited for the end of a request.
+#[derive(Debug, PartialEq)]
+pub struct Waiters<W> {
+    /// Its repetitions.
+    pub repetitions: Vec<W>,
+    /// Those that have cancelled it.
+    pub cancellers: Vec<W>,
+}
+
+impl<W> Default for Waiters<W> {
+    fn default() -> Self {
+        Waiters { repetitions: Vec::new(), cancellers: Vec::new() }
+    }
+}
+
 /// An outcome that an earlier process has left.
 pub struct Remembered {
     /// Of this request.
@@ -103,10 +133,25 @@ struct Entry<W> {
 }
 
 enum Progress<W> {
-    /// It runs, and these wait for its outcome. Each of them was admitted, which bounds them.
-    Running(Vec<W>),
+    /// It waits or runs.
+    Running(Running<W>),
     /// With the record of the outcome, if there is one.
     Done(Answer, Option<RecordId>),
+}
+
+struct Running<W> {
+    /// These wait for its outcome. Each of them was admitted, which bounds them.
+    waiters: Waiters<W>,
+    /// Its outcome is decided, and nobody can cancel it any more.
+    is_decided: bool,
+    /// How it is told that it is cancelled; `None` where it cannot be.
+    cancellation: Option<Arc<Cancellation>>,
+}
+
+impl<W> Running<W> {
+    fn is_cancelled(&self) -> bool {
+        !self.waiters.cancellers.is_empty()
+    }
 }
 
 fn cost(answer: &Answer) -> usize {
@@ -144,27 +189,65 @@ impl<W> Deduplicator<W> {
         self.unlock_and_tell(state, forgotten);
     }
 
-    /// A request with a name comes in. `waiter` is kept if it has to wait, and otherwise given back.
-    pub fn begin(&self, key: &Key, fingerprint: Fingerprint, waiter: W, now: Instant) -> Registration<W> {
+    /// A request with a name comes in. `waiter` is kept if it has to wait, and otherwise given back. The first one is told
+    /// by `cancellation` that it is cancelled; without it, it cannot be.
+    pub fn begin(
+        &self,
+        key: &Key,
+        fingerprint: Fingerprint,
+        waiter: W,
+        cancellation: Option<Arc<Cancellation>>,
+        now: Instant,
+    ) -> Registration<W> {
         let mut state = self.lock();
         let forgotten = state.forget(now, &self.config, 0);
         let registration = match state.entries.get_mut(key) {
             Some(entry) if entry.fingerprint != fingerprint => Registration::Conflict(waiter),
-            Some(Entry { progress: Progress::Running(waiters), .. }) => {
-                waiters.push(waiter);
+            Some(Entry { progress: Progress::Running(running), .. }) => {
+                running.waiters.repetitions.push(waiter);
                 Registration::InFlight
             }
             Some(Entry { progress: Progress::Done(answer, _), .. }) => {
                 Registration::Done(waiter, answer.clone())
             }
             None => {
-                let progress = Progress::Running(Vec::new());
+                let running = Running { waiters: Waiters::default(), is_decided: false, cancellation };
+                let progress = Progress::Running(running);
                 state.entries.insert(key.clone(), Entry { fingerprint, progress });
                 Registration::First(waiter)
             }
         };
         self.unlock_and_tell(state, forgotten);
         registration
+    }
+
+    /// Another request cancels this one: from now on its outcome is that it was cancelled, whatever it does until it
+    /// ends. `canceller` waits for that, or is given back.
+    pub fn cancel(&self, key: &Key, canceller: W) -> Cancelling<W> {
+        let mut state = self.lock();
+        let Some(Entry { progress: Progress::Running(running), .. }) = state.entries.get_mut(key) else {
+            return Cancelling::NotFound(canceller);
+        };
+        match &running.cancellation {
+            Some(cancellation) if running.is_cancelled() || !running.is_decided => {
+                if running.waiters.cancellers.len() == MAX_CANCELLERS {
+                    return Cancelling::TooMany(canceller);
+                }
+                running.waiters.cancellers.push(canceller);
+                Cancelling::Begun(cancellation.clone())
+            }
+            _ => Cancelling::NotFound(canceller),
+        }
+    }
+
+    /// The first one is about to end: whether it was cancelled. If not, it cannot be any more.
+    pub fn decide(&self, key: &Key) -> bool {
+        let mut state = self.lock();
+        let Some(Entry { progress: Progress::Running(running), .. }) = state.entries.get_mut(key) else {
+            return false;
+        };
+        running.is_decided = true;
+        running.is_cancelled()
     }
 
     /// The first one has ended, with an outcome that is to be remembered at this account's expense, and the record that
@@ -175,9 +258,9 @@ impl<W> Deduplicator<W> {
         account: &Arc<str>,
         outcome: Option<(&Answer, Option<RecordId>)>,
         now: Instant,
-    ) -> Vec<W> {
+    ) -> Waiters<W> {
         let mut state = self.lock();
-        let Some(entry) = state.entries.remove(key) else { return Vec::new() };
+        let Some(entry) = state.entries.remove(key) else { return Waiters::default() };
         let mut forgotten = Vec::new();
         if let Some((answer, record)) = outcome.filter(|(answer, _)| self.takes(answer)) {
             forgotten = state.forget(now, &self.config, cost(answer));
@@ -187,8 +270,8 @@ impl<W> Deduplicator<W> {
         }
         self.unlock_and_tell(state, forgotten);
         match entry.progress {
-            Progress::Running(waiters) => waiters,
-            Progress::Done(..) => Vec::new(),
+            Progress::Running(running) => running.waiters,
+            Progress::Done(..) => Waiters::default(),
         }
     }
 
@@ -268,24 +351,61 @@ mod tests {
     #[test]
     fn repetitions_join_and_later_ones_get_the_stored_outcome() {
         let (deduplicator, now) = (deduplicator(10), Instant::now());
-        assert_eq!(deduplicator.begin(&key("a"), print("x"), 1, now), Registration::First(1));
-        assert_eq!(deduplicator.begin(&key("a"), print("x"), 2, now), Registration::InFlight);
-        assert_eq!(deduplicator.begin(&key("a"), print("y"), 3, now), Registration::Conflict(3));
-        assert_eq!(deduplicator.begin(&key("b"), print("y"), 4, now), Registration::First(4));
-        assert_eq!(deduplicator.end(&key("a"), &"account".into(), Some((&answer(1), None)), now), vec![2]);
-        assert_eq!(deduplicator.begin(&key("a"), print("x"), 5, now), Registration::Done(5, answer(1)));
-        assert_eq!(deduplicator.begin(&key("a"), print("y"), 6, now), Registration::Conflict(6));
+        assert_eq!(deduplicator.begin(&key("a"), print("x"), 1, None, now), Registration::First(1));
+        assert_eq!(deduplicator.begin(&key("a"), print("x"), 2, None, now), Registration::InFlight);
+        assert_eq!(deduplicator.begin(&key("a"), print("y"), 3, None, now), Registration::Conflict(3));
+        assert_eq!(deduplicator.begin(&key("b"), print("y"), 4, None, now), Registration::First(4));
+        assert_eq!(
+            deduplicator.end(&key("a"), &"account".into(), Some((&answer(1), None)), now).repetitions,
+            vec![2]
+        );
+        assert_eq!(deduplicator.begin(&key("a"), print("x"), 5, None, now), Registration::Done(5, answer(1)));
+        assert_eq!(deduplicator.begin(&key("a"), print("y"), 6, None, now), Registration::Conflict(6));
         let later = now + Duration::from_secs(600);
-        assert_eq!(deduplicator.begin(&key("a"), print("y"), 7, later), Registration::First(7));
+        assert_eq!(deduplicator.begin(&key("a"), print("y"), 7, None, later), Registration::First(7));
+    }
+
+    #[test]
+    fn what_is_cancelled_stays_so_and_what_has_ended_cannot_be() {
+        let (deduplicator, now) = (deduplicator(10), Instant::now());
+        let begin = |id: &str, cancellation| deduplicator.begin(&key(id), print("x"), 0, cancellation, now);
+        assert!(matches!(deduplicator.cancel(&key("a"), 1), Cancelling::NotFound(1)));
+        let cancellation = Arc::<Cancellation>::default();
+        begin("a", Some(cancellation.clone()));
+        begin("b", Some(cancellation.clone()));
+        begin("canceller", None);
+        let Cancelling::Begun(told) = deduplicator.cancel(&key("a"), 1) else { panic!("it runs") };
+        assert!(Arc::ptr_eq(&told, &cancellation));
+        assert!(deduplicator.decide(&key("a")) && deduplicator.decide(&key("a")));
+        // It has not ended yet.
+        assert!(matches!(deduplicator.cancel(&key("a"), 2), Cancelling::Begun(_)));
+        assert_eq!(deduplicator.begin(&key("a"), print("x"), 3, None, now), Registration::InFlight);
+        let waiters = deduplicator.end(&key("a"), &"account".into(), Some((&answer(1), None)), now);
+        assert_eq!(waiters, Waiters { repetitions: vec![3], cancellers: vec![1, 2] });
+        assert!(matches!(deduplicator.cancel(&key("a"), 4), Cancelling::NotFound(4)));
+        // Its own outcome came first.
+        assert!(!deduplicator.decide(&key("b")));
+        assert!(matches!(deduplicator.cancel(&key("b"), 5), Cancelling::NotFound(5)));
+        assert!(matches!(deduplicator.cancel(&key("canceller"), 6), Cancelling::NotFound(6)));
+    }
+
+    #[test]
+    fn few_wait_for_the_end_of_one() {
+        let (deduplicator, now) = (deduplicator(10), Instant::now());
+        deduplicator.begin(&key("a"), print("x"), 0, Some(Arc::default()), now);
+        for canceller in 0..MAX_CANCELLERS as u32 {
+            assert!(matches!(deduplicator.cancel(&key("a"), canceller), Cancelling::Begun(_)));
+        }
+        assert!(matches!(deduplicator.cancel(&key("a"), 99), Cancelling::TooMany(99)));
     }
 
     #[test]
     fn what_is_no_outcome_is_not_remembered() {
         let (deduplicator, now) = (deduplicator(10), Instant::now());
-        deduplicator.begin(&key("a"), print("x"), 1, now);
-        deduplicator.begin(&key("a"), print("x"), 2, now);
-        assert_eq!(deduplicator.end(&key("a"), &"account".into(), None, now), vec![2]);
-        assert_eq!(deduplicator.begin(&key("a"), print("y"), 3, now), Registration::First(3));
+        deduplicator.begin(&key("a"), print("x"), 1, None, now);
+        deduplicator.begin(&key("a"), print("x"), 2, None, now);
+        assert_eq!(deduplicator.end(&key("a"), &"account".into(), None, now).repetitions, vec![2]);
+        assert_eq!(deduplicator.begin(&key("a"), print("y"), 3, None, now), Registration::First(3));
     }
 
     #[test]
@@ -294,7 +414,10 @@ mod tests {
         let other = Key { principal: Some("p".into()), ..key("a") };
         let unnamed = Key { reply_to: ReplyTo::Connection("device".into()), ..key("a") };
         for (n, key) in [key("a"), other, unnamed].iter().enumerate() {
-            assert_eq!(deduplicator.begin(key, print("x"), n as u32, now), Registration::First(n as u32));
+            assert_eq!(
+                deduplicator.begin(key, print("x"), n as u32, None, now),
+                Registration::First(n as u32)
+            );
         }
     }
 
@@ -302,17 +425,17 @@ mod tests {
     fn the_oldest_outcomes_make_room() {
         let (deduplicator, now) = (deduplicator(2), Instant::now());
         for id in ["a", "b", "c"] {
-            deduplicator.begin(&key(id), print(id), 0, now);
+            deduplicator.begin(&key(id), print(id), 0, None, now);
             deduplicator.end(&key(id), &"account".into(), Some((&answer(1), None)), now);
         }
-        assert_eq!(deduplicator.begin(&key("b"), print("b"), 1, now), Registration::Done(1, answer(1)));
-        assert_eq!(deduplicator.begin(&key("a"), print("a"), 1, now), Registration::First(1));
+        assert_eq!(deduplicator.begin(&key("b"), print("b"), 1, None, now), Registration::Done(1, answer(1)));
+        assert_eq!(deduplicator.begin(&key("a"), print("a"), 1, None, now), Registration::First(1));
         // One that leaves no room for the others, and one that never fits.
         deduplicator.end(&key("a"), &"account".into(), Some((&answer((64 << 10) - ENTRY_COST), None)), now);
-        assert_eq!(deduplicator.begin(&key("b"), print("b"), 1, now), Registration::First(1));
+        assert_eq!(deduplicator.begin(&key("b"), print("b"), 1, None, now), Registration::First(1));
         deduplicator.end(&key("b"), &"account".into(), Some((&answer(64 << 10), None)), now);
-        assert_eq!(deduplicator.begin(&key("b"), print("b"), 1, now), Registration::First(1));
-        assert!(matches!(deduplicator.begin(&key("a"), print("a"), 1, now), Registration::Done(1, _)));
+        assert_eq!(deduplicator.begin(&key("b"), print("b"), 1, None, now), Registration::First(1));
+        assert!(matches!(deduplicator.begin(&key("a"), print("a"), 1, None, now), Registration::Done(1, _)));
     }
 
     #[test]
@@ -338,11 +461,11 @@ mod tests {
         let left = [("old", 600, 1), ("a", 599, 2), ("b", 300, 3), ("c", 0, 4)];
         deduplicator.restore(left.map(|(id, age, record)| remembered(id, age, record)), now);
         assert_eq!(*forgotten.lock().unwrap(), [RecordId(1), RecordId(2)], "too old; more than there may be");
-        assert_eq!(deduplicator.begin(&key("a"), print("a"), 1, now), Registration::First(1));
-        assert_eq!(deduplicator.begin(&key("b"), print("b"), 1, now), Registration::Done(1, answer(1)));
-        assert_eq!(deduplicator.begin(&key("b"), print("x"), 1, now), Registration::Conflict(1));
+        assert_eq!(deduplicator.begin(&key("a"), print("a"), 1, None, now), Registration::First(1));
+        assert_eq!(deduplicator.begin(&key("b"), print("b"), 1, None, now), Registration::Done(1, answer(1)));
+        assert_eq!(deduplicator.begin(&key("b"), print("x"), 1, None, now), Registration::Conflict(1));
         let later = now + Duration::from_secs(300);
-        assert_eq!(deduplicator.begin(&key("b"), print("b"), 2, later), Registration::First(2));
+        assert_eq!(deduplicator.begin(&key("b"), print("b"), 2, None, later), Registration::First(2));
         assert_eq!(forgotten.lock().unwrap().last(), Some(&RecordId(3)));
         deduplicator.end(&key("a"), &"account".into(), Some((&answer(1), Some(RecordId(5)))), later);
         deduplicator.end(&key("b"), &"account".into(), Some((&answer(1), None)), later);

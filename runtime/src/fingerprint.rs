@@ -37,6 +37,7 @@ impl Fingerprint {
             (Code::Program(name), _) => Fingerprinter::new("program").part(name.as_bytes()),
             (Code::Source(source), _) => Fingerprinter::of_source(source),
             (Code::Files(files), _) => Fingerprinter::of_files(files),
+            (Code::Cancel(id), _) => Fingerprinter::new("cancel").part(id.as_str().as_bytes()),
             _ => Fingerprinter::new("program").part(default_program.as_bytes()),
         };
         let mut env: Vec<&(String, String)> = request.env.iter().collect();

@@ -20,6 +20,7 @@ mod allocator;
 pub mod audit_log;
 pub mod auth;
 mod boot;
+mod cancellation;
 pub mod cli;
 pub mod client;
 pub mod compiler;

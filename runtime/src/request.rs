@@ -10,10 +10,11 @@
 //! 5. `identify`: what it is known by when it comes again,
 //! 6. `deduplicate`: whether it has come before,
 //! 7. `keep`: whether it outlives a crash,
-//! 8. `resolve`: which program or module it means, and which backend runs it,
-//! 9. `poison`: whether it has crashed the gateway, and is set aside,
-//! 10. `dispatch`: the [`Backend`](backend::Backend) takes it, and
-//! 11. `answer`: the one way out, for answers of every kind.
+//! 8. `cancel`: whether it is to end another request,
+//! 9. `resolve`: which program or module it means, and which backend runs it,
+//! 10. `poison`: whether it has crashed the gateway, and is set aside,
+//! 11. `dispatch`: the [`Backend`](backend::Backend) takes it, and
+//! 12. `answer`: the one way out, for answers of every kind.
 //!
 //! The steps before the last run on the ingress's task and decide at once. What has to wait, for a module that is
 //! prepared or for a sandbox, waits in a task of its own (`tasks`), and so does a request that has to run
@@ -24,6 +25,7 @@ mod admit;
 pub mod answer;
 mod authorize;
 pub mod backend;
+mod cancel;
 mod decode;
 mod deduplicate;
 mod dispatch;

@@ -5,11 +5,13 @@
 //! judge what comes back by `docs/protocol.md`. Nothing here waits for a fixed time; every wait has a deadline.
 
 pub mod answer;
+pub mod arduino_client;
 pub mod built;
 pub mod c_client;
 pub mod cbor;
 pub mod deployment;
 pub mod device;
+pub mod document;
 pub mod envelope;
 pub mod gateway;
 pub mod guest;

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
+use offload_tests::document::{Block, blocks};
 use offload_tests::{PATIENCE, built};
 use tempfile::TempDir;
 use tokio::process::Command;
@@ -52,7 +53,7 @@ const FUNCTIONS: &str = "trap 'kill $(jobs -p) 2> /dev/null || true' EXIT\n\
 async fn page(name: &str) -> Result<()> {
     let text = fs::read_to_string(repository().join(format!("docs/devices/{name}.md")))?;
     let (mut script, mut expected) = (FUNCTIONS.to_owned(), String::new());
-    for (language, block) in blocks(&text) {
+    for Block { language, text: block, .. } in blocks(&text) {
         match language {
             "sh" if block.contains("offload-rt serve") => {
                 // The shell makes way for the gateway, so that this is what is stopped.
@@ -170,17 +171,4 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Language and text of each fenced block.
-fn blocks(document: &str) -> Vec<(&str, String)> {
-    let mut blocks = Vec::new();
-    let mut lines = document.lines();
-    while let Some(line) = lines.next() {
-        if let Some(language) = line.strip_prefix("```") {
-            let text = lines.by_ref().take_while(|line| *line != "```");
-            blocks.push((language, text.map(|line| format!("{line}\n")).collect()));
-        }
-    }
-    blocks
 }

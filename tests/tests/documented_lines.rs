@@ -14,6 +14,7 @@ use anyhow::{Context, Result, ensure};
 use offload_tests::PATIENCE;
 use offload_tests::built;
 use offload_tests::deployment::Deployment;
+use offload_tests::document::{self, blocks, examples};
 use offload_tests::guest;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -91,13 +92,8 @@ async fn the_proposals_of_the_readme_are_on_and_no_others() -> Result<()> {
 #[tokio::test]
 async fn a_device_without_tls_gets_in_as_the_readme_says() -> Result<()> {
     let readme = fs::read_to_string(repository().join("README.md"))?;
-    let commands = |words: &str| {
-        let mut blocks = blocks(&readme).filter(|block| block.language == "sh" && block.text.contains(words));
-        let block = blocks.next().with_context(|| format!("README has no block with {words}"))?;
-        ensure!(blocks.next().is_none(), "README has two blocks with {words}");
-        Ok(block.text)
-    };
-    let (gateway, device) = (commands("--listen 0.0.0.0:1883")?, commands("mosquitto_rr -h gateway.local")?);
+    let gateway = document::commands(&readme, "--listen 0.0.0.0:1883")?;
+    let device = document::commands(&readme, "mosquitto_rr -h gateway.local")?;
     let folder = TempDir::new()?;
     let here = folder.path().to_str().context("a path is not UTF-8")?;
     fs::write(folder.path().join("hosts"), "127.0.0.1 localhost gateway.local\n")?;
@@ -188,60 +184,6 @@ impl Reader {
     }
 }
 
-/// Commands, and what they show.
-#[derive(Debug, PartialEq)]
-struct Example {
-    /// Where the commands begin.
-    line: usize,
-    commands: String,
-    output: String,
-}
-
-/// A document's examples; its other blocks are left out.
-fn examples(document: &str) -> Vec<Example> {
-    let mut found = Vec::new();
-    let mut commands: Option<Block> = None;
-    for block in blocks(document) {
-        let before = commands.take().filter(|_| block.follows_another);
-        match (block.language, before) {
-            ("sh", _) => commands = Some(block),
-            ("text", Some(Block { line, text, .. })) => {
-                found.push(Example { line, commands: text, output: block.text });
-            }
-            _ => {}
-        }
-    }
-    found
-}
-
-/// What stands between a pair of fences.
-struct Block<'a> {
-    language: &'a str,
-    /// Its first line's number.
-    line: usize,
-    text: String,
-    /// Nothing is between it and the block before.
-    follows_another: bool,
-}
-
-fn blocks(document: &str) -> impl Iterator<Item = Block<'_>> {
-    let mut lines = document.lines().enumerate();
-    let mut follows_another = false;
-    std::iter::from_fn(move || {
-        loop {
-            let (number, line) = lines.next()?;
-            let Some(language) = line.strip_prefix("```") else {
-                follows_another &= line.is_empty();
-                continue;
-            };
-            let text = lines.by_ref().map(|(_, line)| line).take_while(|line| *line != "```");
-            let text = text.map(|line| format!("{line}\n")).collect();
-            let follows_another = std::mem::replace(&mut follows_another, true);
-            return Some(Block { language, line: number + 2, text, follows_another });
-        }
-    })
-}
-
 /// Whether the output is as expected, but for empty lines at its end.
 fn fits(expected: &str, output: &str) -> bool {
     let (expected, output) = (expected.trim_end(), output.trim_end());
@@ -254,14 +196,6 @@ fn line_fits(expected: &str, line: &str) -> bool {
     let Some(line) = line.strip_prefix(start) else { return false };
     let mut ends = line.char_indices().map(|(at, _)| at).chain([line.len()]);
     ends.any(|at| line_fits(rest, &line[at..]))
-}
-
-#[test]
-fn an_example_is_commands_and_what_they_show_right_behind() {
-    let document =
-        "```sh\nnot this\n```\nwords\n```text\nnor this\n```\n\n```sh\na\nb\n```\n\n```text\nc\n```\n";
-    let example = Example { line: 10, commands: "a\nb\n".into(), output: "c\n".into() };
-    assert_eq!(examples(document), [example]);
 }
 
 #[test]

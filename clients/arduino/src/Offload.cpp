@@ -11,14 +11,11 @@ static bool passed(uint32_t since, uint32_t span) {
 
 /* Writes a number in hexadecimal digits, and returns its end. */
 static char *hex(uint32_t number, char *to) {
-  int8_t place = 28;
-  while (place && !(number >> place)) {
-    place -= 4;
+  if (number >> 4) {
+    to = hex(number >> 4, to);
   }
-  for (; place >= 0; place -= 4) {
-    uint8_t digit = number >> place & 0xF;
-    *to++ = static_cast<char>(digit < 10 ? '0' + digit : 'a' - 10 + digit);
-  }
+  uint8_t digit = number & 0xF;
+  *to++ = static_cast<char>(digit < 10 ? '0' + digit : 'a' - 10 + digit);
   *to = 0;
   return to;
 }
@@ -112,15 +109,18 @@ void OffloadGateway::start(const OffloadRequest &request, void *answer, uint16_t
   answer_.into(answer, size);
   length_ = 0;
   offset_ = 0;
-  with_code_ = false;
+  with_code_ = asked_ = false;
   /* Another question that has gone in part: the rest of its packet would be wrong. */
   if (sending_ == OffloadPacket::Question) {
     lost();
   }
   question_.request = request;
   question_.length = size;
-  *hex(seed_, question_.id) = '-';
-  hex(++requests_, strchr(question_.id, '-') + 1);
+  if (!request.id_) {
+    *hex(seed_, question_.id) = '-';
+    hex(++requests_, strchr(question_.id, '-') + 1);
+    question_.request.id_ = question_.id;
+  }
   if (link_ == Off) {
     phase_ = Idle;
     result_ = OFFLOAD_MISUSED;
@@ -147,6 +147,7 @@ void OffloadGateway::startNext() {
 void OffloadGateway::ask() {
   phase_ = Asking;
   due_ = true;
+  cancelling_ = false;
   last_ = 0;
   /* A packet that has come in part is an earlier answer. */
   listening_ = false;
@@ -163,6 +164,22 @@ void OffloadGateway::fail(int8_t error) {
     answer_.setText(offloadMeaning(error));
     finish(error);
   }
+}
+
+void OffloadGateway::cancel() {
+  if (phase_ != Asking) {
+    return;
+  }
+  cancelling_ = due_ = true;
+  if (!asked_) {
+    cancelled();
+  }
+}
+
+/* It is not run any more, or never was. */
+void OffloadGateway::cancelled() {
+  answer_.setText(PSTR("cancelled"));
+  finish(OFFLOAD_CANCELLED);
 }
 
 void OffloadGateway::poll() {
@@ -211,7 +228,7 @@ void OffloadGateway::lost() {
     uint32_t longer = backoff_ ? 2 * backoff_ : OFFLOAD_BACKOFF_MIN_MS;
     backoff_ = longer < OFFLOAD_BACKOFF_MAX_MS ? longer : OFFLOAD_BACKOFF_MAX_MS;
     /* Of 1024 parts up to 255 more. The clock of an AVR goes in steps of four. */
-    pause_ = backoff_ + (backoff_ * static_cast<uint8_t>(micros() >> 2) >> 10);
+    pause_ = backoff_ + ((backoff_ >> 2) * static_cast<uint8_t>(micros() >> 2) >> 8);
   }
   link_ = Down;
 }
@@ -239,7 +256,7 @@ void OffloadGateway::read() {
     }
     if (!packet_.inPacket() && (byte & 0xF0) == OFFLOAD_PUBLISH && phase_ == Asking) {
       listening_ = true;
-      answer_.begin(question_.id);
+      answer_.begin(question_.request.id_);
     }
     switch (packet_.feed(static_cast<uint8_t>(byte))) {
     case OffloadPacketReader::Payload:
@@ -311,16 +328,21 @@ void OffloadGateway::judge() {
     return;
   }
   int8_t error = answer_.error();
+  if (cancelling_ && answer_.hasNoId() && (!error || error == OFFLOAD_NOT_FOUND)) {
+    /* To the cancelling itself. Where nothing of this id waits or runs, its own answer was lost, if there was one. */
+    cancelled();
+    return;
+  }
   /* What the gateway could not read has no id: nobody else sends to this device's topic. */
   bool is_ours = answer_.hasId() || (answer_.hasNoId() && error == OFFLOAD_MALFORMED);
   if (!is_ours || (!error && answer_.offset() != offset_)) {
     return;
   }
-  if (error == OFFLOAD_BUSY) {
+  if (error == OFFLOAD_BUSY && !cancelling_) {
     last_ = error;
     return;
   }
-  if (error == OFFLOAD_NOT_FOUND && question_.request.code_.reader_) {
+  if (error == OFFLOAD_NOT_FOUND && !cancelling_ && question_.request.code_.reader_) {
     /* The gateway does not have the module of this digest; if it is on its way, this is about an earlier question. */
     with_code_ = due_ = with_code_ || !question_.with_code;
     return;
@@ -350,6 +372,8 @@ void OffloadGateway::send(OffloadPacket packet) {
     /* What is asked for now. A repetition begins with the digest again: the module may be there. */
     question_.offset = offset_;
     question_.with_code = with_code_;
+    question_.cancels = cancelling_;
+    asked_ = true;
     due_ = with_code_ = false;
     asked_at_ = progress_at_;
   }

@@ -83,8 +83,8 @@ public:
   /* Runs it, and returns how many bytes of its output are in `answer`; see OffloadError.h for what is below 0. The
    * output has `total` bytes, which may be more: `next` gets them.
    *
-   * After OFFLOAD_TIMEOUT, OFFLOAD_OFFLINE and OFFLOAD_BUSY the request is still under way: `wait` goes on with it, and
-   * `run` or `start` drops it. */
+   * After OFFLOAD_TIMEOUT, OFFLOAD_OFFLINE and OFFLOAD_BUSY the request is still under way: `wait` goes on with it,
+   * `cancel` ends it at the gateway, and `run` or `start` drops it here. */
   long run(const OffloadRequest &request, void *answer, uint16_t size, uint32_t timeout);
   long run(const char *program, const char *const *args, uint8_t count, void *answer, uint16_t size, uint32_t timeout);
 
@@ -102,6 +102,11 @@ public:
   bool pending() const { return phase_ == Asking; }
   long result() const { return result_; }
 
+  /* Has the gateway end the request that is under way: queued, it never starts; running, it is stopped. It stays under
+   * way until the gateway has said so: then the result is OFFLOAD_CANCELLED, or what the request has come to by itself
+   * before. */
+  void cancel();
+
   /* Keeps the connection, and does what can be done at once. Call it often, in `loop`. */
   void poll();
 
@@ -117,6 +122,9 @@ public:
   /* Bytes of output in the buffer; beside OFFLOAD_EXIT and other errors, too, if the program has printed something. */
   uint16_t length() const { return length_; }
 
+  /* Microseconds that the program has run. The same again: it has not been run again. */
+  uint32_t runMicros() const { return run_us_; }
+
   /* What the program returned; 0 where it has not come to that. */
   long exitCode() const { return exit_code_; }
 
@@ -131,6 +139,7 @@ private:
   void connect();
   void lost();
   void fail(int8_t error);
+  void cancelled();
   void finish(long result);
   void read();
   void handle(uint8_t type);

@@ -28,11 +28,13 @@ OffloadCode OffloadCode::from(Reader reader, void *context, uint32_t size) {
 }
 
 OffloadRequest OffloadRequest::program(const char *name) {
-  OffloadRequest request = {name, {nullptr, nullptr, 0, nullptr}, nullptr, nullptr, 0, 0};
+  OffloadRequest request = OffloadRequest();
+  request.program_ = name;
   return request;
 }
 
 OffloadRequest OffloadRequest::module(const OffloadCode &code) {
-  OffloadRequest request = {nullptr, code, nullptr, nullptr, 0, 0};
+  OffloadRequest request = OffloadRequest();
+  request.code_ = code;
   return request;
 }

@@ -45,6 +45,19 @@ struct OffloadRequest {
   }
   template <uint8_t N> OffloadRequest &args(const char *const (&list)[N]) { return args(list, N); }
 
+  /* An id of the caller's own, 1 to 64 bytes, by default one of `begin`'s seed and a counter. The gateway runs it once
+   * within its retention time: one that is made of what is asked ("meter 7, May") gets the same answer after a reset. */
+  OffloadRequest &id(const char *text) {
+    id_ = text;
+    return *this;
+  }
+
+  /* Limits, which may lower the gateway's and never raise them; 0, the default, leaves them. Units of fuel (about one
+   * an instruction), bytes of memory, and milliseconds from the arrival at the gateway. */
+  OffloadRequest &fuel(uint32_t units) { return limit(0, units); }
+  OffloadRequest &memory(uint32_t bytes) { return limit(1, bytes); }
+  OffloadRequest &timeout(uint32_t time) { return limit(2, time); }
+
   /* Standard input, by default none. */
   OffloadRequest &input(const void *bytes, uint16_t size) {
     input_ = static_cast<const uint8_t *>(bytes);
@@ -53,11 +66,20 @@ struct OffloadRequest {
   }
 
   const char *program_;
+  const char *id_;
   OffloadCode code_;
   const char *const *args_;
   const uint8_t *input_;
   uint16_t input_size_;
   uint8_t count_;
+  /* In the order of `OFFLOAD_LIMITS` in offload/Names.cpp. */
+  uint32_t limits_[3];
+
+private:
+  OffloadRequest &limit(uint8_t which, uint32_t most) {
+    limits_[which] = most;
+    return *this;
+  }
 };
 
 #endif

@@ -1,13 +1,25 @@
-/* Runs a program that the gateway has, or a wasm module in a file, and prints what it prints: the blocking use.
+/* Runs a program that the gateway has, or a wasm module in a file, and prints what it prints: the blocking use. Ctrl-c
+ * has the gateway end it.
  *
  *     run HOST add 5 7
  *     run HOST prog.wasm 5 7
  */
+#define _POSIX_C_SOURCE 200809L
+
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "offload_client.h"
+
+static offload_client *client;
+
+static void interrupt(int signal)
+{
+    (void)signal;
+    offload_interrupt(client);
+}
 
 /* The module in a file. */
 static void *read_file(const char *path, size_t *size)
@@ -57,12 +69,14 @@ int main(int argc, char **argv)
     }
 
     struct offload_error error;
-    offload_client *client = offload_open(&options, &error);
+    client = offload_open(&options, &error);
     if (!client) {
         fprintf(stderr, "error: %s: %s\n", offload_kind_name(error.kind), error.message);
         free(module);
         return 1;
     }
+    struct sigaction ctrl_c = { .sa_handler = interrupt };
+    sigaction(SIGINT, &ctrl_c, NULL);
     struct offload_answer answer;
     int code = 1;
     if (offload_run(client, &request, &answer) == OFFLOAD_OK) {
@@ -71,6 +85,7 @@ int main(int argc, char **argv)
         code = answer.exit_code;
     } else {
         fprintf(stderr, "error: %s: %s\n", offload_kind_name(answer.kind), answer.message);
+        code = answer.kind == OFFLOAD_CANCELLED ? 130 : 1;
     }
     offload_answer_free(&answer);
     offload_close(client);

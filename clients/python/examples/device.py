@@ -93,6 +93,9 @@ class Device:
 
     def show(self, future):
         """Prints an answer, and of an error that the gateway answers one line."""
+        if future.cancelled():
+            # Ctrl-c.
+            return
         error = future.exception()
         if error is None:
             print(future.result().text.rstrip("\n"), flush=True)

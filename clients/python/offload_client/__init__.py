@@ -34,13 +34,14 @@ from .errors import (
 )
 from .gateway import Gateway
 from .options import Options, Tls
-from .request import DefaultProgram, Digest, Files, Module, Program, Request, Source
+from .request import Cancel, DefaultProgram, Digest, Files, Module, Program, Request, Source
 
 __all__ = [
     "Answer",
     "AsyncGateway",
     "Build",
     "Busy",
+    "Cancel",
     "Cancelled",
     "Compile",
     "ConnectionFailed",

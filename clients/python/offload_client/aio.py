@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+from concurrent.futures import Future
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Optional, Sequence, Type, Union
 
 from .answer import Answer
 from .connection import Connection
 from .options import Options
-from .request import Program, Request, code_of
+from .request import Cancel, OnOutput, Program, Request, code_of
 
 
 class AsyncGateway:
@@ -46,15 +48,27 @@ class AsyncGateway:
         return await self.send(Request(code, args, stdin=stdin, **limits))
 
     async def send(self, request: Request) -> Answer:
-        """Sends a request and waits for its answer."""
+        """Sends a request and waits for its answer. Where the task is cancelled, the gateway ends the request, too."""
         if self._connection is None:
             raise RuntimeError("not connected: use `async with`, or await `connect`")
+        loop = asyncio.get_running_loop()
+        on_output = request.on_output
+        if on_output is not None:
+            request = replace(request, on_output=_in_loop(loop, on_output))
         future = self._connection.try_submit(request)
         if future is None:
             # Too many are in flight: another thread waits until there is room.
-            loop = asyncio.get_running_loop()
-            future = await loop.run_in_executor(None, self._connection.submit, request)
+            submitted = loop.run_in_executor(None, self._connection.submit, request)
+            try:
+                future = await asyncio.shield(submitted)
+            except asyncio.CancelledError:
+                submitted.add_done_callback(_cancel_submitted)
+                raise
         return await asyncio.wrap_future(future)
+
+    async def cancel(self, id: str) -> None:
+        """As `Gateway.cancel`."""
+        await self.send(Request(Cancel(id)))
 
     async def close(self) -> None:
         """Disconnects; what is in flight gets no answer any more."""
@@ -72,3 +86,16 @@ class AsyncGateway:
         _trace: Optional[TracebackType],
     ) -> None:
         await self.close()
+
+
+def _in_loop(loop: asyncio.AbstractEventLoop, on_output: OnOutput) -> OnOutput:
+    def call(piece: bytes, offset: int) -> None:
+        loop.call_soon_threadsafe(on_output, piece, offset)
+
+    return call
+
+
+def _cancel_submitted(submitted: asyncio.Future[Future[Answer]]) -> None:
+    """Nobody waits for what was submitted in the end."""
+    if not submitted.cancelled() and submitted.exception() is None:
+        submitted.result().cancel()

@@ -12,7 +12,7 @@ import threading
 import time
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, field
-from typing import Any, Callable, List, Optional, Set, Tuple
+from typing import Any, Callable, Iterator, List, Optional, Set, Tuple
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.packettypes import PacketTypes
@@ -22,7 +22,7 @@ from . import answer as answers
 from . import errors
 from .answer import Answer, Received
 from .options import DEFAULT_PORT, DEFAULT_TLS_PORT, Options
-from .request import Code, Module, Request, digest_of, encode, made_up_id
+from .request import Code, Module, Request, digest_of, encode, encode_cancel, made_up_id
 
 # Seconds without traffic after which the broker is asked whether it is there.
 KEEP_ALIVE = 30
@@ -39,6 +39,9 @@ GATEWAY_MAY_BE_MISSING = 10.0
 
 # Seconds before a request that found no gateway is sent again.
 GATEWAY_PAUSE = 0.25
+
+# Seconds that closing waits until the broker has what cancels requests.
+FAREWELL = 1.0
 
 # Bytes that a packet has beside topic, payload and user properties, at most.
 PACKET_OVERHEAD = 64
@@ -64,10 +67,13 @@ class Entry:
     deadline: float
     wait: float
     resend_at: float = 0.0
-    # The packet id of the last message.
+    # The topic of the last message, and its packet id.
+    topic: str = ""
     mid: int = 0
     # What there is of an answer in pieces.
     stdout: bytearray = field(default_factory=bytearray)
+    # Where the next piece of its stream begins, at least.
+    streamed: int = 0
 
     @property
     def by_digest(self) -> bool:
@@ -97,6 +103,11 @@ class Connection:
         # Packet ids that the broker has acknowledged at some time. One that is used again is acknowledged too early
         # here, which costs a repetition.
         self._acknowledged: Set[int] = set()
+        # What cancels requests, as long as the broker may not have it.
+        self._cancelling: List[mqtt.MQTTMessageInfo] = []
+        # Whether any request was streamed; the packet ids of subscriptions to streams.
+        self._streams = False
+        self._stream_mids: Set[int] = set()
         # What the broker has refused, for the keeper; None wakes it.
         self._inbox: queue.SimpleQueue[Optional[Tuple[int, int]]] = queue.SimpleQueue()
         self._wake_at = float("inf")
@@ -155,18 +166,32 @@ class Connection:
             with self._lock:
                 if self._closed is not None:
                     raise self._closed
+                if request.on_output is not None and not self._streams:
+                    self._streams = True
+                    self._subscribe_to_streams()
                 self._publish(entry)
                 self._entries.append(entry)
                 self._wake(min(entry.deadline, entry.resend_at))
         except errors.Error as error:
             future.set_exception(error)
         else:
-            # A caller that cancels it no longer waits.
+            # A caller that cancels it no longer waits, nor need the gateway run it.
             future.add_done_callback(lambda _: self._forget(entry))
         return future
 
+    def cancel_all(self) -> None:
+        """Cancels what is in flight."""
+        with self._lock:
+            entries = list(self._entries)
+        for entry in entries:
+            entry.future.cancel()
+
     def close(self) -> None:
         """Disconnects; what is in flight gets no answer any more."""
+        deadline = time.monotonic() + FAREWELL
+        for info in self._cancelling:
+            if info.rc == mqtt.MQTT_ERR_SUCCESS:
+                info.wait_for_publish(max(deadline - time.monotonic(), 0.0))
         self._close(errors.ConnectionFailed("this client was closed"))
         self._client.loop_stop()
         self._keeper.join()
@@ -175,7 +200,7 @@ class Connection:
 
     def _publish(self, entry: Entry) -> None:
         message = encode(entry.request, entry.id, entry.code, len(entry.stdout))
-        topic = f"{message.kind}/{self._reply_id}"
+        topic = entry.topic = f"{message.kind}/{self._reply_id}"
         size = len(message.payload) + len(topic.encode()) + PACKET_OVERHEAD
         size += sum(len(name) + len(value) + 5 for name, value in message.user_properties)
         if self._max_packet is not None and size > self._max_packet:
@@ -186,6 +211,19 @@ class Connection:
             properties.UserProperty = message.user_properties
         entry.mid = self._client.publish(topic, message.payload, qos=1, properties=properties).mid
         entry.resend_at = time.monotonic() + self._options.resend
+
+    def _cancel(self, entry: Entry) -> None:
+        """Behind the request itself, which the gateway gets first."""
+        info = self._client.publish(entry.topic, encode_cancel(entry.id), qos=1)
+        self._cancelling = [*self._unacknowledged(), info]
+
+    def _unacknowledged(self) -> Iterator[mqtt.MQTTMessageInfo]:
+        return (info for info in self._cancelling if info.rc == mqtt.MQTT_ERR_SUCCESS and not info.is_published())
+
+    def _subscribe_to_streams(self) -> None:
+        _, mid = self._client.subscribe(f"result/{self._reply_id}/stream/#", qos=1)
+        if mid is not None:
+            self._stream_mids.add(mid)
 
     def _wake(self, due: float) -> None:
         if due < self._wake_at:
@@ -205,6 +243,9 @@ class Connection:
                 self._connected_again = time.monotonic()
         # A clean start forgets subscriptions.
         self._client.subscribe(f"result/{self._reply_id}", qos=1)
+        with self._lock:
+            if self._streams:
+                self._subscribe_to_streams()
         if self._established:
             # What is not acknowledged paho sends again.
             self._each(self._publish, lambda entry: entry.mid in self._acknowledged)
@@ -219,12 +260,27 @@ class Connection:
             self._close(errors.Unauthorized(said) if unauthorized else failed)
 
     def _on_subscribe(self, *arguments: Any) -> None:
-        granted = arguments[3]
-        if any(code.value >= FAILURE for code in granted):
+        mid, granted = arguments[2:4]
+        refused = any(code.value >= FAILURE for code in granted)
+        with self._lock:
+            is_of_streams = mid in self._stream_mids
+            self._stream_mids.discard(mid)
+        if is_of_streams:
+            if refused:
+                self._without_streams()
+            return
+        if refused:
             text = f"the broker refuses the subscription to result/{self._reply_id}: {granted[0]}"
             self._close(errors.Unauthorized(f"{text} (where clients have names, the reply id is the own one)"))
         self._established = True
         self._first.set()
+
+    def _without_streams(self) -> None:
+        with self._lock:
+            entries = [entry for entry in self._entries if entry.request.on_output is not None]
+        for entry in entries:
+            topic = f"result/{self._reply_id}/stream/#"
+            self._fail(entry, errors.Unauthorized(f"the broker refuses the subscription to {topic}"))
 
     def _on_disconnect(self, *arguments: Any) -> None:
         reason = arguments[-2]
@@ -250,6 +306,9 @@ class Connection:
 
     def _on_message(self, *arguments: Any) -> None:
         message = arguments[2]
+        id, offset = self._stream_of(message.topic)
+        if id is not None:
+            return self._streamed(id, offset, message.payload)
         properties = getattr(message.properties, "UserProperty", [])
         correlation = getattr(message.properties, "CorrelationData", b"")
         received = answers.decode(message.payload, properties)
@@ -267,6 +326,27 @@ class Connection:
             return self._fail(entry, error)
         if result is not None:
             self._finish(entry, result)
+
+    def _stream_of(self, topic: str) -> Tuple[Optional[str], int]:
+        """Of which request this is a piece of the stream, and where it begins."""
+        start = f"result/{self._reply_id}/stream/"
+        id, _, offset = topic[len(start):].rpartition("/")
+        return (id, int(offset)) if topic.startswith(start) and offset.isdecimal() else (None, 0)
+
+    def _streamed(self, id: str, offset: int, piece: bytes) -> None:
+        with self._lock:
+            entry = next((entry for entry in self._entries if entry.id == id), None)
+        # A second copy is not passed on.
+        if entry is None or entry.request.on_output is None or offset < entry.streamed:
+            return
+        entry.streamed = offset + len(piece)
+        try:
+            entry.request.on_output(piece, offset)
+        except Exception as error:
+            # The caller's own, and the caller hears of it.
+            with self._lock:
+                self._cancel(entry)
+            self._fail(entry, error)
 
     def _asked(self, id: str, received: Received) -> Optional[Entry]:
         """The oldest request that this may be an answer to."""
@@ -308,7 +388,7 @@ class Connection:
         except InvalidStateError:
             pass
 
-    def _fail(self, entry: Entry, error: errors.Error) -> None:
+    def _fail(self, entry: Entry, error: Exception) -> None:
         try:
             entry.future.set_exception(error)
         except InvalidStateError:
@@ -316,8 +396,13 @@ class Connection:
 
     def _forget(self, entry: Entry) -> None:
         with self._lock:
-            if entry in self._entries:
-                self._entries.remove(entry)
+            if entry not in self._entries:
+                return
+            self._entries.remove(entry)
+            if entry.future.cancelled():
+                self._cancel(entry)
+                # Whoever waits for many futures hears of this one.
+                entry.future.set_running_or_notify_cancel()
 
     def _each(self, act: Callable[[Entry], None], which: Callable[[Entry], bool]) -> None:
         """Does this to those in flight; a request that cannot be sent any more fails."""

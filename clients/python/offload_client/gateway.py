@@ -10,7 +10,7 @@ from typing import Any, Optional, Sequence, Type, Union
 from .answer import Answer
 from .connection import Connection
 from .options import Options
-from .request import Program, Request, code_of
+from .request import Cancel, Program, Request, code_of
 
 
 class Gateway:
@@ -53,13 +53,23 @@ class Gateway:
         try:
             return future.result()
         except BaseException:
-            # Ctrl-c: nobody waits any more.
+            # Ctrl-c: nobody waits any more, and the gateway ends it.
             future.cancel()
             raise
 
     def submit(self, request: Request) -> Future[Answer]:
-        """Sends a request; its answer comes in the future, whose callbacks must not block."""
+        """Sends a request; its answer comes in the future, whose callbacks must not block.
+
+        `future.cancel()` has the gateway end the request, too: queued, it never starts; running, it is stopped.
+        """
         return self._connection.submit(request)
+
+    def cancel(self, id: str) -> None:
+        """Cancels the request of this reply id that has this id, whoever has sent it; its answer is `Cancelled`.
+
+        Raises `NotFound` where none of this id waits or runs.
+        """
+        self.send(Request(Cancel(id)))
 
     def close(self) -> None:
         """Disconnects; what is in flight gets no answer any more."""
@@ -70,8 +80,11 @@ class Gateway:
 
     def __exit__(
         self,
-        _kind: Optional[Type[BaseException]],
+        kind: Optional[Type[BaseException]],
         _error: Optional[BaseException],
         _trace: Optional[TracebackType],
     ) -> None:
+        if kind is not None:
+            # Ctrl-c, or an error: what is in flight is of no use any more.
+            self._connection.cancel_all()
         self.close()

@@ -9,12 +9,15 @@ import os
 import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 from . import folder
 from .errors import Malformed, NotFound
 
 WASM_MAGIC = b"\0asm"
+
+# What the id of a request whose output is streamed may have: it is a level of a topic.
+_LEVEL = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.")
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,18 @@ class Files:
     target: Optional[str] = None
 
 
-Code = Union[Program, DefaultProgram, Digest, Module, Source, Files]
+@dataclass(frozen=True)
+class Cancel:
+    """No code: the request of this client that has this id, and waits or runs, is cancelled."""
+
+    id: str
+
+
+Code = Union[Program, DefaultProgram, Digest, Module, Source, Files, Cancel]
+
+# Gets what a program has written to stdout, and where in the whole that is, in bytes. In order; what could not be sent
+# in time is left out, so that the next one begins later.
+OnOutput = Callable[[bytes, int], None]
 
 
 @dataclass(frozen=True)
@@ -81,6 +95,8 @@ class Request:
     timeout: Optional[float] = None
     # Fetches stdout in messages of at most this many bytes of it, for receivers of small packets; whole by default.
     piece: Optional[int] = None
+    # Called with stdout as it is written, on a thread of the client (in asyncio in its loop). The answer has all of it.
+    on_output: Optional[OnOutput] = field(default=None, repr=False)
 
 
 def code_of(path: Union[str, os.PathLike[str]], build: Optional[str] = None, target: Optional[str] = None) -> Code:
@@ -129,6 +145,8 @@ def _check(request: Request) -> None:
         raise Malformed("id: expected 1 to 64 bytes")
     if request.piece is not None and request.piece < 1:
         raise Malformed("piece: expected at least 1 byte")
+    if request.on_output is not None and request.id is not None and not _LEVEL.issuperset(request.id):
+        raise Malformed("id: with on_output expected letters, digits, `_`, `-` and `.`")
 
 
 def encode(request: Request, id: str, code: Code, offset: int = 0) -> Message:
@@ -147,9 +165,19 @@ def encode(request: Request, id: str, code: Code, offset: int = 0) -> Message:
     fields.update(_limits(request))
     if request.piece is not None:
         fields.update(stdout_offset=offset, stdout_length=request.piece)
-    payload = json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
+    if request.on_output is not None:
+        fields["reply"] = "stream"
     # Where a module goes its digest goes, too: a client may be permitted that topic alone.
-    return Message(kind, _utf8(payload), [])
+    return Message(kind, _envelope(fields), [])
+
+
+def encode_cancel(id: str) -> bytes:
+    """The envelope that cancels the request with this id, and is answered to nobody."""
+    return _envelope({"cancel": id})
+
+
+def _envelope(fields: Dict[str, Any]) -> bytes:
+    return _utf8(json.dumps(fields, ensure_ascii=False, separators=(",", ":")))
 
 
 def _code(code: Code) -> Tuple[str, Dict[str, Any]]:
@@ -168,6 +196,8 @@ def _code(code: Code) -> Tuple[str, Dict[str, Any]]:
         if code.target is not None:
             fields["target"] = code.target
         return "inputCode", fields
+    if isinstance(code, Cancel):
+        return "localCode", {"cancel": code.id}
     raise Malformed(f"code: expected a Program, Digest, Module, Source or Files, got {type(code).__name__}")
 
 
@@ -176,6 +206,8 @@ def _arguments(request: Request, id: str) -> Message:
         raise Malformed("the default program takes arguments alone: name the program")
     if request.piece is not None:
         raise Malformed("piece: the default program answers in one piece: name the program")
+    if request.on_output is not None:
+        raise Malformed("on_output: the default program's answer is not streamed: name the program")
     if request.args and request.args[0].startswith("{"):
         raise Malformed("args: the default program's begin with no `{`: name the program")
     for arg in request.args:

@@ -51,7 +51,7 @@ pub use offload_protocol::answer::{self, Answer, AnswerForm, Outcome};
 pub use offload_protocol::error::{ErrorKind, WireError};
 pub use offload_protocol::request::{
     Build, Code, Digest, Files, Form, Language, ModulesRequest, ReplyForm, Request, RequestId, RequestLimits,
-    Source, StoredModule, decode_list, encode_list,
+    Source, StdoutRange, StoredModule, decode_list, encode_list,
 };
 pub use offload_tls::{Identity, TlsFiles};
 pub use options::{DEFAULT_HOST, DEFAULT_PORT, DEFAULT_TLS_PORT, Options, UrlError};

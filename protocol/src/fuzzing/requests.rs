@@ -50,7 +50,8 @@ fn assert_within(request: &Request, bounds: &Bounds) {
             let bytes = files.files.iter().map(|(path, contents)| path.len() + contents.len()).sum();
             (bytes, files.files.len())
         }
-        Code::Digest(_) | Code::Program(_) | Code::DefaultProgram | Code::Modules(_) => (0, 0),
+        Code::Digest(_) | Code::Program(_) | Code::DefaultProgram => (0, 0),
+        Code::Cancel(_) | Code::Modules(_) => (0, 0),
     };
     assert!(code <= bounds.source && files <= bounds.files);
     assert!(request.args.len() <= bounds.args);

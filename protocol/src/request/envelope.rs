@@ -9,15 +9,15 @@ use super::modules::Action;
 use super::source::{check_files, check_source, file_field, without_last_nuls};
 use super::{
     Bounds, Build, Code, Files, Form, ModulesRequest, Rejected, ReplyForm, Request, RequestId, RequestKind,
-    Source, check_args, check_env, code_on_local_code, env_field,
+    Source, check_args, check_env, check_stream, code_on_local_code, env_field,
 };
 use crate::UserProperties;
 use crate::answer::AnswerForm;
 use crate::envelope::{Encoding, Fields, Shape, Value, expected};
 use crate::error::{WireError, cut};
 
-/// The fields of which exactly one says what to run.
-const CODE_FIELDS: [&str; 5] = ["module", "digest", "program", "source", "files"];
+/// The fields of which exactly one says what to do.
+const CODE_FIELDS: [&str; 6] = ["module", "digest", "program", "source", "files", "cancel"];
 
 /// The other fields.
 const FURTHER_FIELDS: [&str; 14] = [
@@ -76,6 +76,7 @@ pub(super) fn decode(
             ..Request::new(Code::DefaultProgram)
         };
         only_known_once(&fields)?;
+        check_stream(&request)?;
         check_sizes(encoding, &fields, bounds)?;
         read(request, encoding, kind, fields)
     };
@@ -100,6 +101,7 @@ fn read(
             "module" => code = Some(Code::Module(encoding.bytes(field, value)?)),
             "digest" => code = Some(Code::Digest(value.text(field)?.parse()?)),
             "program" => code = Some(Code::Program(value.text(field)?)),
+            "cancel" => code = Some(Code::Cancel(id_of(field, &value)?)),
             // What else belongs to these comes in any order.
             "source" => {
                 let build = Build::Makefile(String::new());
@@ -246,9 +248,13 @@ fn find<T>(
 }
 
 fn id(value: &Value<'_>) -> Result<RequestId, WireError> {
+    id_of("id", value)
+}
+
+fn id_of(field: &str, value: &Value<'_>) -> Result<RequestId, WireError> {
     match value {
-        Value::Text(text) => RequestId::try_from(&**text),
-        other => Err(expected("id", "text", other)),
+        Value::Text(text) => RequestId::read(field, text),
+        other => Err(expected(field, "text", other)),
     }
 }
 
@@ -256,10 +262,11 @@ fn reply(value: &Value<'_>) -> Result<ReplyForm, WireError> {
     match value {
         Value::Text(text) if text == "envelope" => Ok(ReplyForm::Envelope),
         Value::Text(text) if text == "stdout" => Ok(ReplyForm::Stdout),
+        Value::Text(text) if text == "stream" => Ok(ReplyForm::Stream),
         Value::Text(_) => {
-            Err(WireError::malformed("reply", "expected `envelope` or `stdout`, got another text"))
+            Err(WireError::malformed("reply", "expected `envelope`, `stdout` or `stream`, got another text"))
         }
-        other => Err(expected("reply", "`envelope` or `stdout`", other)),
+        other => Err(expected("reply", "`envelope`, `stdout` or `stream`", other)),
     }
 }
 
@@ -310,6 +317,7 @@ pub(super) fn encode<'a>(
     encoding: Encoding,
     request: &'a Request,
 ) -> Result<(RequestKind, Bytes, UserProperties), WireError> {
+    check_stream(request)?;
     let mut fields = Fields::new();
     // What is absent or empty is left out.
     let mut push = |name: &'static str, value: Option<Value<'a>>| {
@@ -327,6 +335,10 @@ pub(super) fn encode<'a>(
         }
         Code::Program(name) => {
             push("program", Some(text(name)));
+            RequestKind::LocalCode
+        }
+        Code::Cancel(id) => {
+            push("cancel", Some(text(id.as_str())));
             RequestKind::LocalCode
         }
         Code::Source(source) => {
@@ -381,7 +393,12 @@ pub(super) fn encode<'a>(
     push("fuel", request.limits.fuel.map(Value::Unsigned));
     push("memory", request.limits.memory.map(Value::Unsigned));
     push("timeout_ms", timeout.map(Value::Unsigned));
-    push("reply", (request.reply == ReplyForm::Stdout).then(|| text("stdout")));
+    let reply = match request.reply {
+        ReplyForm::Envelope => None,
+        ReplyForm::Stdout => Some("stdout"),
+        ReplyForm::Stream => Some("stream"),
+    };
+    push("reply", reply.map(text));
     push("stdout_offset", request.stdout_range.map(|range| Value::Unsigned(range.offset)));
     push("stdout_length", request.stdout_range.and_then(|range| range.length).map(Value::Unsigned));
     Ok((kind, encoding.write(fields), UserProperties::new()))

@@ -161,6 +161,32 @@ fn an_envelope_about_modules_has_what_its_action_needs_and_nothing_to_run() {
     assert_eq!(code.error, code_on_local_code("module"));
 }
 
+#[test]
+fn a_cancel_names_another_request_on_either_topic() {
+    for kind in [RequestKind::LocalCode, RequestKind::InputCode] {
+        let request = decode_text(kind, r#"{"id":"b","cancel":"a"}"#).unwrap();
+        assert_eq!(request.code, Code::Cancel("a".try_into().unwrap()));
+        assert_eq!(request.id, Some("b".try_into().unwrap()));
+    }
+}
+
+#[test]
+fn a_stream_needs_an_id_that_can_be_a_level_of_a_topic() {
+    let stream = |id: &str| {
+        let text = format!(r#"{{{id}"program":"a","reply":"stream"}}"#);
+        decode_text(RequestKind::LocalCode, &text)
+    };
+    let request = stream(r#""id":"A-9_z.","#).unwrap();
+    assert_eq!((request.reply, request.answer_form()), (ReplyForm::Stream, AnswerForm::Json));
+    for id in ["", r#""id":"a/b","#, r#""id":"a b","#, r#""id":"+","#, r#""id":"ä","#] {
+        let Rejected { form, error, .. } = stream(id).unwrap_err();
+        assert_eq!(form, AnswerForm::Json, "{id}");
+        assert_eq!(error.message, "id: a stream needs one of letters, digits, `_`, `-` and `.`", "{id}");
+    }
+    let unnamed = Request { reply: ReplyForm::Stream, ..Request::new(Code::Program("a".into())) };
+    assert_eq!(encode(&unnamed).unwrap_err().kind, ErrorKind::Malformed);
+}
+
 /// Every field of an envelope, each with what must not be in it, and the message that says so.
 #[test]
 fn a_wrong_field_of_a_json_envelope_is_refused_by_name() {
@@ -171,7 +197,14 @@ fn a_wrong_field_of_a_json_envelope_is_refused_by_name() {
         (r#""id":"""#, "id: expected 1 to 64 bytes, got 0"),
         (&format!(r#""id":"{long_id}""#), "id: expected 1 to 64 bytes, got 65"),
         (r#""id":"a","id":"b""#, "id: given twice"),
-        (r#""module":"""#, "program, module: expected exactly one of module, digest, program, source, files"),
+        (
+            r#""cancel":"x""#,
+            "program, cancel: expected exactly one of module, digest, program, source, files, cancel",
+        ),
+        (
+            r#""module":"""#,
+            "program, module: expected exactly one of module, digest, program, source, files, cancel",
+        ),
         (r#""program":"b""#, "program: given twice"),
         (r#""args":"5 7""#, "args: expected a list of text, got text"),
         (r#""args":["5","6",7]"#, "args[2]: expected text, got a number"),
@@ -195,8 +228,8 @@ fn a_wrong_field_of_a_json_envelope_is_refused_by_name() {
         (r#""memory":7,"memory":7"#, "memory: given twice"),
         (r#""timeout_ms":{}"#, "timeout_ms: expected an unsigned 64-bit integer, got a map"),
         (r#""timeout_ms":7,"timeout_ms":7"#, "timeout_ms: given twice"),
-        (r#""reply":"json""#, "reply: expected `envelope` or `stdout`, got another text"),
-        (r#""reply":1"#, "reply: expected `envelope` or `stdout`, got a number"),
+        (r#""reply":"json""#, "reply: expected `envelope`, `stdout` or `stream`, got another text"),
+        (r#""reply":1"#, "reply: expected `envelope`, `stdout` or `stream`, got a number"),
         (r#""reply":"stdout","reply":"stdout""#, "reply: given twice"),
         (r#""stdout_offset":"7""#, "stdout_offset: expected an unsigned 64-bit integer, got text"),
         (r#""stdout_offset":7,"stdout_offset":7"#, "stdout_offset: given twice"),
@@ -401,7 +434,8 @@ fn only_integer_literals_are_integers() {
 
 #[test]
 fn an_envelope_says_what_to_run_exactly_once() {
-    let none = "module, digest, program, source, files: expected exactly one of these fields, got none";
+    let none =
+        "module, digest, program, source, files, cancel: expected exactly one of these fields, got none";
     for (payload, message) in [
         (r#"{}"#, none),
         (r#"{"args":[]}"#, none),

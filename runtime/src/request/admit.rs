@@ -9,16 +9,22 @@ use crate::stopping::stopping_error;
 use crate::wasm::workers::{Waiting, Workers};
 use offload_policy::Load;
 use offload_protocol::error::{ErrorKind, WireError};
+use offload_protocol::request::Code;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::sync::Semaphore;
 
 /// What a request holds in memory beside its payload, in bytes: an estimate, so that small ones count too.
 const REQUEST_OVERHEAD: usize = 512;
+
+/// Requests at once that cancel others and are let in where no other request is: they make room.
+const MAX_CANCELS_BEYOND: usize = 1_024;
 
 /// Lets requests in while there is room, until it is stopped.
 pub struct Admission {
     workers: Arc<Workers>,
     is_stopped: AtomicBool,
+    cancels_beyond: Arc<Semaphore>,
 }
 
 /// A request that counts as waiting.
@@ -41,7 +47,12 @@ pub fn admit(authorized: Authorized, admission: &Admission) -> Result<Admitted, 
     let mut decoded = authorized.into_decoded();
     let admitted = match decoded.promise.take_waiting() {
         Some(waiting) => Ok(waiting),
-        None => admission.admit(&decoded.asked.client, decoded.size),
+        None => match admission.admit(&decoded.asked.client, decoded.size) {
+            Err(error) if matches!(decoded.asked.request.code, Code::Cancel(_)) => {
+                admission.admit_beyond(&decoded.asked.client, decoded.size).ok_or(error)
+            }
+            admitted => admitted,
+        },
     };
     match admitted {
         Ok(waiting) => {
@@ -64,7 +75,8 @@ impl Admitted {
 impl Admission {
     /// Into the queue of these workers.
     pub fn new(workers: Arc<Workers>) -> Admission {
-        Admission { workers, is_stopped: AtomicBool::new(false) }
+        let cancels_beyond = Arc::new(Semaphore::new(MAX_CANCELS_BEYOND));
+        Admission { workers, is_stopped: AtomicBool::new(false), cancels_beyond }
     }
 
     /// Nothing more is let in.
@@ -78,6 +90,12 @@ impl Admission {
         let load = Load { requests: 1, bytes: size + REQUEST_OVERHEAD };
         let is_open = !self.is_stopped.load(Ordering::SeqCst);
         is_open.then(|| self.workers.readmit(&client.flow_key(), load))
+    }
+
+    /// Counts one of a few requests for which there is no other room, unless the gateway stops.
+    fn admit_beyond(&self, client: &Client, size: usize) -> Option<Waiting> {
+        let permit = self.cancels_beyond.clone().try_acquire_owned().ok()?;
+        Some(self.readmit(client, size)?.with(permit))
     }
 
     /// Counts one request of `size` bytes.

@@ -5,11 +5,13 @@ use super::journal::RequestJournal;
 use super::journal::kept::Kept;
 use super::journal::outcome::{Lost, NewOutcome};
 use super::observer::AnswerObserver;
-use crate::deduplication::{Deduplicator, Key};
+use crate::cancellation::{Cancellation, cancelled_error};
+use crate::deduplication::{Deduplicator, Key, Waiters};
 use crate::fingerprint::Fingerprint;
 use crate::ingress::{Outgoing, ReplyAddress, Responder};
 use crate::stopping::{is_stopping, stopping_error};
 use crate::telemetry;
+use crate::wasm::guest::Ended;
 use crate::wasm::workers::{RunOutcome, Waiting};
 use offload_journal::RecordId;
 use offload_protocol::answer::{Answer, AnswerForm, Outcome};
@@ -52,16 +54,26 @@ pub struct WayBack {
 pub struct Registered {
     deduplicator: Arc<RequestDeduplicator>,
     journal: Option<Arc<RequestJournal>>,
-    key: Key,
-    fingerprint: Fingerprint,
-    account: Arc<str>,
+    names: Names,
+    cancellation: Option<Arc<Cancellation>>,
     has_ended: bool,
+}
+
+/// What a request is known by, and who pays for remembering its outcome.
+pub struct Names {
+    /// Its name.
+    pub key: Key,
+    /// What tells it from others of that name.
+    pub fingerprint: Fingerprint,
+    /// Who pays.
+    pub account: Arc<str>,
 }
 
 /// Knows requests that come again.
 pub type RequestDeduplicator = Deduplicator<Repetition>;
 
-/// A repetition of a request that is on its way: it gets the same answer, on its own topic and in its own form.
+/// A request that waits for the end of another one: it repeats that, and gets the same answer, on its own topic and in
+/// its own form; or it has cancelled that.
 pub struct Repetition {
     /// Its own answer.
     pub pending: PendingAnswer,
@@ -81,10 +93,13 @@ struct Refused {
 }
 
 impl PendingAnswer {
-    /// Answers with how the run ended.
+    /// Answers with how the run ended, or that it was cancelled before.
     pub fn finish(self, outcome: RunOutcome) {
         match outcome {
-            RunOutcome::Ran { ended, run, queued } => {
+            RunOutcome::Ran { mut ended, run, queued } => {
+                if self.is_cancelled() {
+                    ended = Ended { fuel: ended.fuel, ..Ended::failed(cancelled_error()) };
+                }
                 let answer = Answer {
                     id: self.way_back.id.clone(),
                     outcome: match ended.result {
@@ -111,6 +126,26 @@ impl PendingAnswer {
     /// Answers that it was not run, and why. What the gateway has kept and cannot run any more before it stops is for
     /// the next process, whether or not it had begun: nothing is left of that.
     fn fail(self, error: WireError) {
+        if self.is_cancelled() {
+            let answer = Answer::failed(self.way_back.id.clone(), cancelled_error());
+            return self.settle(answer, true);
+        }
+        self.give_up(error);
+    }
+
+    /// Whether another request has cancelled this one, before it has come to its end here.
+    fn is_cancelled(&self) -> bool {
+        self.registration
+            .as_ref()
+            .is_some_and(|registered| registered.deduplicator.decide(&registered.names.key))
+    }
+
+    /// What tells that it is cancelled, if it can be.
+    pub fn cancellation(&self) -> Option<&Arc<Cancellation>> {
+        self.registration.as_ref()?.cancellation.as_ref()
+    }
+
+    fn give_up(self, error: WireError) {
         if is_stopping(&error) && self.way_back.kept.as_ref().is_some_and(|kept| kept.stays()) {
             return self.leave();
         }
@@ -130,29 +165,30 @@ impl PendingAnswer {
     }
 
     fn settle_durably(self, registered: Registered, journal: &Arc<RequestJournal>, answer: Answer) {
-        let Registered { key, fingerprint, account, .. } = &registered;
+        let Names { key, fingerprint, account } = &registered.names;
         let outcome = NewOutcome { key, fingerprint, account, answer: &answer }.encode();
         journal.keep_outcome(outcome, move |kept| match kept {
             Ok(record) => {
-                let repetitions = registered.end(Some((&answer, record)));
-                self.tell(repetitions, answer);
+                let waiters = registered.end(Some((&answer, record)));
+                self.tell(waiters, answer);
             }
             // The next process may have another outcome: nobody hears of this one.
-            Err(Lost) => PendingAnswer { registration: Some(registered), ..self }.fail(stopping_error()),
+            Err(Lost) => PendingAnswer { registration: Some(registered), ..self }.give_up(stopping_error()),
         });
     }
 
-    fn tell(self, repetitions: Vec<Repetition>, answer: Answer) {
-        for repetition in repetitions {
+    fn tell(self, waiters: Waiters<Repetition>, answer: Answer) {
+        for repetition in waiters.repetitions {
             repetition.answer(answer.clone());
         }
         self.publish(answer);
+        waiters.cancellers.into_iter().for_each(Repetition::confirm);
     }
 
     /// Leaves the request, and the repetitions that have joined it, to the next process.
     fn leave(mut self) {
-        let repetitions = self.registration.take().map(|registered| registered.end(None)).unwrap_or_default();
-        for Repetition { pending, waiting } in repetitions {
+        let waiters = self.registration.take().map(|registered| registered.end(None)).unwrap_or_default();
+        for Repetition { pending, waiting } in waiters.repetitions.into_iter().chain(waiters.cancellers) {
             // One whose publisher was promised nothing is told that it was for nothing.
             pending.fail(stopping_error());
             drop(waiting);
@@ -200,22 +236,21 @@ impl Drop for WayBack {
 }
 
 impl Registered {
-    /// Registered there under this name; `account` pays for remembering the outcome.
+    /// Registered there under this name.
     pub fn new(
         deduplicator: Arc<RequestDeduplicator>,
         journal: Option<Arc<RequestJournal>>,
-        key: Key,
-        fingerprint: Fingerprint,
-        account: Arc<str>,
+        names: Names,
+        cancellation: Option<Arc<Cancellation>>,
     ) -> Registered {
-        Registered { deduplicator, journal, key, fingerprint, account, has_ended: false }
+        Registered { deduplicator, journal, names, cancellation, has_ended: false }
     }
 
     /// The request has ended, with an outcome that is to be remembered, and its record if there is one, or with none.
     /// Returns who has waited for it.
-    fn end(mut self, outcome: Option<(&Answer, Option<RecordId>)>) -> Vec<Repetition> {
+    fn end(mut self, outcome: Option<(&Answer, Option<RecordId>)>) -> Waiters<Repetition> {
         self.has_ended = true;
-        self.deduplicator.end(&self.key, &self.account, outcome, Instant::now())
+        self.deduplicator.end(&self.names.key, &self.names.account, outcome, Instant::now())
     }
 }
 
@@ -225,7 +260,8 @@ impl Drop for Registered {
             return;
         }
         let error = telemetry::internal_error("a request was given up without an outcome");
-        for repetition in self.deduplicator.end(&self.key, &self.account, None, Instant::now()) {
+        let waiters = self.deduplicator.end(&self.names.key, &self.names.account, None, Instant::now());
+        for repetition in waiters.repetitions.into_iter().chain(waiters.cancellers) {
             let id = repetition.pending.way_back.id.clone();
             repetition.answer(Answer::failed(id, error.clone()));
         }
@@ -239,6 +275,21 @@ impl Repetition {
         pending.publish(answer);
         // Whoever waits until nothing waits any more waits for the answer too.
         drop(waiting);
+    }
+}
+
+impl Repetition {
+    /// The request that it was to cancel has ended so.
+    fn confirm(self) {
+        let Repetition { pending, waiting } = self;
+        let answer = Answer::done(pending.way_back.id.clone());
+        pending.settle(answer, true);
+        drop(waiting);
+    }
+
+    /// Nothing is cancelled, for this reason.
+    pub fn refuse(self, error: WireError) -> Refusal {
+        Refusal::of_waiting(self.pending, error, self.waiting)
     }
 }
 

@@ -48,5 +48,7 @@ fn may_ask_for(code: &Code, who: Who, access: &Access, programs: &Programs) -> R
         // What it has is its own, whatever it may still send.
         Code::Modules(ModulesRequest::List | ModulesRequest::Remove(_)) => Ok(()),
         Code::Source(_) | Code::Files(_) => access.may_offload(who, Offload::Source),
+        // It reaches no request but those of its own client.
+        Code::Cancel(_) => Ok(()),
     }
 }

@@ -1,14 +1,16 @@
 //! Whether the request has come before, under the same `id`.
 
-use super::answer::{PendingAnswer, Refusal, Registered, Repetition, RequestDeduplicator};
+use super::answer::{Names, PendingAnswer, Refusal, Registered, Repetition, RequestDeduplicator};
 use super::decode::Asked;
 use super::identify::Identified;
 use super::journal::RequestJournal;
+use crate::cancellation::Cancellation;
 use crate::deduplication::Registration;
 use crate::modules::Digest;
 use crate::suspects::Watched;
 use crate::wasm::workers::Waiting;
 use offload_protocol::error::WireError;
+use offload_protocol::request::Code;
 use std::sync::Arc;
 
 /// A request that is to be run: the first of its name, or one without a name.
@@ -32,12 +34,14 @@ pub fn deduplicate(
     };
     let kept = pending.way_back.kept.clone();
     let repetition = Repetition { pending, waiting };
-    match deduplicator.begin(&key, fingerprint, repetition, asked.arrived) {
+    // A request that cancels another one has nothing to end.
+    let cancellation = (!matches!(asked.request.code, Code::Cancel(_))).then(Arc::<Cancellation>::default);
+    match deduplicator.begin(&key, fingerprint, repetition, cancellation.clone(), asked.arrived) {
         Registration::First(Repetition { mut pending, waiting }) => {
             let account = asked.client.account.clone();
-            let registered =
-                Registered::new(deduplicator.clone(), journal.cloned(), key, fingerprint, account);
-            pending.registration = Some(registered);
+            let names = Names { key, fingerprint, account };
+            pending.registration =
+                Some(Registered::new(deduplicator.clone(), journal.cloned(), names, cancellation));
             Ok(Some(First { asked, pending, waiting, digest, watched }))
         }
         Registration::InFlight => {

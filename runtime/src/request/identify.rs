@@ -46,7 +46,7 @@ pub fn identify(accepted: Accepted, programs: &Programs, suspects: Option<&Arc<S
 }
 
 /// What names the request; `None` for one that nobody can repeat.
-fn key(client: &Client, reply_id: &Arc<str>, id: &RequestId) -> Option<Key> {
+pub(super) fn key(client: &Client, reply_id: &Arc<str>, id: &RequestId) -> Option<Key> {
     let reply_to = match (&**reply_id, &client.flow) {
         ("", flow) if flow.is_empty() => return None,
         ("", flow) => ReplyTo::Connection(flow.clone()),

@@ -4,6 +4,7 @@ use super::address::address;
 use super::admit::{Admission, admit};
 use super::answer::Refusal;
 use super::authorize::authorize;
+use super::cancel::cancel;
 use super::decode::decode;
 use super::deduplicate::deduplicate;
 use super::dispatch::dispatch;
@@ -16,12 +17,15 @@ use super::services::Services;
 use super::tasks::Tasks;
 use crate::ingress::{Delivery, Sink};
 use std::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 /// The way of all requests, through these services.
 pub struct Pipeline {
     services: Services,
     admission: Admission,
     tasks: Tasks,
+    /// Cancelled when all that an earlier process has left has gone this way.
+    recovered: CancellationToken,
 }
 
 impl Sink for Pipeline {
@@ -42,7 +46,12 @@ impl Sink for Pipeline {
 impl Pipeline {
     /// Through these services; what waits does so on `tasks`' runtime.
     pub fn new(services: Services) -> Pipeline {
+        let recovered = CancellationToken::new();
+        if services.journal.is_none() {
+            recovered.cancel();
+        }
         Pipeline {
+            recovered,
             admission: Admission::new(services.workers.clone()),
             tasks: Tasks::new(services.runtime.clone()),
             services,
@@ -67,10 +76,18 @@ impl Pipeline {
         let identified = identify(accepted, &settings.programs, services.suspects.as_ref());
         let (deduplicator, journal) = (&services.deduplicator, services.journal.as_ref());
         let Some(first) = deduplicate(identified, deduplicator, journal)? else { return Ok(()) };
-        let resolved = resolve(keep(first)?, services, &settings, &access)?;
+        let Some(first) = cancel(keep(first)?, services, &self.recovered, &self.tasks)? else {
+            return Ok(());
+        };
+        let resolved = resolve(first, services, &settings, &access)?;
         let Some(resolved) = set_poison_aside(resolved, services, &self.tasks) else { return Ok(()) };
         dispatch(resolved, services, &self.tasks);
         Ok(())
+    }
+
+    /// All that an earlier process has left has gone this way.
+    pub(super) fn recovered(&self) {
+        self.recovered.cancel();
     }
 
     /// What lets requests in.

@@ -46,7 +46,7 @@ pub async fn run_again(
     ingress: Arc<dyn Ingress>,
 ) {
     if records.is_empty() {
-        return;
+        return pipeline.recovered();
     }
     let (at, now) = (Instant::now(), Moment::now());
     tracing::info!(requests = records.len(), "requests that an earlier process has accepted are run again");
@@ -71,6 +71,7 @@ pub async fn run_again(
         pipeline.deliver_from(Origin::Journal(kept, waiting), delivery, arrived);
         pipeline.dispatch();
     }
+    pipeline.recovered();
 }
 
 async fn read(journal: &Arc<RequestJournal>, record: Record) -> Option<Arrived> {

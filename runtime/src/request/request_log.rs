@@ -71,5 +71,6 @@ fn what(code: &Code) -> String {
         Code::Program(name) => format!("program {name}"),
         Code::DefaultProgram => "the default program".to_owned(),
         Code::Modules(modules) => modules.to_string(),
+        Code::Cancel(id) => format!("the cancelling of {id}"),
     }
 }

@@ -47,6 +47,7 @@ impl Run {
     pub fn into_job(self, module: ReadyModule) -> Job {
         let ReadyModule { name, artifact, folder } = module;
         let Run { pending, waiting, watched, timing, budget, given, .. } = self;
+        let cancellation = pending.cancellation().cloned();
         let (key, load) = waiting.into_job();
         Job {
             key,
@@ -57,6 +58,7 @@ impl Run {
             arrived: timing.arrived,
             deadline: timing.deadline,
             watched,
+            cancellation,
             was_lost: false,
             done: Box::new(move |outcome| pending.finish(outcome)),
         }

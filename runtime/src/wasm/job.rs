@@ -2,6 +2,7 @@
 
 use super::artifact::Artifact;
 use super::guest::{Budget, Ended, Input};
+use crate::cancellation::Cancellation;
 use crate::flow::Flow;
 use crate::suspects::Watched;
 use offload_policy::Load;
@@ -29,10 +30,19 @@ pub struct Job {
     pub deadline: Option<Instant>,
     /// What knows it again if it crashes the gateway.
     pub watched: Option<Watched>,
+    /// What tells that it is cancelled, if it can be.
+    pub cancellation: Option<Arc<Cancellation>>,
     /// Whether it ran on a worker that was lost: once it is run again, and not twice.
     pub was_lost: bool,
     /// Takes the outcome, on the worker's thread. Called at most once; dropped where the worker panics with it in hand.
     pub done: Box<dyn FnOnce(RunOutcome) + Send>,
+}
+
+impl Job {
+    /// Whether it is not to be run, or to end.
+    pub fn is_cancelled(&self) -> bool {
+        self.cancellation.as_ref().is_some_and(|cancellation| cancellation.is_cancelled())
+    }
 }
 
 /// What became of a job.
@@ -48,7 +58,7 @@ pub enum RunOutcome {
     },
     /// Its deadline came before a slot did.
     Expired,
-    /// The gateway stopped before it could start.
+    /// The gateway stopped, or it was cancelled, before it could start.
     NotStarted,
     /// The gateway stopped while it ran.
     Stopped,

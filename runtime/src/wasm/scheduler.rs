@@ -8,6 +8,7 @@ use super::job::{Job, Key, RunOutcome};
 use super::memory::GuestMemory;
 use super::ready_list::ReadyList;
 use super::rehearsal::{Point, rehearse};
+use crate::cancellation::Cancellation;
 use crate::deadline::reached;
 use crate::modules::Digest;
 use crate::suspects::{Permit, Suspects, Watched};
@@ -103,7 +104,7 @@ impl Scheduler {
     ///
     /// # Errors
     ///
-    /// The job, when the workers have stopped.
+    /// The job, when the workers have stopped, or it is cancelled.
     pub fn submit(&self, job: Job) -> Result<(), Box<Job>> {
         let deadline = job.deadline.map(|deadline| deadline.saturating_duration_since(self.epoch));
         let submission = Submission {
@@ -115,10 +116,13 @@ impl Scheduler {
             wall: job.budget.wall,
             job,
         };
+        if let Some(cancellation) = &submission.job.cancellation {
+            cancellation.queued(&submission.key);
+        }
         {
             let mut dispatcher = self.lock();
-            // Looked at under the lock: what is pushed before the stop is found by it.
-            if self.is_stopped() {
+            // Looked at under the lock: what is pushed before the stop, or before it is cancelled, is found then.
+            if self.is_stopped() || submission.job.is_cancelled() {
                 return Err(Box::new(submission.job));
             }
             if submission.job.watched.as_ref().is_some_and(Watched::is_alone) {
@@ -133,6 +137,16 @@ impl Scheduler {
             self.deadline_changed.notify_one();
         }
         Ok(())
+    }
+
+    /// Takes a job that is cancelled out of the queue, if it is there; it counts as waiting until it is withdrawn.
+    pub fn take_cancelled(&self, cancellation: &Arc<Cancellation>) -> Option<Job> {
+        let key = cancellation.queued_as()?;
+        let is_it = |job: &Job| job.cancellation.as_ref().is_some_and(|its| Arc::ptr_eq(its, cancellation));
+        let mut dispatcher = self.lock();
+        let job = dispatcher.take_queued(key, is_it)?;
+        self.count_queued(&dispatcher);
+        Some(job)
     }
 
     /// What this worker does next; those of its guests that were `woken` can go on.

@@ -15,6 +15,7 @@ use super::rehearsal::{Point, rehearse};
 use super::scheduler::Scheduler;
 use super::slice_clock::SliceClock;
 use super::ticker::Ticks;
+use crate::cancellation::cancelled_error;
 use crate::flow::Name;
 use crate::suspects::{Execution, Watched};
 use crate::telemetry;
@@ -250,6 +251,10 @@ impl Worker {
     fn start(&mut self, id: GuestId, mut job: Job, ends: Time) {
         let started = Instant::now();
         let queued = started.saturating_duration_since(job.arrived);
+        if job.is_cancelled() {
+            self.release(id);
+            return (job.done)(RunOutcome::NotStarted);
+        }
         let execution = job.watched.take().map(Watched::begin);
         rehearse(Point::Start);
         let loaded = match self.load(&job.artifact, job.key.account(), started) {
@@ -265,6 +270,10 @@ impl Worker {
         let memory = self.scheduler.memory.lease(job.key.account().clone());
         let fuel_used = Arc::new(AtomicU64::new(0));
         let program = loaded.program.clone();
+        let waker = Arc::new(GuestWaker::new(id, self.ready_list.clone()));
+        if let Some(cancellation) = &job.cancellation {
+            cancellation.started(Waker::from(waker.clone()));
+        }
         self.guests.insert(
             id,
             Guest {
@@ -277,7 +286,7 @@ impl Worker {
                     fuel_used.clone(),
                 )),
                 loaded,
-                waker: Arc::new(GuestWaker::new(id, self.ready_list.clone())),
+                waker,
                 fuel_used,
                 cpu_limit: job.budget.cpu,
                 ends,
@@ -293,8 +302,12 @@ impl Worker {
 
     /// Runs a guest until it ends, sleeps, or its slice is over.
     fn slice(&mut self, id: GuestId, clock: SliceClock) {
-        self.ticks.want();
         let guest = self.guests.get_mut(id);
+        if guest.job.is_cancelled() {
+            let ended = guest.ended_by(cancelled_error());
+            return self.end(id, ended);
+        }
+        self.ticks.want();
         guest.waker.rearm();
         let waker = Waker::from(guest.waker.clone());
         let future = guest.future.as_mut();
@@ -312,8 +325,12 @@ impl Worker {
             Ok(Poll::Ready(ended)) => self.finish(id, took, ended),
             Err(_) => self.finish(id, took, Ended::failed(telemetry::internal_error("a host call panicked"))),
             Ok(Poll::Pending) => {
-                if !self.scheduler.slice_ended(self.index, id, took) {
-                    let guest = self.guests.get(id);
+                let may_go_on = self.scheduler.slice_ended(self.index, id, took);
+                let guest = self.guests.get(id);
+                if guest.job.is_cancelled() {
+                    let ended = guest.ended_by(cancelled_error());
+                    self.end(id, ended);
+                } else if !may_go_on {
                     let ended = guest.ended_by(guest.cpu_error());
                     self.end(id, ended);
                 }

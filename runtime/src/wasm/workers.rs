@@ -9,6 +9,7 @@ use super::occupancy::Occupancy;
 use super::scheduler::Scheduler;
 use super::ticker::Ticker;
 use super::worker_factory::WorkerFactory;
+use crate::cancellation::Cancellation;
 use crate::config::Config;
 use crate::suspects::Suspects;
 use offload_policy::{Busy, DispatcherLimits, Load};
@@ -16,6 +17,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
+use tokio::sync::OwnedSemaphorePermit;
 
 pub use super::job::{Job, Key, RunOutcome};
 
@@ -103,13 +105,13 @@ impl Workers {
     /// [`Busy`] when this client, its account, or all of them have too much waiting.
     pub fn admit(self: &Arc<Self>, key: &Key, load: Load) -> Result<Waiting, Busy> {
         self.scheduler.admit(key, load)?;
-        Ok(Waiting { workers: self.clone(), key: key.clone(), load, submitted: false })
+        Ok(Waiting { workers: self.clone(), key: key.clone(), load, submitted: false, _permit: None })
     }
 
     /// Counts a request as waiting that an earlier process has admitted, whatever else waits by now.
     pub fn readmit(self: &Arc<Self>, key: &Key, load: Load) -> Waiting {
         self.scheduler.readmit(key, load);
-        Waiting { workers: self.clone(), key: key.clone(), load, submitted: false }
+        Waiting { workers: self.clone(), key: key.clone(), load, submitted: false, _permit: None }
     }
 
     /// What a request may hold in memory to be ever admitted, in bytes.
@@ -121,6 +123,15 @@ impl Workers {
     pub fn submit(&self, job: Job) {
         if let Err(job) = self.scheduler.submit(job) {
             self.turn_away(*job);
+        }
+    }
+
+    /// Ends the request that this belongs to: where it waits, at its next slice where it runs, or soon where a task has
+    /// it.
+    pub fn cancel(&self, cancellation: &Arc<Cancellation>) {
+        cancellation.cancel();
+        if let Some(job) = self.scheduler.take_cancelled(cancellation) {
+            self.turn_away(job);
         }
     }
 
@@ -188,9 +199,17 @@ pub struct Waiting {
     key: Key,
     load: Load,
     submitted: bool,
+    _permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Waiting {
+    /// With a permit that it gives back with its room.
+    pub fn with(self, permit: OwnedSemaphorePermit) -> Waiting {
+        let mut waiting = self;
+        waiting._permit = Some(permit);
+        waiting
+    }
+
     /// The request becomes a job, which counts from here on: whose it is, and what it was admitted with.
     pub fn into_job(mut self) -> (Key, Load) {
         self.submitted = true;

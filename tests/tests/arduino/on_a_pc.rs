@@ -10,7 +10,8 @@ use crate::{here, library, toolchain};
 fn its_cases_pass() -> Result<()> {
     let mut sources = toolchain::sources(&library().join("src"), "cpp")?;
     sources.push(here().join("pc/cases.cpp"));
-    let includes = [here().join("pc"), library().join("src")].map(|folder| format!("-I{}", folder.display()));
+    let includes =
+        [library().join("extras/pc"), library().join("src")].map(|folder| format!("-I{}", folder.display()));
     let flags = [
         "-std=c++11",
         "-Og",

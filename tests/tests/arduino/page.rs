@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
+use offload_tests::document::{Example, blocks, commands, example};
 use offload_tests::{PATIENCE, built};
 use tempfile::TempDir;
 use tokio::process::Command;
@@ -19,10 +20,11 @@ const GATEWAY_THEN: &str = "mkfifo out; sh -c \"$0\" > out 2> log & exec 3< out;
 
 #[tokio::test]
 async fn a_password_lets_mosquitto_in_and_the_first_sketch() -> Result<()> {
-    let page = Page::read()?;
-    let gateway = page.commands("--listen 0.0.0.0:1883")?;
+    let page = page()?;
+    let gateway = commands(&page, "--listen 0.0.0.0:1883")?;
     let reader = Reader::new()?;
-    let (device, answer) = page.example("mosquitto_rr -h gateway.local -u dev1")?;
+    let Example { commands: device, output: answer, .. } =
+        example(&page, "mosquitto_rr -h gateway.local -u dev1")?;
     let firmware = board::example("Add", "add-of-the-page")?;
     // A terminal at which nobody types.
     let board = format!(
@@ -38,9 +40,9 @@ async fn a_password_lets_mosquitto_in_and_the_first_sketch() -> Result<()> {
 
 #[tokio::test]
 async fn a_certificate_lets_a_board_with_tls_in() -> Result<()> {
-    let page = Page::read()?;
-    let gateway = page.commands("--device dev2")?;
-    let (device, answer) = page.example("--cert keys/dev2.pem")?;
+    let page = page()?;
+    let gateway = commands(&page, "--device dev2")?;
+    let Example { commands: device, output: answer, .. } = example(&page, "--cert keys/dev2.pem")?;
     let shown = Reader::new()?.types(&["sh", "-c", GATEWAY_THEN, &gateway, &device]).await?;
     ensure!(words(&shown) == words(&answer), "{shown}");
     Ok(())
@@ -49,9 +51,9 @@ async fn a_certificate_lets_a_board_with_tls_in() -> Result<()> {
 /// The bridge has a file of its own in the page; that it stands is seen by an answer.
 #[tokio::test]
 async fn a_mosquitto_carries_a_board_without_tls() -> Result<()> {
-    let page = Page::read()?;
-    let gateway = page.commands("--device site1")?;
-    let beside = page.commands("mosquitto -c site1.conf")?;
+    let page = page()?;
+    let gateway = commands(&page, "--device site1")?;
+    let beside = commands(&page, "mosquitto -c site1.conf")?;
     let ask = "until mosquitto_rr -h 127.0.0.2 -t localCode/dev1 -e result/dev1 -m '5 7' -W 2 2> /dev/null; do :; done";
     // The gateway is on the same machine here, and listens on another of its addresses. Root's Mosquitto becomes
     // another user, and Debian keeps servers where not everyone's `PATH` leads.
@@ -64,8 +66,8 @@ async fn a_mosquitto_carries_a_board_without_tls() -> Result<()> {
 
 #[tokio::test]
 async fn a_module_becomes_the_bytes_of_the_example() -> Result<()> {
-    let page = Page::read()?;
-    let (commands, answer) = page.example("od -A n")?;
+    let page = page()?;
+    let Example { commands, output: answer, .. } = example(&page, "od -A n")?;
     let reader = Reader::new()?;
     let shown = reader.types(&["sh", "-c", &commands]).await?;
     assert_eq!(shown, answer);
@@ -83,9 +85,9 @@ async fn a_module_becomes_the_bytes_of_the_example() -> Result<()> {
 
 #[tokio::test]
 async fn the_library_is_copied_as_the_ide_finds_it() -> Result<()> {
-    let page = Page::read()?;
+    let page = page()?;
     let reader = Reader::new()?;
-    reader.types(&["sh", "-ec", &page.commands("cp -r clients/arduino")?]).await?;
+    reader.types(&["sh", "-ec", &commands(&page, "cp -r clients/arduino")?]).await?;
     let copied = reader.folder.path().join("Arduino/libraries/Offload");
     for file in ["library.properties", "keywords.txt", "src/Offload.h", "examples/Add/Add.ino"] {
         ensure!(copied.join(file).is_file(), "{file} is missing");
@@ -96,12 +98,12 @@ async fn the_library_is_copied_as_the_ide_finds_it() -> Result<()> {
 /// Sketches in the page are those that compile, or parts of them.
 #[test]
 fn its_sketches_are_the_examples() -> Result<()> {
-    let page = Page::read()?;
+    let page = page()?;
     let examples: Vec<String> = crate::toolchain::sources(&crate::library().join("examples"), "ino")?
         .iter()
         .map(fs::read_to_string)
         .collect::<std::io::Result<_>>()?;
-    let mut sketches = page.0.iter().filter(|block| block.language == "cpp").peekable();
+    let mut sketches = blocks(&page).filter(|block| block.language == "cpp").peekable();
     ensure!(sketches.peek().is_some(), "the page has no sketches");
     for sketch in sketches {
         ensure!(
@@ -118,54 +120,8 @@ fn words(text: &str) -> Vec<&str> {
     text.split_whitespace().collect()
 }
 
-/// The page's blocks.
-struct Page(Vec<Block>);
-
-struct Block {
-    language: String,
-    text: String,
-}
-
-impl Page {
-    fn read() -> Result<Page> {
-        let text = fs::read_to_string(repository().join("docs/devices/arduino.md"))?;
-        let mut blocks = Vec::new();
-        let mut lines = text.lines();
-        while let Some(line) = lines.next() {
-            if let Some(language) = line.strip_prefix("```") {
-                let text = lines
-                    .by_ref()
-                    .take_while(|line| *line != "```")
-                    .map(|line| format!("{line}\n"))
-                    .collect();
-                blocks.push(Block { language: language.to_owned(), text });
-            }
-        }
-        Ok(Page(blocks))
-    }
-
-    /// The one block of commands with these words.
-    fn commands(&self, words: &str) -> Result<String> {
-        Ok(self.0[self.place(words)?].text.clone())
-    }
-
-    /// The same, and what it shows.
-    fn example(&self, words: &str) -> Result<(String, String)> {
-        let place = self.place(words)?;
-        let shown = self.0.get(place + 1).filter(|block| block.language == "text");
-        Ok((
-            self.0[place].text.clone(),
-            shown.with_context(|| format!("{words} shows nothing"))?.text.clone(),
-        ))
-    }
-
-    fn place(&self, words: &str) -> Result<usize> {
-        let has = |block: &Block| block.language == "sh" && block.text.contains(words);
-        let mut places = (0..self.0.len()).filter(|place| has(&self.0[*place]));
-        let place = places.next().with_context(|| format!("the page has no commands with {words}"))?;
-        ensure!(places.next().is_none(), "the page has two blocks with {words}");
-        Ok(place)
-    }
+fn page() -> Result<String> {
+    Ok(fs::read_to_string(repository().join("docs/devices/arduino.md"))?)
 }
 
 /// Somebody in a folder that looks like the repository, after `cargo xtask guests`; it is their home, too.

@@ -132,6 +132,7 @@ impl Fed {
             arrived: Instant::now(),
             deadline: None,
             watched: None,
+            cancellation: None,
             was_lost: false,
             done: Box::new(move |outcome| {
                 let ended = matches!(&outcome, RunOutcome::Ran { ended: Ended { result: Ok(0), stdout, .. }, .. }

@@ -23,19 +23,8 @@ void OffloadAnswerReader::into(void *buffer, uint16_t size) {
 
 void OffloadAnswerReader::begin(const char *id) {
   expected_ = id;
-  tag_ = more_ = depth_ = word_size_ = 0;
-  field_ = OffloadField::None;
-  broken_ = opened_ = has_total_ = has_message_ = line_ended_ = false;
-  stored_ = 0;
-  bytes_ = skip_ = 0;
-  left_[0] = 0;
-  id_ = OtherId;
+  memset(static_cast<OffloadAnswer *>(this), 0, sizeof(OffloadAnswer));
   kind_ = OFFLOAD_UNKNOWN;
-  status_ = Error;
-  exit_code_ = 0;
-  run_us_ = offset_ = total_ = 0;
-  text_size_ = 0;
-  text_[0] = 0;
 }
 
 void OffloadAnswerReader::setText(const char *in_flash) {

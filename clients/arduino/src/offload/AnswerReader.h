@@ -11,8 +11,45 @@
 #define OFFLOAD_TEXT 64
 #endif
 
+/* What is known of an answer while it is read; all zero at its begin: an assignment to each field would cost flash. */
+struct OffloadAnswer {
+  enum Id : uint8_t { OtherId, SameId, NullId };
+  enum Status : uint8_t { Error, Ok, Exit };
+
+  uint16_t stored_;
+
+  /* Of CBOR: bytes of the leading tag that were there; the head of the current item; bytes of its number to come, and
+   * the number; bytes of its string to come; items to be left out; items to come in the envelope and in `error`. */
+  uint8_t tag_;
+  uint8_t head_;
+  uint8_t more_;
+  bool opened_;
+  bool broken_;
+  uint8_t depth_;
+  uint32_t value_;
+  uint32_t bytes_;
+  uint16_t skip_;
+  uint16_t left_[2];
+
+  OffloadField field_;
+  char word_[OFFLOAD_WORD];
+  uint8_t word_size_;
+  Id id_;
+  bool has_total_;
+  bool has_message_;
+  bool line_ended_;
+  int8_t kind_;
+  Status status_;
+  int32_t exit_code_;
+  uint32_t run_us_;
+  uint32_t offset_;
+  uint32_t total_;
+  uint8_t text_size_;
+  char text_[OFFLOAD_TEXT];
+};
+
 /* Is made with all its bytes zero (`OffloadAnswerReader()`). */
-class OffloadAnswerReader {
+class OffloadAnswerReader : OffloadAnswer {
 public:
   /* Where the output goes. What is there is lost when an answer comes, even a late one to another request. */
   void into(void *buffer, uint16_t size);
@@ -43,9 +80,6 @@ public:
   void setText(const char *in_flash);
 
 private:
-  enum Id : uint8_t { OtherId, SameId, NullId };
-  enum Status : uint8_t { Ok, Exit, Error };
-
   void head();
   void string();
   void content(uint8_t byte);
@@ -58,37 +92,7 @@ private:
 
   uint8_t *buffer_;
   uint16_t size_;
-  uint16_t stored_;
   const char *expected_;
-
-  /* Of CBOR: bytes of the leading tag that were there; the head of the current item; bytes of its number to come, and
-   * the number; bytes of its string to come; items to be left out; items to come in the envelope and in `error`. */
-  uint8_t tag_;
-  uint8_t head_;
-  uint8_t more_;
-  bool opened_;
-  bool broken_;
-  uint8_t depth_;
-  uint32_t value_;
-  uint32_t bytes_;
-  uint16_t skip_;
-  uint16_t left_[2];
-
-  OffloadField field_;
-  char word_[OFFLOAD_WORD];
-  uint8_t word_size_;
-  Id id_;
-  bool has_total_;
-  bool has_message_;
-  bool line_ended_;
-  int8_t kind_;
-  Status status_;
-  int32_t exit_code_;
-  uint32_t run_us_;
-  uint32_t offset_;
-  uint32_t total_;
-  uint8_t text_size_;
-  char text_[OFFLOAD_TEXT];
 };
 
 #endif

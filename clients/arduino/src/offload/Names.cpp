@@ -34,6 +34,10 @@ const char OFFLOAD_KINDS[] PROGMEM = "malformed\0"
                                      "cancelled\0"
                                      "unreachable\0";
 
+const char OFFLOAD_LIMITS[] PROGMEM = "fuel\0"
+                                      "memory\0"
+                                      "timeout_ms\0";
+
 /* In the order of their codes, from OFFLOAD_TIMEOUT down. */
 static const char MEANINGS[] PROGMEM = "no answer in time\0"
                                        "no connection to the broker\0"

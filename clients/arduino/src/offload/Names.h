@@ -23,6 +23,8 @@ enum class OffloadField : uint8_t {
 /* Lists of words, each with its end, and an empty one behind the last. */
 extern const char OFFLOAD_FIELDS[] PROGMEM;
 extern const char OFFLOAD_KINDS[] PROGMEM;
+/* A request's limits. */
+extern const char OFFLOAD_LIMITS[] PROGMEM;
 
 /* Bytes of the longest word of both, and its end. */
 const uint8_t OFFLOAD_WORD = 14;

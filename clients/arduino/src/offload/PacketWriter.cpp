@@ -93,9 +93,19 @@ void OffloadPacketWriter::question() {
 
   byte(0xD9);
   two(0xD9F7);
-  head(CBOR_MAP, 4 + (request.count_ != 0) + (request.input_size_ != 0));
+  if (question_.cancels) {
+    head(CBOR_MAP, 1);
+    key(PSTR("cancel"));
+    cbor(request.id_);
+    return;
+  }
+  uint8_t fields = 4 + (request.count_ != 0) + (request.input_size_ != 0);
+  for (uint32_t most : request.limits_) {
+    fields += most != 0;
+  }
+  head(CBOR_MAP, fields);
   key(PSTR("id"));
-  cbor(question_.id);
+  cbor(request.id_);
   if (question_.carriesCode()) {
     key(PSTR("module"));
     head(CBOR_BYTES, request.code_.size_);
@@ -106,10 +116,15 @@ void OffloadPacketWriter::question() {
     cbor(name);
   }
   arguments();
-  key(PSTR("stdout_offset"));
-  head(CBOR_UNSIGNED, question_.offset);
-  key(PSTR("stdout_length"));
-  head(CBOR_UNSIGNED, question_.length);
+  const char *limit = OFFLOAD_LIMITS;
+  for (uint32_t most : request.limits_) {
+    if (most) {
+      field(limit, most);
+    }
+    limit += strlen_P(limit) + 1;
+  }
+  field(PSTR("stdout_offset"), question_.offset);
+  field(PSTR("stdout_length"), question_.length);
 }
 
 void OffloadPacketWriter::arguments() {
@@ -193,6 +208,11 @@ void OffloadPacketWriter::head(uint8_t major, uint32_t number) {
 void OffloadPacketWriter::cbor(const char *text) {
   head(CBOR_TEXT, strlen(text));
   chars(text);
+}
+
+void OffloadPacketWriter::field(const char *in_flash, uint32_t number) {
+  key(in_flash);
+  head(CBOR_UNSIGNED, number);
 }
 
 void OffloadPacketWriter::key(const char *in_flash) {

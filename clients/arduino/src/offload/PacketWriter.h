@@ -16,17 +16,20 @@ struct OffloadIdentity {
   bool at_most_once;
 };
 
-/* Bytes of a request's id, with its end: twice 32 bits in hexadecimal digits, and a hyphen. */
+/* Bytes of an id that is made here, with its end: twice 32 bits in hexadecimal digits, and a hyphen. */
 const uint8_t OFFLOAD_ID = 18;
 
 /* A request, and what of its answer is asked for. */
 struct OffloadQuestion {
   OffloadRequest request;
+  /* Of a request that has none of its own. */
   char id[OFFLOAD_ID];
   uint32_t offset;
   uint16_t length;
   /* Whether the module's own bytes go with it, where it has a digest. */
   bool with_code;
+  /* Whether the request is to be cancelled instead. */
+  bool cancels;
   bool carriesCode() const { return request.code_.reader_ && (with_code || !request.code_.digest_); }
 };
 
@@ -64,6 +67,7 @@ private:
   void head(uint8_t major, uint32_t number);
   void cbor(const char *text);
   void key(const char *in_flash);
+  void field(const char *in_flash, uint32_t number);
 
   const OffloadIdentity &identity_;
   const OffloadQuestion &question_;

@@ -34,6 +34,9 @@ struct OffloadState {
   /* Whether the question is to be sent now, and with the code's own bytes. */
   bool due_;
   bool with_code_;
+  /* Whether the request is to be cancelled, and whether anything of it has been sent. */
+  bool cancelling_;
+  bool asked_;
   /* Whether the Client can say how much it takes. */
   bool paced_;
   /* Whether the broker has refused the last connection. */

@@ -63,6 +63,7 @@ impl Comparison {
                 arrived: Instant::now(),
                 deadline: None,
                 watched,
+                cancellation: None,
                 was_lost: false,
                 // Whoever has asked may have stopped waiting.
                 done: Box::new(move |outcome| drop(sender.send(outcome))),

@@ -2,6 +2,7 @@
 
 use super::UNNAMED;
 use super::comparison::{Compared, Comparison};
+use crate::cancellation::cancelled;
 use crate::request::answer::Refusal;
 use crate::request::run::Run;
 use crate::request::services::Services;
@@ -36,6 +37,7 @@ async fn build_and_run(
     let comparison = comparison.map(|comparison| (comparison, input.clone()));
     let outcome = tokio::select! {
         outcome = source_backend.run(&client, &source, input, &budget, memory, timing) => outcome,
+        () = cancelled(pending.cancellation()) => Ok(RunOutcome::Stopped),
         () = stop.cancelled() => Ok(RunOutcome::Stopped),
     };
     match (outcome, comparison) {

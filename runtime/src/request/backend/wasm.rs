@@ -1,6 +1,7 @@
 //! Requests that run as guests: on the spot if their module is ready, else when it is prepared.
 
 use super::{Module, ReadyModule};
+use crate::cancellation::{cancelled, cancelled_error};
 use crate::client::Client;
 use crate::deadline::reached;
 use crate::modules::{Artifact, Modules};
@@ -38,8 +39,8 @@ pub fn start(module: Module, run: Run, services: &Services, tasks: &Tasks) {
     }
 }
 
-/// Prepares the request's module and submits it, unless its time runs out first. Preparing goes on even then: the next
-/// request for this module will find it done.
+/// Prepares the request's module and submits it, unless its time runs out first, or it is cancelled. When its time runs
+/// out preparing goes on: the next request for this module will find it done.
 async fn prepare(
     preparing: impl Future<Output = Result<ReadyModule, WireError>> + Send + 'static,
     run: Run,
@@ -50,6 +51,7 @@ async fn prepare(
     let prepared = tokio::spawn(async move {
         stopped.run_until_cancelled(preparing).await.unwrap_or_else(|| Err(stopping_error()))
     });
+    let abort = prepared.abort_handle();
     let error = tokio::select! {
         joined = prepared => match joined {
             Ok(Ok(module)) => return submit(module, run, workers, stop).await,
@@ -57,6 +59,11 @@ async fn prepare(
             Err(panic) => telemetry::internal_error(&format!("compile: {panic}")),
         },
         () = reached(run.timing.deadline.map(Into::into)) => expired_error(),
+        () = cancelled(run.pending.cancellation()) => {
+            // Nobody waits for a compiler that is still at work for this one alone.
+            abort.abort();
+            cancelled_error()
+        }
         () = stop.cancelled() => stopping_error(),
     };
     run.refuse(error).answer();

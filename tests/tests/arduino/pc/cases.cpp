@@ -462,6 +462,106 @@ static void a_busy_gateway_is_asked_again() {
   CHECK(board.gateway.wait(100) == 3);
 }
 
+/* A request that names its own id and limits. */
+static void a_request_has_the_id_and_the_limits_that_it_is_given() {
+  Board board;
+  board.gateway.start(board.add().id("meter 7, May").fuel(1000000).memory(65536).timeout(250), board.buffer, 16);
+  board.connect();
+  board.polls(10);
+  CHECK(board.network.sent() ==
+        packet(0x32, text("localCode/dev1") + two(2) + TAG + head(0xA0, 8) + word("id") + word("meter 7, May") +
+                         word("program") + word("add") + word("args") + head(0x80, 2) + word("5") + word("7") +
+                         word("fuel") + number(1000000) + word("memory") + number(65536) + word("timeout_ms") +
+                         number(250) + word("stdout_offset") + number(0) + word("stdout_length") + number(16)));
+  Answer answer;
+  answer.id = word("meter 7, May");
+  board.network.say(answer.packet());
+  board.polls(10);
+  CHECK(board.gateway.result() == 3 && board.gateway.runMicros() == 50);
+}
+
+static Bytes cancelling(int number, const Bytes &id = "7-1") {
+  return packet(0x32, text("localCode/dev1") + two(number) + TAG + head(0xA0, 1) + word("cancel") + word(id));
+}
+
+static void a_request_is_cancelled_at_the_gateway() {
+  Answer ended;
+  ended.id = NOTHING;
+  ended.output = "";
+  ended.total = 0;
+  /* Told by the cancelled request, by the cancelling, or by that there is nothing to cancel any more. */
+  const Bytes ends[] = {Answer::failed("cancelled", "cancelled").packet(), ended.packet(), [] {
+                          Answer gone = Answer::failed("not-found", "no such request");
+                          gone.id = NOTHING;
+                          return gone.packet();
+                        }()};
+  for (const Bytes &end : ends) {
+    Board board;
+    board.start();
+    board.connect();
+    board.polls(10);
+    CHECK(board.network.sent() == question(2));
+    board.gateway.cancel();
+    board.polls(10);
+    CHECK(board.network.sent() == cancelling(3) && board.gateway.pending());
+    /* Repeated until it is answered. */
+    board.network.say(puback(2) + puback(3));
+    board.polls(5100);
+    CHECK(board.network.sent() == cancelling(4));
+    board.network.say(end);
+    board.polls(10);
+    CHECK(board.gateway.result() == OFFLOAD_CANCELLED && Bytes(board.gateway.errorText()) == "cancelled");
+    CHECK(board.gateway.next(10) == OFFLOAD_CANCELLED);
+    /* The next request is none of that. */
+    board.network.sent();
+    board.start();
+    board.polls(10);
+    CHECK(board.network.sent().find(question(5, "7-2")) != Bytes::npos);
+  }
+}
+
+static void what_has_ended_by_itself_is_not_cancelled() {
+  Board board;
+  board.start();
+  board.connect();
+  board.polls(10);
+  board.gateway.cancel();
+  board.network.say(Answer().packet());
+  board.polls(10);
+  CHECK(board.gateway.result() == 3 && board.output() == "12\n");
+  board.gateway.cancel();
+  CHECK(board.gateway.result() == 3);
+}
+
+static void what_was_never_sent_is_cancelled_at_once() {
+  Board board;
+  board.start();
+  board.polls(10);
+  board.gateway.cancel();
+  CHECK(board.gateway.result() == OFFLOAD_CANCELLED);
+  board.network.sent();
+  board.network.say(CONNACK + suback(1));
+  board.polls(20);
+  CHECK(board.network.sent() == subscribe_packet(1));
+}
+
+static void a_request_is_cancelled_after_a_lost_connection() {
+  Board board;
+  board.start();
+  board.connect();
+  board.polls(10);
+  board.network.up = false;
+  board.polls(10);
+  board.gateway.cancel();
+  CHECK(board.gateway.pending());
+  board.network.sent();
+  board.polls(1300);
+  board.network.sent();
+  board.network.say(CONNACK + suback(3));
+  board.polls(20);
+  CHECK(board.network.sent() == subscribe_packet(3) + cancelling(4));
+}
+
 static void waiting_ends_when_it_is_told_to() {
   Board board;
   unsigned long began = now;
@@ -786,6 +886,11 @@ int main() {
       CASE(a_program_that_fails_gives_its_output_and_its_first_line),
       CASE(fields_that_are_not_known_are_left_out),
       CASE(a_busy_gateway_is_asked_again),
+      CASE(a_request_has_the_id_and_the_limits_that_it_is_given),
+      CASE(a_request_is_cancelled_at_the_gateway),
+      CASE(what_has_ended_by_itself_is_not_cancelled),
+      CASE(what_was_never_sent_is_cancelled_at_once),
+      CASE(a_request_is_cancelled_after_a_lost_connection),
       CASE(waiting_ends_when_it_is_told_to),
       CASE(calls_in_the_wrong_order_say_so),
       CASE(a_long_answer_comes_in_parts),

@@ -35,7 +35,9 @@ void loop() {
   const char *args[] = {"5", "7"};
   length = gateway.run("add", args, 2, answer, sizeof answer, 10000);
   length = gateway.next(1000);
-  length = gateway.run(OffloadRequest::module(OffloadCode::flash(MODULE, 1).digest("sha256:")).input("x", 1), answer,
-                       sizeof answer, 10000);
+  OffloadRequest request = OffloadRequest::module(OffloadCode::flash(MODULE, 1).digest("sha256:")).input("x", 1);
+  request.id("x").timeout(1);
+  length = gateway.run(request, answer, sizeof answer, 10000);
+  gateway.cancel();
   first = *gateway.errorText();
 }

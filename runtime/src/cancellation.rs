@@ -1,0 +1,64 @@
+//! What tells a request that it is cancelled, wherever it is: in a task, in the queue, or as a guest on a worker.
+
+use crate::flow::Flow;
+use offload_protocol::error::{ErrorKind, WireError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::task::Waker;
+use tokio_util::sync::CancellationToken;
+
+/// Of one request, shared by all that wait for it or run it.
+#[derive(Debug, Default)]
+pub struct Cancellation {
+    token: CancellationToken,
+    /// The flow in whose queue it waits, or has waited.
+    queued_as: OnceLock<Flow>,
+    /// Of its guest, which may sleep.
+    guest: Mutex<Option<Waker>>,
+}
+
+impl Cancellation {
+    /// The request is to end. A guest that sleeps is woken for that.
+    pub fn cancel(&self) {
+        self.token.cancel();
+        if let Some(guest) = self.lock().take() {
+            guest.wake();
+        }
+    }
+
+    /// Whether it is to end.
+    pub fn is_cancelled(&self) -> bool {
+        self.token.is_cancelled()
+    }
+
+    /// It has gone into the queue of this flow.
+    pub fn queued(&self, flow: &Flow) {
+        self.queued_as.get_or_init(|| flow.clone());
+    }
+
+    /// In whose queue it may be.
+    pub fn queued_as(&self) -> Option<&Flow> {
+        self.queued_as.get()
+    }
+
+    /// It runs as a guest that is woken by this. Whether it is cancelled by now is for the caller to ask afterwards.
+    pub fn started(&self, guest: Waker) {
+        *self.lock() = Some(guest);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Waker>> {
+        self.guest.lock().expect("no panic while the lock is held")
+    }
+}
+
+/// Returns when the request is cancelled; never for one that cannot be.
+pub async fn cancelled(cancellation: Option<&Arc<Cancellation>>) {
+    match cancellation {
+        Some(cancellation) => cancellation.token.cancelled().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// To a request that was cancelled.
+pub fn cancelled_error() -> WireError {
+    WireError::new(ErrorKind::Cancelled, "another request of this client has cancelled it")
+}

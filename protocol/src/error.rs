@@ -47,13 +47,15 @@ pub enum ErrorKind {
     Memory,
     /// Output over its limit, or an answer too large for its receiver.
     Output,
+    /// The other site is not there.
+    Unreachable,
     /// The gateway's own fault.
     Internal,
 }
 
 impl ErrorKind {
     /// Every kind, in the order of the contract's table.
-    pub const ALL: [ErrorKind; 15] = [
+    pub const ALL: [ErrorKind; 16] = [
         ErrorKind::Malformed,
         ErrorKind::Unauthorized,
         ErrorKind::NotFound,
@@ -68,6 +70,7 @@ impl ErrorKind {
         ErrorKind::Fuel,
         ErrorKind::Memory,
         ErrorKind::Output,
+        ErrorKind::Unreachable,
         ErrorKind::Internal,
     ];
 
@@ -88,6 +91,7 @@ impl ErrorKind {
             ErrorKind::Fuel => "fuel",
             ErrorKind::Memory => "memory",
             ErrorKind::Output => "output",
+            ErrorKind::Unreachable => "unreachable",
             ErrorKind::Internal => "internal",
         }
     }

@@ -3,6 +3,7 @@
 
 mod comparison;
 pub mod native;
+pub mod remote;
 pub mod wasm;
 
 use crate::modules::{Artifact, Digest};
@@ -24,6 +25,11 @@ pub enum Backend {
         source: Buildable,
         /// Whether it is run as wasm too, when it is answered, to compare the two.
         compare: bool,
+    },
+    /// The gateway of another site, or one that is less busy.
+    Remote {
+        /// Its gate.
+        gate: Arc<str>,
     },
 }
 

@@ -1,15 +1,16 @@
 //! The one place where a request goes to its backend.
 
-use super::backend::{Backend, native, wasm};
+use super::backend::{Backend, native, remote, wasm};
 use super::resolve::Resolved;
 use super::services::Services;
 use super::tasks::Tasks;
 
 /// Hands the request over. Its answer comes from the backend's thread.
 pub fn dispatch(resolved: Resolved, services: &Services, tasks: &Tasks) {
-    let Resolved { backend, run, .. } = resolved;
+    let Resolved { backend, run, original, .. } = resolved;
     match backend {
         Backend::Wasm(module) => wasm::start(module, run, services, tasks),
+        Backend::Remote { gate } => remote::start(gate, run, original, services.router.as_ref()),
         Backend::Native { source, compare } => native::start(source, compare, run, services, tasks),
     }
 }

@@ -44,9 +44,14 @@ pub fn resolve(
     access: &Access,
 ) -> Result<Resolved, Refusal> {
     let First { asked, pending, waiting, digest, watched } = first;
-    let Asked { client, topic, reply_id, arrived, request, payload, user_properties } = asked;
+    let Asked { client, topic, destination, reply_id, arrived, request, payload, user_properties, .. } =
+        asked;
     let Request { form, id, code, args, env, stdin, limits, .. } = request;
-    let backend = match find(code, digest, &client, services, settings, access) {
+    let found = match destination {
+        Some(gate) => Ok(Backend::Remote { gate }),
+        None => find(code, digest, &client, services, settings, access),
+    };
+    let backend = match found {
         Ok(backend) => backend,
         Err(error) => return Err(Refusal::of_waiting(pending, error, waiting)),
     };

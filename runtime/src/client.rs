@@ -13,7 +13,8 @@ pub struct Client {
     /// The authenticated identity, or the reply id where an external broker hides it; `None` for an anonymous client.
     /// That of a client of another site is made by [`Client::routed`].
     pub principal: Option<Arc<str>>,
-    /// What service is fair between where there is no principal: one client id of the embedded broker.
+    /// What service is fair between where there is no principal: one client id of the embedded broker. For a client of
+    /// another site the way of its request.
     pub flow: Arc<str>,
     /// Whom all that it makes the gateway hold and do is counted for: the principal, else the address that it comes
     /// from; where an external broker hides that, the reply id. For a client of another site, that site.
@@ -23,10 +24,20 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client of the site behind this gate, which names it so.
-    pub fn routed(gate: &str, principal: Option<&str>, web: bool) -> Client {
+    /// A client of the site behind this gate, which names it so. Its request has been handed on by the gates of `path`
+    /// before.
+    pub fn routed(gate: &str, principal: Option<&str>, web: bool, path: &[String]) -> Client {
         let name: Arc<str> = format!("{ROUTED}{gate}/{}", principal.unwrap_or_default()).into();
-        Client { principal: Some(name.clone()), flow: name, account: format!("gate {gate}").into(), web }
+        let mut flow = ROUTED.to_string();
+        path.iter().for_each(|gate| flow.extend([gate, "/"]));
+        flow.push_str(gate);
+        Client { principal: Some(name), flow: flow.into(), account: format!("gate {gate}").into(), web }
+    }
+
+    /// The gates that its request has come through, the first one first; none for a client of this site.
+    pub fn path(&self) -> Vec<&str> {
+        let path = self.is_routed().then(|| routed_name(&self.flow)).flatten();
+        path.map(|path| path.split('/').collect()).unwrap_or_default()
     }
 
     /// Whether it is a client of another site.
@@ -61,9 +72,11 @@ mod tests {
 
     #[test]
     fn no_client_of_this_site_is_one_of_another() {
-        let routed = Client::routed("north", Some("plc"), false);
+        let routed = Client::routed("north", Some("plc"), false, &[]);
         assert_eq!((routed.name(), routed.is_routed()), ("north/plc", true));
-        assert_eq!(Client::routed("north", None, false).name(), "north/");
+        assert_eq!(Client::routed("north", None, false, &[]).name(), "north/");
+        let path = ["west".to_owned(), "east".to_owned()];
+        assert_eq!(Client::routed("north", None, false, &path).path(), ["west", "east", "north"]);
         let namesake = Client {
             principal: Some("north/plc".into()),
             flow: "c".into(),
@@ -72,5 +85,6 @@ mod tests {
         };
         assert_eq!((namesake.name(), namesake.is_routed()), (routed.name(), false));
         assert_ne!(namesake.key(), routed.key());
+        assert!(namesake.path().is_empty());
     }
 }

@@ -32,6 +32,11 @@ table! {
         pub buffer_bytes: ByteSize = ByteSize::mib(64), in ByteSize::kib(64)..=ByteSize::gib(64);
         /// How long a request waits for a site that is away, until it is answered `unreachable`.
         pub buffer_age: TimeSpan = TimeSpan::secs(30), in TimeSpan::millis(100)..=TimeSpan::secs(86_400);
+        /// Gates that requests are handed on to while this gateway is saturated and they are less busy; they need rules for
+        /// "<this gate>/<principal>". What they refuse runs here.
+        pub overflow: Vec<String> = Vec::new();
+        /// Whether requests that bring code are handed on too, and not only those for programs.
+        pub overflow_code: bool = false;
         /// Idle time after which a master is probed, in whole seconds. It takes a gateway for lost after one and a half
         /// times as long.
         pub keep_alive: TimeSpan = TimeSpan::secs(5), in TimeSpan::secs(1)..=TimeSpan::secs(3_600);
@@ -72,6 +77,10 @@ impl Network {
             let refusal = Refusal::new("network.master", problem);
             refusals
                 .push(refusal.accepting("mqtts://, or mqtt:// with a loopback address such as 127.0.0.1"));
+        }
+        for gate in self.overflow.iter().filter(|gate| !topic::is_gate(gate)) {
+            let refusal = Refusal::new("network.overflow", format!("{gate:?} is no gate's name"));
+            refusals.push(refusal.accepting("1 to 64 letters, digits, `_` and `-`"));
         }
         let by_tls = self.master.0.iter().any(|url| url.tls);
         if self.cert.is_some() != self.key.is_some() || (by_tls && self.cert.is_none()) {

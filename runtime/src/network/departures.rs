@@ -37,6 +37,8 @@ pub struct Departure {
     pub arrived: Instant,
     /// When its time is up.
     pub deadline: Option<Instant>,
+    /// Whether it waits for its site where that is away.
+    pub may_wait: bool,
     /// Who is to be told.
     pub done: Done,
 }
@@ -119,6 +121,16 @@ impl Departures {
         Ok(())
     }
 
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.requests.len()
+    }
+
+    /// How many there are for this site.
+    pub fn of(&self, gate: &str) -> usize {
+        self.gates.get(gate).map_or(0, |gate| gate.requests)
+    }
+
     /// The sites that requests wait for.
     pub fn wanted(&self) -> Vec<Arc<str>> {
         let wanted = self.gates.iter().filter(|(_, gate)| !gate.waiting.is_empty());
@@ -199,7 +211,9 @@ impl Departures {
                     Some(WireError::new(ErrorKind::Expired, message))
                 }
                 (_, None) if !exists(&departure.gate) => Some(unreachable(&departure.gate, None)),
-                (_, None) if waited >= age => Some(unreachable(&departure.gate, Some(waited))),
+                (_, None) if waited >= age || !departure.may_wait => {
+                    Some(unreachable(&departure.gate, Some(waited)))
+                }
                 _ => None,
             }
         };
@@ -273,7 +287,9 @@ mod tests {
             };
             let deadline = timeout.map(|seconds| self.now + Duration::from_secs(seconds));
             let done = Box::new(|_| {});
-            let departure = Departure { gate: gate.into(), request, arrived: self.now, deadline, done };
+            let may_wait = gate != "elsewhere";
+            let arrived = self.now;
+            let departure = Departure { gate: gate.into(), request, arrived, deadline, may_wait, done };
             self.departures.insert(departure, self.now).err().map(|(_, error)| error.kind)
         }
 
@@ -353,9 +369,12 @@ mod tests {
         asked.pass(29);
         assert_eq!(asked.given_up(), []);
         asked.send("north");
+        asked.ask("elsewhere", None);
+        asked.send("elsewhere");
         asked.pass(60);
         assert_eq!(asked.given_up(), [], "it runs there, for as long as it likes");
-        asked.departures.lost_gate("north", 0, asked.now);
+        asked.departures.lost_link(0, asked.now);
+        assert_eq!(asked.given_up(), [ErrorKind::Unreachable], "it can run here");
         asked.pass(30);
         assert_eq!(asked.given_up(), [ErrorKind::Unreachable]);
         assert!(asked.departures.gates.is_empty() && asked.departures.bytes == 0);

@@ -17,6 +17,7 @@ use crate::telemetry;
 use bytes::Bytes;
 use offload_broker::OnAcknowledged;
 use offload_mqtt::Message;
+use offload_policy::GatewayLoad;
 use offload_protocol::answer::{Answer, Outcome};
 use offload_protocol::error::{ErrorKind, WireError};
 use offload_protocol::topic;
@@ -75,6 +76,9 @@ pub(super) struct Shared {
     table_topic: Arc<str>,
     name: String,
     load: Box<dyn Fn() -> Load + Send + Sync>,
+    /// The gates that requests are handed on to.
+    overflow: Vec<Arc<str>>,
+    overflows_code: bool,
     state: Mutex<Routing>,
     /// What is behind the router; `None` before it starts and when it has stopped.
     way_in: Mutex<Option<WayIn>>,
@@ -147,6 +151,8 @@ impl Router {
             table_topic: topic::routers(name).into(),
             name: name.to_owned(),
             load,
+            overflow: network.overflow.iter().map(|gate| gate.as_str().into()).collect(),
+            overflows_code: network.overflow_code,
             state: Mutex::new(routing),
             way_in: Mutex::new(None),
             stop: CancellationToken::new(),
@@ -182,6 +188,34 @@ impl Router {
             }
         };
         tell(refused);
+    }
+
+    /// The gate to hand a request on to that has come through these, if this gateway is saturated and the rule names one
+    /// that is less busy.
+    pub fn overflow(&self, path: &[&str]) -> Option<Arc<str>> {
+        let shared = &self.0;
+        if shared.overflow.is_empty() || path.len() >= usize::from(MAX_HOPS) {
+            return None;
+        }
+        let Load { workers, running, waiting } = (shared.load)();
+        let routing = shared.routing();
+        // What is on its way to others does not wait for the workers here.
+        let waiting = waiting.saturating_sub(routing.departures.len());
+        let own = GatewayLoad { workers, requests: running + waiting, waiting };
+        let is_new = |gate: &&Arc<str>| !path.contains(&&***gate) && **gate != shared.gate;
+        let others = shared.overflow.iter().filter(is_new).filter_map(|gate| {
+            let (_, link) = routing.link_to(gate)?;
+            let load = link.gates.as_ref()?.0.gates.get(&**gate)?.load?;
+            // What is on its way there may not be in that yet.
+            let requests = load.running + load.waiting + routing.departures.of(gate);
+            Some((gate, GatewayLoad { workers: load.workers, requests, waiting: load.waiting }))
+        });
+        offload_policy::overflow(own, others).cloned()
+    }
+
+    /// Whether code that requests bring is handed on, too.
+    pub fn overflows_code(&self) -> bool {
+        self.0.overflows_code
     }
 
     /// Ends the requests that are on their way: the gateway stops.
@@ -428,7 +462,7 @@ impl Shared {
             return responder.finish(&Answer::failed(None, telemetry::internal_error(&problem)));
         }
         let delivery = Delivery {
-            client: Client::routed(gate, principal.as_deref(), web),
+            client: Client::routed(gate, principal.as_deref(), web, &path),
             topic,
             payload,
             properties: DeliveryProperties { user_properties, ..DeliveryProperties::default() },

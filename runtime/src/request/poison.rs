@@ -43,7 +43,7 @@ async fn set_aside(resolved: Resolved, poison: Poison, set_aside: Arc<SetAside>,
         telemetry::bounded(&document.topic),
         telemetry::bounded(&document.code)
     );
-    let Resolved { backend, run, original, digest } = resolved;
+    let Resolved { backend, run, original, digest, .. } = resolved;
     let module = match (backend, digest) {
         (Backend::Wasm(Module::Unprepared(_, Some(module))), _) => Some(module),
         (_, Some(digest)) => modules.module(&run.client, &digest).await,

@@ -16,7 +16,8 @@ use arc_swap::ArcSwap;
 use std::sync::Arc;
 use tokio::runtime::Handle;
 
-/// The services of the gateway that requests use.
+/// The services of the gateway that requests use. Clones share them.
+#[derive(Clone)]
 pub struct Services {
     /// Who may ask for what.
     pub access: Arc<ArcSwap<Access>>,

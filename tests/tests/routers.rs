@@ -277,6 +277,16 @@ async fn the_gates_are_listed() -> Result<()> {
     Ok(())
 }
 
+/// Without TLS on loopback only.
+#[tokio::test]
+async fn a_master_that_others_reach_has_certificates() -> Result<()> {
+    for flags in [["--listen", "0.0.0.0:0"], ["--listen", "[::]:0"]] {
+        let refused = Master::start_with(TempDir::new()?, &flags).await.err().context("it listens")?;
+        assert!(refused.to_string().contains("there are no certificates"), "{refused}");
+    }
+    Ok(())
+}
+
 /// Of two masters the second takes over.
 #[tokio::test]
 async fn a_second_master_takes_over() -> Result<()> {

@@ -81,6 +81,11 @@ impl Request {
         read_tag(&mut Reader::new(bytes))
     }
 
+    /// Whether it has been handed on too often: by whoever has sent it, too.
+    pub fn has_gone_too_far(&self) -> bool {
+        self.path.len() >= usize::from(MAX_HOPS)
+    }
+
     /// Bytes that it holds in memory.
     pub fn weight(&self) -> usize {
         let properties = self.user_properties.iter().map(|(name, value)| name.len() + value.len());
@@ -134,6 +139,19 @@ mod tests {
         for end in 0..bytes.len() {
             assert_eq!(Request::decode(bytes.slice(..end)), None, "{end}");
         }
+    }
+
+    #[test]
+    fn a_request_that_was_handed_on_too_often_ends() {
+        let after = |hops: usize| Request {
+            principal: None,
+            web: false,
+            path: vec!["g".to_owned(); hops - 1],
+            topic: "localCode/plc".to_owned(),
+            user_properties: Vec::new(),
+            payload: Bytes::new(),
+        };
+        assert!(!after(8).has_gone_too_far() && after(9).has_gone_too_far());
     }
 
     #[test]

@@ -455,9 +455,10 @@ impl Shared {
                 return self.send_answer(gate, answer);
             }
         }
+        let has_gone_too_far = request.has_gone_too_far();
         let Request { principal, web, path, topic, user_properties, payload } = request;
         let plain = topic::parse_routed(&topic).map_or(&*topic, |routed| routed.plain);
-        if path.len() >= usize::from(MAX_HOPS) || topic::parse_request(plain).is_none() {
+        if has_gone_too_far || topic::parse_request(plain).is_none() {
             let problem = format!("more than {MAX_HOPS} gateways have handed the request on");
             return responder.finish(&Answer::failed(None, telemetry::internal_error(&problem)));
         }

@@ -16,11 +16,16 @@ pub type Name = (Arc<str>, Tag);
 /// All that is known.
 #[derive(Default)]
 pub struct Arrivals {
-    /// With its answer, if it has one.
-    known: HashMap<Name, Option<Bytes>>,
+    known: HashMap<Name, Known>,
     /// Those with an answer, the oldest first.
     answered: VecDeque<Name>,
     bytes: usize,
+}
+
+struct Known {
+    /// By which link it came last.
+    link: usize,
+    answer: Option<Bytes>,
 }
 
 /// What has come.
@@ -35,29 +40,29 @@ pub enum Arrival {
 }
 
 impl Arrivals {
-    /// One has come.
-    pub fn begin(&mut self, name: &Name) -> Arrival {
-        match self.known.get(name) {
-            Some(Some(answer)) => Arrival::Answered(answer.clone()),
-            Some(None) => Arrival::Running,
-            None => {
-                self.known.insert(name.clone(), None);
-                Arrival::New
-            }
-        }
+    /// One has come, by this link.
+    pub fn begin(&mut self, name: &Name, link: usize) -> Arrival {
+        let Some(known) = self.known.get_mut(name) else {
+            self.known.insert(name.clone(), Known { link, answer: None });
+            return Arrival::New;
+        };
+        known.link = link;
+        known.answer.clone().map_or(Arrival::Running, Arrival::Answered)
     }
 
-    /// One is answered.
-    pub fn answered(&mut self, name: Name, answer: Bytes) {
+    /// One is answered. Returns the link by which it came last: the way back.
+    pub fn answered(&mut self, name: Name, answer: Bytes) -> Option<usize> {
+        let known = self.known.get_mut(&name)?;
+        let link = known.link;
         self.bytes += answer.len();
-        self.known.insert(name.clone(), Some(answer));
+        known.answer = Some(answer);
         self.answered.push_back(name);
         while self.answered.len() > MAX_ANSWERS || self.bytes > MAX_ANSWER_BYTES {
             let Some(oldest) = self.answered.pop_front() else { break };
-            if let Some(Some(answer)) = self.known.remove(&oldest) {
-                self.bytes -= answer.len();
-            }
+            let answer = self.known.remove(&oldest).and_then(|known| known.answer);
+            self.bytes -= answer.map_or(0, |answer| answer.len());
         }
+        Some(link)
     }
 
     /// One was given up without an answer: it may come again.
@@ -77,25 +82,26 @@ mod tests {
     #[test]
     fn a_request_that_comes_again_runs_once_and_has_one_answer() {
         let mut arrivals = Arrivals::default();
-        assert_eq!(arrivals.begin(&name(0)), Arrival::New);
-        assert_eq!(arrivals.begin(&name(0)), Arrival::Running);
-        assert_eq!(arrivals.begin(&("south".into(), name(0).1)), Arrival::New, "of another site");
-        arrivals.answered(name(0), Bytes::from_static(b"12"));
-        assert_eq!(arrivals.begin(&name(0)), Arrival::Answered(Bytes::from_static(b"12")));
-        assert_eq!(arrivals.begin(&name(1)), Arrival::New);
+        assert_eq!(arrivals.begin(&name(0), 0), Arrival::New);
+        assert_eq!(arrivals.begin(&name(0), 0), Arrival::Running);
+        assert_eq!(arrivals.begin(&("south".into(), name(0).1), 0), Arrival::New, "of another site");
+        assert_eq!(arrivals.begin(&name(0), 1), Arrival::Running, "by another link");
+        assert_eq!(arrivals.answered(name(0), Bytes::from_static(b"12")), Some(1));
+        assert_eq!(arrivals.begin(&name(0), 0), Arrival::Answered(Bytes::from_static(b"12")));
+        assert_eq!(arrivals.begin(&name(1), 0), Arrival::New);
         arrivals.given_up(&name(1));
-        assert_eq!(arrivals.begin(&name(1)), Arrival::New);
+        assert_eq!(arrivals.begin(&name(1), 0), Arrival::New);
     }
 
     #[test]
     fn the_oldest_answers_are_forgotten() {
         let mut arrivals = Arrivals::default();
         for number in 0..=MAX_ANSWERS as u64 {
-            arrivals.begin(&name(number));
+            arrivals.begin(&name(number), 0);
             arrivals.answered(name(number), Bytes::from_static(b"1"));
         }
-        assert_eq!(arrivals.begin(&name(0)), Arrival::New);
-        assert_eq!(arrivals.begin(&name(1)), Arrival::Answered(Bytes::from_static(b"1")));
+        assert_eq!(arrivals.begin(&name(0), 0), Arrival::New);
+        assert_eq!(arrivals.begin(&name(1), 0), Arrival::Answered(Bytes::from_static(b"1")));
         arrivals.answered(name(0), Bytes::from(vec![0; MAX_ANSWER_BYTES]));
         assert_eq!((arrivals.answered.len(), arrivals.bytes), (1, MAX_ANSWER_BYTES));
     }

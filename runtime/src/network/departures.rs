@@ -206,7 +206,7 @@ impl Departures {
                     let message = format!("no answer came from the gate `{}` in time", departure.gate);
                     Some(WireError::new(ErrorKind::Timeout, message))
                 }
-                (Some(deadline), _) if now >= deadline => {
+                (Some(deadline), _) if now >= deadline && !*was_sent => {
                     let message = format!("the gate `{}` did not come back in time", departure.gate);
                     Some(WireError::new(ErrorKind::Expired, message))
                 }

@@ -306,6 +306,16 @@ impl Routing {
         }
     }
 
+    /// Sends an answer to this gate, by the link by which it has asked if that is there. Where the gate is away, it asks
+    /// again when it is back.
+    fn send_answer(&self, gate: &str, link: usize, answer: Bytes) {
+        let way_back = self.masters[link].sender.as_ref();
+        let other = || self.link_to(gate).and_then(|(_, link)| link.sender.as_ref());
+        if let Some(sender) = way_back.or_else(other) {
+            let _ = sender.send(Message::new(format!("to/{gate}/answer"), answer));
+        }
+    }
+
     fn give_up(&mut self, now: Instant) -> Vec<(Done, WireError)> {
         let Routing { departures, masters, .. } = self;
         departures.give_up(now, |gate| masters.iter().any(|link| link.may_know(gate, now)))
@@ -371,7 +381,7 @@ impl Shared {
         let Message { topic, payload, .. } = message;
         let mut levels = topic.splitn(3, '/');
         match (levels.next(), levels.next(), levels.next()) {
-            (Some("from"), Some(gate), Some("request")) => self.request(gate, payload),
+            (Some("from"), Some(gate), Some("request")) => self.request(link, gate, payload),
             (Some("from"), Some(gate), Some("answer")) => self.answer(gate, payload),
             (Some("from"), Some(_), Some("returned")) => {
                 if let Some(tag) = Request::tag(payload) {
@@ -437,22 +447,22 @@ impl Shared {
         }
     }
 
-    /// A request has come from this gate.
-    fn request(self: &Arc<Self>, gate: &str, payload: Bytes) {
+    /// A request has come from this gate, by this link.
+    fn request(self: &Arc<Self>, link: usize, gate: &str, payload: Bytes) {
         let Some(WayIn { intake, .. }) = self.way_in() else { return };
         let Some((tag, age, request)) = Request::decode(payload) else {
             _ = sampled!(warn, gate, "a request of another site cannot be read: its version is another one");
             return;
         };
         let name: Name = (gate.into(), tag);
-        let arrival = self.routing().arrivals.begin(&name);
+        let arrival = self.routing().arrivals.begin(&name, link);
         let responder = RoutedResponder { shared: self.clone(), name: Some(name) };
         match arrival {
             Arrival::New => {}
             Arrival::Running => return responder.forget(),
             Arrival::Answered(answer) => {
                 responder.forget();
-                return self.send_answer(gate, answer);
+                return self.routing().send_answer(gate, link, answer);
             }
         }
         let has_gone_too_far = request.has_gone_too_far();
@@ -494,14 +504,6 @@ impl Shared {
         }
     }
 
-    /// Sends an answer to this gate. Where it is away, it asks again when it is back.
-    fn send_answer(&self, gate: &str, answer: Bytes) {
-        let routing = self.routing();
-        if let Some((_, MasterLink { sender: Some(sender), .. })) = routing.link_to(gate) {
-            let _ = sender.send(Message::new(format!("to/{gate}/answer"), answer));
-        }
-    }
-
     /// Bytes that the payload of an answer to this gate may have.
     fn room(&self, gate: &str) -> usize {
         self.routing().link_to(gate).map_or(usize::MAX, |(_, link)| link.max_payload)
@@ -533,8 +535,10 @@ impl RoutedResponder {
             let cut = Answer { outcome, stdout: Bytes::new(), stderr: Bytes::new(), ..answer.clone() };
             bytes = encode_answer(tag, &cut);
         }
-        self.shared.routing().arrivals.answered(name, bytes.clone());
-        self.shared.send_answer(&gate, bytes);
+        let mut routing = self.shared.routing();
+        if let Some(link) = routing.arrivals.answered(name, bytes.clone()) {
+            routing.send_answer(&gate, link, bytes);
+        }
     }
 
     fn forget(mut self) {

@@ -7,6 +7,7 @@
 pub mod answer;
 pub mod built;
 pub mod c_client;
+pub mod cable;
 pub mod cbor;
 pub mod deployment;
 pub mod device;

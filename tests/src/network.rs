@@ -1,7 +1,7 @@
 //! Sites that are joined by a master: `offload-rt master`, and gateways that are routers.
 
+use std::ffi::OsStr;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -93,7 +93,7 @@ impl Master {
 }
 
 /// What `offload-rt routers --json` prints with these flags.
-pub async fn table(flags: &[&str]) -> Result<Value> {
+pub async fn table(flags: &[impl AsRef<OsStr>]) -> Result<Value> {
     let mut command = Command::new(built::program("offload-rt")?);
     command.args(["routers", "--json"]).args(flags).stdin(Stdio::null()).kill_on_drop(true);
     let output = timeout(PATIENCE, command.output()).await.context("`routers` does not end")??;
@@ -102,7 +102,7 @@ pub async fn table(flags: &[&str]) -> Result<Value> {
 }
 
 /// Waits until the table is so.
-pub async fn table_until(flags: &[&str], is_so: impl Fn(&Value) -> bool) -> Result<Value> {
+pub async fn table_until(flags: &[impl AsRef<OsStr>], is_so: impl Fn(&Value) -> bool) -> Result<Value> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let table = table(flags).await;
@@ -114,12 +114,49 @@ pub async fn table_until(flags: &[&str], is_so: impl Fn(&Value) -> bool) -> Resu
     }
 }
 
-/// Certificates that `offload-rt keygen` makes: of a master on loopback, and of these gates.
-pub async fn keys(folder: &TempDir, gates: &[&str]) -> Result<PathBuf> {
-    let keys = folder.path().join("keys");
-    let mut command = Command::new(built::program("offload-rt")?);
-    command.arg("keygen").arg(&keys).args(["--host", "127.0.0.1", "--device"]).args(gates);
-    let output = timeout(PATIENCE, command.output()).await.context("`keygen` does not end")??;
-    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    Ok(keys)
+/// Certificates that `offload-rt keygen` makes, and the configurations that name them.
+pub struct Keys {
+    folder: TempDir,
+}
+
+impl Keys {
+    /// Of a master at these addresses, and of these gates.
+    pub async fn make(hosts: &[&str], gates: &[&str]) -> Result<Keys> {
+        let folder = TempDir::new()?;
+        let mut command = Command::new(built::program("offload-rt")?);
+        command.arg("keygen").arg(folder.path()).arg("--host").args(hosts).arg("--device").args(gates);
+        let output = timeout(PATIENCE, command.output()).await.context("`keygen` does not end")??;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Ok(Keys { folder })
+    }
+
+    /// The path of one of the files.
+    pub fn file(&self, name: &str) -> String {
+        self.folder.path().join(name).display().to_string()
+    }
+
+    /// Starts a master with them, at this address.
+    pub async fn master(&self, address: &str) -> Result<Master> {
+        let [certificate, key, ca] = ["server.pem", "server.key", "ca.pem"].map(|name| self.file(name));
+        let configuration = self.folder.path().join("master.toml");
+        let text =
+            format!("[master]\ncertificate = \"{certificate}\"\nkey = \"{key}\"\nclient_ca = \"{ca}\"\n");
+        std::fs::write(&configuration, text)?;
+        let path = configuration.to_str().context("a path is not UTF-8")?;
+        Master::start_with(TempDir::new()?, &["--config", path, "--listen", address]).await
+    }
+
+    /// The configuration of a router that shows this certificate, with more behind it.
+    pub fn network(&self, certificate: &str, more: &str) -> String {
+        let ca = self.file("ca.pem");
+        let [cert, key] = ["pem", "key"].map(|ending| self.file(&format!("{certificate}.{ending}")));
+        format!("[network]\ncafile = \"{ca}\"\ncert = \"{cert}\"\nkey = \"{key}\"\n{more}")
+    }
+
+    /// The flags with which `offload-rt routers` asks this master, as the owner of this certificate.
+    pub fn flags(&self, master: &str, certificate: &str) -> Vec<String> {
+        let [ca, cert, key] = ["ca.pem", &format!("{certificate}.pem"), &format!("{certificate}.key")]
+            .map(|name| self.file(name));
+        ["--master", master, "--cafile", &ca, "--cert", &cert, "--key", &key].map(str::to_owned).to_vec()
+    }
 }

@@ -3,10 +3,11 @@
 
 use anyhow::{Context, Result};
 use offload_tests::answer::refused_in_envelope;
+use offload_tests::cable::Cable;
 use offload_tests::device::{Device, Options, Properties, PubAckReason, Version};
 use offload_tests::envelope;
-use offload_tests::gateway::Gateway;
-use offload_tests::network::{Master, keys, table, table_until};
+use offload_tests::gateway::{Gateway, Launch};
+use offload_tests::network::{Keys, Master, table, table_until};
 use offload_tests::password_file::set_password;
 use rustix::process::Signal;
 use serde_json::json;
@@ -316,41 +317,19 @@ async fn a_second_master_takes_over() -> Result<()> {
 /// With TLS each end has a certificate, and the gate is what the certificate says.
 #[tokio::test]
 async fn by_tls_a_gate_is_what_its_certificate_says() -> Result<()> {
-    let folder = TempDir::new()?;
-    let keys = keys(&folder, &["north", "south"]).await?;
-    let file = |name: &str| keys.join(name).display().to_string();
-    let configuration = folder.path().join("master.toml");
-    std::fs::write(
-        &configuration,
-        format!(
-            "[master]\ncertificate = \"{}\"\nkey = \"{}\"\nclient_ca = \"{}\"\n",
-            file("server.pem"),
-            file("server.key"),
-            file("ca.pem")
-        ),
-    )?;
-    let path = configuration.display().to_string();
-    let master = Master::start_with(TempDir::new()?, &["--config", &path, "--listen", "127.0.0.1:0"]).await?;
+    let keys = Keys::make(&["127.0.0.1"], &["north", "south"]).await?;
+    let master = keys.master("127.0.0.1:0").await?;
     assert!(master.url().starts_with("mqtts://127.0.0.1:"), "{}", master.url());
-    let network = |certificate: &str| {
-        format!(
-            "[network]\ncafile = \"{}\"\ncert = \"{}\"\nkey = \"{}\"\n",
-            file("ca.pem"),
-            file(&format!("{certificate}.pem")),
-            file(&format!("{certificate}.key"))
-        )
-    };
     let start = async |gate: &str, certificate: &str, more: &str| {
         let flags = ["--listen", "127.0.0.1:0", "--gate", gate, "--master", master.url()];
-        Gateway::start(&flags, &format!("{}{more}", network(certificate))).await
+        Gateway::start(&flags, &keys.network(certificate, more)).await
     };
     // By TLS a network is not one of this machine alone: it takes rules.
     let asking = "[[access.rule]]\nanonymous = true\npublish = [\"net/+/#\"]";
     let answering = "[[access.rule]]\nusers = [\"north/\"]\npublish = [\"localCode/#\"]\nprograms = [\"*\"]";
     let north = start("north", "north", asking).await?;
     let south = start("south", "south", answering).await?;
-    let (ca, cert, key) = (file("ca.pem"), file("north.pem"), file("north.key"));
-    let flags = ["--master", master.url(), "--cafile", &ca, "--cert", &cert, "--key", &key];
+    let flags = keys.flags(master.url(), "north");
     table_until(&flags, |table| {
         ["north", "south"].iter().all(|gate| table["gates"][gate]["state"] == "online")
     })
@@ -361,8 +340,8 @@ async fn by_tls_a_gate_is_what_its_certificate_says() -> Result<()> {
     asker.publish("net/north/localCode/plc", "5 7").await?;
     assert_eq!(asker.acknowledged().await?, PubAckReason::NotAuthorized);
     // One that wants to be another than its certificate says does not get in.
-    let _impostor = start("west", "north", "").await?;
-    _impostor.logged(&["no connection to the master", "ClientIdentifierNotValid"]).await?;
+    let impostor = start("west", "north", "").await?;
+    impostor.logged(&["no connection to the master", "ClientIdentifierNotValid"]).await?;
     let seen = table(&flags).await?;
     assert!(seen["gates"]["west"].is_null(), "{seen}");
     Ok(())
@@ -403,5 +382,55 @@ async fn a_saturated_gateway_hands_requests_on() -> Result<()> {
     assert_eq!(ids.len(), REQUESTS);
     let line: serde_json::Value = serde_json::from_slice(&watcher.message().await?.payload)?;
     assert_eq!((&line["event"], &line["client"]), (&json!("request"), &json!("edge/")), "{line}");
+    Ok(())
+}
+
+/// A link that is cut while a request runs, and mended, loses no request and no answer. The other site is in a network
+/// namespace of its own; neither side is told of the cut.
+#[tokio::test]
+async fn a_cut_between_sites_loses_nothing() -> Result<()> {
+    let cable = Cable::new()?;
+    let near = cable.near().to_string();
+    let keys = Keys::make(&["127.0.0.1", &near], &["north", "south"]).await?;
+    let master = keys.master("0.0.0.0:0").await?;
+    let port = master.address()?.port();
+    let fast = "keep_alive = \"1s\"\nbuffer_age = \"1h\"\n";
+    let asking = "[[access.rule]]\nanonymous = true\npublish = [\"net/+/#\"]";
+    let url = format!("mqtts://127.0.0.1:{port}");
+    let flags = ["--listen", "127.0.0.1:0", "--gate", "north", "--master", &url];
+    let north = Gateway::start(&flags, &keys.network("north", &format!("{fast}{asking}"))).await?;
+    let answering = "[[access.rule]]\nusers = [\"north/#\"]\npublish = [\"+/#\"]\nprograms = [\"*\"]\noffload = [\"wasm\"]";
+    let configuration = keys.network("south", &format!("{fast}{answering}"));
+    let url_of_south = format!("mqtts://{near}:{port}");
+    let wrapper = cable.wrapper();
+    let wrapper: Vec<&str> = wrapper.iter().map(String::as_str).collect();
+    let launch = Launch { wrapper: &wrapper, ..Launch::default() };
+    let flags = ["--listen", "127.0.0.1:0", "--gate", "south", "--master", &url_of_south];
+    let _south = Gateway::launch(TempDir::new()?, &flags, &configuration, launch)
+        .await
+        .context("a network namespace takes root")?;
+    let of_master = keys.flags(&url, "north");
+    let is = |state: &'static str| move |table: &serde_json::Value| table["gates"]["south"]["state"] == state;
+    table_until(&of_master, is("online")).await?;
+
+    let mut asker = device(&north, Version::V5, "plc").await?;
+    let module = envelope::bytes(wat::parse_str(SLEEPS)?);
+    let before = json!({ "module": module, "id": "before" }).to_string();
+    asker.publish("net/south/inputCode/plc", before.clone()).await?;
+    cable.set("down").await?;
+    let during = json!({ "program": "add", "args": ["5", "7"], "id": "during" }).to_string();
+    asker.publish("net/south/localCode/plc", during).await?;
+    table_until(&of_master, is("lost")).await?;
+    cable.set("up").await?;
+    let mut answers = std::collections::BTreeMap::new();
+    while answers.len() < 2 {
+        let answered = envelope::read(&asker.message().await?)?;
+        assert_eq!(answered["status"], "ok", "{answered}");
+        answers
+            .insert(answered["id"].as_str().context("it has an id")?.to_owned(), answered["stdout"].clone());
+    }
+    asker.publish("net/south/inputCode/plc", before).await?;
+    let again = envelope::read(&asker.message().await?)?;
+    assert_eq!(again["stdout"], answers["before"], "the same answer again");
     Ok(())
 }

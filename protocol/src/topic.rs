@@ -7,6 +7,11 @@ pub const LOCAL_CODE_FILTER: &str = "localCode/#";
 /// The subscription that sees every request that carries code.
 pub const INPUT_CODE_FILTER: &str = "inputCode/#";
 
+/// The subscriptions that see every request to another site.
+pub const ROUTED_LOCAL_CODE_FILTER: &str = "net/+/localCode/#";
+/// As [`ROUTED_LOCAL_CODE_FILTER`], for requests that carry code.
+pub const ROUTED_INPUT_CODE_FILTER: &str = "net/+/inputCode/#";
+
 /// What the topic of every answer starts with, unless a Response Topic says otherwise.
 pub const RESULT_PREFIX: &str = "result/";
 

@@ -277,7 +277,11 @@ impl Gateway {
                 Arc::new(EmbeddedIngress::start(settings, intake, notices).await?)
             }
             Some(broker) => {
-                let settings = external_mqtt::Settings { broker, client_id: &data_dir.client_id() };
+                let settings = external_mqtt::Settings {
+                    broker,
+                    client_id: &data_dir.client_id(),
+                    asks_others: router.is_some(),
+                };
                 Arc::new(ExternalIngress::start(settings, intake, notices).await?)
             }
         };

@@ -7,6 +7,7 @@ use offload_tests::cable::Cable;
 use offload_tests::device::{Device, Options, Properties, PubAckReason, Version};
 use offload_tests::envelope;
 use offload_tests::gateway::{Gateway, Launch};
+use offload_tests::mosquitto::Mosquitto;
 use offload_tests::network::{Keys, Master, table, table_until};
 use offload_tests::password_file::set_password;
 use rustix::process::Signal;
@@ -285,6 +286,31 @@ async fn a_master_that_others_reach_has_certificates() -> Result<()> {
         let refused = Master::start_with(TempDir::new()?, &flags).await.err().context("it listens")?;
         assert!(refused.to_string().contains("there are no certificates"), "{refused}");
     }
+    Ok(())
+}
+
+/// A site whose broker is an external one asks others too, where a rule says so.
+#[tokio::test]
+async fn a_device_of_an_external_broker_asks_another_site() -> Result<()> {
+    let master = Master::start().await?;
+    let mosquitto = Mosquitto::start().await?;
+    let flags = ["--broker", &mosquitto.url(), "--gate", "north", "--master", master.url()];
+    let rule = "[[access.rule]]\nusers = [\"plc\"]\npublish = [\"net/south/#\"]";
+    let _north = Gateway::start(&flags, rule).await?;
+    // As others see it the network is not on loopback alone.
+    let answering =
+        "[[access.rule]]\nusers = [\"north/plc\"]\npublish = [\"localCode/+\"]\nprograms = [\"add\"]";
+    let _south = master.gateway("south", answering).await?;
+    master.until("north", "online").await?;
+    let mut asker = Device::connect(mosquitto.address(), Version::V5, "plc").await?;
+    asker.subscribe("result/+").await?;
+    assert_eq!(answer(&mut asker, "net/south/localCode/plc", "5 7").await?, "12");
+    assert_eq!(answer(&mut asker, "net/north/localCode/plc", "5 8").await?, "13");
+    let refused = answer(&mut asker, "net/south/localCode/panel", "5 7").await?;
+    assert!(
+        refused.starts_with("error: unauthorized: this client may not ask the gate `south`"),
+        "{refused}"
+    );
     Ok(())
 }
 

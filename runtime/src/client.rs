@@ -29,7 +29,7 @@ impl Client {
     pub fn routed(gate: &str, principal: Option<&str>, web: bool, path: &[String]) -> Client {
         let name: Arc<str> = format!("{ROUTED}{gate}/{}", principal.unwrap_or_default()).into();
         let mut flow = ROUTED.to_string();
-        path.iter().for_each(|gate| flow.extend([gate, "/"]));
+        path.iter().for_each(|gate| flow.extend([gate.as_str(), "/"]));
         flow.push_str(gate);
         Client { principal: Some(name), flow: flow.into(), account: format!("gate {gate}").into(), web }
     }

@@ -284,7 +284,7 @@ async fn the_gates_are_listed() -> Result<()> {
 async fn a_master_that_others_reach_has_certificates() -> Result<()> {
     for flags in [["--listen", "0.0.0.0:0"], ["--listen", "[::]:0"]] {
         let refused = Master::start_with(TempDir::new()?, &flags).await.err().context("it listens")?;
-        assert!(refused.to_string().contains("there are no certificates"), "{refused}");
+        assert!(refused.to_string().contains("any machine could join"), "{refused}");
     }
     Ok(())
 }
@@ -394,18 +394,18 @@ async fn a_saturated_gateway_hands_requests_on() -> Result<()> {
     let mut watcher = Device::connect(cloud.address()?, Version::V5, "watcher").await?;
     watcher.subscribe("gateway/+/jobs").await?;
     let mut asker = device(&edge, Version::V5, "plc").await?;
-    const REQUESTS: usize = 24;
-    for number in 0..REQUESTS {
+    let requests = 24;
+    for number in 0..requests {
         let request = json!({ "program": "sleeps", "id": number.to_string() }).to_string();
         asker.publish("localCode/plc", request).await?;
     }
     let mut ids = std::collections::BTreeSet::new();
-    for _ in 0..REQUESTS {
+    for _ in 0..requests {
         let answered = envelope::read(&asker.message().await?)?;
         assert_eq!(answered["status"], "ok", "{answered}");
         ids.insert(answered["id"].as_str().context("it has an id")?.to_owned());
     }
-    assert_eq!(ids.len(), REQUESTS);
+    assert_eq!(ids.len(), requests);
     let line: serde_json::Value = serde_json::from_slice(&watcher.message().await?.payload)?;
     assert_eq!((&line["event"], &line["client"]), (&json!("request"), &json!("edge/")), "{line}");
     Ok(())

@@ -92,7 +92,7 @@ async fn a_device_asks_another_site_and_is_answered_at_home() -> Result<()> {
 #[tokio::test]
 async fn a_gate_that_is_not_there_is_unreachable() -> Result<()> {
     let master = Master::start().await?;
-    let north = master.gateway("north", "[network]\nbuffer_age = \"1s\"").await?;
+    let north = master.gateway("north", "[network]\nbuffer_age = \"6s\"").await?;
     let south = master.gateway("south", "").await?;
     let mut asker = device(&north, Version::V5, "plc").await?;
     let nowhere = answer(&mut asker, "net/nowhere/localCode/plc", "5 7").await?;
@@ -100,7 +100,7 @@ async fn a_gate_that_is_not_there_is_unreachable() -> Result<()> {
     south.stop(Signal::TERM).await?;
     master.until("south", "left").await?;
     let away = answer(&mut asker, "net/south/localCode/plc", "5 7").await?;
-    assert!(away.starts_with("error: unreachable: the gate `south` did not come back within 1."), "{away}");
+    assert!(away.starts_with("error: unreachable: the gate `south` did not come back within 6."), "{away}");
     // Its time ran out before that.
     let short = json!({ "program": "add", "args": ["1", "2"], "timeout_ms": 300 }).to_string();
     asker.publish("net/south/localCode/plc", short).await?;
@@ -420,7 +420,7 @@ async fn a_cut_between_sites_loses_nothing() -> Result<()> {
     let keys = Keys::make(&["127.0.0.1", &near], &["north", "south"]).await?;
     let master = keys.master("0.0.0.0:0").await?;
     let port = master.address()?.port();
-    let fast = "keep_alive = \"1s\"\nbuffer_age = \"1h\"\n";
+    let fast = "keep_alive = \"5s\"\nbuffer_age = \"1h\"\n";
     let asking = "[[access.rule]]\nanonymous = true\npublish = [\"net/+/#\"]";
     let url = format!("mqtts://127.0.0.1:{port}");
     let flags = ["--listen", "127.0.0.1:0", "--gate", "north", "--master", &url];

@@ -47,6 +47,8 @@ pub enum ErrorKind {
     Memory,
     /// Output over its limit, or an answer too large for its receiver.
     Output,
+    /// The other site is not there.
+    Unreachable,
     /// The gateway's own fault.
     Internal,
     /// Another request of its client has cancelled it.
@@ -70,6 +72,7 @@ impl ErrorKind {
         ErrorKind::Fuel,
         ErrorKind::Memory,
         ErrorKind::Output,
+        ErrorKind::Unreachable,
         ErrorKind::Internal,
         ErrorKind::Cancelled,
     ];
@@ -91,6 +94,7 @@ impl ErrorKind {
             ErrorKind::Fuel => "fuel",
             ErrorKind::Memory => "memory",
             ErrorKind::Output => "output",
+            ErrorKind::Unreachable => "unreachable",
             ErrorKind::Internal => "internal",
             ErrorKind::Cancelled => "cancelled",
         }

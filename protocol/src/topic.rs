@@ -7,6 +7,11 @@ pub const LOCAL_CODE_FILTER: &str = "localCode/#";
 /// The subscription that sees every request that carries code.
 pub const INPUT_CODE_FILTER: &str = "inputCode/#";
 
+/// The subscriptions that see every request to another site.
+pub const ROUTED_LOCAL_CODE_FILTER: &str = "net/+/localCode/#";
+/// As [`ROUTED_LOCAL_CODE_FILTER`], for requests that carry code.
+pub const ROUTED_INPUT_CODE_FILTER: &str = "net/+/inputCode/#";
+
 /// What the topic of every answer starts with, unless a Response Topic says otherwise.
 pub const RESULT_PREFIX: &str = "result/";
 
@@ -54,6 +59,34 @@ pub fn parse_request(topic: &str) -> Option<RequestTopic<'_>> {
         .find_map(|kind| topic.strip_prefix(kind.prefix()).map(|reply_id| RequestTopic { kind, reply_id }))
 }
 
+/// What the topics of requests to other sites start with.
+pub const NET_PREFIX: &str = "net/";
+
+/// Most bytes of a gate's name.
+pub const MAX_GATE: usize = 64;
+
+/// The topic of a request to a site, taken apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RoutedTopic<'a> {
+    /// The site's name; it may be none that a site can have.
+    pub gate: &'a str,
+    /// The topic of the same request at that site.
+    pub plain: &'a str,
+}
+
+/// Takes the topic of a request to a site apart: `net/<gate>/localCode/<id>` or `net/<gate>/inputCode/<id>`. `None` for
+/// any other topic.
+pub fn parse_routed(topic: &str) -> Option<RoutedTopic<'_>> {
+    let (gate, plain) = topic.strip_prefix(NET_PREFIX)?.split_once('/')?;
+    parse_request(plain).map(|_| RoutedTopic { gate, plain })
+}
+
+/// Whether a site can have this name: 1 to [`MAX_GATE`] letters, digits, `_` and `-`.
+pub fn is_gate(name: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+    (1..=MAX_GATE).contains(&name.len()) && name.bytes().all(allowed)
+}
+
 /// The topic on which a device with this reply id asks.
 pub fn request(kind: RequestKind, reply_id: &str) -> String {
     format!("{}{reply_id}", kind.prefix())
@@ -91,6 +124,11 @@ pub fn gateway_status(name: &str) -> String {
 /// The retained topic, below that of its name, on which one gateway says how it is beside others of that name.
 pub fn instance_status(status: &str, instance: &str) -> String {
     format!("{status}/{instance}")
+}
+
+/// The retained topic on which the gateway or the master of this name lists the gates that it knows.
+pub fn routers(name: &str) -> String {
+    format!("{GATEWAY_PREFIX}{name}/routers")
 }
 
 /// The topic on which the gateway of this name shows requests and their answers, where its configuration says so.
@@ -197,6 +235,21 @@ mod tests {
             if covers(&wide, &narrow) && matches(&narrow, &topic) {
                 prop_assert!(matches(&wide, &topic));
             }
+        }
+    }
+
+    #[test]
+    fn a_request_to_a_site_is_one_to_a_request_topic_below_the_sites_name() {
+        let routed = |gate, plain| Some(RoutedTopic { gate, plain });
+        assert_eq!(parse_routed("net/north/localCode/plc/1"), routed("north", "localCode/plc/1"));
+        assert_eq!(parse_routed("net/north/inputCode/"), routed("north", "inputCode/"));
+        assert_eq!(parse_routed("net//localCode/plc"), routed("", "localCode/plc"));
+        for topic in ["net/north/localCode", "net/north/result/plc", "net/localCode/plc", "localCode/net/x"] {
+            assert_eq!(parse_routed(topic), None, "{topic}");
+        }
+        assert!(is_gate("north_1-A") && is_gate(&"x".repeat(64)));
+        for name in ["", "a.b", "a/b", "é", "+", &"x".repeat(65)] {
+            assert!(!is_gate(name), "{name}");
         }
     }
 

@@ -104,7 +104,7 @@ impl Observer for AuditLog {
         lines.show(&RequestLine {
             event: "request",
             job,
-            client: client.key(),
+            client: client.name(),
             topic: &topic[..topic.floor_char_boundary(MAX_TOPIC)],
             id: request.and_then(|request| request.id.as_ref()).map(|id| id.as_str()),
             code,

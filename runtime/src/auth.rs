@@ -8,6 +8,7 @@ pub mod passwords;
 pub mod reload;
 
 use crate::config::{self, Config};
+use crate::site::Site;
 use access::Access;
 use arc_swap::ArcSwap;
 use authentication::{Authentication, AuthenticationError};
@@ -26,6 +27,7 @@ pub struct Auth {
     pub authentication: Arc<Authentication>,
     /// The certificates, where there is a `[tls]`.
     pub tls: Option<Tls>,
+    site: Arc<Site>,
 }
 
 /// A file of the stack cannot be used.
@@ -40,17 +42,17 @@ pub enum AuthError {
 }
 
 impl Auth {
-    /// As `config` says; the password file and the certificates are watched until the returned [`Reload`] is
+    /// As `config` says, at this site; the password file and the certificates are watched until the returned [`Reload`] is
     /// dropped. Call it within a tokio runtime.
     ///
     /// # Errors
     ///
     /// When a file cannot be used.
-    pub fn new(config: &Config) -> Result<(Auth, Reload), AuthError> {
+    pub fn new(config: &Config, site: Arc<Site>) -> Result<(Auth, Reload), AuthError> {
         // Before they are read: what changes from here on is seen.
         let files = WatchedFiles::new(files(config));
         let authentication = Arc::new(Authentication::new(config)?);
-        let access = Access::new(&config.access, authentication.known_by());
+        let access = Access::new(&config.access, authentication.known_by(), site.clone());
         let access = Arc::new(ArcSwap::from_pointee(access));
         let tls = config.tls.as_ref().map(certificates::load).transpose()?;
         let (again, certified) = (authentication.clone(), config.tls.clone().zip(tls.clone()));
@@ -61,7 +63,7 @@ impl Auth {
             }
             Ok::<(), AuthError>(())
         });
-        Ok((Auth { access, authentication, tls }, reload))
+        Ok((Auth { access, authentication, tls, site }, reload))
     }
 }
 
@@ -79,7 +81,8 @@ impl Auth {
             files.replace(tls)?;
         }
         self.authentication.set_rules(access);
-        self.access.store(Arc::new(Access::new(access, self.authentication.known_by())));
+        let access = Access::new(access, self.authentication.known_by(), self.site.clone());
+        self.access.store(Arc::new(access));
         self.authentication.dismiss();
         Ok(())
     }

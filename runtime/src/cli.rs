@@ -7,9 +7,11 @@ mod doctor;
 mod jobs;
 mod journal;
 mod keygen;
+mod master;
 mod output;
 mod overrides;
 mod passwd;
+mod routers;
 mod serve;
 
 use crate::compiler::{self, child};
@@ -48,6 +50,10 @@ enum Command {
     Journal(journal::JournalCommand),
     /// Make certificates for a gateway and its devices
     Keygen(keygen::Keygen),
+    /// Join the routers of sites, so that clients of one can ask the others
+    Master(master::MasterCommand),
+    /// List the sites that a master or a gateway knows
+    Routers(routers::Routers),
     /// Compile standard input (started by the gateway itself)
     #[command(name = compiler::CHILD_ROLE, hide = true)]
     CompileChild(child::ChildLimits),
@@ -87,6 +93,8 @@ pub fn run() -> ExitCode {
         Command::Passwd(command) => passwd::run(command),
         Command::Journal(command) => journal::run(command),
         Command::Keygen(command) => keygen::run(command),
+        Command::Master(command) => master::run(command),
+        Command::Routers(command) => routers::run(command),
     };
     ended(outcome)
 }

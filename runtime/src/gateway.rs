@@ -18,6 +18,8 @@ use crate::ingress::external_mqtt::{self, ExternalError, ExternalIngress};
 use crate::ingress::{Ingress, Intake, Notices, Statistics};
 use crate::log_sampling;
 use crate::modules::{Modules, ModulesError};
+use crate::network::gates::Load;
+use crate::network::{NetworkError, Router, RouterSettings};
 use crate::programs::{ProgramError, Programs};
 use crate::request::journal::RequestJournal;
 use crate::request::recovery;
@@ -25,10 +27,12 @@ use crate::request::request_log::RequestLog;
 use crate::request::{Observer, Pipeline, Services, Settings};
 use crate::set_aside::SetAside;
 use crate::set_aside::retries::Retries;
+use crate::site::Site;
 use crate::source::SourceBackend;
 use crate::status::Status;
 use crate::suspects::{PlannedStop, Suspects};
 use crate::systemd::{InheritedSockets, Notifier, SocketError, Systemd};
+use crate::wasm::occupancy::Occupancy;
 use crate::wasm::workers::Workers;
 use arc_swap::ArcSwap;
 use offload_journal::Journal;
@@ -47,6 +51,8 @@ const FLUSH_WAIT: Duration = Duration::from_secs(10);
 /// A running gateway. Stop it with [`Gateway::shutdown`]; dropping it stops taking requests, without draining.
 pub struct Gateway {
     ingress: Arc<dyn Ingress>,
+    /// The way to other sites.
+    router: Leaving,
     pipeline: Arc<Pipeline>,
     workers: Arc<Workers>,
     /// Given up first when the gateway stops.
@@ -75,6 +81,17 @@ pub struct Gateway {
     failure: Failure,
     /// Keeps the directory locked while we live.
     _data_dir: DataDir,
+}
+
+/// The router, which leaves its masters with the gateway.
+struct Leaving(Option<Router>);
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        if let Some(router) = &self.0 {
+            router.abort();
+        }
+    }
 }
 
 /// The journal, which is closed with the gateway, whoever still holds it.
@@ -124,6 +141,9 @@ pub enum StartError {
     /// The broker of the configuration cannot be joined.
     #[error(transparent)]
     External(#[from] ExternalError),
+    /// The masters of the configuration cannot be joined.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
     /// Something else that the operating system refused.
     #[error("{0}: {1}")]
     Io(&'static str, io::Error),
@@ -183,9 +203,8 @@ impl Gateway {
         let set_aside = Arc::new(SetAside::of(data_dir.path()));
         let planned_stop = suspects.clone().map(PlannedStop);
         let modules = Arc::new(Modules::open(&config, &data_dir, suspects.clone())?);
-        let source = Arc::new(
-            SourceBackend::start(&config, is_local(&config, &systemd.sockets).await, &data_dir).await,
-        );
+        let is_local = is_local(&config, &systemd.sockets).await;
+        let source = Arc::new(SourceBackend::start(&config, is_local, &data_dir).await);
         let programs = Programs::load(&config.program, &config.modules.preload, &modules).await?;
 
         let (baseline, warm) = (modules.baseline_linkers(), programs.artifacts());
@@ -205,7 +224,9 @@ impl Gateway {
             audit_log: audit_lines,
             instance: Some(data_dir.instance()),
         };
-        let (auth, watched) = Auth::new(&config)?;
+        let site = Arc::new(site(&config, is_local));
+        let router = router(&config, &site, &workers)?;
+        let (auth, watched) = Auth::new(&config, site.clone())?;
         let reloading = Reloading {
             started: config.clone(),
             running: Mutex::new(config.clone()),
@@ -242,22 +263,31 @@ impl Gateway {
             suspects: suspects.clone(),
             set_aside: set_aside.clone(),
             journal: kept.clone(),
+            site,
+            router: router.clone(),
             observers,
             runtime,
         }));
 
         let (intake, notifier) = (Intake::new(pipeline.clone()), systemd.notifier.clone());
-        let intake_of_retries = intake.clone();
+        let (intake_of_retries, intake_of_router) = (intake.clone(), intake.clone());
         let ingress: Arc<dyn Ingress> = match &config.broker {
             None => {
                 let settings = embedded::Settings { config: &config, auth, systemd, storage };
                 Arc::new(EmbeddedIngress::start(settings, intake, notices).await?)
             }
             Some(broker) => {
-                let settings = external_mqtt::Settings { broker, client_id: &data_dir.client_id() };
+                let settings = external_mqtt::Settings {
+                    broker,
+                    client_id: &data_dir.client_id(),
+                    asks_others: router.is_some(),
+                };
                 Arc::new(ExternalIngress::start(settings, intake, notices).await?)
             }
         };
+        if let Some(router) = &router {
+            router.start(intake_of_router, ingress.clone());
+        }
         let requests = recovered.take(kind::REQUEST);
         recovered.end();
         let running_again = kept.clone().map(|kept| {
@@ -271,6 +301,7 @@ impl Gateway {
         let reporting = AbortOnDropHandle::new(tokio::spawn(log_sampling::report_left_out()));
         Ok(Gateway {
             ingress,
+            router: Leaving(router),
             pipeline,
             workers,
             planned_stop,
@@ -337,6 +368,9 @@ impl Gateway {
         if let Some(running_again) = self.running_again.take() {
             let _ = running_again.await;
         }
+        if let Leaving(Some(router)) = &self.router {
+            router.stop_sending();
+        }
         self.pipeline.stop_tasks().await;
         let workers = self.workers.clone();
         // Ends within a slice, but it waits for threads.
@@ -351,6 +385,9 @@ impl Gateway {
                 tracing::info!(requests, "requests that were accepted are run after the next start");
             }
         }
+        if let Leaving(Some(router)) = &self.router {
+            router.shutdown().await;
+        }
         // The last status is that of a gateway that is gone.
         self.following.abort();
         let _ = (&mut self.following).await;
@@ -360,6 +397,24 @@ impl Gateway {
         let Statistics { connections, messages_in, messages_out, dropped } = self.ingress.statistics();
         tracing::debug!(connections, messages_in, messages_out, dropped, "the ingress has shut down");
     }
+}
+
+/// The gateway's site. The network is on this machine where the gateway and all masters are.
+fn site(config: &Config, is_local: bool) -> Site {
+    let network = config.network.as_ref();
+    let masters_are_local = network.is_none_or(|network| network.master.0.iter().all(|url| !url.tls));
+    Site::new(network.map(|network| network.gate.clone()), is_local && masters_are_local)
+}
+
+/// The way to other sites, where the configuration names any.
+fn router(config: &Config, site: &Arc<Site>, workers: &Arc<Workers>) -> Result<Option<Router>, NetworkError> {
+    let Some(network) = &config.network else { return Ok(None) };
+    let workers = workers.clone();
+    let load = Box::new(move || {
+        let Occupancy { workers, running, waiting, .. } = workers.load();
+        Load { workers, running, waiting }
+    });
+    Router::new(RouterSettings { network, name: &config.name, site: site.clone(), load }).map(Some)
 }
 
 /// The data directory, the journal in it, and what the embedded broker has there.

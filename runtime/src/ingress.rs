@@ -94,6 +94,10 @@ pub struct Detached {
 
 impl Responder for Detached {
     fn answer(self: Box<Self>, answer: Outgoing, on_acknowledged: Option<OnAcknowledged>) -> Handover {
+        // Its topic is one of another site, whose router asks again.
+        if self.asker.is_routed() {
+            return Handover::Complete;
+        }
         self.ingress.publish_answer(&self.asker, answer, on_acknowledged)
     }
 

@@ -217,7 +217,7 @@ impl Watched {
         }
         let has_crashed = self.suspects.lock().crashes(&self.fingerprint) > 0;
         let alone = self.suspects.isolation.alone(client, has_crashed, || self.is_suspect()).await?;
-        let client = telemetry::bounded(client.key());
+        let client = telemetry::bounded(client.name());
         tracing::info!(%client, reference = self.reference(), "a request that ran when the gateway crashed runs alone");
         Some(alone)
     }

@@ -39,7 +39,7 @@ impl Broker {
     async fn start() -> Broker {
         let mut config = Config::default();
         config.listen.address = HostPort::new("127.0.0.1", 0);
-        let (auth, _reload) = Auth::new(&config).unwrap();
+        let (auth, _reload) = Auth::new(&config, Arc::default()).unwrap();
         let (sender, deliveries) = unbounded_channel();
         let notice = |state: &'static str| Notice {
             topic: "gateway/test/status".into(),

@@ -48,13 +48,13 @@ fn notices(name: &str) -> Notices {
 }
 
 async fn start(broker: &Broker, client_id: &str, sink: &Arc<EchoSink>) -> ExternalIngress {
-    let (settings, intake) = (Settings { broker, client_id }, Intake::new(sink.clone()));
+    let (settings, intake) = (Settings { broker, client_id, asks_others: false }, Intake::new(sink.clone()));
     let started = ExternalIngress::start(settings, intake, notices(client_id));
     tokio::time::timeout(PATIENCE, started).await.expect("joined in time").unwrap()
 }
 
 fn connect(broker: &Broker, client_id: &str, sink: &Arc<EchoSink>) -> Result<ExternalIngress, ExternalError> {
-    let settings = Settings { broker, client_id };
+    let settings = Settings { broker, client_id, asks_others: false };
     ExternalIngress::connect(settings, Intake::new(sink.clone()), notices(client_id))
 }
 

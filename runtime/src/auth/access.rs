@@ -8,11 +8,13 @@
 //! is not known before that comes with its certificate.
 
 use crate::auth::authentication::KnownBy;
-use crate::client::Client;
+use crate::client::{Client, routed_name};
 use crate::config::{self, Offload, TopicFilter, TopicPattern};
+use crate::site::Site;
 use offload_protocol::error::{ErrorKind, WireError};
-use offload_protocol::topic;
+use offload_protocol::topic::{self, RoutedTopic};
 use std::borrow::Cow;
+use std::sync::Arc;
 
 /// Stands for all programs.
 const ALL: &str = "*";
@@ -23,7 +25,7 @@ const GATEWAY_LEVELS: [&str; 2] = ["result", "gateway"];
 /// A client, as rules see it.
 #[derive(Clone, Copy, Debug)]
 pub struct Who<'a> {
-    /// Its user name, or its reply id where an external broker hides that.
+    /// Its user name, or its reply id where an external broker hides that; for a client of another site its principal.
     pub user: Option<&'a str>,
     /// Its client id.
     pub client_id: &'a str,
@@ -43,6 +45,8 @@ pub struct Access {
     known_by: KnownBy,
     everyone: Grants,
     rules: Vec<(Named, Grants)>,
+    /// Which gate this is, and whether other sites need rules.
+    site: Arc<Site>,
 }
 
 /// The clients that a rule names.
@@ -61,8 +65,8 @@ struct Grants {
 }
 
 impl Access {
-    /// The rules of `config`, for clients that are known by this.
-    pub fn new(config: &config::Access, known_by: KnownBy) -> Access {
+    /// The rules of `config`, for clients that are known by this, at this site.
+    pub fn new(config: &config::Access, known_by: KnownBy, site: Arc<Site>) -> Access {
         let everyone = Grants {
             publish: config.publish.clone(),
             subscribe: config.subscribe.clone(),
@@ -81,7 +85,7 @@ impl Access {
             };
             (named, grants)
         });
-        Access { known_by, everyone, rules: rules.collect() }
+        Access { known_by, everyone, rules: rules.collect(), site }
     }
 
     /// Whether `who` may publish to this topic.
@@ -89,11 +93,21 @@ impl Access {
         if topic.split('/').next().is_some_and(|first| GATEWAY_LEVELS.contains(&first)) {
             return false;
         }
-        self.is_open(who)
-            || self.any(who, |grants| {
-                let mut filters = grants.publish.iter().filter_map(|pattern| self.filter(pattern, who));
-                filters.any(|filter| topic::matches(&filter, topic))
-            })
+        match topic::parse_routed(topic) {
+            // The permission of the plain topic, and a rule that names the gate.
+            Some(RoutedTopic { gate, plain }) => {
+                self.may_publish(who, plain)
+                    && (self.site.is_own(gate) || self.asks_freely(who) || self.grants_topic(who, topic))
+            }
+            None => self.is_open(who) || self.grants_topic(who, topic),
+        }
+    }
+
+    fn grants_topic(&self, who: Who, topic: &str) -> bool {
+        self.any(who, |grants| {
+            let mut filters = grants.publish.iter().filter_map(|pattern| self.filter(pattern, who));
+            filters.any(|filter| topic::matches(&filter, topic))
+        })
     }
 
     /// Whether `who` may subscribe to this filter: whether one that is granted covers it.
@@ -114,7 +128,7 @@ impl Access {
         let granted = |grants: &Grants| grants.offload.contains(&offload);
         let named = || self.rules_for(who).any(granted);
         // What a web page sends is run natively only where a rule says so.
-        let everyone = granted(&self.everyone) && !(who.web && offload == Offload::Source);
+        let everyone = self.everyone(who).is_some_and(granted) && !(who.web && offload == Offload::Source);
         if everyone || named() {
             return Ok(());
         }
@@ -149,16 +163,29 @@ impl Access {
     }
 
     fn is_open(&self, who: Who) -> bool {
-        self.known_by == KnownBy::Nothing && !who.web
+        self.known_by == KnownBy::Nothing && !who.web && self.everyone(who).is_some()
+    }
+
+    /// Whether a client of this site needs no rule to ask another one.
+    fn asks_freely(&self, who: Who) -> bool {
+        self.is_open(who) && self.site.is_local()
+    }
+
+    /// What all may do. A client of another site has none of it, unless nobody needs rules in this network.
+    fn everyone(&self, who: Who) -> Option<&Grants> {
+        let is_routed = who.user.and_then(routed_name).is_some();
+        let is_free = || self.known_by == KnownBy::Nothing && self.site.network_is_local();
+        (!is_routed || is_free()).then_some(&self.everyone)
     }
 
     fn any(&self, who: Who, granted: impl Fn(&Grants) -> bool) -> bool {
-        granted(&self.everyone) || self.rules_for(who).any(granted)
+        self.everyone(who).is_some_and(&granted) || self.rules_for(who).any(granted)
     }
 
     fn rules_for(&self, who: Who) -> impl Iterator<Item = &Grants> {
+        let has_gate = self.site.gate().is_some();
         let names_it = move |named: &Named| match who.user {
-            Some(user) => named.users.iter().any(|filter| filter.matches(user)),
+            Some(user) => named.users.iter().any(|filter| names(filter, user, has_gate)),
             None => named.anonymous,
         };
         self.rules.iter().filter(move |(named, _)| names_it(named)).map(|(_, grants)| grants)
@@ -171,12 +198,93 @@ impl Access {
     }
 }
 
+/// Whether a rule's filter names this user. Where there is a gate, a filter with a `/` is about clients of other sites,
+/// and names none unless it names their gate; no other filter is about them.
+fn names(filter: &TopicFilter, user: &str, has_gate: bool) -> bool {
+    let gate = filter.as_ref().split_once('/').map(|(gate, _)| gate);
+    match routed_name(user) {
+        Some(name) => gate.is_some_and(topic::is_gate) && filter.matches(name),
+        None => !(has_gate && gate.is_some()) && filter.matches(user),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn access(text: &str, known_by: KnownBy) -> Access {
-        Access::new(&toml::from_str(text).unwrap(), known_by)
+        Access::new(&toml::from_str(text).unwrap(), known_by, Arc::default())
+    }
+
+    fn at(site: Site, text: &str, known_by: KnownBy) -> Access {
+        Access::new(&toml::from_str(text).unwrap(), known_by, Arc::new(site))
+    }
+
+    #[test]
+    fn a_client_of_another_site_has_what_a_rule_gives_it_that_names_its_gate() {
+        let rules = r##"
+            [[rule]]
+            users = ["#", "+/plc"]
+            publish = ["#"]
+            offload = ["wasm", "source"]
+            programs = ["*"]
+            [[rule]]
+            users = ["north/plc"]
+            publish = ["localCode/+"]
+            programs = ["add"]
+        "##;
+        let access = at(Site::new(Some("south".to_owned()), false), rules, KnownBy::Nothing);
+        let routed = |name| Who { user: Some(name), client_id: name, web: false };
+        let plc = routed("\0north/plc");
+        assert!(access.may_publish(plc, "localCode/any") && access.may_run(plc, "add"));
+        assert!(!access.may_publish(plc, "inputCode/any") && !access.may_run(plc, "sort"));
+        assert!(access.may_offload(plc, Offload::Wasm).is_err());
+        for stranger in ["\0north/", "\0west/plc", "\0north/plc/x", "\0plc"] {
+            assert!(!access.may_publish(routed(stranger), "localCode/any"), "{stranger:?}");
+            assert!(!access.may_run(routed(stranger), "add"), "{stranger:?}");
+        }
+        // What is only called so.
+        assert!(
+            !at(Site::new(Some("south".to_owned()), false), rules, KnownBy::Passwords)
+                .rules_for(user("north/plc"))
+                .any(|grants| grants.programs == ["add"])
+        );
+    }
+
+    #[test]
+    fn to_ask_another_site_takes_the_plain_permission_and_a_rule() {
+        let rules = "[[rule]]\nusers = [\"plc\"]\npublish = [\"net/north/#\"]";
+        let site = || Site::new(Some("south".to_owned()), false);
+        let access = at(site(), rules, KnownBy::Passwords);
+        for (topic, allowed) in [
+            ("net/north/localCode/plc", true),
+            ("net/north/localCode/other", false),
+            ("net/west/localCode/plc", false),
+            ("net/south/localCode/plc", true),
+            ("net/south/localCode/other", false),
+        ] {
+            assert_eq!(access.may_publish(user("plc"), topic), allowed, "{topic}");
+        }
+        assert!(!access.may_publish(user("panel"), "net/north/localCode/panel"));
+        let exposed = at(site(), "", KnownBy::Nothing);
+        assert!(!exposed.may_publish(NOBODY, "net/north/localCode/c7"), "all may do all, but for this");
+        let local = at(Site::new(Some("south".to_owned()), true), "", KnownBy::Nothing);
+        assert!(local.may_publish(NOBODY, "net/north/localCode/c7"));
+    }
+
+    #[test]
+    fn where_all_of_the_network_is_on_loopback_no_rule_is_needed() {
+        let site = Arc::new(Site::new(Some("south".to_owned()), true));
+        let access = Access::new(&config::Access::default(), KnownBy::Nothing, site.clone());
+        let asker = Who { user: Some("\0north/"), client_id: "\0north/", web: false };
+        assert!(!access.may_publish(asker, "localCode/c7") && !access.may_run(asker, "add"));
+        site.set_network_is_local(true);
+        assert!(access.may_publish(asker, "localCode/c7") && access.may_run(asker, "add"));
+        assert!(access.may_offload(asker, Offload::Source).is_ok());
+        let page = Who { web: true, ..asker };
+        assert!(
+            !access.may_publish(page, "localCode/c7") && access.may_offload(page, Offload::Source).is_err()
+        );
     }
 
     fn user(name: &'static str) -> Who<'static> {

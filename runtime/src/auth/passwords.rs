@@ -90,7 +90,7 @@ pub enum Problem {
 /// A text that is no user name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "a user name has 1 to {MAX_NAME_BYTES} bytes, without `:`, `+`, `#` and control characters, and no `$` in front"
+    "a user name has 1 to {MAX_NAME_BYTES} bytes, without `:`, `+`, `#`, `/` and control characters, and no `$` in front"
 )]
 pub struct BadName;
 
@@ -100,7 +100,7 @@ pub struct BadName;
 ///
 /// When it cannot.
 pub fn check_name(name: &str) -> Result<(), BadName> {
-    let allowed = |c: char| !matches!(c, ':' | '+' | '#') && !c.is_control();
+    let allowed = |c: char| !matches!(c, ':' | '+' | '#' | '/') && !c.is_control();
     let is_name =
         (1..=MAX_NAME_BYTES).contains(&name.len()) && !name.starts_with('$') && name.chars().all(allowed);
     if is_name { Ok(()) } else { Err(BadName) }

@@ -143,7 +143,7 @@ fn list(set_aside: &SetAside, json: bool) -> anyhow::Result<ExitCode> {
     } else {
         let mut rows = vec![["NUMBER", "SET ASIDE", "CRASHES", "CLIENT", "TOPIC", "CODE"].map(str::to_owned)];
         rows.extend(jobs.iter().map(row));
-        output::print(table(&rows))?;
+        output::print(output::table(&rows))?;
     }
     let unreadable = set_aside.unreadable()?;
     unreadable.iter().for_each(|error| output::complain(&format!("error: {error}")));
@@ -235,26 +235,4 @@ fn row(job: &Job) -> [String; 6] {
     let texts = [of.client.name(), &of.topic, &of.code].map(|text| bounded(text).to_string());
     let [client, topic, code] = texts;
     [job.number.to_string(), set_aside, of.crashes.to_string(), client, topic, code]
-}
-
-/// Columns as wide as they need to be.
-fn table<const N: usize>(rows: &[[String; N]]) -> String {
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: [usize; N] = std::array::from_fn(width);
-    let line = |row: &[String; N]| {
-        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
-        format!("{}\n", cells.collect::<Vec<_>>().join("  ").trim_end())
-    };
-    rows.iter().map(line).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn columns_are_as_wide_as_their_widest_cell() {
-        let rows = [["A", "B"], ["long", "x"], ["é", ""]].map(|row| row.map(str::to_owned));
-        assert_eq!(table(&rows), "A     B\nlong  x\né\n");
-    }
 }

@@ -1,8 +1,9 @@
 //! The flags that go before what the configuration file says.
 
-use crate::config::{BrokerUrl, Config, ConfigError, Draft, HostPort, NativeMode};
+use crate::config::{BrokerUrl, Config, ConfigError, Draft, HostPort, Masters, NativeMode, master_url};
 use clap::Args;
 use clap::builder::TypedValueParser;
+use offload_protocol::topic;
 use std::ffi::OsStr;
 use std::path::PathBuf;
 
@@ -18,6 +19,13 @@ pub struct Overrides {
     /// Join this MQTT broker instead of starting one: mqtt://HOST[:PORT], or mqtts:// with TLS
     #[arg(long, value_name = "URL", value_parser = BrokerParser)]
     broker: Option<BrokerUrl>,
+    /// Be the router of the site of this name; takes --master
+    #[arg(long, value_name = "NAME", value_parser = gate)]
+    gate: Option<String>,
+    /// Join the routers at this master, mqtt://HOST[:PORT] on loopback or mqtts:// elsewhere; several for one to take
+    /// over
+    #[arg(long, value_name = "URL", value_parser = master_url)]
+    master: Vec<BrokerUrl>,
     /// Number of worker threads [default: one for each core]
     #[arg(long, value_name = "N", value_parser = count)]
     workers: Option<usize>,
@@ -30,6 +38,12 @@ pub struct Overrides {
     /// Build and run source natively [default: only where no other machine can connect]
     #[arg(long)]
     allow_native: bool,
+}
+
+/// Reads the name of a gate.
+fn gate(text: &str) -> Result<String, String> {
+    let accepted = "accepted: 1 to 64 letters, digits, `_` and `-`";
+    if topic::is_gate(text) { Ok(text.to_owned()) } else { Err(accepted.to_owned()) }
 }
 
 /// Reads a number of threads; its range is that of the configuration.
@@ -86,6 +100,13 @@ impl Overrides {
         }
         if let Some(url) = self.broker {
             draft.set("broker.url", |config| config.broker.get_or_insert_default().url = url);
+        }
+        if let Some(gate) = self.gate {
+            draft.set("network.gate", |config| config.network.get_or_insert_default().gate = gate);
+        }
+        if !self.master.is_empty() {
+            let masters = Masters(self.master);
+            draft.set("network.master", |config| config.network.get_or_insert_default().master = masters);
         }
         if let Some(count) = self.workers {
             draft.set("workers.count", |config| config.workers.count = count);

@@ -65,7 +65,7 @@ table! {
     /// last of them that sets it.
     pub struct Rule {
         /// User names, or topic filters over them: "#" is every user. On another broker a client's reply id is its user
-        /// name.
+        /// name. With a `[network]`, "<gate>/<name>" is a client of another site, "<gate>/#" all of that site.
         pub users: Vec<TopicFilter> = Vec::new();
         /// Whether the rule applies to clients without a name too.
         pub anonymous: bool = false;

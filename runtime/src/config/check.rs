@@ -25,6 +25,12 @@ impl Config {
         if let Some(websocket) = &self.websocket {
             websocket.check(self.tls.is_some(), refusals);
         }
+        if let Some(network) = &self.network {
+            network.check(refusals);
+        }
+        if let Some(master) = &self.master {
+            master.check(refusals);
+        }
         self.workers.check(refusals);
         self.limits.check(refusals);
         self.compiler.check(refusals);

@@ -4,9 +4,9 @@ use super::given::Given;
 use super::section::Section;
 use super::table::table;
 use super::{
-    Access, Answers, Broker, Compiler, Durability, Idempotency, Journal, Limits, Listen, MaxAnswer, Mirror,
-    Modules, NativeMode, Program, Queue, Rule, Sandbox, Status, TimeSpan, Tls, Watchdog, WebSocket, Workers,
-    defaults,
+    Access, Answers, Broker, Compiler, Durability, Idempotency, Journal, Limits, Listen, Master, MaxAnswer,
+    Mirror, Modules, NativeMode, Network, Program, Queue, Rule, Sandbox, Status, TimeSpan, Tls, Watchdog,
+    WebSocket, Workers, defaults,
 };
 use std::path::{Path, PathBuf};
 
@@ -44,6 +44,10 @@ table! {
         pub access: Access,
         /// `[broker]`: an existing broker to join instead of the embedded one. Absent by default.
         pub broker: Option<Broker>,
+        /// `[network]`: other sites, whose router this gateway joins as. Absent by default.
+        pub network: Option<Network>,
+        /// `[master]`: what `offload-rt master` reads. Absent by default.
+        pub master: Option<Master>,
         /// `[workers]`: the threads that run guests.
         pub workers: Workers,
         /// `[limits]`: what one request may use.
@@ -87,6 +91,8 @@ impl Config {
         let broker = self.broker.clone().unwrap_or_default();
         let tls = self.tls.clone().unwrap_or_default();
         let websocket = self.websocket.clone().unwrap_or_default();
+        let network = self.network.clone().unwrap_or_default();
+        let master = self.master.clone().unwrap_or_default();
         let mut sections = vec![
             Section::of("", "", self, true),
             Section::of("listen", "[listen]", &self.listen, true),
@@ -102,6 +108,8 @@ impl Config {
         }
         sections.extend([
             Section::of("broker", "[broker]", &broker, self.broker.is_some()),
+            Section::of("network", "[network]", &network, self.network.is_some()),
+            Section::of("master", "[master]", &master, self.master.is_some()),
             Section::of("workers", "[workers]", &self.workers, true),
             Section::of("limits", "[limits]", &self.limits, true),
             Section::of("queue", "[queue]", &self.queue, true),
@@ -159,6 +167,15 @@ impl Config {
         if let Some(Tls { certificate, key, client_ca, .. }) = &mut self.tls {
             files.extend([("tls.certificate".to_owned(), certificate), ("tls.key".to_owned(), key)]);
             files.extend(client_ca.iter_mut().map(|path| ("tls.client_ca".to_owned(), path)));
+        }
+        if let Some(Network { cafile, cert, key, .. }) = &mut self.network {
+            let named = [("network.cafile", cafile), ("network.cert", cert), ("network.key", key)];
+            files.extend(named.into_iter().filter_map(|(key, path)| Some((key.to_owned(), path.as_mut()?))));
+        }
+        if let Some(Master { certificate, key, client_ca, .. }) = &mut self.master {
+            let named =
+                [("master.certificate", certificate), ("master.key", key), ("master.client_ca", client_ca)];
+            files.extend(named.into_iter().filter_map(|(key, path)| Some((key.to_owned(), path.as_mut()?))));
         }
         files.extend(self.access.passwords.iter_mut().map(|path| ("access.passwords".to_owned(), path)));
         files.extend(self.compiler.program.iter_mut().map(|path| ("compiler.program".to_owned(), path)));

@@ -104,7 +104,7 @@ impl Ingress for EmbeddedIngress {
         intake: Intake,
         notices: Notices,
     ) -> Result<EmbeddedIngress, EmbeddedError> {
-        let Settings { config, auth: Auth { access, authentication, tls }, systemd, storage } = settings;
+        let Settings { config, auth: Auth { access, authentication, tls, .. }, systemd, storage } = settings;
         let Systemd { mut sockets, notifier } = systemd;
         let keeps_sockets = !sockets.is_empty();
         let credentials =
@@ -391,7 +391,7 @@ impl Application for Hook {
             Route::Application(WATCHDOG)
         } else if !self.access.load().may_publish(who(client), topic) {
             Route::Refuse
-        } else if REQUEST_LEVELS.contains(&first) {
+        } else if REQUEST_LEVELS.contains(&first) || topic::parse_routed(topic).is_some() {
             Route::Application(REQUEST)
         } else {
             Route::Broker

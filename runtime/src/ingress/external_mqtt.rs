@@ -88,6 +88,8 @@ pub struct Settings<'s> {
     pub broker: &'s config::Broker,
     /// Names the session on the broker: the same after a restart, another for each gateway.
     pub client_id: &'s str,
+    /// Whether requests to other sites are taken.
+    pub asks_others: bool,
 }
 
 impl Ingress for ExternalIngress {
@@ -155,7 +157,7 @@ impl ExternalIngress {
     /// # Errors
     /// When the password file, or the files for TLS, cannot be used.
     pub fn connect(
-        Settings { broker, client_id }: Settings<'_>,
+        Settings { broker, client_id, asks_others }: Settings<'_>,
         intake: Intake,
         notices: Notices,
     ) -> Result<ExternalIngress, ExternalError> {
@@ -182,7 +184,7 @@ impl ExternalIngress {
         let (reported, link_state) = watch::channel(LinkState::Connecting);
         let counters = Arc::new(Counters::default());
         let ways = Ways { intake, commands: receiver, sender: commands.clone(), link_state: reported };
-        let driver = Driver::new(broker, options, notices, ways, counters.clone());
+        let driver = Driver::new(broker, options, notices, asks_others, ways, counters.clone());
         let tasks = TaskTracker::new();
         let driving = tokio::spawn(driver.run());
         tasks.spawn(async move {

@@ -3,11 +3,18 @@
 use super::delivery::Delivery;
 use std::mem;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// Takes deliveries. Called on the ingress's own task, so it never blocks; an ingress reaches it through an [`Intake`].
 pub trait Sink: Send + Sync + 'static {
     /// Takes over one delivery. Its acceptance and its responder are used once each.
     fn deliver(&self, delivery: Delivery);
+
+    /// Takes over one that another site has taken in at this moment already: its timeout counts from then.
+    fn deliver_since(&self, delivery: Delivery, arrived: Instant) {
+        let _ = arrived;
+        self.deliver(delivery);
+    }
 
     /// The batch has ended: what was delivered is run. What is short may be run in here.
     fn dispatch(&self);
@@ -39,6 +46,11 @@ impl Batch<'_> {
     /// One delivery more.
     pub fn deliver(&self, delivery: Delivery) {
         self.sink.deliver(delivery);
+    }
+
+    /// One delivery more, which another site has taken in at this moment.
+    pub fn deliver_since(&self, delivery: Delivery, arrived: Instant) {
+        self.sink.deliver_since(delivery, arrived);
     }
 
     /// Dispatches what was delivered.

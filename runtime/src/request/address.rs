@@ -5,6 +5,7 @@ use crate::client::Client;
 use crate::config::Answers;
 use crate::ingress::{Delivery, ReplyAddress, Responder};
 use crate::log_sampling::sampled;
+use crate::site::Site;
 use crate::telemetry;
 use bytes::Bytes;
 use offload_protocol::UserProperties;
@@ -16,6 +17,8 @@ use std::time::Instant;
 pub struct Addressed {
     pub client: Client,
     pub topic: String,
+    /// The site that it is for, if that is another one.
+    pub destination: Option<Arc<str>>,
     pub kind: RequestKind,
     pub reply_id: Arc<str>,
     pub payload: Bytes,
@@ -29,8 +32,16 @@ pub struct Addressed {
 }
 
 /// Takes a delivery apart. `None` for one that is no request: it is acknowledged, and nothing else comes of it.
-pub fn address(delivery: Delivery, origin: Origin, answers: &Answers, arrived: Instant) -> Option<Addressed> {
-    let Some(request) = topic::parse_request(&delivery.topic) else {
+pub fn address(
+    delivery: Delivery,
+    origin: Origin,
+    answers: &Answers,
+    site: &Site,
+    arrived: Instant,
+) -> Option<Addressed> {
+    let routed = topic::parse_routed(&delivery.topic);
+    let plain = routed.map_or(&*delivery.topic, |routed| routed.plain);
+    let Some(request) = topic::parse_request(plain) else {
         origin.end();
         delivery.ignore();
         return None;
@@ -45,6 +56,9 @@ pub fn address(delivery: Delivery, origin: Origin, answers: &Answers, arrived: I
         delivery.ignore();
         return None;
     }
+    // What comes from another site is answered here.
+    let elsewhere = routed.filter(|routed| !delivery.client.is_routed() && !site.is_own(routed.gate));
+    let destination = elsewhere.map(|routed| Arc::from(routed.gate));
     let (kind, reply_id) = (request.kind, Arc::from(request.reply_id));
     let Delivery { client, topic, payload, properties, acceptance, responder, .. } = delivery;
     let (topic_of_answer, is_misdirected) = topic_of_answer(properties.response_topic, &reply_id, answers);
@@ -57,6 +71,7 @@ pub fn address(delivery: Delivery, origin: Origin, answers: &Answers, arrived: I
     Some(Addressed {
         client,
         topic,
+        destination,
         kind,
         reply_id,
         payload,

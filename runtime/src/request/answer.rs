@@ -123,6 +123,21 @@ impl PendingAnswer {
         }
     }
 
+    /// Answers with what another gateway says. An outcome of a run is remembered, a refusal is not.
+    pub fn finish_remotely(self, answer: Result<Answer, WireError>) {
+        match answer {
+            Ok(answer) => {
+                let remember = match &answer.outcome {
+                    Outcome::Exited(_) => true,
+                    Outcome::Failed(error) => is_outcome(error.kind),
+                };
+                let id = self.way_back.id.clone();
+                self.settle(Answer { id, ..answer }, remember);
+            }
+            Err(error) => self.fail(error),
+        }
+    }
+
     /// Answers that it was not run, and why. What the gateway has kept and cannot run any more before it stops is for
     /// the next process, whether or not it had begun: nothing is left of that.
     fn fail(self, error: WireError) {
@@ -311,6 +326,12 @@ impl Refusal {
         // As for a repetition.
         drop(waiting);
     }
+}
+
+/// Whether an error of this kind is how a run has ended.
+fn is_outcome(kind: ErrorKind) -> bool {
+    use ErrorKind::{Build, Exit, Fuel, Memory, Output, Timeout, Trap};
+    matches!(kind, Build | Exit | Fuel | Memory | Output | Timeout | Trap)
 }
 
 /// To a request whose time ran out before it started.

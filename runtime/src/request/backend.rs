@@ -4,6 +4,7 @@
 mod comparison;
 pub mod modules;
 pub mod native;
+pub mod remote;
 pub mod wasm;
 
 use crate::modules::{Artifact, Content, Digest};
@@ -28,6 +29,11 @@ pub enum Backend {
     },
     /// What is kept of clients' modules: nothing runs.
     Modules(Operation),
+    /// The gateway of another site, or one that is less busy.
+    Remote {
+        /// Its gate.
+        gate: Arc<str>,
+    },
 }
 
 /// A module, as far as it is known when the request comes.

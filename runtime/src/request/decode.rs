@@ -11,6 +11,7 @@ use offload_protocol::UserProperties;
 use offload_protocol::answer::AnswerForm;
 use offload_protocol::error::WireError;
 use offload_protocol::request::{self, Bounds, Rejected, Request, StdoutRange};
+use offload_protocol::topic::RequestKind;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -18,6 +19,9 @@ use std::time::Instant;
 pub struct Asked {
     pub client: Client,
     pub topic: String,
+    /// The site that it is for, if that is another one.
+    pub destination: Option<Arc<str>>,
+    pub kind: RequestKind,
     pub reply_id: Arc<str>,
     pub arrived: Instant,
     pub request: Request,
@@ -45,6 +49,7 @@ pub fn decode(
     let Addressed {
         client,
         topic,
+        destination,
         kind,
         reply_id,
         payload,
@@ -68,8 +73,20 @@ pub fn decode(
     };
     match decoded {
         Ok(request) => {
-            let pending = pending(request.answer_form(), request.stdout_range, request.id.clone());
-            let asked = Asked { client, topic, reply_id, arrived, request, payload, user_properties };
+            // The asking site cuts the answer: it may be asked for other parts.
+            let range = request.stdout_range.filter(|_| !client.is_routed());
+            let pending = pending(request.answer_form(), range, request.id.clone());
+            let asked = Asked {
+                client,
+                topic,
+                destination,
+                kind,
+                reply_id,
+                arrived,
+                request,
+                payload,
+                user_properties,
+            };
             Ok(Decoded { asked, size, is_misdirected, promise, pending })
         }
         Err(Rejected { form, id, error }) => {

@@ -38,11 +38,22 @@ pub fn identify(accepted: Accepted, programs: &Programs, suspects: Option<&Arc<S
     };
     let key = request.id.as_ref().and_then(|id| key(client, reply_id, id));
     let fingerprint = (key.is_some() || suspects.is_some())
-        .then(|| Fingerprint::of_request(request, digest, &programs.default_program().name));
+        .then(|| fingerprint(&asked, digest, &programs.default_program().name));
+    // What runs elsewhere crashes nothing here.
     let watched = suspects
         .zip(fingerprint)
+        .filter(|_| asked.destination.is_none())
         .map(|(suspects, fingerprint)| watch(suspects, client, &request.code, fingerprint, programs));
     Identified { name: key.zip(fingerprint), asked, pending, waiting, digest, watched }
+}
+
+/// What tells a request from others of its name; the same one of another site is another one.
+fn fingerprint(asked: &Asked, digest: Option<Digest>, default_program: &str) -> Fingerprint {
+    let print = Fingerprint::of_request(&asked.request, digest, default_program);
+    match &asked.destination {
+        Some(gate) => Fingerprinter::new("routed").part(gate.as_bytes()).part(&print.0).finish(),
+        None => print,
+    }
 }
 
 /// What names the request; `None` for one that nobody can repeat.

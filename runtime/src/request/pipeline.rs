@@ -34,6 +34,11 @@ impl Sink for Pipeline {
         self.deliver_from(origin, delivery, Instant::now());
     }
 
+    fn deliver_since(&self, delivery: Delivery, arrived: Instant) {
+        let origin = Origin::of(&delivery, self.services.journal.as_ref());
+        self.deliver_from(origin, delivery, arrived);
+    }
+
     fn dispatch(&self) {
         self.services.workers.dispatch();
         // What has ended by now needs no record of the request any more.
@@ -69,7 +74,9 @@ impl Pipeline {
     fn advance(&self, origin: Origin, delivery: Delivery, arrived: Instant) -> Result<(), Refusal> {
         let services = &self.services;
         let (settings, access) = (services.settings.load(), services.access.load());
-        let Some(addressed) = address(delivery, origin, &settings.answers, arrived) else { return Ok(()) };
+        let Some(addressed) = address(delivery, origin, &settings.answers, &services.site, arrived) else {
+            return Ok(());
+        };
         let decoded = decode(addressed, &settings.bounds, &services.observers)?;
         let authorized = authorize(decoded, &access, &settings.programs)?;
         let accepted = admit(authorized, &self.admission)?.accept();

@@ -44,7 +44,7 @@ async fn set_aside(resolved: Resolved, poison: Poison, set_aside: Arc<SetAside>,
         telemetry::bounded(&document.topic),
         telemetry::bounded(&document.code)
     );
-    let Resolved { backend, run, original, digest } = resolved;
+    let Resolved { backend, run, original, digest, .. } = resolved;
     let module = match (backend, digest) {
         (Backend::Wasm(Module::Unprepared(_, Content::Sent(module))), _)
         | (Backend::Modules(Operation::Store(_, module)), _) => Some(module),

@@ -29,7 +29,7 @@ impl RequestLog {
 impl Observer for RequestLog {
     fn request(&self, arrival: &Arrival<'_>) -> Option<Box<dyn AnswerObserver>> {
         Some(Box::new(Asked {
-            client: arrival.client.key().clone(),
+            client: arrival.client.name().into(),
             topic: arrival.topic.to_owned(),
             what: arrival.request.map_or_else(|| "no request".to_owned(), |request| what(&request.code)),
             payload: arrival.payload.len(),

@@ -27,6 +27,8 @@ pub struct Resolved {
     pub original: Original,
     /// Of the module, if the request carries or names one.
     pub digest: Option<Digest>,
+    /// Whether it is for a program that the gateway has.
+    pub is_program: bool,
 }
 
 /// A message as it came.
@@ -45,9 +47,15 @@ pub fn resolve(
     access: &Access,
 ) -> Result<Resolved, Refusal> {
     let First { asked, pending, waiting, digest, watched } = first;
-    let Asked { client, topic, reply_id, arrived, request, payload, user_properties } = asked;
+    let Asked { client, topic, destination, reply_id, arrived, request, payload, user_properties, .. } =
+        asked;
     let Request { form, id, code, args, env, stdin, limits, .. } = request;
-    let backend = match find(code, digest, &client, services, settings, access) {
+    let is_program = matches!(code, Code::Program(_) | Code::DefaultProgram);
+    let found = match destination {
+        Some(gate) => Ok(Backend::Remote { gate }),
+        None => find(code, digest, &client, services, settings, access),
+    };
+    let backend = match found {
         Ok(backend) => backend,
         Err(error) => return Err(Refusal::of_waiting(pending, error, waiting)),
     };
@@ -63,7 +71,7 @@ pub fn resolve(
         given: Given { args, env, stdin, context: Context { reply_id, request_id: id } },
     };
     let original = Original { topic, payload, user_properties, form };
-    Ok(Resolved { backend, run, original, digest })
+    Ok(Resolved { backend, run, original, digest, is_program })
 }
 
 /// `digest` is that of the module, if the request carries or names one.

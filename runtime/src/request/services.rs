@@ -6,7 +6,9 @@ use super::observer::Observer;
 use super::settings::Settings;
 use crate::auth::access::Access;
 use crate::modules::Modules;
+use crate::network::Router;
 use crate::set_aside::SetAside;
+use crate::site::Site;
 use crate::source::SourceBackend;
 use crate::suspects::Suspects;
 use crate::wasm::workers::Workers;
@@ -14,7 +16,8 @@ use arc_swap::ArcSwap;
 use std::sync::Arc;
 use tokio::runtime::Handle;
 
-/// The services of the gateway that requests use.
+/// The services of the gateway that requests use. Clones share them.
+#[derive(Clone)]
 pub struct Services {
     /// Who may ask for what.
     pub access: Arc<ArcSwap<Access>>,
@@ -34,6 +37,10 @@ pub struct Services {
     pub set_aside: Arc<SetAside>,
     /// Keeps requests and outcomes; `None` where nothing outlives a crash.
     pub journal: Option<Arc<RequestJournal>>,
+    /// The gateway's site.
+    pub site: Arc<Site>,
+    /// The way to other sites, where there is one.
+    pub router: Option<Router>,
     /// See each request and its answer, in this order.
     pub observers: Vec<Arc<dyn Observer>>,
     /// Where modules are prepared and native programs are waited for.

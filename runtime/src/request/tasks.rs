@@ -4,7 +4,8 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// One task for each request that waits. What bounds admission bounds them.
+/// One task for each request that waits. What bounds admission bounds them. Clones are handles to the same ones.
+#[derive(Clone)]
 pub struct Tasks {
     runtime: Handle,
     tracker: TaskTracker,

@@ -62,7 +62,7 @@ impl Comparisons {
         if permit.is_none() {
             let digest = source.digest();
             if self.is_new(digest, Told::Skipped) {
-                let (name, client) = (telemetry::bounded(source.name()), telemetry::bounded(client.key()));
+                let (name, client) = (telemetry::bounded(source.name()), telemetry::bounded(client.name()));
                 let logged = sampled!(
                     info,
                     source = %digest.hex(),
@@ -92,7 +92,7 @@ impl Comparisons {
             Err(error) => (Difference { build: true, ..Difference::default() }, error.line()),
         };
         let digest = source.digest();
-        let (name, client) = (source.name(), client.key());
+        let (name, client) = (source.name(), client.name());
         let (name, client) = (telemetry::bounded(name), telemetry::bounded(client));
         if !self.is_new(digest, Told::Compared(difference)) {
             tracing::debug!(source = %digest.hex(), %difference, "compared with wasm, with the same result as before");

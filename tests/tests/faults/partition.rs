@@ -1,9 +1,10 @@
 //! The network between gateway and broker is cut, in the middle of a request, and mended: neither side is told, so both
 //! have to find out by themselves. The gateway is in a network namespace of its own, which ends with its process.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener};
 
 use anyhow::{Context, Result, ensure};
+use offload_tests::cable::Cable;
 use offload_tests::device::{Device, Version};
 use offload_tests::gateway::{Gateway, Launch};
 use offload_tests::mosquitto::Mosquitto;
@@ -11,40 +12,8 @@ use offload_tests::{envelope, guest};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use tempfile::TempDir;
-use tokio::process::Command;
-
-/// Becomes the gateway, in a namespace that a cable leads into: `$1` is its end outside, `$2` the address there, `$3`
-/// that inside. The cable goes with the namespace.
-const CABLE: &str = "set -e; outside=$1; near=$2; far=$3; shift 3; ip link set lo up; \
-                     ip link add inside type veth peer name \"$outside\" netns \"$PPID\"; \
-                     nsenter --net=/proc/$PPID/ns/net ip address add \"$near/30\" dev \"$outside\"; \
-                     nsenter --net=/proc/$PPID/ns/net ip link set \"$outside\" up; \
-                     ip address add \"$far/30\" dev inside; ip link set inside up; exec \"$@\"";
 
 const STATUS: &str = "gateway/far/status";
-
-/// A cable, as this side has it.
-struct Cable {
-    outside: String,
-    near: Ipv4Addr,
-    far: Ipv4Addr,
-}
-
-impl Cable {
-    /// One whose name and addresses are nobody else's: a port that is free now stands for them.
-    fn new() -> Result<Cable> {
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        // A quarter of a million addresses of a private network, four for each port.
-        let base = u32::from(Ipv4Addr::new(10, 216, 0, 0)) + 4 * u32::from(port);
-        Ok(Cable { outside: format!("cable{port}"), near: (base + 1).into(), far: (base + 2).into() })
-    }
-
-    async fn set(&self, state: &str) -> Result<()> {
-        let output = Command::new("ip").args(["link", "set", &self.outside, state]).output().await?;
-        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        Ok(())
-    }
-}
 
 /// What a device hears: the last answer to each `id`, how many there were, and the gateway's state.
 #[derive(Default)]
@@ -80,11 +49,11 @@ async fn a_partition_is_noticed_on_both_sides_and_loses_nothing() -> Result<()> 
     let cable = Cable::new()?;
     let port = TcpListener::bind("0.0.0.0:0")?.local_addr()?.port();
     let mosquitto = Mosquitto::start_with(&format!("listener {port} 0.0.0.0")).await?;
-    let url = format!("mqtt://{}", SocketAddr::from((cable.near, port)));
+    let url = format!("mqtt://{}", SocketAddr::from((cable.near(), port)));
     let configuration = "name = \"far\"\n[status]\ninterval = \"100ms\"\n[broker]\nkeep_alive = \"5s\"\n\
                          connect_timeout = \"1s\"\nreconnect_max = \"500ms\"\n";
-    let (near, far) = (cable.near.to_string(), cable.far.to_string());
-    let wrapper = ["unshare", "--net", "sh", "-c", CABLE, "sh", &cable.outside, &near, &far];
+    let wrapper = cable.wrapper();
+    let wrapper: Vec<&str> = wrapper.iter().map(String::as_str).collect();
     let launch = Launch { wrapper: &wrapper, ..Launch::default() };
     let gateway = Gateway::launch(TempDir::new()?, &["--broker", &url], configuration, launch)
         .await

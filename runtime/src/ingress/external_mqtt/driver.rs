@@ -59,6 +59,8 @@ pub(super) struct Driver {
     /// What the broker is asked for at most.
     offer: Offer,
     notices: Notices,
+    /// Whether requests to other sites are taken.
+    asks_others: bool,
     ways: Ways,
     counters: Arc<Counters>,
     choice: Choice,
@@ -105,6 +107,7 @@ struct Link {
     /// Set when the broker has accepted the connection.
     since: Option<Instant>,
     shared: bool,
+    asks_others: bool,
     /// What was subscribed to and is not confirmed, in this order.
     subscribing: VecDeque<Purpose>,
     /// Answers that may be on their way at once.
@@ -172,6 +175,7 @@ impl Driver {
         broker: &config::Broker,
         options: ConnectionOptions,
         notices: Notices,
+        asks_others: bool,
         ways: Ways,
         counters: Arc<Counters>,
     ) -> Driver {
@@ -181,6 +185,7 @@ impl Driver {
             options,
             offer: Offer::ALL,
             notices,
+            asks_others,
             ways,
             counters,
             choice: Choice::new(broker.protocol),
@@ -204,7 +209,7 @@ impl Driver {
         loop {
             let version = self.choice.version();
             let (sender, connection) = offload_mqtt::open(self.options(version));
-            let mut link = Link::new(sender, version);
+            let mut link = Link::new(sender, version, self.asks_others);
             let Some(ended) = self.connection(&mut link, connection).await else { break };
             self.window.disconnected();
             // Nobody is there to confirm it, or to send anything.
@@ -380,6 +385,10 @@ impl Driver {
         Ok(())
     }
 
+    fn filters(&self, shared: bool) -> impl Iterator<Item = String> + use<> {
+        filters(shared, self.asks_others)
+    }
+
     fn subscribed(&mut self, grant: Grant, link: &mut Link) -> Result<(), String> {
         if link.subscribing.pop_front() == Some(Purpose::Namesakes) {
             if let Grant::None(reason) = grant {
@@ -418,12 +427,12 @@ impl Driver {
         }
         self.announce();
         if !self.taking {
-            link.unsubscribe = filters(true).chain(filters(false)).collect();
+            link.unsubscribe = self.filters(true).chain(self.filters(false)).collect();
             return;
         }
         if connected.session_present {
             // The session may be from a time when this gateway subscribed in the other way.
-            link.unsubscribe = filters(!link.shared).collect();
+            link.unsubscribe = self.filters(!link.shared).collect();
         }
         link.subscribe_to_requests();
     }
@@ -462,7 +471,8 @@ impl Driver {
                 }
             }
         };
-        let Some(request) = topic::parse_request(&topic) else {
+        let plain = topic::parse_routed(&topic).map_or(&*topic, |routed| routed.plain);
+        let Some(request) = topic::parse_request(plain) else {
             receipt.inspect(|receipt| self.window.settle(*receipt));
             if *topic == *self.notices.offline.topic {
                 // What was retained before this gateway came is not what another one does now.
@@ -517,7 +527,7 @@ impl Driver {
         match link.filter(|link| link.since.is_some()) {
             Some(link) => {
                 if was_taking {
-                    link.unsubscribe.extend(filters(link.shared));
+                    link.unsubscribe.extend(filters(link.shared, self.asks_others));
                 }
                 self.tell_given_back(link);
             }
@@ -674,12 +684,13 @@ impl Driver {
 }
 
 impl Link {
-    fn new(sender: PacketSender, version: Version) -> Link {
+    fn new(sender: PacketSender, version: Version, asks_others: bool) -> Link {
         Link {
             sender,
             version,
             since: None,
             shared: false,
+            asks_others,
             subscribing: VecDeque::new(),
             window: 0,
             max_packet: 0,
@@ -692,7 +703,7 @@ impl Link {
     }
 
     fn subscribe_to_requests(&mut self) {
-        self.subscribe(Purpose::Requests, filters(self.shared));
+        self.subscribe(Purpose::Requests, filters(self.shared, self.asks_others));
     }
 
     fn subscribe(&mut self, purpose: Purpose, filters: impl IntoIterator<Item = String>) {
@@ -720,10 +731,12 @@ fn size(event: &Event) -> usize {
 }
 
 /// The subscriptions of a gateway.
-fn filters(shared: bool) -> impl Iterator<Item = String> {
+fn filters(shared: bool, asks_others: bool) -> impl Iterator<Item = String> {
     let prefix = if shared { SHARE } else { "" };
+    let routed = asks_others.then_some([topic::ROUTED_LOCAL_CODE_FILTER, topic::ROUTED_INPUT_CODE_FILTER]);
     [topic::LOCAL_CODE_FILTER, topic::INPUT_CODE_FILTER]
         .into_iter()
+        .chain(routed.into_iter().flatten())
         .map(move |filter| format!("{prefix}{filter}"))
 }
 

@@ -15,7 +15,7 @@ pub fn describe(record: &Record) -> String {
     let text = match record.kind {
         kind::REQUEST => Arrived::decode_head(&mut Reader::new(bytes)).map(|arrived| {
             let age = arrived.moment.age(&Moment::now()).as_secs();
-            format!("of `{}` on `{}`, {age} s ago", arrived.client.key(), arrived.topic)
+            format!("of `{}` on `{}`, {age} s ago", arrived.client.name(), arrived.topic)
         }),
         kind::OUTCOME => outcome::describe(bytes),
         _ => None,

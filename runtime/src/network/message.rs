@@ -1,0 +1,171 @@
+//! What routers send each other: a request, and its answer. The master carries these bytes and does not read them.
+
+use crate::durability::encoding::{Reader, Writer};
+use bytes::Bytes;
+use offload_protocol::UserProperties;
+use offload_protocol::answer::{self, Answer, AnswerForm};
+use std::time::Duration;
+
+/// The version of these bytes. Another one is not read.
+const VERSION: u8 = 1;
+
+/// Bytes of the tag with the version in front: the beginning of each message.
+pub const TAG_BYTES: usize = 17;
+
+/// How often a request may be handed on from one gateway to the next.
+pub const MAX_HOPS: u8 = 8;
+
+/// A request on its way to another gateway.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// Who asks, as the gateway that sends it knows the client; `None` for one without a name.
+    pub principal: Option<String>,
+    /// Whether the client came over WebSocket.
+    pub web: bool,
+    /// The gates that have handed it on before the one that sends it.
+    pub path: Vec<String>,
+    /// The topic as the client has published it.
+    pub topic: String,
+    /// The user properties as they came.
+    pub user_properties: UserProperties,
+    /// The payload as it came.
+    pub payload: Bytes,
+}
+
+/// What tells a request from all others of the gate that sends it: the start of that gateway, and a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Tag {
+    /// Drawn at random when the gateway starts.
+    pub instance: u64,
+    /// Counted from there.
+    pub number: u64,
+}
+
+impl Request {
+    /// The request as bytes, for whom it is new: it came this long ago, by the clocks of all that have had it.
+    pub fn encode(&self, tag: Tag, age: Duration) -> Vec<u8> {
+        let mut writer = Writer::default();
+        writer.byte(VERSION).number(tag.instance).number(tag.number);
+        writer.number(age.as_millis().try_into().unwrap_or(u64::MAX));
+        writer.optional(self.principal.as_ref().map(String::as_bytes)).flag(self.web);
+        writer.number(self.path.len() as u64);
+        self.path.iter().for_each(|gate| {
+            writer.text(gate);
+        });
+        writer.text(&self.topic).number(self.user_properties.len() as u64);
+        for (name, value) in &self.user_properties {
+            writer.text(name).text(value);
+        }
+        writer.bytes(&self.payload);
+        writer.finish()
+    }
+
+    /// From these bytes; `None` where they are no request of this version.
+    pub fn decode(bytes: Bytes) -> Option<(Tag, Duration, Request)> {
+        let mut reader = Reader::new(bytes);
+        let tag = read_tag(&mut reader)?;
+        let age = Duration::from_millis(reader.number()?);
+        let (principal, web) = (reader.optional_text()?, reader.flag()?);
+        let path = (0..reader.number()?).map(|_| reader.text()).collect::<Option<Vec<_>>>()?;
+        let topic = reader.text()?;
+        let count = reader.number()?;
+        let user_properties =
+            (0..count).map(|_| Some((reader.text()?, reader.text()?))).collect::<Option<Vec<_>>>()?;
+        let payload = reader.bytes()?;
+        reader.end()?;
+        Some((tag, age, Request { principal, web, path, topic, user_properties, payload }))
+    }
+
+    /// The tag alone, of a request that comes back.
+    pub fn tag(bytes: Bytes) -> Option<Tag> {
+        read_tag(&mut Reader::new(bytes))
+    }
+
+    /// Whether it has been handed on too often: by whoever has sent it, too.
+    pub fn has_gone_too_far(&self) -> bool {
+        self.path.len() >= usize::from(MAX_HOPS)
+    }
+
+    /// Bytes that it holds in memory.
+    pub fn weight(&self) -> usize {
+        let properties = self.user_properties.iter().map(|(name, value)| name.len() + value.len());
+        self.payload.len() + self.topic.len() + properties.sum::<usize>()
+    }
+}
+
+/// The answer to the request of this tag, as bytes. It is whole: whoever has asked gets it in its own form.
+pub fn encode_answer(tag: Tag, answer: &Answer) -> Bytes {
+    let (envelope, _) = answer::encode(answer, AnswerForm::Cbor);
+    let mut writer = Writer::default();
+    writer.byte(VERSION).number(tag.instance).number(tag.number).bytes(&envelope);
+    writer.finish().into()
+}
+
+/// From these bytes; `None` where they are no answer of this version.
+pub fn decode_answer(bytes: Bytes) -> Option<(Tag, Answer)> {
+    let mut reader = Reader::new(bytes);
+    let tag = read_tag(&mut reader)?;
+    let envelope = reader.bytes()?;
+    reader.end()?;
+    Some((tag, answer::decode(AnswerForm::Cbor, envelope, &[]).ok()?))
+}
+
+fn read_tag(reader: &mut Reader) -> Option<Tag> {
+    (reader.byte()? == VERSION).then_some(())?;
+    Some(Tag { instance: reader.number()?, number: reader.number()? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use offload_protocol::error::{ErrorKind, WireError};
+
+    const TAG: Tag = Tag { instance: 7, number: 9 };
+
+    #[test]
+    fn a_request_comes_over_whole_or_not_at_all() {
+        let request = Request {
+            principal: Some("plc".to_owned()),
+            web: true,
+            path: vec!["west".to_owned()],
+            topic: "net/north/localCode/plc".to_owned(),
+            user_properties: vec![("arg".to_owned(), "5".to_owned())],
+            payload: Bytes::from_static(b"5 7"),
+        };
+        let age = Duration::from_millis(1_500);
+        let bytes = Bytes::from(request.encode(TAG, age));
+        assert_eq!(Request::decode(bytes.clone()), Some((TAG, age, request)));
+        assert_eq!(Request::tag(bytes.clone()), Some(TAG));
+        for end in 0..bytes.len() {
+            assert_eq!(Request::decode(bytes.slice(..end)), None, "{end}");
+        }
+    }
+
+    #[test]
+    fn a_request_that_was_handed_on_too_often_ends() {
+        let after = |hops: usize| Request {
+            principal: None,
+            web: false,
+            path: vec!["g".to_owned(); hops - 1],
+            topic: "localCode/plc".to_owned(),
+            user_properties: Vec::new(),
+            payload: Bytes::new(),
+        };
+        assert!(!after(8).has_gone_too_far() && after(9).has_gone_too_far());
+    }
+
+    #[test]
+    fn an_answer_comes_over_as_it_is() {
+        let answer = Answer {
+            stdout: Bytes::from_static(b"\xff1"),
+            stderr: Bytes::from_static(b"e"),
+            fuel: 3,
+            run_us: 4,
+            queue_us: 5,
+            ..Answer::failed(None, WireError::new(ErrorKind::Trap, "unreachable"))
+        };
+        let bytes = encode_answer(TAG, &answer);
+        assert_eq!(decode_answer(bytes.clone()), Some((TAG, answer)));
+        assert_eq!(decode_answer(bytes.slice(..bytes.len() - 1)), None);
+    }
+}

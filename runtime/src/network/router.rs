@@ -1,0 +1,564 @@
+//! The router of a site: requests leave by it, and come in by it.
+
+use super::arrivals::{Arrival, Arrivals, Name};
+use super::departures::{Bounds, Departure, Departures, Done};
+use super::gates::{Gates, Join, Leave, Load, MasterState, State};
+use super::link::Link;
+use super::message::{MAX_HOPS, Request, decode_answer, encode_answer};
+use crate::client::Client;
+use crate::config;
+use crate::ingress::{
+    Acceptance, Delivery, DeliveryProperties, Handover, Ingress, Intake, Notice, Outgoing, Responder,
+};
+use crate::log_sampling::sampled;
+use crate::site::Site;
+use crate::stopping::stopping_error;
+use crate::telemetry;
+use bytes::Bytes;
+use offload_broker::OnAcknowledged;
+use offload_mqtt::Message;
+use offload_policy::GatewayLoad;
+use offload_protocol::answer::{Answer, Outcome};
+use offload_protocol::error::{ErrorKind, WireError};
+use offload_protocol::topic;
+use offload_tls::TlsError;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// How often deadlines and ages are looked at.
+const TICK: Duration = Duration::from_millis(100);
+
+/// How often a changed load is told.
+const LOAD_EVERY: Duration = Duration::from_secs(1);
+
+/// So long after its start a master does not know all gates yet: their routers come back.
+const GATHERING: Duration = Duration::from_secs(5);
+
+/// Bytes of a packet beside the payload: its topic, and what MQTT adds.
+const PACKET_OVERHEAD: usize = 256;
+
+/// Why there is no way to other sites.
+#[derive(Debug, thiserror::Error)]
+pub enum NetworkError {
+    /// The files for TLS cannot be used.
+    #[error("cannot join the master by TLS: {0}")]
+    Tls(#[from] TlsError),
+    /// The system has no randomness.
+    #[error("randomness: {0}")]
+    Random(#[from] getrandom::Error),
+}
+
+/// What a router is made of.
+pub struct RouterSettings<'s> {
+    /// Its table of the configuration.
+    pub network: &'s config::Network,
+    /// The name of its gateway, for the topic of its table.
+    pub name: &'s str,
+    /// Its site.
+    pub site: Arc<Site>,
+    /// Says how busy the gateway is.
+    pub load: Box<dyn Fn() -> Load + Send + Sync>,
+}
+
+/// The way to other sites. Clones are handles to the same one.
+#[derive(Clone)]
+pub struct Router(Arc<Shared>);
+
+/// What the links and all who send share.
+pub(super) struct Shared {
+    pub join: Join,
+    pub gate: Arc<str>,
+    site: Arc<Site>,
+    table_topic: Arc<str>,
+    name: String,
+    load: Box<dyn Fn() -> Load + Send + Sync>,
+    /// The gates that requests are handed on to.
+    overflow: Vec<Arc<str>>,
+    overflows_code: bool,
+    state: Mutex<Routing>,
+    /// What is behind the router; `None` before it starts and when it has stopped.
+    way_in: Mutex<Option<WayIn>>,
+    pub stop: CancellationToken,
+    links: Mutex<Vec<Link>>,
+    tasks: TaskTracker,
+}
+
+/// What is behind the router.
+#[derive(Clone)]
+struct WayIn {
+    /// Takes the requests of other sites.
+    intake: Intake,
+    /// Shows the table of gates.
+    ingress: Arc<dyn Ingress>,
+}
+
+struct Routing {
+    departures: Departures,
+    arrivals: Arrivals,
+    masters: Vec<MasterLink>,
+}
+
+/// A master, as far as it is connected.
+struct MasterLink {
+    url: String,
+    /// Where messages to it go.
+    sender: Option<UnboundedSender<Message>>,
+    max_payload: usize,
+    /// Its table, and until when it may not know all gates.
+    gates: Option<(Gates, Instant)>,
+    told: Option<Load>,
+}
+
+impl Router {
+    /// Not connected to anything yet.
+    ///
+    /// # Errors
+    ///
+    /// When the files for TLS cannot be used.
+    pub fn new(settings: RouterSettings<'_>) -> Result<Router, NetworkError> {
+        let RouterSettings { network, name, site, load } = settings;
+        let mut instance = [0; 8];
+        getrandom::fill(&mut instance)?;
+        // JSON readers hold numbers of 53 bits.
+        let instance = u64::from_ne_bytes(instance) >> 11;
+        let bounds = Bounds {
+            requests: network.buffer_requests,
+            bytes: network.buffer_bytes.as_usize(),
+            age: network.buffer_age.duration(),
+        };
+        let join = Join { instance, local: site.is_local(), version: env!("CARGO_PKG_VERSION").to_owned() };
+        let links = Link::of(network, &join)?;
+        let masters = network.master.0.iter().map(|url| MasterLink {
+            url: url.to_string(),
+            sender: None,
+            max_payload: 0,
+            gates: None,
+            told: None,
+        });
+        let routing = Routing {
+            departures: Departures::new(bounds, instance),
+            arrivals: Arrivals::default(),
+            masters: masters.collect(),
+        };
+        Ok(Router(Arc::new(Shared {
+            join,
+            gate: network.gate.as_str().into(),
+            site,
+            table_topic: topic::routers(name).into(),
+            name: name.to_owned(),
+            load,
+            overflow: network.overflow.iter().map(|gate| gate.as_str().into()).collect(),
+            overflows_code: network.overflow_code,
+            state: Mutex::new(routing),
+            way_in: Mutex::new(None),
+            stop: CancellationToken::new(),
+            links: Mutex::new(links),
+            tasks: TaskTracker::new(),
+        })))
+    }
+
+    /// Joins the masters. What comes in goes to `intake`; `ingress` shows the table of gates. Call it once, within a
+    /// tokio runtime.
+    pub fn start(&self, intake: Intake, ingress: Arc<dyn Ingress>) {
+        let shared = &self.0;
+        *shared.way_in.lock().expect("no panic while it is held") = Some(WayIn { intake, ingress });
+        shared.publish_table();
+        for link in std::mem::take(&mut *shared.links.lock().expect("no panic while it is held")) {
+            shared.tasks.spawn(link.run(shared.clone()));
+        }
+        shared.tasks.spawn(tick(shared.clone()));
+        shared.tasks.close();
+    }
+
+    /// Sends a request to another site. It is answered in time, by whatever becomes of it.
+    pub fn send(&self, departure: Departure) {
+        let (gate, now) = (departure.gate.clone(), Instant::now());
+        let refused = {
+            let mut routing = self.0.routing();
+            match routing.departures.insert(departure, now) {
+                Ok(()) => {
+                    routing.pump(&gate, now);
+                    if routing.exists(&gate, now) { Vec::new() } else { routing.give_up(now) }
+                }
+                Err(refused) => vec![refused],
+            }
+        };
+        tell(refused);
+    }
+
+    /// The gate to hand a request on to that has come through these, if this gateway is saturated and the rule names one
+    /// that is less busy.
+    pub fn overflow(&self, path: &[&str]) -> Option<Arc<str>> {
+        let shared = &self.0;
+        if shared.overflow.is_empty() || path.len() >= usize::from(MAX_HOPS) {
+            return None;
+        }
+        let Load { workers, running, waiting } = (shared.load)();
+        let routing = shared.routing();
+        // What is on its way to others does not wait for the workers here.
+        let waiting = waiting.saturating_sub(routing.departures.len());
+        let own = GatewayLoad { workers, requests: running + waiting, waiting };
+        let is_new = |gate: &&Arc<str>| !path.contains(&&***gate) && **gate != shared.gate;
+        let others = shared.overflow.iter().filter(is_new).filter_map(|gate| {
+            let (_, link) = routing.link_to(gate)?;
+            let load = link.gates.as_ref()?.0.gates.get(&**gate)?.load?;
+            // What is on its way there may not be in that yet.
+            let requests = load.running + load.waiting + routing.departures.of(gate);
+            Some((gate, GatewayLoad { workers: load.workers, requests, waiting: load.waiting }))
+        });
+        offload_policy::overflow(own, others).cloned()
+    }
+
+    /// Whether code that requests bring is handed on, too.
+    pub fn overflows_code(&self) -> bool {
+        self.0.overflows_code
+    }
+
+    /// Ends the requests that are on their way: the gateway stops.
+    pub fn stop_sending(&self) {
+        let all = self.0.routing().departures.stop();
+        tell(all.into_iter().map(|done| (done, stopping_error())).collect());
+    }
+
+    /// Leaves the masters.
+    pub async fn shutdown(&self) {
+        self.abort();
+        self.0.tasks.wait().await;
+    }
+
+    /// Leaves them too, and does not wait for that.
+    pub fn abort(&self) {
+        self.0.stop.cancel();
+        // What is behind the router holds the router.
+        *self.0.way_in.lock().expect("no panic while it is held") = None;
+    }
+}
+
+/// Tells those who wait why they get no answer.
+fn tell(given_up: Vec<(Done, WireError)>) {
+    for (done, error) in given_up {
+        done(Err(error));
+    }
+}
+
+/// Looks at the clock, for as long as the router lives.
+async fn tick(shared: Arc<Shared>) {
+    let mut ticks = interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut told = Instant::now();
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = shared.stop.cancelled() => return,
+        }
+        let now = Instant::now();
+        let given_up = {
+            let mut routing = shared.routing();
+            for gate in routing.departures.wanted() {
+                routing.pump(&gate, now);
+            }
+            routing.give_up(now)
+        };
+        tell(given_up);
+        if now.saturating_duration_since(told) >= LOAD_EVERY {
+            told = now;
+            let load = (shared.load)();
+            shared.routing().tell_load(load);
+        }
+    }
+}
+
+impl Routing {
+    /// The first master that is joined and has this gate.
+    fn link_to(&self, gate: &str) -> Option<(usize, &MasterLink)> {
+        let has_gate =
+            |link: &MasterLink| link.gates.as_ref().is_some_and(|(gates, _)| gates.is_online(gate));
+        self.masters.iter().enumerate().find(|(_, link)| link.sender.is_some() && has_gate(link))
+    }
+
+    /// Whether there may be such a gate.
+    fn exists(&self, gate: &str, now: Instant) -> bool {
+        self.masters.iter().any(|link| link.may_know(gate, now))
+    }
+
+    /// Sends what this gate takes.
+    fn pump(&mut self, gate: &str, now: Instant) {
+        let Some((link, MasterLink { sender: Some(sender), max_payload, .. })) = self.link_to(gate) else {
+            return;
+        };
+        let (sender, max_payload) = (sender.clone(), *max_payload);
+        while let Some(bytes) = self.departures.send(gate, link, now) {
+            if bytes.len() > max_payload {
+                let message = format!("request: {} bytes, the master takes {max_payload}", bytes.len());
+                let error = WireError::new(ErrorKind::TooLarge, message);
+                let refused = Request::tag(bytes.into());
+                if let Some(done) = refused.and_then(|tag| self.departures.answered(tag, gate)) {
+                    // On a task of its own: who is told may ask for the lock that is held here.
+                    tokio::spawn(async move { done(Err(error)) });
+                }
+                continue;
+            }
+            let _ = sender.send(Message::new(format!("to/{gate}/request"), bytes));
+        }
+    }
+
+    /// Sends an answer to this gate, by the link by which it has asked if that is there. Where the gate is away, it asks
+    /// again when it is back.
+    fn send_answer(&self, gate: &str, link: usize, answer: Bytes) {
+        let way_back = self.masters[link].sender.as_ref();
+        let other = || self.link_to(gate).and_then(|(_, link)| link.sender.as_ref());
+        if let Some(sender) = way_back.or_else(other) {
+            let _ = sender.send(Message::new(format!("to/{gate}/answer"), answer));
+        }
+    }
+
+    fn give_up(&mut self, now: Instant) -> Vec<(Done, WireError)> {
+        let Routing { departures, masters, .. } = self;
+        departures.give_up(now, |gate| masters.iter().any(|link| link.may_know(gate, now)))
+    }
+
+    fn tell_load(&mut self, load: Load) {
+        let Ok(text) = serde_json::to_vec(&load) else { return };
+        for link in self.masters.iter_mut().filter(|link| link.told != Some(load)) {
+            if let Some(sender) = &link.sender {
+                link.told = Some(load);
+                let _ = sender.send(Message::new("load", text.clone()));
+            }
+        }
+    }
+}
+
+impl MasterLink {
+    /// Whether this gate may be there. While the master is away, or has not heard of all gates, that is not known.
+    fn may_know(&self, gate: &str, now: Instant) -> bool {
+        match (&self.sender, &self.gates) {
+            (Some(_), Some((gates, gathering))) => gates.gates.contains_key(gate) || now < *gathering,
+            _ => true,
+        }
+    }
+}
+
+impl Shared {
+    fn routing(&self) -> MutexGuard<'_, Routing> {
+        self.state.lock().expect("no panic while it is held")
+    }
+
+    fn way_in(&self) -> Option<WayIn> {
+        self.way_in.lock().expect("no panic while it is held").clone()
+    }
+
+    /// A master takes messages of this size from here.
+    pub fn connected(&self, link: usize, sender: UnboundedSender<Message>, max_packet: usize) {
+        let mut routing = self.routing();
+        let master = &mut routing.masters[link];
+        tracing::info!(master = master.url, gate = %self.gate, "joined the master");
+        master.sender = Some(sender);
+        master.max_payload = max_packet.saturating_sub(PACKET_OVERHEAD);
+        master.told = None;
+    }
+
+    /// The connection to a master has ended.
+    pub fn lost(&self, link: usize) {
+        {
+            let mut routing = self.routing();
+            let master = &mut routing.masters[link];
+            (master.sender, master.gates) = (None, None);
+            let now = Instant::now();
+            routing.departures.lost_link(link, now);
+            for gate in routing.departures.wanted() {
+                routing.pump(&gate, now);
+            }
+        }
+        self.publish_table();
+    }
+
+    /// A message has come from a master.
+    pub fn received(self: &Arc<Self>, link: usize, message: Message) {
+        let Message { topic, payload, .. } = message;
+        let mut levels = topic.splitn(3, '/');
+        match (levels.next(), levels.next(), levels.next()) {
+            (Some("from"), Some(gate), Some("request")) => self.request(link, gate, payload),
+            (Some("from"), Some(gate), Some("answer")) => self.answer(gate, payload),
+            (Some("from"), Some(_), Some("returned")) => {
+                if let Some(tag) = Request::tag(payload) {
+                    self.routing().departures.returned(tag, Instant::now());
+                }
+            }
+            (Some("gateway"), Some(_), Some("routers")) => self.table(link, &payload),
+            _ => {
+                _ = sampled!(warn, topic = %telemetry::bounded(&topic), "the master sends what is unknown here")
+            }
+        }
+    }
+
+    fn table(&self, link: usize, payload: &[u8]) {
+        let Ok(gates) = serde_json::from_slice::<Gates>(payload) else {
+            _ = sampled!(warn, "the master's table of gates cannot be read");
+            return;
+        };
+        {
+            let mut routing = self.routing();
+            let now = Instant::now();
+            let gathering = now + GATHERING.saturating_sub(Duration::from_millis(gates.uptime_ms));
+            let before = routing.masters[link].gates.replace((gates, gathering)).map(|(gates, _)| gates);
+            // What another connection of a router was sent may be lost with that.
+            for (gate, _) in before.iter().flat_map(|before| &before.gates) {
+                let after = routing.masters[link].gates.as_ref().and_then(|(gates, _)| gates.session(gate));
+                if after != before.as_ref().and_then(|before| before.session(gate)) {
+                    routing.departures.lost_gate(gate, link, now);
+                }
+            }
+            for gate in routing.departures.wanted() {
+                routing.pump(&gate, now);
+            }
+            let mut tables = routing.masters.iter().filter_map(|link| link.gates.as_ref());
+            self.site.set_network_is_local(tables.all(|(gates, _)| gates.are_local()));
+        }
+        self.publish_table();
+    }
+
+    /// Shows the gates to this site.
+    fn publish_table(&self) {
+        let Some(WayIn { ingress, .. }) = self.way_in() else { return };
+        let gates = {
+            let routing = self.routing();
+            let first = routing.masters.iter().find_map(|link| link.gates.as_ref());
+            let masters = routing
+                .masters
+                .iter()
+                .map(|link| MasterState { url: link.url.clone(), joined: link.sender.is_some() });
+            Gates {
+                name: self.name.clone(),
+                gate: Some(self.gate.to_string()),
+                masters: masters.collect(),
+                ..first.map(|(gates, _)| gates.clone()).unwrap_or_default()
+            }
+        };
+        if let Ok(payload) = serde_json::to_vec(&gates) {
+            ingress.publish_notice(Notice {
+                topic: self.table_topic.clone(),
+                payload: payload.into(),
+                retain: true,
+            });
+        }
+    }
+
+    /// A request has come from this gate, by this link.
+    fn request(self: &Arc<Self>, link: usize, gate: &str, payload: Bytes) {
+        let Some(WayIn { intake, .. }) = self.way_in() else { return };
+        let Some((tag, age, request)) = Request::decode(payload) else {
+            _ = sampled!(warn, gate, "a request of another site cannot be read: its version is another one");
+            return;
+        };
+        let name: Name = (gate.into(), tag);
+        let arrival = self.routing().arrivals.begin(&name, link);
+        let responder = RoutedResponder { shared: self.clone(), name: Some(name) };
+        match arrival {
+            Arrival::New => {}
+            Arrival::Running => return responder.forget(),
+            Arrival::Answered(answer) => {
+                responder.forget();
+                return self.routing().send_answer(gate, link, answer);
+            }
+        }
+        let has_gone_too_far = request.has_gone_too_far();
+        let Request { principal, web, path, topic, user_properties, payload } = request;
+        let plain = topic::parse_routed(&topic).map_or(&*topic, |routed| routed.plain);
+        if has_gone_too_far || topic::parse_request(plain).is_none() {
+            let problem = format!("more than {MAX_HOPS} gateways have handed the request on");
+            return responder.finish(&Answer::failed(None, telemetry::internal_error(&problem)));
+        }
+        let delivery = Delivery {
+            client: Client::routed(gate, principal.as_deref(), web, &path),
+            topic,
+            payload,
+            properties: DeliveryProperties { user_properties, ..DeliveryProperties::default() },
+            retained: false,
+            acceptance: Acceptance::with_the_answer(),
+            responder: Box::new(responder),
+        };
+        let now = Instant::now();
+        let batch = intake.batch();
+        batch.deliver_since(delivery, now.checked_sub(age).unwrap_or(now));
+        batch.end();
+    }
+
+    /// An answer has come from this gate.
+    fn answer(&self, gate: &str, payload: Bytes) {
+        let Some((tag, answer)) = decode_answer(payload) else {
+            _ = sampled!(warn, gate, "an answer of another site cannot be read: its version is another one");
+            return;
+        };
+        let done = {
+            let mut routing = self.routing();
+            let done = routing.departures.answered(tag, gate);
+            routing.pump(gate, Instant::now());
+            done
+        };
+        if let Some(done) = done {
+            done(Ok(answer));
+        }
+    }
+
+    /// Bytes that the payload of an answer to this gate may have.
+    fn room(&self, gate: &str) -> usize {
+        self.routing().link_to(gate).map_or(usize::MAX, |(_, link)| link.max_payload)
+    }
+
+    /// What is said when the router goes.
+    pub fn leave(join: &Join, state: State) -> Message {
+        let leave = Leave { instance: join.instance, state };
+        Message::new("leave", serde_json::to_vec(&leave).unwrap_or_default())
+    }
+}
+
+/// The way back to another site.
+struct RoutedResponder {
+    shared: Arc<Shared>,
+    /// `None` once it is answered.
+    name: Option<Name>,
+}
+
+impl RoutedResponder {
+    fn finish(mut self, answer: &Answer) {
+        let Some(name) = self.name.take() else { return };
+        let (gate, tag) = name.clone();
+        let mut bytes = encode_answer(tag, answer);
+        let room = self.shared.room(&gate);
+        if bytes.len() > room {
+            let message = format!("the answer has {} bytes, the master takes {room}", bytes.len());
+            let outcome = Outcome::Failed(WireError::new(ErrorKind::Output, message));
+            let cut = Answer { outcome, stdout: Bytes::new(), stderr: Bytes::new(), ..answer.clone() };
+            bytes = encode_answer(tag, &cut);
+        }
+        let mut routing = self.shared.routing();
+        if let Some(link) = routing.arrivals.answered(name, bytes.clone()) {
+            routing.send_answer(&gate, link, bytes);
+        }
+    }
+
+    fn forget(mut self) {
+        self.name = None;
+    }
+}
+
+impl Responder for RoutedResponder {
+    fn answer(self: Box<Self>, answer: Outgoing, _: Option<OnAcknowledged>) -> Handover {
+        self.finish(&answer.answer);
+        Handover::Complete
+    }
+
+    fn ignore(self: Box<Self>) {}
+}
+
+impl Drop for RoutedResponder {
+    fn drop(&mut self) {
+        if let Some(name) = self.name.take() {
+            self.shared.routing().arrivals.given_up(&name);
+        }
+    }
+}

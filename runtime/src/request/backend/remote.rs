@@ -1,0 +1,57 @@
+//! Requests that run at another gateway.
+
+use crate::network::{Departure, Request, Router};
+use crate::request::resolve::Original;
+use crate::request::run::Run;
+use crate::stopping::is_stopping;
+use crate::telemetry;
+use offload_protocol::answer::{Answer, Outcome};
+use offload_protocol::error::{ErrorKind, WireError};
+use std::sync::Arc;
+
+/// Hands the request to the router, for the site that it names. Its answer comes from the router's task.
+pub fn start(gate: Arc<str>, run: Run, original: Original, router: Option<&Router>) {
+    let Some(router) = router else {
+        let gate = telemetry::bounded(&gate);
+        let message = format!("there is no gate `{gate}`: this gateway has joined no other sites");
+        return run.refuse(WireError::new(ErrorKind::Unreachable, message)).answer();
+    };
+    let mut departure = departure(gate, &run, &original);
+    departure.may_wait = true;
+    departure.done = Box::new(move |answer| finish(run, answer));
+    router.send(departure);
+}
+
+/// The request for another gateway, which nobody waits for yet.
+pub fn departure(gate: Arc<str>, run: &Run, original: &Original) -> Departure {
+    let Run { client, timing, .. } = run;
+    let request = Request {
+        principal: client.principal.as_ref().map(|_| client.name().to_owned()),
+        web: client.web,
+        path: client.path().into_iter().map(str::to_owned).collect(),
+        topic: original.topic.clone(),
+        user_properties: original.user_properties.clone(),
+        payload: original.payload.clone(),
+    };
+    let (arrived, deadline) = (timing.arrived, timing.deadline);
+    Departure { gate, request, arrived, deadline, may_wait: false, done: Box::new(|_| {}) }
+}
+
+/// Answers with what the other gateway says.
+pub fn finish(run: Run, answer: Result<Answer, WireError>) {
+    let Run { pending, waiting, .. } = run;
+    pending.finish_remotely(answer);
+    // Whoever waits until nothing waits any more waits for the answer too.
+    drop(waiting);
+}
+
+/// Whether the other gateway has not run the request, and another one might.
+pub fn is_refused(answer: &Result<Answer, WireError>) -> bool {
+    use ErrorKind::{Busy, Internal, NotFound, TooLarge, Unauthorized, Unreachable};
+    let error = match answer {
+        Ok(Answer { outcome: Outcome::Failed(error), .. }) | Err(error) => error,
+        Ok(_) => return false,
+    };
+    matches!(error.kind, Busy | Internal | NotFound | TooLarge | Unauthorized | Unreachable)
+        && !(answer.is_err() && is_stopping(error))
+}

@@ -1,0 +1,462 @@
+//! Sites that a master joins: a device of one asks another, and is answered at home, whatever becomes of the master, the
+//! other site and the way to it.
+
+use anyhow::{Context, Result};
+use offload_tests::answer::refused_in_envelope;
+use offload_tests::cable::Cable;
+use offload_tests::device::{Device, Options, Properties, PubAckReason, Version};
+use offload_tests::envelope;
+use offload_tests::gateway::{Gateway, Launch};
+use offload_tests::mosquitto::Mosquitto;
+use offload_tests::network::{Keys, Master, table, table_until};
+use offload_tests::password_file::set_password;
+use rustix::process::Signal;
+use serde_json::json;
+use tempfile::TempDir;
+
+/// Sleeps for as many milliseconds as its argument says, and prints eight random bytes.
+const SLEEPS: &str = r#"(module
+    (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))
+    (import "wasi_snapshot_preview1" "random_get" (func $random (param i32 i32) (result i32)))
+    (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+    (memory (export "memory") 1)
+    (func (export "_start")
+        (i32.store (i32.const 16) (i32.const 1))
+        (i64.store (i32.const 24) (i64.const 500000000))
+        (drop (call $poll (i32.const 0) (i32.const 64) (i32.const 1) (i32.const 128)))
+        (drop (call $random (i32.const 256) (i32.const 8)))
+        (i32.store (i32.const 160) (i32.const 256))
+        (i32.store (i32.const 164) (i32.const 8))
+        (drop (call $write (i32.const 1) (i32.const 160) (i32.const 1) (i32.const 168)))))"#;
+
+/// A device that listens on its own result topic.
+async fn device(gateway: &Gateway, version: Version, id: &str) -> Result<Device> {
+    let mut device = Device::connect(gateway.address()?, version, id).await?;
+    device.subscribe(&format!("result/{id}")).await?;
+    Ok(device)
+}
+
+/// What comes back for this message.
+async fn answer(device: &mut Device, topic: &str, payload: impl Into<bytes::Bytes>) -> Result<String> {
+    device.publish(topic, payload).await?;
+    Ok(device.message().await?.text().trim_end().to_owned())
+}
+
+/// `net/<gate>/localCode/<id>` and `net/<gate>/inputCode/<id>` are requests to the site `<gate>`, answered on the asking
+/// site's `result/<id>` in the form that was asked. `net/<own gate>/…` is answered here.
+#[tokio::test]
+async fn a_device_asks_another_site_and_is_answered_at_home() -> Result<()> {
+    let master = Master::start().await?;
+    let north = master.gateway("north", "").await?;
+    let south = master.gateway("south", "").await?;
+    for version in [Version::V311, Version::V5] {
+        let mut asker = device(&north, version, "plc").await?;
+        assert_eq!(answer(&mut asker, "net/south/localCode/plc", "5 7").await?, "12");
+        assert_eq!(answer(&mut asker, "net/north/localCode/plc", "5 8").await?, "13");
+        let envelope = json!({ "program": "add", "args": ["1", "2"], "id": "e1" }).to_string();
+        asker.publish("net/south/inputCode/plc", envelope).await?;
+        let answered = asker.message().await?;
+        assert_eq!(answered.topic, "result/plc");
+        let answered = envelope::read(&answered)?;
+        assert_eq!((&answered["status"], &answered["id"]), (&json!("ok"), &json!("e1")));
+        assert_eq!(envelope::bytes_of(&answered, "stdout")?, b"3\n");
+        // Code that this one brings.
+        let module = wat::parse_str(SLEEPS)?;
+        asker.publish("net/south/inputCode/plc", module).await?;
+        assert_eq!(asker.message().await?.payload.len(), 8);
+        let refused =
+            answer(&mut asker, "net/south/localCode/plc", json!({ "program": "x" }).to_string()).await?;
+        assert!(refused.contains("not-found"), "{refused}");
+    }
+    // The other way round, with what MQTT 5 has beside.
+    let mut asker = device(&south, Version::V5, "press").await?;
+    let properties = Properties {
+        correlation_data: Some("c1".into()),
+        response_topic: Some("result/press".to_owned()),
+        ..Properties::user(&[("id", "p1")])
+    };
+    asker.publish_with("net/north/localCode/press", "20 3", properties, false).await?;
+    let answered = asker.message().await?;
+    assert_eq!((answered.text().trim_end(), answered.property("status")), ("23", Some("ok")));
+    assert_eq!((answered.property("id"), answered.correlation_data), (Some("p1"), Some("c1".into())));
+    // A part of the output.
+    let part = json!({ "program": "add", "args": ["100", "23"], "id": "r", "stdout_offset": 1 }).to_string();
+    asker.publish("net/north/localCode/press", part).await?;
+    let answered = envelope::read(&asker.message().await?)?;
+    assert_eq!(envelope::bytes_of(&answered, "stdout")?, b"23\n");
+    assert_eq!(answered["stdout_total"], 4);
+    Ok(())
+}
+
+/// `unreachable`: no such gate, or it did not come back before what the buffer allows (age in the message).
+#[tokio::test]
+async fn a_gate_that_is_not_there_is_unreachable() -> Result<()> {
+    let master = Master::start().await?;
+    let north = master.gateway("north", "[network]\nbuffer_age = \"6s\"").await?;
+    let south = master.gateway("south", "").await?;
+    let mut asker = device(&north, Version::V5, "plc").await?;
+    let nowhere = answer(&mut asker, "net/nowhere/localCode/plc", "5 7").await?;
+    assert_eq!(nowhere, "error: unreachable: there is no gate `nowhere`");
+    south.stop(Signal::TERM).await?;
+    master.until("south", "left").await?;
+    let away = answer(&mut asker, "net/south/localCode/plc", "5 7").await?;
+    assert!(away.starts_with("error: unreachable: the gate `south` did not come back within 6."), "{away}");
+    // Its time ran out before that.
+    let short = json!({ "program": "add", "args": ["1", "2"], "timeout_ms": 300 }).to_string();
+    asker.publish("net/south/localCode/plc", short).await?;
+    let expired = envelope::read(&asker.message().await?)?;
+    assert_eq!(expired["error"]["kind"], "expired", "{expired}");
+    Ok(())
+}
+
+/// `timeout_ms` goes on counting on the way.
+#[tokio::test]
+async fn a_timeout_holds_at_the_other_site() -> Result<()> {
+    let master = Master::start().await?;
+    let north = master.gateway("north", "").await?;
+    let _south = master.gateway("south", "").await?;
+    let mut asker = device(&north, Version::V5, "plc").await?;
+    let request = json!({ "module": envelope::bytes(wat::parse_str(SLEEPS)?), "timeout_ms": 100 });
+    asker.publish("net/south/inputCode/plc", request.to_string()).await?;
+    let answered = envelope::read(&asker.message().await?)?;
+    let kind = answered["error"]["kind"].as_str().context("it failed")?;
+    assert!(["timeout", "expired"].contains(&kind), "{answered}");
+    Ok(())
+}
+
+/// A site that was away for less than the buffer allows answers what was asked meanwhile, and so does one that the way
+/// was lost to while it ran, with the same answer for the same `id`.
+#[tokio::test]
+async fn what_waits_for_a_site_is_answered_when_it_is_back() -> Result<()> {
+    let master = Master::start().await?;
+    let north = master.gateway("north", "").await?;
+    let south = master.gateway("south", "").await?;
+    let mut asker = device(&north, Version::V5, "plc").await?;
+    let request = json!({ "module": envelope::bytes(wat::parse_str(SLEEPS)?), "id": "once" }).to_string();
+    asker.publish("net/south/inputCode/plc", request.clone()).await?;
+    // The master dies with all that it had on its way.
+    let master = master.crash().await?;
+    let first = envelope::read(&asker.message().await?)?;
+    assert_eq!(first["status"], "ok", "{first}");
+    asker.publish("net/south/inputCode/plc", request).await?;
+    let again = envelope::read(&asker.message().await?)?;
+    assert_eq!(again["stdout"], first["stdout"]);
+
+    let flags = ["--listen", "127.0.0.1:0", "--gate", "south", "--master", master.url()];
+    let south = south.crash(Signal::KILL, &flags, "").await?;
+    assert_eq!(answer(&mut asker, "net/south/localCode/plc", "5 7").await?, "12");
+    drop(south);
+    master.until("south", "lost").await?;
+    asker.publish("net/south/localCode/plc", "6 7").await?;
+    let _south = master.gateway("south", "").await?;
+    assert_eq!(asker.message().await?.text(), "13\n");
+    Ok(())
+}
+
+/// A request that was accepted for another site outlives the gateway that took it.
+#[tokio::test]
+async fn a_request_for_another_site_outlives_a_crash_of_its_own() -> Result<()> {
+    let master = Master::start().await?;
+    let configuration = "[network]\nbuffer_age = \"1h\"";
+    let north = master.gateway("north", configuration).await?;
+    let south = master.gateway("south", "").await?;
+    south.stop(Signal::TERM).await?;
+    master.until("south", "left").await?;
+    let options = Options { clean: false, ..Options::default() };
+    let mut asker = Device::connect_with(north.address()?, Version::V5, "plc", options).await?;
+    asker.subscribe("result/plc").await?;
+    asker.publish("net/south/localCode/plc", "5 7").await?;
+    asker.acknowledged().await?;
+    drop(asker);
+    let address = north.address()?.to_string();
+    let flags = ["--listen", &address, "--gate", "north", "--master", master.url()];
+    let north = north.crash(Signal::KILL, &flags, configuration).await?;
+    let _south = master.gateway("south", "").await?;
+    let mut asker = Device::connect_with(north.address()?, Version::V5, "plc", options).await?;
+    assert_eq!(asker.message().await?.text(), "12\n");
+    Ok(())
+}
+
+/// A full buffer answers `busy`.
+#[tokio::test]
+async fn a_full_buffer_is_busy() -> Result<()> {
+    let master = Master::start().await?;
+    let north = master.gateway("north", "[network]\nbuffer_requests = 4\nbuffer_age = \"1h\"").await?;
+    let south = master.gateway("south", "").await?;
+    let west = master.gateway("west", "").await?;
+    south.stop(Signal::TERM).await?;
+    master.until("south", "left").await?;
+    let mut asker = device(&north, Version::V5, "plc").await?;
+    for _ in 0..3 {
+        asker.publish("net/south/localCode/plc", "5 7").await?;
+    }
+    let busy = asker.message().await?.text();
+    assert!(busy.starts_with("error: busy: 2 requests wait for the gate `south`"), "{busy}");
+    // The others have their part.
+    assert_eq!(answer(&mut asker, "net/west/localCode/plc", "5 7").await?, "12");
+    drop(west);
+    Ok(())
+}
+
+/// Who may ask: the asking site's rules say which gates, the answering site's rules name `<gate>/<principal>`.
+#[tokio::test]
+async fn permissions_are_needed_at_both_ends() -> Result<()> {
+    let master = Master::start().await?;
+    let folder = TempDir::new()?;
+    let passwords = folder.path().join("passwords");
+    for user in ["plc", "panel"] {
+        set_password(&passwords, user, user).await?;
+    }
+    let path = passwords.display();
+    let asking = format!(
+        "[access]\npasswords = \"{path}\"\n[[access.rule]]\nusers = [\"plc\", \"panel\"]\npublish = [\"net/south/#\"]"
+    );
+    let answering = "
+        [[access.rule]]
+        users = [\"#\"]
+        publish = [\"#\"]
+        offload = [\"wasm\"]
+        programs = [\"*\"]
+        [[access.rule]]
+        users = [\"north/plc\"]
+        publish = [\"localCode/+\"]
+        programs = [\"add\"]";
+    let north = master.gateway("north", &asking).await?;
+    // One of the gateways is not open to all: rules hold.
+    let _south = master.gateway("south", &format!("{answering}\n[access]\npasswords = \"{path}\"")).await?;
+    let _west = master.gateway("west", "").await?;
+    let user = |name| Options { credentials: Some((name, name)), ..Options::default() };
+    let mut plc = Device::connect_with(north.address()?, Version::V5, "plc", user("plc")).await?;
+    plc.subscribe("result/plc").await?;
+    assert_eq!(answer(&mut plc, "net/south/localCode/plc", "5 7").await?, "12");
+    let module = json!({ "module": envelope::bytes(wat::parse_str(SLEEPS)?) }).to_string();
+    plc.publish("net/south/inputCode/plc", module).await?;
+    let refused = envelope::read(&plc.message().await?)?;
+    refused_in_envelope(refused, "unauthorized", "no rule of this site lets `north/plc` ask here")?;
+    let mut panel = Device::connect_with(north.address()?, Version::V5, "panel", user("panel")).await?;
+    panel.subscribe("result/panel").await?;
+    let refused = answer(&mut panel, "net/south/localCode/panel", "5 7").await?;
+    assert!(
+        refused.starts_with("error: unauthorized: no rule of this site lets `north/panel` ask here"),
+        "{refused}"
+    );
+    for _ in 0..2 {
+        assert_eq!(plc.acknowledged().await?, PubAckReason::Success);
+    }
+    // No rule for that gate, and another's reply id: no request at all.
+    for topic in ["net/west/localCode/plc", "net/south/localCode/panel"] {
+        plc.publish(topic, "5 7").await?;
+        assert_eq!(plc.acknowledged().await?, PubAckReason::NotAuthorized, "{topic}");
+    }
+    Ok(())
+}
+
+/// Join, ping, time-out and leave are visible: at the master, and at the gateways.
+#[tokio::test]
+async fn the_gates_are_listed() -> Result<()> {
+    let master = Master::start().await?;
+    let north = master.gateway("north", "name = \"n\"").await?;
+    let south = master.gateway("south", "").await?;
+    let of_master = ["--master", master.url()];
+    let loaded = table_until(&of_master, |table| table["gates"]["south"]["load"]["workers"].is_u64()).await?;
+    assert_eq!(loaded["gates"]["north"]["state"], "online");
+    assert!(
+        loaded["gates"]["north"]["address"].as_str().is_some_and(|address| address.starts_with("127.0.0.1:"))
+    );
+    drop(south);
+    master.until("south", "lost").await?;
+    let url = format!("mqtt://{}", north.address()?);
+    let seen = table_until(&["--broker", &url], |table| table["gates"]["south"]["state"] == "lost").await?;
+    assert_eq!(
+        (&seen["name"], &seen["gate"], &seen["masters"][0]["joined"]),
+        (&json!("n"), &json!("north"), &json!(true))
+    );
+    let of_north = ["--broker", url.as_str()];
+    master.kill().await?;
+    let alone = table_until(&of_north, |table| table["masters"][0]["joined"] == false).await?;
+    assert_eq!(alone["gates"], json!({}));
+    assert!(table(&["--master", "mqtt://127.0.0.1:1"]).await.is_err());
+    Ok(())
+}
+
+/// Without TLS on loopback only.
+#[tokio::test]
+async fn a_master_that_others_reach_has_certificates() -> Result<()> {
+    for flags in [["--listen", "0.0.0.0:0"], ["--listen", "[::]:0"]] {
+        let refused = Master::start_with(TempDir::new()?, &flags).await.err().context("it listens")?;
+        assert!(refused.to_string().contains("any machine could join"), "{refused}");
+    }
+    Ok(())
+}
+
+/// A site whose broker is an external one asks others too, where a rule says so.
+#[tokio::test]
+async fn a_device_of_an_external_broker_asks_another_site() -> Result<()> {
+    let master = Master::start().await?;
+    let mosquitto = Mosquitto::start().await?;
+    let flags = ["--broker", &mosquitto.url(), "--gate", "north", "--master", master.url()];
+    let rule = "[[access.rule]]\nusers = [\"plc\"]\npublish = [\"net/south/#\"]";
+    let _north = Gateway::start(&flags, rule).await?;
+    // As others see it the network is not on loopback alone.
+    let answering =
+        "[[access.rule]]\nusers = [\"north/plc\"]\npublish = [\"localCode/+\"]\nprograms = [\"add\"]";
+    let _south = master.gateway("south", answering).await?;
+    master.until("north", "online").await?;
+    let mut asker = Device::connect(mosquitto.address(), Version::V5, "plc").await?;
+    asker.subscribe("result/+").await?;
+    assert_eq!(answer(&mut asker, "net/south/localCode/plc", "5 7").await?, "12");
+    assert_eq!(answer(&mut asker, "net/north/localCode/plc", "5 8").await?, "13");
+    let refused = answer(&mut asker, "net/south/localCode/panel", "5 7").await?;
+    assert!(
+        refused.starts_with("error: unauthorized: this client may not ask the gate `south`"),
+        "{refused}"
+    );
+    Ok(())
+}
+
+/// Of two masters the second takes over.
+#[tokio::test]
+async fn a_second_master_takes_over() -> Result<()> {
+    let first = Master::start().await?;
+    let second = Master::start().await?;
+    let start = async |gate: &str| -> Result<Gateway> {
+        let flags =
+            ["--listen", "127.0.0.1:0", "--gate", gate, "--master", first.url(), "--master", second.url()];
+        let gateway = Gateway::start(&flags, "").await?;
+        first.until(gate, "online").await?;
+        second.until(gate, "online").await?;
+        Ok(gateway)
+    };
+    let north = start("north").await?;
+    let _south = start("south").await?;
+    let mut asker = device(&north, Version::V5, "plc").await?;
+    assert_eq!(answer(&mut asker, "net/south/localCode/plc", "5 7").await?, "12");
+    let request = json!({ "module": envelope::bytes(wat::parse_str(SLEEPS)?) }).to_string();
+    asker.publish("net/south/inputCode/plc", request).await?;
+    first.kill().await?;
+    let answered = envelope::read(&asker.message().await?)?;
+    assert_eq!(answered["status"], "ok", "{answered}");
+    assert_eq!(answer(&mut asker, "net/south/localCode/plc", "6 7").await?, "13");
+    Ok(())
+}
+
+/// With TLS each end has a certificate, and the gate is what the certificate says.
+#[tokio::test]
+async fn by_tls_a_gate_is_what_its_certificate_says() -> Result<()> {
+    let keys = Keys::make(&["127.0.0.1"], &["north", "south"]).await?;
+    let master = keys.master("127.0.0.1:0").await?;
+    assert!(master.url().starts_with("mqtts://127.0.0.1:"), "{}", master.url());
+    let start = async |gate: &str, certificate: &str, more: &str| {
+        let flags = ["--listen", "127.0.0.1:0", "--gate", gate, "--master", master.url()];
+        Gateway::start(&flags, &keys.network(certificate, more)).await
+    };
+    // By TLS a network is not one of this machine alone: it takes rules.
+    let asking = "[[access.rule]]\nanonymous = true\npublish = [\"net/+/#\"]";
+    let answering = "[[access.rule]]\nusers = [\"north/\"]\npublish = [\"localCode/#\"]\nprograms = [\"*\"]";
+    let north = start("north", "north", asking).await?;
+    let south = start("south", "south", answering).await?;
+    let flags = keys.flags(master.url(), "north");
+    table_until(&flags, |table| {
+        ["north", "south"].iter().all(|gate| table["gates"][gate]["state"] == "online")
+    })
+    .await?;
+    let mut asker = device(&north, Version::V5, "plc").await?;
+    assert_eq!(answer(&mut asker, "net/south/localCode/plc", "5 7").await?, "12");
+    let mut asker = device(&south, Version::V5, "plc").await?;
+    asker.publish("net/north/localCode/plc", "5 7").await?;
+    assert_eq!(asker.acknowledged().await?, PubAckReason::NotAuthorized);
+    // One that wants to be another than its certificate says does not get in.
+    let impostor = start("west", "north", "").await?;
+    impostor.logged(&["no connection to the master", "ClientIdentifierNotValid"]).await?;
+    let seen = table(&flags).await?;
+    assert!(seen["gates"]["west"].is_null(), "{seen}");
+    Ok(())
+}
+
+/// A saturated gateway hands requests on to one that is less busy, never in circles, and what that refuses runs here.
+#[tokio::test]
+async fn a_saturated_gateway_hands_requests_on() -> Result<()> {
+    let master = Master::start().await?;
+    let folder = TempDir::new()?;
+    let program = folder.path().join("sleeps.wat");
+    std::fs::write(&program, SLEEPS)?;
+    let configuration = |overflow: &str, slots: usize| {
+        let file = program.display();
+        format!(
+            "[network]\noverflow = [\"{overflow}\"]\n[workers]\ncount = 1\nslots = {slots}\n\
+             [mirror]\nenabled = true\n[[program]]\nname = \"sleeps\"\nfile = \"{file}\"\n"
+        )
+    };
+    let edge = master.gateway("edge", &configuration("cloud", 2)).await?;
+    let cloud = master.gateway("cloud", &configuration("edge", 512)).await?;
+    let url = format!("mqtt://{}", edge.address()?);
+    table_until(&["--broker", &url], |table| table["gates"]["cloud"]["load"]["workers"].is_u64()).await?;
+    let mut watcher = Device::connect(cloud.address()?, Version::V5, "watcher").await?;
+    watcher.subscribe("gateway/+/jobs").await?;
+    let mut asker = device(&edge, Version::V5, "plc").await?;
+    let requests = 24;
+    for number in 0..requests {
+        let request = json!({ "program": "sleeps", "id": number.to_string() }).to_string();
+        asker.publish("localCode/plc", request).await?;
+    }
+    let mut ids = std::collections::BTreeSet::new();
+    for _ in 0..requests {
+        let answered = envelope::read(&asker.message().await?)?;
+        assert_eq!(answered["status"], "ok", "{answered}");
+        ids.insert(answered["id"].as_str().context("it has an id")?.to_owned());
+    }
+    assert_eq!(ids.len(), requests);
+    let line: serde_json::Value = serde_json::from_slice(&watcher.message().await?.payload)?;
+    assert_eq!((&line["event"], &line["client"]), (&json!("request"), &json!("edge/")), "{line}");
+    Ok(())
+}
+
+/// A link that is cut while a request runs, and mended, loses no request and no answer. The other site is in a network
+/// namespace of its own; neither side is told of the cut.
+#[tokio::test]
+async fn a_cut_between_sites_loses_nothing() -> Result<()> {
+    let cable = Cable::new()?;
+    let near = cable.near().to_string();
+    let keys = Keys::make(&["127.0.0.1", &near], &["north", "south"]).await?;
+    let master = keys.master("0.0.0.0:0").await?;
+    let port = master.address()?.port();
+    let fast = "keep_alive = \"5s\"\nbuffer_age = \"1h\"\n";
+    let asking = "[[access.rule]]\nanonymous = true\npublish = [\"net/+/#\"]";
+    let url = format!("mqtts://127.0.0.1:{port}");
+    let flags = ["--listen", "127.0.0.1:0", "--gate", "north", "--master", &url];
+    let north = Gateway::start(&flags, &keys.network("north", &format!("{fast}{asking}"))).await?;
+    let answering = "[[access.rule]]\nusers = [\"north/#\"]\npublish = [\"+/#\"]\nprograms = [\"*\"]\noffload = [\"wasm\"]";
+    let configuration = keys.network("south", &format!("{fast}{answering}"));
+    let url_of_south = format!("mqtts://{near}:{port}");
+    let wrapper = cable.wrapper();
+    let wrapper: Vec<&str> = wrapper.iter().map(String::as_str).collect();
+    let launch = Launch { wrapper: &wrapper, ..Launch::default() };
+    let flags = ["--listen", "127.0.0.1:0", "--gate", "south", "--master", &url_of_south];
+    let _south = Gateway::launch(TempDir::new()?, &flags, &configuration, launch)
+        .await
+        .context("a network namespace takes root")?;
+    let of_master = keys.flags(&url, "north");
+    let is = |state: &'static str| move |table: &serde_json::Value| table["gates"]["south"]["state"] == state;
+    table_until(&of_master, is("online")).await?;
+
+    let mut asker = device(&north, Version::V5, "plc").await?;
+    let module = envelope::bytes(wat::parse_str(SLEEPS)?);
+    let before = json!({ "module": module, "id": "before" }).to_string();
+    asker.publish("net/south/inputCode/plc", before.clone()).await?;
+    cable.set("down").await?;
+    let during = json!({ "program": "add", "args": ["5", "7"], "id": "during" }).to_string();
+    asker.publish("net/south/localCode/plc", during).await?;
+    table_until(&of_master, is("lost")).await?;
+    cable.set("up").await?;
+    let mut answers = std::collections::BTreeMap::new();
+    while answers.len() < 2 {
+        let answered = envelope::read(&asker.message().await?)?;
+        assert_eq!(answered["status"], "ok", "{answered}");
+        answers
+            .insert(answered["id"].as_str().context("it has an id")?.to_owned(), answered["stdout"].clone());
+    }
+    asker.publish("net/south/inputCode/plc", before).await?;
+    let again = envelope::read(&asker.message().await?)?;
+    assert_eq!(again["stdout"], answers["before"], "the same answer again");
+    Ok(())
+}

@@ -10,6 +10,7 @@ use crate::data_dir::DataDir;
 use crate::fair_semaphore::Permit;
 use crate::log_sampling::sampled;
 use crate::once_cache::{Cached, Cell, Idle, MakeError, OnceCache};
+use crate::shared::SharedModules;
 use crate::suspects::Suspects;
 use crate::telemetry;
 pub use crate::wasm::artifact::Artifact;
@@ -23,7 +24,7 @@ use offload_policy::Urgency;
 use offload_protocol::error::{ErrorKind, WireError};
 pub use offload_protocol::request::Digest;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 pub use store::{ArtifactStore, compatibility};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -64,6 +65,8 @@ pub struct Modules {
     baseline: Option<Baseline>,
     /// Recognizes an artifact whose loading has crashed the gateway; `None` where no request is delivered again.
     suspects: Option<Arc<Suspects>>,
+    /// Those of other gateways, where several are one service.
+    shared: OnceLock<Arc<dyn SharedModules>>,
     /// The artifacts in memory.
     cache: OnceCache<Arc<Artifact>>,
     /// When artifacts in memory are dropped.
@@ -153,6 +156,7 @@ impl Modules {
             validator: linkers(engine)?,
             baseline,
             suspects,
+            shared: OnceLock::new(),
             cache: OnceCache::new(settings.memory_cache.bytes(), |artifact| artifact.size() as u64),
             idle: settings.idle(),
         })
@@ -179,6 +183,16 @@ impl Modules {
         self.cache.ready(digest)
     }
 
+    /// From now on modules are shared with other gateways.
+    pub fn share(&self, shared: Arc<dyn SharedModules>) {
+        let _ = self.shared.set(shared);
+    }
+
+    /// Whether this client may have sent this module to another gateway.
+    pub fn are_shared(&self) -> bool {
+        self.shared.get().is_some()
+    }
+
     /// Whether this client has sent this module, and may name it by its digest.
     pub fn has(&self, client: &Client, digest: &Digest) -> bool {
         self.library.has(client, digest)
@@ -200,8 +214,18 @@ impl Modules {
         digest: Digest,
         module: Option<Bytes>,
     ) -> Cached<Arc<Artifact>> {
+        let module = match (module, self.shared.get()) {
+            (None, Some(shared)) if !self.has(client, &digest) => {
+                let fetched = shared.fetch(self.library.owner(client), digest).await;
+                Some(fetched.ok_or_else(|| not_found(&digest))?)
+            }
+            (module, _) => module,
+        };
         let artifact = self.compile(client, digest, module.clone(), Tier::Baseline).await?;
         if let Some(module) = module {
+            if let Some(shared) = self.shared.get() {
+                shared.store(self.library.owner(client), digest, module.clone()).await;
+            }
             self.library.keep(client, digest, module).await;
         }
         Ok(artifact)

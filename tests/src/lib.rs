@@ -15,6 +15,7 @@ pub mod gateway;
 pub mod guest;
 pub mod javascript_client;
 pub mod mosquitto;
+pub mod nats;
 pub mod password_file;
 pub mod process;
 pub mod project;

@@ -5,8 +5,8 @@ use super::section::Section;
 use super::table::table;
 use super::{
     Access, Answers, Broker, Compiler, Durability, Idempotency, Journal, Limits, Listen, MaxAnswer, Mirror,
-    Modules, NativeMode, Program, Queue, Rule, Sandbox, Status, TimeSpan, Tls, Watchdog, WebSocket, Workers,
-    defaults,
+    Modules, NativeMode, Nats, Program, Queue, Rule, Sandbox, Status, TimeSpan, Tls, Watchdog, WebSocket,
+    Workers, defaults,
 };
 use std::path::{Path, PathBuf};
 
@@ -44,6 +44,8 @@ table! {
         pub access: Access,
         /// `[broker]`: an existing broker to join instead of the embedded one. Absent by default.
         pub broker: Option<Broker>,
+        /// `[nats]`: what the gateway has in JetStream, where the broker is NATS.
+        pub nats: Nats,
         /// `[workers]`: the threads that run guests.
         pub workers: Workers,
         /// `[limits]`: what one request may use.
@@ -102,6 +104,7 @@ impl Config {
         }
         sections.extend([
             Section::of("broker", "[broker]", &broker, self.broker.is_some()),
+            Section::of("nats", "[nats]", &self.nats, true),
             Section::of("workers", "[workers]", &self.workers, true),
             Section::of("limits", "[limits]", &self.limits, true),
             Section::of("queue", "[queue]", &self.queue, true),

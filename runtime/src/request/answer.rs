@@ -1,9 +1,10 @@
 //! The answer, which leaves by one way ([`PendingAnswer`]), whoever gives it: a backend, a refusal, or the
 //! request that this one repeats.
 
+use super::claimed::Claimed;
 use super::journal::RequestJournal;
 use super::journal::kept::Kept;
-use super::journal::outcome::{Lost, NewOutcome};
+use super::journal::outcome::{Encoded, Lost, NewOutcome};
 use super::observer::AnswerObserver;
 use crate::deduplication::{Deduplicator, Key};
 use crate::fingerprint::Fingerprint;
@@ -52,9 +53,11 @@ pub struct WayBack {
 pub struct Registered {
     deduplicator: Arc<RequestDeduplicator>,
     journal: Option<Arc<RequestJournal>>,
-    key: Key,
-    fingerprint: Fingerprint,
+    pub(super) key: Key,
+    pub(super) fingerprint: Fingerprint,
     account: Arc<str>,
+    /// What other gateways know of it, where several are one service.
+    pub(super) claimed: Option<Claimed>,
     has_ended: bool,
 }
 
@@ -121,8 +124,28 @@ impl PendingAnswer {
     /// Answers the request and its repetitions; later ones get the same answer if it is to be remembered. Where
     /// outcomes outlive a crash, nobody gets one before it does.
     fn settle(mut self, answer: Answer, remember: bool) {
-        let Some(registered) = self.registration.take() else { return self.publish(answer) };
+        let Some(mut registered) = self.registration.take() else { return self.publish(answer) };
         let remember = remember && registered.deduplicator.takes(&answer);
+        match registered.claimed.take() {
+            Some(claimed) if remember => {
+                let outcome = registered.outcome(&answer);
+                claimed
+                    .keep(outcome, answer.clone(), move |answer| self.settle_here(registered, answer, true));
+            }
+            // What was claimed and has no outcome is another's to run.
+            _ => self.settle_here(registered, answer, remember),
+        }
+    }
+
+    /// Answers with an outcome that another gateway has, and remembers it.
+    pub fn repeat(mut self, answer: Answer) {
+        let Some(registered) = self.registration.take() else { return self.publish(answer) };
+        let remember = registered.deduplicator.takes(&answer);
+        self.settle_here(registered, answer, remember);
+    }
+
+    /// As far as this gateway alone is concerned.
+    fn settle_here(self, registered: Registered, answer: Answer, remember: bool) {
         match registered.journal.clone().filter(|_| remember) {
             Some(journal) => self.settle_durably(registered, &journal, answer),
             None => self.tell(registered.end(remember.then_some((&answer, None))), answer),
@@ -130,8 +153,7 @@ impl PendingAnswer {
     }
 
     fn settle_durably(self, registered: Registered, journal: &Arc<RequestJournal>, answer: Answer) {
-        let Registered { key, fingerprint, account, .. } = &registered;
-        let outcome = NewOutcome { key, fingerprint, account, answer: &answer }.encode();
+        let outcome = registered.outcome(&answer);
         journal.keep_outcome(outcome, move |kept| match kept {
             Ok(record) => {
                 let repetitions = registered.end(Some((&answer, record)));
@@ -208,7 +230,13 @@ impl Registered {
         fingerprint: Fingerprint,
         account: Arc<str>,
     ) -> Registered {
-        Registered { deduplicator, journal, key, fingerprint, account, has_ended: false }
+        Registered { deduplicator, journal, key, fingerprint, account, claimed: None, has_ended: false }
+    }
+
+    /// The outcome as it is kept and shared.
+    fn outcome(&self, answer: &Answer) -> Encoded {
+        let Registered { key, fingerprint, account, .. } = self;
+        NewOutcome { key, fingerprint, account, answer }.encode()
     }
 
     /// The request has ended, with an outcome that is to be remembered, and its record if there is one, or with none.

@@ -4,8 +4,9 @@ use super::address::address;
 use super::admit::{Admission, admit};
 use super::answer::Refusal;
 use super::authorize::authorize;
+use super::claim::{claim, to_be_claimed};
 use super::decode::decode;
-use super::deduplicate::deduplicate;
+use super::deduplicate::{First, deduplicate};
 use super::dispatch::dispatch;
 use super::identify::identify;
 use super::journal::promise::Origin;
@@ -15,6 +16,8 @@ use super::resolve::resolve;
 use super::services::Services;
 use super::tasks::Tasks;
 use crate::ingress::{Delivery, Sink};
+use crate::shared::Shared;
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 /// The way of all requests, through these services.
@@ -22,6 +25,8 @@ pub struct Pipeline {
     services: Services,
     admission: Admission,
     tasks: Tasks,
+    /// For tasks that go on with a request.
+    this: Weak<Pipeline>,
 }
 
 impl Sink for Pipeline {
@@ -41,12 +46,13 @@ impl Sink for Pipeline {
 
 impl Pipeline {
     /// Through these services; what waits does so on `tasks`' runtime.
-    pub fn new(services: Services) -> Pipeline {
-        Pipeline {
+    pub fn new(services: Services) -> Arc<Pipeline> {
+        Arc::new_cyclic(|this| Pipeline {
             admission: Admission::new(services.workers.clone()),
             tasks: Tasks::new(services.runtime.clone()),
             services,
-        }
+            this: this.clone(),
+        })
     }
 
     /// Takes over a delivery that has arrived then. What is kept of it waits for [`dispatch`](Sink::dispatch).
@@ -67,6 +73,35 @@ impl Pipeline {
         let identified = identify(accepted, &settings.programs, services.suspects.as_ref());
         let (deduplicator, journal) = (&services.deduplicator, services.journal.as_ref());
         let Some(first) = deduplicate(identified, deduplicator, journal)? else { return Ok(()) };
+        match to_be_claimed(&first, services) {
+            Some(shared) => self.start_when_claimed(first, shared.clone()),
+            None => self.start(first)?,
+        }
+        Ok(())
+    }
+
+    /// Starts a request that other gateways know, unless one of them has run it.
+    fn start_when_claimed(&self, first: First, shared: Shared) {
+        let (pipeline, stop) = (self.this.clone(), self.tasks.stopped());
+        self.tasks.spawn(async move {
+            let claimed = claim(first, shared, stop).await;
+            let Some(pipeline) = pipeline.upgrade() else { return };
+            let started = match claimed {
+                Ok(Some(first)) => pipeline.start(first),
+                Ok(None) => Ok(()),
+                Err(refusal) => Err(refusal),
+            };
+            if let Err(refusal) = started {
+                refusal.answer();
+            }
+            pipeline.dispatch();
+        });
+    }
+
+    /// From the first request of its name to a backend, or to a refusal.
+    fn start(&self, first: First) -> Result<(), Refusal> {
+        let services = &self.services;
+        let (settings, access) = (services.settings.load(), services.access.load());
         let resolved = resolve(keep(first)?, services, &settings, &access)?;
         let Some(resolved) = set_poison_aside(resolved, services, &self.tasks) else { return Ok(()) };
         dispatch(resolved, services, &self.tasks);

@@ -7,6 +7,7 @@ use super::settings::Settings;
 use crate::auth::access::Access;
 use crate::modules::Modules;
 use crate::set_aside::SetAside;
+use crate::shared::Shared;
 use crate::source::SourceBackend;
 use crate::suspects::Suspects;
 use crate::wasm::workers::Workers;
@@ -34,6 +35,8 @@ pub struct Services {
     pub set_aside: Arc<SetAside>,
     /// Keeps requests and outcomes; `None` where nothing outlives a crash.
     pub journal: Option<Arc<RequestJournal>>,
+    /// What is shared with other gateways; `None` where each is a service of its own.
+    pub shared: Option<Shared>,
     /// See each request and its answer, in this order.
     pub observers: Vec<Arc<dyn Observer>>,
     /// Where modules are prepared and native programs are waited for.

@@ -19,6 +19,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error, info, warn};
 
 use super::MAX_UNCONFIRMED;
+use super::brokers::Brokers;
 use super::client_id_conflict::ClientIdConflict;
 use super::counters::Counters;
 use super::grant::Grant;
@@ -36,8 +37,6 @@ use crate::ingress::{Acceptance, Delivery, DeliveryProperties, Intake, Notice, N
 use crate::log_sampling::sampled;
 use crate::telemetry;
 
-/// All gateways on one broker are one group, of which each request reaches one member.
-const SHARE: &str = "$share/offload-rt/";
 /// A connection that lasted so long was a good one: the next attempt is made soon again.
 const GOOD: Duration = Duration::from_secs(10);
 /// First and longest wait when another client uses our client id. Both of them wait, so that each gets some work done.
@@ -52,10 +51,15 @@ const SHUTDOWN_WAIT: Duration = Duration::from_secs(2);
 
 /// See the module's documentation.
 pub(super) struct Driver {
-    /// For logs.
+    brokers: Brokers,
+    /// That of the attempt or connection that is under way, for logs.
     broker: String,
-    /// Without the version and the will, which differ from one attempt to the next.
+    /// Without the address, the version and the will, which differ from one attempt to the next.
     options: ConnectionOptions,
+    /// Whether requests are taken here; else what is published is all.
+    takes_requests: bool,
+    /// The group of gateways.
+    share: String,
     /// What the broker is asked for at most.
     offer: Offer,
     notices: Notices,
@@ -170,13 +174,18 @@ impl Ended {
 impl Driver {
     pub fn new(
         broker: &config::Broker,
+        brokers: Brokers,
+        takes_requests: bool,
         options: ConnectionOptions,
         notices: Notices,
         ways: Ways,
         counters: Arc<Counters>,
     ) -> Driver {
         Driver {
-            broker: broker.url.to_string(),
+            broker: brokers.current().to_string(),
+            brokers,
+            takes_requests,
+            share: broker.share.clone(),
             namesakes: notices.instance.clone().map(Namesakes::new),
             options,
             offer: Offer::ALL,
@@ -203,6 +212,7 @@ impl Driver {
     pub async fn run(mut self) {
         loop {
             let version = self.choice.version();
+            self.broker = self.brokers.current().to_string();
             let (sender, connection) = offload_mqtt::open(self.options(version));
             let mut link = Link::new(sender, version);
             let Some(ended) = self.connection(&mut link, connection).await else { break };
@@ -228,8 +238,9 @@ impl Driver {
                     self.backoff.reset();
                     self.conflict_backoff.reset();
                 }
+                let was_connected = lasted.is_some();
                 let reason = match ended {
-                    Ended::Lost(error) => self.reason(&error, lasted.is_some()).await,
+                    Ended::Lost(error) => self.reason(&error, was_connected).await,
                     Ended::NotSubscribed(reason) => {
                         format!("the broker refuses the subscription to the request topics: {reason}")
                     }
@@ -238,6 +249,10 @@ impl Driver {
                     }
                 };
                 self.report(LinkState::Waiting { reason });
+                if self.brokers.advance(was_connected) {
+                    // The next one of the list need not wait for this one's sake.
+                    continue;
+                }
                 self.backoff.wait(random())
             };
             debug!(broker = self.broker, ?wait, "connecting again after a wait");
@@ -261,7 +276,16 @@ impl Driver {
             Version::V311 => MAX_PACKET,
         };
         let will = Publication::from(self.notices.offline.clone()).message(self.offer);
-        ConnectionOptions { version, max_packet, will: Some(will), ..self.options.clone() }
+        let (url, tls) = (self.brokers.current(), self.options.tls.clone());
+        ConnectionOptions {
+            host: url.address.host.clone(),
+            port: url.address.port,
+            tls: tls.filter(|_| url.scheme.is_tls()),
+            version,
+            max_packet,
+            will: Some(will),
+            ..self.options.clone()
+        }
     }
 
     /// Why there is no connection, and where something else than a broker answers, what to try.
@@ -274,7 +298,8 @@ impl Driver {
             return told;
         }
         if self.peer.as_ref().is_none_or(|(known, _)| known != error) {
-            self.peer = Some((error.clone(), self.options.identify_peer().await));
+            let options = self.options(self.choice.version());
+            self.peer = Some((error.clone(), options.identify_peer().await));
         }
         match &self.peer {
             Some((_, Some(peer))) => peer.to_string(),
@@ -390,7 +415,7 @@ impl Driver {
         match grant {
             Grant::NotShared if link.shared => {
                 link.shared = false;
-                link.subscribe_to_requests();
+                link.subscribe_to_requests(&self.share);
                 return Ok(());
             }
             Grant::NotShared => return Err("subscriptions are not supported".to_owned()),
@@ -405,7 +430,9 @@ impl Driver {
     }
 
     fn connected(&mut self, connected: &Connected, link: &mut Link) {
-        self.window.connected(connected.session_present);
+        // What another broker is owed is not this one's.
+        self.window.connected(connected.session_present && self.brokers.is_the_last_one());
+        self.brokers.connected();
         link.since = Some(Instant::now());
         link.window = connected.receive_maximum.unwrap_or(u16::MAX).min(MAX_UNCONFIRMED).into();
         link.max_packet = connected.max_packet();
@@ -417,15 +444,19 @@ impl Driver {
             link.subscribe(Purpose::Namesakes, [self.notices.offline.topic.to_string()]);
         }
         self.announce();
+        if !self.takes_requests {
+            self.report(LinkState::Serving { version: link.version, shared: false });
+            return;
+        }
         if !self.taking {
-            link.unsubscribe = filters(true).chain(filters(false)).collect();
+            link.unsubscribe = filters(true, &self.share).chain(filters(false, &self.share)).collect();
             return;
         }
         if connected.session_present {
             // The session may be from a time when this gateway subscribed in the other way.
-            link.unsubscribe = filters(!link.shared).collect();
+            link.unsubscribe = filters(!link.shared, &self.share).collect();
         }
-        link.subscribe_to_requests();
+        link.subscribe_to_requests(&self.share);
     }
 
     fn warn_of_what_is_missing(&mut self, offer: Offer) {
@@ -516,8 +547,8 @@ impl Driver {
         let was_taking = std::mem::replace(&mut self.taking, false);
         match link.filter(|link| link.since.is_some()) {
             Some(link) => {
-                if was_taking {
-                    link.unsubscribe.extend(filters(link.shared));
+                if was_taking && self.takes_requests {
+                    link.unsubscribe.extend(filters(link.shared, &self.share));
                 }
                 self.tell_given_back(link);
             }
@@ -648,8 +679,11 @@ impl Driver {
         let (broker, client_id) = (&self.broker, &self.options.client_id);
         match status {
             LinkState::Connecting => {}
+            LinkState::Serving { .. } if !self.takes_requests => {
+                info!(broker, "the status is published here")
+            }
             LinkState::Serving { version, shared } => {
-                info!(broker, client_id, %version, shared, "serving");
+                info!(client_id, %version, shared, "serving via {broker}");
                 if version == Version::V311 {
                     warn!(
                         broker,
@@ -691,8 +725,8 @@ impl Link {
         }
     }
 
-    fn subscribe_to_requests(&mut self) {
-        self.subscribe(Purpose::Requests, filters(self.shared));
+    fn subscribe_to_requests(&mut self, group: &str) {
+        self.subscribe(Purpose::Requests, filters(self.shared, group));
     }
 
     fn subscribe(&mut self, purpose: Purpose, filters: impl IntoIterator<Item = String>) {
@@ -719,9 +753,9 @@ fn size(event: &Event) -> usize {
     }
 }
 
-/// The subscriptions of a gateway.
-fn filters(shared: bool) -> impl Iterator<Item = String> {
-    let prefix = if shared { SHARE } else { "" };
+/// The subscriptions of a gateway. Those of a group are shared: each request reaches one member.
+fn filters(shared: bool, group: &str) -> impl Iterator<Item = String> + use<> {
+    let prefix = if shared { format!("$share/{group}/") } else { String::new() };
     [topic::LOCAL_CODE_FILTER, topic::INPUT_CODE_FILTER]
         .into_iter()
         .map(move |filter| format!("{prefix}{filter}"))

@@ -311,3 +311,38 @@ async fn the_command_sends_by_the_mqtt_listener() -> Result<()> {
     assert_eq!(output.stdout, b"12\n");
     Ok(())
 }
+
+/// The permissions of `docs/security.md`: a device asks as itself alone, and the gateway needs no more than that.
+#[tokio::test]
+async fn a_device_asks_as_itself_alone() -> Result<()> {
+    const USERS: &str = r#"
+accounts { OFFLOAD { jetstream: enabled, users = [
+  { user: gateway, password: secret, permissions: {
+      publish: ["$JS.>", "$MQTT.>", "$KV.offload-rt-outcomes.>", "$O.offload-rt-modules.>", "result.>", "gateway.>"]
+      subscribe: ["_INBOX.>", "$MQTT.>", "gateway.>"] } }
+  { user: d1, password: one, permissions: {
+      publish: ["localCode.d1", "inputCode.d1"], subscribe: ["result.d1", "$MQTT.sub.>"] } }
+  { user: d2, password: two, permissions: {
+      publish: ["localCode.d2", "inputCode.d2"], subscribe: ["result.d2", "$MQTT.sub.>"] } }
+] } }
+"#;
+    let nats = Nats::start_with(nats::Version::Newest, 1, USERS).await?;
+    let folder = TempDir::new()?;
+    std::fs::write(folder.path().join("password"), "secret\n")?;
+    let user = "[broker]\nusername = \"gateway\"\npassword_file = \"password\"\n";
+    let table = format!("{user}{}", nats.table(""));
+    let _gateway = Gateway::start_in(folder, &["--broker", &nats.url()], &table).await?;
+    let as_user = |name, password| Options { credentials: Some((name, password)), ..Options::default() };
+    let mut first = Device::connect_with(nats.mqtt(0), Version::V311, "one", as_user("d1", "one")).await?;
+    let mut second = Device::connect_with(nats.mqtt(0), Version::V311, "two", as_user("d2", "two")).await?;
+    first.subscribe("result/d1").await?;
+    second.subscribe("result/d2").await?;
+    ensure!(first.subscribe("result/d2").await.is_err(), "it may hear the other one's answers");
+    first.publish("localCode/d2", "6 6").await?;
+    assert_eq!(first.ask("localCode/d1", "1 2").await?.text(), "3\n");
+    // Its own answer is the first that the other one hears.
+    assert_eq!(second.ask("localCode/d2", "2 2").await?.text(), "4\n");
+    let module = guest::module("hello")?;
+    ensure!(first.ask("inputCode/d1", module).await?.text().starts_with("Hello"));
+    Ok(())
+}

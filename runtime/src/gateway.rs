@@ -15,6 +15,7 @@ use crate::durability::sessions::BrokerStorage;
 use crate::durability::{self, DurabilityError, Failure, kind};
 use crate::ingress::embedded::{self, EmbeddedError, EmbeddedIngress};
 use crate::ingress::external_mqtt::{self, ExternalError, ExternalIngress};
+use crate::ingress::nats::{self, JetStream, NatsError, NatsIngress};
 use crate::ingress::{Ingress, Intake, Notices, Statistics};
 use crate::log_sampling;
 use crate::modules::{Modules, ModulesError};
@@ -27,6 +28,7 @@ use crate::request::request_log::RequestLog;
 use crate::request::{Observer, Pipeline, Services, Settings};
 use crate::set_aside::SetAside;
 use crate::set_aside::retries::Retries;
+use crate::shared::Shared;
 use crate::site::Site;
 use crate::source::SourceBackend;
 use crate::status::Status;
@@ -73,6 +75,8 @@ pub struct Gateway {
     _reporting: AbortOnDropHandle<()>,
     /// Keeps requests.
     kept: Option<Arc<RequestJournal>>,
+    /// Has what other gateways know too.
+    shared: Option<Shared>,
     /// Runs what an earlier process has left.
     running_again: Option<AbortOnDropHandle<()>>,
     /// Closed before the directory can be another's.
@@ -144,6 +148,9 @@ pub enum StartError {
     /// The masters of the configuration cannot be joined.
     #[error(transparent)]
     Network(#[from] NetworkError),
+    /// NATS cannot be joined.
+    #[error(transparent)]
+    Nats(#[from] NatsError),
     /// Something else that the operating system refused.
     #[error("{0}: {1}")]
     Io(&'static str, io::Error),
@@ -207,6 +214,18 @@ impl Gateway {
         let source = Arc::new(SourceBackend::start(&config, is_local, &data_dir).await);
         let programs = Programs::load(&config.program, &config.modules.preload, &modules).await?;
 
+        let jetstream = match config.broker.as_ref().filter(|broker| broker.url.is_nats()) {
+            Some(broker) => Some(JetStream::connect(&config, broker).await?),
+            None => None,
+        };
+        let shared = match &jetstream {
+            Some(jetstream) => Some(jetstream.share(&config).await?),
+            None => None,
+        };
+        if let Some(shared) = &shared {
+            modules.share(shared.modules.clone());
+        }
+
         let (baseline, warm) = (modules.baseline_linkers(), programs.artifacts());
         let workers = Workers::start(&config, baseline, &warm, suspects.clone(), &runtime);
         let workers = Arc::new(workers.map_err(StartError::Engine)?);
@@ -253,7 +272,7 @@ impl Gateway {
                 .await
                 .map_err(|panic| StartError::Io("outcomes in the journal", io::Error::other(panic)))?;
         }
-        let pipeline = Arc::new(Pipeline::new(Services {
+        let pipeline = Pipeline::new(Services {
             access: auth.access.clone(),
             settings,
             modules,
@@ -265,21 +284,28 @@ impl Gateway {
             journal: kept.clone(),
             site,
             router: router.clone(),
+            shared: shared.clone(),
             observers,
             runtime,
-        }));
+        });
 
         let (intake, notifier) = (Intake::new(pipeline.clone()), systemd.notifier.clone());
         let (intake_of_retries, intake_of_router) = (intake.clone(), intake.clone());
-        let ingress: Arc<dyn Ingress> = match &config.broker {
-            None => {
+        let ingress: Arc<dyn Ingress> = match (&config.broker, jetstream) {
+            (None, _) => {
                 let settings = embedded::Settings { config: &config, auth, systemd, storage };
                 Arc::new(EmbeddedIngress::start(settings, intake, notices).await?)
             }
-            Some(broker) => {
+            (Some(broker), Some(jetstream)) => {
+                let settings = nats::Settings { jetstream, broker, client_id: &data_dir.client_id() };
+                Arc::new(NatsIngress::start(settings, intake, notices).await?)
+            }
+            (Some(broker), None) => {
                 let settings = external_mqtt::Settings {
                     broker,
+                    urls: &broker.url,
                     client_id: &data_dir.client_id(),
+                    takes_requests: true,
                     asks_others: router.is_some(),
                 };
                 Arc::new(ExternalIngress::start(settings, intake, notices).await?)
@@ -313,6 +339,7 @@ impl Gateway {
             _retrying: retrying,
             _reporting: reporting,
             kept,
+            shared,
             running_again,
             journal: Closing(journal),
             failure,
@@ -375,6 +402,11 @@ impl Gateway {
         let workers = self.workers.clone();
         // Ends within a slice, but it waits for threads.
         let _ = tokio::task::spawn_blocking(move || workers.stop()).await;
+        if let Some(shared) = &self.shared
+            && tokio::time::timeout(FLUSH_WAIT, shared.outcomes.flush()).await.is_err()
+        {
+            tracing::warn!("the other gateways do not have the last outcomes: their requests are run again");
+        }
         if let Some(kept) = &self.kept {
             // Outcomes that are on their way to the disk are answered.
             if tokio::time::timeout(FLUSH_WAIT, kept.flush()).await.is_err() {

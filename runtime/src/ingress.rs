@@ -2,7 +2,7 @@
 //!
 //! An [`Ingress`] turns MQTT publishes on the request topics into [`Delivery`]s, gives them to an [`Intake`], and
 //! publishes the answers. Nothing behind it knows whether the broker is our own ([`embedded`]) or somebody else's
-//! ([`external_mqtt`]). What differs is inside: when a request is acknowledged is in the [`Acceptance`] that comes with
+//! ([`external_mqtt`], [`nats`]). What differs is inside: when a request is acknowledged is in the [`Acceptance`] that comes with
 //! each delivery, how an answer finds its session in the [`Responder`].
 //!
 //! Another kind of broker is another file in here that implements [`Ingress`], and one more line where the gateway
@@ -12,6 +12,7 @@ mod delivery;
 pub mod embedded;
 pub mod external_mqtt;
 mod intake;
+pub mod nats;
 mod outgoing;
 
 pub use crate::client::Client;

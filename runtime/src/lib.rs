@@ -43,6 +43,7 @@ pub mod programs;
 pub mod request;
 pub mod scheduling;
 pub mod set_aside;
+pub mod shared;
 pub mod site;
 pub mod source;
 pub mod status;

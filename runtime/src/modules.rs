@@ -10,6 +10,7 @@ use crate::data_dir::DataDir;
 use crate::fair_semaphore::Permit;
 use crate::log_sampling::sampled;
 use crate::once_cache::{Cached, Cell, Idle, MakeError, OnceCache};
+use crate::shared::SharedModules;
 use crate::suspects::Suspects;
 use crate::telemetry;
 pub use crate::wasm::artifact::Artifact;
@@ -24,7 +25,7 @@ use offload_protocol::error::{ErrorKind, WireError};
 pub use offload_protocol::request::Digest;
 use offload_protocol::request::StoredModule;
 use std::io::{self, ErrorKind::QuotaExceeded, ErrorKind::StorageFull};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 pub use store::{ArtifactStore, compatibility};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -70,6 +71,8 @@ pub struct Modules {
     baseline: Option<Baseline>,
     /// Recognizes an artifact whose loading has crashed the gateway; `None` where no request is delivered again.
     suspects: Option<Arc<Suspects>>,
+    /// Those of other gateways, where several are one service.
+    shared: OnceLock<Arc<dyn SharedModules>>,
     /// The artifacts in memory.
     cache: OnceCache<Arc<Artifact>>,
     /// When artifacts in memory are dropped.
@@ -181,6 +184,7 @@ impl Modules {
             validator: linkers(engine)?,
             baseline,
             suspects,
+            shared: OnceLock::new(),
             cache: OnceCache::new(settings.memory_cache.bytes(), |artifact| artifact.size() as u64),
             idle: settings.idle(),
         })
@@ -209,6 +213,16 @@ impl Modules {
     /// The artifact, if it is at hand: the way of all but a module's first requests.
     pub fn ready(&self, digest: &Digest) -> Option<Cached<Arc<Artifact>>> {
         self.cache.ready(digest)
+    }
+
+    /// From now on modules are shared with other gateways.
+    pub fn share(&self, shared: Arc<dyn SharedModules>) {
+        let _ = self.shared.set(shared);
+    }
+
+    /// Whether this client may have sent this module to another gateway.
+    pub fn are_shared(&self) -> bool {
+        self.shared.get().is_some()
     }
 
     /// Whether this client has sent this module, and may name it by its digest.
@@ -276,15 +290,21 @@ impl Modules {
         digest: Digest,
         content: Content,
     ) -> Cached<Arc<Artifact>> {
-        let sent = match &content {
-            Content::Sent(module) => Some(module.clone()),
-            Content::Kept(_) => None,
+        let sent = match (&content, self.shared.get()) {
+            (Content::Sent(module), _) => Some(module.clone()),
+            (Content::Kept(_), Some(shared)) if !self.has(client, &digest) => {
+                let fetched = shared.fetch(self.library.owner(client), digest).await;
+                Some(fetched.ok_or_else(|| not_found(&digest))?)
+            }
+            (Content::Kept(_), _) => None,
         };
         let artifact = self.compile(client, digest, sent.clone(), Tier::Baseline).await?;
+        let Some(module) = sent else { return Ok(artifact) };
+        if let Some(shared) = self.shared.get() {
+            shared.store(self.library.owner(client), digest, module.clone()).await;
+        }
         // A module that cannot be kept costs the next request its short cut, not this one.
-        if let Some(module) = sent
-            && let Err(NotKept::Disk(error)) = self.library.keep(client, digest, module, false).await
-        {
+        if let Err(NotKept::Disk(error)) = self.library.keep(client, digest, module, false).await {
             sampled!(warn, %error, "cannot keep a module");
         }
         Ok(artifact)

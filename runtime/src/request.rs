@@ -9,15 +9,16 @@
 //! 4. `admit`: whether there is room for it, and when its publisher may believe that it is safe,
 //! 5. `identify`: what it is known by when it comes again,
 //! 6. `deduplicate`: whether it has come before,
-//! 7. `keep`: whether it outlives a crash,
-//! 8. `cancel`: whether it is to end another request,
+//! 7. `claim`: whether another gateway runs it, where several are one service,
+//! 8. `keep`: whether it outlives a crash,
+//! 9. `cancel`: whether it is to end another request,
 //! 9. `resolve`: which program or module it means, and which backend runs it,
 //! 10. `poison`: whether it has crashed the gateway, and is set aside,
 //! 11. `dispatch`: the [`Backend`](backend::Backend) takes it, and
 //! 12. `answer`: the one way out, for answers of every kind.
 //!
 //! The steps before the last run on the ingress's task and decide at once. What has to wait, for a module that is
-//! prepared or for a sandbox, waits in a task of its own (`tasks`), and so does a request that has to run
+//! prepared, for a sandbox or for other gateways, waits in a task of its own (`tasks`), and so does a request that has to run
 //! alone (`suspect`). A step that ends a request returns a [`Refusal`].
 
 mod address;
@@ -26,6 +27,8 @@ pub mod answer;
 mod authorize;
 pub mod backend;
 mod cancel;
+mod claim;
+mod claimed;
 mod decode;
 mod deduplicate;
 mod dispatch;

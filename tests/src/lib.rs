@@ -18,6 +18,7 @@ pub mod gateway;
 pub mod guest;
 pub mod javascript_client;
 pub mod mosquitto;
+pub mod nats;
 pub mod network;
 pub mod password_file;
 pub mod process;

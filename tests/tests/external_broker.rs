@@ -121,6 +121,92 @@ async fn states(mosquitto: &Mosquitto) -> Result<Vec<String>> {
     Ok(documents.iter().map(|document| document["state"].as_str().unwrap_or_default().to_owned()).collect())
 }
 
+/// Of two brokers the second is joined when the first is lost, at once and with a word in the log, and the first is
+/// tried before it when that is lost.
+#[tokio::test]
+async fn the_next_broker_is_joined_when_one_is_lost() -> Result<()> {
+    let (mut first, mut second) = (Mosquitto::start().await?, Mosquitto::start().await?);
+    let flags = ["--broker", &first.url(), "--broker", &second.url()];
+    let gateway = Gateway::start(&flags, "").await?;
+    assert_eq!(gateway.ready(), format!("serving via {}", first.url()));
+    first.kill().await?;
+    gateway.logged(&[&format!("serving via {}", second.url())]).await?;
+    let mut device = Device::connect(second.address(), Version::V311, "moved").await?;
+    device.subscribe("result/moved").await?;
+    assert_eq!(device.ask("localCode/moved", "1 2").await?.text(), "3\n");
+
+    // What the first one takes while nobody serves there is answered when it is the one again.
+    first.resume().await?;
+    second.kill().await?;
+    let mut back = Device::connect(first.address(), Version::V311, "back").await?;
+    back.subscribe("result/back").await?;
+    while back.message_there().is_none() {
+        back.publish("localCode/back", "2 2").await?;
+        back.acknowledged().await?;
+    }
+    let log = gateway.whole_log()?;
+    assert_eq!(log.matches(&format!("serving via {}", first.url())).count(), 2, "{log}");
+    Ok(())
+}
+
+/// A list whose first brokers are not there is gone through without a wait.
+#[tokio::test]
+async fn a_broker_that_is_not_there_is_passed_over() -> Result<()> {
+    let (mut gone, there) = (Mosquitto::start().await?, Mosquitto::start().await?);
+    gone.kill().await?;
+    let gateway = Gateway::start(&["--broker", &format!("{},{}", gone.url(), there.url())], "").await?;
+    assert_eq!(gateway.ready(), format!("serving via {}", there.url()));
+    Ok(())
+}
+
+/// Gateways of one `share` have equal parts of what comes, and what one had that was killed is answered when it is
+/// back. One of another `share` answers everything, too.
+#[tokio::test]
+async fn a_group_shares_evenly_and_loses_nothing_when_one_is_killed() -> Result<()> {
+    const REQUESTS: usize = 200;
+    let mosquitto = Mosquitto::start().await?;
+    let flags = ["--broker", &mosquitto.url()];
+    let configuration =
+        |name: &str| format!("name = \"{name}\"\n[mirror]\nenabled = true\n[broker]\nshare = \"plant\"\n");
+    let first = Gateway::start(&flags, &configuration("one")).await?;
+    let _second = Gateway::start(&flags, &configuration("two")).await?;
+    let mut watching = Device::connect(mosquitto.address(), Version::V5, "watching").await?;
+    watching.subscribe("gateway/+/jobs").await?;
+    let mut device = Device::connect(mosquitto.address(), Version::V5, "asking").await?;
+    device.subscribe("result/asking").await?;
+    let module = envelope::bytes(guest::module("sleep")?);
+    let mut missing = HashSet::new();
+    for number in 0..REQUESTS {
+        let id = format!("{number}");
+        let request = json!({ "id": id, "module": module, "args": ["300"] });
+        device.publish("inputCode/asking", request.to_string()).await?;
+        missing.insert(id);
+    }
+    for _ in 0..REQUESTS {
+        assert_eq!(device.acknowledged().await?, PubAckReason::Success);
+    }
+    let mut shares: HashMap<String, usize> = HashMap::new();
+    while shares.values().sum::<usize>() < REQUESTS {
+        let line = watching.message().await?;
+        // Each request has another line when it is answered.
+        if serde_json::from_slice::<Value>(&line.payload)?["event"] == "request" {
+            *shares.entry(line.topic).or_default() += 1;
+        }
+    }
+    assert_eq!(shares.into_values().collect::<Vec<_>>(), [REQUESTS / 2; 2]);
+    let _first = first.crash(Signal::KILL, &flags, &configuration("one")).await?;
+    while !missing.is_empty() {
+        let answer = device.message().await.with_context(|| format!("never answered: {missing:?}"))?;
+        missing.remove(envelope::read(&answer)?["id"].as_str().unwrap_or_default());
+    }
+
+    let other = configuration("other").replace("plant", "office");
+    let _other = Gateway::start(&flags, &other).await?;
+    device.publish("localCode/asking", "1 1").await?;
+    assert_eq!([device.message().await?.text(), device.message().await?.text()], ["2\n", "2\n"]);
+    Ok(())
+}
+
 /// `serving via URL` with `--broker`.
 #[tokio::test]
 async fn the_line_at_the_start_names_the_broker() -> Result<()> {

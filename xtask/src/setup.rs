@@ -81,6 +81,12 @@ const NEEDS: &[Need] = &[
         elsewhere: "brew install mosquitto, or see https://mosquitto.org/download",
     },
     Need {
+        what: "nats-server as Debian packages it, beside a newer one from PyPI",
+        found: || find("nats-server").map(|file| file.display().to_string()),
+        packages: &["nats-server"],
+        elsewhere: "see https://github.com/nats-io/nats-server/releases",
+    },
+    Need {
         what: "mosquitto_pub and mosquitto_sub",
         found: || {
             Some(find("mosquitto_pub")?.display().to_string()).filter(|_| find("mosquitto_sub").is_some())

@@ -1,6 +1,9 @@
 //! The flags that go before what the configuration file says.
 
-use crate::config::{BrokerUrl, Config, ConfigError, Draft, HostPort, Masters, NativeMode, master_url};
+use crate::config::{
+    BrokerUrl, BrokerUrls, Config, ConfigError, Draft, HostPort, Masters, NativeMode, Refusal, Refusals,
+    master_url,
+};
 use clap::Args;
 use clap::builder::TypedValueParser;
 use offload_protocol::topic;
@@ -16,9 +19,10 @@ pub struct Overrides {
     /// Listen for MQTT connections here; port 0 picks a free one
     #[arg(long, value_name = "HOST:PORT", conflicts_with = "broker")]
     listen: Option<HostPort>,
-    /// Join this MQTT broker instead of starting one: mqtt://HOST[:PORT], or mqtts:// with TLS
+    /// Join this MQTT broker instead of starting one: mqtt://HOST[:PORT], or mqtts:// with TLS; or NATS:
+    /// nats://HOST[:PORT], or tls://. Several stand in for each other, with commas or by several flags
     #[arg(long, value_name = "URL", value_parser = BrokerParser)]
-    broker: Option<BrokerUrl>,
+    broker: Vec<BrokerUrls>,
     /// Be the router of the site of this name; takes --master
     #[arg(long, value_name = "NAME", value_parser = gate)]
     gate: Option<String>,
@@ -56,16 +60,16 @@ fn count(text: &str) -> Result<usize, String> {
 struct BrokerParser;
 
 impl TypedValueParser for BrokerParser {
-    type Value = BrokerUrl;
+    type Value = BrokerUrls;
 
     fn parse_ref(
         &self,
         command: &clap::Command,
         _: Option<&clap::Arg>,
         value: &OsStr,
-    ) -> Result<BrokerUrl, clap::Error> {
+    ) -> Result<BrokerUrls, clap::Error> {
         value.to_string_lossy().parse().map_err(|problem: String| {
-            let accepted = BrokerUrl::FORM;
+            let accepted = BrokerUrls::FORM;
             let message = format!("invalid value for '--broker <URL>': {problem}; accepted: {accepted}\n");
             clap::Error::raw(clap::error::ErrorKind::ValueValidation, message).with_cmd(command)
         })
@@ -98,7 +102,11 @@ impl Overrides {
                 config.broker = None;
             });
         }
-        if let Some(url) = self.broker {
+        if !self.broker.is_empty() {
+            let url = BrokerUrls::concat(self.broker).map_err(|problem| {
+                let refusal = Refusal::new("--broker", problem).accepting(BrokerUrls::FORM);
+                ConfigError::Refused(Refusals(vec![refusal]))
+            })?;
             draft.set("broker.url", |config| config.broker.get_or_insert_default().url = url);
         }
         if let Some(gate) = self.gate {

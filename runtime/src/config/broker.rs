@@ -1,19 +1,24 @@
 //! `[broker]`: an existing broker to join.
 
 use super::table::{Setting, quoted, table};
-use super::{ByteSize, HostPort, Refusal, TimeSpan, bounds};
+use super::{BrokerUrls, ByteSize, Refusal, TimeSpan, bounds};
 use offload_tls::{Identity, TlsFiles};
-use serde::{Deserialize, Deserializer, de};
-use std::fmt;
+use serde::Deserialize;
 use std::path::PathBuf;
-use std::str::FromStr;
+
+/// Longest name of a group of gateways, in bytes: on NATS it begins names of files.
+const MAX_SHARE: usize = 64;
 
 table! {
-    /// An existing MQTT broker to join instead of the embedded one. The broker's own access rules decide who may
-    /// ask and who reads the answers.
+    /// An existing MQTT broker, or NATS, to join instead of the embedded broker. The broker's own access rules decide
+    /// who may ask and who reads the answers.
     pub struct Broker {
-        /// Where the broker is.
-        pub url: BrokerUrl = BrokerUrl { tls: false, address: HostPort::new("127.0.0.1", BrokerUrl::DEFAULT_PORT) };
+        /// Where the broker is. Of several MQTT brokers one is used at a time, the first that can be reached; of NATS
+        /// these are servers of one cluster.
+        pub url: BrokerUrls = BrokerUrls::default();
+        /// The group of gateways that share the work on this broker: each request is answered by one of them. 1 to 64
+        /// of `A-Z a-z 0-9 _ -`.
+        pub share: String = "offload-rt".to_owned();
         /// Version of MQTT. MQTT 3.1.1 has no Receive Maximum: Mosquitto then keeps 20 requests in flight, queues 1000
         /// and drops the rest without an error.
         pub protocol: MqttVersion = MqttVersion::Auto;
@@ -56,6 +61,11 @@ impl Broker {
         refusals.extend(
             whole_seconds.into_iter().filter_map(|(key, time)| bounds::fraction_of_seconds(key, time)),
         );
+        let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+        if self.share.is_empty() || self.share.len() > MAX_SHARE || !self.share.chars().all(is_name) {
+            let problem = format!("{:?} is no name of a group", self.share);
+            refusals.push(Refusal::new("broker.share", problem).accepting("1 to 64 of `A-Z a-z 0-9 _ -`"));
+        }
         if self.password_file.is_some() && self.username.is_none() {
             let problem = "the user name of this password is missing: `broker.username`";
             let refusal = Refusal::new("broker.password_file", problem).beside("broker.username");
@@ -68,86 +78,19 @@ impl Broker {
             refusals.push(refusal.accepting("both or neither"));
         }
         for (key, file) in [("broker.cafile", &self.cafile), ("broker.cert", &self.cert)] {
-            if file.is_some() && !self.url.tls {
+            if file.is_some() && !self.url.is_tls() {
                 let problem = "the connection to `broker.url` does not use TLS";
                 let refusal = Refusal::new(key, problem).beside("broker.url");
-                refusals.push(refusal.accepting("an mqtts:// URL, or no such file"));
+                refusals.push(refusal.accepting("an mqtts:// or tls:// URL, or no such file"));
             }
         }
     }
 
-    /// The files for TLS, where the URL says so.
+    /// The files for TLS, where a URL says so.
     pub fn tls(&self) -> Option<TlsFiles> {
         let identity = self.cert.clone().zip(self.key.clone());
         let identity = identity.map(|(certificate, key)| Identity { certificate, key });
-        self.url.tls.then(|| TlsFiles { ca: self.cafile.clone(), identity })
-    }
-}
-
-/// Where a broker is: `mqtt://HOST:PORT`, or `mqtts://` with TLS; port 1883, or 8883, when it is left out.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BrokerUrl {
-    /// Whether it is reached by TLS.
-    pub tls: bool,
-    /// Its host and port.
-    pub address: HostPort,
-}
-
-impl BrokerUrl {
-    /// What may be written, in words.
-    pub const FORM: &'static str = "mqtt://HOST or mqtt://HOST:PORT, or mqtts:// with TLS";
-    /// The port that is registered for MQTT without TLS.
-    pub const DEFAULT_PORT: u16 = 1883;
-    /// The port that is registered for MQTT with TLS.
-    pub const DEFAULT_TLS_PORT: u16 = 8883;
-}
-
-impl fmt::Display for BrokerUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://{}", if self.tls { "mqtts" } else { "mqtt" }, self.address)
-    }
-}
-
-impl FromStr for BrokerUrl {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        // A password in a URL ends in logs and process lists, so nothing of such a text is repeated here either.
-        if text.contains('@') {
-            return Err("a URL holds no user name and no password: see username and password_file".to_owned());
-        }
-        let Some((scheme, rest)) = text.split_once("://") else { return Err(format!("{text:?} is no URL")) };
-        let (tls, default_port) = match scheme {
-            "mqtt" => (false, Self::DEFAULT_PORT),
-            "mqtts" => (true, Self::DEFAULT_TLS_PORT),
-            _ => return Err(format!("{scheme}:// is no scheme of a broker")),
-        };
-        let address = rest.strip_suffix('/').unwrap_or(rest);
-        let has_port = address.rsplit_once(':').is_some_and(|(_, port)| !port.contains(']'));
-        let parsed = if has_port { address.parse() } else { format!("{address}:{default_port}").parse() };
-        match parsed {
-            Ok(address) => Ok(BrokerUrl { tls, address }),
-            // What stands behind a colon and is no port may be a password whose host is missing.
-            Err(_) if has_port => {
-                Err("a URL holds a host and a port from 0 to 65535, an IPv6 address in brackets, and \
-                                       no password: see username and password_file"
-                    .to_owned())
-            }
-            Err(problem) => Err(problem),
-        }
-    }
-}
-
-impl Setting for BrokerUrl {
-    const FORM: &'static str = BrokerUrl::FORM;
-    fn to_toml(&self) -> Option<String> {
-        Some(quoted(self))
-    }
-}
-
-impl<'de> Deserialize<'de> for BrokerUrl {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+        self.url.is_tls().then(|| TlsFiles { ca: self.cafile.clone(), identity })
     }
 }
 
@@ -181,22 +124,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn urls_are_read_and_printed() {
-        for (text, printed) in [
-            ("mqtt://host", "mqtt://host:1883"),
-            ("mqtt://host:42/", "mqtt://host:42"),
-            ("mqtt://[::1]", "mqtt://[::1]:1883"),
-            ("mqtt://[::1]:9", "mqtt://[::1]:9"),
-            ("mqtts://host", "mqtts://host:8883"),
-            ("mqtts://[::1]:9", "mqtts://[::1]:9"),
-        ] {
-            assert_eq!(text.parse::<BrokerUrl>().unwrap().to_string(), printed);
-        }
-    }
-
-    #[test]
     fn files_for_tls_go_with_tls_and_in_pairs() {
-        let url = |text: &str| text.parse::<BrokerUrl>().unwrap();
+        let url = |text: &str| text.parse::<BrokerUrls>().unwrap();
         let file = || Some(PathBuf::from("file"));
         let plain = Broker { url: url("mqtt://host"), ..Broker::default() };
         let by_tls = Broker { url: url("mqtts://host"), ..Broker::default() };
@@ -218,27 +147,5 @@ mod tests {
         let identity = Some(Identity { certificate: "file".into(), key: "file".into() });
         assert_eq!(full.tls(), Some(TlsFiles { ca: file(), identity }));
         assert_eq!(plain.tls(), None);
-    }
-
-    #[test]
-    fn what_is_no_broker_is_refused_and_no_password_repeated() {
-        for text in
-            ["", "host:1883", "http://host", "mqtts://", "mqtt://", "mqtt://host/path", "mqtt://host:x"]
-        {
-            assert!(text.parse::<BrokerUrl>().is_err(), "{text:?}");
-        }
-        for text in [
-            "mqtt://user:secret@host",
-            "user:secret@host",
-            "http://u:secret@h",
-            "secret://u@h",
-            "a:secret@h://",
-            "mqtt://user:secret",
-            "mqtt://user:secret:1883x",
-            "mqtts://user:secret:host",
-        ] {
-            let error = text.parse::<BrokerUrl>().unwrap_err();
-            assert!(!error.contains("secret"), "{error}");
-        }
     }
 }

@@ -16,7 +16,10 @@ impl Config {
             refusals.push(Refusal::new("data_dir", problem).accepting("a folder, or --data-dir DIR"));
         }
         match &self.broker {
-            Some(broker) => broker.check(refusals),
+            Some(broker) => {
+                broker.check(refusals);
+                self.nats.check(refusals);
+            }
             None => self.check_embedded(refusals),
         }
         if let Some(tls) = &self.tls {

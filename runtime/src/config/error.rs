@@ -101,12 +101,12 @@ pub struct Place {
 }
 
 impl Refusal {
-    pub(super) fn new(key: impl Into<String>, problem: impl Into<String>) -> Refusal {
+    pub(crate) fn new(key: impl Into<String>, problem: impl Into<String>) -> Refusal {
         let (key, problem) = (key.into(), problem.into());
         Refusal { key, problem, accepted: None, other: None, place: None, span: None }
     }
 
-    pub(super) fn accepting(self, accepted: impl Into<String>) -> Refusal {
+    pub(crate) fn accepting(self, accepted: impl Into<String>) -> Refusal {
         Refusal { accepted: Some(accepted.into()), ..self }
     }
 

@@ -5,8 +5,8 @@ use super::section::Section;
 use super::table::table;
 use super::{
     Access, Answers, Broker, Compiler, Durability, Idempotency, Journal, Limits, Listen, Master, MaxAnswer,
-    Mirror, Modules, NativeMode, Network, Program, Queue, Rule, Sandbox, Status, TimeSpan, Tls, Watchdog,
-    WebSocket, Workers, defaults,
+    Mirror, Modules, NativeMode, Nats, Network, Program, Queue, Rule, Sandbox, Status, TimeSpan, Tls,
+    Watchdog, WebSocket, Workers, defaults,
 };
 use std::path::{Path, PathBuf};
 
@@ -44,6 +44,8 @@ table! {
         pub access: Access,
         /// `[broker]`: an existing broker to join instead of the embedded one. Absent by default.
         pub broker: Option<Broker>,
+        /// `[nats]`: what the gateway has in JetStream, where the broker is NATS.
+        pub nats: Nats,
         /// `[network]`: other sites, whose router this gateway joins as. Absent by default.
         pub network: Option<Network>,
         /// `[master]`: what `offload-rt master` reads. Absent by default.
@@ -108,6 +110,7 @@ impl Config {
         }
         sections.extend([
             Section::of("broker", "[broker]", &broker, self.broker.is_some()),
+            Section::of("nats", "[nats]", &self.nats, true),
             Section::of("network", "[network]", &network, self.network.is_some()),
             Section::of("master", "[master]", &master, self.master.is_some()),
             Section::of("workers", "[workers]", &self.workers, true),

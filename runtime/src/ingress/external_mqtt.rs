@@ -8,9 +8,13 @@
 //!
 //! Acknowledgements are sent as answers are done, not in the order of the requests (MQTT 5, section 4.6, wants the
 //! order): in order, one long request would hold back thousands of short ones.
+//!
+//! Of several brokers one is used at a time. The list is gone through in its order, without a wait, and then again
+//! after one; a connection that is lost begins it anew.
 
+mod brokers;
 mod client_id_conflict;
-mod counters;
+pub(super) mod counters;
 mod driver;
 mod grant;
 mod link_state;
@@ -27,6 +31,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use offload_broker::{BoxFuture, OnAcknowledged};
 use offload_mqtt::ConnectionOptions;
 use offload_tls::TlsError;
@@ -43,6 +48,7 @@ use super::outgoing::Outgoing;
 use super::{Handover, Ingress, Notice, Notices, Statistics};
 use crate::client::Client;
 use crate::config;
+use brokers::Brokers;
 use counters::Counters;
 use driver::{Driver, Ways};
 use responder::Command;
@@ -74,7 +80,7 @@ pub enum ExternalError {
 
 /// A gateway's connection to an existing broker. Dropped, it shuts down.
 pub struct ExternalIngress {
-    url: String,
+    url: Arc<ArcSwap<String>>,
     commands: UnboundedSender<Command>,
     link_state: watch::Receiver<LinkState>,
     counters: Arc<Counters>,
@@ -86,10 +92,23 @@ pub struct ExternalIngress {
 pub struct Settings<'s> {
     /// The broker.
     pub broker: &'s config::Broker,
+    /// Where it is, or those that stand in for each other.
+    pub urls: &'s config::BrokerUrls,
     /// Names the session on the broker: the same after a restart, another for each gateway.
     pub client_id: &'s str,
+    /// Whether requests are taken here; else the gateway's notices are published, and nothing of the session is kept.
+    pub takes_requests: bool,
     /// Whether requests to other sites are taken.
     pub asks_others: bool,
+}
+
+/// What is asked of the broker.
+#[derive(Clone, Copy)]
+struct Asked {
+    /// Requests.
+    takes_requests: bool,
+    /// Those to other sites too.
+    asks_others: bool,
 }
 
 impl Ingress for ExternalIngress {
@@ -110,7 +129,7 @@ impl Ingress for ExternalIngress {
     }
 
     fn url(&self) -> String {
-        self.url.clone()
+        self.url.load().to_string()
     }
 
     fn address(&self) -> Option<SocketAddr> {
@@ -157,13 +176,19 @@ impl ExternalIngress {
     /// # Errors
     /// When the password file, or the files for TLS, cannot be used.
     pub fn connect(
-        Settings { broker, client_id, asks_others }: Settings<'_>,
+        Settings { broker, urls, client_id, takes_requests, asks_others }: Settings<'_>,
         intake: Intake,
         notices: Notices,
     ) -> Result<ExternalIngress, ExternalError> {
-        let password = broker.password_file.as_deref().map(read_password).transpose()?.unwrap_or_default();
+        let password = match &broker.password_file {
+            Some(path) => read_password(path)
+                .map_err(|source| ExternalError::Password { path: path.clone(), source })?,
+            None => String::new(),
+        };
         let tls = broker.tls().map(|files| files.client_config()).transpose()?;
-        let address = &broker.url.address;
+        let address = &urls.first().address;
+        let brokers = Brokers::new(urls);
+        let url = brokers.url();
         let keep_alive: Duration = broker.keep_alive.into();
         let connect_timeout: Duration = broker.connect_timeout.into();
         let options = ConnectionOptions {
@@ -172,7 +197,7 @@ impl ExternalIngress {
             keep_alive,
             connect_timeout,
             write_timeout: Some(connect_timeout + keep_alive * 2 + STALL),
-            clean_start: false,
+            clean_start: !takes_requests,
             session_expiry: broker.session_expiry.into(),
             receive_maximum: Some(broker.receive_maximum),
             max_packet: broker.max_packet.as_usize(),
@@ -184,7 +209,8 @@ impl ExternalIngress {
         let (reported, link_state) = watch::channel(LinkState::Connecting);
         let counters = Arc::new(Counters::default());
         let ways = Ways { intake, commands: receiver, sender: commands.clone(), link_state: reported };
-        let driver = Driver::new(broker, options, notices, asks_others, ways, counters.clone());
+        let asked = Asked { takes_requests, asks_others };
+        let driver = Driver::new(broker, brokers, asked, options, notices, ways, counters.clone());
         let tasks = TaskTracker::new();
         let driving = tokio::spawn(driver.run());
         tasks.spawn(async move {
@@ -193,7 +219,7 @@ impl ExternalIngress {
             }
         });
         tasks.close();
-        Ok(ExternalIngress { url: broker.url.to_string(), commands, link_state, counters, tasks })
+        Ok(ExternalIngress { url, commands, link_state, counters, tasks })
     }
 
     /// Follows the connection.
@@ -214,11 +240,9 @@ impl Drop for ExternalIngress {
 }
 
 /// The first line of `path`.
-fn read_password(path: &Path) -> Result<String, ExternalError> {
+pub(super) fn read_password(path: &Path) -> io::Result<String> {
     use std::io::Read;
     let mut text = String::new();
-    std::fs::File::open(path)
-        .and_then(|file| file.take(MAX_PASSWORD_FILE).read_to_string(&mut text))
-        .map_err(|source| ExternalError::Password { path: path.to_owned(), source })?;
+    std::fs::File::open(path)?.take(MAX_PASSWORD_FILE).read_to_string(&mut text)?;
     Ok(text.lines().next().unwrap_or_default().to_owned())
 }

@@ -115,6 +115,11 @@ impl Library {
         Ok(Library(Arc::new(shared)))
     }
 
+    /// Whose a module is that this client sends.
+    pub fn owner(&self, client: &Client) -> Owner {
+        Owner::of(client, self.0.config.shared)
+    }
+
     /// Whether this client has sent the module with this digest, which counts as a use of it.
     pub fn has(&self, client: &Client, digest: &Digest) -> bool {
         self.0.lock().touch(self.owner(client), *digest, SystemTime::now())

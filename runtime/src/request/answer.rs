@@ -1,9 +1,10 @@
 //! The answer, which leaves by one way ([`PendingAnswer`]), whoever gives it: a backend, a refusal, or the
 //! request that this one repeats.
 
+use super::claimed::Claimed;
 use super::journal::RequestJournal;
 use super::journal::kept::Kept;
-use super::journal::outcome::{Lost, NewOutcome};
+use super::journal::outcome::{Encoded, Lost, NewOutcome};
 use super::observer::AnswerObserver;
 use crate::cancellation::{Cancellation, cancelled_error};
 use crate::deduplication::{Deduplicator, Key, Waiters};
@@ -54,8 +55,10 @@ pub struct WayBack {
 pub struct Registered {
     deduplicator: Arc<RequestDeduplicator>,
     journal: Option<Arc<RequestJournal>>,
-    names: Names,
+    pub(super) names: Names,
     cancellation: Option<Arc<Cancellation>>,
+    /// What other gateways know of it, where several are one service.
+    pub(super) claimed: Option<Claimed>,
     has_ended: bool,
 }
 
@@ -171,8 +174,28 @@ impl PendingAnswer {
     /// Answers the request and its repetitions; later ones get the same answer if it is to be remembered. Where
     /// outcomes outlive a crash, nobody gets one before it does.
     fn settle(mut self, answer: Answer, remember: bool) {
-        let Some(registered) = self.registration.take() else { return self.publish(answer) };
+        let Some(mut registered) = self.registration.take() else { return self.publish(answer) };
         let remember = remember && registered.deduplicator.takes(&answer);
+        match registered.claimed.take() {
+            Some(claimed) if remember => {
+                let outcome = registered.outcome(&answer);
+                claimed
+                    .keep(outcome, answer.clone(), move |answer| self.settle_here(registered, answer, true));
+            }
+            // What was claimed and has no outcome is another's to run.
+            _ => self.settle_here(registered, answer, remember),
+        }
+    }
+
+    /// Answers with an outcome that another gateway has, and remembers it.
+    pub fn repeat(mut self, answer: Answer) {
+        let Some(registered) = self.registration.take() else { return self.publish(answer) };
+        let remember = registered.deduplicator.takes(&answer);
+        self.settle_here(registered, answer, remember);
+    }
+
+    /// As far as this gateway alone is concerned.
+    fn settle_here(self, registered: Registered, answer: Answer, remember: bool) {
         match registered.journal.clone().filter(|_| remember) {
             Some(journal) => self.settle_durably(registered, &journal, answer),
             None => self.tell(registered.end(remember.then_some((&answer, None))), answer),
@@ -180,8 +203,7 @@ impl PendingAnswer {
     }
 
     fn settle_durably(self, registered: Registered, journal: &Arc<RequestJournal>, answer: Answer) {
-        let Names { key, fingerprint, account } = &registered.names;
-        let outcome = NewOutcome { key, fingerprint, account, answer: &answer }.encode();
+        let outcome = registered.outcome(&answer);
         journal.keep_outcome(outcome, move |kept| match kept {
             Ok(record) => {
                 let waiters = registered.end(Some((&answer, record)));
@@ -258,7 +280,13 @@ impl Registered {
         names: Names,
         cancellation: Option<Arc<Cancellation>>,
     ) -> Registered {
-        Registered { deduplicator, journal, names, cancellation, has_ended: false }
+        Registered { deduplicator, journal, names, cancellation, claimed: None, has_ended: false }
+    }
+
+    /// The outcome as it is kept and shared.
+    fn outcome(&self, answer: &Answer) -> Encoded {
+        let Names { key, fingerprint, account } = &self.names;
+        NewOutcome { key, fingerprint, account, answer }.encode()
     }
 
     /// The request has ended, with an outcome that is to be remembered, and its record if there is one, or with none.

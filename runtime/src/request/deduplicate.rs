@@ -54,9 +54,12 @@ pub fn deduplicate(
             repetition.answer(answer);
             Ok(None)
         }
-        Registration::Conflict(Repetition { pending, waiting }) => {
-            let error = WireError::malformed("id", "another request had this id a short time ago");
-            Err(Refusal::of_waiting(pending, error, waiting))
-        }
+        Registration::Conflict(Repetition { pending, waiting }) => Err(conflict(pending, waiting)),
     }
+}
+
+/// Another request had the `id` of this one.
+pub fn conflict(pending: PendingAnswer, waiting: Waiting) -> Refusal {
+    let error = WireError::malformed("id", "another request had this id a short time ago");
+    Refusal::of_waiting(pending, error, waiting)
 }

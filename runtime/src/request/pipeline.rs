@@ -5,8 +5,9 @@ use super::admit::{Admission, admit};
 use super::answer::Refusal;
 use super::authorize::authorize;
 use super::cancel::cancel;
+use super::claim::{claim, to_be_claimed};
 use super::decode::decode;
-use super::deduplicate::deduplicate;
+use super::deduplicate::{First, deduplicate};
 use super::dispatch::dispatch;
 use super::identify::identify;
 use super::journal::promise::Origin;
@@ -16,6 +17,8 @@ use super::resolve::resolve;
 use super::services::Services;
 use super::tasks::Tasks;
 use crate::ingress::{Delivery, Sink};
+use crate::shared::Shared;
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -26,6 +29,8 @@ pub struct Pipeline {
     tasks: Tasks,
     /// Cancelled when all that an earlier process has left has gone this way.
     recovered: CancellationToken,
+    /// For tasks that go on with a request.
+    this: Weak<Pipeline>,
 }
 
 impl Sink for Pipeline {
@@ -50,17 +55,18 @@ impl Sink for Pipeline {
 
 impl Pipeline {
     /// Through these services; what waits does so on `tasks`' runtime.
-    pub fn new(services: Services) -> Pipeline {
+    pub fn new(services: Services) -> Arc<Pipeline> {
         let recovered = CancellationToken::new();
         if services.journal.is_none() {
             recovered.cancel();
         }
-        Pipeline {
+        Arc::new_cyclic(|this| Pipeline {
             recovered,
             admission: Admission::new(services.workers.clone()),
             tasks: Tasks::new(services.runtime.clone()),
             services,
-        }
+            this: this.clone(),
+        })
     }
 
     /// Takes over a delivery that has arrived then. What is kept of it waits for [`dispatch`](Sink::dispatch).
@@ -83,6 +89,35 @@ impl Pipeline {
         let identified = identify(accepted, &settings.programs, services.suspects.as_ref());
         let (deduplicator, journal) = (&services.deduplicator, services.journal.as_ref());
         let Some(first) = deduplicate(identified, deduplicator, journal)? else { return Ok(()) };
+        match to_be_claimed(&first, services) {
+            Some(shared) => self.start_when_claimed(first, shared.clone()),
+            None => self.start(first)?,
+        }
+        Ok(())
+    }
+
+    /// Starts a request that other gateways know, unless one of them has run it.
+    fn start_when_claimed(&self, first: First, shared: Shared) {
+        let (pipeline, stop) = (self.this.clone(), self.tasks.stopped());
+        self.tasks.spawn(async move {
+            let claimed = claim(first, shared, stop).await;
+            let Some(pipeline) = pipeline.upgrade() else { return };
+            let started = match claimed {
+                Ok(Some(first)) => pipeline.start(first),
+                Ok(None) => Ok(()),
+                Err(refusal) => Err(refusal),
+            };
+            if let Err(refusal) = started {
+                refusal.answer();
+            }
+            pipeline.dispatch();
+        });
+    }
+
+    /// From the first request of its name to a backend, or to a refusal.
+    fn start(&self, first: First) -> Result<(), Refusal> {
+        let services = &self.services;
+        let (settings, access) = (services.settings.load(), services.access.load());
         let Some(first) = cancel(keep(first)?, services, &self.recovered, &self.tasks)? else {
             return Ok(());
         };

@@ -105,7 +105,11 @@ fn find(
                 return Ok(ready(ReadyModule::unnamed(artifact.clone())));
             }
             if !modules.has(client, &digest) {
-                return Err(modules::not_found(&digest));
+                // Another gateway may have it.
+                return match modules.are_shared() {
+                    true => Ok(Backend::Wasm(Module::Unprepared(digest, None))),
+                    false => Err(modules::not_found(&digest)),
+                };
             }
             match modules.ready(&digest) {
                 Some(outcome) => Ok(ready(ReadyModule::unnamed(outcome?))),

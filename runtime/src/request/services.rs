@@ -8,6 +8,7 @@ use crate::auth::access::Access;
 use crate::modules::Modules;
 use crate::network::Router;
 use crate::set_aside::SetAside;
+use crate::shared::Shared;
 use crate::site::Site;
 use crate::source::SourceBackend;
 use crate::suspects::Suspects;
@@ -41,6 +42,8 @@ pub struct Services {
     pub site: Arc<Site>,
     /// The way to other sites, where there is one.
     pub router: Option<Router>,
+    /// What is shared with other gateways; `None` where each is a service of its own.
+    pub shared: Option<Shared>,
     /// See each request and its answer, in this order.
     pub observers: Vec<Arc<dyn Observer>>,
     /// Where modules are prepared and native programs are waited for.

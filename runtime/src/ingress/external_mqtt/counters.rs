@@ -6,7 +6,7 @@ use crate::ingress::Statistics;
 
 /// See the module's documentation.
 #[derive(Default)]
-pub(super) struct Counters {
+pub(in crate::ingress) struct Counters {
     messages_in: AtomicU64,
     messages_out: AtomicU64,
     dropped: AtomicU64,

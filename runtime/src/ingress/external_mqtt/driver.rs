@@ -18,7 +18,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error, info, warn};
 
-use super::MAX_UNCONFIRMED;
+use super::brokers::Brokers;
 use super::client_id_conflict::ClientIdConflict;
 use super::counters::Counters;
 use super::grant::Grant;
@@ -29,6 +29,7 @@ use super::offer::Offer;
 use super::publication::Publication;
 use super::responder::{Command, ExternalResponder};
 use super::version::Choice;
+use super::{Asked, MAX_UNCONFIRMED};
 use crate::client::Client;
 use crate::config;
 use crate::deadline::reached;
@@ -36,8 +37,6 @@ use crate::ingress::{Acceptance, Delivery, DeliveryProperties, Intake, Notice, N
 use crate::log_sampling::sampled;
 use crate::telemetry;
 
-/// All gateways on one broker are one group, of which each request reaches one member.
-const SHARE: &str = "$share/offload-rt/";
 /// A connection that lasted so long was a good one: the next attempt is made soon again.
 const GOOD: Duration = Duration::from_secs(10);
 /// First and longest wait when another client uses our client id. Both of them wait, so that each gets some work done.
@@ -52,10 +51,15 @@ const SHUTDOWN_WAIT: Duration = Duration::from_secs(2);
 
 /// See the module's documentation.
 pub(super) struct Driver {
-    /// For logs.
+    brokers: Brokers,
+    /// That of the attempt or connection that is under way, for logs.
     broker: String,
-    /// Without the version and the will, which differ from one attempt to the next.
+    /// Without the address, the version and the will, which differ from one attempt to the next.
     options: ConnectionOptions,
+    /// Whether requests are taken here; else what is published is all.
+    takes_requests: bool,
+    /// The group of gateways.
+    share: String,
     /// What the broker is asked for at most.
     offer: Offer,
     notices: Notices,
@@ -173,19 +177,23 @@ impl Ended {
 impl Driver {
     pub fn new(
         broker: &config::Broker,
+        brokers: Brokers,
+        asked: Asked,
         options: ConnectionOptions,
         notices: Notices,
-        asks_others: bool,
         ways: Ways,
         counters: Arc<Counters>,
     ) -> Driver {
         Driver {
-            broker: broker.url.to_string(),
+            broker: brokers.current().to_string(),
+            brokers,
+            takes_requests: asked.takes_requests,
+            share: broker.share.clone(),
             namesakes: notices.instance.clone().map(Namesakes::new),
             options,
             offer: Offer::ALL,
             notices,
-            asks_others,
+            asks_others: asked.asks_others,
             ways,
             counters,
             choice: Choice::new(broker.protocol),
@@ -208,6 +216,7 @@ impl Driver {
     pub async fn run(mut self) {
         loop {
             let version = self.choice.version();
+            self.broker = self.brokers.current().to_string();
             let (sender, connection) = offload_mqtt::open(self.options(version));
             let mut link = Link::new(sender, version, self.asks_others);
             let Some(ended) = self.connection(&mut link, connection).await else { break };
@@ -233,8 +242,9 @@ impl Driver {
                     self.backoff.reset();
                     self.conflict_backoff.reset();
                 }
+                let was_connected = lasted.is_some();
                 let reason = match ended {
-                    Ended::Lost(error) => self.reason(&error, lasted.is_some()).await,
+                    Ended::Lost(error) => self.reason(&error, was_connected).await,
                     Ended::NotSubscribed(reason) => {
                         format!("the broker refuses the subscription to the request topics: {reason}")
                     }
@@ -243,6 +253,10 @@ impl Driver {
                     }
                 };
                 self.report(LinkState::Waiting { reason });
+                if self.brokers.advance(was_connected) {
+                    // The next one of the list need not wait for this one's sake.
+                    continue;
+                }
                 self.backoff.wait(random())
             };
             debug!(broker = self.broker, ?wait, "connecting again after a wait");
@@ -266,7 +280,16 @@ impl Driver {
             Version::V311 => MAX_PACKET,
         };
         let will = Publication::from(self.notices.offline.clone()).message(self.offer);
-        ConnectionOptions { version, max_packet, will: Some(will), ..self.options.clone() }
+        let (url, tls) = (self.brokers.current(), self.options.tls.clone());
+        ConnectionOptions {
+            host: url.address.host.clone(),
+            port: url.address.port,
+            tls: tls.filter(|_| url.scheme.is_tls()),
+            version,
+            max_packet,
+            will: Some(will),
+            ..self.options.clone()
+        }
     }
 
     /// Why there is no connection, and where something else than a broker answers, what to try.
@@ -279,7 +302,8 @@ impl Driver {
             return told;
         }
         if self.peer.as_ref().is_none_or(|(known, _)| known != error) {
-            self.peer = Some((error.clone(), self.options.identify_peer().await));
+            let options = self.options(self.choice.version());
+            self.peer = Some((error.clone(), options.identify_peer().await));
         }
         match &self.peer {
             Some((_, Some(peer))) => peer.to_string(),
@@ -386,7 +410,7 @@ impl Driver {
     }
 
     fn filters(&self, shared: bool) -> impl Iterator<Item = String> + use<> {
-        filters(shared, self.asks_others)
+        filters(shared, &self.share, self.asks_others)
     }
 
     fn subscribed(&mut self, grant: Grant, link: &mut Link) -> Result<(), String> {
@@ -399,7 +423,7 @@ impl Driver {
         match grant {
             Grant::NotShared if link.shared => {
                 link.shared = false;
-                link.subscribe_to_requests();
+                link.subscribe_to_requests(&self.share);
                 return Ok(());
             }
             Grant::NotShared => return Err("subscriptions are not supported".to_owned()),
@@ -414,7 +438,9 @@ impl Driver {
     }
 
     fn connected(&mut self, connected: &Connected, link: &mut Link) {
-        self.window.connected(connected.session_present);
+        // What another broker is owed is not this one's.
+        self.window.connected(connected.session_present && self.brokers.is_the_last_one());
+        self.brokers.connected();
         link.since = Some(Instant::now());
         link.window = connected.receive_maximum.unwrap_or(u16::MAX).min(MAX_UNCONFIRMED).into();
         link.max_packet = connected.max_packet();
@@ -426,6 +452,10 @@ impl Driver {
             link.subscribe(Purpose::Namesakes, [self.notices.offline.topic.to_string()]);
         }
         self.announce();
+        if !self.takes_requests {
+            self.report(LinkState::Serving { version: link.version, shared: false });
+            return;
+        }
         if !self.taking {
             link.unsubscribe = self.filters(true).chain(self.filters(false)).collect();
             return;
@@ -434,7 +464,7 @@ impl Driver {
             // The session may be from a time when this gateway subscribed in the other way.
             link.unsubscribe = self.filters(!link.shared).collect();
         }
-        link.subscribe_to_requests();
+        link.subscribe_to_requests(&self.share);
     }
 
     fn warn_of_what_is_missing(&mut self, offer: Offer) {
@@ -526,8 +556,8 @@ impl Driver {
         let was_taking = std::mem::replace(&mut self.taking, false);
         match link.filter(|link| link.since.is_some()) {
             Some(link) => {
-                if was_taking {
-                    link.unsubscribe.extend(filters(link.shared, self.asks_others));
+                if was_taking && self.takes_requests {
+                    link.unsubscribe.extend(filters(link.shared, &self.share, self.asks_others));
                 }
                 self.tell_given_back(link);
             }
@@ -658,8 +688,11 @@ impl Driver {
         let (broker, client_id) = (&self.broker, &self.options.client_id);
         match status {
             LinkState::Connecting => {}
+            LinkState::Serving { .. } if !self.takes_requests => {
+                info!(broker, "the status is published here")
+            }
             LinkState::Serving { version, shared } => {
-                info!(broker, client_id, %version, shared, "serving");
+                info!(client_id, %version, shared, "serving via {broker}");
                 if version == Version::V311 {
                     warn!(
                         broker,
@@ -702,8 +735,8 @@ impl Link {
         }
     }
 
-    fn subscribe_to_requests(&mut self) {
-        self.subscribe(Purpose::Requests, filters(self.shared, self.asks_others));
+    fn subscribe_to_requests(&mut self, group: &str) {
+        self.subscribe(Purpose::Requests, filters(self.shared, group, self.asks_others));
     }
 
     fn subscribe(&mut self, purpose: Purpose, filters: impl IntoIterator<Item = String>) {
@@ -730,9 +763,9 @@ fn size(event: &Event) -> usize {
     }
 }
 
-/// The subscriptions of a gateway.
-fn filters(shared: bool, asks_others: bool) -> impl Iterator<Item = String> {
-    let prefix = if shared { SHARE } else { "" };
+/// The subscriptions of a gateway. Those of a group are shared: each request reaches one member.
+fn filters(shared: bool, group: &str, asks_others: bool) -> impl Iterator<Item = String> + use<> {
+    let prefix = if shared { format!("$share/{group}/") } else { String::new() };
     let routed = asks_others.then_some([topic::ROUTED_LOCAL_CODE_FILTER, topic::ROUTED_INPUT_CODE_FILTER]);
     [topic::LOCAL_CODE_FILTER, topic::INPUT_CODE_FILTER]
         .into_iter()

@@ -124,6 +124,13 @@ pub struct Encoded {
     stdout: Bytes,
 }
 
+impl Encoded {
+    /// All of it.
+    pub fn into_bytes(self) -> Bytes {
+        [&self.head[..], &self.stdout].concat().into()
+    }
+}
+
 /// Whose outcome a record has, for people.
 pub fn describe(bytes: Bytes) -> Option<String> {
     let (key, moment) = decode_key(&mut Reader::new(bytes))?;

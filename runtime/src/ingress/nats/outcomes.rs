@@ -1,0 +1,304 @@
+//! Outcomes of requests with an `id` in a key-value bucket, which all gateways share.
+//!
+//! A key is a request. Its value says that a gateway runs it, or what its outcome is. Each change names the revision
+//! that it replaces, so that of two gateways one is first, whatever they have read. A gateway renews what it runs; a
+//! request whose value stays the same for [the acknowledgement wait](crate::config::Nats::ack_wait) is taken over. No clock
+//! of another machine is asked.
+
+use super::held::REPORTS;
+use super::jetstream::{JetStream, NatsError, bytes, random};
+use crate::fingerprint::Fingerprint;
+use crate::log_sampling::sampled;
+use crate::shared::{Claim, SharedName, SharedOutcomes, WithOutcome};
+use async_nats::jetstream::kv::{CreateErrorKind, Operation, Store, UpdateErrorKind};
+use async_nats::jetstream::stream::{self, DiscardPolicy};
+use bytes::{BufMut, Bytes, BytesMut};
+use offload_broker::BoxFuture;
+use offload_policy::Backoff;
+use std::collections::HashMap;
+use std::fmt::Display;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
+
+/// Waits between looks at a request that another gateway runs.
+const POLL: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
+/// Waits between attempts while the bucket cannot be written or read.
+const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+/// Bytes of a message beside an outcome: subject and headers.
+const OVERHEAD: usize = 512;
+
+/// First byte of a value: a gateway runs the request.
+const RUNS: u8 = 0;
+/// First byte of a value: the request has this outcome.
+const DONE: u8 = 1;
+
+/// See the module's documentation.
+pub(super) struct NatsOutcomes {
+    shared: Arc<Bucket>,
+    runtime: Handle,
+    /// Outcomes and releases on their way.
+    unfinished: TaskTracker,
+    _renewing: AbortOnDropHandle<()>,
+}
+
+struct Bucket {
+    store: Store,
+    /// Time after which a request that is not renewed is another gateway's.
+    lease: Duration,
+    max_value: usize,
+    /// What this gateway runs: fingerprint and revision.
+    running: Mutex<HashMap<SharedName, (Fingerprint, u64)>>,
+}
+
+/// A value of the bucket.
+enum Value {
+    Runs(Fingerprint),
+    Done(Fingerprint, Bytes),
+}
+
+impl NatsOutcomes {
+    /// Finds or creates the bucket, whose values are kept for `retention`.
+    pub async fn open(jetstream: &JetStream, retention: Duration) -> Result<NatsOutcomes, NatsError> {
+        let bucket = format!("{}-outcomes", jetstream.share);
+        let name = format!("KV_{bucket}");
+        let wanted = stream::Config {
+            name: name.clone(),
+            description: Some("outcomes of requests with an `id`".to_owned()),
+            subjects: vec![format!("$KV.{bucket}.>")],
+            max_messages_per_subject: 1,
+            max_age: retention,
+            max_bytes: bytes(jetstream.config.outcome_bytes),
+            discard: DiscardPolicy::New,
+            allow_rollup: true,
+            deny_delete: true,
+            allow_direct: true,
+            num_replicas: jetstream.replicas(),
+            ..stream::Config::default()
+        };
+        let stream = jetstream.stream(wanted).await?;
+        let found = &stream.cached_info().config;
+        let what = format!("the bucket {bucket}");
+        jetstream.check_replicas(&what, found)?;
+        if found.max_age != retention {
+            return Err(NatsError::Contradiction {
+                what,
+                problem: format!(
+                    "it keeps values for {:?}, `idempotency.retention` is {retention:?}",
+                    found.max_age
+                ),
+                fix: format!("`nats stream edit {name} --max-age {}s`", retention.as_secs()),
+            });
+        }
+        let store = jetstream.bucket(&bucket).await;
+        let max_value = jetstream.client.server_info().max_payload.saturating_sub(OVERHEAD);
+        let lease = jetstream.config.ack_wait.duration();
+        let shared = Arc::new(Bucket { store, lease, max_value, running: Mutex::default() });
+        let renewing = AbortOnDropHandle::new(tokio::spawn(shared.clone().renew()));
+        Ok(NatsOutcomes {
+            shared,
+            runtime: Handle::current(),
+            unfinished: TaskTracker::new(),
+            _renewing: renewing,
+        })
+    }
+}
+
+impl SharedOutcomes for NatsOutcomes {
+    fn claim(&self, name: SharedName, fingerprint: Fingerprint) -> BoxFuture<'_, Claim> {
+        Box::pin(self.shared.claim(name, fingerprint))
+    }
+
+    fn keep(&self, name: SharedName, fingerprint: Fingerprint, outcome: Bytes, then: WithOutcome) {
+        let shared = self.shared.clone();
+        let keeping = async move { then(shared.keep(name, fingerprint, outcome).await) };
+        self.unfinished.spawn_on(keeping, &self.runtime);
+    }
+
+    fn release(&self, name: SharedName) {
+        let shared = self.shared.clone();
+        self.unfinished.spawn_on(async move { shared.release(&name).await }, &self.runtime);
+    }
+
+    fn flush(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            self.unfinished.close();
+            self.unfinished.wait().await;
+        })
+    }
+}
+
+impl Bucket {
+    async fn claim(&self, name: SharedName, fingerprint: Fingerprint) -> Claim {
+        let (mut poll, mut retry) = (Backoff::new(POLL.0, POLL.1), Backoff::new(RETRY.0, RETRY.1));
+        let running = Value::Runs(fingerprint).encode();
+        // The revision that another gateway's claim has, and since when.
+        let mut seen: Option<(u64, Instant)> = None;
+        loop {
+            match self.store.create(&*name, running.clone()).await {
+                Ok(revision) => {
+                    self.lock().insert(name, (fingerprint, revision));
+                    return Claim::Ours;
+                }
+                Err(error) if error.kind() == CreateErrorKind::AlreadyExists => {}
+                Err(error) => {
+                    wait(&mut retry, error).await;
+                    continue;
+                }
+            }
+            let (value, revision) = match self.read(&name).await {
+                Ok(Some(found)) => found,
+                // It has just been removed, or this server does not have it yet.
+                Ok(None) => {
+                    sleep(poll.wait(random())).await;
+                    continue;
+                }
+                Err(error) => {
+                    wait(&mut retry, error).await;
+                    continue;
+                }
+            };
+            match value {
+                Value::Runs(other) | Value::Done(other, _) if other != fingerprint => return Claim::Conflict,
+                Value::Done(_, outcome) => return Claim::Done(outcome),
+                Value::Runs(_) => {}
+            }
+            let since = match seen {
+                Some((known, since)) if known == revision => since,
+                _ => Instant::now(),
+            };
+            seen = Some((revision, since));
+            if since.elapsed() >= self.lease
+                && let Ok(revision) = self.store.update(&*name, running.clone(), revision).await
+            {
+                tracing::info!(name = &*name, "a request is taken over from a gateway that is not heard of");
+                self.lock().insert(name, (fingerprint, revision));
+                return Claim::Ours;
+            }
+            sleep(poll.wait(random())).await;
+        }
+    }
+
+    /// Returns the outcome that all gateways give.
+    async fn keep(&self, name: SharedName, fingerprint: Fingerprint, outcome: Bytes) -> Bytes {
+        let done = Value::Done(fingerprint, outcome.clone()).encode();
+        if done.len() > self.max_value {
+            let (bytes, most) = (done.len(), self.max_value);
+            _ = sampled!(
+                warn,
+                bytes,
+                most,
+                "an outcome is too large for NATS: other gateways do not know it"
+            );
+            self.release(&name).await;
+            return outcome;
+        }
+        let mut retry = Backoff::new(RETRY.0, RETRY.1);
+        let mut revision = self.lock().remove(&name).map_or(0, |(_, revision)| revision);
+        loop {
+            match self.store.update(&*name, done.clone(), revision).await {
+                Ok(_) => return outcome,
+                Err(error) if error.kind() != UpdateErrorKind::WrongLastRevision => {
+                    wait(&mut retry, error).await;
+                }
+                Err(_) => match self.read(&name).await {
+                    Ok(Some((Value::Done(_, theirs), _))) => return theirs,
+                    Ok(Some((Value::Runs(_), current))) => revision = current,
+                    Ok(None) => revision = self.last_revision(&name).await,
+                    Err(error) => wait(&mut retry, error).await,
+                },
+            }
+        }
+    }
+
+    async fn release(&self, name: &SharedName) {
+        let claimed = self.lock().remove(name);
+        if let Some((_, revision)) = claimed {
+            // Where that fails, another gateway takes it over after the lease.
+            let _ = self.store.delete_expect_revision(&**name, Some(revision)).await;
+        }
+    }
+
+    /// Renews what this gateway runs, for ever.
+    async fn renew(self: Arc<Self>) {
+        let mut due = interval(self.lease / REPORTS);
+        due.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            due.tick().await;
+            let running: Vec<_> =
+                self.lock().iter().map(|(name, (print, at))| (name.clone(), *print, *at)).collect();
+            for (name, fingerprint, revision) in running {
+                let renewed = self.store.update(&*name, Value::Runs(fingerprint).encode(), revision).await;
+                if let (Ok(renewed), Some((_, at))) = (renewed, self.lock().get_mut(&name))
+                    && *at == revision
+                {
+                    *at = renewed;
+                }
+            }
+        }
+    }
+
+    /// What a key has, with its revision; none where it was removed.
+    async fn read(&self, name: &str) -> Result<Option<(Value, u64)>, async_nats::Error> {
+        let entry = self.store.entry(name).await?;
+        let entry = entry.filter(|entry| entry.operation == Operation::Put);
+        Ok(entry.and_then(|entry| Some((Value::decode(entry.value)?, entry.revision))))
+    }
+
+    /// That of a key whose value is gone: of the mark of its removal, if there is one.
+    async fn last_revision(&self, name: &str) -> u64 {
+        self.store.entry(name).await.ok().flatten().map_or(0, |entry| entry.revision)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<SharedName, (Fingerprint, u64)>> {
+        self.running.lock().expect("no panic while the lock is held")
+    }
+}
+
+impl Value {
+    fn encode(&self) -> Bytes {
+        let (kind, fingerprint, outcome) = match self {
+            Value::Runs(fingerprint) => (RUNS, fingerprint, &[][..]),
+            Value::Done(fingerprint, outcome) => (DONE, fingerprint, &outcome[..]),
+        };
+        let mut bytes = BytesMut::with_capacity(1 + fingerprint.0.len() + outcome.len());
+        bytes.put_u8(kind);
+        bytes.put_slice(&fingerprint.0);
+        bytes.put_slice(outcome);
+        bytes.freeze()
+    }
+
+    fn decode(bytes: Bytes) -> Option<Value> {
+        let (kind, rest) = bytes.split_first()?;
+        let (fingerprint, _) = rest.split_first_chunk()?;
+        let outcome = bytes.slice(1 + fingerprint.len()..);
+        match *kind {
+            RUNS => Some(Value::Runs(Fingerprint(*fingerprint))),
+            DONE => Some(Value::Done(Fingerprint(*fingerprint), outcome)),
+            _ => None,
+        }
+    }
+}
+
+async fn wait(retry: &mut Backoff, error: impl Display) {
+    _ = sampled!(warn, %error, "the bucket of outcomes does not answer; trying again");
+    sleep(retry.wait(random())).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_comes_back() {
+        let print = Fingerprint([7; 32]);
+        let done = Value::Done(print, Bytes::from_static(b"outcome")).encode();
+        assert!(matches!(Value::decode(done), Some(Value::Done(p, o)) if p == print && &o[..] == b"outcome"));
+        assert!(matches!(Value::decode(Value::Runs(print).encode()), Some(Value::Runs(p)) if p == print));
+        for bytes in [&b""[..], b"\x01short", &[9; 33]] {
+            assert!(Value::decode(Bytes::copy_from_slice(bytes)).is_none());
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! Whether the request is this gateway's to run, where several gateways are one service.
+
+use super::answer::Refusal;
+use super::claimed::{Claimed, decode};
+use super::deduplicate::{First, conflict};
+use super::services::Services;
+use crate::deduplication::{Key, ReplyTo};
+use crate::fingerprint::Fingerprinter;
+use crate::shared::{Claim, Shared, SharedName};
+use crate::stopping::stopping_error;
+use offload_protocol::request::Code;
+use tokio_util::sync::CancellationToken;
+
+/// Whether a request has to be claimed, and with whom.
+pub fn to_be_claimed<'s>(first: &First, services: &'s Services) -> Option<&'s Shared> {
+    let runs = !matches!(first.asked.request.code, Code::Cancel(_));
+    services.shared.as_ref().filter(|_| runs && first.pending.registration.is_some())
+}
+
+/// Claims the request. `None` for one that is answered with the outcome that another gateway has. One that is not
+/// claimed when the gateway stops is another one's.
+pub async fn claim(
+    mut first: First,
+    shared: Shared,
+    stop: CancellationToken,
+) -> Result<Option<First>, Refusal> {
+    let Some(registered) = &mut first.pending.registration else { return Ok(Some(first)) };
+    let (name, fingerprint) = (name(&registered.names.key), registered.names.fingerprint);
+    let claiming = shared.outcomes.claim(name.clone(), fingerprint);
+    let Some(claim) = stop.run_until_cancelled(claiming).await else {
+        return Err(Refusal::of_waiting(first.pending, stopping_error(), first.waiting));
+    };
+    match claim {
+        Claim::Ours => {
+            let outcomes = shared.outcomes;
+            registered.claimed = Some(Claimed::new(outcomes, name, fingerprint));
+            Ok(Some(first))
+        }
+        Claim::Done(outcome) => match decode(outcome) {
+            Some(answer) => {
+                let First { pending, waiting, .. } = first;
+                pending.repeat(answer);
+                drop(waiting);
+                Ok(None)
+            }
+            // Of another version of the gateway: who asks again under the same name gets no second outcome.
+            None => Err(conflict(first.pending, first.waiting)),
+        },
+        Claim::Conflict => Err(conflict(first.pending, first.waiting)),
+    }
+}
+
+/// What a request is called among the gateways.
+fn name(key: &Key) -> SharedName {
+    let (kind, reply_to) = match &key.reply_to {
+        ReplyTo::Id(id) => ("id", id),
+        ReplyTo::Connection(client_id) => ("connection", client_id),
+    };
+    let principal = key.principal.iter().map(|principal| principal.as_bytes());
+    let name = Fingerprinter::new("shared outcome").list(principal).part(kind.as_bytes());
+    name.part(reply_to.as_bytes()).part(key.id.as_str().as_bytes()).finish().to_hex().into()
+}

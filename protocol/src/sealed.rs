@@ -83,14 +83,20 @@ pub(crate) fn is_sealed(fields: &Fields<'_>) -> bool {
 }
 
 /// Takes the fields of a sealed request: all of them, each once, and no other.
-pub(crate) fn take(encoding: Encoding, form: AnswerForm, fields: Fields<'_>) -> Result<SealedRequest, Rejected> {
+pub(crate) fn take(
+    encoding: Encoding,
+    form: AnswerForm,
+    fields: Fields<'_>,
+) -> Result<SealedRequest, Rejected> {
     let unopened = || SealedRequest::unopened(form);
     let (mut sealed, mut encapsulated, mut key, mut suite) = (None, None, None, None);
     for (name, value) in fields {
         let is_first = match &*name {
             SEALED => encoding.bytes(SEALED, value).map(|bytes| sealed.replace(bytes).is_none()),
             "encapsulated" => encoding.bytes(&name, value).map(|bytes| encapsulated.replace(bytes).is_none()),
-            "key" => value.text("key").and_then(|text| text.parse()).map(|digest| key.replace(digest).is_none()),
+            "key" => {
+                value.text("key").and_then(|text| text.parse()).map(|digest| key.replace(digest).is_none())
+            }
             "suite" => value.text("suite").map(|text| suite.replace(text).is_none()),
             _ => return Err(unopened()),
         };

@@ -7,6 +7,7 @@ mod doctor;
 mod jobs;
 mod journal;
 mod keygen;
+mod keys;
 mod output;
 mod overrides;
 mod passwd;
@@ -46,6 +47,8 @@ enum Command {
     Passwd(passwd::Passwd),
     /// Check, show or salvage the journal of a gateway that does not run
     Journal(journal::JournalCommand),
+    /// List or renew the keys that requests are sealed to
+    Keys(keys::KeysCommand),
     /// Make certificates for a gateway and its devices
     Keygen(keygen::Keygen),
     /// Compile standard input (started by the gateway itself)
@@ -62,6 +65,7 @@ Examples:
   offload-rt config > gateway.toml
   offload-rt config --check gateway.toml
   offload-rt jobs list
+  offload-rt keys rotate
   offload-rt passwd passwords dev1
   offload-rt keygen keys --host gateway.local --device dev2
 
@@ -86,6 +90,7 @@ pub fn run() -> ExitCode {
         Command::Jobs(command) => jobs::run(command),
         Command::Passwd(command) => passwd::run(command),
         Command::Journal(command) => journal::run(command),
+        Command::Keys(command) => keys::run(command),
         Command::Keygen(command) => keygen::run(command),
     };
     ended(outcome)

@@ -2,9 +2,9 @@
 //! between.
 //!
 //! A request is sealed to the gateway's public key ([`PublicKey::seal`]) and opened with the secret key
-//! ([`SecretKey::open`]): single-shot SealBase of HPKE (RFC 9180). Both ends then have the [`AnswerKey`] of this request
-//! alone, by which the answer is sealed and opened. Bytes in, bytes out: envelopes, topics' meaning, clocks and files
-//! are others'.
+//! ([`SecretKey::open`]): single-shot SealBase of HPKE (RFC 9180). Both ends then have the [`AnswerKey`] of this
+//! request alone, by which the answer is sealed and opened. Bytes in, bytes out: envelopes, topics' meaning, clocks and
+//! files are others'.
 
 mod answer;
 mod public;

@@ -42,6 +42,7 @@ mod explain;
 mod in_flight;
 mod options;
 mod reconnect;
+mod sealing;
 
 pub use client::Client;
 pub use error::Error;
@@ -51,5 +52,6 @@ pub use offload_protocol::error::{ErrorKind, WireError};
 pub use offload_protocol::request::{
     Build, Code, Digest, Files, Form, Language, ReplyForm, Request, RequestId, RequestLimits, Source,
 };
+pub use offload_seal::{PublicKey, Suite};
 pub use offload_tls::{Identity, TlsFiles};
 pub use options::{DEFAULT_HOST, DEFAULT_PORT, DEFAULT_TLS_PORT, Options, UrlError};

@@ -57,9 +57,11 @@ pub(super) fn decode_inner(
     bounds: &Bounds,
 ) -> Result<Inner, Rejected> {
     let mut fields = read_fields(encoding, payload, bounds)?;
-    let times: Vec<_> = fields.extract_if(.., |(name, _)| name == "sealed_at").map(|(_, value)| value).collect();
+    let times: Vec<_> =
+        fields.extract_if(.., |(name, _)| name == "sealed_at").map(|(_, value)| value).collect();
     let form = forms(encoding).1;
-    let request = request(encoding, kind, fields, bounds).map_err(|rejected| Rejected { form, ..rejected })?;
+    let request =
+        request(encoding, kind, fields, bounds).map_err(|rejected| Rejected { form, ..rejected })?;
     let sealed_at = || match <[Value<'_>; 1]>::try_from(times) {
         Ok([time]) => time.unsigned("sealed_at"),
         Err(_) => Err(WireError::malformed("sealed_at", "expected once in a sealed request")),
@@ -68,7 +70,10 @@ pub(super) fn decode_inner(
         (Some(id), ReplyForm::Envelope) if id.as_str().chars().count() >= sealed::MIN_ID => sealed_at(),
         (_, ReplyForm::Envelope) => {
             let least = sealed::MIN_ID;
-            Err(WireError::malformed("id", format_args!("expected at least {least} characters in a sealed request")))
+            Err(WireError::malformed(
+                "id",
+                format_args!("expected at least {least} characters in a sealed request"),
+            ))
         }
         _ => Err(WireError::malformed("reply", "a sealed request is answered with an envelope")),
     };
@@ -84,11 +89,7 @@ fn forms(encoding: Encoding) -> (Form, AnswerForm) {
     }
 }
 
-fn read_fields<'a>(
-    encoding: Encoding,
-    payload: &'a Bytes,
-    bounds: &Bounds,
-) -> Result<Fields<'a>, Rejected> {
+fn read_fields<'a>(encoding: Encoding, payload: &'a Bytes, bounds: &Bounds) -> Result<Fields<'a>, Rejected> {
     let Bounds { args, env, files, .. } = *bounds;
     let shape_of = move |name: &str| match name {
         "args" => Shape::List(args),

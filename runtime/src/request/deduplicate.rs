@@ -8,8 +8,9 @@ use crate::deduplication::Registration;
 use crate::modules::Digest;
 use crate::suspects::Watched;
 use crate::wasm::workers::Waiting;
-use offload_protocol::error::WireError;
+use offload_protocol::error::{ErrorKind, WireError};
 use std::sync::Arc;
+use std::time::Instant;
 
 /// A request that is to be run: the first of its name, or one without a name.
 pub struct First {
@@ -32,7 +33,14 @@ pub fn deduplicate(
     };
     let kept = pending.way_back.kept.clone();
     let repetition = Repetition { pending, waiting };
-    match deduplicator.begin(&key, fingerprint, repetition, asked.arrived) {
+    let registration = match asked.sealed_until {
+        Some(until) => {
+            let sealed = (until, &asked.client.account);
+            deduplicator.begin_sealed(&key, fingerprint, sealed, repetition, Instant::now())
+        }
+        None => deduplicator.begin(&key, fingerprint, repetition, asked.arrived),
+    };
+    match registration {
         Registration::First(Repetition { mut pending, waiting }) => {
             let account = asked.client.account.clone();
             let registered =
@@ -49,6 +57,20 @@ pub fn deduplicate(
         Registration::Done(repetition, answer) => {
             repetition.answer(answer);
             Ok(None)
+        }
+        Registration::Prolonged(repetition, answer, record) => {
+            let account = asked.client.account.clone();
+            Registered::new(deduplicator.clone(), journal.cloned(), key, fingerprint, account)
+                .prolong(repetition, answer, record);
+            Ok(None)
+        }
+        Registration::Full(Repetition { pending, waiting }, wait) => {
+            let wait = wait.as_secs();
+            let message = format!(
+                "as many sealed requests are remembered as there is room for (idempotency.sealed, idempotency.bytes), \
+                 try again after {wait} s"
+            );
+            Err(Refusal::of_waiting(pending, WireError::new(ErrorKind::Busy, message), waiting))
         }
         Registration::Conflict(Repetition { pending, waiting }) => {
             let error = WireError::malformed("id", "another request had this id a short time ago");

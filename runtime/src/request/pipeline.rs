@@ -61,7 +61,7 @@ impl Pipeline {
         let services = &self.services;
         let (settings, access) = (services.settings.load(), services.access.load());
         let Some(addressed) = address(delivery, origin, &settings.answers, arrived) else { return Ok(()) };
-        let decoded = decode(addressed, &settings.bounds, &services.observers)?;
+        let decoded = decode(addressed, &settings.bounds, &services.opener, &services.observers)?;
         let authorized = authorize(decoded, &access, &settings.programs)?;
         let accepted = admit(authorized, &self.admission)?.accept();
         let identified = identify(accepted, &settings.programs, services.suspects.as_ref());

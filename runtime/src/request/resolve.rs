@@ -44,9 +44,13 @@ pub fn resolve(
     access: &Access,
 ) -> Result<Resolved, Refusal> {
     let First { asked, pending, waiting, digest, watched } = first;
-    let Asked { client, topic, reply_id, arrived, request, payload, user_properties } = asked;
+    let Asked { client, topic, reply_id, arrived, request, sealed_until, payload, user_properties } = asked;
     let Request { form, id, code, args, env, stdin, limits, .. } = request;
     let backend = match find(code, digest, &client, services, settings, access) {
+        // Differences are logged, of which a sealed request's would show what is in it.
+        Ok(Backend::Native { source, .. }) if sealed_until.is_some() => {
+            Backend::Native { source, compare: false }
+        }
         Ok(backend) => backend,
         Err(error) => return Err(Refusal::of_waiting(pending, error, waiting)),
     };

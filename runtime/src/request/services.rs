@@ -3,6 +3,7 @@
 use super::answer::RequestDeduplicator;
 use super::journal::RequestJournal;
 use super::observer::Observer;
+use super::open::Opener;
 use super::settings::Settings;
 use crate::auth::access::Access;
 use crate::modules::Modules;
@@ -34,6 +35,8 @@ pub struct Services {
     pub set_aside: Arc<SetAside>,
     /// Keeps requests and outcomes; `None` where nothing outlives a crash.
     pub journal: Option<Arc<RequestJournal>>,
+    /// Opens sealed requests.
+    pub opener: Opener,
     /// See each request and its answer, in this order.
     pub observers: Vec<Arc<dyn Observer>>,
     /// Where modules are prepared and native programs are waited for.

@@ -14,6 +14,7 @@ mod message;
 mod progress;
 mod report;
 mod request;
+mod seal;
 mod send;
 mod units;
 

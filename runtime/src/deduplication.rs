@@ -74,7 +74,7 @@ pub enum Registration<W> {
     /// A sealed request that comes again, sealed later: it is to be remembered longer, with this outcome in the place
     /// of that which this record has.
     Prolonged(W, Answer, Option<RecordId>),
-    /// There is no room to remember a sealed request, before so much time has passed.
+    /// There is no room to remember a sealed request, before this time has passed.
     Full(W, Duration),
 }
 

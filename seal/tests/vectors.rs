@@ -16,11 +16,11 @@ impl TryRng for Fixed {
     type Error = Infallible;
 
     fn try_next_u32(&mut self) -> Result<u32, Infallible> {
-        unimplemented!("no KEM asks for it")
+        panic!("no KEM asks for it")
     }
 
     fn try_next_u64(&mut self) -> Result<u64, Infallible> {
-        unimplemented!("no KEM asks for it")
+        panic!("no KEM asks for it")
     }
 
     fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Infallible> {
@@ -50,7 +50,7 @@ struct Rfc9180 {
     exports: Vec<(String, String)>,
 }
 
-/// RFC 9180, A.2.1: what is sealed with its randomness is its ciphertext, which opens, and both ends export its secrets.
+/// RFC 9180, A.2.1: what is sealed with its randomness is its ciphertext, which opens; both ends export its secrets.
 #[test]
 fn x25519_is_that_of_rfc_9180() {
     let vector: Rfc9180 = serde_json::from_str(include_str!("vectors/rfc9180-a.2.1.json")).unwrap();

@@ -68,7 +68,7 @@ pub async fn keys(watcher: &mut Device) -> Result<Vec<Key>> {
 /// The keys in a status document.
 pub fn read_keys(status: &Value) -> Result<Vec<Key>> {
     let listed = status["keys"].as_array().with_context(|| format!("no keys: {status}"))?;
-    let text = |key: &Value, field: &str| Ok(key[field].as_str().context("no text")?.to_owned());
+    let text = |key: &Value, field: &str| anyhow::Ok(key[field].as_str().context("no text")?.to_owned());
     let key = |listed: &Value| {
         let public = BASE64_STANDARD.decode(text(listed, "public")?)?;
         anyhow::Ok(Key { suite: text(listed, "suite")?, public, fingerprint: text(listed, "fingerprint")? })

@@ -61,7 +61,7 @@ impl SealedIds {
         Some(next.unwrap_or_default().max(LEAST_WAIT))
     }
 
-    /// Whether there is room for an outcome of so many bytes.
+    /// Whether there is room for an outcome of this many bytes.
     pub fn has_room(&self, bytes: usize, config: &config::Idempotency) -> bool {
         self.bytes + bytes <= config.bytes.as_usize()
     }

@@ -6,6 +6,7 @@
 #define _POSIX_C_SOURCE 200809L
 
 #include "offload_client.h"
+#include "offload_seal.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -50,6 +51,12 @@
 
 #define DIGEST_TEXT (7 + 64)
 
+/* Room for the fields of a sealed request before what is sealed; the fewest characters of its id; and seconds from 1970
+ * to 2025: a clock that shows less was never set. */
+#define SEALED_HEAD 192
+#define SEALED_MIN_ID 22
+#define CLOCK_WAS_SET 1735689600
+
 /* How deep an answer's maps and lists go that this version does not know. */
 #define MAX_DEPTH 8
 
@@ -75,6 +82,9 @@ struct entry {
     uint64_t streamed; /* where the next piece of its stream begins, at least */
     unsigned char *stdout_bytes; /* what there is of an answer in pieces */
     size_t stdout_size;
+    struct offload_seal seal; /* of the message as it stands; none where it is still to be made */
+    bool is_sealed;
+    uint64_t sealed_at; /* milliseconds since 1970 */
 };
 
 struct offload_client {
@@ -142,6 +152,11 @@ static void fail(offload_client *client, struct entry *entry, enum offload_kind 
 static void close_for_good(offload_client *client, enum offload_kind kind, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 static size_t encode(const struct entry *entry, struct writer *writer);
+static enum offload_kind begin_sealing(offload_client *client, struct entry *entry);
+static unsigned char *seal_up(offload_client *client, const struct entry *entry, size_t *size);
+static bool unseal(offload_client *client, const struct mosquitto_message *message,
+                   const mosquitto_property *properties, struct text *opened);
+static void write_digest(char text[DIGEST_TEXT + 1], const void *bytes, size_t size);
 static bool decode(const void *payload, size_t size, struct received *received);
 static void sha256(const unsigned char *bytes, size_t size, unsigned char digest[32]);
 
@@ -235,7 +250,7 @@ static bool set_up(offload_client *client)
     const struct offload_options *options = &client->options;
     struct mosquitto *m = client->mosquitto = mosquitto_new(client->client_id, true, client);
     client->entries = calloc(options->max_in_flight, sizeof *client->entries);
-    client->buffer = malloc(options->max_request);
+    client->buffer = malloc(SEALED_HEAD + options->max_request + OFFLOAD_SEAL_TAG);
     if (!m || !client->entries || !client->buffer)
         return told(&client->error, OFFLOAD_MEMORY, "out of memory"), false;
     mosquitto_int_option(m, MOSQ_OPT_PROTOCOL_VERSION, MQTT_PROTOCOL_V5);
@@ -363,6 +378,9 @@ enum offload_kind offload_send(offload_client *client, const struct offload_requ
     enum offload_kind kind = check(request, error);
     if (kind != OFFLOAD_OK)
         return kind;
+    if (client->options.seal && request->id && strlen(request->id) < SEALED_MIN_ID)
+        return told(error, OFFLOAD_MALFORMED, "id: expected %d random bytes or more in a sealed request",
+                    SEALED_MIN_ID);
     struct entry *entry = client->entries, *end = entry + client->options.max_in_flight;
     while (entry < end && entry->stage != FREE)
         entry++;
@@ -382,11 +400,7 @@ enum offload_kind offload_send(offload_client *client, const struct offload_requ
     entry->deadline = now_ms() + entry->wait;
     entry->stage = BY_CODE;
     if (request->module) {
-        unsigned char digest[32];
-        sha256(request->module, request->module_size, digest);
-        strcpy(entry->digest, "sha256:");
-        for (int i = 0; i < 32; i++)
-            snprintf(entry->digest + 7 + 2 * i, 3, "%02x", digest[i]);
+        write_digest(entry->digest, request->module, request->module_size);
         entry->stage = BY_DIGEST;
     }
     if (request->on_output && !client->streams) {
@@ -423,7 +437,11 @@ void offload_cancel(offload_client *client, const struct offload_request *reques
 /* Hands the request to libmosquitto, as it stands at the moment. */
 static enum offload_kind publish(offload_client *client, struct entry *entry)
 {
-    struct writer writer = { client->buffer, 0, client->options.max_request, false };
+    enum offload_kind sealing = begin_sealing(client, entry);
+    if (sealing != OFFLOAD_OK)
+        return sealing;
+    unsigned char *payload = client->buffer + SEALED_HEAD;
+    struct writer writer = { payload, 0, client->options.max_request, false };
     size_t size = encode(entry, &writer);
     entry->sent = entry->acked = false;
     entry->resend_at = now_ms() + client->options.resend_ms;
@@ -436,10 +454,14 @@ static enum offload_kind publish(offload_client *client, struct entry *entry)
     const char *kind = entry->request->program || entry->request->cancel ? "localCode" : "inputCode";
     snprintf(client->topic, sizeof client->topic, "%s/%s", kind, client->reply_id);
     mosquitto_property *properties = NULL;
-    int result = mosquitto_property_add_binary(&properties, MQTT_PROP_CORRELATION_DATA, entry->id,
-                                               (uint16_t)strlen(entry->id));
+    /* Nobody but the gateway is to know the id of a sealed request. */
+    const void *correlation = entry->is_sealed ? (const void *)&entry->order : entry->id;
+    size_t length = entry->is_sealed ? sizeof entry->order : strlen(entry->id);
+    if (entry->is_sealed)
+        payload = seal_up(client, entry, &size);
+    int result = mosquitto_property_add_binary(&properties, MQTT_PROP_CORRELATION_DATA, correlation, (uint16_t)length);
     if (result == MOSQ_ERR_SUCCESS)
-        result = mosquitto_publish_v5(client->mosquitto, &entry->mid, client->topic, (int)size, client->buffer, 1,
+        result = mosquitto_publish_v5(client->mosquitto, &entry->mid, client->topic, (int)size, payload, 1,
                                       false, properties);
     mosquitto_property_free_all(&properties);
     if (result == MOSQ_ERR_OVERSIZE_PACKET || result == MOSQ_ERR_PAYLOAD_SIZE)
@@ -662,6 +684,7 @@ static bool append(struct entry *entry, struct text piece)
     memcpy(grown + entry->stdout_size, piece.bytes, piece.size);
     entry->stdout_bytes = grown;
     entry->stdout_size += piece.size;
+    entry->is_sealed = false; /* the next message is another one */
     return true;
 }
 
@@ -736,7 +759,9 @@ static void on_message(struct mosquitto *m, void *data, const struct mosquitto_m
     if (take_piece(client, message))
         return;
     struct received received = { .has_id = false };
-    if (message->payloadlen <= 0 || !decode(message->payload, (size_t)message->payloadlen, &received))
+    struct text payload = { message->payload, (size_t)message->payloadlen };
+    if (message->payloadlen <= 0 || (client->options.seal && !unseal(client, message, properties, &payload)) ||
+        !decode(payload.bytes, payload.size, &received))
         return;
     /* What cannot be parsed is answered without an id. */
     void *correlation = NULL;
@@ -754,6 +779,7 @@ static void on_message(struct mosquitto *m, void *data, const struct mosquitto_m
         fail(client, entry, OFFLOAD_CANCELLED, "cancelled");
     else if (entry && entry->stage == BY_DIGEST && misses_digest(&received)) {
         entry->stage = BY_CODE;
+        entry->is_sealed = false;
         enum offload_kind kind = publish(client, entry);
         if (kind != OFFLOAD_OK) {
             struct offload_answer answer = { .kind = kind, .message = client->error.message, .exit_code = -1 };
@@ -1011,8 +1037,8 @@ static size_t encode(const struct entry *entry, struct writer *writer)
     bool is_source = request->source || request->files;
     const bool others[] = {
         request->args, request->env, request->stdin_size, request->fuel, request->memory, request->timeout_ms,
-        request->piece, request->piece, is_source && request->makefile, request->source,
-        request->files && request->target, request->on_output != NULL,
+        request->piece, request->piece, request->on_output != NULL, entry->is_sealed,
+        is_source && request->makefile, request->source, request->files && request->target,
     };
     size_t fields = 2;
     for (size_t i = 0; i < sizeof others / sizeof *others; i++)
@@ -1055,6 +1081,8 @@ static size_t encode(const struct entry *entry, struct writer *writer)
     }
     if (request->on_output)
         put_field(writer, "reply", "stream");
+    if (entry->is_sealed)
+        put_number(writer, "sealed_at", entry->sealed_at);
     return writer->size;
 }
 
@@ -1197,6 +1225,116 @@ static bool decode(const void *payload, size_t size, struct received *received)
     return !reader.bad && reader.left == 0;
 }
 
+/* --- Sealing --- */
+
+#ifdef OFFLOAD_SEAL
+
+/* The same message is sealed once, however often it is sent; another one with another key. */
+static enum offload_kind begin_sealing(offload_client *client, struct entry *entry)
+{
+    struct timespec now;
+    if (!client->options.seal || entry->is_sealed)
+        return OFFLOAD_OK;
+    clock_gettime(CLOCK_REALTIME, &now);
+    if (now.tv_sec < CLOCK_WAS_SET)
+        return told(&client->error, OFFLOAD_MALFORMED, "the clock is not set: a sealed request says when");
+    if (!offload_seal_begin(&entry->seal, client->options.seal))
+        return told(&client->error, OFFLOAD_MALFORMED, "seal: no key, or no random numbers");
+    entry->is_sealed = true;
+    entry->sealed_at = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+    return OFFLOAD_OK;
+}
+
+/* Seals what is in the buffer, and puts the other fields before it. */
+static unsigned char *seal_up(offload_client *client, const struct entry *entry, size_t *size)
+{
+    unsigned char head[SEALED_HEAD], *inner = client->buffer + SEALED_HEAD;
+    char key[DIGEST_TEXT + 1];
+    struct writer writer = { head, 0, sizeof head, false };
+    write_digest(key, client->options.seal, OFFLOAD_SEAL_KEY);
+    put(&writer, "\xd9\xd9\xf7", 3);
+    put_head(&writer, MAP, 4);
+    put_text(&writer, "encapsulated");
+    put_sized(&writer, BYTES, entry->seal.encapsulated, sizeof entry->seal.encapsulated);
+    put_field(&writer, "key", key);
+    put_field(&writer, "suite", OFFLOAD_SEAL_SUITE);
+    put_text(&writer, "sealed");
+    put_head(&writer, BYTES, *size + OFFLOAD_SEAL_TAG);
+    offload_seal_request(&entry->seal, client->topic, inner, *size, inner);
+    memcpy(inner - writer.size, head, writer.size);
+    *size += OFFLOAD_SEAL_TAG + writer.size;
+    return inner - writer.size;
+}
+
+/* What is sealed in an answer; none where it is in clear. */
+static bool sealed_part(const struct mosquitto_message *message, struct text *sealed)
+{
+    struct reader reader = { message->payload, (size_t)message->payloadlen, false };
+    enum major major;
+    struct text name;
+    return get_head(&reader, &major) == 55799 && major == TAG && get_head(&reader, &major) == 1 && major == MAP &&
+           get_text(&reader, &name) && is(name, "sealed") && get_text(&reader, sealed) && reader.left == 0;
+}
+
+/* Opens an answer where it stands. One in clear counts only as the refusal of what the gateway could not open, which
+ * anybody on the way can have said; it goes to the request whose Correlation Data it has. */
+static bool unseal(offload_client *client, const struct mosquitto_message *message,
+                   const mosquitto_property *properties, struct text *opened)
+{
+    struct entry *entry = NULL;
+    void *correlation = NULL;
+    uint16_t size = 0;
+    mosquitto_property_read_binary(properties, MQTT_PROP_CORRELATION_DATA, &correlation, &size, false);
+    for (unsigned i = 0; i < client->options.max_in_flight; i++) {
+        struct entry *candidate = &client->entries[i];
+        if (candidate->stage != FREE && candidate->is_sealed && size == sizeof candidate->order &&
+            memcmp(correlation, &candidate->order, size) == 0)
+            entry = candidate;
+    }
+    free(correlation);
+    if (!entry)
+        return false;
+    struct text sealed;
+    if (sealed_part(message, &sealed)) {
+        unsigned char *plaintext = (unsigned char *)message->payload + (sealed.bytes - opened->bytes);
+        if (!offload_seal_open(&entry->seal, message->topic, sealed.bytes, sealed.size, plaintext))
+            return false;
+        *opened = (struct text){ plaintext, sealed.size - OFFLOAD_SEAL_ANSWER };
+        return true;
+    }
+    struct received received = { .has_id = false };
+    bool is_refusal = decode(opened->bytes, opened->size, &received) && received.has_error &&
+                      (is(received.kind, "unauthorized") || is(received.kind, "malformed"));
+    if (is_refusal)
+        fail(client, entry, kind_named(received.kind), "%.*s", (int)received.message.size, received.message.bytes);
+    return false;
+}
+
+#else
+
+static enum offload_kind begin_sealing(offload_client *client, struct entry *entry)
+{
+    (void)entry;
+    if (client->options.seal)
+        return told(&client->error, OFFLOAD_MALFORMED, "seal: this library is built without libsodium");
+    return OFFLOAD_OK;
+}
+
+static unsigned char *seal_up(offload_client *client, const struct entry *entry, size_t *size)
+{
+    (void)entry, (void)size;
+    return client->buffer;
+}
+
+static bool unseal(offload_client *client, const struct mosquitto_message *message,
+                   const mosquitto_property *properties, struct text *opened)
+{
+    (void)client, (void)message, (void)properties, (void)opened;
+    return false;
+}
+
+#endif
+
 /* --- SHA-256, FIPS 180-4 --- */
 
 static uint32_t rotated(uint32_t word, int bits)
@@ -1257,4 +1395,13 @@ static void sha256(const unsigned char *bytes, size_t size, unsigned char digest
         sha256_block(state, last + 64 * i);
     for (int i = 0; i < 32; i++)
         digest[i] = (unsigned char)(state[i / 4] >> (24 - 8 * (i % 4)));
+}
+
+static void write_digest(char text[DIGEST_TEXT + 1], const void *bytes, size_t size)
+{
+    unsigned char digest[32];
+    sha256(bytes, size, digest);
+    strcpy(text, "sha256:");
+    for (int i = 0; i < 32; i++)
+        snprintf(text + 7 + 2 * i, 3, "%02x", digest[i]);
 }

@@ -75,6 +75,9 @@ struct offload_options {
     unsigned max_in_flight;  /* 16: requests without an answer */
     size_t max_request;      /* 1 MiB: bytes of the largest request, which offload_open sets aside */
     uint32_t max_answer;     /* 32 MiB: bytes of the largest packet to receive */
+    const unsigned char *seal; /* the gateway's X25519 key, 32 bytes that stay the caller's: requests are sealed to it,
+                                  and only this client reads their answers. NULL: in clear. Needs libsodium, and a clock
+                                  that is right to a minute. */
 };
 
 struct offload_options offload_defaults(void);

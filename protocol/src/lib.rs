@@ -11,6 +11,7 @@ pub mod error;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod request;
+pub mod sealed;
 pub mod topic;
 
 /// The user properties of an MQTT 5 PUBLISH packet, in their order; a name may occur more than once.

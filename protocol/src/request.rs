@@ -25,6 +25,7 @@ use crate::answer::AnswerForm;
 pub use crate::digest::Digest;
 use crate::envelope::{CBOR_TAG, Encoding};
 use crate::error::{WireError, cut};
+use crate::sealed::{Inner, SealedRequest};
 pub use crate::topic::RequestKind;
 
 /// What every wasm module and component starts with.
@@ -203,17 +204,46 @@ pub struct Rejected {
     pub error: WireError,
 }
 
-/// Reads the payload of a message on a request topic. Fails with `malformed`, or with `too-large` where it carries more
-/// than `bounds` or the form itself allow; the message names the field. No more is kept in memory than the payload and
-/// what the bounds allow.
+/// What a message on a request topic is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Incoming {
+    /// A request that everybody on the way can read.
+    Clear(Request),
+    /// One that is sealed.
+    Sealed(SealedRequest),
+}
+
+/// As [`read`], where sealed requests are not opened: they fail with `malformed`.
 pub fn decode(
     kind: RequestKind,
     payload: Bytes,
     user_properties: &[(String, String)],
     bounds: &Bounds,
 ) -> Result<Request, Rejected> {
+    match read(kind, payload, user_properties, bounds)? {
+        Incoming::Clear(request) => Ok(request),
+        Incoming::Sealed(sealed) => Err(SealedRequest::unopened(sealed.form)),
+    }
+}
+
+/// Reads what was in a sealed request: an envelope with an `id` of at least [`MIN_ID`](crate::sealed::MIN_ID)
+/// characters, and when it was sealed. Fails as [`read`].
+pub fn decode_inner(kind: RequestKind, plaintext: Bytes, bounds: &Bounds) -> Result<Inner, Rejected> {
+    let encoding = if plaintext.starts_with(&CBOR_TAG) { Encoding::Cbor } else { Encoding::Json };
+    envelope::decode_inner(encoding, kind, &plaintext, bounds)
+}
+
+/// Reads the payload of a message on a request topic. Fails with `malformed`, or with `too-large` where it carries more
+/// than `bounds` or the form itself allow; the message names the field. No more is kept in memory than the payload and
+/// what the bounds allow.
+pub fn read(
+    kind: RequestKind,
+    payload: Bytes,
+    user_properties: &[(String, String)],
+    bounds: &Bounds,
+) -> Result<Incoming, Rejected> {
     if payload.starts_with(&WASM_MAGIC) {
-        return raw_module::decode(kind, payload, user_properties, bounds);
+        return raw_module::decode(kind, payload, user_properties, bounds).map(Incoming::Clear);
     }
     if payload.starts_with(&CBOR_TAG) {
         return envelope::decode(Encoding::Cbor, kind, &payload, bounds);
@@ -222,9 +252,9 @@ pub fn decode(
         return envelope::decode(Encoding::Json, kind, &payload, bounds);
     }
     match kind {
-        RequestKind::LocalCode => legacy_args::decode(&payload, user_properties, bounds),
+        RequestKind::LocalCode => legacy_args::decode(&payload, user_properties, bounds).map(Incoming::Clear),
         RequestKind::InputCode if legacy_text::is_one(&payload) => {
-            legacy_text::decode(&payload, user_properties, bounds)
+            legacy_text::decode(&payload, user_properties, bounds).map(Incoming::Clear)
         }
         RequestKind::InputCode => {
             let problem =
@@ -253,8 +283,8 @@ pub fn encode(request: &Request) -> Result<(RequestKind, Bytes, UserProperties),
     }
     match request.form {
         Form::RawModule => raw_module::encode(request),
-        Form::Cbor => envelope::encode(Encoding::Cbor, request),
-        Form::Json => envelope::encode(Encoding::Json, request),
+        Form::Cbor => envelope::encode(Encoding::Cbor, request, None),
+        Form::Json => envelope::encode(Encoding::Json, request, None),
         Form::LegacyText => legacy_text::encode(request),
         Form::LegacyArgs => legacy_args::encode(request),
     }
@@ -267,6 +297,16 @@ fn check_stream(request: &Request) -> Result<(), WireError> {
     }
     let problem = "a stream needs one of letters, digits, `_`, `-` and `.`";
     Err(WireError::malformed("id", problem))
+}
+
+/// Writes what is to be sealed: an envelope, CBOR where the request's form is that and else JSON, that says when. Fails
+/// as [`encode`].
+pub fn encode_inner(request: &Request, sealed_at: u64) -> Result<(RequestKind, Bytes), WireError> {
+    check_args(&request.args)?;
+    check_env(&request.env)?;
+    let encoding = if request.form == Form::Cbor { Encoding::Cbor } else { Encoding::Json };
+    let (kind, payload, _) = envelope::encode(encoding, request, Some(sealed_at))?;
+    Ok((kind, payload))
 }
 
 fn only_in_envelope(field: &str) -> WireError {

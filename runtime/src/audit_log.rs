@@ -88,10 +88,10 @@ pub fn start(name: &str, config: &config::Mirror) -> (Option<AuditLog>, mpsc::Re
 impl Observer for AuditLog {
     fn request(&self, arrival: &Arrival<'_>) -> Option<Box<dyn AnswerObserver>> {
         let AuditLog(lines) = self;
-        let Arrival { client, topic, payload, request, .. } = arrival;
+        let Arrival { client, topic, payload, request, is_sealed, .. } = arrival;
         let job = lines.jobs.fetch_add(1, Ordering::Relaxed) + 1;
         let (code, name) = match request.map(|request| &request.code) {
-            None => (None, None),
+            None => (is_sealed.then_some("sealed"), None),
             Some(Code::Module(_)) => (Some("module"), None),
             Some(Code::Digest(digest)) => (Some("digest"), Some(digest.to_string())),
             Some(Code::Source(source)) => (Some("source"), Some(source.name.as_str().to_owned())),

@@ -7,6 +7,7 @@ mod doctor;
 mod jobs;
 mod journal;
 mod keygen;
+mod keys;
 mod master;
 mod output;
 mod overrides;
@@ -48,6 +49,8 @@ enum Command {
     Passwd(passwd::Passwd),
     /// Check, show or salvage the journal of a gateway that does not run
     Journal(journal::JournalCommand),
+    /// List or renew the keys that requests are sealed to
+    Keys(keys::KeysCommand),
     /// Make certificates for a gateway and its devices
     Keygen(keygen::Keygen),
     /// Join the routers of sites, so that clients of one can ask the others
@@ -68,6 +71,7 @@ Examples:
   offload-rt config > gateway.toml
   offload-rt config --check gateway.toml
   offload-rt jobs list
+  offload-rt keys rotate
   offload-rt passwd passwords dev1
   offload-rt keygen keys --host gateway.local --device dev2
 
@@ -92,6 +96,7 @@ pub fn run() -> ExitCode {
         Command::Jobs(command) => jobs::run(command),
         Command::Passwd(command) => passwd::run(command),
         Command::Journal(command) => journal::run(command),
+        Command::Keys(command) => keys::run(command),
         Command::Keygen(command) => keygen::run(command),
         Command::Master(command) => master::run(command),
         Command::Routers(command) => routers::run(command),

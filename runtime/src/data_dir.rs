@@ -7,6 +7,8 @@
 //! | `instance` | a random id of this directory, from which the client id on an external broker derives |
 //! | `mac-key` | the key that authenticates compiled modules |
 //! | `journal/` | what outlives a crash ([`crate::durability`]) |
+//! | `sealing-keys` | the keys that requests are sealed to ([`crate::keys`]) |
+//! | `sealed-after` | since when it is known which sealed requests were run |
 //! | `suspects` | what runs now, and what ran when an earlier process crashed ([`crate::suspects`]) |
 //! | `set-aside/`, `retry/` | requests that have crashed the gateway ([`crate::set_aside`]) |
 

@@ -4,6 +4,10 @@
 //! passes the time, and whatever it needs to answer a repetition. Where outcomes outlive the process, each has a record
 //! in the journal: the deduplicator begins with these, and says which of them it has forgotten.
 
+mod sealed;
+
+pub use sealed::Until;
+
 use crate::cancellation::Cancellation;
 use crate::config;
 use crate::fingerprint::Fingerprint;
@@ -11,6 +15,7 @@ use offload_journal::RecordId;
 use offload_policy::Retention;
 use offload_protocol::answer::Answer;
 use offload_protocol::request::RequestId;
+use sealed::SealedIds;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -39,6 +44,8 @@ pub enum ReplyTo {
     Id(Arc<str>),
     /// The connection of a client with an empty reply id, by its client id: it is answered there alone.
     Connection(Arc<str>),
+    /// Whoever can open the answer: the id of a sealed request names it alone.
+    Sealed,
 }
 
 /// Whose an outcome is: what a request is known by, but its `id`.
@@ -68,6 +75,11 @@ pub enum Registration<W> {
     Done(W, Answer),
     /// Another request had this name.
     Conflict(W),
+    /// A sealed request that comes again, sealed later: it is to be remembered longer, with this outcome in the place
+    /// of that which this record has.
+    Prolonged(W, Answer, Option<RecordId>),
+    /// There is no room to remember a sealed request, before this time has passed.
+    Full(W, Duration),
 }
 
 /// What becomes of a request that cancels another one.
@@ -108,6 +120,8 @@ pub struct Remembered {
     pub answer: Answer,
     /// Where the journal has it.
     pub record: RecordId,
+    /// Until when it is remembered, in milliseconds since 1970, if the request was sealed.
+    pub sealed_until: Option<u64>,
 }
 
 /// Is told of records whose outcomes are forgotten.
@@ -125,11 +139,15 @@ struct State<W> {
     entries: HashMap<Key, Entry<W>>,
     /// The keys of all entries that are done.
     done: Retention<Arc<str>, Owner, Key, Instant>,
+    /// The sealed requests, that run and that are done.
+    sealed: SealedIds,
 }
 
 struct Entry<W> {
     fingerprint: Fingerprint,
     progress: Progress<W>,
+    /// Of a sealed request.
+    until: Option<Until>,
 }
 
 enum Progress<W> {
@@ -161,12 +179,25 @@ fn cost(answer: &Answer) -> usize {
 impl<W> Deduplicator<W> {
     /// An empty deduplicator.
     pub fn new(config: config::Idempotency, on_forgotten: OnForgotten) -> Deduplicator<W> {
-        let state = State { entries: HashMap::new(), done: Retention::new() };
+        let state = State { entries: HashMap::new(), done: Retention::new(), sealed: SealedIds::default() };
         Deduplicator { config, on_forgotten, state: Mutex::new(state) }
     }
 
+    /// What is remembered of an outcome: all of it if it is small enough, and nothing otherwise. Of a sealed request it
+    /// is always remembered that it was run.
+    pub fn kept(&self, key: &Key, answer: &Answer) -> Option<Answer> {
+        let is_small = self.takes(answer);
+        match key.reply_to {
+            ReplyTo::Sealed if is_small && self.lock().sealed.has_room(cost(answer), &self.config) => {
+                Some(answer.clone())
+            }
+            ReplyTo::Sealed => Some(sealed::forgotten(&key.id)),
+            _ => is_small.then(|| answer.clone()),
+        }
+    }
+
     /// Whether an outcome is small enough to be remembered.
-    pub fn takes(&self, answer: &Answer) -> bool {
+    fn takes(&self, answer: &Answer) -> bool {
         cost(answer) <= self.config.bytes.as_usize()
     }
 
@@ -174,17 +205,34 @@ impl<W> Deduplicator<W> {
     pub fn restore(&self, outcomes: impl IntoIterator<Item = (Remembered, Duration)>, now: Instant) {
         let mut forgotten = Vec::new();
         let mut state = self.lock();
-        for (Remembered { key, fingerprint, account, answer, record }, age) in outcomes {
+        for (Remembered { key, fingerprint, account, answer, record, sealed_until: _ }, age) in outcomes {
             let since = now.checked_sub(age).filter(|_| age < self.config.retention.duration());
             match since.filter(|_| self.takes(&answer)) {
                 Some(since) => {
                     forgotten.extend(state.forget(now, &self.config, cost(&answer)));
                     state.done.push(account, Owner::of(&key), key.clone(), cost(&answer), since);
                     let progress = Progress::Done(answer, Some(record));
-                    state.entries.insert(key, Entry { fingerprint, progress });
+                    state.entries.insert(key, Entry { fingerprint, progress, until: None });
                 }
                 None => forgotten.push(record),
             }
+        }
+        self.unlock_and_tell(state, forgotten);
+    }
+
+    /// The same of sealed requests, with the time until which each is remembered.
+    pub fn restore_sealed(&self, outcomes: impl IntoIterator<Item = (Remembered, Until)>, now: Instant) {
+        let mut forgotten = Vec::new();
+        let mut state = self.lock();
+        for (Remembered { key, fingerprint, account, answer, record, .. }, until) in outcomes {
+            if until.at <= now {
+                forgotten.push(record);
+                continue;
+            }
+            state.sealed.enter(&account);
+            state.sealed.done(until, &key.id, &account, cost(&answer));
+            let progress = Progress::Done(answer, Some(record));
+            state.entries.insert(key, Entry { fingerprint, progress, until: Some(until) });
         }
         self.unlock_and_tell(state, forgotten);
     }
@@ -199,23 +247,69 @@ impl<W> Deduplicator<W> {
         cancellation: Option<Arc<Cancellation>>,
         now: Instant,
     ) -> Registration<W> {
+        self.begin_until(key, fingerprint, None, waiter, cancellation, now)
+    }
+
+    /// A sealed request comes in, which is remembered until then at this account's expense.
+    pub fn begin_sealed(
+        &self,
+        key: &Key,
+        fingerprint: Fingerprint,
+        sealed: (Until, &Arc<str>),
+        waiter: W,
+        cancellation: Option<Arc<Cancellation>>,
+        now: Instant,
+    ) -> Registration<W> {
+        self.begin_until(key, fingerprint, Some(sealed), waiter, cancellation, now)
+    }
+
+    fn begin_until(
+        &self,
+        key: &Key,
+        fingerprint: Fingerprint,
+        sealed: Option<(Until, &Arc<str>)>,
+        waiter: W,
+        cancellation: Option<Arc<Cancellation>>,
+        now: Instant,
+    ) -> Registration<W> {
         let mut state = self.lock();
         let forgotten = state.forget(now, &self.config, 0);
-        let registration = match state.entries.get_mut(key) {
+        let State { entries, sealed: sealed_ids, .. } = &mut *state;
+        let later = |entry: &Entry<W>| {
+            let (new, _) = sealed?;
+            entry.until.is_some_and(|until| until.at < new.at).then_some(new)
+        };
+        let registration = match entries.get_mut(key) {
             Some(entry) if entry.fingerprint != fingerprint => Registration::Conflict(waiter),
-            Some(Entry { progress: Progress::Running(running), .. }) => {
-                running.waiters.repetitions.push(waiter);
-                Registration::InFlight
+            Some(entry) => {
+                let later = later(entry);
+                let earlier = later.and_then(|later| entry.until.replace(later));
+                match &mut entry.progress {
+                    Progress::Running(running) => {
+                        running.waiters.repetitions.push(waiter);
+                        Registration::InFlight
+                    }
+                    Progress::Done(answer, record) => match earlier.zip(later) {
+                        Some((earlier, later)) => {
+                            sealed_ids.prolong(&key.id, earlier, later);
+                            Registration::Prolonged(waiter, answer.clone(), *record)
+                        }
+                        None => Registration::Done(waiter, answer.clone()),
+                    },
+                }
             }
-            Some(Entry { progress: Progress::Done(answer, _), .. }) => {
-                Registration::Done(waiter, answer.clone())
-            }
-            None => {
-                let running = Running { waiters: Waiters::default(), is_decided: false, cancellation };
-                let progress = Progress::Running(running);
-                state.entries.insert(key.clone(), Entry { fingerprint, progress });
-                Registration::First(waiter)
-            }
+            None => match sealed.and_then(|(_, account)| sealed_ids.is_full(account, &self.config, now)) {
+                Some(wait) => Registration::Full(waiter, wait),
+                None => {
+                    if let Some((_, account)) = sealed {
+                        sealed_ids.enter(account);
+                    }
+                    let running = Running { waiters: Waiters::default(), is_decided: false, cancellation };
+                    let (progress, until) = (Progress::Running(running), sealed.map(|(until, _)| until));
+                    entries.insert(key.clone(), Entry { fingerprint, progress, until });
+                    Registration::First(waiter)
+                }
+            },
         };
         self.unlock_and_tell(state, forgotten);
         registration
@@ -262,16 +356,38 @@ impl<W> Deduplicator<W> {
         let mut state = self.lock();
         let Some(entry) = state.entries.remove(key) else { return Waiters::default() };
         let mut forgotten = Vec::new();
-        if let Some((answer, record)) = outcome.filter(|(answer, _)| self.takes(answer)) {
+        let Entry { fingerprint, progress, until } = entry;
+        if let Some(until) = until {
+            match outcome {
+                Some((answer, record)) => {
+                    state.sealed.done(until, &key.id, account, cost(answer));
+                    let progress = Progress::Done(answer.clone(), record);
+                    state.entries.insert(key.clone(), Entry { fingerprint, progress, until: Some(until) });
+                }
+                None => state.sealed.leave(account),
+            }
+        } else if let Some((answer, record)) = outcome.filter(|(answer, _)| self.takes(answer)) {
             forgotten = state.forget(now, &self.config, cost(answer));
             state.done.push(account.clone(), Owner::of(key), key.clone(), cost(answer), now);
             let progress = Progress::Done(answer.clone(), record);
-            state.entries.insert(key.clone(), Entry { fingerprint: entry.fingerprint, progress });
+            state.entries.insert(key.clone(), Entry { fingerprint, progress, until: None });
         }
         self.unlock_and_tell(state, forgotten);
-        match entry.progress {
+        match progress {
             Progress::Running(running) => running.waiters,
             Progress::Done(..) => Waiters::default(),
+        }
+    }
+
+    /// Until when a request that runs is to be remembered, if it is a sealed one.
+    pub fn sealed_until(&self, key: &Key) -> Option<Until> {
+        self.lock().entries.get(key)?.until
+    }
+
+    /// Another record has the outcome of a sealed request that is to be remembered longer.
+    pub fn recorded_again(&self, key: &Key, record: Option<RecordId>) {
+        if let Some(Entry { progress: Progress::Done(_, old), .. }) = self.lock().entries.get_mut(key) {
+            *old = record;
         }
     }
 
@@ -292,6 +408,9 @@ impl<W> State<W> {
     /// the records of that.
     fn forget(&mut self, now: Instant, config: &config::Idempotency, room: usize) -> Vec<RecordId> {
         let (coming, mut forgotten) = (usize::from(room > 0), Vec::new());
+        while let Some(id) = self.sealed.pop_before(now) {
+            forgotten.extend(self.remove(&Key { principal: None, reply_to: ReplyTo::Sealed, id }));
+        }
         if let Some(before) = now.checked_sub(config.retention.duration()) {
             while let Some(key) = self.done.pop_before(before) {
                 forgotten.extend(self.remove(&key));
@@ -326,11 +445,11 @@ mod tests {
         Key { principal: None, reply_to, id: RequestId::try_from(id).unwrap() }
     }
 
-    fn print(code: &str) -> Fingerprint {
+    pub(super) fn print(code: &str) -> Fingerprint {
         Fingerprinter::new("wasm").part(code.as_bytes()).finish()
     }
 
-    fn answer(bytes: usize) -> Answer {
+    pub(super) fn answer(bytes: usize) -> Answer {
         Answer {
             id: None,
             outcome: Outcome::Exited(0),
@@ -345,7 +464,10 @@ mod tests {
 
     fn deduplicator(outcomes: usize) -> Deduplicator<u32> {
         let (retention, bytes) = (TimeSpan::secs(600), ByteSize::kib(64));
-        Deduplicator::new(config::Idempotency { retention, outcomes, bytes }, Box::new(|_| {}))
+        Deduplicator::new(
+            config::Idempotency { retention, outcomes, bytes, ..Default::default() },
+            Box::new(|_| {}),
+        )
     }
 
     #[test]
@@ -443,7 +565,7 @@ mod tests {
         let forgotten = Arc::new(Mutex::new(Vec::new()));
         let told = forgotten.clone();
         let (retention, bytes) = (TimeSpan::secs(600), ByteSize::kib(64));
-        let config = config::Idempotency { retention, outcomes: 2, bytes };
+        let config = config::Idempotency { retention, outcomes: 2, bytes, ..Default::default() };
         let on_forgotten = Box::new(move |records| told.lock().unwrap().extend(records));
         let deduplicator: Deduplicator<u32> = Deduplicator::new(config, on_forgotten);
         let remembered = |id: &str, age: u64, record| {
@@ -454,6 +576,7 @@ mod tests {
                 account,
                 answer: answer(1),
                 record: RecordId(record),
+                sealed_until: None,
             };
             (outcome, Duration::from_secs(age))
         };

@@ -50,6 +50,8 @@ pub struct Opened {
     pub recovered: Recovered,
     /// Tells when it has failed.
     pub failure: Failure,
+    /// Whether nothing that was in it is lost.
+    pub is_whole: bool,
 }
 
 /// Opens the journal of this data directory. This waits for the disk: not for a thread that must not block.
@@ -67,14 +69,15 @@ pub fn open(config: &Config, data_dir: &DataDir) -> Result<Opened, DurabilityErr
                  not answered; another value of `durability` runs that"
             );
         }
-        return Ok(Opened { journal: None, recovered: Recovered::default(), failure });
+        return Ok(Opened { journal: None, recovered: Recovered::default(), failure, is_whole: true });
     };
     let opened = Journal::open(&path, &journal_config);
     let (journal, recovery) = opened.map_err(|source| DurabilityError { path: path.clone(), source })?;
     report(&path, &recovery);
+    let is_whole = recovery.damage.is_empty();
     let signal = failure.clone();
     journal.on_failure(move |failed| signal.tell(&failed));
-    Ok(Opened { journal: Some(Arc::new(journal)), recovered: recovery.records.into(), failure })
+    Ok(Opened { journal: Some(Arc::new(journal)), recovered: recovery.records.into(), failure, is_whole })
 }
 
 /// The folder of the journal in this data directory.

@@ -17,12 +17,14 @@ use crate::ingress::embedded::{self, EmbeddedError, EmbeddedIngress};
 use crate::ingress::external_mqtt::{self, ExternalError, ExternalIngress};
 use crate::ingress::nats::{self, JetStream, NatsError, NatsIngress};
 use crate::ingress::{Ingress, Intake, Notices, Statistics};
+use crate::keys::{self, Keys, KeysError};
 use crate::log_sampling;
 use crate::modules::{Modules, ModulesError};
 use crate::network::gates::Load;
 use crate::network::{NetworkError, Router, RouterSettings};
 use crate::programs::{ProgramError, Programs};
 use crate::request::journal::RequestJournal;
+use crate::request::open::Opener;
 use crate::request::recovery;
 use crate::request::request_log::RequestLog;
 use crate::request::{Observer, Pipeline, Services, Settings};
@@ -63,8 +65,8 @@ pub struct Gateway {
     notifier: Arc<Notifier>,
     /// Takes over another configuration.
     reloading: Reloading,
-    /// Looks after the password file and the certificates.
-    _watched: WatchedFiles,
+    /// Looks after the password file and the certificates, and after the keys.
+    _watched: [WatchedFiles; 2],
     /// Keeps the status true while we live.
     following: AbortOnDropHandle<()>,
     /// Gives back the memory of modules that nobody asks for.
@@ -122,6 +124,9 @@ pub enum StartError {
     /// The journal of the data directory cannot be used.
     #[error(transparent)]
     Journal(#[from] DurabilityError),
+    /// The keys that requests are sealed to cannot be used.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
     /// The compiled modules of the data directory cannot be used.
     #[error(transparent)]
     Modules(#[from] ModulesError),
@@ -201,10 +206,11 @@ impl Gateway {
         allocator::give_back_what_is_free();
         let runtime = Handle::current();
         let for_disk = config.clone();
-        let (data_dir, opened, storage) = tokio::task::spawn_blocking(move || open_data_dir(&for_disk))
-            .await
-            .map_err(|panic| StartError::Io("data directory", io::Error::other(panic)))??;
-        let durability::Opened { journal, mut recovered, failure } = opened;
+        let (data_dir, opened, storage, (keys, sealed_after)) =
+            tokio::task::spawn_blocking(move || open_data_dir(&for_disk))
+                .await
+                .map_err(|panic| StartError::Io("data directory", io::Error::other(panic)))??;
+        let durability::Opened { journal, mut recovered, failure, .. } = opened;
 
         let suspects = delivers_again(&config).then(|| open_suspects(&data_dir)).flatten();
         let set_aside = Arc::new(SetAside::of(data_dir.path()));
@@ -231,8 +237,15 @@ impl Gateway {
         let workers = Arc::new(workers.map_err(StartError::Engine)?);
         let settings = Arc::new(ArcSwap::from_pointee(Settings::new(&config, programs)));
         let (sources, running) = (source.clone(), workers.clone());
-        let status =
-            Status::new(&config.name, &data_dir, settings.clone(), sources, running, failure.clone());
+        let status = Status::new(
+            &config.name,
+            &data_dir,
+            settings.clone(),
+            sources,
+            running,
+            shared.is_none().then(|| keys.clone()),
+            failure.clone(),
+        );
         let (audit_log, audit_lines) = audit_log::start(&config.name, &config.mirror);
         observers.extend(audit_log.map(|audit_log| Arc::new(audit_log) as _));
         observers.extend(RequestLog::if_enabled().map(|request_log| Arc::new(request_log) as _));
@@ -252,11 +265,13 @@ impl Gateway {
             auth: auth.clone(),
             settings: settings.clone(),
             modules: modules.clone(),
+            keys: keys.clone(),
         };
+        let watched = [watched, keys.watch()];
         let dropping_idle = AbortOnDropHandle::new(tokio::spawn(modules.clone().drop_idle()));
         let kept = journal.clone().map(|journal| {
             let max_payloads = config.journal.payloads.bytes();
-            Arc::new(RequestJournal::new(journal, max_payloads, runtime.clone()))
+            Arc::new(RequestJournal::new(journal, max_payloads, runtime.clone()).sealing(data_dir.mac_key()))
         });
         let on_forgotten = kept.clone();
         let on_forgotten: OnForgotten = Box::new(move |records| {
@@ -265,13 +280,20 @@ impl Gateway {
             }
         });
         let deduplicator = Arc::new(Deduplicator::new(config.idempotency.clone(), on_forgotten));
-        let outcomes = recovered.take(kind::OUTCOME);
+        let (outcomes, sealed) = (recovered.take(kind::OUTCOME), recovered.take(kind::SEALED_OUTCOME));
         if let Some(kept) = kept.clone() {
             let deduplicator = deduplicator.clone();
-            tokio::task::spawn_blocking(move || recovery::restore_outcomes(&outcomes, &kept, &deduplicator))
+            let restore = move || {
+                recovery::restore_outcomes(&outcomes, &kept, &deduplicator);
+                recovery::restore_sealed(&sealed, &kept, &deduplicator);
+            };
+            tokio::task::spawn_blocking(restore)
                 .await
                 .map_err(|panic| StartError::Io("outcomes in the journal", io::Error::other(panic)))?;
         }
+        let opener = shared
+            .is_none()
+            .then(|| Opener::new(keys.clone(), &config.idempotency, config.durability, sealed_after));
         let pipeline = Pipeline::new(Services {
             access: auth.access.clone(),
             settings,
@@ -285,6 +307,7 @@ impl Gateway {
             site,
             router: router.clone(),
             shared: shared.clone(),
+            opener,
             observers,
             runtime,
         });
@@ -449,17 +472,21 @@ fn router(config: &Config, site: &Arc<Site>, workers: &Arc<Workers>) -> Result<O
     Router::new(RouterSettings { network, name: &config.name, site: site.clone(), load }).map(Some)
 }
 
-/// The data directory, the journal in it, and what the embedded broker has there.
-fn open_data_dir(
-    config: &Config,
-) -> Result<(DataDir, durability::Opened, Option<BrokerStorage>), StartError> {
+/// What is on the disk: see [`open_data_dir`].
+type OnDisk = (DataDir, durability::Opened, Option<BrokerStorage>, (Arc<Keys>, u64));
+
+/// The data directory, the journal in it, what the embedded broker has there, and the keys, with the time after which
+/// it is known what was sealed to them.
+fn open_data_dir(config: &Config) -> Result<OnDisk, StartError> {
     let data_dir = DataDir::open(&config.data_dir)?;
     let mut opened = durability::open(config, &data_dir)?;
+    let (keys, is_new) = Keys::open(config)?;
+    let after = keys::accepted_after(data_dir.path(), config.durability, opened.is_whole, is_new)?;
     let embedded = opened.journal.as_ref().filter(|_| config.broker.is_none());
     let storage = embedded.map(|journal| {
         BrokerStorage::recover(journal, opened.recovered.take_range(durability::kind::BROKER))
     });
-    Ok((data_dir, opened, storage))
+    Ok((data_dir, opened, storage, (keys, after)))
 }
 
 /// Whether only this machine can send requests.

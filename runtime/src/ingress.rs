@@ -20,7 +20,7 @@ use bytes::Bytes;
 pub use delivery::{Acceptance, Delivery, DeliveryProperties, Handover, Responder};
 pub use intake::{Batch, Intake, Sink};
 use offload_broker::{BoxFuture, OnAcknowledged};
-pub use outgoing::{Encoded, Outgoing, ReplyAddress};
+pub use outgoing::{Encoded, Outgoing, ReplyAddress, Seal};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::sync::mpsc;

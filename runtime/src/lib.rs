@@ -34,6 +34,7 @@ pub mod fingerprint;
 pub mod flow;
 mod gateway;
 pub mod ingress;
+pub mod keys;
 mod log_sampling;
 mod log_writer;
 pub mod modules;

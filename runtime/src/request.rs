@@ -4,7 +4,8 @@
 //! a file of its own:
 //!
 //! 1. `address`: where the answer may go,
-//! 2. `decode`: what is asked; from here on an answer is owed ([`PendingAnswer`]), and [`Observer`]s see the request,
+//! 2. `decode`: what is asked, opened first where it is sealed (`open`); from here on an answer is owed
+//!    ([`PendingAnswer`]), and [`Observer`]s see the request,
 //! 3. `authorize`: whether this client may ask for it,
 //! 4. `admit`: whether there is room for it, and when its publisher may believe that it is safe,
 //! 5. `identify`: what it is known by when it comes again,
@@ -36,6 +37,7 @@ mod identify;
 pub mod journal;
 mod keep;
 pub mod observer;
+pub mod open;
 mod pipeline;
 mod poison;
 pub mod recovery;

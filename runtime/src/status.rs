@@ -3,6 +3,7 @@
 use crate::data_dir::DataDir;
 use crate::durability::Failure;
 use crate::ingress::{Ingress, Notice};
+use crate::keys::{Keys, PublishedKey};
 use crate::log_writer;
 use crate::request::Settings;
 use crate::source::SourceBackend;
@@ -30,6 +31,8 @@ struct Online<'a> {
     #[serde(flatten)]
     who: Offline<'a>,
     capabilities: Capabilities<'a>,
+    /// To which requests can be sealed, the newest first.
+    keys: Vec<PublishedKey>,
     load: Load,
     /// Why the gateway accepts nothing more, and ends.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -77,6 +80,8 @@ pub struct Status {
     settings: Arc<ArcSwap<Settings>>,
     source: Arc<SourceBackend>,
     workers: Arc<Workers>,
+    /// None where sealed requests are not taken.
+    keys: Option<Arc<Keys>>,
     failure: Failure,
 }
 
@@ -88,6 +93,7 @@ impl Status {
         settings: Arc<ArcSwap<Settings>>,
         source: Arc<SourceBackend>,
         workers: Arc<Workers>,
+        keys: Option<Arc<Keys>>,
         failure: Failure,
     ) -> Status {
         Status {
@@ -97,6 +103,7 @@ impl Status {
             settings,
             source,
             workers,
+            keys,
             failure,
         }
     }
@@ -111,6 +118,7 @@ impl Status {
                 native: self.source.takes_source(),
                 programs: settings.programs.names().map(|name| &**name).collect(),
             },
+            keys: self.keys.as_ref().map(|keys| keys.set().published()).unwrap_or_default(),
             load: self.load(),
             problem: self.failure.cause().map(|cause| format!("the journal has failed: {cause}")),
             lost_log_lines: log_writer::lost_lines(),

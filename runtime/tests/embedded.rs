@@ -84,7 +84,7 @@ fn answer(topic: &str, text: &'static str) -> Outgoing {
         queue_us: 0,
     };
     let address = ReplyAddress { topic: topic.to_owned(), correlation_data: None, max_payload: None };
-    Outgoing { address, form: AnswerForm::Line, answer }
+    Outgoing { address, form: AnswerForm::Line, answer, seal: None }
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use crate::device::Message;
 const TAG: [u8; 3] = [0xD9, 0xD9, 0xF7];
 
 /// The fields that hold bytes: in JSON they are base64.
-const BYTES: [&str; 4] = ["module", "stdin", "stdout", "stderr"];
+const BYTES: [&str; 6] = ["module", "stdin", "stdout", "stderr", "sealed", "encapsulated"];
 
 /// A JSON envelope as CBOR.
 pub fn write(envelope: &serde_json::Value) -> Result<Vec<u8>> {

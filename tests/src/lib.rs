@@ -25,6 +25,7 @@ pub mod process;
 pub mod project;
 pub mod proxy;
 pub mod pub_sub_client;
+pub mod sealing;
 pub mod source;
 
 use std::time::Duration;

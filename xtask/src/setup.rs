@@ -134,6 +134,15 @@ const NEEDS: &[Need] = &[
         elsewhere: "see https://mosquitto.org/download",
     },
     Need {
+        what: "libsodium, for sealed requests of the client in C",
+        found: || {
+            let header = Path::new("/usr/include/sodium.h");
+            header.is_file().then(|| header.display().to_string())
+        },
+        packages: &["libsodium-dev"],
+        elsewhere: "see https://doc.libsodium.org/installation",
+    },
+    Need {
         what: "valgrind and mandoc, for the client in C and its manual",
         found: || Some(find("valgrind")?.display().to_string()).filter(|_| find("mandoc").is_some()),
         packages: &["valgrind", "mandoc"],

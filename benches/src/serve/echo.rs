@@ -46,7 +46,7 @@ impl Sink for Echo {
         };
         let correlation_data = properties.correlation_data;
         let address = ReplyAddress { topic, correlation_data, max_payload: None };
-        responder.answer(Outgoing { address, form: AnswerForm::Line, answer }, None);
+        responder.answer(Outgoing { address, form: AnswerForm::Line, answer, seal: None }, None);
     }
 
     fn dispatch(&self) {}

@@ -37,6 +37,15 @@ static void *read_file(const char *path, size_t *size)
     return contents;
 }
 
+/* The gateway's key, to which requests are sealed; NULL: none. */
+static const unsigned char *key_in_hex(const char *hex, unsigned char key[32])
+{
+    for (int i = 0; hex && i < 32; i++)
+        if (sscanf(hex + 2 * i, "%2hhx", &key[i]) != 1)
+            return NULL;
+    return hex ? key : NULL;
+}
+
 int main(int argc, char **argv)
 {
     if (argc < 3) {
@@ -53,6 +62,8 @@ int main(int argc, char **argv)
     options.reply_id = getenv("OFFLOAD_REPLY_ID");
     const char *port = getenv("OFFLOAD_PORT");
     options.port = port ? atoi(port) : 0;
+    unsigned char key[32];
+    options.seal = key_in_hex(getenv("OFFLOAD_SEAL_KEY"), key);
 
     struct offload_request request = { .args = (const char *const *)argv + 3 };
     void *module = NULL;

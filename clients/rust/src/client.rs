@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use offload_mqtt::{Connected, MAX_PACKET, Message, Properties};
 use offload_protocol::request::{self, RequestKind};
-use offload_protocol::topic;
+use offload_protocol::{UserProperties, topic};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use crate::driver::Driver;
 use crate::in_flight::{InFlight, KnownBy, Sequence, no_correlation};
 use crate::options::random;
+use crate::sealing::{self, Sealed};
 use crate::{
     Answer, Code, Digest, Error, ErrorKind, Form, MqttVersion, Options, Outcome, ReplyForm, Request,
     RequestId, WireError,
@@ -97,6 +98,10 @@ impl Client {
             MqttVersion::V311 => in_envelope(request)?,
             MqttVersion::V5 => request,
         };
+        let request = match self.shared.options.seal {
+            Some(_) => sealing::prepared(request)?,
+            None => request,
+        };
         match timeout(wait, self.digest_first(request)).await {
             Ok(reply) => reply,
             Err(_) => Err(Error::NoAnswer { waited: wait, lost: self.lost().borrow().clone() }),
@@ -152,7 +157,14 @@ impl Client {
                 KnownBy::Id { id, made_up }
             }
         };
-        let message = self.message(&request, kind)?;
+        let (message, known_by) = match &self.shared.options.seal {
+            Some(key) => {
+                let Options { client_id, .. } = &self.shared.options;
+                let Sealed { topic, payload, answer_key } = sealing::seal(key, &request, kind, client_id)?;
+                (self.message(topic, payload, Vec::new())?, KnownBy::Seal(answer_key))
+            }
+            None => (self.message_in_clear(&request, kind)?, known_by),
+        };
         let _slot = self.slots.acquire().await.expect("the semaphore is never closed");
         let (registration, reply) = self.shared.in_flight.insert(message, known_by)?;
         // Fails only when the driver has ended, which then has said why.
@@ -161,17 +173,26 @@ impl Client {
     }
 
     /// The message of a request, on the topic of `kind` or by default on that where its code belongs.
-    fn message(&self, request: &Request, kind: Option<RequestKind>) -> Result<Message, Error> {
+    fn message_in_clear(&self, request: &Request, kind: Option<RequestKind>) -> Result<Message, Error> {
         let (own_kind, payload, user_properties) =
             request::encode(request).map_err(|error| Error::Request(error.message))?;
-        let Options { client_id, mqtt_version, .. } = &self.shared.options;
+        let topic = topic::request(kind.unwrap_or(own_kind), &self.shared.options.client_id);
+        self.message(topic, payload, user_properties)
+    }
+
+    fn message(
+        &self,
+        topic: String,
+        payload: Bytes,
+        user_properties: UserProperties,
+    ) -> Result<Message, Error> {
+        let Options { mqtt_version, .. } = &self.shared.options;
         let properties = Properties {
             response_topic: Some(self.shared.options.result_topic()),
             correlation_data: Some(no_correlation()),
             user_properties,
             ..Properties::default()
         };
-        let topic = topic::request(kind.unwrap_or(own_kind), client_id);
         let message = Message { properties, ..Message::new(topic, payload) };
         let size = message.packet_size(*mqtt_version);
         let limit = self.shared.max_packet.load(Ordering::Relaxed);

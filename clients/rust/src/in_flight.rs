@@ -6,10 +6,12 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use bytes::Bytes;
 use offload_mqtt::Message;
 use offload_protocol::answer::{self, AnswerForm};
+use offload_seal::AnswerKey;
 use tokio::sync::{oneshot, watch};
 use tracing::debug;
 
 use crate::options::random;
+use crate::sealing;
 use crate::{Answer, Error, RequestId};
 
 /// What comes of a request.
@@ -36,6 +38,8 @@ pub(crate) enum KnownBy {
     Correlation(AnswerForm),
     /// By the id in its envelope, which is the caller's own or, without that, made up and kept from the caller.
     Id { id: RequestId, made_up: bool },
+    /// By its Correlation Data, or in MQTT 3.1.1 by its being opened with this key.
+    Seal(AnswerKey),
 }
 
 /// All of a client's requests in flight; shared by the callers, who put them in and take them out when they no longer
@@ -122,13 +126,22 @@ impl InFlight {
     }
 
     fn known(&self, message: Message) -> Option<(oneshot::Sender<Reply>, Reply)> {
-        let Message { payload, properties, .. } = message;
+        let Message { topic, payload, properties, .. } = message;
         let user_properties = properties.user_properties;
         if let Some(correlation) = properties.correlation_data {
             let sequence = self.sequence(&correlation)?;
             let Entry { known_by, reply, .. } = self.table().entries.remove(&sequence)?;
-            let KnownBy::Correlation(form) = known_by else { return None };
-            return Some((reply, answer::decode(form, payload, &user_properties).map_err(Error::Answer)));
+            let answer = match known_by {
+                KnownBy::Correlation(form) => {
+                    answer::decode(form, payload, &user_properties).map_err(Error::Answer)
+                }
+                KnownBy::Seal(key) => sealing::open(&key, &topic, &payload),
+                KnownBy::Id { .. } => return None,
+            };
+            return Some((reply, answer));
+        }
+        if let Some(known) = self.sealed(&topic, &payload) {
+            return Some(known);
         }
         let form = if payload.starts_with(b"{") { AnswerForm::Json } else { AnswerForm::Cbor };
         let mut answer = answer::decode(form, payload, &user_properties).ok()?;
@@ -142,6 +155,17 @@ impl InFlight {
         if made_up {
             answer.id = None;
         }
+        table.entries.remove(&sequence).map(|entry| (entry.reply, Ok(answer)))
+    }
+
+    /// The sealed request that this is the answer to: it opens, or is a refusal in clear, which says not of what.
+    fn sealed(&self, topic: &str, payload: &Bytes) -> Option<(oneshot::Sender<Reply>, Reply)> {
+        let mut table = self.table();
+        let opened = table.entries.iter().find_map(|(sequence, entry)| match &entry.known_by {
+            KnownBy::Seal(key) => Some((*sequence, sealing::open(key, topic, payload).ok()?)),
+            _ => None,
+        });
+        let (sequence, answer) = opened?;
         table.entries.remove(&sequence).map(|entry| (entry.reply, Ok(answer)))
     }
 

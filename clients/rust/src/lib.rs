@@ -43,6 +43,7 @@ mod in_flight;
 mod modules;
 mod options;
 mod reconnect;
+mod sealing;
 
 pub use client::Client;
 pub use error::Error;
@@ -53,5 +54,6 @@ pub use offload_protocol::request::{
     Build, Code, Digest, Files, Form, Language, ModulesRequest, ReplyForm, Request, RequestId, RequestLimits,
     Source, StdoutRange, StoredModule, decode_list, encode_list,
 };
+pub use offload_seal::{PublicKey, Suite};
 pub use offload_tls::{Identity, TlsFiles};
 pub use options::{DEFAULT_HOST, DEFAULT_PORT, DEFAULT_TLS_PORT, Options, UrlError};

@@ -10,7 +10,7 @@ use offload_tls::TlsFiles;
 use percent_encoding::percent_decode_str;
 use url::Url;
 
-use crate::Error;
+use crate::{Error, PublicKey};
 
 /// Where a gateway listens by default.
 pub const DEFAULT_HOST: &str = "127.0.0.1";
@@ -62,6 +62,10 @@ pub struct Options {
     /// The largest packet to receive, in bytes; 32 MiB by default. The gateway answers with an `output` error instead
     /// of a larger one; with MQTT 3.1.1 it is not told, and a larger one ends the connection.
     pub max_answer: u32,
+    /// The gateway's key, to which every request is sealed, so that nobody on the way sees what is in it or in its
+    /// answer; none by default. A request needs a form that is an envelope for that, and this machine a clock that is
+    /// right to a minute.
+    pub seal: Option<PublicKey>,
 }
 
 impl Default for Options {
@@ -79,6 +83,7 @@ impl Default for Options {
             max_in_flight: 1024,
             session_expiry: Duration::from_secs(30),
             max_answer: 32 * 1024 * 1024,
+            seal: None,
         }
     }
 }

@@ -8,13 +8,14 @@ use super::bounds::{check_bytes, check_number};
 use super::modules::Action;
 use super::source::{check_files, check_source, file_field, without_last_nuls};
 use super::{
-    Bounds, Build, Code, Files, Form, ModulesRequest, Rejected, ReplyForm, Request, RequestId, RequestKind,
-    Source, check_args, check_env, check_stream, code_on_local_code, env_field,
+    Bounds, Build, Code, Files, Form, Incoming, ModulesRequest, Rejected, ReplyForm, Request, RequestId,
+    RequestKind, Source, check_args, check_env, check_stream, code_on_local_code, env_field,
 };
 use crate::UserProperties;
 use crate::answer::AnswerForm;
 use crate::envelope::{Encoding, Fields, Shape, Value, expected};
 use crate::error::{WireError, cut};
+use crate::sealed::{self, Inner};
 
 /// The fields of which exactly one says what to do.
 const CODE_FIELDS: [&str; 6] = ["module", "digest", "program", "source", "files", "cancel"];
@@ -42,24 +43,76 @@ pub(super) fn decode(
     kind: RequestKind,
     payload: &Bytes,
     bounds: &Bounds,
-) -> Result<Request, Rejected> {
-    let (form, answer_form) = match encoding {
+) -> Result<Incoming, Rejected> {
+    let fields = read_fields(encoding, payload, bounds)?;
+    if sealed::is_sealed(&fields) {
+        return sealed::take(encoding, forms(encoding).1, fields).map(Incoming::Sealed);
+    }
+    request(encoding, kind, fields, bounds).map(Incoming::Clear)
+}
+
+/// Reads what was in a sealed request.
+pub(super) fn decode_inner(
+    encoding: Encoding,
+    kind: RequestKind,
+    payload: &Bytes,
+    bounds: &Bounds,
+) -> Result<Inner, Rejected> {
+    let mut fields = read_fields(encoding, payload, bounds)?;
+    let times: Vec<_> =
+        fields.extract_if(.., |(name, _)| name == "sealed_at").map(|(_, value)| value).collect();
+    let form = forms(encoding).1;
+    let request =
+        request(encoding, kind, fields, bounds).map_err(|rejected| Rejected { form, ..rejected })?;
+    let sealed_at = || match <[Value<'_>; 1]>::try_from(times) {
+        Ok([time]) => time.unsigned("sealed_at"),
+        Err(_) => Err(WireError::malformed("sealed_at", "expected once in a sealed request")),
+    };
+    let checked = match (&request.id, request.reply) {
+        (Some(id), ReplyForm::Envelope) if id.as_str().chars().count() >= sealed::MIN_ID => sealed_at(),
+        (_, ReplyForm::Envelope) => {
+            let least = sealed::MIN_ID;
+            Err(WireError::malformed(
+                "id",
+                format_args!("expected at least {least} characters in a sealed request"),
+            ))
+        }
+        _ => Err(WireError::malformed("reply", "a sealed request is answered with an envelope")),
+    };
+    let id = request.id.clone();
+    let sealed_at = checked.map_err(|error| Rejected { form, id, error })?;
+    Ok(Inner { request, sealed_at })
+}
+
+fn forms(encoding: Encoding) -> (Form, AnswerForm) {
+    match encoding {
         Encoding::Json => (Form::Json, AnswerForm::Json),
         Encoding::Cbor => (Form::Cbor, AnswerForm::Cbor),
-    };
+    }
+}
+
+fn read_fields<'a>(encoding: Encoding, payload: &'a Bytes, bounds: &Bounds) -> Result<Fields<'a>, Rejected> {
     let Bounds { args, env, files, .. } = *bounds;
     let shape_of = move |name: &str| match name {
         "args" => Shape::List(args),
         "env" => Shape::Map(env),
         "files" => Shape::Map(files),
+        "sealed_at" | sealed::SEALED => Shape::Scalar,
         name if CODE_FIELDS.contains(&name) || FURTHER_FIELDS.contains(&name) => Shape::Scalar,
+        name if sealed::BESIDE.contains(&name) => Shape::Scalar,
         _ => Shape::Skipped,
     };
-    let fields = encoding.read(payload, shape_of, bounds.values()).map_err(|error| Rejected {
-        form: answer_form,
-        id: None,
-        error,
-    })?;
+    let form = forms(encoding).1;
+    encoding.read(payload, shape_of, bounds.values()).map_err(|error| Rejected { form, id: None, error })
+}
+
+fn request(
+    encoding: Encoding,
+    kind: RequestKind,
+    fields: Fields<'_>,
+    bounds: &Bounds,
+) -> Result<Request, Rejected> {
+    let (form, answer_form) = forms(encoding);
     // Before all else, so that an error in another field is answered under the id and in the form that were asked for.
     let id = find(&fields, "id", id);
     let reply = find(&fields, "reply", reply);
@@ -316,6 +369,7 @@ fn files(encoding: Encoding, value: Value<'_>) -> Result<Vec<(String, Bytes)>, W
 pub(super) fn encode<'a>(
     encoding: Encoding,
     request: &'a Request,
+    sealed_at: Option<u64>,
 ) -> Result<(RequestKind, Bytes, UserProperties), WireError> {
     check_stream(request)?;
     let mut fields = Fields::new();
@@ -401,6 +455,7 @@ pub(super) fn encode<'a>(
     push("reply", reply.map(text));
     push("stdout_offset", request.stdout_range.map(|range| Value::Unsigned(range.offset)));
     push("stdout_length", request.stdout_range.and_then(|range| range.length).map(Value::Unsigned));
+    push("sealed_at", sealed_at.map(Value::Unsigned));
     Ok((kind, encoding.write(fields), UserProperties::new()))
 }
 

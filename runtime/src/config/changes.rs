@@ -23,6 +23,7 @@ impl Config {
         config.limits.table_elements = new.limits.table_elements.min(self.limits.table_elements);
         config.answers = new.answers.clone();
         config.drain = new.drain;
+        config.keys.grace = new.keys.grace;
         config
     }
 

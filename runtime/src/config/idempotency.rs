@@ -13,5 +13,8 @@ table! {
         /// Bytes of these outcomes, in memory; an outcome that is larger is not kept. Default: 64MiB, or what
         /// `[limits]` allows one outcome if that is more.
         pub bytes: ByteSize = ByteSize::mib(64), in ByteSize::kib(64)..=ByteSize::gib(64);
+        /// Sealed requests that are remembered, beside the others and in as many bytes again. None is forgotten before
+        /// its time: beyond that further ones are answered "busy", those of whoever has most of them first.
+        pub sealed: usize = 65_536, in 2..=10_000_000;
     }
 }

@@ -4,9 +4,9 @@ use super::given::Given;
 use super::section::Section;
 use super::table::table;
 use super::{
-    Access, Answers, Broker, Compiler, Durability, Idempotency, Journal, Limits, Listen, Master, MaxAnswer,
-    Mirror, Modules, NativeMode, Nats, Network, Program, Queue, Rule, Sandbox, Status, TimeSpan, Tls,
-    Watchdog, WebSocket, Workers, defaults,
+    Access, Answers, Broker, Compiler, Durability, Idempotency, Journal, Keys, Limits, Listen, Master,
+    MaxAnswer, Mirror, Modules, NativeMode, Nats, Network, Program, Queue, Rule, Sandbox, Status, TimeSpan,
+    Tls, Watchdog, WebSocket, Workers, defaults,
 };
 use std::path::{Path, PathBuf};
 
@@ -66,6 +66,8 @@ table! {
         pub idempotency: Idempotency,
         /// `[journal]`: what outlives a crash.
         pub journal: Journal,
+        /// `[keys]`: the keys that requests are sealed to.
+        pub keys: Keys,
         /// `[[program]]`: programs that requests may name.
         pub program: Vec<Program>,
         /// `[answers]`: where answers may go and how large they may be.
@@ -121,6 +123,7 @@ impl Config {
             Section::of("sandbox", "[sandbox]", &self.sandbox, true),
             Section::of("idempotency", "[idempotency]", &self.idempotency, true),
             Section::of("journal", "[journal]", &self.journal, true),
+            Section::of("keys", "[keys]", &self.keys, true),
         ]);
         for (index, program) in self.program.iter().enumerate() {
             sections.push(Section::of(format!("program[{index}]"), "[[program]]", program, true));
@@ -152,6 +155,9 @@ impl Config {
         paths.iter_mut().for_each(|path| **path = folder.join(&**path));
         if !self.data_dir.as_os_str().is_empty() {
             self.data_dir = folder.join(&self.data_dir);
+        }
+        if let Some(path) = &mut self.keys.path {
+            *path = folder.join(&*path);
         }
     }
 

@@ -122,6 +122,11 @@ impl Reader {
         }
     }
 
+    /// All that follows.
+    pub fn rest(self) -> Bytes {
+        self.0
+    }
+
     /// Nothing follows.
     pub fn end(self) -> Option<()> {
         self.0.is_empty().then_some(())

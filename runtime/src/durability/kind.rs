@@ -6,6 +6,8 @@ use std::ops::RangeInclusive;
 pub const REQUEST: u8 = 1;
 /// The outcome of a request with an `id`.
 pub const OUTCOME: u8 = 2;
+/// The outcome of a sealed request.
+pub const SEALED_OUTCOME: u8 = 3;
 
 /// The kinds of what the broker keeps.
 pub const BROKER: RangeInclusive<u8> = 16..=31;
@@ -29,6 +31,7 @@ pub fn name(kind: u8) -> &'static str {
     match kind {
         REQUEST => "request",
         OUTCOME => "outcome",
+        SEALED_OUTCOME => "sealed outcome",
         SESSION => "session",
         SUBSCRIPTION => "subscription",
         MESSAGE => "message",

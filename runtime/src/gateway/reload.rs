@@ -2,6 +2,7 @@
 
 use crate::auth::{Auth, AuthError};
 use crate::config::{Config, Refusals};
+use crate::keys::{Keys, KeysError};
 use crate::modules::Modules;
 use crate::programs::{ProgramError, Programs};
 use crate::request::Settings;
@@ -22,6 +23,9 @@ pub enum ReloadError {
     /// The password file or the certificates cannot be used.
     #[error(transparent)]
     Auth(#[from] AuthError),
+    /// The keys cannot be used.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
     /// The gateway failed while it read the files.
     #[error("the files were not read: {0}")]
     Failed(#[from] JoinError),
@@ -45,6 +49,7 @@ pub(super) struct Reloading {
     pub auth: Auth,
     pub settings: Arc<ArcSwap<Settings>>,
     pub modules: Arc<Modules>,
+    pub keys: Arc<Keys>,
 }
 
 impl Reloading {
@@ -57,6 +62,8 @@ impl Reloading {
         // Rules first: no new program is open to a client from whom the new rules keep it.
         let (auth, access, tls) = (self.auth.clone(), config.access.clone(), config.tls.clone());
         spawn_blocking(move || auth.reload(&access, tls.as_ref())).await??;
+        let (keys, grace) = (self.keys.clone(), config.keys.grace.duration());
+        spawn_blocking(move || keys.reload(grace)).await??;
         self.settings.store(Arc::new(Settings::new(&config, programs)));
         let changed = running.differences(&config);
         let need_restart = config.differences(&new);

@@ -4,6 +4,8 @@
 use bytes::Bytes;
 use offload_protocol::UserProperties;
 use offload_protocol::answer::{self, Answer, AnswerForm};
+use offload_protocol::sealed;
+use offload_seal::AnswerKey;
 
 /// Where an answer goes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,6 +28,17 @@ pub struct Outgoing {
     pub form: AnswerForm,
     /// What it says.
     pub answer: Answer,
+    /// How it is sealed; none in clear.
+    pub seal: Option<Seal>,
+}
+
+/// How an answer is sealed: whatever is between the gateway and the asker sees nothing of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seal {
+    /// The key that the request has left, which its asker has too.
+    pub key: AnswerKey,
+    /// The encoding of the request's outer envelope.
+    pub form: AnswerForm,
 }
 
 /// Payload and user properties of an answer in its encoded form.
@@ -36,7 +49,11 @@ impl Outgoing {
     /// them; without `room` for a receiver that takes any size. An answer that is too large is replaced by an error
     /// that fits ([`answer::encode_within`]). `None` if not even that fits.
     pub fn encode(&self, room: Option<usize>) -> Option<Encoded> {
-        let Outgoing { address: ReplyAddress { max_payload, .. }, form, answer } = self;
+        let Outgoing { address: ReplyAddress { max_payload, .. }, form, answer, seal } = self;
+        if let Some(seal) = seal {
+            let room = [room, *max_payload].into_iter().flatten().min();
+            return Some((self.sealed(seal, room)?, UserProperties::new()));
+        }
         match (room, *max_payload) {
             (Some(room), max) => {
                 let room = max.map_or(room, |max| max.min(room));
@@ -51,6 +68,21 @@ impl Outgoing {
                 }
             }
         }
+    }
+
+    /// The payload of a sealed answer, sealed afresh. `None` where no envelope fits, or the system has no random bytes.
+    fn sealed(&self, seal: &Seal, room: Option<usize>) -> Option<Bytes> {
+        let Outgoing { address, form, answer, .. } = self;
+        let plaintext = match room {
+            None => answer::encode(answer, *form).0,
+            Some(room) => {
+                let room = sealed::answer_room(seal.form, room).saturating_sub(AnswerKey::OVERHEAD);
+                let (plaintext, _) = answer::encode_within(answer, *form, room, false)?;
+                // A bare error line is no answer envelope.
+                Some(plaintext).filter(|plaintext| !plaintext.starts_with(b"error: "))?
+            }
+        };
+        Some(sealed::encode_answer(seal.form, seal.key.seal(&plaintext, &address.topic).ok()?))
     }
 }
 
@@ -71,7 +103,7 @@ mod tests {
             queue_us: 3,
         };
         let address = ReplyAddress { topic: "result/a".to_owned(), correlation_data: None, max_payload };
-        Outgoing { address, form: AnswerForm::Line, answer }
+        Outgoing { address, form: AnswerForm::Line, answer, seal: None }
     }
 
     #[test]
@@ -96,6 +128,27 @@ mod tests {
                 (begins, !properties.is_empty())
             });
             assert_eq!(begins, expected.map(|(_, has_properties)| (true, has_properties)), "{case}");
+        }
+    }
+
+    /// Whatever room there is, it is sealed, on its topic, and never with the same nonce.
+    #[test]
+    fn a_sealed_answer_fits_too() {
+        let key = AnswerKey::new(&[7; 32]);
+        for form in [AnswerForm::Json, AnswerForm::Cbor] {
+            let seal = Some(Seal { key: key.clone(), form });
+            for (stdout, max_payload) in [(500, None), (500, Some(1000)), (500, Some(400))] {
+                let sealed = Outgoing { form, seal: seal.clone(), ..outgoing(stdout, max_payload) };
+                let (payload, user_properties) = sealed.encode(None).unwrap();
+                assert!(user_properties.is_empty());
+                assert!(max_payload.is_none_or(|max| payload.len() <= max));
+                assert_ne!(sealed.encode(None).unwrap().0, payload);
+                let opened = key.open(&sealed::decode_answer(&payload).unwrap(), "result/a").unwrap();
+                let read = answer::decode(form, opened.into(), &[]).unwrap();
+                assert_eq!(read.stdout.len() == 500, max_payload != Some(400));
+            }
+            let sealed = Outgoing { form, seal, ..outgoing(500, None) };
+            assert_eq!(sealed.encode(Some(60)), None);
         }
     }
 }

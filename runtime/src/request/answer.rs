@@ -4,12 +4,12 @@
 use super::claimed::Claimed;
 use super::journal::RequestJournal;
 use super::journal::kept::Kept;
-use super::journal::outcome::{Encoded, Lost, NewOutcome};
+use super::journal::outcome::{Encoded as EncodedOutcome, Lost, NewOutcome};
 use super::observer::AnswerObserver;
 use crate::cancellation::{Cancellation, cancelled_error};
-use crate::deduplication::{Deduplicator, Key, Waiters};
+use crate::deduplication::{Deduplicator, Key, ReplyTo, Waiters};
 use crate::fingerprint::Fingerprint;
-use crate::ingress::{Outgoing, ReplyAddress, Responder};
+use crate::ingress::{Outgoing, ReplyAddress, Responder, Seal};
 use crate::stopping::{is_stopping, stopping_error};
 use crate::telemetry;
 use crate::wasm::guest::Ended;
@@ -48,6 +48,8 @@ pub struct WayBack {
     pub id: Option<RequestId>,
     /// What is in the journal until it is answered, if it is to outlive a crash.
     pub kept: Option<Arc<Kept>>,
+    /// How the answer is sealed; none in clear.
+    pub seal: Option<Seal>,
 }
 
 /// The first request of its name, as the deduplicator knows it. Dropped without an outcome, because its task has
@@ -119,7 +121,9 @@ impl PendingAnswer {
                 // A fault of ours says nothing about the request.
                 let ours =
                     matches!(&answer.outcome, Outcome::Failed(error) if error.kind == ErrorKind::Internal);
-                self.settle(answer, !ours);
+                // What was sealed is not run again for that.
+                let is_sealed = self.way_back.seal.is_some();
+                self.settle(answer, !ours || is_sealed);
             }
             RunOutcome::Expired => self.fail(expired_error()),
             RunOutcome::NotStarted | RunOutcome::Stopped => self.fail(stopping_error()),
@@ -175,38 +179,55 @@ impl PendingAnswer {
     /// outcomes outlive a crash, nobody gets one before it does.
     fn settle(mut self, answer: Answer, remember: bool) {
         let Some(mut registered) = self.registration.take() else { return self.publish(answer) };
-        let remember = remember && registered.deduplicator.takes(&answer);
-        match registered.claimed.take() {
-            Some(claimed) if remember => {
-                let outcome = registered.outcome(&answer);
-                claimed
-                    .keep(outcome, answer.clone(), move |answer| self.settle_here(registered, answer, true));
+        let remembered = remember.then(|| registered.remembered(&answer)).flatten();
+        match (registered.claimed.take(), remembered) {
+            (Some(claimed), Some(remembered)) => {
+                let outcome = registered.outcome(&remembered);
+                claimed.keep(outcome, answer, move |answer| {
+                    let remembered = registered.remembered(&answer);
+                    self.settle_here(registered, answer, remembered);
+                });
             }
             // What was claimed and has no outcome is another's to run.
-            _ => self.settle_here(registered, answer, remember),
+            (_, remembered) => self.settle_here(registered, answer, remembered),
         }
     }
 
     /// Answers with an outcome that another gateway has, and remembers it.
     pub fn repeat(mut self, answer: Answer) {
         let Some(registered) = self.registration.take() else { return self.publish(answer) };
-        let remember = registered.deduplicator.takes(&answer);
-        self.settle_here(registered, answer, remember);
+        let remembered = registered.remembered(&answer);
+        self.settle_here(registered, answer, remembered);
     }
 
     /// As far as this gateway alone is concerned.
-    fn settle_here(self, registered: Registered, answer: Answer, remember: bool) {
-        match registered.journal.clone().filter(|_| remember) {
-            Some(journal) => self.settle_durably(registered, &journal, answer),
-            None => self.tell(registered.end(remember.then_some((&answer, None))), answer),
+    fn settle_here(self, registered: Registered, answer: Answer, remembered: Option<Answer>) {
+        match (registered.journal.clone(), remembered) {
+            (Some(journal), Some(remembered)) => {
+                self.settle_durably(registered, &journal, answer, remembered)
+            }
+            (_, remembered) => {
+                let waiters = registered.end(remembered.as_ref().map(|remembered| (remembered, None)));
+                self.tell(waiters, answer);
+            }
         }
     }
 
-    fn settle_durably(self, registered: Registered, journal: &Arc<RequestJournal>, answer: Answer) {
-        let outcome = registered.outcome(&answer);
+    fn settle_durably(
+        self,
+        registered: Registered,
+        journal: &Arc<RequestJournal>,
+        answer: Answer,
+        remembered: Answer,
+    ) {
+        let outcome = registered.outcome(&remembered);
         journal.keep_outcome(outcome, move |kept| match kept {
+            // The next process could not know that it was run: nobody hears of it.
+            Ok(None) if self.way_back.seal.is_some() => {
+                PendingAnswer { registration: Some(registered), ..self }.fail(unrecorded_error());
+            }
             Ok(record) => {
-                let waiters = registered.end(Some((&answer, record)));
+                let waiters = registered.end(Some((&remembered, record)));
                 self.tell(waiters, answer);
             }
             // The next process may have another outcome: nobody hears of this one.
@@ -242,8 +263,9 @@ impl PendingAnswer {
             Some(range) => answer.with_range(range),
             None => answer,
         };
+        let shown = way_back.seal.as_ref().map(|_| without_content(&answer));
         for observation in observations {
-            observation.answer(&answer);
+            observation.answer(shown.as_ref().unwrap_or(&answer));
         }
         way_back.answer(answer);
     }
@@ -254,7 +276,7 @@ impl WayBack {
         if let Some(responder) = self.responder.take() {
             let (address, kept) = (std::mem::take(&mut self.address), self.kept.take());
             let on_acknowledged = kept.as_ref().map(Kept::on_acknowledged);
-            let outgoing = Outgoing { address, form: self.form, answer };
+            let outgoing = Outgoing { address, form: self.form, answer, seal: self.seal.take() };
             let handover = responder.answer(outgoing, on_acknowledged);
             if let Some(kept) = kept {
                 kept.answered(handover);
@@ -283,10 +305,37 @@ impl Registered {
         Registered { deduplicator, journal, names, cancellation, claimed: None, has_ended: false }
     }
 
+    /// What is to be remembered of an answer, if anything is.
+    fn remembered(&self, answer: &Answer) -> Option<Answer> {
+        self.deduplicator.kept(&self.names.key, answer)
+    }
+
     /// The outcome as it is kept and shared.
-    fn outcome(&self, answer: &Answer) -> Encoded {
+    fn outcome(&self, answer: &Answer) -> EncodedOutcome {
         let Names { key, fingerprint, account } = &self.names;
-        NewOutcome { key, fingerprint, account, answer }.encode()
+        let until = self.deduplicator.sealed_until(key).map(|until| until.wall_ms);
+        // One that is forgotten already is sealed all the same.
+        let sealed_until = until.or((key.reply_to == ReplyTo::Sealed).then_some(0));
+        let journal = self.journal.as_ref();
+        NewOutcome { key, fingerprint, account, answer, sealed_until }
+            .encode(journal.and_then(|it| it.secret()))
+    }
+
+    /// Answers a repetition of a sealed request that is remembered longer by it, when that is durable.
+    pub fn prolong(mut self, repetition: Repetition, answer: Answer, record: Option<RecordId>) {
+        // Not that of a request that runs.
+        self.has_ended = true;
+        let Some(journal) = self.journal.clone() else { return repetition.answer(answer) };
+        let outcome = self.outcome(&answer);
+        journal.clone().keep_outcome(outcome, move |kept| match kept {
+            Ok(Some(new)) => {
+                self.deduplicator.recorded_again(&self.names.key, Some(new));
+                journal.remove(record);
+                repetition.answer(answer);
+            }
+            Ok(None) => repetition.refuse(unrecorded_error()),
+            Err(Lost) => repetition.refuse(stopping_error()),
+        });
     }
 
     /// The request has ended, with an outcome that is to be remembered, and its record if there is one, or with none.
@@ -312,6 +361,12 @@ impl Drop for Registered {
 }
 
 impl Repetition {
+    fn refuse(self, error: WireError) {
+        let Repetition { pending, waiting } = self;
+        pending.fail(error);
+        drop(waiting);
+    }
+
     /// With the answer of the request that it repeats.
     pub fn answer(self, answer: Answer) {
         let Repetition { pending, waiting } = self;
@@ -367,6 +422,29 @@ pub fn expired_error() -> WireError {
     WireError::new(ErrorKind::Expired, "the request's timeout ran out before it could start")
 }
 
+/// To a sealed request that the journal has no room for.
+fn unrecorded_error() -> WireError {
+    let message = "the journal is full, without which nobody knows that this was run; try again after 5 s";
+    WireError::new(ErrorKind::Busy, message)
+}
+
+/// What observers see of an answer that is sealed: how it ended and what that took. An exit code, a message and the
+/// fuel are the program's.
+fn without_content(answer: &Answer) -> Answer {
+    let outcome = match &answer.outcome {
+        Outcome::Exited(_) => Outcome::Exited(0),
+        // Its message is the reference of what we have logged.
+        Outcome::Failed(error) if error.kind == ErrorKind::Internal => Outcome::Failed(error.clone()),
+        Outcome::Failed(error) => Outcome::Failed(WireError::new(error.kind, "sealed")),
+    };
+    Answer {
+        outcome,
+        run_us: answer.run_us,
+        queue_us: answer.queue_us,
+        ..Answer::failed(None, stopping_error())
+    }
+}
+
 fn micros(duration: Duration) -> u64 {
     duration.as_micros().try_into().unwrap_or(u64::MAX)
 }
@@ -406,6 +484,7 @@ mod tests {
             form: AnswerForm::Line,
             id: Some("a".try_into().unwrap()),
             kept: None,
+            seal: None,
         };
         let pending = PendingAnswer { way_back, stdout_range: None, registration: None, observations };
         (pending, receiver)

@@ -4,13 +4,15 @@ use super::address::Addressed;
 use super::answer::{PendingAnswer, Refusal, WayBack};
 use super::journal::promise::Promise;
 use super::observer::{Arrival, Observer};
+use super::open::{Opener, Unsealed};
 use crate::client::Client;
 use crate::config::Limits;
+use crate::deduplication::Until;
 use bytes::Bytes;
 use offload_protocol::UserProperties;
 use offload_protocol::answer::AnswerForm;
-use offload_protocol::error::WireError;
-use offload_protocol::request::{self, Bounds, Rejected, Request, StdoutRange};
+use offload_protocol::error::{ErrorKind, WireError};
+use offload_protocol::request::{self, Bounds, Incoming, Rejected, Request, StdoutRange};
 use offload_protocol::topic::RequestKind;
 use std::sync::Arc;
 use std::time::Instant;
@@ -25,6 +27,8 @@ pub struct Asked {
     pub reply_id: Arc<str>,
     pub arrived: Instant,
     pub request: Request,
+    /// Until when it is remembered, if it was sealed.
+    pub sealed_until: Option<Until>,
     /// As it came, in case that it is to be run again.
     pub payload: Bytes,
     pub user_properties: UserProperties,
@@ -44,6 +48,7 @@ pub struct Decoded {
 pub fn decode(
     addressed: Addressed,
     bounds: &Bounds,
+    opener: Option<&Opener>,
     observers: &[Arc<dyn Observer>],
 ) -> Result<Decoded, Refusal> {
     let Addressed {
@@ -61,12 +66,24 @@ pub fn decode(
         is_misdirected,
     } = addressed;
     let size = payload.len();
-    let decoded = request::decode(kind, payload.clone(), &user_properties, bounds);
-    let request = decoded.as_ref().ok();
-    let arrival = Arrival { client: &client, topic: &topic, payload: &payload, request, arrived };
+    let (decoded, seal, sealed_until) = match request::read(kind, payload.clone(), &user_properties, bounds) {
+        Ok(Incoming::Clear(request)) => (Ok(request), None, None),
+        Ok(Incoming::Sealed(sealed)) => match opener.filter(|_| destination.is_none()) {
+            Some(opener) => {
+                let Unsealed { request, seal, until } =
+                    opener.open(&sealed, kind, &topic, bounds, arrived, promise.is_recovered());
+                (request, seal, until)
+            }
+            None => (Err(not_taken(sealed.form)), None, None),
+        },
+        Err(rejected) => (Err(rejected), None, None),
+    };
+    let is_sealed = seal.is_some();
+    let request = decoded.as_ref().ok().filter(|_| !is_sealed);
+    let arrival = Arrival { client: &client, topic: &topic, payload: &payload, request, is_sealed, arrived };
     let observations = observers.iter().filter_map(|observer| observer.request(&arrival)).collect();
     let pending = |form: AnswerForm, stdout_range: Option<StdoutRange>, id| PendingAnswer {
-        way_back: WayBack { responder: Some(responder), address: reply_address, form, id, kept: None },
+        way_back: WayBack { responder: Some(responder), address: reply_address, form, id, kept: None, seal },
         stdout_range,
         registration: None,
         observations,
@@ -84,6 +101,7 @@ pub fn decode(
                 reply_id,
                 arrived,
                 request,
+                sealed_until,
                 payload,
                 user_properties,
             };
@@ -118,4 +136,10 @@ pub fn bounds(limits: &Limits) -> Bounds {
         env_bytes: limits.env_bytes.as_usize(),
         stdin: limits.stdin.as_usize(),
     }
+}
+
+/// Sealed requests are for a gateway that alone knows which it has run, and not for other sites.
+fn not_taken(form: AnswerForm) -> Rejected {
+    let message = "sealed requests are taken neither on NATS nor for other sites";
+    Rejected { form, id: None, error: WireError::new(ErrorKind::Unauthorized, message) }
 }

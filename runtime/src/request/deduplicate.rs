@@ -9,9 +9,10 @@ use crate::deduplication::Registration;
 use crate::modules::Digest;
 use crate::suspects::Watched;
 use crate::wasm::workers::Waiting;
-use offload_protocol::error::WireError;
+use offload_protocol::error::{ErrorKind, WireError};
 use offload_protocol::request::Code;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// A request that is to be run: the first of its name, or one without a name.
 pub struct First {
@@ -36,7 +37,15 @@ pub fn deduplicate(
     let repetition = Repetition { pending, waiting };
     // A request that cancels another one has nothing to end.
     let cancellation = (!matches!(asked.request.code, Code::Cancel(_))).then(Arc::<Cancellation>::default);
-    match deduplicator.begin(&key, fingerprint, repetition, cancellation.clone(), asked.arrived) {
+    let registration = match asked.sealed_until {
+        Some(until) => {
+            let sealed = (until, &asked.client.account);
+            let now = Instant::now();
+            deduplicator.begin_sealed(&key, fingerprint, sealed, repetition, cancellation.clone(), now)
+        }
+        None => deduplicator.begin(&key, fingerprint, repetition, cancellation.clone(), asked.arrived),
+    };
+    match registration {
         Registration::First(Repetition { mut pending, waiting }) => {
             let account = asked.client.account.clone();
             let names = Names { key, fingerprint, account };
@@ -53,6 +62,20 @@ pub fn deduplicate(
         Registration::Done(repetition, answer) => {
             repetition.answer(answer);
             Ok(None)
+        }
+        Registration::Prolonged(repetition, answer, record) => {
+            let names = Names { key, fingerprint, account: asked.client.account.clone() };
+            let registered = Registered::new(deduplicator.clone(), journal.cloned(), names, None);
+            registered.prolong(repetition, answer, record);
+            Ok(None)
+        }
+        Registration::Full(Repetition { pending, waiting }, wait) => {
+            let wait = wait.as_secs();
+            let message = format!(
+                "as many sealed requests are remembered as there is room for (idempotency.sealed, idempotency.bytes), \
+                 try again after {wait} s"
+            );
+            Err(Refusal::of_waiting(pending, WireError::new(ErrorKind::Busy, message), waiting))
         }
         Registration::Conflict(Repetition { pending, waiting }) => Err(conflict(pending, waiting)),
     }

@@ -27,7 +27,8 @@ fn run(resolved: Resolved, services: &Services, tasks: &Tasks) {
 /// The gate that a request is handed on to, if it may be, and this gateway is saturated.
 fn less_busy(resolved: &Resolved, services: &Services) -> Option<Arc<str>> {
     let router = services.router.as_ref()?;
-    let may_go = (resolved.is_program || router.overflows_code()) && !resolved.run.is_suspect();
+    let is_for_others = resolved.is_program || router.overflows_code();
+    let may_go = is_for_others && !resolved.is_sealed && !resolved.run.is_suspect();
     let is_local = !matches!(resolved.backend, Backend::Remote { .. });
     (may_go && is_local).then(|| router.overflow(&resolved.run.client.path())).flatten()
 }

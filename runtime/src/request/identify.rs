@@ -30,13 +30,17 @@ pub struct Identified {
 /// Names the request, and takes its fingerprint where somebody asks for that.
 pub fn identify(accepted: Accepted, programs: &Programs, suspects: Option<&Arc<Suspects>>) -> Identified {
     let Accepted { asked, pending, waiting } = accepted;
-    let Asked { client, reply_id, request, .. } = &asked;
+    let Asked { client, reply_id, request, sealed_until, .. } = &asked;
     let digest = match &request.code {
         Code::Module(module) | Code::Modules(ModulesRequest::Store(module)) => Some(Digest::of(module)),
         Code::Digest(digest) | Code::Modules(ModulesRequest::Remove(digest)) => Some(*digest),
         _ => None,
     };
-    let key = request.id.as_ref().and_then(|id| key(client, reply_id, id));
+    let key = request.id.as_ref().and_then(|id| match sealed_until {
+        // Its id names it alone, whoever has delivered it.
+        Some(_) => Some(Key { principal: None, reply_to: ReplyTo::Sealed, id: id.clone() }),
+        None => key(client, reply_id, id),
+    });
     let fingerprint = (key.is_some() || suspects.is_some())
         .then(|| fingerprint(&asked, digest, &programs.default_program().name));
     // What runs elsewhere crashes nothing here.

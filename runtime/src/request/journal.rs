@@ -15,6 +15,8 @@ use crate::log_sampling::sampled;
 use crate::stopping::stopping_error;
 use offload_journal::{BLOB_FROM, Batch, Blob, BlobDigest, Journal, Record, RecordId, Refused};
 use offload_protocol::error::{ErrorKind, WireError};
+use offload_protocol::request::Digest;
+use offload_seal::AnswerKey;
 pub use record::{Arrived, Draft};
 use std::io;
 use std::sync::Arc;
@@ -30,12 +32,27 @@ pub struct RequestJournal {
     runtime: Handle,
     /// Requests that are left for the next process.
     left: AtomicUsize,
+    /// Seals the outcomes of sealed requests.
+    secret: Option<AnswerKey>,
 }
 
 impl RequestJournal {
     /// In this journal, with the limits of this configuration.
     pub fn new(journal: Arc<Journal>, max_payloads: u64, runtime: Handle) -> RequestJournal {
-        RequestJournal { journal, max_payloads, runtime, left: AtomicUsize::new(0) }
+        RequestJournal { journal, max_payloads, runtime, left: AtomicUsize::new(0), secret: None }
+    }
+
+    /// Takes outcomes of sealed requests too, sealed with a key that derives from this one, so that no copy of the
+    /// journal shows them.
+    #[must_use]
+    pub fn sealing(self, secret: &[u8; 32]) -> RequestJournal {
+        let derived = Digest::of(&[&b"offload-rt sealed outcomes 1"[..], secret].concat());
+        RequestJournal { secret: Some(AnswerKey::new(&derived.0)), ..self }
+    }
+
+    /// Seals the outcomes of sealed requests.
+    pub fn secret(&self) -> Option<&AnswerKey> {
+        self.secret.as_ref()
     }
 
     /// Has what was staged written.

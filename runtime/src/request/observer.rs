@@ -15,7 +15,8 @@ pub trait Observer: Send + Sync + 'static {
 /// Sees the answer to one request: exactly once, whatever becomes of the request, before it is published. Dropped
 /// without having seen one, the request was given up, for an external broker to deliver it again.
 pub trait AnswerObserver: Send {
-    /// Called on the thread that has the answer, often a worker's, so it never blocks.
+    /// Called on the thread that has the answer, often a worker's, so it never blocks. Of an answer that is sealed it
+    /// sees the outcome's kind and the times, and nothing that the program or the request says.
     fn answer(self: Box<Self>, answer: &Answer);
 }
 
@@ -27,8 +28,10 @@ pub struct Arrival<'a> {
     pub topic: &'a str,
     /// The whole payload.
     pub payload: &'a Bytes,
-    /// What is asked; `None` where the payload is no request.
+    /// What is asked; `None` where the payload is no request, or is sealed.
     pub request: Option<&'a Request>,
+    /// Whether it is sealed: then nobody sees what is in it, nor in its answer ([`AnswerObserver::answer`]).
+    pub is_sealed: bool,
     /// When it arrived.
     pub arrived: Instant,
 }

@@ -52,6 +52,8 @@ async fn set_aside(resolved: Resolved, poison: Poison, set_aside: Arc<SetAside>,
         (_, None) => None,
     };
     let fingerprint = *poison.watched.fingerprint();
+    // Of what was sealed no file shows the content.
+    let module = module.filter(|_| run.pending.way_back.seal.is_none());
     let kept = spawn_blocking(move || {
         let (payload, module) = (&original.payload[..], module.as_deref());
         set_aside.keep(&Evidence { document, fingerprint, payload, module })
@@ -105,6 +107,7 @@ fn document(resolved: &Resolved, poison: &Poison) -> Document {
     let own_topic = topic::result(&run.given.context.reply_id);
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let way_back = &run.pending.way_back;
+    let is_sealed = way_back.seal.is_some();
     let prints = poison.executions.iter().map(|execution| execution.fingerprint().to_hex());
     Document {
         set_aside: DateTime::from_unix_duration(now).map_or_else(|_| String::new(), |now| now.to_string()),
@@ -115,8 +118,8 @@ fn document(resolved: &Resolved, poison: &Poison) -> Document {
         client: Asker::of(&run.client),
         topic: original.topic.clone(),
         form: form(original.form).to_owned(),
-        id: way_back.id.as_ref().map(|id| id.as_str().to_owned()),
-        code: code(resolved),
+        id: way_back.id.as_ref().filter(|_| !is_sealed).map(|id| id.as_str().to_owned()),
+        code: if is_sealed { "what is sealed".to_owned() } else { code(resolved) },
         response_topic: (way_back.address.topic != own_topic).then(|| way_back.address.topic.clone()),
         correlation_data: way_back.address.correlation_data.as_ref().map(|data| data.to_vec()),
         user_properties: original.user_properties.clone(),

@@ -2,15 +2,18 @@
 
 use super::answer::RequestDeduplicator;
 use super::journal::kept::Kept;
-use super::journal::outcome::decode;
+use super::journal::outcome::{decode, decode_sealed};
 use super::journal::promise::Origin;
 use super::journal::{Arrived, RequestJournal};
 use super::pipeline::Pipeline;
-use crate::deduplication::Remembered;
+use crate::deduplication::{Remembered, Until};
 use crate::durability::moment::Moment;
 use crate::ingress::{Acceptance, Delivery, Detached, Ingress, Sink};
+use crate::keys::now_ms;
 use offload_journal::Record;
-use std::collections::HashSet;
+use offload_protocol::request::RequestId;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -35,6 +38,36 @@ pub fn restore_outcomes(records: &[Record], journal: &RequestJournal, deduplicat
         tracing::info!(outcomes = outcomes.len(), "outcomes of an earlier process are known again");
     }
     deduplicator.restore(outcomes, Instant::now());
+}
+
+/// The same of sealed requests.
+pub fn restore_sealed(records: &[Record], journal: &RequestJournal, deduplicator: &RequestDeduplicator) {
+    let Some(secret) = journal.secret() else { return };
+    let (now, mut superfluous) = (now_ms(), Vec::new());
+    let mut outcomes: HashMap<RequestId, Remembered> = HashMap::new();
+    for record in records {
+        match journal.read(record).map(|bytes| decode_sealed(bytes.into(), record.id, secret)) {
+            // The one that counts longer counts; of two that count as long, either.
+            Ok(Some(outcome)) => match outcomes.entry(outcome.key.id.clone()) {
+                Entry::Vacant(vacant) => {
+                    vacant.insert(outcome);
+                }
+                Entry::Occupied(mut known) if known.get().sealed_until < outcome.sealed_until => {
+                    superfluous.push(known.insert(outcome).record);
+                }
+                Entry::Occupied(_) => superfluous.push(record.id),
+            },
+            Ok(None) => unreadable(record, "it is no sealed outcome of this version and data directory"),
+            Err(error) => unreadable(record, &error),
+        }
+    }
+    journal.remove(superfluous);
+    let until = |outcome: &Remembered| Until::new(outcome.sealed_until.unwrap_or(0), now);
+    let outcomes = outcomes.into_values().map(|outcome| {
+        let until = until(&outcome);
+        (outcome, until)
+    });
+    deduplicator.restore_sealed(outcomes, Instant::now());
 }
 
 /// Runs the requests in these records, in their order. They were admitted, so they are not refused for lack of room:

@@ -31,7 +31,11 @@ impl Observer for RequestLog {
         Some(Box::new(Asked {
             client: arrival.client.name().into(),
             topic: arrival.topic.to_owned(),
-            what: arrival.request.map_or_else(|| "no request".to_owned(), |request| what(&request.code)),
+            what: match arrival.request {
+                Some(request) => what(&request.code),
+                None if arrival.is_sealed => "a sealed request".to_owned(),
+                None => "no request".to_owned(),
+            },
             payload: arrival.payload.len(),
             arrived: arrival.arrived,
         }))

@@ -29,6 +29,8 @@ pub struct Resolved {
     pub digest: Option<Digest>,
     /// Whether it is for a program that the gateway has.
     pub is_program: bool,
+    /// Whether it came sealed.
+    pub is_sealed: bool,
 }
 
 /// A message as it came.
@@ -47,8 +49,18 @@ pub fn resolve(
     access: &Access,
 ) -> Result<Resolved, Refusal> {
     let First { asked, pending, waiting, digest, watched } = first;
-    let Asked { client, topic, destination, reply_id, arrived, request, payload, user_properties, .. } =
-        asked;
+    let Asked {
+        client,
+        topic,
+        destination,
+        reply_id,
+        arrived,
+        request,
+        sealed_until,
+        payload,
+        user_properties,
+        ..
+    } = asked;
     let Request { form, id, code, args, env, stdin, limits, .. } = request;
     let is_program = matches!(code, Code::Program(_) | Code::DefaultProgram);
     let found = match destination {
@@ -56,6 +68,10 @@ pub fn resolve(
         None => find(code, digest, &client, services, settings, access),
     };
     let backend = match found {
+        // Differences are logged, of which a sealed request's would show what is in it.
+        Ok(Backend::Native { source, .. }) if sealed_until.is_some() => {
+            Backend::Native { source, compare: false }
+        }
         Ok(backend) => backend,
         Err(error) => return Err(Refusal::of_waiting(pending, error, waiting)),
     };
@@ -71,7 +87,7 @@ pub fn resolve(
         given: Given { args, env, stdin, context: Context { reply_id, request_id: id } },
     };
     let original = Original { topic, payload, user_properties, form };
-    Ok(Resolved { backend, run, original, digest, is_program })
+    Ok(Resolved { backend, run, original, digest, is_program, is_sealed: sealed_until.is_some() })
 }
 
 /// `digest` is that of the module, if the request carries or names one.

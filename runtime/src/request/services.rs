@@ -3,6 +3,7 @@
 use super::answer::RequestDeduplicator;
 use super::journal::RequestJournal;
 use super::observer::Observer;
+use super::open::Opener;
 use super::settings::Settings;
 use crate::auth::access::Access;
 use crate::modules::Modules;
@@ -44,6 +45,8 @@ pub struct Services {
     pub router: Option<Router>,
     /// What is shared with other gateways; `None` where each is a service of its own.
     pub shared: Option<Shared>,
+    /// Opens sealed requests; `None` where several gateways are one service.
+    pub opener: Option<Opener>,
     /// See each request and its answer, in this order.
     pub observers: Vec<Arc<dyn Observer>>,
     /// Where modules are prepared and native programs are waited for.

@@ -121,5 +121,5 @@ pub fn answer(reply_id: &str, stdout: impl Into<Bytes>) -> Outgoing {
         queue_us: 0,
     };
     let address = ReplyAddress { topic: topic::result(reply_id), correlation_data: None, max_payload: None };
-    Outgoing { address, form: AnswerForm::Line, answer }
+    Outgoing { address, form: AnswerForm::Line, answer, seal: None }
 }

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 
 /// The sections of `docs/protocol.md` that are the contract; the others are examples and background.
-const SECTIONS: [&str; 4] = ["Topics and identities", "Request forms", "Answers", "Command lines"];
+const SECTIONS: [&str; 5] =
+    ["Topics and identities", "Request forms", "Answers", "Sealed requests", "Command lines"];
 
 /// In place of a test: nothing shows this sentence yet, or it claims nothing that could be shown.
 const OPEN: &str = "open";

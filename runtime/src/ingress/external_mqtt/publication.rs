@@ -136,7 +136,7 @@ mod tests {
             correlation_data: Some(Bytes::from_static(b"c")),
             max_payload: None,
         };
-        Outgoing { address, form: AnswerForm::Line, answer }.into()
+        Outgoing { address, form: AnswerForm::Line, answer, seal: None }.into()
     }
 
     #[test]

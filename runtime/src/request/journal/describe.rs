@@ -18,6 +18,7 @@ pub fn describe(record: &Record) -> String {
             format!("of `{}` on `{}`, {age} s ago", arrived.client.name(), arrived.topic)
         }),
         kind::OUTCOME => outcome::describe(bytes),
+        kind::SEALED_OUTCOME => outcome::describe_sealed(bytes),
         _ => None,
     };
     let text = text.unwrap_or_default();

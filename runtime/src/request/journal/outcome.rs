@@ -6,16 +6,21 @@ use crate::durability::encoding::{Reader, Writer};
 use crate::durability::kind;
 use crate::durability::moment::Moment;
 use crate::fingerprint::Fingerprint;
+use crate::keys::now_ms;
 use crate::log_sampling::sampled;
 use bytes::Bytes;
 use offload_journal::{RecordId, Refused};
 use offload_protocol::answer::{Answer, Outcome};
 use offload_protocol::error::{ErrorKind, WireError};
 use offload_protocol::request::RequestId;
+use offload_seal::AnswerKey;
 use std::sync::Arc;
 
 /// The version of these bytes. Another one is not read.
 const VERSION: u8 = 1;
+
+/// What is authenticated beside the outcome of a sealed request.
+const SEALED_CONTEXT: &str = "outcome";
 
 impl RequestJournal {
     /// Makes an outcome durable. `then` gets the record that has it, `None`
@@ -26,22 +31,23 @@ impl RequestJournal {
         outcome: Encoded,
         then: impl FnOnce(Result<Option<RecordId>, Lost>) + Send + 'static,
     ) {
-        let Encoded { head, stdout } = outcome;
+        let Encoded { kind, head, stdout } = outcome;
         if is_short(&head, &stdout) {
-            return self.append_outcome(&head, &stdout, then);
+            return self.append_outcome(kind, &head, &stdout, then);
         }
         let journal = self.clone();
-        self.runtime.spawn_blocking(move || journal.append_outcome(&head, &stdout, then));
+        self.runtime.spawn_blocking(move || journal.append_outcome(kind, &head, &stdout, then));
     }
 
     fn append_outcome(
         &self,
+        kind: u8,
         head: &[u8],
         stdout: &[u8],
         then: impl FnOnce(Result<Option<RecordId>, Lost>) + Send + 'static,
     ) {
         let mut batch = self.journal.batch();
-        let id = match self.put(&mut batch, kind::OUTCOME, head, stdout) {
+        let id = match self.put(&mut batch, kind, head, stdout) {
             Ok(id) => id,
             Err(refused) => return then(without_record(&refused)),
         };
@@ -92,12 +98,14 @@ pub struct NewOutcome<'a> {
     pub account: &'a str,
     /// What it says.
     pub answer: &'a Answer,
+    /// Until when it is remembered, in milliseconds since 1970, if the request was sealed.
+    pub sealed_until: Option<u64>,
 }
 
 impl NewOutcome<'_> {
-    /// As bytes.
-    pub fn encode(&self) -> Encoded {
-        let NewOutcome { key, fingerprint, account, answer } = self;
+    /// As bytes; those of a sealed request are sealed with `secret`.
+    pub fn encode(&self, secret: Option<&AnswerKey>) -> Encoded {
+        let NewOutcome { key, fingerprint, account, answer, sealed_until } = self;
         let mut head = Writer::default();
         head.byte(VERSION);
         Moment::now().encode(&mut head);
@@ -105,6 +113,7 @@ impl NewOutcome<'_> {
         match &key.reply_to {
             ReplyTo::Id(id) => head.byte(0).text(id),
             ReplyTo::Connection(client_id) => head.byte(1).text(client_id),
+            ReplyTo::Sealed => head.byte(2),
         };
         head.text(key.id.as_str()).bytes(&fingerprint.0).text(account);
         match &answer.outcome {
@@ -113,12 +122,17 @@ impl NewOutcome<'_> {
         };
         head.number(answer.fuel).number(answer.run_us).number(answer.queue_us).bytes(&answer.stderr);
         head.number(answer.stdout.len() as u64);
-        Encoded { head: head.finish(), stdout: answer.stdout.clone() }
+        let clear = Encoded { kind: kind::OUTCOME, head: head.finish(), stdout: answer.stdout.clone() };
+        match sealed_until.zip(secret) {
+            Some((until, secret)) => clear.sealed(until, secret),
+            None => clear,
+        }
     }
 }
 
 /// An outcome as the journal keeps it.
 pub struct Encoded {
+    kind: u8,
     /// All but stdout, which follows.
     head: Vec<u8>,
     stdout: Bytes,
@@ -129,15 +143,46 @@ impl Encoded {
     pub fn into_bytes(self) -> Bytes {
         [&self.head[..], &self.stdout].concat().into()
     }
+
+    /// Everything but until when it is remembered is sealed. Without random bytes of the system nothing is kept.
+    fn sealed(self, until: u64, secret: &AnswerKey) -> Encoded {
+        let sealed =
+            secret.seal(&[&self.head[..], &self.stdout].concat(), SEALED_CONTEXT).unwrap_or_default();
+        let mut head = Writer::default();
+        head.byte(VERSION).number(until).number(sealed.len() as u64);
+        Encoded { kind: kind::SEALED_OUTCOME, head: head.finish(), stdout: sealed.into() }
+    }
 }
 
 /// Whose outcome a record has, for people.
 pub fn describe(bytes: Bytes) -> Option<String> {
     let (key, moment) = decode_key(&mut Reader::new(bytes))?;
     let age = moment.age(&Moment::now()).as_secs();
-    let (ReplyTo::Id(to) | ReplyTo::Connection(to)) = &key.reply_to;
+    let (ReplyTo::Id(to) | ReplyTo::Connection(to)) = &key.reply_to else { return None };
     let who = key.principal.as_ref().map_or_else(String::new, |principal| format!(" of `{principal}`"));
     Some(format!("of request `{}`{who} answered to `{to}`, {age} s ago", key.id))
+}
+
+/// Of a sealed request's record nothing can be told but until when it counts.
+pub fn describe_sealed(bytes: Bytes) -> Option<String> {
+    let (until, _) = split_sealed(&mut Reader::new(bytes))?;
+    Some(format!("of a sealed request, remembered for {} s more", until.saturating_sub(now_ms()) / 1000))
+}
+
+/// From the whole record of a sealed request: what it says. `None` where it is none of this version and key.
+pub fn decode_sealed(bytes: Bytes, id: RecordId, secret: &AnswerKey) -> Option<Remembered> {
+    let mut reader = Reader::new(bytes);
+    let (until, _) = split_sealed(&mut reader)?;
+    let sealed = reader.rest();
+    let (remembered, _) = decode(secret.open(&sealed, SEALED_CONTEXT).ok()?.into(), id)?;
+    Some(Remembered { sealed_until: Some(until), ..remembered })
+}
+
+fn split_sealed(reader: &mut Reader) -> Option<(u64, u64)> {
+    if reader.byte()? != VERSION {
+        return None;
+    }
+    Some((reader.number()?, reader.number()?))
 }
 
 fn decode_key(reader: &mut Reader) -> Option<(Key, Moment)> {
@@ -149,6 +194,7 @@ fn decode_key(reader: &mut Reader) -> Option<(Key, Moment)> {
     let reply_to = match reader.byte()? {
         0 => ReplyTo::Id(reader.text()?.into()),
         1 => ReplyTo::Connection(reader.text()?.into()),
+        2 => ReplyTo::Sealed,
         _ => return None,
     };
     let id = RequestId::try_from(&*reader.text()?).ok()?;
@@ -182,7 +228,7 @@ pub fn decode(bytes: Bytes, id: RecordId) -> Option<(Remembered, Moment)> {
         run_us,
         queue_us,
     };
-    Some((Remembered { key, fingerprint, account, answer, record: id }, moment))
+    Some((Remembered { key, fingerprint, account, answer, record: id, sealed_until: None }, moment))
 }
 
 #[cfg(test)]
@@ -210,16 +256,46 @@ mod tests {
                 run_us: 2,
                 queue_us: 3,
             };
+            let (account, answer) = ("user anna", &answer);
             let new =
-                NewOutcome { key: &key, fingerprint: &fingerprint, account: "user anna", answer: &answer };
-            let Encoded { head, stdout } = new.encode();
+                NewOutcome { key: &key, fingerprint: &fingerprint, account, answer, sealed_until: None };
+            let Encoded { head, stdout, .. } = new.encode(None);
             let bytes = Bytes::from([&head[..], &stdout].concat());
             let (found, _) = decode(bytes.clone(), RecordId(9)).unwrap();
-            assert_eq!((&found.key, &found.fingerprint, &found.answer), (&key, &fingerprint, &answer));
+            assert_eq!((&found.key, &found.fingerprint, &found.answer), (&key, &fingerprint, answer));
             assert_eq!((&*found.account, found.record), ("user anna", RecordId(9)));
             for end in 0..bytes.len() {
                 assert!(decode(bytes.slice(..end), RecordId(9)).is_none(), "{end}");
             }
         }
+    }
+
+    #[test]
+    fn the_outcome_of_a_sealed_request_is_read_with_its_key_alone() {
+        let key =
+            Key { principal: None, reply_to: ReplyTo::Sealed, id: RequestId::try_from("an-id").unwrap() };
+        let fingerprint = Fingerprinter::new("wasm").finish();
+        let ran = Answer {
+            stdout: "content".into(),
+            stderr: "content".into(),
+            ..Answer::failed(None, WireError::new(ErrorKind::Busy, ""))
+        };
+        let answer = Answer { id: Some(key.id.clone()), outcome: Outcome::Exited(3), ..ran };
+        let (account, secret) = ("user anna", AnswerKey::new(&[7; 32]));
+        let sealed_until = Some(7);
+        let new = NewOutcome { key: &key, fingerprint: &fingerprint, account, answer: &answer, sealed_until };
+        let Encoded { kind, head, stdout } = new.encode(Some(&secret));
+        assert_eq!(kind, kind::SEALED_OUTCOME);
+        let bytes = Bytes::from([&head[..], &stdout].concat());
+        for word in [&b"content"[..], b"an-id", b"anna"] {
+            assert!(!bytes.windows(word.len()).any(|window| window == word));
+        }
+        let found = decode_sealed(bytes.clone(), RecordId(9), &secret).unwrap();
+        assert_eq!((found.key, found.answer, found.sealed_until), (key, answer, Some(7)));
+        assert!(decode_sealed(bytes.clone(), RecordId(9), &AnswerKey::new(&[8; 32])).is_none());
+        for end in 0..bytes.len() {
+            assert!(decode_sealed(bytes.slice(..end), RecordId(9), &secret).is_none(), "{end}");
+        }
+        assert_eq!(describe_sealed(bytes).unwrap(), "of a sealed request, remembered for 0 s more");
     }
 }

@@ -47,6 +47,11 @@ impl Promise {
         Promise { acceptance, origin }
     }
 
+    /// Whether an earlier process has accepted it.
+    pub fn is_recovered(&self) -> bool {
+        matches!(self.origin, Origin::Journal(..))
+    }
+
     /// The room that the request was admitted to, if it was already.
     pub fn take_waiting(&mut self) -> Option<Waiting> {
         match &mut self.origin {

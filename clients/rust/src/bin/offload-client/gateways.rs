@@ -1,6 +1,7 @@
 //! `offload-client gateways`: who is there, by the status documents that gateways have their broker retain.
 
 mod discovery;
+mod sealing_keys;
 mod table;
 
 use std::io::{IsTerminal, Write, stderr, stdout};
@@ -13,6 +14,7 @@ use offload_protocol::topic;
 use tokio::time::{Instant, timeout_at};
 
 use self::discovery::Discovery;
+pub use self::sealing_keys::{GatewayKey, sealing_keys};
 use crate::acknowledgement::{AckPacket, Acknowledgement};
 use crate::connection::ConnectionFlags;
 use crate::failure::Failure;

@@ -15,6 +15,7 @@ mod modules;
 mod progress;
 mod report;
 mod request;
+mod seal;
 mod send;
 mod units;
 

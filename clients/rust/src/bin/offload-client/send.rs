@@ -16,6 +16,7 @@ use crate::interrupt::interrupted;
 use crate::progress::{Notes, shown};
 use crate::report::{print, report, unless_unprintable};
 use crate::request::RequestFlags;
+use crate::seal::{SealFlags, explained};
 use crate::units;
 
 /// Run one program and print what it printed
@@ -47,6 +48,9 @@ pub struct Send {
     list: bool,
 
     #[command(flatten)]
+    seal: SealFlags,
+
+    #[command(flatten)]
     request: RequestFlags,
 }
 
@@ -70,7 +74,7 @@ impl Send {
             // Before connecting: stdin can take its time, and ctrl-c still ends the process by itself.
             let mut request = self.request.request(Some(&self.operand), guest_args)?;
             request.limits.timeout = self.timeout;
-            exchange(options, request)
+            exchange(options, request, &self.seal)
         });
         report(result, as_json)
     }
@@ -94,7 +98,7 @@ fn list_of(files: &Files) -> String {
     list
 }
 
-fn exchange(options: Options, request: Request) -> Result<Answer, Failure> {
+fn exchange(mut options: Options, request: Request, seal: &SealFlags) -> Result<Answer, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -106,9 +110,10 @@ fn exchange(options: Options, request: Request) -> Result<Answer, Failure> {
     runtime.block_on(async {
         let mut client = None;
         let exchange = shown(waiting_for, async |notes| {
-            let client = client.insert(Client::connect(options).await?);
+            seal.apply(&mut options).await?;
+            let client = client.insert(Client::connect(options.clone()).await?);
             tokio::select! {
-                answer = client.send(request) => Ok(answer?),
+                answer = client.send(request) => Ok(explained(answer?, &options)),
                 never = tell_losses(client.lost(), notes) => match never {},
             }
         });

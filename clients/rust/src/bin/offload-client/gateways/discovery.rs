@@ -95,6 +95,14 @@ impl Discovery {
         format!("[{}]", documents.join(","))
     }
 
+    /// The documents of gateways that are there, with the name that each has in its topic.
+    pub fn documents(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.topics.iter().filter_map(|((name, _), topic)| {
+            let status = topic.status.as_ref().filter(|status| !status.is_offline)?;
+            Some((name.as_str(), status.document.as_str()))
+        })
+    }
+
     /// Of what is said on the shared topic only that counts which is news of the gateway that it is about: that it
     /// has gone, or that it is there at all.
     fn statuses(&self) -> impl Iterator<Item = &Status> {

@@ -1,0 +1,265 @@
+//! The gateway's keys, to which requests are sealed: a file of them, the newest first.
+//!
+//! A key that was replaced opens requests for a grace time, so that what is under way, and clients that know no other
+//! yet, lose nothing. Then it is retired: what is sealed to it is refused as if it were unknown.
+
+mod file;
+mod proof;
+
+use crate::auth::reload::{Reload, WatchedFiles};
+use crate::config;
+use arc_swap::ArcSwap;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use offload_protocol::request::{Digest, Rejected};
+use offload_protocol::sealed::SealedRequest;
+use offload_seal::{Opened, SecretKey, Suite};
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+pub use file::{KeysError, list, rotate};
+pub use proof::{MAX_AHEAD, accepted_after};
+
+/// The file's name in the data directory.
+pub const FILE: &str = "sealing-keys";
+
+/// The keys in force.
+pub struct Keys {
+    path: PathBuf,
+    set: ArcSwap<KeySet>,
+}
+
+/// What a file of keys holds.
+pub struct KeySet {
+    /// The newest first.
+    keys: Vec<Key>,
+    grace: Duration,
+}
+
+/// One key of it.
+pub struct Key {
+    /// The key.
+    pub secret: SecretKey,
+    /// When it was made, in seconds since 1970.
+    pub created: u64,
+    /// When another took its place, in seconds since 1970.
+    pub replaced: Option<u64>,
+}
+
+/// A key as the status lists it.
+#[derive(Serialize, Clone)]
+pub struct PublishedKey {
+    suite: &'static str,
+    /// Base64.
+    public: String,
+    fingerprint: String,
+}
+
+/// Where the keys of a gateway with this configuration are.
+pub fn path(config: &config::Config) -> PathBuf {
+    config.keys.path.clone().unwrap_or_else(|| config.data_dir.join(FILE))
+}
+
+impl Keys {
+    /// Reads the keys of this configuration, and makes them first where there are none. Returns whether it has made
+    /// them. This waits for the disk.
+    ///
+    /// # Errors
+    ///
+    /// When they cannot be read or made, or others than their owner may read them.
+    pub fn open(config: &config::Config) -> Result<(Arc<Keys>, bool), KeysError> {
+        let path = path(config);
+        let is_new = file::create(&path)?;
+        let set = KeySet::new(file::read(&path)?, config.keys.grace.duration());
+        tracing::debug!(path = %path.display(), set = %set.fingerprint(), "requests can be sealed");
+        Ok((Arc::new(Keys { path, set: ArcSwap::from_pointee(set) }), is_new))
+    }
+
+    /// Reads the file again. This waits for the disk.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be used: what was read before stays in force.
+    pub fn reload(&self, grace: Duration) -> Result<(), KeysError> {
+        self.set.store(Arc::new(KeySet::new(file::read(&self.path)?, grace)));
+        Ok(())
+    }
+
+    /// Reads the file again whenever it changes, as long as what is returned lives.
+    pub fn watch(self: &Arc<Keys>) -> Reload {
+        let keys = self.clone();
+        WatchedFiles::new([self.path.clone()]).watch(move || keys.reload(keys.set.load().grace))
+    }
+
+    /// The keys in force now.
+    pub fn set(&self) -> Arc<KeySet> {
+        self.set.load_full()
+    }
+}
+
+impl KeySet {
+    fn new(mut keys: Vec<Key>, grace: Duration) -> KeySet {
+        // The suite that every client has first among those of one age.
+        keys.sort_by_key(|key| (std::cmp::Reverse(key.created), key.secret.public().suite()));
+        KeySet { keys, grace }
+    }
+
+    /// Opens a request that was published on `topic` and has arrived then, in milliseconds since 1970.
+    ///
+    /// # Errors
+    ///
+    /// `unauthorized` without the key, `malformed` when it does not open. Neither says more.
+    pub fn open(&self, sealed: &SealedRequest, topic: &str, arrived: u64) -> Result<Opened, Rejected> {
+        let mut keys = self.keys.iter().filter(|key| !self.is_retired(key, arrived));
+        let Some(key) = keys.find(|key| key.secret.public().fingerprint() == sealed.key) else {
+            return Err(SealedRequest::unknown_key(sealed.form));
+        };
+        let unopened = || SealedRequest::unopened(sealed.form);
+        if sealed.suite != key.secret.public().suite().as_str() {
+            return Err(unopened());
+        }
+        key.secret.open(&sealed.encapsulated, &sealed.sealed, topic).map_err(|_| unopened())
+    }
+
+    /// What the status lists: the keys that open, the newest first.
+    pub fn published(&self) -> Vec<PublishedKey> {
+        let now = now_ms();
+        let open = self.keys.iter().filter(|key| !self.is_retired(key, now));
+        open.map(|key| PublishedKey::of(key.secret.public())).collect()
+    }
+
+    /// Names the set: two gateways that have it open the same requests. Whoever joins a group compares it.
+    pub fn fingerprint(&self) -> Digest {
+        let mut prints: Vec<_> = self.keys.iter().map(|key| key.secret.public().fingerprint().0).collect();
+        prints.sort();
+        Digest::of(&prints.concat())
+    }
+
+    fn is_retired(&self, key: &Key, at_ms: u64) -> bool {
+        let until = key.replaced.map(|replaced| replaced.saturating_add(self.grace.as_secs()));
+        until.is_some_and(|until| at_ms / 1000 >= until)
+    }
+}
+
+impl PublishedKey {
+    fn of(key: &offload_seal::PublicKey) -> PublishedKey {
+        PublishedKey {
+            suite: key.suite().as_str(),
+            public: STANDARD.encode(key.as_bytes()),
+            fingerprint: key.fingerprint().to_string(),
+        }
+    }
+}
+
+impl Key {
+    /// One new key of each suite, made now.
+    fn generate() -> Result<Vec<Key>, offload_seal::SealError> {
+        let created = now_ms() / 1000;
+        let key = |suite| Ok(Key { secret: SecretKey::generate(suite)?, created, replaced: None });
+        Suite::ALL.into_iter().map(key).collect()
+    }
+}
+
+/// Milliseconds since 1970, by the clock on the wall.
+pub fn now_ms() -> u64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    now.as_millis().try_into().unwrap_or(u64::MAX)
+}
+
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use offload_protocol::answer::AnswerForm;
+    use offload_protocol::error::ErrorKind;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn config(folder: &Path) -> config::Config {
+        config::Config { data_dir: folder.to_owned(), ..Default::default() }
+    }
+
+    fn sealed(key: &Key) -> SealedRequest {
+        let public = key.secret.public();
+        let sealed = public.seal(b"{}", "localCode/d").unwrap();
+        SealedRequest {
+            form: AnswerForm::Json,
+            sealed: sealed.ciphertext.into(),
+            encapsulated: sealed.encapsulated.into(),
+            key: public.fingerprint(),
+            suite: public.suite().as_str().to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_replaced_key_opens_for_the_grace_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let (keys, is_new) = Keys::open(&config(folder.path())).unwrap();
+        assert!(is_new);
+        let before = keys.set();
+        let rotated = rotate(&path(&config(folder.path()))).unwrap();
+        assert_eq!(rotated.len(), 2);
+        keys.reload(Duration::from_secs(60)).unwrap();
+        let after = keys.set();
+        assert_ne!(before.fingerprint(), after.fingerprint());
+        assert_eq!((before.keys.len(), after.keys.len()), (2, 4));
+        let now = now_ms();
+        for key in before.keys.iter().chain(&after.keys) {
+            let sealed = sealed(key);
+            assert_eq!(after.open(&sealed, "localCode/d", now).unwrap().plaintext, b"{}");
+        }
+        let later = now + 62_000;
+        let kind = |key: &Key| after.open(&sealed(key), "localCode/d", later).err().map(|e| e.error.kind);
+        assert!(before.keys.iter().all(|key| kind(key) == Some(ErrorKind::Unauthorized)));
+        assert!(rotated.iter().all(|key| kind(key).is_none()));
+        assert_eq!(after.published().len(), 4, "what still opens is listed");
+        assert_eq!(after.published()[0].suite, "x25519-sha256-chacha20poly1305");
+        assert_eq!(after.published()[0].fingerprint, rotated[0].secret.public().fingerprint().to_string());
+    }
+
+    #[test]
+    fn each_part_of_a_sealed_request_is_checked() {
+        let folder = tempfile::tempdir().unwrap();
+        let (keys, _) = Keys::open(&config(folder.path())).unwrap();
+        let set = keys.set();
+        let [x25519, x_wing] = &set.keys[..] else { panic!("one a suite") };
+        let good = sealed(x25519);
+        let kind = |sealed: SealedRequest, topic: &str| {
+            set.open(&sealed, topic, now_ms()).err().map(|rejected| rejected.error.kind)
+        };
+        assert_eq!(kind(good.clone(), "localCode/d"), None);
+        assert_eq!(kind(good.clone(), "localCode/e"), Some(ErrorKind::Malformed));
+        let other = SealedRequest { key: Digest::of(b"another"), ..good.clone() };
+        assert_eq!(kind(other, "localCode/d"), Some(ErrorKind::Unauthorized));
+        let other = SealedRequest { key: x_wing.secret.public().fingerprint(), ..good.clone() };
+        assert_eq!(kind(other, "localCode/d"), Some(ErrorKind::Malformed));
+        for suite in ["", "xwing-sha256-chacha20poly1305", "none"] {
+            let other = SealedRequest { suite: suite.to_owned(), ..good.clone() };
+            assert_eq!(kind(other, "localCode/d"), Some(ErrorKind::Malformed));
+        }
+    }
+
+    #[test]
+    fn the_file_is_its_owners_alone_and_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = config(folder.path());
+        let (keys, _) = Keys::open(&config).unwrap();
+        let print = keys.set().fingerprint();
+        let path = path(&config);
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        let (again, is_new) = Keys::open(&config).unwrap();
+        assert_eq!((again.set().fingerprint(), is_new), (print, false));
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(Keys::open(&config).is_err_and(|error| error.to_string().contains("chmod 600")));
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        std::fs::write(&path, "{\"format\":1,\"keys\":[{}]}").unwrap();
+        assert!(Keys::open(&config).is_err());
+        std::fs::write(&path, "{\"format\":2,\"keys\":[]}").unwrap();
+        assert!(keys.reload(Duration::ZERO).is_err());
+        assert_eq!(keys.set().fingerprint(), print, "what was read before stays in force");
+    }
+}

@@ -48,6 +48,10 @@
 /* What the id of a request whose output is streamed may have: it is a level of a topic. */
 #define LEVEL "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-."
 
+/* In front of the id in the Correlation Data of what cancels a request: its answer is none to a later request of this
+ * id. */
+#define CANCELLING "cancel "
+
 #define DIGEST_TEXT (7 + 64)
 
 /* How deep an answer's maps and lists go that this version does not know. */
@@ -123,6 +127,7 @@ struct text {
 struct received {
     struct text id, status, out, err, kind, message;
     bool has_id, has_error, has_exit_code, has_total;
+    bool is_to_cancel; /* the answer to what has cancelled the request of this id */
     int64_t exit_code;
     uint64_t fuel, run_us, queue_us, offset, total;
 };
@@ -436,8 +441,10 @@ static enum offload_kind publish(offload_client *client, struct entry *entry)
     const char *kind = entry->request->program || entry->request->cancel ? "localCode" : "inputCode";
     snprintf(client->topic, sizeof client->topic, "%s/%s", kind, client->reply_id);
     mosquitto_property *properties = NULL;
-    int result = mosquitto_property_add_binary(&properties, MQTT_PROP_CORRELATION_DATA, entry->id,
-                                               (uint16_t)strlen(entry->id));
+    char correlation[sizeof CANCELLING + MAX_ID];
+    snprintf(correlation, sizeof correlation, "%s%s", entry->cancelling ? CANCELLING : "", entry->id);
+    int result = mosquitto_property_add_binary(&properties, MQTT_PROP_CORRELATION_DATA, correlation,
+                                               (uint16_t)strlen(correlation));
     if (result == MOSQ_ERR_SUCCESS)
         result = mosquitto_publish_v5(client->mosquitto, &entry->mid, client->topic, (int)size, client->buffer, 1,
                                       false, properties);
@@ -635,7 +642,7 @@ static bool misses_digest(const struct received *received)
 static bool is_answered(const struct entry *entry, const void *what)
 {
     const struct received *received = what;
-    if (!is(received->id, entry->id))
+    if (!is(received->id, entry->id) || (received->is_to_cancel && !entry->cancelling))
         return false;
     /* A late answer to the digest alone, or to an earlier piece. */
     bool stale = misses_digest(received) && entry->request->module && entry->stage == BY_CODE;
@@ -743,13 +750,16 @@ static void on_message(struct mosquitto *m, void *data, const struct mosquitto_m
     uint16_t size = 0;
     if (!received.has_id &&
         mosquitto_property_read_binary(properties, MQTT_PROP_CORRELATION_DATA, &correlation, &size, false)) {
-        received.id.bytes = correlation;
-        received.id.size = size;
+        size_t skipped = sizeof CANCELLING - 1;
+        received.is_to_cancel = size > skipped && memcmp(correlation, CANCELLING, skipped) == 0;
+        skipped = received.is_to_cancel ? skipped : 0;
+        received.id.bytes = (const unsigned char *)correlation + skipped;
+        received.id.size = size - skipped;
     }
     struct entry *entry = oldest(client, is_answered, &received);
-    if (entry && entry->cancelling && !received.has_id && is(received.kind, "busy"))
+    if (entry && received.is_to_cancel && is(received.kind, "busy"))
         entry = NULL; /* it is cancelled again after a while */
-    if (entry && entry->cancelling && (misses_digest(&received) || (!received.has_id && !received.has_error)))
+    if (entry && entry->cancelling && (misses_digest(&received) || (received.is_to_cancel && !received.has_error)))
         /* It waits and runs no more, or never did. */
         fail(client, entry, OFFLOAD_CANCELLED, "cancelled");
     else if (entry && entry->stage == BY_DIGEST && misses_digest(&received)) {

@@ -49,6 +49,10 @@
 /* What the id of a request whose output is streamed may have: it is a level of a topic. */
 #define LEVEL "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-."
 
+/* In front of the id in the Correlation Data of what cancels a request: its answer is none to a later request of this
+ * id. */
+#define CANCELLING "cancel "
+
 #define DIGEST_TEXT (7 + 64)
 
 /* Room for the fields of a sealed request before what is sealed; the fewest characters of its id; and seconds from 1970
@@ -133,6 +137,7 @@ struct text {
 struct received {
     struct text id, status, out, err, kind, message;
     bool has_id, has_error, has_exit_code, has_total;
+    bool is_to_cancel; /* the answer to what has cancelled the request of this id */
     int64_t exit_code;
     uint64_t fuel, run_us, queue_us, offset, total;
 };
@@ -454,9 +459,11 @@ static enum offload_kind publish(offload_client *client, struct entry *entry)
     const char *kind = entry->request->program || entry->request->cancel ? "localCode" : "inputCode";
     snprintf(client->topic, sizeof client->topic, "%s/%s", kind, client->reply_id);
     mosquitto_property *properties = NULL;
+    char name[sizeof CANCELLING + MAX_ID];
+    snprintf(name, sizeof name, "%s%s", entry->cancelling ? CANCELLING : "", entry->id);
     /* Nobody but the gateway is to know the id of a sealed request. */
-    const void *correlation = entry->is_sealed ? (const void *)&entry->order : entry->id;
-    size_t length = entry->is_sealed ? sizeof entry->order : strlen(entry->id);
+    const void *correlation = entry->is_sealed ? (const void *)&entry->order : name;
+    size_t length = entry->is_sealed ? sizeof entry->order : strlen(name);
     if (entry->is_sealed)
         payload = seal_up(client, entry, &size);
     int result = mosquitto_property_add_binary(&properties, MQTT_PROP_CORRELATION_DATA, correlation, (uint16_t)length);
@@ -657,7 +664,7 @@ static bool misses_digest(const struct received *received)
 static bool is_answered(const struct entry *entry, const void *what)
 {
     const struct received *received = what;
-    if (!is(received->id, entry->id))
+    if (!is(received->id, entry->id) || (received->is_to_cancel && !entry->cancelling))
         return false;
     /* A late answer to the digest alone, or to an earlier piece. */
     bool stale = misses_digest(received) && entry->request->module && entry->stage == BY_CODE;
@@ -768,13 +775,16 @@ static void on_message(struct mosquitto *m, void *data, const struct mosquitto_m
     uint16_t size = 0;
     if (!received.has_id &&
         mosquitto_property_read_binary(properties, MQTT_PROP_CORRELATION_DATA, &correlation, &size, false)) {
-        received.id.bytes = correlation;
-        received.id.size = size;
+        size_t skipped = sizeof CANCELLING - 1;
+        received.is_to_cancel = size > skipped && memcmp(correlation, CANCELLING, skipped) == 0;
+        skipped = received.is_to_cancel ? skipped : 0;
+        received.id.bytes = (const unsigned char *)correlation + skipped;
+        received.id.size = size - skipped;
     }
     struct entry *entry = oldest(client, is_answered, &received);
-    if (entry && entry->cancelling && !received.has_id && is(received.kind, "busy"))
+    if (entry && received.is_to_cancel && is(received.kind, "busy"))
         entry = NULL; /* it is cancelled again after a while */
-    if (entry && entry->cancelling && (misses_digest(&received) || (!received.has_id && !received.has_error)))
+    if (entry && entry->cancelling && (misses_digest(&received) || (received.is_to_cancel && !received.has_error)))
         /* It waits and runs no more, or never did. */
         fail(client, entry, OFFLOAD_CANCELLED, "cancelled");
     else if (entry && entry->stage == BY_DIGEST && misses_digest(&received)) {

@@ -44,20 +44,25 @@ async fn a_task_in_python() -> Result<()> {
         from offload_client import AsyncGateway, Cancelled, NotFound\n\
         async def main():\n    \
             async with AsyncGateway(sys.argv[1]) as gateway:\n        \
-                task = asyncio.create_task(gateway.offload(sys.argv[2], [sys.argv[3]], id='task'))\n        \
+                task = asyncio.create_task(gateway.run('sleep', [sys.argv[2]], id='task'))\n        \
                 await asyncio.wait([task], timeout=0)\n        \
                 try: await gateway.run('none')\n        \
                 except NotFound: task.cancel()\n        \
                 print((await gateway.run('add', ['5', '7'])).text, end='')\n        \
-                try: await gateway.offload(sys.argv[2], [sys.argv[3]], id='task')\n        \
+                try: await gateway.run('sleep', [sys.argv[2]], id='task')\n        \
                 except Cancelled: print('cancelled')\n        \
                 try: await gateway.cancel('task')\n        \
                 except NotFound: print('not there')\n\
         asyncio.run(main())\n";
-    let deployment = Deployment::embedded(ONE_GUEST).await?;
+    let mut configuration = ONE_GUEST.to_owned();
+    for name in ["add", "sleep"] {
+        let file = built::guest(name)?;
+        configuration += &format!("[[program]]\nname = \"{name}\"\nfile = {file:?}\n");
+    }
+    let deployment = Deployment::embedded(&configuration).await?;
     let mut command = Command::new(built::python()?);
     command.current_dir(folder("python/pyproject.toml")?).args(["-B", "-c", script]);
-    command.arg(format!("mqtt://{}", deployment.address())).arg(sleep()?).arg(FOR_EVER).kill_on_drop(true);
+    command.arg(format!("mqtt://{}", deployment.address())).arg(FOR_EVER).kill_on_drop(true);
     let output = timeout(PATIENCE, command.output()).await.context("it does not end")??;
     assert_eq!(String::from_utf8_lossy(&output.stdout), "12\ncancelled\nnot there\n", "{output:?}");
     Ok(())

@@ -328,7 +328,7 @@ void OffloadGateway::judge() {
     return;
   }
   int8_t error = answer_.error();
-  if (cancelling_ && answer_.hasNoId() && (!error || error == OFFLOAD_NOT_FOUND)) {
+  if (question_.cancels && answer_.hasNoId() && (!error || error == OFFLOAD_NOT_FOUND)) {
     /* To the cancelling itself. Where nothing of this id waits or runs, its own answer was lost, if there was one. */
     cancelled();
     return;

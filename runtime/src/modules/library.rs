@@ -462,6 +462,60 @@ mod tests {
         assert!(has(&library, &client(None), 1) && has(&library, &client(Some("other")), 1));
     }
 
+    /// Nobody lists and removes what all have.
+    #[tokio::test]
+    async fn shared_modules_are_neither_listed_nor_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        let library = Library::open(directory.path().into(), config(true, 4)).unwrap();
+        let one = client(Some("one"));
+        keep(&library, &one, 1).await;
+        assert!(library.list(&one).await.is_empty());
+        assert!(!library.remove(&one, module(1).0, true).await.unwrap() && has(&library, &one, 1));
+    }
+
+    #[tokio::test]
+    async fn what_is_removed_is_there_for_whoever_waits_for_it_and_then_no_more() {
+        let directory = tempfile::tempdir().unwrap();
+        let library = Library::open(directory.path().into(), config(false, 4)).unwrap();
+        let (one, other) = (client(Some("one")), client(Some("other")));
+        let (digest, bytes) = module(1);
+        let stored = library.keep(&one, digest, bytes.clone(), true).await.unwrap();
+        assert_eq!(library.list(&one).await, [stored]);
+        keep(&library, &other, 1).await;
+        assert!(library.pin(&client(None), &digest).is_none());
+        let pin = library.pin(&one, &digest).unwrap();
+        assert!(library.remove(&one, digest, true).await.unwrap());
+        assert!(library.list(&one).await.is_empty() && library.pin(&one, &digest).is_none());
+        assert!(!library.remove(&one, digest, true).await.unwrap(), "it is removed once");
+        assert!(library.remove(&other, digest, false).await.unwrap());
+        assert_eq!(library.load(&digest).await, Some(bytes));
+        drop(pin);
+        let cleared = async {
+            while files(directory.path()) != (0, 0) {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(LONG, cleared).await.unwrap();
+        assert_eq!(Library::open(directory.path().into(), config(false, 4)).unwrap().list(&one).await, []);
+    }
+
+    #[tokio::test]
+    async fn a_restart_knows_when_modules_were_used() {
+        let directory = tempfile::tempdir().unwrap();
+        let one = client(Some("one"));
+        let library = Library::open(directory.path().into(), config(false, 4)).unwrap();
+        for n in [1, 2] {
+            keep(&library, &one, n).await;
+        }
+        let since = SystemTime::now();
+        assert!(has(&library, &one, 1));
+        library.note_uses(since).await;
+        let listed = library.list(&one).await;
+        let again = Library::open(directory.path().into(), config(false, 4)).unwrap();
+        assert_eq!(again.list(&one).await[0], listed[0]);
+        assert_eq!(listed[0].digest, module(1).0);
+    }
+
     #[tokio::test]
     async fn a_quota_evicts_its_owners_modules_and_nobody_elses() {
         let directory = tempfile::tempdir().unwrap();

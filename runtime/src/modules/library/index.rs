@@ -241,3 +241,101 @@ impl Index {
         Some(Gone { owner, digest, is_last })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    const BYTES: u64 = 100;
+    const CHARGE: u64 = BYTES + ENTRY_COST;
+
+    fn owner(n: u8) -> Owner {
+        Owner(Digest([n; 32]))
+    }
+
+    fn module(n: u8) -> Digest {
+        Digest([n; 32])
+    }
+
+    fn at(seconds: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    /// Keeps a module, and returns which modules have gone for it.
+    fn keep(index: &mut Index, who: u8, n: u8, seconds: u64) -> Result<Vec<Digest>, NotKept> {
+        let mut gone = Vec::new();
+        index.make_room(owner(who), module(n), BYTES, &mut gone)?;
+        index.insert(owner(who), module(n), BYTES, at(seconds));
+        Ok(gone.into_iter().map(|gone| gone.digest).collect())
+    }
+
+    fn listed(index: &Index, who: u8) -> Vec<(Digest, u64)> {
+        index.list(owner(who)).into_iter().map(|module| (module.digest, module.last_used)).collect()
+    }
+
+    #[test]
+    fn a_list_has_what_was_used_last_first() {
+        let mut index = Index::new(3 * CHARGE, 10 * CHARGE);
+        for n in [1, 2, 3] {
+            assert!(keep(&mut index, 1, n, n.into()).unwrap().is_empty());
+        }
+        assert!(index.touch(owner(1), module(1), at(4)) && !index.touch(owner(2), module(1), at(4)));
+        assert_eq!(listed(&index, 1), [(module(1), 4000), (module(3), 3000), (module(2), 2000)]);
+        assert!(listed(&index, 2).is_empty());
+        let used: Vec<Digest> = index.used_since(at(3)).into_iter().map(|(_, digest, _)| digest).collect();
+        assert_eq!(used, [module(1), module(3)]);
+        assert_eq!(keep(&mut index, 1, 4, 5).unwrap(), [module(2)], "the quota holds three");
+    }
+
+    #[test]
+    fn what_a_request_waits_for_goes_last_and_is_charged_until_then() {
+        let mut index = Index::new(2 * CHARGE, 10 * CHARGE);
+        keep(&mut index, 1, 1, 1).unwrap();
+        keep(&mut index, 2, 1, 1).unwrap();
+        assert!(index.pin(owner(1), module(1)) && index.pin(owner(1), module(1)));
+        assert!(index.remove(owner(1), module(1)).is_empty());
+        assert!(!index.has(owner(1), module(1)) && listed(&index, 1).is_empty());
+        assert!(!index.touch(owner(1), module(1), at(2)), "nobody names it any more");
+        keep(&mut index, 1, 2, 2).unwrap();
+        assert_eq!(
+            keep(&mut index, 1, 3, 3).unwrap(),
+            [module(2)],
+            "what is pinned is neither free nor evicted"
+        );
+        assert!(index.pin(owner(1), module(3)));
+        assert!(matches!(keep(&mut index, 1, 4, 4), Err(NotKept::NoRoom)));
+        assert!(!index.unpin(owner(1), module(1)) && index.clear(owner(1), module(1)).is_empty());
+        assert!(index.unpin(owner(1), module(1)));
+        let [Gone { is_last: false, .. }] = index.clear(owner(1), module(1))[..] else {
+            panic!("another has it")
+        };
+        assert!(keep(&mut index, 1, 4, 5).unwrap().is_empty());
+        assert!(index.has(owner(2), module(1)) && index.is_stored(&module(1)));
+        assert!(index.remove(owner(2), module(1))[0].is_last && !index.is_stored(&module(1)));
+    }
+
+    #[test]
+    fn what_is_kept_again_while_a_request_waits_for_it_stays() {
+        let mut index = Index::new(CHARGE, 10 * CHARGE);
+        keep(&mut index, 1, 1, 1).unwrap();
+        index.pin(owner(1), module(1));
+        index.remove(owner(1), module(1));
+        assert!(keep(&mut index, 1, 1, 2).unwrap().is_empty());
+        assert!(!index.unpin(owner(1), module(1)) && index.clear(owner(1), module(1)).is_empty());
+        assert_eq!(listed(&index, 1), [(module(1), 2000)]);
+        assert_eq!(keep(&mut index, 1, 2, 3).unwrap(), [module(1)], "it was charged once");
+    }
+
+    #[test]
+    fn what_can_never_fit_evicts_nothing() {
+        let mut index = Index::new(2 * CHARGE, 10 * CHARGE);
+        keep(&mut index, 1, 1, 1).unwrap();
+        let mut gone = Vec::new();
+        let refused = index.make_room(owner(1), module(2), 2 * CHARGE, &mut gone);
+        let most = 2 * CHARGE - ENTRY_COST;
+        assert!(
+            matches!(refused, Err(NotKept::TooLarge { most: told, .. }) if told == most) && gone.is_empty()
+        );
+    }
+}

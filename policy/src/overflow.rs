@@ -1,5 +1,5 @@
-//! Whether a request is handed on to another gateway, and to which: sender-initiated load sharing by a threshold, to the
-//! least loaded of those that are known (D. L. Eager, E. D. Lazowska and J. Zahorjan, "Adaptive Load Sharing in
+//! Whether a request is handed on to another gateway, and to which: sender-initiated load sharing by a threshold, to
+//! the least loaded of those that are known (D. L. Eager, E. D. Lazowska and J. Zahorjan, "Adaptive Load Sharing in
 //! Homogeneous Distributed Systems", IEEE Transactions on Software Engineering 12(5), 1986).
 
 /// Requests that wait for each worker beyond which a gateway hands on: enough that its workers do not fall idle.

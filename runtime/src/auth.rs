@@ -42,8 +42,8 @@ pub enum AuthError {
 }
 
 impl Auth {
-    /// As `config` says, at this site; the password file and the certificates are watched until the returned [`Reload`] is
-    /// dropped. Call it within a tokio runtime.
+    /// As `config` says, at this site; the password file and the certificates are watched until the returned [`Reload`]
+    /// is dropped. Call it within a tokio runtime.
     ///
     /// # Errors
     ///

@@ -1,4 +1,5 @@
-//! The gateway's site, as rules need to know it: the gate that it is, and whether all of its network is on this machine.
+//! The gateway's site, as rules need to know it: the gate that it is, and whether all of its network is on this
+//! machine.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

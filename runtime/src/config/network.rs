@@ -17,8 +17,8 @@ table! {
     pub struct Network {
         /// The site's name for the others: 1 to 64 letters, digits, `_` and `-`. With TLS the common name of `cert`.
         pub gate: String = String::new();
-        /// The master, mqtt:// on loopback and mqtts:// elsewhere; of several each is joined, and those behind the first
-        /// are used where the ones before them are away.
+        /// The master, mqtt:// on loopback and mqtts:// elsewhere; of several each is joined, and those behind the
+        /// first are used where the ones before them are away.
         pub master: Masters = Masters(Vec::new());
         /// CA certificates, in PEM, that verify the masters. Default: those that the system trusts.
         pub cafile: Option<PathBuf> = None;
@@ -32,14 +32,14 @@ table! {
         pub buffer_bytes: ByteSize = ByteSize::mib(64), in ByteSize::kib(64)..=ByteSize::gib(64);
         /// How long a request waits for a site that is away, until it is answered `unreachable`.
         pub buffer_age: TimeSpan = TimeSpan::secs(30), in TimeSpan::millis(100)..=TimeSpan::secs(86_400);
-        /// Gates that requests are handed on to while this gateway is saturated and they are less busy; they need rules for
-        /// "<this gate>/<principal>". What they refuse runs here.
+        /// Gates that requests are handed on to while this gateway is saturated and they are less busy; they need rules
+        /// for "<this gate>/<principal>". What they refuse runs here.
         pub overflow: Vec<String> = Vec::new();
         /// Whether requests that bring code are handed on too, and not only those for programs.
         pub overflow_code: bool = false;
         /// Idle time after which a master is probed, in whole seconds. It takes a gateway for lost after one and a half
         /// times as long.
-        pub keep_alive: TimeSpan = TimeSpan::secs(5), in TimeSpan::secs(1)..=TimeSpan::secs(3_600);
+        pub keep_alive: TimeSpan = TimeSpan::secs(5), in TimeSpan::secs(5)..=TimeSpan::secs(3_600);
         /// Longest wait between two attempts to connect to a master.
         pub reconnect_max: TimeSpan = TimeSpan::secs(2), in TimeSpan::millis(100)..=TimeSpan::secs(3_600);
     }

@@ -190,8 +190,8 @@ impl Router {
         tell(refused);
     }
 
-    /// The gate to hand a request on to that has come through these, if this gateway is saturated and the rule names one
-    /// that is less busy.
+    /// The gate to hand a request on to that has come through these, if this gateway is saturated and the rule names
+    /// one that is less busy.
     pub fn overflow(&self, path: &[&str]) -> Option<Arc<str>> {
         let shared = &self.0;
         if shared.overflow.is_empty() || path.len() >= usize::from(MAX_HOPS) {
@@ -306,8 +306,8 @@ impl Routing {
         }
     }
 
-    /// Sends an answer to this gate, by the link by which it has asked if that is there. Where the gate is away, it asks
-    /// again when it is back.
+    /// Sends an answer to this gate, by the link by which it has asked if that is there. Where the gate is away, it
+    /// asks again when it is back.
     fn send_answer(&self, gate: &str, link: usize, answer: Bytes) {
         let way_back = self.masters[link].sender.as_ref();
         let other = || self.link_to(gate).and_then(|(_, link)| link.sender.as_ref());

@@ -24,6 +24,11 @@ pub const ALLOWED: &[AllowedCircle] = &[
         reason: "the handle and the task of one client",
     },
     AllowedCircle {
+        folder: "runtime/src",
+        modules: &["network::link", "network::router"],
+        reason: "the router and the connections that it is made of, which bring what it routes",
+    },
+    AllowedCircle {
         folder: "broker/src",
         modules: &["application", "broker"],
         reason: "the broker calls the application's hooks, and hands itself to them",

@@ -3,14 +3,15 @@
 
 use std::path::Path;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use offload_tests::answer::refused;
 use offload_tests::deployment::Deployment;
-use offload_tests::device::{Device, Version};
+use offload_tests::device::{Device, Message, Version};
 use offload_tests::gateway::Gateway;
-use offload_tests::{envelope, guest, on_each_broker};
+use offload_tests::{PATIENCE, envelope, guest, on_each_broker};
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 on_each_broker! {
     what_runs_is_ended_and_stays_cancelled,
@@ -101,6 +102,9 @@ async fn what_runs_is_ended_and_stays_cancelled(deployment: Deployment) -> Resul
 /// The only slot is taken, and the second one waits; when both are gone a third one runs.
 async fn what_is_queued_never_starts(deployment: Deployment) -> Result<()> {
     let mut device = deployment.device(Version::V5, "queue").await?;
+    // The module is compiled first, so that the others go into the queue in their order.
+    let first = json!({ "module": envelope::bytes(guest::module("sleep")?), "args": ["0"] });
+    ensure!(envelope::ask(&mut device, "inputCode/queue", first).await?["status"] == "ok");
     device.publish("inputCode/queue", sleeping("runs")?.to_string()).await?;
     device.publish("inputCode/queue", sleeping("waits")?.to_string()).await?;
     device.publish("localCode/queue", cancelling("waits")).await?;
@@ -195,10 +199,22 @@ fn processes(words: &str) -> Result<usize> {
     Ok(number)
 }
 
+/// Until there is a process with this in its command line, or none.
+async fn wait_for(words: &str, is_there: bool) -> Result<()> {
+    let waiting = async {
+        while (processes(words)? > 0) != is_there {
+            tokio::task::yield_now().await;
+        }
+        Ok(())
+    };
+    timeout(PATIENCE, waiting).await.with_context(|| format!("a process with {words}: {}", !is_there))?
+}
+
 /// A build, and a program, that never end.
 async fn native_builds_and_runs_are_killed(deployment: Deployment) -> Result<()> {
     let mut device = deployment.device(Version::V5, "native").await?;
-    let (build, run) = ("build-to-cancel-4711", "run-to-cancel-4711");
+    let port = deployment.address().port();
+    let (build, run) = (format!("build-to-cancel-{port}"), format!("run-to-cancel-{port}"));
     let builds = json!({
         "id": "builds",
         "files": { "a.c": envelope::bytes("int main(void) { return 0; }") },
@@ -208,17 +224,13 @@ async fn native_builds_and_runs_are_killed(deployment: Deployment) -> Result<()>
     let runs = json!({
         "id": "runs", "source": source, "name": "p", "makefile": "gcc <name>.c -o <name>", "args": [run],
     });
-    for (id, request, words) in [("builds", builds, build), ("runs", runs, run)] {
+    for (id, request, words) in [("builds", builds, &build), ("runs", runs, &run)] {
         device.publish("inputCode/native", request.to_string()).await?;
-        while processes(words)? == 0 {
-            ensure!(device.message_there().is_none(), "{id} has ended by itself");
-            tokio::task::yield_now().await;
-        }
+        wait_for(words, true).await?;
+        ensure!(device.message_there().is_none(), "{id} has ended by itself");
         device.publish("localCode/native", cancelling(id)).await?;
         ensure_cancelled(&answers(&mut device, 2).await?[0], id)?;
-        while processes(words)? > 0 {
-            tokio::task::yield_now().await;
-        }
+        wait_for(words, false).await?;
     }
     Ok(())
 }
@@ -242,18 +254,25 @@ async fn source_as_wasm_is_cancelled_too(deployment: Deployment) -> Result<()> {
 /// its answer, and the gateway answers others afterwards.
 async fn cancels_and_requests_may_come_in_any_number(deployment: Deployment) -> Result<()> {
     const NOTHING: usize = 10_000;
+    const IN_FLIGHT: usize = 100;
     const ROUNDS: usize = 100;
+    let not_found = |message: &Message| -> Result<()> {
+        let answer = envelope::read(message)?;
+        ensure!(envelope::error_kind(&answer) == "not-found", "{answer}");
+        Ok(())
+    };
     let mut device = deployment.device(Version::V311, "storm").await?;
     let mut answered = 0;
     for number in 0..NOTHING {
         device.publish("localCode/storm", cancelling(&format!("n{number}"))).await?;
-        while let Some(message) = device.message_there() {
-            ensure!(envelope::error_kind(&envelope::read(&message)?) == "not-found", "{}", message.text());
+        // No broker holds more for a device than it likes.
+        while number - answered >= IN_FLIGHT {
+            not_found(&device.message().await?)?;
             answered += 1;
         }
     }
     while answered < NOTHING {
-        device.message().await?;
+        not_found(&device.message().await?)?;
         answered += 1;
     }
     let module = envelope::bytes(guest::module("sleep")?);

@@ -1,5 +1,5 @@
-//! A request with an `id` can be cancelled: it never starts, or is ended; all that waited for it hear of it, and it stays
-//! cancelled.
+//! A request with an `id` can be cancelled: it never starts, or is ended; all that waited for it hear of it, and it
+//! stays cancelled.
 
 use std::path::Path;
 
@@ -260,8 +260,8 @@ async fn source_as_wasm_is_cancelled_too(deployment: Deployment) -> Result<()> {
     Ok(())
 }
 
-/// Ten thousand that find nothing, and a storm of requests, repetitions and cancels of the same few ids: each delivery has
-/// its answer, and the gateway answers others afterwards.
+/// Ten thousand that find nothing, and a storm of requests, repetitions and cancels of the same few ids: each delivery
+/// has its answer, and the gateway answers others afterwards.
 async fn cancels_and_requests_may_come_in_any_number(deployment: Deployment) -> Result<()> {
     const NOTHING: usize = 10_000;
     const IN_FLIGHT: usize = 100;
@@ -305,8 +305,8 @@ async fn cancels_and_requests_may_come_in_any_number(deployment: Deployment) -> 
     Ok(())
 }
 
-/// A request that the gateway has kept through a crash can be cancelled by the next one, as soon as it answers; and what
-/// was answered `ok` outlives another crash.
+/// A request that the gateway has kept through a crash can be cancelled by the next one, as soon as it answers; and
+/// what was answered `ok` outlives another crash.
 #[tokio::test]
 async fn a_request_can_be_cancelled_after_a_crash_and_stays_cancelled() -> Result<()> {
     let on_any_port = ["--listen", "127.0.0.1:0"];

@@ -237,8 +237,8 @@ impl<W> Deduplicator<W> {
         self.unlock_and_tell(state, forgotten);
     }
 
-    /// A request with a name comes in. `waiter` is kept if it has to wait, and otherwise given back. The first one is told
-    /// by `cancellation` that it is cancelled; without it, it cannot be.
+    /// A request with a name comes in. `waiter` is kept if it has to wait, and otherwise given back. The first one is
+    /// told by `cancellation` that it is cancelled; without it, it cannot be.
     pub fn begin(
         &self,
         key: &Key,

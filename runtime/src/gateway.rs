@@ -457,7 +457,8 @@ impl Gateway {
 /// The gateway's site. The network is on this machine where the gateway and all masters are.
 fn site(config: &Config, is_local: bool) -> Site {
     let network = config.network.as_ref();
-    let masters_are_local = network.is_none_or(|network| network.master.0.iter().all(|url| !url.tls));
+    let masters_are_local =
+        network.is_none_or(|network| network.master.0.iter().all(|url| !url.scheme.is_tls()));
     Site::new(network.map(|network| network.gate.clone()), is_local && masters_are_local)
 }
 

@@ -85,6 +85,8 @@ pub enum Content {
     Sent(Bytes),
     /// They came before. They are kept while a request waits for them, also where their owner removes them.
     Kept(Pin),
+    /// Another gateway has them for this client, or none.
+    Elsewhere,
 }
 
 /// What it takes to answer requests for a module before it is optimized.
@@ -292,11 +294,12 @@ impl Modules {
     ) -> Cached<Arc<Artifact>> {
         let sent = match (&content, self.shared.get()) {
             (Content::Sent(module), _) => Some(module.clone()),
-            (Content::Kept(_), Some(shared)) if !self.has(client, &digest) => {
+            (Content::Elsewhere, Some(shared)) => {
                 let fetched = shared.fetch(self.library.owner(client), digest).await;
                 Some(fetched.ok_or_else(|| not_found(&digest))?)
             }
             (Content::Kept(_), _) => None,
+            (Content::Elsewhere, None) => return Err(not_found(&digest)),
         };
         let artifact = self.compile(client, digest, sent.clone(), Tier::Baseline).await?;
         let Some(module) = sent else { return Ok(artifact) };

@@ -79,7 +79,7 @@ async fn ask(command: &Routers, network: &Network, url: &BrokerUrl) -> anyhow::R
     let files =
         TlsFiles { ca: command.cafile.clone().or(of_network.ca), identity: identity.or(of_network.identity) };
     let (sender, mut connection) = offload_mqtt::open(ConnectionOptions {
-        tls: url.tls.then(|| files.client_config()).transpose()?,
+        tls: url.scheme.is_tls().then(|| files.client_config()).transpose()?,
         credentials: command.username.clone().zip(command.pw.clone()),
         ..ConnectionOptions::new(&url.address.host, url.address.port, "")
     });

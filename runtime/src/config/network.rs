@@ -72,7 +72,7 @@ impl Network {
             let refusal = Refusal::new("network.master", "the master is missing");
             refusals.push(refusal.accepting(Masters::FORM));
         }
-        for url in self.master.0.iter().filter(|url| !url.tls && !is_loopback(&url.address)) {
+        for url in self.master.0.iter().filter(|url| !url.scheme.is_tls() && !is_loopback(&url.address)) {
             let problem = format!("{url} is not on loopback, and not by TLS");
             let refusal = Refusal::new("network.master", problem);
             refusals
@@ -82,7 +82,7 @@ impl Network {
             let refusal = Refusal::new("network.overflow", format!("{gate:?} is no gate's name"));
             refusals.push(refusal.accepting("1 to 64 letters, digits, `_` and `-`"));
         }
-        let by_tls = self.master.0.iter().any(|url| url.tls);
+        let by_tls = self.master.0.iter().any(|url| url.scheme.is_tls());
         if self.cert.is_some() != self.key.is_some() || (by_tls && self.cert.is_none()) {
             let missing = if self.cert.is_none() { "network.cert" } else { "network.key" };
             let refusal = Refusal::new(missing, "the file is missing").beside("network.master");

@@ -244,10 +244,6 @@ impl Library {
         };
         let _ = tokio::task::spawn_blocking(note).await;
     }
-
-    fn owner(&self, client: &Client) -> Owner {
-        Owner::of(client, self.0.config.shared)
-    }
 }
 
 impl Drop for Pin {

@@ -55,13 +55,13 @@ impl Link {
     ///
     /// When the files for TLS cannot be used.
     pub fn of(network: &config::Network, join: &Join) -> Result<Vec<Link>, NetworkError> {
-        let tls = network.master.0.iter().any(|url| url.tls);
+        let tls = network.master.0.iter().any(|url| url.scheme.is_tls());
         let tls = tls.then(|| network.tls().client_config()).transpose()?;
         let link = |(index, url): (usize, &config::BrokerUrl)| Link {
             index,
             url: url.to_string(),
             options: ConnectionOptions {
-                tls: tls.clone().filter(|_| url.tls),
+                tls: tls.clone().filter(|_| url.scheme.is_tls()),
                 keep_alive: network.keep_alive.into(),
                 connect_timeout: CONNECT_TIMEOUT,
                 write_timeout: Some(WRITE_TIMEOUT),

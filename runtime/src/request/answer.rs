@@ -333,8 +333,8 @@ impl Registered {
                 journal.remove(record);
                 repetition.answer(answer);
             }
-            Ok(None) => repetition.refuse(unrecorded_error()),
-            Err(Lost) => repetition.refuse(stopping_error()),
+            Ok(None) => repetition.refuse(unrecorded_error()).answer(),
+            Err(Lost) => repetition.refuse(stopping_error()).answer(),
         });
     }
 
@@ -361,12 +361,6 @@ impl Drop for Registered {
 }
 
 impl Repetition {
-    fn refuse(self, error: WireError) {
-        let Repetition { pending, waiting } = self;
-        pending.fail(error);
-        drop(waiting);
-    }
-
     /// With the answer of the request that it repeats.
     pub fn answer(self, answer: Answer) {
         let Repetition { pending, waiting } = self;

@@ -53,8 +53,9 @@ pub async fn claim(
 /// What a request is called among the gateways.
 fn name(key: &Key) -> SharedName {
     let (kind, reply_to) = match &key.reply_to {
-        ReplyTo::Id(id) => ("id", id),
-        ReplyTo::Connection(client_id) => ("connection", client_id),
+        ReplyTo::Id(id) => ("id", &**id),
+        ReplyTo::Connection(client_id) => ("connection", &**client_id),
+        ReplyTo::Sealed => ("sealed", ""),
     };
     let principal = key.principal.iter().map(|principal| principal.as_bytes());
     let name = Fingerprinter::new("shared outcome").list(principal).part(kind.as_bytes());

@@ -83,7 +83,7 @@ impl Pipeline {
         let Some(addressed) = address(delivery, origin, &settings.answers, &services.site, arrived) else {
             return Ok(());
         };
-        let decoded = decode(addressed, &settings.bounds, services.opener.as_ref(), &services.observers)?;
+        let decoded = decode(addressed, &settings.bounds, services.opener.as_deref(), &services.observers)?;
         let authorized = authorize(decoded, &access, &settings.programs)?;
         let accepted = admit(authorized, &self.admission)?.accept();
         let identified = identify(accepted, &settings.programs, services.suspects.as_ref());

@@ -93,7 +93,8 @@ fn poison(resolved: &Resolved, suspects: &Arc<Suspects>) -> Option<Poison> {
             [Tier::Optimized, Tier::Baseline].map(|tier| suspects.watch_load(digest, tier)).into()
         }
         Backend::Wasm(Module::Ready(_) | Module::Unbuilt(_)) => Vec::new(),
-        Backend::Modules(Operation::List | Operation::Remove(_)) | Backend::Native { .. } => return None,
+        Backend::Modules(Operation::List | Operation::Remove(_)) => return None,
+        Backend::Native { .. } | Backend::Remote { .. } => return None,
     };
     let run = resolved.run.watched.as_ref().map(|watched| suspects.watch(*watched.fingerprint()));
     let executions: Vec<Watched> = run.into_iter().chain(loads).collect();

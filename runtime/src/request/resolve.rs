@@ -123,7 +123,7 @@ fn find(
             if !modules.has(client, &digest) {
                 // Another gateway may have it.
                 return match modules.are_shared() {
-                    true => Ok(Backend::Wasm(Module::Unprepared(digest, None))),
+                    true => Ok(Backend::Wasm(Module::Unprepared(digest, Content::Elsewhere))),
                     false => Err(modules::not_found(&digest)),
                 };
             }

@@ -46,7 +46,7 @@ pub struct Services {
     /// What is shared with other gateways; `None` where each is a service of its own.
     pub shared: Option<Shared>,
     /// Opens sealed requests; `None` where several gateways are one service.
-    pub opener: Option<Opener>,
+    pub opener: Option<Arc<Opener>>,
     /// See each request and its answer, in this order.
     pub observers: Vec<Arc<dyn Observer>>,
     /// Where modules are prepared and native programs are waited for.

@@ -126,7 +126,7 @@ async fn a_module_is_stored_and_listed_and_run_and_removed(deployment: Deploymen
 
         for topic in ["localCode/life", "inputCode/life"] {
             let found = modules_in(&ask(&mut device, encoding, topic, &list()).await?)?;
-            assert_eq!(found, [of_store.clone()], "{topic}");
+            assert_eq!(found, std::slice::from_ref(of_store), "{topic}");
             let by_digest = json!({ "digest": digest });
             let ran = ask(&mut device, encoding, topic, &by_digest).await?;
             assert!(envelope::bytes_of(&ran, "stdout")?.starts_with(b"hello"), "{ran}");
@@ -146,7 +146,7 @@ async fn a_module_is_stored_and_listed_and_run_and_removed(deployment: Deploymen
         // What was sent to be run is one as well.
         let ran = json!({ "module": envelope::bytes(&module) });
         assert_eq!(ask(&mut device, encoding, "inputCode/life", &ran).await?["status"], "ok");
-        assert_eq!(listed(&mut device, "localCode/life").await?, [digest.clone()]);
+        assert_eq!(listed(&mut device, "localCode/life").await?, [digest.as_str()]);
         let stdout = json!({ "modules": "remove", "digest": digest, "reply": "stdout" });
         assert_eq!(device.ask("localCode/life", stdout.to_string()).await?.text(), "");
         let stdout = json!({ "modules": "list", "reply": "stdout" });
@@ -241,7 +241,7 @@ async fn what_the_configuration_shares_is_neither_listed_nor_removed(deployment:
         // One's own of the same bytes is; the shared one stays.
         let stored = envelope::ask(&mut device, "inputCode/sharer", store(&module)).await?;
         assert_eq!(stored["status"], "ok", "{stored}");
-        assert_eq!(listed(&mut device, "localCode/sharer").await?, [digest.clone()]);
+        assert_eq!(listed(&mut device, "localCode/sharer").await?, [digest.as_str()]);
         let removed = envelope::ask(&mut device, "localCode/sharer", remove(&digest)).await?;
         assert_eq!(removed["status"], "ok", "{removed}");
         assert_eq!(envelope::ask(&mut device, "localCode/sharer", &run).await?["status"], "ok", "{name}");
@@ -302,7 +302,7 @@ async fn each_principal_has_its_own() -> Result<()> {
         assert_eq!(envelope::ask(berta, "inputCode/berta", store(&module)).await?["status"], "ok");
         assert_eq!(envelope::ask(anna, "localCode/anna", remove(&digest)).await?["status"], "ok");
         assert!(listed(anna, "localCode/anna").await?.is_empty());
-        assert_eq!(listed(berta, "localCode/berta").await?, [digest.clone()]);
+        assert_eq!(listed(berta, "localCode/berta").await?, [digest.as_str()]);
         assert_eq!(envelope::ask(berta, "localCode/berta", &run).await?["status"], "ok");
     }
     Ok(())
@@ -392,7 +392,7 @@ async fn what_is_stored_again_before_it_is_cleared_stays() -> Result<()> {
         let answer = envelope::read(&device.message().await?)?;
         assert_eq!(answer["status"], "ok", "{answer}");
     }
-    assert_eq!(listed(&mut device, "localCode/again").await?, [digest.clone()]);
+    assert_eq!(listed(&mut device, "localCode/again").await?, [digest.as_str()]);
     until_kept(&gateway, &BTreeSet::from([digest.clone()])).await?;
     let run = json!({ "digest": digest, "stdin": envelope::bytes("b\na\n") });
     assert_eq!(envelope::ask(&mut device, "localCode/again", run).await?["status"], "ok");

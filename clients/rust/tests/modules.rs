@@ -202,7 +202,7 @@ async fn the_library_lists_stores_and_removes() {
             }
         };
         let asking = async {
-            assert_eq!(client.modules().await.unwrap(), [module.clone()]);
+            assert_eq!(client.modules().await.unwrap(), std::slice::from_ref(&module));
             assert_eq!(client.store_module(MODULE.into()).await.unwrap(), module);
             client.remove_module(module.digest).await.unwrap();
             let gone = client.remove_module(module.digest).await.unwrap_err();

@@ -15,10 +15,12 @@ fn shipped() -> Vec<PathBuf> {
     paths
 }
 
-/// At most this much virtual time: a minute is enough for each to do something, and none takes longer than seconds.
+/// At most this much virtual time, in which each does something and none takes long: a minute, of a city some seconds.
 fn bounded(path: &Path) -> Scenario {
     let mut scenario = Scenario::load(path).unwrap_or_else(|error| panic!("{error}"));
-    scenario.duration = scenario.duration.min(Time::parse("70s").unwrap().0);
+    let is_large = scenario.devices.iter().map(|group| group.count).sum::<usize>() > 100_000;
+    let most = if is_large { "4s" } else { "70s" };
+    scenario.duration = scenario.duration.min(Time::parse(most).unwrap().0);
     scenario.replicas = 2;
     scenario.warm_up = Some(0);
     scenario

@@ -1,0 +1,90 @@
+"""The same M/M/c queue by simpy and by offload-sim: requests a second of real time, and the mean time in the system.
+
+    pip install simpy
+    cargo build --release -p offload-simulator
+    python3 simulator/beside_simpy.py target/release/offload-sim
+"""
+
+import json
+import pathlib
+import random
+import subprocess
+import sys
+import tempfile
+import time
+
+import simpy
+
+WORKERS = 8
+RATE = 560.0  # requests a second
+SERVICE = 0.01  # seconds, the mean
+SIMPY_REQUESTS = 100_000
+OUR_REQUESTS = 5_000_000
+
+SCENARIO = """
+duration = "{seconds}s"
+replicas = 1
+warm_up = "0s"
+[program.p]
+time = {{ exponential = "{service}us" }}
+[gateway.g]
+workers = {workers}
+slots = 1
+slice = "1h"
+slot_share = 1.0
+account_share = 1.0
+[device.d]
+arrival = {{ poisson = "{rate}/s" }}
+"""
+
+
+def by_simpy(requests):
+    """Seconds of real time, and the mean time in the system."""
+    environment = simpy.Environment()
+    workers = simpy.Resource(environment, WORKERS)
+    generator = random.Random(1)
+    times = []
+
+    def request():
+        made = environment.now
+        with workers.request() as turn:
+            yield turn
+            yield environment.timeout(generator.expovariate(1 / SERVICE))
+        times.append(environment.now - made)
+
+    def devices():
+        for _ in range(requests):
+            yield environment.timeout(generator.expovariate(RATE))
+            environment.process(request())
+
+    environment.process(devices())
+    started = time.perf_counter()
+    environment.run()
+    return time.perf_counter() - started, sum(times) / len(times)
+
+
+def by_offload_sim(program, requests):
+    """Seconds of real time, start included, and the mean time in the system."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder, "mmc.toml")
+        seconds = round(requests / RATE)
+        path.write_text(
+            SCENARIO.format(seconds=seconds, service=round(SERVICE * 1e6), workers=WORKERS, rate=RATE)
+        )
+        started = time.perf_counter()
+        output = subprocess.run([program, "run", path, "--json"], check=True, capture_output=True)
+        took = time.perf_counter() - started
+    return took, json.loads(output.stdout)["devices"][0]["latency_s"]["mean"]["mean"]
+
+
+def main():
+    simpy_took, simpy_mean = by_simpy(SIMPY_REQUESTS)
+    our_took, our_mean = by_offload_sim(sys.argv[1], OUR_REQUESTS)
+    simpy_rate, our_rate = SIMPY_REQUESTS / simpy_took, OUR_REQUESTS / our_took
+    print(f"simpy:       {simpy_rate:>12.0f} requests a second, mean {simpy_mean * 1e3:.2f} ms")
+    print(f"offload-sim: {our_rate:>12.0f} requests a second, mean {our_mean * 1e3:.2f} ms")
+    print(f"{our_rate / simpy_rate:.0f} times as fast")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+//! The command line: a file for each command.
+
+mod compare;
+mod new;
+mod plan;
+mod progress;
+mod run;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// The exit code of a run whose question was answered with no, as `plan` can.
+const NO: u8 = 1;
+
+/// The exit code of a command that could not be carried out.
+const FAILED: u8 = 2;
+
+/// Fleets of devices and gateways in virtual time, on the gateway's own scheduling code.
+#[derive(Debug, Parser)]
+#[command(name = "offload-sim", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(run::Run),
+    New(new::New),
+    Compare(compare::Compare),
+    Plan(plan::Plan),
+}
+
+/// Carries out a command line.
+pub fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Run(run) => run.carry_out(),
+        Command::New(new) => new.carry_out(),
+        Command::Compare(compare) => compare.carry_out(),
+        Command::Plan(plan) => plan.carry_out(),
+    };
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(NO),
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+/// Prints to standard output; whoever has closed it wants no more.
+fn print(text: &str) -> std::io::Result<()> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
+}

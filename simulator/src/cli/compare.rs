@@ -1,0 +1,102 @@
+//! `offload-sim compare`: which of two scenarios is better, and how sure that is.
+
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use super::progress::Progress;
+use super::run::Replication;
+use crate::replicas;
+use crate::report::table::number;
+use crate::report::{Report, table};
+use crate::scenario::Scenario;
+use crate::statistics::Estimate;
+
+/// Simulates two scenarios with the same seeds, and prints the differences of their replicas, in pairs.
+#[derive(Debug, clap::Args)]
+pub struct Compare {
+    /// The one that the other is compared with.
+    #[arg(value_name = "A.toml")]
+    one: PathBuf,
+    /// The other one.
+    #[arg(value_name = "B.toml")]
+    other: PathBuf,
+    #[command(flatten)]
+    replication: Replication,
+    /// Prints a JSON object in place of the table.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What is compared, its name, and how it is written.
+type Measure = (&'static str, fn(&Report) -> f64, fn(Estimate) -> String);
+
+const MEASURES: [Measure; 7] = [
+    ("requests answered ok, a second", |report| report.all().throughput.mean, number),
+    ("part of requests answered ok", |report| report.all().ok(), table::percent),
+    ("mean latency", |report| report.all().mean.mean, table::time),
+    ("p50 of latency", |report| report.all().quantiles[0].mean, table::time),
+    ("p99 of latency", |report| report.all().quantiles[2].mean, table::time),
+    ("p99.9 of latency", |report| report.all().quantiles[3].mean, table::time),
+    ("utilisation of the first gateways", |report| report.gateways[0].utilisation.mean, table::percent),
+];
+
+impl Compare {
+    pub(super) fn carry_out(self) -> anyhow::Result<bool> {
+        let mut one = self.replication.load(&self.one)?;
+        let mut other = self.replication.load(&self.other)?;
+        // The seeds and replicas of the first one are for both, and the longer warm-up.
+        (other.seed, other.replicas) = (one.seed, one.replicas);
+        let warm_up = one.warm_up.max(other.warm_up);
+        (one.warm_up, other.warm_up) = (warm_up, warm_up);
+        let (ones, others) = (reports(&one), reports(&other));
+        let rows = MEASURES.iter().map(|(name, measure, write)| {
+            let (one, other): (Vec<f64>, Vec<f64>) =
+                (ones.iter().map(measure).collect(), others.iter().map(measure).collect());
+            let difference: Vec<f64> = one.iter().zip(&other).map(|(one, other)| other - one).collect();
+            (*name, Estimate::of(&one), Estimate::of(&other), Estimate::of(&difference), *write)
+        });
+        if self.json {
+            let measures: Vec<Value> = rows
+                .map(|(name, one, other, difference, _)| {
+                    let is_sure = !difference.holds(0.0) && difference.half_width.is_some();
+                    json!({ "measure": name, "a": one.json(), "b": other.json(), "difference": difference.json(),
+                        "sure": is_sure })
+                })
+                .collect();
+            let object = json!({ "a": one.name, "b": other.name, "seed": one.seed, "replicas": one.replicas,
+                "measures": measures });
+            super::print(&format!("{object:#}\n"))?;
+            return Ok(true);
+        }
+        let mut text = format!(
+            "A: {}\nB: {}\n{} pairs of replicas with one seed each, seed {}; intervals are of 95 %\n\n",
+            one.name, other.name, one.replicas, one.seed
+        );
+        for (name, one, other, difference, write) in rows {
+            let verdict = match difference.half_width {
+                None => "one pair says nothing of others",
+                Some(_) if difference.mean == 0.0 => "no difference",
+                Some(_) if difference.holds(0.0) => "no difference that is sure",
+                Some(_) if difference.mean > 0.0 => "B has more",
+                Some(_) => "B has less",
+            };
+            text += &format!(
+                "{name:<34} A {:>22}  B {:>22}  B - A {:>22}  {verdict}\n",
+                write(one),
+                write(other),
+                write(difference)
+            );
+        }
+        super::print(&text)?;
+        Ok(true)
+    }
+}
+
+/// A report of each replica.
+fn reports(scenario: &Scenario) -> Vec<Report> {
+    let progress = Progress::new(scenario.replicas, scenario.duration);
+    let observations = replicas::run(scenario, scenario.seed, scenario.replicas, None, &progress);
+    progress.finish(observations.iter().map(|of| of.events).sum());
+    observations.iter().map(|of| Report::new(scenario, scenario.seed, std::slice::from_ref(of))).collect()
+}

@@ -1,0 +1,15 @@
+//! The entities of a world, each as a state machine: time comes in as a parameter, what follows goes out as values.
+
+pub mod broker;
+pub mod device;
+pub mod gateway;
+pub mod link;
+pub mod outcome;
+pub mod request;
+
+pub use broker::Broker;
+pub use device::Device;
+pub use gateway::{Effect, Gateway};
+pub use link::LinkState;
+pub use outcome::Outcome;
+pub use request::{Progress, Request};

@@ -1,0 +1,360 @@
+//! A gateway: the runtime's own [`Dispatcher`], driven as its workers drive it, in virtual time.
+//!
+//! What the runtime adds to the dispatcher is here in its simplest form: who is asked again when something may have
+//! changed, which slices are charged, and which are told to end and go on. `runtime/src/wasm/worker.rs` and
+//! `runtime/src/wasm/scheduler.rs` are the originals.
+
+use offload_policy::{Busy, Dispatcher, DispatcherLimits, GuestId, Load, Next, SliceTime, Submission};
+
+use super::outcome::Outcome;
+use crate::clock::{MILLISECOND, Nanos, from_policy, policy_time};
+
+/// A first slice up to this long is not charged, as in the runtime.
+const FREE_SLICE: Nanos = 2 * MILLISECOND;
+
+/// A slice that goes on for this many slices was told to end, as in the runtime.
+const OVERRUN_SLICES: Nanos = 10;
+
+/// Whom a request is counted for: account, and device.
+pub type Key = (u32, u32);
+
+/// What is to be run for a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Job {
+    /// The request's number in the world.
+    pub request: u32,
+    /// The CPU time that its guest takes, the worker's own included.
+    pub demand: Nanos,
+    /// How long the guest sleeps first.
+    pub sleep: Nanos,
+    /// Whether its slices can be ended.
+    pub yields: bool,
+}
+
+/// What is asked of a gateway.
+#[derive(Clone, Copy, Debug)]
+pub struct Order {
+    /// For whom.
+    pub key: Key,
+    /// What it holds in memory.
+    pub bytes: usize,
+    /// The program's number.
+    pub program: u32,
+    /// When it is not to be started any more.
+    pub deadline: Option<Nanos>,
+    /// What is to be run.
+    pub job: Job,
+}
+
+/// What a gateway does to the world around it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// [`Gateway::slice_ends`] is to be called.
+    SliceEnds {
+        /// The worker's number.
+        worker: u32,
+        /// When.
+        at: Nanos,
+    },
+    /// [`Gateway::wakes`] is to be called.
+    Wakes {
+        /// The worker's number.
+        worker: u32,
+        /// Its guest.
+        guest: u32,
+        /// When.
+        at: Nanos,
+    },
+    /// [`Gateway::looks`] is to be called: something may be overdue.
+    Looks {
+        /// When.
+        at: Nanos,
+    },
+    /// A request is answered.
+    Answers {
+        /// The request's number in the world.
+        request: u32,
+        /// How.
+        outcome: Outcome,
+    },
+}
+
+/// How a gateway is made.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// What its dispatcher shares out.
+    pub limits: DispatcherLimits,
+    /// The longest slice.
+    pub slice: Nanos,
+    /// CPU time of a guest.
+    pub cpu: Nanos,
+    /// Wall-clock time of a guest.
+    pub wall: Nanos,
+}
+
+/// What a gateway has done since its start.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Counters {
+    /// Time in which its workers have run guests, of all together.
+    pub busy: Nanos,
+    /// Slices.
+    pub slices: u64,
+    /// Guests that were started.
+    pub started: u64,
+}
+
+/// One gateway; see the [module](self).
+#[derive(Debug)]
+pub struct Gateway {
+    settings: Settings,
+    dispatcher: Dispatcher<Key, u32, Job>,
+    workers: Vec<Worker>,
+    /// Workers that run no slice.
+    idle: usize,
+    /// When it is to look for what is overdue, if that is scheduled.
+    looks: Option<Nanos>,
+    /// How many times as long everything takes.
+    slowness: f64,
+    counters: Counters,
+}
+
+#[derive(Debug, Default)]
+struct Worker {
+    slice: Option<Slice>,
+    guests: Vec<Option<Guest>>,
+}
+
+/// What a worker runs now.
+#[derive(Clone, Copy, Debug)]
+struct Slice {
+    guest: GuestId,
+    /// CPU time that it takes.
+    length: Nanos,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Guest {
+    job: Job,
+    remaining: Nanos,
+    is_new: bool,
+}
+
+impl Gateway {
+    /// Nothing waits and nothing runs.
+    pub fn new(settings: Settings) -> Self {
+        let workers = settings.limits.workers;
+        Self {
+            dispatcher: Dispatcher::new(settings.limits),
+            workers: std::iter::repeat_with(Worker::default).take(workers).collect(),
+            idle: workers,
+            looks: None,
+            slowness: 1.0,
+            counters: Counters::default(),
+            settings,
+        }
+    }
+
+    /// What it has done.
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// Requests that wait, and guests that hold a slot.
+    pub fn load(&self) -> (usize, usize) {
+        (self.dispatcher.waiting().requests, self.dispatcher.running())
+    }
+
+    /// From now on everything takes so many times as long.
+    pub fn set_slowness(&mut self, factor: f64) {
+        self.slowness = factor;
+    }
+
+    /// A request comes.
+    ///
+    /// # Errors
+    /// When there is no room for it.
+    pub fn request(&mut self, order: Order, now: Nanos, effects: &mut Vec<Effect>) -> Result<(), Busy> {
+        self.dispatcher.admit(&order.key, load(order.bytes), policy_time(now))?;
+        self.submit(order, now, effects);
+        Ok(())
+    }
+
+    /// A request comes again that was taken before a crash: it is not refused.
+    pub fn request_again(&mut self, order: Order, now: Nanos, effects: &mut Vec<Effect>) {
+        self.dispatcher.readmit(&order.key, load(order.bytes), policy_time(now));
+        self.submit(order, now, effects);
+    }
+
+    /// A worker's slice has ended.
+    pub fn slice_ends(&mut self, worker: u32, now: Nanos, effects: &mut Vec<Effect>) {
+        let index = worker as usize;
+        let Some(Slice { guest, length }) = self.workers[index].slice.take() else { return };
+        self.idle += 1;
+        let Some(of) = &mut self.workers[index].guests[guest] else { return };
+        of.remaining -= length;
+        let is_first = std::mem::take(&mut of.is_new);
+        let took = self.settings.took(is_first, length);
+        let of = *of;
+        let sleeps = is_first && of.job.sleep > 0;
+        let has_ended = of.remaining == 0 && !sleeps;
+        let is_released = if has_ended {
+            self.dispatcher.finished(index, guest, took);
+            self.end(index, guest, Outcome::Ok, effects);
+            true
+        } else if !self.dispatcher.slice_ended(index, guest, took) {
+            self.dispatcher.release(index, guest);
+            self.end(index, guest, Outcome::CpuLimit, effects);
+            true
+        } else {
+            if sleeps {
+                effects.push(Effect::Wakes { worker, guest: guest as u32, at: now + of.job.sleep });
+            } else {
+                self.dispatcher.ready(index, guest, policy_time(now));
+            }
+            false
+        };
+        self.work(index, now, effects);
+        if is_released {
+            self.wake_others(now, effects);
+        }
+    }
+
+    /// A guest that slept goes on.
+    pub fn wakes(&mut self, worker: u32, guest: u32, now: Nanos, effects: &mut Vec<Effect>) {
+        let index = worker as usize;
+        if self.workers[index].guests.get(guest as usize).is_none_or(Option::is_none) {
+            return;
+        }
+        self.dispatcher.ready(index, guest as usize, policy_time(now));
+        if self.workers[index].slice.is_none() {
+            self.work(index, now, effects);
+        }
+    }
+
+    /// Looks for what is overdue: requests whose deadline has come, guests whose time is up.
+    pub fn looks(&mut self, now: Nanos, effects: &mut Vec<Effect>) {
+        if self.looks.is_some_and(|at| at <= now) {
+            self.looks = None;
+        }
+        for job in self.dispatcher.expire(policy_time(now)) {
+            effects.push(Effect::Answers { request: job.request, outcome: Outcome::Expired });
+        }
+        for index in 0..self.workers.len() {
+            if self.workers[index].slice.is_none() {
+                self.work(index, now, effects);
+            }
+        }
+        self.look_at(self.dispatcher.next_deadline().map(from_policy), effects);
+    }
+
+    /// The process ends. All that it had, waiting and running.
+    pub fn crash(&mut self) -> Vec<u32> {
+        let waiting = self.dispatcher.drain();
+        let running = self.workers.iter().flat_map(|worker| worker.guests.iter().flatten());
+        let lost =
+            waiting.iter().map(|job| job.request).chain(running.map(|guest| guest.job.request)).collect();
+        let counters = self.counters;
+        *self = Self { counters, ..Self::new(self.settings) };
+        lost
+    }
+
+    fn submit(&mut self, order: Order, now: Nanos, effects: &mut Vec<Effect>) {
+        let Order { key, bytes, program, deadline, job } = order;
+        let Settings { cpu, wall, .. } = self.settings;
+        let (cpu, wall) = (policy_time(cpu), policy_time(wall));
+        let load = load(bytes);
+        let submission =
+            Submission { key, load, program, deadline: deadline.map(policy_time), cpu, wall, job };
+        self.dispatcher.submit(submission);
+        self.wake_others(now, effects);
+        if self.dispatcher.queued() > 0 {
+            self.look_at(deadline, effects);
+        }
+    }
+
+    /// Workers that run nothing look at the queue, one for each request in it.
+    fn wake_others(&mut self, now: Nanos, effects: &mut Vec<Effect>) {
+        let mut index = 0;
+        while self.idle > 0 && self.dispatcher.queued() > 0 && index < self.workers.len() {
+            if self.workers[index].slice.is_none() {
+                self.work(index, now, effects);
+            }
+            index += 1;
+        }
+    }
+
+    /// What a worker does until its next slice has begun, or until there is nothing to do.
+    fn work(&mut self, index: usize, now: Nanos, effects: &mut Vec<Effect>) {
+        loop {
+            match self.dispatcher.next(index, policy_time(now)) {
+                Next::Start { guest, job, .. } => {
+                    self.counters.started += 1;
+                    let guests = &mut self.workers[index].guests;
+                    if guest >= guests.len() {
+                        guests.resize(guest + 1, None);
+                    }
+                    guests[guest] = Some(Guest { job, remaining: job.demand, is_new: true });
+                    return self.begin_slice(index, guest, now, effects);
+                }
+                Next::Resume(guest) => return self.begin_slice(index, guest, now, effects),
+                Next::End(guest) => {
+                    self.dispatcher.release(index, guest);
+                    self.end(index, guest, Outcome::WallLimit, effects);
+                }
+                Next::Expired(job) => {
+                    effects.push(Effect::Answers { request: job.request, outcome: Outcome::Expired });
+                }
+                Next::Idle(until) => return self.look_at(until.map(from_policy), effects),
+            }
+        }
+    }
+
+    fn begin_slice(&mut self, index: usize, guest: GuestId, now: Nanos, effects: &mut Vec<Effect>) {
+        let Some(of) = self.workers[index].guests[guest] else { return };
+        let length = if of.is_new && of.job.sleep > 0 {
+            0
+        } else if of.job.yields {
+            of.remaining.min(self.settings.slice)
+        } else {
+            of.remaining
+        };
+        let takes = if self.slowness == 1.0 { length } else { (length as f64 * self.slowness) as Nanos };
+        self.workers[index].slice = Some(Slice { guest, length });
+        self.idle -= 1;
+        self.counters.busy += takes;
+        self.counters.slices += 1;
+        effects.push(Effect::SliceEnds { worker: index as u32, at: now + takes });
+    }
+
+    fn end(&mut self, index: usize, guest: GuestId, outcome: Outcome, effects: &mut Vec<Effect>) {
+        if let Some(Guest { job, .. }) = self.workers[index].guests[guest].take() {
+            effects.push(Effect::Answers { request: job.request, outcome });
+        }
+    }
+
+    /// Schedules a look, unless there is an earlier one.
+    fn look_at(&mut self, at: Option<Nanos>, effects: &mut Vec<Effect>) {
+        if let Some(at) = at.filter(|at| self.looks.is_none_or(|earlier| *at < earlier)) {
+            self.looks = Some(at);
+            effects.push(Effect::Looks { at });
+        }
+    }
+}
+
+impl Settings {
+    /// How the runtime would measure a slice.
+    fn took(&self, is_first: bool, length: Nanos) -> SliceTime {
+        let time = policy_time(length);
+        if is_first && length <= FREE_SLICE {
+            SliceTime::Free(time)
+        } else if length >= OVERRUN_SLICES.saturating_mul(self.slice) {
+            SliceTime::Overrun(time)
+        } else {
+            SliceTime::Charged(time)
+        }
+    }
+}
+
+fn load(bytes: usize) -> Load {
+    Load { requests: 1, bytes }
+}

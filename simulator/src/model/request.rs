@@ -1,0 +1,43 @@
+//! A request, from the moment that its device makes it until nothing in the world refers to it any more.
+
+use super::outcome::Outcome;
+use crate::clock::Nanos;
+use crate::random::Stream;
+
+/// One request of one device.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Which one it is of all in the run, from 0.
+    pub number: u64,
+    /// Who asks.
+    pub device: u32,
+    /// Who is asked.
+    pub gateway: u32,
+    /// When the device made it.
+    pub created: Nanos,
+    /// What is random on its way.
+    pub random: Stream,
+    /// The CPU time that its guest takes.
+    pub demand: Nanos,
+    /// How long its guest sleeps first.
+    pub sleep: Nanos,
+    /// How often it was sent again.
+    pub attempt: u16,
+    /// Packets on their way, timers, and places at a gateway that refer to it.
+    pub references: u16,
+    /// What its gateway knows of it.
+    pub progress: Progress,
+    /// Whether its device is done with it.
+    pub is_done: bool,
+}
+
+/// What a gateway knows of a request, by its `id`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// Nothing.
+    Unknown,
+    /// It waits or runs: another delivery joins it.
+    InFlight,
+    /// It has run: another delivery gets the same answer.
+    Ended(Outcome),
+}

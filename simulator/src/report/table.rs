@@ -1,0 +1,138 @@
+//! A report as tables for a terminal.
+
+use std::fmt::Write as _;
+
+use super::{CutBy, QUANTILES, Report};
+use crate::scenario::units::Time;
+use crate::statistics::Estimate;
+
+/// The report's tables.
+pub fn of(report: &Report) -> String {
+    let mut text = String::new();
+    // Writing to a string does not fail.
+    let _ = write(report, &mut text);
+    text
+}
+
+fn write(report: &Report, text: &mut String) -> std::fmt::Result {
+    let Report { name, seed, replicas, duration, warm_up, .. } = report;
+    let how = match report.cut {
+        CutBy::Scenario => "as the scenario says",
+        CutBy::Mser => "by MSER",
+        CutBy::MserInShortRun => {
+            "by MSER, and the run is too short to tell: simulate more time, or give warm_up"
+        }
+    };
+    writeln!(text, "{name}: {} of virtual time, {replicas} replicas, seed {seed}", Time(*duration))?;
+    writeln!(
+        text,
+        "warm-up cut off: {:.0} s, {how}; intervals are of 95 %, over replicas\n",
+        *warm_up as f64 / 1e9
+    )?;
+    let mut rows =
+        vec![vec!["devices".to_owned(), "made/s".into(), "ok/s".into(), "again/s".into(), "mean".into()]];
+    rows[0].extend(QUANTILES.iter().map(|(name, _)| (*name).to_owned()));
+    for group in &report.groups {
+        let mut row = vec![
+            group.name.clone(),
+            number(group.made),
+            number(group.throughput),
+            number(group.again),
+            time(group.mean),
+        ];
+        row.extend(group.quantiles.iter().map(|quantile| time(*quantile)));
+        rows.push(row);
+    }
+    write_rows(&rows, text)?;
+    let mut rows = vec![vec!["what became of requests".to_owned(), String::new(), "part".into()]];
+    for group in &report.groups {
+        let outcomes = group.outcomes.iter();
+        rows.extend(
+            outcomes
+                .map(|(outcome, part)| vec![group.name.clone(), outcome.name().to_owned(), percent(*part)]),
+        );
+    }
+    write_rows(&rows, text)?;
+    let heads =
+        ["gateways", "count", "utilised", "the most", "waiting", "running", "unreachable", "J/request"];
+    let mut rows = vec![heads.map(str::to_owned).to_vec()];
+    rows.extend(report.gateways.iter().map(|gateway| {
+        vec![
+            gateway.name.clone(),
+            gateway.count.to_string(),
+            percent(gateway.utilisation),
+            percent(gateway.most_utilised),
+            number(gateway.waiting),
+            number(gateway.running),
+            percent(gateway.unreachable),
+            gateway.energy.map_or_else(String::new, number),
+        ]
+    }));
+    write_rows(&rows, text)?;
+    if !report.links.is_empty() {
+        let mut rows = vec![["links", "bytes/s", "lost/s"].map(str::to_owned).to_vec()];
+        let links = report.links.iter();
+        rows.extend(links.map(|link| vec![link.name.clone(), number(link.bytes), number(link.lost)]));
+        write_rows(&rows, text)?;
+    }
+    let (joined, surplus) = report.repeated;
+    writeln!(
+        text,
+        "of a replica: {} requests unfinished at the end, {} deliveries again of a known request, {} surplus answers",
+        number(report.unfinished),
+        number(joined),
+        number(surplus)
+    )
+}
+
+/// Rows in columns as wide as they need, an empty line behind them.
+fn write_rows(rows: &[Vec<String>], text: &mut String) -> std::fmt::Result {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |at: usize| rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count()).max();
+    let widths: Vec<usize> = (0..columns).map(|at| width(at).unwrap_or(0)).collect();
+    for row in rows {
+        let mut line = String::new();
+        for (at, cell) in row.iter().enumerate() {
+            let gap = if at == 0 { "" } else { "  " };
+            let width = widths[at];
+            if at == 0 {
+                write!(line, "{gap}{cell:<width$}")?;
+            } else {
+                write!(line, "{gap}{cell:>width$}")?;
+            }
+        }
+        writeln!(text, "{}", line.trim_end())?;
+    }
+    writeln!(text)
+}
+
+/// Seconds in a unit that suits them.
+pub fn time(estimate: Estimate) -> String {
+    let (factor, unit) = match estimate.mean {
+        ..0.000_999_5 => (1e6, "µs"),
+        ..0.999_5 => (1e3, "ms"),
+        _ => (1.0, "s"),
+    };
+    format!("{} {unit}", number(estimate.scaled(factor)))
+}
+
+/// A part of a whole.
+pub fn percent(estimate: Estimate) -> String {
+    format!("{} %", number(estimate.scaled(100.0)))
+}
+
+/// A number and its interval, with three significant digits of the number.
+pub fn number(estimate: Estimate) -> String {
+    let decimals = match estimate.mean.abs() {
+        0.0 => 0,
+        ..0.0995 => 4,
+        ..9.995 => 2,
+        ..99.95 => 1,
+        _ => 0,
+    };
+    let Estimate { mean, half_width } = estimate;
+    match half_width {
+        Some(half) if mean != 0.0 => format!("{mean:.decimals$} ± {half:.decimals$}"),
+        _ => format!("{mean:.decimals$}"),
+    }
+}

@@ -1,0 +1,117 @@
+//! `[gateway.NAME]`: gateways of one kind.
+
+use offload_policy::{
+    AdmissionLimits, DEFAULT_ACCOUNT_SHARE, DEFAULT_SLOTS, DEFAULT_WAITING_PER_FLOW, DEFAULT_WAITING_TOTAL,
+    DispatcherLimits, Load, Shares,
+};
+
+use super::reader::Section;
+use super::units::{Bytes, Time};
+use crate::clock::{MICROSECOND, Nanos, SECOND};
+
+/// Gateways of one kind. Keys that the gateway's own configuration has are called as there, and have its defaults.
+#[derive(Clone, Debug)]
+pub struct GatewayGroup {
+    /// What devices and failures call it.
+    pub name: String,
+    /// How many there are.
+    pub count: usize,
+    /// Worker threads of each.
+    pub workers: usize,
+    /// Guests that one worker holds.
+    pub slots: usize,
+    /// Longest time that a guest runs before another one runs.
+    pub slice: Nanos,
+    /// Parts of all slots, in percent.
+    pub shares: Shares,
+    /// What may wait.
+    pub admission: AdmissionLimits,
+    /// Time on a core that one guest may take.
+    pub cpu: Nanos,
+    /// Time from its start in which a guest must have ended.
+    pub wall: Nanos,
+    /// What the worker does for each request beside running its guest.
+    pub overhead: Nanos,
+    /// What the thread that receives requests takes for each of them.
+    pub ingress: Nanos,
+    /// Whether requests that were taken outlive a crash.
+    pub durable: bool,
+    /// How devices find one of several.
+    pub spread: Spread,
+    /// Requests that one of them may have unanswered, of a work queue.
+    pub window: u32,
+    /// After how long a broker hands out again what a gateway that crashed had.
+    pub redelivery: Nanos,
+    /// Power in watts while nothing runs, and beyond that while all workers run.
+    pub watts: Option<(f64, f64)>,
+}
+
+/// How the requests of devices come to one of several gateways.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spread {
+    /// Each device has one gateway, whose own broker it is connected to.
+    Home,
+    /// A broker hands them out in rotation, as a shared subscription does.
+    Rotation,
+    /// A work queue: a gateway that has room takes the next one.
+    Queue,
+}
+
+impl GatewayGroup {
+    /// What the dispatcher of each shares out.
+    pub fn dispatcher_limits(&self) -> DispatcherLimits {
+        let Self { workers, slots, shares, admission, .. } = *self;
+        DispatcherLimits { workers, slots, shares, admission }
+    }
+
+    pub(super) fn read(section: &Section<'_>) -> Self {
+        let share = |key, default: usize| {
+            (section.or_within(key, default as f64 / 100.0, 0.01..=1.0) * 100.0).round() as usize
+        };
+        let time =
+            |key, default, least, most| section.or_within(key, Time(default), Time(least)..=Time(most)).0;
+        let bytes =
+            |key, mebibytes: u64| section.or_within(key, Bytes(mebibytes << 20), Bytes(1)..=Bytes(1 << 40)).0;
+        let group = Self {
+            name: section.name().to_owned(),
+            count: section.or_within("count", 1, 1..=1_000_000),
+            workers: section.or_within("workers", 2, 1..=1_024),
+            slots: section.or_within("slots", DEFAULT_SLOTS, 1..=65_536),
+            slice: time("slice", 500 * MICROSECOND, MICROSECOND, 3_600 * SECOND),
+            shares: Shares {
+                flow: share("slot_share", 50),
+                account: share("account_share", DEFAULT_ACCOUNT_SHARE),
+            },
+            admission: AdmissionLimits {
+                per_flow: Load {
+                    requests: section.or_within("per_principal", DEFAULT_WAITING_PER_FLOW, 1..=100_000_000),
+                    bytes: bytes("bytes_per_principal", 64) as usize,
+                },
+                total: Load {
+                    requests: section.or_within("total", DEFAULT_WAITING_TOTAL, 1..=100_000_000),
+                    bytes: bytes("bytes_total", 256) as usize,
+                },
+                account_share: share("queue_share", DEFAULT_ACCOUNT_SHARE),
+            },
+            cpu: time("cpu", 10 * SECOND, MICROSECOND, Time::MAX.0),
+            wall: time("wall", 30 * SECOND, MICROSECOND, Time::MAX.0),
+            overhead: time("overhead", 0, 0, SECOND),
+            ingress: time("ingress", 0, 0, SECOND),
+            durable: section.or("durable", false),
+            spread: match section.one_of("spread", &["home", "rotation", "queue"]) {
+                None | Some(0) => Spread::Home,
+                Some(1) => Spread::Rotation,
+                Some(_) => Spread::Queue,
+            },
+            window: section.or_within("window", 256, 1..=1_000_000),
+            redelivery: time("redelivery", 30 * SECOND, 0, 86_400 * SECOND),
+            watts: section.table("watts").map(|watts| {
+                let read = (watts.or_within("idle", 0.0, 0.0..=1e6), watts.or_within("busy", 0.0, 0.0..=1e6));
+                watts.finish();
+                read
+            }),
+        };
+        section.finish();
+        group
+    }
+}

@@ -1,0 +1,693 @@
+//! The world: all entities of a scenario and the calendar that drives them. One world is one replica, in one thread.
+
+pub mod event;
+pub mod failures;
+pub mod trace;
+
+use slab::Slab;
+
+use crate::clock::calendar::Calendar;
+use crate::clock::{MILLISECOND, Nanos, from_policy, policy_time};
+use crate::model::gateway::{Job, Order, Settings};
+use crate::model::link::Direction;
+use crate::model::{Broker, Device, Effect, Gateway, LinkState, Outcome, Progress, Request};
+use crate::random::Stream;
+use crate::scenario::{Arrival, DeviceGroup, GatewayGroup, Scenario};
+use crate::statistics::{GatewaySample, Recorder};
+
+use event::Event;
+use failures::Condition;
+use trace::{Happening, Trace};
+
+pub use failures::Trouble;
+
+/// The longest wait before a device that lost its gateway tries to connect again; the shortest is a second.
+const MAX_RECONNECT: Nanos = 60_000 * MILLISECOND;
+
+/// A scenario in virtual time.
+pub struct World<'s> {
+    scenario: &'s Scenario,
+    calendar: Calendar<Event>,
+    devices: Vec<Device>,
+    /// The number of each group's first device.
+    first_devices: Vec<u32>,
+    gateways: Vec<Site>,
+    /// The number of each group's first gateway.
+    first_gateways: Vec<u32>,
+    /// By group of gateways: the broker that these have together, if any.
+    brokers: Vec<Option<Broker>>,
+    links: Vec<LinkState>,
+    requests: Slab<Request>,
+    made: u64,
+    recorder: Recorder,
+    /// Late answers, and answers that came twice.
+    surplus_answers: u64,
+    /// Deliveries that joined a request in flight, or got an outcome again.
+    joined: u64,
+    /// What a gateway has just done.
+    effects: Vec<Effect>,
+    trace: Option<Trace<'s>>,
+}
+
+/// A gateway, and what has become of it.
+struct Site {
+    group: u32,
+    gateway: Gateway,
+    condition: Condition,
+    /// When the thread that receives requests is free.
+    ingress_free: Nanos,
+    /// Packets of QoS 1 that wait until it can be reached again, and when the first came.
+    parked: Vec<(Parked, Nanos)>,
+    /// Requests that a crash has not destroyed.
+    kept: Vec<u32>,
+    /// Busy time as of the last interval's end.
+    busy_before: Nanos,
+}
+
+/// What waits for a connection.
+#[derive(Clone, Copy, Debug)]
+enum Parked {
+    Request(u32),
+    Answer { request: u32, outcome: Outcome, retry_after: u32 },
+}
+
+/// What a replica has shown.
+#[derive(Clone, Debug)]
+pub struct Observation {
+    /// By intervals.
+    pub recorder: Recorder,
+    /// Events that came.
+    pub events: u64,
+    /// Requests that were neither answered nor given up at the end.
+    pub unfinished: u64,
+    /// Late answers, and answers that came twice.
+    pub surplus_answers: u64,
+    /// Deliveries that joined a request in flight, or got an outcome again.
+    pub joined: u64,
+    /// By link: bytes carried, and packets sent again.
+    pub links: Vec<(u64, u64)>,
+    /// Slices, of all gateways.
+    pub slices: u64,
+}
+
+impl<'s> World<'s> {
+    /// The scenario at time zero, with a seed.
+    pub fn new(scenario: &'s Scenario, seed: u64) -> Self {
+        let mut world = Self {
+            scenario,
+            calendar: Calendar::new(),
+            devices: Vec::new(),
+            first_devices: Vec::new(),
+            gateways: Vec::new(),
+            first_gateways: Vec::new(),
+            brokers: (scenario.gateways.iter())
+                .map(|group| Broker::new(group.spread, group.window, group.count))
+                .collect(),
+            links: Vec::new(),
+            requests: Slab::new(),
+            made: 0,
+            recorder: Recorder::new(scenario.duration, scenario.devices.len()),
+            surplus_answers: 0,
+            joined: 0,
+            effects: Vec::new(),
+            trace: None,
+        };
+        for (group, of) in scenario.gateways.iter().enumerate() {
+            world.first_gateways.push(world.gateways.len() as u32);
+            world.gateways.extend((0..of.count).map(|_| Site::new(group as u32, of)));
+        }
+        let count = world.gateways.len();
+        world.links = scenario.links.iter().map(|link| LinkState::new(link, count)).collect();
+        world.devices.reserve(scenario.devices.iter().map(|group| group.count).sum());
+        for (group, of) in scenario.devices.iter().enumerate() {
+            world.add_devices(seed, group as u32, of);
+        }
+        for mut trouble in failures::troubles(scenario, seed, &world.first_gateways) {
+            let first = trouble.first(scenario);
+            world.calendar.schedule(first, Event::Fails(trouble));
+        }
+        world.calendar.schedule(world.recorder.interval(), Event::IntervalEnds);
+        world
+    }
+
+    /// Writes down each step of each request from now on.
+    pub fn set_trace(&mut self, trace: Trace<'s>) {
+        self.trace = Some(trace);
+    }
+
+    /// The virtual time.
+    pub fn now(&self) -> Nanos {
+        self.calendar.now()
+    }
+
+    /// Goes on until `end`, which it is told about from time to time: after `pace` events each. It stops where it is
+    /// answered `false`.
+    pub fn run(&mut self, end: Nanos, pace: u64, mut on: impl FnMut(Nanos) -> bool) {
+        let mut left = pace;
+        while let Some((now, event)) = self.calendar.pop() {
+            if now > end {
+                // It is not to come: the world ends.
+                return;
+            }
+            self.happens(event, now);
+            left -= 1;
+            if left == 0 {
+                left = pace;
+                if !on(now) {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// What it has shown.
+    pub fn observe(self) -> Observation {
+        let unfinished = self.requests.iter().filter(|(_, request)| !request.is_done).count() as u64;
+        let slices = self.gateways.iter().map(|site| site.gateway.counters().slices).sum();
+        Observation {
+            events: self.calendar.scheduled() - self.calendar.len() as u64,
+            unfinished,
+            surplus_answers: self.surplus_answers,
+            joined: self.joined,
+            links: self.links.iter().map(|link| (link.bytes, link.lost)).collect(),
+            slices,
+            recorder: self.recorder,
+        }
+    }
+
+    fn add_devices(&mut self, seed: u64, group: u32, of: &DeviceGroup) {
+        let first = self.devices.len();
+        self.first_devices.push(first as u32);
+        // The devices of a group send the lines of one trace between them.
+        let is_trace = matches!(of.arrival, Arrival::Trace(_));
+        for number in first..first + of.count {
+            let mut device = Device::new(seed, number as u64, group);
+            if (!is_trace || number == first)
+                && let Some(at) = device.first(of)
+            {
+                self.calendar.schedule(at, Event::Due { device: number as u32 });
+            }
+            self.devices.push(device);
+        }
+    }
+
+    fn happens(&mut self, event: Event, now: Nanos) {
+        if let Some(until) =
+            event.gateway().and_then(|gateway| self.gateways[gateway as usize].condition.pause)
+        {
+            // A process that is stopped sees nothing before it goes on.
+            return self.calendar.schedule(until, event);
+        }
+        match event {
+            Event::Due { device } => self.due(device, now),
+            Event::Sends { device } => self.makes(device, now),
+            Event::Arrives { request, .. } => self.arrives(request, now),
+            Event::Received { request, .. } => self.received(request, now),
+            Event::SliceEnds { gateway, worker, incarnation } => {
+                self.drive(gateway, Some(incarnation), now, |of, effects| {
+                    of.slice_ends(worker.into(), now, effects)
+                });
+            }
+            Event::Wakes { gateway, worker, guest, incarnation } => {
+                self.drive(gateway, Some(incarnation), now, |of, effects| {
+                    of.wakes(worker.into(), guest, now, effects);
+                });
+            }
+            Event::Looks { gateway } => self.drive(gateway, None, now, |of, effects| of.looks(now, effects)),
+            Event::Answered { request, outcome, retry_after } => {
+                self.answered(request, outcome, retry_after, now)
+            }
+            Event::TimesOut { request, attempt } => self.times_out(request, attempt, now),
+            Event::SendsAgain { request } => {
+                self.transmit(request, now);
+                self.release(request, now);
+            }
+            Event::Fails(trouble) => self.fails(trouble, now),
+            Event::Recovers(trouble) => self.recovers(trouble, now),
+            Event::IntervalEnds => self.interval_ends(now),
+        }
+    }
+
+    /// A device's arrival process is due.
+    fn due(&mut self, device: u32, now: Nanos) {
+        let of = &mut self.devices[device as usize];
+        let group = &self.scenario.devices[of.group as usize];
+        let mut sends = device;
+        match group.arrival {
+            Arrival::Burst { size, within, .. } => {
+                for _ in 0..size {
+                    let at = now + of.random.below(within + 1);
+                    self.calendar.schedule(at, Event::Sends { device });
+                }
+            }
+            Arrival::Trace(_) => sends += (of.trace_line() % group.count as u64) as u32,
+            _ => {}
+        }
+        let thinks = matches!(group.arrival, Arrival::Think { .. });
+        if !thinks && let Some(at) = of.following(group, now) {
+            self.calendar.schedule(at, Event::Due { device });
+        }
+        if !matches!(group.arrival, Arrival::Burst { .. }) {
+            self.makes(sends, now);
+        }
+    }
+
+    /// A device makes a request and sends it.
+    fn makes(&mut self, device: u32, now: Nanos) {
+        let Device { random, group, .. } = &mut self.devices[device as usize];
+        let (group, of) = (*group, &self.scenario.devices[*group as usize]);
+        let program = &self.scenario.programs[of.program];
+        let demand = program.time.draw(random);
+        let sleep = program.sleep.as_ref().map_or(0, |sleep| sleep.draw(random));
+        let random = random.branch();
+        let gateways = &self.scenario.gateways[of.gateway];
+        let number = device - self.first_devices[group as usize];
+        let gateway = self.first_gateways[of.gateway] + number % gateways.count as u32;
+        let request = self.requests.insert(Request {
+            number: self.made,
+            device,
+            gateway,
+            created: now,
+            random,
+            demand: demand.saturating_add(gateways.overhead),
+            sleep,
+            attempt: 0,
+            references: 0,
+            progress: Progress::Unknown,
+            is_done: false,
+        });
+        self.made += 1;
+        self.recorder.group(group, now).made += 1;
+        self.transmit(request as u32, now);
+    }
+
+    /// A device sends a request, again or for the first time.
+    fn transmit(&mut self, request: u32, now: Nanos) {
+        let of_request = &mut self.requests[request as usize];
+        let (gateway, attempt) = (of_request.gateway, of_request.attempt);
+        let of = &self.scenario.devices[self.devices[of_request.device as usize].group as usize];
+        let bytes = self.scenario.programs[of.program].request;
+        let at = match of.link {
+            Some(link) => {
+                self.links[link].arrival(gateway, Direction::Up, bytes, now, &mut of_request.random)
+            }
+            None => now,
+        };
+        of_request.references += 1;
+        self.calendar.schedule(at, Event::Arrives { request, gateway });
+        if let Some(timeout) = of.timeout {
+            of_request.references += 1;
+            self.calendar.schedule(now + timeout, Event::TimesOut { request, attempt });
+        }
+        self.tell(Happening::Sent, request, now);
+    }
+
+    /// A request is at its gateway, if there is a connection, or at the broker that chooses one.
+    fn arrives(&mut self, request: u32, now: Nanos) {
+        let Request { device, progress, .. } = self.requests[request as usize];
+        let group = self.scenario.devices[self.devices[device as usize].group as usize].gateway;
+        if let Some(broker) = &mut self.brokers[group]
+            && progress == Progress::Unknown
+        {
+            let (first, gateways) = (self.first_gateways[group], &self.gateways);
+            let chosen = broker.offer(request, |at| gateways[first as usize + at].condition.is_reachable());
+            let Some(gateway) = chosen else { return };
+            self.requests[request as usize].gateway = first + gateway as u32;
+        }
+        self.reaches(request, now);
+    }
+
+    /// What waits at a broker goes to gateways that have room now.
+    fn hand_out(&mut self, group: usize, now: Nanos) {
+        while let Some(broker) = &mut self.brokers[group] {
+            let (first, gateways) = (self.first_gateways[group], &self.gateways);
+            let next = broker.hand_out(|at| gateways[first as usize + at].condition.is_reachable());
+            let Some((request, gateway)) = next else { return };
+            self.requests[request as usize].gateway = first + gateway as u32;
+            self.reaches(request, now);
+        }
+    }
+
+    /// A request is at its gateway, if there is a connection.
+    fn reaches(&mut self, request: u32, now: Nanos) {
+        let Request { device, gateway, .. } = self.requests[request as usize];
+        let site = &mut self.gateways[gateway as usize];
+        if !site.condition.is_reachable() {
+            let group = self.devices[device as usize].group;
+            if self.scenario.devices[group as usize].qos == 0 {
+                self.tell(Happening::Dropped, request, now);
+                return self.release(request, now);
+            }
+            site.parked.push((Parked::Request(request), now));
+            return;
+        }
+        let ingress = self.scenario.gateways[site.group as usize].ingress;
+        self.tell(Happening::Arrived, request, now);
+        let site = &mut self.gateways[gateway as usize];
+        let pause = site.condition.pause.unwrap_or(now);
+        if ingress == 0 && pause <= now {
+            return self.received(request, now);
+        }
+        site.ingress_free = pause.max(now).max(site.ingress_free) + ingress;
+        self.calendar.schedule(site.ingress_free, Event::Received { request, gateway });
+    }
+
+    /// The gateway has read a request: it joins what runs, gets its outcome again, or is new.
+    fn received(&mut self, request: u32, now: Nanos) {
+        let of = &mut self.requests[request as usize];
+        let gateway = of.gateway;
+        if self.gateways[gateway as usize].condition.is_down {
+            // It crashed before it came to this one.
+            return self.arrives(request, now);
+        }
+        match of.progress {
+            Progress::InFlight => {
+                self.joined += 1;
+                self.release(request, now);
+            }
+            Progress::Ended(outcome) => {
+                self.joined += 1;
+                self.answer(request, outcome, 0, now);
+                self.release(request, now);
+            }
+            Progress::Unknown => {
+                of.progress = Progress::InFlight;
+                let order = self.order(request, now);
+                let mut refused = None;
+                self.drive(gateway, None, now, |of, effects| refused = of.request(order, now, effects).err());
+                if let Some(busy) = refused {
+                    self.requests[request as usize].progress = Progress::Unknown;
+                    let retry_after = from_policy(busy.retry_after) / MILLISECOND;
+                    self.answer(request, busy.reason.into(), retry_after as u32, now);
+                    self.release(request, now);
+                    // Nothing more is handed out for it: there would be no room for that either.
+                    self.has_answered(gateway);
+                }
+                // Otherwise what referred to it as a packet does so as what the gateway has.
+            }
+        }
+    }
+
+    fn order(&self, request: u32, now: Nanos) -> Order {
+        let Request { device, demand, sleep, .. } = self.requests[request as usize];
+        let group = self.devices[device as usize].group;
+        let of = &self.scenario.devices[group as usize];
+        let program = &self.scenario.programs[of.program];
+        let first = self.first_devices[group as usize];
+        let account = first + (device - first) / of.per_account as u32;
+        Order {
+            key: (account, device),
+            bytes: program.request as usize,
+            program: of.program as u32,
+            deadline: of.deadline.map(|deadline| now + deadline),
+            job: Job { request, demand, sleep, yields: program.yields },
+        }
+    }
+
+    /// Has a gateway do something, unless it was another one's process that was meant, and does what follows.
+    fn drive(
+        &mut self,
+        gateway: u32,
+        incarnation: Option<u16>,
+        now: Nanos,
+        what: impl FnOnce(&mut Gateway, &mut Vec<Effect>),
+    ) {
+        let site = &mut self.gateways[gateway as usize];
+        let current = site.condition.incarnation;
+        if site.condition.is_down || incarnation.is_some_and(|incarnation| incarnation != current) {
+            return;
+        }
+        let mut effects = std::mem::take(&mut self.effects);
+        what(&mut site.gateway, &mut effects);
+        let mut answered = 0;
+        for effect in effects.drain(..) {
+            match effect {
+                Effect::SliceEnds { worker, at } => {
+                    let worker = worker as u16;
+                    self.calendar.schedule(at, Event::SliceEnds { gateway, worker, incarnation: current });
+                }
+                Effect::Wakes { worker, guest, at } => {
+                    let worker = worker as u16;
+                    self.calendar.schedule(at, Event::Wakes { gateway, worker, guest, incarnation: current });
+                }
+                Effect::Looks { at } => self.calendar.schedule(at, Event::Looks { gateway }),
+                Effect::Answers { request, outcome } => {
+                    answered += 1;
+                    self.requests[request as usize].progress = Progress::Ended(outcome);
+                    self.answer(request, outcome, 0, now);
+                    self.release(request, now);
+                }
+            }
+        }
+        self.effects = effects;
+        if answered > 0 {
+            (0..answered).for_each(|_| self.has_answered(gateway));
+            self.hand_out(self.gateways[gateway as usize].group as usize, now);
+        }
+    }
+
+    /// A gateway has answered a request, which its broker counts.
+    fn has_answered(&mut self, gateway: u32) {
+        let group = self.gateways[gateway as usize].group as usize;
+        if let Some(broker) = &mut self.brokers[group] {
+            broker.answered((gateway - self.first_gateways[group]) as usize);
+        }
+    }
+
+    /// A gateway publishes an answer.
+    fn answer(&mut self, request: u32, outcome: Outcome, retry_after: u32, now: Nanos) {
+        self.requests[request as usize].references += 1;
+        let gateway = self.requests[request as usize].gateway;
+        let site = &mut self.gateways[gateway as usize];
+        if !site.condition.is_reachable() {
+            // The session keeps it.
+            site.parked.push((Parked::Answer { request, outcome, retry_after }, now));
+            return;
+        }
+        self.tell(Happening::Answered(outcome), request, now);
+        let of_request = &mut self.requests[request as usize];
+        let device = of_request.device;
+        let of = &self.scenario.devices[self.devices[device as usize].group as usize];
+        let bytes = self.scenario.programs[of.program].answer;
+        let mut sent = now;
+        if let Some(wakes) = of.wakes {
+            // It is on the air each time that it wakes, each device at its own moment.
+            let phase = u64::from(device).wrapping_mul(0x9e37_79b9_7f4a_7c15) % wakes;
+            sent = phase + now.saturating_sub(phase).div_ceil(wakes) * wakes;
+        }
+        let at = match of.link {
+            Some(link) => {
+                self.links[link].arrival(gateway, Direction::Down, bytes, sent, &mut of_request.random)
+            }
+            None => sent,
+        };
+        self.calendar.schedule(at, Event::Answered { request, outcome, retry_after });
+    }
+
+    /// A device has its answer.
+    fn answered(&mut self, request: u32, outcome: Outcome, retry_after: u32, now: Nanos) {
+        if self.requests[request as usize].is_done {
+            self.surplus_answers += 1;
+        } else if !(outcome.is_busy() && self.try_again(request, Nanos::from(retry_after) * MILLISECOND, now))
+        {
+            self.is_done(request, outcome, now);
+        }
+        self.release(request, now);
+    }
+
+    /// A device has waited for an answer for too long.
+    fn times_out(&mut self, request: u32, attempt: u16, now: Nanos) {
+        let Request { attempt: current, is_done, .. } = self.requests[request as usize];
+        if !is_done && current == attempt && !self.try_again(request, 0, now) {
+            self.is_done(request, Outcome::Unanswered, now);
+        }
+        self.release(request, now);
+    }
+
+    /// Has a device send a request again later, after `least` at the earliest. False where it has done so often enough.
+    fn try_again(&mut self, request: u32, least: Nanos, now: Nanos) -> bool {
+        let of = &mut self.requests[request as usize];
+        let group = self.devices[of.device as usize].group;
+        let group_of = &self.scenario.devices[group as usize];
+        if of.attempt >= group_of.retries {
+            return false;
+        }
+        let (shortest, longest) = group_of.backoff;
+        let shortest = shortest.saturating_mul(1 << of.attempt.min(32)).min(longest);
+        let mut backoff = offload_policy::Backoff::new(policy_time(shortest), policy_time(longest));
+        let wait = from_policy(backoff.wait(of.random.bits()));
+        of.attempt += 1;
+        of.references += 1;
+        self.recorder.group(group, now).again += 1;
+        self.calendar.schedule(now + wait.max(least), Event::SendsAgain { request });
+        true
+    }
+
+    fn is_done(&mut self, request: u32, outcome: Outcome, now: Nanos) {
+        self.tell(Happening::Done(outcome), request, now);
+        let of = &mut self.requests[request as usize];
+        of.is_done = true;
+        let (device, created) = (of.device, of.created);
+        let Device { group, .. } = self.devices[device as usize];
+        let sample = self.recorder.group(group, now);
+        sample.outcomes[outcome as usize] += 1;
+        if outcome == Outcome::Ok {
+            sample.latency.record(now - created);
+        }
+        let of = &self.scenario.devices[group as usize];
+        if matches!(of.arrival, Arrival::Think { .. })
+            && let Some(at) = self.devices[device as usize].following(of, now)
+        {
+            self.calendar.schedule(at, Event::Due { device });
+        }
+    }
+
+    /// Something refers to a request no more. What nothing refers to is gone, and its device will hear nothing of it.
+    fn release(&mut self, request: u32, now: Nanos) {
+        let of = &mut self.requests[request as usize];
+        of.references -= 1;
+        if of.references == 0 {
+            if !of.is_done {
+                self.is_done(request, Outcome::Unanswered, now);
+            }
+            self.requests.remove(request as usize);
+        }
+    }
+
+    fn fails(&mut self, trouble: Trouble, now: Nanos) {
+        let gateway = trouble.gateway;
+        let until = now + trouble.lasts(self.scenario);
+        let site = &mut self.gateways[gateway as usize];
+        site.condition.begin(trouble.kind(self.scenario), until);
+        if trouble.is_crash(self.scenario) {
+            site.ingress_free = now;
+            let lost = site.gateway.crash();
+            let group = site.group as usize;
+            let is_durable = self.scenario.gateways[group].durable;
+            if let Some(broker) = &mut self.brokers[group] {
+                let left = if is_durable { lost.len() } else { 0 };
+                broker.crashed((gateway - self.first_gateways[group]) as usize, left);
+            }
+            if is_durable {
+                site.kept.extend(lost);
+            } else {
+                // Its sessions are gone as well, with the answers in them.
+                let (kept, gone): (Vec<_>, Vec<_>) =
+                    std::mem::take(&mut site.parked).into_iter().partition(|(parked, _)| parked.is_request());
+                site.parked = kept;
+                for (parked, _) in gone {
+                    self.release(parked.request(), now);
+                }
+                let redelivery = self.scenario.gateways[group].redelivery;
+                for request in lost {
+                    self.requests[request as usize].progress = Progress::Unknown;
+                    if self.brokers[group].is_some() {
+                        self.calendar.schedule(now + redelivery, Event::Arrives { request, gateway });
+                    } else {
+                        self.release(request, now);
+                    }
+                }
+            }
+        }
+        self.gateways[gateway as usize].gateway.set_slowness(trouble.slowness(self.scenario));
+        self.calendar.schedule(until, Event::Recovers(trouble));
+    }
+
+    fn recovers(&mut self, mut trouble: Trouble, now: Nanos) {
+        let gateway = trouble.gateway;
+        let site = &mut self.gateways[gateway as usize];
+        site.condition.end(trouble.kind(self.scenario), now);
+        site.gateway.set_slowness(1.0);
+        if site.condition.is_reachable() {
+            for request in std::mem::take(&mut site.kept) {
+                let order = self.order(request, now);
+                self.drive(gateway, None, now, |of, effects| of.request_again(order, now, effects));
+            }
+            self.reconnect(gateway, now);
+            self.hand_out(self.gateways[gateway as usize].group as usize, now);
+        }
+        if let Some(next) = trouble.next(self.scenario, now) {
+            self.calendar.schedule(next, Event::Fails(trouble));
+        }
+    }
+
+    /// Devices come back, each after a wait of its own, with what they had for the gateway and it had for them.
+    fn reconnect(&mut self, gateway: u32, now: Nanos) {
+        for (parked, since) in std::mem::take(&mut self.gateways[gateway as usize].parked) {
+            let request = parked.request();
+            let at = reconnected(&mut self.requests[request as usize].random, since, now);
+            match parked {
+                Parked::Request(request) => self.calendar.schedule(at, Event::Arrives { request, gateway }),
+                Parked::Answer { request, outcome, retry_after } => {
+                    self.calendar.schedule(at, Event::Answered { request, outcome, retry_after });
+                }
+            }
+        }
+    }
+
+    fn interval_ends(&mut self, now: Nanos) {
+        let sample = |site: &mut Site| {
+            let busy = site.gateway.counters().busy;
+            let (waiting, running) = site.gateway.load();
+            GatewaySample {
+                busy: busy - std::mem::replace(&mut site.busy_before, busy),
+                waiting: waiting as u32,
+                running: running as u32,
+                is_reachable: site.condition.is_reachable(),
+            }
+        };
+        let samples = self.gateways.iter_mut().map(sample).collect();
+        self.recorder.push_gateways(samples);
+        let next = now + self.recorder.interval();
+        if next <= self.scenario.duration {
+            self.calendar.schedule(next, Event::IntervalEnds);
+        }
+    }
+
+    fn tell(&mut self, what: Happening, request: u32, now: Nanos) {
+        if let Some(trace) = &mut self.trace {
+            let Request { number, device, gateway, attempt, .. } = self.requests[request as usize];
+            trace.write(now, what, number, device, gateway, attempt);
+        }
+    }
+}
+
+impl Site {
+    fn new(group: u32, of: &GatewayGroup) -> Self {
+        let settings =
+            Settings { limits: of.dispatcher_limits(), slice: of.slice, cpu: of.cpu, wall: of.wall };
+        Self {
+            group,
+            gateway: Gateway::new(settings),
+            condition: Condition::default(),
+            ingress_free: 0,
+            parked: Vec::new(),
+            kept: Vec::new(),
+            busy_before: 0,
+        }
+    }
+}
+
+impl Parked {
+    fn request(self) -> u32 {
+        match self {
+            Self::Request(request) | Self::Answer { request, .. } => request,
+        }
+    }
+
+    fn is_request(self) -> bool {
+        matches!(self, Self::Request(_))
+    }
+}
+
+/// When a device that lost its connection at `since` has it again, where that is possible from `now` on: it tries after
+/// waits that double.
+fn reconnected(random: &mut Stream, since: Nanos, now: Nanos) -> Nanos {
+    let mut backoff =
+        offload_policy::Backoff::new(policy_time(1_000 * MILLISECOND), policy_time(MAX_RECONNECT));
+    let mut at = since;
+    while at < now {
+        at += from_policy(backoff.wait(random.bits()));
+    }
+    at
+}

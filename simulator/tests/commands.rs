@@ -1,0 +1,129 @@
+//! The commands, as they are typed.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+fn offload_sim(folder: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_offload-sim")).current_dir(folder).args(arguments).output().unwrap()
+}
+
+/// What it prints, where it succeeds.
+fn printed(folder: &Path, arguments: &[&str]) -> String {
+    let output = offload_sim(folder, arguments);
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn json(folder: &Path, arguments: &[&str]) -> Value {
+    serde_json::from_str(&printed(folder, arguments)).unwrap()
+}
+
+/// A folder with what `new` writes.
+fn folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    printed(folder.path(), &["new", "site.toml"]);
+    folder
+}
+
+#[test]
+fn what_new_writes_runs_and_is_not_overwritten() {
+    let folder = folder();
+    let text = printed(folder.path(), &["run", "site.toml", "--duration", "1min", "--replicas", "2"]);
+    for told in [
+        "one site: 1min of virtual time, 2 replicas, seed 1",
+        "warm-up cut off",
+        "sensors",
+        "hall",
+        "ok",
+        "±",
+    ] {
+        assert!(text.contains(told), "{told}: {text}");
+    }
+    let again = offload_sim(folder.path(), &["new", "site.toml"]);
+    assert_eq!(again.status.code(), Some(2));
+    assert_eq!(
+        printed(folder.path(), &["new"]),
+        std::fs::read_to_string(folder.path().join("site.toml")).unwrap()
+    );
+}
+
+#[test]
+fn a_run_gives_the_same_bytes_json_html_and_trace() {
+    let folder = folder();
+    let files = |name: &str| {
+        let (html, trace) = (format!("{name}.html"), format!("{name}.jsonl"));
+        let arguments = ["run", "site.toml", "--seed", "9", "--duration", "20s", "--replicas", "3", "--json"];
+        let arguments = [&arguments[..], &["--html", &html, "--trace", &trace]].concat();
+        let read = |name| std::fs::read_to_string(folder.path().join(name)).unwrap();
+        let printed = printed(folder.path(), &arguments);
+        [printed, read(&html), read(&trace)]
+    };
+    let first = files("first");
+    assert_eq!(first, files("second"));
+    let report: Value = serde_json::from_str(&first[0]).unwrap();
+    assert_eq!((&report["replicas"], &report["seed"]), (&3.into(), &9.into()));
+    assert!(report["devices"][0]["latency_s"]["p99"]["half_width"].as_f64().unwrap() > 0.0, "{report}");
+    assert!(first[1].contains("<svg") && !first[1].contains("http"), "the file needs nothing else");
+    let steps: Vec<Value> = first[2].lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of_first: Vec<&str> =
+        steps.iter().filter(|step| step["request"] == 0).map(|step| step["step"].as_str().unwrap()).collect();
+    assert_eq!(of_first, ["sent", "arrived", "answered", "done"]);
+}
+
+#[test]
+fn two_scenarios_are_compared_in_pairs() {
+    let folder = folder();
+    let path = folder.path().join("site.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(folder.path().join("slow.toml"), text.replace("latency = \"2ms\"", "latency = \"3ms\""))
+        .unwrap();
+    let short = ["--duration", "1min", "--replicas", "4", "--json"];
+    let same = json(folder.path(), &[&["compare", "site.toml", "site.toml"], &short[..]].concat());
+    assert!(same["measures"].as_array().unwrap().iter().all(|of| of["difference"]["mean"] == 0.0), "{same}");
+    let slower = json(folder.path(), &[&["compare", "site.toml", "slow.toml"], &short[..]].concat());
+    let median = &slower["measures"][3];
+    // A millisecond more each way, and with one seed all else is the same.
+    let difference = median["difference"]["mean"].as_f64().unwrap();
+    assert!((difference - 0.002).abs() < 0.000_1 && median["sure"] == true, "{median}");
+}
+
+#[test]
+fn a_plan_names_the_fewest_that_are_enough() {
+    let folder = tempfile::tempdir().unwrap();
+    // 300 requests of 10 ms a second: three workers' time, so three are too few, and a few more are enough. Gateways of
+    // one worker each cannot help each other, so that it takes more of them.
+    let text = "duration = \"1min\"\nreplicas = 3\n[program.p]\ntime = \"10ms\"\n[gateway.g]\nworkers = 1\n\
+                [device.d]\ncount = 60\narrival = { poisson = \"5/s\" }\n";
+    std::fs::write(folder.path().join("load.toml"), text).unwrap();
+    for (vary, few) in [("workers", 4..=9), ("gateways", 8..=16)] {
+        let plan = json(folder.path(), &["plan", "load.toml", "--p99", "50ms", "--vary", vary, "--json"]);
+        let enough = plan["enough"].as_u64().unwrap();
+        assert!(few.contains(&enough), "{plan}");
+        assert_eq!(plan["with_one_lost"], enough + 1);
+        let tried = plan["tried"].as_array().unwrap();
+        let keeps = |count| tried.iter().find(|of| of["count"] == count).map(|of| of["enough"] == true);
+        assert_eq!((keeps(enough), keeps(enough - 1)), (Some(true), Some(false)), "{plan}");
+    }
+    let arguments = ["plan", "load.toml", "--p99", "1ms", "--most", "4"];
+    let impossible = offload_sim(folder.path(), &arguments);
+    assert_eq!(impossible.status.code(), Some(1), "{impossible:?}");
+}
+
+#[test]
+fn what_cannot_be_read_is_refused_with_the_remedy() {
+    let folder = folder();
+    let error = |arguments: &[&str]| {
+        let output = offload_sim(folder.path(), arguments);
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    assert!(error(&["run", "none.toml"]).contains("`offload-sim new none.toml` makes one"));
+    std::fs::write(folder.path().join("wrong.toml"), "duration = \"1min\"\n[gatway.x]\n").unwrap();
+    assert!(
+        error(&["run", "wrong.toml"])
+            .contains("wrong.toml:2:2: gatway: unknown key; did you mean `gateway`?")
+    );
+    assert!(error(&["run", "site.toml", "--duration", "5"]).contains("has no unit"));
+}

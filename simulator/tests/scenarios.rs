@@ -1,0 +1,93 @@
+//! Every scenario that ships is read, simulated for a bounded time, and says the same each time.
+
+use std::path::{Path, PathBuf};
+
+use offload_simulator::replicas::{self, Unwatched};
+use offload_simulator::report::{Report, html, json, table};
+use offload_simulator::scenario::Scenario;
+use offload_simulator::scenario::units::Time;
+
+fn shipped() -> Vec<PathBuf> {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios");
+    let mut paths: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    assert!(paths.len() >= 6, "{paths:?}");
+    paths
+}
+
+/// At most this much virtual time, in which each does something and none takes long: a minute, of a city some seconds.
+fn bounded(path: &Path) -> Scenario {
+    let mut scenario = Scenario::load(path).unwrap_or_else(|error| panic!("{error}"));
+    let is_large = scenario.devices.iter().map(|group| group.count).sum::<usize>() > 100_000;
+    let most = if is_large { "4s" } else { "70s" };
+    scenario.duration = scenario.duration.min(Time::parse(most).unwrap().0);
+    scenario.replicas = 2;
+    scenario.warm_up = Some(0);
+    scenario
+}
+
+#[test]
+fn every_scenario_answers_requests_and_loses_none_without_a_word() {
+    for path in shipped() {
+        let scenario = bounded(&path);
+        let observations = replicas::run(&scenario, 1, scenario.replicas, None, &Unwatched);
+        for of in &observations {
+            let (mut made, mut ended) = (0, 0);
+            for sample in of.recorder.groups().iter().flatten() {
+                made += sample.made;
+                ended += sample.outcomes.iter().sum::<u64>();
+            }
+            assert!(made > 0 && ended > 0, "{path:?}");
+            assert_eq!(made, ended + of.unfinished, "{path:?}");
+        }
+        let report = Report::new(&scenario, 1, &observations);
+        assert!(report.all().throughput.mean > 0.0, "{path:?}");
+    }
+}
+
+#[test]
+fn a_seed_gives_the_same_bytes_and_another_one_gives_others() {
+    for path in shipped() {
+        let scenario = bounded(&path);
+        if scenario.devices.iter().map(|group| group.count).sum::<usize>() > 100_000 {
+            continue;
+        }
+        let told = |seed: u64| {
+            let report = Report::new(&scenario, seed, &replicas::run(&scenario, seed, 2, None, &Unwatched));
+            [table::of(&report), json::of(&report).to_string(), html::of(&report)]
+        };
+        let first = told(7);
+        assert_eq!(first, told(7), "{path:?}");
+        assert_ne!(first[1], told(8)[1], "{path:?}");
+    }
+}
+
+/// Three gateways, of which one is down for good, or not, from ten seconds on.
+fn three(spread: &str, crashes: bool) -> Report {
+    let failure = "[[failure]]\nkind = \"crash\"\ngateway = \"g\"\nnumber = 1\nat = \"10s\"\nfor = \"1d\"\n";
+    let text = format!(
+        "duration = \"1min\"\nreplicas = 2\nwarm_up = \"0s\"\n[program.p]\ntime = \"10ms\"\n[gateway.g]\ncount = 3\n\
+         workers = 1\nspread = \"{spread}\"\nwindow = 2\nredelivery = \"1s\"\n[device.d]\ncount = 30\narrival = {{ \
+         every = \"500ms\", jitter = \"100ms\" }}\n{}",
+        if crashes { failure } else { "" }
+    );
+    let scenario = Scenario::parse(&text, Path::new("three.toml")).unwrap_or_else(|error| panic!("{error}"));
+    let observations = replicas::run(&scenario, 1, scenario.replicas, None, &Unwatched);
+    Report::new(&scenario, 1, &observations)
+}
+
+#[test]
+fn who_has_one_gateway_is_lost_with_it_and_a_broker_asks_the_others() {
+    for spread in ["rotation", "queue"] {
+        let report = three(spread, true);
+        assert_eq!(report.all().ok(), 1.0, "{spread}");
+        assert!(report.unfinished.mean < 30.0, "{spread} {:?}", report.unfinished);
+        assert!((report.all().throughput.mean - 60.0).abs() < 2.0, "{spread}");
+        let each = &report.gateways[0].each;
+        assert!(each[1] < each[0] / 2.0 && each[1] < each[2] / 2.0, "{spread} {each:?}");
+    }
+    let report = three("home", true);
+    // A third of the devices send for fifty seconds to nobody.
+    assert!((report.unfinished.mean - 1_000.0).abs() < 30.0, "{:?}", report.unfinished);
+    assert!(three("home", false).unfinished.mean < 30.0);
+}

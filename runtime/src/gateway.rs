@@ -291,9 +291,9 @@ impl Gateway {
                 .await
                 .map_err(|panic| StartError::Io("outcomes in the journal", io::Error::other(panic)))?;
         }
-        let opener = shared
-            .is_none()
-            .then(|| Opener::new(keys.clone(), &config.idempotency, config.durability, sealed_after));
+        let opener = shared.is_none().then(|| {
+            Arc::new(Opener::new(keys.clone(), &config.idempotency, config.durability, sealed_after))
+        });
         let pipeline = Pipeline::new(Services {
             access: auth.access.clone(),
             settings,

@@ -141,7 +141,7 @@ mod tests {
         let (a, b): (Arc<str>, Arc<str>) = ("a".into(), "b".into());
         let begin = |id: &str, account: &Arc<str>, at: u64| {
             let now = now + Duration::from_secs(at);
-            deduplicator.begin_sealed(&key(id), print(id), (until(600, now), account), 1, now)
+            deduplicator.begin_sealed(&key(id), print(id), (until(600, now), account), 1, None, now)
         };
         for id in ["1", "2", "3"] {
             assert_eq!(begin(id, &a, 0), Registration::First(1));
@@ -165,7 +165,7 @@ mod tests {
         let account: Arc<str> = "a".into();
         let begin = |seconds: u64, at: u64| {
             let at = now + Duration::from_secs(at);
-            deduplicator.begin_sealed(&key("1"), print("1"), (until(seconds, now), &account), 1, at)
+            deduplicator.begin_sealed(&key("1"), print("1"), (until(seconds, now), &account), 1, None, at)
         };
         assert_eq!(begin(600, 0), Registration::First(1));
         assert_eq!(deduplicator.sealed_until(&key("1")), Some(until(600, now)));

@@ -174,7 +174,7 @@ async fn what_is_inside_has_its_own_rules(deployment: Deployment) -> Result<()> 
         inner
     };
     for (asked, field) in [
-        (nested, "sealed"),
+        (nested, "encapsulated"),
         (inner(json!({ "program": "add", "reply": "stdout" })), "reply"),
         (inner(json!({ "program": "add", "id": "0123456789abcdefghijk" })), "id"),
         (inner(json!({ "program": "add", "id": "a".repeat(65) })), "id"),

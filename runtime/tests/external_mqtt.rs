@@ -18,7 +18,7 @@ use std::time::Duration;
 use device::Device;
 use mosquitto::Mosquitto;
 use offload_rt::client::Client;
-use offload_rt::config::{Broker, BrokerUrl, HostPort, MqttVersion, TimeSpan};
+use offload_rt::config::{Broker, BrokerUrls, MqttVersion, TimeSpan};
 use offload_rt::ingress::external_mqtt::{ExternalError, ExternalIngress, LinkState, Settings, Version};
 use offload_rt::ingress::{Ingress, Intake, Notice, Notices, Statistics};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
@@ -30,12 +30,20 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 fn settings(port: u16) -> Broker {
     Broker {
-        url: BrokerUrl { tls: false, address: HostPort::new("127.0.0.1", port) },
+        url: url("mqtt", "127.0.0.1", port),
         receive_maximum: 500,
         reconnect_min: TimeSpan::millis(10),
         reconnect_max: TimeSpan::millis(200),
         ..Broker::default()
     }
+}
+
+fn url(scheme: &str, host: &str, port: u16) -> BrokerUrls {
+    format!("{scheme}://{host}:{port}").parse().unwrap()
+}
+
+fn joining<'s>(broker: &'s Broker, client_id: &'s str) -> Settings<'s> {
+    Settings { broker, urls: &broker.url, client_id, takes_requests: true, asks_others: false }
 }
 
 fn notices(name: &str) -> Notices {
@@ -48,14 +56,13 @@ fn notices(name: &str) -> Notices {
 }
 
 async fn start(broker: &Broker, client_id: &str, sink: &Arc<EchoSink>) -> ExternalIngress {
-    let (settings, intake) = (Settings { broker, client_id, asks_others: false }, Intake::new(sink.clone()));
+    let (settings, intake) = (joining(broker, client_id), Intake::new(sink.clone()));
     let started = ExternalIngress::start(settings, intake, notices(client_id));
     tokio::time::timeout(PATIENCE, started).await.expect("joined in time").unwrap()
 }
 
 fn connect(broker: &Broker, client_id: &str, sink: &Arc<EchoSink>) -> Result<ExternalIngress, ExternalError> {
-    let settings = Settings { broker, client_id, asks_others: false };
-    ExternalIngress::connect(settings, Intake::new(sink.clone()), notices(client_id))
+    ExternalIngress::connect(joining(broker, client_id), Intake::new(sink.clone()), notices(client_id))
 }
 
 async fn wait_for(ingress: &ExternalIngress, wanted: impl FnMut(&LinkState) -> bool) -> LinkState {
@@ -394,9 +401,8 @@ async fn a_broker_is_joined_by_tls_with_a_certificate_of_ones_own() {
     ));
 
     let sink = EchoSink::answering();
-    let address = HostPort::new("127.0.0.1", broker.port);
     let known = Broker {
-        url: BrokerUrl { tls: true, address: address.clone() },
+        url: url("mqtts", "127.0.0.1", broker.port),
         cafile: Some(file("ca")),
         cert: Some(file("certificate")),
         key: Some(file("key")),
@@ -407,8 +413,8 @@ async fn a_broker_is_joined_by_tls_with_a_certificate_of_ones_own() {
         ingress.shutdown().await;
     }
 
-    let elsewhere = BrokerUrl { tls: true, address: HostPort::new("localhost", broker.port) };
-    let plain = BrokerUrl { tls: false, address };
+    let elsewhere = url("mqtts", "localhost", broker.port);
+    let plain = url("mqtt", "127.0.0.1", broker.port);
     for (refused, expected) in [
         (Broker { cafile: Some(file("other")), ..known.clone() }, "nobody who is trusted here vouches"),
         (Broker { url: elsewhere, ..known.clone() }, "certificate not valid for name \"localhost\""),

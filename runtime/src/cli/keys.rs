@@ -95,9 +95,9 @@ impl Which {
                 "suite": suite.as_str(), "fingerprint": fingerprint, "state": state, "created": key.created,
                 "retired": retired,
             });
-            return output::print_line(&line.to_string());
+            return output::print_line(line.to_string());
         }
         let until = left.filter(|left| *left > 0).map(|left| format!(", opens for {left} s more"));
-        output::print_line(&format!("{fingerprint} {suite} {state}{}", until.unwrap_or_default()))
+        output::print_line(format!("{fingerprint} {suite} {state}{}", until.unwrap_or_default()))
     }
 }

@@ -45,6 +45,7 @@ pub mod set_aside;
 pub mod source;
 pub mod status;
 mod stopping;
+mod stream;
 pub mod suspects;
 pub mod systemd;
 pub mod telemetry;

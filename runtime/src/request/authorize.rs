@@ -6,7 +6,7 @@ use crate::auth::access::{Access, Who};
 use crate::config::Offload;
 use crate::programs::Programs;
 use offload_protocol::error::{ErrorKind, WireError};
-use offload_protocol::request::Code;
+use offload_protocol::request::{Code, ReplyForm};
 
 /// A request that its client may make.
 pub struct Authorized(Decoded);
@@ -23,6 +23,12 @@ pub fn authorize(decoded: Decoded, access: &Access, programs: &Programs) -> Resu
     if decoded.is_misdirected {
         let message = "answers to this client cannot go to its Response Topic";
         return Err(decoded.refuse(WireError::new(ErrorKind::Unauthorized, message)));
+    }
+    let asked = &decoded.asked;
+    if asked.request.reply == ReplyForm::Stream && asked.reply_id.is_empty() && asked.client.flow.is_empty() {
+        // Nothing tells such clients apart.
+        let message = "reply: on this broker a stream needs a reply id";
+        return Err(decoded.refuse(WireError::new(ErrorKind::Malformed, message)));
     }
     let who = Who::from(&decoded.asked.client);
     match may_ask_for(&decoded.asked.request.code, who, access, programs) {

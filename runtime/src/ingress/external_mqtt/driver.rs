@@ -14,7 +14,7 @@ use offload_mqtt::{
 use offload_policy::{Backoff, Receipt, Received, Window};
 use offload_protocol::topic;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error, info, warn};
 
@@ -27,7 +27,7 @@ use super::log_sampling::PowersOfTwo;
 use super::namesakes::{Namesakes, Reaction};
 use super::offer::Offer;
 use super::publication::Publication;
-use super::responder::{Command, ExternalResponder};
+use super::responder::{Command, ExternalResponder, MAX_PARTS};
 use super::version::Choice;
 use crate::client::Client;
 use crate::config;
@@ -61,6 +61,7 @@ pub(super) struct Driver {
     notices: Notices,
     ways: Ways,
     counters: Arc<Counters>,
+    room_for_parts: Arc<Semaphore>,
     choice: Choice,
     backoff: Backoff,
     conflict_backoff: Backoff,
@@ -183,6 +184,7 @@ impl Driver {
             notices,
             ways,
             counters,
+            room_for_parts: Arc::new(Semaphore::new(MAX_PARTS)),
             choice: Choice::new(broker.protocol),
             backoff: Backoff::new(broker.reconnect_min.into(), broker.reconnect_max.into()),
             conflict_backoff: Backoff::new(CONFLICT_WAIT.0, CONFLICT_WAIT.1),
@@ -479,7 +481,8 @@ impl Driver {
         let principal = (!flow.is_empty()).then(|| flow.clone());
         let client = Client { principal, account: flow.clone(), flow, web: false };
         let acceptance = Acceptance::with_the_answer();
-        let responder = Box::new(ExternalResponder::new(receipt, self.ways.sender.clone()));
+        let responder =
+            Box::new(ExternalResponder::new(receipt, self.ways.sender.clone(), self.room_for_parts.clone()));
         let retained = retain;
         let delivery = Delivery { client, topic, payload, properties, retained, acceptance, responder };
         let batch = self.ways.intake.batch();
@@ -490,6 +493,12 @@ impl Driver {
     fn command(&mut self, command: Command, link: Option<&mut Link>) {
         match command {
             Command::Answer(receipt, answer) => self.answer(receipt, *answer),
+            // What is not connected takes none.
+            Command::Part(part) => {
+                if link.is_some_and(|link| link.since.is_some()) {
+                    self.answer(None, *part);
+                }
+            }
             Command::Notice(notice) => {
                 let connected = link.is_some_and(|link| link.since.is_some());
                 self.publish_notice(notice, connected);

@@ -141,6 +141,16 @@ impl Broker {
         }
     }
 
+    /// Hands a message that nobody misses to the sessions with a matching subscription, or to that of `client` alone:
+    /// to those that are connected, and have the first quarter of their queue free, so that it never crowds out others.
+    /// It is not stored. More than a few sessions do not get it.
+    pub fn publish_if_room(&self, message: &Message, client: Option<&ClientInfo>) {
+        let topics = self.topics();
+        if topics.is_publishable(message) {
+            topics.publish_if_room(message, client);
+        }
+    }
+
     /// Who uses this client id, or has left a session under it; `None` where that is another user's, or nobody's.
     pub fn client(&self, client_id: &str, user: Option<&str>) -> Option<Arc<ClientInfo>> {
         let client = self.registry().session(client_id)?.client()?;

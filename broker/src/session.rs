@@ -190,6 +190,18 @@ impl Session {
         offered
     }
 
+    /// Queues a message that nobody misses, if the client is connected and has much room. It is not stored.
+    pub fn offer_if_room(&self, publish: OutboundPublish, config: &Config, counters: &Counters) {
+        let state = &mut *self.state.lock();
+        if state.connection.is_none() || !state.outbox.has_room_for_retained(config) {
+            return;
+        }
+        let offered = state.offer(publish, None, config, counters);
+        if let (Enqueued::InQueue, Some(connection)) = (&offered, &mut state.connection) {
+            connection.wake();
+        }
+    }
+
     /// What is needed to store a message for it, if it is stored.
     pub fn keep<'a>(&'a self, storing: &'a mut Storing) -> Option<Keep<'a>> {
         let storage = self.storage.as_ref()?;

@@ -181,6 +181,33 @@ impl Topics {
         }
     }
 
+    /// Hands a message that nobody misses to sessions, or to that of one client, that are connected and have room.
+    pub fn publish_if_room(&self, message: &Message, client: Option<&ClientInfo>) {
+        let offer = |session: &Session, grant: &Grant| {
+            session.offer_if_room(
+                grant.outbound(message, None),
+                &self.context.config,
+                &self.context.counters,
+            );
+        };
+        match client {
+            Some(client) => {
+                let session = client.session.upgrade();
+                let found =
+                    session.and_then(|session| Some((self.grant_of(&session, &message.topic)?, session)));
+                if let Some((grant, session)) = found {
+                    offer(&session, &grant);
+                }
+            }
+            None => {
+                let fan_out = FanOut::new(None, None, Routed::default());
+                for Recipient { session, grant, .. } in self.recipients(message, &fan_out, CHARGED_FROM) {
+                    offer(&session, &grant);
+                }
+            }
+        }
+    }
+
     /// Whether one of a client's own subscriptions matches a topic; false if its session has ended.
     pub fn is_subscribed(&self, client: &ClientInfo, topic: &str) -> bool {
         let session = client.session.upgrade();

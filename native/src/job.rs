@@ -16,7 +16,7 @@ use crate::error::Error;
 use crate::landlock::Domain;
 use crate::measurer::{Held, Measured, Measurer};
 use crate::outcome::{Ending, Limit, Outcome};
-use crate::output::{Excess, Output};
+use crate::output::{Excess, OnStdout, Output};
 use crate::priority::{self, Share};
 use crate::supervisor::{self, Supervisor};
 use crate::syscalls::Calls;
@@ -85,6 +85,8 @@ pub struct Work {
     pub limits: SandboxLimits,
     /// Whether standard error over its limit ends it.
     pub stderr: Excess,
+    /// Gets standard output as it is read.
+    pub on_stdout: OnStdout,
 }
 
 /// What bubblewrap reports, a line each.
@@ -148,7 +150,8 @@ impl Job {
         let outer = pidfd_open(supervisor.pid(), PidfdFlags::empty()).map_err(io::Error::from)?;
         let filters_outside = usage::filters(supervisor.pid())?;
         let mut status = Output::new(status_reader, MAX_STATUS, Excess::Dropped)?;
-        let mut stdout = Output::new(stdout_reader, limits.stdout, Excess::Ends)?;
+        let mut stdout =
+            Output::new(stdout_reader, limits.stdout, Excess::Ends)?.told_to(self.work.on_stdout);
         let mut stderr = Output::new(stderr_reader, limits.stderr, self.work.stderr)?;
         let mut stdin = Input::new(stdin_writer.into(), &self.work.stdin)?;
         let mut inner: Option<Inner> = None;

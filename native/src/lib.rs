@@ -45,6 +45,7 @@ pub use error::{Error, Unavailable};
 pub use folder::{Entry, Folder, MAX_FOLDER, Node};
 pub use limits::SandboxLimits;
 pub use outcome::{Ending, Limit, Outcome};
+pub use output::OnStdout;
 pub use platform::Platform;
 pub use program::NativeProgram;
 pub use project::Project;

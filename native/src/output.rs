@@ -1,8 +1,10 @@
 //! One output stream of a sandbox, read without ever holding more than its limit.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, PipeReader, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 /// What happens to bytes beyond the limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +21,30 @@ pub struct Output {
     bytes: Vec<u8>,
     limit: usize,
     excess: Excess,
+    on_read: OnStdout,
+}
+
+/// Gets what a program writes, while it runs.
+#[derive(Clone, Default)]
+pub struct OnStdout(Option<Arc<dyn Fn(&[u8]) + Send + Sync>>);
+
+impl OnStdout {
+    /// Calls this with what was read last.
+    pub fn new(take: impl Fn(&[u8]) + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(take)))
+    }
+
+    fn tell(&self, bytes: &[u8]) {
+        if let Some(take) = &self.0 {
+            take(bytes);
+        }
+    }
+}
+
+impl fmt::Debug for OnStdout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("OnStdout").field(&self.0.is_some()).finish()
+    }
 }
 
 /// Reads in a row before deadlines and other streams have their turn.
@@ -30,7 +56,12 @@ impl Output {
     pub fn new(pipe: PipeReader, limit: usize, excess: Excess) -> io::Result<Self> {
         let pipe = OwnedFd::from(pipe);
         rustix::io::ioctl_fionbio(&pipe, true)?;
-        Ok(Self { pipe: Some(pipe.into()), bytes: Vec::new(), limit, excess })
+        Ok(Self { pipe: Some(pipe.into()), bytes: Vec::new(), limit, excess, on_read: OnStdout::default() })
+    }
+
+    /// What is read from now on is told, too.
+    pub fn told_to(self, on_read: OnStdout) -> Self {
+        Self { on_read, ..self }
     }
 
     /// To wait for, until it has ended.
@@ -54,7 +85,9 @@ impl Output {
                 Err(error) => return Err(error),
             };
             let room = self.limit - self.bytes.len();
-            self.bytes.extend_from_slice(&buffer[..read.min(room)]);
+            let taken = &buffer[..read.min(room)];
+            self.bytes.extend_from_slice(taken);
+            self.on_read.tell(taken);
             if read > room && self.excess == Excess::Ends {
                 return Ok(true);
             }

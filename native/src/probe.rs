@@ -5,7 +5,7 @@ use crate::error::{Error, Unavailable};
 use crate::landlock::{Domain, Strength};
 use crate::measurer::Measured;
 use crate::outcome::{Ending, Limit, Outcome};
-use crate::output::Excess;
+use crate::output::{Excess, OnStdout};
 use crate::report::{Finding, Mechanism, Report, State};
 use crate::sandbox::Sandbox;
 use crate::syscalls::{Calls, Filters};
@@ -139,8 +139,8 @@ impl Sandbox {
         let (abandoned, _waiting) = io::pipe()?;
         let command = shell(script, &[]);
         let (files, stdin) = (Vec::new(), Vec::new());
-        let (calls, prepare, stderr) = (Calls::Run, "", Excess::Dropped);
-        let work = job::Work { bwrap, calls, files, prepare, command, stdin, limits, stderr };
+        let (calls, prepare, stderr, on_stdout) = (Calls::Run, "", Excess::Dropped, OnStdout::default());
+        let work = job::Work { bwrap, calls, files, prepare, command, stdin, limits, stderr, on_stdout };
         job::Job { measured, ..self.job(work, abandoned) }.run()
     }
 }

@@ -9,7 +9,7 @@ use crate::landlock::Domain;
 use crate::left::Left;
 use crate::measurer::Measured;
 use crate::outcome::{Ending, Outcome};
-use crate::output::Excess;
+use crate::output::{Excess, OnStdout};
 use crate::platform::Platform;
 use crate::project::Project;
 use crate::report::Report;
@@ -66,6 +66,8 @@ pub struct Input {
     pub env: Vec<(String, String)>,
     /// Standard input.
     pub stdin: Vec<u8>,
+    /// Gets standard output as it is read, up to its limit, on a thread of the sandbox.
+    pub on_stdout: OnStdout,
 }
 
 impl Sandbox {
@@ -168,14 +170,24 @@ impl Sandbox {
         files.extend(platform.equip(self.config.compilers, &mut bwrap));
         // The pairs of sockets that compilers have are bounded by being measured.
         let calls = if self.measured.usage { Calls::Build } else { Calls::Run };
-        Ok(Work { bwrap, calls, files, prepare: "", command, stdin, limits, stderr: Excess::Ends })
+        Ok(Work {
+            bwrap,
+            calls,
+            files,
+            prepare: "",
+            command,
+            stdin,
+            limits,
+            stderr: Excess::Ends,
+            on_stdout: OnStdout::default(),
+        })
     }
 
     /// Runs a program. Dropping the future ends the sandbox.
     pub async fn run(
         &self,
         program: &NativeProgram,
-        input: Input,
+        mut input: Input,
         limits: SandboxLimits,
     ) -> Result<Outcome, Error> {
         check(&input)?;
@@ -192,9 +204,10 @@ impl Sandbox {
             files.push((ARCHIVE.to_owned(), "0444", folder.archive().to_vec()));
             prepare = UNPACK;
         }
-        let command = std::iter::once(path).chain(input.args).collect();
+        let command = std::iter::once(path).chain(std::mem::take(&mut input.args)).collect();
         let (calls, stderr) = (Calls::Run, Excess::Dropped);
-        self.start(Work { bwrap, calls, files, prepare, command, stdin: input.stdin, limits, stderr }).await
+        let Input { stdin, on_stdout, .. } = input;
+        self.start(Work { bwrap, calls, files, prepare, command, stdin, limits, stderr, on_stdout }).await
     }
 
     /// Starts it and blocks to its end.

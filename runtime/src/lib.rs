@@ -49,6 +49,7 @@ pub mod site;
 pub mod source;
 pub mod status;
 mod stopping;
+mod stream;
 pub mod suspects;
 pub mod systemd;
 pub mod telemetry;

@@ -2,15 +2,19 @@
 //! stays cancelled.
 
 use std::path::Path;
+use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
 use offload_tests::answer::refused;
 use offload_tests::deployment::Deployment;
 use offload_tests::device::{Device, Message, Version};
 use offload_tests::gateway::Gateway;
-use offload_tests::{PATIENCE, envelope, guest, on_each_broker};
-use rustix::process::Signal;
+use offload_tests::{PATIENCE, built, envelope, guest, on_each_broker};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::io::AsyncReadExt;
+use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 on_each_broker! {
@@ -33,6 +37,21 @@ const AS_WASM: &str = "native = \"wasm\"\n[limits]\nfuel = 1_000_000_000_000\ncp
 
 /// An hour, in the milliseconds that the guest `sleep` takes.
 const AN_HOUR: &str = "3600000";
+
+/// Prints a line, and sleeps for an hour.
+const TALKS_AND_SLEEPS: &str = r#"(module
+    (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))
+    (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+    (memory (export "memory") 1)
+    (data (i32.const 256) "a line\n")
+    (func (export "_start")
+        (i32.store (i32.const 160) (i32.const 256))
+        (i32.store (i32.const 164) (i32.const 7))
+        (drop (call $write (i32.const 1) (i32.const 160) (i32.const 1) (i32.const 168)))
+        ;; A subscription at 0 to clock 1 (monotonic), timeout at 24; the event goes to 64, their number to 128.
+        (i32.store (i32.const 16) (i32.const 1))
+        (i64.store (i32.const 24) (i64.const 3600000000000))
+        (drop (call $poll (i32.const 0) (i32.const 64) (i32.const 1) (i32.const 128)))))"#;
 
 fn sleeping(id: &str) -> Result<Value> {
     Ok(json!({ "id": id, "module": envelope::bytes(guest::module("sleep")?), "args": [AN_HOUR] }))
@@ -331,4 +350,70 @@ async fn a_request_can_be_cancelled_after_a_crash_and_stays_cancelled() -> Resul
     // The other one still runs.
     device.publish("localCode/d", cancelling("a")).await?;
     ensure_cancelled(&answer_to(&mut device, "a").await?, "a")
+}
+
+/// The command, waiting for an answer of this gateway.
+fn client(gateway: &Gateway, arguments: &[&str]) -> Result<Child> {
+    let mut command = Command::new(built::program("offload-client")?);
+    let broker = format!("mqtt://{}", gateway.address()?);
+    command.args(["--broker", &broker]).args(arguments);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    Ok(command.spawn()?)
+}
+
+/// Exit code, stdout and stderr.
+async fn ended(child: Child) -> Result<(Option<i32>, String, String)> {
+    let output = timeout(PATIENCE, child.wait_with_output()).await??;
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    Ok((output.status.code(), text(output.stdout), text(output.stderr)))
+}
+
+/// Waits until a request of this name and this reply id runs, by cancelling it: there is no other way to see that.
+async fn cancelled_by_the_command(gateway: &Gateway, reply_id: &str, id: &str) -> Result<()> {
+    loop {
+        let (code, stdout, stderr) = ended(client(gateway, &["-i", reply_id, "cancel", id])?).await?;
+        if code == Some(0) {
+            ensure!(stdout.is_empty() && stderr.is_empty(), "{stdout} {stderr}");
+            return Ok(());
+        }
+        ensure!(code == Some(125) && stderr.starts_with("error: not-found: "), "{code:?} {stderr}");
+    }
+}
+
+#[tokio::test]
+async fn the_command_cancels_what_another_one_waits_for() -> Result<()> {
+    let gateway = Gateway::embedded(ENDLESS).await?;
+    let sleep = built::guest("sleep")?;
+    let file = sleep.to_str().context("a path is not UTF-8")?;
+    let waiting = client(&gateway, &["-i", "press-4", "send", "--id", "long", file, AN_HOUR])?;
+    cancelled_by_the_command(&gateway, "press-4", "long").await?;
+    let cancelled = "error: cancelled: another request of this client has cancelled it\n";
+    ensure!(ended(waiting).await? == (Some(125), String::new(), cancelled.to_owned()));
+    let (code, stdout, _) = ended(client(&gateway, &["-i", "press-4", "cancel", "long", "--json"])?).await?;
+    let answer: Value = serde_json::from_str(&stdout)?;
+    ensure!(code == Some(125) && envelope::error_kind(&answer) == "not-found", "{answer}");
+    let (code, _, stderr) = ended(client(&gateway, &["cancel", "long"])?).await?;
+    ensure!(code == Some(125) && stderr.starts_with("error: malformed: -i: "), "{stderr}");
+    Ok(())
+}
+
+/// What ctrl-c has cancelled frees the only slot; the guest prints a line, by which it is seen to run.
+#[tokio::test]
+async fn ctrl_c_cancels() -> Result<()> {
+    let gateway = Gateway::embedded(ONE_SLOT).await?;
+    let folder = TempDir::new()?;
+    let file = folder.path().join("talks.wat");
+    std::fs::write(&file, TALKS_AND_SLEEPS)?;
+    let file = file.to_str().context("a path is not UTF-8")?;
+    let mut talking = client(&gateway, &["send", "--stream", file])?;
+    let mut printed = [0; 7];
+    timeout(PATIENCE, talking.stdout.as_mut().context("it is a pipe")?.read_exact(&mut printed)).await??;
+    ensure!(&printed == b"a line\n");
+    let id = talking.id().and_then(|id| Pid::from_raw(id.cast_signed())).context("it runs")?;
+    kill_process(id, Signal::INT)?;
+    let (code, stdout, stderr) = ended(talking).await?;
+    ensure!(code == Some(130) && stdout.is_empty(), "{code:?} {stdout:?}");
+    ensure!(stderr.ends_with("error: interrupted: the request was cancelled\n"), "{stderr}");
+    ensure!(ended(client(&gateway, &["send", "add", "5", "7"])?).await?.1 == "12\n");
+    Ok(())
 }

@@ -479,7 +479,7 @@ async fn the_clients_id_is_its_reply_id() -> Result<()> {
     let request = [path(&request)?, "--args", "reply"];
     let before = sending.client(&[&["-i", "me/too", "send"], &request[..]].concat(), b"").await?;
     ended(&before, 0, "reply: me/too\n", "");
-    let after = sending.client(&[&["send", "--id", "you"], &request[..]].concat(), b"").await?;
+    let after = sending.client(&[&["send", "-i", "you"], &request[..]].concat(), b"").await?;
     ended(&after, 0, "reply: you\n", "");
     Ok(())
 }

@@ -62,8 +62,8 @@ impl Outbox {
         self.queue.is_empty() && self.inflight.is_empty()
     }
 
-    /// Whether retained messages may be added for a new subscription: in the first quarter of the bounds, so that they
-    /// never crowd out live ones, for which QoS 0 has half.
+    /// Whether retained messages may be added for a new subscription, or what nobody misses: in the first quarter of
+    /// the bounds, so that they never crowd out live ones, for which QoS 0 has half.
     pub fn has_room_for_retained(&self, config: &Config) -> bool {
         self.queue.len() < (config.session_queue_messages / 4).max(1)
             && self.bytes < config.session_queue_bytes / 4

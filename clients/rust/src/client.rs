@@ -12,11 +12,11 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::driver::Driver;
-use crate::in_flight::{InFlight, KnownBy, Sequence, no_correlation};
+use crate::in_flight::{InFlight, KnownBy, Parts, Sequence, no_correlation};
 use crate::options::random;
 use crate::sealing::{self, Sealed};
 use crate::{
-    Answer, Code, Digest, Error, ErrorKind, Form, MqttVersion, Options, Outcome, ReplyForm, Request,
+    Answer, Code, Digest, Error, ErrorKind, Form, MqttVersion, Options, Outcome, Part, ReplyForm, Request,
     RequestId, WireError,
 };
 
@@ -92,6 +92,44 @@ impl Client {
     /// [`Options::transport_grace`], or without one within [`Options::answer_timeout`]. What goes wrong at the gateway
     /// is an answer, not an error.
     pub async fn send(&self, request: Request) -> Result<Answer, Error> {
+        self.send_with(request, None).await
+    }
+
+    /// Like [`Client::send`]; meanwhile `parts` gets what the program writes to stdout, as it is written. The answer
+    /// has the whole of it. What there is no room for in `parts`, or what is lost on the way, is left out: an
+    /// [`Assembly`](crate::Assembly) fills it in from the answer. A request without an id gets one, by which it can be
+    /// known. The connection must be one with [`Options::streams`].
+    ///
+    /// # Errors
+    /// Those of [`Client::send`].
+    pub async fn send_streaming(
+        &self,
+        mut request: Request,
+        parts: mpsc::Sender<Part>,
+    ) -> Result<Answer, Error> {
+        if !self.shared.options.streams {
+            return Err(Error::InvalidOption("streams: expected, to get what a program writes".to_owned()));
+        }
+        let made_up = request.id.is_none();
+        let id = request.id.get_or_insert_with(made_up_id).clone();
+        request.reply = ReplyForm::Stream;
+        let mut answer = self.send_with(request, Some(Parts { id, sender: parts })).await?;
+        if made_up {
+            answer.id = None;
+        }
+        Ok(answer)
+    }
+
+    /// Cancels the request of this client that has this id: it is answered `cancelled`, and the answer to this is `ok`;
+    /// `not-found` where no such request waits or runs. Does not wait for others in flight.
+    ///
+    /// # Errors
+    /// Those of [`Client::send`].
+    pub async fn cancel(&self, id: &RequestId) -> Result<Answer, Error> {
+        self.send(Request::new(Code::Cancel(id.clone()))).await
+    }
+
+    async fn send_with(&self, request: Request, parts: Option<Parts>) -> Result<Answer, Error> {
         let Options { transport_grace, answer_timeout, .. } = self.shared.options;
         let wait = request.limits.timeout.map_or(answer_timeout, |own| own.saturating_add(transport_grace));
         let request = match self.shared.options.mqtt_version {
@@ -102,24 +140,24 @@ impl Client {
             Some(_) => sealing::prepared(request)?,
             None => request,
         };
-        match timeout(wait, self.digest_first(request)).await {
+        match timeout(wait, self.digest_first(request, parts)).await {
             Ok(reply) => reply,
             Err(_) => Err(Error::NoAnswer { waited: wait, lost: self.lost().borrow().clone() }),
         }
     }
 
-    async fn digest_first(&self, request: Request) -> Result<Answer, Error> {
+    async fn digest_first(&self, request: Request, parts: Option<Parts>) -> Result<Answer, Error> {
         let Code::Module(module) = &request.code else {
-            return self.exchange(request, None).await;
+            return self.exchange(request, None, parts).await;
         };
         let in_envelope = matches!(request.form, Form::Cbor | Form::Json);
         if !in_envelope || self.shared.no_digests.load(Ordering::Relaxed) {
-            return self.exchange(request, None).await;
+            return self.exchange(request, None, parts).await;
         }
         let digest = self.digest(module);
         let by_digest = Request { code: Code::Digest(digest), ..request.clone() };
         // Where the module would go: a client may be permitted that topic alone.
-        let answer = self.exchange(by_digest, Some(RequestKind::InputCode)).await?;
+        let answer = self.exchange(by_digest, Some(RequestKind::InputCode), parts.clone()).await?;
         match &answer.outcome {
             Outcome::Failed(WireError { kind: ErrorKind::NotFound, .. }) => {}
             Outcome::Failed(WireError { kind: ErrorKind::Malformed, message })
@@ -129,7 +167,7 @@ impl Client {
             }
             _ => return Ok(answer),
         }
-        self.exchange(request, None).await
+        self.exchange(request, None, parts).await
     }
 
     fn digest(&self, module: &Bytes) -> Digest {
@@ -148,7 +186,12 @@ impl Client {
     }
 
     /// Publishes a request of this kind and waits for its answer.
-    async fn exchange(&self, mut request: Request, kind: Option<RequestKind>) -> Result<Answer, Error> {
+    async fn exchange(
+        &self,
+        mut request: Request,
+        kind: Option<RequestKind>,
+        parts: Option<Parts>,
+    ) -> Result<Answer, Error> {
         let known_by = match self.shared.options.mqtt_version {
             MqttVersion::V5 => KnownBy::Correlation(request.answer_form()),
             MqttVersion::V311 => {
@@ -159,14 +202,18 @@ impl Client {
         };
         let (message, known_by) = match &self.shared.options.seal {
             Some(key) => {
-                let Options { client_id, .. } = &self.shared.options;
-                let Sealed { topic, payload, answer_key } = sealing::seal(key, &request, kind, client_id)?;
+                let reply_id = self.shared.options.reply_id();
+                let Sealed { topic, payload, answer_key } = sealing::seal(key, &request, kind, reply_id)?;
                 (self.message(topic, payload, Vec::new())?, KnownBy::Seal(answer_key))
             }
             None => (self.message_in_clear(&request, kind)?, known_by),
         };
-        let _slot = self.slots.acquire().await.expect("the semaphore is never closed");
-        let (registration, reply) = self.shared.in_flight.insert(message, known_by)?;
+        // One that ends another does not wait for that.
+        let _slot = match request.code {
+            Code::Cancel(_) => None,
+            _ => Some(self.slots.acquire().await.expect("the semaphore is never closed")),
+        };
+        let (registration, reply) = self.shared.in_flight.insert(message, known_by, parts)?;
         // Fails only when the driver has ended, which then has said why.
         let _ = self.requests.send(registration.sequence).await;
         reply.await.unwrap_or_else(|_| Err(self.closed()))
@@ -176,7 +223,7 @@ impl Client {
     fn message_in_clear(&self, request: &Request, kind: Option<RequestKind>) -> Result<Message, Error> {
         let (own_kind, payload, user_properties) =
             request::encode(request).map_err(|error| Error::Request(error.message))?;
-        let topic = topic::request(kind.unwrap_or(own_kind), &self.shared.options.client_id);
+        let topic = topic::request(kind.unwrap_or(own_kind), self.shared.options.reply_id());
         self.message(topic, payload, user_properties)
     }
 
@@ -224,10 +271,12 @@ fn in_envelope(request: Request) -> Result<Request, Error> {
         return Err(Error::Request(problem.to_owned()));
     }
     let form = if request.form == Form::Cbor { Form::Cbor } else { Form::Json };
-    Ok(Request { form, reply: ReplyForm::Envelope, ..request })
+    let reply = if request.reply == ReplyForm::Stream { ReplyForm::Stream } else { ReplyForm::Envelope };
+    Ok(Request { form, reply, ..request })
 }
 
-fn made_up_id() -> RequestId {
+/// An id that no other request is likely to have got.
+pub fn made_up_id() -> RequestId {
     let id = format!("{:016x}{:016x}", random(), random());
     id.as_str().try_into().expect("it is not too long")
 }

@@ -7,18 +7,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use offload_mqtt::{
-    Connected, Connection, ConnectionError, ConnectionOptions, Event, PacketSender, QoS, Reason, ReasonCode,
-    Sent, Subscription, Version, one_line,
+    Connected, Connection, ConnectionError, ConnectionOptions, Event, Message, PacketSender, QoS, Reason,
+    ReasonCode, Sent, Subscription, Version, one_line,
 };
+use offload_protocol::topic;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tracing::{debug, info, warn};
 
-use crate::Error;
 use crate::client::Shared;
 use crate::explain::{explain, is_unauthorized};
 use crate::in_flight::Sequence;
 use crate::reconnect::ReconnectPolicy;
+use crate::{Error, Part};
 
 /// How long a farewell may take.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -264,7 +265,7 @@ impl UnderWay {
             Event::Connected(connected) => self.connected(&connected)?,
             Event::SubAck { codes, text, .. } => subscribed(&codes, text)?,
             Event::PubAck { packet_id, reason } => self.acknowledged(packet_id, reason),
-            Event::Message { message, .. } => self.shared.in_flight.answer(message),
+            Event::Message { message, .. } => self.message(message),
             // A packet id that is in use already is that of a message written again.
             Event::Sent(Sent::Publish(packet_id)) if !self.written.contains_key(&packet_id) => {
                 // Nobody acknowledges what is sent at QoS 0.
@@ -280,6 +281,17 @@ impl UnderWay {
         Ok(())
     }
 
+    /// A part of a stream, or an answer.
+    fn message(&self, message: Message) {
+        let Shared { options, in_flight, .. } = &*self.shared;
+        match topic::parse_stream(&message.topic, &options.result_topic()) {
+            Some((id, offset)) if options.streams => {
+                in_flight.part(id, Part { offset, bytes: message.payload });
+            }
+            _ => in_flight.answer(message),
+        }
+    }
+
     fn connected(&mut self, connected: &Connected) -> Result<(), Error> {
         self.shared.connected(connected);
         self.shared.in_flight.set_lost(None);
@@ -292,9 +304,13 @@ impl UnderWay {
             self.no_gateway.clear();
             self.retry_at = None;
             self.waiting = self.shared.in_flight.unanswered().into();
-            let answers = Subscription::new(self.shared.options.result_topic(), QoS::AtLeastOnce);
+            let answers = self.shared.options.result_topic();
+            let streams = self.shared.options.streams.then(|| format!("{answers}/stream/#"));
+            // A broker that refuses the streams has answers all the same.
+            let filters = [answers].into_iter().chain(streams);
+            let filters: Vec<_> = filters.map(|filter| Subscription::new(filter, QoS::AtLeastOnce)).collect();
             self.sender
-                .subscribe(&[answers])
+                .subscribe(&filters)
                 .map_err(|_| Error::Closed("the queue has no room for the subscription".to_owned()))?;
         }
         self.connected_again = self.established.then(Instant::now);

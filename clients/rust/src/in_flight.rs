@@ -7,12 +7,12 @@ use bytes::Bytes;
 use offload_mqtt::Message;
 use offload_protocol::answer::{self, AnswerForm};
 use offload_seal::AnswerKey;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tracing::debug;
 
 use crate::options::random;
 use crate::sealing;
-use crate::{Answer, Error, RequestId};
+use crate::{Answer, Error, Part, RequestId};
 
 /// What comes of a request.
 pub(crate) type Reply = Result<Answer, Error>;
@@ -29,7 +29,17 @@ fn correlation(nonce: u64, sequence: Sequence) -> Bytes {
 struct Entry {
     message: Message,
     known_by: KnownBy,
+    parts: Option<Parts>,
     reply: oneshot::Sender<Reply>,
+}
+
+/// Where the parts of a stream go.
+#[derive(Clone)]
+pub(crate) struct Parts {
+    /// The request's id, by which they are known.
+    pub(crate) id: RequestId,
+    /// Takes what there is room for.
+    pub(crate) sender: mpsc::Sender<Part>,
 }
 
 /// How an answer is known to be a request's.
@@ -93,6 +103,7 @@ impl InFlight {
         self: &Arc<Self>,
         mut message: Message,
         known_by: KnownBy,
+        parts: Option<Parts>,
     ) -> Result<(Registration, oneshot::Receiver<Reply>), Error> {
         let (reply, receiver) = oneshot::channel();
         let mut table = self.table();
@@ -102,7 +113,7 @@ impl InFlight {
         table.last += 1;
         let sequence = table.last;
         message.properties.correlation_data = Some(correlation(self.nonce, sequence));
-        table.entries.insert(sequence, Entry { message, known_by, reply });
+        table.entries.insert(sequence, Entry { message, known_by, parts, reply });
         Ok((Registration { in_flight: self.clone(), sequence }, receiver))
     }
 
@@ -114,6 +125,15 @@ impl InFlight {
     /// All requests that are still waited for, in order.
     pub(crate) fn unanswered(&self) -> Vec<Sequence> {
         self.table().entries.keys().copied().collect()
+    }
+
+    /// Hands a part of a stream to whoever waits for its answer; leaves it out if there is no room for it.
+    pub(crate) fn part(&self, id: &str, part: Part) {
+        let table = self.table();
+        let parts = table.entries.values().filter_map(|entry| entry.parts.as_ref());
+        for parts in parts.filter(|parts| parts.id.as_str() == id) {
+            let _ = parts.sender.try_send(part.clone());
+        }
     }
 
     /// Hands an answer to whoever waits for it.

@@ -19,6 +19,9 @@
 //! the broker has forgotten it. So a request may be run twice, unless it has an id, by which the gateway knows it
 //! again.
 //!
+//! A request with an id can be cancelled ([`Client::cancel`]), and its stdout can come as it is written
+//! ([`Client::send_streaming`]).
+//!
 //! # Examples
 //!
 //! A module of one's own, `cargo run --example offload -- prog.wasm 5 7`:
@@ -44,8 +47,9 @@ mod modules;
 mod options;
 mod reconnect;
 mod sealing;
+mod stream;
 
-pub use client::Client;
+pub use client::{Client, made_up_id};
 pub use error::Error;
 pub use offload_mqtt::Version as MqttVersion;
 pub use offload_protocol::answer::{self, Answer, AnswerForm, Outcome};
@@ -57,3 +61,4 @@ pub use offload_protocol::request::{
 pub use offload_seal::{PublicKey, Suite};
 pub use offload_tls::{Identity, TlsFiles};
 pub use options::{DEFAULT_HOST, DEFAULT_PORT, DEFAULT_TLS_PORT, Options, UrlError};
+pub use stream::{Assembly, Part};

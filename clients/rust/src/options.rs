@@ -36,6 +36,11 @@ pub struct Options {
     /// The MQTT client id, and the reply id of every request: answers come on `result/<client id>`. No `+`, `#` or
     /// NUL. By default `offload-` and a random number, another one for each `Options`.
     pub client_id: String,
+    /// The reply id of every request, if it is another one than the client id; for whoever acts in the place of another
+    /// client, as to cancel its request.
+    pub reply_id: Option<String>,
+    /// Whether to subscribe to streams too, for [`crate::Client::send_streaming`]; not by default.
+    pub streams: bool,
     /// The version of MQTT to speak; 5 by default. With 3.1.1 every request goes in an envelope and gets an id where it
     /// has none, by which its answer is known; the default program, which has no envelope, cannot be run. That no
     /// gateway is there, and that a request was lost since its gateway was away for a moment, is seen only by the time
@@ -75,6 +80,8 @@ impl Default for Options {
             port: DEFAULT_PORT,
             tls: None,
             client_id: format!("offload-{:016x}", random()),
+            reply_id: None,
+            streams: false,
             mqtt_version: MqttVersion::V5,
             credentials: None,
             connect_timeout: Duration::from_secs(5),
@@ -166,7 +173,12 @@ impl Options {
 
     /// The topic on which all answers to this client come.
     pub(crate) fn result_topic(&self) -> String {
-        topic::result(&self.client_id)
+        topic::result(self.reply_id())
+    }
+
+    /// What its requests are answered by.
+    pub(crate) fn reply_id(&self) -> &str {
+        self.reply_id.as_deref().unwrap_or(&self.client_id)
     }
 
     pub(crate) fn check(&self) -> Result<(), Error> {

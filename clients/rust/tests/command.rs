@@ -141,7 +141,9 @@ async fn a_file_is_sent_with_all_that_the_flags_say() {
         output(child)
     );
     assert_eq!(output, (0, "ran".into(), String::new()));
+    let [digest, module] = deliveries;
     let expected = Request {
+        id: module.id.clone(),
         env: vec![("A".into(), "1=2".into()), ("B".into(), String::new())],
         stdin: b"\xff\0in"[..].into(),
         limits: RequestLimits {
@@ -151,7 +153,6 @@ async fn a_file_is_sent_with_all_that_the_flags_say() {
         },
         ..Request::new(Code::Module(b"\0asm\x01\0\0\0"[..].into()))
     };
-    let [digest, module] = deliveries;
     assert_eq!(module, expected);
     assert_eq!(digest, Request { code: digest.code.clone(), ..expected });
     assert!(matches!(digest.code, Code::Digest(_)));
@@ -161,12 +162,11 @@ async fn a_file_is_sent_with_all_that_the_flags_say() {
 async fn either_version_of_mqtt_is_spoken() {
     let broker = Mosquitto::start().await;
     let mut gateway = Gateway::start(&broker).await;
-    for (version, by_id) in
-        [("3.1.1", true), ("311", true), ("mqttv311", true), ("5", false), ("mqttv5", false)]
-    {
+    for version in ["3.1.1", "311", "mqttv311", "5", "mqttv5"] {
         let send = command(&broker.url(), &["-V", version, "send", "--json", "add"]);
         let (request, (code, stdout, _)) = run(&mut gateway, send, exited(3, "x", "y")).await;
-        assert_eq!(request.id.is_some(), by_id, "{version}");
+        // By which ctrl-c would cancel it; nobody hears of it.
+        assert!(request.id.is_some(), "{version}");
         let answer = answer::decode(ENVELOPE, stdout.into(), &[]).unwrap();
         assert_eq!((code, answer), (3, exited(3, "x", "y")));
     }
@@ -380,15 +380,44 @@ async fn interrupt(child: &tokio::process::Child) {
     assert!(Command::new("kill").args(["-INT", &pid]).status().await.unwrap().success());
 }
 
+/// What is said of a first ctrl-c.
+const CANCELLING: &str = "cancelling; ctrl-c once more gives up\n";
+
 #[tokio::test]
-async fn ctrl_c_ends_the_wait_and_says_what_becomes_of_the_request() {
+async fn ctrl_c_cancels_the_request() {
+    let broker = Mosquitto::start().await;
+    let mut gateway = Gateway::start(&broker).await;
+    let cancelled = || Answer::failed(None, WireError::new(ErrorKind::Cancelled, "by its client"));
+    let not_found = || Answer::failed(None, WireError::new(ErrorKind::NotFound, "no such request"));
+    let said = format!("{CANCELLING}error: interrupted: the request was cancelled\n");
+    // Its own answer stands where that came first.
+    for (own, confirmation, expected) in [
+        (cancelled(), exited(0, "", ""), (130, String::new(), said)),
+        (exited(3, "x", ""), not_found(), (3, "x".to_owned(), CANCELLING.to_owned())),
+    ] {
+        let child = command(&broker.url(), &["send", "--id", "job", "add"]).spawn().unwrap();
+        let request = gateway.next().await;
+        assert_eq!(request.request.id, Some("job".try_into().unwrap()));
+        interrupt(&child).await;
+        let cancelling = gateway.next().await;
+        assert_eq!(cancelling.request.code, Code::Cancel("job".try_into().unwrap()));
+        gateway.answer(&cancelling, confirmation).await;
+        gateway.answer(&request, own).await;
+        assert_eq!(output(child).await, expected);
+    }
+}
+
+#[tokio::test]
+async fn a_second_ctrl_c_gives_up_at_once() {
     let broker = Mosquitto::start().await;
     let mut gateway = Gateway::start(&broker).await;
     let child = command(&broker.url(), &["send", "add"]).spawn().unwrap();
     gateway.next().await;
     interrupt(&child).await;
-    let said = "error: interrupted: the gateway may still run the request\n";
-    assert_eq!(output(child).await, (130, String::new(), said.to_owned()));
+    gateway.next().await;
+    interrupt(&child).await;
+    let said = format!("{CANCELLING}error: interrupted: the gateway may still run the request\n");
+    assert_eq!(output(child).await, (130, String::new(), said));
 }
 
 #[tokio::test]

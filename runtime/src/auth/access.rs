@@ -110,13 +110,18 @@ impl Access {
         })
     }
 
-    /// Whether `who` may subscribe to this filter: whether one that is granted covers it.
+    /// Whether `who` may subscribe to this filter: whether one that is granted covers it, or the filter of the answers
+    /// whose streams these are.
     pub fn may_subscribe(&self, who: Who, wanted: &str) -> bool {
-        self.is_open(who)
-            || self.any(who, |grants| {
-                let mut filters = grants.subscribe.iter().filter_map(|pattern| self.filter(pattern, who));
-                filters.any(|filter| topic::covers(&filter, wanted))
-            })
+        let is_granted = |wanted| self.is_granted(who, wanted);
+        self.is_open(who) || is_granted(wanted) || topic::answers_of_streams(wanted).any(is_granted)
+    }
+
+    fn is_granted(&self, who: Who, wanted: &str) -> bool {
+        self.any(who, |grants| {
+            let mut filters = grants.subscribe.iter().filter_map(|pattern| self.filter(pattern, who));
+            filters.any(|filter| topic::covers(&filter, wanted))
+        })
     }
 
     /// Whether `who` may send code of this kind.
@@ -325,6 +330,24 @@ mod tests {
         }
         assert!(!access.may_publish(NOBODY, "inputCode/plc"));
         assert!(access.may_publish(NOBODY, "inputCode/c7"));
+    }
+
+    #[test]
+    fn whoever_may_have_answers_may_have_their_streams() {
+        let access = access("subscribe = [\"result/%u\", \"result/\", \"state/#\"]", KnownBy::Passwords);
+        for (filter, allowed) in [
+            ("result/plc/stream/#", true),
+            ("result/plc/stream/a/+", true),
+            ("result//stream/#", true),
+            ("result/plc/stream", false),
+            ("result/plc/streams/#", false),
+            ("result/plc/#", false),
+            ("result/other/stream/#", false),
+            ("result/+/stream/#", false),
+            ("+/plc/stream/#", false),
+        ] {
+            assert_eq!(access.may_subscribe(user("plc"), filter), allowed, "{filter}");
+        }
     }
 
     #[test]

@@ -95,4 +95,16 @@ pub trait Responder: Send {
 
     /// The delivery was no request: nothing is published.
     fn ignore(self: Box<Self>);
+
+    /// The way for what comes before the answer, at the request's QoS, at most 1; `None` where nothing is left of the
+    /// connection that asked.
+    fn parts(&self) -> Option<Box<dyn Parts>> {
+        None
+    }
+}
+
+/// The way of parts of an answer that has not come yet, to whoever is to get that.
+pub trait Parts: Send + Sync {
+    /// Publishes a part to those who have room for it, more than the answer may need. On any thread; never blocks.
+    fn publish(&self, topic: String, part: Bytes);
 }

@@ -1,7 +1,7 @@
 //! The embedded broker as an ingress: requests come straight from the connection that published them, answers go
 //! straight to the sessions that wait.
 
-use super::delivery::{Acceptance, Delivery, DeliveryProperties, Handover, Responder};
+use super::delivery::{Acceptance, Delivery, DeliveryProperties, Handover, Parts, Responder};
 use super::intake::Intake;
 use super::outgoing::{Encoded, Outgoing, ReplyAddress};
 use super::{Ingress, Notice, Notices, Statistics};
@@ -15,6 +15,7 @@ use crate::log_sampling::sampled;
 use crate::systemd::{InheritedSockets, Role, SocketError, Systemd};
 use crate::watchdog::{self, Credentials};
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use offload_broker::config::DEFAULT_MAX_QUEUED_BYTES;
 use offload_broker::{
     Application, BoxFuture, Broker, ClientInfo, Dropped, Identity, Login, Message, OnAcknowledged, Placed,
@@ -399,7 +400,7 @@ impl Application for Hook {
     }
 
     fn publish(&self, broker: &Broker, received: Received) {
-        let Received { client, topic, claim, payload, properties, ack, .. } = received;
+        let Received { client, topic, claim, payload, properties, qos, ack, .. } = received;
         if claim == WATCHDOG {
             // Back to the watchdog alone: nobody else is to see it.
             let message = Message { topic, payload, qos: QoS::AtLeastOnce, retain: false, properties: None };
@@ -436,7 +437,7 @@ impl Application for Hook {
             // A request that is published with RETAIN is run like any other, and never stored.
             retained: false,
             acceptance: Acceptance { acknowledgement: Some(ack) },
-            responder: Box::new(EmbeddedResponder { broker: broker.clone(), client, is_shared }),
+            responder: Box::new(EmbeddedResponder { broker: broker.clone(), client, is_shared, qos }),
         });
         // The broker calls `published` when it has handed over all that it has read.
         batch.suspend();
@@ -510,6 +511,8 @@ struct EmbeddedResponder {
     /// An answer on `result/` may go to others: nothing tells clients apart, and this one had no such subscription of
     /// its own when it asked.
     is_shared: bool,
+    /// That of the request.
+    qos: QoS,
 }
 
 impl Responder for EmbeddedResponder {
@@ -528,6 +531,29 @@ impl Responder for EmbeddedResponder {
     }
 
     fn ignore(self: Box<Self>) {}
+
+    fn parts(&self) -> Option<Box<dyn Parts>> {
+        let (broker, client) = (self.broker.clone(), self.client.clone());
+        let qos = if self.qos == QoS::AtMostOnce { QoS::AtMostOnce } else { QoS::AtLeastOnce };
+        Some(Box::new(EmbeddedParts { broker, client, qos }))
+    }
+}
+
+/// The way of parts of an answer to the sessions that are connected and take them.
+struct EmbeddedParts {
+    broker: Broker,
+    client: Arc<ClientInfo>,
+    qos: QoS,
+}
+
+impl Parts for EmbeddedParts {
+    fn publish(&self, topic: String, part: Bytes) {
+        // What goes below `result/` itself is of a client that has no name there.
+        let unnamed = topic.strip_prefix(topic::RESULT_PREFIX).is_some_and(|rest| rest.starts_with('/'));
+        let message =
+            Message { topic: topic.into(), payload: part, qos: self.qos, retain: false, properties: None };
+        self.broker.publish_if_room(&message, unnamed.then_some(&*self.client));
+    }
 }
 
 fn placed(placed: Placed) -> Handover {

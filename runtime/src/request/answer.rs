@@ -11,6 +11,7 @@ use crate::deduplication::{Deduplicator, Key, ReplyTo, Waiters};
 use crate::fingerprint::Fingerprint;
 use crate::ingress::{Outgoing, ReplyAddress, Responder, Seal};
 use crate::stopping::{is_stopping, stopping_error};
+use crate::stream::EndOfStream;
 use crate::telemetry;
 use crate::wasm::guest::Ended;
 use crate::wasm::workers::{RunOutcome, Waiting};
@@ -31,6 +32,8 @@ pub struct PendingAnswer {
     pub stdout_range: Option<StdoutRange>,
     /// Where repetitions of the request wait for its outcome.
     pub registration: Option<Registered>,
+    /// What goes before it, if anything does. Repetitions have none.
+    pub stream: Option<EndOfStream>,
     /// Who sees the answer.
     pub observations: Vec<Box<dyn AnswerObserver>>,
 }
@@ -102,6 +105,10 @@ impl PendingAnswer {
     pub fn finish(self, outcome: RunOutcome) {
         match outcome {
             RunOutcome::Ran { mut ended, run, queued } => {
+                // The answer may wait for the disk.
+                if let Some(EndOfStream(stream)) = &self.stream {
+                    stream.end();
+                }
                 if self.is_cancelled() {
                     ended = Ended { fuel: ended.fuel, ..Ended::failed(cancelled_error()) };
                 }
@@ -258,7 +265,8 @@ impl PendingAnswer {
 
     /// Every answer leaves through here: cut to the part that was asked for, seen by observers, then published.
     fn publish(self, answer: Answer) {
-        let PendingAnswer { mut way_back, stdout_range, observations, .. } = self;
+        let PendingAnswer { mut way_back, stdout_range, stream, observations, .. } = self;
+        drop(stream);
         let answer = match stdout_range {
             Some(range) => answer.with_range(range),
             None => answer,
@@ -480,7 +488,8 @@ mod tests {
             kept: None,
             seal: None,
         };
-        let pending = PendingAnswer { way_back, stdout_range: None, registration: None, observations };
+        let pending =
+            PendingAnswer { way_back, stdout_range: None, registration: None, stream: None, observations };
         (pending, receiver)
     }
 

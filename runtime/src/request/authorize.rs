@@ -7,7 +7,7 @@ use crate::config::Offload;
 use crate::programs::Programs;
 use crate::telemetry;
 use offload_protocol::error::{ErrorKind, WireError};
-use offload_protocol::request::{Code, ModulesRequest};
+use offload_protocol::request::{Code, ModulesRequest, ReplyForm};
 use offload_protocol::topic;
 
 /// A request that its client may make.
@@ -27,6 +27,11 @@ pub fn authorize(decoded: Decoded, access: &Access, programs: &Programs) -> Resu
         return Err(decoded.refuse(WireError::new(ErrorKind::Unauthorized, message)));
     }
     let (asked, who) = (&decoded.asked, Who::from(&decoded.asked.client));
+    if asked.request.reply == ReplyForm::Stream && asked.reply_id.is_empty() && asked.client.flow.is_empty() {
+        // Nothing tells such clients apart.
+        let message = "reply: on this broker a stream needs a reply id";
+        return Err(decoded.refuse(WireError::new(ErrorKind::Malformed, message)));
+    }
     let authorized = match &asked.destination {
         // What it may do there is for the rules there.
         Some(gate) => may_ask(gate, asked, who, access),

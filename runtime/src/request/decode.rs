@@ -86,6 +86,7 @@ pub fn decode(
         way_back: WayBack { responder: Some(responder), address: reply_address, form, id, kept: None, seal },
         stdout_range,
         registration: None,
+        stream: None,
         observations,
     };
     match decoded {

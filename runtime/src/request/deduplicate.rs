@@ -1,16 +1,17 @@
 //! Whether the request has come before, under the same `id`.
 
-use super::answer::{Names, PendingAnswer, Refusal, Registered, Repetition, RequestDeduplicator};
+use super::answer::{Names, PendingAnswer, Refusal, Registered, Repetition, RequestDeduplicator, WayBack};
 use super::decode::Asked;
 use super::identify::Identified;
 use super::journal::RequestJournal;
 use crate::cancellation::Cancellation;
 use crate::deduplication::Registration;
 use crate::modules::Digest;
+use crate::stream::{EndOfStream, Stream};
 use crate::suspects::Watched;
 use crate::wasm::workers::Waiting;
 use offload_protocol::error::{ErrorKind, WireError};
-use offload_protocol::request::Code;
+use offload_protocol::request::{Code, ReplyForm};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -37,6 +38,7 @@ pub fn deduplicate(
     let repetition = Repetition { pending, waiting };
     // A request that cancels another one has nothing to end.
     let cancellation = (!matches!(asked.request.code, Code::Cancel(_))).then(Arc::<Cancellation>::default);
+    let streams = asked.request.reply == ReplyForm::Stream;
     let registration = match asked.sealed_until {
         Some(until) => {
             let sealed = (until, &asked.client.account);
@@ -49,6 +51,7 @@ pub fn deduplicate(
         Registration::First(Repetition { mut pending, waiting }) => {
             let account = asked.client.account.clone();
             let names = Names { key, fingerprint, account };
+            pending.stream = streams.then(|| stream(&pending.way_back)).flatten().map(EndOfStream);
             pending.registration =
                 Some(Registered::new(deduplicator.clone(), journal.cloned(), names, cancellation));
             Ok(Some(First { asked, pending, waiting, digest, watched }))
@@ -85,4 +88,12 @@ pub fn deduplicate(
 pub fn conflict(pending: PendingAnswer, waiting: Waiting) -> Refusal {
     let error = WireError::malformed("id", "another request had this id a short time ago");
     Refusal::of_waiting(pending, error, waiting)
+}
+
+/// The stream of a request that is answered this way. Nothing is left of the connection that asked where an earlier
+/// process has kept it: then there is none.
+fn stream(way_back: &WayBack) -> Option<Arc<Stream>> {
+    let parts = way_back.responder.as_ref()?.parts()?;
+    let address = &way_back.address;
+    Some(Stream::new(parts, &address.topic, way_back.id.as_ref()?.as_str(), address.max_payload))
 }

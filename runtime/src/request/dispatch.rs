@@ -16,6 +16,9 @@ pub fn dispatch(resolved: Resolved, services: &Services, tasks: &Tasks) {
 
 fn run(resolved: Resolved, services: &Services, tasks: &Tasks) {
     let Resolved { backend, run, original, .. } = resolved;
+    if let Some(stream) = &run.given.stream {
+        tasks.follow(stream.clone());
+    }
     match backend {
         Backend::Wasm(module) => wasm::start(module, run, services, tasks),
         Backend::Modules(operation) => modules::start(operation, run, services, tasks),
@@ -28,7 +31,8 @@ fn run(resolved: Resolved, services: &Services, tasks: &Tasks) {
 fn less_busy(resolved: &Resolved, services: &Services) -> Option<Arc<str>> {
     let router = services.router.as_ref()?;
     let is_for_others = resolved.is_program || router.overflows_code();
-    let may_go = is_for_others && !resolved.is_sealed && !resolved.run.is_suspect();
+    let is_bound = resolved.is_sealed || resolved.run.given.stream.is_some() || resolved.run.is_suspect();
+    let may_go = is_for_others && !is_bound;
     let is_local = !matches!(resolved.backend, Backend::Remote { .. });
     (may_go && is_local).then(|| router.overflow(&resolved.run.client.path())).flatten()
 }

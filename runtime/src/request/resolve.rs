@@ -13,6 +13,7 @@ use crate::client::Client;
 use crate::modules::{self, Content, Digest};
 use crate::programs::NamedProgram;
 use crate::source::{Buildable, Mode, RequestTimes};
+use crate::stream::EndOfStream;
 use crate::wasm::guest::Context;
 use bytes::Bytes;
 use offload_protocol::UserProperties;
@@ -75,6 +76,7 @@ pub fn resolve(
         Ok(backend) => backend,
         Err(error) => return Err(Refusal::of_waiting(pending, error, waiting)),
     };
+    let stream = pending.stream.as_ref().map(|EndOfStream(stream)| stream.clone());
     let deadline = limits.timeout.and_then(|timeout| arrived.checked_add(timeout));
     let run = Run {
         client,
@@ -84,7 +86,7 @@ pub fn resolve(
         timing: RequestTimes { arrived, deadline },
         budget: budget(&settings.limits, &limits),
         memory: limits.memory,
-        given: Given { args, env, stdin, context: Context { reply_id, request_id: id } },
+        given: Given { args, env, stdin, context: Context { reply_id, request_id: id }, stream },
     };
     let original = Original { topic, payload, user_properties, form };
     Ok(Resolved { backend, run, original, digest, is_program, is_sealed: sealed_until.is_some() })

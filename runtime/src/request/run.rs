@@ -5,6 +5,7 @@ use super::backend::ReadyModule;
 use crate::client::Client;
 use crate::config::Limits;
 use crate::source::RequestTimes;
+use crate::stream::Stream;
 use crate::suspects::Watched;
 use crate::wasm::folder::Folder;
 use crate::wasm::guest::{Budget, Context, Input};
@@ -35,6 +36,7 @@ pub struct Given {
     pub env: Vec<(String, String)>,
     pub stdin: Bytes,
     pub context: Context,
+    pub stream: Option<Arc<Stream>>,
 }
 
 impl Run {
@@ -73,8 +75,8 @@ impl Run {
 impl Given {
     /// For a program of this name that finds this folder.
     pub fn into_input(self, name: Arc<str>, folder: Option<Arc<Folder>>) -> Input {
-        let Given { args, env, stdin, context } = self;
-        Input { name, args, env, stdin, folder, context }
+        let Given { args, env, stdin, context, stream } = self;
+        Input { name, args, env, stdin, folder, context, stream }
     }
 }
 

@@ -1,5 +1,7 @@
 //! The requests that wait for more than a worker: for a module to be prepared, to be alone, or for a sandbox.
 
+use crate::stream::Stream;
+use std::sync::Arc;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -27,6 +29,11 @@ impl Tasks {
     /// A request waits in a task. It answers soon after [`stopped`](Self::stopped).
     pub fn spawn(&self, waiting: impl Future<Output = ()> + Send + 'static) {
         self.tracker.spawn_on(waiting, &self.runtime);
+    }
+
+    /// What a request writes is published as it is written. Nobody waits for this: the request ends it.
+    pub fn follow(&self, stream: Arc<Stream>) {
+        self.runtime.spawn(stream.follow());
     }
 
     /// Cancelled when the gateway stops.

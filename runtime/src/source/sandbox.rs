@@ -11,7 +11,7 @@ use crate::data_dir::DataDir;
 use crate::once_cache::MakeError;
 use crate::wasm::guest::{Budget, Ended, Input};
 use crate::wasm::workers::RunOutcome;
-use offload_native::{MAX_FOLDER, Platform, Sandbox, SandboxLimits, Wasi};
+use offload_native::{MAX_FOLDER, OnStdout, Platform, Sandbox, SandboxLimits, Wasi};
 use offload_protocol::error::{ErrorKind, WireError};
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -206,7 +206,12 @@ impl SourceSandbox {
             memory: memory.map_or(self.run.memory, |asked| asked.min(self.run.memory)),
             ..self.run.clone()
         };
-        let given = offload_native::Input { args: input.args, env: input.env, stdin: input.stdin.to_vec() };
+        let Input { args, env, stdin, stream, .. } = input;
+        let on_stdout = stream.map_or_else(OnStdout::default, |stream| {
+            stream.begin();
+            OnStdout::new(move |bytes| stream.write(bytes))
+        });
+        let given = offload_native::Input { args, env, stdin: stdin.to_vec(), on_stdout };
         let running = Running::begin(&self.running);
         let outcome = self.sandbox.run(&program, given, limits.clone()).await.map_err(wire_error)?;
         drop(running);

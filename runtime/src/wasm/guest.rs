@@ -13,6 +13,7 @@ use super::preview1::HOSTCALL_BYTES;
 use super::preview2::MAX_RESOURCES;
 use super::standard_streams::StandardStreams;
 use super::stdio::Stdio;
+use crate::stream::Stream;
 use bytes::Bytes;
 use offload_protocol::error::{ErrorKind, WireError};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,7 +23,7 @@ use wasmtime::{Store, Trap, UpdateDeadline, WasmBacktrace};
 use wasmtime_wasi::{I32Exit, WasiCtxBuilder, WasiView};
 
 /// What a guest is given.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Input {
     /// `argv[0]`: the program's name.
     pub name: Arc<str>,
@@ -36,6 +37,8 @@ pub struct Input {
     pub folder: Option<Arc<Folder>>,
     /// What a component may ask about its request.
     pub context: Context,
+    /// Where stdout goes as it is written, beside the answer.
+    pub stream: Option<Arc<Stream>>,
 }
 
 /// What one guest may use: the configuration's limits, lowered where the request asked for less.
@@ -119,9 +122,13 @@ fn store(
     wasi.arg(&*input.name).args(&input.args).envs(&input.env).monotonic_clock(clock).wall_clock(WallClock);
     // wasmtime-wasi gives no files and no addresses by default either; it does give sockets.
     wasi.allow_tcp(false).allow_udp(false).allow_ip_name_lookup(false);
+    let mut stdio = Stdio::new(input.stdin.clone(), budget.stdout, budget.stderr);
+    if let Some(stream) = &input.stream {
+        stdio.stdout.stream_to(stream.clone());
+    }
     let mut state = GuestState {
         wasi: wasi.build_p1(),
-        stdio: Arc::new(Mutex::new(Stdio::new(input.stdin.clone(), budget.stdout, budget.stderr))),
+        stdio: Arc::new(Mutex::new(stdio)),
         streams: StandardStreams::default(),
         files: OpenFiles::new(input.folder.clone()),
         clock,
@@ -280,6 +287,7 @@ pub(super) mod tests {
             stdin: Bytes::new(),
             folder: None,
             context,
+            stream: None,
         });
         let memory = Arc::new(GuestMemory::new(64 * MIB));
         let mut guest = pin!(run(

@@ -391,6 +391,7 @@ mod tests {
                 stdin: bytes::Bytes::new(),
                 folder: None,
                 context,
+                stream: None,
             });
             let budget = Budget {
                 fuel: 1_000,

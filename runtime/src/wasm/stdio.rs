@@ -1,9 +1,10 @@
 //! A guest's standard input and outputs: in memory, and bounded.
 
 use super::limit_reached::LimitReached;
+use crate::stream::Stream;
 use bytes::{Bytes, BytesMut};
 use offload_protocol::error::ErrorKind;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use wasmtime::Result;
 
 /// Bytes that one read returns at the most: a short read, which every caller must expect.
@@ -22,7 +23,8 @@ pub struct Stdio {
 impl Stdio {
     /// This input, and empty outputs of at most `max_stdout` and `max_stderr` bytes.
     pub fn new(stdin: Bytes, max_stdout: usize, max_stderr: usize) -> Stdio {
-        let output = |limit, fails_when_full| Output { buffer: BytesMut::new(), limit, fails_when_full };
+        let output =
+            |limit, fails_when_full| Output { buffer: BytesMut::new(), limit, fails_when_full, stream: None };
         Stdio { stdin, stdout: output(max_stdout, true), stderr: output(max_stderr, false) }
     }
 
@@ -43,9 +45,17 @@ pub struct Output {
     limit: usize,
     /// Standard output over its limit is an error, standard error over its limit is cut.
     fails_when_full: bool,
+    /// Gets it as it is written, too.
+    stream: Option<Arc<Stream>>,
 }
 
 impl Output {
+    /// What is written from now on goes there, too.
+    pub fn stream_to(&mut self, stream: Arc<Stream>) {
+        stream.begin();
+        self.stream = Some(stream);
+    }
+
     /// Takes what the guest writes.
     ///
     /// # Errors
@@ -53,7 +63,11 @@ impl Output {
     /// `output`, where more than the limit is no longer an answer.
     pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
         let room = self.limit - self.buffer.len();
-        self.buffer.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        let taken = &bytes[..bytes.len().min(room)];
+        self.buffer.extend_from_slice(taken);
+        if let Some(stream) = &self.stream {
+            stream.write(taken);
+        }
         if bytes.len() > room && self.fails_when_full {
             let message = format!("stdout is over the limit of {} bytes", self.limit);
             return Err(LimitReached { kind: ErrorKind::Output, message }.into());

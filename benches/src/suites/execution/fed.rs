@@ -82,6 +82,7 @@ impl Fed {
             stdin: task.stdin.into(),
             folder: None,
             context: Context { reply_id: "bench".into(), request_id: None },
+            stream: None,
         });
         Ok(Prepared { task, artifact, input })
     }

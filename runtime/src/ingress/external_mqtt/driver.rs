@@ -14,7 +14,7 @@ use offload_mqtt::{
 use offload_policy::{Backoff, Receipt, Received, Window};
 use offload_protocol::topic;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error, info, warn};
 
@@ -27,7 +27,7 @@ use super::log_sampling::PowersOfTwo;
 use super::namesakes::{Namesakes, Reaction};
 use super::offer::Offer;
 use super::publication::Publication;
-use super::responder::{Command, ExternalResponder};
+use super::responder::{Command, ExternalResponder, MAX_PARTS};
 use super::version::Choice;
 use super::{Asked, MAX_UNCONFIRMED};
 use crate::client::Client;
@@ -67,6 +67,7 @@ pub(super) struct Driver {
     asks_others: bool,
     ways: Ways,
     counters: Arc<Counters>,
+    room_for_parts: Arc<Semaphore>,
     choice: Choice,
     backoff: Backoff,
     conflict_backoff: Backoff,
@@ -196,6 +197,7 @@ impl Driver {
             asks_others: asked.asks_others,
             ways,
             counters,
+            room_for_parts: Arc::new(Semaphore::new(MAX_PARTS)),
             choice: Choice::new(broker.protocol),
             backoff: Backoff::new(broker.reconnect_min.into(), broker.reconnect_max.into()),
             conflict_backoff: Backoff::new(CONFLICT_WAIT.0, CONFLICT_WAIT.1),
@@ -519,7 +521,8 @@ impl Driver {
         let principal = (!flow.is_empty()).then(|| flow.clone());
         let client = Client { principal, account: flow.clone(), flow, web: false };
         let acceptance = Acceptance::with_the_answer();
-        let responder = Box::new(ExternalResponder::new(receipt, self.ways.sender.clone()));
+        let responder =
+            Box::new(ExternalResponder::new(receipt, self.ways.sender.clone(), self.room_for_parts.clone()));
         let retained = retain;
         let delivery = Delivery { client, topic, payload, properties, retained, acceptance, responder };
         let batch = self.ways.intake.batch();
@@ -530,6 +533,12 @@ impl Driver {
     fn command(&mut self, command: Command, link: Option<&mut Link>) {
         match command {
             Command::Answer(receipt, answer) => self.answer(receipt, *answer),
+            // What is not connected takes none.
+            Command::Part(part) => {
+                if link.is_some_and(|link| link.since.is_some()) {
+                    self.answer(None, *part);
+                }
+            }
             Command::Notice(notice) => {
                 let connected = link.is_some_and(|link| link.since.is_some());
                 self.publish_notice(notice, connected);

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use offload_mqtt::{Message, Properties, Version};
+use offload_mqtt::{Message, Properties, QoS, Version};
 use offload_protocol::UserProperties;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::offer::Offer;
 use crate::ingress::{Notice, Outgoing};
@@ -18,16 +19,19 @@ const CORRELATION_DATA: usize = 1 + 2;
 /// Identifier and the two lengths of a User Property.
 const USER_PROPERTY: usize = 1 + 2 + 2;
 
-/// A message to publish at QoS 1: an answer, or a notice of the gateway's own.
+/// A message to publish: an answer or a notice of the gateway's own at QoS 1, or a part of an answer.
 pub(super) struct Publication {
     pub topic: Arc<str>,
     pub payload: Bytes,
     pub retain: bool,
+    pub qos: QoS,
     pub user_properties: UserProperties,
     /// That of the request.
     pub correlation_data: Option<Bytes>,
     /// The answer, from which a smaller one can be made.
     answer: Option<Outgoing>,
+    /// Of a part of an answer: until the broker has it, others may have to be left out.
+    _room: Option<OwnedSemaphorePermit>,
 }
 
 impl From<Outgoing> for Publication {
@@ -39,9 +43,11 @@ impl From<Outgoing> for Publication {
             topic: address.topic.as_str().into(),
             payload,
             retain: false,
+            qos: QoS::AtLeastOnce,
             user_properties,
             correlation_data: address.correlation_data.clone(),
             answer: Some(outgoing),
+            _room: None,
         }
     }
 }
@@ -49,11 +55,27 @@ impl From<Outgoing> for Publication {
 impl From<Notice> for Publication {
     fn from(Notice { topic, payload, retain }: Notice) -> Publication {
         let user_properties = UserProperties::default();
-        Publication { topic, payload, retain, user_properties, correlation_data: None, answer: None }
+        let qos = QoS::AtLeastOnce;
+        let (correlation_data, answer) = (None, None);
+        Publication { topic, payload, retain, qos, user_properties, correlation_data, answer, _room: None }
     }
 }
 
 impl Publication {
+    /// A part of an answer that has not come yet.
+    pub fn part(topic: String, payload: Bytes, qos: QoS, room: OwnedSemaphorePermit) -> Publication {
+        Publication {
+            topic: topic.into(),
+            payload,
+            retain: false,
+            qos,
+            user_properties: UserProperties::default(),
+            correlation_data: None,
+            answer: None,
+            _room: Some(room),
+        }
+    }
+
     /// The message, as a broker with this offer takes it.
     pub fn message(&self, offer: Offer) -> Message {
         let properties = Properties {
@@ -62,7 +84,7 @@ impl Publication {
             ..Properties::default()
         };
         let message = Message::new(&*self.topic, self.payload.clone());
-        offer.limit(Message { retain: self.retain, properties, ..message })
+        offer.limit(Message { retain: self.retain, qos: self.qos, properties, ..message })
     }
 
     /// Most bytes that it holds while it waits: the packet, and what a smaller one can be made from.

@@ -1,23 +1,28 @@
 //! Completes a delivery of an external broker, from whichever thread has its answer.
 
+use bytes::Bytes;
 use offload_broker::OnAcknowledged;
+use offload_mqtt::QoS;
 use offload_policy::Receipt;
+use std::sync::Arc;
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
 use super::publication::Publication;
-use crate::ingress::{Handover, Notice, Outgoing, Responder};
+use crate::ingress::{Handover, Notice, Outgoing, Parts, Responder};
 
 /// What is asked of the task that owns the connection.
 ///
 /// The channel has no bound of its own: every delivery sends one command, so what bounds the deliveries (Receive
 /// Maximum, the gateway's queues) bounds it too, and sending never blocks a worker. The gateway's status comes at most
-/// once in its interval.
+/// once in its interval, and of parts of answers there are [`MAX_PARTS`].
 pub(super) enum Command {
     /// Boxed: it is far larger than the others.
     Answer(Option<Receipt>, Box<Publication>),
     /// A message of the gateway's own.
     Notice(Notice),
+    /// A part of an answer that has not come yet.
+    Part(Box<Publication>),
     /// No answer is due: acknowledge.
     Settle(Receipt),
     /// Nobody answers: do not acknowledge.
@@ -27,15 +32,23 @@ pub(super) enum Command {
     Shutdown,
 }
 
+/// Parts of answers that wait for the connection, of all requests together: more are left out.
+pub(super) const MAX_PARTS: usize = 256;
+
 /// One delivery; without a receipt where the broker wants no acknowledgement (QoS 0).
 pub(super) struct ExternalResponder {
     receipt: Option<Receipt>,
     commands: UnboundedSender<Command>,
+    room_for_parts: Arc<Semaphore>,
 }
 
 impl ExternalResponder {
-    pub fn new(receipt: Option<Receipt>, commands: UnboundedSender<Command>) -> ExternalResponder {
-        ExternalResponder { receipt, commands }
+    pub fn new(
+        receipt: Option<Receipt>,
+        commands: UnboundedSender<Command>,
+        room_for_parts: Arc<Semaphore>,
+    ) -> ExternalResponder {
+        ExternalResponder { receipt, commands, room_for_parts }
     }
 
     fn send(&self, command: Command) {
@@ -57,6 +70,29 @@ impl Responder for ExternalResponder {
         if let Some(receipt) = self.receipt.take() {
             self.send(Command::Settle(receipt));
         }
+    }
+
+    fn parts(&self) -> Option<Box<dyn Parts>> {
+        let (commands, room) = (self.commands.clone(), self.room_for_parts.clone());
+        // The broker wants no acknowledgement of what came at QoS 0.
+        let qos = if self.receipt.is_some() { QoS::AtLeastOnce } else { QoS::AtMostOnce };
+        Some(Box::new(ExternalParts { commands, room, qos }))
+    }
+}
+
+/// The way of parts to the broker, while few wait for it.
+struct ExternalParts {
+    commands: UnboundedSender<Command>,
+    room: Arc<Semaphore>,
+    qos: QoS,
+}
+
+impl Parts for ExternalParts {
+    fn publish(&self, topic: String, part: Bytes) {
+        let Ok(permit) = self.room.clone().try_acquire_owned() else { return };
+        let publication = Box::new(Publication::part(topic, part, self.qos, permit));
+        // As for answers.
+        let _ = self.commands.send(Command::Part(publication));
     }
 }
 

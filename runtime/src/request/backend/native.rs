@@ -8,6 +8,7 @@ use crate::request::run::Run;
 use crate::request::services::Services;
 use crate::request::tasks::Tasks;
 use crate::source::{Buildable, SourceBackend};
+use crate::wasm::guest::Input;
 use crate::wasm::workers::RunOutcome;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -34,7 +35,8 @@ async fn build_and_run(
 ) {
     let Run { client, pending, waiting, watched, timing, budget, memory, given } = run;
     let input = given.into_input(UNNAMED.into(), None);
-    let comparison = comparison.map(|comparison| (comparison, input.clone()));
+    // Nobody waits for what is compared.
+    let comparison = comparison.map(|comparison| (comparison, Input { stream: None, ..input.clone() }));
     let outcome = tokio::select! {
         outcome = source_backend.run(&client, &source, input, &budget, memory, timing) => outcome,
         () = cancelled(pending.cancellation()) => Ok(RunOutcome::Stopped),

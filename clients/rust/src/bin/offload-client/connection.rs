@@ -25,8 +25,12 @@ pub struct ConnectionFlags {
     port: Option<u16>,
 
     /// MQTT client id, and reply id of the request [default: a random one]
-    #[arg(short, long, global = true)]
+    #[arg(short, long = "client-id", value_name = "ID", global = true)]
     id: Option<String>,
+
+    /// The same; behind `send`, --id is that of the request
+    #[arg(long = "id", value_name = "ID", conflicts_with = "id")]
+    long_id: Option<String>,
 
     /// User name
     #[arg(short, long, global = true, value_name = "NAME")]
@@ -104,7 +108,7 @@ impl ConnectionFlags {
             Version::V311 => MqttVersion::V311,
             Version::V5 => MqttVersion::V5,
         };
-        if let Some(id) = self.id {
+        if let Some(id) = self.id.or(self.long_id) {
             options.client_id = id;
         }
         let (known_user, known_password) = options.credentials.take().unzip();

@@ -2,6 +2,7 @@
 
 mod acknowledgement;
 mod bench;
+mod cancel;
 mod code;
 mod connection;
 mod console;
@@ -27,6 +28,7 @@ use clap::error::ErrorKind as ClapError;
 use clap::{Parser, Subcommand};
 
 use crate::bench::Bench;
+use crate::cancel::Cancel;
 use crate::connection::ConnectionFlags;
 use crate::console::Console;
 use crate::failure::{EXIT_ERROR, Failure};
@@ -59,6 +61,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Send(Box<Send>),
+    Cancel(Cancel),
     Bench(Box<Bench>),
     Gateways(Gateways),
     #[command(name = "ls")]
@@ -101,6 +104,7 @@ fn main() -> ExitCode {
     };
     match cli.command {
         Command::Send(command) => command.run(cli.connection, guest_args).into(),
+        Command::Cancel(command) => command.run(cli.connection).into(),
         Command::Bench(command) => command.run(cli.connection, guest_args).into(),
         Command::Gateways(command) => command.run(cli.connection).into(),
         Command::List(command) => command.run(cli.connection).into(),
@@ -173,7 +177,7 @@ mod tests {
 
     #[test]
     fn h_is_the_host_and_connection_flags_stand_on_either_side() {
-        for line in ["oc -h box -p 1884 -i me send add", "oc send -h box --port 1884 --id me add"] {
+        for line in ["oc -h box -p 1884 -i me send add", "oc -h box --id me send --port 1884 --id 7 add"] {
             let cli = Cli::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{error}"));
             let options = cli.connection.options_with(None).unwrap();
             assert_eq!(

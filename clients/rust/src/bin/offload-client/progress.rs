@@ -21,8 +21,9 @@ const MAX_NOTES: usize = 16;
 pub type Notes = mpsc::Sender<String>;
 
 /// Awaits `future`, and prints on stderr what that notes meanwhile. If it takes a while and stderr is a terminal, shows
-/// there that it goes on; that line is cleared before this returns or is dropped.
-pub async fn shown<F: Future>(what: String, future: impl FnOnce(Notes) -> F) -> F::Output {
+/// there what goes on, if anything is to be shown; that line is cleared before this returns or is dropped.
+pub async fn shown<F: Future>(what: impl Into<Option<String>>, future: impl FnOnce(Notes) -> F) -> F::Output {
+    let what = what.into();
     let (sender, mut notes) = mpsc::channel(MAX_NOTES);
     let mut future = pin!(future(sender));
     let mut patience = pin!(sleep(PATIENCE));
@@ -33,7 +34,9 @@ pub async fn shown<F: Future>(what: String, future: impl FnOnce(Notes) -> F) -> 
             biased;
             output = &mut future => return output,
             Some(note) = notes.recv() => print_above(spinner.as_ref(), &note),
-            () = &mut patience, if is_terminal && spinner.is_none() => spinner = Some(Spinner::start(what.clone())),
+            () = &mut patience, if is_terminal && spinner.is_none() && what.is_some() => {
+                spinner = what.clone().map(Spinner::start);
+            }
         }
     }
 }

@@ -2,13 +2,18 @@
 
 use std::convert::Infallible;
 use std::ffi::OsString;
-use std::future::pending;
+use std::future::{Future, pending};
 use std::io::stdout;
+use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use clap::Args;
-use offload_client::{Answer, Client, Code, Files, Options, Request};
-use tokio::sync::watch;
+use offload_client::{
+    Answer, Assembly, Client, Code, ErrorKind, Files, Options, Outcome, Request, RequestId, WireError,
+    made_up_id,
+};
+use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
 
 use crate::connection::ConnectionFlags;
 use crate::failure::Failure;
@@ -19,11 +24,17 @@ use crate::request::RequestFlags;
 use crate::seal::{SealFlags, explained};
 use crate::units;
 
+/// Parts of stdout that wait to be printed; more come with the answer.
+const MAX_PARTS: usize = 1024;
+
+/// How long a request may take to end that is cancelled.
+const CANCEL_WAIT: Duration = Duration::from_secs(5);
+
 /// Run one program and print what it printed
 ///
 /// The guest's stdout goes to stdout, its stderr to stderr, its exit code is this command's. An error is printed on
-/// stderr as `error: <kind>: <message>` and exits 125, a timeout 124. Ctrl-c ends the wait and exits 130; the gateway
-/// may still run the request. A connection that is lost is made again, which is said on stderr.
+/// stderr as `error: <kind>: <message>` and exits 125, a timeout 124. Ctrl-c cancels the request and exits 130; once
+/// more, and it gives up at once. A connection that is lost is made again, which is said on stderr.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Send {
@@ -43,6 +54,15 @@ pub struct Send {
     #[arg(long)]
     json: bool,
 
+    /// Print what the guest writes to stdout as it is written
+    #[arg(long, conflicts_with_all = ["json", "list"])]
+    stream: bool,
+
+    /// The id of the request: sent again under it, the request is not run again, and `cancel` ends it [default: a
+    /// random one, of which nobody hears]
+    #[arg(long = "id", value_name = "ID", value_parser = request_id)]
+    request_id: Option<RequestId>,
+
     /// Print what of a folder would be sent, with sizes in bytes, and send nothing
     #[arg(long, conflicts_with = "json")]
     list: bool,
@@ -60,6 +80,8 @@ Examples:
   offload-client send prog.wasm --stdin - --env LANG=C < numbers.txt
   offload-client send prog.c --build 'gcc <name>.c -lm -o <name>' 5 7
   wat2wasm prog.wat -o - | offload-client send -
+  offload-client send --stream long.wasm
+  offload-client -i press-4 send --id job-7 long.wasm
   offload-client send project/ --target bin/prog --stdin data.txt
   offload-client send prog.wat --timeout 2s --memory 64MiB --args -v file";
 
@@ -74,7 +96,8 @@ impl Send {
             // Before connecting: stdin can take its time, and ctrl-c still ends the process by itself.
             let mut request = self.request.request(Some(&self.operand), guest_args)?;
             request.limits.timeout = self.timeout;
-            exchange(options, request, &self.seal)
+            request.id = self.request_id;
+            exchange(options, request, &self.seal, self.stream)
         });
         report(result, as_json)
     }
@@ -98,7 +121,16 @@ fn list_of(files: &Files) -> String {
     list
 }
 
-fn exchange(mut options: Options, request: Request, seal: &SealFlags) -> Result<Answer, Failure> {
+fn request_id(text: &str) -> Result<RequestId, String> {
+    RequestId::try_from(text).map_err(|error| error.message)
+}
+
+fn exchange(
+    mut options: Options,
+    mut request: Request,
+    seal: &SealFlags,
+    stream: bool,
+) -> Result<Answer, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -107,30 +139,106 @@ fn exchange(mut options: Options, request: Request, seal: &SealFlags) -> Result<
     if let Code::Files(files) = &request.code {
         waiting_for += &format!(" to build {} files", files.files.len());
     }
+    options.streams = stream;
+    // What is printed as it comes shows that it goes on.
+    let waiting_for = Some(waiting_for).filter(|_| !stream);
+    let made_up = request.id.is_none();
+    let id = request.id.get_or_insert_with(made_up_id).clone();
     runtime.block_on(async {
         let mut client = None;
         let exchange = shown(waiting_for, async |notes| {
             seal.apply(&mut options).await?;
-            let client = client.insert(Client::connect(options.clone()).await?);
+            let connected = tokio::select! {
+                connected = Client::connect(options.clone()) => connected?,
+                () = interrupted() => return Err(Failure::interrupted("no request was sent")),
+            };
+            let client = client.insert(connected);
+            let mut sending = pin!(send(client, request, stream));
             tokio::select! {
-                answer = client.send(request) => Ok(explained(answer?, &options)),
-                never = tell_losses(client.lost(), notes) => match never {},
+                answer = &mut sending => Ok(explained(answer?, &options)),
+                () = interrupted() => {
+                    let _ = notes.try_send("cancelling; ctrl-c once more gives up".to_owned());
+                    cancelled(client, &id, sending).await
+                }
+                never = tell_losses(client.lost(), notes.clone()) => match never {},
             }
         });
-        let result = tokio::select! {
-            result = exchange => Some(result),
-            () = interrupted() => None,
-        };
-        let result = result.unwrap_or_else(|| {
-            let sent = client.is_some();
-            let message = if sent { "the gateway may still run the request" } else { "no request was sent" };
-            Err(Failure::interrupted(message))
-        });
+        let mut result = exchange.await;
+        if let (Ok(answer), true) = (&mut result, made_up) {
+            answer.id = None;
+        }
         if let Some(client) = client {
             client.disconnect().await;
         }
         result
     })
+}
+
+/// Sends the request. With `stream` its stdout is printed as it comes, and the answer has the rest of it.
+async fn send(client: &Client, request: Request, stream: bool) -> Result<Answer, Failure> {
+    if !stream {
+        return Ok(client.send(request).await?);
+    }
+    let id = request.id.clone();
+    let (sender, mut parts) = mpsc::channel(MAX_PARTS);
+    let mut assembly = Assembly::default();
+    let mut sending = pin!(client.send_streaming(request, sender));
+    let mut answer = None;
+    loop {
+        let part = tokio::select! {
+            biased;
+            part = parts.recv() => part,
+            sent = &mut sending, if answer.is_none() => {
+                answer = Some(sent?);
+                continue;
+            }
+        };
+        // The last sender goes with the answer.
+        let Some(part) = part else { break };
+        if let Err(error) = print(stdout(), &assembly.add(&part)) {
+            // Nobody reads what an endless program goes on to print.
+            if let Some(id) = &id {
+                let _ = timeout(CANCEL_WAIT, client.cancel(id)).await;
+            }
+            return Err(Failure::new("output", error.to_string()));
+        }
+    }
+    let mut answer = match answer {
+        Some(answer) => answer,
+        None => sending.await?,
+    };
+    answer.stdout = assembly.rest(&answer.stdout);
+    Ok(answer)
+}
+
+/// Cancels the request, and waits for its own answer. Its outcome stands if it has ended by itself.
+async fn cancelled(
+    client: &Client,
+    id: &RequestId,
+    mut sending: Pin<&mut impl Future<Output = Result<Answer, Failure>>>,
+) -> Result<Answer, Failure> {
+    let ending = async {
+        let answer = tokio::select! {
+            answer = &mut sending => return Some(answer),
+            answer = client.cancel(id) => answer.ok()?,
+        };
+        // What is not there any more has ended, and its answer is on its way.
+        match answer.outcome {
+            Outcome::Failed(WireError { kind, .. }) if kind != ErrorKind::NotFound => None,
+            _ => Some(sending.await),
+        }
+    };
+    let ended = tokio::select! {
+        ended = timeout(CANCEL_WAIT, ending) => ended.unwrap_or(None),
+        () = interrupted() => None,
+    };
+    match ended {
+        Some(Ok(Answer {
+            outcome: Outcome::Failed(WireError { kind: ErrorKind::Cancelled, .. }), ..
+        })) => Err(Failure::interrupted("the request was cancelled")),
+        Some(answer) => answer,
+        None => Err(Failure::interrupted("the gateway may still run the request")),
+    }
 }
 
 /// Notes when the connection is lost, and when it has been made again.

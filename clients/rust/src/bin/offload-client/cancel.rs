@@ -1,0 +1,69 @@
+//! `offload-client cancel`: ends a request that another process waits for.
+
+use clap::Args;
+use offload_client::{Client, Options, RequestId};
+
+use crate::connection::ConnectionFlags;
+use crate::failure::Failure;
+use crate::interrupt::interrupted;
+use crate::report::report;
+
+/// What the client ids begin with that are made up.
+const MADE_UP: &str = "offload-";
+
+/// Cancel a request that waits or runs
+///
+/// The request is known by its id, and by the client id of who has sent it (-i). Whoever waits for it is answered
+/// `cancelled`, and so is whoever repeats it. It is `not-found` where no such request waits or runs: it has ended, was
+/// sent without an id, or by another client. Errors exit 125.
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Cancel {
+    /// The id of the request
+    #[arg(value_name = "ID")]
+    request: String,
+
+    /// Print the whole answer, errors too, as one JSON object on stdout
+    #[arg(long)]
+    json: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  offload-client -i press-4 send --id long-job prog.wasm &
+  offload-client -i press-4 cancel long-job";
+
+impl Cancel {
+    /// Runs the command; returns its exit code.
+    pub fn run(self, connection: ConnectionFlags) -> u8 {
+        let result = connection.options().and_then(|options| cancel(options, &self.request));
+        report(result, self.json)
+    }
+}
+
+fn cancel(mut options: Options, id: &str) -> Result<offload_client::Answer, Failure> {
+    let id = RequestId::try_from(id).map_err(|error| Failure::usage(error.message))?;
+    if options.client_id.starts_with(MADE_UP) {
+        return Err(Failure::usage("-i: expected, the client id of who has sent the request"));
+    }
+    // Of two clients with one id the broker keeps the one that came last: who waits for the request is to stay.
+    let suffix = Options::default().client_id;
+    let own = format!("{}-{}", options.client_id, suffix.trim_start_matches(MADE_UP));
+    options.reply_id = Some(std::mem::replace(&mut options.client_id, own));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new("internal", format!("no runtime: {error}")))?;
+    runtime.block_on(async {
+        let exchange = async {
+            let client = Client::connect(options).await?;
+            let answer = client.cancel(&id).await;
+            client.disconnect().await;
+            Ok(answer?)
+        };
+        tokio::select! {
+            result = exchange => result,
+            () = interrupted() => Err(Failure::interrupted("the request may be cancelled or not")),
+        }
+    })
+}

@@ -24,9 +24,12 @@ pub struct Output {
     on_read: OnStdout,
 }
 
+/// Takes bytes as they come.
+type Tap = dyn Fn(&[u8]) + Send + Sync;
+
 /// Gets what a program writes, while it runs.
 #[derive(Clone, Default)]
-pub struct OnStdout(Option<Arc<dyn Fn(&[u8]) + Send + Sync>>);
+pub struct OnStdout(Option<Arc<Tap>>);
 
 impl OnStdout {
     /// Calls this with what was read last.

@@ -195,7 +195,10 @@ mod tests {
         }
     }
 
-    fn stream(max_part: Option<usize>) -> (Arc<Stream>, Arc<Mutex<Vec<(String, Bytes)>>>) {
+    /// Topics and payloads, as they were published.
+    type Published = Arc<Mutex<Vec<(String, Bytes)>>>;
+
+    fn stream(max_part: Option<usize>) -> (Arc<Stream>, Published) {
         let recorder = Recorder::default();
         let parts = recorder.0.clone();
         (Stream::new(Box::new(recorder), "result/d", "a", max_part), parts)

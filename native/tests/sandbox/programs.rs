@@ -1,7 +1,7 @@
 //! What works in a sandbox, and what is said of what does not.
 
 use crate::sandbox::{GCC, build, limits, run, run_with, sandbox, stdout};
-use offload_native::{Ending, Error, Input, NativeProgram};
+use offload_native::{Ending, Error, Input, NativeProgram, OnStdout};
 use std::time::Duration;
 
 #[tokio::test]
@@ -20,6 +20,7 @@ async fn a_program_gets_its_arguments_environment_and_input() {
         args: vec!["a b".into(), "--c".into(), "$HOME".into()],
         env: vec![("NAME".into(), "v=1".into())],
         stdin: vec![b'x'; 300_000],
+        on_stdout: OnStdout::default(),
     };
     let outcome = run_with(code, input, limits()).await;
     assert_eq!(outcome.ending, Ending::Exit(7));

@@ -7,9 +7,11 @@ use std::io::stdout;
 use std::time::Duration;
 
 use clap::Args;
+use clap_complete::ArgValueCompleter;
 use offload_client::{Answer, Client, Code, Files, Options, Request};
 use tokio::sync::watch;
 
+use crate::completions;
 use crate::connection::ConnectionFlags;
 use crate::failure::Failure;
 use crate::interrupt::interrupted;
@@ -30,7 +32,7 @@ pub struct Send {
     /// the gateway has, or the digest of a module that it has. Of a folder all files go but hidden ones, what is built
     /// (objects, libraries, programs), and what `.gitignore` and `.offloadignore` name; `!NAME` in `.offloadignore`
     /// takes something along all the same
-    #[arg(value_name = "FILE|PROGRAM|sha256:HEX")]
+    #[arg(value_name = "FILE|PROGRAM|sha256:HEX", add = ArgValueCompleter::new(completions::operands))]
     operand: String,
 
     /// Time from the request's arrival to its answer: 2s, 500ms. Waited for 10 s longer, for the way there and back;

@@ -304,7 +304,7 @@ pub const ENVELOPE: AnswerForm = AnswerForm::Json;
 /// `offload-client` with these arguments, for this broker.
 pub fn command(broker: &str, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_offload-client"));
-    command.args(args).env("OFFLOAD_BROKER", broker).kill_on_drop(true);
+    command.args(args).env("OFFLOAD_BROKER", broker).env("OFFLOAD_CONFIG", "/dev/null").kill_on_drop(true);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }

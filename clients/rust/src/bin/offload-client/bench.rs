@@ -12,11 +12,13 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use clap::{Args, value_parser};
+use clap_complete::ArgValueCompleter;
 use offload_client::{AnswerForm, MqttVersion, Options, Request};
 
 use self::load::{Measurement, Plan};
 use self::schedule::Extent;
 use self::summary::Summary;
+use crate::completions;
 use crate::connection::ConnectionFlags;
 use crate::failure::Failure;
 use crate::report::{print, report_failure, unless_unprintable};
@@ -60,7 +62,7 @@ const DEFAULT_OPEN_CONCURRENCY: u16 = 1_024;
 pub struct Bench {
     /// A .wasm, .wat, C or C++ file, a folder with a Makefile, the name of a program that the gateway has, or the
     /// digest of a module that it has. Of a module only the digest is sent, once the gateway has it
-    #[arg(value_name = "FILE|PROGRAM|sha256:HEX")]
+    #[arg(value_name = "FILE|PROGRAM|sha256:HEX", add = ArgValueCompleter::new(completions::operands))]
     operand: Option<String>,
 
     /// Requests a second, due at fixed times (open loop)

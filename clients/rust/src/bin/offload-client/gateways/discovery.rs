@@ -1,6 +1,6 @@
 //! What gateways say of themselves, and whatever else a stranger publishes on their topics.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use offload_mqtt::Message;
@@ -89,6 +89,15 @@ impl Discovery {
         rows
     }
 
+    /// The programs of all gateways whose names a shell takes as they stand, each once.
+    pub fn programs(&self) -> Vec<String> {
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+        let lists = self.statuses().map(|status| status.row.last().map(String::as_str).unwrap_or_default());
+        let names = lists.flat_map(|list| list.split(','));
+        let plain = names.filter(|name| !name.is_empty() && name.chars().all(is_plain));
+        plain.map(str::to_owned).collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
     /// One JSON array, as published but for what a terminal would act on.
     pub fn as_json(&self) -> String {
         let documents: Vec<_> = self.statuses().map(|status| harmless(&status.document)).collect();
@@ -162,6 +171,19 @@ mod tests {
 
     fn message(topic: &str, payload: impl AsRef<[u8]>) -> Message {
         Message { retain: true, ..Message::new(topic, payload.as_ref().to_vec()) }
+    }
+
+    #[test]
+    fn programs_of_all_gateways_are_listed_once_unless_a_shell_would_act_on_them() {
+        let mut discovery = Discovery::default();
+        for (topic, programs) in [
+            ("gateway/a/status", r#"["sort", "add", "$(x)", "a b", ""]"#),
+            ("gateway/b/status", r#"["add"]"#),
+        ] {
+            let document = format!(r#"{{"capabilities": {{"programs": {programs}}}}}"#);
+            discovery.take(&message(topic, document)).unwrap();
+        }
+        assert_eq!(discovery.programs(), ["add", "sort"]);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What `docs/protocol.md` and `README.md` tell their readers to type, typed as it is printed.
+//! What `docs/protocol.md`, `docs/client.md` and `README.md` tell their readers to type, typed as it is printed.
 //!
 //! An example is a block of `sh` with a block of `text` right behind it: what a terminal shows then. `…` in there
 //! stands for what differs from run to run. Nothing is rewritten: the tools are told by their own configuration where
@@ -45,6 +45,11 @@ async fn the_examples_of_the_readme_on_the_embedded_broker() -> Result<()> {
 #[tokio::test]
 async fn the_examples_of_the_readme_on_mosquitto() -> Result<()> {
     run("README.md", &Deployment::on_mosquitto(CONFIGURATION).await?).await
+}
+
+#[tokio::test]
+async fn the_examples_of_the_clients_page_on_the_embedded_broker() -> Result<()> {
+    run("docs/client.md", &Deployment::embedded("").await?).await
 }
 
 /// Each block of TOML is a configuration, or part of one, that passes.

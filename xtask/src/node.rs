@@ -28,6 +28,11 @@ pub fn packages(workspace: &Workspace) -> Result<PathBuf> {
     if update(&workspace.root.join("clients/javascript"), &client, &LISTS[..1])? {
         npm("install", &client, &folder)?;
     }
+    // What a program of `offload-client new --lang javascript` is built with.
+    let guest = folder.join("guest");
+    if update(&workspace.root.join("clients/rust/templates/javascript"), &guest, &LISTS[..1])? {
+        npm("install", &guest, &folder)?;
+    }
     Ok(folder)
 }
 

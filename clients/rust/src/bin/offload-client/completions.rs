@@ -36,7 +36,8 @@ const LISTENING_TIME: Duration = Duration::from_millis(50);
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Completions {
-    /// The shell to complete in
+    /// The shell to complete in: bash, elvish, fish, powershell or zsh
+    #[arg(hide_possible_values = true)]
     shell: Shell,
 }
 

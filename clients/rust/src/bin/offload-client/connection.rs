@@ -64,8 +64,8 @@ pub struct ConnectionFlags {
     #[arg(long, global = true, value_name = "FILE", requires = "cert")]
     key: Option<PathBuf>,
 
-    /// Version of MQTT to speak [default: 5]
-    #[arg(short = 'V', long, global = true, value_name = "VERSION")]
+    /// Version of MQTT to speak: 3.1.1 or 5 [default: 5]
+    #[arg(short = 'V', long, global = true, value_name = "VERSION", hide_possible_values = true)]
     mqtt_version: Option<Version>,
 
     /// mqtt://[user[:password]@]host[:port], or mqtts:// with TLS, instead of host and port [env: OFFLOAD_BROKER]

@@ -15,6 +15,7 @@ mod link;
 mod man;
 mod message;
 mod modules;
+mod new;
 mod progress;
 mod report;
 mod request;
@@ -38,6 +39,7 @@ use crate::failure::{EXIT_ERROR, Failure};
 use crate::gateways::Gateways;
 use crate::man::Manual;
 use crate::modules::{List, Push, Remove};
+use crate::new::New;
 use crate::report::{print, unless_unprintable};
 use crate::send::Send;
 
@@ -74,6 +76,7 @@ enum Command {
     #[command(name = "rm")]
     Remove(Remove),
     Console(Console),
+    New(New),
     Completions(Completions),
     Man(Manual),
 }
@@ -83,11 +86,20 @@ Examples:
   offload-client send add 5 7
   offload-client send hello.wat
   offload-client send project/ 5 7
+  offload-client new --lang rust sum
   offload-client gateways
   offload-client push sort.wasm
   offload-client bench add 5 7
   offload-client -h gateway.local send sort.wasm --stdin numbers.txt
-  OFFLOAD_BROKER=mqtt://alice:secret@plant:1883 offload-client send prog.wasm";
+  OFFLOAD_BROKER=mqtts://plant offload-client send prog.wasm
+  offload-client --gateway plant send prog.wasm
+
+~/.config/offload/client.toml has what need not be typed each time:
+  broker = \"mqtts://gateway.local\"   # and whatever else the flags above name
+  username = \"alice\"
+  password-file = \"password\"
+  [gateway.plant]                     # --gateway plant
+  broker = \"mqtts://plant\"";
 
 fn main() -> ExitCode {
     match completions::answered() {
@@ -123,6 +135,7 @@ fn main() -> ExitCode {
         Command::Push(command) => command.run(cli.connection).into(),
         Command::Remove(command) => command.run(cli.connection).into(),
         Command::Console(command) => command.run(cli.connection).into(),
+        Command::New(command) => command.run().into(),
         Command::Completions(command) => command.run().into(),
         Command::Man(command) => command.run().into(),
     }

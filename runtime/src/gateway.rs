@@ -314,9 +314,10 @@ impl Gateway {
 
         let (intake, notifier) = (Intake::new(pipeline.clone()), systemd.notifier.clone());
         let (intake_of_retries, intake_of_router) = (intake.clone(), intake.clone());
+        let tap = router.as_ref().and_then(Router::tap);
         let ingress: Arc<dyn Ingress> = match (&config.broker, jetstream) {
             (None, _) => {
-                let settings = embedded::Settings { config: &config, auth, systemd, storage };
+                let settings = embedded::Settings { config: &config, auth, systemd, storage, tap };
                 Arc::new(EmbeddedIngress::start(settings, intake, notices).await?)
             }
             (Some(broker), Some(jetstream)) => {
@@ -330,6 +331,7 @@ impl Gateway {
                     client_id: &data_dir.client_id(),
                     takes_requests: true,
                     asks_others: router.is_some(),
+                    tap,
                 };
                 Arc::new(ExternalIngress::start(settings, intake, notices).await?)
             }
@@ -410,6 +412,9 @@ impl Gateway {
         drop(self.planned_stop.take());
         self.ingress.stop_taking().await;
         self.pipeline.stop_taking();
+        if let Leaving(Some(router)) = &self.router {
+            router.stop_waiting();
+        }
         self.notifier.stopping();
         let drain = self.reloading.running.lock().await.drain.duration();
         if tokio::time::timeout(drain, self.workers.idle()).await.is_err() {

@@ -85,6 +85,28 @@ pub trait Ingress: Send + Sync + 'static {
     fn statistics(&self) -> Statistics;
 }
 
+/// What takes copies of ordinary messages, for other sites.
+pub struct Tap {
+    /// Of which topics.
+    pub filters: Vec<String>,
+    /// Topics below this one are none of them.
+    pub but_below: String,
+    /// Takes a copy: its topic, its payload, and whether it is retained. Never blocks.
+    pub take: TakeCopy,
+}
+
+/// Takes a copy of a message.
+pub type TakeCopy = Box<dyn Fn(&str, &Bytes, bool) + Send + Sync>;
+
+impl Tap {
+    /// Whether messages on this topic are to be taken.
+    pub fn wants(&self, topic: &str) -> bool {
+        let is_below = |prefix: &str| topic.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('/'));
+        !is_below(&self.but_below)
+            && self.filters.iter().any(|filter| offload_protocol::topic::matches(filter, topic))
+    }
+}
+
 /// Answers where nothing is left of the connection that asked.
 pub struct Detached {
     /// Where the request came from.

@@ -48,7 +48,8 @@ impl Broker {
         };
         let notices = Notices::fixed(notice("online"), notice("offline"));
         let intake = Intake::new(Arc::new(Forward(sender)));
-        let settings = Settings { config: &config, auth, systemd: Default::default(), storage: None };
+        let settings =
+            Settings { config: &config, auth, systemd: Default::default(), storage: None, tap: None };
         let ingress = EmbeddedIngress::start(settings, intake, notices).await.unwrap();
         Broker { ingress: Arc::new(ingress), deliveries }
     }

@@ -315,6 +315,47 @@ async fn a_device_of_an_external_broker_asks_another_site() -> Result<()> {
     Ok(())
 }
 
+/// Ordinary topics are shared by rule, from and to each kind of broker, and never in circles.
+#[tokio::test]
+async fn ordinary_topics_are_shared_by_rule() -> Result<()> {
+    let master = Master::start().await?;
+    let share = |other: &str| {
+        format!("[network]\nexport = [\"plant/#\", \"other/#\"]\nimport = [\"{other}/plant/#\"]")
+    };
+    let mosquitto = Mosquitto::start().await?;
+    let flags = ["--broker", &mosquitto.url(), "--gate", "north", "--master", master.url()];
+    let _north = Gateway::start(&flags, &share("south")).await?;
+    let south = master.gateway("south", &share("north")).await?;
+    master.until("north", "online").await?;
+    // Both have heard of each other.
+    let url = format!("mqtt://{}", south.address()?);
+    for broker in [&url, &mosquitto.url()] {
+        table_until(&["--broker", broker], |table| {
+            ["north", "south"].iter().all(|gate| table["gates"][gate]["state"] == "online")
+        })
+        .await?;
+    }
+    let mut far = Device::connect(south.address()?, Version::V5, "far").await?;
+    let mut near = Device::connect(mosquitto.address(), Version::V5, "near").await?;
+    for device in [&mut far, &mut near] {
+        device.subscribe("sites/#").await?;
+        device.subscribe("plant/#").await?;
+    }
+    near.publish("plant/oil", "80").await?;
+    near.publish("other/oil", "81").await?;
+    near.publish("plant/end", "82").await?;
+    for (topic, payload) in [("sites/north/plant/oil", "80"), ("sites/north/plant/end", "82")] {
+        let heard = far.message().await?;
+        assert_eq!((heard.topic.as_str(), heard.text().as_str()), (topic, payload));
+    }
+    far.publish("plant/press", "7").await?;
+    assert_eq!(far.message().await?.topic, "plant/press", "its own site has it, too");
+    for topic in ["plant/oil", "plant/end", "sites/south/plant/press"] {
+        assert_eq!(near.message().await?.topic, topic, "and nothing came back");
+    }
+    Ok(())
+}
+
 /// Of two masters the second takes over.
 #[tokio::test]
 async fn a_second_master_takes_over() -> Result<()> {

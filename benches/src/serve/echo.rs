@@ -18,7 +18,7 @@ pub async fn serve() -> Result<()> {
     let notices = Notices::fixed(status("online"), status("offline"));
     let config = on_any_port(offload_rt::config::Config::default());
     let (auth, _reload) = Auth::new(&config, Arc::default())?;
-    let settings = Settings { config: &config, auth, systemd: Default::default(), storage: None };
+    let settings = Settings { config: &config, auth, systemd: Default::default(), storage: None, tap: None };
     let ingress = EmbeddedIngress::start(settings, Intake::new(Arc::new(Echo)), notices).await?;
     announce(ingress.address().context("the embedded broker has an address")?)?;
     told_to_stop().await?;

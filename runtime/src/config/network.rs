@@ -1,7 +1,7 @@
 //! `[network]`: the gateway as the router of its site, and `[master]`: what joins the routers.
 
 use super::table::{Setting, quoted, table};
-use super::{BrokerUrl, ByteSize, HostPort, Refusal, TimeSpan};
+use super::{BrokerUrl, ByteSize, HostPort, Refusal, TimeSpan, TopicFilter};
 use offload_protocol::topic;
 use offload_tls::{Identity, TlsFiles};
 use serde::{Deserialize, Deserializer, de};
@@ -32,6 +32,12 @@ table! {
         pub buffer_bytes: ByteSize = ByteSize::mib(64), in ByteSize::kib(64)..=ByteSize::gib(64);
         /// How long a request waits for a site that is away, until it is answered `unreachable`.
         pub buffer_age: TimeSpan = TimeSpan::secs(30), in TimeSpan::millis(100)..=TimeSpan::secs(86_400);
+        /// Topics of this site's broker whose messages other sites may have, those below `import_prefix` excepted.
+        pub export: Vec<TopicFilter> = Vec::new();
+        /// Topics of other sites whose messages are published here, below `import_prefix`/<gate>/: "<gate>/<filter>".
+        pub import: Vec<TopicFilter> = Vec::new();
+        /// The first levels of what is imported.
+        pub import_prefix: String = "sites".to_owned();
         /// Gates that requests are handed on to while this gateway is saturated and they are less busy; they need rules
         /// for "<this gate>/<principal>". What they refuse runs here.
         pub overflow: Vec<String> = Vec::new();
@@ -77,6 +83,30 @@ impl Network {
             let refusal = Refusal::new("network.master", problem);
             refusals
                 .push(refusal.accepting("mqtts://, or mqtt:// with a loopback address such as 127.0.0.1"));
+        }
+        let reserved = ["result", "gateway", "net", "localCode", "inputCode"];
+        let first = self.import_prefix.split('/').next().unwrap_or_default();
+        if !topic::is_valid_name(&self.import_prefix) || first.starts_with('$') || reserved.contains(&first) {
+            let problem = format!("{:?} is no topic for messages of other sites", self.import_prefix);
+            let refusal = Refusal::new("network.import_prefix", problem);
+            refusals.push(refusal.accepting("a topic without wildcards, not one that the gateway uses"));
+        }
+        for filter in self.export.iter().map(AsRef::as_ref) {
+            let first: &str = filter;
+            let first = first.split('/').next().unwrap_or_default();
+            if ["#", "+"].contains(&first) || reserved.contains(&first) {
+                let problem = format!("{filter:?} holds topics of the gateway");
+                let refusal = Refusal::new("network.export", problem);
+                refusals
+                    .push(refusal.accepting("filters whose first level is none of those and no wildcard"));
+            }
+        }
+        for filter in self.import.iter().map(AsRef::as_ref) {
+            let gate = filter.split_once('/').map(|(gate, _)| gate);
+            if !gate.is_some_and(topic::is_gate) {
+                let refusal = Refusal::new("network.import", format!("{filter:?} names no gate"));
+                refusals.push(refusal.accepting("\"<gate>/<filter>\""));
+            }
         }
         for gate in self.overflow.iter().filter(|gate| !topic::is_gate(gate)) {
             let refusal = Refusal::new("network.overflow", format!("{gate:?} is no gate's name"));

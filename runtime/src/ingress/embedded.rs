@@ -4,7 +4,7 @@
 use super::delivery::{Acceptance, Delivery, DeliveryProperties, Handover, Parts, Responder};
 use super::intake::Intake;
 use super::outgoing::{Encoded, Outgoing, ReplyAddress};
-use super::{Ingress, Notice, Notices, Statistics};
+use super::{Ingress, Notice, Notices, Statistics, Tap};
 use crate::auth::Auth;
 use crate::auth::access::{Access, Who};
 use crate::auth::authentication::{self, Authentication, Dismiss, KnownBy, Refused};
@@ -39,6 +39,8 @@ const MESSAGES_OF_LOG: u64 = 4;
 
 /// What [`Hook::route`] has found a topic to be: one that carries requests.
 const REQUEST: u32 = 0;
+/// An ordinary message, of which other sites may have a copy.
+const TAPPED: u32 = 2;
 /// The watchdog's own topic.
 const WATCHDOG: u32 = 1;
 
@@ -69,6 +71,8 @@ pub struct Settings<'s> {
     pub systemd: Systemd,
     /// Where it keeps what outlives the process, and what an earlier one has left; `None` keeps it in memory.
     pub storage: Option<BrokerStorage>,
+    /// Takes copies of ordinary messages.
+    pub tap: Option<Tap>,
 }
 
 /// Why an embedded broker cannot start.
@@ -105,7 +109,8 @@ impl Ingress for EmbeddedIngress {
         intake: Intake,
         notices: Notices,
     ) -> Result<EmbeddedIngress, EmbeddedError> {
-        let Settings { config, auth: Auth { access, authentication, tls, .. }, systemd, storage } = settings;
+        let Settings { config, auth: Auth { access, authentication, tls, .. }, systemd, storage, tap } =
+            settings;
         let Systemd { mut sockets, notifier } = systemd;
         let keeps_sockets = !sockets.is_empty();
         let credentials =
@@ -127,7 +132,7 @@ impl Ingress for EmbeddedIngress {
         }
         sockets.none_left()?;
 
-        let hook = Arc::new(Hook { access, authentication, credentials: credentials.clone(), intake });
+        let hook = Arc::new(Hook { access, authentication, credentials: credentials.clone(), intake, tap });
         let limits = offload_broker::Config {
             max_stored_bytes: (config.journal.log.bytes() / MESSAGES_OF_LOG) as usize,
             ..broker_config(&config.listen, &config.watchdog)
@@ -359,6 +364,8 @@ struct Hook {
     authentication: Arc<Authentication>,
     credentials: Credentials,
     intake: Intake,
+    /// Takes copies of ordinary messages.
+    tap: Option<Tap>,
 }
 
 impl Application for Hook {
@@ -394,13 +401,23 @@ impl Application for Hook {
             Route::Refuse
         } else if REQUEST_LEVELS.contains(&first) || topic::parse_routed(topic).is_some() {
             Route::Application(REQUEST)
+        } else if self.tap.as_ref().is_some_and(|tap| tap.wants(topic)) {
+            Route::Application(TAPPED)
         } else {
             Route::Broker
         }
     }
 
     fn publish(&self, broker: &Broker, received: Received) {
-        let Received { client, topic, claim, payload, properties, qos, ack, .. } = received;
+        let Received { client, topic, claim, payload, properties, qos, retain, ack, .. } = received;
+        if claim == TAPPED {
+            if let Some(tap) = &self.tap {
+                (tap.take)(&topic, &payload, retain);
+            }
+            let properties = properties.map(Arc::from);
+            broker.publish(&Message { topic, payload, qos, retain, properties }, None);
+            return ack.complete();
+        }
         if claim == WATCHDOG {
             // Back to the watchdog alone: nobody else is to see it.
             let message = Message { topic, payload, qos: QoS::AtLeastOnce, retain: false, properties: None };

@@ -45,12 +45,12 @@ pub use offload_mqtt::Version;
 
 use super::intake::Intake;
 use super::outgoing::Outgoing;
-use super::{Handover, Ingress, Notice, Notices, Statistics};
+use super::{Handover, Ingress, Notice, Notices, Statistics, Tap};
 use crate::client::Client;
 use crate::config;
 use brokers::Brokers;
 use counters::Counters;
-use driver::{Driver, Ways};
+use driver::{Driver, Ways, others};
 use responder::Command;
 
 /// How long the broker may take to confirm that it took our share back.
@@ -100,15 +100,18 @@ pub struct Settings<'s> {
     pub takes_requests: bool,
     /// Whether requests to other sites are taken.
     pub asks_others: bool,
+    /// Takes copies of ordinary messages.
+    pub tap: Option<Tap>,
 }
 
 /// What is asked of the broker.
-#[derive(Clone, Copy)]
 struct Asked {
-    /// Requests.
+    /// Requests to this gateway.
     takes_requests: bool,
-    /// Those to other sites too.
-    asks_others: bool,
+    /// What is subscribed to for the sake of other sites.
+    others: Arc<[String]>,
+    /// Takes copies of ordinary messages.
+    tap: Option<Tap>,
 }
 
 impl Ingress for ExternalIngress {
@@ -176,7 +179,7 @@ impl ExternalIngress {
     /// # Errors
     /// When the password file, or the files for TLS, cannot be used.
     pub fn connect(
-        Settings { broker, urls, client_id, takes_requests, asks_others }: Settings<'_>,
+        Settings { broker, urls, client_id, takes_requests, asks_others, tap }: Settings<'_>,
         intake: Intake,
         notices: Notices,
     ) -> Result<ExternalIngress, ExternalError> {
@@ -209,7 +212,7 @@ impl ExternalIngress {
         let (reported, link_state) = watch::channel(LinkState::Connecting);
         let counters = Arc::new(Counters::default());
         let ways = Ways { intake, commands: receiver, sender: commands.clone(), link_state: reported };
-        let asked = Asked { takes_requests, asks_others };
+        let asked = Asked { takes_requests, others: others(asks_others, tap.as_ref()), tap };
         let driver = Driver::new(broker, brokers, asked, options, notices, ways, counters.clone());
         let tasks = TaskTracker::new();
         let driving = tokio::spawn(driver.run());

@@ -107,6 +107,7 @@ impl Ingress for NatsIngress {
             client_id,
             takes_requests: false,
             asks_others: false,
+            tap: None,
         };
         let notices = ExternalIngress::connect(settings, intake.clone(), notices)?;
 

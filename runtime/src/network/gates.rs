@@ -1,5 +1,6 @@
 //! The table of gates: which sites a master knows, and how they are. Routers and people read it.
 
+use offload_protocol::topic;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -85,6 +86,9 @@ pub struct Join {
     pub local: bool,
     /// The version of its gateway.
     pub version: String,
+    /// What it takes of other sites' messages: `<gate>/<filter>`.
+    #[serde(default)]
+    pub imports: Vec<String>,
 }
 
 /// What a router says when it goes, itself or by its will.
@@ -124,6 +128,14 @@ impl Gates {
             && self.gates.values().filter(|gate| gate.state == State::Online).all(|gate| gate.join.local)
     }
 
+    /// The gates that are there and take messages of this gate on this topic.
+    pub fn importers(&self, of: &str, topic: &str) -> impl Iterator<Item = &str> {
+        let name = format!("{of}/{topic}");
+        let takes = move |gate: &Gate| gate.join.imports.iter().any(|filter| topic::matches(filter, &name));
+        let there = self.gates.iter().filter(|(_, gate)| gate.state == State::Online);
+        there.filter(move |(_, gate)| takes(gate)).map(|(name, _)| name.as_str())
+    }
+
     /// A gate more, or one that is back.
     pub fn insert(&mut self, name: &str, gate: Gate) {
         if self.gates.len() >= MAX_GATES && !self.gates.contains_key(name) {
@@ -141,7 +153,7 @@ mod tests {
     use super::*;
 
     fn gate(state: State, local: bool) -> Gate {
-        let join = Join { instance: 1, local, version: "0".to_owned() };
+        let join = Join { instance: 1, local, version: "0".to_owned(), imports: Vec::new() };
         Gate { state, address: "127.0.0.1:1".to_owned(), since: 1, session: 3, join, load: None }
     }
 

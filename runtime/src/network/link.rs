@@ -13,7 +13,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::mpsc::{UnboundedReceiver, channel, unbounded_channel};
 use tokio::time::{Instant, sleep, timeout};
 
 /// First wait between two attempts to connect.
@@ -30,6 +30,8 @@ const LEAVE_WAIT: Duration = Duration::from_secs(1);
 const MAX_IN_FLIGHT: u16 = 1_024;
 /// Packets that wait in the client's own queue; more wait before it.
 const MAX_QUEUED: usize = 256;
+/// Copies of ordinary messages that wait; beyond that they are dropped.
+const MAX_COPIES: usize = 1_024;
 /// Largest packet that is taken: the largest of a master.
 const MAX_PACKET: usize = super::master::MAX_PACKET;
 
@@ -123,7 +125,8 @@ impl Link {
         joined: &mut bool,
     ) -> Ended {
         let (to_master, mut messages) = unbounded_channel();
-        let mut to_master = Some(to_master);
+        let (copies_to_master, mut copies) = channel(MAX_COPIES);
+        let mut to_master = Some((to_master, copies_to_master));
         let mut queue = VecDeque::new();
         let mut max_packet = 0;
         loop {
@@ -135,6 +138,7 @@ impl Link {
                     tokio::select! {
                         event = &mut next => break event,
                         Some(message) = messages.recv() => queue.push_back(message),
+                        Some(message) = copies.recv(), if queue.len() < MAX_QUEUED => queue.push_back(message),
                         () = shared.stop.cancelled() => {
                             if !*joined {
                                 return Ended::Left;

@@ -93,6 +93,42 @@ impl Request {
     }
 }
 
+/// An ordinary message of another site.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exported {
+    /// The gates that have had it, the one that it is from first.
+    pub path: Vec<String>,
+    /// The topic at its own site.
+    pub topic: String,
+    /// Whether it is retained.
+    pub retain: bool,
+    /// As it came.
+    pub payload: Bytes,
+}
+
+impl Exported {
+    /// As bytes.
+    pub fn encode(&self) -> Bytes {
+        let mut writer = Writer::default();
+        writer.byte(VERSION).number(self.path.len() as u64);
+        self.path.iter().for_each(|gate| {
+            writer.text(gate);
+        });
+        writer.text(&self.topic).flag(self.retain).bytes(&self.payload);
+        writer.finish().into()
+    }
+
+    /// From these bytes; `None` where they are none of this version.
+    pub fn decode(bytes: Bytes) -> Option<Exported> {
+        let mut reader = Reader::new(bytes);
+        (reader.byte()? == VERSION).then_some(())?;
+        let path = (0..reader.number()?).map(|_| reader.text()).collect::<Option<Vec<_>>>()?;
+        let copy = Exported { path, topic: reader.text()?, retain: reader.flag()?, payload: reader.bytes()? };
+        reader.end()?;
+        Some(copy)
+    }
+}
+
 /// The answer to the request of this tag, as bytes. It is whole: whoever has asked gets it in its own form.
 pub fn encode_answer(tag: Tag, answer: &Answer) -> Bytes {
     let (envelope, _) = answer::encode(answer, AnswerForm::Cbor);
@@ -152,6 +188,16 @@ mod tests {
             payload: Bytes::new(),
         };
         assert!(!after(8).has_gone_too_far() && after(9).has_gone_too_far());
+    }
+
+    #[test]
+    fn a_copy_comes_over_whole_or_not_at_all() {
+        let path = vec!["north".to_owned()];
+        let copy =
+            Exported { path, topic: "a/b".to_owned(), retain: true, payload: Bytes::from_static(b"1") };
+        let bytes = copy.encode();
+        assert_eq!(Exported::decode(bytes.clone()), Some(copy));
+        assert_eq!(Exported::decode(bytes.slice(..bytes.len() - 1)), None);
     }
 
     #[test]

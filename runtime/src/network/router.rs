@@ -4,11 +4,11 @@ use super::arrivals::{Arrival, Arrivals, Name};
 use super::departures::{Bounds, Departure, Departures, Done};
 use super::gates::{Gates, Join, Leave, Load, MasterState, State};
 use super::link::Link;
-use super::message::{MAX_HOPS, Request, decode_answer, encode_answer};
+use super::message::{Exported, MAX_HOPS, Request, decode_answer, encode_answer};
 use crate::client::Client;
 use crate::config;
 use crate::ingress::{
-    Acceptance, Delivery, DeliveryProperties, Handover, Ingress, Intake, Notice, Outgoing, Responder,
+    Acceptance, Delivery, DeliveryProperties, Handover, Ingress, Intake, Notice, Outgoing, Responder, Tap,
 };
 use crate::log_sampling::sampled;
 use crate::site::Site;
@@ -24,7 +24,7 @@ use offload_protocol::topic;
 use offload_tls::TlsError;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::mpsc::{Sender, UnboundedSender};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -79,6 +79,9 @@ pub(super) struct Shared {
     /// The gates that requests are handed on to.
     overflow: Vec<Arc<str>>,
     overflows_code: bool,
+    /// What other sites may have of ordinary messages, and below which topic their own are published.
+    export: Vec<String>,
+    import_prefix: String,
     state: Mutex<Routing>,
     /// What is behind the router; `None` before it starts and when it has stopped.
     way_in: Mutex<Option<WayIn>>,
@@ -107,6 +110,8 @@ struct MasterLink {
     url: String,
     /// Where messages to it go.
     sender: Option<UnboundedSender<Message>>,
+    /// Where copies of ordinary messages go, while there is room.
+    copies: Option<Sender<Message>>,
     max_payload: usize,
     /// Its table, and until when it may not know all gates.
     gates: Option<(Gates, Instant)>,
@@ -130,11 +135,17 @@ impl Router {
             bytes: network.buffer_bytes.as_usize(),
             age: network.buffer_age.duration(),
         };
-        let join = Join { instance, local: site.is_local(), version: env!("CARGO_PKG_VERSION").to_owned() };
+        let join = Join {
+            instance,
+            local: site.is_local(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            imports: network.import.iter().map(|filter| filter.to_string()).collect(),
+        };
         let links = Link::of(network, &join)?;
         let masters = network.master.0.iter().map(|url| MasterLink {
             url: url.to_string(),
             sender: None,
+            copies: None,
             max_payload: 0,
             gates: None,
             told: None,
@@ -153,6 +164,8 @@ impl Router {
             load,
             overflow: network.overflow.iter().map(|gate| gate.as_str().into()).collect(),
             overflows_code: network.overflow_code,
+            export: network.export.iter().map(|filter| filter.to_string()).collect(),
+            import_prefix: network.import_prefix.clone(),
             state: Mutex::new(routing),
             way_in: Mutex::new(None),
             stop: CancellationToken::new(),
@@ -213,9 +226,24 @@ impl Router {
         offload_policy::overflow(own, others).cloned()
     }
 
+    /// What takes copies of ordinary messages for other sites, if any may have some.
+    pub fn tap(&self) -> Option<Tap> {
+        let shared = self.0.clone();
+        let (filters, but_below) = (shared.export.clone(), shared.import_prefix.clone());
+        let take =
+            Box::new(move |topic: &str, payload: &Bytes, retain| shared.export(topic, payload, retain));
+        (!self.0.export.is_empty()).then_some(Tap { filters, but_below, take })
+    }
+
     /// Whether code that requests bring is handed on, too.
     pub fn overflows_code(&self) -> bool {
         self.0.overflows_code
+    }
+
+    /// Ends the requests that wait for a site that is away: the gateway stops, and another process may wait for it.
+    pub fn stop_waiting(&self) {
+        let waiting = self.0.routing().departures.stop_waiting();
+        tell(waiting.into_iter().map(|done| (done, stopping_error())).collect());
     }
 
     /// Ends the requests that are on their way: the gateway stops.
@@ -352,11 +380,16 @@ impl Shared {
     }
 
     /// A master takes messages of this size from here.
-    pub fn connected(&self, link: usize, sender: UnboundedSender<Message>, max_packet: usize) {
+    pub fn connected(
+        &self,
+        link: usize,
+        (sender, copies): (UnboundedSender<Message>, Sender<Message>),
+        max_packet: usize,
+    ) {
         let mut routing = self.routing();
         let master = &mut routing.masters[link];
         tracing::info!(master = master.url, gate = %self.gate, "joined the master");
-        master.sender = Some(sender);
+        (master.sender, master.copies) = (Some(sender), Some(copies));
         master.max_payload = max_packet.saturating_sub(PACKET_OVERHEAD);
         master.told = None;
     }
@@ -366,7 +399,7 @@ impl Shared {
         {
             let mut routing = self.routing();
             let master = &mut routing.masters[link];
-            (master.sender, master.gates) = (None, None);
+            (master.sender, master.copies, master.gates) = (None, None, None);
             let now = Instant::now();
             routing.departures.lost_link(link, now);
             for gate in routing.departures.wanted() {
@@ -383,6 +416,7 @@ impl Shared {
         match (levels.next(), levels.next(), levels.next()) {
             (Some("from"), Some(gate), Some("request")) => self.request(link, gate, payload),
             (Some("from"), Some(gate), Some("answer")) => self.answer(gate, payload),
+            (Some("from"), Some(gate), Some("message")) => self.import(gate, payload),
             (Some("from"), Some(_), Some("returned")) => {
                 if let Some(tag) = Request::tag(payload) {
                     self.routing().departures.returned(tag, Instant::now());
@@ -501,6 +535,52 @@ impl Shared {
         };
         if let Some(done) = done {
             done(Ok(answer));
+        }
+    }
+
+    /// Hands a copy of an ordinary message to the sites that take it.
+    fn export(&self, topic: &str, payload: &Bytes, retain: bool) {
+        let routing = self.routing();
+        let mut bytes = None;
+        let mut reached: Vec<&str> = vec![&*self.gate];
+        for link in &routing.masters {
+            let (Some(copies), Some((gates, _))) = (&link.copies, &link.gates) else { continue };
+            for gate in gates.importers(&self.gate, topic) {
+                if reached.contains(&gate) {
+                    continue;
+                }
+                reached.push(gate);
+                let copy = || {
+                    let (path, payload) = (vec![self.gate.to_string()], payload.clone());
+                    Exported { path, topic: topic.to_owned(), retain, payload }.encode()
+                };
+                let bytes = bytes.get_or_insert_with(copy).clone();
+                if bytes.len() > link.max_payload
+                    || copies.try_send(Message::new(format!("to/{gate}/message"), bytes)).is_err()
+                {
+                    _ = sampled!(
+                        warn,
+                        gate,
+                        "messages for another site are dropped: the way to it takes no more"
+                    );
+                }
+            }
+        }
+    }
+
+    /// Publishes a message of another site, if this one takes it.
+    fn import(&self, gate: &str, payload: Bytes) {
+        let (Some(WayIn { ingress, .. }), Some(copy)) = (self.way_in(), Exported::decode(payload)) else {
+            return;
+        };
+        let Exported { path, topic, retain, payload } = copy;
+        let (own, name) = (&*self.gate, format!("{gate}/{topic}"));
+        let is_wanted = self.join.imports.iter().any(|filter| topic::matches(filter, &name));
+        // No message goes in circles, whatever the other site sends.
+        let is_far = path.iter().any(|gate| gate == own) || path.len() > usize::from(MAX_HOPS);
+        if is_wanted && !is_far && topic::is_valid_name(&topic) {
+            let topic = format!("{}/{name}", self.import_prefix).into();
+            ingress.publish_notice(Notice { topic, payload, retain });
         }
     }
 

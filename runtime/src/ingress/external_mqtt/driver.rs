@@ -33,7 +33,7 @@ use super::{Asked, MAX_UNCONFIRMED};
 use crate::client::Client;
 use crate::config;
 use crate::deadline::reached;
-use crate::ingress::{Acceptance, Delivery, DeliveryProperties, Intake, Notice, Notices};
+use crate::ingress::{Acceptance, Delivery, DeliveryProperties, Intake, Notice, Notices, Tap};
 use crate::log_sampling::sampled;
 use crate::telemetry;
 
@@ -63,8 +63,10 @@ pub(super) struct Driver {
     /// What the broker is asked for at most.
     offer: Offer,
     notices: Notices,
-    /// Whether requests to other sites are taken.
-    asks_others: bool,
+    /// What is subscribed to for the sake of other sites.
+    others: Arc<[String]>,
+    /// Takes copies of ordinary messages.
+    tap: Option<Tap>,
     ways: Ways,
     counters: Arc<Counters>,
     room_for_parts: Arc<Semaphore>,
@@ -112,7 +114,8 @@ struct Link {
     /// Set when the broker has accepted the connection.
     since: Option<Instant>,
     shared: bool,
-    asks_others: bool,
+    /// As [`Driver::others`].
+    others: Arc<[String]>,
     /// What was subscribed to and is not confirmed, in this order.
     subscribing: VecDeque<Purpose>,
     /// Answers that may be on their way at once.
@@ -194,7 +197,8 @@ impl Driver {
             options,
             offer: Offer::ALL,
             notices,
-            asks_others: asked.asks_others,
+            others: asked.others,
+            tap: asked.tap,
             ways,
             counters,
             room_for_parts: Arc::new(Semaphore::new(MAX_PARTS)),
@@ -220,7 +224,7 @@ impl Driver {
             let version = self.choice.version();
             self.broker = self.brokers.current().to_string();
             let (sender, connection) = offload_mqtt::open(self.options(version));
-            let mut link = Link::new(sender, version, self.asks_others);
+            let mut link = Link::new(sender, version, self.others.clone());
             let Some(ended) = self.connection(&mut link, connection).await else { break };
             self.window.disconnected();
             // Nobody is there to confirm it, or to send anything.
@@ -411,8 +415,8 @@ impl Driver {
         Ok(())
     }
 
-    fn filters(&self, shared: bool) -> impl Iterator<Item = String> + use<> {
-        filters(shared, &self.share, self.asks_others)
+    fn filters(&self, shared: bool) -> Vec<String> {
+        filters(shared, &self.share, &self.others)
     }
 
     fn subscribed(&mut self, grant: Grant, link: &mut Link) -> Result<(), String> {
@@ -459,12 +463,12 @@ impl Driver {
             return;
         }
         if !self.taking {
-            link.unsubscribe = self.filters(true).chain(self.filters(false)).collect();
+            link.unsubscribe = [self.filters(true), self.filters(false)].concat().into();
             return;
         }
         if connected.session_present {
             // The session may be from a time when this gateway subscribed in the other way.
-            link.unsubscribe = self.filters(!link.shared).collect();
+            link.unsubscribe = self.filters(!link.shared).into();
         }
         link.subscribe_to_requests(&self.share);
     }
@@ -513,7 +517,10 @@ impl Driver {
                 }
                 return;
             }
-            debug!(topic = %telemetry::bounded(&topic), "not a request topic: ignored");
+            match self.tap.as_ref().filter(|tap| tap.wants(&topic)) {
+                Some(tap) => (tap.take)(&topic, &payload, retain),
+                None => debug!(topic = %telemetry::bounded(&topic), "not a request topic: ignored"),
+            }
             return;
         };
         // The broker knows who published this, and does not say: the reply id stands in.
@@ -566,7 +573,7 @@ impl Driver {
         match link.filter(|link| link.since.is_some()) {
             Some(link) => {
                 if was_taking && self.takes_requests {
-                    link.unsubscribe.extend(filters(link.shared, &self.share, self.asks_others));
+                    link.unsubscribe.extend(filters(link.shared, &self.share, &self.others));
                 }
                 self.tell_given_back(link);
             }
@@ -726,13 +733,13 @@ impl Driver {
 }
 
 impl Link {
-    fn new(sender: PacketSender, version: Version, asks_others: bool) -> Link {
+    fn new(sender: PacketSender, version: Version, others: Arc<[String]>) -> Link {
         Link {
             sender,
             version,
             since: None,
             shared: false,
-            asks_others,
+            others,
             subscribing: VecDeque::new(),
             window: 0,
             max_packet: 0,
@@ -745,7 +752,7 @@ impl Link {
     }
 
     fn subscribe_to_requests(&mut self, group: &str) {
-        self.subscribe(Purpose::Requests, filters(self.shared, group, self.asks_others));
+        self.subscribe(Purpose::Requests, filters(self.shared, group, &self.others));
     }
 
     fn subscribe(&mut self, purpose: Purpose, filters: impl IntoIterator<Item = String>) {
@@ -772,14 +779,21 @@ fn size(event: &Event) -> usize {
     }
 }
 
+/// What is subscribed to for the sake of other sites: requests to them, and messages that they may have.
+pub(super) fn others(asks_others: bool, tap: Option<&Tap>) -> Arc<[String]> {
+    let requests = asks_others.then_some([topic::ROUTED_LOCAL_CODE_FILTER, topic::ROUTED_INPUT_CODE_FILTER]);
+    let requests = requests.into_iter().flatten().map(str::to_owned);
+    requests.chain(tap.iter().flat_map(|tap| tap.filters.iter().cloned())).collect()
+}
+
 /// The subscriptions of a gateway. Those of a group are shared: each request reaches one member.
-fn filters(shared: bool, group: &str, asks_others: bool) -> impl Iterator<Item = String> + use<> {
+fn filters(shared: bool, group: &str, others: &[String]) -> Vec<String> {
     let prefix = if shared { format!("$share/{group}/") } else { String::new() };
-    let routed = asks_others.then_some([topic::ROUTED_LOCAL_CODE_FILTER, topic::ROUTED_INPUT_CODE_FILTER]);
     [topic::LOCAL_CODE_FILTER, topic::INPUT_CODE_FILTER]
         .into_iter()
-        .chain(routed.into_iter().flatten())
-        .map(move |filter| format!("{prefix}{filter}"))
+        .chain(others.iter().map(String::as_str))
+        .map(|filter| format!("{prefix}{filter}"))
+        .collect()
 }
 
 /// A number that no other gateway and no earlier call is likely to have got.

@@ -2,8 +2,8 @@
 //!
 //! An [`Ingress`] turns MQTT publishes on the request topics into [`Delivery`]s, gives them to an [`Intake`], and
 //! publishes the answers. Nothing behind it knows whether the broker is our own ([`embedded`]) or somebody else's
-//! ([`external_mqtt`], [`nats`]). What differs is inside: when a request is acknowledged is in the [`Acceptance`] that comes with
-//! each delivery, how an answer finds its session in the [`Responder`].
+//! ([`external_mqtt`], [`nats`]). What differs is inside: when a request is acknowledged is in the [`Acceptance`] that
+//! comes with each delivery, how an answer finds its session in the [`Responder`].
 //!
 //! Another kind of broker is another file in here that implements [`Ingress`], and one more line where the gateway
 //! starts.

@@ -1,6 +1,6 @@
 //! From a module's digest to its artifact: compiled once, kept, shared between the workers' engines.
 
-mod library;
+pub mod library;
 mod store;
 
 use crate::client::Client;

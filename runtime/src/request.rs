@@ -13,14 +13,14 @@
 //! 7. `claim`: whether another gateway runs it, where several are one service,
 //! 8. `keep`: whether it outlives a crash,
 //! 9. `cancel`: whether it is to end another request,
-//! 9. `resolve`: which program or module it means, and which backend runs it,
-//! 10. `poison`: whether it has crashed the gateway, and is set aside,
-//! 11. `dispatch`: the [`Backend`](backend::Backend) takes it, and
-//! 12. `answer`: the one way out, for answers of every kind.
+//! 10. `resolve`: which program or module it means, and which backend runs it,
+//! 11. `poison`: whether it has crashed the gateway, and is set aside,
+//! 12. `dispatch`: the [`Backend`](backend::Backend) takes it, and
+//! 13. `answer`: the one way out, for answers of every kind.
 //!
 //! The steps before the last run on the ingress's task and decide at once. What has to wait, for a module that is
-//! prepared, for a sandbox or for other gateways, waits in a task of its own (`tasks`), and so does a request that has to run
-//! alone (`suspect`). A step that ends a request returns a [`Refusal`].
+//! prepared, for a sandbox or for other gateways, waits in a task of its own (`tasks`), and so does a request that has
+//! to run alone (`suspect`). A step that ends a request returns a [`Refusal`].
 
 mod address;
 mod admit;

@@ -2,7 +2,7 @@
 //! `id`, and the modules that clients have sent.
 
 use crate::fingerprint::Fingerprint;
-use crate::modules::Owner;
+use crate::modules::library::Owner;
 use bytes::Bytes;
 use offload_broker::BoxFuture;
 use offload_protocol::request::Digest;

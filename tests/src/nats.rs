@@ -50,7 +50,7 @@ impl Nats {
         Nats::start_with(version, 1, "").await
     }
 
-    /// Starts a cluster of so many.
+    /// Starts a cluster of this many.
     pub async fn cluster(version: Version, nodes: usize) -> Result<Nats> {
         Nats::start_with(version, nodes, "").await
     }

@@ -117,7 +117,10 @@ async fn look(server: &Server, client: usize) -> Seen {
             seen.released.sort_unstable();
             return seen;
         }
-        seen.messages.push((topic, payload, qos, retain, id));
+        // One at QoS 0 is not stored: it is there if its connection ended before it was written.
+        if qos > 0 {
+            seen.messages.push((topic, payload, qos, retain, id));
+        }
     }
 }
 

@@ -164,7 +164,7 @@ impl Gateway {
         (self.dispatcher.waiting().requests, self.dispatcher.running())
     }
 
-    /// From now on everything takes so many times as long.
+    /// From now on everything takes this many times as long.
     pub fn set_slowness(&mut self, factor: f64) {
         self.slowness = factor;
     }

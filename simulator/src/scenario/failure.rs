@@ -26,7 +26,7 @@ pub enum FailureKind {
     Crash,
     /// The process stops, and goes on where it was.
     Pause,
-    /// All that it computes takes so many times as long.
+    /// All that it computes takes this many times as long.
     Slow(f64),
     /// Nothing passes between it and its devices.
     Partition,

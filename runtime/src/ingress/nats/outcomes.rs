@@ -2,8 +2,8 @@
 //!
 //! A key is a request. Its value says that a gateway runs it, or what its outcome is. Each change names the revision
 //! that it replaces, so that of two gateways one is first, whatever they have read. A gateway renews what it runs; a
-//! request whose value stays the same for [the acknowledgement wait](crate::config::Nats::ack_wait) is taken over. No clock
-//! of another machine is asked.
+//! request whose value stays the same for [the acknowledgement wait](crate::config::Nats::ack_wait) is taken over. No
+//! clock of another machine is asked.
 
 use super::held::REPORTS;
 use super::jetstream::{JetStream, NatsError, bytes, random};

@@ -199,7 +199,7 @@ mod tests {
         assert_eq!(
             names.join(" "),
             "malformed unauthorized not-found too-large busy expired timeout build compile exit trap fuel memory \
-             output internal cancelled"
+             output unreachable internal cancelled"
         );
         for kind in ErrorKind::ALL {
             assert_eq!(kind.as_str().parse(), Ok(kind));

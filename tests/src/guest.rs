@@ -10,6 +10,21 @@ use serde::Deserialize;
 
 use crate::built;
 
+/// Text of a guest that prints a line and the beginning of another one, and sleeps for an hour.
+pub const TALKS_AND_SLEEPS: &str = r#"(module
+    (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))
+    (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+    (memory (export "memory") 1)
+    (data (i32.const 256) "a line\nand more")
+    (func (export "_start")
+        (i32.store (i32.const 160) (i32.const 256))
+        (i32.store (i32.const 164) (i32.const 15))
+        (drop (call $write (i32.const 1) (i32.const 160) (i32.const 1) (i32.const 168)))
+        ;; A subscription at 0 to clock 1 (monotonic), timeout at 24; the event goes to 64, their number to 128.
+        (i32.store (i32.const 16) (i32.const 1))
+        (i64.store (i32.const 24) (i64.const 3600000000000))
+        (drop (call $poll (i32.const 0) (i32.const 64) (i32.const 1) (i32.const 128)))))"#;
+
 /// A program with its cases.
 pub struct Guest {
     /// The folder's name.

@@ -61,7 +61,7 @@ async fn it_allocates_for_answers_alone() -> Result<()> {
     compiler.arg("-I").args(header.parent()).arg("-o").arg(&program).arg(source);
     compiler.arg(c.program("liboffload_client.a")).args(["-Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc"]);
     let compiled = run({
-        compiler.arg("-lmosquitto");
+        compiler.args(["-lmosquitto", "-lsodium"]);
         compiler
     })
     .await?;

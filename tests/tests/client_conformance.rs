@@ -10,6 +10,7 @@ use offload_tests::c_client::{CClient, SANITIZED, STRICT};
 use offload_tests::deployment::Deployment;
 use offload_tests::device::{Device, Version};
 use offload_tests::gateway::Gateway;
+use offload_tests::guest::TALKS_AND_SLEEPS;
 use offload_tests::javascript_client::JavaScriptClient;
 use offload_tests::proxy::Proxy;
 use offload_tests::{PATIENCE, built, on_each_broker};
@@ -90,16 +91,13 @@ struct Abilities {
 const ALL: Abilities =
     Abilities { source: true, counters: true, stdin: 256 * 1024, crowd: 40, streams: true };
 
-/// What the library has of streams is tested beside it.
-const RUST: Abilities = Abilities { streams: false, ..ALL };
-
 /// A sketch sends modules alone, its library keeps of an answer what fits, and each of its requests in flight is
 /// another board's, with a queue of its own at the gateway.
 const BOARDS: Abilities =
     Abilities { source: false, counters: false, stdin: 64 * 1024 - 1, crowd: 80, streams: false };
 
 async fn rust(deployment: Deployment) -> Result<()> {
-    conforms(deployment, RUST, vec![built::program("offload-client-conformance")?]).await
+    conforms(deployment, ALL, vec![built::program("offload-client-conformance")?]).await
 }
 
 /// The library's own source, on this machine. That it does the same on a board is in `arduino/`.
@@ -147,8 +145,11 @@ async fn conforms(deployment: Deployment, can: Abilities, program: Vec<PathBuf>)
     a_crowd(&mut client, &mut watch, can).await?;
     a_duplicate_id(&mut client).await?;
     cancelled(&mut client, &mut watch).await?;
-    if can.streams && deployment.mosquitto.is_some() {
-        pieces_of_a_stream(&mut client, &mut watch).await?;
+    if can.streams {
+        progress(&mut client).await?;
+        if deployment.mosquitto.is_some() {
+            pieces_of_a_stream(&mut client, &mut watch).await?;
+        }
     }
     long_answers(&mut client, can).await?;
     a_connection_that_is_cut(&mut client, &mut watch, &proxy).await?;
@@ -297,6 +298,22 @@ async fn cancelled(client: &mut Client, watch: &mut Watch) -> Result<()> {
     assert_eq!(again["error"]["kind"], "cancelled", "{again}");
     let answer = client.ask(json!({ "program": "add", "args": ["5", "7"] })).await?;
     assert_eq!(answer["stdout"], "12\n", "{answer}");
+    Ok(())
+}
+
+/// What a program writes comes while it runs, in order.
+async fn progress(client: &mut Client) -> Result<()> {
+    let file = client.folder.path().join("talks.wasm");
+    std::fs::write(&file, wat::parse_str(TALKS_AND_SLEEPS)?)?;
+    let case = client.send(json!({ "file": file, "id": "talks", "stream": true })).await?;
+    let mut text = String::new();
+    while text != "a line\nand more" {
+        let part = client.result(case).await?;
+        assert_eq!(part["offset"], text.len(), "{part}");
+        text.push_str(part["piece"].as_str().with_context(|| part.to_string())?);
+        ensure!(text.len() <= "a line\nand more".len(), "{text}");
+    }
+    assert_eq!(client.cancel(case).await?["error"]["kind"], "cancelled");
     Ok(())
 }
 

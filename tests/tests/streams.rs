@@ -6,6 +6,7 @@ use anyhow::{Context, Result, ensure};
 use offload_tests::deployment::Deployment;
 use offload_tests::device::{Device, Message, Options, Version};
 use offload_tests::gateway::Gateway;
+use offload_tests::guest::TALKS_AND_SLEEPS;
 use offload_tests::password_file::set_password;
 use offload_tests::{PATIENCE, built, envelope, on_each_broker};
 use serde_json::{Value, json};
@@ -27,21 +28,6 @@ const NATIVE: &str = "native = \"native\"\n[limits]\nwall = \"10min\"\n";
 
 /// Bytes of a part at the most.
 const MAX_PART: usize = 4096;
-
-/// Prints a line and the beginning of another one, and sleeps for an hour.
-const TALKS_AND_SLEEPS: &str = r#"(module
-    (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))
-    (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
-    (memory (export "memory") 1)
-    (data (i32.const 256) "a line\nand more")
-    (func (export "_start")
-        (i32.store (i32.const 160) (i32.const 256))
-        (i32.store (i32.const 164) (i32.const 15))
-        (drop (call $write (i32.const 1) (i32.const 160) (i32.const 1) (i32.const 168)))
-        ;; A subscription at 0 to clock 1 (monotonic), timeout at 24; the event goes to 64, their number to 128.
-        (i32.store (i32.const 16) (i32.const 1))
-        (i64.store (i32.const 24) (i64.const 3600000000000))
-        (drop (call $poll (i32.const 0) (i32.const 64) (i32.const 1) (i32.const 128)))))"#;
 
 /// Prints lines of 1 KiB, this many.
 fn lines(number: u32) -> String {

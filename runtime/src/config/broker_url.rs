@@ -71,8 +71,8 @@ impl Scheme {
 
 impl BrokerUrls {
     /// What may be written, in words.
-    pub const FORM: &'static str = "mqtt://HOST or mqtt://HOST:PORT, mqtts:// with TLS, nats:// or tls:// for NATS; \
-                                    or several of one kind, with commas between them";
+    pub const FORM: &'static str = "mqtt://HOST[:PORT], mqtts:// with TLS, nats:// or tls:// for NATS, or several \
+                                    with commas";
 
     /// All of them, in their order.
     pub fn all(&self) -> &[BrokerUrl] {

@@ -137,7 +137,7 @@ mod tests {
         let key = AnswerKey::new(&[7; 32]);
         for form in [AnswerForm::Json, AnswerForm::Cbor] {
             let seal = Some(Seal { key: key.clone(), form });
-            for (stdout, max_payload) in [(500, None), (500, Some(1000)), (500, Some(400))] {
+            for (stdout, max_payload) in [(500, None), (500, Some(2000)), (500, Some(400))] {
                 let sealed = Outgoing { form, seal: seal.clone(), ..outgoing(stdout, max_payload) };
                 let (payload, user_properties) = sealed.encode(None).unwrap();
                 assert!(user_properties.is_empty());

@@ -15,10 +15,14 @@ use offload_client::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 /// What every wasm module starts with.
 const WASM_MAGIC: &[u8] = b"\0asm";
+
+/// Parts of a stream that wait to be shown.
+const MAX_PARTS: usize = 64;
 
 /// How source is built.
 const BUILD: &str = "gcc -O2 <name>.c -o <name>";
@@ -61,6 +65,9 @@ struct Case {
     memory: Option<u64>,
     timeout_ms: Option<u64>,
     piece: Option<u64>,
+    /// Whether stdout is shown as it is written.
+    #[serde(default)]
+    stream: bool,
 }
 
 // On one thread, so that requests go out in the order of their lines.
@@ -117,6 +124,7 @@ fn options(connection: Connection) -> Options {
         port,
         client_id,
         credentials: username.map(|name| (name, password.unwrap_or_default())),
+        streams: true,
         tls: cafile.map(|cafile| TlsFiles { ca: Some(cafile), ..TlsFiles::default() }),
         ..Options::default()
     }
@@ -124,9 +132,12 @@ fn options(connection: Connection) -> Options {
 
 /// The answer to a case, or the error in its place.
 async fn ask(client: &Client, case: Case) -> Result<Answer, Value> {
-    let (number, piece) = (case.case, case.piece);
+    let (number, piece, stream) = (case.case, case.piece, case.stream);
     let mut request =
         request(case).map_err(|error| json!({ "kind": "malformed", "message": format!("{error:#}") }))?;
+    if stream {
+        return send_streaming(client, number, request).await.map_err(|error| described(&error));
+    }
     let Some(piece) = piece else {
         return client.send(request).await.map_err(|error| described(&error));
     };
@@ -149,6 +160,24 @@ async fn ask(client: &Client, case: Case) -> Result<Answer, Value> {
             }
         }
     }
+}
+
+/// Shows the parts of stdout as they come, each byte once where none is missing before it.
+async fn send_streaming(client: &Client, number: u64, request: Request) -> Result<Answer, Error> {
+    let (sender, mut parts) = mpsc::channel(MAX_PARTS);
+    let mut next = 0;
+    let shown = async {
+        while let Some(part) = parts.recv().await {
+            if part.offset < next {
+                continue;
+            }
+            next = part.offset + part.bytes.len() as u64;
+            let piece = String::from_utf8_lossy(&part.bytes);
+            say(json!({ "case": number, "offset": part.offset, "piece": piece }));
+        }
+    };
+    let (answer, ()) = tokio::join!(client.send_streaming(request, sender), shown);
+    answer
 }
 
 fn request(case: Case) -> Result<Request> {

@@ -126,7 +126,9 @@ async fn a_module_is_stored_and_listed_and_run_and_removed(deployment: Deploymen
 
         for topic in ["localCode/life", "inputCode/life"] {
             let found = modules_in(&ask(&mut device, encoding, topic, &list()).await?)?;
-            assert_eq!(found, std::slice::from_ref(of_store), "{topic}");
+            assert_eq!((found.len(), &found[0]["digest"]), (1, &of_store["digest"]), "{topic}");
+            assert_eq!(found[0]["bytes"], of_store["bytes"], "{topic}");
+            assert!(found[0]["last_used"].as_u64() >= Some(since), "{topic}: {found:?}");
             let by_digest = json!({ "digest": digest });
             let ran = ask(&mut device, encoding, topic, &by_digest).await?;
             assert!(envelope::bytes_of(&ran, "stdout")?.starts_with(b"hello"), "{ran}");
@@ -168,7 +170,7 @@ async fn what_is_no_request_about_modules_is_malformed(deployment: Deployment) -
         ("localCode", json!({ "modules": "list", "digest": digest }), "modules: "),
         ("inputCode", json!({ "modules": "store" }), "modules: "),
         ("inputCode", json!({ "modules": "store", "digest": digest }), "modules: "),
-        ("inputCode", json!({ "modules": "store", "module": module, "digest": digest }), "module, digest: "),
+        ("inputCode", json!({ "modules": "store", "module": module, "digest": digest }), "digest, module: "),
         ("localCode", json!({ "modules": "store", "module": module }), "module: "),
         ("localCode", json!({ "modules": "remove" }), "modules: "),
         ("inputCode", json!({ "modules": "remove", "module": module }), "modules: "),

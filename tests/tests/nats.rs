@@ -219,6 +219,10 @@ async fn all_answered(
     let mut answers: BTreeMap<String, Vec<u8>> = BTreeMap::new();
     while !missing.is_empty() {
         let answer = device.message().await.with_context(|| format!("never answered: {missing:?}"))?;
+        // The first request has no id: it may be answered once more.
+        if answer.payload == *"2\n" {
+            continue;
+        }
         let document = envelope::read(&answer)?;
         ensure!(document["status"] == "ok", "{document}");
         let id = document["id"].as_str().context("there is an id")?.to_owned();
@@ -291,7 +295,7 @@ async fn what_contradicts_the_configuration_is_refused_with_the_remedy() -> Resu
         let log = refused.whole_log()?;
         ensure!(log.contains(problem) && log.contains(remedy), "{lines}: {log}");
     }
-    let table = format!("[idempotency]\nretention = \"5m\"\n{}", nats.table(""));
+    let table = format!("[idempotency]\nretention = \"5min\"\n{}", nats.table(""));
     let mut refused = Gateway::spawn(TempDir::new()?, &["--broker", &nats.url()], &table, Launch::default())?;
     ensure!(!refused.ended_with().await?.success());
     let log = refused.whole_log()?;
@@ -306,7 +310,7 @@ async fn the_command_sends_by_the_mqtt_listener() -> Result<()> {
     let _gateway = gateway(&nats, "").await?;
     let mut command = Command::new(built::program("offload-client")?);
     let broker = format!("mqtt://{}", nats.mqtt(0));
-    let output = command.args(["--broker", &broker, "send", "add", "--args", "5", "7"]).output().await?;
+    let output = command.args(["--broker", &broker, "-V", "3.1.1", "send", "add", "--args", "5", "7"]).output().await?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(output.stdout, b"12\n");
     Ok(())

@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use crate::{
     broker::Broker,
-    message::{Properties, QoS},
+    message::{Message, Properties, QoS},
     reason::Refusal,
     session::{
         acknowledgement::Acknowledgement,
@@ -113,6 +113,11 @@ pub trait Application: Send + Sync + 'static {
     /// By default the message is refused with 0x80: nothing is claimed by default either.
     fn publish(&self, broker: &Broker, message: Received) {
         let _ = (broker, message);
+    }
+
+    /// Sees a message of a client that goes to the subscribers, before it does. By default nothing.
+    fn passes(&self, message: &Message) {
+        let _ = message;
     }
 
     /// Called after one call of [`publish`](Self::publish) or several, when all that a connection has read is handed

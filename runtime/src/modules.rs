@@ -256,7 +256,10 @@ impl Modules {
     ) -> Result<StoredModule, WireError> {
         self.library.takes(module.len() as u64).map_err(|error| not_kept(&error))?;
         self.compile(client, digest, Some(module.clone()), Tier::Baseline).await?;
-        let kept = self.library.keep(client, digest, module, self.is_durable).await;
+        let kept = self.library.keep(client, digest, module.clone(), self.is_durable).await;
+        if let (Ok(_), Some(shared)) = (&kept, self.shared.get()) {
+            shared.store(self.library.owner(client), digest, module).await;
+        }
         kept.map_err(|error| not_kept(&error))
     }
 
@@ -266,9 +269,13 @@ impl Modules {
     ///
     /// `not-found` where the client has none of this digest; `internal` where the disk refuses.
     pub async fn remove(&self, client: &Client, digest: Digest) -> Result<(), WireError> {
+        let was_shared = match self.shared.get() {
+            Some(shared) => shared.remove(self.library.owner(client), digest).await,
+            None => false,
+        };
         match self.library.remove(client, digest, self.is_durable).await {
-            Ok(true) => Ok(()),
-            Ok(false) => {
+            Ok(is_removed) if is_removed || was_shared => Ok(()),
+            Ok(_) => {
                 let message = format!("no module {digest} of yours");
                 Err(WireError::new(ErrorKind::NotFound, message))
             }

@@ -47,6 +47,8 @@ pub enum Claim {
     Done(Bytes),
     /// Another request had its name.
     Conflict,
+    /// Nobody can tell for now.
+    Unavailable,
 }
 
 /// The modules that clients have sent to any gateway.
@@ -56,4 +58,7 @@ pub trait SharedModules: Send + Sync {
 
     /// Keeps a module of this owner. Where that fails, other gateways do not have it.
     fn store(&self, owner: Owner, digest: Digest, module: Bytes) -> BoxFuture<'_, ()>;
+
+    /// Forgets a module of this owner; whether there was one. Other gateways may have a copy.
+    fn remove(&self, owner: Owner, digest: Digest) -> BoxFuture<'_, bool>;
 }

@@ -310,7 +310,10 @@ async fn the_command_sends_by_the_mqtt_listener() -> Result<()> {
     let _gateway = gateway(&nats, "").await?;
     let mut command = Command::new(built::program("offload-client")?);
     let broker = format!("mqtt://{}", nats.mqtt(0));
-    let output = command.args(["--broker", &broker, "-V", "3.1.1", "send", "add", "--args", "5", "7"]).output().await?;
+    let output = command
+        .args(["--broker", &broker, "-V", "3.1.1", "send", "add", "--args", "5", "7"])
+        .output()
+        .await?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(output.stdout, b"12\n");
     Ok(())

@@ -324,7 +324,7 @@ async fn offload_rt(gateway: &Gateway, arguments: &[&str]) -> Result<String> {
 /// under way when the keys are renewed is answered.
 #[tokio::test]
 async fn keys_are_renewed_without_losing_a_request() -> Result<()> {
-    let gateway = Gateway::embedded("").await?;
+    let gateway = Gateway::embedded("[status]\ninterval = \"100ms\"\n").await?;
     let (mut device, keys) = sealing::device(gateway.address()?, Version::V5, "d").await?;
     let old = newest(&keys, X25519)?;
     let module = envelope::bytes(offload_tests::guest::module("sleep")?);

@@ -51,6 +51,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Destination::Subscribers => {
                 let properties = properties.map(|properties| Arc::new(*properties));
                 let message = Message { topic, payload, qos, retain, properties };
+                self.broker.application().passes(&message);
                 let fan_out = self.broker.topics().start(Some(&self.session), &message);
                 self.deliver(message, fan_out, ack);
             }

@@ -281,7 +281,10 @@ async fn errors_of_our_own_exit_125() {
         (&["send", "add", "--stdin", "none.txt"], "error: not-found: none.txt: no such file\n"),
         (&["-i", "a+b", "send", "add"], "error: malformed: client id: expected text without"),
         (&["send", "add"], "error: connection: no gateway takes requests at this broker"),
-        (&["-P", "x", "send", "add"], "error: malformed: --pw: expected together with a user name (--username)\n"),
+        (
+            &["-P", "x", "send", "add"],
+            "error: malformed: --pw: expected together with a user name (--username)\n",
+        ),
         (&["--broker", "http://h", "send", "add"], "error: malformed: --broker: expected mqtt[s]://"),
         (
             &["-p", "1", "send", "add"],

@@ -39,8 +39,6 @@ const MESSAGES_OF_LOG: u64 = 4;
 
 /// What [`Hook::route`] has found a topic to be: one that carries requests.
 const REQUEST: u32 = 0;
-/// An ordinary message, of which other sites may have a copy.
-const TAPPED: u32 = 2;
 /// The watchdog's own topic.
 const WATCHDOG: u32 = 1;
 
@@ -401,23 +399,19 @@ impl Application for Hook {
             Route::Refuse
         } else if REQUEST_LEVELS.contains(&first) || topic::parse_routed(topic).is_some() {
             Route::Application(REQUEST)
-        } else if self.tap.as_ref().is_some_and(|tap| tap.wants(topic)) {
-            Route::Application(TAPPED)
         } else {
             Route::Broker
         }
     }
 
-    fn publish(&self, broker: &Broker, received: Received) {
-        let Received { client, topic, claim, payload, properties, qos, retain, ack, .. } = received;
-        if claim == TAPPED {
-            if let Some(tap) = &self.tap {
-                (tap.take)(&topic, &payload, retain);
-            }
-            let properties = properties.map(Arc::from);
-            broker.publish(&Message { topic, payload, qos, retain, properties }, None);
-            return ack.complete();
+    fn passes(&self, message: &Message) {
+        if let Some(tap) = self.tap.as_ref().filter(|tap| tap.wants(&message.topic)) {
+            (tap.take)(&message.topic, &message.payload, message.retain);
         }
+    }
+
+    fn publish(&self, broker: &Broker, received: Received) {
+        let Received { client, topic, claim, payload, properties, qos, ack, .. } = received;
         if claim == WATCHDOG {
             // Back to the watchdog alone: nobody else is to see it.
             let message = Message { topic, payload, qos: QoS::AtLeastOnce, retain: false, properties: None };

@@ -41,7 +41,9 @@ pub fn address(
 ) -> Option<Addressed> {
     let routed = topic::parse_routed(&delivery.topic);
     let plain = routed.map_or(&*delivery.topic, |routed| routed.plain);
-    let Some(request) = topic::parse_request(plain) else {
+    // Foreign brokers may let pass what is no topic, such as the NUL that clients of other sites are known by.
+    let request = topic::parse_request(plain).filter(|_| topic::is_valid_name(&delivery.topic));
+    let Some(request) = request else {
         origin.end();
         delivery.ignore();
         return None;

@@ -140,6 +140,8 @@ impl PendingAnswer {
     /// Answers with what another gateway says. An outcome of a run is remembered, a refusal is not.
     pub fn finish_remotely(self, answer: Result<Answer, WireError>) {
         match answer {
+            // One that was cancelled meanwhile is so, whatever has come of it elsewhere.
+            Ok(_) if self.is_cancelled() => self.fail(cancelled_error()),
             Ok(answer) => {
                 let remember = match &answer.outcome {
                     Outcome::Exited(_) => true,
@@ -231,7 +233,7 @@ impl PendingAnswer {
         journal.keep_outcome(outcome, move |kept| match kept {
             // The next process could not know that it was run: nobody hears of it.
             Ok(None) if self.way_back.seal.is_some() => {
-                PendingAnswer { registration: Some(registered), ..self }.fail(unrecorded_error());
+                PendingAnswer { registration: Some(registered), ..self }.give_up(unrecorded_error());
             }
             Ok(record) => {
                 let waiters = registered.end(Some((&remembered, record)));
@@ -415,8 +417,8 @@ impl Refusal {
 
 /// Whether an error of this kind is how a run has ended.
 fn is_outcome(kind: ErrorKind) -> bool {
-    use ErrorKind::{Build, Exit, Fuel, Memory, Output, Timeout, Trap};
-    matches!(kind, Build | Exit | Fuel | Memory | Output | Timeout | Trap)
+    use ErrorKind::{Build, Cancelled, Exit, Fuel, Memory, Output, Timeout, Trap};
+    matches!(kind, Build | Cancelled | Exit | Fuel | Memory | Output | Timeout | Trap)
 }
 
 /// To a request whose time ran out before it started.

@@ -5,7 +5,7 @@ use super::deduplicate::First;
 use super::identify::key;
 use super::services::Services;
 use super::tasks::Tasks;
-use crate::deduplication::{Cancelling, Key};
+use crate::deduplication::{Cancelling, Key, ReplyTo};
 use crate::request::answer::Repetition;
 use crate::stopping::stopping_error;
 use crate::wasm::workers::Workers;
@@ -23,7 +23,16 @@ pub fn cancel(
     tasks: &Tasks,
 ) -> Result<Option<First>, Refusal> {
     let Code::Cancel(id) = &first.asked.request.code else { return Ok(Some(first)) };
-    let (id, key) = (id.clone(), key(&first.asked.client, &first.asked.reply_id, id));
+    if first.asked.destination.is_some() {
+        // It goes where the other one has gone.
+        return Ok(Some(first));
+    }
+    let key = match first.asked.sealed_until {
+        // Neither knows of the other's names.
+        Some(_) => Some(Key { principal: None, reply_to: ReplyTo::Sealed, id: id.clone() }),
+        None => key(&first.asked.client, &first.asked.reply_id, id),
+    };
+    let id = id.clone();
     let canceller = Repetition { pending: first.pending, waiting: first.waiting };
     let Some(key) = key else { return Err(not_found(&id, canceller)) };
     let target =

@@ -1,13 +1,16 @@
 //! Whether the request is this gateway's to run, where several gateways are one service.
 
-use super::answer::Refusal;
+use super::answer::{Refusal, expired_error};
 use super::claimed::{Claimed, decode};
 use super::deduplicate::{First, conflict};
 use super::services::Services;
+use crate::cancellation::{cancelled, cancelled_error};
+use crate::deadline::reached;
 use crate::deduplication::{Key, ReplyTo};
 use crate::fingerprint::Fingerprinter;
 use crate::shared::{Claim, Shared, SharedName};
 use crate::stopping::stopping_error;
+use offload_protocol::error::{ErrorKind, WireError};
 use offload_protocol::request::Code;
 use tokio_util::sync::CancellationToken;
 
@@ -24,11 +27,21 @@ pub async fn claim(
     shared: Shared,
     stop: CancellationToken,
 ) -> Result<Option<First>, Refusal> {
+    let cancellation = first.pending.cancellation().cloned();
     let Some(registered) = &mut first.pending.registration else { return Ok(Some(first)) };
     let (name, fingerprint) = (name(&registered.names.key), registered.names.fingerprint);
     let claiming = shared.outcomes.claim(name.clone(), fingerprint);
-    let Some(claim) = stop.run_until_cancelled(claiming).await else {
-        return Err(Refusal::of_waiting(first.pending, stopping_error(), first.waiting));
+    let timeout = first.asked.request.limits.timeout;
+    let deadline = timeout.and_then(|timeout| first.asked.arrived.checked_add(timeout));
+    let claim = tokio::select! {
+        claim = claiming => Ok(claim),
+        () = stop.cancelled() => Err(stopping_error()),
+        () = cancelled(cancellation.as_ref()) => Err(cancelled_error()),
+        () = reached(deadline.map(Into::into)) => Err(expired_error()),
+    };
+    let claim = match claim {
+        Ok(claim) => claim,
+        Err(error) => return Err(Refusal::of_waiting(first.pending, error, first.waiting)),
     };
     match claim {
         Claim::Ours => {
@@ -47,6 +60,11 @@ pub async fn claim(
             None => Err(conflict(first.pending, first.waiting)),
         },
         Claim::Conflict => Err(conflict(first.pending, first.waiting)),
+        Claim::Unavailable => {
+            let message = "the bucket of outcomes is full, or does not answer; try again after 5 s";
+            let error = WireError::new(ErrorKind::Busy, message);
+            Err(Refusal::of_waiting(first.pending, error, first.waiting))
+        }
     }
 }
 

@@ -68,7 +68,8 @@ pub fn decode(
     let size = payload.len();
     let (decoded, seal, sealed_until) = match request::read(kind, payload.clone(), &user_properties, bounds) {
         Ok(Incoming::Clear(request)) => (Ok(request), None, None),
-        Ok(Incoming::Sealed(sealed)) => match opener.filter(|_| destination.is_none()) {
+        Ok(Incoming::Sealed(sealed)) => match opener.filter(|_| destination.is_none() && !client.is_routed())
+        {
             Some(opener) => {
                 let Unsealed { request, seal, until } =
                     opener.open(&sealed, kind, &topic, bounds, arrived, promise.is_recovered());

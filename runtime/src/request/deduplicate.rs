@@ -36,9 +36,10 @@ pub fn deduplicate(
     };
     let kept = pending.way_back.kept.clone();
     let repetition = Repetition { pending, waiting };
-    // A request that cancels another one has nothing to end.
-    let cancellation = (!matches!(asked.request.code, Code::Cancel(_))).then(Arc::<Cancellation>::default);
-    let streams = asked.request.reply == ReplyForm::Stream;
+    // A request that cancels another one has nothing to end, and what has begun with the modules is finished.
+    let runs = !matches!(asked.request.code, Code::Cancel(_) | Code::Modules(_));
+    let cancellation = runs.then(Arc::<Cancellation>::default);
+    let streams = asked.request.reply == ReplyForm::Stream && asked.destination.is_none();
     let registration = match asked.sealed_until {
         Some(until) => {
             let sealed = (until, &asked.client.account);

@@ -33,8 +33,9 @@ fn less_busy(resolved: &Resolved, services: &Services) -> Option<Arc<str>> {
     let is_for_others = resolved.is_program || router.overflows_code();
     let is_bound = resolved.is_sealed || resolved.run.given.stream.is_some() || resolved.run.is_suspect();
     let may_go = is_for_others && !is_bound;
-    let is_local = !matches!(resolved.backend, Backend::Remote { .. });
-    (may_go && is_local).then(|| router.overflow(&resolved.run.client.path())).flatten()
+    // Each gateway has modules of its own.
+    let runs_here = !matches!(resolved.backend, Backend::Remote { .. } | Backend::Modules(_));
+    (may_go && runs_here).then(|| router.overflow(&resolved.run.client.path())).flatten()
 }
 
 /// Hands the request on to another gateway. What that refuses runs here.

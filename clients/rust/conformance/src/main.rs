@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use offload_client::answer::ContentRange;
 use offload_client::{
-    Answer, Build, Client, Code, Error, Options, Outcome, Request, RequestLimits, Source, StdoutRange,
+    Answer, Build, Client, Code, Error, Options, Outcome, Part, Request, RequestLimits, Source, StdoutRange,
     TlsFiles,
 };
 use serde::Deserialize;
@@ -164,7 +164,7 @@ async fn ask(client: &Client, case: Case) -> Result<Answer, Value> {
 
 /// Shows the parts of stdout as they come, each byte once where none is missing before it.
 async fn send_streaming(client: &Client, number: u64, request: Request) -> Result<Answer, Error> {
-    let (sender, mut parts) = mpsc::channel(MAX_PARTS);
+    let (sender, mut parts) = mpsc::channel::<Part>(MAX_PARTS);
     let mut next = 0;
     let shown = async {
         while let Some(part) = parts.recv().await {

@@ -41,10 +41,11 @@ impl Brokers {
         self.last == Some(self.at)
     }
 
-    /// The attempt has failed, or its connection has ended (`was_connected`): goes on to the next one. True when that
-    /// is to be tried at once: it was not tried since the list was begun. A list of one is begun anew each time.
-    pub fn advance(&mut self, was_connected: bool) -> bool {
-        if was_connected {
+    /// The attempt has failed, or its connection has ended, which was a good one (`was_good`) or not: goes on to the
+    /// next one. True when that is to be tried at once: it was not tried since the list was begun. After a good
+    /// connection the list is begun anew.
+    pub fn advance(&mut self, was_good: bool) -> bool {
+        if was_good {
             self.at = 0;
             return self.all.len() > 1;
         }

@@ -244,7 +244,8 @@ impl Driver {
                 self.report(LinkState::ClientIdConflict);
                 self.conflict_backoff.wait(random())
             } else {
-                if lasted.is_some_and(|lasted| lasted >= GOOD) {
+                let was_good = lasted.is_some_and(|lasted| lasted >= GOOD);
+                if was_good {
                     self.backoff.reset();
                     self.conflict_backoff.reset();
                 }
@@ -259,7 +260,7 @@ impl Driver {
                     }
                 };
                 self.report(LinkState::Waiting { reason });
-                if self.brokers.advance(was_connected) {
+                if self.brokers.advance(was_good) {
                     // The next one of the list need not wait for this one's sake.
                     continue;
                 }

@@ -76,6 +76,14 @@ impl SharedModules for NatsModules {
             _ = sampled!(warn, %digest, problem, "a module is not shared: other gateways do not have it");
         })
     }
+
+    fn remove(&self, owner: Owner, digest: Digest) -> BoxFuture<'_, bool> {
+        Box::pin(async move {
+            let name = name(owner, digest);
+            let removing = async { self.store.delete(&name).await.is_ok() };
+            timeout(PATIENCE, removing).await.unwrap_or(false)
+        })
+    }
 }
 
 /// What a module of this owner is called.

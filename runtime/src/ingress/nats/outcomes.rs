@@ -25,6 +25,8 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 /// Waits between looks at a request that another gateway runs.
 const POLL: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
+/// How long the bucket may fail before it is taken for full; an election of its servers takes seconds.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// Waits between attempts while the bucket cannot be written or read.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 /// Bytes of a message beside an outcome: subject and headers.
@@ -136,7 +138,11 @@ impl Bucket {
         let running = Value::Runs(fingerprint).encode();
         // The revision that another gateway's claim has, and since when.
         let mut seen: Option<(u64, Instant)> = None;
+        let mut trouble = Trouble::default();
         loop {
+            if trouble.lasts() {
+                return Claim::Unavailable;
+            }
             match self.store.create(&*name, running.clone()).await {
                 Ok(revision) => {
                     self.lock().insert(name, (fingerprint, revision));
@@ -144,6 +150,7 @@ impl Bucket {
                 }
                 Err(error) if error.kind() == CreateErrorKind::AlreadyExists => {}
                 Err(error) => {
+                    trouble.begin();
                     wait(&mut retry, error).await;
                     continue;
                 }
@@ -156,10 +163,12 @@ impl Bucket {
                     continue;
                 }
                 Err(error) => {
+                    trouble.begin();
                     wait(&mut retry, error).await;
                     continue;
                 }
             };
+            trouble = Trouble::default();
             match value {
                 Value::Runs(other) | Value::Done(other, _) if other != fingerprint => return Claim::Conflict,
                 Value::Done(_, outcome) => return Claim::Done(outcome),
@@ -197,17 +206,26 @@ impl Bucket {
         }
         let mut retry = Backoff::new(RETRY.0, RETRY.1);
         let mut revision = self.lock().remove(&name).map_or(0, |(_, revision)| revision);
+        let mut trouble = Trouble::default();
         loop {
+            if trouble.lasts() {
+                _ = sampled!(warn, "an outcome cannot be shared: other gateways do not know it");
+                return outcome;
+            }
             match self.store.update(&*name, done.clone(), revision).await {
                 Ok(_) => return outcome,
                 Err(error) if error.kind() != UpdateErrorKind::WrongLastRevision => {
+                    trouble.begin();
                     wait(&mut retry, error).await;
                 }
                 Err(_) => match self.read(&name).await {
                     Ok(Some((Value::Done(_, theirs), _))) => return theirs,
                     Ok(Some((Value::Runs(_), current))) => revision = current,
                     Ok(None) => revision = self.last_revision(&name).await,
-                    Err(error) => wait(&mut retry, error).await,
+                    Err(error) => {
+                        trouble.begin();
+                        wait(&mut retry, error).await;
+                    }
                 },
             }
         }
@@ -279,6 +297,22 @@ impl Value {
             DONE => Some(Value::Done(Fingerprint(*fingerprint), outcome)),
             _ => None,
         }
+    }
+}
+
+/// Since when the bucket does not do what it is asked.
+#[derive(Default)]
+struct Trouble(Option<Instant>);
+
+impl Trouble {
+    /// It does not, for now.
+    fn begin(&mut self) {
+        self.0.get_or_insert_with(Instant::now);
+    }
+
+    /// Whether that is no election among its servers any more: it may be full.
+    fn lasts(&self) -> bool {
+        self.0.is_some_and(|since| since.elapsed() >= PATIENCE)
     }
 }
 

@@ -386,6 +386,8 @@ enum offload_kind offload_send(offload_client *client, const struct offload_requ
     if (client->options.seal && request->id && strlen(request->id) < SEALED_MIN_ID)
         return told(error, OFFLOAD_MALFORMED, "id: expected %d random bytes or more in a sealed request",
                     SEALED_MIN_ID);
+    if (client->options.seal && request->on_output)
+        return told(error, OFFLOAD_MALFORMED, "on_output: not in a sealed request, which has no stream");
     struct entry *entry = client->entries, *end = entry + client->options.max_in_flight;
     while (entry < end && entry->stage != FREE)
         entry++;
@@ -433,6 +435,9 @@ void offload_cancel(offload_client *client, const struct offload_request *reques
         entry->deadline = deadline < entry->deadline ? deadline : entry->deadline;
         if (again || !entry->asked)
             fail(client, entry, OFFLOAD_CANCELLED, "cancelled");
+        else if (entry->is_sealed)
+            /* Its seal is used up: nothing else may ever be sealed with it. */
+            fail(client, entry, OFFLOAD_CANCELLED, "cancelled here; the gateway may still run what was sealed");
         else if (publish(client, entry) != OFFLOAD_OK)
             fail(client, entry, OFFLOAD_CANCELLED, "cancelled, which the gateway cannot be told");
         return;

@@ -143,6 +143,9 @@ fn simulate(
     );
     let most = goal.p99 as f64 / 1e9;
     let keeps = ok.mean > 0.0 && p99.mean <= most && ok.mean >= goal.ok;
-    let is_sure = p99.half_width.is_some_and(|half| (p99.mean - most).abs() > half);
+    let is_told =
+        |of: &Estimate, limit: f64| of.half_width.is_some_and(|half| (of.mean - limit).abs() > half);
+    // All of several replicas may be answered: then nothing spreads.
+    let is_sure = is_told(&p99, most) && (is_told(&ok, goal.ok) || ok.mean >= 1.0);
     Tried { count, p99, ok, keeps, is_sure }
 }

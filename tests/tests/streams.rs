@@ -285,7 +285,7 @@ impl Slow {
     /// Connects and subscribes to its answers and streams.
     async fn connect(address: SocketAddr) -> Result<Slow> {
         let socket = TcpSocket::new_v4()?;
-        socket.set_recv_buffer_size(4096)?;
+        socket.set_recv_buffer_size(64 << 10)?;
         let mut stream = timeout(PATIENCE, socket.connect(address)).await??;
         // Clean session, keep alive 0.
         stream.write_all(b"\x10\x10\x00\x04MQTT\x04\x02\x00\x00\x00\x04slow").await?;

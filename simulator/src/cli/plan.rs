@@ -23,7 +23,7 @@ pub struct Plan {
     #[arg(long, value_name = "TIME", value_parser = time)]
     p99: u64,
     /// The part of requests that are to be answered `ok`.
-    #[arg(long, default_value_t = 0.999)]
+    #[arg(long, default_value_t = 0.999, value_parser = part)]
     ok: f64,
     /// What there is to be enough of.
     #[arg(long, value_enum, default_value_t = Resource::Gateways)]
@@ -39,6 +39,11 @@ pub struct Plan {
     /// Prints a JSON object in place of the table.
     #[arg(long)]
     json: bool,
+}
+
+fn part(text: &str) -> Result<f64, String> {
+    let part: f64 = text.parse().map_err(|_| "expected a number from 0 to 1".to_owned())?;
+    if (0.0..=1.0).contains(&part) { Ok(part) } else { Err("expected a number from 0 to 1".to_owned()) }
 }
 
 fn time(text: &str) -> Result<u64, String> {
@@ -98,8 +103,8 @@ impl Plan {
             None => format!("\n{} {what} are not enough.\n", self.most),
         };
         match plan.with_one_lost {
-            Some(count) => text + &format!("With one of them lost, {count} are.\n"),
-            None => text + "With one of them lost, nothing that was tried is.\n",
+            Some(count) => text + &format!("{count} are, if one of them is lost.\n"),
+            None => text + &format!("Should one be lost, it takes one more than {} (--most).\n", self.most),
         }
     }
 

@@ -23,7 +23,7 @@ use crate::send::tell_losses;
 ///
 /// A module is there once it was sent, by `push` or to be run; the gateway forgets those that were not used for longest
 /// when they are too many. They belong to the user or certificate; on a broker that is not the gateway's own to the
-/// client id, so that `--id` says whose they are. Programs that the gateway has for everyone are not listed.
+/// client id, so that `-i` says whose they are. Programs that the gateway has for everyone are not listed.
 #[derive(Args)]
 #[command(after_help = LIST_EXAMPLES)]
 pub struct List {
@@ -143,17 +143,17 @@ impl Remove {
         unless_unprintable(print(stdout(), removed.as_bytes()), exit_code)
     }
 
-    /// What is to be removed, each once. Only what is not said in full is looked up.
+    /// What is to be removed, each once, and all of it there. Only one that is said in full need not be looked up.
     async fn find(&self, client: &Client) -> Result<Vec<Digest>, Failure> {
-        let in_full: Option<Vec<Digest>> = self.digests.iter().map(Prefix::in_full).collect();
-        let mut found = match in_full {
-            Some(digests) => digests,
-            None => {
-                let there = client.modules().await?;
-                let find = |prefix: &Prefix| prefix.in_full().map_or_else(|| prefix.find(&there), Ok);
-                self.digests.iter().map(find).collect::<Result<_, _>>()?
-            }
-        };
+        if let [one] = &*self.digests
+            && let Some(digest) = one.in_full()
+        {
+            return Ok(vec![digest]);
+        }
+        let there = client.modules().await?;
+        let found: Result<Vec<Digest>, Failure> =
+            self.digests.iter().map(|prefix| prefix.find(&there)).collect();
+        let mut found = found?;
         found.sort_unstable();
         found.dedup();
         Ok(found)

@@ -56,8 +56,8 @@ pub struct Send {
     #[arg(long)]
     json: bool,
 
-    /// Print what the guest writes to stdout as it is written
-    #[arg(long, conflicts_with_all = ["json", "list"])]
+    /// Print what the guest writes to stdout as it is written; nothing sealed is streamed
+    #[arg(long, conflicts_with_all = ["json", "list", "seal"])]
     stream: bool,
 
     /// The id of the request: sent again under it, the request is not run again, and `cancel` ends it [default: a

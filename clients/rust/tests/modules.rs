@@ -142,11 +142,14 @@ async fn a_prefix_that_is_not_one_modules_removes_nothing() {
     let there = || list(&modules);
     let done = || exited(0, "", "");
 
-    // In full nothing has to be looked up.
+    // One in full need not be looked up; of several all have to be there.
+    let (asked, said) = run(&broker, &mut gateway, &["rm", &one.to_string()], vec![done()]).await;
+    assert_eq!(asked, [ModulesRequest::Remove(one)]);
+    assert_eq!(said, (0, format!("{one}\n"), String::new()));
     let words = ["rm", &one.to_string(), &third.hex()];
-    let (asked, said) = run(&broker, &mut gateway, &words, vec![done(), done()]).await;
+    let (asked, said) = run(&broker, &mut gateway, &words, vec![there(), done(), done()]).await;
     let removes = [one, third].map(ModulesRequest::Remove);
-    assert_eq!(asked, removes);
+    assert_eq!((&asked[0], &asked[1..]), (&ModulesRequest::List, &removes[..]));
     assert_eq!(said, (0, format!("{one}\n{third}\n"), String::new()));
 
     let words = ["rm", "ABCD", "sha256:5a3f", "abcd11"];
@@ -175,7 +178,7 @@ async fn a_prefix_that_is_not_one_modules_removes_nothing() {
     // What was removed before it failed is told.
     let words = ["rm", &one.to_string(), &other.to_string()];
     let gone = failed(ErrorKind::NotFound, "no module of yours");
-    let (_, (code, shown, told)) = run(&broker, &mut gateway, &words, vec![done(), gone]).await;
+    let (_, (code, shown, told)) = run(&broker, &mut gateway, &words, vec![there(), done(), gone]).await;
     assert_eq!((code, shown), (125, format!("{}\n", one.min(other))));
     assert_eq!(told, "error: not-found: no module of yours\n");
 }

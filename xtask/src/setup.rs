@@ -139,7 +139,7 @@ const NEEDS: &[Need] = &[
             let header = Path::new("/usr/include/sodium.h");
             header.is_file().then(|| header.display().to_string())
         },
-        packages: &["libsodium-dev"],
+        packages: &["libsodium-dev", "pkg-config"],
         elsewhere: "see https://doc.libsodium.org/installation",
     },
     Need {

@@ -217,7 +217,8 @@ async fn what_a_slow_receiver_leaves_is_left_out_of_the_stream_alone() -> Result
     for number in 0..REQUESTS {
         let id = format!("s{number}");
         let request = json!({ "id": id, "reply": "stream", "module": module });
-        slow.publish("inputCode/slow", request.to_string().as_bytes()).await?;
+        // The slow one itself could not: nothing more is read from a client that takes nothing.
+        witness.publish("inputCode/slow", request.to_string()).await?;
         let answer = envelope::read(&witness.message().await?)?;
         ensure!(answer["status"] == "ok", "{answer}");
     }
@@ -298,21 +299,6 @@ impl Slow {
         let mut acknowledged = [0; 9];
         timeout(PATIENCE, stream.read_exact(&mut acknowledged)).await??;
         Ok(Slow(stream))
-    }
-
-    /// At QoS 0.
-    async fn publish(&mut self, topic: &str, payload: &[u8]) -> Result<()> {
-        let mut remaining = 2 + topic.len() + payload.len();
-        let mut packet = vec![0x30];
-        while remaining >= 128 {
-            packet.push(remaining as u8 | 128);
-            remaining >>= 7;
-        }
-        packet.push(remaining as u8);
-        packet.extend_from_slice(&(topic.len() as u16).to_be_bytes());
-        packet.extend_from_slice(topic.as_bytes());
-        packet.extend_from_slice(payload);
-        Ok(timeout(PATIENCE, self.0.write_all(&packet)).await??)
     }
 
     /// Topic and payload of the next PUBLISH, which is acknowledged.

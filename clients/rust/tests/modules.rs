@@ -165,7 +165,7 @@ async fn a_prefix_that_is_not_one_modules_removes_nothing() {
         ("5a3f", alike, "malformed", "2 modules begin so: sha256:5a3f"),
         ("5a30", several, "not-found", "5a30: no module of yours begins so"),
     ] {
-        let words = ["rm", &third.to_string(), prefix];
+        let words = ["rm", &one.to_string(), prefix];
         let (asked, (code, shown, told)) = run(&broker, &mut gateway, &words, vec![list(&there)]).await;
         assert_eq!((asked, code, &*shown), (vec![ModulesRequest::List], 125, ""), "{prefix}");
         assert!(told.starts_with(&format!("error: {kind}: ")) && told.contains(problem), "{told}");

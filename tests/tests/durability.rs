@@ -8,23 +8,12 @@ use offload_tests::built;
 use offload_tests::device::{Device, Version};
 use offload_tests::envelope;
 use offload_tests::gateway::Gateway;
-use offload_tests::guest;
+use offload_tests::guest::{self, RANDOM};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
 const ON_ANY_PORT: [&str; 2] = ["--listen", "127.0.0.1:0"];
 const OFF: &str = "durability = \"off\"\n";
-
-/// Prints eight random bytes: no two runs print the same.
-const RANDOM: &str = r#"(module
-    (import "wasi_snapshot_preview1" "random_get" (func $random (param i32 i32) (result i32)))
-    (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
-    (memory (export "memory") 1)
-    (func (export "_start")
-        (drop (call $random (i32.const 256) (i32.const 8)))
-        (i32.store (i32.const 160) (i32.const 256))
-        (i32.store (i32.const 164) (i32.const 8))
-        (drop (call $write (i32.const 1) (i32.const 160) (i32.const 1) (i32.const 168)))))"#;
 
 async fn device(gateway: &Gateway, version: Version) -> Result<Device> {
     let mut device = Device::connect(gateway.address()?, version, "d").await?;

@@ -12,6 +12,7 @@ use offload_tests::deployment::Deployment;
 use offload_tests::device::{Device, Properties, Version};
 use offload_tests::envelope::{self, error_kind};
 use offload_tests::gateway::Gateway;
+use offload_tests::guest::RANDOM;
 use offload_tests::on_each_broker;
 use offload_tests::proxy::Proxy;
 use offload_tests::sealing::{
@@ -32,17 +33,6 @@ on_each_broker! {
 
 const TOPIC: &str = "localCode/d";
 const ON_ANY_PORT: [&str; 2] = ["--listen", "127.0.0.1:0"];
-
-/// Prints eight random bytes: no two runs print the same.
-const RANDOM: &str = r#"(module
-    (import "wasi_snapshot_preview1" "random_get" (func $random (param i32 i32) (result i32)))
-    (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
-    (memory (export "memory") 1)
-    (func (export "_start")
-        (drop (call $random (i32.const 256) (i32.const 8)))
-        (i32.store (i32.const 160) (i32.const 256))
-        (i32.store (i32.const 164) (i32.const 8))
-        (drop (call $write (i32.const 1) (i32.const 160) (i32.const 1) (i32.const 168)))))"#;
 
 fn add() -> Value {
     inner(json!({ "program": "add", "args": ["5", "7"] }))

@@ -14,6 +14,7 @@ mod overrides;
 mod passwd;
 mod routers;
 mod serve;
+mod state;
 
 use crate::compiler::{self, child};
 use clap::{Parser, Subcommand};

@@ -1,7 +1,7 @@
 //! `offload-rt compile`: modules made ready before the gateway that will run them starts.
 
 use super::output;
-use crate::config::Draft;
+use super::state::StateFlags;
 use crate::data_dir::DataDir;
 use crate::modules::Modules;
 use crate::programs::{compile, read_module};
@@ -19,12 +19,8 @@ pub struct Compile {
     /// Modules or components: .wasm, or .wat text
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
-    /// Read this TOML file
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Folder of the gateway's state
-    #[arg(long, value_name = "DIR")]
-    data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    state: StateFlags,
     /// Print a line of JSON for each
     #[arg(long)]
     json: bool,
@@ -40,14 +36,7 @@ kept in the data directory, as if a client had sent it. A running gateway does
 not need this, and has its data directory locked.";
 
 pub fn run(command: Compile) -> anyhow::Result<ExitCode> {
-    let mut draft = match &command.config {
-        Some(file) => Draft::read(file)?,
-        None => Draft::default(),
-    };
-    if let Some(folder) = &command.data_dir {
-        draft.set("data_dir", |config| config.data_dir = folder.clone());
-    }
-    let config = draft.finish()?.config;
+    let config = command.state.configuration()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let mut code = ExitCode::SUCCESS;
     // A file that is no module needs no data directory, which a gateway may have.

@@ -1,13 +1,12 @@
 //! `offload-rt jobs`: requests that have crashed the gateway, and are set aside.
 
 use super::output;
-use crate::config::Draft;
+use super::state::StateFlags;
 use crate::set_aside::{Job, JobError, SetAside};
 use crate::telemetry::bounded;
 use anyhow::ensure;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// What to do with them.
@@ -78,12 +77,8 @@ enum Action {
 /// Whose requests.
 #[derive(Args)]
 struct OfGateway {
-    /// Read this TOML file
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Folder of the gateway's state
-    #[arg(long, value_name = "DIR")]
-    data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    state: StateFlags,
 }
 
 const EXAMPLES: &str = "\
@@ -117,14 +112,7 @@ pub fn run(command: Jobs) -> anyhow::Result<ExitCode> {
 
 impl OfGateway {
     fn set_aside(&self) -> anyhow::Result<SetAside> {
-        let mut draft = match &self.config {
-            Some(file) => Draft::read(file)?,
-            None => Draft::default(),
-        };
-        if let Some(folder) = &self.data_dir {
-            draft.set("data_dir", |config| config.data_dir = folder.clone());
-        }
-        let data_dir = draft.finish()?.config.data_dir;
+        let data_dir = self.state.configuration()?.data_dir;
         ensure!(
             data_dir.is_dir(),
             "there is no data directory {}: name the gateway's by --data-dir, or its configuration by --config",

@@ -1,7 +1,7 @@
 //! `offload-rt journal`: what is in the journal of a gateway that does not run, and whether it is whole.
 
 use super::output;
-use crate::config::{Config, Draft};
+use super::state::StateFlags;
 use crate::durability::{self, journal_config, kind};
 use crate::request::journal::describe::describe;
 use anyhow::Context;
@@ -44,12 +44,8 @@ enum Action {
 /// Whose journal, and how to print.
 #[derive(Args)]
 struct Which {
-    /// Read this TOML file
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Folder of the gateway's state
-    #[arg(long, value_name = "DIR")]
-    data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    state: StateFlags,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -81,7 +77,7 @@ pub fn run(command: JournalCommand) -> anyhow::Result<ExitCode> {
             (which, recovery)
         }
         Action::Salvage { which, into } => {
-            let config = which.configuration()?;
+            let config = which.state.configuration()?;
             let path = durability::folder(&config.data_dir);
             let limits = journal_config(&config).unwrap_or_default();
             let recovery = salvage(&path, into, &limits).map_err(|error| unreadable(&path, error))?;
@@ -98,19 +94,8 @@ pub fn run(command: JournalCommand) -> anyhow::Result<ExitCode> {
 }
 
 impl Which {
-    fn configuration(&self) -> anyhow::Result<Config> {
-        let mut draft = match &self.config {
-            Some(file) => Draft::read(file)?,
-            None => Draft::default(),
-        };
-        if let Some(folder) = &self.data_dir {
-            draft.set("data_dir", |config| config.data_dir = folder.clone());
-        }
-        Ok(draft.finish()?.config)
-    }
-
     fn read(&self) -> anyhow::Result<(PathBuf, Recovery)> {
-        let path = durability::folder(&self.configuration()?.data_dir);
+        let path = durability::folder(&self.state.configuration()?.data_dir);
         let recovery = check(&path).map_err(|error| unreadable(&path, error))?;
         Ok((path, recovery))
     }

@@ -1,13 +1,12 @@
 //! `offload-rt keys`: the keys that requests are sealed to.
 
 use super::output;
-use crate::config::{Config, Draft};
+use super::state::StateFlags;
 use crate::keys::{self, Key, now_ms};
 use clap::{Args, Subcommand};
 use serde_json::json;
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// What to do with them.
@@ -31,12 +30,8 @@ enum Action {
 /// Whose keys, and how to print.
 #[derive(Args)]
 struct Which {
-    /// Read this TOML file
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Folder of the gateway's state
-    #[arg(long, value_name = "DIR")]
-    data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    state: StateFlags,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -53,11 +48,11 @@ A gateway that runs takes new keys over within seconds, or at once on SIGHUP.";
 pub fn run(command: KeysCommand) -> anyhow::Result<ExitCode> {
     let (which, keys, config) = match command.action {
         Action::List(which) => {
-            let config = which.configuration()?;
+            let config = which.state.configuration()?;
             (which, keys::list(&keys::path(&config))?, config)
         }
         Action::Rotate(which) => {
-            let config = which.configuration()?;
+            let config = which.state.configuration()?;
             DirBuilder::new().recursive(true).mode(0o700).create(&config.data_dir)?;
             (which, keys::rotate(&keys::path(&config))?, config)
         }
@@ -69,17 +64,6 @@ pub fn run(command: KeysCommand) -> anyhow::Result<ExitCode> {
 }
 
 impl Which {
-    fn configuration(&self) -> anyhow::Result<Config> {
-        let mut draft = match &self.config {
-            Some(file) => Draft::read(file)?,
-            None => Draft::default(),
-        };
-        if let Some(folder) = &self.data_dir {
-            draft.set("data_dir", |config| config.data_dir = folder.clone());
-        }
-        Ok(draft.finish()?.config)
-    }
-
     fn print(&self, key: &Key, grace: u64) -> Result<(), output::Unprintable> {
         let public = key.secret.public();
         let (suite, fingerprint) = (public.suite(), public.fingerprint().to_string());

@@ -55,12 +55,12 @@ macro_rules! table {
             }
         }
 
-        impl $crate::config::table::Table for $table {
+        impl $crate::table::Table for $table {
             const DOC: &'static [&'static str] = &[$($doc),*];
 
-            fn keys(&self) -> Vec<$crate::config::table::Key> {
+            fn keys(&self) -> Vec<$crate::table::Key> {
                 vec![$({
-                    let key = $crate::config::table::Key::new(stringify!($key), &[$($key_doc),*], &self.$key);
+                    let key = $crate::table::Key::new(stringify!($key), &[$($key_doc),*], &self.$key);
                     $(let key = key.within(&self.$key, &$range);)?
                     key
                 }),*]

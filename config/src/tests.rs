@@ -450,7 +450,7 @@ fn runs(config: &Config) -> bool {
         .filter(|section| section.present)
         .flat_map(|section| &section.keys)
         .all(|key| key.in_range);
-    in_range && crate::ingress::embedded::broker_config(&config.listen, &config.watchdog).check().is_ok()
+    in_range && config.listen.broker_config(&config.watchdog).check().is_ok()
 }
 
 /// Programs that print a line, as common toolchains make them: Go 1.19 with `net/http`, componentize-py 0.25 and

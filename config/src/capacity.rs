@@ -1,12 +1,11 @@
 //! How much room there is for guests: from the memory that they may have, and from what the system allows.
 
-use super::engine;
-use super::loaded::LoadedLimits;
-use crate::config::{ByteSize, Compiler, WASM_PAGE, Workers};
+use super::{ByteSize, Compiler, WASM_PAGE, Workers, slot};
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 use rustix::process::{Resource, getrlimit};
 use std::fs;
 use std::ptr::null_mut;
+use std::time::Duration;
 
 /// Address space of one memory of a slot, in bytes: the 4 GiB that 32 bits address, and guards around them. With less,
 /// each access would be checked.
@@ -55,6 +54,26 @@ pub struct PoolCapacity {
     pub loaded: LoadedLimits,
     /// Why there are fewer slots than wanted.
     pub shortage: Option<Shortage>,
+}
+
+/// How many modules a worker keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LoadedLimits {
+    /// Bytes of them.
+    pub bytes: usize,
+    /// Their number: each takes memory mappings and a descriptor too.
+    pub modules: usize,
+    /// When they are unloaded though there is room for them.
+    pub idle: Idle,
+}
+
+/// When values that are not used any more are dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Idle {
+    /// Time without a use after which a value is dropped.
+    pub after: Duration,
+    /// Bytes of the most recently used values that stay in any case.
+    pub bytes: usize,
 }
 
 /// What there is too little of.
@@ -132,13 +151,13 @@ pub fn least_memory(compiler: &Compiler) -> ByteSize {
 
 /// Linear memory that one guest can have while no other needs any, in whole pages.
 pub fn most_of_one_guest(workers: &Workers, compiler: &Compiler) -> ByteSize {
-    let bytes = engine::MEMORY_KEEP_RESIDENT.saturating_add(beyond_slots(workers, compiler)) as u64;
+    let bytes = slot::MEMORY_KEEP_RESIDENT.saturating_add(beyond_slots(workers, compiler)) as u64;
     ByteSize::new(bytes - bytes % WASM_PAGE.bytes())
 }
 
 /// The memory of guests (`workers.memory`) of which one guest can have so much.
 pub fn memory_for_one_guest(guest: ByteSize, workers: &Workers, compiler: &Compiler) -> ByteSize {
-    let beyond = guest.as_usize().saturating_sub(engine::MEMORY_KEEP_RESIDENT);
+    let beyond = guest.as_usize().saturating_sub(slot::MEMORY_KEEP_RESIDENT);
     let loaded = compiler.loaded_bytes.map_or(LOADED_BYTES.saturating_mul(workers.count), ByteSize::as_usize);
     let whole = beyond.saturating_add(loaded).saturating_mul(2) as u64;
     ByteSize::new(whole.div_ceil(1 << 20).saturating_mul(1 << 20))
@@ -185,17 +204,15 @@ fn address_space(compiler: &Compiler) -> usize {
 /// deepest guest has used.
 fn resident(compiler: &Compiler) -> usize {
     // Nothing is checked yet when a configuration asks.
-    let memories = compiler.memories.saturating_mul(engine::MEMORY_KEEP_RESIDENT);
+    let memories = compiler.memories.saturating_mul(slot::MEMORY_KEEP_RESIDENT);
     let tables = compiler.tables.max(compiler.component_tables);
-    let tables = tables.saturating_mul(engine::TABLE_KEEP_RESIDENT);
-    memories.saturating_add(tables).saturating_add(engine::ASYNC_STACK_SIZE)
+    let tables = tables.saturating_mul(slot::TABLE_KEEP_RESIDENT);
+    memories.saturating_add(tables).saturating_add(slot::ASYNC_STACK_SIZE)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::once_cache::Idle;
-    use std::time::Duration;
 
     const PLENTY: System = System { mappings: 1 << 20, descriptors: 1 << 20, address_space: 1 << 47 };
 

@@ -1,4 +1,4 @@
-//! What the fuzz target in `runtime/fuzz` runs: any bytes may be handed over, and nothing here may panic. Built for it
+//! What the fuzz target in `config/fuzz` runs: any bytes may be handed over, and nothing here may panic. Built for it
 //! and for the tests only, which replay the seeds and whatever was found.
 
 use super::{ConfigError, Draft};
@@ -31,7 +31,7 @@ mod tests {
     /// Each line of a file of seeds is a name, a colon and bytes in hexadecimal.
     #[test]
     fn seeds_of_configurations_are_survived() {
-        let seeds = include_str!("../../fuzz/seeds/configuration.hex");
+        let seeds = include_str!("../fuzz/seeds/configuration.hex");
         for line in seeds.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
             let (name, hex) = line.rsplit_once(": ").expect("a seed has a name");
             let byte = |pair: &[u8]| u8::from_str_radix(str::from_utf8(pair).unwrap(), 16).expect(name);

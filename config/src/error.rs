@@ -101,12 +101,14 @@ pub struct Place {
 }
 
 impl Refusal {
-    pub(crate) fn new(key: impl Into<String>, problem: impl Into<String>) -> Refusal {
+    /// Says what is wrong with the value of `key`.
+    pub fn new(key: impl Into<String>, problem: impl Into<String>) -> Refusal {
         let (key, problem) = (key.into(), problem.into());
         Refusal { key, problem, accepted: None, other: None, place: None, span: None }
     }
 
-    pub(crate) fn accepting(self, accepted: impl Into<String>) -> Refusal {
+    /// Says what is accepted instead.
+    pub fn accepting(self, accepted: impl Into<String>) -> Refusal {
         Refusal { accepted: Some(accepted.into()), ..self }
     }
 

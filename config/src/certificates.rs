@@ -1,6 +1,5 @@
 //! The certificates of `[tls]`, read from their files.
 
-use crate::config;
 use offload_broker::{Certificates, ClientCertificates, Tls};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -38,7 +37,7 @@ impl Files {
     /// # Errors
     ///
     /// When one of them cannot be read, or they do not fit together.
-    pub fn read(config: &config::Tls) -> Result<Files, CertificatesError> {
+    pub fn read(config: &super::Tls) -> Result<Files, CertificatesError> {
         let files = Files {
             chain: read(&config.certificate)?,
             key: read(&config.key)?,
@@ -73,7 +72,7 @@ impl Files {
 /// # Errors
 ///
 /// As [`Files::read`].
-pub fn load(config: &config::Tls) -> Result<Tls, CertificatesError> {
+pub fn load(config: &super::Tls) -> Result<Tls, CertificatesError> {
     Ok(Tls::new(&Files::read(config)?.certificates())?)
 }
 
@@ -82,7 +81,7 @@ pub fn load(config: &config::Tls) -> Result<Tls, CertificatesError> {
 /// # Errors
 ///
 /// As [`Files::read`]; the former certificates are then kept.
-pub fn reload(tls: &Tls, config: &config::Tls) -> Result<(), CertificatesError> {
+pub fn reload(tls: &Tls, config: &super::Tls) -> Result<(), CertificatesError> {
     Files::read(config)?.replace(tls)
 }
 

@@ -1,4 +1,4 @@
-//! The gateway's configuration: one typed tree, one file a table, whose defaults are its documentation.
+//! The configuration of offload-rt: one typed tree, one file a table, whose defaults are its documentation.
 //!
 //! Without a file every value is its default. A file names only what differs, and what it leaves out follows what it
 //! says ([`relations`]). A key that does not exist, a wrong unit, an impossible value, or values that contradict each
@@ -9,6 +9,8 @@ mod answers;
 mod bounds;
 mod broker;
 mod broker_url;
+pub mod capacity;
+pub mod certificates;
 mod changes;
 mod check;
 mod compiler;
@@ -32,6 +34,7 @@ mod modules;
 mod native;
 mod nats;
 mod network;
+pub mod password_file;
 mod program;
 mod quantity;
 mod queue;
@@ -39,6 +42,7 @@ mod relations;
 mod section;
 mod share;
 mod size;
+pub mod slot;
 mod status;
 mod table;
 mod time_span;

@@ -1,8 +1,8 @@
 //! `[compiler]`: the child process that compiles modules.
 
+use super::capacity::Idle;
 use super::table::table;
 use super::{ByteSize, Refusal, TimeSpan, bounds, defaults};
-use crate::once_cache::Idle;
 use std::path::PathBuf;
 
 /// The least of what a module may have of a kind: the built-in program has some of each.

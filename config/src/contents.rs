@@ -1,9 +1,9 @@
 //! Whether the files that a configuration names hold what they should. They are read here as the gateway reads them
 //! when it starts, so that what is wrong with them is found by `config --check` too, and told with the key's line.
 
+use super::certificates::{CertificatesError, Files};
+use super::password_file::PasswordFile;
 use super::{Config, Refusal, Tls};
-use crate::auth::certificates::{CertificatesError, Files};
-use crate::auth::passwords::Passwords;
 use offload_broker::TlsPart;
 use offload_tls::TlsError;
 use std::fs::File;
@@ -30,7 +30,7 @@ impl Config {
         if let (Some(file), None) = (&self.access.passwords, &self.broker)
             && !is_refused("access.passwords")
             && are_regular([file])
-            && let Err(error) = Passwords::load(file)
+            && let Err(error) = PasswordFile::load(file)
         {
             // It says what is accepted.
             found.push(Refusal::new("access.passwords", error.to_string()));

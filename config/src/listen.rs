@@ -1,7 +1,8 @@
 //! `[listen]`: the embedded broker.
 
 use super::table::table;
-use super::{ByteSize, HostPort, Refusal, TimeSpan};
+use super::{ByteSize, HostPort, Refusal, TimeSpan, Watchdog};
+use offload_broker::config::DEFAULT_MAX_QUEUED_BYTES;
 
 /// The largest packet that MQTT can express has a little more (MQTT 5, section 1.5.5).
 pub(super) const MAX_PACKET: ByteSize = ByteSize::mib(256);
@@ -88,5 +89,70 @@ impl Listen {
                 Refusal::new("listen.max_byte_rate", format!("{rate} a second is too slow for a connection"));
             refusals.push(refusal.accepting(format!("0 for no limit, or {LEAST_BYTE_RATE} or more")));
         }
+    }
+
+    /// The broker's limits: what the configuration says, and what follows from that.
+    pub fn broker_config(&self, watchdog: &Watchdog) -> offload_broker::Config {
+        let session_queue_bytes = self.session_queue_bytes.as_usize();
+        offload_broker::Config {
+            max_packet_size: self.max_packet.as_usize(),
+            // The watchdog's own takes nobody's place.
+            max_connections: self.max_connections + usize::from(watchdog.enabled),
+            max_connections_per_address: self.max_connections_per_address,
+            max_sessions_away_per_identity: self.max_sessions_away_per_identity,
+            max_subscriptions: self.max_subscriptions,
+            max_subscriptions_per_user: self.max_subscriptions_per_user,
+            max_subscriptions_per_address: self.max_subscriptions_per_address,
+            max_subscription_bytes: self.max_subscription_bytes.as_usize(),
+            max_receivers_per_identity: self.max_answer_receivers,
+            max_connections_per_user: self.max_connections_per_user,
+            max_input_bytes: self.max_input.as_usize(),
+            max_input_bytes_per_identity: self.max_input_per_user.as_usize(),
+            receive_buffer: self.receive_buffer.as_usize(),
+            min_input_rate: self.min_input_rate.bytes(),
+            sys_interval: self.sys_interval.duration(),
+            max_message_rate: self.max_message_rate,
+            max_byte_rate: self.max_byte_rate.bytes(),
+            session_queue_messages: self.session_queue,
+            session_queue_bytes,
+            // One identity alone may have half of it: enough for the queue of one session.
+            max_queued_bytes: DEFAULT_MAX_QUEUED_BYTES.max(session_queue_bytes.saturating_mul(2)),
+            max_retained_messages: self.max_retained_messages,
+            max_retained_bytes: self.max_retained_bytes.as_usize(),
+            max_topic_length: self.max_topic_length,
+            max_topic_levels: self.max_topic_levels,
+            ..Default::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limits_of_the_configuration_are_the_brokers() {
+        let listen = Listen {
+            max_subscriptions: 2,
+            max_retained_messages: 3,
+            max_retained_bytes: ByteSize::kib(64),
+            max_topic_length: 200,
+            max_topic_levels: 8,
+            ..Listen::default()
+        };
+        let config = listen.broker_config(&Watchdog::default());
+        assert!(config.check().is_ok());
+        let limits = (config.max_subscriptions, config.max_retained_messages, config.max_retained_bytes);
+        assert_eq!(limits, (2, 3, 64 * 1024));
+        assert_eq!((config.max_topic_length, config.max_topic_levels), (200, 8));
+        // What is said of the defaults in both places is the same.
+        let (ours, theirs) =
+            (Listen::default().broker_config(&Watchdog::default()), offload_broker::Config::default());
+        assert!(ours.check().is_ok());
+        let limits = |config: &offload_broker::Config| {
+            let topics = (config.max_topic_length, config.max_topic_levels);
+            (config.max_subscriptions, config.max_retained_messages, config.max_retained_bytes, topics)
+        };
+        assert_eq!(limits(&ours), limits(&theirs));
     }
 }

@@ -1,8 +1,7 @@
 //! What holds between values: one that was not given follows those that were, and two that were given have to fit.
 
 use super::listen::{MAX_PACKET, MAX_SESSION_QUEUE};
-use super::{ByteSize, Config, Given, Refusal, defaults};
-use crate::wasm::capacity;
+use super::{ByteSize, Config, Given, Refusal, capacity, defaults};
 use std::collections::HashSet;
 use std::fmt::Display;
 

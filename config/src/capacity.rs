@@ -118,7 +118,7 @@ fn can_reserve(bytes: usize) -> bool {
 impl PoolCapacity {
     /// The room that `workers` ask for, as far as this system has it.
     pub fn new(workers: &Workers, compiler: &Compiler) -> PoolCapacity {
-        let wanted = wanted(workers, compiler);
+        let wanted = wanted_slots(workers, compiler);
         PoolCapacity::within(
             workers,
             compiler,
@@ -129,7 +129,7 @@ impl PoolCapacity {
     /// Half of the memory is for what slots keep between guests; the rest for loaded modules, half of it at the most,
     /// and for what guests need beyond their slots.
     fn within(workers: &Workers, compiler: &Compiler, system: System) -> PoolCapacity {
-        let wanted = wanted(workers, compiler);
+        let wanted = wanted_slots(workers, compiler);
         let loaded = loaded(workers, compiler, system);
         let others = OTHER_MAPPINGS + loaded.modules * MODULE_MAPPINGS * workers.count;
         let mapped = system.mappings.saturating_sub(others) / SLOT_MAPPINGS / workers.count;
@@ -170,7 +170,7 @@ fn beyond_slots(workers: &Workers, compiler: &Compiler) -> usize {
 }
 
 /// Slots of one worker, by the configuration alone.
-fn wanted(workers: &Workers, compiler: &Compiler) -> usize {
+pub fn wanted_slots(workers: &Workers, compiler: &Compiler) -> usize {
     let kept = workers.memory.as_usize() / 2 / workers.count;
     workers.slots.unwrap_or_else(|| (kept / resident(compiler)).clamp(1, MOST_SLOTS))
 }

@@ -40,12 +40,12 @@ impl Config {
     /// Names each key, what is wrong with its value, and what is accepted.
     pub fn settle(&mut self) -> Result<(), Refusals> {
         let (given, mut refusals) = (by_difference(self), Vec::new());
-        self.complete(&given, &mut refusals);
+        self.complete(&given, Files::Here, &mut refusals);
         Refusals::or_ok(refusals)
     }
 
     /// Derives what was not given, and finds what no gateway could run with.
-    fn complete(&mut self, given: &Given, refusals: &mut Vec<Refusal>) {
+    fn complete(&mut self, given: &Given, files: Files, refusals: &mut Vec<Refusal>) {
         for section in self.sections().iter().filter(|section| section.present) {
             for key in section.keys.iter().filter(|key| !key.in_range) {
                 let problem = format!("{} is out of range", key.value.as_deref().unwrap_or_default());
@@ -58,7 +58,20 @@ impl Config {
         contradictions.retain(|refusal| !refusals.iter().any(|first| refusal.is_about(&first.key)));
         refusals.extend(contradictions);
         self.check(refusals);
+        if files == Files::Here {
+            self.check_files(refusals);
+            self.check_contents(refusals);
+        }
     }
+}
+
+/// Where the files are that a configuration names.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Files {
+    /// On this machine, where they are looked at.
+    Here,
+    /// On the gateway's.
+    Elsewhere,
 }
 
 /// A configuration that is not complete yet.
@@ -134,9 +147,22 @@ impl Draft {
     /// # Errors
     ///
     /// Everything that is not accepted, in the order of the file's lines.
-    pub fn finish(mut self) -> Result<Finished, ConfigError> {
+    pub fn finish(self) -> Result<Finished, ConfigError> {
+        self.finish_with(Files::Here)
+    }
+
+    /// The same for the gateway of another machine: the files that the configuration names are not looked at.
+    ///
+    /// # Errors
+    ///
+    /// As [`Draft::finish`].
+    pub fn finish_elsewhere(self) -> Result<Finished, ConfigError> {
+        self.finish_with(Files::Elsewhere)
+    }
+
+    fn finish_with(mut self, files: Files) -> Result<Finished, ConfigError> {
         let mut found = Vec::new();
-        self.config.complete(&self.given, &mut found);
+        self.config.complete(&self.given, files, &mut found);
         // What is not there because it was refused is not missing.
         let follows = |refusal: &Refusal| {
             self.refusals.iter().any(|first| {

@@ -8,7 +8,7 @@ pub struct Given(BTreeSet<String>);
 
 impl Given {
     /// Whether `key` was given.
-    pub(super) fn has(&self, key: &str) -> bool {
+    pub fn has(&self, key: &str) -> bool {
         self.0.contains(key)
     }
 

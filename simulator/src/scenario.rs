@@ -1,6 +1,7 @@
 //! A scenario: the world that is to be simulated, as a TOML file describes it.
 
 pub mod arrival;
+pub mod configuration;
 pub mod device;
 pub mod failure;
 pub mod gateway;

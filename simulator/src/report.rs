@@ -245,10 +245,7 @@ impl GroupReport {
 fn merged(of: &Observation, groups: &[usize], cut: usize) -> GroupSample {
     let mut sum = GroupSample::default();
     for sample in groups.iter().flat_map(|group| &of.recorder.groups()[*group][cut..]) {
-        sum.made += sample.made;
-        sum.again += sample.again;
-        sum.outcomes.iter_mut().zip(sample.outcomes).for_each(|(sum, more)| *sum += more);
-        sum.latency.merge(&sample.latency);
+        sum.merge(sample);
     }
     sum
 }

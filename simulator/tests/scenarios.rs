@@ -6,6 +6,7 @@ use offload_simulator::replicas::{self, Unwatched};
 use offload_simulator::report::{Report, html, json, table};
 use offload_simulator::scenario::Scenario;
 use offload_simulator::scenario::units::Time;
+use offload_simulator::world::trace::Trace;
 
 fn shipped() -> Vec<PathBuf> {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios");
@@ -59,6 +60,22 @@ fn a_seed_gives_the_same_bytes_and_another_one_gives_others() {
         let first = told(7);
         assert_eq!(first, told(7), "{path:?}");
         assert_ne!(first[1], told(8)[1], "{path:?}");
+    }
+}
+
+#[test]
+fn threads_parts_and_a_trace_change_nothing() {
+    for path in shipped() {
+        let scenario = bounded(&path);
+        let told = |threads, trace| {
+            let observations = replicas::run_on(threads, &scenario, 3, 2, trace, &Unwatched);
+            let report = Report::new(&scenario, 3, &observations);
+            [table::of(&report), json::of(&report).to_string(), html::of(&report)]
+        };
+        let alone = told(1, None);
+        assert_eq!(alone, told(3, None), "{path:?}");
+        // With a trace the first replica is one world, and else it is in parts where it can be.
+        assert_eq!(alone, told(2, Some(Trace::new(std::io::sink()))), "{path:?}");
     }
 }
 

@@ -1,4 +1,4 @@
-//! Replicas of a scenario, each with a seed of its own and in parts that share nothing, on as many threads as there are
+//! Replicas of a scenario, each with a seed of its own and in shards that share nothing, on as many threads as there are
 //! cores. What comes out does not depend on how many these are.
 
 use std::num::NonZero;
@@ -9,14 +9,14 @@ use std::thread;
 use crate::clock::Nanos;
 use crate::random::Stream;
 use crate::scenario::Scenario;
-use crate::world::part::Part;
+use crate::world::shard::Shard;
 use crate::world::trace::Trace;
 use crate::world::{Observation, World};
 
 /// Events after which a replica tells how far it is.
 const PACE: u64 = 1 << 17;
 
-/// Steps in which a part's progress is counted.
+/// Steps in which a shard's progress is counted.
 const STEPS: u64 = 1 << 20;
 
 /// What is told of replicas while they run.
@@ -56,17 +56,18 @@ pub fn run_on<'s>(
     watcher: &dyn Watcher,
 ) -> Vec<Observation> {
     // The steps of a trace are in the order of their times only where the world is one.
-    let parts = |replica| {
+    let shards = |replica| {
         let is_traced = replica == 0 && trace.is_some();
-        if is_traced { vec![Part::whole(scenario)] } else { Part::all(scenario) }
+        if is_traced { vec![Shard::whole(scenario)] } else { Shard::all(scenario) }
     };
-    let replicas: Vec<Replica> = (0..count).map(|at| Replica::new(scenario, parts(at))).collect();
-    let pieces = replicas.iter().enumerate().flat_map(|(at, of)| of.parts.iter().map(move |part| (at, part)));
-    let pieces: Vec<(usize, &Part)> = pieces.collect();
+    let replicas: Vec<Replica> = (0..count).map(|at| Replica::new(scenario, shards(at))).collect();
+    let pieces =
+        replicas.iter().enumerate().flat_map(|(at, of)| of.shards.iter().map(move |shard| (at, shard)));
+    let pieces: Vec<(usize, &Shard)> = pieces.collect();
     let (next, trace) = (AtomicUsize::new(0), Mutex::new(trace));
     let work = || {
-        while let Some((at, part)) = pieces.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let mut world = World::of(scenario, seed_of(seed, *at), (*part).clone());
+        while let Some((at, shard)) = pieces.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let mut world = World::of(scenario, seed_of(seed, *at), (*shard).clone());
             if *at == 0
                 && let Some(trace) = trace.lock().ok().and_then(|mut trace| trace.take())
             {
@@ -75,11 +76,11 @@ pub fn run_on<'s>(
             let replica = &replicas[*at];
             let mut before = 0;
             world.run(scenario.duration, PACE, |now| {
-                watcher.at(*at, replica.advance(part, std::mem::replace(&mut before, now), now))
+                watcher.at(*at, replica.advance(shard, std::mem::replace(&mut before, now), now))
             });
-            watcher.at(*at, replica.advance(part, before, scenario.duration));
+            watcher.at(*at, replica.advance(shard, before, scenario.duration));
             let of = world.observe();
-            replica.observation.lock().expect("nobody panics with it").add(scenario, part, &of);
+            replica.observation.lock().expect("nobody panics with it").add(scenario, shard, &of);
         }
     };
     thread::scope(|scope| {
@@ -92,36 +93,36 @@ pub fn run_on<'s>(
     replicas.into_iter().map(observation).collect()
 }
 
-/// A replica that runs, in parts.
+/// A replica that runs, in shards.
 struct Replica {
-    parts: Vec<Part>,
+    shards: Vec<Shard>,
     duration: Nanos,
-    /// What its parts have done of the duration, in [`STEPS`], each as often as it has devices.
+    /// What its shards have done of the duration, in [`STEPS`], each as often as it has devices.
     advanced: AtomicU64,
     weight: u64,
     observation: Mutex<Observation>,
 }
 
 impl Replica {
-    fn new(scenario: &Scenario, parts: Vec<Part>) -> Self {
-        let weight = parts.iter().map(weight).sum();
+    fn new(scenario: &Scenario, shards: Vec<Shard>) -> Self {
+        let weight = shards.iter().map(weight).sum();
         let observation = Mutex::new(Observation::empty(scenario));
-        Self { parts, duration: scenario.duration, advanced: AtomicU64::new(0), weight, observation }
+        Self { shards, duration: scenario.duration, advanced: AtomicU64::new(0), weight, observation }
     }
 
-    /// A part has gone on from one time to another; how far all parts are in the mean.
-    fn advance(&self, part: &Part, from: Nanos, to: Nanos) -> Nanos {
+    /// A shard has gone on from one time to another; how far all shards are in the mean.
+    fn advance(&self, shard: &Shard, from: Nanos, to: Nanos) -> Nanos {
         let duration = u128::from(self.duration.max(1));
         let steps = |time: Nanos| (u128::from(time) * u128::from(STEPS) / duration) as u64;
-        let more = (steps(to) - steps(from)) * weight(part);
+        let more = (steps(to) - steps(from)) * weight(shard);
         let advanced = self.advanced.fetch_add(more, Ordering::Relaxed) + more;
         (u128::from(advanced) * duration / u128::from(self.weight * STEPS)) as Nanos
     }
 }
 
 /// Who has no devices has something to do, too.
-fn weight(part: &Part) -> u64 {
-    part.devices() as u64 + 1
+fn weight(shard: &Shard) -> u64 {
+    shard.devices() as u64 + 1
 }
 
 /// The seed of a replica: two scenarios have the same ones, so that their replicas can be compared in pairs.

@@ -2,7 +2,7 @@
 
 pub mod event;
 pub mod failures;
-pub mod part;
+pub mod shard;
 pub mod trace;
 
 use slab::Slab;
@@ -14,11 +14,11 @@ use crate::model::link::Direction;
 use crate::model::{Broker, Device, Effect, Gateway, LinkState, Outcome, Progress, Request};
 use crate::random::Stream;
 use crate::scenario::{Arrival, DeviceGroup, GatewayGroup, Scenario};
-use crate::statistics::{GatewaySample, Recorder};
+use crate::statistics::{GatewaySample, Histogram, Recorder};
 
 use event::Event;
 use failures::Condition;
-use part::Part;
+use shard::Shard;
 use trace::{Happening, Trace};
 
 pub use failures::Trouble;
@@ -30,7 +30,7 @@ const MAX_RECONNECT: Nanos = 60_000 * MILLISECOND;
 pub struct World<'s> {
     scenario: &'s Scenario,
     /// The gateways that are in it, with their devices.
-    part: Part,
+    shard: Shard,
     calendar: Calendar<Event>,
     devices: Vec<Device>,
     /// The number in the scenario of each group's first device.
@@ -86,6 +86,8 @@ pub struct Observation {
     pub events: u64,
     /// Requests that were neither answered nor given up at the end.
     pub unfinished: u64,
+    /// How long these had been open then, by group of devices.
+    pub open: Vec<Histogram>,
     /// Late answers, and answers that came twice.
     pub surplus_answers: u64,
     /// Deliveries that joined a request in flight, or got an outcome again.
@@ -97,12 +99,13 @@ pub struct Observation {
 }
 
 impl Observation {
-    /// Nothing has happened yet in any part.
+    /// Nothing has happened yet in any shard.
     pub fn empty(scenario: &Scenario) -> Self {
         Self {
             recorder: Recorder::new(scenario.duration, scenario.devices.len()),
             events: 0,
             unfinished: 0,
+            open: vec![Histogram::default(); scenario.devices.len()],
             surplus_answers: 0,
             joined: 0,
             links: vec![(0, 0); scenario.links.len()],
@@ -110,12 +113,13 @@ impl Observation {
         }
     }
 
-    /// Adds what a part has shown.
-    pub fn add(&mut self, scenario: &Scenario, part: &Part, of: &Self) {
+    /// Adds what a shard has shown.
+    pub fn add(&mut self, scenario: &Scenario, shard: &Shard, of: &Self) {
         let count = scenario.gateways.iter().map(|group| group.count).sum();
-        self.recorder.merge(&of.recorder, part.all_gateways(scenario), count);
+        self.recorder.merge(&of.recorder, shard.all_gateways(scenario), count);
         self.events += of.events;
         self.unfinished += of.unfinished;
+        self.open.iter_mut().zip(&of.open).for_each(|(open, more)| open.merge(more));
         self.surplus_answers += of.surplus_answers;
         self.joined += of.joined;
         self.slices += of.slices;
@@ -129,11 +133,11 @@ impl Observation {
 impl<'s> World<'s> {
     /// The scenario at time zero, with a seed.
     pub fn new(scenario: &'s Scenario, seed: u64) -> Self {
-        Self::of(scenario, seed, Part::whole(scenario))
+        Self::of(scenario, seed, Shard::whole(scenario))
     }
 
-    /// A part of the scenario at time zero.
-    pub fn of(scenario: &'s Scenario, seed: u64, part: Part) -> Self {
+    /// A shard of the scenario at time zero.
+    pub fn of(scenario: &'s Scenario, seed: u64, shard: Shard) -> Self {
         let mut world = Self {
             scenario,
             calendar: Calendar::new(),
@@ -153,23 +157,23 @@ impl<'s> World<'s> {
             joined: 0,
             effects: Vec::new(),
             trace: None,
-            part,
+            shard,
         };
         for (group, of) in scenario.gateways.iter().enumerate() {
             world.first_gateways.push(world.gateways.len() as u32);
-            let count = world.part.gateways(group).len();
+            let count = world.shard.gateways(group).len();
             world.gateways.extend((0..count).map(|_| Site::new(group as u32, of)));
         }
         let count = world.gateways.len();
         world.links = scenario.links.iter().map(|link| LinkState::new(link, count)).collect();
-        world.devices.reserve(world.part.devices());
+        world.devices.reserve(world.shard.devices());
         let mut first = 0;
         for (group, of) in scenario.devices.iter().enumerate() {
             world.first_numbers.push(first);
             world.add_devices(seed, group as u32, first, of);
             first += of.count as u32;
         }
-        for mut trouble in failures::troubles(scenario, seed, &world.part, &world.first_gateways) {
+        for mut trouble in failures::troubles(scenario, seed, &world.shard, &world.first_gateways) {
             let first = trouble.first(scenario);
             world.calendar.schedule(first, Event::Fails(trouble));
         }
@@ -185,6 +189,11 @@ impl<'s> World<'s> {
     /// The virtual time.
     pub fn now(&self) -> Nanos {
         self.calendar.now()
+    }
+
+    /// What its calendar has cost ([`Calendar::work`]).
+    pub fn work(&self) -> u64 {
+        self.calendar.work()
     }
 
     /// Goes on until `end`, which it is told about from time to time: after `pace` events each. It stops where it is
@@ -209,11 +218,16 @@ impl<'s> World<'s> {
 
     /// What it has shown.
     pub fn observe(self) -> Observation {
-        let unfinished = self.requests.iter().filter(|(_, request)| !request.is_done).count() as u64;
+        let mut open = vec![Histogram::default(); self.scenario.devices.len()];
+        for (_, request) in self.requests.iter().filter(|(_, request)| !request.is_done) {
+            let group = self.devices[request.device as usize].group;
+            open[group as usize].record(self.scenario.duration.saturating_sub(request.created));
+        }
         let slices = self.gateways.iter().map(|site| site.gateway.counters().slices).sum();
         Observation {
             events: self.events,
-            unfinished,
+            unfinished: open.iter().map(Histogram::count).sum(),
+            open,
             surplus_answers: self.surplus_answers,
             joined: self.joined,
             links: self.links.iter().map(|link| (link.bytes, link.lost)).collect(),
@@ -225,7 +239,7 @@ impl<'s> World<'s> {
     fn add_devices(&mut self, seed: u64, group: u32, first: u32, of: &DeviceGroup) {
         // The devices of a group send the lines of one trace between them.
         let is_trace = matches!(of.arrival, Arrival::Trace(_));
-        for number in self.part.numbers(self.scenario, group as usize) {
+        for number in self.shard.numbers(self.scenario, group as usize) {
             let mut device = Device::new(seed, first + number as u32, group);
             if (!is_trace || number == 0)
                 && let Some(at) = device.first(of)
@@ -237,7 +251,7 @@ impl<'s> World<'s> {
     }
 
     fn happens(&mut self, event: Event, now: Nanos) {
-        // Each part has ends of intervals of its own.
+        // Each shard has ends of intervals of its own.
         self.events += u64::from(!matches!(event, Event::IntervalEnds));
         if let Some(until) =
             event.gateway().and_then(|gateway| self.gateways[gateway as usize].condition.pause)
@@ -309,7 +323,7 @@ impl<'s> World<'s> {
         let random = random.branch();
         let gateways = &self.scenario.gateways[of.gateway];
         let home = (number - self.first_numbers[group as usize]) % gateways.count as u32;
-        let gateway = self.first_gateways[of.gateway] + home - self.part.gateways(of.gateway).start as u32;
+        let gateway = self.first_gateways[of.gateway] + home - self.shard.gateways(of.gateway).start as u32;
         let request = self.requests.insert(Request {
             number: self.made,
             device,

@@ -79,7 +79,7 @@ impl Recorder {
         &mut self.groups[group as usize][self.current]
     }
 
-    /// Adds what was recorded of a part: of all groups of devices, and of the gateways that have these numbers of this
+    /// Adds what was recorded of a shard: of all groups of devices, and of the gateways that have these numbers of this
     /// many.
     pub fn merge(&mut self, of: &Self, numbers: impl Iterator<Item = usize>, count: usize) {
         for (samples, more) in self.groups.iter_mut().zip(&of.groups) {

@@ -1,6 +1,6 @@
 //! What goes wrong with gateways, and what has become of them.
 
-use super::part::Part;
+use super::shard::Shard;
 use crate::clock::Nanos;
 use crate::random::Stream;
 use crate::scenario::{Failure, FailureKind, Scenario, Schedule};
@@ -16,12 +16,12 @@ pub struct Trouble {
     seed: u32,
 }
 
-/// The failures of a scenario, at each gateway of a part that they are for.
-pub fn troubles(scenario: &Scenario, seed: u64, part: &Part, first_gateways: &[u32]) -> Vec<Trouble> {
+/// The failures of a scenario, at each gateway of a shard that they are for.
+pub fn troubles(scenario: &Scenario, seed: u64, shard: &Shard, first_gateways: &[u32]) -> Vec<Trouble> {
     let mut troubles = Vec::new();
     for (number, failure) in scenario.failures.iter().enumerate() {
         let before: usize = scenario.gateways[..failure.gateway].iter().map(|group| group.count).sum();
-        let range = part.gateways(failure.gateway);
+        let range = shard.gateways(failure.gateway);
         let first = range.start;
         let of = range.filter(|at| failure.number.is_none_or(|number| number == *at));
         troubles.extend(of.map(|at| {

@@ -1,55 +1,55 @@
-//! Parts of a world that share nothing. Gateways whose devices have them as their homes never hear of each other, so
-//! that they are simulated one after the other, or beside each other by several threads: what a part needs fits into a
+//! Shards of a world, which share nothing. Gateways whose devices have them as their homes never hear of each other, so
+//! that they are simulated one after the other, or beside each other by several threads: what a shard needs fits into a
 //! processor's cache, where a city of a million devices does not. What has happened is summed up afterwards, and is the
-//! same however the world was parted, since all that is random belongs to one device, request or failure.
+//! same however the world was divided, since all that is random belongs to one device, request or failure.
 
 use std::ops::Range;
 
 use crate::scenario::{Arrival, Scenario, Spread};
 
-/// Devices of a part, about: with what they do they take half a megabyte.
+/// Devices of a shard, about: with what they do they take half a megabyte.
 const DEVICES: usize = 4_096;
 
-/// Parts of one group of gateways at the most: each has a recorder of its own.
-const MAX_PARTS: usize = 1_024;
+/// Shards of one group of gateways at the most: each has a recorder of its own.
+const MAX_SHARDS: usize = 1_024;
 
 /// Some gateways of a scenario, with their devices.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Part {
+pub struct Shard {
     /// By group of gateways: those that are in it, by their numbers in the group.
     gateways: Vec<Range<usize>>,
     /// How many devices they have.
     devices: usize,
 }
 
-impl Part {
+impl Shard {
     /// All of a scenario.
     pub fn whole(scenario: &Scenario) -> Self {
         let gateways = scenario.gateways.iter().map(|group| 0..group.count).collect();
         Self { gateways, devices: scenario.devices.iter().map(|group| group.count).sum() }
     }
 
-    /// A scenario in parts, which have all of its gateways between them, each in one.
+    /// A scenario in shards, which have all of its gateways between them, each in one.
     pub fn all(scenario: &Scenario) -> Vec<Self> {
         let groups = scenario.gateways.len();
-        let mut parts = Vec::new();
+        let mut shards = Vec::new();
         for (number, group) in scenario.gateways.iter().enumerate() {
             let devices: usize = devices_of(scenario, number).map(|at| scenario.devices[at].count).sum();
             let count = if is_joined(scenario, number) {
                 1
             } else {
-                devices.div_ceil(DEVICES).clamp(1, group.count.min(MAX_PARTS))
+                devices.div_ceil(DEVICES).clamp(1, group.count.min(MAX_SHARDS))
             };
-            parts.extend((0..count).map(|at| {
+            shards.extend((0..count).map(|at| {
                 let mut gateways = vec![0..0; groups];
                 gateways[number] = at * group.count / count..(at + 1) * group.count / count;
-                let mut part = Self { gateways, devices: 0 };
-                part.devices =
-                    devices_of(scenario, number).map(|of| part.numbers(scenario, of).count()).sum();
-                part
+                let mut shard = Self { gateways, devices: 0 };
+                shard.devices =
+                    devices_of(scenario, number).map(|of| shard.numbers(scenario, of).count()).sum();
+                shard
             }));
         }
-        parts
+        shards
     }
 
     /// The gateways of a group that are in it, by their numbers in the group.

@@ -2,6 +2,7 @@
 
 pub mod event;
 pub mod failures;
+pub mod shard;
 pub mod trace;
 
 use slab::Slab;
@@ -13,10 +14,11 @@ use crate::model::link::Direction;
 use crate::model::{Broker, Device, Effect, Gateway, LinkState, Outcome, Progress, Request};
 use crate::random::Stream;
 use crate::scenario::{Arrival, DeviceGroup, GatewayGroup, Scenario};
-use crate::statistics::{GatewaySample, Recorder};
+use crate::statistics::{GatewaySample, Histogram, Recorder};
 
 use event::Event;
 use failures::Condition;
+use shard::Shard;
 use trace::{Happening, Trace};
 
 pub use failures::Trouble;
@@ -27,18 +29,22 @@ const MAX_RECONNECT: Nanos = 60_000 * MILLISECOND;
 /// A scenario in virtual time.
 pub struct World<'s> {
     scenario: &'s Scenario,
+    /// The gateways that are in it, with their devices.
+    shard: Shard,
     calendar: Calendar<Event>,
     devices: Vec<Device>,
-    /// The number of each group's first device.
-    first_devices: Vec<u32>,
+    /// The number in the scenario of each group's first device.
+    first_numbers: Vec<u32>,
     gateways: Vec<Site>,
-    /// The number of each group's first gateway.
+    /// Where each group's first gateway is.
     first_gateways: Vec<u32>,
     /// By group of gateways: the broker that these have together, if any.
     brokers: Vec<Option<Broker>>,
     links: Vec<LinkState>,
     requests: Slab<Request>,
     made: u64,
+    /// Events that came, ends of intervals aside.
+    events: u64,
     recorder: Recorder,
     /// Late answers, and answers that came twice.
     surplus_answers: u64,
@@ -80,6 +86,8 @@ pub struct Observation {
     pub events: u64,
     /// Requests that were neither answered nor given up at the end.
     pub unfinished: u64,
+    /// How long these had been open then, by group of devices.
+    pub open: Vec<Histogram>,
     /// Late answers, and answers that came twice.
     pub surplus_answers: u64,
     /// Deliveries that joined a request in flight, or got an outcome again.
@@ -90,14 +98,51 @@ pub struct Observation {
     pub slices: u64,
 }
 
+impl Observation {
+    /// Nothing has happened yet in any shard.
+    pub fn empty(scenario: &Scenario) -> Self {
+        Self {
+            recorder: Recorder::new(scenario.duration, scenario.devices.len()),
+            events: 0,
+            unfinished: 0,
+            open: vec![Histogram::default(); scenario.devices.len()],
+            surplus_answers: 0,
+            joined: 0,
+            links: vec![(0, 0); scenario.links.len()],
+            slices: 0,
+        }
+    }
+
+    /// Adds what a shard has shown.
+    pub fn add(&mut self, scenario: &Scenario, shard: &Shard, of: &Self) {
+        let count = scenario.gateways.iter().map(|group| group.count).sum();
+        self.recorder.merge(&of.recorder, shard.all_gateways(scenario), count);
+        self.events += of.events;
+        self.unfinished += of.unfinished;
+        self.open.iter_mut().zip(&of.open).for_each(|(open, more)| open.merge(more));
+        self.surplus_answers += of.surplus_answers;
+        self.joined += of.joined;
+        self.slices += of.slices;
+        for ((bytes, lost), (more_bytes, more_lost)) in self.links.iter_mut().zip(&of.links) {
+            *bytes += more_bytes;
+            *lost += more_lost;
+        }
+    }
+}
+
 impl<'s> World<'s> {
     /// The scenario at time zero, with a seed.
     pub fn new(scenario: &'s Scenario, seed: u64) -> Self {
+        Self::of(scenario, seed, Shard::whole(scenario))
+    }
+
+    /// A shard of the scenario at time zero.
+    pub fn of(scenario: &'s Scenario, seed: u64, shard: Shard) -> Self {
         let mut world = Self {
             scenario,
             calendar: Calendar::new(),
             devices: Vec::new(),
-            first_devices: Vec::new(),
+            first_numbers: Vec::new(),
             gateways: Vec::new(),
             first_gateways: Vec::new(),
             brokers: (scenario.gateways.iter())
@@ -106,23 +151,29 @@ impl<'s> World<'s> {
             links: Vec::new(),
             requests: Slab::new(),
             made: 0,
+            events: 0,
             recorder: Recorder::new(scenario.duration, scenario.devices.len()),
             surplus_answers: 0,
             joined: 0,
             effects: Vec::new(),
             trace: None,
+            shard,
         };
         for (group, of) in scenario.gateways.iter().enumerate() {
             world.first_gateways.push(world.gateways.len() as u32);
-            world.gateways.extend((0..of.count).map(|_| Site::new(group as u32, of)));
+            let count = world.shard.gateways(group).len();
+            world.gateways.extend((0..count).map(|_| Site::new(group as u32, of)));
         }
         let count = world.gateways.len();
         world.links = scenario.links.iter().map(|link| LinkState::new(link, count)).collect();
-        world.devices.reserve(scenario.devices.iter().map(|group| group.count).sum());
+        world.devices.reserve(world.shard.devices());
+        let mut first = 0;
         for (group, of) in scenario.devices.iter().enumerate() {
-            world.add_devices(seed, group as u32, of);
+            world.first_numbers.push(first);
+            world.add_devices(seed, group as u32, first, of);
+            first += of.count as u32;
         }
-        for mut trouble in failures::troubles(scenario, seed, &world.first_gateways) {
+        for mut trouble in failures::troubles(scenario, seed, &world.shard, &world.first_gateways) {
             let first = trouble.first(scenario);
             world.calendar.schedule(first, Event::Fails(trouble));
         }
@@ -138,6 +189,11 @@ impl<'s> World<'s> {
     /// The virtual time.
     pub fn now(&self) -> Nanos {
         self.calendar.now()
+    }
+
+    /// What its calendar has cost ([`Calendar::work`]).
+    pub fn work(&self) -> u64 {
+        self.calendar.work()
     }
 
     /// Goes on until `end`, which it is told about from time to time: after `pace` events each. It stops where it is
@@ -162,11 +218,16 @@ impl<'s> World<'s> {
 
     /// What it has shown.
     pub fn observe(self) -> Observation {
-        let unfinished = self.requests.iter().filter(|(_, request)| !request.is_done).count() as u64;
+        let mut open = vec![Histogram::default(); self.scenario.devices.len()];
+        for (_, request) in self.requests.iter().filter(|(_, request)| !request.is_done) {
+            let group = self.devices[request.device as usize].group;
+            open[group as usize].record(self.scenario.duration.saturating_sub(request.created));
+        }
         let slices = self.gateways.iter().map(|site| site.gateway.counters().slices).sum();
         Observation {
-            events: self.calendar.scheduled() - self.calendar.len() as u64,
-            unfinished,
+            events: self.events,
+            unfinished: open.iter().map(Histogram::count).sum(),
+            open,
             surplus_answers: self.surplus_answers,
             joined: self.joined,
             links: self.links.iter().map(|link| (link.bytes, link.lost)).collect(),
@@ -175,23 +236,23 @@ impl<'s> World<'s> {
         }
     }
 
-    fn add_devices(&mut self, seed: u64, group: u32, of: &DeviceGroup) {
-        let first = self.devices.len();
-        self.first_devices.push(first as u32);
+    fn add_devices(&mut self, seed: u64, group: u32, first: u32, of: &DeviceGroup) {
         // The devices of a group send the lines of one trace between them.
         let is_trace = matches!(of.arrival, Arrival::Trace(_));
-        for number in first..first + of.count {
-            let mut device = Device::new(seed, number as u64, group);
-            if (!is_trace || number == first)
+        for number in self.shard.numbers(self.scenario, group as usize) {
+            let mut device = Device::new(seed, first + number as u32, group);
+            if (!is_trace || number == 0)
                 && let Some(at) = device.first(of)
             {
-                self.calendar.schedule(at, Event::Due { device: number as u32 });
+                self.calendar.schedule(at, Event::Due { device: self.devices.len() as u32 });
             }
             self.devices.push(device);
         }
     }
 
     fn happens(&mut self, event: Event, now: Nanos) {
+        // Each shard has ends of intervals of its own.
+        self.events += u64::from(!matches!(event, Event::IntervalEnds));
         if let Some(until) =
             event.gateway().and_then(|gateway| self.gateways[gateway as usize].condition.pause)
         {
@@ -254,15 +315,15 @@ impl<'s> World<'s> {
 
     /// A device makes a request and sends it.
     fn makes(&mut self, device: u32, now: Nanos) {
-        let Device { random, group, .. } = &mut self.devices[device as usize];
-        let (group, of) = (*group, &self.scenario.devices[*group as usize]);
+        let Device { random, group, number, .. } = &mut self.devices[device as usize];
+        let (group, number, of) = (*group, *number, &self.scenario.devices[*group as usize]);
         let program = &self.scenario.programs[of.program];
         let demand = program.time.draw(random);
         let sleep = program.sleep.as_ref().map_or(0, |sleep| sleep.draw(random));
         let random = random.branch();
         let gateways = &self.scenario.gateways[of.gateway];
-        let number = device - self.first_devices[group as usize];
-        let gateway = self.first_gateways[of.gateway] + number % gateways.count as u32;
+        let home = (number - self.first_numbers[group as usize]) % gateways.count as u32;
+        let gateway = self.first_gateways[of.gateway] + home - self.shard.gateways(of.gateway).start as u32;
         let request = self.requests.insert(Request {
             number: self.made,
             device,
@@ -390,13 +451,13 @@ impl<'s> World<'s> {
 
     fn order(&self, request: u32, now: Nanos) -> Order {
         let Request { device, demand, sleep, .. } = self.requests[request as usize];
-        let group = self.devices[device as usize].group;
+        let Device { group, number, .. } = self.devices[device as usize];
         let of = &self.scenario.devices[group as usize];
         let program = &self.scenario.programs[of.program];
-        let first = self.first_devices[group as usize];
-        let account = first + (device - first) / of.per_account as u32;
+        let first = self.first_numbers[group as usize];
+        let account = first + (number - first) / of.per_account as u32;
         Order {
-            key: (account, device),
+            key: (account, number),
             bytes: program.request as usize,
             program: of.program as u32,
             deadline: of.deadline.map(|deadline| now + deadline),
@@ -466,13 +527,13 @@ impl<'s> World<'s> {
         }
         self.tell(Happening::Answered(outcome), request, now);
         let of_request = &mut self.requests[request as usize];
-        let device = of_request.device;
-        let of = &self.scenario.devices[self.devices[device as usize].group as usize];
+        let Device { group, number, .. } = self.devices[of_request.device as usize];
+        let of = &self.scenario.devices[group as usize];
         let bytes = self.scenario.programs[of.program].answer;
         let mut sent = now;
         if let Some(wakes) = of.wakes {
             // It is on the air each time that it wakes, each device at its own moment.
-            let phase = u64::from(device).wrapping_mul(0x9e37_79b9_7f4a_7c15) % wakes;
+            let phase = u64::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15) % wakes;
             sent = phase + now.saturating_sub(phase).div_ceil(wakes) * wakes;
         }
         let at = match of.link {
@@ -647,6 +708,7 @@ impl<'s> World<'s> {
     fn tell(&mut self, what: Happening, request: u32, now: Nanos) {
         if let Some(trace) = &mut self.trace {
             let Request { number, device, gateway, attempt, .. } = self.requests[request as usize];
+            let device = self.devices[device as usize].number;
             trace.write(now, what, number, device, gateway, attempt);
         }
     }

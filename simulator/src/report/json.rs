@@ -40,8 +40,11 @@ fn group(group: &super::GroupReport) -> Value {
         .map(|((name, _), of)| ((*name).to_owned(), of.json()))
         .collect();
     latency.insert("mean".to_owned(), group.mean.json());
-    let outcomes: Map<String, Value> =
+    let mut outcomes: Map<String, Value> =
         group.outcomes.iter().map(|(outcome, part)| (outcome.name().to_owned(), part.json())).collect();
+    if group.overdue.mean > 0.0 {
+        outcomes.insert("overdue".to_owned(), group.overdue.json());
+    }
     json!({
         "name": group.name,
         "made_per_second": group.made.json(),

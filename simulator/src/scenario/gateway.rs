@@ -7,6 +7,15 @@ use super::reader::Section;
 use super::units::{Bytes, Time};
 use crate::clock::{MICROSECOND, Nanos, SECOND};
 
+/// Gateways of one kind at the most: a report has a line of each interval for each.
+pub const MAX_GATEWAYS: usize = 1_000_000;
+
+/// Workers of one gateway at the most: threads that no machine has cores for.
+pub const MAX_WORKERS: usize = 1_024;
+
+/// Guests of one worker at the most: each keeps megabytes of memory.
+pub const MAX_SLOTS: usize = 65_536;
+
 /// Gateways of one kind. Keys that the gateway's own configuration has are called as there, and have its defaults, or
 /// what the file says that `config` names.
 #[derive(Clone, Debug)]
@@ -75,9 +84,9 @@ impl GatewayGroup {
             |key, default: usize| section.or_within(key, Bytes(default as u64), Bytes(1)..=Bytes(1 << 40)).0;
         let group = Self {
             name: section.name().to_owned(),
-            count: section.or_within("count", 1, 1..=1_000_000),
-            workers: section.or_within("workers", configured.workers, 1..=1_024),
-            slots: section.or_within("slots", configured.slots, 1..=65_536),
+            count: section.or_within("count", 1, 1..=MAX_GATEWAYS),
+            workers: section.or_within("workers", configured.workers, 1..=MAX_WORKERS),
+            slots: section.or_within("slots", configured.slots, 1..=MAX_SLOTS),
             slice: time("slice", configured.slice, MICROSECOND, 3_600 * SECOND),
             shares: Shares {
                 flow: share("slot_share", shares.flow),

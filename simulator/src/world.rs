@@ -2,6 +2,8 @@
 
 pub mod event;
 pub mod failures;
+pub mod observer;
+pub mod rest;
 pub mod trace;
 
 use slab::Slab;
@@ -10,6 +12,7 @@ use crate::clock::calendar::Calendar;
 use crate::clock::{MILLISECOND, Nanos, from_policy, policy_time};
 use crate::model::gateway::{Job, Order, Settings};
 use crate::model::link::Direction;
+use crate::model::scheduler::Scheduler;
 use crate::model::{Broker, Device, Effect, Gateway, LinkState, Outcome, Progress, Request};
 use crate::random::Stream;
 use crate::scenario::{Arrival, DeviceGroup, GatewayGroup, Scenario};
@@ -17,6 +20,7 @@ use crate::statistics::{GatewaySample, Recorder};
 
 use event::Event;
 use failures::Condition;
+use observer::{Observer, Unobserved};
 use trace::{Happening, Trace};
 
 pub use failures::Trouble;
@@ -25,13 +29,14 @@ pub use failures::Trouble;
 const MAX_RECONNECT: Nanos = 60_000 * MILLISECOND;
 
 /// A scenario in virtual time.
-pub struct World<'s> {
+pub struct World<'s, O: Observer = Unobserved> {
     scenario: &'s Scenario,
+    observer: O,
     calendar: Calendar<Event>,
     devices: Vec<Device>,
     /// The number of each group's first device.
     first_devices: Vec<u32>,
-    gateways: Vec<Site>,
+    gateways: Vec<Site<O::Scheduler>>,
     /// The number of each group's first gateway.
     first_gateways: Vec<u32>,
     /// By group of gateways: the broker that these have together, if any.
@@ -50,9 +55,9 @@ pub struct World<'s> {
 }
 
 /// A gateway, and what has become of it.
-struct Site {
+struct Site<S> {
     group: u32,
-    gateway: Gateway,
+    gateway: Gateway<S>,
     condition: Condition,
     /// When the thread that receives requests is free.
     ingress_free: Nanos,
@@ -93,8 +98,16 @@ pub struct Observation {
 impl<'s> World<'s> {
     /// The scenario at time zero, with a seed.
     pub fn new(scenario: &'s Scenario, seed: u64) -> Self {
+        Self::observed(scenario, seed, Unobserved)
+    }
+}
+
+impl<'s, O: Observer> World<'s, O> {
+    /// The scenario at time zero, with a seed, and somebody who watches it.
+    pub fn observed(scenario: &'s Scenario, seed: u64, observer: O) -> Self {
         let mut world = Self {
             scenario,
+            observer,
             calendar: Calendar::new(),
             devices: Vec::new(),
             first_devices: Vec::new(),
@@ -114,7 +127,11 @@ impl<'s> World<'s> {
         };
         for (group, of) in scenario.gateways.iter().enumerate() {
             world.first_gateways.push(world.gateways.len() as u32);
-            world.gateways.extend((0..of.count).map(|_| Site::new(group as u32, of)));
+            for _ in 0..of.count {
+                let number = world.gateways.len() as u32;
+                let scheduler = world.observer.scheduler(number, of.dispatcher_limits());
+                world.gateways.push(Site::new(group as u32, of, scheduler));
+            }
         }
         let count = world.gateways.len();
         world.links = scenario.links.iter().map(|link| LinkState::new(link, count)).collect();
@@ -410,7 +427,7 @@ impl<'s> World<'s> {
         gateway: u32,
         incarnation: Option<u16>,
         now: Nanos,
-        what: impl FnOnce(&mut Gateway, &mut Vec<Effect>),
+        what: impl FnOnce(&mut Gateway<O::Scheduler>, &mut Vec<Effect>),
     ) {
         let site = &mut self.gateways[gateway as usize];
         let current = site.condition.incarnation;
@@ -444,6 +461,10 @@ impl<'s> World<'s> {
             (0..answered).for_each(|_| self.has_answered(gateway));
             self.hand_out(self.gateways[gateway as usize].group as usize, now);
         }
+        let group = self.gateways[gateway as usize].group as usize;
+        let number = (gateway - self.first_gateways[group]) as usize;
+        let held = self.brokers[group].as_ref().map(|broker| broker.held(number));
+        self.observer.driven(now, gateway, self.gateways[gateway as usize].gateway.scheduler(), held);
     }
 
     /// A gateway has answered a request, which its broker counts.
@@ -457,6 +478,7 @@ impl<'s> World<'s> {
     /// A gateway publishes an answer.
     fn answer(&mut self, request: u32, outcome: Outcome, retry_after: u32, now: Nanos) {
         self.requests[request as usize].references += 1;
+        self.observer.gives(now, outcome, &self.requests[request as usize]);
         let gateway = self.requests[request as usize].gateway;
         let site = &mut self.gateways[gateway as usize];
         if !site.condition.is_reachable() {
@@ -576,6 +598,7 @@ impl<'s> World<'s> {
                     std::mem::take(&mut site.parked).into_iter().partition(|(parked, _)| parked.is_request());
                 site.parked = kept;
                 for (parked, _) in gone {
+                    self.observer.is_lost(now, &self.requests[parked.request() as usize]);
                     self.release(parked.request(), now);
                 }
                 let redelivery = self.scenario.gateways[group].redelivery;
@@ -584,6 +607,7 @@ impl<'s> World<'s> {
                     if self.brokers[group].is_some() {
                         self.calendar.schedule(now + redelivery, Event::Arrives { request, gateway });
                     } else {
+                        self.observer.is_lost(now, &self.requests[request as usize]);
                         self.release(request, now);
                     }
                 }
@@ -626,7 +650,7 @@ impl<'s> World<'s> {
     }
 
     fn interval_ends(&mut self, now: Nanos) {
-        let sample = |site: &mut Site| {
+        let sample = |site: &mut Site<O::Scheduler>| {
             let busy = site.gateway.counters().busy;
             let (waiting, running) = site.gateway.load();
             GatewaySample {
@@ -645,6 +669,7 @@ impl<'s> World<'s> {
     }
 
     fn tell(&mut self, what: Happening, request: u32, now: Nanos) {
+        self.observer.step(now, what, &self.requests[request as usize]);
         if let Some(trace) = &mut self.trace {
             let Request { number, device, gateway, attempt, .. } = self.requests[request as usize];
             trace.write(now, what, number, device, gateway, attempt);
@@ -652,13 +677,13 @@ impl<'s> World<'s> {
     }
 }
 
-impl Site {
-    fn new(group: u32, of: &GatewayGroup) -> Self {
+impl<S: Scheduler> Site<S> {
+    fn new(group: u32, of: &GatewayGroup, scheduler: S) -> Self {
         let settings =
             Settings { limits: of.dispatcher_limits(), slice: of.slice, cpu: of.cpu, wall: of.wall };
         Self {
             group,
-            gateway: Gateway::new(settings),
+            gateway: Gateway::new(settings, scheduler),
             condition: Condition::default(),
             ingress_free: 0,
             parked: Vec::new(),

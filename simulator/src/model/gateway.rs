@@ -7,29 +7,16 @@
 use offload_policy::{Busy, Dispatcher, DispatcherLimits, GuestId, Load, Next, SliceTime, Submission};
 
 use super::outcome::Outcome;
+use super::scheduler::Scheduler;
 use crate::clock::{MILLISECOND, Nanos, from_policy, policy_time};
+
+pub use super::scheduler::{Job, Key};
 
 /// A first slice up to this long is not charged, as in the runtime.
 const FREE_SLICE: Nanos = 2 * MILLISECOND;
 
 /// A slice that goes on for this many slices was told to end, as in the runtime.
 const OVERRUN_SLICES: Nanos = 10;
-
-/// Whom a request is counted for: account, and device.
-pub type Key = (u32, u32);
-
-/// What is to be run for a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Job {
-    /// The request's number in the world.
-    pub request: u32,
-    /// The CPU time that its guest takes, the worker's own included.
-    pub demand: Nanos,
-    /// How long the guest sleeps first.
-    pub sleep: Nanos,
-    /// Whether its slices can be ended.
-    pub yields: bool,
-}
 
 /// What is asked of a gateway.
 #[derive(Clone, Copy, Debug)]
@@ -105,9 +92,9 @@ pub struct Counters {
 
 /// One gateway; see the [module](self).
 #[derive(Debug)]
-pub struct Gateway {
+pub struct Gateway<S = Dispatcher<Key, u32, Job>> {
     settings: Settings,
-    dispatcher: Dispatcher<Key, u32, Job>,
+    dispatcher: S,
     workers: Vec<Worker>,
     /// Workers that run no slice.
     idle: usize,
@@ -139,12 +126,12 @@ struct Guest {
     is_new: bool,
 }
 
-impl Gateway {
-    /// Nothing waits and nothing runs.
-    pub fn new(settings: Settings) -> Self {
+impl<S: Scheduler> Gateway<S> {
+    /// Nothing waits and nothing runs, of its scheduler neither.
+    pub fn new(settings: Settings, dispatcher: S) -> Self {
         let workers = settings.limits.workers;
         Self {
-            dispatcher: Dispatcher::new(settings.limits),
+            dispatcher,
             workers: std::iter::repeat_with(Worker::default).take(workers).collect(),
             idle: workers,
             looks: None,
@@ -157,6 +144,11 @@ impl Gateway {
     /// What it has done.
     pub fn counters(&self) -> Counters {
         self.counters
+    }
+
+    /// Who says what is next.
+    pub fn scheduler(&self) -> &S {
+        &self.dispatcher
     }
 
     /// Requests that wait, and guests that hold a slot.
@@ -253,8 +245,9 @@ impl Gateway {
         let running = self.workers.iter().flat_map(|worker| worker.guests.iter().flatten());
         let lost =
             waiting.iter().map(|job| job.request).chain(running.map(|guest| guest.job.request)).collect();
-        let counters = self.counters;
-        *self = Self { counters, ..Self::new(self.settings) };
+        self.dispatcher.restart(self.settings.limits);
+        self.workers.fill_with(Worker::default);
+        (self.idle, self.looks, self.slowness) = (self.workers.len(), None, 1.0);
         lost
     }
 

@@ -464,7 +464,8 @@ impl<'s, O: Observer> World<'s, O> {
         let group = self.gateways[gateway as usize].group as usize;
         let number = (gateway - self.first_gateways[group]) as usize;
         let held = self.brokers[group].as_ref().map(|broker| broker.held(number));
-        self.observer.driven(now, gateway, self.gateways[gateway as usize].gateway.scheduler(), held);
+        let scheduler = self.gateways[gateway as usize].gateway.scheduler();
+        self.observer.driven(now, gateway, scheduler, held);
     }
 
     /// A gateway has answered a request, which its broker counts.

@@ -147,8 +147,8 @@ impl<S: Scheduler> Gateway<S> {
     }
 
     /// Who says what is next.
-    pub fn scheduler(&self) -> &S {
-        &self.dispatcher
+    pub fn scheduler(&mut self) -> &mut S {
+        &mut self.dispatcher
     }
 
     /// Requests that wait, and guests that hold a slot.

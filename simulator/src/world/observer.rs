@@ -25,7 +25,7 @@ pub trait Observer {
     fn is_lost(&mut self, _now: Nanos, _request: &Request) {}
 
     /// A gateway has done all that follows from an event, and its broker counts this many requests as its own.
-    fn driven(&mut self, _now: Nanos, _gateway: u32, _scheduler: &Self::Scheduler, _held: Option<u32>) {}
+    fn driven(&mut self, _now: Nanos, _gateway: u32, _scheduler: &mut Self::Scheduler, _held: Option<u32>) {}
 
     /// Whether the world need not go on.
     fn has_seen_enough(&self) -> bool {

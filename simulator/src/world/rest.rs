@@ -20,19 +20,9 @@ pub enum Rest {
 }
 
 impl<O: Observer> World<'_, O> {
-    /// Who watches.
-    pub fn observer(&self) -> &O {
-        &self.observer
-    }
-
-    /// Who watches, to be told more.
-    pub fn observer_mut(&mut self) -> &mut O {
-        &mut self.observer
-    }
-
-    /// What gateways ask what is next, in their order.
-    pub fn schedulers(&self) -> impl Iterator<Item = &O::Scheduler> {
-        self.gateways.iter().map(|site| site.gateway.scheduler())
+    /// Who watches, and what gateways ask what is next.
+    pub fn parts(&mut self) -> (&mut O, impl Iterator<Item = &mut O::Scheduler>) {
+        (&mut self.observer, self.gateways.iter_mut().map(|site| site.gateway.scheduler()))
     }
 
     /// Goes on to the scenario's end, and then for `grace` at the most until no request is left.

@@ -41,12 +41,14 @@ const MAX_EVENTS: u64 = 5_000_000;
 const MAX_TRIES: usize = 5_000;
 
 /// Which worlds are looked at.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Search {
     /// How many at the most.
     pub rounds: u64,
     /// The seed of them all.
     pub seed: u64,
+    /// What they do not have.
+    pub without: Vec<Feature>,
     /// What is put into their schedulers.
     pub fault: Option<Fault>,
 }
@@ -105,7 +107,7 @@ impl Search {
         while found.rounds < self.rounds && found.finding.is_none() {
             let round = found.rounds;
             on(round, 0);
-            let world = world::random(Stream::new(self.seed, "round", round).bits());
+            let world = world::random(Stream::new(self.seed, "round", round).bits(), &self.without);
             found.rounds += 1;
             for (feature, count) in &mut found.features {
                 *count += u64::from(world.features.contains(feature));

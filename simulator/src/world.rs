@@ -219,7 +219,10 @@ impl<'s, O: Observer> World<'s, O> {
             Event::Due { device } => self.due(device, now),
             Event::Sends { device } => self.makes(device, now),
             Event::Arrives { request, .. } => self.arrives(request, now),
-            Event::Received { request, .. } => self.received(request, now),
+            Event::Received { request, gateway, is_handed_out } => {
+                self.received(request, gateway, is_handed_out, now);
+                self.hand_out(self.gateways[gateway as usize].group as usize, now);
+            }
             Event::SliceEnds { gateway, worker, incarnation } => {
                 self.drive(gateway, Some(incarnation), now, |of, effects| {
                     of.slice_ends(worker.into(), now, effects)
@@ -321,17 +324,17 @@ impl<'s, O: Observer> World<'s, O> {
 
     /// A request is at its gateway, if there is a connection, or at the broker that chooses one.
     fn arrives(&mut self, request: u32, now: Nanos) {
-        let Request { device, progress, .. } = self.requests[request as usize];
+        let Request { device, progress, gateway, .. } = self.requests[request as usize];
         let group = self.scenario.devices[self.devices[device as usize].group as usize].gateway;
-        if let Some(broker) = &mut self.brokers[group]
-            && progress == Progress::Unknown
-        {
-            let (first, gateways) = (self.first_gateways[group], &self.gateways);
-            let chosen = broker.offer(request, |at| gateways[first as usize + at].condition.is_reachable());
-            let Some(gateway) = chosen else { return };
-            self.requests[request as usize].gateway = first + gateway as u32;
+        let Some(broker) = self.brokers[group].as_mut().filter(|_| progress == Progress::Unknown) else {
+            return self.reaches(request, gateway, false, now);
+        };
+        let (first, gateways) = (self.first_gateways[group], &self.gateways);
+        let chosen = broker.offer(request, |at| gateways[first as usize + at].condition.is_reachable());
+        if let Some(gateway) = chosen {
+            self.reaches(request, first + gateway as u32, true, now);
+            self.hand_out(group, now);
         }
-        self.reaches(request, now);
     }
 
     /// What waits at a broker goes to gateways that have room now.
@@ -340,14 +343,13 @@ impl<'s, O: Observer> World<'s, O> {
             let (first, gateways) = (self.first_gateways[group], &self.gateways);
             let next = broker.hand_out(|at| gateways[first as usize + at].condition.is_reachable());
             let Some((request, gateway)) = next else { return };
-            self.requests[request as usize].gateway = first + gateway as u32;
-            self.reaches(request, now);
+            self.reaches(request, first + gateway as u32, true, now);
         }
     }
 
-    /// A request is at its gateway, if there is a connection.
-    fn reaches(&mut self, request: u32, now: Nanos) {
-        let Request { device, gateway, .. } = self.requests[request as usize];
+    /// A request is at a gateway, if there is a connection: its own one, or the one to which a broker has handed it out.
+    fn reaches(&mut self, request: u32, gateway: u32, is_handed_out: bool, now: Nanos) {
+        let Request { device, .. } = self.requests[request as usize];
         let site = &mut self.gateways[gateway as usize];
         if !site.condition.is_reachable() {
             let group = self.devices[device as usize].group;
@@ -363,20 +365,25 @@ impl<'s, O: Observer> World<'s, O> {
         let site = &mut self.gateways[gateway as usize];
         let pause = site.condition.pause.unwrap_or(now);
         if ingress == 0 && pause <= now {
-            return self.received(request, now);
+            return self.received(request, gateway, is_handed_out, now);
         }
         site.ingress_free = pause.max(now).max(site.ingress_free) + ingress;
-        self.calendar.schedule(site.ingress_free, Event::Received { request, gateway });
+        let received = Event::Received { request, gateway, is_handed_out };
+        self.calendar.schedule(site.ingress_free, received);
     }
 
     /// The gateway has read a request: it joins what runs, gets its outcome again, or is new.
-    fn received(&mut self, request: u32, now: Nanos) {
+    fn received(&mut self, request: u32, gateway: u32, is_handed_out: bool, now: Nanos) {
         let of = &mut self.requests[request as usize];
-        let gateway = of.gateway;
         if self.gateways[gateway as usize].condition.is_down {
             // It crashed before it came to this one.
             return self.arrives(request, now);
         }
+        if is_handed_out && of.progress != Progress::Unknown {
+            // The broker has handed out a repetition, which needs nothing more of this gateway.
+            self.has_answered(gateway);
+        }
+        let of = &mut self.requests[request as usize];
         match of.progress {
             Progress::InFlight => {
                 self.joined += 1;
@@ -388,7 +395,7 @@ impl<'s, O: Observer> World<'s, O> {
                 self.release(request, now);
             }
             Progress::Unknown => {
-                of.progress = Progress::InFlight;
+                (of.progress, of.gateway) = (Progress::InFlight, gateway);
                 let order = self.order(request, now);
                 let mut refused = None;
                 self.drive(gateway, None, now, |of, effects| refused = of.request(order, now, effects).err());
@@ -397,7 +404,6 @@ impl<'s, O: Observer> World<'s, O> {
                     let retry_after = from_policy(busy.retry_after) / MILLISECOND;
                     self.answer(request, busy.reason.into(), retry_after as u32, now);
                     self.release(request, now);
-                    // Nothing more is handed out for it: there would be no room for that either.
                     self.has_answered(gateway);
                 }
                 // Otherwise what referred to it as a packet does so as what the gateway has.

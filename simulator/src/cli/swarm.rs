@@ -19,6 +19,9 @@ pub struct Swarm {
     /// The seed of all that is random. Default: 1; of `--check`, the scenario's.
     #[arg(long)]
     seed: Option<u64>,
+    /// Features that no world has, so that what is known of one does not hide what others do.
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "FEATURE")]
+    without: Vec<Feature>,
     /// The folder for the scenario that is found.
     #[arg(long, value_name = "DIR", default_value = ".")]
     out: PathBuf,
@@ -26,7 +29,7 @@ pub struct Swarm {
     #[arg(long)]
     json: bool,
     /// Looks at this scenario alone.
-    #[arg(long, value_name = "SCENARIO.toml", conflicts_with_all = ["rounds", "out"])]
+    #[arg(long, value_name = "SCENARIO.toml", conflicts_with_all = ["rounds", "without", "out"])]
     check: Option<PathBuf>,
     /// Puts a fault into the scheduler, which has to be found.
     #[arg(long, value_enum)]
@@ -68,7 +71,7 @@ impl Swarm {
 
     fn search(&self) -> anyhow::Result<bool> {
         let Self { rounds, fault, .. } = *self;
-        let search = Search { rounds, seed: self.seed.unwrap_or(1), fault };
+        let search = Search { rounds, seed: self.seed.unwrap_or(1), without: self.without.clone(), fault };
         let bar = bar(rounds);
         let found = search.run(|round, tries| {
             bar.set_position(round);

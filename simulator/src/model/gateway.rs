@@ -205,10 +205,7 @@ impl<S: Scheduler> Gateway<S> {
             }
             false
         };
-        self.work(index, now, effects);
-        if is_released {
-            self.wake_others(now, effects);
-        }
+        self.serve(index, is_released, now, effects);
     }
 
     /// A guest that slept goes on.
@@ -219,7 +216,7 @@ impl<S: Scheduler> Gateway<S> {
         }
         self.dispatcher.ready(index, guest as usize, policy_time(now));
         if self.workers[index].slice.is_none() {
-            self.work(index, now, effects);
+            self.serve(index, false, now, effects);
         }
     }
 
@@ -233,7 +230,7 @@ impl<S: Scheduler> Gateway<S> {
         }
         for index in 0..self.workers.len() {
             if self.workers[index].slice.is_none() {
-                self.work(index, now, effects);
+                self.serve(index, false, now, effects);
             }
         }
         self.look_at(self.dispatcher.next_deadline().map(from_policy), effects);
@@ -265,19 +262,32 @@ impl<S: Scheduler> Gateway<S> {
         }
     }
 
-    /// Workers that run nothing look at the queue, one for each request in it.
+    /// A worker goes on, and the others look at the queue where slots are free again.
+    fn serve(&mut self, index: usize, is_released: bool, now: Nanos, effects: &mut Vec<Effect>) {
+        if self.work(index, now, effects) || is_released {
+            self.wake_others(now, effects);
+        }
+    }
+
+    /// Of the workers that run nothing and have a slot, the first ones look at the queue, as many as it has requests.
     fn wake_others(&mut self, now: Nanos, effects: &mut Vec<Effect>) {
-        let mut index = 0;
-        while self.idle > 0 && self.dispatcher.queued() > 0 && index < self.workers.len() {
-            if self.workers[index].slice.is_none() {
-                self.work(index, now, effects);
+        let (mut left, mut index) = (self.dispatcher.queued(), 0);
+        while self.idle > 0 && left > 0 && index < self.workers.len() {
+            if self.workers[index].slice.is_none() && self.dispatcher.may_have_work(index) {
+                left -= 1;
+                if self.work(index, now, effects) {
+                    // What waited for that slot may be for a worker that was passed over.
+                    (left, index) = (self.dispatcher.queued(), 0);
+                    continue;
+                }
             }
             index += 1;
         }
     }
 
-    /// What a worker does until its next slice has begun, or until there is nothing to do.
-    fn work(&mut self, index: usize, now: Nanos, effects: &mut Vec<Effect>) {
+    /// What a worker does until its next slice has begun, or until there is nothing to do; whether a slot became free.
+    fn work(&mut self, index: usize, now: Nanos, effects: &mut Vec<Effect>) -> bool {
+        let mut is_released = false;
         loop {
             match self.dispatcher.next(index, policy_time(now)) {
                 Next::Start { guest, job, .. } => {
@@ -287,17 +297,25 @@ impl<S: Scheduler> Gateway<S> {
                         guests.resize(guest + 1, None);
                     }
                     guests[guest] = Some(Guest { job, remaining: job.demand, is_new: true });
-                    return self.begin_slice(index, guest, now, effects);
+                    self.begin_slice(index, guest, now, effects);
+                    return is_released;
                 }
-                Next::Resume(guest) => return self.begin_slice(index, guest, now, effects),
+                Next::Resume(guest) => {
+                    self.begin_slice(index, guest, now, effects);
+                    return is_released;
+                }
                 Next::End(guest) => {
                     self.dispatcher.release(index, guest);
                     self.end(index, guest, Outcome::WallLimit, effects);
+                    is_released = true;
                 }
                 Next::Expired(job) => {
                     effects.push(Effect::Answers { request: job.request, outcome: Outcome::Expired });
                 }
-                Next::Idle(until) => return self.look_at(until.map(from_policy), effects),
+                Next::Idle(until) => {
+                    self.look_at(until.map(from_policy), effects);
+                    return is_released;
+                }
             }
         }
     }

@@ -35,6 +35,7 @@ pub trait Scheduler: Debug {
     fn readmit(&mut self, key: &Key, load: Load, now: Time);
     fn submit(&mut self, submission: Submission<Key, u32, Job>);
     fn next(&mut self, worker: usize, now: Time) -> Next<Job>;
+    fn may_have_work(&self, worker: usize) -> bool;
     fn ready(&mut self, worker: usize, guest: GuestId, now: Time);
     fn slice_ended(&mut self, worker: usize, guest: GuestId, took: SliceTime) -> bool;
     fn finished(&mut self, worker: usize, guest: GuestId, took: SliceTime);
@@ -66,6 +67,10 @@ impl Scheduler for Dispatcher<Key, u32, Job> {
 
     fn next(&mut self, worker: usize, now: Time) -> Next<Job> {
         self.next(worker, now)
+    }
+
+    fn may_have_work(&self, worker: usize) -> bool {
+        self.may_have_work(worker)
     }
 
     fn ready(&mut self, worker: usize, guest: GuestId, now: Time) {

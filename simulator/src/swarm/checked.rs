@@ -159,6 +159,10 @@ impl<S: Scheduler> Scheduler for Checked<S> {
         next
     }
 
+    fn may_have_work(&self, worker: usize) -> bool {
+        self.inner.may_have_work(worker)
+    }
+
     fn ready(&mut self, worker: usize, guest: GuestId, now: Time) {
         self.inner.ready(worker, guest, now);
         let worker = &mut self.model.workers[worker];

@@ -93,6 +93,10 @@ impl<S: Scheduler> Scheduler for Faulty<S> {
         }
     }
 
+    fn may_have_work(&self, worker: usize) -> bool {
+        self.inner.may_have_work(worker)
+    }
+
     fn ready(&mut self, worker: usize, guest: GuestId, now: Time) {
         if !self.strikes(Fault::LosesWake) {
             self.inner.ready(worker, guest, now);

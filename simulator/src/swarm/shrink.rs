@@ -102,7 +102,8 @@ fn smaller(key: &str, value: &Value) -> Vec<Value> {
         Value::Array(array) => array.clone(),
         Value::String(text) => {
             if let Ok(Time(time)) = Time::parse(text) {
-                let shorter = if key == "duration" { vec![rounded(time / 2), one_less(time)] } else { vec![] };
+                let shorter =
+                    if key == "duration" { vec![rounded(time / 2), one_less(time)] } else { vec![] };
                 let times = shorter.into_iter().chain([rounded(time)]);
                 times
                     .filter(|of| *of != time && *of > 0)

@@ -6,6 +6,8 @@
 
 use std::fmt::Write as _;
 
+use clap::ValueEnum as _;
+
 use crate::clock::{MICROSECOND, MILLISECOND, Nanos, SECOND};
 use crate::random::Stream;
 use crate::scenario::units::Time;
@@ -16,7 +18,7 @@ const MAX_REQUESTS: u64 = 600;
 macro_rules! features {
     ($($(#[$about:meta])* $name:ident,)*) => {
         /// What a world can have.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
         pub enum Feature {
             $($(#[$about])* $name,)*
         }
@@ -97,9 +99,9 @@ features! {
 }
 
 impl Feature {
-    /// What reports call it.
+    /// What reports call it, and the command line.
     pub fn name(self) -> String {
-        format!("{self:?}")
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
     }
 }
 
@@ -112,10 +114,11 @@ pub struct RandomWorld {
     pub text: String,
 }
 
-/// The world of this seed.
-pub fn random(seed: u64) -> RandomWorld {
+/// The world of this seed, without these features.
+pub fn random(seed: u64, without: &[Feature]) -> RandomWorld {
     let mut random = Stream::new(seed, "world", 0);
-    let features = Feature::ALL.iter().copied().filter(|_| random.chance(0.5)).collect();
+    let mut features: Vec<Feature> = Feature::ALL.iter().copied().filter(|_| random.chance(0.5)).collect();
+    features.retain(|feature| !without.contains(feature));
     let mut maker = Maker { random, features, text: String::new(), kinds: 1, programs: 1 };
     maker.make(seed);
     RandomWorld { features: maker.features, text: maker.text }

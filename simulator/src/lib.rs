@@ -12,6 +12,7 @@
 //! | [`replicas`] | several, on as many threads as there are cores |
 //! | [`report`] | what is told of replicas: tables, JSON, HTML |
 //! | [`planning`] | how few gateways, workers or slots are enough |
+//! | [`swarm`] | random worlds, in search of one that breaks an invariant |
 //! | [`cli`] | the command line |
 
 pub mod cli;
@@ -23,4 +24,5 @@ pub mod replicas;
 pub mod report;
 pub mod scenario;
 pub mod statistics;
+pub mod swarm;
 pub mod world;

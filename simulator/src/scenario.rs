@@ -10,6 +10,7 @@ pub mod program;
 pub mod reader;
 pub mod refusal;
 pub mod units;
+pub mod writer;
 
 use std::path::Path;
 

@@ -2,6 +2,8 @@
 
 pub mod event;
 pub mod failures;
+pub mod observer;
+pub mod rest;
 pub mod shard;
 pub mod trace;
 
@@ -11,6 +13,7 @@ use crate::clock::calendar::Calendar;
 use crate::clock::{MILLISECOND, Nanos, from_policy, policy_time};
 use crate::model::gateway::{Job, Order, Settings};
 use crate::model::link::Direction;
+use crate::model::scheduler::Scheduler;
 use crate::model::{Broker, Device, Effect, Gateway, LinkState, Outcome, Progress, Request};
 use crate::random::Stream;
 use crate::scenario::{Arrival, DeviceGroup, GatewayGroup, Scenario};
@@ -18,6 +21,7 @@ use crate::statistics::{GatewaySample, Histogram, Recorder};
 
 use event::Event;
 use failures::Condition;
+use observer::{Observer, Unobserved};
 use shard::Shard;
 use trace::{Happening, Trace};
 
@@ -27,15 +31,16 @@ pub use failures::Trouble;
 const MAX_RECONNECT: Nanos = 60_000 * MILLISECOND;
 
 /// A scenario in virtual time.
-pub struct World<'s> {
+pub struct World<'s, O: Observer = Unobserved> {
     scenario: &'s Scenario,
+    observer: O,
     /// The gateways that are in it, with their devices.
     shard: Shard,
     calendar: Calendar<Event>,
     devices: Vec<Device>,
     /// The number in the scenario of each group's first device.
     first_numbers: Vec<u32>,
-    gateways: Vec<Site>,
+    gateways: Vec<Site<O::Scheduler>>,
     /// Where each group's first gateway is.
     first_gateways: Vec<u32>,
     /// By group of gateways: the broker that these have together, if any.
@@ -56,9 +61,9 @@ pub struct World<'s> {
 }
 
 /// A gateway, and what has become of it.
-struct Site {
+struct Site<S> {
     group: u32,
-    gateway: Gateway,
+    gateway: Gateway<S>,
     condition: Condition,
     /// When the thread that receives requests is free.
     ingress_free: Nanos,
@@ -138,8 +143,16 @@ impl<'s> World<'s> {
 
     /// A shard of the scenario at time zero.
     pub fn of(scenario: &'s Scenario, seed: u64, shard: Shard) -> Self {
+        Self::observed(scenario, seed, shard, Unobserved)
+    }
+}
+
+impl<'s, O: Observer> World<'s, O> {
+    /// A shard of the scenario at time zero, with a seed, and somebody who watches it.
+    pub fn observed(scenario: &'s Scenario, seed: u64, shard: Shard, observer: O) -> Self {
         let mut world = Self {
             scenario,
+            observer,
             calendar: Calendar::new(),
             devices: Vec::new(),
             first_numbers: Vec::new(),
@@ -161,8 +174,11 @@ impl<'s> World<'s> {
         };
         for (group, of) in scenario.gateways.iter().enumerate() {
             world.first_gateways.push(world.gateways.len() as u32);
-            let count = world.shard.gateways(group).len();
-            world.gateways.extend((0..count).map(|_| Site::new(group as u32, of)));
+            for _ in world.shard.gateways(group) {
+                let number = world.gateways.len() as u32;
+                let scheduler = world.observer.scheduler(number, of.dispatcher_limits());
+                world.gateways.push(Site::new(group as u32, of, scheduler));
+            }
         }
         let count = world.gateways.len();
         world.links = scenario.links.iter().map(|link| LinkState::new(link, count)).collect();
@@ -263,7 +279,10 @@ impl<'s> World<'s> {
             Event::Due { device } => self.due(device, now),
             Event::Sends { device } => self.makes(device, now),
             Event::Arrives { request, .. } => self.arrives(request, now),
-            Event::Received { request, .. } => self.received(request, now),
+            Event::Received { request, gateway, is_handed_out } => {
+                self.received(request, gateway, is_handed_out, now);
+                self.hand_out(self.gateways[gateway as usize].group as usize, now);
+            }
             Event::SliceEnds { gateway, worker, incarnation } => {
                 self.drive(gateway, Some(incarnation), now, |of, effects| {
                     of.slice_ends(worker.into(), now, effects)
@@ -365,17 +384,17 @@ impl<'s> World<'s> {
 
     /// A request is at its gateway, if there is a connection, or at the broker that chooses one.
     fn arrives(&mut self, request: u32, now: Nanos) {
-        let Request { device, progress, .. } = self.requests[request as usize];
+        let Request { device, progress, gateway, .. } = self.requests[request as usize];
         let group = self.scenario.devices[self.devices[device as usize].group as usize].gateway;
-        if let Some(broker) = &mut self.brokers[group]
-            && progress == Progress::Unknown
-        {
-            let (first, gateways) = (self.first_gateways[group], &self.gateways);
-            let chosen = broker.offer(request, |at| gateways[first as usize + at].condition.is_reachable());
-            let Some(gateway) = chosen else { return };
-            self.requests[request as usize].gateway = first + gateway as u32;
+        let Some(broker) = self.brokers[group].as_mut().filter(|_| progress == Progress::Unknown) else {
+            return self.reaches(request, gateway, false, now);
+        };
+        let (first, gateways) = (self.first_gateways[group], &self.gateways);
+        let chosen = broker.offer(request, |at| gateways[first as usize + at].condition.is_reachable());
+        if let Some(gateway) = chosen {
+            self.reaches(request, first + gateway as u32, true, now);
+            self.hand_out(group, now);
         }
-        self.reaches(request, now);
     }
 
     /// What waits at a broker goes to gateways that have room now.
@@ -384,14 +403,13 @@ impl<'s> World<'s> {
             let (first, gateways) = (self.first_gateways[group], &self.gateways);
             let next = broker.hand_out(|at| gateways[first as usize + at].condition.is_reachable());
             let Some((request, gateway)) = next else { return };
-            self.requests[request as usize].gateway = first + gateway as u32;
-            self.reaches(request, now);
+            self.reaches(request, first + gateway as u32, true, now);
         }
     }
 
-    /// A request is at its gateway, if there is a connection.
-    fn reaches(&mut self, request: u32, now: Nanos) {
-        let Request { device, gateway, .. } = self.requests[request as usize];
+    /// A request is at a gateway, if there is a connection: its own one, or the one to which a broker has handed it out.
+    fn reaches(&mut self, request: u32, gateway: u32, is_handed_out: bool, now: Nanos) {
+        let Request { device, .. } = self.requests[request as usize];
         let site = &mut self.gateways[gateway as usize];
         if !site.condition.is_reachable() {
             let group = self.devices[device as usize].group;
@@ -407,20 +425,25 @@ impl<'s> World<'s> {
         let site = &mut self.gateways[gateway as usize];
         let pause = site.condition.pause.unwrap_or(now);
         if ingress == 0 && pause <= now {
-            return self.received(request, now);
+            return self.received(request, gateway, is_handed_out, now);
         }
         site.ingress_free = pause.max(now).max(site.ingress_free) + ingress;
-        self.calendar.schedule(site.ingress_free, Event::Received { request, gateway });
+        let received = Event::Received { request, gateway, is_handed_out };
+        self.calendar.schedule(site.ingress_free, received);
     }
 
     /// The gateway has read a request: it joins what runs, gets its outcome again, or is new.
-    fn received(&mut self, request: u32, now: Nanos) {
+    fn received(&mut self, request: u32, gateway: u32, is_handed_out: bool, now: Nanos) {
         let of = &mut self.requests[request as usize];
-        let gateway = of.gateway;
         if self.gateways[gateway as usize].condition.is_down {
             // It crashed before it came to this one.
             return self.arrives(request, now);
         }
+        if is_handed_out && of.progress != Progress::Unknown {
+            // The broker has handed out a repetition, which needs nothing more of this gateway.
+            self.has_answered(gateway);
+        }
+        let of = &mut self.requests[request as usize];
         match of.progress {
             Progress::InFlight => {
                 self.joined += 1;
@@ -432,7 +455,7 @@ impl<'s> World<'s> {
                 self.release(request, now);
             }
             Progress::Unknown => {
-                of.progress = Progress::InFlight;
+                (of.progress, of.gateway) = (Progress::InFlight, gateway);
                 let order = self.order(request, now);
                 let mut refused = None;
                 self.drive(gateway, None, now, |of, effects| refused = of.request(order, now, effects).err());
@@ -441,7 +464,6 @@ impl<'s> World<'s> {
                     let retry_after = from_policy(busy.retry_after) / MILLISECOND;
                     self.answer(request, busy.reason.into(), retry_after as u32, now);
                     self.release(request, now);
-                    // Nothing more is handed out for it: there would be no room for that either.
                     self.has_answered(gateway);
                 }
                 // Otherwise what referred to it as a packet does so as what the gateway has.
@@ -471,7 +493,7 @@ impl<'s> World<'s> {
         gateway: u32,
         incarnation: Option<u16>,
         now: Nanos,
-        what: impl FnOnce(&mut Gateway, &mut Vec<Effect>),
+        what: impl FnOnce(&mut Gateway<O::Scheduler>, &mut Vec<Effect>),
     ) {
         let site = &mut self.gateways[gateway as usize];
         let current = site.condition.incarnation;
@@ -505,6 +527,11 @@ impl<'s> World<'s> {
             (0..answered).for_each(|_| self.has_answered(gateway));
             self.hand_out(self.gateways[gateway as usize].group as usize, now);
         }
+        let group = self.gateways[gateway as usize].group as usize;
+        let number = (gateway - self.first_gateways[group]) as usize;
+        let held = self.brokers[group].as_ref().map(|broker| broker.held(number));
+        let scheduler = self.gateways[gateway as usize].gateway.scheduler();
+        self.observer.driven(now, gateway, scheduler, held);
     }
 
     /// A gateway has answered a request, which its broker counts.
@@ -518,6 +545,7 @@ impl<'s> World<'s> {
     /// A gateway publishes an answer.
     fn answer(&mut self, request: u32, outcome: Outcome, retry_after: u32, now: Nanos) {
         self.requests[request as usize].references += 1;
+        self.observer.gives(now, outcome, &self.requests[request as usize]);
         let gateway = self.requests[request as usize].gateway;
         let site = &mut self.gateways[gateway as usize];
         if !site.condition.is_reachable() {
@@ -637,6 +665,7 @@ impl<'s> World<'s> {
                     std::mem::take(&mut site.parked).into_iter().partition(|(parked, _)| parked.is_request());
                 site.parked = kept;
                 for (parked, _) in gone {
+                    self.observer.is_lost(now, &self.requests[parked.request() as usize]);
                     self.release(parked.request(), now);
                 }
                 let redelivery = self.scenario.gateways[group].redelivery;
@@ -645,6 +674,7 @@ impl<'s> World<'s> {
                     if self.brokers[group].is_some() {
                         self.calendar.schedule(now + redelivery, Event::Arrives { request, gateway });
                     } else {
+                        self.observer.is_lost(now, &self.requests[request as usize]);
                         self.release(request, now);
                     }
                 }
@@ -687,7 +717,7 @@ impl<'s> World<'s> {
     }
 
     fn interval_ends(&mut self, now: Nanos) {
-        let sample = |site: &mut Site| {
+        let sample = |site: &mut Site<O::Scheduler>| {
             let busy = site.gateway.counters().busy;
             let (waiting, running) = site.gateway.load();
             GatewaySample {
@@ -706,6 +736,7 @@ impl<'s> World<'s> {
     }
 
     fn tell(&mut self, what: Happening, request: u32, now: Nanos) {
+        self.observer.step(now, what, &self.requests[request as usize]);
         if let Some(trace) = &mut self.trace {
             let Request { number, device, gateway, attempt, .. } = self.requests[request as usize];
             let device = self.devices[device as usize].number;
@@ -714,13 +745,13 @@ impl<'s> World<'s> {
     }
 }
 
-impl Site {
-    fn new(group: u32, of: &GatewayGroup) -> Self {
+impl<S: Scheduler> Site<S> {
+    fn new(group: u32, of: &GatewayGroup, scheduler: S) -> Self {
         let settings =
             Settings { limits: of.dispatcher_limits(), slice: of.slice, cpu: of.cpu, wall: of.wall };
         Self {
             group,
-            gateway: Gateway::new(settings),
+            gateway: Gateway::new(settings, scheduler),
             condition: Condition::default(),
             ingress_free: 0,
             parked: Vec::new(),

@@ -1,6 +1,7 @@
 //! The command line: a file for each command.
 
 mod compare;
+mod cost;
 mod new;
 mod plan;
 mod progress;
@@ -31,6 +32,8 @@ enum Command {
     New(new::New),
     Compare(compare::Compare),
     Plan(plan::Plan),
+    #[command(hide = true)]
+    Cost(cost::Cost),
 }
 
 /// Carries out a command line.
@@ -40,6 +43,7 @@ pub fn main() -> ExitCode {
         Command::New(new) => new.carry_out(),
         Command::Compare(compare) => compare.carry_out(),
         Command::Plan(plan) => plan.carry_out(),
+        Command::Cost(cost) => cost.carry_out(),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,

@@ -355,12 +355,17 @@ impl<'s> World<'s> {
             None => now,
         };
         of_request.references += 1;
-        self.calendar.schedule(at, Event::Arrives { request, gateway });
         if let Some(timeout) = of.timeout {
             of_request.references += 1;
             self.calendar.schedule(now + timeout, Event::TimesOut { request, attempt });
         }
         self.tell(Happening::Sent, request, now);
+        if at > now {
+            self.calendar.schedule(at, Event::Arrives { request, gateway });
+        } else {
+            self.events += 1;
+            self.arrives(request, now);
+        }
     }
 
     /// A request is at its gateway, if there is a connection, or at the broker that chooses one.
@@ -542,7 +547,12 @@ impl<'s> World<'s> {
             }
             None => sent,
         };
-        self.calendar.schedule(at, Event::Answered { request, outcome, retry_after });
+        if at > now {
+            self.calendar.schedule(at, Event::Answered { request, outcome, retry_after });
+        } else {
+            self.events += 1;
+            self.answered(request, outcome, retry_after, now);
+        }
     }
 
     /// A device has its answer.

@@ -9,7 +9,7 @@ use crate::python;
 use crate::workspace::Workspace;
 
 /// The simulator that it is measured beside.
-const SIMPY: &str = "simpy==4.1.1";
+const SIMPY: &str = "simpy==4.1.2";
 
 /// The plot of what events cost goes to `docs/plots`.
 pub fn run() -> Result<()> {

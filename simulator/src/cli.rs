@@ -1,6 +1,7 @@
 //! The command line: a file for each command.
 
 mod compare;
+mod cost;
 mod new;
 mod plan;
 mod progress;
@@ -33,6 +34,8 @@ enum Command {
     Compare(compare::Compare),
     Plan(plan::Plan),
     Swarm(swarm::Swarm),
+    #[command(hide = true)]
+    Cost(cost::Cost),
 }
 
 /// Carries out a command line.
@@ -43,6 +46,7 @@ pub fn main() -> ExitCode {
         Command::Compare(compare) => compare.carry_out(),
         Command::Plan(plan) => plan.carry_out(),
         Command::Swarm(swarm) => swarm.carry_out(),
+        Command::Cost(cost) => cost.carry_out(),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,

@@ -374,12 +374,17 @@ impl<'s, O: Observer> World<'s, O> {
             None => now,
         };
         of_request.references += 1;
-        self.calendar.schedule(at, Event::Arrives { request, gateway });
         if let Some(timeout) = of.timeout {
             of_request.references += 1;
             self.calendar.schedule(now + timeout, Event::TimesOut { request, attempt });
         }
         self.tell(Happening::Sent, request, now);
+        if at > now {
+            self.calendar.schedule(at, Event::Arrives { request, gateway });
+        } else {
+            self.events += 1;
+            self.arrives(request, now);
+        }
     }
 
     /// A request is at its gateway, if there is a connection, or at the broker that chooses one.
@@ -570,7 +575,12 @@ impl<'s, O: Observer> World<'s, O> {
             }
             None => sent,
         };
-        self.calendar.schedule(at, Event::Answered { request, outcome, retry_after });
+        if at > now {
+            self.calendar.schedule(at, Event::Answered { request, outcome, retry_after });
+        } else {
+            self.events += 1;
+            self.answered(request, outcome, retry_after, now);
+        }
     }
 
     /// A device has its answer.

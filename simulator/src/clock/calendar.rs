@@ -21,6 +21,12 @@ const MIN_DAYS: usize = 1 << 8;
 /// Days of the largest year: with their heads and the bitmap 68 MB.
 const MAX_DAYS: usize = 1 << 24;
 
+/// So few events are all in the heap, as if the current day had no end: a list and a bitmap would cost more.
+const FEW: usize = 64;
+
+/// Of a day without an end: 292 years.
+const ENDLESS: u32 = 63;
+
 /// Events after which the lengths of day and year are looked at, at least.
 const MIN_REVIEW: u64 = 1 << 14;
 
@@ -94,8 +100,7 @@ impl<E: Copy> Calendar<E> {
             now: 0,
             today: BinaryHeap::new(),
             day: 0,
-            // A millisecond, about; the first review knows better.
-            day_shift: 20,
+            day_shift: ENDLESS,
             heads: vec![NONE; MIN_DAYS],
             marked: vec![0; MIN_DAYS / 64],
             later: Vec::new(),
@@ -142,7 +147,12 @@ impl<E: Copy> Calendar<E> {
         let entry = Entry { time: time.max(self.now), number: self.scheduled, event };
         self.scheduled += 1;
         self.insert(entry);
-        if self.in_later > 2 * self.heads.len() && self.heads.len() < MAX_DAYS {
+        let has_outgrown = if self.day_shift == ENDLESS {
+            self.today.len() > 2 * FEW
+        } else {
+            self.in_later > 2 * self.heads.len() && self.heads.len() < MAX_DAYS
+        };
+        if has_outgrown {
             self.rebuild();
         }
     }
@@ -272,7 +282,8 @@ impl<E: Copy> Calendar<E> {
 
     /// Makes days and years anew where their lengths do not suit the events any more.
     fn review(&mut self) {
-        let shift = day_shift((self.now - self.reviewed) / self.taken);
+        let shift =
+            if self.len() < FEW { ENDLESS } else { day_shift((self.now - self.reviewed) / self.taken) };
         let days = self.len().next_power_of_two().clamp(MIN_DAYS, MAX_DAYS);
         let are_right = shift.abs_diff(self.day_shift) <= 1
             && (days.ilog2().abs_diff(self.heads.len().ilog2()) <= 1 || self.len() < MIN_DAYS);
@@ -288,7 +299,9 @@ impl<E: Copy> Calendar<E> {
         let mut entries: Vec<Entry<E>> = self.lists().map(|at| self.later[at as usize].entry).collect();
         entries.extend(self.today.drain().map(|Reverse(entry)| entry));
         self.work += entries.len() as u64;
-        let shift = if self.taken >= MIN_SAMPLE {
+        let shift = if entries.len() < FEW {
+            ENDLESS
+        } else if self.taken >= MIN_SAMPLE {
             day_shift((self.now - self.reviewed) / self.taken)
         } else {
             // The earlier half: some of the later one may be years away.
@@ -310,7 +323,7 @@ impl<E: Copy> Calendar<E> {
 
 /// For days as long as two events that are this far apart.
 fn day_shift(apart: Nanos) -> u32 {
-    (2 * apart.max(1)).ilog2()
+    apart.saturating_mul(2).max(1).ilog2().min(ENDLESS - 1)
 }
 
 impl<E: Copy> Default for Calendar<E> {

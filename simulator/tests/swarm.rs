@@ -53,6 +53,12 @@ fn a_lost_wake_is_found() {
     is_found_and_shrunk(Fault::LosesWake, &[Invariant::Starved]);
 }
 
+/// The gateway itself did so once.
+#[test]
+fn a_request_that_waits_while_full_workers_are_asked_is_found() {
+    is_found_and_shrunk(Fault::AsksFullWorkers, &[Invariant::Starved]);
+}
+
 #[test]
 fn a_search_is_the_same_each_time() {
     let once = found(Fault::ForgetsRelease);

@@ -107,8 +107,10 @@ fn the_command_writes_what_it_finds_and_the_line_that_shows_it_again() {
     let command = printed.lines().last().unwrap();
     let again: Vec<&str> = command.split(' ').collect();
     assert_eq!(again[..3], ["offload-sim", "swarm", "--check"], "{printed}");
-    let output = offload_sim(folder.path(), &again[1..]);
+    let output = offload_sim(folder.path(), &[&again[1..], &["--trace", "steps.jsonl"]].concat());
     assert_eq!((output.status.code(), &*text(&output.stderr)), (Some(1), ""));
+    let steps = std::fs::read_to_string(folder.path().join("steps.jsonl")).unwrap();
+    assert!(steps.contains("\"step\":\"answered\""), "{steps}");
     assert!(text(&output.stdout).starts_with("books at "), "{}", text(&output.stdout));
     // What it needs is the fault.
     let output = offload_sim(folder.path(), &again[1..4]);

@@ -27,6 +27,7 @@ use crate::scenario::{Scenario, ScenarioError, writer};
 use crate::world::World;
 use crate::world::rest::Rest;
 use crate::world::shard::Shard;
+use crate::world::trace::Trace;
 
 pub use fault::Fault;
 pub use violation::{Invariant, Violation};
@@ -161,9 +162,20 @@ fn parse(text: &str) -> Result<Scenario, ScenarioError> {
 
 /// Runs a world of this scenario to its rest, and says whether all invariants hold.
 pub fn check(scenario: &Scenario, seed: u64, fault: Option<Fault>) -> Verdict {
+    check_traced(scenario, seed, fault, None)
+}
+
+/// The same; each step of each request is written down, to the one with which an invariant breaks.
+pub fn check_traced<'s>(
+    scenario: &'s Scenario,
+    seed: u64,
+    fault: Option<Fault>,
+    trace: Option<Trace<'s>>,
+) -> Verdict {
     let run = || {
         let invariants = invariants::Invariants::new(scenario, fault);
         let mut world = World::observed(scenario, seed, Shard::whole(scenario), invariants);
+        trace.into_iter().for_each(|trace| world.set_trace(trace));
         let rest = world.run_to_rest(GRACE, MAX_EVENTS);
         let now = world.now();
         let (invariants, schedulers) = world.parts();

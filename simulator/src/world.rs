@@ -279,8 +279,13 @@ impl<'s, O: Observer> World<'s, O> {
             Event::Due { device } => self.due(device, now),
             Event::Sends { device } => self.makes(device, now),
             Event::Arrives { request, .. } => self.arrives(request, now),
-            Event::Received { request, gateway, is_handed_out } => {
-                self.received(request, gateway, is_handed_out, now);
+            Event::Received { request, gateway, incarnation, is_handed_out } => {
+                if self.gateways[gateway as usize].condition.incarnation == incarnation {
+                    self.received(request, gateway, is_handed_out, now);
+                } else {
+                    // It crashed before it came to this one.
+                    self.arrives(request, now);
+                }
                 self.hand_out(self.gateways[gateway as usize].group as usize, now);
             }
             Event::SliceEnds { gateway, worker, incarnation } => {
@@ -433,17 +438,14 @@ impl<'s, O: Observer> World<'s, O> {
             return self.received(request, gateway, is_handed_out, now);
         }
         site.ingress_free = pause.max(now).max(site.ingress_free) + ingress;
-        let received = Event::Received { request, gateway, is_handed_out };
+        let incarnation = site.condition.incarnation;
+        let received = Event::Received { request, gateway, incarnation, is_handed_out };
         self.calendar.schedule(site.ingress_free, received);
     }
 
     /// The gateway has read a request: it joins what runs, gets its outcome again, or is new.
     fn received(&mut self, request: u32, gateway: u32, is_handed_out: bool, now: Nanos) {
         let of = &mut self.requests[request as usize];
-        if self.gateways[gateway as usize].condition.is_down {
-            // It crashed before it came to this one.
-            return self.arrives(request, now);
-        }
         if is_handed_out && of.progress != Progress::Unknown {
             // The broker has handed out a repetition, which needs nothing more of this gateway.
             self.has_answered(gateway);
@@ -663,13 +665,13 @@ impl<'s, O: Observer> World<'s, O> {
             let lost = site.gateway.crash();
             let group = site.group as usize;
             let is_durable = self.scenario.gateways[group].durable;
-            if let Some(broker) = &mut self.brokers[group] {
-                let left = if is_durable { lost.len() } else { 0 };
-                broker.crashed((gateway - self.first_gateways[group]) as usize, left);
-            }
             if is_durable {
-                site.kept.extend(lost);
-            } else {
+                site.kept.extend(&lost);
+            }
+            if let Some(broker) = &mut self.brokers[group] {
+                broker.crashed((gateway - self.first_gateways[group]) as usize, site.kept.len());
+            }
+            if !is_durable {
                 // Its sessions are gone as well, with the answers in them.
                 let (kept, gone): (Vec<_>, Vec<_>) =
                     std::mem::take(&mut site.parked).into_iter().partition(|(parked, _)| parked.is_request());

@@ -1,5 +1,7 @@
 //! `offload-sim swarm`: looks for a world in which an invariant breaks.
 
+use std::fs::File;
+use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -8,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::scenario::Scenario;
 use crate::swarm::{self, Fault, Feature, Finding, Found, Search, Verdict, Violation};
+use crate::world::trace::Trace;
 
 /// Looks at random worlds until one breaks an invariant, and writes the smallest scenario that still breaks it. Exits
 /// with 1 where it has found one, with 0 where not.
@@ -31,6 +34,9 @@ pub struct Swarm {
     /// Looks at this scenario alone.
     #[arg(long, value_name = "SCENARIO.toml", conflicts_with_all = ["rounds", "without", "out"])]
     check: Option<PathBuf>,
+    /// Writes each step of each request of that scenario, a line of JSON each, until the invariant breaks.
+    #[arg(long, value_name = "FILE", requires = "check")]
+    trace: Option<PathBuf>,
     /// Puts a fault into the scheduler, which has to be found.
     #[arg(long, value_enum)]
     fault: Option<Fault>,
@@ -52,7 +58,16 @@ impl Swarm {
     fn check(&self, path: &Path) -> anyhow::Result<bool> {
         let scenario = Scenario::load(path)?;
         let seed = self.seed.unwrap_or(scenario.seed);
-        let verdict = swarm::check(&scenario, seed, self.fault);
+        let cannot = |path: &Path| format!("cannot write {}", path.display());
+        let mut lines = match &self.trace {
+            Some(path) => Some(BufWriter::new(File::create(path).with_context(|| cannot(path))?)),
+            None => None,
+        };
+        let trace = lines.as_mut().map(Trace::new);
+        let verdict = swarm::check_traced(&scenario, seed, self.fault, trace);
+        if let (Some(path), Some(mut lines)) = (&self.trace, lines) {
+            lines.flush().with_context(|| cannot(path))?;
+        }
         let text = match &verdict {
             Verdict::Holds => "all invariants hold".to_owned(),
             Verdict::Breaks(violation) => violation.to_string(),
@@ -64,7 +79,11 @@ impl Swarm {
             Verdict::Breaks(violation) => Some(violation),
             _ => None,
         };
-        let json = json!({ "seed": seed, "violation": violation.map(of_violation), "is_whole": verdict != Verdict::TooLong });
+        let json = json!({
+            "seed": seed,
+            "violation": violation.map(of_violation),
+            "is_whole": verdict != Verdict::TooLong,
+        });
         super::print(&if self.json { format!("{json:#}\n") } else { format!("{text}\n") })?;
         Ok(violation.is_none())
     }

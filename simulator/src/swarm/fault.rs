@@ -4,7 +4,7 @@ use offload_policy::{Busy, DispatcherLimits, GuestId, Load, Next, SliceTime, Sub
 
 use crate::model::scheduler::{Job, Key, Scheduler};
 
-/// A fault. Each comes rarely, as those do that nobody has found yet.
+/// A fault. Most come rarely, as those do that nobody has found yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Fault {
     /// Every third request that expires is dropped without an answer.
@@ -15,15 +15,19 @@ pub enum Fault {
     PassesShare,
     /// Every seventh guest that can go on is forgotten.
     LosesWake,
+    /// Workers that have no slot are asked as others are, in place of those that have one.
+    AsksFullWorkers,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::DropsExpiry, Self::ForgetsRelease, Self::PassesShare, Self::LosesWake];
+    pub const ALL: [Self; 5] =
+        [Self::DropsExpiry, Self::ForgetsRelease, Self::PassesShare, Self::LosesWake, Self::AsksFullWorkers];
 
     /// Of this many occasions one is taken.
     fn period(self) -> u32 {
         match self {
+            Self::AsksFullWorkers => 1,
             Self::PassesShare => 2,
             Self::DropsExpiry => 3,
             Self::ForgetsRelease => 5,
@@ -95,6 +99,7 @@ impl<S: Scheduler> Scheduler for Faulty<S> {
 
     fn may_have_work(&self, worker: usize) -> bool {
         self.inner.may_have_work(worker)
+            || self.fault == Some(Fault::AsksFullWorkers) && self.inner.queued() > 0
     }
 
     fn ready(&mut self, worker: usize, guest: GuestId, now: Time) {

@@ -189,3 +189,89 @@ impl Observer for Invariants<'_> {
         self.violation.is_some()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Progress;
+    use crate::random::Stream;
+    use std::path::Path;
+
+    const WORLD: &str = "duration = \"1s\"\n[program.p]\ntime = \"1ms\"\n[gateway.g]\nspread = \"queue\"\nwindow = 2\n\
+                         [device.d]\narrival = { every = \"1s\" }\n";
+
+    fn request(number: u64) -> Request {
+        Request {
+            number,
+            device: 0,
+            gateway: 0,
+            created: 0,
+            random: Stream::new(1, "test", number),
+            demand: 1,
+            sleep: 0,
+            attempt: 0,
+            references: 1,
+            progress: Progress::Unknown,
+            is_done: false,
+        }
+    }
+
+    /// What is seen in a world in which this happens.
+    fn seen(happens: impl FnOnce(&mut Invariants<'_>)) -> Option<Invariant> {
+        let scenario = Scenario::parse(WORLD, Path::new("world.toml")).unwrap();
+        let mut invariants = Invariants::new(&scenario, None);
+        happens(&mut invariants);
+        invariants.violation().map(|violation| violation.invariant)
+    }
+
+    #[test]
+    fn a_request_has_one_outcome_however_often_it_is_answered() {
+        let answers = |outcomes: &[Outcome]| {
+            seen(|world| outcomes.iter().for_each(|outcome| world.gives(1, *outcome, &request(7))))
+        };
+        assert_eq!(answers(&[Outcome::BusyFlow, Outcome::Ok, Outcome::Ok]), None);
+        assert_eq!(answers(&[Outcome::Ok, Outcome::WallLimit]), Some(Invariant::AnsweredTwice));
+        assert_eq!(answers(&[Outcome::Ok, Outcome::BusyTotal]), Some(Invariant::AnsweredTwice));
+    }
+
+    #[test]
+    fn a_request_ends_once_with_an_answer_that_was_given() {
+        let done = |world: &mut Invariants<'_>, outcome| world.step(2, Happening::Done(outcome), &request(0));
+        assert_eq!(seen(|world| done(world, Outcome::Ok)), Some(Invariant::Books), "nobody gave it");
+        assert_eq!(seen(|world| done(world, Outcome::Unanswered)), Some(Invariant::Lost));
+        let in_a_crash = |world: &mut Invariants<'_>| {
+            world.is_lost(1, &request(0));
+            done(world, Outcome::Unanswered);
+        };
+        assert_eq!(seen(in_a_crash), None);
+        let twice = |world: &mut Invariants<'_>| {
+            world.gives(1, Outcome::Ok, &request(0));
+            done(world, Outcome::Ok);
+            assert!(!world.has_seen_enough());
+            done(world, Outcome::Ok);
+        };
+        assert_eq!(seen(twice), Some(Invariant::Books));
+    }
+
+    #[test]
+    fn what_is_still_open_when_nothing_more_happens_is_lost() {
+        let open = |world: &mut Invariants<'_>, rest| {
+            world.step(0, Happening::Sent, &request(0));
+            world.ended(rest, 9, std::iter::empty());
+        };
+        assert_eq!(seen(|world| open(world, Rest::Stuck)), Some(Invariant::Lost));
+        assert_eq!(seen(|world| open(world, Rest::AtRest)), Some(Invariant::Lost));
+        assert_eq!(seen(|world| open(world, Rest::TooLong)), None, "nobody knows");
+    }
+
+    #[test]
+    fn a_work_queue_keeps_to_its_window() {
+        let holding = |held| {
+            seen(|world| {
+                let mut scheduler = world.scheduler(0, DispatcherLimits::default());
+                world.driven(1, 0, &mut scheduler, Some(held));
+            })
+        };
+        assert_eq!((holding(2), holding(3)), (None, Some(Invariant::OverBound)));
+    }
+}

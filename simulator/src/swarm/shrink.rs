@@ -2,9 +2,9 @@
 //! (A. Zeller and R. Hildebrandt, "Simplifying and Isolating Failure-Inducing Input", IEEE Transactions on Software
 //! Engineering 28(2), 2002; on trees as in G. Misherghi and Z. Su, "HDD: Hierarchical Delta Debugging", ICSE 2006).
 //!
-//! Three kinds of edits are tried: to leave out a table, an entry or a key, to put a part of a value in its place, and to
-//! make a number smaller or rounder. What the scenario's reader refuses is no scenario, and is passed over. The order
-//! is fixed, large parts first, so that the same scenario shrinks to the same one.
+//! Three kinds of edits are tried: to leave out a table, an entry or a key, to put a part of a value in its place, and
+//! to make a number smaller or rounder. What the scenario's reader refuses is no scenario, and is passed over. The
+//! order is fixed, large parts first, so that the same scenario shrinks to the same one.
 
 use toml::{Table, Value};
 

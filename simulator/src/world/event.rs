@@ -29,6 +29,8 @@ pub enum Event {
         request: u32,
         /// The gateway.
         gateway: u32,
+        /// Which process of the gateway it was.
+        incarnation: u16,
         /// Whether a broker counts it as this gateway's until it is answered.
         is_handed_out: bool,
     },

@@ -82,7 +82,8 @@ fn write(report: &Report, text: &mut String) -> std::fmt::Result {
         number(report.unfinished),
         number(joined),
         number(surplus)
-    )
+    )?;
+    writeln!(text, "{}", crate::validation::line())
 }
 
 /// Rows in columns as wide as they need, an empty line behind them.

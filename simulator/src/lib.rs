@@ -11,9 +11,11 @@
 //! | [`statistics`] | what a replica has shown, warm-up, confidence |
 //! | [`replicas`] | several, on as many threads as there are cores |
 //! | [`report`] | what is told of replicas: tables, JSON, HTML |
+//! | [`validation`] | how far from the real system it was |
 //! | [`planning`] | how few gateways, workers or slots are enough |
 //! | [`cli`] | the command line |
 
+#[cfg(feature = "cli")]
 pub mod cli;
 pub mod clock;
 pub mod model;
@@ -23,4 +25,5 @@ pub mod replicas;
 pub mod report;
 pub mod scenario;
 pub mod statistics;
+pub mod validation;
 pub mod world;

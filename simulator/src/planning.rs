@@ -10,7 +10,8 @@ use crate::scenario::Scenario;
 use crate::statistics::Estimate;
 
 /// What there is to be enough of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 pub enum Resource {
     /// Gateways of one kind.
     Gateways,

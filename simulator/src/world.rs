@@ -1,5 +1,6 @@
 //! The world: all entities of a scenario and the calendar that drives them. One world is one replica, in one thread.
 
+pub mod by_hand;
 pub mod event;
 pub mod failures;
 pub mod trace;
@@ -56,6 +57,8 @@ struct Site {
     condition: Condition,
     /// When the thread that receives requests is free.
     ingress_free: Nanos,
+    /// Whether somebody has pulled its cable ([`by_hand`]).
+    is_pulled: bool,
     /// Packets of QoS 1 that wait until it can be reached again, and when the first came.
     parked: Vec<(Parked, Nanos)>,
     /// Requests that a crash has not destroyed.
@@ -661,6 +664,7 @@ impl Site {
             gateway: Gateway::new(settings),
             condition: Condition::default(),
             ingress_free: 0,
+            is_pulled: false,
             parked: Vec::new(),
             kept: Vec::new(),
             busy_before: 0,

@@ -11,10 +11,12 @@
 //! | [`statistics`] | what a replica has shown, warm-up, confidence |
 //! | [`replicas`] | several, on as many threads as there are cores |
 //! | [`report`] | what is told of replicas: tables, JSON, HTML |
+//! | [`validation`] | how far from the real system it was |
 //! | [`planning`] | how few gateways, workers or slots are enough |
 //! | [`swarm`] | random worlds, in search of one that breaks an invariant |
 //! | [`cli`] | the command line |
 
+#[cfg(feature = "cli")]
 pub mod cli;
 pub mod clock;
 pub mod model;
@@ -25,4 +27,5 @@ pub mod report;
 pub mod scenario;
 pub mod statistics;
 pub mod swarm;
+pub mod validation;
 pub mod world;

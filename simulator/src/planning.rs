@@ -11,7 +11,8 @@ use crate::scenario::{Failure, FailureKind, Scenario, Schedule, Spread};
 use crate::statistics::Estimate;
 
 /// What there is to be enough of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 pub enum Resource {
     /// Gateways of one kind.
     Gateways,

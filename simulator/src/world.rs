@@ -1,5 +1,6 @@
 //! The world: all entities of a scenario and the calendar that drives them. One world is one replica, in one thread.
 
+pub mod by_hand;
 pub mod event;
 pub mod failures;
 pub mod observer;
@@ -67,6 +68,8 @@ struct Site<S> {
     condition: Condition,
     /// When the thread that receives requests is free.
     ingress_free: Nanos,
+    /// Whether somebody has pulled its cable ([`by_hand`]).
+    is_pulled: bool,
     /// Packets of QoS 1 that wait until it can be reached again, and when the first came.
     parked: Vec<(Parked, Nanos)>,
     /// Requests that a crash has not destroyed.
@@ -766,6 +769,7 @@ impl<S: Scheduler> Site<S> {
             gateway: Gateway::new(settings, scheduler),
             condition: Condition::default(),
             ingress_free: 0,
+            is_pulled: false,
             parked: Vec::new(),
             kept: Vec::new(),
             busy_before: 0,

@@ -14,10 +14,12 @@ mod node;
 mod process;
 mod python;
 mod setup;
+mod simulator_page;
 mod test;
 mod tidy;
 mod time;
 mod toolchain;
+mod validate_sim;
 mod workspace;
 
 /// What developers of offload-rt run.
@@ -42,6 +44,10 @@ enum Command {
         #[arg(last = true)]
         rest: Vec<String>,
     },
+    /// Runs the simulator beside the real system, and writes how far apart they are
+    ValidateSim(validate_sim::Arguments),
+    /// Builds the simulator as a page for browsers, to <target directory>/simulator-page/index.html
+    SimulatorPage,
     /// Checks the house rules that a machine can check: words, width, purposes, circles, links, scripts
     Tidy,
     /// Fuzzes the broker
@@ -75,6 +81,8 @@ fn run(command: Command) -> Result<()> {
         Command::Setup => setup::run().map(drop),
         Command::Guests => guests::run(&setup::run()?),
         Command::Test { rest } => test::run(&rest),
+        Command::ValidateSim(arguments) => validate_sim::run(&arguments),
+        Command::SimulatorPage => simulator_page::run(&setup::run()?).map(drop),
         Command::Tidy => tidy::run(),
         Command::Fuzz(arguments) => fuzz::run(&arguments),
         Command::Chaos(arguments) => chaos::run(&arguments),

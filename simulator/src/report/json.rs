@@ -30,6 +30,7 @@ pub fn of(report: &Report) -> Value {
         "unfinished": report.unfinished.json(),
         "joined": report.repeated.0.json(),
         "surplus_answers": report.repeated.1.json(),
+        "validation": crate::validation::summary(),
     })
 }
 

@@ -88,7 +88,8 @@ fn write(report: &Report, text: &mut String) -> std::fmt::Result {
     let (joined, surplus) = report.repeated;
     writeln!(text, "of a replica: {} requests unfinished at the end,", number(report.unfinished))?;
     let (joined, surplus) = (number(joined), number(surplus));
-    writeln!(text, "{joined} deliveries again of a known request, {surplus} surplus answers")
+    writeln!(text, "{joined} deliveries again of a known request, {surplus} surplus answers")?;
+    writeln!(text, "{}", crate::validation::line())
 }
 
 /// Rows in columns as wide as they need, an empty line behind them. Columns for which a terminal has no room come below,

@@ -95,7 +95,7 @@ impl Deployment {
         // What the servers would tell each other of where they are leads nowhere: the links are the only way.
         let text = format!(
             "server_name: node{number}\nlisten: \"{client}\"\n\
-             jetstream {{ store_dir: \"{data}\", sync_interval: always }}\nmqtt {{ listen: \"{mqtt}\" }}\n\
+             jetstream {{ store_dir: \"{data}\", sync_interval: always }}\nmqtt {{ listen: \"{mqtt}\", stream_replicas: {MEMBERS} }}\n\
              cluster {{ name: checked, listen: \"{route}\", advertise: \"127.0.0.1:1\", routes: [{routes}] }}\n",
             client = address(Port::Client(number)),
             data = folder.join(format!("data-{number}")).display(),

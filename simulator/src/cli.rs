@@ -5,6 +5,7 @@ mod new;
 mod plan;
 mod progress;
 mod run;
+mod session;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -31,6 +32,7 @@ enum Command {
     New(new::New),
     Compare(compare::Compare),
     Plan(plan::Plan),
+    Session(session::Session),
 }
 
 /// Carries out a command line.
@@ -40,6 +42,7 @@ pub fn main() -> ExitCode {
         Command::New(new) => new.carry_out(),
         Command::Compare(compare) => compare.carry_out(),
         Command::Plan(plan) => plan.carry_out(),
+        Command::Session(session) => session.carry_out(),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,

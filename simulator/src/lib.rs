@@ -12,6 +12,7 @@
 //! | [`replicas`] | several, on as many threads as there are cores |
 //! | [`report`] | what is told of replicas: tables, JSON, HTML |
 //! | [`planning`] | how few gateways, workers or slots are enough |
+//! | [`session`] | packets by hand, between sessions on a virtual network |
 //! | [`cli`] | the command line |
 
 pub mod cli;
@@ -22,5 +23,6 @@ pub mod random;
 pub mod replicas;
 pub mod report;
 pub mod scenario;
+pub mod session;
 pub mod statistics;
 pub mod world;

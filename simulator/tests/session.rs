@@ -1,0 +1,244 @@
+//! `offload-sim session`: transcripts, and terminals that share a network.
+//!
+//! A transcript holds its commands, as they are echoed, and what is shown. `UPDATE_TRANSCRIPTS=1 cargo test --release
+//! -p offload-simulator --test session` writes them anew from their commands: read the difference before you commit it.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
+
+use serde_json::Value;
+
+/// Set where transcripts are to be written anew.
+const UPDATE: &str = "UPDATE_TRANSCRIPTS";
+
+fn offload_sim(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_offload-sim"));
+    command.arg("session").args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// What it shows of these commands.
+fn transcript(arguments: &[&str], commands: &str) -> Output {
+    let mut child = offload_sim(arguments).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(commands.as_bytes()).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+/// The command that a line of a transcript echoes, if it is one.
+fn command(line: &str) -> Option<&str> {
+    if line.starts_with('#') {
+        return Some(line);
+    }
+    let (session, command) = line.split_once("> ")?;
+    session.chars().all(|c| c.is_ascii_alphanumeric() || c == '-').then_some(command)
+}
+
+fn commands(transcript: &str) -> String {
+    transcript.lines().filter_map(command).map(|command| format!("{command}\n")).collect()
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/session")
+}
+
+/// The file says what its own commands show. Whether all commands succeeded is returned.
+fn check(name: &str, arguments: &[&str]) -> bool {
+    let path = folder().join(name);
+    let expected = fs::read_to_string(&path).unwrap();
+    let output = transcript(arguments, &commands(&expected));
+    let shown = String::from_utf8(output.stdout).unwrap();
+    if std::env::var_os(UPDATE).is_some() {
+        fs::write(&path, shown).unwrap();
+    } else {
+        assert_eq!(shown, expected, "{}: {UPDATE}=1 writes it anew", path.display());
+    }
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
+    output.status.success()
+}
+
+#[test]
+fn one_network_from_the_help_at_its_start_to_the_exit() {
+    assert!(check("one-network.txt", &[]));
+    let text = fs::read_to_string(folder().join("one-network.txt")).unwrap();
+    for kind in [
+        "join (TCP open)",
+        "left (TCP close)",
+        "connection request (CONNECT)",
+        "connection response (CONNACK)",
+        "subscription request (SUBSCRIBE)",
+        "subscription response (SUBACK)",
+        "unsubscription request (UNSUBSCRIBE)",
+        "unsubscription response (UNSUBACK)",
+        "publish (PUBLISH)",
+        "ping (PINGREQ)",
+        "ping response (PINGRESP)",
+        "disconnection (DISCONNECT)",
+    ] {
+        assert!(text.contains(&format!("delivered: {kind}")), "{kind}");
+    }
+}
+
+#[test]
+fn what_is_tampered_with_is_refused() {
+    assert!(check("tampering.txt", &["--quiet"]));
+    let text = fs::read_to_string(folder().join("tampering.txt")).unwrap();
+    assert_eq!(text.matches("authentic  NO, refused").count(), text.matches("tampered   ").count() / 2, "{text}");
+    assert!(!text.contains("takes lamp = open"), "no value that was refused is taken");
+}
+
+#[test]
+fn the_silent_are_dropped_and_buffers_are_bounded() {
+    assert!(check("silence.txt", &["--quiet"]));
+}
+
+#[test]
+fn routers_connect_networks_through_a_master() {
+    assert!(check("networks.txt", &["--quiet"]));
+}
+
+#[test]
+fn errors_say_what_to_do_and_are_the_exit_code() {
+    assert!(!check("errors.txt", &["--quiet"]));
+}
+
+#[test]
+fn wide_terminals_have_longer_lines() {
+    assert!(check("wide.txt", &["--quiet", "--columns", "200"]));
+}
+
+#[test]
+fn all_lines_fit() {
+    for (name, columns) in [
+        ("one-network.txt", 80),
+        ("tampering.txt", 80),
+        ("silence.txt", 80),
+        ("networks.txt", 80),
+        ("errors.txt", 80),
+        ("wide.txt", 200),
+    ] {
+        let text = fs::read_to_string(folder().join(name)).unwrap();
+        for line in text.lines().filter(|line| command(line).is_none()) {
+            assert!(line.chars().count() <= columns, "{name}: {line}");
+        }
+    }
+}
+
+#[test]
+fn each_seed_has_its_keys_and_repeats_them() {
+    let shown = |seed| {
+        let commands = "open broker b\njoin\nopen client c\njoin\nrun\nconn\nrun\n";
+        String::from_utf8(transcript(&["--seed", seed], commands).stdout).unwrap()
+    };
+    assert_eq!(shown("7"), shown("7"));
+    assert_ne!(shown("7"), shown("8"));
+    assert!(shown("7").contains("seed 7: who knows it knows them"));
+}
+
+#[test]
+fn packets_are_lines_of_json_where_that_is_wanted() {
+    let commands = "open broker b\njoin\nopen client c\njoin\nrun\nconn\nrun\npubl lamp on\ntamper\nrun\nfly\n";
+    let output = transcript(&["--json"], commands);
+    let text = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let delivered: Vec<&Value> =
+        lines.iter().filter(|line| line["event"] == "delivered").map(|line| &line["packet"]).collect();
+    let types: Vec<&str> = delivered.iter().map(|packet| packet["type"].as_str().unwrap()).collect();
+    assert_eq!(types, ["join", "join", "connection request", "connection response", "publish"]);
+    let authentic: Vec<&Value> = delivered.iter().map(|packet| &packet["authentic"]).collect();
+    assert_eq!(authentic, [&Value::Null, &Value::Null, &true.into(), &true.into(), &false.into()]);
+    assert_eq!(delivered[4]["clear"], r#"{"publish":{"topic":"lamp","value":"on","from":"10.0.0.2"}}"#);
+    assert!(lines.last().unwrap()["error"].as_str().unwrap().contains("there is no command"), "{text}");
+}
+
+/// A terminal of its own process, whose lines a test reads one by one.
+struct Terminal {
+    child: Child,
+    commands: ChildStdin,
+    lines: BufReader<ChildStdout>,
+}
+
+impl Terminal {
+    fn open(network: &Path) -> Self {
+        let mut child = offload_sim(&["--quiet", "--network", network.to_str().unwrap()]).spawn().unwrap();
+        let (commands, lines) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
+        Self { child, commands, lines }
+    }
+
+    fn say(&mut self, command: &str) {
+        writeln!(self.commands, "{command}").unwrap();
+    }
+
+    /// Reads on to a line that has this in it.
+    fn until(&mut self, told: &str) -> String {
+        let mut line = String::new();
+        loop {
+            line.clear();
+            assert!(self.lines.read_line(&mut line).unwrap() > 0, "it has ended without {told:?}");
+            if line.contains(told) {
+                return line;
+            }
+        }
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn several_terminals_share_one_network_until_its_first_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("class.sock");
+    let mut first = Terminal::open(&socket);
+    first.say("open broker b1");
+    first.say("join");
+    first.until("b1 is 10.0.0.1 in lan");
+    let mut second = Terminal::open(&socket);
+    second.say("open client c1");
+    second.say("join");
+    second.until("c1 is 10.0.0.2 in lan");
+    // Time is one for all: whoever runs it, each sees its own sessions' packets.
+    second.say("run");
+    first.until("delivered: join (TCP open), 10.0.0.2 c1 -> 10.0.0.1 b1");
+    second.until("c1 takes");
+    second.say("conn");
+    first.until("sent: connection request");
+    first.say("run");
+    second.until("so 10.0.0.1 has the same key");
+    // A session is its own terminal's.
+    first.say("use c1");
+    first.until("c1 is a session of another terminal");
+    first.say("connections");
+    assert!(first.until("10.0.0.2").contains("200 OK"));
+    // What ends with its terminal leaves.
+    second.say("exit");
+    assert!(second.child.wait().unwrap().success());
+    first.until("sent: left (TCP close), 10.0.0.2");
+    let mut third = Terminal::open(&socket);
+    third.say("open client c3");
+    third.until("c3 is open");
+    first.say("exit");
+    assert_eq!(first.child.wait().unwrap().code(), Some(1), "`use c1` was refused");
+    assert!(!socket.exists());
+    third.say("join");
+    assert_eq!(third.child.wait().unwrap().code(), Some(2));
+}
+
+#[test]
+fn a_socket_that_nobody_answers_is_taken_over_and_a_file_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("class.sock");
+    drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
+    let network = socket.to_str().unwrap();
+    assert!(transcript(&["--network", network], "open broker b\njoin\n").status.success());
+    fs::write(&socket, "precious").unwrap();
+    let refused = transcript(&["--network", network], "");
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(String::from_utf8(refused.stderr).unwrap().contains("no socket: name another file"));
+    assert_eq!(fs::read_to_string(&socket).unwrap(), "precious");
+}

@@ -15,7 +15,12 @@ const UPDATE: &str = "UPDATE_TRANSCRIPTS";
 
 fn offload_sim(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_offload-sim"));
-    command.arg("session").args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .arg("session")
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     command
 }
 
@@ -76,7 +81,7 @@ fn one_network_from_the_help_at_its_start_to_the_exit() {
         "ping response (PINGRESP)",
         "disconnection (DISCONNECT)",
     ] {
-        assert!(text.contains(&format!("delivered: {kind}")), "{kind}");
+        assert!(text.contains(&format!("arrived: {kind}")), "{kind}");
     }
 }
 
@@ -84,13 +89,16 @@ fn one_network_from_the_help_at_its_start_to_the_exit() {
 fn what_is_tampered_with_is_refused() {
     assert!(check("tampering.txt", &["--quiet"]));
     let text = fs::read_to_string(folder().join("tampering.txt")).unwrap();
-    assert_eq!(text.matches("authentic  NO, refused").count(), text.matches("tampered   ").count() / 2, "{text}");
-    assert!(!text.contains("takes lamp = open"), "no value that was refused is taken");
+    // Each is shown twice: when it is tampered with, and when it arrives. What is in clear is taken all the same.
+    let (refused, tampered) =
+        (text.matches("authentic  NO, refused").count(), text.matches("tampered ").count() / 2);
+    assert_eq!((refused, tampered), (5, 5), "the request that was sealed to a wrong key, and four of five");
+    assert!(text.contains("takes door = locked") && !text.contains("takes door = open"));
 }
 
 #[test]
 fn the_silent_are_dropped_and_buffers_are_bounded() {
-    assert!(check("silence.txt", &["--quiet"]));
+    assert!(!check("silence.txt", &["--quiet"]), "who was dropped cannot publish");
 }
 
 #[test]
@@ -129,7 +137,7 @@ fn all_lines_fit() {
 fn each_seed_has_its_keys_and_repeats_them() {
     let shown = |seed| {
         let commands = "open broker b\njoin\nopen client c\njoin\nrun\nconn\nrun\n";
-        String::from_utf8(transcript(&["--seed", seed], commands).stdout).unwrap()
+        String::from_utf8(transcript(&["--seed", seed, "--columns", "200"], commands).stdout).unwrap()
     };
     assert_eq!(shown("7"), shown("7"));
     assert_ne!(shown("7"), shown("8"));
@@ -138,12 +146,13 @@ fn each_seed_has_its_keys_and_repeats_them() {
 
 #[test]
 fn packets_are_lines_of_json_where_that_is_wanted() {
-    let commands = "open broker b\njoin\nopen client c\njoin\nrun\nconn\nrun\npubl lamp on\ntamper\nrun\nfly\n";
+    let commands =
+        "open broker b\njoin\nopen client c\njoin\nrun\nconn\nrun\npubl lamp on\ntamper\nrun\nfly\n";
     let output = transcript(&["--json"], commands);
     let text = String::from_utf8(output.stdout).unwrap();
     let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let delivered: Vec<&Value> =
-        lines.iter().filter(|line| line["event"] == "delivered").map(|line| &line["packet"]).collect();
+        lines.iter().filter(|line| line["event"] == "arrived").map(|line| &line["packet"]).collect();
     let types: Vec<&str> = delivered.iter().map(|packet| packet["type"].as_str().unwrap()).collect();
     assert_eq!(types, ["join", "join", "connection request", "connection response", "publish"]);
     let authentic: Vec<&Value> = delivered.iter().map(|packet| &packet["authentic"]).collect();
@@ -204,7 +213,7 @@ fn several_terminals_share_one_network_until_its_first_ends() {
     second.until("c1 is 10.0.0.2 in lan");
     // Time is one for all: whoever runs it, each sees its own sessions' packets.
     second.say("run");
-    first.until("delivered: join (TCP open), 10.0.0.2 c1 -> 10.0.0.1 b1");
+    first.until("arrived: join (TCP open), 10.0.0.2 c1 -> 10.0.0.1 b1");
     second.until("c1 takes");
     second.say("conn");
     first.until("sent: connection request");

@@ -65,7 +65,8 @@ trait Carrier {
 
 impl Session {
     pub(super) fn carry_out(self) -> anyhow::Result<bool> {
-        let width = terminal_size::terminal_size_of(stdout()).map(|(terminal_size::Width(columns), _)| columns);
+        let width =
+            terminal_size::terminal_size_of(stdout()).map(|(terminal_size::Width(columns), _)| columns);
         let columns = self.columns.or(width.map(|width| width.max(FEWEST_COLUMNS)));
         // https://no-color.org
         let is_colour_wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
@@ -115,9 +116,14 @@ fn echo(session: &str, line: &str) -> String {
 fn join(path: &Path) -> anyhow::Result<Option<UnixStream>> {
     match UnixStream::connect(path) {
         Ok(stream) => Ok(Some(stream)),
-        Err(error) if [io::ErrorKind::NotFound, io::ErrorKind::ConnectionRefused].contains(&error.kind()) => Ok(None),
+        Err(error) if [io::ErrorKind::NotFound, io::ErrorKind::ConnectionRefused].contains(&error.kind()) => {
+            Ok(None)
+        }
         Err(error) => Err(error).with_context(|| {
-            format!("cannot reach the network {}: name a file in a folder that you can write to", path.display())
+            format!(
+                "cannot reach the network {}: name a file in a folder that you can write to",
+                path.display()
+            )
         }),
     }
 }
@@ -146,7 +152,9 @@ impl Lines {
     /// Where all is shown, above the line that is being typed.
     fn screen(&mut self) -> Screen {
         match self {
-            Self::Typed(editor) => editor.create_external_printer().map_or_else(|_| Screen::plain(), Screen::above_prompt),
+            Self::Typed(editor) => {
+                editor.create_external_printer().map_or_else(|_| Screen::plain(), Screen::above_prompt)
+            }
             Self::Piped(_) => Screen::plain(),
         }
     }

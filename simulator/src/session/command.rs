@@ -91,7 +91,7 @@ pub const COMMANDS: &[(&str, &str, &str)] = &[
     ("subscriptions", "", "topic, address, status code, since when, description"),
     ("routes", "", "local and global addresses, and what waits for whom"),
     ("packets", "[N|all]", "the session's last packets, those of all, or one in full"),
-    ("tamper", "[N] [HOW]", "alters the next packet, or #N, on its way: bit, sender or replay"),
+    ("tamper", "[N] [HOW]", "alters the next packet, or #N, on its way: bit, sender, replay or key"),
     ("sessions", "", "all sessions, with addresses and fingerprints of public keys"),
     ("close", "NAME", "ends a session"),
     ("help", "[TOPIC]", "this, a command, or: packets, codes, cipher, limits"),
@@ -99,8 +99,12 @@ pub const COMMANDS: &[(&str, &str, &str)] = &[
 ];
 
 /// What `tamper` can do, as it is typed.
-const TAMPERINGS: [(&str, Tampering); 3] =
-    [("bit", Tampering::Bit), ("sender", Tampering::Sender), ("replay", Tampering::Replay)];
+const TAMPERINGS: [(&str, Tampering); 4] = [
+    ("bit", Tampering::Bit),
+    ("sender", Tampering::Sender),
+    ("replay", Tampering::Replay),
+    ("key", Tampering::Key),
+];
 
 impl Line {
     /// Reads a line; `None` where nothing is in it, or a comment (`#`).
@@ -145,7 +149,8 @@ impl Command {
         Ok(match *verb {
             "open" => {
                 let role = Role::ALL.into_iter().find(|role| role.name() == first);
-                let role = role.ok_or_else(|| format!("{}; KIND is broker, client, router or master", usage()))?;
+                let role =
+                    role.ok_or_else(|| format!("{}; KIND is broker, client, router or master", usage()))?;
                 Self::Open { role, name: name(words).map_err(|why| format!("{}: {why}", usage()))? }
             }
             "use" => Self::Use { name: name(rest).map_err(|why| format!("{}: {why}", usage()))? },
@@ -167,7 +172,9 @@ impl Command {
             "publ" if words.is_empty() => return Err(format!("{}: there is no value", usage())),
             "publ" => Self::Publish { topic: topic(first, usage)?, value: words.to_owned() },
             "step" if rest.is_empty() => Self::Step { packets: 1 },
-            "step" => Self::Step { packets: number(rest).ok_or_else(|| format!("{}: N is a number", usage()))? },
+            "step" => {
+                Self::Step { packets: number(rest).ok_or_else(|| format!("{}: N is a number", usage()))? }
+            }
             "run" if rest.is_empty() => Self::Run { time: None },
             "run" => match Time::parse(rest) {
                 Ok(Time(time)) => Self::Run { time: Some(time) },
@@ -187,7 +194,7 @@ impl Command {
                 let how = match known {
                     Some((_, how)) => *how,
                     None if how.is_empty() => Tampering::Bit,
-                    None => return Err(format!("{}; HOW is bit, sender or replay", usage())),
+                    None => return Err(format!("{}; HOW is bit, sender, replay or key", usage())),
                 };
                 Self::Tamper { number: packet, how }
             }
@@ -291,7 +298,7 @@ mod tests {
             ("run 10", "has no unit"),
             ("conn 10", "has no unit"),
             ("ping b1", "takes nothing more"),
-            ("tamper 3 gently", "HOW is bit, sender or replay"),
+            ("tamper 3 gently", "HOW is bit, sender, replay or key"),
             ("step one", "N is a number"),
         ] {
             let error = Line::parse(text).unwrap_err();

@@ -9,14 +9,14 @@ use super::endpoint::{Endpoint, Role};
 use super::keys::hex;
 use super::network::{BUFFER, Event, Network, What};
 use super::packet::{Authenticity, Fate, Packet, Segment, SessionId, Tampering};
-use super::table::{cut, paragraph, table};
+use super::table::{broken, cut, paragraph, table};
 use crate::clock::{Nanos, SECOND};
 
 /// Hexadecimal digits of a payload that are shown, however wide the terminal is.
 const MOST_DIGITS: usize = 128;
 
 /// Before what is told of a packet.
-const INDENTATION: &str = "            ";
+const INDENTATION: &str = "          ";
 
 /// How a terminal shows things.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,9 +73,11 @@ impl View {
             return format!("{}\n", event_json(network, event));
         }
         let mut text = String::new();
-        let head = format!("{} s  ", time(event.at));
+        let head = format!("{}  ", time(event.at));
         let told = |serial, what: &str| {
-            network.packet(serial).map(|packet| format!("#{} {what}: {}", packet.number, header(network, packet)))
+            network
+                .packet(serial)
+                .map(|packet| format!("#{} {what}: {}", packet.number, header(network, packet)))
         };
         match event.what {
             What::Sent(serial) => {
@@ -83,13 +85,21 @@ impl View {
                 text.push_str(&self.paragraph(Colour::Faint, &head, &line));
             }
             What::Delivered(serial) => {
-                text.push_str(&self.paragraph(Colour::None, &head, &told(serial, "delivered").unwrap_or_default()));
+                text.push_str(&self.paragraph(
+                    Colour::None,
+                    &head,
+                    &told(serial, "arrived").unwrap_or_default(),
+                ));
                 if let Some(packet) = network.packet(serial) {
                     text.push_str(&self.inside(packet));
                 }
             }
             What::Waits(serial) => {
-                text.push_str(&self.paragraph(Colour::Yellow, &head, &told(serial, "waits").unwrap_or_default()));
+                text.push_str(&self.paragraph(
+                    Colour::Yellow,
+                    &head,
+                    &told(serial, "waits").unwrap_or_default(),
+                ));
             }
             What::Lost(serial) => {
                 text.push_str(&self.paragraph(Colour::Red, &head, &told(serial, "lost").unwrap_or_default()));
@@ -111,7 +121,7 @@ impl View {
     fn inside(self, packet: &Packet) -> String {
         let label = |label: &str| format!("{INDENTATION}{label:9}  ");
         let clear = String::from_utf8_lossy(&packet.clear);
-        let mut text = self.paragraph(Colour::None, &label("clear"), &clear);
+        let mut text = broken(&label("clear"), clear.split_inclusive(','), "", self.columns);
         let bytes = packet.payload.bytes();
         let size = format!(" ({} bytes)", bytes.len());
         let room = self.columns.saturating_sub(label("").len() + size.len()).clamp(8, MOST_DIGITS);
@@ -121,6 +131,7 @@ impl View {
             let what = match tampered {
                 Tampering::Bit => "the last bit of what travels is turned",
                 Tampering::Sender => "the header names another sender",
+                Tampering::Key => "another public key is in place of the one that was sent",
                 Tampering::Replay => "somebody has kept a copy, and sends it once more",
             };
             text.push_str(&self.paragraph(Colour::Yellow, &label("tampered"), what));
@@ -139,7 +150,7 @@ impl View {
 
     /// One packet in full.
     pub fn packet(self, network: &Network, packet: &Packet) -> String {
-        let head = format!("{} s  ", time(packet.sent));
+        let head = format!("{}  ", time(packet.sent));
         let line = format!("#{} sent: {}; {}", packet.number, header(network, packet), fate(packet));
         self.paragraph(Colour::None, &head, &line) + &self.inside(packet)
     }
@@ -151,8 +162,11 @@ impl View {
         };
         let all: Vec<&Packet> =
             network.packets().map(|(_, packet)| packet).filter(|packet| concerns(packet)).collect();
-        let mut rows =
-            vec![["packet", "sent", "type", "from", "to", "bytes", "authentic", "where"].map(str::to_owned).to_vec()];
+        let mut rows = vec![
+            ["packet", "sent", "arrived", "type", "from", "to", "bytes", "authentic"]
+                .map(str::to_owned)
+                .to_vec(),
+        ];
         for packet in &all[all.len().saturating_sub(SHOWN_PACKETS)..] {
             let authentic = match packet.authenticity {
                 Authenticity::Open => "",
@@ -163,12 +177,17 @@ impl View {
             rows.push(vec![
                 format!("#{}", packet.number),
                 time(packet.sent),
+                match packet.fate {
+                    Fate::OnTheWay(_) => "on the way".to_owned(),
+                    Fate::Waiting => "waits".to_owned(),
+                    Fate::Delivered(at) => time(at),
+                    Fate::Lost(_) => "lost".to_owned(),
+                },
                 packet.kind.name().to_owned(),
                 packet.from.to_string(),
                 packet.to.to_string(),
                 packet.payload.bytes().len().to_string(),
                 authentic.to_owned(),
-                fate(packet),
             ]);
         }
         let mut text = table(&rows, self.columns);
@@ -183,8 +202,9 @@ impl View {
         if session.connections.is_empty() {
             return format!("{} has no connections yet\n", session.name);
         }
-        let mut rows =
-            vec![["address", "status", "since", "key", "last ping", "description"].map(str::to_owned).to_vec()];
+        let mut rows = vec![
+            ["address", "status", "since", "key", "last ping", "description"].map(str::to_owned).to_vec(),
+        ];
         rows.extend(session.connections.iter().map(|(address, connection)| {
             vec![
                 address.to_string(),
@@ -200,7 +220,8 @@ impl View {
 
     /// Subscriptions of a session: its own, or those of its clients.
     pub fn subscriptions(self, session: &Endpoint) -> String {
-        let mut rows = vec![["topic", "address", "status", "since", "description"].map(str::to_owned).to_vec()];
+        let mut rows =
+            vec![["topic", "address", "status", "since", "description"].map(str::to_owned).to_vec()];
         for (address, connection) in &session.connections {
             let address = match session.role.serves() {
                 true => Some(*address),
@@ -227,7 +248,8 @@ impl View {
     pub fn routes(self, network: &Network, id: SessionId, session: &Endpoint) -> String {
         let mut text = String::new();
         if matches!(session.role, Role::Router | Role::Master) {
-            let mut rows = vec![["global address", "network", "local address", "since"].map(str::to_owned).to_vec()];
+            let mut rows =
+                vec![["global address", "network", "local address", "since"].map(str::to_owned).to_vec()];
             rows.extend(session.routes.iter().map(|(global, route)| {
                 vec![global.to_string(), route.network.clone(), route.local.to_string(), time(route.since)]
             }));
@@ -240,9 +262,11 @@ impl View {
         }
         let mut rows = vec![["to", "address", "", "buffer", "lost"].map(str::to_owned).to_vec()];
         for address in session.connections.keys() {
-            let holder = network.segment_of(id, *address).and_then(|segment| network.holder(segment, *address));
+            let holder =
+                network.segment_of(id, *address).and_then(|segment| network.holder(segment, *address));
             let (waiting, lost) = holder.map_or((0, 0), |holder| network.buffered(id, holder));
-            let name = holder.and_then(|holder| network.session(holder)).map_or("(left)", |holder| &holder.name);
+            let name =
+                holder.and_then(|holder| network.session(holder)).map_or("(left)", |holder| &holder.name);
             rows.push(vec![
                 name.to_owned(),
                 address.to_string(),
@@ -260,7 +284,12 @@ impl View {
     }
 
     /// All sessions; those of this terminal are marked.
-    pub fn sessions(self, network: &Network, own: impl Fn(SessionId) -> bool, current: Option<SessionId>) -> String {
+    pub fn sessions(
+        self,
+        network: &Network,
+        own: impl Fn(SessionId) -> bool,
+        current: Option<SessionId>,
+    ) -> String {
         let heads = ["", "session", "kind", "network", "local", "global", "listens", "public key"];
         let mut rows = vec![heads.map(str::to_owned).to_vec()];
         for (id, session) in network.sessions() {
@@ -271,7 +300,8 @@ impl View {
             } else {
                 "other"
             };
-            let or_none = |address: Option<Address>| address.map_or_else(|| "-".to_owned(), |of| of.to_string());
+            let or_none =
+                |address: Option<Address>| address.map_or_else(|| "-".to_owned(), |of| of.to_string());
             let local = session.local.as_ref();
             rows.push(vec![
                 mark.to_owned(),
@@ -294,7 +324,8 @@ impl View {
 /// Type, sender, receiver, and what it travels through.
 fn header(network: &Network, packet: &Packet) -> String {
     let name = |id: Option<SessionId>| {
-        id.and_then(|id| network.session(id)).map_or_else(|| "nobody".to_owned(), |session| session.name.clone())
+        id.and_then(|id| network.session(id))
+            .map_or_else(|| "nobody".to_owned(), |session| session.name.clone())
     };
     let sender = match packet.tampered {
         Some(Tampering::Sender) => "(forged)".to_owned(),
@@ -320,13 +351,14 @@ fn fate(packet: &Packet) -> String {
 fn event_json(network: &Network, event: &Event) -> serde_json::Value {
     let (name, serial) = match event.what {
         What::Sent(serial) => ("sent", Some(serial)),
-        What::Delivered(serial) => ("delivered", Some(serial)),
+        What::Delivered(serial) => ("arrived", Some(serial)),
         What::Waits(serial) => ("waits", Some(serial)),
         What::Lost(serial) => ("lost", Some(serial)),
         What::Noted => ("noted", None),
     };
     let packet = serial.and_then(|serial| network.packet(serial)).map(|packet| {
-        let session = |id: Option<SessionId>| id.and_then(|id| network.session(id)).map(|session| &*session.name);
+        let session =
+            |id: Option<SessionId>| id.and_then(|id| network.session(id)).map(|session| &*session.name);
         let (authentic, refused) = match packet.authenticity {
             Authenticity::Holds => (Some(true), None),
             Authenticity::Refused(why) => (Some(false), Some(why)),

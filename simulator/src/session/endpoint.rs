@@ -251,7 +251,8 @@ impl Endpoint {
     }
 
     fn open(&mut self, packet: &Packet, now: Nanos) -> Result<Opened, &'static str> {
-        const REPLAYED: &str = "it, or one that was sent after it, has come before: somebody sends it once more";
+        const REPLAYED: &str =
+            "it, or one that was sent after it, has come before: somebody sends it once more";
         const NOT_SEALED: &str = "it is in clear, where it has to be sealed";
         const NO_CONNECTION: &str = "there is no connection with its sender, so no key either";
         const UNREADABLE: &str = "its payload is none of its type";

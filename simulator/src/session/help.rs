@@ -26,12 +26,12 @@ pub fn start(seed: u64, columns: usize) -> String {
     text.push('\n');
     text.push_str(&commands(columns));
     text.push('\n');
-    for line in [
-        "To begin: `open broker b1`, `join`, `open client c1`, `join`, `run`, `conn`, `run`, `subs lamp`,",
-        "`publ lamp on`, `run`. Several networks: `open master m`, `join`, and a router in each network.",
-    ] {
-        text.push_str(&paragraph("", line, columns));
-    }
+    text.push_str(&paragraph(
+        "",
+        "To begin: `open broker b1`, `join`, `open client c1`, `join`, `run`, `conn`, `run`, `subs lamp`, `publ lamp \
+         on`, `run`. Several networks: `open master m`, `join`, and a router in each network.",
+        columns,
+    ));
     text.push('\n');
     text
 }
@@ -100,33 +100,43 @@ fn limits(columns: usize) -> String {
     text
 }
 
-/// Indented lines stand as they are.
+/// Sums stand as they are, items of a list are as far in as their first line.
 fn paragraph_or_line(line: &str, columns: usize) -> String {
-    if line.is_empty() || line.starts_with(' ') { format!("{line}\n") } else { paragraph("", line, columns) }
+    match line.strip_prefix(ITEM) {
+        Some(item) => paragraph(ITEM, item, columns),
+        None if line.is_empty() || line.starts_with(' ') => format!("{line}\n"),
+        None => paragraph("", line, columns),
+    }
 }
 
-/// The toy, and why it is one.
-const CIPHER: &str = "\
-What classroom simulators use, by hand. Both agree on p = 23 and g = 5; c1 thinks of 6, b1 of 15:
-  c1 sends 5^6  mod 23 = 8        b1 sends 5^15 mod 23 = 19
-  c1 has   19^6 mod 23 = 2        b1 has   8^15 mod 23 = 2
-The key is 2, which was never sent. Each letter moves on by it: `lamp` travels as `ncor`.
+/// Before each item of a list.
+const ITEM: &str = "  - ";
 
-It teaches the idea, and protects nothing:
-  - 22 keys are tried by hand, and 8 = 5^x mod 23 is solved by trying x;
-  - a letter always becomes the same letter, so counting letters finds the key;
-  - who turns `ncor` into `ncos` has published `lamq`: nothing tells the broker.
-
-What these sessions use is what sealed requests use (docs/sealed.md), by the same code:
-  - X25519 (RFC 7748) in place of 5^x mod 23: a curve with about 2^252 points, on which nobody can solve for x;
-  - HKDF-SHA256 (RFC 5869) makes the key of what both computed; HPKE (RFC 9180) says how all that fits together;
-  - ChaCha20-Poly1305 (RFC 8439) in place of moving letters: each packet has a nonce of its own, so equal values travel
-    differently, and a tag of 16 bytes, so that what was altered does not open.
-The tag covers the header as well: number, type, sender and receiver. A receiver takes no number twice (`tamper replay`).
-
-What is left to people: whether a public key is the broker's. Whoever alters the packet that tells it can stand between
-both. So compare the fingerprints in `sessions` by another way, as with `offload-client send --seal`.
-";
+/// The toy, and why it is one. A paragraph is a line.
+const CIPHER: &str = concat!(
+    "What classroom simulators use, by hand. Both agree on p = 23 and g = 5; c1 thinks of 6, b1 of 15:\n",
+    "  c1 sends 5^6  mod 23 = 8        b1 sends 5^15 mod 23 = 19\n",
+    "  c1 has   19^6 mod 23 = 2        b1 has   8^15 mod 23 = 2\n",
+    "The key is 2, which was never sent. Each letter moves on by it: `lamp` travels as `ncor`.\n",
+    "\n",
+    "It teaches the idea, and protects nothing:\n",
+    "  - 22 keys are tried by hand, and 8 = 5^x mod 23 is solved by trying x;\n",
+    "  - a letter always becomes the same letter, so counting letters finds the key;\n",
+    "  - who turns `ncor` into `ncos` has published `lamq`: nothing tells the broker.\n",
+    "\n",
+    "What these sessions use is what sealed requests use, by the same code:\n",
+    "  - X25519 (RFC 7748) in place of 5^x mod 23: a curve with about 2^252 points, on which nobody can solve for x;\n",
+    "  - HKDF-SHA256 (RFC 5869), which makes the key of what both have computed; HPKE (RFC 9180) says how it all fits ",
+    "together;\n",
+    "  - ChaCha20-Poly1305 (RFC 8439) in place of moving letters: each packet has a nonce of its own, so that equal ",
+    "values travel differently, and a tag of 16 bytes, so that what was altered does not open.\n",
+    "The tag covers the header as well: number, type, sender and receiver. A receiver takes no number twice (`tamper ",
+    "replay`).\n",
+    "\n",
+    "What is left to people is whether a public key is the broker's: it is told in clear, and whoever puts another one ",
+    "in its place (`tamper key`) can stand between both. So compare the fingerprints in `sessions` by another way, as ",
+    "those of a gateway to which requests are sealed.\n",
+);
 
 #[cfg(test)]
 mod tests {
@@ -136,7 +146,10 @@ mod tests {
     fn there_is_help_on_each_topic_and_it_fits() {
         for topic in topics().split(", ") {
             let text = on(Some(topic), 80).unwrap();
-            assert!(!text.is_empty(), "{topic}");
+            assert!(
+                !text.is_empty() && text.lines().all(|line| line.chars().count() <= 80),
+                "{topic}: {text}"
+            );
         }
         assert!(on(Some("weather"), 80).is_none());
         assert!(start(1, 80).lines().all(|line| line.chars().count() <= 80));

@@ -18,7 +18,8 @@ const INFO: &[u8] = b"offload-sim session 1";
 const CONTEXT: &[u8] = b"offload-sim connection 1";
 
 /// Why a packet does not open. A real server says no more either.
-pub const UNOPENED: &str = "it does not open: its payload or its header was altered, or the key is another one";
+pub const UNOPENED: &str =
+    "it does not open: its payload or its header was altered, or the key is another one";
 
 /// Random bytes that the seed repeats.
 pub struct TeachingRandom(Stream);
@@ -83,8 +84,14 @@ impl ServerKey {
 
     /// Opens a connection request: what it says, and the key that its sender has computed, too. `None` where it is not
     /// as it was sealed.
-    pub fn open(&self, encapsulated: &[u8], ciphertext: &[u8], header: &str) -> Option<(Vec<u8>, ConnectionKey)> {
-        let opened = self.0.open_in_context(encapsulated, ciphertext, header.as_bytes(), INFO, CONTEXT).ok()?;
+    pub fn open(
+        &self,
+        encapsulated: &[u8],
+        ciphertext: &[u8],
+        header: &str,
+    ) -> Option<(Vec<u8>, ConnectionKey)> {
+        let opened =
+            self.0.open_in_context(encapsulated, ciphertext, header.as_bytes(), INFO, CONTEXT).ok()?;
         Some((opened.plaintext, ConnectionKey(opened.answer_key)))
     }
 }

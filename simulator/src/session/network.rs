@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use super::address::Address;
 use super::content::Content;
 use super::endpoint::{Effects, Endpoint, Local, Role};
-use super::keys::TeachingRandom;
+use super::keys::{ServerKey, TeachingRandom, hex};
 use super::packet::{Authenticity, Fate, Packet, Payload, Segment, SessionId, Tampering};
 use crate::clock::{MILLISECOND, Nanos};
 
@@ -231,15 +231,19 @@ impl Network {
                 self.networks.len() as u8
             }
             None if role == Role::Broker => return Err(format!("there are {MAX_NETWORKS} networks already")),
-            None => return Err(format!("there is no network {network}: a broker makes one, `join {network}`")),
+            None => {
+                return Err(format!("there is no network {network}: a broker makes one, `join {network}`"));
+            }
         };
         let segment = Segment::Local(number);
         let address = match role {
             Role::Broker => Some(Address::BROKER),
             Role::Router => Some(Address::ROUTER),
             _ => Address::CLIENT_HOSTS.map(|host| Address::Local { host }).find(|address| {
-                let is_new = !self.sessions.iter().any(|(_, session)| session.connections.contains_key(address)
-                    && session.local.as_ref().is_some_and(|local| local.network == number));
+                let is_new = !self.sessions.iter().any(|(_, session)| {
+                    session.connections.contains_key(address)
+                        && session.local.as_ref().is_some_and(|local| local.network == number)
+                });
                 is_new && self.holder(segment, *address).is_none()
             }),
         };
@@ -248,7 +252,9 @@ impl Network {
             return Err(format!("{network} has a {role} already: `join` another network, by its name"));
         }
         if role != Role::Broker && self.holder(segment, Address::BROKER).is_none() {
-            return Err(format!("the broker of {network} has left: another one has to `join {network}` first"));
+            return Err(format!(
+                "the broker of {network} has left: another one has to `join {network}` first"
+            ));
         }
         if role == Role::Router && self.holder(Segment::Global, Address::MASTER).is_none() {
             return Err("there is no master that could join routers: `open master m`, `m: join`".to_owned());
@@ -357,7 +363,12 @@ impl Network {
             if session.next_deadline().is_some_and(|due| due <= deadline) {
                 let mut effects = session.drop_silent(self.now);
                 let notes = std::mem::take(&mut effects.notes);
-                self.events.push(Event { at: self.now, sessions: [Some(id), None], what: What::Noted, notes });
+                self.events.push(Event {
+                    at: self.now,
+                    sessions: [Some(id), None],
+                    what: What::Noted,
+                    notes,
+                });
                 self.carry_out(id, effects);
             }
         }
@@ -484,10 +495,29 @@ impl Network {
                 packet.tampered = Some(how);
             }
             Tampering::Sender => {
-                packet.from = match packet.from {
-                    Address::Local { host } => Address::Local { host: host ^ 64 },
-                    Address::Global { network, host } => Address::Global { network, host: host ^ 64 },
+                // Somebody else who is there, so that the lie is not seen by its address.
+                let addresses = self.sessions.values().filter_map(|session| match packet.segment {
+                    Segment::Global => session.global,
+                    Segment::Local(number) => session
+                        .local
+                        .as_ref()
+                        .filter(|local| local.network == number)
+                        .map(|local| local.address),
+                });
+                let mut others = addresses.filter(|address| ![packet.from, packet.to].contains(address));
+                packet.from = others.next().ok_or("nobody else is there whose address it could have")?;
+                packet.tampered = Some(how);
+            }
+            Tampering::Key => {
+                let told = Content::decode(packet.kind, &packet.clear);
+                let Some(Content::Join { name, key: Some(_) }) = told else {
+                    return Err(format!(
+                        "#{} tells no public key: only a server's join does, in clear, after a session's own",
+                        packet.number
+                    ));
                 };
+                let key = hex(ServerKey::new(&mut self.random).public().as_bytes());
+                packet.payload = Payload::Clear(Content::Join { name, key: Some(key) }.encode());
                 packet.tampered = Some(how);
             }
             Tampering::Replay => {

@@ -99,6 +99,8 @@ pub enum Tampering {
     Sender,
     /// It arrives once more.
     Replay,
+    /// It tells another public key than the server's.
+    Key,
 }
 
 impl Packet {

@@ -113,7 +113,9 @@ impl Shell {
         match network.sessions().find(|(_, session)| session.name == name) {
             Some((id, _)) if self.own.contains(&id) => Ok(id),
             Some(_) => Err(format!("{name} is a session of another terminal: use it there")),
-            None => Err(format!("there is no session {name}: `sessions` lists them, `open client {name}` opens it")),
+            None => Err(format!(
+                "there is no session {name}: `sessions` lists them, `open client {name}` opens it"
+            )),
         }
     }
 
@@ -136,9 +138,7 @@ impl Shell {
                 self.last = self.current;
                 nothing
             }
-            Command::Sessions => {
-                Ok(self.view.sessions(network, |id| self.own.contains(&id), self.current))
-            }
+            Command::Sessions => Ok(self.view.sessions(network, |id| self.own.contains(&id), self.current)),
             Command::Close { name } => {
                 let id = self.find_own(&name, network)?;
                 network.close(id);
@@ -179,7 +179,9 @@ impl Shell {
                 let name = network.session(id).map_or("", |session| &session.name);
                 Ok(match listens {
                     true => format!("{name} listens again\n"),
-                    false => format!("{name} does not listen: what comes waits; `tgll` once more ends this\n"),
+                    false => {
+                        format!("{name} does not listen: what comes waits; `tgll` once more ends this\n")
+                    }
                 })
             }
             Command::Step { packets } => {
@@ -206,7 +208,8 @@ impl Shell {
             Command::Packets { which: Which::All } => Ok(self.view.packets(network, None)),
             Command::Packets { which: Which::Own } => Ok(self.view.packets(network, Some(self.current()?))),
             Command::Packets { which: Which::Number(number) } => {
-                let packet = network.packets().map(|(_, packet)| packet).find(|packet| packet.number == number);
+                let packet =
+                    network.packets().map(|(_, packet)| packet).find(|packet| packet.number == number);
                 let packet = packet.ok_or_else(|| {
                     format!("no packet #{number} is remembered; `packets all` shows the last ones")
                 })?;
@@ -251,7 +254,10 @@ fn joined(session: &Endpoint) -> String {
 fn nothing_left(network: &Network) -> String {
     let mut text = "no packet is on the way".to_owned();
     if let Some(deadline) = network.next_deadline() {
-        text.push_str(&format!("; `run 10s` lets time go by: at {} s a client is dropped for its silence", time(deadline)));
+        text.push_str(&format!(
+            "; `run 10s` lets time go by: at {} s a client is dropped for its silence",
+            time(deadline)
+        ));
     }
     text.push('\n');
     text

@@ -10,7 +10,9 @@ const NARROWEST: usize = 6;
 pub fn table(rows: &[Vec<String>], columns: usize) -> String {
     let count = rows.iter().map(Vec::len).max().unwrap_or(0);
     let mut widths: Vec<usize> = (0..count)
-        .map(|at| rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count()).max().unwrap_or(0))
+        .map(|at| {
+            rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+        })
         .collect();
     while widths.iter().sum::<usize>() + GAP * count.saturating_sub(1) > columns {
         match widths.iter_mut().max().filter(|widest| **widest > NARROWEST) {
@@ -38,31 +40,30 @@ pub fn cut(text: &str, width: usize) -> String {
 
 /// Words in lines, the first with `head` in front, the others as far in.
 pub fn paragraph(head: &str, words: &str, columns: usize) -> String {
+    broken(head, words.split(' '), " ", columns)
+}
+
+/// Pieces in lines as [`paragraph`] has words, with `glue` between those that share a line.
+pub fn broken<'p>(head: &str, pieces: impl Iterator<Item = &'p str>, glue: &str, columns: usize) -> String {
     let indentation = head.chars().count();
     let width = columns.saturating_sub(indentation).max(NARROWEST);
-    let mut lines = vec![String::new()];
-    for word in words.split(' ') {
-        let mut word = word.to_owned();
-        let last = lines.last_mut().expect("there is always a line");
-        if !last.is_empty() && last.chars().count() + 1 + word.chars().count() <= width {
-            last.push(' ');
-            last.push_str(&word);
-            continue;
+    let mut lines: Vec<String> = Vec::new();
+    for piece in pieces {
+        let room = lines.last().map_or(0, |line| width.saturating_sub((line.clone() + glue).chars().count()));
+        match lines.last_mut() {
+            Some(line) if piece.chars().count() <= room => {
+                line.push_str(glue);
+                line.push_str(piece);
+            }
+            // What is longer than a line goes on in the next.
+            _ => {
+                let letters: Vec<char> = piece.chars().collect();
+                lines.extend(letters.chunks(width).map(|letters| letters.iter().collect::<String>()));
+            }
         }
-        // A word that is longer than a line goes on in the next.
-        while word.chars().count() > width {
-            let rest = word.chars().skip(width).collect();
-            lines.push(word.chars().take(width).collect());
-            word = rest;
-        }
-        lines.push(word);
     }
-    let mut text = String::new();
-    for (at, line) in lines.iter().filter(|line| !line.is_empty()).enumerate() {
-        let front = if at == 0 { head.to_owned() } else { " ".repeat(indentation) };
-        text.push_str(&format!("{front}{line}\n"));
-    }
-    text
+    let front = |at| if at == 0 { head.to_owned() } else { " ".repeat(indentation) };
+    lines.iter().enumerate().map(|(at, line)| format!("{}{line}\n", front(at))).collect()
 }
 
 #[cfg(test)]
@@ -72,7 +73,7 @@ mod tests {
     #[test]
     fn a_table_fits_its_columns() {
         let rows = [vec!["name".to_owned(), "what".into()], vec!["a".into(), "long ".repeat(20)]];
-        assert_eq!(table(&rows, 14), "name  what\na     long l…\n".replace("long l…", "long lo…"));
+        assert_eq!(table(&rows, 14), "name  what\na     long lo…\n");
         assert_eq!(table(&rows, 200).lines().next(), Some("name  what"));
     }
 
@@ -80,5 +81,6 @@ mod tests {
     fn a_paragraph_is_as_far_in_as_its_head() {
         assert_eq!(paragraph("- ", "one two three", 9), "- one two\n  three\n");
         assert_eq!(paragraph("  ", "abcdefghijkl", 10), "  abcdefgh\n  ijkl\n");
+        assert_eq!(broken("", "{a:1,b:2}".split_inclusive(','), "", 8), "{a:1,\nb:2}\n");
     }
 }

@@ -77,9 +77,14 @@ impl Host {
     /// # Errors
     /// If there can be no socket.
     pub fn shared(seed: u64, view: View, path: &Path, screen: Screen) -> anyhow::Result<Self> {
-        let cannot = || format!("cannot make the socket {}: name a new file in a folder of your own", path.display());
+        let cannot =
+            || format!("cannot make the socket {}: name a new file in a folder of your own", path.display());
         if let Ok(file) = std::fs::symlink_metadata(path) {
-            ensure!(file.file_type().is_socket(), "{} is there and no socket: name another file", path.display());
+            ensure!(
+                file.file_type().is_socket(),
+                "{} is there and no socket: name another file",
+                path.display()
+            );
             // Its process has ended, or it would have answered.
             std::fs::remove_file(path).with_context(cannot)?;
         }
@@ -133,7 +138,8 @@ fn serve(hub: &Mutex<Hub>, stream: UnixStream) -> io::Result<()> {
     let terminal = {
         let mut hub = lock(hub);
         if hub.terminals.len() >= MAX_TERMINALS {
-            let text = format!("error: the network has {MAX_TERMINALS} terminals, and no more are possible\n");
+            let text =
+                format!("error: the network has {MAX_TERMINALS} terminals, and no more are possible\n");
             let reply = Reply { text, exit: true, failed: true, ..Reply::default() };
             return send(&mut output, &Message::Reply(reply));
         }

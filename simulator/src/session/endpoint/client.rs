@@ -183,7 +183,8 @@ impl Endpoint {
         match content {
             Content::Join { name, key: Some(key) } => self.trust(from, &name, &key),
             Content::ConnectionResponse { code } => self.is_answered(from, code, now),
-            Content::SubscriptionResponse { topic, code } | Content::UnsubscriptionResponse { topic, code } => {
+            Content::SubscriptionResponse { topic, code }
+            | Content::UnsubscriptionResponse { topic, code } => {
                 self.subscription_becomes(from, topic, code, now)
             }
             Content::Publish { topic, value, from: publisher } if self.role == Role::Router => {
@@ -230,7 +231,10 @@ impl Endpoint {
         ));
         // On both sides at once: what the broker has is to have somewhere to go.
         if self.role == Role::Router
-            && self.servers().iter().all(|server| self.connections.get(server).is_some_and(Connection::is_open))
+            && self
+                .servers()
+                .iter()
+                .all(|server| self.connections.get(server).is_some_and(Connection::is_open))
         {
             if let (Some(local), Some(global)) = (&self.local, self.global) {
                 let network = local.name.clone();
@@ -263,9 +267,17 @@ impl Endpoint {
     }
 
     /// A router takes a value from one of its sides to the other.
-    fn pass_on(&mut self, from: Address, topic: String, value: String, publisher: Address, now: Nanos) -> Effects {
+    fn pass_on(
+        &mut self,
+        from: Address,
+        topic: String,
+        value: String,
+        publisher: Address,
+        now: Nanos,
+    ) -> Effects {
         let to = if from == Address::MASTER { Address::BROKER } else { Address::MASTER };
-        let (Some(local), true) = (&self.local, self.connections.get(&to).is_some_and(Connection::is_open)) else {
+        let (Some(local), true) = (&self.local, self.connections.get(&to).is_some_and(Connection::is_open))
+        else {
             return Effects::note(format!("{} is not connected to {to}: it passes nothing on", self.name));
         };
         let network = local.name.clone();

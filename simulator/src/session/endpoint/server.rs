@@ -41,10 +41,8 @@ impl Endpoint {
         let Some(connection) = self.connections.get_mut(&from) else { return Effects::default() };
         if !connection.is_open() {
             let code = connection.code;
-            let note = format!(
-                "the connection has ended ({code}, {}): `conn` makes another one",
-                code.meaning()
-            );
+            let note =
+                format!("the connection has ended ({code}, {}): `conn` makes another one", code.meaning());
             return Effects { sends: vec![(from, Content::Disconnection { code })], notes: vec![note] };
         }
         match content {
@@ -113,7 +111,13 @@ impl Endpoint {
         Effects { sends: vec![(from, Content::ConnectionResponse { code: Code::Ok })], notes: vec![note] }
     }
 
-    fn add_subscription(&mut self, from: Address, filter: String, description: String, now: Nanos) -> Effects {
+    fn add_subscription(
+        &mut self,
+        from: Address,
+        filter: String,
+        description: String,
+        now: Nanos,
+    ) -> Effects {
         let Some(connection) = self.connections.get_mut(&from) else { return Effects::default() };
         let subscriptions = &mut connection.subscriptions;
         let code = if !topic::is_valid_filter(&filter) {
@@ -124,8 +128,7 @@ impl Endpoint {
             subscriptions.insert(filter.clone(), Subscription { code: Code::Ok, since: now, description });
             Code::Ok
         };
-        let mut effects =
-            Effects::send(from, Content::SubscriptionResponse { topic: filter.clone(), code });
+        let mut effects = Effects::send(from, Content::SubscriptionResponse { topic: filter.clone(), code });
         if code == Code::Ok {
             let values = self.values.iter().filter(|(topic, _)| topic::matches(&filter, topic));
             for (topic, (value, publisher)) in values {

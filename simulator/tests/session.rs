@@ -1,6 +1,7 @@
 //! `offload-sim session`: transcripts, and terminals that share a network.
 //!
-//! A transcript holds its commands, as they are echoed, and what is shown. `UPDATE_TRANSCRIPTS=1 cargo test --release
+//! A transcript, in `tests/session/` or in `docs/simulator.md`, holds its commands, as they are echoed, and what is
+//! shown. `UPDATE_TRANSCRIPTS=1 cargo test --release
 //! -p offload-simulator --test session` writes them anew from their commands: read the difference before you commit it.
 
 use std::fs;
@@ -8,6 +9,11 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
 
+use offload_simulator::random::stream::Stream;
+use offload_simulator::session::display::View;
+use offload_simulator::session::network::Network;
+use offload_simulator::session::packet::{Authenticity, Packet, Tampering};
+use offload_simulator::session::shell::Shell;
 use serde_json::Value;
 
 /// Set where transcripts are to be written anew.
@@ -33,7 +39,8 @@ fn transcript(arguments: &[&str], commands: &str) -> Output {
 
 /// The command that a line of a transcript echoes, if it is one.
 fn command(line: &str) -> Option<&str> {
-    if line.starts_with('#') {
+    // A topic filter in a table has more space behind it.
+    if line.starts_with("# ") && !line.starts_with("#  ") {
         return Some(line);
     }
     let (session, command) = line.split_once("> ")?;
@@ -116,6 +123,40 @@ fn wide_terminals_have_longer_lines() {
     assert!(check("wide.txt", &["--quiet", "--columns", "200"]));
 }
 
+/// The blocks of `text` in "By hand" are one transcript, in parts.
+#[test]
+fn the_tutorial_shows_what_its_commands_show() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/simulator.md");
+    let document = fs::read_to_string(&path).unwrap();
+    let start = document.find("## By hand").unwrap();
+    let end = start + document[start..].find("\n## ").unwrap_or(document.len() - start - 3);
+    let section = &document[start..end];
+    // Every second part is inside of a block.
+    let parts: Vec<&str> = section.split("```").collect();
+    let is_transcript = |at: usize| at % 2 == 1 && parts[at].starts_with("text\n");
+    let transcripts: Vec<usize> = (0..parts.len()).filter(|at| is_transcript(*at)).collect();
+    let counts: Vec<usize> = transcripts.iter().map(|at| commands(parts[*at]).lines().count()).collect();
+    assert!(counts.len() >= 4 && !counts.contains(&0), "{counts:?}");
+    let all: String = transcripts.iter().map(|at| commands(parts[*at])).collect();
+    let shown = String::from_utf8(transcript(&["--quiet"], &all).stdout).unwrap();
+    let mut lines = shown.lines().peekable();
+    let mut parts: Vec<String> = parts.iter().map(|part| (*part).to_owned()).collect();
+    for (at, count) in transcripts.into_iter().zip(counts) {
+        parts[at] = "text\n".to_owned();
+        let mut left = count;
+        while let Some(line) = lines.next_if(|line| left > 0 || command(line).is_none()) {
+            left -= usize::from(command(line).is_some());
+            parts[at].push_str(&format!("{line}\n"));
+        }
+    }
+    let expected = parts.join("```");
+    if std::env::var_os(UPDATE).is_some() {
+        fs::write(&path, format!("{}{expected}{}", &document[..start], &document[end..])).unwrap();
+    } else {
+        assert_eq!(section, expected, "docs/simulator.md: {UPDATE}=1 writes it anew");
+    }
+}
+
 #[test]
 fn all_lines_fit() {
     for (name, columns) in [
@@ -159,6 +200,62 @@ fn packets_are_lines_of_json_where_that_is_wanted() {
     assert_eq!(authentic, [&Value::Null, &Value::Null, &true.into(), &true.into(), &false.into()]);
     assert_eq!(delivered[4]["clear"], r#"{"publish":{"topic":"lamp","value":"on","from":"10.0.0.2"}}"#);
     assert!(lines.last().unwrap()["error"].as_str().unwrap().contains("there is no command"), "{text}");
+}
+
+/// Whatever is typed in whatever order, nothing panics and every line fits.
+#[test]
+fn a_class_that_types_anything_breaks_nothing() {
+    const NAMES: [&str; 7] = ["b1", "b2", "c1", "c2", "r1", "r2", "m"];
+    let view = View { columns: 80, colour: false, json: false };
+    for seed in 0..40 {
+        let mut random = Stream::new(seed, "class", 0);
+        let mut network = Network::new(seed);
+        let mut shell = Shell::new(view);
+        for _ in 0..400 {
+            let mut one_of = |of: &[&str]| of[random.below(of.len() as u64) as usize].to_owned();
+            let name = one_of(&NAMES);
+            let kind = match name.as_bytes()[0] {
+                b'b' => "broker",
+                b'c' => "client",
+                b'r' => "router",
+                _ => "master",
+            };
+            let topic = one_of(&["a", "a/b", "#", "+/b", "$x"]);
+            let line = match &*one_of(&["open", "join", "conn", "topic", "plain", "tamper", "run", "run"]) {
+                "open" => format!("open {kind} {name}"),
+                "join" => format!("{name}: join {}", one_of(&["home", "lab"])),
+                "conn" => format!("{name}: conn {}", one_of(&["", "1s", "0s words"])),
+                "topic" => {
+                    format!("{name}: {} {topic} {}", one_of(&["publ", "subs", "unsubs"]), one_of(&["", "v"]))
+                }
+                "plain" => format!(
+                    "{name}: {}",
+                    one_of(&[
+                        "disc",
+                        "ping",
+                        "tgll",
+                        "leave",
+                        "routes",
+                        "connections",
+                        "subscriptions",
+                        "packets"
+                    ])
+                ),
+                "tamper" => format!("tamper {}", one_of(&["bit", "sender", "replay", "key"])),
+                _ => one_of(&["run", "step", "run 1s", "sessions"]),
+            };
+            let outcome = shell.carry_out(&line, &mut network);
+            let events = network.take_events();
+            let seen: String = events.iter().filter_map(|event| shell.sees(event, &network)).collect();
+            let text = shell.reply(seen, outcome, &network).text;
+            assert!(text.lines().all(|line| line.chars().count() <= 80), "{line}: {text}");
+        }
+        let is_altered =
+            |packet: &Packet| matches!(packet.tampered, Some(Tampering::Bit | Tampering::Sender));
+        for (_, packet) in network.packets().filter(|(_, packet)| is_altered(packet)) {
+            assert_ne!(packet.authenticity, Authenticity::Holds, "seed {seed}: {packet:?}");
+        }
+    }
 }
 
 /// A terminal of its own process, whose lines a test reads one by one.

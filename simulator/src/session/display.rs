@@ -15,9 +15,6 @@ use crate::clock::{Nanos, SECOND};
 /// Hexadecimal digits of a payload that are shown, however wide the terminal is.
 const MOST_DIGITS: usize = 128;
 
-/// Before what is told of a packet.
-const INDENTATION: &str = "          ";
-
 /// How a terminal shows things.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct View {
@@ -59,6 +56,11 @@ impl View {
         text.lines().map(|line| format!("\x1b[{code}m{line}\x1b[0m\n")).collect()
     }
 
+    /// A sentence.
+    pub fn sentence(self, text: &str) -> String {
+        self.paragraph(Colour::None, "", text)
+    }
+
     /// An error, with what to do.
     pub fn error(self, why: &str) -> String {
         if self.json {
@@ -74,6 +76,7 @@ impl View {
         }
         let mut text = String::new();
         let head = format!("{}  ", time(event.at));
+        let indentation = " ".repeat(head.len());
         let told = |serial, what: &str| {
             network
                 .packet(serial)
@@ -91,7 +94,7 @@ impl View {
                     &told(serial, "arrived").unwrap_or_default(),
                 ));
                 if let Some(packet) = network.packet(serial) {
-                    text.push_str(&self.inside(packet));
+                    text.push_str(&self.inside(packet, &indentation));
                 }
             }
             What::Waits(serial) => {
@@ -112,14 +115,14 @@ impl View {
             }
         }
         for note in &event.notes {
-            text.push_str(&self.paragraph(Colour::None, &format!("{INDENTATION}- "), note));
+            text.push_str(&self.paragraph(Colour::None, &format!("{indentation}- "), note));
         }
         text
     }
 
     /// A packet's payload, in clear and as it travels, and whether it is authentic.
-    fn inside(self, packet: &Packet) -> String {
-        let label = |label: &str| format!("{INDENTATION}{label:9}  ");
+    fn inside(self, packet: &Packet, indentation: &str) -> String {
+        let label = |label: &str| format!("{indentation}{label:9}  ");
         let clear = String::from_utf8_lossy(&packet.clear);
         let mut text = broken(&label("clear"), clear.split_inclusive(','), "", self.columns);
         let bytes = packet.payload.bytes();
@@ -152,7 +155,7 @@ impl View {
     pub fn packet(self, network: &Network, packet: &Packet) -> String {
         let head = format!("{}  ", time(packet.sent));
         let line = format!("#{} sent: {}; {}", packet.number, header(network, packet), fate(packet));
-        self.paragraph(Colour::None, &head, &line) + &self.inside(packet)
+        self.paragraph(Colour::None, &head, &line) + &self.inside(packet, &" ".repeat(head.len()))
     }
 
     /// Packets of a session, or of all, the last ones.

@@ -487,6 +487,13 @@ impl Network {
         };
         let (next, now) = (self.next_serial, self.now);
         let packet = self.packets.get_mut(&serial).ok_or("the packet is forgotten")?;
+        if packet.tampered.is_some() {
+            // A bit that is turned twice is as it was.
+            return Err(format!(
+                "#{} is tampered with already: `run` shows what becomes of it",
+                packet.number
+            ));
+        }
         match how {
             Tampering::Bit => {
                 if let Some(byte) = packet.payload.bytes_mut().last_mut() {
@@ -534,5 +541,113 @@ impl Network {
             }
         }
         Ok(serial)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::content::Kind;
+    use crate::session::endpoint::{MAX_SUBSCRIPTIONS, MAX_VALUES};
+
+    /// Networks of a broker and a client each, that a master joins; the clients are returned.
+    fn networks(count: usize) -> (Network, Vec<SessionId>) {
+        let mut network = Network::new(1);
+        let master = network.open(Role::Master, "m").unwrap();
+        network.join(master, "").unwrap();
+        let mut clients = Vec::new();
+        for number in 0..count {
+            let name = format!("n{number}");
+            for role in [Role::Broker, Role::Router, Role::Client] {
+                let id = network.open(role, &format!("{}{number}", role.name())).unwrap();
+                network.join(id, &name).unwrap();
+                settle(&mut network);
+                if !role.serves() {
+                    network.act(id, |session, _| session.connect(0, "")).unwrap();
+                    settle(&mut network);
+                }
+                clients.extend((role == Role::Client).then_some(id));
+            }
+        }
+        (network, clients)
+    }
+
+    fn settle(network: &mut Network) {
+        while network.step() {}
+    }
+
+    fn publish(network: &mut Network, id: SessionId, topic: &str) {
+        network.act(id, |session, _| session.publish(topic, "1")).unwrap();
+        settle(network);
+    }
+
+    #[test]
+    fn a_value_comes_to_each_subscriber_once_and_not_back() {
+        let (mut network, clients) = networks(3);
+        for client in &clients {
+            network.act(*client, |session, now| session.subscribe("lamp", "", now)).unwrap();
+        }
+        settle(&mut network);
+        publish(&mut network, clients[0], "lamp");
+        let publishes: Vec<&Packet> = network
+            .packets()
+            .map(|(_, packet)| packet)
+            .filter(|packet| packet.kind == Kind::Publish)
+            .collect();
+        for client in &clients {
+            let got = publishes.iter().filter(|packet| packet.receiver == Some(*client)).count();
+            // A broker does not send a client what it has published itself.
+            assert_eq!(got, usize::from(*client != clients[0]));
+        }
+        // To the broker and out by router and master, then by two routers and brokers to two clients.
+        assert_eq!(publishes.len(), 3 + 2 * 3);
+        assert!(publishes.iter().all(|packet| packet.authenticity == Authenticity::Holds));
+    }
+
+    #[test]
+    fn a_network_that_connects_again_echoes_nothing() {
+        let (mut network, clients) = networks(2);
+        publish(&mut network, clients[0], "lamp");
+        let router = network.sessions().find(|(_, session)| session.name == "router1").unwrap().0;
+        network.act(router, |session, now| session.disconnect(now)).unwrap();
+        settle(&mut network);
+        network.act(router, |session, _| session.connect(0, "")).unwrap();
+        settle(&mut network);
+        let to_master = network
+            .packets()
+            .filter(|(_, packet)| packet.kind == Kind::Publish && packet.to == Address::MASTER)
+            .count();
+        assert_eq!(to_master, 1, "what the other network has published does not come back");
+    }
+
+    #[test]
+    fn what_a_class_can_fill_has_bounds() {
+        let (mut network, clients) = networks(1);
+        for number in 0..MAX_VALUES + 5 {
+            publish(&mut network, clients[0], &format!("t/{number}"));
+        }
+        for (_, session) in network.sessions().filter(|(_, session)| session.role.serves()) {
+            assert_eq!(session.values.len(), MAX_VALUES, "{}", session.name);
+        }
+        let subscribe = |network: &mut Network, number: usize| {
+            network.act(clients[0], |session, now| session.subscribe(&format!("s/{number}"), "", now))
+        };
+        for number in 0..MAX_SUBSCRIPTIONS {
+            subscribe(&mut network, number).unwrap();
+        }
+        assert!(subscribe(&mut network, MAX_SUBSCRIPTIONS).is_err());
+        settle(&mut network);
+        network.act(clients[0], |session, now| session.subscribe("s/0", "again", now)).unwrap();
+        // Nothing is delivered meanwhile.
+        for _ in 0..MAX_ON_THE_WAY + 5 {
+            network.act(clients[0], |session, _| session.publish("t/0", "2")).unwrap();
+        }
+        assert_eq!(network.on_the_way(), MAX_ON_THE_WAY);
+        settle(&mut network);
+        assert!(network.packets().count() <= MAX_REMEMBERED);
+        for number in network.sessions().count()..MAX_SESSIONS {
+            network.open(Role::Client, &format!("more{number}")).unwrap();
+        }
+        assert!(network.open(Role::Client, "one-more").unwrap_err().contains("`close` one"));
     }
 }

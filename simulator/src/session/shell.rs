@@ -131,7 +131,7 @@ impl Shell {
                 self.own.insert(id);
                 self.current = Some(id);
                 self.last = Some(id);
-                Ok(format!("{name} is open, a {role}; `join` is next\n"))
+                Ok(self.view.sentence(&format!("{name} is open, a {role}; `join` is next")))
             }
             Command::Use { name } => {
                 self.current = Some(self.find_own(&name, network)?);
@@ -149,7 +149,10 @@ impl Shell {
             Command::Join { network: name } => {
                 let id = self.current()?;
                 network.join(id, &name)?;
-                Ok(network.session(id).map(joined).unwrap_or_default())
+                Ok(network
+                    .session(id)
+                    .map(|session| self.view.sentence(&joined(session)))
+                    .unwrap_or_default())
             }
             Command::Leave => network.leave(self.current()?).map(|()| String::new()),
             Command::Connect { keep_alive, description } => {
@@ -186,18 +189,18 @@ impl Shell {
             }
             Command::Step { packets } => {
                 let delivered = (0..packets).take_while(|_| network.step()).count();
-                Ok(if delivered == 0 { nothing_left(network) } else { String::new() })
+                Ok(if delivered == 0 { self.view.sentence(&nothing_left(network)) } else { String::new() })
             }
             Command::Run { time: None } => {
                 let mut delivered = false;
                 while network.step() {
                     delivered = true;
                 }
-                Ok(if delivered { String::new() } else { nothing_left(network) })
+                Ok(if delivered { String::new() } else { self.view.sentence(&nothing_left(network)) })
             }
             Command::Run { time: Some(duration) } => {
                 network.run_until(network.now().saturating_add(duration));
-                Ok(format!("it is {} s\n", time(network.now())))
+                Ok(self.view.sentence(&format!("it is {} s", time(network.now()))))
             }
             Command::Connections => Ok(self.view.connections(self.shown(network)?.1)),
             Command::Subscriptions => Ok(self.view.subscriptions(self.shown(network)?.1)),
@@ -246,7 +249,6 @@ fn joined(session: &Endpoint) -> String {
     if session.role.serves() {
         text.push_str(&format!("; its public key has the fingerprint {}", session.public_fingerprint()));
     }
-    text.push('\n');
     text
 }
 
@@ -259,6 +261,5 @@ fn nothing_left(network: &Network) -> String {
             time(deadline)
         ));
     }
-    text.push('\n');
     text
 }

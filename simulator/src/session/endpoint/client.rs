@@ -34,8 +34,10 @@ impl Endpoint {
     pub fn leave(&mut self, now: Nanos) -> Effects {
         let mut effects = Effects::default();
         for server in self.servers() {
-            if let Some(connection) = self.connections.get_mut(server) {
-                connection.end(Code::Gone, now);
+            match self.connections.get_mut(server).filter(|connection| connection.is_open()) {
+                Some(connection) => connection.end(Code::Gone, now),
+                // Where the server has no key of it, this is said in clear.
+                None => drop(self.connections.remove(server)),
             }
             effects.sends.push((*server, Content::Left { name: self.name.clone() }));
         }

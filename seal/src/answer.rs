@@ -34,7 +34,7 @@ impl AnswerKey {
         self.seal_with_nonce(plaintext, topic, random::<NONCE_BYTES>()?)
     }
 
-    /// The same with a nonce of the caller's, which no other answer has: for simulations alone, whose seed repeats them.
+    /// The same with a nonce of the caller's, which no other answer has: for simulations alone, which a seed repeats.
     ///
     /// # Errors
     /// Never, unless the answer is longer than 256 GiB.

@@ -164,7 +164,7 @@ impl Lines {
         match self {
             Self::Piped(lines) => lines.next().transpose().context("cannot read commands"),
             Self::Typed(editor) => loop {
-                match editor.readline(&format!("{} [{}]> ", reply.session, reply.status)) {
+                match editor.readline(format!("{} [{}]> ", reply.session, reply.status).trim_start()) {
                     Ok(line) => {
                         // A history that is full or off is no reason to end.
                         let _ = editor.add_history_entry(&line);

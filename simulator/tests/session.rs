@@ -7,7 +7,9 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
+use std::process::{Child, ChildStdin, Command, Output, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::Duration;
 
 use offload_simulator::random::stream::Stream;
 use offload_simulator::session::display::View;
@@ -258,17 +260,24 @@ fn a_class_that_types_anything_breaks_nothing() {
     }
 }
 
+/// Far longer than any of it takes.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// A terminal of its own process, whose lines a test reads one by one.
 struct Terminal {
     child: Child,
     commands: ChildStdin,
-    lines: BufReader<ChildStdout>,
+    lines: Receiver<String>,
 }
 
 impl Terminal {
     fn open(network: &Path) -> Self {
         let mut child = offload_sim(&["--quiet", "--network", network.to_str().unwrap()]).spawn().unwrap();
-        let (commands, lines) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
+        let (commands, output) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
+        let (sender, lines) = channel();
+        std::thread::spawn(move || {
+            output.lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
+        });
         Self { child, commands, lines }
     }
 
@@ -278,14 +287,24 @@ impl Terminal {
 
     /// Reads on to a line that has this in it.
     fn until(&mut self, told: &str) -> String {
-        let mut line = String::new();
         loop {
-            line.clear();
-            assert!(self.lines.read_line(&mut line).unwrap() > 0, "it has ended without {told:?}");
-            if line.contains(told) {
-                return line;
+            match self.lines.recv_timeout(PATIENCE) {
+                Ok(line) if line.contains(told) => return line,
+                Ok(_) => {}
+                Err(error) => panic!("{told:?} does not come: {error}"),
             }
         }
+    }
+
+    /// Its exit code, when it has ended.
+    fn ended(&mut self) -> Option<i32> {
+        while self
+            .lines
+            .recv_timeout(PATIENCE)
+            .map_err(|error| assert_eq!(error, RecvTimeoutError::Disconnected))
+            .is_ok()
+        {}
+        self.child.wait().unwrap().code()
     }
 }
 
@@ -323,16 +342,16 @@ fn several_terminals_share_one_network_until_its_first_ends() {
     assert!(first.until("10.0.0.2").contains("200 OK"));
     // What ends with its terminal leaves.
     second.say("exit");
-    assert!(second.child.wait().unwrap().success());
+    assert_eq!(second.ended(), Some(0));
     first.until("sent: left (TCP close), 10.0.0.2");
     let mut third = Terminal::open(&socket);
     third.say("open client c3");
     third.until("c3 is open");
     first.say("exit");
-    assert_eq!(first.child.wait().unwrap().code(), Some(1), "`use c1` was refused");
+    assert_eq!(first.ended(), Some(1), "`use c1` was refused");
     assert!(!socket.exists());
     third.say("join");
-    assert_eq!(third.child.wait().unwrap().code(), Some(2));
+    assert_eq!(third.ended(), Some(2));
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod new;
 mod plan;
 mod progress;
 mod run;
+mod session;
 mod swarm;
 
 use std::io::Write as _;
@@ -36,6 +37,7 @@ enum Command {
     Swarm(swarm::Swarm),
     #[command(hide = true)]
     Cost(cost::Cost),
+    Session(session::Session),
 }
 
 /// Carries out a command line.
@@ -47,6 +49,7 @@ pub fn main() -> ExitCode {
         Command::Plan(plan) => plan.carry_out(),
         Command::Swarm(swarm) => swarm.carry_out(),
         Command::Cost(cost) => cost.carry_out(),
+        Command::Session(session) => session.carry_out(),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,

@@ -14,6 +14,7 @@
 //! | [`validation`] | how far from the real system it was |
 //! | [`planning`] | how few gateways, workers or slots are enough |
 //! | [`swarm`] | random worlds, in search of one that breaks an invariant |
+//! | [`session`] | packets by hand, between sessions on a virtual network |
 //! | [`cli`] | the command line |
 
 #[cfg(feature = "cli")]
@@ -25,6 +26,8 @@ pub mod random;
 pub mod replicas;
 pub mod report;
 pub mod scenario;
+#[cfg(feature = "cli")]
+pub mod session;
 pub mod statistics;
 pub mod swarm;
 pub mod validation;

@@ -60,7 +60,7 @@ impl Configuration {
 }
 
 /// Pages in a browser have no files.
-#[cfg(target_family = "wasm")]
+#[cfg(not(feature = "cli"))]
 mod file {
     use super::Configuration;
     use std::path::Path;
@@ -70,7 +70,7 @@ mod file {
     }
 }
 
-#[cfg(not(target_family = "wasm"))]
+#[cfg(feature = "cli")]
 mod file {
     use super::Configuration;
     use crate::clock::Nanos;

@@ -29,6 +29,7 @@ pub mod scenario;
 #[cfg(feature = "cli")]
 pub mod session;
 pub mod statistics;
+#[cfg(feature = "cli")]
 pub mod swarm;
 pub mod validation;
 pub mod world;

@@ -58,7 +58,7 @@ pub struct Plan {
     pub with_one_lost: Option<usize>,
 }
 
-/// What is simulated next: so many, of which one is lost or not.
+/// What is simulated next: this many, of which one is lost or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Trial {
     /// How many.

@@ -38,7 +38,7 @@ pub struct Tried {
     pub count: usize,
     /// The 99th percentile of latency, in seconds; no number where nothing was answered.
     pub p99: Estimate,
-    /// The part of requests that are answered `ok`, of those that ended or are overdue.
+    /// The part of requests that are answered `ok`, of those that ended or are left open.
     pub ok: Estimate,
     /// Whether the goal is kept, by the means.
     pub keeps: bool,
@@ -59,7 +59,7 @@ pub struct Plan {
     pub with_one_lost: Option<usize>,
 }
 
-/// What is simulated next: so many, of which one is lost or not.
+/// What is simulated next: this many, of which one is lost or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Trial {
     /// How many.
@@ -107,8 +107,8 @@ impl Plan {
 /// Finds the fewest of one kind of gateways, `most` at the most.
 ///
 /// One is lost as this happens to it. Where devices have homes, those of a lost gateway have got another one, so that
-/// there is one gateway less, or worker or slot; a gateway behind a broker crashes after a third of the run and does not
-/// come back.
+/// there is one gateway less, or worker or slot; a gateway behind a broker crashes after a third of the run and does
+/// not come back.
 pub fn plan(
     scenario: &Scenario,
     group: usize,

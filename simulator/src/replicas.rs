@@ -1,5 +1,5 @@
-//! Replicas of a scenario, each with a seed of its own and in shards that share nothing, on as many threads as there are
-//! cores. What comes out does not depend on how many these are.
+//! Replicas of a scenario, each with a seed of its own and in shards that share nothing, on as many threads as there
+//! are cores. What comes out does not depend on how many these are.
 
 use std::num::NonZero;
 use std::sync::Mutex;

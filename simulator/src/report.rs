@@ -76,10 +76,10 @@ pub struct GroupReport {
     pub mean: Estimate,
     /// Quantiles of that time, as [`QUANTILES`] names them, in seconds.
     pub quantiles: Vec<Estimate>,
-    /// What became of requests, in parts of all that have ended or are overdue; without what never happened.
+    /// What became of requests, in parts of all that have ended or are left open; without what never happened.
     pub outcomes: Vec<(Outcome, Estimate)>,
-    /// The part that is overdue: open at the end, and for longer than each that was answered.
-    pub overdue: Estimate,
+    /// The part that is left open: open at the end, and for longer than each that was answered.
+    pub left_open: Estimate,
     /// Of the first replica: times, and how many requests took no longer.
     pub cumulative: Vec<(Nanos, u64)>,
 }
@@ -211,11 +211,11 @@ impl GroupReport {
             let answered = samples.iter().map(|of| &of.latency).filter(|latency| latency.count() > 0);
             Estimate::of(&answered.map(of).collect::<Vec<_>>())
         };
-        let overdue: Vec<u64> = observations.iter().map(|of| overdue(of, groups, cut)).collect();
+        let left_open: Vec<u64> = observations.iter().map(|of| left_open(of, groups, cut)).collect();
         let part_of_all = |of: &dyn Fn(&GroupSample, u64) -> u64| {
-            let parts = samples.iter().zip(&overdue).map(|(sample, overdue)| {
-                let all = sample.outcomes.iter().sum::<u64>() + overdue;
-                of(sample, *overdue) as f64 / all.max(1) as f64
+            let parts = samples.iter().zip(&left_open).map(|(sample, left_open)| {
+                let all = sample.outcomes.iter().sum::<u64>() + left_open;
+                of(sample, *left_open) as f64 / all.max(1) as f64
             });
             Estimate::of(&parts.collect::<Vec<_>>())
         };
@@ -237,7 +237,7 @@ impl GroupReport {
                 })
                 .collect(),
             outcomes: outcomes.filter(|(_, part)| part.mean > 0.0).collect(),
-            overdue: part_of_all(&|_, overdue| overdue),
+            left_open: part_of_all(&|_, left_open| left_open),
             cumulative: samples.first().map(|of| of.latency.cumulative()).unwrap_or_default(),
         }
     }
@@ -248,7 +248,7 @@ impl GroupReport {
         self.quantiles.get(at).copied()
     }
 
-    /// The part of requests that were answered `ok`, of those that have ended or are overdue.
+    /// The part of requests that were answered `ok`, of those that have ended or are left open.
     pub fn ok(&self) -> f64 {
         self.outcomes.iter().find(|(outcome, _)| *outcome == Outcome::Ok).map_or(0.0, |(_, part)| part.mean)
     }
@@ -256,7 +256,7 @@ impl GroupReport {
 
 /// Requests of some groups that are open at the end, and for longer than each of their group that was answered. Those
 /// that are younger are on their way, and nobody knows what becomes of them.
-fn overdue(of: &Observation, groups: &[usize], cut: usize) -> u64 {
+fn left_open(of: &Observation, groups: &[usize], cut: usize) -> u64 {
     let of_group = |group: &usize| {
         let samples = &of.recorder.groups()[*group][cut..];
         let longest = samples.iter().map(|sample| sample.latency.max()).max().unwrap_or(0);

@@ -147,10 +147,10 @@ fn m_g_1_with_two_classes_of_priority() {
 
 #[test]
 fn m_g_1_with_processor_sharing() {
-    // Whatever the distribution, a guest takes its time by 1 - ρ: beside it there are ρ / (1 - ρ) others in the mean, each
-    // of which gets as much (L. Kleinrock, Queueing Systems II, 1976, section 4.4). Slices are finite: a guest's first one
-    // comes before those of all others, at the end of the one that runs, so that one slice less waits for the others'.
-    // What a guest takes before it shares alike (12.8 ms) is less than a slice.
+    // Whatever the distribution, a guest takes its time by 1 - ρ: beside it there are ρ / (1 - ρ) others in the mean,
+    // each of which gets as much (L. Kleinrock, Queueing Systems II, 1976, section 4.4). Slices are finite: a guest's
+    // first one comes before those of all others, at the end of the one that runs, so that one slice less waits for the
+    // others'. What a guest takes before it shares alike (12.8 ms) is less than a slice.
     let (rate, service, slice) = (0.25, (1.0 + 3.0) / 2.0, 0.02);
     let classes = vec![("\"1s\"".to_owned(), rate / 2.0), ("\"3s\"".to_owned(), rate / 2.0)];
     let station = Station { workers: 1, slots: 1024, slice: "20ms", classes };

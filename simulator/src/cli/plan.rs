@@ -22,7 +22,7 @@ pub struct Plan {
     /// The 99th percentile of latency that is to be kept: `50ms`.
     #[arg(long, value_name = "TIME", value_parser = time)]
     p99: u64,
-    /// The part of requests that are to be answered `ok`, of those that end or are overdue at the end.
+    /// The part of requests that are to be answered `ok`, of those that end or are left open at the end.
     #[arg(long, default_value_t = 0.999, value_parser = part)]
     ok: f64,
     /// What there is to be enough of.

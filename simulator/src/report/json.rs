@@ -43,8 +43,8 @@ fn group(group: &super::GroupReport) -> Value {
     latency.insert("mean".to_owned(), group.mean.json());
     let mut outcomes: Map<String, Value> =
         group.outcomes.iter().map(|(outcome, part)| (outcome.name().to_owned(), part.json())).collect();
-    if group.overdue.mean > 0.0 {
-        outcomes.insert("overdue".to_owned(), group.overdue.json());
+    if group.left_open.mean > 0.0 {
+        outcomes.insert("left open".to_owned(), group.left_open.json());
     }
     json!({
         "name": group.name,

@@ -56,8 +56,8 @@ fn write(report: &Report, text: &mut String) -> std::fmt::Result {
     for group in &report.groups {
         let row = |what: &str, part| vec![group.name.clone(), what.to_owned(), percent(part)];
         rows.extend(group.outcomes.iter().map(|(outcome, part)| row(outcome.name(), *part)));
-        if group.overdue.mean > 0.0 {
-            rows.push(row("overdue", group.overdue));
+        if group.left_open.mean > 0.0 {
+            rows.push(row("left open", group.left_open));
         }
     }
     write_rows(&rows, text)?;
@@ -83,7 +83,7 @@ fn write(report: &Report, text: &mut String) -> std::fmt::Result {
         rows.extend(links.map(|link| vec![link.name.clone(), number(link.bytes), number(link.lost)]));
         write_rows(&rows, text)?;
     }
-    writeln!(text, "* of those that ended, or are overdue: open at the end, and for longer than each")?;
+    writeln!(text, "* of those that ended, or are left open: at the end, and for longer than each")?;
     writeln!(text, "  that was answered")?;
     let (joined, surplus) = report.repeated;
     writeln!(text, "of a replica: {} requests unfinished at the end,", number(report.unfinished))?;
@@ -92,8 +92,8 @@ fn write(report: &Report, text: &mut String) -> std::fmt::Result {
     writeln!(text, "{}", crate::validation::line())
 }
 
-/// Rows in columns as wide as they need, an empty line behind them. Columns for which a terminal has no room come below,
-/// each time behind the first one.
+/// Rows in columns as wide as they need, an empty line behind them. Columns for which a terminal has no room come
+/// below, each time behind the first one.
 pub fn write_rows(rows: &[Vec<String>], text: &mut String) -> std::fmt::Result {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |at: usize| rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count()).max();

@@ -284,9 +284,9 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
         Next::Idle(self.workers[worker].ends.first().map(|&(ends, _)| ends))
     }
 
-    /// Whether a worker that is idle may have something to start, and is to be asked for it: something may start, and it
-    /// has a free slot. Of the workers that may, the first ones are to be asked, one for each request in the queue: what
-    /// any of them may start, these may.
+    /// Whether a worker that is idle may have something to start, and is to be asked for it: something may start, and
+    /// it has a free slot. Of the workers that may, the first ones are to be asked, one for each request in the queue:
+    /// what any of them may start, these may.
     pub fn may_have_work(&self, worker: usize) -> bool {
         self.can_start() && self.slots.free(worker) > 0
     }

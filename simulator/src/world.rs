@@ -420,7 +420,8 @@ impl<'s, O: Observer> World<'s, O> {
         }
     }
 
-    /// A request is at a gateway, if there is a connection: its own one, or the one to which a broker has handed it out.
+    /// A request is at a gateway, if there is a connection: its own one, or the one to which a broker has handed it
+    /// out.
     fn reaches(&mut self, request: u32, gateway: u32, is_handed_out: bool, now: Nanos) {
         let Request { device, .. } = self.requests[request as usize];
         let site = &mut self.gateways[gateway as usize];

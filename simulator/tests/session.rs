@@ -343,7 +343,7 @@ fn several_terminals_share_one_network_until_its_first_ends() {
     // What ends with its terminal leaves.
     second.say("exit");
     assert_eq!(second.ended(), Some(0));
-    first.until("sent: left (TCP close), 10.0.0.2");
+    first.until("sent: left (TCP close), 10.0.0.2 c1 -> 10.0.0.1 b1");
     let mut third = Terminal::open(&socket);
     third.say("open client c3");
     third.until("c3 is open");

@@ -112,12 +112,17 @@ impl Line {
     /// # Errors
     /// What is wrong with it, and what is accepted.
     pub fn parse(text: &str) -> Result<Option<Self>, String> {
-        let mut text = text.trim();
+        let spaced = text.replace('\t', " ");
+        let mut text = spaced.trim();
         if text.is_empty() || text.starts_with('#') {
             return Ok(None);
         }
         if text.len() > MAX_LINE {
             return Err(format!("a line has at most {MAX_LINE} bytes"));
+        }
+        // Other terminals show what is typed here, and are to do nothing else with it.
+        if text.chars().any(char::is_control) {
+            return Err("a line has no control characters: type it again".to_owned());
         }
         let mut session = None;
         if let Some((name, rest)) = text.split_once(':')
@@ -300,6 +305,7 @@ mod tests {
             ("ping b1", "takes nothing more"),
             ("tamper 3 gently", "HOW is bit, sender, replay or key"),
             ("step one", "N is a number"),
+            ("publ a \u{1b}[2J", "no control characters"),
         ] {
             let error = Line::parse(text).unwrap_err();
             assert!(error.contains(told), "{text}: {error}");

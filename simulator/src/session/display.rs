@@ -326,19 +326,15 @@ impl View {
 
 /// Type, sender, receiver, and what it travels through.
 fn header(network: &Network, packet: &Packet) -> String {
-    let name = |id: Option<SessionId>| {
-        id.and_then(|id| network.session(id))
-            .map_or_else(|| "nobody".to_owned(), |session| session.name.clone())
-    };
+    let [sender, receiver] = packet.names.each_ref().map(|name| name.as_deref().unwrap_or("nobody"));
     let sender = match packet.tampered {
-        Some(Tampering::Sender) => "(forged)".to_owned(),
-        _ => name(Some(packet.sender)),
+        Some(Tampering::Sender) => "(forged)",
+        _ => sender,
     };
     let scope = match packet.segment {
         Segment::Local(_) => format!("local, {}", network.segment_name(packet.segment)),
         Segment::Global => "global".to_owned(),
     };
-    let receiver = name(packet.receiver);
     format!("{}, {} {sender} -> {} {receiver} ({scope})", packet.kind, packet.from, packet.to)
 }
 
@@ -360,8 +356,7 @@ fn event_json(network: &Network, event: &Event) -> serde_json::Value {
         What::Noted => ("noted", None),
     };
     let packet = serial.and_then(|serial| network.packet(serial)).map(|packet| {
-        let session =
-            |id: Option<SessionId>| id.and_then(|id| network.session(id)).map(|session| &*session.name);
+        let [sender, receiver] = packet.names.each_ref();
         let (authentic, refused) = match packet.authenticity {
             Authenticity::Holds => (Some(true), None),
             Authenticity::Refused(why) => (Some(false), Some(why)),
@@ -371,8 +366,8 @@ fn event_json(network: &Network, event: &Event) -> serde_json::Value {
             "number": packet.number,
             "type": packet.kind.name(),
             "mqtt": packet.kind.mqtt(),
-            "from": { "address": packet.from, "session": session(Some(packet.sender)) },
-            "to": { "address": packet.to, "session": session(packet.receiver) },
+            "from": { "address": packet.from, "session": sender },
+            "to": { "address": packet.to, "session": receiver },
             "scope": packet.to.scope(),
             "network": network.segment_name(packet.segment),
             "clear": String::from_utf8_lossy(&packet.clear),

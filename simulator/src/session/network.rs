@@ -391,6 +391,8 @@ impl Network {
     fn send(&mut self, id: SessionId, to: Address, content: &Content) {
         let segment = self.segment_of(id, to);
         let receiver = segment.and_then(|segment| self.holder(segment, to));
+        let name = |id: SessionId| self.sessions.get(&id).map(|session| session.name.clone());
+        let names = [name(id), receiver.and_then(name)];
         let (Some(session), Some(segment)) = (self.sessions.get_mut(&id), segment) else { return };
         let Some(from) = session.address_towards(to) else { return };
         let latency = if segment == Segment::Global { GLOBAL_LATENCY } else { LOCAL_LATENCY };
@@ -405,6 +407,7 @@ impl Network {
             to,
             sender: id,
             receiver,
+            names,
             clear: Vec::new(),
             payload: Payload::Clear(Vec::new()),
             tampered: None,

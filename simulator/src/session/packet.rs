@@ -36,6 +36,8 @@ pub struct Packet {
     pub sender: SessionId,
     /// Who has the address of the receiver.
     pub receiver: Option<SessionId>,
+    /// What they are called, also when they have ended; `None` where nobody has the address.
+    pub names: [Option<String>; 2],
     /// What the sender has sealed: for who looks at the class's network from above.
     pub clear: Vec<u8>,
     /// What travels.

@@ -1,5 +1,5 @@
-//! How far the simulator was from the real system when both were run beside each other: the last outcome of `cargo xtask
-//! validate-sim`, which is compiled in, so that every report states it.
+//! How far the simulator was from the real system when both were run beside each other: the last outcome of `cargo
+//! xtask validate-sim`, which is compiled in, so that every report states it.
 
 use std::fmt::Write as _;
 use std::sync::LazyLock;
@@ -167,8 +167,8 @@ impl Validation {
     pub fn line(&self) -> String {
         let (throughput, mean, within) = self.errors();
         format!(
-            "beside the real system (version {}): throughput within {:.0} %, mean within {:.0} %, p99 within its spread \
-             in {within} of {} cases",
+            "beside the real system (version {}): throughput within {:.0} %, mean within {:.0} %, p99 within its \
+             spread in {within} of {} cases",
             self.version,
             (throughput * 100.0).ceil(),
             (mean * 100.0).ceil(),

@@ -9,15 +9,16 @@ mod arrivals;
 mod cases;
 mod deployment;
 mod parameters;
+mod programs;
 mod simulated;
 
-use crate::guests;
 use crate::load::{self, Load, Measured};
 use anyhow::{Context, Result, anyhow, ensure};
 use cases::{CASES, Case};
 use deployment::{Deployment, Kind};
 use offload_simulator::validation::{self, Figures, Validation};
 use parameters::Parameters;
+use programs::Programs;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::path::{Path, PathBuf};
@@ -107,29 +108,6 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         std::fs::write(file, format!("{:#}\n", validation.json()))?;
     }
     arguments.page.as_deref().map_or(Ok(()), |page| write_between_marks(page, &validation.markdown()))
-}
-
-/// The guests as files, which gateways have as programs.
-pub struct Programs {
-    folder: tempfile::TempDir,
-}
-
-impl Programs {
-    fn new() -> Result<Programs> {
-        let folder = tempfile::tempdir()?;
-        for (name, text) in cases::programs() {
-            std::fs::write(folder.path().join(name).with_extension("wat"), text)?;
-        }
-        std::fs::write(folder.path().join("empty.wat"), guests::EMPTY)?;
-        Ok(Programs { folder })
-    }
-
-    /// Their part of a gateway's configuration.
-    fn configuration(&self) -> String {
-        let names = cases::programs().map(|(name, _)| name).into_iter().chain(["empty"]);
-        let file = |name: &str| self.folder.path().join(name).with_extension("wat");
-        names.map(|name| format!("[[program]]\nname = {name:?}\nfile = {:?}\n", file(name))).collect()
-    }
 }
 
 /// Runs a case on both sides.

@@ -1,5 +1,5 @@
-//! How far the simulator was from the real system when both were run beside each other: the last outcome of `cargo xtask
-//! validate-sim`, which is compiled in, so that every report states it.
+//! How far the simulator was from the real system when both were run beside each other: the last outcome of `cargo
+//! xtask validate-sim`, which is compiled in, so that every report states it.
 
 use std::fmt::Write as _;
 use std::sync::LazyLock;
@@ -102,6 +102,11 @@ impl Case {
         errors.iter().all(|error| error.abs() <= TOLERANCE) && self.is_p99_within_spread()
     }
 
+    fn json(&self) -> Value {
+        let Self { name, real, simulated } = self;
+        json!({ "name": name, "real": real.json(), "simulated": simulated.json() })
+    }
+
     fn row(&self) -> String {
         let Self { name, real, simulated } = self;
         let (least, most) = spread(&real.p99_us);
@@ -144,14 +149,13 @@ impl Validation {
 
     /// All of it.
     pub fn json(&self) -> Value {
-        let case = |case: &Case| json!({ "name": case.name, "real": case.real.json(), "simulated": case.simulated.json() });
         json!({
             "version": self.version,
             "cores": self.cores,
             "runs": self.runs.0,
             "seconds": self.runs.1,
             "parameters": self.parameters,
-            "cases": self.cases.iter().map(case).collect::<Vec<_>>(),
+            "cases": self.cases.iter().map(Case::json).collect::<Vec<_>>(),
         })
     }
 
@@ -167,8 +171,8 @@ impl Validation {
     pub fn line(&self) -> String {
         let (throughput, mean, within) = self.errors();
         format!(
-            "beside the real system (version {}): throughput within {:.0} %, mean within {:.0} %, p99 within its spread \
-             in {within} of {} cases",
+            "beside the real system (version {}): throughput within {:.0} %, mean within {:.0} %, p99 within its \
+             spread in {within} of {} cases",
             self.version,
             (throughput * 100.0).ceil(),
             (mean * 100.0).ceil(),
@@ -192,7 +196,8 @@ impl Validation {
         )?;
         writeln!(
             text,
-            "| case | requests/s, real | simulated | error | mean, real | simulated | error | p99, real | simulated | |"
+            "| case | requests/s, real | simulated | error | mean, real | simulated | error | p99, real | simulated \
+             | |"
         )?;
         writeln!(text, "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")?;
         cases.iter().try_for_each(|case| writeln!(text, "{}", case.row()))?;

@@ -125,7 +125,8 @@ impl Rust {
         Ok(target_dir.join(RUST_TARGET).join("release"))
     }
 
-    /// Builds a package's library as a module that imports nothing, in release mode, and returns the folder that it is in.
+    /// Builds a package's library as a module that imports nothing, in release mode, and returns the folder that it is
+    /// in.
     pub fn build_module(&self, workspace: &Path, package: &str, target_dir: &Path) -> Result<PathBuf> {
         let mut build = self.cargo(workspace, PAGE_TARGET, target_dir);
         // What a page has no use for is half of the module.

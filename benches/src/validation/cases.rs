@@ -2,9 +2,7 @@
 
 use super::deployment::Kind;
 use super::parameters::Parameters;
-use crate::guests;
 use std::net::{IpAddr, Ipv4Addr};
-use std::time::Duration;
 
 /// Where the clients of a load beside another one come from: another account than those on 127.0.0.1.
 pub const OTHER_ACCOUNT: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
@@ -13,7 +11,7 @@ pub const OTHER_ACCOUNT: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
 pub struct Case {
     pub name: &'static str,
     pub kind: Kind,
-    /// Which of [`programs`] is asked for.
+    /// Which of [the programs](super::programs) is asked for.
     pub program: &'static str,
     /// The part of what the gateways can do at the most that is asked of them.
     pub load: f64,
@@ -30,19 +28,6 @@ pub struct Beside {
     pub name: &'static str,
     pub program: &'static str,
     pub connections: usize,
-}
-
-/// Names and texts of the guests.
-pub fn programs() -> [(&'static str, String); 5] {
-    [
-        // Some 5 ms, ten slices.
-        ("computes", guests::computing(3_000_000)),
-        ("short", guests::computing(600_000)),
-        // Some 100 ms.
-        ("long", guests::computing(60_000_000)),
-        ("sleeps", guests::sleeping(Duration::from_millis(20))),
-        ("sleeps-long", guests::sleeping(Duration::from_millis(50))),
-    ]
 }
 
 const fn computing(name: &'static str, load: f64) -> Case {

@@ -1,6 +1,6 @@
 //! The real system: gateways as processes, alone, on NATS, or behind a master.
 
-use super::Programs;
+use super::programs::Programs;
 use crate::load::Request;
 use crate::request;
 use anyhow::{Context, Result};
@@ -56,8 +56,8 @@ impl Kind {
         }
     }
 
-    /// How many guests run at once: those that compute have the worker, those that sleep the slots that their clients may
-    /// hold.
+    /// How many guests run at once: those that compute have the worker, those that sleep the slots that their clients
+    /// may hold.
     pub fn servers(self, program: &str) -> usize {
         if !program.starts_with("sleeps") {
             return self.gateways();

@@ -1,7 +1,7 @@
 //! What the simulated side is told of the machine and of the system, measured on a gateway that does nothing else.
 
-use super::cases;
 use super::deployment::{Deployment, Kind};
+use super::programs;
 use crate::load::{Connection, LOOPBACK, Request};
 use crate::request;
 use anyhow::Result;
@@ -68,7 +68,7 @@ impl Parameters {
             }
         };
         let mut runs = BTreeMap::new();
-        for (name, _) in cases::programs() {
+        for (name, _) in programs::all() {
             let request = deployment.request_in_envelope(name);
             let asked = ask(&mut connection, &request, |count, since| count < FEW || since < TIME)?;
             runs.insert(name, asked.iter().map(|asked| asked.run).collect());

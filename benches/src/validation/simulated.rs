@@ -58,9 +58,8 @@ fn write(
     writeln!(text, "# Written by `cargo xtask validate-sim`: what it has run on real gateways, simulated.")?;
     writeln!(text, "name = {:?}\nseed = {run}\nreplicas = {REPLICAS}", case.name)?;
     writeln!(text, "duration = {}\nwarm_up = {}", nanos(length), nanos(warm_up))?;
-    for program in
-        [Some(case.program), case.beside.as_ref().map(|beside| beside.program)].into_iter().flatten()
-    {
+    let beside = case.beside.as_ref().map(|beside| beside.program).filter(|program| *program != case.program);
+    for program in [Some(case.program), beside].into_iter().flatten() {
         write_times(&folder.join(program), &parameters.runs[program])?;
         writeln!(text, "\n[program.{program}]")?;
         if program.starts_with("sleeps") {

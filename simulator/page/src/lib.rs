@@ -1,8 +1,8 @@
 //! The simulator for a web page: a wasm module that imports nothing. `index.html` beside it calls the exports;
 //! `cargo xtask simulator-page` puts both into one file.
 //!
-//! Texts go in and out through one buffer of the module: the page asks for room with [`room`], writes, and calls [`open`];
-//! what an export answers with a length is at the buffer's start.
+//! Texts go in and out through one buffer of the module: the page asks for room with [`room`], writes, and calls
+//! [`open`]; what an export answers with a length is at the buffer's start.
 
 use std::io::Write;
 use std::path::Path;
@@ -66,8 +66,8 @@ pub extern "C" fn buffer() -> *const u8 {
     lock(&PAGE).buffer.as_ptr()
 }
 
-/// Opens the scenario whose text is in the buffer. Whether it is accepted; the buffer then has its shape as JSON, else what
-/// is refused.
+/// Opens the scenario whose text is in the buffer. Whether it is accepted; the buffer then has its shape as JSON, else
+/// what is refused.
 #[unsafe(no_mangle)]
 pub extern "C" fn open(seed: u32) -> bool {
     let mut page = lock(&PAGE);

@@ -4,6 +4,8 @@ use super::ByteSize;
 use std::env::{home_dir, var_os};
 use std::fs;
 use std::path::PathBuf;
+use std::sync::LazyLock;
+use std::thread::available_parallelism;
 
 /// Name of a gateway on a host whose own name cannot be used.
 const FALLBACK_NAME: &str = "gateway";
@@ -40,9 +42,11 @@ fn state_folder(state: Option<PathBuf>, home: Option<PathBuf>) -> Option<PathBuf
     state.filter(absolute).or_else(in_home)
 }
 
-/// Processor cores that this process may use.
+/// Processor cores that this process may use. The system is asked once: a configuration is made often, while one is
+/// read.
 pub(super) fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, Into::into)
+    static CORES: LazyLock<usize> = LazyLock::new(|| available_parallelism().map_or(1, Into::into));
+    *CORES
 }
 
 /// A quarter of the machine's memory.
@@ -50,8 +54,13 @@ pub(super) fn quarter_of_memory() -> ByteSize {
     ByteSize::mib(((memory().bytes() / 4) >> 20).max(LEAST_MEMORY_MIB))
 }
 
-/// The machine's memory, or what the control group leaves of it.
+/// The machine's memory, or what the control group leaves of it. It is asked once, too.
 pub(super) fn memory() -> ByteSize {
+    static MEMORY: LazyLock<ByteSize> = LazyLock::new(ask_memory);
+    *MEMORY
+}
+
+fn ask_memory() -> ByteSize {
     let machine = rustix::system::sysinfo();
     let machine = machine.totalram as u64 * u64::from(machine.mem_unit);
     // Version 2's, then version 1's; "max", or more than the machine has, where there is no limit.

@@ -162,13 +162,15 @@ struct Running<W> {
     waiters: Waiters<W>,
     /// Its outcome is decided, and nobody can cancel it any more.
     is_decided: bool,
+    /// Another gateway has cancelled it.
+    is_cancelled_elsewhere: bool,
     /// How it is told that it is cancelled; `None` where it cannot be.
     cancellation: Option<Arc<Cancellation>>,
 }
 
 impl<W> Running<W> {
     fn is_cancelled(&self) -> bool {
-        !self.waiters.cancellers.is_empty()
+        self.is_cancelled_elsewhere || !self.waiters.cancellers.is_empty()
     }
 }
 
@@ -304,7 +306,12 @@ impl<W> Deduplicator<W> {
                     if let Some((_, account)) = sealed {
                         sealed_ids.enter(account);
                     }
-                    let running = Running { waiters: Waiters::default(), is_decided: false, cancellation };
+                    let running = Running {
+                        waiters: Waiters::default(),
+                        is_decided: false,
+                        is_cancelled_elsewhere: false,
+                        cancellation,
+                    };
                     let (progress, until) = (Progress::Running(running), sealed.map(|(until, _)| until));
                     entries.insert(key.clone(), Entry { fingerprint, progress, until });
                     Registration::First(waiter)
@@ -332,6 +339,16 @@ impl<W> Deduplicator<W> {
             }
             _ => Cancelling::NotFound(canceller),
         }
+    }
+
+    /// Another gateway has cancelled this one: the same without a canceller here. Returns how it is told, if it has not
+    /// ended by then.
+    pub fn cancel_elsewhere(&self, key: &Key) -> Option<Arc<Cancellation>> {
+        let mut state = self.lock();
+        let Progress::Running(running) = &mut state.entries.get_mut(key)?.progress else { return None };
+        let cancellation = running.cancellation.clone().filter(|_| !running.is_decided)?;
+        running.is_cancelled_elsewhere = true;
+        Some(cancellation)
     }
 
     /// The first one is about to end: whether it was cancelled. If not, it cannot be any more.
@@ -509,6 +526,10 @@ mod tests {
         assert!(!deduplicator.decide(&key("b")));
         assert!(matches!(deduplicator.cancel(&key("b"), 5), Cancelling::NotFound(5)));
         assert!(matches!(deduplicator.cancel(&key("canceller"), 6), Cancelling::NotFound(6)));
+        // By another gateway.
+        begin("c", Some(cancellation.clone()));
+        assert!(deduplicator.cancel_elsewhere(&key("c")).is_some() && deduplicator.decide(&key("c")));
+        assert!(deduplicator.cancel_elsewhere(&key("b")).is_none() && !deduplicator.decide(&key("b")));
     }
 
     #[test]

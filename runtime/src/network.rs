@@ -22,8 +22,8 @@
 //! | router → master | `join` | JSON: who the router is, once for each connection ([`Join`](gates::Join)) |
 //! | router → master | `load` | JSON: how busy its gateway is |
 //! | router → master | `leave` | it goes; its will says the same when it is lost |
-//! | router → master | `to/<gate>/request`, `to/<gate>/answer` | for that gate |
-//! | master → router | `from/<gate>/request`, `from/<gate>/answer` | from that gate: the master writes its name |
+//! | router → master | `to/<gate>/request`, `to/<gate>/answer`, `to/<gate>/part` (of a stream) | for that gate |
+//! | master → router | `from/<gate>/request`, `from/<gate>/answer`, `from/<gate>/part` | from that gate: the master writes its name |
 //! | master → router | `from/<gate>/returned` | a request that could not be handed to that gate |
 //! | master → all | `gateway/<master>/routers` | retained JSON: the table of gates |
 

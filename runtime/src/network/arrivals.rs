@@ -50,6 +50,11 @@ impl Arrivals {
         known.answer.clone().map_or(Arrival::Running, Arrival::Answered)
     }
 
+    /// The link by which one came last: the way back.
+    pub fn link(&self, name: &Name) -> Option<usize> {
+        self.known.get(name).map(|known| known.link)
+    }
+
     /// One is answered. Returns the link by which it came last: the way back.
     pub fn answered(&mut self, name: Name, answer: Bytes) -> Option<usize> {
         let known = self.known.get_mut(&name)?;

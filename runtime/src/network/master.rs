@@ -285,7 +285,8 @@ impl Hub {
         payload: Bytes,
     ) -> Result<(), Reason> {
         let mut levels = topic.splitn(3, '/').skip(1);
-        let (Some(to), Some(what @ ("request" | "answer" | "message"))) = (levels.next(), levels.next())
+        let (Some(to), Some(what @ ("request" | "answer" | "part" | "message"))) =
+            (levels.next(), levels.next())
         else {
             return Err(Reason::TopicNameInvalid);
         };

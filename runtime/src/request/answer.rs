@@ -10,11 +10,12 @@ use crate::cancellation::{Cancellation, cancelled_error};
 use crate::deduplication::{Deduplicator, Key, ReplyTo, Waiters};
 use crate::fingerprint::Fingerprint;
 use crate::ingress::{Outgoing, ReplyAddress, Responder, Seal};
+use crate::shared::OnCancelled;
 use crate::stopping::{is_stopping, stopping_error};
 use crate::stream::EndOfStream;
 use crate::telemetry;
 use crate::wasm::guest::Ended;
-use crate::wasm::workers::{RunOutcome, Waiting};
+use crate::wasm::workers::{RunOutcome, Waiting, Workers};
 use offload_journal::RecordId;
 use offload_protocol::answer::{Answer, AnswerForm, Outcome};
 use offload_protocol::error::{ErrorKind, WireError};
@@ -315,6 +316,17 @@ impl Registered {
         Registered { deduplicator, journal, names, cancellation, claimed: None, has_ended: false }
     }
 
+    /// What ends the request where another gateway has cancelled it, if it can be cancelled.
+    pub fn on_cancelled(&self, workers: Arc<Workers>) -> Option<OnCancelled> {
+        let (deduplicator, key) = (self.deduplicator.clone(), self.names.key.clone());
+        self.cancellation.as_ref()?;
+        Some(Arc::new(move || {
+            if let Some(cancellation) = deduplicator.cancel_elsewhere(&key) {
+                workers.cancel(&cancellation);
+            }
+        }))
+    }
+
     /// What is to be remembered of an answer, if anything is.
     fn remembered(&self, answer: &Answer) -> Option<Answer> {
         self.deduplicator.kept(&self.names.key, answer)
@@ -382,7 +394,7 @@ impl Repetition {
 
 impl Repetition {
     /// The request that it was to cancel has ended so.
-    fn confirm(self) {
+    pub fn confirm(self) {
         let Repetition { pending, waiting } = self;
         let answer = Answer::done(pending.way_back.id.clone());
         pending.settle(answer, true);

@@ -39,7 +39,7 @@ pub fn deduplicate(
     // A request that cancels another one has nothing to end, and what has begun with the modules is finished.
     let runs = !matches!(asked.request.code, Code::Cancel(_) | Code::Modules(_));
     let cancellation = runs.then(Arc::<Cancellation>::default);
-    let streams = asked.request.reply == ReplyForm::Stream && asked.destination.is_none();
+    let streams = asked.request.reply == ReplyForm::Stream;
     let registration = match asked.sealed_until {
         Some(until) => {
             let sealed = (until, &asked.client.account);

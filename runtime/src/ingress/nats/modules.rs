@@ -1,26 +1,38 @@
 //! The modules that clients have sent, in an object store, which all gateways share.
 
-use super::jetstream::{JetStream, NatsError, bytes};
+use super::jetstream::{JetStream, NatsError, bytes, random};
 use crate::log_sampling::sampled;
 use crate::modules::Owner;
-use crate::shared::SharedModules;
-use async_nats::jetstream::object_store::ObjectStore;
+use crate::shared::{OnRemoved, SharedModules};
+use async_nats::jetstream::object_store::{ObjectInfo, ObjectStore};
 use async_nats::jetstream::stream::{self, DiscardPolicy};
 use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt};
 use offload_broker::BoxFuture;
-use offload_protocol::request::Digest;
+use offload_policy::Backoff;
+use offload_protocol::request::{Digest, StoredModule};
+use std::sync::OnceLock;
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
-use tokio::time::timeout;
+use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
+use tokio_util::task::AbortOnDropHandle;
 
 /// How long a module may take to be fetched or stored.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Lists at once: each reads the names of all that the store has.
+const LISTS: usize = 2;
+/// Waits between attempts to hear of what is removed.
+const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
 /// See the module's documentation.
 pub(super) struct NatsModules {
     store: ObjectStore,
     /// Largest module that is fetched, in bytes.
     max: u64,
+    lists: Semaphore,
+    following: OnceLock<AbortOnDropHandle<()>>,
 }
 
 impl NatsModules {
@@ -40,7 +52,8 @@ impl NatsModules {
         };
         let stream = jetstream.stream(wanted).await?;
         jetstream.check_replicas(&format!("the object store {bucket}"), &stream.cached_info().config)?;
-        Ok(NatsModules { store: jetstream.object_store(&bucket).await, max })
+        let store = jetstream.object_store(&bucket).await;
+        Ok(NatsModules { store, max, lists: Semaphore::new(LISTS), following: OnceLock::new() })
     }
 
     async fn read(&self, name: &str) -> Result<Bytes, async_nats::Error> {
@@ -48,6 +61,44 @@ impl NatsModules {
         let mut module = Vec::new();
         object.take(self.max).read_to_end(&mut module).await?;
         Ok(module.into())
+    }
+
+    /// Whether there is an object of this name: of one that was removed the name is left.
+    async fn has(&self, name: &str) -> bool {
+        self.store.info(name).await.is_ok_and(|object| !object.deleted)
+    }
+
+    async fn of(&self, owner: Owner) -> Result<Vec<StoredModule>, async_nats::Error> {
+        let _list = self.lists.acquire().await?;
+        let mut own = Vec::new();
+        let mut all = self.store.list().await?;
+        while let Some(object) = all.try_next().await? {
+            if let Some((_, digest)) = parse(&object.name).filter(|(of, _)| *of == owner) {
+                own.push(StoredModule { digest, bytes: object.size as u64, last_used: stored_at(&object) });
+            }
+        }
+        Ok(own)
+    }
+}
+
+/// Tells of all that was removed, and is removed, for ever.
+async fn follow_removals(store: ObjectStore, on_removed: OnRemoved) {
+    let mut retry = Backoff::new(RETRY.0, RETRY.1);
+    loop {
+        match store.watch_with_history().await {
+            Ok(mut objects) => {
+                while let Some(Ok(object)) = objects.next().await {
+                    retry.reset();
+                    if let Some((owner, digest)) = parse(&object.name).filter(|_| object.deleted) {
+                        on_removed(owner, digest).await;
+                    }
+                }
+            }
+            Err(error) => {
+                _ = sampled!(warn, %error, "what other gateways remove of modules is not heard of; trying again");
+            }
+        }
+        sleep(retry.wait(random())).await;
     }
 }
 
@@ -63,7 +114,7 @@ impl SharedModules for NatsModules {
         Box::pin(async move {
             let name = name(owner, digest);
             let storing = async {
-                if self.store.info(&name).await.is_ok() {
+                if self.has(&name).await {
                     return Ok(());
                 }
                 self.store.put(&*name, &mut &module[..]).await.map(drop)
@@ -77,10 +128,28 @@ impl SharedModules for NatsModules {
         })
     }
 
+    fn list(&self, owner: Owner) -> BoxFuture<'_, Option<Vec<StoredModule>>> {
+        Box::pin(async move {
+            match timeout(PATIENCE, self.of(owner)).await {
+                Ok(Ok(list)) => Some(list),
+                Ok(Err(error)) => {
+                    _ = sampled!(warn, %error, "the modules in the object store cannot be listed");
+                    None
+                }
+                Err(_) => None,
+            }
+        })
+    }
+
+    fn follow_removals(&self, on_removed: OnRemoved) {
+        let following = tokio::spawn(follow_removals(self.store.clone(), on_removed));
+        let _ = self.following.set(AbortOnDropHandle::new(following));
+    }
+
     fn remove(&self, owner: Owner, digest: Digest) -> BoxFuture<'_, bool> {
         Box::pin(async move {
             let name = name(owner, digest);
-            let removing = async { self.store.delete(&name).await.is_ok() };
+            let removing = async { self.has(&name).await && self.store.delete(&name).await.is_ok() };
             timeout(PATIENCE, removing).await.unwrap_or(false)
         })
     }
@@ -88,5 +157,32 @@ impl SharedModules for NatsModules {
 
 /// What a module of this owner is called.
 fn name(owner: Owner, digest: Digest) -> String {
-    format!("{}/{}", Digest(owner.bytes()).hex(), digest.hex())
+    format!("{}/{}", owner.hash().hex(), digest.hex())
+}
+
+/// Whose a module of this name is, and which one.
+fn parse(name: &str) -> Option<(Owner, Digest)> {
+    let (owner, digest) = name.split_once('/')?;
+    let hash = |hex: &str| format!("sha256:{hex}").parse::<Digest>().ok();
+    Some((Owner::of_hash(hash(owner)?), hash(digest)?))
+}
+
+/// In milliseconds since 1970.
+fn stored_at(object: &ObjectInfo) -> u64 {
+    let since = object.modified.map(|at| at.unix_timestamp_nanos() / 1_000_000);
+    since.and_then(|since| since.try_into().ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_says_whose_and_which() {
+        let (owner, digest) = (Owner::of_hash(Digest([7; 32])), Digest([9; 32]));
+        assert_eq!(parse(&name(owner, digest)), Some((owner, digest)));
+        for other in ["", "a/b", &digest.hex(), &format!("{}/", digest.hex())] {
+            assert_eq!(parse(other), None, "{other}");
+        }
+    }
 }

@@ -4,18 +4,24 @@
 //! that it replaces, so that of two gateways one is first, whatever they have read. A gateway renews what it runs; a
 //! request whose value stays the same for [the acknowledgement wait](crate::config::Nats::ack_wait) is taken over. No
 //! clock of another machine is asked.
+//!
+//! A request that another one cancels gets that outcome from whichever gateway takes the cancel. The gateway that runs
+//! it is told by a key beside, `cancel.<name>`, with the revision of the outcome; should that be lost, it finds out
+//! when it renews. One that no gateway has begun finds its outcome when it is claimed.
 
 use super::held::REPORTS;
 use super::jetstream::{JetStream, NatsError, bytes, random};
+use super::unanswered::Unanswered;
 use crate::fingerprint::Fingerprint;
 use crate::log_sampling::sampled;
-use crate::shared::{Claim, SharedName, SharedOutcomes, WithOutcome};
+use crate::shared::{Cancelling, Claim, OnCancelled, SharedName, SharedOutcomes, Target, WithOutcome};
 use async_nats::jetstream::kv::{CreateErrorKind, Operation, Store, UpdateErrorKind};
 use async_nats::jetstream::stream::{self, DiscardPolicy};
 use bytes::{BufMut, Bytes, BytesMut};
+use futures_util::StreamExt;
 use offload_broker::BoxFuture;
 use offload_policy::Backoff;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt::Display;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -32,8 +38,15 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_s
 /// Bytes of a message beside an outcome: subject and headers.
 const OVERHEAD: usize = 512;
 
+/// What the keys begin with that tell of a cancel.
+const CANCEL: &str = "cancel.";
+/// Cancels that are remembered in case that their requests are being claimed here at this moment.
+const MAX_CANCELS: usize = 1_024;
+
 /// First byte of a value: a gateway runs the request.
 const RUNS: u8 = 0;
+/// First byte of a value: a gateway has begun with the request, which cannot be cancelled.
+const FINISHES: u8 = 2;
 /// First byte of a value: the request has this outcome.
 const DONE: u8 = 1;
 
@@ -44,6 +57,7 @@ pub(super) struct NatsOutcomes {
     /// Outcomes and releases on their way.
     unfinished: TaskTracker,
     _renewing: AbortOnDropHandle<()>,
+    _listening: AbortOnDropHandle<()>,
 }
 
 struct Bucket {
@@ -51,13 +65,30 @@ struct Bucket {
     /// Time after which a request that is not renewed is another gateway's.
     lease: Duration,
     max_value: usize,
-    /// What this gateway runs: fingerprint and revision.
-    running: Mutex<HashMap<SharedName, (Fingerprint, u64)>>,
+    claims: Mutex<Claims>,
+    unanswered: Unanswered,
+}
+
+/// What this gateway runs, and what it has heard of cancels.
+#[derive(Default)]
+struct Claims {
+    running: HashMap<SharedName, Run>,
+    /// Names, with the revisions that their outcomes have; the last one last.
+    cancelled: VecDeque<(SharedName, u64)>,
+}
+
+struct Run {
+    fingerprint: Fingerprint,
+    /// That of the claim.
+    revision: u64,
+    /// None of what cannot be cancelled.
+    on_cancelled: Option<OnCancelled>,
 }
 
 /// A value of the bucket.
 enum Value {
     Runs(Fingerprint),
+    Finishes(Fingerprint),
     Done(Fingerprint, Bytes),
 }
 
@@ -97,20 +128,28 @@ impl NatsOutcomes {
         let store = jetstream.bucket(&bucket).await;
         let max_value = jetstream.client.server_info().max_payload.saturating_sub(OVERHEAD);
         let lease = jetstream.config.ack_wait.duration();
-        let shared = Arc::new(Bucket { store, lease, max_value, running: Mutex::default() });
+        let unanswered = Unanswered::new(jetstream);
+        let shared = Arc::new(Bucket { store, lease, max_value, claims: Mutex::default(), unanswered });
         let renewing = AbortOnDropHandle::new(tokio::spawn(shared.clone().renew()));
+        let listening = AbortOnDropHandle::new(tokio::spawn(shared.clone().listen()));
         Ok(NatsOutcomes {
             shared,
             runtime: Handle::current(),
             unfinished: TaskTracker::new(),
             _renewing: renewing,
+            _listening: listening,
         })
     }
 }
 
 impl SharedOutcomes for NatsOutcomes {
-    fn claim(&self, name: SharedName, fingerprint: Fingerprint) -> BoxFuture<'_, Claim> {
-        Box::pin(self.shared.claim(name, fingerprint))
+    fn claim(
+        &self,
+        name: SharedName,
+        fingerprint: Fingerprint,
+        on_cancelled: Option<OnCancelled>,
+    ) -> BoxFuture<'_, Claim> {
+        Box::pin(self.shared.claim(name, fingerprint, on_cancelled))
     }
 
     fn keep(&self, name: SharedName, fingerprint: Fingerprint, outcome: Bytes, then: WithOutcome) {
@@ -121,7 +160,11 @@ impl SharedOutcomes for NatsOutcomes {
 
     fn release(&self, name: SharedName) {
         let shared = self.shared.clone();
-        self.unfinished.spawn_on(async move { shared.release(&name).await }, &self.runtime);
+        self.unfinished.spawn_on(async move { drop(shared.release(&name).await) }, &self.runtime);
+    }
+
+    fn cancel(&self, target: Target) -> BoxFuture<'_, Cancelling> {
+        Box::pin(self.shared.cancel(target))
     }
 
     fn flush(&self) -> BoxFuture<'_, ()> {
@@ -133,9 +176,14 @@ impl SharedOutcomes for NatsOutcomes {
 }
 
 impl Bucket {
-    async fn claim(&self, name: SharedName, fingerprint: Fingerprint) -> Claim {
+    async fn claim(
+        &self,
+        name: SharedName,
+        fingerprint: Fingerprint,
+        on_cancelled: Option<OnCancelled>,
+    ) -> Claim {
         let (mut poll, mut retry) = (Backoff::new(POLL.0, POLL.1), Backoff::new(RETRY.0, RETRY.1));
-        let running = Value::Runs(fingerprint).encode();
+        let running = Value::of_claim(fingerprint, on_cancelled.is_some()).encode();
         // The revision that another gateway's claim has, and since when.
         let mut seen: Option<(u64, Instant)> = None;
         let mut trouble = Trouble::default();
@@ -145,7 +193,7 @@ impl Bucket {
             }
             match self.store.create(&*name, running.clone()).await {
                 Ok(revision) => {
-                    self.lock().insert(name, (fingerprint, revision));
+                    self.run(name, Run { fingerprint, revision, on_cancelled });
                     return Claim::Ours;
                 }
                 Err(error) if error.kind() == CreateErrorKind::AlreadyExists => {}
@@ -170,9 +218,13 @@ impl Bucket {
             };
             trouble = Trouble::default();
             match value {
-                Value::Runs(other) | Value::Done(other, _) if other != fingerprint => return Claim::Conflict,
+                Value::Runs(other) | Value::Finishes(other) | Value::Done(other, _)
+                    if other != fingerprint =>
+                {
+                    return Claim::Conflict;
+                }
                 Value::Done(_, outcome) => return Claim::Done(outcome),
-                Value::Runs(_) => {}
+                Value::Runs(_) | Value::Finishes(_) => {}
             }
             let since = match seen {
                 Some((known, since)) if known == revision => since,
@@ -183,7 +235,7 @@ impl Bucket {
                 && let Ok(revision) = self.store.update(&*name, running.clone(), revision).await
             {
                 tracing::info!(name = &*name, "a request is taken over from a gateway that is not heard of");
-                self.lock().insert(name, (fingerprint, revision));
+                self.run(name, Run { fingerprint, revision, on_cancelled });
                 return Claim::Ours;
             }
             sleep(poll.wait(random())).await;
@@ -201,11 +253,11 @@ impl Bucket {
                 most,
                 "an outcome is too large for NATS: other gateways do not know it"
             );
-            self.release(&name).await;
-            return outcome;
+            // Another gateway may have cancelled it.
+            return self.release(&name).await.unwrap_or(outcome);
         }
         let mut retry = Backoff::new(RETRY.0, RETRY.1);
-        let mut revision = self.lock().remove(&name).map_or(0, |(_, revision)| revision);
+        let mut revision = self.lock().running.remove(&name).map_or(0, |run| run.revision);
         let mut trouble = Trouble::default();
         loop {
             if trouble.lasts() {
@@ -220,7 +272,7 @@ impl Bucket {
                 }
                 Err(_) => match self.read(&name).await {
                     Ok(Some((Value::Done(_, theirs), _))) => return theirs,
-                    Ok(Some((Value::Runs(_), current))) => revision = current,
+                    Ok(Some((Value::Runs(_) | Value::Finishes(_), current))) => revision = current,
                     Ok(None) => revision = self.last_revision(&name).await,
                     Err(error) => {
                         trouble.begin();
@@ -231,11 +283,73 @@ impl Bucket {
         }
     }
 
-    async fn release(&self, name: &SharedName) {
-        let claimed = self.lock().remove(name);
-        if let Some((_, revision)) = claimed {
-            // Where that fails, another gateway takes it over after the lease.
-            let _ = self.store.delete_expect_revision(&**name, Some(revision)).await;
+    /// Returns the outcome that the request has by now, if it has one.
+    async fn release(&self, name: &SharedName) -> Option<Bytes> {
+        let claimed = self.lock().running.remove(name)?;
+        // Where that fails for another reason, another gateway takes it over after the lease.
+        self.store.delete_expect_revision(&**name, Some(claimed.revision)).await.err()?;
+        match self.read(name).await {
+            Ok(Some((Value::Done(_, outcome), _))) => Some(outcome),
+            _ => None,
+        }
+    }
+
+    /// Whichever is first counts: the outcome of a run, or this one.
+    async fn cancel(&self, target: Target) -> Cancelling {
+        let (mut poll, mut retry) = (Backoff::new(POLL.0, POLL.1), Backoff::new(RETRY.0, RETRY.1));
+        let (name, mut trouble) = (&target.name, Trouble::default());
+        loop {
+            if trouble.lasts() {
+                return Cancelling::Unavailable;
+            }
+            let found = match self.read(name).await {
+                Ok(found) => found,
+                Err(error) => {
+                    trouble.begin();
+                    wait(&mut retry, error).await;
+                    continue;
+                }
+            };
+            let cancelled = |fingerprint| Value::Done(fingerprint, (target.outcome)(fingerprint)).encode();
+            let written = match found {
+                Some((Value::Done(..) | Value::Finishes(_), _)) => return Cancelling::NotFound,
+                Some((Value::Runs(print), at)) => {
+                    self.store.update(&**name, cancelled(print), at).await.map_err(|error| {
+                        (error.kind() == UpdateErrorKind::WrongLastRevision, error.to_string())
+                    })
+                }
+                None => match self.unanswered.find(&target).await {
+                    Ok(None) => return Cancelling::NotFound,
+                    Ok(Some(print)) => {
+                        self.store.create(&**name, cancelled(print)).await.map_err(|error| {
+                            (error.kind() == CreateErrorKind::AlreadyExists, error.to_string())
+                        })
+                    }
+                    Err(error) => Err((false, error.to_string())),
+                },
+            };
+            match written {
+                Ok(revision) => {
+                    self.tell(name, revision).await;
+                    return Cancelling::Done;
+                }
+                // It has begun, or ended, meanwhile; or this server does not have that yet.
+                Err((true, _)) => sleep(poll.wait(random())).await,
+                Err((false, error)) => {
+                    trouble.begin();
+                    wait(&mut retry, error).await;
+                }
+            }
+        }
+    }
+
+    /// Tells whoever runs it that a request was cancelled, by the value of this revision.
+    async fn tell(&self, name: &SharedName, revision: u64) {
+        self.cancelled(name.clone(), revision);
+        let told =
+            self.store.put(format!("{CANCEL}{name}"), Bytes::copy_from_slice(&revision.to_be_bytes())).await;
+        if let Err(error) = told {
+            _ = sampled!(warn, %error, "a cancel is not told: the gateway that runs the request finds out later");
         }
     }
 
@@ -245,16 +359,83 @@ impl Bucket {
         due.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             due.tick().await;
-            let running: Vec<_> =
-                self.lock().iter().map(|(name, (print, at))| (name.clone(), *print, *at)).collect();
-            for (name, fingerprint, revision) in running {
-                let renewed = self.store.update(&*name, Value::Runs(fingerprint).encode(), revision).await;
-                if let (Ok(renewed), Some((_, at))) = (renewed, self.lock().get_mut(&name))
-                    && *at == revision
-                {
-                    *at = renewed;
+            let running: Vec<_> = self
+                .lock()
+                .running
+                .iter()
+                .map(|(name, run)| (name.clone(), run.value(), run.revision))
+                .collect();
+            for (name, value, revision) in running {
+                match self.store.update(&*name, value.encode(), revision).await {
+                    Ok(renewed) => {
+                        if let Some(run) = self.lock().running.get_mut(&name)
+                            && run.revision == revision
+                        {
+                            run.revision = renewed;
+                        }
+                    }
+                    Err(error) if error.kind() == UpdateErrorKind::WrongLastRevision => {
+                        if let Ok(Some((Value::Done(..), revision))) = self.read(&name).await {
+                            self.cancelled(name, revision);
+                        }
+                    }
+                    Err(_) => {}
                 }
             }
+        }
+    }
+
+    /// Hears of cancels, for ever.
+    async fn listen(self: Arc<Self>) {
+        let mut retry = Backoff::new(RETRY.0, RETRY.1);
+        loop {
+            match self.store.watch(format!("{CANCEL}*")).await {
+                Ok(mut cancels) => {
+                    while let Some(Ok(cancel)) = cancels.next().await {
+                        retry.reset();
+                        let name = cancel.key.strip_prefix(CANCEL).map(SharedName::from);
+                        let revision = cancel.value[..].try_into().map(u64::from_be_bytes);
+                        if let (Some(name), Ok(revision)) = (name, revision) {
+                            self.cancelled(name, revision);
+                        }
+                    }
+                }
+                Err(error) => {
+                    _ = sampled!(warn, %error, "cancels of other gateways are not heard of; trying again")
+                }
+            }
+            sleep(retry.wait(random())).await;
+        }
+    }
+
+    /// A request runs here from now on.
+    fn run(&self, name: SharedName, run: Run) {
+        let (revision, on_cancelled) = (run.revision, run.on_cancelled.clone());
+        let is_cancelled = {
+            let mut claims = self.lock();
+            let is_cancelled = claims.cancelled.iter().any(|(known, at)| *known == name && *at > revision);
+            claims.running.insert(name, run);
+            is_cancelled
+        };
+        if let Some(on_cancelled) = on_cancelled.filter(|_| is_cancelled) {
+            on_cancelled();
+        }
+    }
+
+    /// A request was cancelled, by the value of this revision.
+    fn cancelled(&self, name: SharedName, revision: u64) {
+        let on_cancelled = {
+            let mut claims = self.lock();
+            let run = claims.running.get(&name).filter(|run| run.revision < revision);
+            let on_cancelled = run.and_then(|run| run.on_cancelled.clone());
+            claims.cancelled.push_back((name, revision));
+            if claims.cancelled.len() > MAX_CANCELS {
+                claims.cancelled.pop_front();
+            }
+            on_cancelled
+        };
+        if let Some(on_cancelled) = on_cancelled {
+            on_cancelled();
         }
     }
 
@@ -270,15 +451,26 @@ impl Bucket {
         self.store.entry(name).await.ok().flatten().map_or(0, |entry| entry.revision)
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<SharedName, (Fingerprint, u64)>> {
-        self.running.lock().expect("no panic while the lock is held")
+    fn lock(&self) -> MutexGuard<'_, Claims> {
+        self.claims.lock().expect("no panic while the lock is held")
+    }
+}
+
+impl Run {
+    fn value(&self) -> Value {
+        Value::of_claim(self.fingerprint, self.on_cancelled.is_some())
     }
 }
 
 impl Value {
+    fn of_claim(fingerprint: Fingerprint, can_be_cancelled: bool) -> Value {
+        if can_be_cancelled { Value::Runs(fingerprint) } else { Value::Finishes(fingerprint) }
+    }
+
     fn encode(&self) -> Bytes {
         let (kind, fingerprint, outcome) = match self {
             Value::Runs(fingerprint) => (RUNS, fingerprint, &[][..]),
+            Value::Finishes(fingerprint) => (FINISHES, fingerprint, &[][..]),
             Value::Done(fingerprint, outcome) => (DONE, fingerprint, &outcome[..]),
         };
         let mut bytes = BytesMut::with_capacity(1 + fingerprint.0.len() + outcome.len());
@@ -294,6 +486,7 @@ impl Value {
         let outcome = bytes.slice(1 + fingerprint.len()..);
         match *kind {
             RUNS => Some(Value::Runs(Fingerprint(*fingerprint))),
+            FINISHES => Some(Value::Finishes(Fingerprint(*fingerprint))),
             DONE => Some(Value::Done(Fingerprint(*fingerprint), outcome)),
             _ => None,
         }
@@ -331,6 +524,8 @@ mod tests {
         let done = Value::Done(print, Bytes::from_static(b"outcome")).encode();
         assert!(matches!(Value::decode(done), Some(Value::Done(p, o)) if p == print && &o[..] == b"outcome"));
         assert!(matches!(Value::decode(Value::Runs(print).encode()), Some(Value::Runs(p)) if p == print));
+        let finishes = Value::of_claim(print, false).encode();
+        assert!(matches!(Value::decode(finishes), Some(Value::Finishes(p)) if p == print));
         for bytes in [&b""[..], b"\x01short", &[9; 33]] {
             assert!(Value::decode(Bytes::copy_from_slice(bytes)).is_none());
         }

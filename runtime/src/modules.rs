@@ -217,8 +217,8 @@ impl Modules {
         self.cache.ready(digest)
     }
 
-    /// From now on modules are shared with other gateways. What one of them removes goes here, too. Call it once, within
-    /// a tokio runtime.
+    /// From now on modules are shared with other gateways. What one of them removes goes here, too. Call it once,
+    /// within a tokio runtime.
     pub fn share(&self, shared: Arc<dyn SharedModules>) {
         let (library, is_durable) = (self.library.clone(), self.is_durable);
         shared.follow_removals(Box::new(move |owner, digest| {

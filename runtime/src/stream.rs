@@ -103,8 +103,8 @@ impl Stream {
         }
     }
 
-    /// Another site has streamed this: it is published at once, in order. Where that begins again, since the program was
-    /// run again there, the stream has ended, as for [`begin`](Self::begin).
+    /// Another site has streamed this: it is published at once, in order. Where that begins again, since the program
+    /// was run again there, the stream has ended, as for [`begin`](Self::begin).
     pub fn relay(&self, offset: u64, mut bytes: Bytes) {
         let mut state = self.lock();
         if offset < state.offset {

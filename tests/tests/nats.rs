@@ -289,7 +289,7 @@ async fn a_cancel_reaches_all_gateways_of_debians_server() -> Result<()> {
 /// Modules are listed, and removed, for all gateways.
 #[tokio::test]
 async fn modules_are_those_of_all_gateways() -> Result<()> {
-    /// So many requests in a row come to each of two gateways.
+    /// As many requests in a row come to each of two gateways.
     const ENOUGH: usize = 10;
     let nats = Nats::start(nats::Version::Newest).await?;
     let first = gateway(&nats, "").await?;

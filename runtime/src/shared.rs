@@ -63,6 +63,9 @@ pub enum Claim {
     Unavailable,
 }
 
+/// Tells the request of a [`Target`] by a message that no gateway has answered yet.
+pub type Recognize = Box<dyn Fn(RequestKind, &Bytes) -> Option<Fingerprint> + Send + Sync>;
+
 /// A request that is to be cancelled, on whichever gateway it is.
 pub struct Target {
     /// What it is called.
@@ -70,7 +73,7 @@ pub struct Target {
     /// The reply id of its topic.
     pub reply_id: Arc<str>,
     /// The fingerprint of a message that no gateway has answered yet, if that is the request.
-    pub recognize: Box<dyn Fn(RequestKind, &Bytes) -> Option<Fingerprint> + Send + Sync>,
+    pub recognize: Recognize,
     /// The outcome that it was cancelled.
     pub outcome: Box<dyn Fn(Fingerprint) -> Bytes + Send + Sync>,
 }

@@ -88,6 +88,11 @@ async fn a_gate_that_is_not_there_is_unreachable() -> Result<()> {
     master.until("south", "left").await?;
     let away = answer(&mut asker, "net/south/localCode/plc", "5 7").await?;
     assert!(away.starts_with("error: unreachable: the gate `south` did not come back within 6."), "{away}");
+    // A master that was started again does not know it, and the gateway does.
+    let master = master.crash().await?;
+    master.until("north", "online").await?;
+    let away = answer(&mut asker, "net/south/localCode/plc", "5 7").await?;
+    assert!(away.starts_with("error: unreachable: the gate `south` did not come back within 6."), "{away}");
     // Its time ran out before that.
     let short = json!({ "program": "add", "args": ["1", "2"], "timeout_ms": 300 }).to_string();
     asker.publish("net/south/localCode/plc", short).await?;

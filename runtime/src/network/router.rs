@@ -25,6 +25,7 @@ use offload_protocol::error::{ErrorKind, WireError};
 use offload_protocol::request::{self, Code, RequestId};
 use offload_protocol::topic;
 use offload_tls::TlsError;
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{Sender, UnboundedSender};
@@ -41,6 +42,9 @@ const LOAD_EVERY: Duration = Duration::from_secs(1);
 
 /// So long after its start a master does not know all gates yet: their routers come back.
 const GATHERING: Duration = Duration::from_secs(5);
+
+/// Gates that are remembered beyond the table of a master: twice as many as one names.
+const MAX_KNOWN: usize = 2_048;
 
 /// Bytes of a packet beside the payload: its topic, and what MQTT adds.
 const PACKET_OVERHEAD: usize = 256;
@@ -112,6 +116,9 @@ struct Routing {
     departures: Departures,
     arrivals: Arrivals,
     masters: Vec<MasterLink>,
+    /// Gates that a master has ever named: one that has forgotten them, since it was started again, names them when
+    /// they are back. At most [`MAX_KNOWN`].
+    known: BTreeSet<Arc<str>>,
 }
 
 /// A master, as far as it is connected.
@@ -163,6 +170,7 @@ impl Router {
             departures: Departures::new(bounds, instance),
             arrivals: Arrivals::default(),
             masters: masters.collect(),
+            known: BTreeSet::new(),
         };
         Ok(Router(Arc::new(Shared {
             join,
@@ -197,8 +205,8 @@ impl Router {
         shared.tasks.close();
     }
 
-    /// Sends a request to another site. It is answered in time, by whatever becomes of it. Returns the number by which it
-    /// can be cancelled, if it is taken.
+    /// Sends a request to another site. It is answered in time, by whatever becomes of it. Returns the number by which
+    /// it can be cancelled, if it is taken.
     pub fn send(&self, departure: Departure) -> Option<u64> {
         let (gate, now) = (departure.gate.clone(), Instant::now());
         let (number, refused) = {
@@ -345,7 +353,7 @@ impl Routing {
 
     /// Whether there may be such a gate.
     fn exists(&self, gate: &str, now: Instant) -> bool {
-        self.masters.iter().any(|link| link.may_know(gate, now))
+        self.known.contains(gate) || self.masters.iter().any(|link| link.may_know(gate, now))
     }
 
     /// Sends what this gate takes.
@@ -390,8 +398,9 @@ impl Routing {
     }
 
     fn give_up(&mut self, now: Instant) -> Vec<(Done, WireError)> {
-        let Routing { departures, masters, .. } = self;
-        departures.give_up(now, |gate| masters.iter().any(|link| link.may_know(gate, now)))
+        let Routing { departures, masters, known, .. } = self;
+        let may_know = |gate: &str| masters.iter().any(|link| link.may_know(gate, now));
+        departures.give_up(now, |gate| known.contains(gate) || may_know(gate))
     }
 
     fn tell_load(&mut self, load: Load) {
@@ -483,6 +492,9 @@ impl Shared {
         {
             let mut routing = self.routing();
             let now = Instant::now();
+            if routing.known.len() + gates.gates.len() <= MAX_KNOWN {
+                routing.known.extend(gates.gates.keys().map(|gate| Arc::from(&**gate)));
+            }
             let gathering = now + GATHERING.saturating_sub(Duration::from_millis(gates.uptime_ms));
             let before = routing.masters[link].gates.replace((gates, gathering)).map(|(gates, _)| gates);
             // What another connection of a router was sent may be lost with that.

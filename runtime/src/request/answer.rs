@@ -7,7 +7,7 @@ use super::journal::kept::Kept;
 use super::journal::outcome::{Encoded as EncodedOutcome, Lost, NewOutcome};
 use super::observer::AnswerObserver;
 use crate::cancellation::{Cancellation, cancelled_error};
-use crate::deduplication::{Deduplicator, Key, ReplyTo, Waiters};
+use crate::deduplication::{Deduplicator, Key, Prolonged, ReplyTo, Waiters};
 use crate::fingerprint::Fingerprint;
 use crate::ingress::{Outgoing, ReplyAddress, Responder, Seal};
 use crate::shared::OnCancelled;
@@ -344,7 +344,7 @@ impl Registered {
     }
 
     /// Answers a repetition of a sealed request that is remembered longer by it, when that is durable.
-    pub fn prolong(mut self, repetition: Repetition, answer: Answer, record: Option<RecordId>) {
+    pub fn prolong(mut self, repetition: Repetition, answer: Answer, prolonged: Prolonged) {
         // Not that of a request that runs.
         self.has_ended = true;
         let Some(journal) = self.journal.clone() else { return repetition.answer(answer) };
@@ -352,10 +352,13 @@ impl Registered {
         journal.clone().keep_outcome(outcome, move |kept| match kept {
             Ok(Some(new)) => {
                 self.deduplicator.recorded_again(&self.names.key, Some(new));
-                journal.remove(record);
+                journal.remove(prolonged.record);
                 repetition.answer(answer);
             }
-            Ok(None) => repetition.refuse(unrecorded_error()).answer(),
+            Ok(None) => {
+                self.deduplicator.undo(&self.names.key, prolonged);
+                repetition.refuse(unrecorded_error()).answer();
+            }
             Err(Lost) => repetition.refuse(stopping_error()).answer(),
         });
     }

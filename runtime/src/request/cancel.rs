@@ -56,6 +56,11 @@ pub fn cancel(
     match target.cancel(canceller) {
         Ok(()) => Ok(None),
         Err(Failed::Refused(refusal)) => Err(refusal),
+        // The earlier process has done that, and could not say so.
+        Err(Failed::NotFound(canceller)) if was_done(&canceller, &target) => {
+            canceller.confirm();
+            Ok(None)
+        }
         Err(Failed::NotFound(canceller)) if is_recovered => Err(not_found(&target.id, *canceller)),
         Err(Failed::NotFound(canceller)) => {
             tasks.spawn(wait(target, *canceller, recovered.clone(), tasks.stopped()));
@@ -92,6 +97,12 @@ impl Target {
             }
         }
     }
+}
+
+/// Whether a cancel that an earlier process has kept has found its request then.
+fn was_done(canceller: &Repetition, target: &Target) -> bool {
+    let kept = canceller.pending.way_back.kept.as_ref();
+    kept.is_some_and(|kept| kept.is_recovered()) && target.deduplicator.was_cancelled(&target.key)
 }
 
 async fn wait(target: Target, canceller: Repetition, recovered: CancellationToken, stop: CancellationToken) {

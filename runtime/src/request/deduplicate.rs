@@ -67,10 +67,10 @@ pub fn deduplicate(
             repetition.answer(answer);
             Ok(None)
         }
-        Registration::Prolonged(repetition, answer, record) => {
+        Registration::Prolonged(repetition, answer, prolonged) => {
             let names = Names { key, fingerprint, account: asked.client.account.clone() };
             let registered = Registered::new(deduplicator.clone(), journal.cloned(), names, None);
-            registered.prolong(repetition, answer, record);
+            registered.prolong(repetition, answer, prolonged);
             Ok(None)
         }
         Registration::Full(Repetition { pending, waiting }, wait) => {

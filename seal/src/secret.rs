@@ -83,7 +83,7 @@ impl SecretKey {
         self.open_in_context(encapsulated, ciphertext, topic.as_bytes(), INFO, ANSWER_CONTEXT)
     }
 
-    /// The same with other contexts: for test vectors alone.
+    /// The same with other contexts: for test vectors and simulations alone.
     #[doc(hidden)]
     pub fn open_in_context(
         &self,

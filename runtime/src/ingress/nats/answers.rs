@@ -70,7 +70,7 @@ impl Answers {
                 Command::Answer(held, outgoing) => self.answer(held, *outgoing).await,
                 Command::Part(part) => self.publish_part(part).await,
                 Command::Settle(held) => held.acknowledge(&self.client).await,
-                Command::Release(held) => held.release(&self.client).await,
+                Command::Release(held, after) => held.release(&self.client, after).await,
             }
         }
     }

@@ -3,8 +3,8 @@
 use super::jetstream::{JetStream, NatsError, bytes, random};
 use crate::log_sampling::sampled;
 use crate::modules::Owner;
-use crate::shared::{OnRemoved, SharedModules};
-use async_nats::jetstream::object_store::{ObjectInfo, ObjectStore};
+use crate::shared::{Fetched, OnRemoved, SharedModules};
+use async_nats::jetstream::object_store::{GetError, GetErrorKind, ObjectInfo, ObjectStore};
 use async_nats::jetstream::stream::{self, DiscardPolicy};
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt};
@@ -15,16 +15,19 @@ use std::sync::OnceLock;
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::sync::Semaphore;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 /// How long a module may take to be fetched or stored.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long one attempt to fetch it may take, and waits between attempts.
+const ATTEMPT: Duration = Duration::from_secs(5);
+const FETCH_RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
 /// Lists at once: each reads the names of all that the store has.
 const LISTS: usize = 2;
 /// Waits between attempts to hear of what is removed.
-const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+const FOLLOW_RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
 /// See the module's documentation.
 pub(super) struct NatsModules {
@@ -46,7 +49,8 @@ impl NatsModules {
             max_bytes: bytes(jetstream.config.module_bytes),
             discard: DiscardPolicy::New,
             allow_rollup: true,
-            allow_direct: true,
+            // Asked for directly, a replica that is behind has no module that another gateway has just stored.
+            allow_direct: false,
             num_replicas: jetstream.replicas(),
             ..stream::Config::default()
         };
@@ -83,7 +87,7 @@ impl NatsModules {
 
 /// Tells of all that was removed, and is removed, for ever.
 async fn follow_removals(store: ObjectStore, on_removed: OnRemoved) {
-    let mut retry = Backoff::new(RETRY.0, RETRY.1);
+    let mut retry = Backoff::new(FOLLOW_RETRY.0, FOLLOW_RETRY.1);
     loop {
         match store.watch_with_history().await {
             Ok(mut objects) => {
@@ -103,10 +107,19 @@ async fn follow_removals(store: ObjectStore, on_removed: OnRemoved) {
 }
 
 impl SharedModules for NatsModules {
-    fn fetch(&self, owner: Owner, digest: Digest) -> BoxFuture<'_, Option<Bytes>> {
+    fn fetch(&self, owner: Owner, digest: Digest) -> BoxFuture<'_, Fetched> {
         Box::pin(async move {
-            let module = timeout(PATIENCE, self.read(&name(owner, digest))).await.ok()?.ok()?;
-            (Digest::of(&module) == digest).then_some(module)
+            let (name, begin) = (name(owner, digest), Instant::now());
+            let mut retry = Backoff::new(FETCH_RETRY.0, FETCH_RETRY.1);
+            // While servers elect their leaders an attempt can wait for what never comes.
+            while begin.elapsed() < PATIENCE {
+                match timeout(ATTEMPT, self.read(&name)).await {
+                    Ok(Ok(module)) if Digest::of(&module) == digest => return Fetched::Found(module),
+                    Ok(Err(error)) if is_missing(&error) => return Fetched::Missing,
+                    _ => sleep(retry.wait(random())).await,
+                }
+            }
+            Fetched::Unavailable
         })
     }
 
@@ -153,6 +166,10 @@ impl SharedModules for NatsModules {
             timeout(PATIENCE, removing).await.unwrap_or(false)
         })
     }
+}
+
+fn is_missing(error: &async_nats::Error) -> bool {
+    error.downcast_ref::<GetError>().is_some_and(|error| error.kind() == GetErrorKind::NotFound)
 }
 
 /// What a module of this owner is called.

@@ -5,6 +5,7 @@ use crate::ingress::{Handover, Outgoing, Parts, Responder};
 use bytes::Bytes;
 use offload_broker::OnAcknowledged;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -19,8 +20,8 @@ pub(super) enum Command {
     Part(Part),
     /// No answer is due: the request is acknowledged.
     Settle(Held),
-    /// Nobody answers: another gateway gets the request.
-    Release(Held),
+    /// Nobody answers: another gateway gets the request, at once or after this time.
+    Release(Held, Duration),
 }
 
 /// A part of an answer that has not come yet.
@@ -74,6 +75,12 @@ impl Responder for NatsResponder {
         }
     }
 
+    fn leave(mut self: Box<Self>) {
+        if let Some(held) = self.held.take() {
+            self.send(Command::Release(held, LEFT_FOR));
+        }
+    }
+
     fn parts(&self) -> Option<Box<dyn Parts>> {
         Some(Box::new(self.parts.clone()?))
     }
@@ -88,11 +95,14 @@ impl Parts for NatsParts {
     }
 }
 
+/// Before a request that was left comes to a gateway again, which may be this one.
+const LEFT_FOR: Duration = Duration::from_millis(100);
+
 /// Given up without an answer, as when the gateway stops.
 impl Drop for NatsResponder {
     fn drop(&mut self) {
         if let Some(held) = self.held.take() {
-            self.send(Command::Release(held));
+            self.send(Command::Release(held, Duration::ZERO));
         }
     }
 }

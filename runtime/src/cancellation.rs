@@ -2,27 +2,34 @@
 
 use crate::flow::Flow;
 use offload_protocol::error::{ErrorKind, WireError};
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::task::Waker;
 use tokio_util::sync::CancellationToken;
 
 /// Of one request, shared by all that wait for it or run it.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Cancellation {
     token: CancellationToken,
     /// The flow in whose queue it waits, or has waited.
     queued_as: OnceLock<Flow>,
-    /// Of its guest, which may sleep.
-    guest: Mutex<Option<Waker>>,
+    /// What is to be told of it.
+    told: Mutex<Option<Told>>,
+}
+
+/// What is told that the request is cancelled.
+enum Told {
+    /// Its guest, which may sleep.
+    Guest(Waker),
+    /// What has handed it on to another gateway.
+    Elsewhere(Box<dyn FnOnce() + Send>),
 }
 
 impl Cancellation {
-    /// The request is to end. A guest that sleeps is woken for that.
+    /// The request is to end. A guest that sleeps is woken for that; another gateway is told.
     pub fn cancel(&self) {
         self.token.cancel();
-        if let Some(guest) = self.lock().take() {
-            guest.wake();
-        }
+        self.tell();
     }
 
     /// Whether it is to end.
@@ -42,11 +49,34 @@ impl Cancellation {
 
     /// It runs as a guest that is woken by this. Whether it is cancelled by now is for the caller to ask afterwards.
     pub fn started(&self, guest: Waker) {
-        *self.lock() = Some(guest);
+        *self.lock() = Some(Told::Guest(guest));
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Waker>> {
-        self.guest.lock().expect("no panic while the lock is held")
+    /// It was handed on to another gateway, where this ends it: now, if it is cancelled by now.
+    pub fn handed_on(&self, end: impl FnOnce() + Send + 'static) {
+        *self.lock() = Some(Told::Elsewhere(Box::new(end)));
+        if self.is_cancelled() {
+            self.tell();
+        }
+    }
+
+    fn tell(&self) {
+        let told = self.lock().take();
+        match told {
+            Some(Told::Guest(guest)) => guest.wake(),
+            Some(Told::Elsewhere(end)) => end(),
+            None => {}
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Told>> {
+        self.told.lock().expect("no panic while the lock is held")
+    }
+}
+
+impl fmt::Debug for Cancellation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Cancellation").field(&self.is_cancelled()).finish()
     }
 }
 

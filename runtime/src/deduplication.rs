@@ -13,7 +13,8 @@ use crate::config;
 use crate::fingerprint::Fingerprint;
 use offload_journal::RecordId;
 use offload_policy::Retention;
-use offload_protocol::answer::Answer;
+use offload_protocol::answer::{Answer, Outcome};
+use offload_protocol::error::ErrorKind;
 use offload_protocol::request::RequestId;
 use sealed::SealedIds;
 use std::collections::HashMap;
@@ -76,10 +77,19 @@ pub enum Registration<W> {
     /// Another request had this name.
     Conflict(W),
     /// A sealed request that comes again, sealed later: it is to be remembered longer, with this outcome in the place
-    /// of that which this record has.
-    Prolonged(W, Answer, Option<RecordId>),
+    /// of that which the record has.
+    Prolonged(W, Answer, Prolonged),
     /// There is no room to remember a sealed request, before this time has passed.
     Full(W, Duration),
+}
+
+/// An outcome that is remembered longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Prolonged {
+    /// Its record so far, if it has one.
+    pub record: Option<RecordId>,
+    earlier: Until,
+    later: Until,
 }
 
 /// What becomes of a request that cancels another one.
@@ -162,13 +172,15 @@ struct Running<W> {
     waiters: Waiters<W>,
     /// Its outcome is decided, and nobody can cancel it any more.
     is_decided: bool,
+    /// Another gateway has cancelled it.
+    is_cancelled_elsewhere: bool,
     /// How it is told that it is cancelled; `None` where it cannot be.
     cancellation: Option<Arc<Cancellation>>,
 }
 
 impl<W> Running<W> {
     fn is_cancelled(&self) -> bool {
-        !self.waiters.cancellers.is_empty()
+        self.is_cancelled_elsewhere || !self.waiters.cancellers.is_empty()
     }
 }
 
@@ -292,7 +304,8 @@ impl<W> Deduplicator<W> {
                     Progress::Done(answer, record) => match earlier.zip(later) {
                         Some((earlier, later)) => {
                             sealed_ids.prolong(&key.id, earlier, later);
-                            Registration::Prolonged(waiter, answer.clone(), *record)
+                            let prolonged = Prolonged { record: *record, earlier, later };
+                            Registration::Prolonged(waiter, answer.clone(), prolonged)
                         }
                         None => Registration::Done(waiter, answer.clone()),
                     },
@@ -304,7 +317,12 @@ impl<W> Deduplicator<W> {
                     if let Some((_, account)) = sealed {
                         sealed_ids.enter(account);
                     }
-                    let running = Running { waiters: Waiters::default(), is_decided: false, cancellation };
+                    let running = Running {
+                        waiters: Waiters::default(),
+                        is_decided: false,
+                        is_cancelled_elsewhere: false,
+                        cancellation,
+                    };
                     let (progress, until) = (Progress::Running(running), sealed.map(|(until, _)| until));
                     entries.insert(key.clone(), Entry { fingerprint, progress, until });
                     Registration::First(waiter)
@@ -332,6 +350,16 @@ impl<W> Deduplicator<W> {
             }
             _ => Cancelling::NotFound(canceller),
         }
+    }
+
+    /// Another gateway has cancelled this one: the same without a canceller here. Returns how it is told, if it has not
+    /// ended by then.
+    pub fn cancel_elsewhere(&self, key: &Key) -> Option<Arc<Cancellation>> {
+        let mut state = self.lock();
+        let Progress::Running(running) = &mut state.entries.get_mut(key)?.progress else { return None };
+        let cancellation = running.cancellation.clone().filter(|_| !running.is_decided)?;
+        running.is_cancelled_elsewhere = true;
+        Some(cancellation)
     }
 
     /// The first one is about to end: whether it was cancelled. If not, it cannot be any more.
@@ -391,6 +419,26 @@ impl<W> Deduplicator<W> {
         }
     }
 
+    /// It is not remembered longer after all: nothing durable says so.
+    pub fn undo(&self, key: &Key, Prolonged { earlier, later, .. }: Prolonged) {
+        let mut state = self.lock();
+        let State { entries, sealed, .. } = &mut *state;
+        // One that was prolonged once more stays so.
+        if let Some(entry) = entries.get_mut(key).filter(|entry| entry.until == Some(later)) {
+            entry.until = Some(earlier);
+            sealed.prolong(&key.id, later, earlier);
+        }
+    }
+
+    /// Whether this one has ended so that it was cancelled.
+    pub fn was_cancelled(&self, key: &Key) -> bool {
+        let state = self.lock();
+        let Some(Entry { progress: Progress::Done(answer, _), .. }) = state.entries.get(key) else {
+            return false;
+        };
+        matches!(&answer.outcome, Outcome::Failed(error) if error.kind == ErrorKind::Cancelled)
+    }
+
     fn unlock_and_tell(&self, state: MutexGuard<'_, State<W>>, forgotten: Vec<RecordId>) {
         drop(state);
         if !forgotten.is_empty() {
@@ -438,7 +486,6 @@ mod tests {
     use super::*;
     use crate::config::{ByteSize, TimeSpan};
     use crate::fingerprint::Fingerprinter;
-    use offload_protocol::answer::Outcome;
 
     fn key(id: &str) -> Key {
         let reply_to = ReplyTo::Id("device".into());
@@ -509,6 +556,10 @@ mod tests {
         assert!(!deduplicator.decide(&key("b")));
         assert!(matches!(deduplicator.cancel(&key("b"), 5), Cancelling::NotFound(5)));
         assert!(matches!(deduplicator.cancel(&key("canceller"), 6), Cancelling::NotFound(6)));
+        // By another gateway.
+        begin("c", Some(cancellation.clone()));
+        assert!(deduplicator.cancel_elsewhere(&key("c")).is_some() && deduplicator.decide(&key("c")));
+        assert!(deduplicator.cancel_elsewhere(&key("b")).is_none() && !deduplicator.decide(&key("b")));
     }
 
     #[test]

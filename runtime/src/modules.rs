@@ -223,8 +223,18 @@ impl Modules {
         self.cache.ready(digest)
     }
 
-    /// From now on modules are shared with other gateways.
+    /// From now on modules are shared with other gateways. What one of them removes goes here, too. Call it once,
+    /// within a tokio runtime.
     pub fn share(&self, shared: Arc<dyn SharedModules>) {
+        let (library, is_durable) = (self.library.clone(), self.is_durable);
+        shared.follow_removals(Box::new(move |owner, digest| {
+            let library = library.clone();
+            Box::pin(async move {
+                if let Err(error) = library.remove_of(owner, digest, is_durable).await {
+                    sampled!(warn, %digest, %error, "a module that was removed on another gateway is here still");
+                }
+            })
+        }));
         let _ = self.shared.set(shared);
     }
 
@@ -243,9 +253,25 @@ impl Modules {
         self.library.pin(client, digest).map(Content::Kept)
     }
 
-    /// The modules that this client has sent, the last used first.
-    pub async fn list(&self, client: &Client) -> Vec<StoredModule> {
-        self.library.list(client).await
+    /// The modules that this client has sent, to any gateway where they are shared; the last used first.
+    ///
+    /// # Errors
+    ///
+    /// `busy` while what is shared cannot be listed.
+    pub async fn list(&self, client: &Client) -> Result<Vec<StoredModule>, WireError> {
+        let here = self.library.list(client).await;
+        let Some(shared) = self.shared.get().filter(|_| !self.library.is_for_all()) else { return Ok(here) };
+        let Some(mut all) = shared.list(self.library.owner(client)).await else {
+            let message = "the object store of modules does not answer, try again after 5 s";
+            return Err(WireError::new(ErrorKind::Busy, message));
+        };
+        for module in &mut all {
+            // When others have used it is not known here.
+            let used = here.iter().find(|used| used.digest == module.digest).map_or(0, |used| used.last_used);
+            module.last_used = module.last_used.max(used);
+        }
+        all.sort_by_key(|module| std::cmp::Reverse(module.last_used));
+        Ok(all)
     }
 
     /// Compiles a module and keeps it for this client. Unless the configuration says otherwise, it outlives a power cut
@@ -275,7 +301,7 @@ impl Modules {
     ///
     /// `not-found` where the client has none of this digest; `internal` where the disk refuses.
     pub async fn remove(&self, client: &Client, digest: Digest) -> Result<(), WireError> {
-        let was_shared = match self.shared.get() {
+        let was_shared = match self.shared.get().filter(|_| !self.library.is_for_all()) {
             Some(shared) => shared.remove(self.library.owner(client), digest).await,
             None => false,
         };

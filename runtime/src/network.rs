@@ -30,6 +30,7 @@
 //! | `<what>` | from whom | what |
 //! | --- | --- | --- |
 //! | `request`, `answer` | the one that asks, the one that answers | the request, its answer |
+//! | `part` | the one that answers | a part of the stream of a request |
 //! | `received` | the one that asks | tags of answers that it has: they need not be kept |
 //! | `probe` | the one that asks | tags of requests that it waits for |
 //! | `running`, `returned` | the one that answers | of these: those that run, those that are not known. For the others their answers come again |

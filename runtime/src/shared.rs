@@ -5,7 +5,7 @@ use crate::fingerprint::Fingerprint;
 use crate::modules::library::Owner;
 use bytes::Bytes;
 use offload_broker::BoxFuture;
-use offload_protocol::request::Digest;
+use offload_protocol::request::{Digest, RequestKind, StoredModule};
 use std::sync::Arc;
 
 /// What the gateways have together.
@@ -43,10 +43,19 @@ pub enum KeptOutcome {
     Unshared,
 }
 
+/// Is called when another gateway has cancelled a request that is claimed here.
+pub type OnCancelled = Arc<dyn Fn() + Send + Sync>;
+
 /// The outcomes of requests with an `id`, on all gateways: a request is run by the one that has claimed it.
 pub trait SharedOutcomes: Send + Sync {
     /// Claims a request. Waits while another gateway runs it, and takes it over from one that is not heard of any more.
-    fn claim(&self, name: SharedName, fingerprint: Fingerprint) -> BoxFuture<'_, Claim>;
+    /// With `on_cancelled` it can be cancelled by another gateway until it is kept or released.
+    fn claim(
+        &self,
+        name: SharedName,
+        fingerprint: Fingerprint,
+        on_cancelled: Option<OnCancelled>,
+    ) -> BoxFuture<'_, Claim>;
 
     /// Ends a claim with an outcome that is to be remembered.
     fn keep(&self, name: SharedName, fingerprint: Fingerprint, outcome: Bytes, then: WhenKept);
@@ -56,6 +65,9 @@ pub trait SharedOutcomes: Send + Sync {
 
     /// Ends a claim without an outcome: whoever asks again runs the request.
     fn release(&self, name: SharedName);
+
+    /// Gives a request that has no outcome yet the one that it was cancelled, wherever it waits or runs.
+    fn cancel(&self, target: Target) -> BoxFuture<'_, Cancelling>;
 
     /// Waits until all that was asked for is done.
     fn flush(&self) -> BoxFuture<'_, ()>;
@@ -72,6 +84,34 @@ pub enum Claim {
     /// Nobody can tell for now.
     Unavailable,
 }
+
+/// Tells the request of a [`Target`] by a message that no gateway has answered yet.
+pub type Recognize = Box<dyn Fn(RequestKind, &Bytes) -> Option<Fingerprint> + Send + Sync>;
+
+/// A request that is to be cancelled, on whichever gateway it is.
+pub struct Target {
+    /// What it is called.
+    pub name: SharedName,
+    /// The reply id of its topic.
+    pub reply_id: Arc<str>,
+    /// The fingerprint of a message that no gateway has answered yet, if that is the request.
+    pub recognize: Recognize,
+    /// The outcome that it was cancelled.
+    pub outcome: Box<dyn Fn(Fingerprint) -> Bytes + Send + Sync>,
+}
+
+/// What becomes of a request that cancels another one, on all gateways.
+pub enum Cancelling {
+    /// The other one never starts, or is ended: that is its outcome on all gateways.
+    Done,
+    /// No such request waits or runs.
+    NotFound,
+    /// Nobody can tell for now.
+    Unavailable,
+}
+
+/// Is told that a module was removed by its owner, on whichever gateway.
+pub type OnRemoved = Box<dyn Fn(Owner, Digest) -> BoxFuture<'static, ()> + Send + Sync>;
 
 /// What becomes of a module that is looked for.
 pub enum Fetched {
@@ -91,6 +131,13 @@ pub trait SharedModules: Send + Sync {
     /// Keeps a module of this owner. Where that fails, other gateways do not have it.
     fn store(&self, owner: Owner, digest: Digest, module: Bytes) -> BoxFuture<'_, ()>;
 
-    /// Forgets a module of this owner; whether there was one. Other gateways may have a copy.
+    /// What this owner has sent to any gateway; `None` while that cannot be told.
+    fn list(&self, owner: Owner) -> BoxFuture<'_, Option<Vec<StoredModule>>>;
+
+    /// From now on `on_removed` is told of what is removed, and of what was removed before. Call it once, within a
+    /// tokio runtime.
+    fn follow_removals(&self, on_removed: OnRemoved);
+
+    /// Forgets a module of this owner; whether there was one. Gateways that have a copy are told.
     fn remove(&self, owner: Owner, digest: Digest) -> BoxFuture<'_, bool>;
 }

@@ -103,6 +103,23 @@ impl Stream {
         }
     }
 
+    /// Another site has streamed this: it is published at once, in order. Where that begins again, since the program
+    /// was run again there, the stream has ended, as for [`begin`](Self::begin).
+    pub fn relay(&self, offset: u64, mut bytes: Bytes) {
+        let mut state = self.lock();
+        if offset < state.offset {
+            state.phase = Phase::Ended;
+        }
+        if state.phase == Phase::Ended {
+            return;
+        }
+        state.offset = offset;
+        while !bytes.is_empty() {
+            let part = bytes.split_to(bytes.len().min(self.max_part));
+            self.publish_part(&mut state, part);
+        }
+    }
+
     /// The program has ended: publishes what is left. The answer is to follow.
     pub fn end(&self) {
         let mut state = self.lock();
@@ -152,10 +169,14 @@ impl Stream {
         state.has_line = false;
         while !bytes.is_empty() {
             let part = bytes.split_to(bytes.len().min(self.max_part));
-            let topic = topic::stream(&self.answers, &self.id, state.offset);
-            state.offset += part.len() as u64;
-            self.parts.publish(topic, part);
+            self.publish_part(state, part);
         }
+    }
+
+    fn publish_part(&self, state: &mut State, part: Bytes) {
+        let offset = state.offset;
+        state.offset += part.len() as u64;
+        self.parts.publish(topic::stream(&self.answers, &self.id, offset), offset, part);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -190,7 +211,7 @@ mod tests {
     struct Recorder(Arc<Mutex<Vec<(String, Bytes)>>>);
 
     impl Parts for Recorder {
-        fn publish(&self, topic: String, part: Bytes) {
+        fn publish(&self, topic: String, _: u64, part: Bytes) {
             self.0.lock().unwrap().push((topic, part));
         }
     }
@@ -252,6 +273,18 @@ mod tests {
         stream.write(b"abc");
         stream.end();
         assert_eq!(taken(&parts), [part(0, "ab"), part(2, "c")]);
+    }
+
+    #[test]
+    fn what_another_site_streams_comes_in_order_and_not_twice() {
+        let (stream, parts) = stream(Some(4));
+        stream.relay(0, Bytes::from("first"));
+        // One between was left out on the way.
+        stream.relay(9, Bytes::from("x"));
+        assert_eq!(taken(&parts), [part(0, "firs"), part(4, "t"), part(9, "x")]);
+        stream.relay(0, Bytes::from("again"));
+        stream.relay(20, Bytes::from("more"));
+        assert_eq!(taken(&parts), []);
     }
 
     #[test]

@@ -7,12 +7,14 @@ use std::process::Stdio;
 use anyhow::{Context, Result, ensure};
 use offload_tests::device::{Device, Options, PubAckReason, Version};
 use offload_tests::gateway::{Gateway, Launch};
+use offload_tests::guest::TALKS_AND_SLEEPS;
 use offload_tests::nats::{self, Nats};
-use offload_tests::{built, envelope, guest};
+use offload_tests::{PATIENCE, built, envelope, guest};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::Command;
+use tokio::time::timeout;
 
 /// Time after which a request of a gateway that died is another one's; the least that is configurable.
 const ACK_WAIT: &str = "ack_wait = \"1s\"";
@@ -173,6 +175,177 @@ async fn a_module_that_was_sent_once_serves_all_gateways() -> Result<()> {
     stranger.subscribe("result/stranger").await?;
     let refused = envelope::ask(&mut stranger, "localCode/stranger", json!({ "digest": digest })).await?;
     assert_eq!(envelope::error_kind(&refused), "not-found", "{refused}");
+    Ok(())
+}
+
+/// A program that writes fifteen bytes, which are streamed, and sleeps for an hour.
+fn talking(id: &str) -> Result<Value> {
+    let module = envelope::bytes(wat::parse_str(TALKS_AND_SLEEPS)?);
+    Ok(json!({ "id": id, "module": module, "reply": "stream" }))
+}
+
+/// Waits for all that [`talking`] writes, which then runs.
+async fn talks(device: &mut Device, answers: &str, id: &str, qos: u8) -> Result<()> {
+    let mut stdout = Vec::new();
+    while stdout != b"a line\nand more" {
+        let part = device.message().await?;
+        ensure!(part.topic == format!("{answers}/stream/{id}/{}", stdout.len()), "{}", part.topic);
+        ensure!(part.qos == qos, "at QoS {}", part.qos);
+        stdout.extend_from_slice(&part.payload);
+    }
+    Ok(())
+}
+
+fn cancelling(id: &str) -> Value {
+    json!({ "cancel": id })
+}
+
+fn ensure_cancelled(answer: &Value, id: &str) -> Result<()> {
+    ensure!(answer["id"] == id && envelope::error_kind(answer) == "cancelled", "{answer}");
+    Ok(())
+}
+
+/// What a program writes comes while it runs, at the request's QoS.
+#[tokio::test]
+async fn stdout_comes_as_it_is_written() -> Result<()> {
+    let nats = Nats::start(nats::Version::Newest).await?;
+    let _gateway = gateway(&nats, "[limits]\nwall = \"10min\"").await?;
+    let mut device = Device::connect(nats.mqtt(0), Version::V311, "talker").await?;
+    device.subscribe("result/talker").await?;
+    device.subscribe("result/talker/stream/#").await?;
+    for (id, qos) in [("zero", 0), ("one", 1)] {
+        device.publish_at(qos, "inputCode/talker", talking(id)?.to_string()).await?;
+        talks(&mut device, "result/talker", id, qos).await?;
+        device.publish("localCode/talker", cancelling(id).to_string()).await?;
+        let mut answers =
+            [envelope::read(&device.message().await?)?, envelope::read(&device.message().await?)?];
+        answers.sort_by_key(|answer| answer["id"].is_null());
+        ensure_cancelled(&answers[0], id)?;
+        ensure!(answers[1]["status"] == "ok", "{answers:?}");
+        // A repetition is not streamed again.
+        ensure_cancelled(&envelope::ask(&mut device, "inputCode/talker", talking(id)?).await?, id)?;
+    }
+    let unnamed =
+        envelope::ask(&mut device, "inputCode/talker", json!({ "reply": "stream", "program": "add" }));
+    assert_eq!(envelope::error_kind(&unnamed.await?), "malformed");
+    Ok(())
+}
+
+/// A cancel that any gateway takes: of what waits in the stream, which never starts, and of what another one runs,
+/// which is ended. Both stay cancelled.
+async fn a_cancel_reaches_all_gateways(version: nats::Version) -> Result<()> {
+    const ONE: &str = "in_flight = 1\n[limits]\nwall = \"10min\"";
+    let nats = Nats::start(version).await?;
+    let full = gateway(&nats, ONE).await?;
+    let mut device = Device::connect(nats.mqtt(0), Version::V311, "c").await?;
+    device.subscribe("result/c").await?;
+    device.subscribe("result/c/stream/#").await?;
+    device.publish("inputCode/c", talking("runs")?.to_string()).await?;
+    talks(&mut device, "result/c", "runs", 1).await?;
+    // The gateway has no room for more on this topic.
+    device.publish("inputCode/c", talking("waits")?.to_string()).await?;
+    for _ in 0..2 {
+        assert_eq!(device.acknowledged().await?, PubAckReason::Success);
+    }
+    let answer = envelope::ask(&mut device, "localCode/c", cancelling("waits")).await?;
+    ensure!(answer["status"] == "ok", "{answer}");
+    for id in ["waits", "never"] {
+        let answer = envelope::ask(&mut device, "localCode/c", cancelling(id)).await?;
+        ensure!(envelope::error_kind(&answer) == "not-found", "{id}: {answer}");
+    }
+    let other = gateway(&nats, ONE).await?;
+    ensure_cancelled(&envelope::read(&device.message().await?)?, "waits")?;
+
+    // The one that runs it takes no other on this topic: the cancel is the other one's.
+    let named = json!({ "id": "by name", "cancel": "runs" });
+    device.publish("inputCode/c", named.to_string()).await?;
+    let mut answers = [envelope::read(&device.message().await?)?, envelope::read(&device.message().await?)?];
+    answers.sort_by_key(|answer| answer["id"] == "by name");
+    ensure_cancelled(&answers[0], "runs")?;
+    ensure!(answers[1]["status"] == "ok", "{answers:?}");
+    for gateway in [full, other] {
+        // Whichever is left.
+        for id in ["runs", "waits"] {
+            ensure_cancelled(&envelope::ask(&mut device, "inputCode/c", talking(id)?).await?, id)?;
+            let gone = envelope::ask(&mut device, "localCode/c", cancelling(id)).await?;
+            ensure!(envelope::error_kind(&gone) == "not-found", "{gone}");
+        }
+        ensure!(envelope::ask(&mut device, "localCode/c", &named).await? == answers[1]);
+        gateway.stop(Signal::TERM).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_cancel_reaches_all_gateways_of_the_newest_server() -> Result<()> {
+    a_cancel_reaches_all_gateways(nats::Version::Newest).await
+}
+
+#[tokio::test]
+async fn a_cancel_reaches_all_gateways_of_debians_server() -> Result<()> {
+    a_cancel_reaches_all_gateways(nats::Version::Debian).await
+}
+
+/// Modules are listed, and removed, for all gateways.
+#[tokio::test]
+async fn modules_are_those_of_all_gateways() -> Result<()> {
+    /// As many requests in a row come to each of two gateways.
+    const ENOUGH: usize = 10;
+    let nats = Nats::start(nats::Version::Newest).await?;
+    let first = gateway(&nats, "").await?;
+    let mut device = Device::connect(nats.mqtt(0), Version::V311, "owner").await?;
+    device.subscribe("result/owner").await?;
+    let list = json!({ "modules": "list" });
+    let listed = async |device: &mut Device| -> Result<Value> {
+        let answer = envelope::ask(device, "localCode/owner", &list).await?;
+        Ok(serde_json::from_slice(&envelope::bytes_of(&answer, "stdout")?)?)
+    };
+    assert_eq!(listed(&mut device).await?, json!([]));
+    let module = guest::module("hello")?;
+    let store = json!({ "modules": "store", "module": envelope::bytes(&module) });
+    let stored = envelope::ask(&mut device, "inputCode/owner", &store).await?;
+    let stored: Value = serde_json::from_slice(&envelope::bytes_of(&stored, "stdout")?)?;
+    let other = device.ask("inputCode/owner", guest::module("sleep")?).await?;
+    ensure!(!other.text().starts_with("error: malformed"), "{}", other.text());
+    assert_eq!(listed(&mut device).await?.as_array().map(Vec::len), Some(2));
+
+    let second = gateway(&nats, "").await?;
+    first.stop(Signal::TERM).await?;
+    let there = listed(&mut device).await?;
+    let digest = &stored[0]["digest"];
+    let found = there.as_array().context("a list")?.iter().find(|module| module["digest"] == *digest);
+    assert_eq!(found.context("the module is there")?["bytes"], stored[0]["bytes"]);
+    let mut stranger = Device::connect(nats.mqtt(0), Version::V311, "stranger").await?;
+    stranger.subscribe("result/stranger").await?;
+    let nothing = envelope::ask(&mut stranger, "localCode/stranger", &list).await?;
+    assert_eq!(envelope::bytes_of(&nothing, "stdout")?, b"[]");
+
+    // Several gateways have a copy; whichever removes it, soon none has it.
+    let run = json!({ "digest": digest });
+    assert_eq!(envelope::ask(&mut device, "localCode/owner", &run).await?["status"], "ok");
+    let third = gateway(&nats, "").await?;
+    for _ in 0..ENOUGH {
+        assert_eq!(envelope::ask(&mut device, "localCode/owner", &run).await?["status"], "ok");
+    }
+    let remove = json!({ "modules": "remove", "digest": digest });
+    assert_eq!(envelope::ask(&mut device, "localCode/owner", &remove).await?["status"], "ok");
+    let gone = async {
+        let mut refused = 0;
+        while refused < ENOUGH {
+            let answer = envelope::ask(&mut device, "localCode/owner", &run).await?;
+            refused = if envelope::error_kind(&answer) == "not-found" { refused + 1 } else { 0 };
+        }
+        Ok::<_, anyhow::Error>(())
+    };
+    timeout(PATIENCE, gone).await.context("a gateway has its copy still")??;
+    let again = envelope::ask(&mut device, "localCode/owner", &remove).await?;
+    assert_eq!(envelope::error_kind(&again), "not-found");
+    assert_eq!(listed(&mut device).await?.as_array().map(Vec::len), Some(1));
+    assert_eq!(envelope::ask(&mut device, "inputCode/owner", store).await?["status"], "ok");
+    assert_eq!(listed(&mut device).await?.as_array().map(Vec::len), Some(2));
+    for gateway in [second, third] {
+        gateway.stop(Signal::TERM).await?;
+    }
     Ok(())
 }
 

@@ -7,27 +7,13 @@ use offload_tests::cable::Cable;
 use offload_tests::device::{Device, Options, Properties, PubAckReason, Version};
 use offload_tests::envelope;
 use offload_tests::gateway::{Gateway, Launch};
+use offload_tests::guest::{SLEEPS, TALKS_AND_SLEEPS};
 use offload_tests::mosquitto::Mosquitto;
 use offload_tests::network::{Keys, Master, table, table_until};
 use offload_tests::password_file::set_password;
 use rustix::process::Signal;
 use serde_json::json;
 use tempfile::TempDir;
-
-/// Sleeps for as many milliseconds as its argument says, and prints eight random bytes.
-const SLEEPS: &str = r#"(module
-    (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))
-    (import "wasi_snapshot_preview1" "random_get" (func $random (param i32 i32) (result i32)))
-    (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
-    (memory (export "memory") 1)
-    (func (export "_start")
-        (i32.store (i32.const 16) (i32.const 1))
-        (i64.store (i32.const 24) (i64.const 500000000))
-        (drop (call $poll (i32.const 0) (i32.const 64) (i32.const 1) (i32.const 128)))
-        (drop (call $random (i32.const 256) (i32.const 8)))
-        (i32.store (i32.const 160) (i32.const 256))
-        (i32.store (i32.const 164) (i32.const 8))
-        (drop (call $write (i32.const 1) (i32.const 160) (i32.const 1) (i32.const 168)))))"#;
 
 /// A device that listens on its own result topic.
 async fn device(gateway: &Gateway, version: Version, id: &str) -> Result<Device> {
@@ -100,6 +86,11 @@ async fn a_gate_that_is_not_there_is_unreachable() -> Result<()> {
     assert_eq!(nowhere, "error: unreachable: there is no gate `nowhere`");
     south.stop(Signal::TERM).await?;
     master.until("south", "left").await?;
+    let away = answer(&mut asker, "net/south/localCode/plc", "5 7").await?;
+    assert!(away.starts_with("error: unreachable: the gate `south` did not come back within 6."), "{away}");
+    // A master that was started again does not know it, and the gateway does.
+    let master = master.crash().await?;
+    master.until("north", "online").await?;
     let away = answer(&mut asker, "net/south/localCode/plc", "5 7").await?;
     assert!(away.starts_with("error: unreachable: the gate `south` did not come back within 6."), "{away}");
     // Its time ran out before that.
@@ -500,5 +491,80 @@ async fn a_cut_between_sites_loses_nothing() -> Result<()> {
     asker.publish("net/south/inputCode/plc", before).await?;
     let again = envelope::read(&asker.message().await?)?;
     assert_eq!(again["stdout"], answers["before"], "the same answer again");
+    Ok(())
+}
+
+/// What a program at another site writes comes while it runs. A cancel ends it there, on either topic; its only slot is
+/// free then.
+#[tokio::test]
+async fn a_stream_comes_from_another_site_and_a_cancel_goes_there() -> Result<()> {
+    let master = Master::start().await?;
+    let north = master.gateway("north", "").await?;
+    let one_slot = "[limits]\nwall = \"10min\"\n[workers]\ncount = 1\nslots = 1";
+    let _south = master.gateway("south", one_slot).await?;
+    let mut asker = device(&north, Version::V311, "plc").await?;
+    asker.subscribe("result/plc/stream/#").await?;
+    for (id, topic) in [("a", "net/south/localCode/plc"), ("b", "localCode/plc")] {
+        let module = envelope::bytes(wat::parse_str(TALKS_AND_SLEEPS)?);
+        let request = json!({ "id": id, "module": module, "reply": "stream" });
+        asker.publish("net/south/inputCode/plc", request.to_string()).await?;
+        let mut stdout = Vec::new();
+        while stdout != b"a line\nand more" {
+            let part = asker.message().await?;
+            assert_eq!(part.topic, format!("result/plc/stream/{id}/{}", stdout.len()));
+            stdout.extend_from_slice(&part.payload);
+        }
+        asker.publish(topic, json!({ "cancel": id }).to_string()).await?;
+        let mut answers =
+            [envelope::read(&asker.message().await?)?, envelope::read(&asker.message().await?)?];
+        answers.sort_by_key(|answer| answer["id"].is_null());
+        refused_in_envelope(answers[0].clone(), "cancelled", "has cancelled it")?;
+        assert_eq!((&answers[0]["id"], &answers[1]["status"]), (&json!(id), &json!("ok")), "{answers:?}");
+        assert_eq!(answer(&mut asker, "net/south/localCode/plc", "5 7").await?, "12");
+        // It stays so, here and there.
+        let again = envelope::ask(&mut asker, "net/south/inputCode/plc", request).await?;
+        refused_in_envelope(again, "cancelled", "has cancelled it")?;
+    }
+    Ok(())
+}
+
+/// A cancel of a request that was handed on goes to the gate that has it, and is not held up by that.
+#[tokio::test]
+async fn a_request_that_was_handed_on_is_cancelled_where_it_is() -> Result<()> {
+    const REQUESTS: usize = 12;
+    let master = Master::start().await?;
+    let folder = TempDir::new()?;
+    let program = folder.path().join("sleeps.wat");
+    std::fs::write(&program, TALKS_AND_SLEEPS)?;
+    let configuration = |overflow: &str, slots: usize| {
+        let file = program.display();
+        format!(
+            "[network]\noverflow = {overflow}\n[workers]\ncount = 1\nslots = {slots}\n\
+             [limits]\nwall = \"10min\"\n[[program]]\nname = \"sleeps\"\nfile = \"{file}\"\n"
+        )
+    };
+    let edge = master.gateway("edge", &configuration("[\"cloud\"]", 1)).await?;
+    let _cloud = master.gateway("cloud", &configuration("[]", 512)).await?;
+    let url = format!("mqtt://{}", edge.address()?);
+    table_until(&["--broker", &url], |table| table["gates"]["cloud"]["load"]["workers"].is_u64()).await?;
+    let mut asker = device(&edge, Version::V5, "plc").await?;
+    for number in 0..REQUESTS {
+        let request = json!({ "program": "sleeps", "id": number.to_string() }).to_string();
+        asker.publish("localCode/plc", request).await?;
+    }
+    let of_master = ["--master", master.url()];
+    table_until(&of_master, |table| table["gates"]["cloud"]["load"]["running"].as_u64() > Some(0)).await?;
+    for number in 0..REQUESTS {
+        asker.publish("localCode/plc", json!({ "cancel": number.to_string() }).to_string()).await?;
+    }
+    for _ in 0..2 * REQUESTS {
+        let answered = envelope::read(&asker.message().await?)?;
+        match answered["id"].is_null() {
+            true => assert_eq!(answered["status"], "ok", "{answered}"),
+            false => refused_in_envelope(answered, "cancelled", "has cancelled it")?,
+        }
+    }
+    table_until(&of_master, |table| table["gates"]["cloud"]["load"]["running"] == 0).await?;
+    assert_eq!(answer(&mut asker, "localCode/plc", "5 7").await?, "12");
     Ok(())
 }

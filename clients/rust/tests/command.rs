@@ -300,7 +300,7 @@ async fn errors_of_our_own_exit_125() {
             &["send", "--args", "5", "7", "add"],
             "error: malformed: --args takes everything that follows it: FILE|PROGRAM goes before it, as in `send add 5 7`\n",
         ),
-        (&["send", "-"], "error: malformed: stdin: neither a wasm module nor its text (.wat); source needs"),
+        (&["send", "-"], "error: malformed: stdin: neither a wasm module nor its text (.wat); --build CMD"),
         (&["send", "-", "--stdin", "-"], "error: malformed: `-` and `--stdin -`: stdin can be the code or"),
         (&["fetch"], "error: malformed: unrecognized subcommand 'fetch'"),
     ] {

@@ -94,7 +94,7 @@ async fn each_file_is_kept_or_told() {
         path.to_str().unwrap().to_owned()
     };
     let (binary, text) = (file("a.wasm", MODULE), file("b.wat", b"(module)"));
-    let source = file("c.c", b"int main(void) {}");
+    let (source, other) = (file("c.c", b"int main(void) {}"), file("x.txt", b"a text"));
     let module = stored(0x5a, 0x3f, Duration::ZERO);
     let store = || ModulesRequest::Store(MODULE.into());
     let kept = || list(std::slice::from_ref(&module));
@@ -121,6 +121,7 @@ async fn each_file_is_kept_or_told() {
     for (operand, problem) in [
         (&*source, "push takes modules (.wasm, .wat), this is source; `send` has the gateway build it"),
         (folder.path().to_str().unwrap(), "this is a folder; `send` has the gateway build one"),
+        (&*other, "x.txt: not a wasm module; `send` has the gateway build C or C++"),
         ("nothing", "nothing: no such file"),
         ("none.wasm", "none.wasm: no such file"),
         (&*Digest([7; 32]).to_string(), "this is a digest"),

@@ -116,7 +116,7 @@ pub fn forgotten(id: &RequestId) -> Answer {
 #[cfg(test)]
 mod tests {
     use super::super::tests::{answer, print};
-    use super::super::{Deduplicator, Key, Registration, ReplyTo};
+    use super::super::{Deduplicator, Key, Prolonged, Registration, ReplyTo};
     use super::*;
     use crate::config::{ByteSize, TimeSpan};
     use offload_journal::RecordId;
@@ -170,7 +170,12 @@ mod tests {
         assert_eq!(begin(600, 0), Registration::First(1));
         assert_eq!(deduplicator.sealed_until(&key("1")), Some(until(600, now)));
         deduplicator.end(&key("1"), &account, Some((&answer(1), Some(RecordId(1)))), now);
-        assert_eq!(begin(700, 10), Registration::Prolonged(1, answer(1), Some(RecordId(1))));
+        let prolonged =
+            Prolonged { record: Some(RecordId(1)), earlier: until(600, now), later: until(700, now) };
+        assert_eq!(begin(700, 10), Registration::Prolonged(1, answer(1), prolonged));
+        // The journal has no room for that: whoever asks again has it tried again.
+        deduplicator.undo(&key("1"), prolonged);
+        assert_eq!(begin(700, 10), Registration::Prolonged(1, answer(1), prolonged));
         deduplicator.recorded_again(&key("1"), Some(RecordId(2)));
         assert_eq!(begin(650, 650), Registration::Done(1, answer(1)));
         assert_eq!(begin(1400, 700), Registration::First(1));

@@ -108,6 +108,7 @@ pub trait Responder: Send {
 
 /// The way of parts of an answer that has not come yet, to whoever is to get that.
 pub trait Parts: Send + Sync {
-    /// Publishes a part to those who have room for it, more than the answer may need. On any thread; never blocks.
-    fn publish(&self, topic: String, part: Bytes);
+    /// Publishes a part to those who have room for it, more than the answer may need; it begins at this byte of stdout,
+    /// as its topic says. On any thread; never blocks.
+    fn publish(&self, topic: String, offset: u64, part: Bytes);
 }

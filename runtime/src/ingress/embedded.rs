@@ -523,7 +523,7 @@ struct EmbeddedParts {
 }
 
 impl Parts for EmbeddedParts {
-    fn publish(&self, topic: String, part: Bytes) {
+    fn publish(&self, topic: String, _: u64, part: Bytes) {
         // What goes below `result/` itself is of a client that has no name there.
         let unnamed = topic.strip_prefix(topic::RESULT_PREFIX).is_some_and(|rest| rest.starts_with('/'));
         let message =

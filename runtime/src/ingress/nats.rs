@@ -19,6 +19,7 @@ mod outcomes;
 mod pull;
 mod responder;
 mod subject;
+mod unanswered;
 
 pub use jetstream::{JetStream, NatsError};
 pub use keys::GroupKeys;
@@ -37,7 +38,7 @@ use modules::NatsModules;
 use offload_broker::{BoxFuture, OnAcknowledged};
 use outcomes::NatsOutcomes;
 use pull::Puller;
-use responder::Command;
+use responder::{Command, MAX_PARTS};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -121,6 +122,7 @@ impl Ingress for NatsIngress {
         let (commands, receiver) = unbounded_channel();
         let (counters, holding) = (Arc::new(Counters::default()), Holding::default());
         let (pulling, stop_pulling) = (TaskTracker::new(), CancellationToken::new());
+        let room_for_parts = Arc::new(Semaphore::new(MAX_PARTS));
         let mqtt_requests = mqtt_requests.into_iter().map(|consumer| (consumer, true));
         for (consumer, from_mqtt_messages) in mqtt_requests.chain([(requests, false)]) {
             let puller = Puller {
@@ -130,6 +132,7 @@ impl Ingress for NatsIngress {
                 holding: holding.clone(),
                 intake: intake.clone(),
                 commands: commands.clone(),
+                room_for_parts: room_for_parts.clone(),
                 counters: counters.clone(),
                 stop: stop_pulling.clone(),
             };

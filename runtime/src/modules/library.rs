@@ -51,9 +51,14 @@ impl Owner {
         })
     }
 
-    /// The bytes of the hash.
-    pub fn bytes(&self) -> [u8; 32] {
-        self.0.0
+    /// The owner with this hash.
+    pub fn of_hash(hash: Digest) -> Owner {
+        Owner(hash)
+    }
+
+    /// The hash.
+    pub fn hash(&self) -> Digest {
+        self.0
     }
 }
 
@@ -120,6 +125,11 @@ impl Library {
         Owner::of(client, self.0.config.shared)
     }
 
+    /// Whether all clients share what each of them sends.
+    pub fn is_for_all(&self) -> bool {
+        self.0.config.shared
+    }
+
     /// Whether this client has sent the module with this digest, which counts as a use of it.
     pub fn has(&self, client: &Client, digest: &Digest) -> bool {
         self.0.lock().touch(self.owner(client), *digest, SystemTime::now())
@@ -135,7 +145,7 @@ impl Library {
 
     /// What this client has sent, the last used first. What all clients share is nobody's.
     pub async fn list(&self, client: &Client) -> Vec<StoredModule> {
-        if self.0.config.shared {
+        if self.is_for_all() {
             return Vec::new();
         }
         let _permit = self.0.permits.acquire(client, Urgency::Awaited).await;
@@ -196,10 +206,18 @@ impl Library {
     ///
     /// When the disk refuses; then it is there still.
     pub async fn remove(&self, client: &Client, digest: Digest, durably: bool) -> io::Result<bool> {
-        let owner = self.owner(client);
         let _permit = self.0.permits.acquire(client, Urgency::Awaited).await;
+        self.remove_of(self.owner(client), digest, durably).await
+    }
+
+    /// The same of this owner.
+    ///
+    /// # Errors
+    ///
+    /// As for a client.
+    pub async fn remove_of(&self, owner: Owner, digest: Digest, durably: bool) -> io::Result<bool> {
         let _writing = self.0.writing.lock().await;
-        if self.0.config.shared || !self.0.lock().has(owner, digest) {
+        if self.is_for_all() || !self.0.lock().has(owner, digest) {
             return Ok(false);
         }
         let shared = self.0.clone();

@@ -82,6 +82,11 @@ impl Arrivals {
         }
     }
 
+    /// The link by which one came last: the way back.
+    pub fn link(&self, name: &Name) -> Option<usize> {
+        self.known.get(name).map(|known| known.link)
+    }
+
     /// One is answered. Returns the link by which it came last: the way back.
     pub fn answered(&mut self, name: Name, answer: Bytes) -> Option<usize> {
         let known = self.known.get_mut(&name)?;

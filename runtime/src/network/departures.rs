@@ -4,6 +4,7 @@
 //! A machine without I/O: what is to be sent, and who is to be told, are values.
 
 use super::message::{Reply, Request, Tag};
+use crate::stream::Stream;
 use crate::telemetry;
 use offload_protocol::error::{ErrorKind, WireError};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -41,6 +42,8 @@ pub struct Departure {
     pub deadline: Option<Instant>,
     /// Whether it waits for its site where that is away.
     pub may_wait: bool,
+    /// Takes what the other site streams.
+    pub stream: Option<Arc<Stream>>,
     /// Who is to be told.
     pub done: Done,
 }
@@ -97,12 +100,12 @@ impl Departures {
         Departures { bounds, instance, next: 0, requests: HashMap::new(), gates: BTreeMap::new(), bytes: 0 }
     }
 
-    /// Takes a request.
+    /// Takes a request, which has this number from now on.
     ///
     /// # Errors
     ///
     /// When there is no room, or not for this site: who is to be told, and what.
-    pub fn insert(&mut self, departure: Departure, now: Instant) -> Result<(), (Done, WireError)> {
+    pub fn insert(&mut self, departure: Departure, now: Instant) -> Result<u64, (Done, WireError)> {
         let weight = departure.request.weight() + OVERHEAD;
         let of_gate = self.gates.get(&departure.gate);
         let (requests, bytes) = of_gate.map_or((0, 0), |gate| (gate.requests, gate.bytes));
@@ -132,7 +135,7 @@ impl Departures {
         };
         self.requests.insert(self.next, request);
         self.next += 1;
-        Ok(())
+        Ok(self.next - 1)
     }
 
     /// How many there are.
@@ -174,6 +177,20 @@ impl Departures {
         let request = self.requests.get(&tag.number)?;
         let is_asked = tag.instance == self.instance && *request.departure.gate == *gate && request.was_sent;
         is_asked.then(|| self.remove(tag.number)).flatten().map(|departure| departure.done)
+    }
+
+    /// What takes the stream of one, if this site was asked and may stream it.
+    pub fn stream(&self, tag: Tag, gate: &str) -> Option<Arc<Stream>> {
+        if !self.is_with(tag, gate) {
+            return None;
+        }
+        self.requests.get(&tag.number)?.departure.stream.clone()
+    }
+
+    /// One is cancelled, and goes nowhere any more. Returns it, and whether its site may have it.
+    pub fn cancel(&mut self, number: u64) -> Option<(Departure, bool)> {
+        let was_sent = self.requests.get(&number)?.was_sent;
+        Some((self.remove(number)?, was_sent))
     }
 
     /// This site does not have one: it waits again. The master says so where it could not hand it over, and the site
@@ -353,7 +370,8 @@ mod tests {
             let done = Box::new(|_| {});
             let may_wait = gate != "elsewhere";
             let arrived = self.now;
-            let departure = Departure { gate: gate.into(), request, arrived, deadline, may_wait, done };
+            let departure =
+                Departure { gate: gate.into(), request, arrived, deadline, may_wait, stream: None, done };
             self.departures.insert(departure, self.now).err().map(|(_, error)| error.kind)
         }
 
@@ -487,6 +505,18 @@ mod tests {
         assert_eq!(asked.given_up(), [ErrorKind::Expired], "never sent");
         asked.pass(2);
         assert_eq!(asked.given_up(), [ErrorKind::Timeout], "it may have begun");
+    }
+
+    #[test]
+    fn what_is_cancelled_goes_nowhere_any_more() {
+        let mut asked = Asked::new();
+        asked.ask("north", None);
+        asked.send("north");
+        asked.ask("north", None);
+        let was_sent = |asked: &mut Asked, number| asked.departures.cancel(number).map(|(_, sent)| sent);
+        assert_eq!([0, 1, 0].map(|number| was_sent(&mut asked, number)), [Some(true), Some(false), None]);
+        assert_eq!(asked.send("north"), None);
+        assert!(asked.departures.gates.is_empty() && asked.departures.bytes == 0);
     }
 
     #[test]

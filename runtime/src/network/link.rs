@@ -13,6 +13,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::{UnboundedReceiver, channel, unbounded_channel};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -41,6 +42,26 @@ pub struct Link {
     url: String,
     options: ConnectionOptions,
     reconnect_max: Duration,
+}
+
+/// A message to the master.
+pub struct ToMaster {
+    message: Message,
+    /// Given back when the connection has it.
+    _room: Option<OwnedSemaphorePermit>,
+}
+
+impl ToMaster {
+    /// One that takes room until the connection has it.
+    pub fn with(message: Message, room: OwnedSemaphorePermit) -> ToMaster {
+        ToMaster { message, _room: Some(room) }
+    }
+}
+
+impl From<Message> for ToMaster {
+    fn from(message: Message) -> ToMaster {
+        ToMaster { message, _room: None }
+    }
 }
 
 /// Why a connection is no more.
@@ -125,7 +146,7 @@ impl Link {
         joined: &mut bool,
     ) -> Ended {
         let (to_master, mut messages) = unbounded_channel();
-        let (copies_to_master, mut copies) = channel(MAX_COPIES);
+        let (copies_to_master, mut copies) = channel::<Message>(MAX_COPIES);
         let mut to_master = Some((to_master, copies_to_master));
         let mut queue = VecDeque::new();
         let mut max_packet = 0;
@@ -138,7 +159,7 @@ impl Link {
                     tokio::select! {
                         event = &mut next => break event,
                         Some(message) = messages.recv() => queue.push_back(message),
-                        Some(message) = copies.recv(), if queue.len() < MAX_QUEUED => queue.push_back(message),
+                        Some(message) = copies.recv(), if queue.len() < MAX_QUEUED => queue.push_back(message.into()),
                         () = shared.stop.cancelled() => {
                             if !*joined {
                                 return Ended::Left;
@@ -165,7 +186,7 @@ impl Link {
                         return Ended::NotSubscribed;
                     }
                     let join = serde_json::to_vec(&shared.join).unwrap_or_default();
-                    queue.push_back(Message::new("join", join));
+                    queue.push_back(Message::new("join", join).into());
                     if let Some(to_master) = to_master.take() {
                         shared.connected(self.index, to_master, max_packet);
                         *joined = true;
@@ -180,8 +201,8 @@ impl Link {
 }
 
 /// Hands over what the connection has room for.
-fn pump(sender: &PacketSender, queue: &mut VecDeque<Message>) {
-    while let Some(message) = queue.front() {
+fn pump(sender: &PacketSender, queue: &mut VecDeque<ToMaster>) {
+    while let Some(ToMaster { message, .. }) = queue.front() {
         if sender.publish(message.clone()).is_err() {
             return;
         }
@@ -194,13 +215,13 @@ async fn leave(
     shared: &Shared,
     sender: &PacketSender,
     mut connection: Connection,
-    mut queue: VecDeque<Message>,
-    mut messages: UnboundedReceiver<Message>,
+    mut queue: VecDeque<ToMaster>,
+    mut messages: UnboundedReceiver<ToMaster>,
 ) {
     while let Ok(message) = messages.try_recv() {
         queue.push_back(message);
     }
-    queue.push_back(Shared::leave(&shared.join, State::Left));
+    queue.push_back(Shared::leave(&shared.join, State::Left).into());
     let deadline = Instant::now() + LEAVE_WAIT;
     let mut is_said = false;
     while Instant::now() < deadline {

@@ -292,7 +292,7 @@ impl Hub {
         let back = match what {
             "request" => Some("returned"),
             "answer" => Some("undelivered"),
-            "message" | "received" | "probe" | "running" | "returned" => None,
+            "message" | "part" | "received" | "probe" | "running" | "returned" => None,
             _ => return Err(Reason::TopicNameInvalid),
         };
         let receiver = {

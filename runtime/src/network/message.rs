@@ -195,6 +195,21 @@ pub fn decode_tags(bytes: Bytes) -> Option<Vec<Tag>> {
     Some(tags)
 }
 
+/// A part of the stream of the request of this tag, which begins at this byte of stdout.
+pub fn encode_part(tag: Tag, offset: u64, part: &[u8]) -> Bytes {
+    let mut writer = Writer::default();
+    writer.byte(VERSION).number(tag.instance).number(tag.number).number(offset).bytes(part);
+    writer.finish().into()
+}
+
+/// From these bytes; `None` where they are no part of this version.
+pub fn decode_part(bytes: Bytes) -> Option<(Tag, u64, Bytes)> {
+    let mut reader = Reader::new(bytes);
+    let (tag, offset, part) = (read_tag(&mut reader)?, reader.number()?, reader.bytes()?);
+    reader.end()?;
+    Some((tag, offset, part))
+}
+
 fn read_tag(reader: &mut Reader) -> Option<Tag> {
     (reader.byte()? == VERSION).then_some(())?;
     Some(Tag { instance: reader.number()?, number: reader.number()? })
@@ -249,6 +264,13 @@ mod tests {
         let bytes = copy.encode();
         assert_eq!(Exported::decode(bytes.clone()), Some(copy));
         assert_eq!(Exported::decode(bytes.slice(..bytes.len() - 1)), None);
+    }
+
+    #[test]
+    fn a_part_comes_over_whole_or_not_at_all() {
+        let bytes = encode_part(TAG, 4_096, b"a line\n");
+        assert_eq!(decode_part(bytes.clone()), Some((TAG, 4_096, Bytes::from_static(b"a line\n"))));
+        assert_eq!(decode_part(bytes.slice(..bytes.len() - 1)), None);
     }
 
     #[test]

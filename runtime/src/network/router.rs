@@ -3,14 +3,17 @@
 use super::arrivals::{Arrival, Arrivals, Name};
 use super::departures::{Bounds, Departure, Departures, Done};
 use super::gates::{Gates, Join, Leave, Load, MasterState, State};
-use super::link::Link;
+use super::link::{Link, ToMaster};
 use super::message::{
-    Exported, MAX_HOPS, Reply, Request, Tag, decode_answer, decode_tags, encode_answer, encode_tags, sealed_room,
+    Exported, MAX_HOPS, Reply, Request, Tag, decode_answer, decode_part, decode_tags, encode_answer,
+    encode_part, encode_tags, sealed_room,
 };
+use crate::cancellation::cancelled_error;
 use crate::client::Client;
 use crate::config;
 use crate::ingress::{
-    Acceptance, Delivery, DeliveryProperties, Handover, Ingress, Intake, Notice, Outgoing, Responder, Tap,
+    Acceptance, Delivery, DeliveryProperties, Handover, Ingress, Intake, Notice, Outgoing, Parts, Responder,
+    Tap,
 };
 use crate::log_sampling::sampled;
 use crate::site::Site;
@@ -22,12 +25,14 @@ use offload_mqtt::Message;
 use offload_policy::GatewayLoad;
 use offload_protocol::answer::{Answer, Outcome};
 use offload_protocol::error::{ErrorKind, WireError};
+use offload_protocol::request::{self, Code, RequestId};
 use offload_protocol::topic;
 use offload_tls::TlsError;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{Sender, UnboundedSender};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -53,6 +58,9 @@ const MAX_TAGS: usize = 1_024;
 
 /// Bytes of a packet beside the payload: its topic, and what MQTT adds.
 const PACKET_OVERHEAD: usize = 256;
+
+/// Parts of streams that wait for a connection to a master, of all requests together: more are left out.
+const MAX_PARTS: usize = 256;
 
 /// Why there is no way to other sites.
 #[derive(Debug, thiserror::Error)]
@@ -96,6 +104,8 @@ pub(super) struct Shared {
     export: Vec<String>,
     import_prefix: String,
     state: Mutex<Routing>,
+    /// Room for parts of streams.
+    room_for_parts: Arc<Semaphore>,
     /// What is behind the router; `None` before it starts and when it has stopped.
     way_in: Mutex<Option<WayIn>>,
     pub stop: CancellationToken,
@@ -128,7 +138,7 @@ struct Routing {
 struct MasterLink {
     url: String,
     /// Where messages to it go.
-    sender: Option<UnboundedSender<Message>>,
+    sender: Option<UnboundedSender<ToMaster>>,
     /// Where copies of ordinary messages go, while there is room.
     copies: Option<Sender<Message>>,
     max_payload: usize,
@@ -189,6 +199,7 @@ impl Router {
             export: network.export.iter().map(|filter| filter.to_string()).collect(),
             import_prefix: network.import_prefix.clone(),
             state: Mutex::new(routing),
+            room_for_parts: Arc::new(Semaphore::new(MAX_PARTS)),
             way_in: Mutex::new(None),
             stop: CancellationToken::new(),
             links: Mutex::new(links),
@@ -209,20 +220,45 @@ impl Router {
         shared.tasks.close();
     }
 
-    /// Sends a request to another site. It is answered in time, by whatever becomes of it.
-    pub fn send(&self, departure: Departure) {
+    /// Sends a request to another site. It is answered in time, by whatever becomes of it. Returns the number by which
+    /// it can be cancelled, if it is taken.
+    pub fn send(&self, departure: Departure) -> Option<u64> {
         let (gate, now) = (departure.gate.clone(), Instant::now());
-        let refused = {
+        let (number, refused) = {
             let mut routing = self.0.routing();
             match routing.departures.insert(departure, now) {
-                Ok(()) => {
+                Ok(number) => {
                     routing.pump(&gate, now);
-                    if routing.exists(&gate, now) { Vec::new() } else { routing.give_up(now) }
+                    let exists = routing.exists(&gate, now);
+                    (Some(number), if exists { Vec::new() } else { routing.give_up(now) })
                 }
-                Err(refused) => vec![refused],
+                Err(refused) => (None, vec![refused]),
             }
         };
         tell(refused);
+        number
+    }
+
+    /// Cancels the request of this number and `id`. It is answered here; the gate that has it is told, in the name of
+    /// its client, and nobody waits for what that says.
+    pub fn cancel(&self, number: u64, id: RequestId) {
+        let Some((departure, was_sent)) = self.0.routing().departures.cancel(number) else { return };
+        let Departure { gate, request, done, .. } = departure;
+        done(Err(cancelled_error()));
+        let cancel = request::encode(&request::Request::new(Code::Cancel(id)));
+        if let (true, Ok((_, payload, user_properties))) = (was_sent, cancel) {
+            let request = Request { payload, user_properties, ..request };
+            let (arrived, done) = (Instant::now(), Box::new(|_| {}));
+            self.send(Departure {
+                gate,
+                request,
+                arrived,
+                deadline: None,
+                may_wait: true,
+                stream: None,
+                done,
+            });
+        }
     }
 
     /// The gate to hand a request on to that has come through these, if this gateway is saturated and the rule names
@@ -353,7 +389,7 @@ impl Routing {
                 }
                 continue;
             }
-            let _ = sender.send(Message::new(format!("to/{gate}/request"), bytes));
+            let _ = sender.send(Message::new(format!("to/{gate}/request"), bytes).into());
         }
     }
 
@@ -363,7 +399,17 @@ impl Routing {
         let way_back = self.masters[link].sender.as_ref();
         let other = || self.link_to(gate).and_then(|(_, link)| link.sender.as_ref());
         if let Some(sender) = way_back.or_else(other) {
-            let _ = sender.send(Message::new(format!("to/{gate}/answer"), answer));
+            let _ = sender.send(Message::new(format!("to/{gate}/answer"), answer).into());
+        }
+    }
+
+    /// Sends a part of a stream by the link by which its request came last, if that is there.
+    fn send_part(&self, name: &Name, offset: u64, part: &[u8], room: OwnedSemaphorePermit) {
+        let (gate, tag) = name;
+        let Some(link) = self.arrivals.link(name) else { return };
+        if let Some(sender) = &self.masters[link].sender {
+            let message = Message::new(format!("to/{gate}/part"), encode_part(*tag, offset, part));
+            let _ = sender.send(ToMaster::with(message, room));
         }
     }
 
@@ -405,7 +451,7 @@ impl Routing {
     fn send_tags(&self, gate: &str, what: &str, tags: &[Tag]) {
         if let Some((_, MasterLink { sender: Some(sender), .. })) = self.link_to(gate) {
             for tags in tags.chunks(MAX_TAGS) {
-                let _ = sender.send(Message::new(format!("to/{gate}/{what}"), encode_tags(tags)));
+                let _ = sender.send(Message::new(format!("to/{gate}/{what}"), encode_tags(tags)).into());
             }
         }
     }
@@ -443,7 +489,7 @@ impl Routing {
         for link in self.masters.iter_mut().filter(|link| link.told != Some(load)) {
             if let Some(sender) = &link.sender {
                 link.told = Some(load);
-                let _ = sender.send(Message::new("load", text.clone()));
+                let _ = sender.send(Message::new("load", text.clone()).into());
             }
         }
     }
@@ -472,7 +518,7 @@ impl Shared {
     pub fn connected(
         &self,
         link: usize,
-        (sender, copies): (UnboundedSender<Message>, Sender<Message>),
+        (sender, copies): (UnboundedSender<ToMaster>, Sender<Message>),
         max_packet: usize,
     ) {
         let mut routing = self.routing();
@@ -508,6 +554,7 @@ impl Shared {
         match (levels.next(), levels.next(), levels.next()) {
             (Some("from"), Some(gate), Some("request")) => self.request(link, gate, payload),
             (Some("from"), Some(gate), Some("answer")) => self.answer(gate, payload),
+            (Some("from"), Some(gate), Some("part")) => self.part(gate, payload),
             (Some("from"), Some(gate), Some("message")) => self.import(gate, payload),
             (Some("from"), Some(gate), Some(what)) => self.told(link, gate, what, payload),
             (Some("gateway"), Some(_), Some("routers")) => self.table(link, &payload),
@@ -651,6 +698,15 @@ impl Shared {
         }
     }
 
+    /// A part of a stream has come from this gate. Of what was answered here nothing is streamed any more.
+    fn part(&self, gate: &str, payload: Bytes) {
+        let Some((tag, offset, part)) = decode_part(payload) else { return };
+        let stream = self.routing().departures.stream(tag, gate);
+        if let Some(stream) = stream {
+            stream.relay(offset, part);
+        }
+    }
+
     /// Hands a copy of an ordinary message to the sites that take it.
     fn export(&self, topic: &str, payload: &Bytes, retain: bool) {
         let routing = self.routing();
@@ -772,6 +828,24 @@ impl Responder for RoutedResponder {
     }
 
     fn ignore(self: Box<Self>) {}
+
+    fn parts(&self) -> Option<Box<dyn Parts>> {
+        Some(Box::new(RoutedParts { shared: self.shared.clone(), name: self.name.clone()? }))
+    }
+}
+
+/// The way of parts of a stream to another site, while few wait for the connection.
+struct RoutedParts {
+    shared: Arc<Shared>,
+    name: Name,
+}
+
+impl Parts for RoutedParts {
+    fn publish(&self, _: String, offset: u64, part: Bytes) {
+        if let Ok(room) = self.shared.room_for_parts.clone().try_acquire_owned() {
+            self.shared.routing().send_part(&self.name, offset, &part, room);
+        }
+    }
 }
 
 impl Drop for RoutedResponder {

@@ -7,15 +7,15 @@ use super::journal::kept::Kept;
 use super::journal::outcome::{Encoded as EncodedOutcome, Lost, NewOutcome};
 use super::observer::AnswerObserver;
 use crate::cancellation::{Cancellation, cancelled_error};
-use crate::deduplication::{Deduplicator, Key, ReplyTo, Waiters, forgotten};
+use crate::deduplication::{Deduplicator, Key, Prolonged, ReplyTo, Waiters, forgotten};
 use crate::fingerprint::Fingerprint;
 use crate::ingress::{Outgoing, ReplyAddress, Responder, Seal, SealWith};
-use crate::shared::Shared;
+use crate::shared::{OnCancelled, Shared};
 use crate::stopping::{is_stopping, stopping_error};
 use crate::stream::EndOfStream;
 use crate::telemetry;
 use crate::wasm::guest::Ended;
-use crate::wasm::workers::{RunOutcome, Waiting};
+use crate::wasm::workers::{RunOutcome, Waiting, Workers};
 use bytes::Bytes;
 use offload_journal::RecordId;
 use offload_protocol::answer::{Answer, AnswerForm, Outcome};
@@ -337,6 +337,17 @@ impl Registered {
         Registered { deduplicator, journal, names, cancellation, claimed: None, has_ended: false }
     }
 
+    /// What ends the request where another gateway has cancelled it, if it can be cancelled.
+    pub fn on_cancelled(&self, workers: Arc<Workers>) -> Option<OnCancelled> {
+        let (deduplicator, key) = (self.deduplicator.clone(), self.names.key.clone());
+        self.cancellation.as_ref()?;
+        Some(Arc::new(move || {
+            if let Some(cancellation) = deduplicator.cancel_elsewhere(&key) {
+                workers.cancel(&cancellation);
+            }
+        }))
+    }
+
     /// What is to be remembered of an answer, if anything is.
     fn remembered(&self, answer: &Answer) -> Option<Answer> {
         self.deduplicator.kept(&self.names.key, answer)
@@ -367,32 +378,38 @@ impl Registered {
         mut self,
         repetition: Repetition,
         answer: Answer,
-        record: Option<RecordId>,
+        prolonged: Prolonged,
         shared: Option<&Shared>,
     ) {
         // Not that of a request that runs.
         self.has_ended = true;
-        let Some(shared) = shared else { return self.prolong_here(repetition, answer, record) };
+        let Some(shared) = shared else { return self.prolong_here(repetition, answer, prolonged) };
         let claimed = Claimed::of(shared, &self.names);
         let (outcome, _) = self.shared_outcome(&claimed, answer.clone());
         claimed.keep(outcome, move |kept| match kept {
-            SharedAs::Unshared => repetition.refuse(unshared_error()).answer(),
-            SharedAs::Ours | SharedAs::Theirs(_) => self.prolong_here(repetition, answer, record),
+            SharedAs::Unshared => self.undo(repetition, prolonged, unshared_error()),
+            SharedAs::Ours | SharedAs::Theirs(_) => self.prolong_here(repetition, answer, prolonged),
         });
     }
 
-    fn prolong_here(self, repetition: Repetition, answer: Answer, record: Option<RecordId>) {
+    fn prolong_here(self, repetition: Repetition, answer: Answer, prolonged: Prolonged) {
         let Some(journal) = self.journal.clone() else { return repetition.answer(answer) };
         let outcome = self.outcome(&answer, journal.secret());
         journal.clone().keep_outcome(outcome, move |kept| match kept {
             Ok(Some(new)) => {
                 self.deduplicator.recorded_again(&self.names.key, Some(new));
-                journal.remove(record);
+                journal.remove(prolonged.record);
                 repetition.answer(answer);
             }
-            Ok(None) => repetition.refuse(unrecorded_error()).answer(),
+            Ok(None) => self.undo(repetition, prolonged, unrecorded_error()),
             Err(Lost) => repetition.refuse(stopping_error()).answer(),
         });
+    }
+
+    /// It is not remembered longer: whoever asks again has that tried again.
+    fn undo(&self, repetition: Repetition, prolonged: Prolonged, error: WireError) {
+        self.deduplicator.undo(&self.names.key, prolonged);
+        repetition.refuse(error).answer();
     }
 
     /// The request has ended, with an outcome that is to be remembered, and its record if there is one, or with none.
@@ -429,7 +446,7 @@ impl Repetition {
 
 impl Repetition {
     /// The request that it was to cancel has ended so.
-    fn confirm(self) {
+    pub fn confirm(self) {
         let Repetition { pending, waiting } = self;
         let answer = Answer::done(pending.way_back.id.clone());
         pending.settle(answer, true);

@@ -4,37 +4,35 @@ use super::answer::{Refusal, expired_error};
 use super::claimed::Claimed;
 use super::deduplicate::{First, conflict};
 use super::services::Services;
-use crate::cancellation::{cancelled, cancelled_error};
 use crate::deadline::reached;
 use crate::shared::{Claim, Shared};
 use crate::stopping::stopping_error;
+use crate::wasm::workers::Workers;
 use offload_protocol::error::{ErrorKind, WireError};
-use offload_protocol::request::Code;
+use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 /// Whether a request has to be claimed, and with whom.
 pub fn to_be_claimed<'s>(first: &First, services: &'s Services) -> Option<&'s Shared> {
-    let runs = !matches!(first.asked.request.code, Code::Cancel(_));
-    services.shared.as_ref().filter(|_| runs && first.pending.registration.is_some())
+    services.shared.as_ref().filter(|_| first.pending.registration.is_some())
 }
 
 /// Claims the request. `None` for one that is answered with the outcome that another gateway has. One that is not
-/// claimed when the gateway stops is another one's.
+/// claimed when the gateway stops is another one's. `workers` have it where it is cancelled by another gateway.
 pub async fn claim(
     mut first: First,
     shared: Shared,
+    workers: Arc<Workers>,
     stop: CancellationToken,
 ) -> Result<Option<First>, Refusal> {
-    let cancellation = first.pending.cancellation().cloned();
     let Some(registered) = &mut first.pending.registration else { return Ok(Some(first)) };
     let claimed = Claimed::of(&shared, &registered.names);
-    let claiming = claimed.claim();
+    let claiming = claimed.claim(registered.on_cancelled(workers));
     let timeout = first.asked.request.limits.timeout;
     let deadline = timeout.and_then(|timeout| first.asked.arrived.checked_add(timeout));
     let claim = tokio::select! {
         claim = claiming => Ok(claim),
         () = stop.cancelled() => Err(stopping_error()),
-        () = cancelled(cancellation.as_ref()) => Err(cancelled_error()),
         () = reached(deadline.map(Into::into)) => Err(expired_error()),
     };
     let claim = match claim {

@@ -7,7 +7,7 @@ use super::answer::Names;
 use super::journal::outcome;
 use crate::deduplication::{Key, ReplyTo};
 use crate::fingerprint::{Fingerprint, Fingerprinter};
-use crate::shared::{Claim, KeptOutcome, Shared, SharedName, SharedOutcomes};
+use crate::shared::{Claim, KeptOutcome, OnCancelled, Shared, SharedName, SharedOutcomes};
 use bytes::Bytes;
 use offload_broker::BoxFuture;
 use offload_journal::RecordId;
@@ -40,19 +40,18 @@ impl Claimed {
     /// The request of this name, which is not claimed yet.
     pub fn of(shared: &Shared, names: &Names) -> Claimed {
         let Names { key, fingerprint, .. } = names;
-        let (outcomes, fingerprint, secret) = match key.reply_to {
-            ReplyTo::Sealed => {
-                let (print, secret) = (hidden(key, "print", &fingerprint.0), hidden(key, "secret", &[]));
-                (&shared.sealed, print, Some(AnswerKey::new(&secret.0)))
-            }
-            _ => (&shared.outcomes, *fingerprint, None),
-        };
-        Claimed { outcomes: outcomes.clone(), name: name(key), fingerprint, secret, has_ended: false }
+        Claimed {
+            outcomes: outcomes(shared, key).clone(),
+            name: name(key),
+            fingerprint: shown(key, *fingerprint),
+            secret: secret(key),
+            has_ended: false,
+        }
     }
 
-    /// Claims it.
-    pub fn claim(&self) -> BoxFuture<'_, Claim> {
-        self.outcomes.claim(self.name.clone(), self.fingerprint)
+    /// Claims it. `on_cancelled` is called when another gateway has cancelled it.
+    pub fn claim(&self, on_cancelled: Option<OnCancelled>) -> BoxFuture<'_, Claim> {
+        self.outcomes.claim(self.name.clone(), self.fingerprint, on_cancelled)
     }
 
     /// What seals its outcome, if it is sealed.
@@ -97,8 +96,26 @@ impl Drop for Claimed {
     }
 }
 
+/// Where the gateways have the outcome of this request.
+pub fn outcomes<'s>(shared: &'s Shared, key: &Key) -> &'s Arc<dyn SharedOutcomes> {
+    if key.reply_to == ReplyTo::Sealed { &shared.sealed } else { &shared.outcomes }
+}
+
+/// The fingerprint of this request as the gateways show it each other.
+pub fn shown(key: &Key, fingerprint: Fingerprint) -> Fingerprint {
+    match key.reply_to {
+        ReplyTo::Sealed => hidden(key, "print", &fingerprint.0),
+        _ => fingerprint,
+    }
+}
+
+/// What seals the outcome of this request, if it is sealed.
+pub fn secret(key: &Key) -> Option<AnswerKey> {
+    (key.reply_to == ReplyTo::Sealed).then(|| AnswerKey::new(&hidden(key, "secret", &[]).0))
+}
+
 /// What a request is called among the gateways.
-fn name(key: &Key) -> SharedName {
+pub fn name(key: &Key) -> SharedName {
     let (kind, reply_to) = match &key.reply_to {
         ReplyTo::Id(id) => ("id", &**id),
         ReplyTo::Connection(client_id) => ("connection", &**client_id),

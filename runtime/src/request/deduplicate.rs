@@ -36,7 +36,7 @@ pub fn deduplicate(identified: Identified, services: &Services) -> Result<Option
     // A request that cancels another one has nothing to end, and what has begun with the modules is finished.
     let runs = !matches!(asked.request.code, Code::Cancel(_) | Code::Modules(_));
     let cancellation = runs.then(Arc::<Cancellation>::default);
-    let streams = asked.request.reply == ReplyForm::Stream && asked.destination.is_none();
+    let streams = asked.request.reply == ReplyForm::Stream;
     let registration = match asked.sealed_until {
         Some(until) => {
             let sealed = (until, &asked.client.account);
@@ -64,10 +64,10 @@ pub fn deduplicate(identified: Identified, services: &Services) -> Result<Option
             repetition.answer(answer);
             Ok(None)
         }
-        Registration::Prolonged(repetition, answer, record) => {
+        Registration::Prolonged(repetition, answer, prolonged) => {
             let names = Names { key, fingerprint, account: asked.client.account.clone() };
             let registered = Registered::new(deduplicator.clone(), journal.cloned(), names, None);
-            registered.prolong(repetition, answer, record, services.shared.as_ref());
+            registered.prolong(repetition, answer, prolonged, services.shared.as_ref());
             Ok(None)
         }
         Registration::Full(Repetition { pending, waiting }, wait) => {

@@ -40,8 +40,9 @@ fn less_busy(resolved: &Resolved, services: &Services) -> Option<Arc<str>> {
 
 /// Hands the request on to another gateway. What that refuses runs here.
 fn hand_on(gate: Arc<str>, resolved: Resolved, services: &Services, tasks: &Tasks) {
-    let Some(router) = &services.router else { return run(resolved, services, tasks) };
+    let Some(router) = services.router.clone() else { return run(resolved, services, tasks) };
     let mut departure = remote::departure(gate, &resolved.run, &resolved.original);
+    let cancellable = remote::Cancellable::of(&resolved.run);
     let (services, tasks) = (services.clone(), tasks.clone());
     departure.done = Box::new(move |reply| {
         if remote::is_refused(&reply) {
@@ -50,5 +51,5 @@ fn hand_on(gate: Arc<str>, resolved: Resolved, services: &Services, tasks: &Task
         }
         remote::finish(resolved.run, reply);
     });
-    router.send(departure);
+    remote::send(departure, cancellable, &router);
 }

@@ -31,11 +31,7 @@ pub struct Identified {
 pub fn identify(accepted: Accepted, programs: &Programs, suspects: Option<&Arc<Suspects>>) -> Identified {
     let Accepted { asked, pending, waiting } = accepted;
     let Asked { client, reply_id, request, sealed_until, .. } = &asked;
-    let digest = match &request.code {
-        Code::Module(module) | Code::Modules(ModulesRequest::Store(module)) => Some(Digest::of(module)),
-        Code::Digest(digest) | Code::Modules(ModulesRequest::Remove(digest)) => Some(*digest),
-        _ => None,
-    };
+    let digest = digest(&request.code);
     let key = request.id.as_ref().and_then(|id| match sealed_until {
         // Its id names it alone, whoever has delivered it.
         Some(_) => Some(Key { principal: None, reply_to: ReplyTo::Sealed, id: id.clone() }),
@@ -49,6 +45,15 @@ pub fn identify(accepted: Accepted, programs: &Programs, suspects: Option<&Arc<S
         .filter(|_| asked.destination.is_none())
         .map(|(suspects, fingerprint)| watch(suspects, client, &request.code, fingerprint, programs));
     Identified { name: key.zip(fingerprint), asked, pending, waiting, digest, watched }
+}
+
+/// Of the module that a request carries or names.
+pub(super) fn digest(code: &Code) -> Option<Digest> {
+    match code {
+        Code::Module(module) | Code::Modules(ModulesRequest::Store(module)) => Some(Digest::of(module)),
+        Code::Digest(digest) | Code::Modules(ModulesRequest::Remove(digest)) => Some(*digest),
+        _ => None,
+    }
 }
 
 /// What tells a request from others of its name; the same one of another site is another one.

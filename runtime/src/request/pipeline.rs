@@ -100,9 +100,10 @@ impl Pipeline {
 
     /// Starts a request that other gateways know, unless one of them has run it.
     fn start_when_claimed(&self, first: First, shared: Shared) {
-        let (pipeline, stop) = (self.this.clone(), self.tasks.stopped());
+        let (pipeline, workers, stop) =
+            (self.this.clone(), self.services.workers.clone(), self.tasks.stopped());
         self.tasks.spawn(async move {
-            let claimed = claim(first, shared, stop).await;
+            let claimed = claim(first, shared, workers, stop).await;
             let Some(pipeline) = pipeline.upgrade() else { return };
             let started = match claimed {
                 Ok(Some(first)) => pipeline.start(first),

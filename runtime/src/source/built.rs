@@ -111,7 +111,7 @@ impl BuiltPrograms {
             Buildable::Source(source) => Fingerprinter::of_source(source),
             Buildable::Files(files) => Fingerprinter::of_files(files),
         };
-        let print = print.part(&Owner::of(client, self.shared).bytes());
+        let print = print.part(&Owner::of(client, self.shared).hash().0);
         let Fingerprint(key) = match platform {
             Platform::Native => print.finish(),
             Platform::Wasi(_) => print.part(WASM).finish(),

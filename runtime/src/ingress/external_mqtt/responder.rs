@@ -88,7 +88,7 @@ struct ExternalParts {
 }
 
 impl Parts for ExternalParts {
-    fn publish(&self, topic: String, part: Bytes) {
+    fn publish(&self, topic: String, _: u64, part: Bytes) {
         let Ok(permit) = self.room.clone().try_acquire_owned() else { return };
         let publication = Box::new(Publication::part(topic, part, self.qos, permit));
         // As for answers.

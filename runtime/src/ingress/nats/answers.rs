@@ -7,7 +7,7 @@
 use super::held::Held;
 use super::jetstream::MQTT_MESSAGES;
 use super::pull::MQTT_QOS;
-use super::responder::Command;
+use super::responder::{Command, Part};
 use super::subject::subject_of;
 use crate::ingress::Outgoing;
 use crate::ingress::external_mqtt::counters::Counters;
@@ -47,6 +47,13 @@ struct Message {
     payload: Bytes,
 }
 
+/// The header of what MQTT has published at QoS 1.
+fn at_qos_1() -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(MQTT_QOS, "1");
+    headers
+}
+
 impl Answers {
     /// Publishes what comes, in its order; when told to stop, what was sent until then.
     pub async fn run(self, mut commands: UnboundedReceiver<Command>, stop: CancellationToken) {
@@ -61,6 +68,7 @@ impl Answers {
             let Some(command) = command else { return };
             match command {
                 Command::Answer(held, outgoing) => self.answer(held, *outgoing).await,
+                Command::Part(part) => self.publish_part(part).await,
                 Command::Settle(held) => held.acknowledge(&self.client).await,
                 Command::Release(held, after) => held.release(&self.client, after).await,
             }
@@ -78,6 +86,23 @@ impl Answers {
         let first = self.publish(&message).await;
         let answers = self.clone();
         self.unconfirmed.spawn(async move { answers.confirm(first, message, held).await });
+    }
+
+    /// At QoS 1 it is stored as answers are, so that it comes before them; nobody waits for that.
+    async fn publish_part(&self, part: Part) {
+        let Part { topic, bytes, is_stored, .. } = part;
+        let Some(subject) = subject_of(&topic) else { return };
+        let sent = match is_stored {
+            true => {
+                let stored = format!("{MQTT_MESSAGES}{subject}");
+                let stored = self.client.publish_with_headers(stored, at_qos_1(), bytes.clone()).await;
+                stored.and(self.client.publish_with_headers(subject, at_qos_1(), bytes).await)
+            }
+            false => self.client.publish(subject, bytes).await,
+        };
+        if sent.is_ok() {
+            self.counters.message_out();
+        }
     }
 
     /// As NATS takes it; none where it cannot.
@@ -99,15 +124,10 @@ impl Answers {
 
     async fn publish(&self, message: &Message) -> Option<PublishAckFuture> {
         let Message { subject, payload } = message;
-        let headers = || {
-            let mut headers = HeaderMap::new();
-            headers.insert(MQTT_QOS, "1");
-            headers
-        };
         let stored = format!("{MQTT_MESSAGES}{subject}");
-        let stored = self.context.publish_with_headers(stored, headers(), payload.clone()).await;
+        let stored = self.context.publish_with_headers(stored, at_qos_1(), payload.clone()).await;
         // Subscriptions at QoS 1 pass over it, by its header.
-        let _ = self.client.publish_with_headers(subject.clone(), headers(), payload.clone()).await;
+        let _ = self.client.publish_with_headers(subject.clone(), at_qos_1(), payload.clone()).await;
         stored.ok()
     }
 

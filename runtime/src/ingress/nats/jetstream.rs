@@ -22,7 +22,7 @@ use std::time::Duration;
 /// Begins the subjects of the stream in which the servers keep what was published by MQTT at QoS 1 and 2.
 pub(super) const MQTT_MESSAGES: &str = "$MQTT.msgs.";
 /// That stream. It is there when the first client has connected by MQTT.
-const MQTT_STREAM: &str = "$MQTT_msgs";
+pub(super) const MQTT_STREAM: &str = "$MQTT_msgs";
 /// Requests of one consumer that are with gateways at once, all gateways together.
 const MAX_ACK_PENDING: i64 = 1 << 20;
 /// Replicas in a cluster, where the configuration does not say.

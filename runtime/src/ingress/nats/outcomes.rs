@@ -4,19 +4,26 @@
 //! that it replaces, so that of two gateways one is first, whatever they have read. A gateway renews what it runs; a
 //! request whose value stays the same for [the acknowledgement wait](crate::config::Nats::ack_wait) is taken over. No
 //! clock of another machine is asked.
+//!
+//! A request that another one cancels gets that outcome from whichever gateway takes the cancel. The gateway that runs
+//! it is told by a key beside, `cancel.<name>`, with the revision of the outcome; should that be lost, it finds out
+//! when it renews. One that no gateway has begun finds its outcome when it is claimed.
 
 use super::held::REPORTS;
 use super::jetstream::{JetStream, NatsError, bytes, random};
+use super::unanswered::Unanswered;
 use crate::fingerprint::Fingerprint;
 use crate::log_sampling::sampled;
-use crate::shared::{Claim, KeptOutcome, SharedName, SharedOutcomes, WhenKept};
+use crate::shared::{
+    Cancelling, Claim, KeptOutcome, OnCancelled, SharedName, SharedOutcomes, Target, WhenKept,
+};
 use async_nats::jetstream::kv::{CreateErrorKind, Operation, Store, UpdateError, UpdateErrorKind};
 use async_nats::jetstream::stream::{Config, DiscardPolicy};
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::{StreamExt, stream};
 use offload_broker::BoxFuture;
 use offload_policy::Backoff;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt::Display;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -35,6 +42,11 @@ const RENEWED_AT_ONCE: usize = 64;
 /// Bytes of a message beside an outcome: subject and headers.
 const OVERHEAD: usize = 512;
 
+/// What the keys begin with that tell of a cancel.
+const CANCEL: &str = "cancel.";
+/// Cancels that are remembered in case that their requests are being claimed here at this moment.
+const MAX_CANCELS: usize = 1_024;
+
 /// How much longer the outcome of a sealed request is kept: its asker's clock may be ahead, and so may be the clock of
 /// one gateway against that of another.
 const SEALED_MARGIN: Duration = Duration::from_secs(120);
@@ -43,6 +55,8 @@ const VALUE_HEAD: usize = 1 + 32;
 
 /// First byte of a value: a gateway runs the request.
 const RUNS: u8 = 0;
+/// First byte of a value: a gateway has begun with the request, which cannot be cancelled.
+const FINISHES: u8 = 2;
 /// First byte of a value: the request has this outcome.
 const DONE: u8 = 1;
 
@@ -53,6 +67,7 @@ pub(super) struct NatsOutcomes {
     /// Outcomes and releases on their way.
     unfinished: TaskTracker,
     _renewing: AbortOnDropHandle<()>,
+    _listening: AbortOnDropHandle<()>,
 }
 
 struct Bucket {
@@ -62,13 +77,30 @@ struct Bucket {
     max_value: usize,
     /// Whether an outcome that is given again is kept as long again.
     renews: bool,
-    /// What this gateway runs: fingerprint and revision.
-    running: Mutex<HashMap<SharedName, (Fingerprint, u64)>>,
+    claims: Mutex<Claims>,
+    unanswered: Unanswered,
+}
+
+/// What this gateway runs, and what it has heard of cancels.
+#[derive(Default)]
+struct Claims {
+    running: HashMap<SharedName, Run>,
+    /// Names, with the revisions that their outcomes have; the last one last.
+    cancelled: VecDeque<(SharedName, u64)>,
+}
+
+struct Run {
+    fingerprint: Fingerprint,
+    /// That of the claim.
+    revision: u64,
+    /// None of what cannot be cancelled.
+    on_cancelled: Option<OnCancelled>,
 }
 
 /// A value of the bucket.
 enum Value {
     Runs(Fingerprint),
+    Finishes(Fingerprint),
     Done(Fingerprint, Bytes),
 }
 
@@ -128,17 +160,29 @@ impl NatsOutcomes {
         let store = jetstream.bucket(&bucket).await;
         let max_value = jetstream.client.server_info().max_payload.saturating_sub(OVERHEAD);
         let lease = jetstream.config.ack_wait.duration();
-        let shared = Arc::new(Bucket { store, lease, max_value, renews, running: Mutex::default() });
+        let (claims, unanswered) = (Mutex::default(), Unanswered::new(jetstream));
+        let shared = Arc::new(Bucket { store, lease, max_value, renews, claims, unanswered });
         let renewing = AbortOnDropHandle::new(tokio::spawn(shared.clone().renew()));
-        let unfinished = TaskTracker::new();
-        let runtime = Handle::current();
-        Ok((NatsOutcomes { shared, runtime, unfinished, _renewing: renewing }, created))
+        let listening = AbortOnDropHandle::new(tokio::spawn(shared.clone().listen()));
+        let outcomes = NatsOutcomes {
+            shared,
+            runtime: Handle::current(),
+            unfinished: TaskTracker::new(),
+            _renewing: renewing,
+            _listening: listening,
+        };
+        Ok((outcomes, created))
     }
 }
 
 impl SharedOutcomes for NatsOutcomes {
-    fn claim(&self, name: SharedName, fingerprint: Fingerprint) -> BoxFuture<'_, Claim> {
-        Box::pin(self.shared.claim(name, fingerprint))
+    fn claim(
+        &self,
+        name: SharedName,
+        fingerprint: Fingerprint,
+        on_cancelled: Option<OnCancelled>,
+    ) -> BoxFuture<'_, Claim> {
+        Box::pin(self.shared.claim(name, fingerprint, on_cancelled))
     }
 
     fn keep(&self, name: SharedName, fingerprint: Fingerprint, outcome: Bytes, then: WhenKept) {
@@ -149,7 +193,11 @@ impl SharedOutcomes for NatsOutcomes {
 
     fn release(&self, name: SharedName) {
         let shared = self.shared.clone();
-        self.unfinished.spawn_on(async move { shared.release(&name).await }, &self.runtime);
+        self.unfinished.spawn_on(async move { drop(shared.release(&name).await) }, &self.runtime);
+    }
+
+    fn cancel(&self, target: Target) -> BoxFuture<'_, Cancelling> {
+        Box::pin(self.shared.cancel(target))
     }
 
     fn max_outcome(&self) -> usize {
@@ -165,9 +213,14 @@ impl SharedOutcomes for NatsOutcomes {
 }
 
 impl Bucket {
-    async fn claim(&self, name: SharedName, fingerprint: Fingerprint) -> Claim {
+    async fn claim(
+        &self,
+        name: SharedName,
+        fingerprint: Fingerprint,
+        on_cancelled: Option<OnCancelled>,
+    ) -> Claim {
         let (mut poll, mut retry) = (Backoff::new(POLL.0, POLL.1), Backoff::new(RETRY.0, RETRY.1));
-        let running = Value::Runs(fingerprint).encode();
+        let running = Value::of_claim(fingerprint, on_cancelled.is_some()).encode();
         // The revision that another gateway's claim has, and since when.
         let mut seen: Option<(u64, Instant)> = None;
         let mut trouble = Trouble::default();
@@ -177,7 +230,7 @@ impl Bucket {
             }
             match self.store.create(&*name, running.clone()).await {
                 Ok(revision) => {
-                    self.lock().insert(name, (fingerprint, revision));
+                    self.run(name, Run { fingerprint, revision, on_cancelled });
                     return Claim::Ours;
                 }
                 Err(error) if error.kind() == CreateErrorKind::AlreadyExists => {}
@@ -202,7 +255,11 @@ impl Bucket {
             };
             trouble = Trouble::default();
             match value {
-                Value::Runs(other) | Value::Done(other, _) if other != fingerprint => return Claim::Conflict,
+                Value::Runs(other) | Value::Finishes(other) | Value::Done(other, _)
+                    if other != fingerprint =>
+                {
+                    return Claim::Conflict;
+                }
                 Value::Done(_, outcome) => {
                     match self.given_again(&name, fingerprint, &outcome, revision).await {
                         Ok(true) => return Claim::Done(outcome),
@@ -214,7 +271,7 @@ impl Bucket {
                         }
                     }
                 }
-                Value::Runs(_) => {}
+                Value::Runs(_) | Value::Finishes(_) => {}
             }
             let since = match seen {
                 Some((known, since)) if known == revision => since,
@@ -225,7 +282,7 @@ impl Bucket {
                 && let Ok(revision) = self.store.update(&*name, running.clone(), revision).await
             {
                 tracing::info!(name = &*name, "a request is taken over from a gateway that is not heard of");
-                self.lock().insert(name, (fingerprint, revision));
+                self.run(name, Run { fingerprint, revision, on_cancelled });
                 return Claim::Ours;
             }
             sleep(poll.wait(random())).await;
@@ -261,11 +318,11 @@ impl Bucket {
                 most,
                 "an outcome is too large for NATS: other gateways do not know it"
             );
-            self.release(&name).await;
-            return KeptOutcome::Unshared;
+            // Another gateway may have cancelled it.
+            return self.release(&name).await.map_or(KeptOutcome::Unshared, KeptOutcome::Theirs);
         }
         let mut retry = Backoff::new(RETRY.0, RETRY.1);
-        let mut revision = self.lock().remove(&name).map_or(0, |(_, revision)| revision);
+        let mut revision = self.lock().running.remove(&name).map_or(0, |run| run.revision);
         let mut trouble = Trouble::default();
         loop {
             if trouble.lasts() {
@@ -289,7 +346,7 @@ impl Bucket {
                             }
                         }
                     }
-                    Ok(Some((Value::Runs(_), current))) => revision = current,
+                    Ok(Some((Value::Runs(_) | Value::Finishes(_), current))) => revision = current,
                     Ok(None) => revision = self.last_revision(&name).await,
                     Err(error) => {
                         trouble.begin();
@@ -300,11 +357,73 @@ impl Bucket {
         }
     }
 
-    async fn release(&self, name: &SharedName) {
-        let claimed = self.lock().remove(name);
-        if let Some((_, revision)) = claimed {
-            // Where that fails, another gateway takes it over after the lease.
-            let _ = self.store.delete_expect_revision(&**name, Some(revision)).await;
+    /// Returns the outcome that the request has by now, if it has one.
+    async fn release(&self, name: &SharedName) -> Option<Bytes> {
+        let claimed = self.lock().running.remove(name)?;
+        // Where that fails for another reason, another gateway takes it over after the lease.
+        self.store.delete_expect_revision(&**name, Some(claimed.revision)).await.err()?;
+        match self.read(name).await {
+            Ok(Some((Value::Done(_, outcome), _))) => Some(outcome),
+            _ => None,
+        }
+    }
+
+    /// Whichever is first counts: the outcome of a run, or this one.
+    async fn cancel(&self, target: Target) -> Cancelling {
+        let (mut poll, mut retry) = (Backoff::new(POLL.0, POLL.1), Backoff::new(RETRY.0, RETRY.1));
+        let (name, mut trouble) = (&target.name, Trouble::default());
+        loop {
+            if trouble.lasts() {
+                return Cancelling::Unavailable;
+            }
+            let found = match self.read(name).await {
+                Ok(found) => found,
+                Err(error) => {
+                    trouble.begin();
+                    wait(&mut retry, error).await;
+                    continue;
+                }
+            };
+            let cancelled = |fingerprint| Value::Done(fingerprint, (target.outcome)(fingerprint)).encode();
+            let written = match found {
+                Some((Value::Done(..) | Value::Finishes(_), _)) => return Cancelling::NotFound,
+                Some((Value::Runs(print), at)) => {
+                    self.store.update(&**name, cancelled(print), at).await.map_err(|error| {
+                        (error.kind() == UpdateErrorKind::WrongLastRevision, error.to_string())
+                    })
+                }
+                None => match self.unanswered.find(&target).await {
+                    Ok(None) => return Cancelling::NotFound,
+                    Ok(Some(print)) => {
+                        self.store.create(&**name, cancelled(print)).await.map_err(|error| {
+                            (error.kind() == CreateErrorKind::AlreadyExists, error.to_string())
+                        })
+                    }
+                    Err(error) => Err((false, error.to_string())),
+                },
+            };
+            match written {
+                Ok(revision) => {
+                    self.tell(name, revision).await;
+                    return Cancelling::Done;
+                }
+                // It has begun, or ended, meanwhile; or this server does not have that yet.
+                Err((true, _)) => sleep(poll.wait(random())).await,
+                Err((false, error)) => {
+                    trouble.begin();
+                    wait(&mut retry, error).await;
+                }
+            }
+        }
+    }
+
+    /// Tells whoever runs it that a request was cancelled, by the value of this revision.
+    async fn tell(&self, name: &SharedName, revision: u64) {
+        self.cancelled(name.clone(), revision);
+        let told =
+            self.store.put(format!("{CANCEL}{name}"), Bytes::copy_from_slice(&revision.to_be_bytes())).await;
+        if let Err(error) = told {
+            _ = sampled!(warn, %error, "a cancel is not told: the gateway that runs the request finds out later");
         }
     }
 
@@ -314,18 +433,88 @@ impl Bucket {
         due.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             due.tick().await;
-            let running: Vec<_> =
-                self.lock().iter().map(|(name, (print, at))| (name.clone(), *print, *at)).collect();
+            let running: Vec<_> = self
+                .lock()
+                .running
+                .iter()
+                .map(|(name, run)| (name.clone(), run.value(), run.revision))
+                .collect();
             // Together, so that one that gets no answer keeps none of the others waiting beyond the lease.
-            let renewals = running.into_iter().map(async |(name, fingerprint, revision)| {
-                let renewed = self.store.update(&*name, Value::Runs(fingerprint).encode(), revision).await;
-                if let (Ok(renewed), Some((_, at))) = (renewed, self.lock().get_mut(&name))
-                    && *at == revision
-                {
-                    *at = renewed;
-                }
-            });
+            let renewals = running.into_iter().map(|(name, value, at)| self.renew_one(name, value, at));
             stream::iter(renewals).for_each_concurrent(RENEWED_AT_ONCE, |renewal| renewal).await;
+        }
+    }
+
+    /// Renews one that has this value, of this revision. It may be cancelled instead.
+    async fn renew_one(&self, name: SharedName, value: Value, revision: u64) {
+        match self.store.update(&*name, value.encode(), revision).await {
+            Ok(renewed) => {
+                if let Some(run) = self.lock().running.get_mut(&name)
+                    && run.revision == revision
+                {
+                    run.revision = renewed;
+                }
+            }
+            Err(error) if error.kind() == UpdateErrorKind::WrongLastRevision => {
+                if let Ok(Some((Value::Done(..), revision))) = self.read(&name).await {
+                    self.cancelled(name, revision);
+                }
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// Hears of cancels, for ever.
+    async fn listen(self: Arc<Self>) {
+        let mut retry = Backoff::new(RETRY.0, RETRY.1);
+        loop {
+            match self.store.watch(format!("{CANCEL}*")).await {
+                Ok(mut cancels) => {
+                    while let Some(Ok(cancel)) = cancels.next().await {
+                        retry.reset();
+                        let name = cancel.key.strip_prefix(CANCEL).map(SharedName::from);
+                        let revision = cancel.value[..].try_into().map(u64::from_be_bytes);
+                        if let (Some(name), Ok(revision)) = (name, revision) {
+                            self.cancelled(name, revision);
+                        }
+                    }
+                }
+                Err(error) => {
+                    _ = sampled!(warn, %error, "cancels of other gateways are not heard of; trying again")
+                }
+            }
+            sleep(retry.wait(random())).await;
+        }
+    }
+
+    /// A request runs here from now on.
+    fn run(&self, name: SharedName, run: Run) {
+        let (revision, on_cancelled) = (run.revision, run.on_cancelled.clone());
+        let is_cancelled = {
+            let mut claims = self.lock();
+            let is_cancelled = claims.cancelled.iter().any(|(known, at)| *known == name && *at > revision);
+            claims.running.insert(name, run);
+            is_cancelled
+        };
+        if let Some(on_cancelled) = on_cancelled.filter(|_| is_cancelled) {
+            on_cancelled();
+        }
+    }
+
+    /// A request was cancelled, by the value of this revision.
+    fn cancelled(&self, name: SharedName, revision: u64) {
+        let on_cancelled = {
+            let mut claims = self.lock();
+            let run = claims.running.get(&name).filter(|run| run.revision < revision);
+            let on_cancelled = run.and_then(|run| run.on_cancelled.clone());
+            claims.cancelled.push_back((name, revision));
+            if claims.cancelled.len() > MAX_CANCELS {
+                claims.cancelled.pop_front();
+            }
+            on_cancelled
+        };
+        if let Some(on_cancelled) = on_cancelled {
+            on_cancelled();
         }
     }
 
@@ -341,15 +530,26 @@ impl Bucket {
         self.store.entry(name).await.ok().flatten().map_or(0, |entry| entry.revision)
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<SharedName, (Fingerprint, u64)>> {
-        self.running.lock().expect("no panic while the lock is held")
+    fn lock(&self) -> MutexGuard<'_, Claims> {
+        self.claims.lock().expect("no panic while the lock is held")
+    }
+}
+
+impl Run {
+    fn value(&self) -> Value {
+        Value::of_claim(self.fingerprint, self.on_cancelled.is_some())
     }
 }
 
 impl Value {
+    fn of_claim(fingerprint: Fingerprint, can_be_cancelled: bool) -> Value {
+        if can_be_cancelled { Value::Runs(fingerprint) } else { Value::Finishes(fingerprint) }
+    }
+
     fn encode(&self) -> Bytes {
         let (kind, fingerprint, outcome) = match self {
             Value::Runs(fingerprint) => (RUNS, fingerprint, &[][..]),
+            Value::Finishes(fingerprint) => (FINISHES, fingerprint, &[][..]),
             Value::Done(fingerprint, outcome) => (DONE, fingerprint, &outcome[..]),
         };
         let mut bytes = BytesMut::with_capacity(1 + fingerprint.0.len() + outcome.len());
@@ -365,6 +565,7 @@ impl Value {
         let outcome = bytes.slice(1 + fingerprint.len()..);
         match *kind {
             RUNS => Some(Value::Runs(Fingerprint(*fingerprint))),
+            FINISHES => Some(Value::Finishes(Fingerprint(*fingerprint))),
             DONE => Some(Value::Done(Fingerprint(*fingerprint), outcome)),
             _ => None,
         }
@@ -402,6 +603,8 @@ mod tests {
         let done = Value::Done(print, Bytes::from_static(b"outcome")).encode();
         assert!(matches!(Value::decode(done), Some(Value::Done(p, o)) if p == print && &o[..] == b"outcome"));
         assert!(matches!(Value::decode(Value::Runs(print).encode()), Some(Value::Runs(p)) if p == print));
+        let finishes = Value::of_claim(print, false).encode();
+        assert!(matches!(Value::decode(finishes), Some(Value::Finishes(p)) if p == print));
         for bytes in [&b""[..], b"\x01short", &[9; 33]] {
             assert!(Value::decode(Bytes::copy_from_slice(bytes)).is_none());
         }

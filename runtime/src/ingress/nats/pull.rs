@@ -2,7 +2,7 @@
 
 use super::held::Holding;
 use super::jetstream::MQTT_MESSAGES;
-use super::responder::{Command, NatsResponder};
+use super::responder::{Command, NatsParts, NatsResponder};
 use super::subject::topic_of;
 use crate::client::Client;
 use crate::ingress::external_mqtt::counters::Counters;
@@ -39,6 +39,8 @@ pub(super) struct Puller {
     pub holding: Holding,
     pub intake: Intake,
     pub commands: UnboundedSender<Command>,
+    /// Room for parts of answers.
+    pub room_for_parts: Arc<Semaphore>,
     pub counters: Arc<Counters>,
     pub stop: CancellationToken,
 }
@@ -104,6 +106,13 @@ impl Puller {
 
     fn delivery(&self, message: Message, room: OwnedSemaphorePermit) -> Delivery {
         self.counters.message_in();
+        // One that another gateway has had may have been streamed.
+        let is_new = message.info().is_ok_and(|info| info.delivered == 1);
+        let parts = is_new.then(|| NatsParts {
+            commands: self.commands.clone(),
+            room: self.room_for_parts.clone(),
+            are_stored: self.from_mqtt_messages,
+        });
         let async_nats::Message { subject, reply, payload, .. } = message.message;
         let subject = match self.from_mqtt_messages {
             true => subject.strip_prefix(MQTT_MESSAGES).unwrap_or(&subject),
@@ -121,7 +130,7 @@ impl Puller {
             properties: DeliveryProperties::default(),
             retained: false,
             acceptance: Acceptance::with_the_answer(),
-            responder: Box::new(NatsResponder::new(held, self.commands.clone())),
+            responder: Box::new(NatsResponder::new(held, self.commands.clone(), parts)),
         }
     }
 }

@@ -1,30 +1,58 @@
 //! Completes a request that JetStream has given to this gateway, from whichever thread has its answer.
 
 use super::held::Held;
-use crate::ingress::{Handover, Outgoing, Responder};
+use crate::ingress::{Handover, Outgoing, Parts, Responder};
+use bytes::Bytes;
 use offload_broker::OnAcknowledged;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// What is asked of the task that publishes answers. What bounds the requests bounds the channel.
+/// Parts of answers that wait to be published, of all requests together: more are left out.
+pub(super) const MAX_PARTS: usize = 256;
+
+/// What is asked of the task that publishes answers. What bounds the requests, and [`MAX_PARTS`], bounds the channel.
 pub(super) enum Command {
     /// To a request that is acknowledged then, if there is one.
     Answer(Option<Held>, Box<Outgoing>),
+    /// A part of an answer that has not come yet.
+    Part(Part),
     /// No answer is due: the request is acknowledged.
     Settle(Held),
     /// Nobody answers: another gateway gets the request, at once or after this time.
     Release(Held, Duration),
 }
 
+/// A part of an answer that has not come yet.
+pub(super) struct Part {
+    pub topic: String,
+    pub bytes: Bytes,
+    /// At QoS 1, and not 0.
+    pub is_stored: bool,
+    _room: OwnedSemaphorePermit,
+}
+
 /// The way back of one request.
 pub(super) struct NatsResponder {
     held: Option<Held>,
     commands: UnboundedSender<Command>,
+    parts: Option<NatsParts>,
+}
+
+/// The way of parts, while few wait to be published.
+#[derive(Clone)]
+pub(super) struct NatsParts {
+    pub commands: UnboundedSender<Command>,
+    pub room: Arc<Semaphore>,
+    /// Whether the request came at QoS 1 or 2.
+    pub are_stored: bool,
 }
 
 impl NatsResponder {
-    pub fn new(held: Held, commands: UnboundedSender<Command>) -> NatsResponder {
-        NatsResponder { held: Some(held), commands }
+    /// Without a way for `parts` to one that another gateway has streamed.
+    pub fn new(held: Held, commands: UnboundedSender<Command>, parts: Option<NatsParts>) -> NatsResponder {
+        NatsResponder { held: Some(held), commands, parts }
     }
 
     fn send(&self, command: Command) {
@@ -51,6 +79,19 @@ impl Responder for NatsResponder {
         if let Some(held) = self.held.take() {
             self.send(Command::Release(held, LEFT_FOR));
         }
+    }
+
+    fn parts(&self) -> Option<Box<dyn Parts>> {
+        Some(Box::new(self.parts.clone()?))
+    }
+}
+
+impl Parts for NatsParts {
+    fn publish(&self, topic: String, _: u64, bytes: Bytes) {
+        let Ok(room) = self.room.clone().try_acquire_owned() else { return };
+        let part = Part { topic, bytes, is_stored: self.are_stored, _room: room };
+        // As for answers.
+        let _ = self.commands.send(Command::Part(part));
     }
 }
 

@@ -39,7 +39,7 @@ async fn answer(operation: Operation, run: Run, modules: Arc<Modules>, stop: Can
     let doing = async move {
         match operation {
             Operation::List => {
-                let list = modules.list(&client).await;
+                let list = modules.list(&client).await?;
                 within(most, encode_list(&list), list.len())
             }
             Operation::Store(digest, module) => {

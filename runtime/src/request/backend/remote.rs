@@ -1,5 +1,6 @@
 //! Requests that run at another gateway.
 
+use crate::cancellation::Cancellation;
 use crate::network::{Departure, Reply, Request, Router};
 use crate::request::resolve::Original;
 use crate::request::run::Run;
@@ -7,6 +8,7 @@ use crate::stopping::is_stopping;
 use crate::telemetry;
 use offload_protocol::answer::{Answer, Outcome};
 use offload_protocol::error::{ErrorKind, WireError};
+use offload_protocol::request::RequestId;
 use std::sync::Arc;
 
 /// Hands the request to the router, for the site that it names. Its answer comes from the router's task.
@@ -18,8 +20,28 @@ pub fn start(gate: Arc<str>, run: Run, original: Original, router: Option<&Route
     };
     let mut departure = departure(gate, &run, &original);
     departure.may_wait = true;
+    let cancellable = Cancellable::of(&run);
     departure.done = Box::new(move |reply| finish(run, reply));
-    router.send(departure);
+    send(departure, cancellable, router);
+}
+
+/// A request that another one may cancel while it is at another gateway.
+pub struct Cancellable(Option<(Arc<Cancellation>, RequestId)>);
+
+impl Cancellable {
+    /// This one, if it can be cancelled.
+    pub fn of(run: &Run) -> Cancellable {
+        Cancellable(run.pending.cancellation().cloned().zip(run.given.context.request_id.clone()))
+    }
+}
+
+/// Sends it off. When it is cancelled, it is answered here, and the other gateway is told.
+pub fn send(departure: Departure, Cancellable(cancellable): Cancellable, router: &Router) {
+    let number = router.send(departure);
+    if let Some((number, (cancellation, id))) = number.zip(cancellable) {
+        let router = router.clone();
+        cancellation.handed_on(move || router.cancel(number, id));
+    }
 }
 
 /// The request for another gateway, which nobody waits for yet.
@@ -35,7 +57,8 @@ pub fn departure(gate: Arc<str>, run: &Run, original: &Original) -> Departure {
         payload: original.payload.clone(),
     };
     let (arrived, deadline) = (timing.arrived, timing.deadline);
-    Departure { gate, request, arrived, deadline, may_wait: false, done: Box::new(|_| {}) }
+    let stream = run.given.stream.clone();
+    Departure { gate, request, arrived, deadline, may_wait: false, stream, done: Box::new(|_| {}) }
 }
 
 /// Answers with what the other gateway says.

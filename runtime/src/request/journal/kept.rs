@@ -19,6 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 /// See the [module](self).
 pub struct Kept {
     journal: Arc<RequestJournal>,
+    is_recovered: bool,
     state: Mutex<State>,
 }
 
@@ -47,21 +48,31 @@ enum Record {
 impl Kept {
     /// A request that is to be kept.
     pub fn new(journal: Arc<RequestJournal>, acceptance: Acceptance, draft: Draft) -> Kept {
-        Kept::with(journal, Some(acceptance), Record::Draft(draft))
+        Kept::with(journal, false, Some(acceptance), Record::Draft(draft))
     }
 
     /// One that an earlier process has kept.
     pub fn recovered(journal: Arc<RequestJournal>, id: RecordId) -> Kept {
-        Kept::with(journal, None, Record::Durable(id))
+        Kept::with(journal, true, None, Record::Durable(id))
     }
 
-    fn with(journal: Arc<RequestJournal>, acceptance: Option<Acceptance>, record: Record) -> Kept {
-        Kept { journal, state: Mutex::new(State { acceptance, record, answer: None }) }
+    fn with(
+        journal: Arc<RequestJournal>,
+        is_recovered: bool,
+        acceptance: Option<Acceptance>,
+        record: Record,
+    ) -> Kept {
+        Kept { journal, is_recovered, state: Mutex::new(State { acceptance, record, answer: None }) }
     }
 
     /// Its journal.
     pub fn journal(&self) -> &Arc<RequestJournal> {
         &self.journal
+    }
+
+    /// Whether an earlier process has kept it.
+    pub fn is_recovered(&self) -> bool {
+        self.is_recovered
     }
 
     /// Puts it into the journal, to be written with the next [`commit`](RequestJournal::commit), or in a task if it is

@@ -20,10 +20,30 @@ const WASM_MAGIC: &[u8] = b"\0asm";
 const BUILD_C: &str = "gcc <name>.c -o <name>";
 const BUILD_CPP: &str = "g++ <name>.cpp -o <name>";
 
+/// What helps with a file that is no module, where the flags are there that build it.
+const BUILD_FLAGS: &str = "; --build CMD or --makefile FILE says how the gateway builds C or C++";
+/// And where they are not.
+const SEND_BUILDS: &str = "; `send` has the gateway build C or C++";
+
 /// Reads the file or the folder that `operand` names, assembling text on the way, or takes it for a digest, or for the
 /// name of a program that the gateway has: a name without `/` and without an ending that is no module and no folder
 /// here. With a build part a file is source, whatever its ending. A target is for a folder alone.
 pub fn resolve(operand: &str, build: Option<Build>, target: Option<String>) -> Result<Code, Failure> {
+    resolve_or(operand, build, target, BUILD_FLAGS)
+}
+
+/// The same where only a module will do.
+pub fn resolve_module(operand: &str) -> Result<Code, Failure> {
+    resolve_or(operand, None, None, SEND_BUILDS)
+}
+
+/// What is no module is refused with this remedy.
+fn resolve_or(
+    operand: &str,
+    build: Option<Build>,
+    target: Option<String>,
+    remedy: &str,
+) -> Result<Code, Failure> {
     let path = Path::new(operand);
     if path.is_dir() {
         let makefile = match build {
@@ -53,7 +73,7 @@ pub fn resolve(operand: &str, build: Option<Build>, target: Option<String>) -> R
         return Ok(Code::Source(Source::new(name, text.into(), build)));
     }
     if operand == STDIN {
-        return from_stdin(read(path)?);
+        return from_stdin(read(path)?, remedy);
     }
     if operand.starts_with("sha256:") {
         return operand.parse().map(Code::Digest).map_err(|error| Failure::usage(error.message));
@@ -64,26 +84,26 @@ pub fn resolve(operand: &str, build: Option<Build>, target: Option<String>) -> R
     let named_as_file = ending.is_some() || operand.contains('/');
     match fs::read(path) {
         Ok(bytes) if bytes.starts_with(WASM_MAGIC) => Ok(Code::Module(bytes.into())),
-        Ok(_) if named_as_file => Err(not_a_module(operand, ending)),
+        Ok(_) if named_as_file => Err(not_a_module(operand, ending, remedy)),
         Err(error) if named_as_file => Err(unreadable(path, &error)),
         _ => Ok(Code::Program(operand.to_owned())),
     }
 }
 
 /// The code that came on stdin: a module, or its text.
-fn from_stdin(bytes: Vec<u8>) -> Result<Code, Failure> {
+fn from_stdin(bytes: Vec<u8>, remedy: &str) -> Result<Code, Failure> {
     if bytes.starts_with(WASM_MAGIC) {
         return Ok(Code::Module(bytes.into()));
     }
     if bytes.trim_ascii_start().starts_with(b"(") {
         return assemble(Path::new("stdin"), &bytes);
     }
-    let problem = "stdin: neither a wasm module nor its text (.wat); source needs --build or --makefile";
+    let problem = format!("stdin: neither a wasm module nor its text (.wat){remedy}");
     Err(Failure::new("malformed", problem))
 }
 
 /// A file that is no module, and what makes it one where its ending tells.
-fn not_a_module(operand: &str, ending: Option<&str>) -> Failure {
+fn not_a_module(operand: &str, ending: Option<&str>, remedy: &str) -> Failure {
     let stem = operand.rsplit_once('.').map_or(operand, |(stem, _)| stem);
     let remedy = match ending {
         Some("rs") => format!(
@@ -95,7 +115,7 @@ fn not_a_module(operand: &str, ending: Option<&str>) -> Failure {
         Some("py") => format!("; make a component of it with componentize-py and send that: {stem}.wasm"),
         Some("js" | "ts") => format!("; make a component of it with jco and send that: {stem}.wasm"),
         Some("wasm") => String::new(),
-        _ => "; --build CMD or --makefile FILE says how the gateway builds C or C++".to_owned(),
+        _ => remedy.to_owned(),
     };
     Failure::new("malformed", format!("{operand}: not a wasm module{remedy}"))
 }

@@ -40,7 +40,8 @@ Examples:
 /// Have the gateway compile and keep modules, without running them
 ///
 /// Prints the digest of each, by which `send` runs it from then on. Source is no module: `send` has the gateway build
-/// it. What cannot be kept is told on stderr, the other files are kept all the same; then the command exits 125.
+/// it. Nothing is sent before all files are read. What the gateway does not keep is told on stderr, the other files are
+/// kept all the same; then the command exits 125.
 #[derive(Args)]
 #[command(after_help = PUSH_EXAMPLES)]
 pub struct Push {
@@ -170,7 +171,7 @@ fn read(files: &[String]) -> Result<Vec<(String, Bytes)>, Failure> {
         if Path::new(file).is_dir() {
             return Err(no_module("a folder", "; `send` has the gateway build one"));
         }
-        match code::resolve(file, None, None)? {
+        match code::resolve_module(file)? {
             Code::Module(module) => Ok((file.clone(), module)),
             Code::Program(_) => Err(Failure::new("not-found", format!("{file}: no such file"))),
             Code::Digest(_) => Err(no_module("a digest", "")),

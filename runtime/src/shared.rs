@@ -73,10 +73,20 @@ pub enum Claim {
     Unavailable,
 }
 
+/// What becomes of a module that is looked for.
+pub enum Fetched {
+    /// There it is.
+    Found(Bytes),
+    /// This owner has sent no such module.
+    Missing,
+    /// Nobody can tell for now.
+    Unavailable,
+}
+
 /// The modules that clients have sent to any gateway.
 pub trait SharedModules: Send + Sync {
     /// The module with this digest, if this owner has sent it.
-    fn fetch(&self, owner: Owner, digest: Digest) -> BoxFuture<'_, Option<Bytes>>;
+    fn fetch(&self, owner: Owner, digest: Digest) -> BoxFuture<'_, Fetched>;
 
     /// Keeps a module of this owner. Where that fails, other gateways do not have it.
     fn store(&self, owner: Owner, digest: Digest, module: Bytes) -> BoxFuture<'_, ()>;

@@ -23,6 +23,9 @@ const OVERHEAD: usize = 1_024;
 /// where it comes at all.
 const DEADLINE_LEEWAY: Duration = Duration::from_secs(2);
 
+/// How often the site that has a request is asked whether it still has it.
+const PROBE_EVERY: Duration = Duration::from_secs(5);
+
 /// Called once, with the answer or with why there is none.
 pub type Done = Box<dyn FnOnce(Result<Reply, WireError>) + Send>;
 
@@ -72,6 +75,10 @@ struct OnItsWay {
     was_sent: bool,
     /// Since when it has waited.
     since: Instant,
+    /// When it was sent, or its site said last that it has it.
+    confirmed: Instant,
+    /// When its site was asked for it last.
+    probed: Instant,
 }
 
 #[derive(Default)]
@@ -114,7 +121,15 @@ impl Departures {
         gate.bytes += weight;
         gate.waiting.insert(self.next);
         self.bytes += weight;
-        let request = OnItsWay { departure, weight, sent: None, was_sent: false, since: now };
+        let request = OnItsWay {
+            departure,
+            weight,
+            sent: None,
+            was_sent: false,
+            since: now,
+            confirmed: now,
+            probed: now,
+        };
         self.requests.insert(self.next, request);
         self.next += 1;
         Ok(())
@@ -149,6 +164,7 @@ impl Departures {
         gate.sent += 1;
         gate.sent_bytes += request.weight;
         (request.sent, request.was_sent) = (Some(link), true);
+        (request.confirmed, request.probed) = (now, now);
         let age = now.saturating_duration_since(request.departure.arrived);
         Some(request.departure.request.encode(Tag { instance: self.instance, number }, age))
     }
@@ -160,11 +176,41 @@ impl Departures {
         is_asked.then(|| self.remove(tag.number)).flatten().map(|departure| departure.done)
     }
 
-    /// The master could not hand one over: it waits again.
-    pub fn returned(&mut self, tag: Tag, now: Instant) {
-        if tag.instance == self.instance {
+    /// This site does not have one: it waits again. The master says so where it could not hand it over, and the site
+    /// where it does not know it.
+    pub fn returned(&mut self, tag: Tag, gate: &str, now: Instant) {
+        if self.is_with(tag, gate) {
             self.wait_again(now, |number, _| number == tag.number);
         }
+    }
+
+    /// This site says that it has one, which runs.
+    pub fn confirmed(&mut self, tag: Tag, gate: &str, now: Instant) {
+        if self.is_with(tag, gate)
+            && let Some(request) = self.requests.get_mut(&tag.number)
+        {
+            request.confirmed = now;
+        }
+    }
+
+    /// What each site is to be asked for now: whether it still has these, which it was sent by this link.
+    pub fn probe(&mut self, now: Instant) -> BTreeMap<(Arc<str>, usize), Vec<Tag>> {
+        let mut probes: BTreeMap<_, Vec<Tag>> = BTreeMap::new();
+        for (number, request) in &mut self.requests {
+            if let Some(link) = request.sent
+                && now.saturating_duration_since(request.probed) >= PROBE_EVERY
+            {
+                request.probed = now;
+                let tag = Tag { instance: self.instance, number: *number };
+                probes.entry((request.departure.gate.clone(), link)).or_default().push(tag);
+            }
+        }
+        probes
+    }
+
+    fn is_with(&self, tag: Tag, gate: &str) -> bool {
+        let request = self.requests.get(&tag.number).filter(|_| tag.instance == self.instance);
+        request.is_some_and(|request| *request.departure.gate == *gate)
     }
 
     /// This link is lost, and maybe all that was sent by it.
@@ -192,14 +238,15 @@ impl Departures {
         }
     }
 
-    /// Those that are to be told now that there will be no answer: their time is up, or their site is away for too
-    /// long; those for sites that `exists` does not know, at once.
+    /// Those that are to be told now that there will be no answer: their time is up, or their site is away or silent
+    /// for too long; those for sites that `exists` does not know, at once.
     pub fn give_up(&mut self, now: Instant, exists: impl Fn(&str) -> bool) -> Vec<(Done, WireError)> {
         let age = self.bounds.age;
         let why = |request: &OnItsWay| {
-            let OnItsWay { departure, sent, was_sent, since, .. } = request;
+            let OnItsWay { departure, sent, was_sent, since, confirmed, .. } = request;
             let leeway = if sent.is_some() { DEADLINE_LEEWAY } else { Duration::ZERO };
             let waited = now.saturating_duration_since(*since);
+            let silent = now.saturating_duration_since(*confirmed);
             match (departure.deadline, sent) {
                 (Some(deadline), _) if now >= deadline + leeway && *was_sent => {
                     let message = format!("no answer came from the gate `{}` in time", departure.gate);
@@ -213,6 +260,7 @@ impl Departures {
                 (_, None) if waited >= age || !departure.may_wait => {
                     Some(unreachable(&departure.gate, Some(waited)))
                 }
+                (_, Some(_)) if silent >= age => Some(is_silent(&departure.gate, silent)),
                 _ => None,
             }
         };
@@ -263,6 +311,13 @@ fn unreachable(gate: &str, waited: Option<Duration>) -> WireError {
         Some(waited) => format!("the gate `{gate}` did not come back within {:.1} s", waited.as_secs_f64()),
         None => format!("there is no gate `{gate}`"),
     };
+    WireError::new(ErrorKind::Unreachable, message)
+}
+
+/// The site is there, and does not say that it has what it was sent.
+fn is_silent(gate: &str, silent: Duration) -> WireError {
+    let (gate, seconds) = (telemetry::bounded(gate), silent.as_secs_f64());
+    let message = format!("the gate `{gate}` has said nothing of the request for {seconds:.1} s");
     WireError::new(ErrorKind::Unreachable, message)
 }
 
@@ -337,7 +392,8 @@ mod tests {
             asked.ask("north", None);
             asked.send("north");
         }
-        asked.departures.returned(Tag { instance: INSTANCE, number: 2 }, asked.now);
+        asked.departures.returned(Tag { instance: INSTANCE, number: 1 }, "south", asked.now);
+        asked.departures.returned(Tag { instance: INSTANCE, number: 2 }, "north", asked.now);
         asked.departures.lost_gate("north", 1, asked.now);
         assert_eq!([asked.send("north"), asked.send("north")], [Some(2), None], "sent by another link");
         asked.departures.lost_link(0, asked.now);
@@ -380,13 +436,45 @@ mod tests {
         asked.send("north");
         asked.ask("elsewhere", None);
         asked.send("elsewhere");
-        asked.pass(60);
-        assert_eq!(asked.given_up(), [], "it runs there, for as long as it likes");
+        for _ in 0..6 {
+            asked.pass(10);
+            for number in 0..4 {
+                let tag = Tag { instance: INSTANCE, number };
+                for gate in ["north", "elsewhere"] {
+                    asked.departures.confirmed(tag, gate, asked.now);
+                }
+            }
+            assert_eq!(asked.given_up(), [], "it runs there, for as long as it likes");
+        }
         asked.departures.lost_link(0, asked.now);
         assert_eq!(asked.given_up(), [ErrorKind::Unreachable], "it can run here");
         asked.pass(30);
         assert_eq!(asked.given_up(), [ErrorKind::Unreachable]);
         assert!(asked.departures.gates.is_empty() && asked.departures.bytes == 0);
+    }
+
+    #[test]
+    fn a_site_is_asked_for_what_it_has_and_given_up_when_it_says_nothing() {
+        let mut asked = Asked::new();
+        for gate in ["north", "north", "south"] {
+            asked.ask(gate, None);
+        }
+        assert!(asked.send("north").is_some() && asked.send("south").is_some());
+        assert!(asked.departures.probe(asked.now).is_empty(), "it was sent just now");
+        asked.pass(5);
+        let tag = |number| Tag { instance: INSTANCE, number };
+        let probes = asked.departures.probe(asked.now);
+        assert_eq!(probes, [(("north".into(), 0), vec![tag(0)]), (("south".into(), 0), vec![tag(2)])].into());
+        assert!(asked.departures.probe(asked.now).is_empty(), "it was asked just now");
+        asked.departures.confirmed(tag(0), "south", asked.now);
+        asked.departures.confirmed(tag(2), "south", asked.now);
+        asked.pass(25);
+        assert_eq!(
+            asked.departures.give_up(asked.now, |_| true).len(),
+            2,
+            "the silent one, and one not sent"
+        );
+        assert_eq!((asked.departures.of("north"), asked.departures.of("south")), (0, 1));
     }
 
     #[test]

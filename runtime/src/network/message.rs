@@ -174,6 +174,27 @@ pub fn decode_answer(bytes: Bytes) -> Option<(Tag, Reply)> {
     Some((tag, reply))
 }
 
+/// Tags alone, as bytes: what routers tell each other of requests. One is as the beginning of its request.
+pub fn encode_tags(tags: &[Tag]) -> Bytes {
+    let mut writer = Writer::default();
+    writer.byte(VERSION);
+    for tag in tags {
+        writer.number(tag.instance).number(tag.number);
+    }
+    writer.finish().into()
+}
+
+/// From these bytes; `None` where they are none of this version.
+pub fn decode_tags(bytes: Bytes) -> Option<Vec<Tag>> {
+    let count = bytes.len().checked_sub(1)? / (TAG_BYTES - 1);
+    let mut reader = Reader::new(bytes);
+    (reader.byte()? == VERSION).then_some(())?;
+    let tag = |reader: &mut Reader| Some(Tag { instance: reader.number()?, number: reader.number()? });
+    let tags = (0..count).map(|_| tag(&mut reader)).collect::<Option<Vec<_>>>()?;
+    reader.end()?;
+    Some(tags)
+}
+
 fn read_tag(reader: &mut Reader) -> Option<Tag> {
     (reader.byte()? == VERSION).then_some(())?;
     Some(Tag { instance: reader.number()?, number: reader.number()? })
@@ -228,6 +249,17 @@ mod tests {
         let bytes = copy.encode();
         assert_eq!(Exported::decode(bytes.clone()), Some(copy));
         assert_eq!(Exported::decode(bytes.slice(..bytes.len() - 1)), None);
+    }
+
+    #[test]
+    fn tags_come_over() {
+        let tags = [TAG, Tag { instance: 7, number: 10 }];
+        let bytes = encode_tags(&tags);
+        assert_eq!(decode_tags(bytes.clone()).as_deref(), Some(&tags[..]));
+        assert_eq!(Request::tag(encode_tags(&[TAG])), Some(TAG), "one is the beginning of its request");
+        assert_eq!(decode_tags(encode_tags(&[])).as_deref(), Some(&[][..]));
+        assert_eq!(decode_tags(bytes.slice(..bytes.len() - 1)), None);
+        assert_eq!(decode_tags(Bytes::new()), None);
     }
 
     #[test]

@@ -11,8 +11,9 @@ use crate::fingerprint::Fingerprint;
 use crate::log_sampling::sampled;
 use crate::shared::{Claim, KeptOutcome, SharedName, SharedOutcomes, WhenKept};
 use async_nats::jetstream::kv::{CreateErrorKind, Operation, Store, UpdateError, UpdateErrorKind};
-use async_nats::jetstream::stream::{self, DiscardPolicy};
+use async_nats::jetstream::stream::{Config, DiscardPolicy};
 use bytes::{BufMut, Bytes, BytesMut};
+use futures_util::{StreamExt, stream};
 use offload_broker::BoxFuture;
 use offload_policy::Backoff;
 use std::collections::HashMap;
@@ -29,6 +30,8 @@ const POLL: (Duration, Duration) = (Duration::from_millis(20), Duration::from_mi
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Waits between attempts while the bucket cannot be written or read.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+/// Requests that are renewed at once.
+const RENEWED_AT_ONCE: usize = 64;
 /// Bytes of a message beside an outcome: subject and headers.
 const OVERHEAD: usize = 512;
 
@@ -92,7 +95,7 @@ impl NatsOutcomes {
     ) -> Result<(NatsOutcomes, String), NatsError> {
         let bucket = format!("{}-{what}", jetstream.share);
         let name = format!("KV_{bucket}");
-        let wanted = stream::Config {
+        let wanted = Config {
             name: name.clone(),
             description: Some("outcomes of requests with an `id`".to_owned()),
             subjects: vec![format!("$KV.{bucket}.>")],
@@ -104,7 +107,7 @@ impl NatsOutcomes {
             deny_delete: true,
             allow_direct: true,
             num_replicas: jetstream.replicas(),
-            ..stream::Config::default()
+            ..Config::default()
         };
         let stream = jetstream.stream(wanted).await?;
         let created = stream.cached_info().created.unix_timestamp_nanos().to_string();
@@ -313,14 +316,16 @@ impl Bucket {
             due.tick().await;
             let running: Vec<_> =
                 self.lock().iter().map(|(name, (print, at))| (name.clone(), *print, *at)).collect();
-            for (name, fingerprint, revision) in running {
+            // Together, so that one that gets no answer keeps none of the others waiting beyond the lease.
+            let renewals = running.into_iter().map(async |(name, fingerprint, revision)| {
                 let renewed = self.store.update(&*name, Value::Runs(fingerprint).encode(), revision).await;
                 if let (Ok(renewed), Some((_, at))) = (renewed, self.lock().get_mut(&name))
                     && *at == revision
                 {
                     *at = renewed;
                 }
-            }
+            });
+            stream::iter(renewals).for_each_concurrent(RENEWED_AT_ONCE, |renewal| renewal).await;
         }
     }
 

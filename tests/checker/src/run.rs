@@ -267,8 +267,9 @@ impl Run<'_> {
                 let ledger = self.shared.ledger.borrow();
                 (ledger.open(), ledger.settled())
             };
-            // In the beginning nothing has been sent yet.
-            let begun = phase == Phase::Collect || settled > 0 || !self.shared.mix.requests;
+            // In the beginning not every device has connected and made the module known.
+            let known = settled >= u64::from(DEVICES) || !self.shared.mix.requests;
+            let begun = phase == Phase::Collect || known;
             if open == 0 && begun {
                 return;
             }
@@ -340,6 +341,10 @@ impl Run<'_> {
         let working: Vec<_> = gateways.iter().flat_map(|(gateway, _)| children(*gateway, &[])).collect();
         if !working.is_empty() {
             return Some(format!("children of idle gateways: {working:?}"));
+        }
+        if self.shared.roams {
+            // What a gateway publishes of itself may be lost with the server that had it.
+            return None;
         }
         let statuses = self.shared.statuses.borrow();
         if let Some(busy) = statuses.values().find(|status| !is_idle(status)) {

@@ -342,10 +342,6 @@ impl Run<'_> {
         if !working.is_empty() {
             return Some(format!("children of idle gateways: {working:?}"));
         }
-        if self.shared.roams {
-            // What a gateway publishes of itself may be lost with the server that had it.
-            return None;
-        }
         let statuses = self.shared.statuses.borrow();
         if let Some(busy) = statuses.values().find(|status| !is_idle(status)) {
             return Some(format!("an idle gateway with the status {busy}"));

@@ -342,7 +342,7 @@ async fn gateways_on_nats_run_a_sealed_request_once() -> Result<()> {
     let topic = "inputCode/d";
     let module = guest::module("echo")?;
     let mut secrets = vec![SECRET.as_bytes().to_vec(), module[..64].to_vec()];
-    let echo = inner(json!({ "module": envelope::bytes(&module), "args": [SECRET] }));
+    let echo = inner(json!({ "module": envelope::bytes(&module), "stdin": envelope::bytes(SECRET) }));
     let sealed = seal(&newest(&listed, X25519)?, &echo, topic, Encoding::Json)?;
     assert_eq!(envelope::bytes_of(&sealed.ask(&mut device, topic).await?, "stdout")?, SECRET.as_bytes());
     let mut outcomes = Vec::new();

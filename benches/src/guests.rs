@@ -39,11 +39,16 @@ impl Guests {
 
     /// The module or component of a guest example.
     pub fn load(&self, name: &str) -> Result<Vec<u8>> {
+        Ok(std::fs::read(self.path(name)?)?)
+    }
+
+    /// The file of a guest example.
+    pub fn path(&self, name: &str) -> Result<PathBuf> {
         let file = self.folder.join(name).with_extension("wasm");
         if !file.is_file() {
             bail!("{} is not built: run `cargo xtask guests`", file.display());
         }
-        Ok(std::fs::read(file)?)
+        Ok(file)
     }
 }
 

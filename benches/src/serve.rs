@@ -4,7 +4,9 @@
 mod broker_echo;
 mod echo;
 mod gateway;
+mod master;
 mod mosquitto;
+mod nats;
 mod processes;
 mod service;
 mod subscriber;
@@ -29,7 +31,7 @@ const MAX_CONNECTIONS: usize = 100_000;
 #[derive(clap::Args)]
 pub struct Arguments {
     pub server: Kind,
-    /// The gateway's configuration, as TOML
+    /// The gateway's configuration, as TOML; of NATS where it listens for its own clients and for devices
     #[arg(long)]
     pub configuration: Option<String>,
     /// The gateway's data directory; one for this once by default
@@ -67,6 +69,10 @@ impl Arguments {
 pub enum Kind {
     /// The gateway, with its defaults unless it is given a configuration.
     Gateway,
+    /// What joins the routers of sites.
+    Master,
+    /// A NATS server with JetStream, for gateways and devices.
+    Nats,
     /// A handler at the gateway's ingress that answers at once.
     Echo,
     /// A client of our broker that publishes back what it gets.
@@ -87,6 +93,8 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let Arguments { server, configuration, data_dir, command } = arguments;
     match server {
         Kind::Gateway => scheduling::runtime()?.block_on(gateway::serve(configuration.as_deref(), data_dir)),
+        Kind::Master => scheduling::runtime()?.block_on(master::serve()),
+        Kind::Nats => one_thread()?.block_on(nats::serve(configuration.as_deref().unwrap_or_default())),
         Kind::Echo => scheduling::runtime()?.block_on(echo::serve()),
         Kind::BrokerEcho => scheduling::runtime()?.block_on(broker_echo::serve()),
         Kind::MosquittoEcho => one_thread()?.block_on(service::echo_on_mosquitto()),

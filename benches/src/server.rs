@@ -36,8 +36,12 @@ impl Server {
 
     /// Starts a gateway with this configuration.
     pub fn gateway(configuration: &str) -> Result<Server> {
-        let configuration = Some(configuration.to_owned());
-        Server::launch(Arguments { configuration, ..Arguments::new(Kind::Gateway) })
+        Server::configured(Kind::Gateway, configuration.to_owned())
+    }
+
+    /// Starts one that is configured.
+    pub fn configured(kind: Kind, configuration: String) -> Result<Server> {
+        Server::launch(Arguments { configuration: Some(configuration), ..Arguments::new(kind) })
     }
 
     /// Starts a gateway with its defaults in a data directory that outlives it.

@@ -3,6 +3,8 @@
 mod durability;
 mod execution;
 mod first_contact;
+mod gateways;
+mod networks;
 mod peers;
 mod preemption;
 mod throughput;
@@ -27,16 +29,22 @@ pub enum Suite {
     Preemption,
     /// Modules that were never seen, and those that are known.
     FirstContact,
+    /// Requests to another site beside those answered here, sealed ones beside those in clear.
+    Networks,
+    /// Gateways of one service on NATS: one, two and three.
+    Gateways,
 }
 
 /// All of them, in their order.
-const ALL: [Suite; 6] = [
+const ALL: [Suite; 8] = [
     Suite::Throughput,
     Suite::Durability,
     Suite::Execution,
     Suite::Peers,
     Suite::Preemption,
     Suite::FirstContact,
+    Suite::Networks,
+    Suite::Gateways,
 ];
 
 /// Those that are asked for; all if none is.
@@ -53,6 +61,8 @@ impl Suite {
             Suite::Peers => peers::run(plan),
             Suite::Preemption => preemption::run(plan),
             Suite::FirstContact => first_contact::run(plan, guests),
+            Suite::Networks => networks::run(plan),
+            Suite::Gateways => gateways::run(plan, guests),
         }
     }
 }

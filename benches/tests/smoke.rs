@@ -57,6 +57,17 @@ fn execution_is_measured() {
 }
 
 #[test]
+fn networks_are_measured() {
+    // Two sites and two numbers in flight; in clear and by two suites.
+    is_measured("networks", &[("networks", 2 * 2), ("sealed", 3)]);
+}
+
+#[test]
+fn gateways_are_measured() {
+    is_measured("gateways", &[("gateways", 3)]);
+}
+
+#[test]
 fn preemption_is_measured() {
     // Three loads, three slices, four numbers of endless guests.
     is_measured("preemption", &[("endless", 3 * 3 * 4), ("flood", 2)]);

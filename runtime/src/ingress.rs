@@ -23,6 +23,7 @@ use offload_broker::{BoxFuture, OnAcknowledged};
 pub use outgoing::{Encoded, Outgoing, ReplyAddress, Seal, SealWith};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// A connection to a broker, or a broker of our own, that requests come from.
@@ -83,6 +84,11 @@ pub trait Ingress: Send + Sync + 'static {
 
     /// What has passed through it.
     fn statistics(&self) -> Statistics;
+
+    /// After which time the last notice is published again, where a broker may lose what it has acknowledged.
+    fn notices_last(&self) -> Option<Duration> {
+        None
+    }
 }
 
 /// What takes copies of ordinary messages, for other sites.

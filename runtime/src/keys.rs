@@ -31,6 +31,8 @@ pub struct Keys {
     path: PathBuf,
     set: ArcSwap<KeySet>,
     changes: watch::Sender<()>,
+    /// The fingerprints of the keys that other gateways of one service open.
+    others: ArcSwap<Vec<String>>,
 }
 
 /// What a file of keys holds.
@@ -78,7 +80,8 @@ impl Keys {
         let set = KeySet::new(file::read(&path)?, config.keys.grace.duration());
         tracing::debug!(path = %path.display(), set = %set.fingerprint(), "requests can be sealed");
         let (set, changes) = (ArcSwap::from_pointee(set), watch::Sender::new(()));
-        Ok((Arc::new(Keys { path, set, changes }), is_new))
+        let others = ArcSwap::default();
+        Ok((Arc::new(Keys { path, set, changes, others }), is_new))
     }
 
     /// Reads the file again. This waits for the disk.
@@ -90,6 +93,17 @@ impl Keys {
         self.set.store(Arc::new(KeySet::new(file::read(&self.path)?, grace)));
         self.changes.send_replace(());
         Ok(())
+    }
+
+    /// Other gateways of one service open what is sealed to these.
+    pub fn set_others(&self, fingerprints: Vec<String>) {
+        self.others.store(Arc::new(fingerprints));
+    }
+
+    /// Whether this key is another gateway's, and not here yet: keys are renewed on one gateway after the other.
+    pub fn is_anothers(&self, key: &Digest) -> bool {
+        let print = key.to_string();
+        self.others.load().contains(&print) && !self.set().has(&[print])
     }
 
     /// Says when the file was read again.

@@ -275,7 +275,7 @@ impl Modules {
     }
 
     /// Compiles a module and keeps it for this client. Unless the configuration says otherwise, it outlives a power cut
-    /// when this returns.
+    /// when this returns. Other gateways get it unless it was `sealed`: what they share is with a broker.
     ///
     /// # Errors
     ///
@@ -285,11 +285,12 @@ impl Modules {
         client: &Client,
         digest: Digest,
         module: Bytes,
+        sealed: bool,
     ) -> Result<StoredModule, WireError> {
         self.library.takes(module.len() as u64).map_err(|error| not_kept(&error))?;
         self.compile(client, digest, Some(module.clone()), Tier::Baseline).await?;
         let kept = self.library.keep(client, digest, module.clone(), self.is_durable).await;
-        if let (Ok(_), Some(shared)) = (&kept, self.shared.get()) {
+        if let (Ok(_), Some(shared), false) = (&kept, self.shared.get(), sealed) {
             shared.store(self.library.owner(client), digest, module).await;
         }
         kept.map_err(|error| not_kept(&error))
@@ -320,7 +321,8 @@ impl Modules {
         if self.has(client, digest) { self.library.load(digest).await } else { None }
     }
 
-    /// The artifact of a module that a client has sent, now or before. One that it sends now is kept for it.
+    /// The artifact of a module that a client has sent, now or before. One that it sends now is kept for it, and shared
+    /// with other gateways unless it was `sealed`.
     ///
     /// # Errors
     ///
@@ -330,6 +332,7 @@ impl Modules {
         client: &Client,
         digest: Digest,
         content: Content,
+        sealed: bool,
     ) -> Cached<Arc<Artifact>> {
         let sent = match (&content, self.shared.get()) {
             (Content::Sent(module), _) => Some(module.clone()),
@@ -345,7 +348,7 @@ impl Modules {
         };
         let artifact = self.compile(client, digest, sent.clone(), Tier::Baseline).await?;
         let Some(module) = sent else { return Ok(artifact) };
-        if let Some(shared) = self.shared.get() {
+        if let Some(shared) = self.shared.get().filter(|_| !sealed) {
             shared.store(self.library.owner(client), digest, module.clone()).await;
         }
         // A module that cannot be kept costs the next request its short cut, not this one.

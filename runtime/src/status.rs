@@ -131,9 +131,10 @@ impl Status {
     }
 
     /// Publishes the document when it is another than the one that was published last, looking at it each `interval`,
-    /// and when there is a problem. Never returns.
+    /// when there is a problem, and again where the ingress may have lost it. Never returns.
     pub async fn follow(self, ingress: Arc<dyn Ingress>, mut published: Notice, interval: Duration) {
         let mut tells_problem = false;
+        let (lasts, mut since) = (ingress.notices_last(), Instant::now());
         let mut ticks = interval_at(Instant::now() + interval, interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -142,7 +143,8 @@ impl Status {
                 () = self.failure.failed(), if !tells_problem => tells_problem = true,
             }
             let now = self.online();
-            if now != published {
+            if now != published || lasts.is_some_and(|lasts| since.elapsed() >= lasts) {
+                since = Instant::now();
                 published = now.clone();
                 ingress.publish_notice(now);
             }

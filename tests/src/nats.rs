@@ -131,11 +131,12 @@ impl Nats {
         let folder = self.folder.path();
         let configuration = folder.join(format!("node{number}.conf"));
         let mut text = format!(
-            "server_name: node{number}\nlisten: \"{}\"\njetstream {{ store_dir: \"{}\"{} }}\nmqtt {{ listen: \"{}\" }}\n",
+            "server_name: node{number}\nlisten: \"{}\"\njetstream {{ store_dir: \"{}\"{} }}\nmqtt {{ listen: \"{}\", stream_replicas: {} }}\n",
             node.client,
             folder.join(format!("node{number}")).display(),
             if self.version == Version::Newest { ", sync_interval: always" } else { "" },
             node.mqtt,
+            self.nodes.len().min(3),
         );
         if self.nodes.len() > 1 {
             let routes: Vec<String> =

@@ -11,7 +11,8 @@ use tempfile::TempDir;
 use tokio::process::Command;
 use tokio::time::{sleep, timeout};
 
-use crate::gateway::Gateway;
+use crate::cable::Cable;
+use crate::gateway::{Gateway, Launch};
 use crate::process::Process;
 use crate::{PATIENCE, built};
 
@@ -144,6 +145,21 @@ impl Keys {
         std::fs::write(&configuration, text)?;
         let path = configuration.to_str().context("a path is not UTF-8")?;
         Master::start_with(TempDir::new()?, &["--config", path, "--listen", address]).await
+    }
+
+    /// Starts the router of this gate at the far end of the cable, where its master is on this side, at this port.
+    ///
+    /// # Errors
+    ///
+    /// A network namespace takes root.
+    pub async fn gateway_behind(&self, cable: &Cable, gate: &str, port: u16, more: &str) -> Result<Gateway> {
+        let url = format!("mqtts://{}:{port}", cable.near());
+        let wrapper = cable.wrapper();
+        let wrapper: Vec<&str> = wrapper.iter().map(String::as_str).collect();
+        let launch = Launch { wrapper: &wrapper, ..Launch::default() };
+        let flags = ["--listen", "127.0.0.1:0", "--gate", gate, "--master", &url];
+        let gateway = Gateway::launch(TempDir::new()?, &flags, &self.network(gate, more), launch).await;
+        gateway.context("a network namespace takes root")
     }
 
     /// The configuration of a router that shows this certificate, with more behind it.

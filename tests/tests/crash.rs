@@ -1,5 +1,5 @@
 //! What the checker finds when gateways and brokers are killed under load, in a few rounds of a few seeds; as many as
-//! one likes are run by `cargo xtask chaos --crash`.
+//! one likes are run by `cargo xtask chaos --crash`, of networks by `--target nats` and `--target sites` with it.
 //!
 //! The checker is a program of its own (`tests/checker/`), which trusts neither the gateway nor these tests. So it is
 //! shown here as well that it finds losses where there are some.
@@ -91,6 +91,18 @@ async fn nothing_acknowledged_is_lost_on_mosquitto() -> Result<()> {
 #[tokio::test]
 async fn ids_are_answered_once_when_mosquitto_is_killed() -> Result<()> {
     holds(&["--target", "mosquitto", "--kill", "either", "--seed", "1", "--rounds", "2"], 2).await
+}
+
+/// A NATS server and a gateway are killed at once, or a server is cut off for a while.
+#[tokio::test]
+async fn nothing_acknowledged_is_lost_on_a_cluster() -> Result<()> {
+    holds(&["--target", "nats", "--seed", "2", "--rounds", "2", "--patience", "60"], 2).await
+}
+
+/// Sites whose ways to the master are cut, stalled or slow, while master and sites are killed.
+#[tokio::test]
+async fn nothing_acknowledged_is_lost_between_sites() -> Result<()> {
+    holds(&["--target", "sites", "--seed", "1", "--rounds", "3", "--patience", "60"], 3).await
 }
 
 #[tokio::test]

@@ -2,7 +2,11 @@
 //! when a gateway dies.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::SocketAddr;
 use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use offload_tests::device::{Device, Options, PubAckReason, Version};
@@ -14,7 +18,8 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::Command;
-use tokio::time::timeout;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
 
 /// Time after which a request of a gateway that died is another one's; the least that is configurable.
 const ACK_WAIT: &str = "ack_wait = \"1s\"";
@@ -444,6 +449,65 @@ async fn a_server_and_a_gateway_die_at_once() -> Result<()> {
     }
     let again = all_answered(&mut device, missing).await?;
     assert_eq!(answers, again);
+    Ok(())
+}
+
+/// Requests of one device that are not answered yet, beside what gateways take at once: enough for three.
+const OUTSTANDING: usize = 64;
+
+/// Asks a service again and again, for as long as it may; counts the answers.
+async fn ask_on(address: SocketAddr, answered: Arc<AtomicUsize>) -> Result<()> {
+    let mut device = Device::connect(address, Version::V311, "busy").await?;
+    device.subscribe("result/busy").await?;
+    let request = json!({ "program": "sleep", "args": ["250"], "reply": "stdout" }).to_string();
+    for _ in 0..OUTSTANDING {
+        device.publish("localCode/busy", request.clone()).await?;
+    }
+    loop {
+        let answer = device.message().await?.text();
+        ensure!(!answer.starts_with("error"), "{answer}");
+        answered.fetch_add(1, Ordering::Relaxed);
+        device.publish("localCode/busy", request.clone()).await?;
+    }
+}
+
+/// Throughput grows with the gateways. Services of one, two and three gateways are asked at the same time, so that a
+/// slow machine is slow for all of them, for programs that sleep, so that it need not be fast.
+#[tokio::test]
+async fn throughput_grows_with_the_gateways() -> Result<()> {
+    const ANSWERED_BY_ONE: usize = 96;
+    let program = built::guest("sleep")?;
+    let sleeping = format!("[[program]]\nname = \"sleep\"\nfile = \"{}\"", program.display());
+    let mut services = Vec::new();
+    let mut asking = JoinSet::new();
+    for count in 1..=3 {
+        let nats = Nats::start(nats::Version::Newest).await?;
+        let mut gateways = Vec::new();
+        for _ in 0..count {
+            gateways.push(gateway(&nats, &format!("in_flight = 8\n{sleeping}")).await?);
+        }
+        let answered = Arc::new(AtomicUsize::new(0));
+        asking.spawn(ask_on(nats.mqtt(0), answered.clone()));
+        services.push((nats, gateways, answered));
+    }
+    let counts = || [0, 1, 2].map(|service: usize| services[service].2.load(Ordering::Relaxed));
+    // Each has come to its pace by then.
+    let until = async |reached: &dyn Fn([usize; 3]) -> bool, asking: &mut JoinSet<Result<()>>| {
+        loop {
+            let now = counts();
+            if reached(now) {
+                return anyhow::Ok(now);
+            }
+            tokio::select! {
+                Some(ended) = asking.join_next() => ended??,
+                () = sleep(Duration::from_millis(1)) => {}
+            }
+        }
+    };
+    let before = until(&|counts| counts.iter().all(|count| *count >= OUTSTANDING), &mut asking).await?;
+    let after = until(&|counts| counts[0] >= before[0] + ANSWERED_BY_ONE, &mut asking).await?;
+    let [one, two, three] = [0, 1, 2].map(|service| after[service] - before[service]);
+    ensure!(10 * two >= 18 * one && 10 * three >= 26 * one, "{one}, {two} and {three} answers");
     Ok(())
 }
 

@@ -13,6 +13,7 @@ use offload_tests::network::{Keys, Master, table, table_until};
 use offload_tests::password_file::set_password;
 use rustix::process::Signal;
 use serde_json::json;
+use std::collections::BTreeMap;
 use tempfile::TempDir;
 
 /// A device that listens on its own result topic.
@@ -459,15 +460,7 @@ async fn a_cut_between_sites_loses_nothing() -> Result<()> {
     let flags = ["--listen", "127.0.0.1:0", "--gate", "north", "--master", &url];
     let north = Gateway::start(&flags, &keys.network("north", &format!("{fast}{asking}"))).await?;
     let answering = "[[access.rule]]\nusers = [\"north/#\"]\npublish = [\"+/#\"]\nprograms = [\"*\"]\noffload = [\"wasm\"]";
-    let configuration = keys.network("south", &format!("{fast}{answering}"));
-    let url_of_south = format!("mqtts://{near}:{port}");
-    let wrapper = cable.wrapper();
-    let wrapper: Vec<&str> = wrapper.iter().map(String::as_str).collect();
-    let launch = Launch { wrapper: &wrapper, ..Launch::default() };
-    let flags = ["--listen", "127.0.0.1:0", "--gate", "south", "--master", &url_of_south];
-    let _south = Gateway::launch(TempDir::new()?, &flags, &configuration, launch)
-        .await
-        .context("a network namespace takes root")?;
+    let _south = keys.gateway_behind(&cable, "south", port, &format!("{fast}{answering}")).await?;
     let of_master = keys.flags(&url, "north");
     let is = |state: &'static str| move |table: &serde_json::Value| table["gates"]["south"]["state"] == state;
     table_until(&of_master, is("online")).await?;
@@ -481,7 +474,7 @@ async fn a_cut_between_sites_loses_nothing() -> Result<()> {
     asker.publish("net/south/localCode/plc", during).await?;
     table_until(&of_master, is("lost")).await?;
     cable.set("up").await?;
-    let mut answers = std::collections::BTreeMap::new();
+    let mut answers = BTreeMap::new();
     while answers.len() < 2 {
         let answered = envelope::read(&asker.message().await?)?;
         assert_eq!(answered["status"], "ok", "{answered}");
@@ -567,4 +560,74 @@ async fn a_request_that_was_handed_on_is_cancelled_where_it_is() -> Result<()> {
     table_until(&of_master, |table| table["gates"]["cloud"]["load"]["running"] == 0).await?;
     assert_eq!(answer(&mut asker, "localCode/plc", "5 7").await?, "12");
     Ok(())
+}
+
+/// Three sites, two of them in network namespaces of their own, and a master: under load one's link is cut and mended,
+/// and the master is killed and started again meanwhile. All is answered, and each `id` once.
+#[tokio::test]
+async fn a_load_between_three_sites_outlives_a_cut_and_the_master() -> Result<()> {
+    const REQUESTS: usize = 60;
+    let cables = [Cable::new()?, Cable::new()?];
+    let nears = [cables[0].near().to_string(), cables[1].near().to_string()];
+    let keys = Keys::make(&["127.0.0.1", &nears[0], &nears[1]], &["north", "south", "west"]).await?;
+    let master = keys.master("0.0.0.0:0").await?;
+    let port = master.address()?.port();
+    let url = format!("mqtts://127.0.0.1:{port}");
+    let fast = "keep_alive = \"5s\"\nbuffer_age = \"1h\"\n";
+    let asking = format!("{fast}[[access.rule]]\nanonymous = true\npublish = [\"net/+/#\"]");
+    let flags = ["--listen", "127.0.0.1:0", "--gate", "north", "--master", &url];
+    let north = Gateway::start(&flags, &keys.network("north", &asking)).await?;
+    let answering = format!(
+        "{fast}[[access.rule]]\nusers = [\"north/#\"]\npublish = [\"+/#\"]\nprograms = [\"*\"]\noffload = [\"wasm\"]"
+    );
+    let _south = keys.gateway_behind(&cables[0], "south", port, &answering).await?;
+    let _west = keys.gateway_behind(&cables[1], "west", port, &answering).await?;
+    let of_master = keys.flags(&url, "north");
+    let are = |south: &'static str, west: &'static str| {
+        move |table: &serde_json::Value| {
+            table["gates"]["south"]["state"] == south && table["gates"]["west"]["state"] == west
+        }
+    };
+    table_until(&of_master, are("online", "online")).await?;
+
+    let mut asker = device(&north, Version::V5, "plc").await?;
+    let module = envelope::bytes(wat::parse_str(SLEEPS)?);
+    let request = |number: usize| {
+        let gate = if number % 2 == 0 { "south" } else { "west" };
+        let envelope = json!({ "module": module, "id": number.to_string() }).to_string();
+        (format!("net/{gate}/inputCode/plc"), envelope)
+    };
+    for number in 0..REQUESTS {
+        if number == REQUESTS / 3 {
+            cables[0].set("down").await?;
+        }
+        let (topic, envelope) = request(number);
+        asker.publish(&topic, envelope).await?;
+    }
+    // The old one has not noticed the cut, and the new one has never seen the site.
+    master.kill().await?;
+    let _master = keys.master(&format!("0.0.0.0:{port}")).await?;
+    table_until(&of_master, |table| table["gates"]["west"]["state"] == "online").await?;
+    cables[0].set("up").await?;
+    table_until(&of_master, are("online", "online")).await?;
+    let answers = all_answered(&mut asker, REQUESTS).await?;
+    for number in 0..REQUESTS {
+        let (topic, envelope) = request(number);
+        asker.publish(&topic, envelope).await?;
+    }
+    assert_eq!(all_answered(&mut asker, REQUESTS).await?, answers, "the same answers again");
+    Ok(())
+}
+
+/// As many answers with an `id`, all `ok`, by their `id`s.
+async fn all_answered(asker: &mut Device, count: usize) -> Result<BTreeMap<String, serde_json::Value>> {
+    let mut answers = BTreeMap::new();
+    while answers.len() < count {
+        let answered = envelope::read(&asker.message().await?)?;
+        assert_eq!(answered["status"], "ok", "{answered}");
+        let id = answered["id"].as_str().context("it has an id")?.to_owned();
+        let before = answers.insert(id, answered["stdout"].clone());
+        assert_eq!(before, None, "answered twice: {answered}");
+    }
+    Ok(answers)
 }

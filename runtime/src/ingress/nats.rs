@@ -50,6 +50,9 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 /// How long the last demands for requests may take to end.
 const STOP_WAIT: Duration = Duration::from_secs(2);
+/// How long a status that is lost stays so: servers acknowledge one that they then cannot store, as during an election,
+/// or store that of an earlier connection after the newest.
+const NOTICES_LAST: Duration = Duration::from_secs(10);
 /// How long the last answers may take to be stored when the ingress shuts down.
 const SHUTDOWN_WAIT: Duration = Duration::from_secs(5);
 
@@ -205,6 +208,10 @@ impl Ingress for NatsIngress {
     fn statistics(&self) -> Statistics {
         let connected = self.jetstream.client.connection_state() == async_nats::connection::State::Connected;
         self.counters.snapshot(usize::from(connected))
+    }
+
+    fn notices_last(&self) -> Option<Duration> {
+        Some(NOTICES_LAST)
     }
 }
 

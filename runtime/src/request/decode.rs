@@ -79,18 +79,18 @@ pub fn decode(
         // Whatever brings it here, its asker has not meant this site.
         Ok(Incoming::Sealed(sealed)) if is_astray => (Err(SealedRequest::unopened(sealed.form)), None, None),
         Ok(Incoming::Sealed(sealed)) => match opener {
-            Some(opener) => {
+            Some(opener) if !opener.is_anothers(&sealed) || client.is_routed() => {
                 // How long another site says that it was on its way proves nothing.
                 let since = if client.is_routed() { Instant::now() } else { arrived };
                 let Unsealed { request, seal, until } =
                     opener.open(&sealed, kind, &topic, bounds, since, promise.is_recovered());
                 (request, seal, until)
             }
-            None if !client.is_routed() => {
+            _ if client.is_routed() => (Err(SealedRequest::unknown_key(sealed.form)), None, None),
+            _ => {
                 responder.leave();
                 return Ok(None);
             }
-            None => (Err(SealedRequest::unknown_key(sealed.form)), None, None),
         },
         Err(rejected) => (Err(rejected), None, None),
     };

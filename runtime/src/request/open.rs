@@ -46,6 +46,11 @@ impl Opener {
         Opener { keys, retention, accepted_after, keeps, latest: AtomicU64::new(0) }
     }
 
+    /// Whether another gateway of one service has the key to this request, and this one has not.
+    pub fn is_anothers(&self, sealed: &SealedRequest) -> bool {
+        self.keys.is_anothers(&sealed.key)
+    }
+
     /// Opens a request that was published on `topic` and arrived then. `is_recovered`: an earlier process has accepted
     /// it, and judged its time.
     pub fn open(

@@ -24,7 +24,8 @@ use crate::request::{Guest, Request};
 /// Pause before a lost connection is tried again.
 const RECONNECT: Duration = Duration::from_millis(10);
 
-/// Where clients roam, how long a server may take to let one in before the next one is tried.
+/// Where clients roam, how long a server may take to let one in before the next one is tried; and how long an observer
+/// stays.
 const ROAM_AFTER: Duration = Duration::from_secs(3);
 
 /// CONNACK and SUBACK of a server that cannot serve for now, in MQTT 3.1.1.
@@ -287,7 +288,7 @@ impl Client {
                 self.publish(&mut output);
             }
             let wake = self.wake(connected);
-            let roams = self.shared.roams && !(connected && self.subscribed);
+            let roams = self.shared.roams && !(connected && self.subscribed && self.stays());
             tokio::select! {
                 () = sleep_until(give_up), if roams => return Ok(End::Lost),
                 read = reading.read_buf(&mut input) => {
@@ -324,6 +325,12 @@ impl Client {
                 }
             }
         }
+    }
+
+    /// Whether the client keeps a connection that serves it. An observer of a cluster does not: what NATS delivers again,
+    /// because a server was killed, may be an old status, and comes after the newest. What is retained is the newest.
+    fn stays(&self) -> bool {
+        self.role != Role::Observer
     }
 
     /// Whether a server of a cluster cannot serve for now: another one may.

@@ -267,8 +267,9 @@ impl Run<'_> {
                 let ledger = self.shared.ledger.borrow();
                 (ledger.open(), ledger.settled())
             };
-            // In the beginning nothing has been sent yet.
-            let begun = phase == Phase::Collect || settled > 0 || !self.shared.mix.requests;
+            // In the beginning not every device has connected and made the module known.
+            let known = settled >= u64::from(DEVICES) || !self.shared.mix.requests;
+            let begun = phase == Phase::Collect || known;
             if open == 0 && begun {
                 return;
             }

@@ -11,10 +11,12 @@ use crate::keys::{self, Keys, MAX_AHEAD, now_ms};
 use crate::log_sampling::sampled;
 use async_nats::jetstream::kv::{CreateErrorKind, Operation, Store, UpdateErrorKind};
 use async_nats::jetstream::stream;
+use futures_util::StreamExt;
 use offload_policy::Backoff;
 use serde::{Deserialize, Serialize};
 use std::fmt::Display;
 use std::sync::Arc;
+use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
@@ -114,6 +116,7 @@ impl GroupKeys {
                 }
                 return Err(self.contradiction(&noted, &path.display()));
             }
+            keys.set_others(noted.keys.clone());
             let after = if noted.outcomes == self.outcomes { noted.after } else { unknown_until() };
             let note = self.note(&keys, after);
             if note == noted {
@@ -128,13 +131,33 @@ impl GroupKeys {
         }
     }
 
-    /// Notes keys that are renewed while the gateway runs.
+    /// Notes keys that are renewed here while the gateway runs, and hears of those that are renewed elsewhere.
     pub async fn follow(self, keys: Arc<Keys>) {
         let mut changes = keys.changes();
         let mut backoff = Backoff::new(RETRY.0, RETRY.1);
-        while changes.changed().await.is_ok() {
-            while let Err(error) = self.renew(&keys).await {
+        loop {
+            if let Err(error) = self.follow_once(&keys, &mut changes).await {
                 wait(&mut backoff, error).await;
+            }
+        }
+    }
+
+    async fn follow_once(
+        &self,
+        keys: &Keys,
+        changes: &mut watch::Receiver<()>,
+    ) -> Result<(), async_nats::Error> {
+        let mut notes = self.store.watch_with_history(NOTE).await?;
+        self.renew(keys).await?;
+        loop {
+            tokio::select! {
+                note = notes.next() => {
+                    let Some(note) = note.transpose()? else { return Err("it is watched no more".into()) };
+                    if let Ok(Note { keys: noted, .. }) = serde_json::from_slice(&note.value) {
+                        keys.set_others(noted);
+                    }
+                }
+                Ok(()) = changes.changed() => self.renew(keys).await?,
             }
         }
     }
@@ -143,7 +166,7 @@ impl GroupKeys {
         let Some((noted, revision)) = self.read().await? else { return Ok(()) };
         if !keys.set().has(&noted.keys) {
             tracing::error!(
-                "the keys are not the other gateways' any more: what was sealed to theirs is refused here; copy the \
+                "the keys are not the other gateways' any more: what was sealed to theirs is left to them; copy the \
                  file of the gateway whose keys were renewed last"
             );
             return Ok(());

@@ -36,6 +36,7 @@ pub fn start(operation: Operation, run: Run, services: &Services, tasks: &Tasks)
 /// with the disk is finished.
 async fn answer(operation: Operation, run: Run, modules: Arc<Modules>, stop: CancellationToken) {
     let (client, most, started) = (run.client.clone(), run.budget.stdout, Instant::now());
+    let sealed = run.pending.way_back.seal.is_some();
     let doing = async move {
         match operation {
             Operation::List => {
@@ -43,7 +44,7 @@ async fn answer(operation: Operation, run: Run, modules: Arc<Modules>, stop: Can
                 within(most, encode_list(&list), list.len())
             }
             Operation::Store(digest, module) => {
-                modules.store(&client, digest, module).await.map(|stored| encode_list(&[stored]))
+                modules.store(&client, digest, module, sealed).await.map(|stored| encode_list(&[stored]))
             }
             Operation::Remove(digest) => modules.remove(&client, digest).await.map(|()| Bytes::new()),
         }

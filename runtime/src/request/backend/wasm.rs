@@ -28,8 +28,10 @@ pub fn start(module: Module, run: Run, services: &Services, tasks: &Tasks) {
         Module::Ready(module) => tasks.spawn(submit(module, run, workers.clone(), tasks.stopped())),
         Module::Unprepared(digest, content) => {
             let (client, modules) = (run.client.clone(), modules.clone());
-            let preparing =
-                async move { modules.prepare(&client, digest, content).await.map(ReadyModule::unnamed) };
+            let sealed = run.pending.way_back.seal.is_some();
+            let preparing = async move {
+                modules.prepare(&client, digest, content, sealed).await.map(ReadyModule::unnamed)
+            };
             tasks.spawn(prepare(preparing, run, workers.clone(), tasks.stopped()));
         }
         Module::Unbuilt(source) => {

@@ -5,11 +5,12 @@ mod store;
 
 use crate::client::Client;
 use crate::compiler::Compiler;
+use crate::config::capacity::Idle;
 use crate::config::{Config, Durability};
 use crate::data_dir::DataDir;
 use crate::fair_semaphore::Permit;
 use crate::log_sampling::sampled;
-use crate::once_cache::{Cached, Cell, Idle, MakeError, OnceCache};
+use crate::once_cache::{Cached, Cell, MakeError, OnceCache};
 use crate::shared::{Fetched, SharedModules};
 use crate::suspects::Suspects;
 use crate::telemetry;

@@ -44,5 +44,5 @@ mod message;
 mod router;
 
 pub use departures::{Departure, Done};
-pub use message::{MAX_HOPS, Request};
+pub use message::{MAX_HOPS, Reply, Request};
 pub use router::{NetworkError, Router, RouterSettings};

@@ -6,6 +6,7 @@ pub mod gateway;
 pub mod link;
 pub mod outcome;
 pub mod request;
+pub mod scheduler;
 
 pub use broker::Broker;
 pub use device::Device;

@@ -1,6 +1,7 @@
 //! A scenario: the world that is to be simulated, as a TOML file describes it.
 
 pub mod arrival;
+pub mod configuration;
 pub mod device;
 pub mod failure;
 pub mod gateway;
@@ -9,6 +10,7 @@ pub mod program;
 pub mod reader;
 pub mod refusal;
 pub mod units;
+pub mod writer;
 
 use std::path::Path;
 
@@ -64,6 +66,9 @@ impl Scenario {
     pub fn load(path: &Path) -> Result<Self, ScenarioError> {
         let read = |error| ScenarioError::Read { path: path.to_owned(), error };
         let bytes = std::fs::metadata(path).map_err(read)?.len();
+        if path.is_dir() {
+            return Err(ScenarioError::folder(path));
+        }
         if bytes > MAX_BYTES {
             return Err(ScenarioError::TooLarge { path: path.to_owned(), bytes, most: MAX_BYTES });
         }
@@ -99,8 +104,7 @@ impl Scenario {
         };
         let devices: Vec<_> =
             root.named("device").iter().map(|section| DeviceGroup::read(section, &names)).collect();
-        let failures =
-            root.list("failure").iter().map(|section| Failure::read(section, &names.gateways)).collect();
+        let failures = root.list("failure").iter().map(|section| Failure::read(section, &gateways)).collect();
         if let Some(warm_up) = warm_up.filter(|warm_up| *warm_up >= duration) {
             root.refuse("warm_up", format!("{} is not shorter than the duration", units::Time(warm_up)), "");
         }

@@ -1,7 +1,11 @@
 //! The world: all entities of a scenario and the calendar that drives them. One world is one replica, in one thread.
 
+pub mod by_hand;
 pub mod event;
 pub mod failures;
+pub mod observer;
+pub mod rest;
+pub mod shard;
 pub mod trace;
 
 use slab::Slab;
@@ -10,13 +14,16 @@ use crate::clock::calendar::Calendar;
 use crate::clock::{MILLISECOND, Nanos, from_policy, policy_time};
 use crate::model::gateway::{Job, Order, Settings};
 use crate::model::link::Direction;
+use crate::model::scheduler::Scheduler;
 use crate::model::{Broker, Device, Effect, Gateway, LinkState, Outcome, Progress, Request};
 use crate::random::Stream;
 use crate::scenario::{Arrival, DeviceGroup, GatewayGroup, Scenario};
-use crate::statistics::{GatewaySample, Recorder};
+use crate::statistics::{GatewaySample, Histogram, Recorder};
 
 use event::Event;
 use failures::Condition;
+use observer::{Observer, Unobserved};
+use shard::Shard;
 use trace::{Happening, Trace};
 
 pub use failures::Trouble;
@@ -25,20 +32,25 @@ pub use failures::Trouble;
 const MAX_RECONNECT: Nanos = 60_000 * MILLISECOND;
 
 /// A scenario in virtual time.
-pub struct World<'s> {
+pub struct World<'s, O: Observer = Unobserved> {
     scenario: &'s Scenario,
+    observer: O,
+    /// The gateways that are in it, with their devices.
+    shard: Shard,
     calendar: Calendar<Event>,
     devices: Vec<Device>,
-    /// The number of each group's first device.
-    first_devices: Vec<u32>,
-    gateways: Vec<Site>,
-    /// The number of each group's first gateway.
+    /// The number in the scenario of each group's first device.
+    first_numbers: Vec<u32>,
+    gateways: Vec<Site<O::Scheduler>>,
+    /// Where each group's first gateway is.
     first_gateways: Vec<u32>,
     /// By group of gateways: the broker that these have together, if any.
     brokers: Vec<Option<Broker>>,
     links: Vec<LinkState>,
     requests: Slab<Request>,
     made: u64,
+    /// Events that came, ends of intervals aside.
+    events: u64,
     recorder: Recorder,
     /// Late answers, and answers that came twice.
     surplus_answers: u64,
@@ -50,12 +62,14 @@ pub struct World<'s> {
 }
 
 /// A gateway, and what has become of it.
-struct Site {
+struct Site<S> {
     group: u32,
-    gateway: Gateway,
+    gateway: Gateway<S>,
     condition: Condition,
     /// When the thread that receives requests is free.
     ingress_free: Nanos,
+    /// Whether somebody has pulled its cable ([`by_hand`]).
+    is_pulled: bool,
     /// Packets of QoS 1 that wait until it can be reached again, and when the first came.
     parked: Vec<(Parked, Nanos)>,
     /// Requests that a crash has not destroyed.
@@ -80,6 +94,8 @@ pub struct Observation {
     pub events: u64,
     /// Requests that were neither answered nor given up at the end.
     pub unfinished: u64,
+    /// How long these had been open then, by group of devices.
+    pub open: Vec<Histogram>,
     /// Late answers, and answers that came twice.
     pub surplus_answers: u64,
     /// Deliveries that joined a request in flight, or got an outcome again.
@@ -90,14 +106,59 @@ pub struct Observation {
     pub slices: u64,
 }
 
+impl Observation {
+    /// Nothing has happened yet in any shard.
+    pub fn empty(scenario: &Scenario) -> Self {
+        Self {
+            recorder: Recorder::new(scenario.duration, scenario.devices.len()),
+            events: 0,
+            unfinished: 0,
+            open: vec![Histogram::default(); scenario.devices.len()],
+            surplus_answers: 0,
+            joined: 0,
+            links: vec![(0, 0); scenario.links.len()],
+            slices: 0,
+        }
+    }
+
+    /// Adds what a shard has shown.
+    pub fn add(&mut self, scenario: &Scenario, shard: &Shard, of: &Self) {
+        let count = scenario.gateways.iter().map(|group| group.count).sum();
+        self.recorder.merge(&of.recorder, shard.all_gateways(scenario), count);
+        self.events += of.events;
+        self.unfinished += of.unfinished;
+        self.open.iter_mut().zip(&of.open).for_each(|(open, more)| open.merge(more));
+        self.surplus_answers += of.surplus_answers;
+        self.joined += of.joined;
+        self.slices += of.slices;
+        for ((bytes, lost), (more_bytes, more_lost)) in self.links.iter_mut().zip(&of.links) {
+            *bytes += more_bytes;
+            *lost += more_lost;
+        }
+    }
+}
+
 impl<'s> World<'s> {
     /// The scenario at time zero, with a seed.
     pub fn new(scenario: &'s Scenario, seed: u64) -> Self {
+        Self::of(scenario, seed, Shard::whole(scenario))
+    }
+
+    /// A shard of the scenario at time zero.
+    pub fn of(scenario: &'s Scenario, seed: u64, shard: Shard) -> Self {
+        Self::observed(scenario, seed, shard, Unobserved)
+    }
+}
+
+impl<'s, O: Observer> World<'s, O> {
+    /// A shard of the scenario at time zero, with a seed, and somebody who watches it.
+    pub fn observed(scenario: &'s Scenario, seed: u64, shard: Shard, observer: O) -> Self {
         let mut world = Self {
             scenario,
+            observer,
             calendar: Calendar::new(),
             devices: Vec::new(),
-            first_devices: Vec::new(),
+            first_numbers: Vec::new(),
             gateways: Vec::new(),
             first_gateways: Vec::new(),
             brokers: (scenario.gateways.iter())
@@ -106,23 +167,32 @@ impl<'s> World<'s> {
             links: Vec::new(),
             requests: Slab::new(),
             made: 0,
+            events: 0,
             recorder: Recorder::new(scenario.duration, scenario.devices.len()),
             surplus_answers: 0,
             joined: 0,
             effects: Vec::new(),
             trace: None,
+            shard,
         };
         for (group, of) in scenario.gateways.iter().enumerate() {
             world.first_gateways.push(world.gateways.len() as u32);
-            world.gateways.extend((0..of.count).map(|_| Site::new(group as u32, of)));
+            for _ in world.shard.gateways(group) {
+                let number = world.gateways.len() as u32;
+                let scheduler = world.observer.scheduler(number, of.dispatcher_limits());
+                world.gateways.push(Site::new(group as u32, of, scheduler));
+            }
         }
         let count = world.gateways.len();
         world.links = scenario.links.iter().map(|link| LinkState::new(link, count)).collect();
-        world.devices.reserve(scenario.devices.iter().map(|group| group.count).sum());
+        world.devices.reserve(world.shard.devices());
+        let mut first = 0;
         for (group, of) in scenario.devices.iter().enumerate() {
-            world.add_devices(seed, group as u32, of);
+            world.first_numbers.push(first);
+            world.add_devices(seed, group as u32, first, of);
+            first += of.count as u32;
         }
-        for mut trouble in failures::troubles(scenario, seed, &world.first_gateways) {
+        for mut trouble in failures::troubles(scenario, seed, &world.shard, &world.first_gateways) {
             let first = trouble.first(scenario);
             world.calendar.schedule(first, Event::Fails(trouble));
         }
@@ -138,6 +208,11 @@ impl<'s> World<'s> {
     /// The virtual time.
     pub fn now(&self) -> Nanos {
         self.calendar.now()
+    }
+
+    /// What its calendar has cost ([`Calendar::work`]).
+    pub fn work(&self) -> u64 {
+        self.calendar.work()
     }
 
     /// Goes on until `end`, which it is told about from time to time: after `pace` events each. It stops where it is
@@ -162,11 +237,16 @@ impl<'s> World<'s> {
 
     /// What it has shown.
     pub fn observe(self) -> Observation {
-        let unfinished = self.requests.iter().filter(|(_, request)| !request.is_done).count() as u64;
+        let mut open = vec![Histogram::default(); self.scenario.devices.len()];
+        for (_, request) in self.requests.iter().filter(|(_, request)| !request.is_done) {
+            let group = self.devices[request.device as usize].group;
+            open[group as usize].record(self.scenario.duration.saturating_sub(request.created));
+        }
         let slices = self.gateways.iter().map(|site| site.gateway.counters().slices).sum();
         Observation {
-            events: self.calendar.scheduled() - self.calendar.len() as u64,
-            unfinished,
+            events: self.events,
+            unfinished: open.iter().map(Histogram::count).sum(),
+            open,
             surplus_answers: self.surplus_answers,
             joined: self.joined,
             links: self.links.iter().map(|link| (link.bytes, link.lost)).collect(),
@@ -175,23 +255,23 @@ impl<'s> World<'s> {
         }
     }
 
-    fn add_devices(&mut self, seed: u64, group: u32, of: &DeviceGroup) {
-        let first = self.devices.len();
-        self.first_devices.push(first as u32);
+    fn add_devices(&mut self, seed: u64, group: u32, first: u32, of: &DeviceGroup) {
         // The devices of a group send the lines of one trace between them.
         let is_trace = matches!(of.arrival, Arrival::Trace(_));
-        for number in first..first + of.count {
-            let mut device = Device::new(seed, number as u64, group);
-            if (!is_trace || number == first)
+        for number in self.shard.numbers(self.scenario, group as usize) {
+            let mut device = Device::new(seed, first + number as u32, group);
+            if (!is_trace || number == 0)
                 && let Some(at) = device.first(of)
             {
-                self.calendar.schedule(at, Event::Due { device: number as u32 });
+                self.calendar.schedule(at, Event::Due { device: self.devices.len() as u32 });
             }
             self.devices.push(device);
         }
     }
 
     fn happens(&mut self, event: Event, now: Nanos) {
+        // Each shard has ends of intervals of its own.
+        self.events += u64::from(!matches!(event, Event::IntervalEnds));
         if let Some(until) =
             event.gateway().and_then(|gateway| self.gateways[gateway as usize].condition.pause)
         {
@@ -202,7 +282,15 @@ impl<'s> World<'s> {
             Event::Due { device } => self.due(device, now),
             Event::Sends { device } => self.makes(device, now),
             Event::Arrives { request, .. } => self.arrives(request, now),
-            Event::Received { request, .. } => self.received(request, now),
+            Event::Received { request, gateway, incarnation, is_handed_out } => {
+                if self.gateways[gateway as usize].condition.incarnation == incarnation {
+                    self.received(request, gateway, is_handed_out, now);
+                } else {
+                    // It crashed before it came to this one.
+                    self.arrives(request, now);
+                }
+                self.hand_out(self.gateways[gateway as usize].group as usize, now);
+            }
             Event::SliceEnds { gateway, worker, incarnation } => {
                 self.drive(gateway, Some(incarnation), now, |of, effects| {
                     of.slice_ends(worker.into(), now, effects)
@@ -254,15 +342,15 @@ impl<'s> World<'s> {
 
     /// A device makes a request and sends it.
     fn makes(&mut self, device: u32, now: Nanos) {
-        let Device { random, group, .. } = &mut self.devices[device as usize];
-        let (group, of) = (*group, &self.scenario.devices[*group as usize]);
+        let Device { random, group, number, .. } = &mut self.devices[device as usize];
+        let (group, number, of) = (*group, *number, &self.scenario.devices[*group as usize]);
         let program = &self.scenario.programs[of.program];
         let demand = program.time.draw(random);
         let sleep = program.sleep.as_ref().map_or(0, |sleep| sleep.draw(random));
         let random = random.branch();
         let gateways = &self.scenario.gateways[of.gateway];
-        let number = device - self.first_devices[group as usize];
-        let gateway = self.first_gateways[of.gateway] + number % gateways.count as u32;
+        let home = (number - self.first_numbers[group as usize]) % gateways.count as u32;
+        let gateway = self.first_gateways[of.gateway] + home - self.shard.gateways(of.gateway).start as u32;
         let request = self.requests.insert(Request {
             number: self.made,
             device,
@@ -294,27 +382,32 @@ impl<'s> World<'s> {
             None => now,
         };
         of_request.references += 1;
-        self.calendar.schedule(at, Event::Arrives { request, gateway });
         if let Some(timeout) = of.timeout {
             of_request.references += 1;
             self.calendar.schedule(now + timeout, Event::TimesOut { request, attempt });
         }
         self.tell(Happening::Sent, request, now);
+        if at > now {
+            self.calendar.schedule(at, Event::Arrives { request, gateway });
+        } else {
+            self.events += 1;
+            self.arrives(request, now);
+        }
     }
 
     /// A request is at its gateway, if there is a connection, or at the broker that chooses one.
     fn arrives(&mut self, request: u32, now: Nanos) {
-        let Request { device, progress, .. } = self.requests[request as usize];
+        let Request { device, progress, gateway, .. } = self.requests[request as usize];
         let group = self.scenario.devices[self.devices[device as usize].group as usize].gateway;
-        if let Some(broker) = &mut self.brokers[group]
-            && progress == Progress::Unknown
-        {
-            let (first, gateways) = (self.first_gateways[group], &self.gateways);
-            let chosen = broker.offer(request, |at| gateways[first as usize + at].condition.is_reachable());
-            let Some(gateway) = chosen else { return };
-            self.requests[request as usize].gateway = first + gateway as u32;
+        let Some(broker) = self.brokers[group].as_mut().filter(|_| progress == Progress::Unknown) else {
+            return self.reaches(request, gateway, false, now);
+        };
+        let (first, gateways) = (self.first_gateways[group], &self.gateways);
+        let chosen = broker.offer(request, |at| gateways[first as usize + at].condition.is_reachable());
+        if let Some(gateway) = chosen {
+            self.reaches(request, first + gateway as u32, true, now);
+            self.hand_out(group, now);
         }
-        self.reaches(request, now);
     }
 
     /// What waits at a broker goes to gateways that have room now.
@@ -323,14 +416,14 @@ impl<'s> World<'s> {
             let (first, gateways) = (self.first_gateways[group], &self.gateways);
             let next = broker.hand_out(|at| gateways[first as usize + at].condition.is_reachable());
             let Some((request, gateway)) = next else { return };
-            self.requests[request as usize].gateway = first + gateway as u32;
-            self.reaches(request, now);
+            self.reaches(request, first + gateway as u32, true, now);
         }
     }
 
-    /// A request is at its gateway, if there is a connection.
-    fn reaches(&mut self, request: u32, now: Nanos) {
-        let Request { device, gateway, .. } = self.requests[request as usize];
+    /// A request is at a gateway, if there is a connection: its own one, or the one to which a broker has handed it
+    /// out.
+    fn reaches(&mut self, request: u32, gateway: u32, is_handed_out: bool, now: Nanos) {
+        let Request { device, .. } = self.requests[request as usize];
         let site = &mut self.gateways[gateway as usize];
         if !site.condition.is_reachable() {
             let group = self.devices[device as usize].group;
@@ -346,20 +439,22 @@ impl<'s> World<'s> {
         let site = &mut self.gateways[gateway as usize];
         let pause = site.condition.pause.unwrap_or(now);
         if ingress == 0 && pause <= now {
-            return self.received(request, now);
+            return self.received(request, gateway, is_handed_out, now);
         }
         site.ingress_free = pause.max(now).max(site.ingress_free) + ingress;
-        self.calendar.schedule(site.ingress_free, Event::Received { request, gateway });
+        let incarnation = site.condition.incarnation;
+        let received = Event::Received { request, gateway, incarnation, is_handed_out };
+        self.calendar.schedule(site.ingress_free, received);
     }
 
     /// The gateway has read a request: it joins what runs, gets its outcome again, or is new.
-    fn received(&mut self, request: u32, now: Nanos) {
+    fn received(&mut self, request: u32, gateway: u32, is_handed_out: bool, now: Nanos) {
         let of = &mut self.requests[request as usize];
-        let gateway = of.gateway;
-        if self.gateways[gateway as usize].condition.is_down {
-            // It crashed before it came to this one.
-            return self.arrives(request, now);
+        if is_handed_out && of.progress != Progress::Unknown {
+            // The broker has handed out a repetition, which needs nothing more of this gateway.
+            self.has_answered(gateway);
         }
+        let of = &mut self.requests[request as usize];
         match of.progress {
             Progress::InFlight => {
                 self.joined += 1;
@@ -371,7 +466,7 @@ impl<'s> World<'s> {
                 self.release(request, now);
             }
             Progress::Unknown => {
-                of.progress = Progress::InFlight;
+                (of.progress, of.gateway) = (Progress::InFlight, gateway);
                 let order = self.order(request, now);
                 let mut refused = None;
                 self.drive(gateway, None, now, |of, effects| refused = of.request(order, now, effects).err());
@@ -380,7 +475,6 @@ impl<'s> World<'s> {
                     let retry_after = from_policy(busy.retry_after) / MILLISECOND;
                     self.answer(request, busy.reason.into(), retry_after as u32, now);
                     self.release(request, now);
-                    // Nothing more is handed out for it: there would be no room for that either.
                     self.has_answered(gateway);
                 }
                 // Otherwise what referred to it as a packet does so as what the gateway has.
@@ -390,13 +484,13 @@ impl<'s> World<'s> {
 
     fn order(&self, request: u32, now: Nanos) -> Order {
         let Request { device, demand, sleep, .. } = self.requests[request as usize];
-        let group = self.devices[device as usize].group;
+        let Device { group, number, .. } = self.devices[device as usize];
         let of = &self.scenario.devices[group as usize];
         let program = &self.scenario.programs[of.program];
-        let first = self.first_devices[group as usize];
-        let account = first + (device - first) / of.per_account as u32;
+        let first = self.first_numbers[group as usize];
+        let account = first + (number - first) / of.per_account as u32;
         Order {
-            key: (account, device),
+            key: (account, number),
             bytes: program.request as usize,
             program: of.program as u32,
             deadline: of.deadline.map(|deadline| now + deadline),
@@ -410,7 +504,7 @@ impl<'s> World<'s> {
         gateway: u32,
         incarnation: Option<u16>,
         now: Nanos,
-        what: impl FnOnce(&mut Gateway, &mut Vec<Effect>),
+        what: impl FnOnce(&mut Gateway<O::Scheduler>, &mut Vec<Effect>),
     ) {
         let site = &mut self.gateways[gateway as usize];
         let current = site.condition.incarnation;
@@ -444,6 +538,11 @@ impl<'s> World<'s> {
             (0..answered).for_each(|_| self.has_answered(gateway));
             self.hand_out(self.gateways[gateway as usize].group as usize, now);
         }
+        let group = self.gateways[gateway as usize].group as usize;
+        let number = (gateway - self.first_gateways[group]) as usize;
+        let held = self.brokers[group].as_ref().map(|broker| broker.held(number));
+        let scheduler = self.gateways[gateway as usize].gateway.scheduler();
+        self.observer.driven(now, gateway, scheduler, held);
     }
 
     /// A gateway has answered a request, which its broker counts.
@@ -457,6 +556,7 @@ impl<'s> World<'s> {
     /// A gateway publishes an answer.
     fn answer(&mut self, request: u32, outcome: Outcome, retry_after: u32, now: Nanos) {
         self.requests[request as usize].references += 1;
+        self.observer.gives(now, outcome, &self.requests[request as usize]);
         let gateway = self.requests[request as usize].gateway;
         let site = &mut self.gateways[gateway as usize];
         if !site.condition.is_reachable() {
@@ -466,13 +566,13 @@ impl<'s> World<'s> {
         }
         self.tell(Happening::Answered(outcome), request, now);
         let of_request = &mut self.requests[request as usize];
-        let device = of_request.device;
-        let of = &self.scenario.devices[self.devices[device as usize].group as usize];
+        let Device { group, number, .. } = self.devices[of_request.device as usize];
+        let of = &self.scenario.devices[group as usize];
         let bytes = self.scenario.programs[of.program].answer;
         let mut sent = now;
         if let Some(wakes) = of.wakes {
             // It is on the air each time that it wakes, each device at its own moment.
-            let phase = u64::from(device).wrapping_mul(0x9e37_79b9_7f4a_7c15) % wakes;
+            let phase = u64::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15) % wakes;
             sent = phase + now.saturating_sub(phase).div_ceil(wakes) * wakes;
         }
         let at = match of.link {
@@ -481,7 +581,12 @@ impl<'s> World<'s> {
             }
             None => sent,
         };
-        self.calendar.schedule(at, Event::Answered { request, outcome, retry_after });
+        if at > now {
+            self.calendar.schedule(at, Event::Answered { request, outcome, retry_after });
+        } else {
+            self.events += 1;
+            self.answered(request, outcome, retry_after, now);
+        }
     }
 
     /// A device has its answer.
@@ -564,18 +669,19 @@ impl<'s> World<'s> {
             let lost = site.gateway.crash();
             let group = site.group as usize;
             let is_durable = self.scenario.gateways[group].durable;
-            if let Some(broker) = &mut self.brokers[group] {
-                let left = if is_durable { lost.len() } else { 0 };
-                broker.crashed((gateway - self.first_gateways[group]) as usize, left);
-            }
             if is_durable {
-                site.kept.extend(lost);
-            } else {
+                site.kept.extend(&lost);
+            }
+            if let Some(broker) = &mut self.brokers[group] {
+                broker.crashed((gateway - self.first_gateways[group]) as usize, site.kept.len());
+            }
+            if !is_durable {
                 // Its sessions are gone as well, with the answers in them.
                 let (kept, gone): (Vec<_>, Vec<_>) =
                     std::mem::take(&mut site.parked).into_iter().partition(|(parked, _)| parked.is_request());
                 site.parked = kept;
                 for (parked, _) in gone {
+                    self.observer.is_lost(now, &self.requests[parked.request() as usize]);
                     self.release(parked.request(), now);
                 }
                 let redelivery = self.scenario.gateways[group].redelivery;
@@ -584,6 +690,7 @@ impl<'s> World<'s> {
                     if self.brokers[group].is_some() {
                         self.calendar.schedule(now + redelivery, Event::Arrives { request, gateway });
                     } else {
+                        self.observer.is_lost(now, &self.requests[request as usize]);
                         self.release(request, now);
                     }
                 }
@@ -626,7 +733,7 @@ impl<'s> World<'s> {
     }
 
     fn interval_ends(&mut self, now: Nanos) {
-        let sample = |site: &mut Site| {
+        let sample = |site: &mut Site<O::Scheduler>| {
             let busy = site.gateway.counters().busy;
             let (waiting, running) = site.gateway.load();
             GatewaySample {
@@ -645,22 +752,25 @@ impl<'s> World<'s> {
     }
 
     fn tell(&mut self, what: Happening, request: u32, now: Nanos) {
+        self.observer.step(now, what, &self.requests[request as usize]);
         if let Some(trace) = &mut self.trace {
             let Request { number, device, gateway, attempt, .. } = self.requests[request as usize];
+            let device = self.devices[device as usize].number;
             trace.write(now, what, number, device, gateway, attempt);
         }
     }
 }
 
-impl Site {
-    fn new(group: u32, of: &GatewayGroup) -> Self {
+impl<S: Scheduler> Site<S> {
+    fn new(group: u32, of: &GatewayGroup, scheduler: S) -> Self {
         let settings =
             Settings { limits: of.dispatcher_limits(), slice: of.slice, cpu: of.cpu, wall: of.wall };
         Self {
             group,
-            gateway: Gateway::new(settings),
+            gateway: Gateway::new(settings, scheduler),
             condition: Condition::default(),
             ingress_free: 0,
+            is_pulled: false,
             parked: Vec::new(),
             kept: Vec::new(),
             busy_before: 0,

@@ -3,9 +3,8 @@
 //!
 //! A machine without I/O: what is to be sent, and who is to be told, are values.
 
-use super::message::{Request, Tag};
+use super::message::{Reply, Request, Tag};
 use crate::telemetry;
-use offload_protocol::answer::Answer;
 use offload_protocol::error::{ErrorKind, WireError};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -28,7 +27,7 @@ const DEADLINE_LEEWAY: Duration = Duration::from_secs(2);
 const PROBE_EVERY: Duration = Duration::from_secs(5);
 
 /// Called once, with the answer or with why there is none.
-pub type Done = Box<dyn FnOnce(Result<Answer, WireError>) + Send>;
+pub type Done = Box<dyn FnOnce(Result<Reply, WireError>) + Send>;
 
 /// A request for another site.
 pub struct Departure {
@@ -346,6 +345,7 @@ mod tests {
                 web: false,
                 path: Vec::new(),
                 topic: format!("net/{gate}/localCode/x"),
+                answer_topic: "result/x".to_owned(),
                 user_properties: Vec::new(),
                 payload: Bytes::new(),
             };

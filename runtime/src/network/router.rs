@@ -5,7 +5,7 @@ use super::departures::{Bounds, Departure, Departures, Done};
 use super::gates::{Gates, Join, Leave, Load, MasterState, State};
 use super::link::Link;
 use super::message::{
-    Exported, MAX_HOPS, Request, Tag, decode_answer, decode_tags, encode_answer, encode_tags,
+    Exported, MAX_HOPS, Reply, Request, Tag, decode_answer, decode_tags, encode_answer, encode_tags, sealed_room,
 };
 use crate::client::Client;
 use crate::config;
@@ -607,17 +607,21 @@ impl Shared {
             }
         }
         let has_gone_too_far = request.has_gone_too_far();
-        let Request { principal, web, path, topic, user_properties, payload } = request;
+        let Request { principal, web, path, topic, answer_topic, user_properties, payload } = request;
         let plain = topic::parse_routed(&topic).map_or(&*topic, |routed| routed.plain);
         if has_gone_too_far || topic::parse_request(plain).is_none() {
             let problem = format!("more than {MAX_HOPS} gateways have handed the request on");
-            return responder.finish(&Answer::failed(None, telemetry::internal_error(&problem)));
+            return responder.fail(telemetry::internal_error(&problem));
         }
         let delivery = Delivery {
             client: Client::routed(gate, principal.as_deref(), web, &path),
             topic,
             payload,
-            properties: DeliveryProperties { user_properties, ..DeliveryProperties::default() },
+            properties: DeliveryProperties {
+                response_topic: Some(answer_topic),
+                user_properties,
+                ..DeliveryProperties::default()
+            },
             retained: false,
             acceptance: Acceptance::with_the_answer(),
             responder: Box::new(responder),
@@ -630,7 +634,7 @@ impl Shared {
 
     /// An answer has come from this gate.
     fn answer(&self, gate: &str, payload: Bytes) {
-        let Some((tag, answer)) = decode_answer(payload) else {
+        let Some((tag, reply)) = decode_answer(payload) else {
             _ = sampled!(warn, gate, "an answer of another site cannot be read: its version is another one");
             return;
         };
@@ -643,7 +647,7 @@ impl Shared {
             done
         };
         if let Some(done) = done {
-            done(Ok(answer));
+            done(Ok(reply));
         }
     }
 
@@ -713,20 +717,30 @@ struct RoutedResponder {
 }
 
 impl RoutedResponder {
-    fn finish(mut self, answer: &Answer) {
+    fn finish(mut self, outgoing: Outgoing) {
         let Some(name) = self.name.take() else { return };
         let (gate, tag) = name.clone();
-        let mut bytes = encode_answer(tag, answer);
         let room = self.shared.room(&gate);
-        if bytes.len() > room {
-            let message = format!("the answer has {} bytes, the master takes {room}", bytes.len());
-            let outcome = Outcome::Failed(WireError::new(ErrorKind::Output, message));
-            let cut = Answer { outcome, stdout: Bytes::new(), stderr: Bytes::new(), ..answer.clone() };
-            bytes = encode_answer(tag, &cut);
-        }
+        let bytes = match &outgoing.seal {
+            Some(seal) => match outgoing.seal(seal, Some(sealed_room(room))) {
+                Some(sealed) => encode_answer(tag, &Reply::Sealed(sealed.into())),
+                None => failed(tag, telemetry::internal_error("an answer cannot be sealed")),
+            },
+            None => in_clear(tag, outgoing.answer, room),
+        };
+        self.send(name, &gate, bytes);
+    }
+
+    fn fail(mut self, error: WireError) {
+        let Some(name) = self.name.take() else { return };
+        let (gate, tag) = name.clone();
+        self.send(name, &gate, failed(tag, error));
+    }
+
+    fn send(&self, name: Name, gate: &str, bytes: Bytes) {
         let mut routing = self.shared.routing();
         if let Some(link) = routing.arrivals.answered(name, bytes.clone()) {
-            routing.send_answer(&gate, link, bytes);
+            routing.send_answer(gate, link, bytes);
         }
     }
 
@@ -735,9 +749,25 @@ impl RoutedResponder {
     }
 }
 
+fn failed(tag: Tag, error: WireError) -> Bytes {
+    encode_answer(tag, &Reply::Clear(Answer::failed(None, error)))
+}
+
+/// An answer that everybody on the way can read, in `room` bytes.
+fn in_clear(tag: Tag, answer: Answer, room: usize) -> Bytes {
+    let bytes = encode_answer(tag, &Reply::Clear(answer.clone()));
+    if bytes.len() <= room {
+        return bytes;
+    }
+    let message = format!("the answer has {} bytes, the master takes {room}", bytes.len());
+    let outcome = Outcome::Failed(WireError::new(ErrorKind::Output, message));
+    let cut = Answer { outcome, stdout: Bytes::new(), stderr: Bytes::new(), ..answer };
+    encode_answer(tag, &Reply::Clear(cut))
+}
+
 impl Responder for RoutedResponder {
     fn answer(self: Box<Self>, answer: Outgoing, _: Option<OnAcknowledged>) -> Handover {
-        self.finish(&answer.answer);
+        self.finish(answer);
         Handover::Complete
     }
 

@@ -7,29 +7,16 @@
 use offload_policy::{Busy, Dispatcher, DispatcherLimits, GuestId, Load, Next, SliceTime, Submission};
 
 use super::outcome::Outcome;
+use super::scheduler::Scheduler;
 use crate::clock::{MILLISECOND, Nanos, from_policy, policy_time};
+
+pub use super::scheduler::{Job, Key};
 
 /// A first slice up to this long is not charged, as in the runtime.
 const FREE_SLICE: Nanos = 2 * MILLISECOND;
 
 /// A slice that goes on for this many slices was told to end, as in the runtime.
 const OVERRUN_SLICES: Nanos = 10;
-
-/// Whom a request is counted for: account, and device.
-pub type Key = (u32, u32);
-
-/// What is to be run for a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Job {
-    /// The request's number in the world.
-    pub request: u32,
-    /// The CPU time that its guest takes, the worker's own included.
-    pub demand: Nanos,
-    /// How long the guest sleeps first.
-    pub sleep: Nanos,
-    /// Whether its slices can be ended.
-    pub yields: bool,
-}
 
 /// What is asked of a gateway.
 #[derive(Clone, Copy, Debug)]
@@ -105,9 +92,9 @@ pub struct Counters {
 
 /// One gateway; see the [module](self).
 #[derive(Debug)]
-pub struct Gateway {
+pub struct Gateway<S = Dispatcher<Key, u32, Job>> {
     settings: Settings,
-    dispatcher: Dispatcher<Key, u32, Job>,
+    dispatcher: S,
     workers: Vec<Worker>,
     /// Workers that run no slice.
     idle: usize,
@@ -139,12 +126,12 @@ struct Guest {
     is_new: bool,
 }
 
-impl Gateway {
-    /// Nothing waits and nothing runs.
-    pub fn new(settings: Settings) -> Self {
+impl<S: Scheduler> Gateway<S> {
+    /// Nothing waits and nothing runs, of its scheduler neither.
+    pub fn new(settings: Settings, dispatcher: S) -> Self {
         let workers = settings.limits.workers;
         Self {
-            dispatcher: Dispatcher::new(settings.limits),
+            dispatcher,
             workers: std::iter::repeat_with(Worker::default).take(workers).collect(),
             idle: workers,
             looks: None,
@@ -157,6 +144,11 @@ impl Gateway {
     /// What it has done.
     pub fn counters(&self) -> Counters {
         self.counters
+    }
+
+    /// Who says what is next.
+    pub fn scheduler(&mut self) -> &mut S {
+        &mut self.dispatcher
     }
 
     /// Requests that wait, and guests that hold a slot.
@@ -213,10 +205,7 @@ impl Gateway {
             }
             false
         };
-        self.work(index, now, effects);
-        if is_released {
-            self.wake_others(now, effects);
-        }
+        self.serve(index, is_released, now, effects);
     }
 
     /// A guest that slept goes on.
@@ -227,7 +216,7 @@ impl Gateway {
         }
         self.dispatcher.ready(index, guest as usize, policy_time(now));
         if self.workers[index].slice.is_none() {
-            self.work(index, now, effects);
+            self.serve(index, false, now, effects);
         }
     }
 
@@ -241,7 +230,7 @@ impl Gateway {
         }
         for index in 0..self.workers.len() {
             if self.workers[index].slice.is_none() {
-                self.work(index, now, effects);
+                self.serve(index, false, now, effects);
             }
         }
         self.look_at(self.dispatcher.next_deadline().map(from_policy), effects);
@@ -253,8 +242,9 @@ impl Gateway {
         let running = self.workers.iter().flat_map(|worker| worker.guests.iter().flatten());
         let lost =
             waiting.iter().map(|job| job.request).chain(running.map(|guest| guest.job.request)).collect();
-        let counters = self.counters;
-        *self = Self { counters, ..Self::new(self.settings) };
+        self.dispatcher.restart(self.settings.limits);
+        self.workers.fill_with(Worker::default);
+        (self.idle, self.looks, self.slowness) = (self.workers.len(), None, 1.0);
         lost
     }
 
@@ -272,19 +262,32 @@ impl Gateway {
         }
     }
 
-    /// Workers that run nothing look at the queue, one for each request in it.
+    /// A worker goes on, and the others look at the queue where slots are free again.
+    fn serve(&mut self, index: usize, is_released: bool, now: Nanos, effects: &mut Vec<Effect>) {
+        if self.work(index, now, effects) || is_released {
+            self.wake_others(now, effects);
+        }
+    }
+
+    /// Of the workers that run nothing and have a slot, the first ones look at the queue, as many as it has requests.
     fn wake_others(&mut self, now: Nanos, effects: &mut Vec<Effect>) {
-        let mut index = 0;
-        while self.idle > 0 && self.dispatcher.queued() > 0 && index < self.workers.len() {
-            if self.workers[index].slice.is_none() {
-                self.work(index, now, effects);
+        let (mut left, mut index) = (self.dispatcher.queued(), 0);
+        while self.idle > 0 && left > 0 && index < self.workers.len() {
+            if self.workers[index].slice.is_none() && self.dispatcher.may_have_work(index) {
+                left -= 1;
+                if self.work(index, now, effects) {
+                    // What waited for that slot may be for a worker that was passed over.
+                    (left, index) = (self.dispatcher.queued(), 0);
+                    continue;
+                }
             }
             index += 1;
         }
     }
 
-    /// What a worker does until its next slice has begun, or until there is nothing to do.
-    fn work(&mut self, index: usize, now: Nanos, effects: &mut Vec<Effect>) {
+    /// What a worker does until its next slice has begun, or until there is nothing to do; whether a slot became free.
+    fn work(&mut self, index: usize, now: Nanos, effects: &mut Vec<Effect>) -> bool {
+        let mut is_released = false;
         loop {
             match self.dispatcher.next(index, policy_time(now)) {
                 Next::Start { guest, job, .. } => {
@@ -294,17 +297,25 @@ impl Gateway {
                         guests.resize(guest + 1, None);
                     }
                     guests[guest] = Some(Guest { job, remaining: job.demand, is_new: true });
-                    return self.begin_slice(index, guest, now, effects);
+                    self.begin_slice(index, guest, now, effects);
+                    return is_released;
                 }
-                Next::Resume(guest) => return self.begin_slice(index, guest, now, effects),
+                Next::Resume(guest) => {
+                    self.begin_slice(index, guest, now, effects);
+                    return is_released;
+                }
                 Next::End(guest) => {
                     self.dispatcher.release(index, guest);
                     self.end(index, guest, Outcome::WallLimit, effects);
+                    is_released = true;
                 }
                 Next::Expired(job) => {
                     effects.push(Effect::Answers { request: job.request, outcome: Outcome::Expired });
                 }
-                Next::Idle(until) => return self.look_at(until.map(from_policy), effects),
+                Next::Idle(until) => {
+                    self.look_at(until.map(from_policy), effects);
+                    return is_released;
+                }
             }
         }
     }

@@ -50,6 +50,11 @@ impl Outcome {
         }
     }
 
+    /// Whether the gateway has run it, and remembers that it came to this.
+    pub fn is_of_a_run(self) -> bool {
+        matches!(self, Self::Ok | Self::CpuLimit | Self::WallLimit)
+    }
+
     /// Whether the gateway asks the device to come back.
     pub fn is_busy(self) -> bool {
         matches!(self, Self::BusyFlow | Self::BusyAccount | Self::BusyTotal)

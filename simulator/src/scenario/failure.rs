@@ -1,5 +1,6 @@
 //! `[[failure]]`: what goes wrong, and when.
 
+use super::gateway::GatewayGroup;
 use super::reader::Section;
 use super::units::Time;
 use crate::clock::Nanos;
@@ -42,7 +43,8 @@ pub enum Schedule {
 }
 
 impl Failure {
-    pub(super) fn read(section: &Section<'_>, gateways: &[&str]) -> Self {
+    pub(super) fn read(section: &Section<'_>, groups: &[GatewayGroup]) -> Self {
+        let gateways: &[&str] = &groups.iter().map(|group| group.name.as_str()).collect::<Vec<_>>();
         let kind = section.one_of("kind", &["crash", "pause", "slow", "partition"]);
         if kind.is_none() && !section.has("kind") {
             section.refuse("kind", "it is missing".to_owned(), "crash, pause, slow, partition");
@@ -66,6 +68,15 @@ impl Failure {
         };
         if !section.has("gateway") && gateways.len() > 1 {
             section.refuse("gateway", "it is missing".to_owned(), &gateways.join(", "));
+        }
+        let count = groups.get(failure.gateway).map_or(0, |group| group.count);
+        if let Some(number) = failure.number.filter(|number| count > 0 && *number >= count) {
+            let name = &groups[failure.gateway].name;
+            section.refuse(
+                "number",
+                format!("{name} has no gateway {number}"),
+                &format!("0 to {}", count - 1),
+            );
         }
         section.finish();
         failure

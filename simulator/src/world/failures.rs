@@ -1,5 +1,6 @@
 //! What goes wrong with gateways, and what has become of them.
 
+use super::shard::Shard;
 use crate::clock::Nanos;
 use crate::random::Stream;
 use crate::scenario::{Failure, FailureKind, Scenario, Schedule};
@@ -15,15 +16,17 @@ pub struct Trouble {
     seed: u32,
 }
 
-/// The failures of a scenario, at each gateway that they are for.
-pub fn troubles(scenario: &Scenario, seed: u64, first_gateways: &[u32]) -> Vec<Trouble> {
+/// The failures of a scenario, at each gateway of a shard that they are for.
+pub fn troubles(scenario: &Scenario, seed: u64, shard: &Shard, first_gateways: &[u32]) -> Vec<Trouble> {
     let mut troubles = Vec::new();
     for (number, failure) in scenario.failures.iter().enumerate() {
-        let count = scenario.gateways[failure.gateway].count;
-        let of = (0..count).filter(|at| failure.number.is_none_or(|number| number == *at));
+        let before: usize = scenario.gateways[..failure.gateway].iter().map(|group| group.count).sum();
+        let range = shard.gateways(failure.gateway);
+        let first = range.start;
+        let of = range.filter(|at| failure.number.is_none_or(|number| number == *at));
         troubles.extend(of.map(|at| {
-            let gateway = first_gateways[failure.gateway] + at as u32;
-            let entity = (number as u64) << 32 | u64::from(gateway);
+            let gateway = first_gateways[failure.gateway] + (at - first) as u32;
+            let entity = (number as u64) << 32 | (before + at) as u64;
             let seed = Stream::new(seed, "failure", entity).bits() as u32;
             Trouble { failure: number as u32, gateway, seed }
         }));

@@ -593,7 +593,7 @@ async fn a_load_between_three_sites_outlives_a_cut_and_the_master() -> Result<()
     let mut asker = device(&north, Version::V5, "plc").await?;
     let module = envelope::bytes(wat::parse_str(SLEEPS)?);
     let request = |number: usize| {
-        let gate = if number % 2 == 0 { "south" } else { "west" };
+        let gate = if number.is_multiple_of(2) { "south" } else { "west" };
         let envelope = json!({ "module": module, "id": number.to_string() }).to_string();
         (format!("net/{gate}/inputCode/plc"), envelope)
     };

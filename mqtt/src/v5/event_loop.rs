@@ -3,8 +3,9 @@
 //! It is used as rumqttc's `v5::EventLoop` is, with rumqttc's client, options, packets and state.
 
 use std::collections::VecDeque;
-use std::future::pending;
+use std::future::{pending, poll_fn};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::{FutureExt, SinkExt, StreamExt};
@@ -12,15 +13,19 @@ use rumqttc::v5::mqttbytes::Error as PacketError;
 use rumqttc::v5::mqttbytes::v5::{ConnAck, Connect, ConnectReturnCode, Packet};
 use rumqttc::v5::{AsyncClient, Event, MqttOptions, MqttState, Request, StateError};
 use rustls::ClientConfig;
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until, timeout};
 use tokio_util::codec::Framed;
 
 use super::codec::Codec;
 use crate::stream::{self, Stream};
 use crate::{ConnectionError, ConnectionOptions, Reason, Version};
 
-/// Packets that are taken in before what answers them is written.
+/// Packets that are taken in before their events are handed out.
 const MAX_BATCH: usize = 10;
+/// Bytes to be written beyond which no further request is put to them.
+const MAX_UNWRITTEN: usize = 8 << 10;
+/// Packets that are answered while the broker takes no bytes; no more are taken in.
+const MAX_UNWRITTEN_ANSWERS: usize = 4_096;
 
 /// A connection that is made when it is polled first, and again when it is polled after its end.
 pub(super) struct EventLoop {
@@ -45,6 +50,16 @@ struct Network {
     pings: Option<Interval>,
     /// Messages at QoS 1 and 2 that may be in flight.
     max_in_flight: u16,
+    /// Answers to packets that came, among what is to be written.
+    answers: usize,
+    /// Since when the broker has not taken all that is to be written.
+    stalled: Option<Instant>,
+}
+
+/// What happens first where something is to be written.
+enum Turn {
+    Written(Result<(), PacketError>),
+    Packet(Option<Result<Packet, PacketError>>),
 }
 
 /// A client, and the connection that carries out its requests. rumqttc's options lack some of what is given.
@@ -112,6 +127,8 @@ impl EventLoop {
         let (host, port) = self.options.broker_address();
         let stream = stream::open(&host, port, self.tls.as_ref()).await?;
         let mut packets = Framed::new(stream, Codec::new(self.options.max_packet_size()));
+        // What is put to it waits for `flush`, and never for the broker.
+        packets.set_backpressure_boundary(usize::MAX);
         let connect = Connect {
             client_id: self.options.client_id(),
             keep_alive: self.options.keep_alive().as_secs().try_into().unwrap_or(u16::MAX),
@@ -143,30 +160,55 @@ impl EventLoop {
             .map_or(self.options.keep_alive(), |seconds| Duration::from_secs(seconds.into()));
         let receive_maximum = properties.and_then(|properties| properties.receive_max).unwrap_or(u16::MAX);
         let max_in_flight = receive_maximum.min(in_flight_limit(&self.options));
-        Ok((Network { packets, pings: pings(keep_alive), max_in_flight }, connack))
+        let pings = pings(keep_alive);
+        Ok((Network { packets, pings, max_in_flight, answers: 0, stalled: None }, connack))
     }
 
-    /// Sends a request, takes in some packets, or pings: whichever can be done first.
+    /// Writes what is due, all at once: the answers to what came before, and the requests that wait. Where nothing is,
+    /// waits for what comes first: a packet, a request, or the time to ping.
     async fn step(&mut self) -> Result<(), ConnectionError> {
         let EventLoop { state, requests, pending, network, .. } = self;
         let network = network.as_mut().expect("connected before");
-        let has_room = state.inflight() < network.max_in_flight && state.collision.is_none();
-        let wants_request = !pending.is_empty() || has_room;
-        let request = tokio::select! {
-            request = next_request(pending, requests), if wants_request => request,
-            packet = network.packets.next() => {
-                let written = network.take_in(packet, state);
-                return within(self.write_timeout, written).await;
+        loop {
+            let has_room = state.inflight() < network.max_in_flight && state.collision.is_none();
+            if network.unwritten() >= MAX_UNWRITTEN || (pending.is_empty() && !has_room) {
+                break;
             }
-            () = next_ping(&mut network.pings) => Request::PingReq,
-        };
-        let written = async {
+            let Some(request) = pending.pop_front().or_else(|| requests.try_recv().ok()) else { break };
+            let is_last = matches!(request, Request::Disconnect);
             if let Some(packet) = state.handle_outgoing_packet(request)? {
                 network.packets.feed(packet).await?;
             }
-            Ok(network.packets.flush().await?)
-        };
-        within(self.write_timeout, written).await
+            if is_last {
+                // Whoever is told that it is written polls no more.
+                let written = network.packets.flush();
+                return match self.write_timeout {
+                    Some(longest) => {
+                        Ok(timeout(longest, written).await.map_err(|_| ConnectionError::Stalled)??)
+                    }
+                    None => Ok(written.await?),
+                };
+            }
+        }
+        if network.unwritten() > 0 {
+            let packet = match network.write(self.write_timeout).await? {
+                Turn::Packet(packet) => Some(packet),
+                // Requests that never end are no reason to read nothing.
+                Turn::Written(written) => written.map(|()| network.packets.next().now_or_never())?,
+            };
+            return match packet {
+                Some(packet) => network.take_in(packet, state).await,
+                None => Ok(()),
+            };
+        }
+        let has_room = state.inflight() < network.max_in_flight && state.collision.is_none();
+        tokio::select! {
+            biased;
+            () = next_ping(&mut network.pings) => pending.push_back(Request::PingReq),
+            packet = network.packets.next() => network.take_in(packet, state).await?,
+            request = next_request(requests), if has_room => pending.push_back(request),
+        }
+        Ok(())
     }
 
     /// Keeps what a connection that resumes the session has to send again. Acknowledgements are not among it: the
@@ -174,12 +216,47 @@ impl EventLoop {
     fn disconnected(&mut self) {
         self.network = None;
         self.pending.extend(self.state.clean());
-        self.pending.extend(self.requests.drain().filter(|request| !matches!(request, Request::PubAck(_))));
+        self.pending.extend(self.requests.drain());
+        self.pending.retain(|request| !matches!(request, Request::PubAck(_) | Request::PingReq));
     }
 }
 
 impl Network {
-    /// Takes in a packet, and others that are there already.
+    /// Bytes that are to be written.
+    fn unwritten(&self) -> usize {
+        self.packets.write_buffer().len()
+    }
+
+    /// Writes what is to be written, or finds a packet where that takes time: a broker that cannot get rid of what it
+    /// has for us may read no more until it can.
+    ///
+    /// # Errors
+    ///
+    /// When it has taken longer than this.
+    async fn write(&mut self, longest: Option<Duration>) -> Result<Turn, ConnectionError> {
+        let Network { packets, answers, stalled, .. } = self;
+        let since = stalled.unwrap_or_else(Instant::now);
+        let turn = poll_fn(|cx| {
+            if let Poll::Ready(written) = packets.poll_flush_unpin(cx) {
+                (*answers, *stalled) = (0, None);
+                return Poll::Ready(Turn::Written(written));
+            }
+            stalled.get_or_insert(since);
+            if *answers >= MAX_UNWRITTEN_ANSWERS {
+                return Poll::Pending;
+            }
+            packets.poll_next_unpin(cx).map(Turn::Packet)
+        });
+        let Some(longest) = longest else { return Ok(turn.await) };
+        tokio::select! {
+            biased;
+            turn = turn => Ok(turn),
+            () = sleep_until(since + longest) => Err(ConnectionError::Stalled),
+        }
+    }
+
+    /// Takes in a packet, and others that are there already. What answers them is written as far as the broker takes it
+    /// at once.
     async fn take_in(
         &mut self,
         mut packet: Option<Result<Packet, PacketError>>,
@@ -189,24 +266,20 @@ impl Network {
             let taken = packet.ok_or(ConnectionError::Closed)??;
             if let Some(answer) = state.handle_incoming_packet(taken)? {
                 self.packets.feed(answer).await?;
+                self.answers += 1;
             }
             // What is taken out has to be taken in.
             let next = if left > 0 { self.packets.next().now_or_never() } else { None };
             let Some(next) = next else { break };
             packet = next;
         }
-        Ok(self.packets.flush().await?)
-    }
-}
-
-/// Writes within this time.
-async fn within(
-    longest: Option<Duration>,
-    written: impl Future<Output = Result<(), ConnectionError>>,
-) -> Result<(), ConnectionError> {
-    match longest {
-        Some(longest) => timeout(longest, written).await.unwrap_or(Err(ConnectionError::Stalled)),
-        None => written.await,
+        if self.unwritten() > 0
+            && let Some(written) = self.packets.flush().now_or_never()
+        {
+            (self.answers, self.stalled) = (0, None);
+            written?;
+        }
+        Ok(())
     }
 }
 
@@ -227,13 +300,7 @@ async fn next_ping(pings: &mut Option<Interval>) {
     }
 }
 
-async fn next_request(
-    pending_requests: &mut VecDeque<Request>,
-    requests: &flume::Receiver<Request>,
-) -> Request {
-    if let Some(request) = pending_requests.pop_front() {
-        return request;
-    }
+async fn next_request(requests: &flume::Receiver<Request>) -> Request {
     match requests.recv_async().await {
         Ok(request) => request,
         // The client is gone; what the broker says may still be of use.

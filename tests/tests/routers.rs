@@ -6,7 +6,7 @@ use offload_tests::answer::refused_in_envelope;
 use offload_tests::cable::Cable;
 use offload_tests::device::{Device, Options, Properties, PubAckReason, Version};
 use offload_tests::envelope;
-use offload_tests::gateway::{Gateway, Launch};
+use offload_tests::gateway::Gateway;
 use offload_tests::guest::{SLEEPS, TALKS_AND_SLEEPS};
 use offload_tests::mosquitto::Mosquitto;
 use offload_tests::network::{Keys, Master, table, table_until};

@@ -1,7 +1,7 @@
 //! The router of a site: requests leave by it, and come in by it.
 
 use super::arrivals::{Arrival, Arrivals, Name};
-use super::departures::{Bounds, Departure, Departures, Done};
+use super::departures::{Departure, Departures, Done};
 use super::gates::{Gates, Join, Leave, Load, MasterState, State};
 use super::link::Link;
 use super::message::{Exported, MAX_HOPS, Request, decode_answer, encode_answer};
@@ -17,7 +17,7 @@ use crate::telemetry;
 use bytes::Bytes;
 use offload_broker::OnAcknowledged;
 use offload_mqtt::Message;
-use offload_policy::GatewayLoad;
+use offload_policy::{DepartureBounds, GatewayLoad};
 use offload_protocol::answer::{Answer, Outcome};
 use offload_protocol::error::{ErrorKind, WireError};
 use offload_protocol::topic;
@@ -130,7 +130,7 @@ impl Router {
         getrandom::fill(&mut instance)?;
         // JSON readers hold numbers of 53 bits.
         let instance = u64::from_ne_bytes(instance) >> 11;
-        let bounds = Bounds {
+        let bounds = DepartureBounds {
             requests: network.buffer_requests,
             bytes: network.buffer_bytes.as_usize(),
             age: network.buffer_age.duration(),

@@ -14,8 +14,9 @@ use slab::Slab;
 use crate::clock::calendar::Calendar;
 use crate::clock::{MILLISECOND, Nanos, from_policy, policy_time};
 use crate::model::disk::Disk;
-use crate::model::gateway::{Job, Order, Settings};
+use crate::model::gateway::Settings;
 use crate::model::link::Direction;
+use crate::model::order::{Job, Order};
 use crate::model::{
     Broker, Device, Effect, Gateway, LinkState, ModuleCounters, ModuleNeed, Outcome, Progress, Request,
     RouterCounters,

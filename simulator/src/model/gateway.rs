@@ -6,7 +6,8 @@
 
 use offload_policy::{Busy, Dispatcher, DispatcherLimits, GuestId, Load, Next, SliceTime, Submission};
 
-use super::modules::{ModuleCounters, ModuleNeed, Modules, Turn};
+use super::modules::{ModuleCounters, Modules, Turn};
+use super::order::{Job, Key, Order};
 use super::outcome::Outcome;
 use crate::clock::{MILLISECOND, Nanos, from_policy, policy_time};
 use crate::scenario::ModuleLimits;
@@ -16,39 +17,6 @@ const FREE_SLICE: Nanos = 2 * MILLISECOND;
 
 /// A slice that goes on for this many slices was told to end, as in the runtime.
 const OVERRUN_SLICES: Nanos = 10;
-
-/// Whom a request is counted for: account, and device.
-pub type Key = (u32, u32);
-
-/// What is to be run for a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Job {
-    /// The request's number in the world.
-    pub request: u32,
-    /// The CPU time that its guest takes, the worker's own included.
-    pub demand: Nanos,
-    /// How long the guest sleeps first.
-    pub sleep: Nanos,
-    /// Whether its slices can be ended.
-    pub yields: bool,
-}
-
-/// What is asked of a gateway.
-#[derive(Clone, Copy, Debug)]
-pub struct Order {
-    /// For whom.
-    pub key: Key,
-    /// What it holds in memory.
-    pub bytes: usize,
-    /// The program's number.
-    pub program: u32,
-    /// When it is not to be started any more.
-    pub deadline: Option<Nanos>,
-    /// What it needs besides, where that is simulated.
-    pub need: Option<ModuleNeed>,
-    /// What is to be run.
-    pub job: Job,
-}
 
 /// What a gateway does to the world around it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -170,6 +138,11 @@ impl Gateway {
     /// Requests that wait, and guests that hold a slot.
     pub fn load(&self) -> (usize, usize) {
         (self.dispatcher.waiting().requests, self.dispatcher.running())
+    }
+
+    /// Guests that hold a slot and wait for their next slice.
+    pub fn runnable(&self) -> usize {
+        self.dispatcher.runnable()
     }
 
     /// From now on everything takes this many times as long.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use offload_policy::{FairCache, PermitLimits};
 
-use super::gateway::Order;
+use super::order::{ModuleNeed, Order};
 use super::pool::{Pool, SHARES, Work};
 use crate::clock::{Nanos, SECOND, policy_time};
 use crate::scenario::ModuleLimits;
@@ -15,21 +15,6 @@ const ROUND: Nanos = SECOND;
 
 /// Bytes that an engine keeps for a module beside what it has mapped, as in the runtime.
 const ENGINE_DATA: usize = 32 << 10;
-
-/// What a request needs besides a worker.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ModuleNeed {
-    /// The module's number, of all in the world.
-    pub module: u32,
-    /// Its size when it is compiled.
-    pub size: usize,
-    /// Time on a core to compile or build it.
-    pub compile: Nanos,
-    /// What a worker takes to load it.
-    pub load: Nanos,
-    /// For a native program, the time until its sandbox is there.
-    pub native: Option<Nanos>,
-}
 
 /// What has become of modules.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

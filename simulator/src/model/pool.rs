@@ -1,11 +1,11 @@
-//! Compilers, and sandboxes: what takes long and is shared out by the runtime's own permits ([`Permits`]). A job at full
-//! priority has a core; those that are demoted share what cores are left.
+//! Compilers, and sandboxes: what takes long and is shared out by the runtime's own permits ([`Permits`]). A job at
+//! full priority has a core; those that are demoted share what cores are left.
 
 use std::collections::BTreeMap;
 
 use offload_policy::{Change, PermitId, PermitLimits, Permits, Shares, Stage, Urgency};
 
-use super::gateway::{Key, Order};
+use super::order::{Key, Order};
 use crate::clock::{Nanos, from_policy, policy_time};
 
 /// What of the jobs that have begun one device and one account may have, as in the runtime.

@@ -293,7 +293,7 @@ fn angle(at: usize, count: usize) -> f64 {
     2.0 * std::f64::consts::PI * at as f64 / count.max(1) as f64 - std::f64::consts::FRAC_PI_2
 }
 
-/// A place on a ring.
+/// Where that is on a ring.
 fn around(angle: f64, (width, height): (f64, f64)) -> (f64, f64) {
     (MIDDLE.0 + width * libm::cos(angle), MIDDLE.1 + height * libm::sin(angle))
 }

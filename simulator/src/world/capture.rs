@@ -77,7 +77,7 @@ pub struct Message<'t> {
 }
 
 impl<'w> Capture<'w> {
-    /// Writes so many packets at the most.
+    /// Writes this many packets at the most.
     pub fn new(writer: impl Write + Send + 'w, most: u64) -> Self {
         let connections = HashMap::new();
         Self { writer: Box::new(writer), left: most, connections, has_begun: false, has_failed: false }

@@ -8,8 +8,8 @@ use super::event::Event;
 use super::failures::GroupCondition;
 use super::trace::Happening;
 use crate::clock::{MILLISECOND, Nanos, from_policy, policy_time};
-use crate::model::gateway::Order;
 use crate::model::link::Direction;
+use crate::model::order::Order;
 use crate::model::router::{
     Departing, GATHERING, LOAD_EVERY, MAX_HOPS, MasterState, Packet, Says, TICK, Tag, Visit,
 };
@@ -136,18 +136,17 @@ impl Network {
         scenario: &Scenario,
         site: usize,
         path: &[u16],
-        load: (usize, usize),
+        (waiting, running, runnable): (usize, usize, usize),
     ) -> Option<usize> {
         let router = &self.routers[site];
         let candidates = &scenario.sites[site].overflow;
         if candidates.is_empty() || path.len() >= MAX_HOPS {
             return None;
         }
-        let (waiting, running) = load;
         // What is on its way to others does not wait for the workers here.
         let waiting = waiting.saturating_sub(router.departures.len());
         let workers = scenario.gateways[scenario.sites[site].gateway].workers;
-        let own = GatewayLoad { workers, requests: running + waiting, waiting };
+        let own = GatewayLoad { workers, requests: running + waiting, waiting: waiting + runnable };
         let is_new = |to: &&usize| !path.contains(&(**to as u16)) && **to != site;
         let others = candidates.iter().filter(is_new).filter_map(|to| {
             self.connection_to(site, *to)?;
@@ -181,8 +180,10 @@ impl World<'_> {
         let group = &self.scenario.devices[self.devices[of.device as usize].group as usize];
         let path = self.network.visit(gateway, of.number).map(|visit| visit.path.clone()).unwrap_or_default();
         let asked = group.to.filter(|to| is_home && *to != site);
-        let load = self.gateways[gateway as usize].gateway.load();
-        let to = asked.or_else(|| self.network.less_busy(self.scenario, site, &path, load));
+        let of = &self.gateways[gateway as usize].gateway;
+        let ((waiting, running), runnable) = (of.load(), of.runnable());
+        let to = asked
+            .or_else(|| self.network.less_busy(self.scenario, site, &path, (waiting, running, runnable)));
         let Some(to) = to else { return false };
         let is_overflow = asked.is_none();
         let departing = Departing { request, is_overflow, deadline: order.deadline };

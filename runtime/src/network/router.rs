@@ -210,11 +210,11 @@ impl Router {
         if shared.overflow.is_empty() || path.len() >= usize::from(MAX_HOPS) {
             return None;
         }
-        let Load { workers, running, waiting } = (shared.load)();
+        let Load { workers, running, waiting, runnable } = (shared.load)();
         let routing = shared.routing();
         // What is on its way to others does not wait for the workers here.
         let waiting = waiting.saturating_sub(routing.departures.len());
-        let own = GatewayLoad { workers, requests: running + waiting, waiting };
+        let own = GatewayLoad { workers, requests: running + waiting, waiting: waiting + runnable };
         let is_new = |gate: &&Arc<str>| !path.contains(&&***gate) && **gate != shared.gate;
         let others = shared.overflow.iter().filter(is_new).filter_map(|gate| {
             let (_, link) = routing.link_to(gate)?;

@@ -4,6 +4,7 @@ use anyhow::{Context, Result, bail};
 use std::borrow::Cow;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 use wasm_encoder::{
     BlockType, CodeSection, CustomSection, Encode, ExportKind, ExportSection, Function, FunctionSection,
     MemArg, MemorySection, MemoryType, Module, Section, TypeSection, ValType,
@@ -16,6 +17,9 @@ const ENDLESS: &str = r#"
   (func $count (i32.store (i32.const 0) (i32.add (i32.load (i32.const 0)) (i32.const 1))))
   (func (export "_start") (loop $for_ever (call $count) (br $for_ever))))
 "#;
+
+/// Does nothing.
+pub const EMPTY: &str = r#"(module (memory (export "memory") 1) (func (export "_start")))"#;
 
 /// Cases of each function of an [`interpreter_like`] module.
 const CASES: u32 = 64;
@@ -46,6 +50,34 @@ impl Guests {
 /// Runs until it is ended.
 pub fn endless() -> Result<Vec<u8>> {
     Ok(wat::parse_str(ENDLESS)?)
+}
+
+/// The text of a guest that computes: it goes through a loop this many times.
+pub fn computing(times: u32) -> String {
+    format!(
+        r#"(module
+    (memory (export "memory") 1)
+    (func $count (i32.store (i32.const 0) (i32.add (i32.load (i32.const 0)) (i32.const 1))))
+    (func (export "_start")
+        (loop $again
+            (call $count)
+            (br_if $again (i32.lt_u (i32.load (i32.const 0)) (i32.const {times}))))))"#
+    )
+}
+
+/// The text of a guest that sleeps for as long.
+pub fn sleeping(time: Duration) -> String {
+    let nanos = time.as_nanos();
+    // A subscription at 0 to clock 1, the monotonic one, with its timeout at 24; the event goes to 64.
+    format!(
+        r#"(module
+    (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))
+    (memory (export "memory") 1)
+    (func (export "_start")
+        (i32.store (i32.const 16) (i32.const 1))
+        (i64.store (i32.const 24) (i64.const {nanos}))
+        (drop (call $poll (i32.const 0) (i32.const 64) (i32.const 1) (i32.const 128)))))"#
+    )
 }
 
 /// The same module or component under a digest that nobody has seen: another section of no meaning at its end.
@@ -132,6 +164,10 @@ mod tests {
     fn what_is_made_here_is_valid() {
         let made = interpreter_like(20_000);
         assert!((20_000..30_000).contains(&made.len()), "{}", made.len());
+        let texts = [EMPTY, &computing(7), &sleeping(Duration::from_millis(1))];
+        for text in texts {
+            wasmparser::validate(&wat::parse_str(text).unwrap()).unwrap();
+        }
         for module in [endless().unwrap(), never_seen(&made)] {
             wasmparser::validate(&module).unwrap();
         }

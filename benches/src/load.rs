@@ -12,13 +12,13 @@ pub use connection::Connection;
 pub use crowd::Crowd;
 
 use anyhow::{Context, Result, bail, ensure};
-use connection::shown;
+use connection::{ANSWERS, shown};
 use hdrhistogram::Histogram;
 use mqtt::Packet;
 use offload_rt::scheduling;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::time::{ClockId, clock_gettime};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -34,6 +34,9 @@ const MAX_LATENCY_NS: u64 = 60_000_000_000;
 
 /// Significant decimal digits of a latency.
 const LATENCY_DIGITS: u8 = 3;
+
+/// Where connections come from, unless it is said otherwise.
+pub const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// Stands for the `id` of a request, which is another one each time it is sent: as many digits.
 pub const ID_PLACE: &[u8] = b"################";
@@ -52,11 +55,24 @@ pub struct Request {
 
 /// When requests are sent.
 #[derive(Clone, Copy, Debug)]
-pub enum Pace {
+pub enum Pace<'a> {
     /// Each is followed by the next when it is both answered and acknowledged.
     Closed,
     /// One is due every so often, whatever became of those before; its latency counts from when it was due.
     Every(Duration),
+    /// The same, but these are the times when each is due, in ascending order, counted from the warm-up's start.
+    At(&'a [Duration]),
+}
+
+impl Pace<'_> {
+    /// When a request is due, from the warm-up's start; `None` where that is not for the load to say, or for none.
+    fn due(&self, number: u32) -> Option<Duration> {
+        match self {
+            Pace::Closed => None,
+            Pace::Every(interval) => Some(*interval * number),
+            Pace::At(times) => times.get(number as usize).copied(),
+        }
+    }
 }
 
 /// What is asked, how many times at once, and for how long.
@@ -69,7 +85,11 @@ pub struct Load<'a> {
     pub connections: usize,
     /// On each connection: at least 1, at most [`MAX_IN_FLIGHT`].
     pub in_flight: u16,
-    pub pace: Pace,
+    pub pace: Pace<'a>,
+    /// The address that its connections come from; the gateway counts anonymous clients by it.
+    pub source: IpAddr,
+    /// Whether an answer may come again, as where a gateway is killed that has answered and not acknowledged.
+    pub repeats: bool,
     /// Goes before what is measured, on the same connections.
     pub warm_up: Duration,
     /// A closed loop goes on until something was answered.
@@ -85,6 +105,8 @@ impl<'a> Load<'a> {
             connections: 1,
             in_flight,
             pace: Pace::Closed,
+            source: LOOPBACK,
+            repeats: false,
             warm_up: measured / 4,
             measured,
         }
@@ -103,7 +125,7 @@ impl<'a> Load<'a> {
 
 /// What was answered in the measured time.
 pub struct Measured {
-    /// That were answered in a closed loop, that were due in an open one.
+    /// That were answered; that were due, where they are due every so often.
     requests: u64,
     elapsed: Duration,
     /// From just before the request is written, or from when it was due, to just after its answer is read, in
@@ -121,6 +143,11 @@ impl Measured {
     /// In microseconds.
     pub fn latency_us(&self, quantile: f64) -> f64 {
         self.latency_ns.value_at_quantile(quantile) as f64 / 1e3
+    }
+
+    /// In microseconds.
+    pub fn mean_us(&self) -> f64 {
+        self.latency_ns.mean() / 1e3
     }
 
     /// The load's share of a core, in percent.
@@ -166,7 +193,7 @@ struct Running<'a> {
 ///
 /// When an answer is wrong, is lost or comes twice, or the server breaks the protocol or the connection.
 pub fn run(address: SocketAddr, load: &Load<'_>) -> Result<Measured> {
-    if matches!(load.pace, Pace::Every(_)) {
+    if !matches!(load.pace, Pace::Closed) {
         // A device has a core of its own. What is late is to be the server, and not this thread when it wakes.
         scheduling::short_slices();
     }
@@ -192,7 +219,7 @@ impl Running<'_> {
             if cpu_at_begin.is_none() && now >= self.begin {
                 cpu_at_begin = Some(thread_cpu_time());
             }
-            let is_open = matches!(self.load.pace, Pace::Every(_));
+            let is_open = !matches!(self.load.pace, Pace::Closed);
             if !self.ended && now >= self.end && (is_open || self.measured.requests > 0) {
                 self.ended = true;
                 self.measured.elapsed = now - self.begin;
@@ -218,42 +245,41 @@ impl Running<'_> {
     }
 
     fn send_what_is_due(&mut self, now: Instant) {
-        match self.load.pace {
-            Pace::Closed => {
-                for lane in &mut self.lanes {
-                    while lane.send(now) {}
-                }
+        if matches!(self.load.pace, Pace::Closed) {
+            for lane in &mut self.lanes {
+                while lane.send(now) {}
             }
-            Pace::Every(interval) => {
-                while let due = self.due(interval)
-                    && due <= now
-                {
-                    let lane = self.sent as usize % self.lanes.len();
-                    if !self.lanes[lane].send(due) {
-                        break;
-                    }
-                    self.sent += 1;
-                }
+        }
+        while let Some(due) = self.due()
+            && due <= now
+        {
+            let lane = self.sent as usize % self.lanes.len();
+            if !self.lanes[lane].send(due) {
+                break;
             }
+            self.sent += 1;
         }
     }
 
     /// When the next request of an open loop is due.
-    fn due(&self, interval: Duration) -> Instant {
-        self.begin - self.load.warm_up + interval * self.sent
+    fn due(&self) -> Option<Instant> {
+        self.load.pace.due(self.sent).map(|due| self.begin - self.load.warm_up + due)
     }
 
     /// Waits until something can be read, or sent; `ready` are the lanes with something to read.
     fn wait(&self, ready: &mut Vec<usize>) -> Result<()> {
         ready.clear();
         let now = Instant::now();
-        let timeout = match self.load.pace {
+        if matches!(self.load.pace, Pace::Closed) && self.lanes.len() == 1 {
             // Its one socket is read at once, which waits too, and costs one call fewer.
-            Pace::Closed if self.lanes.len() == 1 => {
-                ready.push(0);
-                return Ok(());
-            }
-            Pace::Every(interval) if !self.ended => self.due(interval).saturating_duration_since(now),
+            ready.push(0);
+            return Ok(());
+        }
+        let is_open = !matches!(self.load.pace, Pace::Closed);
+        let timeout = match self.due() {
+            Some(due) if !self.ended => due.saturating_duration_since(now),
+            // Its last request is sent: what is measured goes on to its end.
+            None if is_open && !self.ended => self.end.saturating_duration_since(now),
             _ => PATIENCE,
         };
         let sockets = self.lanes.iter().map(|lane| PollFd::new(lane.connection.stream(), PollFlags::IN));
@@ -272,6 +298,8 @@ impl Running<'_> {
         let is_measured = |sent: Instant| match load.pace {
             Pace::Closed => now >= *begin && !*ended,
             Pace::Every(_) => (*begin..*end).contains(&sent),
+            // As the simulator counts.
+            Pace::At(_) => (*begin..*end).contains(&now),
         };
         while let Some((packet, length)) = mqtt::decode(connection.received())? {
             let (number, packet_id) = match packet {
@@ -285,9 +313,14 @@ impl Running<'_> {
                 Packet::Publish { topic, packet_id, payload } => {
                     let number = connection.number_in(topic).context("an answer to no request")?;
                     let slot = slots.get_mut(number).context("an answer to no request")?;
-                    ensure!(!slot.answered, "a second answer to one request");
+                    let is_repeated = std::mem::replace(&mut slot.answered, true);
+                    ensure!(!is_repeated || load.repeats, "a second answer to one request");
                     ensure!(payload == load.request.answer, "an unexpected answer: {}", shown(payload));
-                    slot.answered = true;
+                    if is_repeated {
+                        connection.consume(length);
+                        connection.acknowledge(packet_id);
+                        continue;
+                    }
                     if is_measured(slot.sent) {
                         measured.requests += 1;
                         let latency = now.saturating_duration_since(slot.sent).as_nanos();
@@ -312,7 +345,7 @@ impl Running<'_> {
 
 impl Lane {
     fn open(address: SocketAddr, load: &Load<'_>, client: &str) -> Result<Lane> {
-        let connection = Connection::open(address, client)?;
+        let connection = Connection::open_from(load.source, address, client, ANSWERS)?;
         let slot = |number: u16| Slot {
             id_at: None,
             request: connection.request(load.request, number),

@@ -14,6 +14,7 @@ mod server;
 mod spread;
 mod suites;
 mod table;
+mod validation;
 
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand};
@@ -59,12 +60,14 @@ struct Cli {
     role: Option<Role>,
 }
 
-/// What this program starts itself as, so that no server shares a process with the load.
+/// What this program starts itself as, so that no server shares a process with the load; and what else it does.
 #[derive(Subcommand)]
 enum Role {
     /// A server to measure
     #[command(hide = true)]
     Serve(serve::Arguments),
+    /// Runs the real system and the simulated one beside each other
+    ValidateSim(validation::Arguments),
     /// The compiler of the gateway that is measured
     #[command(name = CHILD_ROLE, hide = true)]
     CompileChild(child::ChildLimits),
@@ -75,6 +78,7 @@ fn main() -> ExitCode {
     let outcome = match cli.role {
         Some(Role::CompileChild(limits)) => return child::run(limits),
         Some(Role::Serve(arguments)) => serve::run(arguments),
+        Some(Role::ValidateSim(arguments)) => validation::run(&arguments),
         None => bench(cli),
     };
     match outcome {

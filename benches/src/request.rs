@@ -30,6 +30,25 @@ pub fn add_with_id() -> Request {
     Request { topic: "localCode", payload: envelope.to_string().into_bytes(), answer: b"12\n".to_vec() }
 }
 
+/// A program of the gateway that prints nothing, asked for on this topic.
+pub fn program(topic: &'static str, name: &str) -> Request {
+    let envelope = json!({ "program": name, "reply": "stdout" });
+    Request { topic, payload: envelope.to_string().into_bytes(), answer: Vec::new() }
+}
+
+/// The same, to be answered by an envelope.
+pub fn program_in_envelope(topic: &'static str, name: &str) -> Request {
+    Request { topic, payload: json!({ "program": name }).to_string().into_bytes(), answer: Vec::new() }
+}
+
+/// How long a program ran and how long it had waited, from the envelope that answers for it.
+pub fn times(answer: &[u8]) -> Result<(Duration, Duration)> {
+    let envelope: Value = serde_json::from_slice(answer)?;
+    ensure!(envelope["status"] == "ok", "a program has failed: {envelope}");
+    let time = |key: &str| envelope[key].as_u64().map(Duration::from_micros);
+    time("run_us").zip(time("queue_us")).context("an answer without its times")
+}
+
 /// [`numbers`] for a server that publishes back what it gets.
 pub fn echo() -> Request {
     Request { topic: "localCode", payload: numbers(), answer: numbers() }

@@ -61,3 +61,35 @@ fn preemption_is_measured() {
     // Three loads, three slices, four numbers of endless guests.
     is_measured("preemption", &[("endless", 3 * 3 * 4), ("flood", 2)]);
 }
+
+/// A real gateway and a simulated one, so briefly that they may differ by anything.
+#[test]
+fn a_gateway_is_simulated_beside_a_real_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let (json, page) = (folder.path().join("validation.json"), folder.path().join("page.md"));
+    std::fs::write(&page, "before\n<!-- validation -->\n<!-- /validation -->\nafter\n").unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_offload-benches"))
+        .args(["validate-sim", "--quick", "--only", "beside four hogs", "--scenarios"])
+        .arg(folder.path())
+        .arg("--json")
+        .arg(&json)
+        .arg("--page")
+        .arg(&page)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let outcome: Value = serde_json::from_slice(&std::fs::read(json).unwrap()).unwrap();
+    let cases = outcome["cases"].as_array().unwrap();
+    let names: Vec<_> = cases.iter().map(|case| case["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["beside four hogs", "the hogs (beside four hogs)"]);
+    for side in ["real", "simulated"] {
+        assert!(cases[0][side]["mean_us"][0].as_f64().unwrap() > 0.0, "{outcome}");
+    }
+    let page = std::fs::read_to_string(page).unwrap();
+    assert!(page.starts_with("before\n<!-- validation -->\nVersion "), "{page}");
+    assert!(
+        page.contains("| beside four hogs |") && page.ends_with("<!-- /validation -->\nafter\n"),
+        "{page}"
+    );
+    assert!(folder.path().join("beside-four-hogs-0/scenario.toml").is_file());
+}

@@ -89,6 +89,10 @@ struct entry {
     struct offload_seal seal; /* of the message as it stands; none where it is still to be made */
     bool is_sealed;
     uint64_t sealed_at; /* milliseconds since 1970 */
+    struct offload_seal cancel_seal; /* of the message that cancels it: a request of its own, with an id of its own */
+    bool is_cancel_sealed;
+    char cancel_id[MAX_ID + 1];
+    uint64_t cancel_sealed_at;
 };
 
 struct offload_client {
@@ -158,9 +162,9 @@ static void close_for_good(offload_client *client, enum offload_kind kind, const
     __attribute__((format(printf, 3, 4)));
 static size_t encode(const struct entry *entry, struct writer *writer);
 static enum offload_kind begin_sealing(offload_client *client, struct entry *entry);
-static unsigned char *seal_up(offload_client *client, const struct entry *entry, size_t *size);
+static unsigned char *seal_up(offload_client *client, const struct offload_seal *seal, size_t *size);
 static bool unseal(offload_client *client, const struct mosquitto_message *message,
-                   const mosquitto_property *properties, struct text *opened);
+                   const mosquitto_property *properties, struct text *opened, struct entry **cancelled);
 static void write_digest(char text[DIGEST_TEXT + 1], const void *bytes, size_t size);
 static bool decode(const void *payload, size_t size, struct received *received);
 static void sha256(const unsigned char *bytes, size_t size, unsigned char digest[32]);
@@ -435,9 +439,6 @@ void offload_cancel(offload_client *client, const struct offload_request *reques
         entry->deadline = deadline < entry->deadline ? deadline : entry->deadline;
         if (again || !entry->asked)
             fail(client, entry, OFFLOAD_CANCELLED, "cancelled");
-        else if (entry->is_sealed)
-            /* Its seal is used up: nothing else may ever be sealed with it. */
-            fail(client, entry, OFFLOAD_CANCELLED, "cancelled here; the gateway may still run what was sealed");
         else if (publish(client, entry) != OFFLOAD_OK)
             fail(client, entry, OFFLOAD_CANCELLED, "cancelled, which the gateway cannot be told");
         return;
@@ -465,13 +466,18 @@ static enum offload_kind publish(offload_client *client, struct entry *entry)
     snprintf(client->topic, sizeof client->topic, "%s/%s", kind, client->reply_id);
     mosquitto_property *properties = NULL;
     char name[sizeof CANCELLING + MAX_ID];
-    snprintf(name, sizeof name, "%s%s", entry->cancelling ? CANCELLING : "", entry->id);
-    /* Nobody but the gateway is to know the id of a sealed request. */
-    const void *correlation = entry->is_sealed ? (const void *)&entry->order : name;
-    size_t length = entry->is_sealed ? sizeof entry->order : strlen(name);
-    if (entry->is_sealed)
-        payload = seal_up(client, entry, &size);
-    int result = mosquitto_property_add_binary(&properties, MQTT_PROP_CORRELATION_DATA, correlation, (uint16_t)length);
+    size_t skipped = entry->cancelling ? sizeof CANCELLING - 1 : 0, length;
+    memcpy(name, CANCELLING, skipped);
+    if (client->options.seal) {
+        /* Nobody but the gateway is to know the id of a sealed request. */
+        memcpy(name + skipped, &entry->order, sizeof entry->order);
+        length = skipped + sizeof entry->order;
+        payload = seal_up(client, entry->cancelling ? &entry->cancel_seal : &entry->seal, &size);
+    } else {
+        strcpy(name + skipped, entry->id);
+        length = skipped + strlen(entry->id);
+    }
+    int result = mosquitto_property_add_binary(&properties, MQTT_PROP_CORRELATION_DATA, name, (uint16_t)length);
     if (result == MOSQ_ERR_SUCCESS)
         result = mosquitto_publish_v5(client->mosquitto, &entry->mid, client->topic, (int)size, payload, 1,
                                       false, properties);
@@ -772,9 +778,15 @@ static void on_message(struct mosquitto *m, void *data, const struct mosquitto_m
         return;
     struct received received = { .has_id = false };
     struct text payload = { message->payload, (size_t)message->payloadlen };
-    if (message->payloadlen <= 0 || (client->options.seal && !unseal(client, message, properties, &payload)) ||
+    struct entry *cancelled = NULL;
+    bool is_sealed = client->options.seal != NULL;
+    if (message->payloadlen <= 0 || (is_sealed && !unseal(client, message, properties, &payload, &cancelled)) ||
         !decode(payload.bytes, payload.size, &received))
         return;
+    if (cancelled) {
+        received.is_to_cancel = received.has_id = true;
+        received.id = (struct text){ (const unsigned char *)cancelled->id, strlen(cancelled->id) };
+    }
     /* What cannot be parsed is answered without an id. */
     void *correlation = NULL;
     uint16_t size = 0;
@@ -1042,9 +1054,13 @@ static size_t encode(const struct entry *entry, struct writer *writer)
 {
     const struct offload_request *request = entry->request;
     if (entry->cancelling) {
-        /* Without an id of its own: its answer is known by the Correlation Data. */
+        /* In clear without an id of its own: its answer is known by the Correlation Data. */
         put(writer, "\xd9\xd9\xf7", 3);
-        put_head(writer, MAP, 1);
+        put_head(writer, MAP, entry->is_cancel_sealed ? 3 : 1);
+        if (entry->is_cancel_sealed) {
+            put_field(writer, "id", entry->cancel_id);
+            put_number(writer, "sealed_at", entry->cancel_sealed_at);
+        }
         put_field(writer, "cancel", entry->id);
         return writer->size;
     }
@@ -1248,20 +1264,23 @@ static bool decode(const void *payload, size_t size, struct received *received)
 static enum offload_kind begin_sealing(offload_client *client, struct entry *entry)
 {
     struct timespec now;
-    if (!client->options.seal || entry->is_sealed)
+    bool *is_sealed = entry->cancelling ? &entry->is_cancel_sealed : &entry->is_sealed;
+    if (!client->options.seal || *is_sealed)
         return OFFLOAD_OK;
     clock_gettime(CLOCK_REALTIME, &now);
     if (now.tv_sec < CLOCK_WAS_SET)
         return told(&client->error, OFFLOAD_MALFORMED, "the clock is not set: a sealed request says when");
-    if (!offload_seal_begin(&entry->seal, client->options.seal))
+    if (!offload_seal_begin(entry->cancelling ? &entry->cancel_seal : &entry->seal, client->options.seal) ||
+        (entry->cancelling && !made_up(entry->cancel_id, MADE_UP_ID)))
         return told(&client->error, OFFLOAD_MALFORMED, "seal: no key, or no random numbers");
-    entry->is_sealed = true;
-    entry->sealed_at = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+    *is_sealed = true;
+    *(entry->cancelling ? &entry->cancel_sealed_at : &entry->sealed_at) =
+        (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
     return OFFLOAD_OK;
 }
 
 /* Seals what is in the buffer, and puts the other fields before it. */
-static unsigned char *seal_up(offload_client *client, const struct entry *entry, size_t *size)
+static unsigned char *seal_up(offload_client *client, const struct offload_seal *seal, size_t *size)
 {
     unsigned char head[SEALED_HEAD], *inner = client->buffer + SEALED_HEAD;
     char key[DIGEST_TEXT + 1];
@@ -1270,12 +1289,12 @@ static unsigned char *seal_up(offload_client *client, const struct entry *entry,
     put(&writer, "\xd9\xd9\xf7", 3);
     put_head(&writer, MAP, 4);
     put_text(&writer, "encapsulated");
-    put_sized(&writer, BYTES, entry->seal.encapsulated, sizeof entry->seal.encapsulated);
+    put_sized(&writer, BYTES, seal->encapsulated, sizeof seal->encapsulated);
     put_field(&writer, "key", key);
     put_field(&writer, "suite", OFFLOAD_SEAL_SUITE);
     put_text(&writer, "sealed");
     put_head(&writer, BYTES, *size + OFFLOAD_SEAL_TAG);
-    offload_seal_request(&entry->seal, client->topic, inner, *size, inner);
+    offload_seal_request(seal, client->topic, inner, *size, inner);
     memcpy(inner - writer.size, head, writer.size);
     *size += OFFLOAD_SEAL_TAG + writer.size;
     return inner - writer.size;
@@ -1292,18 +1311,22 @@ static bool sealed_part(const struct mosquitto_message *message, struct text *se
 }
 
 /* Opens an answer where it stands. One in clear counts only as the refusal of what the gateway could not open, which
- * anybody on the way can have said; it goes to the request whose Correlation Data it has. */
+ * anybody on the way can have said; it goes to the request whose Correlation Data it has. `cancelled` is the request
+ * that was to be cancelled, if it is the answer to that. */
 static bool unseal(offload_client *client, const struct mosquitto_message *message,
-                   const mosquitto_property *properties, struct text *opened)
+                   const mosquitto_property *properties, struct text *opened, struct entry **cancelled)
 {
     struct entry *entry = NULL;
     void *correlation = NULL;
-    uint16_t size = 0;
+    uint16_t size = 0, skipped = sizeof CANCELLING - 1;
     mosquitto_property_read_binary(properties, MQTT_PROP_CORRELATION_DATA, &correlation, &size, false);
+    bool is_to_cancel = size > skipped && memcmp(correlation, CANCELLING, skipped) == 0;
+    skipped = is_to_cancel ? skipped : 0;
     for (unsigned i = 0; i < client->options.max_in_flight; i++) {
         struct entry *candidate = &client->entries[i];
-        if (candidate->stage != FREE && candidate->is_sealed && size == sizeof candidate->order &&
-            memcmp(correlation, &candidate->order, size) == 0)
+        bool is_sealed = is_to_cancel ? candidate->is_cancel_sealed : candidate->is_sealed;
+        if (candidate->stage != FREE && is_sealed && size == skipped + sizeof candidate->order &&
+            memcmp((char *)correlation + skipped, &candidate->order, sizeof candidate->order) == 0)
             entry = candidate;
     }
     free(correlation);
@@ -1312,8 +1335,10 @@ static bool unseal(offload_client *client, const struct mosquitto_message *messa
     struct text sealed;
     if (sealed_part(message, &sealed)) {
         unsigned char *plaintext = (unsigned char *)message->payload + (sealed.bytes - opened->bytes);
-        if (!offload_seal_open(&entry->seal, message->topic, sealed.bytes, sealed.size, plaintext))
+        const struct offload_seal *seal = is_to_cancel ? &entry->cancel_seal : &entry->seal;
+        if (!offload_seal_open(seal, message->topic, sealed.bytes, sealed.size, plaintext))
             return false;
+        *cancelled = is_to_cancel ? entry : NULL;
         *opened = (struct text){ plaintext, sealed.size - OFFLOAD_SEAL_ANSWER };
         return true;
     }
@@ -1335,16 +1360,16 @@ static enum offload_kind begin_sealing(offload_client *client, struct entry *ent
     return OFFLOAD_OK;
 }
 
-static unsigned char *seal_up(offload_client *client, const struct entry *entry, size_t *size)
+static unsigned char *seal_up(offload_client *client, const struct offload_seal *seal, size_t *size)
 {
-    (void)entry, (void)size;
+    (void)seal, (void)size;
     return client->buffer;
 }
 
 static bool unseal(offload_client *client, const struct mosquitto_message *message,
-                   const mosquitto_property *properties, struct text *opened)
+                   const mosquitto_property *properties, struct text *opened, struct entry **cancelled)
 {
-    (void)client, (void)message, (void)properties, (void)opened;
+    (void)client, (void)message, (void)properties, (void)opened, (void)cancelled;
     return false;
 }
 

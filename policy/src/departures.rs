@@ -1,14 +1,15 @@
 //! The requests that are on their way to other gateways: they wait for their gateway, are sent, and sent again where
 //! that may have been for nothing, until they are answered or their time is up (J. H. Saltzer, D. P. Reed and D. D.
 //! Clark, "End-to-End Arguments in System Design", ACM Transactions on Computer Systems 2(4), 1984: whoever asks keeps
-//! the request).
+//! the request). A gateway that has one is asked for it again and again: what it does not know is sent again, and what
+//! it says nothing of for too long is given up.
 //!
 //! What is kept is bounded by its number, its bytes and its age. It is fair between gateways by the dynamic thresholds
 //! of A. K. Choudhury and E. L. Hahne (IEEE/ACM Transactions on Networking 6(2), 1998): none holds more than is left
 //! for the others. What one gateway was sent and has not answered is bounded by a window.
 //!
 //! Calls cost O(log requests), but for those that look at all of them: [`lost_link`](Departures::lost_link),
-//! [`lost_gate`](Departures::lost_gate) and [`give_up`](Departures::give_up).
+//! [`lost_gate`](Departures::lost_gate), [`probe`](Departures::probe) and [`give_up`](Departures::give_up).
 
 use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,6 +25,9 @@ const WINDOW_BYTES: usize = 8 << 20;
 /// How long after its deadline a request that another gateway has is given up: that gateway's own answer comes first
 /// where it comes at all.
 const DEADLINE_LEEWAY: Time = Time::from_secs(2);
+
+/// How often the gateway that has a request is asked whether it still has it.
+const PROBE_EVERY: Time = Time::from_secs(5);
 
 /// A request for another gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +51,7 @@ pub struct DepartureBounds {
     pub requests: usize,
     /// Bytes of them.
     pub bytes: usize,
-    /// How long one waits for its gateway.
+    /// How long one waits for its gateway, or for a word of one that has it.
     pub age: Time,
 }
 
@@ -62,6 +66,8 @@ pub enum GivenUp {
     Unknown,
     /// Its gateway has been away for this long.
     Away(Time),
+    /// Its gateway is there, and has not said for this long that it has it.
+    Silent(Time),
 }
 
 /// All of them; see the [module](self).
@@ -83,6 +89,10 @@ struct OnItsWay<G, T> {
     was_sent: bool,
     /// Since when it has waited.
     since: Time,
+    /// When it was sent, or its gateway said last that it has it.
+    confirmed: Time,
+    /// When its gateway was asked for it last.
+    probed: Time,
 }
 
 #[derive(Debug, Default)]
@@ -121,7 +131,9 @@ impl<G: Clone + Ord, T> Departures<G, T> {
         gate.bytes += weight;
         gate.waiting.insert(number);
         self.bytes += weight;
-        self.requests.insert(number, OnItsWay { departure, sent: None, was_sent: false, since: now });
+        let request =
+            OnItsWay { departure, sent: None, was_sent: false, since: now, confirmed: now, probed: now };
+        self.requests.insert(number, request);
         self.next += 1;
         Ok(number)
     }
@@ -141,6 +153,11 @@ impl<G: Clone + Ord, T> Departures<G, T> {
         self.bytes
     }
 
+    /// What the driver wants to know of one.
+    pub fn get(&self, number: u64) -> Option<&T> {
+        self.requests.get(&number).map(|request| &request.departure.content)
+    }
+
     /// How many there are for this gateway.
     pub fn of<Q: Ord + ?Sized>(&self, gate: &Q) -> usize
     where
@@ -156,7 +173,7 @@ impl<G: Clone + Ord, T> Departures<G, T> {
     }
 
     /// The next request for this gateway, which is sent by this link now, while it takes more.
-    pub fn send<Q: Ord + ?Sized>(&mut self, gate: &Q, link: usize) -> Option<(u64, &T)>
+    pub fn send<Q: Ord + ?Sized>(&mut self, gate: &Q, link: usize, now: Time) -> Option<(u64, &T)>
     where
         G: Borrow<Q>,
     {
@@ -172,6 +189,7 @@ impl<G: Clone + Ord, T> Departures<G, T> {
         gate.sent += 1;
         gate.sent_bytes += weight;
         (request.sent, request.was_sent) = (Some(link), true);
+        (request.confirmed, request.probed) = (now, now);
         Some((number, &request.departure.content))
     }
 
@@ -181,15 +199,42 @@ impl<G: Clone + Ord, T> Departures<G, T> {
         G: Borrow<Q>,
     {
         let request = self.requests.get(&number)?;
-        let is_asked = request.departure.gate.borrow() == gate && request.was_sent;
+        let is_asked = request.is_for(gate) && request.was_sent;
         is_asked.then(|| self.remove(number)).flatten().map(|departure| departure.content)
     }
 
-    /// One could not be handed over: it waits again.
-    pub fn returned(&mut self, number: u64, now: Time) {
-        if let Some(request) = self.requests.get_mut(&number) {
+    /// This gateway does not have one, which could not be handed over to it, or which it does not know: it waits again.
+    pub fn returned<Q: Ord + ?Sized>(&mut self, number: u64, gate: &Q, now: Time)
+    where
+        G: Borrow<Q>,
+    {
+        if let Some(request) = self.requests.get_mut(&number).filter(|request| request.is_for(gate)) {
             request.wait_again(number, &mut self.gates, now);
         }
+    }
+
+    /// This gateway says that it has one, which runs.
+    pub fn confirmed<Q: Ord + ?Sized>(&mut self, number: u64, gate: &Q, now: Time)
+    where
+        G: Borrow<Q>,
+    {
+        if let Some(request) = self.requests.get_mut(&number).filter(|request| request.is_for(gate)) {
+            request.confirmed = now;
+        }
+    }
+
+    /// What each gateway is to be asked for now: whether it still has these, which it was sent by this link.
+    pub fn probe(&mut self, now: Time) -> BTreeMap<(G, usize), Vec<u64>> {
+        let mut probes: BTreeMap<_, Vec<u64>> = BTreeMap::new();
+        for (number, request) in &mut self.requests {
+            if let Some(link) = request.sent
+                && now.saturating_sub(request.probed) >= PROBE_EVERY
+            {
+                request.probed = now;
+                probes.entry((request.departure.gate.clone(), link)).or_default().push(*number);
+            }
+        }
+        probes
     }
 
     /// This link is lost, and maybe all that was sent by it.
@@ -202,11 +247,11 @@ impl<G: Clone + Ord, T> Departures<G, T> {
     where
         G: Borrow<Q>,
     {
-        self.wait_again(now, |request| request.sent == Some(link) && request.departure.gate.borrow() == gate);
+        self.wait_again(now, |request| request.sent == Some(link) && request.is_for(gate));
     }
 
-    /// Takes those to which there will be no answer: their time is up, or their gateway is away for too long; those for
-    /// gateways that `exists` does not know, at once.
+    /// Takes those to which there will be no answer: their time is up, or their gateway is away or silent for too
+    /// long; those for gateways that `exists` does not know, at once.
     pub fn give_up(
         &mut self,
         now: Time,
@@ -214,14 +259,16 @@ impl<G: Clone + Ord, T> Departures<G, T> {
     ) -> Vec<(Departure<G, T>, GivenUp)> {
         let age = self.bounds.age;
         let mut why = |request: &OnItsWay<G, T>| {
-            let OnItsWay { departure, sent, was_sent, since } = request;
+            let OnItsWay { departure, sent, was_sent, since, confirmed, .. } = request;
             let leeway = if sent.is_some() { DEADLINE_LEEWAY } else { Time::ZERO };
             let waited = now.saturating_sub(*since);
+            let silent = now.saturating_sub(*confirmed);
             match (departure.deadline, sent) {
                 (Some(deadline), _) if now >= deadline + leeway && *was_sent => Some(GivenUp::Timeout),
                 (Some(deadline), _) if now >= deadline && !*was_sent => Some(GivenUp::Expired),
                 (_, None) if !exists(&departure.gate) => Some(GivenUp::Unknown),
                 (_, None) if waited >= age || !departure.may_wait => Some(GivenUp::Away(waited)),
+                (_, Some(_)) if silent >= age => Some(GivenUp::Silent(silent)),
                 _ => None,
             }
         };
@@ -272,6 +319,13 @@ impl<G: Clone + Ord, T> Departures<G, T> {
 }
 
 impl<G: Ord, T> OnItsWay<G, T> {
+    fn is_for<Q: Ord + ?Sized>(&self, gate: &Q) -> bool
+    where
+        G: Borrow<Q>,
+    {
+        self.departure.gate.borrow() == gate
+    }
+
     fn wait_again(&mut self, number: u64, gates: &mut BTreeMap<G, PerGate>, now: Time) {
         if self.sent.take().is_some()
             && let Some(gate) = gates.get_mut(&self.departure.gate)
@@ -302,11 +356,11 @@ mod tests {
         for number in 0..=DEPARTURE_WINDOW {
             departures.insert(to("north", number as u32), Time::ZERO).unwrap();
         }
-        assert_eq!((0..).find(|_| departures.send("north", 0).is_none()), Some(DEPARTURE_WINDOW));
+        assert_eq!((0..).find(|_| departures.send("north", 0, Time::ZERO).is_none()), Some(DEPARTURE_WINDOW));
         assert_eq!(departures.answered(3, "south"), None, "south was not asked");
         assert_eq!(departures.answered(3, "north"), Some(3));
         let last = DEPARTURE_WINDOW as u32;
-        assert_eq!(departures.send("north", 0), Some((u64::from(last), &last)));
+        assert_eq!(departures.send("north", 0, Time::ZERO), Some((u64::from(last), &last)));
     }
 
     #[test]
@@ -317,10 +371,10 @@ mod tests {
                 .insert(Departure { weight: 2 * WINDOW_BYTES, ..to("north", content) }, Time::ZERO)
                 .unwrap();
         }
-        assert_eq!(departures.send("north", 0), Some((0, &0)));
-        assert_eq!(departures.send("north", 0), None);
+        assert_eq!(departures.send("north", 0, Time::ZERO), Some((0, &0)));
+        assert_eq!(departures.send("north", 0, Time::ZERO), None);
         departures.answered(0, "north");
-        assert_eq!(departures.send("north", 0), Some((1, &1)));
+        assert_eq!(departures.send("north", 0, Time::ZERO), Some((1, &1)));
     }
 
     #[test]
@@ -329,7 +383,7 @@ mod tests {
         let mut departures = Departures::new(bounds);
         departures.insert(Departure { weight: 5_000, ..to("north", 0) }, Time::ZERO).unwrap();
         assert_eq!(departures.insert(to("south", 1), Time::ZERO).unwrap_err().content, 1);
-        departures.send("north", 0);
+        departures.send("north", 0, Time::ZERO);
         departures.answered(0, "north");
         departures.insert(to("north", 2), Time::ZERO).unwrap();
         // Another one of the north would hold more than is left.
@@ -344,15 +398,41 @@ mod tests {
         let second = Time::from_secs;
         for content in 0..3 {
             departures.insert(to("north", content), Time::ZERO).unwrap();
-            departures.send("north", content as usize % 2);
+            departures.send("north", content as usize % 2, Time::ZERO);
         }
         departures.lost_link(0, second(10));
         assert_eq!((departures.wanted(), departures.give_up(second(39), |_| true).len()), (vec!["north"], 0));
         let given_up = departures.give_up(second(40), |_| true);
         let told: Vec<_> = given_up.iter().map(|(departure, why)| (departure.content, *why)).collect();
         assert_eq!(told, [(0, GivenUp::Away(second(30))), (2, GivenUp::Away(second(30)))]);
-        departures.returned(1, second(40));
+        departures.returned(1, "south", second(40));
+        assert!(departures.wanted().is_empty(), "south was not asked");
+        departures.confirmed(1, "north", second(40));
+        departures.returned(1, "north", second(40));
         assert_eq!(departures.give_up(second(41), |_| false)[0].1, GivenUp::Unknown);
+        assert!(departures.is_empty() && departures.gates.is_empty());
+    }
+
+    #[test]
+    fn a_gateway_is_asked_for_what_it_has_and_given_up_when_it_says_nothing() {
+        let mut departures = of_size(10);
+        let second = Time::from_secs;
+        for gate in ["north", "south"] {
+            departures.insert(to(gate, 0), Time::ZERO).unwrap();
+        }
+        assert!(departures.probe(second(9)).is_empty(), "neither was sent");
+        assert!(departures.send("north", 0, Time::ZERO).is_some());
+        assert!(departures.send("south", 1, Time::ZERO).is_some());
+        assert!(departures.probe(second(4)).is_empty(), "they were sent just now");
+        let probes = departures.probe(second(5));
+        assert_eq!(probes, [(("north", 0), vec![0]), (("south", 1), vec![1])].into());
+        assert!(departures.probe(second(9)).is_empty(), "they were asked just now");
+        departures.confirmed(0, "south", second(5));
+        departures.confirmed(1, "south", second(5));
+        let given_up = departures.give_up(second(30), |_| true);
+        assert_eq!(given_up.len(), 1);
+        assert_eq!((given_up[0].0.gate, given_up[0].1), ("north", GivenUp::Silent(second(30))));
+        assert_eq!(departures.give_up(second(35), |_| true)[0].1, GivenUp::Silent(second(30)));
         assert!(departures.is_empty() && departures.gates.is_empty());
     }
 }

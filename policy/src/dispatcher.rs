@@ -267,7 +267,7 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
         if let Some(guest) = self.overdue(worker, now) {
             return Next::End(guest);
         }
-        let can_start = self.can_start() && self.slots.free(worker) > 0;
+        let can_start = self.may_have_work(worker);
         match self.workers[worker].run_queue.choose(now, can_start) {
             Choice::Resume(guest) => return Next::Resume(guest),
             Choice::StartNew => {
@@ -282,6 +282,13 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
             Choice::Idle => {}
         }
         Next::Idle(self.workers[worker].ends.first().map(|&(ends, _)| ends))
+    }
+
+    /// Whether a worker that is idle may have something to start, and is to be asked for it: something may start, and
+    /// it has a free slot. Of the workers that may, the first ones are to be asked, one for each request in the queue:
+    /// what any of them may start, these may.
+    pub fn may_have_work(&self, worker: usize) -> bool {
+        self.can_start() && self.slots.free(worker) > 0
     }
 
     /// Whether another thread than the worker's own, which waits, may run what is short on this worker: only while no
@@ -472,7 +479,7 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
         now: Time,
         may_start: impl Fn(RecentRuns, &J) -> bool,
     ) -> Option<Next<J>> {
-        if !self.can_start() || self.slots.free(worker) == 0 {
+        if !self.may_have_work(worker) {
             return None;
         }
         let Self { queue, slots, history, placement, .. } = self;

@@ -58,6 +58,8 @@ pub struct RunQueue {
     runnable: LinkedSlab<Runnable>,
     /// Each in the order in which its guests became runnable.
     levels: [List; LEVELS],
+    /// A bit for each level, set where it has guests: most have none.
+    occupied: u16,
     by_id: Vec<Option<Handle>>,
     /// Which is next where starting and resuming alternate.
     started_last: bool,
@@ -88,6 +90,7 @@ impl RunQueue {
             max_wait,
             runnable: LinkedSlab::new(),
             levels: [List::default(); LEVELS],
+            occupied: 0,
             by_id: Vec::new(),
             started_last: false,
             longest_began: None,
@@ -105,6 +108,7 @@ impl RunQueue {
             let level = level_of(used);
             let runnable = Runnable { id, level, since: now };
             self.by_id[id] = Some(self.runnable.push_back(&mut self.levels[level], runnable));
+            self.occupied |= 1 << level;
         }
     }
 
@@ -158,7 +162,13 @@ impl RunQueue {
 
     /// The longest runnable guest of each level that has one, lowest level first.
     fn fronts(&self) -> impl Iterator<Item = (usize, Handle)> {
-        self.levels.iter().enumerate().filter_map(|(level, list)| Some((level, list.front()?)))
+        let mut left = self.occupied;
+        std::iter::from_fn(move || {
+            let level = left.trailing_zeros() as usize;
+            let front = self.levels.get(level)?.front()?;
+            left &= left - 1;
+            Some((level, front))
+        })
     }
 
     fn longest_waiting(&self) -> Option<(Time, Handle)> {
@@ -168,6 +178,9 @@ impl RunQueue {
     fn take(&mut self, at: Handle) -> GuestId {
         let level = self.runnable[at].level;
         let Runnable { id, .. } = self.runnable.remove(&mut self.levels[level], at);
+        if self.levels[level].front().is_none() {
+            self.occupied &= !(1 << level);
+        }
         self.by_id[id] = None;
         id
     }

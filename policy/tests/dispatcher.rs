@@ -501,6 +501,30 @@ impl Gateway {
     }
 }
 
+/// Of two workers with a slot each the first one's guest sleeps.
+#[test]
+fn a_worker_without_a_slot_has_no_work_and_the_other_one_has() {
+    let limits = DispatcherLimits { workers: 2, slots: 1, ..Default::default() };
+    let mut dispatcher = Dispatcher::new(limits);
+    let submit = |dispatcher: &mut Dispatcher<Key, u8, usize>, job: usize| {
+        let key = (job as u8, 0);
+        dispatcher.admit(&key, LOAD, Time::ZERO).unwrap();
+        let (deadline, cpu, wall, program) = (None, CPU, WALL, 0);
+        dispatcher.submit(Submission { key, load: LOAD, program, deadline, cpu, wall, job });
+    };
+    let may_have_work =
+        |dispatcher: &Dispatcher<Key, u8, usize>| [0, 1].map(|worker| dispatcher.may_have_work(worker));
+    assert_eq!(may_have_work(&dispatcher), [false, false], "nothing waits");
+    submit(&mut dispatcher, 1);
+    assert_eq!(may_have_work(&dispatcher), [true, true]);
+    assert!(matches!(dispatcher.next(0, Time::ZERO), Next::Start { job: 1, .. }));
+    submit(&mut dispatcher, 2);
+    assert_eq!(may_have_work(&dispatcher), [false, true]);
+    assert!(matches!(dispatcher.next(1, Time::ZERO), Next::Start { job: 2, .. }));
+    submit(&mut dispatcher, 3);
+    assert_eq!(may_have_work(&dispatcher), [false, false]);
+}
+
 proptest! {
     #[test]
     fn what_is_promised_holds(workers in 1..4usize, slots in 1..6usize, requests in requests()) {

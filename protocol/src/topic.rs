@@ -92,6 +92,11 @@ pub fn request(kind: RequestKind, reply_id: &str) -> String {
     format!("{}{reply_id}", kind.prefix())
 }
 
+/// The topic on which a device asks the site with this gate what it asks its own on `plain`.
+pub fn routed(gate: &str, plain: &str) -> String {
+    format!("{NET_PREFIX}{gate}/{plain}")
+}
+
 /// The topic on which a device with this reply id is answered.
 pub fn result(reply_id: &str) -> String {
     format!("{RESULT_PREFIX}{reply_id}")
@@ -243,6 +248,7 @@ mod tests {
         let routed = |gate, plain| Some(RoutedTopic { gate, plain });
         assert_eq!(parse_routed("net/north/localCode/plc/1"), routed("north", "localCode/plc/1"));
         assert_eq!(parse_routed("net/north/inputCode/"), routed("north", "inputCode/"));
+        assert_eq!(super::routed("north", "inputCode/"), "net/north/inputCode/");
         assert_eq!(parse_routed("net//localCode/plc"), routed("", "localCode/plc"));
         for topic in ["net/north/localCode", "net/north/result/plc", "net/localCode/plc", "localCode/net/x"] {
             assert_eq!(parse_routed(topic), None, "{topic}");

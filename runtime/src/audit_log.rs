@@ -100,6 +100,7 @@ impl Observer for AuditLog {
             Some(Code::DefaultProgram) => (Some("program"), None),
             Some(Code::Modules(modules)) => (Some("modules"), Some(modules.to_string())),
             Some(Code::Cancel(id)) => (Some("cancel"), Some(id.to_string())),
+            Some(Code::Sealed) => (Some("sealed"), None),
         };
         lines.show(&RequestLine {
             event: "request",

@@ -3,16 +3,15 @@
 
 pub mod access;
 pub mod authentication;
-pub mod certificates;
 pub mod passwords;
 pub mod reload;
 
+use crate::config::certificates::{self, CertificatesError};
 use crate::config::{self, Config};
 use crate::site::Site;
 use access::Access;
 use arc_swap::ArcSwap;
 use authentication::{Authentication, AuthenticationError};
-use certificates::CertificatesError;
 use offload_broker::Tls;
 use reload::{Reload, WatchedFiles};
 use std::path::PathBuf;

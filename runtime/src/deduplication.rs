@@ -6,7 +6,7 @@
 
 mod sealed;
 
-pub use sealed::Until;
+pub use sealed::{Until, forgotten};
 
 use crate::cancellation::Cancellation;
 use crate::config;

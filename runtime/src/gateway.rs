@@ -66,7 +66,9 @@ pub struct Gateway {
     /// Takes over another configuration.
     reloading: Reloading,
     /// Looks after the password file and the certificates, and after the keys.
-    _watched: [WatchedFiles; 2],
+    _watched: Vec<WatchedFiles>,
+    /// Notes for other gateways which keys there are.
+    _following_keys: Option<AbortOnDropHandle<()>>,
     /// Keeps the status true while we live.
     following: AbortOnDropHandle<()>,
     /// Gives back the memory of modules that nobody asks for.
@@ -206,7 +208,7 @@ impl Gateway {
         allocator::give_back_what_is_free();
         let runtime = Handle::current();
         let for_disk = config.clone();
-        let (data_dir, opened, storage, (keys, sealed_after)) =
+        let (data_dir, opened, storage, own_keys) =
             tokio::task::spawn_blocking(move || open_data_dir(&for_disk))
                 .await
                 .map_err(|panic| StartError::Io("data directory", io::Error::other(panic)))??;
@@ -224,10 +226,17 @@ impl Gateway {
             Some(broker) => Some(JetStream::connect(&config, broker).await?),
             None => None,
         };
-        let shared = match &jetstream {
-            Some(jetstream) => Some(jetstream.share(&config).await?),
-            None => None,
+        let (shared, group, sealing) = match &jetstream {
+            Some(jetstream) => {
+                let (shared, group) = jetstream.share(&config).await?;
+                let sealing = group.agree(&config, own_keys.map(|own| (own.keys, own.are_new))).await?;
+                (Some(shared), Some(group), sealing)
+            }
+            None => (None, None, own_keys.map(|own| (own.keys, own.accepted_after))),
         };
+        let keys = sealing.as_ref().map(|(keys, _)| keys.clone());
+        let following_keys = group.zip(keys.clone()).map(|(group, keys)| group.follow(keys));
+        let following_keys = following_keys.map(|follow| AbortOnDropHandle::new(tokio::spawn(follow)));
         if let Some(shared) = &shared {
             modules.share(shared.modules.clone());
         }
@@ -243,7 +252,7 @@ impl Gateway {
             settings.clone(),
             sources,
             running,
-            shared.is_none().then(|| keys.clone()),
+            keys.clone(),
             failure.clone(),
         );
         let (audit_log, audit_lines) = audit_log::start(&config.name, &config.mirror);
@@ -267,7 +276,7 @@ impl Gateway {
             modules: modules.clone(),
             keys: keys.clone(),
         };
-        let watched = [watched, keys.watch()];
+        let watched = std::iter::once(watched).chain(keys.as_ref().map(Keys::watch)).collect();
         let dropping_idle = AbortOnDropHandle::new(tokio::spawn(modules.clone().drop_idle()));
         let kept = journal.clone().map(|journal| {
             let max_payloads = config.journal.payloads.bytes();
@@ -291,9 +300,8 @@ impl Gateway {
                 .await
                 .map_err(|panic| StartError::Io("outcomes in the journal", io::Error::other(panic)))?;
         }
-        let opener = shared.is_none().then(|| {
-            Arc::new(Opener::new(keys.clone(), &config.idempotency, config.durability, sealed_after))
-        });
+        let opener = sealing
+            .map(|(keys, after)| Arc::new(Opener::new(keys, &config.idempotency, config.durability, after)));
         let pipeline = Pipeline::new(Services {
             access: auth.access.clone(),
             settings,
@@ -359,6 +367,7 @@ impl Gateway {
             notifier,
             reloading,
             _watched: watched,
+            _following_keys: following_keys,
             following,
             _dropping_idle: dropping_idle,
             _retrying: retrying,
@@ -431,7 +440,7 @@ impl Gateway {
         // Ends within a slice, but it waits for threads.
         let _ = tokio::task::spawn_blocking(move || workers.stop()).await;
         if let Some(shared) = &self.shared
-            && tokio::time::timeout(FLUSH_WAIT, shared.outcomes.flush()).await.is_err()
+            && tokio::time::timeout(FLUSH_WAIT, shared.flush()).await.is_err()
         {
             tracing::warn!("the other gateways do not have the last outcomes: their requests are run again");
         }
@@ -479,20 +488,41 @@ fn router(config: &Config, site: &Arc<Site>, workers: &Arc<Workers>) -> Result<O
 }
 
 /// What is on the disk: see [`open_data_dir`].
-type OnDisk = (DataDir, durability::Opened, Option<BrokerStorage>, (Arc<Keys>, u64));
+type OnDisk = (DataDir, durability::Opened, Option<BrokerStorage>, Option<OwnKeys>);
 
-/// The data directory, the journal in it, what the embedded broker has there, and the keys, with the time after which
-/// it is known what was sealed to them.
+/// The keys of this gateway's file.
+struct OwnKeys {
+    keys: Arc<Keys>,
+    /// Whether they have just been made.
+    are_new: bool,
+    /// From when on the journal knows what was sealed to them.
+    accepted_after: u64,
+}
+
+/// The data directory, the journal in it, what the embedded broker has there, and the keys. Where several gateways are
+/// one service, no keys are made in the default place before it is known whether the others have some.
 fn open_data_dir(config: &Config) -> Result<OnDisk, StartError> {
     let data_dir = DataDir::open(&config.data_dir)?;
     let mut opened = durability::open(config, &data_dir)?;
-    let (keys, is_new) = Keys::open(config)?;
-    let after = keys::accepted_after(data_dir.path(), config.durability, opened.is_whole, is_new)?;
+    let is_on_nats = config.broker.as_ref().is_some_and(|broker| broker.url.is_nats());
+    let may_make = !is_on_nats || config.keys.path.is_some() || keys::path(config).exists();
+    let own_keys = match may_make {
+        true => {
+            let (keys, are_new) = Keys::open(config)?;
+            // On NATS it is the group that knows it.
+            let accepted_after = match is_on_nats {
+                true => 0,
+                false => keys::accepted_after(data_dir.path(), config.durability, opened.is_whole, are_new)?,
+            };
+            Some(OwnKeys { keys, are_new, accepted_after })
+        }
+        false => None,
+    };
     let embedded = opened.journal.as_ref().filter(|_| config.broker.is_none());
     let storage = embedded.map(|journal| {
         BrokerStorage::recover(journal, opened.recovered.take_range(durability::kind::BROKER))
     });
-    Ok((data_dir, opened, storage, (keys, after)))
+    Ok((data_dir, opened, storage, own_keys))
 }
 
 /// Whether only this machine can send requests.

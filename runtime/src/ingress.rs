@@ -20,7 +20,7 @@ use bytes::Bytes;
 pub use delivery::{Acceptance, Delivery, DeliveryProperties, Handover, Parts, Responder};
 pub use intake::{Batch, Intake, Sink};
 use offload_broker::{BoxFuture, OnAcknowledged};
-pub use outgoing::{Encoded, Outgoing, ReplyAddress, Seal};
+pub use outgoing::{Encoded, Outgoing, ReplyAddress, Seal, SealWith};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::sync::mpsc;

@@ -18,6 +18,7 @@ use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
+use tokio::sync::watch;
 
 pub use file::{KeysError, list, rotate};
 pub use proof::{MAX_AHEAD, accepted_after};
@@ -29,6 +30,7 @@ pub const FILE: &str = "sealing-keys";
 pub struct Keys {
     path: PathBuf,
     set: ArcSwap<KeySet>,
+    changes: watch::Sender<()>,
 }
 
 /// What a file of keys holds.
@@ -54,7 +56,8 @@ pub struct PublishedKey {
     suite: &'static str,
     /// Base64.
     public: String,
-    fingerprint: String,
+    /// `sha256:…`.
+    pub fingerprint: String,
 }
 
 /// Where the keys of a gateway with this configuration are.
@@ -74,7 +77,8 @@ impl Keys {
         let is_new = file::create(&path)?;
         let set = KeySet::new(file::read(&path)?, config.keys.grace.duration());
         tracing::debug!(path = %path.display(), set = %set.fingerprint(), "requests can be sealed");
-        Ok((Arc::new(Keys { path, set: ArcSwap::from_pointee(set) }), is_new))
+        let (set, changes) = (ArcSwap::from_pointee(set), watch::Sender::new(()));
+        Ok((Arc::new(Keys { path, set, changes }), is_new))
     }
 
     /// Reads the file again. This waits for the disk.
@@ -84,7 +88,13 @@ impl Keys {
     /// When it cannot be used: what was read before stays in force.
     pub fn reload(&self, grace: Duration) -> Result<(), KeysError> {
         self.set.store(Arc::new(KeySet::new(file::read(&self.path)?, grace)));
+        self.changes.send_replace(());
         Ok(())
+    }
+
+    /// Says when the file was read again.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
     }
 
     /// Reads the file again whenever it changes, as long as what is returned lives.
@@ -128,6 +138,13 @@ impl KeySet {
         let now = now_ms();
         let open = self.keys.iter().filter(|key| !self.is_retired(key, now));
         open.map(|key| PublishedKey::of(key.secret.public())).collect()
+    }
+
+    /// Whether all keys with these fingerprints are in it, retired or not.
+    pub fn has(&self, fingerprints: &[String]) -> bool {
+        let own: Vec<String> =
+            self.keys.iter().map(|key| key.secret.public().fingerprint().to_string()).collect();
+        fingerprints.iter().all(|print| own.contains(print))
     }
 
     /// Names the set: two gateways that have it open the same requests. Whoever joins a group compares it.

@@ -24,7 +24,6 @@ mod cancellation;
 pub mod cli;
 pub mod client;
 pub mod compiler;
-pub mod config;
 pub mod data_dir;
 mod deadline;
 pub mod deduplication;
@@ -55,5 +54,7 @@ pub mod systemd;
 pub mod telemetry;
 pub mod wasm;
 pub mod watchdog;
+
+pub use offload_config as config;
 
 pub use gateway::{Gateway, ReloadError, Reloaded, StartError};

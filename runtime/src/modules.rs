@@ -5,12 +5,13 @@ mod store;
 
 use crate::client::Client;
 use crate::compiler::Compiler;
+use crate::config::capacity::Idle;
 use crate::config::{Config, Durability};
 use crate::data_dir::DataDir;
 use crate::fair_semaphore::Permit;
 use crate::log_sampling::sampled;
-use crate::once_cache::{Cached, Cell, Idle, MakeError, OnceCache};
-use crate::shared::SharedModules;
+use crate::once_cache::{Cached, Cell, MakeError, OnceCache};
+use crate::shared::{Fetched, SharedModules};
 use crate::suspects::Suspects;
 use crate::telemetry;
 pub use crate::wasm::artifact::Artifact;
@@ -121,6 +122,11 @@ fn baseline_by(engine: &Engine) -> u64 {
 pub fn not_found(digest: &Digest) -> WireError {
     let message = format!("no module {digest} of yours: send the module itself");
     WireError::new(ErrorKind::NotFound, message)
+}
+
+/// The error of a request whose module other gateways may have, while nobody can tell.
+fn unavailable() -> WireError {
+    WireError::new(ErrorKind::Busy, "the store of modules does not answer, try again after 5 s")
 }
 
 /// The error of a module that is to be kept and is not.
@@ -302,8 +308,11 @@ impl Modules {
         let sent = match (&content, self.shared.get()) {
             (Content::Sent(module), _) => Some(module.clone()),
             (Content::Elsewhere, Some(shared)) => {
-                let fetched = shared.fetch(self.library.owner(client), digest).await;
-                Some(fetched.ok_or_else(|| not_found(&digest))?)
+                match shared.fetch(self.library.owner(client), digest).await {
+                    Fetched::Found(module) => Some(module),
+                    Fetched::Missing => return Err(not_found(&digest)),
+                    Fetched::Unavailable => return Err(unavailable()),
+                }
             }
             (Content::Kept(_), _) => None,
             (Content::Elsewhere, None) => return Err(not_found(&digest)),

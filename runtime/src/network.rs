@@ -22,10 +22,18 @@
 //! | router → master | `join` | JSON: who the router is, once for each connection ([`Join`](gates::Join)) |
 //! | router → master | `load` | JSON: how busy its gateway is |
 //! | router → master | `leave` | it goes; its will says the same when it is lost |
-//! | router → master | `to/<gate>/request`, `to/<gate>/answer` | for that gate |
-//! | master → router | `from/<gate>/request`, `from/<gate>/answer` | from that gate: the master writes its name |
-//! | master → router | `from/<gate>/returned` | a request that could not be handed to that gate |
+//! | router → master | `to/<gate>/<what>` | for that gate |
+//! | master → router | `from/<gate>/<what>` | from that gate: the master writes its name |
+//! | master → router | `from/<gate>/returned`, `from/<gate>/undelivered` | the tag of a request, or of an answer, that could not be handed to that gate |
 //! | master → all | `gateway/<master>/routers` | retained JSON: the table of gates |
+//!
+//! | `<what>` | from whom | what |
+//! | --- | --- | --- |
+//! | `request`, `answer` | the one that asks, the one that answers | the request, its answer |
+//! | `received` | the one that asks | tags of answers that it has: they need not be kept |
+//! | `probe` | the one that asks | tags of requests that it waits for |
+//! | `running`, `returned` | the one that answers | of these: those that run, those that are not known. For the others their answers come again |
+//! | `message` | either | a copy of an ordinary message |
 
 mod arrivals;
 mod departures;
@@ -36,5 +44,5 @@ mod message;
 mod router;
 
 pub use departures::{Departure, Done};
-pub use message::{MAX_HOPS, Request};
+pub use message::{MAX_HOPS, Reply, Request};
 pub use router::{NetworkError, Router, RouterSettings};

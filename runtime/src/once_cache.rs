@@ -4,7 +4,6 @@ use offload_policy::FairCache;
 use offload_protocol::error::WireError;
 use offload_protocol::request::Digest;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
 use tokio::sync::OnceCell;
 
 /// A value, or why it cannot be made. Permanent errors are kept too: it is not tried again at every request.
@@ -36,15 +35,6 @@ impl MakeError {
 
 /// Bytes that an entry counts beside its value, so that errors are bounded too.
 const ENTRY_COST: u64 = 4 << 10;
-
-/// When values that are not used any more are dropped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Idle {
-    /// Time without a use after which a value is dropped.
-    pub after: Duration,
-    /// Bytes of the most recently used values that stay in any case.
-    pub bytes: usize,
-}
 
 /// Values by the digest of what they are made from; the least recently used go first.
 pub struct OnceCache<T> {

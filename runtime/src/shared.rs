@@ -13,6 +13,8 @@ use std::sync::Arc;
 pub struct Shared {
     /// Outcomes.
     pub outcomes: Arc<dyn SharedOutcomes>,
+    /// Those of sealed requests, none of which is forgotten early.
+    pub sealed: Arc<dyn SharedOutcomes>,
     /// Modules.
     pub modules: Arc<dyn SharedModules>,
 }
@@ -20,17 +22,37 @@ pub struct Shared {
 /// What a request with an `id` is called among the gateways: the hash of whose it is and its `id`, in hex digits.
 pub type SharedName = Arc<str>;
 
-/// Is given the outcome that all gateways give.
-pub type WithOutcome = Box<dyn FnOnce(Bytes) + Send>;
+impl Shared {
+    /// Waits until all that was asked for is done.
+    pub async fn flush(&self) {
+        self.outcomes.flush().await;
+        self.sealed.flush().await;
+    }
+}
+
+/// Is told what has become of an outcome.
+pub type WhenKept = Box<dyn FnOnce(KeptOutcome) + Send>;
+
+/// What has become of an outcome.
+pub enum KeptOutcome {
+    /// All gateways would give it.
+    Ours,
+    /// Another gateway was faster, with this one.
+    Theirs(Bytes),
+    /// It cannot be shared: the other gateways do not know it.
+    Unshared,
+}
 
 /// The outcomes of requests with an `id`, on all gateways: a request is run by the one that has claimed it.
 pub trait SharedOutcomes: Send + Sync {
     /// Claims a request. Waits while another gateway runs it, and takes it over from one that is not heard of any more.
     fn claim(&self, name: SharedName, fingerprint: Fingerprint) -> BoxFuture<'_, Claim>;
 
-    /// Ends a claim with an outcome that is to be remembered. `then` is given that outcome once all gateways would give
-    /// it, or the one that another gateway was faster with.
-    fn keep(&self, name: SharedName, fingerprint: Fingerprint, outcome: Bytes, then: WithOutcome);
+    /// Ends a claim with an outcome that is to be remembered.
+    fn keep(&self, name: SharedName, fingerprint: Fingerprint, outcome: Bytes, then: WhenKept);
+
+    /// Bytes of the largest outcome that can be kept.
+    fn max_outcome(&self) -> usize;
 
     /// Ends a claim without an outcome: whoever asks again runs the request.
     fn release(&self, name: SharedName);
@@ -51,10 +73,20 @@ pub enum Claim {
     Unavailable,
 }
 
+/// What becomes of a module that is looked for.
+pub enum Fetched {
+    /// There it is.
+    Found(Bytes),
+    /// This owner has sent no such module.
+    Missing,
+    /// Nobody can tell for now.
+    Unavailable,
+}
+
 /// The modules that clients have sent to any gateway.
 pub trait SharedModules: Send + Sync {
     /// The module with this digest, if this owner has sent it.
-    fn fetch(&self, owner: Owner, digest: Digest) -> BoxFuture<'_, Option<Bytes>>;
+    fn fetch(&self, owner: Owner, digest: Digest) -> BoxFuture<'_, Fetched>;
 
     /// Keeps a module of this owner. Where that fails, other gateways do not have it.
     fn store(&self, owner: Owner, digest: Digest, module: Bytes) -> BoxFuture<'_, ()>;

@@ -1,7 +1,6 @@
 //! Running guests: the engines, the workers that drive them, and what a guest may call.
 
 pub mod artifact;
-pub mod capacity;
 pub mod context;
 pub mod engine;
 mod executor;

@@ -31,7 +31,20 @@ impl AnswerKey {
     /// # Errors
     /// If the system gives no random bytes.
     pub fn seal(&self, plaintext: &[u8], topic: &str) -> Result<Vec<u8>, SealError> {
-        let nonce = random::<NONCE_BYTES>()?;
+        self.seal_with_nonce(plaintext, topic, random::<NONCE_BYTES>()?)
+    }
+
+    /// The same with a nonce of the caller's, which no other answer has: for simulations alone, which a seed repeats.
+    ///
+    /// # Errors
+    /// Never, unless the answer is longer than 256 GiB.
+    #[doc(hidden)]
+    pub fn seal_with_nonce(
+        &self,
+        plaintext: &[u8],
+        topic: &str,
+        nonce: [u8; NONCE_BYTES],
+    ) -> Result<Vec<u8>, SealError> {
         let payload = Payload { msg: plaintext, aad: topic.as_bytes() };
         let ciphertext = self.cipher().encrypt(&Nonce::from(nonce), payload).map_err(|_| SealError::NoKey)?;
         Ok([&nonce[..], &ciphertext].concat())

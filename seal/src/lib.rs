@@ -10,6 +10,7 @@ mod answer;
 mod public;
 mod secret;
 mod suite;
+mod x_wing;
 
 pub use answer::AnswerKey;
 pub use public::{PublicKey, Sealed};

@@ -66,7 +66,7 @@ impl PublicKey {
         self.seal_with_rng(plaintext, topic.as_bytes(), INFO, ANSWER_CONTEXT, &mut Seed(&seed[..]))
     }
 
-    /// The same with other contexts and a random generator of the caller's: for test vectors alone.
+    /// The same with other contexts and a random generator of the caller's: for test vectors and simulations alone.
     #[doc(hidden)]
     pub fn seal_with_rng(
         &self,

@@ -2,11 +2,11 @@
 
 use std::fmt;
 
-use hpke::kem::XWing;
 use hpke::{Deserializable, Kem, OpModeR, Serializable, setup_receiver};
 use zeroize::Zeroizing;
 
 use crate::suite::{Aead, Kdf, X25519};
+use crate::x_wing::ExpandedXWing;
 use crate::{ANSWER_CONTEXT, ANSWER_KEY_BYTES, AnswerKey, INFO, PublicKey, SealError, Suite, random};
 
 /// Bytes of a secret key, in both suites.
@@ -21,7 +21,7 @@ pub struct SecretKey {
 /// Parsed once: X-Wing's is expanded from its seed.
 enum Secret {
     X25519(<X25519 as Kem>::PrivateKey),
-    XWing(Box<<XWing as Kem>::PrivateKey>),
+    XWing(Box<<ExpandedXWing as Kem>::PrivateKey>),
 }
 
 /// A request that was opened.
@@ -53,8 +53,9 @@ impl SecretKey {
                 (Secret::X25519(key), public)
             }
             Suite::XWing => {
-                let key = <XWing as Kem>::PrivateKey::from_bytes(bytes).map_err(|_| SealError::NoKey)?;
-                let public = XWing::sk_to_pk(&key).to_bytes().to_vec();
+                let key =
+                    <ExpandedXWing as Kem>::PrivateKey::from_bytes(bytes).map_err(|_| SealError::NoKey)?;
+                let public = ExpandedXWing::sk_to_pk(&key).to_bytes().to_vec();
                 (Secret::XWing(Box::new(key)), public)
             }
         };
@@ -82,7 +83,7 @@ impl SecretKey {
         self.open_in_context(encapsulated, ciphertext, topic.as_bytes(), INFO, ANSWER_CONTEXT)
     }
 
-    /// The same with other contexts: for test vectors alone.
+    /// The same with other contexts: for test vectors and simulations alone.
     #[doc(hidden)]
     pub fn open_in_context(
         &self,
@@ -94,7 +95,9 @@ impl SecretKey {
     ) -> Result<Opened, SealError> {
         match &self.secret {
             Secret::X25519(key) => open::<X25519>(key, encapsulated, ciphertext, aad, info, exporter_context),
-            Secret::XWing(key) => open::<XWing>(key, encapsulated, ciphertext, aad, info, exporter_context),
+            Secret::XWing(key) => {
+                open::<ExpandedXWing>(key, encapsulated, ciphertext, aad, info, exporter_context)
+            }
         }
     }
 }

@@ -1,17 +1,20 @@
 //! The command line: a file for each command.
 
 mod compare;
+mod cost;
 mod new;
 mod plan;
 mod progress;
 mod run;
+mod session;
+mod swarm;
 
 use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// The exit code of a run whose question was answered with no, as `plan` can.
+/// The exit code of a command whose question was answered with no: `plan` can, and `swarm` that has found something.
 const NO: u8 = 1;
 
 /// The exit code of a command that could not be carried out.
@@ -31,6 +34,10 @@ enum Command {
     New(new::New),
     Compare(compare::Compare),
     Plan(plan::Plan),
+    Swarm(swarm::Swarm),
+    #[command(hide = true)]
+    Cost(cost::Cost),
+    Session(session::Session),
 }
 
 /// Carries out a command line.
@@ -40,6 +47,9 @@ pub fn main() -> ExitCode {
         Command::New(new) => new.carry_out(),
         Command::Compare(compare) => compare.carry_out(),
         Command::Plan(plan) => plan.carry_out(),
+        Command::Swarm(swarm) => swarm.carry_out(),
+        Command::Cost(cost) => cost.carry_out(),
+        Command::Session(session) => session.carry_out(),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,

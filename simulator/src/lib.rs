@@ -11,9 +11,13 @@
 //! | [`statistics`] | what a replica has shown, warm-up, confidence |
 //! | [`replicas`] | several, on as many threads as there are cores |
 //! | [`report`] | what is told of replicas: tables, JSON, HTML |
+//! | [`validation`] | how far from the real system it was |
 //! | [`planning`] | how few gateways, workers or slots are enough |
+//! | [`swarm`] | random worlds, in search of one that breaks an invariant |
+//! | [`session`] | packets by hand, between sessions on a virtual network |
 //! | [`cli`] | the command line |
 
+#[cfg(feature = "cli")]
 pub mod cli;
 pub mod clock;
 pub mod model;
@@ -22,5 +26,10 @@ pub mod random;
 pub mod replicas;
 pub mod report;
 pub mod scenario;
+#[cfg(feature = "cli")]
+pub mod session;
 pub mod statistics;
+#[cfg(feature = "cli")]
+pub mod swarm;
+pub mod validation;
 pub mod world;

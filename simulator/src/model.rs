@@ -11,6 +11,7 @@ pub mod outcome;
 pub mod pool;
 pub mod request;
 pub mod router;
+pub mod scheduler;
 
 pub use broker::Broker;
 pub use device::Device;

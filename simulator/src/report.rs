@@ -84,8 +84,10 @@ pub struct GroupReport {
     pub mean: Estimate,
     /// Quantiles of that time, as [`QUANTILES`] names them, in seconds.
     pub quantiles: Vec<Estimate>,
-    /// What became of requests, in parts of all that have ended; without what never happened.
+    /// What became of requests, in parts of all that have ended or are left open; without what never happened.
     pub outcomes: Vec<(Outcome, Estimate)>,
+    /// The part that is left open: open at the end, and for longer than each that was answered.
+    pub left_open: Estimate,
     /// Of the first replica: times, and how many requests took no longer.
     pub cumulative: Vec<(Nanos, u64)>,
 }
@@ -213,26 +215,37 @@ impl GroupReport {
         let samples: Vec<GroupSample> = observations.iter().map(|of| merged(of, groups, cut)).collect();
         let over =
             |of: &dyn Fn(&GroupSample) -> f64| Estimate::of(&samples.iter().map(of).collect::<Vec<_>>());
-        let part = |outcome: Outcome| {
-            over(&|of| of.outcomes[outcome as usize] as f64 / of.outcomes.iter().sum::<u64>().max(1) as f64)
+        let of_answered = |of: &dyn Fn(&Histogram) -> f64| {
+            let answered = samples.iter().map(|of| &of.latency).filter(|latency| latency.count() > 0);
+            Estimate::of(&answered.map(of).collect::<Vec<_>>())
         };
+        let left_open: Vec<u64> = observations.iter().map(|of| left_open(of, groups, cut)).collect();
+        let part_of_all = |of: &dyn Fn(&GroupSample, u64) -> u64| {
+            let parts = samples.iter().zip(&left_open).map(|(sample, left_open)| {
+                let all = sample.outcomes.iter().sum::<u64>() + left_open;
+                of(sample, *left_open) as f64 / all.max(1) as f64
+            });
+            Estimate::of(&parts.collect::<Vec<_>>())
+        };
+        let part = |outcome: Outcome| part_of_all(&|of, _| of.outcomes[outcome as usize]);
         let outcomes = Outcome::ALL.into_iter().map(|outcome| (outcome, part(outcome)));
         Self {
             name: name.to_owned(),
             made: over(&|of| of.made as f64 / measured),
             throughput: over(&|of| of.latency.count() as f64 / measured),
             again: over(&|of| of.again as f64 / measured),
-            mean: over(&|of| of.latency.mean() / 1e9),
+            mean: of_answered(&|latency| latency.mean() / 1e9),
             quantiles: QUANTILES
                 .iter()
                 .map(|(_, quantile)| {
-                    over(&|of| match quantile {
-                        1.0 => seconds(of.latency.max()),
-                        quantile => seconds(of.latency.quantile(*quantile)),
+                    of_answered(&|latency| match quantile {
+                        1.0 => seconds(latency.max()),
+                        quantile => seconds(latency.quantile(*quantile)),
                     })
                 })
                 .collect(),
             outcomes: outcomes.filter(|(_, part)| part.mean > 0.0).collect(),
+            left_open: part_of_all(&|_, left_open| left_open),
             cumulative: samples.first().map(|of| of.latency.cumulative()).unwrap_or_default(),
         }
     }
@@ -243,20 +256,28 @@ impl GroupReport {
         self.quantiles.get(at).copied()
     }
 
-    /// The part of requests that were answered `ok`, of those that have ended.
+    /// The part of requests that were answered `ok`, of those that have ended or are left open.
     pub fn ok(&self) -> f64 {
         self.outcomes.iter().find(|(outcome, _)| *outcome == Outcome::Ok).map_or(0.0, |(_, part)| part.mean)
     }
+}
+
+/// Requests of some groups that are open at the end, and for longer than each of their group that was answered. Those
+/// that are younger are on their way, and nobody knows what becomes of them.
+fn left_open(of: &Observation, groups: &[usize], cut: usize) -> u64 {
+    let of_group = |group: &usize| {
+        let samples = &of.recorder.groups()[*group][cut..];
+        let longest = samples.iter().map(|sample| sample.latency.max()).max().unwrap_or(0);
+        of.open[*group].longer_than(longest)
+    };
+    groups.iter().map(of_group).sum()
 }
 
 /// What some groups have done after the cut.
 fn merged(of: &Observation, groups: &[usize], cut: usize) -> GroupSample {
     let mut sum = GroupSample::default();
     for sample in groups.iter().flat_map(|group| &of.recorder.groups()[*group][cut..]) {
-        sum.made += sample.made;
-        sum.again += sample.again;
-        sum.outcomes.iter_mut().zip(sample.outcomes).for_each(|(sum, more)| *sum += more);
-        sum.latency.merge(&sample.latency);
+        sum.merge(sample);
     }
     sum
 }
@@ -309,11 +330,11 @@ impl GatewayReport {
             let joules: Vec<f64> = observations
                 .iter()
                 .zip(&by_gateway)
-                .map(|(of, utilisations)| {
-                    let answered = merged(of, &devices, cut).latency.count().max(1) as f64;
+                .filter_map(|(of, utilisations)| {
+                    let answered = merged(of, &devices, cut).latency.count();
                     let time = seconds(after(of, cut).len() as Nanos * interval as Nanos);
                     let watts: f64 = utilisations.iter().map(|part| idle + busy * part).sum();
-                    watts * time / answered
+                    (answered > 0).then(|| watts * time / answered as f64)
                 })
                 .collect();
             Estimate::of(&joules)

@@ -1,6 +1,7 @@
 //! A scenario: the world that is to be simulated, as a TOML file describes it.
 
 pub mod arrival;
+pub mod configuration;
 pub mod device;
 pub mod failure;
 pub mod gateway;
@@ -10,6 +11,7 @@ pub mod reader;
 pub mod refusal;
 pub mod site;
 pub mod units;
+pub mod writer;
 
 use std::path::Path;
 
@@ -70,6 +72,9 @@ impl Scenario {
     pub fn load(path: &Path) -> Result<Self, ScenarioError> {
         let read = |error| ScenarioError::Read { path: path.to_owned(), error };
         let bytes = std::fs::metadata(path).map_err(read)?.len();
+        if path.is_dir() {
+            return Err(ScenarioError::folder(path));
+        }
         if bytes > MAX_BYTES {
             return Err(ScenarioError::TooLarge { path: path.to_owned(), bytes, most: MAX_BYTES });
         }
@@ -121,6 +126,7 @@ impl Scenario {
         let targets = failure::Names {
             devices: device_sections.iter().map(Section::name).collect(),
             gateways: names.gateways.clone(),
+            counts: gateways.iter().map(|group| group.count).collect(),
             sites: names.sites.clone(),
             masters: names.masters.clone(),
         };

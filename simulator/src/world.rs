@@ -1,10 +1,14 @@
 //! The world: all entities of a scenario and the calendar that drives them. One world is one replica, in one thread.
 
+pub mod by_hand;
 pub mod capture;
 mod captured;
 pub mod event;
 mod failing;
 pub mod failures;
+pub mod observer;
+pub mod rest;
+pub mod shard;
 mod sites;
 mod stores;
 pub mod trace;
@@ -17,31 +21,37 @@ use crate::model::disk::Disk;
 use crate::model::gateway::Settings;
 use crate::model::link::Direction;
 use crate::model::order::{Job, Order};
+use crate::model::scheduler::Scheduler;
 use crate::model::{
     Broker, Device, Effect, Gateway, LinkState, ModuleCounters, ModuleNeed, Outcome, Progress, Request,
     RouterCounters,
 };
 use crate::random::Distribution;
-use crate::scenario::{Arrival, DeviceGroup, GatewayGroup, Scenario};
-use crate::statistics::{Conditions, GatewaySample, Recorder};
+use crate::scenario::{Arrival, DeviceGroup, GatewayGroup, Scenario, Target};
+use crate::statistics::{Conditions, GatewaySample, Histogram, Recorder};
 
 use captured::Captured;
 use event::Event;
 use failures::{Condition, GroupCondition};
+use observer::{Observer, Unobserved};
+use shard::Shard;
 use sites::Network;
 use trace::{Happening, Trace};
 
 pub use failures::Trouble;
 
 /// A scenario in virtual time.
-pub struct World<'s> {
+pub struct World<'s, O: Observer = Unobserved> {
     scenario: &'s Scenario,
+    observer: O,
+    /// The gateways that are in it, with their devices.
+    shard: Shard,
     calendar: Calendar<Event>,
     devices: Vec<Device>,
-    /// The number of each group's first device.
-    first_devices: Vec<u32>,
-    gateways: Vec<Site>,
-    /// The number of each group's first gateway.
+    /// The number in the scenario of each group's first device.
+    first_numbers: Vec<u32>,
+    gateways: Vec<Site<O::Scheduler>>,
+    /// Where each group's first gateway is.
     first_gateways: Vec<u32>,
     /// By group of gateways: the broker that these have together, if any.
     brokers: Vec<Option<Broker>>,
@@ -55,6 +65,8 @@ pub struct World<'s> {
     groups: Vec<GroupCondition>,
     requests: Slab<Request>,
     made: u64,
+    /// Events that came, ends of intervals aside.
+    events: u64,
     recorder: Recorder,
     /// Late answers, and answers that came twice.
     surplus_answers: u64,
@@ -66,12 +78,14 @@ pub struct World<'s> {
 }
 
 /// A gateway, and what has become of it.
-struct Site {
+struct Site<S> {
     group: u32,
-    gateway: Gateway,
+    gateway: Gateway<S>,
     condition: Condition,
     /// When the thread that receives requests is free.
     ingress_free: Nanos,
+    /// Whether somebody has pulled its cable ([`by_hand`]).
+    is_pulled: bool,
     /// Packets of QoS 1 that wait until it can be reached again, and when the first came.
     parked: Vec<(Parked, Nanos)>,
     /// Requests that a crash has not destroyed.
@@ -101,6 +115,8 @@ pub struct Observation {
     pub events: u64,
     /// Requests that were neither answered nor given up at the end.
     pub unfinished: u64,
+    /// How long these had been open then, by group of devices.
+    pub open: Vec<Histogram>,
     /// Late answers, and answers that came twice.
     pub surplus_answers: u64,
     /// Deliveries that joined a request in flight, or got an outcome again.
@@ -117,14 +133,74 @@ pub struct Observation {
     pub modules: Vec<Option<ModuleCounters>>,
 }
 
+impl Observation {
+    /// Nothing has happened yet in any shard.
+    pub fn empty(scenario: &Scenario) -> Self {
+        Self {
+            recorder: Recorder::new(scenario.duration, scenario.devices.len()),
+            events: 0,
+            unfinished: 0,
+            open: vec![Histogram::default(); scenario.devices.len()],
+            surplus_answers: 0,
+            joined: 0,
+            links: vec![(0, 0); scenario.links.len()],
+            slices: 0,
+            sites: vec![RouterCounters::default(); scenario.sites.len()],
+            conditions: Vec::new(),
+            modules: vec![None; scenario.gateways.len()],
+        }
+    }
+
+    /// Adds what a shard has shown.
+    pub fn add(&mut self, scenario: &Scenario, shard: &Shard, of: &Self) {
+        let count = scenario.gateways.iter().map(|group| group.count).sum();
+        self.recorder.merge(&of.recorder, shard.all_gateways(scenario), count);
+        self.events += of.events;
+        self.unfinished += of.unfinished;
+        self.open.iter_mut().zip(&of.open).for_each(|(open, more)| open.merge(more));
+        self.surplus_answers += of.surplus_answers;
+        self.joined += of.joined;
+        self.slices += of.slices;
+        for ((bytes, lost), (more_bytes, more_lost)) in self.links.iter_mut().zip(&of.links) {
+            *bytes += more_bytes;
+            *lost += more_lost;
+        }
+        if !of.sites.is_empty() {
+            // Sites are all in one shard.
+            self.sites.clone_from(&of.sites);
+        }
+        if self.conditions.is_empty() {
+            self.conditions.clone_from(&of.conditions);
+        } else {
+            self.conditions.iter_mut().zip(&of.conditions).for_each(|(all, more)| all.merge(more));
+        }
+        for (all, more) in self.modules.iter_mut().zip(&of.modules) {
+            *all = all.iter().chain(more).copied().reduce(ModuleCounters::plus);
+        }
+    }
+}
+
 impl<'s> World<'s> {
     /// The scenario at time zero, with a seed.
     pub fn new(scenario: &'s Scenario, seed: u64) -> Self {
+        Self::of(scenario, seed, Shard::whole(scenario))
+    }
+
+    /// A shard of the scenario at time zero.
+    pub fn of(scenario: &'s Scenario, seed: u64, shard: Shard) -> Self {
+        Self::observed(scenario, seed, shard, Unobserved)
+    }
+}
+
+impl<'s, O: Observer> World<'s, O> {
+    /// A shard of the scenario at time zero, with a seed, and somebody who watches it.
+    pub fn observed(scenario: &'s Scenario, seed: u64, shard: Shard, observer: O) -> Self {
         let mut world = Self {
             scenario,
+            observer,
             calendar: Calendar::new(),
             devices: Vec::new(),
-            first_devices: Vec::new(),
+            first_numbers: Vec::new(),
             gateways: Vec::new(),
             first_gateways: Vec::new(),
             brokers: (scenario.gateways.iter())
@@ -137,25 +213,34 @@ impl<'s> World<'s> {
             groups: vec![GroupCondition::default(); scenario.devices.len()],
             requests: Slab::new(),
             made: 0,
+            events: 0,
             recorder: Recorder::new(scenario.duration, scenario.devices.len()),
             surplus_answers: 0,
             joined: 0,
             effects: Vec::new(),
             trace: None,
+            shard,
         };
         for (group, of) in scenario.gateways.iter().enumerate() {
             world.first_gateways.push(world.gateways.len() as u32);
-            world.gateways.extend((0..of.count).map(|_| Site::new(group as u32, of, scenario)));
+            for _ in world.shard.gateways(group) {
+                let number = world.gateways.len() as u32;
+                let scheduler = world.observer.scheduler(number, of.dispatcher_limits());
+                world.gateways.push(Site::new(group as u32, of, scenario, scheduler));
+            }
         }
         let count = world.gateways.len();
         world.links = scenario.links.iter().map(|link| LinkState::new(link, count)).collect();
-        world.devices.reserve(scenario.devices.iter().map(|group| group.count).sum());
+        world.devices.reserve(world.shard.devices());
+        let mut first = 0;
         for (group, of) in scenario.devices.iter().enumerate() {
-            world.add_devices(seed, group as u32, of);
+            world.first_numbers.push(first);
+            world.add_devices(seed, group as u32, first, of);
+            first += of.count as u32;
         }
         world.network = Network::new(scenario, seed, &world.first_gateways, count);
         world.open_sites();
-        for mut trouble in failures::troubles(scenario, seed, &world.first_gateways) {
+        for mut trouble in failures::troubles(scenario, seed, &world.shard, &world.first_gateways) {
             let first = trouble.first(scenario);
             world.calendar.schedule(first, Event::Fails(trouble));
         }
@@ -171,6 +256,11 @@ impl<'s> World<'s> {
     /// The virtual time.
     pub fn now(&self) -> Nanos {
         self.calendar.now()
+    }
+
+    /// What its calendar has cost ([`Calendar::work`]).
+    pub fn work(&self) -> u64 {
+        self.calendar.work()
     }
 
     /// Goes on until `end`, which it is told about from time to time: after `pace` events each. It stops where it is
@@ -195,11 +285,16 @@ impl<'s> World<'s> {
 
     /// What it has shown.
     pub fn observe(self) -> Observation {
-        let unfinished = self.requests.iter().filter(|(_, request)| !request.is_done).count() as u64;
+        let mut open = vec![Histogram::default(); self.scenario.devices.len()];
+        for (_, request) in self.requests.iter().filter(|(_, request)| !request.is_done) {
+            let group = self.devices[request.device as usize].group;
+            open[group as usize].record(self.scenario.duration.saturating_sub(request.created));
+        }
         let slices = self.gateways.iter().map(|site| site.gateway.counters().slices).sum();
         Observation {
-            events: self.calendar.scheduled() - self.calendar.len() as u64,
-            unfinished,
+            events: self.events,
+            unfinished: open.iter().map(Histogram::count).sum(),
+            open,
             surplus_answers: self.surplus_answers,
             joined: self.joined,
             links: self.links.iter().map(|link| (link.bytes, link.lost)).collect(),
@@ -220,23 +315,33 @@ impl<'s> World<'s> {
         (0..self.scenario.gateways.len()).map(of).collect()
     }
 
-    fn add_devices(&mut self, seed: u64, group: u32, of: &DeviceGroup) {
-        let first = self.devices.len();
-        self.first_devices.push(first as u32);
+    fn add_devices(&mut self, seed: u64, group: u32, first: u32, of: &DeviceGroup) {
         // The devices of a group send the lines of one trace between them.
         let is_trace = matches!(of.arrival, Arrival::Trace(_));
-        for number in first..first + of.count {
-            let mut device = Device::new(seed, number as u64, group);
-            if (!is_trace || number == first)
+        for number in self.shard.numbers(self.scenario, group as usize) {
+            let mut device = Device::new(seed, first + number as u32, group);
+            if (!is_trace || number == 0)
                 && let Some(at) = device.first(of)
             {
-                self.calendar.schedule(at, Event::Due { device: number as u32 });
+                self.calendar.schedule(at, Event::Due { device: self.devices.len() as u32 });
             }
             self.devices.push(device);
         }
     }
 
+    /// Whether each shard has such an event of its own: ends of intervals, and failures of what devices share.
+    fn is_of_each_shard(&self, event: Event) -> bool {
+        match event {
+            Event::IntervalEnds => true,
+            Event::Fails(trouble) | Event::Recovers(trouble) => {
+                matches!(trouble.target(self.scenario), Target::Devices(_))
+            }
+            _ => false,
+        }
+    }
+
     fn happens(&mut self, event: Event, now: Nanos) {
+        self.events += u64::from(!self.is_of_each_shard(event));
         if let Some(until) =
             event.gateway().and_then(|gateway| self.gateways[gateway as usize].condition.pause)
         {
@@ -247,7 +352,15 @@ impl<'s> World<'s> {
             Event::Due { device } => self.due(device, now),
             Event::Sends { device } => self.makes(device, now),
             Event::Arrives { request, .. } => self.arrives(request, now),
-            Event::Received { request, .. } => self.received(request, now),
+            Event::Received { request, gateway, incarnation, is_handed_out } => {
+                if self.gateways[gateway as usize].condition.incarnation == incarnation {
+                    self.received(request, gateway, is_handed_out, now);
+                } else {
+                    // It crashed before it came to this one.
+                    self.arrives(request, now);
+                }
+                self.hand_out(self.gateways[gateway as usize].group as usize, now);
+            }
             Event::SliceEnds { gateway, worker, incarnation } => {
                 self.drive(gateway, Some(incarnation), now, |of, effects| {
                     of.slice_ends(worker.into(), now, effects)
@@ -271,6 +384,7 @@ impl<'s> World<'s> {
                 if self.leaves_store(request, gateway, incarnation, now) {
                     let order = self.order(request, now);
                     self.starts(gateway, order, now);
+                    self.hand_out(self.gateways[gateway as usize].group as usize, now);
                 }
             }
             Event::Recorded { request, gateway, incarnation, outcome } => {
@@ -282,8 +396,14 @@ impl<'s> World<'s> {
             }
             Event::Overdue { gateway, incarnation } => self.overdue(gateway, incarnation, now),
             Event::AtMaster { packet } => self.at_master(packet, now),
-            Event::AtGate { packet, .. } => self.at_gate(packet, now),
-            Event::Routes { gateway } => self.routes(gateway, now),
+            Event::AtGate { packet, gateway } => {
+                self.at_gate(packet, now);
+                self.hand_out(self.gateways[gateway as usize].group as usize, now);
+            }
+            Event::Routes { gateway } => {
+                self.routes(gateway, now);
+                self.hand_out(self.gateways[gateway as usize].group as usize, now);
+            }
             Event::TellsLoad { gateway } => self.tells_load(gateway, now),
             Event::Joins { gateway, connection } => self.joins(gateway, connection.into(), now),
             Event::Silence { gateway, connection, session } => {
@@ -321,15 +441,15 @@ impl<'s> World<'s> {
 
     /// A device makes a request and sends it.
     fn makes(&mut self, device: u32, now: Nanos) {
-        let Device { random, group, .. } = &mut self.devices[device as usize];
-        let (group, of) = (*group, &self.scenario.devices[*group as usize]);
+        let Device { random, group, number, .. } = &mut self.devices[device as usize];
+        let (group, number, of) = (*group, *number, &self.scenario.devices[*group as usize]);
         let program = &self.scenario.programs[of.program];
         let demand = program.time.draw(random);
         let sleep = program.sleep.as_ref().map_or(0, |sleep| sleep.draw(random));
         let random = random.branch();
         let gateways = &self.scenario.gateways[of.gateway];
-        let number = device - self.first_devices[group as usize];
-        let gateway = self.first_gateways[of.gateway] + number % gateways.count as u32;
+        let home = (number - self.first_numbers[group as usize]) % gateways.count as u32;
+        let gateway = self.first_gateways[of.gateway] + home - self.shard.gateways(of.gateway).start as u32;
         let request = self.requests.insert(Request {
             number: self.made,
             device,
@@ -362,32 +482,37 @@ impl<'s> World<'s> {
             None => now,
         };
         of_request.references += 1;
-        self.calendar.schedule(at, Event::Arrives { request, gateway });
         if let Some(timeout) = of.timeout {
             of_request.references += 1;
             self.calendar.schedule(now + timeout, Event::TimesOut { request, attempt });
         }
         self.tell(Happening::Sent, request, now);
         self.captures(Captured::Sent, request, now);
+        if at > now {
+            self.calendar.schedule(at, Event::Arrives { request, gateway });
+        } else {
+            self.events += 1;
+            self.arrives(request, now);
+        }
     }
 
     /// A request is at its gateway, if there is a connection, or at the broker that chooses one.
     fn arrives(&mut self, request: u32, now: Nanos) {
-        let Request { device, progress, .. } = self.requests[request as usize];
+        let Request { device, progress, gateway, .. } = self.requests[request as usize];
         let of = self.devices[device as usize].group as usize;
         if self.groups[of].is_cut() {
             return self.parks(of, Parked::Request(request), now);
         }
         let group = self.scenario.devices[of].gateway;
-        if let Some(broker) = &mut self.brokers[group]
-            && progress == Progress::Unknown
-        {
-            let (first, gateways) = (self.first_gateways[group], &self.gateways);
-            let chosen = broker.offer(request, |at| gateways[first as usize + at].condition.takes());
-            let Some(gateway) = chosen else { return };
-            self.requests[request as usize].gateway = first + gateway as u32;
+        let Some(broker) = self.brokers[group].as_mut().filter(|_| progress == Progress::Unknown) else {
+            return self.reaches(request, gateway, false, now);
+        };
+        let (first, gateways) = (self.first_gateways[group], &self.gateways);
+        let chosen = broker.offer(request, |at| gateways[first as usize + at].condition.takes());
+        if let Some(gateway) = chosen {
+            self.reaches(request, first + gateway as u32, true, now);
+            self.hand_out(group, now);
         }
-        self.reaches(request, now);
     }
 
     /// What waits at a broker goes to gateways that have room now.
@@ -396,14 +521,14 @@ impl<'s> World<'s> {
             let (first, gateways) = (self.first_gateways[group], &self.gateways);
             let next = broker.hand_out(|at| gateways[first as usize + at].condition.takes());
             let Some((request, gateway)) = next else { return };
-            self.requests[request as usize].gateway = first + gateway as u32;
-            self.reaches(request, now);
+            self.reaches(request, first + gateway as u32, true, now);
         }
     }
 
-    /// A request is at its gateway, if there is a connection.
-    fn reaches(&mut self, request: u32, now: Nanos) {
-        let Request { device, gateway, .. } = self.requests[request as usize];
+    /// A request is at a gateway, if there is a connection: its own one, or the one to which a broker has handed it
+    /// out.
+    fn reaches(&mut self, request: u32, gateway: u32, is_handed_out: bool, now: Nanos) {
+        let Request { device, .. } = self.requests[request as usize];
         let site = &mut self.gateways[gateway as usize];
         if !site.condition.is_reachable() {
             let group = self.devices[device as usize].group;
@@ -420,18 +545,20 @@ impl<'s> World<'s> {
         let site = &mut self.gateways[gateway as usize];
         let pause = site.condition.pause.unwrap_or(now);
         if ingress == 0 && pause <= now {
-            return self.received(request, now);
+            return self.received(request, gateway, is_handed_out, now);
         }
         site.ingress_free = pause.max(now).max(site.ingress_free) + ingress;
-        self.calendar.schedule(site.ingress_free, Event::Received { request, gateway });
+        let incarnation = site.condition.incarnation;
+        let received = Event::Received { request, gateway, incarnation, is_handed_out };
+        self.calendar.schedule(site.ingress_free, received);
     }
 
     /// The gateway has read a request: it joins what runs, gets its outcome again, or is new.
-    fn received(&mut self, request: u32, now: Nanos) {
-        let Request { gateway, progress, .. } = self.requests[request as usize];
-        if self.gateways[gateway as usize].condition.is_down {
-            // It crashed before it came to this one.
-            return self.arrives(request, now);
+    fn received(&mut self, request: u32, gateway: u32, is_handed_out: bool, now: Nanos) {
+        let progress = self.requests[request as usize].progress;
+        if is_handed_out && progress != Progress::Unknown {
+            // The broker has handed out a repetition, which needs nothing more of this gateway.
+            self.has_answered(gateway);
         }
         match progress {
             Progress::InFlight => {
@@ -443,12 +570,13 @@ impl<'s> World<'s> {
                 self.answer(request, outcome, 0, now);
                 self.release(request, now);
             }
-            Progress::Unknown if self.is_out_of_time(request, now) => {
-                self.answer(request, Outcome::Expired, 0, now);
-                self.release(request, now);
-                self.has_answered(gateway);
-            }
             Progress::Unknown => {
+                self.requests[request as usize].gateway = gateway;
+                if self.is_out_of_time(request, now) {
+                    self.answer(request, Outcome::Expired, 0, now);
+                    self.release(request, now);
+                    return self.has_answered(gateway);
+                }
                 self.requests[request as usize].progress = Progress::InFlight;
                 let order = self.order(request, now);
                 if let Err(busy) = self.gateways[gateway as usize].gateway.admit(&order, now) {
@@ -456,7 +584,7 @@ impl<'s> World<'s> {
                     let retry_after = from_policy(busy.retry_after) / MILLISECOND;
                     self.answer(request, busy.reason.into(), retry_after as u32, now);
                     self.release(request, now);
-                    // Nothing more is handed out for it: there would be no room for that either.
+                    self.watches(gateway, now);
                     return self.has_answered(gateway);
                 }
                 // What referred to it as a packet does so as what the gateway has.
@@ -477,14 +605,14 @@ impl<'s> World<'s> {
 
     fn order(&mut self, request: u32, now: Nanos) -> Order {
         let Request { device, demand, sleep, .. } = self.requests[request as usize];
-        let group = self.devices[device as usize].group;
+        let Device { group, number, .. } = self.devices[device as usize];
         let of = &self.scenario.devices[group as usize];
         let program = &self.scenario.programs[of.program];
-        let first = self.first_devices[group as usize];
-        let account = first + (device - first) / of.per_account as u32;
+        let first = self.first_numbers[group as usize];
+        let account = first + (number - first) / of.per_account as u32;
         let need = program.modules.is_some().then(|| self.need(request)).flatten();
         Order {
-            key: (account, device),
+            key: (account, number),
             bytes: program.request as usize,
             program: of.program as u32,
             deadline: of.deadline.map(|deadline| now + deadline),
@@ -496,11 +624,11 @@ impl<'s> World<'s> {
     /// What a request needs besides a worker: which of its program's modules, and what that takes.
     fn need(&mut self, request: u32) -> Option<ModuleNeed> {
         let Request { device, random, .. } = &mut self.requests[request as usize];
-        let (device, group) = (*device, self.devices[*device as usize].group as usize);
-        let program = self.scenario.devices[group].program;
+        let Device { group, number, .. } = self.devices[*device as usize];
+        let program = self.scenario.devices[group as usize].program;
         let of = self.scenario.programs[program].modules.as_ref()?;
         let mut draw = |time: &Option<Distribution>| time.as_ref().map_or(0, |time| time.draw(random));
-        let number = (device - self.first_devices[group]) as usize % of.count;
+        let number = (number - self.first_numbers[group as usize]) as usize % of.count;
         Some(ModuleNeed {
             module: self.first_modules[program] + number as u32,
             size: of.size as usize,
@@ -516,7 +644,7 @@ impl<'s> World<'s> {
         gateway: u32,
         incarnation: Option<u16>,
         now: Nanos,
-        what: impl FnOnce(&mut Gateway, &mut Vec<Effect>),
+        what: impl FnOnce(&mut Gateway<O::Scheduler>, &mut Vec<Effect>),
     ) {
         let site = &mut self.gateways[gateway as usize];
         let current = site.condition.incarnation;
@@ -547,6 +675,16 @@ impl<'s> World<'s> {
             (0..answered).for_each(|_| self.has_answered(gateway));
             self.hand_out(self.gateways[gateway as usize].group as usize, now);
         }
+        self.watches(gateway, now);
+    }
+
+    /// A gateway has done all that follows from an event.
+    fn watches(&mut self, gateway: u32, now: Nanos) {
+        let group = self.gateways[gateway as usize].group as usize;
+        let number = (gateway - self.first_gateways[group]) as usize;
+        let held = self.brokers[group].as_ref().map(|broker| broker.held(number));
+        let scheduler = self.gateways[gateway as usize].gateway.scheduler();
+        self.observer.driven(now, gateway, scheduler, held);
     }
 
     /// A gateway has answered a request, which its broker counts.
@@ -560,6 +698,7 @@ impl<'s> World<'s> {
     /// A gateway publishes an answer.
     fn answer(&mut self, request: u32, outcome: Outcome, retry_after: u32, now: Nanos) {
         self.requests[request as usize].references += 1;
+        self.observer.gives(now, outcome, &self.requests[request as usize]);
         let gateway = self.requests[request as usize].gateway;
         let site = &mut self.gateways[gateway as usize];
         if !site.condition.is_reachable() {
@@ -569,13 +708,13 @@ impl<'s> World<'s> {
         }
         self.tell(Happening::Answered(outcome), request, now);
         let of_request = &mut self.requests[request as usize];
-        let device = of_request.device;
-        let of = &self.scenario.devices[self.devices[device as usize].group as usize];
+        let Device { group, number, .. } = self.devices[of_request.device as usize];
+        let of = &self.scenario.devices[group as usize];
         let bytes = self.scenario.programs[of.program].answer;
         let mut sent = now;
         if let Some(wakes) = of.wakes {
             // It is on the air each time that it wakes, each device at its own moment.
-            let phase = u64::from(device).wrapping_mul(0x9e37_79b9_7f4a_7c15) % wakes;
+            let phase = u64::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15) % wakes;
             sent = phase + now.saturating_sub(phase).div_ceil(wakes) * wakes;
         }
         let at = match of.link {
@@ -584,7 +723,12 @@ impl<'s> World<'s> {
             }
             None => sent,
         };
-        self.calendar.schedule(at, Event::Answered { request, outcome, retry_after });
+        if at > now {
+            self.calendar.schedule(at, Event::Answered { request, outcome, retry_after });
+        } else {
+            self.events += 1;
+            self.answered(request, outcome, retry_after, now);
+        }
     }
 
     /// A device has its answer.
@@ -664,7 +808,7 @@ impl<'s> World<'s> {
     }
 
     fn interval_ends(&mut self, now: Nanos) {
-        let sample = |site: &mut Site| {
+        let sample = |site: &mut Site<O::Scheduler>| {
             let busy = site.gateway.counters().busy;
             let (waiting, running) = site.gateway.load();
             GatewaySample {
@@ -688,15 +832,17 @@ impl<'s> World<'s> {
     }
 
     fn tell_at(&mut self, what: Happening, request: u32, gateway: u32, now: Nanos) {
+        self.observer.step(now, what, &self.requests[request as usize]);
         if let Some(trace) = &mut self.trace {
             let Request { number, device, attempt, .. } = self.requests[request as usize];
+            let device = self.devices[device as usize].number;
             trace.write(now, what, number, device, gateway, attempt);
         }
     }
 }
 
-impl Site {
-    fn new(group: u32, of: &GatewayGroup, scenario: &Scenario) -> Self {
+impl<S: Scheduler> Site<S> {
+    fn new(group: u32, of: &GatewayGroup, scenario: &Scenario, scheduler: S) -> Self {
         let has_modules = scenario.programs.iter().any(|program| program.modules.is_some());
         let settings = Settings {
             limits: of.dispatcher_limits(),
@@ -707,9 +853,10 @@ impl Site {
         };
         Self {
             group,
-            gateway: Gateway::new(settings),
+            gateway: Gateway::new(settings, scheduler),
             condition: Condition::default(),
             ingress_free: 0,
+            is_pulled: false,
             parked: Vec::new(),
             kept: Vec::new(),
             at_store: Vec::new(),

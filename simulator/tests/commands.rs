@@ -112,6 +112,52 @@ fn a_plan_names_the_fewest_that_are_enough() {
 }
 
 #[test]
+fn one_that_is_lost_crashes_behind_a_broker() {
+    let folder = tempfile::tempdir().unwrap();
+    // Two gateways have work for each other's requests, one has too little time for both: with one lost it takes three.
+    let text = "duration = \"1min\"\nreplicas = 2\n[program.p]\ntime = \"10ms\"\n[gateway.g]\nworkers = 1\nspread \
+                = \"queue\"\nwindow = 2\nredelivery = \"1s\"\n[device.d]\ncount = 60\narrival = { poisson = \
+                \"2/s\" }\n";
+    std::fs::write(folder.path().join("queue.toml"), text).unwrap();
+    let plan = json(folder.path(), &["plan", "queue.toml", "--p99", "100ms", "--ok", "0.99", "--json"]);
+    assert_eq!((&plan["enough"], &plan["with_one_lost"]), (&2.into(), &3.into()), "{plan}");
+    let lost = plan["tried_with_one_lost"].as_array().unwrap();
+    let of = |count: u64| lost.iter().find(|of| of["count"] == count).unwrap();
+    assert_eq!((&of(2)["enough"], &of(3)["enough"]), (&false.into(), &true.into()), "{plan}");
+    // Two thirds of the run one is left of two, and what it cannot answer is left open or late.
+    assert!(of(2)["p99_s"]["mean"].as_f64().unwrap() > 1.0, "{plan}");
+}
+
+#[test]
+fn what_is_printed_fits_a_terminal_and_says_what_is_not_known() {
+    let folder = folder();
+    // Devices that are never answered, and wait for ever.
+    let text = std::fs::read_to_string(folder.path().join("site.toml")).unwrap()
+        + "[program.never]\ntime = \"1d\"\n[gateway.gone]\n[device.forgotten]\nprogram = \"never\"\ngateway = \
+           \"gone\"\narrival = { every = \"1s\" }\n[[failure]]\nkind = \"crash\"\ngateway = \"gone\"\nat = \
+           \"0s\"\nfor = \"1d\"\n";
+    std::fs::write(folder.path().join("gone.toml"), text).unwrap();
+    let short = ["--duration", "30s", "--replicas", "2"];
+    let run = printed(folder.path(), &[&["run", "gone.toml"], &short[..]].concat());
+    let plan = printed(folder.path(), &[&["plan", "site.toml", "--p99", "1s"], &short[..]].concat());
+    let compared = printed(folder.path(), &[&["compare", "site.toml", "gone.toml"], &short[..]].concat());
+    for line in [&run, &plan, &compared].into_iter().flat_map(|text| text.lines()) {
+        assert!(line.chars().count() <= 80, "{line}");
+    }
+    let row =
+        |start: &str| run.lines().find(|line| line.starts_with(start)).unwrap_or_else(|| panic!("{run}"));
+    assert!(row("forgotten").ends_with(" -"), "{run}");
+    assert!(run.lines().any(|line| line.starts_with("forgotten") && line.contains("left open")), "{run}");
+    let report = json(folder.path(), &[&["run", "gone.toml", "--json"], &short[..]].concat());
+    let forgotten =
+        report["devices"].as_array().unwrap().iter().find(|of| of["name"] == "forgotten").unwrap();
+    assert!(forgotten["latency_s"]["p99"]["mean"].is_null(), "{forgotten}");
+    assert_eq!(forgotten["outcomes"]["left open"]["mean"], 1.0, "{forgotten}");
+    let all = &report["devices"][0]["outcomes"];
+    assert!(all["ok"]["mean"].as_f64().unwrap() < 0.99, "what is left open is not left out: {all}");
+}
+
+#[test]
 fn what_cannot_be_read_is_refused_with_the_remedy() {
     let folder = folder();
     let error = |arguments: &[&str]| {
@@ -126,6 +172,17 @@ fn what_cannot_be_read_is_refused_with_the_remedy() {
             .contains("wrong.toml:2:2: gatway: unknown key; did you mean `gateway`?")
     );
     assert!(error(&["run", "site.toml", "--duration", "5"]).contains("has no unit"));
+    assert!(
+        error(&["run", "."])
+            .contains(". is a folder, and a scenario is a file: name one, such as ./site.toml")
+    );
+    let plan = |rest: &[&str]| error(&[&["plan", "site.toml"], rest].concat());
+    assert!(plan(&["--p99", "0s"]).contains("'--p99 <TIME>': nothing is answered in no time"));
+    assert!(plan(&["--p99", "1s", "--most", "0"]).contains("'--most <MOST>'"));
+    let threads = plan(&["--p99", "1s", "--vary", "workers", "--most", "2000"]);
+    assert!(threads.contains("--most 2000: a scenario has 1024 workers at the most"), "{threads}");
+    let lobby = plan(&["--p99", "1s", "--gateway", "lobby"]);
+    assert!(lobby.contains("has no [gateway.lobby] (accepted: hall)"), "{lobby}");
 }
 
 /// A packet of a capture.

@@ -112,6 +112,8 @@ fn a_failure_without_a_moment_or_a_gateway_is_refused() {
             .unwrap_or_default()
     };
     assert_eq!(with("kind = \"crash\"\ngateway = \"hall\"\nat = \"1s\"\nfor = \"1s\""), "");
+    let second = with("kind = \"crash\"\ngateway = \"hall\"\nnumber = 1\nat = \"1s\"\nfor = \"1s\"");
+    assert!(second.contains("failure[0].number: hall has no gateway 1 (accepted: 0 to 0)"), "{second}");
     assert!(
         with("kind = \"crash\"\nat = \"1s\"\nfor = \"1s\"").contains("failure[0].gateway: it is missing")
     );

@@ -6,6 +6,8 @@ use offload_simulator::replicas::{self, Unwatched};
 use offload_simulator::report::{Report, html, json, table};
 use offload_simulator::scenario::Scenario;
 use offload_simulator::scenario::units::Time;
+use offload_simulator::world::World;
+use offload_simulator::world::trace::Trace;
 
 fn shipped() -> Vec<PathBuf> {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios");
@@ -62,6 +64,44 @@ fn a_seed_gives_the_same_bytes_and_another_one_gives_others() {
     }
 }
 
+/// What the calendar's work for an event is, and how many events there are, in a city of this many gateways with a
+/// thousand devices each, in one world.
+fn work_in_a_city(gateways: usize) -> (f64, u64) {
+    let mut scenario = Scenario::load(&shipped()[1]).unwrap();
+    assert_eq!(scenario.name, "city");
+    scenario.gateways[0].count = gateways;
+    scenario.devices[0].count = 1_000 * gateways;
+    scenario.duration = Time::parse("2min").unwrap().0;
+    let mut world = World::new(&scenario, 1);
+    world.run(scenario.duration, 1 << 17, |_| true);
+    let work = world.work();
+    let events = world.observe().events;
+    (work as f64 / events as f64, events)
+}
+
+#[test]
+fn an_event_costs_the_same_in_a_city_of_any_size() {
+    let [(small, few), (large, many)] = [3, 300].map(work_in_a_city);
+    assert!(many > 80 * few, "{few} {many}");
+    assert!(large < 1.5 * small && large < 20.0, "{small} {large}");
+}
+
+#[test]
+fn threads_shards_and_a_trace_change_nothing() {
+    for path in shipped() {
+        let scenario = bounded(&path);
+        let told = |threads, trace| {
+            let observations = replicas::run_on(threads, &scenario, 3, 2, trace, &Unwatched);
+            let report = Report::new(&scenario, 3, &observations);
+            [table::of(&report), json::of(&report).to_string(), html::of(&report)]
+        };
+        let alone = told(1, None);
+        assert_eq!(alone, told(3, None), "{path:?}");
+        // With a trace the first replica is one world, and else it is in shards where it can be.
+        assert_eq!(alone, told(2, Some(Trace::new(std::io::sink()))), "{path:?}");
+    }
+}
+
 /// Three gateways, of which one is down for good, or not, from ten seconds on.
 fn three(spread: &str, crashes: bool) -> Report {
     let failure = "[[failure]]\nkind = \"crash\"\ngateway = \"g\"\nnumber = 1\nat = \"10s\"\nfor = \"1d\"\n";
@@ -89,6 +129,8 @@ fn who_has_one_gateway_is_lost_with_it_and_a_broker_asks_the_others() {
     let report = three("home", true);
     // A third of the devices send for fifty seconds to nobody.
     assert!((report.unfinished.mean - 1_000.0).abs() < 30.0, "{:?}", report.unfinished);
+    // They are no part of those that ended, and are counted all the same.
+    assert!((report.all().ok() - 2_600.0 / 3_600.0).abs() < 0.01, "{report:?}");
     assert!(three("home", false).unfinished.mean < 30.0);
 }
 

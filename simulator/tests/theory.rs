@@ -147,14 +147,17 @@ fn m_g_1_with_two_classes_of_priority() {
 
 #[test]
 fn m_g_1_with_processor_sharing() {
-    // Whatever the distribution, a guest takes its time by 1 - ρ. Slices are a hundredth of the mean, which is as near
-    // as a round robin comes; what a guest takes before it shares alike (12.8 ms) is little.
-    let (rate, service) = (0.25, (1.0 + 3.0) / 2.0);
+    // Whatever the distribution, a guest takes its time by 1 - ρ: beside it there are ρ / (1 - ρ) others in the mean,
+    // each of which gets as much (L. Kleinrock, Queueing Systems II, 1976, section 4.4). Slices are finite: a guest's
+    // first one comes before those of all others, at the end of the one that runs, so that one slice less waits for the
+    // others'. What a guest takes before it shares alike (12.8 ms) is less than a slice.
+    let (rate, service, slice) = (0.25, (1.0 + 3.0) / 2.0, 0.02);
     let classes = vec![("\"1s\"".to_owned(), rate / 2.0), ("\"3s\"".to_owned(), rate / 2.0)];
     let station = Station { workers: 1, slots: 1024, slice: "20ms", classes };
-    let (found, all) = station.simulate(ARRIVALS / 5.0);
-    let idle = 1.0 - rate * service;
-    assert_is_within(0.03, all, service / idle, "M/G/1-PS, all");
-    assert_is_within(0.03, found[0], 1.0 / idle, "M/G/1-PS, of 1 s");
-    assert_is_within(0.03, found[1], 3.0 / idle, "M/G/1-PS, of 3 s");
+    let (found, all) = station.simulate(ARRIVALS);
+    let load = rate * service;
+    let expected = |time: f64| time / (1.0 - load) - slice * load / (1.0 - load) + load * slice / 2.0;
+    assert_is(all, expected(service), "M/G/1-PS, all");
+    assert_is(found[0], expected(1.0), "M/G/1-PS, of 1 s");
+    assert_is(found[1], expected(3.0), "M/G/1-PS, of 3 s");
 }

@@ -24,6 +24,11 @@ pub fn guest(name: &str) -> Result<PathBuf> {
     existing(target()?.join("guests").join(name).with_extension("wasm"))
 }
 
+/// The simulator as a page.
+pub fn simulator_page() -> Result<PathBuf> {
+    existing(target()?.join("simulator-page/index.html"))
+}
+
 /// A Python that has what the clients in Python need.
 pub fn python() -> Result<PathBuf> {
     existing(target()?.join("python/bin/python"))
@@ -76,10 +81,12 @@ fn target() -> Result<PathBuf> {
     Ok(profile()?.parent().context("the profile's folder has no parent")?.to_owned())
 }
 
-/// `<target directory>/<profile>`, in which the running test is `deps/<name>`.
+/// `<target directory>/<profile>`, in which the running test is `deps/<name>`, and another program `<name>`.
 fn profile() -> Result<PathBuf> {
-    let test = std::env::current_exe()?;
-    Ok(test.parent().and_then(Path::parent).context("a test lies outside cargo's folders")?.to_owned())
+    let program = std::env::current_exe()?;
+    let folder = program.parent().context("a program is in a folder")?;
+    let profile = if folder.ends_with("deps") { folder.parent() } else { Some(folder) };
+    Ok(profile.context("a test lies outside cargo's folders")?.to_owned())
 }
 
 fn existing(file: PathBuf) -> Result<PathBuf> {

@@ -21,23 +21,33 @@ struct Shared {
     connections: JoinSet<()>,
     /// All bytes of both directions, where they are kept.
     captured: Option<Vec<u8>>,
+    /// What is put in the place of what, in both directions, each as long as the other.
+    rewritten: Vec<(String, String)>,
 }
 
 impl Proxy {
     /// To this broker.
     pub async fn start(target: SocketAddr) -> Result<Proxy> {
-        Proxy::with(target, None).await
+        Proxy::with(target, None, &[]).await
     }
 
     /// The same, which keeps what it forwards.
     pub async fn capturing(target: SocketAddr) -> Result<Proxy> {
-        Proxy::with(target, Some(Vec::new())).await
+        Proxy::with(target, Some(Vec::new()), &[]).await
     }
 
-    async fn with(target: SocketAddr, captured: Option<Vec<u8>>) -> Result<Proxy> {
+    /// One that puts the second of each pair in the place of the first, wherever that comes in one piece. They are as
+    /// long as each other, so that packets stay whole.
+    pub async fn rewriting(target: SocketAddr, pairs: &[(&str, &str)]) -> Result<Proxy> {
+        Proxy::with(target, Some(Vec::new()), pairs).await
+    }
+
+    async fn with(target: SocketAddr, captured: Option<Vec<u8>>, pairs: &[(&str, &str)]) -> Result<Proxy> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
-        let shared = Arc::new(Mutex::new(Shared { target, connections: JoinSet::new(), captured }));
+        let rewritten = pairs.iter().map(|(from, to)| ((*from).to_owned(), (*to).to_owned())).collect();
+        let shared =
+            Arc::new(Mutex::new(Shared { target, connections: JoinSet::new(), captured, rewritten }));
         let mut task = JoinSet::new();
         task.spawn(forward(listener, shared.clone()));
         Ok(Proxy { address, shared, _listener: task })
@@ -90,9 +100,20 @@ async fn forward(listener: TcpListener, all: Arc<Mutex<Shared>>) {
 async fn keep(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, shared: &Mutex<Shared>) {
     let mut buffer = vec![0; 1 << 16];
     while let Ok(length @ 1..) = from.read(&mut buffer).await {
-        let bytes = &buffer[..length];
-        if let Some(captured) = &mut shared.lock().unwrap_or_else(PoisonError::into_inner).captured {
-            captured.extend(bytes);
+        let bytes = &mut buffer[..length];
+        {
+            let Shared { captured, rewritten, .. } =
+                &mut *shared.lock().unwrap_or_else(PoisonError::into_inner);
+            for (from, to) in rewritten.iter() {
+                let starts: Vec<usize> =
+                    (0..bytes.len()).filter(|at| bytes[*at..].starts_with(from.as_bytes())).collect();
+                for at in starts {
+                    bytes[at..at + to.len()].copy_from_slice(to.as_bytes());
+                }
+            }
+            if let Some(captured) = captured {
+                captured.extend(&*bytes);
+            }
         }
         if to.write_all(bytes).await.is_err() {
             break;

@@ -7,6 +7,7 @@ use offload_tests::c_client::{CClient, STRICT};
 use offload_tests::deployment::Deployment;
 use offload_tests::device::{Device, Version};
 use offload_tests::javascript_client::JavaScriptClient;
+use offload_tests::sealing::{self, X25519, newest};
 use offload_tests::{PATIENCE, built};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -88,15 +89,42 @@ async fn javascript() -> Result<()> {
     Ok(())
 }
 
+/// What is sealed is cancelled sealed.
+#[tokio::test]
+async fn the_command_that_seals() -> Result<()> {
+    let deployment = Deployment::embedded(ONE_GUEST).await?;
+    let folder = tempfile::TempDir::new()?;
+    let mut command = Command::new(built::program("offload-client")?);
+    command.args(["--broker", &format!("mqtt://{}", deployment.address()), "send", "--seal"]);
+    command.arg("--known-gateways").arg(folder.path().join("known")).arg(sleep()?);
+    assert_eq!(ends_it(&deployment, &mut command).await?, Some(130));
+    Ok(())
+}
+
+#[tokio::test]
+async fn c_that_seals() -> Result<()> {
+    let deployment = Deployment::embedded(ONE_GUEST).await?;
+    let client = CClient::build(STRICT)?;
+    let (_, keys) = sealing::device(deployment.address(), Version::V5, "d").await?;
+    let key: String = newest(&keys, X25519)?.public.iter().map(|byte| format!("{byte:02x}")).collect();
+    let mut command = Command::new(client.program("run"));
+    command.env("OFFLOAD_PORT", deployment.address().port().to_string()).env("OFFLOAD_SEAL_KEY", key);
+    command.arg("127.0.0.1").arg(sleep()?);
+    assert_eq!(ends_it(&deployment, &mut command).await?, Some(130));
+    Ok(())
+}
+
 /// Starts a program that sends the module `sleep`, and interrupts it when the gateway has that. Returns its exit code.
 async fn ends_it(deployment: &Deployment, command: &mut Command) -> Result<Option<i32>> {
     let mut watch = Device::connect(deployment.address(), Version::V5, "watch").await?;
     watch.subscribe("gateway/+/jobs").await?;
     let mut program = command.arg(FOR_EVER).kill_on_drop(true).spawn()?;
+    let mut sealed = 0;
     loop {
         let line: Value = serde_json::from_slice(&watch.message().await?.payload)?;
+        sealed += usize::from(line["event"] == "request" && line["code"] == "sealed");
         // Its digest comes first, which the gateway does not have.
-        if (&line["event"], &line["code"]) == (&json!("request"), &json!("module")) {
+        if sealed == 2 || (&line["event"], &line["code"]) == (&json!("request"), &json!("module")) {
             break;
         }
     }

@@ -231,6 +231,28 @@ async fn recursion_ends_in_a_trap() -> Result<()> {
     ends_in("trap", module.into(), &[]).await
 }
 
+/// The first worker, which is asked first, has no slot left; the second one sleeps.
+#[tokio::test]
+async fn a_worker_that_is_full_of_sleepers_does_not_keep_requests_from_the_others() -> Result<()> {
+    let deployment = Deployment::embedded("[workers]\ncount = 2\nslots = 1\n").await?;
+    let mut sleeper = deployment.device(Version::V5, "sleeper").await?;
+    let mut other = deployment.device(Version::V311, "other").await?;
+    let sleep = "(i64.store (i32.const 24) (i64.const 3600000000000))
+                 (drop (call $poll_oneoff (i32.const 0) (i32.const 64) (i32.const 1) (i32.const 128)))";
+    for ms in ["100", "20000"] {
+        let timeout = Properties::user(&[("timeout-ms", ms)]);
+        sleeper.publish_with("inputCode/sleeper", command(sleep), timeout, false).await?;
+        if ms == "100" {
+            sleeper.message().await?;
+        }
+    }
+    for _ in 0..10 {
+        assert_eq!(other.ask("localCode/other", "3 5").await?.text(), "8\n");
+    }
+    assert!(sleeper.message_there().is_none(), "the sleeper still sleeps");
+    Ok(())
+}
+
 #[tokio::test]
 async fn sleepers_leave_slots_for_others() -> Result<()> {
     let configuration = "[workers]\ncount = 1\nslots = 4\n";

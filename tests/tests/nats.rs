@@ -325,7 +325,7 @@ async fn a_device_asks_as_itself_alone() -> Result<()> {
     const USERS: &str = r#"
 accounts { OFFLOAD { jetstream: enabled, users = [
   { user: gateway, password: secret, permissions: {
-      publish: ["$JS.>", "$MQTT.>", "$KV.offload-rt-outcomes.>", "$O.offload-rt-modules.>", "result.>", "gateway.>"]
+      publish: ["$JS.>", "$MQTT.>", "$KV.offload-rt-outcomes.>", "$KV.offload-rt-sealed.>", "$KV.offload-rt-keys.>", "$O.offload-rt-modules.>", "result.>", "gateway.>"]
       subscribe: ["_INBOX.>", "$MQTT.>", "gateway.>"] } }
   { user: d1, password: one, permissions: {
       publish: ["localCode.d1", "inputCode.d1"], subscribe: ["result.d1", "$MQTT.sub.>"] } }

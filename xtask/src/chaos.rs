@@ -43,7 +43,7 @@ pub struct Arguments {
     /// With --crash: what is sent and when what is killed follows from it; by default from the time
     #[arg(long, value_name = "S", requires = "crash")]
     seed: Option<u64>,
-    /// With --crash: `embedded`, `mosquitto`, or `mosquitto-plain`, which has no gateway
+    /// With --crash: `embedded`, `mosquitto`, `mosquitto-plain`, which has no gateway, or a network: `nats`, `sites`
     #[arg(long, requires = "crash", default_value = "embedded")]
     target: String,
     /// With --crash: more for `offload-checker`, whose --help has it

@@ -34,7 +34,7 @@ pub struct Arguments {
 }
 
 /// The crates that have fuzz targets.
-const OWNERS: [&str; 4] = ["broker", "protocol", "journal", "runtime"];
+const OWNERS: [&str; 5] = ["broker", "protocol", "journal", "config", "runtime"];
 
 /// The programs in the `fuzz/fuzz_targets` of these crates.
 #[derive(Clone, Copy, ValueEnum)]
@@ -80,7 +80,8 @@ impl Target {
             Target::Packets | Target::Connections => "broker",
             Target::Requests | Target::Answers | Target::Names => "protocol",
             Target::Segments | Target::Damage => "journal",
-            Target::Configuration | Target::Records => "runtime",
+            Target::Configuration => "config",
+            Target::Records => "runtime",
         }
     }
 }

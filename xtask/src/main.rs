@@ -6,6 +6,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 mod bench;
+mod bench_sim;
 mod chaos;
 mod fuzz;
 mod guests;
@@ -13,10 +14,12 @@ mod node;
 mod process;
 mod python;
 mod setup;
+mod simulator_page;
 mod test;
 mod tidy;
 mod time;
 mod toolchain;
+mod validate_sim;
 mod workspace;
 
 /// What developers of offload-rt run.
@@ -41,6 +44,10 @@ enum Command {
         #[arg(last = true)]
         rest: Vec<String>,
     },
+    /// Runs the simulator beside the real system, and writes how far apart they are
+    ValidateSim(validate_sim::Arguments),
+    /// Builds the simulator as a page for browsers, to <target directory>/simulator-page/index.html
+    SimulatorPage,
     /// Checks the house rules that a machine can check: words, width, purposes, circles, links, scripts
     Tidy,
     /// Fuzzes the broker
@@ -54,6 +61,8 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         rest: Vec<String>,
     },
+    /// Measures the simulator: beside simpy, and in worlds of growing size
+    BenchSim,
 }
 
 fn main() -> ExitCode {
@@ -72,9 +81,12 @@ fn run(command: Command) -> Result<()> {
         Command::Setup => setup::run().map(drop),
         Command::Guests => guests::run(&setup::run()?),
         Command::Test { rest } => test::run(&rest),
+        Command::ValidateSim(arguments) => validate_sim::run(&arguments),
+        Command::SimulatorPage => simulator_page::run(&setup::run()?).map(drop),
         Command::Tidy => tidy::run(),
         Command::Fuzz(arguments) => fuzz::run(&arguments),
         Command::Chaos(arguments) => chaos::run(&arguments),
         Command::Bench { rest } => bench::run(&rest),
+        Command::BenchSim => bench_sim::run(),
     }
 }

@@ -10,6 +10,9 @@ use crate::process::{cargo, find, first_line, succeeds};
 /// The target of all guests: WASI preview 1 commands.
 const RUST_TARGET: &str = "wasm32-wasip1";
 
+/// The target of what a page runs: without a system, so that it imports nothing.
+const PAGE_TARGET: &str = "wasm32-unknown-unknown";
+
 /// Where Debian's wasi-libc keeps its libraries.
 const DEBIAN_WASI_LIBRARIES: &str = "/usr/lib/wasm32-wasi";
 
@@ -106,10 +109,9 @@ impl Rust {
 
     /// Builds all programs of a workspace, in release mode, and returns the folder that they are in.
     pub fn build(&self, workspace: &Path, target_dir: &Path) -> Result<PathBuf> {
-        let mut build = cargo(workspace);
-        build.args(["build", "--release", "--locked", "--quiet", "--workspace", "--bins"]);
-        build.args(["--target", RUST_TARGET, "--target-dir"]).arg(target_dir);
-        if let Rust::Debian { linker } = self {
+        let mut build = self.cargo(workspace, RUST_TARGET, target_dir);
+        build.args(["--workspace", "--bins"]);
+        if let Rust::Debian { .. } = self {
             let libraries = DEBIAN_WASI_LIBRARIES;
             let flags = [
                 "-Clink-self-contained=no".to_owned(),
@@ -117,15 +119,39 @@ impl Rust {
                 format!("-Clink-arg={libraries}/crt1-command.o"),
                 "-Clink-arg=-lc".to_owned(),
             ];
-            build.arg("-Zbuild-std=std,panic_abort");
-            build.env("RUSTC", DEBIAN_RUSTC);
-            // What lets a released compiler build its own standard library.
-            build.env("RUSTC_BOOTSTRAP", "1");
-            build.env("CARGO_TARGET_WASM32_WASIP1_LINKER", linker);
             build.env("CARGO_TARGET_WASM32_WASIP1_RUSTFLAGS", flags.join(" "));
         }
         crate::process::run(&mut build).context("the Rust guests cannot be built")?;
         Ok(target_dir.join(RUST_TARGET).join("release"))
+    }
+
+    /// Builds a package's library as a module that imports nothing, in release mode, and returns the folder that it is
+    /// in.
+    pub fn build_module(&self, workspace: &Path, package: &str, target_dir: &Path) -> Result<PathBuf> {
+        let mut build = self.cargo(workspace, PAGE_TARGET, target_dir);
+        // What a page has no use for is half of the module.
+        build.args(["--package", package, "--lib"]).env("CARGO_PROFILE_RELEASE_STRIP", "true");
+        let hint =
+            format!("{package} cannot be built; rustup has its target by: rustup target add {PAGE_TARGET}");
+        crate::process::run(&mut build).context(hint)?;
+        Ok(target_dir.join(PAGE_TARGET).join("release"))
+    }
+
+    /// The command that builds what is still to be added to it.
+    fn cargo(&self, workspace: &Path, target: &str, target_dir: &Path) -> Command {
+        let mut build = cargo(workspace);
+        build
+            .args(["build", "--release", "--locked", "--quiet", "--target", target, "--target-dir"])
+            .arg(target_dir);
+        if let Rust::Debian { linker } = self {
+            build.arg("-Zbuild-std=std,panic_abort");
+            build.env("RUSTC", DEBIAN_RUSTC);
+            // What lets a released compiler build its own standard library.
+            build.env("RUSTC_BOOTSTRAP", "1");
+            let target = target.replace('-', "_").to_uppercase();
+            build.env(format!("CARGO_TARGET_{target}_LINKER"), linker);
+        }
+        build
     }
 
     /// For people.

@@ -1,16 +1,20 @@
 //! A connected client that waits for answers on topics of its own.
 
 use super::mqtt::{self, Packet};
-use super::{PATIENCE, Request};
+use super::{LOOPBACK, PATIENCE, Request};
 use anyhow::{Context, Result, bail, ensure};
+use socket2::{Domain, Socket, Type};
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 
 /// Bytes read at once; room for many whole packets.
 const READ_BUFFER: usize = 16 * mqtt::MAX_PACKET;
 
 /// Bytes of an unexpected answer that an error repeats.
 const ANSWER_SHOWN: usize = 200;
+
+/// The root of the topics on which answers come.
+pub const ANSWERS: &str = "result";
 
 /// The client of a load, or one that asks now and then.
 pub struct Connection {
@@ -28,14 +32,22 @@ pub struct Connection {
 impl Connection {
     /// Connects, and subscribes to `result/<client>/#`.
     pub fn open(address: SocketAddr, client: &str) -> Result<Connection> {
-        let stream = TcpStream::connect(address)?;
+        Connection::open_from(LOOPBACK, address, client, ANSWERS)
+    }
+
+    /// Connects from this address, and subscribes to `<root>/<client>/#`.
+    pub fn open_from(source: IpAddr, address: SocketAddr, client: &str, root: &str) -> Result<Connection> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+        socket.bind(&SocketAddr::new(source, 0).into())?;
+        socket.connect(&address.into())?;
+        let stream = TcpStream::from(socket);
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
         let mut connection = Connection {
             stream,
             client: client.to_owned(),
-            answer_prefix: format!("result/{client}/").into_bytes(),
+            answer_prefix: format!("{root}/{client}/").into_bytes(),
             unsent: Vec::new(),
             buffer: vec![0; READ_BUFFER],
             start: 0,
@@ -43,7 +55,7 @@ impl Connection {
         };
         connection.queue(&mqtt::connect(client));
         connection.expect(&Packet::ConnAck(0))?;
-        connection.queue(&mqtt::subscribe(1, &format!("result/{client}/#")));
+        connection.queue(&mqtt::subscribe(1, &format!("{root}/{client}/#")));
         connection.expect(&Packet::SubAck(1))?;
         Ok(connection)
     }

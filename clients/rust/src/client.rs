@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use offload_mqtt::{Connected, MAX_PACKET, Message, Properties};
+use offload_protocol::UserProperties;
 use offload_protocol::request::{self, RequestKind};
-use offload_protocol::{UserProperties, topic};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -202,9 +202,9 @@ impl Client {
         };
         let (message, known_by) = match &self.shared.options.seal {
             Some(key) => {
-                let reply_id = self.shared.options.reply_id();
-                let Sealed { topic, payload, answer_key } = sealing::seal(key, &request, kind, reply_id)?;
-                (self.message(topic, payload, Vec::new())?, KnownBy::Seal(answer_key))
+                let Sealed { topic, payload, answers } =
+                    sealing::seal(key, &request, kind, &self.shared.options)?;
+                (self.message(topic, payload, Vec::new())?, KnownBy::Seal(answers))
             }
             None => (self.message_in_clear(&request, kind)?, known_by),
         };
@@ -223,7 +223,7 @@ impl Client {
     fn message_in_clear(&self, request: &Request, kind: Option<RequestKind>) -> Result<Message, Error> {
         let (own_kind, payload, user_properties) =
             request::encode(request).map_err(|error| Error::Request(error.message))?;
-        let topic = topic::request(kind.unwrap_or(own_kind), self.shared.options.reply_id());
+        let topic = self.shared.options.request_topic(kind.unwrap_or(own_kind));
         self.message(topic, payload, user_properties)
     }
 

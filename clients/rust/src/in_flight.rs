@@ -6,12 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use bytes::Bytes;
 use offload_mqtt::Message;
 use offload_protocol::answer::{self, AnswerForm};
-use offload_seal::AnswerKey;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::debug;
 
 use crate::options::random;
-use crate::sealing;
+use crate::sealing::SealedAnswers;
 use crate::{Answer, Error, Part, RequestId};
 
 /// What comes of a request.
@@ -49,7 +48,7 @@ pub(crate) enum KnownBy {
     /// By the id in its envelope, which is the caller's own or, without that, made up and kept from the caller.
     Id { id: RequestId, made_up: bool },
     /// By its Correlation Data, or in MQTT 3.1.1 by its being opened with this key.
-    Seal(AnswerKey),
+    Seal(SealedAnswers),
 }
 
 /// All of a client's requests in flight; shared by the callers, who put them in and take them out when they no longer
@@ -155,7 +154,7 @@ impl InFlight {
                 KnownBy::Correlation(form) => {
                     answer::decode(form, payload, &user_properties).map_err(Error::Answer)
                 }
-                KnownBy::Seal(key) => sealing::open(&key, &topic, &payload),
+                KnownBy::Seal(answers) => answers.open(&topic, &payload),
                 KnownBy::Id { .. } => return None,
             };
             return Some((reply, answer));
@@ -182,7 +181,7 @@ impl InFlight {
     fn sealed(&self, topic: &str, payload: &Bytes) -> Option<(oneshot::Sender<Reply>, Reply)> {
         let mut table = self.table();
         let opened = table.entries.iter().find_map(|(sequence, entry)| match &entry.known_by {
-            KnownBy::Seal(key) => Some((*sequence, sealing::open(key, topic, payload).ok()?)),
+            KnownBy::Seal(answers) => Some((*sequence, answers.open(topic, payload).ok()?)),
             _ => None,
         });
         let (sequence, answer) = opened?;

@@ -5,6 +5,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 use offload_mqtt::{ConnectionOptions, Version as MqttVersion};
+use offload_protocol::request::RequestKind;
 use offload_protocol::topic;
 use offload_tls::TlsFiles;
 use percent_encoding::percent_decode_str;
@@ -39,6 +40,9 @@ pub struct Options {
     /// The reply id of every request, if it is another one than the client id; for whoever acts in the place of another
     /// client, as to cancel its request.
     pub reply_id: Option<String>,
+    /// The gate of the site that every request is for (`net/<gate>/…`), if that is another one than the broker's own;
+    /// none by default.
+    pub gate: Option<String>,
     /// Whether to subscribe to streams too, for [`crate::Client::send_streaming`]; not by default.
     pub streams: bool,
     /// The version of MQTT to speak; 5 by default. With 3.1.1 every request goes in an envelope and gets an id where it
@@ -81,6 +85,7 @@ impl Default for Options {
             tls: None,
             client_id: format!("offload-{:016x}", random()),
             reply_id: None,
+            gate: None,
             streams: false,
             mqtt_version: MqttVersion::V5,
             credentials: None,
@@ -181,10 +186,19 @@ impl Options {
         self.reply_id.as_deref().unwrap_or(&self.client_id)
     }
 
+    /// The topic of requests of this kind.
+    pub(crate) fn request_topic(&self, kind: RequestKind) -> String {
+        let plain = topic::request(kind, self.reply_id());
+        self.gate.as_ref().map_or(plain.clone(), |gate| topic::routed(gate, &plain))
+    }
+
     pub(crate) fn check(&self) -> Result<(), Error> {
         let refused = |problem: &str| Err(Error::InvalidOption(problem.to_owned()));
         if self.client_id.is_empty() || !topic::is_valid_name(&self.result_topic()) {
             return refused("client id: expected text without `+`, `#` and NUL that is not empty");
+        }
+        if self.gate.as_ref().is_some_and(|gate| !topic::is_gate(gate)) {
+            return refused("gate: expected 1 to 64 letters, digits, `_` and `-`");
         }
         if self.host.is_empty() {
             return refused("host: expected a name or an address, got nothing");
@@ -251,6 +265,7 @@ mod tests {
             Options { client_id: String::new(), ..Options::default() },
             Options { client_id: "a/#".into(), ..Options::default() },
             Options { host: String::new(), ..Options::default() },
+            Options { gate: Some("a/b".into()), ..Options::default() },
             Options { max_in_flight: 0, ..Options::default() },
             Options { max_answer: 0, ..Options::default() },
         ];

@@ -6,11 +6,11 @@ use bytes::Bytes;
 use offload_protocol::answer::{self, AnswerForm};
 use offload_protocol::request::{self, RequestKind};
 use offload_protocol::sealed::{self, SealedRequest};
-use offload_protocol::topic;
 use offload_seal::AnswerKey;
 
 use crate::{
-    Answer, Code, Error, ErrorKind, Form, Outcome, PublicKey, ReplyForm, Request, RequestId, WireError,
+    Answer, Code, Error, ErrorKind, Form, Options, Outcome, PublicKey, ReplyForm, Request, RequestId,
+    WireError,
 };
 
 /// Milliseconds from 1970 to 2025: a clock that shows less was never set.
@@ -23,7 +23,14 @@ const ID_BYTES: usize = 16;
 pub(crate) struct Sealed {
     pub(crate) topic: String,
     pub(crate) payload: Bytes,
-    pub(crate) answer_key: AnswerKey,
+    pub(crate) answers: SealedAnswers,
+}
+
+/// What opens the answers to a sealed request.
+pub(crate) struct SealedAnswers {
+    key: AnswerKey,
+    /// Whether it goes to another site: what its own gateway refuses, nobody has opened.
+    is_routed: bool,
 }
 
 /// The request as it can be sealed: in an envelope, with an id that nobody can guess.
@@ -56,7 +63,7 @@ pub(crate) fn seal(
     key: &PublicKey,
     request: &Request,
     kind: Option<RequestKind>,
-    reply_id: &str,
+    options: &Options,
 ) -> Result<Sealed, Error> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
     if now < CLOCK_WAS_SET {
@@ -66,7 +73,7 @@ pub(crate) fn seal(
     }
     let (own_kind, plaintext) =
         request::encode_inner(request, now).map_err(|error| Error::Request(error.message))?;
-    let topic = topic::request(kind.unwrap_or(own_kind), reply_id);
+    let topic = options.request_topic(kind.unwrap_or(own_kind));
     let offload_seal::Sealed { encapsulated, ciphertext, answer_key } =
         key.seal(&plaintext, &topic).map_err(no_random)?;
     let sealed = SealedRequest {
@@ -76,29 +83,36 @@ pub(crate) fn seal(
         key: key.fingerprint(),
         suite: key.suite().as_str().to_owned(),
     };
-    Ok(Sealed { topic, payload: sealed.encode(), answer_key })
+    let answers = SealedAnswers { key: answer_key, is_routed: options.gate.is_some() };
+    Ok(Sealed { topic, payload: sealed.encode(), answers })
 }
 
-/// Opens the answer to a sealed request. In clear nothing counts but that the gateway could not open the request, and
-/// that anybody on the way can have said.
-pub(crate) fn open(key: &AnswerKey, topic: &str, payload: &Bytes) -> Result<Answer, Error> {
-    match sealed::decode_answer(payload) {
-        Some(sealed) => {
-            let opened = key.open(&sealed, topic).map_err(|_| unsealed("it is sealed to another request"))?;
-            answer::decode(form(&opened), opened.into(), &[]).map_err(Error::Answer)
+impl SealedAnswers {
+    /// Opens an answer. In clear nothing counts but that nobody has opened the request, and that anybody on the way can
+    /// have said.
+    pub(crate) fn open(&self, topic: &str, payload: &Bytes) -> Result<Answer, Error> {
+        match sealed::decode_answer(payload) {
+            Some(sealed) => {
+                let opened = self.key.open(&sealed, topic);
+                let opened = opened.map_err(|_| unsealed("it is sealed to another request"))?;
+                answer::decode(form(&opened), opened.into(), &[]).map_err(Error::Answer)
+            }
+            None => self.refusal(payload).ok_or_else(|| unsealed("it is in clear")),
         }
-        None => refused(payload).ok_or_else(|| unsealed("it is in clear")),
     }
-}
 
-/// A refusal in clear.
-pub(crate) fn refused(payload: &Bytes) -> Option<Answer> {
-    let answer = answer::decode(form(payload), payload.clone(), &[]).ok()?;
-    let is_refusal = matches!(
-        &answer.outcome,
-        Outcome::Failed(WireError { kind: ErrorKind::Unauthorized | ErrorKind::Malformed, .. })
-    );
-    is_refusal.then_some(answer)
+    fn refusal(&self, payload: &Bytes) -> Option<Answer> {
+        use ErrorKind::{Busy, Internal, Malformed, TooLarge, Unauthorized, Unreachable};
+        let answer = answer::decode(form(payload), payload.clone(), &[]).ok()?;
+        let is_refusal = match &answer.outcome {
+            Outcome::Failed(WireError { kind: Unauthorized | Malformed, .. }) => true,
+            Outcome::Failed(WireError { kind: Busy | Internal | TooLarge | Unreachable, .. }) => {
+                self.is_routed
+            }
+            _ => false,
+        };
+        is_refusal.then_some(answer)
+    }
 }
 
 fn unsealed(problem: &str) -> Error {
@@ -131,15 +145,19 @@ mod tests {
     #[test]
     fn an_answer_in_clear_says_nothing_but_that_it_was_not_opened() {
         let key = AnswerKey::new(&[7; 32]);
-        for (outcome, is_taken) in [
-            (Outcome::Exited(0), false),
-            (Outcome::Failed(WireError::new(ErrorKind::Busy, "")), false),
-            (Outcome::Failed(WireError::new(ErrorKind::Malformed, "")), true),
-            (Outcome::Failed(WireError::new(ErrorKind::Unauthorized, "")), true),
+        let answers = |key: &AnswerKey, is_routed| SealedAnswers { key: key.clone(), is_routed };
+        let open = |key: &AnswerKey, topic: &str, payload: &Bytes| answers(key, false).open(topic, payload);
+        for (outcome, is_taken, is_routed) in [
+            (Outcome::Exited(0), false, true),
+            (Outcome::Failed(WireError::new(ErrorKind::Busy, "")), false, false),
+            (Outcome::Failed(WireError::new(ErrorKind::Unreachable, "")), true, true),
+            (Outcome::Failed(WireError::new(ErrorKind::Malformed, "")), true, false),
+            (Outcome::Failed(WireError::new(ErrorKind::Unauthorized, "")), true, false),
         ] {
             let answer = Answer { outcome, ..Answer::failed(None, WireError::new(ErrorKind::Busy, "")) };
             let (payload, _) = answer::encode(&answer, AnswerForm::Json);
-            assert_eq!(open(&key, "result/d", &payload).is_ok(), is_taken, "{answer:?}");
+            let opened = answers(&key, is_routed).open("result/d", &payload);
+            assert_eq!(opened.is_ok(), is_taken, "{answer:?}");
             let sealed = sealed::encode_answer(AnswerForm::Json, key.seal(&payload, "result/d").unwrap());
             assert_eq!(open(&key, "result/d", &sealed).unwrap(), answer);
             assert!(open(&key, "result/e", &sealed).is_err());

@@ -51,7 +51,7 @@ fn assert_within(request: &Request, bounds: &Bounds) {
             (bytes, files.files.len())
         }
         Code::Digest(_) | Code::Program(_) | Code::DefaultProgram => (0, 0),
-        Code::Cancel(_) | Code::Modules(_) => (0, 0),
+        Code::Cancel(_) | Code::Modules(_) | Code::Sealed => (0, 0),
     };
     assert!(code <= bounds.source && files <= bounds.files);
     assert!(request.args.len() <= bounds.args);

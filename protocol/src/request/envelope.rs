@@ -419,6 +419,7 @@ pub(super) fn encode<'a>(
         Code::DefaultProgram => {
             return Err(WireError::malformed("program", "an envelope names the program to run"));
         }
+        Code::Sealed => return Err(WireError::malformed("sealed", "it is carried as it came")),
         Code::Modules(modules) => {
             check_input(request)?;
             push("modules", Some(text(modules.action())));

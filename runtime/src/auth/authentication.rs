@@ -3,8 +3,9 @@
 //! A client is known by its certificate, or by its name and password. Where neither is set up nothing tells who a
 //! client is: a name that nobody checks is nobody's, and all are anonymous.
 
+use crate::auth::passwords::Passwords;
 use crate::auth::passwords::checker::{NotTaken, PasswordChecker};
-use crate::auth::passwords::{PasswordFileError, Passwords, check_name};
+use crate::config::password_file::{PasswordFileError, check_name};
 use crate::config::{self, Config};
 use arc_swap::ArcSwap;
 use offload_broker::{Identity, Login, TransportKind};

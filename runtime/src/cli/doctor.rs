@@ -3,9 +3,9 @@
 use super::output;
 use super::overrides::Overrides;
 use super::serve::OTHER_FILES;
-use crate::config::{ByteSize, Config, NativeMode};
+use crate::config::capacity::PoolCapacity;
+use crate::config::{ByteSize, Config, NativeMode, slot};
 use crate::source::sandbox_config;
-use crate::wasm::capacity::PoolCapacity;
 use crate::wasm::engine;
 use clap::Args;
 use offload_native::{Need, Sandbox, State, Wasi};
@@ -186,7 +186,7 @@ fn clearing() -> Check {
     let (state, found) = if engine::has_pagemap_scan() {
         (Health::Good, "what a guest has written is cleared after it (PAGEMAP_SCAN)".to_owned())
     } else {
-        let kept = ByteSize::new(engine::MEMORY_KEEP_RESIDENT as u64);
+        let kept = ByteSize::new(slot::MEMORY_KEEP_RESIDENT as u64);
         let found = format!("up to {kept} are cleared after each guest: this kernel has no PAGEMAP_SCAN");
         (Health::Less, found)
     };

@@ -1,7 +1,7 @@
 //! `offload-rt keygen`: a certificate authority of one's own, and certificates for a gateway and its devices.
 
 use super::output;
-use crate::auth::passwords;
+use crate::config::password_file;
 use anyhow::{Context, bail, ensure};
 use clap::Args;
 use rcgen::{
@@ -86,7 +86,7 @@ fn parse_host(text: &str) -> Result<String, String> {
 
 /// A user name that can be a file's, too.
 fn parse_device(text: &str) -> Result<String, String> {
-    passwords::check_name(text).map_err(|error| error.to_string())?;
+    password_file::check_name(text).map_err(|error| error.to_string())?;
     if text.contains('/') || text.starts_with('.') || [CA_FILE, SERVER_FILE].contains(&text) {
         return Err(format!(
             "a device is not called `{CA_FILE}` or `{SERVER_FILE}`, with `/`, or with a leading dot"

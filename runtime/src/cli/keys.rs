@@ -3,6 +3,8 @@
 use super::output;
 use super::state::StateFlags;
 use crate::keys::{self, Key, now_ms};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use clap::{Args, Subcommand};
 use serde_json::json;
 use std::fs::DirBuilder;
@@ -77,7 +79,7 @@ impl Which {
         if self.json {
             let line = json!({
                 "suite": suite.as_str(), "fingerprint": fingerprint, "state": state, "created": key.created,
-                "retired": retired,
+                "retired": retired, "public": STANDARD.encode(public.as_bytes()),
             });
             return output::print_line(line.to_string());
         }

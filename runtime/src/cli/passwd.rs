@@ -1,7 +1,7 @@
 //! `offload-rt passwd`: adds, changes and removes users of a password file.
 
 use super::output;
-use crate::auth::passwords::{self, Passwords};
+use crate::config::password_file::{self, PasswordFile};
 use anyhow::{Context, bail, ensure};
 use clap::Args;
 use rustix::fs::{FlockOperation, flock};
@@ -44,9 +44,9 @@ Examples:
 
 pub fn run(command: Passwd) -> anyhow::Result<ExitCode> {
     let Passwd { file, name, delete } = command;
-    passwords::check_name(&name)?;
+    password_file::check_name(&name)?;
     // Before the lock: who types a password holds up nobody.
-    let hash = if delete { None } else { Some(passwords::hash(&ask(&name)?)?) };
+    let hash = if delete { None } else { Some(password_file::hash(&ask(&name)?)?) };
     let done = change(&file, &name, hash.as_deref())?;
     output::print_line(format_args!("{done} {name} in {}", file.display()))?;
     Ok(ExitCode::SUCCESS)
@@ -106,8 +106,8 @@ fn first_line(input: impl Read) -> io::Result<Vec<u8>> {
 /// Gives the user this hash, or removes the user where there is none. Says what was done.
 fn change(file: &Path, name: &str, hash: Option<&str>) -> anyhow::Result<&'static str> {
     let (path, locked) = lock(file, hash.is_some())?;
-    let text = passwords::read(&path)?;
-    let known = Passwords::parse(&path, &text)?.contains(name);
+    let text = password_file::read(&path)?;
+    let known = PasswordFile::parse(&path, &text)?.contains(name);
     let done = match (known, hash) {
         (true, Some(_)) => "changed the password of",
         (false, Some(_)) => "added",
@@ -116,7 +116,7 @@ fn change(file: &Path, name: &str, hash: Option<&str>) -> anyhow::Result<&'stati
     };
     let text = with_user(&text, name, hash);
     // What the gateway would refuse is not written.
-    Passwords::parse(&path, &text)?;
+    PasswordFile::parse(&path, &text)?;
     replace(&path, &locked, &text).with_context(|| format!("cannot write {}", path.display()))?;
     Ok(done)
 }
@@ -127,7 +127,7 @@ fn with_user(text: &str, name: &str, hash: Option<&str>) -> String {
     let mut result = String::with_capacity(text.len() + own.len());
     let mut placed = false;
     for line in text.split_inclusive('\n') {
-        if passwords::user_of(line) == Some(name) {
+        if password_file::user_of(line) == Some(name) {
             result.push_str(&own);
             placed = true;
         } else {
@@ -220,7 +220,7 @@ mod tests {
     fn a_replaced_file_keeps_its_mode_and_the_link_to_it() {
         let folder = tempfile::tempdir().unwrap();
         let (file, link) = (folder.path().join("passwords"), folder.path().join("link"));
-        let hash = passwords::hash(b"pw").unwrap();
+        let hash = password_file::hash(b"pw").unwrap();
         assert_eq!(change(&file, "dev1", Some(&hash)).unwrap(), "added");
         assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
         fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
@@ -229,7 +229,7 @@ mod tests {
         assert!(link.is_symlink());
         assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o640);
         assert_eq!(change(&link, "dev1", None).unwrap(), "removed");
-        assert_eq!(Passwords::load(&file).unwrap().names().collect::<Vec<_>>(), ["dev2"]);
+        assert_eq!(PasswordFile::load(&file).unwrap().names().collect::<Vec<_>>(), ["dev2"]);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "nothing is left behind");
     }
 
@@ -237,7 +237,7 @@ mod tests {
     fn what_cannot_be_done_changes_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("passwords");
-        let hash = passwords::hash(b"pw").unwrap();
+        let hash = password_file::hash(b"pw").unwrap();
         let error = change(&file, "dev1", None).unwrap_err();
         assert!(format!("{error:#}").contains("No such file"), "{error:#}");
         assert!(!file.exists());
@@ -256,13 +256,13 @@ mod tests {
     fn no_change_is_lost_among_many_at_once() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("passwords");
-        let hash = passwords::hash(b"pw").unwrap();
+        let hash = password_file::hash(b"pw").unwrap();
         let names: Vec<String> = (0..16).map(|n| format!("dev{n:02}")).collect();
         std::thread::scope(|scope| {
             for name in &names {
                 scope.spawn(|| change(&file, name, Some(&hash)).unwrap());
             }
         });
-        assert_eq!(Passwords::load(&file).unwrap().names().collect::<Vec<_>>(), names);
+        assert_eq!(PasswordFile::load(&file).unwrap().names().collect::<Vec<_>>(), names);
     }
 }

@@ -107,7 +107,7 @@ impl SealedIds {
 }
 
 /// What is remembered of a run whose outcome is too large to be kept.
-pub(super) fn forgotten(id: &RequestId) -> Answer {
+pub fn forgotten(id: &RequestId) -> Answer {
     let message =
         "the answer was too large to be kept (idempotency.bytes), and what was sealed is not run twice";
     Answer::failed(Some(id.clone()), WireError::new(ErrorKind::Output, message))

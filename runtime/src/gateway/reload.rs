@@ -49,7 +49,7 @@ pub(super) struct Reloading {
     pub auth: Auth,
     pub settings: Arc<ArcSwap<Settings>>,
     pub modules: Arc<Modules>,
-    pub keys: Arc<Keys>,
+    pub keys: Option<Arc<Keys>>,
 }
 
 impl Reloading {
@@ -63,7 +63,7 @@ impl Reloading {
         let (auth, access, tls) = (self.auth.clone(), config.access.clone(), config.tls.clone());
         spawn_blocking(move || auth.reload(&access, tls.as_ref())).await??;
         let (keys, grace) = (self.keys.clone(), config.keys.grace.duration());
-        spawn_blocking(move || keys.reload(grace)).await??;
+        spawn_blocking(move || keys.map_or(Ok(()), |keys| keys.reload(grace))).await??;
         self.settings.store(Arc::new(Settings::new(&config, programs)));
         let changed = running.differences(&config);
         let need_restart = config.differences(&new);

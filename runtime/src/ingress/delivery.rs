@@ -96,6 +96,9 @@ pub trait Responder: Send {
     /// The delivery was no request: nothing is published.
     fn ignore(self: Box<Self>);
 
+    /// The request is for another gateway that shares the broker's requests, which gets it soon.
+    fn leave(self: Box<Self>) {}
+
     /// The way for what comes before the answer, at the request's QoS, at most 1; `None` where nothing is left of the
     /// connection that asked.
     fn parts(&self) -> Option<Box<dyn Parts>> {

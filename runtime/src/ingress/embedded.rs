@@ -9,14 +9,13 @@ use crate::auth::Auth;
 use crate::auth::access::{Access, Who};
 use crate::auth::authentication::{self, Authentication, Dismiss, KnownBy, Refused};
 use crate::client::Client;
-use crate::config::{Config, HostPort, Listen, TimeSpan, Watchdog};
+use crate::config::{Config, HostPort, TimeSpan};
 use crate::durability::sessions::BrokerStorage;
 use crate::log_sampling::sampled;
 use crate::systemd::{InheritedSockets, Role, SocketError, Systemd};
 use crate::watchdog::{self, Credentials};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use offload_broker::config::DEFAULT_MAX_QUEUED_BYTES;
 use offload_broker::{
     Application, BoxFuture, Broker, ClientInfo, Dropped, Identity, Login, Message, OnAcknowledged, Placed,
     Properties, Published, QoS, Reason, Received, Refusal, Route, Transport, WebSocket,
@@ -133,7 +132,7 @@ impl Ingress for EmbeddedIngress {
         let hook = Arc::new(Hook { access, authentication, credentials: credentials.clone(), intake, tap });
         let limits = offload_broker::Config {
             max_stored_bytes: (config.journal.log.bytes() / MESSAGES_OF_LOG) as usize,
-            ..broker_config(&config.listen, &config.watchdog)
+            ..config.listen.broker_config(&config.watchdog)
         };
         let broker = match storage {
             Some(BrokerStorage { storage, records }) => {
@@ -320,40 +319,6 @@ async fn publish_audit_log(broker: Broker, mut lines: mpsc::Receiver<Notice>, le
 
 fn publish(broker: &Broker, Notice { topic, payload, retain }: Notice) {
     broker.publish(&Message { topic, payload, qos: QoS::AtLeastOnce, retain, properties: None }, None);
-}
-
-/// The broker's limits: what the configuration says, and what follows from that.
-pub(crate) fn broker_config(listen: &Listen, watchdog: &Watchdog) -> offload_broker::Config {
-    let session_queue_bytes = listen.session_queue_bytes.as_usize();
-    offload_broker::Config {
-        max_packet_size: listen.max_packet.as_usize(),
-        // The watchdog's own takes nobody's place.
-        max_connections: listen.max_connections + usize::from(watchdog.enabled),
-        max_connections_per_address: listen.max_connections_per_address,
-        max_sessions_away_per_identity: listen.max_sessions_away_per_identity,
-        max_subscriptions: listen.max_subscriptions,
-        max_subscriptions_per_user: listen.max_subscriptions_per_user,
-        max_subscriptions_per_address: listen.max_subscriptions_per_address,
-        max_subscription_bytes: listen.max_subscription_bytes.as_usize(),
-        max_receivers_per_identity: listen.max_answer_receivers,
-        max_connections_per_user: listen.max_connections_per_user,
-        max_input_bytes: listen.max_input.as_usize(),
-        max_input_bytes_per_identity: listen.max_input_per_user.as_usize(),
-        receive_buffer: listen.receive_buffer.as_usize(),
-        min_input_rate: listen.min_input_rate.bytes(),
-        sys_interval: listen.sys_interval.duration(),
-        max_message_rate: listen.max_message_rate,
-        max_byte_rate: listen.max_byte_rate.bytes(),
-        session_queue_messages: listen.session_queue,
-        session_queue_bytes,
-        // One identity alone may have half of it: enough for the queue of one session.
-        max_queued_bytes: DEFAULT_MAX_QUEUED_BYTES.max(session_queue_bytes.saturating_mul(2)),
-        max_retained_messages: listen.max_retained_messages,
-        max_retained_bytes: listen.max_retained_bytes.as_usize(),
-        max_topic_length: listen.max_topic_length,
-        max_topic_levels: listen.max_topic_levels,
-        ..Default::default()
-    }
 }
 
 /// What the broker asks and tells us.
@@ -603,36 +568,5 @@ fn message_with(address: &ReplyAddress, (payload, user_properties): Encoded) -> 
         qos: QoS::AtLeastOnce,
         retain: false,
         properties: Some(Arc::new(properties)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_limits_of_the_configuration_are_the_brokers() {
-        let listen = Listen {
-            max_subscriptions: 2,
-            max_retained_messages: 3,
-            max_retained_bytes: crate::config::ByteSize::kib(64),
-            max_topic_length: 200,
-            max_topic_levels: 8,
-            ..Listen::default()
-        };
-        let config = broker_config(&listen, &Watchdog::default());
-        assert!(config.check().is_ok());
-        let limits = (config.max_subscriptions, config.max_retained_messages, config.max_retained_bytes);
-        assert_eq!(limits, (2, 3, 64 * 1024));
-        assert_eq!((config.max_topic_length, config.max_topic_levels), (200, 8));
-        // What is said of the defaults in both places is the same.
-        let (ours, theirs) =
-            (broker_config(&Listen::default(), &Watchdog::default()), offload_broker::Config::default());
-        assert!(ours.check().is_ok());
-        let limits = |config: &offload_broker::Config| {
-            let topics = (config.max_topic_length, config.max_topic_levels);
-            (config.max_subscriptions, config.max_retained_messages, config.max_retained_bytes, topics)
-        };
-        assert_eq!(limits(&ours), limits(&theirs));
     }
 }

@@ -13,6 +13,7 @@
 mod answers;
 mod held;
 mod jetstream;
+mod keys;
 mod modules;
 mod outcomes;
 mod pull;
@@ -20,6 +21,7 @@ mod responder;
 mod subject;
 
 pub use jetstream::{JetStream, NatsError};
+pub use keys::GroupKeys;
 
 use super::external_mqtt::counters::Counters;
 use super::external_mqtt::{self, ExternalIngress};
@@ -72,10 +74,13 @@ impl JetStream {
     /// # Errors
     ///
     /// When what is there contradicts the configuration.
-    pub async fn share(&self, config: &Config) -> Result<Shared, NatsError> {
-        let outcomes = NatsOutcomes::open(self, config.idempotency.retention.into()).await?;
-        let modules = NatsModules::open(self, config.limits.module.bytes()).await?;
-        Ok(Shared { outcomes: Arc::new(outcomes), modules: Arc::new(modules) })
+    pub async fn share(&self, config: &Config) -> Result<(Shared, GroupKeys), NatsError> {
+        let retention = config.idempotency.retention.into();
+        let outcomes = Arc::new(NatsOutcomes::open(self, retention).await?);
+        let (sealed, bucket) = NatsOutcomes::open_sealed(self, retention).await?;
+        let modules = Arc::new(NatsModules::open(self, config.limits.module.bytes()).await?);
+        let keys = GroupKeys::open(self, bucket).await?;
+        Ok((Shared { outcomes, sealed: Arc::new(sealed), modules }, keys))
     }
 }
 

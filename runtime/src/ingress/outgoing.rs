@@ -35,10 +35,19 @@ pub struct Outgoing {
 /// How an answer is sealed: whatever is between the gateway and the asker sees nothing of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seal {
-    /// The key that the request has left, which its asker has too.
-    pub key: AnswerKey,
     /// The encoding of the request's outer envelope.
     pub form: AnswerForm,
+    /// What it is sealed with.
+    pub with: SealWith,
+}
+
+/// What an answer is sealed with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SealWith {
+    /// The key that the request has left, which its asker has too.
+    Key(AnswerKey),
+    /// Another site has sealed it: this is all that is known of it.
+    Done(Bytes),
 }
 
 /// Payload and user properties of an answer in its encoded form.
@@ -52,7 +61,8 @@ impl Outgoing {
         let Outgoing { address: ReplyAddress { max_payload, .. }, form, answer, seal } = self;
         if let Some(seal) = seal {
             let room = [room, *max_payload].into_iter().flatten().min();
-            return Some((self.sealed(seal, room)?, UserProperties::new()));
+            let room = room.map(|room| sealed::answer_room(seal.form, room));
+            return Some((sealed::encode_answer(seal.form, self.seal(seal, room)?), UserProperties::new()));
         }
         match (room, *max_payload) {
             (Some(room), max) => {
@@ -70,19 +80,27 @@ impl Outgoing {
         }
     }
 
-    /// The payload of a sealed answer, sealed afresh. `None` where no envelope fits, or the system has no random bytes.
-    fn sealed(&self, seal: &Seal, room: Option<usize>) -> Option<Bytes> {
+    /// What a sealed answer has in its one field, in `room` bytes, sealed afresh. `None` where no envelope fits, or the
+    /// system has no random bytes.
+    pub fn seal(&self, seal: &Seal, room: Option<usize>) -> Option<Vec<u8>> {
         let Outgoing { address, form, answer, .. } = self;
+        let key = match &seal.with {
+            SealWith::Key(key) => key,
+            SealWith::Done(sealed) => {
+                let fits = room.is_none_or(|room| sealed.len() <= room);
+                return fits.then(|| sealed.to_vec());
+            }
+        };
         let plaintext = match room {
             None => answer::encode(answer, *form).0,
             Some(room) => {
-                let room = sealed::answer_room(seal.form, room).saturating_sub(AnswerKey::OVERHEAD);
+                let room = room.saturating_sub(AnswerKey::OVERHEAD);
                 let (plaintext, _) = answer::encode_within(answer, *form, room, false)?;
                 // A bare error line is no answer envelope.
                 Some(plaintext).filter(|plaintext| !plaintext.starts_with(b"error: "))?
             }
         };
-        Some(sealed::encode_answer(seal.form, seal.key.seal(&plaintext, &address.topic).ok()?))
+        key.seal(&plaintext, &address.topic).ok()
     }
 }
 
@@ -136,7 +154,7 @@ mod tests {
     fn a_sealed_answer_fits_too() {
         let key = AnswerKey::new(&[7; 32]);
         for form in [AnswerForm::Json, AnswerForm::Cbor] {
-            let seal = Some(Seal { key: key.clone(), form });
+            let seal = Some(Seal { form, with: SealWith::Key(key.clone()) });
             for (stdout, max_payload) in [(500, None), (500, Some(2000)), (500, Some(400))] {
                 let sealed = Outgoing { form, seal: seal.clone(), ..outgoing(stdout, max_payload) };
                 let (payload, user_properties) = sealed.encode(None).unwrap();
@@ -147,6 +165,12 @@ mod tests {
                 let read = answer::decode(form, opened.into(), &[]).unwrap();
                 assert_eq!(read.stdout.len() == 500, max_payload != Some(400));
             }
+            // What another site has sealed stays as it is.
+            let done = Some(Seal { form, with: SealWith::Done("sealed".into()) });
+            let done = Outgoing { form, seal: done, ..outgoing(0, None) };
+            let (payload, _) = done.encode(None).unwrap();
+            assert_eq!(sealed::decode_answer(&payload).unwrap(), "sealed");
+            assert_eq!(done.encode(Some(10)), None);
             let sealed = Outgoing { form, seal, ..outgoing(500, None) };
             assert_eq!(sealed.encode(Some(60)), None);
         }

@@ -3,11 +3,11 @@
 //!
 //! A machine without I/O: what is to be sent, and who is to be told, are values.
 
-use super::message::{Request, Tag};
+use super::message::{Reply, Request, Tag};
 use crate::telemetry;
 use offload_policy::{DepartureBounds, GivenUp};
-use offload_protocol::answer::Answer;
 use offload_protocol::error::{ErrorKind, WireError};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 const OVERHEAD: usize = 1_024;
 
 /// Called once, with the answer or with why there is none.
-pub type Done = Box<dyn FnOnce(Result<Answer, WireError>) + Send>;
+pub type Done = Box<dyn FnOnce(Result<Reply, WireError>) + Send>;
 
 /// A request for another site.
 pub struct Departure {
@@ -97,7 +97,8 @@ impl Departures {
 
     /// The next request for this site, to be sent by this link, while it takes more.
     pub fn send(&mut self, gate: &str, link: usize, now: Instant) -> Option<Vec<u8>> {
-        let (number, Departing { request, arrived, .. }) = self.requests.send(gate, link)?;
+        let now_at = self.time(now);
+        let (number, Departing { request, arrived, .. }) = self.requests.send(gate, link, now_at)?;
         let age = now.saturating_duration_since(*arrived);
         Some(request.encode(Tag { instance: self.instance, number }, age))
     }
@@ -108,12 +109,28 @@ impl Departures {
         is_ours.then(|| self.requests.answered(tag.number, gate)).flatten().map(|departing| departing.done)
     }
 
-    /// The master could not hand one over: it waits again.
-    pub fn returned(&mut self, tag: Tag, now: Instant) {
+    /// This site does not have one: it waits again. The master says so where it could not hand it over, and the site
+    /// where it does not know it.
+    pub fn returned(&mut self, tag: Tag, gate: &str, now: Instant) {
         if tag.instance == self.instance {
             let now = self.time(now);
-            self.requests.returned(tag.number, now);
+            self.requests.returned(tag.number, gate, now);
         }
+    }
+
+    /// This site says that it has one, which runs.
+    pub fn confirmed(&mut self, tag: Tag, gate: &str, now: Instant) {
+        if tag.instance == self.instance {
+            let now = self.time(now);
+            self.requests.confirmed(tag.number, gate, now);
+        }
+    }
+
+    /// What each site is to be asked for now: whether it still has these, which it was sent by this link.
+    pub fn probe(&mut self, now: Instant) -> BTreeMap<(Arc<str>, usize), Vec<Tag>> {
+        let (now, instance) = (self.time(now), self.instance);
+        let tags = |numbers: Vec<u64>| numbers.into_iter().map(|number| Tag { instance, number }).collect();
+        self.requests.probe(now).into_iter().map(|(to, numbers)| (to, tags(numbers))).collect()
     }
 
     /// This link is lost, and maybe all that was sent by it.
@@ -128,8 +145,8 @@ impl Departures {
         self.requests.lost_gate(gate, link, now);
     }
 
-    /// Those that are to be told now that there will be no answer: their time is up, or their site is away for too
-    /// long; those for sites that `exists` does not know, at once.
+    /// Those that are to be told now that there will be no answer: their time is up, or their site is away or silent
+    /// for too long; those for sites that `exists` does not know, at once.
     pub fn give_up(&mut self, now: Instant, exists: impl Fn(&str) -> bool) -> Vec<(Done, WireError)> {
         let now = self.time(now);
         let given_up = self.requests.give_up(now, |gate| exists(gate)).into_iter();
@@ -162,6 +179,11 @@ fn error(gate: &str, why: GivenUp) -> WireError {
             let waited = waited.as_secs_f64();
             (ErrorKind::Unreachable, format!("the gate `{gate}` did not come back within {waited:.1} s"))
         }
+        GivenUp::Silent(silent) => {
+            let silent = silent.as_secs_f64();
+            let message = format!("the gate `{gate}` has said nothing of the request for {silent:.1} s");
+            (ErrorKind::Unreachable, message)
+        }
     };
     WireError::new(kind, message)
 }
@@ -191,6 +213,7 @@ mod tests {
                 web: false,
                 path: Vec::new(),
                 topic: format!("net/{gate}/localCode/x"),
+                answer_topic: "result/x".to_owned(),
                 user_properties: Vec::new(),
                 payload: Bytes::new(),
             };
@@ -237,7 +260,8 @@ mod tests {
             asked.ask("north", None);
             asked.send("north");
         }
-        asked.departures.returned(Tag { instance: INSTANCE, number: 2 }, asked.now);
+        asked.departures.returned(Tag { instance: INSTANCE, number: 1 }, "south", asked.now);
+        asked.departures.returned(Tag { instance: INSTANCE, number: 2 }, "north", asked.now);
         asked.departures.lost_gate("north", 1, asked.now);
         assert_eq!([asked.send("north"), asked.send("north")], [Some(2), None], "sent by another link");
         asked.departures.lost_link(0, asked.now);
@@ -267,13 +291,45 @@ mod tests {
         asked.send("north");
         asked.ask("elsewhere", None);
         asked.send("elsewhere");
-        asked.pass(60);
-        assert_eq!(asked.given_up(), [], "it runs there, for as long as it likes");
+        for _ in 0..6 {
+            asked.pass(10);
+            for number in 0..4 {
+                let tag = Tag { instance: INSTANCE, number };
+                for gate in ["north", "elsewhere"] {
+                    asked.departures.confirmed(tag, gate, asked.now);
+                }
+            }
+            assert_eq!(asked.given_up(), [], "it runs there, for as long as it likes");
+        }
         asked.departures.lost_link(0, asked.now);
         assert_eq!(asked.given_up(), [ErrorKind::Unreachable], "it can run here");
         asked.pass(30);
         assert_eq!(asked.given_up(), [ErrorKind::Unreachable]);
         assert!(asked.departures.len() == 0 && asked.departures.requests.bytes() == 0);
+    }
+
+    #[test]
+    fn a_site_is_asked_for_what_it_has_and_given_up_when_it_says_nothing() {
+        let mut asked = Asked::new();
+        for gate in ["north", "north", "south"] {
+            asked.ask(gate, None);
+        }
+        assert!(asked.send("north").is_some() && asked.send("south").is_some());
+        assert!(asked.departures.probe(asked.now).is_empty(), "it was sent just now");
+        asked.pass(5);
+        let tag = |number| Tag { instance: INSTANCE, number };
+        let probes = asked.departures.probe(asked.now);
+        assert_eq!(probes, [(("north".into(), 0), vec![tag(0)]), (("south".into(), 0), vec![tag(2)])].into());
+        assert!(asked.departures.probe(asked.now).is_empty(), "it was asked just now");
+        asked.departures.confirmed(tag(0), "south", asked.now);
+        asked.departures.confirmed(tag(2), "south", asked.now);
+        asked.pass(25);
+        assert_eq!(
+            asked.departures.give_up(asked.now, |_| true).len(),
+            2,
+            "the silent one, and one not sent"
+        );
+        assert_eq!((asked.departures.of("north"), asked.departures.of("south")), (0, 1));
     }
 
     #[test]

@@ -33,7 +33,7 @@ pub const MAX_PACKET: usize = 40 << 20;
 /// Bytes that wait for one router, and for all of them.
 const QUEUE_BYTES: usize = 64 << 20;
 const ALL_QUEUED_BYTES: usize = 512 << 20;
-/// Messages that wait for one router. What finds no room goes back to the router that sent it.
+/// Messages that wait for one router. Requests and answers that find no room go back to the router that sent them.
 const QUEUE_MESSAGES: usize = 8_192;
 /// Bytes of packets that have not come completely: of one router, and of all of them.
 const INPUT_BYTES: usize = 64 << 20;
@@ -285,9 +285,15 @@ impl Hub {
         payload: Bytes,
     ) -> Result<(), Reason> {
         let mut levels = topic.splitn(3, '/').skip(1);
-        let (Some(to), Some(what @ ("request" | "answer" | "message"))) = (levels.next(), levels.next())
-        else {
+        let (Some(to), Some(what)) = (levels.next(), levels.next()) else {
             return Err(Reason::TopicNameInvalid);
+        };
+        // What the router that sent it is told where it cannot be handed over.
+        let back = match what {
+            "request" => Some("returned"),
+            "answer" => Some("undelivered"),
+            "message" | "received" | "probe" | "running" | "returned" => None,
+            _ => return Err(Reason::TopicNameInvalid),
         };
         let receiver = {
             let joined = self.joined();
@@ -299,9 +305,11 @@ impl Hub {
         let from = &client.client_id;
         let message = Message::new(format!("from/{from}/{what}"), payload.clone(), QoS::AtLeastOnce);
         let placed = receiver.map(|receiver| broker.publish_to(&receiver, &message, None, None));
-        if placed != Some(Placed::Queued) && what == "request" {
+        if placed != Some(Placed::Queued)
+            && let Some(back) = back
+        {
             let tag = payload.slice(..TAG_BYTES.min(payload.len()));
-            let message = Message::new(format!("from/{to}/returned"), tag, QoS::AtLeastOnce);
+            let message = Message::new(format!("from/{to}/{back}"), tag, QoS::AtLeastOnce);
             broker.publish_to(client, &message, None, None);
         }
         Ok(())

@@ -4,6 +4,7 @@ use crate::durability::encoding::{Reader, Writer};
 use bytes::Bytes;
 use offload_protocol::UserProperties;
 use offload_protocol::answer::{self, Answer, AnswerForm};
+use offload_protocol::sealed;
 use std::time::Duration;
 
 /// The version of these bytes. Another one is not read.
@@ -24,8 +25,10 @@ pub struct Request {
     pub web: bool,
     /// The gates that have handed it on before the one that sends it.
     pub path: Vec<String>,
-    /// The topic as the client has published it.
+    /// The topic as the client has published it: what is sealed opens on no other.
     pub topic: String,
+    /// Where the answer is delivered at the client's own site, which a sealed answer is bound to.
+    pub answer_topic: String,
     /// The user properties as they came.
     pub user_properties: UserProperties,
     /// The payload as it came.
@@ -52,7 +55,7 @@ impl Request {
         self.path.iter().for_each(|gate| {
             writer.text(gate);
         });
-        writer.text(&self.topic).number(self.user_properties.len() as u64);
+        writer.text(&self.topic).text(&self.answer_topic).number(self.user_properties.len() as u64);
         for (name, value) in &self.user_properties {
             writer.text(name).text(value);
         }
@@ -67,13 +70,14 @@ impl Request {
         let age = Duration::from_millis(reader.number()?);
         let (principal, web) = (reader.optional_text()?, reader.flag()?);
         let path = (0..reader.number()?).map(|_| reader.text()).collect::<Option<Vec<_>>>()?;
-        let topic = reader.text()?;
+        let (topic, answer_topic) = (reader.text()?, reader.text()?);
         let count = reader.number()?;
         let user_properties =
             (0..count).map(|_| Some((reader.text()?, reader.text()?))).collect::<Option<Vec<_>>>()?;
         let payload = reader.bytes()?;
         reader.end()?;
-        Some((tag, age, Request { principal, web, path, topic, user_properties, payload }))
+        let request = Request { principal, web, path, topic, answer_topic, user_properties, payload };
+        Some((tag, age, request))
     }
 
     /// The tag alone, of a request that comes back.
@@ -129,21 +133,66 @@ impl Exported {
     }
 }
 
-/// The answer to the request of this tag, as bytes. It is whole: whoever has asked gets it in its own form.
-pub fn encode_answer(tag: Tag, answer: &Answer) -> Bytes {
-    let (envelope, _) = answer::encode(answer, AnswerForm::Cbor);
+/// What another site answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// It is whole: whoever has asked gets it in its own form.
+    Clear(Answer),
+    /// What only whoever has asked can open.
+    Sealed(Bytes),
+}
+
+/// Bytes of an answer in which nothing is sealed yet.
+const AROUND_SEALED: usize = 64;
+
+/// How many bytes may be sealed so that the answer has no more than `room`.
+pub fn sealed_room(room: usize) -> usize {
+    room.saturating_sub(AROUND_SEALED)
+}
+
+/// The answer to the request of this tag, as bytes.
+pub fn encode_answer(tag: Tag, reply: &Reply) -> Bytes {
+    let envelope = match reply {
+        Reply::Clear(answer) => answer::encode(answer, AnswerForm::Cbor).0,
+        Reply::Sealed(sealed) => sealed::encode_answer(AnswerForm::Cbor, sealed.to_vec()),
+    };
     let mut writer = Writer::default();
     writer.byte(VERSION).number(tag.instance).number(tag.number).bytes(&envelope);
     writer.finish().into()
 }
 
 /// From these bytes; `None` where they are no answer of this version.
-pub fn decode_answer(bytes: Bytes) -> Option<(Tag, Answer)> {
+pub fn decode_answer(bytes: Bytes) -> Option<(Tag, Reply)> {
     let mut reader = Reader::new(bytes);
     let tag = read_tag(&mut reader)?;
     let envelope = reader.bytes()?;
     reader.end()?;
-    Some((tag, answer::decode(AnswerForm::Cbor, envelope, &[]).ok()?))
+    let reply = match sealed::decode_answer(&envelope) {
+        Some(sealed) => Reply::Sealed(sealed),
+        None => Reply::Clear(answer::decode(AnswerForm::Cbor, envelope, &[]).ok()?),
+    };
+    Some((tag, reply))
+}
+
+/// Tags alone, as bytes: what routers tell each other of requests. One is as the beginning of its request.
+pub fn encode_tags(tags: &[Tag]) -> Bytes {
+    let mut writer = Writer::default();
+    writer.byte(VERSION);
+    for tag in tags {
+        writer.number(tag.instance).number(tag.number);
+    }
+    writer.finish().into()
+}
+
+/// From these bytes; `None` where they are none of this version.
+pub fn decode_tags(bytes: Bytes) -> Option<Vec<Tag>> {
+    let count = bytes.len().checked_sub(1)? / (TAG_BYTES - 1);
+    let mut reader = Reader::new(bytes);
+    (reader.byte()? == VERSION).then_some(())?;
+    let tag = |reader: &mut Reader| Some(Tag { instance: reader.number()?, number: reader.number()? });
+    let tags = (0..count).map(|_| tag(&mut reader)).collect::<Option<Vec<_>>>()?;
+    reader.end()?;
+    Some(tags)
 }
 
 fn read_tag(reader: &mut Reader) -> Option<Tag> {
@@ -165,6 +214,7 @@ mod tests {
             web: true,
             path: vec!["west".to_owned()],
             topic: "net/north/localCode/plc".to_owned(),
+            answer_topic: "result/plc/of-north".to_owned(),
             user_properties: vec![("arg".to_owned(), "5".to_owned())],
             payload: Bytes::from_static(b"5 7"),
         };
@@ -184,6 +234,7 @@ mod tests {
             web: false,
             path: vec!["g".to_owned(); hops - 1],
             topic: "localCode/plc".to_owned(),
+            answer_topic: "result/plc".to_owned(),
             user_properties: Vec::new(),
             payload: Bytes::new(),
         };
@@ -201,6 +252,17 @@ mod tests {
     }
 
     #[test]
+    fn tags_come_over() {
+        let tags = [TAG, Tag { instance: 7, number: 10 }];
+        let bytes = encode_tags(&tags);
+        assert_eq!(decode_tags(bytes.clone()).as_deref(), Some(&tags[..]));
+        assert_eq!(Request::tag(encode_tags(&[TAG])), Some(TAG), "one is the beginning of its request");
+        assert_eq!(decode_tags(encode_tags(&[])).as_deref(), Some(&[][..]));
+        assert_eq!(decode_tags(bytes.slice(..bytes.len() - 1)), None);
+        assert_eq!(decode_tags(Bytes::new()), None);
+    }
+
+    #[test]
     fn an_answer_comes_over_as_it_is() {
         let answer = Answer {
             stdout: Bytes::from_static(b"\xff1"),
@@ -210,8 +272,11 @@ mod tests {
             queue_us: 5,
             ..Answer::failed(None, WireError::new(ErrorKind::Trap, "unreachable"))
         };
-        let bytes = encode_answer(TAG, &answer);
-        assert_eq!(decode_answer(bytes.clone()), Some((TAG, answer)));
-        assert_eq!(decode_answer(bytes.slice(..bytes.len() - 1)), None);
+        for reply in [Reply::Clear(answer), Reply::Sealed(vec![7; 300].into())] {
+            let bytes = encode_answer(TAG, &reply);
+            assert_eq!(decode_answer(bytes.clone()), Some((TAG, reply)));
+            assert_eq!(decode_answer(bytes.slice(..bytes.len() - 1)), None);
+            assert!(sealed_room(bytes.len()) < 300);
+        }
     }
 }

@@ -4,7 +4,10 @@ use super::arrivals::{Arrival, Arrivals, Name};
 use super::departures::{Departure, Departures, Done};
 use super::gates::{Gates, Join, Leave, Load, MasterState, State};
 use super::link::Link;
-use super::message::{Exported, MAX_HOPS, Request, decode_answer, encode_answer};
+use super::message::{
+    Exported, MAX_HOPS, Reply, Request, Tag, decode_answer, decode_tags, encode_answer, encode_tags,
+    sealed_room,
+};
 use crate::client::Client;
 use crate::config;
 use crate::ingress::{
@@ -22,6 +25,7 @@ use offload_protocol::answer::{Answer, Outcome};
 use offload_protocol::error::{ErrorKind, WireError};
 use offload_protocol::topic;
 use offload_tls::TlsError;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{Sender, UnboundedSender};
@@ -35,8 +39,18 @@ const TICK: Duration = Duration::from_millis(100);
 /// How often a changed load is told.
 const LOAD_EVERY: Duration = Duration::from_secs(1);
 
-/// So long after its start a master does not know all gates yet: their routers come back.
-const GATHERING: Duration = Duration::from_secs(5);
+/// So long after its start a master does not know all gates yet, at the most: their routers come back. By default it
+/// takes one 7.5 s to notice that its connection is dead, and up to 2 s for the next attempt.
+const GATHERING: Duration = Duration::from_secs(15);
+
+/// Gates that are remembered although no master knows them any more.
+const MAX_REMEMBERED: usize = 1_024;
+
+/// Answers of one gate that are received before it is told so at once, and not at the next tick.
+const RECEIPTS_AT_ONCE: usize = 64;
+
+/// Tags in one message at the most.
+const MAX_TAGS: usize = 1_024;
 
 /// Bytes of a packet beside the payload: its topic, and what MQTT adds.
 const PACKET_OVERHEAD: usize = 256;
@@ -103,6 +117,12 @@ struct Routing {
     departures: Departures,
     arrivals: Arrivals,
     masters: Vec<MasterLink>,
+    /// Answers that have come from each gate, which it is not told yet.
+    receipts: BTreeMap<Arc<str>, Vec<Tag>>,
+    /// Gates that there have been: one that a master has forgotten is away, and not unknown.
+    remembered: BTreeSet<String>,
+    /// How long a request waits for its site.
+    age: Duration,
 }
 
 /// A master, as far as it is connected.
@@ -154,6 +174,9 @@ impl Router {
             departures: Departures::new(bounds, instance),
             arrivals: Arrivals::default(),
             masters: masters.collect(),
+            receipts: BTreeMap::new(),
+            remembered: BTreeSet::new(),
+            age: bounds.age,
         };
         Ok(Router(Arc::new(Shared {
             join,
@@ -289,6 +312,7 @@ async fn tick(shared: Arc<Shared>) {
             for gate in routing.departures.wanted() {
                 routing.pump(&gate, now);
             }
+            routing.tell_of_requests(now);
             routing.give_up(now)
         };
         tell(given_up);
@@ -310,7 +334,7 @@ impl Routing {
 
     /// Whether there may be such a gate.
     fn exists(&self, gate: &str, now: Instant) -> bool {
-        self.masters.iter().any(|link| link.may_know(gate, now))
+        self.remembered.contains(gate) || self.masters.iter().any(|link| link.may_know(gate, now))
     }
 
     /// Sends what this gate takes.
@@ -345,8 +369,74 @@ impl Routing {
     }
 
     fn give_up(&mut self, now: Instant) -> Vec<(Done, WireError)> {
-        let Routing { departures, masters, .. } = self;
-        departures.give_up(now, |gate| masters.iter().any(|link| link.may_know(gate, now)))
+        let Routing { departures, masters, remembered, .. } = self;
+        let may_know = |gate: &str| masters.iter().any(|link| link.may_know(gate, now));
+        departures.give_up(now, |gate| remembered.contains(gate) || may_know(gate))
+    }
+
+    /// Tells the gates which answers have come, asks them for what is late, and sends the answers again that found no
+    /// room.
+    fn tell_of_requests(&mut self, now: Instant) {
+        for (gate, received) in std::mem::take(&mut self.receipts) {
+            self.send_tags(&gate, "received", &received);
+        }
+        for ((gate, _), asked_for) in self.departures.probe(now) {
+            self.send_tags(&gate, "probe", &asked_for);
+        }
+        for (gate, link, answer) in self.arrivals.send_again() {
+            // A gate that is away asks for it when it is back.
+            if self.link_to(&gate).is_some() {
+                self.send_answer(&gate, link, answer);
+            }
+        }
+    }
+
+    /// An answer of this gate has come: it need not keep it.
+    fn receipt(&mut self, gate: &str, tag: Tag) {
+        let receipts = self.receipts.entry(gate.into()).or_default();
+        receipts.push(tag);
+        if receipts.len() >= RECEIPTS_AT_ONCE
+            && let Some((gate, received)) = self.receipts.remove_entry(gate)
+        {
+            self.send_tags(&gate, "received", &received);
+        }
+    }
+
+    /// Tells this gate something of these requests, if it is there.
+    fn send_tags(&self, gate: &str, what: &str, tags: &[Tag]) {
+        if let Some((_, MasterLink { sender: Some(sender), .. })) = self.link_to(gate) {
+            for tags in tags.chunks(MAX_TAGS) {
+                let _ = sender.send(Message::new(format!("to/{gate}/{what}"), encode_tags(tags)));
+            }
+        }
+    }
+
+    /// This gate asks what has become of its requests.
+    fn probed(&mut self, gate: &str, link: usize, tags: Vec<Tag>) {
+        let gate: Arc<str> = gate.into();
+        let (mut running, mut unknown) = (Vec::new(), Vec::new());
+        for tag in tags {
+            match self.arrivals.look(&(gate.clone(), tag)) {
+                Arrival::Running => running.push(tag),
+                Arrival::New => unknown.push(tag),
+                Arrival::Answered(answer) => self.send_answer(&gate, link, answer),
+                Arrival::Received => {}
+            }
+        }
+        for (what, tags) in [("running", running), ("returned", unknown)] {
+            if !tags.is_empty() {
+                self.send_tags(&gate, what, &tags);
+            }
+        }
+    }
+
+    /// Remembers the gates that this master may have forgotten since.
+    fn remember(&mut self, before: &Gates) {
+        for gate in before.gates.keys() {
+            if self.remembered.len() < MAX_REMEMBERED && !self.remembered.contains(gate) {
+                self.remembered.insert(gate.clone());
+            }
+        }
     }
 
     fn tell_load(&mut self, load: Load) {
@@ -399,7 +489,10 @@ impl Shared {
         {
             let mut routing = self.routing();
             let master = &mut routing.masters[link];
-            (master.sender, master.copies, master.gates) = (None, None, None);
+            (master.sender, master.copies) = (None, None);
+            if let Some((before, _)) = master.gates.take() {
+                routing.remember(&before);
+            }
             let now = Instant::now();
             routing.departures.lost_link(link, now);
             for gate in routing.departures.wanted() {
@@ -417,11 +510,7 @@ impl Shared {
             (Some("from"), Some(gate), Some("request")) => self.request(link, gate, payload),
             (Some("from"), Some(gate), Some("answer")) => self.answer(gate, payload),
             (Some("from"), Some(gate), Some("message")) => self.import(gate, payload),
-            (Some("from"), Some(_), Some("returned")) => {
-                if let Some(tag) = Request::tag(payload) {
-                    self.routing().departures.returned(tag, Instant::now());
-                }
-            }
+            (Some("from"), Some(gate), Some(what)) => self.told(link, gate, what, payload),
             (Some("gateway"), Some(_), Some("routers")) => self.table(link, &payload),
             _ => {
                 _ = sampled!(warn, topic = %telemetry::bounded(&topic), "the master sends what is unknown here")
@@ -437,7 +526,8 @@ impl Shared {
         {
             let mut routing = self.routing();
             let now = Instant::now();
-            let gathering = now + GATHERING.saturating_sub(Duration::from_millis(gates.uptime_ms));
+            let gathering = GATHERING.min(routing.age);
+            let gathering = now + gathering.saturating_sub(Duration::from_millis(gates.uptime_ms));
             let before = routing.masters[link].gates.replace((gates, gathering)).map(|(gates, _)| gates);
             // What another connection of a router was sent may be lost with that.
             for (gate, _) in before.iter().flat_map(|before| &before.gates) {
@@ -481,6 +571,24 @@ impl Shared {
         }
     }
 
+    /// This gate, or the master about it, says something of these requests.
+    fn told(&self, link: usize, gate: &str, what: &str, payload: Bytes) {
+        let Some(tags) = decode_tags(payload) else {
+            _ = sampled!(warn, gate, "what another site says cannot be read: its version is another one");
+            return;
+        };
+        let (mut routing, now) = (self.routing(), Instant::now());
+        let name = |tag| (Arc::<str>::from(gate), tag);
+        match what {
+            "returned" => tags.into_iter().for_each(|tag| routing.departures.returned(tag, gate, now)),
+            "running" => tags.into_iter().for_each(|tag| routing.departures.confirmed(tag, gate, now)),
+            "received" => tags.into_iter().for_each(|tag| routing.arrivals.received(&name(tag))),
+            "undelivered" => tags.into_iter().for_each(|tag| routing.arrivals.undelivered(&name(tag))),
+            "probe" => routing.probed(gate, link, tags),
+            _ => _ = sampled!(warn, gate, "another site says what is unknown here"),
+        }
+    }
+
     /// A request has come from this gate, by this link.
     fn request(self: &Arc<Self>, link: usize, gate: &str, payload: Bytes) {
         let Some(WayIn { intake, .. }) = self.way_in() else { return };
@@ -493,24 +601,28 @@ impl Shared {
         let responder = RoutedResponder { shared: self.clone(), name: Some(name) };
         match arrival {
             Arrival::New => {}
-            Arrival::Running => return responder.forget(),
+            Arrival::Running | Arrival::Received => return responder.forget(),
             Arrival::Answered(answer) => {
                 responder.forget();
                 return self.routing().send_answer(gate, link, answer);
             }
         }
         let has_gone_too_far = request.has_gone_too_far();
-        let Request { principal, web, path, topic, user_properties, payload } = request;
+        let Request { principal, web, path, topic, answer_topic, user_properties, payload } = request;
         let plain = topic::parse_routed(&topic).map_or(&*topic, |routed| routed.plain);
         if has_gone_too_far || topic::parse_request(plain).is_none() {
             let problem = format!("more than {MAX_HOPS} gateways have handed the request on");
-            return responder.finish(&Answer::failed(None, telemetry::internal_error(&problem)));
+            return responder.fail(telemetry::internal_error(&problem));
         }
         let delivery = Delivery {
             client: Client::routed(gate, principal.as_deref(), web, &path),
             topic,
             payload,
-            properties: DeliveryProperties { user_properties, ..DeliveryProperties::default() },
+            properties: DeliveryProperties {
+                response_topic: Some(answer_topic),
+                user_properties,
+                ..DeliveryProperties::default()
+            },
             retained: false,
             acceptance: Acceptance::with_the_answer(),
             responder: Box::new(responder),
@@ -523,18 +635,20 @@ impl Shared {
 
     /// An answer has come from this gate.
     fn answer(&self, gate: &str, payload: Bytes) {
-        let Some((tag, answer)) = decode_answer(payload) else {
+        let Some((tag, reply)) = decode_answer(payload) else {
             _ = sampled!(warn, gate, "an answer of another site cannot be read: its version is another one");
             return;
         };
         let done = {
             let mut routing = self.routing();
             let done = routing.departures.answered(tag, gate);
+            // One that nobody waits for any more need not be kept either.
+            routing.receipt(gate, tag);
             routing.pump(gate, Instant::now());
             done
         };
         if let Some(done) = done {
-            done(Ok(answer));
+            done(Ok(reply));
         }
     }
 
@@ -604,20 +718,30 @@ struct RoutedResponder {
 }
 
 impl RoutedResponder {
-    fn finish(mut self, answer: &Answer) {
+    fn finish(mut self, outgoing: Outgoing) {
         let Some(name) = self.name.take() else { return };
         let (gate, tag) = name.clone();
-        let mut bytes = encode_answer(tag, answer);
         let room = self.shared.room(&gate);
-        if bytes.len() > room {
-            let message = format!("the answer has {} bytes, the master takes {room}", bytes.len());
-            let outcome = Outcome::Failed(WireError::new(ErrorKind::Output, message));
-            let cut = Answer { outcome, stdout: Bytes::new(), stderr: Bytes::new(), ..answer.clone() };
-            bytes = encode_answer(tag, &cut);
-        }
+        let bytes = match &outgoing.seal {
+            Some(seal) => match outgoing.seal(seal, Some(sealed_room(room))) {
+                Some(sealed) => encode_answer(tag, &Reply::Sealed(sealed.into())),
+                None => failed(tag, telemetry::internal_error("an answer cannot be sealed")),
+            },
+            None => in_clear(tag, outgoing.answer, room),
+        };
+        self.send(name, &gate, bytes);
+    }
+
+    fn fail(mut self, error: WireError) {
+        let Some(name) = self.name.take() else { return };
+        let (gate, tag) = name.clone();
+        self.send(name, &gate, failed(tag, error));
+    }
+
+    fn send(&self, name: Name, gate: &str, bytes: Bytes) {
         let mut routing = self.shared.routing();
         if let Some(link) = routing.arrivals.answered(name, bytes.clone()) {
-            routing.send_answer(&gate, link, bytes);
+            routing.send_answer(gate, link, bytes);
         }
     }
 
@@ -626,9 +750,25 @@ impl RoutedResponder {
     }
 }
 
+fn failed(tag: Tag, error: WireError) -> Bytes {
+    encode_answer(tag, &Reply::Clear(Answer::failed(None, error)))
+}
+
+/// An answer that everybody on the way can read, in `room` bytes.
+fn in_clear(tag: Tag, answer: Answer, room: usize) -> Bytes {
+    let bytes = encode_answer(tag, &Reply::Clear(answer.clone()));
+    if bytes.len() <= room {
+        return bytes;
+    }
+    let message = format!("the answer has {} bytes, the master takes {room}", bytes.len());
+    let outcome = Outcome::Failed(WireError::new(ErrorKind::Output, message));
+    let cut = Answer { outcome, stdout: Bytes::new(), stderr: Bytes::new(), ..answer };
+    encode_answer(tag, &Reply::Clear(cut))
+}
+
 impl Responder for RoutedResponder {
     fn answer(self: Box<Self>, answer: Outgoing, _: Option<OnAcknowledged>) -> Handover {
-        self.finish(&answer.answer);
+        self.finish(answer);
         Handover::Complete
     }
 

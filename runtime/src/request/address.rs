@@ -29,6 +29,8 @@ pub struct Addressed {
     pub reply_address: ReplyAddress,
     /// The request names a Response Topic that answers to this client cannot go to; its own topic stands in.
     pub is_misdirected: bool,
+    /// Its topic names another site, which it was not for: a router has brought it here.
+    pub is_astray: bool,
 }
 
 /// Takes a delivery apart. `None` for one that is no request: it is acknowledged, and nothing else comes of it.
@@ -59,13 +61,19 @@ pub fn address(
         return None;
     }
     // What comes from another site is answered here.
-    let elsewhere = routed.filter(|routed| !delivery.client.is_routed() && !site.is_own(routed.gate));
-    let destination = elsewhere.map(|routed| Arc::from(routed.gate));
+    let elsewhere = routed.filter(|routed| !site.is_own(routed.gate));
+    let is_routed = delivery.client.is_routed();
+    let is_astray = is_routed && elsewhere.is_some();
+    let destination = elsewhere.filter(|_| !is_routed).map(|routed| Arc::from(routed.gate));
     let (kind, reply_id) = (request.kind, Arc::from(request.reply_id));
     let Delivery { client, topic, payload, properties, acceptance, responder, .. } = delivery;
-    let (topic_of_answer, is_misdirected) = topic_of_answer(properties.response_topic, &reply_id, answers);
+    let (topic_of_answer, is_misdirected) = match properties.response_topic {
+        // The asking site has judged it, and limits its answers.
+        Some(named) if is_routed => (named, false),
+        named => topic_of_answer(named, &reply_id, answers),
+    };
     let reply_address = ReplyAddress {
-        max_payload: answers.max_payload(&topic_of_answer),
+        max_payload: answers.max_payload(&topic_of_answer).filter(|_| !is_routed),
         topic: topic_of_answer,
         correlation_data: properties.correlation_data,
     };
@@ -83,6 +91,7 @@ pub fn address(
         responder,
         reply_address,
         is_misdirected,
+        is_astray,
     })
 }
 

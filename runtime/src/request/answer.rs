@@ -1,24 +1,27 @@
 //! The answer, which leaves by one way ([`PendingAnswer`]), whoever gives it: a backend, a refusal, or the
 //! request that this one repeats.
 
-use super::claimed::Claimed;
+use super::claimed::{Claimed, Kept as SharedAs};
 use super::journal::RequestJournal;
 use super::journal::kept::Kept;
 use super::journal::outcome::{Encoded as EncodedOutcome, Lost, NewOutcome};
 use super::observer::AnswerObserver;
 use crate::cancellation::{Cancellation, cancelled_error};
-use crate::deduplication::{Deduplicator, Key, ReplyTo, Waiters};
+use crate::deduplication::{Deduplicator, Key, ReplyTo, Waiters, forgotten};
 use crate::fingerprint::Fingerprint;
-use crate::ingress::{Outgoing, ReplyAddress, Responder, Seal};
+use crate::ingress::{Outgoing, ReplyAddress, Responder, Seal, SealWith};
+use crate::shared::Shared;
 use crate::stopping::{is_stopping, stopping_error};
 use crate::stream::EndOfStream;
 use crate::telemetry;
 use crate::wasm::guest::Ended;
 use crate::wasm::workers::{RunOutcome, Waiting};
+use bytes::Bytes;
 use offload_journal::RecordId;
 use offload_protocol::answer::{Answer, AnswerForm, Outcome};
 use offload_protocol::error::{ErrorKind, WireError};
 use offload_protocol::request::{RequestId, StdoutRange};
+use offload_seal::AnswerKey;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -154,6 +157,16 @@ impl PendingAnswer {
         }
     }
 
+    /// Answers with what another site has sealed: nobody here knows what it says, nor can it be remembered.
+    pub fn finish_sealed(mut self, sealed: Bytes) {
+        if self.registration.is_some() {
+            // It was asked in clear, and has a name.
+            return self.fail(telemetry::internal_error("another site has sealed what was asked in clear"));
+        }
+        self.way_back.seal = Some(Seal { form: self.way_back.form, with: SealWith::Done(sealed) });
+        self.publish(Answer::done(None));
+    }
+
     /// Answers that it was not run, and why. What the gateway has kept and cannot run any more before it stops is for
     /// the next process, whether or not it had begun: nothing is left of that.
     fn fail(self, error: WireError) {
@@ -191,10 +204,19 @@ impl PendingAnswer {
         let remembered = remember.then(|| registered.remembered(&answer)).flatten();
         match (registered.claimed.take(), remembered) {
             (Some(claimed), Some(remembered)) => {
-                let outcome = registered.outcome(&remembered);
-                claimed.keep(outcome, answer, move |answer| {
-                    let remembered = registered.remembered(&answer);
-                    self.settle_here(registered, answer, remembered);
+                let (outcome, remembered) = registered.shared_outcome(&claimed, remembered);
+                claimed.keep(outcome, move |kept| match kept {
+                    // The other gateways could not know that it was run: nobody hears of it.
+                    SharedAs::Unshared if self.way_back.seal.is_some() => {
+                        PendingAnswer { registration: Some(registered), ..self }.give_up(unshared_error());
+                    }
+                    SharedAs::Ours | SharedAs::Unshared => {
+                        self.settle_here(registered, answer, Some(remembered));
+                    }
+                    SharedAs::Theirs(answer) => {
+                        let remembered = registered.remembered(&answer);
+                        self.settle_here(registered, answer, remembered);
+                    }
                 });
             }
             // What was claimed and has no outcome is another's to run.
@@ -229,7 +251,7 @@ impl PendingAnswer {
         answer: Answer,
         remembered: Answer,
     ) {
-        let outcome = registered.outcome(&remembered);
+        let outcome = registered.outcome(&remembered, journal.secret());
         journal.keep_outcome(outcome, move |kept| match kept {
             // The next process could not know that it was run: nobody hears of it.
             Ok(None) if self.way_back.seal.is_some() => {
@@ -320,23 +342,48 @@ impl Registered {
         self.deduplicator.kept(&self.names.key, answer)
     }
 
-    /// The outcome as it is kept and shared.
-    fn outcome(&self, answer: &Answer) -> EncodedOutcome {
+    /// The outcome as it is kept; that of a sealed request is sealed with `secret`.
+    fn outcome(&self, answer: &Answer, secret: Option<&AnswerKey>) -> EncodedOutcome {
         let Names { key, fingerprint, account } = &self.names;
         let until = self.deduplicator.sealed_until(key).map(|until| until.wall_ms);
         // One that is forgotten already is sealed all the same.
         let sealed_until = until.or((key.reply_to == ReplyTo::Sealed).then_some(0));
-        let journal = self.journal.as_ref();
-        NewOutcome { key, fingerprint, account, answer, sealed_until }
-            .encode(journal.and_then(|it| it.secret()))
+        NewOutcome { key, fingerprint, account, answer, sealed_until }.encode(secret)
     }
 
-    /// Answers a repetition of a sealed request that is remembered longer by it, when that is durable.
-    pub fn prolong(mut self, repetition: Repetition, answer: Answer, record: Option<RecordId>) {
+    /// The outcome as it is shared, and what is to be remembered of it. Of a sealed request that is always something.
+    fn shared_outcome(&self, claimed: &Claimed, remembered: Answer) -> (EncodedOutcome, Answer) {
+        let outcome = self.outcome(&remembered, claimed.secret());
+        if claimed.secret().is_none() || outcome.size() <= claimed.max_outcome() {
+            return (outcome, remembered);
+        }
+        let remembered = forgotten(&self.names.key.id);
+        (self.outcome(&remembered, claimed.secret()), remembered)
+    }
+
+    /// Answers a repetition of a sealed request that is remembered longer by it, when all gateways know that, and it is
+    /// durable.
+    pub fn prolong(
+        mut self,
+        repetition: Repetition,
+        answer: Answer,
+        record: Option<RecordId>,
+        shared: Option<&Shared>,
+    ) {
         // Not that of a request that runs.
         self.has_ended = true;
+        let Some(shared) = shared else { return self.prolong_here(repetition, answer, record) };
+        let claimed = Claimed::of(shared, &self.names);
+        let (outcome, _) = self.shared_outcome(&claimed, answer.clone());
+        claimed.keep(outcome, move |kept| match kept {
+            SharedAs::Unshared => repetition.refuse(unshared_error()).answer(),
+            SharedAs::Ours | SharedAs::Theirs(_) => self.prolong_here(repetition, answer, record),
+        });
+    }
+
+    fn prolong_here(self, repetition: Repetition, answer: Answer, record: Option<RecordId>) {
         let Some(journal) = self.journal.clone() else { return repetition.answer(answer) };
-        let outcome = self.outcome(&answer);
+        let outcome = self.outcome(&answer, journal.secret());
         journal.clone().keep_outcome(outcome, move |kept| match kept {
             Ok(Some(new)) => {
                 self.deduplicator.recorded_again(&self.names.key, Some(new));
@@ -424,6 +471,13 @@ fn is_outcome(kind: ErrorKind) -> bool {
 /// To a request whose time ran out before it started.
 pub fn expired_error() -> WireError {
     WireError::new(ErrorKind::Expired, "the request's timeout ran out before it could start")
+}
+
+/// To a sealed request of whose run the other gateways cannot be told.
+fn unshared_error() -> WireError {
+    let message = "the bucket of sealed outcomes is full, or does not answer, without which nobody knows that this was run; try \
+         again after 5 s";
+    WireError::new(ErrorKind::Busy, message)
 }
 
 /// To a sealed request that the journal has no room for.

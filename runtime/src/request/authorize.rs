@@ -82,7 +82,7 @@ fn may_ask_for(code: &Code, who: Who, access: &Access, programs: &Programs) -> R
         // What it has is its own, whatever it may still send.
         Code::Modules(ModulesRequest::List | ModulesRequest::Remove(_)) => Ok(()),
         Code::Source(_) | Code::Files(_) => access.may_offload(who, Offload::Source),
-        // It reaches no request but those of its own client.
-        Code::Cancel(_) => Ok(()),
+        // It reaches no request but those of its own client. What stays sealed is for the rules of another site.
+        Code::Cancel(_) | Code::Sealed => Ok(()),
     }
 }

@@ -1,14 +1,12 @@
 //! Whether the request is this gateway's to run, where several gateways are one service.
 
 use super::answer::{Refusal, expired_error};
-use super::claimed::{Claimed, decode};
+use super::claimed::Claimed;
 use super::deduplicate::{First, conflict};
 use super::services::Services;
 use crate::cancellation::{cancelled, cancelled_error};
 use crate::deadline::reached;
-use crate::deduplication::{Key, ReplyTo};
-use crate::fingerprint::Fingerprinter;
-use crate::shared::{Claim, Shared, SharedName};
+use crate::shared::{Claim, Shared};
 use crate::stopping::stopping_error;
 use offload_protocol::error::{ErrorKind, WireError};
 use offload_protocol::request::Code;
@@ -29,8 +27,8 @@ pub async fn claim(
 ) -> Result<Option<First>, Refusal> {
     let cancellation = first.pending.cancellation().cloned();
     let Some(registered) = &mut first.pending.registration else { return Ok(Some(first)) };
-    let (name, fingerprint) = (name(&registered.names.key), registered.names.fingerprint);
-    let claiming = shared.outcomes.claim(name.clone(), fingerprint);
+    let claimed = Claimed::of(&shared, &registered.names);
+    let claiming = claimed.claim();
     let timeout = first.asked.request.limits.timeout;
     let deadline = timeout.and_then(|timeout| first.asked.arrived.checked_add(timeout));
     let claim = tokio::select! {
@@ -45,11 +43,10 @@ pub async fn claim(
     };
     match claim {
         Claim::Ours => {
-            let outcomes = shared.outcomes;
-            registered.claimed = Some(Claimed::new(outcomes, name, fingerprint));
+            registered.claimed = Some(claimed);
             Ok(Some(first))
         }
-        Claim::Done(outcome) => match decode(outcome) {
+        Claim::Done(outcome) => match claimed.decode(outcome) {
             Some(answer) => {
                 let First { pending, waiting, .. } = first;
                 pending.repeat(answer);
@@ -66,16 +63,4 @@ pub async fn claim(
             Err(Refusal::of_waiting(first.pending, error, first.waiting))
         }
     }
-}
-
-/// What a request is called among the gateways.
-fn name(key: &Key) -> SharedName {
-    let (kind, reply_to) = match &key.reply_to {
-        ReplyTo::Id(id) => ("id", &**id),
-        ReplyTo::Connection(client_id) => ("connection", &**client_id),
-        ReplyTo::Sealed => ("sealed", ""),
-    };
-    let principal = key.principal.iter().map(|principal| principal.as_bytes());
-    let name = Fingerprinter::new("shared outcome").list(principal).part(kind.as_bytes());
-    name.part(reply_to.as_bytes()).part(key.id.as_str().as_bytes()).finish().to_hex().into()
 }

@@ -11,8 +11,9 @@ use crate::deduplication::Until;
 use bytes::Bytes;
 use offload_protocol::UserProperties;
 use offload_protocol::answer::AnswerForm;
-use offload_protocol::error::{ErrorKind, WireError};
-use offload_protocol::request::{self, Bounds, Incoming, Rejected, Request, StdoutRange};
+use offload_protocol::error::WireError;
+use offload_protocol::request::{self, Bounds, Code, Form, Incoming, Rejected, Request, StdoutRange};
+use offload_protocol::sealed::SealedRequest;
 use offload_protocol::topic::RequestKind;
 use std::sync::Arc;
 use std::time::Instant;
@@ -44,13 +45,14 @@ pub struct Decoded {
     pub pending: PendingAnswer,
 }
 
-/// Reads the payload.
+/// Reads the payload. `None` for a sealed request that is left to the other gateways of a service: this one has not
+/// their keys.
 pub fn decode(
     addressed: Addressed,
     bounds: &Bounds,
     opener: Option<&Opener>,
     observers: &[Arc<dyn Observer>],
-) -> Result<Decoded, Refusal> {
+) -> Result<Option<Decoded>, Refusal> {
     let Addressed {
         client,
         topic,
@@ -64,22 +66,35 @@ pub fn decode(
         responder,
         reply_address,
         is_misdirected,
+        is_astray,
     } = addressed;
     let size = payload.len();
+    let mut stays_sealed = false;
     let (decoded, seal, sealed_until) = match request::read(kind, payload.clone(), &user_properties, bounds) {
         Ok(Incoming::Clear(request)) => (Ok(request), None, None),
-        Ok(Incoming::Sealed(sealed)) => match opener.filter(|_| destination.is_none() && !client.is_routed())
-        {
+        Ok(Incoming::Sealed(sealed)) if destination.is_some() => {
+            stays_sealed = true;
+            (Ok(for_another_site(sealed.form)), None, None)
+        }
+        // Whatever brings it here, its asker has not meant this site.
+        Ok(Incoming::Sealed(sealed)) if is_astray => (Err(SealedRequest::unopened(sealed.form)), None, None),
+        Ok(Incoming::Sealed(sealed)) => match opener {
             Some(opener) => {
+                // How long another site says that it was on its way proves nothing.
+                let since = if client.is_routed() { Instant::now() } else { arrived };
                 let Unsealed { request, seal, until } =
-                    opener.open(&sealed, kind, &topic, bounds, arrived, promise.is_recovered());
+                    opener.open(&sealed, kind, &topic, bounds, since, promise.is_recovered());
                 (request, seal, until)
             }
-            None => (Err(not_taken(sealed.form)), None, None),
+            None if !client.is_routed() => {
+                responder.leave();
+                return Ok(None);
+            }
+            None => (Err(SealedRequest::unknown_key(sealed.form)), None, None),
         },
         Err(rejected) => (Err(rejected), None, None),
     };
-    let is_sealed = seal.is_some();
+    let is_sealed = seal.is_some() || stays_sealed;
     let request = decoded.as_ref().ok().filter(|_| !is_sealed);
     let arrival = Arrival { client: &client, topic: &topic, payload: &payload, request, is_sealed, arrived };
     let observations = observers.iter().filter_map(|observer| observer.request(&arrival)).collect();
@@ -92,8 +107,8 @@ pub fn decode(
     };
     match decoded {
         Ok(request) => {
-            // The asking site cuts the answer: it may be asked for other parts.
-            let range = request.stdout_range.filter(|_| !client.is_routed());
+            // The asking site cuts the answer, if it can read it: it may be asked for other parts.
+            let range = request.stdout_range.filter(|_| is_sealed || !client.is_routed());
             let pending = pending(request.answer_form(), range, request.id.clone());
             let asked = Asked {
                 client,
@@ -107,7 +122,7 @@ pub fn decode(
                 payload,
                 user_properties,
             };
-            Ok(Decoded { asked, size, is_misdirected, promise, pending })
+            Ok(Some(Decoded { asked, size, is_misdirected, promise, pending }))
         }
         Err(Rejected { form, id, error }) => {
             let mut pending = pending(form, None, id);
@@ -140,8 +155,8 @@ pub fn bounds(limits: &Limits) -> Bounds {
     }
 }
 
-/// Sealed requests are for a gateway that alone knows which it has run, and not for other sites.
-fn not_taken(form: AnswerForm) -> Rejected {
-    let message = "sealed requests are taken neither on NATS nor for other sites";
-    Rejected { form, id: None, error: WireError::new(ErrorKind::Unauthorized, message) }
+/// A request that another site opens, and answers in this form.
+fn for_another_site(form: AnswerForm) -> Request {
+    let form = if form == AnswerForm::Json { Form::Json } else { Form::Cbor };
+    Request { form, ..Request::new(Code::Sealed) }
 }

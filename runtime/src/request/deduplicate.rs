@@ -1,9 +1,9 @@
 //! Whether the request has come before, under the same `id`.
 
-use super::answer::{Names, PendingAnswer, Refusal, Registered, Repetition, RequestDeduplicator, WayBack};
+use super::answer::{Names, PendingAnswer, Refusal, Registered, Repetition, WayBack};
 use super::decode::Asked;
 use super::identify::Identified;
-use super::journal::RequestJournal;
+use super::services::Services;
 use crate::cancellation::Cancellation;
 use crate::deduplication::Registration;
 use crate::modules::Digest;
@@ -25,11 +25,8 @@ pub struct First {
 }
 
 /// Registers a request that has a name. `None` for a repetition: it is answered, now or with the one that runs.
-pub fn deduplicate(
-    identified: Identified,
-    deduplicator: &Arc<RequestDeduplicator>,
-    journal: Option<&Arc<RequestJournal>>,
-) -> Result<Option<First>, Refusal> {
+pub fn deduplicate(identified: Identified, services: &Services) -> Result<Option<First>, Refusal> {
+    let (deduplicator, journal) = (&services.deduplicator, services.journal.as_ref());
     let Identified { asked, pending, waiting, digest, name, watched } = identified;
     let Some((key, fingerprint)) = name else {
         return Ok(Some(First { asked, pending, waiting, digest, watched }));
@@ -70,7 +67,7 @@ pub fn deduplicate(
         Registration::Prolonged(repetition, answer, record) => {
             let names = Names { key, fingerprint, account: asked.client.account.clone() };
             let registered = Registered::new(deduplicator.clone(), journal.cloned(), names, None);
-            registered.prolong(repetition, answer, record);
+            registered.prolong(repetition, answer, record, services.shared.as_ref());
             Ok(None)
         }
         Registration::Full(Repetition { pending, waiting }, wait) => {

@@ -43,12 +43,12 @@ fn hand_on(gate: Arc<str>, resolved: Resolved, services: &Services, tasks: &Task
     let Some(router) = &services.router else { return run(resolved, services, tasks) };
     let mut departure = remote::departure(gate, &resolved.run, &resolved.original);
     let (services, tasks) = (services.clone(), tasks.clone());
-    departure.done = Box::new(move |answer| {
-        if remote::is_refused(&answer) {
+    departure.done = Box::new(move |reply| {
+        if remote::is_refused(&reply) {
             run(resolved, &services, &tasks);
             return services.workers.dispatch();
         }
-        remote::finish(resolved.run, answer);
+        remote::finish(resolved.run, reply);
     });
     router.send(departure);
 }

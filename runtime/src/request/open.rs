@@ -5,7 +5,7 @@
 
 use crate::config::{Durability, Idempotency};
 use crate::deduplication::Until;
-use crate::ingress::Seal;
+use crate::ingress::{Seal, SealWith};
 use crate::keys::{Keys, MAX_AHEAD, now_ms};
 use offload_protocol::answer::AnswerForm;
 use offload_protocol::error::{ErrorKind, WireError};
@@ -63,7 +63,7 @@ impl Opener {
             Ok(opened) => opened,
             Err(rejected) => return Unsealed { request: Err(rejected), seal: None, until: None },
         };
-        let seal = Some(Seal { key: answer_key, form: sealed.form });
+        let seal = Some(Seal { form: sealed.form, with: SealWith::Key(answer_key) });
         let inner = request::decode_inner(kind, plaintext.into(), bounds);
         let inner = inner.and_then(|inner| match is_recovered && self.keeps {
             true => Ok(inner),

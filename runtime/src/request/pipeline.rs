@@ -83,12 +83,14 @@ impl Pipeline {
         let Some(addressed) = address(delivery, origin, &settings.answers, &services.site, arrived) else {
             return Ok(());
         };
-        let decoded = decode(addressed, &settings.bounds, services.opener.as_deref(), &services.observers)?;
+        let opener = services.opener.as_deref();
+        let Some(decoded) = decode(addressed, &settings.bounds, opener, &services.observers)? else {
+            return Ok(());
+        };
         let authorized = authorize(decoded, &access, &settings.programs)?;
         let accepted = admit(authorized, &self.admission)?.accept();
         let identified = identify(accepted, &settings.programs, services.suspects.as_ref());
-        let (deduplicator, journal) = (&services.deduplicator, services.journal.as_ref());
-        let Some(first) = deduplicate(identified, deduplicator, journal)? else { return Ok(()) };
+        let Some(first) = deduplicate(identified, services)? else { return Ok(()) };
         match to_be_claimed(&first, services) {
             Some(shared) => self.start_when_claimed(first, shared.clone()),
             None => self.start(first)?,

@@ -76,5 +76,6 @@ fn what(code: &Code) -> String {
         Code::DefaultProgram => "the default program".to_owned(),
         Code::Modules(modules) => modules.to_string(),
         Code::Cancel(id) => format!("the cancelling of {id}"),
+        Code::Sealed => "a sealed request".to_owned(),
     }
 }

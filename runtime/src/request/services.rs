@@ -45,7 +45,7 @@ pub struct Services {
     pub router: Option<Router>,
     /// What is shared with other gateways; `None` where each is a service of its own.
     pub shared: Option<Shared>,
-    /// Opens sealed requests; `None` where several gateways are one service.
+    /// Opens sealed requests; `None` where others of one service have the keys for that, and this gateway has not.
     pub opener: Option<Arc<Opener>>,
     /// See each request and its answer, in this order.
     pub observers: Vec<Arc<dyn Observer>>,

@@ -1,8 +1,8 @@
 //! How much linear memory and how many table elements a guest may have.
 
-use super::engine::MEMORY_KEEP_RESIDENT;
 use super::limit_reached::LimitReached;
 use super::memory::MemoryLease;
+use crate::config::slot::MEMORY_KEEP_RESIDENT;
 use offload_protocol::error::ErrorKind;
 use std::fmt::{self, Display};
 use std::future::{self, Future};

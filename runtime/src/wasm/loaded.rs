@@ -4,8 +4,8 @@
 use super::artifact::Artifact;
 use super::linking::LinkedProgram;
 use super::memory::{GuestMemory, MemoryLease};
+use crate::config::capacity::{Idle, LoadedLimits};
 use crate::flow::Name;
-use crate::once_cache::Idle;
 use crate::wasm::engine::Tier;
 use object::{Object, ObjectSection};
 use offload_policy::FairCache;
@@ -51,17 +51,6 @@ fn loaded_size(artifact: &Artifact) -> usize {
     let file = object::File::parse(&*artifact.code).ok();
     let data = file.and_then(|file| Some(file.section_by_name(DATA_SECTION)?.size()));
     artifact.size() + data.map_or(0, |bytes| bytes as usize) + ENGINE_DATA
-}
-
-/// How many modules a worker keeps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LoadedLimits {
-    /// Bytes of them.
-    pub bytes: usize,
-    /// Their number: each takes memory mappings and a descriptor too.
-    pub modules: usize,
-    /// When they are unloaded though there is room for them.
-    pub idle: Idle,
 }
 
 /// The modules that one worker has loaded. One that runs stays; of the others go first those that [`FairCache`] names.

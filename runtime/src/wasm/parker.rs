@@ -40,9 +40,14 @@ impl Parker {
         }
     }
 
+    /// Whether the thread waits.
+    pub fn is_parked(&self) -> bool {
+        self.parked.load(Ordering::SeqCst)
+    }
+
     /// Wakes the thread if it waits; says whether it did.
     pub fn notify(&self) -> bool {
-        let waits = self.parked.load(Ordering::SeqCst) && self.parked.swap(false, Ordering::SeqCst);
+        let waits = self.is_parked() && self.parked.swap(false, Ordering::SeqCst);
         if waits {
             self.wake();
         }

@@ -244,12 +244,21 @@ impl Scheduler {
         self.changes.load(Ordering::SeqCst)
     }
 
-    /// Wakes a thread that waits for each job in the queue, but not that of `except`. If none waits, each looks at the
-    /// queue at the end of its slice.
+    /// Wakes a thread that waits for each job in the queue, but not that of `except`, nor one whose worker has no slot
+    /// for it: that would go back to sleep, and nobody would start the job. If none waits, each looks at the queue at
+    /// the end of its slice.
     pub fn wake_for_queued(&self, except: Option<usize>) {
         let queued = self.queued();
         let others = self.ready_lists.iter().enumerate().filter(|(index, _)| Some(*index) != except);
-        others.filter(|(_, list)| queued > 0 && list.parker.notify()).take(queued).for_each(drop);
+        let woken = others.filter(|(index, list)| {
+            queued > 0 && list.parker.is_parked() && self.may_have_work(*index) && list.parker.notify()
+        });
+        woken.take(queued).for_each(drop);
+    }
+
+    /// Whether this worker may have something to start.
+    fn may_have_work(&self, worker: usize) -> bool {
+        self.lock().may_have_work(worker)
     }
 
     /// Requests that wait, and guests that run.

@@ -3,10 +3,10 @@
 use super::artifact::Artifact;
 use super::engine;
 use super::linking::Linkers;
-use super::loaded::LoadedLimits;
 use super::scheduler::Scheduler;
 use super::ticker::Ticks;
 use super::worker::Worker;
+use crate::config::capacity::LoadedLimits;
 use crate::config::{Compiler, Limits};
 use crate::flow::Name;
 use std::sync::Arc;

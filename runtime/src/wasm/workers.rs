@@ -1,7 +1,6 @@
 //! The workers as a whole: what hands them work, and their threads.
 
 use super::artifact::Artifact;
-use super::capacity::PoolCapacity;
 use super::executor::Executor;
 use super::linking::Linkers;
 use super::memory::GuestMemory;
@@ -11,6 +10,7 @@ use super::ticker::Ticker;
 use super::worker_factory::WorkerFactory;
 use crate::cancellation::Cancellation;
 use crate::config::Config;
+use crate::config::capacity::PoolCapacity;
 use crate::suspects::Suspects;
 use offload_policy::{Busy, DispatcherLimits, Load};
 use std::sync::{Arc, Mutex};

@@ -28,17 +28,22 @@ pub struct Compare {
     json: bool,
 }
 
-/// What is compared, its name, and how it is written.
-type Measure = (&'static str, fn(&Report) -> f64, fn(Estimate) -> String);
+/// What is compared, its name in JSON and in the table, and how it is written.
+type Measure = (&'static str, &'static str, fn(&Report) -> f64, fn(Estimate) -> String);
 
 const MEASURES: [Measure; 7] = [
-    ("requests answered ok, a second", |report| report.all().throughput.mean, number),
-    ("part of requests answered ok", |report| report.all().ok(), table::percent),
-    ("mean latency", |report| report.all().mean.mean, table::time),
-    ("p50 of latency", |report| report.all().quantiles[0].mean, table::time),
-    ("p99 of latency", |report| report.all().quantiles[2].mean, table::time),
-    ("p99.9 of latency", |report| report.all().quantiles[3].mean, table::time),
-    ("utilisation of the first gateways", |report| report.gateways[0].utilisation.mean, table::percent),
+    ("requests answered ok, a second", "ok/s", |report| report.all().throughput.mean, number),
+    ("part of requests answered ok", "ok", |report| report.all().ok(), table::percent),
+    ("mean latency", "mean latency", |report| report.all().mean.mean, table::time),
+    ("p50 of latency", "p50", |report| report.all().quantiles[0].mean, table::time),
+    ("p99 of latency", "p99", |report| report.all().quantiles[2].mean, table::time),
+    ("p99.9 of latency", "p99.9", |report| report.all().quantiles[3].mean, table::time),
+    (
+        "utilisation of the first gateways",
+        "utilisation *",
+        |report| report.gateways[0].utilisation.mean,
+        table::percent,
+    ),
 ];
 
 impl Compare {
@@ -50,15 +55,15 @@ impl Compare {
         let warm_up = one.warm_up.max(other.warm_up);
         (one.warm_up, other.warm_up) = (warm_up, warm_up);
         let (ones, others) = (reports(&one), reports(&other));
-        let rows = MEASURES.iter().map(|(name, measure, write)| {
+        let rows = MEASURES.iter().map(|(name, short, measure, write)| {
             let (one, other): (Vec<f64>, Vec<f64>) =
                 (ones.iter().map(measure).collect(), others.iter().map(measure).collect());
             let difference: Vec<f64> = one.iter().zip(&other).map(|(one, other)| other - one).collect();
-            (*name, Estimate::of(&one), Estimate::of(&other), Estimate::of(&difference), *write)
+            (*name, *short, Estimate::of(&one), Estimate::of(&other), Estimate::of(&difference), *write)
         });
         if self.json {
             let measures: Vec<Value> = rows
-                .map(|(name, one, other, difference, _)| {
+                .map(|(name, _, one, other, difference, _)| {
                     let is_sure = !difference.holds(0.0) && difference.half_width.is_some();
                     json!({ "measure": name, "a": one.json(), "b": other.json(), "difference": difference.json(),
                         "sure": is_sure })
@@ -73,21 +78,27 @@ impl Compare {
             "A: {}\nB: {}\n{} pairs of replicas with one seed each, seed {}; intervals are of 95 %\n\n",
             one.name, other.name, one.replicas, one.seed
         );
-        for (name, one, other, difference, write) in rows {
+        let mut lines = vec![["", "A", "B", "B - A", "B has"].map(str::to_owned).to_vec()];
+        for (_, name, one, other, difference, write) in rows {
             let verdict = match difference.half_width {
-                None => "one pair says nothing of others",
-                Some(_) if difference.mean == 0.0 => "no difference",
-                Some(_) if difference.holds(0.0) => "no difference that is sure",
-                Some(_) if difference.mean > 0.0 => "B has more",
-                Some(_) => "B has less",
+                _ if difference.mean.is_nan() => "no answers",
+                None => "one pair",
+                Some(_) if difference.mean == 0.0 => "the same",
+                Some(_) if difference.holds(0.0) => "not sure",
+                Some(_) if difference.mean > 0.0 => "more",
+                Some(_) => "less",
             };
-            text += &format!(
-                "{name:<34} A {:>22}  B {:>22}  B - A {:>22}  {verdict}\n",
+            lines.push(vec![
+                name.to_owned(),
                 write(one),
                 write(other),
-                write(difference)
-            );
+                write(difference),
+                verdict.to_owned(),
+            ]);
         }
+        // Writing to a string does not fail.
+        let _ = table::write_rows(&lines, &mut text);
+        text += "* of the first kind of gateways; not sure: the difference's interval holds zero\n";
         super::print(&text)?;
         Ok(true)
     }

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::progress::Progress;
 use super::run::Replication;
-use crate::planning::{self, Goal, Plan as Planned, Resource};
+use crate::planning::{self, Goal, Plan as Planned, Resource, Trial, Tried};
 use crate::replicas::Watcher;
 use crate::report::table;
 use crate::scenario::Scenario;
@@ -22,7 +22,7 @@ pub struct Plan {
     /// The 99th percentile of latency that is to be kept: `50ms`.
     #[arg(long, value_name = "TIME", value_parser = time)]
     p99: u64,
-    /// The part of requests that are to be answered `ok`.
+    /// The part of requests that are to be answered `ok`, of those that end or are left open at the end.
     #[arg(long, default_value_t = 0.999, value_parser = part)]
     ok: f64,
     /// What there is to be enough of.
@@ -32,8 +32,8 @@ pub struct Plan {
     #[arg(long, value_name = "NAME")]
     gateway: Option<String>,
     /// The most that are tried.
-    #[arg(long, default_value_t = 1_024)]
-    most: usize,
+    #[arg(long, default_value_t = 1_024, value_parser = clap::value_parser!(u32).range(1..))]
+    most: u32,
     #[command(flatten)]
     replication: Replication,
     /// Prints a JSON object in place of the table.
@@ -47,34 +47,52 @@ fn part(text: &str) -> Result<f64, String> {
 }
 
 fn time(text: &str) -> Result<u64, String> {
-    Time::parse(text).map(|time| time.0)
+    match Time::parse(text)? {
+        Time(0) => Err("nothing is answered in no time".to_owned()),
+        Time(time) => Ok(time),
+    }
 }
 
 impl Plan {
     pub(super) fn carry_out(self) -> anyhow::Result<bool> {
+        let (most, limit) = (self.most as usize, self.vary.most());
+        anyhow::ensure!(
+            most <= limit,
+            "--most {most}: a scenario has {limit} {} at the most",
+            self.vary.name()
+        );
         let scenario = self.replication.load(&self.scenario)?;
-        let group = match &self.gateway {
-            None => 0,
-            Some(name) => {
-                let found = scenario.gateways.iter().position(|gateway| gateway.name == *name);
-                found.ok_or_else(|| anyhow::anyhow!("{} has no [gateway.{name}]", self.scenario.display()))?
-            }
-        };
+        let group = self.group(&scenario)?;
         let goal = Goal { p99: self.p99, ok: self.ok };
-        let watch = |scenario: &Scenario| -> Box<dyn Watcher> {
-            Box::new(Progress::new(scenario.replicas, scenario.duration))
+        let watch = |Trial { count, is_one_lost }: Trial| -> Box<dyn Watcher> {
+            let lost = if is_one_lost { ", one lost" } else { "" };
+            let what = format!("{count} {}{lost}: ", self.vary.name());
+            Box::new(Progress::of(&what, scenario.replicas, scenario.duration))
         };
-        let plan = planning::plan(&scenario, group, self.vary, goal, self.most, &watch);
+        let plan = planning::plan(&scenario, group, self.vary, goal, most, &watch);
         let printed =
             if self.json { self.json_of(&scenario, &plan) } else { self.text_of(&scenario, group, &plan) };
         super::print(&printed)?;
         Ok(plan.enough.is_some())
     }
 
+    fn group(&self, scenario: &Scenario) -> anyhow::Result<usize> {
+        let Some(name) = &self.gateway else { return Ok(0) };
+        let found = scenario.gateways.iter().position(|gateway| gateway.name == *name);
+        found.ok_or_else(|| {
+            let names: Vec<&str> = scenario.gateways.iter().map(|gateway| gateway.name.as_str()).collect();
+            let file = self.scenario.display();
+            anyhow::anyhow!(
+                "--gateway {name}: {file} has no [gateway.{name}] (accepted: {})",
+                names.join(", ")
+            )
+        })
+    }
+
     fn text_of(&self, scenario: &Scenario, group: usize, plan: &Planned) -> String {
         let what = self.vary.name();
         let mut text = format!(
-            "{}: {what} of {}, so that p99 ≤ {} and {} % are answered ok; {} replicas, seed {}\n\n",
+            "{}: {what} of {},\nso that p99 ≤ {} and {} % are answered ok; {} replicas, seed {}\n\n",
             scenario.name,
             scenario.gateways[group].name,
             Time(self.p99),
@@ -82,43 +100,42 @@ impl Plan {
             scenario.replicas,
             scenario.seed
         );
-        for tried in &plan.tried {
-            text += &format!(
-                "{:>6} {what}: p99 {:>22}, ok {:>18}: {}\n",
-                tried.count,
-                table::time(tried.p99),
-                table::percent(tried.ok),
-                if tried.keeps { "enough" } else { "too few" }
-            );
-        }
+        let mut rows = vec![["", what, "p99", "ok", ""].map(str::to_owned).to_vec()];
+        let row = |name: &str, tried: &Tried| {
+            let verdict = if tried.keeps { "enough" } else { "too few" };
+            let (p99, ok) = (table::time(tried.p99), table::percent(tried.ok));
+            vec![name.to_owned(), tried.count.to_string(), p99, ok, verdict.to_owned()]
+        };
+        rows.extend(plan.tried.iter().map(|tried| row("", tried)));
+        rows.extend(plan.tried_with_one_lost.iter().map(|tried| row("one lost", tried)));
+        // Writing to a string does not fail.
+        let _ = table::write_rows(&rows, &mut text);
         let sure = |p99: Estimate| match p99.half_width {
-            None => "one replica says nothing of others: not sure".to_owned(),
-            Some(half) if p99.mean + half <= self.p99 as f64 / 1e9 => {
-                "its 95 % interval keeps it, too".to_owned()
-            }
-            Some(_) => "its 95 % interval reaches beyond: not sure, more replicas may tell".to_owned(),
+            None => "one replica says nothing of others: not sure",
+            Some(half) if p99.mean + half <= self.p99 as f64 / 1e9 => "its 95 % interval keeps it, too",
+            Some(_) => "its 95 % interval reaches beyond: not sure, more replicas may tell",
         };
         text += &match plan.enough() {
-            Some(tried) => format!("\n{} {what} are enough; {}.\n", tried.count, sure(tried.p99)),
-            None => format!("\n{} {what} are not enough.\n", self.most),
+            Some(tried) => format!("{} {what} are enough; {}.\n", tried.count, sure(tried.p99)),
+            None => return text + &format!("{} {what} are not enough (--most).\n", self.most),
         };
         match plan.with_one_lost {
             Some(count) => text + &format!("{count} are, if one of them is lost.\n"),
-            None => text + &format!("Should one be lost, it takes one more than {} (--most).\n", self.most),
+            None => text + &format!("If one is lost, {} are not enough (--most).\n", self.most),
         }
     }
 
     fn json_of(&self, scenario: &Scenario, plan: &Planned) -> String {
-        let tried: Vec<_> = (plan.tried.iter())
-            .map(|tried| {
-                json!({ "count": tried.count, "p99_s": tried.p99.json(), "ok": tried.ok.json(), "enough": tried.keeps,
-                    "sure": tried.is_sure })
-            })
-            .collect();
+        let trial = |tried: &Tried| {
+            json!({ "count": tried.count, "p99_s": tried.p99.json(), "ok": tried.ok.json(), "enough": tried.keeps,
+                "sure": tried.is_sure })
+        };
+        let trials = |all: &[Tried]| all.iter().map(trial).collect::<Vec<_>>();
         let object = json!({
             "scenario": scenario.name, "seed": scenario.seed, "replicas": scenario.replicas,
             "vary": self.vary.name(), "p99_s": self.p99 as f64 / 1e9, "ok": self.ok,
-            "tried": tried, "enough": plan.enough, "with_one_lost": plan.with_one_lost,
+            "tried": trials(&plan.tried), "enough": plan.enough,
+            "tried_with_one_lost": trials(&plan.tried_with_one_lost), "with_one_lost": plan.with_one_lost,
         });
         format!("{object:#}\n")
     }

@@ -24,12 +24,18 @@ pub struct Progress {
 impl Progress {
     /// Of replicas that take this much virtual time each. Nothing is shown where standard error is no terminal.
     pub fn new(replicas: usize, duration: Nanos) -> Self {
+        Self::of("", replicas, duration)
+    }
+
+    /// The same of one simulation of several, which is called so.
+    pub fn of(what: &str, replicas: usize, duration: Nanos) -> Self {
         let bar = ProgressBar::new(STEPS);
         if let Ok(style) =
-            ProgressStyle::with_template("{bar:40} {percent:>3} %  {msg}  {elapsed} (left: {eta})")
+            ProgressStyle::with_template("{prefix}{bar:30} {percent:>3} %  {msg}  {elapsed} (left: {eta})")
         {
             bar.set_style(style);
         }
+        bar.set_prefix(what.to_owned());
         let times = std::iter::repeat_with(AtomicU64::default).take(replicas).collect();
         Self { bar, duration, times, started: Instant::now() }
     }
@@ -43,6 +49,13 @@ impl Progress {
             let rate = events as f64 / took / 1e6;
             eprintln!("{events} events in {took:.1} s: {rate:.2} million a second");
         }
+    }
+}
+
+/// A simulation of several leaves nothing behind.
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
     }
 }
 

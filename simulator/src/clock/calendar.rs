@@ -7,8 +7,8 @@
 //!
 //! Brown's calendar sorts each day's list; here a day is sorted when it comes, so that scheduling touches one list's
 //! head. A bitmap of the days that have events is searched for the next one. Days are made shorter or longer, and more
-//! or fewer, when the events have become so, which is looked at after as many events as there are in the calendar: each
-//! event costs O(1), amortised.
+//! or fewer, when the events have become so, which is looked at after as many events as there are in the calendar, and
+//! at once where these have become twice as many as there are days: each event costs O(1), amortised.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -21,8 +21,17 @@ const MIN_DAYS: usize = 1 << 8;
 /// Days of the largest year: with their heads and the bitmap 68 MB.
 const MAX_DAYS: usize = 1 << 24;
 
+/// So few events are all in the heap, as if the current day had no end: a list and a bitmap would cost more.
+const FEW: usize = 64;
+
+/// Of a day without an end: 292 years.
+const ENDLESS: u32 = 63;
+
 /// Events after which the lengths of day and year are looked at, at least.
 const MIN_REVIEW: u64 = 1 << 14;
+
+/// Events whose distance says how long a day is to be, at least; where fewer have come, those to come say it.
+const MIN_SAMPLE: u64 = 1 << 10;
 
 /// No event: the end of a list.
 const NONE: u32 = u32::MAX;
@@ -48,6 +57,7 @@ pub struct Calendar<E> {
     /// Events that were taken since the last review, and when that was.
     taken: u64,
     reviewed: Nanos,
+    work: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -90,8 +100,7 @@ impl<E: Copy> Calendar<E> {
             now: 0,
             today: BinaryHeap::new(),
             day: 0,
-            // A millisecond, about; the first review knows better.
-            day_shift: 20,
+            day_shift: ENDLESS,
             heads: vec![NONE; MIN_DAYS],
             marked: vec![0; MIN_DAYS / 64],
             later: Vec::new(),
@@ -100,6 +109,7 @@ impl<E: Copy> Calendar<E> {
             scheduled: 0,
             taken: 0,
             reviewed: 0,
+            work: 0,
         }
     }
 
@@ -123,6 +133,12 @@ impl<E: Copy> Calendar<E> {
         self.scheduled
     }
 
+    /// What all this has cost: entries that were moved or looked at, levels of the heap, words of the bitmap. It counts
+    /// what a clock would measure, and is the same on each machine.
+    pub fn work(&self) -> u64 {
+        self.work
+    }
+
     /// An event is to come at `time`, or now where that is in the past.
     ///
     /// # Panics
@@ -131,6 +147,14 @@ impl<E: Copy> Calendar<E> {
         let entry = Entry { time: time.max(self.now), number: self.scheduled, event };
         self.scheduled += 1;
         self.insert(entry);
+        let has_outgrown = if self.day_shift == ENDLESS {
+            self.today.len() > 2 * FEW
+        } else {
+            self.in_later > 2 * self.heads.len() && self.heads.len() < MAX_DAYS
+        };
+        if has_outgrown {
+            self.rebuild();
+        }
     }
 
     /// Takes the next event.
@@ -138,6 +162,7 @@ impl<E: Copy> Calendar<E> {
         if self.today.is_empty() && !self.turn_the_page() {
             return None;
         }
+        self.work += u64::from(self.today.len().max(1).ilog2()) + 1;
         let Reverse(Entry { time, event, .. }) = self.today.pop()?;
         self.now = time;
         self.taken += 1;
@@ -148,6 +173,7 @@ impl<E: Copy> Calendar<E> {
     }
 
     fn insert(&mut self, entry: Entry<E>) {
+        self.work += 1;
         let day = entry.time >> self.day_shift;
         if day <= self.day {
             self.today.push(Reverse(entry));
@@ -187,6 +213,7 @@ impl<E: Copy> Calendar<E> {
                 }
             }
             // Nothing in a whole year: on to the day of the earliest event.
+            self.work += (self.in_later + year) as u64;
             let earliest = self.lists().map(|at| self.later[at as usize].entry.time).min();
             if let Some(earliest) = earliest {
                 self.day = earliest >> self.day_shift;
@@ -200,10 +227,11 @@ impl<E: Copy> Calendar<E> {
     }
 
     /// The first day from `from` up to `end` that has events, of this year or of others.
-    fn next_marked(&self, from: u64, end: u64) -> Option<u64> {
+    fn next_marked(&mut self, from: u64, end: u64) -> Option<u64> {
         let mask = self.heads.len() as u64 - 1;
         let mut day = from;
         while day <= end {
+            self.work += 1;
             let of_year = day & mask;
             let word = self.marked[of_year as usize / 64] >> (of_year % 64);
             if word != 0 {
@@ -221,6 +249,7 @@ impl<E: Copy> Calendar<E> {
         let mut at = std::mem::replace(&mut self.heads[of_year], NONE);
         let mut kept = NONE;
         while at != NONE {
+            self.work += 1;
             let Later { entry, next } = self.later[at as usize];
             if entry.time >> self.day_shift <= self.day {
                 self.today.push(Reverse(entry));
@@ -251,20 +280,37 @@ impl<E: Copy> Calendar<E> {
         })
     }
 
-    /// Makes days as long as two events are apart, and years so long that the events to come fit into one, where that
-    /// is not so.
+    /// Makes days and years anew where their lengths do not suit the events any more.
     fn review(&mut self) {
-        let apart = (self.now - self.reviewed) / self.taken;
-        (self.taken, self.reviewed) = (0, self.now);
-        let shift = (2 * apart.max(1)).ilog2();
+        let shift =
+            if self.len() < FEW { ENDLESS } else { day_shift((self.now - self.reviewed) / self.taken) };
         let days = self.len().next_power_of_two().clamp(MIN_DAYS, MAX_DAYS);
         let are_right = shift.abs_diff(self.day_shift) <= 1
             && (days.ilog2().abs_diff(self.heads.len().ilog2()) <= 1 || self.len() < MIN_DAYS);
         if are_right {
-            return;
+            (self.taken, self.reviewed) = (0, self.now);
+        } else {
+            self.rebuild();
         }
+    }
+
+    /// Makes days as long as two events are apart, and years so long that there is a day for each event to come.
+    fn rebuild(&mut self) {
         let mut entries: Vec<Entry<E>> = self.lists().map(|at| self.later[at as usize].entry).collect();
         entries.extend(self.today.drain().map(|Reverse(entry)| entry));
+        self.work += entries.len() as u64;
+        let shift = if entries.len() < FEW {
+            ENDLESS
+        } else if self.taken >= MIN_SAMPLE {
+            day_shift((self.now - self.reviewed) / self.taken)
+        } else {
+            // The earlier half: some of the later one may be years away.
+            let half = entries.len() / 2;
+            let (_, median, _) = entries.select_nth_unstable_by_key(half, |entry| entry.time);
+            day_shift((median.time - self.now) / (half as u64).max(1))
+        };
+        let days = entries.len().next_power_of_two().clamp(MIN_DAYS, MAX_DAYS);
+        (self.taken, self.reviewed) = (0, self.now);
         (self.day_shift, self.day) = (shift, self.now >> shift);
         self.heads = vec![NONE; days];
         self.marked = vec![0; days / 64];
@@ -273,6 +319,11 @@ impl<E: Copy> Calendar<E> {
         (self.free, self.in_later) = (NONE, 0);
         entries.into_iter().for_each(|entry| self.insert(entry));
     }
+}
+
+/// For days as long as two events that are this far apart.
+fn day_shift(apart: Nanos) -> u32 {
+    apart.saturating_mul(2).max(1).ilog2().min(ENDLESS - 1)
 }
 
 impl<E: Copy> Default for Calendar<E> {
@@ -324,6 +375,29 @@ mod tests {
         (0..1_000).for_each(|number| calendar.schedule(9, number));
         let came: Vec<_> = std::iter::from_fn(|| calendar.pop()).map(|(_, number)| number).collect();
         assert_eq!(came, (0..1_000).collect::<Vec<_>>());
+    }
+
+    /// What an event costs where this many are to come, each of which is followed by another one.
+    fn work_of_an_event(population: u64, delay: impl Fn(&mut Stream) -> Nanos) -> f64 {
+        let mut random = Stream::new(7, "calendar", 0);
+        let mut calendar = Calendar::new();
+        (0..population).for_each(|number| calendar.schedule(delay(&mut random), number));
+        for _ in 0..2 * population {
+            let (now, number) = calendar.pop().unwrap();
+            calendar.schedule(now + delay(&mut random), number);
+        }
+        calendar.work() as f64 / calendar.scheduled() as f64
+    }
+
+    #[test]
+    fn an_event_costs_the_same_however_many_there_are() {
+        let minutes = |random: &mut Stream| random.below(900 * crate::clock::SECOND);
+        let near_and_far =
+            |random: &mut Stream| if random.below(8) == 0 { minutes(random) } else { random.below(1 << 20) };
+        for population in [1_000, 30_000, 1_000_000] {
+            assert!(work_of_an_event(population, minutes) < 20.0, "{population}");
+            assert!(work_of_an_event(population, near_and_far) < 20.0, "{population}");
+        }
     }
 
     #[test]

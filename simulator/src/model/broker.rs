@@ -47,6 +47,11 @@ impl Broker {
         self.held[gateway] = self.held[gateway].saturating_sub(1);
     }
 
+    /// Requests that a gateway has and has not answered.
+    pub fn held(&self, gateway: usize) -> u32 {
+        self.held[gateway]
+    }
+
     /// A gateway has crashed, and has this many requests left.
     pub fn crashed(&mut self, gateway: usize, left: usize) {
         self.held[gateway] = left as u32;

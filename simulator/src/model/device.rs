@@ -13,12 +13,14 @@ pub struct Device {
     next: Nanos,
     /// Its group's number.
     pub group: u32,
+    /// Its own, of all in the scenario.
+    pub number: u32,
 }
 
 impl Device {
-    /// The device of this number, of all in the world.
-    pub fn new(seed: u64, number: u64, group: u32) -> Self {
-        Self { random: Stream::new(seed, "device", number), next: 0, group }
+    /// The device of this number, of all in the scenario.
+    pub fn new(seed: u64, number: u32, group: u32) -> Self {
+        Self { random: Stream::new(seed, "device", number.into()), next: 0, group, number }
     }
 
     /// When its arrival process is first due; a device that thinks begins as if it had been thinking.

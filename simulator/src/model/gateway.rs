@@ -9,6 +9,7 @@ use offload_policy::{Busy, Dispatcher, DispatcherLimits, GuestId, Load, Next, Sl
 use super::modules::{ModuleCounters, Modules, Turn};
 use super::order::{Job, Key, Order};
 use super::outcome::Outcome;
+use super::scheduler::Scheduler;
 use crate::clock::{MILLISECOND, Nanos, from_policy, policy_time};
 use crate::scenario::ModuleLimits;
 
@@ -79,9 +80,9 @@ pub struct Counters {
 
 /// One gateway; see the [module](self).
 #[derive(Debug)]
-pub struct Gateway {
+pub struct Gateway<S = Dispatcher<Key, u32, Job>> {
     settings: Settings,
-    dispatcher: Dispatcher<Key, u32, Job>,
+    dispatcher: S,
     workers: Vec<Worker>,
     /// Workers that run no slice.
     idle: usize,
@@ -114,12 +115,12 @@ struct Guest {
     is_new: bool,
 }
 
-impl Gateway {
-    /// Nothing waits and nothing runs.
-    pub fn new(settings: Settings) -> Self {
+impl<S: Scheduler> Gateway<S> {
+    /// Nothing waits and nothing runs, of its scheduler neither.
+    pub fn new(settings: Settings, dispatcher: S) -> Self {
         let workers = settings.limits.workers;
         Self {
-            dispatcher: Dispatcher::new(settings.limits),
+            dispatcher,
             workers: std::iter::repeat_with(Worker::default).take(workers).collect(),
             idle: workers,
             looks: None,
@@ -133,6 +134,11 @@ impl Gateway {
     /// What it has done.
     pub fn counters(&self) -> Counters {
         self.counters
+    }
+
+    /// Who says what is next.
+    pub fn scheduler(&mut self) -> &mut S {
+        &mut self.dispatcher
     }
 
     /// Requests that wait, and guests that hold a slot.
@@ -216,10 +222,7 @@ impl Gateway {
             }
             false
         };
-        self.work(index, now, effects);
-        if is_released {
-            self.wake_others(now, effects);
-        }
+        self.serve(index, is_released, now, effects);
     }
 
     /// A guest that slept goes on.
@@ -230,7 +233,7 @@ impl Gateway {
         }
         self.dispatcher.ready(index, guest as usize, policy_time(now));
         if self.workers[index].slice.is_none() {
-            self.work(index, now, effects);
+            self.serve(index, false, now, effects);
         }
     }
 
@@ -245,7 +248,7 @@ impl Gateway {
         }
         for index in 0..self.workers.len() {
             if self.workers[index].slice.is_none() {
-                self.work(index, now, effects);
+                self.serve(index, false, now, effects);
             }
         }
         self.look_at(self.dispatcher.next_deadline().map(from_policy), effects);
@@ -282,9 +285,10 @@ impl Gateway {
         let running = self.workers.iter().flat_map(|worker| worker.guests.iter().flatten());
         let mut lost: Vec<u32> =
             waiting.iter().map(|job| job.request).chain(running.map(|guest| guest.job.request)).collect();
-        let (counters, mut modules) = (self.counters, self.modules.take());
-        lost.extend(modules.iter_mut().flat_map(|modules| modules.crash()));
-        *self = Self { counters, modules, ..Self::new(self.settings) };
+        lost.extend(self.modules.iter_mut().flat_map(|modules| modules.crash()));
+        self.dispatcher.restart(self.settings.limits);
+        self.workers.fill_with(Worker::default);
+        (self.idle, self.looks, self.slowness) = (self.workers.len(), None, 1.0);
         lost
     }
 
@@ -305,19 +309,32 @@ impl Gateway {
         }
     }
 
-    /// Workers that run nothing look at the queue, one for each request in it.
+    /// A worker goes on, and the others look at the queue where slots are free again.
+    fn serve(&mut self, index: usize, is_released: bool, now: Nanos, effects: &mut Vec<Effect>) {
+        if self.work(index, now, effects) || is_released {
+            self.wake_others(now, effects);
+        }
+    }
+
+    /// Of the workers that run nothing and have a slot, the first ones look at the queue, as many as it has requests.
     fn wake_others(&mut self, now: Nanos, effects: &mut Vec<Effect>) {
-        let mut index = 0;
-        while self.idle > 0 && self.dispatcher.queued() > 0 && index < self.workers.len() {
-            if self.workers[index].slice.is_none() {
-                self.work(index, now, effects);
+        let (mut left, mut index) = (self.dispatcher.queued(), 0);
+        while self.idle > 0 && left > 0 && index < self.workers.len() {
+            if self.workers[index].slice.is_none() && self.dispatcher.may_have_work(index) {
+                left -= 1;
+                if self.work(index, now, effects) {
+                    // What waited for that slot may be for a worker that was passed over.
+                    (left, index) = (self.dispatcher.queued(), 0);
+                    continue;
+                }
             }
             index += 1;
         }
     }
 
-    /// What a worker does until its next slice has begun, or until there is nothing to do.
-    fn work(&mut self, index: usize, now: Nanos, effects: &mut Vec<Effect>) {
+    /// What a worker does until its next slice has begun, or until there is nothing to do; whether a slot became free.
+    fn work(&mut self, index: usize, now: Nanos, effects: &mut Vec<Effect>) -> bool {
+        let mut is_released = false;
         loop {
             match self.dispatcher.next(index, policy_time(now)) {
                 Next::Start { guest, job, .. } => {
@@ -331,18 +348,26 @@ impl Gateway {
                         None => 0,
                     };
                     guests[guest] = Some(Guest { job, remaining: job.demand + load, is_new: true });
-                    return self.begin_slice(index, guest, now, effects);
+                    self.begin_slice(index, guest, now, effects);
+                    return is_released;
                 }
-                Next::Resume(guest) => return self.begin_slice(index, guest, now, effects),
+                Next::Resume(guest) => {
+                    self.begin_slice(index, guest, now, effects);
+                    return is_released;
+                }
                 Next::End(guest) => {
                     self.dispatcher.release(index, guest);
                     self.end(index, guest, Outcome::WallLimit, effects);
+                    is_released = true;
                 }
                 Next::Expired(job) => {
                     self.forget(job.request);
                     effects.push(Effect::Answers { request: job.request, outcome: Outcome::Expired });
                 }
-                Next::Idle(until) => return self.look_at(until.map(from_policy), effects),
+                Next::Idle(until) => {
+                    self.look_at(until.map(from_policy), effects);
+                    return is_released;
+                }
             }
         }
     }

@@ -63,6 +63,11 @@ impl Outcome {
         }
     }
 
+    /// Whether the gateway has run it, and remembers that it came to this.
+    pub fn is_of_a_run(self) -> bool {
+        matches!(self, Self::Ok | Self::CpuLimit | Self::WallLimit)
+    }
+
     /// Whether the gateway asks the device to come back.
     pub fn is_busy(self) -> bool {
         matches!(self, Self::BusyFlow | Self::BusyAccount | Self::BusyTotal | Self::BusySites)
@@ -79,7 +84,7 @@ impl From<GivenUp> for Outcome {
         match why {
             GivenUp::Timeout => Self::Timeout,
             GivenUp::Expired => Self::Expired,
-            GivenUp::Unknown | GivenUp::Away(_) => Self::Unreachable,
+            GivenUp::Unknown | GivenUp::Away(_) | GivenUp::Silent(_) => Self::Unreachable,
         }
     }
 }

@@ -13,8 +13,9 @@ use crate::scenario;
 /// Gateways that one request passes at the most, as in the runtime.
 pub const MAX_HOPS: usize = 8;
 
-/// How often a router looks for what is overdue, and says how busy its gateway is, as in the runtime.
+/// How often a router looks for what is overdue, as in the runtime.
 pub const TICK: Nanos = 100 * MILLISECOND;
+
 /// How often a router says how busy its gateway is, as in the runtime.
 pub const LOAD_EVERY: Nanos = SECOND;
 
@@ -69,7 +70,11 @@ pub enum Says {
     },
     /// Its answer.
     Answer(Outcome),
-    /// The master could not hand it over.
+    /// The asking router asks whether it is still there.
+    Probe,
+    /// It is, and runs.
+    Running,
+    /// The master could not hand it over, or the router that it is for does not know it.
     Returned,
 }
 

@@ -32,6 +32,7 @@ pub fn of(report: &Report) -> Value {
         "unfinished": report.unfinished.json(),
         "joined": report.repeated.0.json(),
         "surplus_answers": report.repeated.1.json(),
+        "validation": crate::validation::summary(),
     })
 }
 
@@ -42,8 +43,11 @@ fn group(group: &super::GroupReport) -> Value {
         .map(|((name, _), of)| ((*name).to_owned(), of.json()))
         .collect();
     latency.insert("mean".to_owned(), group.mean.json());
-    let outcomes: Map<String, Value> =
+    let mut outcomes: Map<String, Value> =
         group.outcomes.iter().map(|(outcome, part)| (outcome.name().to_owned(), part.json())).collect();
+    if group.left_open.mean > 0.0 {
+        outcomes.insert("left open".to_owned(), group.left_open.json());
+    }
     json!({
         "name": group.name,
         "made_per_second": group.made.json(),

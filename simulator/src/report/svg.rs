@@ -42,6 +42,15 @@ pub fn plot(x: Axis<'_>, y: Axis<'_>, lines: &[Line<'_>]) -> String {
     svg + "</svg>\n"
 }
 
+/// The same as a file of its own.
+pub fn file(x: Axis<'_>, y: Axis<'_>, lines: &[Line<'_>]) -> String {
+    let style = "text{font:11px sans-serif;fill:#444}.grid{stroke:#ddd;fill:none}";
+    let background = format!("<rect width=\"{WIDTH}\" height=\"{HEIGHT}\" fill=\"#fff\"/>");
+    let head = format!("<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{WIDTH}\" height=\"{HEIGHT}\" ");
+    let plot = plot(x, y, lines).replacen("<svg ", &head, 1);
+    plot.replacen('>', &format!("><style>{style}</style>{background}"), 1)
+}
+
 fn draw(
     x: Axis<'_>,
     y: Axis<'_>,

@@ -6,6 +6,15 @@ use super::{CutBy, QUANTILES, Report};
 use crate::scenario::units::Time;
 use crate::statistics::Estimate;
 
+/// Characters of a line.
+const WIDTH: usize = 80;
+
+/// In place of a number of which nothing is known: the latency of what was never answered.
+const NONE: &str = "-";
+
+/// Spaces between two columns.
+const GAP: usize = 2;
+
 /// The report's tables.
 pub fn of(report: &Report) -> String {
     let mut text = String::new();
@@ -19,16 +28,15 @@ fn write(report: &Report, text: &mut String) -> std::fmt::Result {
     let how = match report.cut {
         CutBy::Scenario => "as the scenario says",
         CutBy::Mser => "by MSER",
-        CutBy::MserInShortRun => {
-            "by MSER, and the run is too short to tell: simulate more time, or give warm_up"
-        }
+        CutBy::MserInShortRun => "by MSER",
     };
     writeln!(text, "{name}: {} of virtual time, {replicas} replicas, seed {seed}", Time(*duration))?;
-    writeln!(
-        text,
-        "warm-up cut off: {:.0} s, {how}; intervals are of 95 %, over replicas\n",
-        *warm_up as f64 / 1e9
-    )?;
+    let cut = *warm_up as f64 / 1e9;
+    writeln!(text, "warm-up cut off: {cut:.0} s, {how}; intervals are of 95 %, over replicas")?;
+    if report.cut == CutBy::MserInShortRun {
+        writeln!(text, "the run is too short to tell the warm-up: simulate more time, or give warm_up")?;
+    }
+    writeln!(text)?;
     let mut rows =
         vec![vec!["devices".to_owned(), "made/s".into(), "ok/s".into(), "again/s".into(), "mean".into()]];
     rows[0].extend(QUANTILES.iter().map(|(name, _)| (*name).to_owned()));
@@ -44,13 +52,13 @@ fn write(report: &Report, text: &mut String) -> std::fmt::Result {
         rows.push(row);
     }
     write_rows(&rows, text)?;
-    let mut rows = vec![vec!["what became of requests".to_owned(), String::new(), "part".into()]];
+    let mut rows = vec![vec!["what became of requests *".to_owned(), String::new(), "part".into()]];
     for group in &report.groups {
-        let outcomes = group.outcomes.iter();
-        rows.extend(
-            outcomes
-                .map(|(outcome, part)| vec![group.name.clone(), outcome.name().to_owned(), percent(*part)]),
-        );
+        let row = |what: &str, part| vec![group.name.clone(), what.to_owned(), percent(part)];
+        rows.extend(group.outcomes.iter().map(|(outcome, part)| row(outcome.name(), *part)));
+        if group.left_open.mean > 0.0 {
+            rows.push(row("left open", group.left_open));
+        }
     }
     write_rows(&rows, text)?;
     let heads =
@@ -76,14 +84,13 @@ fn write(report: &Report, text: &mut String) -> std::fmt::Result {
         write_rows(&rows, text)?;
     }
     write_sites(report, text)?;
+    writeln!(text, "* of those that ended, or are left open: at the end, and for longer than each")?;
+    writeln!(text, "  that was answered")?;
     let (joined, surplus) = report.repeated;
-    writeln!(
-        text,
-        "of a replica: {} requests unfinished at the end, {} deliveries again of a known request, {} surplus answers",
-        number(report.unfinished),
-        number(joined),
-        number(surplus)
-    )
+    writeln!(text, "of a replica: {} requests unfinished at the end,", number(report.unfinished))?;
+    let (joined, surplus) = (number(joined), number(surplus));
+    writeln!(text, "{joined} deliveries again of a known request, {surplus} surplus answers")?;
+    writeln!(text, "{}", crate::validation::line())
 }
 
 /// Routers and modules, where there are any.
@@ -128,29 +135,38 @@ fn write_sites(report: &Report, text: &mut String) -> std::fmt::Result {
     Ok(())
 }
 
-/// Rows in columns as wide as they need, an empty line behind them.
-fn write_rows(rows: &[Vec<String>], text: &mut String) -> std::fmt::Result {
+/// Rows in columns as wide as they need, an empty line behind them. Columns for which a terminal has no room come
+/// below, each time behind the first one.
+pub fn write_rows(rows: &[Vec<String>], text: &mut String) -> std::fmt::Result {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |at: usize| rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count()).max();
     let widths: Vec<usize> = (0..columns).map(|at| width(at).unwrap_or(0)).collect();
-    for row in rows {
-        let mut line = String::new();
-        for (at, cell) in row.iter().enumerate() {
-            let gap = if at == 0 { "" } else { "  " };
-            let width = widths[at];
-            if at == 0 {
-                write!(line, "{gap}{cell:<width$}")?;
-            } else {
-                write!(line, "{gap}{cell:>width$}")?;
-            }
+    let mut from = 1;
+    while from < columns {
+        let mut to = from;
+        let mut wide = widths[0];
+        while to < columns && (to == from || wide + GAP + widths[to] <= WIDTH) {
+            wide += GAP + widths[to];
+            to += 1;
         }
-        writeln!(text, "{}", line.trim_end())?;
+        for row in rows {
+            let mut line = format!("{:<width$}", row[0], width = widths[0]);
+            for (cell, width) in row.iter().zip(&widths).take(to).skip(from) {
+                write!(line, "{:GAP$}{cell:>width$}", "")?;
+            }
+            writeln!(text, "{}", line.trim_end())?;
+        }
+        writeln!(text)?;
+        from = to;
     }
-    writeln!(text)
+    Ok(())
 }
 
 /// Seconds in a unit that suits them.
 pub fn time(estimate: Estimate) -> String {
+    if estimate.mean.is_nan() {
+        return NONE.to_owned();
+    }
     let (factor, unit) = match estimate.mean {
         ..0.000_999_5 => (1e6, "µs"),
         ..0.999_5 => (1e3, "ms"),
@@ -161,12 +177,16 @@ pub fn time(estimate: Estimate) -> String {
 
 /// A part of a whole.
 pub fn percent(estimate: Estimate) -> String {
+    if estimate.mean.is_nan() {
+        return NONE.to_owned();
+    }
     format!("{} %", number(estimate.scaled(100.0)))
 }
 
 /// A number and its interval, with three significant digits of the number.
 pub fn number(estimate: Estimate) -> String {
     let decimals = match estimate.mean.abs() {
+        mean if mean.is_nan() => return NONE.to_owned(),
         0.0 => 0,
         ..0.0995 => 4,
         ..9.995 => 2,

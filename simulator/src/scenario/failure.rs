@@ -70,6 +70,8 @@ pub enum Schedule {
 pub(super) struct Names<'a> {
     pub devices: Vec<&'a str>,
     pub gateways: Vec<&'a str>,
+    /// How many gateways there are of each kind.
+    pub counts: Vec<usize>,
     pub sites: Vec<&'a str>,
     pub masters: Vec<&'a str>,
 }
@@ -145,7 +147,15 @@ fn target(section: &Section<'_>, kind: FailureKind, names: &Names<'_>) -> Target
         let accepted = format!("{}: {}", accepted.join(" or "), names.join(", "));
         section.refuse(if named == 0 { "gateway" } else { "kind" }, "it is missing".to_owned(), &accepted);
     }
-    found.or(only).unwrap_or(Target::Gateways { group: 0, number: None })
+    let target = found.or(only).unwrap_or(Target::Gateways { group: 0, number: None });
+    if let Target::Gateways { group, number: Some(number) } = target
+        && let (Some(name), Some(count)) = (names.gateways.get(group), names.counts.get(group).copied())
+        && (1..=number).contains(&count)
+    {
+        let accepted = format!("0 to {}", count - 1);
+        section.refuse("number", format!("{name} has no gateway {number}"), &accepted);
+    }
+    target
 }
 
 /// `ahead`, or `behind`.

@@ -1,17 +1,25 @@
 //! `[gateway.NAME]`: gateways of one kind.
 
-use offload_policy::{
-    AdmissionLimits, DEFAULT_ACCOUNT_SHARE, DEFAULT_SLOTS, DEFAULT_WAITING_PER_FLOW, DEFAULT_WAITING_TOTAL,
-    DispatcherLimits, Load, Shares,
-};
+use offload_policy::{AdmissionLimits, DispatcherLimits, Load, Shares};
 
+use super::configuration::Configuration;
 use super::program::distribution;
 use super::reader::Section;
 use super::units::{Bytes, Time};
 use crate::clock::{MICROSECOND, MILLISECOND, Nanos, SECOND};
 use crate::random::Distribution;
 
-/// Gateways of one kind. Keys that the gateway's own configuration has are called as there, and have its defaults.
+/// Gateways of one kind at the most: a report has a line of each interval for each.
+pub const MAX_GATEWAYS: usize = 1_000_000;
+
+/// Workers of one gateway at the most: threads that no machine has cores for.
+pub const MAX_WORKERS: usize = 1_024;
+
+/// Guests of one worker at the most: each keeps megabytes of memory.
+pub const MAX_SLOTS: usize = 65_536;
+
+/// Gateways of one kind. Keys that the gateway's own configuration has are called as there, and have its defaults, or
+/// what the file says that `config` names.
 #[derive(Clone, Debug)]
 pub struct GatewayGroup {
     /// What devices and failures call it.
@@ -95,40 +103,46 @@ impl GatewayGroup {
     }
 
     pub(super) fn read(section: &Section<'_>) -> Self {
+        let configured = Configuration::read(section);
+        let Configuration { shares, admission, .. } = configured;
         let share = |key, default: usize| {
             (section.or_within(key, default as f64 / 100.0, 0.01..=1.0) * 100.0).round() as usize
         };
         let time =
             |key, default, least, most| section.or_within(key, Time(default), Time(least)..=Time(most)).0;
         let bytes =
-            |key, mebibytes: u64| section.or_within(key, Bytes(mebibytes << 20), Bytes(1)..=Bytes(1 << 40)).0;
-        let workers = section.or_within("workers", 2, 1..=1_024);
+            |key, default: usize| section.or_within(key, Bytes(default as u64), Bytes(1)..=Bytes(1 << 40)).0;
+        let workers = section.or_within("workers", configured.workers, 1..=MAX_WORKERS);
         let group = Self {
             name: section.name().to_owned(),
-            count: section.or_within("count", 1, 1..=1_000_000),
+            count: section.or_within("count", 1, 1..=MAX_GATEWAYS),
             workers,
-            slots: section.or_within("slots", DEFAULT_SLOTS, 1..=65_536),
-            slice: time("slice", 500 * MICROSECOND, MICROSECOND, 3_600 * SECOND),
+            slots: section.or_within("slots", configured.slots, 1..=MAX_SLOTS),
+            slice: time("slice", configured.slice, MICROSECOND, 3_600 * SECOND),
             shares: Shares {
-                flow: share("slot_share", 50),
-                account: share("account_share", DEFAULT_ACCOUNT_SHARE),
+                flow: share("slot_share", shares.flow),
+                account: share("account_share", shares.account),
             },
             admission: AdmissionLimits {
                 per_flow: Load {
-                    requests: section.or_within("per_principal", DEFAULT_WAITING_PER_FLOW, 1..=100_000_000),
-                    bytes: bytes("bytes_per_principal", 64) as usize,
+                    requests: section.or_within(
+                        "per_principal",
+                        admission.per_flow.requests,
+                        1..=100_000_000,
+                    ),
+                    bytes: bytes("bytes_per_principal", admission.per_flow.bytes) as usize,
                 },
                 total: Load {
-                    requests: section.or_within("total", DEFAULT_WAITING_TOTAL, 1..=100_000_000),
-                    bytes: bytes("bytes_total", 256) as usize,
+                    requests: section.or_within("total", admission.total.requests, 1..=100_000_000),
+                    bytes: bytes("bytes_total", admission.total.bytes) as usize,
                 },
-                account_share: share("queue_share", DEFAULT_ACCOUNT_SHARE),
+                account_share: share("queue_share", admission.account_share),
             },
-            cpu: time("cpu", 10 * SECOND, MICROSECOND, Time::MAX.0),
-            wall: time("wall", 30 * SECOND, MICROSECOND, Time::MAX.0),
+            cpu: time("cpu", configured.cpu, MICROSECOND, Time::MAX.0),
+            wall: time("wall", configured.wall, MICROSECOND, Time::MAX.0),
             overhead: time("overhead", 0, 0, SECOND),
             ingress: time("ingress", 0, 0, SECOND),
-            durable: section.or("durable", false),
+            durable: section.or("durable", configured.durable),
             spread: match section.one_of("spread", &["home", "rotation", "queue"]) {
                 None | Some(0) => Spread::Home,
                 Some(1) => Spread::Rotation,
@@ -137,8 +151,8 @@ impl GatewayGroup {
             window: section.or_within("window", 256, 1..=1_000_000),
             redelivery: time("redelivery", 30 * SECOND, 0, 86_400 * SECOND),
             modules: ModuleLimits {
-                disk_cache: bytes("disk_cache", 1_024) as usize,
-                loaded_bytes: bytes("loaded_bytes", 64 * workers.max(1) as u64) as usize,
+                disk_cache: bytes("disk_cache", 1 << 30) as usize,
+                loaded_bytes: bytes("loaded_bytes", (64 << 20) * workers.max(1)) as usize,
                 loaded_modules: section.or_within("loaded_modules", 256, 1..=65_536),
                 compilers: section.or_within("compilers", workers.div_ceil(2).max(2), 1..=1_024),
                 compiler_hold: time("compiler_hold", 100 * MILLISECOND, MILLISECOND, 3_600 * SECOND),

@@ -318,7 +318,7 @@ fn position(text: &str, at: usize) -> (usize, usize) {
 }
 
 /// The name that was meant, if one is near: within a third of its letters, or two.
-fn nearest<'n>(name: &str, names: &[&'n str]) -> Option<&'n str> {
+pub(crate) fn nearest<'n>(name: &str, names: &[&'n str]) -> Option<&'n str> {
     let near = names.iter().map(|known| (distance(name, known), *known)).min()?;
     (near.0 <= 2.max(name.len() / 3)).then_some(near.1)
 }

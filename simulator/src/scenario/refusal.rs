@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Why a scenario cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -14,6 +14,14 @@ pub enum ScenarioError {
         path: PathBuf,
         /// The system's reason.
         error: io::Error,
+    },
+    /// The path is that of a folder.
+    #[error("{} is a folder, and a scenario is a file: {found}", path.display())]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// What to name instead.
+        found: String,
     },
     /// The file is larger than any scenario.
     #[error("the scenario {} has {bytes} bytes, more than {most}", path.display())]
@@ -28,6 +36,28 @@ pub enum ScenarioError {
     /// Keys or values are not accepted, a line each.
     #[error("{}", .0.iter().map(Refusal::to_string).collect::<Vec<_>>().join("\n"))]
     Refused(Vec<Refusal>),
+}
+
+/// Files of a folder that are named at the most.
+const MAX_FOUND: usize = 5;
+
+impl ScenarioError {
+    /// A folder was named: its files that may have been meant, or how to make one.
+    pub(super) fn folder(path: &Path) -> Self {
+        let entries = std::fs::read_dir(path).into_iter().flatten().filter_map(Result::ok);
+        let mut files: Vec<PathBuf> = (entries.map(|entry| entry.path()))
+            .filter(|file| file.extension().is_some_and(|extension| extension == "toml"))
+            .collect();
+        files.sort();
+        let names: Vec<String> =
+            files.iter().take(MAX_FOUND).map(|file| file.display().to_string()).collect();
+        let found = if names.is_empty() {
+            format!("`offload-sim new {}` makes one", path.join("site.toml").display())
+        } else {
+            format!("name one, such as {}", names.join(", "))
+        };
+        Self::Folder { path: path.to_owned(), found }
+    }
 }
 
 /// One key or value that is not accepted.

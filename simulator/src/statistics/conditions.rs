@@ -12,3 +12,11 @@ pub struct Conditions {
     /// By kind of devices: whether their link is not cut.
     pub devices: Vec<bool>,
 }
+
+impl Conditions {
+    /// Adds those of another shard at the same time: sites and masters are all in one, and each kind of devices knows
+    /// its own link.
+    pub fn merge(&mut self, other: &Self) {
+        self.devices.iter_mut().zip(&other.devices).for_each(|(all, of)| *all &= of);
+    }
+}

@@ -11,7 +11,7 @@ const T_QUANTILES: [f64; 30] = [
 /// A mean over replicas, and its 95 % confidence interval.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Estimate {
-    /// The mean.
+    /// The mean; no number (NaN) where there is nothing to take a mean of.
     pub mean: f64,
     /// Half the interval's width; `None` where one replica says nothing of others.
     pub half_width: Option<f64>,
@@ -21,7 +21,7 @@ impl Estimate {
     /// Of a number of each replica.
     pub fn of(numbers: &[f64]) -> Self {
         let count = numbers.len() as f64;
-        let mean = numbers.iter().sum::<f64>() / count.max(1.0);
+        let mean = numbers.iter().sum::<f64>() / count;
         let variance = numbers.iter().map(|number| (number - mean).powi(2)).sum::<f64>() / (count - 1.0);
         let half_width =
             (numbers.len() > 1).then(|| t_quantile(numbers.len() - 1) * (variance / count).sqrt());
@@ -71,6 +71,7 @@ mod tests {
         assert!((estimate.half_width.unwrap() - 1.9629).abs() < 1e-3, "{estimate:?}");
         assert!(estimate.holds(4.9) && !estimate.holds(5.0));
         assert_eq!(Estimate::of(&[1.0]), Estimate { mean: 1.0, half_width: None });
+        assert!(Estimate::of(&[]).mean.is_nan() && Estimate::of(&[]).json()["mean"].is_null());
         assert!((t_quantile(60) - 2.000).abs() < 2e-3 && (t_quantile(31) - 2.040).abs() < 2e-3);
     }
 }

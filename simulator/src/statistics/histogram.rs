@@ -81,6 +81,12 @@ impl Histogram {
             .collect()
     }
 
+    /// Times that were longer than this one, to a bucket's width.
+    pub fn longer_than(&self, time: Nanos) -> u64 {
+        let first = (bucket(time) + 1).saturating_sub(self.first);
+        self.counts.iter().skip(first).sum()
+    }
+
     fn add(&mut self, bucket: usize, count: u64) {
         if self.counts.is_empty() {
             self.first = bucket;
@@ -136,6 +142,8 @@ mod tests {
         for (part, is) in [(0.001, 1_000_u64), (0.5, 500_000), (0.99, 990_000), (1.0, 1_000_000)] {
             assert!(one.quantile(part).abs_diff(is) * 100 <= is, "{part} {}", one.quantile(part));
         }
+        assert_eq!(one.longer_than(0), 1_000);
+        assert!(one.longer_than(900_000).abs_diff(100) < 8 && one.longer_than(1_000_000) == 0);
         assert_eq!(one.cumulative().last().map(|(_, seen)| *seen), Some(1_000));
         assert_eq!((Histogram::default().quantile(0.5), Histogram::default().mean()), (0, 0.0));
     }

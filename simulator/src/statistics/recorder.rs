@@ -20,6 +20,16 @@ pub struct GroupSample {
     pub latency: Histogram,
 }
 
+impl GroupSample {
+    /// Adds what other devices have done, or the same ones in another interval.
+    pub fn merge(&mut self, of: &Self) {
+        self.made += of.made;
+        self.again += of.again;
+        self.outcomes.iter_mut().zip(of.outcomes).for_each(|(sum, more)| *sum += more);
+        self.latency.merge(&of.latency);
+    }
+}
+
 /// One gateway in one interval.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct GatewaySample {
@@ -38,6 +48,9 @@ pub struct GatewaySample {
 pub struct Recorder {
     /// How long an interval is.
     interval: Nanos,
+    /// The one that is recorded now, and when it ends.
+    current: usize,
+    ends: Nanos,
     /// By group, then interval.
     groups: Vec<Vec<GroupSample>>,
     /// By interval, then gateway.
@@ -48,7 +61,8 @@ impl Recorder {
     /// For a run of this length.
     pub fn new(duration: Nanos, groups: usize) -> Self {
         let interval = duration.div_ceil(INTERVALS as Nanos).max(1);
-        Self { interval, groups: vec![vec![GroupSample::default(); INTERVALS]; groups], gateways: Vec::new() }
+        let groups = vec![vec![GroupSample::default(); INTERVALS]; groups];
+        Self { interval, current: 0, ends: interval, groups, gateways: Vec::new() }
     }
 
     /// How long an interval is.
@@ -56,10 +70,28 @@ impl Recorder {
         self.interval
     }
 
-    /// What devices of a kind do in the interval of `now`.
+    /// What devices of a kind do in the interval of `now`, which is not before that of the last call.
     pub fn group(&mut self, group: u32, now: Nanos) -> &mut GroupSample {
-        let at = ((now / self.interval) as usize).min(INTERVALS - 1);
-        &mut self.groups[group as usize][at]
+        while now >= self.ends && self.current < INTERVALS - 1 {
+            self.current += 1;
+            self.ends += self.interval;
+        }
+        &mut self.groups[group as usize][self.current]
+    }
+
+    /// Adds what was recorded of a shard: of all groups of devices, and of the gateways that have these numbers of this
+    /// many.
+    pub fn merge(&mut self, of: &Self, numbers: impl Iterator<Item = usize>, count: usize) {
+        for (samples, more) in self.groups.iter_mut().zip(&of.groups) {
+            samples.iter_mut().zip(more).for_each(|(sample, more)| sample.merge(more));
+        }
+        if self.gateways.len() < of.gateways.len() {
+            self.gateways.resize_with(of.gateways.len(), || vec![GatewaySample::default(); count]);
+        }
+        let numbers: Vec<usize> = numbers.collect();
+        for (samples, of) in self.gateways.iter_mut().zip(&of.gateways) {
+            numbers.iter().zip(of).for_each(|(number, sample)| samples[*number] = *sample);
+        }
     }
 
     /// An interval has ended.

@@ -2,8 +2,9 @@
 
 use super::World;
 use super::capture::Message;
+use super::observer::Observer;
 use crate::clock::Nanos;
-use crate::model::{Outcome, Request};
+use crate::model::{Device, Outcome, Request};
 use crate::scenario::Spread;
 
 /// A moment at which packets are captured.
@@ -17,15 +18,18 @@ pub(super) enum Captured {
     Answered(Outcome),
 }
 
-impl World<'_> {
+impl<O: Observer> World<'_, O> {
     pub(super) fn captures(&mut self, what: Captured, request: u32, now: Nanos) {
         let Some(capture) = self.trace.as_mut().and_then(|trace| trace.capture.as_mut()) else { return };
         let Request { number, device, attempt, .. } = self.requests[request as usize];
-        let group = self.devices[device as usize].group;
+        let Device { group, number: device, .. } = self.devices[device as usize];
         let of = &self.scenario.devices[group as usize];
         let gateways = &self.scenario.gateways[of.gateway];
         let home = match gateways.spread {
-            Spread::Home => (device - self.first_devices[group as usize]) % gateways.count as u32,
+            Spread::Home => {
+                let home = (device - self.first_numbers[group as usize]) % gateways.count as u32;
+                home - self.shard.gateways(of.gateway).start as u32
+            }
             // The broker is drawn as the first of its gateways.
             Spread::Rotation | Spread::Queue => 0,
         };

@@ -27,8 +27,12 @@ pub enum Event {
     Received {
         /// The request.
         request: u32,
-        /// Its gateway.
+        /// The gateway.
         gateway: u32,
+        /// Which process of the gateway it was.
+        incarnation: u16,
+        /// Whether a broker counts it as this gateway's until it is answered.
+        is_handed_out: bool,
     },
     /// A worker's slice ends.
     SliceEnds {

@@ -4,6 +4,7 @@ use offload_policy::Backoff;
 
 use super::event::Event;
 use super::failures::Trouble;
+use super::observer::Observer;
 use super::trace::Happening;
 use super::{Parked, World};
 use crate::clock::{MILLISECOND, Nanos, SECOND, from_policy, policy_time};
@@ -20,7 +21,7 @@ const REPORTS: Nanos = 3;
 /// How far ahead of a gateway's clock a sealed request may be made, as in the contract.
 const MAX_AHEAD: i64 = 60 * SECOND as i64;
 
-impl World<'_> {
+impl<O: Observer> World<'_, O> {
     pub(super) fn fails(&mut self, trouble: Trouble, now: Nanos) {
         let (kind, target) = (trouble.kind(self.scenario), trouble.target as usize);
         let until = now + trouble.lasts(self.scenario);
@@ -58,7 +59,7 @@ impl World<'_> {
         }
     }
 
-    fn gateway_fails(&mut self, gateway: u32, kind: FailureKind, until: Nanos, now: Nanos) {
+    pub(super) fn gateway_fails(&mut self, gateway: u32, kind: FailureKind, until: Nanos, now: Nanos) {
         let of = &mut self.gateways[gateway as usize];
         of.condition.begin(kind, until);
         match kind {
@@ -79,7 +80,7 @@ impl World<'_> {
         }
     }
 
-    fn gateway_recovers(&mut self, gateway: u32, kind: FailureKind, now: Nanos) {
+    pub(super) fn gateway_recovers(&mut self, gateway: u32, kind: FailureKind, now: Nanos) {
         let of = &mut self.gateways[gateway as usize];
         of.condition.end(kind, now);
         match kind {
@@ -115,11 +116,16 @@ impl World<'_> {
         others.into_iter().for_each(|request| self.release(request, now));
         let is_durable = self.scenario.gateways[group].durable;
         let first = self.first_gateways[group];
-        if let Some(broker) = &mut self.brokers[group] {
-            broker.crashed((gateway - first) as usize, if is_durable { own.len() } else { 0 });
-        }
         if is_durable {
-            return self.keeps_after_crash(gateway, own, now);
+            self.keeps_after_crash(gateway, own, now);
+            let left = self.gateways[gateway as usize].kept.len();
+            if let Some(broker) = &mut self.brokers[group] {
+                broker.crashed((gateway - first) as usize, left);
+            }
+            return;
+        }
+        if let Some(broker) = &mut self.brokers[group] {
+            broker.crashed((gateway - first) as usize, 0);
         }
         // Its sessions are gone as well, with the answers in them.
         let of = &mut self.gateways[gateway as usize];
@@ -133,6 +139,7 @@ impl World<'_> {
             }));
         }
         for (parked, _) in gone {
+            self.observer.is_lost(now, &self.requests[parked.request() as usize]);
             self.release(parked.request(), now);
         }
         for request in own {
@@ -141,6 +148,7 @@ impl World<'_> {
                 let at = now + self.handed_out_again(group, now);
                 self.calendar.schedule(at, Event::Arrives { request, gateway });
             } else {
+                self.observer.is_lost(now, &self.requests[request as usize]);
                 self.release(request, now);
             }
         }
@@ -156,6 +164,7 @@ impl World<'_> {
             }
             self.requests[request as usize].progress = Progress::Unknown;
             if self.scenario.devices[self.devices[device as usize].group as usize].qos == 0 {
+                self.observer.is_lost(now, &self.requests[request as usize]);
                 self.release(request, now);
             } else {
                 self.gateways[gateway as usize].parked.push((Parked::Request(request), now));

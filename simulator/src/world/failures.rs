@@ -1,5 +1,6 @@
 //! What goes wrong with gateways, and what has become of them.
 
+use super::shard::Shard;
 use crate::clock::Nanos;
 use crate::random::Stream;
 use crate::scenario::{Failure, FailureKind, Scenario, Schedule, Target};
@@ -15,20 +16,23 @@ pub struct Trouble {
     seed: u32,
 }
 
-/// The failures of a scenario, at each of what they are for.
-pub fn troubles(scenario: &Scenario, seed: u64, first_gateways: &[u32]) -> Vec<Trouble> {
+/// The failures of a scenario, at each of what they are for in a shard.
+pub fn troubles(scenario: &Scenario, seed: u64, shard: &Shard, first_gateways: &[u32]) -> Vec<Trouble> {
     let mut troubles = Vec::new();
     for (number, failure) in scenario.failures.iter().enumerate() {
-        let targets: Vec<u32> = match failure.target {
+        // Each has its number in the world, and in the scenario.
+        let targets: Vec<(u32, u32)> = match failure.target {
             Target::Gateways { group, number } => {
-                let count = scenario.gateways[group].count;
-                let of = (0..count).filter(|at| number.is_none_or(|number| number == *at));
-                of.map(|at| first_gateways[group] + at as u32).collect()
+                let before: usize = scenario.gateways[..group].iter().map(|group| group.count).sum();
+                let range = shard.gateways(group);
+                let first = range.start;
+                let of = range.filter(|at| number.is_none_or(|number| number == *at));
+                of.map(|at| (first_gateways[group] + (at - first) as u32, (before + at) as u32)).collect()
             }
-            Target::Devices(one) | Target::Site(one) | Target::Master(one) => vec![one as u32],
+            Target::Devices(one) | Target::Site(one) | Target::Master(one) => vec![(one as u32, one as u32)],
         };
-        troubles.extend(targets.into_iter().map(|target| {
-            let entity = (number as u64) << 32 | u64::from(target);
+        troubles.extend(targets.into_iter().map(|(target, entity)| {
+            let entity = (number as u64) << 32 | u64::from(entity);
             let seed = Stream::new(seed, "failure", entity).bits() as u32;
             Trouble { failure: number as u32, target, seed }
         }));

@@ -6,6 +6,7 @@ use offload_policy::{Departure, GatewayLoad, overflow};
 use super::World;
 use super::event::Event;
 use super::failures::GroupCondition;
+use super::observer::Observer;
 use super::trace::Happening;
 use crate::clock::{MILLISECOND, Nanos, from_policy, policy_time};
 use crate::model::link::Direction;
@@ -158,7 +159,7 @@ impl Network {
     }
 }
 
-impl World<'_> {
+impl<O: Observer> World<'_, O> {
     /// All sites join their masters.
     pub(super) fn open_sites(&mut self) {
         for site in 0..self.network.routers.len() {
@@ -219,6 +220,7 @@ impl World<'_> {
         for to in self.network.routers[site].departures.wanted() {
             self.pump(site, to, now);
         }
+        self.probes(site, now);
         self.gives_up(site, now);
         self.ticks(site, now);
     }
@@ -318,10 +320,21 @@ impl World<'_> {
                 self.pump(to, from, now);
                 self.release(request, now);
             }
+            Says::Probe => {
+                self.probed(to, from, request, tag, now);
+                self.release(request, now);
+            }
+            Says::Running => {
+                let router = &mut self.network.routers[to];
+                if tag.instance == router.instance {
+                    router.departures.confirmed(tag.number, &from, policy_time(now));
+                }
+                self.release(request, now);
+            }
             Says::Returned => {
                 let router = &mut self.network.routers[to];
                 if tag.instance == router.instance {
-                    router.departures.returned(tag.number, policy_time(now));
+                    router.departures.returned(tag.number, &from, policy_time(now));
                     router.counters.repeated += 1;
                 }
                 self.ticks(to, now);
@@ -342,7 +355,7 @@ impl World<'_> {
                 self.network.routers[site].visits.remove(&number);
             }
             for (asker, tag) in askers {
-                self.sends_answer(site, asker, request, tag, outcome, now);
+                self.tells(site, asker, request, tag, Says::Answer(outcome), now);
             }
         }
         self.release(request, now);
@@ -545,7 +558,7 @@ impl World<'_> {
         loop {
             let router = &mut self.network.routers[site];
             let (instance, session) = (router.instance, router.connections[at].session);
-            let Some((number, departing)) = router.departures.send(&to, at) else { return };
+            let Some((number, departing)) = router.departures.send(&to, at, policy_time(now)) else { return };
             let Departing { request, deadline, .. } = *departing;
             let of = &self.requests[request as usize];
             let visit = router.visits.get(&of.number).filter(|_| of.gateway != gateway);
@@ -561,11 +574,35 @@ impl World<'_> {
         }
     }
 
-    fn sends_answer(&mut self, site: usize, to: usize, request: u32, tag: Tag, outcome: Outcome, now: Nanos) {
-        // Where the asking site is away, it asks again when it is back.
+    /// Asks the sites that have requests whether they still do.
+    fn probes(&mut self, site: usize, now: Nanos) {
+        let router = &mut self.network.routers[site];
+        let (instance, departures) = (router.instance, &mut router.departures);
+        let mut probes = Vec::new();
+        for ((to, _), numbers) in departures.probe(policy_time(now)) {
+            let of = numbers.into_iter().filter_map(|number| Some((number, departures.get(number)?.request)));
+            probes.extend(of.map(|(number, request)| (to, request, Tag { instance, number })));
+        }
+        for (to, request, tag) in probes {
+            self.tells(site, to, request, tag, Says::Probe, now);
+        }
+    }
+
+    /// Another site asks what has become of a request.
+    fn probed(&mut self, site: usize, from: usize, request: u32, tag: Tag, now: Nanos) {
+        let number = self.requests[request as usize].number;
+        let says = match self.network.routers[site].visits.get(&number) {
+            Some(Visit { ended: Some(outcome), .. }) => Says::Answer(*outcome),
+            Some(visit) if visit.askers.contains(&(from, tag)) => Says::Running,
+            _ => Says::Returned,
+        };
+        self.tells(site, from, request, tag, says, now);
+    }
+
+    /// Says something of a request to another site, if that is there: otherwise it asks when it is back.
+    fn tells(&mut self, site: usize, to: usize, request: u32, tag: Tag, says: Says, now: Nanos) {
         let Some(at) = self.network.connection_to(site, to) else { return };
         let session = self.network.routers[site].connections[at].session;
-        let says = Says::Answer(outcome);
         self.sends(
             Packet { request, from: site, to, connection: at, session, tag, says, is_read: false },
             now,
@@ -591,7 +628,7 @@ impl World<'_> {
             + match packet.says {
                 Says::Request { .. } => program.request,
                 Says::Answer(_) => program.answer,
-                Says::Returned => 0,
+                Says::Probe | Says::Running | Says::Returned => 0,
             };
         let router = &mut self.network.routers[site];
         self.links[link].arrival(router.gateway, direction, bytes, now, &mut router.random)
@@ -609,13 +646,14 @@ impl World<'_> {
         deadline: Option<Nanos>,
         now: Nanos,
     ) {
+        self.observer.visits(now, site, &path, &self.requests[request as usize]);
         let number = self.requests[request as usize].number;
         let router = &mut self.network.routers[site];
         let gateway = router.gateway;
         router.counters.visited += 1;
         if let Some(visit) = router.visits.get_mut(&number) {
             match visit.ended {
-                Some(outcome) => self.sends_answer(site, from, request, tag, outcome, now),
+                Some(outcome) => self.tells(site, from, request, tag, Says::Answer(outcome), now),
                 // Whoever asks again under another tag has started again.
                 None => {
                     visit.askers.retain(|(asker, _)| *asker != from);
@@ -631,6 +669,7 @@ impl World<'_> {
         // Whoever asks is the other site: an account of its own, with a flow for each way that its requests come.
         let order = self.order_at(gateway, request, deadline, now);
         if let Err(busy) = self.gateways[gateway as usize].gateway.admit(&order, now) {
+            self.watches(gateway, now);
             return self.concludes_visit(gateway, request, busy.reason.into(), now);
         }
         if !self.departs(gateway, &order, now) {
@@ -648,7 +687,10 @@ impl World<'_> {
             return self.drive(gateway, None, now, |of, effects| of.proceed(order, now, effects));
         }
         self.gateways[gateway as usize].gateway.withdraw(&order, now);
-        self.concludes(gateway, request, outcome, now);
+        if self.concludes(gateway, request, outcome, now) {
+            self.has_answered(gateway);
+        }
+        self.watches(gateway, now);
     }
 
     /// What is asked of a gateway for a request, of its own devices or of another site. That is an account, with a flow

@@ -3,10 +3,11 @@
 
 use super::World;
 use super::event::Event;
+use super::observer::Observer;
 use crate::clock::Nanos;
 use crate::model::{Outcome, Progress};
 
-impl World<'_> {
+impl<O: Observer> World<'_, O> {
     /// A gateway of a work queue claims a request that it has admitted, which takes a call of the bucket. False where
     /// there is none.
     pub(super) fn claims(&mut self, request: u32, gateway: u32, now: Nanos) -> bool {

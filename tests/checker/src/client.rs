@@ -24,6 +24,13 @@ use crate::request::{Guest, Request};
 /// Pause before a lost connection is tried again.
 const RECONNECT: Duration = Duration::from_millis(10);
 
+/// Where clients roam, how long a server may take to let one in before the next one is tried.
+const ROAM_AFTER: Duration = Duration::from_secs(3);
+
+/// CONNACK and SUBACK of a server that cannot serve for now, in MQTT 3.1.1.
+const UNAVAILABLE: u8 = 3;
+const REFUSED: u8 = 0x80;
+
 /// Pause before a request is repeated that is to be repeated until it is answered.
 const REPEAT: Duration = Duration::from_millis(400);
 
@@ -69,16 +76,18 @@ pub enum Phase {
 pub struct Shared {
     /// The ledger.
     pub ledger: RefCell<Ledger>,
-    /// The gateway's last status, while there is a connection that hears it.
-    pub status: RefCell<Option<Value>>,
+    /// The last statuses of the gateways, by the observer that hears them and by topic, while it is connected.
+    pub statuses: RefCell<BTreeMap<(u16, String), Value>>,
     /// What is promised.
     pub promise: Promise,
     /// What is sent.
     pub mix: Mix,
     /// What requests run.
     pub guest: Guest,
-    /// Where the broker listens.
-    pub address: SocketAddr,
+    /// Where clients connect to.
+    pub doors: Vec<SocketAddr>,
+    /// Whether these are of one service, so that a client goes to the next one when one is away.
+    pub roams: bool,
     /// Requests of one device that are not answered, at the most.
     pub window: usize,
     /// When the run began.
@@ -106,6 +115,8 @@ pub enum Role {
     Device {
         /// The last levels of its topics; can be empty.
         reply: String,
+        /// The gate that it asks; its own site, if `None`.
+        gate: Option<String>,
     },
     /// It hears all ordinary messages, at this quality of service; it may sleep.
     Listener {
@@ -143,6 +154,8 @@ impl Outage {
 /// See the module's documentation.
 pub struct Client {
     number: u16,
+    /// The door that it takes: where clients roam, the first one.
+    door: usize,
     version: Version,
     role: Role,
     shared: Rc<Shared>,
@@ -175,9 +188,17 @@ struct Budget {
 
 impl Client {
     /// The client of this number, whose choices follow from the seed and from it.
-    pub fn new(number: u16, version: Version, role: Role, seed: u64, shared: Rc<Shared>) -> Client {
+    pub fn new(
+        number: u16,
+        door: usize,
+        version: Version,
+        role: Role,
+        seed: u64,
+        shared: Rc<Shared>,
+    ) -> Client {
         Client {
             number,
+            door,
             version,
             role,
             phase: Phase::Collect,
@@ -202,7 +223,7 @@ impl Client {
         let mut phases = self.shared.phase.subscribe();
         self.begin(*phases.borrow_and_update());
         loop {
-            if let Ok(stream) = TcpStream::connect(self.shared.address).await {
+            if let Ok(stream) = TcpStream::connect(self.shared.doors[self.door]).await {
                 match self.connection(stream, &mut phases).await {
                     Ok(End::Lost) => {}
                     Ok(End::Sleeps) => {
@@ -215,9 +236,10 @@ impl Client {
                         self.shared.observed(Fault::Protocol, what);
                     }
                 }
-                if self.role == Role::Observer {
-                    *self.shared.status.borrow_mut() = None;
-                }
+                self.shared.statuses.borrow_mut().retain(|(observer, _), _| *observer != self.number);
+            }
+            if self.shared.roams {
+                self.door = (self.door + 1) % self.shared.doors.len();
             }
             sleep(RECONNECT).await;
             if phases.has_changed().unwrap_or(false) {
@@ -259,15 +281,21 @@ impl Client {
         let client_id = format!("checked-{}", self.number);
         Packet::Connect { client_id, clean }.encode(self.version, &mut output);
         let mut connected = false;
+        let give_up = Instant::now() + ROAM_AFTER;
         loop {
             if connected && self.subscribed {
                 self.publish(&mut output);
             }
             let wake = self.wake(connected);
+            let roams = self.shared.roams && !(connected && self.subscribed);
             tokio::select! {
+                () = sleep_until(give_up), if roams => return Ok(End::Lost),
                 read = reading.read_buf(&mut input) => {
                     let Ok(1..) = read else { return Ok(End::Lost) };
                     while let Some(packet) = decode(self.version, &mut input)? {
+                        if self.is_turned_away(&packet) {
+                            return Ok(End::Lost);
+                        }
                         if connected {
                             self.receive(packet, &mut output)?;
                         } else {
@@ -298,6 +326,16 @@ impl Client {
         }
     }
 
+    /// Whether a server of a cluster cannot serve for now: another one may.
+    fn is_turned_away(&self, packet: &Packet) -> bool {
+        let refuses = match packet {
+            Packet::Connack { code, .. } => *code == UNAVAILABLE,
+            Packet::Suback { codes, .. } => codes.contains(&REFUSED),
+            _ => false,
+        };
+        self.shared.roams && refuses
+    }
+
     /// When something is to be done although nothing comes.
     fn wake(&self, connected: bool) -> Option<Instant> {
         let repeat = self.repeats.values().min().copied().filter(|_| connected && self.subscribed);
@@ -318,7 +356,7 @@ impl Client {
         // Where sessions may be lost, one can be there that is not the one that had subscribed: its CONNACK was.
         self.subscribed &= present && self.shared.promise == Promise::Acknowledged;
         let filter = match &self.role {
-            Role::Device { reply } => (format!("result/{reply}"), 1),
+            Role::Device { reply, .. } => (format!("result/{reply}"), 1),
             Role::Listener { qos, .. } => ("news/#".to_owned(), *qos),
             Role::Observer => ("gateway/+/status".to_owned(), 1),
         };
@@ -361,14 +399,16 @@ impl Client {
         let mut ledger = self.shared.ledger.borrow_mut();
         let (topic, payload) = (&publish.topic, &publish.payload);
         match &self.role {
-            Role::Device { reply } if topic.strip_prefix("result/") == Some(reply) => {
+            Role::Device { reply, .. } if topic.strip_prefix("result/") == Some(reply) => {
                 ledger.answered(at, self.number, publish.correlation.as_deref(), payload);
             }
             Role::Listener { .. } if topic.starts_with("news/") => {
                 ledger.received(at, self.number, payload);
             }
             Role::Observer => {
-                *self.shared.status.borrow_mut() = serde_json::from_slice(payload).ok();
+                if let Ok(status) = serde_json::from_slice(payload) {
+                    self.shared.statuses.borrow_mut().insert((self.number, topic.clone()), status);
+                }
             }
             _ => {
                 let what = format!("client {} received a message on {topic}", self.number);
@@ -379,7 +419,7 @@ impl Client {
 
     /// Publishes as much as there is room for.
     fn publish(&mut self, output: &mut BytesMut) {
-        let Role::Device { reply } = self.role.clone() else { return };
+        let Role::Device { reply, .. } = self.role.clone() else { return };
         let mix = self.shared.mix;
         if mix.requests {
             let open = self.shared.ledger.borrow().open_requests(self.number);
@@ -450,7 +490,7 @@ impl Client {
 
     /// Repeats what is due and not answered yet.
     fn repeat(&mut self, output: &mut BytesMut) {
-        let Role::Device { reply } = self.role.clone() else { return };
+        let Role::Device { reply, .. } = self.role.clone() else { return };
         let now = Instant::now();
         let due: Vec<Key> = self.repeats.iter().filter(|(_, at)| **at <= now).map(|(key, _)| *key).collect();
         for key in due {
@@ -482,7 +522,12 @@ impl Client {
 
     fn send(&mut self, key: Key, request: Request, reply: &str, output: &mut BytesMut) {
         let payload = request.payload(key, &self.shared.guest);
-        let packet = self.session.publish(key, request.qos, false, request.topic(reply), payload);
+        let plain = request.topic(reply);
+        let topic = match &self.role {
+            Role::Device { gate: Some(gate), .. } => format!("net/{gate}/{plain}"),
+            _ => plain,
+        };
+        let packet = self.session.publish(key, request.qos, false, topic, payload);
         packet.encode(self.version, output);
     }
 

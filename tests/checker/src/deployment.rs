@@ -1,6 +1,8 @@
-//! The servers under test, in a folder of their own: a gateway with its own broker, a gateway that joined Mosquitto, or
-//! Mosquitto alone.
+//! The servers under test, in a folder of their own: gateways, and the brokers, master and links that join them.
 
+mod configuration;
+
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -10,9 +12,9 @@ use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::process::Command;
 use tokio::time::sleep;
 
+use crate::link::{Condition, Link};
 use crate::process::{Process, tail};
 
 /// What is tested.
@@ -24,25 +26,64 @@ pub enum Target {
     Mosquitto,
     /// Mosquitto alone: messages, and no requests
     MosquittoPlain,
+    /// Three gateways on a cluster of three NATS servers
+    Nats,
+    /// Three sites that a master joins; devices ask their own site and the others
+    Sites,
+}
+
+/// Servers of a cluster, gateways on it, and sites.
+pub const MEMBERS: u8 = 3;
+
+impl Target {
+    /// Whether it is a network: of servers that go on while one is away.
+    pub fn is_network(self) -> bool {
+        matches!(self, Target::Nats | Target::Sites)
+    }
+
+    /// How many gateways there are.
+    pub fn gateways(self) -> u8 {
+        match self {
+            Target::MosquittoPlain => 0,
+            Target::Embedded | Target::Mosquitto => 1,
+            Target::Nats | Target::Sites => MEMBERS,
+        }
+    }
+
+    /// Whether ordinary and retained messages are checked too.
+    pub fn has_messages(self) -> bool {
+        !self.is_network()
+    }
 }
 
 /// One of the servers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Server {
-    /// `offload-rt serve`.
-    Gateway,
     /// Mosquitto.
-    Broker,
+    Mosquitto,
+    /// One of the servers of a NATS cluster, counted from 0.
+    Nats(u8),
+    /// `offload-rt master`.
+    Master,
+    /// One of the gateways, `offload-rt serve`, counted from 0; of sites the one of this site.
+    Gateway(u8),
 }
 
 impl Server {
-    /// What reports call it.
-    pub fn name(self) -> &'static str {
+    /// What reports call it, and its files.
+    pub fn name(self) -> String {
         match self {
-            Server::Gateway => "the gateway",
-            Server::Broker => "Mosquitto",
+            Server::Mosquitto => "mosquitto".to_owned(),
+            Server::Nats(number) => format!("nats-{}", number + 1),
+            Server::Master => "master".to_owned(),
+            Server::Gateway(number) => format!("gateway-{}", number + 1),
         }
     }
+}
+
+/// The gate of the site of this number.
+pub fn gate(site: u8) -> String {
+    format!("site-{}", site + 1)
 }
 
 /// What is started.
@@ -52,6 +93,8 @@ pub struct Settings {
     pub target: Target,
     /// The program `offload-rt`.
     pub gateway: PathBuf,
+    /// The program `nats-server`, if it is not where `cargo xtask setup` puts it.
+    pub nats_server: Option<PathBuf>,
     /// The gateway's `durability`; its default if `None`.
     pub durability: Option<String>,
     /// Whether Mosquitto keeps its state.
@@ -63,7 +106,7 @@ pub struct Settings {
 /// A port that was free a moment ago can be taken by another one before the server asks for it.
 const PORTS_TRIED: usize = 5;
 
-/// Longest wait until Mosquitto listens, and how often it is tried.
+/// Longest wait until a broker listens, and how often it is tried.
 const PATIENCE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(5);
 
@@ -78,17 +121,32 @@ fn own_loopback_address() -> Ipv4Addr {
     Ipv4Addr::from_bits(FIRST | ((std::process::id() * DEPLOYMENTS + number) & !FIRST))
 }
 
+/// Where a server listens, and where a link does that leads to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Port {
+    /// MQTT, of a broker, a gateway with its own broker, or the master.
+    Mqtt(Server),
+    /// Clients of NATS.
+    Client(u8),
+    /// Other servers of the cluster.
+    Route(u8),
+    /// The link from one server of the cluster to another.
+    BetweenServers(u8, u8),
+    /// The link from a site to the master.
+    ToMaster(u8),
+}
+
 /// All of it is killed and removed when dropped.
 pub struct Deployment {
     settings: Settings,
-    address: SocketAddr,
-    gateway: Option<Process>,
-    broker: Option<Process>,
+    addresses: BTreeMap<Port, SocketAddr>,
+    processes: BTreeMap<Server, Process>,
+    links: BTreeMap<Port, Link>,
     folder: TempDir,
 }
 
 impl Deployment {
-    /// Starts all servers, and waits until they are ready.
+    /// Starts all servers, and waits until they are ready. Call it within a `LocalSet`.
     ///
     /// # Errors
     ///
@@ -96,10 +154,13 @@ impl Deployment {
     pub async fn start(settings: &Settings) -> Result<Deployment> {
         let mut last = None;
         for _ in 0..PORTS_TRIED {
-            let address = TcpListener::bind((own_loopback_address(), 0)).await?.local_addr()?;
-            let folder = TempDir::with_prefix("offload-checker-")?;
-            let settings = settings.clone();
-            let mut deployment = Deployment { settings, address, gateway: None, broker: None, folder };
+            let mut deployment = Deployment {
+                settings: settings.clone(),
+                addresses: free_addresses(settings.target).await?,
+                processes: BTreeMap::new(),
+                links: BTreeMap::new(),
+                folder: TempDir::with_prefix("offload-checker-")?,
+            };
             match deployment.start_all().await {
                 Ok(()) => return Ok(deployment),
                 Err(error) => last = Some(error),
@@ -109,40 +170,50 @@ impl Deployment {
     }
 
     async fn start_all(&mut self) -> Result<()> {
-        for server in self.servers() {
+        for (port, near) in self.addresses.clone() {
+            let far = match port {
+                Port::BetweenServers(_, to) => self.addresses[&Port::Route(to)],
+                Port::ToMaster(_) => self.addresses[&Port::Mqtt(Server::Master)],
+                _ => continue,
+            };
+            self.links.insert(port, Link::start(near, far).await?);
+        }
+        let servers = servers(self.settings.target);
+        // The servers of a cluster wait for each other.
+        let (cluster, others): (Vec<Server>, Vec<Server>) =
+            servers.into_iter().partition(|server| matches!(server, Server::Nats(_)));
+        for &server in &cluster {
+            self.spawn(server)?;
+        }
+        for server in cluster {
+            self.ready(server).await?;
+        }
+        for server in others {
             self.spawn(server)?;
             self.ready(server).await?;
         }
         Ok(())
     }
 
-    /// The servers of this target, in the order in which they start.
-    pub fn servers(&self) -> Vec<Server> {
-        match self.settings.target {
-            Target::Embedded => vec![Server::Gateway],
-            Target::Mosquitto => vec![Server::Broker, Server::Gateway],
-            Target::MosquittoPlain => vec![Server::Broker],
-        }
+    /// Where devices can connect to: of a cluster to any of these, of sites each to its own.
+    pub fn doors(&self) -> Vec<SocketAddr> {
+        let doors = servers(self.settings.target).into_iter().filter(|server| *server != Server::Master);
+        doors.filter_map(|server| self.addresses.get(&Port::Mqtt(server)).copied()).collect()
     }
 
-    /// Where devices connect to.
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// The gateway's number, while it runs.
-    pub fn gateway_id(&self) -> Option<u32> {
-        self.gateway.as_ref()?.id()
+    /// The numbers of the gateways that run, and their data directories.
+    pub fn gateways(&self) -> Vec<(u32, PathBuf)> {
+        let gateways = self.processes.iter().filter(|(server, _)| matches!(server, Server::Gateway(_)));
+        gateways.filter_map(|(server, process)| Some((process.id()?, self.data(*server)))).collect()
     }
 
     /// The numbers of all that run.
     pub fn ids(&self) -> Vec<u32> {
-        self.gateway.iter().chain(&self.broker).filter_map(Process::id).collect()
+        self.processes.values().filter_map(Process::id).collect()
     }
 
-    /// The gateway's data directory.
-    pub fn data(&self) -> PathBuf {
-        self.folder.path().join("data")
+    fn data(&self, server: Server) -> PathBuf {
+        self.folder.path().join(server.name())
     }
 
     /// The folder that servers get for temporary files.
@@ -152,7 +223,8 @@ impl Deployment {
 
     /// The last of all logs.
     pub fn logs(&self) -> String {
-        let logs = self.servers().into_iter().map(|server| tail(&self.log(server)));
+        let logs = servers(self.settings.target).into_iter();
+        let logs = logs.map(|server| format!("{}:\n{}", server.name(), tail(&self.log(server))));
         logs.collect::<Vec<_>>().join("\n")
     }
 
@@ -168,7 +240,7 @@ impl Deployment {
     ///
     /// The system does not let us.
     pub async fn kill(&mut self, server: Server) -> Result<()> {
-        if let Some(mut process) = self.process(server).take() {
+        if let Some(mut process) = self.processes.remove(&server) {
             process.kill().await?;
         }
         Ok(())
@@ -176,10 +248,24 @@ impl Deployment {
 
     /// One that has ended by itself, and how.
     pub fn ended(&mut self) -> Option<String> {
-        self.servers().into_iter().find_map(|server| {
-            let status = self.process(server).as_mut()?.ended()?;
+        self.processes.iter_mut().find_map(|(server, process)| {
+            let status = process.ended()?;
             Some(format!("{} ended by itself: {status}", server.name()))
         })
+    }
+
+    /// From now on the way of this site to the master is so.
+    pub fn set_way_to_master(&self, site: u8, condition: Condition) {
+        self.links[&Port::ToMaster(site)].set(condition);
+    }
+
+    /// From now on the ways of this server to and from the rest of its cluster are so.
+    pub fn set_ways_of_server(&self, server: u8, condition: Condition) {
+        for (port, link) in &self.links {
+            if matches!(port, Port::BetweenServers(from, to) if *from == server || *to == server) {
+                link.set(condition);
+            }
+        }
     }
 
     /// Starts one, and does not wait until it is ready.
@@ -189,12 +275,9 @@ impl Deployment {
     /// There is no such program, or the folder cannot be written.
     pub fn spawn(&mut self, server: Server) -> Result<()> {
         std::fs::create_dir_all(self.temporary())?;
-        let mut command = match server {
-            Server::Gateway => self.gateway_command()?,
-            Server::Broker => self.broker_command()?,
-        };
+        let mut command = self.command(server)?;
         command.env("TMPDIR", self.temporary());
-        *self.process(server) = Some(Process::start(command, &self.log(server))?);
+        self.processes.insert(server, Process::start(command, &self.log(server))?);
         Ok(())
     }
 
@@ -204,18 +287,20 @@ impl Deployment {
     ///
     /// It ends, or takes too long.
     pub async fn ready(&mut self, server: Server) -> Result<()> {
-        let (address, log) = (self.address, self.log(server));
-        let process = self.process(server).as_mut().context("it was not started")?;
+        let (addresses, log) = (self.listens_at(server), self.log(server));
+        let process = self.processes.get_mut(&server).context("it was not started")?;
         match server {
-            Server::Gateway => {
+            Server::Gateway(_) | Server::Master => {
                 process.line().await?;
             }
-            Server::Broker => {
+            Server::Mosquitto | Server::Nats(_) => {
                 let deadline = Instant::now() + PATIENCE;
-                while TcpStream::connect(address).await.is_err() {
-                    let waits = process.ended().is_none() && Instant::now() < deadline;
-                    ensure!(waits, "it does not listen; its log: {}", tail(&log));
-                    sleep(POLL).await;
+                for address in addresses {
+                    while TcpStream::connect(address).await.is_err() {
+                        let waits = process.ended().is_none() && Instant::now() < deadline;
+                        ensure!(waits, "it does not listen; its log: {}", tail(&log));
+                        sleep(POLL).await;
+                    }
                 }
             }
         }
@@ -224,66 +309,65 @@ impl Deployment {
         Ok(())
     }
 
-    fn gateway_command(&self) -> Result<Command> {
-        let durability = self.settings.durability.as_ref();
-        let durability = durability.map_or(String::new(), |value| format!("durability = \"{value}\"\n"));
-        let configuration = format!(
-            "name = \"checked\"\n{durability}{}[status]\ninterval = \"100ms\"\n",
-            self.settings.configuration
-        );
-        let file = self.folder.path().join("offload-rt.toml");
-        std::fs::write(&file, configuration)?;
-        let mut command = Command::new(&self.settings.gateway);
-        command.arg("serve").arg("--config").arg(file).arg("--data-dir").arg(self.data());
-        match self.settings.target {
-            Target::Embedded => command.arg("--listen").arg(self.address.to_string()),
-            Target::Mosquitto | Target::MosquittoPlain => {
-                command.arg("--broker").arg(format!("mqtt://{}", self.address))
-            }
+    /// Where one listens for clients.
+    fn listens_at(&self, server: Server) -> Vec<SocketAddr> {
+        let client = match server {
+            Server::Nats(number) => Some(Port::Client(number)),
+            _ => None,
         };
-        Ok(command)
-    }
-
-    fn broker_command(&self) -> Result<Command> {
-        let folder = self.folder.path();
-        let file = folder.join("mosquitto.conf");
-        // Without the user line root's Mosquitto becomes another user, who cannot write here. Nothing is dropped for
-        // want of room: what is lost then is lost by a crash.
-        let text = format!(
-            "listener {port} {host}\nallow_anonymous true\nset_tcp_nodelay true\npersistence {persistence}\n\
-             persistence_location {folder}/\nmax_queued_messages 0\nuser root\nlog_dest stderr\nlog_type error\n\
-             log_type warning\n",
-            port = self.address.port(),
-            host = self.address.ip(),
-            persistence = self.settings.persistence,
-            folder = folder.display(),
-        );
-        std::fs::write(&file, text)?;
-        let mut command = Command::new(mosquitto()?);
-        command.arg("-c").arg(file);
-        Ok(command)
-    }
-
-    fn process(&mut self, server: Server) -> &mut Option<Process> {
-        match server {
-            Server::Gateway => &mut self.gateway,
-            Server::Broker => &mut self.broker,
-        }
+        let ports = client.into_iter().chain([Port::Mqtt(server)]);
+        ports.filter_map(|port| self.addresses.get(&port).copied()).collect()
     }
 
     fn log(&self, server: Server) -> PathBuf {
-        let name = match server {
-            Server::Gateway => "gateway.log",
-            Server::Broker => "mosquitto.log",
-        };
-        self.folder.path().join(name)
+        self.folder.path().join(format!("{}.log", server.name()))
     }
 }
 
-/// Debian keeps it where not everyone's `PATH` leads.
-fn mosquitto() -> Result<PathBuf> {
+/// The servers of this target, in the order in which they start.
+fn servers(target: Target) -> Vec<Server> {
+    let mut servers = match target {
+        Target::Embedded => Vec::new(),
+        Target::Mosquitto | Target::MosquittoPlain => vec![Server::Mosquitto],
+        Target::Nats => (0..MEMBERS).map(Server::Nats).collect(),
+        Target::Sites => vec![Server::Master],
+    };
+    servers.extend((0..target.gateways()).map(Server::Gateway));
+    servers
+}
+
+/// Where all of them listen, and the links between them.
+async fn free_addresses(target: Target) -> Result<BTreeMap<Port, SocketAddr>> {
+    let others = |of: u8| (0..MEMBERS).filter(move |other| *other != of);
+    let ports: Vec<Port> = match target {
+        Target::Embedded => vec![Port::Mqtt(Server::Gateway(0))],
+        Target::Mosquitto | Target::MosquittoPlain => vec![Port::Mqtt(Server::Mosquitto)],
+        Target::Nats => (0..MEMBERS)
+            .flat_map(|server| {
+                let ways = others(server).map(move |other| Port::BetweenServers(server, other));
+                [Port::Mqtt(Server::Nats(server)), Port::Client(server), Port::Route(server)]
+                    .into_iter()
+                    .chain(ways)
+            })
+            .collect(),
+        Target::Sites => (0..MEMBERS)
+            .flat_map(|site| [Port::Mqtt(Server::Gateway(site)), Port::ToMaster(site)])
+            .chain([Port::Mqtt(Server::Master)])
+            .collect(),
+    };
+    let host = own_loopback_address();
+    // All at once, so that each is another one.
+    let mut listeners = Vec::new();
+    for port in ports {
+        listeners.push((port, TcpListener::bind((host, 0)).await?));
+    }
+    listeners.into_iter().map(|(port, listener)| Ok((port, listener.local_addr()?))).collect()
+}
+
+/// A program that Debian keeps where not everyone's `PATH` leads.
+fn program(name: &str) -> Result<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain(["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from));
-    let mut files = folders.map(|folder| folder.join("mosquitto"));
-    files.find(|file| Path::is_file(file)).context("no mosquitto: run `cargo xtask setup`")
+    let mut files = folders.map(|folder| folder.join(name));
+    files.find(|file| Path::is_file(file)).with_context(|| format!("no {name}: run `cargo xtask setup`"))
 }

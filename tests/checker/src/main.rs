@@ -36,7 +36,8 @@ struct Arguments {
     /// What is tested
     #[arg(long, default_value = "embedded")]
     target: Target,
-    /// What is killed: by default the gateway, or Mosquitto where there is none
+    /// What is killed: by default the gateway, or Mosquitto where there is none; of a network all kinds of servers,
+    /// and links are cut
     #[arg(long)]
     kill: Option<Kill>,
     /// What is promised: by default `ids` if Mosquitto is killed beside a gateway, which loses what it acknowledges
@@ -52,12 +53,16 @@ struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 64)]
     in_flight: usize,
     /// Seconds without anything new before what is owed is given up: by default 20, or 120 where Mosquitto is killed
-    /// beside a gateway, which tries again after longer and longer pauses
+    /// beside a gateway, which tries again after longer and longer pauses, and for networks
     #[arg(long, value_name = "SECONDS")]
     patience: Option<u64>,
     /// The program `offload-rt`: by default the one beside this program
     #[arg(long, value_name = "FILE")]
     gateway: Option<PathBuf>,
+    /// The program `nats-server`, 2.10 or newer: by default the one that `cargo xtask setup` has installed beside the
+    /// target directory's programs, or that of `PATH`
+    #[arg(long, value_name = "FILE")]
+    nats_server: Option<PathBuf>,
     /// Lines for the gateway's configuration
     #[arg(long, value_name = "TOML", default_value = "")]
     configuration: String,
@@ -112,8 +117,13 @@ fn check(arguments: &Arguments) -> Result<ExitCode> {
 }
 
 fn options(arguments: &Arguments) -> Result<Options> {
-    let plain = arguments.target == Target::MosquittoPlain;
-    let kill = arguments.kill.unwrap_or(if plain { Kill::Broker } else { Kill::Gateway });
+    let (plain, network) = (arguments.target == Target::MosquittoPlain, arguments.target.is_network());
+    let kill = arguments.kill.unwrap_or(match (plain, network) {
+        (true, _) => Kill::Broker,
+        (_, true) => Kill::Either,
+        _ => Kill::Gateway,
+    });
+    ensure!(!network || matches!(kill, Kill::Either | Kill::None), "of a network all or nothing is killed");
     let kills_gateway = matches!(kill, Kill::Gateway | Kill::Either);
     let kills_broker = matches!(kill, Kill::Broker | Kill::Either);
     ensure!(!(plain && kills_gateway), "there is no gateway to kill");
@@ -121,14 +131,17 @@ fn options(arguments: &Arguments) -> Result<Options> {
     let promise = match arguments.promise {
         Some(PromiseArgument::Acknowledged) => Promise::Acknowledged,
         Some(PromiseArgument::Ids) => Promise::Ids,
-        None if kills_broker && !plain => Promise::Ids,
+        None if kills_broker && !plain && !network => Promise::Ids,
         None => Promise::Acknowledged,
     };
     ensure!(!(plain && promise == Promise::Ids), "Mosquitto alone answers no request");
     let patience = arguments.patience.unwrap_or(if kills_broker && !plain { 120 } else { 20 });
+    let beside = std::env::current_exe()?;
+    let installed = beside.ancestors().nth(2).map(|target| target.join("python/bin/nats-server"));
+    let nats_server = arguments.nats_server.clone().or(installed.filter(|file| file.is_file()));
     let gateway = match &arguments.gateway {
         Some(file) => file.clone(),
-        None => std::env::current_exe()?.with_file_name("offload-rt"),
+        None => beside.with_file_name("offload-rt"),
     };
     ensure!(plain || gateway.is_file(), "{} is not built", gateway.display());
     let seed = match arguments.seed {
@@ -141,6 +154,7 @@ fn options(arguments: &Arguments) -> Result<Options> {
         settings: Settings {
             target: arguments.target,
             gateway,
+            nats_server,
             durability: arguments.durability.clone(),
             persistence: !arguments.no_persistence,
             configuration: arguments.configuration.clone(),

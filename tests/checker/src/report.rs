@@ -18,7 +18,7 @@ pub fn text(options: &Options, report: &Report) -> String {
     // Writing to a String does not fail.
     let _ = writeln!(
         text,
-        "seed {} on {target}: {} rounds, {} kills, {:.1} s",
+        "seed {} on {target}: {} rounds, {} kills and cuts, {:.1} s",
         options.seed,
         report.rounds,
         report.kills,
@@ -37,7 +37,7 @@ pub fn text(options: &Options, report: &Report) -> String {
     if let Some((first, last)) = report.resources {
         let _ = writeln!(
             text,
-            "the gateway after the first round and after the last: {} and {} descriptors, {} and {} KiB of memory, \
+            "the gateways after the first round and after the last: {} and {} descriptors, {} and {} KiB of memory, \
              {} and {} files, {} and {} bytes",
             first.descriptors,
             last.descriptors,

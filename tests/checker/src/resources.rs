@@ -34,6 +34,23 @@ impl Resources {
         resources
     }
 
+    /// Of two processes together.
+    pub fn plus(self, other: Resources) -> Resources {
+        Resources {
+            descriptors: self.descriptors + other.descriptors,
+            memory_kib: self.memory_kib + other.memory_kib,
+            files: self.files + other.files,
+            bytes: self.bytes + other.bytes,
+        }
+    }
+
+    /// Files and folders below this folder.
+    pub fn files_below(folder: &Path) -> usize {
+        let mut resources = Resources::default();
+        resources.add(folder, 1);
+        resources.files
+    }
+
     fn add(&mut self, folder: &Path, counted: usize) {
         for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
             let Ok(metadata) = entry.metadata() else { continue };

@@ -1,12 +1,15 @@
 //! A run: round after round of load, kills, restarts and checks, on servers that live on.
 
+mod disturbance;
+
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::ValueEnum;
 use serde_json::Value;
 use tokio::sync::watch;
@@ -14,7 +17,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use crate::client::{Client, Phase, Role, Shared, read_retained};
-use crate::deployment::{Deployment, Server, Settings, Target};
+use crate::deployment::{Deployment, Settings, Target, gate};
 use crate::ledger::{Contradiction, Counts, Fault, Ledger, Promise};
 use crate::load::Mix;
 use crate::mqtt::Version;
@@ -28,20 +31,11 @@ const DEVICES: u16 = 8;
 /// Of these, how many have an empty reply id: on the embedded broker alone, which knows who asks.
 const NAMELESS: u16 = 2;
 
+/// Of the devices of a network of sites, every how manieth asks its own site.
+const ASKS_AT_HOME: u16 = 4;
+
 /// When the first kill of a round comes, in milliseconds of load.
 const KILL_MS: Range<u64> = 20..450;
-
-/// Of a hundred starts, how many are killed again, and when: before a gateway is ready, or while it recovers.
-const KILL_AGAIN_PERCENT: u64 = 25;
-const KILL_AGAIN_MS: Range<u64> = 0..250;
-
-/// How long Mosquitto is away: longer than a gateway waits before it tries again, which otherwise takes broker after
-/// broker that closes its connection for another gateway with its client id.
-const AWAY_MS: Range<u64> = 150..400;
-
-/// Of a hundred rounds, in how many the load goes on after the last start, and for how long.
-const LOAD_ON_PERCENT: u64 = 50;
-const LOAD_ON_MS: Range<u64> = 0..200;
 
 /// How often it is looked whether all has come.
 const POLL: Duration = Duration::from_millis(5);
@@ -62,7 +56,7 @@ pub enum Kill {
     Gateway,
     /// Mosquitto
     Broker,
-    /// The one or the other, as the seed says
+    /// The one or the other, as the seed says; of a network, servers of all kinds, and links are cut
     Either,
 }
 
@@ -92,13 +86,13 @@ pub struct Options {
 pub struct Report {
     /// Rounds that were begun.
     pub rounds: u32,
-    /// Kills, of whatever.
+    /// Kills, and cuts of links.
     pub kills: u32,
     /// What clients did and saw.
     pub counts: Counts,
     /// What was found.
     pub contradictions: Vec<Contradiction>,
-    /// What the gateway took after the first round and after the last one.
+    /// What the gateways took after the first round and after the last one.
     pub resources: Option<(Resources, Resources)>,
     /// How long it took.
     pub took: Duration,
@@ -117,16 +111,26 @@ pub async fn run(options: &Options, told: impl FnMut(u32, &Counts)) -> Result<Re
     // Orphans of what is killed become our children, which shows those that do not end.
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
     let deployment = Deployment::start(&options.settings).await?;
-    let plain = options.settings.target == Target::MosquittoPlain;
+    let target = options.settings.target;
     let all = options.promise == Promise::Acknowledged;
-    let mix = Mix { requests: !plain, anonymous: all, messages: all };
+    let mix = Mix {
+        requests: target != Target::MosquittoPlain,
+        anonymous: all,
+        messages: all && target.has_messages(),
+    };
+    let mut ledger = Ledger::new(options.promise);
+    if target == Target::Nats {
+        // It delivers a request again that it takes for not acknowledged.
+        ledger.allow_runs();
+    }
     let shared = Rc::new(Shared {
-        ledger: RefCell::new(Ledger::new(options.promise)),
-        status: RefCell::new(None),
+        ledger: RefCell::new(ledger),
+        statuses: RefCell::new(BTreeMap::new()),
         promise: options.promise,
         mix,
         guest: Guest::assemble()?,
-        address: deployment.address(),
+        doors: deployment.doors(),
+        roams: target == Target::Nats,
         window: options.in_flight.div_ceil(usize::from(DEVICES)),
         began: Instant::now(),
         phase: watch::Sender::new(Phase::Collect),
@@ -154,9 +158,10 @@ pub async fn run(options: &Options, told: impl FnMut(u32, &Counts)) -> Result<Re
 
 fn start_clients(options: &Options, shared: &Rc<Shared>) -> JoinSet<()> {
     let target = options.settings.target;
+    let doors = u16::try_from(shared.doors.len()).unwrap_or(u16::MAX);
     let mut clients = JoinSet::new();
     let mut number = 0;
-    let mut add = |version, role: Role| {
+    let mut add = |door: u16, version, role: Role| {
         number += 1;
         let mut ledger = shared.ledger.borrow_mut();
         match &role {
@@ -164,14 +169,20 @@ fn start_clients(options: &Options, shared: &Rc<Shared>) -> JoinSet<()> {
             Role::Listener { qos, .. } => ledger.add_listener(number, *qos),
             Role::Observer => {}
         }
-        let client = Client::new(number, version, role, options.seed, shared.clone());
+        let door = usize::from(door % doors);
+        let client = Client::new(number, door, version, role, options.seed, shared.clone());
         clients.spawn_local(client.run());
     };
     for device in 0..DEVICES {
-        let version = if device % 2 == 0 { Version::V311 } else { Version::V5 };
+        // NATS servers speak 3.1.1 alone.
+        let version = if device % 2 == 0 || target == Target::Nats { Version::V311 } else { Version::V5 };
         let nameless = target == Target::Embedded && device < NAMELESS && shared.mix.anonymous;
         let reply = if nameless { String::new() } else { format!("device-{device}") };
-        add(version, Role::Device { reply });
+        // One of the other sites, each of them for some.
+        let other = (device + 1 + device / doors % 2) % doors;
+        let abroad = target == Target::Sites && device % ASKS_AT_HOME != 0;
+        let gate = abroad.then(|| gate(other as u8));
+        add(device, version, Role::Device { reply, gate });
     }
     if shared.mix.messages {
         for (version, qos, sleeps) in [
@@ -180,11 +191,16 @@ fn start_clients(options: &Options, shared: &Rc<Shared>) -> JoinSet<()> {
             (Version::V5, 1, true),
             (Version::V311, 2, true),
         ] {
-            add(version, Role::Listener { qos, sleeps });
+            add(0, version, Role::Listener { qos, sleeps });
         }
     }
-    if target != Target::MosquittoPlain {
-        add(Version::V311, Role::Observer);
+    let observers = match target {
+        Target::MosquittoPlain => 0,
+        Target::Sites => doors,
+        Target::Embedded | Target::Mosquitto | Target::Nats => 1,
+    };
+    for door in 0..observers {
+        add(door, Version::V311, Role::Observer);
     }
     clients
 }
@@ -226,20 +242,9 @@ impl Run<'_> {
     async fn round(&mut self) -> Result<()> {
         self.shared.phase.send_replace(Phase::Load);
         self.pause(KILL_MS).await;
-        if let Some(victim) = self.victim() {
-            self.kill_and_start(victim).await?;
-            while self.random.percent(KILL_AGAIN_PERCENT) {
-                self.pause(KILL_AGAIN_MS).await;
-                self.kill_and_start(victim).await?;
-            }
-            if let Err(error) = self.deployment.ready(victim).await {
-                let what = format!("{} does not start again: {error:#}", victim.name());
-                self.shared.observed(Fault::Down, what);
-                return Ok(());
-            }
-            if self.random.percent(LOAD_ON_PERCENT) {
-                self.pause(LOAD_ON_MS).await;
-            }
+        if let Err(down) = self.disturb().await? {
+            self.shared.observed(Fault::Down, down);
+            return Ok(());
         }
         self.shared.phase.send_replace(Phase::Collect);
         self.until_settled(Phase::Collect).await;
@@ -248,32 +253,6 @@ impl Run<'_> {
         }
         self.check_leaks().await;
         Ok(())
-    }
-
-    fn victim(&mut self) -> Option<Server> {
-        match self.options.kill {
-            Kill::None => None,
-            Kill::Gateway => Some(Server::Gateway),
-            Kill::Broker => Some(Server::Broker),
-            Kill::Either => {
-                let gateway = self.random.percent(50);
-                Some(if gateway { Server::Gateway } else { Server::Broker })
-            }
-        }
-    }
-
-    /// Does not wait until it is ready again.
-    async fn kill_and_start(&mut self, victim: Server) -> Result<()> {
-        if let Some(ended) = self.deployment.ended() {
-            self.shared.observed(Fault::Down, ended);
-        }
-        self.deployment.kill(victim).await.context("cannot kill a server")?;
-        self.kills += 1;
-        self.shared.ledger.borrow_mut().crashed(self.shared.now(), victim.name());
-        if victim == Server::Broker && self.shared.mix.requests {
-            self.pause(AWAY_MS).await;
-        }
-        self.deployment.spawn(victim)
     }
 
     async fn pause(&mut self, milliseconds: Range<u64>) {
@@ -310,7 +289,7 @@ impl Run<'_> {
 
     async fn check_retained(&mut self) {
         let expected = self.shared.ledger.borrow().retained();
-        let found = read_retained(self.shared.address, &expected, self.options.patience).await;
+        let found = read_retained(self.shared.doors[0], &expected, self.options.patience).await;
         let at = self.shared.now();
         match found {
             Ok(found) => self.shared.ledger.borrow_mut().found_retained(at, &found),
@@ -331,9 +310,13 @@ impl Run<'_> {
             }
             sleep(POLL).await;
         }
-        let Some(gateway) = self.deployment.gateway_id() else { return };
-        let mut now = Resources::of(gateway, &self.deployment.data());
-        now.files += Resources::of(gateway, &self.deployment.temporary()).files;
+        let gateways = self.deployment.gateways();
+        if gateways.is_empty() {
+            return;
+        }
+        let each = gateways.iter().map(|(gateway, data)| Resources::of(*gateway, data));
+        let mut now = each.fold(Resources::default(), Resources::plus);
+        now.files += Resources::files_below(&self.deployment.temporary());
         let first = *self.first.get_or_insert(now);
         self.last = Some(now);
         for (what, now, most) in [
@@ -353,19 +336,21 @@ impl Run<'_> {
         if !orphans.is_empty() {
             return Some(format!("processes of a gateway that was killed: {orphans:?}"));
         }
-        let gateway = self.deployment.gateway_id()?;
-        let working = children(gateway, &[]);
+        let gateways = self.deployment.gateways();
+        let working: Vec<_> = gateways.iter().flat_map(|(gateway, _)| children(*gateway, &[])).collect();
         if !working.is_empty() {
-            return Some(format!("children of an idle gateway: {working:?}"));
+            return Some(format!("children of idle gateways: {working:?}"));
         }
-        let status = self.shared.status.borrow();
-        let Some(status) = &*status else { return Some("the gateway has no status".to_owned()) };
-        let load = |field: &str| status["load"][field].as_u64();
-        let idle = load("running") == Some(0) && load("waiting") == Some(0) && online(status);
-        (!idle).then(|| format!("an idle gateway with the status {status}"))
+        let statuses = self.shared.statuses.borrow();
+        if let Some(busy) = statuses.values().find(|status| !is_idle(status)) {
+            return Some(format!("an idle gateway with the status {busy}"));
+        }
+        let missing = statuses.len() < gateways.len();
+        missing.then(|| format!("{} gateways, and {} statuses", gateways.len(), statuses.len()))
     }
 }
 
-fn online(status: &Value) -> bool {
-    status["state"] == "online"
+fn is_idle(status: &Value) -> bool {
+    let load = |field: &str| status["load"][field].as_u64();
+    load("running") == Some(0) && load("waiting") == Some(0) && status["state"] == "online"
 }

@@ -143,6 +143,7 @@ mod tests {
     use super::*;
     use crate::auth::passwords::queue::{MAX_WAITING, Permit};
     use crate::auth::passwords::tests::cheap;
+    use crate::config::password_file::PasswordFile;
     use std::net::Ipv4Addr;
     use std::path::Path;
     use std::pin::{Pin, pin};
@@ -161,7 +162,7 @@ mod tests {
     }
 
     fn passwords(lines: &str) -> Passwords {
-        Passwords::parse(Path::new("passwords"), lines).unwrap()
+        PasswordFile::parse(Path::new("passwords"), lines).unwrap().into()
     }
 
     fn checker(users: &[(&str, &str)]) -> PasswordChecker {

@@ -62,7 +62,7 @@ impl Answers {
             match command {
                 Command::Answer(held, outgoing) => self.answer(held, *outgoing).await,
                 Command::Settle(held) => held.acknowledge(&self.client).await,
-                Command::Release(held) => held.release(&self.client).await,
+                Command::Release(held, after) => held.release(&self.client, after).await,
             }
         }
     }

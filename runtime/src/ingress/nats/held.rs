@@ -12,7 +12,7 @@ use tokio::time::{MissedTickBehavior, interval};
 /// Acknowledgements as JetStream reads them.
 pub(super) const ACK: Bytes = Bytes::from_static(b"+ACK");
 const IN_PROGRESS: Bytes = Bytes::from_static(b"+WPI");
-const NOT_ACKNOWLEDGED: Bytes = Bytes::from_static(b"-NAK");
+const NOT_ACKNOWLEDGED: &str = "-NAK";
 
 /// How often a request is reported within the acknowledgement wait.
 pub(super) const REPORTS: u32 = 3;
@@ -63,9 +63,13 @@ impl Held {
         let _ = client.publish(self.reply.clone(), ACK).await;
     }
 
-    /// It is not: another gateway gets it.
-    pub async fn release(self, client: &Client) {
-        let _ = client.publish(self.reply.clone(), NOT_ACKNOWLEDGED).await;
+    /// It is not: another gateway gets it after this time.
+    pub async fn release(self, client: &Client, after: Duration) {
+        let negative = match after.as_nanos() {
+            0 => NOT_ACKNOWLEDGED.to_owned(),
+            delay => format!("{NOT_ACKNOWLEDGED} {{\"delay\": {delay}}}"),
+        };
+        let _ = client.publish(self.reply.clone(), negative.into()).await;
     }
 }
 

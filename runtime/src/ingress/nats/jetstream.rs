@@ -2,6 +2,7 @@
 
 use crate::config::{self, BrokerUrls, Config};
 use crate::ingress::external_mqtt::{self, ExternalError};
+use crate::keys::KeysError;
 use crate::log_sampling::sampled;
 use async_nats::jetstream::consumer::{AckPolicy, PullConsumer, pull};
 use async_nats::jetstream::context::{CreateStreamErrorKind, GetStreamErrorKind};
@@ -27,7 +28,7 @@ const MAX_ACK_PENDING: i64 = 1 << 20;
 /// Replicas in a cluster, where the configuration does not say.
 const CLUSTER_REPLICAS: usize = 3;
 /// Waits between attempts while a server, or a part of its cluster, is away.
-const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+pub(super) const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
 /// Why NATS cannot be used at all. A server that is away is tried again for ever.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +44,12 @@ pub enum NatsError {
         /// The system's reason.
         source: io::Error,
     },
+    /// The keys that requests are sealed to cannot be used.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
+    /// They cannot be made.
+    #[error("cannot make keys: {0}")]
+    Making(io::Error),
     /// The servers' MQTT listeners cannot be used.
     #[error(transparent)]
     Mqtt(#[from] ExternalError),

@@ -1,20 +1,24 @@
 //! The modules that clients have sent, in an object store, which all gateways share.
 
-use super::jetstream::{JetStream, NatsError, bytes};
+use super::jetstream::{JetStream, NatsError, bytes, random};
 use crate::log_sampling::sampled;
 use crate::modules::Owner;
-use crate::shared::SharedModules;
-use async_nats::jetstream::object_store::ObjectStore;
+use crate::shared::{Fetched, SharedModules};
+use async_nats::jetstream::object_store::{GetError, GetErrorKind, ObjectStore};
 use async_nats::jetstream::stream::{self, DiscardPolicy};
 use bytes::Bytes;
 use offload_broker::BoxFuture;
+use offload_policy::Backoff;
 use offload_protocol::request::Digest;
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 /// How long a module may take to be fetched or stored.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long one attempt to fetch it may take, and waits between attempts.
+const ATTEMPT: Duration = Duration::from_secs(5);
+const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
 /// See the module's documentation.
 pub(super) struct NatsModules {
@@ -34,7 +38,8 @@ impl NatsModules {
             max_bytes: bytes(jetstream.config.module_bytes),
             discard: DiscardPolicy::New,
             allow_rollup: true,
-            allow_direct: true,
+            // Asked for directly, a replica that is behind has no module that another gateway has just stored.
+            allow_direct: false,
             num_replicas: jetstream.replicas(),
             ..stream::Config::default()
         };
@@ -52,10 +57,19 @@ impl NatsModules {
 }
 
 impl SharedModules for NatsModules {
-    fn fetch(&self, owner: Owner, digest: Digest) -> BoxFuture<'_, Option<Bytes>> {
+    fn fetch(&self, owner: Owner, digest: Digest) -> BoxFuture<'_, Fetched> {
         Box::pin(async move {
-            let module = timeout(PATIENCE, self.read(&name(owner, digest))).await.ok()?.ok()?;
-            (Digest::of(&module) == digest).then_some(module)
+            let (name, begin) = (name(owner, digest), Instant::now());
+            let mut retry = Backoff::new(RETRY.0, RETRY.1);
+            // While servers elect their leaders an attempt can wait for what never comes.
+            while begin.elapsed() < PATIENCE {
+                match timeout(ATTEMPT, self.read(&name)).await {
+                    Ok(Ok(module)) if Digest::of(&module) == digest => return Fetched::Found(module),
+                    Ok(Err(error)) if is_missing(&error) => return Fetched::Missing,
+                    _ => sleep(retry.wait(random())).await,
+                }
+            }
+            Fetched::Unavailable
         })
     }
 
@@ -84,6 +98,10 @@ impl SharedModules for NatsModules {
             timeout(PATIENCE, removing).await.unwrap_or(false)
         })
     }
+}
+
+fn is_missing(error: &async_nats::Error) -> bool {
+    error.downcast_ref::<GetError>().is_some_and(|error| error.kind() == GetErrorKind::NotFound)
 }
 
 /// What a module of this owner is called.

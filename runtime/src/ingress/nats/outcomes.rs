@@ -9,10 +9,11 @@ use super::held::REPORTS;
 use super::jetstream::{JetStream, NatsError, bytes, random};
 use crate::fingerprint::Fingerprint;
 use crate::log_sampling::sampled;
-use crate::shared::{Claim, SharedName, SharedOutcomes, WithOutcome};
-use async_nats::jetstream::kv::{CreateErrorKind, Operation, Store, UpdateErrorKind};
-use async_nats::jetstream::stream::{self, DiscardPolicy};
+use crate::shared::{Claim, KeptOutcome, SharedName, SharedOutcomes, WhenKept};
+use async_nats::jetstream::kv::{CreateErrorKind, Operation, Store, UpdateError, UpdateErrorKind};
+use async_nats::jetstream::stream::{Config, DiscardPolicy};
 use bytes::{BufMut, Bytes, BytesMut};
+use futures_util::{StreamExt, stream};
 use offload_broker::BoxFuture;
 use offload_policy::Backoff;
 use std::collections::HashMap;
@@ -29,8 +30,16 @@ const POLL: (Duration, Duration) = (Duration::from_millis(20), Duration::from_mi
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Waits between attempts while the bucket cannot be written or read.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+/// Requests that are renewed at once.
+const RENEWED_AT_ONCE: usize = 64;
 /// Bytes of a message beside an outcome: subject and headers.
 const OVERHEAD: usize = 512;
+
+/// How much longer the outcome of a sealed request is kept: its asker's clock may be ahead, and so may be the clock of
+/// one gateway against that of another.
+const SEALED_MARGIN: Duration = Duration::from_secs(120);
+/// Bytes of a value beside the outcome.
+const VALUE_HEAD: usize = 1 + 32;
 
 /// First byte of a value: a gateway runs the request.
 const RUNS: u8 = 0;
@@ -51,6 +60,8 @@ struct Bucket {
     /// Time after which a request that is not renewed is another gateway's.
     lease: Duration,
     max_value: usize,
+    /// Whether an outcome that is given again is kept as long again.
+    renews: bool,
     /// What this gateway runs: fingerprint and revision.
     running: Mutex<HashMap<SharedName, (Fingerprint, u64)>>,
 }
@@ -62,11 +73,29 @@ enum Value {
 }
 
 impl NatsOutcomes {
-    /// Finds or creates the bucket, whose values are kept for `retention`.
+    /// Finds or creates the bucket with the outcomes of requests in clear, kept for `retention`.
     pub async fn open(jetstream: &JetStream, retention: Duration) -> Result<NatsOutcomes, NatsError> {
-        let bucket = format!("{}-outcomes", jetstream.share);
+        NatsOutcomes::find(jetstream, "outcomes", retention, false).await.map(|(outcomes, _)| outcomes)
+    }
+
+    /// Finds or creates that of sealed requests, which is also told from one that is made in its place. An outcome that
+    /// is given again is kept as long again: its request may have been sealed again meanwhile.
+    pub async fn open_sealed(
+        jetstream: &JetStream,
+        retention: Duration,
+    ) -> Result<(NatsOutcomes, String), NatsError> {
+        NatsOutcomes::find(jetstream, "sealed", retention + SEALED_MARGIN, true).await
+    }
+
+    async fn find(
+        jetstream: &JetStream,
+        what: &str,
+        retention: Duration,
+        renews: bool,
+    ) -> Result<(NatsOutcomes, String), NatsError> {
+        let bucket = format!("{}-{what}", jetstream.share);
         let name = format!("KV_{bucket}");
-        let wanted = stream::Config {
+        let wanted = Config {
             name: name.clone(),
             description: Some("outcomes of requests with an `id`".to_owned()),
             subjects: vec![format!("$KV.{bucket}.>")],
@@ -78,9 +107,10 @@ impl NatsOutcomes {
             deny_delete: true,
             allow_direct: true,
             num_replicas: jetstream.replicas(),
-            ..stream::Config::default()
+            ..Config::default()
         };
         let stream = jetstream.stream(wanted).await?;
+        let created = stream.cached_info().created.unix_timestamp_nanos().to_string();
         let found = &stream.cached_info().config;
         let what = format!("the bucket {bucket}");
         jetstream.check_replicas(&what, found)?;
@@ -88,8 +118,9 @@ impl NatsOutcomes {
             return Err(NatsError::Contradiction {
                 what,
                 problem: format!(
-                    "it keeps values for {:?}, `idempotency.retention` is {retention:?}",
-                    found.max_age
+                    "it keeps values for {:?}, not for {retention:?} (idempotency.retention{})",
+                    found.max_age,
+                    if renews { " and two minutes" } else { "" }
                 ),
                 fix: format!("`nats stream edit {name} --max-age {}s`", retention.as_secs()),
             });
@@ -97,14 +128,11 @@ impl NatsOutcomes {
         let store = jetstream.bucket(&bucket).await;
         let max_value = jetstream.client.server_info().max_payload.saturating_sub(OVERHEAD);
         let lease = jetstream.config.ack_wait.duration();
-        let shared = Arc::new(Bucket { store, lease, max_value, running: Mutex::default() });
+        let shared = Arc::new(Bucket { store, lease, max_value, renews, running: Mutex::default() });
         let renewing = AbortOnDropHandle::new(tokio::spawn(shared.clone().renew()));
-        Ok(NatsOutcomes {
-            shared,
-            runtime: Handle::current(),
-            unfinished: TaskTracker::new(),
-            _renewing: renewing,
-        })
+        let unfinished = TaskTracker::new();
+        let runtime = Handle::current();
+        Ok((NatsOutcomes { shared, runtime, unfinished, _renewing: renewing }, created))
     }
 }
 
@@ -113,7 +141,7 @@ impl SharedOutcomes for NatsOutcomes {
         Box::pin(self.shared.claim(name, fingerprint))
     }
 
-    fn keep(&self, name: SharedName, fingerprint: Fingerprint, outcome: Bytes, then: WithOutcome) {
+    fn keep(&self, name: SharedName, fingerprint: Fingerprint, outcome: Bytes, then: WhenKept) {
         let shared = self.shared.clone();
         let keeping = async move { then(shared.keep(name, fingerprint, outcome).await) };
         self.unfinished.spawn_on(keeping, &self.runtime);
@@ -122,6 +150,10 @@ impl SharedOutcomes for NatsOutcomes {
     fn release(&self, name: SharedName) {
         let shared = self.shared.clone();
         self.unfinished.spawn_on(async move { shared.release(&name).await }, &self.runtime);
+    }
+
+    fn max_outcome(&self) -> usize {
+        self.shared.max_value.saturating_sub(VALUE_HEAD)
     }
 
     fn flush(&self) -> BoxFuture<'_, ()> {
@@ -171,7 +203,17 @@ impl Bucket {
             trouble = Trouble::default();
             match value {
                 Value::Runs(other) | Value::Done(other, _) if other != fingerprint => return Claim::Conflict,
-                Value::Done(_, outcome) => return Claim::Done(outcome),
+                Value::Done(_, outcome) => {
+                    match self.given_again(&name, fingerprint, &outcome, revision).await {
+                        Ok(true) => return Claim::Done(outcome),
+                        Ok(false) => continue,
+                        Err(error) => {
+                            trouble.begin();
+                            wait(&mut retry, error).await;
+                            continue;
+                        }
+                    }
+                }
                 Value::Runs(_) => {}
             }
             let since = match seen {
@@ -190,9 +232,27 @@ impl Bucket {
         }
     }
 
-    /// Returns the outcome that all gateways give.
-    async fn keep(&self, name: SharedName, fingerprint: Fingerprint, outcome: Bytes) -> Bytes {
+    /// Keeps an outcome as long again, where that is to be; whether nobody else has changed it meanwhile.
+    async fn given_again(
+        &self,
+        name: &str,
+        fingerprint: Fingerprint,
+        outcome: &Bytes,
+        revision: u64,
+    ) -> Result<bool, UpdateError> {
+        if !self.renews {
+            return Ok(true);
+        }
         let done = Value::Done(fingerprint, outcome.clone()).encode();
+        match self.store.update(name, done, revision).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == UpdateErrorKind::WrongLastRevision => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn keep(&self, name: SharedName, fingerprint: Fingerprint, outcome: Bytes) -> KeptOutcome {
+        let done = Value::Done(fingerprint, outcome).encode();
         if done.len() > self.max_value {
             let (bytes, most) = (done.len(), self.max_value);
             _ = sampled!(
@@ -202,7 +262,7 @@ impl Bucket {
                 "an outcome is too large for NATS: other gateways do not know it"
             );
             self.release(&name).await;
-            return outcome;
+            return KeptOutcome::Unshared;
         }
         let mut retry = Backoff::new(RETRY.0, RETRY.1);
         let mut revision = self.lock().remove(&name).map_or(0, |(_, revision)| revision);
@@ -210,16 +270,25 @@ impl Bucket {
         loop {
             if trouble.lasts() {
                 _ = sampled!(warn, "an outcome cannot be shared: other gateways do not know it");
-                return outcome;
+                return KeptOutcome::Unshared;
             }
             match self.store.update(&*name, done.clone(), revision).await {
-                Ok(_) => return outcome,
+                Ok(_) => return KeptOutcome::Ours,
                 Err(error) if error.kind() != UpdateErrorKind::WrongLastRevision => {
                     trouble.begin();
                     wait(&mut retry, error).await;
                 }
                 Err(_) => match self.read(&name).await {
-                    Ok(Some((Value::Done(_, theirs), _))) => return theirs,
+                    Ok(Some((Value::Done(print, theirs), current))) => {
+                        match self.given_again(&name, print, &theirs, current).await {
+                            Ok(true) => return KeptOutcome::Theirs(theirs),
+                            Ok(false) => {}
+                            Err(error) => {
+                                trouble.begin();
+                                wait(&mut retry, error).await;
+                            }
+                        }
+                    }
                     Ok(Some((Value::Runs(_), current))) => revision = current,
                     Ok(None) => revision = self.last_revision(&name).await,
                     Err(error) => {
@@ -247,14 +316,16 @@ impl Bucket {
             due.tick().await;
             let running: Vec<_> =
                 self.lock().iter().map(|(name, (print, at))| (name.clone(), *print, *at)).collect();
-            for (name, fingerprint, revision) in running {
+            // Together, so that one that gets no answer keeps none of the others waiting beyond the lease.
+            let renewals = running.into_iter().map(async |(name, fingerprint, revision)| {
                 let renewed = self.store.update(&*name, Value::Runs(fingerprint).encode(), revision).await;
                 if let (Ok(renewed), Some((_, at))) = (renewed, self.lock().get_mut(&name))
                     && *at == revision
                 {
                     *at = renewed;
                 }
-            }
+            });
+            stream::iter(renewals).for_each_concurrent(RENEWED_AT_ONCE, |renewal| renewal).await;
         }
     }
 

@@ -3,6 +3,7 @@
 use super::held::Held;
 use crate::ingress::{Handover, Outgoing, Responder};
 use offload_broker::OnAcknowledged;
+use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
 
 /// What is asked of the task that publishes answers. What bounds the requests bounds the channel.
@@ -11,8 +12,8 @@ pub(super) enum Command {
     Answer(Option<Held>, Box<Outgoing>),
     /// No answer is due: the request is acknowledged.
     Settle(Held),
-    /// Nobody answers: another gateway gets the request.
-    Release(Held),
+    /// Nobody answers: another gateway gets the request, at once or after this time.
+    Release(Held, Duration),
 }
 
 /// The way back of one request.
@@ -45,13 +46,22 @@ impl Responder for NatsResponder {
             self.send(Command::Settle(held));
         }
     }
+
+    fn leave(mut self: Box<Self>) {
+        if let Some(held) = self.held.take() {
+            self.send(Command::Release(held, LEFT_FOR));
+        }
+    }
 }
+
+/// Before a request that was left comes to a gateway again, which may be this one.
+const LEFT_FOR: Duration = Duration::from_millis(100);
 
 /// Given up without an answer, as when the gateway stops.
 impl Drop for NatsResponder {
     fn drop(&mut self) {
         if let Some(held) = self.held.take() {
-            self.send(Command::Release(held));
+            self.send(Command::Release(held, Duration::ZERO));
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Requests that run at another gateway.
 
-use crate::network::{Departure, Request, Router};
+use crate::network::{Departure, Reply, Request, Router};
 use crate::request::resolve::Original;
 use crate::request::run::Run;
 use crate::stopping::is_stopping;
@@ -18,7 +18,7 @@ pub fn start(gate: Arc<str>, run: Run, original: Original, router: Option<&Route
     };
     let mut departure = departure(gate, &run, &original);
     departure.may_wait = true;
-    departure.done = Box::new(move |answer| finish(run, answer));
+    departure.done = Box::new(move |reply| finish(run, reply));
     router.send(departure);
 }
 
@@ -30,6 +30,7 @@ pub fn departure(gate: Arc<str>, run: &Run, original: &Original) -> Departure {
         web: client.web,
         path: client.path().into_iter().map(str::to_owned).collect(),
         topic: original.topic.clone(),
+        answer_topic: run.pending.way_back.address.topic.clone(),
         user_properties: original.user_properties.clone(),
         payload: original.payload.clone(),
     };
@@ -38,20 +39,24 @@ pub fn departure(gate: Arc<str>, run: &Run, original: &Original) -> Departure {
 }
 
 /// Answers with what the other gateway says.
-pub fn finish(run: Run, answer: Result<Answer, WireError>) {
+pub fn finish(run: Run, reply: Result<Reply, WireError>) {
     let Run { pending, waiting, .. } = run;
-    pending.finish_remotely(answer);
+    match reply {
+        Ok(Reply::Clear(answer)) => pending.finish_remotely(Ok(answer)),
+        Ok(Reply::Sealed(sealed)) => pending.finish_sealed(sealed),
+        Err(error) => pending.finish_remotely(Err(error)),
+    }
     // Whoever waits until nothing waits any more waits for the answer too.
     drop(waiting);
 }
 
 /// Whether the other gateway has not run the request, and another one might.
-pub fn is_refused(answer: &Result<Answer, WireError>) -> bool {
+pub fn is_refused(reply: &Result<Reply, WireError>) -> bool {
     use ErrorKind::{Busy, Internal, NotFound, TooLarge, Unauthorized, Unreachable};
-    let error = match answer {
-        Ok(Answer { outcome: Outcome::Failed(error), .. }) | Err(error) => error,
+    let error = match reply {
+        Ok(Reply::Clear(Answer { outcome: Outcome::Failed(error), .. })) | Err(error) => error,
         Ok(_) => return false,
     };
     matches!(error.kind, Busy | Internal | NotFound | TooLarge | Unauthorized | Unreachable)
-        && !(answer.is_err() && is_stopping(error))
+        && !(reply.is_err() && is_stopping(error))
 }

@@ -139,6 +139,11 @@ pub struct Encoded {
 }
 
 impl Encoded {
+    /// Bytes of it.
+    pub fn size(&self) -> usize {
+        self.head.len() + self.stdout.len()
+    }
+
     /// All of it.
     pub fn into_bytes(self) -> Bytes {
         [&self.head[..], &self.stdout].concat().into()

@@ -9,6 +9,8 @@ use std::io::{Write, stderr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use clap::Args;
 use offload_client::{Answer, Digest, ErrorKind, Options, Outcome, PublicKey, Suite, WireError};
 
@@ -30,12 +32,25 @@ pub struct SealFlags {
     #[arg(long, value_name = "sha256:HEX", requires = "seal")]
     fingerprint: Option<Digest>,
 
+    /// Seal to this public key of the gateway behind --gate from now on: the base64 that `offload-rt keys list --json`
+    /// shows there
+    #[arg(long, value_name = "BASE64", requires_all = ["seal", "gate"], value_parser = public_key)]
+    gateway_key: Option<PublicKey>,
+
     /// The file of known keys [default: offload/known_gateways in the folder of configurations]
     #[arg(long, value_name = "FILE", requires = "seal")]
     known_gateways: Option<PathBuf>,
 }
 
+/// How the gateway behind a gate is called in the file of known keys: no gateway of the broker's own site is.
+const BEHIND_GATE: &str = "net/";
+
 impl SealFlags {
+    /// Whether the request is to be sealed.
+    pub fn is_wanted(&self) -> bool {
+        self.seal
+    }
+
     /// Finds the key to seal to, if the request is to be sealed, and puts it into the options.
     pub async fn apply(&self, options: &mut Options) -> Result<(), Failure> {
         if self.seal {
@@ -47,7 +62,11 @@ impl SealFlags {
     async fn key(&self, options: &Options) -> Result<PublicKey, Failure> {
         let broker = broker(options);
         let mut known = KnownGateways::read(self.known_gateways.clone())?;
-        let pinned = known.keys(&broker);
+        if let Some(gate) = &options.gate {
+            return self.key_of_gate(&broker, gate, known);
+        }
+        let mut pinned = known.keys(&broker);
+        pinned.retain(|known| !known.gateway.starts_with(BEHIND_GATE));
         if let Some(fingerprint) = &self.fingerprint {
             if let Some(key) = pinned.iter().find(|known| known.key.fingerprint() == *fingerprint) {
                 return Ok(key.key.clone());
@@ -87,6 +106,37 @@ impl SealFlags {
     }
 }
 
+impl SealFlags {
+    /// The key of another site's gateway, which no status here lists: its operator has told it, now or before.
+    fn key_of_gate(&self, broker: &str, gate: &str, mut known: KnownGateways) -> Result<PublicKey, Failure> {
+        let gateway = format!("{BEHIND_GATE}{gate}");
+        if let Some(key) = &self.gateway_key {
+            known.replace(broker, &GatewayKey { gateway, key: key.clone() })?;
+            return Ok(key.clone());
+        }
+        let mut pinned = known.keys(broker).into_iter().filter(|known| known.gateway == gateway);
+        let is_wanted = |known: &GatewayKey| {
+            self.fingerprint.is_none_or(|fingerprint| known.key.fingerprint() == fingerprint)
+        };
+        let key = pinned.find(is_wanted).map(|known| known.key);
+        key.ok_or_else(|| {
+            let message = format!(
+                "no such key of the gate {gate} is known at {broker}: `offload-rt keys list --json` at its gateway \
+                 shows it (`public`); give it once by --gateway-key"
+            );
+            Failure::new("not-found", message)
+        })
+    }
+}
+
+/// A public key in base64, whose length says its suite.
+fn public_key(text: &str) -> Result<PublicKey, String> {
+    let bytes = STANDARD.decode(text).map_err(|error| format!("no base64: {error}"))?;
+    let mut keys =
+        [Suite::X25519, Suite::XWing].into_iter().filter_map(|suite| PublicKey::new(suite, &bytes).ok());
+    keys.next().ok_or_else(|| "no key of a suite that this command has".to_owned())
+}
+
 /// What to do when the gateway does not open what was sealed to a key that is known.
 pub fn explained(answer: Answer, options: &Options) -> Answer {
     match (&options.seal, &answer.outcome) {
@@ -97,7 +147,8 @@ pub fn explained(answer: Answer, options: &Options) -> Answer {
             let message = format!(
                 "{message}: the gateway does not have {print}, or has it no more. Its keys may have been renewed, or \
                  somebody is in between: compare with `offload-rt keys list` at the gateway, then take the new one by \
-                 --fingerprint"
+                 {}",
+                if options.gate.is_some() { "--gateway-key" } else { "--fingerprint" }
             );
             Answer { outcome: Outcome::Failed(WireError::new(ErrorKind::Unauthorized, message)), ..answer }
         }

@@ -60,10 +60,15 @@ pub struct Send {
     #[arg(long, conflicts_with_all = ["json", "list", "seal"])]
     stream: bool,
 
-    /// The id of the request: sent again under it, the request is not run again, and `cancel` ends it [default: a
-    /// random one, of which nobody hears]
+    /// The id of the request: sent again under it, the request is not run again, and `cancel` ends it. 1 to 64 bytes;
+    /// with --seal 22 to 64 characters, of them at least 128 random bits, since who knows it can cancel the request
+    /// [default: a random one, of which nobody hears]
     #[arg(long = "id", value_name = "ID", value_parser = request_id)]
     request_id: Option<RequestId>,
+
+    /// Ask the site with this gate, through the routers between it and this broker's
+    #[arg(long, value_name = "GATE", value_parser = gate)]
+    gate: Option<String>,
 
     /// Print what of a folder would be sent, with sizes in bytes, and send nothing
     #[arg(long, conflicts_with = "json")]
@@ -94,7 +99,8 @@ impl Send {
             return self.list();
         }
         let as_json = self.json;
-        let result = connection.options().and_then(|options| {
+        let result = connection.options().and_then(|mut options| {
+            options.gate = self.gate;
             // Before connecting: stdin can take its time, and ctrl-c still ends the process by itself.
             let mut request = self.request.request(Some(&self.operand), guest_args)?;
             request.limits.timeout = self.timeout;
@@ -121,6 +127,12 @@ fn list_of(files: &Files) -> String {
     let bytes: usize = files.files.iter().map(|(_, contents)| contents.len()).sum();
     list += &format!("{bytes:>10} in {} files\n", files.files.len());
     list
+}
+
+/// The name of a gate.
+pub fn gate(text: &str) -> Result<String, String> {
+    let is_gate = offload_protocol::topic::is_gate(text);
+    is_gate.then(|| text.to_owned()).ok_or_else(|| "expected 1 to 64 letters, digits, `_` and `-`".to_owned())
 }
 
 fn request_id(text: &str) -> Result<RequestId, String> {

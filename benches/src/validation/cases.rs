@@ -1,0 +1,79 @@
+//! What is run on both sides.
+
+use super::deployment::Kind;
+use super::parameters::Parameters;
+use std::net::{IpAddr, Ipv4Addr};
+
+/// Where the clients of a load beside another one come from: another account than those on 127.0.0.1.
+pub const OTHER_ACCOUNT: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
+
+/// Clients that ask at given moments, and what there is beside them.
+pub struct Case {
+    pub name: &'static str,
+    pub kind: Kind,
+    /// Which of [the programs](super::programs) is asked for.
+    pub program: &'static str,
+    /// The part of what the gateways can do at the most that is asked of them.
+    pub load: f64,
+    /// Requests are spread over these clients in rotation.
+    pub connections: usize,
+    /// Clients of another account, each with one request in flight all the time.
+    pub beside: Option<Beside>,
+    /// The part of the run after which one gateway is killed.
+    pub killed_at: Option<f64>,
+}
+
+/// A load beside another one.
+pub struct Beside {
+    pub name: &'static str,
+    pub program: &'static str,
+    pub connections: usize,
+}
+
+const fn computing(name: &'static str, load: f64) -> Case {
+    Case { name, kind: Kind::One, program: "computes", load, connections: 4, beside: None, killed_at: None }
+}
+
+const fn sleeping(name: &'static str, load: f64) -> Case {
+    Case { kind: Kind::FewSlots, program: "sleeps", ..computing(name, load) }
+}
+
+/// All of them.
+pub const CASES: [Case; 10] = [
+    computing("a worker at 30 %", 0.3),
+    computing("a worker at 60 %", 0.6),
+    computing("a worker at 90 %", 0.9),
+    sleeping("eight slots at 30 %", 0.3),
+    sleeping("eight slots at 60 %", 0.6),
+    sleeping("eight slots at 90 %", 0.9),
+    Case {
+        beside: Some(Beside { name: "the hogs", program: "long", connections: 4 }),
+        ..computing("beside four hogs", 0.3)
+    },
+    Case {
+        beside: Some(Beside { name: "the flood", program: "short", connections: 64 }),
+        program: "short",
+        ..computing("beside a flood", 0.2)
+    },
+    Case {
+        kind: Kind::Nats,
+        program: "sleeps-long",
+        killed_at: Some(0.4),
+        ..computing("three gateways on NATS, one killed", 0.5)
+    },
+    Case { kind: Kind::Sites, ..sleeping("across two sites", 0.6) },
+];
+
+impl Case {
+    /// Requests a second.
+    pub fn rate(&self, parameters: &Parameters) -> f64 {
+        let takes = parameters.mean(self.program).as_secs_f64();
+        self.load * self.kind.servers(self.program) as f64 / takes
+    }
+
+    /// The names of its loads: its own, and that beside it.
+    pub fn loads(&self) -> impl Iterator<Item = String> {
+        let beside = self.beside.as_ref().map(|beside| format!("{} ({})", beside.name, self.name));
+        [Some(self.name.to_owned()), beside].into_iter().flatten()
+    }
+}

@@ -1,0 +1,161 @@
+//! What the simulated side is told of the machine and of the system, measured on a gateway that does nothing else.
+
+use super::deployment::{Deployment, Kind};
+use super::programs;
+use crate::load::{Connection, LOOPBACK, Request};
+use crate::request;
+use anyhow::Result;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+/// Requests that are measured of a program that does nothing, and messages to oneself.
+const MANY: usize = 400;
+
+/// What one program is measured for.
+const TIME: Duration = Duration::from_millis(1_200);
+
+/// Requests that are measured of a program at the least.
+const FEW: usize = 8;
+
+/// Requests before those that are measured: they have modules loaded, and the history of a program filled.
+const WARM_UP: usize = 20;
+
+/// Bytes of a message to oneself.
+const MESSAGE: usize = 64;
+
+/// See the module's documentation.
+pub struct Parameters {
+    /// What a packet takes one way at the least, and in the mean beyond that.
+    pub link: (Duration, Duration),
+    /// What the gateway takes for each request before it may run.
+    pub ingress: Duration,
+    /// What the worker takes for each beside its guest.
+    pub overhead: Duration,
+    /// The run of a program that does nothing.
+    pub nothing: Duration,
+    /// How long each program ran, each time.
+    pub runs: BTreeMap<&'static str, Vec<Duration>>,
+}
+
+/// One request: until its answer, in its guest, and before that in the queue.
+#[derive(Clone, Copy)]
+struct Asked {
+    whole: Duration,
+    run: Duration,
+    queued: Duration,
+}
+
+impl Parameters {
+    pub fn measure(deployment: &Deployment) -> Result<Parameters> {
+        let address = deployment.address()?;
+        let mut connection = Connection::open(address, "probe")?;
+        let nothing =
+            ask(&mut connection, &deployment.request_in_envelope("empty"), |count, _| count < MANY)?;
+        let run = median(nothing.iter().map(|asked| asked.run));
+        let (ways, ingress, overhead) = match deployment.kind() {
+            Kind::One | Kind::FewSlots => {
+                let echoes = echoes(address)?;
+                let echo = median(echoes.iter().copied());
+                let ingress = median(nothing.iter().map(|asked| asked.queued));
+                let whole = median(nothing.iter().map(|asked| asked.whole));
+                (echoes, ingress, whole.saturating_sub(echo + ingress + run))
+            }
+            // What is on the way there and back cannot be told apart, and nothing of it is scarce.
+            Kind::Nats | Kind::Sites => {
+                let ways = nothing.iter().map(|asked| asked.whole.saturating_sub(asked.run));
+                (ways.collect(), Duration::ZERO, Duration::ZERO)
+            }
+        };
+        let mut runs = BTreeMap::new();
+        for (name, _) in programs::all() {
+            let request = deployment.request_in_envelope(name);
+            let asked = ask(&mut connection, &request, |count, since| count < FEW || since < TIME)?;
+            runs.insert(name, asked.iter().map(|asked| asked.run).collect());
+        }
+        connection.close()?;
+        Ok(Parameters { link: one_way(ways), ingress, overhead, nothing: run, runs })
+    }
+
+    /// The mean run of a program.
+    pub fn mean(&self, program: &str) -> Duration {
+        mean(&self.runs[program])
+    }
+
+    /// For people.
+    pub fn describe(&self, kind: Kind) -> String {
+        let micros = |time: Duration| format!("{} µs", time.as_micros());
+        let runs = self.runs.iter().map(|(name, runs)| format!("`{name}` {}", micros(mean(runs))));
+        let link = match kind {
+            Kind::One | Kind::FewSlots => "a message to oneself",
+            Kind::Nats | Kind::Sites => "an empty program, without its run",
+        };
+        format!(
+            "{}: one way {} and {} more in the mean, half of {link}; `ingress` {}, `overhead` {} by an empty program, \
+             which ran {}; runs on an idle gateway in the mean: {}.",
+            kind.describe(),
+            micros(self.link.0),
+            micros(self.link.1),
+            micros(self.ingress),
+            micros(self.overhead),
+            micros(self.nothing),
+            runs.collect::<Vec<_>>().join(", "),
+        )
+    }
+}
+
+/// Asks one request after the other, as long as it is told to go on.
+fn ask(
+    connection: &mut Connection,
+    request: &Request,
+    goes_on: impl Fn(usize, Duration) -> bool,
+) -> Result<Vec<Asked>> {
+    let mut all = Vec::new();
+    for _ in 0..FEW {
+        request::times(&connection.ask(request)?)?;
+    }
+    let begin = Instant::now();
+    while goes_on(all.len(), begin.elapsed()) {
+        let sent = Instant::now();
+        let answer = connection.ask(request)?;
+        let whole = sent.elapsed();
+        let (run, queued) = request::times(&answer)?;
+        all.push(Asked { whole, run, queued });
+    }
+    Ok(all)
+}
+
+/// How long messages to oneself take through the gateway's broker.
+fn echoes(address: SocketAddr) -> Result<Vec<Duration>> {
+    let mut connection = Connection::open_from(LOOPBACK, address, "probe-echo", "echo")?;
+    let message = Request { topic: "echo", payload: vec![b'.'; MESSAGE], answer: Vec::new() };
+    let mut all = Vec::new();
+    for number in 0..WARM_UP + MANY {
+        let sent = Instant::now();
+        connection.ask(&message)?;
+        if number >= WARM_UP {
+            all.push(sent.elapsed());
+        }
+    }
+    connection.close()?;
+    Ok(all)
+}
+
+/// Half of a way there and back: the least, and what is more in the mean. The few that another process has held up are
+/// left out.
+fn one_way(mut ways: Vec<Duration>) -> (Duration, Duration) {
+    ways.sort_unstable();
+    ways.truncate(ways.len() * 99 / 100);
+    let least = ways.first().copied().unwrap_or_default();
+    (least / 2, (mean(&ways) - least) / 2)
+}
+
+fn mean(times: &[Duration]) -> Duration {
+    times.iter().sum::<Duration>() / times.len().max(1) as u32
+}
+
+fn median(times: impl Iterator<Item = Duration>) -> Duration {
+    let mut times: Vec<Duration> = times.collect();
+    times.sort_unstable();
+    times.get(times.len() / 2).copied().unwrap_or_default()
+}

@@ -447,6 +447,11 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
         self.running
     }
 
+    /// Guests that hold a slot and wait for their next slice.
+    pub fn runnable(&self) -> usize {
+        self.workers.iter().map(|worker| worker.run_queue.len()).sum()
+    }
+
     /// Requests that wait or run.
     pub fn in_flight(&self) -> usize {
         self.waiting().requests + self.running

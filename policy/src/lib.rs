@@ -21,14 +21,16 @@
 //! 5. [`Dispatcher::slice_ended`] says whether a guest may go on, [`Dispatcher::ready`] that it can;
 //!    [`Dispatcher::finished`] returns its slot, and what the run took is remembered for the next ([`RunHistory`]).
 //!
-//! Beside it: [`FairCache`] and [`Retention`] say what goes when there is no room, [`Backoff`] when to try again,
-//! [`Restarts`] when to give up, and [`Window`] what a broker still has to acknowledge.
+//! Beside it: [`overflow`](fn@overflow) says which other gateway takes a request, [`Departures`] keeps those that are
+//! on their way there; [`FairCache`] and [`Retention`] say what goes when there is no room, [`Backoff`] when to try
+//! again, [`Restarts`] when to give up, and [`Window`] what a broker still has to acknowledge.
 //!
 //! All that is shared is counted by [`FlowKey`]: an account, and one of its flows. Keys are hashed and cloned several
 //! times for each request: use one that is cheap at both, such as a shared pointer that carries its hash.
 
 pub mod admission;
 pub mod backoff;
+pub mod departures;
 pub mod dispatcher;
 pub mod fair_cache;
 pub mod fair_queue;
@@ -47,6 +49,7 @@ pub mod window;
 
 pub use admission::{Admission, AdmissionLimits, Busy, Load};
 pub use backoff::Backoff;
+pub use departures::{DEPARTURE_WINDOW, Departure, DepartureBounds, Departures, GivenUp};
 pub use dispatcher::{Dispatcher, DispatcherLimits, Next, Submission};
 pub use fair_cache::FairCache;
 pub use fair_queue::{FairQueue, Full, QueueLimits, Refused};

@@ -16,7 +16,8 @@ pub struct GatewayLoad {
     pub workers: usize,
     /// Requests that run or wait.
     pub requests: usize,
-    /// Those of them that wait.
+    /// Those of them that wait: for a worker, or for their next slice. A gateway with many slots has started all that
+    /// it has, and is as late with each of them.
     pub waiting: usize,
 }
 

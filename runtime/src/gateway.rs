@@ -481,8 +481,8 @@ fn router(config: &Config, site: &Arc<Site>, workers: &Arc<Workers>) -> Result<O
     let Some(network) = &config.network else { return Ok(None) };
     let workers = workers.clone();
     let load = Box::new(move || {
-        let Occupancy { workers, running, waiting, .. } = workers.load();
-        Load { workers, running, waiting }
+        let Occupancy { workers, running, waiting, runnable, .. } = workers.load();
+        Load { workers, running, waiting, runnable }
     });
     Router::new(RouterSettings { network, name: &config.name, site: site.clone(), load }).map(Some)
 }

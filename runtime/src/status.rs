@@ -153,7 +153,7 @@ impl Status {
 
     /// A native program is with no worker, so the workers count its request as waiting.
     fn load(&self) -> Load {
-        let Occupancy { workers, running, waiting, restarted } = self.workers.load();
+        let Occupancy { workers, running, waiting, restarted, .. } = self.workers.load();
         let natively = self.source.running();
         Load {
             workers,

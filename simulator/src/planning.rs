@@ -7,7 +7,7 @@ use crate::clock::Nanos;
 use crate::replicas::{self, Watcher};
 use crate::report::Report;
 use crate::scenario::gateway::{MAX_GATEWAYS, MAX_SLOTS, MAX_WORKERS};
-use crate::scenario::{Failure, FailureKind, Scenario, Schedule, Spread};
+use crate::scenario::{Failure, FailureKind, Scenario, Schedule, Spread, Target};
 use crate::statistics::Estimate;
 
 /// What there is to be enough of.
@@ -194,8 +194,7 @@ fn crashing(mut scenario: Scenario, group: usize) -> Scenario {
     let schedule = Schedule::At(at);
     scenario.failures.push(Failure {
         kind: FailureKind::Crash,
-        gateway: group,
-        number: Some(0),
+        target: Target::Gateways { group, number: Some(0) },
         schedule,
         lasts,
     });

@@ -2,6 +2,8 @@
 
 pub mod html;
 pub mod json;
+pub mod map;
+pub mod sites;
 pub mod svg;
 pub mod table;
 
@@ -38,6 +40,12 @@ pub struct Report {
     pub gateways: Vec<GatewayReport>,
     /// Links of each kind.
     pub links: Vec<LinkReport>,
+    /// Routers of sites.
+    pub sites: Vec<sites::SiteReport>,
+    /// Modules of gateways, where they are simulated.
+    pub modules: Vec<sites::ModuleReport>,
+    /// Where gateways, devices, sites and masters are drawn.
+    pub map: map::Map,
     /// Requests that were neither answered nor given up at the end, of a replica.
     pub unfinished: Estimate,
     /// Deliveries that joined a request in flight or got an outcome again, and late answers, of a replica.
@@ -135,9 +143,6 @@ pub struct Series {
     pub p99: Vec<f64>,
     /// Requests that wait, at all gateways.
     pub waiting: Vec<f64>,
-    /// By interval, then gateway: the part of the time in which a worker runs a guest; negative where the gateway
-    /// cannot be reached.
-    pub gateways: Vec<Vec<f64>>,
 }
 
 impl Report {
@@ -174,6 +179,9 @@ impl Report {
                     lost: over(&|of| of.links[at].1 as f64 / whole),
                 })
                 .collect(),
+            sites: sites::SiteReport::all(scenario, observations),
+            modules: sites::ModuleReport::all(scenario, observations),
+            map: map::Map::new(scenario, observations),
             unfinished: over(&|of| of.unfinished as f64),
             repeated: (over(&|of| of.joined as f64), over(&|of| of.surplus_answers as f64)),
             events: observations.iter().map(|of| of.events).sum(),
@@ -365,12 +373,6 @@ impl Series {
         };
         let rate = |value: &dyn Fn(&GroupSample) -> u64| (0..INTERVALS).map(|at| sum(at, value)).collect();
         let latencies: Vec<Histogram> = (0..INTERVALS).map(latency).collect();
-        let workers: Vec<f64> = (scenario.gateways.iter())
-            .flat_map(|group| std::iter::repeat_n(group.workers as f64, group.count))
-            .collect();
-        let state = |sample: &GatewaySample, workers: f64| {
-            if sample.is_reachable { seconds(sample.busy) / (interval * workers) } else { -1.0 }
-        };
         let gateways = of.recorder.gateways().iter();
         Self {
             interval,
@@ -379,12 +381,7 @@ impl Series {
             refused: rate(&|sample| sample.outcomes[1..].iter().sum()),
             median: latencies.iter().map(|latency| seconds(latency.quantile(0.5))).collect(),
             p99: latencies.iter().map(|latency| seconds(latency.quantile(0.99))).collect(),
-            waiting: gateways.clone().map(|all| all.iter().map(|of| f64::from(of.waiting)).sum()).collect(),
-            gateways: gateways
-                .map(|all| {
-                    all.iter().zip(&workers).map(|(sample, workers)| state(sample, *workers)).collect()
-                })
-                .collect(),
+            waiting: gateways.map(|all| all.iter().map(|of| f64::from(of.waiting)).sum()).collect(),
         }
     }
 }

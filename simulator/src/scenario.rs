@@ -9,6 +9,7 @@ pub mod link;
 pub mod program;
 pub mod reader;
 pub mod refusal;
+pub mod site;
 pub mod units;
 pub mod writer;
 
@@ -21,11 +22,12 @@ use reader::{Document, Section};
 
 pub use arrival::{Arrival, Surge};
 pub use device::DeviceGroup;
-pub use failure::{Failure, FailureKind, Schedule};
-pub use gateway::{GatewayGroup, Spread};
+pub use failure::{Failure, FailureKind, Schedule, Target};
+pub use gateway::{GatewayGroup, ModuleLimits, Spread};
 pub use link::Link;
 pub use program::Program;
 pub use refusal::{Refusal, ScenarioError};
+pub use site::{Master, Site};
 
 /// Bytes of a scenario at the most: one with more was given by mistake.
 const MAX_BYTES: u64 = 1 << 20;
@@ -52,6 +54,10 @@ pub struct Scenario {
     pub links: Vec<Link>,
     /// Gateways of one kind.
     pub gateways: Vec<GatewayGroup>,
+    /// Gateways that are routers of their sites.
+    pub sites: Vec<Site>,
+    /// What joins them.
+    pub masters: Vec<Master>,
     /// Devices of one kind.
     pub devices: Vec<DeviceGroup>,
     /// What goes wrong, and when.
@@ -97,14 +103,34 @@ impl Scenario {
         let programs: Vec<_> = root.named("program").iter().map(Program::read).collect();
         let links: Vec<_> = root.named("link").iter().map(Link::read).collect();
         let gateways: Vec<_> = root.named("gateway").iter().map(GatewayGroup::read).collect();
-        let names = device::Names {
-            programs: programs.iter().map(|program| program.name.as_str()).collect(),
+        let masters: Vec<_> = root.named("master").iter().map(Master::read).collect();
+        let site_sections = root.named("site");
+        let device_sections = root.named("device");
+        let names = site::Names {
+            sites: site_sections.iter().map(Section::name).collect(),
+            masters: masters.iter().map(|master| master.name.as_str()).collect(),
             links: links.iter().map(|link| link.name.as_str()).collect(),
             gateways: gateways.iter().map(|gateway| gateway.name.as_str()).collect(),
         };
+        let sites: Vec<_> = site_sections.iter().map(|section| Site::read(section, &names)).collect();
+        Site::check(&sites, &gateways, &site_sections);
+        let of_devices = device::Names {
+            programs: programs.iter().map(|program| program.name.as_str()).collect(),
+            links: names.links.clone(),
+            gateways: names.gateways.clone(),
+            sites: names.sites.clone(),
+            site_gateways: sites.iter().map(|site| site.gateway).collect(),
+        };
         let devices: Vec<_> =
-            root.named("device").iter().map(|section| DeviceGroup::read(section, &names)).collect();
-        let failures = root.list("failure").iter().map(|section| Failure::read(section, &gateways)).collect();
+            device_sections.iter().map(|section| DeviceGroup::read(section, &of_devices)).collect();
+        let targets = failure::Names {
+            devices: device_sections.iter().map(Section::name).collect(),
+            gateways: names.gateways.clone(),
+            counts: gateways.iter().map(|group| group.count).collect(),
+            sites: names.sites.clone(),
+            masters: names.masters.clone(),
+        };
+        let failures = root.list("failure").iter().map(|section| Failure::read(section, &targets)).collect();
         if let Some(warm_up) = warm_up.filter(|warm_up| *warm_up >= duration) {
             root.refuse("warm_up", format!("{} is not shorter than the duration", units::Time(warm_up)), "");
         }
@@ -124,6 +150,20 @@ impl Scenario {
                 );
             }
         }
-        Self { name, seed, replicas, duration, warm_up, programs, links, gateways, devices, failures }
+        drop((names, of_devices, targets));
+        Self {
+            name,
+            seed,
+            replicas,
+            duration,
+            warm_up,
+            programs,
+            links,
+            gateways,
+            sites,
+            masters,
+            devices,
+            failures,
+        }
     }
 }

@@ -1,35 +1,44 @@
 //! The world: all entities of a scenario and the calendar that drives them. One world is one replica, in one thread.
 
 pub mod by_hand;
+pub mod capture;
+mod captured;
 pub mod event;
+mod failing;
 pub mod failures;
 pub mod observer;
 pub mod rest;
 pub mod shard;
+mod sites;
+mod stores;
 pub mod trace;
 
 use slab::Slab;
 
 use crate::clock::calendar::Calendar;
 use crate::clock::{MILLISECOND, Nanos, from_policy, policy_time};
-use crate::model::gateway::{Job, Order, Settings};
+use crate::model::disk::Disk;
+use crate::model::gateway::Settings;
 use crate::model::link::Direction;
+use crate::model::order::{Job, Order};
 use crate::model::scheduler::Scheduler;
-use crate::model::{Broker, Device, Effect, Gateway, LinkState, Outcome, Progress, Request};
-use crate::random::Stream;
-use crate::scenario::{Arrival, DeviceGroup, GatewayGroup, Scenario};
-use crate::statistics::{GatewaySample, Histogram, Recorder};
+use crate::model::{
+    Broker, Device, Effect, Gateway, LinkState, ModuleCounters, ModuleNeed, Outcome, Progress, Request,
+    RouterCounters,
+};
+use crate::random::Distribution;
+use crate::scenario::{Arrival, DeviceGroup, GatewayGroup, Scenario, Target};
+use crate::statistics::{Conditions, GatewaySample, Histogram, Recorder};
 
+use captured::Captured;
 use event::Event;
-use failures::Condition;
+use failures::{Condition, GroupCondition};
 use observer::{Observer, Unobserved};
 use shard::Shard;
+use sites::Network;
 use trace::{Happening, Trace};
 
 pub use failures::Trouble;
-
-/// The longest wait before a device that lost its gateway tries to connect again; the shortest is a second.
-const MAX_RECONNECT: Nanos = 60_000 * MILLISECOND;
 
 /// A scenario in virtual time.
 pub struct World<'s, O: Observer = Unobserved> {
@@ -47,6 +56,13 @@ pub struct World<'s, O: Observer = Unobserved> {
     /// By group of gateways: the broker that these have together, if any.
     brokers: Vec<Option<Broker>>,
     links: Vec<LinkState>,
+    network: Network,
+    /// The number of each program's first module.
+    first_modules: Vec<u32>,
+    /// By interval.
+    conditions: Vec<Conditions>,
+    /// What has become of the devices of each group.
+    groups: Vec<GroupCondition>,
     requests: Slab<Request>,
     made: u64,
     /// Events that came, ends of intervals aside.
@@ -74,6 +90,11 @@ struct Site<S> {
     parked: Vec<(Parked, Nanos)>,
     /// Requests that a crash has not destroyed.
     kept: Vec<u32>,
+    /// Requests that wait for the disk, or for the bucket of outcomes.
+    at_store: Vec<u32>,
+    disk: Disk,
+    /// When its process has started again last.
+    restarted: Option<Nanos>,
     /// Busy time as of the last interval's end.
     busy_before: Nanos,
 }
@@ -104,6 +125,12 @@ pub struct Observation {
     pub links: Vec<(u64, u64)>,
     /// Slices, of all gateways.
     pub slices: u64,
+    /// By site: what its router has done.
+    pub sites: Vec<RouterCounters>,
+    /// By interval: what is up beside gateways.
+    pub conditions: Vec<Conditions>,
+    /// By kind of gateways: what has become of modules, where they are simulated.
+    pub modules: Vec<Option<ModuleCounters>>,
 }
 
 impl Observation {
@@ -118,6 +145,9 @@ impl Observation {
             joined: 0,
             links: vec![(0, 0); scenario.links.len()],
             slices: 0,
+            sites: vec![RouterCounters::default(); scenario.sites.len()],
+            conditions: Vec::new(),
+            modules: vec![None; scenario.gateways.len()],
         }
     }
 
@@ -134,6 +164,18 @@ impl Observation {
         for ((bytes, lost), (more_bytes, more_lost)) in self.links.iter_mut().zip(&of.links) {
             *bytes += more_bytes;
             *lost += more_lost;
+        }
+        if !of.sites.is_empty() {
+            // Sites are all in one shard.
+            self.sites.clone_from(&of.sites);
+        }
+        if self.conditions.is_empty() {
+            self.conditions.clone_from(&of.conditions);
+        } else {
+            self.conditions.iter_mut().zip(&of.conditions).for_each(|(all, more)| all.merge(more));
+        }
+        for (all, more) in self.modules.iter_mut().zip(&of.modules) {
+            *all = all.iter().chain(more).copied().reduce(ModuleCounters::plus);
         }
     }
 }
@@ -165,6 +207,10 @@ impl<'s, O: Observer> World<'s, O> {
                 .map(|group| Broker::new(group.spread, group.window, group.count))
                 .collect(),
             links: Vec::new(),
+            network: Network::default(),
+            first_modules: first_modules(scenario),
+            conditions: Vec::new(),
+            groups: vec![GroupCondition::default(); scenario.devices.len()],
             requests: Slab::new(),
             made: 0,
             events: 0,
@@ -180,7 +226,7 @@ impl<'s, O: Observer> World<'s, O> {
             for _ in world.shard.gateways(group) {
                 let number = world.gateways.len() as u32;
                 let scheduler = world.observer.scheduler(number, of.dispatcher_limits());
-                world.gateways.push(Site::new(group as u32, of, scheduler));
+                world.gateways.push(Site::new(group as u32, of, scenario, scheduler));
             }
         }
         let count = world.gateways.len();
@@ -192,6 +238,8 @@ impl<'s, O: Observer> World<'s, O> {
             world.add_devices(seed, group as u32, first, of);
             first += of.count as u32;
         }
+        world.network = Network::new(scenario, seed, &world.first_gateways, count);
+        world.open_sites();
         for mut trouble in failures::troubles(scenario, seed, &world.shard, &world.first_gateways) {
             let first = trouble.first(scenario);
             world.calendar.schedule(first, Event::Fails(trouble));
@@ -251,8 +299,20 @@ impl<'s, O: Observer> World<'s, O> {
             joined: self.joined,
             links: self.links.iter().map(|link| (link.bytes, link.lost)).collect(),
             slices,
+            sites: self.network.routers.iter().map(|router| router.counters).collect(),
+            modules: self.module_counters(),
+            conditions: self.conditions,
             recorder: self.recorder,
         }
+    }
+
+    /// By kind of gateways.
+    fn module_counters(&self) -> Vec<Option<ModuleCounters>> {
+        let of = |group: usize| {
+            let gateways = self.gateways.iter().filter(|site| site.group as usize == group);
+            gateways.filter_map(|site| site.gateway.module_counters()).reduce(ModuleCounters::plus)
+        };
+        (0..self.scenario.gateways.len()).map(of).collect()
     }
 
     fn add_devices(&mut self, seed: u64, group: u32, first: u32, of: &DeviceGroup) {
@@ -269,9 +329,19 @@ impl<'s, O: Observer> World<'s, O> {
         }
     }
 
+    /// Whether each shard has such an event of its own: ends of intervals, and failures of what devices share.
+    fn is_of_each_shard(&self, event: Event) -> bool {
+        match event {
+            Event::IntervalEnds => true,
+            Event::Fails(trouble) | Event::Recovers(trouble) => {
+                matches!(trouble.target(self.scenario), Target::Devices(_))
+            }
+            _ => false,
+        }
+    }
+
     fn happens(&mut self, event: Event, now: Nanos) {
-        // Each shard has ends of intervals of its own.
-        self.events += u64::from(!matches!(event, Event::IntervalEnds));
+        self.events += u64::from(!self.is_of_each_shard(event));
         if let Some(until) =
             event.gateway().and_then(|gateway| self.gateways[gateway as usize].condition.pause)
         {
@@ -309,6 +379,35 @@ impl<'s, O: Observer> World<'s, O> {
             Event::SendsAgain { request } => {
                 self.transmit(request, now);
                 self.release(request, now);
+            }
+            Event::Claimed { request, gateway, incarnation } => {
+                if self.leaves_store(request, gateway, incarnation, now) {
+                    let order = self.order(request, now);
+                    self.starts(gateway, order, now);
+                    self.hand_out(self.gateways[gateway as usize].group as usize, now);
+                }
+            }
+            Event::Recorded { request, gateway, incarnation, outcome } => {
+                if self.leaves_store(request, gateway, incarnation, now) {
+                    self.finishes(gateway, request, outcome, now);
+                    self.has_answered(gateway);
+                    self.hand_out(self.gateways[gateway as usize].group as usize, now);
+                }
+            }
+            Event::Overdue { gateway, incarnation } => self.overdue(gateway, incarnation, now),
+            Event::AtMaster { packet } => self.at_master(packet, now),
+            Event::AtGate { packet, gateway } => {
+                self.at_gate(packet, now);
+                self.hand_out(self.gateways[gateway as usize].group as usize, now);
+            }
+            Event::Routes { gateway } => {
+                self.routes(gateway, now);
+                self.hand_out(self.gateways[gateway as usize].group as usize, now);
+            }
+            Event::TellsLoad { gateway } => self.tells_load(gateway, now),
+            Event::Joins { gateway, connection } => self.joins(gateway, connection.into(), now),
+            Event::Silence { gateway, connection, session } => {
+                self.silence(gateway, connection.into(), session, now);
             }
             Event::Fails(trouble) => self.fails(trouble, now),
             Event::Recovers(trouble) => self.recovers(trouble, now),
@@ -361,6 +460,7 @@ impl<'s, O: Observer> World<'s, O> {
             sleep,
             attempt: 0,
             references: 0,
+            safe: 0,
             progress: Progress::Unknown,
             is_done: false,
         });
@@ -387,6 +487,7 @@ impl<'s, O: Observer> World<'s, O> {
             self.calendar.schedule(now + timeout, Event::TimesOut { request, attempt });
         }
         self.tell(Happening::Sent, request, now);
+        self.captures(Captured::Sent, request, now);
         if at > now {
             self.calendar.schedule(at, Event::Arrives { request, gateway });
         } else {
@@ -398,12 +499,16 @@ impl<'s, O: Observer> World<'s, O> {
     /// A request is at its gateway, if there is a connection, or at the broker that chooses one.
     fn arrives(&mut self, request: u32, now: Nanos) {
         let Request { device, progress, gateway, .. } = self.requests[request as usize];
-        let group = self.scenario.devices[self.devices[device as usize].group as usize].gateway;
+        let of = self.devices[device as usize].group as usize;
+        if self.groups[of].is_cut() {
+            return self.parks(of, Parked::Request(request), now);
+        }
+        let group = self.scenario.devices[of].gateway;
         let Some(broker) = self.brokers[group].as_mut().filter(|_| progress == Progress::Unknown) else {
             return self.reaches(request, gateway, false, now);
         };
         let (first, gateways) = (self.first_gateways[group], &self.gateways);
-        let chosen = broker.offer(request, |at| gateways[first as usize + at].condition.is_reachable());
+        let chosen = broker.offer(request, |at| gateways[first as usize + at].condition.takes());
         if let Some(gateway) = chosen {
             self.reaches(request, first + gateway as u32, true, now);
             self.hand_out(group, now);
@@ -414,7 +519,7 @@ impl<'s, O: Observer> World<'s, O> {
     fn hand_out(&mut self, group: usize, now: Nanos) {
         while let Some(broker) = &mut self.brokers[group] {
             let (first, gateways) = (self.first_gateways[group], &self.gateways);
-            let next = broker.hand_out(|at| gateways[first as usize + at].condition.is_reachable());
+            let next = broker.hand_out(|at| gateways[first as usize + at].condition.takes());
             let Some((request, gateway)) = next else { return };
             self.reaches(request, first + gateway as u32, true, now);
         }
@@ -436,6 +541,7 @@ impl<'s, O: Observer> World<'s, O> {
         }
         let ingress = self.scenario.gateways[site.group as usize].ingress;
         self.tell(Happening::Arrived, request, now);
+        self.captures(Captured::Arrived, request, now);
         let site = &mut self.gateways[gateway as usize];
         let pause = site.condition.pause.unwrap_or(now);
         if ingress == 0 && pause <= now {
@@ -449,13 +555,12 @@ impl<'s, O: Observer> World<'s, O> {
 
     /// The gateway has read a request: it joins what runs, gets its outcome again, or is new.
     fn received(&mut self, request: u32, gateway: u32, is_handed_out: bool, now: Nanos) {
-        let of = &mut self.requests[request as usize];
-        if is_handed_out && of.progress != Progress::Unknown {
+        let progress = self.requests[request as usize].progress;
+        if is_handed_out && progress != Progress::Unknown {
             // The broker has handed out a repetition, which needs nothing more of this gateway.
             self.has_answered(gateway);
         }
-        let of = &mut self.requests[request as usize];
-        match of.progress {
+        match progress {
             Progress::InFlight => {
                 self.joined += 1;
                 self.release(request, now);
@@ -466,36 +571,71 @@ impl<'s, O: Observer> World<'s, O> {
                 self.release(request, now);
             }
             Progress::Unknown => {
-                (of.progress, of.gateway) = (Progress::InFlight, gateway);
+                self.requests[request as usize].gateway = gateway;
+                if self.is_out_of_time(request, now) {
+                    self.answer(request, Outcome::Expired, 0, now);
+                    self.release(request, now);
+                    return self.has_answered(gateway);
+                }
+                self.requests[request as usize].progress = Progress::InFlight;
                 let order = self.order(request, now);
-                let mut refused = None;
-                self.drive(gateway, None, now, |of, effects| refused = of.request(order, now, effects).err());
-                if let Some(busy) = refused {
+                if let Err(busy) = self.gateways[gateway as usize].gateway.admit(&order, now) {
                     self.requests[request as usize].progress = Progress::Unknown;
                     let retry_after = from_policy(busy.retry_after) / MILLISECOND;
                     self.answer(request, busy.reason.into(), retry_after as u32, now);
                     self.release(request, now);
-                    self.has_answered(gateway);
+                    self.watches(gateway, now);
+                    return self.has_answered(gateway);
                 }
-                // Otherwise what referred to it as a packet does so as what the gateway has.
+                // What referred to it as a packet does so as what the gateway has.
+                if !self.claims(request, gateway, now) {
+                    self.starts(gateway, order, now);
+                }
             }
         }
     }
 
-    fn order(&self, request: u32, now: Nanos) -> Order {
+    /// A gateway begins with a request that it has admitted: it leaves for another site, or runs.
+    fn starts(&mut self, gateway: u32, order: Order, now: Nanos) {
+        self.keeps(gateway, order.job.request, now);
+        if !self.departs(gateway, &order, now) {
+            self.drive(gateway, None, now, |of, effects| of.proceed(order, now, effects));
+        }
+    }
+
+    fn order(&mut self, request: u32, now: Nanos) -> Order {
         let Request { device, demand, sleep, .. } = self.requests[request as usize];
         let Device { group, number, .. } = self.devices[device as usize];
         let of = &self.scenario.devices[group as usize];
         let program = &self.scenario.programs[of.program];
         let first = self.first_numbers[group as usize];
         let account = first + (number - first) / of.per_account as u32;
+        let need = program.modules.is_some().then(|| self.need(request)).flatten();
         Order {
             key: (account, number),
             bytes: program.request as usize,
             program: of.program as u32,
             deadline: of.deadline.map(|deadline| now + deadline),
+            need,
             job: Job { request, demand, sleep, yields: program.yields },
         }
+    }
+
+    /// What a request needs besides a worker: which of its program's modules, and what that takes.
+    fn need(&mut self, request: u32) -> Option<ModuleNeed> {
+        let Request { device, random, .. } = &mut self.requests[request as usize];
+        let Device { group, number, .. } = self.devices[*device as usize];
+        let program = self.scenario.devices[group as usize].program;
+        let of = self.scenario.programs[program].modules.as_ref()?;
+        let mut draw = |time: &Option<Distribution>| time.as_ref().map_or(0, |time| time.draw(random));
+        let number = (number - self.first_numbers[group as usize]) as usize % of.count;
+        Some(ModuleNeed {
+            module: self.first_modules[program] + number as u32,
+            size: of.size as usize,
+            compile: draw(&of.compile),
+            load: draw(&of.load),
+            native: of.native.as_ref().map(|start| start.draw(random)),
+        })
     }
 
     /// Has a gateway do something, unless it was another one's process that was meant, and does what follows.
@@ -526,10 +666,7 @@ impl<'s, O: Observer> World<'s, O> {
                 }
                 Effect::Looks { at } => self.calendar.schedule(at, Event::Looks { gateway }),
                 Effect::Answers { request, outcome } => {
-                    answered += 1;
-                    self.requests[request as usize].progress = Progress::Ended(outcome);
-                    self.answer(request, outcome, 0, now);
-                    self.release(request, now);
+                    answered += u32::from(self.concludes(gateway, request, outcome, now));
                 }
             }
         }
@@ -538,6 +675,11 @@ impl<'s, O: Observer> World<'s, O> {
             (0..answered).for_each(|_| self.has_answered(gateway));
             self.hand_out(self.gateways[gateway as usize].group as usize, now);
         }
+        self.watches(gateway, now);
+    }
+
+    /// A gateway has done all that follows from an event.
+    fn watches(&mut self, gateway: u32, now: Nanos) {
         let group = self.gateways[gateway as usize].group as usize;
         let number = (gateway - self.first_gateways[group]) as usize;
         let held = self.brokers[group].as_ref().map(|broker| broker.held(number));
@@ -591,6 +733,11 @@ impl<'s, O: Observer> World<'s, O> {
 
     /// A device has its answer.
     fn answered(&mut self, request: u32, outcome: Outcome, retry_after: u32, now: Nanos) {
+        let group = self.devices[self.requests[request as usize].device as usize].group as usize;
+        if self.groups[group].is_cut() {
+            return self.parks(group, Parked::Answer { request, outcome, retry_after }, now);
+        }
+        self.captures(Captured::Answered(outcome), request, now);
         if self.requests[request as usize].is_done {
             self.surplus_answers += 1;
         } else if !(outcome.is_busy() && self.try_again(request, Nanos::from(retry_after) * MILLISECOND, now))
@@ -655,80 +802,8 @@ impl<'s, O: Observer> World<'s, O> {
             if !of.is_done {
                 self.is_done(request, Outcome::Unanswered, now);
             }
-            self.requests.remove(request as usize);
-        }
-    }
-
-    fn fails(&mut self, trouble: Trouble, now: Nanos) {
-        let gateway = trouble.gateway;
-        let until = now + trouble.lasts(self.scenario);
-        let site = &mut self.gateways[gateway as usize];
-        site.condition.begin(trouble.kind(self.scenario), until);
-        if trouble.is_crash(self.scenario) {
-            site.ingress_free = now;
-            let lost = site.gateway.crash();
-            let group = site.group as usize;
-            let is_durable = self.scenario.gateways[group].durable;
-            if is_durable {
-                site.kept.extend(&lost);
-            }
-            if let Some(broker) = &mut self.brokers[group] {
-                broker.crashed((gateway - self.first_gateways[group]) as usize, site.kept.len());
-            }
-            if !is_durable {
-                // Its sessions are gone as well, with the answers in them.
-                let (kept, gone): (Vec<_>, Vec<_>) =
-                    std::mem::take(&mut site.parked).into_iter().partition(|(parked, _)| parked.is_request());
-                site.parked = kept;
-                for (parked, _) in gone {
-                    self.observer.is_lost(now, &self.requests[parked.request() as usize]);
-                    self.release(parked.request(), now);
-                }
-                let redelivery = self.scenario.gateways[group].redelivery;
-                for request in lost {
-                    self.requests[request as usize].progress = Progress::Unknown;
-                    if self.brokers[group].is_some() {
-                        self.calendar.schedule(now + redelivery, Event::Arrives { request, gateway });
-                    } else {
-                        self.observer.is_lost(now, &self.requests[request as usize]);
-                        self.release(request, now);
-                    }
-                }
-            }
-        }
-        self.gateways[gateway as usize].gateway.set_slowness(trouble.slowness(self.scenario));
-        self.calendar.schedule(until, Event::Recovers(trouble));
-    }
-
-    fn recovers(&mut self, mut trouble: Trouble, now: Nanos) {
-        let gateway = trouble.gateway;
-        let site = &mut self.gateways[gateway as usize];
-        site.condition.end(trouble.kind(self.scenario), now);
-        site.gateway.set_slowness(1.0);
-        if site.condition.is_reachable() {
-            for request in std::mem::take(&mut site.kept) {
-                let order = self.order(request, now);
-                self.drive(gateway, None, now, |of, effects| of.request_again(order, now, effects));
-            }
-            self.reconnect(gateway, now);
-            self.hand_out(self.gateways[gateway as usize].group as usize, now);
-        }
-        if let Some(next) = trouble.next(self.scenario, now) {
-            self.calendar.schedule(next, Event::Fails(trouble));
-        }
-    }
-
-    /// Devices come back, each after a wait of its own, with what they had for the gateway and it had for them.
-    fn reconnect(&mut self, gateway: u32, now: Nanos) {
-        for (parked, since) in std::mem::take(&mut self.gateways[gateway as usize].parked) {
-            let request = parked.request();
-            let at = reconnected(&mut self.requests[request as usize].random, since, now);
-            match parked {
-                Parked::Request(request) => self.calendar.schedule(at, Event::Arrives { request, gateway }),
-                Parked::Answer { request, outcome, retry_after } => {
-                    self.calendar.schedule(at, Event::Answered { request, outcome, retry_after });
-                }
-            }
+            let request = self.requests.remove(request as usize);
+            self.network.forget(request.number);
         }
     }
 
@@ -745,6 +820,7 @@ impl<'s, O: Observer> World<'s, O> {
         };
         let samples = self.gateways.iter_mut().map(sample).collect();
         self.recorder.push_gateways(samples);
+        self.conditions.push(self.network.conditions(&self.groups));
         let next = now + self.recorder.interval();
         if next <= self.scenario.duration {
             self.calendar.schedule(next, Event::IntervalEnds);
@@ -752,9 +828,13 @@ impl<'s, O: Observer> World<'s, O> {
     }
 
     fn tell(&mut self, what: Happening, request: u32, now: Nanos) {
+        self.tell_at(what, request, self.requests[request as usize].gateway, now);
+    }
+
+    fn tell_at(&mut self, what: Happening, request: u32, gateway: u32, now: Nanos) {
         self.observer.step(now, what, &self.requests[request as usize]);
         if let Some(trace) = &mut self.trace {
-            let Request { number, device, gateway, attempt, .. } = self.requests[request as usize];
+            let Request { number, device, attempt, .. } = self.requests[request as usize];
             let device = self.devices[device as usize].number;
             trace.write(now, what, number, device, gateway, attempt);
         }
@@ -762,9 +842,15 @@ impl<'s, O: Observer> World<'s, O> {
 }
 
 impl<S: Scheduler> Site<S> {
-    fn new(group: u32, of: &GatewayGroup, scheduler: S) -> Self {
-        let settings =
-            Settings { limits: of.dispatcher_limits(), slice: of.slice, cpu: of.cpu, wall: of.wall };
+    fn new(group: u32, of: &GatewayGroup, scenario: &Scenario, scheduler: S) -> Self {
+        let has_modules = scenario.programs.iter().any(|program| program.modules.is_some());
+        let settings = Settings {
+            limits: of.dispatcher_limits(),
+            slice: of.slice,
+            cpu: of.cpu,
+            wall: of.wall,
+            modules: has_modules.then_some(of.modules),
+        };
         Self {
             group,
             gateway: Gateway::new(settings, scheduler),
@@ -773,9 +859,18 @@ impl<S: Scheduler> Site<S> {
             is_pulled: false,
             parked: Vec::new(),
             kept: Vec::new(),
+            at_store: Vec::new(),
+            disk: Disk::new(),
+            restarted: None,
             busy_before: 0,
         }
     }
+}
+
+/// The number of each program's first module, of all in the world.
+fn first_modules(scenario: &Scenario) -> Vec<u32> {
+    let counts = scenario.programs.iter().map(|program| program.modules.as_ref().map_or(1, |of| of.count));
+    counts.scan(0, |next, count| Some(std::mem::replace(next, *next + count as u32))).collect()
 }
 
 impl Parked {
@@ -788,16 +883,4 @@ impl Parked {
     fn is_request(self) -> bool {
         matches!(self, Self::Request(_))
     }
-}
-
-/// When a device that lost its connection at `since` has it again, where that is possible from `now` on: it tries after
-/// waits that double.
-fn reconnected(random: &mut Stream, since: Nanos, now: Nanos) -> Nanos {
-    let mut backoff =
-        offload_policy::Backoff::new(policy_time(1_000 * MILLISECOND), policy_time(MAX_RECONNECT));
-    let mut at = since;
-    while at < now {
-        at += from_policy(backoff.wait(random.bits()));
-    }
-    at
 }

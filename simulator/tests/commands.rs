@@ -184,3 +184,65 @@ fn what_cannot_be_read_is_refused_with_the_remedy() {
     let lobby = plan(&["--p99", "1s", "--gateway", "lobby"]);
     assert!(lobby.contains("has no [gateway.lobby] (accepted: hall)"), "{lobby}");
 }
+
+/// A packet of a capture.
+#[derive(Debug, PartialEq)]
+struct Packet {
+    nanoseconds: u64,
+    from: [u8; 4],
+    to: [u8; 4],
+    /// What TCP carries.
+    payload: Vec<u8>,
+}
+
+/// The packets of a capture, whose checksums are right.
+fn packets(bytes: &[u8]) -> Vec<Packet> {
+    let word = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
+    assert_eq!((word(0), word(20)), (0xa1b2_3c4d, 1), "nanoseconds, Ethernet");
+    let (mut at, mut packets) = (24, Vec::new());
+    while at < bytes.len() {
+        let (nanoseconds, length) =
+            (u64::from(word(at)) * 1_000_000_000 + u64::from(word(at + 4)), word(at + 8) as usize);
+        let frame = etherparse::SlicedPacket::from_ethernet(&bytes[at + 16..at + 16 + length]).unwrap();
+        let (Some(etherparse::NetSlice::Ipv4(ip)), Some(etherparse::TransportSlice::Tcp(tcp))) =
+            (&frame.net, &frame.transport)
+        else {
+            panic!("{frame:?}")
+        };
+        let header = ip.header();
+        assert_eq!(header.header_checksum(), header.to_header().calc_header_checksum());
+        assert_eq!(tcp.checksum(), tcp.calc_checksum_ipv4(header.source(), header.destination()).unwrap());
+        let (from, to, payload) = (header.source(), header.destination(), tcp.payload().to_vec());
+        packets.push(Packet { nanoseconds, from, to, payload });
+        at += 16 + length;
+    }
+    packets
+}
+
+#[test]
+fn a_capture_holds_the_packets_of_mqtt_in_order_and_no_more_than_it_may() {
+    let folder = folder();
+    let capture = |most: &str| {
+        let run = ["run", "site.toml", "--duration", "2s", "--replicas", "1", "--pcap", "packets.pcap"];
+        printed(folder.path(), &[&run[..], &["--pcap-packets", most]].concat());
+        packets(&std::fs::read(folder.path().join("packets.pcap")).unwrap())
+    };
+    let all = capture("1000000");
+    assert!(all.iter().map(|packet| packet.nanoseconds).is_sorted());
+    // One device: handshake, CONNECT, CONNACK, SUBSCRIBE, SUBACK, and then its requests.
+    let Packet { from: device, to: gateway, .. } = all[0];
+    let of_device = |sender: [u8; 4], receiver: [u8; 4]| {
+        let sent = all.iter().filter(move |packet| (packet.from, packet.to) == (sender, receiver));
+        sent.filter_map(|packet| packet.payload.first().map(|first| first >> 4)).collect::<Vec<_>>()
+    };
+    let (up, down) = (of_device(device, gateway), of_device(gateway, device));
+    assert_eq!(&up[..3], [1, 8, 3], "CONNECT, SUBSCRIBE, PUBLISH: {up:?}");
+    assert_eq!(&down[..3], [2, 9, 4], "CONNACK, SUBACK, PUBACK: {down:?}");
+    assert!(down.contains(&3) && up.contains(&4), "an answer, and its PUBACK");
+    let topic = b"localCode/";
+    assert!(all.iter().any(|packet| packet.payload.windows(topic.len()).any(|bytes| bytes == topic)));
+    let few = capture("20");
+    assert_eq!(few[..], all[..20]);
+    let without = offload_sim(folder.path(), &["run", "site.toml", "--pcap-packets", "9"]);
+    assert_eq!(without.status.code(), Some(2), "{without:?}");
+}

@@ -13,7 +13,7 @@ fn shipped() -> Vec<PathBuf> {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios");
     let mut paths: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.sort();
-    assert!(paths.len() >= 6, "{paths:?}");
+    assert!(paths.len() >= 7, "{paths:?}");
     paths
 }
 
@@ -132,4 +132,54 @@ fn who_has_one_gateway_is_lost_with_it_and_a_broker_asks_the_others() {
     // They are no part of those that ended, and are counted all the same.
     assert!((report.all().ok() - 2_600.0 / 3_600.0).abs() < 0.01, "{report:?}");
     assert!(three("home", false).unfinished.mean < 30.0);
+}
+
+/// Two gateways of a work queue and one request of a second of work each two seconds, of which one gateway has
+/// something happen to it.
+fn queue(gateway: &str, failure: &str) -> (Report, u64) {
+    let failure = if failure.is_empty() {
+        String::new()
+    } else {
+        format!("[[failure]]\n{failure}\ngateway = \"g\"\nnumber = 0\n")
+    };
+    let text = format!(
+        "duration = \"200s\"\nreplicas = 1\nwarm_up = \"0s\"\n[program.p]\ntime = \"1s\"\n[gateway.g]\ncount = 2\nworkers \
+         = 1\nspread = \"queue\"\nredelivery = \"9s\"\n{gateway}\n[device.d]\narrival = {{ every = \"2s\" }}\n{failure}"
+    );
+    let scenario = Scenario::parse(&text, Path::new("queue.toml")).unwrap_or_else(|error| panic!("{error}"));
+    let observations = replicas::run(&scenario, 1, 1, None, &Unwatched);
+    let slices = observations[0].slices;
+    (Report::new(&scenario, 1, &observations), slices)
+}
+
+#[test]
+fn a_work_queue_hands_out_again_what_it_does_not_hear_of_within_the_acknowledgement_wait() {
+    let longest = |(report, _): &(Report, u64)| report.all().quantile("max").unwrap().mean;
+    assert!((longest(&queue("", "")) - 1.0).abs() < 0.01);
+    // Crashes come often enough that one of them hits a run: its request waits for six to nine seconds.
+    let crashes = "kind = \"crash\"\nmean_between = \"10s\"\nfor = \"1s\"";
+    let crashed = queue("", crashes);
+    assert_eq!(crashed.0.all().ok(), 1.0, "{crashed:?}");
+    assert!((6.0..11.5).contains(&longest(&crashed)), "{crashed:?}");
+    // What has a claim waits for as long again, until another gateway takes it over.
+    let claimed = queue("outcomes = \"2ms\"", crashes);
+    assert_eq!(claimed.0.all().ok(), 1.0, "{claimed:?}");
+    assert!((15.0..29.0).contains(&longest(&claimed)), "{claimed:?}");
+}
+
+#[test]
+fn a_gateway_of_a_work_queue_that_is_paused_for_long_runs_for_nothing_and_no_request_waits_for_it() {
+    // From an even second on it is in the middle of a run, or gets the next one.
+    let paused = queue("", "kind = \"pause\"\nat = \"50s\"\nfor = \"60s\"");
+    assert_eq!(paused.0.all().ok(), 1.0, "{paused:?}");
+    assert!(paused.0.all().quantile("max").unwrap().mean < 11.5, "{paused:?}");
+    // A short one is waited for.
+    let short = queue("", "kind = \"pause\"\nat = \"50s\"\nfor = \"3s\"");
+    assert!(short.0.all().quantile("max").unwrap().mean < 4.5, "{short:?}");
+}
+
+#[test]
+fn claims_and_outcomes_cost_a_call_each() {
+    let mean = |gateway: &str| queue(gateway, "").0.all().mean.mean;
+    assert!((mean("outcomes = \"5ms\"") - mean("") - 0.010).abs() < 1e-6);
 }

@@ -119,3 +119,57 @@ fn a_surge_multiplies_what_devices_send_and_thinking_waits_for_answers() {
     let report = simulate("count = 2\narrival = { think = \"100ms\" }", "", "");
     assert!((report.all().made.mean / (2.0 / 0.11) - 1.0).abs() < 0.1, "{report:?}");
 }
+
+#[test]
+fn a_link_of_devices_that_is_cut_delays_qos_1_and_loses_qos_0() {
+    let cut = "kind = \"link\"\nat = \"50s\"\nfor = \"20s\"";
+    let late = simulate("qos = 1\nlink = \"l\"", "", cut);
+    assert_eq!(late.all().ok(), 1.0);
+    assert!((19_000.0..90_000.0).contains(&longest(&late)), "{late:?}");
+    let lost = simulate("qos = 0", "", cut);
+    assert!((part(lost.all(), Outcome::Unanswered) - 0.1).abs() < 0.01, "{lost:?}");
+}
+
+#[test]
+fn a_clock_that_is_wrong_makes_sealed_requests_expire_and_others_not() {
+    let skew = |of: &str, device: &str, more: &str| {
+        let failure = format!("kind = \"clock\"\n{of}\nat = \"50s\"\nfor = \"100s\"");
+        part(simulate(device, more, &failure).all(), Outcome::Expired)
+    };
+    assert_eq!(skew("device = \"d\"\nahead = \"2min\"", "", ""), 0.0);
+    let half = 0.45..0.55;
+    assert!(half.contains(&skew("device = \"d\"\nahead = \"2min\"", "sealed = true", "")));
+    assert!(half.contains(&skew("gateway = \"g\"\nbehind = \"2min\"", "sealed = true", "")));
+    assert!(half.contains(&skew(
+        "device = \"d\"\nbehind = \"2min\"",
+        "sealed = true",
+        "retention = \"1min\""
+    )));
+    assert_eq!(skew("device = \"d\"\nbehind = \"2min\"", "sealed = true", ""), 0.0);
+    assert_eq!(skew("device = \"d\"\nahead = \"50s\"", "sealed = true", ""), 0.0);
+}
+
+#[test]
+fn sealed_requests_are_too_old_for_a_minute_after_a_start_without_a_journal() {
+    let crash = "kind = \"crash\"\nat = \"50s\"\nfor = \"1s\"";
+    let forgetful = simulate("sealed = true", "", crash);
+    assert!((part(forgetful.all(), Outcome::Expired) - 0.3).abs() < 0.02, "{forgetful:?}");
+    assert_eq!(part(simulate("sealed = true", "durable = true", crash).all(), Outcome::Expired), 0.0);
+}
+
+#[test]
+fn a_disk_delays_answers_and_what_it_has_not_kept_comes_again() {
+    let report = simulate("", "durable = true\ndisk = \"4ms\"", "");
+    // The outcome is written when the run has ended; the request was meanwhile.
+    assert!((milliseconds(&report) - 14.0).abs() < 0.01, "{report:?}");
+    let slow = "kind = \"disk\"\nfactor = 100\nat = \"50s\"\nfor = \"100s\"";
+    let report = simulate("", "durable = true\ndisk = \"4ms\"", slow);
+    assert!((longest(&report) - 800.0).abs() < 20.0, "{report:?}");
+    // A disk of ten seconds never keeps in time what a crash each five destroys: devices send it again.
+    let crash = "kind = \"crash\"\nat = \"50.995s\"\nfor = \"100ms\"";
+    let arrival = "arrival = { every = \"50ms\" }";
+    let report = simulate(arrival, "durable = true\ndisk = \"1s\"", crash);
+    assert_eq!(report.all().ok(), 1.0, "{report:?}");
+    let report = simulate(&format!("{arrival}\nqos = 0"), "durable = true\ndisk = \"1s\"", crash);
+    assert!(part(report.all(), Outcome::Unanswered) > 0.0, "{report:?}");
+}

@@ -16,6 +16,15 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use tempfile::TempDir;
 
+/// Computes for some milliseconds: far longer than a slice.
+const COMPUTES: &str = r#"(module
+    (memory (export "memory") 1)
+    (func (export "_start") (local $left i32)
+        (local.set $left (i32.const 30000000))
+        (loop $again
+            (local.set $left (i32.sub (local.get $left) (i32.const 1)))
+            (br_if $again (local.get $left)))))"#;
+
 /// A device that listens on its own result topic.
 async fn device(gateway: &Gateway, version: Version, id: &str) -> Result<Device> {
     let mut device = Device::connect(gateway.address()?, version, id).await?;
@@ -410,10 +419,21 @@ async fn by_tls_a_gate_is_what_its_certificate_says() -> Result<()> {
 /// A saturated gateway hands requests on to one that is less busy, never in circles, and what that refuses runs here.
 #[tokio::test]
 async fn a_saturated_gateway_hands_requests_on() -> Result<()> {
+    hands_on(SLEEPS, 2).await
+}
+
+/// One whose slots are many has started all requests, and is as late with each of them.
+#[tokio::test]
+async fn a_gateway_whose_guests_wait_for_slices_hands_requests_on() -> Result<()> {
+    hands_on(COMPUTES, 512).await
+}
+
+/// Whether a gateway with one worker and this many slots hands on requests for this program.
+async fn hands_on(program_text: &str, slots: usize) -> Result<()> {
     let master = Master::start().await?;
     let folder = TempDir::new()?;
     let program = folder.path().join("sleeps.wat");
-    std::fs::write(&program, SLEEPS)?;
+    std::fs::write(&program, program_text)?;
     let configuration = |overflow: &str, slots: usize| {
         let file = program.display();
         format!(
@@ -421,7 +441,7 @@ async fn a_saturated_gateway_hands_requests_on() -> Result<()> {
              [mirror]\nenabled = true\n[[program]]\nname = \"sleeps\"\nfile = \"{file}\"\n"
         )
     };
-    let edge = master.gateway("edge", &configuration("cloud", 2)).await?;
+    let edge = master.gateway("edge", &configuration("cloud", slots)).await?;
     let cloud = master.gateway("cloud", &configuration("edge", 512)).await?;
     let url = format!("mqtt://{}", edge.address()?);
     table_until(&["--broker", &url], |table| table["gates"]["cloud"]["load"]["workers"].is_u64()).await?;

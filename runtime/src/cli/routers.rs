@@ -110,7 +110,7 @@ fn shown(gates: &Gates) -> String {
         vec![["GATE", "STATE", "ADDRESS", "VERSION", "WORKERS", "RUNNING", "WAITING"].map(str::to_owned)];
     rows.extend(gates.gates.iter().map(|(name, gate)| {
         let numbers = match gate.load {
-            Some(Load { workers, running, waiting }) => {
+            Some(Load { workers, running, waiting, .. }) => {
                 [workers, running, waiting].map(|number| number.to_string())
             }
             None => [const { String::new() }; 3],

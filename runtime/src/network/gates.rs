@@ -109,6 +109,9 @@ pub struct Load {
     pub running: usize,
     /// Requests that wait.
     pub waiting: usize,
+    /// Those that run and wait for their next slice: it is for this gateway alone, which hands on while many do.
+    #[serde(skip)]
+    pub runnable: usize,
 }
 
 impl Gates {

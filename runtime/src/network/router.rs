@@ -1,7 +1,7 @@
 //! The router of a site: requests leave by it, and come in by it.
 
 use super::arrivals::{Arrival, Arrivals, Name};
-use super::departures::{Bounds, Departure, Departures, Done};
+use super::departures::{Cancelled, Departure, Departures, Done};
 use super::gates::{Gates, Join, Leave, Load, MasterState, State};
 use super::link::{Link, ToMaster};
 use super::message::{
@@ -22,7 +22,7 @@ use crate::telemetry;
 use bytes::Bytes;
 use offload_broker::OnAcknowledged;
 use offload_mqtt::Message;
-use offload_policy::GatewayLoad;
+use offload_policy::{DepartureBounds, GatewayLoad};
 use offload_protocol::answer::{Answer, Outcome};
 use offload_protocol::error::{ErrorKind, WireError};
 use offload_protocol::request::{self, Code, RequestId};
@@ -159,7 +159,7 @@ impl Router {
         getrandom::fill(&mut instance)?;
         // JSON readers hold numbers of 53 bits.
         let instance = u64::from_ne_bytes(instance) >> 11;
-        let bounds = Bounds {
+        let bounds = DepartureBounds {
             requests: network.buffer_requests,
             bytes: network.buffer_bytes.as_usize(),
             age: network.buffer_age.duration(),
@@ -242,8 +242,8 @@ impl Router {
     /// Cancels the request of this number and `id`. It is answered here; the gate that has it is told, in the name of
     /// its client, and nobody waits for what that says.
     pub fn cancel(&self, number: u64, id: RequestId) {
-        let Some((departure, was_sent)) = self.0.routing().departures.cancel(number) else { return };
-        let Departure { gate, request, done, .. } = departure;
+        let Some(cancelled) = self.0.routing().departures.cancel(number) else { return };
+        let Cancelled { gate, request, done, was_sent } = cancelled;
         done(Err(cancelled_error()));
         let cancel = request::encode(&request::Request::new(Code::Cancel(id)));
         if let (true, Ok((_, payload, user_properties))) = (was_sent, cancel) {
@@ -268,11 +268,11 @@ impl Router {
         if shared.overflow.is_empty() || path.len() >= usize::from(MAX_HOPS) {
             return None;
         }
-        let Load { workers, running, waiting } = (shared.load)();
+        let Load { workers, running, waiting, runnable } = (shared.load)();
         let routing = shared.routing();
         // What is on its way to others does not wait for the workers here.
         let waiting = waiting.saturating_sub(routing.departures.len());
-        let own = GatewayLoad { workers, requests: running + waiting, waiting };
+        let own = GatewayLoad { workers, requests: running + waiting, waiting: waiting + runnable };
         let is_new = |gate: &&Arc<str>| !path.contains(&&***gate) && **gate != shared.gate;
         let others = shared.overflow.iter().filter(is_new).filter_map(|gate| {
             let (_, link) = routing.link_to(gate)?;

@@ -267,6 +267,11 @@ impl Scheduler {
         (dispatcher.waiting().requests, dispatcher.running())
     }
 
+    /// Guests that wait for their next slice.
+    pub fn runnable(&self) -> usize {
+        self.lock().runnable()
+    }
+
     /// What a request may hold in memory to be ever admitted, in bytes.
     pub fn largest_request(&self) -> usize {
         self.lock().admission_limits().largest().bytes

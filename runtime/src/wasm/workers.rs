@@ -165,7 +165,8 @@ impl Workers {
     pub fn load(&self) -> Occupancy {
         let (waiting, running) = self.scheduler.load();
         let restarted = self.scheduler.restarted();
-        Occupancy { workers: self.executors.len(), running, waiting, restarted }
+        let runnable = self.scheduler.runnable();
+        Occupancy { workers: self.executors.len(), running, waiting, runnable, restarted }
     }
 
     /// Returns when nothing waits and nothing runs.

@@ -12,6 +12,7 @@ use crate::replicas;
 use crate::report::{Report, html, json, table};
 use crate::scenario::Scenario;
 use crate::scenario::units::Time;
+use crate::world::capture::Capture;
 use crate::world::trace::Trace;
 
 /// Simulates a scenario and prints tables. The same seed and version print the same.
@@ -31,6 +32,12 @@ pub struct Run {
     /// Writes each step of each request of the first replica, a line of JSON each.
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
+    /// Writes the MQTT packets of the first replica's devices, as Wireshark opens them.
+    #[arg(long, value_name = "FILE")]
+    pcap: Option<PathBuf>,
+    /// Packets that are written there at the most, the first ones.
+    #[arg(long, value_name = "COUNT", default_value_t = 100_000, requires = "pcap")]
+    pcap_packets: u64,
 }
 
 /// How often, and for how long, a scenario is simulated.
@@ -80,9 +87,17 @@ impl Run {
             Some(path) => Some(BufWriter::new(create(path)?)),
             None => None,
         };
-        let trace = lines.as_mut().map(Trace::new);
+        let mut packets = match &self.pcap {
+            Some(path) => Some(BufWriter::new(create(path)?)),
+            None => None,
+        };
+        let mut trace = lines.as_mut().map(Trace::new);
+        if let Some(packets) = &mut packets {
+            trace = Some(Trace::capturing(trace, Capture::new(packets, self.pcap_packets)));
+        }
         let observations = replicas::run(&scenario, seed, count, trace, &progress);
-        if let (Some(path), Some(mut lines)) = (&self.trace, lines) {
+        for (path, lines) in [(&self.trace, lines), (&self.pcap, packets)] {
+            let (Some(path), Some(mut lines)) = (path, lines) else { continue };
             lines.flush().with_context(|| format!("cannot write {}", path.display()))?;
         }
         let report = Report::new(&scenario, seed, &observations);

@@ -6,32 +6,18 @@
 
 use offload_policy::{Busy, Dispatcher, DispatcherLimits, GuestId, Load, Next, SliceTime, Submission};
 
+use super::modules::{ModuleCounters, Modules, Turn};
+use super::order::{Job, Key, Order};
 use super::outcome::Outcome;
 use super::scheduler::Scheduler;
 use crate::clock::{MILLISECOND, Nanos, from_policy, policy_time};
-
-pub use super::scheduler::{Job, Key};
+use crate::scenario::ModuleLimits;
 
 /// A first slice up to this long is not charged, as in the runtime.
 const FREE_SLICE: Nanos = 2 * MILLISECOND;
 
 /// A slice that goes on for this many slices was told to end, as in the runtime.
 const OVERRUN_SLICES: Nanos = 10;
-
-/// What is asked of a gateway.
-#[derive(Clone, Copy, Debug)]
-pub struct Order {
-    /// For whom.
-    pub key: Key,
-    /// What it holds in memory.
-    pub bytes: usize,
-    /// The program's number.
-    pub program: u32,
-    /// When it is not to be started any more.
-    pub deadline: Option<Nanos>,
-    /// What is to be run.
-    pub job: Job,
-}
 
 /// What a gateway does to the world around it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +63,8 @@ pub struct Settings {
     pub cpu: Nanos,
     /// Wall-clock time of a guest.
     pub wall: Nanos,
+    /// What modules may take, where they are simulated.
+    pub modules: Option<ModuleLimits>,
 }
 
 /// What a gateway has done since its start.
@@ -103,6 +91,7 @@ pub struct Gateway<S = Dispatcher<Key, u32, Job>> {
     /// How many times as long everything takes.
     slowness: f64,
     counters: Counters,
+    modules: Option<Box<Modules>>,
 }
 
 #[derive(Debug, Default)]
@@ -137,6 +126,7 @@ impl<S: Scheduler> Gateway<S> {
             looks: None,
             slowness: 1.0,
             counters: Counters::default(),
+            modules: settings.modules.map(|limits| Box::new(Modules::new(limits, workers))),
             settings,
         }
     }
@@ -156,25 +146,52 @@ impl<S: Scheduler> Gateway<S> {
         (self.dispatcher.waiting().requests, self.dispatcher.running())
     }
 
+    /// Guests that hold a slot and wait for their next slice.
+    pub fn runnable(&self) -> usize {
+        self.dispatcher.runnable()
+    }
+
     /// From now on everything takes this many times as long.
     pub fn set_slowness(&mut self, factor: f64) {
         self.slowness = factor;
     }
 
-    /// A request comes.
+    /// What has become of its modules, where they are simulated.
+    pub fn module_counters(&self) -> Option<ModuleCounters> {
+        self.modules.as_ref().map(|modules| modules.counters)
+    }
+
+    /// A request comes. It counts as waiting until it starts, expires, or is [withdrawn](Self::withdraw).
     ///
     /// # Errors
     /// When there is no room for it.
-    pub fn request(&mut self, order: Order, now: Nanos, effects: &mut Vec<Effect>) -> Result<(), Busy> {
-        self.dispatcher.admit(&order.key, load(order.bytes), policy_time(now))?;
-        self.submit(order, now, effects);
-        Ok(())
+    pub fn admit(&mut self, order: &Order, now: Nanos) -> Result<(), Busy> {
+        self.dispatcher.admit(&order.key, load(order.bytes), policy_time(now))
     }
 
     /// A request comes again that was taken before a crash: it is not refused.
-    pub fn request_again(&mut self, order: Order, now: Nanos, effects: &mut Vec<Effect>) {
+    pub fn readmit(&mut self, order: &Order, now: Nanos) {
         self.dispatcher.readmit(&order.key, load(order.bytes), policy_time(now));
-        self.submit(order, now, effects);
+    }
+
+    /// A request that was admitted leaves without having been queued here.
+    pub fn withdraw(&mut self, order: &Order, now: Nanos) {
+        self.dispatcher.withdraw(&order.key, load(order.bytes), policy_time(now));
+    }
+
+    /// A request that was admitted is to be run here: at once, or when its module is there.
+    pub fn proceed(&mut self, order: Order, now: Nanos, effects: &mut Vec<Effect>) {
+        match (&mut self.modules, order.need) {
+            (Some(modules), Some(mut need)) => {
+                need.compile = (need.compile as f64 * self.slowness) as Nanos;
+                if modules.want(Order { need: Some(need), ..order }, need, now) {
+                    self.submit(order, now, effects);
+                } else {
+                    self.turn(now, effects);
+                }
+            }
+            _ => self.submit(order, now, effects),
+        }
     }
 
     /// A worker's slice has ended.
@@ -226,6 +243,7 @@ impl<S: Scheduler> Gateway<S> {
             self.looks = None;
         }
         for job in self.dispatcher.expire(policy_time(now)) {
+            self.forget(job.request);
             effects.push(Effect::Answers { request: job.request, outcome: Outcome::Expired });
         }
         for index in 0..self.workers.len() {
@@ -234,14 +252,40 @@ impl<S: Scheduler> Gateway<S> {
             }
         }
         self.look_at(self.dispatcher.next_deadline().map(from_policy), effects);
+        self.turn(now, effects);
+    }
+
+    /// What compilers and sandboxes have done by now.
+    fn turn(&mut self, now: Nanos, effects: &mut Vec<Effect>) {
+        let Some(modules) = &mut self.modules else { return };
+        let Turn { ready, begun, ended } = modules.turn(now);
+        let due = modules.due(now);
+        for order in begun {
+            self.withdraw(&order, now);
+        }
+        for Order { job, .. } in ended {
+            let outcome = if job.demand > self.settings.cpu { Outcome::CpuLimit } else { Outcome::Ok };
+            effects.push(Effect::Answers { request: job.request, outcome });
+        }
+        for order in ready {
+            self.submit(order, now, effects);
+        }
+        self.look_at(due, effects);
+    }
+
+    fn forget(&mut self, request: u32) {
+        if let Some(modules) = &mut self.modules {
+            modules.expired(request);
+        }
     }
 
     /// The process ends. All that it had, waiting and running.
     pub fn crash(&mut self) -> Vec<u32> {
         let waiting = self.dispatcher.drain();
         let running = self.workers.iter().flat_map(|worker| worker.guests.iter().flatten());
-        let lost =
+        let mut lost: Vec<u32> =
             waiting.iter().map(|job| job.request).chain(running.map(|guest| guest.job.request)).collect();
+        lost.extend(self.modules.iter_mut().flat_map(|modules| modules.crash()));
         self.dispatcher.restart(self.settings.limits);
         self.workers.fill_with(Worker::default);
         (self.idle, self.looks, self.slowness) = (self.workers.len(), None, 1.0);
@@ -249,7 +293,10 @@ impl<S: Scheduler> Gateway<S> {
     }
 
     fn submit(&mut self, order: Order, now: Nanos, effects: &mut Vec<Effect>) {
-        let Order { key, bytes, program, deadline, job } = order;
+        let Order { key, bytes, program, deadline, job, .. } = order;
+        if let Some(modules) = &mut self.modules {
+            modules.submitted(&order);
+        }
         let Settings { cpu, wall, .. } = self.settings;
         let (cpu, wall) = (policy_time(cpu), policy_time(wall));
         let load = load(bytes);
@@ -296,7 +343,11 @@ impl<S: Scheduler> Gateway<S> {
                     if guest >= guests.len() {
                         guests.resize(guest + 1, None);
                     }
-                    guests[guest] = Some(Guest { job, remaining: job.demand, is_new: true });
+                    let load = match &mut self.modules {
+                        Some(modules) => modules.start(index, job.request, now),
+                        None => 0,
+                    };
+                    guests[guest] = Some(Guest { job, remaining: job.demand + load, is_new: true });
                     self.begin_slice(index, guest, now, effects);
                     return is_released;
                 }
@@ -310,6 +361,7 @@ impl<S: Scheduler> Gateway<S> {
                     is_released = true;
                 }
                 Next::Expired(job) => {
+                    self.forget(job.request);
                     effects.push(Effect::Answers { request: job.request, outcome: Outcome::Expired });
                 }
                 Next::Idle(until) => {
@@ -339,6 +391,9 @@ impl<S: Scheduler> Gateway<S> {
 
     fn end(&mut self, index: usize, guest: GuestId, outcome: Outcome, effects: &mut Vec<Effect>) {
         if let Some(Guest { job, .. }) = self.workers[index].guests[guest].take() {
+            if let Some(modules) = &mut self.modules {
+                modules.end(index, job.request);
+            }
             effects.push(Effect::Answers { request: job.request, outcome });
         }
     }

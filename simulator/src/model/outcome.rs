@@ -1,5 +1,6 @@
 //! What becomes of a request, as its device knows it.
 
+use offload_policy::GivenUp;
 use offload_policy::fair_queue::Full;
 
 /// What becomes of a request.
@@ -19,13 +20,19 @@ pub enum Outcome {
     CpuLimit,
     /// The guest has used its wall-clock time.
     WallLimit,
+    /// There is no room for more requests that are on their way to another site.
+    BusySites,
+    /// Its site is away.
+    Unreachable,
+    /// It may have run at another site, and no answer came in time.
+    Timeout,
     /// There was no answer, and the device has given up.
     Unanswered,
 }
 
 impl Outcome {
     /// All, in the order of their numbers.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 11] = [
         Self::Ok,
         Self::BusyFlow,
         Self::BusyAccount,
@@ -33,6 +40,9 @@ impl Outcome {
         Self::Expired,
         Self::CpuLimit,
         Self::WallLimit,
+        Self::BusySites,
+        Self::Unreachable,
+        Self::Timeout,
         Self::Unanswered,
     ];
 
@@ -46,6 +56,9 @@ impl Outcome {
             Self::Expired => "expired",
             Self::CpuLimit => "limit (cpu)",
             Self::WallLimit => "limit (wall)",
+            Self::BusySites => "busy (sites)",
+            Self::Unreachable => "unreachable",
+            Self::Timeout => "timeout",
             Self::Unanswered => "no answer",
         }
     }
@@ -57,7 +70,22 @@ impl Outcome {
 
     /// Whether the gateway asks the device to come back.
     pub fn is_busy(self) -> bool {
-        matches!(self, Self::BusyFlow | Self::BusyAccount | Self::BusyTotal)
+        matches!(self, Self::BusyFlow | Self::BusyAccount | Self::BusyTotal | Self::BusySites)
+    }
+
+    /// Whether it says that nothing was run, so that another gateway may run it and its `id` is not remembered.
+    pub fn is_refusal(self) -> bool {
+        self.is_busy() || self == Self::Unreachable
+    }
+}
+
+impl From<GivenUp> for Outcome {
+    fn from(why: GivenUp) -> Self {
+        match why {
+            GivenUp::Timeout => Self::Timeout,
+            GivenUp::Expired => Self::Expired,
+            GivenUp::Unknown | GivenUp::Away(_) | GivenUp::Silent(_) => Self::Unreachable,
+        }
     }
 }
 

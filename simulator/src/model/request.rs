@@ -25,6 +25,8 @@ pub struct Request {
     pub attempt: u16,
     /// Packets on their way, timers, and places at a gateway that refer to it.
     pub references: u16,
+    /// From when on it outlives a crash of its gateway.
+    pub safe: Nanos,
     /// What its gateway knows of it.
     pub progress: Progress,
     /// Whether its device is done with it.

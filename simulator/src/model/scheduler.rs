@@ -5,23 +5,7 @@ use std::fmt::Debug;
 
 use offload_policy::{Busy, Dispatcher, DispatcherLimits, GuestId, Load, Next, SliceTime, Submission, Time};
 
-use crate::clock::Nanos;
-
-/// Whom a request is counted for: account, and device.
-pub type Key = (u32, u32);
-
-/// What is to be run for a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Job {
-    /// The request's number in the world.
-    pub request: u32,
-    /// The CPU time that its guest takes, the worker's own included.
-    pub demand: Nanos,
-    /// How long the guest sleeps first.
-    pub sleep: Nanos,
-    /// Whether its slices can be ended.
-    pub yields: bool,
-}
+use super::order::{Job, Key};
 
 /// A scheduler. Each call is the dispatcher's of the same name.
 #[expect(missing_docs, reason = "the dispatcher's documentation is theirs")]
@@ -33,6 +17,7 @@ pub trait Scheduler: Debug {
     /// When there is no room.
     fn admit(&mut self, key: &Key, load: Load, now: Time) -> Result<(), Busy>;
     fn readmit(&mut self, key: &Key, load: Load, now: Time);
+    fn withdraw(&mut self, key: &Key, load: Load, now: Time);
     fn submit(&mut self, submission: Submission<Key, u32, Job>);
     fn next(&mut self, worker: usize, now: Time) -> Next<Job>;
     fn may_have_work(&self, worker: usize) -> bool;
@@ -46,6 +31,7 @@ pub trait Scheduler: Debug {
     fn waiting(&self) -> Load;
     fn queued(&self) -> usize;
     fn running(&self) -> usize;
+    fn runnable(&self) -> usize;
 }
 
 impl Scheduler for Dispatcher<Key, u32, Job> {
@@ -59,6 +45,10 @@ impl Scheduler for Dispatcher<Key, u32, Job> {
 
     fn readmit(&mut self, key: &Key, load: Load, now: Time) {
         self.readmit(key, load, now);
+    }
+
+    fn withdraw(&mut self, key: &Key, load: Load, now: Time) {
+        self.withdraw(key, load, now);
     }
 
     fn submit(&mut self, submission: Submission<Key, u32, Job>) {
@@ -111,5 +101,9 @@ impl Scheduler for Dispatcher<Key, u32, Job> {
 
     fn running(&self) -> usize {
         self.running()
+    }
+
+    fn runnable(&self) -> usize {
+        self.runnable()
     }
 }

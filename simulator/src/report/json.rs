@@ -27,6 +27,8 @@ pub fn of(report: &Report) -> Value {
             "bytes_per_second": link.bytes.json(),
             "lost_per_second": link.lost.json(),
         })).collect::<Vec<_>>(),
+        "sites": report.sites.iter().map(super::sites::SiteReport::json).collect::<Vec<_>>(),
+        "modules": report.modules.iter().map(super::sites::ModuleReport::json).collect::<Vec<_>>(),
         "unfinished": report.unfinished.json(),
         "joined": report.repeated.0.json(),
         "surplus_answers": report.repeated.1.json(),

@@ -83,6 +83,7 @@ fn write(report: &Report, text: &mut String) -> std::fmt::Result {
         rows.extend(links.map(|link| vec![link.name.clone(), number(link.bytes), number(link.lost)]));
         write_rows(&rows, text)?;
     }
+    write_sites(report, text)?;
     writeln!(text, "* of those that ended, or are left open: at the end, and for longer than each")?;
     writeln!(text, "  that was answered")?;
     let (joined, surplus) = report.repeated;
@@ -90,6 +91,48 @@ fn write(report: &Report, text: &mut String) -> std::fmt::Result {
     let (joined, surplus) = (number(joined), number(surplus));
     writeln!(text, "{joined} deliveries again of a known request, {surplus} surplus answers")?;
     writeln!(text, "{}", crate::validation::line())
+}
+
+/// Routers and modules, where there are any.
+fn write_sites(report: &Report, text: &mut String) -> std::fmt::Result {
+    if !report.sites.is_empty() {
+        let heads = [
+            "sites",
+            "sent/s",
+            "handed on/s",
+            "came back/s",
+            "taken/s",
+            "no room/s",
+            "given up/s",
+            "on the way",
+            "hops",
+        ];
+        let mut rows = vec![heads.map(str::to_owned).to_vec()];
+        rows.extend(report.sites.iter().map(|site| {
+            let rates = [
+                site.departed,
+                site.handed_on,
+                site.came_back,
+                site.visited,
+                site.refused,
+                site.given_up,
+                site.most,
+            ];
+            let numbers = rates.into_iter().map(number);
+            std::iter::once(site.name.clone()).chain(numbers).chain([site.hops.to_string()]).collect()
+        }));
+        write_rows(&rows, text)?;
+    }
+    if !report.modules.is_empty() {
+        let heads = ["modules", "compiled already", "compiled/s", "loaded already", "evicted/s"];
+        let mut rows = vec![heads.map(str::to_owned).to_vec()];
+        rows.extend(report.modules.iter().map(|of| {
+            let cells = [percent(of.hits), number(of.made), percent(of.loaded), number(of.evicted)];
+            std::iter::once(of.name.clone()).chain(cells).collect()
+        }));
+        write_rows(&rows, text)?;
+    }
+    Ok(())
 }
 
 /// Rows in columns as wide as they need, an empty line behind them. Columns for which a terminal has no room come

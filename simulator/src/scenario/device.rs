@@ -19,6 +19,8 @@ pub struct DeviceGroup {
     pub program: usize,
     /// The gateways that they ask.
     pub gateway: usize,
+    /// The site whose gateway is to run their requests; none is that of the gateway that they ask.
+    pub to: Option<usize>,
     /// What is between; none is a wire without length.
     pub link: Option<usize>,
     /// When they send.
@@ -35,6 +37,8 @@ pub struct DeviceGroup {
     pub backoff: (Nanos, Nanos),
     /// The request's own `timeout_ms`: it is not run later.
     pub deadline: Option<Nanos>,
+    /// Whether its requests are sealed: a gateway refuses those that its clock says are too old, or not made yet.
+    pub sealed: bool,
     /// It sleeps, and hears what its session has kept for it each time that it wakes, so often.
     pub wakes: Option<Nanos>,
     /// How many devices are one account: those without a name at one address are.
@@ -46,6 +50,9 @@ pub(super) struct Names<'a> {
     pub programs: Vec<&'a str>,
     pub links: Vec<&'a str>,
     pub gateways: Vec<&'a str>,
+    pub sites: Vec<&'a str>,
+    /// By site: its gateway.
+    pub site_gateways: Vec<usize>,
 }
 
 impl DeviceGroup {
@@ -79,6 +86,7 @@ impl DeviceGroup {
             count: section.or_within("count", 1, 1..=MAX_ENTITIES),
             program: one_of("program", &names.programs, "program"),
             gateway: one_of("gateway", &names.gateways, "gateway"),
+            to: section.one_of("to", &names.sites),
             link: section.has("link").then(|| one_of("link", &names.links, "link")),
             arrival: Arrival::read(section),
             surge: section.table("surge").map(|table| Surge::read(&table)),
@@ -87,9 +95,14 @@ impl DeviceGroup {
             retries: section.or_within("retries", 0, 0..=1_000),
             backoff: (least, section.or_within("backoff_most", Time(60 * least), Time(least)..=Time::MAX).0),
             deadline: time("deadline", MILLISECOND),
+            sealed: section.or("sealed", false),
             wakes: time("wakes", MILLISECOND),
             per_account: section.or_within("per_account", 1, 1..=MAX_ENTITIES),
         };
+        if group.to.is_some() && !names.site_gateways.contains(&group.gateway) {
+            let problem = "the gateway that these devices ask is no site's router".to_owned();
+            section.refuse("to", problem, "a table [site.NAME] for that gateway");
+        }
         if group.surge.is_some() && matches!(group.arrival, Arrival::Trace(_)) {
             section.refuse("surge", "a trace has its own times".to_owned(), "");
         }

@@ -3,9 +3,11 @@
 use offload_policy::{AdmissionLimits, DispatcherLimits, Load, Shares};
 
 use super::configuration::Configuration;
+use super::program::distribution;
 use super::reader::Section;
 use super::units::{Bytes, Time};
-use crate::clock::{MICROSECOND, Nanos, SECOND};
+use crate::clock::{MICROSECOND, MILLISECOND, Nanos, SECOND};
+use crate::random::Distribution;
 
 /// Gateways of one kind at the most: a report has a line of each interval for each.
 pub const MAX_GATEWAYS: usize = 1_000_000;
@@ -48,8 +50,17 @@ pub struct GatewayGroup {
     pub spread: Spread,
     /// Requests that one of them may have unanswered, of a work queue.
     pub window: u32,
-    /// After how long a broker hands out again what a gateway that crashed had.
+    /// After how long a broker hands out again what a gateway had that it has not heard of; of a work queue the
+    /// acknowledgement wait, within which gateways say three times that they still run what they have.
     pub redelivery: Nanos,
+    /// What modules may take.
+    pub modules: ModuleLimits,
+    /// What the disk takes for one sync, where requests that were taken outlive a crash.
+    pub disk: Option<Distribution>,
+    /// How long an outcome is kept, and how old a sealed request may be.
+    pub retention: Nanos,
+    /// What a call of the bucket takes in which gateways of a work queue have the outcomes of each `id`.
+    pub outcomes: Option<Distribution>,
     /// Power in watts while nothing runs, and beyond that while all workers run.
     pub watts: Option<(f64, f64)>,
 }
@@ -63,6 +74,25 @@ pub enum Spread {
     Rotation,
     /// A work queue: a gateway that has room takes the next one.
     Queue,
+}
+
+/// What modules may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ModuleLimits {
+    /// Bytes of compiled modules, and of built programs, that are kept.
+    pub disk_cache: usize,
+    /// Bytes of what all workers have loaded.
+    pub loaded_bytes: usize,
+    /// Modules that a worker has loaded.
+    pub loaded_modules: usize,
+    /// Compilers at full speed at once.
+    pub compilers: usize,
+    /// How long one runs at full speed while others wait.
+    pub compiler_hold: Nanos,
+    /// Sandboxes at full speed at once.
+    pub sandboxes: usize,
+    /// How long one counts as one of these while others wait.
+    pub sandbox_hold: Nanos,
 }
 
 impl GatewayGroup {
@@ -82,10 +112,11 @@ impl GatewayGroup {
             |key, default, least, most| section.or_within(key, Time(default), Time(least)..=Time(most)).0;
         let bytes =
             |key, default: usize| section.or_within(key, Bytes(default as u64), Bytes(1)..=Bytes(1 << 40)).0;
+        let workers = section.or_within("workers", configured.workers, 1..=MAX_WORKERS);
         let group = Self {
             name: section.name().to_owned(),
             count: section.or_within("count", 1, 1..=MAX_GATEWAYS),
-            workers: section.or_within("workers", configured.workers, 1..=MAX_WORKERS),
+            workers,
             slots: section.or_within("slots", configured.slots, 1..=MAX_SLOTS),
             slice: time("slice", configured.slice, MICROSECOND, 3_600 * SECOND),
             shares: Shares {
@@ -119,12 +150,30 @@ impl GatewayGroup {
             },
             window: section.or_within("window", 256, 1..=1_000_000),
             redelivery: time("redelivery", 30 * SECOND, 0, 86_400 * SECOND),
+            modules: ModuleLimits {
+                disk_cache: bytes("disk_cache", 1 << 30) as usize,
+                loaded_bytes: bytes("loaded_bytes", (64 << 20) * workers.max(1)) as usize,
+                loaded_modules: section.or_within("loaded_modules", 256, 1..=65_536),
+                compilers: section.or_within("compilers", workers.div_ceil(2).max(2), 1..=1_024),
+                compiler_hold: time("compiler_hold", 100 * MILLISECOND, MILLISECOND, 3_600 * SECOND),
+                sandboxes: section.or_within("sandboxes", workers.max(2), 1..=1_024),
+                sandbox_hold: time("sandbox_hold", 400 * MILLISECOND, MILLISECOND, 3_600 * SECOND),
+            },
+            disk: distribution(section, "disk"),
+            retention: time("retention", 600 * SECOND, 0, 86_400 * SECOND),
+            outcomes: distribution(section, "outcomes"),
             watts: section.table("watts").map(|watts| {
                 let read = (watts.or_within("idle", 0.0, 0.0..=1e6), watts.or_within("busy", 0.0, 0.0..=1e6));
                 watts.finish();
                 read
             }),
         };
+        if group.disk.is_some() && !group.durable {
+            section.refuse("disk", "nothing is written".to_owned(), "durable = true");
+        }
+        if group.outcomes.is_some() && group.spread != Spread::Queue {
+            section.refuse("outcomes", "gateways share none".to_owned(), "spread = \"queue\"");
+        }
         section.finish();
         group
     }

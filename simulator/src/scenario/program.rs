@@ -6,7 +6,7 @@ use serde_json::Value as Json;
 
 use super::reader::Section;
 use super::units::{Bytes, Time};
-use crate::clock::{MICROSECOND, Nanos, SECOND};
+use crate::clock::{MICROSECOND, MILLISECOND, Nanos, SECOND};
 use crate::random::Distribution;
 
 /// Bytes of a table of measured times at the most.
@@ -27,6 +27,23 @@ pub struct Program {
     pub request: u64,
     /// Bytes of its answer.
     pub answer: u64,
+    /// What is known of its modules; without it they are loaded already.
+    pub modules: Option<Modules>,
+}
+
+/// The modules of a program.
+#[derive(Clone, Debug)]
+pub struct Modules {
+    /// How many there are: the devices that ask for it are spread over them.
+    pub count: usize,
+    /// Bytes of one when it is compiled.
+    pub size: u64,
+    /// Time on a core to compile or build one; none is compiled already.
+    pub compile: Option<Distribution>,
+    /// What a worker takes to load one.
+    pub load: Option<Distribution>,
+    /// Of a native program, the time until its sandbox is there.
+    pub native: Option<Distribution>,
 }
 
 /// How a distribution is written.
@@ -48,9 +65,39 @@ impl Program {
             yields: section.or("yields", true),
             request: section.or("request", Bytes(128)).0,
             answer: section.or("answer", Bytes(128)).0,
+            modules: Modules::read(section),
         };
         section.finish();
         program
+    }
+}
+
+/// Modules of one program at the most.
+const MAX_MODULES: usize = 1_000_000;
+
+/// What a sandbox takes to start, unless it is said otherwise: bubblewrap on an ordinary machine.
+const DEFAULT_SANDBOX_START: Nanos = 10 * MILLISECOND;
+
+impl Modules {
+    fn read(section: &Section<'_>) -> Option<Self> {
+        let is_native = section.one_of("kind", &["wasm", "native"]) == Some(1);
+        let is_told = ["modules", "size", "compile", "load", "start"].iter().any(|key| section.has(key));
+        let modules = Self {
+            count: section.or_within("modules", 1, 1..=MAX_MODULES),
+            size: section.or_within("size", Bytes(0), Bytes(0)..=Bytes(1 << 30)).0,
+            compile: distribution(section, "compile"),
+            load: distribution(section, "load"),
+            native: is_native.then(|| {
+                distribution(section, "start").unwrap_or(Distribution::Constant(DEFAULT_SANDBOX_START))
+            }),
+        };
+        if section.has("start") && !is_native {
+            section.refuse("start", "a module has no sandbox".to_owned(), "kind = \"native\"");
+        }
+        if section.has("load") && is_native {
+            section.refuse("load", "a native program is not loaded by a worker".to_owned(), "start");
+        }
+        (is_told || is_native).then_some(modules)
     }
 }
 

@@ -191,6 +191,24 @@ impl<'a> Section<'a> {
         found
     }
 
+    /// The positions among `names` of those that a key has: one, or a list of them.
+    pub fn some_of(&self, key: &'static str, names: &[&str]) -> Vec<usize> {
+        let Some(value) = self.get(key) else { return Vec::new() };
+        let Some(list) = value.get_ref().as_array() else {
+            return self.one_of(key, names).into_iter().collect();
+        };
+        let mut found = Vec::new();
+        for value in list {
+            let name = value.get_ref().as_str().unwrap_or_default();
+            match names.iter().position(|known| *known == name) {
+                Some(at) if !found.contains(&at) => found.push(at),
+                Some(_) => self.refuse(key, format!("{name:?} stands twice"), "each once"),
+                None => self.refuse(key, format!("there is no {name:?}"), &names.join(", ")),
+            }
+        }
+        found
+    }
+
     /// The tables below `key` by their names, `[key.NAME]`, in the order in which they stand.
     pub fn named(&self, key: &'static str) -> Vec<Section<'a>> {
         let Some(value) = self.get(key) else { return Vec::new() };

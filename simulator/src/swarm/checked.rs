@@ -12,7 +12,8 @@ use offload_policy::{
 };
 
 use super::violation::{Invariant, Seen, ensure};
-use crate::model::scheduler::{Job, Key, Scheduler};
+use crate::model::order::{Job, Key};
+use crate::model::scheduler::Scheduler;
 
 /// A scheduler, and a model of what it promises.
 #[derive(Debug)]
@@ -138,6 +139,11 @@ impl<S: Scheduler> Scheduler for Checked<S> {
         self.model.count(*key, load);
     }
 
+    fn withdraw(&mut self, key: &Key, load: Load, now: Time) {
+        self.inner.withdraw(key, load, now);
+        self.model.uncount(*key, load);
+    }
+
     fn submit(&mut self, submission: Submission<Key, u32, Job>) {
         let Submission { key, load, program, deadline, cpu, wall, job } = submission;
         let checked = self.model.submitted(job.request, Entry { key, load, program, deadline, cpu, wall });
@@ -224,6 +230,10 @@ impl<S: Scheduler> Scheduler for Checked<S> {
 
     fn running(&self) -> usize {
         self.inner.running()
+    }
+
+    fn runnable(&self) -> usize {
+        self.inner.runnable()
     }
 }
 
@@ -570,6 +580,10 @@ impl Model {
         if let Some(deadline) = deadline {
             self.deadlines.remove(&(deadline, request));
         }
+        self.uncount(key, load);
+    }
+
+    fn uncount(&mut self, key: Key, load: Load) {
         subtract(&mut self.waiting_of_flow, key, load);
         subtract(&mut self.waiting_of_account, key.0, load);
         self.waiting.requests -= load.requests;

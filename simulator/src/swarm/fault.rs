@@ -2,7 +2,8 @@
 
 use offload_policy::{Busy, DispatcherLimits, GuestId, Load, Next, SliceTime, Submission, Time};
 
-use crate::model::scheduler::{Job, Key, Scheduler};
+use crate::model::order::{Job, Key};
+use crate::model::scheduler::Scheduler;
 
 /// A fault. Most come rarely, as those do that nobody has found yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -84,6 +85,10 @@ impl<S: Scheduler> Scheduler for Faulty<S> {
         self.inner.readmit(&self.key(*key), load, now);
     }
 
+    fn withdraw(&mut self, key: &Key, load: Load, now: Time) {
+        self.inner.withdraw(&self.key(*key), load, now);
+    }
+
     fn submit(&mut self, submission: Submission<Key, u32, Job>) {
         self.inner.submit(Submission { key: self.key(submission.key), ..submission });
     }
@@ -148,5 +153,9 @@ impl<S: Scheduler> Scheduler for Faulty<S> {
 
     fn running(&self) -> usize {
         self.inner.running()
+    }
+
+    fn runnable(&self) -> usize {
+        self.inner.runnable()
     }
 }

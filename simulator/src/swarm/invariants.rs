@@ -6,7 +6,9 @@ use super::checked::Checked;
 use super::fault::{Fault, Faulty};
 use super::violation::{Invariant, Seen, Violation, ensure};
 use crate::clock::{Nanos, policy_time};
-use crate::model::scheduler::{Job, Key, Scheduler};
+use crate::model::order::{Job, Key};
+use crate::model::router::MAX_HOPS;
+use crate::model::scheduler::Scheduler;
 use crate::model::{Outcome, Request};
 use crate::scenario::{Scenario, Spread};
 use crate::world::observer::Observer;
@@ -139,7 +141,11 @@ impl Observer for Invariants<'_> {
 
     fn step(&mut self, now: Nanos, what: Happening, request: &Request) {
         match what {
-            Happening::Sent | Happening::Arrived | Happening::Answered(_) => {
+            Happening::Sent
+            | Happening::Arrived
+            | Happening::Departed
+            | Happening::Visited
+            | Happening::Answered(_) => {
                 self.book(request);
             }
             Happening::Dropped => self.book(request).may_be_lost = true,
@@ -159,6 +165,15 @@ impl Observer for Invariants<'_> {
         }
         let checked = ensure(before.is_none_or(|before| before == outcome), Invariant::AnsweredTwice, || {
             format!("the request with number {} is answered {before:?}, then {outcome:?}", request.number)
+        });
+        self.note(now, checked);
+    }
+
+    fn visits(&mut self, now: Nanos, site: usize, path: &[u16], request: &Request) {
+        let number = request.number;
+        let comes_back = path.iter().any(|of| usize::from(*of) == site);
+        let checked = ensure(!comes_back && path.len() <= MAX_HOPS, Invariant::Wandering, || {
+            format!("the request with number {number} is at site {site}, and was at {path:?}")
         });
         self.note(now, checked);
     }
@@ -211,6 +226,7 @@ mod tests {
             sleep: 0,
             attempt: 0,
             references: 1,
+            safe: 0,
             progress: Progress::Unknown,
             is_done: false,
         }
@@ -262,6 +278,14 @@ mod tests {
         assert_eq!(seen(|world| open(world, Rest::Stuck)), Some(Invariant::Lost));
         assert_eq!(seen(|world| open(world, Rest::AtRest)), Some(Invariant::Lost));
         assert_eq!(seen(|world| open(world, Rest::TooLong)), None, "nobody knows");
+    }
+
+    #[test]
+    fn a_request_goes_from_site_to_site_and_never_back() {
+        let comes = |site, path: &[u16]| seen(|world| world.visits(1, site, path, &request(0)));
+        assert_eq!((comes(2, &[0, 1]), comes(1, &[0, 1])), (None, Some(Invariant::Wandering)));
+        let sites = [0, 1, 2, 3, 4, 5, 6, 7, 8];
+        assert_eq!((comes(9, &sites[1..]), comes(9, &sites)), (None, Some(Invariant::Wandering)));
     }
 
     #[test]

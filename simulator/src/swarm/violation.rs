@@ -20,6 +20,8 @@ pub enum Invariant {
     Refused,
     /// A buffer holds no more than its bound.
     OverBound,
+    /// A request makes eight hops at the most, and never comes back to a gateway that had it.
+    Wandering,
     /// A request is in one state at a time, and the books agree with what is there.
     Books,
     /// The code's own assertions hold.
@@ -36,6 +38,7 @@ impl Invariant {
             Self::OverQuota => "over quota",
             Self::Refused => "refused within quota",
             Self::OverBound => "over bound",
+            Self::Wandering => "wandering",
             Self::Books => "books",
             Self::Panicked => "panicked",
         }

@@ -49,14 +49,9 @@ impl<'s> Played<'s> {
         }
         site.is_pulled = is_pulled;
         if is_pulled {
-            site.condition.begin(FailureKind::Partition, Nanos::MAX);
-            return true;
-        }
-        site.condition.end(FailureKind::Partition, now);
-        if site.condition.is_reachable() {
-            let group = site.group as usize;
-            self.world.reconnect(gateway, now);
-            self.world.hand_out(group, now);
+            self.world.gateway_fails(gateway, FailureKind::Partition, Nanos::MAX, now);
+        } else {
+            self.world.gateway_recovers(gateway, FailureKind::Partition, now);
         }
         true
     }

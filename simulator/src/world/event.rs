@@ -80,6 +80,71 @@ pub enum Event {
         /// The request.
         request: u32,
     },
+    /// A gateway of a work queue has claimed a request.
+    Claimed {
+        /// The request.
+        request: u32,
+        /// The gateway.
+        gateway: u32,
+        /// Which process of the gateway it was.
+        incarnation: u16,
+    },
+    /// The outcome of a request is safe, and can be answered.
+    Recorded {
+        /// The request.
+        request: u32,
+        /// The gateway.
+        gateway: u32,
+        /// Which process of the gateway it was.
+        incarnation: u16,
+        /// What the answer says.
+        outcome: Outcome,
+    },
+    /// A work queue has not heard of a gateway for as long as it waits.
+    Overdue {
+        /// The gateway.
+        gateway: u32,
+        /// Which process of the gateway it was.
+        incarnation: u16,
+    },
+    /// A message between routers is at its master.
+    AtMaster {
+        /// The message.
+        packet: u32,
+    },
+    /// A message between routers is at the one that it is for.
+    AtGate {
+        /// The message.
+        packet: u32,
+        /// The router's gateway.
+        gateway: u32,
+    },
+    /// A router looks for what is overdue.
+    Routes {
+        /// Its gateway.
+        gateway: u32,
+    },
+    /// A router says how busy its gateway is.
+    TellsLoad {
+        /// Its gateway.
+        gateway: u32,
+    },
+    /// A router tries to join a master.
+    Joins {
+        /// Its gateway.
+        gateway: u32,
+        /// Which of its connections.
+        connection: u16,
+    },
+    /// A router and its master have not heard of each other for long.
+    Silence {
+        /// The router's gateway.
+        gateway: u32,
+        /// Which of its connections.
+        connection: u16,
+        /// Which session of that it was.
+        session: u32,
+    },
     /// Something goes wrong.
     Fails(Trouble),
     /// It is over.
@@ -95,6 +160,11 @@ impl Event {
             Self::Received { gateway, .. }
             | Self::SliceEnds { gateway, .. }
             | Self::Wakes { gateway, .. }
+            | Self::Claimed { gateway, .. }
+            | Self::Recorded { gateway, .. }
+            | Self::AtGate { gateway, .. }
+            | Self::Routes { gateway }
+            | Self::TellsLoad { gateway }
             | Self::Looks { gateway } => Some(gateway),
             _ => None,
         }

@@ -3,32 +3,38 @@
 use super::shard::Shard;
 use crate::clock::Nanos;
 use crate::random::Stream;
-use crate::scenario::{Failure, FailureKind, Scenario, Schedule};
+use crate::scenario::{Failure, FailureKind, Scenario, Schedule, Target};
 
-/// One of a scenario's failures at one gateway.
+/// One of a scenario's failures, at one of what it is for.
 #[derive(Clone, Copy, Debug)]
 pub struct Trouble {
     /// The failure's number in the scenario.
     failure: u32,
-    /// The gateway.
-    pub gateway: u32,
+    /// The number of the gateway, kind of devices, site or master.
+    pub target: u32,
     /// Seeds its moments: a stream would be larger than all other events.
     seed: u32,
 }
 
-/// The failures of a scenario, at each gateway of a shard that they are for.
+/// The failures of a scenario, at each of what they are for in a shard.
 pub fn troubles(scenario: &Scenario, seed: u64, shard: &Shard, first_gateways: &[u32]) -> Vec<Trouble> {
     let mut troubles = Vec::new();
     for (number, failure) in scenario.failures.iter().enumerate() {
-        let before: usize = scenario.gateways[..failure.gateway].iter().map(|group| group.count).sum();
-        let range = shard.gateways(failure.gateway);
-        let first = range.start;
-        let of = range.filter(|at| failure.number.is_none_or(|number| number == *at));
-        troubles.extend(of.map(|at| {
-            let gateway = first_gateways[failure.gateway] + (at - first) as u32;
-            let entity = (number as u64) << 32 | (before + at) as u64;
+        // Each has its number in the world, and in the scenario.
+        let targets: Vec<(u32, u32)> = match failure.target {
+            Target::Gateways { group, number } => {
+                let before: usize = scenario.gateways[..group].iter().map(|group| group.count).sum();
+                let range = shard.gateways(group);
+                let first = range.start;
+                let of = range.filter(|at| number.is_none_or(|number| number == *at));
+                of.map(|at| (first_gateways[group] + (at - first) as u32, (before + at) as u32)).collect()
+            }
+            Target::Devices(one) | Target::Site(one) | Target::Master(one) => vec![(one as u32, one as u32)],
+        };
+        troubles.extend(targets.into_iter().map(|(target, entity)| {
+            let entity = (number as u64) << 32 | u64::from(entity);
             let seed = Stream::new(seed, "failure", entity).bits() as u32;
-            Trouble { failure: number as u32, gateway, seed }
+            Trouble { failure: number as u32, target, seed }
         }));
     }
     troubles
@@ -60,22 +66,14 @@ impl Trouble {
         self.of(scenario).kind
     }
 
+    /// With what.
+    pub fn target(self, scenario: &Scenario) -> Target {
+        self.of(scenario).target
+    }
+
     /// How long it lasts.
     pub fn lasts(self, scenario: &Scenario) -> Nanos {
         self.of(scenario).lasts
-    }
-
-    /// Whether the process ends.
-    pub fn is_crash(self, scenario: &Scenario) -> bool {
-        self.kind(scenario) == FailureKind::Crash
-    }
-
-    /// How many times as long everything takes.
-    pub fn slowness(self, scenario: &Scenario) -> f64 {
-        match self.kind(scenario) {
-            FailureKind::Slow(factor) => factor,
-            _ => 1.0,
-        }
     }
 
     fn of(self, scenario: &Scenario) -> &Failure {
@@ -94,12 +92,59 @@ pub struct Condition {
     partitions: u16,
     /// Until when it is stopped.
     pub pause: Option<Nanos>,
+    /// How far ahead its clock is, in nanoseconds.
+    pub skew: i64,
+}
+
+/// What has become of the devices of one kind.
+#[derive(Clone, Debug, Default)]
+pub struct GroupCondition {
+    cuts: u16,
+    /// How far ahead their clocks are, in nanoseconds.
+    pub skew: i64,
+    /// Packets of QoS 1 that wait for their link, and when the first came.
+    pub(super) parked: Vec<(super::Parked, Nanos)>,
+}
+
+impl GroupCondition {
+    /// Whether nothing passes by their link.
+    pub fn is_cut(&self) -> bool {
+        self.cuts > 0
+    }
+
+    /// Something goes wrong.
+    pub fn begin(&mut self, kind: FailureKind) {
+        match kind {
+            FailureKind::Link => self.cuts += 1,
+            FailureKind::Clock(skew) => self.skew += skew,
+            _ => {}
+        }
+    }
+
+    /// It is over.
+    pub fn end(&mut self, kind: FailureKind) {
+        match kind {
+            FailureKind::Link => self.cuts -= 1,
+            FailureKind::Clock(skew) => self.skew -= skew,
+            _ => {}
+        }
+    }
 }
 
 impl Condition {
     /// Whether devices can reach it.
     pub fn is_reachable(self) -> bool {
         !self.is_down && self.partitions == 0
+    }
+
+    /// Whether nothing passes between it and all others.
+    pub fn is_cut_off(self) -> bool {
+        self.partitions > 0
+    }
+
+    /// Whether a broker hands out requests to it.
+    pub fn takes(self) -> bool {
+        self.is_reachable() && self.pause.is_none()
     }
 
     /// Something goes wrong, until then.
@@ -111,7 +156,8 @@ impl Condition {
             }
             FailureKind::Partition => self.partitions += 1,
             FailureKind::Pause => self.pause = self.pause.max(Some(until)),
-            FailureKind::Slow(_) => {}
+            FailureKind::Clock(skew) => self.skew += skew,
+            _ => {}
         }
         self.is_down = self.crashes > 0;
     }
@@ -123,7 +169,8 @@ impl Condition {
             FailureKind::Partition => self.partitions -= 1,
             // Another pause may last longer.
             FailureKind::Pause => self.pause = self.pause.filter(|until| *until > now),
-            FailureKind::Slow(_) => {}
+            FailureKind::Clock(skew) => self.skew -= skew,
+            _ => {}
         }
         self.is_down = self.crashes > 0;
     }

@@ -4,7 +4,8 @@ use offload_policy::{Dispatcher, DispatcherLimits};
 
 use super::trace::Happening;
 use crate::clock::Nanos;
-use crate::model::scheduler::{Job, Key, Scheduler};
+use crate::model::order::{Job, Key};
+use crate::model::scheduler::Scheduler;
 use crate::model::{Outcome, Request};
 
 /// Sees what happens in a world, and chooses the schedulers of its gateways.
@@ -20,6 +21,9 @@ pub trait Observer {
 
     /// A gateway gives an answer, which its session keeps where the device cannot be reached.
     fn gives(&mut self, _now: Nanos, _outcome: Outcome, _request: &Request) {}
+
+    /// A request has come to a site's gateway from another one, after it was at these sites.
+    fn visits(&mut self, _now: Nanos, _site: usize, _path: &[u16], _request: &Request) {}
 
     /// A crash destroys what a gateway had of a request.
     fn is_lost(&mut self, _now: Nanos, _request: &Request) {}

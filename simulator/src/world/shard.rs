@@ -31,6 +31,10 @@ impl Shard {
 
     /// A scenario in shards, which have all of its gateways between them, each in one.
     pub fn all(scenario: &Scenario) -> Vec<Self> {
+        if !scenario.sites.is_empty() {
+            // Routers and masters join gateways of all kinds.
+            return vec![Self::whole(scenario)];
+        }
         let groups = scenario.gateways.len();
         let mut shards = Vec::new();
         for (number, group) in scenario.gateways.iter().enumerate() {

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use super::capture::Capture;
 use crate::clock::Nanos;
 use crate::model::Outcome;
 
@@ -12,6 +13,10 @@ pub enum Happening {
     Sent,
     /// It is at its gateway.
     Arrived,
+    /// It is on its way from this gateway to another site.
+    Departed,
+    /// It has come to this gateway from another site.
+    Visited,
     /// There was no connection, and it had QoS 0.
     Dropped,
     /// Its gateway answers.
@@ -20,9 +25,11 @@ pub enum Happening {
     Done(Outcome),
 }
 
-/// Where the lines go.
+/// Where the lines go, and the packets.
 pub struct Trace<'w> {
-    writer: Box<dyn Write + Send + 'w>,
+    writer: Option<Box<dyn Write + Send + 'w>>,
+    /// Where packets go.
+    pub(super) capture: Option<Capture<'w>>,
     /// After an error nothing more is written; whoever flushes the writer is told of it.
     has_failed: bool,
 }
@@ -30,7 +37,13 @@ pub struct Trace<'w> {
 impl<'w> Trace<'w> {
     /// Lines go there.
     pub fn new(writer: impl Write + Send + 'w) -> Self {
-        Self { writer: Box::new(writer), has_failed: false }
+        Self { writer: Some(Box::new(writer)), capture: None, has_failed: false }
+    }
+
+    /// Packets go there too, or alone.
+    pub fn capturing(trace: Option<Self>, capture: Capture<'w>) -> Self {
+        let none = Self { writer: None, capture: None, has_failed: false };
+        Self { capture: Some(capture), ..trace.unwrap_or(none) }
     }
 
     pub(super) fn write(
@@ -42,12 +55,12 @@ impl<'w> Trace<'w> {
         gateway: u32,
         attempt: u16,
     ) {
-        if self.has_failed {
-            return;
-        }
+        let Some(writer) = self.writer.as_mut().filter(|_| !self.has_failed) else { return };
         let (step, outcome) = match what {
             Happening::Sent => ("sent", None),
             Happening::Arrived => ("arrived", None),
+            Happening::Departed => ("departed", None),
+            Happening::Visited => ("visited", None),
             Happening::Dropped => ("dropped", None),
             Happening::Answered(outcome) => ("answered", Some(outcome)),
             Happening::Done(outcome) => ("done", Some(outcome)),
@@ -55,7 +68,7 @@ impl<'w> Trace<'w> {
         let outcome =
             outcome.map_or_else(String::new, |outcome| format!(",\"outcome\":\"{}\"", outcome.name()));
         let line = writeln!(
-            self.writer,
+            writer,
             "{{\"ns\":{now},\"step\":\"{step}\",\"request\":{request},\"device\":{device},\"gateway\":{gateway},\
              \"attempt\":{attempt}{outcome}}}"
         );

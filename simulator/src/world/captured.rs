@@ -1,0 +1,57 @@
+//! What of a world is captured as packets.
+
+use super::World;
+use super::capture::Message;
+use super::observer::Observer;
+use crate::clock::Nanos;
+use crate::model::{Device, Outcome, Request};
+use crate::scenario::Spread;
+
+/// A moment at which packets are captured.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Captured {
+    /// A device sends a request.
+    Sent,
+    /// A gateway, or a broker, has it.
+    Arrived,
+    /// A device has its answer.
+    Answered(Outcome),
+}
+
+impl<O: Observer> World<'_, O> {
+    pub(super) fn captures(&mut self, what: Captured, request: u32, now: Nanos) {
+        let Some(capture) = self.trace.as_mut().and_then(|trace| trace.capture.as_mut()) else { return };
+        let Request { number, device, attempt, .. } = self.requests[request as usize];
+        let Device { group, number: device, .. } = self.devices[device as usize];
+        let of = &self.scenario.devices[group as usize];
+        let gateways = &self.scenario.gateways[of.gateway];
+        let home = match gateways.spread {
+            Spread::Home => {
+                let home = (device - self.first_numbers[group as usize]) % gateways.count as u32;
+                home - self.shard.gateways(of.gateway).start as u32
+            }
+            // The broker is drawn as the first of its gateways.
+            Spread::Rotation | Spread::Queue => 0,
+        };
+        let server = self.first_gateways[of.gateway] + home;
+        let program = &self.scenario.programs[of.program];
+        let (again, qos) = (attempt > 0, of.qos);
+        match what {
+            Captured::Sent => capture.connects(device, server, now),
+            Captured::Arrived => {
+                let site = of.to.map(|site| format!("net/{}/", self.scenario.sites[site].name));
+                let topic = format!("{}localCode/{device}", site.unwrap_or_default());
+                let text = format!("{{\"program\": \"{}\", \"id\": \"{number}\"}}", program.name);
+                let bytes = program.request;
+                capture.request(&Message { device, server, topic: &topic, text, bytes, qos, again }, now);
+            }
+            Captured::Answered(outcome) => {
+                let topic = format!("result/{device}");
+                let text = format!("{{\"id\": \"{number}\", \"outcome\": \"{}\"}}", outcome.name());
+                let bytes = program.answer;
+                let message = Message { device, server, topic: &topic, text, bytes, qos, again: false };
+                capture.answer(&message, now);
+            }
+        }
+    }
+}

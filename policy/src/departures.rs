@@ -417,6 +417,7 @@ mod tests {
             departures.send("north", content as usize % 2, Time::ZERO);
         }
         departures.lost_link(0, second(10));
+        departures.confirmed(1, "north", second(30));
         assert_eq!((departures.wanted(), departures.give_up(second(39), |_| true).len()), (vec!["north"], 0));
         let given_up = departures.give_up(second(40), |_| true);
         let told: Vec<_> = given_up.iter().map(|(departure, why)| (departure.content, *why)).collect();

@@ -24,8 +24,8 @@ table! {
         pub in_flight: usize = 256, in 1..=65_536;
         /// Space for requests that no gateway has answered yet. A full stream drops new requests at QoS 0.
         pub request_bytes: ByteSize = ByteSize::gib(1), in ByteSize::mib(1)..=ByteSize::gib(1_024);
-        /// Space for outcomes of requests with an `id`, which are kept for `idempotency.retention`, and as much again for
-        /// those of sealed requests.
+        /// Space for outcomes of requests with an `id`, which are kept for `idempotency.retention`, and as much again
+        /// for those of sealed requests.
         pub outcome_bytes: ByteSize = ByteSize::mib(256), in ByteSize::mib(1)..=ByteSize::gib(1_024);
         /// Space for modules that clients have sent.
         pub module_bytes: ByteSize = ByteSize::gib(1), in ByteSize::mib(1)..=ByteSize::gib(1_024);

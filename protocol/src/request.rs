@@ -109,8 +109,8 @@ pub enum Code {
     Modules(ModulesRequest),
     /// Nothing: the request of this client that has this `id`, and waits or runs, is cancelled.
     Cancel(RequestId),
-    /// What is sealed to a gateway elsewhere: nobody on the way knows what it is. Its payload is carried as it came, and
-    /// has no other encoding.
+    /// What is sealed to a gateway elsewhere: nobody on the way knows what it is. Its payload is carried as it came,
+    /// and has no other encoding.
     Sealed,
 }
 

@@ -54,8 +54,8 @@ async fn router(master: &Master, gate: &str, way: SocketAddr, configuration: &st
     Ok(gateway)
 }
 
-/// All bytes on both links of the master show nothing of code, arguments, input, `id` or answer; the answer opens on the
-/// topic on which it is delivered at the asker's site, and on no other; what comes again is answered the same.
+/// All bytes on both links of the master show nothing of code, arguments, input, `id` or answer; the answer opens on
+/// the topic on which it is delivered at the asker's site, and on no other; what comes again is answered the same.
 #[tokio::test]
 async fn nobody_between_two_sites_sees_what_is_sealed() -> Result<()> {
     let master = Master::start().await?;
@@ -243,8 +243,8 @@ async fn the_command_asks_and_cancels_through_a_gate() -> Result<()> {
     Ok(())
 }
 
-/// The site of the asker has a broker that somebody else runs, and a bridge of ordinary topics beside. Rules hold at both
-/// sites: those of the answering one are for what is inside.
+/// The site of the asker has a broker that somebody else runs, and a bridge of ordinary topics beside. Rules hold at
+/// both sites: those of the answering one are for what is inside.
 #[tokio::test]
 async fn a_device_on_an_external_broker_asks_another_site_sealed() -> Result<()> {
     let master = Master::start().await?;
@@ -385,8 +385,8 @@ async fn gateways_on_nats_run_a_sealed_request_once() -> Result<()> {
     Ok(())
 }
 
-/// A gateway without the group's file leaves sealed requests to those that have it; one with another set does not start,
-/// and says what helps.
+/// A gateway without the group's file leaves sealed requests to those that have it; one with another set does not
+/// start, and says what helps.
 #[tokio::test]
 async fn a_set_of_keys_that_differs_is_refused_with_the_remedy() -> Result<()> {
     let nats = Nats::start(nats::Version::Newest).await?;

@@ -384,7 +384,7 @@ impl Registered {
         // Not that of a request that runs.
         self.has_ended = true;
         let Some(shared) = shared else { return self.prolong_here(repetition, answer, prolonged) };
-        let claimed = Claimed::of(shared, &self.names);
+        let claimed = Claimed::of(shared, &self.names.key, self.names.fingerprint);
         let (outcome, _) = self.shared_outcome(&claimed, answer.clone());
         claimed.keep(outcome, move |kept| match kept {
             SharedAs::Unshared => self.undo(repetition, prolonged, unshared_error()),

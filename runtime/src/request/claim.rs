@@ -26,7 +26,7 @@ pub async fn claim(
     stop: CancellationToken,
 ) -> Result<Option<First>, Refusal> {
     let Some(registered) = &mut first.pending.registration else { return Ok(Some(first)) };
-    let claimed = Claimed::of(&shared, &registered.names);
+    let claimed = Claimed::of(&shared, &registered.names.key, registered.names.fingerprint);
     let claiming = claimed.claim(registered.on_cancelled(workers));
     let timeout = first.asked.request.limits.timeout;
     let deadline = timeout.and_then(|timeout| first.asked.arrived.checked_add(timeout));

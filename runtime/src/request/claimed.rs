@@ -3,7 +3,6 @@
 //! Of a sealed request they see what nobody can read who does not have its `id`, which whoever opens it has: the hash
 //! of that is its name, a key that derives from it seals the outcome, and it hides the fingerprint.
 
-use super::answer::Names;
 use super::journal::outcome;
 use crate::deduplication::{Key, ReplyTo};
 use crate::fingerprint::{Fingerprint, Fingerprinter};
@@ -38,12 +37,11 @@ pub enum Kept {
 
 impl Claimed {
     /// The request of this name, which is not claimed yet.
-    pub fn of(shared: &Shared, names: &Names) -> Claimed {
-        let Names { key, fingerprint, .. } = names;
+    pub fn of(shared: &Shared, key: &Key, fingerprint: Fingerprint) -> Claimed {
         Claimed {
             outcomes: outcomes(shared, key).clone(),
             name: name(key),
-            fingerprint: shown(key, *fingerprint),
+            fingerprint: shown(key, fingerprint),
             secret: secret(key),
             has_ended: false,
         }

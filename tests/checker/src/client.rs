@@ -327,8 +327,9 @@ impl Client {
         }
     }
 
-    /// Whether the client keeps a connection that serves it. An observer of a cluster does not: what NATS delivers again,
-    /// because a server was killed, may be an old status, and comes after the newest. What is retained is the newest.
+    /// Whether the client keeps a connection that serves it. An observer of a cluster does not: what NATS delivers
+    /// again, because a server was killed, may be an old status, and comes after the newest. What is retained is the
+    /// newest.
     fn stays(&self) -> bool {
         self.role != Role::Observer
     }

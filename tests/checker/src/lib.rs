@@ -1,9 +1,10 @@
 //! A crash test that does not trust what it tests.
 //!
 //! Clients with a small MQTT client of their own send requests and messages to a real gateway, which is killed by
-//! SIGKILL at moments that follow from a seed, and started again; of networks, links are cut and servers die too. A ledger has all that was sent, acknowledged and
-//! received. After each round it has to agree with what was promised: what was acknowledged is answered or delivered,
-//! an `id` is answered with the same bytes each time, nothing reaches the wrong client, and nothing is left over.
+//! SIGKILL at moments that follow from a seed, and started again; of networks, links are cut and servers die too. A
+//! ledger has all that was sent, acknowledged and received. After each round it has to agree with what was promised:
+//! what was acknowledged is answered or delivered, an `id` is answered with the same bytes each time, nothing reaches
+//! the wrong client, and nothing is left over.
 //!
 //! - `ledger`: what was sent and what came, and where these contradict each other; without I/O.
 //! - `mqtt`: packets, and the client's side of a session.

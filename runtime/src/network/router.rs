@@ -5,7 +5,8 @@ use super::departures::{Bounds, Departure, Departures, Done};
 use super::gates::{Gates, Join, Leave, Load, MasterState, State};
 use super::link::Link;
 use super::message::{
-    Exported, MAX_HOPS, Reply, Request, Tag, decode_answer, decode_tags, encode_answer, encode_tags, sealed_room,
+    Exported, MAX_HOPS, Reply, Request, Tag, decode_answer, decode_tags, encode_answer, encode_tags,
+    sealed_room,
 };
 use crate::client::Client;
 use crate::config;

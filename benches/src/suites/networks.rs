@@ -71,8 +71,8 @@ fn until_reachable(near: &Server, request: &Request) -> Result<()> {
     client.close()
 }
 
-/// One request after the other, each sealed before its time is taken. Those in clear have an `id` too: it is what has to
-/// be durable before the answer is given.
+/// One request after the other, each sealed before its time is taken. Those in clear have an `id` too: it is what has
+/// to be durable before the answer is given.
 fn sealed(plan: &Plan) -> Result<Table> {
     const FIGURES: [Figure; 2] = [Figure::compared("p50 µs", 0).plotted(), Figure::compared("p99 µs", 0)];
     let folder = tempfile::tempdir()?;

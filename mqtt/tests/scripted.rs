@@ -115,6 +115,34 @@ async fn a_broker_that_reads_nothing_any_more_ends_the_connection() {
 }
 
 #[tokio::test]
+async fn messages_come_while_the_broker_reads_nothing() {
+    let (port, served) = broker(ACCEPTED_V5).await;
+    let (sender, mut connection) = open(ConnectionOptions {
+        // Ends a test that would wait for ever.
+        write_timeout: Some(Duration::from_secs(30)),
+        ..ConnectionOptions::new("127.0.0.1", port, "me")
+    });
+    // More than the system buffers for a connection.
+    sender.publish(Message::new("t", vec![0; 64 << 20])).unwrap();
+    assert!(matches!(connection.next().await, Ok(Event::Connected(_))));
+    let mut stream = served.await.unwrap();
+    let telling = tokio::spawn(async move {
+        // It has begun to read, and so the client to write.
+        stream.read_exact(&mut [0; 1024]).await.unwrap();
+        stream.write_all(b"\x30\x05\x00\x01t\x00!").await.unwrap();
+        stream
+    });
+    let message = loop {
+        match connection.next().await.unwrap() {
+            Event::Message { message, .. } => break message,
+            event => assert!(matches!(event, Event::Sent(_)), "{event:?}"),
+        }
+    };
+    assert_eq!(message.payload, &b"!"[..]);
+    drop(telling.await);
+}
+
+#[tokio::test]
 async fn a_broker_that_says_nothing_is_given_up() {
     for version in [Version::V311, Version::V5] {
         let (port, served) = broker(b"").await;

@@ -1,5 +1,5 @@
 //! How throughput grows with the gateways of one service on NATS. What they run sleeps, so that the cores that they
-//! share here are not what bounds it: each takes a fixed number of requests at once.
+//! share here are not what bounds it: each takes a fixed number of requests at once and no more.
 
 use crate::guests::Guests;
 use crate::load::{self, Load, Request};

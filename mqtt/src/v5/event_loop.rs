@@ -56,12 +56,8 @@ struct Network {
     stalled: Option<Instant>,
 }
 
-/// What happens first where something is to be written.
-#[expect(clippy::large_enum_variant, reason = "one is taken apart where it is made, and none is kept")]
-enum Turn {
-    Written(Result<(), PacketError>),
-    Packet(Option<Result<Packet, PacketError>>),
-}
+/// A packet that has come, or `None` at the end of the stream.
+type Received = Option<Result<Packet, PacketError>>;
 
 /// A client, and the connection that carries out its requests. rumqttc's options lack some of what is given.
 pub(super) fn open(options: MqttOptions, given: &ConnectionOptions) -> (AsyncClient, EventLoop) {
@@ -193,9 +189,9 @@ impl EventLoop {
         }
         if network.unwritten() > 0 {
             let packet = match network.write(self.write_timeout).await? {
-                Turn::Packet(packet) => Some(packet),
+                Some(packet) => Some(packet),
                 // Requests that never end are no reason to read nothing.
-                Turn::Written(written) => written.map(|()| network.packets.next().now_or_never())?,
+                None => network.packets.next().now_or_never(),
             };
             return match packet {
                 Some(packet) => network.take_in(packet, state).await,
@@ -234,35 +230,31 @@ impl Network {
     /// # Errors
     ///
     /// When it has taken longer than this.
-    async fn write(&mut self, longest: Option<Duration>) -> Result<Turn, ConnectionError> {
+    async fn write(&mut self, longest: Option<Duration>) -> Result<Option<Received>, ConnectionError> {
         let Network { packets, answers, stalled, .. } = self;
         let since = stalled.unwrap_or_else(Instant::now);
         let turn = poll_fn(|cx| {
             if let Poll::Ready(written) = packets.poll_flush_unpin(cx) {
                 (*answers, *stalled) = (0, None);
-                return Poll::Ready(Turn::Written(written));
+                return Poll::Ready(Ok(written.map(|()| None)?));
             }
             stalled.get_or_insert(since);
             if *answers >= MAX_UNWRITTEN_ANSWERS {
                 return Poll::Pending;
             }
-            packets.poll_next_unpin(cx).map(Turn::Packet)
+            packets.poll_next_unpin(cx).map(|packet| Ok(Some(packet)))
         });
-        let Some(longest) = longest else { return Ok(turn.await) };
+        let Some(longest) = longest else { return turn.await };
         tokio::select! {
             biased;
-            turn = turn => Ok(turn),
+            turn = turn => turn,
             () = sleep_until(since + longest) => Err(ConnectionError::Stalled),
         }
     }
 
     /// Takes in a packet, and others that are there already. What answers them is written as far as the broker takes it
     /// at once.
-    async fn take_in(
-        &mut self,
-        mut packet: Option<Result<Packet, PacketError>>,
-        state: &mut MqttState,
-    ) -> Result<(), ConnectionError> {
+    async fn take_in(&mut self, mut packet: Received, state: &mut MqttState) -> Result<(), ConnectionError> {
         for left in (0..MAX_BATCH).rev() {
             let taken = packet.ok_or(ConnectionError::Closed)??;
             if let Some(answer) = state.handle_incoming_packet(taken)? {

@@ -155,11 +155,20 @@ impl Link {
                 // Polled to its end: half an event could be a lost packet.
                 let mut next = pin!(connection.next());
                 loop {
+                    // All that waits goes into one write.
+                    while queue.len() < MAX_QUEUED
+                        && let Ok(message) = messages.try_recv()
+                    {
+                        queue.push_back(unacknowledged(message));
+                    }
                     pump(sender, &mut queue);
                     tokio::select! {
+                        biased;
                         event = &mut next => break event,
-                        Some(message) = messages.recv() => queue.push_back(message),
-                        Some(message) = copies.recv(), if queue.len() < MAX_QUEUED => queue.push_back(message.into()),
+                        Some(message) = messages.recv() => queue.push_back(unacknowledged(message)),
+                        Some(message) = copies.recv(), if queue.len() < MAX_QUEUED => {
+                            queue.push_back(unacknowledged(message.into()));
+                        }
                         () = shared.stop.cancelled() => {
                             if !*joined {
                                 return Ended::Left;
@@ -200,6 +209,13 @@ impl Link {
     }
 }
 
+/// At QoS 0: what is lost with the connection is sent again by routers, and acknowledgements of the master's would say
+/// nothing of the other gate.
+fn unacknowledged(mut to_master: ToMaster) -> ToMaster {
+    to_master.message.qos = QoS::AtMostOnce;
+    to_master
+}
+
 /// Hands over what the connection has room for.
 fn pump(sender: &PacketSender, queue: &mut VecDeque<ToMaster>) {
     while let Some(ToMaster { message, .. }) = queue.front() {
@@ -219,7 +235,7 @@ async fn leave(
     mut messages: UnboundedReceiver<ToMaster>,
 ) {
     while let Ok(message) = messages.try_recv() {
-        queue.push_back(message);
+        queue.push_back(unacknowledged(message));
     }
     queue.push_back(Shared::leave(&shared.join, State::Left).into());
     let deadline = Instant::now() + LEAVE_WAIT;

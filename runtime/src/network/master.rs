@@ -30,11 +30,13 @@ use tokio_util::task::AbortOnDropHandle;
 /// Largest packet of a router: the largest message of a device, with what routers add.
 pub const MAX_PACKET: usize = 40 << 20;
 
-/// Bytes that wait for one router, and for all of them.
-const QUEUE_BYTES: usize = 64 << 20;
+/// Bytes that wait for one router, and for all of them. What routers send each other is at QoS 0, which has half of
+/// them; the rest is for what the master says.
+const QUEUE_BYTES: usize = 128 << 20;
 const ALL_QUEUED_BYTES: usize = 512 << 20;
-/// Messages that wait for one router. Requests and answers that find no room go back to the router that sent them.
-const QUEUE_MESSAGES: usize = 8_192;
+/// Messages that wait for one router, of which QoS 0 has half. Requests and answers that find no room go back to the
+/// router that sent them.
+const QUEUE_MESSAGES: usize = 16_384;
 /// Bytes of packets that have not come completely: of one router, and of all of them.
 const INPUT_BYTES: usize = 64 << 20;
 const ALL_INPUT_BYTES: usize = 256 << 20;
@@ -303,7 +305,8 @@ impl Hub {
             joined.clients.get(to).cloned()
         };
         let from = &client.client_id;
-        let message = Message::new(format!("from/{from}/{what}"), payload.clone(), QoS::AtLeastOnce);
+        // Routers send again what is lost with a connection, so acknowledgements would be packets for nothing.
+        let message = Message::new(format!("from/{from}/{what}"), payload.clone(), QoS::AtMostOnce);
         let placed = receiver.map(|receiver| broker.publish_to(&receiver, &message, None, None));
         if placed != Some(Placed::Queued)
             && let Some(back) = back

@@ -113,7 +113,9 @@ impl Draft {
         let mut refusals: Vec<Refusal> =
             broken().map(|error| Refusal::new("", error.message()).at(error.span())).collect();
         let document = Document::of(table.get_ref());
-        let unknown = document.unknown_keys(&Config::schema());
+        let schema = Config::schema();
+        let mut unknown = document.misplaced_lists(&schema);
+        unknown.extend(document.unknown_keys(&schema));
         for span in unknown.iter().filter_map(|refusal| refusal.span.as_ref()) {
             remove_at(table.get_mut(), span.start);
         }

@@ -22,7 +22,12 @@ struct Entry {
     value: Range<usize>,
     /// A table or a list of tables: its name is a heading.
     holds_keys: bool,
+    /// A list, and whether it holds anything but tables.
+    list: Option<Mixed>,
 }
+
+/// Whether a list holds anything but tables.
+type Mixed = bool;
 
 impl Document {
     pub fn of(table: &DeTable<'_>) -> Document {
@@ -57,6 +62,7 @@ impl Document {
                 key: name.span(),
                 value: value.span(),
                 holds_keys: !tables.is_empty(),
+                list: value.get_ref().as_array().map(|list| list.len() != tables.len()),
             });
             let list = value.get_ref().is_array();
             for (index, table) in tables.into_iter().enumerate() {
@@ -115,6 +121,28 @@ impl Document {
             }
         }
         refusals
+    }
+
+    /// The lists that stand where a table or a list of tables belongs. They would be read as tables whose keys are not
+    /// named.
+    pub fn misplaced_lists(&self, schema: &[Section]) -> Vec<Refusal> {
+        let is_table = |path: &str| schema.iter().any(|section| any_entry(&section.path) == any_entry(path));
+        let refusal = |entry: &Entry| {
+            let path = entry.path.clone();
+            match entry.list? {
+                _ if is_table(&path) => {
+                    let accepted = format!("a table, `[{path}]`");
+                    Some(Refusal::new(path, "the value is a list").accepting(accepted))
+                }
+                true if is_table(&format!("{path}[0]")) => {
+                    let accepted = format!("tables, `[[{path}]]`");
+                    Some(Refusal::new(path, "the list holds what is no table").accepting(accepted))
+                }
+                _ => None,
+            }
+            .map(|refusal| refusal.at(Some(entry.value.clone())))
+        };
+        self.entries.iter().filter_map(refusal).take(MAX_REFUSALS).collect()
     }
 }
 

@@ -255,6 +255,29 @@ fn all_errors_are_told_in_the_order_of_their_lines() {
     assert_eq!(refusal(&many).lines().count(), MAX_REFUSALS);
 }
 
+/// Serde takes a list for a table whose values stand in order.
+#[test]
+fn a_list_is_no_table() {
+    for (text, told) in [
+        ("keys = []", "offload.toml:1:8: keys: the value is a list; accepted: a table, `[keys]`"),
+        (
+            "[access]\nrule = [[]]",
+            "offload.toml:2:8: access.rule: the list holds what is no table; accepted: tables, `[[access.rule]]`",
+        ),
+        ("queue = [5]", "offload.toml:1:9: queue: the value is a list; accepted: a table, `[queue]`"),
+        (
+            "network = [{ gate = \"north\" }]",
+            "offload.toml:1:11: network: the value is a list; accepted: a table, `[network]`",
+        ),
+        (
+            "program = [1]",
+            "offload.toml:1:11: program: the list holds what is no table; accepted: tables, `[[program]]`",
+        ),
+    ] {
+        assert_eq!(refusal(text), told);
+    }
+}
+
 #[test]
 fn what_follows_from_an_error_is_no_other_one() {
     for (text, key) in [

@@ -92,6 +92,8 @@ struct Site<S> {
     kept: Vec<u32>,
     /// Requests that wait for the disk, or for the bucket of outcomes.
     at_store: Vec<u32>,
+    /// Requests that a work queue has taken from it for others, and that it goes on with.
+    overtaken: Vec<u32>,
     disk: Disk,
     /// When its process has started again last.
     restarted: Option<Nanos>,
@@ -570,6 +572,12 @@ impl<'s, O: Observer> World<'s, O> {
                 self.answer(request, outcome, 0, now);
                 self.release(request, now);
             }
+            Progress::Unknown if self.has_still(request, gateway) => {
+                let of = &mut self.requests[request as usize];
+                (of.progress, of.gateway) = (Progress::InFlight, gateway);
+                self.joined += 1;
+                self.release(request, now);
+            }
             Progress::Unknown => {
                 self.requests[request as usize].gateway = gateway;
                 if self.is_out_of_time(request, now) {
@@ -593,6 +601,13 @@ impl<'s, O: Observer> World<'s, O> {
                 }
             }
         }
+    }
+
+    /// Whether this gateway goes on with a request that was taken from it. It is no other's any more, then.
+    fn has_still(&mut self, request: u32, gateway: u32) -> bool {
+        let overtaken = &mut self.gateways[gateway as usize].overtaken;
+        let at = overtaken.iter().position(|of| *of == request);
+        at.map(|at| overtaken.swap_remove(at)).is_some()
     }
 
     /// A gateway begins with a request that it has admitted: it leaves for another site, or runs.
@@ -860,6 +875,7 @@ impl<S: Scheduler> Site<S> {
             parked: Vec::new(),
             kept: Vec::new(),
             at_store: Vec::new(),
+            overtaken: Vec::new(),
             disk: Disk::new(),
             restarted: None,
             busy_before: 0,

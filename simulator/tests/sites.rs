@@ -179,7 +179,12 @@ fn a_saturated_site_hands_on_to_those_that_are_less_busy() {
     assert!((alone.groups[1].throughput.mean - 100.0).abs() < 5.0, "{alone:?}");
     let (together, of) = three("overflow", rates);
     assert!(together.groups[1].throughput.mean > 190.0, "{together:?}");
-    assert!(of.sites[0].handed_on > 1_000 && of.sites[1].handed_on == 0, "{:?}", of.sites);
+    // The others have more than they can do at times, too.
+    assert!(
+        of.sites[0].handed_on > 1_000 && of.sites[1].handed_on < of.sites[0].handed_on / 10,
+        "{:?}",
+        of.sites
+    );
     none_is_lost(&of);
 }
 

@@ -108,6 +108,7 @@ impl<O: Observer> World<'_, O> {
         of.ingress_free = now;
         let mut lost = of.gateway.crash();
         lost.append(&mut of.at_store);
+        of.overtaken.clear();
         let group = of.group as usize;
         self.site_crashes(gateway, &mut lost, now);
         // Whoever was taken for lost before has its requests back already.
@@ -193,6 +194,7 @@ impl<O: Observer> World<'_, O> {
             of.progress = Progress::Unknown;
             of.references += 1;
             of.gateway = u32::MAX;
+            self.gateways[gateway as usize].overtaken.push(request);
             self.has_answered(gateway);
             self.calendar.schedule(now + lease, Event::Arrives { request, gateway });
         }

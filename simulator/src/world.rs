@@ -572,7 +572,7 @@ impl<'s, O: Observer> World<'s, O> {
                 self.answer(request, outcome, 0, now);
                 self.release(request, now);
             }
-            Progress::Unknown if self.has_still(request, gateway) => {
+            Progress::Unknown if self.reclaims(request, gateway) => {
                 let of = &mut self.requests[request as usize];
                 (of.progress, of.gateway) = (Progress::InFlight, gateway);
                 self.joined += 1;
@@ -603,8 +603,8 @@ impl<'s, O: Observer> World<'s, O> {
         }
     }
 
-    /// Whether this gateway goes on with a request that was taken from it. It is no other's any more, then.
-    fn has_still(&mut self, request: u32, gateway: u32) -> bool {
+    /// Whether a request was taken from this gateway that it goes on with. From now on it counts as taken no more.
+    fn reclaims(&mut self, request: u32, gateway: u32) -> bool {
         let overtaken = &mut self.gateways[gateway as usize].overtaken;
         let at = overtaken.iter().position(|of| *of == request);
         at.map(|at| overtaken.swap_remove(at)).is_some()

@@ -33,7 +33,7 @@ impl<O: Observer> World<'_, O> {
     /// once.
     pub(super) fn concludes(&mut self, gateway: u32, request: u32, outcome: Outcome, now: Nanos) -> bool {
         if self.requests[request as usize].gateway != gateway {
-            self.gateways[gateway as usize].overtaken.retain(|of| *of != request);
+            self.reclaims(request, gateway);
             self.concludes_visit(gateway, request, outcome, now);
             return false;
         }
@@ -78,7 +78,7 @@ impl<O: Observer> World<'_, O> {
             return true;
         }
         // Another gateway has taken it over.
-        self.gateways[gateway as usize].overtaken.retain(|of| *of != request);
+        self.reclaims(request, gateway);
         self.release(request, now);
         false
     }

@@ -467,7 +467,10 @@ impl Client {
         // The `id` of a client with an empty reply id belongs to its connection, which does not survive.
         let mix = self.shared.mix;
         let slow = self.slow.is_none_or(|key| !self.shared.ledger.borrow().is_open(key));
-        let request = load::request(&mut self.random, mix.anonymous, !reply.is_empty(), slow);
+        let mut request = load::request(&mut self.random, mix.anonymous, !reply.is_empty(), slow);
+        if !mix.exactly_once {
+            request.qos = request.qos.min(1);
+        }
         let key = self.next_key();
         if request.is_slow() {
             self.slow = Some(key);

@@ -624,7 +624,10 @@ impl<'s, O: Observer> World<'s, O> {
         let of = &self.scenario.devices[group as usize];
         let program = &self.scenario.programs[of.program];
         let first = self.first_numbers[group as usize];
-        let account = first + (number - first) / of.per_account as u32;
+        let account = match of.account {
+            Some(other) => self.first_numbers[other],
+            None => first + (number - first) / of.per_account as u32,
+        };
         let need = program.modules.is_some().then(|| self.need(request)).flatten();
         Order {
             key: (account, number),

@@ -41,6 +41,10 @@ impl Station {
                 "[program.p{number}]\ntime = {time}\n[device.d{number}]\nprogram = \"p{number}\"\n\
                  arrival = {{ poisson = \"{rate}/s\" }}\n"
             );
+            // Accounts would have equal parts.
+            if number > 0 {
+                text += "account = \"d0\"\n";
+            }
         }
         let scenario =
             Scenario::parse(&text, Path::new("theory.toml")).unwrap_or_else(|error| panic!("{error}"));

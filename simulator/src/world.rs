@@ -865,6 +865,7 @@ impl<S: Scheduler> Site<S> {
         let settings = Settings {
             limits: of.dispatcher_limits(),
             slice: of.slice,
+            ticks: of.ticks,
             cpu: of.cpu,
             wall: of.wall,
             modules: has_modules.then_some(of.modules),

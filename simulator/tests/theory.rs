@@ -32,7 +32,7 @@ impl Station {
         let duration = (arrivals / REPLICAS as f64 / rate * SECOND as f64) as u64;
         let Self { workers, slots, slice, classes } = self;
         let mut text = format!(
-            "duration = \"{duration}ns\"\n[gateway.g]\nworkers = {workers}\nslots = {slots}\nslice = \"{slice}\"\n\
+            "duration = \"{duration}ns\"\n[gateway.g]\nworkers = {workers}\nslots = {slots}\nslice = \"{slice}\"\nticks = false\n\
              slot_share = 1.0\naccount_share = 1.0\nqueue_share = 1.0\nper_principal = 10000000\ntotal = 10000000\n\
              bytes_per_principal = \"1024GiB\"\nbytes_total = \"1024GiB\"\ncpu = \"365d\"\nwall = \"365d\"\n"
         );

@@ -90,7 +90,8 @@ impl<A: Clone + Eq + Hash> AccountUse<A> {
         if since < Self::HALF_LIFE {
             return;
         }
-        let half_lives = (since.as_nanos() / Self::HALF_LIFE.as_nanos()) as u32;
+        // In 64 bits, which divide faster: milliseconds fill them after half a billion years.
+        let half_lives = (since.as_millis() as u64 / Self::HALF_LIFE.as_millis() as u64) as u32;
         self.halved += Self::HALF_LIFE * half_lives;
         let parts = 1 << half_lives.min(Self::MEMORY);
         let Self { accounts, by_name, .. } = self;
@@ -139,7 +140,7 @@ impl<A: Clone + Eq + Hash> Default for AccountUse<A> {
 }
 
 fn step_of(used: Time) -> u32 {
-    (used.as_micros() / AccountUse::<()>::STEP.as_micros()) as u32
+    (used.as_micros() as u64 / AccountUse::<()>::STEP.as_micros() as u64) as u32
 }
 
 #[cfg(test)]

@@ -7,9 +7,11 @@
 mod connection;
 mod crowd;
 mod mqtt;
+mod ping;
 
 pub use connection::Connection;
 pub use crowd::Crowd;
+pub use ping::ping;
 
 use anyhow::{Context, Result, bail, ensure};
 use connection::{ANSWERS, shown};

@@ -8,6 +8,7 @@ mod master;
 mod mosquitto;
 mod nats;
 mod processes;
+mod relay;
 mod service;
 mod subscriber;
 
@@ -31,7 +32,8 @@ const MAX_CONNECTIONS: usize = 100_000;
 #[derive(clap::Args)]
 pub struct Arguments {
     pub server: Kind,
-    /// The gateway's configuration, as TOML; of NATS where it listens for its own clients and for devices
+    /// The gateway's configuration, as TOML; of NATS where it listens for its own clients and for devices; of a relay
+    /// where the next one is
     #[arg(long)]
     pub configuration: Option<String>,
     /// The gateway's data directory; one for this once by default
@@ -75,6 +77,8 @@ pub enum Kind {
     Nats,
     /// A handler at the gateway's ingress that answers at once.
     Echo,
+    /// What hands bytes on, or back.
+    Relay,
     /// A client of our broker that publishes back what it gets.
     BrokerEcho,
     /// The same client of a Mosquitto.
@@ -95,6 +99,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         Kind::Gateway => scheduling::runtime()?.block_on(gateway::serve(configuration.as_deref(), data_dir)),
         Kind::Master => scheduling::runtime()?.block_on(master::serve()),
         Kind::Nats => one_thread()?.block_on(nats::serve(configuration.as_deref().unwrap_or_default())),
+        Kind::Relay => one_thread()?.block_on(relay::serve(configuration.as_deref())),
         Kind::Echo => scheduling::runtime()?.block_on(echo::serve()),
         Kind::BrokerEcho => scheduling::runtime()?.block_on(broker_echo::serve()),
         Kind::MosquittoEcho => one_thread()?.block_on(service::echo_on_mosquitto()),

@@ -2,6 +2,7 @@
 
 mod codec;
 mod event_loop;
+mod qos0;
 
 use rumqttc::v5::mqttbytes::QoS as QoS5;
 use rumqttc::v5::mqttbytes::v5::{
@@ -10,6 +11,7 @@ use rumqttc::v5::mqttbytes::v5::{
 use rumqttc::v5::{AsyncClient, Event as RumqttcEvent, MqttOptions};
 
 use self::event_loop::EventLoop;
+pub use self::qos0::{Opened, Publisher, Qos0Connection};
 use crate::{
     Connected, ConnectionError, ConnectionOptions, Event, Full, Message, Properties, Reason, Subscription,
     qos,
@@ -20,6 +22,11 @@ pub(crate) struct Connection {
 }
 
 pub(crate) fn open(options: &ConnectionOptions) -> (AsyncClient, Connection) {
+    let (sender, event_loop) = event_loop::open(rumqttc_options(options), options);
+    (sender, Connection { event_loop })
+}
+
+fn rumqttc_options(options: &ConnectionOptions) -> MqttOptions {
     let mut mqtt = MqttOptions::new(&options.client_id, options.bare_host(), options.port);
     mqtt.set_keep_alive(options.keep_alive_seconds())
         .set_connection_timeout(options.connect_timeout_seconds())
@@ -39,8 +46,7 @@ pub(crate) fn open(options: &ConnectionOptions) -> (AsyncClient, Connection) {
     properties.receive_maximum = options.receive_maximum;
     properties.max_packet_size = Some(options.max_packet.try_into().unwrap_or(u32::MAX));
     mqtt.set_connect_properties(properties);
-    let (sender, event_loop) = event_loop::open(mqtt, options);
-    (sender, Connection { event_loop })
+    mqtt
 }
 
 impl Connection {
@@ -59,7 +65,7 @@ impl Connection {
 fn incoming(packet: Packet) -> Event {
     match packet {
         Packet::ConnAck(connack) => Event::Connected(Box::new(connected(connack))),
-        Packet::Publish(publish) => message(publish),
+        Packet::Publish(publish) => event(publish),
         Packet::PubAck(ack) => {
             let text = ack.properties.and_then(|given| given.reason_string);
             Event::PubAck { packet_id: ack.pkid, reason: Reason { code: ack.reason.into(), text } }
@@ -111,22 +117,23 @@ fn connected(connack: ConnAck) -> Connected {
     }
 }
 
-fn message(publish: Publish) -> Event {
+fn event(publish: Publish) -> Event {
+    let packet_id = (publish.qos != QoS5::AtMostOnce).then_some(publish.pkid);
+    Event::Message { packet_id, dup: publish.dup, message: message(publish) }
+}
+
+fn message(publish: Publish) -> Message {
     let given = publish.properties.unwrap_or_default();
-    Event::Message {
-        packet_id: (publish.qos != QoS5::AtMostOnce).then_some(publish.pkid),
-        dup: publish.dup,
-        message: Message {
-            topic: String::from_utf8_lossy(&publish.topic).into_owned(),
-            payload: publish.payload,
-            qos: qos::from_v5(publish.qos),
-            retain: publish.retain,
-            properties: Properties {
-                response_topic: given.response_topic,
-                correlation_data: given.correlation_data,
-                content_type: given.content_type,
-                user_properties: given.user_properties,
-            },
+    Message {
+        topic: String::from_utf8_lossy(&publish.topic).into_owned(),
+        payload: publish.payload,
+        qos: qos::from_v5(publish.qos),
+        retain: publish.retain,
+        properties: Properties {
+            response_topic: given.response_topic,
+            correlation_data: given.correlation_data,
+            content_type: given.content_type,
+            user_properties: given.user_properties,
         },
     }
 }
@@ -163,10 +170,13 @@ pub(crate) fn acknowledge(sender: &AsyncClient, packet_id: u16) -> Result<(), Fu
 }
 
 pub(crate) fn subscribe(sender: &AsyncClient, subscriptions: &[Subscription]) -> Result<(), Full> {
-    let filters = subscriptions.iter().map(|Subscription { filter, qos, wants_retained }| {
+    sender.try_subscribe_many(filters(subscriptions)).map_err(|_| Full)
+}
+
+fn filters(subscriptions: &[Subscription]) -> impl Iterator<Item = Filter> {
+    subscriptions.iter().map(|Subscription { filter, qos, wants_retained }| {
         let rule =
             if *wants_retained { RetainForwardRule::OnEverySubscribe } else { RetainForwardRule::Never };
         Filter { retain_forward_rule: rule, ..Filter::new(filter, qos::to_v5(*qos)) }
-    });
-    sender.try_subscribe_many(filters).map_err(|_| Full)
+    })
 }

@@ -85,6 +85,40 @@ async fn a_device_asks_another_site_and_is_answered_at_home() -> Result<()> {
     Ok(())
 }
 
+/// A request at another site wakes its gateway once: nobody there is woken only to carry bytes to another thread.
+#[tokio::test]
+async fn a_request_wakes_one_thread_of_the_other_site() -> Result<()> {
+    const REQUESTS: u64 = 100;
+    let master = Master::start().await?;
+    let north = master.gateway("north", "").await?;
+    let south = master.gateway("south", "").await?;
+    let mut asker = device(&north, Version::V5, "plc").await?;
+    let mut fewest = u64::MAX;
+    // Whatever else the machine does may wake it as well: the quietest round counts. The first ones load the program.
+    for _ in 0..5 {
+        let before = wake_ups(south.id()?)?;
+        for _ in 0..REQUESTS {
+            assert_eq!(answer(&mut asker, "net/south/localCode/plc", "5 7").await?, "12");
+        }
+        fewest = fewest.min(wake_ups(south.id()?)? - before);
+    }
+    assert!(fewest < REQUESTS * 3 / 2, "{fewest} wake-ups for {REQUESTS} requests");
+    Ok(())
+}
+
+/// How often threads of this process that serve connections have waited, all together.
+fn wake_ups(process: u32) -> Result<u64> {
+    let mut waits = 0;
+    for task in std::fs::read_dir(format!("/proc/{process}/task"))? {
+        let status = std::fs::read_to_string(task?.path().join("status"))?;
+        let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+        if field("Name:").is_some_and(|name| name.starts_with("tokio")) {
+            waits += field("voluntary_ctxt_switches:").context("the kernel counts them")?.parse::<u64>()?;
+        }
+    }
+    Ok(waits)
+}
+
 /// `unreachable`: no such gate, or it did not come back before what the buffer allows (age in the message).
 #[tokio::test]
 async fn a_gate_that_is_not_there_is_unreachable() -> Result<()> {

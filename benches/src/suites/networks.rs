@@ -15,6 +15,7 @@ use offload_rt::config::Config;
 use offload_rt::keys::{Keys, now_ms};
 use offload_seal::{PublicKey, Suite, random};
 use serde_json::{Value, json};
+use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -28,6 +29,9 @@ const POLL: Duration = Duration::from_millis(50);
 /// Longest latency that is told from longer ones, in nanoseconds.
 const MAX_LATENCY_NS: u64 = 60_000_000_000;
 
+/// Bytes that stand for a request and for its answer: as long as those are, about.
+const PING_BYTES: usize = 96;
+
 /// Bytes of an `id` that is drawn at random: 128 bits.
 const ID_BYTES: usize = 16;
 
@@ -35,6 +39,8 @@ pub fn run(plan: &Plan) -> Result<Vec<Table>> {
     Ok(vec![routed(plan)?, sealed(plan)?])
 }
 
+/// The two ways of a request, and beside each what its way costs where nobody on it does any work: a server that hands
+/// bytes back, and one behind three that hand them on.
 fn routed(plan: &Plan) -> Result<Table> {
     let master = Server::start(Kind::Master)?;
     let site = |gate: &str| {
@@ -42,22 +48,50 @@ fn routed(plan: &Plan) -> Result<Table> {
         Server::gateway(&format!("{BASE}[network]\ngate = \"{gate}\"\nmaster = \"mqtt://{master}\"\n"))
     };
     let (near, _far) = (site("near")?, site("far")?);
-    let contenders =
-        [("direct", request::add()), ("routed", Request { topic: "net/far/localCode", ..request::add() })];
-    until_reachable(&near, &contenders[1].1)?;
+    let relay = |next: &Server| Server::configured(Kind::Relay, next.address().to_string());
+    let echo = Server::start(Kind::Relay)?;
+    let middle = relay(&echo)?;
+    let chain = relay(&middle)?;
+    let contenders = [
+        ("direct", Way::Request(request::add())),
+        ("routed", Way::Request(Request { topic: "net/far/localCode", ..request::add() })),
+        ("echo", Way::Bytes(echo.address())),
+        ("chain", Way::Bytes(chain.address())),
+    ];
+    if let (_, Way::Request(request)) = &contenders[1] {
+        until_reachable(&near, request)?;
+    }
     let title = "Another site beside one's own";
-    let mut table = Table::new("networks", title, &LOAD_FIGURES).compare(&[("routed", "direct")]);
+    let mut table = Table::new("networks", title, &LOAD_FIGURES).compare(&[
+        ("routed", "direct"),
+        ("chain", "echo"),
+        ("routed", "chain"),
+        ("direct", "echo"),
+    ]);
     plan.each_round("networks", |round| {
         for in_flight in [1, 64] {
-            for (name, request) in turns(round, &contenders) {
-                let load = Load::closed(request, in_flight, plan.measured);
-                let measured = load::run(near.address(), &load).context(*name)?;
+            for (name, way) in turns(round, &contenders) {
+                let measured = match way {
+                    Way::Request(request) => {
+                        load::run(near.address(), &Load::closed(request, in_flight, plan.measured))
+                    }
+                    // One after the other is what tells of the way.
+                    Way::Bytes(_) if in_flight > 1 => continue,
+                    Way::Bytes(address) => load::ping(*address, PING_BYTES, plan.measured),
+                };
+                let measured = measured.context(*name)?;
                 table.add(round, &format!("{in_flight} in flight"), name, of_load(&measured));
             }
         }
         Ok(())
     })?;
     Ok(table)
+}
+
+/// What is measured: requests, or the way alone.
+enum Way {
+    Request(Request),
+    Bytes(SocketAddr),
 }
 
 /// Asks until it is answered.

@@ -44,8 +44,11 @@ pub(super) struct EventLoop {
     connected_before: bool,
 }
 
+/// The packets of a connection.
+pub(super) type Packets = Framed<Box<dyn Stream>, Codec>;
+
 struct Network {
-    packets: Framed<Box<dyn Stream>, Codec>,
+    packets: Packets,
     /// None where the broker wants no keep-alive.
     pings: Option<Interval>,
     /// Messages at QoS 1 and 2 that may be in flight.
@@ -121,40 +124,9 @@ impl EventLoop {
     }
 
     async fn connect(&mut self) -> Result<(Network, ConnAck), ConnectionError> {
-        let (host, port) = self.options.broker_address();
-        let stream = stream::open(&host, port, self.tls.as_ref()).await?;
-        let mut packets = Framed::new(stream, Codec::new(self.options.max_packet_size()));
-        // What is put to it waits for `flush`, and never for the broker.
-        packets.set_backpressure_boundary(usize::MAX);
-        let connect = Connect {
-            client_id: self.options.client_id(),
-            keep_alive: self.options.keep_alive().as_secs().try_into().unwrap_or(u16::MAX),
-            clean_start: self.options.clean_start(),
-            properties: self.options.connect_properties(),
-        };
-        packets.send(Packet::Connect(connect, self.options.last_will(), self.options.credentials())).await?;
-        let connack = match packets.next().await {
-            Some(Ok(Packet::ConnAck(connack))) => connack,
-            Some(Ok(Packet::Disconnect(disconnect))) => {
-                let reason = disconnect.properties.and_then(|properties| properties.reason_string);
-                let code = disconnect.reason_code.into();
-                return Err(ConnectionError::Disconnected(Reason { code, text: reason }));
-            }
-            Some(Ok(_)) => {
-                return Err(ConnectionError::protocol(Version::V5, "another packet than CONNACK"));
-            }
-            Some(Err(error)) => return Err(error.into()),
-            None => return Err(ConnectionError::Closed),
-        };
+        let (packets, connack) = connect(&self.options, self.tls.as_ref()).await?;
         let properties = connack.properties.as_ref();
-        if connack.code != ConnectReturnCode::Success {
-            let reason = properties.and_then(|properties| properties.reason_string.clone());
-            return Err(ConnectionError::Refused(Reason { code: connack.code.into(), text: reason }));
-        }
-        packets.codec_mut().set_max_outgoing(properties.and_then(|properties| properties.max_packet_size));
-        let server_keep_alive = properties.and_then(|properties| properties.server_keep_alive);
-        let keep_alive = server_keep_alive
-            .map_or(self.options.keep_alive(), |seconds| Duration::from_secs(seconds.into()));
+        let keep_alive = keep_alive(&self.options, &connack);
         let receive_maximum = properties.and_then(|properties| properties.receive_max).unwrap_or(u16::MAX);
         let max_in_flight = receive_maximum.min(in_flight_limit(&self.options));
         let pings = pings(keep_alive);
@@ -218,6 +190,55 @@ impl EventLoop {
     }
 }
 
+/// Connects, and sends CONNECT: the connection, and how the broker has accepted it.
+///
+/// # Errors
+///
+/// When there is no connection, or the broker refuses it.
+pub(super) async fn connect(
+    options: &MqttOptions,
+    tls: Option<&Arc<ClientConfig>>,
+) -> Result<(Packets, ConnAck), ConnectionError> {
+    let (host, port) = options.broker_address();
+    let stream = stream::open(&host, port, tls).await?;
+    let mut packets = Framed::new(stream, Codec::new(options.max_packet_size()));
+    // What is put to it waits for `flush`, and never for the broker.
+    packets.set_backpressure_boundary(usize::MAX);
+    let connect = Connect {
+        client_id: options.client_id(),
+        keep_alive: options.keep_alive().as_secs().try_into().unwrap_or(u16::MAX),
+        clean_start: options.clean_start(),
+        properties: options.connect_properties(),
+    };
+    packets.send(Packet::Connect(connect, options.last_will(), options.credentials())).await?;
+    let connack = match packets.next().await {
+        Some(Ok(Packet::ConnAck(connack))) => connack,
+        Some(Ok(Packet::Disconnect(disconnect))) => {
+            let reason = disconnect.properties.and_then(|properties| properties.reason_string);
+            let code = disconnect.reason_code.into();
+            return Err(ConnectionError::Disconnected(Reason { code, text: reason }));
+        }
+        Some(Ok(_)) => {
+            return Err(ConnectionError::protocol(Version::V5, "another packet than CONNACK"));
+        }
+        Some(Err(error)) => return Err(error.into()),
+        None => return Err(ConnectionError::Closed),
+    };
+    let properties = connack.properties.as_ref();
+    if connack.code != ConnectReturnCode::Success {
+        let reason = properties.and_then(|properties| properties.reason_string.clone());
+        return Err(ConnectionError::Refused(Reason { code: connack.code.into(), text: reason }));
+    }
+    packets.codec_mut().set_max_outgoing(properties.and_then(|properties| properties.max_packet_size));
+    Ok((packets, connack))
+}
+
+/// What the broker wants, or else what we do.
+pub(super) fn keep_alive(options: &MqttOptions, connack: &ConnAck) -> Duration {
+    let wanted = connack.properties.as_ref().and_then(|properties| properties.server_keep_alive);
+    wanted.map_or(options.keep_alive(), |seconds| Duration::from_secs(seconds.into()))
+}
+
 impl Network {
     /// Bytes that are to be written.
     fn unwritten(&self) -> usize {
@@ -276,7 +297,8 @@ impl Network {
     }
 }
 
-fn pings(keep_alive: Duration) -> Option<Interval> {
+/// When to ask whether the broker is there, if ever.
+pub(super) fn pings(keep_alive: Duration) -> Option<Interval> {
     (!keep_alive.is_zero()).then(|| {
         let mut pings = interval_at(Instant::now() + keep_alive, keep_alive);
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -3,7 +3,7 @@
 use super::output;
 use crate::config::{Draft, HostPort};
 use crate::network::master::Master;
-use crate::telemetry;
+use crate::{scheduling, telemetry};
 use clap::Args;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -41,8 +41,7 @@ pub fn run(command: MasterCommand) -> anyhow::Result<ExitCode> {
     }
     let config = draft.finish()?.config;
     telemetry::start_logging()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(async {
+    scheduling::runtime()?.block_on(async {
         // Before the start: a signal that comes early is not lost.
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;

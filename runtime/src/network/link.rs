@@ -1,21 +1,20 @@
 //! The connection to one master: made, kept, and made again.
+//!
+//! Everything goes at QoS 0: what is lost with the connection is sent again by routers, and acknowledgements of the
+//! master's would say nothing of the other gate.
 
 use super::gates::{Join, State};
 use super::router::{NetworkError, Shared};
 use crate::config;
 use offload_mqtt::{
-    Connection, ConnectionError, ConnectionOptions, Event, Message, PacketSender, QoS, Sent, Subscription,
-    one_line,
+    ConnectionError, ConnectionOptions, Opened, Publisher, QoS, Qos0Connection, Subscription, one_line,
 };
 use offload_policy::Backoff;
-use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::OwnedSemaphorePermit;
-use tokio::sync::mpsc::{UnboundedReceiver, channel, unbounded_channel};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
 /// First wait between two attempts to connect.
 const RECONNECT_MIN: Duration = Duration::from_millis(50);
@@ -27,12 +26,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long the last words may take.
 const LEAVE_WAIT: Duration = Duration::from_secs(1);
-/// Messages that the master may have without having acknowledged them.
-const MAX_IN_FLIGHT: u16 = 1_024;
-/// Packets that wait in the client's own queue; more wait before it.
-const MAX_QUEUED: usize = 256;
-/// Copies of ordinary messages that wait; beyond that they are dropped.
-const MAX_COPIES: usize = 1_024;
+/// What a router hears: what is for it, and the table of gates.
+const FILTERS: [&str; 2] = ["from/#", "gateway/+/routers"];
 /// Largest packet that is taken: the largest of a master.
 const MAX_PACKET: usize = super::master::MAX_PACKET;
 
@@ -42,26 +37,6 @@ pub struct Link {
     url: String,
     options: ConnectionOptions,
     reconnect_max: Duration,
-}
-
-/// A message to the master.
-pub struct ToMaster {
-    message: Message,
-    /// Given back when the connection has it.
-    _room: Option<OwnedSemaphorePermit>,
-}
-
-impl ToMaster {
-    /// One that takes room until the connection has it.
-    pub fn with(message: Message, room: OwnedSemaphorePermit) -> ToMaster {
-        ToMaster { message, _room: Some(room) }
-    }
-}
-
-impl From<Message> for ToMaster {
-    fn from(message: Message) -> ToMaster {
-        ToMaster { message, _room: None }
-    }
 }
 
 /// Why a connection is no more.
@@ -88,8 +63,6 @@ impl Link {
                 keep_alive: network.keep_alive.into(),
                 connect_timeout: CONNECT_TIMEOUT,
                 write_timeout: Some(WRITE_TIMEOUT),
-                max_in_flight: MAX_IN_FLIGHT,
-                max_queued: MAX_QUEUED,
                 max_packet: MAX_PACKET,
                 will: Some(Shared::leave(join, State::Lost)),
                 ..ConnectionOptions::new(&url.address.host, url.address.port, &network.gate)
@@ -104,9 +77,8 @@ impl Link {
         let mut backoff = Backoff::new(RECONNECT_MIN.min(self.reconnect_max), self.reconnect_max);
         let mut told = None;
         while !shared.stop.is_cancelled() {
-            let (sender, connection) = offload_mqtt::open(self.options.clone());
             let mut joined = false;
-            let ended = self.connection(&shared, &sender, connection, &mut joined).await;
+            let ended = self.connection(&shared, &mut joined).await;
             if joined {
                 shared.lost(self.index);
                 backoff.reset();
@@ -138,116 +110,43 @@ impl Link {
         }
     }
 
-    async fn connection(
-        &self,
-        shared: &Arc<Shared>,
-        sender: &PacketSender,
-        mut connection: Connection,
-        joined: &mut bool,
-    ) -> Ended {
-        let (to_master, mut messages) = unbounded_channel();
-        let (copies_to_master, mut copies) = channel::<Message>(MAX_COPIES);
-        let mut to_master = Some((to_master, copies_to_master));
-        let mut queue = VecDeque::new();
-        let mut max_packet = 0;
+    async fn connection(&self, shared: &Arc<Shared>, joined: &mut bool) -> Ended {
+        // What the master has of its own is at QoS 1.
+        let subscriptions = FILTERS.map(|filter| Subscription::new(filter, QoS::AtLeastOnce));
+        let opened = tokio::select! {
+            opened = Qos0Connection::open(&self.options, &subscriptions) => opened,
+            () = shared.stop.cancelled() => return Ended::Left,
+        };
+        let Opened { mut connection, publisher, connected, is_subscribed } = match opened {
+            Ok(opened) => opened,
+            Err(error) => return Ended::Lost(error),
+        };
+        if !is_subscribed {
+            return Ended::NotSubscribed;
+        }
+        publisher.publish("join", &serde_json::to_vec(&shared.join).unwrap_or_default());
+        shared.connected(self.index, publisher.clone(), connected.max_packet());
+        *joined = true;
+        let mut stop = pin!(shared.stop.cancelled());
         loop {
-            let event = {
-                // Polled to its end: half an event could be a lost packet.
-                let mut next = pin!(connection.next());
-                loop {
-                    // All that waits goes into one write.
-                    while queue.len() < MAX_QUEUED
-                        && let Ok(message) = messages.try_recv()
-                    {
-                        queue.push_back(unacknowledged(message));
-                    }
-                    pump(sender, &mut queue);
-                    tokio::select! {
-                        biased;
-                        event = &mut next => break event,
-                        Some(message) = messages.recv() => queue.push_back(unacknowledged(message)),
-                        Some(message) = copies.recv(), if queue.len() < MAX_QUEUED => {
-                            queue.push_back(unacknowledged(message.into()));
-                        }
-                        () = shared.stop.cancelled() => {
-                            if !*joined {
-                                return Ended::Left;
-                            }
-                            break Ok(Event::Progress);
-                        }
-                    }
+            tokio::select! {
+                biased;
+                () = &mut stop => {
+                    leave(shared, connection, &publisher).await;
+                    return Ended::Left;
                 }
-            };
-            if shared.stop.is_cancelled() {
-                leave(shared, sender, connection, queue, messages).await;
-                return Ended::Left;
-            }
-            match event {
-                Ok(Event::Connected(connected)) => {
-                    max_packet = connected.max_packet();
-                    let filters = ["from/#", "gateway/+/routers"];
-                    let subscriptions = filters.map(|filter| Subscription::new(filter, QoS::AtLeastOnce));
-                    // The connection is new, so it has room.
-                    let _ = sender.subscribe(&subscriptions);
-                }
-                Ok(Event::SubAck { codes, .. }) => {
-                    if codes.iter().any(|code| code.is_error()) {
-                        return Ended::NotSubscribed;
-                    }
-                    let join = serde_json::to_vec(&shared.join).unwrap_or_default();
-                    queue.push_back(Message::new("join", join).into());
-                    if let Some(to_master) = to_master.take() {
-                        shared.connected(self.index, to_master, max_packet);
-                        *joined = true;
-                    }
-                }
-                Ok(Event::Message { message, .. }) => shared.received(self.index, message),
-                Ok(_) => {}
-                Err(error) => return Ended::Lost(error),
+                message = connection.next() => match message {
+                    Ok(message) => shared.received(self.index, message),
+                    Err(error) => return Ended::Lost(error),
+                },
             }
         }
-    }
-}
-
-/// At QoS 0: what is lost with the connection is sent again by routers, and acknowledgements of the master's would say
-/// nothing of the other gate.
-fn unacknowledged(mut to_master: ToMaster) -> ToMaster {
-    to_master.message.qos = QoS::AtMostOnce;
-    to_master
-}
-
-/// Hands over what the connection has room for.
-fn pump(sender: &PacketSender, queue: &mut VecDeque<ToMaster>) {
-    while let Some(ToMaster { message, .. }) = queue.front() {
-        if sender.publish(message.clone()).is_err() {
-            return;
-        }
-        queue.pop_front();
     }
 }
 
 /// Sends what is still to be sent, says that the router goes, and goes.
-async fn leave(
-    shared: &Shared,
-    sender: &PacketSender,
-    mut connection: Connection,
-    mut queue: VecDeque<ToMaster>,
-    mut messages: UnboundedReceiver<ToMaster>,
-) {
-    while let Ok(message) = messages.try_recv() {
-        queue.push_back(unacknowledged(message));
-    }
-    queue.push_back(Shared::leave(&shared.join, State::Left).into());
-    let deadline = Instant::now() + LEAVE_WAIT;
-    let mut is_said = false;
-    while Instant::now() < deadline {
-        pump(sender, &mut queue);
-        if queue.is_empty() && !is_said {
-            is_said = sender.disconnect().is_ok();
-        }
-        match timeout(LEAVE_WAIT, connection.next()).await {
-            Ok(Ok(Event::Sent(Sent::Disconnect)) | Err(_)) | Err(_) => return,
-            Ok(Ok(_)) => {}
-        }
-    }
+async fn leave(shared: &Shared, connection: Qos0Connection, publisher: &Publisher) {
+    let leave = Shared::leave(&shared.join, State::Left);
+    publisher.publish(&leave.topic, &leave.payload);
+    let _ = timeout(LEAVE_WAIT, connection.disconnect()).await;
 }

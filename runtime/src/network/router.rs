@@ -3,7 +3,7 @@
 use super::arrivals::{Arrival, Arrivals, Name};
 use super::departures::{Cancelled, Departure, Departures, Done};
 use super::gates::{Gates, Join, Leave, Load, MasterState, State};
-use super::link::{Link, ToMaster};
+use super::link::Link;
 use super::message::{
     Exported, MAX_HOPS, Reply, Request, Tag, decode_answer, decode_part, decode_tags, encode_answer,
     encode_part, encode_tags, sealed_room,
@@ -21,7 +21,7 @@ use crate::stopping::stopping_error;
 use crate::telemetry;
 use bytes::Bytes;
 use offload_broker::OnAcknowledged;
-use offload_mqtt::Message;
+use offload_mqtt::{Message, Publisher};
 use offload_policy::{DepartureBounds, GatewayLoad};
 use offload_protocol::answer::{Answer, Outcome};
 use offload_protocol::error::{ErrorKind, WireError};
@@ -29,10 +29,10 @@ use offload_protocol::request::{self, Code, RequestId};
 use offload_protocol::topic;
 use offload_tls::TlsError;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc::{Sender, UnboundedSender};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -59,8 +59,9 @@ const MAX_TAGS: usize = 1_024;
 /// Bytes of a packet beside the payload: its topic, and what MQTT adds.
 const PACKET_OVERHEAD: usize = 256;
 
-/// Parts of streams that wait for a connection to a master, of all requests together: more are left out.
-const MAX_PARTS: usize = 256;
+/// Bytes that may wait for a connection to a master before what nobody has to get is left out: parts of streams, and
+/// copies of ordinary messages.
+const MAX_BACKLOG: usize = 1 << 20;
 
 /// Why there is no way to other sites.
 #[derive(Debug, thiserror::Error)]
@@ -104,8 +105,8 @@ pub(super) struct Shared {
     export: Vec<String>,
     import_prefix: String,
     state: Mutex<Routing>,
-    /// Room for parts of streams.
-    room_for_parts: Arc<Semaphore>,
+    /// Whether a request was sent that is not written yet.
+    unflushed: AtomicBool,
     /// What is behind the router; `None` before it starts and when it has stopped.
     way_in: Mutex<Option<WayIn>>,
     pub stop: CancellationToken,
@@ -138,9 +139,7 @@ struct Routing {
 struct MasterLink {
     url: String,
     /// Where messages to it go.
-    sender: Option<UnboundedSender<ToMaster>>,
-    /// Where copies of ordinary messages go, while there is room.
-    copies: Option<Sender<Message>>,
+    publisher: Option<Publisher>,
     max_payload: usize,
     /// Its table, and until when it may not know all gates.
     gates: Option<(Gates, Instant)>,
@@ -173,8 +172,7 @@ impl Router {
         let links = Link::of(network, &join)?;
         let masters = network.master.0.iter().map(|url| MasterLink {
             url: url.to_string(),
-            sender: None,
-            copies: None,
+            publisher: None,
             max_payload: 0,
             gates: None,
             told: None,
@@ -199,7 +197,7 @@ impl Router {
             export: network.export.iter().map(|filter| filter.to_string()).collect(),
             import_prefix: network.import_prefix.clone(),
             state: Mutex::new(routing),
-            room_for_parts: Arc::new(Semaphore::new(MAX_PARTS)),
+            unflushed: AtomicBool::new(false),
             way_in: Mutex::new(None),
             stop: CancellationToken::new(),
             links: Mutex::new(links),
@@ -220,12 +218,13 @@ impl Router {
         shared.tasks.close();
     }
 
-    /// Sends a request to another site. It is answered in time, by whatever becomes of it. Returns the number by which
-    /// it can be cancelled, if it is taken.
+    /// Sends a request to another site with the next [`flush`](Self::flush). It is answered in time, by whatever becomes
+    /// of it. Returns the number by which it can be cancelled, if it is taken.
     pub fn send(&self, departure: Departure) -> Option<u64> {
         let (gate, now) = (departure.gate.clone(), Instant::now());
         let (number, refused) = {
-            let mut routing = self.0.routing();
+            let mut routing = self.0.unflushed_routing();
+            self.0.unflushed.store(true, Ordering::Relaxed);
             match routing.departures.insert(departure, now) {
                 Ok(number) => {
                     routing.pump(&gate, now);
@@ -237,6 +236,14 @@ impl Router {
         };
         tell(refused);
         number
+    }
+
+    /// Writes the requests that were sent, on the caller's thread: those of a batch go out together.
+    pub fn flush(&self) {
+        if self.0.unflushed.load(Ordering::Relaxed) {
+            self.0.unflushed.store(false, Ordering::Relaxed);
+            drop(self.0.routing());
+        }
     }
 
     /// Cancels the request of this number and `id`. It is answered here; the gate that has it is told, in the name of
@@ -258,6 +265,7 @@ impl Router {
                 stream: None,
                 done,
             });
+            self.flush();
         }
     }
 
@@ -269,7 +277,7 @@ impl Router {
             return None;
         }
         let Load { workers, running, waiting, runnable } = (shared.load)();
-        let routing = shared.routing();
+        let routing = shared.unflushed_routing();
         // What is on its way to others does not wait for the workers here.
         let waiting = waiting.saturating_sub(routing.departures.len());
         let own = GatewayLoad { workers, requests: running + waiting, waiting: waiting + runnable };
@@ -364,7 +372,7 @@ impl Routing {
     fn link_to(&self, gate: &str) -> Option<(usize, &MasterLink)> {
         let has_gate =
             |link: &MasterLink| link.gates.as_ref().is_some_and(|(gates, _)| gates.is_online(gate));
-        self.masters.iter().enumerate().find(|(_, link)| link.sender.is_some() && has_gate(link))
+        self.masters.iter().enumerate().find(|(_, link)| link.publisher.is_some() && has_gate(link))
     }
 
     /// Whether there may be such a gate.
@@ -374,10 +382,11 @@ impl Routing {
 
     /// Sends what this gate takes.
     fn pump(&mut self, gate: &str, now: Instant) {
-        let Some((link, MasterLink { sender: Some(sender), max_payload, .. })) = self.link_to(gate) else {
+        let Some((link, MasterLink { publisher: Some(publisher), max_payload, .. })) = self.link_to(gate)
+        else {
             return;
         };
-        let (sender, max_payload) = (sender.clone(), *max_payload);
+        let (publisher, max_payload) = (publisher.clone(), *max_payload);
         while let Some(bytes) = self.departures.send(gate, link, now) {
             if bytes.len() > max_payload {
                 let message = format!("request: {} bytes, the master takes {max_payload}", bytes.len());
@@ -389,27 +398,26 @@ impl Routing {
                 }
                 continue;
             }
-            let _ = sender.send(Message::new(format!("to/{gate}/request"), bytes).into());
+            publisher.publish(&format!("to/{gate}/request"), &bytes);
         }
     }
 
     /// Sends an answer to this gate, by the link by which it has asked if that is there. Where the gate is away, it
     /// asks again when it is back.
-    fn send_answer(&self, gate: &str, link: usize, answer: Bytes) {
-        let way_back = self.masters[link].sender.as_ref();
-        let other = || self.link_to(gate).and_then(|(_, link)| link.sender.as_ref());
-        if let Some(sender) = way_back.or_else(other) {
-            let _ = sender.send(Message::new(format!("to/{gate}/answer"), answer).into());
+    fn send_answer(&self, gate: &str, link: usize, answer: &[u8]) {
+        let way_back = self.masters[link].publisher.as_ref();
+        let other = || self.link_to(gate).and_then(|(_, link)| link.publisher.as_ref());
+        if let Some(publisher) = way_back.or_else(other) {
+            publisher.publish(&format!("to/{gate}/answer"), answer);
         }
     }
 
-    /// Sends a part of a stream by the link by which its request came last, if that is there.
-    fn send_part(&self, name: &Name, offset: u64, part: &[u8], room: OwnedSemaphorePermit) {
+    /// Sends a part of a stream by the link by which its request came last, if that is there and has room.
+    fn send_part(&self, name: &Name, offset: u64, part: &[u8]) {
         let (gate, tag) = name;
         let Some(link) = self.arrivals.link(name) else { return };
-        if let Some(sender) = &self.masters[link].sender {
-            let message = Message::new(format!("to/{gate}/part"), encode_part(*tag, offset, part));
-            let _ = sender.send(ToMaster::with(message, room));
+        if let Some(publisher) = self.masters[link].publisher.as_ref().filter(|it| has_room(it)) {
+            publisher.publish(&format!("to/{gate}/part"), &encode_part(*tag, offset, part));
         }
     }
 
@@ -431,7 +439,7 @@ impl Routing {
         for (gate, link, answer) in self.arrivals.send_again() {
             // A gate that is away asks for it when it is back.
             if self.link_to(&gate).is_some() {
-                self.send_answer(&gate, link, answer);
+                self.send_answer(&gate, link, &answer);
             }
         }
     }
@@ -449,9 +457,9 @@ impl Routing {
 
     /// Tells this gate something of these requests, if it is there.
     fn send_tags(&self, gate: &str, what: &str, tags: &[Tag]) {
-        if let Some((_, MasterLink { sender: Some(sender), .. })) = self.link_to(gate) {
+        if let Some((_, MasterLink { publisher: Some(publisher), .. })) = self.link_to(gate) {
             for tags in tags.chunks(MAX_TAGS) {
-                let _ = sender.send(Message::new(format!("to/{gate}/{what}"), encode_tags(tags)).into());
+                publisher.publish(&format!("to/{gate}/{what}"), &encode_tags(tags));
             }
         }
     }
@@ -464,7 +472,7 @@ impl Routing {
             match self.arrivals.look(&(gate.clone(), tag)) {
                 Arrival::Running => running.push(tag),
                 Arrival::New => unknown.push(tag),
-                Arrival::Answered(answer) => self.send_answer(&gate, link, answer),
+                Arrival::Answered(answer) => self.send_answer(&gate, link, &answer),
                 Arrival::Received => {}
             }
         }
@@ -487,18 +495,51 @@ impl Routing {
     fn tell_load(&mut self, load: Load) {
         let Ok(text) = serde_json::to_vec(&load) else { return };
         for link in self.masters.iter_mut().filter(|link| link.told != Some(load)) {
-            if let Some(sender) = &link.sender {
+            if let Some(publisher) = &link.publisher {
                 link.told = Some(load);
-                let _ = sender.send(Message::new("load", text.clone()).into());
+                publisher.publish("load", &text);
             }
         }
     }
 }
 
+/// The lock on what is routed. When it is given back, what was published under it is written: outside of it, since that
+/// takes a system call.
+struct FlushedRouting<'a>(Option<MutexGuard<'a, Routing>>);
+
+impl Deref for FlushedRouting<'_> {
+    type Target = Routing;
+
+    fn deref(&self) -> &Routing {
+        self.0.as_ref().expect("held until it is dropped")
+    }
+}
+
+impl DerefMut for FlushedRouting<'_> {
+    fn deref_mut(&mut self) -> &mut Routing {
+        self.0.as_mut().expect("held until it is dropped")
+    }
+}
+
+impl Drop for FlushedRouting<'_> {
+    fn drop(&mut self) {
+        let Some(routing) = self.0.take() else { return };
+        let publishers = routing.masters.iter().filter_map(|link| link.publisher.clone());
+        let unwritten: Vec<Publisher> = publishers.filter(|publisher| publisher.unwritten() > 0).collect();
+        drop(routing);
+        unwritten.iter().for_each(Publisher::flush);
+    }
+}
+
+/// Whether what nobody has to get may be published.
+fn has_room(publisher: &Publisher) -> bool {
+    publisher.unwritten() < MAX_BACKLOG
+}
+
 impl MasterLink {
     /// Whether this gate may be there. While the master is away, or has not heard of all gates, that is not known.
     fn may_know(&self, gate: &str, now: Instant) -> bool {
-        match (&self.sender, &self.gates) {
+        match (&self.publisher, &self.gates) {
             (Some(_), Some((gates, gathering))) => gates.gates.contains_key(gate) || now < *gathering,
             _ => true,
         }
@@ -506,7 +547,13 @@ impl MasterLink {
 }
 
 impl Shared {
-    fn routing(&self) -> MutexGuard<'_, Routing> {
+    /// What is published until this is dropped is written then.
+    fn routing(&self) -> FlushedRouting<'_> {
+        FlushedRouting(Some(self.unflushed_routing()))
+    }
+
+    /// What is published until this is dropped is written by the next who flushes.
+    fn unflushed_routing(&self) -> MutexGuard<'_, Routing> {
         self.state.lock().expect("no panic while it is held")
     }
 
@@ -515,16 +562,11 @@ impl Shared {
     }
 
     /// A master takes messages of this size from here.
-    pub fn connected(
-        &self,
-        link: usize,
-        (sender, copies): (UnboundedSender<ToMaster>, Sender<Message>),
-        max_packet: usize,
-    ) {
+    pub fn connected(&self, link: usize, publisher: Publisher, max_packet: usize) {
         let mut routing = self.routing();
         let master = &mut routing.masters[link];
         tracing::info!(master = master.url, gate = %self.gate, "joined the master");
-        (master.sender, master.copies) = (Some(sender), Some(copies));
+        master.publisher = Some(publisher);
         master.max_payload = max_packet.saturating_sub(PACKET_OVERHEAD);
         master.told = None;
     }
@@ -534,7 +576,7 @@ impl Shared {
         {
             let mut routing = self.routing();
             let master = &mut routing.masters[link];
-            (master.sender, master.copies) = (None, None);
+            master.publisher = None;
             if let Some((before, _)) = master.gates.take() {
                 routing.remember(&before);
             }
@@ -595,12 +637,12 @@ impl Shared {
     fn publish_table(&self) {
         let Some(WayIn { ingress, .. }) = self.way_in() else { return };
         let gates = {
-            let routing = self.routing();
+            let routing = self.unflushed_routing();
             let first = routing.masters.iter().find_map(|link| link.gates.as_ref());
             let masters = routing
                 .masters
                 .iter()
-                .map(|link| MasterState { url: link.url.clone(), joined: link.sender.is_some() });
+                .map(|link| MasterState { url: link.url.clone(), joined: link.publisher.is_some() });
             Gates {
                 name: self.name.clone(),
                 gate: Some(self.gate.to_string()),
@@ -643,14 +685,14 @@ impl Shared {
             return;
         };
         let name: Name = (gate.into(), tag);
-        let arrival = self.routing().arrivals.begin(&name, link);
+        let arrival = self.unflushed_routing().arrivals.begin(&name, link);
         let responder = RoutedResponder { shared: self.clone(), name: Some(name) };
         match arrival {
             Arrival::New => {}
             Arrival::Running | Arrival::Received => return responder.forget(),
             Arrival::Answered(answer) => {
                 responder.forget();
-                return self.routing().send_answer(gate, link, answer);
+                return self.routing().send_answer(gate, link, &answer);
             }
         }
         let has_gone_too_far = request.has_gone_too_far();
@@ -701,7 +743,7 @@ impl Shared {
     /// A part of a stream has come from this gate. Of what was answered here nothing is streamed any more.
     fn part(&self, gate: &str, payload: Bytes) {
         let Some((tag, offset, part)) = decode_part(payload) else { return };
-        let stream = self.routing().departures.stream(tag, gate);
+        let stream = self.unflushed_routing().departures.stream(tag, gate);
         if let Some(stream) = stream {
             stream.relay(offset, part);
         }
@@ -709,11 +751,11 @@ impl Shared {
 
     /// Hands a copy of an ordinary message to the sites that take it.
     fn export(&self, topic: &str, payload: &Bytes, retain: bool) {
-        let routing = self.routing();
+        let routing = self.unflushed_routing();
         let mut bytes = None;
         let mut reached: Vec<&str> = vec![&*self.gate];
         for link in &routing.masters {
-            let (Some(copies), Some((gates, _))) = (&link.copies, &link.gates) else { continue };
+            let (Some(publisher), Some((gates, _))) = (&link.publisher, &link.gates) else { continue };
             for gate in gates.importers(&self.gate, topic) {
                 if reached.contains(&gate) {
                     continue;
@@ -724,15 +766,17 @@ impl Shared {
                     Exported { path, topic: topic.to_owned(), retain, payload }.encode()
                 };
                 let bytes = bytes.get_or_insert_with(copy).clone();
-                if bytes.len() > link.max_payload
-                    || copies.try_send(Message::new(format!("to/{gate}/message"), bytes)).is_err()
-                {
+                if bytes.len() > link.max_payload || !has_room(publisher) {
                     _ = sampled!(
                         warn,
                         gate,
                         "messages for another site are dropped: the way to it takes no more"
                     );
+                    continue;
                 }
+                publisher.publish(&format!("to/{gate}/message"), &bytes);
+                // Those that a client has sent together are written together.
+                publisher.wake();
             }
         }
     }
@@ -755,7 +799,7 @@ impl Shared {
 
     /// Bytes that the payload of an answer to this gate may have.
     fn room(&self, gate: &str) -> usize {
-        self.routing().link_to(gate).map_or(usize::MAX, |(_, link)| link.max_payload)
+        self.unflushed_routing().link_to(gate).map_or(usize::MAX, |(_, link)| link.max_payload)
     }
 
     /// What is said when the router goes.
@@ -796,7 +840,7 @@ impl RoutedResponder {
     fn send(&self, name: Name, gate: &str, bytes: Bytes) {
         let mut routing = self.shared.routing();
         if let Some(link) = routing.arrivals.answered(name, bytes.clone()) {
-            routing.send_answer(gate, link, bytes);
+            routing.send_answer(gate, link, &bytes);
         }
     }
 
@@ -842,16 +886,14 @@ struct RoutedParts {
 
 impl Parts for RoutedParts {
     fn publish(&self, _: String, offset: u64, part: Bytes) {
-        if let Ok(room) = self.shared.room_for_parts.clone().try_acquire_owned() {
-            self.shared.routing().send_part(&self.name, offset, &part, room);
-        }
+        self.shared.routing().send_part(&self.name, offset, &part);
     }
 }
 
 impl Drop for RoutedResponder {
     fn drop(&mut self) {
         if let Some(name) = self.name.take() {
-            self.shared.routing().arrivals.given_up(&name);
+            self.shared.unflushed_routing().arrivals.given_up(&name);
         }
     }
 }

@@ -45,6 +45,10 @@ impl Sink for Pipeline {
     }
 
     fn dispatch(&self) {
+        // First what another machine waits for.
+        if let Some(router) = &self.services.router {
+            router.flush();
+        }
         self.services.workers.dispatch();
         // What has ended by now needs no record of the request any more.
         if let Some(journal) = &self.services.journal {

@@ -132,7 +132,12 @@ impl Status {
 
     /// Publishes the document when it is another than the one that was published last, looking at it each `interval`,
     /// when there is a problem, and again where the ingress may have lost it. Never returns.
-    pub async fn follow(self, ingress: Arc<dyn Ingress>, mut published: Notice, interval: Duration) {
+    pub async fn follow(
+        self: Arc<Status>,
+        ingress: Arc<dyn Ingress>,
+        mut published: Notice,
+        interval: Duration,
+    ) {
         let mut tells_problem = false;
         let (lasts, mut since) = (ingress.notices_last(), Instant::now());
         let mut ticks = interval_at(Instant::now() + interval, interval);

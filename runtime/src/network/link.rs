@@ -114,7 +114,7 @@ impl Link {
             }
             let (reason, is_taken_over) = match ended {
                 Ended::Left => return,
-                Ended::Lost(error) => (one_line(&error.to_string()), error.is_taken_over()),
+                Ended::Lost(error) => (explain(&error, &shared.gate), error.is_taken_over()),
                 Ended::NotSubscribed => ("the master refuses the subscription".to_owned(), false),
             };
             // What stays as it is, is said once.
@@ -249,5 +249,16 @@ async fn leave(
             Ok(Ok(Event::Sent(Sent::Disconnect)) | Err(_)) | Err(_) => return,
             Ok(Ok(_)) => {}
         }
+    }
+}
+
+/// Why there is no connection, and what to do about it where the master can mean one thing alone.
+fn explain(error: &ConnectionError, gate: &str) -> String {
+    use offload_mqtt::{Reason, ReasonCode};
+    match error {
+        ConnectionError::Refused(Reason { code: ReasonCode::ClientIdentifierNotValid, .. }) => {
+            format!("the certificate is not that of the gate {gate}: its common name has to be {gate}")
+        }
+        other => one_line(&other.to_string()),
     }
 }

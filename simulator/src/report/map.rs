@@ -327,7 +327,7 @@ fn around(angle: f64, (width, height): (f64, f64)) -> (f64, f64) {
     (MIDDLE.0 + width * libm::cos(angle), MIDDLE.1 + height * libm::sin(angle))
 }
 
-/// Where so many kinds of devices are that are amidst the gateways, the first one last; none where they have no room.
+/// Where each of this many kinds of devices is amidst the gateways, the first one last; none where they have no room.
 fn amidst_all(count: usize) -> Vec<(f64, f64)> {
     if count > MAX_WITHIN {
         return Vec::new();

@@ -3,13 +3,14 @@
 use super::svg::{Axis, Line, escaped, plot};
 use super::{Report, table};
 
-/// What is drawn is not made narrower than letters can be read in: on a phone it is scrolled. A name on the map has a rim
-/// in the colour of the page, so that lines behind it do not cross it out.
+/// What is drawn is not made narrower than letters can be read in: on a phone it is scrolled. A name on the map has a
+/// rim in the colour of the page, so that lines behind it do not cross it out.
 const STYLE: &str = ":root{color-scheme:light dark}\
 body{font:15px/1.5 system-ui,sans-serif;max-width:900px;margin:2em auto;padding:0 1em;color:#222}\
 pre{font:13px/1.45 ui-monospace,monospace;overflow-x:auto;background:#f6f6f4;padding:1em}svg{width:100%;display:block}\
 .drawn{overflow-x:auto}.drawn svg{min-width:640px}svg text{font:11px system-ui,sans-serif;fill:#444}\
-#map text{paint-order:stroke;stroke:#fff;stroke-width:4px}#map .thing{stroke:#888}.grid{stroke:#ddd;fill:none}h2{margin-top:2em}\
+#map text{paint-order:stroke;stroke:#fff;stroke-width:4px}#map .thing{stroke:#888}\
+.grid{stroke:#ddd;fill:none}h2{margin-top:2em}\
 button{font:inherit;padding:.3em 1em;min-width:5em}\
 @media(prefers-color-scheme:dark){body{background:#1b1b1b;color:#ddd}pre{background:#262626}svg text{fill:#bbb}\
 .grid{stroke:#3a3a3a}.drawn svg{filter:brightness(1.25)}#map text{stroke:#1b1b1b}}";

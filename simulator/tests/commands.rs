@@ -171,18 +171,40 @@ fn what_cannot_be_read_is_refused_with_the_remedy() {
         error(&["run", "wrong.toml"])
             .contains("wrong.toml:2:2: gatway: unknown key; did you mean `gateway`?")
     );
-    assert!(error(&["run", "site.toml", "--duration", "5"]).contains("has no unit"));
+    let five = error(&["run", "site.toml", "--duration", "5"]);
+    assert!(five.contains("has no unit (accepted: a number of ns, us, ms, s, min, h or d)"), "{five}");
     assert!(
         error(&["run", "."])
             .contains(". is a folder, and a scenario is a file: name one, such as ./site.toml")
     );
     let plan = |rest: &[&str]| error(&[&["plan", "site.toml"], rest].concat());
     assert!(plan(&["--p99", "0s"]).contains("'--p99 <TIME>': nothing is answered in no time"));
-    assert!(plan(&["--p99", "1s", "--most", "0"]).contains("'--most <MOST>'"));
+    assert!(plan(&["--p99", "1s", "--most", "0"]).contains("'--most <COUNT>'"));
     let threads = plan(&["--p99", "1s", "--vary", "workers", "--most", "2000"]);
     assert!(threads.contains("--most 2000: a scenario has 1024 workers at the most"), "{threads}");
     let lobby = plan(&["--p99", "1s", "--gateway", "lobby"]);
     assert!(lobby.contains("has no [gateway.lobby] (accepted: hall)"), "{lobby}");
+}
+
+#[test]
+fn each_command_has_examples_that_fit_a_narrow_terminal() {
+    let folder = tempfile::tempdir().unwrap();
+    for command in [&[][..], &["new"], &["run"], &["compare"], &["plan"], &["swarm"], &["session"]] {
+        let help = printed(folder.path(), &[command, &["--help"]].concat());
+        let (_, examples) = help.split_once("\nExamples").unwrap_or_else(|| panic!("{command:?}: {help}"));
+        let lines = examples.lines().filter(|line| line.starts_with("  "));
+        assert!(lines.clone().count() > 0 && lines.clone().all(|line| line.len() <= 80), "{examples}");
+        assert!(
+            lines
+                .clone()
+                .any(|line| line.contains(&["offload-sim", command.first().unwrap_or(&"")].join(" ")))
+        );
+    }
+    // Short enough to be looked over.
+    let commands = printed(folder.path(), &["--help"]);
+    let (_, listed) = commands.split_once("Commands:\n").unwrap();
+    let listed = listed.split("\n\n").next().unwrap();
+    assert!(listed.lines().all(|line| line.starts_with("  ") && !line.starts_with("    ")), "{listed}");
 }
 
 /// A packet of a capture.

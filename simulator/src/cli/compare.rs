@@ -12,8 +12,11 @@ use crate::report::{Report, table};
 use crate::scenario::Scenario;
 use crate::statistics::Estimate;
 
-/// Simulates two scenarios with the same seeds, and prints the differences of their replicas, in pairs.
+/// Simulates two scenarios with the same seeds, and prints how they differ.
+///
+/// The differences are those of replicas with the same seed, in pairs.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Compare {
     /// The one that the other is compared with.
     #[arg(value_name = "A.toml")]
@@ -27,6 +30,12 @@ pub struct Compare {
     #[arg(long)]
     json: bool,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  offload-sim compare site.toml faster.toml
+  offload-sim compare site.toml faster.toml --replicas 20
+  offload-sim compare site.toml faster.toml --json | jq '.measures[4]'";
 
 /// What is compared, its name in JSON and in the table, and how it is written.
 type Measure = (&'static str, &'static str, fn(&Report) -> f64, fn(Estimate) -> String);
@@ -75,8 +84,13 @@ impl Compare {
             return Ok(true);
         }
         let mut text = format!(
-            "A: {}\nB: {}\n{} pairs of replicas with one seed each, seed {}; intervals are of 95 %\n\n",
-            one.name, other.name, one.replicas, one.seed
+            "A: {} ({})\nB: {} ({})\n{} pairs of replicas with one seed each, seed {}; intervals are of 95 %\n\n",
+            one.name,
+            self.one.display(),
+            other.name,
+            self.other.display(),
+            one.replicas,
+            one.seed
         );
         let mut lines = vec![["", "A", "B", "B - A", "B has"].map(str::to_owned).to_vec()];
         for (_, name, one, other, difference, write) in rows {

@@ -11,6 +11,7 @@ pub const TEMPLATE: &str = include_str!("../../scenarios/one-site.toml");
 
 /// Writes a commented scenario to start from.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  offload-sim new site.toml\n  offload-sim new | less")]
 pub struct New {
     /// The file, which must not be there; standard output without one.
     #[arg(value_name = "SCENARIO.toml")]

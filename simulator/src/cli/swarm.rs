@@ -12,9 +12,11 @@ use crate::scenario::Scenario;
 use crate::swarm::{self, Fault, Feature, Finding, Found, Search, Verdict, Violation};
 use crate::world::trace::Trace;
 
-/// Looks at random worlds until one breaks an invariant, and writes the smallest scenario that still breaks it. Exits
-/// with 1 where it has found one, with 0 where not.
+/// Looks for faults of the scheduling code in random worlds.
+///
+/// It ends with the first world that breaks an invariant, and writes the smallest scenario that still breaks it.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Swarm {
     /// Worlds that are looked at, at the most.
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..))]
@@ -41,6 +43,15 @@ pub struct Swarm {
     #[arg(long, value_enum)]
     fault: Option<Fault>,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  offload-sim swarm --rounds 1000
+  offload-sim swarm --seed 7 --without brokers,crashes
+  offload-sim swarm --fault forgets-release
+  offload-sim swarm --check swarm-1-42.toml --trace steps.jsonl
+
+Exit codes: 0, 1 where a fault was found.";
 
 impl Swarm {
     pub(super) fn carry_out(self) -> anyhow::Result<bool> {

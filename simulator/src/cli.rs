@@ -14,6 +14,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::scenario::units::Time;
+
 /// The exit code of a command whose question was answered with no: `plan` can, and `swarm` that has found something.
 const NO: u8 = 1;
 
@@ -59,6 +61,11 @@ pub fn main() -> ExitCode {
             ExitCode::from(FAILED)
         }
     }
+}
+
+/// A time of the command line.
+fn time(text: &str) -> Result<Time, String> {
+    Time::parse(text).map_err(|problem| format!("{problem} (accepted: {})", Time::FORM))
 }
 
 /// Prints to standard output; whoever has closed it wants no more.

@@ -55,7 +55,7 @@ pub struct Replication {
 }
 
 fn duration(text: &str) -> Result<Nanos, String> {
-    match Time::parse(text)? {
+    match super::time(text)? {
         Time(0) => Err("nothing happens in no time".to_owned()),
         Time(time) => Ok(time),
     }

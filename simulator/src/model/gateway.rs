@@ -288,7 +288,8 @@ impl<S: Scheduler> Gateway<S> {
         lost.extend(self.modules.iter_mut().flat_map(|modules| modules.crash()));
         self.dispatcher.restart(self.settings.limits);
         self.workers.fill_with(Worker::default);
-        (self.idle, self.looks, self.slowness) = (self.workers.len(), None, 1.0);
+        // Its machine is as slow as before.
+        (self.idle, self.looks) = (self.workers.len(), None);
         lost
     }
 

@@ -190,10 +190,10 @@ impl Observer for Invariants<'_> {
         }
         let group = &self.scenario.gateways[self.gateway_groups[gateway as usize] as usize];
         if let Some(held) = held.filter(|_| group.spread == Spread::Queue) {
-            let checked = ensure(held <= group.window, Invariant::OverBound, || {
+            let checked = ensure(held <= group.config.window, Invariant::OverBound, || {
                 format!(
                     "gateway {gateway} has {held} requests of its work queue, and may have {}",
-                    group.window
+                    group.config.window
                 )
             });
             self.note(now, checked);

@@ -146,7 +146,7 @@ impl Network {
         }
         // What is on its way to others does not wait for the workers here.
         let waiting = waiting.saturating_sub(router.departures.len());
-        let workers = scenario.gateways[scenario.sites[site].gateway].workers;
+        let workers = scenario.gateways[scenario.sites[site].gateway].config.workers;
         let own = GatewayLoad { workers, requests: running + waiting, waiting: waiting + runnable };
         let is_new = |to: &&usize| !path.contains(&(**to as u16)) && **to != site;
         let others = candidates.iter().filter(is_new).filter_map(|to| {
@@ -229,7 +229,7 @@ impl<O: Observer> World<'_, O> {
     pub(super) fn tells_load(&mut self, gateway: u32, now: Nanos) {
         let Some(site) = self.network.site_of(gateway) else { return };
         let of = &self.gateways[gateway as usize];
-        let workers = self.scenario.gateways[of.group as usize].workers;
+        let workers = self.scenario.gateways[of.group as usize].config.workers;
         let (waiting, running) = of.gateway.load();
         self.network.routers[site].told = GatewayLoad { workers, requests: running + waiting, waiting };
         self.calendar.schedule(now + LOAD_EVERY, Event::TellsLoad { gateway });
@@ -463,7 +463,9 @@ impl<O: Observer> World<'_, O> {
     pub(super) fn master_recovers(&mut self, master: usize, now: Nanos) {
         let state = &mut self.network.masters[master];
         state.crashes -= 1;
-        state.started = now;
+        if state.crashes == 0 {
+            state.started = now;
+        }
     }
 
     /// A router tries to join a master.

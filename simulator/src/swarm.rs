@@ -33,8 +33,9 @@ pub use fault::Fault;
 pub use violation::{Invariant, Violation};
 pub use world::Feature;
 
-/// How long a world has after its end to answer what was asked: longer than any limit, wait or failure of a random one.
-const GRACE: Nanos = 86_400 * SECOND;
+/// How long a world has after its end to answer what was asked: longer than any limit, wait or failure of a random one,
+/// and not so long that routers which look for what is overdue have [`MAX_EVENTS`] before it ends.
+const GRACE: Nanos = 7_200 * SECOND;
 
 /// Events of one world at the most: random ones have some tens of thousands.
 const MAX_EVENTS: u64 = 5_000_000;

@@ -60,6 +60,11 @@ fn a_request_that_waits_while_full_workers_are_asked_is_found() {
 }
 
 #[test]
+fn a_request_that_comes_back_to_a_site_is_found() {
+    is_found_and_shrunk(Fault::HandsBack, &[Invariant::Wandering]);
+}
+
+#[test]
 fn a_search_is_the_same_each_time() {
     let once = found(Fault::ForgetsRelease);
     let again = found(Fault::ForgetsRelease);
@@ -86,7 +91,7 @@ fn what_was_found_is_mended() {
         assert_eq!(swarm::check(&scenario, scenario.seed, None), Verdict::Holds, "{path:?}");
         checked += 1;
     }
-    assert!(checked >= 4, "{checked}");
+    assert!(checked >= 5, "{checked}");
 }
 
 fn offload_sim(folder: &Path, arguments: &[&str]) -> Output {

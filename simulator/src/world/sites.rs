@@ -179,7 +179,8 @@ impl<O: Observer> World<'_, O> {
         let of = &self.requests[request as usize];
         let is_home = of.gateway == gateway;
         let group = &self.scenario.devices[self.devices[of.device as usize].group as usize];
-        let path = self.network.visit(gateway, of.number).map(|visit| visit.path.clone()).unwrap_or_default();
+        let visit = self.network.visit(gateway, of.number).filter(|_| self.observer.regards_way());
+        let path = visit.map(|visit| visit.path.clone()).unwrap_or_default();
         let asked = group.to.filter(|to| is_home && *to != site);
         let of = &self.gateways[gateway as usize].gateway;
         let ((waiting, running), runnable) = (of.load(), of.runnable());
@@ -204,6 +205,7 @@ impl<O: Observer> World<'_, O> {
         router.counters.departed += 1;
         router.counters.handed_on += u64::from(is_overflow);
         router.counters.most = router.counters.most.max(router.departures.len() as u64);
+        self.observer.departs(now, site, router.departures.len(), router.departures.bytes());
         self.tell_at(Happening::Departed, request, gateway, now);
         self.pump(site, to, now);
         if !self.network.exists(site, to, now) {
@@ -648,7 +650,7 @@ impl<O: Observer> World<'_, O> {
         deadline: Option<Nanos>,
         now: Nanos,
     ) {
-        self.observer.visits(now, site, &path, &self.requests[request as usize]);
+        self.observer.visits(now, site, from, &path, &self.requests[request as usize]);
         let number = self.requests[request as usize].number;
         let router = &mut self.network.routers[site];
         let gateway = router.gateway;

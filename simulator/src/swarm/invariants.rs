@@ -70,7 +70,11 @@ impl<'s> Invariants<'s> {
     pub fn ended<'w>(&mut self, rest: Rest, now: Nanos, schedulers: impl Iterator<Item = &'w mut Watched>) {
         let checked = match rest {
             Rest::Seen | Rest::TooLong => Ok(()),
-            Rest::Stuck | Rest::AtRest => self.check_requests(),
+            Rest::AtRest => self.check_requests(),
+            // Sites may wait for each other's answers.
+            Rest::Stuck => self.check_requests().and_then(|()| {
+                Err((Invariant::Lost, "something is left of a request, and comes to no end".to_owned()))
+            }),
         };
         self.note(now, checked);
         if rest == Rest::AtRest {

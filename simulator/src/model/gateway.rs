@@ -338,7 +338,8 @@ impl<S: Scheduler> Gateway<S> {
         let mut is_released = false;
         loop {
             match self.dispatcher.next(index, policy_time(now)) {
-                Next::Start { guest, job, .. } => {
+                Next::Start { guest, job, unblocks, .. } => {
+                    is_released |= unblocks;
                     self.counters.started += 1;
                     let guests = &mut self.workers[index].guests;
                     if guest >= guests.len() {

@@ -91,8 +91,8 @@ pub(super) fn any_entry(path: &str) -> String {
     path.chars().filter(|c| !c.is_ascii_digit()).collect()
 }
 
-/// The candidate that `word` was most likely meant to be, by insertions, deletions, replacements and swaps of neighbours:
-/// none when nothing is near.
+/// The candidate that `word` was most likely meant to be, by insertions, deletions, replacements and swaps of
+/// neighbours: none when nothing is near.
 pub(super) fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let farthest = word.chars().count().div_ceil(2);
     let (distance, best) =

@@ -35,7 +35,8 @@ fn is_found_and_shrunk(fault: Fault, invariants: &[Invariant]) {
 
 #[test]
 fn a_dropped_expiry_is_found() {
-    is_found_and_shrunk(Fault::DropsExpiry, &[Invariant::Books, Invariant::Lost]);
+    // What is dropped counts as waiting, and holds back what is behind it.
+    is_found_and_shrunk(Fault::DropsExpiry, &[Invariant::Books, Invariant::Lost, Invariant::Starved]);
 }
 
 #[test]
@@ -91,7 +92,7 @@ fn what_was_found_is_mended() {
         assert_eq!(swarm::check(&scenario, scenario.seed, None), Verdict::Holds, "{path:?}");
         checked += 1;
     }
-    assert!(checked >= 5, "{checked}");
+    assert!(checked >= 7, "{checked}");
 }
 
 fn offload_sim(folder: &Path, arguments: &[&str]) -> Output {

@@ -1,4 +1,5 @@
-//! What every report ends with: how right the simulator is, and which keys of gateways' configurations are not simulated.
+//! What every report ends with: how right the simulator is, and which keys of gateways' configurations are not
+//! simulated.
 
 use serde_json::{Map, Value, json};
 

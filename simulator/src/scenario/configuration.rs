@@ -1,5 +1,5 @@
-//! What a gateway's own configuration says that is simulated. Keys are called as there, and have its defaults; a scenario
-//! gives them itself, or takes them from the operator's file by `config = "gateway.toml"`.
+//! What a gateway's own configuration says that is simulated. Keys are called as there, and have its defaults; a
+//! scenario gives them itself, or takes them from the operator's file by `config = "gateway.toml"`.
 
 use offload_policy::{
     AdmissionLimits, DEFAULT_ACCOUNT_SHARE, DEFAULT_SLOTS, DEFAULT_WAITING_PER_FLOW, DEFAULT_WAITING_TOTAL,
@@ -108,7 +108,7 @@ impl Configuration {
     /// What the section says, else the file that it names, else what holds without either.
     pub(super) fn read(section: &Section<'_>) -> Self {
         // What follows from the number of workers follows from the section's, where that says it.
-        let workers = section.has("workers").then(|| section.required_within("workers", 1..=MAX_WORKERS));
+        let workers = section.get("workers").map(|_| section.required_within("workers", 1..=MAX_WORKERS));
         let of = || Self::of(workers.unwrap_or(DEFAULT_WORKERS));
         let told = match section.optional::<String>("config") {
             None => of(),

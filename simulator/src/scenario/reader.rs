@@ -324,8 +324,8 @@ fn position(text: &str, at: usize) -> (usize, usize) {
     (before.matches('\n').count() + 1, line.chars().count() + 1)
 }
 
-/// The name that was meant, if one is near: within a third of its letters, or two, that are changed, inserted, left out or
-/// swapped with their neighbours.
+/// The name that was meant, if one is near: within a third of its letters, or two, that are changed, inserted, left out
+/// or swapped with their neighbours.
 pub(crate) fn nearest<'n>(name: &str, names: &[&'n str]) -> Option<&'n str> {
     let near = names.iter().map(|known| (strsim::osa_distance(name, known), *known)).min()?;
     (near.0 <= 2.max(name.len() / 3)).then_some(near.1)

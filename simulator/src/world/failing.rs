@@ -204,9 +204,16 @@ impl<O: Observer> World<'_, O> {
         for request in held {
             let of = &mut self.requests[request as usize];
             of.progress = Progress::Unknown;
-            of.references += 1;
             of.gateway = u32::MAX;
-            self.gateways[gateway as usize].overtaken.push(request);
+            let site = &mut self.gateways[gateway as usize];
+            match site.kept.iter().position(|kept| *kept == request) {
+                // It has not begun with that again, and does not.
+                Some(at) => drop(site.kept.swap_remove(at)),
+                None => {
+                    of.references += 1;
+                    site.overtaken.push(request);
+                }
+            }
             self.has_answered(gateway);
             self.calendar.schedule(now + lease, Event::Arrives { request, gateway });
         }

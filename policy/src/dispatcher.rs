@@ -129,6 +129,9 @@ pub enum Next<J> {
         job: J,
         /// When it must have ended.
         ends: Time,
+        /// Whether it was not for all workers, so that what waited behind it may be for those that are idle: these are
+        /// to be asked, as when a slot becomes free.
+        unblocks: bool,
     },
     /// Give this guest a slice.
     Resume(GuestId),
@@ -519,6 +522,7 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
             }
         };
         let Queued { load, program, deadline, cpu, wall, job } = queued;
+        let unblocks = !queue.is_empty() && history.of(&program).hold_up();
         self.slots.try_acquire(worker, &key).expect("a slot is free and within the shares");
         self.admission.started(&key, load, now);
         self.running += 1;
@@ -527,7 +531,7 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
         let (account, used) = (self.accounts.enter(key.account()), Time::ZERO);
         let guest = Guest { key, account, load, program, deadline, used, cpu, wall, ends, is_new: true };
         let guest = self.workers[worker].guests.insert(guest);
-        Some(Next::Start { guest, job, ends })
+        Some(Next::Start { guest, job, ends, unblocks })
     }
 
     fn expire_one(&mut self, now: Time) -> Option<J> {

@@ -206,7 +206,7 @@ impl Gateway {
         loop {
             self.model.accounts.decay(self.now);
             match self.dispatcher.next(worker, self.now) {
-                Next::Start { guest, job, ends } => {
+                Next::Start { guest, job, ends, .. } => {
                     let request = self.requests[job].clone();
                     prop_assert!(ends <= self.now + WALL);
                     self.started(worker, job)?;
@@ -550,6 +550,28 @@ fn a_worker_without_a_slot_has_no_work_and_the_other_one_has() {
     assert!(matches!(dispatcher.next(1, Time::ZERO), Next::Start { job: 2, .. }));
     submit(&mut dispatcher, 3);
     assert_eq!(may_have_work(&dispatcher), [false, false]);
+}
+
+/// Found by the simulator's swarm.
+#[test]
+fn what_waits_behind_a_program_that_holds_up_workers_is_for_the_others_when_that_has_started() {
+    let limits = DispatcherLimits { workers: 2, slots: 4, ..Default::default() };
+    let mut dispatcher = Dispatcher::<Key, u8, usize>::new(limits);
+    let (holds_up, other) = (0, 1);
+    let submit = |dispatcher: &mut Dispatcher<Key, u8, usize>, program: u8, job: usize| {
+        dispatcher.admit(&(0, 0), LOAD, Time::ZERO).unwrap();
+        let (deadline, cpu, wall) = (None, CPU, WALL);
+        dispatcher.submit(Submission { key: (0, 0), load: LOAD, program, deadline, cpu, wall, job });
+    };
+    submit(&mut dispatcher, holds_up, 1);
+    let Next::Start { guest, unblocks: false, .. } = dispatcher.next(1, Time::ZERO) else { panic!() };
+    dispatcher.finished(1, guest, SliceTime::Overrun(Time::from_millis(30)));
+    // One flow is first in, first out.
+    submit(&mut dispatcher, holds_up, 2);
+    submit(&mut dispatcher, other, 3);
+    assert!(matches!(dispatcher.next(1, Time::ZERO), Next::Idle(_)));
+    assert!(matches!(dispatcher.next(0, Time::ZERO), Next::Start { job: 2, unblocks: true, .. }));
+    assert!(matches!(dispatcher.next(1, Time::ZERO), Next::Start { job: 3, unblocks: false, .. }));
 }
 
 proptest! {

@@ -76,8 +76,7 @@ pub fn main() -> ExitCode {
 
 /// A time of the command line: its refusal says what is accepted.
 fn time(text: &str) -> Result<Time, String> {
-    Time::parse(text)
-        .map_err(|problem| format!("{problem} (accepted: a number of ns, us, ms, s, min, h or d)"))
+    Time::parse(text).map_err(|problem| format!("{problem} (accepted: {})", Time::FORM))
 }
 
 /// Prints to standard output; whoever has closed it wants no more.

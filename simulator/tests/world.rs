@@ -82,6 +82,30 @@ fn a_pause_delays_and_slowness_stretches() {
 }
 
 #[test]
+fn a_failure_that_ends_leaves_those_that_go_on() {
+    let slow = |factor, at, lasts| {
+        format!("[[failure]]\nkind = \"slow\"\nfactor = {factor}\nat = \"{at}s\"\nfor = \"{lasts}s\"\n")
+    };
+    // 40 requests are five times as slow, 20 of them twice that, and a crash does not make the machine faster.
+    let crash = "[[failure]]\nkind = \"crash\"\nat = \"129500ms\"\nfor = \"1ms\"\n";
+    let failures = format!("{}{}{crash}", slow(5, 100, 40), slow(2, 110, 20));
+    let report = simulate("", "", failures.trim_start_matches("[[failure]]\n"));
+    let expected = (160.0 * 10.0 + 20.0 * 50.0 + 20.0 * 100.0) / 200.0;
+    assert!((milliseconds(&report) - expected).abs() < 0.5, "{expected} {report:?}");
+
+    let disk = |factor, at, lasts| slow(factor, at, lasts).replace("slow", "disk");
+    let failures = format!("{}{}", disk(5, 100, 40), disk(2, 110, 20));
+    let failures = failures.trim_start_matches("[[failure]]\n");
+    let report = simulate("", "durable = true\ndisk = \"10ms\"", failures);
+    let expected = 10.0 + (160.0 * 10.0 + 20.0 * 50.0 + 20.0 * 100.0) / 200.0;
+    // A request is written down as well, for which its outcome waits where that takes longer than the program.
+    assert!((expected..expected + 25.0).contains(&milliseconds(&report)), "{expected} {report:?}");
+    let first_to_end =
+        simulate("", "durable = true\ndisk = \"10ms\"", disk(5, 100, 40).trim_start_matches("[[failure]]\n"));
+    assert!(milliseconds(&report) > milliseconds(&first_to_end) + 4.0, "{report:?}");
+}
+
+#[test]
 fn a_request_that_cannot_start_in_time_expires_and_one_too_many_is_refused() {
     let flood = "count = 1\narrival = { burst = 100, every = \"10s\" }\n";
     let report = simulate(&format!("{flood}deadline = \"50ms\""), "workers = 1\nslots = 1", "");

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::progress::Progress;
 use super::run::Replication;
 use crate::replicas;
+use crate::report::notes::Notes;
 use crate::report::table::number;
 use crate::report::{Report, table};
 use crate::scenario::Scenario;
@@ -63,6 +64,7 @@ impl Compare {
         (other.seed, other.replicas) = (one.seed, one.replicas);
         let warm_up = one.warm_up.max(other.warm_up);
         (one.warm_up, other.warm_up) = (warm_up, warm_up);
+        let notes = Notes::on(&[&one, &other]);
         let (ones, others) = (reports(&one), reports(&other));
         let rows = MEASURES.iter().map(|(name, short, measure, write)| {
             let (one, other): (Vec<f64>, Vec<f64>) =
@@ -78,8 +80,9 @@ impl Compare {
                         "sure": is_sure })
                 })
                 .collect();
-            let object = json!({ "a": one.name, "b": other.name, "seed": one.seed, "replicas": one.replicas,
+            let mut object = json!({ "a": one.name, "b": other.name, "seed": one.seed, "replicas": one.replicas,
                 "measures": measures });
+            notes.add_to(&mut object);
             super::print(&format!("{object:#}\n"))?;
             return Ok(true);
         }
@@ -113,6 +116,7 @@ impl Compare {
         // Writing to a string does not fail.
         let _ = table::write_rows(&lines, &mut text);
         text += "* of the first kind of gateways; not sure: the difference's interval holds zero\n";
+        text += &notes.text();
         super::print(&text)?;
         Ok(true)
     }

@@ -25,7 +25,10 @@ impl New {
             return Ok(true);
         };
         let file = OpenOptions::new().write(true).create_new(true).open(&path);
-        let cannot = || format!("cannot make {}", path.display());
+        let cannot = || match path.exists() {
+            true => format!("cannot make {}, which is there already: name another file", path.display()),
+            false => format!("cannot make {}", path.display()),
+        };
         file.with_context(cannot)?.write_all(TEMPLATE.as_bytes()).with_context(cannot)?;
         eprintln!("{} is written; `offload-sim run {}` simulates it", path.display(), path.display());
         Ok(true)

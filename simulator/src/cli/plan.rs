@@ -8,6 +8,7 @@ use super::progress::Progress;
 use super::run::Replication;
 use crate::planning::{self, Goal, Plan as Planned, Resource, Trial, Tried};
 use crate::replicas::Watcher;
+use crate::report::notes::Notes;
 use crate::report::table;
 use crate::scenario::Scenario;
 use crate::scenario::units::Time;
@@ -126,14 +127,17 @@ impl Plan {
             }
             Some(_) => "the 95 % interval of their p99 reaches beyond: not sure, more replicas may tell",
         };
-        text += &match plan.enough() {
-            Some(tried) => format!("{} {what} are enough; {}.\n", tried.count, sure(tried.p99)),
-            None => return text + &format!("{} {what} are not enough (--most).\n", self.most),
+        text += &match (plan.enough(), plan.with_one_lost) {
+            (None, _) => format!("{} {what} are not enough (--most).\n", self.most),
+            (Some(tried), lost) => {
+                let lost = match lost {
+                    Some(count) => format!("{count} are, if one of them is lost."),
+                    None => format!("If one is lost, {} are not enough (--most).", self.most),
+                };
+                format!("{} {what} are enough; {}.\n{lost}\n", tried.count, sure(tried.p99))
+            }
         };
-        match plan.with_one_lost {
-            Some(count) => text + &format!("{count} are, if one of them is lost.\n"),
-            None => text + &format!("If one is lost, {} are not enough (--most).\n", self.most),
-        }
+        text + &Notes::on(&[scenario]).text()
     }
 
     fn json_of(&self, scenario: &Scenario, plan: &Planned) -> String {
@@ -142,12 +146,13 @@ impl Plan {
                 "sure": tried.is_sure })
         };
         let trials = |all: &[Tried]| all.iter().map(trial).collect::<Vec<_>>();
-        let object = json!({
+        let mut object = json!({
             "scenario": scenario.name, "seed": scenario.seed, "replicas": scenario.replicas,
             "vary": self.vary.name(), "p99_s": self.p99 as f64 / 1e9, "ok": self.ok,
             "tried": trials(&plan.tried), "enough": plan.enough,
             "tried_with_one_lost": trials(&plan.tried_with_one_lost), "with_one_lost": plan.with_one_lost,
         });
+        Notes::on(&[scenario]).add_to(&mut object);
         format!("{object:#}\n")
     }
 }

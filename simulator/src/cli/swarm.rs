@@ -116,6 +116,12 @@ impl Swarm {
                 .with_context(|| format!("cannot write {}", file.display()))?;
             path = Some(file);
         }
+        if let Some((round, scenario)) = &found.first_too_long {
+            let file = self.out.join(format!("swarm-{}-{round}-long.toml", search.seed));
+            std::fs::create_dir_all(&self.out)
+                .and_then(|()| std::fs::write(&file, scenario))
+                .with_context(|| format!("cannot write {}", file.display()))?;
+        }
         let printed = match self.json {
             true => format!("{:#}\n", self.json_of(&found, path.as_deref())),
             false => self.told(&found, path.as_deref()),
@@ -141,8 +147,14 @@ impl Swarm {
     fn told(&self, found: &Found, path: Option<&Path>) -> String {
         let Found { rounds, too_long, finding, .. } = found;
         let (Some(Finding { violation, smallest, round, tries, .. }), Some(path)) = (finding, path) else {
-            let cut =
-                if *too_long > 0 { format!(", {too_long} of them not to their end") } else { String::new() };
+            let cut = if *too_long > 0 {
+                format!(
+                    ", {too_long} of them not to their end, the first of which is in {}",
+                    self.out.display()
+                )
+            } else {
+                String::new()
+            };
             return format!("{rounds} worlds{cut}: all invariants hold\n");
         };
         format!(

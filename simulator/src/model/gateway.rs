@@ -291,7 +291,8 @@ impl<S: Scheduler> Gateway<S> {
         lost.extend(self.modules.iter_mut().flat_map(|modules| modules.crash()));
         self.dispatcher.restart(self.settings.limits);
         self.workers.fill_with(Worker::default);
-        (self.idle, self.looks, self.slowness) = (self.workers.len(), None, 1.0);
+        // Its machine is as slow as before.
+        (self.idle, self.looks) = (self.workers.len(), None);
         lost
     }
 
@@ -340,7 +341,8 @@ impl<S: Scheduler> Gateway<S> {
         let mut is_released = false;
         loop {
             match self.dispatcher.next(index, policy_time(now)) {
-                Next::Start { guest, job, .. } => {
+                Next::Start { guest, job, unblocks, .. } => {
+                    is_released |= unblocks;
                     self.counters.started += 1;
                     let guests = &mut self.workers[index].guests;
                     if guest >= guests.len() {

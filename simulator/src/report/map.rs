@@ -180,7 +180,7 @@ impl Map {
         let conditions = of.conditions.get(at);
         let up = |is_up: Option<bool>, value: f64| if is_up.unwrap_or(true) { value } else { FAILED };
         let workers =
-            scenario.gateways.iter().flat_map(|group| std::iter::repeat_n(group.workers, group.count));
+            scenario.gateways.iter().flat_map(|group| std::iter::repeat_n(group.config.workers, group.count));
         let samples = of.recorder.gateways()[at].iter().zip(workers);
         let mut things: Vec<f64> = samples
             .map(|(sample, workers)| {

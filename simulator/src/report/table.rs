@@ -2,12 +2,10 @@
 
 use std::fmt::Write as _;
 
+use super::notes::WIDTH;
 use super::{CutBy, QUANTILES, Report};
 use crate::scenario::units::Time;
 use crate::statistics::Estimate;
-
-/// Characters of a line.
-const WIDTH: usize = 80;
 
 /// In place of a number of which nothing is known: the latency of what was never answered, the energy of gateways whose
 /// watts are not given.
@@ -93,7 +91,8 @@ fn write(report: &Report, text: &mut String) -> std::fmt::Result {
     writeln!(text, "of a replica: {} requests unfinished at the end,", number(report.unfinished))?;
     let (joined, surplus) = (number(joined), number(surplus));
     writeln!(text, "{joined} deliveries again of a known request, {surplus} surplus answers")?;
-    writeln!(text, "{}", crate::validation::line())
+    text.push_str(&report.notes.text());
+    Ok(())
 }
 
 /// Routers and modules, where there are any.

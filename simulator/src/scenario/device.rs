@@ -58,6 +58,9 @@ pub(super) struct Names<'a> {
     pub site_gateways: Vec<usize>,
 }
 
+/// How a surge is written.
+const SURGE: &str = "{ at = \"10min\", for = \"1min\", factor = 5.0 }";
+
 impl DeviceGroup {
     pub(super) fn read(section: &Section<'_>, names: &Names<'_>) -> Self {
         let one_of = |key: &'static str, names: &[&str], table: &str| match section.one_of(key, names) {
@@ -92,7 +95,7 @@ impl DeviceGroup {
             to: section.one_of("to", &names.sites),
             link: section.has("link").then(|| one_of("link", &names.links, "link")),
             arrival: Arrival::read(section),
-            surge: section.table("surge").map(|table| Surge::read(&table)),
+            surge: section.table("surge", SURGE).map(|table| Surge::read(&table)),
             qos: section.or_within("qos", 1, 0..=1),
             timeout: time("timeout", 1),
             retries: section.or_within("retries", 0, 0..=1_000),

@@ -157,7 +157,9 @@ impl<S: Scheduler> Scheduler for Checked<S> {
         let next = self.inner.next(worker, now);
         self.model.asks(worker, now);
         let checked = match &next {
-            Next::Start { guest, job, ends } => self.model.started(worker, *guest, job.request, *ends, now),
+            Next::Start { guest, job, ends, .. } => {
+                self.model.started(worker, *guest, job.request, *ends, now)
+            }
             Next::Resume(guest) => self.model.resumed(worker, *guest, now),
             Next::End(guest) => self.model.overdue(worker, *guest, now),
             Next::Expired(job) => self.model.expired(job.request, now),

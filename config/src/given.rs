@@ -12,6 +12,11 @@ impl Given {
         self.0.contains(key)
     }
 
+    /// All of them, in the order of their names.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(String::as_str)
+    }
+
     /// Whether any key of `table` was given.
     pub(super) fn has_any(&self, table: &str) -> bool {
         self.0.iter().any(|key| key.strip_prefix(table).is_some_and(|rest| rest.starts_with('.')))

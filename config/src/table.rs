@@ -91,31 +91,13 @@ pub(super) fn any_entry(path: &str) -> String {
     path.chars().filter(|c| !c.is_ascii_digit()).collect()
 }
 
-/// The candidate that `word` was most likely meant to be: none when nothing is near.
+/// The candidate that `word` was most likely meant to be, by insertions, deletions, replacements and swaps of
+/// neighbours: none when nothing is near.
 pub(super) fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let farthest = word.chars().count().div_ceil(2);
-    let (distance, best) = candidates.map(|candidate| (edit_distance(word, candidate), candidate)).min()?;
+    let (distance, best) =
+        candidates.map(|candidate| (strsim::osa_distance(word, candidate), candidate)).min()?;
     (distance <= farthest).then_some(best)
-}
-
-/// Insertions, deletions, replacements and swaps of neighbours that make `b` of `a` (optimal string alignment).
-fn edit_distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    let mut rows = vec![(0..=b.len()).collect::<Vec<usize>>()];
-    for i in 1..=a.len() {
-        let mut row = vec![i];
-        for j in 1..=b.len() {
-            let above = &rows[i - 1];
-            let replaced = above[j - 1] + usize::from(a[i - 1] != b[j - 1]);
-            let mut least = replaced.min(above[j] + 1).min(row[j - 1] + 1);
-            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
-                least = least.min(rows[i - 2][j - 2] + 1);
-            }
-            row.push(least);
-        }
-        rows.push(row);
-    }
-    rows[a.len()][b.len()]
 }
 
 /// Text as a TOML string.

@@ -89,6 +89,10 @@ impl From<io::Error> for ConnectionError {
         match error.kind() {
             // What TLS says, once there is a connection: that it wants a certificate, for one.
             io::ErrorKind::InvalidData => ConnectionError::tls(&error),
+            // TLS tells programmers about it, at length.
+            kind @ io::ErrorKind::UnexpectedEof => {
+                ConnectionError::Io { kind, text: ConnectionError::Closed.to_string() }
+            }
             kind => ConnectionError::Io { kind, text: one_line(&error.to_string()) },
         }
     }

@@ -131,6 +131,11 @@ pub fn instance_status(status: &str, instance: &str) -> String {
     format!("{status}/{instance}")
 }
 
+/// The retained topic on which the gateways of a group note the keys that requests are sealed to.
+pub fn group_keys(share: &str) -> String {
+    format!("{GATEWAY_PREFIX}{share}/keys")
+}
+
 /// The retained topic on which the gateway or the master of this name lists the gates that it knows.
 pub fn routers(name: &str) -> String {
     format!("{GATEWAY_PREFIX}{name}/routers")

@@ -72,9 +72,11 @@ Examples:
   offload-rt config > gateway.toml
   offload-rt config --check gateway.toml
   offload-rt jobs list
-  offload-rt keys rotate
+  offload-rt keys list
   offload-rt passwd passwords dev1
   offload-rt keygen keys --host gateway.local --device dev2
+  offload-rt master
+  offload-rt routers
 
 Logs go to standard error; OFFLOAD_LOG=debug adds a line for each request.";
 

@@ -14,7 +14,7 @@ use crate::deduplication::{Deduplicator, OnForgotten};
 use crate::durability::sessions::BrokerStorage;
 use crate::durability::{self, DurabilityError, Failure, kind};
 use crate::ingress::embedded::{self, EmbeddedError, EmbeddedIngress};
-use crate::ingress::external_mqtt::{self, ExternalError, ExternalIngress};
+use crate::ingress::external_mqtt::{self, ExternalError, ExternalIngress, Group};
 use crate::ingress::nats::{self, JetStream, NatsError, NatsIngress};
 use crate::ingress::{Ingress, Intake, Notices, Statistics};
 use crate::keys::{self, Keys, KeysError};
@@ -246,7 +246,7 @@ impl Gateway {
         let workers = Arc::new(workers.map_err(StartError::Engine)?);
         let settings = Arc::new(ArcSwap::from_pointee(Settings::new(&config, programs)));
         let (sources, running) = (source.clone(), workers.clone());
-        let status = Status::new(
+        let status = Arc::new(Status::new(
             &config.name,
             &data_dir,
             settings.clone(),
@@ -254,7 +254,7 @@ impl Gateway {
             running,
             keys.clone(),
             failure.clone(),
-        );
+        ));
         let (audit_log, audit_lines) = audit_log::start(&config.name, &config.mirror);
         observers.extend(audit_log.map(|audit_log| Arc::new(audit_log) as _));
         observers.extend(RequestLog::if_enabled().map(|request_log| Arc::new(request_log) as _));
@@ -340,6 +340,11 @@ impl Gateway {
                     takes_requests: true,
                     asks_others: router.is_some(),
                     tap,
+                    group: keys.map(|keys| {
+                        let status = status.clone();
+                        let status = Box::new(move || status.online());
+                        Group { keys, instance: data_dir.instance(), status }
+                    }),
                 };
                 Arc::new(ExternalIngress::start(settings, intake, notices).await?)
             }
@@ -505,18 +510,16 @@ fn open_data_dir(config: &Config) -> Result<OnDisk, StartError> {
     let data_dir = DataDir::open(&config.data_dir)?;
     let mut opened = durability::open(config, &data_dir)?;
     let is_on_nats = config.broker.as_ref().is_some_and(|broker| broker.url.is_nats());
-    let may_make = !is_on_nats || config.keys.path.is_some() || keys::path(config).exists();
-    let own_keys = match may_make {
-        true => {
-            let (keys, are_new) = Keys::open(config)?;
-            // On NATS it is the group that knows it.
-            let accepted_after = match is_on_nats {
-                true => 0,
-                false => keys::accepted_after(data_dir.path(), config.durability, opened.is_whole, are_new)?,
-            };
+    let may_make = config.broker.is_none() || config.keys.path.is_some() || keys::path(config).exists();
+    let (keys, are_new) = if may_make { Keys::open(config)? } else { (Keys::none(config), true) };
+    let own_keys = match is_on_nats {
+        // There it is the group that knows what was sealed to them.
+        true => may_make.then_some(OwnKeys { keys, are_new, accepted_after: 0 }),
+        false => {
+            let accepted_after =
+                keys::accepted_after(data_dir.path(), config.durability, opened.is_whole, are_new)?;
             Some(OwnKeys { keys, are_new, accepted_after })
         }
-        false => None,
     };
     let embedded = opened.journal.as_ref().filter(|_| config.broker.is_none());
     let storage = embedded.map(|journal| {

@@ -17,7 +17,7 @@ mod outgoing;
 
 pub use crate::client::Client;
 use bytes::Bytes;
-pub use delivery::{Acceptance, Delivery, DeliveryProperties, Handover, Parts, Responder};
+pub use delivery::{Acceptance, Delivery, DeliveryProperties, Handover, Left, Parts, Responder};
 pub use intake::{Batch, Intake, Sink};
 use offload_broker::{BoxFuture, OnAcknowledged};
 pub use outgoing::{Encoded, Outgoing, ReplyAddress, Seal, SealWith};

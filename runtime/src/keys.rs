@@ -84,12 +84,38 @@ impl Keys {
         Ok((Arc::new(Keys { path, set, changes, others }), is_new))
     }
 
-    /// Reads the file again. This waits for the disk.
+    /// None as yet: those of a gateway whose group may have some.
+    pub fn none(config: &config::Config) -> Arc<Keys> {
+        let set = ArcSwap::from_pointee(KeySet::new(Vec::new(), config.keys.grace.duration()));
+        let (changes, others) = (watch::Sender::new(()), ArcSwap::default());
+        Arc::new(Keys { path: path(config), set, changes, others })
+    }
+
+    /// Makes keys where there are none. This waits for the disk.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be written.
+    pub fn make(&self) -> Result<(), KeysError> {
+        file::create(&self.path)?;
+        self.reload(self.set().grace)
+    }
+
+    /// Takes back what [`make`](Self::make) has made: another gateway was faster. This waits for the disk.
+    pub fn unmake(&self) {
+        let _ = std::fs::remove_file(&self.path);
+        self.set.store(Arc::new(KeySet::new(Vec::new(), self.set().grace)));
+    }
+
+    /// Reads the file again; without one there go on being none. This waits for the disk.
     ///
     /// # Errors
     ///
     /// When it cannot be used: what was read before stays in force.
     pub fn reload(&self, grace: Duration) -> Result<(), KeysError> {
+        if self.set().is_empty() && !self.path.exists() {
+            return Ok(());
+        }
         self.set.store(Arc::new(KeySet::new(file::read(&self.path)?, grace)));
         self.changes.send_replace(());
         Ok(())
@@ -104,6 +130,20 @@ impl Keys {
     pub fn is_anothers(&self, key: &Digest) -> bool {
         let print = key.to_string();
         self.others.load().contains(&print) && !self.set().has(&[print])
+    }
+
+    /// Says that sealed requests are left to the other gateways, and what helps.
+    pub fn warn_of_none(&self) {
+        let path = self.path.display();
+        tracing::warn!(
+            "sealed requests are left to the other gateways: copy their file of keys to {path}, and start again"
+        );
+    }
+
+    /// Why this gateway does not join its group, which has these keys; `show` is a command that shows them, `instead`
+    /// what makes this file the group's.
+    pub fn another_set(&self, theirs: &[String], show: String, instead: String) -> KeysError {
+        KeysError::AnotherSet { path: self.path.clone(), theirs: theirs.join(", "), show, instead }
     }
 
     /// Says when the file was read again.
@@ -128,6 +168,11 @@ impl KeySet {
         // The suite that every client has first among those of one age.
         keys.sort_by_key(|key| (std::cmp::Reverse(key.created), key.secret.public().suite()));
         KeySet { keys, grace }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
     }
 
     /// Opens a request that was published on `topic` and has arrived then, in milliseconds since 1970.
@@ -159,6 +204,11 @@ impl KeySet {
         let own: Vec<String> =
             self.keys.iter().map(|key| key.secret.public().fingerprint().to_string()).collect();
         fingerprints.iter().all(|print| own.contains(print))
+    }
+
+    /// The fingerprints of the keys that open, the newest first, as gateways of a group note them.
+    pub fn fingerprints(&self) -> Vec<String> {
+        self.published().into_iter().map(|key| key.fingerprint).collect()
     }
 
     /// Names the set: two gateways that have it open the same requests. Whoever joins a group compares it.
@@ -282,6 +332,8 @@ mod tests {
         let print = keys.set().fingerprint();
         let path = path(&config);
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        let missing = list(&folder.path().join("missing")).err().map(|error| error.to_string());
+        assert!(missing.is_some_and(|error| error.contains("offload-rt keys rotate")));
         let (again, is_new) = Keys::open(&config).unwrap();
         assert_eq!((again.set().fingerprint(), is_new), (print, false));
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();

@@ -14,6 +14,7 @@ use offload_protocol::topic;
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 /// What the document says of a gateway that has gone.
@@ -131,9 +132,15 @@ impl Status {
     }
 
     /// Publishes the document when it is another than the one that was published last, looking at it each `interval`,
-    /// when there is a problem, and again where the ingress may have lost it. Never returns.
-    pub async fn follow(self, ingress: Arc<dyn Ingress>, mut published: Notice, interval: Duration) {
+    /// when there is a problem or other keys, and again where the ingress may have lost it. Never returns.
+    pub async fn follow(
+        self: Arc<Status>,
+        ingress: Arc<dyn Ingress>,
+        mut published: Notice,
+        interval: Duration,
+    ) {
         let mut tells_problem = false;
+        let mut other_keys = self.keys.as_ref().map(|keys| keys.changes());
         let (lasts, mut since) = (ingress.notices_last(), Instant::now());
         let mut ticks = interval_at(Instant::now() + interval, interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -141,6 +148,8 @@ impl Status {
             tokio::select! {
                 _ = ticks.tick() => {}
                 () = self.failure.failed(), if !tells_problem => tells_problem = true,
+                // Whoever renews them has clients take the new ones next.
+                () = changed(&mut other_keys) => {}
             }
             let now = self.online();
             if now != published || lasts.is_some_and(|lasts| since.elapsed() >= lasts) {
@@ -172,4 +181,14 @@ impl Status {
         let payload = serde_json::to_vec(document).expect("names and numbers can be written as JSON");
         Notice { topic: self.topic.clone(), payload: payload.into(), retain: true }
     }
+}
+
+/// Returns when there is something new; never where nothing can be.
+async fn changed(receiver: &mut Option<watch::Receiver<()>>) {
+    if let Some(changes) = receiver
+        && changes.changed().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
 }

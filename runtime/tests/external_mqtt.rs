@@ -43,7 +43,15 @@ fn url(scheme: &str, host: &str, port: u16) -> BrokerUrls {
 }
 
 fn joining<'s>(broker: &'s Broker, client_id: &'s str) -> Settings<'s> {
-    Settings { broker, urls: &broker.url, client_id, takes_requests: true, asks_others: false, tap: None }
+    Settings {
+        broker,
+        urls: &broker.url,
+        client_id,
+        takes_requests: true,
+        asks_others: false,
+        tap: None,
+        group: None,
+    }
 }
 
 fn notices(name: &str) -> Notices {

@@ -14,6 +14,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::scenario::units::Time;
+
 /// The exit code of a command whose question was answered with no: `plan` can, and `swarm` that has found something.
 const NO: u8 = 1;
 
@@ -22,11 +24,22 @@ const FAILED: u8 = 2;
 
 /// Fleets of devices and gateways in virtual time, on the gateway's own scheduling code.
 #[derive(Debug, Parser)]
-#[command(name = "offload-sim", version)]
+#[command(name = "offload-sim", version, after_help = EXAMPLES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
 }
+
+const EXAMPLES: &str = "\
+Examples, in the order of a tutorial:
+  offload-sim new site.toml
+  offload-sim run site.toml --html report.html
+  offload-sim compare site.toml faster.toml
+  offload-sim plan site.toml --p99 250ms --vary workers
+  offload-sim session
+
+Exit codes: 0, 1 where the answer is no (`plan` has found nothing that is enough,
+`swarm` has found a fault), 2 where a command could not be carried out.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -59,6 +72,11 @@ pub fn main() -> ExitCode {
             ExitCode::from(FAILED)
         }
     }
+}
+
+/// A time of the command line: its refusal says what is accepted.
+fn time(text: &str) -> Result<Time, String> {
+    Time::parse(text).map_err(|problem| format!("{problem} (accepted: {})", Time::FORM))
 }
 
 /// Prints to standard output; whoever has closed it wants no more.

@@ -6,7 +6,8 @@
 use crate::clock::Nanos;
 use crate::replicas::{self, Watcher};
 use crate::report::Report;
-use crate::scenario::gateway::{MAX_GATEWAYS, MAX_SLOTS, MAX_WORKERS};
+use crate::scenario::configuration::{MAX_SLOTS, MAX_WORKERS};
+use crate::scenario::gateway::MAX_GATEWAYS;
 use crate::scenario::{Failure, FailureKind, Scenario, Schedule, Spread, Target};
 use crate::statistics::Estimate;
 
@@ -91,8 +92,8 @@ impl Resource {
         let gateway = &mut scenario.gateways[group];
         match self {
             Self::Gateways => gateway.count = count,
-            Self::Workers => gateway.workers = count,
-            Self::Slots => gateway.slots = count,
+            Self::Workers => gateway.config.workers = count,
+            Self::Slots => gateway.config.slots = count,
         }
     }
 }

@@ -3,6 +3,7 @@
 pub mod html;
 pub mod json;
 pub mod map;
+pub mod notes;
 pub mod sites;
 pub mod svg;
 pub mod table;
@@ -56,6 +57,8 @@ pub struct Report {
     pub slices: u64,
     /// What plots show.
     pub series: Series,
+    /// How right it is, and what is not in it.
+    pub notes: notes::Notes,
 }
 
 /// How the warm-up was found.
@@ -187,6 +190,7 @@ impl Report {
             events: observations.iter().map(|of| of.events).sum(),
             slices: observations.iter().map(|of| of.slices).sum(),
             series: observations.first().map(|of| Series::new(scenario, of)).unwrap_or_default(),
+            notes: notes::Notes::on(&[scenario]),
         }
     }
 
@@ -304,7 +308,7 @@ impl GatewayReport {
     ) -> Self {
         let group = &scenario.gateways[number];
         let interval = observations.first().map_or(1, |of| of.recorder.interval()) as f64;
-        let capacity = group.workers as f64 * interval;
+        let capacity = group.config.workers as f64 * interval;
 
         let busy_of = |of: &Observation, at: usize| {
             let samples = after(of, cut);

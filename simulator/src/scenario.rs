@@ -21,9 +21,10 @@ use device::MAX_ENTITIES;
 use reader::{Document, Section};
 
 pub use arrival::{Arrival, Surge};
+pub use configuration::{Configuration, ModuleLimits};
 pub use device::DeviceGroup;
 pub use failure::{Failure, FailureKind, Schedule, Target};
-pub use gateway::{GatewayGroup, ModuleLimits, Spread};
+pub use gateway::{GatewayGroup, Spread};
 pub use link::Link;
 pub use program::Program;
 pub use refusal::{Refusal, ScenarioError};
@@ -119,6 +120,7 @@ impl Scenario {
             links: names.links.clone(),
             gateways: names.gateways.clone(),
             sites: names.sites.clone(),
+            devices: device_sections.iter().map(Section::name).collect(),
             site_gateways: sites.iter().map(|site| site.gateway).collect(),
         };
         let devices: Vec<_> =

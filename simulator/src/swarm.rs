@@ -33,8 +33,9 @@ pub use fault::Fault;
 pub use violation::{Invariant, Violation};
 pub use world::Feature;
 
-/// How long a world has after its end to answer what was asked: longer than any limit, wait or failure of a random one.
-const GRACE: Nanos = 86_400 * SECOND;
+/// How long a world has after its end to answer what was asked: longer than any limit, wait or failure of a random one,
+/// and not so long that routers which look for what is overdue have [`MAX_EVENTS`] before it ends.
+const GRACE: Nanos = 7_200 * SECOND;
 
 /// Events of one world at the most: random ones have some tens of thousands.
 const MAX_EVENTS: u64 = 5_000_000;
@@ -62,6 +63,8 @@ pub struct Found {
     pub rounds: u64,
     /// Of these, worlds that had more events than are looked at.
     pub too_long: u64,
+    /// The round of the first of them, and its scenario.
+    pub first_too_long: Option<(u64, String)>,
     /// By feature, worlds that had it.
     pub features: Vec<(Feature, u64)>,
     /// The first world that broke an invariant.
@@ -103,6 +106,7 @@ impl Search {
         let mut found = Found {
             rounds: 0,
             too_long: 0,
+            first_too_long: None,
             features: Feature::ALL.iter().map(|of| (*of, 0)).collect(),
             finding: None,
         };
@@ -118,7 +122,10 @@ impl Search {
                 Some(Verdict::Breaks(violation)) => {
                     found.finding = Some(self.smallest(round, world, violation, |tries| on(round, tries)));
                 }
-                Some(Verdict::TooLong) => found.too_long += 1,
+                Some(Verdict::TooLong) => {
+                    found.too_long += 1;
+                    found.first_too_long.get_or_insert((round, world.text));
+                }
                 Some(Verdict::Holds) | None => {}
             }
         }

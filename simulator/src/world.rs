@@ -32,7 +32,7 @@ use crate::statistics::{Conditions, GatewaySample, Histogram, Recorder};
 
 use captured::Captured;
 use event::Event;
-use failures::{Condition, GroupCondition};
+use failures::{Condition, GroupCondition, Slowness};
 use observer::{Observer, Unobserved};
 use shard::Shard;
 use sites::Network;
@@ -82,6 +82,9 @@ struct Site<S> {
     group: u32,
     gateway: Gateway<S>,
     condition: Condition,
+    /// How slow it is, and its disk.
+    slow: Slowness,
+    slow_disk: Slowness,
     /// When the thread that receives requests is free.
     ingress_free: Nanos,
     /// Whether somebody has pulled its cable ([`by_hand`]).
@@ -206,7 +209,7 @@ impl<'s, O: Observer> World<'s, O> {
             gateways: Vec::new(),
             first_gateways: Vec::new(),
             brokers: (scenario.gateways.iter())
-                .map(|group| Broker::new(group.spread, group.window, group.count))
+                .map(|group| Broker::new(group.spread, group.config.window, group.count))
                 .collect(),
             links: Vec::new(),
             network: Network::default(),
@@ -227,7 +230,7 @@ impl<'s, O: Observer> World<'s, O> {
             world.first_gateways.push(world.gateways.len() as u32);
             for _ in world.shard.gateways(group) {
                 let number = world.gateways.len() as u32;
-                let scheduler = world.observer.scheduler(number, of.dispatcher_limits());
+                let scheduler = world.observer.scheduler(number, of.config.dispatcher_limits());
                 world.gateways.push(Site::new(group as u32, of, scenario, scheduler));
             }
         }
@@ -383,11 +386,7 @@ impl<'s, O: Observer> World<'s, O> {
                 self.release(request, now);
             }
             Event::Claimed { request, gateway, incarnation } => {
-                if self.leaves_store(request, gateway, incarnation, now) {
-                    let order = self.order(request, now);
-                    self.starts(gateway, order, now);
-                    self.hand_out(self.gateways[gateway as usize].group as usize, now);
-                }
+                self.claimed(request, gateway, incarnation, now);
             }
             Event::Recorded { request, gateway, incarnation, outcome } => {
                 if self.leaves_store(request, gateway, incarnation, now) {
@@ -624,7 +623,10 @@ impl<'s, O: Observer> World<'s, O> {
         let of = &self.scenario.devices[group as usize];
         let program = &self.scenario.programs[of.program];
         let first = self.first_numbers[group as usize];
-        let account = first + (number - first) / of.per_account as u32;
+        let account = match of.account {
+            Some(other) => self.first_numbers[other],
+            None => first + (number - first) / of.per_account as u32,
+        };
         let need = program.modules.is_some().then(|| self.need(request)).flatten();
         Order {
             key: (account, number),
@@ -860,16 +862,19 @@ impl<S: Scheduler> Site<S> {
     fn new(group: u32, of: &GatewayGroup, scenario: &Scenario, scheduler: S) -> Self {
         let has_modules = scenario.programs.iter().any(|program| program.modules.is_some());
         let settings = Settings {
-            limits: of.dispatcher_limits(),
-            slice: of.slice,
-            cpu: of.cpu,
-            wall: of.wall,
-            modules: has_modules.then_some(of.modules),
+            limits: of.config.dispatcher_limits(),
+            slice: of.config.slice,
+            ticks: of.ticks,
+            cpu: of.config.cpu,
+            wall: of.config.wall,
+            modules: has_modules.then_some(of.config.modules),
         };
         Self {
             group,
             gateway: Gateway::new(settings, scheduler),
             condition: Condition::default(),
+            slow: Slowness::default(),
+            slow_disk: Slowness::default(),
             ingress_free: 0,
             is_pulled: false,
             parked: Vec::new(),

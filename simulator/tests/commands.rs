@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
+use offload_simulator::validation;
 use serde_json::Value;
 
 fn offload_sim(folder: &Path, arguments: &[&str]) -> Output {
@@ -158,6 +159,33 @@ fn what_is_printed_fits_a_terminal_and_says_what_is_not_known() {
 }
 
 #[test]
+fn every_report_tells_its_error_and_what_of_a_configuration_is_not_simulated() {
+    let folder = folder();
+    let text = std::fs::read_to_string(folder.path().join("site.toml")).unwrap();
+    let text = text.replacen("[gateway.hall]\n", "[gateway.hall]\nconfig = \"gateway.toml\"\n", 1);
+    std::fs::write(folder.path().join("site.toml"), text).unwrap();
+    std::fs::write(folder.path().join("gateway.toml"), "[limits]\nfuel = 9\nwall = \"9s\"\n").unwrap();
+    let short = ["--duration", "20s", "--replicas", "2"];
+    for command in [
+        &["run", "site.toml", "--html", "report.html"][..],
+        &["plan", "site.toml", "--p99", "10s"],
+        &["compare", "site.toml", "site.toml"],
+    ] {
+        let text = printed(folder.path(), &[command, &short[..]].concat());
+        let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(words.ends_with(&validation::line()), "{text}");
+        assert!(words.contains("not simulated of the configuration of hall: limits.fuel"), "{text}");
+        let json = json(folder.path(), &[command, &short[..], &["--json"]].concat());
+        assert_eq!(json["validation"], validation::summary(), "{json}");
+        assert_eq!(json["not_simulated"], serde_json::json!({ "hall": ["limits.fuel"] }), "{json}");
+    }
+    let html = std::fs::read_to_string(folder.path().join("report.html")).unwrap();
+    assert!(html.contains("configuration of hall: limits.fuel"));
+    let html = html.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(html.contains(validation::line().split(';').next().unwrap()));
+}
+
+#[test]
 fn what_cannot_be_read_is_refused_with_the_remedy() {
     let folder = folder();
     let error = |arguments: &[&str]| {
@@ -171,18 +199,43 @@ fn what_cannot_be_read_is_refused_with_the_remedy() {
         error(&["run", "wrong.toml"])
             .contains("wrong.toml:2:2: gatway: unknown key; did you mean `gateway`?")
     );
-    assert!(error(&["run", "site.toml", "--duration", "5"]).contains("has no unit"));
+    assert!(
+        error(&["run", "site.toml", "--duration", "5"])
+            .contains("has no unit (accepted: a time: a number of ns,")
+    );
+    assert!(error(&["new", "site.toml"]).contains("which is there already: name another file"));
     assert!(
         error(&["run", "."])
             .contains(". is a folder, and a scenario is a file: name one, such as ./site.toml")
     );
     let plan = |rest: &[&str]| error(&[&["plan", "site.toml"], rest].concat());
     assert!(plan(&["--p99", "0s"]).contains("'--p99 <TIME>': nothing is answered in no time"));
-    assert!(plan(&["--p99", "1s", "--most", "0"]).contains("'--most <MOST>'"));
+    assert!(plan(&["--p99", "1s", "--most", "0"]).contains("'--most <COUNT>'"));
     let threads = plan(&["--p99", "1s", "--vary", "workers", "--most", "2000"]);
     assert!(threads.contains("--most 2000: a scenario has 1024 workers at the most"), "{threads}");
     let lobby = plan(&["--p99", "1s", "--gateway", "lobby"]);
     assert!(lobby.contains("has no [gateway.lobby] (accepted: hall)"), "{lobby}");
+}
+
+#[test]
+fn each_command_has_examples_that_fit_a_narrow_terminal() {
+    let folder = tempfile::tempdir().unwrap();
+    for command in [&[][..], &["new"], &["run"], &["compare"], &["plan"], &["swarm"], &["session"]] {
+        let help = printed(folder.path(), &[command, &["--help"]].concat());
+        let (_, examples) = help.split_once("\nExamples").unwrap_or_else(|| panic!("{command:?}: {help}"));
+        let lines = examples.lines().filter(|line| line.starts_with("  "));
+        assert!(lines.clone().count() > 0 && lines.clone().all(|line| line.len() <= 80), "{examples}");
+        assert!(
+            lines
+                .clone()
+                .any(|line| line.contains(&["offload-sim", command.first().unwrap_or(&"")].join(" ")))
+        );
+    }
+    // Short enough to be looked over.
+    let commands = printed(folder.path(), &["--help"]);
+    let (_, listed) = commands.split_once("Commands:\n").unwrap();
+    let listed = listed.split("\n\n").next().unwrap();
+    assert!(listed.lines().all(|line| line.starts_with("  ") && !line.starts_with("    ")), "{listed}");
 }
 
 /// A packet of a capture.

@@ -43,6 +43,14 @@ fn answers_of_an_audit_log_are_its_times() {
 }
 
 #[test]
+fn what_other_tools_make_of_both_is_read_too() {
+    let bench = "{\n  \"run_us\": {\n    \"p50\": 20\n  }\n}\n";
+    assert!(matches!(read(bench), Ok(Distribution::Quantiles(_))), "`jq`");
+    let log = "gateway/hall/jobs {\"event\":\"answer\",\"answer\":{\"run_us\":34}}\n";
+    assert_eq!(read(log), Ok(Distribution::Measured(vec![34 * MICROSECOND])), "`mosquitto_sub -v`");
+}
+
+#[test]
 fn lines_of_times_are_read_and_what_is_no_time_is_refused_with_its_line() {
     assert_eq!(read("2us\n1us\n"), Ok(Distribution::Measured(vec![MICROSECOND, 2 * MICROSECOND])));
     assert!(read("2us\nsoon\n").unwrap_err().contains("line 2: \"soon\" is no time"));

@@ -52,9 +52,13 @@ fn file_line_and_what_is_accepted_are_told() {
         (
             "latency = \"2ms\"",
             "latency = \"2ms\"\nloss = 1.5",
-            "fleet.toml:7:8: link.wifi.loss: 1.5 is out of range (accepted: 0 to 0.9)",
+            "fleet.toml:7:8: link.wifi.loss: 1.5 is out of range (accepted: a number, 0 to 0.9)",
         ),
-        ("workers = 2", "workers = 0", "gateway.hall.workers: 0 is out of range (accepted: 1 to 1024)"),
+        (
+            "workers = 2",
+            "workers = 0",
+            "gateway.hall.workers: 0 is out of range (accepted: a whole number, 1 to 1024)",
+        ),
         (
             "link = \"wifi\"",
             "link = \"wify\"",
@@ -77,6 +81,36 @@ fn file_line_and_what_is_accepted_are_told() {
         ),
         ("time = \"20us\"", "time = { table = \"none.json\" }", "program.add.time.table: none.json: "),
         ("time = \"20us\"", "", "program.add.time: it is missing (accepted: "),
+        (
+            "time = \"20us\"",
+            "time = { exponential = \"1s\", lognormal = \"1s\" }",
+            "program.add.time: it is more than one distribution (accepted: ",
+        ),
+        (
+            "poisson = \"1/s\"",
+            "poisson = \"1/s\", every = \"1s\"",
+            "device.sensors.arrival: it is more than one arrival process (accepted: { every =",
+        ),
+        (
+            "poisson = \"1/s\"",
+            "trace = \"/dev/null\"",
+            "device.sensors.arrival.trace: /dev/null: there is no time in it (accepted: a file with a time on each line",
+        ),
+        (
+            "latency = \"2ms\"",
+            "tail = 5",
+            "fleet.toml:6:8: link.wifi.tail: it is no table (accepted: { part = 0.001, delay = \"50ms\", most",
+        ),
+        (
+            "latency = \"2ms\"",
+            "tail = { delay = \"1ms\" }",
+            "fleet.toml:6:8: link.wifi.tail.part: it is missing (accepted: a number, 0 to 1)",
+        ),
+        (
+            "workers = 2",
+            "watts = 5",
+            "gateway.hall.watts: it is no table (accepted: { idle = 6.0, busy = 9.0 })",
+        ),
         ("duration = \"1min\"", "", "duration: it is missing (accepted: a time"),
         (
             "duration = \"1min\"",
@@ -84,7 +118,11 @@ fn file_line_and_what_is_accepted_are_told() {
             "warm_up: 2min is not shorter than the duration",
         ),
         ("duration = \"1min\"", "duration = ", "fleet.toml:2:"),
-        ("count = 10", "count = 10\nqos = 2", "device.sensors.qos: 2 is out of range (accepted: 0 to 1)"),
+        (
+            "count = 10",
+            "count = 10\nqos = 2",
+            "device.sensors.qos: 2 is out of range (accepted: a whole number, 0 to 1)",
+        ),
     ] {
         let said = refused(line, other);
         assert!(said.contains(told), "{other}: {said}");

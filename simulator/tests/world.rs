@@ -82,6 +82,30 @@ fn a_pause_delays_and_slowness_stretches() {
 }
 
 #[test]
+fn a_failure_that_ends_leaves_those_that_go_on() {
+    let slow = |factor, at, lasts| {
+        format!("[[failure]]\nkind = \"slow\"\nfactor = {factor}\nat = \"{at}s\"\nfor = \"{lasts}s\"\n")
+    };
+    // 40 requests are five times as slow, 20 of them twice that, and a crash does not make the machine faster.
+    let crash = "[[failure]]\nkind = \"crash\"\nat = \"129500ms\"\nfor = \"1ms\"\n";
+    let failures = format!("{}{}{crash}", slow(5, 100, 40), slow(2, 110, 20));
+    let report = simulate("", "", failures.trim_start_matches("[[failure]]\n"));
+    let expected = (160.0 * 10.0 + 20.0 * 50.0 + 20.0 * 100.0) / 200.0;
+    assert!((milliseconds(&report) - expected).abs() < 0.5, "{expected} {report:?}");
+
+    let disk = |factor, at, lasts| slow(factor, at, lasts).replace("slow", "disk");
+    let failures = format!("{}{}", disk(5, 100, 40), disk(2, 110, 20));
+    let failures = failures.trim_start_matches("[[failure]]\n");
+    let report = simulate("", "durable = true\ndisk = \"10ms\"", failures);
+    let expected = 10.0 + (160.0 * 10.0 + 20.0 * 50.0 + 20.0 * 100.0) / 200.0;
+    // A request is written down as well, for which its outcome waits where that takes longer than the program.
+    assert!((expected..expected + 25.0).contains(&milliseconds(&report)), "{expected} {report:?}");
+    let first_to_end =
+        simulate("", "durable = true\ndisk = \"10ms\"", disk(5, 100, 40).trim_start_matches("[[failure]]\n"));
+    assert!(milliseconds(&report) > milliseconds(&first_to_end) + 4.0, "{report:?}");
+}
+
+#[test]
 fn a_request_that_cannot_start_in_time_expires_and_one_too_many_is_refused() {
     let flood = "count = 1\narrival = { burst = 100, every = \"10s\" }\n";
     let report = simulate(&format!("{flood}deadline = \"50ms\""), "workers = 1\nslots = 1", "");
@@ -172,4 +196,30 @@ fn a_disk_delays_answers_and_what_it_has_not_kept_comes_again() {
     assert_eq!(report.all().ok(), 1.0, "{report:?}");
     let report = simulate(&format!("{arrival}\nqos = 0"), "durable = true\ndisk = \"1s\"", crash);
     assert!(part(report.all(), Outcome::Unanswered) > 0.0, "{report:?}");
+}
+
+/// What the longest request of `[device.calm]` takes in milliseconds, beside 64 devices of one account that ask for
+/// `flood` all the time.
+fn longest_beside(flood: &str, calm: &str) -> f64 {
+    let text = format!(
+        "duration = \"20s\"\nreplicas = 1\nwarm_up = \"1s\"\n[program.flood]\ntime = \"{flood}\"\n[program.medium]\n\
+         time = \"6ms\"\n[program.short]\ntime = \"100us\"\n[gateway.g]\nworkers = 1\n[device.flood]\ncount = 64\n\
+         per_account = 64\nprogram = \"flood\"\narrival = {{ think = \"0s\" }}\n[device.calm]\n{calm}\n\
+         arrival = {{ every = \"50ms\" }}\n"
+    );
+    let scenario = Scenario::parse(&text, Path::new("world.toml")).unwrap_or_else(|error| panic!("{error}"));
+    let report = Report::new(&scenario, 1, &replicas::run(&scenario, 1, 1, None, &Unwatched));
+    let calm = report.groups.iter().find(|group| group.name == "calm").unwrap();
+    calm.quantile("max").unwrap().mean * 1e3
+}
+
+#[test]
+fn one_account_keeps_no_other_one_waiting_and_its_own_short_requests_neither() {
+    for flood in ["1ms", "6ms", "1min"] {
+        // Half a millisecond of whoever runs, and a fifth for what is overdue.
+        let longest = longest_beside(flood, "program = \"medium\"");
+        assert!(longest < 9.5, "{longest} ms beside requests of {flood}");
+    }
+    let own = longest_beside("1min", "program = \"short\"\naccount = \"flood\"");
+    assert!(own < 1.2, "{own} ms");
 }

@@ -311,7 +311,9 @@ async fn the_gates_are_listed() -> Result<()> {
     master.kill().await?;
     let alone = table_until(&of_north, |table| table["masters"][0]["joined"] == false).await?;
     assert_eq!(alone["gates"], json!({}));
-    assert!(table(&["--master", "mqtt://127.0.0.1:1"]).await.is_err());
+    let nobody =
+        table(&["--master", "mqtt://127.0.0.1:1"]).await.err().context("somebody answers")?.to_string();
+    assert!(nobody.contains("does `offload-rt master` run there?"), "{nobody}");
     Ok(())
 }
 
@@ -444,9 +446,16 @@ async fn by_tls_a_gate_is_what_its_certificate_says() -> Result<()> {
     assert_eq!(asker.acknowledged().await?, PubAckReason::NotAuthorized);
     // One that wants to be another than its certificate says does not get in.
     let impostor = start("west", "north", "").await?;
-    impostor.logged(&["no connection to the master", "ClientIdentifierNotValid"]).await?;
+    impostor.logged(&["no connection to the master", "the certificate is not that of the gate west"]).await?;
     let seen = table(&flags).await?;
     assert!(seen["gates"]["west"].is_null(), "{seen}");
+    // Who asks in another way than the master is to be asked is told how.
+    let plain = master.url().replace("mqtts://", "mqtt://");
+    let told = table(&["--master", &plain]).await.err().context("it is shown")?.to_string();
+    assert!(told.contains("TLS answers on this port: try mqtts://"), "{told}");
+    let others = Keys::make(&["127.0.0.1"], &["north"]).await?;
+    let told = table(&others.flags(master.url(), "north")).await.err().context("it is shown")?.to_string();
+    assert!(told.contains("is the CA file the right one?"), "{told}");
     Ok(())
 }
 

@@ -472,7 +472,8 @@ async fn client(address: std::net::SocketAddr, known: &Path, arguments: &[&str])
 /// The key of a gateway that is met first is taken and kept; another one is refused until it is named.
 #[tokio::test]
 async fn the_command_keeps_the_key_of_a_gateway() -> Result<()> {
-    let gateway = Gateway::embedded("").await?;
+    let seldom = "[status]\ninterval = \"1h\"\n";
+    let gateway = Gateway::embedded(seldom).await?;
     let address = gateway.address()?;
     let folder = tempfile::TempDir::new()?;
     let known = folder.path().join("new/known_gateways");
@@ -491,7 +492,7 @@ async fn the_command_keeps_the_key_of_a_gateway() -> Result<()> {
     ensure!(by_module.stdout == b"14\n", "{}", String::from_utf8_lossy(&by_module.stderr));
     // Renewed, with no grace.
     let rotated = offload_rt(&gateway, &["keys", "rotate", "--json"]).await?;
-    gateway.reload("[keys]\ngrace = \"0s\"\n").await?;
+    gateway.reload(&format!("{seldom}[keys]\ngrace = \"0s\"\n")).await?;
     let refused = client(address, &known, &["add", "5", "7"]).await?;
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     ensure!(refused.status.code() == Some(125) && refused.stdout.is_empty(), "{said}");
@@ -499,7 +500,7 @@ async fn the_command_keeps_the_key_of_a_gateway() -> Result<()> {
     assert_eq!(std::fs::read_to_string(&known)?, kept);
     let new: Value = serde_json::from_str(rotated.lines().last().context("a key")?)?;
     let print = new["fingerprint"].as_str().context("a fingerprint")?;
-    // The status that lists it is renewed within its interval.
+    // The status that lists it is renewed with the keys, and not within its interval alone.
     let mut watcher = Device::connect(address, Version::V5, "w").await?;
     watcher.subscribe("gateway/+/status").await?;
     while !watcher.message().await?.text().contains(print) {}
@@ -532,6 +533,11 @@ async fn the_client_in_c_seals() -> Result<()> {
     for what in ["add", module.to_str().context("UTF-8")?] {
         let output = run(what, &key).await?;
         ensure!(output.stdout == b"71724\n", "{what}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    // What is no key ends the program before anything goes in clear.
+    for no_key in ["", "12", &key[1..], &format!("{key}0"), &"x".repeat(64)] {
+        let output = run("add", no_key).await?;
+        ensure!(output.status.code() == Some(2) && output.stdout.is_empty(), "{no_key}: {output:?}");
     }
     let captured = proxy.captured();
     for secret in ["71717", "71724", "\0asm"] {

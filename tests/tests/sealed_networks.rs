@@ -306,6 +306,165 @@ async fn a_site_that_crashes_runs_nothing_sealed_again() -> Result<()> {
     Ok(())
 }
 
+/// What a gateway of the group `plant` on an MQTT broker is configured with.
+fn in_group(name: &str) -> String {
+    format!("name = \"{name}\"\n[broker]\nshare = \"plant\"\n")
+}
+
+/// A gateway of the group, with this file of keys if there is one.
+async fn on_share(mosquitto: &Mosquitto, name: &str, keys: Option<&Path>) -> Result<Gateway> {
+    Gateway::start_in(folder_with(keys)?, &["--broker", &mosquitto.url()], &in_group(name)).await
+}
+
+/// One that is on its way, with the keys of this file.
+fn joining_share(mosquitto: &Mosquitto, name: &str, keys: &Path) -> Result<Gateway> {
+    let flags = ["--broker", &mosquitto.url()];
+    Gateway::spawn(folder_with(Some(keys))?, &flags, &in_group(name), Launch::default())
+}
+
+/// Sealed as far ahead as clocks may differ. A gateway that has just started with older keys answers `expired` to what
+/// may have been sealed before.
+fn add_ahead() -> Value {
+    inner(json!({ "program": "add", "args": ["5", "7"], "sealed_at": sealing::now() + 60_000 }))
+}
+
+/// Asks so often that each gateway of a group gets some of it.
+async fn ask_all(device: &mut Device, key: &Key) -> Result<()> {
+    for _ in 0..8 {
+        let sealed = seal(key, &add_ahead(), "localCode/d", Encoding::Json)?;
+        let answer = sealed.ask(device, "localCode/d").await?;
+        ensure!(answer["status"] == "ok", "{answer}");
+    }
+    Ok(())
+}
+
+/// Gateways of one `share` open what is sealed to the keys of the first. One without a file leaves it to the others;
+/// one with another set does not start, and says what helps, until those that serve are gone.
+#[tokio::test]
+async fn gateways_of_one_share_have_one_set_of_keys() -> Result<()> {
+    let mosquitto = Mosquitto::start().await?;
+    let first = on_share(&mosquitto, "first", None).await?;
+    let second = on_share(&mosquitto, "second", Some(&file(&first))).await?;
+    let key = newest(&keys_that_are_listed(mosquitto.address()).await?, X25519)?;
+    let mut asker = device(mosquitto.address(), Version::V311, "d").await?;
+    ask_all(&mut asker, &key).await?;
+    let without = on_share(&mosquitto, "without", None).await?;
+    without.logged(&["sealed requests are left to the other gateways"]).await?;
+    ask_all(&mut asker, &key).await?;
+    drop(asker);
+    let mut asker = device(mosquitto.address(), Version::V5, "d").await?;
+    asker.subscribe("result/d/own").await?;
+    for _ in 0..6 {
+        let properties = Properties {
+            response_topic: Some("result/d/own".to_owned()),
+            correlation_data: Some("mine".into()),
+            ..Properties::default()
+        };
+        let sealed = seal(&key, &add_ahead(), "localCode/d", Encoding::Cbor)?;
+        asker.publish_with("localCode/d", sealed.payload()?, properties, false).await?;
+        let message = asker.message().await?;
+        let (topic, correlation) = (message.topic.as_str(), message.correlation_data.as_deref());
+        assert_eq!((topic, correlation), ("result/d/own", Some(&b"mine"[..])));
+        assert_eq!(sealed.open(&message)?["status"], "ok");
+    }
+
+    let folder = TempDir::new()?;
+    rotate(&folder.path().join("data")).await?;
+    let other = folder.path().join("data/sealing-keys");
+    let mut refused = joining_share(&mosquitto, "other", &other)?;
+    assert_eq!(refused.ended_with().await?.code(), Some(1));
+    let log = refused.whole_log()?;
+    let remedies = ["offload-rt keys list", "offload-rt keys rotate", "gateway/plant/keys", &key.fingerprint];
+    for remedy in remedies {
+        ensure!(log.contains(remedy), "{remedy}: {log}");
+    }
+    let elsewhere = in_group("elsewhere").replace("plant", "office");
+    let elsewhere =
+        Gateway::start_in(folder_with(Some(&other))?, &["--broker", &mosquitto.url()], &elsewhere).await?;
+    elsewhere.stop(Signal::TERM).await?;
+    ask_all(&mut asker, &key).await?;
+
+    first.stop(Signal::TERM).await?;
+    second.stop(Signal::TERM).await?;
+    // Nobody who is left has the key.
+    let sealed = seal(&key, &add(), "localCode/d", Encoding::Json)?;
+    let refused = sealed.read(&asker.ask("localCode/d", sealed.payload()?).await?)?;
+    assert_eq!(error_kind(&refused), "unauthorized", "{refused}");
+    let other = joining_share(&mosquitto, "other", &other)?.when_ready().await?;
+    other.logged(&["no gateway of the group has the keys that are noted", &key.fingerprint]).await?;
+    let own = listed_by_command(&other.data_dir(), X25519).await?;
+    ask_all(&mut asker, &own).await?;
+    Ok(())
+}
+
+/// Of two that start at once with keys of their own, one serves.
+#[tokio::test]
+async fn of_two_that_start_at_once_with_other_keys_one_is_refused() -> Result<()> {
+    let mosquitto = Mosquitto::start().await?;
+    let folder = TempDir::new()?;
+    let mut gateways = Vec::new();
+    for name in ["one", "two"] {
+        let data = folder.path().join(name);
+        rotate(&data).await?;
+        gateways.push(joining_share(&mosquitto, name, &data.join("sealing-keys"))?);
+    }
+    let (mut second, mut first) = (gateways.pop().context("two")?, gateways.pop().context("one")?);
+    let refused_first = tokio::select! {
+        ended = first.ended_with() => !ended?.success(),
+        ended = second.ended_with() => { ensure!(!ended?.success()); false }
+    };
+    let (refused, serves) = if refused_first { (first, second) } else { (second, first) };
+    ensure!(refused.whole_log()?.contains("is not its group's"), "{}", refused.whole_log()?);
+    let serves = serves.when_ready().await?;
+    let own = listed_by_command(&serves.data_dir(), X25519).await?;
+    ask_all(&mut device(mosquitto.address(), Version::V5, "d").await?, &own).await
+}
+
+/// Keys are renewed on one gateway and copied to the other while requests come: all are answered, sealed to the old key
+/// and to the new one. A gateway that has been left behind does not start.
+#[tokio::test]
+async fn keys_of_a_share_are_renewed_while_requests_come() -> Result<()> {
+    let mosquitto = Mosquitto::start().await?;
+    let first = on_share(&mosquitto, "first", None).await?;
+    let second = on_share(&mosquitto, "second", Some(&file(&first))).await?;
+    let old = newest(&keys_that_are_listed(mosquitto.address()).await?, X25519)?;
+    let mut asker = device(mosquitto.address(), Version::V311, "d").await?;
+    let behind = folder_with(Some(&file(&first)))?;
+    ask_all(&mut asker, &old).await?;
+    rotate(&first.data_dir()).await?;
+    first.hang_up().await?;
+    let new = listed_by_command(&first.data_dir(), X25519).await?;
+    let mut watcher = Device::connect(mosquitto.address(), Version::V311, "w").await?;
+    watcher.subscribe("gateway/plant/keys").await?;
+    while !watcher.message().await?.text().contains(&new.fingerprint) {}
+    for key in [&old, &new] {
+        ask_all(&mut asker, key).await?;
+    }
+    // A copy takes the place of the other file at once.
+    let copy = second.data_dir().join("copied-keys");
+    std::fs::copy(file(&first), &copy)?;
+    std::fs::rename(copy, file(&second))?;
+    second.hang_up().await?;
+    first.stop(Signal::TERM).await?;
+    for key in [&old, &new] {
+        ask_all(&mut asker, key).await?;
+    }
+    let flags = ["--broker", &mosquitto.url()];
+    let mut refused = Gateway::spawn(behind, &flags, &in_group("behind"), Launch::default())?;
+    ensure!(!refused.ended_with().await?.success());
+    ensure!(refused.whole_log()?.contains(&new.fingerprint), "{}", refused.whole_log()?);
+    Ok(())
+}
+
+/// The newest key of this suite, as the command shows it.
+async fn listed_by_command(data_dir: &Path, suite: &str) -> Result<Key> {
+    let mut command = Command::new(built::program("offload-rt")?);
+    let output = command.args(["keys", "list", "--json", "--data-dir"]).arg(data_dir).output().await?;
+    let lines = String::from_utf8(output.stdout)?;
+    let keys: Result<Vec<Value>, _> = lines.lines().map(serde_json::from_str).collect();
+    newest(&sealing::read_keys(&json!({ "keys": keys? }))?, suite)
+}
+
 /// A gateway on NATS, with this file of keys if there is one.
 async fn on_nats(nats: &Nats, broker: &str, name: &str, keys: Option<&Path>) -> Result<Gateway> {
     let table = format!("name = \"{name}\"\n{}", nats.table("ack_wait = \"1s\""));

@@ -149,7 +149,8 @@ pub fn explain(error: &(dyn std::error::Error + 'static)) -> String {
         .find_map(|error| error.downcast_ref::<io::Error>());
     let tls = io.and_then(|error| error.get_ref()?.downcast_ref::<Error>());
     match tls {
-        Some(Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
+        // A signature is wrong where another authority has the same name, as all have that `keygen` makes.
+        Some(Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature)) => {
             "nobody who is trusted here vouches for the broker's certificate: is the CA file the right one?"
                 .into()
         }

@@ -37,13 +37,17 @@ static void *read_file(const char *path, size_t *size)
     return contents;
 }
 
-/* The gateway's key, to which requests are sealed; NULL: none. */
+/* The gateway's key, to which requests are sealed. What is no key ends the program: nothing goes in clear that was to be
+ * sealed. */
 static const unsigned char *key_in_hex(const char *hex, unsigned char key[32])
 {
-    for (int i = 0; hex && i < 32; i++)
-        if (sscanf(hex + 2 * i, "%2hhx", &key[i]) != 1)
-            return NULL;
-    return hex ? key : NULL;
+    if (strlen(hex) == 64 && strspn(hex, "0123456789abcdefABCDEF") == 64) {
+        for (int i = 0; i < 32; i++)
+            sscanf(hex + 2 * i, "%2hhx", &key[i]);
+        return key;
+    }
+    fprintf(stderr, "OFFLOAD_SEAL_KEY: expected the gateway's X25519 key, 64 hexadecimal digits\n");
+    exit(2);
 }
 
 int main(int argc, char **argv)
@@ -63,7 +67,8 @@ int main(int argc, char **argv)
     const char *port = getenv("OFFLOAD_PORT");
     options.port = port ? atoi(port) : 0;
     unsigned char key[32];
-    options.seal = key_in_hex(getenv("OFFLOAD_SEAL_KEY"), key);
+    const char *hex = getenv("OFFLOAD_SEAL_KEY");
+    options.seal = hex ? key_in_hex(hex, key) : NULL;
 
     struct offload_request request = { .args = (const char *const *)argv + 3 };
     void *module = NULL;

@@ -346,7 +346,10 @@ impl UnderWay {
                 let id = &self.shared.options.client_id;
                 let told = reason.text.map(|text| format!("; the broker says: {}", one_line(&text)));
                 let told = told.unwrap_or_default();
-                Error::Unauthorized(format!("client `{id}` may not publish this request{told}"))
+                let topic = self.shared.in_flight.message(sequence).map(|message| message.topic);
+                let rule = topic.map(|topic| format!(": a rule has to let it publish on {topic}"));
+                let rule = rule.unwrap_or_default();
+                Error::Unauthorized(format!("client `{id}` may not publish this request{rule}{told}"))
             }
             _ => Error::Refused(reason.to_string()),
         };

@@ -19,9 +19,13 @@ pub(crate) fn explain(error: &ConnectionError, connect_timeout: Duration) -> Str
             "the broker does not let this client in: are user name and password right?",
             text.as_deref(),
         ),
+        refused if refused.is_unsupported_version() => format!("{refused}: {OTHER_VERSION}"),
         other => other.to_string(),
     }
 }
+
+/// What to try with a broker that does not speak the version of MQTT that was asked for.
+const OTHER_VERSION: &str = "try another version of MQTT, with NATS 3.1.1 (`-V 3.1.1`)";
 
 /// Whether the broker refuses this client as who it is.
 pub(crate) fn is_unauthorized(error: &ConnectionError) -> bool {
@@ -57,6 +61,11 @@ mod tests {
                 refused(ReasonCode::NotAuthorized, Some("not\nyou")),
                 "the broker does not let this client in",
                 true,
+            ),
+            (
+                refused(ReasonCode::UnsupportedProtocolVersion, None),
+                "the broker refused the connection: UnsupportedProtocolVersion: try another version",
+                false,
             ),
             (refused(ReasonCode::Banned, None), "the broker refused the connection: Banned", false),
         ] {

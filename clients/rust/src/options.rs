@@ -128,6 +128,11 @@ impl Options {
         let (tls, default_port) = match parsed.scheme() {
             "mqtt" => (None, DEFAULT_PORT),
             "mqtts" => (Some(TlsFiles::default()), DEFAULT_TLS_PORT),
+            other @ ("nats" | "tls") => {
+                let problem =
+                    format!("got the scheme {other}: clients ask the MQTT listener of a NATS server");
+                return Err(UrlError(problem));
+            }
             other => return Err(UrlError(format!("got the scheme {other}"))),
         };
         let host = parsed.host_str().filter(|host| !host.is_empty());

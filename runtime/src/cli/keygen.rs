@@ -69,7 +69,11 @@ const EXAMPLES: &str = "\
 Examples:
   offload-rt keygen keys
   offload-rt keygen keys --host gateway.local 10.0.0.5 --device dev2
-  offload-rt keygen keys --device dev3 dev4";
+  offload-rt keygen keys --device dev3 dev4
+  offload-rt keygen keys --host master.example --device north south
+
+The last line is for a master and the routers of two sites: the common name of
+a router's certificate is its gate.";
 
 fn parse_days(text: &str) -> Result<u32, String> {
     let days = text.parse().ok().filter(|days| (1..=MAX_DAYS).contains(days));

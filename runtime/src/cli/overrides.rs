@@ -16,24 +16,24 @@ pub struct Overrides {
     /// Read this TOML file (`offload-rt config` prints one to start from)
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Listen for MQTT connections here; port 0 picks a free one
+    /// Listen for MQTT connections here; port 0 picks a free one [default: 127.0.0.1:1883]
     #[arg(long, value_name = "HOST:PORT", conflicts_with = "broker")]
     listen: Option<HostPort>,
     /// Join this MQTT broker instead of starting one: mqtt://HOST[:PORT], or mqtts:// with TLS; or NATS:
     /// nats://HOST[:PORT], or tls://. Several stand in for each other, with commas or by several flags
     #[arg(long, value_name = "URL", value_parser = BrokerParser)]
     broker: Vec<BrokerUrls>,
-    /// Be the router of the site of this name; takes --master
+    /// Be the router of the site of this name, for requests to other sites; takes --master
     #[arg(long, value_name = "NAME", value_parser = gate)]
     gate: Option<String>,
-    /// Join the routers at this master, mqtt://HOST[:PORT] on loopback or mqtts:// elsewhere; several for one to take
-    /// over
+    /// Join the routers at this master, mqtt://HOST[:PORT] on loopback or mqtts:// elsewhere, port 1884 where none is
+    /// named; several for one to take over
     #[arg(long, value_name = "URL", value_parser = master_url)]
     master: Vec<BrokerUrl>,
     /// Number of worker threads [default: one for each core]
     #[arg(long, value_name = "N", value_parser = count)]
     workers: Option<usize>,
-    /// Keep state in this folder
+    /// Keep state in this folder [default: ~/.local/state/offload-rt, for root /var/lib/offload-rt]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
     /// Let clients connect without authentication, from every address that reaches the gateway

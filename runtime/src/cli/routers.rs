@@ -5,8 +5,9 @@ use crate::config::{BrokerUrl, Draft, Network, master_url};
 use crate::network::gates::{Gates, Load, MasterState};
 use anyhow::{Context, anyhow, bail};
 use clap::Args;
-use offload_mqtt::{ConnectionOptions, Event, QoS, Subscription};
+use offload_mqtt::{ConnectionError, ConnectionOptions, Event, QoS, Reason, ReasonCode, Subscription};
 use offload_tls::{Identity, TlsFiles};
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -19,9 +20,13 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Routers {
-    /// A master, or the broker of a gateway [default: the master of --config, else mqtt://127.0.0.1:1884]
-    #[arg(long, visible_alias = "broker", value_name = "URL", value_parser = master_url)]
+    /// A master; its port is 1884 where none is named [default: the master of --config, else mqtt://127.0.0.1]
+    #[arg(long, value_name = "URL", value_parser = master_url)]
     master: Option<BrokerUrl>,
+    /// The broker of a gateway that is a router, in place of a master; its port is 1883, with TLS 8883, where none is
+    /// named
+    #[arg(long, value_name = "URL", conflicts_with = "master")]
+    broker: Option<BrokerUrl>,
     /// Read the [network] table of this TOML file: its master, and the certificate for it
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -34,7 +39,7 @@ pub struct Routers {
     /// Its private key, in PEM
     #[arg(long, value_name = "FILE", requires = "cert")]
     key: Option<PathBuf>,
-    /// User name and password, for the broker of a gateway
+    /// User name, for the broker of a gateway
     #[arg(long, short = 'u', value_name = "NAME", requires = "pw")]
     username: Option<String>,
     /// The password
@@ -49,8 +54,14 @@ const EXAMPLES: &str = "\
 Examples:
   offload-rt routers
   offload-rt routers --master mqtt://127.0.0.1:1884 --json
-  offload-rt routers --broker mqtt://127.0.0.1:1883
-  offload-rt routers --config gateway.toml
+  offload-rt routers --broker mqtt://127.0.0.1 -u panel -P secret
+  offload-rt routers --config north.toml
+  offload-rt routers --master mqtts://master.example \\
+    --cafile keys/ca.pem --cert keys/north.pem --key keys/north.key
+
+A master elsewhere than on loopback shows it to whoever has a certificate of its
+authority. At a gateway with [access] it takes a rule: subscribe to
+gateway/+/routers.
 
 Exit codes: 0, or 1 where nobody answers.";
 
@@ -59,7 +70,8 @@ pub fn run(command: Routers) -> anyhow::Result<ExitCode> {
         Some(file) => Draft::read(file)?.finish()?.config.network.unwrap_or_default(),
         None => Network::default(),
     };
-    let url = command.master.clone().or_else(|| network.master.0.first().cloned());
+    let named = command.broker.clone().or_else(|| command.master.clone());
+    let url = named.or_else(|| network.master.0.first().cloned());
     let url = url.unwrap_or(master_url("mqtt://127.0.0.1").map_err(|error| anyhow!(error))?);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let gates = runtime.block_on(ask(&command, &network, &url))?;
@@ -78,17 +90,22 @@ async fn ask(command: &Routers, network: &Network, url: &BrokerUrl) -> anyhow::R
     let of_network = network.tls();
     let files =
         TlsFiles { ca: command.cafile.clone().or(of_network.ca), identity: identity.or(of_network.identity) };
-    let (sender, mut connection) = offload_mqtt::open(ConnectionOptions {
+    let options = ConnectionOptions {
         tls: url.scheme.is_tls().then(|| files.client_config()).transpose()?,
         credentials: command.username.clone().zip(command.pw.clone()),
         ..ConnectionOptions::new(&url.address.host, url.address.port, "")
-    });
+    };
+    let (sender, mut connection) = offload_mqtt::open(options.clone());
     let deadline = Instant::now() + PATIENCE;
     loop {
         let event = timeout_at(deadline, connection.next()).await;
         let event =
             event.with_context(|| format!("{url} shows no table of gates: is it a master, or a router?"))?;
-        match event.with_context(|| format!("cannot reach {url}"))? {
+        let event = match event {
+            Ok(event) => event,
+            Err(error) => bail!("cannot reach {url}: {}", explained(error, &options).await),
+        };
+        match event {
             Event::Connected(_) => {
                 sender.subscribe(&[Subscription::new("gateway/+/routers", QoS::AtLeastOnce)])?;
             }
@@ -101,6 +118,23 @@ async fn ask(command: &Routers, network: &Network, url: &BrokerUrl) -> anyhow::R
             }
             _ => {}
         }
+    }
+}
+
+/// Why there is no connection, and what to try.
+async fn explained(error: ConnectionError, options: &ConnectionOptions) -> String {
+    match error {
+        ConnectionError::Io { kind: ErrorKind::ConnectionRefused, .. } => format!(
+            "{error}: does `offload-rt master` run there? --master names another one, --broker the broker of a gateway"
+        ),
+        ConnectionError::Refused(Reason { code: ReasonCode::NotAuthorized, .. }) => {
+            format!("{error}: it takes a user name (-u, -P) or a certificate (--cert, --key)")
+        }
+        ConnectionError::Protocol { .. } | ConnectionError::Closed | ConnectionError::TimedOut => {
+            let peer = options.identify_peer().await;
+            peer.map_or_else(|| error.to_string(), |peer| peer.to_string())
+        }
+        other => other.to_string(),
     }
 }
 

@@ -26,7 +26,12 @@ Examples:
   offload-rt serve
   offload-rt serve --listen 127.0.0.1:0 --data-dir /tmp/gateway
   offload-rt serve --config gateway.toml --listen 0.0.0.0:1883
-  offload-rt serve --broker mqtt://plant-broker --allow-native";
+  offload-rt serve --broker mqtt://plant-broker --allow-native
+  offload-rt serve --broker mqtt://first,mqtt://second
+  offload-rt serve --broker nats://a,b,c
+  offload-rt serve --gate north --master mqtt://127.0.0.1
+
+docs/scaling.md says which of these to choose for many gateways or sites.";
 
 pub fn run(overrides: Overrides) -> anyhow::Result<ExitCode> {
     // Before any other file is open.

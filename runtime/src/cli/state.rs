@@ -10,7 +10,7 @@ pub struct StateFlags {
     /// Read this TOML file
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Folder of the gateway's state
+    /// Folder of the gateway's state [default: ~/.local/state/offload-rt, for root /var/lib/offload-rt]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
 }

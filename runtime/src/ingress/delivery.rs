@@ -1,9 +1,10 @@
 //! A message on a request topic, and what its broker is owed for it: an acknowledgement and an answer.
 
-use super::outgoing::Outgoing;
+use super::outgoing::{Outgoing, ReplyAddress};
 use crate::client::Client;
 use bytes::Bytes;
 use offload_broker::{Acknowledgement, OnAcknowledged};
+use offload_protocol::UserProperties;
 
 /// A publish on a request topic.
 pub struct Delivery {
@@ -96,14 +97,29 @@ pub trait Responder: Send {
     /// The delivery was no request: nothing is published.
     fn ignore(self: Box<Self>);
 
-    /// The request is for another gateway that shares the broker's requests, which gets it soon.
-    fn leave(self: Box<Self>) {}
+    /// The request is for another gateway that shares the broker's requests, which gets it soon. Gives itself back where
+    /// it seems that no other gateway takes it.
+    fn leave(self: Box<Self>, _: Left<'_>) -> Result<(), Box<dyn Responder>> {
+        Ok(())
+    }
 
     /// The way for what comes before the answer, at the request's QoS, at most 1; `None` where nothing is left of the
     /// connection that asked.
     fn parts(&self) -> Option<Box<dyn Parts>> {
         None
     }
+}
+
+/// A request that is left to another gateway.
+pub struct Left<'r> {
+    /// Its topic as it stands.
+    pub topic: &'r str,
+    /// Its payload.
+    pub payload: &'r Bytes,
+    /// Its user properties.
+    pub user_properties: &'r UserProperties,
+    /// Where its answer goes.
+    pub reply_address: &'r ReplyAddress,
 }
 
 /// The way of parts of an answer that has not come yet, to whoever is to get that.

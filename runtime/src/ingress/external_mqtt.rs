@@ -17,6 +17,7 @@ mod client_id_conflict;
 pub(super) mod counters;
 mod driver;
 mod grant;
+mod group_keys;
 mod link_state;
 mod log_sampling;
 mod namesakes;
@@ -48,6 +49,7 @@ use super::outgoing::Outgoing;
 use super::{Handover, Ingress, Notice, Notices, Statistics, Tap};
 use crate::client::Client;
 use crate::config;
+use crate::keys::{Keys, KeysError};
 use brokers::Brokers;
 use counters::Counters;
 use driver::{Driver, Ways, others};
@@ -76,6 +78,9 @@ pub enum ExternalError {
         /// The system's reason.
         source: io::Error,
     },
+    /// The keys that requests are sealed to cannot be used.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
 }
 
 /// A gateway's connection to an existing broker. Dropped, it shuts down.
@@ -102,6 +107,18 @@ pub struct Settings<'s> {
     pub asks_others: bool,
     /// Takes copies of ordinary messages.
     pub tap: Option<Tap>,
+    /// The keys that it has together with those that share its requests; none where these are not compared.
+    pub group: Option<Group>,
+}
+
+/// What the gateways that share requests agree on before they take any.
+pub struct Group {
+    /// This gateway's keys; none where the others may have some.
+    pub keys: Arc<Keys>,
+    /// Tells this gateway from the others.
+    pub instance: String,
+    /// The status of this gateway with the keys that it has then.
+    pub status: Box<dyn Fn() -> Notice + Send>,
 }
 
 /// What is asked of the broker.
@@ -112,6 +129,8 @@ struct Asked {
     others: Arc<[String]>,
     /// Takes copies of ordinary messages.
     tap: Option<Tap>,
+    /// What the gateways of a group agree on, and who hears that they do not.
+    group: Option<(Group, oneshot::Sender<KeysError>)>,
 }
 
 impl Ingress for ExternalIngress {
@@ -124,10 +143,22 @@ impl Ingress for ExternalIngress {
         intake: Intake,
         notices: Notices,
     ) -> Result<ExternalIngress, ExternalError> {
-        let ingress = ExternalIngress::connect(settings, intake, notices)?;
+        let (refusal, refused) = oneshot::channel();
+        let ingress = ExternalIngress::open(settings, refusal, intake, notices)?;
         let mut link_state = ingress.link_state();
-        // An error would mean that the task is gone, which it is not before a shutdown.
-        let _ = link_state.wait_for(|state| matches!(state, LinkState::Serving { .. })).await;
+        let serving = async {
+            // An error would mean that the task is gone, which it is not before a shutdown.
+            let _ = link_state.wait_for(|state| matches!(state, LinkState::Serving { .. })).await;
+        };
+        let refusal = tokio::select! {
+            // Sent by nobody where the keys are the group's.
+            Ok(error) = refused => Some(error),
+            () = serving => None,
+        };
+        if let Some(error) = refusal {
+            ingress.shutdown().await;
+            return Err(error.into());
+        }
         Ok(ingress)
     }
 
@@ -179,7 +210,17 @@ impl ExternalIngress {
     /// # Errors
     /// When the password file, or the files for TLS, cannot be used.
     pub fn connect(
-        Settings { broker, urls, client_id, takes_requests, asks_others, tap }: Settings<'_>,
+        settings: Settings<'_>,
+        intake: Intake,
+        notices: Notices,
+    ) -> Result<ExternalIngress, ExternalError> {
+        ExternalIngress::open(settings, oneshot::channel().0, intake, notices)
+    }
+
+    /// `refusal` hears that the gateway's keys are not its group's.
+    fn open(
+        Settings { broker, urls, client_id, takes_requests, asks_others, tap, group }: Settings<'_>,
+        refusal: oneshot::Sender<KeysError>,
         intake: Intake,
         notices: Notices,
     ) -> Result<ExternalIngress, ExternalError> {
@@ -212,7 +253,8 @@ impl ExternalIngress {
         let (reported, link_state) = watch::channel(LinkState::Connecting);
         let counters = Arc::new(Counters::default());
         let ways = Ways { intake, commands: receiver, sender: commands.clone(), link_state: reported };
-        let asked = Asked { takes_requests, others: others(asks_others, tap.as_ref()), tap };
+        let group = group.map(|group| (group, refusal));
+        let asked = Asked { takes_requests, others: others(asks_others, tap.as_ref()), tap, group };
         let driver = Driver::new(broker, brokers, asked, options, notices, ways, counters.clone());
         let tasks = TaskTracker::new();
         let driving = tokio::spawn(driver.run());

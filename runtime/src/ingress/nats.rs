@@ -117,6 +117,7 @@ impl Ingress for NatsIngress {
             takes_requests: false,
             asks_others: false,
             tap: None,
+            group: None,
         };
         let notices = ExternalIngress::connect(settings, intake.clone(), notices)?;
 

@@ -41,6 +41,34 @@ pub enum KeysError {
         /// What is wrong with it.
         problem: String,
     },
+    /// There is no file.
+    #[error(
+        "there are no keys in {}: a gateway makes them when it starts first, or `offload-rt keys rotate` does; where \
+         gateways share their requests, copy the file of one that serves",
+        path.display()
+    )]
+    Missing {
+        /// Where it would be.
+        path: PathBuf,
+    },
+    /// The gateways that share its requests have other keys.
+    #[error(
+        "the set of keys in {} is not its group's: the gateways of the group open {theirs}, and it has not all of \
+         these (`{show}` shows theirs, `offload-rt keys list` its own); copy the file of a gateway that serves (keys \
+         are renewed by `offload-rt keys rotate` on one of them, whose file is then copied to all); if this file is \
+         to be the group's, {instead}",
+        path.display()
+    )]
+    AnotherSet {
+        /// The file.
+        path: PathBuf,
+        /// The fingerprints of the group's keys.
+        theirs: String,
+        /// The command that shows them.
+        show: String,
+        /// What makes this file the group's.
+        instead: String,
+    },
     /// The operating system refuses.
     #[error("cannot use the keys in {}: {source}", path.display())]
     Io {
@@ -92,7 +120,10 @@ pub fn create(path: &Path) -> Result<bool, KeysError> {
 pub fn read(path: &Path) -> Result<Vec<Key>, KeysError> {
     let io = io_error(path);
     let damaged = |problem: String| KeysError::Damaged { path: path.to_owned(), problem };
-    let file = File::open(path).map_err(&io)?;
+    let file = File::open(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => KeysError::Missing { path: path.to_owned() },
+        _ => io(error),
+    })?;
     let mode = file.metadata().map_err(&io)?.mode() & 0o777;
     if mode & 0o077 != 0 {
         return Err(KeysError::Open { path: path.to_owned(), mode });

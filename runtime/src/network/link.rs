@@ -86,7 +86,7 @@ impl Link {
             }
             let (reason, is_taken_over) = match ended {
                 Ended::Left => return,
-                Ended::Lost(error) => (one_line(&error.to_string()), error.is_taken_over()),
+                Ended::Lost(error) => (explain(&error, &shared.gate), error.is_taken_over()),
                 Ended::NotSubscribed => ("the master refuses the subscription".to_owned(), false),
             };
             // What stays as it is, is said once.
@@ -149,4 +149,15 @@ async fn leave(shared: &Shared, connection: Qos0Connection, publisher: &Publishe
     let leave = Shared::leave(&shared.join, State::Left);
     publisher.publish(&leave.topic, &leave.payload);
     let _ = timeout(LEAVE_WAIT, connection.disconnect()).await;
+}
+
+/// Why there is no connection, and what to do about it where the master can mean one thing alone.
+fn explain(error: &ConnectionError, gate: &str) -> String {
+    use offload_mqtt::{Reason, ReasonCode};
+    match error {
+        ConnectionError::Refused(Reason { code: ReasonCode::ClientIdentifierNotValid, .. }) => {
+            format!("the certificate is not that of the gate {gate}: its common name has to be {gate}")
+        }
+        other => one_line(&other.to_string()),
+    }
 }

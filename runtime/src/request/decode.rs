@@ -8,6 +8,7 @@ use super::open::{Opener, Unsealed};
 use crate::client::Client;
 use crate::config::Limits;
 use crate::deduplication::Until;
+use crate::ingress::Left;
 use bytes::Bytes;
 use offload_protocol::UserProperties;
 use offload_protocol::answer::AnswerForm;
@@ -63,7 +64,7 @@ pub fn decode(
         user_properties,
         arrived,
         promise,
-        responder,
+        mut responder,
         reply_address,
         is_misdirected,
         is_astray,
@@ -86,10 +87,18 @@ pub fn decode(
                     opener.open(&sealed, kind, &topic, bounds, since, promise.is_recovered());
                 (request, seal, until)
             }
-            _ if client.is_routed() => (Err(SealedRequest::unknown_key(sealed.form)), None, None),
+            // What may not be answered where it wants to be is refused the same way, by whichever gateway.
+            _ if client.is_routed() || is_misdirected => {
+                (Err(SealedRequest::unknown_key(sealed.form)), None, None)
+            }
             _ => {
-                responder.leave();
-                return Ok(None);
+                let (topic, payload, user_properties) = (&*topic, &payload, &user_properties);
+                match responder.leave(Left { topic, payload, user_properties, reply_address: &reply_address })
+                {
+                    Ok(()) => return Ok(None),
+                    Err(back) => responder = back,
+                }
+                (Err(SealedRequest::unknown_key(sealed.form)), None, None)
             }
         },
         Err(rejected) => (Err(rejected), None, None),

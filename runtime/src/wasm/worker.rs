@@ -125,7 +125,12 @@ impl Worker {
         while !self.scheduler.is_stopped() {
             let seen = self.scheduler.changes();
             match self.next() {
-                Next::Start { guest, job, ends } => self.start(guest, job, ends),
+                Next::Start { guest, job, ends, unblocks } => {
+                    if unblocks {
+                        self.scheduler.wake_for_queued(Some(self.index));
+                    }
+                    self.start(guest, job, ends);
+                }
                 Next::Resume(guest) => {
                     self.wake_for_released();
                     self.slice(guest, SliceClock::later());
@@ -170,7 +175,10 @@ impl Worker {
                 begin();
             }
             match next {
-                Next::Start { guest, job, ends } => self.start(guest, job, ends),
+                Next::Start { guest, job, ends, unblocks } => {
+                    self.has_released |= unblocks;
+                    self.start(guest, job, ends);
+                }
                 Next::Expired(job) => self.scheduler.answer_expired(job),
                 Next::Resume(_) | Next::End(_) | Next::Idle(_) => break,
             }

@@ -7,13 +7,17 @@ use serde_json::{Value, json};
 use super::progress::Progress;
 use super::run::Replication;
 use crate::replicas;
+use crate::report::notes::Notes;
 use crate::report::table::number;
 use crate::report::{Report, table};
 use crate::scenario::Scenario;
 use crate::statistics::Estimate;
 
-/// Simulates two scenarios with the same seeds, and prints the differences of their replicas, in pairs.
+/// Simulates two scenarios with the same seeds, and prints how they differ.
+///
+/// The differences are those of replicas with the same seed, in pairs.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Compare {
     /// The one that the other is compared with.
     #[arg(value_name = "A.toml")]
@@ -27,6 +31,12 @@ pub struct Compare {
     #[arg(long)]
     json: bool,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  offload-sim compare site.toml faster.toml
+  offload-sim compare site.toml faster.toml --replicas 20
+  offload-sim compare site.toml faster.toml --json | jq '.measures[4]'";
 
 /// What is compared, its name in JSON and in the table, and how it is written.
 type Measure = (&'static str, &'static str, fn(&Report) -> f64, fn(Estimate) -> String);
@@ -54,6 +64,7 @@ impl Compare {
         (other.seed, other.replicas) = (one.seed, one.replicas);
         let warm_up = one.warm_up.max(other.warm_up);
         (one.warm_up, other.warm_up) = (warm_up, warm_up);
+        let notes = Notes::on(&[&one, &other]);
         let (ones, others) = (reports(&one), reports(&other));
         let rows = MEASURES.iter().map(|(name, short, measure, write)| {
             let (one, other): (Vec<f64>, Vec<f64>) =
@@ -69,14 +80,20 @@ impl Compare {
                         "sure": is_sure })
                 })
                 .collect();
-            let object = json!({ "a": one.name, "b": other.name, "seed": one.seed, "replicas": one.replicas,
+            let mut object = json!({ "a": one.name, "b": other.name, "seed": one.seed, "replicas": one.replicas,
                 "measures": measures });
+            notes.add_to(&mut object);
             super::print(&format!("{object:#}\n"))?;
             return Ok(true);
         }
         let mut text = format!(
-            "A: {}\nB: {}\n{} pairs of replicas with one seed each, seed {}; intervals are of 95 %\n\n",
-            one.name, other.name, one.replicas, one.seed
+            "A: {} ({})\nB: {} ({})\n{} pairs of replicas with one seed each, seed {}; intervals are of 95 %\n\n",
+            one.name,
+            self.one.display(),
+            other.name,
+            self.other.display(),
+            one.replicas,
+            one.seed
         );
         let mut lines = vec![["", "A", "B", "B - A", "B has"].map(str::to_owned).to_vec()];
         for (_, name, one, other, difference, write) in rows {
@@ -99,6 +116,7 @@ impl Compare {
         // Writing to a string does not fail.
         let _ = table::write_rows(&lines, &mut text);
         text += "* of the first kind of gateways; not sure: the difference's interval holds zero\n";
+        text += &notes.text();
         super::print(&text)?;
         Ok(true)
     }

@@ -8,6 +8,7 @@ use super::progress::Progress;
 use super::run::Replication;
 use crate::planning::{self, Goal, Plan as Planned, Resource, Trial, Tried};
 use crate::replicas::Watcher;
+use crate::report::notes::Notes;
 use crate::report::table;
 use crate::scenario::Scenario;
 use crate::scenario::units::Time;
@@ -15,6 +16,7 @@ use crate::statistics::Estimate;
 
 /// Finds the fewest gateways, workers or slots that keep a latency, and those that keep it with one lost.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Plan {
     /// The scenario.
     #[arg(value_name = "SCENARIO.toml")]
@@ -22,17 +24,17 @@ pub struct Plan {
     /// The 99th percentile of latency that is to be kept: `50ms`.
     #[arg(long, value_name = "TIME", value_parser = time)]
     p99: u64,
-    /// The part of requests that are to be answered `ok`, of those that end or are left open at the end.
-    #[arg(long, default_value_t = 0.999, value_parser = part)]
+    /// The part of requests that are to be answered `ok`, of those that end or are left open at the end: 0 to 1.
+    #[arg(long, value_name = "PART", default_value_t = 0.999, value_parser = part)]
     ok: f64,
     /// What there is to be enough of.
-    #[arg(long, value_enum, default_value_t = Resource::Gateways)]
+    #[arg(long, value_name = "WHAT", value_enum, default_value_t = Resource::Gateways)]
     vary: Resource,
     /// Whose: the name of a [gateway.NAME]. Default: the first one.
     #[arg(long, value_name = "NAME")]
     gateway: Option<String>,
     /// The most that are tried.
-    #[arg(long, default_value_t = 1_024, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "COUNT", default_value_t = 1_024, value_parser = clap::value_parser!(u32).range(1..))]
     most: u32,
     #[command(flatten)]
     replication: Replication,
@@ -41,13 +43,21 @@ pub struct Plan {
     json: bool,
 }
 
+const EXAMPLES: &str = "\
+Examples:
+  offload-sim plan site.toml --p99 250ms
+  offload-sim plan site.toml --p99 250ms --vary workers --ok 0.99
+  offload-sim plan site.toml --p99 1s --json | jq .with_one_lost
+
+Exit codes: 0, or 1 where nothing that was tried is enough.";
+
 fn part(text: &str) -> Result<f64, String> {
     let part: f64 = text.parse().map_err(|_| "expected a number from 0 to 1".to_owned())?;
     if (0.0..=1.0).contains(&part) { Ok(part) } else { Err("expected a number from 0 to 1".to_owned()) }
 }
 
 fn time(text: &str) -> Result<u64, String> {
-    match Time::parse(text)? {
+    match super::time(text)? {
         Time(0) => Err("nothing is answered in no time".to_owned()),
         Time(time) => Ok(time),
     }
@@ -112,17 +122,22 @@ impl Plan {
         let _ = table::write_rows(&rows, &mut text);
         let sure = |p99: Estimate| match p99.half_width {
             None => "one replica says nothing of others: not sure",
-            Some(half) if p99.mean + half <= self.p99 as f64 / 1e9 => "its 95 % interval keeps it, too",
-            Some(_) => "its 95 % interval reaches beyond: not sure, more replicas may tell",
+            Some(half) if p99.mean + half <= self.p99 as f64 / 1e9 => {
+                "the 95 % interval of their p99 keeps it, too"
+            }
+            Some(_) => "the 95 % interval of their p99 reaches beyond: not sure, more replicas may tell",
         };
-        text += &match plan.enough() {
-            Some(tried) => format!("{} {what} are enough; {}.\n", tried.count, sure(tried.p99)),
-            None => return text + &format!("{} {what} are not enough (--most).\n", self.most),
+        text += &match (plan.enough(), plan.with_one_lost) {
+            (None, _) => format!("{} {what} are not enough (--most).\n", self.most),
+            (Some(tried), lost) => {
+                let lost = match lost {
+                    Some(count) => format!("{count} are, if one of them is lost."),
+                    None => format!("If one is lost, {} are not enough (--most).", self.most),
+                };
+                format!("{} {what} are enough; {}.\n{lost}\n", tried.count, sure(tried.p99))
+            }
         };
-        match plan.with_one_lost {
-            Some(count) => text + &format!("{count} are, if one of them is lost.\n"),
-            None => text + &format!("If one is lost, {} are not enough (--most).\n", self.most),
-        }
+        text + &Notes::on(&[scenario]).text()
     }
 
     fn json_of(&self, scenario: &Scenario, plan: &Planned) -> String {
@@ -131,12 +146,13 @@ impl Plan {
                 "sure": tried.is_sure })
         };
         let trials = |all: &[Tried]| all.iter().map(trial).collect::<Vec<_>>();
-        let object = json!({
+        let mut object = json!({
             "scenario": scenario.name, "seed": scenario.seed, "replicas": scenario.replicas,
             "vary": self.vary.name(), "p99_s": self.p99 as f64 / 1e9, "ok": self.ok,
             "tried": trials(&plan.tried), "enough": plan.enough,
             "tried_with_one_lost": trials(&plan.tried_with_one_lost), "with_one_lost": plan.with_one_lost,
         });
+        Notes::on(&[scenario]).add_to(&mut object);
         format!("{object:#}\n")
     }
 }

@@ -15,8 +15,11 @@ use crate::scenario::units::Time;
 use crate::world::capture::Capture;
 use crate::world::trace::Trace;
 
-/// Simulates a scenario and prints tables. The same seed and version print the same.
+/// Simulates a scenario and prints tables.
+///
+/// The same seed and version print the same.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Run {
     /// The scenario; `offload-sim new` writes one.
     #[arg(value_name = "SCENARIO.toml")]
@@ -40,6 +43,14 @@ pub struct Run {
     pcap_packets: u64,
 }
 
+const EXAMPLES: &str = "\
+Examples:
+  offload-sim run site.toml
+  offload-sim run site.toml --html report.html
+  offload-sim run site.toml --replicas 20 --duration 1h
+  offload-sim run site.toml --json | jq '.devices[0].latency_s'
+  offload-sim run site.toml --duration 1min --pcap packets.pcap";
+
 /// How often, and for how long, a scenario is simulated.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct Replication {
@@ -50,12 +61,12 @@ pub struct Replication {
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1_000))]
     pub replicas: Option<u16>,
     /// Virtual time of each: `10min`, `1d`. Default: the scenario's.
-    #[arg(long, value_parser = duration)]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
     pub duration: Option<Nanos>,
 }
 
 fn duration(text: &str) -> Result<Nanos, String> {
-    match Time::parse(text)? {
+    match super::time(text)? {
         Time(0) => Err("nothing happens in no time".to_owned()),
         Time(time) => Ok(time),
     }

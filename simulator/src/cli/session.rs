@@ -25,8 +25,10 @@ const DEFAULT_COLUMNS: usize = 80;
 /// Fewer and nothing fits.
 const FEWEST_COLUMNS: u16 = 40;
 
-/// Opens brokers, clients, routers and a master on a virtual network, and shows each packet between them: for teaching
-/// and debugging. Commands come from the terminal or a pipe, one a line; `help` lists them.
+/// Opens brokers, clients and routers by hand, and shows each packet between them.
+///
+/// For teaching and debugging: the network is virtual, and time goes on by `step` and `run` alone. Commands come from
+/// the terminal or a pipe, one a line; `help` lists them.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Session {

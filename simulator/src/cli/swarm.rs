@@ -12,9 +12,11 @@ use crate::scenario::Scenario;
 use crate::swarm::{self, Fault, Feature, Finding, Found, Search, Verdict, Violation};
 use crate::world::trace::Trace;
 
-/// Looks at random worlds until one breaks an invariant, and writes the smallest scenario that still breaks it. Exits
-/// with 1 where it has found one, with 0 where not.
+/// Looks for faults of the scheduling code in random worlds.
+///
+/// It ends with the first world that breaks an invariant, and writes the smallest scenario that still breaks it.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Swarm {
     /// Worlds that are looked at, at the most.
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..))]
@@ -41,6 +43,15 @@ pub struct Swarm {
     #[arg(long, value_enum)]
     fault: Option<Fault>,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  offload-sim swarm --rounds 1000
+  offload-sim swarm --seed 7 --without brokers,crashes
+  offload-sim swarm --fault forgets-release
+  offload-sim swarm --check swarm-1-42.toml --trace steps.jsonl
+
+Exit codes: 0, 1 where a fault was found.";
 
 impl Swarm {
     pub(super) fn carry_out(self) -> anyhow::Result<bool> {
@@ -105,6 +116,12 @@ impl Swarm {
                 .with_context(|| format!("cannot write {}", file.display()))?;
             path = Some(file);
         }
+        if let Some((round, scenario)) = &found.first_too_long {
+            let file = self.out.join(format!("swarm-{}-{round}-long.toml", search.seed));
+            std::fs::create_dir_all(&self.out)
+                .and_then(|()| std::fs::write(&file, scenario))
+                .with_context(|| format!("cannot write {}", file.display()))?;
+        }
         let printed = match self.json {
             true => format!("{:#}\n", self.json_of(&found, path.as_deref())),
             false => self.told(&found, path.as_deref()),
@@ -130,8 +147,14 @@ impl Swarm {
     fn told(&self, found: &Found, path: Option<&Path>) -> String {
         let Found { rounds, too_long, finding, .. } = found;
         let (Some(Finding { violation, smallest, round, tries, .. }), Some(path)) = (finding, path) else {
-            let cut =
-                if *too_long > 0 { format!(", {too_long} of them not to their end") } else { String::new() };
+            let cut = if *too_long > 0 {
+                format!(
+                    ", {too_long} of them not to their end, the first of which is in {}",
+                    self.out.display()
+                )
+            } else {
+                String::new()
+            };
             return format!("{rounds} worlds{cut}: all invariants hold\n");
         };
         format!(

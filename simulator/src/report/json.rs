@@ -6,7 +6,7 @@ use super::{CutBy, QUANTILES, Report};
 
 /// The report as JSON.
 pub fn of(report: &Report) -> Value {
-    json!({
+    let mut object = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "scenario": report.name,
         "seed": report.seed,
@@ -32,8 +32,9 @@ pub fn of(report: &Report) -> Value {
         "unfinished": report.unfinished.json(),
         "joined": report.repeated.0.json(),
         "surplus_answers": report.repeated.1.json(),
-        "validation": crate::validation::summary(),
-    })
+    });
+    report.notes.add_to(&mut object);
+    object
 }
 
 fn group(group: &super::GroupReport) -> Value {

@@ -16,7 +16,7 @@ const MAX_DRAWN: usize = 48;
 const MAX_DEVICES: usize = 48;
 
 /// Gateways of one kind that lines lead to from its devices, at the most.
-const MAX_LINES: usize = 8;
+const MAX_LINES: usize = 16;
 
 /// Gateways on a line of the grid.
 const COLUMNS: usize = 40;
@@ -25,6 +25,15 @@ const COLUMNS: usize = 40;
 const MIDDLE: (f64, f64) = (400.0, 250.0);
 const INNER: (f64, f64) = (220.0, 130.0);
 const OUTER: (f64, f64) = (350.0, 215.0);
+
+/// Kinds of devices that find room within the ring of gateways, those on one line there, and what is between them.
+const MAX_WITHIN: usize = 9;
+const ON_LINE: usize = 3;
+const BETWEEN: (f64, f64) = (110.0, 60.0);
+
+/// What is around the things of a map, and the width of a letter of their names.
+const MARGIN: f64 = 40.0;
+const LETTER: f64 = 6.5;
 
 /// Between kinds of devices of the same gateways, as an angle.
 const APART: f64 = 0.4;
@@ -141,6 +150,12 @@ impl Map {
     fn add_devices(&mut self, scenario: &Scenario) {
         let gateways: usize = scenario.gateways.iter().map(|group| group.count).sum();
         let mut seen = vec![0; scenario.gateways.len()];
+        // Devices of most gateways are amidst them, where no line to one leads past another.
+        let amidst = |of: usize| {
+            scenario.masters.is_empty() && gateways > 2 && 2 * scenario.gateways[of].count > gateways
+        };
+        let mut within: Vec<(f64, f64)> =
+            amidst_all(scenario.devices.iter().filter(|group| amidst(group.gateway)).count());
         for (number, group) in scenario.devices.iter().enumerate().take(MAX_DEVICES) {
             let first: usize = scenario.gateways[..group.gateway].iter().map(|group| group.count).sum();
             let count = scenario.gateways[group.gateway].count;
@@ -150,7 +165,8 @@ impl Map {
             let apart = if gateways == 1 { 2.0 * std::f64::consts::PI / others as f64 } else { APART };
             let at = middle + (seen[group.gateway] as f64 - (others - 1) as f64 / 2.0) * apart;
             seen[group.gateway] += 1;
-            let (x, y) = around(at, OUTER);
+            let place = if amidst(group.gateway) { within.pop() } else { None };
+            let (x, y) = place.unwrap_or_else(|| around(at, OUTER));
             let name = format!("{} ({})", group.name, group.count);
             let from = self.things.len();
             self.things.push(Thing { shape: Shape::Devices, name, x, y });
@@ -164,7 +180,7 @@ impl Map {
         let conditions = of.conditions.get(at);
         let up = |is_up: Option<bool>, value: f64| if is_up.unwrap_or(true) { value } else { FAILED };
         let workers =
-            scenario.gateways.iter().flat_map(|group| std::iter::repeat_n(group.workers, group.count));
+            scenario.gateways.iter().flat_map(|group| std::iter::repeat_n(group.config.workers, group.count));
         let samples = of.recorder.gateways()[at].iter().zip(workers);
         let mut things: Vec<f64> = samples
             .map(|(sample, workers)| {
@@ -199,12 +215,7 @@ impl Map {
 
     /// As HTML: the map, a button and a slider, and a bar that shows when something had failed.
     pub fn html(&self) -> String {
-        let (width, height) = if self.is_grid {
-            let count = self.things.len();
-            ((count.min(COLUMNS) * 20) as f64, (count.div_ceil(COLUMNS) * 20) as f64)
-        } else {
-            (2.0 * MIDDLE.0, 2.0 * MIDDLE.1)
-        };
+        let (left, top, width, height) = self.view();
         let mut drawn = String::new();
         for Line { from, to, .. } in &self.lines {
             let (from, to) = (&self.things[*from], &self.things[*to]);
@@ -227,9 +238,11 @@ impl Map {
         format!(
             "<p>Squares are gateways, diamonds masters, circles devices of a kind: the darker the busier. A line is as \
              thick as it is used. What has failed is red, on the bar below the slider too.</p>\n\
-             <svg id=\"map\" viewBox=\"0 0 {width} {height}\" style=\"max-width:{width}px\">{drawn}</svg>\n\
-             <p><button id=\"play\">play</button> <input id=\"at\" type=\"range\" min=\"0\" max=\"{last}\" value=\"0\" \
-             style=\"width:60%\"> <span id=\"when\"></span></p>\n{}\
+             <div class=\"drawn\"><svg id=\"map\" viewBox=\"{left:.0} {top:.0} {width:.0} {height:.0}\" \
+             style=\"max-width:{width:.0}px;margin:auto\">{drawn}</svg></div>\n\
+             <p><button id=\"play\">play</button> <span id=\"when\"></span></p>\n\
+             <input id=\"at\" type=\"range\" min=\"0\" max=\"{last}\" value=\"0\" aria-label=\"time\" \
+             style=\"width:100%;margin:0\">\n{}\
              <script>const INTERVAL={};const FRAMES=[{}];{SCRIPT}</script>\n",
             self.failures(),
             self.interval,
@@ -237,7 +250,22 @@ impl Map {
         )
     }
 
-    /// A bar as long as the run, red where something had failed.
+    /// What is seen: all things with their names, and no more.
+    fn view(&self) -> (f64, f64, f64, f64) {
+        if self.is_grid {
+            let count = self.things.len();
+            return (0.0, 0.0, (count.min(COLUMNS) * 20) as f64, (count.div_ceil(COLUMNS) * 20) as f64);
+        }
+        let (mut left, mut right, mut top, mut bottom) = (MIDDLE.0, MIDDLE.0, MIDDLE.1, MIDDLE.1);
+        for Thing { name, x, y, .. } in &self.things {
+            let half = MARGIN.max(LETTER / 2.0 * name.chars().count() as f64);
+            (left, right) = (left.min(x - half), right.max(x + half));
+            (top, bottom) = (top.min(y - MARGIN / 2.0), bottom.max(y + MARGIN));
+        }
+        (left, top, right - left, bottom - top)
+    }
+
+    /// A bar as long as the run, red where something had failed; the slider's knob reaches from end to end of it.
     fn failures(&self) -> String {
         let has_failed =
             |(things, lines): &(Vec<f64>, Vec<f64>)| things.iter().chain(lines).any(|value| *value < 0.0);
@@ -247,7 +275,8 @@ impl Map {
         }
         let count = self.frames.len().max(1);
         format!(
-            "<svg id=\"failures\" viewBox=\"0 0 {count} 4\" preserveAspectRatio=\"none\" style=\"height:6px\">{bar}</svg>\n"
+            "<svg id=\"failures\" viewBox=\"0 0 {count} 4\" preserveAspectRatio=\"none\" style=\"height:6px;\
+             box-sizing:border-box;padding:0 8px\">{bar}</svg>\n"
         )
     }
 }
@@ -296,4 +325,20 @@ fn angle(at: usize, count: usize) -> f64 {
 /// Where that is on a ring.
 fn around(angle: f64, (width, height): (f64, f64)) -> (f64, f64) {
     (MIDDLE.0 + width * libm::cos(angle), MIDDLE.1 + height * libm::sin(angle))
+}
+
+/// Where each of this many kinds of devices is amidst the gateways, the first one last; none where they have no room.
+fn amidst_all(count: usize) -> Vec<(f64, f64)> {
+    if count > MAX_WITHIN {
+        return Vec::new();
+    }
+    let lines = count.div_ceil(ON_LINE);
+    let place = |at: usize| {
+        let (line, column) = (at / ON_LINE, at % ON_LINE);
+        let on_line = (count - line * ON_LINE).min(ON_LINE);
+        let from_middle =
+            |at: usize, of: usize, between: f64| (at as f64 - (of as f64 - 1.0) / 2.0) * between;
+        (MIDDLE.0 + from_middle(column, on_line, BETWEEN.0), MIDDLE.1 + from_middle(line, lines, BETWEEN.1))
+    };
+    (0..count).rev().map(place).collect()
 }

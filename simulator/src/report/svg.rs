@@ -3,11 +3,16 @@
 use std::fmt::Write as _;
 
 const WIDTH: f64 = 860.0;
-const HEIGHT: f64 = 260.0;
+const HEIGHT: f64 = 274.0;
 const LEFT: f64 = 70.0;
 const RIGHT: f64 = 20.0;
-const TOP: f64 = 16.0;
+const TOP: f64 = 30.0;
 const BOTTOM: f64 = 40.0;
+
+/// Names of lines beside each other above a plot, how wide each is, and how high a row of them.
+const NAMES: usize = 4;
+const NAME_WIDTH: f64 = 170.0;
+const NAME_HEIGHT: f64 = 16.0;
 
 /// Colours that people with any eyes tell apart (M. Okabe and K. Ito, 2008).
 const COLOURS: [&str; 6] = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"];
@@ -32,14 +37,20 @@ pub struct Axis<'a> {
 /// A plot of lines.
 pub fn plot(x: Axis<'_>, y: Axis<'_>, lines: &[Line<'_>]) -> String {
     let points = || lines.iter().flat_map(|line| &line.points);
+    let top = top(lines);
     let (x_scale, y_scale) = (
         Scale::of(x, points().map(|point| point.0), LEFT, WIDTH - RIGHT),
-        Scale::of(y, points().map(|point| point.1), HEIGHT - BOTTOM, TOP),
+        Scale::of(y, points().map(|point| point.1), HEIGHT - BOTTOM, top),
     );
     let mut svg = format!("<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\">");
     // Writing to a string does not fail.
     let _ = draw(x, y, &x_scale, &y_scale, lines, &mut svg);
     svg + "</svg>\n"
+}
+
+/// Where the plot begins: below the names of its lines, which would hide them.
+fn top(lines: &[Line<'_>]) -> f64 {
+    TOP + NAME_HEIGHT * lines.len().div_ceil(NAMES).saturating_sub(1) as f64
 }
 
 /// The same as a file of its own.
@@ -59,10 +70,10 @@ fn draw(
     lines: &[Line<'_>],
     svg: &mut String,
 ) -> std::fmt::Result {
-    let (right, bottom) = (WIDTH - RIGHT, HEIGHT - BOTTOM);
+    let (right, top, bottom) = (WIDTH - RIGHT, top(lines), HEIGHT - BOTTOM);
     for mark in x_scale.marks() {
         let at = x_scale.at(mark);
-        write!(svg, "<path class=\"grid\" d=\"M{at:.1} {TOP}V{bottom}\"/>")?;
+        write!(svg, "<path class=\"grid\" d=\"M{at:.1} {top}V{bottom}\"/>")?;
         write!(
             svg,
             "<text x=\"{at:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
@@ -88,7 +99,7 @@ fn draw(
         HEIGHT - 6.0,
         escaped(x.name)
     )?;
-    let turned = format!("rotate(-90 14 {0:.1})\" x=\"14\" y=\"{0:.1}", (TOP + bottom) / 2.0);
+    let turned = format!("rotate(-90 14 {0:.1})\" x=\"14\" y=\"{0:.1}", (top + bottom) / 2.0);
     write!(svg, "<text transform=\"{turned}\" text-anchor=\"middle\">{}</text>", escaped(y.name))?;
     for (number, line) in lines.iter().enumerate() {
         let colour = COLOURS[number % COLOURS.len()];
@@ -99,8 +110,8 @@ fn draw(
             write!(path, "{step}{:.1} {:.1}", x_scale.at(*x), y_scale.at(*y))?;
         }
         write!(svg, "<path fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.6\" d=\"{path}\"/>")?;
-        let at = LEFT + 10.0 + 170.0 * (number % 4) as f64;
-        let line_at = TOP + 8.0 + 16.0 * (number / 4) as f64;
+        let at = LEFT + NAME_WIDTH * (number % NAMES) as f64;
+        let line_at = 10.0 + NAME_HEIGHT * (number / NAMES) as f64;
         write!(svg, "<rect x=\"{at}\" y=\"{line_at}\" width=\"12\" height=\"4\" fill=\"{colour}\"/>")?;
         write!(svg, "<text x=\"{}\" y=\"{}\">{}</text>", at + 18.0, line_at + 6.0, escaped(line.name))?;
     }

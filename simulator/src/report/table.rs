@@ -2,14 +2,13 @@
 
 use std::fmt::Write as _;
 
+use super::notes::WIDTH;
 use super::{CutBy, QUANTILES, Report};
 use crate::scenario::units::Time;
 use crate::statistics::Estimate;
 
-/// Characters of a line.
-const WIDTH: usize = 80;
-
-/// In place of a number of which nothing is known: the latency of what was never answered.
+/// In place of a number of which nothing is known: the latency of what was never answered, the energy of gateways whose
+/// watts are not given.
 const NONE: &str = "-";
 
 /// Spaces between two columns.
@@ -61,11 +60,12 @@ fn write(report: &Report, text: &mut String) -> std::fmt::Result {
         }
     }
     write_rows(&rows, text)?;
-    let heads =
-        ["gateways", "count", "utilised", "the most", "waiting", "running", "unreachable", "J/request"];
-    let mut rows = vec![heads.map(str::to_owned).to_vec()];
+    let has_energy = report.gateways.iter().any(|gateway| gateway.energy.is_some());
+    let energy = has_energy.then_some("J/request");
+    let heads = ["gateways", "count", "utilised", "busiest", "waiting", "running", "unreachable"];
+    let mut rows = vec![heads.into_iter().chain(energy).map(str::to_owned).collect::<Vec<_>>()];
     rows.extend(report.gateways.iter().map(|gateway| {
-        vec![
+        let mut row = vec![
             gateway.name.clone(),
             gateway.count.to_string(),
             percent(gateway.utilisation),
@@ -73,8 +73,9 @@ fn write(report: &Report, text: &mut String) -> std::fmt::Result {
             number(gateway.waiting),
             number(gateway.running),
             percent(gateway.unreachable),
-            gateway.energy.map_or_else(String::new, number),
-        ]
+        ];
+        row.extend(energy.map(|_| gateway.energy.map_or_else(|| NONE.to_owned(), number)));
+        row
     }));
     write_rows(&rows, text)?;
     if !report.links.is_empty() {
@@ -90,7 +91,8 @@ fn write(report: &Report, text: &mut String) -> std::fmt::Result {
     writeln!(text, "of a replica: {} requests unfinished at the end,", number(report.unfinished))?;
     let (joined, surplus) = (number(joined), number(surplus));
     writeln!(text, "{joined} deliveries again of a known request, {surplus} surplus answers")?;
-    writeln!(text, "{}", crate::validation::line())
+    text.push_str(&report.notes.text());
+    Ok(())
 }
 
 /// Routers and modules, where there are any.
@@ -167,7 +169,8 @@ pub fn time(estimate: Estimate) -> String {
     if estimate.mean.is_nan() {
         return NONE.to_owned();
     }
-    let (factor, unit) = match estimate.mean {
+    // A difference can be less than zero.
+    let (factor, unit) = match estimate.mean.abs() {
         ..0.000_999_5 => (1e6, "µs"),
         ..0.999_5 => (1e3, "ms"),
         _ => (1.0, "s"),
@@ -194,8 +197,29 @@ pub fn number(estimate: Estimate) -> String {
         _ => 0,
     };
     let Estimate { mean, half_width } = estimate;
+    let text = format!("{mean:.decimals$}");
+    // Rounded, it has no sign.
+    let is_zero = text.chars().all(|letter| matches!(letter, '-' | '0' | '.'));
+    let text = if is_zero { text.trim_start_matches('-') } else { &text };
     match half_width {
-        Some(half) if mean != 0.0 => format!("{mean:.decimals$} ± {half:.decimals$}"),
-        _ => format!("{mean:.decimals$}"),
+        Some(half) if mean != 0.0 => format!("{text} ± {half:.decimals$}"),
+        _ => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn estimate(mean: f64, half_width: f64) -> Estimate {
+        Estimate { mean, half_width: Some(half_width) }
+    }
+
+    #[test]
+    fn a_difference_has_the_unit_of_its_size_and_a_sign_that_means_something() {
+        assert_eq!(time(estimate(-0.002, 0.0)), "-2.00 ± 0.00 ms");
+        assert_eq!(time(estimate(0.002, 0.0001)), "2.00 ± 0.10 ms");
+        assert_eq!(number(estimate(-0.000_01, 0.0015)), "0.0000 ± 0.0015");
+        assert_eq!(number(estimate(-0.1, 0.0015)), "-0.10 ± 0.00");
     }
 }

@@ -1,5 +1,6 @@
 //! When a device sends its requests.
 
+use super::program::table_text;
 use super::reader::Section;
 use super::units::{Rate, Time};
 use crate::clock::Nanos;
@@ -58,13 +59,19 @@ const FORMS: &str = "{ every = \"10s\", jitter = \"1s\" }, { poisson = \"10/s\" 
 impl Arrival {
     pub(super) fn read(device: &Section<'_>) -> Self {
         let unknown = Self::Poisson { between: 1 };
-        let Some(table) = device.table("arrival") else {
+        let Some(table) = device.table("arrival", FORMS) else {
             if !device.has("arrival") {
                 device.refuse("arrival", "it is missing".to_owned(), FORMS);
             }
             return unknown;
         };
         let least = Time(1)..=Time::MAX;
+        let kinds = ["poisson", "burst", "think", "trace"].iter().filter(|kind| table.has(kind)).count();
+        let is_periodic = table.has("every") && !table.has("burst");
+        if kinds + usize::from(is_periodic) > 1 {
+            table.refuse_all("it is more than one arrival process".to_owned(), FORMS);
+            return unknown;
+        }
         let arrival = if table.has("poisson") {
             Self::Poisson { between: table.required::<Rate>("poisson").0 }
         } else if table.has("burst") {
@@ -91,7 +98,7 @@ impl Arrival {
     /// A file with a time on each line, from the start of the run.
     fn trace(table: &Section<'_>) -> Self {
         let path = table.folder().join(table.required::<String>("trace"));
-        let times = std::fs::read_to_string(&path).map_err(|error| error.to_string()).and_then(|text| {
+        let times = table_text(&path).and_then(|text| {
             let lines = text.lines().map(str::trim).enumerate().filter(|(_, line)| !line.is_empty());
             let mut times = lines
                 .take(MAX_TRACE)
@@ -102,13 +109,13 @@ impl Arrival {
                 })
                 .collect::<Result<Vec<_>, _>>()?;
             times.sort_unstable();
-            Ok(times)
+            if times.is_empty() { Err("there is no time in it".to_owned()) } else { Ok(times) }
         });
         Self::Trace(times.unwrap_or_else(|problem| {
             table.refuse(
                 "trace",
                 format!("{}: {problem}", path.display()),
-                "a file with a time on each line",
+                "a file with a time on each line, such as 1.5s",
             );
             Vec::new()
         }))

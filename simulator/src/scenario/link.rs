@@ -34,6 +34,9 @@ pub struct Tail {
     pub most: Nanos,
 }
 
+/// How a tail is written.
+const TAIL: &str = "{ part = 0.001, delay = \"50ms\", most = \"5s\" }";
+
 impl Link {
     pub(super) fn read(section: &Section<'_>) -> Self {
         let link = Self {
@@ -43,7 +46,7 @@ impl Link {
             loss: section.or_within("loss", 0.0, 0.0..=0.9),
             bandwidth: section.optional::<Bandwidth>("bandwidth").map(|bandwidth| bandwidth.0),
             shared: section.or("shared", false),
-            tail: section.table("tail").map(|table| Tail::read(&table)),
+            tail: section.table("tail", TAIL).map(|table| Tail::read(&table)),
         };
         section.finish();
         link

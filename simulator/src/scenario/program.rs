@@ -104,7 +104,7 @@ impl Modules {
 /// The distribution that is the value of `key`, if it has one.
 pub fn distribution(section: &Section<'_>, key: &'static str) -> Option<Distribution> {
     if section.is_table(key) {
-        return section.table(key).map(|table| in_table(&table));
+        return section.table(key, FORMS).map(|table| in_table(&table));
     }
     let value = section.get(key)?;
     let time = value.get_ref().as_str().map_or_else(|| Err("it is no time".to_owned()), Time::parse);
@@ -118,6 +118,11 @@ pub fn distribution(section: &Section<'_>, key: &'static str) -> Option<Distribu
 }
 
 fn in_table(table: &Section<'_>) -> Distribution {
+    let kinds = ["exponential", "lognormal", "pareto", "uniform", "mix", "table"];
+    if kinds.iter().filter(|kind| table.has(kind)).count() > 1 {
+        table.refuse_all("it is more than one distribution".to_owned(), FORMS);
+        return Distribution::Constant(1);
+    }
     let found = if table.has("exponential") {
         Distribution::Exponential(table.required::<Time>("exponential").0)
     } else if table.has("lognormal") {
@@ -179,7 +184,7 @@ fn measured(table: &Section<'_>) -> Distribution {
     let path = table.folder().join(table.required::<String>("table"));
     measured_in(&path).unwrap_or_else(|problem| {
         let accepted = "a file beside the scenario: what `offload-client bench --json` prints, lines of \
-                        gateway/NAME/jobs, or a time on each line";
+                        gateway/NAME/jobs, or a time on each line, such as 1.5ms";
         table.refuse("table", format!("{}: {problem}", path.display()), accepted);
         Distribution::Constant(1)
     })
@@ -190,13 +195,20 @@ fn measured(table: &Section<'_>) -> Distribution {
 /// # Errors
 /// What is wrong with it.
 pub fn measured_in(path: &Path) -> Result<Distribution, String> {
-    let bytes = std::fs::metadata(path).map_err(|error| error.to_string())?.len();
-    if bytes > MAX_TABLE {
-        return Err(format!("it has {bytes} bytes, more than {MAX_TABLE}"));
+    let text = table_text(path)?;
+    // One object over several lines, as `jq` writes it.
+    if let Ok(json) = serde_json::from_str::<Json>(&text)
+        && let Some(quantiles) = quantiles(&json)
+    {
+        return Ok(Distribution::Quantiles(quantiles));
     }
-    let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
     let mut times = Vec::new();
     for (index, line) in text.lines().map(str::trim).enumerate().filter(|(_, line)| !line.is_empty()) {
+        // Clients that print topics have them before the audit log's lines.
+        let line = match line.split_once(' ') {
+            Some((topic, json)) if topic.starts_with("gateway/") => json.trim_start(),
+            _ => line,
+        };
         if line.starts_with('{') {
             let json: Json =
                 serde_json::from_str(line).map_err(|error| format!("line {}: {error}", index + 1))?;
@@ -214,6 +226,18 @@ pub fn measured_in(path: &Path) -> Result<Distribution, String> {
     } else {
         Ok(Distribution::Measured(times))
     }
+}
+
+/// The text of a table of times.
+///
+/// # Errors
+/// When it cannot be read, or is larger than any.
+pub fn table_text(path: &Path) -> Result<String, String> {
+    let bytes = std::fs::metadata(path).map_err(|error| error.to_string())?.len();
+    if bytes > MAX_TABLE {
+        return Err(format!("it has {bytes} bytes, more than {MAX_TABLE}"));
+    }
+    std::fs::read_to_string(path).map_err(|error| error.to_string())
 }
 
 /// The quantiles of the run time that `offload-client bench --json` has measured.

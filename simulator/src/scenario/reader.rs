@@ -148,13 +148,19 @@ impl<'a> Section<'a> {
         default: T,
         range: RangeInclusive<T>,
     ) -> T {
-        let refused = self.document.refusals.borrow().len();
-        let value = self.or(key, default);
-        if !range.contains(&value) && self.document.refusals.borrow().len() == refused {
-            let accepted = format!("{} to {}", range.start(), range.end());
-            self.refuse(key, format!("{value} is out of range"), &accepted);
+        let accepted = || format!("{}, {} to {}", T::FORM, range.start(), range.end());
+        match self.get(key).map(|value| T::read(value.get_ref())) {
+            None => default,
+            Some(Ok(value)) if range.contains(&value) => value,
+            Some(Ok(value)) => {
+                self.refuse(key, format!("{value} is out of range"), &accepted());
+                value
+            }
+            Some(Err(problem)) => {
+                self.refuse(key, problem, &accepted());
+                T::placeholder()
+            }
         }
-        value
     }
 
     /// The value of a key, which must have one.
@@ -171,10 +177,11 @@ impl<'a> Section<'a> {
         key: &'static str,
         range: RangeInclusive<T>,
     ) -> T {
-        if self.has(key) {
-            return self.or_within(key, T::placeholder(), range);
+        if !self.has(key) {
+            let accepted = format!("{}, {} to {}", T::FORM, range.start(), range.end());
+            self.refuse(key, "it is missing".to_owned(), &accepted);
         }
-        self.required(key)
+        self.or_within(key, T::placeholder(), range)
     }
 
     /// The position among `names` of the one that a key has.
@@ -251,15 +258,15 @@ impl<'a> Section<'a> {
         })
     }
 
-    /// The table that `key` is.
-    pub fn table(&self, key: &'static str) -> Option<Section<'a>> {
+    /// The table that `key` is, of this form.
+    pub fn table(&self, key: &'static str, form: &str) -> Option<Section<'a>> {
         let value = self.get(key)?;
         match value.get_ref().as_table() {
             Some(table) => {
                 Some(self.document.section(self.path_of(key), key.to_owned(), table, value.span()))
             }
             None => {
-                self.refuse(key, "it is no table".to_owned(), &format!("{key} = {{ … }}"));
+                self.refuse(key, "it is no table".to_owned(), form);
                 None
             }
         }
@@ -317,26 +324,11 @@ fn position(text: &str, at: usize) -> (usize, usize) {
     (before.matches('\n').count() + 1, line.chars().count() + 1)
 }
 
-/// The name that was meant, if one is near: within a third of its letters, or two.
+/// The name that was meant, if one is near: within a third of its letters, or two, that are changed, inserted, left out
+/// or swapped with their neighbours.
 pub(crate) fn nearest<'n>(name: &str, names: &[&'n str]) -> Option<&'n str> {
-    let near = names.iter().map(|known| (distance(name, known), *known)).min()?;
+    let near = names.iter().map(|known| (strsim::osa_distance(name, known), *known)).min()?;
     (near.0 <= 2.max(name.len() / 3)).then_some(near.1)
-}
-
-/// Letters to change, insert or leave out (V. I. Levenshtein, "Binary Codes Capable of Correcting Deletions, Insertions
-/// and Reversals", Soviet Physics Doklady 10(8), 1966).
-fn distance(one: &str, other: &str) -> usize {
-    let other: Vec<char> = other.chars().collect();
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (index, letter) in one.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], index + 1);
-        for at in 0..other.len() {
-            let change = diagonal + usize::from(other[at] != letter);
-            diagonal = row[at + 1];
-            row[at + 1] = change.min(row[at].min(row[at + 1]) + 1);
-        }
-    }
-    row[other.len()]
 }
 
 /// A value that is written as text.

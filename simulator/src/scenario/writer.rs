@@ -3,8 +3,10 @@
 use toml::{Table, Value};
 
 /// What stands above the tables, and the tables, in this order; others follow by their names.
-const ORDER: [&str; 10] =
-    ["name", "seed", "replicas", "duration", "warm_up", "program", "link", "gateway", "device", "failure"];
+const ORDER: [&str; 12] = [
+    "name", "seed", "replicas", "duration", "warm_up", "program", "link", "gateway", "master", "site",
+    "device", "failure",
+];
 
 /// The text of a scenario.
 pub fn write(scenario: &Table) -> String {

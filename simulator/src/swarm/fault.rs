@@ -1,4 +1,4 @@
-//! Faults that are put into a scheduler on purpose, to show that they are found.
+//! Faults that are put into schedulers and routers on purpose, to show that they are found.
 
 use offload_policy::{Busy, DispatcherLimits, GuestId, Load, Next, SliceTime, Submission, Time};
 
@@ -18,17 +18,25 @@ pub enum Fault {
     LosesWake,
     /// Workers that have no slot are asked as others are, in place of those that have one.
     AsksFullWorkers,
+    /// Saturated sites hand on to any site of theirs, also to those that have had the request, however many these are.
+    HandsBack,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::DropsExpiry, Self::ForgetsRelease, Self::PassesShare, Self::LosesWake, Self::AsksFullWorkers];
+    pub const ALL: [Self; 6] = [
+        Self::DropsExpiry,
+        Self::ForgetsRelease,
+        Self::PassesShare,
+        Self::LosesWake,
+        Self::AsksFullWorkers,
+        Self::HandsBack,
+    ];
 
     /// Of this many occasions one is taken.
     fn period(self) -> u32 {
         match self {
-            Self::AsksFullWorkers => 1,
+            Self::AsksFullWorkers | Self::HandsBack => 1,
             Self::PassesShare => 2,
             Self::DropsExpiry => 3,
             Self::ForgetsRelease => 5,

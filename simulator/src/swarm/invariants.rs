@@ -1,5 +1,7 @@
 //! Watches a world: what becomes of each request, and what each gateway's scheduler promises.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use offload_policy::{Dispatcher, DispatcherLimits};
 
 use super::checked::Checked;
@@ -28,6 +30,8 @@ pub struct Invariants<'s> {
     gateway_groups: Vec<u32>,
     /// By number.
     requests: Vec<Book>,
+    /// By number and site: the ways by which requests have come there.
+    ways: BTreeMap<(u64, usize), BTreeSet<Vec<u16>>>,
     violation: Option<Violation>,
 }
 
@@ -57,6 +61,7 @@ impl<'s> Invariants<'s> {
             device_groups: groups(&mut scenario.devices.iter().map(|group| group.count)),
             gateway_groups: groups(&mut scenario.gateways.iter().map(|group| group.count)),
             requests: Vec::new(),
+            ways: BTreeMap::new(),
             violation: None,
         }
     }
@@ -65,7 +70,11 @@ impl<'s> Invariants<'s> {
     pub fn ended<'w>(&mut self, rest: Rest, now: Nanos, schedulers: impl Iterator<Item = &'w mut Watched>) {
         let checked = match rest {
             Rest::Seen | Rest::TooLong => Ok(()),
-            Rest::Stuck | Rest::AtRest => self.check_requests(),
+            Rest::AtRest => self.check_requests(),
+            // Sites may wait for each other's answers.
+            Rest::Stuck => self.check_requests().and_then(|()| {
+                Err((Invariant::Lost, "something is left of a request, and comes to no end".to_owned()))
+            }),
         };
         self.note(now, checked);
         if rest == Rest::AtRest {
@@ -125,6 +134,29 @@ impl<'s> Invariants<'s> {
         })
     }
 
+    /// A request has come from a site that it was at, by one of the ways by which it has come there, and never comes
+    /// back.
+    fn wanders(&mut self, site: usize, from: usize, path: &[u16], request: &Request) -> Result<(), Seen> {
+        let number = request.number;
+        let home = self.gateway_groups.get(request.gateway as usize).copied();
+        let is_way_to = |site: usize, way: &[u16]| {
+            let is_home = home == Some(self.scenario.sites[site].gateway as u32);
+            way.is_empty() && is_home || self.ways.get(&(number, site)).is_some_and(|ways| ways.contains(way))
+        };
+        let is_whole = (path.split_last())
+            .is_some_and(|(last, before)| usize::from(*last) == from && is_way_to(from, before));
+        ensure(is_whole, Invariant::Wandering, || {
+            format!(
+                "the request with number {number} comes to site {site} from site {from}, and says that it was at {path:?}"
+            )
+        })?;
+        self.ways.entry((number, site)).or_default().insert(path.to_vec());
+        let comes_back = path.iter().any(|of| usize::from(*of) == site);
+        ensure(!comes_back && path.len() <= MAX_HOPS, Invariant::Wandering, || {
+            format!("the request with number {number} is at site {site}, and was at {path:?}")
+        })
+    }
+
     fn note(&mut self, at: Nanos, result: Result<(), Seen>) {
         if let Err((invariant, detail)) = result {
             self.violation.get_or_insert(Violation { invariant, at, detail });
@@ -169,13 +201,23 @@ impl Observer for Invariants<'_> {
         self.note(now, checked);
     }
 
-    fn visits(&mut self, now: Nanos, site: usize, path: &[u16], request: &Request) {
-        let number = request.number;
-        let comes_back = path.iter().any(|of| usize::from(*of) == site);
-        let checked = ensure(!comes_back && path.len() <= MAX_HOPS, Invariant::Wandering, || {
-            format!("the request with number {number} is at site {site}, and was at {path:?}")
+    fn departs(&mut self, now: Nanos, site: usize, requests: usize, bytes: usize) {
+        let bounds = self.scenario.sites[site].bounds;
+        // One request has room in any case, however large.
+        let is_within = requests <= bounds.requests && (bytes <= bounds.bytes || requests == 1);
+        let checked = ensure(is_within, Invariant::OverBound, || {
+            format!("site {site} has {requests} requests of {bytes} bytes on their way to others")
         });
         self.note(now, checked);
+    }
+
+    fn visits(&mut self, now: Nanos, site: usize, from: usize, path: &[u16], request: &Request) {
+        let checked = self.wanders(site, from, path, request);
+        self.note(now, checked);
+    }
+
+    fn regards_way(&self) -> bool {
+        self.fault != Some(Fault::HandsBack)
     }
 
     fn is_lost(&mut self, _now: Nanos, request: &Request) {
@@ -190,10 +232,10 @@ impl Observer for Invariants<'_> {
         }
         let group = &self.scenario.gateways[self.gateway_groups[gateway as usize] as usize];
         if let Some(held) = held.filter(|_| group.spread == Spread::Queue) {
-            let checked = ensure(held <= group.window, Invariant::OverBound, || {
+            let checked = ensure(held <= group.config.window, Invariant::OverBound, || {
                 format!(
                     "gateway {gateway} has {held} requests of its work queue, and may have {}",
-                    group.window
+                    group.config.window
                 )
             });
             self.note(now, checked);
@@ -213,7 +255,10 @@ mod tests {
     use std::path::Path;
 
     const WORLD: &str = "duration = \"1s\"\n[program.p]\ntime = \"1ms\"\n[gateway.g]\nspread = \"queue\"\nwindow = 2\n\
-                         [device.d]\narrival = { every = \"1s\" }\n";
+                         [device.d]\ngateway = \"g\"\narrival = { every = \"1s\" }\n";
+
+    /// Sites that requests come from and go to.
+    const SITES: usize = 10;
 
     fn request(number: u64) -> Request {
         Request {
@@ -234,7 +279,9 @@ mod tests {
 
     /// What is seen in a world in which this happens.
     fn seen(happens: impl FnOnce(&mut Invariants<'_>)) -> Option<Invariant> {
-        let scenario = Scenario::parse(WORLD, Path::new("world.toml")).unwrap();
+        let site = |at| format!("[gateway.s{at}]\n[site.s{at}]\n");
+        let text = format!("{WORLD}[master.m]\n{}", (0..SITES).map(site).collect::<String>());
+        let scenario = Scenario::parse(&text, Path::new("world.toml")).unwrap();
         let mut invariants = Invariants::new(&scenario, None);
         happens(&mut invariants);
         invariants.violation().map(|violation| violation.invariant)
@@ -282,10 +329,33 @@ mod tests {
 
     #[test]
     fn a_request_goes_from_site_to_site_and_never_back() {
-        let comes = |site, path: &[u16]| seen(|world| world.visits(1, site, path, &request(0)));
-        assert_eq!((comes(2, &[0, 1]), comes(1, &[0, 1])), (None, Some(Invariant::Wandering)));
-        let sites = [0, 1, 2, 3, 4, 5, 6, 7, 8];
-        assert_eq!((comes(9, &sites[1..]), comes(9, &sites)), (None, Some(Invariant::Wandering)));
+        // From each site of a way to the next; the first one's gateway is its own.
+        let goes = |way: &[u16]| {
+            seen(|world| {
+                let request = Request { gateway: 1 + u32::from(way[0]), ..request(0) };
+                for at in 1..way.len() {
+                    world.visits(1, way[at].into(), way[at - 1].into(), &way[..at], &request);
+                }
+            })
+        };
+        assert_eq!((goes(&[0, 1, 2]), goes(&[0, 1, 0])), (None, Some(Invariant::Wandering)));
+        let sites = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9];
+        assert_eq!((goes(&sites[1..]), goes(&sites)), (None, Some(Invariant::Wandering)));
+    }
+
+    #[test]
+    fn a_site_that_forgets_where_a_request_was_is_seen() {
+        let says = |path: &[u16]| {
+            seen(|world| {
+                let request = Request { gateway: 1, ..request(0) };
+                world.visits(1, 1, 0, &[0], &request);
+                world.visits(2, 2, 1, path, &request);
+            })
+        };
+        assert_eq!(says(&[0, 1]), None);
+        for wrong in [&[][..], &[1], &[0], &[2, 1]] {
+            assert_eq!(says(wrong), Some(Invariant::Wandering), "{wrong:?}");
+        }
     }
 
     #[test]

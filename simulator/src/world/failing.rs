@@ -64,8 +64,14 @@ impl<O: Observer> World<'_, O> {
         of.condition.begin(kind, until);
         match kind {
             FailureKind::Crash => self.crashes(gateway, now),
-            FailureKind::Slow(factor) => of.gateway.set_slowness(factor),
-            FailureKind::Disk(factor) => of.disk.slowness = factor,
+            FailureKind::Slow(factor) => {
+                of.slow.begin(factor);
+                of.gateway.set_slowness(of.slow.factor());
+            }
+            FailureKind::Disk(factor) => {
+                of.slow_disk.begin(factor);
+                of.disk.slowness = of.slow_disk.factor();
+            }
             FailureKind::Pause | FailureKind::Partition => {
                 let (group, incarnation) = (of.group as usize, of.condition.incarnation);
                 if let Some(site) = self.network.site_of(gateway) {
@@ -84,8 +90,14 @@ impl<O: Observer> World<'_, O> {
         let of = &mut self.gateways[gateway as usize];
         of.condition.end(kind, now);
         match kind {
-            FailureKind::Slow(_) => of.gateway.set_slowness(1.0),
-            FailureKind::Disk(_) => of.disk.slowness = 1.0,
+            FailureKind::Slow(factor) => {
+                of.slow.end(factor);
+                of.gateway.set_slowness(of.slow.factor());
+            }
+            FailureKind::Disk(factor) => {
+                of.slow_disk.end(factor);
+                of.disk.slowness = of.slow_disk.factor();
+            }
             FailureKind::Crash => of.restarted = Some(now),
             _ => {}
         }
@@ -115,7 +127,7 @@ impl<O: Observer> World<'_, O> {
         let (own, others): (Vec<u32>, Vec<u32>) =
             lost.into_iter().partition(|request| self.requests[*request as usize].gateway == gateway);
         others.into_iter().for_each(|request| self.release(request, now));
-        let is_durable = self.scenario.gateways[group].durable;
+        let is_durable = self.scenario.gateways[group].config.durable;
         let first = self.first_gateways[group];
         if is_durable {
             self.keeps_after_crash(gateway, own, now);
@@ -188,13 +200,20 @@ impl<O: Observer> World<'_, O> {
         let lease = self.scenario.gateways[group]
             .outcomes
             .as_ref()
-            .map_or(0, |_| self.scenario.gateways[group].redelivery);
+            .map_or(0, |_| self.scenario.gateways[group].config.redelivery);
         for request in held {
             let of = &mut self.requests[request as usize];
             of.progress = Progress::Unknown;
-            of.references += 1;
             of.gateway = u32::MAX;
-            self.gateways[gateway as usize].overtaken.push(request);
+            let site = &mut self.gateways[gateway as usize];
+            match site.kept.iter().position(|kept| *kept == request) {
+                // It has not begun with that again, and does not.
+                Some(at) => drop(site.kept.swap_remove(at)),
+                None => {
+                    of.references += 1;
+                    site.overtaken.push(request);
+                }
+            }
             self.has_answered(gateway);
             self.calendar.schedule(now + lease, Event::Arrives { request, gateway });
         }
@@ -202,7 +221,7 @@ impl<O: Observer> World<'_, O> {
 
     /// From when a gateway of a work queue is not heard of any more until that is noticed.
     fn acknowledgement_wait(&self, group: usize, now: Nanos) -> Nanos {
-        let wait = self.scenario.gateways[group].redelivery;
+        let wait = self.scenario.gateways[group].config.redelivery;
         // It has said something at its last report.
         wait - now % (wait / REPORTS).max(1)
     }
@@ -211,9 +230,11 @@ impl<O: Observer> World<'_, O> {
     fn handed_out_again(&self, group: usize, now: Nanos) -> Nanos {
         let of = &self.scenario.gateways[group];
         match of.spread {
-            Spread::Queue if of.outcomes.is_some() => self.acknowledgement_wait(group, now) + of.redelivery,
+            Spread::Queue if of.outcomes.is_some() => {
+                self.acknowledgement_wait(group, now) + of.config.redelivery
+            }
             Spread::Queue => self.acknowledgement_wait(group, now),
-            _ => of.redelivery,
+            _ => of.config.redelivery,
         }
     }
 
@@ -254,9 +275,9 @@ impl<O: Observer> World<'_, O> {
         let sealed_at = created as i64 + self.groups[group].skew;
         let read_at = now as i64 + site.condition.skew;
         let is_forgotten = |started: Nanos| sealed_at < started as i64 + site.condition.skew + MAX_AHEAD;
-        read_at - sealed_at > of.retention as i64
+        read_at - sealed_at > of.config.retention as i64
             || sealed_at - read_at > MAX_AHEAD
-            || (!of.durable && site.restarted.is_some_and(is_forgotten))
+            || (!of.config.durable && site.restarted.is_some_and(is_forgotten))
     }
 }
 

@@ -96,6 +96,31 @@ pub struct Condition {
     pub skew: i64,
 }
 
+/// How much longer something takes, while any number of failures at once say so: each makes it slower by its factor.
+#[derive(Clone, Debug, Default)]
+pub struct Slowness {
+    factors: Vec<f64>,
+}
+
+impl Slowness {
+    /// One begins.
+    pub fn begin(&mut self, factor: f64) {
+        self.factors.push(factor);
+    }
+
+    /// One is over; the others go on.
+    pub fn end(&mut self, factor: f64) {
+        if let Some(at) = self.factors.iter().position(|of| *of == factor) {
+            self.factors.remove(at);
+        }
+    }
+
+    /// How many times as long it takes now.
+    pub fn factor(&self) -> f64 {
+        self.factors.iter().product()
+    }
+}
+
 /// What has become of the devices of one kind.
 #[derive(Clone, Debug, Default)]
 pub struct GroupCondition {
@@ -173,5 +198,45 @@ impl Condition {
             _ => {}
         }
         self.is_down = self.crashes > 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_that_overlap_end_each_by_itself() {
+        let mut slowness = Slowness::default();
+        slowness.begin(4.0);
+        slowness.begin(3.0);
+        assert_eq!(slowness.factor(), 12.0);
+        slowness.end(4.0);
+        assert_eq!(slowness.factor(), 3.0, "the other one goes on");
+        slowness.end(3.0);
+        assert_eq!(slowness.factor(), 1.0);
+
+        let mut condition = Condition::default();
+        for (kind, until) in [
+            (FailureKind::Pause, 9),
+            (FailureKind::Pause, 5),
+            (FailureKind::Crash, 9),
+            (FailureKind::Crash, 5),
+            (FailureKind::Partition, 9),
+            (FailureKind::Partition, 5),
+            (FailureKind::Clock(7), 9),
+            (FailureKind::Clock(-2), 5),
+        ] {
+            condition.begin(kind, until);
+        }
+        let shorter =
+            [FailureKind::Pause, FailureKind::Crash, FailureKind::Partition, FailureKind::Clock(-2)];
+        shorter.into_iter().for_each(|kind| condition.end(kind, 5));
+        let Condition { pause, is_down, skew, .. } = condition;
+        assert_eq!((pause, is_down, condition.is_cut_off(), skew), (Some(9), true, true, 7));
+        let longer = [FailureKind::Pause, FailureKind::Crash, FailureKind::Partition, FailureKind::Clock(7)];
+        longer.into_iter().for_each(|kind| condition.end(kind, 9));
+        assert!(condition.takes());
+        assert_eq!(condition.skew, 0);
     }
 }

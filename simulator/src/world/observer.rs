@@ -22,8 +22,16 @@ pub trait Observer {
     /// A gateway gives an answer, which its session keeps where the device cannot be reached.
     fn gives(&mut self, _now: Nanos, _outcome: Outcome, _request: &Request) {}
 
-    /// A request has come to a site's gateway from another one, after it was at these sites.
-    fn visits(&mut self, _now: Nanos, _site: usize, _path: &[u16], _request: &Request) {}
+    /// A site's router has taken a request for another one, and has these many on their way.
+    fn departs(&mut self, _now: Nanos, _site: usize, _requests: usize, _bytes: usize) {}
+
+    /// A request has come to a site's gateway from another one; its packet says that it was at these sites.
+    fn visits(&mut self, _now: Nanos, _site: usize, _from: usize, _path: &[u16], _request: &Request) {}
+
+    /// Whether a site that hands a request on passes over those that have had it.
+    fn regards_way(&self) -> bool {
+        true
+    }
 
     /// A crash destroys what a gateway had of a request.
     fn is_lost(&mut self, _now: Nanos, _request: &Request) {}

@@ -146,7 +146,7 @@ impl Network {
         }
         // What is on its way to others does not wait for the workers here.
         let waiting = waiting.saturating_sub(router.departures.len());
-        let workers = scenario.gateways[scenario.sites[site].gateway].workers;
+        let workers = scenario.gateways[scenario.sites[site].gateway].config.workers;
         let own = GatewayLoad { workers, requests: running + waiting, waiting: waiting + runnable };
         let is_new = |to: &&usize| !path.contains(&(**to as u16)) && **to != site;
         let others = candidates.iter().filter(is_new).filter_map(|to| {
@@ -179,7 +179,8 @@ impl<O: Observer> World<'_, O> {
         let of = &self.requests[request as usize];
         let is_home = of.gateway == gateway;
         let group = &self.scenario.devices[self.devices[of.device as usize].group as usize];
-        let path = self.network.visit(gateway, of.number).map(|visit| visit.path.clone()).unwrap_or_default();
+        let visit = self.network.visit(gateway, of.number).filter(|_| self.observer.regards_way());
+        let path = visit.map(|visit| visit.path.clone()).unwrap_or_default();
         let asked = group.to.filter(|to| is_home && *to != site);
         let of = &self.gateways[gateway as usize].gateway;
         let ((waiting, running), runnable) = (of.load(), of.runnable());
@@ -204,6 +205,7 @@ impl<O: Observer> World<'_, O> {
         router.counters.departed += 1;
         router.counters.handed_on += u64::from(is_overflow);
         router.counters.most = router.counters.most.max(router.departures.len() as u64);
+        self.observer.departs(now, site, router.departures.len(), router.departures.bytes());
         self.tell_at(Happening::Departed, request, gateway, now);
         self.pump(site, to, now);
         if !self.network.exists(site, to, now) {
@@ -229,7 +231,7 @@ impl<O: Observer> World<'_, O> {
     pub(super) fn tells_load(&mut self, gateway: u32, now: Nanos) {
         let Some(site) = self.network.site_of(gateway) else { return };
         let of = &self.gateways[gateway as usize];
-        let workers = self.scenario.gateways[of.group as usize].workers;
+        let workers = self.scenario.gateways[of.group as usize].config.workers;
         let (waiting, running) = of.gateway.load();
         self.network.routers[site].told = GatewayLoad { workers, requests: running + waiting, waiting };
         self.calendar.schedule(now + LOAD_EVERY, Event::TellsLoad { gateway });
@@ -463,7 +465,9 @@ impl<O: Observer> World<'_, O> {
     pub(super) fn master_recovers(&mut self, master: usize, now: Nanos) {
         let state = &mut self.network.masters[master];
         state.crashes -= 1;
-        state.started = now;
+        if state.crashes == 0 {
+            state.started = now;
+        }
     }
 
     /// A router tries to join a master.
@@ -646,7 +650,7 @@ impl<O: Observer> World<'_, O> {
         deadline: Option<Nanos>,
         now: Nanos,
     ) {
-        self.observer.visits(now, site, &path, &self.requests[request as usize]);
+        self.observer.visits(now, site, from, &path, &self.requests[request as usize]);
         let number = self.requests[request as usize].number;
         let router = &mut self.network.routers[site];
         let gateway = router.gateway;

@@ -82,6 +82,23 @@ impl<O: Observer> World<'_, O> {
         self.release(request, now);
         false
     }
+
+    /// A gateway of a work queue has an answer to its claim: it goes on with the request, unless that is another
+    /// gateway's by now.
+    pub(super) fn claimed(&mut self, request: u32, gateway: u32, incarnation: u16, now: Nanos) {
+        let condition = self.gateways[gateway as usize].condition;
+        if condition.is_down || condition.incarnation != incarnation {
+            return;
+        }
+        let order = self.order(request, now);
+        if self.leaves_store(request, gateway, incarnation, now) {
+            self.starts(gateway, order, now);
+        } else {
+            self.gateways[gateway as usize].gateway.withdraw(&order, now);
+            self.watches(gateway, now);
+        }
+        self.hand_out(self.gateways[gateway as usize].group as usize, now);
+    }
 }
 
 /// Milliseconds after which a site that is busy asks to come back, as in the runtime.

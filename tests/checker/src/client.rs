@@ -28,6 +28,11 @@ const RECONNECT: Duration = Duration::from_millis(10);
 /// stays.
 const ROAM_AFTER: Duration = Duration::from_secs(3);
 
+/// Where clients roam, how long a device that is owed an answer hears nothing before it connects to the next server. One
+/// that connected just before its NATS server was cut off is served nothing from then on, though its answers are stored
+/// and wait: the server that leads the session's consumer does not learn where the device is until it connects again.
+const DEAF_AFTER: Duration = Duration::from_secs(20);
+
 /// CONNACK and SUBACK of a server that cannot serve for now, in MQTT 3.1.1.
 const UNAVAILABLE: u8 = 3;
 const REFUSED: u8 = 0x80;
@@ -168,6 +173,8 @@ pub struct Client {
     /// What is left to send in this round.
     budget: Budget,
     outage: Option<Outage>,
+    /// When a packet came last, or the connection was made.
+    heard: Instant,
     /// Requests to repeat until they are answered, and when.
     repeats: BTreeMap<Key, Instant>,
     /// Requests with an `id`, when they were sent first.
@@ -209,6 +216,7 @@ impl Client {
             last_number: 0,
             budget: Budget::default(),
             outage: None,
+            heard: Instant::now(),
             repeats: BTreeMap::new(),
             recent: VecDeque::new(),
             messages: Vec::new(),
@@ -282,7 +290,8 @@ impl Client {
         let client_id = format!("checked-{}", self.number);
         Packet::Connect { client_id, clean }.encode(self.version, &mut output);
         let mut connected = false;
-        let give_up = Instant::now() + ROAM_AFTER;
+        self.heard = Instant::now();
+        let give_up = self.heard + ROAM_AFTER;
         loop {
             if connected && self.subscribed {
                 self.publish(&mut output);
@@ -291,6 +300,7 @@ impl Client {
             let roams = self.shared.roams && !(connected && self.subscribed && self.stays());
             tokio::select! {
                 () = sleep_until(give_up), if roams => return Ok(End::Lost),
+                () = sleep_until(self.heard + DEAF_AFTER), if self.is_owed() => return Ok(End::Lost),
                 read = reading.read_buf(&mut input) => {
                     let Ok(1..) = read else { return Ok(End::Lost) };
                     while let Some(packet) = decode(self.version, &mut input)? {
@@ -332,6 +342,11 @@ impl Client {
     /// newest.
     fn stays(&self) -> bool {
         self.role != Role::Observer
+    }
+
+    /// Whether a device of a cluster waits for an answer.
+    fn is_owed(&self) -> bool {
+        self.shared.roams && self.shared.ledger.borrow().open_requests(self.number) > 0
     }
 
     /// Whether a server of a cluster cannot serve for now: another one may.
@@ -381,6 +396,7 @@ impl Client {
     }
 
     fn receive(&mut self, packet: Packet, output: &mut BytesMut) -> Result<()> {
+        self.heard = Instant::now();
         let (reply, news) = self.session.receive(packet);
         let at = self.shared.now();
         match news {
@@ -467,7 +483,10 @@ impl Client {
         // The `id` of a client with an empty reply id belongs to its connection, which does not survive.
         let mix = self.shared.mix;
         let slow = self.slow.is_none_or(|key| !self.shared.ledger.borrow().is_open(key));
-        let request = load::request(&mut self.random, mix.anonymous, !reply.is_empty(), slow);
+        let mut request = load::request(&mut self.random, mix.anonymous, !reply.is_empty(), slow);
+        if !mix.exactly_once {
+            request.qos = request.qos.min(1);
+        }
         let key = self.next_key();
         if request.is_slow() {
             self.slow = Some(key);

@@ -31,6 +31,8 @@ pub struct Mix {
     pub anonymous: bool,
     /// Ordinary messages to listeners, and retained ones.
     pub messages: bool,
+    /// Requests at QoS 2 as well.
+    pub exactly_once: bool,
 }
 
 impl Request {

@@ -117,6 +117,9 @@ pub async fn run(options: &Options, told: impl FnMut(u32, &Counts)) -> Result<Re
         requests: target != Target::MosquittoPlain,
         anonymous: all,
         messages: all && target.has_messages(),
+        // At PUBREL a NATS server deletes what it stored before it stores it as a message to be delivered, and answers
+        // PUBCOMP as well if it does not find it (`mqttProcessPubRel`, 2.15): when it dies in between, it is lost.
+        exactly_once: target != Target::Nats,
     };
     let mut ledger = Ledger::new(options.promise);
     if target == Target::Nats {

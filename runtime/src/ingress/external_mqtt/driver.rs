@@ -22,6 +22,7 @@ use super::brokers::Brokers;
 use super::client_id_conflict::ClientIdConflict;
 use super::counters::Counters;
 use super::grant::Grant;
+use super::group_keys::{GroupKeys, Step};
 use super::link_state::LinkState;
 use super::log_sampling::PowersOfTwo;
 use super::namesakes::{Namesakes, Reaction};
@@ -29,11 +30,12 @@ use super::offer::Offer;
 use super::publication::Publication;
 use super::responder::{Command, ExternalResponder, MAX_PARTS};
 use super::version::Choice;
-use super::{Asked, MAX_UNCONFIRMED};
+use super::{Asked, Group, MAX_UNCONFIRMED};
 use crate::client::Client;
 use crate::config;
 use crate::deadline::reached;
 use crate::ingress::{Acceptance, Delivery, DeliveryProperties, Intake, Notice, Notices, Tap};
+use crate::keys::KeysError;
 use crate::log_sampling::sampled;
 use crate::telemetry;
 
@@ -83,6 +85,8 @@ pub(super) struct Driver {
     /// Set when the ingress shuts down: the latest time for it.
     deadline: Option<Instant>,
     namesakes: Option<Namesakes>,
+    /// What this gateway and those that share its requests agree on.
+    group: Option<Agreement>,
     /// Answers for which there was no room.
     dropped: PowersOfTwo,
     /// Answers that the broker refused.
@@ -93,6 +97,28 @@ pub(super) struct Driver {
     peer: Option<(ConnectionError, Option<Peer>)>,
     /// What the log has said that the broker has.
     known_offer: Offer,
+}
+
+/// Which keys the gateways of a group have, and what waits for that.
+struct Agreement {
+    keys: GroupKeys,
+    /// Says when the keys were renewed.
+    renewals: watch::Receiver<()>,
+    /// The status with these keys.
+    status: Box<dyn Fn() -> Notice + Send>,
+    /// Hears why the gateway cannot start.
+    refusal: Option<oneshot::Sender<KeysError>>,
+    /// What an earlier session brings before the keys are known for the first time.
+    early: Vec<(Message, Option<u16>, bool)>,
+}
+
+impl Agreement {
+    fn new(group: Group, share: &str, refusal: oneshot::Sender<KeysError>) -> Agreement {
+        let Group { keys, instance, status } = group;
+        let renewals = keys.changes();
+        let keys = GroupKeys::new(keys, topic::group_keys(share), instance);
+        Agreement { keys, renewals, status, refusal: Some(refusal), early: Vec::new() }
+    }
 }
 
 /// The ways between the connection and the rest of the gateway.
@@ -114,6 +140,8 @@ struct Link {
     /// Set when the broker has accepted the connection.
     since: Option<Instant>,
     shared: bool,
+    /// Whether the broker has known our session.
+    session_present: bool,
     /// As [`Driver::others`].
     others: Arc<[String]>,
     /// What was subscribed to and is not confirmed, in this order.
@@ -137,6 +165,8 @@ enum Purpose {
     Requests,
     /// The status that gateways of this name share.
     Namesakes,
+    /// The keys of the group.
+    Keys,
 }
 
 /// What is used of [`WORK_BUDGET`].
@@ -199,6 +229,7 @@ impl Driver {
             notices,
             others: asked.others,
             tap: asked.tap,
+            group: asked.group.map(|(group, refusal)| Agreement::new(group, &broker.share, refusal)),
             ways,
             counters,
             room_for_parts: Arc::new(Semaphore::new(MAX_PARTS)),
@@ -227,6 +258,10 @@ impl Driver {
             let mut link = Link::new(sender, version, self.others.clone());
             let Some(ended) = self.connection(&mut link, connection).await else { break };
             self.window.disconnected();
+            if let Some(group) = &mut self.group {
+                group.keys.disconnected();
+                group.early.clear();
+            }
             // Nobody is there to confirm it, or to send anything.
             self.given_back.clear();
             let lasted = link.since.map(|since| since.elapsed());
@@ -355,12 +390,17 @@ impl Driver {
                         return None;
                     }
                     let takes_lines = link.since.is_some() && self.window.nothing_waits();
+                    let agreed_by = self.group.as_ref().and_then(|group| group.keys.deadline());
                     tokio::select! {
                         event = &mut next => break event,
                         Some(command) = self.ways.commands.recv() => self.command(command, Some(link)),
                         Some(line) = self.notices.audit_log.recv(), if takes_lines => {
                             self.answer(None, line.into());
                         }
+                        () = renewed(&mut self.group), if link.since.is_some() => {
+                            self.agree_on_keys(link, GroupKeys::renewed);
+                        }
+                        () = reached(agreed_by) => self.agree_on_keys(link, GroupKeys::overdue),
                         () = reached(self.deadline) => return None,
                     }
                 }
@@ -386,7 +426,7 @@ impl Driver {
         match event {
             Event::Connected(connected) => self.connected(&connected, link),
             Event::SubAck { codes, text, .. } => return self.subscribed(Grant::of(&codes, text), link),
-            Event::Message { message, packet_id, dup } => self.deliver(message, packet_id, dup),
+            Event::Message { message, packet_id, dup } => self.deliver(message, packet_id, dup, link),
             Event::Sent(Sent::Publish(packet_id)) => {
                 self.window.published(packet_id);
                 if packet_id == QOS_0 {
@@ -400,9 +440,10 @@ impl Driver {
                 } else {
                     self.counters.message_out();
                 }
-                if let Some(answer) = answer.filter(|_| reason.code.is_error())
-                    && let Some(count) = self.refused.count()
-                {
+                let Some(answer) = answer.filter(|_| reason.code.is_error()) else { return Ok(()) };
+                if self.group.as_ref().is_some_and(|group| *group.keys.topic() == answer.topic) {
+                    self.agree_on_keys(link, |keys| keys.denied(&reason.to_string()));
+                } else if let Some(count) = self.refused.count() {
                     let topic = telemetry::bounded(&answer.topic);
                     warn!(%topic, %reason, count, "the broker refuses answers: see its access rules");
                 }
@@ -421,11 +462,21 @@ impl Driver {
     }
 
     fn subscribed(&mut self, grant: Grant, link: &mut Link) -> Result<(), String> {
-        if link.subscribing.pop_front() == Some(Purpose::Namesakes) {
-            if let Grant::None(reason) = grant {
-                info!(broker = self.broker, reason, "cannot see whether another gateway has the same name");
+        match link.subscribing.pop_front() {
+            Some(Purpose::Namesakes) => {
+                if let Grant::None(reason) = grant {
+                    info!(
+                        broker = self.broker,
+                        reason, "cannot see whether another gateway has the same name"
+                    );
+                }
+                return Ok(());
             }
-            return Ok(());
+            Some(Purpose::Keys) => {
+                self.agree_on_keys(link, |keys| keys.subscribed(grant));
+                return Ok(());
+            }
+            Some(Purpose::Requests) | None => {}
         }
         match grant {
             Grant::NotShared if link.shared => {
@@ -455,6 +506,46 @@ impl Driver {
         self.warn_of_what_is_missing(link.offer);
         // MQTT 3.1.1 cannot say whether they are shared, so there they are not.
         link.shared = link.version == Version::V5 && connected.shared_subscription_available != Some(false);
+        link.session_present = connected.session_present;
+        match &self.group {
+            Some(group) if self.taking => {
+                link.subscribe(Purpose::Keys, [group.keys.topic().to_string()]);
+            }
+            _ => self.take_up(link),
+        }
+    }
+
+    /// The group has gone on in its agreement on keys.
+    fn agree_on_keys(&mut self, link: &mut Link, step: impl FnOnce(&mut GroupKeys) -> Vec<Step>) {
+        let Some(group) = self.group.as_mut() else { return };
+        for step in step(&mut group.keys) {
+            match step {
+                Step::Publish(notice) => self.answer(None, notice.into()),
+                Step::Agreed => self.agreed(link),
+                Step::Refused(error) => {
+                    if let Some(refusal) = self.group.as_mut().and_then(|group| group.refusal.take()) {
+                        // The gateway that waits for it ends this task.
+                        let _ = refusal.send(error);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The keys of this gateway are known.
+    fn agreed(&mut self, link: &mut Link) {
+        let Some(group) = &mut self.group else { return };
+        group.refusal = None;
+        self.notices.status = (group.status)();
+        let early = std::mem::take(&mut group.early);
+        self.take_up(link);
+        for (message, packet_id, dup) in early {
+            self.deliver(message, packet_id, dup, link);
+        }
+    }
+
+    /// Says that this gateway is there, and asks for its requests.
+    fn take_up(&mut self, link: &mut Link) {
         if self.namesakes.is_some() && self.taking {
             link.subscribe(Purpose::Namesakes, [self.notices.offline.topic.to_string()]);
         }
@@ -467,7 +558,7 @@ impl Driver {
             link.unsubscribe = [self.filters(true), self.filters(false)].concat().into();
             return;
         }
-        if connected.session_present {
+        if link.session_present {
             // The session may be from a time when this gateway subscribed in the other way.
             link.unsubscribe = self.filters(!link.shared).into();
         }
@@ -488,7 +579,13 @@ impl Driver {
         }
     }
 
-    fn deliver(&mut self, message: Message, packet_id: Option<u16>, dup: bool) {
+    fn deliver(&mut self, message: Message, packet_id: Option<u16>, dup: bool, link: &mut Link) {
+        if let Some(group) = self.group.as_mut().filter(|group| !group.keys.has_agreed())
+            && message.topic != **group.keys.topic()
+        {
+            group.early.push((message, packet_id, dup));
+            return;
+        }
         self.counters.message_in();
         let Message { topic, payload, retain, properties, .. } = message;
         let Properties { response_topic, correlation_data, user_properties, .. } = properties;
@@ -511,6 +608,10 @@ impl Driver {
         let plain = topic::parse_routed(&topic).map_or(&*topic, |routed| routed.plain);
         let Some(request) = topic::parse_request(plain) else {
             receipt.inspect(|receipt| self.window.settle(*receipt));
+            if self.group.as_ref().is_some_and(|group| **group.keys.topic() == *topic) {
+                self.agree_on_keys(link, |keys| keys.hear(&payload));
+                return;
+            }
             if *topic == *self.notices.offline.topic {
                 // What was retained before this gateway came is not what another one does now.
                 if !retain {
@@ -541,6 +642,13 @@ impl Driver {
     fn command(&mut self, command: Command, link: Option<&mut Link>) {
         match command {
             Command::Answer(receipt, answer) => self.answer(receipt, *answer),
+            Command::Leave(receipt, request) => match link {
+                Some(link) if link.since.is_some() && !link.shared => {
+                    // The others have it, too.
+                    receipt.inspect(|receipt| self.window.settle(*receipt));
+                }
+                _ => self.answer(receipt, *request),
+            },
             // What is not connected takes none.
             Command::Part(part) => {
                 if link.is_some_and(|link| link.since.is_some()) {
@@ -629,6 +737,10 @@ impl Driver {
     /// Publishes the gateway's status: for its name, and for this gateway alone. To be called while there is a
     /// connection.
     fn announce(&mut self) {
+        // A gateway that may not start was never there.
+        if self.group.as_ref().is_some_and(|group| !group.keys.has_agreed()) {
+            return;
+        }
         let leaving = self.deadline.is_some();
         let status = self.notices.status.clone();
         if let Some(instance) = self.namesakes.as_ref().map(|namesakes| namesakes.instance().to_owned()) {
@@ -740,6 +852,7 @@ impl Link {
             version,
             since: None,
             shared: false,
+            session_present: false,
             others,
             subscribing: VecDeque::new(),
             window: 0,
@@ -759,9 +872,9 @@ impl Link {
     fn subscribe(&mut self, purpose: Purpose, filters: impl IntoIterator<Item = String>) {
         let subscriptions: Vec<Subscription> = filters
             .into_iter()
-            // What was retained before we came is no request: the broker need not send it.
+            // What was retained before we came is no request: the broker need not send it. The keys are retained.
             .map(|filter| Subscription {
-                wants_retained: false,
+                wants_retained: purpose == Purpose::Keys,
                 ..Subscription::new(filter, QoS::AtLeastOnce)
             })
             .collect();
@@ -797,8 +910,17 @@ fn filters(shared: bool, group: &str, others: &[String]) -> Vec<String> {
         .collect()
 }
 
+/// Returns when the group's keys were read again; never without a group.
+async fn renewed(group: &mut Option<Agreement>) {
+    match group {
+        // The sender is as old as the keys, which the group has.
+        Some(group) => drop(group.renewals.changed().await),
+        None => std::future::pending().await,
+    }
+}
+
 /// A number that no other gateway and no earlier call is likely to have got.
-fn random() -> u64 {
+pub(super) fn random() -> u64 {
     RandomState::new().hash_one(())
 }
 

@@ -8,7 +8,7 @@ use offload_protocol::UserProperties;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::offer::Offer;
-use crate::ingress::{Notice, Outgoing};
+use crate::ingress::{Left, Notice, Outgoing};
 
 /// Fixed header with the longest remaining length, length of the topic, packet identifier (MQTT 5, section 3.3).
 const HEADERS: usize = 1 + 4 + 2 + 2;
@@ -16,10 +16,13 @@ const HEADERS: usize = 1 + 4 + 2 + 2;
 const PROPERTIES: usize = 4;
 /// Identifier and length of Correlation Data.
 const CORRELATION_DATA: usize = 1 + 2;
+/// Identifier and length of a Response Topic.
+const RESPONSE_TOPIC: usize = 1 + 2;
 /// Identifier and the two lengths of a User Property.
 const USER_PROPERTY: usize = 1 + 2 + 2;
 
-/// A message to publish: an answer or a notice of the gateway's own at QoS 1, or a part of an answer.
+/// A message to publish: an answer, a notice of the gateway's own or a request for other gateways, at QoS 1; or a part
+/// of an answer.
 pub(super) struct Publication {
     pub topic: Arc<str>,
     pub payload: Bytes,
@@ -28,6 +31,8 @@ pub(super) struct Publication {
     pub user_properties: UserProperties,
     /// That of the request.
     pub correlation_data: Option<Bytes>,
+    /// Of a request that is left to other gateways: where its answer goes.
+    response_topic: Option<String>,
     /// The answer, from which a smaller one can be made.
     answer: Option<Outgoing>,
     /// Of a part of an answer: until the broker has it, others may have to be left out.
@@ -46,6 +51,7 @@ impl From<Outgoing> for Publication {
             qos: QoS::AtLeastOnce,
             user_properties,
             correlation_data: address.correlation_data.clone(),
+            response_topic: None,
             answer: Some(outgoing),
             _room: None,
         }
@@ -56,8 +62,18 @@ impl From<Notice> for Publication {
     fn from(Notice { topic, payload, retain }: Notice) -> Publication {
         let user_properties = UserProperties::default();
         let qos = QoS::AtLeastOnce;
-        let (correlation_data, answer) = (None, None);
-        Publication { topic, payload, retain, qos, user_properties, correlation_data, answer, _room: None }
+        let (correlation_data, response_topic, answer) = (None, None, None);
+        Publication {
+            topic,
+            payload,
+            retain,
+            qos,
+            user_properties,
+            correlation_data,
+            response_topic,
+            answer,
+            _room: None,
+        }
     }
 }
 
@@ -71,8 +87,25 @@ impl Publication {
             qos,
             user_properties: UserProperties::default(),
             correlation_data: None,
+            response_topic: None,
             answer: None,
             _room: Some(room),
+        }
+    }
+
+    /// A request, as it came but for these user properties, that another gateway is to get.
+    pub fn left(request: &Left<'_>, user_properties: UserProperties) -> Publication {
+        let address = request.reply_address;
+        Publication {
+            topic: request.topic.into(),
+            payload: request.payload.clone(),
+            retain: false,
+            qos: QoS::AtLeastOnce,
+            user_properties,
+            correlation_data: address.correlation_data.clone(),
+            response_topic: Some(address.topic.clone()),
+            answer: None,
+            _room: None,
         }
     }
 
@@ -80,6 +113,7 @@ impl Publication {
     pub fn message(&self, offer: Offer) -> Message {
         let properties = Properties {
             correlation_data: self.correlation_data.clone(),
+            response_topic: self.response_topic.clone(),
             user_properties: self.user_properties.clone(),
             ..Properties::default()
         };
@@ -130,7 +164,8 @@ impl Publication {
             Version::V5 => {
                 let correlation =
                     self.correlation_data.as_ref().map_or(0, |data| CORRELATION_DATA + data.len());
-                headers + PROPERTIES + correlation
+                let response = self.response_topic.as_ref().map_or(0, |topic| RESPONSE_TOPIC + topic.len());
+                headers + PROPERTIES + correlation + response
             }
         }
     }

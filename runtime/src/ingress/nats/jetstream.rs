@@ -112,8 +112,8 @@ impl JetStream {
             match options.connect(&servers).await {
                 Ok(client) => break client,
                 Err(error) => {
-                    let servers = &broker.url;
-                    _ = sampled!(warn, %servers, %error, "no connection to NATS; trying again");
+                    let (servers, error) = (&broker.url, offload_tls::explain(&error));
+                    _ = sampled!(warn, %servers, error, "no connection to NATS; trying again");
                     tokio::time::sleep(backoff.wait(random())).await;
                 }
             }

@@ -7,7 +7,7 @@
 
 use super::jetstream::{JetStream, NatsError, RETRY, random};
 use crate::config::Config;
-use crate::keys::{self, Keys, MAX_AHEAD, now_ms};
+use crate::keys::{Keys, MAX_AHEAD, now_ms};
 use crate::log_sampling::sampled;
 use async_nats::jetstream::kv::{CreateErrorKind, Operation, Store, UpdateErrorKind};
 use async_nats::jetstream::stream;
@@ -99,22 +99,20 @@ impl GroupKeys {
                 own = Some((keys, is_new));
                 continue;
             };
-            let path = keys::path(config);
             let Some((keys, is_new)) = own else {
-                let path = path.display();
-                tracing::warn!(
-                    "sealed requests are left to the other gateways: copy their file of keys to {path}, and start again"
-                );
+                Keys::none(config).warn_of_none();
                 return Ok(None);
             };
             if !keys.set().has(&noted.keys) {
                 if is_new && config.keys.path.is_none() {
                     // Made at the same time as another gateway's, which was faster.
-                    let _ = std::fs::remove_file(&path);
+                    keys.unmake();
                     own = None;
                     continue;
                 }
-                return Err(self.contradiction(&noted, &path.display()));
+                let show = format!("nats kv get {} {NOTE}", self.bucket);
+                let instead = format!("`nats kv del {} {NOTE}`", self.bucket);
+                return Err(keys.another_set(&noted.keys, show, instead).into());
             }
             keys.set_others(noted.keys.clone());
             let after = if noted.outcomes == self.outcomes { noted.after } else { unknown_until() };
@@ -180,28 +178,13 @@ impl GroupKeys {
 
     fn note(&self, keys: &Keys, after: u64) -> Note {
         let set = keys.set();
-        let keys = set.published().into_iter().map(|key| key.fingerprint).collect();
-        Note { set: set.fingerprint().to_string(), keys, after, outcomes: self.outcomes.clone() }
+        let (set, keys) = (set.fingerprint().to_string(), set.fingerprints());
+        Note { set, keys, after, outcomes: self.outcomes.clone() }
     }
 
     async fn read(&self) -> Result<Option<(Note, u64)>, async_nats::Error> {
         let entry = self.store.entry(NOTE).await?.filter(|entry| entry.operation == Operation::Put);
         entry.map(|entry| Ok((serde_json::from_slice(&entry.value)?, entry.revision))).transpose()
-    }
-
-    fn contradiction(&self, noted: &Note, path: &impl Display) -> NatsError {
-        let GroupKeys { bucket, .. } = self;
-        NatsError::Contradiction {
-            what: format!("the set of keys in {path}"),
-            problem: format!(
-                "the gateways of this group open {}, and it has not all of these",
-                noted.keys.join(", ")
-            ),
-            fix: format!(
-                "copy the file of a gateway that serves (keys are renewed by `offload-rt keys rotate` on one of them, \
-                 whose file is then copied to all); if this file is to be the group's, `nats kv del {bucket} {NOTE}`"
-            ),
-        }
     }
 }
 

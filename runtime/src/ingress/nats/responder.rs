@@ -1,7 +1,7 @@
 //! Completes a request that JetStream has given to this gateway, from whichever thread has its answer.
 
 use super::held::Held;
-use crate::ingress::{Handover, Outgoing, Parts, Responder};
+use crate::ingress::{Handover, Left, Outgoing, Parts, Responder};
 use bytes::Bytes;
 use offload_broker::OnAcknowledged;
 use std::sync::Arc;
@@ -75,10 +75,11 @@ impl Responder for NatsResponder {
         }
     }
 
-    fn leave(mut self: Box<Self>) {
+    fn leave(mut self: Box<Self>, _: Left<'_>) -> Result<(), Box<dyn Responder>> {
         if let Some(held) = self.held.take() {
             self.send(Command::Release(held, LEFT_FOR));
         }
+        Ok(())
     }
 
     fn parts(&self) -> Option<Box<dyn Parts>> {

@@ -187,5 +187,11 @@ fn permitted(acknowledgement: &Acknowledgement) -> Result<(), Failure> {
     let reason =
         acknowledgement.details.last().map(|reason| format!(" ({})", text(reason))).unwrap_or_default();
     let kind = if unauthorized { "unauthorized" } else { "refused" };
-    Err(Failure::new(kind, format!("{refused}: {code}{reason}")))
+    let hint = match code.reason {
+        ReasonCode::UnsupportedProtocolVersion | ReasonCode::RefusedProtocolVersion => {
+            "; it may speak another version of MQTT, as NATS does: `-V 3.1.1`"
+        }
+        _ => "",
+    };
+    Err(Failure::new(kind, format!("{refused}: {code}{reason}{hint}")))
 }

@@ -27,7 +27,8 @@
 //! MQTT 5 not: rumqttc's loses what a broker says when it ends a connection, a DISCONNECT in its short form and the
 //! Reason String of a refusal. Nobody else has to know rumqttc.
 //!
-//! A [`Qos0Connection`] is for who publishes at QoS 0 and cannot wait for the task that reads: the gateways of a network.
+//! A [`Qos0Connection`] is for who publishes at QoS 0 and cannot wait for the task that reads: the gateways of a
+//! network.
 //!
 //! When no connection comes about, [`ConnectionOptions::identify_peer`] tells what answers where a broker should.
 

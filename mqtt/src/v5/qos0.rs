@@ -279,8 +279,8 @@ impl Drop for Qos0Connection {
 }
 
 impl Publisher {
-    /// Has a message written by the next [`flush`](Self::flush), whosever that is, or when the connection is polled. One
-    /// that is no packet, because its topic or all of it is too long, is not sent.
+    /// Has a message written by the next [`flush`](Self::flush), whosever that is, or when the connection is polled.
+    /// One that is no packet, because its topic or all of it is too long, is not sent.
     pub fn publish(&self, topic: &str, payload: &[u8]) {
         let mut output = self.0.lock();
         if output.writer.is_some() {

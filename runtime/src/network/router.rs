@@ -218,8 +218,8 @@ impl Router {
         shared.tasks.close();
     }
 
-    /// Sends a request to another site with the next [`flush`](Self::flush). It is answered in time, by whatever becomes
-    /// of it. Returns the number by which it can be cancelled, if it is taken.
+    /// Sends a request to another site with the next [`flush`](Self::flush). It is answered in time, by whatever
+    /// becomes of it. Returns the number by which it can be cancelled, if it is taken.
     pub fn send(&self, departure: Departure) -> Option<u64> {
         let (gate, now) = (departure.gate.clone(), Instant::now());
         let (number, refused) = {

@@ -2,7 +2,8 @@
 //! promises, and whether its gateway asks it when it should.
 //!
 //! Beside it runs a model of the slowest kind, maps of what waits and runs. The model has the dispatcher's own
-//! [`Slots`], [`AccountUse`], [`RunHistory`] and [`Placement`] to know what may start; their quotas are checked by plain sums as well.
+//! [`Slots`], [`AccountUse`], [`RunHistory`] and [`Placement`] to know what may start; their quotas are checked by
+//! plain sums as well.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -392,7 +393,8 @@ impl Model {
         })
     }
 
-    /// Round robin between accounts that have used as little and between the flows of each; first in, first out within a flow.
+    /// Round robin between accounts that have used as little and between the flows of each; first in, first out within
+    /// a flow.
     fn check_order(&mut self, worker: usize, key: Key, request: u32) -> Result<(), Seen> {
         let step = self.accounts.step_of(&key.0);
         let equals = self.accounts_passed.keys().copied().filter(|of| self.accounts.step_of(of) <= step);

@@ -38,8 +38,8 @@ Examples, in the order of a tutorial:
   offload-sim plan site.toml --p99 250ms --vary workers
   offload-sim session
 
-Exit codes: 0, 1 where the answer is no (`plan` has found nothing that is enough,
-`swarm` has found a fault), 2 where a command could not be carried out.";
+Exit codes: 0, 1 where the answer is no (`plan` has found nothing that is
+enough, `swarm` has found a fault), 2 where a command could not be carried out.";
 
 #[derive(Debug, Subcommand)]
 enum Command {

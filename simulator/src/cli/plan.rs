@@ -14,7 +14,7 @@ use crate::scenario::Scenario;
 use crate::scenario::units::Time;
 use crate::statistics::Estimate;
 
-/// Finds the fewest gateways, workers or slots that keep a latency, and those that keep it with one lost.
+/// Finds the fewest gateways, workers or slots that keep a latency, also with one lost.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Plan {

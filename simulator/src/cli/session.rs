@@ -54,7 +54,7 @@ const EXAMPLES: &str = "\
 Examples:
   offload-sim session
   offload-sim session --network class.sock      (in each of several terminals)
-  printf 'open broker b1\\njoin\\nopen client c1\\njoin\\nrun\\n' | offload-sim session --quiet";
+  printf 'open broker b1\\njoin\\n' | offload-sim session --quiet";
 
 /// Who carries commands out: this process, or the one that has the network.
 trait Carrier {

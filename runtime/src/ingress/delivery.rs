@@ -52,13 +52,30 @@ pub struct DeliveryProperties {
 #[must_use = "dropped, it refuses the request"]
 pub struct Acceptance {
     /// What the embedded broker waits for.
-    pub(super) acknowledgement: Option<Acknowledgement>,
+    acknowledgement: Option<Acknowledgement>,
+    /// Whether the gateway has accepted the request when it came, and runs it again.
+    is_given: bool,
 }
 
 impl Acceptance {
     /// That of a request whose acknowledgement comes with its answer, or never.
     pub fn with_the_answer() -> Acceptance {
-        Acceptance { acknowledgement: None }
+        Acceptance { acknowledgement: None, is_given: false }
+    }
+
+    /// That of a request whose publisher waits for this acknowledgement.
+    pub fn acknowledging(acknowledgement: Acknowledgement) -> Acceptance {
+        Acceptance { acknowledgement: Some(acknowledgement), is_given: false }
+    }
+
+    /// That of a request which the gateway has accepted when it came, and runs again.
+    pub fn given() -> Acceptance {
+        Acceptance { acknowledgement: None, is_given: true }
+    }
+
+    /// Whether the gateway has accepted the request before: whether it came in time is decided.
+    pub fn is_given(&self) -> bool {
+        self.is_given
     }
 
     /// Whether the publisher waits for it.

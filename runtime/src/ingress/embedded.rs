@@ -412,7 +412,7 @@ impl Application for Hook {
             properties,
             // A request that is published with RETAIN is run like any other, and never stored.
             retained: false,
-            acceptance: Acceptance { acknowledgement: Some(ack) },
+            acceptance: Acceptance::acknowledging(ack),
             responder: Box::new(EmbeddedResponder { broker: broker.clone(), client, is_shared, qos }),
         });
         // The broker calls `published` when it has handed over all that it has read.

@@ -83,7 +83,7 @@ pub fn decode(
                 // How long another site says that it was on its way proves nothing.
                 let since = if client.is_routed() { Instant::now() } else { arrived };
                 let Unsealed { request, seal, until } =
-                    opener.open(&sealed, kind, &topic, bounds, since, promise.is_recovered());
+                    opener.open(&sealed, kind, &topic, bounds, since, promise.was_accepted());
                 (request, seal, until)
             }
             _ if client.is_routed() => (Err(SealedRequest::unknown_key(sealed.form)), None, None),

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use offload_tests::built;
-use offload_tests::device::{Device, Properties, Version};
+use offload_tests::device::{Device, Options, Properties, Version};
 use offload_tests::envelope::{self, error_kind};
 use offload_tests::gateway::{Gateway, Launch};
 use offload_tests::guest::{self, RANDOM, TALKS_AND_SLEEPS};
@@ -163,6 +163,33 @@ async fn refused_in_clear(north: &Gateway, key: &Key, gate: &str) -> Result<()> 
     let answer = sealed.read(&asker.ask(&topic, sealed.payload()?).await?)?;
     ensure!(error_kind(&answer) == "malformed" && answer["id"].is_null(), "{answer}");
     assert_eq!(answer["error"]["message"], "sealed: it cannot be opened");
+    Ok(())
+}
+
+/// A sealed answer that the asker has no room for is replaced where it can be sealed, by an error that fits.
+#[tokio::test]
+async fn an_answer_over_the_askers_maximum_packet_size_is_replaced_sealed() -> Result<()> {
+    let master = Master::start().await?;
+    let north = router(&master, "north", master.address()?, "").await?;
+    let south = router(&master, "south", master.address()?, "").await?;
+    let listed = keys(south.address()?).await?;
+    let topic = "net/south/inputCode/plc";
+    let module = envelope::bytes(guest::module("echo")?);
+    let options = Options { max_packet: 2_000, ..Options::default() };
+    let mut asker = Device::connect_with(north.address()?, Version::V5, "plc", options).await?;
+    asker.subscribe("result/plc").await?;
+    for encoding in [Encoding::Json, Encoding::Cbor] {
+        let large = inner(json!({ "module": module, "stdin": envelope::bytes([b'x'; 2_000]) }));
+        let sealed = seal(&newest(&listed, X25519)?, &large, topic, encoding)?;
+        let answer = sealed.ask(&mut asker, topic).await?;
+        assert_eq!((&answer["id"], error_kind(&answer)), (&large["id"], "output"), "{answer}");
+        // It was run, and a part of its output has room.
+        let mut part = large.clone();
+        part["stdout_length"] = 100.into();
+        let part = seal(&newest(&listed, X25519)?, &part, topic, encoding)?;
+        let answer = part.ask(&mut asker, topic).await?;
+        assert_eq!((&answer["status"], &answer["stdout_total"]), (&json!("ok"), &json!(2_000)), "{answer}");
+    }
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! A message on a request topic, and what its broker is owed for it: an acknowledgement and an answer.
 
-use super::outgoing::Outgoing;
+use super::outgoing::{Outgoing, ReplyAddress};
 use crate::client::Client;
 use bytes::Bytes;
 use offload_broker::{Acknowledgement, OnAcknowledged};
@@ -115,6 +115,12 @@ pub trait Responder: Send {
 
     /// The request is for another gateway that shares the broker's requests, which gets it soon.
     fn leave(self: Box<Self>) {}
+
+    /// Bytes that the payload of an answer to this address may have for the connection that asked; `None` where that
+    /// takes any size, or nothing is known of it.
+    fn max_payload(&self, _address: &ReplyAddress) -> Option<usize> {
+        None
+    }
 
     /// The way for what comes before the answer, at the request's QoS, at most 1; `None` where nothing is left of the
     /// connection that asked.

@@ -2,14 +2,14 @@
 
 use bytes::Bytes;
 use offload_broker::OnAcknowledged;
-use offload_mqtt::QoS;
+use offload_mqtt::{QoS, Version};
 use offload_policy::Receipt;
 use std::sync::Arc;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{Semaphore, oneshot};
 
-use super::publication::Publication;
-use crate::ingress::{Handover, Notice, Outgoing, Parts, Responder};
+use super::publication::{Publication, overhead};
+use crate::ingress::{Handover, Notice, Outgoing, Parts, ReplyAddress, Responder};
 
 /// What is asked of the task that owns the connection.
 ///
@@ -40,6 +40,8 @@ pub(super) struct ExternalResponder {
     receipt: Option<Receipt>,
     commands: UnboundedSender<Command>,
     room_for_parts: Arc<Semaphore>,
+    /// Bytes of the largest packet that the broker takes.
+    max_packet: usize,
 }
 
 impl ExternalResponder {
@@ -47,8 +49,9 @@ impl ExternalResponder {
         receipt: Option<Receipt>,
         commands: UnboundedSender<Command>,
         room_for_parts: Arc<Semaphore>,
+        max_packet: usize,
     ) -> ExternalResponder {
-        ExternalResponder { receipt, commands, room_for_parts }
+        ExternalResponder { receipt, commands, room_for_parts, max_packet }
     }
 
     fn send(&self, command: Command) {
@@ -70,6 +73,10 @@ impl Responder for ExternalResponder {
         if let Some(receipt) = self.receipt.take() {
             self.send(Command::Settle(receipt));
         }
+    }
+
+    fn max_payload(&self, address: &ReplyAddress) -> Option<usize> {
+        self.max_packet.checked_sub(overhead(&address.topic, address.correlation_data.as_ref(), Version::V5))
     }
 
     fn parts(&self) -> Option<Box<dyn Parts>> {

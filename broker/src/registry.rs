@@ -112,6 +112,7 @@ impl SessionRegistry {
             peer: peer.address,
             transport: peer.transport,
             version,
+            max_packet: connect.max_packet_size.map_or(usize::MAX, |size| size as usize),
             account,
             session: Weak::new(),
         })
@@ -225,7 +226,7 @@ impl SessionRegistry {
 
         let client = Arc::new(ClientInfo { session: Arc::downgrade(&session), ..client });
         let connection_id = self.next_number();
-        let max_packet = connect.max_packet_size.map_or(usize::MAX, |size| size as usize);
+        let max_packet = client.max_packet;
         {
             let state = &mut *session.lock();
             state.connection = Some(ConnectionHandle::new(connection_id, client.clone(), max_packet));
@@ -390,6 +391,7 @@ impl SessionRegistry {
             peer: *peer,
             transport: *transport,
             version: *version,
+            max_packet: usize::MAX,
             account: accounts.of(user.as_ref(), peer.ip()),
             session: Arc::downgrade(&session),
         };

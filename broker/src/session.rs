@@ -589,6 +589,7 @@ mod tests {
             peer: ([127, 0, 0, 1], 1).into(),
             transport: TransportKind::Tcp,
             version: Version::V5,
+            max_packet: usize::MAX,
             account,
             session: std::sync::Weak::new(),
         };

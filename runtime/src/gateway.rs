@@ -300,8 +300,7 @@ impl Gateway {
                 .await
                 .map_err(|panic| StartError::Io("outcomes in the journal", io::Error::other(panic)))?;
         }
-        let opener = sealing
-            .map(|(keys, after)| Arc::new(Opener::new(keys, &config.idempotency, config.durability, after)));
+        let opener = sealing.map(|(keys, after)| Arc::new(Opener::new(keys, &config.idempotency, after)));
         let pipeline = Pipeline::new(Services {
             access: auth.access.clone(),
             settings,

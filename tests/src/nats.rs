@@ -4,11 +4,13 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use rustix::process::Signal;
+use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::process::Process;
 use crate::{PATIENCE, built};
@@ -99,6 +101,30 @@ impl Nats {
     /// Where clients of NATS connect to a server.
     pub fn client(&self, node: usize) -> SocketAddr {
         self.nodes[node].client
+    }
+
+    /// The subjects below a filter on which a stream has messages.
+    pub async fn subjects(&self, stream: &str, filter: &str) -> Result<Vec<String>> {
+        let ask = json!({ "subjects_filter": filter }).to_string();
+        let (subject, inbox) = (format!("$JS.API.STREAM.INFO.{stream}"), "_INBOX.tests");
+        let asking = format!(
+            "CONNECT {{\"verbose\":false}}\r\nSUB {inbox} 1\r\nPUB {subject} {inbox} {}\r\n{ask}\r\n",
+            ask.len()
+        );
+        let mut connection = BufReader::new(TcpStream::connect(self.client(0)).await?);
+        connection.write_all(asking.as_bytes()).await?;
+        let mut line = String::new();
+        while !line.starts_with("MSG ") {
+            line.clear();
+            ensure!(timeout(PATIENCE, connection.read_line(&mut line)).await?? > 0, "the server has gone");
+        }
+        let bytes: usize = line.split_whitespace().last().context("no length")?.parse()?;
+        let mut payload = vec![0; bytes];
+        timeout(PATIENCE, connection.read_exact(&mut payload)).await??;
+        let info: Value = serde_json::from_slice(&payload)?;
+        let subjects =
+            info["state"]["subjects"].as_object().with_context(|| format!("no subjects: {info}"))?;
+        Ok(subjects.keys().cloned().collect())
     }
 
     /// Ends a server at once.

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 use offload_tests::device::{Device, Version};
 use offload_tests::gateway::Gateway;
 use offload_tests::mosquitto::Mosquitto;
+use offload_tests::sealing::{self, Encoding, X25519};
 use offload_tests::{PATIENCE, built, envelope, guest};
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -258,6 +259,40 @@ async fn what_is_run_again_and_crashes_the_gateway_again_is_set_aside_again() ->
     assert_eq!(succeeds(&scene.gateway, &["drop", "2"]).await?, "request 2 is removed\n");
     ensure!(scene.gateway.set_aside().await?.is_empty());
     scene.gateway.stop(Signal::TERM).await
+}
+
+/// What was sealed was accepted when it came: a retry is not refused for its age, and is answered sealed.
+#[tokio::test]
+async fn what_was_sealed_can_be_run_again_long_after_it_was_accepted() -> Result<()> {
+    let brief = format!("{CONFIGURATION}[idempotency]\nretention = \"5s\"\n");
+    let crash = async |gateway: Gateway, signal| gateway.crash(signal, &EMBEDDED, &brief).await;
+    let gateway = Gateway::start(&EMBEDDED, &brief).await?;
+    let (mut device, keys) = sealing::device(gateway.address()?, Version::V5, "device").await?;
+    device.subscribe(STATUS).await?;
+    let module = envelope::bytes(guest::module("sleep")?);
+    let asked = sealing::inner(json!({ "module": module, "args": [CULPRIT_MS] }));
+    let key = sealing::newest(&keys, X25519)?;
+    let sealed = sealing::seal(&key, &asked, "inputCode/device", Encoding::Json)?;
+    device.publish("inputCode/device", sealed.payload()?).await?;
+    until_any_runs(&mut device).await?;
+    // The journal has it: each next gateway runs it by itself.
+    let mut gateway = crash(gateway, Signal::KILL).await?;
+    for _ in 0..2 {
+        gateway.logged(&[RUNS_ALONE]).await?;
+        gateway = crash(gateway, Signal::KILL).await?;
+    }
+    list_until(&gateway, "the sealed request", |jobs| jobs.len() == 1).await?;
+
+    let mut device = Device::connect(gateway.address()?, Version::V5, "device").await?;
+    device.subscribe("result/device").await?;
+    let again = sealing::seal(&key, &asked, "inputCode/device", Encoding::Json)?;
+    let again = again.ask(&mut device, "inputCode/device").await?;
+    assert_eq!(envelope::error_kind(&again), "expired", "whoever sends it now is too late: {again}");
+    assert_eq!(succeeds(&gateway, &["retry", "1"]).await?, "request 1 is run again\n");
+    let answer = sealed.open(&device.message().await?)?;
+    assert_eq!(answer["stdout"], envelope::bytes("awake\n"), "{answer}");
+    list_until(&gateway, "an empty list", <[Value]>::is_empty).await?;
+    gateway.stop(Signal::TERM).await
 }
 
 /// However often: a stop is no crash, whether the time to drain is up or not, and acquits nobody either.

@@ -354,6 +354,38 @@ async fn modules_are_those_of_all_gateways() -> Result<()> {
     Ok(())
 }
 
+/// Two gateways that are sent one module at the same time store it once: nothing is left of what the slower one stored.
+#[tokio::test]
+async fn what_two_gateways_store_at_once_is_stored_once() -> Result<()> {
+    const MODULES: usize = 40;
+    let nats = Nats::start(nats::Version::Newest).await?;
+    let gateways = [gateway(&nats, "").await?, gateway(&nats, "").await?];
+    let mut device = Device::connect(nats.mqtt(0), Version::V311, "owner").await?;
+    device.subscribe("result/owner").await?;
+    for number in 0..MODULES {
+        let module = wat::parse_str(format!(
+            "(module (memory (export \"memory\") 1) (func (export \"_start\")) (global i32 (i32.const {number})))"
+        ))?;
+        let store = json!({ "modules": "store", "module": envelope::bytes(&module) }).to_string();
+        for _ in 0..2 {
+            device.publish("inputCode/owner", store.clone()).await?;
+        }
+    }
+    for _ in 0..2 * MODULES {
+        let answer = envelope::read(&device.message().await?)?;
+        ensure!(answer["status"] == "ok", "{answer}");
+    }
+    for gateway in gateways {
+        // What it stores is stored when it has ended.
+        gateway.stop(Signal::TERM).await?;
+    }
+    let stored = async |which| nats.subjects("OBJ_offload-rt-modules", which).await;
+    let (names, chunks) =
+        (stored("$O.offload-rt-modules.M.>").await?, stored("$O.offload-rt-modules.C.>").await?);
+    assert_eq!((names.len(), chunks.len()), (MODULES, MODULES), "each has one chunk");
+    Ok(())
+}
+
 /// As `sha256sum` says it.
 async fn digest(bytes: &[u8]) -> Result<String> {
     let folder = TempDir::new()?;

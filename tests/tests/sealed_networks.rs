@@ -10,15 +10,15 @@ use anyhow::{Context, Result, ensure};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use offload_tests::built;
-use offload_tests::device::{Device, Properties, Version};
+use offload_tests::device::{Device, Options, Properties, Version};
 use offload_tests::envelope::{self, error_kind};
 use offload_tests::gateway::{Gateway, Launch};
-use offload_tests::guest::{self, RANDOM};
+use offload_tests::guest::{self, RANDOM, TALKS_AND_SLEEPS};
 use offload_tests::mosquitto::Mosquitto;
 use offload_tests::nats::{self, Nats};
 use offload_tests::network::Master;
 use offload_tests::proxy::Proxy;
-use offload_tests::sealing::{self, Encoding, Key, X25519, XWING, inner, newest, seal};
+use offload_tests::sealing::{self, Encoding, Key, Sealed, X25519, XWING, inner, newest, seal};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -163,6 +163,33 @@ async fn refused_in_clear(north: &Gateway, key: &Key, gate: &str) -> Result<()> 
     let answer = sealed.read(&asker.ask(&topic, sealed.payload()?).await?)?;
     ensure!(error_kind(&answer) == "malformed" && answer["id"].is_null(), "{answer}");
     assert_eq!(answer["error"]["message"], "sealed: it cannot be opened");
+    Ok(())
+}
+
+/// A sealed answer that the asker has no room for is replaced where it can be sealed, by an error that fits.
+#[tokio::test]
+async fn an_answer_over_the_askers_maximum_packet_size_is_replaced_sealed() -> Result<()> {
+    let master = Master::start().await?;
+    let north = router(&master, "north", master.address()?, "").await?;
+    let south = router(&master, "south", master.address()?, "").await?;
+    let listed = keys(south.address()?).await?;
+    let topic = "net/south/inputCode/plc";
+    let module = envelope::bytes(guest::module("echo")?);
+    let options = Options { max_packet: 2_000, ..Options::default() };
+    let mut asker = Device::connect_with(north.address()?, Version::V5, "plc", options).await?;
+    asker.subscribe("result/plc").await?;
+    for encoding in [Encoding::Json, Encoding::Cbor] {
+        let large = inner(json!({ "module": module, "stdin": envelope::bytes([b'x'; 2_000]) }));
+        let sealed = seal(&newest(&listed, X25519)?, &large, topic, encoding)?;
+        let answer = sealed.ask(&mut asker, topic).await?;
+        assert_eq!((&answer["id"], error_kind(&answer)), (&large["id"], "output"), "{answer}");
+        // It was run, and a part of its output has room.
+        let mut part = large.clone();
+        part["stdout_length"] = 100.into();
+        let part = seal(&newest(&listed, X25519)?, &part, topic, encoding)?;
+        let answer = part.ask(&mut asker, topic).await?;
+        assert_eq!((&answer["status"], &answer["stdout_total"]), (&json!("ok"), &json!(2_000)), "{answer}");
+    }
     Ok(())
 }
 
@@ -541,6 +568,70 @@ async fn gateways_on_nats_run_a_sealed_request_once() -> Result<()> {
         let found = captured.windows(secret.len()).any(|window| window == secret);
         ensure!(!found, "NATS sees {}", String::from_utf8_lossy(secret));
     }
+    Ok(())
+}
+
+/// A sealed cancel that any gateway takes: of what waits in the stream, which never starts, and of what another one
+/// runs, which is ended. Both stay cancelled, on each gateway.
+#[tokio::test]
+async fn a_sealed_cancel_reaches_all_gateways_on_nats() -> Result<()> {
+    const RUNS: &str = "inputCode/d";
+    const OTHER: &str = "localCode/d";
+    let nats = Nats::start(nats::Version::Newest).await?;
+    let one_at_once = nats.table("ack_wait = \"1s\"\nin_flight = 1\n[limits]\nwall = \"10min\"");
+    let flags = ["--broker", &nats.url()];
+    let full = Gateway::start(&flags, &one_at_once).await?;
+    let key = newest(&keys(nats.mqtt(0)).await?, X25519)?;
+    let mut device = device(nats.mqtt(0), Version::V311, "d").await?;
+    let module = envelope::bytes(wat::parse_str(TALKS_AND_SLEEPS)?);
+    let asked = [(); 2].map(|()| inner(json!({ "module": module })));
+    let [runs, waits] = asked.each_ref().map(|asked| seal(&key, asked, RUNS, Encoding::Json));
+    let (runs, waits) = (runs?, waits?);
+    let cancelling = |id: &Value, topic| seal(&key, &inner(json!({ "cancel": id })), topic, Encoding::Json);
+    // The gateway has no room for the second one.
+    for sealed in [&runs, &waits] {
+        device.publish(RUNS, sealed.payload()?).await?;
+        device.acknowledged().await?;
+    }
+    let waiting = cancelling(&asked[1]["id"], OTHER)?.ask(&mut device, OTHER).await?;
+    assert_eq!(waiting["status"], "ok", "{waiting}");
+    for id in [&asked[1]["id"], &json!(sealing::fresh_id())] {
+        let gone = cancelling(id, OTHER)?.ask(&mut device, OTHER).await?;
+        assert_eq!(error_kind(&gone), "not-found", "{gone}");
+    }
+    let in_clear = envelope::ask(&mut device, OTHER, json!({ "cancel": asked[0]["id"] })).await?;
+    assert_eq!(error_kind(&in_clear), "not-found", "{in_clear}");
+    let other = Gateway::start_in(folder_with(Some(&file(&full)))?, &flags, &one_at_once).await?;
+    let never_begun = waits.open(&device.message().await?)?;
+    assert_eq!(error_kind(&never_begun), "cancelled", "{never_begun}");
+
+    // The one that runs it takes no other on this topic: the cancel is the other one's.
+    let cancel = cancelling(&asked[0]["id"], RUNS)?;
+    cancels(&mut device, RUNS, &cancel, &runs).await?;
+    for gateway in [full, other] {
+        // Whichever is left.
+        for sealed in [&runs, &waits] {
+            let again = sealed.ask(&mut device, RUNS).await?;
+            assert_eq!(error_kind(&again), "cancelled", "{again}");
+        }
+        gateway.stop(Signal::TERM).await?;
+    }
+    Ok(())
+}
+
+/// Publishes this cancel, and waits for both answers.
+async fn cancels(device: &mut Device, topic: &str, cancel: &Sealed, cancelled: &Sealed) -> Result<()> {
+    device.publish(topic, cancel.payload()?).await?;
+    let (mut ended, mut confirmed) = (None, None);
+    while ended.is_none() || confirmed.is_none() {
+        let message = device.message().await?;
+        match cancelled.open(&message) {
+            Ok(answer) => ended = Some(answer),
+            Err(_) => confirmed = Some(cancel.open(&message)?),
+        }
+    }
+    ensure!(ended.as_ref().map(error_kind) == Some("cancelled"), "{ended:?}");
+    ensure!(confirmed.as_ref().is_some_and(|answer| answer["status"] == "ok"), "{confirmed:?}");
     Ok(())
 }
 

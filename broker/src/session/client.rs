@@ -82,6 +82,8 @@ pub struct ClientInfo {
     pub transport: TransportKind,
     /// The version of MQTT that it speaks.
     pub version: Version,
+    /// Bytes of the largest packet that it takes.
+    pub max_packet: usize,
     pub(crate) account: Arc<Account>,
     pub(crate) session: Weak<Session>,
 }

@@ -53,13 +53,30 @@ pub struct DeliveryProperties {
 #[must_use = "dropped, it refuses the request"]
 pub struct Acceptance {
     /// What the embedded broker waits for.
-    pub(super) acknowledgement: Option<Acknowledgement>,
+    acknowledgement: Option<Acknowledgement>,
+    /// Whether the gateway has accepted the request when it came, and runs it again.
+    is_given: bool,
 }
 
 impl Acceptance {
     /// That of a request whose acknowledgement comes with its answer, or never.
     pub fn with_the_answer() -> Acceptance {
-        Acceptance { acknowledgement: None }
+        Acceptance { acknowledgement: None, is_given: false }
+    }
+
+    /// That of a request whose publisher waits for this acknowledgement.
+    pub fn acknowledging(acknowledgement: Acknowledgement) -> Acceptance {
+        Acceptance { acknowledgement: Some(acknowledgement), is_given: false }
+    }
+
+    /// That of a request which the gateway has accepted when it came, and runs again.
+    pub fn given() -> Acceptance {
+        Acceptance { acknowledgement: None, is_given: true }
+    }
+
+    /// Whether the gateway has accepted the request before: whether it came in time is decided.
+    pub fn is_given(&self) -> bool {
+        self.is_given
     }
 
     /// Whether the publisher waits for it.
@@ -101,6 +118,12 @@ pub trait Responder: Send {
     /// it seems that no other gateway takes it.
     fn leave(self: Box<Self>, _: Left<'_>) -> Result<(), Box<dyn Responder>> {
         Ok(())
+    }
+
+    /// Bytes that the payload of an answer to this address may have for the connection that asked; `None` where that
+    /// takes any size, or nothing is known of it.
+    fn max_payload(&self, _address: &ReplyAddress) -> Option<usize> {
+        None
     }
 
     /// The way for what comes before the answer, at the request's QoS, at most 1; `None` where nothing is left of the

@@ -412,7 +412,7 @@ impl Application for Hook {
             properties,
             // A request that is published with RETAIN is run like any other, and never stored.
             retained: false,
-            acceptance: Acceptance { acknowledgement: Some(ack) },
+            acceptance: Acceptance::acknowledging(ack),
             responder: Box::new(EmbeddedResponder { broker: broker.clone(), client, is_shared, qos }),
         });
         // The broker calls `published` when it has handed over all that it has read.
@@ -508,6 +508,12 @@ impl Responder for EmbeddedResponder {
 
     fn ignore(self: Box<Self>) {}
 
+    fn max_payload(&self, address: &ReplyAddress) -> Option<usize> {
+        let limit = Some(self.client.max_packet).filter(|limit| *limit < usize::MAX)?;
+        let correlation_data = address.correlation_data.as_ref().map_or(0, Bytes::len);
+        Some(limit.saturating_sub(AROUND_PAYLOAD + address.topic.len() + correlation_data))
+    }
+
     fn parts(&self) -> Option<Box<dyn Parts>> {
         let (broker, client) = (self.broker.clone(), self.client.clone());
         let qos = if self.qos == QoS::AtMostOnce { QoS::AtMostOnce } else { QoS::AtLeastOnce };
@@ -543,6 +549,10 @@ fn published(published: Published) -> Handover {
 /// Bytes by which length fields may grow between an empty message and a full one: three of the remaining length, three
 /// of the property length.
 const LENGTH_GROWTH: usize = 6;
+
+/// Most bytes of a packet beside topic, Correlation Data and payload: headers, lengths, and the identifiers of some
+/// subscriptions.
+const AROUND_PAYLOAD: usize = 40;
 
 /// A smaller answer for a receiver that takes packets of `limit` bytes; `size` tells a message's encoded size.
 fn fitting(answer: &Outgoing, limit: usize, size: &dyn Fn(&Message) -> usize) -> Option<Message> {

@@ -15,6 +15,7 @@ mod held;
 mod jetstream;
 mod keys;
 mod modules;
+mod objects;
 mod outcomes;
 mod pull;
 mod responder;

@@ -243,6 +243,7 @@ mod tests {
                 path: Vec::new(),
                 topic: format!("net/{gate}/localCode/x"),
                 answer_topic: "result/x".to_owned(),
+                answer_room: None,
                 user_properties: Vec::new(),
                 payload: Bytes::new(),
             };

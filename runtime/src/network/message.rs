@@ -29,6 +29,9 @@ pub struct Request {
     pub topic: String,
     /// Where the answer is delivered at the client's own site, which a sealed answer is bound to.
     pub answer_topic: String,
+    /// Bytes that the payload of a sealed answer may have there, if anything is known of that: nobody on the way can
+    /// make it shorter.
+    pub answer_room: Option<u64>,
     /// The user properties as they came.
     pub user_properties: UserProperties,
     /// The payload as it came.
@@ -55,7 +58,8 @@ impl Request {
         self.path.iter().for_each(|gate| {
             writer.text(gate);
         });
-        writer.text(&self.topic).text(&self.answer_topic).number(self.user_properties.len() as u64);
+        writer.text(&self.topic).text(&self.answer_topic).optional_number(self.answer_room);
+        writer.number(self.user_properties.len() as u64);
         for (name, value) in &self.user_properties {
             writer.text(name).text(value);
         }
@@ -71,12 +75,14 @@ impl Request {
         let (principal, web) = (reader.optional_text()?, reader.flag()?);
         let path = (0..reader.number()?).map(|_| reader.text()).collect::<Option<Vec<_>>>()?;
         let (topic, answer_topic) = (reader.text()?, reader.text()?);
+        let answer_room = reader.optional_number()?;
         let count = reader.number()?;
         let user_properties =
             (0..count).map(|_| Some((reader.text()?, reader.text()?))).collect::<Option<Vec<_>>>()?;
         let payload = reader.bytes()?;
         reader.end()?;
-        let request = Request { principal, web, path, topic, answer_topic, user_properties, payload };
+        let request =
+            Request { principal, web, path, topic, answer_topic, answer_room, user_properties, payload };
         Some((tag, age, request))
     }
 
@@ -230,6 +236,7 @@ mod tests {
             path: vec!["west".to_owned()],
             topic: "net/north/localCode/plc".to_owned(),
             answer_topic: "result/plc/of-north".to_owned(),
+            answer_room: Some(900),
             user_properties: vec![("arg".to_owned(), "5".to_owned())],
             payload: Bytes::from_static(b"5 7"),
         };
@@ -250,6 +257,7 @@ mod tests {
             path: vec!["g".to_owned(); hops - 1],
             topic: "localCode/plc".to_owned(),
             answer_topic: "result/plc".to_owned(),
+            answer_room: None,
             user_properties: Vec::new(),
             payload: Bytes::new(),
         };

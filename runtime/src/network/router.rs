@@ -13,7 +13,7 @@ use crate::client::Client;
 use crate::config;
 use crate::ingress::{
     Acceptance, Delivery, DeliveryProperties, Handover, Ingress, Intake, Notice, Outgoing, Parts, Responder,
-    Tap,
+    Seal, Tap,
 };
 use crate::log_sampling::sampled;
 use crate::site::Site;
@@ -26,6 +26,7 @@ use offload_policy::{DepartureBounds, GatewayLoad};
 use offload_protocol::answer::{Answer, Outcome};
 use offload_protocol::error::{ErrorKind, WireError};
 use offload_protocol::request::{self, Code, RequestId};
+use offload_protocol::sealed;
 use offload_protocol::topic;
 use offload_tls::TlsError;
 use std::collections::{BTreeMap, BTreeSet};
@@ -686,7 +687,8 @@ impl Shared {
         };
         let name: Name = (gate.into(), tag);
         let arrival = self.unflushed_routing().arrivals.begin(&name, link);
-        let responder = RoutedResponder { shared: self.clone(), name: Some(name) };
+        let answer_room = request.answer_room.and_then(|room| usize::try_from(room).ok());
+        let responder = RoutedResponder { shared: self.clone(), name: Some(name), answer_room };
         match arrival {
             Arrival::New => {}
             Arrival::Running | Arrival::Received => return responder.forget(),
@@ -696,7 +698,7 @@ impl Shared {
             }
         }
         let has_gone_too_far = request.has_gone_too_far();
-        let Request { principal, web, path, topic, answer_topic, user_properties, payload } = request;
+        let Request { principal, web, path, topic, answer_topic, user_properties, payload, .. } = request;
         let plain = topic::parse_routed(&topic).map_or(&*topic, |routed| routed.plain);
         if has_gone_too_far || topic::parse_request(plain).is_none() {
             let problem = format!("more than {MAX_HOPS} gateways have handed the request on");
@@ -814,6 +816,8 @@ struct RoutedResponder {
     shared: Arc<Shared>,
     /// `None` once it is answered.
     name: Option<Name>,
+    /// As in [`Request`].
+    answer_room: Option<usize>,
 }
 
 impl RoutedResponder {
@@ -822,13 +826,21 @@ impl RoutedResponder {
         let (gate, tag) = name.clone();
         let room = self.shared.room(&gate);
         let bytes = match &outgoing.seal {
-            Some(seal) => match outgoing.seal(seal, Some(sealed_room(room))) {
+            Some(seal) => match self.seal(&outgoing, seal, sealed_room(room)) {
                 Some(sealed) => encode_answer(tag, &Reply::Sealed(sealed.into())),
                 None => failed(tag, telemetry::internal_error("an answer cannot be sealed")),
             },
             None => in_clear(tag, outgoing.answer, room),
         };
         self.send(name, &gate, bytes);
+    }
+
+    /// In `room` bytes, and in as many as its receiver takes; where that has not even room for an error, it is no
+    /// reason to answer in clear.
+    fn seal(&self, outgoing: &Outgoing, seal: &Seal, room: usize) -> Option<Vec<u8>> {
+        let taken = self.answer_room.map(|taken| sealed::answer_room(seal.form, taken));
+        let fits = taken.filter(|taken| *taken < room).and_then(|taken| outgoing.seal(seal, Some(taken)));
+        fits.or_else(|| outgoing.seal(seal, Some(room)))
     }
 
     fn fail(mut self, error: WireError) {

@@ -84,7 +84,7 @@ pub fn decode(
                 // How long another site says that it was on its way proves nothing.
                 let since = if client.is_routed() { Instant::now() } else { arrived };
                 let Unsealed { request, seal, until } =
-                    opener.open(&sealed, kind, &topic, bounds, since, promise.is_recovered());
+                    opener.open(&sealed, kind, &topic, bounds, since, promise.was_accepted());
                 (request, seal, until)
             }
             // What may not be answered where it wants to be is refused the same way, by whichever gateway.

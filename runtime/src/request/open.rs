@@ -3,7 +3,7 @@
 //! This takes some hundred microseconds of the ingress's thread, for a client that may publish requests. Whatever does
 //! not open is answered in clear and without detail; from there on each answer is sealed.
 
-use crate::config::{Durability, Idempotency};
+use crate::config::Idempotency;
 use crate::deduplication::Until;
 use crate::ingress::{Seal, SealWith};
 use crate::keys::{Keys, MAX_AHEAD, now_ms};
@@ -23,8 +23,6 @@ pub struct Opener {
     retention: Duration,
     /// In milliseconds since 1970: what was sealed earlier may have been run before the start.
     accepted_after: u64,
-    /// Whether the journal has what was accepted before the start.
-    keeps: bool,
     /// The latest time that the clock on the wall has shown, so that one that is set back lets nothing be run again.
     latest: AtomicU64,
 }
@@ -41,9 +39,8 @@ pub struct Unsealed {
 
 impl Opener {
     /// With these keys. `accepted_after` is [`accepted_after`](crate::keys::accepted_after).
-    pub fn new(keys: Arc<Keys>, config: &Idempotency, durability: Durability, accepted_after: u64) -> Opener {
-        let (retention, keeps) = (config.retention.duration(), durability != Durability::Off);
-        Opener { keys, retention, accepted_after, keeps, latest: AtomicU64::new(0) }
+    pub fn new(keys: Arc<Keys>, config: &Idempotency, accepted_after: u64) -> Opener {
+        Opener { keys, retention: config.retention.duration(), accepted_after, latest: AtomicU64::new(0) }
     }
 
     /// Whether another gateway of one service has the key to this request, and this one has not.
@@ -51,8 +48,8 @@ impl Opener {
         self.keys.is_anothers(&sealed.key)
     }
 
-    /// Opens a request that was published on `topic` and arrived then. `is_recovered`: an earlier process has accepted
-    /// it, and judged its time.
+    /// Opens a request that was published on `topic` and arrived then. `was_accepted`: it was accepted when it came, and its
+    /// time was judged.
     pub fn open(
         &self,
         sealed: &SealedRequest,
@@ -60,17 +57,19 @@ impl Opener {
         topic: &str,
         bounds: &Bounds,
         arrived: Instant,
-        is_recovered: bool,
+        was_accepted: bool,
     ) -> Unsealed {
         let now = self.latest.fetch_max(now_ms(), Ordering::Relaxed).max(now_ms());
         let arrived_ms = now.saturating_sub(millis(arrived.elapsed()));
-        let Opened { plaintext, answer_key } = match self.keys.set().open(sealed, topic, arrived_ms) {
+        // A key that is retired by now was not when the request was accepted.
+        let opened_at = if was_accepted { 0 } else { arrived_ms };
+        let Opened { plaintext, answer_key } = match self.keys.set().open(sealed, topic, opened_at) {
             Ok(opened) => opened,
             Err(rejected) => return Unsealed { request: Err(rejected), seal: None, until: None },
         };
         let seal = Some(Seal { form: sealed.form, with: SealWith::Key(answer_key) });
         let inner = request::decode_inner(kind, plaintext.into(), bounds);
-        let inner = inner.and_then(|inner| match is_recovered && self.keeps {
+        let inner = inner.and_then(|inner| match was_accepted {
             true => Ok(inner),
             false => self.in_time(inner, arrived_ms, sealed.form),
         });

@@ -148,7 +148,7 @@ impl Retries {
                 user_properties: document.user_properties,
             },
             retained: false,
-            acceptance: Acceptance::with_the_answer(),
+            acceptance: Acceptance::given(),
             responder: Box::new(back),
         }))
     }

@@ -80,6 +80,8 @@ pub(super) struct Driver {
     hasher: RandomState,
     /// False when the gateway takes no more requests.
     taking: bool,
+    /// Bytes of the largest packet that the broker takes: the one that was connected last.
+    max_packet: usize,
     /// Who waits until the broker has our share back.
     given_back: Vec<oneshot::Sender<()>>,
     /// Set when the ingress shuts down: the latest time for it.
@@ -240,6 +242,7 @@ impl Driver {
             window: Window::default(),
             hasher: RandomState::new(),
             taking: true,
+            max_packet: usize::MAX,
             given_back: Vec::new(),
             deadline: None,
             dropped: PowersOfTwo::default(),
@@ -502,6 +505,7 @@ impl Driver {
         link.since = Some(Instant::now());
         link.window = connected.receive_maximum.unwrap_or(u16::MAX).min(MAX_UNCONFIRMED).into();
         link.max_packet = connected.max_packet();
+        self.max_packet = link.max_packet;
         link.offer = Offer::of(connected).and(self.offer);
         self.warn_of_what_is_missing(link.offer);
         // MQTT 3.1.1 cannot say whether they are shared, so there they are not.
@@ -630,8 +634,8 @@ impl Driver {
         let principal = (!flow.is_empty()).then(|| flow.clone());
         let client = Client { principal, account: flow.clone(), flow, web: false };
         let acceptance = Acceptance::with_the_answer();
-        let responder =
-            Box::new(ExternalResponder::new(receipt, self.ways.sender.clone(), self.room_for_parts.clone()));
+        let (commands, room_for_parts) = (self.ways.sender.clone(), self.room_for_parts.clone());
+        let responder = Box::new(ExternalResponder::new(receipt, commands, room_for_parts, self.max_packet));
         let retained = retain;
         let delivery = Delivery { client, topic, payload, properties, retained, acceptance, responder };
         let batch = self.ways.intake.batch();

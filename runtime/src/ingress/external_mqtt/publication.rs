@@ -156,17 +156,25 @@ impl Publication {
         self.overhead(version) + properties + self.payload.len()
     }
 
-    /// Bytes of the packet besides the payload and the user properties.
     fn overhead(&self, version: Version) -> usize {
-        let headers = HEADERS + self.topic.len();
-        match version {
-            Version::V311 => headers,
-            Version::V5 => {
-                let correlation =
-                    self.correlation_data.as_ref().map_or(0, |data| CORRELATION_DATA + data.len());
-                let response = self.response_topic.as_ref().map_or(0, |topic| RESPONSE_TOPIC + topic.len());
-                headers + PROPERTIES + correlation + response
-            }
+        overhead(&self.topic, self.correlation_data.as_ref(), self.response_topic.as_deref(), version)
+    }
+}
+
+/// Bytes of a packet besides the payload and the user properties.
+pub(super) fn overhead(
+    topic: &str,
+    correlation_data: Option<&Bytes>,
+    response_topic: Option<&str>,
+    version: Version,
+) -> usize {
+    let headers = HEADERS + topic.len();
+    match version {
+        Version::V311 => headers,
+        Version::V5 => {
+            let correlation = correlation_data.map_or(0, |data| CORRELATION_DATA + data.len());
+            let response = response_topic.map_or(0, |topic| RESPONSE_TOPIC + topic.len());
+            headers + PROPERTIES + correlation + response
         }
     }
 }

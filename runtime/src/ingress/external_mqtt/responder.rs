@@ -2,15 +2,15 @@
 
 use bytes::Bytes;
 use offload_broker::OnAcknowledged;
-use offload_mqtt::QoS;
+use offload_mqtt::{QoS, Version};
 use offload_policy::Receipt;
 use offload_protocol::UserProperties;
 use std::sync::Arc;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{Semaphore, oneshot};
 
-use super::publication::Publication;
-use crate::ingress::{Handover, Left, Notice, Outgoing, Parts, Responder};
+use super::publication::{Publication, overhead};
+use crate::ingress::{Handover, Left, Notice, Outgoing, Parts, ReplyAddress, Responder};
 
 /// What is asked of the task that owns the connection.
 ///
@@ -49,6 +49,8 @@ pub(super) struct ExternalResponder {
     receipt: Option<Receipt>,
     commands: UnboundedSender<Command>,
     room_for_parts: Arc<Semaphore>,
+    /// Bytes of the largest packet that the broker takes.
+    max_packet: usize,
 }
 
 impl ExternalResponder {
@@ -56,8 +58,9 @@ impl ExternalResponder {
         receipt: Option<Receipt>,
         commands: UnboundedSender<Command>,
         room_for_parts: Arc<Semaphore>,
+        max_packet: usize,
     ) -> ExternalResponder {
-        ExternalResponder { receipt, commands, room_for_parts }
+        ExternalResponder { receipt, commands, room_for_parts, max_packet }
     }
 
     fn send(&self, command: Command) {
@@ -87,6 +90,15 @@ impl Responder for ExternalResponder {
         let receipt = self.receipt.take();
         self.send(Command::Leave(receipt, Box::new(Publication::left(&request, user_properties))));
         Ok(())
+    }
+
+    fn max_payload(&self, address: &ReplyAddress) -> Option<usize> {
+        self.max_packet.checked_sub(overhead(
+            &address.topic,
+            address.correlation_data.as_ref(),
+            None,
+            Version::V5,
+        ))
     }
 
     fn parts(&self) -> Option<Box<dyn Parts>> {

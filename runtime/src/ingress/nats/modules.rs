@@ -1,6 +1,7 @@
 //! The modules that clients have sent, in an object store, which all gateways share.
 
 use super::jetstream::{JetStream, NatsError, bytes, random};
+use super::objects::Objects;
 use crate::log_sampling::sampled;
 use crate::modules::Owner;
 use crate::shared::{Fetched, OnRemoved, SharedModules};
@@ -32,6 +33,8 @@ const FOLLOW_RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration
 /// See the module's documentation.
 pub(super) struct NatsModules {
     store: ObjectStore,
+    /// The same, written to.
+    objects: Objects,
     /// Largest module that is fetched, in bytes.
     max: u64,
     lists: Semaphore,
@@ -57,7 +60,8 @@ impl NatsModules {
         let stream = jetstream.stream(wanted).await?;
         jetstream.check_replicas(&format!("the object store {bucket}"), &stream.cached_info().config)?;
         let store = jetstream.object_store(&bucket).await;
-        Ok(NatsModules { store, max, lists: Semaphore::new(LISTS), following: OnceLock::new() })
+        let objects = Objects::new(jetstream.context.clone(), stream, bucket);
+        Ok(NatsModules { store, objects, max, lists: Semaphore::new(LISTS), following: OnceLock::new() })
     }
 
     async fn read(&self, name: &str) -> Result<Bytes, async_nats::Error> {
@@ -126,13 +130,7 @@ impl SharedModules for NatsModules {
     fn store(&self, owner: Owner, digest: Digest, module: Bytes) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             let name = name(owner, digest);
-            let storing = async {
-                if self.has(&name).await {
-                    return Ok(());
-                }
-                self.store.put(&*name, &mut &module[..]).await.map(drop)
-            };
-            let problem = match timeout(PATIENCE, storing).await {
+            let problem = match timeout(PATIENCE, self.objects.put(&name, &module)).await {
                 Ok(Ok(())) => return,
                 Ok(Err(error)) => error.to_string(),
                 Err(elapsed) => elapsed.to_string(),

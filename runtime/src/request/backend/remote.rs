@@ -47,12 +47,16 @@ pub fn send(departure: Departure, Cancellable(cancellable): Cancellable, router:
 /// The request for another gateway, which nobody waits for yet.
 pub fn departure(gate: Arc<str>, run: &Run, original: &Original) -> Departure {
     let Run { client, timing, .. } = run;
+    let (address, responder) = (&run.pending.way_back.address, run.pending.way_back.responder.as_ref());
+    let taken = responder.and_then(|responder| responder.max_payload(address));
+    let answer_room = [taken, address.max_payload].into_iter().flatten().min();
     let request = Request {
         principal: client.principal.as_ref().map(|_| client.name().to_owned()),
         web: client.web,
         path: client.path().into_iter().map(str::to_owned).collect(),
         topic: original.topic.clone(),
-        answer_topic: run.pending.way_back.address.topic.clone(),
+        answer_topic: address.topic.clone(),
+        answer_room: answer_room.map(|room| room as u64),
         user_properties: original.user_properties.clone(),
         payload: original.payload.clone(),
     };

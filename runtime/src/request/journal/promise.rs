@@ -47,9 +47,9 @@ impl Promise {
         Promise { acceptance, origin }
     }
 
-    /// Whether an earlier process has accepted it.
-    pub fn is_recovered(&self) -> bool {
-        matches!(self.origin, Origin::Journal(..))
+    /// Whether the request was accepted before: by an earlier process, or by this one, which runs it again.
+    pub fn was_accepted(&self) -> bool {
+        matches!(self.origin, Origin::Journal(..)) || self.acceptance.is_given()
     }
 
     /// The room that the request was admitted to, if it was already.

@@ -71,6 +71,7 @@ use slab::Slab;
 use crate::admission::{Admission, AdmissionLimits, Busy, Load};
 use crate::fair_queue::{FairQueue, QueueLimits};
 use crate::flow_key::FlowKey;
+use crate::names::{FlowNumber, Names};
 use crate::placement::Placement;
 use crate::recent_runs::{RecentRuns, RunHistory, SliceTime};
 use crate::slices::{Choice, GuestId, RunQueue};
@@ -140,18 +141,20 @@ pub enum Next<J> {
 /// The scheduler as a whole; see the [module](self).
 #[derive(Debug)]
 pub struct Dispatcher<K: FlowKey, P, J> {
-    admission: Admission<K>,
-    queue: FairQueue<K, Queued<P, J>>,
-    alone: Alone<K, P, J>,
+    /// By which flows are known to all parts.
+    names: Names<K>,
+    admission: Admission<FlowNumber>,
+    queue: FairQueue<FlowNumber, Queued<P, J>>,
+    alone: Alone<P, J>,
     is_open: bool,
-    slots: Slots<K>,
+    slots: Slots<FlowNumber>,
     placement: Placement,
     history: RunHistory<P>,
-    workers: Vec<Worker<K, P>>,
+    workers: Vec<Worker<P>>,
     running: usize,
 }
 
-/// A submission in the queue, which keeps its key.
+/// A submission in the queue, which knows its flow.
 #[derive(Debug)]
 struct Queued<P, J> {
     load: Load,
@@ -164,25 +167,25 @@ struct Queued<P, J> {
 
 /// Whether a request is to run alone.
 #[derive(Debug)]
-enum Alone<K, P, J> {
+enum Alone<P, J> {
     None,
     /// It is the next to start.
-    Waits(Box<(K, Queued<P, J>)>),
+    Waits(Box<(FlowNumber, Queued<P, J>)>),
     Runs,
 }
 
 #[derive(Debug)]
-struct Worker<K, P> {
+struct Worker<P> {
     run_queue: RunQueue,
-    guests: Slab<Guest<K, P>>,
+    guests: Slab<Guest<P>>,
     /// When guests must have ended, earliest first; of those that did not end in their first slice.
     ends: BTreeSet<(Time, GuestId)>,
 }
 
 /// A guest that holds a slot.
 #[derive(Debug)]
-struct Guest<K, P> {
-    key: K,
+struct Guest<P> {
+    flow: FlowNumber,
     load: Load,
     program: P,
     deadline: Option<Time>,
@@ -200,6 +203,7 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
     pub fn new(limits: DispatcherLimits) -> Self {
         let DispatcherLimits { workers, slots, shares, admission } = limits;
         Self {
+            names: Names::new(),
             admission: Admission::new(admission),
             // Admission counts what is in it.
             queue: FairQueue::new(QueueLimits::NONE),
@@ -218,13 +222,15 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
     /// # Errors
     /// [`Busy`] when its flow, its account, or all together have too much waiting.
     pub fn admit(&mut self, key: &K, load: Load, now: Time) -> Result<(), Busy> {
-        self.admission.admit(key, load, now)
+        let flow = self.names.enter(key);
+        self.admission.admit(&flow, load, now).inspect_err(|_| self.names.leave(flow))
     }
 
     /// Counts a request as waiting that was admitted before, by a process that has ended: whatever else waits by now,
     /// it is not refused.
     pub fn readmit(&mut self, key: &K, load: Load, now: Time) {
-        self.admission.readmit(key, load, now);
+        let flow = self.names.enter(key);
+        self.admission.readmit(&flow, load, now);
     }
 
     /// A request that was admitted, and is not queued, leaves without having run.
@@ -232,7 +238,7 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
     /// # Panics
     /// If the flow does not have that much waiting: the driver's books are wrong.
     pub fn withdraw(&mut self, key: &K, load: Load, now: Time) {
-        self.admission.withdrawn(key, load, now);
+        self.has_left(self.known(key), load, now);
     }
 
     /// Puts a request that was admitted into the queue.
@@ -241,7 +247,7 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
     /// If more is queued than was admitted: the driver's books are wrong.
     pub fn submit(&mut self, submission: Submission<K, P, J>) {
         let (key, queued) = Queued::of(submission);
-        self.enqueue(key, queued);
+        self.enqueue(self.known(&key), queued);
     }
 
     /// Puts a request that was admitted in front of the queue, to run when nothing else does.
@@ -250,7 +256,8 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
     /// If another one waits to run alone: the driver lets one at a time be that.
     pub fn submit_alone(&mut self, submission: Submission<K, P, J>) {
         assert!(!matches!(self.alone, Alone::Waits(..)), "only one waits to run alone");
-        self.alone = Alone::Waits(Box::new(Queued::of(submission)));
+        let (key, queued) = Queued::of(submission);
+        self.alone = Alone::Waits(Box::new((self.known(&key), queued)));
     }
 
     /// From now on requests may start, or only one that runs alone may. At first they may.
@@ -367,7 +374,8 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
         if !of.is_new {
             ends.remove(&(of.ends, guest));
         }
-        self.slots.release(worker, &of.key);
+        self.slots.release(worker, &of.flow);
+        self.names.leave(of.flow);
         self.running -= 1;
         if matches!(self.alone, Alone::Runs) {
             self.alone = Alone::None;
@@ -383,11 +391,12 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
     pub fn worker_lost(&mut self, worker: usize, again: impl IntoIterator<Item = (GuestId, J)>, now: Time) {
         for (guest, job) in again {
             let of = &self.workers[worker].guests[guest];
-            let (key, load, program) = (of.key.clone(), of.load, of.program.clone());
+            let (flow, load, program) = (of.flow, of.load, of.program.clone());
             let queued = Queued { load, program, deadline: of.deadline, cpu: of.cpu, wall: of.wall, job };
+            self.names.again(flow);
             self.release(worker, guest);
-            self.admission.readmit(&key, load, now);
-            self.enqueue(key, queued);
+            self.admission.readmit(&flow, load, now);
+            self.enqueue(flow, queued);
         }
         let left: Vec<GuestId> = self.workers[worker].guests.iter().map(|(guest, _)| guest).collect();
         left.into_iter().for_each(|guest| self.release(worker, guest));
@@ -411,13 +420,14 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
     /// Takes a request of this flow that is queued and that nobody wants any more, if it is there; it counts as waiting
     /// until it is [withdrawn](Self::withdraw).
     pub fn take_queued(&mut self, key: &K, mut is_it: impl FnMut(&J) -> bool) -> Option<J> {
+        let flow = self.names.of(key)?;
         if let Alone::Waits(waits) = &self.alone
-            && waits.0 == *key
+            && waits.0 == flow
             && is_it(&waits.1.job)
         {
             return self.take_alone().map(|(_, queued)| queued.job);
         }
-        self.queue.take_where(key, |queued| is_it(&queued.job)).map(|queued| queued.job)
+        self.queue.take_where(&flow, |queued| is_it(&queued.job)).map(|queued| queued.job)
     }
 
     /// Takes all that is queued, which counts as waiting until it is [withdrawn](Self::withdraw).
@@ -457,9 +467,20 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
         self.waiting().requests + self.running
     }
 
-    fn enqueue(&mut self, key: K, queued: Queued<P, J>) {
+    /// The number of a flow that has requests.
+    fn known(&self, key: &K) -> FlowNumber {
+        self.names.of(key).expect("a flow has what was let in, and nothing else")
+    }
+
+    /// A request that waited has left without having run.
+    fn has_left(&mut self, flow: FlowNumber, load: Load, now: Time) {
+        self.admission.withdrawn(&flow, load, now);
+        self.names.leave(flow);
+    }
+
+    fn enqueue(&mut self, flow: FlowNumber, queued: Queued<P, J>) {
         let deadline = queued.deadline;
-        let pushed = self.queue.push(key, queued, deadline);
+        let pushed = self.queue.push(flow, queued, deadline);
         assert!(pushed.is_ok(), "an unbounded queue has room");
         assert!(self.queued() <= self.waiting().requests, "only what was admitted is queued");
     }
@@ -487,14 +508,14 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
             let runs = history.of(&queued.program);
             placement.allows(worker, runs) && may_start(runs, &queued.job)
         };
-        let (key, queued) = match std::mem::replace(&mut self.alone, Alone::None) {
+        let (flow, queued) = match std::mem::replace(&mut self.alone, Alone::None) {
             Alone::Waits(waits) if eligible(&waits.1) => {
                 self.alone = Alone::Runs;
                 *waits
             }
             Alone::None => queue.pop_where(
                 |account| slots.account_may_start(account),
-                |key, queued| slots.flow_may_start(key) && eligible(queued),
+                |flow, queued| slots.flow_may_start(flow) && eligible(queued),
             )?,
             other => {
                 self.alone = other;
@@ -502,30 +523,30 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
             }
         };
         let Queued { load, program, deadline, cpu, wall, job } = queued;
-        self.slots.try_acquire(worker, &key).expect("a slot is free and within the shares");
-        self.admission.started(&key, load, now);
+        self.slots.try_acquire(worker, &flow).expect("a slot is free and within the shares");
+        self.admission.started(&flow, load, now);
         self.running += 1;
         let latest = now.saturating_add(wall);
         let ends = deadline.unwrap_or(latest).min(latest);
         let used = Time::ZERO;
-        let guest = Guest { key, load, program, deadline, used, cpu, wall, ends, is_new: true };
+        let guest = Guest { flow, load, program, deadline, used, cpu, wall, ends, is_new: true };
         let guest = self.workers[worker].guests.insert(guest);
         Some(Next::Start { guest, job, ends })
     }
 
     fn expire_one(&mut self, now: Time) -> Option<J> {
-        let (key, queued) = match &self.alone {
+        let (flow, queued) = match &self.alone {
             Alone::Waits(waits) if waits.1.deadline.is_some_and(|deadline| deadline <= now) => {
                 self.take_alone().expect("one waits to run alone")
             }
             _ => self.queue.expire(now).next()?,
         };
-        self.admission.withdrawn(&key, queued.load, now);
+        self.has_left(flow, queued.load, now);
         Some(queued.job)
     }
 
     /// The request that waits to run alone, which does not any more.
-    fn take_alone(&mut self) -> Option<(K, Queued<P, J>)> {
+    fn take_alone(&mut self) -> Option<(FlowNumber, Queued<P, J>)> {
         match std::mem::replace(&mut self.alone, Alone::None) {
             Alone::Waits(waits) => Some(*waits),
             other => {
@@ -553,7 +574,7 @@ impl<P, J> Queued<P, J> {
     }
 }
 
-impl<K, P> Worker<K, P> {
+impl<P> Worker<P> {
     fn new() -> Self {
         let run_queue = RunQueue::new(RunQueue::DEFAULT_MAX_WAIT);
         Self { run_queue, guests: Slab::new(), ends: BTreeSet::new() }

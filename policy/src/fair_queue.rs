@@ -20,9 +20,8 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::Time;
-use crate::flow_key::FlowKey;
-use crate::key_map::KeyMap;
 use crate::linked_slab::{Handle, LinkedSlab, List};
+use crate::table::{Counted, Table};
 
 /// How much a [`FairQueue`] holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,7 +93,7 @@ struct Lane<K> {
 /// A bounded queue, fair between accounts and between the flows of each; see the [module](self) for the algorithm and
 /// its costs.
 #[derive(Debug)]
-pub struct FairQueue<K: FlowKey, T> {
+pub struct FairQueue<K: Counted, T> {
     limits: QueueLimits,
     items: LinkedSlab<Item<T>>,
     lanes: LinkedSlab<Lane<K>>,
@@ -102,15 +101,15 @@ pub struct FairQueue<K: FlowKey, T> {
     accounts: LinkedSlab<List>,
     /// The accounts in the order of their turns.
     turns: List,
-    lane_of: KeyMap<K, Handle>,
-    account_of: KeyMap<K::Account, Handle>,
+    lane_of: K::Flows<Handle>,
+    account_of: K::Accounts<Handle>,
     /// Deadline, then order of arrival.
     deadlines: BTreeSet<(Time, u64, Handle)>,
     /// Numbers the items that have a deadline.
     arrivals: u64,
 }
 
-impl<K: FlowKey, T> FairQueue<K, T> {
+impl<K: Counted, T> FairQueue<K, T> {
     /// An empty queue. Memory is taken as items come, not for the limits.
     pub fn new(limits: QueueLimits) -> Self {
         Self {
@@ -119,8 +118,8 @@ impl<K: FlowKey, T> FairQueue<K, T> {
             lanes: LinkedSlab::new(),
             accounts: LinkedSlab::new(),
             turns: List::default(),
-            lane_of: KeyMap::new(),
-            account_of: KeyMap::new(),
+            lane_of: Default::default(),
+            account_of: Default::default(),
             deadlines: BTreeSet::new(),
             arrivals: 0,
         }
@@ -175,7 +174,7 @@ impl<K: FlowKey, T> FairQueue<K, T> {
         while let Some(account) = turn {
             let mut first = self.accounts[account].front();
             debug_assert!(first.is_some(), "an account is here only with lanes");
-            if first.is_some_and(|lane| !account_eligible(self.lanes[lane].key.account())) {
+            if first.is_some_and(|lane| !account_eligible(self.lanes[lane].key.paid_by())) {
                 first = None;
             }
             while let Some(lane) = first {
@@ -262,10 +261,10 @@ impl<K: FlowKey, T> FairQueue<K, T> {
     }
 
     fn open_lane(&mut self, key: K) -> Handle {
-        let known = self.account_of.get(key.account()).copied();
+        let known = self.account_of.get(key.paid_by()).copied();
         let account = known.unwrap_or_else(|| {
             let account = self.accounts.push_back(&mut self.turns, List::default());
-            self.account_of.insert(key.account().clone(), account);
+            self.account_of.insert(key.paid_by().clone(), account);
             account
         });
         let lane = Lane { key: key.clone(), account, items: List::default(), len: 0 };
@@ -289,7 +288,7 @@ impl<K: FlowKey, T> FairQueue<K, T> {
             self.lane_of.remove(&key);
             if self.accounts[account].front().is_none() {
                 self.accounts.remove(&mut self.turns, account);
-                self.account_of.remove(key.account());
+                self.account_of.remove(key.paid_by());
             }
         }
         (key, item.value)

@@ -37,6 +37,7 @@ pub struct Load {
 }
 
 impl Load {
+    #[inline]
     fn fits(self, more: Load, limit: Load) -> bool {
         let within =
             |held: usize, more: usize, limit: usize| held.checked_add(more).is_some_and(|sum| sum <= limit);
@@ -44,17 +45,20 @@ impl Load {
     }
 
     /// What may be held of a whole of which this is free: α times as much, with α = percent / (100 − percent).
+    #[inline]
     fn threshold(self, percent: usize) -> Load {
         let rest = 100 - percent.min(100);
         let of = |free: usize| free.saturating_mul(percent.min(100)).checked_div(rest).unwrap_or(usize::MAX);
         Load { requests: of(self.requests), bytes: of(self.bytes) }
     }
 
+    #[inline]
     fn add(&mut self, more: Load) {
         self.requests += more.requests;
         self.bytes += more.bytes;
     }
 
+    #[inline]
     fn left_of(self, limit: Load) -> Load {
         Load {
             requests: limit.requests.saturating_sub(self.requests),
@@ -62,6 +66,7 @@ impl Load {
         }
     }
 
+    #[inline]
     fn subtract(&mut self, less: Load) {
         let subtract = |held: usize, less: usize| held.checked_sub(less).expect("more left than was let in");
         self.requests = subtract(self.requests, less.requests);
@@ -289,11 +294,15 @@ impl ServiceRate {
     const MEMORY: Time = Time::from_secs(2);
 
     /// Accounts for the time since the last call, in which something `waited` or did not.
+    #[inline]
     fn advance(&mut self, now: Time, waited: bool) {
-        if waited {
-            self.busy += now.saturating_sub(self.advanced_to);
+        if now <= self.advanced_to {
+            return;
         }
-        self.advanced_to = self.advanced_to.max(now);
+        if waited {
+            self.busy += now - self.advanced_to;
+        }
+        self.advanced_to = now;
         if self.busy >= Self::SAMPLE {
             let seconds = self.busy.as_secs_f64();
             let sample = self.served as f64 / seconds;

@@ -523,7 +523,7 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
             }
         };
         let Queued { load, program, deadline, cpu, wall, job } = queued;
-        self.slots.try_acquire(worker, &flow).expect("a slot is free and within the shares");
+        self.slots.acquire(worker, &flow);
         self.admission.started(&flow, load, now);
         self.running += 1;
         let latest = now.saturating_add(wall);

@@ -75,6 +75,7 @@ impl Quota {
 
     /// Whether who holds this many may have one more while `free` are free. A first slot is never denied while one is
     /// free.
+    #[inline]
     fn allows(self, held: usize, free: usize) -> bool {
         let within = || held.saturating_mul(100 - self.percent) < free.saturating_mul(self.percent);
         held == 0 || (held < self.slots && within())
@@ -146,11 +147,17 @@ impl<K: Counted> Slots<K> {
         if !self.flow_may_start(key) {
             return Err(NoSlot::Flow);
         }
+        self.acquire(worker, key);
+        Ok(())
+    }
+
+    /// Takes a slot of this worker, which has one free, for a flow that [may start](Self::may_start).
+    pub(crate) fn acquire(&mut self, worker: usize, key: &K) {
+        debug_assert!(self.may_start(key), "a slot within the shares");
         increase(&mut self.of_flow, key);
         increase(&mut self.of_account, key.paid_by());
         self.free[worker] -= 1;
         self.total_free -= 1;
-        Ok(())
     }
 
     /// Returns a slot that [`try_acquire`](Self::try_acquire) gave.

@@ -47,13 +47,8 @@ impl<E: Copy> Soon<E> {
         if !self.heap.is_empty() && entry > self.array[0] {
             return self.heap.push(Reverse(entry));
         }
-        let mut at = self.array.len();
-        self.array.push(entry);
-        while at > 0 && self.array[at - 1] < entry {
-            self.array[at] = self.array[at - 1];
-            at -= 1;
-        }
-        self.array[at] = entry;
+        let earlier = self.array.iter().rev().take_while(|other| **other < entry).count();
+        self.array.insert(self.array.len() - earlier, entry);
         if self.array.len() > MOST {
             self.heap.extend(self.array.drain(..MOST / 2).map(Reverse));
         }

@@ -8,6 +8,7 @@
 mod arrivals;
 mod cases;
 mod deployment;
+mod interruption;
 mod parameters;
 mod programs;
 mod simulated;
@@ -16,11 +17,11 @@ use crate::load::{self, Load, Measured};
 use anyhow::{Context, Result, anyhow, ensure};
 use cases::{CASES, Case};
 use deployment::{Deployment, Kind};
+use interruption::Interruption;
 use offload_simulator::validation::{self, Figures, Validation};
 use parameters::Parameters;
 use programs::Programs;
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -76,29 +77,17 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     std::fs::create_dir_all(&arguments.scenarios)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let _entered = runtime.enter();
-    let programs = Programs::new()?;
-    let mut measured_of: BTreeMap<Kind, Parameters> = BTreeMap::new();
-    let mut outcomes = Outcomes::default();
-    for run in 0..runs {
-        for case in &cases {
-            eprintln!("run {} of {runs}: {}", run + 1, case.name);
-            let parameters = match measured_of.entry(case.kind) {
-                Entry::Occupied(known) => known.into_mut(),
-                Entry::Vacant(place) => {
-                    // Of that kind, but idle and by itself.
-                    let deployment = runtime.block_on(Deployment::start(case.kind, &programs))?;
-                    place.insert(Parameters::measure(&deployment)?)
-                }
-            };
-            beside(&runtime, case, run, measured, parameters, &programs, arguments, &mut outcomes)
-                .with_context(|| case.name)?;
-        }
-    }
+    let interruption = Interruption::watch(&runtime)?;
+    let ended = run_all(&runtime, &cases, (runs, measured), arguments, &interruption);
+    // What fails then does so because its servers are gone.
+    interruption.check()?;
+    let (measured_of, outcomes) = ended?;
     let validation = Validation {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         cores: thread::available_parallelism().map_or(1, Into::into),
         runs: (runs, measured.as_secs_f64()),
-        parameters: measured_of.iter().map(|(kind, of)| of.describe(*kind)).collect(),
+        loads: cases.iter().map(|case| case.describe(&measured_of[&case.kind])).collect(),
+        parameters: measured_of.iter().map(|(kind, of)| parameters::describe(*kind, of)).collect(),
         cases: outcomes.into_cases(),
     };
     // With as many digits as are written.
@@ -108,6 +97,45 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         std::fs::write(file, format!("{:#}\n", validation.json()))?;
     }
     arguments.page.as_deref().map_or(Ok(()), |page| write_between_marks(page, &validation.markdown()))
+}
+
+/// Runs all cases so often, for so long; what was measured of the machine in each run, and what came out.
+fn run_all(
+    runtime: &tokio::runtime::Runtime,
+    cases: &[&Case],
+    (runs, measured): (usize, Duration),
+    arguments: &Arguments,
+    interruption: &Interruption,
+) -> Result<(BTreeMap<Kind, Vec<Parameters>>, Outcomes)> {
+    let programs = Programs::new()?;
+    let mut measured_of: BTreeMap<Kind, Vec<Parameters>> = BTreeMap::new();
+    let mut outcomes = Outcomes::default();
+    let begin = Instant::now();
+    for run in 0..runs {
+        for (number, case) in cases.iter().enumerate() {
+            interruption.check()?;
+            tell(begin, run * cases.len() + number, runs * cases.len(), case);
+            let of_kind = measured_of.entry(case.kind).or_default();
+            if of_kind.len() <= run {
+                // Of that kind, but idle and by itself; in each run again, since a machine is not always as fast.
+                let deployment = runtime.block_on(Deployment::start(case.kind, &programs))?;
+                of_kind.push(Parameters::measure(&deployment, &cases::programs_of(case.kind))?);
+            }
+            beside(runtime, case, run, measured, &of_kind[run], &programs, arguments, &mut outcomes)
+                .with_context(|| case.name)?;
+        }
+    }
+    Ok((measured_of, outcomes))
+}
+
+/// Says which case is next, and how long the rest will take.
+fn tell(begin: Instant, done: usize, all: usize, case: &Case) {
+    let so_far = begin.elapsed();
+    let left = match done {
+        0 => String::new(),
+        _ => format!(", about {} s left", (so_far / done as u32 * (all - done) as u32).as_secs()),
+    };
+    eprintln!("{:>3} of {all}: {} ({} s{left})", done + 1, case.name, so_far.as_secs());
 }
 
 /// Runs a case on both sides.

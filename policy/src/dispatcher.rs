@@ -2,10 +2,10 @@
 //!
 //! It composes the parts, each of which has its own documentation and sources: [`Admission`] lets requests in,
 //! [`FairQueue`] orders those that wait, [`Slots`] bounds what runs, a [`RunQueue`] for each worker orders the slices
-//! of its guests, [`RunHistory`] knows which programs are short, and [`Placement`] which worker may run what. In here
-//! is what none of them can say alone: the life of a request, and who goes first where parts compete. Compilers and
-//! sandboxes are shared by [`Permits`](crate::Permits) of their own, since nothing is decided for them and workers
-//! together.
+//! of its guests, [`AccountUse`] knows which accounts have used least, [`RunHistory`] which programs are short, and
+//! [`Placement`] which worker may run what. In here is what none of them can say alone: the life of a request, and who
+//! goes first where parts compete. Compilers and sandboxes are shared by [`Permits`](crate::Permits) of their own,
+//! since nothing is decided for them and workers together.
 //!
 //! ```text
 //!          admit            submit          next: Start       slice_ended ⇄ ready, next: Resume
@@ -23,9 +23,11 @@
 //!   once.
 //! - **Quotas.** No flow and no account has more waiting than [`AdmissionLimits`] say, beside what was lost with a
 //!   worker, or more running than [`Shares`].
-//! - **Fairness.** Of the accounts whose request may start on a worker, none starts a second one before each of the
-//!   others has started one; the same holds for the flows of an account. (Round robin: J. Nagle, "On Packet Switches
-//!   with Infinite Storage", IEEE Transactions on Communications 35(4), 1987.)
+//! - **Fairness.** Where accounts ask for more CPU time than there is, each gets what it asks for or an equal part, and
+//!   one that asks for less does not wait for those that ask for more (see [`account_use`](crate::account_use)). Of the
+//!   accounts that have used as little and whose request may start on a worker, none starts a second one before each
+//!   of the others has started one; the same holds for the flows of an account. (Round robin: J. Nagle, "On Packet
+//!   Switches with Infinite Storage", IEEE Transactions on Communications 35(4), 1987.)
 //! - **No starvation.** With slices of at most s, a guest that can go on gets its next slice within
 //!   `RunQueue::DEFAULT_MAX_WAIT + (slots + 1) × (REST + 2) × s` where its worker has that many slots. (Foreground-
 //!   background scheduling with a bound: see [`slices`](crate::slices).)
@@ -68,14 +70,16 @@ use std::hash::Hash;
 
 use slab::Slab;
 
+use crate::account_use::{AccountId, AccountUse};
 use crate::admission::{Admission, AdmissionLimits, Busy, Load};
 use crate::fair_queue::{FairQueue, QueueLimits};
 use crate::flow_key::FlowKey;
-use crate::names::{FlowNumber, Names};
+use crate::names::{AccountNumber, FlowNumber, Names};
 use crate::placement::Placement;
 use crate::recent_runs::{RecentRuns, RunHistory, SliceTime};
 use crate::slices::{Choice, GuestId, RunQueue};
 use crate::slots::{Shares, Slots};
+use crate::table::{Counted, Dense};
 use crate::{DEFAULT_SLOTS, Time};
 
 /// How much a [`Dispatcher`] shares out.
@@ -148,6 +152,7 @@ pub struct Dispatcher<K: FlowKey, P, J> {
     alone: Alone<P, J>,
     is_open: bool,
     slots: Slots<FlowNumber>,
+    accounts: AccountUse<AccountNumber, Dense<AccountId>>,
     placement: Placement,
     history: RunHistory<P>,
     workers: Vec<Worker<P>>,
@@ -186,6 +191,7 @@ struct Worker<P> {
 #[derive(Debug)]
 struct Guest<P> {
     flow: FlowNumber,
+    account: AccountId,
     load: Load,
     program: P,
     deadline: Option<Time>,
@@ -210,6 +216,7 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
             alone: Alone::None,
             is_open: true,
             slots: Slots::new(workers, slots, shares),
+            accounts: AccountUse::default(),
             placement: Placement::new(workers),
             history: RunHistory::new(),
             workers: std::iter::repeat_with(Worker::new).take(workers).collect(),
@@ -268,6 +275,7 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
     /// What this worker does next, where it does nothing else: to be asked when a slice has ended, and when something
     /// may have changed for it.
     pub fn next(&mut self, worker: usize, now: Time) -> Next<J> {
+        self.decay(now);
         if let Some(job) = self.expire_one(now) {
             return Next::Expired(job);
         }
@@ -275,14 +283,17 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
             return Next::End(guest);
         }
         let can_start = self.may_have_work(worker);
-        match self.workers[worker].run_queue.choose(now, can_start) {
+        let Self { workers, accounts, .. } = self;
+        match workers[worker].run_queue.choose(now, can_start, |account| accounts.step(account)) {
             Choice::Resume(guest) => return Next::Resume(guest),
-            Choice::StartNew => {
-                if let Some(start) = self.start(worker, now, |_, _| true) {
+            Choice::StartNew { up_to } => {
+                if let Some(start) = self.start(worker, now, up_to, |_, _| true) {
                     return start;
                 }
-                // What waits is not for this worker, or its flows hold all that they may: what has started goes on.
-                if let Some(guest) = self.workers[worker].run_queue.next(now) {
+                // What waits is not for this worker, or its flows hold all that they may, or its accounts have used
+                // more: what has started goes on.
+                let Self { workers, accounts, .. } = self;
+                if let Some(guest) = workers[worker].run_queue.next(now, |account| accounts.step(account)) {
                     return Next::Resume(guest);
                 }
             }
@@ -307,18 +318,19 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
     /// What another thread than the worker's own does next on it: it starts only what is known to be short, of that
     /// what `is_at_hand`, and resumes nothing.
     pub fn next_inline(&mut self, worker: usize, now: Time, is_at_hand: impl Fn(&J) -> bool) -> Next<J> {
+        self.decay(now);
         if let Some(job) = self.expire_one(now) {
             return Next::Expired(job);
         }
         let short = |runs: RecentRuns, job: &J| runs.are_short() && is_at_hand(job);
-        self.start(worker, now, short).unwrap_or(Next::Idle(None))
+        self.start(worker, now, u32::MAX, short).unwrap_or(Next::Idle(None))
     }
 
     /// A guest can go on. One that has ended is passed over, so that a late wake does no harm.
     pub fn ready(&mut self, worker: usize, guest: GuestId, now: Time) {
         let Worker { guests, run_queue, .. } = &mut self.workers[worker];
         if let Some(of) = guests.get(guest) {
-            run_queue.insert(guest, of.used, now);
+            run_queue.insert(guest, of.account, of.used, now);
         }
     }
 
@@ -332,6 +344,7 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
         let Worker { guests, ends, .. } = &mut self.workers[worker];
         let of = &mut guests[guest];
         of.used += took.charged();
+        self.accounts.charge(of.account, took.used());
         let may_go_on = of.used <= of.cpu;
         self.history.update(&of.program, |runs| {
             runs.slice_took(took);
@@ -352,6 +365,7 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
     /// If there is no such guest.
     pub fn finished(&mut self, worker: usize, guest: GuestId, took: SliceTime) {
         let of = &self.workers[worker].guests[guest];
+        self.accounts.charge(of.account, took.used());
         let run = match took {
             SliceTime::Charged(time) | SliceTime::Overrun(time) => SliceTime::Charged(of.used + time),
             free => free,
@@ -375,6 +389,7 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
             ends.remove(&(of.ends, guest));
         }
         self.slots.release(worker, &of.flow);
+        self.accounts.leave(of.account);
         self.names.leave(of.flow);
         self.running -= 1;
         if matches!(self.alone, Alone::Runs) {
@@ -478,6 +493,22 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
         self.names.leave(flow);
     }
 
+    /// The account has one more guest. While its use is remembered it has its number.
+    fn enter_account(&mut self, number: AccountNumber) -> AccountId {
+        let known = self.accounts.len();
+        let account = self.accounts.enter(&number);
+        if self.accounts.len() > known {
+            self.names.hold(number);
+        }
+        account
+    }
+
+    /// What accounts have used decays until `now`.
+    fn decay(&mut self, now: Time) {
+        let Self { accounts, names, .. } = self;
+        accounts.decay_telling(now, |number| names.let_go(*number));
+    }
+
     fn enqueue(&mut self, flow: FlowNumber, queued: Queued<P, J>) {
         let deadline = queued.deadline;
         let pushed = self.queue.push(flow, queued, deadline);
@@ -493,17 +524,21 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
         }
     }
 
-    /// Starts the next request on this worker, of those that it may run and that `may_start`.
+    /// Starts the next request on this worker, of those that it may run and that `may_start`, and of accounts whose use
+    /// is at this step at the most.
     fn start(
         &mut self,
         worker: usize,
         now: Time,
+        up_to: u32,
         may_start: impl Fn(RecentRuns, &J) -> bool,
     ) -> Option<Next<J>> {
         if !self.may_have_work(worker) {
             return None;
         }
-        let Self { queue, slots, history, placement, .. } = self;
+        let Self { queue, slots, accounts, history, placement, .. } = self;
+        let has_used_little =
+            |account: &AccountNumber| up_to == u32::MAX || accounts.step_of(account) <= up_to;
         let eligible = |queued: &Queued<P, J>| {
             let runs = history.of(&queued.program);
             placement.allows(worker, runs) && may_start(runs, &queued.job)
@@ -514,7 +549,7 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
                 *waits
             }
             Alone::None => queue.pop_where(
-                |account| slots.account_may_start(account),
+                |account| has_used_little(account) && slots.account_may_start(account),
                 |flow, queued| slots.flow_may_start(flow) && eligible(queued),
             )?,
             other => {
@@ -528,8 +563,8 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
         self.running += 1;
         let latest = now.saturating_add(wall);
         let ends = deadline.unwrap_or(latest).min(latest);
-        let used = Time::ZERO;
-        let guest = Guest { flow, load, program, deadline, used, cpu, wall, ends, is_new: true };
+        let (account, used) = (self.enter_account(*flow.paid_by()), Time::ZERO);
+        let guest = Guest { flow, account, load, program, deadline, used, cpu, wall, ends, is_new: true };
         let guest = self.workers[worker].guests.insert(guest);
         Some(Next::Start { guest, job, ends })
     }

@@ -17,7 +17,8 @@
 //! 2. If it must be compiled, or built and run in a sandbox, it gets a permit for that ([`Permits`]).
 //! 3. [`Dispatcher::submit`] puts what can run into the queue ([`FairQueue`]).
 //! 4. A worker that has time asks [`Dispatcher::next`] for its next slice: of a request that starts, within the quotas
-//!    ([`Slots`]) and where it may ([`Placement`]), or of a guest that goes on ([`RunQueue`]).
+//!    ([`Slots`]) and where it may ([`Placement`]), or of a guest that goes on ([`RunQueue`]); the accounts that have
+//!    used least go first ([`AccountUse`]).
 //! 5. [`Dispatcher::slice_ended`] says whether a guest may go on, [`Dispatcher::ready`] that it can;
 //!    [`Dispatcher::finished`] returns its slot, and what the run took is remembered for the next ([`RunHistory`]).
 //!
@@ -28,6 +29,7 @@
 //! All that is shared is counted by [`FlowKey`]: an account, and one of its flows. Keys are hashed and cloned a few times
 //! for each request: use one that is cheap at both, such as a shared pointer that carries its hash.
 
+pub mod account_use;
 pub mod admission;
 pub mod backoff;
 pub mod departures;
@@ -49,6 +51,7 @@ pub mod slots;
 pub mod table;
 pub mod window;
 
+pub use account_use::{AccountId, AccountUse};
 pub use admission::{Admission, AdmissionLimits, Busy, Load};
 pub use backoff::Backoff;
 pub use departures::{DEPARTURE_WINDOW, Departure, DepartureBounds, Departures, GivenUp};

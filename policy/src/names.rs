@@ -2,8 +2,8 @@
 //! when its request comes, and what is counted for it is then found by its number.
 //!
 //! A flow has its number for as long as it has requests, and a little longer: the last [`KEPT_NAMES`] that had their
-//! last one answered are kept, so that a client that asks again and again is not made anew each time. All operations
-//! are O(1).
+//! last one answered are kept, so that a client that asks again and again is not made anew each time. An account has its
+//! number for as long as it has such flows, or what it has used is remembered. All operations are O(1).
 
 use std::collections::VecDeque;
 
@@ -33,10 +33,16 @@ pub(crate) struct Names<K: FlowKey> {
     flow_of: KeyMap<K, FlowNumber>,
     account_of: KeyMap<K::Account, AccountNumber>,
     flows: Slab<Flow<K>>,
-    /// How many flows each account has here.
-    accounts: Slab<usize>,
+    accounts: Slab<Account<K::Account>>,
     /// Flows without requests, and some that have got requests since; in the order in which they came here.
     idle: VecDeque<FlowNumber>,
+}
+
+#[derive(Debug)]
+struct Account<A> {
+    name: A,
+    /// Its flows here, and whoever else [holds](Names::hold) its number.
+    holds: usize,
 }
 
 #[derive(Debug)]
@@ -88,13 +94,29 @@ impl<K: FlowKey> Names<K> {
         }
     }
 
+    /// An account keeps its number, whether it has flows or not, until it is [let go](Self::let_go).
+    pub(crate) fn hold(&mut self, number: AccountNumber) {
+        self.accounts[number.index()].holds += 1;
+    }
+
+    /// Whoever holds an account's number needs it no more.
+    pub(crate) fn let_go(&mut self, number: AccountNumber) {
+        let account = &mut self.accounts[number.index()];
+        account.holds -= 1;
+        if account.holds == 0 {
+            let Account { name, .. } = self.accounts.remove(number.index());
+            self.account_of.remove(&name);
+        }
+    }
+
     fn name(&mut self, key: &K) -> FlowNumber {
         let account = self.account_of.get(key.account()).copied().unwrap_or_else(|| {
-            let number = AccountNumber::new(self.accounts.insert(0) as u32);
+            let account = Account { name: key.account().clone(), holds: 0 };
+            let number = AccountNumber::new(self.accounts.insert(account) as u32);
             self.account_of.insert(key.account().clone(), number);
             number
         });
-        self.accounts[account.index()] += 1;
+        self.hold(account);
         let flow = self.flows.insert(Flow { key: key.clone(), requests: 0, is_listed: false });
         let flow = u32::try_from(flow).expect("fewer than 2^32 flows have requests");
         let number = FlowNumber { flow, account };
@@ -112,12 +134,7 @@ impl<K: FlowKey> Names<K> {
         }
         let Flow { key, .. } = self.flows.remove(number.index());
         self.flow_of.remove(&key);
-        let flows = &mut self.accounts[number.account.index()];
-        *flows -= 1;
-        if *flows == 0 {
-            self.accounts.remove(number.account.index());
-            self.account_of.remove(key.account());
-        }
+        self.let_go(number.account);
     }
 }
 
@@ -154,6 +171,23 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
+
+    #[test]
+    fn an_account_that_is_held_keeps_its_number_without_flows() {
+        let mut names = Names::new();
+        let ask = |names: &mut Names<(char, u32)>, account, flow| {
+            let number = names.enter(&(account, flow));
+            names.leave(number);
+            number.account
+        };
+        let held = ask(&mut names, 'a', 0);
+        names.hold(held);
+        (1..1_000).for_each(|flow| assert_ne!(ask(&mut names, 'b', flow), held));
+        assert_eq!(ask(&mut names, 'a', 1), held);
+        names.let_go(held);
+        (1..1_000).for_each(|flow| _ = ask(&mut names, 'b', flow));
+        assert_eq!(names.accounts.len(), 1);
+    }
 
     #[test]
     fn what_idle_flows_held_is_given_back_but_for_the_last_ones() {

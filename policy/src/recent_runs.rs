@@ -22,11 +22,23 @@ pub enum SliceTime {
 }
 
 impl SliceTime {
+    /// The longest first slice that a guest is not charged with, in CPU time.
+    pub const FREE: Time = Time::from_millis(2);
+
     /// What the guest is charged with.
     pub fn charged(self) -> Time {
         match self {
             SliceTime::Charged(time) | SliceTime::Overrun(time) => time,
             SliceTime::Free(_) => Time::ZERO,
+        }
+    }
+
+    /// What the guest's account is charged with: short guests are not free where they are many.
+    pub fn used(self) -> Time {
+        match self {
+            SliceTime::Charged(time) | SliceTime::Overrun(time) => time,
+            // More of it was not CPU time.
+            SliceTime::Free(time) => time.min(Self::FREE),
         }
     }
 }

@@ -1,5 +1,11 @@
 //! Whose slice is next, on one worker.
 //!
+//! **The account that has used least, in steps.** Accounts share the worker whatever they have made of their requests:
+//! many guests or few, long ones or short. How much an account has used, of all workers, is for [`AccountUse`] to know;
+//! among those that have used as little as any, it is the guests that compete, as follows. (Two levels, as in J. C. R.
+//! Bennett and H. Zhang, "Hierarchical Packet Fair Queueing Algorithms", IEEE/ACM Transactions on Networking 5(5),
+//! 1997.)
+//!
 //! **Least used first, to a factor of two.** How long a guest will run is unknown, but who has used little
 //! CPU so far is likely to be done soon. Guests are put into levels by the CPU time they have used, each
 //! level twice as wide as the one before; the lowest level goes first, and within a level who has been
@@ -14,15 +20,19 @@
 //! had caught up with them: minutes.
 //!
 //! **No starvation.** A guest that has been runnable for `max_wait` without a slice is overdue, and the
-//! longest waiting is served out of turn. After a slice for the longest waiting guest, in turn or not, none
-//! is given out of turn for [`RunQueue::REST`] times its length: the overdue are sure of a fifth of the CPU,
-//! the short keep the rest, and a short one that arrives in such a slice waits for this one alone, however
+//! longest waiting is served out of turn, whoever its account is. After a slice for the longest waiting guest, in turn
+//! or not, none is given out of turn for [`RunQueue::REST`] times its length: the overdue are sure of a fifth of the
+//! CPU, the short keep the rest, and a short one that arrives in such a slice waits for this one alone, however
 //! many endless guests there are. With n runnable guests and slices of at most s, each is served within
 //! `max_wait + (n + 1) × (REST + 2) × s`.
 //!
-//! All operations are O(1), or O(levels); in steady state none allocates.
+//! All operations are O(1), or O(levels), but that a choice looks at each account that has a guest in here, of which a
+//! worker has as many as slots at the most; in steady state none allocates.
+//!
+//! [`AccountUse`]: crate::AccountUse
 
 use crate::Time;
+use crate::account_use::AccountId;
 use crate::linked_slab::{Handle, LinkedSlab, List};
 
 /// A guest's number on its worker: small, as the number of its slot is, for the run queue keeps a table by it.
@@ -31,8 +41,12 @@ pub type GuestId = usize;
 /// What a worker does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Choice {
-    /// Take a request from the queue and give it its first slice. If another worker was faster, ask again.
-    StartNew,
+    /// Take a request from the queue and give it its first slice. If another worker was faster, or there is none of
+    /// these accounts, ask again.
+    StartNew {
+        /// Of an account whose use is at this step at the most.
+        up_to: u32,
+    },
     /// Give this guest a slice. It is no longer in the run queue.
     Resume(GuestId),
     /// Nothing to do until a request arrives or a guest wakes.
@@ -47,8 +61,21 @@ const LEVELS: usize = 9;
 #[derive(Debug)]
 struct Runnable {
     id: GuestId,
+    account: AccountId,
     level: usize,
     since: Time,
+    /// Its place in the order in which all have become runnable.
+    aged: Handle,
+}
+
+/// The runnable guests of one account.
+#[derive(Debug)]
+struct Share {
+    account: AccountId,
+    /// Each in the order in which its guests became runnable.
+    levels: [List; LEVELS],
+    /// A bit for each level, set where it has guests: most have none.
+    occupied: u16,
 }
 
 /// The runnable guests of one worker; see the [module](self) for how it chooses.
@@ -56,10 +83,13 @@ struct Runnable {
 pub struct RunQueue {
     max_wait: Time,
     runnable: LinkedSlab<Runnable>,
-    /// Each in the order in which its guests became runnable.
-    levels: [List; LEVELS],
-    /// A bit for each level, set where it has guests: most have none.
-    occupied: u16,
+    /// Of accounts that have runnable guests, in no order.
+    shares: Vec<Share>,
+    /// Where in `shares` an account's is.
+    by_account: Vec<Option<usize>>,
+    /// In the order in which they became runnable.
+    ages: LinkedSlab<GuestId>,
+    oldest: List,
     by_id: Vec<Option<Handle>>,
     /// Which is next where starting and resuming alternate.
     started_last: bool,
@@ -77,7 +107,7 @@ impl RunQueue {
     /// A guest that has used less than this shares the lowest level with requests that have not started.
     pub const SHORT: Time = Time::from_micros(100);
 
-    /// A guest that has used this much, 12.8 ms, takes equal turns with all others that have.
+    /// A guest that has used this much, 12.8 ms, takes equal turns with all others of its account that have.
     pub const LONG: Time = Time::from_micros(100 << (LEVELS - 2));
 
     /// How many times the length of the longest waiting guest's slice passes before one is served out of
@@ -89,8 +119,10 @@ impl RunQueue {
         Self {
             max_wait,
             runnable: LinkedSlab::new(),
-            levels: [List::default(); LEVELS],
-            occupied: 0,
+            shares: Vec::new(),
+            by_account: Vec::new(),
+            ages: LinkedSlab::new(),
+            oldest: List::default(),
             by_id: Vec::new(),
             started_last: false,
             longest_began: None,
@@ -100,16 +132,22 @@ impl RunQueue {
 
     /// A guest is runnable: it woke, or its slice ended before it was done. `used` is the CPU time of all its
     /// slices, host calls and polling included. If it is in the run queue already it keeps its place.
-    pub fn insert(&mut self, id: GuestId, used: Time, now: Time) {
+    pub fn insert(&mut self, id: GuestId, account: AccountId, used: Time, now: Time) {
         if id >= self.by_id.len() {
             self.by_id.resize(id + 1, None);
         }
-        if self.by_id[id].is_none() {
-            let level = level_of(used);
-            let runnable = Runnable { id, level, since: now };
-            self.by_id[id] = Some(self.runnable.push_back(&mut self.levels[level], runnable));
-            self.occupied |= 1 << level;
+        if self.by_id[id].is_some() {
+            return;
         }
+        let level = level_of(used);
+        let share = self.share_of(account);
+        let Self { runnable, shares, ages, oldest, .. } = self;
+        let share = &mut shares[share];
+        let aged = ages.push_back(oldest, id);
+        let of = Runnable { id, account, level, since: now, aged };
+        let at = runnable.push_back(&mut share.levels[level], of);
+        share.occupied |= 1 << level;
+        self.by_id[id] = Some(at);
     }
 
     /// The guest is not to run any more; says whether it was in the run queue.
@@ -119,23 +157,26 @@ impl RunQueue {
     }
 
     /// What to do next. `can_start` says that a request waits that may start, and that the worker has a slot
-    /// for it.
+    /// for it; `step_of`, at which step an account's use is.
     ///
     /// To be called when the slice before has ended: the time between two calls is what the first one's
     /// choice cost.
-    pub fn choose(&mut self, now: Time, can_start: bool) -> Choice {
+    pub fn choose(&mut self, now: Time, can_start: bool, step_of: impl Fn(AccountId) -> u32) -> Choice {
         if let Some(began) = self.longest_began.take() {
             self.rest_until = now + now.saturating_sub(began) * Self::REST;
         }
-        let (Some((level, first)), Some((since, longest))) = (self.fronts().next(), self.longest_waiting())
+        let (Some((step, level, _, first)), Some(longest)) = (self.first(step_of), self.longest_waiting())
         else {
-            return if can_start { Choice::StartNew } else { Choice::Idle };
+            return if can_start { Choice::StartNew { up_to: u32::MAX } } else { Choice::Idle };
         };
-        let start = can_start && (level > LOWEST || !self.started_last);
+        let since = self.runnable[longest].since;
         let out_of_turn = now >= self.rest_until && now.saturating_sub(since) >= self.max_wait;
-        self.started_last = start && !out_of_turn;
-        if self.started_last {
-            return Choice::StartNew;
+        // Beside equals starting and resuming alternate. An account that has used less starts in any case.
+        let up_to = if level > LOWEST || !self.started_last { Some(step) } else { step.checked_sub(1) };
+        let start = up_to.filter(|_| can_start && !out_of_turn);
+        self.started_last = start.is_some();
+        if let Some(up_to) = start {
+            return Choice::StartNew { up_to };
         }
         let next = if out_of_turn { longest } else { first };
         self.longest_began = (next == longest).then_some(now);
@@ -143,10 +184,10 @@ impl RunQueue {
     }
 
     /// The guest whose slice is next where there is nothing to start.
-    pub fn next(&mut self, now: Time) -> Option<GuestId> {
-        match self.choose(now, false) {
+    pub fn next(&mut self, now: Time, step_of: impl Fn(AccountId) -> u32) -> Option<GuestId> {
+        match self.choose(now, false, step_of) {
             Choice::Resume(id) => Some(id),
-            Choice::StartNew | Choice::Idle => None,
+            Choice::StartNew { .. } | Choice::Idle => None,
         }
     }
 
@@ -160,27 +201,47 @@ impl RunQueue {
         self.len() == 0
     }
 
-    /// The longest runnable guest of each level that has one, lowest level first.
-    fn fronts(&self) -> impl Iterator<Item = (usize, Handle)> {
-        let mut left = self.occupied;
-        std::iter::from_fn(move || {
-            let level = left.trailing_zeros() as usize;
-            let front = self.levels.get(level)?.front()?;
-            left &= left - 1;
-            Some((level, front))
+    /// Where in `shares` this account's is, which is made where there is none.
+    fn share_of(&mut self, account: AccountId) -> usize {
+        if account >= self.by_account.len() {
+            self.by_account.resize(account + 1, None);
+        }
+        *self.by_account[account].get_or_insert_with(|| {
+            self.shares.push(Share { account, levels: Default::default(), occupied: 0 });
+            self.shares.len() - 1
         })
     }
 
-    fn longest_waiting(&self) -> Option<(Time, Handle)> {
-        self.fronts().map(|(_, at)| (self.runnable[at].since, at)).min()
+    /// The guest that is next in turn, after the step of its account, its level, and since when it is runnable.
+    fn first(&self, step_of: impl Fn(AccountId) -> u32) -> Option<(u32, usize, Time, Handle)> {
+        let of = |share: &Share| {
+            let level = share.occupied.trailing_zeros() as usize;
+            let front = share.levels.get(level)?.front()?;
+            Some((step_of(share.account), level, self.runnable[front].since, front))
+        };
+        self.shares.iter().filter_map(of).min()
+    }
+
+    fn longest_waiting(&self) -> Option<Handle> {
+        self.by_id[self.ages[self.oldest.front()?]]
     }
 
     fn take(&mut self, at: Handle) -> GuestId {
-        let level = self.runnable[at].level;
-        let Runnable { id, .. } = self.runnable.remove(&mut self.levels[level], at);
-        if self.levels[level].front().is_none() {
-            self.occupied &= !(1 << level);
+        let Runnable { account, level, aged, .. } = self.runnable[at];
+        let index = self.by_account[account].expect("an account with a runnable guest has a share");
+        let share = &mut self.shares[index];
+        let Runnable { id, .. } = self.runnable.remove(&mut share.levels[level], at);
+        if share.levels[level].front().is_none() {
+            share.occupied &= !(1 << level);
         }
+        if share.occupied == 0 {
+            self.shares.swap_remove(index);
+            self.by_account[account] = None;
+            if let Some(moved) = self.shares.get(index) {
+                self.by_account[moved.account] = Some(index);
+            }
+        }
+        self.ages.remove(&mut self.oldest, aged);
         self.by_id[id] = None;
         id
     }
@@ -210,6 +271,16 @@ mod tests {
         RunQueue::new(RunQueue::DEFAULT_MAX_WAIT)
     }
 
+    /// Where there is one account.
+    const ONE: AccountId = 0;
+
+    /// All accounts have used as little.
+    fn equal(_: AccountId) -> u32 {
+        0
+    }
+
+    const START: Choice = Choice::StartNew { up_to: 0 };
+
     #[test]
     fn levels_double_and_end() {
         for (used, level) in [
@@ -234,10 +305,10 @@ mod tests {
     fn least_used_goes_first_and_equals_in_order() {
         let mut queue = queue();
         for (id, used) in [(7, ms(500)), (3, ms(2)), (4, us(10)), (1, ms(3)), (0, ms(300)), (2, us(50))] {
-            queue.insert(id, used, ms(1));
+            queue.insert(id, ONE, used, ms(1));
         }
         assert_eq!(queue.len(), 6);
-        let order: Vec<GuestId> = std::iter::from_fn(|| queue.next(ms(2))).collect();
+        let order: Vec<GuestId> = std::iter::from_fn(|| queue.next(ms(2), equal)).collect();
         assert_eq!(order, [4, 2, 3, 1, 7, 0]);
         assert!(queue.is_empty());
     }
@@ -245,47 +316,48 @@ mod tests {
     #[test]
     fn a_new_request_goes_before_whoever_has_computed() {
         let mut queue = queue();
-        assert_eq!(queue.choose(ms(0), false), Choice::Idle);
-        assert_eq!(queue.choose(ms(0), true), Choice::StartNew);
-        queue.insert(0, ms(1), ms(1));
-        assert_eq!(queue.choose(ms(1), true), Choice::StartNew);
-        assert_eq!(queue.choose(ms(1), true), Choice::StartNew);
-        assert_eq!(queue.choose(ms(1), false), Choice::Resume(0));
+        assert_eq!(queue.choose(ms(0), false, equal), Choice::Idle);
+        assert_eq!(queue.choose(ms(0), true, equal), Choice::StartNew { up_to: u32::MAX });
+        queue.insert(0, ONE, ms(1), ms(1));
+        assert_eq!(queue.choose(ms(1), true, equal), START);
+        assert_eq!(queue.choose(ms(1), true, equal), START);
+        assert_eq!(queue.choose(ms(1), false, equal), Choice::Resume(0));
     }
 
     #[test]
     fn starting_alternates_with_resuming_the_short() {
         let mut queue = queue();
         for id in 0..3 {
-            queue.insert(id, us(5), ms(0));
+            queue.insert(id, ONE, us(5), ms(0));
         }
-        let choices: Vec<Choice> = (0..6).map(|_| queue.choose(ms(0), true)).collect();
-        use Choice::{Resume, StartNew};
-        assert_eq!(choices, [StartNew, Resume(0), StartNew, Resume(1), StartNew, Resume(2)]);
+        let choices: Vec<Choice> = (0..6).map(|_| queue.choose(ms(0), true, equal)).collect();
+        use Choice::Resume;
+        let expected = [START, Resume(0), START, Resume(1), START, Resume(2)];
+        assert_eq!(choices, expected);
     }
 
     #[test]
     fn a_guest_woken_twice_is_there_once_and_a_removed_one_not_at_all() {
         let mut queue = queue();
-        queue.insert(5, ms(0), ms(0));
-        queue.insert(6, ms(0), ms(0));
-        queue.insert(5, ms(9), ms(1));
+        queue.insert(5, ONE, ms(0), ms(0));
+        queue.insert(6, ONE, ms(0), ms(0));
+        queue.insert(5, ONE, ms(9), ms(1));
         assert!(queue.remove(6) && !queue.remove(6) && !queue.remove(99));
-        assert_eq!(queue.next(ms(1)), Some(5));
-        assert_eq!(queue.next(ms(1)), None);
+        assert_eq!(queue.next(ms(1), equal), Some(5));
+        assert_eq!(queue.next(ms(1), equal), None);
     }
 
     #[test]
     fn an_overdue_guest_goes_first_but_not_at_once_again() {
         let mut queue = queue();
-        queue.insert(0, ms(100), ms(0));
-        queue.insert(1, ms(100), ms(1));
-        assert_eq!(queue.choose(ms(19), true), Choice::StartNew);
-        assert_eq!(queue.choose(ms(21), true), Choice::Resume(0));
+        queue.insert(0, ONE, ms(100), ms(0));
+        queue.insert(1, ONE, ms(100), ms(1));
+        assert_eq!(queue.choose(ms(19), true, equal), START);
+        assert_eq!(queue.choose(ms(21), true, equal), Choice::Resume(0));
         // It took 2 ms; the other one is overdue too, and waits 8 more.
-        assert_eq!(queue.choose(ms(23), true), Choice::StartNew);
-        assert_eq!(queue.choose(ms(30), true), Choice::StartNew);
-        assert_eq!(queue.choose(ms(31), true), Choice::Resume(1));
+        assert_eq!(queue.choose(ms(23), true, equal), START);
+        assert_eq!(queue.choose(ms(30), true, equal), START);
+        assert_eq!(queue.choose(ms(31), true, equal), Choice::Resume(1));
     }
 
     /// A worker in virtual time.
@@ -301,7 +373,7 @@ mod tests {
             let mut queue = queue();
             let used = vec![ms(100); guests];
             for (id, &used) in used.iter().enumerate() {
-                queue.insert(id, used, Time::ZERO);
+                queue.insert(id, ONE, used, Time::ZERO);
             }
             Self { queue, now: Time::ZERO, used, slice }
         }
@@ -309,7 +381,7 @@ mod tests {
         fn resume(&mut self, id: GuestId) {
             self.now += self.slice;
             self.used[id] += self.slice;
-            self.queue.insert(id, self.used[id], self.now);
+            self.queue.insert(id, ONE, self.used[id], self.now);
         }
 
         /// What the endless guests got, and the difference between the one with most and the one with least.
@@ -324,8 +396,8 @@ mod tests {
         for endless in [1, 8, 32] {
             let mut worker = Worker::with_endless(endless, ms(1));
             while worker.now < ms(10_000) {
-                match worker.queue.choose(worker.now, true) {
-                    Choice::StartNew => worker.now += us(25),
+                match worker.queue.choose(worker.now, true, equal) {
+                    Choice::StartNew { .. } => worker.now += us(25),
                     Choice::Resume(id) => worker.resume(id),
                     Choice::Idle => unreachable!(),
                 }
@@ -350,8 +422,8 @@ mod tests {
             let mut longest = Time::ZERO;
             while worker.now < ms(5000) {
                 waiting.extend(std::iter::from_fn(|| arrivals.next_if(|&due| due <= worker.now)));
-                match worker.queue.choose(worker.now, !waiting.is_empty()) {
-                    Choice::StartNew => {
+                match worker.queue.choose(worker.now, !waiting.is_empty(), equal) {
+                    Choice::StartNew { .. } => {
                         worker.now += us(10);
                         longest = longest.max(worker.now - waiting.pop_front().unwrap());
                     }
@@ -371,29 +443,61 @@ mod tests {
     fn a_newcomer_does_not_keep_older_guests_waiting_until_it_has_caught_up() {
         let mut worker = Worker::with_endless(4, ms(1));
         worker.used.push(Time::ZERO);
-        worker.queue.insert(4, Time::ZERO, Time::ZERO);
+        worker.queue.insert(4, ONE, Time::ZERO, Time::ZERO);
         while worker.now < ms(500) {
-            let id = worker.queue.next(worker.now).unwrap();
+            let id = worker.queue.next(worker.now, equal).unwrap();
             worker.resume(id);
         }
         let newcomer = worker.used[4];
         assert!(newcomer >= ms(100) && newcomer <= ms(115), "a fifth, and its first 13 ms: {newcomer:?}");
     }
 
+    #[test]
+    fn accounts_that_have_used_less_go_first_whatever_their_guests_have() {
+        let mut queue = queue();
+        let (busy, calm) = (0, 1);
+        let steps = |account| if account == busy { 3 } else { 1 };
+        queue.insert(0, busy, us(0), ms(0));
+        queue.insert(1, calm, ms(900), ms(1));
+        queue.insert(2, calm, ms(5), ms(1));
+        // A request of the busy account waits; that of the calm one may start beside its guests.
+        assert_eq!(queue.choose(ms(2), true, steps), Choice::StartNew { up_to: 1 });
+        assert_eq!(queue.choose(ms(2), false, steps), Choice::Resume(2));
+        assert_eq!(queue.choose(ms(2), false, steps), Choice::Resume(1));
+        assert_eq!(queue.choose(ms(2), true, steps), Choice::StartNew { up_to: 3 });
+        // In the lowest level starting alternates with resuming, but for who has used less.
+        assert_eq!(queue.choose(ms(2), true, steps), Choice::StartNew { up_to: 2 });
+        assert_eq!(queue.next(ms(2), steps), Some(0));
+        assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn an_overdue_guest_goes_first_whoever_its_account_is() {
+        let mut queue = queue();
+        let steps = |account: AccountId| account as u32;
+        queue.insert(0, 7, ms(100), ms(0));
+        queue.insert(1, 0, ms(1), ms(1));
+        assert_eq!(queue.choose(ms(20), true, steps), Choice::Resume(0));
+        assert_eq!(queue.choose(ms(21), false, steps), Choice::Resume(1));
+    }
+
     proptest! {
-        /// Each runnable guest gets a slice within the documented bound, whatever else wants the worker, and
-        /// what is given out of turn leaves its share to the others.
+        /// Each runnable guest gets a slice within the documented bound, whatever else wants the worker
+        /// and whatever its account has used, and what is given out of turn leaves its share to the others.
         #[test]
         fn every_guest_is_served_in_time(
+            steps in prop::collection::vec(0..3u32, 3),
             used in prop::collection::vec(0..30_000u64, 1..20),
             slices in prop::collection::vec((1..=1000u64, 0..100u8), 1..3000),
         ) {
             const SLICE: Time = Time::from_micros(1000);
             let mut queue = queue();
+            let account = |id: GuestId| id % 3;
+            let step_of = |account: AccountId| steps[account];
             let mut used: Vec<Option<Time>> = used.into_iter().map(|used| Some(us(used))).collect();
             let mut since = vec![Some(Time::ZERO); used.len()];
             for (id, used) in used.iter().enumerate() {
-                queue.insert(id, used.unwrap(), Time::ZERO);
+                queue.insert(id, account(id), used.unwrap(), Time::ZERO);
             }
             let slots = used.len();
             let bound = RunQueue::DEFAULT_MAX_WAIT + SLICE * (slots as u32 + 1) * (RunQueue::REST + 2);
@@ -403,16 +507,16 @@ mod tests {
                 // New requests wait all the time; every other one needs a slot of its own for more than one
                 // slice.
                 let free = used.iter().position(Option::is_none);
-                let choice = queue.choose(now, true);
+                let choice = queue.choose(now, true, step_of);
                 let length = us(length);
                 let began = now;
                 now += length;
                 match choice {
-                    Choice::StartNew => {
+                    Choice::StartNew { .. } => {
                         if let Some(id) = free.filter(|_| fate % 2 == 0) {
                             used[id] = Some(length);
                             since[id] = Some(now);
-                            queue.insert(id, length, now);
+                            queue.insert(id, account(id), length, now);
                         }
                     }
                     Choice::Resume(id) => {
@@ -426,7 +530,7 @@ mod tests {
                         used[id] = used[id].filter(|_| fate >= 5).map(|used| used + length);
                         if let Some(used) = used[id] {
                             since[id] = Some(now);
-                            queue.insert(id, used, now);
+                            queue.insert(id, account(id), used, now);
                         }
                     }
                     Choice::Idle => prop_assert!(false, "idle while requests wait"),
@@ -438,40 +542,47 @@ mod tests {
             }
         }
 
-        /// Against a plain list: nothing lost or doubled, the lowest level first unless one is overdue, first
-        /// in first out within a level.
+        /// Against a plain list: nothing lost or doubled, the account that has used least first unless a guest is
+        /// overdue, then the lowest level, first in first out within a level.
         #[test]
         fn chooses_as_specified(
             steps in prop::collection::vec(
-                (0..4u8, 0..12usize, 0..20_000u64, 0..4000u64, any::<bool>()),
+                (0..5u8, 0..12usize, 0..20_000u64, 0..4000u64, any::<bool>()),
                 0..300,
             ),
         ) {
             let mut queue = queue();
             let mut model: Vec<(GuestId, usize, Time)> = Vec::new();
+            let mut accounts = [0, 0, 2];
             let mut now = Time::ZERO;
             for (step, id, used, wait, can_start) in steps {
                 now += us(wait);
                 let known = model.iter().position(|guest| guest.0 == id);
+                let step_of = |account: AccountId| accounts[account];
+                let rank = |guest: &(GuestId, usize, Time)| (step_of(guest.0 % 3), guest.1, guest.2);
                 match step {
                     0 | 1 => {
-                        queue.insert(id, us(used), now);
+                        queue.insert(id, id % 3, us(used), now);
                         if known.is_none() {
                             model.push((id, level_of(us(used)), now));
                         }
                     }
+                    3 => accounts[id % 3] = used as u32 % 4,
                     2 => prop_assert_eq!(queue.remove(id), known.map(|at| model.remove(at)).is_some()),
                     _ => {
-                        let lowest = model.iter().min_by_key(|guest| guest.1).copied();
-                        match queue.choose(now, can_start) {
+                        let first = model.iter().map(rank).min();
+                        match queue.choose(now, can_start, step_of) {
                             Choice::Idle => prop_assert!(model.is_empty() && !can_start),
-                            Choice::StartNew => prop_assert!(can_start),
+                            Choice::StartNew { up_to } => {
+                                prop_assert!(can_start && first.is_none_or(|first| up_to <= first.0));
+                            }
                             Choice::Resume(id) => {
                                 let at = model.iter().position(|guest| guest.0 == id).unwrap();
                                 let guest = model.remove(at);
                                 let overdue = at == 0 && now - guest.2 >= RunQueue::DEFAULT_MAX_WAIT;
-                                prop_assert!(overdue || Some(guest) == lowest);
-                                prop_assert!(overdue || !can_start || guest.1 == LOWEST);
+                                prop_assert!(overdue || Some(rank(&guest)) == first);
+                                let is_equal = guest.1 == LOWEST && rank(&guest).0 == 0;
+                                prop_assert!(overdue || !can_start || is_equal);
                             }
                         }
                     }

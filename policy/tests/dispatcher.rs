@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use offload_policy::{
-    AdmissionLimits, Dispatcher, DispatcherLimits, FlowKey, GuestId, Load, Next, Placement, RecentRuns,
-    RunHistory, RunQueue, Shares, SliceTime, Slots, Submission, Time,
+    AccountId, AccountUse, AdmissionLimits, Dispatcher, DispatcherLimits, FlowKey, GuestId, Load, Next,
+    Placement, RecentRuns, RunHistory, RunQueue, Shares, SliceTime, Slots, Submission, Time,
 };
 use proptest::prelude::*;
 
@@ -77,6 +77,7 @@ enum State {
 /// A guest as its worker sees it.
 struct Guest {
     request: usize,
+    account: AccountId,
     /// Of its slices, the next one.
     slice: usize,
     /// Since when it can go on; none while it sleeps or has its slice.
@@ -124,6 +125,7 @@ struct Counts {
 struct Model {
     limits: DispatcherLimits,
     slots: Slots<Key>,
+    accounts: AccountUse<u8>,
     history: RunHistory<u8>,
     placement: Placement,
     /// Of each account that waits, those that have started a request since while it could have.
@@ -155,6 +157,7 @@ impl Gateway {
             model: Model {
                 limits,
                 slots: Slots::new(workers, slots, SHARES),
+                accounts: AccountUse::new(),
                 history: RunHistory::new(),
                 placement: Placement::new(workers),
                 accounts_passed: BTreeMap::new(),
@@ -201,17 +204,20 @@ impl Gateway {
     /// What a worker that has time does, until it gives a guest a slice or is idle; when it is to look again.
     fn serve(&mut self, worker: usize) -> Result<Option<Time>, TestCaseError> {
         loop {
+            self.model.accounts.decay(self.now);
             match self.dispatcher.next(worker, self.now) {
                 Next::Start { guest, job, ends } => {
                     let request = self.requests[job].clone();
                     prop_assert!(ends <= self.now + WALL);
                     self.started(worker, job)?;
-                    let of = Guest { request: job, slice: 0, ready: None };
+                    let account = self.model.accounts.enter(request.key.account());
+                    let of = Guest { request: job, account, slice: 0, ready: None };
                     prop_assert!(self.guests.insert((worker, guest), of).is_none(), "a number is given once");
                     self.slice(worker, guest, request.slices[0].0);
                     return Ok(None);
                 }
                 Next::Resume(guest) => {
+                    self.check_turn(worker, guest)?;
                     let of = self.guests.get_mut(&(worker, guest)).expect("only guests are resumed");
                     let ready = of.ready.take();
                     prop_assert!(ready.is_some(), "only those that can go on are resumed");
@@ -314,8 +320,12 @@ impl Gateway {
             prop_assert!(self.guests.is_empty(), "it runs alone");
         } else {
             prop_assert!(self.alone.is_none(), "one waits to run alone, or runs");
+            let step = self.model.accounts.step_of(&key.0);
+            let first = self.first_step(worker);
+            prop_assert!(first.is_none_or(|first| step <= first), "{} has used more than others", key.0);
             for (other, passed) in self.model.accounts_passed.clone() {
-                if other != key.0 && self.may_start(worker, |key| key.0 == other) {
+                let has_used_less = self.model.accounts.step_of(&other) <= step;
+                if other != key.0 && has_used_less && self.may_start(worker, |key| key.0 == other) {
                     prop_assert!(!passed.contains(&key.0), "{} twice while {} could start", key.0, other);
                     self.model.accounts_passed.entry(other).or_default().insert(key.0);
                 }
@@ -334,6 +344,21 @@ impl Gateway {
         }
         let acquired = self.model.slots.try_acquire(worker, &key);
         prop_assert!(acquired.is_ok(), "{:?}", acquired);
+        Ok(())
+    }
+
+    /// The least that an account has used of those with a guest on this worker that can go on.
+    fn first_step(&self, worker: usize) -> Option<u32> {
+        let ready = self.guests.iter().filter(|((on, _), of)| *on == worker && of.ready.is_some());
+        ready.map(|(_, of)| self.model.accounts.step(of.account)).min()
+    }
+
+    /// A guest is given a slice that is overdue, or whose account has used as little as any.
+    fn check_turn(&self, worker: usize, guest: GuestId) -> Result<(), TestCaseError> {
+        let of = &self.guests[&(worker, guest)];
+        let is_overdue = of.ready.is_some_and(|ready| self.now - ready >= RunQueue::DEFAULT_MAX_WAIT);
+        let is_first = Some(self.model.accounts.step(of.account)) == self.first_step(worker);
+        prop_assert!(is_overdue || is_first, "an account goes before one that has used less");
         Ok(())
     }
 
@@ -363,6 +388,7 @@ impl Gateway {
             SliceTime::Charged(length)
         };
         of.slice += 1;
+        self.model.accounts.charge(of.account, took.used());
         let (request, slice, is_last) = (of.request, of.slice, of.slice == slices.len());
         let program = *program;
         let used = self.used(request, slice);
@@ -414,6 +440,7 @@ impl Gateway {
 
     fn left(&mut self, worker: usize, guest: GuestId) -> Result<(), TestCaseError> {
         let of = self.guests.remove(&(worker, guest)).expect("it was there");
+        self.model.accounts.leave(of.account);
         self.model.slots.release(worker, &self.requests[of.request].key);
         prop_assert_eq!(self.states.remove(&of.request), Some(State::Running));
         self.alone.take_if(|alone| *alone == of.request);

@@ -119,6 +119,7 @@ impl Scenario {
             links: names.links.clone(),
             gateways: names.gateways.clone(),
             sites: names.sites.clone(),
+            devices: device_sections.iter().map(Section::name).collect(),
             site_gateways: sites.iter().map(|site| site.gateway).collect(),
         };
         let devices: Vec<_> =

@@ -25,6 +25,8 @@ pub struct Validation {
     pub cores: usize,
     /// How often each case was run, and for how long each time, in seconds.
     pub runs: (usize, f64),
+    /// What was asked in each case, for people.
+    pub loads: Vec<String>,
     /// What was measured of the real system for the simulated one, for people.
     pub parameters: Vec<String>,
     /// Loads of each case.
@@ -136,13 +138,16 @@ impl Validation {
                 simulated: Figures::read(json.get("simulated")?)?,
             })
         };
-        let texts = json.get("parameters")?.as_array()?.iter().map(|text| text.as_str().map(str::to_owned));
+        let texts = |key: &str| -> Option<Vec<String>> {
+            json.get(key)?.as_array()?.iter().map(|text| text.as_str().map(str::to_owned)).collect()
+        };
         let cases: Vec<_> = json.get("cases")?.as_array()?.iter().map(case).collect::<Option<_>>()?;
         (!cases.is_empty()).then_some(Self {
             version: json.get("version")?.as_str()?.to_owned(),
             cores: json.get("cores")?.as_u64()? as usize,
             runs: (json.get("runs")?.as_u64()? as usize, json.get("seconds")?.as_f64()?),
-            parameters: texts.collect::<Option<_>>()?,
+            loads: texts("loads")?,
+            parameters: texts("parameters")?,
             cases,
         })
     }
@@ -154,6 +159,7 @@ impl Validation {
             "cores": self.cores,
             "runs": self.runs.0,
             "seconds": self.runs.1,
+            "loads": self.loads,
             "parameters": self.parameters,
             "cases": self.cases.iter().map(Case::json).collect::<Vec<_>>(),
         })
@@ -189,10 +195,11 @@ impl Validation {
     }
 
     fn write_markdown(&self, text: &mut String) -> std::fmt::Result {
-        let Self { version, cores, runs: (runs, seconds), parameters, cases } = self;
+        let Self { version, cores, runs: (runs, seconds), loads, parameters, cases } = self;
         writeln!(
             text,
-            "Version {version}, {cores} cores, {runs} runs of {seconds} s each; latencies in ms.\n"
+            "Version {version}, {cores} cores, {runs} runs of {seconds} s each; latencies in ms. Requests a second and \
+             means are means over the runs; the real 99th percentile is the least and the most of the {runs} runs.\n"
         )?;
         writeln!(
             text,
@@ -201,7 +208,12 @@ impl Validation {
         )?;
         writeln!(text, "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")?;
         cases.iter().try_for_each(|case| writeln!(text, "{}", case.row()))?;
-        writeln!(text, "\nMeasured for it:\n")?;
+        writeln!(text, "\nAsked in each case:\n")?;
+        loads.iter().try_for_each(|load| writeln!(text, "- {load}"))?;
+        writeln!(
+            text,
+            "\nMeasured for it, in each run on gateways that do nothing else; means over the runs:\n"
+        )?;
         parameters.iter().try_for_each(|parameter| writeln!(text, "- {parameter}"))
     }
 }
@@ -266,6 +278,7 @@ mod tests {
             version: "1.2.3".to_owned(),
             cores: 2,
             runs: (2, 1.5),
+            loads: vec!["near: one client".to_owned()],
             parameters: vec!["a link of 50 µs".to_owned()],
             cases: vec![near, Case { name: "far".to_owned(), real, simulated: far }],
         }

@@ -624,7 +624,10 @@ impl<'s, O: Observer> World<'s, O> {
         let of = &self.scenario.devices[group as usize];
         let program = &self.scenario.programs[of.program];
         let first = self.first_numbers[group as usize];
-        let account = first + (number - first) / of.per_account as u32;
+        let account = match of.account {
+            Some(other) => self.first_numbers[other],
+            None => first + (number - first) / of.per_account as u32,
+        };
         let need = program.modules.is_some().then(|| self.need(request)).flatten();
         Order {
             key: (account, number),
@@ -862,6 +865,7 @@ impl<S: Scheduler> Site<S> {
         let settings = Settings {
             limits: of.dispatcher_limits(),
             slice: of.slice,
+            ticks: of.ticks,
             cpu: of.cpu,
             wall: of.wall,
             modules: has_modules.then_some(of.modules),

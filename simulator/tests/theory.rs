@@ -32,7 +32,7 @@ impl Station {
         let duration = (arrivals / REPLICAS as f64 / rate * SECOND as f64) as u64;
         let Self { workers, slots, slice, classes } = self;
         let mut text = format!(
-            "duration = \"{duration}ns\"\n[gateway.g]\nworkers = {workers}\nslots = {slots}\nslice = \"{slice}\"\n\
+            "duration = \"{duration}ns\"\n[gateway.g]\nworkers = {workers}\nslots = {slots}\nslice = \"{slice}\"\nticks = false\n\
              slot_share = 1.0\naccount_share = 1.0\nqueue_share = 1.0\nper_principal = 10000000\ntotal = 10000000\n\
              bytes_per_principal = \"1024GiB\"\nbytes_total = \"1024GiB\"\ncpu = \"365d\"\nwall = \"365d\"\n"
         );
@@ -41,6 +41,10 @@ impl Station {
                 "[program.p{number}]\ntime = {time}\n[device.d{number}]\nprogram = \"p{number}\"\n\
                  arrival = {{ poisson = \"{rate}/s\" }}\n"
             );
+            // Accounts would have equal parts.
+            if number > 0 {
+                text += "account = \"d0\"\n";
+            }
         }
         let scenario =
             Scenario::parse(&text, Path::new("theory.toml")).unwrap_or_else(|error| panic!("{error}"));

@@ -173,3 +173,29 @@ fn a_disk_delays_answers_and_what_it_has_not_kept_comes_again() {
     let report = simulate(&format!("{arrival}\nqos = 0"), "durable = true\ndisk = \"1s\"", crash);
     assert!(part(report.all(), Outcome::Unanswered) > 0.0, "{report:?}");
 }
+
+/// What the longest request of `[device.calm]` takes in milliseconds, beside 64 devices of one account that ask for
+/// `flood` all the time.
+fn longest_beside(flood: &str, calm: &str) -> f64 {
+    let text = format!(
+        "duration = \"20s\"\nreplicas = 1\nwarm_up = \"1s\"\n[program.flood]\ntime = \"{flood}\"\n[program.medium]\n\
+         time = \"6ms\"\n[program.short]\ntime = \"100us\"\n[gateway.g]\nworkers = 1\n[device.flood]\ncount = 64\n\
+         per_account = 64\nprogram = \"flood\"\narrival = {{ think = \"0s\" }}\n[device.calm]\n{calm}\n\
+         arrival = {{ every = \"50ms\" }}\n"
+    );
+    let scenario = Scenario::parse(&text, Path::new("world.toml")).unwrap_or_else(|error| panic!("{error}"));
+    let report = Report::new(&scenario, 1, &replicas::run(&scenario, 1, 1, None, &Unwatched));
+    let calm = report.groups.iter().find(|group| group.name == "calm").unwrap();
+    calm.quantile("max").unwrap().mean * 1e3
+}
+
+#[test]
+fn one_account_keeps_no_other_one_waiting_and_its_own_short_requests_neither() {
+    for flood in ["1ms", "6ms", "1min"] {
+        // Half a millisecond of whoever runs, and a fifth for what is overdue.
+        let longest = longest_beside(flood, "program = \"medium\"");
+        assert!(longest < 9.5, "{longest} ms beside requests of {flood}");
+    }
+    let own = longest_beside("1min", "program = \"short\"\naccount = \"flood\"");
+    assert!(own < 1.2, "{own} ms");
+}

@@ -2,6 +2,7 @@
 
 use super::deployment::Kind;
 use super::parameters::Parameters;
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 
 /// Where the clients of a load beside another one come from: another account than those on 127.0.0.1.
@@ -64,11 +65,42 @@ pub const CASES: [Case; 10] = [
     Case { kind: Kind::Sites, ..sleeping("across two sites", 0.6) },
 ];
 
+/// The programs that cases of this kind ask for, each once.
+pub fn programs_of(kind: Kind) -> Vec<&'static str> {
+    let of_kind = CASES.iter().filter(|case| case.kind == kind);
+    let names = of_kind.flat_map(|case| [Some(case.program), case.beside.as_ref().map(|of| of.program)]);
+    let names: BTreeSet<_> = names.flatten().collect();
+    names.into_iter().collect()
+}
+
 impl Case {
     /// Requests a second.
     pub fn rate(&self, parameters: &Parameters) -> f64 {
         let takes = parameters.mean(self.program).as_secs_f64();
         self.load * self.kind.servers(self.program) as f64 / takes
+    }
+
+    /// What is asked in it, for people, by what was measured in all runs.
+    pub fn describe(&self, all: &[Parameters]) -> String {
+        let mean =
+            |of: &dyn Fn(&Parameters) -> f64| all.iter().map(of).sum::<f64>() / all.len().max(1) as f64;
+        let ms = |program| mean(&|of| of.mean(program).as_secs_f64() * 1e3);
+        let Case { name, program, connections, .. } = self;
+        let asked = format!(
+            "{name}: {connections} clients ask {} for `{program}` of {:.1} ms, {:.0} times a second",
+            self.kind.describe(),
+            ms(program),
+            mean(&|of| self.rate(of)),
+        );
+        let beside = self.beside.as_ref().map(|Beside { program, connections, .. }| {
+            format!(
+                "; {connections} of another account for one `{program}` of {:.1} ms after the other",
+                ms(program)
+            )
+        });
+        let killed =
+            self.killed_at.map(|part| format!("; one is killed after {:.0} % of the run", part * 100.0));
+        [Some(asked), beside, killed, Some(".".to_owned())].into_iter().flatten().collect()
     }
 
     /// The names of its loads: its own, and that beside it.

@@ -1,25 +1,29 @@
 //! What the simulated side is told of the machine and of the system, measured on a gateway that does nothing else.
 
 use super::deployment::{Deployment, Kind};
-use super::programs;
 use crate::load::{Connection, LOOPBACK, Request};
 use crate::request;
 use anyhow::Result;
+use offload_rt::scheduling;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// Requests that are measured of a program that does nothing, and messages to oneself.
-const MANY: usize = 400;
+const MANY: usize = 300;
 
 /// What one program is measured for.
-const TIME: Duration = Duration::from_millis(1_200);
+const TIME: Duration = Duration::from_millis(600);
 
 /// Requests that are measured of a program at the least.
 const FEW: usize = 8;
 
 /// Requests before those that are measured: they have modules loaded, and the history of a program filled.
 const WARM_UP: usize = 20;
+
+/// The gateway's `workers.slice`, by default.
+const SLICE: Duration = Duration::from_micros(500);
 
 /// Bytes of a message to oneself.
 const MESSAGE: usize = 64;
@@ -32,6 +36,8 @@ pub struct Parameters {
     pub ingress: Duration,
     /// What the worker takes for each beside its guest.
     pub overhead: Duration,
+    /// From one tick of the gateway's clock, which ends slices, to the next.
+    pub tick: Duration,
     /// The run of a program that does nothing.
     pub nothing: Duration,
     /// How long each program ran, each time.
@@ -47,7 +53,8 @@ struct Asked {
 }
 
 impl Parameters {
-    pub fn measure(deployment: &Deployment) -> Result<Parameters> {
+    /// Of these programs.
+    pub fn measure(deployment: &Deployment, programs: &[&'static str]) -> Result<Parameters> {
         let address = deployment.address()?;
         let mut connection = Connection::open(address, "probe")?;
         let nothing =
@@ -68,40 +75,44 @@ impl Parameters {
             }
         };
         let mut runs = BTreeMap::new();
-        for (name, _) in programs::all() {
+        for name in programs.iter().copied() {
             let request = deployment.request_in_envelope(name);
             let asked = ask(&mut connection, &request, |count, since| count < FEW || since < TIME)?;
             runs.insert(name, asked.iter().map(|asked| asked.run).collect());
         }
         connection.close()?;
-        Ok(Parameters { link: one_way(ways), ingress, overhead, nothing: run, runs })
+        Ok(Parameters { link: one_way(ways), ingress, overhead, tick: tick(), nothing: run, runs })
     }
 
     /// The mean run of a program.
     pub fn mean(&self, program: &str) -> Duration {
         mean(&self.runs[program])
     }
+}
 
-    /// For people.
-    pub fn describe(&self, kind: Kind) -> String {
-        let micros = |time: Duration| format!("{} µs", time.as_micros());
-        let runs = self.runs.iter().map(|(name, runs)| format!("`{name}` {}", micros(mean(runs))));
-        let link = match kind {
-            Kind::One | Kind::FewSlots => "a message to oneself",
-            Kind::Nats | Kind::Sites => "an empty program, without its run",
-        };
-        format!(
-            "{}: one way {} and {} more in the mean, half of {link}; `ingress` {}, `overhead` {} by an empty program, \
-             which ran {}; runs on an idle gateway in the mean: {}.",
-            kind.describe(),
-            micros(self.link.0),
-            micros(self.link.1),
-            micros(self.ingress),
-            micros(self.overhead),
-            micros(self.nothing),
-            runs.collect::<Vec<_>>().join(", "),
-        )
-    }
+/// What was measured in all runs, for people: means over these.
+pub fn describe(kind: Kind, all: &[Parameters]) -> String {
+    let mean_of = |of: &dyn Fn(&Parameters) -> Duration| {
+        format!("{} µs", mean(&all.iter().map(of).collect::<Vec<_>>()).as_micros())
+    };
+    let names = all.first().into_iter().flat_map(|of| of.runs.keys());
+    let runs = names.map(|name| format!("`{name}` {}", mean_of(&|of| of.mean(name))));
+    let link = match kind {
+        Kind::One | Kind::FewSlots => "a message to oneself",
+        Kind::Nats | Kind::Sites => "an empty program, without its run",
+    };
+    format!(
+        "{}: one way {} and {} more in the mean, half of {link}; `ingress` {}, `overhead` {} by an empty program, which \
+         ran {}; `slice`, by a thread that sleeps as the ticker does, {}; runs on an idle gateway in the mean: {}.",
+        kind.describe(),
+        mean_of(&|of| of.link.0),
+        mean_of(&|of| of.link.1),
+        mean_of(&|of| of.ingress),
+        mean_of(&|of| of.overhead),
+        mean_of(&|of| of.nothing),
+        mean_of(&|of| of.tick),
+        runs.collect::<Vec<_>>().join(", "),
+    )
 }
 
 /// Asks one request after the other, as long as it is told to go on.
@@ -139,6 +150,20 @@ fn echoes(address: SocketAddr) -> Result<Vec<Duration>> {
     }
     connection.close()?;
     Ok(all)
+}
+
+/// How long a thread sleeps that asks for a slice, as the gateway's ticker does.
+fn tick() -> Duration {
+    let ticker = thread::spawn(|| {
+        scheduling::short_slices();
+        let sleeps = (0..MANY).map(|_| {
+            let begin = Instant::now();
+            thread::sleep(SLICE);
+            begin.elapsed()
+        });
+        median(sleeps)
+    });
+    ticker.join().unwrap_or(SLICE)
 }
 
 /// Half of a way there and back: the least, and what is more in the mean. The few that another process has held up are

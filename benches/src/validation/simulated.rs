@@ -75,6 +75,7 @@ fn write(
         writeln!(text, "slots = {slots}")?;
     }
     writeln!(text, "ingress = {}\noverhead = {}", nanos(parameters.ingress), nanos(parameters.overhead))?;
+    writeln!(text, "slice = {}", nanos(parameters.tick))?;
     if case.kind == Kind::Nats {
         writeln!(text, "spread = \"queue\"\nwindow = {WINDOW}\nredelivery = \"{REDELIVERY}s\"")?;
     }

@@ -59,6 +59,9 @@ pub struct Settings {
     pub limits: DispatcherLimits,
     /// The longest slice.
     pub slice: Nanos,
+    /// Whether slices end when a clock ticks, once in each longest slice, as in the runtime: a slice that begins
+    /// between two ticks is a short one.
+    pub ticks: bool,
     /// CPU time of a guest.
     pub cpu: Nanos,
     /// Wall-clock time of a guest.
@@ -377,7 +380,7 @@ impl<S: Scheduler> Gateway<S> {
         let length = if of.is_new && of.job.sleep > 0 {
             0
         } else if of.job.yields {
-            of.remaining.min(self.settings.slice)
+            of.remaining.min(self.settings.slice_at(now))
         } else {
             of.remaining
         };
@@ -408,6 +411,11 @@ impl<S: Scheduler> Gateway<S> {
 }
 
 impl Settings {
+    /// How long a slice that begins now can be.
+    fn slice_at(&self, now: Nanos) -> Nanos {
+        if self.ticks { self.slice - now % self.slice } else { self.slice }
+    }
+
     /// How the runtime would measure a slice.
     fn took(&self, is_first: bool, length: Nanos) -> SliceTime {
         let time = policy_time(length);

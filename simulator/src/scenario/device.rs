@@ -43,6 +43,8 @@ pub struct DeviceGroup {
     pub wakes: Option<Nanos>,
     /// How many devices are one account: those without a name at one address are.
     pub per_account: usize,
+    /// The group to whose first account all of these devices belong, in place of accounts of their own.
+    pub account: Option<usize>,
 }
 
 /// What a device can name.
@@ -51,6 +53,7 @@ pub(super) struct Names<'a> {
     pub links: Vec<&'a str>,
     pub gateways: Vec<&'a str>,
     pub sites: Vec<&'a str>,
+    pub devices: Vec<&'a str>,
     /// By site: its gateway.
     pub site_gateways: Vec<usize>,
 }
@@ -98,10 +101,15 @@ impl DeviceGroup {
             sealed: section.or("sealed", false),
             wakes: time("wakes", MILLISECOND),
             per_account: section.or_within("per_account", 1, 1..=MAX_ENTITIES),
+            account: section.one_of("account", &names.devices),
         };
         if group.to.is_some() && !names.site_gateways.contains(&group.gateway) {
             let problem = "the gateway that these devices ask is no site's router".to_owned();
             section.refuse("to", problem, "a table [site.NAME] for that gateway");
+        }
+        if group.account.is_some() && section.has("per_account") {
+            let problem = "these devices are of another group's account".to_owned();
+            section.refuse("per_account", problem, "no `per_account`, or no `account`");
         }
         if group.surge.is_some() && matches!(group.arrival, Arrival::Trace(_)) {
             section.refuse("surge", "a trace has its own times".to_owned(), "");

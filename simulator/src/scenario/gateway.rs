@@ -32,6 +32,8 @@ pub struct GatewayGroup {
     pub slots: usize,
     /// Longest time that a guest runs before another one runs.
     pub slice: Nanos,
+    /// Whether slices end when a clock ticks, and not each after its own time.
+    pub ticks: bool,
     /// Parts of all slots, in percent.
     pub shares: Shares,
     /// What may wait.
@@ -119,6 +121,7 @@ impl GatewayGroup {
             workers,
             slots: section.or_within("slots", configured.slots, 1..=MAX_SLOTS),
             slice: time("slice", configured.slice, MICROSECOND, 3_600 * SECOND),
+            ticks: section.or("ticks", true),
             shares: Shares {
                 flow: share("slot_share", shares.flow),
                 account: share("account_share", shares.account),

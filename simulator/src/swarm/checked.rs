@@ -2,13 +2,14 @@
 //! promises, and whether its gateway asks it when it should.
 //!
 //! Beside it runs a model of the slowest kind, maps of what waits and runs. The model has the dispatcher's own
-//! [`Slots`], [`RunHistory`] and [`Placement`] to know what may start; their quotas are checked by plain sums as well.
+//! [`Slots`], [`AccountUse`], [`RunHistory`] and [`Placement`] to know what may start; their quotas are checked by
+//! plain sums as well.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use offload_policy::{
-    Busy, DispatcherLimits, GuestId, Load, Next, Placement, RunHistory, RunQueue, SliceTime, Slots,
-    Submission, Time,
+    AccountId, AccountUse, Busy, DispatcherLimits, GuestId, Load, Next, Placement, RunHistory, RunQueue,
+    SliceTime, Slots, Submission, Time,
 };
 
 use super::violation::{Invariant, Seen, ensure};
@@ -39,6 +40,7 @@ struct Model {
     running_of_account: BTreeMap<u32, usize>,
     workers: Vec<Worker>,
     slots: Slots<Key>,
+    accounts: AccountUse<u32>,
     history: RunHistory<u32>,
     placement: Placement,
     /// Of each account that waits, those that have started a request since while it could have.
@@ -77,6 +79,7 @@ struct Worker {
 #[derive(Clone, Copy, Debug)]
 struct Guest {
     request: u32,
+    account: AccountId,
     used: Time,
     ends: Time,
     /// Since when it can go on; none while it sleeps or has its slice.
@@ -252,6 +255,7 @@ impl Model {
             running_of_account: BTreeMap::new(),
             workers: std::iter::repeat_with(Worker::default).take(workers).collect(),
             slots: Slots::new(workers, slots, shares),
+            accounts: AccountUse::new(),
             history: RunHistory::new(),
             placement: Placement::new(workers),
             accounts_passed: BTreeMap::new(),
@@ -313,6 +317,7 @@ impl Model {
 
     /// A worker has ended its slice, if it had one.
     fn asks(&mut self, worker: usize, now: Time) {
+        self.accounts.decay(now);
         let worker = &mut self.workers[worker];
         if let Some(began) = worker.began.take() {
             worker.longest = worker.longest.max(now.saturating_sub(began));
@@ -340,6 +345,7 @@ impl Model {
         ensure(self.placement.allows(worker, self.history.of(&program)), Invariant::Starved, || {
             format!("program {program}, which holds up a worker, starts on worker {worker}")
         })?;
+        self.check_use(worker, self.accounts.step_of(&key.0), request)?;
         self.check_order(worker, key, request)?;
         self.leaves_queue(request, entry);
         self.slots.try_acquire(worker, &key).map_err(|no_slot| {
@@ -365,7 +371,8 @@ impl Model {
         ensure(on.guests.len() < slots && on.runs.is_none(), Invariant::Books, || {
             format!("worker {worker} starts request {request} beside {} of {slots} guests", on.guests.len())
         })?;
-        let of = Guest { request, used: Time::ZERO, ends, ready: None };
+        let account = self.accounts.enter(&key.0);
+        let of = Guest { request, account, used: Time::ZERO, ends, ready: None };
         let known = on.guests.insert(guest, of);
         on.ends.insert((ends, guest));
         (on.runs, on.began) = (Some(guest), Some(now));
@@ -374,9 +381,22 @@ impl Model {
         })
     }
 
-    /// Round robin between accounts and between the flows of each; first in, first out within a flow.
+    /// No guest that can go on waits whose account has used less than that of this request.
+    fn check_use(&self, worker: usize, step: u32, request: u32) -> Result<(), Seen> {
+        let ready = self.workers[worker].guests.values().filter(|of| of.ready.is_some());
+        let least = ready.min_by_key(|of| self.accounts.step(of.account));
+        let is_first = least.is_none_or(|least| step <= self.accounts.step(least.account));
+        ensure(is_first, Invariant::Starved, || {
+            format!("request {request} goes before {least:?} of worker {worker}, whose account has used less")
+        })
+    }
+
+    /// Round robin between accounts that have used as little and between the flows of each; first in, first out within
+    /// a flow.
     fn check_order(&mut self, worker: usize, key: Key, request: u32) -> Result<(), Seen> {
-        let accounts: Vec<u32> = self.accounts_passed.keys().copied().filter(|of| *of != key.0).collect();
+        let step = self.accounts.step_of(&key.0);
+        let equals = self.accounts_passed.keys().copied().filter(|of| self.accounts.step_of(of) <= step);
+        let accounts: Vec<u32> = equals.filter(|of| *of != key.0).collect();
         for other in accounts {
             if self.may_start(worker, |key| key.0 == other) {
                 let is_first = self.accounts_passed.entry(other).or_default().insert(key.0);
@@ -420,6 +440,11 @@ impl Model {
     }
 
     fn resumed(&mut self, worker: usize, guest: GuestId, now: Time) -> Result<(), Seen> {
+        if let Ok(Guest { request, account, ready: Some(ready), .. }) = self.guest(worker, guest)
+            && now.saturating_sub(ready) < RunQueue::DEFAULT_MAX_WAIT
+        {
+            self.check_use(worker, self.accounts.step(account), request)?;
+        }
         let slots = self.limits.slots;
         let on = &mut self.workers[worker];
         let is_free = on.runs.is_none();
@@ -498,6 +523,7 @@ impl Model {
     ) -> Result<(), Seen> {
         let of = self.slice_of(worker, guest)?;
         let used = of.used + took.charged();
+        self.accounts.charge(of.account, took.used());
         let Some(&Entry { program, cpu, .. }) = self.jobs.get(&of.request) else { return Ok(()) };
         self.history.update(&program, |runs| {
             runs.slice_took(took);
@@ -516,6 +542,7 @@ impl Model {
     fn finished(&mut self, worker: usize, guest: GuestId, took: SliceTime) -> Result<(), Seen> {
         let of = self.slice_of(worker, guest)?;
         let program = self.jobs.get(&of.request).map_or(0, |entry| entry.program);
+        self.accounts.charge(of.account, took.used());
         let run = match took {
             SliceTime::Charged(time) | SliceTime::Overrun(time) => SliceTime::Charged(of.used + time),
             free => free,
@@ -530,6 +557,7 @@ impl Model {
     /// A guest is gone.
     fn left(&mut self, worker: usize, guest: GuestId) -> Result<(), Seen> {
         let of = self.guest(worker, guest)?;
+        self.accounts.leave(of.account);
         let on = &mut self.workers[worker];
         on.guests.remove(&guest);
         on.ends.remove(&(of.ends, guest));

@@ -18,15 +18,16 @@ use slab::Slab;
 use crate::Time;
 use crate::key_map::KeyMap;
 use crate::slices::RunQueue;
+use crate::table::Table;
 
 /// An account's number, while it has guests.
 pub type AccountId = usize;
 
-/// See the [module](self).
+/// See the [module](self). Accounts are found by a table of their names.
 #[derive(Debug)]
-pub struct AccountUse<A> {
+pub struct AccountUse<A, T = KeyMap<A, AccountId>> {
     accounts: Slab<Account<A>>,
-    by_name: KeyMap<A, AccountId>,
+    by_name: T,
     /// When all use was halved last.
     halved: Time,
 }
@@ -52,9 +53,11 @@ impl<A: Clone + Eq + Hash> AccountUse<A> {
 
     /// Of no account yet.
     pub fn new() -> Self {
-        Self { accounts: Slab::new(), by_name: KeyMap::new(), halved: Time::ZERO }
+        Self::default()
     }
+}
 
+impl<A: Clone, T: Table<A, AccountId>> AccountUse<A, T> {
     /// The account has one more guest.
     pub fn enter(&mut self, name: &A) -> AccountId {
         let known = self.by_name.get(name).copied();
@@ -86,14 +89,23 @@ impl<A: Clone + Eq + Hash> AccountUse<A> {
 
     /// What is used decays until `now`.
     pub fn decay(&mut self, now: Time) {
-        let since = now.saturating_sub(self.halved);
-        if since < Self::HALF_LIFE {
-            return;
+        self.decay_telling(now, |_| ());
+    }
+
+    /// The same, for whom accounts are to be told that are remembered no more.
+    #[inline]
+    pub(crate) fn decay_telling(&mut self, now: Time, is_forgotten: impl FnMut(&A)) {
+        if now.saturating_sub(self.halved) >= AccountUse::<()>::HALF_LIFE {
+            self.halve(now, is_forgotten);
         }
+    }
+
+    fn halve(&mut self, now: Time, mut tell: impl FnMut(&A)) {
+        let since = now.saturating_sub(self.halved);
         // In 64 bits, which divide faster: milliseconds fill them after half a billion years.
-        let half_lives = (since.as_millis() as u64 / Self::HALF_LIFE.as_millis() as u64) as u32;
-        self.halved += Self::HALF_LIFE * half_lives;
-        let parts = 1 << half_lives.min(Self::MEMORY);
+        let half_lives = (since.as_millis() as u64 / AccountUse::<()>::HALF_LIFE.as_millis() as u64) as u32;
+        self.halved += AccountUse::<()>::HALF_LIFE * half_lives;
+        let parts = 1 << half_lives.min(AccountUse::<()>::MEMORY);
         let Self { accounts, by_name, .. } = self;
         accounts.retain(|_, account| {
             account.used /= parts;
@@ -101,6 +113,7 @@ impl<A: Clone + Eq + Hash> AccountUse<A> {
             let is_forgotten = account.guests == 0 && account.used < RunQueue::SHORT;
             if is_forgotten {
                 by_name.remove(&account.name);
+                tell(&account.name);
             }
             !is_forgotten
         });
@@ -133,9 +146,9 @@ impl<A: Clone + Eq + Hash> AccountUse<A> {
     }
 }
 
-impl<A: Clone + Eq + Hash> Default for AccountUse<A> {
+impl<A, T: Default> Default for AccountUse<A, T> {
     fn default() -> Self {
-        Self::new()
+        Self { accounts: Slab::new(), by_name: T::default(), halved: Time::ZERO }
     }
 }
 

@@ -25,8 +25,7 @@ use std::fmt;
 
 use crate::Time;
 use crate::fair_queue::Full;
-use crate::flow_key::FlowKey;
-use crate::key_map::KeyMap;
+use crate::table::{Counted, Table};
 
 /// An amount of waiting requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,6 +37,7 @@ pub struct Load {
 }
 
 impl Load {
+    #[inline]
     fn fits(self, more: Load, limit: Load) -> bool {
         let within =
             |held: usize, more: usize, limit: usize| held.checked_add(more).is_some_and(|sum| sum <= limit);
@@ -45,17 +45,20 @@ impl Load {
     }
 
     /// What may be held of a whole of which this is free: α times as much, with α = percent / (100 − percent).
+    #[inline]
     fn threshold(self, percent: usize) -> Load {
         let rest = 100 - percent.min(100);
         let of = |free: usize| free.saturating_mul(percent.min(100)).checked_div(rest).unwrap_or(usize::MAX);
         Load { requests: of(self.requests), bytes: of(self.bytes) }
     }
 
+    #[inline]
     fn add(&mut self, more: Load) {
         self.requests += more.requests;
         self.bytes += more.bytes;
     }
 
+    #[inline]
     fn left_of(self, limit: Load) -> Load {
         Load {
             requests: limit.requests.saturating_sub(self.requests),
@@ -63,6 +66,7 @@ impl Load {
         }
     }
 
+    #[inline]
     fn subtract(&mut self, less: Load) {
         let subtract = |held: usize, less: usize| held.checked_sub(less).expect("more left than was let in");
         self.requests = subtract(self.requests, less.requests);
@@ -129,11 +133,11 @@ impl std::error::Error for Busy {}
 
 /// Counts what waits, and refuses what would be too much.
 #[derive(Debug)]
-pub struct Admission<K: FlowKey> {
+pub struct Admission<K: Counted> {
     limits: AdmissionLimits,
     total: Load,
-    of_flow: KeyMap<K, Load>,
-    of_account: KeyMap<K::Account, Account>,
+    of_flow: K::Flows<Load>,
+    of_account: K::Accounts<Account>,
     rate: ServiceRate,
 }
 
@@ -145,14 +149,14 @@ struct Account {
     flows: usize,
 }
 
-impl<K: FlowKey> Admission<K> {
+impl<K: Counted> Admission<K> {
     /// Nothing waits yet.
     pub fn new(limits: AdmissionLimits) -> Self {
         Self {
             limits,
             total: Load::default(),
-            of_flow: KeyMap::new(),
-            of_account: KeyMap::new(),
+            of_flow: Default::default(),
+            of_account: Default::default(),
             rate: ServiceRate::default(),
         }
     }
@@ -171,7 +175,7 @@ impl<K: FlowKey> Admission<K> {
         self.rate.advance(now, self.total.requests > 0);
         let free = self.total.left_of(self.limits.total);
         let flow = self.of_flow.get(key).copied().unwrap_or_default();
-        let account = self.of_account.get(key.account()).copied().unwrap_or_default();
+        let account = self.of_account.get(key.paid_by()).copied().unwrap_or_default();
         let threshold = free.threshold(self.limits.account_share);
         let reason = if !flow.fits(load, self.limits.per_flow) {
             Full::Flow
@@ -243,12 +247,12 @@ impl<K: FlowKey> Admission<K> {
                 true
             }
         };
-        match self.of_account.get_mut(key.account()) {
+        match self.of_account.get_mut(key.paid_by()) {
             Some(account) => {
                 account.load.add(load);
                 account.flows += usize::from(is_new);
             }
-            None => self.of_account.insert(key.account().clone(), Account { load, flows: 1 }),
+            None => self.of_account.insert(key.paid_by().clone(), Account { load, flows: 1 }),
         }
         self.total.add(load);
     }
@@ -258,11 +262,11 @@ impl<K: FlowKey> Admission<K> {
         let flow = self.of_flow.get_mut(key).expect("a request left that was not let in");
         flow.subtract(load);
         let flow_ended = *flow == Load::default();
-        let account = self.of_account.get_mut(key.account()).expect("a flow that waits has an account");
+        let account = self.of_account.get_mut(key.paid_by()).expect("a flow that waits has an account");
         account.load.subtract(load);
         account.flows -= usize::from(flow_ended);
         if account.flows == 0 {
-            self.of_account.remove(key.account());
+            self.of_account.remove(key.paid_by());
         }
         if flow_ended {
             self.of_flow.remove(key);
@@ -290,11 +294,15 @@ impl ServiceRate {
     const MEMORY: Time = Time::from_secs(2);
 
     /// Accounts for the time since the last call, in which something `waited` or did not.
+    #[inline]
     fn advance(&mut self, now: Time, waited: bool) {
-        if waited {
-            self.busy += now.saturating_sub(self.advanced_to);
+        if now <= self.advanced_to {
+            return;
         }
-        self.advanced_to = self.advanced_to.max(now);
+        if waited {
+            self.busy += now - self.advanced_to;
+        }
+        self.advanced_to = now;
         if self.busy >= Self::SAMPLE {
             let seconds = self.busy.as_secs_f64();
             let sample = self.served as f64 / seconds;
@@ -329,7 +337,7 @@ mod tests {
         Time::from_millis(ms)
     }
 
-    fn admission<K: FlowKey>(per_flow: usize, total: usize) -> Admission<K> {
+    fn admission<K: Counted>(per_flow: usize, total: usize) -> Admission<K> {
         let limit = |requests| Load { requests, bytes: 10 * requests };
         Admission::new(AdmissionLimits { per_flow: limit(per_flow), total: limit(total), account_share: 75 })
     }

@@ -74,10 +74,12 @@ use crate::account_use::{AccountId, AccountUse};
 use crate::admission::{Admission, AdmissionLimits, Busy, Load};
 use crate::fair_queue::{FairQueue, QueueLimits};
 use crate::flow_key::FlowKey;
+use crate::names::{AccountNumber, FlowNumber, Names};
 use crate::placement::Placement;
 use crate::recent_runs::{RecentRuns, RunHistory, SliceTime};
 use crate::slices::{Choice, GuestId, RunQueue};
 use crate::slots::{Shares, Slots};
+use crate::table::{Counted, Dense};
 use crate::{DEFAULT_SLOTS, Time};
 
 /// How much a [`Dispatcher`] shares out.
@@ -146,19 +148,21 @@ pub enum Next<J> {
 /// The scheduler as a whole; see the [module](self).
 #[derive(Debug)]
 pub struct Dispatcher<K: FlowKey, P, J> {
-    admission: Admission<K>,
-    queue: FairQueue<K, Queued<P, J>>,
-    alone: Alone<K, P, J>,
+    /// By which flows are known to all parts.
+    names: Names<K>,
+    admission: Admission<FlowNumber>,
+    queue: FairQueue<FlowNumber, Queued<P, J>>,
+    alone: Alone<P, J>,
     is_open: bool,
-    slots: Slots<K>,
-    accounts: AccountUse<K::Account>,
+    slots: Slots<FlowNumber>,
+    accounts: AccountUse<AccountNumber, Dense<AccountId>>,
     placement: Placement,
     history: RunHistory<P>,
-    workers: Vec<Worker<K, P>>,
+    workers: Vec<Worker<P>>,
     running: usize,
 }
 
-/// A submission in the queue, which keeps its key.
+/// A submission in the queue, which knows its flow.
 #[derive(Debug)]
 struct Queued<P, J> {
     load: Load,
@@ -171,25 +175,25 @@ struct Queued<P, J> {
 
 /// Whether a request is to run alone.
 #[derive(Debug)]
-enum Alone<K, P, J> {
+enum Alone<P, J> {
     None,
     /// It is the next to start.
-    Waits(Box<(K, Queued<P, J>)>),
+    Waits(Box<(FlowNumber, Queued<P, J>)>),
     Runs,
 }
 
 #[derive(Debug)]
-struct Worker<K, P> {
+struct Worker<P> {
     run_queue: RunQueue,
-    guests: Slab<Guest<K, P>>,
+    guests: Slab<Guest<P>>,
     /// When guests must have ended, earliest first; of those that did not end in their first slice.
     ends: BTreeSet<(Time, GuestId)>,
 }
 
 /// A guest that holds a slot.
 #[derive(Debug)]
-struct Guest<K, P> {
-    key: K,
+struct Guest<P> {
+    flow: FlowNumber,
     account: AccountId,
     load: Load,
     program: P,
@@ -208,13 +212,14 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
     pub fn new(limits: DispatcherLimits) -> Self {
         let DispatcherLimits { workers, slots, shares, admission } = limits;
         Self {
+            names: Names::new(),
             admission: Admission::new(admission),
             // Admission counts what is in it.
             queue: FairQueue::new(QueueLimits::NONE),
             alone: Alone::None,
             is_open: true,
             slots: Slots::new(workers, slots, shares),
-            accounts: AccountUse::new(),
+            accounts: AccountUse::default(),
             placement: Placement::new(workers),
             history: RunHistory::new(),
             workers: std::iter::repeat_with(Worker::new).take(workers).collect(),
@@ -227,13 +232,15 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
     /// # Errors
     /// [`Busy`] when its flow, its account, or all together have too much waiting.
     pub fn admit(&mut self, key: &K, load: Load, now: Time) -> Result<(), Busy> {
-        self.admission.admit(key, load, now)
+        let flow = self.names.enter(key);
+        self.admission.admit(&flow, load, now).inspect_err(|_| self.names.leave(flow))
     }
 
     /// Counts a request as waiting that was admitted before, by a process that has ended: whatever else waits by now,
     /// it is not refused.
     pub fn readmit(&mut self, key: &K, load: Load, now: Time) {
-        self.admission.readmit(key, load, now);
+        let flow = self.names.enter(key);
+        self.admission.readmit(&flow, load, now);
     }
 
     /// A request that was admitted, and is not queued, leaves without having run.
@@ -241,7 +248,7 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
     /// # Panics
     /// If the flow does not have that much waiting: the driver's books are wrong.
     pub fn withdraw(&mut self, key: &K, load: Load, now: Time) {
-        self.admission.withdrawn(key, load, now);
+        self.has_left(self.known(key), load, now);
     }
 
     /// Puts a request that was admitted into the queue.
@@ -250,7 +257,7 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
     /// If more is queued than was admitted: the driver's books are wrong.
     pub fn submit(&mut self, submission: Submission<K, P, J>) {
         let (key, queued) = Queued::of(submission);
-        self.enqueue(key, queued);
+        self.enqueue(self.known(&key), queued);
     }
 
     /// Puts a request that was admitted in front of the queue, to run when nothing else does.
@@ -259,7 +266,8 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
     /// If another one waits to run alone: the driver lets one at a time be that.
     pub fn submit_alone(&mut self, submission: Submission<K, P, J>) {
         assert!(!matches!(self.alone, Alone::Waits(..)), "only one waits to run alone");
-        self.alone = Alone::Waits(Box::new(Queued::of(submission)));
+        let (key, queued) = Queued::of(submission);
+        self.alone = Alone::Waits(Box::new((self.known(&key), queued)));
     }
 
     /// From now on requests may start, or only one that runs alone may. At first they may.
@@ -270,7 +278,7 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
     /// What this worker does next, where it does nothing else: to be asked when a slice has ended, and when something
     /// may have changed for it.
     pub fn next(&mut self, worker: usize, now: Time) -> Next<J> {
-        self.accounts.decay(now);
+        self.decay(now);
         if let Some(job) = self.expire_one(now) {
             return Next::Expired(job);
         }
@@ -313,7 +321,7 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
     /// What another thread than the worker's own does next on it: it starts only what is known to be short, of that
     /// what `is_at_hand`, and resumes nothing.
     pub fn next_inline(&mut self, worker: usize, now: Time, is_at_hand: impl Fn(&J) -> bool) -> Next<J> {
-        self.accounts.decay(now);
+        self.decay(now);
         if let Some(job) = self.expire_one(now) {
             return Next::Expired(job);
         }
@@ -383,8 +391,9 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
         if !of.is_new {
             ends.remove(&(of.ends, guest));
         }
-        self.slots.release(worker, &of.key);
+        self.slots.release(worker, &of.flow);
         self.accounts.leave(of.account);
+        self.names.leave(of.flow);
         self.running -= 1;
         if matches!(self.alone, Alone::Runs) {
             self.alone = Alone::None;
@@ -400,11 +409,12 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
     pub fn worker_lost(&mut self, worker: usize, again: impl IntoIterator<Item = (GuestId, J)>, now: Time) {
         for (guest, job) in again {
             let of = &self.workers[worker].guests[guest];
-            let (key, load, program) = (of.key.clone(), of.load, of.program.clone());
+            let (flow, load, program) = (of.flow, of.load, of.program.clone());
             let queued = Queued { load, program, deadline: of.deadline, cpu: of.cpu, wall: of.wall, job };
+            self.names.again(flow);
             self.release(worker, guest);
-            self.admission.readmit(&key, load, now);
-            self.enqueue(key, queued);
+            self.admission.readmit(&flow, load, now);
+            self.enqueue(flow, queued);
         }
         let left: Vec<GuestId> = self.workers[worker].guests.iter().map(|(guest, _)| guest).collect();
         left.into_iter().for_each(|guest| self.release(worker, guest));
@@ -428,13 +438,14 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
     /// Takes a request of this flow that is queued and that nobody wants any more, if it is there; it counts as waiting
     /// until it is [withdrawn](Self::withdraw).
     pub fn take_queued(&mut self, key: &K, mut is_it: impl FnMut(&J) -> bool) -> Option<J> {
+        let flow = self.names.of(key)?;
         if let Alone::Waits(waits) = &self.alone
-            && waits.0 == *key
+            && waits.0 == flow
             && is_it(&waits.1.job)
         {
             return self.take_alone().map(|(_, queued)| queued.job);
         }
-        self.queue.take_where(key, |queued| is_it(&queued.job)).map(|queued| queued.job)
+        self.queue.take_where(&flow, |queued| is_it(&queued.job)).map(|queued| queued.job)
     }
 
     /// Takes all that is queued, which counts as waiting until it is [withdrawn](Self::withdraw).
@@ -474,9 +485,36 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
         self.waiting().requests + self.running
     }
 
-    fn enqueue(&mut self, key: K, queued: Queued<P, J>) {
+    /// The number of a flow that has requests.
+    fn known(&self, key: &K) -> FlowNumber {
+        self.names.of(key).expect("a flow has what was let in, and nothing else")
+    }
+
+    /// A request that waited has left without having run.
+    fn has_left(&mut self, flow: FlowNumber, load: Load, now: Time) {
+        self.admission.withdrawn(&flow, load, now);
+        self.names.leave(flow);
+    }
+
+    /// The account has one more guest. While its use is remembered it has its number.
+    fn enter_account(&mut self, number: AccountNumber) -> AccountId {
+        let known = self.accounts.len();
+        let account = self.accounts.enter(&number);
+        if self.accounts.len() > known {
+            self.names.hold(number);
+        }
+        account
+    }
+
+    /// What accounts have used decays until `now`.
+    fn decay(&mut self, now: Time) {
+        let Self { accounts, names, .. } = self;
+        accounts.decay_telling(now, |number| names.let_go(*number));
+    }
+
+    fn enqueue(&mut self, flow: FlowNumber, queued: Queued<P, J>) {
         let deadline = queued.deadline;
-        let pushed = self.queue.push(key, queued, deadline);
+        let pushed = self.queue.push(flow, queued, deadline);
         assert!(pushed.is_ok(), "an unbounded queue has room");
         assert!(self.queued() <= self.waiting().requests, "only what was admitted is queued");
     }
@@ -502,19 +540,20 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
             return None;
         }
         let Self { queue, slots, accounts, history, placement, .. } = self;
-        let has_used_little = |account: &K::Account| up_to == u32::MAX || accounts.step_of(account) <= up_to;
+        let has_used_little =
+            |account: &AccountNumber| up_to == u32::MAX || accounts.step_of(account) <= up_to;
         let eligible = |queued: &Queued<P, J>| {
             let runs = history.of(&queued.program);
             placement.allows(worker, runs) && may_start(runs, &queued.job)
         };
-        let (key, queued) = match std::mem::replace(&mut self.alone, Alone::None) {
+        let (flow, queued) = match std::mem::replace(&mut self.alone, Alone::None) {
             Alone::Waits(waits) if eligible(&waits.1) => {
                 self.alone = Alone::Runs;
                 *waits
             }
             Alone::None => queue.pop_where(
                 |account| has_used_little(account) && slots.account_may_start(account),
-                |key, queued| slots.flow_may_start(key) && eligible(queued),
+                |flow, queued| slots.flow_may_start(flow) && eligible(queued),
             )?,
             other => {
                 self.alone = other;
@@ -523,30 +562,30 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
         };
         let Queued { load, program, deadline, cpu, wall, job } = queued;
         let unblocks = !queue.is_empty() && history.of(&program).hold_up();
-        self.slots.try_acquire(worker, &key).expect("a slot is free and within the shares");
-        self.admission.started(&key, load, now);
+        self.slots.acquire(worker, &flow);
+        self.admission.started(&flow, load, now);
         self.running += 1;
         let latest = now.saturating_add(wall);
         let ends = deadline.unwrap_or(latest).min(latest);
-        let (account, used) = (self.accounts.enter(key.account()), Time::ZERO);
-        let guest = Guest { key, account, load, program, deadline, used, cpu, wall, ends, is_new: true };
+        let (account, used) = (self.enter_account(*flow.paid_by()), Time::ZERO);
+        let guest = Guest { flow, account, load, program, deadline, used, cpu, wall, ends, is_new: true };
         let guest = self.workers[worker].guests.insert(guest);
         Some(Next::Start { guest, job, ends, unblocks })
     }
 
     fn expire_one(&mut self, now: Time) -> Option<J> {
-        let (key, queued) = match &self.alone {
+        let (flow, queued) = match &self.alone {
             Alone::Waits(waits) if waits.1.deadline.is_some_and(|deadline| deadline <= now) => {
                 self.take_alone().expect("one waits to run alone")
             }
             _ => self.queue.expire(now).next()?,
         };
-        self.admission.withdrawn(&key, queued.load, now);
+        self.has_left(flow, queued.load, now);
         Some(queued.job)
     }
 
     /// The request that waits to run alone, which does not any more.
-    fn take_alone(&mut self) -> Option<(K, Queued<P, J>)> {
+    fn take_alone(&mut self) -> Option<(FlowNumber, Queued<P, J>)> {
         match std::mem::replace(&mut self.alone, Alone::None) {
             Alone::Waits(waits) => Some(*waits),
             other => {
@@ -574,7 +613,7 @@ impl<P, J> Queued<P, J> {
     }
 }
 
-impl<K, P> Worker<K, P> {
+impl<P> Worker<P> {
     fn new() -> Self {
         let run_queue = RunQueue::new(RunQueue::DEFAULT_MAX_WAIT);
         Self { run_queue, guests: Slab::new(), ends: BTreeSet::new() }

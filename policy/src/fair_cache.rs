@@ -31,6 +31,8 @@ use crate::linked_slab::{Handle, LinkedSlab, List};
 pub struct FairCache<A, K, V, T = Time> {
     entries: LinkedSlab<Entry<K, V, T>>,
     entry_of: KeyMap<K, Handle>,
+    /// The entry that was used last, which often is the one that is used next: that takes no hashing.
+    latest: Option<Handle>,
     accounts: LinkedSlab<Account<A>>,
     /// All accounts, in the order in which they came.
     order: List,
@@ -62,6 +64,7 @@ impl<A: Clone + Eq + Hash, K: Clone + Eq + Hash, V, T: Copy + Ord> FairCache<A, 
         Self {
             entries: LinkedSlab::new(),
             entry_of: KeyMap::new(),
+            latest: None,
             accounts: LinkedSlab::new(),
             order: List::default(),
             account_of: KeyMap::new(),
@@ -91,15 +94,15 @@ impl<A: Clone + Eq + Hash, K: Clone + Eq + Hash, V, T: Copy + Ord> FairCache<A, 
 
     /// An entry that is there; from now on it is the most recently used.
     pub fn get(&mut self, key: &K, now: T) -> Option<&mut V> {
-        let at = *self.entry_of.get(key)?;
+        let at = self.find(key)?;
         Some(self.touch(at, now))
     }
 
     /// An entry, which is made of a value, an account and a weight if it is not there; from now on it is the most
     /// recently used.
     pub fn get_or_insert_with(&mut self, key: &K, now: T, make: impl FnOnce() -> (V, A, usize)) -> &mut V {
-        match self.entry_of.get(key) {
-            Some(&at) => self.touch(at, now),
+        match self.find(key) {
+            Some(at) => self.touch(at, now),
             None => {
                 let (value, account, weight) = make();
                 let at = self.push(key.clone(), value, account, weight, now);
@@ -110,12 +113,12 @@ impl<A: Clone + Eq + Hash, K: Clone + Eq + Hash, V, T: Copy + Ord> FairCache<A, 
 
     /// An entry that is there, without this being a use of it.
     pub fn peek(&self, key: &K) -> Option<&V> {
-        self.entry_of.get(key).map(|&at| &self.entries[at].value)
+        self.find(key).map(|at| &self.entries[at].value)
     }
 
     /// The same, to be changed.
     pub fn peek_mut(&mut self, key: &K) -> Option<&mut V> {
-        self.entry_of.get(key).map(|&at| &mut self.entries[at].value)
+        self.find(key).map(|at| &mut self.entries[at].value)
     }
 
     /// Keeps an entry at the account's expense, and returns the one that it replaces. Makes no room for it: that is
@@ -128,7 +131,7 @@ impl<A: Clone + Eq + Hash, K: Clone + Eq + Hash, V, T: Copy + Ord> FairCache<A, 
 
     /// From now on an entry, if it is there, weighs this much.
     pub fn reweigh(&mut self, key: &K, weight: usize) {
-        let Some(&at) = self.entry_of.get(key) else { return };
+        let Some(at) = self.find(key) else { return };
         let entry = &mut self.entries[at];
         let before = std::mem::replace(&mut entry.weight, weight);
         for held in [&mut self.weight, &mut self.accounts[entry.account].weight] {
@@ -138,7 +141,7 @@ impl<A: Clone + Eq + Hash, K: Clone + Eq + Hash, V, T: Copy + Ord> FairCache<A, 
 
     /// Takes an entry out.
     pub fn remove(&mut self, key: &K) -> Option<V> {
-        let at = *self.entry_of.get(key)?;
+        let at = self.find(key)?;
         Some(self.take(at).1)
     }
 
@@ -166,9 +169,18 @@ impl<A: Clone + Eq + Hash, K: Clone + Eq + Hash, V, T: Copy + Ord> FairCache<A, 
         first.map(|at| (&self.entries[at].key, self.entries[at].last_use)).min_by_key(|&(_, used)| used)
     }
 
+    fn find(&self, key: &K) -> Option<Handle> {
+        let latest = self.latest.filter(|&at| self.entries[at].key == *key);
+        latest.or_else(|| self.entry_of.get(key).copied())
+    }
+
     fn touch(&mut self, at: Handle, now: T) -> &mut V {
-        let account = self.entries[at].account;
-        self.entries.move_to_back(&mut self.accounts[account].entries, at);
+        // The latest is the last one of its account already.
+        if self.latest != Some(at) {
+            self.latest = Some(at);
+            let account = self.entries[at].account;
+            self.entries.move_to_back(&mut self.accounts[account].entries, at);
+        }
         let entry = &mut self.entries[at];
         entry.last_use = now;
         &mut entry.value
@@ -189,6 +201,7 @@ impl<A: Clone + Eq + Hash, K: Clone + Eq + Hash, V, T: Copy + Ord> FairCache<A, 
         let entry = Entry { key: key.clone(), value, account: at, weight, last_use: now };
         let at = self.entries.push_back(entries, entry);
         self.entry_of.insert(key, at);
+        self.latest = Some(at);
         at
     }
 
@@ -209,6 +222,7 @@ impl<A: Clone + Eq + Hash, K: Clone + Eq + Hash, V, T: Copy + Ord> FairCache<A, 
         of.weight -= weight;
         self.weight -= weight;
         self.entry_of.remove(&key);
+        self.latest.take_if(|latest| *latest == at);
         if of.entries.front().is_none() {
             let Account { name, .. } = self.accounts.remove(&mut self.order, account);
             self.account_of.remove(&name);

@@ -11,6 +11,9 @@
 //! With n accounts waiting, one that may be served is served at the latest after n − 1 items of others; within it, one
 //! of its m flows after m − 1 items of the account's others.
 //!
+//! An item that waits alone needs no turns: it is kept beside the lists until a second one comes. So what a queue costs
+//! is paid where there is one.
+//!
 //! | operation | cost |
 //! | --- | --- |
 //! | `push`, `pop_where` without deadline | O(1), plus one step for each account and flow that is passed over |
@@ -20,9 +23,8 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::Time;
-use crate::flow_key::FlowKey;
-use crate::key_map::KeyMap;
 use crate::linked_slab::{Handle, LinkedSlab, List};
+use crate::table::{Counted, Table};
 
 /// How much a [`FairQueue`] holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +76,14 @@ pub struct Refused<T> {
     pub reason: Full,
 }
 
+/// An item while it is the only one.
+#[derive(Debug)]
+struct Single<K, T> {
+    key: K,
+    value: T,
+    deadline: Option<Time>,
+}
+
 #[derive(Debug)]
 struct Item<T> {
     value: T,
@@ -94,33 +104,36 @@ struct Lane<K> {
 /// A bounded queue, fair between accounts and between the flows of each; see the [module](self) for the algorithm and
 /// its costs.
 #[derive(Debug)]
-pub struct FairQueue<K: FlowKey, T> {
+pub struct FairQueue<K: Counted, T> {
     limits: QueueLimits,
+    /// The only item. Where there are several, all are in the lists.
+    single: Option<Single<K, T>>,
     items: LinkedSlab<Item<T>>,
     lanes: LinkedSlab<Lane<K>>,
     /// Of each account that has something waiting its lanes, in the order of their turns.
     accounts: LinkedSlab<List>,
     /// The accounts in the order of their turns.
     turns: List,
-    lane_of: KeyMap<K, Handle>,
-    account_of: KeyMap<K::Account, Handle>,
+    lane_of: K::Flows<Handle>,
+    account_of: K::Accounts<Handle>,
     /// Deadline, then order of arrival.
     deadlines: BTreeSet<(Time, u64, Handle)>,
     /// Numbers the items that have a deadline.
     arrivals: u64,
 }
 
-impl<K: FlowKey, T> FairQueue<K, T> {
+impl<K: Counted, T> FairQueue<K, T> {
     /// An empty queue. Memory is taken as items come, not for the limits.
     pub fn new(limits: QueueLimits) -> Self {
         Self {
             limits,
+            single: None,
             items: LinkedSlab::new(),
             lanes: LinkedSlab::new(),
             accounts: LinkedSlab::new(),
             turns: List::default(),
-            lane_of: KeyMap::new(),
-            account_of: KeyMap::new(),
+            lane_of: Default::default(),
+            account_of: Default::default(),
             deadlines: BTreeSet::new(),
             arrivals: 0,
         }
@@ -133,8 +146,7 @@ impl<K: FlowKey, T> FairQueue<K, T> {
     /// [`Refused`], with the item, when the flow or the queue is full. Nothing else makes room: an item that
     /// is past its deadline counts until it is expired.
     pub fn push(&mut self, key: K, item: T, deadline: Option<Time>) -> Result<(), Refused<T>> {
-        let known = self.lane_of.get(&key).copied();
-        let reason = if known.map_or(0, |lane| self.lanes[lane].len) >= self.limits.per_flow {
+        let reason = if self.limits.per_flow != usize::MAX && self.len_of(&key) >= self.limits.per_flow {
             Some(Full::Flow)
         } else if self.len() >= self.limits.total {
             Some(Full::Total)
@@ -145,16 +157,14 @@ impl<K: FlowKey, T> FairQueue<K, T> {
             return Err(Refused { item, reason });
         }
 
-        let lane = known.unwrap_or_else(|| self.open_lane(key));
-        let deadline = deadline.map(|deadline| {
-            self.arrivals += 1;
-            (deadline, self.arrivals)
-        });
-        let Lane { items, len, .. } = &mut self.lanes[lane];
-        *len += 1;
-        let at = self.items.push_back(items, Item { value: item, lane, deadline });
-        if let Some((deadline, arrival)) = deadline {
-            self.deadlines.insert((deadline, arrival, at));
+        let item = Single { key, value: item, deadline };
+        if self.is_empty() {
+            self.single = Some(item);
+        } else {
+            if let Some(first) = self.single.take() {
+                self.line_up(first);
+            }
+            self.line_up(item);
         }
         Ok(())
     }
@@ -171,11 +181,15 @@ impl<K: FlowKey, T> FairQueue<K, T> {
         mut account_eligible: impl FnMut(&K::Account) -> bool,
         mut eligible: impl FnMut(&K, &T) -> bool,
     ) -> Option<(K, T)> {
+        if let Some(Single { key, value, .. }) = &self.single {
+            let is_eligible = account_eligible(key.paid_by()) && eligible(key, value);
+            return if is_eligible { self.take_single() } else { None };
+        }
         let mut turn = self.turns.front();
         while let Some(account) = turn {
             let mut first = self.accounts[account].front();
             debug_assert!(first.is_some(), "an account is here only with lanes");
-            if first.is_some_and(|lane| !account_eligible(self.lanes[lane].key.account())) {
+            if first.is_some_and(|lane| !account_eligible(self.lanes[lane].key.paid_by())) {
                 first = None;
             }
             while let Some(lane) = first {
@@ -201,6 +215,10 @@ impl<K: FlowKey, T> FairQueue<K, T> {
     /// Lazy: what the caller does not draw stays queued, so the work done at once can be bounded with `take`.
     pub fn expire(&mut self, now: Time) -> impl Iterator<Item = (K, T)> {
         std::iter::from_fn(move || {
+            if let Some(Single { deadline, .. }) = &self.single {
+                let is_due = deadline.is_some_and(|deadline| deadline <= now);
+                return if is_due { self.take_single() } else { None };
+            }
             let &(deadline, _, at) = self.deadlines.first()?;
             (deadline <= now).then(|| self.take(at))
         })
@@ -208,6 +226,10 @@ impl<K: FlowKey, T> FairQueue<K, T> {
 
     /// Takes the first item of a flow that is wanted out of turn; looks at those of the flow before it.
     pub fn take_where(&mut self, key: &K, mut is_it: impl FnMut(&T) -> bool) -> Option<T> {
+        if let Some(single) = &self.single {
+            let is_wanted = single.key == *key && is_it(&single.value);
+            return if is_wanted { self.take_single().map(|(_, value)| value) } else { None };
+        }
         let mut item = self.lanes[*self.lane_of.get(key)?].items.front();
         while let Some(at) = item {
             if is_it(&self.items[at].value) {
@@ -220,6 +242,7 @@ impl<K: FlowKey, T> FairQueue<K, T> {
 
     /// Drops what is not worth keeping; looks at every item.
     pub fn retain(&mut self, mut keep: impl FnMut(&T) -> bool) {
+        self.single.take_if(|single| !keep(&single.value));
         let mut dropped = Vec::new();
         let mut turn = self.turns.front();
         while let Some(account) = turn {
@@ -243,12 +266,13 @@ impl<K: FlowKey, T> FairQueue<K, T> {
 
     /// When [`expire`](Self::expire) next has something to do.
     pub fn next_deadline(&self) -> Option<Time> {
-        self.deadlines.first().map(|&(deadline, ..)| deadline)
+        let single = self.single.as_ref().and_then(|single| single.deadline);
+        single.or_else(|| self.deadlines.first().map(|&(deadline, ..)| deadline))
     }
 
     /// Items waiting.
     pub fn len(&self) -> usize {
-        self.items.len()
+        self.items.len() + usize::from(self.single.is_some())
     }
 
     /// Whether nothing waits.
@@ -258,14 +282,37 @@ impl<K: FlowKey, T> FairQueue<K, T> {
 
     /// Items of this flow waiting.
     pub fn len_of(&self, key: &K) -> usize {
-        self.lane_of.get(key).map_or(0, |&lane| self.lanes[lane].len)
+        match &self.single {
+            Some(single) => usize::from(single.key == *key),
+            None => self.lane_of.get(key).map_or(0, |&lane| self.lanes[lane].len),
+        }
+    }
+
+    /// Puts an item behind those of its flow.
+    fn line_up(&mut self, item: Single<K, T>) {
+        let Single { key, value, deadline } = item;
+        let lane = self.lane_of.get(&key).copied().unwrap_or_else(|| self.open_lane(key));
+        let deadline = deadline.map(|deadline| {
+            self.arrivals += 1;
+            (deadline, self.arrivals)
+        });
+        let Lane { items, len, .. } = &mut self.lanes[lane];
+        *len += 1;
+        let at = self.items.push_back(items, Item { value, lane, deadline });
+        if let Some((deadline, arrival)) = deadline {
+            self.deadlines.insert((deadline, arrival, at));
+        }
+    }
+
+    fn take_single(&mut self) -> Option<(K, T)> {
+        self.single.take().map(|Single { key, value, .. }| (key, value))
     }
 
     fn open_lane(&mut self, key: K) -> Handle {
-        let known = self.account_of.get(key.account()).copied();
+        let known = self.account_of.get(key.paid_by()).copied();
         let account = known.unwrap_or_else(|| {
             let account = self.accounts.push_back(&mut self.turns, List::default());
-            self.account_of.insert(key.account().clone(), account);
+            self.account_of.insert(key.paid_by().clone(), account);
             account
         });
         let lane = Lane { key: key.clone(), account, items: List::default(), len: 0 };
@@ -289,7 +336,7 @@ impl<K: FlowKey, T> FairQueue<K, T> {
             self.lane_of.remove(&key);
             if self.accounts[account].front().is_none() {
                 self.accounts.remove(&mut self.turns, account);
-                self.account_of.remove(key.account());
+                self.account_of.remove(key.paid_by());
             }
         }
         (key, item.value)
@@ -554,8 +601,8 @@ mod tests {
                 }
                 let next = model.values().flatten().filter_map(|&(_, deadline)| deadline).min();
                 prop_assert_eq!(queue.next_deadline(), next.map(ms));
-                prop_assert_eq!(queue.lanes.len(), model.len());
-                prop_assert_eq!(queue.lane_of.len(), model.len());
+                let lanes = model.len() - usize::from(queue.single.is_some());
+                prop_assert_eq!((queue.lanes.len(), queue.lane_of.len()), (lanes, lanes));
             }
         }
 

@@ -1,18 +1,22 @@
 //! A hash map over those that requests are counted for, and over what is kept for them. Clients come and go, so what
 //! one leaves is given back.
 //!
-//! The hasher is a fast one, since a request is looked up some ten times on its way. It has a seed of its own in each
+//! The hasher is a fast one, since a request is looked up several times on its way. It has a seed of its own in each
 //! process, but is not made to withstand strangers that choose their names: keys hash by what a keyed hash, or a
 //! digest, made of those.
 
-use foldhash::{HashMap, HashMapExt};
 use std::hash::Hash;
+
+use foldhash::{HashMap, HashMapExt};
+
+use crate::table::Table;
 
 /// Below this capacity shrinking is not worth the copying.
 const KEPT_KEYS: usize = 64;
 
+/// A table by keys that are hashed; see the [module](self).
 #[derive(Debug)]
-pub(crate) struct KeyMap<K, V>(HashMap<K, V>);
+pub struct KeyMap<K, V>(HashMap<K, V>);
 
 impl<K: Eq + Hash, V> KeyMap<K, V> {
     pub(crate) fn new() -> Self {
@@ -48,6 +52,39 @@ impl<K: Eq + Hash, V> KeyMap<K, V> {
     #[cfg(test)]
     pub(crate) fn capacity(&self) -> usize {
         self.0.capacity()
+    }
+}
+
+impl<K, V> Default for KeyMap<K, V> {
+    fn default() -> Self {
+        Self(HashMap::default())
+    }
+}
+
+impl<K: Eq + Hash, V> Table<K, V> for KeyMap<K, V> {
+    fn len(&self) -> usize {
+        self.len()
+    }
+
+    fn get(&self, key: &K) -> Option<&V> {
+        self.get(key)
+    }
+
+    fn get_mut(&mut self, key: &K) -> Option<&mut V> {
+        self.get_mut(key)
+    }
+
+    fn insert(&mut self, key: K, value: V) {
+        self.insert(key, value);
+    }
+
+    fn remove(&mut self, key: &K) {
+        self.remove(key);
+    }
+
+    #[cfg(test)]
+    fn capacity(&self) -> usize {
+        self.capacity()
     }
 }
 

@@ -26,8 +26,8 @@
 //! on their way there; [`FairCache`] and [`Retention`] say what goes when there is no room, [`Backoff`] when to try
 //! again, [`Restarts`] when to give up, and [`Window`] what a broker still has to acknowledge.
 //!
-//! All that is shared is counted by [`FlowKey`]: an account, and one of its flows. Keys are hashed and cloned several
-//! times for each request: use one that is cheap at both, such as a shared pointer that carries its hash.
+//! All that is shared is counted by [`FlowKey`]: an account, and one of its flows. Keys are hashed and cloned a few times
+//! for each request: use one that is cheap at both, such as a shared pointer that carries its hash.
 
 pub mod account_use;
 pub mod admission;
@@ -39,6 +39,7 @@ pub mod fair_queue;
 pub mod flow_key;
 mod key_map;
 mod linked_slab;
+mod names;
 pub mod overflow;
 pub mod permits;
 pub mod placement;
@@ -47,6 +48,7 @@ pub mod restarts;
 pub mod retention;
 pub mod slices;
 pub mod slots;
+pub mod table;
 pub mod window;
 
 pub use account_use::{AccountId, AccountUse};

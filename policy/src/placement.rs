@@ -22,6 +22,7 @@ impl Placement {
     }
 
     /// Whether this worker may run a program of which this is known.
+    #[inline]
     pub fn allows(self, worker: usize, runs: RecentRuns) -> bool {
         worker < self.may_be_held_up || !runs.hold_up()
     }

@@ -85,6 +85,7 @@ impl RecentRuns {
     }
 
     /// A slice has ended.
+    #[inline]
     pub fn slice_took(&mut self, took: SliceTime) {
         match took {
             SliceTime::Overrun(time) if time >= Self::HOLD_UP => (self.hold_up, self.calm) = (true, 0),
@@ -98,6 +99,7 @@ impl RecentRuns {
 
     /// A run has ended. What it took is sure to be short if it was free, all in a first slice, and sure to be long if
     /// it was charged.
+    #[inline]
     pub fn ended(&mut self, took: SliceTime) {
         self.long = match took {
             SliceTime::Free(time) if time <= Self::SHORT => 0,

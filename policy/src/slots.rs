@@ -12,8 +12,7 @@
 
 use std::fmt;
 
-use crate::flow_key::FlowKey;
-use crate::key_map::KeyMap;
+use crate::table::{Counted, Table};
 
 /// Parts of a whole, in percent; more than 100 is as good as 100.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +75,7 @@ impl Quota {
 
     /// Whether who holds this many may have one more while `free` are free. A first slot is never denied while one is
     /// free.
+    #[inline]
     fn allows(self, held: usize, free: usize) -> bool {
         let within = || held.saturating_mul(100 - self.percent) < free.saturating_mul(self.percent);
         held == 0 || (held < self.slots && within())
@@ -89,17 +89,17 @@ fn part_of(total: usize, percent: usize) -> usize {
 
 /// The pool slots of all workers, and who holds how many.
 #[derive(Debug)]
-pub struct Slots<K: FlowKey> {
+pub struct Slots<K: Counted> {
     free: Vec<usize>,
     per_worker: usize,
     total_free: usize,
     flow_quota: Quota,
     account_quota: Quota,
-    of_flow: KeyMap<K, usize>,
-    of_account: KeyMap<K::Account, usize>,
+    of_flow: K::Flows<usize>,
+    of_account: K::Accounts<usize>,
 }
 
-impl<K: FlowKey> Slots<K> {
+impl<K: Counted> Slots<K> {
     /// `workers` with `per_worker` free slots each.
     pub fn new(workers: usize, per_worker: usize, shares: Shares) -> Self {
         let total = workers * per_worker;
@@ -109,15 +109,15 @@ impl<K: FlowKey> Slots<K> {
             total_free: total,
             flow_quota: Quota::of_flow(total, shares.flow),
             account_quota: Quota::of_account(total, shares.account),
-            of_flow: KeyMap::new(),
-            of_account: KeyMap::new(),
+            of_flow: Default::default(),
+            of_account: Default::default(),
         }
     }
 
     /// Whether the flow may start one more guest, on a worker that has a free slot: within its own share, and within
     /// that of its account.
     pub fn may_start(&self, key: &K) -> bool {
-        self.account_may_start(key.account()) && self.flow_may_start(key)
+        self.account_may_start(key.paid_by()) && self.flow_may_start(key)
     }
 
     /// The half of [`may_start`](Self::may_start) that is the account's.
@@ -141,17 +141,23 @@ impl<K: FlowKey> Slots<K> {
         if self.free[worker] == 0 {
             return Err(NoSlot::Worker);
         }
-        if !self.account_may_start(key.account()) {
+        if !self.account_may_start(key.paid_by()) {
             return Err(NoSlot::Account);
         }
         if !self.flow_may_start(key) {
             return Err(NoSlot::Flow);
         }
-        self.of_flow.increase(key);
-        self.of_account.increase(key.account());
+        self.acquire(worker, key);
+        Ok(())
+    }
+
+    /// Takes a slot of this worker, which has one free, for a flow that [may start](Self::may_start).
+    pub(crate) fn acquire(&mut self, worker: usize, key: &K) {
+        debug_assert!(self.may_start(key), "a slot within the shares");
+        increase(&mut self.of_flow, key);
+        increase(&mut self.of_account, key.paid_by());
         self.free[worker] -= 1;
         self.total_free -= 1;
-        Ok(())
     }
 
     /// Returns a slot that [`try_acquire`](Self::try_acquire) gave.
@@ -164,8 +170,8 @@ impl<K: FlowKey> Slots<K> {
         assert!(*free < self.per_worker, "a slot released that worker {worker} did not give");
         *free += 1;
         self.total_free += 1;
-        self.of_flow.decrease(key);
-        self.of_account.decrease(key.account());
+        decrease(&mut self.of_flow, key);
+        decrease(&mut self.of_account, key.paid_by());
     }
 
     /// Free slots of this worker.
@@ -192,20 +198,18 @@ impl<K: FlowKey> Slots<K> {
     }
 }
 
-impl<K: Clone + Eq + std::hash::Hash> KeyMap<K, usize> {
-    fn increase(&mut self, key: &K) {
-        match self.get_mut(key) {
-            Some(held) => *held += 1,
-            None => self.insert(key.clone(), 1),
-        }
+fn increase<K: Clone>(table: &mut impl Table<K, usize>, key: &K) {
+    match table.get_mut(key) {
+        Some(held) => *held += 1,
+        None => table.insert(key.clone(), 1),
     }
+}
 
-    fn decrease(&mut self, key: &K) {
-        let held = self.get_mut(key).expect("a slot released by a key that holds none");
-        *held -= 1;
-        if *held == 0 {
-            self.remove(key);
-        }
+fn decrease<K>(table: &mut impl Table<K, usize>, key: &K) {
+    let held = table.get_mut(key).expect("a slot released by a key that holds none");
+    *held -= 1;
+    if *held == 0 {
+        table.remove(key);
     }
 }
 

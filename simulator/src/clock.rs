@@ -1,6 +1,7 @@
 //! Virtual time: what it is counted in, and what happens when.
 
 pub mod calendar;
+mod soon;
 
 /// A virtual time, or a length of it, in nanoseconds: 584 years of them.
 pub type Nanos = u64;

@@ -2,7 +2,7 @@
 //! Queue Implementation for the Simulation Event Set Problem", Communications of the ACM 31(10), 1988).
 //!
 //! A year has a power of two of days, and each day a list of the events that come on it, in this year or a later one.
-//! The events of the current day are in a heap, which is small. Events of one time come in the order in which they
+//! The events of the current day, which are few, are kept in order. Events of one time come in the order in which they
 //! were scheduled, so that a run depends on nothing but its scenario and seed.
 //!
 //! Brown's calendar sorts each day's list; here a day is sorted when it comes, so that scheduling touches one list's
@@ -10,10 +10,8 @@
 //! or fewer, when the events have become so, which is looked at after as many events as there are in the calendar, and
 //! at once where these have become twice as many as there are days: each event costs O(1), amortised.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-
 use super::Nanos;
+use super::soon::{Entry, Soon};
 
 /// Days of the smallest year.
 const MIN_DAYS: usize = 1 << 8;
@@ -21,7 +19,7 @@ const MIN_DAYS: usize = 1 << 8;
 /// Days of the largest year: with their heads and the bitmap 68 MB.
 const MAX_DAYS: usize = 1 << 24;
 
-/// So few events are all in the heap, as if the current day had no end: a list and a bitmap would cost more.
+/// So few events are all kept in order, as if the current day had no end: a list and a bitmap would cost more.
 const FEW: usize = 64;
 
 /// Of a day without an end: 292 years.
@@ -41,7 +39,7 @@ const NONE: u32 = u32::MAX;
 pub struct Calendar<E> {
     now: Nanos,
     /// The events of the current day.
-    today: BinaryHeap<Reverse<Entry<E>>>,
+    today: Soon<E>,
     /// The current day, counted from time zero.
     day: u64,
     /// A day has two to the power of this nanoseconds.
@@ -61,36 +59,9 @@ pub struct Calendar<E> {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Entry<E> {
-    time: Nanos,
-    number: u64,
-    event: E,
-}
-
-#[derive(Clone, Copy, Debug)]
 struct Later<E> {
     entry: Entry<E>,
     next: u32,
-}
-
-impl<E> PartialEq for Entry<E> {
-    fn eq(&self, other: &Self) -> bool {
-        self.number == other.number
-    }
-}
-
-impl<E> Eq for Entry<E> {}
-
-impl<E> PartialOrd for Entry<E> {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl<E> Ord for Entry<E> {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.time, self.number).cmp(&(other.time, other.number))
-    }
 }
 
 impl<E: Copy> Calendar<E> {
@@ -98,7 +69,7 @@ impl<E: Copy> Calendar<E> {
     pub fn new() -> Self {
         Self {
             now: 0,
-            today: BinaryHeap::new(),
+            today: Soon::new(),
             day: 0,
             day_shift: ENDLESS,
             heads: vec![NONE; MIN_DAYS],
@@ -133,7 +104,7 @@ impl<E: Copy> Calendar<E> {
         self.scheduled
     }
 
-    /// What all this has cost: entries that were moved or looked at, levels of the heap, words of the bitmap. It counts
+    /// What all this has cost: entries that were moved or looked at, levels of today's heap, words of the bitmap. It counts
     /// what a clock would measure, and is the same on each machine.
     pub fn work(&self) -> u64 {
         self.work
@@ -163,7 +134,7 @@ impl<E: Copy> Calendar<E> {
             return None;
         }
         self.work += u64::from(self.today.len().max(1).ilog2()) + 1;
-        let Reverse(Entry { time, event, .. }) = self.today.pop()?;
+        let Entry { time, event, .. } = self.today.pop()?;
         self.now = time;
         self.taken += 1;
         if self.taken >= MIN_REVIEW.max(self.len() as u64) {
@@ -176,7 +147,7 @@ impl<E: Copy> Calendar<E> {
         self.work += 1;
         let day = entry.time >> self.day_shift;
         if day <= self.day {
-            self.today.push(Reverse(entry));
+            self.today.push(entry);
             return;
         }
         let of_year = day as usize & (self.heads.len() - 1);
@@ -243,7 +214,7 @@ impl<E: Copy> Calendar<E> {
         None
     }
 
-    /// Moves the events of the current day into the heap, and leaves those of its namesakes in other years.
+    /// Puts the events of the current day in order, and leaves those of its namesakes in other years.
     fn take_day(&mut self) {
         let of_year = self.day as usize & (self.heads.len() - 1);
         let mut at = std::mem::replace(&mut self.heads[of_year], NONE);
@@ -252,7 +223,7 @@ impl<E: Copy> Calendar<E> {
             self.work += 1;
             let Later { entry, next } = self.later[at as usize];
             if entry.time >> self.day_shift <= self.day {
-                self.today.push(Reverse(entry));
+                self.today.push(entry);
                 self.later[at as usize].next = std::mem::replace(&mut self.free, at);
                 self.in_later -= 1;
             } else {
@@ -297,7 +268,7 @@ impl<E: Copy> Calendar<E> {
     /// Makes days as long as two events are apart, and years so long that there is a day for each event to come.
     fn rebuild(&mut self) {
         let mut entries: Vec<Entry<E>> = self.lists().map(|at| self.later[at as usize].entry).collect();
-        entries.extend(self.today.drain().map(|Reverse(entry)| entry));
+        entries.extend(self.today.drain());
         self.work += entries.len() as u64;
         let shift = if entries.len() < FEW {
             ENDLESS

@@ -19,7 +19,15 @@ pub(super) enum Captured {
 }
 
 impl<O: Observer> World<'_, O> {
+    #[inline]
     pub(super) fn captures(&mut self, what: Captured, request: u32, now: Nanos) {
+        if self.trace.is_some() {
+            self.captures_traced(what, request, now);
+        }
+    }
+
+    #[cold]
+    fn captures_traced(&mut self, what: Captured, request: u32, now: Nanos) {
         let Some(capture) = self.trace.as_mut().and_then(|trace| trace.capture.as_mut()) else { return };
         let Request { number, device, attempt, .. } = self.requests[request as usize];
         let Device { group, number: device, .. } = self.devices[device as usize];

@@ -1,0 +1,99 @@
+//! The events that come next, in order: a few in an array, which is sorted by insertion, and the others in a heap.
+//!
+//! Of a handful of events an array is faster than a heap: the one that comes next is its last, and a new one moves the
+//! few that come before it. Where there are many, each goes through the heap as well, and costs its levels.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use super::Nanos;
+
+/// Events in the array, at the most.
+const MOST: usize = 32;
+
+/// An event, when it comes, and the number by which it comes after those of its time that were scheduled before.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Entry<E> {
+    pub(super) time: Nanos,
+    pub(super) number: u64,
+    pub(super) event: E,
+}
+
+/// See the [module](self).
+#[derive(Debug)]
+pub(super) struct Soon<E> {
+    /// The latest first.
+    array: Vec<Entry<E>>,
+    /// Those that come after all in the array.
+    heap: BinaryHeap<Reverse<Entry<E>>>,
+}
+
+impl<E: Copy> Soon<E> {
+    pub(super) fn new() -> Self {
+        Self { array: Vec::with_capacity(MOST + 1), heap: BinaryHeap::new() }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.array.len() + self.heap.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        // The array is filled from the heap.
+        self.array.is_empty()
+    }
+
+    #[inline]
+    pub(super) fn push(&mut self, entry: Entry<E>) {
+        if !self.heap.is_empty() && entry > self.array[0] {
+            return self.heap.push(Reverse(entry));
+        }
+        let earlier = self.array.iter().rev().take_while(|other| **other < entry).count();
+        self.array.insert(self.array.len() - earlier, entry);
+        if self.array.len() > MOST {
+            self.heap.extend(self.array.drain(..MOST / 2).map(Reverse));
+        }
+    }
+
+    #[inline]
+    pub(super) fn pop(&mut self) -> Option<Entry<E>> {
+        let entry = self.array.pop();
+        if self.array.is_empty() && !self.heap.is_empty() {
+            let next = std::iter::from_fn(|| self.heap.pop()).take(MOST / 2);
+            self.array.extend(next.map(|Reverse(entry)| entry));
+            self.array.reverse();
+        }
+        entry
+    }
+
+    /// All of them, in no order.
+    pub(super) fn drain(&mut self) -> impl Iterator<Item = Entry<E>> {
+        self.array.drain(..).chain(self.heap.drain().map(|Reverse(entry)| entry))
+    }
+}
+
+impl<E> Entry<E> {
+    /// One number, so that comparing takes no branches.
+    fn order(&self) -> u128 {
+        u128::from(self.time) << 64 | u128::from(self.number)
+    }
+}
+
+impl<E> PartialEq for Entry<E> {
+    fn eq(&self, other: &Self) -> bool {
+        self.order() == other.order()
+    }
+}
+
+impl<E> Eq for Entry<E> {}
+
+impl<E> PartialOrd for Entry<E> {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<E> Ord for Entry<E> {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.order().cmp(&other.order())
+    }
+}

@@ -924,7 +924,7 @@ async fn renewed(group: &mut Option<Agreement>) {
 }
 
 /// A number that no other gateway and no earlier call is likely to have got.
-pub(super) fn random() -> u64 {
+fn random() -> u64 {
     RandomState::new().hash_one(())
 }
 

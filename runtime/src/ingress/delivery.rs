@@ -114,8 +114,8 @@ pub trait Responder: Send {
     /// The delivery was no request: nothing is published.
     fn ignore(self: Box<Self>);
 
-    /// The request is for another gateway that shares the broker's requests, which gets it soon. Gives itself back where
-    /// it seems that no other gateway takes it.
+    /// The request is for another gateway that shares the broker's requests, which gets it soon. Gives itself back
+    /// where it seems that no other gateway takes it.
     fn leave(self: Box<Self>, _: Left<'_>) -> Result<(), Box<dyn Responder>> {
         Ok(())
     }

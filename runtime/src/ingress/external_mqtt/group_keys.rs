@@ -18,8 +18,8 @@ use tokio::task::block_in_place;
 use tokio::time::Instant;
 use tracing::{error, warn};
 
-use super::driver::random;
 use super::grant::Grant;
+use super::random::random;
 use crate::ingress::Notice;
 use crate::keys::{Keys, KeysError, now_ms};
 use crate::log_sampling::sampled;

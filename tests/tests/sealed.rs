@@ -326,6 +326,8 @@ async fn keys_are_renewed_without_losing_a_request() -> Result<()> {
     let new: Value = serde_json::from_str(rotated.lines().next().context("a key")?)?;
     gateway.hang_up().await?;
     assert_eq!(under_way.open(&device.message().await?)?["status"], "ok");
+    // It would come back, and take the connection of the next one.
+    drop(device);
     let (mut device, keys) = sealing::device(gateway.address()?, Version::V5, "d").await?;
     let newest_key = newest(&keys, X25519)?;
     // The status that is retained is renewed within its interval.

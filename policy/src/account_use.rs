@@ -6,10 +6,11 @@
 //! has always used less than those that ask for more, and does not wait for them; those that ask for more get equal
 //! parts (max-min fairness: D. Bertsekas and R. Gallager, *Data Networks*, 2nd edition, 1992, section 6.5.2).
 //!
-//! Use is compared in steps of [`STEP`](AccountUse::STEP). Accounts on one step are equals, whose guests go by what each
-//! of them has used: where nobody takes much, accounts make no difference.
+//! Use is compared in steps of [`STEP`](AccountUse::STEP). Accounts on one step are equals, whose guests go by what
+//! each of them has used: where nobody takes much, accounts make no difference.
 //!
-//! All operations are O(1); each half-life costs a step for each account that has a guest, or has used something lately.
+//! All operations are O(1); each half-life costs a step for each account that has a guest, or has used something
+//! lately.
 
 use std::hash::Hash;
 
@@ -17,11 +18,8 @@ use slab::Slab;
 
 use crate::Time;
 use crate::key_map::KeyMap;
-use crate::slices::RunQueue;
+use crate::slices::{AccountId, RunQueue};
 use crate::table::Table;
-
-/// An account's number, while it has guests.
-pub type AccountId = usize;
 
 /// See the [module](self). Accounts are found by a table of their names.
 #[derive(Debug)]

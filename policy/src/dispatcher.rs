@@ -70,14 +70,14 @@ use std::hash::Hash;
 
 use slab::Slab;
 
-use crate::account_use::{AccountId, AccountUse};
+use crate::account_use::AccountUse;
 use crate::admission::{Admission, AdmissionLimits, Busy, Load};
 use crate::fair_queue::{FairQueue, QueueLimits};
 use crate::flow_key::FlowKey;
 use crate::names::{AccountNumber, FlowNumber, Names};
 use crate::placement::Placement;
 use crate::recent_runs::{RecentRuns, RunHistory, SliceTime};
-use crate::slices::{Choice, GuestId, RunQueue};
+use crate::slices::{AccountId, Choice, GuestId, RunQueue};
 use crate::slots::{Shares, Slots};
 use crate::table::{Counted, Dense};
 use crate::{DEFAULT_SLOTS, Time};

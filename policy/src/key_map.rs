@@ -9,8 +9,6 @@ use std::hash::Hash;
 
 use foldhash::{HashMap, HashMapExt};
 
-use crate::table::Table;
-
 /// Below this capacity shrinking is not worth the copying.
 const KEPT_KEYS: usize = 64;
 
@@ -58,33 +56,6 @@ impl<K: Eq + Hash, V> KeyMap<K, V> {
 impl<K, V> Default for KeyMap<K, V> {
     fn default() -> Self {
         Self(HashMap::default())
-    }
-}
-
-impl<K: Eq + Hash, V> Table<K, V> for KeyMap<K, V> {
-    fn len(&self) -> usize {
-        self.len()
-    }
-
-    fn get(&self, key: &K) -> Option<&V> {
-        self.get(key)
-    }
-
-    fn get_mut(&mut self, key: &K) -> Option<&mut V> {
-        self.get_mut(key)
-    }
-
-    fn insert(&mut self, key: K, value: V) {
-        self.insert(key, value);
-    }
-
-    fn remove(&mut self, key: &K) {
-        self.remove(key);
-    }
-
-    #[cfg(test)]
-    fn capacity(&self) -> usize {
-        self.capacity()
     }
 }
 

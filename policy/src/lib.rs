@@ -26,8 +26,8 @@
 //! on their way there; [`FairCache`] and [`Retention`] say what goes when there is no room, [`Backoff`] when to try
 //! again, [`Restarts`] when to give up, and [`Window`] what a broker still has to acknowledge.
 //!
-//! All that is shared is counted by [`FlowKey`]: an account, and one of its flows. Keys are hashed and cloned a few times
-//! for each request: use one that is cheap at both, such as a shared pointer that carries its hash.
+//! All that is shared is counted by [`FlowKey`]: an account, and one of its flows. Keys are hashed and cloned a few
+//! times for each request: use one that is cheap at both, such as a shared pointer that carries its hash.
 
 pub mod account_use;
 pub mod admission;
@@ -51,7 +51,7 @@ pub mod slots;
 pub mod table;
 pub mod window;
 
-pub use account_use::{AccountId, AccountUse};
+pub use account_use::AccountUse;
 pub use admission::{Admission, AdmissionLimits, Busy, Load};
 pub use backoff::Backoff;
 pub use departures::{DEPARTURE_WINDOW, Departure, DepartureBounds, Departures, GivenUp};
@@ -65,7 +65,7 @@ pub use placement::Placement;
 pub use recent_runs::{RecentRuns, RunHistory, SliceTime};
 pub use restarts::Restarts;
 pub use retention::Retention;
-pub use slices::{Choice, GuestId, RunQueue};
+pub use slices::{AccountId, Choice, GuestId, RunQueue};
 pub use slots::{NoSlot, Shares, Slots};
 pub use window::{Receipt, Received, Window};
 

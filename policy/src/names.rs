@@ -2,8 +2,8 @@
 //! when its request comes, and what is counted for it is then found by its number.
 //!
 //! A flow has its number for as long as it has requests, and a little longer: the last [`KEPT_NAMES`] that had their
-//! last one answered are kept, so that a client that asks again and again is not made anew each time. An account has its
-//! number for as long as it has such flows, or what it has used is remembered. All operations are O(1).
+//! last one answered are kept, so that a client that asks again and again is not made anew each time. An account has
+//! its number for as long as it has such flows, or what it has used is remembered. All operations are O(1).
 
 use std::collections::VecDeque;
 

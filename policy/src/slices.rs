@@ -32,11 +32,13 @@
 //! [`AccountUse`]: crate::AccountUse
 
 use crate::Time;
-use crate::account_use::AccountId;
 use crate::linked_slab::{Handle, LinkedSlab, List};
 
 /// A guest's number on its worker: small, as the number of its slot is, for the run queue keeps a table by it.
 pub type GuestId = usize;
+
+/// The number that [`AccountUse`] has for the account of a guest, while it has guests.
+pub type AccountId = usize;
 
 /// What a worker does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,6 +5,7 @@
 //! a small number first, and its parts index arrays with those ([`Dense`]).
 
 use std::fmt::Debug;
+use std::hash::Hash;
 
 use crate::flow_key::FlowKey;
 use crate::key_map::KeyMap;
@@ -59,6 +60,33 @@ pub trait Table<K, V>: Default {
     /// Keys that memory is held for.
     #[cfg(test)]
     fn capacity(&self) -> usize;
+}
+
+impl<K: Eq + Hash, V> Table<K, V> for KeyMap<K, V> {
+    fn len(&self) -> usize {
+        self.len()
+    }
+
+    fn get(&self, key: &K) -> Option<&V> {
+        self.get(key)
+    }
+
+    fn get_mut(&mut self, key: &K) -> Option<&mut V> {
+        self.get_mut(key)
+    }
+
+    fn insert(&mut self, key: K, value: V) {
+        self.insert(key, value);
+    }
+
+    fn remove(&mut self, key: &K) {
+        self.remove(key);
+    }
+
+    #[cfg(test)]
+    fn capacity(&self) -> usize {
+        self.capacity()
+    }
 }
 
 /// A number that indexes an array: given out again once it is free, so that it is small.

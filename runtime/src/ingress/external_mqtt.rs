@@ -23,6 +23,7 @@ mod log_sampling;
 mod namesakes;
 mod offer;
 mod publication;
+mod random;
 mod responder;
 mod version;
 

@@ -48,8 +48,8 @@ impl Opener {
         self.keys.is_anothers(&sealed.key)
     }
 
-    /// Opens a request that was published on `topic` and arrived then. `was_accepted`: it was accepted when it came, and its
-    /// time was judged.
+    /// Opens a request that was published on `topic` and arrived then. `was_accepted`: it was accepted when it came,
+    /// and its time was judged.
     pub fn open(
         &self,
         sealed: &SealedRequest,

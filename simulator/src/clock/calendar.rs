@@ -104,8 +104,8 @@ impl<E: Copy> Calendar<E> {
         self.scheduled
     }
 
-    /// What all this has cost: entries that were moved or looked at, levels of today's heap, words of the bitmap. It counts
-    /// what a clock would measure, and is the same on each machine.
+    /// What all this has cost: entries that were moved or looked at, levels of today's heap, words of the bitmap. It
+    /// counts what a clock would measure, and is the same on each machine.
     pub fn work(&self) -> u64 {
         self.work
     }

@@ -28,9 +28,10 @@ const RECONNECT: Duration = Duration::from_millis(10);
 /// stays.
 const ROAM_AFTER: Duration = Duration::from_secs(3);
 
-/// Where clients roam, how long a device that is owed an answer hears nothing before it connects to the next server. One
-/// that connected just before its NATS server was cut off is served nothing from then on, though its answers are stored
-/// and wait: the server that leads the session's consumer does not learn where the device is until it connects again.
+/// Where clients roam, how long a device that is owed an answer hears nothing before it connects to the next server.
+/// One that connected just before its NATS server was cut off is served nothing from then on, though its answers are
+/// stored and wait: the server that leads the session's consumer does not learn where the device is until it connects
+/// again.
 const DEAF_AFTER: Duration = Duration::from_secs(20);
 
 /// CONNACK and SUBACK of a server that cannot serve for now, in MQTT 3.1.1.

@@ -28,6 +28,7 @@ use super::log_sampling::PowersOfTwo;
 use super::namesakes::{Namesakes, Reaction};
 use super::offer::Offer;
 use super::publication::Publication;
+use super::random::random;
 use super::responder::{Command, ExternalResponder, MAX_PARTS};
 use super::version::Choice;
 use super::{Asked, Group, MAX_UNCONFIRMED};
@@ -921,11 +922,6 @@ async fn renewed(group: &mut Option<Agreement>) {
         Some(group) => drop(group.renewals.changed().await),
         None => std::future::pending().await,
     }
-}
-
-/// A number that no other gateway and no earlier call is likely to have got.
-fn random() -> u64 {
-    RandomState::new().hash_one(())
 }
 
 #[cfg(test)]

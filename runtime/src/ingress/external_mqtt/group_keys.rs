@@ -10,7 +10,6 @@
 //! Of two that start at once, both have asked before either notes its keys; the broker brings both notes to both in one
 //! order, and the first one holds.
 
-use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +19,7 @@ use tokio::time::Instant;
 use tracing::{error, warn};
 
 use super::grant::Grant;
+use super::random::random;
 use crate::ingress::Notice;
 use crate::keys::{Keys, KeysError, now_ms};
 use crate::log_sampling::sampled;
@@ -148,7 +148,7 @@ impl GroupKeys {
         if self.failures >= MAX_FAILURES {
             return self.give_up("it ends the connection");
         }
-        let question = format!("{}-{:016x}", self.instance, RandomState::new().hash_one(()));
+        let question = format!("{}-{:016x}", self.instance, random());
         let payload = serde_json::to_vec(&Question { asks: question.clone() });
         self.phase = Phase::Asking { question, until: Instant::now() + ECHO_WAIT };
         vec![self.publish(payload.unwrap_or_default(), false)]

@@ -45,13 +45,7 @@ impl Objects {
     /// When it cannot be stored. It is known to be there only after a success.
     pub async fn put(&self, name: &str, bytes: &Bytes) -> Result<(), async_nats::Error> {
         let subject = format!("$O.{}.M.{}", self.bucket, BASE64_URL_SAFE.encode(name));
-        let replaced = match self.stream.get_last_raw_message_by_subject(&subject).await {
-            Ok(last) if !serde_json::from_slice::<ObjectInfo>(&last.payload)?.deleted => return Ok(()),
-            // Of one that was removed its name is left.
-            Ok(last) => last.sequence,
-            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => 0,
-            Err(error) => return Err(error.into()),
-        };
+        let Some(replaced) = self.vacant(&subject).await? else { return Ok(()) };
         let nuid = format!("{:016x}{:016x}", random(), random());
         let chunks = format!("$O.{}.C.{nuid}", self.bucket);
         let stored = timeout(PATIENCE, self.put_chunks(&chunks, bytes)).await;
@@ -62,13 +56,31 @@ impl Objects {
         let object = serde_json::to_vec(&self.object(name, nuid, bytes))?;
         let message = PublishMessage::build().payload(object.into()).header(NATS_ROLLUP, OF_SUBJECT);
         let message = message.expected_last_subject_sequence(replaced);
-        match self.context.send_publish(subject, message).await?.await {
+        match self.context.send_publish(subject.clone(), message).await?.await {
             Ok(_) => Ok(()),
-            // Another gateway has stored the same meanwhile, or its owner has removed that.
-            Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => {
-                self.take_back(&chunks).await
-            }
             // It may be there all the same.
+            Err(error)
+                if matches!(error.kind(), PublishErrorKind::TimedOut | PublishErrorKind::BrokenPipe) =>
+            {
+                Err(error.into())
+            }
+            // Another gateway has stored the same meanwhile, or the stream has no room.
+            Err(error) => {
+                self.take_back(&chunks).await?;
+                if self.vacant(&subject).await?.is_some() { Err(error.into()) } else { Ok(()) }
+            }
+        }
+    }
+
+    /// The place of what an object of this name replaces, 0 for nothing; `None` where there is one. Of one that was
+    /// removed its name is left.
+    async fn vacant(&self, subject: &str) -> Result<Option<u64>, async_nats::Error> {
+        match self.stream.get_last_raw_message_by_subject(subject).await {
+            Ok(last) => {
+                let object: ObjectInfo = serde_json::from_slice(&last.payload)?;
+                Ok(object.deleted.then_some(last.sequence))
+            }
+            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(Some(0)),
             Err(error) => Err(error.into()),
         }
     }

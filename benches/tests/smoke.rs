@@ -3,7 +3,8 @@
 //! All but `peers` and `first-contact`, which compile for longer than a test should.
 
 use serde_json::Value;
-use std::process::Command;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
 
 /// Runs one suite; the report, and the names of the plots.
 fn run(suite: &str) -> (Value, Vec<String>) {
@@ -58,8 +59,8 @@ fn execution_is_measured() {
 
 #[test]
 fn networks_are_measured() {
-    // Two sites and two numbers in flight; in clear and by two suites.
-    is_measured("networks", &[("networks", 2 * 2), ("sealed", 3)]);
+    // Two sites and two numbers in flight, and two ways alone, with one; in clear and by two suites.
+    is_measured("networks", &[("networks", 2 * 2 + 2), ("sealed", 3)]);
 }
 
 #[test]
@@ -103,4 +104,40 @@ fn a_gateway_is_simulated_beside_a_real_one() {
         "{page}"
     );
     assert!(folder.path().join("beside-four-hogs-0/scenario.toml").is_file());
+}
+
+/// Ctrl-C leaves no process and no folder.
+#[test]
+fn a_validation_can_be_interrupted() {
+    let folder = tempfile::tempdir().unwrap();
+    let temporary = folder.path().join("temporary");
+    std::fs::create_dir(&temporary).unwrap();
+    let mut validation = Command::new(env!("CARGO_BIN_EXE_offload-benches"))
+        .args(["validate-sim", "--only", "beside four hogs", "--scenarios"])
+        .arg(folder.path().join("scenarios"))
+        .env("TMPDIR", &temporary)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(validation.stderr.take().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.next().unwrap().contains("1 of 5: beside four hogs"));
+    let gateways = || {
+        let processes = std::fs::read_dir("/proc").unwrap().flatten();
+        let lines = processes.filter_map(|process| std::fs::read(process.path().join("cmdline")).ok());
+        let ours = temporary.to_str().unwrap().to_owned();
+        lines.filter(|line| String::from_utf8_lossy(line).contains(&ours)).count()
+    };
+    // It starts one at once. A process that is about to become it counts too.
+    while gateways() == 0 {
+        assert!(validation.try_wait().unwrap().is_none(), "it has ended by itself");
+        std::thread::yield_now();
+    }
+    let pid = rustix::process::Pid::from_child(&validation);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    let said: Vec<String> = lines.collect();
+    assert!(!validation.wait().unwrap().success());
+    assert_eq!(said.last().map(String::as_str), Some("error: interrupted"), "{said:?}");
+    assert_eq!(gateways(), 0);
+    let left: Vec<_> = std::fs::read_dir(&temporary).unwrap().flatten().collect();
+    assert!(left.is_empty(), "{left:?}");
 }

@@ -130,12 +130,16 @@ async fn explained(error: ConnectionError, options: &ConnectionOptions) -> Strin
         ConnectionError::Refused(Reason { code: ReasonCode::NotAuthorized, .. }) => {
             format!("{error}: it takes a user name (-u, -P) or a certificate (--cert, --key)")
         }
-        ConnectionError::Protocol { .. } | ConnectionError::Closed | ConnectionError::TimedOut => {
-            let peer = options.identify_peer().await;
-            peer.map_or_else(|| error.to_string(), |peer| peer.to_string())
-        }
+        ConnectionError::Protocol { .. } | ConnectionError::TimedOut => identified(error, options).await,
+        closed if closed.is_closed() => identified(closed, options).await,
         other => other.to_string(),
     }
+}
+
+/// What answers there, where that is known to be no broker of this kind.
+async fn identified(error: ConnectionError, options: &ConnectionOptions) -> String {
+    let peer = options.identify_peer().await;
+    peer.map_or_else(|| error.to_string(), |peer| peer.to_string())
 }
 
 /// For people.

@@ -33,3 +33,4 @@ pub mod statistics;
 pub mod swarm;
 pub mod validation;
 pub mod world;
+mod wrapping;

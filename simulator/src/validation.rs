@@ -6,8 +6,13 @@ use std::sync::LazyLock;
 
 use serde_json::{Value, json};
 
+use crate::wrapping::wrapped;
+
 /// The last validation, as it was written.
 const LAST: &str = include_str!("../validation.json");
+
+/// Characters of a line of the documentation's pages; tables have more.
+const PAGE_WIDTH: usize = 120;
 
 /// How far throughput and mean may be from the real ones.
 pub const TOLERANCE: f64 = 0.15;
@@ -196,11 +201,11 @@ impl Validation {
 
     fn write_markdown(&self, text: &mut String) -> std::fmt::Result {
         let Self { version, cores, runs: (runs, seconds), loads, parameters, cases } = self;
-        writeln!(
-            text,
+        let about = format!(
             "Version {version}, {cores} cores, {runs} runs of {seconds} s each; latencies in ms. Requests a second and \
-             means are means over the runs; the real 99th percentile is the least and the most of the {runs} runs.\n"
-        )?;
+             means are means over the runs; the real 99th percentile is the least and the most of the {runs} runs."
+        );
+        writeln!(text, "{}", wrapped(&about, PAGE_WIDTH, ""))?;
         writeln!(
             text,
             "| case | requests/s, real | simulated | error | mean, real | simulated | error | p99, real | simulated \
@@ -209,13 +214,17 @@ impl Validation {
         writeln!(text, "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")?;
         cases.iter().try_for_each(|case| writeln!(text, "{}", case.row()))?;
         writeln!(text, "\nAsked in each case:\n")?;
-        loads.iter().try_for_each(|load| writeln!(text, "- {load}"))?;
+        write_list(text, loads)?;
         writeln!(
             text,
             "\nMeasured for it, in each run on gateways that do nothing else; means over the runs:\n"
         )?;
-        parameters.iter().try_for_each(|parameter| writeln!(text, "- {parameter}"))
+        write_list(text, parameters)
     }
+}
+
+fn write_list(text: &mut String, items: &[String]) -> std::fmt::Result {
+    items.iter().try_for_each(|item| write!(text, "{}", wrapped(&format!("- {item}"), PAGE_WIDTH, "  ")))
 }
 
 /// The error of this version, in one line.

@@ -5,9 +5,13 @@ use serde_json::{Map, Value, json};
 
 use crate::scenario::Scenario;
 use crate::validation;
+use crate::wrapping::wrapped;
 
 /// Characters of a line.
 pub const WIDTH: usize = 80;
+
+/// Before the further lines of a note.
+const INDENT: &str = "  ";
 
 /// Keys of one configuration that a text names; JSON has all.
 const MOST_KEYS: usize = 12;
@@ -38,10 +42,10 @@ impl Notes {
             let more = keys.len().saturating_sub(MOST_KEYS);
             let more = if more > 0 { format!(" and {more} more (--json)") } else { String::new() };
             let keys = keys[..keys.len().min(MOST_KEYS)].join(", ");
-            wrapped(&format!("not simulated of the configuration of {name}: {keys}{more}"))
+            wrapped(&format!("not simulated of the configuration of {name}: {keys}{more}"), WIDTH, INDENT)
         };
         let not_simulated: String = self.not_simulated.iter().map(of_gateway).collect();
-        not_simulated + &wrapped(&validation::line())
+        not_simulated + &wrapped(&validation::line(), WIDTH, INDENT)
     }
 
     /// What a report as JSON has, beside what else it has.
@@ -52,41 +56,5 @@ impl Notes {
             report.insert("not_simulated".to_owned(), keys.into());
             report.insert("validation".to_owned(), validation::summary());
         }
-    }
-}
-
-/// Lines that a terminal has room for; further ones are indented.
-fn wrapped(text: &str) -> String {
-    let mut lines = String::new();
-    let mut width = 0;
-    for word in text.split(' ') {
-        let length = word.chars().count();
-        if width == 0 {
-            width = length;
-        } else if width + 1 + length <= WIDTH {
-            lines.push(' ');
-            width += 1 + length;
-        } else {
-            lines.push_str("\n  ");
-            width = 2 + length;
-        }
-        lines.push_str(word);
-    }
-    lines + "\n"
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn long_lines_go_on_below() {
-        let text = "throughput within 7 %, ".repeat(8);
-        let lines = wrapped(text.trim());
-        assert!(
-            lines.lines().count() > 1 && lines.lines().all(|line| line.chars().count() <= WIDTH),
-            "{lines}"
-        );
-        assert_eq!(lines.split_whitespace().collect::<Vec<_>>(), text.split_whitespace().collect::<Vec<_>>());
     }
 }

@@ -26,6 +26,10 @@ pub use proof::{MAX_AHEAD, accepted_after};
 /// The file's name in the data directory.
 pub const FILE: &str = "sealing-keys";
 
+/// Said where other gateways of a group have renewed keys that are not here yet.
+pub(crate) const OUTDATED: &str = "the keys are not the other gateways' any more: what was sealed to theirs is left \
+                                   to them; copy the file of the gateway whose keys were renewed last";
+
 /// The keys in force.
 pub struct Keys {
     path: PathBuf,

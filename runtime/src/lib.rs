@@ -40,6 +40,7 @@ pub mod modules;
 pub mod network;
 pub mod once_cache;
 pub mod programs;
+mod random;
 pub mod request;
 pub mod scheduling;
 pub mod set_aside;

@@ -23,7 +23,6 @@ mod log_sampling;
 mod namesakes;
 mod offer;
 mod publication;
-mod random;
 mod responder;
 mod version;
 

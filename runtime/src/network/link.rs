@@ -6,11 +6,11 @@
 use super::gates::{Join, State};
 use super::router::{NetworkError, Shared};
 use crate::config;
+use crate::random::random;
 use offload_mqtt::{
     ConnectionError, ConnectionOptions, Opened, Publisher, QoS, Qos0Connection, Subscription, one_line,
 };
 use offload_policy::Backoff;
-use std::hash::{BuildHasher, RandomState};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -94,7 +94,7 @@ impl Link {
                 tracing::warn!(master = self.url, gate = %shared.gate, reason, "no connection to the master; trying again");
                 told = Some(reason);
             }
-            let mut wait = backoff.wait(RandomState::new().hash_one(()));
+            let mut wait = backoff.wait(random());
             if is_taken_over {
                 tracing::error!(
                     master = self.url,

@@ -11,9 +11,9 @@ use rustix::time::{ClockId, clock_gettime};
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-/// A first slice up to this long is free. The ticker ends slices long before; what it cannot end is one instruction,
-/// such as `memory.fill`, and code without a loop or a call.
-const FREE: Duration = Duration::from_millis(2);
+/// The ticker ends slices long before; what it cannot end is one instruction, such as `memory.fill`, and code without a
+/// loop or a call.
+const FREE: Duration = SliceTime::FREE;
 
 /// A reading of the CPU clock older than this is made anew before a first slice. It is what a first slice's measure can
 /// be short of the truth by, where the thread never paused.

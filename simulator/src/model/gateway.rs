@@ -10,11 +10,8 @@ use super::modules::{ModuleCounters, Modules, Turn};
 use super::order::{Job, Key, Order};
 use super::outcome::Outcome;
 use super::scheduler::Scheduler;
-use crate::clock::{MILLISECOND, Nanos, from_policy, policy_time};
+use crate::clock::{Nanos, from_policy, policy_time};
 use crate::scenario::ModuleLimits;
-
-/// A first slice up to this long is not charged, as in the runtime.
-const FREE_SLICE: Nanos = 2 * MILLISECOND;
 
 /// A slice that goes on for this many slices was told to end, as in the runtime.
 const OVERRUN_SLICES: Nanos = 10;
@@ -421,7 +418,7 @@ impl Settings {
     /// How the runtime would measure a slice.
     fn took(&self, is_first: bool, length: Nanos) -> SliceTime {
         let time = policy_time(length);
-        if is_first && length <= FREE_SLICE {
+        if is_first && time <= SliceTime::FREE {
             SliceTime::Free(time)
         } else if length >= OVERRUN_SLICES.saturating_mul(self.slice) {
             SliceTime::Overrun(time)

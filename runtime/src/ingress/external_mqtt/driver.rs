@@ -28,7 +28,6 @@ use super::log_sampling::PowersOfTwo;
 use super::namesakes::{Namesakes, Reaction};
 use super::offer::Offer;
 use super::publication::Publication;
-use super::random::random;
 use super::responder::{Command, ExternalResponder, MAX_PARTS};
 use super::version::Choice;
 use super::{Asked, Group, MAX_UNCONFIRMED};
@@ -38,6 +37,7 @@ use crate::deadline::reached;
 use crate::ingress::{Acceptance, Delivery, DeliveryProperties, Intake, Notice, Notices, Tap};
 use crate::keys::KeysError;
 use crate::log_sampling::sampled;
+use crate::random::random;
 use crate::telemetry;
 
 /// A connection that lasted so long was a good one: the next attempt is made soon again.

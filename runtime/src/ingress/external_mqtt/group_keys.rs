@@ -19,10 +19,10 @@ use tokio::time::Instant;
 use tracing::{error, warn};
 
 use super::grant::Grant;
-use super::random::random;
 use crate::ingress::Notice;
-use crate::keys::{Keys, KeysError, now_ms};
+use crate::keys::{Keys, KeysError, OUTDATED, now_ms};
 use crate::log_sampling::sampled;
+use crate::random::random;
 
 /// How long the broker may take to bring back what this gateway publishes; beyond that the keys are not compared.
 const ECHO_WAIT: Duration = Duration::from_secs(10);
@@ -207,10 +207,7 @@ impl GroupKeys {
         let own = self.keys.set();
         match &self.noted {
             Some(noted) if !own.has(&noted.keys) => {
-                error!(
-                    "the keys are not the other gateways' any more: what was sealed to theirs is left to them; copy \
-                     the file of the gateway whose keys were renewed last"
-                );
+                error!("{OUTDATED}");
                 Vec::new()
             }
             Some(noted) if noted.set == own.fingerprint().to_string() => Vec::new(),
@@ -321,12 +318,7 @@ impl GroupKeys {
             self.since = self.since.min(since);
             return vec![self.note()];
         }
-        _ = sampled!(
-            error,
-            topic = %self.topic,
-            "the keys are not the other gateways' any more: what was sealed to theirs is left to them; copy the file \
-             of the gateway whose keys were renewed last"
-        );
+        _ = sampled!(error, topic = %self.topic, "{OUTDATED}");
         Vec::new()
     }
 

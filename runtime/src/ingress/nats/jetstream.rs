@@ -4,6 +4,7 @@ use crate::config::{self, BrokerUrls, Config};
 use crate::ingress::external_mqtt::{self, ExternalError};
 use crate::keys::KeysError;
 use crate::log_sampling::sampled;
+use crate::random::random;
 use async_nats::jetstream::consumer::{AckPolicy, PullConsumer, pull};
 use async_nats::jetstream::context::{CreateStreamErrorKind, GetStreamErrorKind};
 use async_nats::jetstream::object_store::ObjectStore;
@@ -14,7 +15,6 @@ use offload_policy::Backoff;
 use offload_protocol::topic::{INPUT_CODE_FILTER, LOCAL_CODE_FILTER};
 use offload_tls::TlsError;
 use std::fmt::Display;
-use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -383,9 +383,4 @@ fn is_permanent(code: ErrorCode) -> bool {
 /// As JetStream counts them.
 pub(super) fn bytes(size: config::ByteSize) -> i64 {
     size.bytes().try_into().unwrap_or(i64::MAX)
-}
-
-/// A number that no other gateway and no earlier call is likely to have got.
-pub(super) fn random() -> u64 {
-    RandomState::new().hash_one(())
 }

@@ -5,10 +5,11 @@
 //! start: each of them would refuse what was sealed to the other's. One that has no file leaves sealed requests to the
 //! others. Renewed keys take the place of the note's, since they come with those that they replace.
 
-use super::jetstream::{JetStream, NatsError, RETRY, random};
+use super::jetstream::{JetStream, NatsError, RETRY};
 use crate::config::Config;
-use crate::keys::{Keys, MAX_AHEAD, now_ms};
+use crate::keys::{Keys, MAX_AHEAD, OUTDATED, now_ms};
 use crate::log_sampling::sampled;
+use crate::random::random;
 use async_nats::jetstream::kv::{CreateErrorKind, Operation, Store, UpdateErrorKind};
 use async_nats::jetstream::stream;
 use futures_util::StreamExt;
@@ -163,10 +164,7 @@ impl GroupKeys {
     async fn renew(&self, keys: &Keys) -> Result<(), async_nats::Error> {
         let Some((noted, revision)) = self.read().await? else { return Ok(()) };
         if !keys.set().has(&noted.keys) {
-            tracing::error!(
-                "the keys are not the other gateways' any more: what was sealed to theirs is left to them; copy the \
-                 file of the gateway whose keys were renewed last"
-            );
+            tracing::error!("{OUTDATED}");
             return Ok(());
         }
         let note = self.note(keys, noted.after);

@@ -1,9 +1,10 @@
 //! The modules that clients have sent, in an object store, which all gateways share.
 
-use super::jetstream::{JetStream, NatsError, bytes, random};
+use super::jetstream::{JetStream, NatsError, bytes};
 use super::objects::Objects;
 use crate::log_sampling::sampled;
 use crate::modules::Owner;
+use crate::random::random;
 use crate::shared::{Fetched, OnRemoved, SharedModules};
 use async_nats::jetstream::object_store::{GetError, GetErrorKind, ObjectInfo, ObjectStore};
 use async_nats::jetstream::stream::{self, DiscardPolicy};

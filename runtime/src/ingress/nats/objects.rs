@@ -1,7 +1,7 @@
 //! Puts objects into an object store, each name once: of two gateways that store one module at the same time, the later
 //! one finds the other's, and takes its own chunks back. What stands in the store is what any client of NATS reads.
 
-use super::jetstream::random;
+use crate::random::random;
 use async_nats::datetime;
 use async_nats::header::NATS_ROLLUP;
 use async_nats::jetstream::Context;

@@ -10,10 +10,11 @@
 //! when it renews. One that no gateway has begun finds its outcome when it is claimed.
 
 use super::held::REPORTS;
-use super::jetstream::{JetStream, NatsError, bytes, random};
+use super::jetstream::{JetStream, NatsError, bytes};
 use super::unanswered::Unanswered;
 use crate::fingerprint::Fingerprint;
 use crate::log_sampling::sampled;
+use crate::random::random;
 use crate::shared::{
     Cancelling, Claim, KeptOutcome, OnCancelled, SharedName, SharedOutcomes, Target, WhenKept,
 };

@@ -9,6 +9,7 @@
 use rand_core::Rng;
 use rand_pcg::Pcg64Mcg;
 
+use super::exponential;
 use crate::clock::Nanos;
 
 /// The random numbers of one entity.
@@ -33,13 +34,20 @@ impl Stream {
     }
 
     /// 64 random bits.
+    #[inline]
     pub fn bits(&mut self) -> u64 {
         self.0.next_u64()
     }
 
     /// From zero up to, and without, one.
     pub fn unit(&mut self) -> f64 {
-        (self.bits() >> 11) as f64 / (1_u64 << 53) as f64
+        Self::unit_of(self.bits())
+    }
+
+    /// The same by the upper 53 of random bits.
+    #[inline]
+    pub(super) fn unit_of(bits: u64) -> f64 {
+        (bits >> 11) as f64 / (1_u64 << 53) as f64
     }
 
     /// From zero up to, and without, `end`; zero where that is zero.
@@ -54,7 +62,7 @@ impl Stream {
 
     /// Exponentially distributed with mean one.
     pub fn exponential(&mut self) -> f64 {
-        -libm::log(1.0 - self.unit())
+        exponential::draw(self)
     }
 
     /// An exponentially distributed time.

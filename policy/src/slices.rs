@@ -163,14 +163,27 @@ impl RunQueue {
     ///
     /// To be called when the slice before has ended: the time between two calls is what the first one's
     /// choice cost.
+    #[inline]
     pub fn choose(&mut self, now: Time, can_start: bool, step_of: impl Fn(AccountId) -> u32) -> Choice {
         if let Some(began) = self.longest_began.take() {
             self.rest_until = now + now.saturating_sub(began) * Self::REST;
         }
-        let (Some((step, level, _, first)), Some(longest)) = (self.first(step_of), self.longest_waiting())
-        else {
-            return if can_start { Choice::StartNew { up_to: u32::MAX } } else { Choice::Idle };
-        };
+        match self.longest_waiting() {
+            Some(longest) => self.choose_beside(longest, now, can_start, step_of),
+            None if can_start => Choice::StartNew { up_to: u32::MAX },
+            None => Choice::Idle,
+        }
+    }
+
+    /// What to do next where guests are runnable, this one for longest.
+    fn choose_beside(
+        &mut self,
+        longest: Handle,
+        now: Time,
+        can_start: bool,
+        step_of: impl Fn(AccountId) -> u32,
+    ) -> Choice {
+        let (step, level, _, first) = self.first(step_of).expect("a runnable guest is in a share");
         let since = self.runnable[longest].since;
         let out_of_turn = now >= self.rest_until && now.saturating_sub(since) >= self.max_wait;
         // Beside equals starting and resuming alternate. An account that has used less starts in any case.

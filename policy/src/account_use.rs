@@ -23,11 +23,11 @@ use crate::table::Table;
 
 /// See the [module](self). Accounts are found by a table of their names.
 #[derive(Debug)]
-pub struct AccountUse<A, T = KeyMap<A, AccountId>> {
+pub struct AccountUse<A, T = KeyMap<A, Option<AccountId>>> {
     accounts: Slab<Account<A>>,
     by_name: T,
-    /// When all use was halved last.
-    halved: Time,
+    /// When all use is halved next.
+    halves: Time,
 }
 
 #[derive(Debug)]
@@ -55,14 +55,13 @@ impl<A: Clone + Eq + Hash> AccountUse<A> {
     }
 }
 
-impl<A: Clone, T: Table<A, AccountId>> AccountUse<A, T> {
+impl<A: Clone, T: Table<A, Option<AccountId>>> AccountUse<A, T> {
     /// The account has one more guest.
     pub fn enter(&mut self, name: &A) -> AccountId {
-        let known = self.by_name.get(name).copied();
-        let account = known.unwrap_or_else(|| {
+        let account = self.by_name.get(name).unwrap_or_else(|| {
             let of = Account { name: name.clone(), used: Time::ZERO, guests: 0 };
             let account = self.accounts.insert(of);
-            self.by_name.insert(name.clone(), account);
+            self.by_name.set(name, Some(account));
             account
         });
         self.accounts[account].guests += 1;
@@ -93,16 +92,17 @@ impl<A: Clone, T: Table<A, AccountId>> AccountUse<A, T> {
     /// The same, for whom accounts are to be told that are remembered no more.
     #[inline]
     pub(crate) fn decay_telling(&mut self, now: Time, is_forgotten: impl FnMut(&A)) {
-        if now.saturating_sub(self.halved) >= AccountUse::<()>::HALF_LIFE {
+        if now >= self.halves {
             self.halve(now, is_forgotten);
         }
     }
 
     fn halve(&mut self, now: Time, mut tell: impl FnMut(&A)) {
-        let since = now.saturating_sub(self.halved);
+        let late = now.saturating_sub(self.halves);
         // In 64 bits, which divide faster: milliseconds fill them after half a billion years.
-        let half_lives = (since.as_millis() as u64 / AccountUse::<()>::HALF_LIFE.as_millis() as u64) as u32;
-        self.halved += AccountUse::<()>::HALF_LIFE * half_lives;
+        let half_lives =
+            1 + (late.as_millis() as u64 / AccountUse::<()>::HALF_LIFE.as_millis() as u64) as u32;
+        self.halves += AccountUse::<()>::HALF_LIFE * half_lives;
         let parts = 1 << half_lives.min(AccountUse::<()>::MEMORY);
         let Self { accounts, by_name, .. } = self;
         accounts.retain(|_, account| {
@@ -110,7 +110,7 @@ impl<A: Clone, T: Table<A, AccountId>> AccountUse<A, T> {
             // Too little to tell it from one that is not known.
             let is_forgotten = account.guests == 0 && account.used < RunQueue::SHORT;
             if is_forgotten {
-                by_name.remove(&account.name);
+                by_name.set(&account.name, None);
                 tell(&account.name);
             }
             !is_forgotten
@@ -130,7 +130,7 @@ impl<A: Clone, T: Table<A, AccountId>> AccountUse<A, T> {
 
     /// The same, of an account that may have used nothing.
     pub fn step_of(&self, name: &A) -> u32 {
-        self.by_name.get(name).map_or(0, |account| self.step(*account))
+        self.by_name.get(name).map_or(0, |account| self.step(account))
     }
 
     /// Accounts that are remembered.
@@ -146,7 +146,7 @@ impl<A: Clone, T: Table<A, AccountId>> AccountUse<A, T> {
 
 impl<A, T: Default> Default for AccountUse<A, T> {
     fn default() -> Self {
-        Self { accounts: Slab::new(), by_name: T::default(), halved: Time::ZERO }
+        Self { accounts: Slab::new(), by_name: T::default(), halves: AccountUse::<()>::HALF_LIFE }
     }
 }
 

@@ -151,61 +151,65 @@ pub struct Dispatcher<K: FlowKey, P, J> {
     /// By which flows are known to all parts.
     names: Names<K>,
     admission: Admission<FlowNumber>,
-    queue: FairQueue<FlowNumber, Queued<P, J>>,
-    alone: Alone<P, J>,
+    requests: Slab<Request<P, J>>,
+    queue: FairQueue<FlowNumber, RequestId>,
+    alone: Alone,
     is_open: bool,
     slots: Slots<FlowNumber>,
-    accounts: AccountUse<AccountNumber, Dense<AccountId>>,
+    accounts: AccountUse<AccountNumber, Dense<Option<AccountId>>>,
     placement: Placement,
     history: RunHistory<P>,
-    workers: Vec<Worker<P>>,
+    workers: Vec<Worker>,
     running: usize,
 }
 
-/// A submission in the queue, which knows its flow.
+/// Where a request is, from its submission until it has left.
+type RequestId = usize;
+
+/// A request that is queued or runs.
 #[derive(Debug)]
-struct Queued<P, J> {
+struct Request<P, J> {
+    flow: FlowNumber,
     load: Load,
     program: P,
     deadline: Option<Time>,
     cpu: Time,
     wall: Time,
-    job: J,
+    /// While it is queued.
+    job: Option<J>,
 }
 
 /// Whether a request is to run alone.
-#[derive(Debug)]
-enum Alone<P, J> {
+#[derive(Clone, Copy, Debug)]
+enum Alone {
     None,
     /// It is the next to start.
-    Waits(Box<(FlowNumber, Queued<P, J>)>),
+    Waits(RequestId),
     Runs,
 }
 
 #[derive(Debug)]
-struct Worker<P> {
+struct Worker {
     run_queue: RunQueue,
-    guests: Slab<Guest<P>>,
+    guests: Slab<Guest>,
     /// When guests must have ended, earliest first; of those that did not end in their first slice.
     ends: BTreeSet<(Time, GuestId)>,
 }
 
-/// A guest that holds a slot.
+/// What runs for a request. It holds a slot.
 #[derive(Debug)]
-struct Guest<P> {
-    flow: FlowNumber,
+struct Guest {
+    request: RequestId,
     account: AccountId,
-    load: Load,
-    program: P,
-    deadline: Option<Time>,
     /// CPU time that it was charged with.
     used: Time,
-    cpu: Time,
-    wall: Time,
     ends: Time,
     /// Whether it is in its first slice.
     is_new: bool,
 }
+
+/// Once nothing is queued or runs, room is kept for this many requests, and the rest given back.
+const KEPT_REQUESTS: usize = 64;
 
 impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
     /// Nothing waits and nothing runs.
@@ -214,6 +218,7 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
         Self {
             names: Names::new(),
             admission: Admission::new(admission),
+            requests: Slab::new(),
             // Admission counts what is in it.
             queue: FairQueue::new(QueueLimits::NONE),
             alone: Alone::None,
@@ -248,7 +253,8 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
     /// # Panics
     /// If the flow does not have that much waiting: the driver's books are wrong.
     pub fn withdraw(&mut self, key: &K, load: Load, now: Time) {
-        self.has_left(self.known(key), load, now);
+        let flow = self.known(key);
+        self.has_left(flow, load, now);
     }
 
     /// Puts a request that was admitted into the queue.
@@ -256,8 +262,8 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
     /// # Panics
     /// If more is queued than was admitted: the driver's books are wrong.
     pub fn submit(&mut self, submission: Submission<K, P, J>) {
-        let (key, queued) = Queued::of(submission);
-        self.enqueue(self.known(&key), queued);
+        let request = self.enter(submission);
+        self.enqueue(request);
     }
 
     /// Puts a request that was admitted in front of the queue, to run when nothing else does.
@@ -266,8 +272,7 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
     /// If another one waits to run alone: the driver lets one at a time be that.
     pub fn submit_alone(&mut self, submission: Submission<K, P, J>) {
         assert!(!matches!(self.alone, Alone::Waits(..)), "only one waits to run alone");
-        let (key, queued) = Queued::of(submission);
-        self.alone = Alone::Waits(Box::new((self.known(&key), queued)));
+        self.alone = Alone::Waits(self.enter(submission));
     }
 
     /// From now on requests may start, or only one that runs alone may. At first they may.
@@ -325,6 +330,9 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
         if let Some(job) = self.expire_one(now) {
             return Next::Expired(job);
         }
+        if !self.may_have_work(worker) {
+            return Next::Idle(None);
+        }
         let short = |runs: RecentRuns, job: &J| runs.are_short() && is_at_hand(job);
         self.start(worker, now, u32::MAX, short).unwrap_or(Next::Idle(None))
     }
@@ -346,10 +354,11 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
     pub fn slice_ended(&mut self, worker: usize, guest: GuestId, took: SliceTime) -> bool {
         let Worker { guests, ends, .. } = &mut self.workers[worker];
         let of = &mut guests[guest];
+        let request = &self.requests[of.request];
         of.used += took.charged();
         self.accounts.charge(of.account, took.used());
-        let may_go_on = of.used <= of.cpu;
-        self.history.update(&of.program, |runs| {
+        let may_go_on = of.used <= request.cpu;
+        self.history.update(&request.program, |runs| {
             runs.slice_took(took);
             if !may_go_on {
                 runs.ended(SliceTime::Charged(of.used));
@@ -373,7 +382,7 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
             SliceTime::Charged(time) | SliceTime::Overrun(time) => SliceTime::Charged(of.used + time),
             free => free,
         };
-        self.history.update(&of.program, |runs| {
+        self.history.update(&self.requests[of.request].program, |runs| {
             runs.slice_took(took);
             runs.ended(run);
         });
@@ -385,19 +394,9 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
     /// # Panics
     /// If there is no such guest.
     pub fn release(&mut self, worker: usize, guest: GuestId) {
-        let Worker { guests, run_queue, ends } = &mut self.workers[worker];
-        let of = guests.remove(guest);
-        run_queue.remove(guest);
-        if !of.is_new {
-            ends.remove(&(of.ends, guest));
-        }
-        self.slots.release(worker, &of.flow);
-        self.accounts.leave(of.account);
-        self.names.leave(of.flow);
-        self.running -= 1;
-        if matches!(self.alone, Alone::Runs) {
-            self.alone = Alone::None;
-        }
+        let request = self.end(worker, guest);
+        let flow = self.forget(request).flow;
+        self.names.leave(flow);
     }
 
     /// A worker was lost, and all its guests with it; another one takes its place. The guests whose jobs are given back
@@ -408,13 +407,11 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
     /// If a job is given back for a guest that is not there.
     pub fn worker_lost(&mut self, worker: usize, again: impl IntoIterator<Item = (GuestId, J)>, now: Time) {
         for (guest, job) in again {
-            let of = &self.workers[worker].guests[guest];
-            let (flow, load, program) = (of.flow, of.load, of.program.clone());
-            let queued = Queued { load, program, deadline: of.deadline, cpu: of.cpu, wall: of.wall, job };
-            self.names.again(flow);
-            self.release(worker, guest);
-            self.admission.readmit(&flow, load, now);
-            self.enqueue(flow, queued);
+            let id = self.end(worker, guest);
+            let request = &mut self.requests[id];
+            request.job = Some(job);
+            self.admission.readmit(&request.flow, request.load, now);
+            self.enqueue(id);
         }
         let left: Vec<GuestId> = self.workers[worker].guests.iter().map(|(guest, _)| guest).collect();
         left.into_iter().for_each(|guest| self.release(worker, guest));
@@ -428,8 +425,8 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
 
     /// When [`expire`](Self::expire) next has something to do.
     pub fn next_deadline(&self) -> Option<Time> {
-        let alone = match &self.alone {
-            Alone::Waits(waits) => waits.1.deadline,
+        let alone = match self.alone {
+            Alone::Waits(request) => self.requests[request].deadline,
             Alone::None | Alone::Runs => None,
         };
         self.queue.next_deadline().into_iter().chain(alone).min()
@@ -439,20 +436,25 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
     /// until it is [withdrawn](Self::withdraw).
     pub fn take_queued(&mut self, key: &K, mut is_it: impl FnMut(&J) -> bool) -> Option<J> {
         let flow = self.names.of(key)?;
-        if let Alone::Waits(waits) = &self.alone
-            && waits.0 == flow
-            && is_it(&waits.1.job)
-        {
-            return self.take_alone().map(|(_, queued)| queued.job);
-        }
-        self.queue.take_where(&flow, |queued| is_it(&queued.job)).map(|queued| queued.job)
+        let Self { requests, queue, .. } = self;
+        let mut is_it = |request: RequestId| requests[request].job.as_ref().is_some_and(&mut is_it);
+        let taken = match self.alone {
+            Alone::Waits(alone) if requests[alone].flow == flow && is_it(alone) => {
+                self.alone = Alone::None;
+                Some(alone)
+            }
+            _ => queue.take_where(&flow, |request| is_it(*request)),
+        };
+        self.forget(taken?).job
     }
 
     /// Takes all that is queued, which counts as waiting until it is [withdrawn](Self::withdraw).
     pub fn drain(&mut self) -> Vec<J> {
-        let alone = self.take_alone();
-        let queued = std::iter::from_fn(|| self.queue.pop());
-        alone.into_iter().chain(queued).map(|(_, queued)| queued.job).collect()
+        let mut jobs = Vec::new();
+        while let Some(request) = self.take_alone().or_else(|| Some(self.queue.pop()?.1)) {
+            jobs.extend(self.forget(request).job);
+        }
+        jobs
     }
 
     /// What may wait.
@@ -512,11 +514,25 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
         accounts.decay_telling(now, |number| names.let_go(*number));
     }
 
-    fn enqueue(&mut self, flow: FlowNumber, queued: Queued<P, J>) {
-        let deadline = queued.deadline;
-        let pushed = self.queue.push(flow, queued, deadline);
+    fn enter(&mut self, submission: Submission<K, P, J>) -> RequestId {
+        let Submission { key, load, program, deadline, cpu, wall, job } = submission;
+        let (flow, job) = (self.known(&key), Some(job));
+        self.requests.insert(Request { flow, load, program, deadline, cpu, wall, job })
+    }
+
+    fn enqueue(&mut self, request: RequestId) {
+        let Request { flow, deadline, .. } = self.requests[request];
+        let pushed = self.queue.push(flow, request, deadline);
         assert!(pushed.is_ok(), "an unbounded queue has room");
         assert!(self.queued() <= self.waiting().requests, "only what was admitted is queued");
+    }
+
+    fn forget(&mut self, request: RequestId) -> Request<P, J> {
+        let forgotten = self.requests.remove(request);
+        if self.requests.is_empty() && self.requests.capacity() > KEPT_REQUESTS {
+            self.requests = Slab::new();
+        }
+        forgotten
     }
 
     fn can_start(&self) -> bool {
@@ -527,8 +543,8 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
         }
     }
 
-    /// Starts the next request on this worker, of those that it may run and that `may_start`, and of accounts whose use
-    /// is at this step at the most.
+    /// Starts the next request on this worker, which [may have work](Self::may_have_work): of those that it may run and
+    /// that `may_start`, and of accounts whose use is at this step at the most.
     fn start(
         &mut self,
         worker: usize,
@@ -536,63 +552,81 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
         up_to: u32,
         may_start: impl Fn(RecentRuns, &J) -> bool,
     ) -> Option<Next<J>> {
-        if !self.may_have_work(worker) {
-            return None;
-        }
-        let Self { queue, slots, accounts, history, placement, .. } = self;
+        let Self { requests, queue, slots, accounts, history, placement, .. } = self;
         let has_used_little =
             |account: &AccountNumber| up_to == u32::MAX || accounts.step_of(account) <= up_to;
-        let eligible = |queued: &Queued<P, J>| {
-            let runs = history.of(&queued.program);
-            placement.allows(worker, runs) && may_start(runs, &queued.job)
+        let eligible = |request: RequestId| {
+            let Request { program, job, .. } = &requests[request];
+            let runs = history.of(program);
+            placement.allows(worker, runs) && job.as_ref().is_some_and(|job| may_start(runs, job))
         };
-        let (flow, queued) = match std::mem::replace(&mut self.alone, Alone::None) {
-            Alone::Waits(waits) if eligible(&waits.1) => {
+        let id = match self.alone {
+            Alone::None => {
+                let account_eligible =
+                    |account: &_| has_used_little(account) && slots.account_may_start(account);
+                queue.pop_where(account_eligible, |flow, id| slots.flow_may_start(flow) && eligible(*id))?.1
+            }
+            Alone::Waits(alone) if eligible(alone) => {
                 self.alone = Alone::Runs;
-                *waits
+                alone
             }
-            Alone::None => queue.pop_where(
-                |account| has_used_little(account) && slots.account_may_start(account),
-                |flow, queued| slots.flow_may_start(flow) && eligible(queued),
-            )?,
-            other => {
-                self.alone = other;
-                return None;
-            }
+            Alone::Waits(_) | Alone::Runs => return None,
         };
-        let Queued { load, program, deadline, cpu, wall, job } = queued;
-        let unblocks = !queue.is_empty() && history.of(&program).hold_up();
-        self.slots.acquire(worker, &flow);
-        self.admission.started(&flow, load, now);
+        let request = &mut requests[id];
+        let job = request.job.take()?;
+        let flow = request.flow;
+        let unblocks = !queue.is_empty() && history.of(&request.program).hold_up();
+        slots.acquire(worker, &flow);
+        self.admission.started(&flow, request.load, now);
         self.running += 1;
-        let latest = now.saturating_add(wall);
-        let ends = deadline.unwrap_or(latest).min(latest);
-        let (account, used) = (self.enter_account(*flow.paid_by()), Time::ZERO);
-        let guest = Guest { flow, account, load, program, deadline, used, cpu, wall, ends, is_new: true };
+        let latest = now.saturating_add(request.wall);
+        let ends = request.deadline.unwrap_or(latest).min(latest);
+        let account = self.enter_account(*flow.paid_by());
+        let guest = Guest { request: id, account, used: Time::ZERO, ends, is_new: true };
         let guest = self.workers[worker].guests.insert(guest);
         Some(Next::Start { guest, job, ends, unblocks })
     }
 
+    /// A guest has ended. Returns its request.
+    fn end(&mut self, worker: usize, guest: GuestId) -> RequestId {
+        let Worker { guests, run_queue, ends } = &mut self.workers[worker];
+        let of = guests.remove(guest);
+        run_queue.remove(guest);
+        if !of.is_new {
+            ends.remove(&(of.ends, guest));
+        }
+        self.slots.release(worker, &self.requests[of.request].flow);
+        self.accounts.leave(of.account);
+        self.running -= 1;
+        if matches!(self.alone, Alone::Runs) {
+            self.alone = Alone::None;
+        }
+        of.request
+    }
+
+    /// Takes a request whose deadline has come while it was queued.
+    #[inline]
     fn expire_one(&mut self, now: Time) -> Option<J> {
-        let (flow, queued) = match &self.alone {
-            Alone::Waits(waits) if waits.1.deadline.is_some_and(|deadline| deadline <= now) => {
-                self.take_alone().expect("one waits to run alone")
-            }
-            _ => self.queue.expire(now).next()?,
+        let is_due = self.next_deadline().is_some_and(|deadline| deadline <= now);
+        if is_due { self.take_due(now) } else { None }
+    }
+
+    fn take_due(&mut self, now: Time) -> Option<J> {
+        let is_due = |request: &Request<P, J>| request.deadline.is_some_and(|deadline| deadline <= now);
+        let due = match self.alone {
+            Alone::Waits(alone) if is_due(&self.requests[alone]) => self.take_alone()?,
+            _ => self.queue.expire(now).next()?.1,
         };
-        self.has_left(flow, queued.load, now);
-        Some(queued.job)
+        let Request { flow, load, job, .. } = self.forget(due);
+        self.has_left(flow, load, now);
+        job
     }
 
     /// The request that waits to run alone, which does not any more.
-    fn take_alone(&mut self) -> Option<(FlowNumber, Queued<P, J>)> {
-        match std::mem::replace(&mut self.alone, Alone::None) {
-            Alone::Waits(waits) => Some(*waits),
-            other => {
-                self.alone = other;
-                None
-            }
-        }
+    fn take_alone(&mut self) -> Option<RequestId> {
+        let Alone::Waits(request) = self.alone else { return None };
+        self.alone = Alone::None;
+        Some(request)
     }
 
     /// A guest of this worker whose time is up, asleep or not.
@@ -601,19 +635,13 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
         let &(_, guest) = ends.first().filter(|(ends, _)| *ends <= now)?;
         ends.pop_first();
         let of = &guests[guest];
-        self.history.update(&of.program, |runs| runs.ended(SliceTime::Charged(of.used)));
+        let program = &self.requests[of.request].program;
+        self.history.update(program, |runs| runs.ended(SliceTime::Charged(of.used)));
         Some(guest)
     }
 }
 
-impl<P, J> Queued<P, J> {
-    fn of<K>(submission: Submission<K, P, J>) -> (K, Self) {
-        let Submission { key, load, program, deadline, cpu, wall, job } = submission;
-        (key, Self { load, program, deadline, cpu, wall, job })
-    }
-}
-
-impl<P> Worker<P> {
+impl Worker {
     fn new() -> Self {
         let run_queue = RunQueue::new(RunQueue::DEFAULT_MAX_WAIT);
         Self { run_queue, guests: Slab::new(), ends: BTreeSet::new() }

@@ -114,8 +114,8 @@ pub struct FairQueue<K: Counted, T> {
     accounts: LinkedSlab<List>,
     /// The accounts in the order of their turns.
     turns: List,
-    lane_of: K::Flows<Handle>,
-    account_of: K::Accounts<Handle>,
+    lane_of: K::Flows<Option<Handle>>,
+    account_of: K::Accounts<Option<Handle>>,
     /// Deadline, then order of arrival.
     deadlines: BTreeSet<(Time, u64, Handle)>,
     /// Numbers the items that have a deadline.
@@ -230,7 +230,7 @@ impl<K: Counted, T> FairQueue<K, T> {
             let is_wanted = single.key == *key && is_it(&single.value);
             return if is_wanted { self.take_single().map(|(_, value)| value) } else { None };
         }
-        let mut item = self.lanes[*self.lane_of.get(key)?].items.front();
+        let mut item = self.lanes[self.lane_of.get(key)?].items.front();
         while let Some(at) = item {
             if is_it(&self.items[at].value) {
                 return Some(self.take(at).1);
@@ -284,14 +284,14 @@ impl<K: Counted, T> FairQueue<K, T> {
     pub fn len_of(&self, key: &K) -> usize {
         match &self.single {
             Some(single) => usize::from(single.key == *key),
-            None => self.lane_of.get(key).map_or(0, |&lane| self.lanes[lane].len),
+            None => self.lane_of.get(key).map_or(0, |lane| self.lanes[lane].len),
         }
     }
 
     /// Puts an item behind those of its flow.
     fn line_up(&mut self, item: Single<K, T>) {
         let Single { key, value, deadline } = item;
-        let lane = self.lane_of.get(&key).copied().unwrap_or_else(|| self.open_lane(key));
+        let lane = self.lane_of.get(&key).unwrap_or_else(|| self.open_lane(key));
         let deadline = deadline.map(|deadline| {
             self.arrivals += 1;
             (deadline, self.arrivals)
@@ -309,15 +309,14 @@ impl<K: Counted, T> FairQueue<K, T> {
     }
 
     fn open_lane(&mut self, key: K) -> Handle {
-        let known = self.account_of.get(key.paid_by()).copied();
-        let account = known.unwrap_or_else(|| {
+        let account = self.account_of.get(key.paid_by()).unwrap_or_else(|| {
             let account = self.accounts.push_back(&mut self.turns, List::default());
-            self.account_of.insert(key.paid_by().clone(), account);
+            self.account_of.set(key.paid_by(), Some(account));
             account
         });
         let lane = Lane { key: key.clone(), account, items: List::default(), len: 0 };
         let lane = self.lanes.push_back(&mut self.accounts[account], lane);
-        self.lane_of.insert(key, lane);
+        self.lane_of.set(&key, Some(lane));
         lane
     }
 
@@ -333,10 +332,10 @@ impl<K: Counted, T> FairQueue<K, T> {
         }
         if emptied {
             self.lanes.remove(&mut self.accounts[account], lane);
-            self.lane_of.remove(&key);
+            self.lane_of.set(&key, None);
             if self.accounts[account].front().is_none() {
                 self.accounts.remove(&mut self.turns, account);
-                self.account_of.remove(key.paid_by());
+                self.account_of.set(key.paid_by(), None);
             }
         }
         (key, item.value)

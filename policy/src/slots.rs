@@ -154,8 +154,8 @@ impl<K: Counted> Slots<K> {
     /// Takes a slot of this worker, which has one free, for a flow that [may start](Self::may_start).
     pub(crate) fn acquire(&mut self, worker: usize, key: &K) {
         debug_assert!(self.may_start(key), "a slot within the shares");
-        increase(&mut self.of_flow, key);
-        increase(&mut self.of_account, key.paid_by());
+        self.of_flow.change(key, |held| *held += 1);
+        self.of_account.change(key.paid_by(), |held| *held += 1);
         self.free[worker] -= 1;
         self.total_free -= 1;
     }
@@ -170,8 +170,10 @@ impl<K: Counted> Slots<K> {
         assert!(*free < self.per_worker, "a slot released that worker {worker} did not give");
         *free += 1;
         self.total_free += 1;
-        decrease(&mut self.of_flow, key);
-        decrease(&mut self.of_account, key.paid_by());
+        self.of_flow.change(key, |held| {
+            *held = held.checked_sub(1).expect("a slot released by a key that holds none");
+        });
+        self.of_account.change(key.paid_by(), |held| *held -= 1);
     }
 
     /// Free slots of this worker.
@@ -184,32 +186,17 @@ impl<K: Counted> Slots<K> {
 
     /// Slots that the flow holds on all workers.
     pub fn held_by(&self, key: &K) -> usize {
-        self.of_flow.get(key).copied().unwrap_or(0)
+        self.of_flow.get(key)
     }
 
     /// Slots that the account holds, all its flows together.
     pub fn held_by_account(&self, account: &K::Account) -> usize {
-        self.of_account.get(account).copied().unwrap_or(0)
+        self.of_account.get(account)
     }
 
     /// Slots that one flow may hold.
     pub fn quota(&self) -> usize {
         self.flow_quota.slots
-    }
-}
-
-fn increase<K: Clone>(table: &mut impl Table<K, usize>, key: &K) {
-    match table.get_mut(key) {
-        Some(held) => *held += 1,
-        None => table.insert(key.clone(), 1),
-    }
-}
-
-fn decrease<K>(table: &mut impl Table<K, usize>, key: &K) {
-    let held = table.get_mut(key).expect("a slot released by a key that holds none");
-    *held -= 1;
-    if *held == 0 {
-        table.remove(key);
     }
 }
 
@@ -341,7 +328,7 @@ mod tests {
             for (worker, key) in out {
                 slots.release(worker, &key);
             }
-            prop_assert_eq!(slots.of_flow.len() + slots.of_account.len(), 0, "idle keys are forgotten");
+            prop_assert!(slots.of_flow.is_empty() && slots.of_account.is_empty(), "idle keys are forgotten");
         }
     }
 }

@@ -57,6 +57,7 @@ impl<A: Clone + Eq + Hash> AccountUse<A> {
 
 impl<A: Clone, T: Table<A, Option<AccountId>>> AccountUse<A, T> {
     /// The account has one more guest.
+    #[inline]
     pub fn enter(&mut self, name: &A) -> AccountId {
         let account = self.by_name.get(name).unwrap_or_else(|| {
             let of = Account { name: name.clone(), used: Time::ZERO, guests: 0 };
@@ -72,6 +73,7 @@ impl<A: Clone, T: Table<A, Option<AccountId>>> AccountUse<A, T> {
     ///
     /// # Panics
     /// If there is no such account.
+    #[inline]
     pub fn leave(&mut self, account: AccountId) {
         self.accounts[account].guests -= 1;
     }
@@ -80,6 +82,7 @@ impl<A: Clone, T: Table<A, Option<AccountId>>> AccountUse<A, T> {
     ///
     /// # Panics
     /// If there is no such account.
+    #[inline]
     pub fn charge(&mut self, account: AccountId, time: Time) {
         self.accounts[account].used += time;
     }
@@ -124,6 +127,7 @@ impl<A: Clone, T: Table<A, Option<AccountId>>> AccountUse<A, T> {
     ///
     /// # Panics
     /// If there is no such account.
+    #[inline]
     pub fn step(&self, account: AccountId) -> u32 {
         step_of(self.accounts[account].used)
     }

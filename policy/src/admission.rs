@@ -186,6 +186,7 @@ impl<K: Counted> Admission<K> {
     /// # Errors
     /// [`Busy`] when the flow would have more waiting than one flow may, or the flow or its account more than is left
     /// to them of the total.
+    #[inline]
     pub fn admit(&mut self, key: &K, load: Load, now: Time) -> Result<(), Busy> {
         self.rate.advance(now, self.total.requests > 0);
         let free = self.total.left_of(self.limits.total);
@@ -219,6 +220,7 @@ impl<K: Counted> Admission<K> {
     ///
     /// # Panics
     /// If the flow does not have that much waiting: the driver's books are wrong.
+    #[inline]
     pub fn started(&mut self, key: &K, load: Load, now: Time) {
         // Before the time is: it ends at this request, which belongs to it.
         self.rate.served += load.requests;
@@ -249,15 +251,16 @@ impl<K: Counted> Admission<K> {
         self.of_account.get(account).load
     }
 
+    #[inline]
     fn leave(&mut self, key: &K, load: Load, now: Time) {
         self.rate.advance(now, true);
         self.change(key, |held| held.subtract(load));
     }
 
     /// The same change for a flow, its account, and all together.
-    #[inline]
+    #[inline(always)]
     fn change(&mut self, key: &K, change: impl Fn(&mut Load)) {
-        let count = |flow: &Load| usize::from(*flow != Load::default());
+        let count = |flow: &Load| usize::from(flow.requests > 0);
         let (before, after) = self.of_flow.change(key, |flow| {
             let before = count(flow);
             change(flow);
@@ -292,12 +295,9 @@ impl ServiceRate {
     const MEMORY: Time = Time::from_secs(2);
 
     /// Accounts for the time since the last call, in which something `waited` or did not.
-    #[inline]
+    #[inline(always)]
     fn advance(&mut self, now: Time, waited: bool) {
-        if now <= self.advanced_to {
-            return;
-        }
-        if waited {
+        if waited && now > self.advanced_to {
             self.busy += now - self.advanced_to;
             if self.busy >= Self::SAMPLE {
                 self.sample();

@@ -76,7 +76,7 @@ use crate::fair_queue::{FairQueue, QueueLimits};
 use crate::flow_key::FlowKey;
 use crate::names::{AccountNumber, FlowNumber, Names};
 use crate::placement::Placement;
-use crate::recent_runs::{RecentRuns, RunHistory, SliceTime};
+use crate::recent_runs::{RunHistory, SliceTime};
 use crate::slices::{AccountId, Choice, GuestId, RunQueue};
 use crate::slots::{Shares, Slots};
 use crate::table::{Counted, Dense};
@@ -200,6 +200,7 @@ struct Worker {
 #[derive(Debug)]
 struct Guest {
     request: RequestId,
+    flow: FlowNumber,
     account: AccountId,
     /// CPU time that it was charged with.
     used: Time,
@@ -262,8 +263,9 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
     /// # Panics
     /// If more is queued than was admitted: the driver's books are wrong.
     pub fn submit(&mut self, submission: Submission<K, P, J>) {
-        let request = self.enter(submission);
-        self.enqueue(request);
+        let (flow, deadline) = (self.known(&submission.key), submission.deadline);
+        let request = self.enter(flow, submission);
+        self.enqueue(flow, request, deadline);
     }
 
     /// Puts a request that was admitted in front of the queue, to run when nothing else does.
@@ -272,7 +274,8 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
     /// If another one waits to run alone: the driver lets one at a time be that.
     pub fn submit_alone(&mut self, submission: Submission<K, P, J>) {
         assert!(!matches!(self.alone, Alone::Waits(..)), "only one waits to run alone");
-        self.alone = Alone::Waits(self.enter(submission));
+        let flow = self.known(&submission.key);
+        self.alone = Alone::Waits(self.enter(flow, submission));
     }
 
     /// From now on requests may start, or only one that runs alone may. At first they may.
@@ -287,7 +290,11 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
         if let Some(job) = self.expire_one(now) {
             return Next::Expired(job);
         }
-        if let Some(guest) = self.overdue(worker, now) {
+        let ends = self.workers[worker].ends.first().copied();
+        if let Some((at, guest)) = ends
+            && at <= now
+        {
+            self.is_overdue(worker, guest);
             return Next::End(guest);
         }
         let can_start = self.may_have_work(worker);
@@ -295,8 +302,8 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
         match workers[worker].run_queue.choose(now, can_start, |account| accounts.step(account)) {
             Choice::Resume(guest) => return Next::Resume(guest),
             Choice::StartNew { up_to } => {
-                if let Some(start) = self.start(worker, now, up_to, |_, _| true) {
-                    return start;
+                if let Some(request) = self.take(worker, up_to, |_, _| true) {
+                    return self.start(worker, request, now);
                 }
                 // What waits is not for this worker, or its flows hold all that they may, or its accounts have used
                 // more: what has started goes on.
@@ -307,7 +314,7 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
             }
             Choice::Idle => {}
         }
-        Next::Idle(self.workers[worker].ends.first().map(|&(ends, _)| ends))
+        Next::Idle(ends.map(|(at, _)| at))
     }
 
     /// Whether a worker that is idle may have something to start, and is to be asked for it: something may start, and
@@ -333,8 +340,13 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
         if !self.may_have_work(worker) {
             return Next::Idle(None);
         }
-        let short = |runs: RecentRuns, job: &J| runs.are_short() && is_at_hand(job);
-        self.start(worker, now, u32::MAX, short).unwrap_or(Next::Idle(None))
+        let short = |history: &RunHistory<P>, request: &Request<P, J>| {
+            history.of(&request.program).are_short() && request.job.as_ref().is_some_and(&is_at_hand)
+        };
+        match self.take(worker, u32::MAX, short) {
+            Some(request) => self.start(worker, request, now),
+            None => Next::Idle(None),
+        }
     }
 
     /// A guest can go on. One that has ended is passed over, so that a late wake does no harm.
@@ -376,17 +388,17 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
     /// # Panics
     /// If there is no such guest.
     pub fn finished(&mut self, worker: usize, guest: GuestId, took: SliceTime) {
-        let of = &self.workers[worker].guests[guest];
+        let of = self.end(worker, guest);
         self.accounts.charge(of.account, took.used());
         let run = match took {
             SliceTime::Charged(time) | SliceTime::Overrun(time) => SliceTime::Charged(of.used + time),
             free => free,
         };
-        self.history.update(&self.requests[of.request].program, |runs| {
+        let program = self.leave(of.request);
+        self.history.update(&program, |runs| {
             runs.slice_took(took);
             runs.ended(run);
         });
-        self.release(worker, guest);
     }
 
     /// A guest was ended, or could not be started, and its slot is free; as after [`finished`](Self::finished).
@@ -394,9 +406,8 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
     /// # Panics
     /// If there is no such guest.
     pub fn release(&mut self, worker: usize, guest: GuestId) {
-        let request = self.end(worker, guest);
-        let flow = self.forget(request).flow;
-        self.names.leave(flow);
+        let request = self.end(worker, guest).request;
+        self.leave(request);
     }
 
     /// A worker was lost, and all its guests with it; another one takes its place. The guests whose jobs are given back
@@ -407,11 +418,12 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
     /// If a job is given back for a guest that is not there.
     pub fn worker_lost(&mut self, worker: usize, again: impl IntoIterator<Item = (GuestId, J)>, now: Time) {
         for (guest, job) in again {
-            let id = self.end(worker, guest);
+            let id = self.end(worker, guest).request;
             let request = &mut self.requests[id];
             request.job = Some(job);
-            self.admission.readmit(&request.flow, request.load, now);
-            self.enqueue(id);
+            let Request { flow, load, deadline, .. } = *request;
+            self.admission.readmit(&flow, load, now);
+            self.enqueue(flow, id, deadline);
         }
         let left: Vec<GuestId> = self.workers[worker].guests.iter().map(|(guest, _)| guest).collect();
         left.into_iter().for_each(|guest| self.release(worker, guest));
@@ -424,6 +436,7 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
     }
 
     /// When [`expire`](Self::expire) next has something to do.
+    #[inline]
     pub fn next_deadline(&self) -> Option<Time> {
         let alone = match self.alone {
             Alone::Waits(request) => self.requests[request].deadline,
@@ -488,6 +501,7 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
     }
 
     /// The number of a flow that has requests.
+    #[inline(always)]
     fn known(&self, key: &K) -> FlowNumber {
         self.names.of(key).expect("a flow has what was let in, and nothing else")
     }
@@ -499,6 +513,7 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
     }
 
     /// The account has one more guest. While its use is remembered it has its number.
+    #[inline]
     fn enter_account(&mut self, number: AccountNumber) -> AccountId {
         let known = self.accounts.len();
         let account = self.accounts.enter(&number);
@@ -514,25 +529,34 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
         accounts.decay_telling(now, |number| names.let_go(*number));
     }
 
-    fn enter(&mut self, submission: Submission<K, P, J>) -> RequestId {
-        let Submission { key, load, program, deadline, cpu, wall, job } = submission;
-        let (flow, job) = (self.known(&key), Some(job));
-        self.requests.insert(Request { flow, load, program, deadline, cpu, wall, job })
+    #[inline]
+    fn enter(&mut self, flow: FlowNumber, submission: Submission<K, P, J>) -> RequestId {
+        let Submission { load, program, deadline, cpu, wall, job, .. } = submission;
+        self.requests.insert(Request { flow, load, program, deadline, cpu, wall, job: Some(job) })
     }
 
-    fn enqueue(&mut self, request: RequestId) {
-        let Request { flow, deadline, .. } = self.requests[request];
+    #[inline]
+    fn enqueue(&mut self, flow: FlowNumber, request: RequestId, deadline: Option<Time>) {
         let pushed = self.queue.push(flow, request, deadline);
         assert!(pushed.is_ok(), "an unbounded queue has room");
         assert!(self.queued() <= self.waiting().requests, "only what was admitted is queued");
     }
 
+    #[inline]
     fn forget(&mut self, request: RequestId) -> Request<P, J> {
         let forgotten = self.requests.remove(request);
         if self.requests.is_empty() && self.requests.capacity() > KEPT_REQUESTS {
             self.requests = Slab::new();
         }
         forgotten
+    }
+
+    /// A request that ran leaves. Returns its program.
+    #[inline(always)]
+    fn leave(&mut self, request: RequestId) -> P {
+        let Request { flow, program, .. } = self.forget(request);
+        self.names.leave(flow);
+        program
     }
 
     fn can_start(&self) -> bool {
@@ -543,69 +567,75 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
         }
     }
 
-    /// Starts the next request on this worker, which [may have work](Self::may_have_work): of those that it may run and
-    /// that `may_start`, and of accounts whose use is at this step at the most.
-    fn start(
+    /// Takes the next request for this worker, which [may have work](Self::may_have_work), out of the queue: of those
+    /// that it may run and that `may_start`, and of accounts whose use is at this step at the most.
+    #[inline(always)]
+    fn take(
         &mut self,
         worker: usize,
-        now: Time,
         up_to: u32,
-        may_start: impl Fn(RecentRuns, &J) -> bool,
-    ) -> Option<Next<J>> {
+        may_start: impl Fn(&RunHistory<P>, &Request<P, J>) -> bool,
+    ) -> Option<RequestId> {
         let Self { requests, queue, slots, accounts, history, placement, .. } = self;
         let has_used_little =
             |account: &AccountNumber| up_to == u32::MAX || accounts.step_of(account) <= up_to;
         let eligible = |request: RequestId| {
-            let Request { program, job, .. } = &requests[request];
-            let runs = history.of(program);
-            placement.allows(worker, runs) && job.as_ref().is_some_and(|job| may_start(runs, job))
+            let request = &requests[request];
+            placement.allows(worker, history.holds_up(&request.program)) && may_start(history, request)
         };
-        let id = match self.alone {
+        match self.alone {
             Alone::None => {
                 let account_eligible =
                     |account: &_| has_used_little(account) && slots.account_may_start(account);
-                queue.pop_where(account_eligible, |flow, id| slots.flow_may_start(flow) && eligible(*id))?.1
+                let flow_eligible = |flow: &_, request: &_| slots.flow_may_start(flow) && eligible(*request);
+                queue.pop_where(account_eligible, flow_eligible).map(|(_, request)| request)
             }
-            Alone::Waits(alone) if eligible(alone) => {
+            Alone::Waits(request) if eligible(request) => {
                 self.alone = Alone::Runs;
-                alone
+                Some(request)
             }
-            Alone::Waits(_) | Alone::Runs => return None,
-        };
-        let request = &mut requests[id];
-        let job = request.job.take()?;
+            Alone::Waits(_) | Alone::Runs => None,
+        }
+    }
+
+    /// Starts a request on a worker that has a free slot.
+    #[inline(always)]
+    fn start(&mut self, worker: usize, id: RequestId, now: Time) -> Next<J> {
+        let request = &mut self.requests[id];
+        let job = request.job.take().expect("a request has its job until it starts");
         let flow = request.flow;
-        let unblocks = !queue.is_empty() && history.of(&request.program).hold_up();
-        slots.acquire(worker, &flow);
+        let unblocks = !self.queue.is_empty() && self.history.holds_up(&request.program);
+        self.slots.acquire(worker, &flow);
         self.admission.started(&flow, request.load, now);
         self.running += 1;
         let latest = now.saturating_add(request.wall);
-        let ends = request.deadline.unwrap_or(latest).min(latest);
+        let ends = request.deadline.map_or(latest, |deadline| deadline.min(latest));
         let account = self.enter_account(*flow.paid_by());
-        let guest = Guest { request: id, account, used: Time::ZERO, ends, is_new: true };
+        let guest = Guest { request: id, flow, account, used: Time::ZERO, ends, is_new: true };
         let guest = self.workers[worker].guests.insert(guest);
-        Some(Next::Start { guest, job, ends, unblocks })
+        Next::Start { guest, job, ends, unblocks }
     }
 
-    /// A guest has ended. Returns its request.
-    fn end(&mut self, worker: usize, guest: GuestId) -> RequestId {
+    /// A guest has ended, and its slot is free.
+    #[inline(always)]
+    fn end(&mut self, worker: usize, guest: GuestId) -> Guest {
         let Worker { guests, run_queue, ends } = &mut self.workers[worker];
         let of = guests.remove(guest);
         run_queue.remove(guest);
         if !of.is_new {
             ends.remove(&(of.ends, guest));
         }
-        self.slots.release(worker, &self.requests[of.request].flow);
+        self.slots.release(worker, &of.flow);
         self.accounts.leave(of.account);
         self.running -= 1;
         if matches!(self.alone, Alone::Runs) {
             self.alone = Alone::None;
         }
-        of.request
+        of
     }
 
     /// Takes a request whose deadline has come while it was queued.
-    #[inline]
+    #[inline(always)]
     fn expire_one(&mut self, now: Time) -> Option<J> {
         let is_due = self.next_deadline().is_some_and(|deadline| deadline <= now);
         if is_due { self.take_due(now) } else { None }
@@ -629,15 +659,13 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
         Some(request)
     }
 
-    /// A guest of this worker whose time is up, asleep or not.
-    fn overdue(&mut self, worker: usize, now: Time) -> Option<GuestId> {
+    /// The time of a guest is up, which ends first of this worker's, asleep or not.
+    fn is_overdue(&mut self, worker: usize, guest: GuestId) {
         let Worker { guests, ends, .. } = &mut self.workers[worker];
-        let &(_, guest) = ends.first().filter(|(ends, _)| *ends <= now)?;
         ends.pop_first();
         let of = &guests[guest];
         let program = &self.requests[of.request].program;
         self.history.update(program, |runs| runs.ended(SliceTime::Charged(of.used)));
-        Some(guest)
     }
 }
 

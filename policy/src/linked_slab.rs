@@ -20,6 +20,7 @@ impl Handle {
         Self(count.expect("a slab of fewer than 2^32 nodes"))
     }
 
+    #[inline]
     fn index(self) -> usize {
         self.0.get() as usize - 1
     }
@@ -71,6 +72,7 @@ impl<T> LinkedSlab<T> {
         self.nodes.capacity()
     }
 
+    #[inline]
     pub(crate) fn push_back(&mut self, list: &mut List, value: T) -> Handle {
         let node = Node { value: Some(value), previous: None, next: None };
         let at = match self.free {
@@ -90,6 +92,7 @@ impl<T> LinkedSlab<T> {
         at
     }
 
+    #[inline]
     pub(crate) fn remove(&mut self, list: &mut List, at: Handle) -> T {
         self.unlink(list, at);
         let node = &mut self.nodes[at.index()];
@@ -102,6 +105,7 @@ impl<T> LinkedSlab<T> {
         value
     }
 
+    #[inline]
     pub(crate) fn move_to_back(&mut self, list: &mut List, at: Handle) {
         if list.back != Some(at) {
             self.unlink(list, at);
@@ -110,6 +114,7 @@ impl<T> LinkedSlab<T> {
     }
 
     /// The node behind this one in its list.
+    #[inline]
     pub(crate) fn next(&self, at: Handle) -> Option<Handle> {
         self.nodes[at.index()].next
     }
@@ -141,12 +146,14 @@ impl<T> LinkedSlab<T> {
 impl<T> Index<Handle> for LinkedSlab<T> {
     type Output = T;
 
+    #[inline]
     fn index(&self, at: Handle) -> &T {
         self.nodes[at.index()].value.as_ref().expect("a handle to a node in use")
     }
 }
 
 impl<T> IndexMut<Handle> for LinkedSlab<T> {
+    #[inline]
     fn index_mut(&mut self, at: Handle) -> &mut T {
         self.nodes[at.index()].value.as_mut().expect("a handle to a node in use")
     }

@@ -69,13 +69,14 @@ impl<K: FlowKey> Names<K> {
     }
 
     /// The number of a flow; `None` where it has no requests.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn of(&self, key: &K) -> Option<FlowNumber> {
         let is_it = |number: &FlowNumber| self.flows.get(number.index()).is_some_and(|flow| flow.key == *key);
         self.latest.filter(is_it).or_else(|| self.flow_of.get(key).copied())
     }
 
     /// The number of a flow that gets one more request.
+    #[inline(always)]
     pub(crate) fn enter(&mut self, key: &K) -> FlowNumber {
         let number = self.of(key).unwrap_or_else(|| self.name(key));
         self.flows[number.index()].requests += 1;
@@ -84,6 +85,7 @@ impl<K: FlowKey> Names<K> {
     }
 
     /// A request of a flow has left.
+    #[inline(always)]
     pub(crate) fn leave(&mut self, number: FlowNumber) {
         let flow = &mut self.flows[number.index()];
         flow.requests -= 1;
@@ -146,12 +148,14 @@ impl AccountNumber {
 }
 
 impl Number for AccountNumber {
+    #[inline]
     fn index(self) -> usize {
         self.0 as usize
     }
 }
 
 impl Number for FlowNumber {
+    #[inline]
     fn index(self) -> usize {
         self.flow as usize
     }
@@ -162,6 +166,7 @@ impl Counted for FlowNumber {
     type Flows<V: Entry> = Dense<V>;
     type Accounts<V: Entry> = Dense<V>;
 
+    #[inline]
     fn paid_by(&self) -> &AccountNumber {
         &self.account
     }

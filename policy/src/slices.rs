@@ -153,6 +153,7 @@ impl RunQueue {
     }
 
     /// The guest is not to run any more; says whether it was in the run queue.
+    #[inline]
     pub fn remove(&mut self, id: GuestId) -> bool {
         let at = self.by_id.get(id).copied().flatten();
         at.map(|at| self.take(at)).is_some()
@@ -212,6 +213,7 @@ impl RunQueue {
     }
 
     /// Whether no guest is runnable.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -237,6 +239,7 @@ impl RunQueue {
         self.shares.iter().filter_map(of).min()
     }
 
+    #[inline]
     fn longest_waiting(&self) -> Option<Handle> {
         self.by_id[self.ages[self.oldest.front()?]]
     }

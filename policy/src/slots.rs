@@ -121,11 +121,13 @@ impl<K: Counted> Slots<K> {
     }
 
     /// The half of [`may_start`](Self::may_start) that is the account's.
+    #[inline]
     pub fn account_may_start(&self, account: &K::Account) -> bool {
         self.account_quota.allows(self.held_by_account(account), self.total_free)
     }
 
     /// The half of [`may_start`](Self::may_start) that is the flow's.
+    #[inline]
     pub fn flow_may_start(&self, key: &K) -> bool {
         self.flow_quota.allows(self.held_by(key), self.total_free)
     }
@@ -152,6 +154,7 @@ impl<K: Counted> Slots<K> {
     }
 
     /// Takes a slot of this worker, which has one free, for a flow that [may start](Self::may_start).
+    #[inline]
     pub(crate) fn acquire(&mut self, worker: usize, key: &K) {
         debug_assert!(self.may_start(key), "a slot within the shares");
         self.of_flow.change(key, |held| *held += 1);
@@ -165,6 +168,7 @@ impl<K: Counted> Slots<K> {
     /// # Panics
     /// If the flow holds none, or the worker has none out: the driver's books are wrong, and a slot that is
     /// counted twice would be worse.
+    #[inline(always)]
     pub fn release(&mut self, worker: usize, key: &K) {
         let free = &mut self.free[worker];
         assert!(*free < self.per_worker, "a slot released that worker {worker} did not give");
@@ -180,16 +184,19 @@ impl<K: Counted> Slots<K> {
     ///
     /// # Panics
     /// If there is no such worker.
+    #[inline]
     pub fn free(&self, worker: usize) -> usize {
         self.free[worker]
     }
 
     /// Slots that the flow holds on all workers.
+    #[inline]
     pub fn held_by(&self, key: &K) -> usize {
         self.of_flow.get(key)
     }
 
     /// Slots that the account holds, all its flows together.
+    #[inline]
     pub fn held_by_account(&self, account: &K::Account) -> usize {
         self.of_account.get(account)
     }

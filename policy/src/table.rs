@@ -94,8 +94,9 @@ pub struct Dense<V>(Vec<V>);
 
 impl<V: Entry> Dense<V> {
     #[cold]
-    fn grow(&mut self, len: usize) {
-        self.0.resize(len, V::default());
+    fn grow_to(&mut self, index: usize) -> &mut V {
+        self.0.resize(index + 1, V::default());
+        &mut self.0[index]
     }
 }
 
@@ -114,10 +115,7 @@ impl<K: Number, V: Entry> Table<K, V> for Dense<V> {
     #[inline]
     fn change<R>(&mut self, key: &K, change: impl FnOnce(&mut V) -> R) -> R {
         let index = key.index();
-        if index >= self.0.len() {
-            self.grow(index + 1);
-        }
-        change(&mut self.0[index])
+        change(if index < self.0.len() { &mut self.0[index] } else { self.grow_to(index) })
     }
 
     #[cfg(test)]

@@ -315,7 +315,7 @@ impl Gateway {
     fn started(&mut self, worker: usize, number: usize) -> Result<(), TestCaseError> {
         let Request { key, program, .. } = self.requests[number];
         prop_assert_eq!(self.states.insert(number, State::Running), Some(State::Queued));
-        prop_assert!(self.model.placement.allows(worker, self.model.history.of(&program)));
+        prop_assert!(self.model.placement.allows(worker, self.model.history.of(&program).hold_up()));
         if self.alone == Some(number) {
             prop_assert!(self.guests.is_empty(), "it runs alone");
         } else {
@@ -371,7 +371,7 @@ impl Gateway {
                 && slots.free(worker) > 0
                 && slots.account_may_start(key.account())
                 && slots.flow_may_start(key)
-                && first.is_some_and(|program| placement.allows(worker, history.of(&program)))
+                && first.is_some_and(|program| placement.allows(worker, history.of(&program).hold_up()))
         })
     }
 

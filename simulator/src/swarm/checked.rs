@@ -344,9 +344,11 @@ impl Model {
                 "request {request} starts at {now:?} and ends by {ends:?}, after {deadline:?} or {wall:?}"
             )
         })?;
-        ensure(self.placement.allows(worker, self.history.of(&program)), Invariant::Starved, || {
-            format!("program {program}, which holds up a worker, starts on worker {worker}")
-        })?;
+        ensure(
+            self.placement.allows(worker, self.history.of(&program).hold_up()),
+            Invariant::Starved,
+            || format!("program {program}, which holds up a worker, starts on worker {worker}"),
+        )?;
         self.check_use(worker, self.accounts.step_of(&key.0), request)?;
         self.check_order(worker, key, request)?;
         self.leaves_queue(request, entry);
@@ -436,7 +438,7 @@ impl Model {
                     && self.slots.may_start(key)
                     && queue.front().is_some_and(|request| {
                         let program = self.jobs.get(request).map_or(0, |entry| entry.program);
-                        self.placement.allows(worker, self.history.of(&program))
+                        self.placement.allows(worker, self.history.of(&program).hold_up())
                     })
             })
     }

@@ -191,23 +191,18 @@ impl<K: Counted> Admission<K> {
         self.rate.advance(now, self.total.requests > 0);
         let free = self.total.left_of(self.limits.total);
         let flow = self.of_flow.get(key);
-        let account = self.of_account.get(key.paid_by());
+        let account = self.of_account.get(key.paid_by()).load;
         let reason = if !flow.fits(load, self.limits.per_flow) {
             Full::Flow
         } else if !flow.fits(load, free) {
             Full::Total
-        } else if !account.load.leaves_room(flow, load, self.limits.account_share, free) {
+        } else if !account.leaves_room(flow, load, self.limits.account_share, free) {
             Full::Account
         } else {
             self.change(key, |held| held.add(load));
             return Ok(());
         };
-        let ahead = match reason {
-            Full::Flow => flow.requests.saturating_mul(account.flows).saturating_mul(self.accounts),
-            Full::Account => account.load.requests.saturating_mul(self.accounts),
-            Full::Total => self.total.requests,
-        };
-        Err(Busy { retry_after: self.rate.time_for(ahead.min(self.total.requests)), reason })
+        Err(self.refuse(key, reason))
     }
 
     /// A request that was let in before waits again: whatever else waits by now, it is not refused.
@@ -234,6 +229,21 @@ impl<K: Counted> Admission<K> {
     /// If the flow does not have that much waiting: the driver's books are wrong.
     pub fn withdrawn(&mut self, key: &K, load: Load, now: Time) {
         self.leave(key, load, now);
+    }
+
+    /// What is said to who is refused.
+    #[cold]
+    fn refuse(&self, key: &K, reason: Full) -> Busy {
+        let account = self.of_account.get(key.paid_by());
+        let ahead = match reason {
+            Full::Flow => {
+                let flow = self.of_flow.get(key);
+                flow.requests.saturating_mul(account.flows).saturating_mul(self.accounts)
+            }
+            Full::Account => account.load.requests.saturating_mul(self.accounts),
+            Full::Total => self.total.requests,
+        };
+        Busy { retry_after: self.rate.time_for(ahead.min(self.total.requests)), reason }
     }
 
     /// What all together have waiting.

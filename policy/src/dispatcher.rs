@@ -545,10 +545,16 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
     #[inline]
     fn forget(&mut self, request: RequestId) -> Request<P, J> {
         let forgotten = self.requests.remove(request);
-        if self.requests.is_empty() && self.requests.capacity() > KEPT_REQUESTS {
-            self.requests = Slab::new();
+        if self.requests.is_empty() {
+            self.give_back_room();
         }
         forgotten
+    }
+
+    fn give_back_room(&mut self) {
+        if self.requests.capacity() > KEPT_REQUESTS {
+            self.requests = Slab::new();
+        }
     }
 
     /// A request that ran leaves. Returns its program.

@@ -102,14 +102,11 @@ impl<A: Clone + Eq + Hash, K: Clone + Eq + Hash, V, T: Copy + Ord> FairCache<A, 
     /// recently used.
     #[inline]
     pub fn get_or_insert_with(&mut self, key: &K, now: T, make: impl FnOnce() -> (V, A, usize)) -> &mut V {
-        match self.find(key) {
-            Some(at) => self.touch(at, now),
-            None => {
-                let (value, account, weight) = make();
-                let at = self.push(key.clone(), value, account, weight, now);
-                &mut self.entries[at].value
-            }
-        }
+        let at = self.find(key).unwrap_or_else(|| {
+            let (value, account, weight) = make();
+            self.push(key.clone(), value, account, weight, now)
+        });
+        self.touch(at, now)
     }
 
     /// An entry that is there, without this being a use of it.

@@ -194,7 +194,6 @@ impl<K: Counted, T> FairQueue<K, T> {
     }
 
     /// Does what [`pop_where`](Self::pop_where) does, where all items are in the lists.
-    #[inline(never)]
     fn pop_turn(
         &mut self,
         mut account_eligible: impl FnMut(&K::Account) -> bool,

@@ -79,7 +79,7 @@ use crate::placement::Placement;
 use crate::recent_runs::{RunHistory, SliceTime};
 use crate::slices::{AccountId, Choice, GuestId, RunQueue};
 use crate::slots::{Shares, Slots};
-use crate::table::{Counted, Dense};
+use crate::table::{Counted, Dense, Number};
 use crate::{DEFAULT_SLOTS, Time};
 
 /// How much a [`Dispatcher`] shares out.
@@ -156,7 +156,7 @@ pub struct Dispatcher<K: FlowKey, P, J> {
     alone: Alone,
     is_open: bool,
     slots: Slots<FlowNumber>,
-    accounts: AccountUse<AccountNumber, Dense<Option<AccountId>>>,
+    accounts: AccountUse<AccountNumber, Dense<Time>>,
     placement: Placement,
     history: RunHistory<P>,
     workers: Vec<Worker>,
@@ -201,7 +201,6 @@ struct Worker {
 struct Guest {
     request: RequestId,
     flow: FlowNumber,
-    account: AccountId,
     /// CPU time that it was charged with.
     used: Time,
     ends: Time,
@@ -299,7 +298,8 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
         }
         let can_start = self.may_have_work(worker);
         let Self { workers, accounts, .. } = self;
-        match workers[worker].run_queue.choose(now, can_start, |account| accounts.step(account)) {
+        let step_of = |account: AccountId| accounts.step_of(&AccountNumber::of_index(account));
+        match workers[worker].run_queue.choose(now, can_start, step_of) {
             Choice::Resume(guest) => return Next::Resume(guest),
             Choice::StartNew { up_to } => {
                 if let Some(request) = self.take(worker, up_to, |_, _| true) {
@@ -308,7 +308,8 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
                 // What waits is not for this worker, or its flows hold all that they may, or its accounts have used
                 // more: what has started goes on.
                 let Self { workers, accounts, .. } = self;
-                if let Some(guest) = workers[worker].run_queue.next(now, |account| accounts.step(account)) {
+                let step_of = |account: AccountId| accounts.step_of(&AccountNumber::of_index(account));
+                if let Some(guest) = workers[worker].run_queue.next(now, step_of) {
                     return Next::Resume(guest);
                 }
             }
@@ -353,7 +354,7 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
     pub fn ready(&mut self, worker: usize, guest: GuestId, now: Time) {
         let Worker { guests, run_queue, .. } = &mut self.workers[worker];
         if let Some(of) = guests.get(guest) {
-            run_queue.insert(guest, of.account, of.used, now);
+            run_queue.insert(guest, of.flow.paid_by().index(), of.used, now);
         }
     }
 
@@ -368,7 +369,6 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
         let of = &mut guests[guest];
         let request = &self.requests[of.request];
         of.used += took.charged();
-        self.accounts.charge(of.account, took.used());
         let may_go_on = of.used <= request.cpu;
         self.history.update(&request.program, |runs| {
             runs.slice_took(took);
@@ -379,6 +379,8 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
         if may_go_on && std::mem::take(&mut of.is_new) {
             ends.insert((of.ends, guest));
         }
+        let account = *of.flow.paid_by();
+        self.charge(account, took);
         may_go_on
     }
 
@@ -389,7 +391,7 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
     /// If there is no such guest.
     pub fn finished(&mut self, worker: usize, guest: GuestId, took: SliceTime) {
         let of = self.end(worker, guest);
-        self.accounts.charge(of.account, took.used());
+        self.charge(*of.flow.paid_by(), took);
         let run = match took {
             SliceTime::Charged(time) | SliceTime::Overrun(time) => SliceTime::Charged(of.used + time),
             free => free,
@@ -512,24 +514,22 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
         self.names.leave(flow);
     }
 
-    /// The account has one more guest. While its use is remembered it has its number.
+    /// A guest of the account has had a slice. While its use is remembered the account keeps its number.
     #[inline]
-    fn enter_account(&mut self, number: AccountNumber) -> AccountId {
-        let known = self.accounts.len();
-        let account = self.accounts.enter(&number);
-        if self.accounts.len() > known {
-            self.names.hold(number);
+    fn charge(&mut self, account: AccountNumber, took: SliceTime) {
+        if self.accounts.charge(&account, took.used()) {
+            self.names.hold(account);
         }
-        account
     }
 
     /// What accounts have used decays until `now`.
+    #[inline]
     fn decay(&mut self, now: Time) {
-        let Self { accounts, names, .. } = self;
-        accounts.decay_telling(now, |number| names.let_go(*number));
+        let Self { accounts, names, slots, .. } = self;
+        let has_guests = |account: &AccountNumber| slots.held_by_account(account) > 0;
+        accounts.decay_telling(now, has_guests, |account| names.let_go(*account));
     }
 
-    #[inline]
     fn enter(&mut self, flow: FlowNumber, submission: Submission<K, P, J>) -> RequestId {
         let Submission { load, program, deadline, cpu, wall, job, .. } = submission;
         self.requests.insert(Request { flow, load, program, deadline, cpu, wall, job: Some(job) })
@@ -616,8 +616,7 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
         self.running += 1;
         let latest = now.saturating_add(request.wall);
         let ends = request.deadline.map_or(latest, |deadline| deadline.min(latest));
-        let account = self.enter_account(*flow.paid_by());
-        let guest = Guest { request: id, flow, account, used: Time::ZERO, ends, is_new: true };
+        let guest = Guest { request: id, flow, used: Time::ZERO, ends, is_new: true };
         let guest = self.workers[worker].guests.insert(guest);
         Next::Start { guest, job, ends, unblocks }
     }
@@ -632,7 +631,6 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
             ends.remove(&(of.ends, guest));
         }
         self.slots.release(worker, &of.flow);
-        self.accounts.leave(of.account);
         self.running -= 1;
         if matches!(self.alone, Alone::Runs) {
             self.alone = Alone::None;

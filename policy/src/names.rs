@@ -145,6 +145,11 @@ impl AccountNumber {
     pub(crate) fn new(number: u32) -> Self {
         Self(number)
     }
+
+    /// The account whose [index](Number::index) this is.
+    pub(crate) fn of_index(index: usize) -> Self {
+        Self(index as u32)
+    }
 }
 
 impl Number for AccountNumber {

@@ -37,7 +37,7 @@ use crate::linked_slab::{Handle, LinkedSlab, List};
 /// A guest's number on its worker: small, as the number of its slot is, for the run queue keeps a table by it.
 pub type GuestId = usize;
 
-/// The number that [`AccountUse`] has for the account of a guest, while it has guests.
+/// A number for the account of a guest: small, as that of the guest is.
 pub type AccountId = usize;
 
 /// What a worker does next.

@@ -80,6 +80,7 @@ impl<A: Clone, T: Table<A, Time>> AccountUse<A, T> {
         }
     }
 
+    #[cold]
     fn halve(&mut self, now: Time, has_guests: impl Fn(&A) -> bool, mut tell: impl FnMut(&A)) {
         let late = now.saturating_sub(self.halves);
         // In 64 bits, which divide faster: milliseconds fill them after half a billion years.

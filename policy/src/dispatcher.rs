@@ -177,6 +177,18 @@ struct Request<P, J> {
     wall: Time,
     /// While it is queued.
     job: Option<J>,
+    /// Since it runs.
+    guest: Guest,
+}
+
+/// What runs for a request. It holds a slot.
+#[derive(Clone, Copy, Debug, Default)]
+struct Guest {
+    /// CPU time that it was charged with.
+    used: Time,
+    ends: Time,
+    /// Whether it is in [`Worker::ends`].
+    is_listed: bool,
 }
 
 /// Whether a request is to run alone.
@@ -191,21 +203,10 @@ enum Alone {
 #[derive(Debug)]
 struct Worker {
     run_queue: RunQueue,
-    guests: Slab<Guest>,
+    /// Whose guests are here.
+    guests: Slab<RequestId>,
     /// When guests must have ended, earliest first; of those that did not end in their first slice.
     ends: BTreeSet<(Time, GuestId)>,
-}
-
-/// What runs for a request. It holds a slot.
-#[derive(Debug)]
-struct Guest {
-    request: RequestId,
-    flow: FlowNumber,
-    /// CPU time that it was charged with.
-    used: Time,
-    ends: Time,
-    /// Whether it is in its first slice.
-    is_new: bool,
 }
 
 /// Once nothing is queued or runs, room is kept for this many requests, and the rest given back.
@@ -289,12 +290,8 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
         if let Some(job) = self.expire_one(now) {
             return Next::Expired(job);
         }
-        let ends = self.workers[worker].ends.first().copied();
-        if let Some((at, guest)) = ends
-            && at <= now
-        {
-            self.is_overdue(worker, guest);
-            return Next::End(guest);
+        if self.workers[worker].ends.first().is_some_and(|(at, _)| *at <= now) {
+            return self.overdue(worker);
         }
         let can_start = self.may_have_work(worker);
         let Self { workers, accounts, .. } = self;
@@ -315,7 +312,7 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
             }
             Choice::Idle => {}
         }
-        Next::Idle(ends.map(|(at, _)| at))
+        Next::Idle(self.workers[worker].ends.first().map(|(at, _)| *at))
     }
 
     /// Whether a worker that is idle may have something to start, and is to be asked for it: something may start, and
@@ -353,8 +350,9 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
     /// A guest can go on. One that has ended is passed over, so that a late wake does no harm.
     pub fn ready(&mut self, worker: usize, guest: GuestId, now: Time) {
         let Worker { guests, run_queue, .. } = &mut self.workers[worker];
-        if let Some(of) = guests.get(guest) {
-            run_queue.insert(guest, of.flow.paid_by().index(), of.used, now);
+        if let Some(request) = guests.get(guest) {
+            let Request { flow, guest: Guest { used, .. }, .. } = self.requests[*request];
+            run_queue.insert(guest, flow.paid_by().index(), used, now);
         }
     }
 
@@ -366,8 +364,8 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
     #[must_use = "a guest that may not go on is to be released"]
     pub fn slice_ended(&mut self, worker: usize, guest: GuestId, took: SliceTime) -> bool {
         let Worker { guests, ends, .. } = &mut self.workers[worker];
-        let of = &mut guests[guest];
-        let request = &self.requests[of.request];
+        let request = &mut self.requests[guests[guest]];
+        let of = &mut request.guest;
         of.used += took.charged();
         let may_go_on = of.used <= request.cpu;
         self.history.update(&request.program, |runs| {
@@ -376,10 +374,10 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
                 runs.ended(SliceTime::Charged(of.used));
             }
         });
-        if may_go_on && std::mem::take(&mut of.is_new) {
+        if may_go_on && !std::mem::replace(&mut of.is_listed, true) {
             ends.insert((of.ends, guest));
         }
-        let account = *of.flow.paid_by();
+        let account = *request.flow.paid_by();
         self.charge(account, took);
         may_go_on
     }
@@ -390,13 +388,13 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
     /// # Panics
     /// If there is no such guest.
     pub fn finished(&mut self, worker: usize, guest: GuestId, took: SliceTime) {
-        let of = self.end(worker, guest);
-        self.charge(*of.flow.paid_by(), took);
+        let Request { flow, program, guest, .. } = self.end(worker, guest);
+        self.charge(*flow.paid_by(), took);
+        self.names.leave(flow);
         let run = match took {
-            SliceTime::Charged(time) | SliceTime::Overrun(time) => SliceTime::Charged(of.used + time),
+            SliceTime::Charged(time) | SliceTime::Overrun(time) => SliceTime::Charged(guest.used + time),
             free => free,
         };
-        let program = self.leave(of.request);
         self.history.update(&program, |runs| {
             runs.slice_took(took);
             runs.ended(run);
@@ -408,8 +406,8 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
     /// # Panics
     /// If there is no such guest.
     pub fn release(&mut self, worker: usize, guest: GuestId) {
-        let request = self.end(worker, guest).request;
-        self.leave(request);
+        let Request { flow, .. } = self.end(worker, guest);
+        self.names.leave(flow);
     }
 
     /// A worker was lost, and all its guests with it; another one takes its place. The guests whose jobs are given back
@@ -420,12 +418,11 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
     /// If a job is given back for a guest that is not there.
     pub fn worker_lost(&mut self, worker: usize, again: impl IntoIterator<Item = (GuestId, J)>, now: Time) {
         for (guest, job) in again {
-            let id = self.end(worker, guest).request;
-            let request = &mut self.requests[id];
-            request.job = Some(job);
-            let Request { flow, load, deadline, .. } = *request;
+            let request = self.end(worker, guest);
+            let Request { flow, load, deadline, .. } = request;
             self.admission.readmit(&flow, load, now);
-            self.enqueue(flow, id, deadline);
+            let request = self.requests.insert(Request { job: Some(job), ..request });
+            self.enqueue(flow, request, deadline);
         }
         let left: Vec<GuestId> = self.workers[worker].guests.iter().map(|(guest, _)| guest).collect();
         left.into_iter().for_each(|guest| self.release(worker, guest));
@@ -515,7 +512,7 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
     }
 
     /// A guest of the account has had a slice. While its use is remembered the account keeps its number.
-    #[inline]
+    #[inline(always)]
     fn charge(&mut self, account: AccountNumber, took: SliceTime) {
         if self.accounts.charge(&account, took.used()) {
             self.names.hold(account);
@@ -532,7 +529,8 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
 
     fn enter(&mut self, flow: FlowNumber, submission: Submission<K, P, J>) -> RequestId {
         let Submission { load, program, deadline, cpu, wall, job, .. } = submission;
-        self.requests.insert(Request { flow, load, program, deadline, cpu, wall, job: Some(job) })
+        let (job, guest) = (Some(job), Guest::default());
+        self.requests.insert(Request { flow, load, program, deadline, cpu, wall, job, guest })
     }
 
     #[inline]
@@ -551,18 +549,11 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
         forgotten
     }
 
+    #[cold]
     fn give_back_room(&mut self) {
         if self.requests.capacity() > KEPT_REQUESTS {
             self.requests = Slab::new();
         }
-    }
-
-    /// A request that ran leaves. Returns its program.
-    #[inline(always)]
-    fn leave(&mut self, request: RequestId) -> P {
-        let Request { flow, program, .. } = self.forget(request);
-        self.names.leave(flow);
-        program
     }
 
     fn can_start(&self) -> bool {
@@ -616,26 +607,27 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
         self.running += 1;
         let latest = now.saturating_add(request.wall);
         let ends = request.deadline.map_or(latest, |deadline| deadline.min(latest));
-        let guest = Guest { request: id, flow, used: Time::ZERO, ends, is_new: true };
-        let guest = self.workers[worker].guests.insert(guest);
+        request.guest = Guest { used: Time::ZERO, ends, is_listed: false };
+        let guest = self.workers[worker].guests.insert(id);
         Next::Start { guest, job, ends, unblocks }
     }
 
-    /// A guest has ended, and its slot is free.
+    /// A guest has ended, and its slot is free. Returns its request.
     #[inline(always)]
-    fn end(&mut self, worker: usize, guest: GuestId) -> Guest {
-        let Worker { guests, run_queue, ends } = &mut self.workers[worker];
-        let of = guests.remove(guest);
-        run_queue.remove(guest);
-        if !of.is_new {
-            ends.remove(&(of.ends, guest));
+    fn end(&mut self, worker: usize, id: GuestId) -> Request<P, J> {
+        let request = self.workers[worker].guests.remove(id);
+        let request = self.forget(request);
+        let Worker { run_queue, ends, .. } = &mut self.workers[worker];
+        run_queue.remove(id);
+        if request.guest.is_listed {
+            ends.remove(&(request.guest.ends, id));
         }
-        self.slots.release(worker, &of.flow);
+        self.slots.release(worker, &request.flow);
         self.running -= 1;
         if matches!(self.alone, Alone::Runs) {
             self.alone = Alone::None;
         }
-        of
+        request
     }
 
     /// Takes a request whose deadline has come while it was queued.
@@ -663,13 +655,13 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
         Some(request)
     }
 
-    /// The time of a guest is up, which ends first of this worker's, asleep or not.
-    fn is_overdue(&mut self, worker: usize, guest: GuestId) {
+    /// The time of the guest is up that ends first of this worker's, asleep or not.
+    fn overdue(&mut self, worker: usize) -> Next<J> {
         let Worker { guests, ends, .. } = &mut self.workers[worker];
-        ends.pop_first();
-        let of = &guests[guest];
-        let program = &self.requests[of.request].program;
-        self.history.update(program, |runs| runs.ended(SliceTime::Charged(of.used)));
+        let Some((_, id)) = ends.pop_first() else { return Next::Idle(None) };
+        let Request { program, guest, .. } = &self.requests[guests[id]];
+        self.history.update(program, |runs| runs.ended(SliceTime::Charged(guest.used)));
+        Next::End(id)
     }
 }
 

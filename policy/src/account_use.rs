@@ -9,32 +9,23 @@
 //! Use is compared in steps of [`STEP`](AccountUse::STEP). Accounts on one step are equals, whose guests go by what
 //! each of them has used: where nobody takes much, accounts make no difference.
 //!
-//! All operations are O(1); each half-life costs a step for each account that has a guest, or has used something
-//! lately.
+//! All operations are O(1); each half-life costs a step for each account that has used something lately.
 
 use std::hash::Hash;
 
-use slab::Slab;
-
 use crate::Time;
 use crate::key_map::KeyMap;
-use crate::slices::{AccountId, RunQueue};
+use crate::slices::RunQueue;
 use crate::table::Table;
 
-/// See the [module](self). Accounts are found by a table of their names.
+/// See the [module](self). What accounts have used is in a table by their names.
 #[derive(Debug)]
-pub struct AccountUse<A, T = KeyMap<A, AccountId>> {
-    accounts: Slab<Account<A>>,
-    by_name: T,
-    /// When all use was halved last.
-    halved: Time,
-}
-
-#[derive(Debug)]
-struct Account<A> {
-    name: A,
-    used: Time,
-    guests: usize,
+pub struct AccountUse<A, T = KeyMap<A, Time>> {
+    used: T,
+    /// The accounts that have used something.
+    accounts: Vec<A>,
+    /// When all use is halved next.
+    halves: Time,
 }
 
 impl<A: Clone + Eq + Hash> AccountUse<A> {
@@ -49,88 +40,77 @@ impl<A: Clone + Eq + Hash> AccountUse<A> {
     /// Half-lives after which all is forgotten: less than [`RunQueue::SHORT`] is left of an hour.
     const MEMORY: u32 = 26;
 
-    /// Of no account yet.
+    /// Nobody has used anything yet.
     pub fn new() -> Self {
         Self::default()
     }
 }
 
-impl<A: Clone, T: Table<A, AccountId>> AccountUse<A, T> {
-    /// The account has one more guest.
-    pub fn enter(&mut self, name: &A) -> AccountId {
-        let known = self.by_name.get(name).copied();
-        let account = known.unwrap_or_else(|| {
-            let of = Account { name: name.clone(), used: Time::ZERO, guests: 0 };
-            let account = self.accounts.insert(of);
-            self.by_name.insert(name.clone(), account);
-            account
+impl<A: Clone, T: Table<A, Time>> AccountUse<A, T> {
+    /// A guest of the account has used so much. Returns whether the account is remembered from now on, which it was not
+    /// before.
+    #[inline]
+    pub fn charge(&mut self, account: &A, time: Time) -> bool {
+        let is_new = self.used.change(account, |used| {
+            let was_used = *used;
+            *used += time;
+            was_used.is_zero() && !used.is_zero()
         });
-        self.accounts[account].guests += 1;
-        account
+        if is_new {
+            self.accounts.push(account.clone());
+        }
+        is_new
     }
 
-    /// A guest of the account has left. What was used is remembered.
-    ///
-    /// # Panics
-    /// If there is no such account.
-    pub fn leave(&mut self, account: AccountId) {
-        self.accounts[account].guests -= 1;
-    }
-
-    /// A guest of the account has used so much.
-    ///
-    /// # Panics
-    /// If there is no such account.
-    pub fn charge(&mut self, account: AccountId, time: Time) {
-        self.accounts[account].used += time;
-    }
-
-    /// What is used decays until `now`.
-    pub fn decay(&mut self, now: Time) {
-        self.decay_telling(now, |_| ());
+    /// What is used decays until `now`. Accounts of which little is left are forgotten, unless they have guests.
+    pub fn decay(&mut self, now: Time, has_guests: impl Fn(&A) -> bool) {
+        self.decay_telling(now, has_guests, |_| ());
     }
 
     /// The same, for whom accounts are to be told that are remembered no more.
     #[inline]
-    pub(crate) fn decay_telling(&mut self, now: Time, is_forgotten: impl FnMut(&A)) {
-        if now.saturating_sub(self.halved) >= AccountUse::<()>::HALF_LIFE {
-            self.halve(now, is_forgotten);
+    pub(crate) fn decay_telling(
+        &mut self,
+        now: Time,
+        has_guests: impl Fn(&A) -> bool,
+        is_forgotten: impl FnMut(&A),
+    ) {
+        if now >= self.halves {
+            self.halve(now, has_guests, is_forgotten);
         }
     }
 
-    fn halve(&mut self, now: Time, mut tell: impl FnMut(&A)) {
-        let since = now.saturating_sub(self.halved);
+    #[cold]
+    fn halve(&mut self, now: Time, has_guests: impl Fn(&A) -> bool, mut tell: impl FnMut(&A)) {
+        let late = now.saturating_sub(self.halves);
         // In 64 bits, which divide faster: milliseconds fill them after half a billion years.
-        let half_lives = (since.as_millis() as u64 / AccountUse::<()>::HALF_LIFE.as_millis() as u64) as u32;
-        self.halved += AccountUse::<()>::HALF_LIFE * half_lives;
+        let half_lives =
+            1 + (late.as_millis() as u64 / AccountUse::<()>::HALF_LIFE.as_millis() as u64) as u32;
+        self.halves += AccountUse::<()>::HALF_LIFE * half_lives;
         let parts = 1 << half_lives.min(AccountUse::<()>::MEMORY);
-        let Self { accounts, by_name, .. } = self;
-        accounts.retain(|_, account| {
-            account.used /= parts;
-            // Too little to tell it from one that is not known.
-            let is_forgotten = account.guests == 0 && account.used < RunQueue::SHORT;
-            if is_forgotten {
-                by_name.remove(&account.name);
-                tell(&account.name);
+        let Self { used, accounts, .. } = self;
+        accounts.retain(|account| {
+            let is_left = used.change(account, |used| {
+                *used /= parts;
+                // Too little to tell it from one that is not known.
+                if *used < RunQueue::SHORT && !has_guests(account) {
+                    *used = Time::ZERO;
+                }
+                !used.is_zero()
+            });
+            if !is_left {
+                tell(account);
             }
-            !is_forgotten
+            is_left
         });
         if accounts.is_empty() {
-            *accounts = Slab::new();
+            *accounts = Vec::new();
         }
     }
 
-    /// How many steps of use the account is at.
-    ///
-    /// # Panics
-    /// If there is no such account.
-    pub fn step(&self, account: AccountId) -> u32 {
-        step_of(self.accounts[account].used)
-    }
-
-    /// The same, of an account that may have used nothing.
-    pub fn step_of(&self, name: &A) -> u32 {
-        self.by_name.get(name).map_or(0, |account| self.step(*account))
+    /// At which step of use the account is.
+    pub fn step_of(&self, account: &A) -> u32 {
+        (self.used.get(account).as_micros() as u64 / AccountUse::<()>::STEP.as_micros() as u64) as u32
     }
 
     /// Accounts that are remembered.
@@ -146,12 +126,8 @@ impl<A: Clone, T: Table<A, AccountId>> AccountUse<A, T> {
 
 impl<A, T: Default> Default for AccountUse<A, T> {
     fn default() -> Self {
-        Self { accounts: Slab::new(), by_name: T::default(), halved: Time::ZERO }
+        Self { used: T::default(), accounts: Vec::new(), halves: AccountUse::<()>::HALF_LIFE }
     }
-}
-
-fn step_of(used: Time) -> u32 {
-    (used.as_micros() as u64 / AccountUse::<()>::STEP.as_micros() as u64) as u32
 }
 
 #[cfg(test)]
@@ -166,30 +142,35 @@ mod tests {
     #[test]
     fn use_is_halved_again_and_again_and_then_forgotten() {
         let mut accounts = Use::new();
-        let busy = accounts.enter(&'a');
-        accounts.charge(busy, STEP * 8);
-        let steps = |accounts: &Use| (accounts.step(busy), accounts.step_of(&'b'));
+        assert!(accounts.charge(&'a', STEP * 8));
+        let steps = |accounts: &Use| (accounts.step_of(&'a'), accounts.step_of(&'b'));
         assert_eq!(steps(&accounts), (8, 0), "an account without use is at the lowest step");
         for (at, step) in [(HALF_LIFE - Time::from_nanos(1), 8), (HALF_LIFE, 4), (HALF_LIFE * 3, 1)] {
-            accounts.decay(at);
+            accounts.decay(at, |_| true);
             assert_eq!(steps(&accounts), (step, 0), "{at:?}");
         }
-        accounts.decay(HALF_LIFE * 100);
+        accounts.decay(HALF_LIFE * 13, |_| true);
         assert_eq!((steps(&accounts), accounts.len()), ((0, 0), 1), "it has a guest");
-        accounts.leave(busy);
-        accounts.decay(HALF_LIFE * 101);
+        accounts.decay(HALF_LIFE * 14, |_| false);
         assert!(accounts.is_empty());
+    }
+
+    #[test]
+    fn what_is_halved_to_nothing_is_forgotten_beside_a_guest_too() {
+        let mut accounts = Use::new();
+        for at in [0, 100] {
+            assert!(accounts.charge(&'a', STEP) && !accounts.charge(&'a', Time::ZERO));
+            accounts.decay(HALF_LIFE * (at + 99), |_| true);
+            assert!(accounts.is_empty() && !accounts.charge(&'a', Time::ZERO));
+        }
     }
 
     #[test]
     fn an_account_that_leaves_and_comes_back_has_still_used_what_it_has() {
         let mut accounts = Use::new();
-        let account = accounts.enter(&'a');
-        accounts.charge(account, STEP * 2);
-        accounts.leave(account);
-        accounts.decay(HALF_LIFE);
-        let again = accounts.enter(&'a');
-        assert_eq!((again, accounts.step(again)), (account, 1));
+        accounts.charge(&'a', STEP * 2);
+        accounts.decay(HALF_LIFE, |_| false);
+        assert_eq!((accounts.step_of(&'a'), accounts.charge(&'a', STEP)), (1, false));
     }
 
     #[test]
@@ -197,10 +178,8 @@ mod tests {
         let mut accounts = AccountUse::<u32>::new();
         for number in 0..100_000 {
             let at = Time::from_micros(20) * number;
-            accounts.decay(at);
-            let account = accounts.enter(&number);
-            accounts.charge(account, Time::from_micros(20));
-            accounts.leave(account);
+            accounts.decay(at, |_| false);
+            accounts.charge(&number, Time::from_micros(20));
             assert!(accounts.len() <= 5_000, "{} accounts after {at:?}", accounts.len());
         }
     }

@@ -44,8 +44,20 @@ impl Load {
         within(self.requests, more.requests, limit.requests) && within(self.bytes, more.bytes, limit.bytes)
     }
 
-    /// What may be held of a whole of which this is free: α times as much, with α = percent / (100 − percent).
+    /// Whether an account that holds this leaves room for `more` of a flow that holds `flow`, of a whole of which
+    /// `free` is free. The account may hold no more than the [threshold](Self::threshold), the flow no more than its
+    /// account may still take. Says so without a division.
     #[inline]
+    fn leaves_room(self, flow: Load, more: Load, percent: usize, free: Load) -> bool {
+        let percent = percent.min(100);
+        let fits = |account: usize, flow: usize, more: usize, free: usize| {
+            (account + flow + more).saturating_mul(100 - percent) <= free.saturating_mul(percent)
+        };
+        fits(self.requests, flow.requests, more.requests, free.requests)
+            && fits(self.bytes, flow.bytes, more.bytes, free.bytes)
+    }
+
+    /// What an account may hold of a whole of which this is free: α times as much, with α = percent / (100 − percent).
     fn threshold(self, percent: usize) -> Load {
         let rest = 100 - percent.min(100);
         let of = |free: usize| free.saturating_mul(percent.min(100)).checked_div(rest).unwrap_or(usize::MAX);
@@ -59,18 +71,18 @@ impl Load {
     }
 
     #[inline]
+    fn subtract(&mut self, less: Load) {
+        let subtract = |held: usize, less: usize| held.checked_sub(less).expect("more left than was let in");
+        self.requests = subtract(self.requests, less.requests);
+        self.bytes = subtract(self.bytes, less.bytes);
+    }
+
+    #[inline]
     fn left_of(self, limit: Load) -> Load {
         Load {
             requests: limit.requests.saturating_sub(self.requests),
             bytes: limit.bytes.saturating_sub(self.bytes),
         }
-    }
-
-    #[inline]
-    fn subtract(&mut self, less: Load) {
-        let subtract = |held: usize, less: usize| held.checked_sub(less).expect("more left than was let in");
-        self.requests = subtract(self.requests, less.requests);
-        self.bytes = subtract(self.bytes, less.bytes);
     }
 }
 
@@ -138,12 +150,14 @@ pub struct Admission<K: Counted> {
     total: Load,
     of_flow: K::Flows<Load>,
     of_account: K::Accounts<Account>,
+    /// How many accounts have something waiting.
+    accounts: usize,
     rate: ServiceRate,
 }
 
 /// What one account has waiting.
-#[derive(Clone, Copy, Debug, Default)]
-struct Account {
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Account {
     load: Load,
     /// How many of its flows have something waiting.
     flows: usize,
@@ -157,6 +171,7 @@ impl<K: Counted> Admission<K> {
             total: Load::default(),
             of_flow: Default::default(),
             of_account: Default::default(),
+            accounts: 0,
             rate: ServiceRate::default(),
         }
     }
@@ -171,41 +186,36 @@ impl<K: Counted> Admission<K> {
     /// # Errors
     /// [`Busy`] when the flow would have more waiting than one flow may, or the flow or its account more than is left
     /// to them of the total.
+    #[inline]
     pub fn admit(&mut self, key: &K, load: Load, now: Time) -> Result<(), Busy> {
         self.rate.advance(now, self.total.requests > 0);
         let free = self.total.left_of(self.limits.total);
-        let flow = self.of_flow.get(key).copied().unwrap_or_default();
-        let account = self.of_account.get(key.paid_by()).copied().unwrap_or_default();
-        let threshold = free.threshold(self.limits.account_share);
+        let flow = self.of_flow.get(key);
+        let account = self.of_account.get(key.paid_by()).load;
         let reason = if !flow.fits(load, self.limits.per_flow) {
             Full::Flow
         } else if !flow.fits(load, free) {
             Full::Total
-        } else if !account.load.fits(load, threshold) || !flow.fits(load, account.load.left_of(threshold)) {
+        } else if !account.leaves_room(flow, load, self.limits.account_share, free) {
             Full::Account
         } else {
-            self.count(key, load);
+            self.change(key, |held| held.add(load));
             return Ok(());
         };
-        let accounts = self.of_account.len();
-        let ahead = match reason {
-            Full::Flow => flow.requests.saturating_mul(account.flows).saturating_mul(accounts),
-            Full::Account => account.load.requests.saturating_mul(accounts),
-            Full::Total => self.total.requests,
-        };
-        Err(Busy { retry_after: self.rate.time_for(ahead.min(self.total.requests)), reason })
+        Err(self.refuse(key, reason))
     }
 
     /// A request that was let in before waits again: whatever else waits by now, it is not refused.
     pub fn readmit(&mut self, key: &K, load: Load, now: Time) {
         self.rate.advance(now, self.total.requests > 0);
-        self.count(key, load);
+        self.change(key, |held| held.add(load));
     }
 
     /// The request got its slot and waits no longer. `load` is what it was admitted with.
     ///
     /// # Panics
     /// If the flow does not have that much waiting: the driver's books are wrong.
+    #[inline]
     pub fn started(&mut self, key: &K, load: Load, now: Time) {
         // Before the time is: it ends at this request, which belongs to it.
         self.rate.served += load.requests;
@@ -221,6 +231,21 @@ impl<K: Counted> Admission<K> {
         self.leave(key, load, now);
     }
 
+    /// What is said to who is refused.
+    #[cold]
+    fn refuse(&self, key: &K, reason: Full) -> Busy {
+        let account = self.of_account.get(key.paid_by());
+        let ahead = match reason {
+            Full::Flow => {
+                let flow = self.of_flow.get(key);
+                flow.requests.saturating_mul(account.flows).saturating_mul(self.accounts)
+            }
+            Full::Account => account.load.requests.saturating_mul(self.accounts),
+            Full::Total => self.total.requests,
+        };
+        Busy { retry_after: self.rate.time_for(ahead.min(self.total.requests)), reason }
+    }
+
     /// What all together have waiting.
     pub fn waiting(&self) -> Load {
         self.total
@@ -228,50 +253,36 @@ impl<K: Counted> Admission<K> {
 
     /// What this flow has waiting.
     pub fn waiting_of(&self, key: &K) -> Load {
-        self.of_flow.get(key).copied().unwrap_or_default()
+        self.of_flow.get(key)
     }
 
     /// What this account has waiting, all its flows together.
     pub fn waiting_of_account(&self, account: &K::Account) -> Load {
-        self.of_account.get(account).map_or_else(Load::default, |account| account.load)
+        self.of_account.get(account).load
     }
 
-    fn count(&mut self, key: &K, load: Load) {
-        let is_new = match self.of_flow.get_mut(key) {
-            Some(held) => {
-                held.add(load);
-                false
-            }
-            None => {
-                self.of_flow.insert(key.clone(), load);
-                true
-            }
-        };
-        match self.of_account.get_mut(key.paid_by()) {
-            Some(account) => {
-                account.load.add(load);
-                account.flows += usize::from(is_new);
-            }
-            None => self.of_account.insert(key.paid_by().clone(), Account { load, flows: 1 }),
-        }
-        self.total.add(load);
-    }
-
+    #[inline]
     fn leave(&mut self, key: &K, load: Load, now: Time) {
         self.rate.advance(now, true);
-        let flow = self.of_flow.get_mut(key).expect("a request left that was not let in");
-        flow.subtract(load);
-        let flow_ended = *flow == Load::default();
-        let account = self.of_account.get_mut(key.paid_by()).expect("a flow that waits has an account");
-        account.load.subtract(load);
-        account.flows -= usize::from(flow_ended);
-        if account.flows == 0 {
-            self.of_account.remove(key.paid_by());
-        }
-        if flow_ended {
-            self.of_flow.remove(key);
-        }
-        self.total.subtract(load);
+        self.change(key, |held| held.subtract(load));
+    }
+
+    /// The same change for a flow, its account, and all together.
+    #[inline(always)]
+    fn change(&mut self, key: &K, change: impl Fn(&mut Load)) {
+        let count = |flow: &Load| usize::from(flow.requests > 0);
+        let (before, after) = self.of_flow.change(key, |flow| {
+            let before = count(flow);
+            change(flow);
+            (before, count(flow))
+        });
+        self.of_account.change(key.paid_by(), |account| {
+            change(&mut account.load);
+            self.accounts -= usize::from(account.flows > 0);
+            account.flows = account.flows + after - before;
+            self.accounts += usize::from(account.flows > 0);
+        });
+        change(&mut self.total);
     }
 }
 
@@ -294,25 +305,26 @@ impl ServiceRate {
     const MEMORY: Time = Time::from_secs(2);
 
     /// Accounts for the time since the last call, in which something `waited` or did not.
-    #[inline]
+    #[inline(always)]
     fn advance(&mut self, now: Time, waited: bool) {
-        if now <= self.advanced_to {
-            return;
-        }
-        if waited {
+        if waited && now > self.advanced_to {
             self.busy += now - self.advanced_to;
+            if self.busy >= Self::SAMPLE {
+                self.sample();
+            }
         }
         self.advanced_to = now;
-        if self.busy >= Self::SAMPLE {
-            let seconds = self.busy.as_secs_f64();
-            let sample = self.served as f64 / seconds;
-            self.mean = Some(match self.mean {
-                Some(mean) => sample + (mean - sample) * (-seconds / Self::MEMORY.as_secs_f64()).exp(),
-                None => sample,
-            });
-            self.served = 0;
-            self.busy = Time::ZERO;
-        }
+    }
+
+    fn sample(&mut self) {
+        let seconds = self.busy.as_secs_f64();
+        let sample = self.served as f64 / seconds;
+        self.mean = Some(match self.mean {
+            Some(mean) => sample + (mean - sample) * (-seconds / Self::MEMORY.as_secs_f64()).exp(),
+            None => sample,
+        });
+        self.served = 0;
+        self.busy = Time::ZERO;
     }
 
     /// How long that many requests take, between the bounds of [`Busy::retry_after`].
@@ -504,7 +516,7 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "was not let in")]
+    #[should_panic(expected = "more left than was let in")]
     fn what_was_not_let_in_cannot_leave() {
         admission::<char>(1, 1).started(&'a', ONE, ms(0));
     }
@@ -563,7 +575,8 @@ mod tests {
             for (key, load) in inside {
                 books.withdrawn(&key, load, now);
             }
-            prop_assert_eq!(books.of_flow.len() + books.of_account.len(), 0, "idle keys are forgotten");
+            prop_assert!(books.of_flow.is_empty() && books.of_account.is_empty(), "idle keys are forgotten");
+            prop_assert_eq!(books.accounts, 0);
         }
     }
 }

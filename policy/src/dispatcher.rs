@@ -76,10 +76,10 @@ use crate::fair_queue::{FairQueue, QueueLimits};
 use crate::flow_key::FlowKey;
 use crate::names::{AccountNumber, FlowNumber, Names};
 use crate::placement::Placement;
-use crate::recent_runs::{RecentRuns, RunHistory, SliceTime};
+use crate::recent_runs::{RunHistory, SliceTime};
 use crate::slices::{AccountId, Choice, GuestId, RunQueue};
 use crate::slots::{Shares, Slots};
-use crate::table::{Counted, Dense};
+use crate::table::{Counted, Dense, Number};
 use crate::{DEFAULT_SLOTS, Time};
 
 /// How much a [`Dispatcher`] shares out.
@@ -151,61 +151,66 @@ pub struct Dispatcher<K: FlowKey, P, J> {
     /// By which flows are known to all parts.
     names: Names<K>,
     admission: Admission<FlowNumber>,
-    queue: FairQueue<FlowNumber, Queued<P, J>>,
-    alone: Alone<P, J>,
+    requests: Slab<Request<P, J>>,
+    queue: FairQueue<FlowNumber, RequestId>,
+    alone: Alone,
     is_open: bool,
     slots: Slots<FlowNumber>,
-    accounts: AccountUse<AccountNumber, Dense<AccountId>>,
+    accounts: AccountUse<AccountNumber, Dense<Time>>,
     placement: Placement,
     history: RunHistory<P>,
-    workers: Vec<Worker<P>>,
+    workers: Vec<Worker>,
     running: usize,
 }
 
-/// A submission in the queue, which knows its flow.
+/// Where a request is, from its submission until it has left.
+type RequestId = usize;
+
+/// A request that is queued or runs.
 #[derive(Debug)]
-struct Queued<P, J> {
+struct Request<P, J> {
+    flow: FlowNumber,
     load: Load,
     program: P,
     deadline: Option<Time>,
     cpu: Time,
     wall: Time,
-    job: J,
+    /// While it is queued.
+    job: Option<J>,
+    /// Since it runs.
+    guest: Guest,
+}
+
+/// What runs for a request. It holds a slot.
+#[derive(Clone, Copy, Debug, Default)]
+struct Guest {
+    /// CPU time that it was charged with.
+    used: Time,
+    ends: Time,
+    /// Whether it is in [`Worker::ends`].
+    is_listed: bool,
 }
 
 /// Whether a request is to run alone.
-#[derive(Debug)]
-enum Alone<P, J> {
+#[derive(Clone, Copy, Debug)]
+enum Alone {
     None,
     /// It is the next to start.
-    Waits(Box<(FlowNumber, Queued<P, J>)>),
+    Waits(RequestId),
     Runs,
 }
 
 #[derive(Debug)]
-struct Worker<P> {
+struct Worker {
     run_queue: RunQueue,
-    guests: Slab<Guest<P>>,
+    /// Whose guests are here.
+    guests: Slab<RequestId>,
     /// When guests must have ended, earliest first; of those that did not end in their first slice.
     ends: BTreeSet<(Time, GuestId)>,
 }
 
-/// A guest that holds a slot.
-#[derive(Debug)]
-struct Guest<P> {
-    flow: FlowNumber,
-    account: AccountId,
-    load: Load,
-    program: P,
-    deadline: Option<Time>,
-    /// CPU time that it was charged with.
-    used: Time,
-    cpu: Time,
-    wall: Time,
-    ends: Time,
-    /// Whether it is in its first slice.
-    is_new: bool,
-}
+/// Once nothing is queued or runs, room is kept for this many requests, and the rest given back.
+const KEPT_REQUESTS: usize = 64;
 
 impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
     /// Nothing waits and nothing runs.
@@ -214,6 +219,7 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
         Self {
             names: Names::new(),
             admission: Admission::new(admission),
+            requests: Slab::new(),
             // Admission counts what is in it.
             queue: FairQueue::new(QueueLimits::NONE),
             alone: Alone::None,
@@ -248,7 +254,8 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
     /// # Panics
     /// If the flow does not have that much waiting: the driver's books are wrong.
     pub fn withdraw(&mut self, key: &K, load: Load, now: Time) {
-        self.has_left(self.known(key), load, now);
+        let flow = self.known(key);
+        self.has_left(flow, load, now);
     }
 
     /// Puts a request that was admitted into the queue.
@@ -256,8 +263,9 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
     /// # Panics
     /// If more is queued than was admitted: the driver's books are wrong.
     pub fn submit(&mut self, submission: Submission<K, P, J>) {
-        let (key, queued) = Queued::of(submission);
-        self.enqueue(self.known(&key), queued);
+        let (flow, deadline) = (self.known(&submission.key), submission.deadline);
+        let request = self.enter(flow, submission);
+        self.enqueue(flow, request, deadline);
     }
 
     /// Puts a request that was admitted in front of the queue, to run when nothing else does.
@@ -266,8 +274,8 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
     /// If another one waits to run alone: the driver lets one at a time be that.
     pub fn submit_alone(&mut self, submission: Submission<K, P, J>) {
         assert!(!matches!(self.alone, Alone::Waits(..)), "only one waits to run alone");
-        let (key, queued) = Queued::of(submission);
-        self.alone = Alone::Waits(Box::new((self.known(&key), queued)));
+        let flow = self.known(&submission.key);
+        self.alone = Alone::Waits(self.enter(flow, submission));
     }
 
     /// From now on requests may start, or only one that runs alone may. At first they may.
@@ -282,27 +290,29 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
         if let Some(job) = self.expire_one(now) {
             return Next::Expired(job);
         }
-        if let Some(guest) = self.overdue(worker, now) {
-            return Next::End(guest);
+        if self.workers[worker].ends.first().is_some_and(|(at, _)| *at <= now) {
+            return self.overdue(worker);
         }
         let can_start = self.may_have_work(worker);
         let Self { workers, accounts, .. } = self;
-        match workers[worker].run_queue.choose(now, can_start, |account| accounts.step(account)) {
+        let step_of = |account: AccountId| accounts.step_of(&AccountNumber::of_index(account));
+        match workers[worker].run_queue.choose(now, can_start, step_of) {
             Choice::Resume(guest) => return Next::Resume(guest),
             Choice::StartNew { up_to } => {
-                if let Some(start) = self.start(worker, now, up_to, |_, _| true) {
-                    return start;
+                if let Some(request) = self.take(worker, up_to, |_, _| true) {
+                    return self.start(worker, request, now);
                 }
                 // What waits is not for this worker, or its flows hold all that they may, or its accounts have used
                 // more: what has started goes on.
                 let Self { workers, accounts, .. } = self;
-                if let Some(guest) = workers[worker].run_queue.next(now, |account| accounts.step(account)) {
+                let step_of = |account: AccountId| accounts.step_of(&AccountNumber::of_index(account));
+                if let Some(guest) = workers[worker].run_queue.next(now, step_of) {
                     return Next::Resume(guest);
                 }
             }
             Choice::Idle => {}
         }
-        Next::Idle(self.workers[worker].ends.first().map(|&(ends, _)| ends))
+        Next::Idle(self.workers[worker].ends.first().map(|(at, _)| *at))
     }
 
     /// Whether a worker that is idle may have something to start, and is to be asked for it: something may start, and
@@ -325,15 +335,24 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
         if let Some(job) = self.expire_one(now) {
             return Next::Expired(job);
         }
-        let short = |runs: RecentRuns, job: &J| runs.are_short() && is_at_hand(job);
-        self.start(worker, now, u32::MAX, short).unwrap_or(Next::Idle(None))
+        if !self.may_have_work(worker) {
+            return Next::Idle(None);
+        }
+        let short = |history: &RunHistory<P>, request: &Request<P, J>| {
+            history.of(&request.program).are_short() && request.job.as_ref().is_some_and(&is_at_hand)
+        };
+        match self.take(worker, u32::MAX, short) {
+            Some(request) => self.start(worker, request, now),
+            None => Next::Idle(None),
+        }
     }
 
     /// A guest can go on. One that has ended is passed over, so that a late wake does no harm.
     pub fn ready(&mut self, worker: usize, guest: GuestId, now: Time) {
         let Worker { guests, run_queue, .. } = &mut self.workers[worker];
-        if let Some(of) = guests.get(guest) {
-            run_queue.insert(guest, of.account, of.used, now);
+        if let Some(request) = guests.get(guest) {
+            let Request { flow, guest: Guest { used, .. }, .. } = self.requests[*request];
+            run_queue.insert(guest, flow.paid_by().index(), used, now);
         }
     }
 
@@ -345,19 +364,21 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
     #[must_use = "a guest that may not go on is to be released"]
     pub fn slice_ended(&mut self, worker: usize, guest: GuestId, took: SliceTime) -> bool {
         let Worker { guests, ends, .. } = &mut self.workers[worker];
-        let of = &mut guests[guest];
+        let request = &mut self.requests[guests[guest]];
+        let of = &mut request.guest;
         of.used += took.charged();
-        self.accounts.charge(of.account, took.used());
-        let may_go_on = of.used <= of.cpu;
-        self.history.update(&of.program, |runs| {
+        let may_go_on = of.used <= request.cpu;
+        self.history.update(&request.program, |runs| {
             runs.slice_took(took);
             if !may_go_on {
                 runs.ended(SliceTime::Charged(of.used));
             }
         });
-        if may_go_on && std::mem::take(&mut of.is_new) {
+        if may_go_on && !std::mem::replace(&mut of.is_listed, true) {
             ends.insert((of.ends, guest));
         }
+        let account = *request.flow.paid_by();
+        self.charge(account, took);
         may_go_on
     }
 
@@ -367,17 +388,17 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
     /// # Panics
     /// If there is no such guest.
     pub fn finished(&mut self, worker: usize, guest: GuestId, took: SliceTime) {
-        let of = &self.workers[worker].guests[guest];
-        self.accounts.charge(of.account, took.used());
+        let Request { flow, program, guest, .. } = self.end(worker, guest);
+        self.charge(*flow.paid_by(), took);
+        self.names.leave(flow);
         let run = match took {
-            SliceTime::Charged(time) | SliceTime::Overrun(time) => SliceTime::Charged(of.used + time),
+            SliceTime::Charged(time) | SliceTime::Overrun(time) => SliceTime::Charged(guest.used + time),
             free => free,
         };
-        self.history.update(&of.program, |runs| {
+        self.history.update(&program, |runs| {
             runs.slice_took(took);
             runs.ended(run);
         });
-        self.release(worker, guest);
     }
 
     /// A guest was ended, or could not be started, and its slot is free; as after [`finished`](Self::finished).
@@ -385,19 +406,8 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
     /// # Panics
     /// If there is no such guest.
     pub fn release(&mut self, worker: usize, guest: GuestId) {
-        let Worker { guests, run_queue, ends } = &mut self.workers[worker];
-        let of = guests.remove(guest);
-        run_queue.remove(guest);
-        if !of.is_new {
-            ends.remove(&(of.ends, guest));
-        }
-        self.slots.release(worker, &of.flow);
-        self.accounts.leave(of.account);
-        self.names.leave(of.flow);
-        self.running -= 1;
-        if matches!(self.alone, Alone::Runs) {
-            self.alone = Alone::None;
-        }
+        let Request { flow, .. } = self.end(worker, guest);
+        self.names.leave(flow);
     }
 
     /// A worker was lost, and all its guests with it; another one takes its place. The guests whose jobs are given back
@@ -408,13 +418,11 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
     /// If a job is given back for a guest that is not there.
     pub fn worker_lost(&mut self, worker: usize, again: impl IntoIterator<Item = (GuestId, J)>, now: Time) {
         for (guest, job) in again {
-            let of = &self.workers[worker].guests[guest];
-            let (flow, load, program) = (of.flow, of.load, of.program.clone());
-            let queued = Queued { load, program, deadline: of.deadline, cpu: of.cpu, wall: of.wall, job };
-            self.names.again(flow);
-            self.release(worker, guest);
+            let request = self.end(worker, guest);
+            let Request { flow, load, deadline, .. } = request;
             self.admission.readmit(&flow, load, now);
-            self.enqueue(flow, queued);
+            let request = self.requests.insert(Request { job: Some(job), ..request });
+            self.enqueue(flow, request, deadline);
         }
         let left: Vec<GuestId> = self.workers[worker].guests.iter().map(|(guest, _)| guest).collect();
         left.into_iter().for_each(|guest| self.release(worker, guest));
@@ -427,9 +435,10 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
     }
 
     /// When [`expire`](Self::expire) next has something to do.
+    #[inline]
     pub fn next_deadline(&self) -> Option<Time> {
-        let alone = match &self.alone {
-            Alone::Waits(waits) => waits.1.deadline,
+        let alone = match self.alone {
+            Alone::Waits(request) => self.requests[request].deadline,
             Alone::None | Alone::Runs => None,
         };
         self.queue.next_deadline().into_iter().chain(alone).min()
@@ -439,20 +448,25 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
     /// until it is [withdrawn](Self::withdraw).
     pub fn take_queued(&mut self, key: &K, mut is_it: impl FnMut(&J) -> bool) -> Option<J> {
         let flow = self.names.of(key)?;
-        if let Alone::Waits(waits) = &self.alone
-            && waits.0 == flow
-            && is_it(&waits.1.job)
-        {
-            return self.take_alone().map(|(_, queued)| queued.job);
-        }
-        self.queue.take_where(&flow, |queued| is_it(&queued.job)).map(|queued| queued.job)
+        let Self { requests, queue, .. } = self;
+        let mut is_it = |request: RequestId| requests[request].job.as_ref().is_some_and(&mut is_it);
+        let taken = match self.alone {
+            Alone::Waits(alone) if requests[alone].flow == flow && is_it(alone) => {
+                self.alone = Alone::None;
+                Some(alone)
+            }
+            _ => queue.take_where(&flow, |request| is_it(*request)),
+        };
+        self.forget(taken?).job
     }
 
     /// Takes all that is queued, which counts as waiting until it is [withdrawn](Self::withdraw).
     pub fn drain(&mut self) -> Vec<J> {
-        let alone = self.take_alone();
-        let queued = std::iter::from_fn(|| self.queue.pop());
-        alone.into_iter().chain(queued).map(|(_, queued)| queued.job).collect()
+        let mut jobs = Vec::new();
+        while let Some(request) = self.take_alone().or_else(|| Some(self.queue.pop()?.1)) {
+            jobs.extend(self.forget(request).job);
+        }
+        jobs
     }
 
     /// What may wait.
@@ -486,6 +500,7 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
     }
 
     /// The number of a flow that has requests.
+    #[inline(always)]
     fn known(&self, key: &K) -> FlowNumber {
         self.names.of(key).expect("a flow has what was let in, and nothing else")
     }
@@ -496,27 +511,49 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
         self.names.leave(flow);
     }
 
-    /// The account has one more guest. While its use is remembered it has its number.
-    fn enter_account(&mut self, number: AccountNumber) -> AccountId {
-        let known = self.accounts.len();
-        let account = self.accounts.enter(&number);
-        if self.accounts.len() > known {
-            self.names.hold(number);
+    /// A guest of the account has had a slice. While its use is remembered the account keeps its number.
+    #[inline(always)]
+    fn charge(&mut self, account: AccountNumber, took: SliceTime) {
+        if self.accounts.charge(&account, took.used()) {
+            self.names.hold(account);
         }
-        account
     }
 
     /// What accounts have used decays until `now`.
+    #[inline]
     fn decay(&mut self, now: Time) {
-        let Self { accounts, names, .. } = self;
-        accounts.decay_telling(now, |number| names.let_go(*number));
+        let Self { accounts, names, slots, .. } = self;
+        let has_guests = |account: &AccountNumber| slots.held_by_account(account) > 0;
+        accounts.decay_telling(now, has_guests, |account| names.let_go(*account));
     }
 
-    fn enqueue(&mut self, flow: FlowNumber, queued: Queued<P, J>) {
-        let deadline = queued.deadline;
-        let pushed = self.queue.push(flow, queued, deadline);
+    fn enter(&mut self, flow: FlowNumber, submission: Submission<K, P, J>) -> RequestId {
+        let Submission { load, program, deadline, cpu, wall, job, .. } = submission;
+        let (job, guest) = (Some(job), Guest::default());
+        self.requests.insert(Request { flow, load, program, deadline, cpu, wall, job, guest })
+    }
+
+    #[inline]
+    fn enqueue(&mut self, flow: FlowNumber, request: RequestId, deadline: Option<Time>) {
+        let pushed = self.queue.push(flow, request, deadline);
         assert!(pushed.is_ok(), "an unbounded queue has room");
         assert!(self.queued() <= self.waiting().requests, "only what was admitted is queued");
+    }
+
+    #[inline]
+    fn forget(&mut self, request: RequestId) -> Request<P, J> {
+        let forgotten = self.requests.remove(request);
+        if self.requests.is_empty() {
+            self.give_back_room();
+        }
+        forgotten
+    }
+
+    #[cold]
+    fn give_back_room(&mut self) {
+        if self.requests.capacity() > KEPT_REQUESTS {
+            self.requests = Slab::new();
+        }
     }
 
     fn can_start(&self) -> bool {
@@ -527,93 +564,108 @@ impl<K: FlowKey, P: Clone + Eq + Hash, J> Dispatcher<K, P, J> {
         }
     }
 
-    /// Starts the next request on this worker, of those that it may run and that `may_start`, and of accounts whose use
-    /// is at this step at the most.
-    fn start(
+    /// Takes the next request for this worker, which [may have work](Self::may_have_work), out of the queue: of those
+    /// that it may run and that `may_start`, and of accounts whose use is at this step at the most.
+    #[inline(always)]
+    fn take(
         &mut self,
         worker: usize,
-        now: Time,
         up_to: u32,
-        may_start: impl Fn(RecentRuns, &J) -> bool,
-    ) -> Option<Next<J>> {
-        if !self.may_have_work(worker) {
-            return None;
-        }
-        let Self { queue, slots, accounts, history, placement, .. } = self;
+        may_start: impl Fn(&RunHistory<P>, &Request<P, J>) -> bool,
+    ) -> Option<RequestId> {
+        let Self { requests, queue, slots, accounts, history, placement, .. } = self;
         let has_used_little =
             |account: &AccountNumber| up_to == u32::MAX || accounts.step_of(account) <= up_to;
-        let eligible = |queued: &Queued<P, J>| {
-            let runs = history.of(&queued.program);
-            placement.allows(worker, runs) && may_start(runs, &queued.job)
+        let eligible = |request: RequestId| {
+            let request = &requests[request];
+            placement.allows(worker, history.holds_up(&request.program)) && may_start(history, request)
         };
-        let (flow, queued) = match std::mem::replace(&mut self.alone, Alone::None) {
-            Alone::Waits(waits) if eligible(&waits.1) => {
+        match self.alone {
+            Alone::None => {
+                let account_eligible =
+                    |account: &_| has_used_little(account) && slots.account_may_start(account);
+                let flow_eligible = |flow: &_, request: &_| slots.flow_may_start(flow) && eligible(*request);
+                queue.pop_where(account_eligible, flow_eligible).map(|(_, request)| request)
+            }
+            Alone::Waits(request) if eligible(request) => {
                 self.alone = Alone::Runs;
-                *waits
+                Some(request)
             }
-            Alone::None => queue.pop_where(
-                |account| has_used_little(account) && slots.account_may_start(account),
-                |flow, queued| slots.flow_may_start(flow) && eligible(queued),
-            )?,
-            other => {
-                self.alone = other;
-                return None;
-            }
-        };
-        let Queued { load, program, deadline, cpu, wall, job } = queued;
-        let unblocks = !queue.is_empty() && history.of(&program).hold_up();
-        self.slots.acquire(worker, &flow);
-        self.admission.started(&flow, load, now);
-        self.running += 1;
-        let latest = now.saturating_add(wall);
-        let ends = deadline.unwrap_or(latest).min(latest);
-        let (account, used) = (self.enter_account(*flow.paid_by()), Time::ZERO);
-        let guest = Guest { flow, account, load, program, deadline, used, cpu, wall, ends, is_new: true };
-        let guest = self.workers[worker].guests.insert(guest);
-        Some(Next::Start { guest, job, ends, unblocks })
+            Alone::Waits(_) | Alone::Runs => None,
+        }
     }
 
+    /// Starts a request on a worker that has a free slot.
+    #[inline(always)]
+    fn start(&mut self, worker: usize, id: RequestId, now: Time) -> Next<J> {
+        let request = &mut self.requests[id];
+        let job = request.job.take().expect("a request has its job until it starts");
+        let flow = request.flow;
+        let unblocks = !self.queue.is_empty() && self.history.holds_up(&request.program);
+        self.slots.acquire(worker, &flow);
+        self.admission.started(&flow, request.load, now);
+        self.running += 1;
+        let latest = now.saturating_add(request.wall);
+        let ends = request.deadline.map_or(latest, |deadline| deadline.min(latest));
+        request.guest = Guest { used: Time::ZERO, ends, is_listed: false };
+        let guest = self.workers[worker].guests.insert(id);
+        Next::Start { guest, job, ends, unblocks }
+    }
+
+    /// A guest has ended, and its slot is free. Returns its request.
+    #[inline(always)]
+    fn end(&mut self, worker: usize, id: GuestId) -> Request<P, J> {
+        let request = self.workers[worker].guests.remove(id);
+        let request = self.forget(request);
+        let Worker { run_queue, ends, .. } = &mut self.workers[worker];
+        run_queue.remove(id);
+        if request.guest.is_listed {
+            ends.remove(&(request.guest.ends, id));
+        }
+        self.slots.release(worker, &request.flow);
+        self.running -= 1;
+        if matches!(self.alone, Alone::Runs) {
+            self.alone = Alone::None;
+        }
+        request
+    }
+
+    /// Takes a request whose deadline has come while it was queued.
+    #[inline(always)]
     fn expire_one(&mut self, now: Time) -> Option<J> {
-        let (flow, queued) = match &self.alone {
-            Alone::Waits(waits) if waits.1.deadline.is_some_and(|deadline| deadline <= now) => {
-                self.take_alone().expect("one waits to run alone")
-            }
-            _ => self.queue.expire(now).next()?,
+        let is_due = self.next_deadline().is_some_and(|deadline| deadline <= now);
+        if is_due { self.take_due(now) } else { None }
+    }
+
+    fn take_due(&mut self, now: Time) -> Option<J> {
+        let is_due = |request: &Request<P, J>| request.deadline.is_some_and(|deadline| deadline <= now);
+        let due = match self.alone {
+            Alone::Waits(alone) if is_due(&self.requests[alone]) => self.take_alone()?,
+            _ => self.queue.expire(now).next()?.1,
         };
-        self.has_left(flow, queued.load, now);
-        Some(queued.job)
+        let Request { flow, load, job, .. } = self.forget(due);
+        self.has_left(flow, load, now);
+        job
     }
 
     /// The request that waits to run alone, which does not any more.
-    fn take_alone(&mut self) -> Option<(FlowNumber, Queued<P, J>)> {
-        match std::mem::replace(&mut self.alone, Alone::None) {
-            Alone::Waits(waits) => Some(*waits),
-            other => {
-                self.alone = other;
-                None
-            }
-        }
+    fn take_alone(&mut self) -> Option<RequestId> {
+        let Alone::Waits(request) = self.alone else { return None };
+        self.alone = Alone::None;
+        Some(request)
     }
 
-    /// A guest of this worker whose time is up, asleep or not.
-    fn overdue(&mut self, worker: usize, now: Time) -> Option<GuestId> {
+    /// The time of the guest is up that ends first of this worker's, asleep or not.
+    fn overdue(&mut self, worker: usize) -> Next<J> {
         let Worker { guests, ends, .. } = &mut self.workers[worker];
-        let &(_, guest) = ends.first().filter(|(ends, _)| *ends <= now)?;
-        ends.pop_first();
-        let of = &guests[guest];
-        self.history.update(&of.program, |runs| runs.ended(SliceTime::Charged(of.used)));
-        Some(guest)
+        let Some((_, id)) = ends.pop_first() else { return Next::Idle(None) };
+        let Request { program, guest, .. } = &self.requests[guests[id]];
+        self.history.update(program, |runs| runs.ended(SliceTime::Charged(guest.used)));
+        Next::End(id)
     }
 }
 
-impl<P, J> Queued<P, J> {
-    fn of<K>(submission: Submission<K, P, J>) -> (K, Self) {
-        let Submission { key, load, program, deadline, cpu, wall, job } = submission;
-        (key, Self { load, program, deadline, cpu, wall, job })
-    }
-}
-
-impl<P> Worker<P> {
+impl Worker {
     fn new() -> Self {
         let run_queue = RunQueue::new(RunQueue::DEFAULT_MAX_WAIT);
         Self { run_queue, guests: Slab::new(), ends: BTreeSet::new() }

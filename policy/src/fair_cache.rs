@@ -100,18 +100,17 @@ impl<A: Clone + Eq + Hash, K: Clone + Eq + Hash, V, T: Copy + Ord> FairCache<A, 
 
     /// An entry, which is made of a value, an account and a weight if it is not there; from now on it is the most
     /// recently used.
+    #[inline]
     pub fn get_or_insert_with(&mut self, key: &K, now: T, make: impl FnOnce() -> (V, A, usize)) -> &mut V {
-        match self.find(key) {
-            Some(at) => self.touch(at, now),
-            None => {
-                let (value, account, weight) = make();
-                let at = self.push(key.clone(), value, account, weight, now);
-                &mut self.entries[at].value
-            }
-        }
+        let at = self.find(key).unwrap_or_else(|| {
+            let (value, account, weight) = make();
+            self.push(key.clone(), value, account, weight, now)
+        });
+        self.touch(at, now)
     }
 
     /// An entry that is there, without this being a use of it.
+    #[inline(always)]
     pub fn peek(&self, key: &K) -> Option<&V> {
         self.find(key).map(|at| &self.entries[at].value)
     }
@@ -169,21 +168,27 @@ impl<A: Clone + Eq + Hash, K: Clone + Eq + Hash, V, T: Copy + Ord> FairCache<A, 
         first.map(|at| (&self.entries[at].key, self.entries[at].last_use)).min_by_key(|&(_, used)| used)
     }
 
+    #[inline(always)]
     fn find(&self, key: &K) -> Option<Handle> {
         let latest = self.latest.filter(|&at| self.entries[at].key == *key);
         latest.or_else(|| self.entry_of.get(key).copied())
     }
 
+    #[inline(always)]
     fn touch(&mut self, at: Handle, now: T) -> &mut V {
         // The latest is the last one of its account already.
         if self.latest != Some(at) {
-            self.latest = Some(at);
-            let account = self.entries[at].account;
-            self.entries.move_to_back(&mut self.accounts[account].entries, at);
+            self.move_up(at);
         }
         let entry = &mut self.entries[at];
         entry.last_use = now;
         &mut entry.value
+    }
+
+    fn move_up(&mut self, at: Handle) {
+        self.latest = Some(at);
+        let account = self.entries[at].account;
+        self.entries.move_to_back(&mut self.accounts[account].entries, at);
     }
 
     /// Puts in an entry that is not there.

@@ -106,6 +106,7 @@ struct Lane<K> {
 #[derive(Debug)]
 pub struct FairQueue<K: Counted, T> {
     limits: QueueLimits,
+    len: usize,
     /// The only item. Where there are several, all are in the lists.
     single: Option<Single<K, T>>,
     items: LinkedSlab<Item<T>>,
@@ -114,8 +115,8 @@ pub struct FairQueue<K: Counted, T> {
     accounts: LinkedSlab<List>,
     /// The accounts in the order of their turns.
     turns: List,
-    lane_of: K::Flows<Handle>,
-    account_of: K::Accounts<Handle>,
+    lane_of: K::Flows<Option<Handle>>,
+    account_of: K::Accounts<Option<Handle>>,
     /// Deadline, then order of arrival.
     deadlines: BTreeSet<(Time, u64, Handle)>,
     /// Numbers the items that have a deadline.
@@ -127,6 +128,7 @@ impl<K: Counted, T> FairQueue<K, T> {
     pub fn new(limits: QueueLimits) -> Self {
         Self {
             limits,
+            len: 0,
             single: None,
             items: LinkedSlab::new(),
             lanes: LinkedSlab::new(),
@@ -145,6 +147,7 @@ impl<K: Counted, T> FairQueue<K, T> {
     /// # Errors
     /// [`Refused`], with the item, when the flow or the queue is full. Nothing else makes room: an item that
     /// is past its deadline counts until it is expired.
+    #[inline]
     pub fn push(&mut self, key: K, item: T, deadline: Option<Time>) -> Result<(), Refused<T>> {
         let reason = if self.limits.per_flow != usize::MAX && self.len_of(&key) >= self.limits.per_flow {
             Some(Full::Flow)
@@ -158,7 +161,8 @@ impl<K: Counted, T> FairQueue<K, T> {
         }
 
         let item = Single { key, value: item, deadline };
-        if self.is_empty() {
+        self.len += 1;
+        if self.len == 1 {
             self.single = Some(item);
         } else {
             if let Some(first) = self.single.take() {
@@ -176,6 +180,7 @@ impl<K: Counted, T> FairQueue<K, T> {
     /// looked at. With [`Slots::may_start`](crate::Slots::may_start) and its half for
     /// [accounts](crate::Slots::account_may_start) as conditions these are few: what is passed over holds a slot, and a
     /// flow holds one only while it has a guest.
+    #[inline]
     pub fn pop_where(
         &mut self,
         mut account_eligible: impl FnMut(&K::Account) -> bool,
@@ -185,6 +190,15 @@ impl<K: Counted, T> FairQueue<K, T> {
             let is_eligible = account_eligible(key.paid_by()) && eligible(key, value);
             return if is_eligible { self.take_single() } else { None };
         }
+        self.pop_turn(account_eligible, eligible)
+    }
+
+    /// Does what [`pop_where`](Self::pop_where) does, where all items are in the lists.
+    fn pop_turn(
+        &mut self,
+        mut account_eligible: impl FnMut(&K::Account) -> bool,
+        mut eligible: impl FnMut(&K, &T) -> bool,
+    ) -> Option<(K, T)> {
         let mut turn = self.turns.front();
         while let Some(account) = turn {
             let mut first = self.accounts[account].front();
@@ -230,7 +244,7 @@ impl<K: Counted, T> FairQueue<K, T> {
             let is_wanted = single.key == *key && is_it(&single.value);
             return if is_wanted { self.take_single().map(|(_, value)| value) } else { None };
         }
-        let mut item = self.lanes[*self.lane_of.get(key)?].items.front();
+        let mut item = self.lanes[self.lane_of.get(key)?].items.front();
         while let Some(at) = item {
             if is_it(&self.items[at].value) {
                 return Some(self.take(at).1);
@@ -242,7 +256,9 @@ impl<K: Counted, T> FairQueue<K, T> {
 
     /// Drops what is not worth keeping; looks at every item.
     pub fn retain(&mut self, mut keep: impl FnMut(&T) -> bool) {
-        self.single.take_if(|single| !keep(&single.value));
+        if self.single.as_ref().is_some_and(|single| !keep(&single.value)) {
+            self.take_single();
+        }
         let mut dropped = Vec::new();
         let mut turn = self.turns.front();
         while let Some(account) = turn {
@@ -265,6 +281,7 @@ impl<K: Counted, T> FairQueue<K, T> {
     }
 
     /// When [`expire`](Self::expire) next has something to do.
+    #[inline]
     pub fn next_deadline(&self) -> Option<Time> {
         let single = self.single.as_ref().and_then(|single| single.deadline);
         single.or_else(|| self.deadlines.first().map(|&(deadline, ..)| deadline))
@@ -272,7 +289,7 @@ impl<K: Counted, T> FairQueue<K, T> {
 
     /// Items waiting.
     pub fn len(&self) -> usize {
-        self.items.len() + usize::from(self.single.is_some())
+        self.len
     }
 
     /// Whether nothing waits.
@@ -284,14 +301,14 @@ impl<K: Counted, T> FairQueue<K, T> {
     pub fn len_of(&self, key: &K) -> usize {
         match &self.single {
             Some(single) => usize::from(single.key == *key),
-            None => self.lane_of.get(key).map_or(0, |&lane| self.lanes[lane].len),
+            None => self.lane_of.get(key).map_or(0, |lane| self.lanes[lane].len),
         }
     }
 
     /// Puts an item behind those of its flow.
     fn line_up(&mut self, item: Single<K, T>) {
         let Single { key, value, deadline } = item;
-        let lane = self.lane_of.get(&key).copied().unwrap_or_else(|| self.open_lane(key));
+        let lane = self.lane_of.get(&key).unwrap_or_else(|| self.open_lane(key));
         let deadline = deadline.map(|deadline| {
             self.arrivals += 1;
             (deadline, self.arrivals)
@@ -305,19 +322,20 @@ impl<K: Counted, T> FairQueue<K, T> {
     }
 
     fn take_single(&mut self) -> Option<(K, T)> {
-        self.single.take().map(|Single { key, value, .. }| (key, value))
+        let Single { key, value, .. } = self.single.take()?;
+        self.len -= 1;
+        Some((key, value))
     }
 
     fn open_lane(&mut self, key: K) -> Handle {
-        let known = self.account_of.get(key.paid_by()).copied();
-        let account = known.unwrap_or_else(|| {
+        let account = self.account_of.get(key.paid_by()).unwrap_or_else(|| {
             let account = self.accounts.push_back(&mut self.turns, List::default());
-            self.account_of.insert(key.paid_by().clone(), account);
+            self.account_of.set(key.paid_by(), Some(account));
             account
         });
         let lane = Lane { key: key.clone(), account, items: List::default(), len: 0 };
         let lane = self.lanes.push_back(&mut self.accounts[account], lane);
-        self.lane_of.insert(key, lane);
+        self.lane_of.set(&key, Some(lane));
         lane
     }
 
@@ -328,15 +346,16 @@ impl<K: Counted, T> FairQueue<K, T> {
         *len -= 1;
         let emptied = *len == 0;
         let item = self.items.remove(items, at);
+        self.len -= 1;
         if let Some((deadline, arrival)) = item.deadline {
             self.deadlines.remove(&(deadline, arrival, at));
         }
         if emptied {
             self.lanes.remove(&mut self.accounts[account], lane);
-            self.lane_of.remove(&key);
+            self.lane_of.set(&key, None);
             if self.accounts[account].front().is_none() {
                 self.accounts.remove(&mut self.turns, account);
-                self.account_of.remove(key.paid_by());
+                self.account_of.set(key.paid_by(), None);
             }
         }
         (key, item.value)

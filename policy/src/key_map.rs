@@ -21,16 +21,13 @@ impl<K: Eq + Hash, V> KeyMap<K, V> {
         Self(HashMap::new())
     }
 
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
 
     pub(crate) fn get(&self, key: &K) -> Option<&V> {
         self.0.get(key)
-    }
-
-    pub(crate) fn get_mut(&mut self, key: &K) -> Option<&mut V> {
-        self.0.get_mut(key)
     }
 
     pub(crate) fn insert(&mut self, key: K, value: V) {

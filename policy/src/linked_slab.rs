@@ -3,14 +3,28 @@
 //!
 //! A node belongs to the list it was pushed on; whoever removes it names that list again.
 
+use std::num::NonZeroU32;
 use std::ops::{Index, IndexMut};
 
 /// An emptied slab keeps room for this many nodes and gives the rest back.
 const KEPT_NODES: usize = 64;
 
-/// Where a node is in its slab; valid until the node is removed.
+/// Where a node is in its slab, counted from one, so that a place for a handle is no larger than one; valid until the
+/// node is removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Handle(u32);
+pub(crate) struct Handle(NonZeroU32);
+
+impl Handle {
+    fn new(index: usize) -> Self {
+        let count = u32::try_from(index + 1).ok().and_then(NonZeroU32::new);
+        Self(count.expect("a slab of fewer than 2^32 nodes"))
+    }
+
+    #[inline]
+    fn index(self) -> usize {
+        self.0.get() as usize - 1
+    }
+}
 
 /// The ends of one list.
 #[derive(Clone, Copy, Debug, Default)]
@@ -58,19 +72,19 @@ impl<T> LinkedSlab<T> {
         self.nodes.capacity()
     }
 
+    #[inline]
     pub(crate) fn push_back(&mut self, list: &mut List, value: T) -> Handle {
         let node = Node { value: Some(value), previous: None, next: None };
         let at = match self.free {
             Some(at) => {
-                let free = &mut self.nodes[at.0 as usize];
+                let free = &mut self.nodes[at.index()];
                 self.free = free.next;
                 *free = node;
                 at
             }
             None => {
-                let at = u32::try_from(self.nodes.len()).expect("a slab of fewer than 2^32 nodes");
                 self.nodes.push(node);
-                Handle(at)
+                Handle::new(self.nodes.len() - 1)
             }
         };
         self.len += 1;
@@ -78,9 +92,10 @@ impl<T> LinkedSlab<T> {
         at
     }
 
+    #[inline]
     pub(crate) fn remove(&mut self, list: &mut List, at: Handle) -> T {
         self.unlink(list, at);
-        let node = &mut self.nodes[at.0 as usize];
+        let node = &mut self.nodes[at.index()];
         let value = node.value.take().expect("a handle to a node in use");
         node.next = self.free.replace(at);
         self.len -= 1;
@@ -90,6 +105,7 @@ impl<T> LinkedSlab<T> {
         value
     }
 
+    #[inline]
     pub(crate) fn move_to_back(&mut self, list: &mut List, at: Handle) {
         if list.back != Some(at) {
             self.unlink(list, at);
@@ -98,29 +114,30 @@ impl<T> LinkedSlab<T> {
     }
 
     /// The node behind this one in its list.
+    #[inline]
     pub(crate) fn next(&self, at: Handle) -> Option<Handle> {
-        self.nodes[at.0 as usize].next
+        self.nodes[at.index()].next
     }
 
     fn link_back(&mut self, list: &mut List, at: Handle) {
         let previous = list.back.replace(at);
         match previous {
-            Some(previous) => self.nodes[previous.0 as usize].next = Some(at),
+            Some(previous) => self.nodes[previous.index()].next = Some(at),
             None => list.front = Some(at),
         }
-        let node = &mut self.nodes[at.0 as usize];
+        let node = &mut self.nodes[at.index()];
         node.previous = previous;
         node.next = None;
     }
 
     fn unlink(&mut self, list: &mut List, at: Handle) {
-        let Node { previous, next, .. } = self.nodes[at.0 as usize];
+        let Node { previous, next, .. } = self.nodes[at.index()];
         match previous {
-            Some(previous) => self.nodes[previous.0 as usize].next = next,
+            Some(previous) => self.nodes[previous.index()].next = next,
             None => list.front = next,
         }
         match next {
-            Some(next) => self.nodes[next.0 as usize].previous = previous,
+            Some(next) => self.nodes[next.index()].previous = previous,
             None => list.back = previous,
         }
     }
@@ -129,14 +146,16 @@ impl<T> LinkedSlab<T> {
 impl<T> Index<Handle> for LinkedSlab<T> {
     type Output = T;
 
+    #[inline]
     fn index(&self, at: Handle) -> &T {
-        self.nodes[at.0 as usize].value.as_ref().expect("a handle to a node in use")
+        self.nodes[at.index()].value.as_ref().expect("a handle to a node in use")
     }
 }
 
 impl<T> IndexMut<Handle> for LinkedSlab<T> {
+    #[inline]
     fn index_mut(&mut self, at: Handle) -> &mut T {
-        self.nodes[at.0 as usize].value.as_mut().expect("a handle to a node in use")
+        self.nodes[at.index()].value.as_mut().expect("a handle to a node in use")
     }
 }
 

@@ -11,7 +11,7 @@ use slab::Slab;
 
 use crate::flow_key::FlowKey;
 use crate::key_map::KeyMap;
-use crate::table::{Counted, Dense, Number};
+use crate::table::{Counted, Dense, Entry, Number};
 
 /// Flows without requests that are remembered at the most.
 const KEPT_NAMES: usize = 64;
@@ -34,6 +34,8 @@ pub(crate) struct Names<K: FlowKey> {
     account_of: KeyMap<K::Account, AccountNumber>,
     flows: Slab<Flow<K>>,
     accounts: Slab<Account<K::Account>>,
+    /// The flow that got a request last, which often is the one that is asked for next: that takes no hashing.
+    latest: Option<FlowNumber>,
     /// Flows without requests, and some that have got requests since; in the order in which they came here.
     idle: VecDeque<FlowNumber>,
 }
@@ -61,28 +63,29 @@ impl<K: FlowKey> Names<K> {
             account_of: KeyMap::new(),
             flows: Slab::new(),
             accounts: Slab::new(),
+            latest: None,
             idle: VecDeque::new(),
         }
     }
 
     /// The number of a flow; `None` where it has no requests.
+    #[inline(always)]
     pub(crate) fn of(&self, key: &K) -> Option<FlowNumber> {
-        self.flow_of.get(key).copied()
+        let is_it = |number: &FlowNumber| self.flows.get(number.index()).is_some_and(|flow| flow.key == *key);
+        self.latest.filter(is_it).or_else(|| self.flow_of.get(key).copied())
     }
 
     /// The number of a flow that gets one more request.
+    #[inline(always)]
     pub(crate) fn enter(&mut self, key: &K) -> FlowNumber {
         let number = self.of(key).unwrap_or_else(|| self.name(key));
         self.flows[number.index()].requests += 1;
+        self.latest = Some(number);
         number
     }
 
-    /// A flow that has requests gets one more.
-    pub(crate) fn again(&mut self, number: FlowNumber) {
-        self.flows[number.index()].requests += 1;
-    }
-
     /// A request of a flow has left.
+    #[inline(always)]
     pub(crate) fn leave(&mut self, number: FlowNumber) {
         let flow = &mut self.flows[number.index()];
         flow.requests -= 1;
@@ -142,15 +145,22 @@ impl AccountNumber {
     pub(crate) fn new(number: u32) -> Self {
         Self(number)
     }
+
+    /// The account whose [index](Number::index) this is.
+    pub(crate) fn of_index(index: usize) -> Self {
+        Self(index as u32)
+    }
 }
 
 impl Number for AccountNumber {
+    #[inline]
     fn index(self) -> usize {
         self.0 as usize
     }
 }
 
 impl Number for FlowNumber {
+    #[inline]
     fn index(self) -> usize {
         self.flow as usize
     }
@@ -158,9 +168,10 @@ impl Number for FlowNumber {
 
 impl Counted for FlowNumber {
     type Account = AccountNumber;
-    type Flows<V> = Dense<V>;
-    type Accounts<V> = Dense<V>;
+    type Flows<V: Entry> = Dense<V>;
+    type Accounts<V: Entry> = Dense<V>;
 
+    #[inline]
     fn paid_by(&self) -> &AccountNumber {
         &self.account
     }

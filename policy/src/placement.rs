@@ -6,8 +6,6 @@
 //! for a Distributed Server System", JPDC 59(2), 1999): programs that hold up a worker are for half of the workers, so
 //! that there is always one that others need not wait for.
 
-use crate::recent_runs::RecentRuns;
-
 /// The workers by what they may run.
 #[derive(Clone, Copy, Debug)]
 pub struct Placement {
@@ -21,26 +19,23 @@ impl Placement {
         Self { may_be_held_up: workers.div_ceil(2) }
     }
 
-    /// Whether this worker may run a program of which this is known.
+    /// Whether this worker may run a program that [holds up](crate::RecentRuns::hold_up) its worker, or does not.
     #[inline]
-    pub fn allows(self, worker: usize, runs: RecentRuns) -> bool {
-        worker < self.may_be_held_up || !runs.hold_up()
+    pub fn allows(self, worker: usize, holds_up: bool) -> bool {
+        worker < self.may_be_held_up || !holds_up
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::recent_runs::SliceTime;
 
     #[test]
     fn programs_that_hold_up_a_worker_are_for_half_of_them_and_at_least_one() {
-        let mut holds_up = RecentRuns::UNKNOWN;
-        holds_up.slice_took(SliceTime::Overrun(RecentRuns::HOLD_UP));
         for (workers, allowed) in [(1, 1), (2, 1), (3, 2), (4, 2), (5, 3)] {
             let placement = Placement::new(workers);
-            let count = |runs| (0..workers).filter(|&worker| placement.allows(worker, runs)).count();
-            assert_eq!((count(holds_up), count(RecentRuns::UNKNOWN)), (allowed, workers), "{workers}");
+            let count = |holds_up| (0..workers).filter(|&worker| placement.allows(worker, holds_up)).count();
+            assert_eq!((count(true), count(false)), (allowed, workers), "{workers}");
         }
     }
 }

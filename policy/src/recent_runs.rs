@@ -26,6 +26,7 @@ impl SliceTime {
     pub const FREE: Time = Time::from_millis(2);
 
     /// What the guest is charged with.
+    #[inline]
     pub fn charged(self) -> Time {
         match self {
             SliceTime::Charged(time) | SliceTime::Overrun(time) => time,
@@ -34,6 +35,7 @@ impl SliceTime {
     }
 
     /// What the guest's account is charged with: short guests are not free where they are many.
+    #[inline]
     pub fn used(self) -> Time {
         match self {
             SliceTime::Charged(time) | SliceTime::Overrun(time) => time,
@@ -113,6 +115,8 @@ impl RecentRuns {
 #[derive(Debug)]
 pub struct RunHistory<P> {
     programs: FairCache<(), P, RecentRuns, ()>,
+    /// How many of them hold up workers.
+    holding_up: usize,
 }
 
 impl<P: Clone + Eq + Hash> RunHistory<P> {
@@ -121,19 +125,32 @@ impl<P: Clone + Eq + Hash> RunHistory<P> {
 
     /// Of no program yet.
     pub fn new() -> Self {
-        Self { programs: FairCache::new() }
+        Self { programs: FairCache::new(), holding_up: 0 }
     }
 
     /// What is known of this program.
+    #[inline]
     pub fn of(&self, program: &P) -> RecentRuns {
         self.programs.peek(program).copied().unwrap_or(RecentRuns::UNKNOWN)
     }
 
+    /// Whether this program is known to [hold up](RecentRuns::hold_up) workers: where none is, it is not looked up.
+    #[inline]
+    pub fn holds_up(&self, program: &P) -> bool {
+        self.holding_up > 0 && self.of(program).hold_up()
+    }
+
     /// The program has run. That which ran longest ago makes room.
+    #[inline]
     pub fn update(&mut self, program: &P, change: impl FnOnce(&mut RecentRuns)) {
-        change(self.programs.get_or_insert_with(program, (), || (RecentRuns::UNKNOWN, (), 1)));
-        if self.programs.len() > Self::MAX_PROGRAMS {
-            self.programs.evict_for(&(), 0, |_| true);
+        let runs = self.programs.get_or_insert_with(program, (), || (RecentRuns::UNKNOWN, (), 1));
+        let before = usize::from(runs.hold_up);
+        change(runs);
+        self.holding_up = self.holding_up + usize::from(runs.hold_up) - before;
+        if self.programs.len() > Self::MAX_PROGRAMS
+            && let Some((_, runs)) = self.programs.evict_for(&(), 0, |_| true)
+        {
+            self.holding_up -= usize::from(runs.hold_up);
         }
     }
 }
@@ -196,8 +213,12 @@ mod tests {
         for program in 0..=RunHistory::<usize>::MAX_PROGRAMS {
             history.update(&program, |runs| runs.ended(SliceTime::Free(Time::ZERO)));
             history.update(&0, |_| ());
+            if program == 1 {
+                history.update(&1, |runs| runs.slice_took(SliceTime::Overrun(RecentRuns::HOLD_UP)));
+                assert!(history.holds_up(&1) && !history.holds_up(&0));
+            }
         }
         assert!(history.of(&0).are_short() && history.of(&2).are_short());
-        assert_eq!(history.of(&1), RecentRuns::UNKNOWN);
+        assert_eq!((history.of(&1), history.holding_up), (RecentRuns::UNKNOWN, 0));
     }
 }

@@ -37,7 +37,7 @@ use crate::linked_slab::{Handle, LinkedSlab, List};
 /// A guest's number on its worker: small, as the number of its slot is, for the run queue keeps a table by it.
 pub type GuestId = usize;
 
-/// The number that [`AccountUse`] has for the account of a guest, while it has guests.
+/// A number for the account of a guest: small, as that of the guest is.
 pub type AccountId = usize;
 
 /// What a worker does next.
@@ -153,6 +153,7 @@ impl RunQueue {
     }
 
     /// The guest is not to run any more; says whether it was in the run queue.
+    #[inline]
     pub fn remove(&mut self, id: GuestId) -> bool {
         let at = self.by_id.get(id).copied().flatten();
         at.map(|at| self.take(at)).is_some()
@@ -163,14 +164,27 @@ impl RunQueue {
     ///
     /// To be called when the slice before has ended: the time between two calls is what the first one's
     /// choice cost.
+    #[inline]
     pub fn choose(&mut self, now: Time, can_start: bool, step_of: impl Fn(AccountId) -> u32) -> Choice {
         if let Some(began) = self.longest_began.take() {
             self.rest_until = now + now.saturating_sub(began) * Self::REST;
         }
-        let (Some((step, level, _, first)), Some(longest)) = (self.first(step_of), self.longest_waiting())
-        else {
-            return if can_start { Choice::StartNew { up_to: u32::MAX } } else { Choice::Idle };
-        };
+        match self.longest_waiting() {
+            Some(longest) => self.choose_beside(longest, now, can_start, step_of),
+            None if can_start => Choice::StartNew { up_to: u32::MAX },
+            None => Choice::Idle,
+        }
+    }
+
+    /// What to do next where guests are runnable, this one for longest.
+    fn choose_beside(
+        &mut self,
+        longest: Handle,
+        now: Time,
+        can_start: bool,
+        step_of: impl Fn(AccountId) -> u32,
+    ) -> Choice {
+        let (step, level, _, first) = self.first(step_of).expect("a runnable guest is in a share");
         let since = self.runnable[longest].since;
         let out_of_turn = now >= self.rest_until && now.saturating_sub(since) >= self.max_wait;
         // Beside equals starting and resuming alternate. An account that has used less starts in any case.
@@ -199,6 +213,7 @@ impl RunQueue {
     }
 
     /// Whether no guest is runnable.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -224,6 +239,7 @@ impl RunQueue {
         self.shares.iter().filter_map(of).min()
     }
 
+    #[inline]
     fn longest_waiting(&self) -> Option<Handle> {
         self.by_id[self.ages[self.oldest.front()?]]
     }

@@ -121,11 +121,13 @@ impl<K: Counted> Slots<K> {
     }
 
     /// The half of [`may_start`](Self::may_start) that is the account's.
+    #[inline]
     pub fn account_may_start(&self, account: &K::Account) -> bool {
         self.account_quota.allows(self.held_by_account(account), self.total_free)
     }
 
     /// The half of [`may_start`](Self::may_start) that is the flow's.
+    #[inline]
     pub fn flow_may_start(&self, key: &K) -> bool {
         self.flow_quota.allows(self.held_by(key), self.total_free)
     }
@@ -152,10 +154,11 @@ impl<K: Counted> Slots<K> {
     }
 
     /// Takes a slot of this worker, which has one free, for a flow that [may start](Self::may_start).
+    #[inline]
     pub(crate) fn acquire(&mut self, worker: usize, key: &K) {
         debug_assert!(self.may_start(key), "a slot within the shares");
-        increase(&mut self.of_flow, key);
-        increase(&mut self.of_account, key.paid_by());
+        self.of_flow.change(key, |held| *held += 1);
+        self.of_account.change(key.paid_by(), |held| *held += 1);
         self.free[worker] -= 1;
         self.total_free -= 1;
     }
@@ -165,51 +168,42 @@ impl<K: Counted> Slots<K> {
     /// # Panics
     /// If the flow holds none, or the worker has none out: the driver's books are wrong, and a slot that is
     /// counted twice would be worse.
+    #[inline(always)]
     pub fn release(&mut self, worker: usize, key: &K) {
         let free = &mut self.free[worker];
         assert!(*free < self.per_worker, "a slot released that worker {worker} did not give");
         *free += 1;
         self.total_free += 1;
-        decrease(&mut self.of_flow, key);
-        decrease(&mut self.of_account, key.paid_by());
+        self.of_flow.change(key, |held| {
+            *held = held.checked_sub(1).expect("a slot released by a key that holds none");
+        });
+        self.of_account.change(key.paid_by(), |held| *held -= 1);
     }
 
     /// Free slots of this worker.
     ///
     /// # Panics
     /// If there is no such worker.
+    #[inline]
     pub fn free(&self, worker: usize) -> usize {
         self.free[worker]
     }
 
     /// Slots that the flow holds on all workers.
+    #[inline]
     pub fn held_by(&self, key: &K) -> usize {
-        self.of_flow.get(key).copied().unwrap_or(0)
+        self.of_flow.get(key)
     }
 
     /// Slots that the account holds, all its flows together.
+    #[inline]
     pub fn held_by_account(&self, account: &K::Account) -> usize {
-        self.of_account.get(account).copied().unwrap_or(0)
+        self.of_account.get(account)
     }
 
     /// Slots that one flow may hold.
     pub fn quota(&self) -> usize {
         self.flow_quota.slots
-    }
-}
-
-fn increase<K: Clone>(table: &mut impl Table<K, usize>, key: &K) {
-    match table.get_mut(key) {
-        Some(held) => *held += 1,
-        None => table.insert(key.clone(), 1),
-    }
-}
-
-fn decrease<K>(table: &mut impl Table<K, usize>, key: &K) {
-    let held = table.get_mut(key).expect("a slot released by a key that holds none");
-    *held -= 1;
-    if *held == 0 {
-        table.remove(key);
     }
 }
 
@@ -341,7 +335,7 @@ mod tests {
             for (worker, key) in out {
                 slots.release(worker, &key);
             }
-            prop_assert_eq!(slots.of_flow.len() + slots.of_account.len(), 0, "idle keys are forgotten");
+            prop_assert!(slots.of_flow.is_empty() && slots.of_account.is_empty(), "idle keys are forgotten");
         }
     }
 }

@@ -16,10 +16,10 @@ pub trait Counted: Clone + Eq {
     type Account: Clone + Debug + Eq;
 
     /// A table by flow.
-    type Flows<V>: Table<Self, V>;
+    type Flows<V: Entry>: Table<Self, V>;
 
     /// A table by account.
-    type Accounts<V>: Table<Self::Account, V>;
+    type Accounts<V: Entry>: Table<Self::Account, V>;
 
     /// Who pays for this flow.
     fn paid_by(&self) -> &Self::Account;
@@ -27,65 +27,58 @@ pub trait Counted: Clone + Eq {
 
 impl<K: FlowKey> Counted for K {
     type Account = <K as FlowKey>::Account;
-    type Flows<V> = KeyMap<K, V>;
-    type Accounts<V> = KeyMap<<K as FlowKey>::Account, V>;
+    type Flows<V: Entry> = KeyMap<K, V>;
+    type Accounts<V: Entry> = KeyMap<<K as FlowKey>::Account, V>;
 
     fn paid_by(&self) -> &<K as FlowKey>::Account {
         self.account()
     }
 }
 
-/// A map whose memory follows what is in it.
-pub trait Table<K, V>: Default {
-    /// Keys that are in it.
-    fn len(&self) -> usize;
+/// What a table has for a key: small, and its default for whoever is not there.
+pub trait Entry: Copy + Default + Eq {}
 
-    /// Whether nothing is in it.
-    fn is_empty(&self) -> bool {
-        self.len() == 0
+impl<V: Copy + Default + Eq> Entry for V {}
+
+/// A map in which each key has an entry, which is the default one until another is set.
+pub trait Table<K, V: Entry>: Default {
+    /// The entry of a key.
+    fn get(&self, key: &K) -> V;
+
+    /// Changes the entry of a key.
+    fn change<R>(&mut self, key: &K, change: impl FnOnce(&mut V) -> R) -> R;
+
+    /// From now on the key has this entry.
+    fn set(&mut self, key: &K, entry: V) {
+        self.change(key, |held| *held = entry);
     }
 
-    /// What is kept for a key.
-    fn get(&self, key: &K) -> Option<&V>;
-
-    /// The same, to be changed.
-    fn get_mut(&mut self, key: &K) -> Option<&mut V>;
-
-    /// Keeps this for a key.
-    fn insert(&mut self, key: K, value: V);
-
-    /// Forgets a key.
-    fn remove(&mut self, key: &K);
-
-    /// Keys that memory is held for.
+    /// Whether all keys have the default entry.
     #[cfg(test)]
-    fn capacity(&self) -> usize;
+    fn is_empty(&self) -> bool;
 }
 
-impl<K: Eq + Hash, V> Table<K, V> for KeyMap<K, V> {
-    fn len(&self) -> usize {
-        self.len()
+/// Its memory follows the keys whose entry is not the default one.
+impl<K: Clone + Eq + Hash, V: Entry> Table<K, V> for KeyMap<K, V> {
+    fn get(&self, key: &K) -> V {
+        self.get(key).copied().unwrap_or_default()
     }
 
-    fn get(&self, key: &K) -> Option<&V> {
-        self.get(key)
-    }
-
-    fn get_mut(&mut self, key: &K) -> Option<&mut V> {
-        self.get_mut(key)
-    }
-
-    fn insert(&mut self, key: K, value: V) {
-        self.insert(key, value);
-    }
-
-    fn remove(&mut self, key: &K) {
-        self.remove(key);
+    fn change<R>(&mut self, key: &K, change: impl FnOnce(&mut V) -> R) -> R {
+        let held = self.get(key).copied();
+        let mut entry = held.unwrap_or_default();
+        let result = change(&mut entry);
+        if entry != V::default() {
+            self.insert(key.clone(), entry);
+        } else if held.is_some() {
+            self.remove(key);
+        }
+        result
     }
 
     #[cfg(test)]
-    fn capacity(&self) -> usize {
-        self.capacity()
+    fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 }
 
@@ -95,58 +88,39 @@ pub trait Number: Copy {
     fn index(self) -> usize;
 }
 
-/// Once it is empty, a table keeps room for this many numbers and gives the rest back.
-const KEPT_NUMBERS: usize = 256;
-
-/// A table by numbers that are small.
+/// A table by numbers that are small: as long as the largest one whose entry was set.
 #[derive(Debug)]
-pub struct Dense<V> {
-    values: Vec<Option<V>>,
-    len: usize,
+pub struct Dense<V>(Vec<V>);
+
+impl<V: Entry> Dense<V> {
+    #[cold]
+    fn grow_to(&mut self, index: usize) -> &mut V {
+        self.0.resize(index + 1, V::default());
+        &mut self.0[index]
+    }
 }
 
 impl<V> Default for Dense<V> {
     fn default() -> Self {
-        Self { values: Vec::new(), len: 0 }
+        Self(Vec::new())
     }
 }
 
-impl<K: Number, V> Table<K, V> for Dense<V> {
-    fn len(&self) -> usize {
-        self.len
+impl<K: Number, V: Entry> Table<K, V> for Dense<V> {
+    #[inline]
+    fn get(&self, key: &K) -> V {
+        self.0.get(key.index()).copied().unwrap_or_default()
     }
 
     #[inline]
-    fn get(&self, key: &K) -> Option<&V> {
-        self.values.get(key.index())?.as_ref()
-    }
-
-    #[inline]
-    fn get_mut(&mut self, key: &K) -> Option<&mut V> {
-        self.values.get_mut(key.index())?.as_mut()
-    }
-
-    #[inline]
-    fn insert(&mut self, key: K, value: V) {
+    fn change<R>(&mut self, key: &K, change: impl FnOnce(&mut V) -> R) -> R {
         let index = key.index();
-        if index >= self.values.len() {
-            self.values.resize_with(index + 1, || None);
-        }
-        self.len += usize::from(self.values[index].replace(value).is_none());
-    }
-
-    #[inline]
-    fn remove(&mut self, key: &K) {
-        let Some(value) = self.values.get_mut(key.index()) else { return };
-        self.len -= usize::from(value.take().is_some());
-        if self.len == 0 && self.values.len() > KEPT_NUMBERS {
-            *self = Self::default();
-        }
+        change(if index < self.0.len() { &mut self.0[index] } else { self.grow_to(index) })
     }
 
     #[cfg(test)]
-    fn capacity(&self) -> usize {
-        self.values.capacity()
+    fn is_empty(&self) -> bool {
+        self.0.iter().all(|entry| *entry == V::default())
     }
 }
 
@@ -156,33 +130,25 @@ mod tests {
     use crate::names::AccountNumber;
     use proptest::prelude::*;
 
-    #[test]
-    fn an_emptied_table_gives_its_memory_back() {
-        let mut table = Dense::default();
-        let numbers = || (0..10_000).map(AccountNumber::new);
-        numbers().for_each(|number| table.insert(number, ()));
-        numbers().for_each(|number| table.remove(&number));
-        assert_eq!((Table::<AccountNumber, ()>::capacity(&table), table.len), (0, 0));
-    }
-
     proptest! {
-        /// Both tables keep what the other one keeps.
+        /// Both tables have what was set last, and the hashed one has memory for no more than that.
         #[test]
         fn tables_are_alike(steps in prop::collection::vec((0..3u8, 0..9u32), 0..200)) {
             let (mut dense, mut hashed) = (Dense::default(), KeyMap::new());
-            for (value, (step, key)) in steps.into_iter().enumerate() {
-                let number = AccountNumber::new(key);
-                if step == 0 {
-                    dense.remove(&number);
-                    hashed.remove(&key);
-                } else {
-                    dense.insert(number, value);
-                    hashed.insert(key, value);
+            let mut model = [0; 10];
+            for (entry, (step, key)) in (1..).zip(steps) {
+                let entry = if step == 0 { 0 } else { entry };
+                dense.set(&AccountNumber::new(key), entry);
+                hashed.set(&key, entry);
+                model[key as usize] = entry;
+                for (key, entry) in (0..).zip(model) {
+                    prop_assert_eq!(dense.get(&AccountNumber::new(key)), entry);
+                    prop_assert_eq!(Table::get(&hashed, &key), entry);
                 }
-                for key in 0..10 {
-                    prop_assert_eq!(dense.get(&AccountNumber::new(key)), hashed.get(&key));
-                }
-                prop_assert_eq!(dense.len, hashed.len());
+                let held = model.iter().filter(|entry| **entry != 0).count();
+                prop_assert_eq!(hashed.len(), held);
+                let is_empty = Table::<AccountNumber, _>::is_empty(&dense);
+                prop_assert_eq!((is_empty, Table::is_empty(&hashed)), (held == 0, held == 0));
             }
         }
     }

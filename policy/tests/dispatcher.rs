@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use offload_policy::{
-    AccountId, AccountUse, AdmissionLimits, Dispatcher, DispatcherLimits, FlowKey, GuestId, Load, Next,
-    Placement, RecentRuns, RunHistory, RunQueue, Shares, SliceTime, Slots, Submission, Time,
+    AccountUse, AdmissionLimits, Dispatcher, DispatcherLimits, FlowKey, GuestId, Load, Next, Placement,
+    RecentRuns, RunHistory, RunQueue, Shares, SliceTime, Slots, Submission, Time,
 };
 use proptest::prelude::*;
 
@@ -77,7 +77,6 @@ enum State {
 /// A guest as its worker sees it.
 struct Guest {
     request: usize,
-    account: AccountId,
     /// Of its slices, the next one.
     slice: usize,
     /// Since when it can go on; none while it sleeps or has its slice.
@@ -204,14 +203,14 @@ impl Gateway {
     /// What a worker that has time does, until it gives a guest a slice or is idle; when it is to look again.
     fn serve(&mut self, worker: usize) -> Result<Option<Time>, TestCaseError> {
         loop {
-            self.model.accounts.decay(self.now);
+            let Model { slots, accounts, .. } = &mut self.model;
+            accounts.decay(self.now, |account| slots.held_by_account(account) > 0);
             match self.dispatcher.next(worker, self.now) {
                 Next::Start { guest, job, ends, .. } => {
                     let request = self.requests[job].clone();
                     prop_assert!(ends <= self.now + WALL);
                     self.started(worker, job)?;
-                    let account = self.model.accounts.enter(request.key.account());
-                    let of = Guest { request: job, account, slice: 0, ready: None };
+                    let of = Guest { request: job, slice: 0, ready: None };
                     prop_assert!(self.guests.insert((worker, guest), of).is_none(), "a number is given once");
                     self.slice(worker, guest, request.slices[0].0);
                     return Ok(None);
@@ -315,7 +314,7 @@ impl Gateway {
     fn started(&mut self, worker: usize, number: usize) -> Result<(), TestCaseError> {
         let Request { key, program, .. } = self.requests[number];
         prop_assert_eq!(self.states.insert(number, State::Running), Some(State::Queued));
-        prop_assert!(self.model.placement.allows(worker, self.model.history.of(&program)));
+        prop_assert!(self.model.placement.allows(worker, self.model.history.of(&program).hold_up()));
         if self.alone == Some(number) {
             prop_assert!(self.guests.is_empty(), "it runs alone");
         } else {
@@ -350,14 +349,19 @@ impl Gateway {
     /// The least that an account has used of those with a guest on this worker that can go on.
     fn first_step(&self, worker: usize) -> Option<u32> {
         let ready = self.guests.iter().filter(|((on, _), of)| *on == worker && of.ready.is_some());
-        ready.map(|(_, of)| self.model.accounts.step(of.account)).min()
+        ready.map(|(_, of)| self.step(of)).min()
+    }
+
+    /// What the account of a guest has used.
+    fn step(&self, of: &Guest) -> u32 {
+        self.model.accounts.step_of(self.requests[of.request].key.account())
     }
 
     /// A guest is given a slice that is overdue, or whose account has used as little as any.
     fn check_turn(&self, worker: usize, guest: GuestId) -> Result<(), TestCaseError> {
         let of = &self.guests[&(worker, guest)];
         let is_overdue = of.ready.is_some_and(|ready| self.now - ready >= RunQueue::DEFAULT_MAX_WAIT);
-        let is_first = Some(self.model.accounts.step(of.account)) == self.first_step(worker);
+        let is_first = Some(self.step(of)) == self.first_step(worker);
         prop_assert!(is_overdue || is_first, "an account goes before one that has used less");
         Ok(())
     }
@@ -371,13 +375,13 @@ impl Gateway {
                 && slots.free(worker) > 0
                 && slots.account_may_start(key.account())
                 && slots.flow_may_start(key)
-                && first.is_some_and(|program| placement.allows(worker, history.of(&program)))
+                && first.is_some_and(|program| placement.allows(worker, history.of(&program).hold_up()))
         })
     }
 
     fn slice_ended(&mut self, worker: usize, guest: GuestId) -> Result<(), TestCaseError> {
         let of = self.guests.get_mut(&(worker, guest)).expect("a guest with a slice");
-        let Request { program, slices, .. } = &self.requests[of.request];
+        let Request { key, program, slices, .. } = &self.requests[of.request];
         let (length, sleeps) = slices[of.slice];
         let is_first = of.slice == 0;
         let took = if is_first && length <= RecentRuns::SHORT {
@@ -388,7 +392,7 @@ impl Gateway {
             SliceTime::Charged(length)
         };
         of.slice += 1;
-        self.model.accounts.charge(of.account, took.used());
+        self.model.accounts.charge(key.account(), took.used());
         let (request, slice, is_last) = (of.request, of.slice, of.slice == slices.len());
         let program = *program;
         let used = self.used(request, slice);
@@ -440,7 +444,6 @@ impl Gateway {
 
     fn left(&mut self, worker: usize, guest: GuestId) -> Result<(), TestCaseError> {
         let of = self.guests.remove(&(worker, guest)).expect("it was there");
-        self.model.accounts.leave(of.account);
         self.model.slots.release(worker, &self.requests[of.request].key);
         prop_assert_eq!(self.states.remove(&of.request), Some(State::Running));
         self.alone.take_if(|alone| *alone == of.request);

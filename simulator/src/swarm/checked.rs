@@ -8,8 +8,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use offload_policy::{
-    AccountId, AccountUse, Busy, DispatcherLimits, GuestId, Load, Next, Placement, RunHistory, RunQueue,
-    SliceTime, Slots, Submission, Time,
+    AccountUse, Busy, DispatcherLimits, GuestId, Load, Next, Placement, RunHistory, RunQueue, SliceTime,
+    Slots, Submission, Time,
 };
 
 use super::violation::{Invariant, Seen, ensure};
@@ -79,7 +79,7 @@ struct Worker {
 #[derive(Clone, Copy, Debug)]
 struct Guest {
     request: u32,
-    account: AccountId,
+    account: u32,
     used: Time,
     ends: Time,
     /// Since when it can go on; none while it sleeps or has its slice.
@@ -319,7 +319,8 @@ impl Model {
 
     /// A worker has ended its slice, if it had one.
     fn asks(&mut self, worker: usize, now: Time) {
-        self.accounts.decay(now);
+        let Self { accounts, slots, .. } = self;
+        accounts.decay(now, |account| slots.held_by_account(account) > 0);
         let worker = &mut self.workers[worker];
         if let Some(began) = worker.began.take() {
             worker.longest = worker.longest.max(now.saturating_sub(began));
@@ -344,9 +345,11 @@ impl Model {
                 "request {request} starts at {now:?} and ends by {ends:?}, after {deadline:?} or {wall:?}"
             )
         })?;
-        ensure(self.placement.allows(worker, self.history.of(&program)), Invariant::Starved, || {
-            format!("program {program}, which holds up a worker, starts on worker {worker}")
-        })?;
+        ensure(
+            self.placement.allows(worker, self.history.of(&program).hold_up()),
+            Invariant::Starved,
+            || format!("program {program}, which holds up a worker, starts on worker {worker}"),
+        )?;
         self.check_use(worker, self.accounts.step_of(&key.0), request)?;
         self.check_order(worker, key, request)?;
         self.leaves_queue(request, entry);
@@ -373,8 +376,7 @@ impl Model {
         ensure(on.guests.len() < slots && on.runs.is_none(), Invariant::Books, || {
             format!("worker {worker} starts request {request} beside {} of {slots} guests", on.guests.len())
         })?;
-        let account = self.accounts.enter(&key.0);
-        let of = Guest { request, account, used: Time::ZERO, ends, ready: None };
+        let of = Guest { request, account: key.0, used: Time::ZERO, ends, ready: None };
         let known = on.guests.insert(guest, of);
         on.ends.insert((ends, guest));
         (on.runs, on.began) = (Some(guest), Some(now));
@@ -386,8 +388,8 @@ impl Model {
     /// No guest that can go on waits whose account has used less than that of this request.
     fn check_use(&self, worker: usize, step: u32, request: u32) -> Result<(), Seen> {
         let ready = self.workers[worker].guests.values().filter(|of| of.ready.is_some());
-        let least = ready.min_by_key(|of| self.accounts.step(of.account));
-        let is_first = least.is_none_or(|least| step <= self.accounts.step(least.account));
+        let least = ready.min_by_key(|of| self.accounts.step_of(&of.account));
+        let is_first = least.is_none_or(|least| step <= self.accounts.step_of(&least.account));
         ensure(is_first, Invariant::Starved, || {
             format!("request {request} goes before {least:?} of worker {worker}, whose account has used less")
         })
@@ -436,7 +438,7 @@ impl Model {
                     && self.slots.may_start(key)
                     && queue.front().is_some_and(|request| {
                         let program = self.jobs.get(request).map_or(0, |entry| entry.program);
-                        self.placement.allows(worker, self.history.of(&program))
+                        self.placement.allows(worker, self.history.of(&program).hold_up())
                     })
             })
     }
@@ -445,7 +447,7 @@ impl Model {
         if let Ok(Guest { request, account, ready: Some(ready), .. }) = self.guest(worker, guest)
             && now.saturating_sub(ready) < RunQueue::DEFAULT_MAX_WAIT
         {
-            self.check_use(worker, self.accounts.step(account), request)?;
+            self.check_use(worker, self.accounts.step_of(&account), request)?;
         }
         let slots = self.limits.slots;
         let on = &mut self.workers[worker];
@@ -525,7 +527,7 @@ impl Model {
     ) -> Result<(), Seen> {
         let of = self.slice_of(worker, guest)?;
         let used = of.used + took.charged();
-        self.accounts.charge(of.account, took.used());
+        self.accounts.charge(&of.account, took.used());
         let Some(&Entry { program, cpu, .. }) = self.jobs.get(&of.request) else { return Ok(()) };
         self.history.update(&program, |runs| {
             runs.slice_took(took);
@@ -544,7 +546,7 @@ impl Model {
     fn finished(&mut self, worker: usize, guest: GuestId, took: SliceTime) -> Result<(), Seen> {
         let of = self.slice_of(worker, guest)?;
         let program = self.jobs.get(&of.request).map_or(0, |entry| entry.program);
-        self.accounts.charge(of.account, took.used());
+        self.accounts.charge(&of.account, took.used());
         let run = match took {
             SliceTime::Charged(time) | SliceTime::Overrun(time) => SliceTime::Charged(of.used + time),
             free => free,
@@ -559,7 +561,6 @@ impl Model {
     /// A guest is gone.
     fn left(&mut self, worker: usize, guest: GuestId) -> Result<(), Seen> {
         let of = self.guest(worker, guest)?;
-        self.accounts.leave(of.account);
         let on = &mut self.workers[worker];
         on.guests.remove(&guest);
         on.ends.remove(&(of.ends, guest));

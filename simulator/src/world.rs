@@ -1,11 +1,13 @@
 //! The world: all entities of a scenario and the calendar that drives them. One world is one replica, in one thread.
 
+mod agenda;
 pub mod by_hand;
 pub mod capture;
 mod captured;
 pub mod event;
 mod failing;
 pub mod failures;
+mod group;
 mod life;
 pub mod observation;
 pub mod observer;
@@ -20,14 +22,17 @@ use slab::Slab;
 use crate::clock::Nanos;
 use crate::clock::calendar::Calendar;
 use crate::model::disk::Disk;
-use crate::model::gateway::Settings;
+use crate::model::gateway::{Answer, Settings};
 use crate::model::scheduler::Scheduler;
-use crate::model::{Broker, Device, Effect, Gateway, LinkState, ModuleCounters, Outcome, Request};
-use crate::scenario::{Arrival, DeviceGroup, GatewayGroup, Scenario, Target};
+use crate::model::{Broker, Device, Gateway, LinkState, ModuleCounters, Outcome, Request};
+use crate::scenario::{Arrival, FailureKind, GatewayGroup, Scenario, Spread};
 use crate::statistics::{Conditions, GatewaySample, Histogram, Recorder};
 
+use agenda::Agenda;
+use captured::Captured;
 use event::Event;
-use failures::{Condition, GroupCondition, Slowness};
+use failures::{Condition, Slowness};
+use group::{Group, groups};
 use observer::{Observer, Unobserved};
 use shard::Shard;
 use sites::Network;
@@ -44,38 +49,38 @@ pub struct World<'s, O: Observer = Unobserved> {
     shard: Shard,
     calendar: Calendar<Event>,
     devices: Vec<Device>,
-    /// The number in the scenario of each group's first device.
-    first_numbers: Vec<u32>,
-    gateways: Vec<Site<O::Scheduler>>,
+    groups: Vec<Group<'s>>,
+    gateways: Vec<Site<'s, O::Scheduler>>,
     /// Where each group's first gateway is.
     first_gateways: Vec<u32>,
     /// By group of gateways: the broker that these have together, if any.
     brokers: Vec<Option<Broker>>,
     links: Vec<LinkState>,
     network: Network,
-    /// The number of each program's first module.
-    first_modules: Vec<u32>,
     /// By interval.
     conditions: Vec<Conditions>,
-    /// What has become of the devices of each group.
-    groups: Vec<GroupCondition>,
     requests: Slab<Request>,
     made: u64,
-    /// Events that came, ends of intervals aside.
+    /// Events that came.
     events: u64,
+    /// Those of them that each shard has: ends of intervals, and failures of what devices share.
+    shared_events: u64,
     recorder: Recorder,
     /// Late answers, and answers that came twice.
     surplus_answers: u64,
     /// Deliveries that joined a request in flight, or got an outcome again.
     joined: u64,
-    /// What a gateway has just done.
-    effects: Vec<Effect>,
+    /// What a gateway has just answered.
+    answers: Vec<Answer>,
+    /// Whether processes are ever stopped for a time.
+    has_pauses: bool,
     trace: Option<Trace<'s>>,
 }
 
 /// A gateway, and what has become of it.
-struct Site<S> {
+struct Site<'s, S> {
     group: u32,
+    kind: &'s GatewayGroup,
     gateway: Gateway<S>,
     condition: Condition,
     /// How slow it is, and its disk.
@@ -127,7 +132,7 @@ impl<'s, O: Observer> World<'s, O> {
             observer,
             calendar: Calendar::new(),
             devices: Vec::new(),
-            first_numbers: Vec::new(),
+            groups: Vec::new(),
             gateways: Vec::new(),
             first_gateways: Vec::new(),
             brokers: (scenario.gateways.iter())
@@ -135,16 +140,16 @@ impl<'s, O: Observer> World<'s, O> {
                 .collect(),
             links: Vec::new(),
             network: Network::default(),
-            first_modules: first_modules(scenario),
             conditions: Vec::new(),
-            groups: vec![GroupCondition::default(); scenario.devices.len()],
             requests: Slab::new(),
             made: 0,
             events: 0,
+            shared_events: 0,
             recorder: Recorder::new(scenario.duration, scenario.devices.len()),
             surplus_answers: 0,
             joined: 0,
-            effects: Vec::new(),
+            answers: Vec::new(),
+            has_pauses: scenario.failures.iter().any(|failure| failure.kind == FailureKind::Pause),
             trace: None,
             shard,
         };
@@ -159,12 +164,8 @@ impl<'s, O: Observer> World<'s, O> {
         let count = world.gateways.len();
         world.links = scenario.links.iter().map(|link| LinkState::new(link, count)).collect();
         world.devices.reserve(world.shard.devices());
-        let mut first = 0;
-        for (group, of) in scenario.devices.iter().enumerate() {
-            world.first_numbers.push(first);
-            world.add_devices(seed, group as u32, first, of);
-            first += of.count as u32;
-        }
+        world.groups = groups(scenario, &world.shard, &world.first_gateways);
+        (0..scenario.devices.len()).for_each(|group| world.add_devices(seed, group as u32));
         world.network = Network::new(scenario, seed, &world.first_gateways, count);
         world.open_sites();
         for mut trouble in failures::troubles(scenario, seed, &world.shard, &world.first_gateways) {
@@ -214,12 +215,11 @@ impl<'s, O: Observer> World<'s, O> {
     pub fn observe(self) -> Observation {
         let mut open = vec![Histogram::default(); self.scenario.devices.len()];
         for (_, request) in self.requests.iter().filter(|(_, request)| !request.is_done) {
-            let group = self.devices[request.device as usize].group;
-            open[group as usize].record(self.scenario.duration.saturating_sub(request.created));
+            open[request.group as usize].record(self.scenario.duration.saturating_sub(request.created));
         }
         let slices = self.gateways.iter().map(|site| site.gateway.counters().slices).sum();
         Observation {
-            events: self.events,
+            events: self.events - self.shared_events,
             unfinished: open.iter().map(Histogram::count).sum(),
             open,
             surplus_answers: self.surplus_answers,
@@ -242,7 +242,8 @@ impl<'s, O: Observer> World<'s, O> {
         (0..self.scenario.gateways.len()).map(of).collect()
     }
 
-    fn add_devices(&mut self, seed: u64, group: u32, first: u32, of: &DeviceGroup) {
+    fn add_devices(&mut self, seed: u64, group: u32) {
+        let Group { devices: of, first, .. } = self.groups[group as usize];
         // The devices of a group send the lines of one trace between them.
         let is_trace = matches!(of.arrival, Arrival::Trace(_));
         for number in self.shard.numbers(self.scenario, group as usize) {
@@ -256,21 +257,11 @@ impl<'s, O: Observer> World<'s, O> {
         }
     }
 
-    /// Whether each shard has such an event of its own: ends of intervals, and failures of what devices share.
-    fn is_of_each_shard(&self, event: Event) -> bool {
-        match event {
-            Event::IntervalEnds => true,
-            Event::Fails(trouble) | Event::Recovers(trouble) => {
-                matches!(trouble.target(self.scenario), Target::Devices(_))
-            }
-            _ => false,
-        }
-    }
-
     fn happens(&mut self, event: Event, now: Nanos) {
-        self.events += u64::from(!self.is_of_each_shard(event));
-        if let Some(until) =
-            event.gateway().and_then(|gateway| self.gateways[gateway as usize].condition.pause)
+        self.events += 1;
+        if self.has_pauses
+            && let Some(gateway) = event.gateway()
+            && let Some(until) = self.gateways[gateway as usize].condition.pause
         {
             // A process that is stopped sees nothing before it goes on.
             return self.calendar.schedule(until, event);
@@ -289,16 +280,17 @@ impl<'s, O: Observer> World<'s, O> {
                 self.hand_out(self.gateways[gateway as usize].group as usize, now);
             }
             Event::SliceEnds { gateway, worker, incarnation } => {
-                self.drive(gateway, Some(incarnation), now, |of, effects| {
-                    of.slice_ends(worker.into(), now, effects)
-                });
+                if self.gateways[gateway as usize].condition.runs(incarnation) {
+                    self.slice_ends(gateway, worker.into(), now);
+                }
             }
             Event::Wakes { gateway, worker, guest, incarnation } => {
-                self.drive(gateway, Some(incarnation), now, |of, effects| {
-                    of.wakes(worker.into(), guest, now, effects);
-                });
+                if self.gateways[gateway as usize].condition.runs(incarnation) {
+                    let (worker, guest) = (worker.into(), guest as usize);
+                    self.drive(gateway, now, |of, effects| of.wakes(worker, guest, now, effects));
+                }
             }
-            Event::Looks { gateway } => self.drive(gateway, None, now, |of, effects| of.looks(now, effects)),
+            Event::Looks { gateway } => self.drive(gateway, now, |of, effects| of.looks(now, effects)),
             Event::Answered { request, outcome, retry_after } => {
                 self.answered(request, outcome, retry_after, now)
             }
@@ -338,53 +330,58 @@ impl<'s, O: Observer> World<'s, O> {
         }
     }
 
-    /// Has a gateway do something, unless it was another one's process that was meant, and does what follows.
+    /// A gateway, and what it finds around it.
+    fn agenda(&mut self, gateway: u32) -> (&mut Gateway<O::Scheduler>, Agenda<'_>) {
+        let Self { gateways, calendar, answers, .. } = self;
+        let Site { gateway: of, condition, .. } = &mut gateways[gateway as usize];
+        (of, Agenda { calendar, answers, gateway, incarnation: condition.incarnation })
+    }
+
+    /// Has a gateway do something, if it has a process, and does what follows.
     fn drive(
         &mut self,
         gateway: u32,
-        incarnation: Option<u16>,
         now: Nanos,
-        what: impl FnOnce(&mut Gateway<O::Scheduler>, &mut Vec<Effect>),
+        what: impl FnOnce(&mut Gateway<O::Scheduler>, &mut Agenda<'_>),
     ) {
-        let site = &mut self.gateways[gateway as usize];
-        let current = site.condition.incarnation;
-        if site.condition.is_down || incarnation.is_some_and(|incarnation| incarnation != current) {
+        if self.gateways[gateway as usize].condition.is_down {
             return;
         }
-        let mut effects = std::mem::take(&mut self.effects);
-        what(&mut site.gateway, &mut effects);
-        let mut answered = 0;
-        for effect in effects.drain(..) {
-            match effect {
-                Effect::SliceEnds { worker, at } => {
-                    let worker = worker as u16;
-                    self.calendar.schedule(at, Event::SliceEnds { gateway, worker, incarnation: current });
-                }
-                Effect::Wakes { worker, guest, at } => {
-                    let worker = worker as u16;
-                    self.calendar.schedule(at, Event::Wakes { gateway, worker, guest, incarnation: current });
-                }
-                Effect::Looks { at } => self.calendar.schedule(at, Event::Looks { gateway }),
-                Effect::Answers { request, outcome } => {
-                    answered += u32::from(self.concludes(gateway, request, outcome, now));
-                }
+        let (of, mut effects) = self.agenda(gateway);
+        what(of, &mut effects);
+        self.settles(gateway, 0, now);
+    }
+
+    /// A gateway has done all that follows from an event, of which it has answered this many requests already: it
+    /// answers the others.
+    fn settles(&mut self, gateway: u32, mut answered: u32, now: Nanos) {
+        if !self.answers.is_empty() {
+            let mut answers = std::mem::take(&mut self.answers);
+            for Answer { request, outcome } in answers.drain(..) {
+                answered += u32::from(self.concludes(gateway, request, outcome, now));
             }
+            self.answers = answers;
         }
-        self.effects = effects;
         if answered > 0 {
-            (0..answered).for_each(|_| self.has_answered(gateway));
-            self.hand_out(self.gateways[gateway as usize].group as usize, now);
+            let of = &self.gateways[gateway as usize];
+            if of.kind.spread != Spread::Home {
+                let group = of.group as usize;
+                (0..answered).for_each(|_| self.has_answered(gateway));
+                self.hand_out(group, now);
+            }
         }
         self.watches(gateway, now);
     }
 
-    /// A gateway has done all that follows from an event.
+    /// Whoever observes looks at a gateway that has done all that follows from an event.
     fn watches(&mut self, gateway: u32, now: Nanos) {
-        let group = self.gateways[gateway as usize].group as usize;
-        let number = (gateway - self.first_gateways[group]) as usize;
-        let held = self.brokers[group].as_ref().map(|broker| broker.held(number));
-        let scheduler = self.gateways[gateway as usize].gateway.scheduler();
-        self.observer.driven(now, gateway, scheduler, held);
+        let Self { gateways, brokers, first_gateways, observer, .. } = self;
+        // Nothing in here can fail, so that all of it is left out where nobody observes.
+        let Some(site) = gateways.get_mut(gateway as usize) else { return };
+        let group = site.group as usize;
+        let number = first_gateways.get(group).map_or(0, |first| (gateway - first) as usize);
+        let held = brokers.get(group).and_then(|broker| broker.as_ref()?.held(number));
+        observer.driven(now, gateway, site.gateway.scheduler(), held);
     }
 
     /// A gateway has answered a request, which its broker counts.
@@ -396,6 +393,7 @@ impl<'s, O: Observer> World<'s, O> {
     }
 
     fn interval_ends(&mut self, now: Nanos) {
+        self.shared_events += 1;
         let sample = |site: &mut Site<O::Scheduler>| {
             let busy = site.gateway.counters().busy;
             let (waiting, running) = site.gateway.load();
@@ -416,21 +414,37 @@ impl<'s, O: Observer> World<'s, O> {
     }
 
     fn tell(&mut self, what: Happening, request: u32, now: Nanos) {
-        self.tell_at(what, request, self.requests[request as usize].gateway, now);
+        if let Some(of) = self.requests.get(request as usize) {
+            self.observer.step(now, what, of);
+        }
+        if self.trace.is_some() {
+            let gateway = self.requests[request as usize].gateway;
+            self.writes(what, request, gateway, now);
+        }
     }
 
     fn tell_at(&mut self, what: Happening, request: u32, gateway: u32, now: Nanos) {
         self.observer.step(now, what, &self.requests[request as usize]);
-        if let Some(trace) = &mut self.trace {
-            let Request { number, device, attempt, .. } = self.requests[request as usize];
-            let device = self.devices[device as usize].number;
-            trace.write(now, what, number, device, gateway, attempt);
+        self.writes(what, request, gateway, now);
+    }
+
+    /// A step of a request goes into the trace, if there is one.
+    #[cold]
+    fn writes(&mut self, what: Happening, request: u32, gateway: u32, now: Nanos) {
+        let Some(trace) = &mut self.trace else { return };
+        let Request { number, device, attempt, .. } = self.requests[request as usize];
+        let device = self.devices[device as usize].number;
+        trace.write(now, what, number, device, gateway, attempt);
+        match what {
+            Happening::Sent => self.captures(Captured::Sent, request, now),
+            Happening::Arrived => self.captures(Captured::Arrived, request, now),
+            _ => {}
         }
     }
 }
 
-impl<S: Scheduler> Site<S> {
-    fn new(group: u32, of: &GatewayGroup, scenario: &Scenario, scheduler: S) -> Self {
+impl<'s, S: Scheduler> Site<'s, S> {
+    fn new(group: u32, of: &'s GatewayGroup, scenario: &Scenario, scheduler: S) -> Self {
         let has_modules = scenario.programs.iter().any(|program| program.modules.is_some());
         let settings = Settings {
             limits: of.config.dispatcher_limits(),
@@ -442,6 +456,7 @@ impl<S: Scheduler> Site<S> {
         };
         Self {
             group,
+            kind: of,
             gateway: Gateway::new(settings, scheduler),
             condition: Condition::default(),
             slow: Slowness::default(),
@@ -457,12 +472,16 @@ impl<S: Scheduler> Site<S> {
             busy_before: 0,
         }
     }
-}
 
-/// The number of each program's first module, of all in the world.
-fn first_modules(scenario: &Scenario) -> Vec<u32> {
-    let counts = scenario.programs.iter().map(|program| program.modules.as_ref().map_or(1, |of| of.count));
-    counts.scan(0, |next, count| Some(std::mem::replace(next, *next + count as u32))).collect()
+    /// When the thread that receives requests has read one that comes now.
+    fn reads(&mut self, now: Nanos) -> Nanos {
+        let from = self.condition.pause.map_or(now, |pause| pause.max(now));
+        if self.kind.ingress == 0 && from == now {
+            return now;
+        }
+        self.ingress_free = from.max(self.ingress_free) + self.kind.ingress;
+        self.ingress_free
+    }
 }
 
 impl Parked {

@@ -11,6 +11,8 @@ pub struct Request {
     pub number: u64,
     /// Who asks.
     pub device: u32,
+    /// The number of its device's group.
+    pub group: u32,
     /// Who is asked.
     pub gateway: u32,
     /// When the device made it.

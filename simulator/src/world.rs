@@ -356,11 +356,7 @@ impl<'s, O: Observer> World<'s, O> {
     /// answers the others.
     fn settles(&mut self, gateway: u32, mut answered: u32, now: Nanos) {
         if !self.answers.is_empty() {
-            let mut answers = std::mem::take(&mut self.answers);
-            for Answer { request, outcome } in answers.drain(..) {
-                answered += u32::from(self.concludes(gateway, request, outcome, now));
-            }
-            self.answers = answers;
+            answered += self.answer_all(gateway, now);
         }
         if answered > 0 {
             let of = &self.gateways[gateway as usize];
@@ -371,6 +367,17 @@ impl<'s, O: Observer> World<'s, O> {
             }
         }
         self.watches(gateway, now);
+    }
+
+    /// A gateway answers what it has ended beside slices; how many at once.
+    #[cold]
+    fn answer_all(&mut self, gateway: u32, now: Nanos) -> u32 {
+        let mut answers = std::mem::take(&mut self.answers);
+        let concludes =
+            |Answer { request, outcome }| u32::from(self.concludes(gateway, request, outcome, now));
+        let answered = answers.drain(..).map(concludes).sum();
+        self.answers = answers;
+        answered
     }
 
     /// Whoever observes looks at a gateway that has done all that follows from an event.

@@ -107,7 +107,7 @@ impl<E: Copy> Calendar<E> {
     /// What all this has cost: entries that were moved or looked at, levels of today's heap, words of the bitmap. It
     /// counts what a clock would measure, and is the same on each machine.
     pub fn work(&self) -> u64 {
-        self.work
+        self.work + self.today.work()
     }
 
     /// An event is to come at `time`, or now where that is in the past.
@@ -129,27 +129,32 @@ impl<E: Copy> Calendar<E> {
     }
 
     /// Takes the next event.
+    #[inline]
     pub fn pop(&mut self) -> Option<(Nanos, E)> {
         if self.today.is_empty() && !self.turn_the_page() {
             return None;
         }
-        self.work += u64::from(self.today.len().max(1).ilog2()) + 1;
         let Entry { time, event, .. } = self.today.pop()?;
         self.now = time;
         self.taken += 1;
-        if self.taken >= MIN_REVIEW.max(self.len() as u64) {
+        if self.taken >= MIN_REVIEW && self.taken >= self.len() as u64 {
             self.review();
         }
         Some((time, event))
     }
 
+    #[inline]
     fn insert(&mut self, entry: Entry<E>) {
-        self.work += 1;
         let day = entry.time >> self.day_shift;
         if day <= self.day {
             self.today.push(entry);
-            return;
+        } else {
+            self.insert_later(entry, day);
         }
+    }
+
+    fn insert_later(&mut self, entry: Entry<E>, day: u64) {
+        self.work += 1;
         let of_year = day as usize & (self.heads.len() - 1);
         let later = Later { entry, next: self.heads[of_year] };
         let at = if self.free == NONE {
@@ -167,6 +172,7 @@ impl<E: Copy> Calendar<E> {
     }
 
     /// Goes on to the next day that has an event of its year. False where nothing is to come.
+    #[cold]
     fn turn_the_page(&mut self) -> bool {
         while self.in_later > 0 {
             let year = self.heads.len();
@@ -252,6 +258,7 @@ impl<E: Copy> Calendar<E> {
     }
 
     /// Makes days and years anew where their lengths do not suit the events any more.
+    #[cold]
     fn review(&mut self) {
         let shift =
             if self.len() < FEW { ENDLESS } else { day_shift((self.now - self.reviewed) / self.taken) };
@@ -266,6 +273,7 @@ impl<E: Copy> Calendar<E> {
     }
 
     /// Makes days as long as two events are apart, and years so long that there is a day for each event to come.
+    #[cold]
     fn rebuild(&mut self) {
         let mut entries: Vec<Entry<E>> = self.lists().map(|at| self.later[at as usize].entry).collect();
         entries.extend(self.today.drain());

@@ -66,13 +66,14 @@ impl Device {
 
     /// When a process without memory is due after `now`. It may be drawn anew where its rate changes.
     pub fn memoryless(&mut self, mean: Nanos, surge: Option<Surge>, mut now: Nanos) -> Nanos {
+        let Some(Surge { at: begins, lasts, .. }) = surge else {
+            return now.saturating_add(self.random.exponential_time(mean));
+        };
         loop {
             let mean = (mean as f64 / factor(surge, now)) as Nanos;
             let at = now.saturating_add(self.random.exponential_time(mean));
-            let change = surge.and_then(|Surge { at, lasts, .. }| {
-                [at, at.saturating_add(lasts)].into_iter().find(|change| *change > now)
-            });
-            match change {
+            let changes = [begins, begins.saturating_add(lasts)];
+            match changes.into_iter().find(|change| *change > now) {
                 Some(change) if at > change => now = change,
                 _ => return at,
             }

@@ -109,7 +109,7 @@ impl<O: Observer> World<'_, O> {
             for request in std::mem::take(&mut of.kept) {
                 let order = self.order(request, now);
                 self.gateways[gateway as usize].gateway.readmit(&order, now);
-                self.starts(gateway, order, now);
+                self.starts(gateway, &order, now);
             }
             let parked = std::mem::take(&mut self.gateways[gateway as usize].parked);
             self.unpark(parked, now);

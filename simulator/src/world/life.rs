@@ -197,7 +197,7 @@ impl<O: Observer> World<'_, O> {
         }
         self.requests[request as usize].progress = Progress::InFlight;
         if !self.claims(request, gateway, now) {
-            self.starts(gateway, order, now);
+            self.starts(gateway, &order, now);
         }
     }
 
@@ -233,9 +233,9 @@ impl<O: Observer> World<'_, O> {
     }
 
     /// A gateway begins with a request that it has admitted: it leaves for another site, or runs.
-    pub(super) fn starts(&mut self, gateway: u32, order: Order, now: Nanos) {
+    pub(super) fn starts(&mut self, gateway: u32, order: &Order, now: Nanos) {
         self.keeps(gateway, order.job.request, now);
-        if !self.departs(gateway, &order, now) {
+        if !self.departs(gateway, order, now) {
             self.drive(gateway, now, |of, effects| of.proceed(order, now, effects));
         }
     }

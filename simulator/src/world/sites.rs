@@ -678,7 +678,7 @@ impl<O: Observer> World<'_, O> {
             return self.concludes_visit(gateway, request, busy.reason.into(), now);
         }
         if !self.departs(gateway, &order, now) {
-            self.drive(gateway, now, |of, effects| of.proceed(order, now, effects));
+            self.drive(gateway, now, |of, effects| of.proceed(&order, now, effects));
         }
     }
 
@@ -689,7 +689,7 @@ impl<O: Observer> World<'_, O> {
         let order = self.order_at(gateway, request, deadline, now);
         if is_overflow && outcome.is_refusal() {
             self.network.routers[site].counters.came_back += 1;
-            return self.drive(gateway, now, |of, effects| of.proceed(order, now, effects));
+            return self.drive(gateway, now, |of, effects| of.proceed(&order, now, effects));
         }
         self.gateways[gateway as usize].gateway.withdraw(&order, now);
         if self.concludes(gateway, request, outcome, now) {

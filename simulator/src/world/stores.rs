@@ -89,7 +89,7 @@ impl<O: Observer> World<'_, O> {
         }
         let order = self.order(request, now);
         if self.leaves_store(request, gateway, incarnation, now) {
-            self.starts(gateway, order, now);
+            self.starts(gateway, &order, now);
         } else {
             self.gateways[gateway as usize].gateway.withdraw(&order, now);
             self.watches(gateway, now);

@@ -194,21 +194,18 @@ impl<'s, O: Observer> World<'s, O> {
     /// Goes on until `end`, which it is told about from time to time: after `pace` events each. It stops where it is
     /// answered `false`.
     pub fn run(&mut self, end: Nanos, pace: u64, mut on: impl FnMut(Nanos) -> bool) {
-        let mut left = pace;
-        while let Some((now, event)) = self.calendar.pop() {
-            if now > end {
-                // It is not to come: the world ends.
-                return;
-            }
-            self.happens(event, now);
-            left -= 1;
-            if left == 0 {
-                left = pace;
-                if !on(now) {
-                    return;
-                }
+        while self.goes_on(end, pace) && on(self.now()) {}
+    }
+
+    /// Goes on until `end`, or for this many events. False where the next one is not to come: the world ends.
+    fn goes_on(&mut self, end: Nanos, events: u64) -> bool {
+        for _ in 0..events {
+            match self.calendar.pop() {
+                Some((now, event)) if now <= end => self.happens(event, now),
+                _ => return false,
             }
         }
+        true
     }
 
     /// What it has shown.
@@ -257,6 +254,7 @@ impl<'s, O: Observer> World<'s, O> {
         }
     }
 
+    #[inline(always)]
     fn happens(&mut self, event: Event, now: Nanos) {
         self.events += 1;
         if self.has_pauses
@@ -331,6 +329,7 @@ impl<'s, O: Observer> World<'s, O> {
     }
 
     /// A gateway, and what it finds around it.
+    #[inline(always)]
     fn agenda(&mut self, gateway: u32) -> (&mut Gateway<O::Scheduler>, Agenda<'_>) {
         let Self { gateways, calendar, answers, .. } = self;
         let Site { gateway: of, condition, .. } = &mut gateways[gateway as usize];
@@ -338,6 +337,7 @@ impl<'s, O: Observer> World<'s, O> {
     }
 
     /// Has a gateway do something, if it has a process, and does what follows.
+    #[inline(always)]
     fn drive(
         &mut self,
         gateway: u32,
@@ -354,6 +354,7 @@ impl<'s, O: Observer> World<'s, O> {
 
     /// A gateway has done all that follows from an event, of which it has answered this many requests already: it
     /// answers the others.
+    #[inline(always)]
     fn settles(&mut self, gateway: u32, mut answered: u32, now: Nanos) {
         if !self.answers.is_empty() {
             answered += self.answer_all(gateway, now);
@@ -381,6 +382,7 @@ impl<'s, O: Observer> World<'s, O> {
     }
 
     /// Whoever observes looks at a gateway that has done all that follows from an event.
+    #[inline(always)]
     fn watches(&mut self, gateway: u32, now: Nanos) {
         let Self { gateways, brokers, first_gateways, observer, .. } = self;
         // Nothing in here can fail, so that all of it is left out where nobody observes.
@@ -420,6 +422,7 @@ impl<'s, O: Observer> World<'s, O> {
         }
     }
 
+    #[inline(always)]
     fn tell(&mut self, what: Happening, request: u32, now: Nanos) {
         if let Some(of) = self.requests.get(request as usize) {
             self.observer.step(now, what, of);
@@ -439,8 +442,7 @@ impl<'s, O: Observer> World<'s, O> {
     #[cold]
     fn writes(&mut self, what: Happening, request: u32, gateway: u32, now: Nanos) {
         let Some(trace) = &mut self.trace else { return };
-        let Request { number, device, attempt, .. } = self.requests[request as usize];
-        let device = self.devices[device as usize].number;
+        let Request { number, key: (_, device), attempt, .. } = self.requests[request as usize];
         trace.write(now, what, number, device, gateway, attempt);
         match what {
             Happening::Sent => self.captures(Captured::Sent, request, now),

@@ -104,10 +104,10 @@ impl<E: Copy> Calendar<E> {
         self.scheduled
     }
 
-    /// What all this has cost: entries that were moved or looked at, levels of today's heap, words of the bitmap. It
-    /// counts what a clock would measure, and is the same on each machine.
+    /// What all this has cost: each event is put in and taken out; lists, words of the bitmap and levels of today's heap
+    /// are gone through. It counts what a clock would measure, and is the same on each machine.
     pub fn work(&self) -> u64 {
-        self.work + self.today.work()
+        2 * self.scheduled + self.work + self.today.work()
     }
 
     /// An event is to come at `time`, or now where that is in the past.
@@ -117,14 +117,16 @@ impl<E: Copy> Calendar<E> {
     pub fn schedule(&mut self, time: Nanos, event: E) {
         let entry = Entry { time: time.max(self.now), number: self.scheduled, event };
         self.scheduled += 1;
-        self.insert(entry);
-        let has_outgrown = if self.day_shift == ENDLESS {
-            self.today.len() > 2 * FEW
+        if self.is_today(&entry) {
+            self.today.push(entry);
+            if self.today.len() > 2 * FEW && self.day_shift == ENDLESS {
+                self.rebuild();
+            }
         } else {
-            self.in_later > 2 * self.heads.len() && self.heads.len() < MAX_DAYS
-        };
-        if has_outgrown {
-            self.rebuild();
+            self.insert_later(entry);
+            if self.in_later > 2 * self.heads.len() && self.heads.len() < MAX_DAYS {
+                self.rebuild();
+            }
         }
     }
 
@@ -143,19 +145,13 @@ impl<E: Copy> Calendar<E> {
         Some((time, event))
     }
 
-    #[inline]
-    fn insert(&mut self, entry: Entry<E>) {
-        let day = entry.time >> self.day_shift;
-        if day <= self.day {
-            self.today.push(entry);
-        } else {
-            self.insert_later(entry, day);
-        }
+    fn is_today(&self, entry: &Entry<E>) -> bool {
+        entry.time >> self.day_shift <= self.day
     }
 
-    fn insert_later(&mut self, entry: Entry<E>, day: u64) {
+    fn insert_later(&mut self, entry: Entry<E>) {
         self.work += 1;
-        let of_year = day as usize & (self.heads.len() - 1);
+        let of_year = (entry.time >> self.day_shift) as usize & (self.heads.len() - 1);
         let later = Later { entry, next: self.heads[of_year] };
         let at = if self.free == NONE {
             let at = u32::try_from(self.later.len()).expect("fewer events than u32 counts");
@@ -228,7 +224,7 @@ impl<E: Copy> Calendar<E> {
         while at != NONE {
             self.work += 1;
             let Later { entry, next } = self.later[at as usize];
-            if entry.time >> self.day_shift <= self.day {
+            if self.is_today(&entry) {
                 self.today.push(entry);
                 self.later[at as usize].next = std::mem::replace(&mut self.free, at);
                 self.in_later -= 1;
@@ -296,7 +292,13 @@ impl<E: Copy> Calendar<E> {
         self.later.clear();
         self.later.shrink_to(entries.len());
         (self.free, self.in_later) = (NONE, 0);
-        entries.into_iter().for_each(|entry| self.insert(entry));
+        for entry in entries {
+            if self.is_today(&entry) {
+                self.today.push(entry);
+            } else {
+                self.insert_later(entry);
+            }
+        }
     }
 }
 

@@ -43,12 +43,12 @@ impl<E: Copy> Soon<E> {
         self.array.is_empty()
     }
 
-    /// Entries that were moved, and levels of the heap that they went through.
+    /// Levels of the heap that events went through. What is in the array costs the same however many events there are.
     pub(super) fn work(&self) -> u64 {
         self.work
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn push(&mut self, entry: Entry<E>) {
         if !self.heap.is_empty() && entry > self.array[0] {
             return self.push_far(entry);
@@ -61,7 +61,6 @@ impl<E: Copy> Soon<E> {
             at -= 1;
         }
         array[at] = entry;
-        self.work += (array.len() - at) as u64;
         if self.array.len() > MOST {
             self.overflows();
         }

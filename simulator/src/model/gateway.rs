@@ -4,7 +4,7 @@
 //! changed, which slices are charged, and which are told to end and go on. `runtime/src/wasm/worker.rs` and
 //! `runtime/src/wasm/scheduler.rs` are the originals.
 
-use offload_policy::{Busy, Dispatcher, DispatcherLimits, GuestId, Load, Next, SliceTime, Submission};
+use offload_policy::{Busy, Dispatcher, DispatcherLimits, GuestId, Load, Next, SliceTime, Submission, Time};
 
 use super::modules::{ModuleCounters, Modules, Turn};
 use super::order::{Job, Key, Order};
@@ -73,6 +73,8 @@ pub struct Counters {
 #[derive(Debug)]
 pub struct Gateway<S = Dispatcher<Key, u32, Job>> {
     settings: Settings,
+    /// CPU and wall-clock time of a guest.
+    budget: (Time, Time),
     dispatcher: S,
     workers: Vec<Worker>,
     /// Workers that run no slice.
@@ -124,6 +126,7 @@ impl<S: Scheduler> Gateway<S> {
             slowness: 1.0,
             counters: Counters::default(),
             modules: settings.modules.map(|limits| Box::new(Modules::new(limits, workers))),
+            budget: (policy_time(settings.cpu), policy_time(settings.wall)),
             settings,
         }
     }
@@ -177,6 +180,7 @@ impl<S: Scheduler> Gateway<S> {
     }
 
     /// A request that was admitted is to be run here: at once, or when its module is there.
+    #[inline(always)]
     pub fn proceed(&mut self, order: &Order, now: Nanos, effects: &mut impl Effects) {
         match (&mut self.modules, order.need) {
             (Some(modules), Some(mut need)) => {
@@ -193,6 +197,7 @@ impl<S: Scheduler> Gateway<S> {
 
     /// A worker's slice has ended, and so may have its guest, which is answered so. Then the worker
     /// [goes on](Self::goes_on).
+    #[inline(always)]
     pub fn slice_ends(&mut self, worker: usize, now: Nanos, effects: &mut impl Effects) -> Option<Answer> {
         let Worker { slice, guests } = &mut self.workers[worker];
         let Slice { guest, length } = slice.take()?;
@@ -298,16 +303,10 @@ impl<S: Scheduler> Gateway<S> {
             modules.submitted(order);
         }
         let Order { key, bytes, program, deadline, job, .. } = *order;
-        let Settings { cpu, wall, .. } = self.settings;
-        self.dispatcher.submit(Submission {
-            key,
-            load: load(bytes),
-            program,
-            deadline: deadline.map(policy_time),
-            cpu: policy_time(cpu),
-            wall: policy_time(wall),
-            job,
-        });
+        let (load, deadline_time) = (load(bytes), deadline.map(policy_time));
+        let (cpu, wall) = self.budget;
+        let submission = Submission { key, load, program, deadline: deadline_time, cpu, wall, job };
+        self.dispatcher.submit(submission);
         self.wake_others(now, effects);
         if deadline.is_some() && self.dispatcher.queued() > 0 {
             self.look_at(deadline, effects);
@@ -315,10 +314,15 @@ impl<S: Scheduler> Gateway<S> {
     }
 
     /// Of the workers that run nothing and have a slot, the first ones look at the queue, as many as it has requests.
+    #[inline(always)]
     fn wake_others(&mut self, now: Nanos, effects: &mut impl Effects) {
-        if self.idle == 0 {
-            return;
+        if self.idle > 0 && self.dispatcher.queued() > 0 {
+            self.wake_idle(now, effects);
         }
+    }
+
+    #[inline(always)]
+    fn wake_idle(&mut self, now: Nanos, effects: &mut impl Effects) {
         let (mut left, mut worker) = (self.dispatcher.queued(), 0);
         while self.idle > 0 && left > 0 && worker < self.workers.len() {
             if self.workers[worker].slice.is_none() && self.dispatcher.may_have_work(worker) {
@@ -363,6 +367,7 @@ impl<S: Scheduler> Gateway<S> {
         }
     }
 
+    #[inline(always)]
     fn start(&mut self, worker: usize, guest: GuestId, job: Job, now: Nanos) {
         let Job { request, demand, sleep, yields } = job;
         self.counters.started += 1;
@@ -374,6 +379,7 @@ impl<S: Scheduler> Gateway<S> {
         guests[guest] = Some(Guest { request, yields, is_new: true, sleep, remaining: demand + load });
     }
 
+    #[inline(always)]
     fn begin_slice(&mut self, worker: usize, guest: GuestId, now: Nanos, effects: &mut impl Effects) {
         let Worker { slice, guests } = &mut self.workers[worker];
         let Some(of) = &guests[guest] else { return };
@@ -393,6 +399,7 @@ impl<S: Scheduler> Gateway<S> {
     }
 
     /// A guest has left its slot.
+    #[inline(always)]
     fn end(&mut self, worker: usize, guest: GuestId, outcome: Outcome) -> Option<Answer> {
         let Guest { request, .. } = self.workers[worker].guests[guest].take()?;
         if let Some(modules) = &mut self.modules {

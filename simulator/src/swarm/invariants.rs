@@ -264,6 +264,7 @@ mod tests {
         Request {
             number,
             device: 0,
+            key: (0, 0),
             group: 0,
             gateway: 0,
             created: 0,

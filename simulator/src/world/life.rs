@@ -46,6 +46,7 @@ impl<O: Observer> World<'_, O> {
         let request = self.requests.insert(Request {
             number: self.made,
             device,
+            key: (group.account(of.number), of.number),
             group: of.group,
             gateway: group.home(of.number),
             created: now,
@@ -64,6 +65,7 @@ impl<O: Observer> World<'_, O> {
     }
 
     /// A device sends a request, again or for the first time.
+    #[inline(always)]
     pub(super) fn transmit(&mut self, request: u32, now: Nanos) {
         let of = &mut self.requests[request as usize];
         let group = &self.groups[of.group as usize];
@@ -125,6 +127,7 @@ impl<O: Observer> World<'_, O> {
 
     /// A request is at a gateway, if there is a connection: its own one, or the one to which a broker has handed it
     /// out.
+    #[inline(always)]
     fn reaches(&mut self, request: u32, gateway: u32, is_handed_out: bool, now: Nanos) {
         let site = &mut self.gateways[gateway as usize];
         if !site.condition.is_reachable() {
@@ -152,26 +155,33 @@ impl<O: Observer> World<'_, O> {
         }
     }
 
-    /// The gateway has read a request: it is new, joins what runs, or gets its outcome again.
+    /// The gateway has read a request: it is new, or it comes again.
+    #[inline(always)]
     pub(super) fn received(&mut self, request: u32, gateway: u32, is_handed_out: bool, now: Nanos) {
-        let progress = self.requests[request as usize].progress;
-        if progress == Progress::Unknown && !self.reclaims(request, gateway) {
-            return self.takes(request, gateway, now);
+        let is_new = self.requests[request as usize].progress == Progress::Unknown;
+        if is_new && !self.reclaims(request, gateway) {
+            self.takes(request, gateway, now);
+        } else {
+            self.repeats(request, gateway, is_handed_out, now);
         }
-        if is_handed_out && progress != Progress::Unknown {
+    }
+
+    /// A request comes again: it joins what runs, or gets its outcome.
+    #[cold]
+    fn repeats(&mut self, request: u32, gateway: u32, is_handed_out: bool, now: Nanos) {
+        let of = &mut self.requests[request as usize];
+        let progress = of.progress;
+        if progress == Progress::Unknown {
+            (of.progress, of.gateway) = (Progress::InFlight, gateway);
+        } else if is_handed_out {
             // The broker has handed out a repetition, which needs nothing more of this gateway.
             self.has_answered(gateway);
         }
         self.joined += 1;
         match progress {
-            Progress::Ended(outcome) => return self.answer(request, outcome, 0, now),
-            Progress::InFlight => {}
-            Progress::Unknown => {
-                let of = &mut self.requests[request as usize];
-                (of.progress, of.gateway) = (Progress::InFlight, gateway);
-            }
+            Progress::Ended(outcome) => self.answer(request, outcome, 0, now),
+            Progress::InFlight | Progress::Unknown => self.release(request, now),
         }
-        self.release(request, now);
     }
 
     /// Whether a request was taken from this gateway that it goes on with. From now on it counts as taken no more.
@@ -182,18 +192,17 @@ impl<O: Observer> World<'_, O> {
     }
 
     /// A gateway has a request that is new to it. What referred to it as a packet does so as what the gateway has.
+    #[inline(always)]
     fn takes(&mut self, request: u32, gateway: u32, now: Nanos) {
-        self.requests[request as usize].gateway = gateway;
-        if self.is_out_of_time(request, now) {
-            self.answer(request, Outcome::Expired, 0, now);
-            return self.has_answered(gateway);
+        let of = &mut self.requests[request as usize];
+        of.gateway = gateway;
+        if self.groups[of.group as usize].devices.sealed && self.is_out_of_time(request, now) {
+            return self.refuses(request, gateway, Outcome::Expired, 0, now);
         }
         let order = self.order(request, now);
         if let Err(busy) = self.gateways[gateway as usize].gateway.admit(&order, now) {
-            let retry_after = from_policy(busy.retry_after) / MILLISECOND;
-            self.answer(request, busy.reason.into(), retry_after as u32, now);
-            self.watches(gateway, now);
-            return self.has_answered(gateway);
+            let retry_after = (from_policy(busy.retry_after) / MILLISECOND) as u32;
+            return self.refuses(request, gateway, busy.reason.into(), retry_after, now);
         }
         self.requests[request as usize].progress = Progress::InFlight;
         if !self.claims(request, gateway, now) {
@@ -201,14 +210,22 @@ impl<O: Observer> World<'_, O> {
         }
     }
 
+    /// A gateway answers at once, and runs nothing.
+    #[cold]
+    fn refuses(&mut self, request: u32, gateway: u32, outcome: Outcome, retry_after: u32, now: Nanos) {
+        self.answer(request, outcome, retry_after, now);
+        self.watches(gateway, now);
+        self.has_answered(gateway);
+    }
+
     /// What is asked of a gateway for a request.
+    #[inline(always)]
     pub(super) fn order(&mut self, request: u32, now: Nanos) -> Order {
-        let Request { device, group, demand, sleep, .. } = self.requests[request as usize];
-        let device = self.devices[device as usize].number;
+        let Request { key, group, demand, sleep, .. } = self.requests[request as usize];
         let of = &self.groups[group as usize];
         let (program, deadline) = (of.program, of.devices.deadline);
         Order {
-            key: (of.account(device), device),
+            key,
             bytes: program.request as usize,
             program: of.devices.program as u32,
             deadline: deadline.map(|deadline| now + deadline),
@@ -218,13 +235,14 @@ impl<O: Observer> World<'_, O> {
     }
 
     /// What a request needs besides a worker: which of its program's modules, and what that takes.
+    #[cold]
     fn need(&mut self, request: u32) -> Option<ModuleNeed> {
-        let Request { device, group, random, .. } = &mut self.requests[request as usize];
+        let Request { key, group, random, .. } = &mut self.requests[request as usize];
         let group = &self.groups[*group as usize];
         let of = group.program.modules.as_ref()?;
         let mut draw = |time: &Option<Distribution>| time.as_ref().map_or(0, |time| time.draw(random));
         Some(ModuleNeed {
-            module: group.module(self.devices[*device as usize].number, of.count),
+            module: group.module(key.1, of.count),
             size: of.size as usize,
             compile: draw(&of.compile),
             load: draw(&of.load),
@@ -233,6 +251,7 @@ impl<O: Observer> World<'_, O> {
     }
 
     /// A gateway begins with a request that it has admitted: it leaves for another site, or runs.
+    #[inline(always)]
     pub(super) fn starts(&mut self, gateway: u32, order: &Order, now: Nanos) {
         self.keeps(gateway, order.job.request, now);
         if !self.departs(gateway, order, now) {
@@ -252,10 +271,11 @@ impl<O: Observer> World<'_, O> {
     }
 
     /// A gateway publishes its answer to a request, of which it has nothing more.
+    #[inline(always)]
     pub(super) fn answer(&mut self, request: u32, outcome: Outcome, retry_after: u32, now: Nanos) {
         let of = &self.requests[request as usize];
         self.observer.gives(now, outcome, of);
-        let (gateway, group) = (of.gateway, of.group);
+        let (gateway, group, device) = (of.gateway, of.group, of.key.1);
         let site = &mut self.gateways[gateway as usize];
         if !site.condition.is_reachable() {
             // The session keeps it.
@@ -267,8 +287,7 @@ impl<O: Observer> World<'_, O> {
         let mut at = now;
         if let Some(wakes) = group.devices.wakes {
             // It is on the air each time that it wakes, each device at its own moment.
-            let number = self.devices[self.requests[request as usize].device as usize].number;
-            let phase = u64::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15) % wakes;
+            let phase = u64::from(device).wrapping_mul(0x9e37_79b9_7f4a_7c15) % wakes;
             at = phase + now.saturating_sub(phase).div_ceil(wakes) * wakes;
         }
         if let Some(link) = group.devices.link {
@@ -284,6 +303,7 @@ impl<O: Observer> World<'_, O> {
     }
 
     /// A device has its answer.
+    #[inline(always)]
     pub(super) fn answered(&mut self, request: u32, outcome: Outcome, retry_after: u32, now: Nanos) {
         let Request { group, is_done, .. } = self.requests[request as usize];
         if self.groups[group as usize].condition.is_cut() {
@@ -326,6 +346,7 @@ impl<O: Observer> World<'_, O> {
         true
     }
 
+    #[inline(always)]
     fn is_done(&mut self, request: u32, outcome: Outcome, now: Nanos) {
         self.tell(Happening::Done(outcome), request, now);
         let of = &mut self.requests[request as usize];
@@ -344,6 +365,7 @@ impl<O: Observer> World<'_, O> {
     }
 
     /// Something refers to a request no more. What nothing refers to is gone, and its device will hear nothing of it.
+    #[inline(always)]
     pub(super) fn release(&mut self, request: u32, now: Nanos) {
         let of = &mut self.requests[request as usize];
         of.references -= 1;

@@ -10,6 +10,7 @@ use crate::model::{Outcome, Progress};
 impl<O: Observer> World<'_, O> {
     /// A gateway of a work queue claims a request that it has admitted, which takes a call of the bucket. False where
     /// there is none.
+    #[inline(always)]
     pub(super) fn claims(&mut self, request: u32, gateway: u32, now: Nanos) -> bool {
         let of = &mut self.gateways[gateway as usize];
         let Some(outcomes) = &of.kind.outcomes else { return false };
@@ -21,6 +22,7 @@ impl<O: Observer> World<'_, O> {
     }
 
     /// A durable gateway writes down a request, which runs meanwhile.
+    #[inline(always)]
     pub(super) fn keeps(&mut self, gateway: u32, request: u32, now: Nanos) {
         let of = &mut self.gateways[gateway as usize];
         if let Some(disk) = &of.kind.disk {
@@ -31,6 +33,7 @@ impl<O: Observer> World<'_, O> {
 
     /// A gateway has an outcome, of a request of its own devices or of another site's. True where it is answered at
     /// once.
+    #[inline(always)]
     pub(super) fn concludes(&mut self, gateway: u32, request: u32, outcome: Outcome, now: Nanos) -> bool {
         if self.requests[request as usize].gateway != gateway {
             self.reclaims(request, gateway);
@@ -55,6 +58,7 @@ impl<O: Observer> World<'_, O> {
     }
 
     /// A request is answered, and its outcome known from now on.
+    #[inline(always)]
     pub(super) fn finishes(&mut self, gateway: u32, request: u32, outcome: Outcome, now: Nanos) {
         debug_assert_eq!(self.requests[request as usize].gateway, gateway, "a gateway answers what it has");
         let is_known = !outcome.is_refusal();
